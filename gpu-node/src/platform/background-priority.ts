@@ -2,16 +2,15 @@ import { readdirSync } from 'node:fs'
 import { getPriority, setPriority } from 'node:os'
 
 /**
- * How far work beside serving stands back. On Linux busy processors then give it about a quarter of their time:
- * requests come first, and an update still ends while traffic is heavy. At the lowest priority (19) it would get
- * one part in seventy, and masks would not come just when there is text to learn from.
+ * Niceness of background work. On Linux, busy processors then give it about a quarter of their time, so requests come
+ * first and an update still ends under heavy traffic. At the lowest priority (19) it would get one part in seventy, and
+ * masks would stall just when there is text to learn from.
  */
 export const BACKGROUND_NICENESS = 5
 
 /**
- * Makes this process stand back, if whoever started it has not set it back further: only root may undo that. A thread
- * inherits the niceness of the one that starts it, so what starts later is covered; on Linux what runs already is set
- * one by one.
+ * Lowers the priority of this process, unless its parent lowered it further, which only root may undo. Threads inherit the
+ * niceness of the thread that starts them, so later ones are covered; on Linux, running threads are set one by one.
  */
 export function enterBackground(): void {
   if (getPriority() >= BACKGROUND_NICENESS) return
@@ -21,7 +20,7 @@ export function enterBackground(): void {
     try {
       setPriority(Number(thread), BACKGROUND_NICENESS)
     } catch {
-      // It ended meanwhile.
+      // The thread ended meanwhile.
     }
   }
 }

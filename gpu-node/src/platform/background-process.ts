@@ -1,4 +1,4 @@
-/** Imported first by child programs, for its effect alone: what they start later inherits it. */
+/** Lowers the priority of this process. Child programs import it first, so that their threads inherit the priority. */
 import { enterBackground } from './background-priority.ts'
 
 enterBackground()

@@ -5,37 +5,37 @@ import { dirname, join } from 'node:path'
 import { AppError } from '@copal/shared/errors.ts'
 import { isErrno } from './scratch.ts'
 
-/** Files of one directory, each named by the SHA-256 of its content, fetched when they are missing. */
+/** Files of one directory, each named by the SHA-256 of its content and fetched when missing. */
 export interface ContentStore {
   readonly dir: string
-  /** Where the file of that hash is or will be. */
+  /** Path of the file with that hash, whether or not it exists yet. */
   pathOf(sha256: string): string
   /**
-   * Path of the file, its hash verified now: fetched when it is missing or its content changed on disk.
-   * Calls for the same hash share one fetch.
+   * Returns the path of the file after verifying its hash. Fetches it when it is missing or was changed on disk. Calls for
+   * the same hash share one fetch.
    *
    * @throws AppError `not_found`, or retryable when the source is away; what `mismatch` gives for wrong bytes
    */
   ensure(sha256: string, signal?: AbortSignal): Promise<string>
-  /** Adds bytes made here. */
+  /** Adds bytes that were made on this node. */
   put(bytes: Uint8Array): Promise<{ sha256: string; path: string }>
-  /** Removes what an interrupted process left half-written; to be called before anything is written. */
+  /** Removes half-written files of an interrupted process. Call it before anything is written. */
   sweep(): Promise<void>
 }
 
 /** Parts of a {@link ContentStore}. */
 export interface ContentStoreDeps {
   dir: string
-  /** With its dot. */
+  /** File extension with its dot. */
   extension: string
   fetch(sha256: string, signal?: AbortSignal): Promise<AsyncIterable<Uint8Array>>
-  /** The error for bytes that do not have the hash they were asked by. */
+  /** Creates the error for fetched bytes whose hash differs from the requested one. */
   mismatch(sha256: string, actual: string): AppError
 }
 
 const PARTIAL = '.partial'
 
-/** Composes a content store; the directory is made when first needed. */
+/** Creates a content store. The directory is created when first needed. */
 export function createContentStore(deps: ContentStoreDeps): ContentStore {
   const fetching = new Map<string, { path: Promise<string>; signal: AbortSignal | undefined }>()
   const isWhole = (name: string) => /^[0-9a-f]{64}\./.test(name) && name.slice(64) === deps.extension
@@ -67,7 +67,7 @@ export function createContentStore(deps: ContentStoreDeps): ContentStore {
     try {
       return await running.path
     } catch (error) {
-      // Whoever began it gave it up; this caller has not.
+      // The caller that started the fetch gave up; this one has not.
       if (running.signal?.aborted && !signal?.aborted) return ensure(sha256, signal)
       throw error
     }
@@ -94,7 +94,7 @@ export function createContentStore(deps: ContentStoreDeps): ContentStore {
   }
 }
 
-/** SHA-256 of a file in lower-case hex, read in pieces; `undefined` when there is no such file. */
+/** Returns the SHA-256 of a file in lower-case hex, read in pieces; `undefined` when there is no such file. */
 async function hashFile(path: string): Promise<string | undefined> {
   const found = await stat(path).catch(() => undefined)
   if (!found?.isFile()) return undefined
@@ -105,7 +105,7 @@ async function hashFile(path: string): Promise<string | undefined> {
 }
 
 /**
- * The text of a file that this node keeps; undefined when there is none.
+ * Returns the text of a file in the node's home; undefined when there is none.
  *
  * @throws AppError `internal_error` when there is one that cannot be read: it is not missing, and must not be replaced
  */
@@ -125,8 +125,8 @@ export async function readIfThere(path: string): Promise<string | undefined> {
 }
 
 /**
- * Writes a file that is there whole or not at all, also after a crash: a neighbour is written, flushed and
- * renamed. The error of `content` passes through and leaves nothing behind.
+ * Writes a file atomically, also against crashes: a temporary file beside it is written, flushed and renamed. An error of
+ * `content` passes through and leaves no file behind.
  */
 export async function writeAtomically(path: string, content: () => AsyncIterable<Uint8Array>): Promise<void> {
   await mkdir(dirname(path), { recursive: true })

@@ -3,14 +3,14 @@ import { isFullDisk, noSpace } from './full-disk.ts'
 
 const ADVICE = 'set COPAL_CACHE to a larger disk'
 
-/** Bytes that an unprivileged user may still write where `dir` lies. */
+/** Returns the bytes that an unprivileged user may still write on the file system of `dir`. */
 async function freeBytes(dir: string): Promise<number> {
   const { bavail, bsize } = await statfs(dir)
   return bavail * bsize
 }
 
 /**
- * Makes sure that `dir` exists and has room before anything is written.
+ * Ensures that `dir` exists and has enough space before anything is written.
  *
  * @throws AppError `internal_error` with both sizes
  */
@@ -28,8 +28,8 @@ export async function requireSpace(
 }
 
 /**
- * The same failure, met while writing; anything else is handed back as it is. Without its cause: a laboratory would
- * take it for its own folder's.
+ * Converts a full-disk failure while writing into the same error; returns any other error unchanged. The cause is left out,
+ * because the laboratory would take it for a failure of its own folder.
  */
 export function explainWriteError(error: unknown, dir: string, purpose: string): unknown {
   return isFullDisk(error) ? noSpace(dir, purpose, ADVICE) : error

@@ -5,7 +5,7 @@ import { dirname, join, resolve } from 'node:path'
 import { isErrno } from './scratch.ts'
 
 /**
- * SHA-256 of a file, streamed.
+ * Returns the SHA-256 of a file, read as a stream.
  *
  * @param onBytes called with the bytes hashed so far
  */
@@ -24,8 +24,8 @@ export async function sha256File(
 }
 
 /**
- * SHA-256 of a file, remembered in the cache for as long as its size, inode and times of change stay:
- * a model of many gigabytes is hashed once and not at every start.
+ * Returns the SHA-256 of a file. The hash is cached as long as the file's size, inode and modification times stay the
+ * same, so a model of many gigabytes is hashed once and not at every start.
  */
 export async function fingerprintFile(
   path: string,
@@ -41,12 +41,12 @@ export async function fingerprintFile(
   const known = await readFingerprint(record)
   if (known !== undefined && known.state === state) return known.sha256
   const sha256 = await sha256File(path, options)
-  // Only what did not change while it was read may be remembered.
+  // The hash is cached only if the file did not change while it was read.
   if ((await fileState(path)) === state) await remember(record, { path: resolve(path), state, sha256 })
   return sha256
 }
 
-/** Changes whenever a file's content may have changed. */
+/** Returns a stamp that changes whenever the file's content may have changed. */
 export async function fileState(path: string): Promise<string> {
   const { size, mtimeNs, ctimeNs, ino } = await stat(path, { bigint: true })
   return `${size}:${mtimeNs}:${ctimeNs}:${ino}`
@@ -62,7 +62,7 @@ async function remember(
     await writeFile(temporary, JSON.stringify(fingerprint))
     await rename(temporary, record)
   } catch (error) {
-    // A cache that cannot be written is still usable: the file is hashed again at the next start.
+    // A cache that cannot be written is not an error: the file is hashed again at the next start.
     if (!isErrno(error, 'EROFS', 'EACCES', 'EPERM')) throw error
   }
 }
@@ -74,7 +74,7 @@ async function readFingerprint(path: string): Promise<{ state: string; sha256: s
     const { state, sha256 } = json as Record<string, unknown>
     return typeof state === 'string' && typeof sha256 === 'string' ? { state, sha256 } : undefined
   } catch {
-    // Missing or damaged: it is only a memory of a hash.
+    // Missing or damaged: the hash is computed again.
     return undefined
   }
 }

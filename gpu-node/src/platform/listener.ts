@@ -4,16 +4,16 @@ import { AppError, errorBody } from '@copal/shared/errors.ts'
 
 /** The node's HTTP port. */
 export interface Listener {
-  /** `http://127.0.0.1:8790`: where it listens, with the port that was really taken. */
+  /** Address with the port that was actually bound: `http://127.0.0.1:8790`. */
   readonly url: string
-  /** Hands requests to `fetch` from now on; before, they are answered 503. */
+  /** Passes requests to `fetch` from now on; earlier ones get a 503. */
   serve: (fetch: (request: Request) => Response | Promise<Response>) => void
-  /** Takes no new connections; settles when the open ones have ended, at the latest after `graceMs`. */
+  /** Accepts no new connections; settles when the open ones have ended, at the latest after `graceMs`. */
   close(graceMs: number): Promise<void>
 }
 
 /**
- * Takes the port at once, before the minutes that a model may need, so that a port in use is told at once.
+ * Binds the port at once, before the model is loaded, so that a port in use is reported immediately.
  *
  * @throws AppError `conflict` when the port is taken, `invalid_request` when the address cannot be used
  */

@@ -1,19 +1,19 @@
 import { inspect } from 'node:util'
 
-/** A value that may stand in a log line. Never a secret, never text of a client. */
+/** A value of a log field. Never a secret, never text of a client. */
 type LogField = string | number | boolean | null | undefined
 
-/** One line an event. `message` is for people; `fields` are for programs. */
+/** Writes one line per event. `message` is for people; `fields` are for programs. */
 export interface Log {
   info(message: string, fields?: Record<string, LogField>): void
   warn(message: string, fields?: Record<string, LogField>): void
   error(message: string, fields?: Record<string, LogField>): void
 }
 
-/** How lines look: one JSON object each, or `12:00:00 warn message key=value`. */
+/** Format of log lines: one JSON object each, or `12:00:00 warn message key=value`. */
 export type LogFormat = 'json' | 'plain'
 
-/** Composes a log that gives each finished line, without its line feed, to `write`. */
+/** Creates a log that passes each line, without its line feed, to `write`. */
 export function createLog(options: {
   format: LogFormat
   write: (line: string) => void
@@ -36,7 +36,7 @@ export function createLog(options: {
   return { info: emit('info'), warn: emit('warn'), error: emit('error') }
 }
 
-/** What went wrong, in one line: the message and the messages of its causes, without stacks. */
+/** Describes an error in one line: its message and those of its causes, without stacks. */
 export function reasonOf(thrown: unknown): string {
   const parts: string[] = []
   for (let error: unknown = thrown; error !== undefined && parts.length < 4;) {

@@ -5,13 +5,13 @@ import { sourceHash } from '../../native/source-hash.mjs'
 
 const CRATE = join(import.meta.dirname, '..', '..', 'native')
 
-/** A file that was tried, and why it is not the addon. */
+/** A file that was tried, and the reason why it is not the addon. */
 export interface Attempt {
   path: string
   reason: string
 }
 
-/** The addon is not there, or not one that fits. The message says what was tried and what to do. */
+/** Thrown when no fitting addon was found. The message lists the files that were tried and what to do. */
 export class NativeUnavailableError extends Error {
   override readonly name = 'NativeUnavailableError'
   readonly attempts: readonly Attempt[]
@@ -25,7 +25,7 @@ export class NativeUnavailableError extends Error {
   }
 }
 
-/** Where the build puts the addon for this platform. */
+/** Path of the addon that the build writes for this platform. */
 export function addonPath(): string {
   return join(CRATE, `copal.${process.platform}-${process.arch}.node`)
 }
@@ -33,8 +33,8 @@ export function addonPath(): string {
 /**
  * Loads the Rust addon.
  *
- * The first of `paths` that loads and is built of the sources beside it is taken; whatever was wrong with those before
- * it is told only when none is left.
+ * Takes the first of `paths` that loads and was built from the sources beside it. The failures of the others are reported
+ * only when none fits.
  *
  * @throws {NativeUnavailableError} when none of them fits
  */
@@ -49,7 +49,7 @@ export function loadNative(paths: readonly string[] = [addonPath()]): Addon {
   throw new NativeUnavailableError(attempts)
 }
 
-/** The addon, or why it is none. */
+/** The addon, or the reason why a file is not one. */
 function tryLoad(path: string, wanted: string): Addon | string {
   if (!existsSync(path)) return 'it is not built'
   const module: { exports: Partial<Addon> } = { exports: {} }
@@ -61,12 +61,12 @@ function tryLoad(path: string, wanted: string): Addon | string {
   return asAddon(module.exports, wanted)
 }
 
-/** What a library exports as the addon, or why it is none of the sources with the hash `wanted`. */
+/** Returns the addon that a library exports, or the reason why it was not built from the sources with hash `wanted`. */
 export function asAddon(exports: Partial<Addon>, wanted: string): Addon | string {
   return exports.sourceHash?.() === wanted ? (exports as Addon) : 'it is built of other sources'
 }
 
-/** As {@link loadNative}; `undefined` where there is no addon, for work that JavaScript can do too. */
+/** Like {@link loadNative}, but returns `undefined` without an addon, for work that JavaScript can do as well. */
 export function loadNativeIfThere(): Addon | undefined {
   try {
     return loadNative()
@@ -76,7 +76,7 @@ export function loadNativeIfThere(): Addon | undefined {
   }
 }
 
-/** The code of an error that the addon threw, or that a process passed on; `undefined` for anything else. */
+/** Returns the code of an error that the addon threw, or that another process passed on; else `undefined`. */
 export function addonErrorCode(thrown: unknown): AddonErrorCode | undefined {
   const code = (thrown as { code?: unknown } | null | undefined)?.code
   return typeof code === 'string' ? (code as AddonErrorCode) : undefined

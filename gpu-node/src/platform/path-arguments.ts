@@ -4,7 +4,7 @@ import { isFolder, nearestExisting, tellPath } from './existing-path.ts'
 import { UserError } from './user-error.ts'
 
 /**
- * A folder that is read.
+ * Checks a folder to read from.
  *
  * @param expected what it holds, for the message
  * @throws UserError `folder_missing`
@@ -19,7 +19,7 @@ export function inputFolder(name: string, cwd: string, expected: string): string
 }
 
 /**
- * Where a file is to be written, checked before the work whose result it holds.
+ * Checks the path of an output file before the work whose result it will hold.
  *
  * @throws UserError `out_unwritable` its folder is missing, or its name is a folder's; what the system says when the
  * folder may not be written
@@ -34,7 +34,7 @@ export function outputFile(name: string, cwd: string): string {
 }
 
 /**
- * A folder that is to be filled: one that is there, or that can be made.
+ * Checks an output folder: it exists or can be created.
  *
  * @throws UserError `out_unwritable` where a file is in the way; what the system says when it may not be written
  */

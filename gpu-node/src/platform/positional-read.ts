@@ -1,7 +1,7 @@
 import type { FileHandle } from 'node:fs/promises'
 import { AppError } from '@copal/shared/errors.ts'
 
-/** One read call takes no more than 2 GiB on any platform. */
+/** Largest size of one read call; no platform takes more than 2 GiB. */
 const MAX_READ_BYTES = 2 ** 30
 
 /**

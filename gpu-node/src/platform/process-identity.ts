@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs'
 
-/** Whether a process with this pid runs, of whatever user; one that has ended and was not yet waited for does not. */
+/** Returns whether a process with this pid runs, under any user. A zombie does not count as running. */
 export function isAlive(pid: number): boolean {
   if (statFields(pid)?.[0] === 'Z') return false
   try {
@@ -12,7 +12,7 @@ export function isAlive(pid: number): boolean {
 }
 
 /**
- * When a process began, in the kernel's ticks since boot: tells it from a later one with the same pid.
+ * Returns the start time of a process in kernel ticks since boot, which distinguishes it from a later one with the same pid.
  *
  * @returns `undefined` where the platform does not say, or there is no such process.
  */
@@ -20,7 +20,7 @@ export function startTicks(pid: number): string | undefined {
   return statFields(pid)?.[19]
 }
 
-/** `/proc/<pid>/stat` from its third field on: the name before may hold anything. */
+/** Returns the fields of `/proc/<pid>/stat` from the third on; the name before them may contain any character. */
 function statFields(pid: number): string[] | undefined {
   try {
     const stat = readFileSync(`/proc/${pid}/stat`, 'utf8')
@@ -30,7 +30,7 @@ function statFields(pid: number): string[] | undefined {
   }
 }
 
-/** The command line of a process, for messages; `undefined` where the platform does not say. */
+/** Returns the command line of a process, for messages; `undefined` where the platform does not provide it. */
 export function commandLine(pid: number): string | undefined {
   try {
     return (

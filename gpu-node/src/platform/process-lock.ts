@@ -4,33 +4,33 @@ import { hostname } from 'node:os'
 import { isErrno } from './scratch.ts'
 import { isAlive, startTicks } from './process-identity.ts'
 
-/** A lock file that is held. */
+/** A held lock file. */
 export interface ProcessLock {
-  /** A process that is gone had held it before. */
+  /** Whether the previous holder was a process that is gone. */
   wasAbandoned: boolean
-  /** Removes the file, unless it is another's by now. */
+  /** Removes the file, unless another process holds it by now. */
   release(): void
 }
 
-/** Who holds a lock: what the file says. */
+/** The holder of a lock, as its file names it. */
 export interface LockHolder {
-  /** Pids mean something on their own host only. */
+  /** Host of the pid; pids are valid on their own host only. */
   host: string
   pid: number
-  /** Tells the process from a later one with the same pid. */
+  /** Start time, which distinguishes the process from a later one with the same pid. */
   startTicks: string | undefined
 }
 
-/** A lock that somebody else holds. */
+/** Thrown when another process holds the lock. */
 export interface HeldLock<About extends object> {
   holder: LockHolder & About
-  /** The holder for a message: `pid 12`, of another host with its name and how to end that. */
+  /** The holder for a message: `pid 12`; for another host also its name and how to remove the lock. */
   heldBy: string
 }
 
 /**
- * Takes the lock at `path`, a file in a directory that exists. A lock whose process is gone is taken over; whether
- * a process of another host is gone cannot be seen from here, so its lock is held until its file is removed.
+ * Takes the lock at `path`, a file in an existing directory. A lock whose process is gone is taken over. Processes of other
+ * hosts cannot be checked, so their locks hold until the file is removed.
  *
  * @param about goes into the file beside host, pid and start, for whoever is refused
  * @returns who else holds it, when another does
@@ -41,7 +41,7 @@ export function takeProcessLock<About extends object>(
 ): ProcessLock | HeldLock<About> {
   const self: LockHolder = { host: hostname(), pid: process.pid, startTicks: startTicks(process.pid) }
   const content = JSON.stringify({ ...self, ...about })
-  // Linked into place, so that nobody ever reads a half-written lock.
+  // Linked into place, so that no process reads a half-written lock.
   const draft = `${path}.${randomUUID()}`
   writeFileSync(draft, content)
   let wasAbandoned = false
@@ -69,8 +69,8 @@ export function takeProcessLock<About extends object>(
 }
 
 /**
- * Removes the lock at `path` if it still says `found`. Of several who judged it abandoned one may already hold it
- * anew; so one looks and removes at a time, under a lock that is named by what was found.
+ * Removes the lock at `path` if its content still equals `found`. Of several processes that judged it abandoned, one may
+ * already hold it again, so checking and removing happen under a second lock that is named after the content.
  *
  * @returns who is removing it at the moment and will hold it
  */
@@ -100,7 +100,7 @@ function link(from: string, to: string): boolean {
   }
 }
 
-/** The content of a file, undefined where there is none. */
+/** Returns the content of a file, or undefined when it does not exist. */
 function read(path: string): string | undefined {
   try {
     return readFileSync(path, 'utf8')
@@ -120,10 +120,10 @@ function describeHolder(path: string, { host, pid }: LockHolder): string {
   return `pid ${pid} on host '${host}' (if it no longer runs there, remove ${path})`
 }
 
-/** Undefined of what is no lock: a file system that lost its power may leave one empty. */
+/** Parses a lock file; undefined for one that is not valid, such as an empty file after a power loss. */
 function parseHolder(text: string): LockHolder | undefined {
   try {
-    // Locks of before there was a host are of this one.
+    // Locks written before hosts were recorded belong to this host.
     return { host: hostname(), ...(JSON.parse(text) as Omit<LockHolder, 'host'>) }
   } catch {
     return undefined

@@ -1,6 +1,6 @@
 import type { OnModelProgress } from './progress.ts'
 
-/** Progress as lines for people: one when a stage begins and one each tenth of the way. */
+/** Formats progress as lines: one when a stage begins and one for each tenth of it. */
 export function createProgressLines(write: (line: string) => void): OnModelProgress {
   let last = ''
   return ({ stage, what, doneBytes, totalBytes, secondsLeft }) => {

@@ -1,4 +1,4 @@
-/** `12.3 MB`; decimal units, as downloads and disks are counted. */
+/** Formats bytes in decimal units, as download and disk sizes are given: `12.3 MB`. */
 export function formatBytes(bytes: number): string {
   const units = ['B', 'kB', 'MB', 'GB', 'TB']
   let value = bytes
@@ -10,7 +10,7 @@ export function formatBytes(bytes: number): string {
   return `${unit === 0 ? value : value.toFixed(value < 9.95 ? 1 : 0)} ${units[unit]}`
 }
 
-/** `45 s`, `3 min 20 s`, `2 h 5 min`, `4 d`. */
+/** Formats a duration: `45 s`, `3 min 20 s`, `2 h 5 min`, `4 d`. */
 export function formatDuration(ms: number): string {
   const seconds = Math.max(0, Math.round(ms / 1000))
   if (seconds < 60) return `${seconds} s`
@@ -21,7 +21,7 @@ export function formatDuration(ms: number): string {
   return `${Math.floor(hours / 24)} d`
 }
 
-/** `3 min ago` of an ISO time; `never` of null. */
+/** Formats the age of an ISO time: `3 min ago`; `never` for null. */
 export function formatAge(iso: string | null, nowMs: number): string {
   if (iso === null) return 'never'
   const ms = nowMs - Date.parse(iso)
@@ -31,28 +31,28 @@ export function formatAge(iso: string | null, nowMs: number): string {
   return `${Math.floor(ms / 86_400_000)} d ago`
 }
 
-/** `50.0 %` of 0.5. */
+/** Formats a ratio as per cent: 0.5 gives `50.0 %`. */
 export function formatPercent(fraction: number): string {
   return `${(fraction * 100).toFixed(1)} %`
 }
 
-/** `1,234,567`. */
+/** Formats an integer: `1,234,567`. */
 export function formatCount(count: number): string {
   return count.toLocaleString('en-US')
 }
 
-/** `1 mask`, `1,200 masks`. */
+/** Formats a count with its noun: `1 mask`, `1,200 masks`. */
 export function counted(count: number, noun: string): string {
   return `${formatCount(count)} ${noun}${count === 1 ? '' : 's'}`
 }
 
-/** Four significant figures, the precision at which perplexities are compared: `21.03`, `988.9`. */
+/** Formats a perplexity with four significant figures, the precision at which they are compared: `21.03`, `988.9`. */
 export function formatPerplexity(perplexity: number): string {
   if (perplexity >= 100_000) return perplexity.toExponential(2)
   return perplexity >= 1000 ? perplexity.toFixed(0) : perplexity.toPrecision(4)
 }
 
-/** `dense` of version 0, else `m3`, as `system_fingerprint` ends. */
+/** Formats a mask version as `system_fingerprint` ends: `dense` for 0, else `m3`. */
 export function formatMask(version: number): string {
   return version === 0 ? 'dense' : `m${version}`
 }

@@ -2,13 +2,13 @@ import { spawn } from 'node:child_process'
 import { AppError } from '@copal/shared/errors.ts'
 import { isErrno } from './scratch.ts'
 
-/** Names that Python 3 goes by, best first. */
+/** Command names of Python 3, best first. */
 const PYTHON_COMMANDS = ['python3', 'python']
 
-/** Lines of a failed command that are kept for its error. */
+/** Output lines of a failed command that its error quotes. */
 const KEPT_LINES = 20
 
-/** Runs a module as `python -m` does, but ends when its input does: with this process, however that ends. */
+/** Runs a module like `python -m`, but ends when its input closes, so it ends together with this process. */
 const RUN_MODULE = `
 import os, runpy, sys, threading
 def leave():
@@ -19,7 +19,7 @@ module = sys.argv.pop(1)
 runpy.run_module(module, run_name='__main__', alter_sys=True)
 `
 
-/** How a Python module is run. */
+/** Options of {@link runPython}. */
 export interface PythonRun {
   module: string
   args: readonly string[]
@@ -32,7 +32,7 @@ export interface PythonRun {
 }
 
 /**
- * Runs Python to its end.
+ * Runs a Python module and waits for its end.
  *
  * @returns the exit code and the last lines of both its outputs
  * @throws AppError `internal_error` when no Python is installed; the reason of `signal` when that aborts
@@ -56,9 +56,9 @@ export async function runPython(run: PythonRun): Promise<{ exitCode: number; lin
 async function runCommand(command: string, run: PythonRun): Promise<{ exitCode: number; lines: string[] }> {
   run.signal?.throwIfAborted()
   const child = spawn(command, ['-c', RUN_MODULE, run.module, ...run.args], {
-    // The input stays open and empty for as long as this process lives.
+    // The input stays open and empty as long as this process lives.
     stdio: ['pipe', 'pipe', 'pipe'],
-    // Handed on as it is: proxies, pip's settings, the paths of Python. Nothing is read from it here.
+    // Passed on unchanged for proxies, pip's settings and Python's paths. Nothing is read from it here.
     // oxlint-disable-next-line node/no-process-env
     env: { ...process.env, PYTHONUNBUFFERED: '1', ...run.env },
     ...(run.signal === undefined ? {} : { signal: run.signal }),
@@ -85,7 +85,7 @@ async function runCommand(command: string, run: PythonRun): Promise<{ exitCode: 
     failure = error
     if (child.pid === undefined) reject(error)
   })
-  // Only now nothing writes any more, so the caller may remove what there is.
+  // Only now has all writing ended, so the caller may remove the files.
   child.on('close', (code, signal) => {
     if (code === null || failure !== undefined)
       reject(failure ?? new Error(`${command} was ended by ${signal}`))

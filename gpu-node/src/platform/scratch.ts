@@ -4,13 +4,12 @@ import { hostname } from 'node:os'
 import { dirname, join } from 'node:path'
 import { isAlive } from './process-identity.ts'
 
-/** A directory of another host or container is taken for abandoned when nothing in it changed for so long. */
+/** Age without a change after which a directory of another host or container counts as abandoned. */
 const ABANDONED_AFTER_MS = 3_600_000
 
 /**
- * Makes a directory for unfinished work under `<cacheDir>/tmp`, on the file system of the cache, so
- * that the result moves into place in one rename. What processes that were killed left there is
- * removed on the way.
+ * Creates a directory for unfinished work under `<cacheDir>/tmp`, on the file system of the cache, so that the result
+ * moves into place in one rename. Also removes directories that killed processes left behind.
  */
 export async function createScratch(cacheDir: string): Promise<string> {
   const parent = join(cacheDir, 'tmp')
@@ -21,14 +20,14 @@ export async function createScratch(cacheDir: string): Promise<string> {
   return path
 }
 
-/** Removes a scratch directory and all in it; fine when it is gone or has been moved. */
+/** Removes a scratch directory with its content. Does nothing when it is gone or has been moved. */
 export function removeScratch(path: string): Promise<void> {
   return rm(path, { recursive: true, force: true })
 }
 
 /**
- * Moves a finished directory to `target` in one step. When a rival was first, its whole one is kept and
- * `path` left as it was; what is there and damaged goes to `scratch`.
+ * Moves a finished directory to `target` in one step. When another process was first and its directory is intact, that one
+ * is kept and `path` stays where it is; a damaged one is moved to `scratch`.
  *
  * @param isWhole checks what is at `target`
  */
@@ -49,13 +48,13 @@ export async function publishDirectory(
     try {
       await rename(target, join(scratch, `damaged-${randomUUID()}`))
     } catch (error) {
-      // A rival that found the same damage moved it first.
+      // Another process that found the same damage has moved it already.
       if (!isErrno(error, 'ENOENT')) throw error
     }
   }
 }
 
-/** Whether `error` comes from the operating system with one of these codes. */
+/** Returns whether `error` is a system error with one of these codes. */
 export function isErrno(error: unknown, ...codes: string[]): boolean {
   return error instanceof Error && 'code' in error && codes.includes(String(error.code))
 }
@@ -63,12 +62,12 @@ export function isErrno(error: unknown, ...codes: string[]): boolean {
 async function sweep(parent: string): Promise<void> {
   for (const name of await readdir(parent)) {
     const [host, pid] = name.split('~')
-    // Process ids mean something on their own host only: containers may share the cache.
+    // Process ids are valid on their own host only, and containers may share the cache.
     const abandoned =
       host === hostname()
         ? !isAlive(Number(pid))
         : (await lastChangeMs(join(parent, name))) < Date.now() - ABANDONED_AFTER_MS
-    // What cannot be removed now stands in nobody's way and is tried again at the next start.
+    // A directory that cannot be removed now is harmless; the next start tries again.
     if (abandoned) await removeScratch(join(parent, name)).catch(() => undefined)
   }
 }
@@ -81,7 +80,7 @@ async function lastChangeMs(path: string): Promise<number> {
     )
     return Math.max(...times.map(({ mtimeMs }) => mtimeMs))
   } catch {
-    // It changed under our hands, so it is in use.
+    // It changed while we looked at it, so it is in use.
     return Date.now()
   }
 }

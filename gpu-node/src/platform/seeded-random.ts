@@ -1,4 +1,4 @@
-/** Uniform numbers in [0, 1) from a 32-bit seed (splitmix32). */
+/** Creates a generator of uniform numbers in [0, 1) from a 32-bit seed (splitmix32). */
 export function createRandom(seed: number): () => number {
   let state = seed | 0
   return () => {

@@ -1,10 +1,10 @@
 import { AppError } from '@copal/shared/errors.ts'
 import { unlessAborted } from './unless-aborted.ts'
 
-/** Work that is done one piece after another, in the order it came. */
+/** Runs pieces of work one at a time, in order of arrival. */
 export interface Line {
   /**
-   * Does the work when it has its turn; who aborts before gives up the place.
+   * Runs the work when it is its turn. Aborting before that removes it from the queue.
    *
    * @throws AppError `overloaded` when too many wait, `client_closed_request` after an abort, and what the work throws
    */

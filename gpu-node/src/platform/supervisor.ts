@@ -1,28 +1,28 @@
 import type { ModelProgress } from './progress.ts'
 
-/** What a node tells the process that started it with an IPC channel. */
+/** Messages from a node to the process that started it with an IPC channel. */
 export type NodeMessage =
-  /** The model is being fetched or converted; many a second at most ten. */
+  /** The model is being fetched or converted; at most ten messages a second. */
   | { type: 'progress'; progress: ModelProgress }
-  /** Serving at `url`; the gateway hears of it next. */
+  /** The node serves at `url` and registers with the gateway next. */
   | { type: 'ready'; url: string; nodeId: string; model: string; activeVersion: number }
   /**
-   * The node cannot start and ends with code 1; `message` is one line or several for the user. A node that
-   * crashes later says nothing: its exit code does, and another start may help.
+   * The node cannot start and exits with code 1; `message` is for the user. A node that crashes later sends nothing; its
+   * exit code tells, and a restart may help.
    */
   | { type: 'failed'; message: string }
 
-/** The way to the parent, when it gave one. */
+/** The IPC channel to the parent process, if there is one. */
 export interface Supervisor {
-  /** Whether there is a parent that may listen: its end is the node's end. */
+  /** Whether there is a parent. The node ends when its parent ends. */
   readonly present: boolean
-  /** Settles when the message is handed over; a parent that has gone is no error. */
+  /** Settles when the message is handed over. A parent that is gone is not an error. */
   tell(message: NodeMessage): Promise<void>
-  /** Calls back once, when the parent is gone. */
+  /** Calls back once when the parent is gone. */
   onGone(callback: () => void): void
 }
 
-/** Composes the way to the parent of `process` (or what tests give for it). */
+/** Creates the channel to the parent of `process` (or of a test's substitute). */
 export function createSupervisor(child: Pick<NodeJS.Process, 'send' | 'connected' | 'once'>): Supervisor {
   const present = child.send !== undefined
   return {

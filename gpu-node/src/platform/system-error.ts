@@ -4,12 +4,12 @@ import { getSystemErrorMessage } from 'node:util'
 import { isFolder, nearestExisting, tellPath } from './existing-path.ts'
 import { isFullDisk } from './full-disk.ts'
 
-/** What the operating system tells of a file that is there already, or is of the wrong kind. */
+/** System error codes for a file that exists already or is of the wrong kind. */
 const WRONG_KIND = new Set(['ENOTDIR', 'EEXIST', 'EISDIR'])
 const NOT_ALLOWED = new Set(['EACCES', 'EPERM', 'EROFS'])
 
 /**
- * What the operating system refused, in words that name the path: `README.md is a file, a folder is needed`.
+ * Describes a system error with the path that it concerns: `README.md is a file, a folder is needed`.
  *
  * @param cwd paths below it are told from there
  * @param path for errors that do not know theirs, as those of reading a folder

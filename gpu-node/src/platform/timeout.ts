@@ -1,4 +1,4 @@
-/** The promise's value, or undefined when it takes longer than `timeoutMs`. */
+/** Returns the promise's value, or undefined when it takes longer than `timeoutMs`. */
 export async function within<T>(promise: Promise<T>, timeoutMs: number): Promise<T | undefined> {
   let timer: NodeJS.Timeout | undefined
   const late = new Promise<undefined>((resolve) => {

@@ -1,12 +1,12 @@
 import { AppError } from '@copal/shared/errors.ts'
 
-/** The client went away or the caller gave up. */
+/** Creates the error for a request whose client left or whose caller gave up. */
 export function cancelled(): AppError {
   return new AppError('client_closed_request', 'The client closed the request.')
 }
 
 /**
- * What `work` gives, unless the client leaves before.
+ * Returns the result of `work`, unless the client leaves first.
  *
  * @throws AppError `client_closed_request`
  */

@@ -1,10 +1,10 @@
-/** A text, or where its bytes stop being UTF-8. */
+/** A decoded text, or the position of the first byte that is not UTF-8. */
 export type DecodedText =
   | { text: string }
   | {
-      /** Offset of the first wrong byte. */
+      /** Offset of the first invalid byte. */
       offset: number
-      /** Its value as people write it: `0xff`. */
+      /** Value of the byte in hex: `0xff`. */
       byte: string
     }
 
@@ -16,7 +16,7 @@ export function decodeUtf8(bytes: Buffer): DecodedText {
   return { offset, byte: `0x${(bytes[offset] ?? 0).toString(16).padStart(2, '0')}` }
 }
 
-/** Decoding puts U+FFFD where a byte is wrong; one that stands in the file itself is three right bytes. */
+/** Finds the first invalid byte. The decoder replaces it by U+FFFD; a U+FFFD in the file itself is three valid bytes. */
 function firstInvalidByte(bytes: Buffer, text: string): number | undefined {
   let from = 0
   let offset = 0

@@ -11,10 +11,10 @@ export interface LlamaConfig {
   ropeScaling: RopeScaling | null
   rmsNormEps: number
   contextLength: number
-  /** The head is the embedding matrix. */
+  /** Whether the head is the embedding matrix. */
   tiedEmbedding: boolean
   bosTokenId: number | null
-  /** Any of these ends a generation. */
+  /** Token ids that end a generation. */
   eosTokenIds: number[]
 }
 

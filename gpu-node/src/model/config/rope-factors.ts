@@ -2,15 +2,15 @@ import type { RopeScaling } from './llama-config.ts'
 
 type Llama3Scaling = Extract<RopeScaling, { type: 'llama3' }>
 
-/** What every released LLaMA 3 uses; also decides where the factors leave the parameters open. */
+/** Value that every released LLaMA 3 uses; also used where the factors do not determine the parameters. */
 const RELEASED = { lowFreqFactor: 1, highFreqFactor: 4, originalContextLength: 8192 }
 
-/** Factors are stored as f32 and were computed in it. */
+/** Tolerance for factors, which were computed and stored in f32. */
 const TOLERANCE = 1e-4
 
 /**
- * By how much `llama3` rope scaling divides the frequency of each rotary pair: 1 for short wavelengths,
- * `factor` for long ones, a blend between (Transformers, `_compute_llama3_parameters`).
+ * Returns the divisor of each rotary pair's frequency under `llama3` rope scaling: 1 for short wavelengths, `factor` for
+ * long ones, a blend between (Transformers, `_compute_llama3_parameters`).
  *
  * @returns `[headDim / 2]`
  */
@@ -24,7 +24,7 @@ export function llama3Factors(scaling: Llama3Scaling, headDim: number, theta: nu
 }
 
 /**
- * The scaling whose factors a GGUF holds: llama.cpp stores the factors and not what they came from.
+ * Recovers the scaling parameters from the factors in a GGUF; llama.cpp stores only the factors.
  *
  * @param factors `[headDim / 2]`
  * @returns `null` when all are 1, `undefined` when they are not those of `llama3` scaling
@@ -72,7 +72,7 @@ function fitBlend(
   }
 }
 
-/** To the integer that it almost is. */
+/** Rounds a value that is almost an integer to it. */
 function rounded(value: number): number {
   const integer = Math.round(value)
   return Math.abs(value - integer) < 1e-3 * integer ? integer : value

@@ -2,8 +2,8 @@ import { AppError } from '@copal/shared/errors.ts'
 import { BLOCK_LINEARS, linearName, linearShape, type LlamaConfig } from '../config/llama-config.ts'
 
 /**
- * The weights of a downloaded model, whatever they are stored as, seen under their Hugging Face
- * names. Values come in pieces of rows, so that no tensor has to fit in memory.
+ * The weights of a downloaded model in any format, under their Hugging Face names. Values are read in pieces of rows, so
+ * that no tensor has to fit in memory.
  */
 export interface Checkpoint {
   /** Shape of every tensor that the file holds, row-major, `[d_out, d_in]` for a linear. */
@@ -39,7 +39,7 @@ export function modelTensors(config: LlamaConfig): ModelTensor[] {
   return tensors
 }
 
-/** Tensors that some exports carry and that hold nothing the configuration does not say. */
+/** Tensors in some exports that only repeat what the configuration states. */
 const REDUNDANT = /(^|\.)rotary_emb\.inv_freq$|^lm_head\.weight$/
 
 /**

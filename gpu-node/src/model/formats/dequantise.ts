@@ -1,6 +1,6 @@
 import { bfloatsToFloats, bytesToFloats, halfToFloat, halvesToFloats } from './float-formats.ts'
 
-/** A GGML storage type: how many values share a block of how many bytes, and how to read them. */
+/** A GGML storage type: values and bytes per block, and how to decode a block. */
 export interface GgmlType {
   name: string
   blockValues: number

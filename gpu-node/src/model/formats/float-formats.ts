@@ -1,4 +1,4 @@
-/** Every IEEE half as f32, by its bits: 256 KiB, built once, faster than arithmetic a value. */
+/** Table of every IEEE half as f32, by its bits: 256 KiB, built once, faster than arithmetic per value. */
 const HALF_VALUES: Float32Array = Float32Array.from({ length: 65536 }, (_, bits) => {
   const sign = bits & 0x8000 ? -1 : 1
   const exponent = (bits >> 10) & 0x1f
@@ -7,12 +7,12 @@ const HALF_VALUES: Float32Array = Float32Array.from({ length: 65536 }, (_, bits)
   return exponent === 0 ? sign * fraction * 2 ** -24 : sign * (1 + fraction / 1024) * 2 ** (exponent - 15)
 })
 
-/** The value of an IEEE 754 half. */
+/** Returns the value of an IEEE 754 half. */
 export function halfToFloat(bits: number): number {
   return HALF_VALUES[bits]!
 }
 
-/** Little-endian halves as f32; exact. `bytes.length` is even. */
+/** Decodes little-endian halves to f32, exactly. `bytes.length` is even. */
 export function halvesToFloats(bytes: Uint8Array): Float32Array {
   const values = new Float32Array(bytes.length / 2)
   for (let i = 0, at = 0; i < values.length; i++, at += 2) {
@@ -21,7 +21,7 @@ export function halvesToFloats(bytes: Uint8Array): Float32Array {
   return values
 }
 
-/** Little-endian bfloat16 as f32: the upper half of the f32 bits; exact. `bytes.length` is even. */
+/** Decodes little-endian bfloat16 to f32, exactly: the upper half of the f32 bits. `bytes.length` is even. */
 export function bfloatsToFloats(bytes: Uint8Array): Float32Array {
   const bits = new Uint32Array(bytes.length / 2)
   for (let i = 0, at = 0; i < bits.length; i++, at += 2) {
@@ -30,7 +30,7 @@ export function bfloatsToFloats(bytes: Uint8Array): Float32Array {
   return new Float32Array(bits.buffer)
 }
 
-/** Little-endian f32 bytes as an array of their own. `bytes.length` is a multiple of 4. */
+/** Copies little-endian f32 bytes into an array. `bytes.length` is a multiple of 4. */
 export function bytesToFloats(bytes: Uint8Array): Float32Array {
   return new Float32Array(bytes.slice().buffer)
 }

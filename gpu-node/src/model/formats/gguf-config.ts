@@ -7,7 +7,7 @@ import { fitLlama3Scaling } from '../config/rope-factors.ts'
 
 type Metadata = ReadonlyMap<string, MetadataValue>
 
-/** Tokens that end an answer in the chat formats of LLaMA models, besides the end token the file names. */
+/** Tokens that end an output in the chat formats of LLaMA models, besides the end token that the file names. */
 const END_OF_TURN_TOKENS = ['<|im_end|>', '<|eot_id|>', '<|eom_id|>']
 
 /**
@@ -70,7 +70,7 @@ function refuseUnsupported({ metadata, tensors, path }: GgufHeader): void {
   }
 }
 
-/** llama.cpp writes linear scaling as metadata and LLaMA 3's as a tensor of the factors that it leads to. */
+/** Reads rope scaling. llama.cpp stores linear scaling as metadata, and LLaMA 3's as a tensor of the resulting factors. */
 async function readRopeScaling(
   header: GgufHeader,
   headDim: number,
@@ -110,7 +110,7 @@ function endTokens(metadata: Metadata): number[] {
 function positive(metadata: Metadata, key: string, path: string, fallback?: number): number {
   const value = metadata.get(key) ?? fallback
   const number = Number(value)
-  // Some models give a value a layer: a LLaMA has the same in all.
+  // Some models give one value per layer; in a LLaMA all are equal.
   if (!Array.isArray(value) && Number.isSafeInteger(number) && number > 0) return number
   throw new AppError(
     'unsupported_model',
@@ -128,7 +128,7 @@ function tokenId(metadata: Metadata, key: string): number | undefined {
   return value === undefined ? undefined : Number(value)
 }
 
-/** The shortest decimal that is this f32: 1e-5, not 0.000009999999747378752. */
+/** Returns the shortest decimal that rounds to this f32: 1e-5, not 0.000009999999747378752. */
 function floatOf(value: MetadataValue | undefined, fallback: number): number {
   if (value === undefined) return fallback
   const number = Number(value)

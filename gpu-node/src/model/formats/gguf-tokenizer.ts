@@ -32,7 +32,7 @@ const wordsThenBytes = (digits: string) => ({
   ],
 })
 
-/** How text is cut before BPE, by `tokenizer.ggml.pre`; what each name means is fixed by llama.cpp. */
+/** Pre-tokenization patterns by `tokenizer.ggml.pre`; llama.cpp defines the meaning of each name. */
 const PRE_TOKENIZERS: Readonly<
   Record<string, { pre_tokenizer: object; normalizer?: object; ignore_merges?: boolean }>
 > = {
@@ -45,7 +45,7 @@ const PRE_TOKENIZERS: Readonly<
 }
 
 /**
- * The tokenizer of a GGUF model in the form of a tokenizer.json.
+ * Converts the tokenizer of a GGUF model to the form of a tokenizer.json.
  *
  * @throws AppError `unsupported_model` naming a tokenizer model or a pre-tokenizer that is not supported
  */
@@ -93,11 +93,11 @@ interface TokenizerShape {
   pre_tokenizer: object | null
   decoder: object
   model: Record<string, unknown>
-  /** Whether a BOS comes first in models of this kind that do not say so themselves. */
+  /** Whether a BOS comes first, for models of this kind that do not specify it. */
   bosByDefault: boolean
 }
 
-/** A template that puts the BOS before a text, of the models that want one. */
+/** Post-processor that puts the BOS before a text, for models that need one. */
 function bosFirst(metadata: Metadata, tokens: readonly string[], byDefault: boolean): object | null {
   const wanted = metadata.get('tokenizer.ggml.add_bos_token') ?? byDefault
   const id = Number(metadata.get('tokenizer.ggml.bos_token_id') ?? -1)
@@ -132,12 +132,12 @@ function byteLevel(metadata: Metadata, path: string): TokenizerShape {
       merges: strings(metadata, 'tokenizer.ggml.merges', path),
       ignore_merges: pre.ignore_merges ?? false,
     },
-    // Those that ignore merges are LLaMA 3's.
+    // Vocabularies that ignore merges are LLaMA 3's.
     bosByDefault: pre.ignore_merges ?? false,
   }
 }
 
-/** LLaMA 1 and 2: SentencePiece BPE, which ranks merges by the score of their result, with bytes as a last resort. */
+/** Tokenizer of LLaMA 1 and 2: SentencePiece BPE, which ranks merges by the score of their result and falls back to bytes. */
 function sentencePiece(metadata: Metadata, tokens: readonly string[]): TokenizerShape {
   const scores = metadata.get('tokenizer.ggml.scores')
   const spaces = { type: 'Replace', pattern: { String: ' ' }, content: '▁' }

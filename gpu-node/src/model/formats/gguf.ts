@@ -65,7 +65,7 @@ async function parse(path: string): Promise<{ fileBytes: number; parsed: GGUFPar
   const file = await open(path)
   try {
     const { size } = await file.stat()
-    // The library pads a short file with zeros and would read on.
+    // The library pads a short file with zeros and would continue to read.
     const magic = size < 24 ? '' : (await readExactly(file, 0, 4, path)).toString('latin1')
     if (magic !== 'GGUF') {
       throw new AppError(
@@ -85,14 +85,14 @@ async function parse(path: string): Promise<{ fileBytes: number; parsed: GGUFPar
   }
 }
 
-/** Tensors of llama.cpp's LLaMA outside the blocks, and what Hugging Face calls them. */
+/** Hugging Face names of the tensors outside the blocks, by their llama.cpp names. */
 const MODEL_NAMES: Readonly<Record<string, string>> = {
   'token_embd.weight': 'model.embed_tokens.weight',
   'output_norm.weight': 'model.norm.weight',
   'output.weight': 'lm_head.weight',
 }
 
-/** The same for the tensors of a block. */
+/** Hugging Face names of the tensors of a block, by their llama.cpp names. */
 const BLOCK_NAMES: Readonly<Record<string, string>> = {
   'attn_norm.weight': 'input_layernorm.weight',
   'attn_q.weight': 'self_attn.q_proj.weight',
@@ -105,10 +105,10 @@ const BLOCK_NAMES: Readonly<Record<string, string>> = {
   'ffn_down.weight': 'mlp.down_proj.weight',
 }
 
-/** Rotary factors are read into the configuration and are no weights. */
+/** Rotary factors, which belong to the configuration and are not weights. */
 export const ROPE_FACTORS = 'rope_freqs.weight'
 
-/** The Hugging Face name of a GGUF tensor; a name that LLaMA does not have stays as it is. */
+/** Returns the Hugging Face name of a GGUF tensor; a name that LLaMA does not have stays unchanged. */
 function huggingFaceName(name: string): string {
   const [, layer, rest] = /^blk\.(\d+)\.(.+)$/.exec(name) ?? []
   if (rest === undefined) return MODEL_NAMES[name] ?? name

@@ -20,8 +20,8 @@ interface TensorEntry {
 }
 
 /**
- * The tensors of an open safetensors file. Its header is checked against its length too, so that a file
- * cut short is never taken for a whole one.
+ * Reads the tensor table of an open safetensors file. The header is also checked against the file's length, so that a
+ * truncated file is never accepted.
  *
  * @throws AppError `unsupported_model` saying what is wrong with the file
  */
@@ -101,7 +101,7 @@ export async function openSafetensors(path: string): Promise<Checkpoint> {
 }
 
 /**
- * The weight files behind `path`: itself, or the shards that an index names, sorted.
+ * Returns the weight files of `path`: the file itself, or the sorted shards that an index names.
  *
  * @throws AppError `unsupported_model` when the index is not one
  */
@@ -109,7 +109,7 @@ export async function safetensorsFiles(path: string): Promise<string[]> {
   if (!path.endsWith('.json')) return [path]
   const map = (await readJson(path))?.['weight_map']
   const names: unknown[] = typeof map === 'object' && map !== null ? Object.values(map) : []
-  // Shards lie beside their index; a name with a path in it could read any file of the machine.
+  // Shards lie beside their index. A name with a path in it could read any file on the machine.
   if (names.length === 0 || !names.every((name) => typeof name === 'string' && basename(name) === name)) {
     throw new AppError('unsupported_model', `${path} has no usable weight_map. Fetch it again.`)
   }

@@ -3,7 +3,7 @@ import type { MaskLinear } from '@copal/shared/mask/mask-codec.ts'
 import { unpackValues } from '@copal/shared/mask/packed-values.ts'
 
 /**
- * Makes dense weights those that a mask leaves: pruned ones become 0, kept ones stay or take the mask's values.
+ * Applies a mask to dense weights in place: pruned weights become 0, kept ones stay or take the mask's values.
  *
  * @param words `[rows, cols]`, the bits of f32 values; may be anything where the mask brings values
  */
@@ -13,7 +13,7 @@ export function applyLinear(words: Uint32Array, linear: MaskLinear): void {
   else zeroPruned(words, linear)
 }
 
-/** For each byte of a mask the eight words that keep or clear eight weights. */
+/** Table with the eight words that keep or clear eight weights, for each byte of a mask. */
 const KEEP = Uint32Array.from({ length: 256 * 8 }, (_, i) => (((i >> 3) >> (i & 7)) & 1 ? 0xffffffff : 0))
 
 function zeroPruned(words: Uint32Array, { rows, cols, bits }: MaskLinear): void {

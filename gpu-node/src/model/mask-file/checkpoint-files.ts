@@ -8,12 +8,12 @@ import type { TokenizerDescription } from '../tokenizer/hub-codec.ts'
 import { readJson } from '../tokenizer/tokenizer-files.ts'
 import { readGgufTokenizer } from '../formats/gguf-tokenizer.ts'
 
-/** How the tensors of a checkpoint are stored. */
+/** Storage of the tensors of a checkpoint. */
 export type CheckpointDtype = 'BF16' | 'F32'
 
 const TORCH_DTYPE = { BF16: 'bfloat16', F32: 'float32' } as const
 
-/** What a Hugging Face directory holds beside weights and `config.json`, where it holds it. */
+/** Optional files of a Hugging Face directory beside weights and `config.json`. */
 const COPIED = [
   'generation_config.json',
   'tokenizer.json',
@@ -27,8 +27,8 @@ const COPIED = [
 ]
 
 /**
- * Writes everything of a Hugging Face checkpoint but its weights: `config.json` and the tokenizer. Files of a model
- * in that layout are copied; a GGUF's are written from what it says.
+ * Writes the files of a Hugging Face checkpoint except the weights: `config.json` and the tokenizer. They are copied from a
+ * model in that layout and generated from the metadata of a GGUF.
  */
 export async function writeCheckpointFiles(
   dir: string,

@@ -15,12 +15,12 @@ import { writeCheckpointFiles, type CheckpointDtype } from './checkpoint-files.t
 import { openMaskFile } from './mask-file-reader.ts'
 import { maskTarget, verifyMaskFile } from './verify-mask.ts'
 
-/** Where the weights of a checkpoint lie. */
+/** Name of the weights file of a checkpoint. */
 const WEIGHTS = 'model.safetensors'
 
 /**
- * Writes a model under a mask as a Hugging Face checkpoint: every tensor dense, pruned weights 0, one tensor in
- * memory at a time. The weights get their name last, so that what was interrupted is no checkpoint.
+ * Writes a model under a mask as a Hugging Face checkpoint: every tensor dense, pruned weights 0, one tensor in memory at a
+ * time. The weights file gets its name last, so that an interrupted export is not a checkpoint.
  *
  * @param dir made when it is not there; must be empty
  * @param files what the model was opened from
@@ -47,7 +47,7 @@ export async function exportCheckpoint(
     verifyMaskFile(mask, maskTarget(config, master))
     const tensors = modelTensors(config)
     const { header, entries, fileBytes } = layOutSafetensors(
-      // transformers loads no file without it.
+      // transformers requires this entry.
       { format: 'pt' },
       new Map(tensors.map(({ name, shape }) => [name, { dtype, shape }])),
     )

@@ -6,11 +6,11 @@ import { asMaskInvalid, maskInvalid } from '@copal/shared/mask/mask-error.ts'
 import { safetensorsHeaderBytes } from '@copal/shared/mask/safetensors-container.ts'
 import { readExactly } from '../../platform/positional-read.ts'
 
-/** An open mask file, of which one linear is in memory at a time. Reads block: for a process of its own. */
+/** An open mask file with one linear in memory at a time. Reads block, so use it in a process of its own. */
 export interface MaskFileReader {
   readonly header: MaskHeader
   /**
-   * One linear, with its values when the file has them; `undefined` when the file does not hold it.
+   * Reads one linear, with its values when the file has them; `undefined` when the file does not contain it.
    *
    * @throws AppError `mask_invalid` when the file ends inside of it
    */
@@ -19,7 +19,7 @@ export interface MaskFileReader {
 }
 
 /**
- * Opens a mask file and reads its header. Whether it fits a model is the caller's to check.
+ * Opens a mask file and reads its header. The caller checks whether it fits a model.
  *
  * @throws AppError `mask_invalid` naming what is wrong; what the file system says when it cannot be opened
  */
@@ -51,7 +51,7 @@ export function openMaskFile(path: string): MaskFileReader {
 }
 
 /**
- * The header of a mask file, read beside the event loop. Whether it fits a model is the caller's to check.
+ * Reads the header of a mask file without blocking the event loop. The caller checks whether it fits a model.
  *
  * @throws as {@link openMaskFile}
  */
@@ -67,8 +67,8 @@ export async function readMaskFileHeader(path: string): Promise<MaskHeader> {
 }
 
 /**
- * Fraction of the weights whose bit differs between two mask files of one model, over the linears that either
- * masks; values do not count.
+ * Returns the fraction of weights whose bit differs between two mask files of one model, over the linears that either file
+ * masks. Values do not count.
  *
  * @throws AppError `mask_invalid` when a linear is missing in one of them that it does not call dense.
  */
@@ -99,7 +99,7 @@ function bitsOrDense(mask: MaskFileReader, name: string): MaskLinear | null {
   return linear ?? null
 }
 
-/** Bytes up to the end of the header, from the first eight of a file of `size`. */
+/** Returns the length up to the end of the header, from the first eight bytes of a file of `size`. */
 function prefixBytes(lengthPrefix: Uint8Array, size: number): number {
   return Math.min(
     asMaskInvalid(() => safetensorsHeaderBytes(lengthPrefix)),
@@ -107,14 +107,14 @@ function prefixBytes(lengthPrefix: Uint8Array, size: number): number {
   )
 }
 
-/** The header of a file that has as many bytes as it describes. */
+/** Parses the header and checks that the file has the length that it describes. */
 function wholeHeader(prefix: Uint8Array, size: number): MaskHeader {
   const header = readMaskHeader(prefix)
   if (header.fileBytes === size) return header
   throw maskInvalid(`the header describes ${header.fileBytes} bytes, but the file has ${size}`)
 }
 
-/** Bytes `begin` to `end` in memory of their own, so that words of any size in them are aligned. */
+/** Copies bytes `begin` to `end` into new memory, so that words of any size are aligned. */
 function readRange(file: number, begin: number, end: number): Uint8Array<ArrayBuffer> {
   const bytes = new Uint8Array(end - begin)
   for (let done = 0; done < bytes.length;) {

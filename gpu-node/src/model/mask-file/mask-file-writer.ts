@@ -11,36 +11,36 @@ import { packValues } from '@copal/shared/mask/packed-values.ts'
 import { explainFullDisk } from '../../platform/full-disk.ts'
 import { sha256File } from '../../platform/file-digest.ts'
 
-/** One linear to be written. */
+/** One linear to write. */
 export interface WrittenLinear {
   /** `[rows, ceil(cols/8)]`, see `shared/src/mask/bit-rows.ts`. */
   bits: Uint8Array
-  /** `[rows, cols]`: what the kept weights are; needed for a weights file, not read for a mask. */
+  /** `[rows, cols]`: the values of the kept weights; required for a weights file, ignored for a mask. */
   weights: Float32Array | null
 }
 
-/** A mask file that is being written, one linear in memory at a time. */
+/** Writes a mask file with one linear in memory at a time. */
 export interface MaskFileWriter {
   /**
-   * Writes one linear, in any order; the memory given may be changed when it settles.
+   * Writes one linear, in any order. The caller may reuse the memory once the promise settles.
    *
    * @throws AppError `mask_invalid` naming the tensor, `internal_error` when the disk is full
    */
   add(name: string, linear: WrittenLinear): Promise<void>
   /**
-   * Names the file by its hash: `<dir>/<sha256>.safetensors`, whole, whatever stood there before.
+   * Completes the file and moves it to `<dir>/<sha256>.safetensors` in one step, replacing any file there.
    *
-   * @returns `sparsity`: pruned over all weights of all linears, those left dense included
+   * @returns `sparsity`: pruned weights over all weights of all linears, including those left dense
    * @throws AppError `mask_invalid` when a linear was not added
    */
   finish(): Promise<{ path: string; sha256: string; bytes: number; sparsity: number }>
-  /** Removes what was written; does nothing after `finish`. */
+  /** Removes the unfinished file; does nothing after `finish`. */
   discard(): Promise<void>
 }
 
 /**
- * Begins a mask file with the bytes that `encodeMask` gives for the same mask. Until `finish` it has another name
- * and does not count; a failure to write removes it.
+ * Starts a mask file with the same bytes that `encodeMask` gives for the mask. It has a temporary name until `finish`, and a
+ * failed write removes it.
  *
  * @param shapes of every linear of the model, those left dense included
  * @param kind `weights`: with the values of the kept weights
@@ -70,7 +70,7 @@ export async function createMaskFileWriter(
     await rm(unfinished, { force: true })
   }
 
-  /** Runs a step of writing; its failure ends the file. */
+  /** Runs one write; a failure removes the file. */
   async function writing<T>(step: () => Promise<T>): Promise<T> {
     if (state !== 'open') throw new Error(`the mask file is ${state}`)
     try {
@@ -105,11 +105,11 @@ export async function createMaskFileWriter(
       if (first !== undefined) throw new Error(`the mask file still lacks '${first}'`)
       return writing(async () => {
         await file.sync()
-        // Tensors came in any order: only now are there bytes to be hashed in theirs.
+        // Tensors arrive in any order, so the file can be hashed only now.
         const sha256 = await sha256File(unfinished)
         const path = join(dir, `${sha256}.safetensors`)
         await file.close()
-        // In place of whatever has this name: a damaged file may have the right size.
+        // Replaces any file of this name, since a damaged file may have the right size.
         await rename(unfinished, path)
         state = 'finished'
         return { path, sha256, bytes: layout.fileBytes, sparsity }
@@ -119,7 +119,7 @@ export async function createMaskFileWriter(
   }
 }
 
-/** The linears that the mask holds, and the share of all weights that it prunes: both follow from the patterns. */
+/** Returns the linears that the mask contains and the share of all weights that it prunes; both follow from the patterns. */
 function keptLinears(meta: MaskMeta, shapes: ReadonlyMap<string, readonly [rows: number, cols: number]>) {
   const linears = new Map<string, { rows: number; cols: number; kept: number }>()
   let kept = 0

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import { MASK_PART_BYTES } from '@copal/shared/wire/mask-parts.ts'
 
-/** How a mask file gets to the gateway: as it is, or in parts that are joined there. */
+/** Uploads of a mask file to the gateway: as a whole, or in parts that the gateway joins. */
 export interface MaskSender<Answer> {
   whole(file: Blob): Promise<Answer>
   part(bytes: Blob, sha256: string): Promise<unknown>
@@ -10,7 +10,7 @@ export interface MaskSender<Answer> {
 }
 
 /**
- * Sends a mask file, one part at a time where it is longer than a request may be.
+ * Uploads a mask file, in parts when it exceeds the size limit of a request.
  *
  * @param partBytes for tests
  */

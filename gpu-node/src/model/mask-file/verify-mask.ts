@@ -5,13 +5,13 @@ import { linearShapes, type LlamaConfig } from '../config/llama-config.ts'
 import type { DenseMaster } from '../master/dense-model.ts'
 import type { MaskFileReader } from './mask-file-reader.ts'
 
-/** What a mask of a model must fit. */
+/** The model that a mask must fit. */
 export function maskTarget(config: LlamaConfig, master: DenseMaster): MaskTarget {
   return { baseSha256: master.baseSha256, shapes: linearShapes(config) }
 }
 
 /**
- * Checks the whole of an open mask file against a model, one linear in memory at a time.
+ * Checks all linears of an open mask file against a model, with one in memory at a time.
  *
  * @param onLinear gets each linear once it is checked
  * @throws AppError `mask_base_mismatch`, or `mask_invalid` naming the tensor

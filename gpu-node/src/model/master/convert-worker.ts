@@ -24,7 +24,7 @@ try {
   }
   report({ kind: 'done' })
 } catch (error) {
-  // Errors lose their class on the way between threads; what is not ours goes to the `error` event.
+  // Errors lose their class between threads. Errors other than AppError go to the `error` event.
   if (!(error instanceof AppError)) throw error
   report({ kind: 'refused', code: error.code, message: error.message })
 }

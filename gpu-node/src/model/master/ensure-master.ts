@@ -8,7 +8,7 @@ import { masterLayout, openMasterDirectory } from './master-file.ts'
 import { createProgressReporter, type OnModelProgress } from '../../platform/progress.ts'
 import { createScratch, publishDirectory, removeScratch } from '../../platform/scratch.ts'
 
-/** What the worker is given. */
+/** Input of the conversion worker. */
 export interface ConvertJob {
   /** Weights to convert: a GGUF, a safetensors file or an index of several. */
   path: string
@@ -18,18 +18,18 @@ export interface ConvertJob {
   dir: string
 }
 
-/** What the worker sends back. */
+/** Messages from the conversion worker. */
 export type ConvertReport =
   | { kind: 'progress'; doneBytes: number }
   | { kind: 'done' }
   | { kind: 'refused'; code: ErrorCode; message: string }
 
-/** Where a master is kept and how its making is watched. */
+/** Options of {@link ensureMaster}. */
 export interface EnsureMasterOptions {
   cacheDir: string
-  /** What to call the model in progress. */
+  /** Name of the model in progress messages. */
   what: string
-  /** Hash every byte of a master that is already there. */
+  /** Hash every byte of an existing master. */
   thorough?: boolean
   onProgress?: OnModelProgress | undefined
   signal?: AbortSignal | undefined
@@ -37,8 +37,8 @@ export interface EnsureMasterOptions {
 }
 
 /**
- * The dense master of a model: the one in the cache, or a new one, written by a worker thread next to
- * the cache and moved into place whole. Processes that race for the same one all end with a valid one.
+ * Returns the dense master of a model from the cache. A missing master is converted by a worker thread and moved into
+ * place in one step, so processes that race for it all end with a valid one.
  *
  * @throws AppError `internal_error` without disk space, `unsupported_model` when the weights do not fit
  * the configuration; the reason of `signal` when that aborts

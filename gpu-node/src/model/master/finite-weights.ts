@@ -1,14 +1,14 @@
 import { AppError } from '@copal/shared/errors.ts'
 
 /**
- * Refuses weights that no score can be computed from.
+ * Rejects weights that are not finite, from which no score can be computed.
  *
  * @param name of the tensor
  * @throws AppError `unsupported_model` that names the tensor
  */
 export function requireFiniteWeights(weights: Float32Array | Float64Array, name: string): void {
   let poison = 0
-  // NaN, and an infinity less itself, poison the sum: no branch an element.
+  // NaN and infinity minus infinity make the sum NaN, so no branch per element is needed.
   for (let i = 0; i < weights.length; i++) poison += (weights[i] as number) - (weights[i] as number)
   if (poison === 0) return
   throw new AppError(

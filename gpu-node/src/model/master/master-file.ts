@@ -6,21 +6,21 @@ import { modelTensors } from '../formats/checkpoint.ts'
 import { fileState, sha256File } from '../../platform/file-digest.ts'
 import { readTensorEntries } from '../formats/safetensors.ts'
 
-/** Raised when a change of the conversion makes older masters wrong: they are then made again. */
+/** Version of the conversion. Raising it makes older masters invalid, so that they are converted again. */
 export const MASTER_FORMAT_VERSION = 1
 
-/** What stands beside a master: enough to trust it without reading it. */
+/** Manifest beside a master, with which the master can be trusted without reading it. */
 export interface MasterManifest {
   format_version: number
   source_sha256: string
   base_sha256: string
-  /** Over the whole file. */
+  /** SHA-256 of the whole file. */
   file_sha256: string
   size_bytes: number
   config: LlamaConfig
 }
 
-/** The two files of a master directory. */
+/** Names of the two files in a master directory. */
 export function masterPaths(dir: string): { data: string; manifest: string; state: string } {
   return {
     data: join(dir, 'dense.safetensors'),
@@ -29,12 +29,12 @@ export function masterPaths(dir: string): { data: string; manifest: string; stat
   }
 }
 
-/** Tensors start at multiples of this, so that they can be mapped and read with any vector width. */
+/** Alignment of tensors, so that they can be mapped and read with any vector width. */
 const ALIGNMENT_BYTES = 4096
 
 /**
- * The header of a master file with padding, and where each tensor will lie: matrices in forward order,
- * then the norms, whose odd lengths would push matrices off their alignment.
+ * Returns the padded header of a master file and the location of each tensor: matrices in forward order, then the norms,
+ * whose odd lengths would break the alignment of matrices.
  */
 export function masterLayout(
   config: LlamaConfig,
@@ -72,8 +72,7 @@ export function masterLayout(
 /**
  * Opens a finished master directory.
  *
- * Cheap when the data file has not changed since it was last found whole; else, or when `thorough`,
- * every byte is hashed.
+ * Cheap when the data file has not changed since it was last verified; otherwise, or when `thorough`, every byte is hashed.
  *
  * @returns `undefined` when there is none, or it is damaged or of another version: it must be made (again)
  */
@@ -91,7 +90,7 @@ export async function openMasterDirectory(
     if (options.thorough === true || (await readFile(paths.state, 'utf8').catch(() => '')) !== state) {
       const found = await sha256File(paths.data, { signal: options.signal })
       if (found !== manifest.file_sha256) return undefined
-      // A cache that cannot be written is still usable, only slower to open.
+      // A cache that cannot be written is still usable; it only opens more slowly.
       await writeFile(paths.state, state).catch(() => undefined)
     }
     const tensors = await readLayout(paths.data)
@@ -101,7 +100,7 @@ export async function openMasterDirectory(
     return complete ? { path: paths.data, tensors, baseSha256: manifest.base_sha256 } : undefined
   } catch (error) {
     options.signal?.throwIfAborted()
-    // Missing, unreadable or broken in any way: the caller makes it again and reports what stops that.
+    // Missing, unreadable or damaged: the caller converts it again and reports what prevents that.
     if (error instanceof Error) return undefined
     throw error
   }

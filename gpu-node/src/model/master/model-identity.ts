@@ -4,23 +4,23 @@ import { linearShapes, type LlamaConfig } from '../config/llama-config.ts'
 import type { DenseModel } from './dense-model.ts'
 import { readInto } from '../../platform/positional-read.ts'
 
-/** What of a model is looked at. */
+/** The parts of a model that its identity covers. */
 export type IdentifiedModel = Pick<DenseModel, 'config' | 'master' | 'tokenizerSha256'>
 
-/** Raised when more than what is hashed now tells models apart. */
+/** Version of the identity. Raise it when more of a model must be hashed. */
 const IDENTITY_VERSION = 1
 
-/** Say how long texts may be and where answers begin and end; of the last, the separator of texts is hashed. */
+/** Fields for the context length and for the first and last tokens of outputs; of these only the text separator is hashed. */
 const UNREAD: ReadonlySet<string> = new Set<keyof LlamaConfig>(['contextLength', 'bosTokenId', 'eosTokenIds'])
 
 const PIECE_BYTES = 2 ** 22
 
 /**
- * SHA-256 over all that statistics and perplexities of a model depend on: the weights, also embedding, norms and head,
- * which no mask names; the constants of the forward pass; the tokenizer; the token between two texts. `baseSha256` alone
- * does not tell models apart whose rotary frequencies or embeddings differ.
+ * Returns the SHA-256 over everything that statistics and perplexities of a model depend on: all weights, including
+ * embedding, norms and head, which no mask names; the constants of the forward pass; the tokenizer; the token between two
+ * texts. `baseSha256` alone does not distinguish models whose rotary frequencies or embeddings differ.
  *
- * The same model has the same one wherever its master was made; reads everything of it but the linears.
+ * It is the same wherever the master was made. Reads all tensors except the linears.
  */
 export async function modelIdentity({ config, master, tokenizerSha256 }: IdentifiedModel): Promise<string> {
   const constants = Object.entries(config).filter(([name]) => !UNREAD.has(name))

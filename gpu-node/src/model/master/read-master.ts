@@ -19,8 +19,8 @@ export interface BlockWeights {
 }
 
 /**
- * One tensor of the master, f32 row-major, read where it lies. Blocks for as long as the disk takes:
- * for child processes and workers; on the event loop use {@link loadTensor}.
+ * Reads one tensor of the master, f32 row-major. Blocks while the disk is read, so it is for child processes and workers;
+ * on the event loop use {@link loadTensor}.
  *
  * @throws AppError `unsupported_model` when the master has no such tensor or was cut short
  */
@@ -42,7 +42,7 @@ export function readTensor(master: DenseMaster, name: string): Float32Array<Arra
   return values
 }
 
-/** {@link readTensor} without blocking the event loop. */
+/** Reads one tensor like {@link readTensor}, without blocking the event loop. */
 export async function loadTensor(master: DenseMaster, name: string): Promise<Float32Array<ArrayBuffer>> {
   const tensor = masterTensor(master, name)
   const file = await open(master.path)
@@ -53,7 +53,7 @@ export async function loadTensor(master: DenseMaster, name: string): Promise<Flo
   }
 }
 
-/** Memory for the weights of any decoder block of a model, not initialised. */
+/** Allocates memory for the weights of one decoder block, not initialised. */
 export function allocateBlock(config: LlamaConfig): BlockWeights {
   const linears: Partial<BlockWeights['linears']> = {}
   for (const linear of BLOCK_LINEARS) {

@@ -5,12 +5,12 @@ import { BLOCK_LINEARS, linearName, type LlamaConfig } from '../config/llama-con
 import { fileState } from '../../platform/file-digest.ts'
 import { MASTER_FORMAT_VERSION, masterLayout, masterPaths, type MasterManifest } from './master-file.ts'
 
-/** Values are converted in pieces of about this size, whatever the size of a tensor. */
+/** Approximate size of the pieces in which values are converted. */
 const PIECE_BYTES = 16 * 2 ** 20
 
 /**
- * Writes the master of a checkpoint and its manifest into an empty directory. The hashes are taken
- * from the bytes as they are written. Keeps a processor busy: runs in a worker.
+ * Writes the master of a checkpoint and its manifest into an empty directory, hashing the bytes as they are written. It
+ * keeps a processor busy, so it runs in a worker.
  *
  * @throws AppError `unsupported_model` when the checkpoint does not fit its configuration
  */
@@ -40,7 +40,7 @@ export async function writeMaster(
     for (const [name, { shape }] of tensors) {
       const rowCount = shape.length < 2 ? 1 : shape[0]!
       const rowBytes = shape.at(-1)! * 4
-      // Whole heads, because the rows of q and k may have to change their order within one.
+      // Whole heads, because the rows of q and k may be reordered within one.
       const pieceRows = Math.max(1, Math.floor(PIECE_BYTES / (rowBytes * config.headDim))) * config.headDim
       for (let first = 0; first < rowCount; first += pieceRows) {
         const values = await checkpoint.readRows(name, first, Math.min(pieceRows, rowCount - first))

@@ -6,7 +6,7 @@ const FORMAT_VERSION = 2
 const sha256 = z.string().regex(/^[0-9a-f]{64}$/)
 
 /**
- * What the pruned linears of a model cost its output, as {@link measureLayerSensitivity} found it: means over tokens of the
+ * The cost of pruning each linear of a model, measured by {@link measureLayerSensitivity}: means over tokens of the
  * Kullback-Leibler divergence from the dense model, in nats.
  */
 export const layerSensitivityFile = z.object({
@@ -17,15 +17,15 @@ export const layerSensitivityFile = z.object({
   created: z.iso.datetime(),
   mask: z.object({ sha256, method: z.string(), pattern: z.string() }),
   text: z.object({ sha256, windows: z.int().positive(), window_tokens: z.int().positive() }),
-  /** With every linear pruned by the mask. */
+  /** Divergence with every linear pruned by the mask. */
   divergence: z.number().positive(),
-  /** By the name of the weight. */
+  /** Results by the name of the weight. */
   linears: z.record(
     z.string(),
     z.object({
-      /** What the mask prunes of it. */
+      /** Share of the linear's weights that the mask prunes. */
       ratio: z.number().gt(0).lt(1),
-      /** By how much the divergence falls when this one is dense; below 0 where that is less than chance. */
+      /** Decrease of the divergence when this linear is dense; below 0 where it is smaller than the noise. */
       loss: z.number(),
     }),
   ),
@@ -40,12 +40,12 @@ const KIND: MeasuredKind<LayerSensitivity> = {
   command: 'copal lab sensitivity',
 }
 
-/** Where the sensitivity of a model lies in a cache folder. */
+/** Returns the path of a model's sensitivity file in a cache folder. */
 export function layerSensitivityPath(cacheDir: string, baseSha256: string): string {
   return measuredPath(KIND, cacheDir, baseSha256)
 }
 
-/** The sensitivity of a model, see {@link findMeasured}. */
+/** Returns the sensitivity of a model, see {@link findMeasured}. */
 export function findLayerSensitivity(
   cacheDir: string,
   config: LlamaConfig,

@@ -4,27 +4,27 @@ import { AppError } from '@copal/shared/errors.ts'
 import type { z } from 'zod'
 import { linearShapes, type LlamaConfig } from '../config/llama-config.ts'
 
-/** Has something of every linear of the model, by the name of its weight. */
+/** A measurement of every linear of a model, by the name of its weight. */
 interface Measured {
   base_sha256: string
   linears: Record<string, unknown>
 }
 
-/** Something that is measured once a model and kept as JSON: in the cache, or, of some models, in the repository. */
+/** A kind of measurement that is made once per model and stored as JSON in the cache or, for some models, in the repository. */
 export interface MeasuredKind<T extends Measured> {
   /** `layer sensitivity` */
   label: string
-  /** Name of its folders. */
+  /** Name of the folders that hold such files. */
   folder: string
   version: number
   schema: z.ZodType<T>
-  /** The command that measures it. */
+  /** The command that makes the measurement. */
   command: string
-  /** Whether what it has of a linear is of that shape. */
+  /** Returns whether the entry of a linear has the linear's shape. */
   fits?: (linear: T['linears'][string], shape: readonly [rows: number, cols: number]) => boolean
 }
 
-/** Where what was measured of a model lies in a cache folder. Those of other versions lie beside it, and are not looked at. */
+/** Returns the path of a model's measurement in a cache folder. Files of other versions lie beside it and are ignored. */
 export function measuredPath(
   { folder, version }: Pick<MeasuredKind<Measured>, 'folder' | 'version'>,
   cacheDir: string,
@@ -34,7 +34,7 @@ export function measuredPath(
 }
 
 /**
- * What was measured of a model here, else in the repository.
+ * Returns the measurement of a model from the cache, else from the repository.
  *
  * @returns null when it was never measured
  * @throws AppError `invalid_request` for a file that is damaged or of another model; names it

@@ -2,14 +2,14 @@ import { z } from 'zod'
 import type { LlamaConfig } from '../config/llama-config.ts'
 import { findMeasured, measuredPath, type MeasuredKind } from './measured-file.ts'
 
-/** Shares of a linear's weights that the worth is told at: `1/64 … 63/64`. */
+/** Quantiles of a linear's weight worth that the file stores: `1/64 … 63/64`. */
 export const QUANTILES = 64
 
-/** Of the file. */
+/** Version of the file format. */
 export const ROW_SENSITIVITY_VERSION = 1
 const sha256 = z.string().regex(/^[0-9a-f]{64}$/)
 
-/** f32 numbers, little-endian, above or at 0. */
+/** Base64 of little-endian f32 numbers that are not negative. */
 const floats = z.base64().transform((text, context) => {
   const bytes = Buffer.from(text, 'base64')
   const values = new Float32Array(Math.floor(bytes.length / 4))
@@ -20,7 +20,7 @@ const floats = z.base64().transform((text, context) => {
   return z.NEVER
 })
 
-/** What {@link measureRowSensitivity} found, as it is kept. */
+/** The stored result of {@link measureRowSensitivity}. */
 const rowSensitivityFile = z.object({
   format: z.literal('copal-row-sensitivity'),
   format_version: z.literal(ROW_SENSITIVITY_VERSION),
@@ -35,13 +35,13 @@ const rowSensitivityFile = z.object({
     z.object({
       /** `[d_out]` f32: the mean over tokens of the squared gradient of the loss, nats² by the output's unit squared. */
       rows: floats,
-      /** How the worth of its weights on this text is spread, see {@link worthQuantiles}. */
+      /** Distribution of the worth of its weights on this text, see {@link worthQuantiles}. */
       worth: z.array(z.number()).length(QUANTILES - 1),
     }),
   ),
 })
 
-/** How much an error at each output of a linear costs a model, by the name of the weight. */
+/** The cost of an error at each output of a linear, by the name of the weight. */
 export type RowSensitivity = z.output<typeof rowSensitivityFile>
 
 const KIND: MeasuredKind<RowSensitivity> = {
@@ -53,12 +53,12 @@ const KIND: MeasuredKind<RowSensitivity> = {
   fits: ({ rows }, shape) => rows.length === shape[0],
 }
 
-/** Where the sensitivity of a model lies in a cache folder. */
+/** Returns the path of a model's sensitivity file in a cache folder. */
 export function rowSensitivityPath(cacheDir: string, baseSha256: string): string {
   return measuredPath(KIND, cacheDir, baseSha256)
 }
 
-/** The sensitivity of a model, see {@link findMeasured}. */
+/** Returns the sensitivity of a model, see {@link findMeasured}. */
 export function findRowSensitivity(
   cacheDir: string,
   config: LlamaConfig,
@@ -67,7 +67,7 @@ export function findRowSensitivity(
   return findMeasured(KIND, cacheDir, config, baseSha256)
 }
 
-/** As it is kept. */
+/** Encodes the sensitivity for its file. */
 export function encodeRowSensitivity({ linears, ...about }: RowSensitivity): string {
   const encoded = Object.entries(linears).map(([name, { rows, worth }]) => {
     const bytes = Buffer.from(rows.buffer, rows.byteOffset, rows.byteLength)

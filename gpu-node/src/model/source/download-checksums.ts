@@ -4,7 +4,7 @@ import { fingerprintFile, sha256File } from '../../platform/file-digest.ts'
 
 const FILE = 'checksums.json'
 
-/** Records the SHA-256 of files of a directory, beside them, when they have just been fetched. */
+/** Writes the SHA-256 of freshly fetched files beside them. */
 export async function writeChecksums(
   dir: string,
   names: readonly string[],
@@ -16,8 +16,8 @@ export async function writeChecksums(
 }
 
 /**
- * Whether every recorded file of a directory is still what was fetched. Cheap for files that have not
- * changed since they were last looked at.
+ * Returns whether every recorded file of a directory still equals what was fetched. Cheap for files that have not changed
+ * since the last check.
  */
 export async function matchesChecksums(
   dir: string,
@@ -32,7 +32,7 @@ export async function matchesChecksums(
     return sums.length > 0
   } catch {
     signal?.throwIfAborted()
-    // A file that is missing or cannot be read is damage like any other.
+    // A file that is missing or unreadable counts as damaged.
     return false
   }
 }

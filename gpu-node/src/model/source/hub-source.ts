@@ -13,22 +13,21 @@ import { createScratch, isErrno, publishDirectory, removeScratch } from '../../p
 import { findLocalModel, type ModelFiles } from './local-source.ts'
 import type { FetchOptions } from './pypi-source.ts'
 
-/** How the Hugging Face hub is reached. */
+/** Access to the Hugging Face hub. */
 export interface HubAccess {
-  /** Another hub than huggingface.co. */
+  /** Address of a hub other than huggingface.co. */
   url?: string
-  /** For gated and private models. */
+  /** Access token for gated and private models. */
   accessToken?: string
 }
 
-/** What a model in Hugging Face layout consists of here; everything else in the repository is left. */
+/** Files of a model in Hugging Face layout that are fetched; others in the repository are ignored. */
 const WANTED_FILE =
   /^(config|generation_config|tokenizer|tokenizer_config|model\.safetensors\.index)\.json$|^chat_template\.jinja$|^model(-\d{5}-of-\d{5})?\.safetensors$/
 
 /**
- * A model of the Hugging Face hub: from the cache, or fetched there. Files that were complete when a
- * download was interrupted are not fetched again; a cached model that was damaged is. Several processes may fetch the
- * same model.
+ * Returns a model of the Hugging Face hub from the cache, fetching it first when needed. Files that were complete when a
+ * download was interrupted are not fetched again; a damaged cached model is. Several processes may fetch the same model.
  *
  * @param name `org/name`
  * @throws AppError `invalid_request` for another form or a gated model, `model_not_found`,
@@ -49,7 +48,7 @@ export async function fetchHubModel(
       await fetchRepository(name, dir, options)
     } catch (error) {
       options.signal?.throwIfAborted()
-      // Another process shared the unfinished directory, was first, and has moved it into place.
+      // Another process that shared the unfinished directory has finished first and moved it into place.
       const isThere =
         isErrno(error, 'ENOENT') && (await matchesChecksums(dir, options.cacheDir, options.signal))
       if (!isThere) throw explainHubError(explainWriteError(error, options.cacheDir, `for ${name}`), name)
@@ -67,7 +66,7 @@ async function fetchRepository(
     ...(options.hub?.url === undefined ? {} : { hubUrl: options.hub.url }),
     ...(options.hub?.accessToken === undefined ? {} : { accessToken: options.hub.accessToken }),
   }
-  // Everything from one commit, whatever is pushed meanwhile.
+  // All files come from one commit, even if another is pushed meanwhile.
   const { sha: revision } = await modelInfo({ name, additionalFields: ['sha'], ...access })
   const files: ListFileEntry[] = []
   for await (const file of listFiles({ repo: name, revision, ...access })) {
@@ -135,7 +134,7 @@ async function writeBlob(
   )
 }
 
-/** Large files carry their SHA-256; the others only their length. */
+/** Verifies a fetched file by its SHA-256, which the hub gives for large files, or else by its length. */
 async function verifyFile(
   path: string,
   file: ListFileEntry,

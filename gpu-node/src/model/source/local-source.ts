@@ -33,7 +33,7 @@ export async function findLocalModel(path: string): Promise<ModelFiles> {
   }
   throw new AppError(
     'unsupported_model',
-    `${path} is no model: expected a .gguf file, a .safetensors file, or a directory with config.json.`,
+    `${path} is not a model: expected a .gguf file, a .safetensors file, or a directory with config.json.`,
   )
 }
 

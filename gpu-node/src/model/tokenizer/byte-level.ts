@@ -13,7 +13,7 @@ export const BYTE_CHARACTERS: readonly string[] = (() => {
 const CHARACTER_BYTES = new Map(BYTE_CHARACTERS.map((character, byte) => [character, byte]))
 
 /**
- * The bytes that a token of a byte-level vocabulary stands for.
+ * Returns the bytes of a token of a byte-level vocabulary.
  *
  * @returns `undefined` when a character is not in the byte alphabet: the token is plain text.
  */

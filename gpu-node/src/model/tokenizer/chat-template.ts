@@ -1,13 +1,13 @@
 import { Template } from '@huggingface/jinja'
 import { AppError } from '@copal/shared/errors.ts'
 
-/** The tokens that a chat template may write. */
+/** Special tokens that a chat template may use. */
 export interface TemplateTokens {
   bosToken: string
   eosToken: string
 }
 
-/** A message as templates read it. Calls and results of tools are only for those that know tools. */
+/** A message as templates read it. Tool calls and results are only for templates that support tools. */
 export interface ChatTurn {
   role: string
   content: string
@@ -17,10 +17,10 @@ export interface ChatTurn {
 
 /** Renders conversations. */
 export interface ChatTemplate {
-  /** It describes tools to the model, and has it call them as `<tool_call>` lines of JSON. */
+  /** Whether it describes tools to the model and has it call them as `<tool_call>` lines of JSON. */
   rendersTools: boolean
   /**
-   * The conversation up to where the assistant's answer starts.
+   * Renders the conversation up to the start of the assistant's message.
    *
    * @throws AppError `invalid_request`, with the template's own words when it refuses the conversation (roles that
    * must alternate), or when there is no template
@@ -79,7 +79,7 @@ export function createChatTemplate(
   }
 }
 
-/** Tried, since templates do not say: what it makes of a tool, of a call and of its result. */
+/** Probes whether a template supports tools, by rendering a tool, a call and its result; templates do not declare it. */
 function rendersTools(render: ChatTemplate['render']): boolean {
   const name = 'probe_of_tools'
   const tool = {

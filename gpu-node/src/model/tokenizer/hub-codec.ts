@@ -13,29 +13,29 @@ export interface AddedToken {
   special: boolean
 }
 
-/** What a codec is made from, wherever it was stored. */
+/** Source of a text codec, independent of where it was stored. */
 export interface TokenizerDescription {
-  /** In the form of a Hugging Face tokenizer.json. */
+  /** Tokenizer in the form of a Hugging Face tokenizer.json. */
   json: TokenizerJson
   chatTemplate: string | null
   bosToken: string
   eosToken: string
 }
 
-/** The parts of a tokenizer.json that are looked at here; the library reads the others. */
+/** The parts of a tokenizer.json that this file reads; the library reads the others. */
 export interface TokenizerJson {
   added_tokens: AddedToken[]
   model: { type: string; vocab: Record<string, number>; [key: string]: unknown }
   [key: string]: unknown
 }
 
-/** SHA-256 over all that decides how a text is cut into tokens. */
+/** Returns the SHA-256 over everything that decides how a text is tokenized. */
 export function tokenizerSha256({ json }: TokenizerDescription): string {
   return createHash('sha256').update(JSON.stringify(json)).digest('hex')
 }
 
 /**
- * The text codec of a model.
+ * Creates the text codec of a model.
  *
  * @param source what to name in errors
  * @throws AppError `unsupported_model` when the library does not know the tokenizer's parts
@@ -57,7 +57,7 @@ export function createCodec(description: TokenizerDescription, source: string): 
     },
     tokenBytes(id) {
       const found = bytes[id]
-      // The embedding may have more rows than the vocabulary has tokens: such a token says nothing.
+      // The embedding may have more rows than the vocabulary has tokens; such a token has no text.
       return found === undefined ? new Uint8Array(0) : found.slice()
     },
     isSpecial: (id) => special.has(id),
@@ -83,7 +83,7 @@ function createTokenizer(json: TokenizerJson, source: string): Tokenizer {
   }
 }
 
-/** What the post-processor puts before a text: the BOS, of the models that were trained with one. */
+/** Returns the tokens that the post-processor puts before a text: the BOS, for models trained with one. */
 function prefixOf(tokenizer: Tokenizer): number[] {
   const text = 'a'
   const [first] = tokenizer.encode(text, { add_special_tokens: false }).ids
@@ -91,7 +91,7 @@ function prefixOf(tokenizer: Tokenizer): number[] {
   return whole.slice(0, whole.indexOf(first ?? -1))
 }
 
-/** The bytes of every token by id. */
+/** Returns the bytes of every token by id. */
 function tokenByteTable(json: TokenizerJson): Uint8Array[] {
   const utf8 = new TextEncoder()
   const decode = isByteLevel(json)
@@ -102,12 +102,12 @@ function tokenByteTable(json: TokenizerJson): Uint8Array[] {
       }
   const table: Uint8Array[] = []
   for (const [token, id] of Object.entries(json.model.vocab)) table[id] = decode(token)
-  // Added tokens are written as they are, in either kind of vocabulary.
+  // Added tokens are plain text in either kind of vocabulary.
   for (const { id, content } of json.added_tokens) table[id] = utf8.encode(content)
   return table
 }
 
-/** Whether tokens are spelt in the byte alphabet; the others are SentencePiece's, with `▁` for the space. */
+/** Returns whether tokens are spelt in the byte alphabet; other vocabularies are SentencePiece's, with `▁` for the space. */
 function isByteLevel(json: TokenizerJson): boolean {
   return JSON.stringify([json['pre_tokenizer'], json['decoder']]).includes('"ByteLevel"')
 }

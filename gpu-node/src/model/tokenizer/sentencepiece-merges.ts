@@ -1,7 +1,7 @@
 /**
- * The merge list of a SentencePiece BPE vocabulary, which stores none: every way to cut a token into
- * two tokens is a merge, and merges whose result has the higher score come first. Among those of one
- * token, pairs of earlier tokens come first.
+ * Builds the merge list of a SentencePiece BPE vocabulary, which stores none: every split of a token into two tokens is a
+ * merge, and merges whose result has a higher score come first. Among the splits of one token, pairs of earlier tokens
+ * come first.
  *
  * @param scores one a token, in the order of ids
  * @returns pairs, best first

@@ -34,7 +34,7 @@ export async function readTokenizerFiles(dir: string): Promise<TokenizerDescript
   }
 }
 
-/** A template, or the one named `default` of several. */
+/** Returns a template, or the one named `default` of several. */
 function templateOf(config: Json): string | undefined {
   const template = config['chat_template']
   if (typeof template === 'string') return template
@@ -43,7 +43,7 @@ function templateOf(config: Json): string | undefined {
   return typeof named === 'string' ? named : undefined
 }
 
-/** Written as text, or as an added token with a `content`. */
+/** Returns a special token, which is written as text or as an added token with a `content`. */
 function tokenText(token: unknown): string {
   if (typeof token === 'string') return token
   if (typeof token !== 'object' || token === null || !('content' in token)) return ''
@@ -51,7 +51,7 @@ function tokenText(token: unknown): string {
 }
 
 /**
- * A JSON object from a file.
+ * Reads a JSON object from a file.
  *
  * @returns `undefined` when there is no such file
  * @throws AppError `unsupported_model` when it is not a JSON object
