@@ -91,7 +91,7 @@ export async function until<T>(
     } catch (error) {
       last = error
     }
-    await sleep(200)
+    await sleep(100)
   }
   throw new Error(`timed out waiting for ${what}`, { cause: last })
 }

@@ -32,7 +32,8 @@ test(
 
 /** What it prints; nothing foreign is on its PATH. */
 async function bench(...args: string[]): Promise<string> {
-  const env = { PATH: '', HOME: process.env.HOME, TMPDIR: process.env.TMPDIR, WRANGLER_SEND_METRICS: 'false' }
+  const { HOME, TMPDIR, NODE_COMPILE_CACHE } = process.env
+  const env = { PATH: '', HOME, TMPDIR, NODE_COMPILE_CACHE, WRANGLER_SEND_METRICS: 'false' }
   const { stdout } = await promisify(execFile)(process.execPath, [SCRIPT, 'gateway', ...args], { env })
   return stdout
 }
