@@ -12,7 +12,7 @@ import { temporaryDir } from '../../../support/harness/temporary.ts'
 
 /** The real model, from the cache of this machine or from its package. */
 const cacheDir = process.env['COPAL_CACHE'] ?? join(homedir(), '.cache', 'copal')
-const fixtures = new URL('../../fixtures/', import.meta.url)
+const fixtures = new URL('../../../fixtures/', import.meta.url)
 
 interface Golden {
   tokenizer: { text: string; ids: number[] }[]
