@@ -4,12 +4,12 @@ import { join } from 'node:path'
 import { gzipSync } from 'node:zlib'
 import { runWrangler } from './wrangler.ts'
 
-/** The Worker as it would be uploaded. */
+/** Measurements of the Worker as it would be uploaded. */
 export interface Bundle {
   bytes: number
-  /** What Cloudflare's limits count. */
+  /** The size that Cloudflare's limits apply to. */
   gzipBytes: number
-  /** Processor time until the Worker can take its first request, here; profiled, so rather more than it takes. */
+  /** Processor time on this machine until the Worker can take its first request; an overestimate, because it is profiled. */
   startupMs: number
 }
 
@@ -21,7 +21,7 @@ interface Profile {
 }
 
 /**
- * Bundles the Worker as a deployment does, uploads nothing, and starts it once in workerd.
+ * Bundles the Worker as a deployment does, without uploading it, and starts it once in workerd.
  *
  * @throws Error with Wrangler's output when it cannot be bundled or started
  */
@@ -43,7 +43,7 @@ export async function measureBundle(): Promise<Bundle> {
   }
 }
 
-/** Milliseconds of a profile in which the program ran, its idle time left out. */
+/** Returns the milliseconds of a profile without its idle time. */
 export function activeMs({ nodes, samples, timeDeltas }: Profile): number {
   const idle = new Set(nodes.filter((node) => node.callFrame.functionName === '(idle)').map(({ id }) => id))
   const activeUs = samples.reduce((sum, id, i) => sum + (idle.has(id) ? 0 : (timeDeltas[i] ?? 0)), 0)

@@ -1,6 +1,6 @@
 /**
- * `npm run deploy [-- arguments of wrangler deploy]`: brings the database to this checkout's schema and the Worker to
- * Cloudflare. `docs/deploy.md` says what must be there before.
+ * `npm run deploy [-- arguments of wrangler deploy]`: migrates the database to this checkout's schema and deploys the Worker to
+ * Cloudflare. `docs/deploy.md` lists the prerequisites.
  */
 import { unstable_readConfig } from 'wrangler'
 import { ROOT } from '../local/toolchain/toolchain.mjs'
@@ -16,8 +16,8 @@ async function deploy(): Promise<number> {
   const databases = readDatabases(target)
   if (!databases) return 1
   const plan = planDeploy(databases, target, args)
-  if ('refusal' in plan) {
-    process.stderr.write(`copal: ${plan.refusal}\n`)
+  if ('error' in plan) {
+    process.stderr.write(`copal: ${plan.error}\n`)
     return 1
   }
   for (const step of plan.steps) {
@@ -27,7 +27,7 @@ async function deploy(): Promise<number> {
   return 0
 }
 
-/** The databases of the environment that is deployed; undefined, and told, where Wrangler cannot read them. */
+/** Returns the databases of the environment; prints the error and returns undefined when Wrangler cannot read them. */
 function readDatabases({ configPath, env }: Target) {
   try {
     const from = env === undefined ? { config: configPath } : { config: configPath, env }

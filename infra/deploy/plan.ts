@@ -1,25 +1,25 @@
 import { resolve } from 'node:path'
 import { parseArgs } from 'node:util'
 
-/** What a database binding of `wrangler.toml` says, as far as it matters here. */
+/** The part of a database binding of `wrangler.toml` that matters here. */
 interface DatabaseBinding {
   binding: string
   database_name?: string | undefined
   database_id?: string | undefined
 }
 
-/** What the user's arguments say of every run of Wrangler, and of how its configuration is to be read. */
+/** The configuration and account that the user's arguments name, for every run of Wrangler. */
 export interface Target {
-  /** The configuration's file. */
+  /** Path of the configuration. */
   configPath: string
-  /** The environment in it; undefined: the top level, or what CLOUDFLARE_ENV names. */
+  /** The environment in it; undefined for the top level, or for the one that CLOUDFLARE_ENV names. */
   env: string | undefined
   isDryRun: boolean
-  /** The arguments that are Wrangler's, not those of `wrangler deploy` alone. */
+  /** Arguments that every command of Wrangler takes, not only `wrangler deploy`. */
   globalArgs: string[]
 }
 
-/** The id that stands in the repository: of no database. */
+/** The id in the repository, which belongs to no database. */
 const PLACEHOLDER = /^[0-]*$/
 
 const GLOBAL_OPTIONS = {
@@ -31,9 +31,9 @@ const GLOBAL_OPTIONS = {
 } as const
 
 /**
- * Reads which configuration, environment and account the arguments of `wrangler deploy` name.
+ * Parses the configuration, environment and account from the arguments of `wrangler deploy`.
  *
- * @param root where Wrangler runs
+ * @param root the folder in which Wrangler runs
  */
 export function targetOf(args: readonly string[], root: string): Target {
   const { values, tokens } = parseArgs({
@@ -58,33 +58,33 @@ export function targetOf(args: readonly string[], root: string): Target {
 }
 
 /**
- * What Wrangler has to do, in order: the schema goes before the Worker that needs it, and to the same environment.
+ * Plans the runs of Wrangler: migrations come before the Worker that needs them, and go to the same environment.
  *
- * @param databases of that environment
- * @param args what the user gave: arguments of `wrangler deploy`; with `--dry-run` nothing leaves the machine
- * @returns the arguments of each run, or why there can be none and what to do
+ * @param databases the databases of that environment
+ * @param args the user's arguments for `wrangler deploy`; with `--dry-run` nothing is uploaded
+ * @returns the arguments of each run in order, or an error that says what to do
  */
 export function planDeploy(
   databases: readonly DatabaseBinding[],
   { configPath, env, isDryRun, globalArgs }: Target,
   args: readonly string[],
-): { steps: string[][] } | { refusal: string } {
+): { steps: string[][] } | { error: string } {
   const deploy = ['deploy', ...args]
   if (isDryRun) return { steps: [deploy] }
   if (databases.length === 0) {
     return {
-      refusal:
+      error:
         `${configPath} has no database${env === undefined ? '' : ` in the environment '${env}'`}. Environments ` +
-        `inherit no bindings: repeat [[d1_databases]] and the others there, as docs/deploy.md says.`,
+        `do not inherit bindings: repeat [[d1_databases]] and the others there, see docs/deploy.md.`,
     }
   }
   const missing = databases.find(({ database_id: id }) => PLACEHOLDER.test(id ?? ''))
   if (missing) {
     const name = missing.database_name ?? missing.binding
     return {
-      refusal:
-        `${configPath} names no database of yours for ${missing.binding}. Make it once with 'npx wrangler d1 create ` +
-        `${name}', put its id there as database_id, and go on as docs/deploy.md says.`,
+      error:
+        `${configPath} has no database id for ${missing.binding}. Create the database once with 'npx wrangler d1 create ` +
+        `${name}', put its id there as database_id, and follow docs/deploy.md.`,
     }
   }
   return {

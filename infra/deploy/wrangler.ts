@@ -4,17 +4,17 @@ import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
 import { QUIET_ENVIRONMENT, ROOT } from '../local/toolchain/toolchain.mjs'
 
-/** How a run of Wrangler ended. */
+/** The result of a run of Wrangler. */
 export interface WranglerRun {
   exitCode: number
-  /** What it wrote; empty where the terminal was given to it. */
+  /** Its output; empty when it wrote to the terminal itself. */
   output: string
 }
 
 /**
- * Runs the pinned Wrangler in the root of a checkout, this one unless another is given; it sends no usage data.
+ * Runs the pinned Wrangler in the root of a checkout (by default this one), without sending usage data.
  *
- * @param terminal whether it talks to the user itself, or its output is returned
+ * @param terminal whether it writes to the terminal; otherwise its output is returned
  */
 export async function runWrangler(
   args: readonly string[],

@@ -1,19 +1,19 @@
-/** Where the crate is. */
+/** The folder of the crate. */
 export const CRATE: string
-/** How to build, if not in the usual way. */
+/** Options of a build. */
 export interface BuildOptions {
   cargo?: string
   crate?: string
-  /** Ends the build. */
+  /** Aborts the build. */
   signal?: AbortSignal
 }
-/** Builds the Rust addon if cargo is there and it is not built of these sources already. */
+/** Builds the Rust addon if cargo is installed and the sources have changed since the last build. */
 export function buildNative(
-  say: (line: string) => void,
+  print: (line: string) => void,
   options?: BuildOptions,
 ): Promise<'built' | 'fresh' | 'no-cargo'>
-/** As buildNative, but a build that fails is one line. Never rejects. */
+/** Like buildNative, but a failed build only prints one line. Never rejects. */
 export function offerNative(
-  say: (line: string) => void,
+  print: (line: string) => void,
   options?: BuildOptions,
 ): Promise<'built' | 'fresh' | 'no-cargo' | 'failed'>

@@ -1,9 +1,9 @@
 /**
- * Builds the Rust addon where there is cargo, unless what was built is of these sources already.
+ * Builds the Rust addon if cargo is installed and the sources have changed since the last build.
  *
- * `node infra/local/build-native.mjs [--optional]`, or a function of this file from another script. With
- * `--optional`, which is how `npm ci` runs it, a failure is told and is none. Plain JavaScript without
- * dependencies, because it may run on the system's Node before anything is installed.
+ * Run it as `node infra/local/build-native.mjs [--optional]`, or call its functions. With `--optional`, as `npm ci` runs it, a
+ * failed build prints a line and exits with 0. Plain JavaScript without dependencies, because it may run on the system's Node
+ * before anything is installed.
  */
 import { spawn, spawnSync } from 'node:child_process'
 import { copyFileSync, readFileSync, renameSync, rmSync } from 'node:fs'
@@ -14,38 +14,40 @@ import { exitWith, ROOT, SetupError } from './toolchain/toolchain.mjs'
 
 const LIBRARY = { win32: 'copal_native.dll', darwin: 'libcopal_native.dylib' }
 const SHOWN_CHARACTERS = 2000
-/** What it means that there is no addon. */
-const WITHOUT = 'ONNX Runtime and JavaScript do its work: the same results, more slowly.'
+/** The consequence of having no addon, for messages. */
+const WITHOUT_ADDON = 'ONNX Runtime and JavaScript do its work, with the same results but more slowly.'
 
-const LEASH = fileURLToPath(new URL('processes/end-with-parent.mjs', import.meta.url))
+const END_WITH_PARENT = fileURLToPath(new URL('processes/end-with-parent.mjs', import.meta.url))
 
-/** Where the crate is. */
+/** The folder of the crate. */
 export const CRATE = join(ROOT, 'gpu-node', 'native')
 
 /**
- * Builds the addon if cargo is there and the sources are not those of the last build.
+ * Builds the addon if cargo is installed and the sources have changed since the last build.
  *
- * The binary takes its place in one step, so that a process that loads it meanwhile gets the old one or
- * the new one, and one that has it loaded keeps the old one.
+ * The binary is replaced in one step: a process that loads it meanwhile gets the old or the new one, and a process that has
+ * it loaded keeps the old one.
  *
- * @param {(line: string) => void} say one line when it builds, and one when there is no cargo
- * @param {{ cargo?: string, crate?: string, signal?: AbortSignal }} [options] another program, another crate; what
- *   ends the build
+ * @param {(line: string) => void} print receives one line when it builds, or when there is no cargo
+ * @param {{ cargo?: string, crate?: string, signal?: AbortSignal }} [options] another cargo
+ *   program, another crate, and a signal that aborts the build
  * @returns {Promise<'built' | 'fresh' | 'no-cargo'>}
- * @throws {SetupError} when cargo fails, with the end of what it said
+ * @throws {SetupError} when cargo fails, with the end of its output
  */
-export async function buildNative(say, options = {}) {
+export async function buildNative(print, options = {}) {
   const { cargo = 'cargo', crate = CRATE } = options
   const addon = join(crate, `copal.${process.platform}-${process.arch}.node`)
   const hash = sourceHash(crate)
   if (readOrEmpty(addon).includes(hash)) return 'fresh'
   const version = spawnSync(cargo, ['--version'], { encoding: 'utf8', cwd: crate })
   if (version.status !== 0) {
-    const why = version.error ? 'No cargo here' : `cargo does not run here (${firstError(version.stderr)})`
-    say(`${why}: the native addon is not built. ${WITHOUT}`)
+    const why = version.error
+      ? 'cargo is not installed'
+      : `cargo does not run (${firstError(version.stderr)})`
+    print(`The native addon is not built: ${why}. ${WITHOUT_ADDON}`)
     return 'no-cargo'
   }
-  say(`Building the native addon with ${version.stdout.trim()}, one to three minutes …`)
+  print(`Building the native addon with ${version.stdout.trim()}, one to three minutes …`)
   await runCargo(cargo, crate, hash, options)
   const unfinished = `${addon}.${process.pid}`
   try {
@@ -61,26 +63,26 @@ export async function buildNative(say, options = {}) {
 }
 
 /**
- * As {@link buildNative} where the addon is welcome but not needed: a build that fails is one line with the
- * reason, and one that was ended is none.
+ * Like {@link buildNative}, for callers that can do without the addon: a failed build prints one line with the reason, and an
+ * aborted build prints nothing.
  *
  * @returns {Promise<'built' | 'fresh' | 'no-cargo' | 'failed'>} never rejects
  */
-export async function offerNative(say, options = {}) {
+export async function offerNative(print, options = {}) {
   try {
-    return await buildNative(say, options)
+    return await buildNative(print, options)
   } catch (error) {
     if (!options.signal?.aborted) {
-      say(
-        `The native addon cannot be built (${firstError(error.message)}). ${WITHOUT} ` +
-          `'node infra/local/build-native.mjs' tells more.`,
+      print(
+        `The native addon cannot be built (${firstError(error.message)}). ${WITHOUT_ADDON} ` +
+          `Run 'node infra/local/build-native.mjs' for details.`,
       )
     }
     return 'failed'
   }
 }
 
-/** Of all that cargo said the line that says what is wrong. */
+/** Returns the line of cargo's output that names the error. */
 function firstError(message) {
   const lines = message.split('\n').map((line) => line.trim())
   return lines.find((line) => /^error\b/.test(line)) ?? lines[0]
@@ -94,38 +96,38 @@ function readOrEmpty(path) {
   }
 }
 
-/** On a leash: whatever ends this process, also a `kill -9`, ends cargo and its compilers. */
+/** Runs cargo so that it ends with this process, compilers included, even after a `kill -9`. */
 async function runCargo(cargo, crate, hash, { signal }) {
   signal?.throwIfAborted()
   const build = spawn(
     process.execPath,
-    [LEASH, cargo, 'build', '--release', '--locked', '--target-dir', 'target'],
+    [END_WITH_PARENT, cargo, 'build', '--release', '--locked', '--target-dir', 'target'],
     {
       cwd: crate,
       detached: true,
       stdio: ['pipe', 'ignore', 'pipe'],
-      // The binary tells it, and is told by it.
+      // Compiled into the binary, so that the loader can tell which sources it was built from.
       env: { ...process.env, COPAL_SOURCES: hash },
     },
   )
   const end = () => build.stdin.end()
   build.stdin.on('error', () => undefined)
   signal?.addEventListener('abort', end)
-  let said = ''
-  build.stderr.setEncoding('utf8').on('data', (text) => (said = (said + text).slice(-SHOWN_CHARACTERS)))
+  let output = ''
+  build.stderr.setEncoding('utf8').on('data', (text) => (output = (output + text).slice(-SHOWN_CHARACTERS)))
   const status = await new Promise((resolve, reject) => {
     build.on('error', reject)
     build.on('close', resolve)
   }).finally(() => signal?.removeEventListener('abort', end))
   signal?.throwIfAborted()
-  if (status !== 0) throw new SetupError(`cargo could not build the native addon:\n${said.trim()}`)
+  if (status !== 0) throw new SetupError(`cargo could not build the native addon:\n${output.trim()}`)
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
-  const say = (line) => process.stderr.write(`${line}\n`)
+  const print = (line) => process.stderr.write(`${line}\n`)
   try {
     const isOptional = process.argv.includes('--optional')
-    const outcome = await (isOptional ? offerNative(say) : buildNative(say))
+    const outcome = await (isOptional ? offerNative(print) : buildNative(print))
     if (outcome === 'no-cargo' && !isOptional) process.exitCode = 1
   } catch (error) {
     exitWith(error)

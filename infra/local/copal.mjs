@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-/** `npx copal`, `npm run copal`: the command, installing what it needs first. */
+/** `npx copal`, `npm run copal`: runs the command, and first installs the packages if necessary. */
 import { ensureInstalled, exitWith, ROOT, runTypeScript } from './toolchain/toolchain.mjs'
 
 try {

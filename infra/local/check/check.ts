@@ -1,4 +1,4 @@
-/** `npm run check`: formatting, lint, types, package boundaries and dead code; Rust's too where cargo is. */
+/** `npm run check`: formatting, lint, types, package boundaries and dead code, and the same for Rust if cargo is installed. */
 import { spawnSync } from 'node:child_process'
 import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -8,7 +8,7 @@ interface Check {
   name: string
   command: string
   args: string[]
-  /** Told in place of a result when the check cannot run here. */
+  /** Printed instead of a result when the check cannot run here. */
   skip?: string
 }
 
@@ -42,12 +42,12 @@ for (const { name, command, args, skip } of checks) {
 say(
   failed.length === 0
     ? 'All checks passed.'
-    : `Failed: ${failed.join('; ')}. 'npx oxfmt' and 'npx oxlint --fix' mend what can be mended.`,
+    : `Failed: ${failed.join('; ')}. 'npx oxfmt' and 'npx oxlint --fix' fix what can be fixed automatically.`,
 )
 process.exitCode = failed.length === 0 ? 0 : 1
 if (process.connected) process.disconnect()
 
-/** A tool from node_modules, run by the Node that runs this file. */
+/** Returns the command of a tool in node_modules. */
 function ours(tool: string, ...args: string[]): { command: string; args: string[] } {
   return {
     command: join(ROOT, 'node_modules', '.bin', process.platform === 'win32' ? `${tool}.cmd` : tool),
@@ -58,7 +58,7 @@ function ours(tool: string, ...args: string[]): { command: string; args: string[
 function rustChecks(): Check[] {
   if (!existsSync(join(ROOT, manifest))) return []
   const skip =
-    spawnSync('cargo', ['--version']).status === 0 ? {} : { skip: 'skipped, there is no cargo here' }
+    spawnSync('cargo', ['--version']).status === 0 ? {} : { skip: 'skipped, cargo is not installed' }
   return [
     {
       name: 'format (rustfmt)',
@@ -76,16 +76,16 @@ function rustChecks(): Check[] {
   ]
 }
 
-/** That the addon builds with the oldest Rust that it says, where rustup has that one. */
+/** Returns the check that the addon builds with the oldest Rust it supports, if rustup has that version. */
 function oldestRust(): Check {
   const oldest = /^rust-version = "(.+)"$/m.exec(readFileSync(join(ROOT, manifest), 'utf8'))?.[1]
   const env = { ...process.env, RUSTUP_AUTO_INSTALL: '0' }
-  const isThere = spawnSync('cargo', [`+${oldest}`, '--version'], { env }).status === 0
+  const isInstalled = spawnSync('cargo', [`+${oldest}`, '--version'], { env }).status === 0
   return {
     name: `build with Rust ${oldest} (cargo check)`,
     command: 'cargo',
     args: [`+${oldest}`, 'check', '--manifest-path', manifest, '--locked'],
-    ...(isThere ? {} : { skip: `skipped, 'rustup toolchain install ${oldest}' brings it` }),
+    ...(isInstalled ? {} : { skip: `skipped, install it with 'rustup toolchain install ${oldest}'` }),
   }
 }
 

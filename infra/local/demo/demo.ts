@@ -1,4 +1,4 @@
-/** `npm run demo`: the main job seen by a person, against the running service or one that it starts. */
+/** `npm run demo`: shows two domains being learned while clients stream, on the running service or on one that it starts. */
 import { spawn, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
 import { join } from 'node:path'
@@ -18,15 +18,15 @@ import { readConnection } from '../../../gpu-node/cli/api/connection.ts'
 import { listOf } from '../../../gpu-node/cli/api/api-client.ts'
 import { createProgressBar, type ProgressBar } from '../../../gpu-node/cli/output/progress-bar.ts'
 import { formatMask } from '../../../gpu-node/src/platform/quantities.ts'
-import { createSession } from '../../../gpu-node/cli/session.ts'
-import { keepStreaming, type StreamedAnswer } from './streams.ts'
+import { createSession } from '../../../gpu-node/cli/api/session.ts'
+import { keepStreaming, type StreamedResponse } from './streams.ts'
 import { demoTraffic, type Traffic } from './traffic.ts'
 
 const ROOT = join(import.meta.dirname, '..', '..', '..')
-/** A quarter of them is held out for evaluation; the rest makes a calibration set of 16 × 512 tokens. */
+/** A quarter is held out for evaluation; the rest gives a calibration set of 16 × 512 tokens. */
 const REQUESTS_PER_DOMAIN = 32
 const CONCURRENCY = 4
-/** Clients that stream through each update: one until the swap, because serving goes first on two cores. */
+/** Clients that stream during each update: one until the swap, because serving has priority on two cores. */
 const STREAMS = { clients: 4, readingMs: 15_000 }
 const AFTER_SWAP_MS = 6_000
 const POLL_MS = 500
@@ -49,16 +49,18 @@ const session = createSession({
 
 let service: ChildProcess | undefined
 try {
-  service = (await answers()) ? undefined : await startService()
+  service = (await isServing()) ? undefined : await startService()
   await demonstrate()
 } catch (error) {
-  const told = toUserError(error, process.cwd())
-  if (!told) throw error
-  process.stderr.write(`copal: ${told.message}\n`)
+  const userError = toUserError(error, process.cwd())
+  if (!userError) throw error
+  process.stderr.write(`copal: ${userError.message}\n`)
   process.exitCode = 1
 } finally {
   if (service && service.exitCode === null) {
-    say('Stopping the service that the demo started. What it learned is kept: npm start')
+    print(
+      'Stopping the service that the demo started. Its masks and domains are kept; npm start serves them.',
+    )
     service.kill('SIGTERM')
     await once(service, 'exit')
   }
@@ -67,7 +69,7 @@ try {
 async function demonstrate(): Promise<void> {
   const started = Date.now()
   const admin = session.client()
-  await settle()
+  await waitForUpdates()
   const [served] = (await admin.admin('GET', '/status', statusReport)).models
   if (!served) throw new UserError('no_model', 'No node serves a model. See .copal/node.log.')
   const connection = readConnection(session.terminal)
@@ -76,25 +78,25 @@ async function demonstrate(): Promise<void> {
     apiKey: connection.apiKey ?? '',
     maxRetries: 2,
   })
-  say(`\n${served.id} answers with ${formatMask(served.active_version)}.`)
+  print(`\n${served.id} serves ${formatMask(served.active_version)}.`)
 
   const traffic = demoTraffic(ROOT, REQUESTS_PER_DOMAIN)
   for (const [index, stream] of traffic.entries()) {
-    say(
-      `\n${index + 1}. Traffic of the domain '${stream.domain}' (${stream.about}), with its clients' consent`,
+    print(
+      `\n${index + 1}. Send requests of the domain '${stream.domain}' (${stream.about}) that may be sampled`,
     )
     await send(client, served.id, stream)
     await showSamples(stream.domain)
   }
   for (const [index, stream] of traffic.entries()) {
-    say(
-      `\n${traffic.length + index + 1}. A COPAL update for '${stream.domain}', while clients keep streaming`,
+    print(
+      `\n${traffic.length + index + 1}. Update the mask for '${stream.domain}' while clients keep streaming`,
     )
     await update(client, served.id, stream)
   }
   const report = await admin.admin('GET', '/drift', driftReport)
-  say(`\n${describeDrift(report, session.table)}`)
-  say(`\nThe demo took ${((Date.now() - started) / 60_000).toFixed(1)} minutes.`)
+  print(`\n${describeDrift(report, session.table)}`)
+  print(`\nThe demo took ${((Date.now() - started) / 60_000).toFixed(1)} minutes.`)
 }
 
 async function send(client: OpenAI, model: string, { domain, prompts }: Traffic): Promise<void> {
@@ -116,7 +118,7 @@ async function send(client: OpenAI, model: string, { domain, prompts }: Traffic)
   bar.end()
 }
 
-/** Samples travel through a queue, so they arrive a little later than the answers. */
+/** Waits for the samples, which travel through a queue and arrive a little after the responses, and prints their number. */
 async function showSamples(domain: string): Promise<void> {
   let before = -1
   for (;;) {
@@ -124,7 +126,7 @@ async function showSamples(domain: string): Promise<void> {
     const entry = data.find(({ name }) => name === domain)
     const arrived = (entry?.samples ?? 0) + (entry?.holdout_samples ?? 0)
     if (entry && arrived > 0 && arrived === before) {
-      say(
+      print(
         `   ${entry.samples} texts for calibration (${entry.characters} characters), ${entry.holdout_samples} held out for evaluation`,
       )
       return
@@ -141,20 +143,25 @@ async function update(client: OpenAI, model: string, { domain, prompts }: Traffi
   let ended: UpdateEntry
   try {
     untilSwap(created.id)
-      .then(() => streams.hurry())
+      .then(() => streams.speedUp())
       .catch(() => undefined)
     ended = await followUpdate(session.client(), created.id, bar, interruption.signal)
-    // Long enough for streams that began before the swap to end, and others to begin after it.
+    // Streams that began before the swap end, and others begin after it.
     await sleep(AFTER_SWAP_MS, undefined, { signal: interruption.signal })
   } finally {
     await streams.stop()
   }
   if (ended.state !== 'promoted')
-    throw new UserError(ended.state, `The update ended as ${ended.state}: ${ended.error?.message ?? ''}`)
-  say(`   ${formatMask(ended.mask_version ?? 0)} went live. Streams meanwhile: ${tally(streams.answers())}`)
+    throw new UserError(
+      ended.state,
+      `The update ended with state ${ended.state}: ${ended.error?.message ?? ''}`,
+    )
+  print(
+    `   ${formatMask(ended.mask_version ?? 0)} is live. Streams meanwhile: ${summarise(streams.responses())}`,
+  )
 }
 
-/** Waits until the mask is about to go live, or nothing will. */
+/** Waits until the mask is about to go live or the update has ended. */
 async function untilSwap(id: string): Promise<void> {
   for (;;) {
     const { state } = await session.client().admin('GET', `/updates/${id}`, updateEntry)
@@ -163,7 +170,7 @@ async function untilSwap(id: string): Promise<void> {
   }
 }
 
-function tally(streamed: readonly StreamedAnswer[]): string {
+function summarise(streamed: readonly StreamedResponse[]): string {
   const perMask = new Map<string, number>()
   for (const { fingerprints } of streamed) {
     for (const name of fingerprints) perMask.set(name, (perMask.get(name) ?? 0) + 1)
@@ -177,25 +184,25 @@ function tally(streamed: readonly StreamedAnswer[]): string {
   return `${streamed.length} finished, ${failed.length} failed${first ? ` (${first})` : ''}, ${mixed} mixed two masks; ${masks.join(', ')}`
 }
 
-/** Waits for the first start's own update, and for whatever else runs. */
-async function settle(): Promise<void> {
+/** Waits for running updates, and at a first start for the first one. */
+async function waitForUpdates(): Promise<void> {
   for (;;) {
     const { data } = await session.client().admin('GET', '/updates', listOf(updateEntry))
     const running = data.find(({ finished_at }) => finished_at === null)
     if (running) {
-      // A service that the demo started draws its first update itself.
+      // A service that the demo started shows its first update itself.
       const bar = service ? SILENT : createProgressBar(process.stderr)
       await followUpdate(session.client(), running.id, bar, interruption.signal)
     } else if (data.length > 0 || process.env.COPAL_FIRST_UPDATE === 'off') {
       return
     } else {
-      // The very first start: its update comes when its texts have arrived.
+      // At the very first start the update begins when the texts have arrived.
       await sleep(500, undefined, { signal: interruption.signal })
     }
   }
 }
 
-async function answers(): Promise<boolean> {
+async function isServing(): Promise<boolean> {
   try {
     const status = await session.client().admin('GET', '/status', statusReport)
     return status.nodes.some(({ alive }) => alive)
@@ -206,18 +213,18 @@ async function answers(): Promise<boolean> {
 }
 
 async function startService(): Promise<ChildProcess> {
-  say('No service is running: starting one (npm start).')
+  print('No service is running. Starting one (npm start) …')
   const child = spawn(process.execPath, [join(ROOT, 'infra', 'local', 'bootstrap.mjs'), 'start'], {
     stdio: ['ignore', 'inherit', 'inherit'],
   })
-  while (!(await answers())) {
+  while (!(await isServing())) {
     if (child.exitCode !== null)
-      throw new UserError('start_failed', 'The service did not start; the reason stands above.')
+      throw new UserError('start_failed', 'The service did not start. The reason is printed above.')
     await sleep(500, undefined, { signal: interruption.signal })
   }
   return child
 }
 
-function say(text: string): void {
+function print(text: string): void {
   process.stdout.write(`${text}\n`)
 }

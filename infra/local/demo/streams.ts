@@ -1,26 +1,26 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type OpenAI from 'openai'
 
-/** One streamed answer as its client saw it. */
-export interface StreamedAnswer {
-  /** Every `system_fingerprint` among its chunks: one, unless two masks were mixed. */
+/** One streamed response as its client saw it. */
+export interface StreamedResponse {
+  /** Each `system_fingerprint` of its chunks; more than one would mean that masks were mixed. */
   fingerprints: string[]
   characters: number
   error: string | undefined
 }
 
-/** Streams that clients keep running until they are told to stop. */
+/** Clients that keep streaming until they are stopped. */
 export interface RunningStreams {
-  /** From now on all clients ask, each again at once. */
-  hurry(): void
-  answers(): readonly StreamedAnswer[]
-  /** Starts no further stream and waits for those that run. */
-  stop(): Promise<readonly StreamedAnswer[]>
+  /** From now on all clients stream, without a pause. */
+  speedUp(): void
+  responses(): readonly StreamedResponse[]
+  /** Starts no further stream and waits for the running ones. */
+  stop(): Promise<readonly StreamedResponse[]>
 }
 
 /**
- * Streams completions through the public API: one client, which reads `readingMs` between two answers, and after
- * {@link RunningStreams.hurry} `clients` of them without a pause.
+ * Streams completions through the public API: one client that pauses `readingMs` between two responses, and after
+ * {@link RunningStreams.speedUp} `clients` of them without a pause.
  */
 export function keepStreaming(
   client: OpenAI,
@@ -29,35 +29,35 @@ export function keepStreaming(
   options: { clients: number; readingMs: number },
 ): RunningStreams {
   const { clients, readingMs } = options
-  const answers: StreamedAnswer[] = []
-  const hurried = new AbortController()
+  const responses: StreamedResponse[] = []
+  const spedUp = new AbortController()
   let running = true
-  let asked = 0
+  let started = 0
   const worker = async () => {
     while (running) {
-      answers.push(await streamOnce(client, model, prompts[asked++ % prompts.length] ?? ''))
-      await sleep(readingMs, undefined, { signal: hurried.signal }).catch(() => undefined)
+      responses.push(await streamOnce(client, model, prompts[started++ % prompts.length] ?? ''))
+      await sleep(readingMs, undefined, { signal: spedUp.signal }).catch(() => undefined)
     }
   }
   const workers = [worker()]
-  const hurry = () => {
-    if (hurried.signal.aborted) return
-    hurried.abort()
+  const speedUp = () => {
+    if (spedUp.signal.aborted) return
+    spedUp.abort()
     while (running && workers.length < clients) workers.push(worker())
   }
   return {
-    answers: () => answers,
-    hurry,
+    responses: () => responses,
+    speedUp,
     async stop() {
       running = false
-      hurried.abort()
+      spedUp.abort()
       await Promise.all(workers)
-      return answers
+      return responses
     },
   }
 }
 
-async function streamOnce(client: OpenAI, model: string, prompt: string): Promise<StreamedAnswer> {
+async function streamOnce(client: OpenAI, model: string, prompt: string): Promise<StreamedResponse> {
   const fingerprints = new Set<string>()
   let characters = 0
   try {

@@ -2,7 +2,7 @@ import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { readTextFile, splitIntoTexts } from '../../../gpu-node/cli/input/text-file.ts'
 
-/** A stream of requests of one domain: what each request continues. */
+/** The requests of one domain. */
 export interface Traffic {
   domain: string
   about: string
@@ -12,8 +12,8 @@ export interface Traffic {
 const PROMPT_CHARACTERS = 1600
 
 /**
- * Two domains far apart, both at hand in a checkout: presidential addresses (public domain, the
- * end-to-end suite's text) and this project's own TypeScript.
+ * Returns the traffic of two very different domains whose texts are in the checkout: presidential addresses (public domain,
+ * also used by the end-to-end tests) and this project's TypeScript.
  */
 export function demoTraffic(root: string, requests: number): Traffic[] {
   const speech = readTextFile('test/fixtures/text/speech.calibration.txt', root)
@@ -35,7 +35,7 @@ export function demoTraffic(root: string, requests: number): Traffic[] {
   ]
 }
 
-/** `count` of the longer texts, evenly over the whole. */
+/** Picks `count` of the longer texts, evenly spread over all of them. */
 function spread(texts: string[], count: number): string[] {
   const long = texts.filter((text) => text.length > PROMPT_CHARACTERS / 2)
   if (long.length <= count) return long

@@ -1,7 +1,7 @@
 /**
- * `node leash.mjs <command> [arguments …]` runs a command in a process group of its own and ends the
- * whole group when standard input closes: when the process that holds the other end lets go of it, or
- * is gone, however it went. Wrangler leaves workerd behind when it is killed; a leash does not.
+ * `node end-with-parent.mjs <command> [arguments …]` runs a command in a process group of its own and ends the whole group
+ * when standard input closes, that is when its parent closes the pipe or has ended in any way. Wrangler by itself leaves
+ * workerd behind when it is killed.
  *
  * The caller starts this file as the leader of a new process group (`detached: true`).
  */
@@ -19,7 +19,7 @@ child.once('error', (error) => {
   killGroup('SIGKILL')
 })
 child.once('exit', (code) => {
-  // Whatever the command left behind goes too; the caller kills what is still in the group after this process.
+  // Also ends processes that the command left behind. The caller kills any that survive this process.
   if (ending) return killGroup('SIGKILL')
   killGroup('SIGTERM')
   process.exit(code ?? 1)
@@ -28,7 +28,7 @@ child.once('exit', (code) => {
 process.stdin.resume()
 process.stdin.once('close', end)
 process.stdin.once('error', end)
-// The group's own signals are meant for the command.
+// Signals to the group are meant for the command.
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, () => undefined)
 
 function end() {

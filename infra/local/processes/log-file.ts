@@ -1,13 +1,13 @@
 import { openSync, statSync, truncateSync } from 'node:fs'
 
-const LARGEST_BYTES = 20_000_000
+const MAX_BYTES = 20_000_000
 
-/** Opens a log for appending, emptied first when it has grown large. The caller closes the descriptor. */
+/** Opens a log for appending, and empties it first if it has grown large. The caller closes the descriptor. */
 export function openLog(path: string): number {
   try {
-    if (statSync(path).size > LARGEST_BYTES) truncateSync(path)
+    if (statSync(path).size > MAX_BYTES) truncateSync(path)
   } catch {
-    // There is none yet.
+    // The log does not exist yet.
   }
   return openSync(path, 'a', 0o600)
 }

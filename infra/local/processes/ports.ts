@@ -6,21 +6,21 @@ import { commandLine } from '../../../gpu-node/src/platform/process-identity.ts'
 import { StartError } from './start-error.ts'
 
 /**
- * Makes sure that a loopback port can be listened on.
+ * Makes sure that a loopback port is free.
  *
- * @param patienceMs how long the processes of a killed service may take to let go of it.
- * @throws StartError that names who has the port, where the platform says so.
+ * @param patienceMs how long to wait for the processes of a killed service to release it
+ * @throws StartError that names the process using the port, where the platform tells it
  */
 export async function requireFreePort(port: number, variable: string, patienceMs: number): Promise<void> {
   for (let waitedMs = 0; ; waitedMs += 100) {
     const code = await tryListening(port)
     if (code === undefined) return
     if (code === 'EACCES')
-      throw new StartError(`Port ${port} needs more rights than you have. Set ${variable} to another port.`)
+      throw new StartError(`You are not allowed to use port ${port}. Set ${variable} to another port.`)
     if (waitedMs >= patienceMs) {
       const owner = findOwner(port)
       throw new StartError(
-        `Port ${port} is in use${owner ? ` by ${owner}` : ''}. Stop that, or set ${variable} to another port.`,
+        `Port ${port} is in use${owner ? ` by ${owner}` : ''}. Stop it, or set ${variable} to another port.`,
       )
     }
     await sleep(100)
@@ -50,7 +50,7 @@ function tryListening(port: number): Promise<string | undefined> {
   })
 }
 
-/** `pid 123 (command line)`, from the kernel's tables; only Linux has them. */
+/** Returns `pid 123 (command line)` of the process listening on a port, from the kernel's tables; only on Linux. */
 function findOwner(port: number): string | undefined {
   const inode = findListeningInode(port)
   if (inode === undefined) return undefined
@@ -80,7 +80,7 @@ function findListeningInode(port: number): string | undefined {
   return undefined
 }
 
-/** What the open files of a process point at; none when it is another user's. */
+/** Returns the targets of the open files of a process; none when it belongs to another user. */
 function openFiles(pid: string): string[] {
   try {
     return readdirSync(`/proc/${pid}/fd`).flatMap((file) => {

@@ -1,4 +1,4 @@
-/** A failure of the start that the user can mend: shown as one line, what is wrong and what to do, without a stack. */
+/** A failed start that the user can fix: one line that says what is wrong and what to do, without a stack. */
 export class StartError extends Error {
   override readonly name = 'StartError'
 }

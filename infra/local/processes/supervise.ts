@@ -3,24 +3,24 @@ import { once } from 'node:events'
 import { closeSync, fstatSync, openSync, readSync } from 'node:fs'
 import { StartError } from './start-error.ts'
 
-/** How one long-running part is started and ended. */
+/** How a long-running part of the service is started and ended. */
 export interface Part {
   /** For messages: `gateway`, `node`. */
   name: string
   logPath: string
-  /** A new process that leads a process group of its own. */
+  /** Starts a process as the leader of a new process group. */
   spawn(): ChildProcess
   /** Asks the process to end. */
   askToEnd(child: ChildProcess): void
-  /** How long it may take to end after that. */
+  /** How long the process may take to end before it is killed. */
   graceMs: number
 }
 
-/** A part that is kept running. */
+/** A part that is restarted when it ends. */
 export interface Supervised {
   /** Rejects when the part ends before it was ready for the first time. */
   readonly failed: Promise<never>
-  /** From now on an end is a crash, and the part is started again. */
+  /** Marks the part as ready. From now on its end is a crash, and it is started again. */
   markReady(): void
   /** Kills a part that runs but does not work; it is started again like one that crashed. */
   kill(): void
@@ -31,14 +31,18 @@ export interface Supervised {
 }
 
 const FIRST_DELAY_MS = 500
-const LONGEST_DELAY_MS = 30_000
-/** A part that ran so long starts over with the shortest delay. */
+const MAX_DELAY_MS = 30_000
+/** After this time a part counts as stable, and the delay before its next restart is the first one again. */
 const STABLE_MS = 60_000
 
-/** Starts a part and keeps it running; `print` gets one line for each crash. */
+/**
+ * Starts a part and keeps it running.
+ *
+ * @param print receives one line for each crash
+ */
 export function supervise(part: Part, print: (line: string) => void): Supervised {
   const failure = Promise.withResolvers<never>()
-  // Nobody may be listening any more once the part is ready.
+  // There may be no listener any more once the part is ready.
   failure.promise.catch(() => undefined)
   let ready = false
   let stopping = false
@@ -92,7 +96,7 @@ export function supervise(part: Part, print: (line: string) => void): Supervised
     timer = setTimeout(() => {
       child = start()
     }, delayMs)
-    delayMs = Math.min(delayMs * 2, LONGEST_DELAY_MS)
+    delayMs = Math.min(delayMs * 2, MAX_DELAY_MS)
   }
 
   function isRunning(): boolean {
@@ -132,17 +136,17 @@ export function supervise(part: Part, print: (line: string) => void): Supervised
   }
 }
 
-/** Ends at once whatever is left of a process and its group. */
+/** Kills what is left of a process and its group. */
 function killGroup(child: ChildProcess): void {
   if (child.pid === undefined) return
   try {
     process.kill(process.platform === 'win32' ? child.pid : -child.pid, 'SIGKILL')
   } catch {
-    // Nothing was left.
+    // All have ended already.
   }
 }
 
-/** The end of a text file; empty when there is none. */
+/** Returns the last lines of a text file; empty when it does not exist. */
 export function lastLines(path: string, count: number): string {
   const TAIL_BYTES = 8192
   let file: number

@@ -1,11 +1,11 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 
-/** As `wrangler.toml` says. */
+/** The period of the cron trigger in `wrangler.toml`. */
 const PERIOD_MS = 5 * 60_000
 
 /**
- * Fires the gateway's cron trigger, as Cloudflare would: local Wrangler never does. An update whose
- * Workflow was lost with a killed gateway is taken up again by it, so the first tick is at once.
+ * Fires the gateway's cron trigger as Cloudflare would; local Wrangler never does. The first tick is immediate, because the
+ * trigger also resumes an update whose Workflow was lost when the gateway was killed.
  */
 export async function runCron(origin: string, signal: AbortSignal): Promise<void> {
   for (;;) {

@@ -9,20 +9,24 @@ import type { Settings } from './service-settings.ts'
 import { StartError } from '../processes/start-error.ts'
 import { lastLines, type Part } from '../processes/supervise.ts'
 
-/** The gateway: Wrangler with workerd, on a leash that ends both when this process is gone. */
+/** Returns the gateway as a part: Wrangler with workerd, which both end when this process ends. */
 export function gatewayPart(settings: Settings, home: Home): Part {
-  const leash = join(import.meta.dirname, '..', 'processes', 'end-with-parent.mjs')
+  const endWithParent = join(import.meta.dirname, '..', 'processes', 'end-with-parent.mjs')
   return {
     name: 'gateway',
     logPath: home.gatewayLogPath,
     spawn() {
       const log = openLog(home.gatewayLogPath)
-      const child = spawn(process.execPath, [leash, process.execPath, ...wranglerDev(settings, home)], {
-        cwd: settings.root,
-        env: wranglerEnvironment(home),
-        detached: true,
-        stdio: ['pipe', log, log],
-      })
+      const child = spawn(
+        process.execPath,
+        [endWithParent, process.execPath, ...wranglerDev(settings, home)],
+        {
+          cwd: settings.root,
+          env: wranglerEnvironment(home),
+          detached: true,
+          stdio: ['pipe', log, log],
+        },
+      )
       closeSync(log)
       child.stdin?.on('error', () => undefined)
       return child
@@ -33,9 +37,9 @@ export function gatewayPart(settings: Settings, home: Home): Part {
 }
 
 /**
- * Brings the local D1 database to the schema of this checkout.
+ * Migrates the local D1 database to the schema of this checkout.
  *
- * @throws StartError with the end of Wrangler's output.
+ * @throws StartError with the end of Wrangler's output
  */
 export async function applyMigrations(settings: Settings, home: Home, signal: AbortSignal): Promise<void> {
   const dir = join(settings.root, 'migrations')
@@ -46,7 +50,7 @@ export async function applyMigrations(settings: Settings, home: Home, signal: Ab
     hash.update(`${name}\n`).update(readFileSync(join(dir, name)))
   }
   const applied = hash.digest('hex')
-  // Beside the database, so that one goes with the other; asking Wrangler takes seconds.
+  // Avoids asking Wrangler, which takes seconds. The stamp is beside the database, so that both are deleted together.
   const stamp = join(home.stateDir, 'migrations.sha256')
   mkdirSync(home.stateDir, { recursive: true })
   if (readStamp(stamp) === applied) return
@@ -71,8 +75,8 @@ export async function applyMigrations(settings: Settings, home: Home, signal: Ab
   const [code] = (await once(child, 'exit')) as [number | null]
   if (code !== 0) {
     throw new StartError(
-      `The database migrations failed. If an older copal made this home, set COPAL_HOME to a new one. ` +
-        `${home.gatewayLogPath} ends:\n${lastLines(home.gatewayLogPath, 12)}`,
+      `The database migrations failed. If this home was created by an older version of copal, set COPAL_HOME to a new folder. ` +
+        `The log ${home.gatewayLogPath} ends:\n${lastLines(home.gatewayLogPath, 12)}`,
     )
   }
   writeFileSync(stamp, applied)
@@ -116,7 +120,7 @@ function wranglerEnvironment(home: Home): NodeJS.ProcessEnv {
   return {
     ...process.env,
     WRANGLER_LOG_PATH: join(home.dir, 'wrangler'),
-    // Wrangler connects Workers of one machine by name; two of ours must not find each other.
+    // Wrangler connects Workers on one machine by name. Two gateways of copal must not find each other.
     WRANGLER_REGISTRY_PATH: join(home.dir, 'wrangler', 'registry'),
   }
 }

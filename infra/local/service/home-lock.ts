@@ -13,6 +13,6 @@ export function takeHomeLock(home: string, port: number): ProcessLock {
   const { holder, heldBy } = taken
   throw new StartError(
     `copal is already running with this home (${home}): ${heldBy}, port ${holder.port}. ` +
-      'Stop it first, or set COPAL_HOME, COPAL_PORT and COPAL_NODE_PORT for a second one.',
+      'Stop it first, or set COPAL_HOME, COPAL_PORT and COPAL_NODE_PORT to run a second service.',
   )
 }

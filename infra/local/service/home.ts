@@ -14,40 +14,40 @@ import { formatBytes } from '../../../gpu-node/src/platform/quantities.ts'
 import { describeSystemError } from '../../../gpu-node/src/platform/system-error.ts'
 import { StartError } from '../processes/start-error.ts'
 
-/** The default model's packed weights, statistics and first mask, and the databases. */
+/** Disk space for the default model's packed weights, statistics and first mask, and the databases. */
 const NEW_HOME_BYTES = 700_000_000
-/** What a home that has them grows by before anybody looks again. */
+/** Disk space that a home with these needs for a while. */
 const OLD_HOME_BYTES = 50_000_000
 
-/** The secrets of one local service, made once and kept. */
+/** The secrets of one local service, created once and kept. */
 export interface Secrets {
-  /** The gateway's: those of its nodes are made of it. */
+  /** The gateway's secret, from which those of its nodes are derived. */
   nodeSecret: string
   adminKey: string
-  /** Goes into the hash of every API key. */
+  /** Part of the hash of every API key. */
   keyPepper: string
-  /** Of the gateway's making; `undefined` until it has made one. */
+  /** The key that the gateway created; `undefined` before that. */
   apiKey: string | undefined
 }
 
-/** Where a service keeps what outlives it. */
+/** The folder with everything that a service keeps between runs. */
 export interface Home {
   readonly dir: string
   readonly secrets: Secrets
   /** D1, R2, Durable Objects, queues and workflows of the local gateway. */
   readonly stateDir: string
-  /** What Wrangler reads the gateway's secrets from. */
+  /** The file from which Wrangler reads the gateway's secrets. */
   readonly gatewayEnvPath: string
   readonly gatewayLogPath: string
   readonly nodeLogPath: string
-  /** Keeps the gateway's API key, and tells programs how to call the service. */
+  /** Stores the API key, and writes `credentials.json`, which tells programs how to call the service. */
   saveApiKey(apiKey: string, baseUrl: string): void
 }
 
 /**
- * Makes the folder of a home, or takes one that is there.
+ * Creates the folder of a home if it does not exist.
  *
- * @throws StartError when it cannot be made or written.
+ * @throws StartError when it cannot be created or written, or when disk space is short
  */
 export function makeHomeDir(dir: string): void {
   let freeBytes: number
@@ -58,30 +58,30 @@ export function makeHomeDir(dir: string): void {
     freeBytes = bavail * bsize
   } catch (cause) {
     throw new StartError(
-      `Cannot use ${dir}: ${describeSystemError(cause, process.cwd()) ?? String(cause)}. Set COPAL_HOME to a folder that you may write.`,
+      `Cannot use ${dir}: ${describeSystemError(cause, process.cwd()) ?? String(cause)}. Set COPAL_HOME to a folder that you can write to.`,
       { cause },
     )
   }
   const neededBytes = existsSync(join(dir, 'state')) ? OLD_HOME_BYTES : NEW_HOME_BYTES
   if (freeBytes >= neededBytes) return
   throw new StartError(
-    `No disk space left in ${dir}: ${formatBytes(neededBytes)} are needed, ${formatBytes(freeBytes)} are free. ` +
-      'Free some, or set COPAL_HOME to a larger disk.',
+    `Not enough disk space in ${dir}: ${formatBytes(neededBytes)} are needed, ${formatBytes(freeBytes)} are free. ` +
+      'Free some space, or set COPAL_HOME to a larger disk.',
   )
 }
 
 /**
- * Whether a folder is a home alone, and may be closed to others. One that others may write, like `/tmp`, is
- * shared, whatever an earlier start has left in it.
+ * Returns whether a folder is used only as a home, so that other users may be locked out. A folder that others can write to, like
+ * `/tmp`, is shared, even if an earlier start has left files in it.
  */
 function isOwnHome(dir: string): boolean {
   return existsSync(join(dir, 'secrets.json')) && (statSync(dir).mode & 0o022) === 0
 }
 
 /**
- * Opens a home, making its secrets at the first start. Whatever holds a secret is for the owner alone.
+ * Opens a home and creates its secrets at the first start. Only the owner can read files with secrets.
  *
- * @throws StartError when its secrets are damaged.
+ * @throws StartError when its secrets are damaged
  */
 export function openHome(dir: string): Home {
   const secretsPath = join(dir, 'secrets.json')
@@ -133,9 +133,9 @@ function readSecrets(path: string): Secrets | undefined {
   }
   const { nodeSecret, adminKey, apiKey, keyPepper } = stored
   if (typeof nodeSecret !== 'string' || typeof adminKey !== 'string') {
-    throw new StartError(`${path} is damaged. Remove it to get new keys; masks and domains stay.`)
+    throw new StartError(`${path} is damaged. Remove it to get new keys; masks and domains are kept.`)
   }
-  // A home from before there was a pepper gets one; the gateway still knows its keys.
+  // Homes of older versions have no pepper. The gateway still accepts their keys.
   return { nodeSecret, adminKey, apiKey, keyPepper: typeof keyPepper === 'string' ? keyPepper : newSecret() }
 }
 
@@ -147,7 +147,7 @@ function toJson(value: unknown): string {
   return `${JSON.stringify(value, null, 2)}\n`
 }
 
-/** Replaced in one step, so that a reader sees the old or the new file, and never one that others may read. */
+/** Replaces a file in one step, so that a reader sees the old or the new one. Other users can never read it. */
 function writePrivate(path: string, text: string): void {
   const draft = `${path}.new`
   writeFileSync(draft, text, { mode: 0o600 })

@@ -8,16 +8,13 @@ import { openLog } from '../processes/log-file.ts'
 import type { Settings } from './service-settings.ts'
 import type { Part } from '../processes/supervise.ts'
 
-/** What the node of a local service is called, unless COPAL_NODE_ID says otherwise. */
+/** The default name of the node of a local service (COPAL_NODE_ID). */
 export const LOCAL_NODE_ID = 'node-1'
 
-/** Ctrl-C shall end `npm start` soon, whatever runs; the node says its last words for 4 s after that. */
+/** Short, so that Ctrl-C ends `npm start` soon. After it the node still reports to the gateway for up to 4 s. */
 const GRACE_MS = 5_000
 
-/**
- * The node that serves the model. It ends by itself when the IPC channel closes, so it survives
- * neither its parent nor a `kill -9` of it.
- */
+/** Returns the node as a part. It ends by itself when the IPC channel closes, so it never outlives its parent. */
 export async function nodePart(
   settings: Settings,
   home: Home,

@@ -6,19 +6,19 @@ import type { Home } from './home.ts'
 import type { Supervised } from '../processes/supervise.ts'
 
 const POLL_MS = 100
-/** A busy machine may take its time. */
-const ANSWER_MS = 5000
+/** Generous, because the machine may be busy. */
+const RESPONSE_TIMEOUT_MS = 5000
 const WATCH_MS = 1500
 const WATCH_FAILURES = 3
 
-/** Waits until the gateway answers at all. */
-export async function untilGatewayAnswers(origin: string, signal: AbortSignal): Promise<void> {
+/** Waits until the gateway is healthy. */
+export async function untilGatewayHealthy(origin: string, signal: AbortSignal): Promise<void> {
   while (!(await isHealthy(origin))) await sleep(POLL_MS, undefined, { signal })
 }
 
 /**
- * Watches a gateway that was ready, and kills it when it has stopped answering: Wrangler survives
- * the death of its workerd, and serves nothing from then on.
+ * Watches a gateway that was ready and kills it when it no longer responds. Wrangler survives the death of its workerd, but then
+ * serves nothing.
  */
 export async function watchGateway(origin: string, gateway: Supervised, signal: AbortSignal): Promise<void> {
   for (let failures = 0; ; failures += 1) {
@@ -26,14 +26,14 @@ export async function watchGateway(origin: string, gateway: Supervised, signal: 
     if (await isHealthy(origin)) failures = -1
     if (failures < WATCH_FAILURES - 1) continue
     gateway.kill()
-    await untilGatewayAnswers(origin, signal)
+    await untilGatewayHealthy(origin, signal)
     failures = -1
   }
 }
 
 async function isHealthy(origin: string): Promise<boolean> {
   try {
-    const response = await fetch(`${origin}/health`, { signal: AbortSignal.timeout(ANSWER_MS) })
+    const response = await fetch(`${origin}/health`, { signal: AbortSignal.timeout(RESPONSE_TIMEOUT_MS) })
     await response.body?.cancel()
     return response.ok
   } catch {
@@ -41,7 +41,7 @@ async function isHealthy(origin: string): Promise<boolean> {
   }
 }
 
-/** Makes the API key at the first start, and again when the database that knew it is gone. */
+/** Creates the API key at the first start, and again when the database no longer has it. */
 export async function ensureApiKey(origin: string, home: Home, signal: AbortSignal): Promise<string> {
   const { apiKey, adminKey } = home.secrets
   if (apiKey !== undefined && (await isAccepted(origin, apiKey, signal))) {
@@ -54,7 +54,7 @@ export async function ensureApiKey(origin: string, home: Home, signal: AbortSign
   return created.key
 }
 
-/** Waits until a node has registered, and returns the model that it serves. */
+/** Waits until a node has registered and returns the model that it serves. */
 export async function untilModelServed(
   origin: string,
   apiKey: string,
@@ -72,8 +72,8 @@ async function findServedModel(
   apiKey: string,
   signal: AbortSignal,
 ): Promise<ModelEntry | undefined> {
-  // Wrangler has been seen to accept a call while it starts and never to answer it.
-  const limited = AbortSignal.any([signal, AbortSignal.timeout(ANSWER_MS)])
+  // Wrangler sometimes accepts a call while it starts and never responds to it.
+  const limited = AbortSignal.any([signal, AbortSignal.timeout(RESPONSE_TIMEOUT_MS)])
   const client = createApiClient({ origin, apiKey, adminKey: undefined }, limited)
   try {
     const { data } = await readJson(await client.api('GET', '/models'), modelList)

@@ -2,7 +2,7 @@ import { resolve } from 'node:path'
 import { SETTINGS, type Setting } from '@copal/shared/settings-table.ts'
 import { StartError } from '../processes/start-error.ts'
 
-/** What the environment says about a local service. */
+/** The settings of a local service, from environment variables. */
 export interface Settings {
   /** The checkout. */
   root: string
@@ -12,9 +12,9 @@ export interface Settings {
   port: number
   /** COPAL_NODE_PORT: the node. */
   nodePort: number
-  /** COPAL_FIRST_UPDATE=off leaves the dense model alone at the first start. */
+  /** COPAL_FIRST_UPDATE: whether the first start also makes a first mask. */
   firstUpdate: boolean
-  /** The gateway's own variables, which it reads itself. */
+  /** Variables that are passed on to the gateway. */
   gatewayVariables: Readonly<Record<string, string>>
   /** Ports of the debuggers; `npm run dev` opens them. */
   inspectorPorts?: { gateway: number; node: number }
@@ -24,7 +24,11 @@ const GATEWAY_VARIABLES = Object.entries<Setting>(SETTINGS)
   .filter(([, { readers, secret }]) => readers.includes('gateway') && !secret)
   .map(([name]) => name)
 
-/** @throws StartError that names the variable. */
+/**
+ * Reads the settings.
+ *
+ * @throws StartError that names the variable
+ */
 export function readSettings(env: Readonly<Record<string, string | undefined>>): Settings {
   const root = resolve(import.meta.dirname, '..', '..', '..')
   const settings: Settings = {
@@ -39,7 +43,7 @@ export function readSettings(env: Readonly<Record<string, string | undefined>>):
   }
   if (settings.port === settings.nodePort) {
     throw new StartError(
-      `COPAL_PORT and COPAL_NODE_PORT are both ${settings.port}; give them different ports.`,
+      `COPAL_PORT and COPAL_NODE_PORT are both ${settings.port}. Set them to different ports.`,
     )
   }
   return settings
@@ -50,12 +54,12 @@ function readPort(env: Readonly<Record<string, string | undefined>>, name: strin
   if (!text) return standard
   const port = Number(text)
   if (Number.isInteger(port) && port >= 1 && port <= 65535) return port
-  throw new StartError(`${name} is '${text}', but a port is a whole number from 1 to 65535.`)
+  throw new StartError(`${name} is '${text}'. A port is a whole number from 1 to 65535.`)
 }
 
 function readSwitch(env: Readonly<Record<string, string | undefined>>, name: string): boolean {
   const text = env[name]
   if (!text || text === 'on') return true
   if (text === 'off') return false
-  throw new StartError(`${name} is '${text}', but it is 'on' or 'off'.`)
+  throw new StartError(`${name} is '${text}'. It must be 'on' or 'off'.`)
 }

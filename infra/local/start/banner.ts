@@ -1,19 +1,19 @@
 import type { Home } from '../service/home.ts'
 import type { Settings } from '../service/service-settings.ts'
 
-/** What a newcomer needs to make the first call. */
+/** Everything that is needed for the first call. */
 export interface Banner {
   /** `http://127.0.0.1:8787` */
   origin: string
   apiKey: string
   adminKey: string
   model: string
-  /** `dense`, or the mask that serves. */
+  /** `dense`, or the mask that serves, like `m3`. */
   serving: string
   credentialsPath: string
 }
 
-/** How to call the service, as text whose commands work as pasted. */
+/** Returns how to call the service. The commands in it work as pasted. */
 export function renderBanner({ origin, apiKey, adminKey, model, serving, credentialsPath }: Banner): string {
   const question = 'What is the capital of France?'
   return `
@@ -38,7 +38,7 @@ for await (const chunk of stream) process.stdout.write(chunk.choices[0]?.delta?.
 console.log()
 END
 
-In a second terminal: npx copal status, npx copal --help, npm run demo. Ctrl-C stops the service; keys, masks and domains stay.
+In a second terminal: npx copal status, npx copal --help, npm run demo. Ctrl-C stops the service; keys, masks and domains are kept.
 `
 }
 

@@ -22,16 +22,16 @@ const DOMAIN = 'general'
 const TEXT_CHARACTERS = 4000
 const TEXTS_PER_REQUEST = 50
 const POLL_MS = 500
-/** Texts travel through a queue; this long without a new one, and all have arrived that will. */
+/** Texts travel through a queue. When none has arrived for this long, no more will. */
 const QUIET_MS = 5000
 
 /**
- * Brings a new service from the dense model to its first mask, calibrated on the bundled text.
+ * Makes the first mask of a new service, calibrated on the bundled text.
  *
- * Everything it needs to know stands in the gateway, so an interrupted one is taken up where it
- * was: texts that have arrived are not sent again, an update that runs is followed.
+ * All its state is in the gateway, so an interrupted first update continues where it was: texts that have arrived are not sent
+ * again, and a running update is followed.
  *
- * @returns what to tell the user; `undefined` when the service has had its first mask before.
+ * @returns a message for the user; `undefined` when the service already had a mask
  */
 export async function firstUpdate(
   client: ApiClient,
@@ -47,9 +47,10 @@ export async function firstUpdate(
     (await client.admin('POST', '/updates', updateEntry, { domains: [DOMAIN] } satisfies CreateUpdate))
   const ended = await followUpdate(client, update.id, bar, signal)
   if (ended.state !== 'promoted' || ended.mask_version === null) {
+    const reason = ended.error ? `: ${withCommands(ended.error.message)}` : '.'
     return (
-      `The first update ended as ${ended.state}${ended.error ? `: ${withCommands(ended.error.message)}` : ''}. The dense model goes on serving; ` +
-      `try again with: npx copal update ${DOMAIN}`
+      `The first update ended with state ${ended.state}${reason.replace(/\.?$/, '.')} The dense model still serves. ` +
+      `Try again with: npx copal update ${DOMAIN}`
     )
   }
   return describe(await client.admin('GET', '/drift', driftReport), ended.mask_version)
@@ -67,7 +68,7 @@ async function hasEnded(client: ApiClient): Promise<boolean> {
 async function importBundledText(client: ApiClient, bar: ProgressBar, signal: AbortSignal): Promise<void> {
   const text = readFileSync(join(import.meta.dirname, 'texts', 'general.txt'), 'utf8')
   const texts = splitIntoTexts(text, TEXT_CHARACTERS)
-  const label = `Text of the domain ${DOMAIN}`
+  const label = `Importing texts of the domain ${DOMAIN}`
   const seen = async () => {
     const { data } = await client.admin('GET', '/domains', listOf(domainEntry))
     return data.find(({ name }) => name === DOMAIN)?.seen ?? 0
@@ -90,7 +91,7 @@ async function importBundledText(client: ApiClient, bar: ProgressBar, signal: Ab
   }
 }
 
-/** Perplexity on the held-out part of the bundled text, dense and under the new mask. */
+/** Describes the new mask, with the perplexity on held-out text of the dense model and of the mask. */
 function describe(report: DriftReport, version: number): string {
   const column = report.r.domains.indexOf(DOMAIN)
   const at = (wanted: number) =>

@@ -8,7 +8,7 @@ const LABELS: Record<ModelProgress['stage'], string> = {
   convert: 'Converting',
 }
 
-/** Draws how far the fetching and converting of a model is. */
+/** Shows the progress of downloading and converting a model. */
 export function drawModelProgress(
   bar: ProgressBar,
   { stage, what, doneBytes, totalBytes }: ModelProgress,

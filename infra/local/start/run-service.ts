@@ -15,7 +15,7 @@ import { applyMigrations, gatewayPart } from '../service/gateway-process.ts'
 import { takeHomeLock } from '../service/home-lock.ts'
 import { makeHomeDir, openHome, type Home } from '../service/home.ts'
 import { nodePart } from '../service/node-process.ts'
-import { ensureApiKey, untilGatewayAnswers, untilModelServed, watchGateway } from '../service/readiness.ts'
+import { ensureApiKey, untilGatewayHealthy, untilModelServed, watchGateway } from '../service/readiness.ts'
 import { readSettings, type Settings } from '../service/service-settings.ts'
 import { renderBanner, renderDevelopmentBanner } from './banner.ts'
 import { firstUpdate } from './first-update.ts'
@@ -155,7 +155,7 @@ async function run(
   signal.throwIfAborted()
   const gateway = supervise(gatewayPart(settings, home), print)
   parts.push(gateway)
-  await Promise.race([gateway.failed, untilGatewayAnswers(origin, signal)])
+  await Promise.race([gateway.failed, untilGatewayHealthy(origin, signal)])
   gateway.markReady()
   // Both run until the signal is aborted. A gateway that stands at a breakpoint answers no health check.
   if (!settings.inspectorPorts) watchGateway(origin, gateway, signal).catch(() => undefined)

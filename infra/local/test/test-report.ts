@@ -1,4 +1,4 @@
-/** The part of Vitest's JSON report that the closing line is made of. */
+/** The part of Vitest's JSON report that the closing line needs. */
 export interface TestReport {
   numPassedTests: number
   numFailedTests: number
@@ -8,10 +8,10 @@ export interface TestReport {
 }
 
 /**
- * The line that a test run ends with: `12 passed, 0 failed, 1 skipped`.
+ * Returns the last line of a test run: `12 passed, 0 failed, 1 skipped`.
  *
- * A file that broke before its tests counts as one failure; so does a run that failed although no
- * test did (an unhandled rejection), and one that left no report.
+ * A file that failed before its tests counts as one failure. So does a run that failed although no test did (an unhandled
+ * rejection), and a run without a report.
  */
 export function closingLine(report: TestReport | undefined, exitCode: number | null): string {
   if (report === undefined) return '0 passed, 1 failed'

@@ -17,7 +17,7 @@ import { ROOT } from '../toolchain/toolchain.mjs'
 const NOISE =
   /^(uncaught exception; |exception = |stack: |console warning; message = Called \.text\(\)|JSON report written)/
 
-// Before the tests, or each that needs it would build it. One that fails is told here, and fails the addon's tests.
+// Built before the tests, because otherwise each test that needs it would build it. A failure is printed here.
 const [native] = await Promise.all([offerNative((line) => process.stderr.write(`${line}\n`)), fetchModel()])
 const scratch = mkdtempSync(join(tmpdir(), 'copal-test-'))
 const reportPath = join(scratch, 'report.json')

@@ -1,9 +1,10 @@
-/** What npm runs by name: which file each task is, what it takes, and what its `--help` says. */
+/** The tasks that npm runs by name. */
 import { SetupError } from './toolchain.mjs'
 
 /**
- * `takes`: arguments by name, all of them needed; `rest`: what it hands on to another program. A task that has
- * `ownHelp` reads its command line itself. `settings` are variables of the environment.
+ * The file of each task and the text of its `--help`. `takes` names its arguments, which are all required; `rest` describes
+ * arguments that it passes on to another program; `settings` are environment variables. A task with `ownHelp` parses its
+ * command line itself.
  */
 const TASKS = {
   start: {
@@ -42,7 +43,7 @@ const TASKS = {
   },
   demo: {
     file: 'infra/local/demo/demo.ts',
-    does: 'Shows two domains learn while clients stream, on the running service or one that it starts.',
+    does: 'Shows two domains being learned while clients stream, on the running service or on one that it starts.',
     settings: ['COPAL_PORT', 'COPAL_NODE_PORT', 'COPAL_HOME', 'COPAL_CACHE', 'COPAL_MODEL', 'COPAL_BASE_URL'],
   },
   bench: { file: 'gpu-node/bench/main.ts', ownHelp: true },
@@ -57,12 +58,12 @@ const TASKS = {
   },
   deploy: {
     file: 'infra/deploy/deploy.ts',
-    does: 'Brings the database and the Worker to Cloudflare.',
+    does: 'Migrates the database and deploys the Worker to Cloudflare.',
     rest: 'arguments of wrangler deploy (npx wrangler deploy --help)',
   },
   node: {
     file: 'gpu-node/src/main.ts',
-    does: 'Runs a node alone.',
+    does: 'Runs only a node, for a gateway that runs elsewhere.',
     settings: [
       'COPAL_GATEWAY_URL',
       'COPAL_NODE_SECRET',
@@ -77,15 +78,15 @@ const TASKS = {
 }
 
 /**
- * Reads the command line of a task.
+ * Parses the command line of a task.
  *
- * @returns the task, its file and arguments; or the help that was asked for
- * @throws {SetupError} for a task that there is not, and for arguments that it does not take
+ * @returns the task, its file and arguments; or its help, if the user asked for it
+ * @throws {SetupError} for an unknown task and for arguments that it does not take
  */
 export function readTask([name, ...args]) {
   const task = Object.hasOwn(TASKS, name ?? '') ? TASKS[name] : undefined
   if (task === undefined)
-    throw new SetupError(`unknown task '${name ?? ''}'; there are: ${Object.keys(TASKS).join(', ')}.`)
+    throw new SetupError(`Unknown task '${name ?? ''}'. Known tasks: ${Object.keys(TASKS).join(', ')}.`)
   const { file, takes = [], rest, ownHelp, settings = [] } = task
   if (ownHelp) return { name, file, args }
   if (args.includes('--help') || args.includes('-h')) return { help: helpOf(name, task) }
@@ -93,11 +94,12 @@ export function readTask([name, ...args]) {
   const stray = args.find((arg, index) => arg.startsWith('-') || index >= takes.length)
   if (stray !== undefined)
     throw new SetupError(`${call(name)} does not take '${stray}'.${advice(name, stray, args, settings)}`)
-  if (args.length < takes.length) throw new SetupError(`name the ${takes[args.length]}: ${usage(name, task)}`)
+  if (args.length < takes.length)
+    throw new SetupError(`Missing argument '${takes[args.length]}': ${usage(name, task)}`)
   return { name, file, args }
 }
 
-/** The variable that an option like `--port 9000` was meant to be, or where it is told what there is. */
+/** Returns the variable that an option like `--port 9000` should be, or a pointer to the help. */
 function advice(name, stray, args, settings) {
   const [option, value = args[args.indexOf(stray) + 1]] = stray.split('=')
   const variable = `COPAL_${option.replace(/^-+/, '').replaceAll('-', '_').toUpperCase()}`
@@ -107,7 +109,7 @@ function advice(name, stray, args, settings) {
 
 function helpOf(name, task) {
   const lines = [`Usage: ${usage(name, task)}`, '', task.does]
-  if (task.rest) lines.push(`It takes ${task.rest}.`)
+  if (task.rest) lines.push(`Arguments: ${task.rest}.`)
   if (task.settings)
     lines.push(
       '',

@@ -1,18 +1,18 @@
-/** The checkout. */
+/** The root of the checkout. */
 export const ROOT: string
-/** Tools that would otherwise report to their makers, or ask questions, are told not to. */
+/** Variables that keep tools from sending usage data and asking questions. */
 export const QUIET_ENVIRONMENT: Readonly<Record<string, string>>
-/** A failure that is the user's to mend: shown as one line, without a stack. */
+/** A failure that the user can fix: shown as one line, without a stack. */
 export class SetupError extends Error {}
-/** Whether every package of `package-lock.json` is installed at its locked version. */
+/** Returns whether every package of `package-lock.json` is installed at its locked version. */
 export function isInstalled(root: string): boolean
-/** Installs the locked packages unless they are installed already. */
+/** Installs the locked packages unless they are installed. */
 export function ensureInstalled(root: string, log: (line: string) => void): Promise<void>
-/** The Node that runs our TypeScript, and what it needs in its environment. */
+/** Finds the Node that runs our TypeScript, and the variables that it needs. */
 export function findNode(root: string): { path: string; env: Record<string, string> }
-/** How long a task may take to end after a signal, before it is killed. */
+/** Returns how long a task may take to end after a signal before it is killed. */
 export function longestEndMs(task: string, env: Readonly<Record<string, string | undefined>>): number
-/** Runs one of our TypeScript files to its end and exits as it did. */
-export function runTypeScript(root: string, file: string, args: string[], mostMs?: number): void
-/** Ends this process with a setup error's one line, or a defect's stack. */
+/** Runs one of our TypeScript files to its end and exits with its exit code. */
+export function runTypeScript(root: string, file: string, args: string[], endTimeoutMs?: number): void
+/** Prints an error, a setup error as one line, and exits with 1. */
 export function exitWith(error: unknown): never

@@ -1,27 +1,26 @@
 /**
- * What must be true before any TypeScript runs: the locked packages are installed and a Node that
- * runs our code is at hand. Plain JavaScript without dependencies, because it runs on the system's
- * Node (20 or newer) before anything is installed.
+ * Installs the locked packages and finds a Node that runs our TypeScript. Plain JavaScript without dependencies, because it runs
+ * on the system's Node (20 or newer) before anything is installed.
  */
 import { spawn } from 'node:child_process'
 import { closeSync, existsSync, mkdirSync, openSync, readFileSync, rmSync, writeSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
-/** A task that has not ended so long after a signal is stuck. */
-const LONGEST_END_MS = 25_000
-/** What a node gives its running requests before that, unless COPAL_GRACE_MS says otherwise (`gpu-node/src/settings.ts`). */
+/** A task that has not ended this long after a signal is killed. */
+const END_TIMEOUT_MS = 25_000
+/** The time a node gives its running requests by default (COPAL_GRACE_MS in `gpu-node/src/settings.ts`). */
 const NODE_GRACE_MS = 30_000
 
-/** The checkout. */
+/** The root of the checkout. */
 export const ROOT = join(dirname(fileURLToPath(import.meta.url)), '..', '..', '..')
 
-/** Wrangler needs it; the packages `node-<platform>` bring a newer one where they exist. */
+/** The oldest Node that Wrangler runs on. The packages `node-<platform>` provide a newer one for most platforms. */
 const OLDEST_SYSTEM_NODE = [22, 12, 0]
-/** From here on Node strips types without a flag. */
+/** The first Node that strips types without a flag. */
 const STRIPS_TYPES_SINCE = [22, 18, 0]
 
-/** Tools that would otherwise report to their makers, or ask questions, are told not to. */
+/** Variables that keep tools from sending usage data and asking questions. */
 export const QUIET_ENVIRONMENT = {
   WRANGLER_SEND_METRICS: 'false',
   CLOUDFLARE_CF_FETCH_ENABLED: 'false',
@@ -32,10 +31,10 @@ export const QUIET_ENVIRONMENT = {
   NO_UPDATE_NOTIFIER: '1',
 }
 
-/** A failure that is the user's to mend: shown as one line, without a stack. */
+/** A failure that the user can fix: shown as one line, without a stack. */
 export class SetupError extends Error {}
 
-/** `[22, 12, 0]` of `22.12.0`. */
+/** Parses `22.12.0` into `[22, 12, 0]`. */
 function parseVersion(text) {
   return text.split('.').map((part) => Number.parseInt(part, 10))
 }
@@ -48,8 +47,8 @@ function isOlder(version, than) {
 }
 
 /**
- * Whether every package of `package-lock.json` is installed at its locked version, as npm's own
- * record of `node_modules` says. npm writes that record last, so an interrupted install has none.
+ * Returns whether every package of `package-lock.json` is installed at its locked version, according to npm's own record of
+ * `node_modules`. npm writes that record last, so an interrupted install has none.
  */
 export function isInstalled(root) {
   let locked
@@ -75,8 +74,8 @@ export function isInstalled(root) {
 }
 
 /**
- * Installs the locked packages unless they are installed already. Of several processes that find
- * them missing one installs and the others wait.
+ * Installs the locked packages unless they are installed. If several processes find them missing, one installs them and the
+ * others wait.
  *
  * @throws {SetupError} when npm fails.
  */
@@ -121,7 +120,7 @@ async function takeInstallLock(path, log) {
   }
 }
 
-/** `undefined` while the holder has not written its pid yet, or has just let go. */
+/** Returns the pid in the lock; `undefined` when it was not written yet, or when the lock was just released. */
 function readLockHolder(path) {
   try {
     const pid = Number.parseInt(readFileSync(path, 'utf8'), 10)
@@ -140,10 +139,10 @@ function isAlive(pid) {
   }
 }
 
-/** Without scripts: the packages need none, and ours builds the addon, which start and test do when it suits them. */
+/** Runs `npm ci` without scripts: the packages need none, and `npm start` and `npm test` build the addon themselves. */
 function npmCi(root) {
   const args = ['ci', '--ignore-scripts']
-  // Under `npm start` and `npx` the running npm names itself; otherwise the one on the PATH.
+  // Under `npm start` and `npx` this variable names the running npm; otherwise the npm on the PATH is used.
   const cli = process.env.npm_execpath
   const useCli = cli !== undefined && /npm-cli\.[cm]?js$/.test(cli)
   const child = useCli
@@ -166,7 +165,7 @@ function npmCi(root) {
 }
 
 function npmOptions(root, shell) {
-  // npm's own summary is noise here; its errors are not.
+  // Hides npm's summary, but not its errors.
   return {
     cwd: root,
     shell,
@@ -176,10 +175,10 @@ function npmOptions(root, shell) {
 }
 
 /**
- * The Node that runs our TypeScript: the one that came with the packages, else the system's.
+ * Finds the Node that runs our TypeScript: the one among the packages, else the system's.
  *
- * @returns its path, and what it needs in its environment.
- * @throws {SetupError} when the system's is too old and the platform has no packaged one.
+ * @returns its path, and the variables that it needs
+ * @throws {SetupError} when the system's is too old and there is no package for the platform
  */
 export function findNode(root) {
   const packaged = join(root, 'node_modules', '.bin', process.platform === 'win32' ? 'node.exe' : 'node')
@@ -188,7 +187,7 @@ export function findNode(root) {
   if (isOlder(version, OLDEST_SYSTEM_NODE)) {
     throw new SetupError(
       `copal needs Node ${OLDEST_SYSTEM_NODE.slice(0, 2).join('.')} or newer on ${process.platform}-${process.arch}, and this is ` +
-        `${process.versions.node}. Linux and Windows get theirs from npm; here install a newer Node and try again.`,
+        `${process.versions.node}. On Linux and Windows npm installs one; on this platform install a newer Node and try again.`,
     )
   }
   if (!isOlder(version, STRIPS_TYPES_SINCE)) return { path: process.execPath, env: {} }
@@ -200,16 +199,16 @@ export function findNode(root) {
   return { path: process.execPath, env: { NODE_OPTIONS: options.filter(Boolean).join(' ') } }
 }
 
-/** How long a task may take to end after a signal, before it is killed. */
+/** Returns how long a task may take to end after a signal before it is killed. */
 export function longestEndMs(task, env) {
-  return task === 'node' ? LONGEST_END_MS + Number(env.COPAL_GRACE_MS || NODE_GRACE_MS) : LONGEST_END_MS
+  return task === 'node' ? END_TIMEOUT_MS + Number(env.COPAL_GRACE_MS || NODE_GRACE_MS) : END_TIMEOUT_MS
 }
 
 /**
- * Runs one of our TypeScript files to its end and exits as it did. The file gets an IPC channel,
- * whose closing tells it that this process is gone, however it went.
+ * Runs one of our TypeScript files to its end and exits with its exit code. The file gets an IPC channel, which closes when
+ * this process has ended in any way.
  */
-export function runTypeScript(root, file, args, mostMs = LONGEST_END_MS) {
+export function runTypeScript(root, file, args, endTimeoutMs = END_TIMEOUT_MS) {
   const node = findNode(root)
   const bin = join(root, 'node_modules', '.bin')
   const delimiter = process.platform === 'win32' ? ';' : ':'
@@ -226,7 +225,7 @@ export function runTypeScript(root, file, args, mostMs = LONGEST_END_MS) {
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) {
     process.on(signal, () => {
       child.kill(signal)
-      setTimeout(() => child.kill('SIGKILL'), mostMs).unref()
+      setTimeout(() => child.kill('SIGKILL'), endTimeoutMs).unref()
     })
   }
   child.once('error', (error) => {
@@ -242,8 +241,8 @@ export function runTypeScript(root, file, args, mostMs = LONGEST_END_MS) {
 }
 
 /**
- * npm runs us through a shell and waits for both. When it is killed the shell stays, so on Linux the
- * shell's parent is watched too; elsewhere only ours.
+ * Calls `end` when npm has ended. npm runs this process through a shell, which stays when npm is killed. So on Linux the
+ * shell's parent is watched too; on other platforms only our own parent.
  */
 function endWithNpm(end) {
   const shell = process.ppid
@@ -257,7 +256,7 @@ function endWithNpm(end) {
   timer.unref()
 }
 
-/** The parent of a process; `undefined` where the platform does not say. */
+/** Returns the parent of a process; `undefined` where the platform does not tell. */
 function parentOf(pid) {
   const stat = readProc(pid, 'stat')
   return stat === undefined ? undefined : Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[1])
@@ -275,7 +274,7 @@ function readProc(pid, file) {
   }
 }
 
-/** Ends this process with a setup error's one line; anything else is a defect and keeps its stack. */
+/** Prints an error and exits with 1. A setup error is one line; any other error is a defect and keeps its stack. */
 export function exitWith(error) {
   process.stderr.write(
     error instanceof SetupError ? `copal: ${error.message}\n` : `${error?.stack ?? error}\n`,

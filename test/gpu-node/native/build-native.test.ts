@@ -16,7 +16,7 @@ test('without cargo it says so in one line and goes on', async () => {
   const said: string[] = []
   expect(await buildNative((line) => said.push(line), { cargo: 'no-such-cargo', crate })).toBe('no-cargo')
   expect(said).toEqual([
-    'No cargo here: the native addon is not built. ONNX Runtime and JavaScript do its work: the same results, more slowly.',
+    'The native addon is not built: cargo is not installed. ONNX Runtime and JavaScript do its work, with the same results but more slowly.',
   ])
 })
 
@@ -29,7 +29,7 @@ test('a cargo that does not run is told with its own words', async () => {
   expect(await buildNative((line) => said.push(line), { cargo, crate: copyOfCrate() })).toBe('no-cargo')
   expect(said).toEqual([
     expect.stringMatching(
-      /^cargo does not run here \(error: rustup could not choose a version\): the native addon/,
+      /^The native addon is not built: cargo does not run \(error: rustup could not choose a version\)\./,
     ),
   ])
 })
@@ -43,7 +43,7 @@ test('a build that fails where the addon is only welcome is one line, with the r
   expect(await offerNative((line) => said.push(line), { cargo, crate })).toBe('failed')
   expect(said).toEqual([
     expect.stringContaining('Building the native addon with cargo 1.0'),
-    "The native addon cannot be built (error: the linker is missing). ONNX Runtime and JavaScript do its work: the same results, more slowly. 'node infra/local/build-native.mjs' tells more.",
+    "The native addon cannot be built (error: the linker is missing). ONNX Runtime and JavaScript do its work, with the same results but more slowly. Run 'node infra/local/build-native.mjs' for details.",
   ])
 })
 

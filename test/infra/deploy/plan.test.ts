@@ -51,13 +51,13 @@ test('the databases are read from the configuration and the environment that are
 })
 
 test('without a database of the user nothing runs, and it is said how to make one', () => {
-  expect(plan([ours], [])).toEqual({ refusal: expect.stringContaining('npx wrangler d1 create copal') })
-  expect(plan([{ binding: 'DB' }], [])).toHaveProperty('refusal')
+  expect(plan([ours], [])).toEqual({ error: expect.stringContaining('npx wrangler d1 create copal') })
+  expect(plan([{ binding: 'DB' }], [])).toHaveProperty('error')
 })
 
 test('an environment without a database is not deployed', () => {
   expect(plan([], ['--env', 'staging'])).toEqual({
-    refusal: expect.stringContaining("no database in the environment 'staging'"),
+    error: expect.stringContaining("no database in the environment 'staging'"),
   })
 })
 

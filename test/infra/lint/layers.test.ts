@@ -28,7 +28,7 @@ async function lint(files: Record<string, string>): Promise<string[]> {
   return stdout.split('\n').filter((line) => line.includes('copal(layers)'))
 }
 
-const ABOVE = { 'gateway/src/inference/generate.ts': 'export const x = 1', 'gpu-node/src/main.ts': '' }
+const ABOVE = { 'gateway/src/inference/run-generation.ts': 'export const x = 1', 'gpu-node/src/main.ts': '' }
 
 test.each([
   ['an import', "import { x } from '../inference/generate.ts'\nx"],
@@ -39,7 +39,7 @@ test.each([
 ])('%s that goes up the layers is an error', async (_, text) => {
   const found = await lint({ ...ABOVE, 'gateway/src/telemetry/spans.ts': text })
   expect(found).toHaveLength(1)
-  expect(found[0]).toContain('gateway/src/inference/generate.ts, which stands above it')
+  expect(found[0]).toContain('gateway/src/inference/run-generation.ts, which stands above it')
 })
 
 test('an import that goes down, or stays in its folder, is none', async () => {
@@ -57,7 +57,7 @@ test('the halves cannot import each other, by path or by package', async () => {
     ...ABOVE,
     'gateway/src/telemetry/spans.ts': "export * from '../../../gpu-node/src/main.ts'",
     'gateway/src/telemetry/names.ts': "export * from '@copal/gpu-node/main.ts'",
-    'gpu-node/src/platform/files.ts': "export * from '../../../gateway/src/inference/generate.ts'",
+    'gpu-node/src/platform/files.ts': "export * from '../../../gateway/src/inference/run-generation.ts'",
   })
   expect(found).toHaveLength(3)
   for (const line of found) expect(line).toContain('no list of layers has both')

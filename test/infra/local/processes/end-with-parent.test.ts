@@ -5,7 +5,9 @@ import { fileURLToPath } from 'node:url'
 import { expect, test } from 'vitest'
 import { isAlive } from '../../../../gpu-node/src/platform/process-identity.ts'
 
-const leash = fileURLToPath(new URL('../../../../infra/local/processes/end-with-parent.mjs', import.meta.url))
+const endWithParent = fileURLToPath(
+  new URL('../../../../infra/local/processes/end-with-parent.mjs', import.meta.url),
+)
 
 /** A command that starts a child of its own, prints both pids and ignores what asks it to end. */
 const STUBBORN = `
@@ -25,8 +27,8 @@ async function untilGone(pids: number[]): Promise<void> {
   while (pids.some(isAlive)) await sleep(20)
 }
 
-test('a command and its children end when the holder of the leash lets go', async () => {
-  const child = spawn(process.execPath, [leash, process.execPath, '-e', STUBBORN], {
+test('a command and its children end when the parent closes the pipe', async () => {
+  const child = spawn(process.execPath, [endWithParent, process.execPath, '-e', STUBBORN], {
     detached: true,
     stdio: ['pipe', 'pipe', 'inherit'],
   })
@@ -35,10 +37,10 @@ test('a command and its children end when the holder of the leash lets go', asyn
   await expect(untilGone(pids)).resolves.toBeUndefined()
 })
 
-test('a command and its children end when the holder of the leash is killed', async () => {
+test('a command and its children end when the parent is killed', async () => {
   const holder = `
     const { spawn } = require('node:child_process')
-    spawn(process.execPath, ${JSON.stringify([leash, process.execPath, '-e', STUBBORN])}, { detached: true, stdio: ['pipe', 'inherit', 'inherit'] })
+    spawn(process.execPath, ${JSON.stringify([endWithParent, process.execPath, '-e', STUBBORN])}, { detached: true, stdio: ['pipe', 'inherit', 'inherit'] })
     setInterval(() => {}, 1000)`
   const child = spawn(process.execPath, ['-e', holder], { stdio: ['ignore', 'pipe', 'inherit'] })
   const pids = await pidsOf(child)
@@ -52,7 +54,7 @@ test('the children of a command that ends by itself end with it, and its exit co
     const child = spawn(process.execPath, ['-e', 'setInterval(() => {}, 1000)'], { stdio: 'ignore' })
     console.log(JSON.stringify([child.pid]))
     setTimeout(() => process.exit(7), 100)`
-  const child = spawn(process.execPath, [leash, process.execPath, '-e', leaving], {
+  const child = spawn(process.execPath, [endWithParent, process.execPath, '-e', leaving], {
     detached: true,
     stdio: ['pipe', 'pipe', 'ignore'],
   })

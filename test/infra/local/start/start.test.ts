@@ -14,7 +14,13 @@ import { isAlive } from '../../../../gpu-node/src/platform/process-identity.ts'
 import { freePort } from '../../../../infra/local/processes/ports.ts'
 import { ROOT } from '../../../../infra/local/toolchain/toolchain.mjs'
 import { createTinyLlama } from '../../../support/models/tiny-llama.ts'
-import { commandLine, descendants, startService, until, type Service } from '../../../support/processes/service.ts'
+import {
+  commandLine,
+  descendants,
+  startService,
+  until,
+  type Service,
+} from '../../../support/processes/service.ts'
 
 const run = promisify(execFile)
 const dir = mkdtempSync(join(tmpdir(), 'copal-start-'))

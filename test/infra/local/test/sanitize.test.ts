@@ -11,6 +11,6 @@ test('without a nightly Rust it says so in one line and fails', () => {
   expect([status, stdout, stderr]).toEqual([
     1,
     '',
-    "No nightly Rust, which sanitizers need: 'rustup toolchain install nightly' brings it.\n",
+    'The sanitizer needs a nightly Rust. Install it with: rustup toolchain install nightly\n',
   ])
 })

@@ -29,11 +29,11 @@ test.each([
   ],
   [['start', '--node-port=9001'], 'Set COPAL_NODE_PORT: COPAL_NODE_PORT=9001 npm start'],
   [['demo', 'now'], "npm run demo does not take 'now'. See: npm run demo -- --help"],
-  [['lab:texts'], 'name the directory: npm run lab:texts -- <directory>'],
+  [['lab:texts'], "Missing argument 'directory': npm run lab:texts -- <directory>"],
   [['lab:texts', '--out'], "npm run lab:texts does not take '--out'."],
   [['lab:texts', 'a', 'b'], "npm run lab:texts does not take 'b'."],
   [['check', '--fix'], "npm run check does not take '--fix'."],
-  [['strat'], "unknown task 'strat'; there are: start, test"],
+  [['strat'], "Unknown task 'strat'. Known tasks: start, test"],
 ])('%j is refused, and the right way is named', (args, message) => {
   expect(() => readTask(args)).toThrow(message)
 })
