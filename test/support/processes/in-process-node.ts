@@ -62,7 +62,7 @@ export async function startTestNode(
       | 'nodeId'
       | 'secrets'
       | 'keepAliveMs'
-      | 'onAnswer'
+      | 'onCacheableResponse'
       | 'scoreTimeoutMs'
       | 'requestTimeoutMs'
     >

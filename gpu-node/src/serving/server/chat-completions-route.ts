@@ -11,7 +11,7 @@ import { chatMaxTokens, chatTopLogprobs, samplingOf } from './sampling-options.t
 import { CHAT_FIELDS, compileStructure, structureOf } from './structured-output.ts'
 import { toolFormat } from './tool-call-format.ts'
 
-/** `POST /rpc/chat-completions` */
+/** Creates the route of `POST /rpc/chat-completions`. */
 export function chatCompletions(deps: InferenceRouteDeps): Hono {
   const { encoder, grammars, generate, read } = deps
   const { codec, config } = deps.model

@@ -6,19 +6,19 @@ import { schemaOf } from '../grammar/json-grammar.ts'
 import type { ChatTurn } from '../../model/tokenizer/chat-template.ts'
 import type { TextCodec } from '../../model/tokenizer/text-codec.ts'
 
-/** A message of a chat, of which other kinds of calls have only role and text. */
+/** A chat message. Messages of other APIs have only a role and text. */
 type Message = Pick<ChatMessage, 'role' | 'content'> & {
   tool_calls?: readonly ToolCall[] | null | undefined
   tool_call_id?: string | undefined
 }
 
 /**
- * The prompt of a chat: its messages, the tools that may be called, and the format that is asked for.
+ * Renders the prompt of a chat from its messages, the tools that may be called, and the requested format.
  *
- * A template that knows tools is given them; for others they are described in the system's message, and calls and
- * their results are written as Hermes and Qwen write them.
+ * A template that supports tools receives them. For other templates the system message describes the tools, and calls
+ * and their results are written in the format of Hermes and Qwen.
  *
- * @throws AppError `invalid_request` when the template refuses the conversation
+ * @throws AppError `invalid_request` when the template rejects the conversation
  */
 export function chatPrompt(
   codec: Pick<TextCodec, 'renderChat' | 'rendersTools'>,
@@ -34,7 +34,7 @@ export function chatPrompt(
   return codec.renderChat(described, codec.rendersTools && tools.length > 0 ? tools : undefined)
 }
 
-/** What the client wrote in a conversation: the user's messages, with a blank line between them. */
+/** Returns the client's own text in a conversation: the user messages, separated by blank lines. */
 export function userText(messages: readonly Pick<ChatMessage, 'role' | 'content'>[]): string {
   return messages
     .filter((message) => message.role === 'user')
@@ -42,7 +42,7 @@ export function userText(messages: readonly Pick<ChatMessage, 'role' | 'content'
     .join('\n\n')
 }
 
-/** `developer` is OpenAI's newer name of `system`. */
+/** Maps the role; `developer` is OpenAI's newer name for `system`. */
 function roleOf({ role }: Message): ChatTurn['role'] {
   return role === 'developer' ? 'system' : role
 }
@@ -53,12 +53,12 @@ function turnOf(message: Message): ChatTurn {
   if (!message.tool_calls) return turn
   const calls = message.tool_calls.map((call) => ({
     ...call,
-    function: { name: call.function.name, arguments: valueOf(call.function.arguments) },
+    function: { name: call.function.name, arguments: parseArguments(call.function.arguments) },
   }))
   return { ...turn, tool_calls: calls }
 }
 
-/** For templates that know text only. */
+/** Converts a message for templates that support text only. */
 function plainTurnOf(message: Message): ChatTurn {
   const content = contentText(message.content)
   if (message.role === 'tool')
@@ -71,8 +71,8 @@ function plainTurnOf(message: Message): ChatTurn {
   return { role: 'assistant', content: [...(content === '' ? [] : [content]), ...calls].join('\n') }
 }
 
-/** Arguments as a value, which templates write as JSON; as they are when a client sends back what is none. */
-function valueOf(text: string): unknown {
+/** Parses the arguments of a call, which templates write as JSON; returns the text itself when it is not JSON. */
+function parseArguments(text: string): unknown {
   try {
     return JSON.parse(text)
   } catch {
@@ -103,7 +103,7 @@ function formatInstructions(format: ResponseFormat | null | undefined): string[]
   return [`Answer with JSON (${about}) that fits this schema:\n${JSON.stringify(schema)}`]
 }
 
-/** Behind what the system says already, or in front of everything. */
+/** Appends instructions to the system message, or inserts a system message when there is none. */
 function withInstructions(turns: readonly ChatTurn[], instructions: readonly string[]): readonly ChatTurn[] {
   if (instructions.length === 0) return turns
   const [first, ...rest] = turns

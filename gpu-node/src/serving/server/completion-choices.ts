@@ -10,41 +10,41 @@ import type {
 } from '../engine/generation-request.ts'
 import { philox } from '../sampling/random-draw.ts'
 
-/** What one call generates: the same number of choices for each of its prompts. */
+/** The choices that one call generates: the same number for each of its prompts. */
 export interface ChoicesPlan extends Pick<GenerateRequest, 'maxTokens' | 'sampling' | 'stops'> {
   prompts: readonly (readonly number[])[]
   choicesPerPrompt: number
   /** Named prefixes of the first prompt. */
   prefixes?: readonly NamedPrefix[] | undefined
-  /** Makes what keeps one choice to a grammar; undefined where there is none. */
+  /** Creates the grammar constraint of one choice; undefined for unconstrained output. */
   constrain?: (() => TokenConstraint) | undefined
 }
 
-/** What one of the choices hears; they are numbered prompt by prompt. */
+/** An event of one choice. Choices are numbered prompt by prompt. */
 export interface ChoiceEvent {
   choice: number
   event: GenerateEvent
 }
 
-/** The choices of one call under way. */
+/** The running choices of one call. */
 export interface Choices {
   readonly count: number
-  /** Each of them, and which prompt it continues. */
+  /** The outcome of each choice, and the index of the prompt that it continues. */
   readonly parts: readonly { prompt: number; outcome: Promise<GenerationOutcome> }[]
-  /** May be iterated once. When one choice fails the others are cancelled, and this throws. */
+  /** The events of all choices. May be iterated once; throws when one choice fails, which cancels the others. */
   readonly events: AsyncGenerator<ChoiceEvent, void, undefined>
-  /** Of all of them together, as one request; never rejects. */
+  /** The outcome of all choices combined into one; never rejects. */
   readonly outcome: Promise<GenerationOutcome>
 }
 
 /**
- * Starts the choices of one call. They are one answer, so several must be given the `weights` that make all of them.
- * They share what one of them has computed of their prompt, whoever asks: without a partition within this call alone.
- * Each has a seed of its own that follows from the call's; the first has the call's itself, so that one choice is the
- * same alone and as the first of several.
+ * Starts the choices of one call. They form one response, so several choices must share the `weights` passed here. They
+ * also share the computed pages of their prompt; without a partition only among themselves. Each choice has its own
+ * seed, derived from the seed of the call. The first choice uses the call's seed itself, so that a single choice equals
+ * the first of several.
  *
- * @param abort ends all of them; aborted here too, when one fails
- * @throws AppError like `Engine.generate`, then none goes on
+ * @param abort ends all choices; also aborted here when one fails
+ * @throws AppError as `Engine.generate` does; then all choices are cancelled
  */
 export function startChoices(
   engine: Pick<Engine, 'generate'>,
@@ -55,14 +55,14 @@ export function startChoices(
   abort: AbortController,
 ): Choices {
   const { prompts, choicesPerPrompt, sampling, constrain, prefixes, ...rest } = plan
-  const specs = prompts.flatMap((prompt) => Array.from({ length: choicesPerPrompt }, () => prompt))
+  const choicePrompts = prompts.flatMap((prompt) => Array.from({ length: choicesPerPrompt }, () => prompt))
   const promptOf = (choice: number) => Math.floor(choice / choicesPerPrompt)
   const { signal } = abort
-  // No partition of a caller's is called so.
-  const partition = common.partition ?? (specs.length > 1 ? `\0${common.id}` : undefined)
+  // Partitions of callers never begin with NUL.
+  const partition = common.partition ?? (choicePrompts.length > 1 ? `\0${common.id}` : undefined)
   const generations: Generation[] = []
   try {
-    for (const [choice, prompt] of specs.entries()) {
+    for (const [choice, prompt] of choicePrompts.entries()) {
       const seed = seedOf(sampling.seed, choice)
       const part = promptOf(choice)
       const spec = { ...common, part, ...rest, partition, sampling: { ...sampling, seed }, prompt, signal }
@@ -76,36 +76,36 @@ export function startChoices(
   return {
     count: generations.length,
     parts: generations.map(({ outcome }, choice) => ({ prompt: promptOf(choice), outcome })),
-    events: merge(
+    events: mergeEvents(
       generations.map(({ events }) => events),
       () => abort.abort(),
     ),
     outcome: Promise.all(generations.map(({ outcome }) => outcome)).then((outcomes) =>
-      together(outcomes, choicesPerPrompt),
+      combineOutcomes(outcomes, choicesPerPrompt),
     ),
   }
 }
 
-/** The seed of a choice: the call's own for the first, for others drawn from it by their number. */
+/** Returns the seed of a choice: the call's seed for the first, derived from it and the index for the others. */
 function seedOf(seed: number, choice: number): number {
   return choice === 0 ? seed : philox([choice, 0, 0, 1], [seed >>> 0, 0])[0]
 }
 
-/** Events of all choices as they come. `onLeave` is told when not all of them are read to the end. */
-async function* merge(
+/** Yields the events of all choices as they arrive. Calls `onAbandon` when the consumer stops early or a choice fails. */
+async function* mergeEvents(
   sources: readonly AsyncIterable<GenerateEvent>[],
-  onLeave: () => void,
+  onAbandon: () => void,
 ): AsyncGenerator<ChoiceEvent, void, undefined> {
   const iterators = sources.map((source) => source[Symbol.asyncIterator]())
-  const take = async (choice: number) => ({ choice, result: await iterators[choice]!.next() })
+  const read = async (choice: number) => ({ choice, result: await iterators[choice]!.next() })
   const next = (choice: number) => {
-    const taken = take(choice)
-    // Whoever left awaits nothing any more, not even an error.
-    taken.catch(() => undefined)
-    return taken
+    const reading = read(choice)
+    // A consumer that stopped reading does not await this promise, so its error would be unhandled.
+    reading.catch(() => undefined)
+    return reading
   }
   const pending = new Map(iterators.map((_, choice) => [choice, next(choice)]))
-  let isWhole = false
+  let isComplete = false
   try {
     while (pending.size > 0) {
       const { choice, result } = await Promise.race(pending.values())
@@ -115,23 +115,26 @@ async function* merge(
         yield { choice, event: result.value }
       }
     }
-    isWhole = true
+    isComplete = true
   } finally {
-    if (!isWhole) onLeave()
-    // What they keep for nobody goes.
+    if (!isComplete) onAbandon()
+    // Frees the events that were not read.
     for (const iterator of iterators) iterator.return?.().catch(() => undefined)
   }
 }
 
-/** Choices as one request: a prompt is counted once, whatever is made of it, and the worst ending is the request's. */
-export function together(
+/**
+ * Combines the outcomes of choices into that of one request. Each prompt is counted once, however many choices continue
+ * it, and the worst finish reason is that of the request.
+ */
+export function combineOutcomes(
   outcomes: readonly GenerationOutcome[],
   choicesPerPrompt: number,
 ): GenerationOutcome {
-  const endings = ['error', 'refused', 'cancelled', 'length', 'stop'] as const
+  const worstFirst = ['error', 'refused', 'cancelled', 'length', 'stop'] as const
   const finishReason =
-    endings.find((ending) => outcomes.some((one) => one.finishReason === ending)) ?? 'error'
-  const started = (moment: 'startedMs' | 'firstTokenMs') => {
+    worstFirst.find((reason) => outcomes.some((outcome) => outcome.finishReason === reason)) ?? 'error'
+  const earliest = (moment: 'startedMs' | 'firstTokenMs') => {
     const moments = outcomes.flatMap(({ times }) => times[moment] ?? [])
     return moments.length > 0 ? Math.min(...moments) : null
   }
@@ -140,7 +143,7 @@ export function together(
   for (let first = 0; first < outcomes.length; first += choicesPerPrompt) {
     const ofPrompt = outcomes.slice(first, first + choicesPerPrompt)
     promptTokens += Math.max(...ofPrompt.map((outcome) => outcome.promptTokens))
-    // What one choice computed, another may have shared.
+    // The choice that shared least computed the pages that the others share.
     cachedTokens += Math.min(...ofPrompt.map((outcome) => outcome.cachedTokens))
   }
   return {
@@ -152,10 +155,10 @@ export function together(
     text: outcomes[0]?.text ?? { tokens: [], promptTokens: 0 },
     times: {
       arrivedMs: Math.min(...outcomes.map(({ times }) => times.arrivedMs)),
-      startedMs: started('startedMs'),
-      firstTokenMs: started('firstTokenMs'),
+      startedMs: earliest('startedMs'),
+      firstTokenMs: earliest('firstTokenMs'),
       endedMs: Math.max(...outcomes.map(({ times }) => times.endedMs)),
     },
-    error: outcomes.find((one) => one.finishReason === finishReason)?.error ?? null,
+    error: outcomes.find((outcome) => outcome.finishReason === finishReason)?.error ?? null,
   }
 }

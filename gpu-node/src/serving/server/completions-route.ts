@@ -9,7 +9,7 @@ import { clientTextTokens } from './drift-scoring.ts'
 import { promptPrefixes, tokensOf } from './prompt-tokens.ts'
 import { completionMaxTokens, samplingOf } from './sampling-options.ts'
 
-/** `POST /rpc/completions` */
+/** Creates the route of `POST /rpc/completions`. */
 export function completions(deps: Omit<InferenceRouteDeps, 'grammars'>): Hono {
   const { model, encoder, generate, read } = deps
   return new Hono().post('/', async (c) => {

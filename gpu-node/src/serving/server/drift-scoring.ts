@@ -5,16 +5,16 @@ import { reasonOf, type Log } from '../../platform/log.ts'
 import type { TextCodec } from '../../model/tokenizer/text-codec.ts'
 import { isExpectedScoringFailure, sum } from './score-outcome.ts'
 
-/** A client's text shorter than this says too little about drift. */
+/** Shortest client text that is scored; a shorter one says too little about drift. */
 const MIN_TOKENS = 16
 
-/** Drift is a mean over many texts: the beginning of each is enough, and keeps receipts from waiting. */
+/** Tokens of a text that are scored. Drift is a mean over many texts, so the beginning suffices and receipts wait less. */
 const MAX_TOKENS = 256
 
-/** Characters of which so many tokens are made, of all but the oddest text. */
+/** Characters that give `MAX_TOKENS` tokens in all but unusual text. */
 const MAX_CHARACTERS = 8 * MAX_TOKENS
 
-/** What scoring needs. */
+/** Parts that drift scoring needs. */
 export interface DriftDeps {
   engine: Pick<Engine, 'score' | 'policy'>
   denseWeights: () => WeightSet | null
@@ -22,21 +22,22 @@ export interface DriftDeps {
   scoreTimeoutMs: number
 }
 
-/** The tokens of a client's text, as far as they are scored. */
+/** Tokenises the part of a client's text that is scored. */
 export function clientTextTokens(codec: Pick<TextCodec, 'encodeDocument'>, text: string): number[] {
   return codec.encodeDocument(text.slice(0, MAX_CHARACTERS))
 }
 
 /**
- * Scores a client's own text under the weights that answered and under dense, at low priority.
+ * Scores a client's own text at low priority, under the weights that generated the response and under dense weights.
  *
- * Only what the client wrote is scored: text that the model generated would flatter the weights
- * that generated it, and the template's tokens say nothing about the domain.
+ * Only the client's text is scored: generated text would favour the weights that generated it, and the template's tokens
+ * say nothing about the domain.
  *
- * @param clientText the client's text as tokens; at most the first 256 are scored
- * @returns sums over the same `tokens` tokens (all but the first), or null when there is too little
- *   text, no dense set, no time, or no finite score: drift is sampled, so a missing figure costs nothing but
- *   itself, while one that JSON cannot carry would cost the receipt
+ * @param clientText returns the client's text as tokens; at most the first 256 are scored
+ * @returns sums over the same `tokens` tokens (all but the first). Null when the text was not scored: it is too short, no
+ *   dense set is loaded, scoring took too long or failed, or a score is not finite, which JSON cannot represent. A
+ *   receipt also carries null when its request was not sampled; the two cases are not distinguished, because drift is a
+ *   mean over samples and a missing one does no harm.
  */
 export async function scoreDrift(
   deps: DriftDeps,
@@ -59,7 +60,7 @@ export async function scoreDrift(
     }
     return { tokens: text.length - 1, nllMasked, nllDense }
   } catch (error) {
-    // Under load some texts go unscored, by design; anything else is worth a line.
+    // Under load some texts are not scored, by design. Other failures are logged.
     if (!isExpectedScoringFailure(error)) {
       deps.log.warn('a sampled text was not scored', { version: weights.version, reason: reasonOf(error) })
     }

@@ -17,15 +17,18 @@ import type { NodeServerDeps } from './node-server-deps.ts'
 import { MAX_CALL_BYTES, type InferenceRouteDeps } from './route-deps.ts'
 import { respondWhenReady, logBrokenResponse, LATE_AFTER_MS, type CompleteResponse } from './late-response.ts'
 import { tokensOf } from './prompt-tokens.ts'
-import type { ReceiptIssuer, ReceiptCall } from './receipt-desk.ts'
+import type { ReceiptIssuer, ReceiptCall } from './receipt-issuer.ts'
 
-/** Texts of one call that are in the engine at the same time, so that one call does not fill its queue. */
+/** Texts of one call that the engine holds at once, so that one call does not fill its queue. */
 const MAX_CONCURRENT_TEXTS = 8
 
-/** `POST /rpc/embeddings`: all of one call by the same weights, with one receipt. */
+/**
+ * Creates the route of `POST /rpc/embeddings`. All texts of a call are embedded under the same weights, and the call has
+ * one receipt.
+ */
 export function embeddings(
   deps: NodeServerDeps,
-  desk: ReceiptIssuer,
+  receipts: ReceiptIssuer,
   calls: RunningCalls,
   nowMs: () => number,
   { encoder, read }: Pick<InferenceRouteDeps, 'encoder' | 'read'>,
@@ -35,7 +38,7 @@ export function embeddings(
   return new Hono().post('/', async (c) => {
     const { request, ...call } = validate(embeddingsCall, await read(c.req.raw, MAX_CALL_BYTES))
     const arrivedMs = nowMs()
-    const settled: ReceiptCall = { ...call, model: request.model, sampledText: null }
+    const receiptCall: ReceiptCall = { ...call, model: request.model, sampledText: null }
     const span = startCallSpan(tracing.tracer, tracing.contextOf(c.req.raw.headers), '/rpc/embeddings')
     const started: EmbeddingCall[] = []
     const running = calls.begin(call.requestId)
@@ -48,7 +51,7 @@ export function embeddings(
       const texts = await tokensOf(inputsOf(request), field, model.config, encoder, signal)
       const format = request.encoding_format ?? 'float'
       requireEmbeddingsFit(texts.length, model.config.hiddenSize, format)
-      // Before any of them is begun.
+      // All lengths are checked before the first text is embedded.
       for (const { length } of texts)
         if (length > engine.policy.contextLength) throw textTooLong(length, engine.policy.contextLength)
       const weights = chooseWeights(deps, { ...call, model: request.model }, texts.length)
@@ -61,9 +64,9 @@ export function embeddings(
       }))
       const outcome = combineOutcomes(await outcomesOf(started), 1)
       endGenerated(tracing.tracer, span, outcome)
-      desk.settle(settled, outcome)
+      receipts.settle(receiptCall, outcome)
       const maskVersion = embedded[0]?.maskVersion ?? 0
-      const answer: EmbeddingsResponse = {
+      const body: EmbeddingsResponse = {
         object: 'list',
         model: request.model,
         system_fingerprint: fingerprint(request.model, maskVersion),
@@ -78,11 +81,11 @@ export function embeddings(
       if (started.length > 0) {
         const outcome = combineOutcomes(await outcomesOf(started), 1)
         endGenerated(tracing.tracer, span, { ...outcome, error })
-        desk.settle(settled, outcome)
+        receipts.settle(receiptCall, outcome)
       } else {
         endRejected(span, error)
         metrics.rejected(error.code)
-        desk.reject(settled, arrivedMs, error)
+        receipts.reject(receiptCall, arrivedMs, error)
       }
       throw thrown
     }
@@ -101,18 +104,18 @@ export function embeddings(
   })
 }
 
-/** Embeds texts in their order; when one fails the others are ended, and it throws. `started` gets every call made. */
+/** Embeds texts in order. Throws when one fails, which cancels the others. Appends every call made to `started`. */
 async function embedAll(
   engine: Pick<Engine, 'embed' | 'hold'>,
   texts: readonly (readonly number[])[],
   common: Pick<EmbedRequest, 'id' | 'deadlineMs'> & { weights: WeightSet | null },
-  { signal, started, underWay }: { signal: AbortSignal; started: EmbeddingCall[]; underWay: RunningCall },
+  { signal, started, running }: { signal: AbortSignal; started: EmbeddingCall[]; running: RunningCall },
 ): Promise<Embedding[]> {
   const abort = new AbortController()
-  const leave = () => abort.abort()
-  signal.addEventListener('abort', leave, { once: true })
-  if (signal.aborted) leave()
-  // Between two texts no request may be bound to them.
+  const cancel = () => abort.abort()
+  signal.addEventListener('abort', cancel, { once: true })
+  if (signal.aborted) cancel()
+  // Keeps the weights loaded between two texts, when no request is bound to them.
   const release = common.weights ? engine.hold(common.weights) : undefined
   const results: Embedding[] = []
   let next = 0
@@ -120,7 +123,7 @@ async function embedAll(
     for (let index = next++; index < texts.length; index = next++) {
       const call = engine.embed({ ...common, part: index, tokens: texts[index]!, signal: abort.signal })
       started.push(call)
-      underWay.track(index, call.outcome)
+      running.track(index, call.outcome)
       results[index] = await call.embedding
     }
   }
@@ -130,7 +133,7 @@ async function embedAll(
   } finally {
     next = texts.length
     abort.abort()
-    signal.removeEventListener('abort', leave)
+    signal.removeEventListener('abort', cancel)
     release?.()
   }
 }
@@ -139,7 +142,11 @@ function outcomesOf(started: readonly EmbeddingCall[]): Promise<GenerationOutcom
   return Promise.all(started.map(({ outcome }) => outcome))
 }
 
-/** @throws AppError `node_failed` for a vector that JSON could not carry */
+/**
+ * Scales a vector to length 1.
+ *
+ * @throws AppError `node_failed` when the vector is not finite, which JSON cannot represent
+ */
 function unitLength(vector: Float32Array): Float32Array {
   const length = Math.sqrt(vector.reduce((sum, value) => sum + value * value, 0))
   if (!Number.isFinite(length)) {
@@ -151,7 +158,7 @@ function unitLength(vector: Float32Array): Float32Array {
   return length > 0 ? vector.map((value) => value / length) : vector
 }
 
-/** As numbers, or as OpenAI's clients ask for them: base64 of little-endian f32. */
+/** Encodes a vector as numbers, or as base64 of little-endian f32, which OpenAI's clients request. */
 function encodeVector(vector: Float32Array, format: 'float' | 'base64'): number[] | string {
   if (format === 'float') return [...vector]
   const bytes = Buffer.alloc(vector.length * 4)

@@ -5,44 +5,44 @@ import { createLine } from '../../platform/serial-queue.ts'
 import type { DenseModel } from '../../model/master/dense-model.ts'
 import type { TextCodec } from '../../model/tokenizer/text-codec.ts'
 
-/** A prompt as it was rendered, or a text that starts a context: after the BOS, where there is one. */
+/** A rendered prompt, or a document that starts a context: the BOS token, if the model has one, precedes it. */
 type TextKind = 'prompt' | 'document'
 
-/** What the thread is asked. */
-export interface EncodeMessage {
+/** A request to the worker thread. */
+export interface EncodeRequest {
   texts: readonly string[]
-  as: TextKind
+  kind: TextKind
 }
 
-/** Tokenises what clients send. */
+/** Tokenises the texts of clients. */
 export interface Encoder {
   /**
-   * Short texts at once, longer ones on a thread of its own, where they hold up nothing else.
+   * Tokenises short texts on the event loop, longer ones on a worker thread, where they block nothing else.
    *
-   * @throws AppError `context_length_exceeded` for a text that does not fit by its length or its beginning already,
+   * @throws AppError `context_length_exceeded` for a text whose length or first part alone exceeds the context,
    * `overloaded`, `node_failed`, `client_closed_request`
    */
-  encode(texts: readonly string[], as: TextKind, signal?: AbortSignal): Promise<number[][]>
+  encode(texts: readonly string[], kind: TextKind, signal?: AbortSignal): Promise<number[][]>
 }
 
-/** Characters that are tokenised at once: some milliseconds, or some thirty of one word without an end. */
-const AT_ONCE_CHARACTERS = 4_096
-/** Characters a token stands for at most in all but the oddest text. */
+/** Characters that are tokenised on the event loop: a few milliseconds, or about 30 ms for one very long word. */
+const MAX_INLINE_CHARACTERS = 4_096
+/** Most characters per token in all but unusual text. */
 const CHARACTERS_PER_TOKEN = 8
-/** Cutting a text may change how its last few characters are tokenised. */
+/** Tokens by which a cut text may differ at its end, because cutting changes how the last characters are tokenised. */
 const CUT_SLACK_TOKENS = 16
-/** One call is tokenised at a time; so many may be there. */
-const MOST_WAITING = 64
-/** A thread that nobody needs for so long ends. */
+/** Calls that may wait for the worker thread, which serves one at a time. */
+const MAX_WAITING = 64
+/** Idle time after which the worker thread ends. */
 const IDLE_MS = 60_000
 
-/** Tokenises for one model; the thread is started for the first long text. */
+/** Creates the encoder of one model. Its worker thread starts with the first long text. */
 export function createEncoder(
   { codec, config, tokenizer }: Pick<DenseModel, 'codec' | 'config' | 'tokenizer'>,
   contextLength: number,
 ): Encoder {
   const longestToken = longestTokenBytes(codec, config.vocabSize)
-  const line = createLine('texts to tokenise', MOST_WAITING)
+  const queue = createLine('texts to tokenise', MAX_WAITING)
   let thread: Worker | undefined
   let idle: NodeJS.Timeout | undefined
 
@@ -62,50 +62,50 @@ export function createEncoder(
     return started.on('error', forget).once('exit', forget)
   }
 
-  async function encodeAside(message: EncodeMessage): Promise<number[][]> {
+  async function encodeOnThread(request: EncodeRequest): Promise<number[][]> {
     clearTimeout(idle)
     try {
-      return await ask((thread ??= start()), message)
+      return await callThread((thread ??= start()), request)
     } catch (cause) {
       stop()
-      const said = 'The node failed while it tokenised this request. Try again.'
-      throw new AppError('node_failed', said, { cause })
+      const text = 'The node failed while it tokenised this request. Try again.'
+      throw new AppError('node_failed', text, { cause })
     } finally {
       idle = setTimeout(stop, IDLE_MS).unref()
     }
   }
 
-  async function encodeAll(message: EncodeMessage, signal?: AbortSignal): Promise<number[][]> {
-    const { texts, as } = message
+  async function encodeAll(request: EncodeRequest, signal?: AbortSignal): Promise<number[][]> {
+    const { texts, kind } = request
     const characters = texts.reduce((sum, { length }) => sum + length, 0)
-    return characters <= AT_ONCE_CHARACTERS
-      ? texts.map((text) => encodeAs(codec, text, as))
-      : line.run(() => encodeAside(message), signal)
+    return characters <= MAX_INLINE_CHARACTERS
+      ? texts.map((text) => encodeAs(codec, text, kind))
+      : queue.run(() => encodeOnThread(request), signal)
   }
 
   return {
-    async encode(texts, as, signal) {
-      const most = CHARACTERS_PER_TOKEN * contextLength
+    async encode(texts, kind, signal) {
+      const maxCharacters = CHARACTERS_PER_TOKEN * contextLength
       for (const text of texts) {
-        const least = Math.ceil(text.length / longestToken)
-        if (least > contextLength) throw contextExceeded(least, contextLength, 'at least')
+        const minTokens = Math.ceil(text.length / longestToken)
+        if (minTokens > contextLength) throw contextExceeded(minTokens, contextLength, 'at least')
       }
-      for (const text of texts.filter(({ length }) => length > most)) {
-        const [beginning] = await encodeAll({ texts: [text.slice(0, most)], as }, signal)
-        const certain = beginning!.length - CUT_SLACK_TOKENS
-        if (certain > contextLength) throw contextExceeded(certain, contextLength, 'at least')
+      for (const text of texts.filter(({ length }) => length > maxCharacters)) {
+        const [start] = await encodeAll({ texts: [text.slice(0, maxCharacters)], kind }, signal)
+        const startTokens = start!.length - CUT_SLACK_TOKENS
+        if (startTokens > contextLength) throw contextExceeded(startTokens, contextLength, 'at least')
       }
-      return encodeAll({ texts, as }, signal)
+      return encodeAll({ texts, kind }, signal)
     },
   }
 }
 
-async function ask(thread: Worker, message: EncodeMessage): Promise<number[][]> {
+async function callThread(thread: Worker, request: EncodeRequest): Promise<number[][]> {
   const { promise, resolve, reject } = Promise.withResolvers<number[][]>()
-  const onExit = () => reject(new Error('the thread that tokenises has ended'))
+  const onExit = () => reject(new Error('the tokeniser thread has ended'))
   thread.once('message', resolve).once('error', reject).once('exit', onExit)
   thread.ref()
-  thread.postMessage(message)
+  thread.postMessage(request)
   try {
     return await promise
   } finally {
@@ -114,16 +114,16 @@ async function ask(thread: Worker, message: EncodeMessage): Promise<number[][]> 
   }
 }
 
-/** The tokens of one text. */
+/** Tokenises one text. */
 export function encodeAs(
   codec: Pick<TextCodec, 'encode' | 'encodeDocument'>,
   text: string,
-  as: TextKind,
+  kind: TextKind,
 ): number[] {
-  return as === 'prompt' ? codec.encode(text) : codec.encodeDocument(text)
+  return kind === 'prompt' ? codec.encode(text) : codec.encodeDocument(text)
 }
 
-/** No token stands for more characters than it has bytes. */
+/** Returns the length of the longest token in bytes, which bounds the characters that a token can stand for. */
 function longestTokenBytes(codec: TextCodec, vocabSize: number): number {
   let longest = 1
   for (let id = 0; id < vocabSize; id++) longest = Math.max(longest, codec.tokenBytes(id).length)

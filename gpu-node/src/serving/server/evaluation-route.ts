@@ -6,10 +6,10 @@ import { reasonOf } from '../../platform/log.ts'
 import type { NodeServerDeps } from './node-server-deps.ts'
 import type { ReadCall } from './route-deps.ts'
 
-/** 64 Mi characters as JSON, which may escape some of them. */
+/** Largest body: 64 Mi characters as JSON, with room for escapes. */
 const MAX_EVALUATE_BYTES = 96 * 1024 * 1024
 
-/** `POST /rpc/evaluate`: newline-delimited events; a failure after the first is the last event. */
+/** Creates the route of `POST /rpc/evaluate`: newline-delimited events. A failure after the first event is the last one. */
 export function evaluate(deps: Pick<NodeServerDeps, 'model' | 'evaluateText' | 'log'>, read: ReadCall): Hono {
   return new Hono().post('/', async (c) => {
     const call = validate(evaluateCall, await read(c.req.raw, MAX_EVALUATE_BYTES))
@@ -25,7 +25,7 @@ export function evaluate(deps: Pick<NodeServerDeps, 'model' | 'evaluateText' | '
     const abort = new AbortController()
     const signal = AbortSignal.any([abort.signal, c.req.raw.signal])
     const iterator = deps.evaluateText(call, signal)[Symbol.asyncIterator]()
-    // What fails before the first event is an answer of its own.
+    // A failure before the first event becomes an error response with a status of its own.
     const first = await iterator.next()
     const body = eventLines(first, iterator, {
       onCancel: () => abort.abort(),

@@ -1,23 +1,27 @@
 import { toAppError } from '@copal/shared/errors.ts'
-import type { AnswerFormat } from './output-format.ts'
+import { MASK_COMMENT } from '@copal/shared/wire/node-calls.ts'
+import type { OutputFormat } from './output-format.ts'
 import { within } from '../../platform/timeout.ts'
 
-/** Content type of a stream of server-sent events. */
+/** The content type of a stream of server-sent events. */
 export const EVENT_STREAM = 'text/event-stream; charset=utf-8'
 
-/** How a stream of events is kept and ended. */
+/** Options of an event stream. */
 export interface EventStreamOptions {
-  format: Pick<AnswerFormat, 'namesEvents' | 'failure'>
-  /** After so long without an event a comment is sent. */
+  format: Pick<OutputFormat, 'namesEvents' | 'error'>
+  /** Time without an event after which a comment is sent. */
   keepAliveMs: number
-  /** It begins with a comment: its first event may be far. */
-  isLate?: boolean
-  /** The reader went away: nothing more is wanted. */
+  /**
+   * Returns the mask version once the first event is there. Set for a late stream, which begins with a comment and names
+   * its mask in another before that event.
+   */
+  lateMask?: (() => number) | undefined
+  /** Called when the client disconnected. */
   onCancel: () => void
-  /** What broke the stream, before its error event is sent. */
+  /** Called with the failure of a stream, before its error event is sent. */
   onError: (thrown: unknown) => void
-  /** All events of a stream that ended well, unless they are more than `mostBytes`. */
-  whole?: { mostBytes: number; take: (events: string) => void } | undefined
+  /** Collects all events of a stream that ends without failure, unless they exceed `maxBytes`. */
+  capture?: { maxBytes: number; onComplete: (events: string) => void } | undefined
 }
 
 const ENCODER = new TextEncoder()
@@ -25,25 +29,26 @@ const KEEP_ALIVE = ENCODER.encode(': keep-alive\n\n')
 const DONE = 'data: [DONE]\n\n'
 
 /**
- * Objects as server-sent events, then `[DONE]` where events have no names. When `objects` throws, the stream ends with
- * one event that holds the error and without `[DONE]`: a broken answer never looks like a whole one.
+ * Writes objects as server-sent events, followed by `[DONE]` in formats without event names. When `objects` throws, the
+ * stream ends with an error event and without `[DONE]`, so that a broken response never looks complete.
  */
 export function eventStream(
   objects: AsyncIterable<object>,
   options: EventStreamOptions,
 ): ReadableStream<Uint8Array> {
-  const { namesEvents, failure } = options.format
+  const { namesEvents, error } = options.format
   const iterator = objects[Symbol.asyncIterator]()
   let next: Promise<IteratorResult<object>> | undefined
-  const { whole } = options
-  let events: string[] | undefined = whole && []
+  const { capture } = options
+  let { lateMask } = options
+  let events: string[] | undefined = capture && []
   let sizeBytes = 0
 
   const send = (controller: ReadableStreamDefaultController<Uint8Array>, event: string): void => {
     const bytes = ENCODER.encode(event)
     controller.enqueue(bytes)
     sizeBytes += bytes.length
-    if (whole && sizeBytes <= whole.mostBytes) events?.push(event)
+    if (capture && sizeBytes <= capture.maxBytes) events?.push(event)
     else events = undefined
   }
 
@@ -52,15 +57,17 @@ export function eventStream(
     const result = await within(next, options.keepAliveMs)
     if (!result) return controller.enqueue(KEEP_ALIVE)
     next = undefined
+    if (lateMask) controller.enqueue(ENCODER.encode(`${MASK_COMMENT}${lateMask()}\n\n`))
+    lateMask = undefined
     if (!result.done) return send(controller, serialize(result.value, namesEvents))
     if (!namesEvents) send(controller, DONE)
     controller.close()
-    if (events) whole?.take(events.join(''))
+    if (events) capture?.onComplete(events.join(''))
   }
 
   return new ReadableStream<Uint8Array>({
     start(controller) {
-      if (options.isLate) controller.enqueue(KEEP_ALIVE)
+      if (lateMask) controller.enqueue(KEEP_ALIVE)
     },
     async pull(controller) {
       try {
@@ -68,10 +75,10 @@ export function eventStream(
       } catch (thrown) {
         options.onError(thrown)
         try {
-          controller.enqueue(ENCODER.encode(serialize(failure(toAppError(thrown)), namesEvents)))
+          controller.enqueue(ENCODER.encode(serialize(error(toAppError(thrown)), namesEvents)))
           controller.close()
         } catch {
-          // Cancelled while the error was on its way: nobody is left to be told.
+          // The client cancelled meanwhile; no one reads the error.
         }
       }
     },

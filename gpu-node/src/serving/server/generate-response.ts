@@ -10,52 +10,53 @@ import type { RunningCalls } from './running-calls.ts'
 import { startChoices, type ChoiceEvent, type Choices, type ChoicesPlan } from './completion-choices.ts'
 import type { NodeServerDeps } from './node-server-deps.ts'
 import { respondWhenReady, logBrokenResponse, LATE_AFTER_MS } from './late-response.ts'
-import type { ReceiptIssuer, ReceiptCall } from './receipt-desk.ts'
+import type { ReceiptIssuer, ReceiptCall } from './receipt-issuer.ts'
 import type { ShadowScorer } from './shadow-scoring.ts'
 import { EVENT_STREAM, eventStream, type EventStreamOptions } from './event-stream.ts'
 import { within } from '../../platform/timeout.ts'
 
-/** One call, of either API, ready to run. */
+/** One call of either API, ready to run. */
 interface GenerationCall {
   requestId: string
   domain: string
   account?: string | undefined
   attestation?: string | undefined
-  /** Whose prompts may share what was computed of them. */
+  /** Prompts of one tenant may share computed key/value pages. */
   tenant?: string | undefined
   /** Names that the gateway gives to prefixes of the first prompt. */
   prefix?: readonly string[] | undefined
   sample: boolean
   model: string
-  /** The weights that shall answer, by their version; those that are active when it names none. */
+  /** Version of the weights to generate with; the active ones when undefined. */
   maskVersion?: number | undefined
-  /** Weights on trial that the answer shall be scored under. */
+  /** Version of trial weights under which the output is also scored. */
   shadowVersion?: number | undefined
   stream: boolean
-  /** Where the gateway keeps a streamed answer; nothing of it is kept without. */
+  /** Where the gateway caches a streamed response; undefined when it is not cached. */
   cache?: CacheTarget | undefined
-  /** Prefix of the answer's id: `chatcmpl-`, `cmpl-`, `resp_`. */
+  /** Prefix of the response id: `chatcmpl-`, `cmpl-`, `resp_`. */
   idPrefix: string
   /**
-   * What the engine shall do, and the client's own text as tokens; may be costly.
+   * Prepares the work of the engine; may be costly.
    *
    * @throws AppError when the request cannot be served as it is
    */
   prepare: (signal: AbortSignal) => Promise<ChoicesPlan>
+  /** Returns the client's own text as tokens; may be costly. */
   clientText: () => readonly number[]
   format: (head: OutputHead) => OutputFormat
 }
 
-/** Runs jobs and answers them. */
-export type Generate = (job: GenerationCall, request: Request) => Promise<Response>
+/** Runs a generation call and returns its response. */
+export type Generate = (call: GenerationCall, request: Request) => Promise<Response>
 
 /**
- * Runs generations for both APIs: one receipt and one span each, headers as soon as the weights are known or it has waited
- * for them for so long that it is late, the request aborted when the client leaves.
+ * Creates the function that runs generations for both APIs. Each call has one receipt and one span. Headers are sent once
+ * the weights are known, or after `LATE_AFTER_MS` without them. The request is aborted when the client disconnects.
  */
 export function createGenerate(
   deps: NodeServerDeps,
-  desk: ReceiptIssuer,
+  receipts: ReceiptIssuer,
   shadows: ShadowScorer,
   calls: RunningCalls,
   nowMs: () => number,
@@ -65,27 +66,27 @@ export function createGenerate(
   const keepAliveMs = deps.keepAliveMs ?? 5_000
   const lateMs = deps.keepAliveMs ?? LATE_AFTER_MS
 
-  /** Gives the gateway a streamed answer that became whole, where it shall be kept. */
+  /** Returns the capture that passes a complete streamed response to the gateway; undefined when it is not cached. */
   function captureForCache(
     { cache, tenant }: GenerationCall,
     maskVersion: () => number,
   ): EventStreamOptions['capture'] {
     const { onCacheableResponse } = deps
     if (!cache || tenant === undefined || !onCacheableResponse) return undefined
-    const known = { ...cache, nodeId: deps.nodeId, tenant, contentType: EVENT_STREAM }
+    const fields = { ...cache, nodeId: deps.nodeId, tenant, contentType: EVENT_STREAM }
     return {
-      mostBytes: MAX_CACHED_RESPONSE_BYTES,
-      take: (body) => onCacheableResponse({ ...known, maskVersion: maskVersion(), body }),
+      maxBytes: MAX_CACHED_RESPONSE_BYTES,
+      onComplete: (body) => onCacheableResponse({ ...fields, maskVersion: maskVersion(), body }),
     }
   }
 
-  return async function generate(job, request) {
+  return async function generate(call, request) {
     const arrivedMs = nowMs()
-    const running = calls.begin(job.requestId)
-    const call: ReceiptCall = { ...job, sampledText: job.sample ? job.clientText : null }
+    const running = calls.begin(call.requestId)
+    const receiptCall: ReceiptCall = { ...call, sampledText: call.sample ? call.clientText : null }
     const route = new URL(request.url).pathname
     const span = startCallSpan(tracing.tracer, tracing.contextOf(request.headers), route)
-    span.span.setAttributes({ 'copal.request': job.requestId, 'copal.domain': job.domain })
+    span.span.setAttributes({ 'copal.request': call.requestId, 'copal.domain': call.domain })
     const abort = new AbortController()
     const cancel = () => abort.abort()
     request.signal.addEventListener('abort', cancel, { once: true })
@@ -93,13 +94,13 @@ export function createGenerate(
 
     async function start(): Promise<Choices> {
       try {
-        requireModel(deps, job.model)
-        const plan = await job.prepare(abort.signal)
+        requireModel(deps, call.model)
+        const plan = await call.prepare(abort.signal)
         const common = {
-          id: job.requestId,
-          weights: chooseWeights(deps, job, plan.prompts.length * plan.choicesPerPrompt),
-          restartable: !job.stream,
-          partition: job.tenant,
+          id: call.requestId,
+          weights: chooseWeights(deps, call, plan.prompts.length * plan.choicesPerPrompt),
+          restartable: !call.stream,
+          partition: call.tenant,
           deadlineMs: deps.requestTimeoutMs,
         }
         const choices = startChoices(engine, plan, common, abort)
@@ -110,7 +111,7 @@ export function createGenerate(
         const error = toAppError(thrown)
         endRejected(span, error)
         metrics.rejected(error.code)
-        desk.reject(call, arrivedMs, error)
+        receipts.reject(receiptCall, arrivedMs, error)
         running.end()
         throw thrown
       }
@@ -118,51 +119,51 @@ export function createGenerate(
 
     function settle(outcome: GenerationOutcome): void {
       endGenerated(tracing.tracer, span, outcome)
-      desk.settle(call, outcome)
+      receipts.settle(receiptCall, outcome)
       running.end()
-      const { shadowVersion } = job
-      if (job.sample && shadowVersion !== undefined) shadows.score({ ...job, shadowVersion }, outcome)
+      const { shadowVersion } = call
+      if (call.sample && shadowVersion !== undefined) shadows.score({ ...call, shadowVersion }, outcome)
     }
 
     const headOf = (maskVersion: number): OutputHead => ({
-      id: job.idPrefix + job.requestId,
+      id: call.idPrefix + call.requestId,
       created: Math.floor(arrivedMs / 1000),
-      model: job.model,
-      system_fingerprint: fingerprint(job.model, maskVersion),
+      model: call.model,
+      system_fingerprint: fingerprint(call.model, maskVersion),
     })
     const headersOf = (maskVersion: number | undefined) =>
-      responseHeaders(deps.nodeId, job.domain, maskVersion)
-    const onError = logBrokenResponse(log, job.requestId)
+      responseHeaders(deps.nodeId, call.domain, maskVersion)
+    const onError = logBrokenResponse(log, call.requestId)
     const starting = start()
-    if (!job.stream) {
+    if (!call.stream) {
       const pending = starting.then(async (choices) => {
-        const { maskVersion, whole } = await collectChoices(choices)
+        const { maskVersion, finished } = await collectChoices(choices)
         const usage = usageOf(await choices.outcome)
-        return { maskVersion, answer: job.format(headOf(maskVersion)).body(whole, usage) }
+        return { maskVersion, body: call.format(headOf(maskVersion)).body(finished, usage) }
       })
       return respondWhenReady(pending, headersOf, { keepAliveMs: lateMs, onCancel: cancel, onError })
     }
     const pinned = starting.then(({ events }) => pinnedVersion(events))
-    const inTime = await within(pinned, lateMs)
-    let maskVersion = inTime ?? 0
+    const versionInTime = await within(pinned, lateMs)
+    let maskVersion = versionInTime ?? 0
     const head = headOf(maskVersion)
-    const format = job.format(head)
+    const format = call.format(head)
     async function* objects() {
       maskVersion = await pinned
-      // Nothing was made of the head before.
-      head.system_fingerprint = fingerprint(job.model, maskVersion)
+      // The format has not used the head yet.
+      head.system_fingerprint = fingerprint(call.model, maskVersion)
       yield* streamObjects(await starting, format)
     }
     const body = eventStream(objects(), {
       format,
       keepAliveMs,
-      isLate: inTime === undefined,
+      lateMask: versionInTime === undefined ? () => maskVersion : undefined,
       onCancel: cancel,
       onError,
-      capture: captureForCache(job, () => maskVersion),
+      capture: captureForCache(call, () => maskVersion),
     })
     return new Response(body, {
-      headers: { 'content-type': EVENT_STREAM, ...headersOf(inTime), 'cache-control': 'no-cache' },
+      headers: { 'content-type': EVENT_STREAM, ...headersOf(versionInTime), 'cache-control': 'no-cache' },
     })
   }
 }
@@ -170,32 +171,32 @@ export function createGenerate(
 async function collectChoices({
   events,
   count,
-}: Choices): Promise<{ maskVersion: number; whole: FinishedChoice[] }> {
+}: Choices): Promise<{ maskVersion: number; finished: FinishedChoice[] }> {
   let maskVersion = 0
-  const whole = Array.from({ length: count }, (): FinishedChoice => ({
+  const finished = Array.from({ length: count }, (): FinishedChoice => ({
     text: '',
     tokens: [],
     reason: 'stop',
   }))
   for await (const { choice, event } of events) {
-    const answer = whole[choice]!
+    const current = finished[choice]!
     if (event.type === 'pinned') {
-      // Again: it started over on other weights, and nothing before counts.
+      // A second `pinned` event means a restart on other weights, which discards the output so far.
       maskVersion = event.maskVersion
-      Object.assign(answer, { text: '', tokens: [] })
+      Object.assign(current, { text: '', tokens: [] })
     } else if (event.type === 'text') {
-      answer.text += event.text
-      answer.tokens.push(...event.tokens)
-    } else answer.reason = event.reason
+      current.text += event.text
+      current.tokens.push(...event.tokens)
+    } else current.reason = event.reason
   }
-  return { maskVersion, whole }
+  return { maskVersion, finished }
 }
 
-/** Of the choice that begins first; all of them have the same. */
+/** Returns the mask version of the choice that starts first; all choices have the same one. */
 async function pinnedVersion(events: AsyncIterator<ChoiceEvent>): Promise<number> {
   const { value, done } = await events.next()
   if (done || value.event.type !== 'pinned')
-    throw new AppError('internal_error', 'The answer began without its weights.')
+    throw new AppError('internal_error', 'The generation started without weights.')
   return value.event.maskVersion
 }
 
@@ -203,12 +204,12 @@ async function* streamObjects(
   { events, count, outcome }: Choices,
   format: OutputFormat,
 ): AsyncGenerator<object, void, undefined> {
-  // Held back until there is a token: before it, another node can still give the answer.
-  let isOpen = false
+  // Nothing is sent before the first token, because until then another node can still serve the request.
+  let isStarted = false
   for await (const { choice, event } of events) {
     if (event.type === 'pinned') continue
-    if (!isOpen) yield* format.start(count)
-    isOpen = true
+    if (!isStarted) yield* format.start(count)
+    isStarted = true
     if (event.type === 'text') yield* format.delta(choice, event.text, event.tokens)
     else yield* format.endChoice(choice, event.reason)
   }

@@ -3,63 +3,63 @@ import { finishReasonOf } from '../engine/request-errors.ts'
 import { reasonOf, type Log } from '../../platform/log.ts'
 import { within } from '../../platform/timeout.ts'
 
-/** When an answer that is not there yet begins with a space, and between two; a stream with a comment. */
-export const LATE_MS = 15_000
+/** Time after which a pending response counts as late, and between its keep-alives: spaces, or comments in a stream. */
+export const LATE_AFTER_MS = 15_000
 
 const ENCODER = new TextEncoder()
-/** White space before a JSON value means nothing. */
+/** Keep-alive of a JSON response: white space before a JSON value has no meaning. */
 const SPACE = ENCODER.encode(' ')
 
-/** What becomes of an answer that is late. */
-interface LateOptions {
+/** Options of a response that may be late. */
+interface LateResponseOptions {
   keepAliveMs: number
-  /** The reader went away. */
+  /** Called when the client disconnected. */
   onCancel: () => void
-  /** It failed when its status had gone. */
+  /** Called with a failure after the status was sent. */
   onError: (thrown: unknown) => void
 }
 
-/** Logs what broke an answer that had begun, unless that was its client. */
-export function brokeOff(log: Log, requestId: string): LateOptions['onError'] {
+/** Returns an error handler that logs why a response broke off after it began, unless the client caused it. */
+export function logBrokenResponse(log: Log, requestId: string): LateResponseOptions['onError'] {
   return (thrown) => {
     if (finishReasonOf(toAppError(thrown)) !== 'error') return
-    log.error('an answer broke off', { requestId, reason: reasonOf(thrown) })
+    log.error('a response broke off', { requestId, reason: reasonOf(thrown) })
   }
 }
 
-/** An answer that is not streamed, and the mask that made it. */
-export interface WholeAnswer {
+/** A response that is not streamed, and the version of the mask that generated it. */
+export interface CompleteResponse {
   maskVersion: number
-  answer: object
+  body: object
 }
 
 /**
- * Answers with JSON as soon as it is there, or, when that takes long, with spaces before it: then the mask is in no
- * header, since the request may still start over on another.
+ * Responds with JSON once it is complete, or, when that takes long, sends spaces before it. A late response names no mask
+ * in its headers, because the request may still restart on another one.
  */
-export async function answerAtOnce(
-  pending: Promise<WholeAnswer>,
+export async function respondWhenReady(
+  pending: Promise<CompleteResponse>,
   headersOf: (maskVersion: number | undefined) => Record<string, string>,
-  options: LateOptions,
+  options: LateResponseOptions,
 ): Promise<Response> {
-  const whole = await within(pending, options.keepAliveMs)
-  if (whole) return Response.json(whole.answer, { headers: headersOf(whole.maskVersion) })
-  const answer = pending.then((late) => late.answer)
-  return new Response(lateAnswer(answer, options), {
+  const complete = await within(pending, options.keepAliveMs)
+  if (complete) return Response.json(complete.body, { headers: headersOf(complete.maskVersion) })
+  const body = pending.then((late) => late.body)
+  return new Response(lateBody(body, options), {
     headers: { 'content-type': 'application/json', ...headersOf(undefined) },
   })
 }
 
 /**
- * A JSON answer that takes long: a space every `keepAliveMs`, so that no proxy on the way takes the silence for the
- * end, then the answer, or, since the status has gone, an error body. Only the gateway sees it: it waits for the end
- * and makes a status of it.
+ * Streams a JSON body that takes long: a space every `keepAliveMs`, so that no proxy closes the silent connection, then
+ * the body, or an error body, because the status was already sent. Only the gateway receives it: it waits for the end and
+ * derives the status from it.
  */
-function lateAnswer(
-  answer: Promise<object>,
-  { keepAliveMs, onCancel, onError }: LateOptions,
+function lateBody(
+  body: Promise<object>,
+  { keepAliveMs, onCancel, onError }: LateResponseOptions,
 ): ReadableStream<Uint8Array> {
-  const ended = answer.catch((thrown: unknown) => {
+  const ended = body.catch((thrown: unknown) => {
     onError(thrown)
     return errorBody(toAppError(thrown))
   })

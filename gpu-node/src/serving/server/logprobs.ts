@@ -3,10 +3,10 @@ import type { CompletionLogprobs } from '@copal/shared/wire/completions.ts'
 import type { TokenLogprob } from '../engine/generated-text.ts'
 import type { TextCodec } from '../../model/tokenizer/text-codec.ts'
 
-/** The UTF-8 bytes of a token, which may be part of a character. */
+/** A function that returns the UTF-8 bytes of a token, which may be part of a character. */
 export type TokenBytes = TextCodec['tokenBytes']
 
-/** Tokens in the shape of chat completions. */
+/** Formats log-probabilities as chat completions do. */
 export function chatLogprobs(tokens: readonly TokenLogprob[], tokenBytes: TokenBytes): ChatTokenLogprob[] {
   const described = ({ token, logprob }: { token: number; logprob: number }) => {
     const bytes = tokenBytes(token)
@@ -16,10 +16,10 @@ export function chatLogprobs(tokens: readonly TokenLogprob[], tokenBytes: TokenB
 }
 
 /**
- * Tokens in the shape of the older completions.
+ * Formats log-probabilities as the older completions do.
  *
- * @param offset code points of the answer before the first of `tokens`
- * @returns also the offset after the last of them
+ * @param offset code points of the output before the first of `tokens`
+ * @returns the log-probabilities and the offset after the last of `tokens`
  */
 export function completionLogprobs(
   tokens: readonly TokenLogprob[],
@@ -41,7 +41,7 @@ export function completionLogprobs(
   return { logprobs, offset: at }
 }
 
-/** The token's text; a part of a character is written as `\xf0\x9f`, as OpenAI does. */
+/** Returns the text of a token. A part of a character is written as `\xf0\x9f`, as OpenAI does. */
 function tokenText(bytes: Uint8Array, prefix: string): string {
   try {
     return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes)
@@ -50,7 +50,7 @@ function tokenText(bytes: Uint8Array, prefix: string): string {
   }
 }
 
-/** Code points that begin in `bytes`. */
+/** Counts the code points that begin in `bytes`. */
 function countCharacters(bytes: Uint8Array): number {
   return bytes.reduce((count, byte) => count + ((byte & 0xc0) === 0x80 ? 0 : 1), 0)
 }

@@ -2,36 +2,36 @@ import type { EvaluateCall, EvaluateEvent } from '@copal/shared/wire/node-calls.
 import type { CachedResponse, Receipt } from '@copal/shared/wire/receipts.ts'
 import type { WeightSet } from '../contract/backend.ts'
 import type { Engine } from '../engine/engine-api.ts'
-import type { Grammars } from '../grammar/grammar-compiler.ts'
+import type { GrammarCompiler } from '../grammar/grammar-compiler.ts'
 import type { Log } from '../../platform/log.ts'
 import type { DenseModel } from '../../model/master/dense-model.ts'
 import type { NodeTelemetry } from '../telemetry/node-telemetry.ts'
 
-/** What the HTTP server of a node is made of. */
+/** Parts of the HTTP server of a node. */
 export interface NodeServerDeps {
   nodeId: string
-  /** Its own, which the gateway knows; any of them may have signed a call. */
+  /** The node's own secrets, which the gateway knows. Any of them may sign a call. */
   secrets: readonly string[]
   model: Pick<DenseModel, 'id' | 'config' | 'codec' | 'tokenizer'>
   engine: Engine
-  /** The weight set of a version, if new requests can start on it; 0 is dense, against which drift is measured. */
+  /** Returns the weight set of a version if new requests can start on it; 0 is dense, the reference of drift. */
   weights: (version: number) => WeightSet | null
-  /** Compiles what answers are kept to; of this model's vocabulary unless given. */
-  grammars?: Grammars
-  /** Perplexity of a text. Events go out as they come; what it throws becomes the last event. */
+  /** Compiles grammars; by default for the model's vocabulary. */
+  grammars?: GrammarCompiler
+  /** Evaluates the perplexity of a text. Events are sent as they arrive; an error becomes the last event. */
   evaluateText: (call: EvaluateCall, signal: AbortSignal) => AsyncIterable<EvaluateEvent>
-  /** Takes one receipt for each generation that ended, however it ended. */
+  /** Receives one receipt for each generation that ended, whatever its outcome. */
   onReceipt: (receipt: Receipt) => void
-  /** Takes a streamed answer that is whole and that the gateway keeps. */
-  onCacheableResponse?: (answer: CachedResponse) => void
+  /** Receives a complete streamed response that the gateway caches. */
+  onCacheableResponse?: (response: CachedResponse) => void
   telemetry: NodeTelemetry
   log: Log
-  /** Milliseconds since the epoch: signatures and `created` go by it. */
+  /** Returns milliseconds since the epoch, for signatures and `created`. */
   nowMs?: () => number
-  /** How long a request may take from when it is tokenised; unset: as long as it needs. */
+  /** Time limit of a request, counted from its tokenisation; none when unset. */
   requestTimeoutMs?: number
-  /** How long scoring a sampled text may take before its receipt goes out without drift. */
+  /** Time limit of scoring a sampled text; after it the receipt is sent without drift. */
   scoreTimeoutMs?: number
-  /** A streamed answer that is silent for so long gets a comment, or proxies would close it. */
+  /** Time without output after which a keep-alive is sent, so that proxies do not close the connection. */
   keepAliveMs?: number
 }

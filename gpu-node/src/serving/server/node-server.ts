@@ -11,33 +11,33 @@ import { embeddings } from './embeddings-route.ts'
 import { createEncoder } from './encoder.ts'
 import { evaluate } from './evaluation-route.ts'
 import { createGenerate } from './generate-response.ts'
-import { createGrammars } from '../grammar/grammar-compiler.ts'
+import { createGrammarCompiler } from '../grammar/grammar-compiler.ts'
 import type { InferenceRouteDeps, ReadCall } from './route-deps.ts'
-import { createReceiptIssuer } from './receipt-desk.ts'
+import { createReceiptIssuer } from './receipt-issuer.ts'
 import { createReplayGuard } from './replay-guard.ts'
 import { responses } from './responses-route.ts'
 import { createShadowScorer, type ShadowScorer } from './shadow-scoring.ts'
 
-/** The HTTP face of a node. */
+/** The HTTP server of a node. */
 export interface NodeServer {
   readonly fetch: (request: Request) => Response | Promise<Response>
-  /** Every request that is prepared, waits, runs, or whose receipt waits for its scores, and how far it is. */
+  /** Returns the progress of every request that is prepared, waits, runs, or whose receipt waits for its scores. */
   progress(): RequestProgress[]
-  /** What answers are worth under weights on trial, until it is told. */
-  readonly shadows: Pick<ShadowScorer, 'scores' | 'forget'>
+  /** Scores under trial weights that the gateway has not acknowledged. */
+  readonly shadows: Pick<ShadowScorer, 'pendingScores' | 'acknowledge'>
   /** Settles when no receipt is outstanding. */
   settled(): Promise<void>
 }
 
 /**
- * Routes of the node RPC, all signed, plus `GET /health` and `GET /metrics`, which tell nothing of
- * clients and are not.
+ * Creates the HTTP server: the signed routes of the node RPC, and `GET /health` and `GET /metrics`, which are unsigned
+ * because they reveal nothing about clients.
  */
 export function createNodeServer(deps: NodeServerDeps): NodeServer {
   const { engine, model, telemetry, log } = deps
   const nowMs = deps.nowMs ?? (() => performance.timeOrigin + performance.now())
   const { scoreTimeoutMs = 120_000 } = deps
-  const desk = createReceiptIssuer({
+  const receipts = createReceiptIssuer({
     engine,
     log,
     nowMs,
@@ -48,7 +48,7 @@ export function createNodeServer(deps: NodeServerDeps): NodeServer {
   })
   const shadows = createShadowScorer({ engine, log, weights: deps.weights, scoreTimeoutMs })
   const calls = createRunningCalls()
-  const generate = createGenerate(deps, desk, shadows, calls, nowMs)
+  const generate = createGenerate(deps, receipts, shadows, calls, nowMs)
   const replays = createReplayGuard()
   const read: ReadCall = (request, maxBytes) =>
     readSignedJson(request, { nodeId: deps.nodeId, secrets: deps.secrets, replays, maxBytes, nowMs: nowMs() })
@@ -57,14 +57,14 @@ export function createNodeServer(deps: NodeServerDeps): NodeServer {
   const inference: InferenceRouteDeps = {
     model,
     encoder: createEncoder(model, engine.policy.contextLength),
-    grammars: deps.grammars ?? createGrammars(model),
+    grammars: deps.grammars ?? createGrammarCompiler(model),
     generate,
     read,
   }
   app.route('/rpc/chat-completions', chatCompletions(inference))
   app.route('/rpc/completions', completions(inference))
   app.route('/rpc/responses', responses(inference))
-  app.route('/rpc/embeddings', embeddings(deps, desk, calls, nowMs, inference))
+  app.route('/rpc/embeddings', embeddings(deps, receipts, calls, nowMs, inference))
   app.route('/rpc/evaluate', evaluate(deps, read))
 
   app.get('/health', (c) => {
@@ -92,12 +92,13 @@ export function createNodeServer(deps: NodeServerDeps): NodeServer {
   return {
     fetch: (request) => app.fetch(request),
     shadows,
-    progress: () => mergeByRequest([...calls.progress(), ...engine.progress(), ...desk.scoringProgress()]),
-    settled: () => desk.settled(),
+    progress: () =>
+      mergeByRequest([...calls.progress(), ...engine.progress(), ...receipts.scoringProgress()]),
+    settled: () => receipts.settled(),
   }
 }
 
-/** A call can be several requests of the engine, one for each of its choices or texts; a prompt counts once. */
+/** Merges progress by call. A call has one engine request per choice or text; each prompt counts once. */
 function mergeByRequest(
   parts: readonly (RequestProgress & { part?: number | undefined })[],
 ): RequestProgress[] {
@@ -116,7 +117,7 @@ function mergeByRequest(
   })
 }
 
-/** Of a call that the engine has nothing of it is not finite. */
+/** Maps the idle time of a call without engine requests, which is infinite, to 0. */
 function finiteOr0(idleMs: number): number {
   return Number.isFinite(idleMs) ? idleMs : 0
 }

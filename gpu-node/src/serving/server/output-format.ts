@@ -5,8 +5,8 @@ import type { Usage } from '@copal/shared/wire/inference-fields.ts'
 import type { TokenLogprob } from '../engine/generated-text.ts'
 import { chatLogprobs, completionLogprobs, type TokenBytes } from './logprobs.ts'
 
-/** What every object of an answer repeats. */
-export interface AnswerHead {
+/** The fields that every object of a response repeats. */
+export interface OutputHead {
   id: string
   /** Seconds since the epoch. */
   created: number
@@ -14,44 +14,47 @@ export interface AnswerHead {
   system_fingerprint: string
 }
 
-/** One finished choice. */
-export interface WholeChoice {
+/** A finished choice. */
+export interface FinishedChoice {
   text: string
   tokens: TokenLogprob[]
   reason: FinishReason
 }
 
-/** An answer in the shape of one API. The methods of streams are called in their order, those of choices interleaved. */
-export interface AnswerFormat {
-  /** Each server-sent event is named by its object's `type`, and none says `[DONE]`. */
+/**
+ * The response format of one API. A response that is not streamed uses `body`. A stream uses `start`, `delta`,
+ * `endChoice` and `end` in this order, with the calls of different choices interleaved.
+ */
+export interface OutputFormat {
+  /** Each server-sent event is named by its object's `type`, and no `[DONE]` ends the stream. */
   readonly namesEvents: boolean
-  whole(choices: readonly WholeChoice[], usage: Usage): object
-  /** What a stream of so many choices begins with before any text. */
-  opening(choices: number): object[]
+  body(choices: readonly FinishedChoice[], usage: Usage): object
+  /** Returns the first objects of a stream with this number of choices, before any text. */
+  start(choices: number): object[]
   delta(choice: number, text: string, tokens: TokenLogprob[]): object[]
-  /** A choice is finished. */
-  closing(choice: number, reason: FinishReason): object[]
-  /** All of them are. */
-  ending(usage: Usage): object[]
-  /** The stream broke off: its last object. */
-  failure(error: AppError): object
+  /** Returns the objects that end one choice. */
+  endChoice(choice: number, reason: FinishReason): object[]
+  /** Returns the objects that end the stream, after all choices. */
+  end(usage: Usage): object[]
+  /** Returns the last object of a stream that failed. */
+  error(error: AppError): object
 }
 
-/** How to answer. */
+/** Options of a format. */
 export interface FormatOptions {
   logprobs: boolean
   tokenBytes: TokenBytes
-  /** `stream_options.include_usage`: the last object has the usage, and every other `usage: null`, as OpenAI does. */
+  /** `stream_options.include_usage`: the last object carries the usage, every other `usage: null`, as OpenAI does. */
   withUsage: boolean
-  /** The request names a tier, so the answer does. */
+  /** The request names a service tier, so the response does too. */
   namesTier?: boolean
 }
 
-/** `chat.completion` and `chat.completion.chunk`. */
+/** Formats `chat.completion` and `chat.completion.chunk`. */
 export function chatFormat(
-  head: AnswerHead,
+  head: OutputHead,
   { logprobs, tokenBytes, withUsage, namesTier = false }: FormatOptions,
-): AnswerFormat {
+): OutputFormat {
   type Choice = ChatCompletionChunk['choices'][number]
   const tier = namesTier ? { service_tier: 'default' as const } : {}
   const described = (tokens: TokenLogprob[]) =>
@@ -70,7 +73,7 @@ export function chatFormat(
   ): Choice => ({ index, delta, logprobs: tokens && described(tokens), finish_reason: reason })
   return {
     namesEvents: false,
-    whole: (choices, usage): ChatCompletion => ({
+    body: (choices, usage): ChatCompletion => ({
       ...fields(head, 'chat.completion'),
       ...tier,
       choices: choices.map(({ text, tokens, reason }, index) => ({
@@ -81,23 +84,23 @@ export function chatFormat(
       })),
       usage,
     }),
-    opening: (choices) =>
+    start: (choices) =>
       Array.from({ length: choices }, (_, index) =>
         chunk([choice(index, { role: 'assistant', content: '' }, null, null)]),
       ),
     delta: (index, text, tokens) => [chunk([choice(index, { content: text }, tokens, null)])],
-    closing: (index, reason) => [chunk([choice(index, {}, null, reason)])],
-    ending: (usage) => (withUsage ? [{ ...chunk([]), usage }] : []),
-    failure: errorBody,
+    endChoice: (index, reason) => [chunk([choice(index, {}, null, reason)])],
+    end: (usage) => (withUsage ? [{ ...chunk([]), usage }] : []),
+    error: errorBody,
   }
 }
 
-/** `text_completion`, whole and in chunks. */
+/** Formats `text_completion`, in one piece and in chunks. */
 export function completionFormat(
-  head: AnswerHead,
+  head: OutputHead,
   { logprobs, tokenBytes, withUsage }: FormatOptions,
-): AnswerFormat {
-  /** Code points of each choice so far. */
+): OutputFormat {
+  /** Code points of each choice written so far. */
   const offsets: number[] = []
   const choice = <Reason>(index: number, text: string, tokens: TokenLogprob[], finish_reason: Reason) => {
     const offset = offsets[index] ?? 0
@@ -112,27 +115,27 @@ export function completionFormat(
   })
   return {
     namesEvents: false,
-    whole: (choices, usage): Completion => ({
+    body: (choices, usage): Completion => ({
       ...fields(head, 'text_completion'),
       choices: choices.map(({ text, tokens, reason }, index) =>
         choice(index, text, tokens, withoutTools(reason)),
       ),
       usage,
     }),
-    opening: () => [],
+    start: () => [],
     delta: (index, text, tokens) => [chunk([choice(index, text, tokens, null)])],
-    closing: (index, reason) => [chunk([choice(index, '', [], withoutTools(reason))])],
-    ending: (usage) => (withUsage ? [{ ...chunk([]), usage }] : []),
-    failure: errorBody,
+    endChoice: (index, reason) => [chunk([choice(index, '', [], withoutTools(reason))])],
+    end: (usage) => (withUsage ? [{ ...chunk([]), usage }] : []),
+    error: errorBody,
   }
 }
 
-/** Only chats call tools. */
+/** Maps a finish reason to those of completions, which never call tools. */
 function withoutTools(reason: FinishReason): Exclude<FinishReason, 'tool_calls'> {
   return reason === 'length' ? 'length' : 'stop'
 }
 
-function fields<T extends string>(head: AnswerHead, object: T) {
+function fields<T extends string>(head: OutputHead, object: T) {
   const { id, created, model, system_fingerprint } = head
   return { id, object, created, model, system_fingerprint }
 }

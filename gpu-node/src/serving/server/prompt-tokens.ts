@@ -5,10 +5,10 @@ import { checkTokens } from '../engine/request-errors.ts'
 import type { Encoder } from './encoder.ts'
 
 /**
- * The tokens of what a field of a request holds: texts, lists of token ids, or one of either.
+ * Returns the tokens of a request field that holds texts or lists of token ids, one or several.
  *
- * @param inputs the same as a list
- * @throws AppError `invalid_request` that names a token which the model does not have, and like {@link Encoder.encode}
+ * @param inputs the field's value as a list
+ * @throws AppError `invalid_request` for a token that is not in the vocabulary, and as {@link Encoder.encode} does
  */
 export async function tokensOf(
   inputs: readonly (string | number[])[],
@@ -17,10 +17,10 @@ export async function tokensOf(
   encoder: Encoder,
   signal: AbortSignal,
 ): Promise<number[][]> {
-  const isOne = !Array.isArray(field.value) || typeof field.value[0] === 'number'
+  const isSingle = !Array.isArray(field.value) || typeof field.value[0] === 'number'
   for (const [index, input] of inputs.entries())
     if (typeof input !== 'string')
-      checkTokens(input, vocabSize, isOne ? field.name : `${field.name}[${index}]`)
+      checkTokens(input, vocabSize, isSingle ? field.name : `${field.name}[${index}]`)
   const texts = inputs.filter((input) => typeof input === 'string')
   const encoded = (await encoder.encode(texts, 'document', signal)).values()
   return inputs.map((input) => (typeof input === 'string' ? encoded.next().value! : input))
@@ -29,8 +29,8 @@ export async function tokensOf(
 /**
  * Names the prefixes of a prompt that the gateway gave keys, with their approximate length in tokens.
  *
- * @param units of the prompt: UTF-16 code units of a text, or token ids
- * @param tokens of the prompt
+ * @param units length of the prompt in UTF-16 code units of a text, or in token ids
+ * @param tokens length of the prompt in tokens
  */
 export function promptPrefixes(
   keys: readonly string[] | undefined,

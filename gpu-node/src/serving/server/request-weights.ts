@@ -1,10 +1,14 @@
-/** Which weights answer a call, and how the answer names them. */
+/** Chooses the weights of a call, and names them in its response. */
 import { AppError } from '@copal/shared/errors.ts'
 import { LATE_HEADER } from '@copal/shared/wire/node-calls.ts'
 import type { WeightSet } from '../contract/backend.ts'
 import type { NodeServerDeps } from './node-server-deps.ts'
 
-/** @throws AppError `model_not_found` for a model that this node does not serve */
+/**
+ * Checks that this node serves the requested model.
+ *
+ * @throws AppError `model_not_found`
+ */
 export function requireModel({ model }: Pick<NodeServerDeps, 'model'>, requestedModel: string): void {
   if (requestedModel === model.id) return
   throw new AppError(
@@ -15,17 +19,17 @@ export function requireModel({ model }: Pick<NodeServerDeps, 'model'>, requested
 }
 
 /**
- * The weights that a call must be bound to from its beginning: those that it names, or, when it has several parts that
- * are one answer, those that are active now; null when it may start on whatever is active then.
+ * Returns the weights that all parts of a call must use: those that it names, or, when it has several parts, those that
+ * are active now. Null when the call may start on whichever weights are active at its first step.
  *
- * @throws AppError `no_node_available` when this node does not hold them now
+ * @throws AppError `no_node_available` when this node does not hold the weights
  */
 export function chooseWeights(
   deps: Pick<NodeServerDeps, 'engine' | 'weights'>,
-  asked: { model: string; maskVersion?: number | undefined },
+  call: { model: string; maskVersion?: number | undefined },
   parts: number,
 ): WeightSet | null {
-  const { model, maskVersion } = asked
+  const { model, maskVersion } = call
   if (maskVersion === undefined && parts <= 1) return null
   const weights = maskVersion === undefined ? deps.engine.active : deps.weights(maskVersion)
   if (weights) return weights
@@ -37,12 +41,12 @@ export function chooseWeights(
   })
 }
 
-/** What `system_fingerprint` says: the model and the mask that made the answer. */
+/** Returns the `system_fingerprint` of a response: the model and the mask that generated it. */
 export function fingerprint(model: string, maskVersion: number): string {
   return `copal-${model}-m${maskVersion}`
 }
 
-/** Headers of an answer; of a late one, which weights will have made it is not known yet. */
+/** Returns the headers of a response; an undefined `maskVersion` marks it as late, its weights not known yet. */
 export function responseHeaders(
   nodeId: string,
   domain: string,

@@ -1,40 +1,44 @@
 import type { FinishReason } from '@copal/shared/wire/chat.ts'
 import type { OutputEvent, OutputItem, OutputMessage } from '@copal/shared/wire/response-object.ts'
 import { newCallId } from './tool-call-id.ts'
-import { createToolCallReader, type AnswerPiece } from './tool-call-reader.ts'
+import { createToolCallReader, type OutputPiece } from './tool-call-reader.ts'
 
-/** The items that one answer becomes, in the order in which they are written. */
+/** Splits the output of one generation into the items of a response, in order. */
 export interface OutputItems {
-  /** Takes more of the answer, and tells what that changed. */
+  /** Adds output text and returns the events that it causes. */
   write(text: string): OutputEvent[]
-  /** The answer is over. */
+  /** Ends the output and returns the last events. */
   end(reason: FinishReason): OutputEvent[]
   readonly items: readonly OutputItem[]
 }
 
 /**
- * A message of one text part, function calls, or both. Only the last item is ever open. An answer without any text
- * or call is an empty message.
+ * Creates the items of a response: a message with one text part, function calls, or both. Only the last item is open.
+ * Output without text or calls gives an empty message.
  *
- * @param id of the response, without prefix; its items have it too
- * @param callsTools whether calls are read out of the text
+ * @param id id of the response without prefix; the ids of its items contain it
+ * @param callsTools whether tool calls are read from the text
  */
 export function createOutputItems(id: string, callsTools: boolean): OutputItems {
   const reader = callsTools ? createToolCallReader() : undefined
   const items: OutputItem[] = []
   let isOpen = false
 
-  const place = (item: OutputItem) => ({ item_id: item.id, output_index: items.length - 1 })
+  const positionOf = (item: OutputItem) => ({ item_id: item.id, output_index: items.length - 1 })
 
   const open = (item: OutputItem): OutputEvent[] => {
     const before = close('completed')
     items.push(item)
     isOpen = true
-    const { output_index } = place(item)
-    const added: OutputEvent = { type: 'response.output_item.added', output_index, item: opened(item) }
+    const { output_index } = positionOf(item)
+    const added: OutputEvent = { type: 'response.output_item.added', output_index, item: asAdded(item) }
     if (item.type === 'function_call') return [...before, added]
     const part = textPart('')
-    return [...before, added, { type: 'response.content_part.added', ...place(item), content_index: 0, part }]
+    return [
+      ...before,
+      added,
+      { type: 'response.content_part.added', ...positionOf(item), content_index: 0, part },
+    ]
   }
 
   const close = (status: OutputItem['status']): OutputEvent[] => {
@@ -42,7 +46,7 @@ export function createOutputItems(id: string, callsTools: boolean): OutputItems 
     if (!item || !isOpen) return []
     isOpen = false
     item.status = status
-    const at = place(item)
+    const at = positionOf(item)
     const done: OutputEvent = {
       type: 'response.output_item.done',
       output_index: at.output_index,
@@ -58,7 +62,7 @@ export function createOutputItems(id: string, callsTools: boolean): OutputItems 
     ]
   }
 
-  const take = (piece: AnswerPiece): OutputEvent[] => {
+  const addPiece = (piece: OutputPiece): OutputEvent[] => {
     if (piece.kind === 'call') {
       const { call, name } = piece
       return open({
@@ -73,15 +77,15 @@ export function createOutputItems(id: string, callsTools: boolean): OutputItems 
     const { text } = piece
     const last = items.at(-1)
     if (piece.kind === 'arguments') {
-      if (last?.type !== 'function_call') throw new Error('arguments came without their call')
+      if (last?.type !== 'function_call') throw new Error('arguments arrived before their call')
       last.arguments += text
-      return [{ type: 'response.function_call_arguments.delta', ...place(last), delta: text }]
+      return [{ type: 'response.function_call_arguments.delta', ...positionOf(last), delta: text }]
     }
     const events = last?.type === 'message' ? [] : open(emptyMessage(`msg_${id}`))
     const message = items.at(-1) as OutputMessage
     message.content = [textPart((message.content[0]?.text ?? '') + text)]
     if (text === '') return events
-    const delta = { ...place(message), content_index: 0, delta: text, logprobs: [] }
+    const delta = { ...positionOf(message), content_index: 0, delta: text, logprobs: [] }
     return [...events, { type: 'response.output_text.delta', ...delta }]
   }
 
@@ -89,18 +93,18 @@ export function createOutputItems(id: string, callsTools: boolean): OutputItems 
     items,
     write(text) {
       if (text === '') return []
-      return (reader ? reader.push(text) : [{ kind: 'content' as const, text }]).flatMap(take)
+      return (reader ? reader.push(text) : [{ kind: 'content' as const, text }]).flatMap(addPiece)
     },
     end(reason) {
-      const rest = (reader?.end() ?? []).flatMap(take)
-      if (items.length === 0) rest.push(...take({ kind: 'content', text: '' }))
+      const rest = (reader?.end() ?? []).flatMap(addPiece)
+      if (items.length === 0) rest.push(...addPiece({ kind: 'content', text: '' }))
       return [...rest, ...close(reason === 'length' ? 'incomplete' : 'completed')]
     },
   }
 }
 
-/** How a new item is told of, before anything of it. */
-function opened(item: OutputItem): OutputItem {
+/** Returns a new item as its `added` event shows it, without content. */
+function asAdded(item: OutputItem): OutputItem {
   return item.type === 'message' ? { ...item, content: [] } : { ...item }
 }
 

@@ -2,20 +2,20 @@ import { AppError } from '@copal/shared/errors.ts'
 import { MAX_RESPONSE_BYTES } from '@copal/shared/wire/node-calls.ts'
 import type { ChoicesPlan } from './completion-choices.ts'
 
-/** Bytes that one log-probability takes at the least, as a rule: of `{"token":" the","logprob":-0.1234567890123456,…}`. */
+/** Typical least size of one log-probability of a chat: `{"token":" the","logprob":-0.1234567890123456,…}`. */
 export const CHAT_LOGPROB_BYTES = 64
-/** The same of `" the":-0.1234567890123456,`. */
+/** Typical least size of one log-probability of a completion: `" the":-0.1234567890123456,`. */
 export const COMPLETION_LOGPROB_BYTES = 24
-/** Of one number of an embedding: f32 written as f64. */
+/** Size of one number of an embedding: an f32 written with the digits of an f64. */
 const NUMBER_BYTES = 16
 
 const LIMIT = `${MAX_RESPONSE_BYTES / (1024 * 1024)} MiB, the most that is given at once`
 
 /**
- * Refuses a request for log-probabilities whose answer could not be given at once if it became as long as it asks for.
- * One that names no bound is let through: few answers fill the context.
+ * Rejects a request for log-probabilities whose response would be too large if it became as long as requested. A request
+ * without a token limit passes, because few outputs fill the context.
  *
- * @param param the field that asks for the alternatives
+ * @param param the field that requests the alternatives
  * @throws AppError `invalid_request` that says how many tokens fit
  */
 export function requireLogprobsFit(
@@ -38,7 +38,7 @@ export function requireLogprobsFit(
 }
 
 /**
- * Refuses texts whose embeddings could not be given at once.
+ * Rejects texts whose embeddings are too large for one response.
  *
  * @throws AppError `invalid_request` that says how many fit
  */

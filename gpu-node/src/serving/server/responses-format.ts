@@ -8,19 +8,19 @@ import {
   type ResponseObject,
 } from '@copal/shared/wire/response-object.ts'
 import type { ResponsesRequest } from '@copal/shared/wire/responses.ts'
-import type { AnswerFormat, AnswerHead } from './output-format.ts'
+import type { OutputFormat, OutputHead } from './output-format.ts'
 import { createOutputItems } from './response-items.ts'
 
 /**
- * `response`, whole and as the events of a stream.
+ * Formats `response`, in one piece and as the events of a stream.
  *
- * @param callsTools whether the answer may call tools
+ * @param callsTools whether the output may call tools
  */
 export function responseFormat(
-  head: AnswerHead,
+  head: OutputHead,
   request: ResponsesRequest,
   callsTools: boolean,
-): AnswerFormat {
+): OutputFormat {
   const output = createOutputItems(head.id.replace(/^resp_/, ''), callsTools)
   let sequenceNumber = 0
   let reason: FinishReason = 'stop'
@@ -30,34 +30,34 @@ export function responseFormat(
     sequence_number: sequenceNumber++,
   })
   const status = () => (reason === 'length' ? ('incomplete' as const) : ('completed' as const))
-  const begun = () => responseOf(head, request, { status: 'in_progress', output: [], usage: null })
+  const inProgress = () => responseOf(head, request, { status: 'in_progress', output: [], usage: null })
   const ended = (usage: Usage) =>
     responseOf(head, request, { status: status(), output: [...output.items], usage: usageOf(usage) })
 
   return {
     namesEvents: true,
-    whole([choice], usage) {
+    body([choice], usage) {
       reason = choice?.reason ?? 'stop'
       output.write(choice?.text ?? '')
       output.end(reason)
       return ended(usage)
     },
-    opening: () => [
-      event({ type: 'response.created', response: begun() }),
-      event({ type: 'response.in_progress', response: begun() }),
+    start: () => [
+      event({ type: 'response.created', response: inProgress() }),
+      event({ type: 'response.in_progress', response: inProgress() }),
     ],
     delta: (_choice, delta) => output.write(delta).map(event),
-    closing(_choice, why) {
-      reason = why
-      return output.end(why).map(event)
+    endChoice(_choice, finishReason) {
+      reason = finishReason
+      return output.end(finishReason).map(event)
     },
-    ending: (usage) => [event({ type: `response.${status()}`, response: ended(usage) })],
-    failure: (error) => event(responseErrorEvent(error)),
+    end: (usage) => [event({ type: `response.${status()}`, response: ended(usage) })],
+    error: (error) => event(responseErrorEvent(error)),
   }
 }
 
 function responseOf(
-  { id, created, model, system_fingerprint }: AnswerHead,
+  { id, created, model, system_fingerprint }: OutputHead,
   request: ResponsesRequest,
   result: Pick<ResponseObject, 'status' | 'output' | 'usage'>,
 ): ResponseObject {
@@ -65,7 +65,7 @@ function responseOf(
     id,
     object: 'response',
     created_at: created,
-    // Before all that the client wrote: the gateway looks for it at the beginning.
+    // Must precede all text of the client: the gateway searches for it at the start.
     system_fingerprint,
     status: result.status,
     background: false,
@@ -108,7 +108,7 @@ function usageOf({
   }
 }
 
-/** As it was asked for. A schema is always followed. */
+/** Returns the requested format. A schema is always followed, so it is strict. */
 function formatOf({ text }: ResponsesRequest): ResponseObject['text']['format'] {
   const format = text?.format ?? { type: 'text' as const }
   return format.type === 'json_schema' ? { ...format, strict: true } : format

@@ -10,7 +10,7 @@ import { responseFormat } from './responses-format.ts'
 import { samplingOf } from './sampling-options.ts'
 import { compileStructure, RESPONSE_FIELDS, structureOf } from './structured-output.ts'
 
-/** `POST /rpc/responses` */
+/** Creates the route of `POST /rpc/responses`. */
 export function responses(deps: InferenceRouteDeps): Hono {
   const { encoder, grammars, generate, read } = deps
   const { codec } = deps.model

@@ -1,21 +1,21 @@
 import { LIMITS } from '@copal/shared/wire/inference-fields.ts'
-import type { Grammars } from '../grammar/grammar-compiler.ts'
+import type { GrammarCompiler } from '../grammar/grammar-compiler.ts'
 import type { DenseModel } from '../../model/master/dense-model.ts'
 import type { Encoder } from './encoder.ts'
 import type { Generate } from './generate-response.ts'
 
-/** The gateway wraps the client's body in a few fields of its own. */
-export const CALL_BYTES = LIMITS.bodyBytes + 64 * 1024
+/** Largest body of a call: that of a client, and the fields that the gateway adds. */
+export const MAX_CALL_BYTES = LIMITS.bodyBytes + 64 * 1024
 
-/** What the routes that generate are made of. */
-export interface InferenceDeps {
+/** Parts of the routes that generate. */
+export interface InferenceRouteDeps {
   model: Pick<DenseModel, 'codec' | 'config'>
   encoder: Encoder
-  /** Compiles what answers are kept to. */
-  grammars: Grammars
+  /** Compiles the grammars of structured output. */
+  grammars: GrammarCompiler
   generate: Generate
   read: ReadCall
 }
 
-/** The value of a signed call of at most so many bytes. */
+/** Reads the JSON value of a signed call of at most `maxBytes`. */
 export type ReadCall = (request: Request, maxBytes: number) => Promise<unknown>

@@ -1,36 +1,36 @@
 import type { GenerationOutcome, PartProgress } from '../engine/generation-request.ts'
 
-/** One call, from its arrival until its receipt is the desk's. */
-export interface Call {
-  /** One of its requests to the engine. */
-  follow(part: number, outcome: Promise<GenerationOutcome>): void
+/** One call, from its arrival until its receipt is issued. */
+export interface RunningCall {
+  /** Adds an engine request of the call. */
+  track(part: number, outcome: Promise<GenerationOutcome>): void
   end(): void
 }
 
-/** The calls that a node has: heartbeats name them also while the engine has none of their requests. */
-export interface Calls {
-  begin(requestId: string): Call
-  /** Of each call that it is here, and what those of its requests did that have ended. */
-  parts(): PartProgress[]
+/** The calls of a node. Heartbeats report them also while the engine has none of their requests. */
+export interface RunningCalls {
+  begin(requestId: string): RunningCall
+  /** Returns an entry for each call itself, and one for each of its engine requests that ended. */
+  progress(): PartProgress[]
 }
 
-/** None yet. */
-export function createCalls(): Calls {
+/** Creates an empty set of calls. */
+export function createRunningCalls(): RunningCalls {
   const open = new Set<PartProgress[]>()
   return {
     begin(requestId) {
-      const here = { requestId, part: 0, promptTokens: 0, completionTokens: 0, idleMs: Infinity }
-      const parts: PartProgress[] = [here]
+      const arrived = { requestId, part: 0, promptTokens: 0, completionTokens: 0, idleMs: Infinity }
+      const parts: PartProgress[] = [arrived]
       open.add(parts)
       return {
-        follow(part, outcome) {
+        track(part, outcome) {
           void outcome.then(({ promptTokens, completionTokens }) =>
-            parts.push({ ...here, part, promptTokens, completionTokens }),
+            parts.push({ ...arrived, part, promptTokens, completionTokens }),
           )
         },
         end: () => void open.delete(parts),
       }
     },
-    parts: () => [...open].flat(),
+    progress: () => [...open].flat(),
   }
 }

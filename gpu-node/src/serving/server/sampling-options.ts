@@ -7,8 +7,8 @@ import type { GenerateRequest } from '../engine/generation-request.ts'
 type SamplingFields = Pick<ChatRequest & CompletionRequest, keyof typeof samplingFields>
 
 /**
- * The sampling fields that both APIs share, with OpenAI's defaults: temperature 1, top_p 1, no
- * penalties, nothing else cut off. Without a seed each request draws a fresh one.
+ * Returns the sampling options of a request, with OpenAI's defaults: temperature 1, top_p 1, no penalties and no other
+ * cuts. A request without a seed gets a random one.
  */
 export function samplingOf(
   request: SamplingFields,
@@ -32,17 +32,17 @@ export function samplingOf(
   }
 }
 
-/** `max_completion_tokens`, or its older name; null is as many as fit. */
+/** Returns `max_completion_tokens`, or `max_tokens`, its older name; null for as many as fit. */
 export function chatMaxTokens(request: ChatRequest): number | null {
   return request.max_completion_tokens ?? request.max_tokens ?? null
 }
 
-/** `max_tokens`, or its default. */
+/** Returns `max_tokens`, or its default. */
 export function completionMaxTokens(request: CompletionRequest): number {
   return request.max_tokens ?? DEFAULT_MAX_TOKENS
 }
 
-/** How many alternatives a chat asks for; -1 for no log-probabilities. */
+/** Returns the number of alternatives that a chat requests; -1 for no log-probabilities. */
 export function chatTopLogprobs({ logprobs, top_logprobs: top }: ChatRequest): number {
   return logprobs ? (top ?? 0) : -1
 }
@@ -51,7 +51,7 @@ function biasesOf(biases: Record<string, number>): TokenBias[] {
   return Object.entries(biases).map(([token, bias]) => ({ token: Number(token), bias }))
 }
 
-/** Any safe integer as 32 bits; the high bits count too. */
+/** Folds a safe integer into 32 bits, including its high bits. */
 function foldSeed(seed: number): number {
   return (seed ^ Math.floor(seed / 2 ** 32)) >>> 0
 }

@@ -1,11 +1,11 @@
 import { AppError } from '@copal/shared/errors.ts'
 
-/** Whether scoring may fail so: under load, or for want of time, some texts go unscored by design. */
-export function isExpected(error: unknown): boolean {
+/** Returns whether scoring failed by load or timeout; then the text is not scored, by design. */
+export function isExpectedScoringFailure(error: unknown): boolean {
   return error instanceof AppError && (error.code === 'overloaded' || error.code === 'client_closed_request')
 }
 
-/** The sum in f64 of negative log-likelihoods. */
+/** Sums negative log-likelihoods in f64. */
 export function sum(values: Float32Array): number {
   let total = 0
   for (const value of values) total += value

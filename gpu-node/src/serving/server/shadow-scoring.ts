@@ -3,71 +3,72 @@ import type { WeightSet } from '../contract/backend.ts'
 import type { Engine } from '../engine/engine-api.ts'
 import type { GenerationOutcome } from '../engine/generation-request.ts'
 import { reasonOf, type Log } from '../../platform/log.ts'
-import { gatewayFields, type ReceiptCall } from './receipt-desk.ts'
+import { gatewayFields, type ReceiptCall } from './receipt-issuer.ts'
 import { isExpectedScoringFailure, sum } from './score-outcome.ts'
 
-/** Of a prompt its end is scored, of an answer its beginning: differences show in as many tokens. */
+/** Tokens scored at the end of a prompt. */
 const MAX_PROMPT_TOKENS = 256
-const MAX_ANSWER_TOKENS = 256
-/** Fewer say too little. */
+/** Tokens scored at the start of an output. */
+const MAX_OUTPUT_TOKENS = 256
+/** Fewest tokens that are scored; fewer say too little. */
 const MIN_TOKENS = 16
-/** Answers that wait to be scored; what is more is left out, since any share of requests will do. */
+/** Calls that may wait to be scored. Further calls are skipped, because any share of requests suffices. */
 const MAX_WAITING = 4
-/** Scores that wait for a heartbeat; the oldest are dropped. */
+/** Scores that may wait for a heartbeat; beyond it the oldest are dropped. */
 const MAX_UNREPORTED = 256
 
-/** A call whose answer is to be scored. */
+/** A call whose output is scored under trial weights. */
 export interface ShadowedCall extends Pick<ReceiptCall, 'account' | 'attestation'> {
   requestId: string
   model: string
   domain: string
-  /** The weights on trial. */
+  /** Version of the trial weights. */
   shadowVersion: number
 }
 
-/** Scores what was answered under weights on trial too. */
+/** Scores prompts and outputs under trial weights. */
 export interface ShadowScorer {
   /**
-   * After a generation ended: its prompt and its answer are scored, one after another, at low priority, under the weights
-   * that answered and under those on trial. Nobody waits for that, and nothing is told of what fails.
+   * Scores the prompt and the output of an ended generation, under the weights that generated it and under the trial
+   * weights. Calls are scored in turn, at low priority. Returns at once; a failed scoring gives no score.
    */
   score(call: ShadowedCall, outcome: GenerationOutcome): void
-  /** What is there to be told, oldest first. */
+  /** Returns the scores that the gateway has not acknowledged, oldest first. */
   pendingScores(): ShadowScore[]
-  /** These were told. */
-  acknowledge(told: readonly ShadowScore[]): void
+  /** Removes scores that the gateway received. */
+  acknowledge(received: readonly ShadowScore[]): void
 }
 
-/** What scoring needs. */
+/** Parts of a {@link ShadowScorer}. */
 export interface ShadowDeps {
   engine: Pick<Engine, 'score'>
-  /** The weight set of a version that is held now. */
+  /** Returns the weight set of a version, if it is loaded. */
   weights: (version: number) => WeightSet | null
   log: Log
   scoreTimeoutMs: number
 }
 
-/** A desk without scores. */
+/** Creates a scorer without scores. */
 export function createShadowScorer(deps: ShadowDeps): ShadowScorer {
   let waiting = 0
   let turn: Promise<void> = Promise.resolve()
   let unreported: ShadowScore[] = []
 
-  async function run(call: ShadowedCall, answered: WeightSet, text: ScoredText): Promise<void> {
+  async function run(call: ShadowedCall, generatedBy: WeightSet, text: ScoredText): Promise<void> {
     try {
-      const tried = deps.weights(call.shadowVersion)
-      if (!tried) return
+      const trial = deps.weights(call.shadowVersion)
+      if (!trial) return
       const signal = AbortSignal.timeout(deps.scoreTimeoutMs)
       const { tokens } = text
-      const nll = await deps.engine.score({ weights: answered, tokens, signal })
-      const nllShadow = await deps.engine.score({ weights: tried, tokens, signal })
+      const nll = await deps.engine.score({ weights: generatedBy, tokens, signal })
+      const nllShadow = await deps.engine.score({ weights: trial, tokens, signal })
       const { requestId, model, domain, shadowVersion } = call
       const score = {
         requestId,
         ...gatewayFields(call),
         model,
         domain,
-        maskVersion: answered.version,
+        maskVersion: generatedBy.version,
         shadowVersion,
         ...compare(text, nll, nllShadow),
       }
@@ -75,9 +76,9 @@ export function createShadowScorer(deps: ShadowDeps): ShadowScorer {
       if (!sums.every(Number.isFinite)) throw new Error('its negative log-likelihood is not finite')
       unreported = [...unreported, score].slice(-MAX_UNREPORTED)
     } catch (error) {
-      // Under load some go unscored, by design; anything else is worth a line.
+      // Under load some calls are not scored, by design. Other failures are logged.
       if (isExpectedScoringFailure(error)) return
-      deps.log.warn('an answer was not scored under the mask on trial', {
+      deps.log.warn('an output was not scored under the trial mask', {
         version: call.shadowVersion,
         reason: reasonOf(error),
       })
@@ -86,22 +87,22 @@ export function createShadowScorer(deps: ShadowDeps): ShadowScorer {
 
   return {
     score(call, { finishReason, weights, text }) {
-      const isWhole = finishReason === 'stop' || finishReason === 'length'
-      if (!isWhole || !weights || weights.version === call.shadowVersion || waiting >= MAX_WAITING) return
+      const isComplete = finishReason === 'stop' || finishReason === 'length'
+      if (!isComplete || !weights || weights.version === call.shadowVersion || waiting >= MAX_WAITING) return
       const scored = scoredText(text)
       if (scored.tokens.length <= MIN_TOKENS) return
       waiting += 1
       turn = turn.then(() => run(call, weights, scored)).finally(() => (waiting -= 1))
     },
     pendingScores: () => unreported,
-    acknowledge(told) {
-      const ids = new Set(told.map(({ requestId }) => requestId))
+    acknowledge(received) {
+      const ids = new Set(received.map(({ requestId }) => requestId))
       unreported = unreported.filter(({ requestId }) => !ids.has(requestId))
     },
   }
 }
 
-/** What is scored: the end of a prompt and the beginning of its answer. */
+/** The scored tokens: the end of a prompt and the start of its output. */
 interface ScoredText {
   tokens: readonly number[]
   promptTokens: number
@@ -110,12 +111,12 @@ interface ScoredText {
 function scoredText({ tokens, promptTokens }: GenerationOutcome['text']): ScoredText {
   const from = Math.max(0, promptTokens - MAX_PROMPT_TOKENS)
   return {
-    tokens: tokens.slice(from, promptTokens + MAX_ANSWER_TOKENS),
+    tokens: tokens.slice(from, promptTokens + MAX_OUTPUT_TOKENS),
     promptTokens: promptTokens - from,
   }
 }
 
-/** Sums over prompt and answer; the first token of all has nothing before it. */
+/** Sums the scores of prompt and output. The first token of all has no score, because nothing precedes it. */
 function compare(
   { promptTokens, tokens }: ScoredText,
   nll: Float32Array,

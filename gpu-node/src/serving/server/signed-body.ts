@@ -4,12 +4,12 @@ import { BODY_HASH_HEADER, sha256, SIGNATURE_HEADER, verify } from '@copal/share
 import type { ReplayGuard } from './replay-guard.ts'
 
 /**
- * The JSON value of a call whose signature is good, for this node, and was not used before; `path` in the signature is
- * the path as requested. Nothing of a body is held before it is known to be the gateway's, by the hash that it names.
+ * Verifies a signed call and returns its JSON value. The signature must be valid, for this node, and not used before; it
+ * covers the path as requested and the hash of the body. The body is read only after the signature was verified.
  *
  * @throws AppError `body_too_large`, `invalid_signature`, `invalid_request` when it is not UTF-8 or not JSON
  */
-export async function readSigned(
+export async function readSignedJson(
   request: Request,
   options: {
     nodeId: string
@@ -26,7 +26,7 @@ export async function readSigned(
     throw new AppError(
       'invalid_signature',
       `Calls to nodes have the headers '${SIGNATURE_HEADER}' and '${BODY_HASH_HEADER}'. A gateway that sends only the ` +
-        'first is older than this node: deploy it anew.',
+        'first is older than this node: deploy it again.',
     )
   }
   const { nodeId } = options

@@ -1,41 +1,41 @@
 import type { ChatCompletion, ChatCompletionChunk, FinishReason } from '@copal/shared/wire/chat.ts'
 import type { ToolCall, ToolCallDelta } from '@copal/shared/wire/tools.ts'
 import type { TokenLogprob } from '../engine/generated-text.ts'
-import type { AnswerFormat, WholeChoice } from './output-format.ts'
+import type { OutputFormat, FinishedChoice } from './output-format.ts'
 import { newCallId } from './tool-call-id.ts'
 import type { TokenBytes } from './logprobs.ts'
-import { createToolCallReader, type AnswerPiece, type ToolCallReader } from './tool-call-reader.ts'
+import { createToolCallReader, type OutputPiece, type ToolCallReader } from './tool-call-reader.ts'
 
-/** A choice that is being streamed. */
-interface Streamed {
+/** The state of a streamed choice. */
+interface StreamedChoice {
   reader: ToolCallReader
-  /** Of content that is held back. */
+  /** Tokens of content that the reader still holds back. */
   tokens: TokenLogprob[]
 }
 
 /**
- * `chat.completion` and its chunks of answers that may call tools: what is text goes out as content, and calls as
- * `tool_calls`. Log-probabilities are of the content's tokens alone.
+ * Formats `chat.completion` and its chunks for output that may call tools: text becomes `content`, calls become
+ * `tool_calls`. Log-probabilities cover the tokens of the content only.
  *
- * @param chat the format of chats without tools, which this one changes
+ * @param chat the format of chats without tools, which this one extends
  */
-export function toolFormat(chat: AnswerFormat, tokenBytes: TokenBytes): AnswerFormat {
-  const streamed = new Map<number, Streamed>()
-  const stateOf = (choice: number): Streamed => {
-    const known = streamed.get(choice)
-    if (known) return known
-    const made = { reader: createToolCallReader(), tokens: [] }
-    streamed.set(choice, made)
-    return made
+export function toolFormat(chat: OutputFormat, tokenBytes: TokenBytes): OutputFormat {
+  const streamed = new Map<number, StreamedChoice>()
+  const stateOf = (choice: number): StreamedChoice => {
+    const existing = streamed.get(choice)
+    if (existing) return existing
+    const created = { reader: createToolCallReader(), tokens: [] }
+    streamed.set(choice, created)
+    return created
   }
-  /** A chunk as of text, with another delta. */
+  /** Returns a chunk like that of text, with another delta. */
   const chunkWith = (choice: number, delta: ChatCompletionChunk['choices'][number]['delta']) =>
     (chat.delta(choice, '', []) as ChatCompletionChunk[]).map((chunk) => ({
       ...chunk,
       choices: chunk.choices.map((each) => ({ ...each, delta, logprobs: null })),
     }))
   const callChunk = (choice: number, call: ToolCallDelta) => chunkWith(choice, { tool_calls: [call] })
-  const chunksOf = (choice: number, pieces: readonly AnswerPiece[]): object[] => {
+  const chunksOf = (choice: number, pieces: readonly OutputPiece[]): object[] => {
     const state = stateOf(choice)
     return pieces.flatMap((piece) => {
       if (piece.kind === 'content') return chat.delta(choice, piece.text, state.tokens.splice(0))
@@ -52,15 +52,15 @@ export function toolFormat(chat: AnswerFormat, tokenBytes: TokenBytes): AnswerFo
 
   return {
     ...chat,
-    whole(choices, usage) {
+    body(choices, usage) {
       const read = choices.map((choice) => readChoice(choice, tokenBytes))
-      const answer = chat.whole(
+      const completion = chat.body(
         read.map(({ choice }) => choice),
         usage,
       ) as ChatCompletion
       return {
-        ...answer,
-        choices: answer.choices.map((choice, index) => {
+        ...completion,
+        choices: completion.choices.map((choice, index) => {
           const calls = read[index]?.calls ?? []
           if (calls.length === 0) return choice
           const content = choice.message.content === '' ? null : choice.message.content
@@ -68,7 +68,7 @@ export function toolFormat(chat: AnswerFormat, tokenBytes: TokenBytes): AnswerFo
         }),
       } satisfies ChatCompletion
     },
-    opening: (choices) =>
+    start: (choices) =>
       Array.from({ length: choices }, (_, choice) =>
         chunkWith(choice, { role: 'assistant', content: null }),
       ).flat(),
@@ -81,18 +81,18 @@ export function toolFormat(chat: AnswerFormat, tokenBytes: TokenBytes): AnswerFo
       if (!state.reader.inContent) state.tokens = []
       return chunks
     },
-    closing(choice, reason) {
+    endChoice(choice, reason) {
       const { reader } = stateOf(choice)
       const rest = chunksOf(choice, reader.end())
-      return [...rest, ...chat.closing(choice, endOf(reason, reader.calls))]
+      return [...rest, ...chat.endChoice(choice, finishReasonWith(reason, reader.calls))]
     },
   }
 }
 
 function readChoice(
-  { text, tokens, reason }: WholeChoice,
+  { text, tokens, reason }: FinishedChoice,
   tokenBytes: TokenBytes,
-): { choice: WholeChoice; calls: ToolCall[] } {
+): { choice: FinishedChoice; calls: ToolCall[] } {
   const reader = createToolCallReader()
   let content = ''
   const calls: ToolCall[] = []
@@ -104,21 +104,21 @@ function readChoice(
   return {
     choice: {
       text: content,
-      tokens: tokensWithin(tokens, tokenBytes, content),
-      reason: endOf(reason, calls.length),
+      tokens: tokensInText(tokens, tokenBytes, content),
+      reason: finishReasonWith(reason, calls.length),
     },
     calls,
   }
 }
 
-/** The tokens that lie in the text whole. */
-function tokensWithin(tokens: readonly TokenLogprob[], tokenBytes: TokenBytes, text: string): TokenLogprob[] {
+/** Returns the tokens that lie entirely within the text. */
+function tokensInText(tokens: readonly TokenLogprob[], tokenBytes: TokenBytes, text: string): TokenLogprob[] {
   const sizeBytes = Buffer.byteLength(text)
   let end = 0
   return tokens.filter(({ token }) => (end += tokenBytes(token).length) <= sizeBytes)
 }
 
-/** An answer that was cut short says so, also within a call. */
-function endOf(reason: FinishReason, calls: number): FinishReason {
+/** Returns the finish reason of a choice with calls. Truncated output keeps `length`, also within a call. */
+function finishReasonWith(reason: FinishReason, calls: number): FinishReason {
   return reason === 'stop' && calls > 0 ? 'tool_calls' : reason
 }

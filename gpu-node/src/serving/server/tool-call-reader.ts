@@ -1,36 +1,36 @@
 import { CALL_BEGIN, CALL_END } from '../grammar/tool-grammar.ts'
 
-/** A piece of an answer that may call tools, in order. Calls are numbered from 0. */
-export type AnswerPiece =
+/** A piece of output that may call tools. Calls are numbered from 0. */
+export type OutputPiece =
   | { kind: 'content'; text: string }
   | { kind: 'call'; call: number; name: string }
   | { kind: 'arguments'; call: number; text: string }
 
-/** Takes an answer apart while it is written. */
+/** Splits output into content and tool calls while it is generated. */
 export interface ToolCallReader {
-  push(text: string): AnswerPiece[]
-  /** The answer is over, and may have been cut short. */
-  end(): AnswerPiece[]
-  /** Calls that were named so far. */
+  push(text: string): OutputPiece[]
+  /** Ends the output, which may be truncated, and returns the last pieces. */
+  end(): OutputPiece[]
+  /** Number of calls whose name was read so far. */
   readonly calls: number
-  /** Whether what comes next is content, as far as can be told. */
+  /** Whether the next text is content, as far as is known. */
   readonly inContent: boolean
 }
 
-/** What stands between the mark of a call and its arguments. */
+/** The text between the marker of a call and its arguments. */
 const HEAD = /^\n\{"name": ("(?:[^"\\]|\\.)*"), "arguments": /
-/** What stands behind the arguments: JSON has no line end in a string, so this is in no arguments. */
+/** The text after the arguments. It cannot occur within them, because JSON strings contain no line breaks. */
 const TAIL = `}\n${CALL_END}`
 
-/** A reader of answers that follow the tool grammar. Text that may turn out to be a mark is held back. */
+/** Creates a reader of output that follows the tool grammar. Text that may be the start of a marker is held back. */
 export function createToolCallReader(): ToolCallReader {
   let state: 'content' | 'head' | 'arguments' | 'between' = 'content'
   let held = ''
   let calls = 0
   let written = ''
 
-  /** One move; undefined when more text is needed. */
-  const move = (): AnswerPiece[] | undefined => {
+  /** Parses the next pieces; undefined when more text is needed. */
+  const parseNext = (): OutputPiece[] | undefined => {
     if (state === 'content') {
       const mark = held.indexOf(CALL_BEGIN)
       if (mark >= 0) {
@@ -39,7 +39,7 @@ export function createToolCallReader(): ToolCallReader {
         state = 'head'
         return text === '' ? [] : [{ kind: 'content', text }]
       }
-      const text = held.slice(0, held.length - heldBackOfContent(held))
+      const text = held.slice(0, held.length - heldBackLength(held))
       held = held.slice(text.length)
       return text === '' ? undefined : [{ kind: 'content', text }]
     }
@@ -53,7 +53,8 @@ export function createToolCallReader(): ToolCallReader {
     }
     if (state === 'arguments') {
       const tail = held.indexOf(TAIL)
-      const text = tail >= 0 ? held.slice(0, tail) : held.slice(0, held.length - beginningOf(TAIL, held))
+      const text =
+        tail >= 0 ? held.slice(0, tail) : held.slice(0, held.length - partialMatchLength(TAIL, held))
       held = held.slice(text.length)
       if (tail >= 0) {
         held = held.slice(TAIL.length)
@@ -69,22 +70,22 @@ export function createToolCallReader(): ToolCallReader {
     return []
   }
 
-  const moves = (): AnswerPiece[] => {
-    const pieces: AnswerPiece[] = []
-    for (let next = move(); next; next = move()) pieces.push(...next)
+  const parseAll = (): OutputPiece[] => {
+    const pieces: OutputPiece[] = []
+    for (let next = parseNext(); next; next = parseNext()) pieces.push(...next)
     return pieces
   }
 
   return {
     push(text) {
       held += text
-      return moves()
+      return parseAll()
     },
     end() {
-      const pieces = moves()
+      const pieces = parseAll()
       if (held === '') return pieces
       if (state === 'content') pieces.push({ kind: 'content', text: held })
-      // A brace at the very end closes the arguments, unless they are whole without it: then it closed the call.
+      // A final brace belongs to the arguments, unless they are complete without it: then it closes the call.
       else if (state === 'arguments' && held === '}' && !isJson(written))
         pieces.push({ kind: 'arguments', call: calls - 1, text: held })
       held = ''
@@ -99,15 +100,15 @@ export function createToolCallReader(): ToolCallReader {
   }
 }
 
-/** How much of the end of content may be the beginning of a call: its mark, and the space in front of it. */
-function heldBackOfContent(text: string): number {
-  const mark = beginningOf(CALL_BEGIN, text)
+/** Returns how many characters at the end of content may begin a call: part of the marker, and white space before it. */
+function heldBackLength(text: string): number {
+  const mark = partialMatchLength(CALL_BEGIN, text)
   const before = text.slice(0, text.length - mark)
   return mark + before.length - before.trimEnd().length
 }
 
-/** Length of the longest end of `text` that is a beginning of `mark`. */
-function beginningOf(mark: string, text: string): number {
+/** Returns the length of the longest suffix of `text` that is a prefix of `mark`. */
+function partialMatchLength(mark: string, text: string): number {
   for (let length = Math.min(mark.length - 1, text.length); length > 0; length--)
     if (text.endsWith(mark.slice(0, length))) return length
   return 0

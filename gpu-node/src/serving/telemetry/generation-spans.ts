@@ -1,7 +1,7 @@
 import { SpanKind, SpanStatusCode, trace, type Context, type Span, type Tracer } from '@opentelemetry/api'
 import type { GenerationOutcome } from '../engine/generation-request.ts'
 
-/** The span of one call, from its arrival until the last byte's cause is known. */
+/** The span of one call, from its arrival until its generation has ended. */
 export interface CallSpan {
   readonly span: Span
   readonly context: Context
@@ -17,16 +17,16 @@ export function startCallSpan(tracer: Tracer, parent: Context, route: string): C
   return { span, context: trace.setSpan(parent, span) }
 }
 
-/** Ends a call's span that failed before anything was generated. */
-export function endRefused({ span }: CallSpan, error: Error): void {
+/** Ends the span of a call that failed before it generated anything. */
+export function endRejected({ span }: CallSpan, error: Error): void {
   span.recordException(error)
   span.setStatus({ code: SpanStatusCode.ERROR, message: error.message })
   span.end()
 }
 
 /**
- * Ends a call's span when its generation has ended, with the spans `queue`, `prefill` and `decode`
- * below it, made from the moments that the engine noted.
+ * Ends the span of a call whose generation has ended. Adds the child spans `queue`, `prefill` and `decode`, from the times
+ * that the engine recorded.
  */
 export function endGenerated(tracer: Tracer, { span, context }: CallSpan, outcome: GenerationOutcome): void {
   const { arrivedMs, startedMs, firstTokenMs, endedMs } = outcome.times

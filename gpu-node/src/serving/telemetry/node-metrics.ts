@@ -4,15 +4,15 @@ import { MeterProvider, MetricReader } from '@opentelemetry/sdk-metrics'
 import type { EngineLoad } from '../engine/engine-api.ts'
 import type { EngineObserver } from '../engine/engine-observer.ts'
 
-/** Metrics of this node. */
+/** The metrics of a node. */
 export interface NodeMetrics {
-  /** To be given to the engine. */
+  /** The observer to pass to the engine. */
   readonly observer: EngineObserver
   /** Reads the engine's load and active version at every collection; called once, when the engine exists. */
   trackEngine(engine: { load(): EngineLoad; readonly activeVersion: number | null }): void
-  /** A request was refused before it reached the engine's queue. */
-  refused(code: string): void
-  /** Everything in the Prometheus text format. */
+  /** Counts a request that was rejected before it reached the engine's queue. */
+  rejected(code: string): void
+  /** Returns all metrics in the Prometheus text format. */
   prometheus(): Promise<string>
   shutdown(): Promise<void>
 }
@@ -21,7 +21,7 @@ export interface NodeMetrics {
 const FIRST_TOKEN_S = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60]
 const INTER_TOKEN_S = [0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1, 2.5]
 
-/** Collects only when asked: `/metrics` is served by the node's own port. */
+/** Collects only on request, because the node's own port serves `/metrics`. */
 class PullReader extends MetricReader {
   protected override onShutdown(): Promise<void> {
     return Promise.resolve()
@@ -32,7 +32,7 @@ class PullReader extends MetricReader {
   }
 }
 
-/** Instruments named `copal_node_…`. */
+/** Creates the instruments, named `copal_node_…`. */
 export function createNodeMetrics({ resource }: { resource: Resource }): NodeMetrics {
   const reader = new PullReader()
   const provider = new MeterProvider({ resource, readers: [reader] })
@@ -108,7 +108,7 @@ export function createNodeMetrics({ resource }: { resource: Resource }): NodeMet
         () => engine.activeVersion ?? -1,
       )
     },
-    refused: (code) => requests.add(1, { outcome: 'refused', code }),
+    rejected: (code) => requests.add(1, { outcome: 'refused', code }),
     async prometheus() {
       const { resourceMetrics, errors } = await reader.collect()
       if (errors.length > 0) throw new AggregateError(errors, 'metrics could not be collected')

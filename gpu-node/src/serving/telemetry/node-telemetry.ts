@@ -3,14 +3,14 @@ import type { SpanProcessor } from '@opentelemetry/sdk-trace-node'
 import { createNodeMetrics, type NodeMetrics } from './node-metrics.ts'
 import { createNodeTracing, type NodeTracing } from './node-tracing.ts'
 
-/** What a node tells of itself. */
+/** The spans and metrics of a node. */
 export interface NodeTelemetry {
   readonly tracing: NodeTracing
   readonly metrics: NodeMetrics
   shutdown(): Promise<void>
 }
 
-/** Spans and metrics of one node, under one resource. */
+/** Creates the spans and metrics of a node under one resource. */
 export function createNodeTelemetry(options: {
   nodeId: string
   otlpEndpoint: string | null

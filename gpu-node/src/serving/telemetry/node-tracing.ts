@@ -4,16 +4,16 @@ import { OTLPTraceExporter } from '@opentelemetry/exporter-trace-otlp-http'
 import type { Resource } from '@opentelemetry/resources'
 import { BatchSpanProcessor, NodeTracerProvider, type SpanProcessor } from '@opentelemetry/sdk-trace-node'
 
-/** Spans of this node. Contexts are passed by hand, so nothing is registered globally. */
+/** The tracing of a node. Contexts are passed explicitly, so nothing is registered globally. */
 export interface NodeTracing {
   readonly tracer: Tracer
-  /** The caller's span from `traceparent` and `tracestate`; the root where there is none. */
+  /** Returns the caller's context from `traceparent` and `tracestate`; the root context without them. */
   contextOf(headers: Headers): Context
-  /** Exports what is left. */
+  /** Exports the remaining spans. */
   shutdown(): Promise<void>
 }
 
-/** Where spans go. */
+/** Options of the tracing of a node. */
 export interface NodeTracingOptions {
   resource: Resource
   /** Base address of an OTLP collector (`http://127.0.0.1:4318`); null exports nothing. */
@@ -27,7 +27,7 @@ const HEADERS: TextMapGetter<Headers> = {
   get: (headers, key) => headers.get(key) ?? undefined,
 }
 
-/** Tracing with W3C propagation. A collector that is away costs its spans, never a request. */
+/** Creates tracing with W3C propagation. An unreachable collector loses spans, but never fails a request. */
 export function createNodeTracing({
   resource,
   otlpEndpoint,

@@ -1,5 +1,5 @@
 import { expect, test, vi } from 'vitest'
-import type { Grammars } from '../../../../gpu-node/src/serving/grammar/grammar-compiler.ts'
+import type { GrammarCompiler } from '../../../../gpu-node/src/serving/grammar/grammar-compiler.ts'
 import { HIDDEN_SIZE } from '../../../support/doubles/arithmetic-backend.ts'
 import { arithmeticNodes, CHAT, PROMPT } from '../../../support/doubles/arithmetic-node.ts'
 import { call } from '../../../support/processes/in-process-node.ts'
@@ -7,7 +7,7 @@ import { WAIT } from '../../../support/harness/wait.ts'
 
 const nodes = arithmeticNodes()
 
-/** Holds up steps from the moment that it is closed. */
+/** Delays steps while it is closed. */
 function createGate() {
   let closed: PromiseWithResolvers<void> | undefined
   return {
@@ -17,8 +17,8 @@ function createGate() {
   }
 }
 
-test('a call whose grammar is compiled is under way, and no more when its client has left', async () => {
-  const grammars: Grammars = {
+test('a call is reported while its grammar is compiled, and no longer once its client has disconnected', async () => {
+  const grammars: GrammarCompiler = {
     compile: (_source, asker) =>
       new Promise((_, reject) => {
         asker?.signal?.addEventListener('abort', () => reject(asker.signal?.reason as Error))
@@ -31,25 +31,25 @@ test('a call whose grammar is compiled is under way, and no more when its client
     .post('/rpc/chat-completions', call(request, { requestId: 'request-waits' }), { signal: client.signal })
     .catch(() => 'left')
   const named = { requestId: 'request-waits', promptTokens: 0, completionTokens: 0, idleMs: 0 }
-  await vi.waitFor(() => expect(node.server.underWay()).toEqual([named]), WAIT)
+  await vi.waitFor(() => expect(node.server.progress()).toEqual([named]), WAIT)
   expect(node.engine.progress()).toEqual([])
   client.abort()
   expect(await answered).toBe('left')
-  await vi.waitFor(() => expect(node.server.underWay()).toEqual([]), WAIT)
+  await vi.waitFor(() => expect(node.server.progress()).toEqual([]), WAIT)
 })
 
-test('of several prompts all tokens are told, each prompt once whatever is made of it', async () => {
+test('a call of several prompts reports all tokens, each prompt once however many choices continue it', async () => {
   const gate = createGate()
   const { node } = await nodes.start({ arithmetic: { onStep: gate.pass } })
   const prompt = [PROMPT.prompt, 'the dog lies there', 'a bird']
   const lengths = prompt.map((text) => nodes.model().codec.encodeDocument(text).length)
   const response = await node.post('/rpc/completions', call({ ...PROMPT, prompt, n: 2, stream: true }))
-  await vi.waitFor(() => expect(node.server.underWay()[0]?.completionTokens).toBeGreaterThan(12), WAIT)
+  await vi.waitFor(() => expect(node.server.progress()[0]?.completionTokens).toBeGreaterThan(12), WAIT)
   gate.close()
-  expect(node.server.underWay()[0]?.promptTokens).toBe(lengths.reduce((sum, length) => sum + length))
+  expect(node.server.progress()[0]?.promptTokens).toBe(lengths.reduce((sum, length) => sum + length))
   gate.open()
   await response.text()
-  await vi.waitFor(() => expect(node.server.underWay()).toEqual([]), WAIT)
+  await vi.waitFor(() => expect(node.server.progress()).toEqual([]), WAIT)
 })
 
 test('a call of several choices reports how long it waits for its first token, until it has one', async () => {
@@ -61,13 +61,13 @@ test('a call of several choices reports how long it waits for its first token, u
   })
   const prompt = 'the other party '.repeat(8)
   const response = node.post('/rpc/completions', call({ ...PROMPT, prompt, n: 2, stream: true }))
-  await vi.waitFor(() => expect(node.server.underWay()[0]?.firstTokenWaitMs ?? 0).toBeGreaterThan(50), WAIT)
+  await vi.waitFor(() => expect(node.server.progress()[0]?.firstTokenWaitMs ?? 0).toBeGreaterThan(50), WAIT)
   goOn()
   await (await response).text()
-  expect(node.server.underWay().every(({ firstTokenWaitMs }) => firstTokenWaitMs === undefined)).toBe(true)
+  expect(node.server.progress().every(({ firstTokenWaitMs }) => firstTokenWaitMs === undefined)).toBe(true)
 })
 
-test('what has ended of a call is told until all of it has', async () => {
+test('ended parts of a call are reported until the whole call has ended', async () => {
   let steps = 0
   const { promise: held, resolve: goOn } = Promise.withResolvers<void>()
   const { node } = await nodes.start({
@@ -78,10 +78,10 @@ test('what has ended of a call is told until all of it has', async () => {
   const ended = input.slice(0, 14).map((text) => nodes.model().codec.encodeDocument(text).length)
   const answered = node.post('/rpc/embeddings', call({ model: 'tiny', input }))
   await vi.waitFor(() => expect(steps).toBe(15), WAIT)
-  expect(node.server.underWay()).toMatchObject([
+  expect(node.server.progress()).toMatchObject([
     { promptTokens: ended.reduce((sum, length) => sum + length), completionTokens: 0 },
   ])
   goOn()
   expect((await answered).status).toBe(200)
-  expect(node.server.underWay()).toEqual([])
+  expect(node.server.progress()).toEqual([])
 })

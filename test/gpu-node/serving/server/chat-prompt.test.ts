@@ -6,7 +6,7 @@ import type { TextCodec } from '../../../../gpu-node/src/model/tokenizer/text-co
 import { chatPrompt } from '../../../../gpu-node/src/serving/server/chat-prompt.ts'
 import { TINY_CHAT_TEMPLATE } from '../../../support/models/tiny-llama.ts'
 
-/** As models write it that were trained with tools (Hermes, Qwen). */
+/** A template of models trained with tools (Hermes, Qwen). */
 const HERMES = `{%- if tools %}<|im_start|>system
 {% for tool in tools %}{{ tool | tojson }}
 {% endfor %}Call with <tool_call>.<|im_end|>
@@ -43,7 +43,7 @@ const MESSAGES: ChatMessage[] = [
   { role: 'tool', tool_call_id: 'call_1', content: 'noon' },
 ]
 
-test('a template that knows tools is found out and given them', () => {
+test('a template that supports tools is detected and receives them', () => {
   const codec = codecOf(HERMES)
   expect(codec.rendersTools).toBe(true)
   const prompt = chatPrompt(codec, { messages: MESSAGES }, [CLOCK])
@@ -54,7 +54,7 @@ test('a template that knows tools is found out and given them', () => {
   expect(chatPrompt(codec, { messages: MESSAGES.slice(0, 2) }, [])).not.toContain('<tool_call>')
 })
 
-test('for any other template tools are described in the system message, and calls and results written as text', () => {
+test('for other templates the system message describes the tools, and calls and results are written as text', () => {
   const codec = codecOf(TINY_CHAT_TEMPLATE)
   expect(codec.rendersTools).toBe(false)
   const prompt = chatPrompt(codec, { messages: MESSAGES }, [CLOCK])
@@ -70,7 +70,7 @@ test('for any other template tools are described in the system message, and call
   expect(end).toBe('<|im_start|>assistant\n')
 })
 
-test('a format is told in the system message with its name, description and schema', () => {
+test('the system message describes a format with its name, description and schema', () => {
   const codec = codecOf(TINY_CHAT_TEMPLATE)
   const schema = { type: 'object', properties: { a: { type: 'boolean' } } }
   const messages: ChatMessage[] = [{ role: 'user', content: 'Hi' }]
@@ -92,7 +92,7 @@ test('a format is told in the system message with its name, description and sche
   )
 })
 
-test('a template that fails on tools counts as one that does not know them', () => {
+test('a template that fails on tools counts as one without tool support', () => {
   const picky = "{% if tools %}{{ raise_exception('no tools') }}{% endif %}{{ messages[0].content }}"
   expect(codecOf(picky).rendersTools).toBe(false)
   expect(

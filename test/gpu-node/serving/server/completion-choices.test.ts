@@ -24,7 +24,7 @@ afterEach(async () => {
   for (const node of running.splice(0)) await node.close()
 })
 
-/** A node whose version 7 is active, and that also holds 6 and dense. */
+/** Starts a node with version 7 active, and version 6 and dense weights loaded. */
 async function start(
   options: { arithmetic?: ArithmeticOptions; engine?: Parameters<typeof startTestNode>[0]['engine'] } = {},
 ) {
@@ -52,7 +52,7 @@ const PROMPT = { model: 'tiny', prompt: 'the cat sat on the mat and it is there'
 const json = async <T>(response: Response) => (await response.json()) as T
 const textsOf = ({ choices }: Completion) => choices.map(({ text }) => text)
 
-test('several choices differ, the first is what one alone is, and a seed gives all of them again', async () => {
+test('several choices differ, the first equals a single choice, and a seed reproduces all of them', async () => {
   const { node } = await start()
   const chat = async (fields: object) =>
     json<ChatCompletion>(await node.post('/rpc/chat-completions', call({ ...CHAT, ...fields })))
@@ -65,7 +65,7 @@ test('several choices differ, the first is what one alone is, and a seed gives a
   expect((await chat({ n: 3, seed: 2 })).choices).not.toEqual(three.choices)
 })
 
-test('the prompt of several choices is counted once, their tokens together, in usage and receipt', async () => {
+test('usage and receipt count the prompt of several choices once and add up their tokens', async () => {
   const { node } = await start()
   const one = await json<ChatCompletion>(await node.post('/rpc/chat-completions', call(CHAT)))
   const three = await json<ChatCompletion>(
@@ -89,7 +89,7 @@ test('the prompt of several choices is counted once, their tokens together, in u
 })
 
 test.each([{ tenant: 'ours' }, {}])(
-  'the prompt of several choices is fed once, and each is what it is alone: %j',
+  'the prompt of several choices is prefilled once, and each choice equals its output alone: %j',
   async (fields) => {
     const { node, backend } = await start()
     const prompt = Array.from({ length: 150 }, (_, index) => index)
@@ -104,18 +104,18 @@ test.each([{ tenant: 'ours' }, {}])(
       return { texts: textsOf(answer), fed, cached: answer.usage?.prompt_tokens_details.cached_tokens }
     }
     const four = await complete({ n: 4 })
-    // Nine pages are full, and what is behind them each feeds itself.
+    // Nine pages are full and shared; each choice prefills the rest itself.
     expect(four).toMatchObject({ fed: 150 + 3 * (150 - 144), cached: 0 })
     for (const [choice, text] of four.texts.entries()) {
       const seed = choice === 0 ? PROMPT.seed : philox([choice, 0, 0, 1], [PROMPT.seed, 0])[0]
       expect((await complete({ seed })).texts).toEqual([text])
     }
-    // Nobody else has it without being of the same tenant.
+    // Only requests of the same tenant share the pages.
     expect((await complete({})).cached).toBe('tenant' in fields ? 144 : 0)
   },
 )
 
-test('streamed choices come interleaved under their index, each with its role, reason and text', async () => {
+test('streamed choices are interleaved under their index, each with its role, reason and text', async () => {
   const { node } = await start()
   const request = { ...CHAT, n: 3, logprobs: true }
   const whole = await json<ChatCompletion>(await node.post('/rpc/chat-completions', call(request)))
@@ -156,7 +156,7 @@ test('a list of prompts has choices prompt by prompt, each counted once', async 
   expect(both.choices.every(({ logprobs }) => logprobs?.text_offset[0] === 0)).toBe(true)
 })
 
-test('choices are of one mask although another becomes active between them', async () => {
+test('all choices use one mask although another becomes active between them', async () => {
   const { node, backend } = await start({
     arithmetic: { onStep: () => sleep(3) },
     engine: { policy: { maxRunning: 1 } },
@@ -169,7 +169,7 @@ test('choices are of one mask although another becomes active between them', asy
   expect(new Set(backend.plans.map(({ weights }) => weights.version))).toEqual(new Set([7]))
 })
 
-test('a request that names a version is answered by its weights, whatever is active', async () => {
+test('a request that names a version runs on its weights, whichever version is active', async () => {
   const { node } = await start()
   const completeOn = async (maskVersion: number | undefined) => {
     const response = await node.post(
@@ -199,7 +199,7 @@ test('a version that the node does not hold is a 503 that another node may serve
   expect(backend.plans).toEqual([])
 })
 
-test('choices that do not fit the queue are refused together and leave nothing running, and no receipt', async () => {
+test('choices that do not fit the queue are rejected together, leave nothing running and give no receipt', async () => {
   const { node } = await start({
     arithmetic: { onStep: () => sleep(5) },
     engine: { policy: { maxRunning: 1, maxWaiting: 2 } },
@@ -211,7 +211,7 @@ test('choices that do not fit the queue are refused together and leave nothing r
   expect(node.receipts).toEqual([])
 })
 
-test('weights that die end all choices with one error and one receipt', async () => {
+test('weights that fail end all choices with one error and one receipt', async () => {
   const { node, backend } = await start({ arithmetic: { onStep: () => sleep(2) } })
   const response = await node.post(
     '/rpc/chat-completions',
@@ -226,7 +226,7 @@ test('weights that die end all choices with one error and one receipt', async ()
   expect(await node.untilReceipts(1)).toMatchObject([{ finishReason: 'error' }])
 })
 
-test('a client that leaves ends all choices', async () => {
+test('a client that disconnects ends all choices', async () => {
   const { node } = await start({ arithmetic: { onStep: () => sleep(5) } })
   const abort = new AbortController()
   const request = call({ ...CHAT, max_tokens: 200, n: 4, stream: true })
@@ -238,7 +238,7 @@ test('a client that leaves ends all choices', async () => {
   expect(node.engine.load()).toMatchObject({ running: 0, waiting: 0 })
 })
 
-test('a bias on a token that the model does not have is refused by its id', async () => {
+test('a bias on a token outside the vocabulary is rejected with its id', async () => {
   const { node } = await start()
   const response = await node.post('/rpc/completions', call({ ...PROMPT, logit_bias: { '99999': 1 } }))
   expect(response.status).toBe(400)
@@ -247,7 +247,7 @@ test('a bias on a token that the model does not have is refused by its id', asyn
   })
 })
 
-test('who leaves several choices leaves each of them, also those that have events nobody read', async () => {
+test('a consumer that stops reading cancels every choice, also those with unread events', async () => {
   const kept = createEventQueues<GenerateEvent>(100)
   const left = vi.fn<() => void>()
   const queues = [kept.open(left), kept.open(left)]

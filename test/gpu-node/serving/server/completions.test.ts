@@ -9,7 +9,7 @@ const { start } = nodes
 const isChunk = (event: unknown): event is ChatCompletionChunk =>
   typeof event === 'object' && event !== null && 'choices' in event
 
-test('a chat answers in the shape of OpenAI and names its mask, node and domain', async () => {
+test("a chat response has OpenAI's shape and names its mask, node and domain", async () => {
   const { node } = await start()
   const response = await node.post('/rpc/chat-completions', call(CHAT, { requestId: 'request-abc' }))
   expect(response.status).toBe(200)
@@ -46,7 +46,7 @@ test('a chat answers in the shape of OpenAI and names its mask, node and domain'
   expect(Math.abs(body.created - Date.now() / 1000)).toBeLessThan(60)
 })
 
-test('messages without text are answered, as OpenAI answers them', async () => {
+test('messages without text are accepted, as OpenAI accepts them', async () => {
   const { node } = await start()
   const messages = [
     { role: 'system', content: '' },
@@ -60,7 +60,7 @@ test('messages without text are answered, as OpenAI answers them', async () => {
   expect(await node.untilReceipts(1)).toMatchObject([{ finishReason: 'length', drift: null }])
 })
 
-test('a streamed chat begins with the role, brings the same text, a reason, the usage asked for, and [DONE]', async () => {
+test('a streamed chat sends the role, the same text, a reason, the requested usage, and [DONE]', async () => {
   const { node } = await start()
   const whole = await json<ChatCompletion>(await node.post('/rpc/chat-completions', call(CHAT)))
   const response = await node.post(
@@ -96,7 +96,7 @@ test('a stream without include_usage has no usage field', async () => {
   )
 })
 
-test('a completion answers whole and streamed with the same text, 16 tokens by default', async () => {
+test('a completion has the same text streamed and in one piece, 16 tokens by default', async () => {
   const { node } = await start()
   const { max_tokens: _, ...request } = PROMPT
   const whole = await json<Completion>(await node.post('/rpc/completions', call(request)))
@@ -111,7 +111,7 @@ test('a completion answers whole and streamed with the same text, 16 tokens by d
   expect((events.at(-2) as Completion).choices[0]?.finish_reason).toBe('length')
 })
 
-test('a prompt of token ids is the same as its text', async () => {
+test('a prompt of token ids gives the same output as its text', async () => {
   const { node } = await start()
   const text = await json<Completion>(await node.post('/rpc/completions', call(PROMPT)))
   const ids = nodes.model().codec.encode(PROMPT.prompt)
@@ -119,7 +119,7 @@ test('a prompt of token ids is the same as its text', async () => {
   expect(tokens.choices).toEqual(text.choices)
 })
 
-test('the same seed gives the same text, another seed another, none a fresh one each time', async () => {
+test('the same seed gives the same text, another seed another text, and no seed a new text each time', async () => {
   const { node } = await start()
   const text = async (seed: number | undefined) => {
     const { seed: _, ...rest } = PROMPT
@@ -134,7 +134,7 @@ test('the same seed gives the same text, another seed another, none a fresh one 
   expect(await text(undefined)).not.toBe(await text(undefined))
 })
 
-test('log-probabilities come in the shape of each API', async () => {
+test('log-probabilities have the shape of each API', async () => {
   const { node } = await start()
   const chat = await json<ChatCompletion>(
     await node.post('/rpc/chat-completions', call({ ...CHAT, logprobs: true, top_logprobs: 2 })),
@@ -154,7 +154,7 @@ test('log-probabilities come in the shape of each API', async () => {
   expect(logprobs?.text_offset).toEqual(logprobs?.text_offset.toSorted((a, b) => a - b))
 })
 
-test('a stop string cuts the answer and its stream alike', async () => {
+test('a stop string ends a response and a stream at the same place', async () => {
   const { node } = await start()
   const full =
     (await json<Completion>(await node.post('/rpc/completions', call(PROMPT)))).choices[0]?.text ?? ''

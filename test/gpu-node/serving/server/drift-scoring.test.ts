@@ -8,7 +8,7 @@ const setOf = (version: number): WeightSet => ({ version }) as WeightSet
 const dense = setOf(0)
 const text = Array.from({ length: 20 }, (_, token) => token)
 
-/** Scores every token with `masked`, under dense with 1; no model is damaged enough to do it on purpose. */
+/** An engine that scores every token with `masked`, and with 1 under dense: no test model gives such scores. */
 async function driftOf(masked: number) {
   const lines: string[] = []
   const drift = await scoreDrift(
@@ -28,12 +28,12 @@ async function driftOf(masked: number) {
   return { drift, lines }
 }
 
-test('the sums are over the same tokens, all but the first', async () => {
+test('both sums cover the same tokens, all but the first', async () => {
   expect(await driftOf(2)).toEqual({ drift: { tokens: 19, nllMasked: 38, nllDense: 19 }, lines: [] })
 })
 
 test.each([Number.NaN, Number.POSITIVE_INFINITY])(
-  'a score of %s leaves drift empty with a line in the log: the gateway would refuse the receipt and its usage be lost',
+  'a score of %s leaves drift empty and is logged, since the gateway would reject the receipt and lose its usage',
   async (masked) => {
     const { drift, lines } = await driftOf(masked)
     expect(drift).toBeNull()

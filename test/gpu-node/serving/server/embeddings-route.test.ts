@@ -23,7 +23,7 @@ afterEach(async () => {
   for (const node of running.splice(0)) await node.close()
 })
 
-/** A node whose version 7 is active, and that also holds 6. */
+/** Starts a node with version 7 active and version 6 loaded. */
 async function start(
   arithmetic: ArithmeticOptions = {},
   { policy = {}, ...options }: { policy?: Partial<EnginePolicy>; keepAliveMs?: number } = {},
@@ -52,7 +52,7 @@ const embed = async (node: TestNode, request: object, fields: object = {}) => {
 const vectorsOf = ({ answer }: { answer: EmbeddingsResponse }) =>
   answer.data.map(({ embedding }) => embedding as number[])
 
-test('a text is the mean of its hidden states at length 1, with its mask, usage and one receipt', async () => {
+test('an embedding is the mean of the hidden states at length 1, with its mask, usage and one receipt', async () => {
   const { node } = await start()
   const { headers, answer } = await embed(node, { input: TEXT }, { requestId: 'request-embeds' })
   expect(headers.get('x-copal-mask')).toBe('7')
@@ -89,7 +89,7 @@ test('base64 holds the same numbers as f32', async () => {
   expect(decoded).toEqual(vector)
 })
 
-test('many texts come in their order, each as it is alone, and token ids are their text', async () => {
+test('the embeddings of many texts keep their order, each equals that of its text alone, and token ids equal their text', async () => {
   const { node } = await start()
   const texts = Array.from({ length: 20 }, (_, index) => `text number ${index}`)
   const together = await embed(node, { input: texts })
@@ -102,19 +102,19 @@ test('many texts come in their order, each as it is alone, and token ids are the
   expect(together.answer.usage.prompt_tokens).toBe(ids.flat().length)
 })
 
-test('a request that names a version is embedded by it', async () => {
+test('a request that names a version is embedded under it', async () => {
   const { node } = await start()
   const { answer } = await embed(node, { input: [TEXT, TEXT] }, { maskVersion: 6 })
   expect(answer.system_fingerprint).toBe('copal-tiny-m6')
   expect(vectorsOf({ answer })).not.toEqual(vectorsOf(await embed(node, { input: [TEXT, TEXT] })))
 })
 
-test('weights that are retired while texts wait for their turn embed all of them', async () => {
+test('weights that are retired while texts wait still embed all texts of the call', async () => {
   let steps = 0
   const { promise: held, resolve: goOn } = Promise.withResolvers<void>()
   const { node, backend } = await start(
     { onStep: async () => (++steps === 1 ? held : undefined) },
-    // All texts that are in the engine end with the same step.
+    // All texts in the engine end with the same step.
     { policy: { stepTokens: 1024 } },
   )
   const answered = embed(node, { input: Array.from({ length: 30 }, (_, index) => `text number ${index}`) })
@@ -127,7 +127,7 @@ test('weights that are retired while texts wait for their turn embed all of them
   await released
 })
 
-test('one text that is too long refuses the request, and leaves nothing running', async () => {
+test('one text that is too long rejects the request and leaves nothing running', async () => {
   const { node } = await start()
   const response = await node.post(
     '/rpc/embeddings',
@@ -139,14 +139,14 @@ test('one text that is too long refuses the request, and leaves nothing running'
   expect(await node.untilReceipts(1)).toMatchObject([{ finishReason: 'refused', promptTokens: 0 }])
 })
 
-test('embeddings that take long keep their connection alive with spaces, and end with whoever asked', async () => {
+test('embeddings that take long keep their connection alive with spaces, and end when the client disconnects', async () => {
   const { node } = await start({ onStep: () => sleep(40) }, { keepAliveMs: 15 })
   const body = call({ model: 'tiny', input: TEXT })
   const late = await node.post('/rpc/embeddings', body)
   expect(late.headers.get(LATE_HEADER)).toBe('true')
   expect(late.headers.get('x-copal-mask')).toBeNull()
   const text = await late.text()
-  // The gateway looks for the mask at the beginning.
+  // The gateway searches for the mask at the start.
   expect(text).toMatch(/^ +\{"object":"list","model":"tiny","system_fingerprint":"copal-tiny-m7",/)
   const left = await node.post('/rpc/embeddings', call({ model: 'tiny', input: TEXT }))
   await left.body?.cancel()

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, expect, onTestFinished, test, vi } from 'vitest'
 import type { TextCodec } from '../../../../gpu-node/src/model/tokenizer/text-codec.ts'
-import { sampledTokens } from '../../../../gpu-node/src/serving/server/drift-scoring.ts'
+import { clientTextTokens } from '../../../../gpu-node/src/serving/server/drift-scoring.ts'
 import { createEncoder } from '../../../../gpu-node/src/serving/server/encoder.ts'
 import { openTinyModel, type TinyModel } from '../../../support/models/tiny-model.ts'
 
@@ -24,7 +24,7 @@ function tokenisedHere(method: 'encode' | 'encodeDocument'): number[] {
   return lengths
 }
 
-test('a long text, and short ones that are long together, are tokenised on another thread, to the same tokens', async () => {
+test('a long text, and short texts that are long together, are tokenised on another thread to the same tokens', async () => {
   const encoder = createEncoder(tiny.model, 100_000)
   const parts = Array.from({ length: 100 }, (_, index) => `text ${index} `.repeat(20))
   const expected = [
@@ -42,7 +42,7 @@ test('a long text, and short ones that are long together, are tokenised on anoth
   expect(here[0]).not.toEqual([])
 })
 
-test('what cannot fit is refused by its length, and else by its beginning', async () => {
+test('a text that cannot fit is rejected by its length, or by the tokens of its first part', async () => {
   const encoder = createEncoder(tiny.model, 256)
   const here = tokenisedHere('encode')
   const refusal = (least: RegExp) => ({
@@ -61,7 +61,7 @@ test('what cannot fit is refused by its length, and else by its beginning', asyn
   expect(here).toEqual([2048])
 })
 
-test('a client that leaves gives up its place', async () => {
+test('a client that disconnects leaves the queue', async () => {
   const encoder = createEncoder(tiny.model, 100_000)
   const first = encoder.encode([LONG], 'prompt')
   await expect(encoder.encode([LONG], 'prompt', AbortSignal.abort())).rejects.toMatchObject({
@@ -70,7 +70,7 @@ test('a client that leaves gives up its place', async () => {
   expect(await first).toHaveLength(1)
 })
 
-test('a thread that fails is the node’s failure, of that call alone', async () => {
+test('a failed thread is reported as a node failure, for that call alone', async () => {
   const { tokenizer } = tiny.model
   const broken = { ...tokenizer, json: { ...tokenizer.json, pre_tokenizer: { type: 'Telepathy' } } }
   const encoder = createEncoder({ ...tiny.model, tokenizer: broken }, 100_000)
@@ -79,8 +79,8 @@ test('a thread that fails is the node’s failure, of that call alone', async ()
   expect(await encoder.encode(['the cat'], 'prompt')).toHaveLength(1)
 })
 
-test('of a sampled text no more is tokenised than is scored', () => {
+test('only the scored part of a sampled text is tokenised', () => {
   const encodeDocument = vi.fn<TextCodec['encodeDocument']>(() => [1])
-  sampledTokens({ encodeDocument }, LONG)
+  clientTextTokens({ encodeDocument }, LONG)
   expect(encodeDocument.mock.calls[0]?.[0].length).toBe(2048)
 })

@@ -44,7 +44,7 @@ test('an evaluation streams its events line by line; a late failure is the last 
   expect((await lines({ model: 'gpt' })).status).toBe(404)
 })
 
-test('a client that leaves an evaluation aborts it', async () => {
+test('a client that disconnects aborts its evaluation', async () => {
   const left = Promise.withResolvers<boolean>()
   const { node } = await start({
     evaluateText: async function* (_, signal) {

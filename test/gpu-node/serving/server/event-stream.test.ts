@@ -5,10 +5,10 @@ import { AppError, errorBody } from '@copal/shared/errors.ts'
 import { listen } from '../../../../gpu-node/src/platform/listener.ts'
 import { EVENT_STREAM, eventStream } from '../../../../gpu-node/src/serving/server/event-stream.ts'
 
-const format = { namesEvents: false, failure: errorBody }
+const format = { namesEvents: false, error: errorBody }
 const OPTIONS = { format, keepAliveMs: 60_000, onCancel: () => undefined, onError: () => undefined }
 
-/** Texts that line-based readers stumble over, and one larger than any buffer on the way. */
+/** Texts that line-based readers handle badly, and one larger than any buffer between node and client. */
 const TEXTS = ['plain', 'two\n\nlines\r\n', 'data: [DONE]\n\n', '\u2028🐳', 'x'.repeat(300_000), '']
 
 async function* textsThen(end: () => void | Promise<void>): AsyncGenerator<object, void, undefined> {
@@ -25,7 +25,7 @@ async function writesOf(stream: ReadableStream<Uint8Array>): Promise<string[]> {
 const WHOLE_EVENT = /^(: keep-alive|data: [^\r\n]+)\n\n$/
 const EVENTS = TEXTS.map((text) => `data: ${JSON.stringify({ text })}\n\n`)
 
-test('every write is one whole event, also the end', async () => {
+test('every write is one complete event, also the end', async () => {
   const writes = await writesOf(
     eventStream(
       textsThen(() => undefined),
@@ -36,7 +36,7 @@ test('every write is one whole event, also the end', async () => {
   for (const write of writes) expect(write).toMatch(WHOLE_EVENT)
 })
 
-test('the error of a stream that breaks is one whole event, and the last', async () => {
+test('a stream that breaks ends with its error as one complete event', async () => {
   const broken = () => Promise.reject(new AppError('node_failed', 'It broke\n\nin two lines.'))
   const writes = await writesOf(eventStream(textsThen(broken), OPTIONS))
   expect(writes.slice(0, -1)).toEqual(EVENTS)
@@ -46,34 +46,34 @@ test('the error of a stream that breaks is one whole event, and the last', async
   })
 })
 
-test('a stream that ends well is given whole, without what only kept it alive; one that breaks, is left or is too large never', async () => {
+test('a stream that ends well is captured without its keep-alives; one that breaks, is cancelled or is too large is not', async () => {
   const taken: string[] = []
-  const keeping = (mostBytes: number) => ({
+  const capturing = (maxBytes: number) => ({
     ...OPTIONS,
-    whole: { mostBytes, take: (events: string) => taken.push(events) },
+    capture: { maxBytes, onComplete: (events: string) => taken.push(events) },
   })
   const slow = () => new Promise<void>((resolve) => setTimeout(resolve, 60))
-  const writes = await writesOf(eventStream(textsThen(slow), { ...keeping(1e6), keepAliveMs: 10 }))
+  const writes = await writesOf(eventStream(textsThen(slow), { ...capturing(1e6), keepAliveMs: 10 }))
   expect(writes.length).toBeGreaterThan(EVENTS.length + 1)
   expect(taken.splice(0)).toEqual([[...EVENTS, 'data: [DONE]\n\n'].join('')])
   const broken = () => Promise.reject(new AppError('node_failed', 'It broke.'))
-  await writesOf(eventStream(textsThen(broken), keeping(1e6)))
+  await writesOf(eventStream(textsThen(broken), capturing(1e6)))
   await writesOf(
     eventStream(
       textsThen(() => undefined),
-      keeping(100_000),
+      capturing(100_000),
     ),
   )
   const left = eventStream(
     textsThen(() => undefined),
-    keeping(1e6),
+    capturing(1e6),
   ).getReader()
   await left.read()
   await left.cancel()
   expect(taken).toEqual([])
 })
 
-test('waiting is told between events, never within one', async () => {
+test('keep-alives are sent between events, never within one', async () => {
   let goOn = () => undefined as void
   const paused = new Promise<void>((resolve) => (goOn = resolve))
   const stream = eventStream(
@@ -92,7 +92,7 @@ test('waiting is told between events, never within one', async () => {
 test('on the wire an event is one chunk, so that a connection that is cut between chunks is cut between events', async () => {
   const listener = await listen('127.0.0.1', 0)
   onTestFinished(() => listener.close(0))
-  // The answer goes on when the connection is cut.
+  // The response still continues when the connection is cut.
   const endless = () => new Promise<void>(() => undefined)
   listener.serve(
     () =>
@@ -112,7 +112,7 @@ test('on the wire an event is one chunk, so that a connection that is cut betwee
   expect(chunksOf(Buffer.concat(received))).toEqual(EVENTS)
 })
 
-/** The chunks of an HTTP/1.1 answer, in which `size in hexadecimal \r\n bytes \r\n` follow one another. */
+/** Splits an HTTP/1.1 response into chunks: `size in hexadecimal \r\n bytes \r\n`. */
 function chunksOf(answer: Buffer): string[] {
   const chunks: string[] = []
   let at = answer.indexOf('\r\n\r\n') + 4

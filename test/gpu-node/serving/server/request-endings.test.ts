@@ -12,7 +12,7 @@ const { start } = nodes
 const isChunk = (event: unknown): event is ChatCompletionChunk =>
   typeof event === 'object' && event !== null && 'choices' in event
 
-test('a client that leaves its stream ends the request within a step, with a receipt', async () => {
+test('a client that disconnects from its stream ends the request within a step, with a receipt', async () => {
   const { node, backend } = await start({ arithmetic: { onStep: () => sleep(10) } })
   const abort = new AbortController()
   const response = await node.post('/rpc/completions', call({ ...PROMPT, max_tokens: 200, stream: true }), {
@@ -30,7 +30,7 @@ test('a client that leaves its stream ends the request within a step, with a rec
   expect(node.engine.load()).toMatchObject({ running: 0, kvTokensUsed: 0 })
 })
 
-test('a client that leaves before a whole answer, or while it waits, ends the request too', async () => {
+test('a client that disconnects before its response, or while it waits, ends the request too', async () => {
   const { node } = await start({
     arithmetic: { onStep: () => sleep(10) },
     engine: { policy: { maxRunning: 1 } },
@@ -48,7 +48,7 @@ test('a client that leaves before a whole answer, or while it waits, ends the re
   expect(receipts.map((receipt) => receipt.finishReason)).toEqual(['cancelled', 'cancelled'])
 })
 
-test('weights that die after the first token end the stream with one JSON error and no [DONE]', async () => {
+test('weights that fail after the first token end the stream with one JSON error and no [DONE]', async () => {
   const { node, backend, active } = await start({ arithmetic: { onStep: () => sleep(2) } })
   const response = await node.post('/rpc/chat-completions', call({ ...CHAT, max_tokens: 200, stream: true }))
   expect(response.status).toBe(200)
@@ -61,7 +61,7 @@ test('weights that die after the first token end the stream with one JSON error 
   expect((await node.untilReceipts(1))[0]).toMatchObject({ finishReason: 'error' })
 })
 
-test('weights that die before the first token are a 502', async () => {
+test('weights that fail before the first token give a 502', async () => {
   const { node } = await start({ arithmetic: { onStep: () => Promise.reject(new Error('lost')) } })
   for (const stream of [true, false]) {
     const response = await node.post('/rpc/completions', call({ ...PROMPT, stream }))
@@ -81,7 +81,7 @@ test('a silent stream is kept open with comments', async () => {
 
 const STREAMED = { ...CHAT, stream: true }
 
-test('a stream that waits for its turn is kept open with comments, and names the mask that answers when it has one', async () => {
+test('a waiting stream is kept open with comments, and names its mask once it has one', async () => {
   const { node, backend } = await start({
     keepAliveMs: 15,
     engine: { policy: { maxRunning: 1 } },
@@ -105,7 +105,7 @@ test('a stream that waits for its turn is kept open with comments, and names the
   expect(events.at(-1)).toBe('[DONE]')
 })
 
-test('so is one whose grammar is compiled for long; what is wrong with it then is an event', async () => {
+test('a stream whose grammar takes long to compile is kept open with comments; its error is then an event', async () => {
   const compiled = Promise.withResolvers<never>()
   const { node } = await start({ keepAliveMs: 15, grammars: { compile: () => compiled.promise } })
   const asks = { ...STREAMED, response_format: { type: 'json_object' } }
@@ -118,7 +118,7 @@ test('so is one whose grammar is compiled for long; what is wrong with it then i
   expect(await node.untilReceipts(1)).toMatchObject([{ finishReason: 'refused' }])
 })
 
-test('a client that leaves while its stream waits gives up its place', async () => {
+test('a client that disconnects while its stream waits leaves the queue', async () => {
   const { node } = await start({
     keepAliveMs: 15,
     engine: { policy: { maxRunning: 1 } },
@@ -134,7 +134,7 @@ test('a client that leaves while its stream waits gives up its place', async () 
   expect(node.log.lines).toEqual([])
 })
 
-test('swaps under eight streams: none is dropped, each names one mask', async () => {
+test('swaps during eight streams drop none, and each names one mask', async () => {
   const { node, backend } = await start({ arithmetic: { onStep: () => sleep(4) } })
   const begun = await Promise.all(
     Array.from({ length: 8 }, () =>
@@ -157,7 +157,7 @@ test('swaps under eight streams: none is dropped, each names one mask', async ()
   }
 })
 
-test('an answer at once that takes long keeps its connection alive with spaces, and names its mask itself', async () => {
+test('a late response that is not streamed is kept open with spaces, and names its mask in the body', async () => {
   const { node } = await start({ keepAliveMs: 15, arithmetic: { onStep: () => sleep(30) } })
   const response = await node.post('/rpc/chat-completions', call(CHAT))
   expect(response.headers.get(LATE_HEADER)).toBe('true')
@@ -167,7 +167,7 @@ test('an answer at once that takes long keeps its connection alive with spaces, 
   expect((JSON.parse(text) as ChatCompletion).system_fingerprint).toMatch(/-m7$/)
 })
 
-test('a late answer that fails ends with its error', async () => {
+test('a late response that fails ends with its error', async () => {
   const { node, backend, active } = await start({ keepAliveMs: 15, arithmetic: { onStep: () => sleep(30) } })
   const pending = node.post('/rpc/chat-completions', call(CHAT))
   const response = await pending
@@ -175,18 +175,18 @@ test('a late answer that fails ends with its error', async () => {
   const text = await response.text()
   expect(text).toMatch(/^ +\{/)
   expect(JSON.parse(text)).toMatchObject({ error: { code: 'node_failed' } })
-  // Its status has gone, so nothing else tells the operator.
-  expect(node.log.lines.join()).toContain('an answer broke off')
+  // The status was already sent, so only the log informs the operator.
+  expect(node.log.lines.join()).toContain('a response broke off')
 })
 
-test('a request that takes longer than allowed is a 504', async () => {
+test('a request that takes longer than allowed gives a 504', async () => {
   const { node } = await start({ requestTimeoutMs: 50, arithmetic: { onStep: () => sleep(20) } })
   const response = await node.post('/rpc/completions', call({ ...PROMPT, max_tokens: 200 }))
   expect(response.status).toBe(504)
   expect(await response.json()).toMatchObject({ error: { code: 'deadline_exceeded' } })
 })
 
-test('an embedding that takes longer than allowed is a 504', async () => {
+test('an embedding that takes longer than allowed gives a 504', async () => {
   const { node } = await start({
     requestTimeoutMs: 50,
     engine: { config: { ...nodes.model().config, hiddenSize: HIDDEN_SIZE } },

@@ -5,7 +5,7 @@ import { createOutputItems } from '../../../../gpu-node/src/serving/server/respo
 const CALL = (name: string, args: string) =>
   `<tool_call>\n{"name": "${name}", "arguments": ${args}}\n</tool_call>`
 
-/** The events of an answer that comes in pieces of `size` characters, and its items. */
+/** Returns the events and items of a text that arrives in pieces of `size` characters. */
 function play(
   text: string,
   options: { size?: number; reason?: 'stop' | 'length'; callsTools?: boolean } = {},
@@ -18,7 +18,7 @@ function play(
   return { events, items: output.items }
 }
 
-/** Events in short, deltas of one item together. */
+/** Summarises events, and joins the deltas of one item. */
 function told(events: readonly OutputEvent[]): string[] {
   const lines: string[] = []
   let joined = ''
@@ -35,7 +35,7 @@ function told(events: readonly OutputEvent[]): string[] {
 }
 
 describe('the items of a response', () => {
-  test('are a message for text, told from its beginning to its end', () => {
+  test('are a message for text, with events from its start to its end', () => {
     const { events, items } = play('hello there', { size: 3, callsTools: false })
     expect(told(events)).toEqual([
       'output_item.added 0',
@@ -57,7 +57,7 @@ describe('the items of a response', () => {
     ])
   })
 
-  test('are text and calls behind it, each closed before the next is opened, in pieces of any size', () => {
+  test('are text followed by calls, each closed before the next is opened, for pieces of any size', () => {
     const text = `So:\n${CALL('weather', '{"city": "Oslo"}')}\n${CALL('clock', '{}')}`
     for (const size of [1, 5, text.length]) {
       const { events, items } = play(text, { size })
@@ -92,11 +92,11 @@ describe('the items of a response', () => {
     }
   })
 
-  test('are no message where the answer is calls alone', () => {
+  test('contain no message when the output is only calls', () => {
     expect(play(CALL('clock', '{}')).items.map(({ type }) => type)).toEqual(['function_call'])
   })
 
-  test('say of what was cut short that it is incomplete, and of what was whole before that it is not', () => {
+  test('mark a truncated item as incomplete, and the items before it as completed', () => {
     const cut = `${CALL('clock', '{}')}\n<tool_call>\n{"name": "weather", "arguments": {"ci`
     expect(play(cut, { reason: 'length' }).items).toMatchObject([
       { name: 'clock', status: 'completed' },
@@ -105,7 +105,7 @@ describe('the items of a response', () => {
     expect(play('hel', { reason: 'length' }).items).toMatchObject([{ type: 'message', status: 'incomplete' }])
   })
 
-  test('are one empty message where there is no text, and marks are text where no tool may be called', () => {
+  test('are one empty message for no text, and keep call markers as text when no tool may be called', () => {
     expect(play('').items).toMatchObject([{ type: 'message', content: [{ text: '' }] }])
     const text = CALL('clock', '{}')
     expect(play(text, { callsTools: false }).items).toMatchObject([{ type: 'message', content: [{ text }] }])

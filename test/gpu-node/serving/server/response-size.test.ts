@@ -9,7 +9,7 @@ const errorOf = async (response: Response) => ({
   ...((await response.json()) as object),
 })
 
-test('log-probabilities that could not be given at once are refused before a token is made, with what fits', async () => {
+test('log-probabilities too large for one response are rejected before a token is generated, with the number that fits', async () => {
   const { node, backend } = await nodes.start()
   const chat = { ...CHAT, logprobs: true, top_logprobs: 20, n: 16, max_tokens: 1_250 }
   expect(await errorOf(await node.post('/rpc/chat-completions', call(chat)))).toMatchObject({
@@ -21,12 +21,12 @@ test('log-probabilities that could not be given at once are refused before a tok
     },
   })
   expect(backend.plans).toEqual([])
-  // No more come than fit the context, whatever is asked for.
+  // The context bounds the tokens, whatever the request asks for.
   const one = { ...chat, n: 1, max_tokens: 1_000_000 }
   expect((await node.post('/rpc/chat-completions', call(one))).status).toBe(200)
 })
 
-test('the same is given as a stream, where it asks for less, and where it names no bound', async () => {
+test('the same request passes as a stream, with fewer tokens, and without a token limit', async () => {
   const { node } = await nodes.start()
   const chat = { ...CHAT, logprobs: true, top_logprobs: 20, n: 2, max_tokens: 24 }
   const most = { ...chat, n: 4, max_tokens: 1_999 }
@@ -38,7 +38,7 @@ test('the same is given as a stream, where it asks for less, and where it names 
   }
 })
 
-test('embeddings that could not be given at once are refused, with how many fit', () => {
+test('embeddings too large for one response are rejected with the number that fits', () => {
   expect(() => requireEmbeddingsFit(256, 2_048, 'float')).not.toThrow()
   expect(() => requireEmbeddingsFit(256, 4_096, 'base64')).not.toThrow()
   expect(() => requireEmbeddingsFit(256, 4_096, 'float')).toThrow(/Ask for at most 128 .*'base64'/)

@@ -14,7 +14,7 @@ const ASK = {
   max_output_tokens: 20,
   seed: 1,
 }
-/** The text of the message that is all of a response. */
+/** Returns the text of a response that consists of one message. */
 function textOf({ output }: ResponseObject): string {
   const [item] = output
   if (item?.type !== 'message') throw new Error('the response is no message')
@@ -22,7 +22,7 @@ function textOf({ output }: ResponseObject): string {
 }
 const json = async <T>(response: Response) => (await response.json()) as T
 
-/** The events of a stream; fails when one is not as the API's reference says, or its name is not its type. */
+/** Parses the events of a stream; fails when one does not follow the API reference, or its name is not its type. */
 async function eventsOf(response: Response): Promise<ResponseEvent[]> {
   const blocks = (await response.text()).split('\n\n').filter((block) => block !== '')
   return blocks.map((block) => {
@@ -34,7 +34,7 @@ async function eventsOf(response: Response): Promise<ResponseEvent[]> {
   })
 }
 
-test('a response is a message of the text that a chat of the same conversation gives', async () => {
+test('a response is a message with the text that a chat of the same conversation gives', async () => {
   const { node } = await nodes.start()
   const response = await node.post('/rpc/responses', call(ASK, { requestId: 'request-abc' }))
   expect(response.headers.get('x-copal-mask')).toBe('7')
@@ -67,7 +67,7 @@ test('a response is a message of the text that a chat of the same conversation g
   })
 })
 
-test('an answer that is cut off is incomplete and says why', async () => {
+test('a truncated response is incomplete and gives the reason', async () => {
   const { node } = await nodes.start()
   const cut = await json<ResponseObject>(await node.post('/rpc/responses', call(ASK)))
   expect(cut).toMatchObject({
@@ -78,7 +78,7 @@ test('an answer that is cut off is incomplete and says why', async () => {
   expect(textOf(cut).length).toBeGreaterThan(0)
 })
 
-test('items of a conversation are messages: earlier answers come back as they were given', async () => {
+test('items of a conversation become messages, earlier outputs included', async () => {
   const { node } = await nodes.start()
   const first = await json<ResponseObject>(await node.post('/rpc/responses', call(ASK)))
   const input = [
@@ -96,7 +96,7 @@ test('items of a conversation are messages: earlier answers come back as they we
   expect(second.usage?.input_tokens).toBe(nodes.model().codec.encode(rendered).length)
 })
 
-test('a stream tells of the response, its item and its part, the text, and their ends, numbered', async () => {
+test('a stream sends numbered events for the response, its item and part, the text, and their ends', async () => {
   const { node } = await nodes.start()
   const whole = await json<ResponseObject>(await node.post('/rpc/responses', call(ASK)))
   const events = await eventsOf(await node.post('/rpc/responses', call({ ...ASK, stream: true })))
@@ -135,7 +135,7 @@ test('a stream tells of the response, its item and its part, the text, and their
   expect(item).toMatchObject({ item: output[0] })
 })
 
-test('a stream that breaks ends with an error event that has the next number', async () => {
+test('a stream that breaks ends with an error event with the next sequence number', async () => {
   const { node, backend, active } = await nodes.start({ arithmetic: { onStep: () => sleep(2) } })
   const response = await node.post('/rpc/responses', call({ ...ASK, max_output_tokens: 200, stream: true }))
   const reading = eventsOf(response)
@@ -146,7 +146,7 @@ test('a stream that breaks ends with an error event that has the next number', a
     type: 'error',
     code: 'node_failed',
     param: null,
-    // By which OpenAI's client for Python knows that it is to throw.
+    // OpenAI's Python client throws on this field.
     error: { type: 'server_error', code: 'node_failed', param: null },
     sequence_number: events.length - 1,
   })

@@ -12,7 +12,7 @@ import { call, OTHER_SECRET, startTestNode } from '../../../support/processes/in
 const nodes = arithmeticNodes()
 const { start } = nodes
 
-test('bad calls are refused with an OpenAI error that names what is wrong', async () => {
+test('invalid calls are rejected with an OpenAI error that names the problem', async () => {
   const { node } = await start()
   const post = async (path: string, value: unknown, options?: Parameters<typeof node.post>[2]) => {
     const response = await node.post(path, value, options)
@@ -55,7 +55,7 @@ test('bad calls are refused with an OpenAI error that names what is wrong', asyn
   expect(await post('/rpc/nothing', {})).toMatchObject({ status: 404, code: 'not_found' })
 })
 
-test('unsigned and wrongly signed calls, stale ones and those for another node are refused and run nothing', async () => {
+test('unsigned, wrongly signed and stale calls, and calls to another node, are rejected and run nothing', async () => {
   const { node, backend } = await start()
   for (const options of [
     { secret: 'another secret of sixteen bytes' },
@@ -72,7 +72,7 @@ test('unsigned and wrongly signed calls, stale ones and those for another node a
   expect(node.receipts).toHaveLength(0)
 })
 
-test('a call that the gateway signs for one node opens no other, which has another secret', async () => {
+test('a call that the gateway signed for one node is rejected by another node, which has another secret', async () => {
   const path = '/rpc/completions'
   const body = JSON.stringify(call(PROMPT))
   const bytes = new TextEncoder().encode(body)
@@ -86,7 +86,7 @@ test('a call that the gateway signs for one node opens no other, which has anoth
   const signed = { nodeId: 'node-a', to: 'node', method: 'POST', path, body: bytes } as const
   const signature = await sign(forA!, signed, Date.now())
   const renamed = signature.replace('node=node-a', 'node=node-b')
-  // What node A could make of its own secret.
+  // A call that node A could sign with its own secret.
   const made = await sign(forA!, { ...signed, nodeId: 'node-b' }, Date.now())
   for (const [given, message] of [
     [signature, "signed for node 'node-a' but reached node 'node-b'"],
@@ -103,14 +103,14 @@ test('a call that the gateway signs for one node opens no other, which has anoth
   expect(b.receipts).toEqual([])
 })
 
-test('a call opens once: whoever sends it again gets nothing', async () => {
+test('a call is accepted once, and rejected when it is sent again', async () => {
   const { node } = await start()
   const body = JSON.stringify(call(PROMPT))
   const path = '/rpc/completions'
   const bytes = new TextEncoder().encode(body)
   const signed = { nodeId: 'node-under-test', to: 'node', method: 'POST', path, body: bytes } as const
   const signature = await sign(OTHER_SECRET, signed, Date.now())
-  // Signed with the next secret, which is accepted while the other is still in use.
+  // Signed with the next secret, which is accepted while the current one is still in use.
   expect((await node.post(path, {}, { body, signature })).status).toBe(200)
   const again = await node.post(path, {}, { body, signature })
   expect(again.status).toBe(401)
@@ -120,13 +120,13 @@ test('a call opens once: whoever sends it again gets nothing', async () => {
   expect(await node.untilReceipts(1)).toHaveLength(1)
 })
 
-/** Headers as the gateway signs a call to the node under test. */
+/** Returns the headers with which the gateway signs a call to the node under test. */
 function signing(path: string, body: Uint8Array<ArrayBuffer>): Promise<Record<string, string>> {
   const signed = { nodeId: 'node-under-test', to: 'node', method: 'POST', path, body } as const
   return signedHeaders(OTHER_SECRET, signed, Date.now())
 }
 
-test('a body of 10 MB is refused, with and without a declared length', async () => {
+test('a body of 10 MB is rejected, with and without a declared length', async () => {
   const { node } = await start()
   const path = '/rpc/completions'
   const body = JSON.stringify(call({ ...PROMPT, prompt: 'x'.repeat(10 * 1024 * 1024) }))
@@ -148,7 +148,7 @@ test('a body of 10 MB is refused, with and without a declared length', async () 
   expect(chunked.status).toBe(413)
 })
 
-test('a stranger is refused before anything of the body is read', async () => {
+test('a call without a valid signature is rejected before its body is read', async () => {
   const { node } = await start()
   const path = '/rpc/evaluate'
   const genuine = await signing(path, new Uint8Array())
@@ -157,7 +157,7 @@ test('a stranger is refused before anything of the body is read', async () => {
     { [SIGNATURE_HEADER]: genuine[SIGNATURE_HEADER] },
     { ...genuine, [BODY_HASH_HEADER]: 'a'.repeat(64) },
   ]) {
-    // Of a body that is announced nothing ever comes.
+    // The announced body never arrives.
     const asking = openRequest(node.url + path, {
       method: 'POST',
       headers: { ...headers, 'content-length': 1000 },
@@ -169,7 +169,7 @@ test('a stranger is refused before anything of the body is read', async () => {
   }
 })
 
-test('another body than the one that was signed is refused', async () => {
+test('a body other than the signed one is rejected', async () => {
   const { node, backend } = await start()
   const path = '/rpc/completions'
   const headers = await signing(path, new TextEncoder().encode('{}'))
@@ -179,7 +179,7 @@ test('another body than the one that was signed is refused', async () => {
   expect(backend.plans).toHaveLength(0)
 })
 
-test('a full queue is a 429 with Retry-After', async () => {
+test('a full queue gives a 429 with Retry-After', async () => {
   const { promise: isRefusing, resolve: refuse } = Promise.withResolvers<void>()
   const { node } = await start({
     engine: { policy: { maxRunning: 1, maxWaiting: 1 } },
@@ -197,7 +197,7 @@ test('a full queue is a 429 with Retry-After', async () => {
   expect(responses.filter((response) => response.status === 200).length).toBeGreaterThan(1)
 })
 
-test('an unexpected failure is a plain 500, its cause only in the log', async () => {
+test('an unexpected failure gives a plain 500, with its cause only in the log', async () => {
   const { node } = await start({
     evaluateText: () => {
       throw new Error('secret detail')
@@ -209,7 +209,7 @@ test('an unexpected failure is a plain 500, its cause only in the log', async ()
   expect(node.log.lines.join('\n')).toContain('secret detail')
 })
 
-test('health tells the model and the mask without a signature', async () => {
+test('health reports the model and the mask without a signature', async () => {
   const backend = createArithmeticBackend()
   const node = await startTestNode({ backend, model: nodes.model() })
   onTestFinished(() => node.close())
@@ -219,7 +219,7 @@ test('health tells the model and the mask without a signature', async () => {
   expect(await health()).toEqual({ status: 'ok', model: 'tiny', activeVersion: 3, ready: true })
 })
 
-test('a prompt that no tokens are long enough for is refused before it is tokenised', async () => {
+test('a prompt that exceeds the context with even the longest tokens is rejected before it is tokenised', async () => {
   const { node } = await start()
   const encode = vi.spyOn(nodes.model().codec, 'encodeDocument')
   onTestFinished(() => encode.mockRestore())

@@ -33,7 +33,7 @@ function inspect(state: EngineState, policy: EnginePolicy): void {
 }
 
 beforeAll(async () => {
-  // Untied: a tied random model repeats its last token and would make every comparison easy.
+  // Untied, because a tied random model repeats its last token, and every comparison would be easy.
   tiny = await openTinyModel({ contextLength: 512, tied: false })
   backend = createOnnxBackend({ workDir: join(tiny.dir, 'work'), threads: 1 })
   for (const version of [0, 1, 2]) sets.push(await load(version))
@@ -79,7 +79,7 @@ const WORDS = [
   '🙂',
 ]
 
-/** A chat whose prompt and length depend on the seed; greedy unless a temperature is given. */
+/** Returns a chat whose prompt and length depend on the seed; greedy unless a temperature is given. */
 function chat(seed: number, fields: object = {}): { model: string; max_tokens: number } {
   const random = createRandom(seed)
   const words = Array.from(
@@ -114,12 +114,12 @@ async function streamed(request: object) {
   }
 }
 
-test('twenty answers together are what each is alone, under a budget that forces preemption', async () => {
+test('twenty concurrent responses equal those of each request alone, under a budget that forces preemption', async () => {
   activate(1)
   preemptions = 0
   const seeds = Array.from({ length: 20 }, (_, index) => index)
   const alone: string[] = []
-  // Long enough that those who run together outgrow the budget, which lets them in by what they have so far.
+  // Long enough that running requests outgrow the budget, because admission counts only their tokens so far.
   const long = (seed: number) => chat(seed, { max_tokens: 120 })
   for (const seed of seeds) alone.push((await whole(long(seed))).choices[0]?.message.content ?? '')
   const together = await Promise.all(seeds.map((seed) => streamed(long(seed))))
@@ -129,14 +129,14 @@ test('twenty answers together are what each is alone, under a budget that forces
   expect(preemptions).toBeGreaterThan(0)
 })
 
-test('swaps under load: every answer names one mask and is what that mask gives alone', async () => {
+test('during swaps under load every response names one mask and equals the output of that mask alone', async () => {
   const seeds = Array.from({ length: 24 }, (_, index) => 100 + index)
   activate(0)
   const answers: ReturnType<typeof streamed>[] = []
   for (const [index, seed] of seeds.entries()) {
     answers.push(streamed(chat(seed, { max_tokens: 40 })))
     if (index % 8 === 7) {
-      // One of them was answered by the mask that goes; the others run, or wait for the next.
+      // One request has ended on the old mask; the others run, or wait for the next mask.
       await Promise.race(answers.slice(-8))
       activate((index + 1) / 8 === 3 ? 0 : (index + 1) / 8)
     }
@@ -157,7 +157,7 @@ test('swaps under load: every answer names one mask and is what that mask gives 
   }
 })
 
-test('the same seed samples the same text alone and in company, another seed another', async () => {
+test('the same seed samples the same text alone and beside others, another seed another text', async () => {
   activate(1)
   const request = (seed: number) => chat(4, { temperature: 2, seed, max_tokens: 40 })
   const alone = (await whole(request(5))).choices[0]?.message.content
@@ -167,7 +167,7 @@ test('the same seed samples the same text alone and in company, another seed ano
   expect(new Set([alone, ...others]).size).toBe(5)
 })
 
-test('log-probabilities add up: the greedy token is the most likely, in both shapes', async () => {
+test('log-probabilities are consistent: the greedy token is the most likely, in both APIs', async () => {
   activate(0)
   const answer = await whole(chat(3, { logprobs: true, top_logprobs: 3, max_tokens: 12 }))
   const content = answer.choices[0]?.logprobs?.content ?? []
@@ -185,7 +185,7 @@ test('log-probabilities add up: the greedy token is the most likely, in both sha
   expect(logprobs?.top_logprobs.every((top) => Object.keys(top).length === 2)).toBe(true)
 })
 
-test("drift in the receipt is the client's text under the mask and under dense", async () => {
+test("drift in the receipt scores the client's text under the mask and under dense", async () => {
   activate(2)
   const prompt = 'the cat sat on the mat and it is there to the end of the day in the rain'
   const before = node.receipts.length
@@ -200,7 +200,7 @@ test("drift in the receipt is the client's text under the mask and under dense",
   expect(receipt?.drift?.nllDense).toBeCloseTo(await sumOf(sets[0]), 2)
 })
 
-test('an answer is scored under the mask on trial too, streamed or not, and its receipt does not wait for that', async () => {
+test('output is also scored under the trial mask, streamed or not, and its receipt does not wait for that', async () => {
   activate(1)
   const prompt = 'the cat sat on the mat and it is there to the end of the day in the rain'
   const promptTokens = tiny.model.codec.encode(prompt)
@@ -209,10 +209,10 @@ test('an answer is scored under the mask on trial too, streamed or not, and its 
   const answer = (await (
     await node.post('/rpc/completions', call({ ...request, logprobs: 0 }, asked))
   ).json()) as Completion
-  await expect.poll(() => node.server.shadows.scores()).toHaveLength(1)
+  await expect.poll(() => node.server.shadows.pendingScores()).toHaveLength(1)
   await readEvents(await node.post('/rpc/completions', call({ ...request, stream: true }, asked)))
-  await expect.poll(() => node.server.shadows.scores()).toHaveLength(2)
-  const [atOnce, asStream] = node.server.shadows.scores()
+  await expect.poll(() => node.server.shadows.pendingScores()).toHaveLength(2)
+  const [atOnce, asStream] = node.server.shadows.pendingScores()
   const choice = answer.choices[0]
   expect(choice?.finish_reason).toBe('length')
   const counted = { tokens: promptTokens.length - 1 }
@@ -224,7 +224,7 @@ test('an answer is scored under the mask on trial too, streamed or not, and its 
     prompt: counted,
     answer: { tokens: 20 },
   })
-  // Under the mask that gave it, an answer is worth what its log-probabilities said.
+  // Under the mask that generated it, the score of an output is the sum of its log-probabilities.
   const said = choice?.logprobs?.token_logprobs.reduce((sum, logprob) => sum - logprob, 0)
   expect(atOnce?.answer.nll).toBeCloseTo(said ?? NaN, 2)
   const tokens = [...promptTokens, ...tiny.model.codec.encode(choice?.text ?? '')]
@@ -233,12 +233,12 @@ test('an answer is scored under the mask on trial too, streamed or not, and its 
   expect(atOnce?.prompt.nllShadow).toBeCloseTo(sumOf(nll.subarray(0, promptTokens.length - 1)), 2)
   expect(atOnce?.answer.nllShadow).not.toBeCloseTo(atOnce?.answer.nll ?? NaN, 2)
   expect(asStream).toEqual({ ...atOnce, requestId: asStream?.requestId })
-  node.server.shadows.forget([asStream!])
-  expect(node.server.shadows.scores()).toEqual([atOnce])
-  node.server.shadows.forget([atOnce!])
+  node.server.shadows.acknowledge([asStream!])
+  expect(node.server.shadows.pendingScores()).toEqual([atOnce])
+  node.server.shadows.acknowledge([atOnce!])
 })
 
-test('nothing is scored of a request that does not consent, nor under a mask that is not held or gave the answer itself', async () => {
+test('nothing is scored without consent, under a mask that is not loaded, or under the mask that generated the output', async () => {
   activate(1)
   const request = { model: 'tiny', prompt: 'the cat sat on the mat and it is there', max_tokens: 20 }
   const before = node.receipts.length
@@ -250,14 +250,14 @@ test('nothing is scored of a request that does not consent, nor under a mask tha
   ])
     await (await node.post('/rpc/completions', call(request, fields))).json()
   await node.untilReceipts(before + 4)
-  // What comes after them in line is scored, so they were not.
+  // Later requests in the queue are scored, so these were skipped.
   await (await node.post('/rpc/completions', call(request, { sample: true, shadowVersion: 0 }))).json()
-  await expect.poll(() => node.server.shadows.scores()).toHaveLength(1)
-  expect(node.server.shadows.scores()[0]).toMatchObject({ shadowVersion: 0 })
-  node.server.shadows.forget(node.server.shadows.scores())
+  await expect.poll(() => node.server.shadows.pendingScores()).toHaveLength(1)
+  expect(node.server.shadows.pendingScores()[0]).toMatchObject({ shadowVersion: 0 })
+  node.server.shadows.acknowledge(node.server.shadows.pendingScores())
 })
 
-test('the score of a text is what its tokens got when they were generated', async () => {
+test('the score of a text equals the log-probabilities of its tokens when they were generated', async () => {
   activate(1)
   const prompt = tiny.model.codec.encode('the cat sat on the mat')
   const generation = node.engine.generate({
@@ -277,7 +277,7 @@ test('the score of a text is what its tokens got when they were generated', asyn
   ofGenerated.forEach((value, index) => expect(value).toBeCloseTo(-generated[index]!.logprob, 3))
 })
 
-test('a client that leaves frees its room', async () => {
+test('a client that disconnects frees its key/value pages', async () => {
   activate(1)
   const abort = new AbortController()
   const before = node.receipts.length
@@ -310,7 +310,7 @@ test('a weight set whose process is killed fails its own streams, and the next o
   expect((await onOther).fingerprints).toEqual(new Set(['copal-tiny-m2']))
 })
 
-test('draining the old mask starts whole answers over on the new one', async () => {
+test('draining the old mask restarts responses that are not streamed on the new one', async () => {
   activate(1)
   const pending = whole(chat(50, { max_tokens: 300, stop: ['\u0000never'] }))
   while (node.engine.requestsOn(1) === 0) await new Promise((resolve) => setTimeout(resolve, 1))

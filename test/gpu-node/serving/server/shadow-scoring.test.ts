@@ -2,7 +2,7 @@ import { expect, test } from 'vitest'
 import { AppError } from '@copal/shared/errors.ts'
 import type { WeightSet } from '../../../../gpu-node/src/serving/contract/backend.ts'
 import type { GenerationOutcome } from '../../../../gpu-node/src/serving/engine/generation-request.ts'
-import { createShadowDesk } from '../../../../gpu-node/src/serving/server/shadow-scoring.ts'
+import { createShadowScorer } from '../../../../gpu-node/src/serving/server/shadow-scoring.ts'
 import { memoryLog } from '../../../support/doubles/memory-log.ts'
 
 const setOf = (version: number): WeightSet => ({ version }) as WeightSet
@@ -23,12 +23,12 @@ function outcomeOf(promptTokens: number, answerTokens: number): GenerationOutcom
 }
 const callOf = (requestId: string) => ({ requestId, model: 'tiny', domain: 'legal', shadowVersion: 5 })
 
-/** A desk whose engine gives every token a score of 1, or of what `worth` says under the mask on trial. */
+/** Creates a scorer whose engine gives every token a score of 1, and the score `worth` under the trial mask. */
 function deskWith(worth: (turn: number) => number | Promise<number>) {
   const scored: number[][] = []
   const log = memoryLog()
   let turn = 0
-  const desk = createShadowDesk({
+  const desk = createShadowScorer({
     engine: {
       async score({ weights, tokens }) {
         if (weights === answering) scored.push([...tokens])
@@ -43,13 +43,13 @@ function deskWith(worth: (turn: number) => number | Promise<number>) {
   return { desk, scored, log }
 }
 
-test('the end of a long prompt and the beginning of a long answer are scored, each by itself', async () => {
+test('the end of a long prompt and the start of a long output are scored separately', async () => {
   const { desk, scored } = deskWith(() => 2)
   desk.score({ ...callOf('request-long'), account: 'key_1', attestation: 'f' }, outcomeOf(1_000, 400))
   desk.score(callOf('request-short'), outcomeOf(10, 8))
-  await expect.poll(() => desk.scores()).toHaveLength(2)
+  await expect.poll(() => desk.pendingScores()).toHaveLength(2)
   expect([scored[0]?.[0], scored[0]?.at(-1), scored[0]?.length]).toEqual([744, 1_255, 512])
-  expect(desk.scores()).toEqual([
+  expect(desk.pendingScores()).toEqual([
     {
       requestId: 'request-long',
       account: 'key_1',
@@ -69,28 +69,28 @@ test('the end of a long prompt and the beginning of a long answer are scored, ea
   ])
 })
 
-test('few wait at a time, the rest is left out, and the next is taken once there is room', async () => {
+test('few calls wait at a time, further ones are skipped, and the next is accepted once there is room', async () => {
   const gate = Promise.withResolvers<number>()
   const { desk, scored } = deskWith(() => gate.promise)
   for (let index = 0; index < 20; index += 1) desk.score(callOf(`request-${index}`), outcomeOf(20, 20))
   gate.resolve(2)
-  await expect.poll(() => desk.scores()).toHaveLength(4)
+  await expect.poll(() => desk.pendingScores()).toHaveLength(4)
   expect(scored).toHaveLength(4)
   desk.score(callOf('request-later'), outcomeOf(20, 20))
-  await expect.poll(() => desk.scores().at(-1)?.requestId).toBe('request-later')
+  await expect.poll(() => desk.pendingScores().at(-1)?.requestId).toBe('request-later')
 })
 
-test('no more scores are kept untold than a few heartbeats tell: the oldest go', async () => {
+test('unreported scores are bounded to a few heartbeats, and the oldest are dropped', async () => {
   const { desk } = deskWith(() => 2)
   for (let index = 0; index < 260; index += 1) {
     desk.score(callOf(`request-${index}`), outcomeOf(20, 20))
-    await expect.poll(() => desk.scores().at(-1)?.requestId, { interval: 1 }).toBe(`request-${index}`)
+    await expect.poll(() => desk.pendingScores().at(-1)?.requestId, { interval: 1 }).toBe(`request-${index}`)
   }
-  expect(desk.scores()).toHaveLength(256)
-  expect(desk.scores()[0]?.requestId).toBe('request-4')
+  expect(desk.pendingScores()).toHaveLength(256)
+  expect(desk.pendingScores()[0]?.requestId).toBe('request-4')
 })
 
-test('what fails, is not finite, too short or not whole is left out, with a line where nobody expected it', async () => {
+test('failed, infinite, short or incomplete texts give no score, and unexpected failures are logged', async () => {
   const outcomes: (number | AppError)[] = [
     new AppError('overloaded', 'full'),
     new AppError('node_failed', 'the process ended'),
@@ -107,8 +107,8 @@ test('what fails, is not finite, too short or not whole is left out, with a line
   desk.score(callOf('request-lost'), { ...outcomeOf(20, 20), weights: null })
   for (const name of ['full', 'failed', 'nan', 'fine'])
     desk.score(callOf(`request-${name}`), outcomeOf(20, 20))
-  await expect.poll(() => desk.scores()).toHaveLength(1)
-  expect(desk.scores()[0]?.requestId).toBe('request-fine')
+  await expect.poll(() => desk.pendingScores()).toHaveLength(1)
+  expect(desk.pendingScores()[0]?.requestId).toBe('request-fine')
   expect(scored).toHaveLength(4)
   expect(log.lines).toEqual([
     expect.stringContaining('the process ended'),

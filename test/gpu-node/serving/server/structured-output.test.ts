@@ -1,4 +1,4 @@
-/** `response_format` and `tools` over HTTP, on the tiny model and both backends. */
+/** Tests `response_format` and `tools` over HTTP, on the tiny model and both backends. */
 import { join } from 'node:path'
 import { Ajv2020 } from 'ajv/dist/2020.js'
 import OpenAI, { BadRequestError } from 'openai'
@@ -10,7 +10,7 @@ import { chatRequest, type ChatCompletion, type ChatCompletionChunk } from '@cop
 import { validate } from '@copal/shared/wire/validate.ts'
 import type { Backend, WeightSet } from '../../../../gpu-node/src/serving/contract/backend.ts'
 import { loadNative } from '../../../../gpu-node/src/platform/native-addon.ts'
-import { createGrammars } from '../../../../gpu-node/src/serving/grammar/grammar-compiler.ts'
+import { createGrammarCompiler } from '../../../../gpu-node/src/serving/grammar/grammar-compiler.ts'
 import { addon, BACKENDS } from '../../../support/engine/backends.ts'
 import { skipWithoutAddon } from '../../../support/harness/skip-without-addon.ts'
 import { call, readEvents, startTestNode, type TestNode } from '../../../support/processes/in-process-node.ts'
@@ -32,7 +32,7 @@ function isJson(text: string): boolean {
   }
 }
 
-/** A client's body as the gateway handles it: refused for its fields, or sent to the node. */
+/** Handles a client's body as the gateway does: rejects invalid fields, or sends it to the node. */
 async function ask(node: TestNode, body: object): Promise<Response> {
   try {
     return await node.post('/rpc/chat-completions', call(validate(chatRequest, body)))
@@ -42,7 +42,7 @@ async function ask(node: TestNode, body: object): Promise<Response> {
   }
 }
 
-/** The official client, whose calls go to the node as the gateway sends them. */
+/** Creates the official client, whose calls reach the node as the gateway sends them. */
 function clientOf(node: TestNode): OpenAI {
   return new OpenAI({
     apiKey: 'sk-test',
@@ -55,7 +55,7 @@ function clientOf(node: TestNode): OpenAI {
 const chunksOf = (events: readonly unknown[]) =>
   events.filter((event): event is ChatCompletionChunk => typeof event === 'object' && event !== null)
 
-/** The calls that the deltas of a stream add up to. */
+/** Joins the deltas of a stream into tool calls. */
 function joinCalls(chunks: readonly ChatCompletionChunk[]) {
   const calls: { id: string; type: string; name: string; arguments: string }[] = []
   for (const { choices } of chunks) {
@@ -96,7 +96,7 @@ describe.each(BACKENDS.slice(0, 2))('$name', ({ create }) => {
 
   function testWithout(): void {
     skipWithoutAddon('structured answers')
-    test('without the addon a structured answer is refused, not given as text', async () => {
+    test('without the addon structured output is rejected, not returned as text', async () => {
       const response = await post({ response_format: FORMAT })
       expect(response.status).toBe(400)
       expect((await json<ErrorBody>(response)).error.message).toMatch(/build-native\.mjs/)
@@ -104,7 +104,7 @@ describe.each(BACKENDS.slice(0, 2))('$name', ({ create }) => {
   }
 
   function testStructure(): void {
-    test('answers to a schema parse and fit it, at any temperature, whole and streamed alike', async () => {
+    test('output with a schema parses and fits it at any temperature, streamed and in one piece', async () => {
       for (const [seed, temperature] of [0, 0.5, 1, 2].entries()) {
         const whole = await answer({ response_format: FORMAT, temperature, seed })
         const [choice] = whole.choices
@@ -138,7 +138,7 @@ describe.each(BACKENDS.slice(0, 2))('$name', ({ create }) => {
       expect([people.choices.length, flags.choices.length, plain.choices.length]).toEqual([3, 2, 1])
     })
 
-    test('JSON mode begins an object, and an answer that is cut short says so', async () => {
+    test('JSON mode starts an object, and truncated output reports it', async () => {
       const { choices } = await answer({ response_format: { type: 'json_object' }, max_tokens: 12 })
       expect(choices[0]?.message.content).toMatch(/^\{/)
       expect(isJson(choices[0]?.message.content ?? '')).toBe(choices[0]?.finish_reason === 'stop')
@@ -147,20 +147,20 @@ describe.each(BACKENDS.slice(0, 2))('$name', ({ create }) => {
       expect(isJson(cut.choices[0]?.message.content ?? '')).toBe(false)
     })
 
-    test('log-probabilities are of the model, whatever the schema forbids', async () => {
+    test('log-probabilities are those of the model, whatever the schema forbids', async () => {
       const fields = { response_format: FORMAT, logprobs: true, top_logprobs: 5, temperature: 0 }
       const { choices } = await answer(fields)
       const tokens = choices[0]?.logprobs?.content ?? []
       expect(tokens.map(({ bytes }) => Buffer.from(bytes).toString('latin1')).join('')).toBe(
         Buffer.from(choices[0]?.message.content ?? '').toString('latin1'),
       )
-      // A free answer's first token is what the model finds best; the schema's is '{'.
+      // The first token of free output is the most likely one; that of the schema is '{'.
       const free = await answer({ logprobs: true, top_logprobs: 5, temperature: 0, max_tokens: 1 })
       expect(free.choices[0]?.message.content).not.toBe('{')
       expect(tokens[0]?.top_logprobs[0]?.logprob).toBeGreaterThan(tokens[0]?.logprob ?? 0)
     })
 
-    test('required tools are called with arguments that fit, whole and streamed alike', async () => {
+    test('required tools are called with arguments that fit, streamed and in one piece', async () => {
       const fields = { tools: [WEATHER, CLOCK], tool_choice: 'required', max_tokens: 400 }
       for (const seed of [1, 2, 3]) {
         const { choices } = await answer({ ...fields, seed, parallel_tool_calls: false })
@@ -180,7 +180,7 @@ describe.each(BACKENDS.slice(0, 2))('$name', ({ create }) => {
       }
     })
 
-    test('a named tool is the one that is called', async () => {
+    test('a named tool is called', async () => {
       for (const name of ['weather', 'clock']) {
         const { choices } = await answer({
           tools: [WEATHER, CLOCK],
@@ -192,7 +192,7 @@ describe.each(BACKENDS.slice(0, 2))('$name', ({ create }) => {
       }
     })
 
-    test('where tools may be called text stays text, and a choice of none leaves them out of the prompt', async () => {
+    test('with optional tools text stays text, and tool_choice none leaves them out of the prompt', async () => {
       const auto = await answer({ tools: [CLOCK], max_tokens: 12, logprobs: true })
       expect(auto.choices[0]?.message.tool_calls).toBeUndefined()
       expect(auto.choices[0]?.message.content).toBeTypeOf('string')
@@ -208,7 +208,7 @@ describe.each(BACKENDS.slice(0, 2))('$name', ({ create }) => {
       })
     })
 
-    test('a conversation goes on with calls and their results', async () => {
+    test('a conversation continues with calls and their results', async () => {
       const messages = [
         ...CHAT.messages,
         {
@@ -249,7 +249,7 @@ describe.each(BACKENDS.slice(0, 2))('$name', ({ create }) => {
       })
     })
 
-    test('the official client runs tools until the answer is text', async () => {
+    test('the official client runs tools until the output is text', async () => {
       const client = clientOf(node)
       const asked: number[] = []
       const runner = client.chat.completions.runTools(
@@ -276,7 +276,7 @@ describe.each(BACKENDS.slice(0, 2))('$name', ({ create }) => {
       expect(runner.messages.at(-1)).toMatchObject({ role: 'tool', content: 'done' })
     })
 
-    describe('what cannot be followed is refused with the field and the keyword', () => {
+    describe('unsupported schemas are rejected with the field and the keyword', () => {
       const formatOf = (schema: unknown) => ({
         response_format: { type: 'json_schema', json_schema: { name: 'a', schema } },
       })
@@ -316,7 +316,7 @@ describe.each(BACKENDS.slice(0, 2))('$name', ({ create }) => {
           /letters/,
         ],
         ['a type', { response_format: { type: 'xml' } }, 'response_format.type', /./],
-        ['twice', { tools: [CLOCK, CLOCK] }, 'tools[1].function.name', /another tool 'clock'/],
+        ['twice', { tools: [CLOCK, CLOCK] }, 'tools[1].function.name', /another tool is already named 'clock'/],
         ['no tools', { tool_choice: 'required' }, 'tool_choice', /requires 'tools'/],
         [
           'unknown tool',
@@ -360,12 +360,12 @@ describe.each(BACKENDS.slice(0, 2))('$name', ({ create }) => {
   }
 })
 
-test('a node whose addon is gone refuses structured answers with what to do, and gives plain ones', async () => {
+test('a node without its addon rejects structured output with a remedy, and serves plain text', async () => {
   const tiny = await openTinyModel()
   const { create } = BACKENDS[0]!
   const backend = create(join(tiny.dir, 'work'))
   const weights = await backend.load({ model: tiny.model, version: 0, maskPath: null, priority: 'serving' })
-  const grammars = createGrammars({ ...tiny.model, load: () => loadNative(['/nowhere/copal.node']) })
+  const grammars = createGrammarCompiler({ ...tiny.model, load: () => loadNative(['/nowhere/copal.node']) })
   const node = await startTestNode({ backend, model: tiny.model, grammars })
   node.engine.setActive(weights)
   try {

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest'
 import {
   createToolCallReader,
-  type AnswerPiece,
+  type OutputPiece,
 } from '../../../../gpu-node/src/serving/server/tool-call-reader.ts'
 import { createRandom } from '../../../support/harness/random.ts'
 
@@ -13,7 +13,7 @@ interface Told {
   calls: { name: string; arguments: string }[]
 }
 
-function toldBy(pieces: readonly AnswerPiece[]): Told {
+function toldBy(pieces: readonly OutputPiece[]): Told {
   const told: Told = { content: '', calls: [] }
   for (const piece of pieces) {
     if (piece.kind === 'content') {
@@ -30,11 +30,11 @@ function toldBy(pieces: readonly AnswerPiece[]): Told {
   return told
 }
 
-/** What a reader tells of a text that comes in pieces of random lengths. */
+/** Reads a text in pieces of random lengths. */
 function read(text: string, seed: number): Told {
   const random = createRandom(seed)
   const reader = createToolCallReader()
-  const pieces: AnswerPiece[] = []
+  const pieces: OutputPiece[] = []
   for (let at = 0; at < text.length;) {
     const length = 1 + Math.floor(random() * 6)
     pieces.push(...reader.push(text.slice(at, at + length)))
@@ -44,12 +44,12 @@ function read(text: string, seed: number): Told {
 }
 
 describe.each([1, 2, 3, 4, 5])('in pieces by seed %i', (seed) => {
-  test('text without a call is content, whatever it looks like', () => {
+  test('text without a call is content, whatever it resembles', () => {
     for (const text of ['', 'Hello.', ' a < b <tool_cal', '<tool_call', 'x\n\n', '}\n</tool_call>'])
       expect(read(text, seed)).toEqual({ content: text, calls: [] })
   })
 
-  test('calls are told by name with their arguments, the space between text and call is not', () => {
+  test('calls are read with name and arguments, and the white space before them is dropped', () => {
     const nested = '{"city": "Paris", "days": [1, {"a": "}\\n</tool_call>"}]}'
     expect(read(`Let me see. \n${call('weather', nested)}\n${call('time', '{}')}`, seed)).toEqual({
       content: 'Let me see.',
@@ -60,7 +60,7 @@ describe.each([1, 2, 3, 4, 5])('in pieces by seed %i', (seed) => {
     })
   })
 
-  test('a call that is cut short tells the arguments so far, and a whole one no brace too many', () => {
+  test('a truncated call gives its arguments so far, and a complete one no extra brace', () => {
     const whole = call('f', '{"a": {"b": 1}}')
     const head = '<tool_call>\n{"name": "f", "arguments": '.length
     for (let end = 0; end <= whole.length; end++) {
@@ -75,7 +75,7 @@ describe.each([1, 2, 3, 4, 5])('in pieces by seed %i', (seed) => {
   })
 })
 
-test('content and arguments are told as soon as they are certain', () => {
+test('content and arguments are returned as soon as they are certain', () => {
   const reader = createToolCallReader()
   expect(reader.push('I look ')).toEqual([{ kind: 'content', text: 'I look' }])
   expect(reader.push('it up')).toEqual([{ kind: 'content', text: ' it up' }])

@@ -6,7 +6,7 @@ import { call, readEvents } from '../../../support/processes/in-process-node.ts'
 const MAX_UNREAD = 500
 const nodes = arithmeticNodes({ contextLength: 4096 })
 
-test('an answer of which too much is unread is ended with an error event, and others are answered', async () => {
+test('a response with too much unread output ends with an error event, and others are served', async () => {
   const { node } = await nodes.start({
     engine: {
       policy: { maxUnread: MAX_UNREAD },
@@ -18,7 +18,7 @@ test('an answer of which too much is unread is ended with an error event, and ot
   const [receipt] = await node.untilReceipts(1)
   expect(receipt).toMatchObject({ finishReason: 'cancelled' })
   expect(receipt?.completionTokens).toBeGreaterThanOrEqual(MAX_UNREAD)
-  // A token that is half of a character waits for the other half.
+  // A token with half a character waits for the other half.
   expect(receipt?.completionTokens).toBeLessThan(2 * MAX_UNREAD)
 
   const read = await node.post('/rpc/chat-completions', call({ ...CHAT, max_tokens: 1_000, stream: true }))

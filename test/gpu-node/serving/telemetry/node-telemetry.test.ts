@@ -26,7 +26,7 @@ const PARENT = 'b7ad6b7169203331'
 const REQUEST = { model: 'tiny', prompt: 'the cat sat', max_tokens: 5, seed: 1 }
 const ms = ([seconds, nanoseconds]: ReadableSpan['startTime']) => seconds * 1000 + nanoseconds / 1e6
 
-test("a streamed call's span continues the gateway's trace, with queue, prefill and decode below it, ended with the stream", async () => {
+test("a streamed call's span continues the gateway's trace, has queue, prefill and decode below it, and ends with the stream", async () => {
   node.spans.reset()
   const response = await node.post(
     '/rpc/completions',
@@ -58,7 +58,7 @@ test("a streamed call's span continues the gateway's trace, with queue, prefill 
   expect(edges).toEqual(edges.toSorted((a, b) => a - b))
 })
 
-test('a refused call ends its span with the error, and starts a trace of its own without a traceparent', async () => {
+test('a rejected call ends its span with the error, and starts its own trace without a traceparent', async () => {
   node.spans.reset()
   await node.post('/rpc/completions', call({ ...REQUEST, model: 'other' }))
   const [span] = node.spans.getFinishedSpans()
@@ -89,12 +89,12 @@ test('metrics count requests by outcome, tokens, steps and load in the Prometheu
   expect(value(/^copal_node_active_mask_version (\d+)/m)).toBe(2)
   expect(value(/^copal_node_kv_tokens_total (\d+)/m)).toBe(node.engine.policy.kvTokens)
   expect(value(/^copal_node_requests_waiting (\d+)/m)).toBe(0)
-  // Every line is a comment or a sample: what a scraper would reject shows here.
+  // Every line must be a comment or a sample; a scraper rejects anything else.
   for (const line of text.trim().split('\n'))
     expect(line).toMatch(/^(# (HELP|TYPE) |[a-z_]+(\{[^}]*\})? [-+0-9.eInf]+$)/)
 })
 
-test('metrics tell how much of the key/value cache later prompts can share, and how much of prompts was shared', async () => {
+test('metrics report how much of the key/value cache later prompts can share, and how much of prompts was shared', async () => {
   const metric = async (name: string) => {
     const text = await (await fetch(`${node.url}/metrics`)).text()
     return Number(new RegExp(`^copal_node_${name} (\\d+)`, 'm').exec(text)?.[1] ?? 0)
@@ -112,7 +112,7 @@ test('metrics tell how much of the key/value cache later prompts can share, and 
   expect(await metric('prompt_tokens_cached_total')).toBe(64)
 })
 
-test('spans go to the OTLP collector when there is one', async () => {
+test('spans are exported to the OTLP collector when one is configured', async () => {
   const received: { path: string | undefined; body: string }[] = []
   const collector = createServer((request, response) => {
     let body = ''

@@ -3,7 +3,7 @@ import { expect, test, vi } from 'vitest'
 import { AppError } from '@copal/shared/errors.ts'
 import type { ChatCompletion } from '@copal/shared/wire/chat.ts'
 import type { CachedResponse } from '@copal/shared/wire/receipts.ts'
-import type { Grammars } from '../../../../gpu-node/src/serving/grammar/grammar-compiler.ts'
+import type { GrammarCompiler } from '../../../../gpu-node/src/serving/grammar/grammar-compiler.ts'
 import { unlessAborted } from '../../../../gpu-node/src/platform/unless-aborted.ts'
 import { arithmeticNodes, CHAT, json, PROMPT } from '../../../support/doubles/arithmetic-node.ts'
 import { call } from '../../../support/processes/in-process-node.ts'
@@ -11,7 +11,7 @@ import { call } from '../../../support/processes/in-process-node.ts'
 const nodes = arithmeticNodes()
 const { start } = nodes
 
-test('a receipt names the account of its call and has its attestation, of a refused one too', async () => {
+test('a receipt carries the account and the attestation of its call, also when the call was rejected', async () => {
   const { node } = await start()
   const attestation = 'a'.repeat(64)
   await (await node.post('/rpc/completions', call(PROMPT, { account: 'key_1', attestation }))).text()
@@ -29,7 +29,7 @@ test('a receipt names the account of its call and has its attestation, of a refu
   ])
 })
 
-test('every ending gives one receipt with its counts', async () => {
+test('every outcome gives one receipt with its counts', async () => {
   const { node } = await start()
   await (await node.post('/rpc/completions', call(PROMPT, { requestId: 'request-whole' }))).text()
   await (
@@ -67,10 +67,10 @@ test('every ending gives one receipt with its counts', async () => {
   }
 })
 
-test('what only the node can refuse is told as that, a client that left as cancelled, and a defect as an error', async () => {
+test('a rejection by the node is reported as refused, a disconnected client as cancelled, and a defect as an error', async () => {
   const client = new AbortController()
   const compile = vi
-    .fn<Grammars['compile']>()
+    .fn<GrammarCompiler['compile']>()
     .mockRejectedValueOnce(new AppError('invalid_request', 'The schema is too large.'))
     .mockRejectedValueOnce(new Error('a defect'))
     .mockImplementationOnce(async (_source, asker) => {
@@ -90,14 +90,14 @@ test('what only the node can refuse is told as that, a client that left as cance
   expect(await statusOf(asks)).toBe(500)
   await expect(statusOf(asks, client.signal)).rejects.toThrow(/abort/)
   await node.untilReceipts(4)
-  // Of its two choices one is refused, and ends the other.
+  // One of its two choices is rejected, which ends the other.
   expect(await statusOf({ ...asks, n: 2 })).toBe(400)
   const receipts = await node.untilReceipts(5)
   const endings = ['refused', 'refused', 'error', 'cancelled', 'refused']
   expect(receipts.map(({ finishReason }) => finishReason)).toEqual(endings)
 })
 
-test('a streamed answer that shall be kept is given as its client got it, once it is whole', async () => {
+test('a cacheable streamed response is passed on as its client received it, once it is complete', async () => {
   const answers: CachedResponse[] = []
   const { node } = await start({
     onCacheableResponse: (answer) => answers.push(answer),
@@ -118,7 +118,7 @@ test('a streamed answer that shall be kept is given as its client got it, once i
       body: text,
     },
   ])
-  // Without a wish or a tenant, not streamed, or left by its client: nothing.
+  // Nothing without a cache target or a tenant, without streaming, or after the client disconnected.
   await (await node.post('/rpc/chat-completions', call(streamed, { tenant: 'acme' }))).text()
   await (await node.post('/rpc/chat-completions', call(streamed, { cache }))).text()
   await (await node.post('/rpc/chat-completions', call(CHAT, asked))).text()
@@ -131,7 +131,7 @@ test('a streamed answer that shall be kept is given as its client got it, once i
   expect(answers).toEqual([])
 })
 
-test("a sampled request's receipt holds the client's text scored under the mask and under dense, and the client does not wait", async () => {
+test("a sampled request's receipt holds the scores of the client's text under the mask and under dense, and the client does not wait", async () => {
   let gate: PromiseWithResolvers<void> | undefined = Promise.withResolvers()
   const onStep = async (plan: { work: readonly { output: string }[] }) => {
     if (plan.work.some((work) => work.output === 'nll')) await gate?.promise
@@ -166,7 +166,7 @@ test("a sampled request's receipt holds the client's text scored under the mask 
   expect(receipt?.drift?.nllMasked).not.toBe(receipt?.drift?.nllDense)
 })
 
-test('a sampled text that is too short, or without dense weights, or not scored in time, leaves drift empty', async () => {
+test('drift is empty when a sampled text is too short, dense weights are missing, or scoring takes too long', async () => {
   const short = await start()
   await (
     await short.node.post('/rpc/completions', call({ ...PROMPT, prompt: 'hi' }, { sample: true }))

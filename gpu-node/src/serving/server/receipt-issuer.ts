@@ -6,39 +6,39 @@ import type { GenerationOutcome } from '../engine/generation-request.ts'
 import { finishReasonOf } from '../engine/request-errors.ts'
 import { scoreDrift, type DriftDeps } from './drift-scoring.ts'
 
-/** The call that a receipt settles. */
+/** The call that a receipt describes. */
 export interface ReceiptCall {
   requestId: string
   model: string
   domain: string
-  /** Whom the gateway charges. */
+  /** The account that the gateway charges. */
   account?: string | undefined
-  /** Proves to the gateway that it made this call. */
+  /** Proves to the gateway that it issued this call. */
   attestation?: string | undefined
-  /** The client's own text as tokens when it may be scored; tokenised only then. */
+  /** Returns the client's own text as tokens; null when the text may not be scored. */
   sampledText: (() => readonly number[]) | null
 }
 
-/** Makes exactly one receipt of each call, but of one that another node may take. */
+/** Issues exactly one receipt per call, except for rejected calls that another node may serve. */
 export interface ReceiptIssuer {
-  /** After a generation ended; a sampled text is scored first, and nobody waits for that. */
+  /** Issues the receipt of an ended generation, for a sampled text after its scoring. Does not wait for that. */
   settle(call: ReceiptCall, outcome: GenerationOutcome): void
-  /** For a call that was refused before it ran; nothing of it is left to settle where another node may answer it. */
+  /** Issues the receipt of a call that was rejected before it ran; none when another node may serve it. */
   reject(call: ReceiptCall, arrivedMs: number, error: AppError): void
-  /** Calls whose receipt waits for its scores: done, and not settled yet. */
+  /** Returns the progress of ended calls whose receipt waits for its scores. */
   scoringProgress(): RequestProgress[]
   /** Settles when no receipt is outstanding. */
   settled(): Promise<void>
 }
 
-/** What receipts are made from and given to. */
+/** Parts of a {@link ReceiptIssuer}. */
 export interface ReceiptDeps extends DriftDeps {
   activeVersion: () => number | null
   onReceipt: (receipt: Receipt) => void
   nowMs: () => number
 }
 
-/** A desk without outstanding receipts. */
+/** Creates an issuer without outstanding receipts. */
 export function createReceiptIssuer(deps: ReceiptDeps): ReceiptIssuer {
   const outstanding = new Map<string, { receipt: Receipt; sent: Promise<void> }>()
 
@@ -51,8 +51,8 @@ export function createReceiptIssuer(deps: ReceiptDeps): ReceiptIssuer {
   return {
     settle(call, outcome) {
       const receipt = receiptOf(call, outcome, deps.activeVersion())
-      const isWhole = outcome.finishReason === 'stop' || outcome.finishReason === 'length'
-      if (call.sampledText && outcome.weights && isWhole) {
+      const isComplete = outcome.finishReason === 'stop' || outcome.finishReason === 'length'
+      if (call.sampledText && outcome.weights && isComplete) {
         outstanding.set(call.requestId, { receipt, sent: scoreAndSend(call, outcome.weights, receipt) })
       } else deps.onReceipt(receipt)
     },
@@ -87,7 +87,7 @@ export function createReceiptIssuer(deps: ReceiptDeps): ReceiptIssuer {
   }
 }
 
-/** What a generation cost. One that never started names the active version. */
+/** Creates the receipt of a generation. A generation that never started names the active version. */
 function receiptOf(call: ReceiptCall, outcome: GenerationOutcome, activeVersion: number | null): Receipt {
   const { arrivedMs, startedMs, firstTokenMs, endedMs } = outcome.times
   return {
@@ -106,7 +106,7 @@ function receiptOf(call: ReceiptCall, outcome: GenerationOutcome, activeVersion:
   }
 }
 
-/** What the gateway gets back as it came. */
+/** Returns the fields that the gateway receives back unchanged. */
 export function gatewayFields({ account, attestation }: Pick<ReceiptCall, 'account' | 'attestation'>) {
   return {
     ...(account === undefined ? {} : { account }),
