@@ -61,10 +61,13 @@ export const MAX_RESPONSE_BYTES = 8 * 1024 * 1024
 
 /**
  * Header of a response that starts before its result is known; it replaces `x-copal-mask`. A response that is not streamed
- * sends spaces until it is ready, then its JSON or an error body; a stream sends comments until its first event. The mask is
- * named by `system_fingerprint` in the JSON or the event.
+ * sends spaces until it is ready, then its JSON, whose `system_fingerprint` names the mask, or an error body. A stream sends
+ * comments until its first event; the last of them is {@link MASK_COMMENT} with the mask version.
  */
 export const LATE_HEADER = 'x-copal-late'
+
+/** Beginning of the comment that names the mask version of a late stream before its first event: `: mask 12`. */
+export const MASK_COMMENT = ': mask '
 
 /** Body of `POST /rpc/evaluate`, the perplexity of a text; the response is newline-delimited {@link EvaluateEvent}s. */
 export const evaluateCall = z.object({

@@ -1,14 +1,14 @@
 import { AppError } from '@copal/shared/errors.ts'
 import type { Deps } from '../../contracts/bindings.ts'
 
-/** Pauses between tries. */
+/** The pauses between attempts. */
 const PAUSES_MS = [20, 100, 500, 1_000]
 
 /**
- * Asks the fleet, and again when its Durable Object was reset meanwhile: whatever it is asked may be asked twice.
+ * Calls the Fleet object, and retries if it was reset meanwhile. So every call must be safe to repeat.
  *
- * @param signal when it is aborted nobody wants to know any more: the fleet is not asked again
- * @throws AppError `no_node_available` when it does not answer
+ * @param signal stops the retries when it is aborted
+ * @throws AppError `no_node_available` if the object does not respond
  */
 export async function askFleet<T>(
   deps: Pick<Deps, 'fleet'>,
@@ -30,7 +30,7 @@ export async function askFleet<T>(
   throw new AppError('no_node_available', message, { cause, retryAfterS: 2 })
 }
 
-/** What Cloudflare sets on the errors of an object that gets more than it can take. */
+/** Returns whether an error has the flag that Cloudflare sets if a Durable Object is overloaded. */
 function isOverloaded(error: unknown): boolean {
   return error instanceof Error && 'overloaded' in error && error.overloaded === true
 }

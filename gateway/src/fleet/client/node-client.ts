@@ -5,65 +5,68 @@ import type { Deps } from '../../contracts/bindings.ts'
 import type { Alarms } from '../../runtime/alarms.ts'
 import { collectBytes } from '../../runtime/collect-bytes.ts'
 import type { FailedAttempt } from '../../contracts/acquire.ts'
-import { firstError, maskOf } from './first-event.ts'
+import { firstError, maskOfComments } from './first-event.ts'
 
-/** Most that is read of a node's error answer. */
+/** The maximum number of bytes read of a node's error response. */
 const MAX_ERROR_BYTES = 64 * 1024
 
 /**
- * How long comments are held back that a node sends before the first event, while a request waits for its turn or is
- * prefilled: until then it can still fail without the client having seen anything of it.
+ * How long comments before the first event are held back, while a request waits on its node or is prefilled. Until then
+ * the request can still fail and be retried before the client has received anything.
  */
-const HOLD_MS = 10_000
+const COMMENT_HOLD_MS = 10_000
 
 const COLON = 0x3a
 
-/** Where a call goes. */
+/** The id and the URL of a node. */
 export interface NodeAddress {
   nodeId: string
   url: string
 }
 
-/** A call to a node failed; `how` says what that tells of the node, `worked` that the client owes what its receipt tells. */
+/**
+ * An error of a call to a node. `how` classifies the failure; `receiptSettles` means that the node may have worked on the
+ * request, so the client is charged the usage in its receipt.
+ */
 export class NodeCallError extends Error {
   override readonly name = 'NodeCallError'
   readonly error: AppError
   readonly how: FailedAttempt['how']
-  readonly worked: boolean
+  readonly receiptSettles: boolean
 
-  constructor(error: AppError, how: FailedAttempt['how'], { worked = false } = {}) {
+  constructor(error: AppError, how: FailedAttempt['how'], { receiptSettles = false } = {}) {
     super(error.message, { cause: error })
     this.error = error
     this.how = how
-    this.worked = worked
+    this.receiptSettles = receiptSettles
   }
 }
 
-/** How a call is made. */
+/** Options of a call. */
 export interface NodeCallOptions {
-  /** Ends the call and its body; a NodeCallError as its reason is what is thrown. A call that is late ends it itself. */
+  /** Ends the call and its body. If its reason is a NodeCallError, that is thrown. A call that times out aborts it itself. */
   attempt: AbortController
-  /** How long the node may take until the first byte that is more than a comment; without it somebody else watches. */
+  /** The timeout until the first byte that is no comment; if left out, the caller must abort `attempt`. */
   firstByte?: { timeoutMs: number; alarms: Alarms }
   headers?: Record<string, string>
-  /** What the answer must be, to be taken for one; anything goes without it. */
+  /** The expected content; if left out, it is not checked. */
   expected?: 'events' | 'json'
 }
 
-/** A node's successful answer, of which the first bytes have arrived. */
-export interface NodeAnswer {
+/** A successful response of a node whose first bytes have arrived. */
+export interface NodeResponse {
   headers: Headers
   first: Uint8Array<ArrayBuffer>
-  /** What follows `first`; a native stream, so that piping it costs no JavaScript. Null when nothing does. */
+  /** The bytes after `first`, as a native stream, so that piping it runs no JavaScript. Null if there are none. */
   rest: ReadableStream<Uint8Array> | null
 }
 
 /**
- * Makes one signed call to a node and waits for the first bytes of its answer, so that everything that
- * fails before them can be tried elsewhere.
+ * Makes one signed call to a node and waits for the first bytes of its response, so that a failure before them can be
+ * retried on another node.
  *
- * @throws NodeCallError with `client_closed_request` when `attempt` was aborted, `deadline_exceeded` when no byte
- * came in time, `node_failed` when the connection broke, or the error that the node answered.
+ * @throws NodeCallError with `client_closed_request` if `attempt` was aborted, `deadline_exceeded` if no byte arrived in
+ * time, `node_failed` if the connection broke, or the error that the node returned
  */
 export async function callNode(
   deps: Pick<Deps, 'nodeSecrets' | 'nodeFetch' | 'nowMs'>,
@@ -71,7 +74,7 @@ export async function callNode(
   path: string,
   value: unknown,
   options: NodeCallOptions,
-): Promise<NodeAnswer> {
+): Promise<NodeResponse> {
   const url = new URL(node.url.replace(/\/+$/, '') + path)
   const body = new Uint8Array(new TextEncoder().encode(JSON.stringify(value)))
   const { nodeId } = node
@@ -79,10 +82,10 @@ export async function callNode(
   const [secret] = await deps.nodeSecrets(nodeId)
   const { attempt, firstByte } = options
   const cancel = firstByte?.alarms.after(firstByte.timeoutMs, () =>
-    attempt.abort(tooLate(node, firstByte.timeoutMs)),
+    attempt.abort(noResponseInTime(node, firstByte.timeoutMs)),
   )
   try {
-    const response = await deps.nodeFetch(url, {
+    const fetched = await deps.nodeFetch(url, {
       method: 'POST',
       headers: {
         ...options.headers,
@@ -90,45 +93,42 @@ export async function callNode(
         ...(await signedHeaders(secret, signed, deps.nowMs())),
       },
       body,
-      // Nodes answer where they are: the request and its signature go nowhere else.
+      // Never follow a redirect: the request and its signature are for this node only.
       redirect: 'manual',
       signal: attempt.signal,
     })
-    if (!response.ok) throw await readError(node, response)
-    const answer =
-      options.expected === 'json' && hasSmallLength(response)
-        ? await allBytes(node, response)
-        : await firstBytes(node, response)
-    if (options.expected && !isExpected(answer, options.expected)) throw garbage(node)
-    if (options.expected === 'events') await readFirstEvent(answer)
-    return answer
+    if (!fetched.ok) throw await readError(node, fetched)
+    const response =
+      options.expected === 'json' && isBufferable(fetched)
+        ? await readWholeBody(node, fetched)
+        : await readFirstBytes(node, fetched)
+    if (options.expected && !hasExpectedType(response, options.expected)) throw invalidResponse(node)
+    if (options.expected === 'events') await checkFirstEvent(response)
+    return response
   } catch (thrown) {
     if (thrown instanceof NodeCallError) throw thrown
-    if (attempt.signal.aborted) throw whyAborted(attempt.signal)
-    throw brokenOff(node, thrown)
+    if (attempt.signal.aborted) throw abortError(attempt.signal)
+    throw connectionLost(node, thrown)
   } finally {
     cancel?.()
   }
 }
 
 /**
- * Of an answer that is late sets the mask, where its first event is there.
+ * Checks the first event of a stream.
  *
- * @throws NodeCallError where that is an error: nothing was made of the answer yet
+ * @throws NodeCallError if it is an error: the client has received nothing yet
  */
-async function readFirstEvent({ headers, first, rest }: NodeAnswer): Promise<void> {
+async function checkFirstEvent({ first, rest }: NodeResponse): Promise<void> {
   const text = new TextDecoder().decode(first.subarray(0, MAX_ERROR_BYTES))
   const error = firstError(text)
-  if (error) {
-    await rest?.cancel().catch(() => undefined)
-    throw answered(error, Number.NaN)
-  }
-  const mask = headers.has(LATE_HEADER) ? maskOf(text) : undefined
-  if (mask !== undefined) headers.set('x-copal-mask', mask)
+  if (!error) return
+  await rest?.cancel().catch(() => undefined)
+  throw nodeError(error, Number.NaN)
 }
 
-/** Looks at the beginning only: the rest passes unseen. */
-function isExpected({ headers, first }: NodeAnswer, expected: 'events' | 'json'): boolean {
+/** Returns whether a response has the expected content type and begins like it; only its first bytes are checked. */
+function hasExpectedType({ headers, first }: NodeResponse, expected: 'events' | 'json'): boolean {
   const type = headers.get('content-type') ?? ''
   const text = String.fromCharCode(...first.subarray(0, 64))
   return expected === 'events'
@@ -136,94 +136,94 @@ function isExpected({ headers, first }: NodeAnswer, expected: 'events' | 'json')
     : type.startsWith('application/json') && /^\s*(\{|$)/.test(text)
 }
 
-function garbage({ nodeId }: NodeAddress): NodeCallError {
-  const message = `Node '${nodeId}' answered what is no answer. Try again; what answers at its address may be no node.`
+function invalidResponse({ nodeId }: NodeAddress): NodeCallError {
+  const message = `Node '${nodeId}' returned an invalid response. Try again; check that its URL points at a copal node.`
   return new NodeCallError(new AppError('node_failed', message), 'failed')
 }
 
-/** A node that sent nothing for too long. */
-export function tooLate({ nodeId }: NodeAddress, afterMs: number): NodeCallError {
+/** Creates the error of a node that sent nothing in time. */
+export function noResponseInTime({ nodeId }: NodeAddress, afterMs: number): NodeCallError {
   const message = `Node '${nodeId}' sent nothing within ${afterMs / 1000} s. Try again.`
   return new NodeCallError(new AppError('deadline_exceeded', message), 'failed')
 }
 
-/** A connection to a node that broke before the answer was whole. */
-export function brokenOff(node: NodeAddress, cause: unknown): NodeCallError {
-  const message = `Node '${node.nodeId}' broke off before its answer was complete. Try again.`
+/** Creates the error of a connection that broke before the response was complete. */
+export function connectionLost(node: NodeAddress, cause: unknown): NodeCallError {
+  const message = `The connection to node '${node.nodeId}' broke before its response was complete. Try again.`
   return new NodeCallError(new AppError('node_failed', message, { cause }), 'broke')
 }
 
-/** Nobody waits for the answer any more, unless the signal says otherwise. */
-export function whyAborted(signal: AbortSignal): NodeCallError {
+/** Returns the error of an aborted call: the signal's reason if that is a NodeCallError, otherwise that the client left. */
+export function abortError(signal: AbortSignal): NodeCallError {
   if (signal.reason instanceof NodeCallError) return signal.reason
   return new NodeCallError(
-    new AppError('client_closed_request', 'The client left before the answer.'),
+    new AppError('client_closed_request', 'The client disconnected before the response.'),
     'refused',
-    { worked: true },
+    { receiptSettles: true },
   )
 }
 
-/** Whether an answer is no longer than it may be, and not one that was begun before it was there. */
-function hasSmallLength({ headers }: Response): boolean {
+/** Returns whether a response declares a length that may be buffered, and is not late. */
+function isBufferable({ headers }: Response): boolean {
   const declared = headers.get('content-length')
   return declared !== null && Number(declared) <= MAX_RESPONSE_BYTES && !headers.has(LATE_HEADER)
 }
 
-/** The runtime gathers a body at less cost than JavaScript does chunk by chunk. */
-async function allBytes(node: NodeAddress, response: Response): Promise<NodeAnswer> {
+/** Reads a whole body by the runtime, which costs less than a JavaScript loop over its chunks. */
+async function readWholeBody(node: NodeAddress, response: Response): Promise<NodeResponse> {
   const first = new Uint8Array(await response.arrayBuffer())
-  if (first.byteLength === 0) throw brokenOff(node, new Error('the answer has no body'))
+  if (first.byteLength === 0) throw connectionLost(node, new Error('the response has no body'))
   return { headers: response.headers, first, rest: null }
 }
 
-async function firstBytes(node: NodeAddress, response: Response): Promise<NodeAnswer> {
-  if (!response.body) throw brokenOff(node, new Error('the answer has no body'))
-  const heldUntilMs = Date.now() + HOLD_MS
+/** Reads the first chunk that is more than comments, or any chunk after the hold; a mask in a comment becomes a header. */
+async function readFirstBytes(node: NodeAddress, response: Response): Promise<NodeResponse> {
+  if (!response.body) throw connectionLost(node, new Error('the response has no body'))
+  const holdUntilMs = Date.now() + COMMENT_HOLD_MS
   const reader = response.body.getReader()
+  const headers = new Headers(response.headers)
   for (;;) {
     const { value } = await reader.read()
-    if (!value) throw brokenOff(node, new Error('the answer ended before its first byte'))
-    if (isComment(value) && Date.now() < heldUntilMs) continue
+    if (!value) throw connectionLost(node, new Error('the response ended before its first byte'))
+    const comments = value[0] === COLON ? new TextDecoder().decode(value.subarray(0, MAX_ERROR_BYTES)) : ''
+    const mask = headers.has(LATE_HEADER) ? maskOfComments(comments) : undefined
+    if (mask !== undefined) headers.set('x-copal-mask', mask)
+    if (comments !== '' && !comments.includes('\ndata:') && Date.now() < holdUntilMs) continue
     reader.releaseLock()
-    return { headers: new Headers(response.headers), first: value, rest: response.body }
+    return { headers, first: value, rest: response.body }
   }
-}
-
-/** Whether there is nothing but a comment of server-sent events in a chunk. */
-function isComment(chunk: Uint8Array): boolean {
-  return chunk[0] === COLON && !new TextDecoder().decode(chunk).includes('\ndata:')
 }
 
 async function readError(node: NodeAddress, response: Response): Promise<NodeCallError> {
   const body = response.body ? await collectBytes(response.body, MAX_ERROR_BYTES) : undefined
   const text = new TextDecoder().decode(body?.bytes)
-  const error = parseErrorBody(jsonOrUndefined(text))
+  const error = parseErrorBody(parseJson(text))
   if (!error || error.code === 'invalid_signature') {
     const reason = error
-      ? `refused the gateway's signature: ${error.message}`
-      : `answered HTTP ${response.status}.`
+      ? `rejected the gateway's signature: ${error.message}`
+      : `returned HTTP ${response.status}.`
     const message = `Node '${node.nodeId}' ${reason}`
     return new NodeCallError(
       new AppError('node_failed', message, { cause: error ?? new Error(text) }),
       'failed',
     )
   }
-  return answered(error, Number(response.headers.get('retry-after') ?? Number.NaN))
+  return nodeError(error, Number(response.headers.get('retry-after') ?? Number.NaN))
 }
 
-/** An error that a node gave as its answer. */
-export function answered(error: AppError, retryAfterS: number): NodeCallError {
-  const again = new AppError(error.code, error.message, {
+/** Creates the error of a call to which a node responded with an error. */
+export function nodeError(error: AppError, retryAfterS: number): NodeCallError {
+  const forwarded = new AppError(error.code, error.message, {
     cause: error,
     ...(error.param === null ? {} : { param: error.param }),
     ...(retryAfterS > 0 ? { retryAfterS } : {}),
   })
   const isFull = error.code === 'overloaded' || error.code === 'no_node_available'
   const isFault = error.code === 'node_failed' || error.code === 'internal_error'
-  return new NodeCallError(again, isFull ? 'full' : isFault ? 'failed' : 'refused')
+  return new NodeCallError(forwarded, isFull ? 'full' : isFault ? 'failed' : 'refused')
 }
 
-function jsonOrUndefined(text: string): unknown {
+function parseJson(text: string): unknown {
   try {
     return JSON.parse(text)
   } catch {

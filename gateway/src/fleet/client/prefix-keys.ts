@@ -2,18 +2,18 @@ import { FIRST_PREFIX_UNITS, MAX_PREFIX_KEYS, prefixUnits } from '@copal/shared/
 import { sha256 } from '@copal/shared/wire/signature.ts'
 import type { PrefixSalt, PromptParts } from '../../contracts/prompt-prefix.ts'
 
-/** Odd, so that no bit is lost, and with bits all over. */
-const A = 0x9e3779b1
-const B = 0x5f356495
-/** Where one part ends and another begins is part of the prompt. */
-const END_OF_PART = 0x10000
+/** Odd multipliers, so that no bit is lost, with their set bits spread widely. */
+const MULTIPLIER_A = 0x9e3779b1
+const MULTIPLIER_B = 0x5f356495
+/** A unit that no text contains, hashed between parts so that their boundaries matter. */
+const PART_SEPARATOR = 0x10000
 
-/** Tenants whose salts an isolate remembers. */
+/** The maximum number of tenants whose salts an isolate caches. */
 const MAX_SALTS = 1_024
 
 /**
- * Gives each tenant its salt, which follows from a secret: nobody can write a prompt whose keys are those of another
- * tenant's, and learn from the node that answers what others have asked.
+ * Returns a function that derives the salt of a tenant from a secret. Without it a client could write a prompt that has
+ * the keys of another tenant's prompt, and learn from the chosen node what the other tenant has sent.
  */
 export function createPrefixSalts(secret: string): (tenant: string) => Promise<PrefixSalt> {
   const known = new Map<string, Promise<PrefixSalt>>()
@@ -33,44 +33,44 @@ async function saltOf(secret: string, tenant: string): Promise<PrefixSalt> {
   return [Number.parseInt(digest.slice(0, 8), 16), Number.parseInt(digest.slice(8, 16), 16)]
 }
 
-/** Whether a prompt is long enough to have a key. */
+/** Returns whether a prompt is long enough to have a prefix key. */
 export function hasPrefixKeys(parts: PromptParts): boolean {
   return unitsOf(parts) >= FIRST_PREFIX_UNITS
 }
 
 /**
- * The keys of a prompt's beginnings, shortest first (`wire/prefix.ts`): 64 bits each, of a hash that is fast and no more,
- * since they only place requests. Equal beginnings of one tenant have equal keys.
+ * Returns the keys of a prompt's prefixes, shortest first (`wire/prefix.ts`). Each is a 64-bit hash that is fast but not
+ * cryptographic, because it only influences dispatch. Equal prefixes of one tenant have equal keys.
  */
 export function prefixKeys([first, second]: PrefixSalt, parts: PromptParts): string[] {
   const keys: string[] = []
-  const most = Math.min(MAX_PREFIX_KEYS, countKeys(unitsOf(parts)))
+  const keyCount = Math.min(MAX_PREFIX_KEYS, countKeys(unitsOf(parts)))
   let [a, b] = [first, second]
   let units = 0
   for (const part of parts) {
-    for (let from = 0; from < part.length && keys.length < most;) {
+    for (let from = 0; from < part.length && keys.length < keyCount;) {
       const to = Math.min(part.length, from + prefixUnits(keys.length) - units)
-      // Prompts can be long, and a loop over one kind of unit is half as fast again.
+      // Prompts can be long; a loop over one type of unit is 1.5 times as fast.
       if (typeof part === 'string') {
         for (let i = from; i < to; i += 1) {
           const unit = part.charCodeAt(i)
-          a = Math.imul(a ^ unit, A)
-          b = Math.imul(b ^ unit, B)
+          a = Math.imul(a ^ unit, MULTIPLIER_A)
+          b = Math.imul(b ^ unit, MULTIPLIER_B)
         }
       } else {
         for (let i = from; i < to; i += 1) {
           const unit = part[i] as number
-          a = Math.imul(a ^ unit, A)
-          b = Math.imul(b ^ unit, B)
+          a = Math.imul(a ^ unit, MULTIPLIER_A)
+          b = Math.imul(b ^ unit, MULTIPLIER_B)
         }
       }
       units += to - from
       from = to
       if (units === prefixUnits(keys.length)) keys.push(keyOf(a, b))
     }
-    if (keys.length === most) break
-    a = Math.imul(a ^ END_OF_PART, A)
-    b = Math.imul(b ^ END_OF_PART, B)
+    if (keys.length === keyCount) break
+    a = Math.imul(a ^ PART_SEPARATOR, MULTIPLIER_A)
+    b = Math.imul(b ^ PART_SEPARATOR, MULTIPLIER_B)
   }
   return keys
 }

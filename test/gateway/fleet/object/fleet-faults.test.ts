@@ -171,16 +171,20 @@ test('a node that breaks after nothing but comments is replaced by another', asy
 const LATE = { 'content-type': 'text/event-stream', 'x-copal-late': 'true' }
 const COMMENT = ': keep-alive\n\n'
 
-test('a stream that waited on its node names the mask of its first event', async () => {
+test.each([
+  ['in a chunk of its own', 'waited', [': mask 12\n\n'], ''],
+  ['in the chunk of the first event', 'waited-together', [], ': mask 12\n\n'],
+])('a late stream whose mask is named %s has it in its header', async (_, model, chunks, before) => {
   const { key } = await createKey()
-  const events = ['data: {"system_fingerprint":"copal-x-m12","text":"copal-x-m99"}\n\n', 'data: [DONE]\n\n']
-  const node = await startNode('waited-1', [
-    { kind: 'stream', headers: LATE, chunks: [COMMENT, COMMENT, ...events], pauseMs: 20, ending: 'end' },
+  const first = `${before}data: {"system_fingerprint":"copal-x-m99","text":": mask 98"}\n\n`
+  const events = [first, 'data: [DONE]\n\n']
+  const node = await startNode(`${model}-1`, [
+    { kind: 'stream', headers: LATE, chunks: [COMMENT, ...chunks, ...events], pauseMs: 20, ending: 'end' },
   ])
-  await sendHeartbeat(node, 'waited')
-  const answer = await ask(key, 'waited', { stream: true })
-  expect(answer.headers.get('x-copal-mask')).toBe('12')
-  expect(await answer.text()).toBe(events.join(''))
+  await sendHeartbeat(node, model)
+  const response = await ask(key, model, { stream: true })
+  expect(response.headers.get('x-copal-mask')).toBe('12')
+  expect(await response.text()).toBe(events.join(''))
 })
 
 test('one that waits for longer is begun with comments and without a mask in its headers', async () => {
