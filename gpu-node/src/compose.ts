@@ -3,18 +3,18 @@ import { join } from 'node:path'
 import { AppError, errorBody } from '@copal/shared/errors.ts'
 import { MAX_SHADOW_SCORES, type Heartbeat, type HeartbeatResponse } from '@copal/shared/wire/heartbeat.ts'
 import { chooseBackend } from './serving/backends/choose-backend.ts'
-import { createAnswerSender } from './serving/control/cached-response-sender.ts'
+import { createCachedResponseSender } from './serving/control/cached-response-sender.ts'
 import { createDatasetStore } from './serving/control/dataset-store.ts'
-import { createEvaluateText } from './serving/control/text-evaluation.ts'
-import { createEvaluator } from './serving/control/mask-evaluator.ts'
+import { createTextEvaluator } from './serving/control/text-evaluation.ts'
+import { createMaskEvaluator } from './serving/control/mask-evaluator.ts'
 import { createGatewayClient } from './serving/control/gateway-client.ts'
-import { createHeart } from './serving/control/heartbeat-loop.ts'
+import { createHeartbeatLoop } from './serving/control/heartbeat-loop.ts'
 import { takeNodeLock } from './serving/control/node-lock.ts'
 import { createJobWork } from './serving/control/node-job-work.ts'
 import { openJobRunner } from './serving/control/node-jobs.ts'
 import { openNodeState } from './serving/control/node-state.ts'
 import { openReceiptOutbox } from './serving/control/receipt-outbox.ts'
-import { methodsFor } from './pruning/selection/allocate-ratios.ts'
+import { supportedMethods } from './pruning/selection/allocate-ratios.ts'
 import type { Engine } from './serving/engine/engine-api.ts'
 import { createEngine } from './serving/engine/engine.ts'
 import { defaultKvTokens } from './serving/engine/engine-policy.ts'
@@ -41,7 +41,7 @@ export interface CopalNode {
 }
 
 /** What the process gives to its node. */
-export interface NodeEnvironment {
+export interface NodeProcess {
   log: Log
   onProgress: OnModelProgress
   /** Gives up starting. */
@@ -49,7 +49,7 @@ export interface NodeEnvironment {
 }
 
 /** Time for the last heartbeat, receipts and spans, and for the child processes to end. */
-const LAST_WORDS_MS = 1_500
+const PART_STOP_TIMEOUT_MS = 1_500
 
 /**
  * Joins the parts of a node and starts it: takes the port, opens the model, serves the last mask it knew
@@ -57,7 +57,7 @@ const LAST_WORDS_MS = 1_500
  *
  * @throws AppError when the home, the port, the model or the dense weights cannot be had; nothing stays behind
  */
-export async function startNode(settings: NodeSettings, environment: NodeEnvironment): Promise<CopalNode> {
+export async function startNode(settings: NodeSettings, environment: NodeProcess): Promise<CopalNode> {
   const { log, signal } = environment
   const started: (() => Promise<void>)[] = []
   const undo = async () => {
@@ -109,7 +109,7 @@ export async function startNode(settings: NodeSettings, environment: NodeEnviron
     await Promise.all([masks.sweep(), datasets.clear()])
     await pruneMasks()
 
-    const kvTokens = settings.kvTokens ?? fittingKvTokens(model, log)
+    const kvTokens = settings.kvTokens ?? kvTokensForMemory(model, log)
     const backend = chooseBackend({
       ...settings,
       kvTokens,
@@ -128,8 +128,8 @@ export async function startNode(settings: NodeSettings, environment: NodeEnviron
     })
     telemetry.metrics.trackEngine(engine)
     const outbox = await openReceiptOutbox({ home, nodeId, gateway, log })
-    const swap = createMaskSwap({ model, backend, engine, masks, log, onChange: () => heart.poke() })
-    const evaluator = createEvaluator({ backend, model, reference, masks })
+    const swap = createMaskSwap({ model, backend, engine, masks, log, onChange: () => heartbeats.sendSoon() })
+    const evaluator = createMaskEvaluator({ backend, model, reference, masks })
     const work = createJobWork({
       home,
       model: reference,
@@ -138,16 +138,16 @@ export async function startNode(settings: NodeSettings, environment: NodeEnviron
       evaluator,
       threads: settings.threads,
     })
-    const jobs = await openJobRunner({ home, work, log, onChange: () => heart.poke() })
+    const jobs = await openJobRunner({ home, work, log, onChange: () => heartbeats.sendSoon() })
     const server = createNodeServer({
       nodeId,
       secrets: [settings.secret, ...settings.otherSecrets],
       model,
       engine,
       weights: (version) => swap.weights(version) ?? null,
-      evaluateText: createEvaluateText({ evaluator, maskOf: (version) => swap.maskOf(version) }),
+      evaluateText: createTextEvaluator({ evaluator, maskOf: (version) => swap.maskOf(version) }),
       onReceipt: (receipt) => outbox.add(receipt),
-      onCacheableResponse: createAnswerSender({ gateway, log }),
+      onCacheableResponse: createCachedResponseSender({ gateway, log }),
       requestTimeoutMs: settings.requestTimeoutMs,
       telemetry,
       log,
@@ -156,10 +156,16 @@ export async function startNode(settings: NodeSettings, environment: NodeEnviron
     const processId = randomUUID()
     let draining = false
     let leaving = false
-    const methods = methodsFor(model)
+    const methods = supportedMethods(model)
     /** Whether the gateway knows what does not change about this process. */
     let registered = false
-    const heart = createHeart({ gateway, snapshot, onAnswer, log, intervalMs: settings.heartbeatMs })
+    const heartbeats = createHeartbeatLoop({
+      gateway,
+      snapshot,
+      onResponse: onHeartbeatResponse,
+      log,
+      intervalMs: settings.heartbeatMs,
+    })
 
     function snapshot(): Heartbeat {
       const prefixes = engine.cachedPrefixes()
@@ -189,13 +195,13 @@ export async function startNode(settings: NodeSettings, environment: NodeEnviron
     /** All but what is served or kept warm: at the start and when a swap is over. */
     function pruneMasks(): Promise<void> {
       const { active, previous, trials = [] } = stateFile.current().desired
-      return masks.prune([active, previous, ...trials].map((mask) => mask?.sha256 ?? null))
+      return masks.removeUnused([active, previous, ...trials].map((mask) => mask?.sha256 ?? null))
     }
 
-    function onAnswer(answer: HeartbeatResponse, beat: Heartbeat): void {
+    function onHeartbeatResponse(answer: HeartbeatResponse, beat: Heartbeat): void {
       registered = answer.registered === true
       const known = stateFile.current()
-      const isNew = !sameDesire(known.desired, answer.desired)
+      const isNew = !isSameDesired(known.desired, answer.desired)
       if (isNew || known.model !== model.id) void stateFile.save({ model: model.id, desired: answer.desired })
       swap.converge(answer.desired)
       server.shadows.acknowledge(beat.shadows ?? [])
@@ -213,9 +219,9 @@ export async function startNode(settings: NodeSettings, environment: NodeEnviron
     const remembered = stateFile.current()
     await swap.start(remembered.model === model.id ? remembered.desired : { active: null, previous: null })
     signal.throwIfAborted()
-    listener.serve((request) => (draining && isWork(request) ? refuse() : server.fetch(request)))
+    listener.serve((request) => (draining && isWork(request) ? stoppingResponse() : server.fetch(request)))
     outbox.start()
-    heart.start()
+    heartbeats.start()
 
     return {
       url: listener.url,
@@ -224,7 +230,7 @@ export async function startNode(settings: NodeSettings, environment: NodeEnviron
       activeVersion: () => swap.activeVersion(),
       async stop(graceMs) {
         draining = true
-        heart.poke()
+        heartbeats.sendSoon()
         await within(idle(), graceMs)
         engine.close()
         await ended(listener.close(500))
@@ -233,7 +239,7 @@ export async function startNode(settings: NodeSettings, environment: NodeEnviron
         await ended(outbox.stop())
         // What is leased and not settled by now will not be.
         leaving = true
-        await ended(heart.stop())
+        await ended(heartbeats.stop())
         await ended(Promise.all([swap.close(), telemetry.shutdown()]))
         lock.release()
       },
@@ -251,7 +257,7 @@ export async function startNode(settings: NodeSettings, environment: NodeEnviron
 function ended(part: Promise<unknown>): Promise<unknown> {
   return within(
     part.catch(() => undefined),
-    LAST_WORDS_MS,
+    PART_STOP_TIMEOUT_MS,
   )
 }
 
@@ -260,7 +266,7 @@ function isWork(request: Request): boolean {
   return new URL(request.url).pathname.startsWith('/rpc/')
 }
 
-function refuse(): Response {
+function stoppingResponse(): Response {
   const error = new AppError('no_node_available', 'This node is stopping. Send the request to another one.', {
     retryAfterS: 1,
   })
@@ -268,7 +274,7 @@ function refuse(): Response {
 }
 
 /** What the machine has memory for; a line of the log says so when that is less than usual. */
-function fittingKvTokens({ config }: DenseModel, log: Log): number {
+function kvTokensForMemory({ config }: DenseModel, log: Log): number {
   const freeBytes = process.availableMemory()
   const kvTokens = defaultKvTokens(config, freeBytes)
   if (kvTokens < defaultKvTokens(config, Infinity)) {
@@ -293,6 +299,6 @@ function parameterCount(model: DenseModel): number {
   return count
 }
 
-function sameDesire(a: HeartbeatResponse['desired'], b: HeartbeatResponse['desired']): boolean {
+function isSameDesired(a: HeartbeatResponse['desired'], b: HeartbeatResponse['desired']): boolean {
   return JSON.stringify([a.active, a.previous, a.trials]) === JSON.stringify([b.active, b.previous, b.trials])
 }

@@ -59,7 +59,7 @@ async function referenceLogits(mask: string | null, texts: readonly Int32Array[]
   const all: Float32Array[][] = []
   for (const tokens of texts) {
     const { slab } = new KeyValueCache(config).reserve(0, 0, tokens.length)
-    const member = { slot: 0, position: 0, tokens, wanted: [...tokens.keys()], targets: [] }
+    const member = { slot: 0, position: 0, tokens, outputIndices: [...tokens.keys()], targets: [] }
     const [rows] = await runForward(session, config, { slab, members: [member], output: 'logits' })
     all.push([...tokens.keys()].map((i) => rows!.slice(i * config.vocabSize, (i + 1) * config.vocabSize)))
   }

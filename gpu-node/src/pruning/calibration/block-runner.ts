@@ -9,11 +9,18 @@ import { InferenceSession, Tensor } from '../graph/onnx-runtime.ts'
 import { BLOCK_LINEARS, linearName, linearShape, type LlamaConfig } from '../../model/config/llama-config.ts'
 import type { DenseMaster } from '../../model/master/dense-model.ts'
 import { allocateBlock, readBlock, type BlockWeights } from '../../model/master/read-master.ts'
-import { asSumInputs, createBlockSums, type BlockSums } from './block-sums.ts'
+import { toSumInputs, createBlockSums, type BlockSums } from './block-sums.ts'
 import { requireFiniteWeights } from '../../model/master/finite-weights.ts'
 import { freeMemory } from '../../platform/free-memory.ts'
 import type { TokenSequences } from './token-sequences.ts'
-import { activationMemory, chunkFeeds, chunksOf, hiddenOf, largestChunk, type Chunk } from './token-chunks.ts'
+import {
+  activationMemory,
+  chunkFeeds,
+  cutChunks,
+  hiddenOfChunk,
+  largestChunkTokens,
+  type Chunk,
+} from './token-chunks.ts'
 
 /** One decoder block at a time in memory: its weights, its statistics, the activations of one chunk. */
 export interface BlockRunner {
@@ -55,12 +62,12 @@ export async function createBlockRunner(
   const weights = allocateBlock(config)
   const sums = createBlockSums(config)
   const feeds = weightFeeds(weights, config)
-  const { kept } = activationMemory(config, largestChunk(length))
-  const segments: Segment[] = []
+  const { kept } = activationMemory(config, largestChunkTokens(length))
+  const segments: SegmentSession[] = []
   for (const segment of BLOCK_SEGMENTS) {
     const session = await createSession(buildCalibrationSegment(config, length, segment), threads, kept)
     const statistics = sums.tensors(segment)
-    const own = { ...pick(feeds, session.inputNames), ...asSumInputs(statistics) }
+    const own = { ...pickFeeds(feeds, session.inputNames), ...toSumInputs(statistics) }
     segments.push({ session, statistics, output: SEGMENT_OUTPUT[segment], feeds: own })
   }
   const whole = forward ? await createSession(buildForwardBlock(config, length), threads, kept) : null
@@ -69,14 +76,14 @@ export async function createBlockRunner(
   const calibrateChunk = async (chunk: Chunk, hidden: Float32Array): Promise<Tensor> => {
     const activations = chunkFeeds(chunk, hidden, config)
     for (const { session, statistics, output, feeds: own } of segments) {
-      const inputs = { ...own, ...pick(activations, session.inputNames) }
+      const inputs = { ...own, ...pickFeeds(activations, session.inputNames) }
       const outputs = await session.run(inputs, { ...statistics, [output]: null })
       // The sums themselves were written in place.
-      for (const name of Object.keys(statistics)) free(outputs[name])
+      for (const name of Object.keys(statistics)) freeTensor(outputs[name])
       activations[output] = outputs[output] as Tensor
     }
-    free(activations[SEGMENT_OUTPUT.attention])
-    free(activations[SEGMENT_OUTPUT.gate_up])
+    freeTensor(activations[SEGMENT_OUTPUT.attention])
+    freeTensor(activations[SEGMENT_OUTPUT.gate_up])
     return activations[SEGMENT_OUTPUT.down] as Tensor
   }
 
@@ -85,22 +92,22 @@ export async function createBlockRunner(
     load: (block) => readFiniteBlock(master, block, weights),
     async calibrate(sequences, hidden, next) {
       sums.clear()
-      for (const chunk of chunksOf(sequences)) {
+      for (const chunk of cutChunks(sequences)) {
         const leaving = await calibrateChunk(chunk, hidden)
-        if (next) hiddenOf(next, chunk, config).set(leaving.data as Float32Array)
-        free(leaving)
-        await aTurn()
+        if (next) hiddenOfChunk(next, chunk, config).set(leaving.data as Float32Array)
+        freeTensor(leaving)
+        await yieldToEventLoop()
       }
       return sums
     },
     async forward(sequences, hidden) {
       if (!whole) throw new RangeError('the runner was made without a forward graph')
-      for (const chunk of chunksOf(sequences)) {
+      for (const chunk of cutChunks(sequences)) {
         const outputs = await whole.run({ ...feeds, ...chunkFeeds(chunk, hidden, config) })
         const leaving = outputs[SEGMENT_OUTPUT.down] as Tensor
-        hiddenOf(hidden, chunk, config).set(leaving.data as Float32Array)
-        free(leaving)
-        await aTurn()
+        hiddenOfChunk(hidden, chunk, config).set(leaving.data as Float32Array)
+        freeTensor(leaving)
+        await yieldToEventLoop()
       }
     },
     async release() {
@@ -127,7 +134,7 @@ export async function readFiniteBlock(
 }
 
 /** One of a block's graphs, with what is the same in every run of it. */
-interface Segment {
+interface SegmentSession {
   session: InferenceSession
   output: string
   feeds: Readonly<Record<string, Tensor>>
@@ -163,7 +170,7 @@ export function weightFeeds(weights: BlockWeights, config: LlamaConfig): Record<
 }
 
 /** The entries of `feeds` that a graph reads. */
-export function pick(
+export function pickFeeds(
   feeds: Readonly<Record<string, Tensor>>,
   names: readonly string[],
 ): Record<string, Tensor> {
@@ -175,11 +182,11 @@ export function pick(
 }
 
 /** Frees the copy that a run made of an output. */
-export function free(tensor: Tensor | undefined): void {
+export function freeTensor(tensor: Tensor | undefined): void {
   if (tensor) freeMemory(tensor.data as Float32Array<ArrayBuffer>)
 }
 
 /** `run` never leaves the event loop a turn: this lets the parent's messages and its end through. */
-export function aTurn(): Promise<void> {
+export function yieldToEventLoop(): Promise<void> {
   return new Promise((resolve) => setImmediate(resolve))
 }

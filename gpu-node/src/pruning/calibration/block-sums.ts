@@ -10,7 +10,7 @@ import { Tensor } from '../graph/onnx-runtime.ts'
 import { sumInputName } from './sum-graph.ts'
 import { BLOCK_LINEARS, linearShape, type LlamaConfig } from '../../model/config/llama-config.ts'
 import type { BlockTensor } from '../statistics/block-file.ts'
-import { INPUT_OF, statisticTensor, type BlockInput } from '../statistics/statistic-names.ts'
+import { LINEAR_INPUT, statisticTensorName, type BlockInput } from '../statistics/statistic-names.ts'
 import { freeMemory } from '../../platform/free-memory.ts'
 
 /** The f32 sums of one block's statistics; the same memory for one block after another. */
@@ -29,7 +29,7 @@ export interface BlockSums {
   release(): void
 }
 
-interface Moment {
+interface MomentSum {
   cols: number
   panels: readonly MomentPanel[]
   /** The panels, one after another. */
@@ -45,23 +45,23 @@ export function createBlockSums(config: LlamaConfig): BlockSums {
   const sensitivities = new Map(
     BLOCK_LINEARS.map((linear) => {
       const [rows, cols] = linearShape(config, linear)
-      return [statisticTensor('sensitivity', linear), new Float32Array(rows * cols)]
+      return [statisticTensorName('sensitivity', linear), new Float32Array(rows * cols)]
     }),
   )
-  const moments = new Map<BlockInput, Moment>()
+  const moments = new Map<BlockInput, MomentSum>()
   for (const linear of BLOCK_LINEARS) {
     const [, cols] = linearShape(config, linear)
-    if (!moments.has(INPUT_OF[linear])) moments.set(INPUT_OF[linear], createMoment(cols))
+    if (!moments.has(LINEAR_INPUT[linear])) moments.set(LINEAR_INPUT[linear], createMomentSum(cols))
   }
   return {
     tensors(segment) {
       const tensors: Record<string, Tensor> = {}
       for (const linear of SEGMENT_LINEARS[segment]) {
-        const name = statisticTensor('sensitivity', linear)
+        const name = statisticTensorName('sensitivity', linear)
         const values = sensitivities.get(name) as Float32Array
         tensors[name] = new Tensor('float32', values, linearShape(config, linear))
-        const moment = moments.get(INPUT_OF[linear]) as Moment
-        Object.assign(tensors, panelTensors(statisticTensor('second_moment', linear), moment))
+        const moment = moments.get(LINEAR_INPUT[linear]) as MomentSum
+        Object.assign(tensors, panelTensors(statisticTensorName('second_moment', linear), moment))
       }
       return tensors
     },
@@ -70,11 +70,14 @@ export function createBlockSums(config: LlamaConfig): BlockSums {
       for (const { values } of moments.values()) values.fill(0)
     },
     finish(block) {
-      const tensors = [...sensitivities].map(([name, values]) => tensorOf(name, values))
+      const tensors = [...sensitivities].map(([name, values]) => blockTensor(name, values))
       for (const [input, moment] of moments) {
         const { triangle, diagonal } = packTriangle(moment)
         requireFiniteNorm(diagonal, block, input)
-        tensors.push(tensorOf(`${input}.second_moment`, triangle), tensorOf(`${input}.square_norm`, diagonal))
+        tensors.push(
+          blockTensor(`${input}.second_moment`, triangle),
+          blockTensor(`${input}.square_norm`, diagonal),
+        )
       }
       return tensors.sort((a, b) => (a.name < b.name ? -1 : 1))
     },
@@ -86,17 +89,17 @@ export function createBlockSums(config: LlamaConfig): BlockSums {
 }
 
 /** The same tensors under the names of the inputs that bring them. */
-export function asSumInputs(tensors: Readonly<Record<string, Tensor>>): Record<string, Tensor> {
+export function toSumInputs(tensors: Readonly<Record<string, Tensor>>): Record<string, Tensor> {
   return Object.fromEntries(Object.entries(tensors).map(([name, tensor]) => [sumInputName(name), tensor]))
 }
 
-function createMoment(cols: number): Moment {
+function createMomentSum(cols: number): MomentSum {
   const panels = momentPanels(cols)
   const count = panels.reduce((sum, { first, end }) => sum + (end - first) * (cols - first), 0)
   return { cols, panels, values: new Float32Array(count) }
 }
 
-function panelTensors(moment: string, { cols, panels, values }: Moment): Record<string, Tensor> {
+function panelTensors(moment: string, { cols, panels, values }: MomentSum): Record<string, Tensor> {
   const tensors: Record<string, Tensor> = {}
   let begin = 0
   for (const panel of panels) {
@@ -109,7 +112,10 @@ function panelTensors(moment: string, { cols, panels, values }: Moment): Record<
 }
 
 /** Moves the upper triangle to the front, row by row: no row comes before where it lay. */
-function packTriangle({ cols, panels, values }: Moment): { triangle: Float32Array; diagonal: Float32Array } {
+function packTriangle({ cols, panels, values }: MomentSum): {
+  triangle: Float32Array
+  diagonal: Float32Array
+} {
   const diagonal = new Float32Array(cols)
   let from = 0
   let to = 0
@@ -124,7 +130,7 @@ function packTriangle({ cols, panels, values }: Moment): { triangle: Float32Arra
   return { triangle: values.subarray(0, to), diagonal }
 }
 
-function tensorOf(name: string, values: Float32Array): BlockTensor {
+function blockTensor(name: string, values: Float32Array): BlockTensor {
   return { name, dtype: 'F32', length: values.length, load: () => values }
 }
 

@@ -1,10 +1,10 @@
-import { statisticTensor } from '../statistics/statistic-names.ts'
+import { statisticTensorName } from '../statistics/statistic-names.ts'
 import { linearShape, type BlockLinear, type LlamaConfig } from '../../model/config/llama-config.ts'
 import { linearInputName, linearOutputName } from '../graph/decoder-block.ts'
 import { addAttentionSegment, addDownSegment, addGateUpSegment, attentionInputs } from './block-segments.ts'
 import { GraphBuilder } from '../graph/graph-builder.ts'
 import type { OnnxGraph, ValueInfo } from '../graph/onnx-writer.ts'
-import { addSum, addTranspose, sumInputName } from './sum-graph.ts'
+import { addAccumulatingGemm, addTranspose, sumInputName } from './sum-graph.ts'
 
 /**
  * A decoder block in three graphs that run one after another. onnxruntime-node copies every output, so a run
@@ -34,16 +34,16 @@ export interface MomentPanel {
 }
 
 /** Most panels of a second moment; each costs a copy of the columns from its first on. */
-const MOST_PANELS = 16
+const MAX_PANELS = 16
 /** Fewest rows of a panel: fewer are below full GEMM speed. */
-const PANEL_ROWS = 192
+const MIN_PANEL_ROWS = 192
 
 /**
  * How the upper triangle of a second moment `[cols, cols]` is cut into products of full width: more panels skip
  * more of the lower triangle, higher ones copy less and run faster.
  */
 export function momentPanels(cols: number): MomentPanel[] {
-  const rows = Math.max(PANEL_ROWS, Math.ceil(cols / MOST_PANELS))
+  const rows = Math.max(MIN_PANEL_ROWS, Math.ceil(cols / MAX_PANELS))
   const panels: MomentPanel[] = []
   for (let first = 0; first < cols; first += rows) panels.push({ first, end: Math.min(first + rows, cols) })
   return panels
@@ -139,13 +139,13 @@ function addStatistics(
     if (!seen.has(x)) {
       seen.add(x)
       graph.add({ op: 'Abs', inputs: [x], outputs: [`abs_${x}`] })
-      outputs.push(...addSecondMoment(graph, x, cols, statisticTensor('second_moment', linear)))
+      outputs.push(...addSecondMoment(graph, x, cols, statisticTensorName('second_moment', linear)))
     }
     // Transposing once is cheaper than Gemm's transA, which does it again for every stripe of columns.
     const columns = addTranspose(graph, y)
     graph.add({ op: 'Abs', inputs: [columns], outputs: [`abs_${columns}`] })
-    const sensitivity = statisticTensor('sensitivity', linear)
-    addSum(graph, `abs_${columns}`, `abs_${x}`, sensitivity, false)
+    const sensitivity = statisticTensorName('sensitivity', linear)
+    addAccumulatingGemm(graph, `abs_${columns}`, `abs_${x}`, sensitivity, false)
     outputs.push({ name: sensitivity, type: 'float32', shape: [rows, cols] })
   }
   return outputs
@@ -158,7 +158,7 @@ function addSecondMoment(graph: GraphBuilder, x: string, cols: number, moment: s
     const rest = first === 0 ? columns : addRows(graph, columns, first, cols)
     const left = end === cols ? rest : addRows(graph, columns, first, end)
     const name = panelName(moment, panel)
-    addSum(graph, left, rest, name, true)
+    addAccumulatingGemm(graph, left, rest, name, true)
     return { name, type: 'float32', shape: [end - first, cols - first] }
   })
 }

@@ -3,7 +3,7 @@ import type { DenseMaster } from '../../model/master/dense-model.ts'
 import { createBlockRunner } from './block-runner.ts'
 import type { PartialArtifact } from '../statistics/partial-artifact.ts'
 import type { TokenSequences } from './token-sequences.ts'
-import { embed } from './token-chunks.ts'
+import { embedTokens } from './token-chunks.ts'
 
 /** Runs the decoder blocks of a dense model, one after another, and sums up their statistics. */
 export interface CalibrationPass {
@@ -31,7 +31,7 @@ export async function createCalibrationPass(
   const runner = await createBlockRunner(model, { length, threads, forward: false })
   return {
     async run(sequences, partial, onBlock) {
-      const hidden = partial.hidden ?? embed(model, sequences.tokens)
+      const hidden = partial.hidden ?? embedTokens(model, sequences.tokens)
       while (partial.blocksDone < model.config.layers) {
         const block = partial.blocksDone
         await runner.load(block)

@@ -11,11 +11,11 @@ import {
   type CalibrationSpec,
 } from '../statistics/statistics-artifact.ts'
 import { createBlockRunner, type BlockRunner } from './block-runner.ts'
-import { chooseMask, type ChosenLinear, type PrunedModel } from '../selection/choose-mask.ts'
+import { chooseMask, type ChosenLinear, type SelectionModel } from '../selection/choose-mask.ts'
 import { parseMethod } from '../methods/method-registry.ts'
 import { openPartial, type StoredPartial } from '../statistics/partial-artifact.ts'
 import type { TokenSequences } from './token-sequences.ts'
-import { embed } from './token-chunks.ts'
+import { embedTokens } from './token-chunks.ts'
 
 /** One dataset of the sequence, as it is calibrated on. */
 export interface PrunedStage {
@@ -57,7 +57,7 @@ export interface PrunedPropagationOptions {
  * @throws AppError as `chooseMask` and `createCalibrationPass` do
  */
 export async function calibratePruned(
-  model: PrunedModel,
+  model: SelectionModel,
   stages: readonly PrunedStage[],
   options: PrunedPropagationOptions,
 ): Promise<Artifact[]> {
@@ -88,8 +88,8 @@ export async function calibratePruned(
   }
 }
 
-interface StageWork {
-  model: PrunedModel
+interface StageState {
+  model: SelectionModel
   runner: BlockRunner
   partial: StoredPartial
   part: ArtifactPart
@@ -100,12 +100,12 @@ interface StageWork {
 }
 
 async function runStage(
-  work: StageWork,
+  work: StageState,
   sequences: TokenSequences,
   onBlock: (done: number) => void,
 ): Promise<void> {
   const { model, runner, partial } = work
-  const hidden = partial.hidden ?? embed(model, sequences.tokens)
+  const hidden = partial.hidden ?? embedTokens(model, sequences.tokens)
   while (partial.blocksDone < model.config.layers) {
     const block = partial.blocksDone
     await runner.load(block)
@@ -120,7 +120,7 @@ async function runStage(
 
 /** Chooses what a block keeps from the statistics so far, and changes the weights in memory. */
 async function pruneBlock(
-  { model, runner, partial, part, counted, selection, threads }: StageWork,
+  { model, runner, partial, part, counted, selection, threads }: StageState,
   block: number,
   hashes: Record<string, string>,
 ): Promise<void> {
@@ -128,13 +128,13 @@ async function pruneBlock(
   const { baseSha256 } = model.master
   const own: Artifact = { id, dir, baseSha256, parts: [part], blocks: [...partial.blocks, hashes] }
   const artifacts = parseMethod(selection.method).datasets === 'accumulated' ? [...counted, own] : [own]
-  const sink = async (chosen: ChosenLinear): Promise<void> =>
-    apply(model.config, runner.weights, block, chosen)
+  const onLinear = async (chosen: ChosenLinear): Promise<void> =>
+    applyChoice(model.config, runner.weights, block, chosen)
   const blocks = { first: block, end: block + 1 }
-  await chooseMask({ model, artifacts, selection, threads, sink, blocks })
+  await chooseMask({ model, artifacts, selection, threads, onLinear, blocks })
 }
 
-function apply(config: LlamaConfig, weights: BlockWeights, block: number, chosen: ChosenLinear): void {
+function applyChoice(config: LlamaConfig, weights: BlockWeights, block: number, chosen: ChosenLinear): void {
   for (const linear of BLOCK_LINEARS) {
     if (linearName(block, linear) !== chosen.name) continue
     const values = weights.linears[linear]

@@ -13,7 +13,13 @@ export function addTranspose(graph: GraphBuilder, x: string): string {
 }
 
 /** `a b`, or `a bᵀ`, added to the sum so far: a sum over tokens, the columns of `a`. */
-export function addSum(graph: GraphBuilder, a: string, b: string, output: string, transposed: boolean): void {
+export function addAccumulatingGemm(
+  graph: GraphBuilder,
+  a: string,
+  b: string,
+  output: string,
+  transposed: boolean,
+): void {
   graph.add({
     op: 'Gemm',
     inputs: [a, b, sumInputName(output)],

@@ -16,7 +16,7 @@ export interface Chunk {
 }
 
 /** Cuts sequences into chunks of at most {@link CHUNK_TOKENS} tokens, or one sequence. */
-export function chunksOf({ sequences, length }: Pick<TokenSequences, 'sequences' | 'length'>): Chunk[] {
+export function cutChunks({ sequences, length }: Pick<TokenSequences, 'sequences' | 'length'>): Chunk[] {
   const most = Math.max(1, Math.floor(CHUNK_TOKENS / length))
   const chunks: Chunk[] = []
   for (let first = 0; first < sequences; first += most) {
@@ -26,12 +26,12 @@ export function chunksOf({ sequences, length }: Pick<TokenSequences, 'sequences'
 }
 
 /** Tokens of the largest chunk that sequences of `length` are cut into. */
-export function largestChunk(length: number, sequences = Number.POSITIVE_INFINITY): number {
+export function largestChunkTokens(length: number, sequences = Number.POSITIVE_INFINITY): number {
   return length * Math.min(sequences, Math.max(1, Math.floor(CHUNK_TOKENS / length)))
 }
 
 /** Activations that would take more are given back by each operator, instead of kept for the next run. */
-const KEPT_ACTIVATION_BYTES = 512 * 2 ** 20
+const MAX_KEPT_ACTIVATION_BYTES = 512 * 2 ** 20
 
 /**
  * What the graphs of a block, statistics included, need for activations of a chunk of `tokens`, and whether they
@@ -43,12 +43,12 @@ export function activationMemory(
   tokens: number,
 ): { kept: boolean; bytes: number } {
   const keptBytes = 4 * tokens * (14 * hiddenSize + 19 * intermediateSize)
-  const kept = keptBytes <= KEPT_ACTIVATION_BYTES
+  const kept = keptBytes <= MAX_KEPT_ACTIVATION_BYTES
   return { kept, bytes: kept ? keptBytes : keptBytes / 3 }
 }
 
 /** The chunk's rows of `hidden` `[tokens, hidden]`, as a view. */
-export function hiddenOf(hidden: Float32Array, chunk: Chunk, { hiddenSize }: LlamaConfig): Float32Array {
+export function hiddenOfChunk(hidden: Float32Array, chunk: Chunk, { hiddenSize }: LlamaConfig): Float32Array {
   const { batch, length, firstToken } = chunk
   return hidden.subarray(firstToken * hiddenSize, (firstToken + batch * length) * hiddenSize)
 }
@@ -59,7 +59,7 @@ export function chunkFeeds(chunk: Chunk, hidden: Float32Array, config: LlamaConf
   const { hiddenSize, kvHeads, headDim } = config
   const past = new Tensor('float32', new Float32Array(0), [batch, kvHeads, 0, headDim])
   return {
-    hidden: new Tensor('float32', hiddenOf(hidden, chunk, config), [batch * length, hiddenSize]),
+    hidden: new Tensor('float32', hiddenOfChunk(hidden, chunk, config), [batch * length, hiddenSize]),
     attention_shape: new Tensor('int64', BigInt64Array.of(BigInt(batch), BigInt(length), -1n), [3]),
     last_position: new Tensor('int32', new Int32Array(batch).fill(length - 1), [batch]),
     total_length: new Tensor('int32', Int32Array.of(length), []),
@@ -69,7 +69,7 @@ export function chunkFeeds(chunk: Chunk, hidden: Float32Array, config: LlamaConf
 }
 
 /** Rows of the embedding, one a token, only those that occur, read where they lie: `[tokens, hidden]` f32. */
-export function embed(
+export function embedTokens(
   { config, master }: { config: LlamaConfig; master: DenseMaster },
   tokens: Int32Array,
 ): Float32Array<ArrayBuffer> {

@@ -38,7 +38,7 @@ export function sampleSequences(
   const { samples, length, seed, separator, exact } = options
   const random = createRandom(seed)
   const stream: number[] = []
-  for (const text of shuffled(texts, random)) {
+  for (const text of shuffle(texts, random)) {
     if (stream.length >= samples * length) break
     if (stream.length > 0 && separator !== undefined) stream.push(separator)
     const tokens = stream.length === 0 ? codec.encodeDocument(text) : codec.encode(text)
@@ -57,7 +57,7 @@ export function sampleSequences(
     )
   }
   const all = Array.from({ length: windows }, (_, window) => window)
-  const chosen = (windows > samples ? shuffled(all, random).slice(0, samples) : all).sort((a, b) => a - b)
+  const chosen = (windows > samples ? shuffle(all, random).slice(0, samples) : all).sort((a, b) => a - b)
   const tokens = new Int32Array(chosen.length * length)
   for (const [row, window] of chosen.entries()) {
     tokens.set(stream.slice(window * length, (window + 1) * length), row * length)
@@ -66,7 +66,7 @@ export function sampleSequences(
 }
 
 /** Fisher-Yates. */
-function shuffled<T>(items: readonly T[], random: () => number): T[] {
+function shuffle<T>(items: readonly T[], random: () => number): T[] {
   const order = [...items]
   for (let i = order.length - 1; i > 0; i--) {
     const j = Math.floor(random() * (i + 1))

@@ -1,6 +1,6 @@
 import type { InferenceSession } from './onnx-runtime.ts'
 import { Tensor } from './onnx-runtime.ts'
-import { freshNames } from './decoder-graph.ts'
+import { newKeyValueNames } from './decoder-graph.ts'
 import type { LlamaConfig } from '../../model/config/llama-config.ts'
 import type { Slab } from './key-value-cache.ts'
 
@@ -12,7 +12,7 @@ export interface BatchMember {
   /** As many as every other member has. */
   tokens: Int32Array
   /** New tokens whose next token is asked about, by index into `tokens`, ascending. */
-  wanted: readonly number[]
+  outputIndices: readonly number[]
   /** For each wanted one the token that is scored; empty where logits are asked for. */
   targets: readonly number[]
 }
@@ -52,13 +52,14 @@ export async function runForward(
       positions[index * length + i] = BigInt(member.position + i)
     }
     lastPositions[index] = member.position + length - 1
-    for (const [i, wanted] of member.wanted.entries()) {
+    for (const [i, wanted] of member.outputIndices.entries()) {
       rows.push(index * length + wanted)
       targets.push(member.targets[i] ?? 0)
     }
   }
   const fetches: Record<string, null> = {}
-  for (let layer = 0; layer < layers; layer++) for (const name of freshNames(layer)) fetches[name] = null
+  for (let layer = 0; layer < layers; layer++)
+    for (const name of newKeyValueNames(layer)) fetches[name] = null
   if (output !== 'none') fetches[output] = null
   const results = await session.run(
     {
@@ -81,5 +82,5 @@ export async function runForward(
   }
   const width = output === 'logits' ? vocabSize : 1
   let row = 0
-  return members.map(({ wanted }) => data.subarray(row * width, (row += wanted.length) * width))
+  return members.map(({ outputIndices }) => data.subarray(row * width, (row += outputIndices.length) * width))
 }

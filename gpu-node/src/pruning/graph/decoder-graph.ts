@@ -4,7 +4,7 @@ import { GraphBuilder, type WeightLocator } from './graph-builder.ts'
 import type { OnnxGraph, ValueInfo } from './onnx-writer.ts'
 
 /** Names of the outputs that bring a layer's new key and value rows. */
-export function freshNames(layer: number): [key: string, value: string] {
+export function newKeyValueNames(layer: number): [key: string, value: string] {
   return [`new_key_${layer}`, `v_${layer}`]
 }
 
@@ -24,7 +24,7 @@ export function freshNames(layer: number): [key: string, value: string] {
  * - `logits` `[wanted, vocabSize]` f32
  * - `target_logprob` `[wanted, 1]` f32, natural logarithms, by a softmax that subtracts the maximum
  * - `hidden` `[batch · length, hiddenSize]` f32: of every token, after the final norm
- * - {@link freshNames} `[batch, length, kvHeads · headDim]` f32: the new rows, keys rotated; whoever holds the
+ * - {@link newKeyValueNames} `[batch, length, kvHeads · headDim]` f32: the new rows, keys rotated; whoever holds the
  *   cache writes them into it. The attention's own copy of past and new rows is no output: onnxruntime-node
  *   copies every output, and a copy of the cache a step costs more than the step.
  */
@@ -54,7 +54,7 @@ export function buildDecoder(config: LlamaConfig, locate: WeightLocator): OnnxGr
       op: 'RotaryEmbedding',
       domain: 'com.microsoft',
       inputs: [`k_${layer}`, 'positions', 'cos_cache', 'sin_cache'],
-      outputs: [freshNames(layer)[0]],
+      outputs: [newKeyValueNames(layer)[0]],
       attributes: { interleaved: { int: 0 } },
     })
     graph.skipNorm(
@@ -95,7 +95,7 @@ export function buildDecoder(config: LlamaConfig, locate: WeightLocator): OnnxGr
       { name: 'logits', type: 'float32', shape: ['wanted', vocabSize] },
       { name: 'target_logprob', type: 'float32', shape: ['wanted', 1] },
       { name: 'hidden', type: 'float32', shape: ['all_tokens', hiddenSize] },
-      ...perLayer(config, freshNames, ['batch', 'length', config.kvHeads * config.headDim]),
+      ...perLayer(config, newKeyValueNames, ['batch', 'length', config.kvHeads * config.headDim]),
     ],
     initializers: graph.constants,
     nodes: graph.nodes,

@@ -2,7 +2,7 @@ import type { LlamaConfig } from '../../model/config/llama-config.ts'
 import type { DenseMaster } from '../../model/master/dense-model.ts'
 import { buildDecoder } from './decoder-graph.ts'
 import { prepareWeightFiles } from './decoder-weight-files.ts'
-import type { Provider } from './execution-provider.ts'
+import type { ExecutionProvider } from './execution-provider.ts'
 import { InferenceSession } from './onnx-runtime.ts'
 import { encodeModel } from './onnx-writer.ts'
 
@@ -15,7 +15,7 @@ export interface DecoderSessionOptions {
   /** An empty directory of its own; may be removed once the session has been made. */
   workDir: string
   threads: number
-  provider: Provider
+  provider: ExecutionProvider
 }
 
 /** ONNX Runtime's severity from which it writes to stderr: errors. */

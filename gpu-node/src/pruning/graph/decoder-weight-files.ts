@@ -45,9 +45,9 @@ export function prepareWeightFiles(
     baseDir,
     locate(name) {
       const replaced = masked?.get(name)
-      if (replaced) return { ...replaced, location: below(baseDir, replaced.location) }
+      if (replaced) return { ...replaced, location: relativePath(baseDir, replaced.location) }
       const { offset, bytes } = masterTensor(master, name)
-      return { location: below(baseDir, masterPath), offset, length: bytes }
+      return { location: relativePath(baseDir, masterPath), offset, length: bytes }
     },
   }
 }
@@ -98,7 +98,7 @@ function masterTensor(master: DenseMaster, name: string): MasterTensor {
 }
 
 /** `path` relative to `baseDir`, with forward slashes as ONNX wants them. */
-function below(baseDir: string, path: string): string {
+function relativePath(baseDir: string, path: string): string {
   return relative(baseDir, path).split(sep).join('/')
 }
 

@@ -1,6 +1,6 @@
 import { AppError } from '@copal/shared/errors.ts'
 import { keyValueNames } from './decoder-block.ts'
-import { freshNames } from './decoder-graph.ts'
+import { newKeyValueNames } from './decoder-graph.ts'
 import { Tensor } from './onnx-runtime.ts'
 import type { LlamaConfig } from '../../model/config/llama-config.ts'
 
@@ -9,11 +9,11 @@ type CacheShape = Pick<LlamaConfig, 'layers' | 'kvHeads' | 'headDim' | 'contextL
 /** Slots of a slab at most: the most sequences that one decode step batches. */
 const MAX_SLOTS = 16
 /** Tokens of the smallest capacity class; each class is twice the one before. */
-const SMALLEST_CAPACITY = 256
+const MIN_CAPACITY = 256
 /** Largest plane of a slab, so that long contexts do not reserve the whole address space. */
 const MAX_PLANE_BYTES = 64 * 2 ** 20
 /** Empty slabs up to this capacity are kept for the next sequence. */
-const KEPT_CAPACITY = 512
+const MAX_SPARE_CAPACITY = 512
 
 /**
  * Room for up to {@link MAX_SLOTS} sequences of up to `capacity` tokens: for each layer a plane of keys
@@ -84,7 +84,7 @@ export class Slab {
   ): void {
     const { layers, kvHeads, headDim } = this.#shape
     for (let layer = 0; layer < layers; layer++) {
-      for (const [which, name] of freshNames(layer).entries()) {
+      for (const [which, name] of newKeyValueNames(layer).entries()) {
         const rows = (fresh[name] as Tensor).data as Float32Array
         const plane = this.#planes[2 * layer + which] as Float32Array
         for (let head = 0; head < kvHeads; head++) {
@@ -131,7 +131,7 @@ function zeroPages(length: number): Float32Array<ArrayBuffer> {
 }
 
 /** Where a sequence's keys and values are. */
-export interface Place {
+export interface SequenceSlot {
   slab: Slab
   slot: number
   /** Tokens held. */
@@ -142,7 +142,7 @@ export interface Place {
 export class KeyValueCache {
   readonly #shape: CacheShape
   readonly #slabs: Slab[] = []
-  readonly #places = new Map<number, Place>()
+  readonly #places = new Map<number, SequenceSlot>()
 
   constructor(shape: CacheShape) {
     this.#shape = shape
@@ -159,7 +159,7 @@ export class KeyValueCache {
    *
    * @throws AppError `context_length_exceeded`
    */
-  reserve(sequence: number, kept: number, total: number): Place {
+  reserve(sequence: number, kept: number, total: number): SequenceSlot {
     if (total > this.#shape.contextLength) {
       throw new AppError(
         'context_length_exceeded',
@@ -194,8 +194,8 @@ export class KeyValueCache {
     return { slabs: this.#slabs.length, sequences: this.#places.size }
   }
 
-  #allocate(sequence: number, tokens: number): Place {
-    let capacity = SMALLEST_CAPACITY
+  #allocate(sequence: number, tokens: number): SequenceSlot {
+    let capacity = MIN_CAPACITY
     while (capacity < tokens) capacity *= 2
     let slab = this.#slabs.find((other) => other.capacity === capacity && other.occupants.includes(null))
     if (!slab) {
@@ -208,11 +208,11 @@ export class KeyValueCache {
     return { slab, slot, length: 0 }
   }
 
-  #free({ slab, slot }: Place): void {
+  #free({ slab, slot }: SequenceSlot): void {
     slab.occupants[slot] = null
     if (!slab.isEmpty) return
     const isSpare = this.#slabs.every((other) => other === slab || other.capacity !== slab.capacity)
-    if (isSpare && slab.capacity <= KEPT_CAPACITY) return
+    if (isSpare && slab.capacity <= MAX_SPARE_CAPACITY) return
     this.#slabs.splice(this.#slabs.indexOf(slab), 1)
     slab.dispose()
   }

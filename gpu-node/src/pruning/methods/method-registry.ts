@@ -52,7 +52,7 @@ const REFINEMENTS = [
   { suffix: '+swaps+reconstruct', swaps: true, reconstruct: true },
 ] as const
 
-const SHARES = [
+const ALLOCATIONS = [
   { suffix: '', allocated: false, rows: false },
   { suffix: '+allocated', allocated: true, rows: false },
   { suffix: '+rows', allocated: false, rows: true },
@@ -60,7 +60,7 @@ const SHARES = [
 ] as const
 
 const METHODS: ReadonlyMap<string, Method> = new Map(
-  RULES.flatMap((rule) => SHARES.flatMap((share) => methodsOf(rule, share))).map((method) => [
+  RULES.flatMap((rule) => ALLOCATIONS.flatMap((share) => methodsOf(rule, share))).map((method) => [
     method.name,
     method,
   ]),
@@ -98,7 +98,7 @@ export function parseMethod(name: string): Method {
   )
 }
 
-function methodsOf(rule: PruneRule, share: (typeof SHARES)[number]): Method[] {
+function methodsOf(rule: PruneRule, share: (typeof ALLOCATIONS)[number]): Method[] {
   // A rule that updates weights counts by itself how many a row keeps.
   if (share.rows && rule.changesWeights) return []
   // Swaps weigh a mask by its error with dense weights; of a rule that updates weights that is another mask's.

@@ -19,11 +19,11 @@ export interface LinearProblem {
    */
   statistic: (name: StatisticName) => Float64Array
   /** How many weights each row keeps, where rows share the ratio (`+rows`); otherwise pattern and scope say it. */
-  keptOfRows?: Uint32Array | undefined
+  keptPerRow?: Uint32Array | undefined
 }
 
 /** What a rule decides about one linear. */
-export interface Choice {
+export interface LinearChoice {
   /** Mask bits `[rows, ceil(cols/8)]`, see `mask/bits.ts`. */
   bits: Uint8Array
   /** Updated weights `[rows, cols]`, 0 where pruned; null: the dense ones survive as they are. */
@@ -59,5 +59,5 @@ export interface PruneRule {
    *
    * @throws RangeError what it computes is not finite, or the pattern does not fit
    */
-  choose(problem: LinearProblem, pattern: SparsityPattern, scope: MaskScope): Choice
+  choose(problem: LinearProblem, pattern: SparsityPattern, scope: MaskScope): LinearChoice
 }

@@ -1,5 +1,5 @@
 import { freeMemory } from '../../platform/free-memory.ts'
-import { selectKept, selectKeptOfRows } from './select-kept.ts'
+import { selectKept, selectKeptPerRow } from './select-kept.ts'
 import type { LinearProblem, PruneRule } from './prune-rule.ts'
 
 /** Most rules: every weight has a score, and the lowest of each row, matrix or group of n:m go. */
@@ -14,10 +14,10 @@ export function scoreRule({ score, ...about }: ScoreRule): PruneRule {
     ...about,
     changesWeights: false,
     choose: (problem, pattern, scope) => {
-      const { rows, cols, keptOfRows } = problem
+      const { rows, cols, keptPerRow } = problem
       const scores = score(problem)
-      const bits = keptOfRows
-        ? selectKeptOfRows(scores, rows, cols, keptOfRows)
+      const bits = keptPerRow
+        ? selectKeptPerRow(scores, rows, cols, keptPerRow)
         : selectKept(scores, rows, cols, pattern, scope)
       freeMemory(scores)
       return { bits, weights: null }

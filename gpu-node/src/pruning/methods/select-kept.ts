@@ -32,7 +32,7 @@ export function selectKept(
  * @param kept `[rows]`, at most `cols` each
  * @throws RangeError a score is not finite
  */
-export function selectKeptOfRows(
+export function selectKeptPerRow(
   score: Float64Array,
   rows: number,
   cols: number,
@@ -47,7 +47,7 @@ export function selectKeptOfRows(
 }
 
 /** A matrix whose mask is chosen group by group. */
-export interface KeptChoice {
+export interface GroupSelection {
   /** `[rows, cols]`, flat. */
   score: Float64Array
   cols: number
@@ -62,7 +62,7 @@ export interface KeptChoice {
  *
  * @throws RangeError a score is not finite
  */
-export function keepHighest(choice: KeptChoice, begin: number, end: number, pruned: number): void {
+export function keepHighest(choice: GroupSelection, begin: number, end: number, pruned: number): void {
   const { score, scratch } = choice
   const group = scratch.subarray(0, end - begin)
   group.set(score.subarray(begin, end))
@@ -72,7 +72,7 @@ export function keepHighest(choice: KeptChoice, begin: number, end: number, prun
 
 /** Sets the bits of `score[begin … end)` but for `pruned` of them: all below the threshold, then the first equal to it. */
 function keepAbove(
-  { score, cols, bits }: KeptChoice,
+  { score, cols, bits }: GroupSelection,
   begin: number,
   end: number,
   threshold: number,

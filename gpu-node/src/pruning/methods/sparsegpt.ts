@@ -1,21 +1,21 @@
 import { rowBytes } from '@copal/shared/mask/bit-rows.ts'
 import { keptCounts, type MaskScope, type SparsityPattern } from '@copal/shared/mask/sparsity-pattern.ts'
 import { keepHighest } from './select-kept.ts'
-import type { Choice, LinearProblem, PruneRule } from './prune-rule.ts'
+import type { LinearChoice, LinearProblem, PruneRule } from './prune-rule.ts'
 import { inverseFactor, subtractRows } from './triangular-factor.ts'
 
 /** Columns that are decided together before their error is passed on. */
-const BLOCK = 128
+const BLOCK_COLUMNS = 128
 /** Columns after a block that are updated at a time: their part of 128 rows of the factor stays in the cache. */
 const UPDATE_COLUMNS = 256
 /** Of the mean diagonal of the second moment, added to its diagonal. */
 const DAMPING = 0.01
 
-const COMMON = { needs: ['second_moment'], changesWeights: true, choose } as const
+const COMMON_PROPERTIES = { needs: ['second_moment'], changesWeights: true, choose } as const
 
 /** SparseGPT on the newest datasets alone: as published at n:m, and where the scope is the matrix. */
 export const sparseGpt: PruneRule = {
-  ...COMMON,
+  ...COMMON_PROPERTIES,
   name: 'sparsegpt',
   summary: 'kept weights make up for others, newest text (Frantar 2023)',
   datasets: 'newest',
@@ -23,14 +23,14 @@ export const sparseGpt: PruneRule = {
 
 /** SparseGPT from the dense weights, on the second moment accumulated over all datasets. */
 export const continualSparseGpt: PruneRule = {
-  ...COMMON,
+  ...COMMON_PROPERTIES,
   name: 'continual-sparsegpt',
   summary: 'kept weights make up for others, all text (Frantar 2023)',
   datasets: 'accumulated',
 }
 
 /** A linear that is being pruned. */
-interface Work {
+interface PruningState {
   rows: number
   cols: number
   /** `[rows, cols]`, changes as columns are pruned. */
@@ -49,16 +49,16 @@ interface Work {
  * The competition is inside the block: over all its rows, as published, where the scope is the matrix; row by row
  * where it is the row. So many go in each block that every row or the matrix keeps exactly what its pattern says.
  */
-function choose(problem: LinearProblem, pattern: SparsityPattern, scope: MaskScope): Choice {
+function choose(problem: LinearProblem, pattern: SparsityPattern, scope: MaskScope): LinearChoice {
   const { rows, cols } = problem
-  const { factor, dead } = factorOf(problem)
+  const { factor, dead } = factorInverseMoment(problem)
   const weights = Float64Array.from(problem.weights)
   for (const col of dead) for (let at = col; at < weights.length; at += cols) weights[at] = 0
-  const work: Work = { rows, cols, weights, factor, bits: new Uint8Array(rows * rowBytes(cols)) }
+  const work: PruningState = { rows, cols, weights, factor, bits: new Uint8Array(rows * rowBytes(cols)) }
   // Throws where the columns are not whole groups.
   keptCounts(pattern, scope, rows, cols)
   // Whole groups of n:m to a block.
-  const width = pattern.kind === 'n:m' ? BLOCK - (BLOCK % pattern.group) : BLOCK
+  const width = pattern.kind === 'n:m' ? BLOCK_COLUMNS - (BLOCK_COLUMNS % pattern.group) : BLOCK_COLUMNS
   for (let begin = 0; begin < cols; begin += width) {
     const end = Math.min(begin + width, cols)
     if (pattern.kind === 'ratio') selectBlock(work, begin, end, pattern.ratio, scope)
@@ -69,7 +69,10 @@ function choose(problem: LinearProblem, pattern: SparsityPattern, scope: MaskSco
 }
 
 /** The factor `U` of the damped mean second moment, and the inputs that never were anything but zero. */
-function factorOf({ cols, tokens, statistic }: LinearProblem): { factor: Float64Array; dead: number[] } {
+function factorInverseMoment({ cols, tokens, statistic }: LinearProblem): {
+  factor: Float64Array
+  dead: number[]
+} {
   const triangle = statistic('second_moment')
   const moment = new Float64Array(cols * cols)
   const dead: number[] = []
@@ -92,7 +95,7 @@ function factorOf({ cols, tokens, statistic }: LinearProblem): { factor: Float64
 
 /** Chooses what the columns `[begin, end)` keep of a ratio, from their weights as they are now. */
 function selectBlock(
-  { rows, cols, weights, factor, bits }: Work,
+  { rows, cols, weights, factor, bits }: PruningState,
   begin: number,
   end: number,
   ratio: number,
@@ -122,7 +125,7 @@ function selectBlock(
 }
 
 /** Prunes the columns `[begin, end)` one by one, each row making up for what it loses, first inside the block. */
-function pruneBlock(work: Work, begin: number, end: number, pattern: SparsityPattern): void {
+function pruneBlock(work: PruningState, begin: number, end: number, pattern: SparsityPattern): void {
   const { rows, cols, weights, factor, bits } = work
   const width = end - begin
   const errors = new Float64Array(rows * width)
@@ -154,7 +157,7 @@ function pruneBlock(work: Work, begin: number, end: number, pattern: SparsityPat
 
 /** Keeps the n of the m weights from `first` on whose loss would cost most; of equal ones the last. */
 function selectGroup(
-  { cols, weights, factor, bits }: Work,
+  { cols, weights, factor, bits }: PruningState,
   row: number,
   first: number,
   { keep, group }: { keep: number; group: number },

@@ -1,7 +1,7 @@
 /** Rows that are factored or solved together: two such blocks of rows stay in a core's cache. */
-const BLOCK = 64
+const BLOCK_ROWS = 64
 /** Columns that an update of many rows works through at a time, for the same reason. */
-const TILE = 512
+const TILE_COLUMNS = 512
 
 /** A row-major matrix in f64 with the distance between its rows. */
 export interface Strided {
@@ -28,8 +28,8 @@ export function inverseFactor(matrix: Float64Array, size: number): Float64Array 
 /** Overwrites the lower triangle of `H` with `Vᵀ`. */
 function factorUpward(matrix: Float64Array, size: number): void {
   const h = { values: matrix, stride: size }
-  for (let end = size; end > 0; end -= BLOCK) {
-    const begin = Math.max(0, end - BLOCK)
+  for (let end = size; end > 0; end -= BLOCK_ROWS) {
+    const begin = Math.max(0, end - BLOCK_ROWS)
     for (let j = end - 1; j >= begin; j--) {
       const pivot = matrix[j * size + j] as number
       if (!(pivot > 0) || pivot === Infinity)
@@ -44,11 +44,11 @@ function factorUpward(matrix: Float64Array, size: number): void {
           matrix[k * size + i] = (matrix[k * size + i] as number) - factor * (matrix[j * size + i] as number)
       }
     }
-    for (let from = 0; from < begin; from += TILE) {
+    for (let from = 0; from < begin; from += TILE_COLUMNS) {
       for (let k = from; k < begin; k++) {
         // Coefficients are Vᵀ[j, k] of the block's rows j: a column, so a stride of one row.
         const coefficients = { values: matrix, at: begin * size + k, step: size, begin, end }
-        subtractRows(h, k, h, coefficients, { from, to: Math.min(from + TILE, k + 1) })
+        subtractRows(h, k, h, coefficients, { from, to: Math.min(from + TILE_COLUMNS, k + 1) })
       }
     }
   }
@@ -58,12 +58,12 @@ function factorUpward(matrix: Float64Array, size: number): void {
 function invertTransposed(factor: Float64Array, size: number): Float64Array {
   const inverse = new Float64Array(size * size)
   const u = { values: inverse, stride: size }
-  for (let end = size; end > 0; end -= BLOCK) {
-    const begin = Math.max(0, end - BLOCK)
-    for (let low = end; low < size; low += BLOCK) {
-      const high = Math.min(low + BLOCK, size)
-      for (let from = low; from < size; from += TILE) {
-        const columns = { from, to: Math.min(from + TILE, size) }
+  for (let end = size; end > 0; end -= BLOCK_ROWS) {
+    const begin = Math.max(0, end - BLOCK_ROWS)
+    for (let low = end; low < size; low += BLOCK_ROWS) {
+      const high = Math.min(low + BLOCK_ROWS, size)
+      for (let from = low; from < size; from += TILE_COLUMNS) {
+        const columns = { from, to: Math.min(from + TILE_COLUMNS, size) }
         for (let i = begin; i < end; i++) {
           const coefficients = { values: factor, at: low * size + i, step: size, begin: low, end: high }
           subtractRows(u, i, u, coefficients, columns)

@@ -7,7 +7,7 @@ import type { GraphNode, OnnxGraph, ValueInfo } from '../graph/onnx-writer.ts'
  * ONNX Runtime's threads share the longer side of a product. While that is `cols`, each element is summed as a
  * single thread sums it; sharing `rows` changes the order.
  */
-export function buildProduct(): OnnxGraph {
+export function buildMomentProduct(): OnnxGraph {
   return {
     name: 'product',
     inputs: [
@@ -23,7 +23,7 @@ export function buildProduct(): OnnxGraph {
 /**
  * `steps` iterations of conjugate gradients (Hestenes and Stiefel 1952) in f32 on many systems at once, for any
  * rows and cols: row r solves `A_KK x_K = b_K`, K where its `mask` is 1; elsewhere everything stays 0. All
- * systems share `A`, so an iteration is one GEMM. Rows are columns here, for the reason that {@link buildProduct}
+ * systems share `A`, so an iteration is one GEMM. Rows are columns here, for the reason that {@link buildMomentProduct}
  * has.
  *
  * Inputs: `a` `[cols, cols]`, symmetric; `mask` `[cols, rows]` of 0 and 1; and the state, which is also the

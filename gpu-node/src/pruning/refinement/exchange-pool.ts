@@ -2,16 +2,22 @@ import { once } from 'node:events'
 import { Worker } from 'node:worker_threads'
 import { createMomentProduct, type MomentProduct } from './moment-product.ts'
 import { unfoldTriangle } from '../statistics/packed-triangle.ts'
-import { gainFloor, measureErrors, prunedPart, sumOf, type SwapLinear } from './exchange.ts'
+import {
+  minExchangeGain,
+  computeRowErrors,
+  copyPrunedWeights,
+  totalError,
+  type ExchangeLinear,
+} from './exchange.ts'
 
 /** A linear and the mask to refine. */
-export interface SwapTask {
+export interface ExchangeTask {
   rows: number
   cols: number
   /** m of n:m, null for a ratio. */
   group: number | null
   weights: Float32Array
-  /** H as {@link SwapPool.unfold} gave it. */
+  /** H as {@link ExchangePool.unfold} gave it. */
   moment: SharedMoment
   /** Mask bits `[rows, ceil(cols/8)]`, refined in place. */
   bits: Uint8Array
@@ -21,30 +27,30 @@ export interface SwapTask {
 export type SharedMoment = Float64Array<SharedArrayBuffer>
 
 /** The squared output error, `tr(E H Eᵀ)`, of a mask before and after its refinement. */
-export interface SwapGain {
+export interface ErrorReduction {
   before: number
   after: number
 }
 
 /** Threads that refine one linear after another. */
-export interface SwapPool {
+export interface ExchangePool {
   /** Unfolds H from the upper triangle, as statistics hold it, into memory that the next one takes. */
   unfold(triangle: Float64Array, cols: number): SharedMoment
   /** @throws the error of a thread; the pool is then of no more use */
-  refine(task: SwapTask): Promise<SwapGain>
+  refine(task: ExchangeTask): Promise<ErrorReduction>
   close(): Promise<void>
 }
 
 /** What a thread is asked: to take rows, `next` counts those taken, until there are none, and say so. */
-export interface SwapMessage {
-  linear: SwapLinear
+export interface ExchangeMessage {
+  linear: ExchangeLinear
   /** The gain that a swap must exceed. */
   floor: number
   next: Int32Array
 }
 
 /** What a thread is started with. */
-export interface SwapThreadData {
+export interface ExchangeThreadData {
   /** Whether the addon does the work where it is built. */
   native: boolean
 }
@@ -53,7 +59,10 @@ export interface SwapThreadData {
  * Starts threads that share one set of buffers, as large as the largest linear so far: its weights, H in full
  * and E H. The masks do not depend on how many threads there are, nor on whether the addon does the work.
  */
-export function createSwapPool(threads: number, data: SwapThreadData = { native: true }): SwapPool {
+export function createExchangePool(
+  threads: number,
+  data: ExchangeThreadData = { native: true },
+): ExchangePool {
   const pool = Array.from({ length: threads }, () => startThread(data))
   const buffers = new Map<string, SharedArrayBuffer>()
   let product: Promise<MomentProduct> | undefined
@@ -67,7 +76,7 @@ export function createSwapPool(threads: number, data: SwapThreadData = { native:
   }
   const float64 = (name: string, length: number) => new Float64Array(buffer(name, 8 * length), 0, length)
 
-  function share({ rows, cols, group, weights, moment, bits }: SwapTask): SwapLinear {
+  function share({ rows, cols, group, weights, moment, bits }: ExchangeTask): ExchangeLinear {
     const linear = {
       rows,
       cols,
@@ -84,24 +93,24 @@ export function createSwapPool(threads: number, data: SwapThreadData = { native:
   }
 
   /** The gradient by one GEMM, and the errors: almost half of the work if it were done row by row. */
-  async function measure(linear: SwapLinear): Promise<void> {
+  async function measure(linear: ExchangeLinear): Promise<void> {
     const { rows, cols, moment, gradient } = linear
     // The gradient takes the place of what it is computed from.
-    prunedPart(linear, gradient)
+    copyPrunedWeights(linear, gradient)
     product ??= createMomentProduct(threads)
     // Of threads that have ended the product is released.
     const ready = await Promise.race([...pool.map(({ ended }) => ended), product])
     await ready.multiply(gradient, moment, gradient, [rows, cols])
-    measureErrors(linear)
+    computeRowErrors(linear)
   }
 
-  async function swap(linear: SwapLinear): Promise<void> {
-    const message: SwapMessage = {
+  async function swap(linear: ExchangeLinear): Promise<void> {
+    const message: ExchangeMessage = {
       linear,
-      floor: gainFloor(linear),
+      floor: minExchangeGain(linear),
       next: new Int32Array(new SharedArrayBuffer(4)),
     }
-    await Promise.all(pool.map((thread) => ask(thread, message)))
+    await Promise.all(pool.map((thread) => runOnThread(thread, message)))
   }
 
   return {
@@ -114,10 +123,10 @@ export function createSwapPool(threads: number, data: SwapThreadData = { native:
       const linear = share(task)
       measuring = measure(linear)
       await measuring
-      const before = sumOf(linear.errors)
+      const before = totalError(linear.errors)
       await swap(linear)
       task.bits.set(linear.bits)
-      return { before, after: sumOf(linear.errors) }
+      return { before, after: totalError(linear.errors) }
     },
     async close() {
       await Promise.all(pool.map(({ worker }) => worker.terminate()))
@@ -133,7 +142,7 @@ interface Thread {
   ended: Promise<never>
 }
 
-function startThread(workerData: SwapThreadData): Thread {
+function startThread(workerData: ExchangeThreadData): Thread {
   const worker = new Worker(new URL('./exchange-worker.ts', import.meta.url), { execArgv: [], workerData })
   const { promise: ended, reject } = Promise.withResolvers<never>()
   worker.once('error', reject)
@@ -143,7 +152,7 @@ function startThread(workerData: SwapThreadData): Thread {
   return { worker, ended }
 }
 
-async function ask({ worker, ended }: Thread, message: SwapMessage): Promise<void> {
+async function runOnThread({ worker, ended }: Thread, message: ExchangeMessage): Promise<void> {
   const answered = once(worker, 'message')
   worker.postMessage(message)
   await Promise.race([answered, ended])

@@ -1,18 +1,18 @@
 /** The program of a thread that refines rows of one linear after another. */
 import { parentPort, workerData } from 'node:worker_threads'
 import { loadNativeIfThere } from '../../platform/native-addon.ts'
-import { nativeSwapRows } from './native-exchange.ts'
-import type { SwapMessage, SwapThreadData } from './exchange-pool.ts'
-import { swapRows } from './exchange.ts'
+import { nativeExchangeRows } from './native-exchange.ts'
+import type { ExchangeMessage, ExchangeThreadData } from './exchange-pool.ts'
+import { exchangeRows } from './exchange.ts'
 
 /** Rows taken at once: few enough that the threads end together. */
 const CHUNK_ROWS = 16
 
-const { native } = workerData as SwapThreadData
+const { native } = workerData as ExchangeThreadData
 const addon = native ? loadNativeIfThere() : undefined
-const refineRows = addon ? nativeSwapRows(addon) : swapRows
+const refineRows = addon ? nativeExchangeRows(addon) : exchangeRows
 
-parentPort?.on('message', ({ linear, floor, next }: SwapMessage) => {
+parentPort?.on('message', ({ linear, floor, next }: ExchangeMessage) => {
   for (;;) {
     const first = Atomics.add(next, 0, CHUNK_ROWS)
     if (first >= linear.rows) break

@@ -4,7 +4,7 @@ import type { Values } from '../statistics/values.ts'
 /** Swaps of one row at most: 200 lower the output error further, and held-out perplexity not at all. */
 const MAX_ROUNDS = 50
 /** A swap must gain more than this share of the mean error of a row. */
-const GAIN_FLOOR = 1e-9
+const MIN_RELATIVE_GAIN = 1e-9
 
 /**
  * One linear while its mask is refined. Every function here works on a range of rows, and rows do not depend on
@@ -13,7 +13,7 @@ const GAIN_FLOOR = 1e-9
  * With E the pruned part of W and `H = Σ x xᵀ / tokens`, `tr(E H Eᵀ)` is the squared output error, mean over
  * tokens. H is symmetric, so its rows serve as columns.
  */
-export interface SwapLinear {
+export interface ExchangeLinear {
   rows: number
   cols: number
   /** m of n:m, where a swap stays within one group of m columns; null: anywhere in the row. */
@@ -24,14 +24,14 @@ export interface SwapLinear {
   moment: Float64Array
   /** Mask bits `[rows, ceil(cols/8)]`, changed in place. */
   bits: Uint8Array
-  /** `E H` of the mask before any swap, `[rows, cols]`; see {@link prunedPart}. */
+  /** `E H` of the mask before any swap, `[rows, cols]`; see {@link copyPrunedWeights}. */
   gradient: Float64Array
   /** Error of each row under its present mask. */
   errors: Float64Array
 }
 
 /** E: the weights that the mask prunes, `[rows, cols]`, into `pruned`. */
-export function prunedPart({ rows, cols, weights, bits }: SwapLinear, pruned: Float64Array): void {
+export function copyPrunedWeights({ rows, cols, weights, bits }: ExchangeLinear, pruned: Float64Array): void {
   const width = rowBytes(cols)
   for (let row = 0, i = 0; row < rows; row++) {
     // Which are kept is as good as random: a product is several times as fast as a branch.
@@ -41,7 +41,7 @@ export function prunedPart({ rows, cols, weights, bits }: SwapLinear, pruned: Fl
 }
 
 /** Computes `errors` of the mask that `gradient` belongs to. */
-export function measureErrors({ rows, cols, weights, bits, gradient, errors }: SwapLinear): void {
+export function computeRowErrors({ rows, cols, weights, bits, gradient, errors }: ExchangeLinear): void {
   const width = rowBytes(cols)
   for (let row = 0, i = 0; row < rows; row++) {
     let error = 0
@@ -52,12 +52,12 @@ export function measureErrors({ rows, cols, weights, bits, gradient, errors }: S
 }
 
 /** What a swap must gain, from the errors of the mask that the refinement starts with. */
-export function gainFloor({ rows, errors }: Pick<SwapLinear, 'rows' | 'errors'>): number {
-  return (GAIN_FLOOR * sumOf(errors)) / rows
+export function minExchangeGain({ rows, errors }: Pick<ExchangeLinear, 'rows' | 'errors'>): number {
+  return (MIN_RELATIVE_GAIN * totalError(errors)) / rows
 }
 
 /** `tr(E H Eᵀ)` of the present mask. */
-export function sumOf(errors: Float64Array): number {
+export function totalError(errors: Float64Array): number {
   return errors.reduce((sum, error) => sum + error, 0)
 }
 
@@ -71,9 +71,9 @@ export function sumOf(errors: Float64Array): number {
  * With `g = E H`, pruning p costs `W_p² H_pp + 2 W_p g_p`; after it, returning q changes the error by
  * `W_q² H_qq − 2 W_q (g_q + W_p H_pq)`. Of equal candidates the lower column goes first.
  */
-export function swapRows(linear: SwapLinear, first: number, end: number, floor: number): void {
+export function exchangeRows(linear: ExchangeLinear, first: number, end: number, floor: number): void {
   const { cols, moment, errors } = linear
-  const line: Line = {
+  const line: ReorderedRow = {
     columns: new Int32Array(cols),
     weights: new Float64Array(cols),
     own: new Float64Array(cols),
@@ -81,14 +81,14 @@ export function swapRows(linear: SwapLinear, first: number, end: number, floor: 
     update: { pruned: 0, prunedWeight: 0, returned: 0, returnedWeight: 0 },
   }
   for (let row = first; row < end; row++) {
-    const runs = load(linear, row, line)
+    const runs = loadRow(linear, row, line)
     for (let round = 0; round < MAX_ROUNDS; round++) {
-      const swap = bestSwap(line, moment, cols, runs)
+      const swap = bestExchange(line, moment, cols, runs)
       if (!(swap.change < -floor)) break
-      apply(line, cols, swap)
+      applyExchange(line, cols, swap)
       errors[row] = (errors[row] as number) + swap.change
     }
-    store(linear, row, line, runs)
+    storeRow(linear, row, line, runs)
   }
 }
 
@@ -96,7 +96,7 @@ export function swapRows(linear: SwapLinear, first: number, end: number, floor: 
  * One row, reordered: within each run (a group of n:m, or the whole row) the kept weights come first, so that
  * each loop goes over exactly the candidates it looks for.
  */
-interface Line {
+interface ReorderedRow {
   columns: Int32Array
   weights: Float64Array
   /** `W² diag(H)` */
@@ -108,7 +108,7 @@ interface Line {
 }
 
 /** `size` places each, of which the first `kept` are kept. */
-interface Runs {
+interface RowGroups {
   size: number
   kept: number
   /** The weight to return is chosen in view of the one to prune; in a group each is the best alone. */
@@ -116,13 +116,13 @@ interface Runs {
 }
 
 /** Places of the weight to prune and the weight to return, and what that changes the error by. */
-interface Swap {
+interface Exchange {
   prune: number
   restore: number
   change: number
 }
 
-function load(linear: SwapLinear, row: number, line: Line): Runs {
+function loadRow(linear: ExchangeLinear, row: number, line: ReorderedRow): RowGroups {
   const { cols, group, weights, moment, bits, gradient } = linear
   const size = group ?? cols
   const first = row * rowBytes(cols)
@@ -146,7 +146,12 @@ function load(linear: SwapLinear, row: number, line: Line): Runs {
   return { size, kept, coupled: group === null }
 }
 
-function store({ cols, bits }: SwapLinear, row: number, { columns }: Line, { size, kept }: Runs): void {
+function storeRow(
+  { cols, bits }: ExchangeLinear,
+  row: number,
+  { columns }: ReorderedRow,
+  { size, kept }: RowGroups,
+): void {
   const first = row * rowBytes(cols)
   bits.fill(0, first, first + rowBytes(cols))
   for (let begin = 0; begin < cols; begin += size) {
@@ -159,10 +164,15 @@ function store({ cols, bits }: SwapLinear, row: number, { columns }: Line, { siz
 }
 
 /** Brings the gradient up to date on the way. One function, because groups are too short to pay for calls. */
-function bestSwap(line: Line, moment: Float64Array, cols: number, { size, kept, coupled }: Runs): Swap {
+function bestExchange(
+  line: ReorderedRow,
+  moment: Float64Array,
+  cols: number,
+  { size, kept, coupled }: RowGroups,
+): Exchange {
   const { columns, weights, own, gradient } = line
   const { pruned, prunedWeight, returned, returnedWeight } = line.update
-  const best: Swap = { prune: -1, restore: -1, change: Number.POSITIVE_INFINITY }
+  const best: Exchange = { prune: -1, restore: -1, change: Number.POSITIVE_INFINITY }
   for (let begin = 0; begin < cols; begin += size) {
     let prune = -1
     let cost = Number.POSITIVE_INFINITY
@@ -214,7 +224,7 @@ function bestSwap(line: Line, moment: Float64Array, cols: number, { size, kept, 
 }
 
 /** Exchanges the two places and notes the swap for the next pass. */
-function apply(line: Line, cols: number, { prune, restore }: Swap): void {
+function applyExchange(line: ReorderedRow, cols: number, { prune, restore }: Exchange): void {
   const { columns, weights, own, gradient } = line
   line.update = {
     pruned: (columns[prune] as number) * cols,

@@ -1,10 +1,10 @@
-import { buildProduct } from './conjugate-gradients-graph.ts'
+import { buildMomentProduct } from './conjugate-gradients-graph.ts'
 import { encodeModel } from '../graph/onnx-writer.ts'
 import { InferenceSession, Tensor } from '../graph/onnx-runtime.ts'
 import { freeMemory } from '../../platform/free-memory.ts'
 
 /** Options of sessions that work beside serving. */
-export function backgroundSession(threads: number): InferenceSession.SessionOptions {
+export function backgroundSessionOptions(threads: number): InferenceSession.SessionOptions {
   return {
     intraOpNumThreads: threads,
     interOpNumThreads: 1,
@@ -13,7 +13,7 @@ export function backgroundSession(threads: number): InferenceSession.SessionOpti
   }
 }
 
-/** Rows that one run takes, and at most as many as columns: see {@link buildProduct}. */
+/** Rows that one run takes, and at most as many as columns: see {@link buildMomentProduct}. */
 export const CHUNK_ROWS = 512
 
 /** `E H` in f64, for one linear after another. */
@@ -34,7 +34,10 @@ export interface MomentProduct {
 
 /** Prepares the product; it blocks its thread while it runs. */
 export async function createMomentProduct(threads: number): Promise<MomentProduct> {
-  const session = await InferenceSession.create(encodeModel(buildProduct()), backgroundSession(threads))
+  const session = await InferenceSession.create(
+    encodeModel(buildMomentProduct()),
+    backgroundSessionOptions(threads),
+  )
   return {
     async multiply(errors, moment, product, [rows, cols]) {
       const h = new Tensor('float64', moment, [cols, cols])
@@ -54,12 +57,12 @@ export async function createMomentProduct(threads: number): Promise<MomentProduc
 }
 
 /** Rows of the result that are written together, so that what is read stays in the cache until it is used up. */
-const TILE = 16
+const TILE_ROWS = 16
 
 /** @param from `[cols, rows]` */
 function transpose(from: Float64Array, to: Float64Array, rows: number, cols: number): void {
-  for (let tile = 0; tile < rows; tile += TILE) {
-    const end = Math.min(tile + TILE, rows)
+  for (let tile = 0; tile < rows; tile += TILE_ROWS) {
+    const end = Math.min(tile + TILE_ROWS, rows)
     for (let col = 0; col < cols; col++) {
       for (let row = tile; row < end; row++) to[row * cols + col] = from[col * rows + row] as number
     }

@@ -16,7 +16,7 @@ export interface ReconstructionTask {
 }
 
 /** What the rows of one linear share. */
-export interface Moments {
+export interface ScaledMoment {
   /** H `[cols, cols]` */
   moment: Float64Array
   /** λ */
@@ -28,7 +28,7 @@ export interface Moments {
 }
 
 /** Scales H. */
-export function createMoments({ cols, moment }: ReconstructionTask): Moments {
+export function scaleMoment({ cols, moment }: ReconstructionTask): ScaledMoment {
   let trace = 0
   for (let col = 0; col < cols; col++) trace += moment[col * cols + col] as number
   const damping = (DAMPING * trace) / cols
@@ -49,7 +49,7 @@ export function createMoments({ cols, moment }: ReconstructionTask): Moments {
 }
 
 /** Some rows of a linear and how far they are solved. */
-export interface System {
+export interface RowSystem {
   rows: number
   cols: number
   dense: Float32Array
@@ -72,12 +72,12 @@ export interface System {
  *
  * @param result the weights of the whole linear, `[rows, cols]`, of which these rows are solved in place
  */
-export function createSystem(
+export function createRowSystem(
   { cols, weights, bits }: ReconstructionTask,
   result: Float32Array,
   first: number,
   end: number,
-): System {
+): RowSystem {
   const rows = end - first
   const dense = weights.subarray(first * cols, end * cols)
   const kept = result.subarray(first * cols, end * cols)
@@ -110,7 +110,7 @@ export function createSystem(
 }
 
 /** Makes residuals and errors of `E H`, which stands in `residual`. */
-export function updateResidual({ damping, scale }: Moments, system: System): void {
+export function updateResidual({ damping, scale }: ScaledMoment, system: RowSystem): void {
   const { rows, cols, mask, error, residual, norms, errors, damped } = system
   for (let row = 0, i = 0; row < rows; row++) {
     let output = 0
@@ -133,8 +133,8 @@ export function updateResidual({ damping, scale }: Moments, system: System): voi
 
 /** The scaled residual, each row divided by its norm, `[cols, rows]`. */
 export function unitResidual(
-  { scale }: Moments,
-  { rows, cols, residual, norms }: System,
+  { scale }: ScaledMoment,
+  { rows, cols, residual, norms }: RowSystem,
 ): Float32Array<ArrayBuffer> {
   const unit = new Float32Array(rows * cols)
   for (let row = 0, i = 0; row < rows; row++) {
@@ -148,23 +148,23 @@ export function unitResidual(
 }
 
 /** Norm of the residual over all rows, from their relative square norms, over what it was. */
-export function remaining(system: System, squares: Float32Array): number {
+export function relativeResidual(system: RowSystem, squares: Float32Array): number {
   let left = 0
   for (let row = 0; row < system.rows; row++) {
     left += (system.norms[row] as number) ** 2 * (squares[row] as number)
   }
-  return Math.sqrt(left) / totalNorm(system)
+  return Math.sqrt(left) / residualNorm(system)
 }
 
 /** Norm of the scaled residual over all rows. */
-export function totalNorm({ norms }: System): number {
+export function residualNorm({ norms }: RowSystem): number {
   return Math.sqrt(norms.reduce((total, norm) => total + norm * norm, 0))
 }
 
 /** Adds a correction to the weights, which are f32, and takes the error from what they then are. */
 export function applyCorrection(
-  { scale }: Moments,
-  { rows, cols, dense, mask, kept, error, norms }: System,
+  { scale }: ScaledMoment,
+  { rows, cols, dense, mask, kept, error, norms }: RowSystem,
   x: Float32Array,
 ): void {
   for (let row = 0, i = 0; row < rows; row++) {
@@ -179,8 +179,8 @@ export function applyCorrection(
 }
 
 /** Rows whose damped error rose get back the weights that they began with: f32 may spoil what was solved already. */
-export function revertWorse(
-  { rows, cols, kept, errors, damped }: System,
+export function revertWorseRows(
+  { rows, cols, kept, errors, damped }: RowSystem,
   start: { weights: Float32Array; errors: Float64Array; damped: Float64Array },
 ): void {
   for (let row = 0; row < rows; row++) {

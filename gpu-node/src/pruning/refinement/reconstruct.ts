@@ -4,27 +4,27 @@ import { InferenceSession, Tensor } from '../graph/onnx-runtime.ts'
 import { freeMemory } from '../../platform/free-memory.ts'
 import {
   applyCorrection,
-  createMoments,
-  createSystem,
-  remaining,
-  revertWorse,
-  totalNorm,
+  scaleMoment,
+  createRowSystem,
+  relativeResidual,
+  revertWorseRows,
+  residualNorm,
   unitResidual,
   updateResidual,
-  type Moments,
+  type ScaledMoment,
   type ReconstructionTask,
-  type System,
+  type RowSystem,
 } from './reconstruct-rows.ts'
-import { backgroundSession, CHUNK_ROWS, createMomentProduct } from './moment-product.ts'
+import { backgroundSessionOptions, CHUNK_ROWS, createMomentProduct } from './moment-product.ts'
 
 /** Iterations in one run of the graph: after each the residuals are looked at. */
-const STEPS = 4
+const STEPS_PER_RUN = 4
 /** f32 loses the true residual after a while, and f64 finds it again; more often than this it has not been needed. */
 const MAX_REFINEMENTS = 8
 /** Runs of the graph between two residuals in f64. */
 const MAX_RUNS = 50
 /** What f32 can win before its residual no longer is the true one. */
-const REACH = 1e-4
+const MIN_F32_RESIDUAL = 1e-4
 
 export interface Reconstruction {
   /** `[rows, cols]`, 0 where pruned. */
@@ -72,19 +72,19 @@ export async function createReconstructor(
 ): Promise<Reconstructor> {
   const product = await createMomentProduct(threads)
   const iterate = await InferenceSession.create(
-    encodeModel(buildConjugateGradients(STEPS)),
-    backgroundSession(threads),
+    encodeModel(buildConjugateGradients(STEPS_PER_RUN)),
+    backgroundSessionOptions(threads),
   )
 
   /** Brings the residual of a system up to date, in f64. */
-  async function measure(moments: Moments, system: System): Promise<void> {
+  async function measure(moments: ScaledMoment, system: RowSystem): Promise<void> {
     const { rows, cols, error, residual } = system
     await product.multiply(error, moments.moment, residual, [rows, cols])
     updateResidual(moments, system)
   }
 
   /** The correction that makes the residual vanish, as far as f32 goes, `[cols, rows]`. */
-  async function correct(moments: Moments, system: System, goal: number) {
+  async function solveCorrection(moments: ScaledMoment, system: RowSystem, goal: number) {
     const { rows, cols } = system
     const shape = [cols, rows]
     const b = new Tensor('float32', unitResidual(moments, system), shape)
@@ -105,49 +105,53 @@ export async function createReconstructor(
     let iterations = 0
     for (let run = 0; run < MAX_RUNS; run++) {
       const outputs = await iterate.run({ ...fixed, ...state })
-      free(Object.values(state))
+      freeTensors(Object.values(state))
       state = Object.fromEntries(
         ['x', 'r', 'p', 'rr'].map((name) => [name, outputs[`next_${name}`] as Tensor]),
       )
-      iterations += STEPS
+      iterations += STEPS_PER_RUN
       // `run` never leaves the event loop a turn: this lets the parent's messages and its end through.
       await new Promise((resolve) => setImmediate(resolve))
-      if (remaining(system, state['rr']?.data as Float32Array) <= goal) break
+      if (relativeResidual(system, state['rr']?.data as Float32Array) <= goal) break
     }
     const { x, ...rest } = state
-    free(Object.values(rest))
+    freeTensors(Object.values(rest))
     return { x: x?.data as Float32Array<ArrayBuffer>, iterations }
   }
 
   /** Solves rows `first … end` into `weights`, and tells their output error before and after. */
   async function solveRows(
     task: ReconstructionTask,
-    moments: Moments,
+    moments: ScaledMoment,
     weights: Float32Array,
     first: number,
     end: number,
   ) {
-    const system = createSystem(task, weights, first, end)
+    const system = createRowSystem(task, weights, first, end)
     await measure(moments, system)
     const start = {
       weights: system.kept.slice(),
       errors: system.errors.slice(),
       damped: system.damped.slice(),
     }
-    const norm = totalNorm(system)
+    const norm = residualNorm(system)
     let iterations = 0
     for (let refinement = 0; refinement < MAX_REFINEMENTS; refinement++) {
-      const left = totalNorm(system)
+      const left = residualNorm(system)
       if (!(left > tolerance * norm)) break
       // A little beyond the goal: the recurrence's residual flatters.
-      const correction = await correct(moments, system, Math.max(REACH, (0.7 * tolerance * norm) / left))
+      const correction = await solveCorrection(
+        moments,
+        system,
+        Math.max(MIN_F32_RESIDUAL, (0.7 * tolerance * norm) / left),
+      )
       applyCorrection(moments, system, correction.x)
       freeMemory(correction.x)
       iterations += correction.iterations
       await measure(moments, system)
     }
-    const residual = norm > 0 ? totalNorm(system) / norm : 0
-    revertWorse(system, start)
+    const residual = norm > 0 ? residualNorm(system) / norm : 0
+    revertWorseRows(system, start)
     onSolved?.({ rows: end - first, iterations, residual })
     for (const values of [start.weights, system.mask, system.error, system.residual]) freeMemory(values)
     return { before: sum(start.errors), after: sum(system.errors) }
@@ -156,7 +160,7 @@ export async function createReconstructor(
   return {
     async solve(task) {
       const { rows, cols } = task
-      const moments = createMoments(task)
+      const moments = scaleMoment(task)
       const weights = new Float32Array(rows * cols)
       let before = 0
       let after = 0
@@ -177,7 +181,7 @@ export async function createReconstructor(
 }
 
 /** Frees the memory of tensors, of which two may share it. */
-function free(tensors: readonly Tensor[]): void {
+function freeTensors(tensors: readonly Tensor[]): void {
   for (const data of new Set(tensors.map((tensor) => tensor.data as Float32Array<ArrayBuffer>)))
     freeMemory(data)
 }

@@ -4,16 +4,16 @@ import { AppError } from '@copal/shared/errors.ts'
 import { maskFileChurn, openMaskFile } from '../../model/mask-file/mask-file-reader.ts'
 import type { DenseModel } from '../../model/master/dense-model.ts'
 import { parseMethod } from '../methods/method-registry.ts'
-import { withShares } from '../selection/allocate-ratios.ts'
+import { withAllocation } from '../selection/allocate-ratios.ts'
 import type { ChosenLinear } from '../selection/choose-mask.ts'
 import { checkPatterns, expandPatterns } from '../selection/mask-patterns.ts'
 import { selectToFile } from '../selection/select-to-file.ts'
 import { discardArtifact } from '../statistics/artifact-folder.ts'
 import { DamagedArtifactError } from '../statistics/statistics-artifact.ts'
-import { keepCounted, openStatisticsFolder } from '../statistics/statistics-folder.ts'
+import { writeCountedParts, openStatisticsFolder } from '../statistics/statistics-folder.ts'
 import {
   countedDatasets,
-  partOf,
+  datasetPartId,
   selectionShare,
   type CalibrationOutcome,
   type CalibrationProgress,
@@ -38,16 +38,16 @@ export async function calibrateAndSelect(
   const task = { ...given, statisticsDir: await openStatisticsFolder(given.statisticsDir, model) }
   const { config } = model
   const patterns = expandPatterns(config, task.selection.patterns ?? {})
-  const selection = withShares(model, { ...task.selection, patterns })
+  const selection = withAllocation(model, { ...task.selection, patterns })
   checkPatterns(config, selection)
   const wanted = new Map<string, DatasetFile>()
-  for (const dataset of countedDatasets(task)) wanted.set(partOf(model, task, dataset), dataset)
+  for (const dataset of countedDatasets(task)) wanted.set(datasetPartId(model, task, dataset), dataset)
   const needsStatistics = parseMethod(task.selection.method).datasets !== 'none'
   if (needsStatistics && wanted.size === 0) {
     throw new AppError('insufficient_samples', 'There is nothing to calibrate on: name at least one dataset.')
   }
   const { parentMaskPath } = task
-  const about = {
+  const metadata = {
     domains: [...new Set([...wanted.values()].map(({ domain }) => domain))].sort(),
     parent: parentMaskPath === null ? null : await hashMaskFile(parentMaskPath),
     created: task.created,
@@ -62,7 +62,7 @@ export async function calibrateAndSelect(
         model,
         artifacts,
         selection,
-        about,
+        metadata,
         dir: task.workDir,
         threads,
         onBlock: (done, chosen) =>
@@ -73,10 +73,10 @@ export async function calibrateAndSelect(
       })
       const selectMs = performance.now() - selectStart
       const counted = [...task.datasets, ...task.accumulated].map((dataset) => ({
-        id: partOf(model, task, dataset),
+        id: datasetPartId(model, task, dataset),
         domain: dataset.domain,
       }))
-      await keepCounted(task.statisticsDir, counted)
+      await writeCountedParts(task.statisticsDir, counted)
       await tidyStatistics(model, task, artifacts)
       return {
         maskPath: path,

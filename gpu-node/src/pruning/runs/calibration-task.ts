@@ -59,7 +59,7 @@ export function countedDatasets({
 }
 
 /** Names the statistics of one dataset. */
-export function partOf(
+export function datasetPartId(
   model: DenseModel,
   task: CalibrationTask,
   { sha256: datasetSha256 }: { sha256: string },
@@ -69,11 +69,11 @@ export function partOf(
 }
 
 /** Shares of the whole run that selection is taken to be: of scores alone, and where there is more to compute. */
-const SELECTION_SHARE = 0.1
+const SCORE_SELECTION_SHARE = 0.1
 const REFINEMENT_SHARE = 0.5
 
 /** The share of the whole run that selection is taken to be. */
 export function selectionShare({ selection }: CalibrationTask): number {
   const { rule, swaps, reconstruct } = parseMethod(selection.method)
-  return swaps || reconstruct || rule.changesWeights ? REFINEMENT_SHARE : SELECTION_SHARE
+  return swaps || reconstruct || rule.changesWeights ? REFINEMENT_SHARE : SCORE_SELECTION_SHARE
 }

@@ -5,11 +5,16 @@ import {
   type BlockLinear,
   type LlamaConfig,
 } from '../../model/config/llama-config.ts'
-import { BLOCK_INPUTS, INPUT_OF, statisticTensors, type BlockInput } from '../statistics/statistic-names.ts'
+import {
+  BLOCK_INPUTS,
+  LINEAR_INPUT,
+  statisticTensorSizes,
+  type BlockInput,
+} from '../statistics/statistic-names.ts'
 import { CHUNK_ROWS } from '../refinement/moment-product.ts'
 import { parseMethod, type Method } from '../methods/method-registry.ts'
 import type { Propagation } from '../calibration/pruned-propagation.ts'
-import { activationMemory, largestChunk } from '../calibration/token-chunks.ts'
+import { activationMemory, largestChunkTokens } from '../calibration/token-chunks.ts'
 
 /** What is calibrated and selected. */
 export interface CostOptions {
@@ -57,7 +62,7 @@ export interface Cost {
 /** Node and the runtime's libraries, before a weight is read. */
 const PROCESS_BYTES = 190e6
 /** A thread that swaps, before it is given a linear. */
-const SWAP_THREAD_BYTES = 15e6
+const EXCHANGE_THREAD_BYTES = 15e6
 
 /**
  * Estimates calibration and selection from shapes, with P the weights of a block's linears, S the elements of its
@@ -78,7 +83,7 @@ export function estimateCost(config: LlamaConfig, options: CostOptions): Cost {
   const { samples, length, domains, threads, propagation = 'dense', rates = MEASURED_RATES } = options
   const methods = options.methods.map(parseMethod)
   const { layers } = config
-  const statistics = sum([...statisticTensors(config).values()])
+  const statistics = sum([...statisticTensorSizes(config).values()])
   const weights = sum(BLOCK_LINEARS.map((linear) => elements(config, linear)))
   const running =
     (samples * length * operationsPerToken(config, length, propagation)) / (threads * rates.productsPerThread)
@@ -120,7 +125,7 @@ export function estimateSelection(
   rates: CostRates = MEASURED_RATES,
 ): number {
   const method = parseMethod(name)
-  const refined = refinements(method) / (threads * rates.refinedProducts)
+  const refined = refinementCount(method) / (threads * rates.refinedProducts)
   return (
     config.layers *
     sum(
@@ -139,7 +144,7 @@ function calibrationBytes(
   const weights = sum(BLOCK_LINEARS.map((linear) => elements(config, linear)))
   const copies = Object.values(SEGMENT_LINEARS).map((linears) => sumElements(config, linears))
   const copied = 4 * Math.max(...copies)
-  const { kept, bytes } = activationMemory(config, largestChunk(length, samples))
+  const { kept, bytes } = activationMemory(config, largestChunkTokens(length, samples))
   const hidden = samples * length * config.hiddenSize
   const held = 4 * (weights + sumElements(config, BLOCK_LINEARS) + hidden)
   // A run copies its outputs when it is done: where activations are not kept, they are gone by then.
@@ -173,16 +178,16 @@ function selectionBytes(config: LlamaConfig, method: Method, threads: number): n
     }
   })
   const [held, step] = [steps.map((one) => one.held), steps.map((one) => one.step)]
-  return Math.max(...held) + Math.max(...step) + (swaps ? threads * SWAP_THREAD_BYTES : 0)
+  return Math.max(...held) + Math.max(...step) + (swaps ? threads * EXCHANGE_THREAD_BYTES : 0)
 }
 
-function refinements({ swaps, reconstruct, rule }: Method): number {
+function refinementCount({ swaps, reconstruct, rule }: Method): number {
   return [swaps, reconstruct, rule.changesWeights].filter(Boolean).length
 }
 
 /** Elements of the sums that linears and their inputs have in memory. */
 function sumElements(config: LlamaConfig, linears: readonly BlockLinear[]): number {
-  const inputs = new Set(linears.map((linear) => INPUT_OF[linear]))
+  const inputs = new Set(linears.map((linear) => LINEAR_INPUT[linear]))
   return (
     sum(linears.map((linear) => elements(config, linear))) +
     sum([...inputs].map((input) => panelElements(config, input)))
@@ -195,7 +200,7 @@ function panelElements(config: LlamaConfig, input: BlockInput): number {
 }
 
 function inputSize(config: LlamaConfig, input: BlockInput): number {
-  const reader = BLOCK_LINEARS.find((linear) => INPUT_OF[linear] === input) ?? 'mlp.down_proj'
+  const reader = BLOCK_LINEARS.find((linear) => LINEAR_INPUT[linear] === input) ?? 'mlp.down_proj'
   return linearShape(config, reader)[1]
 }
 

@@ -7,7 +7,7 @@ import { coverParts, mergeArtifacts, pruneArtifacts, touchArtifacts } from '../s
 import { discardPartials, openPartial } from '../statistics/partial-artifact.ts'
 import { listArtifacts, type Artifact } from '../statistics/statistics-artifact.ts'
 import {
-  partOf,
+  datasetPartId,
   selectionShare,
   type CalibrationProgress,
   type CalibrationTask,
@@ -15,9 +15,9 @@ import {
 } from './calibration-task.ts'
 
 /** Artifacts of one domain that stay apart; more are merged into one. */
-const MERGE_ABOVE = 2
+const MAX_UNMERGED_ARTIFACTS = 2
 /** Artifacts kept although no longer counted: an update that failed may be tried again. */
-const SPARE_ARTIFACTS = 2
+const MAX_SPARE_ARTIFACTS = 2
 /** Finds or makes the artifacts that add up to the wanted parts. */
 export async function gatherArtifacts(
   model: DenseModel,
@@ -86,13 +86,13 @@ export async function tidyStatistics(
   task: CalibrationTask,
   artifacts: readonly Artifact[],
 ): Promise<void> {
-  const settled = new Set(task.accumulated.map((dataset) => partOf(model, task, dataset)))
+  const settled = new Set(task.accumulated.map((dataset) => datasetPartId(model, task, dataset)))
   for (const { sha256: hash } of task.datasets) {
-    settled.delete(partOf(model, task, { sha256: hash }))
+    settled.delete(datasetPartId(model, task, { sha256: hash }))
   }
   const keep = new Set(artifacts.map(({ id }) => id))
   // What this method does not read, a later update may.
-  const known = [...task.datasets, ...task.accumulated].map((dataset) => partOf(model, task, dataset))
+  const known = [...task.datasets, ...task.accumulated].map((dataset) => datasetPartId(model, task, dataset))
   const onDisk = await listArtifacts(task.statisticsDir, model.master.baseSha256)
   for (const { id } of coverParts(onDisk, known).chosen) keep.add(id)
   const byDomain = Map.groupBy(
@@ -100,8 +100,9 @@ export async function tidyStatistics(
     ({ parts }) => parts[0]?.domain,
   )
   for (const mergeable of byDomain.values()) {
-    if (mergeable.length > MERGE_ABOVE) keep.add((await mergeArtifacts(task.statisticsDir, mergeable)).id)
+    if (mergeable.length > MAX_UNMERGED_ARTIFACTS)
+      keep.add((await mergeArtifacts(task.statisticsDir, mergeable)).id)
   }
-  await pruneArtifacts(task.statisticsDir, model.master.baseSha256, keep, SPARE_ARTIFACTS)
+  await pruneArtifacts(task.statisticsDir, model.master.baseSha256, keep, MAX_SPARE_ARTIFACTS)
   await discardPartials(task.statisticsDir)
 }

@@ -23,15 +23,15 @@ async function serve(request: ChildRequest): Promise<void> {
     if (error.code === 'internal_error') process.stderr.write(`${inspect(error.cause ?? error)}\n`)
     end = { type: 'failed', error: errorBody(error) }
   }
-  tell(end, () => process.exit(0))
+  send(end, () => process.exit(0))
 }
 
 async function perform(request: ChildRequest): Promise<ChildMessage> {
-  const model = await open(request.model)
+  const model = await openReferencedModel(request.model)
   if (request.kind === 'calibrate') {
     const { task, threads } = request
     const outcome = await calibrateAndSelect(model, task, threads, (progress) =>
-      tell({ type: 'progress', progress }),
+      send({ type: 'progress', progress }),
     )
     return { type: 'calibrated', outcome }
   }
@@ -41,7 +41,7 @@ async function perform(request: ChildRequest): Promise<ChildMessage> {
   return { type: 'windows', windows }
 }
 
-async function open({ spec, cacheDir, id, baseSha256 }: ModelReference) {
+async function openReferencedModel({ spec, cacheDir, id, baseSha256 }: ModelReference) {
   const model = await openModel(spec, { cacheDir, id })
   if (model.master.baseSha256 !== baseSha256) {
     throw new AppError(
@@ -52,6 +52,6 @@ async function open({ spec, cacheDir, id, baseSha256 }: ModelReference) {
   return model
 }
 
-function tell(message: ChildMessage, then?: () => void): void {
+function send(message: ChildMessage, then?: () => void): void {
   process.send?.(message, undefined, undefined, then)
 }

@@ -18,17 +18,17 @@ import { METHOD_NAMES, parseMethod } from '../methods/method-registry.ts'
  */
 const GROWTH = 9
 /** A linear's ratio differs from the model's by no more than this: the growth is only known near it. */
-const FARTHEST = 0.3
+const MAX_RATIO_DIFFERENCE = 0.3
 /** What a linear costs is measured within chance: it is taken together with so many blocks on either side. */
-const NEIGHBOURS = 2
+const NEIGHBOUR_BLOCKS = 2
 /** The first blocks and the last one are like no other. */
-const [UNLIKE_FIRST, UNLIKE_LAST] = [2, 1]
+const [DISTINCT_FIRST_BLOCKS, DISTINCT_LAST_BLOCKS] = [2, 1]
 /** A weight costs at least this part of the mean: of what is measured as less nothing is known. */
-const LEAST_LOSS = 1 / 200
+const MIN_RELATIVE_LOSS = 1 / 200
 /** Nothing is kept whole or pruned whole by allocation, unless the model's own ratio is nearer to that. */
-const [LEAST, MOST] = [0.05, 0.95]
+const [MIN_RATIO, MAX_RATIO] = [0.05, 0.95]
 /** Decimals that a pattern has. */
-const STEPS = 10_000
+const PATTERN_STEPS = 10_000
 
 /** What methods that share a ratio need to know of a model. */
 type Sensitivities = Pick<DenseModel, 'layerSensitivity' | 'rowSensitivity'>
@@ -41,7 +41,7 @@ type Sensitivities = Pick<DenseModel, 'layerSensitivity' | 'rowSensitivity'>
  *
  * @throws AppError `invalid_request`, param `method`: the pattern is no ratio, or the sensitivity of the model is not known
  */
-export function withShares(
+export function withAllocation(
   model: Pick<DenseModel, 'config'> & Sensitivities,
   selection: SelectionSpec,
 ): SelectionSpec {
@@ -57,10 +57,10 @@ export function withShares(
   }
   const { layerSensitivity, rowSensitivity } = model
   if (rows && rowSensitivity === null) {
-    throw notMeasured(selection.method, model, 'an error of each output costs', 'row-sensitivity')
+    throw sensitivityMissing(selection.method, model, 'an error of each output costs', 'row-sensitivity')
   }
   if (allocated && !rows && layerSensitivity === null) {
-    throw notMeasured(selection.method, model, 'pruning each part costs', 'sensitivity')
+    throw sensitivityMissing(selection.method, model, 'pruning each part costs', 'sensitivity')
   }
   if (!allocated) return { ...selection, scope: 'matrix' }
   const named = selection.patterns ?? {}
@@ -71,7 +71,7 @@ export function withShares(
 }
 
 /** The methods that a model can be pruned by: those that share a ratio out only where what they need was measured. */
-export function methodsFor({ layerSensitivity, rowSensitivity }: Sensitivities): string[] {
+export function supportedMethods({ layerSensitivity, rowSensitivity }: Sensitivities): string[] {
   return METHOD_NAMES.filter((name) => {
     const { allocated, rows } = parseMethod(name)
     if (rows) return rowSensitivity !== null
@@ -80,27 +80,27 @@ export function methodsFor({ layerSensitivity, rowSensitivity }: Sensitivities):
 }
 
 /** What a mask of the method depends on besides statistics: what a ratio is shared out by. */
-export function sensitivitiesOf(
+export function sensitivityInputs(
   method: string,
   { layerSensitivity, rowSensitivity }: Sensitivities,
 ): unknown[] {
   const { allocated, rows } = parseMethod(method)
   return [
     ...(allocated ? [layerSensitivity] : []),
-    ...(rows && rowSensitivity ? [encodedOnce(rowSensitivity)] : []),
+    ...(rows && rowSensitivity ? [encodeOnce(rowSensitivity)] : []),
   ]
 }
 
 /** A megabyte of text, asked for with every mask. */
 const encoded = new WeakMap<RowSensitivity, string>()
 
-function encodedOnce(rowSensitivity: RowSensitivity): string {
+function encodeOnce(rowSensitivity: RowSensitivity): string {
   const text = encoded.get(rowSensitivity) ?? encodeRowSensitivity(rowSensitivity)
   encoded.set(rowSensitivity, text)
   return text
 }
 
-function notMeasured(
+function sensitivityMissing(
   method: string,
   { layerSensitivity }: Pick<Sensitivities, 'layerSensitivity'>,
   what: string,
@@ -150,7 +150,7 @@ export function allocateRatios(
   if (losses) {
     const costs = logLosses(shapes, losses, ratio)
     found.push(
-      ratiosAtOneLevel(shapes, ratio, (name, level) => ratio + (level - (costs.get(name) ?? 0)) / GROWTH),
+      ratiosAtCommonLevel(shapes, ratio, (name, level) => ratio + (level - (costs.get(name) ?? 0)) / GROWTH),
     )
   }
   if (rows) {
@@ -158,29 +158,29 @@ export function allocateRatios(
     const rising = new Map(
       [...shapes.keys()].map((name) => [name, (rows[name]?.worth ?? []).map((value, k) => value + k * 1e-7)]),
     )
-    found.push(ratiosAtOneLevel(shapes, ratio, (name, level) => shareBelow(rising.get(name) ?? [], level)))
+    found.push(ratiosAtCommonLevel(shapes, ratio, (name, level) => shareBelow(rising.get(name) ?? [], level)))
   }
   const mean = (name: string) => found.reduce((sum, of) => sum + (of.get(name) ?? ratio), 0) / found.length
-  return inWholeColumns(shapes, new Map([...shapes.keys()].map((name) => [name, mean(name)])), ratio)
+  return toColumnPatterns(shapes, new Map([...shapes.keys()].map((name) => [name, mean(name)])), ratio)
 }
 
 type Shapes = ReadonlyMap<string, readonly [rows: number, cols: number]>
 
 /** The ratios at the level where they prune `ratio` of all weights, cut to the range in which costs are known. */
-function ratiosAtOneLevel(
+function ratiosAtCommonLevel(
   shapes: Shapes,
   ratio: number,
   ratioAt: (name: string, level: number) => number,
 ): Map<string, number> {
-  const least = Math.min(ratio, Math.max(LEAST, ratio - FARTHEST))
-  const most = Math.max(ratio, Math.min(MOST, ratio + FARTHEST))
+  const least = Math.min(ratio, Math.max(MIN_RATIO, ratio - MAX_RATIO_DIFFERENCE))
+  const most = Math.max(ratio, Math.min(MAX_RATIO, ratio + MAX_RATIO_DIFFERENCE))
   const ratios = (level: number) =>
     new Map([...shapes.keys()].map((name) => [name, Math.min(most, Math.max(least, ratioAt(name, level)))]))
-  return ratios(bisect((level) => prunedBy(shapes, ratios(level)) < ratio * prunedBy(shapes, null)))
+  return ratios(bisect((level) => prunedWeights(shapes, ratios(level)) < ratio * prunedWeights(shapes, null)))
 }
 
 /** How many weights ratios prune; all of them where none are given. */
-function prunedBy(shapes: Shapes, ratios: ReadonlyMap<string, number> | null): number {
+function prunedWeights(shapes: Shapes, ratios: ReadonlyMap<string, number> | null): number {
   let sum = 0
   for (const [name, [rows, cols]] of shapes) sum += rows * cols * (ratios ? (ratios.get(name) ?? 0) : 1)
   return sum
@@ -200,9 +200,9 @@ function logLosses(
   sensitivity: LayerSensitivity['linears'],
   ratio: number,
 ): Map<string, number> {
-  const losses = lossesAt(ratio, sensitivity)
+  const losses = smoothedLosses(ratio, sensitivity)
   const total = [...shapes.keys()].reduce((sum, name) => sum + Math.max(0, losses.get(name) ?? 0), 0)
-  const leastLoss = (LEAST_LOSS * total) / prunedBy(shapes, null)
+  const leastLoss = (MIN_RELATIVE_LOSS * total) / prunedWeights(shapes, null)
   return new Map(
     [...shapes].map(([name, [rows, cols]]) => [
       name,
@@ -212,7 +212,7 @@ function logLosses(
 }
 
 /** The ratios as patterns of whole columns. */
-function inWholeColumns(
+function toColumnPatterns(
   shapes: Shapes,
   ratios: ReadonlyMap<string, number>,
   ratio: number,
@@ -222,7 +222,7 @@ function inWholeColumns(
     return { name, rows, cols, columns: Math.floor(columns), rest: columns - Math.floor(columns) }
   })
   let missing =
-    ratio * prunedBy(shapes, null) - counts.reduce((sum, { rows, columns }) => sum + rows * columns, 0)
+    ratio * prunedWeights(shapes, null) - counts.reduce((sum, { rows, columns }) => sum + rows * columns, 0)
   // A linear keeps something.
   const hasRoom = ({ columns, cols }: { columns: number; cols: number }) => columns + 1 < cols
   // Whole columns first where rounding took most, then where one column is the least weights.
@@ -241,7 +241,7 @@ function inWholeColumns(
 }
 
 /** What each linear costs at one ratio: of its kind, the mean over its block and those that are like it. */
-function lossesAt(ratio: number, sensitivity: LayerSensitivity['linears']): Map<string, number> {
+function smoothedLosses(ratio: number, sensitivity: LayerSensitivity['linears']): Map<string, number> {
   const layers = Object.keys(sensitivity).length / BLOCK_LINEARS.length
   const lossOf = (layer: number, linear: (typeof BLOCK_LINEARS)[number]) => {
     const measured = sensitivity[linearName(layer, linear)]
@@ -249,9 +249,9 @@ function lossesAt(ratio: number, sensitivity: LayerSensitivity['linears']): Map<
   }
   const losses = new Map<string, number>()
   for (let layer = 0; layer < layers; layer++) {
-    const isUnlike = layer < UNLIKE_FIRST || layer >= layers - UNLIKE_LAST
-    const first = isUnlike ? layer : Math.max(UNLIKE_FIRST, layer - NEIGHBOURS)
-    const last = isUnlike ? layer : Math.min(layers - UNLIKE_LAST - 1, layer + NEIGHBOURS)
+    const isUnlike = layer < DISTINCT_FIRST_BLOCKS || layer >= layers - DISTINCT_LAST_BLOCKS
+    const first = isUnlike ? layer : Math.max(DISTINCT_FIRST_BLOCKS, layer - NEIGHBOUR_BLOCKS)
+    const last = isUnlike ? layer : Math.min(layers - DISTINCT_LAST_BLOCKS - 1, layer + NEIGHBOUR_BLOCKS)
     for (const linear of BLOCK_LINEARS) {
       let sum = 0
       for (let near = first; near <= last; near++) sum += lossOf(near, linear)
@@ -264,8 +264,8 @@ function lossesAt(ratio: number, sensitivity: LayerSensitivity['linears']): Map<
 /** The pattern that prunes so many of `cols` columns, or one more where four decimals cannot say it. */
 function patternOf(columns: number, cols: number): string {
   if (columns === 0) return DENSE
-  for (let step = Math.floor((columns / cols) * STEPS); ; step++) {
-    const text = (step / STEPS).toFixed(4)
+  for (let step = Math.floor((columns / cols) * PATTERN_STEPS); ; step++) {
+    const text = (step / PATTERN_STEPS).toFixed(4)
     if (Math.floor(cols * Number(text)) >= columns) return text
   }
 }

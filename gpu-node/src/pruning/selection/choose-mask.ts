@@ -5,38 +5,38 @@ import { BLOCK_LINEARS, linearName, linearShape, type BlockLinear } from '../../
 import type { DenseModel } from '../../model/master/dense-model.ts'
 import { loadTensor } from '../../model/master/read-master.ts'
 import type { Artifact } from '../statistics/statistics-artifact.ts'
-import { statisticTensor, type StatisticName } from '../statistics/statistic-names.ts'
+import { statisticTensorName, type StatisticName } from '../statistics/statistic-names.ts'
 import { requireFiniteWeights } from '../../model/master/finite-weights.ts'
 import { freeMemory } from '../../platform/free-memory.ts'
 import { parseMethod, type Method } from '../methods/method-registry.ts'
-import type { Choice, LinearProblem } from '../methods/prune-rule.ts'
-import { unfolded } from '../statistics/packed-triangle.ts'
+import type { LinearChoice, LinearProblem } from '../methods/prune-rule.ts'
+import { unfoldedTriangle } from '../statistics/packed-triangle.ts'
 import { checkPatterns } from './mask-patterns.ts'
 import { createReconstructor, type Reconstructor } from '../refinement/reconstruct.ts'
 import { shareRows } from './share-rows.ts'
-import { accumulate } from '../statistics/artifact-folder.ts'
-import { createSwapPool, type SwapGain, type SwapPool } from '../refinement/exchange-pool.ts'
+import { accumulateStatistic } from '../statistics/artifact-folder.ts'
+import { createExchangePool, type ErrorReduction, type ExchangePool } from '../refinement/exchange-pool.ts'
 
 /** What was chosen for one linear. */
-export interface ChosenLinear extends Choice {
+export interface ChosenLinear extends LinearChoice {
   name: string
   /** What the swaps won; null where the method has none. */
-  swaps: SwapGain | null
+  swaps: ErrorReduction | null
   /** What solving for the surviving weights won; null where the method does not. */
-  reconstruction: SwapGain | null
+  reconstruction: ErrorReduction | null
 }
 
 /** What a mask is chosen from besides statistics. */
-export type PrunedModel = Pick<DenseModel, 'config' | 'master' | 'rowSensitivity'>
+export type SelectionModel = Pick<DenseModel, 'config' | 'master' | 'rowSensitivity'>
 
 /** From what a mask is chosen, and how. */
-export interface MaskChoice {
-  model: PrunedModel
+export interface MaskSelection {
+  model: SelectionModel
   artifacts: readonly Artifact[]
   selection: SelectionSpec
   threads: number
   /** Takes the linears in forward order, but for those that stay dense. */
-  sink: (linear: ChosenLinear) => Promise<void>
+  onLinear: (linear: ChosenLinear) => Promise<void>
   /** Called with the number of blocks done and the linears that were chosen in the last, without weights. */
   onBlock?: (done: number, chosen: readonly Pick<ChosenLinear, 'swaps' | 'reconstruction'>[]) => void
   /** The blocks `first … end - 1`; all unless given. */
@@ -52,13 +52,13 @@ export interface MaskChoice {
  * @throws AppError `invalid_request` the method or a pattern is none; `unsupported_model` weights or statistics are
  * not finite: names the linear
  */
-export async function chooseMask(choice: MaskChoice): Promise<void> {
-  const { model, artifacts, selection, threads, sink, onBlock } = choice
+export async function chooseMask(choice: MaskSelection): Promise<void> {
+  const { model, artifacts, selection, threads, onLinear, onBlock } = choice
   const { config } = model
   const { first, end } = choice.blocks ?? { first: 0, end: config.layers }
   const method = parseMethod(selection.method)
   const patterns = checkPatterns(config, selection)
-  const pool = method.swaps ? createSwapPool(threads) : null
+  const pool = method.swaps ? createExchangePool(threads) : null
   let reconstructor: Reconstructor | null = null
   try {
     reconstructor = method.reconstruct ? await createReconstructor(threads) : null
@@ -74,7 +74,7 @@ export async function chooseMask(choice: MaskChoice): Promise<void> {
           { pattern, scope: selection.scope },
           { pool, reconstructor },
         )
-        await sink(chosen)
+        await onLinear(chosen)
         for (const values of problem.statistics.values()) freeMemory(values)
         gains.push({ swaps: chosen.swaps, reconstruction: chosen.reconstruction })
       }
@@ -99,10 +99,10 @@ async function chooseLinear(
   method: Method,
   problem: RefinedProblem,
   { pattern, scope }: { pattern: SparsityPattern; scope: MaskScope },
-  { pool, reconstructor }: { pool: SwapPool | null; reconstructor: Reconstructor | null },
+  { pool, reconstructor }: { pool: ExchangePool | null; reconstructor: Reconstructor | null },
 ): Promise<ChosenLinear> {
   const { name, rows, cols, weights } = problem
-  const choice = byRule(method, problem, pattern, scope)
+  const choice = applyRule(method, problem, pattern, scope)
   const { bits } = choice
   const chosen: ChosenLinear = { name, ...choice, swaps: null, reconstruction: null }
   if (!pool && !reconstructor) return chosen
@@ -110,11 +110,11 @@ async function chooseLinear(
   // One H in full serves both: of a wide linear it is the largest array there is.
   let moment: Float64Array
   if (pool) {
-    const shared = takeMoment(problem, (triangle) => pool.unfold(triangle, cols))
+    const shared = unfoldMoment(problem, (triangle) => pool.unfold(triangle, cols))
     chosen.swaps = await pool.refine({ rows, cols, group, weights, moment: shared, bits })
     moment = shared
   } else {
-    moment = takeMoment(problem, (triangle) => unfolded(triangle, cols))
+    moment = unfoldMoment(problem, (triangle) => unfoldedTriangle(triangle, cols))
   }
   if (reconstructor) {
     const {
@@ -129,18 +129,18 @@ async function chooseLinear(
 }
 
 /** @throws AppError that names the linear where the rule finds numbers that it cannot choose by */
-function byRule(
+function applyRule(
   { rule, name: method, rows, changesWeights }: Method,
   problem: RefinedProblem,
   pattern: SparsityPattern,
   scope: MaskScope,
-): Choice {
+): LinearChoice {
   try {
     const { sensitivity } = problem
     // n:m says itself what each row keeps.
-    const keptOfRows =
+    const keptPerRow =
       rows && sensitivity && pattern.kind === 'ratio' ? shareRows(problem, pattern, sensitivity) : undefined
-    const { bits, weights } = rule.choose({ ...problem, keptOfRows }, pattern, scope)
+    const { bits, weights } = rule.choose({ ...problem, keptPerRow }, pattern, scope)
     // In a weights file every linear has values, also one that the rule left as it was.
     return { bits, weights: changesWeights ? (weights ?? problem.weights) : null }
   } catch (error) {
@@ -154,7 +154,7 @@ function byRule(
 }
 
 async function loadProblem(
-  { config, master, rowSensitivity }: PrunedModel,
+  { config, master, rowSensitivity }: SelectionModel,
   artifacts: readonly Artifact[],
   layer: number,
   linear: BlockLinear,
@@ -163,7 +163,7 @@ async function loadProblem(
   const [rows, cols] = linearShape(config, linear)
   const statistics = new Map<StatisticName, Float64Array<ArrayBuffer>>()
   for (const name of needs) {
-    statistics.set(name, await accumulate(artifacts, layer, statisticTensor(name, linear)))
+    statistics.set(name, await accumulateStatistic(artifacts, layer, statisticTensorName(name, linear)))
   }
   const statistic = (name: StatisticName): Float64Array => {
     const values = statistics.get(name)
@@ -181,20 +181,20 @@ async function loadProblem(
 }
 
 /** H in full; the rule, which read the sum, is done, and the sum is freed. */
-function takeMoment<Full>(
+function unfoldMoment<Full>(
   { statistics, tokens }: RefinedProblem,
   unfold: (triangle: Float64Array) => Full,
 ): Full {
   const sum = statistics.get('second_moment')
   if (!sum) throw new Error('a refinement needs second_moment')
   statistics.delete('second_moment')
-  const moment = unfold(meanOf(sum, tokens))
+  const moment = unfold(divideInPlace(sum, tokens))
   freeMemory(sum)
   return moment
 }
 
 /** Divides in place. */
-function meanOf(sum: Float64Array, tokens: number): Float64Array {
+function divideInPlace(sum: Float64Array, tokens: number): Float64Array {
   for (let i = 0; i < sum.length; i++) sum[i] = (sum[i] as number) / tokens
   return sum
 }

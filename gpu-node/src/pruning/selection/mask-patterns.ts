@@ -21,7 +21,7 @@ export function checkPatterns(
   { pattern, patterns = {}, scope }: Omit<SelectionSpec, 'method'>,
 ): ReadonlyMap<string, SparsityPattern | null> {
   const shapes = linearShapes(config)
-  for (const name of Object.keys(patterns)) if (!shapes.has(name)) throw matchesNothing(name, shapes.keys())
+  for (const name of Object.keys(patterns)) if (!shapes.has(name)) throw noMatchingLinear(name, shapes.keys())
   const parsed = new Map<string, SparsityPattern | null>()
   for (const [name, [rows, cols]] of shapes) {
     const text = linearPattern({ pattern, patterns }, name)
@@ -55,18 +55,18 @@ export function checkPatterns(
  */
 export function expandPatterns(config: LlamaConfig, rules: unknown): Record<string, string> {
   if (typeof rules !== 'object' || rules === null || Array.isArray(rules)) {
-    throw refused('Patterns of single linears are an object like {"model.layers.0.*": "dense"}.')
+    throw invalidPatterns('Patterns of single linears are an object like {"model.layers.0.*": "dense"}.')
   }
   const names = [...linearShapes(config).keys()]
   const patterns = new Map<string, string>()
   for (const [glob, pattern] of Object.entries(rules)) {
     if (typeof pattern !== 'string') {
-      throw refused(`The pattern of '${glob}' is not a text like '0.5', '2:4' or '${DENSE}'.`)
+      throw invalidPatterns(`The pattern of '${glob}' is not a text like '0.5', '2:4' or '${DENSE}'.`)
     }
     const fault = pattern === DENSE ? undefined : patternError(pattern)
-    if (fault !== undefined) throw refused(`The pattern of '${glob}': ${fault}, or '${DENSE}'.`)
+    if (fault !== undefined) throw invalidPatterns(`The pattern of '${glob}': ${fault}, or '${DENSE}'.`)
     const matched = names.filter((name) => matchesGlob(name, glob))
-    if (matched.length === 0) throw matchesNothing(glob, names)
+    if (matched.length === 0) throw noMatchingLinear(glob, names)
     for (const name of matched) patterns.set(name, pattern)
   }
   return Object.fromEntries(patterns)
@@ -88,10 +88,10 @@ function matchesGlob(name: string, glob: string): boolean {
   return name.endsWith(end) && name.length - end.length >= at
 }
 
-function matchesNothing(given: string, names: Iterable<string>): AppError {
+function noMatchingLinear(given: string, names: Iterable<string>): AppError {
   const all = [...names]
   const nearest = suggestName(given, all)
-  return refused(
+  return invalidPatterns(
     `'${given}' is the name of no linear of this model. ` +
       (nearest === undefined
         ? `The first is '${all[0]}', the last '${all.at(-1)}'; '*' stands for any characters.`
@@ -99,6 +99,6 @@ function matchesNothing(given: string, names: Iterable<string>): AppError {
   )
 }
 
-function refused(message: string): AppError {
+function invalidPatterns(message: string): AppError {
   return new AppError('invalid_request', message, { param: 'patterns' })
 }

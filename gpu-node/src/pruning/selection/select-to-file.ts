@@ -2,11 +2,11 @@ import type { MaskMeta } from '@copal/shared/mask/mask-codec.ts'
 import type { MaskScope } from '@copal/shared/mask/sparsity-pattern.ts'
 import { createMaskFileWriter } from '../../model/mask-file/mask-file-writer.ts'
 import type { DenseModel } from '../../model/master/dense-model.ts'
-import { withShares } from './allocate-ratios.ts'
-import { chooseMask, type ChosenLinear, type MaskChoice } from './choose-mask.ts'
+import { withAllocation } from './allocate-ratios.ts'
+import { chooseMask, type ChosenLinear, type MaskSelection } from './choose-mask.ts'
 import { parseMethod } from '../methods/method-registry.ts'
 import { linearShapes } from '../../model/config/llama-config.ts'
-import type { SwapGain } from '../refinement/exchange-pool.ts'
+import type { ErrorReduction } from '../refinement/exchange-pool.ts'
 
 /** A file that was selected. */
 export interface SelectedFile {
@@ -19,16 +19,19 @@ export interface SelectedFile {
   /** Pruned weights over those of all linears, those left dense included. */
   sparsity: number
   /** What the swaps won, by linear; null where the method has none. */
-  swaps: Record<string, SwapGain> | null
+  swaps: Record<string, ErrorReduction> | null
   /** What reconstruction won, by linear; null where the method has none. */
-  reconstruction: Record<string, SwapGain> | null
+  reconstruction: Record<string, ErrorReduction> | null
 }
 
 /** What is chosen, and the file that it is written to. */
-export interface FileSelection extends Pick<MaskChoice, 'artifacts' | 'selection' | 'threads' | 'onBlock'> {
+export interface FileSelection extends Pick<
+  MaskSelection,
+  'artifacts' | 'selection' | 'threads' | 'onBlock'
+> {
   model: Pick<DenseModel, 'config' | 'master' | 'layerSensitivity' | 'rowSensitivity'>
   /** Said in the file. */
-  about: Pick<MaskMeta, 'domains' | 'parent' | 'created'>
+  metadata: Pick<MaskMeta, 'domains' | 'parent' | 'created'>
   /** Gets the file, named by its hash. */
   dir: string
 }
@@ -40,22 +43,22 @@ export interface FileSelection extends Pick<MaskChoice, 'artifacts' | 'selection
  * @throws what {@link chooseMask} throws; nothing stays behind then
  */
 export async function selectToFile(file: FileSelection): Promise<SelectedFile> {
-  const { model, about, dir, selection: requested, ...choice } = file
-  const selection = withShares(model, requested)
+  const { model, metadata, dir, selection: requested, ...choice } = file
+  const selection = withAllocation(model, requested)
   const { method: name, pattern, scope, patterns = {} } = selection
   const method = parseMethod(name)
-  const meta = { ...about, method: name, pattern, scope, patterns, baseSha256: model.master.baseSha256 }
+  const meta = { ...metadata, method: name, pattern, scope, patterns, baseSha256: model.master.baseSha256 }
   const kind = method.changesWeights ? 'weights' : 'mask'
   const writer = await createMaskFileWriter(dir, meta, linearShapes(model.config), kind)
-  const swaps: Record<string, SwapGain> = {}
-  const reconstruction: Record<string, SwapGain> = {}
+  const swaps: Record<string, ErrorReduction> = {}
+  const reconstruction: Record<string, ErrorReduction> = {}
   try {
-    const sink = async (linear: ChosenLinear) => {
+    const onLinear = async (linear: ChosenLinear) => {
       await writer.add(linear.name, linear)
       if (linear.swaps) swaps[linear.name] = linear.swaps
       if (linear.reconstruction) reconstruction[linear.name] = linear.reconstruction
     }
-    await chooseMask({ ...choice, model, selection, sink })
+    await chooseMask({ ...choice, model, selection, onLinear })
     return {
       ...(await writer.finish()),
       scope,

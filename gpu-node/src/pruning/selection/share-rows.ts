@@ -9,12 +9,12 @@ import { selectKept } from '../methods/select-kept.ts'
  * To what power a row's sensitivity counts within its linear. Its whole, 1, is what an error costs the dense model to second
  * order; the pruned model is not near it, and with less masks are better (`docs/measurements/tried.md`).
  */
-const POWER = 0.5
+const SENSITIVITY_POWER = 0.5
 /** A row costs at least this part of the linear's mean: one that its text never used, another text may. */
-const LEAST = 1 / 1000
+const MIN_RELATIVE_COST = 1 / 1000
 
 /** So many weights tell how a linear's are spread. */
-const SAMPLED_WEIGHTS = 2 ** 18
+const MAX_SAMPLED_WEIGHTS = 2 ** 18
 
 /**
  * How many weights each row keeps when the rows of a linear share its ratio: those that are worth the most are kept, wherever
@@ -30,7 +30,7 @@ export function shareRows(
   sensitivity: Float32Array,
 ): Uint32Array {
   const squareNorm = statistic('square_norm')
-  const costs = costsOf(sensitivity)
+  const costs = rowCosts(sensitivity)
   const worth = new Float64Array(rows * cols)
   for (let row = 0, i = 0; row < rows; row++) {
     const cost = costs[row] as number
@@ -56,11 +56,11 @@ export function worthQuantiles(
   squareNorm: Float32Array,
   sensitivity: Float32Array,
 ): number[] {
-  const costs = costsOf(sensitivity)
+  const costs = rowCosts(sensitivity)
   const count = rows * cols
   const random = createRandom(0)
-  const isWhole = count <= SAMPLED_WEIGHTS
-  const worth = new Float64Array(isWhole ? count : SAMPLED_WEIGHTS)
+  const isWhole = count <= MAX_SAMPLED_WEIGHTS
+  const worth = new Float64Array(isWhole ? count : MAX_SAMPLED_WEIGHTS)
   for (let i = 0; i < worth.length; i++) {
     const at = isWhole ? i : Math.floor(random() * count)
     const row = Math.floor(at / cols)
@@ -74,8 +74,11 @@ export function worthQuantiles(
 }
 
 /** What errors of rows are taken to cost: `mean · (s / mean)^POWER`. */
-function costsOf(sensitivity: Float32Array): Float64Array {
+function rowCosts(sensitivity: Float32Array): Float64Array {
   // Where no error costs anything, none costs more than another.
   const mean = sensitivity.reduce((sum, value) => sum + value, 0) / sensitivity.length || 1e-300
-  return Float64Array.from(sensitivity, (value) => mean * Math.max(value / mean, LEAST) ** POWER)
+  return Float64Array.from(
+    sensitivity,
+    (value) => mean * Math.max(value / mean, MIN_RELATIVE_COST) ** SENSITIVITY_POWER,
+  )
 }

@@ -9,7 +9,7 @@ import { linearInputName, linearOutputName } from '../graph/decoder-block.ts'
 import { GraphBuilder } from '../graph/graph-builder.ts'
 import type { GraphNode, Initializer, OnnxGraph, ValueInfo } from '../graph/onnx-writer.ts'
 import { ropeCache } from '../graph/rope.ts'
-import { statisticTensor } from '../statistics/statistic-names.ts'
+import { statisticTensorName } from '../statistics/statistic-names.ts'
 
 /** Name of the output with a linear's `Σ_t (∂L/∂y_t)²`, `[d_out]`. */
 export function squaredGradientName(linear: BlockLinear): string {
@@ -17,10 +17,10 @@ export function squaredGradientName(linear: BlockLinear): string {
 }
 
 /** Names of {@link buildBackwardBlock} and {@link buildLossGradient}. */
-export const GRADIENT = {
+export const BACKWARD_NAMES = {
   hidden: 'hidden',
-  above: 'above',
-  below: 'below',
+  outputGradient: 'above',
+  inputGradient: 'below',
   targets: 'targets',
   loss: 'loss',
 } as const
@@ -45,12 +45,12 @@ export function buildBackwardBlock(config: LlamaConfig, length: number): OnnxGra
   return {
     name: 'backward_block',
     inputs: [
-      { name: GRADIENT.hidden, type: 'float32', shape: stream },
-      { name: GRADIENT.above, type: 'float32', shape: stream },
+      { name: BACKWARD_NAMES.hidden, type: 'float32', shape: stream },
+      { name: BACKWARD_NAMES.outputGradient, type: 'float32', shape: stream },
       ...graph.weightInputs,
     ],
     outputs: [
-      { name: GRADIENT.below, type: 'float32', shape: stream },
+      { name: BACKWARD_NAMES.inputGradient, type: 'float32', shape: stream },
       ...graph.squaredInputs,
       ...BLOCK_LINEARS.map((linear): ValueInfo => ({
         name: squaredGradientName(linear),
@@ -73,7 +73,7 @@ export function buildLossGradient(config: LlamaConfig, length: number): OnnxGrap
   const graph = new BackwardBuilder(config, length)
   const head = tiedEmbedding ? 'model.embed_tokens.weight' : 'lm_head.weight'
   const norm = 'model.norm.weight'
-  graph.norm(GRADIENT.hidden, norm, hiddenSize, rmsNormEps, 'normed')
+  graph.norm(BACKWARD_NAMES.hidden, norm, hiddenSize, rmsNormEps, 'normed')
   graph.linear('normed', head, [vocabSize, hiddenSize], 'logits')
   graph.constants.push(
     { name: 'one_hot_values', type: 'float32', shape: [2], data: Float32Array.of(0, 1) },
@@ -94,7 +94,7 @@ export function buildLossGradient(config: LlamaConfig, length: number): OnnxGrap
   })
   graph.add({
     op: 'GatherElements',
-    inputs: ['logprobs', GRADIENT.targets],
+    inputs: ['logprobs', BACKWARD_NAMES.targets],
     outputs: ['target_logprobs'],
     attributes: { axis: { int: 1 } },
   })
@@ -102,10 +102,10 @@ export function buildLossGradient(config: LlamaConfig, length: number): OnnxGrap
   graph.add({
     op: 'ReduceSum',
     inputs: [losses, 'first_axis'],
-    outputs: [GRADIENT.loss],
+    outputs: [BACKWARD_NAMES.loss],
     attributes: { keepdims: { int: 0 } },
   })
-  graph.add({ op: 'Squeeze', inputs: [GRADIENT.targets, 'last_axis'], outputs: ['target_ids'] })
+  graph.add({ op: 'Squeeze', inputs: [BACKWARD_NAMES.targets, 'last_axis'], outputs: ['target_ids'] })
   graph.add({
     op: 'OneHot',
     inputs: ['target_ids', 'vocabulary', 'one_hot_values'],
@@ -116,19 +116,19 @@ export function buildLossGradient(config: LlamaConfig, length: number): OnnxGrap
   const atNormed = graph.op('MatMul', [graph.op('Mul', [surplus, 'followed']), head])
   graph.add({
     op: 'Identity',
-    inputs: [graph.backwardNorm(atNormed, GRADIENT.hidden, norm)],
-    outputs: [GRADIENT.below],
+    inputs: [graph.backwardNorm(atNormed, BACKWARD_NAMES.hidden, norm)],
+    outputs: [BACKWARD_NAMES.inputGradient],
   })
   return {
     name: 'loss_gradient',
     inputs: [
-      { name: GRADIENT.hidden, type: 'float32', shape: [length, hiddenSize] },
-      { name: GRADIENT.targets, type: 'int64', shape: [length, 1] },
+      { name: BACKWARD_NAMES.hidden, type: 'float32', shape: [length, hiddenSize] },
+      { name: BACKWARD_NAMES.targets, type: 'int64', shape: [length, 1] },
       ...graph.weightInputs,
     ],
     outputs: [
-      { name: GRADIENT.below, type: 'float32', shape: [length, hiddenSize] },
-      { name: GRADIENT.loss, type: 'float32', shape: [1] },
+      { name: BACKWARD_NAMES.inputGradient, type: 'float32', shape: [length, hiddenSize] },
+      { name: BACKWARD_NAMES.loss, type: 'float32', shape: [1] },
     ],
     initializers: graph.usedConstants(),
     nodes: graph.nodes,
@@ -143,7 +143,7 @@ interface AttentionValues {
   query: string
   key: string
   value: string
-  shares: string
+  attention: string
   middle: string
 }
 
@@ -180,7 +180,7 @@ class BackwardBuilder extends GraphBuilder {
     this.constants.push(
       { name: 'cos', type: 'float32', shape: angles, data: cos },
       { name: 'sin', type: 'float32', shape: angles, data: sin },
-      { name: 'future', type: 'float32', shape: [length, length], data: futureOf(length) },
+      { name: 'causal_mask', type: 'float32', shape: [length, length], data: causalMask(length) },
     )
     shape('query_shape', length, kvHeads, heads / kvHeads, headDim)
     shape('key_shape', length, kvHeads, 1, headDim)
@@ -208,16 +208,22 @@ class BackwardBuilder extends GraphBuilder {
 
   forwardAttention(): AttentionValues {
     const { hiddenSize, rmsNormEps } = this.#config
-    this.norm(GRADIENT.hidden, INPUT_NORM, hiddenSize, rmsNormEps, linearInputName(0, 'self_attn.q_proj'))
+    this.norm(
+      BACKWARD_NAMES.hidden,
+      INPUT_NORM,
+      hiddenSize,
+      rmsNormEps,
+      linearInputName(0, 'self_attn.q_proj'),
+    )
     const query = this.#rotate(this.#asHeads(this.#forward('self_attn.q_proj'), 'query_shape'), 1)
     const key = this.#rotate(this.#asHeads(this.#forward('self_attn.k_proj'), 'key_shape'), 1)
     const value = this.#asHeads(this.#forward('self_attn.v_proj'), 'key_shape')
     const scores = this.op('Mul', [this.op('MatMul', [query, this.#transposed(key)]), 'scale'])
-    const shares = this.op('Softmax', [this.op('Add', [scores, 'future'])], { axis: { int: -1 } })
-    const mixed = this.#flat(this.op('MatMul', [shares, value]))
+    const attention = this.op('Softmax', [this.op('Add', [scores, 'causal_mask'])], { axis: { int: -1 } })
+    const mixed = this.#flat(this.op('MatMul', [attention, value]))
     this.add({ op: 'Identity', inputs: [mixed], outputs: [linearInputName(0, 'self_attn.o_proj')] })
-    const middle = this.op('Add', [GRADIENT.hidden, this.#forward('self_attn.o_proj')])
-    return { query, key, value, shares, middle }
+    const middle = this.op('Add', [BACKWARD_NAMES.hidden, this.#forward('self_attn.o_proj')])
+    return { query, key, value, attention, middle }
   }
 
   forwardMlp(middle: string): MlpValues {
@@ -234,7 +240,7 @@ class BackwardBuilder extends GraphBuilder {
 
   /** The gradient at `middle`. */
   backwardMlp({ gate, up, sigmoid, silu }: MlpValues, middle: string): string {
-    const atGated = this.#backward('mlp.down_proj', GRADIENT.above)
+    const atGated = this.#backward('mlp.down_proj', BACKWARD_NAMES.outputGradient)
     const atUp = this.op('Mul', [atGated, silu])
     // silu'(x) = σ(x) (1 + x (1 − σ(x)))
     const rest = this.op('Mul', [gate, this.op('Sub', ['one', sigmoid])])
@@ -244,17 +250,20 @@ class BackwardBuilder extends GraphBuilder {
       this.#backward('mlp.gate_proj', atGate),
       this.#backward('mlp.up_proj', atUp),
     ])
-    return this.op('Add', [GRADIENT.above, this.backwardNorm(atNormed, middle, MLP_NORM)])
+    return this.op('Add', [BACKWARD_NAMES.outputGradient, this.backwardNorm(atNormed, middle, MLP_NORM)])
   }
 
   /** Ends in `below`. */
-  backwardAttention({ query, key, value, shares }: AttentionValues, atMiddle: string): void {
+  backwardAttention({ query, key, value, attention }: AttentionValues, atMiddle: string): void {
     const atHeads = this.#asHeads(this.#backward('self_attn.o_proj', atMiddle), 'query_shape')
-    const atValue = this.#groupSum(this.op('MatMul', [this.#transposed(shares), atHeads]))
+    const atValue = this.#groupSum(this.op('MatMul', [this.#transposed(attention), atHeads]))
     const atShares = this.op('MatMul', [atHeads, this.#transposed(value)])
     // Shares sum to 1, so what all of them gain alike moves none.
-    const common = this.op('ReduceSum', [this.op('Mul', [atShares, shares]), 'last_axis'])
-    const atScores = this.op('Mul', [this.op('Mul', [this.op('Sub', [atShares, common]), shares]), 'scale'])
+    const common = this.op('ReduceSum', [this.op('Mul', [atShares, attention]), 'last_axis'])
+    const atScores = this.op('Mul', [
+      this.op('Mul', [this.op('Sub', [atShares, common]), attention]),
+      'scale',
+    ])
     const atQuery = this.#rotate(this.op('MatMul', [atScores, key]), -1)
     const atKey = this.#rotate(this.#groupSum(this.op('MatMul', [this.#transposed(atScores), query])), -1)
     const atNormed = this.op('Sum', [
@@ -262,8 +271,8 @@ class BackwardBuilder extends GraphBuilder {
       this.#backward('self_attn.k_proj', this.#flat(atKey)),
       this.#backward('self_attn.v_proj', this.#flat(atValue)),
     ])
-    const norm = this.backwardNorm(atNormed, GRADIENT.hidden, INPUT_NORM)
-    this.add({ op: 'Add', inputs: [atMiddle, norm], outputs: [GRADIENT.below] })
+    const norm = this.backwardNorm(atNormed, BACKWARD_NAMES.hidden, INPUT_NORM)
+    this.add({ op: 'Add', inputs: [atMiddle, norm], outputs: [BACKWARD_NAMES.inputGradient] })
   }
 
   /** Of `y = x r γ` with `r = (mean x² + ε)^-½`: `r g − x r³ mean(g x)` with `g = γ ∂y`. */
@@ -286,7 +295,7 @@ class BackwardBuilder extends GraphBuilder {
   #backward(linear: BlockLinear, gradient: string): string {
     this.#squares(gradient, squaredGradientName(linear))
     const [, cols] = linearShape(this.#config, linear)
-    const squared = statisticTensor('square_norm', linear)
+    const squared = statisticTensorName('square_norm', linear)
     if (!this.squaredInputs.some(({ name }) => name === squared)) {
       this.squaredInputs.push({ name: squared, type: 'float32', shape: [cols] })
       this.#squares(linearInputName(0, linear), squared)
@@ -342,8 +351,8 @@ class BackwardBuilder extends GraphBuilder {
 }
 
 /** What is added to scores: a token reads none that comes after it. `[length, length]` */
-function futureOf(length: number): Float32Array {
-  const future = new Float32Array(length * length)
-  for (let row = 0; row < length; row++) future.fill(-1e9, row * length + row + 1, (row + 1) * length)
-  return future
+function causalMask(length: number): Float32Array {
+  const causal_mask = new Float32Array(length * length)
+  for (let row = 0; row < length; row++) causal_mask.fill(-1e9, row * length + row + 1, (row + 1) * length)
+  return causal_mask
 }

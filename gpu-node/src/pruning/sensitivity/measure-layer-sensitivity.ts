@@ -13,13 +13,13 @@ import { linearShapes } from '../../model/config/llama-config.ts'
 import type { DenseModel } from '../../model/master/dense-model.ts'
 import type { LayerSensitivity } from '../../model/sensitivities/layer-sensitivity.ts'
 import { createScratch, removeScratch } from '../../platform/scratch.ts'
-import type { TextMeasurement } from './text-measurement.ts'
+import type { TextMeasurementOptions } from './text-measurement.ts'
 
 /**
  * A measurement of {@link measureLayerSensitivity}. Dense logits of the windows are in memory, 4 bytes × tokens × vocabulary;
  * scratch files are as large as the model's weights in f32.
  */
-export interface LayerSensitivityOptions extends TextMeasurement {
+export interface LayerSensitivityOptions extends TextMeasurementOptions {
   /** A mask file that prunes every linear. */
   maskPath: string
 }
@@ -52,15 +52,15 @@ export async function measureLayerSensitivity(
   try {
     options.onProgress(0, 'dense')
     const steps = mask.linears.size + 2
-    const dense = await logitsOf(model, null, scratch, options)
+    const dense = await denseLogits(model, null, scratch, options)
     options.onProgress(1 / steps, 'everything pruned')
-    const divergence = await divergenceOf(model, options.maskPath, dense, scratch, options)
+    const divergence = await measureDivergence(model, options.maskPath, dense, scratch, options)
     const linears: LayerSensitivity['linears'] = {}
     for (const [index, [name, [rows, cols]]] of [...linearShapes(config)].entries()) {
       options.onProgress((index + 2) / steps, `all but ${name}`)
       const path = join(scratch, 'all-but-one.safetensors')
-      await writeFile(path, encodeMask(without(mask, name)))
-      const rest = await divergenceOf(model, path, dense, scratch, options)
+      await writeFile(path, encodeMask(withLinearDense(mask, name)))
+      const rest = await measureDivergence(model, path, dense, scratch, options)
       const kept = countBits(mask.linears.get(name)?.bits ?? new Uint8Array())
       linears[name] = { ratio: 1 - kept / (rows * cols), loss: divergence - rest }
     }
@@ -92,7 +92,7 @@ const hasValues = ({ linears }: Mask): boolean =>
   [...linears.values()].some(({ values }) => values !== undefined)
 
 /** The mask with one linear left dense. */
-function without({ meta, linears }: Mask, dense: string): Mask {
+function withLinearDense({ meta, linears }: Mask, dense: string): Mask {
   return {
     meta: { ...meta, patterns: { ...meta.patterns, [dense]: DENSE } },
     linears: new Map([...linears].filter(([name]) => name !== dense)),
@@ -100,19 +100,19 @@ function without({ meta, linears }: Mask, dense: string): Mask {
 }
 
 /** Logits after every token of every window, `[tokens, vocab]` each. */
-async function logitsOf(
+async function denseLogits(
   model: DenseModel,
   maskPath: string | null,
   scratch: string,
   options: LayerSensitivityOptions,
 ): Promise<Float32Array[]> {
   const all: Float32Array[] = []
-  await eachWindow(model, maskPath, scratch, options, (logits) => all.push(logits.slice()))
+  await forEachWindow(model, maskPath, scratch, options, (logits) => all.push(logits.slice()))
   return all
 }
 
 /** Mean over the tokens of all windows of the divergence from the dense model, in nats. */
-async function divergenceOf(
+async function measureDivergence(
   model: DenseModel,
   maskPath: string,
   dense: readonly Float32Array[],
@@ -122,7 +122,7 @@ async function divergenceOf(
   let sum = 0
   let tokens = 0
   const { vocabSize } = model.config
-  await eachWindow(model, maskPath, scratch, options, (logits, window) => {
+  await forEachWindow(model, maskPath, scratch, options, (logits, window) => {
     const expected = dense[window] as Float32Array
     for (let at = 0; at < logits.length; at += vocabSize) {
       sum += kullbackLeibler(expected.subarray(at, at + vocabSize), logits.subarray(at, at + vocabSize))
@@ -132,7 +132,7 @@ async function divergenceOf(
   return sum / tokens
 }
 
-async function eachWindow(
+async function forEachWindow(
   { config, master }: DenseModel,
   maskPath: string | null,
   workDir: string,
@@ -147,7 +147,7 @@ async function eachWindow(
     for (const [index, tokens] of windows.entries()) {
       signal.throwIfAborted()
       const { slab } = new KeyValueCache(config).reserve(0, 0, tokens.length)
-      const member = { slot: 0, position: 0, tokens, wanted: [...tokens.keys()], targets: [] }
+      const member = { slot: 0, position: 0, tokens, outputIndices: [...tokens.keys()], targets: [] }
       const [logits] = await runForward(session, config, { slab, members: [member], output: 'logits' })
       take(logits as Float32Array, index)
     }

@@ -1,7 +1,12 @@
 import { open, type FileHandle } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { AppError } from '@copal/shared/errors.ts'
-import { buildBackwardBlock, buildLossGradient, GRADIENT, squaredGradientName } from './backward-graph.ts'
+import {
+  buildBackwardBlock,
+  buildLossGradient,
+  BACKWARD_NAMES,
+  squaredGradientName,
+} from './backward-graph.ts'
 import { explainFullDisk } from '../../platform/full-disk.ts'
 import { buildForwardBlock, SEGMENT_OUTPUT } from '../calibration/calibration-graph.ts'
 import { Tensor } from '../graph/onnx-runtime.ts'
@@ -12,26 +17,26 @@ import { readInto } from '../../platform/positional-read.ts'
 import { ROW_SENSITIVITY_VERSION, type RowSensitivity } from '../../model/sensitivities/row-sensitivity.ts'
 import { createScratch, removeScratch } from '../../platform/scratch.ts'
 import {
-  aTurn,
+  yieldToEventLoop,
   createSession,
-  free,
-  pick,
+  freeTensor,
+  pickFeeds,
   readFiniteBlock,
   weightFeeds,
 } from '../calibration/block-runner.ts'
-import { statisticTensor } from '../statistics/statistic-names.ts'
+import { statisticTensorName } from '../statistics/statistic-names.ts'
 import { worthQuantiles } from '../selection/share-rows.ts'
-import type { TextMeasurement } from './text-measurement.ts'
-import { chunkFeeds, embed, hiddenOf, type Chunk } from '../calibration/token-chunks.ts'
+import type { TextMeasurementOptions } from './text-measurement.ts'
+import { chunkFeeds, embedTokens, hiddenOfChunk, type Chunk } from '../calibration/token-chunks.ts'
 
 /** The windows as chunks of one sequence, and the residual stream of all of them, or its gradient: `[tokens, hidden]`. */
-interface Work extends Pick<TextMeasurement, 'threads' | 'signal'> {
+interface MeasurementState extends Pick<TextMeasurementOptions, 'threads' | 'signal'> {
   model: DenseModel
   length: number
   chunks: readonly Chunk[]
   tokens: Int32Array
   stream: Float32Array
-  tell: (step: number, message: string) => void
+  report: (step: number, message: string) => void
 }
 
 /**
@@ -44,25 +49,25 @@ interface Work extends Pick<TextMeasurement, 'threads' | 'signal'> {
  */
 export async function measureRowSensitivity(
   model: DenseModel,
-  { windows, textSha256, threads, cacheDir, created, signal, onProgress }: TextMeasurement,
+  { windows, textSha256, threads, cacheDir, created, signal, onProgress }: TextMeasurementOptions,
 ): Promise<RowSensitivity> {
   const length = windows[0]?.length ?? 0
   const tokens = Int32Array.from(windows.flatMap((window) => [...window]))
   // A backward pass is two forward ones, and makes the forward one again.
   const steps = 4 * model.config.layers
-  const work: Work = {
+  const work: MeasurementState = {
     model,
     length,
     chunks: windows.map((_, index) => ({ batch: 1, length, firstToken: index * length })),
     tokens,
-    stream: embed(model, tokens),
+    stream: embedTokens(model, tokens),
     threads,
     signal,
-    tell: (step, message) => onProgress(step / steps, message),
+    report: (step, message) => onProgress(step / steps, message),
   }
   const scratch = await createScratch(cacheDir)
   try {
-    const entering = await openStates(join(scratch, 'hidden.f32'), work)
+    const entering = await openHiddenStateFile(join(scratch, 'hidden.f32'), work)
     try {
       await runForward(work, entering)
       const loss = await runLossBackward(work)
@@ -85,21 +90,24 @@ export async function measureRowSensitivity(
 }
 
 /** Leaves what the last block leaves in `stream`. */
-async function runForward({ model, length, chunks, stream, threads, signal, tell }: Work, entering: States) {
+async function runForward(
+  { model, length, chunks, stream, threads, signal, report }: MeasurementState,
+  entering: HiddenStateFile,
+) {
   const { config, master } = model
   const weights = allocateBlock(config)
   const feeds = weightFeeds(weights, config)
   const session = await createSession(buildForwardBlock(config, length), threads, true)
   try {
     for (let block = 0; block < config.layers; block++) {
-      tell(block, `forward, block ${block + 1} of ${config.layers}`)
+      report(block, `forward, block ${block + 1} of ${config.layers}`)
       await readFiniteBlock(master, block, weights)
       for (const chunk of chunks) {
         signal.throwIfAborted()
         await entering.write(block, chunk)
         const outputs = await session.run({ ...feeds, ...chunkFeeds(chunk, stream, config) })
-        replace(stream, chunk, config, outputs[SEGMENT_OUTPUT.down])
-        await aTurn()
+        replaceInStream(stream, chunk, config, outputs[SEGMENT_OUTPUT.down])
+        await yieldToEventLoop()
       }
     }
   } finally {
@@ -108,8 +116,8 @@ async function runForward({ model, length, chunks, stream, threads, signal, tell
 }
 
 /** Replaces what the last block leaves by the loss's gradient there; the loss, nats over all tokens. */
-async function runLossBackward(work: Work): Promise<number> {
-  const { model, length, chunks, tokens, stream, threads, signal, tell } = work
+async function runLossBackward(work: MeasurementState): Promise<number> {
+  const { model, length, chunks, tokens, stream, threads, signal, report } = work
   const { config, master } = model
   const { vocabSize, hiddenSize, layers, tiedEmbedding } = config
   const head = tiedEmbedding ? 'model.embed_tokens.weight' : 'lm_head.weight'
@@ -122,19 +130,19 @@ async function runLossBackward(work: Work): Promise<number> {
     let loss = 0
     for (const [index, chunk] of chunks.entries()) {
       signal.throwIfAborted()
-      tell(layers, `loss, window ${index + 1} of ${chunks.length}`)
+      report(layers, `loss, window ${index + 1} of ${chunks.length}`)
       const { firstToken } = chunk
       const next = tokens.subarray(firstToken + 1, firstToken + length)
       // Nothing follows the last: what stands there is not read.
       const targets = BigInt64Array.from([...next, 0], (token) => BigInt(token))
       const outputs = await session.run({
-        ...pick(feeds, session.inputNames),
-        [GRADIENT.hidden]: rowsOf(stream, chunk, config),
-        [GRADIENT.targets]: new Tensor('int64', targets, [length, 1]),
+        ...pickFeeds(feeds, session.inputNames),
+        [BACKWARD_NAMES.hidden]: streamTensor(stream, chunk, config),
+        [BACKWARD_NAMES.targets]: new Tensor('int64', targets, [length, 1]),
       })
-      loss += (outputs[GRADIENT.loss] as Tensor).data[0] as number
-      replace(stream, chunk, config, outputs[GRADIENT.below])
-      await aTurn()
+      loss += (outputs[BACKWARD_NAMES.loss] as Tensor).data[0] as number
+      replaceInStream(stream, chunk, config, outputs[BACKWARD_NAMES.inputGradient])
+      await yieldToEventLoop()
     }
     return loss
   } finally {
@@ -143,8 +151,11 @@ async function runLossBackward(work: Work): Promise<number> {
 }
 
 /** What the loss's gradient in `stream` says of every linear, on its way down. */
-async function runBackward(work: Work, entering: States): Promise<RowSensitivity['linears']> {
-  const { model, length, chunks, tokens, stream, threads, signal, tell } = work
+async function runBackward(
+  work: MeasurementState,
+  entering: HiddenStateFile,
+): Promise<RowSensitivity['linears']> {
+  const { model, length, chunks, tokens, stream, threads, signal, report } = work
   const { config, master } = model
   const weights = allocateBlock(config)
   const feeds = weightFeeds(weights, config)
@@ -152,21 +163,21 @@ async function runBackward(work: Work, entering: States): Promise<RowSensitivity
   const session = await createSession(buildBackwardBlock(config, length), threads, true)
   try {
     for (let block = config.layers - 1; block >= 0; block--) {
-      tell(4 * config.layers - 3 * (block + 1), `backward, block ${block + 1} of ${config.layers}`)
+      report(4 * config.layers - 3 * (block + 1), `backward, block ${block + 1} of ${config.layers}`)
       await readFiniteBlock(master, block, weights)
       const sums = new Map<string, Float64Array>()
       for (const chunk of chunks) {
         signal.throwIfAborted()
         const hidden = new Tensor('float32', await entering.read(block, chunk), [length, config.hiddenSize])
-        const above = rowsOf(stream, chunk, config)
-        const { [GRADIENT.below]: below, ...squares } = await session.run({
+        const above = streamTensor(stream, chunk, config)
+        const { [BACKWARD_NAMES.inputGradient]: below, ...squares } = await session.run({
           ...feeds,
-          [GRADIENT.hidden]: hidden,
-          [GRADIENT.above]: above,
+          [BACKWARD_NAMES.hidden]: hidden,
+          [BACKWARD_NAMES.outputGradient]: above,
         })
-        replace(stream, chunk, config, below)
-        for (const [name, ofChunk] of Object.entries(squares)) addTo(sums, name, ofChunk)
-        await aTurn()
+        replaceInStream(stream, chunk, config, below)
+        for (const [name, ofChunk] of Object.entries(squares)) addToSum(sums, name, ofChunk)
+        await yieldToEventLoop()
       }
       for (const linear of BLOCK_LINEARS) {
         const name = linearName(block, linear)
@@ -179,7 +190,7 @@ async function runBackward(work: Work, entering: States): Promise<RowSensitivity
             `The gradient at '${name}' is not finite. Measure on other text.`,
           )
         }
-        const squareNorm = mean(statisticTensor('square_norm', linear))
+        const squareNorm = mean(statisticTensorName('square_norm', linear))
         const worth = worthQuantiles(linearShape(config, linear), weights.linears[linear], squareNorm, rows)
         linears[name] = { rows, worth }
       }
@@ -191,7 +202,7 @@ async function runBackward(work: Work, entering: States): Promise<RowSensitivity
 }
 
 /** What enters every block, on disk. */
-interface States {
+interface HiddenStateFile {
   /** Keeps a chunk of the stream. */
   write(block: number, chunk: Chunk): Promise<void>
   /** A chunk as it was kept, `[length, hidden]`, until the next is read. */
@@ -199,7 +210,10 @@ interface States {
   close(): Promise<void>
 }
 
-async function openStates(path: string, { model, length, chunks, stream }: Work): Promise<States> {
+async function openHiddenStateFile(
+  path: string,
+  { model, length, chunks, stream }: MeasurementState,
+): Promise<HiddenStateFile> {
   const { config } = model
   const chunkBytes = 4 * length * config.hiddenSize
   const offsetOf = (block: number, { firstToken }: Chunk) =>
@@ -208,7 +222,7 @@ async function openStates(path: string, { model, length, chunks, stream }: Work)
   const file: FileHandle = await open(path, 'w+')
   return {
     async write(block, chunk) {
-      const rows = hiddenOf(stream, chunk, config)
+      const rows = hiddenOfChunk(stream, chunk, config)
       try {
         const { bytesWritten } = await file.write(rows, 0, rows.byteLength, offsetOf(block, chunk))
         if (bytesWritten < rows.byteLength) throw Object.assign(new Error('short write'), { code: 'ENOSPC' })
@@ -226,20 +240,25 @@ async function openStates(path: string, { model, length, chunks, stream }: Work)
   }
 }
 
-function addTo(sums: Map<string, Float64Array>, name: string, tensor: Tensor): void {
+function addToSum(sums: Map<string, Float64Array>, name: string, tensor: Tensor): void {
   const values = tensor.data as Float32Array
   const sum = sums.get(name) ?? new Float64Array(values.length)
   for (let i = 0; i < sum.length; i++) sum[i] = (sum[i] as number) + (values[i] as number)
   sums.set(name, sum)
-  free(tensor)
+  freeTensor(tensor)
 }
 
 /** A sequence's rows, as a tensor on them. */
-function rowsOf(stream: Float32Array, chunk: Chunk, config: LlamaConfig): Tensor {
-  return new Tensor('float32', hiddenOf(stream, chunk, config), [chunk.length, config.hiddenSize])
+function streamTensor(stream: Float32Array, chunk: Chunk, config: LlamaConfig): Tensor {
+  return new Tensor('float32', hiddenOfChunk(stream, chunk, config), [chunk.length, config.hiddenSize])
 }
 
-function replace(stream: Float32Array, chunk: Chunk, config: LlamaConfig, by: Tensor | undefined): void {
-  hiddenOf(stream, chunk, config).set(by?.data as Float32Array)
-  free(by)
+function replaceInStream(
+  stream: Float32Array,
+  chunk: Chunk,
+  config: LlamaConfig,
+  by: Tensor | undefined,
+): void {
+  hiddenOfChunk(stream, chunk, config).set(by?.data as Float32Array)
+  freeTensor(by)
 }

@@ -1,5 +1,5 @@
 /** What every measurement of a model on a text is told. */
-export interface TextMeasurement {
+export interface TextMeasurementOptions {
   /** Each of the same number of tokens, two at least. */
   windows: readonly Int32Array[]
   textSha256: string

@@ -42,7 +42,7 @@ export function coverParts(artifacts: readonly Artifact[], wanted: Iterable<stri
  *
  * @throws DamagedArtifactError
  */
-export async function accumulate(
+export async function accumulateStatistic(
   artifacts: readonly Pick<Artifact, 'id' | 'dir' | 'blocks'>[],
   block: number,
   name: string,
@@ -123,7 +123,7 @@ async function summedTensors(
     name,
     dtype: 'F64',
     length,
-    load: () => accumulate(artifacts, block, name),
+    load: () => accumulateStatistic(artifacts, block, name),
   }))
 }
 

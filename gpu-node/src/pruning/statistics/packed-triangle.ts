@@ -14,7 +14,7 @@ export function unfoldTriangle(triangle: Float64Array, square: Float64Array, siz
 }
 
 /** The same in an array of its own. */
-export function unfolded(triangle: Float64Array, size: number): Float64Array {
+export function unfoldedTriangle(triangle: Float64Array, size: number): Float64Array {
   const square = new Float64Array(size * size)
   unfoldTriangle(triangle, square, size)
   return square

@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { readInto } from '../../platform/positional-read.ts'
 import { isErrno } from '../../platform/scratch.ts'
 import {
-  explainFullStatistics,
+  explainFullStatisticsDisk,
   publishArtifact,
   writeBlock,
   writeManifest,
@@ -79,7 +79,7 @@ export async function openPartial(dir: string, id: string): Promise<StoredPartia
       progress = after
       hidden = next
     } catch (error) {
-      throw explainFullStatistics(error, dir)
+      throw explainFullStatisticsDisk(error, dir)
     }
     await rm(hiddenPath(own, done), { force: true })
   }
@@ -106,7 +106,7 @@ export async function openPartial(dir: string, id: string): Promise<StoredPartia
       try {
         await writeManifest(own, artifact)
       } catch (error) {
-        throw explainFullStatistics(error, dir)
+        throw explainFullStatisticsDisk(error, dir)
       }
       await publishArtifact(dir, id, own)
       // Only now: killed before, it is resumed with every block done.

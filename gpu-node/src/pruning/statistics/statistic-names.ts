@@ -5,7 +5,7 @@ import {
   type LlamaConfig,
 } from '../../model/config/llama-config.ts'
 
-/** What is accumulated over calibration tokens; see {@link statisticTensors} for shapes. */
+/** What is accumulated over calibration tokens; see {@link statisticTensorSizes} for shapes. */
 export type StatisticName = 'sensitivity' | 'second_moment' | 'square_norm'
 
 /** Linears of a block that read the same vector share its `second_moment` and `square_norm`. */
@@ -13,7 +13,7 @@ export const BLOCK_INPUTS = ['attention_input', 'attention_output', 'mlp_input',
 export type BlockInput = (typeof BLOCK_INPUTS)[number]
 
 /** The vector that each linear multiplies. */
-export const INPUT_OF: Readonly<Record<BlockLinear, BlockInput>> = {
+export const LINEAR_INPUT: Readonly<Record<BlockLinear, BlockInput>> = {
   'self_attn.q_proj': 'attention_input',
   'self_attn.k_proj': 'attention_input',
   'self_attn.v_proj': 'attention_input',
@@ -24,8 +24,8 @@ export const INPUT_OF: Readonly<Record<BlockLinear, BlockInput>> = {
 }
 
 /** Name of the tensor that holds a linear's statistic: `self_attn.q_proj.sensitivity`, `mlp_input.square_norm`. */
-export function statisticTensor(statistic: StatisticName, linear: BlockLinear): string {
-  return `${statistic === 'sensitivity' ? linear : INPUT_OF[linear]}.${statistic}`
+export function statisticTensorName(statistic: StatisticName, linear: BlockLinear): string {
+  return `${statistic === 'sensitivity' ? linear : LINEAR_INPUT[linear]}.${statistic}`
 }
 
 /**
@@ -37,13 +37,13 @@ export function statisticTensor(statistic: StatisticName, linear: BlockLinear): 
  *   and the triangle saves a quarter of an artifact;
  * - `square_norm` Σ x², `[d_in]`.
  */
-export function statisticTensors(config: LlamaConfig): ReadonlyMap<string, number> {
+export function statisticTensorSizes(config: LlamaConfig): ReadonlyMap<string, number> {
   const tensors = new Map<string, number>()
   for (const linear of BLOCK_LINEARS) {
     const [rows, cols] = linearShape(config, linear)
-    tensors.set(statisticTensor('sensitivity', linear), rows * cols)
-    tensors.set(statisticTensor('second_moment', linear), (cols * (cols + 1)) / 2)
-    tensors.set(statisticTensor('square_norm', linear), cols)
+    tensors.set(statisticTensorName('sensitivity', linear), rows * cols)
+    tensors.set(statisticTensorName('second_moment', linear), (cols * (cols + 1)) / 2)
+    tensors.set(statisticTensorName('square_norm', linear), cols)
   }
   return tensors
 }

@@ -75,12 +75,12 @@ export async function writeBlock(
   try {
     return await writeBlockFile(blockPath(dir, block), tensors)
   } catch (error) {
-    throw explainFullStatistics(error, dir)
+    throw explainFullStatisticsDisk(error, dir)
   }
 }
 
 /** What a full disk means to whoever calibrates; any other error is handed back as it is. */
-export function explainFullStatistics(error: unknown, dir: string): unknown {
+export function explainFullStatisticsDisk(error: unknown, dir: string): unknown {
   const advice =
     'move COPAL_HOME to a larger disk: the same calibration then goes on at the block that it could not write'
   return explainFullDisk(error, dir, 'for the statistics of a calibration', advice)
@@ -140,7 +140,7 @@ export async function addStatistic(
       )
     }
   } catch (cause) {
-    throw asDamage(cause, artifact, block)
+    throw toDamagedError(cause, artifact, block)
   }
   return total ?? new Float64Array(0)
 }
@@ -157,7 +157,7 @@ export async function statisticLengths(
   try {
     return await readTensorLengths(blockPath(artifact.dir, block))
   } catch (cause) {
-    throw asDamage(cause, artifact, block)
+    throw toDamagedError(cause, artifact, block)
   }
 }
 
@@ -192,7 +192,7 @@ async function readManifest(dir: string, id: string): Promise<Artifact | undefin
   }
 }
 
-function asDamage(cause: unknown, artifact: Pick<Artifact, 'id'>, block: number): unknown {
+function toDamagedError(cause: unknown, artifact: Pick<Artifact, 'id'>, block: number): unknown {
   const broken = cause instanceof SafetensorsError || isErrno(cause, 'ENOENT')
   return broken ? new DamagedArtifactError(artifact, `block ${block} cannot be read`, { cause }) : cause
 }

@@ -5,18 +5,18 @@ import { modelIdentity, type IdentifiedModel } from '../../model/master/model-id
 import { isErrno } from '../../platform/scratch.ts'
 
 /** Digits of a model's identity that name its folder. */
-const NAME_DIGITS = 16
-const NAME = /^[0-9a-f]{16}$/
-const COUNTED = 'counted.json'
+const FOLDER_NAME_DIGITS = 16
+const FOLDER_NAME = /^[0-9a-f]{16}$/
+const COUNTED_FILE = 'counted.json'
 
 /** Where the statistics of a model lie below those of a service, which may have served others with the same linears. */
 export function statisticsFolder(root: string, identity: string): string {
-  return join(root, identity.slice(0, NAME_DIGITS))
+  return join(root, identity.slice(0, FOLDER_NAME_DIGITS))
 }
 
 /** The folders of all models below `root`; none where it is missing. */
 export async function statisticsFolders(root: string): Promise<string[]> {
-  return (await namesIn(root)).filter((name) => NAME.test(name)).map((name) => join(root, name))
+  return (await namesIn(root)).filter((name) => FOLDER_NAME.test(name)).map((name) => join(root, name))
 }
 
 /**
@@ -27,7 +27,7 @@ export async function openStatisticsFolder(root: string, model: IdentifiedModel)
   const dir = statisticsFolder(root, await modelIdentity(model))
   await mkdir(dir, { recursive: true })
   for (const name of await namesIn(root)) {
-    if (!NAME.test(name)) await move(join(root, name), join(dir, name))
+    if (!FOLDER_NAME.test(name)) await moveIfAbsent(join(root, name), join(dir, name))
   }
   return dir
 }
@@ -37,23 +37,23 @@ const countedPart = z.object({ id: z.string(), domain: z.string() })
 export type CountedPart = z.output<typeof countedPart>
 
 /** Notes what the newest mask counts: a folder keeps statistics of what was rolled back, replaced or deleted too. */
-export async function keepCounted(dir: string, parts: readonly CountedPart[]): Promise<void> {
-  const path = join(dir, COUNTED)
+export async function writeCountedParts(dir: string, parts: readonly CountedPart[]): Promise<void> {
+  const path = join(dir, COUNTED_FILE)
   await writeFile(`${path}.partial`, JSON.stringify(parts))
   await rename(`${path}.partial`, path)
 }
 
 /** @returns undefined where no mask was selected, or by an older version */
-export async function readCounted(dir: string): Promise<CountedPart[] | undefined> {
+export async function readCountedParts(dir: string): Promise<CountedPart[] | undefined> {
   try {
-    return z.array(countedPart).parse(JSON.parse(await readFile(join(dir, COUNTED), 'utf8')))
+    return z.array(countedPart).parse(JSON.parse(await readFile(join(dir, COUNTED_FILE), 'utf8')))
   } catch {
     return undefined
   }
 }
 
 /** What is there already stays. */
-async function move(from: string, to: string): Promise<void> {
+async function moveIfAbsent(from: string, to: string): Promise<void> {
   await rename(from, to).catch((error: unknown) => {
     if (!isErrno(error, 'ENOTEMPTY', 'EEXIST')) throw error
   })

@@ -3,12 +3,15 @@ import { hostname } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import type { Artifact } from '../../../../gpu-node/src/pruning/statistics/statistics-artifact.ts'
-import { INPUT_OF, statisticTensors } from '../../../../gpu-node/src/pruning/statistics/statistic-names.ts'
+import {
+  LINEAR_INPUT,
+  statisticTensorSizes,
+} from '../../../../gpu-node/src/pruning/statistics/statistic-names.ts'
 import { createCalibrationPass } from '../../../../gpu-node/src/pruning/calibration/calibration-pass.ts'
 import { openPartial } from '../../../../gpu-node/src/pruning/statistics/partial-artifact.ts'
 import type { TokenSequences } from '../../../../gpu-node/src/pruning/calibration/token-sequences.ts'
-import { accumulate } from '../../../../gpu-node/src/pruning/statistics/artifact-folder.ts'
-import { CHUNK_TOKENS, chunksOf } from '../../../../gpu-node/src/pruning/calibration/token-chunks.ts'
+import { accumulateStatistic } from '../../../../gpu-node/src/pruning/statistics/artifact-folder.ts'
+import { CHUNK_TOKENS, cutChunks } from '../../../../gpu-node/src/pruning/calibration/token-chunks.ts'
 import { momentPanels } from '../../../../gpu-node/src/pruning/calibration/calibration-graph.ts'
 import { BLOCK_LINEARS, linearShape } from '../../../../gpu-node/src/model/config/llama-config.ts'
 import { createRandom } from '../../../support/harness/random.ts'
@@ -53,7 +56,7 @@ async function calibrate(
 test('sums over several chunks, the last a short one, equal those of a plain f64 forward pass', async () => {
   const { config } = tiny.model
   const sequences = randomSequences(70, 64)
-  const chunks = chunksOf(sequences)
+  const chunks = cutChunks(sequences)
   expect(chunks.map(({ batch }) => batch)).toEqual([32, 32, 6])
   expect(momentPanels(400).length).toBeGreaterThan(1)
   expect(chunks[0]!.batch * 64).toBe(CHUNK_TOKENS)
@@ -67,9 +70,9 @@ test('sums over several chunks, the last a short one, equal those of a plain f64
       const x = traces.flatMap(({ inputs }) => inputs[linear])
       const y = traces.flatMap(({ outputs }) => outputs[linear])
       const dot = (f: (token: number) => number) => x.reduce((sum, _, token) => sum + f(token), 0)
-      const sensitivity = await accumulate([artifact], layer, `${linear}.sensitivity`)
-      const moment = await accumulate([artifact], layer, `${INPUT_OF[linear]}.second_moment`)
-      const norm = await accumulate([artifact], layer, `${INPUT_OF[linear]}.square_norm`)
+      const sensitivity = await accumulateStatistic([artifact], layer, `${linear}.sensitivity`)
+      const moment = await accumulateStatistic([artifact], layer, `${LINEAR_INPUT[linear]}.second_moment`)
+      const norm = await accumulateStatistic([artifact], layer, `${LINEAR_INPUT[linear]}.square_norm`)
       for (let at = 3; at < rows * cols; at += 997) {
         const expected = dot((t) => Math.abs(y[t]![Math.floor(at / cols)]! * x[t]![at % cols]!))
         expect(Math.abs(sensitivity[at]! / expected - 1)).toBeLessThan(2e-4)
@@ -99,8 +102,11 @@ test('a chunk more is a sum more: statistics of two halves add up to those of th
     await calibrate(temporaryDir(), half(0)),
     await calibrate(temporaryDir(), half(32)),
   ]
-  for (const [name, length] of statisticTensors(tiny.model.config)) {
-    const [sum, sums] = [await accumulate([all], 1, name), await accumulate(halves, 1, name)]
+  for (const [name, length] of statisticTensorSizes(tiny.model.config)) {
+    const [sum, sums] = [
+      await accumulateStatistic([all], 1, name),
+      await accumulateStatistic(halves, 1, name),
+    ]
     expect(sum).toHaveLength(length)
     const scale = sums.reduce((most, value) => Math.max(most, Math.abs(value)), 0)
     let worst = 0

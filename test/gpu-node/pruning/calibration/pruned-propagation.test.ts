@@ -2,7 +2,10 @@ import { afterAll, beforeAll, expect, test } from 'vitest'
 import { rowBytes } from '@copal/shared/mask/bit-rows.ts'
 import type { SelectionSpec } from '@copal/shared/wire/selection.ts'
 import type { Artifact } from '../../../../gpu-node/src/pruning/statistics/statistics-artifact.ts'
-import { INPUT_OF, statisticTensors } from '../../../../gpu-node/src/pruning/statistics/statistic-names.ts'
+import {
+  LINEAR_INPUT,
+  statisticTensorSizes,
+} from '../../../../gpu-node/src/pruning/statistics/statistic-names.ts'
 import { createCalibrationPass } from '../../../../gpu-node/src/pruning/calibration/calibration-pass.ts'
 import { chooseMask, type ChosenLinear } from '../../../../gpu-node/src/pruning/selection/choose-mask.ts'
 import { openPartial } from '../../../../gpu-node/src/pruning/statistics/partial-artifact.ts'
@@ -10,7 +13,7 @@ import {
   calibratePruned,
   type PrunedStage,
 } from '../../../../gpu-node/src/pruning/calibration/pruned-propagation.ts'
-import { accumulate } from '../../../../gpu-node/src/pruning/statistics/artifact-folder.ts'
+import { accumulateStatistic } from '../../../../gpu-node/src/pruning/statistics/artifact-folder.ts'
 import { BLOCK_LINEARS, linearShape } from '../../../../gpu-node/src/model/config/llama-config.ts'
 import { createRandom } from '../../../support/harness/random.ts'
 import { referenceBlock, type Matrix } from '../../../support/models/reference-block.ts'
@@ -70,7 +73,7 @@ async function prunedTensors(
   selection: SelectionSpec,
 ): Promise<Map<string, StoredTensor>> {
   const pruned = new Map<string, StoredTensor>(tiny.tensors)
-  const sink = async ({ name, bits, weights }: ChosenLinear) => {
+  const onLinear = async ({ name, bits, weights }: ChosenLinear) => {
     const { shape, values } = tiny.tensors.get(name)!
     const [rows, cols] = shape as [number, number]
     const isKept = (row: number, col: number) => (bits[row * rowBytes(cols) + (col >> 3)]! >> (col & 7)) & 1
@@ -80,15 +83,18 @@ async function prunedTensors(
     expect(kept.filter((value) => value === 0).length).toBe((rows * cols) / 2)
     pruned.set(name, { shape, values: kept })
   }
-  await chooseMask({ model: tiny.model, artifacts, selection, threads: 1, sink })
+  await chooseMask({ model: tiny.model, artifacts, selection, threads: 1, onLinear })
   return pruned
 }
 
 /** Largest difference of a block's statistics, over the largest value of each. */
 async function difference(a: Artifact, b: Artifact, block: number): Promise<number> {
   let worst = 0
-  for (const name of statisticTensors(tiny.model.config).keys()) {
-    const [left, right] = [await accumulate([a], block, name), await accumulate([b], block, name)]
+  for (const name of statisticTensorSizes(tiny.model.config).keys()) {
+    const [left, right] = [
+      await accumulateStatistic([a], block, name),
+      await accumulateStatistic([b], block, name),
+    ]
     const scale = right.reduce((most, value) => Math.max(most, Math.abs(value)), 0)
     left.forEach((value, i) => (worst = Math.max(worst, Math.abs(value - right[i]!) / scale)))
   }
@@ -106,7 +112,7 @@ test('a block is scored with what the pruned blocks before it give, by a plain f
     const dense = batch.map((hidden) => referenceBlock(config, tiny.tensors, layer, hidden))
     for (const linear of BLOCK_LINEARS) {
       const [, cols] = linearShape(config, linear)
-      const norm = await accumulate([artifact!], layer, `${INPUT_OF[linear]}.square_norm`)
+      const norm = await accumulateStatistic([artifact!], layer, `${LINEAR_INPUT[linear]}.square_norm`)
       const x = dense.flatMap(({ inputs }) => inputs[linear])
       for (let c = 0; c < cols; c++) {
         const expected = x.reduce((sum, row) => sum + row[c]! ** 2, 0)

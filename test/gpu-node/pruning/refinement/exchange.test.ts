@@ -2,12 +2,15 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { parsePattern } from '@copal/shared/mask/sparsity-pattern.ts'
 import { parseMethod } from '../../../../gpu-node/src/pruning/methods/method-registry.ts'
 import { selectKept } from '../../../../gpu-node/src/pruning/methods/select-kept.ts'
-import { createSwapPool, type SwapPool } from '../../../../gpu-node/src/pruning/refinement/exchange-pool.ts'
 import {
-  gainFloor,
-  sumOf,
-  swapRows,
-  type SwapLinear,
+  createExchangePool,
+  type ExchangePool,
+} from '../../../../gpu-node/src/pruning/refinement/exchange-pool.ts'
+import {
+  minExchangeGain,
+  totalError,
+  exchangeRows,
+  type ExchangeLinear,
 } from '../../../../gpu-node/src/pruning/refinement/exchange.ts'
 import { accumulatedToy, bitStrings, toy, toyProblem } from '../../../support/pruning/prune-toy.ts'
 import { createRandom, normals } from '../../../support/harness/random.ts'
@@ -30,7 +33,7 @@ test.each(golden)('$key of $datasets datasets equals the reference, mask and err
   refine(linear)
   const stage = toy.stages[datasets - 1]!
   expect(bitStrings(linear.bits, linear.rows, linear.cols)).toEqual(stage.masks[key])
-  expect(Math.abs(sumOf(linear.errors) / stage.error[key]! - 1)).toBeLessThan(1e-9)
+  expect(Math.abs(totalError(linear.errors) / stage.error[key]! - 1)).toBeLessThan(1e-9)
 })
 
 test.each(Object.keys(toy.stages[0]!.error))(
@@ -44,7 +47,7 @@ test.each(Object.keys(toy.stages[0]!.error))(
     const moment = square(scored.statistic('second_moment'), scored.cols, scored.tokens)
     const linear = linearOf({ ...scored, group: null, moment, bits })
     measureGradientByDefinition(linear)
-    expect(Math.abs(sumOf(linear.errors) / toy.stages[0]!.error[key]! - 1)).toBeLessThan(1e-9)
+    expect(Math.abs(totalError(linear.errors) / toy.stages[0]!.error[key]! - 1)).toBeLessThan(1e-9)
   },
 )
 
@@ -81,7 +84,7 @@ describe('on random linears', () => {
           expect(ones(end[row]!.slice(first, last))).toBe(ones(start[row]!.slice(first, last)))
         }
       }
-      expect(sumOf(tracked)).toBeLessThanOrEqual(given.left * sumOf(before))
+      expect(totalError(tracked)).toBeLessThanOrEqual(given.left * totalError(before))
     }
   })
 
@@ -89,9 +92,9 @@ describe('on random linears', () => {
     const linear = randomLinear(given, 11)
     const { rows, cols } = linear
     measureGradientByDefinition(linear)
-    const floor = gainFloor(linear)
+    const floor = minExchangeGain(linear)
     const expected = bitStrings(linear.bits, rows, cols).map((_, row) => searched(linear, row, floor))
-    swapRows(linear, 0, rows, floor)
+    exchangeRows(linear, 0, rows, floor)
     expect(bitStrings(linear.bits, rows, cols)).toEqual(expected)
   })
 
@@ -100,10 +103,10 @@ describe('on random linears', () => {
     const apart = randomLinear(given, 7)
     const { rows } = together
     measureGradientByDefinition(together)
-    swapRows(together, 0, rows, gainFloor(together))
+    exchangeRows(together, 0, rows, minExchangeGain(together))
     measureGradientByDefinition(apart)
-    const floor = gainFloor(apart)
-    for (let row = rows - 1; row >= 0; row--) swapRows(apart, row, row + 1, floor)
+    const floor = minExchangeGain(apart)
+    for (let row = rows - 1; row >= 0; row--) exchangeRows(apart, row, row + 1, floor)
     expect(apart.bits).toEqual(together.bits)
     expect(apart.errors).toEqual(together.errors)
   })
@@ -118,10 +121,10 @@ describe('on random linears', () => {
 })
 
 describe('threads', () => {
-  let pools: SwapPool[]
+  let pools: ExchangePool[]
   beforeAll(() => {
     // With the addon, where it is built, and without.
-    pools = [createSwapPool(1), createSwapPool(3), createSwapPool(2, { native: false })]
+    pools = [createExchangePool(1), createExchangePool(3), createExchangePool(2, { native: false })]
   })
   afterAll(() => Promise.all(pools.map((pool) => pool.close())))
 
@@ -134,7 +137,7 @@ describe('threads', () => {
       const expected = randomLinear(given, seed)
       const { rows, cols, group } = expected
       measureGradientByDefinition(expected)
-      const before = sumOf(expected.errors)
+      const before = totalError(expected.errors)
       refine(expected)
       const gains = new Set<string>()
       for (const pool of pools) {
@@ -149,7 +152,7 @@ describe('threads', () => {
         }
         const gain = await pool.refine(task)
         expect(Math.abs(gain.before / before - 1)).toBeLessThan(1e-12)
-        expect(Math.abs(gain.after / sumOf(expected.errors) - 1)).toBeLessThan(1e-12)
+        expect(Math.abs(gain.after / totalError(expected.errors) - 1)).toBeLessThan(1e-12)
         gains.add(JSON.stringify(gain))
         expect(bits).toEqual(expected.bits)
       }
@@ -158,7 +161,7 @@ describe('threads', () => {
   })
 
   test('threads that have ended fail what they are asked, then and later, instead of leaving it to wait', async () => {
-    const pool = createSwapPool(2)
+    const pool = createExchangePool(2)
     const { rows, cols, group, weights, moment, bits } = randomLinear(
       { pattern: '0.5', scope: 'row', cols: 40 },
       1,
@@ -177,19 +180,19 @@ describe('threads', () => {
   })
 })
 
-function linearOf(given: Omit<SwapLinear, 'gradient' | 'errors'>): SwapLinear {
+function linearOf(given: Omit<ExchangeLinear, 'gradient' | 'errors'>): ExchangeLinear {
   const { rows, cols, group, weights, moment, bits } = given
   const [gradient, errors] = [new Float64Array(rows * cols), new Float64Array(rows)]
   return { rows, cols, group, weights, moment, bits, gradient, errors }
 }
 
-function refine(linear: SwapLinear): void {
+function refine(linear: ExchangeLinear): void {
   measureGradientByDefinition(linear)
-  swapRows(linear, 0, linear.rows, gainFloor(linear))
+  exchangeRows(linear, 0, linear.rows, minExchangeGain(linear))
 }
 
 /** Correlated inputs, one of them dead, and a Wanda mask. */
-function randomLinear(given: { pattern: string; scope: string; cols: number }, seed: number): SwapLinear {
+function randomLinear(given: { pattern: string; scope: string; cols: number }, seed: number): ExchangeLinear {
   const { cols } = given
   const rows = 37
   const random = createRandom(seed)
@@ -214,7 +217,7 @@ function randomLinear(given: { pattern: string; scope: string; cols: number }, s
 }
 
 /** `e H eᵀ` by its definition. */
-function errorOf({ cols, weights, moment, bits, rows }: SwapLinear, row: number): number {
+function errorOf({ cols, weights, moment, bits, rows }: ExchangeLinear, row: number): number {
   const kept = bitStrings(bits, rows, cols)[row]!
   const e = Array.from({ length: cols }, (_, col) => (kept[col] === '1' ? 0 : weights[row * cols + col]!))
   let sum = 0
@@ -224,7 +227,7 @@ function errorOf({ cols, weights, moment, bits, rows }: SwapLinear, row: number)
 
 /** The row's bits after at most 50 swaps, every change computed anew from the error's definition. */
 function searched(
-  { rows, cols, group, weights, moment, bits }: SwapLinear,
+  { rows, cols, group, weights, moment, bits }: ExchangeLinear,
   row: number,
   floor: number,
 ): string {

@@ -3,11 +3,11 @@ import { basename, join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { decodeMask, maskChurn } from '@copal/shared/mask/mask-codec.ts'
 import type { SelectionSpec } from '@copal/shared/wire/selection.ts'
-import { INPUT_OF } from '../../../../gpu-node/src/pruning/statistics/statistic-names.ts'
+import { LINEAR_INPUT } from '../../../../gpu-node/src/pruning/statistics/statistic-names.ts'
 import { calibrateAndSelect } from '../../../../gpu-node/src/pruning/runs/calibrate-and-select.ts'
 import type { CalibrationTask, DatasetFile } from '../../../../gpu-node/src/pruning/runs/calibration-task.ts'
 import { sampleSequences } from '../../../../gpu-node/src/pruning/calibration/token-sequences.ts'
-import { accumulate } from '../../../../gpu-node/src/pruning/statistics/artifact-folder.ts'
+import { accumulateStatistic } from '../../../../gpu-node/src/pruning/statistics/artifact-folder.ts'
 import { readDataset } from '../../../../gpu-node/src/pruning/calibration/dataset-text.ts'
 import {
   BLOCK_LINEARS,
@@ -87,9 +87,9 @@ test('the statistics equal those of a plain f64 forward pass', async () => {
       const x = traces.flatMap(({ inputs }) => inputs[linear])
       const y = traces.flatMap(({ outputs }) => outputs[linear])
       const dot = (f: (token: number) => number) => x.reduce((sum, _, token) => sum + f(token), 0)
-      const sensitivity = await accumulate(artifacts, layer, `${linear}.sensitivity`)
-      const moment = await accumulate(artifacts, layer, `${INPUT_OF[linear]}.second_moment`)
-      const norm = await accumulate(artifacts, layer, `${INPUT_OF[linear]}.square_norm`)
+      const sensitivity = await accumulateStatistic(artifacts, layer, `${linear}.sensitivity`)
+      const moment = await accumulateStatistic(artifacts, layer, `${LINEAR_INPUT[linear]}.second_moment`)
+      const norm = await accumulateStatistic(artifacts, layer, `${LINEAR_INPUT[linear]}.square_norm`)
       for (let r = 0; r < rows; r += 5) {
         for (let c = 0; c < cols; c += 3) {
           const expected = dot((t) => Math.abs(y[t]![r]!) * Math.abs(x[t]![c]!))

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { statisticTensors } from '../../../../gpu-node/src/pruning/statistics/statistic-names.ts'
+import { statisticTensorSizes } from '../../../../gpu-node/src/pruning/statistics/statistic-names.ts'
 import { estimateCost } from '../../../../gpu-node/src/pruning/runs/cost-estimate.ts'
 import {
   BLOCK_LINEARS,
@@ -55,7 +55,7 @@ function boundsOf(config: LlamaConfig) {
     (sum, [rows, cols]) => sum + 4 * rows * cols,
     0,
   )
-  const statistics = 4 * [...statisticTensors(config).values()].reduce((sum, length) => sum + length, 0)
+  const statistics = 4 * [...statisticTensorSizes(config).values()].reduce((sum, length) => sum + length, 0)
   return { weights, statistics, bound: 2 * weights + statistics + CONSTANT_BYTES }
 }
 

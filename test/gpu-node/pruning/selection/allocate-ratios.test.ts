@@ -5,9 +5,9 @@ import { mkdir, readFile, writeFile } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import {
   allocateRatios,
-  methodsFor,
-  sensitivitiesOf,
-  withShares,
+  supportedMethods,
+  sensitivityInputs,
+  withAllocation,
 } from '../../../../gpu-node/src/pruning/selection/allocate-ratios.ts'
 import { selectToFile } from '../../../../gpu-node/src/pruning/selection/select-to-file.ts'
 import { linearShapes, type LlamaConfig } from '../../../../gpu-node/src/model/config/llama-config.ts'
@@ -196,12 +196,12 @@ describe('a method with +allocated', () => {
 
   test('prunes the block more that costs less, in a mask file that says so and keeps what it says', async () => {
     const selection = { method: 'magnitude+allocated', pattern: '0.5', scope: 'row' } as const
-    const about = { domains: [], parent: null, created: '2026-01-01T00:00:00Z' }
+    const metadata = { domains: [], parent: null, created: '2026-01-01T00:00:00Z' }
     const { path, sparsity } = await selectToFile({
       model,
       artifacts: [],
       selection,
-      about,
+      metadata,
       dir: tiny.dir,
       threads: 1,
     })
@@ -215,7 +215,7 @@ describe('a method with +allocated', () => {
 
   test('leaves alone what the selection names, and shares the ratio among the others', () => {
     const named = { 'model.layers.0.mlp.down_proj.weight': 'dense' }
-    const { patterns = {} } = withShares(model, {
+    const { patterns = {} } = withAllocation(model, {
       method: 'magnitude+allocated',
       pattern: '0.5',
       scope: 'row',
@@ -229,47 +229,47 @@ describe('a method with +allocated', () => {
 
   test('is refused for n of m, and where the model was never measured; it says what to do', () => {
     const selection = { method: 'continual-wanda+allocated+swaps', pattern: '0.5', scope: 'row' } as const
-    expect(() => withShares(model, { ...selection, pattern: '2:4' })).toThrow(
+    expect(() => withAllocation(model, { ...selection, pattern: '2:4' })).toThrow(
       "'continual-wanda+allocated+swaps' shares a ratio of pruned weights out, and 2:4 leaves nothing to share out. " +
         "Use 'continual-wanda+swaps', or a ratio.",
     )
-    expect(() => withShares(tiny.model, selection)).toThrow(
+    expect(() => withAllocation(tiny.model, selection)).toThrow(
       /never measured. Measure it once with copal lab sensitivity/,
     )
-    expect(methodsFor(model)).toContain('continual-wanda+allocated+swaps')
-    expect(methodsFor(tiny.model).filter((name) => name.includes('allocated'))).toEqual([])
+    expect(supportedMethods(model)).toContain('continual-wanda+allocated+swaps')
+    expect(supportedMethods(tiny.model).filter((name) => name.includes('allocated'))).toEqual([])
   })
 
   test('with +rows, counts over whole linears, and is refused as it is', async () => {
     const selection = { method: 'continual-wanda+rows+swaps', pattern: '0.5', scope: 'row' } as const
-    expect(() => withShares(model, selection)).toThrow(
+    expect(() => withAllocation(model, selection)).toThrow(
       'needs to know what an error of each output costs this model, and that was never measured. Measure it once with ' +
         "copal lab row-sensitivity, or use 'continual-wanda+swaps'.",
     )
     const measured = { ...model, rowSensitivity: rowSensitivityOf(tiny.model) }
-    expect(withShares(measured, selection)).toEqual({ ...selection, scope: 'matrix' })
-    expect(() => withShares(measured, { ...selection, pattern: '2:4' })).toThrow(
+    expect(withAllocation(measured, selection)).toEqual({ ...selection, scope: 'matrix' })
+    expect(() => withAllocation(measured, { ...selection, pattern: '2:4' })).toThrow(
       "Use 'continual-wanda+swaps', or a ratio",
     )
-    expect(methodsFor(model).filter((name) => name.includes('+rows'))).toEqual([])
-    expect(methodsFor(measured)).toContain('continual-wanda+allocated+rows+swaps')
+    expect(supportedMethods(model).filter((name) => name.includes('+rows'))).toEqual([])
+    expect(supportedMethods(measured)).toContain('continual-wanda+allocated+rows+swaps')
     const rowsAlone = { ...measured, layerSensitivity: null }
-    expect(methodsFor(rowsAlone)).toContain('continual-wanda+allocated+rows+swaps')
-    expect(methodsFor(rowsAlone)).not.toContain('continual-wanda+allocated+swaps')
-    const { patterns = {}, scope } = withShares(rowsAlone, {
+    expect(supportedMethods(rowsAlone)).toContain('continual-wanda+allocated+rows+swaps')
+    expect(supportedMethods(rowsAlone)).not.toContain('continual-wanda+allocated+swaps')
+    const { patterns = {}, scope } = withAllocation(rowsAlone, {
       ...selection,
       method: 'magnitude+allocated+rows',
     })
     expect(scope).toBe('matrix')
     const ratioOf = (layer: number) => Number(patterns[`model.layers.${layer}.mlp.up_proj.weight`])
     expect(ratioOf(1)).toBeGreaterThan(ratioOf(0))
-    expect(sensitivitiesOf('wanda+rows', measured)).not.toEqual(sensitivitiesOf('wanda', measured))
-    expect(sensitivitiesOf('wanda+allocated', measured)).toEqual([model.layerSensitivity])
+    expect(sensitivityInputs('wanda+rows', measured)).not.toEqual(sensitivityInputs('wanda', measured))
+    expect(sensitivityInputs('wanda+allocated', measured)).toEqual([model.layerSensitivity])
   })
 
   test('any other method keeps its patterns', () => {
     const selection = { method: 'continual-wanda+swaps', pattern: '2:4', scope: 'row' } as const
-    expect(withShares(model, selection)).toBe(selection)
+    expect(withAllocation(model, selection)).toBe(selection)
   })
 
   test('an opened model has what was measured of it', async () => {

@@ -7,7 +7,7 @@ import { checkMask, decodeMask, maskChurn, type Mask } from '@copal/shared/mask/
 import { readMaskHeader } from '@copal/shared/mask/mask-header.ts'
 import { parsePattern } from '@copal/shared/mask/sparsity-pattern.ts'
 import { packValues, unpackValues } from '@copal/shared/mask/packed-values.ts'
-import { statisticTensor } from '../../../../gpu-node/src/pruning/statistics/statistic-names.ts'
+import { statisticTensorName } from '../../../../gpu-node/src/pruning/statistics/statistic-names.ts'
 import { calibrateAndSelect } from '../../../../gpu-node/src/pruning/runs/calibrate-and-select.ts'
 import type {
   CalibrationOutcome,
@@ -24,7 +24,7 @@ import {
   linearShapes,
   type BlockLinear,
 } from '../../../../gpu-node/src/model/config/llama-config.ts'
-import { accumulate } from '../../../../gpu-node/src/pruning/statistics/artifact-folder.ts'
+import { accumulateStatistic } from '../../../../gpu-node/src/pruning/statistics/artifact-folder.ts'
 import { writeWordsDataset } from '../../../support/pruning/calibration-datasets.ts'
 import { storedStatistics } from '../../../support/pruning/stored-statistics.ts'
 import { layerSensitivityOf, rowSensitivityOf } from '../../../support/models/sensitivities.ts'
@@ -91,7 +91,7 @@ async function* problems() {
     for (const linear of BLOCK_LINEARS) {
       const name = linearName(layer, linear)
       const [rows, cols] = linearShape(config, linear)
-      const moment = await accumulate(artifacts, layer, statisticTensor('second_moment', linear))
+      const moment = await accumulateStatistic(artifacts, layer, statisticTensorName('second_moment', linear))
       const weights = Float32Array.from(tiny.tensors.get(name)!.values)
       yield { name, rows, cols, weights, tokens, moment }
     }
@@ -129,10 +129,10 @@ test('with +rows a mask keeps of every row what its errors are worth, by the wei
   let moved = 0
   for await (const { name, rows, cols, weights } of problems()) {
     const [, layer = '', linear = ''] = /layers\.(\d+)\.(.*)\.weight$/.exec(name) ?? []
-    const norm = await accumulate(
+    const norm = await accumulateStatistic(
       artifacts,
       Number(layer),
-      statisticTensor('square_norm', linear as BlockLinear),
+      statisticTensorName('square_norm', linear as BlockLinear),
     )
     const costs = tiny.model.rowSensitivity!.linears[name]!.rows
     const kept = shareRows({ rows, cols, weights, statistic: () => norm }, parsePattern('0.37'), costs)

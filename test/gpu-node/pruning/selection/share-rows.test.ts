@@ -2,7 +2,7 @@ import { expect, test } from 'vitest'
 import { countBits, rowBytes } from '@copal/shared/mask/bit-rows.ts'
 import { keptCounts, parsePattern } from '@copal/shared/mask/sparsity-pattern.ts'
 import { parseMethod } from '../../../../gpu-node/src/pruning/methods/method-registry.ts'
-import { selectKeptOfRows } from '../../../../gpu-node/src/pruning/methods/select-kept.ts'
+import { selectKeptPerRow } from '../../../../gpu-node/src/pruning/methods/select-kept.ts'
 import { shareRows, worthQuantiles } from '../../../../gpu-node/src/pruning/selection/share-rows.ts'
 import { randomProblem } from '../../../support/pruning/prune-problem.ts'
 
@@ -24,8 +24,8 @@ test.each(['0.1', '0.5', '0.73'])('rows keep together what %s keeps of the matri
 test('of equal sensitivity, Wanda keeps what it keeps of the matrix', () => {
   const { rule } = parseMethod('continual-wanda')
   const pattern = parsePattern('0.5')
-  const keptOfRows = shareRows(problem, pattern, new Float32Array(rows).fill(3))
-  const { bits } = rule.choose({ ...problem, keptOfRows }, pattern, 'row')
+  const keptPerRow = shareRows(problem, pattern, new Float32Array(rows).fill(3))
+  const { bits } = rule.choose({ ...problem, keptPerRow }, pattern, 'row')
   expect(bits).toEqual(rule.choose(problem, pattern, 'matrix').bits)
 })
 
@@ -55,7 +55,7 @@ test('of a row that the text never used something stays, and where none was used
 test('a selection keeps as many of each row as it is told, the highest', () => {
   const scores = Float64Array.from({ length: rows * cols }, (_, i) => (i * 7) % 31)
   const kept = Uint32Array.from({ length: rows }, (_, row) => [0, cols, 1, 17][row % 4]!)
-  const bits = selectKeptOfRows(scores, rows, cols, kept)
+  const bits = selectKeptPerRow(scores, rows, cols, kept)
   expect(rowsOf(bits)).toEqual(kept)
   const score = (row: number, col: number) => scores[row * cols + col]!
   for (let row = 0; row < rows; row++) {

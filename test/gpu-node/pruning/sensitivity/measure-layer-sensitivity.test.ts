@@ -26,9 +26,9 @@ const windows = [Int32Array.from({ length: 24 }, (_, i) => (i * 7) % 50), new In
 
 async function maskOf(method: string, patterns: Record<string, string> = {}): Promise<string> {
   const selection = { method, pattern: '0.5', scope: 'row', patterns } as const
-  const about = { domains: [], parent: null, created: '2026-01-01T00:00:00Z' }
+  const metadata = { domains: [], parent: null, created: '2026-01-01T00:00:00Z' }
   return (
-    await selectToFile({ model: tiny.model, artifacts: [], selection, about, dir: tiny.dir, threads: 1 })
+    await selectToFile({ model: tiny.model, artifacts: [], selection, metadata, dir: tiny.dir, threads: 1 })
   ).path
 }
 

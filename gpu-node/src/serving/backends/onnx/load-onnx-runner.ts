@@ -14,29 +14,29 @@ import { createRunner, type Runner } from './onnx-runner.ts'
  */
 export async function loadRunner(options: LoadOptions): Promise<Runner> {
   const session = await createDecoderSession(options)
-  await tryModel(session, options.config)
+  await runSelfTest(session, options.config)
   return createRunner(session, options.config)
 }
 
 /** How far cached and uncached logits may differ, relative to the largest. */
-const CANARY_TOLERANCE = 1e-3
+const SELF_TEST_TOLERANCE = 1e-3
 
 /**
  * Runs a fixed prompt at once, and again token by token through the cache: logits must be finite and agree.
  *
  * @throws AppError `node_failed`
  */
-async function tryModel(session: InferenceSession, config: LlamaConfig): Promise<void> {
+async function runSelfTest(session: InferenceSession, config: LlamaConfig): Promise<void> {
   const prompt = selfTestPrompt(config.vocabSize)
   const cache = new KeyValueCache(config)
   const { slab } = cache.reserve(0, 0, prompt.length)
   cache.reserve(1, 0, prompt.length)
-  const whole = { slot: 0, position: 0, tokens: prompt, wanted: [prompt.length - 1], targets: [] }
+  const whole = { slot: 0, position: 0, tokens: prompt, outputIndices: [prompt.length - 1], targets: [] }
   const [expected] = await runForward(session, config, { slab, members: [whole], output: 'logits' })
   let cached: Float32Array | undefined
   for (const [position, token] of prompt.entries()) {
-    const member = { slot: 1, position, tokens: Int32Array.of(token), wanted: [0], targets: [] }
+    const member = { slot: 1, position, tokens: Int32Array.of(token), outputIndices: [0], targets: [] }
     ;[cached] = await runForward(session, config, { slab, members: [member], output: 'logits' })
   }
-  checkSelfTest(expected as Float32Array, cached as Float32Array, CANARY_TOLERANCE)
+  checkSelfTest(expected as Float32Array, cached as Float32Array, SELF_TEST_TOLERANCE)
 }

@@ -3,7 +3,7 @@ import { availableParallelism } from 'node:os'
 import { AppError } from '@copal/shared/errors.ts'
 import type { Log } from '../../../platform/log.ts'
 import type { Backend, WeightSet, WeightSetSource } from '../../contract/backend.ts'
-import { parseProvider } from '../../../pruning/graph/execution-provider.ts'
+import { parseExecutionProvider } from '../../../pruning/graph/execution-provider.ts'
 import { createLoadDir, removeStaleLoadDirs } from './work-dir.ts'
 import { startWeightSetProcess, type WeightSetProcess } from './weight-set-process.ts'
 
@@ -30,7 +30,7 @@ export interface OnnxBackend extends Backend {
  * @throws AppError `invalid_request` for an unknown provider
  */
 export function createOnnxBackend(options: OnnxBackendOptions): OnnxBackend {
-  const provider = parseProvider(options.provider ?? 'cpu')
+  const provider = parseExecutionProvider(options.provider ?? 'cpu')
   const threads = options.threads ?? availableParallelism()
   const processes = new Map<WeightSet, WeightSetProcess>()
   const cleaned = removeStaleLoadDirs(options.workDir)

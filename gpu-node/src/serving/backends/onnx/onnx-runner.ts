@@ -3,9 +3,9 @@ import type { Sampler } from '../../sampling/token-sampler.ts'
 import type { InferenceSession } from '../../../pruning/graph/onnx-runtime.ts'
 import type { LlamaConfig } from '../../../model/config/llama-config.ts'
 import type { SequenceOutput, SequenceWork } from '../../contract/backend.ts'
-import { createSamplers, misfit, requireDistinct } from '../../sampling/sequence-samplers.ts'
+import { createSamplers, invalidWork, requireDistinct } from '../../sampling/sequence-samplers.ts'
 import { runForward, type Batch, type BatchMember } from '../../../pruning/graph/decoder-forward.ts'
-import { KeyValueCache, type Place, type Slab } from '../../../pruning/graph/key-value-cache.ts'
+import { KeyValueCache, type SequenceSlot, type Slab } from '../../../pruning/graph/key-value-cache.ts'
 
 /**
  * Tokens that one run takes at most. Longer chunks are split: the activations of a run stay in the
@@ -23,7 +23,7 @@ export interface Runner {
 
 interface Item {
   work: SequenceWork
-  place: Place
+  place: SequenceSlot
   sampler: Sampler | undefined
 }
 
@@ -35,10 +35,10 @@ export function createRunner(session: InferenceSession, config: LlamaConfig): Ru
   const accept = (work: SequenceWork): Item => {
     const { sequence, tokens, position, targets } = work
     const held = cache.lengthOf(sequence)
-    if (tokens.length === 0) throw misfit(work, 'it has no tokens')
-    if (position > held) throw misfit(work, `it starts at position ${position}, ${held} tokens are held`)
+    if (tokens.length === 0) throw invalidWork(work, 'it has no tokens')
+    if (position > held) throw invalidWork(work, `it starts at position ${position}, ${held} tokens are held`)
     if (work.output === 'nll' && targets?.length !== tokens.length) {
-      throw misfit(work, `it has ${targets?.length ?? 0} targets for ${tokens.length} tokens`)
+      throw invalidWork(work, `it has ${targets?.length ?? 0} targets for ${tokens.length} tokens`)
     }
     const sampler = samplers.accept(work)
     return { work, place: cache.reserve(sequence, position, position + tokens.length), sampler }
@@ -74,7 +74,7 @@ export function createRunner(session: InferenceSession, config: LlamaConfig): Ru
   /** One token each of sequences of one slab, together. */
   const runTogether = async (slab: Slab, items: readonly Item[]): Promise<SequenceOutput[]> => {
     const members = items.map((item) => memberOf(item, 0, item.work.tokens, true))
-    const output = members.some(({ wanted }) => wanted.length > 0) ? 'logits' : 'none'
+    const output = members.some(({ outputIndices }) => outputIndices.length > 0) ? 'logits' : 'none'
     const rows = await runForward(session, config, { slab, members, output })
     for (const item of items) item.place.length = item.work.position + 1
     const outputs: SequenceOutput[] = []
@@ -110,19 +110,20 @@ export function createRunner(session: InferenceSession, config: LlamaConfig): Ru
 /** Whether the work runs without others, because more is wanted of it than logits. */
 const ALONE = { none: false, token: false, nll: true, hidden_sum: true } as const
 
-function outputOf({ output }: SequenceWork, { wanted }: BatchMember): Batch['output'] {
+function outputOf({ output }: SequenceWork, { outputIndices }: BatchMember): Batch['output'] {
   if (output === 'hidden_sum') return 'hidden'
-  if (wanted.length === 0) return 'none'
+  if (outputIndices.length === 0) return 'none'
   return output === 'nll' ? 'target_logprob' : 'logits'
 }
 
 function memberOf({ work, place }: Item, begin: number, tokens: Int32Array, isLast: boolean): BatchMember {
   const member = { slot: place.slot, position: work.position + begin, tokens }
-  if (work.output === 'token') return { ...member, wanted: isLast ? [tokens.length - 1] : [], targets: [] }
-  if (work.output === 'none' || !work.targets) return { ...member, wanted: [], targets: [] }
+  if (work.output === 'token')
+    return { ...member, outputIndices: isLast ? [tokens.length - 1] : [], targets: [] }
+  if (work.output === 'none' || !work.targets) return { ...member, outputIndices: [], targets: [] }
   const targets = work.targets.subarray(begin, begin + tokens.length)
-  const wanted = [...targets.keys()].filter((index) => targets[index] !== -1)
-  return { ...member, wanted, targets: wanted.map((index) => targets[index] as number) }
+  const outputIndices = [...targets.keys()].filter((index) => targets[index] !== -1)
+  return { ...member, outputIndices, targets: outputIndices.map((index) => targets[index] as number) }
 }
 
 function addRows(sum: Float64Array, rows: Float32Array): void {

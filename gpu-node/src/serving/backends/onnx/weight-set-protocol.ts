@@ -12,7 +12,7 @@ export interface LoadOptions extends DecoderSessionOptions {
 export type SentWork = Omit<SequenceWork, 'allowed'> & { awaitsAllowed?: true }
 
 /** Node to weight set process. Calls are answered one after another, in order. */
-export type Call =
+export type WeightSetCall =
   | { id: number; kind: 'load'; options: LoadOptions }
   | { id: number; kind: 'step'; work: readonly SentWork[]; drop: readonly number[] }
   | { id: number; kind: 'close' }
@@ -26,4 +26,4 @@ export interface AllowedTokens {
 }
 
 /** Weight set process to node: one for each call. `outputs` is empty but for steps. */
-export type Answer = { id: number; outputs: SequenceOutput[] } | { id: number; failure: ErrorBody }
+export type WeightSetReply = { id: number; outputs: SequenceOutput[] } | { id: number; failure: ErrorBody }
