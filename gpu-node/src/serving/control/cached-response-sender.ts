@@ -2,24 +2,24 @@ import type { CachedResponse } from '@copal/shared/wire/receipts.ts'
 import { reasonOf, type Log } from '../../platform/log.ts'
 import type { GatewayClient } from './gateway-client.ts'
 
-/** Answers on their way to the gateway; what is more is not kept. */
-const MAX_UNDER_WAY = 8
+/** Responses that may be sent at once; further ones are not cached. */
+const MAX_IN_FLIGHT = 8
 
 /**
- * Sends answers that the gateway keeps, once each: a lost one is made again when it is asked for again, so nothing waits
- * for them, and nothing is tried twice.
+ * Creates the function that sends responses for the gateway's response cache. Each response is sent once, without
+ * retries and without waiting: a lost one is generated again on the next request for it.
  */
-export function createAnswerSender(deps: {
-  gateway: Pick<GatewayClient, 'keepAnswer'>
+export function createCachedResponseSender(deps: {
+  gateway: Pick<GatewayClient, 'sendCachedResponse'>
   log: Log
-}): (answer: CachedResponse) => void {
-  let underWay = 0
-  return (answer) => {
-    if (underWay >= MAX_UNDER_WAY) return
-    underWay += 1
+}): (response: CachedResponse) => void {
+  let inFlight = 0
+  return (response) => {
+    if (inFlight >= MAX_IN_FLIGHT) return
+    inFlight += 1
     void deps.gateway
-      .keepAnswer(answer)
-      .catch((error: unknown) => deps.log.warn('an answer is not kept', { reason: reasonOf(error) }))
-      .finally(() => (underWay -= 1))
+      .sendCachedResponse(response)
+      .catch((error: unknown) => deps.log.warn('a response is not cached', { reason: reasonOf(error) }))
+      .finally(() => (inFlight -= 1))
   }
 }

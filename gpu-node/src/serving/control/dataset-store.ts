@@ -5,17 +5,17 @@ import { createContentStore, type ContentStore } from '../../platform/content-st
 import type { GatewayClient } from './gateway-client.ts'
 
 /**
- * Frozen datasets of the gateway, fetched to `<home>/datasets/<sha256>.ndjson`: one `{"text": …}` a line.
+ * Fetches frozen datasets from the gateway to `<home>/datasets/<sha256>.ndjson`: one `{"text": …}` per line.
  *
- * They are texts of clients: a node has them for as long as a job reads them, so that what is deleted in the
- * gateway is not kept by its nodes.
+ * Datasets contain texts of clients. A node keeps them only while a job reads them, so that text deleted in the gateway
+ * does not remain on nodes.
  */
 export interface DatasetStore extends Pick<ContentStore, 'ensure'> {
-  /** Removes every dataset; while no job runs. */
+  /** Removes every dataset. Call it only while no job runs. */
   clear(): Promise<void>
 }
 
-/** Composes the dataset store of a node. */
+/** Creates the dataset store of a node. */
 export function createDatasetStore(deps: {
   home: string
   gateway: Pick<GatewayClient, 'download'>
@@ -25,11 +25,11 @@ export function createDatasetStore(deps: {
     dir,
     extension: '.ndjson',
     fetch: (sha256, signal) => deps.gateway.download('datasets', sha256, signal),
-    // Retryable, but not without end: it was right when it was put there, and may be damaged there.
+    // Retryable, but not forever: the file was correct when it was stored, and may have been damaged in the store.
     mismatch: (sha256, actual) =>
       new AppError(
         'service_unavailable',
-        `The dataset that the gateway sent for ${sha256} has the hash ${actual}: it was damaged, there or on the way. Try again.`,
+        `The dataset that the gateway sent for ${sha256} has the hash ${actual}. It was damaged in storage or in transit. Try again.`,
       ),
   })
   return {

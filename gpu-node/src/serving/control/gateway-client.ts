@@ -6,40 +6,41 @@ import { signedHeaders } from '@copal/shared/wire/signature.ts'
 import { reasonOf } from '../../platform/log.ts'
 import { sendMaskFile } from '../../model/mask-file/upload-parts.ts'
 
-/** What the gateway stores by hash for nodes. */
+/** Kinds of files that the gateway stores by hash for nodes. */
 type ArtifactKind = 'masks' | 'datasets'
 
 /**
- * The node's calls to the gateway, signed. Every method throws an AppError: `no_node_available` when the gateway cannot
- * be reached, `service_unavailable` when it answers that it is failing (both `retryable`), else what it answered.
+ * Makes the node's signed calls to the gateway. Every method throws an AppError: `no_node_available` when the gateway
+ * cannot be reached, `service_unavailable` when it reports a failure of its own (both `retryable`), otherwise the error
+ * that it returned.
  */
 export interface GatewayClient {
   heartbeat(beat: Heartbeat): Promise<HeartbeatResponse>
   receipts(batch: ReceiptBatch): Promise<void>
-  /** A streamed answer to be kept. */
-  keepAnswer(answer: CachedResponse): Promise<void>
-  /** The bytes of an artifact as they arrive, until they stand still; their hash is the caller's to check. */
+  /** Sends a streamed response for the response cache. */
+  sendCachedResponse(answer: CachedResponse): Promise<void>
+  /** Returns the bytes of a file as they arrive; fails when none arrive for a while. The caller checks the hash. */
   download(kind: ArtifactKind, sha256: string, signal?: AbortSignal): Promise<AsyncIterable<Uint8Array>>
-  /** Sends a mask file as it is read from disk; the gateway checks that it has this hash. */
+  /** Streams a mask file from disk to the gateway, which checks its hash. */
   uploadMask(sha256: string, file: Blob, signal?: AbortSignal): Promise<void>
 }
 
-/** How long the gateway may take to answer, beside what a body from memory takes on its way. */
-const ANSWER_TIMEOUT_MS = 10_000
-/** The slowest link that such bodies are sent over, and the slowest joining of parts. */
+/** Time limit of a response, in addition to the transfer time of a body sent from memory. */
+const RESPONSE_TIMEOUT_MS = 10_000
+/** Slowest expected transfer of such a body, and slowest joining of parts in the gateway. */
 const SLOWEST_BYTES_PER_MS = 1_000
 /**
- * How long a file may stand still on its way; in all it takes what its link takes. Of what lies in the system's buffers,
- * which is megabytes, no progress is seen.
+ * Time without progress after which a file transfer is aborted; its total time is not limited. Progress within the
+ * system's buffers, which hold megabytes, is not visible.
  */
 const STALL_TIMEOUT_MS = 60_000
 
-/** Composes the client of the gateway at `baseUrl` (`http://127.0.0.1:8787`). */
+/** Creates the client of the gateway at `baseUrl` (`http://127.0.0.1:8787`). */
 export function createGatewayClient(deps: {
   baseUrl: string
   nodeId: string
   secret: string
-  /** Sent with every call, for what lies in front of the gateway. */
+  /** Headers sent with every call, for a proxy in front of the gateway. */
   headers?: Readonly<Record<string, string>>
   nowMs?: () => number
   /** For tests: see {@link sendMaskFile}. */
@@ -69,17 +70,17 @@ export function createGatewayClient(deps: {
       signal?.throwIfAborted()
       throw unreachable(base, cause)
     } finally {
-      // Of the body it is watched where it is read.
+      // The reader of the body has its own deadline.
       deadline.end()
     }
     if (response.ok) return response
     const text = await textOf(response).catch(() => '')
-    throw refusal(base, `${method} ${path}`, response.status, text)
+    throw responseError(base, `${method} ${path}`, response.status, text)
   }
 
-  /** The text of an answer: it may not take longer than the answer itself might. */
+  /** Reads the text of a response, with a stall limit no longer than the time limit of a response. */
   async function textOf(response: Response): Promise<string> {
-    const pieces = bodyChunks(base, response, Math.min(stallTimeoutMs, ANSWER_TIMEOUT_MS))
+    const pieces = bodyChunks(base, response, Math.min(stallTimeoutMs, RESPONSE_TIMEOUT_MS))
     let text = ''
     const decoder = new TextDecoder()
     for await (const piece of pieces) text += decoder.decode(piece, { stream: true })
@@ -88,20 +89,20 @@ export function createGatewayClient(deps: {
 
   function get(path: string, signal?: AbortSignal): Promise<Response> {
     const nothing = new Uint8Array()
-    return call({ method: 'GET', path, signed: { body: nothing }, deadline: answerFor(0), signal })
+    return call({ method: 'GET', path, signed: { body: nothing }, deadline: responseDeadline(0), signal })
   }
 
-  /** @param workBytes what the gateway has to move for it, where that is not the body */
+  /** @param workBytes bytes that the gateway moves for the call, if not those of the body */
   function post(path: string, value: object, workBytes?: number, signal?: AbortSignal): Promise<Response> {
     const body = new TextEncoder().encode(JSON.stringify(value))
     const headers = { 'content-type': 'application/json' }
-    const deadline = answerFor(workBytes ?? body.length)
+    const deadline = responseDeadline(workBytes ?? body.length)
     return call({ method: 'POST', path, signed: { body }, headers, body, deadline, signal })
   }
 
   function put(path: string, file: Blob, bodySha256: string, signal?: AbortSignal): Promise<Response> {
     const deadline = startDeadline(stallTimeoutMs, 'progress')
-    const body = watched(file, deadline.renew)
+    const body = withProgress(file, deadline.renew)
     const headers = { 'content-type': 'application/octet-stream', 'content-length': String(file.size) }
     const signed = { bodySha256 }
     return call({ method: 'PUT', path, signed, headers, body, duplex: 'half', deadline, signal })
@@ -117,10 +118,10 @@ export function createGatewayClient(deps: {
       }
     },
     async receipts(batch) {
-      await drop(await post('/internal/nodes/receipts', batch))
+      await discardBody(await post('/internal/nodes/receipts', batch))
     },
-    async keepAnswer(answer) {
-      await drop(await post('/internal/nodes/answers', answer))
+    async sendCachedResponse(answer) {
+      await discardBody(await post('/internal/nodes/answers', answer))
     },
     async download(kind, sha256, signal) {
       const response = await get(`/internal/${kind}/${sha256}`, signal)
@@ -129,9 +130,10 @@ export function createGatewayClient(deps: {
     async uploadMask(sha256, file, signal) {
       const path = `/internal/masks/${sha256}`
       const sender = {
-        whole: (whole: Blob) => put(path, whole, sha256, signal).then(drop),
-        part: (bytes: Blob, hash: string) => put(`${path}/parts/${hash}`, bytes, hash, signal).then(drop),
-        join: (parts: string[]) => post(path, { parts }, file.size, signal).then(drop),
+        whole: (whole: Blob) => put(path, whole, sha256, signal).then(discardBody),
+        part: (bytes: Blob, hash: string) =>
+          put(`${path}/parts/${hash}`, bytes, hash, signal).then(discardBody),
+        join: (parts: string[]) => post(path, { parts }, file.size, signal).then(discardBody),
       }
       await sendMaskFile(file, sender, deps.maskPartBytes)
     },
@@ -151,27 +153,27 @@ interface GatewayCall {
   signal: AbortSignal | undefined
 }
 
-/** Ends what takes too long. */
+/** A time limit that aborts a call. */
 interface Deadline {
   signal: AbortSignal
-  /** The time begins anew. */
+  /** Restarts the time limit. */
   renew: () => void
   end: () => void
 }
 
-function startDeadline(timeoutMs: number, awaited: 'answer' | 'progress'): Deadline {
+function startDeadline(timeoutMs: number, awaited: 'response' | 'progress'): Deadline {
   const late = new AbortController()
   const abort = () => late.abort(new Error(`no ${awaited} for ${Math.ceil(timeoutMs / 1000)} s`))
   const timer = setTimeout(abort, timeoutMs)
   return { signal: late.signal, renew: () => void timer.refresh(), end: () => clearTimeout(timer) }
 }
 
-function answerFor(bytes: number): Deadline {
-  return startDeadline(ANSWER_TIMEOUT_MS + bytes / SLOWEST_BYTES_PER_MS, 'answer')
+function responseDeadline(bytes: number): Deadline {
+  return startDeadline(RESPONSE_TIMEOUT_MS + bytes / SLOWEST_BYTES_PER_MS, 'response')
 }
 
-/** The bytes of a file, telling of each piece that was taken. */
-function watched(file: Blob, onPiece: () => void): ReadableStream<Uint8Array> {
+/** Streams a file, and calls `onPiece` for each piece that was read. */
+function withProgress(file: Blob, onPiece: () => void): ReadableStream<Uint8Array> {
   const watch = new TransformStream<Uint8Array, Uint8Array>({
     transform(piece, controller) {
       onPiece()
@@ -181,7 +183,7 @@ function watched(file: Blob, onPiece: () => void): ReadableStream<Uint8Array> {
   return file.stream().pipeThrough(watch)
 }
 
-async function drop(response: Response): Promise<void> {
+async function discardBody(response: Response): Promise<void> {
   await response.body?.cancel()
 }
 
@@ -215,13 +217,13 @@ function unreachable(base: URL, cause: unknown): AppError {
   )
 }
 
-/** Failures that may pass are retryable whatever their body says; the rest is what the gateway said. */
-function refusal(base: URL, what: string, status: number, text: string): AppError {
+/** Converts an error response. Temporary failures are retryable whatever their body says; others keep the gateway's error. */
+function responseError(base: URL, what: string, status: number, text: string): AppError {
   const error = parseErrorBody(jsonOrUndefined(text))
   const message = `The gateway at ${base.origin} answered ${what} with HTTP ${status}${error ? `: ${error.message}` : ''}`
   const fail = (code: ErrorCode) => new AppError(code, message, { cause: error })
   if (status >= 500 || status === 429) {
-    // Not the gateway's words: what lies in front of it does not reach it.
+    // Without the gateway's error body, a proxy in front of it could not reach it.
     return fail(!error && [502, 503, 504].includes(status) ? 'no_node_available' : 'service_unavailable')
   }
   return error ?? fail(status === 404 ? 'not_found' : 'invalid_request')

@@ -3,43 +3,43 @@ import type { Heartbeat, HeartbeatResponse } from '@copal/shared/wire/heartbeat.
 import { reasonOf, type Log } from '../../platform/log.ts'
 import type { GatewayClient } from './gateway-client.ts'
 
-/** Tells the gateway about this node, and what the gateway answers to the parts it concerns. */
-export interface Heart {
+/** Sends heartbeats to the gateway, and passes its replies on. */
+export interface HeartbeatLoop {
   start(): void
-  /** Something changed: beat soon instead of at the next turn. */
-  poke(): void
-  /** Beats once more, at once, and then no more: for the last words of a node that drains. */
+  /** Sends a heartbeat soon, because the state changed, instead of at the next interval. */
+  sendSoon(): void
+  /** Sends a last heartbeat at once, for the final state of a draining node, and stops. */
   stop(): Promise<void>
 }
 
-/** Parts of a {@link Heart}. */
-export interface HeartDeps {
+/** Parts of a {@link HeartbeatLoop}. */
+export interface HeartbeatLoopDeps {
   gateway: Pick<GatewayClient, 'heartbeat'>
-  /** The state now; called once a beat. */
+  /** Returns the current state; called once per heartbeat. */
   snapshot: () => Heartbeat
-  /** Takes the answer to `beat`. */
-  onAnswer: (answer: HeartbeatResponse, beat: Heartbeat) => void
+  /** Receives the reply to `heartbeat`. */
+  onResponse: (response: HeartbeatResponse, heartbeat: Heartbeat) => void
   log: Log
   intervalMs?: number
-  /** Changes within this time share a beat. */
+  /** Changes within this time share a heartbeat. */
   debounceMs?: number
-  /** Wait after the first beat that was not answered; it doubles up to `intervalMs`. */
+  /** Wait after the first failed heartbeat; it doubles up to `intervalMs`. */
   retryMs?: number
 }
 
 /**
- * Composes the heartbeat: one at a time, every `intervalMs`, sooner when poked. A gateway that does not answer
- * is asked again soon, then at the usual pace, for a node and its gateway often start together; it is logged
- * once when it goes and once when it returns.
+ * Creates the heartbeat loop: one heartbeat at a time, every `intervalMs`, sooner after `sendSoon`. An unreachable gateway
+ * is retried soon, then at the usual interval, because a node and its gateway often start together. The loss and the
+ * return of the gateway are logged once each.
  */
-export function createHeart(deps: HeartDeps): Heart {
+export function createHeartbeatLoop(deps: HeartbeatLoopDeps): HeartbeatLoop {
   const intervalMs = deps.intervalMs ?? 2_000
   const debounceMs = deps.debounceMs ?? 25
   const retryMs = deps.retryMs ?? 250
   let timer: NodeJS.Timeout | undefined
   let dueAtMs = Infinity
-  let beating: Promise<void> | undefined
-  let poked = false
+  let sending: Promise<void> | undefined
+  let sendRequested = false
   let started = false
   let failures = 0
 
@@ -49,25 +49,25 @@ export function createHeart(deps: HeartDeps): Heart {
     if (atMs >= dueAtMs) return
     clearTimeout(timer)
     dueAtMs = atMs
-    timer = setTimeout(() => void turn(), delayMs)
+    timer = setTimeout(() => void sendAndSchedule(), delayMs)
   }
 
-  async function turn(): Promise<void> {
+  async function sendAndSchedule(): Promise<void> {
     dueAtMs = Infinity
-    poked = false
-    beating = beat()
-    await beating
-    beating = undefined
-    // A gateway that is away is not asked faster because something changes here.
+    sendRequested = false
+    sending = send()
+    await sending
+    sending = undefined
+    // Changes do not speed up the retries of an unreachable gateway.
     const waitMs = failures === 0 ? intervalMs : Math.min(intervalMs, retryMs * 2 ** (failures - 1))
-    schedule(poked && failures === 0 ? debounceMs : waitMs)
+    schedule(sendRequested && failures === 0 ? debounceMs : waitMs)
   }
 
-  async function beat(): Promise<void> {
-    const sent = deps.snapshot()
-    let answer: HeartbeatResponse
+  async function send(): Promise<void> {
+    const heartbeat = deps.snapshot()
+    let response: HeartbeatResponse
     try {
-      answer = await deps.gateway.heartbeat(sent)
+      response = await deps.gateway.heartbeat(heartbeat)
     } catch (error) {
       if (failures === 0)
         deps.log.warn('gateway lost; serving goes on', {
@@ -79,7 +79,7 @@ export function createHeart(deps: HeartDeps): Heart {
     }
     if (failures > 0) deps.log.info('gateway found again')
     failures = 0
-    deps.onAnswer(answer, sent)
+    deps.onResponse(response, heartbeat)
   }
 
   return {
@@ -87,16 +87,16 @@ export function createHeart(deps: HeartDeps): Heart {
       started = true
       schedule(0)
     },
-    poke() {
-      poked = true
-      if (!beating && failures === 0) schedule(debounceMs)
+    sendSoon() {
+      sendRequested = true
+      if (!sending && failures === 0) schedule(debounceMs)
     },
     async stop() {
       const wasStarted = started
       started = false
       clearTimeout(timer)
-      await beating
-      if (wasStarted && failures === 0) await beat()
+      await sending
+      if (wasStarted && failures === 0) await send()
     },
   }
 }

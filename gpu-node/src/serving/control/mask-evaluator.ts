@@ -6,13 +6,13 @@ import type { TextSource } from '../../pruning/evaluation/text-windows.ts'
 import type { MaskStore } from '../masks/mask-store.ts'
 import type { DenseModel } from '../../model/master/dense-model.ts'
 
-/** Perplexity of texts under any mask of the fleet, beside serving. */
-export interface Evaluator {
+/** Measures the perplexity of texts under any mask of the fleet, beside serving. */
+export interface MaskEvaluator {
   /**
-   * Evaluations of this node take turns: each loads a weight set of its own and releases it afterwards.
+   * Evaluates texts. Evaluations of a node run one at a time; each loads its own weight set and releases it afterwards.
    *
-   * @param maskSha256 null is dense
-   * @throws AppError as the mask store and `evaluateTexts` do; the reason of the signal
+   * @param maskSha256 hash of the mask; null is dense
+   * @throws AppError as the mask store and `evaluateTexts` do, or the abort reason of the signal
    */
   evaluate(
     maskSha256: string | null,
@@ -21,16 +21,16 @@ export interface Evaluator {
   ): Promise<Evaluation[]>
 }
 
-/** The set of an evaluation never serves, so it has none of the versions that requests are pinned to. */
-const NOT_SERVED = -1
+/** Version of the weight set of an evaluation. The set never serves, so its version is not one that requests can name. */
+const UNSERVED_VERSION = -1
 
-/** Composes the evaluator of a node. */
-export function createEvaluator(deps: {
+/** Creates the evaluator of a node. */
+export function createMaskEvaluator(deps: {
   backend: Backend
   model: DenseModel
   reference: ModelReference
   masks: Pick<MaskStore, 'ensure'>
-}): Evaluator {
+}): MaskEvaluator {
   const { backend, model, reference, masks } = deps
   let last: Promise<unknown> = Promise.resolve()
 
@@ -43,7 +43,12 @@ export function createEvaluator(deps: {
     const target =
       maskSha256 === null
         ? { model, reference, version: 0, maskPath: null }
-        : { model, reference, version: NOT_SERVED, maskPath: await masks.ensure(maskSha256, options.signal) }
+        : {
+            model,
+            reference,
+            version: UNSERVED_VERSION,
+            maskPath: await masks.ensure(maskSha256, options.signal),
+          }
     return evaluateTexts(backend, target, sources, options)
   }
 

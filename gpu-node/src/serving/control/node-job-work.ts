@@ -11,7 +11,7 @@ import type { CalibrationOutcome, DatasetFile } from '../../pruning/runs/calibra
 import type { ModelReference } from '../../pruning/runs/pruning-child-protocol.ts'
 import type { MaskStore } from '../masks/mask-store.ts'
 import type { DatasetStore } from './dataset-store.ts'
-import type { Evaluator } from './mask-evaluator.ts'
+import type { MaskEvaluator } from './mask-evaluator.ts'
 import type { JobContext, JobWork } from './node-jobs.ts'
 
 /** Parts of {@link createJobWork}. */
@@ -20,20 +20,23 @@ export interface JobWorkDeps {
   model: ModelReference
   masks: MaskStore
   datasets: DatasetStore
-  evaluator: Evaluator
-  /** Of the calibration's forward pass; null: all processors, at low priority. */
+  evaluator: MaskEvaluator
+  /** Threads of the calibration's forward pass; null for all processors, at low priority. */
   threads: number | null
 }
 
-/** Shares of a calibrate job that fetching and uploading are taken to be. */
+/** Assumed shares of fetching and uploading in the progress of a job. */
 const FETCH_SHARE = 0.02
 const UPLOAD_SHARE = 0.02
 
-/** Composes the work behind jobs from calibration, evaluation and the two stores. */
+/** Creates the work of node jobs from calibration, evaluation, the mask store and the dataset store. */
 export function createJobWork(deps: JobWorkDeps): JobWork {
   const checkModel = (model: string) => {
     if (model === deps.model.id) return
-    throw new AppError('model_not_found', `This node serves '${deps.model.id}', the job is for '${model}'.`)
+    throw new AppError(
+      'model_not_found',
+      `This node serves '${deps.model.id}', but the job is for '${model}'.`,
+    )
   }
 
   async function fetchDatasets(refs: readonly DatasetRef[], { signal }: JobContext): Promise<DatasetFile[]> {
@@ -43,7 +46,7 @@ export function createJobWork(deps: JobWorkDeps): JobWork {
     return files
   }
 
-  async function select(job: CalibrateJob, context: JobContext): Promise<CalibrationOutcome> {
+  async function calibrate(job: CalibrateJob, context: JobContext): Promise<CalibrationOutcome> {
     const { signal, progress } = context
     progress(0, 'fetching datasets')
     const datasets = await fetchDatasets(job.datasets, context)
@@ -93,15 +96,15 @@ export function createJobWork(deps: JobWorkDeps): JobWork {
           domain,
           holdoutSha256: sha256,
           tokens,
-          nllMean: finite(nllMean),
-          perplexity: finite(perplexity),
+          nllMean: finiteOrNull(nllMean),
+          perplexity: finiteOrNull(perplexity),
         }
       }),
     }
   }
 
-  /** The runner gives one job at a time, so that no other reads what is cleared. */
-  async function thenClear<T>(result: Promise<T>): Promise<T> {
+  /** Clears the datasets after a job. Jobs run one at a time, so no other job reads them. */
+  async function clearDatasetsAfter<T>(result: Promise<T>): Promise<T> {
     try {
       return await result
     } finally {
@@ -112,20 +115,22 @@ export function createJobWork(deps: JobWorkDeps): JobWork {
   return {
     async calibrate(job, context) {
       checkModel(job.model)
-      const { maskPath: _, ...figures } = await context.attempt(() => thenClear(select(job, context)))
-      context.progress(1 - UPLOAD_SHARE, 'handing the mask to the gateway')
-      // By itself: what was selected, for an hour perhaps, is there.
-      await context.attempt(() => deps.masks.upload(figures.maskSha256, context.signal))
+      const { maskPath: _, ...figures } = await context.retry(() =>
+        clearDatasetsAfter(calibrate(job, context)),
+      )
+      context.progress(1 - UPLOAD_SHARE, 'uploading the mask to the gateway')
+      // Retried on its own, so that a failed upload does not repeat the selection, which may take an hour.
+      await context.retry(() => deps.masks.upload(figures.maskSha256, context.signal))
       return { kind: 'calibrate', ...figures }
     },
     async evaluate(job, context) {
       checkModel(job.model)
-      return context.attempt(() => thenClear(evaluate(job, context)))
+      return context.retry(() => clearDatasetsAfter(evaluate(job, context)))
     },
   }
 }
 
-/** JSON carries no infinities. */
-function finite(value: number): number | null {
+/** Replaces a number that JSON cannot represent by null. */
+function finiteOrNull(value: number): number | null {
   return Number.isFinite(value) ? value : null
 }

@@ -15,20 +15,20 @@ import { validate } from '@copal/shared/wire/validate.ts'
 import { reasonOf, type Log } from '../../platform/log.ts'
 import { readIfThere, writeAtomically } from '../../platform/content-store.ts'
 
-/** What a running job may use. */
+/** The interface of a running job to its runner. */
 export interface JobContext {
   /** Aborted when the gateway no longer wants the job, or the node stops. */
   signal: AbortSignal
   /** `fraction` is 0 to 1; `message` is for people. */
   progress: (fraction: number, message: string) => void
   /**
-   * Does a part of the work, and again while its failure may pass: as long as the gateway cannot be reached, some
-   * times for anything else.
+   * Runs a part of the work and repeats it after temporary failures: without limit while the gateway cannot be reached, a
+   * limited number of times for other failures.
    */
-  attempt<T>(part: () => Promise<T>): Promise<T>
+  retry<T>(part: () => Promise<T>): Promise<T>
 }
 
-/** The work itself. Repeating it gives the same result; parts that may fail for a while are repeated by `attempt`. */
+/** The work of jobs. Repeating it gives the same result; `JobContext.retry` repeats parts that fail temporarily. */
 export interface JobWork {
   calibrate(job: CalibrateJob, context: JobContext): Promise<CalibrateResult>
   evaluate(job: EvaluateJob, context: JobContext): Promise<EvaluateResult>
@@ -37,14 +37,14 @@ export interface JobWork {
 /** Runs the jobs that the gateway lists for this node. */
 export interface JobRunner {
   /**
-   * Takes the list of a heartbeat answer. New jobs queue; a job that is no longer listed is cancelled or,
-   * when it had ended, forgotten. `known` are the ids the heartbeat reported: a job that ended or was taken
-   * after it was sent is not settled by its answer.
+   * Applies the job list of a heartbeat reply. New jobs are queued. A job that is no longer listed is cancelled, or
+   * forgotten if it had ended. `known` are the ids that the heartbeat reported: the reply does not settle jobs that started
+   * or ended after the heartbeat was sent.
    */
   apply(jobs: readonly Job[], known: readonly string[]): void
-  /** Every job not yet settled, for the heartbeat. */
+  /** Returns the reports of all jobs that are not settled, for the heartbeat. */
   reports(): JobReport[]
-  /** Cancels what runs and waits for it; unfinished jobs start again from the gateway's list. */
+  /** Cancels the running job and waits for it. After a restart, unfinished jobs start again from the gateway's list. */
   close(): Promise<void>
 }
 
@@ -53,9 +53,9 @@ export interface JobRunnerDeps {
   home: string
   work: JobWork
   log: Log
-  /** A job changed state. */
+  /** Called when a job changed state. */
   onChange: () => void
-  /** Wait before the first repetition of what failed by something that may pass. */
+  /** Wait before the first repetition after a temporary failure. */
   retryMs?: number
 }
 
@@ -65,17 +65,17 @@ interface Entry {
   abort: AbortController
 }
 
-const MOST_MESSAGE = 512
-/** Of work whose process keeps dying, which may take hours each time. */
-const MOST_DEATHS = 3
-/** Of what else may pass: for some eight minutes. */
-const MOST_ATTEMPTS = 20
-/** The longest wait, in first waits. */
-const MOST_WAITS = 30
+const MAX_MESSAGE_CHARACTERS = 512
+/** Attempts of work whose process fails, which may take hours each time. */
+const MAX_PROCESS_FAILURES = 3
+/** Attempts after other temporary failures: about eight minutes. */
+const MAX_ATTEMPTS = 20
+/** Longest wait between attempts, as a multiple of the first wait. */
+const MAX_BACKOFF = 30
 
 /**
- * Composes the runner, one job at a time. Results are kept in `<home>/jobs/<id>.json` until the gateway has
- * settled them, so that a node killed between the work and its report does not work twice.
+ * Creates the job runner, which runs one job at a time. Results are stored in `<home>/jobs/<id>.json` until the gateway
+ * has settled them, so that a node killed between the work and its report does not repeat the work.
  */
 export async function openJobRunner(deps: JobRunnerDeps): Promise<JobRunner> {
   const dir = join(deps.home, 'jobs')
@@ -104,9 +104,13 @@ export async function openJobRunner(deps: JobRunnerDeps): Promise<JobRunner> {
       signal,
       progress(fraction, message) {
         if (signal.aborted) return
-        entry.report = { ...entry.report, progress: clamp(fraction), message: message.slice(0, MOST_MESSAGE) }
+        entry.report = {
+          ...entry.report,
+          progress: clamp(fraction),
+          message: message.slice(0, MAX_MESSAGE_CHARACTERS),
+        }
       },
-      attempt: (part) => untilItPasses(part, signal, entry),
+      retry: (part) => withRetries(part, signal, entry),
     }
     const startedMs = Date.now()
     deps.log.info('job started', { id: job.id, kind: job.kind })
@@ -114,14 +118,14 @@ export async function openJobRunner(deps: JobRunnerDeps): Promise<JobRunner> {
       const result = await perform(job, context)
       signal.throwIfAborted()
       const done = { id: job.id, state: 'done', progress: 1, message: `${job.kind} done`, result }
-      // A figure that JSON cannot carry would have the gateway refuse every heartbeat of this node.
+      // The gateway would reject every heartbeat of this node if the report held a number that JSON cannot represent.
       const report = validate(jobReport, done)
-      await keep(report)
-      // Told when it is kept: settled before, its file would come after it was removed.
+      await persist(report)
+      // Reported only once it is stored; otherwise its file could be written after the job was settled and removed.
       entry.report = report
       deps.log.info('job done', { id: job.id, kind: job.kind, tookMs: Date.now() - startedMs })
     } catch (error) {
-      end(entry, job, error)
+      recordFailure(entry, job, error)
     }
     entry.job = null
     deps.onChange()
@@ -131,25 +135,32 @@ export async function openJobRunner(deps: JobRunnerDeps): Promise<JobRunner> {
     return job.kind === 'calibrate' ? deps.work.calibrate(job, context) : deps.work.evaluate(job, context)
   }
 
-  async function untilItPasses<T>(part: () => Promise<T>, signal: AbortSignal, entry: Entry): Promise<T> {
+  async function withRetries<T>(part: () => Promise<T>, signal: AbortSignal, entry: Entry): Promise<T> {
     for (let attempt = 0; ; attempt++) {
       try {
         return await part()
       } catch (error) {
         signal.throwIfAborted()
         const { code, retryable } = toAppError(error)
-        if (!retryable || attempt + 1 >= mostAttempts(code)) throw error
-        const waitMs = (deps.retryMs ?? 1_000) * Math.min(MOST_WAITS, 2 ** attempt)
-        deps.log.warn('job waits and tries again', { id: entry.report.id, waitMs, reason: reasonOf(error) })
-        entry.report = { ...entry.report, message: `waiting: ${reasonOf(error)}`.slice(0, MOST_MESSAGE) }
+        if (!retryable || attempt + 1 >= maxAttempts(code)) throw error
+        const waitMs = (deps.retryMs ?? 1_000) * Math.min(MAX_BACKOFF, 2 ** attempt)
+        deps.log.warn('job failed temporarily and is repeated', {
+          id: entry.report.id,
+          waitMs,
+          reason: reasonOf(error),
+        })
+        entry.report = {
+          ...entry.report,
+          message: `waiting: ${reasonOf(error)}`.slice(0, MAX_MESSAGE_CHARACTERS),
+        }
         await sleep(waitMs, undefined, { signal })
       }
     }
   }
 
-  function end(entry: Entry, job: Job, error: unknown): void {
+  function recordFailure(entry: Entry, job: Job, error: unknown): void {
     if (entry.abort.signal.aborted) {
-      // Not reported: either the gateway dropped it, or this node stops and takes it up again when it returns.
+      // Not reported: either the gateway dropped the job, or this node stops and repeats it after its restart.
       deps.log.info('job cancelled', { id: job.id, kind: job.kind })
       return
     }
@@ -157,14 +168,14 @@ export async function openJobRunner(deps: JobRunnerDeps): Promise<JobRunner> {
     entry.report = {
       ...entry.report,
       state: 'failed',
-      message: `${job.kind} failed: ${message}`.slice(0, MOST_MESSAGE),
+      message: `${job.kind} failed: ${message}`.slice(0, MAX_MESSAGE_CHARACTERS),
       error: { code, message },
     }
     deps.log.error('job failed', { id: job.id, kind: job.kind, code, reason: reasonOf(error) })
   }
 
-  /** A result that cannot be kept is still reported; after a crash it would be worked out again. */
-  async function keep(report: JobReport): Promise<void> {
+  /** Stores a result. If that fails the result is still reported, but a crash would repeat the work. */
+  async function persist(report: JobReport): Promise<void> {
     try {
       await writeAtomically(pathOf(report.id), async function* () {
         yield new TextEncoder().encode(JSON.stringify(report))
@@ -222,10 +233,10 @@ async function readReports(dir: string, log: Log): Promise<JobReport[]> {
   return reports
 }
 
-/** Without end only while there is nobody who could be told of a failure. */
-function mostAttempts(code: ErrorCode): number {
+/** Returns the attempts allowed for an error; no limit while the gateway is unreachable, and a failure unreportable. */
+function maxAttempts(code: ErrorCode): number {
   if (code === 'no_node_available') return Number.POSITIVE_INFINITY
-  return code === 'node_failed' ? MOST_DEATHS : MOST_ATTEMPTS
+  return code === 'node_failed' ? MAX_PROCESS_FAILURES : MAX_ATTEMPTS
 }
 
 function clamp(fraction: number): number {

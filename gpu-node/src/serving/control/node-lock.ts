@@ -4,10 +4,10 @@ import { AppError } from '@copal/shared/errors.ts'
 import { takeProcessLock, type ProcessLock } from '../../platform/process-lock.ts'
 
 /**
- * Takes the lock of a node's home, which is made where it is missing: two nodes would answer for one id and take
- * each other's jobs.
+ * Takes the lock of a node's home, and creates the home if it is missing. Without the lock two nodes would use one id and
+ * take each other's jobs.
  *
- * @throws AppError `conflict` that names the process which holds it
+ * @throws AppError `conflict` that names the process that holds the lock
  */
 export function takeNodeLock(home: string): ProcessLock {
   mkdirSync(home, { recursive: true })
@@ -15,6 +15,6 @@ export function takeNodeLock(home: string): ProcessLock {
   if (!('holder' in taken)) return taken
   throw new AppError(
     'conflict',
-    `A node already runs with this home (${home}): ${taken.heldBy}. Stop it, or give this one another COPAL_HOME.`,
+    `A node already runs with this home (${home}): ${taken.heldBy}. Stop it, or set another COPAL_HOME for this node.`,
   )
 }

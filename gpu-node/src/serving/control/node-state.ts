@@ -6,25 +6,25 @@ import { reasonOf, type Log } from '../../platform/log.ts'
 import { readIfThere, writeAtomically } from '../../platform/content-store.ts'
 
 const nodeState = z.object({
-  /** The model that `desired` is about. */
+  /** The model that `desired` refers to. */
   model: z.string().nullable(),
   desired: heartbeatResponse.shape.desired,
 })
 
-/** What a node remembers over restarts, so that it serves its last mask also while the gateway is away. */
+/** The state that a node keeps over restarts, so that it serves its last mask also while the gateway is unreachable. */
 type NodeState = z.output<typeof nodeState>
 
-/** `<home>/node-state.json`. */
+/** The state file `<home>/node-state.json`. */
 export interface NodeStateFile {
   current(): NodeState
-  /** Replaces the file atomically; a write that fails is logged, the state in memory holds. */
+  /** Replaces the file atomically. A failed write is logged, and the state in memory stays valid. */
   save(state: NodeState): Promise<void>
 }
 
 /**
- * Reads the state of a node, or starts one when there is none or it is damaged.
+ * Reads the state of a node, or creates a new one when the file is missing or damaged.
  *
- * @throws AppError `internal_error` when there is a file that cannot be read: it is left as it is
+ * @throws AppError `internal_error` when the file exists but cannot be read; it is left unchanged
  */
 export async function openNodeState(deps: { home: string; log: Log }): Promise<NodeStateFile> {
   const path = join(deps.home, 'node-state.json')
@@ -54,7 +54,7 @@ async function readState(path: string, log: Log): Promise<NodeState | undefined>
   try {
     return nodeState.parse(JSON.parse(text))
   } catch (error) {
-    log.warn('the node state is damaged and starts anew; the old file is kept', {
+    log.warn('the node state is damaged and is replaced by an empty one; the old file is kept', {
       path,
       reason: reasonOf(error),
     })

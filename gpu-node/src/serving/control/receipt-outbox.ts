@@ -6,16 +6,16 @@ import { reasonOf, type Log } from '../../platform/log.ts'
 import { readIfThere, writeAtomically } from '../../platform/content-store.ts'
 import type { GatewayClient } from './gateway-client.ts'
 
-/** Receipts on their way to the gateway: kept on disk until answered, sent again after a restart. */
+/** Delivers receipts to the gateway. They stay on disk until acknowledged, and are sent again after a restart. */
 export interface ReceiptOutbox {
-  /** Takes a receipt; it is on disk soon after and sent with the next batch. */
+  /** Adds a receipt. It is written to disk soon and sent with the next batch. */
   add(receipt: Receipt): void
-  /** How many wait for an answer. */
+  /** Returns the number of receipts that are not acknowledged. */
   pending(): number
-  /** Sends what waits now, once; settles when it is answered or the gateway turned out to be away. */
+  /** Sends the waiting receipts once; settles when they are acknowledged or the gateway is unreachable. */
   flush(): Promise<void>
   start(): void
-  /** Sends what waits a last time and closes the file; what is not answered stays in it. */
+  /** Sends the waiting receipts a last time and closes the file; unacknowledged receipts stay in it. */
   stop(): Promise<void>
 }
 
@@ -26,25 +26,25 @@ export interface ReceiptOutboxDeps {
   gateway: Pick<GatewayClient, 'receipts'>
   log: Log
   intervalMs?: number
-  /** Most receipts kept; beyond it the oldest are dropped. */
+  /** Largest number of receipts; beyond it the oldest are dropped. */
   capacity?: number
 }
 
-/** Largest batch that the wire allows. */
-const BATCH = 256
+/** Largest batch that the wire schema allows. */
+const MAX_BATCH = 256
 
 /**
- * Opens `<home>/receipts.jsonl`, one receipt a line, appended. A line is taken off when the gateway has
- * answered its batch; since settling is idempotent, lines that outlive a crash are simply sent again.
+ * Opens `<home>/receipts.jsonl`, to which receipts are appended, one per line. A line is removed once the gateway has
+ * acknowledged its batch. Settlement is idempotent, so lines that remain after a crash are sent again.
  *
- * @throws AppError `internal_error` when there is a file that cannot be read: it is left as it is
+ * @throws AppError `internal_error` when the file exists but cannot be read; it is left unchanged
  */
 export async function openReceiptOutbox(deps: ReceiptOutboxDeps): Promise<ReceiptOutbox> {
   const path = join(deps.home, 'receipts.jsonl')
   const capacity = deps.capacity ?? 100_000
   const intervalMs = deps.intervalMs ?? 200
   let waiting = await readReceipts(path, deps.log)
-  /** Of the file, once every write in the queue is done. */
+  /** Lines of the file once all queued writes are done. */
   let lines = waiting.length
   let file: FileHandle = await rewrite()
   let disk = Promise.resolve()
@@ -53,11 +53,11 @@ export async function openReceiptOutbox(deps: ReceiptOutboxDeps): Promise<Receip
   let failures = 0
   let stopped = false
 
-  /** Replaces the file by what waits now; returns it open for appending. */
+  /** Replaces the file by the waiting receipts, and opens it for appending. */
   async function rewrite(): Promise<FileHandle> {
-    const kept = waiting
+    const receipts = waiting
     await writeAtomically(path, async function* () {
-      yield new TextEncoder().encode(kept.map((receipt) => `${JSON.stringify(receipt)}\n`).join(''))
+      yield new TextEncoder().encode(receipts.map((receipt) => `${JSON.stringify(receipt)}\n`).join(''))
     })
     return open(path, 'a')
   }
@@ -68,7 +68,7 @@ export async function openReceiptOutbox(deps: ReceiptOutboxDeps): Promise<Receip
     })
   }
 
-  /** Rewrites once most lines are answered, so the file stays bounded without a rewrite a batch. */
+  /** Rewrites the file once most lines are acknowledged, so that it stays bounded without a rewrite per batch. */
   function compact(): void {
     const isWorthIt = waiting.length === 0 ? lines > 0 : lines > 2 * waiting.length + 1024
     if (!isWorthIt) return
@@ -80,11 +80,11 @@ export async function openReceiptOutbox(deps: ReceiptOutboxDeps): Promise<Receip
     })
   }
 
-  /** What comes meanwhile goes with the next batch: under load each of them would have a call of its own. */
+  /** Sends the receipts that wait now. Receipts that arrive meanwhile form the next batch, so that batches stay large. */
   async function send(): Promise<void> {
     const due = waiting.slice()
     while (due.length > 0) {
-      const batch = due.splice(0, BATCH)
+      const batch = due.splice(0, MAX_BATCH)
       try {
         await deliver(batch)
       } catch (error) {
@@ -94,13 +94,13 @@ export async function openReceiptOutbox(deps: ReceiptOutboxDeps): Promise<Receip
         return
       }
       failures = 0
-      const answered = new Set(batch)
-      waiting = waiting.filter((receipt) => !answered.has(receipt))
+      const acknowledged = new Set(batch)
+      waiting = waiting.filter((receipt) => !acknowledged.has(receipt))
     }
     compact()
   }
 
-  /** A batch that is refused for good goes one by one, so that one bad receipt holds up no other. */
+  /** Sends a batch. A batch that is rejected permanently is sent one by one, so that an invalid receipt blocks no other. */
   async function deliver(batch: readonly Receipt[]): Promise<void> {
     try {
       await deps.gateway.receipts({ nodeId: deps.nodeId, receipts: [...batch] })
@@ -166,7 +166,7 @@ async function readReceipts(path: string, log: Log): Promise<Receipt[]> {
     try {
       receipts.push(parseStoredReceipt(line))
     } catch {
-      // The last line of a process that was killed while it wrote.
+      // A process that was killed while it wrote leaves a partial last line.
       damaged += 1
     }
   }

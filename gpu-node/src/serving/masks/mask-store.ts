@@ -5,31 +5,31 @@ import { AppError } from '@copal/shared/errors.ts'
 import { createContentStore, type ContentStore } from '../../platform/content-store.ts'
 import { reasonOf, type Log } from '../../platform/log.ts'
 
-/** Longer than any job needs a mask that it has asked for. */
-const UNUSED_MS = 24 * 3_600_000
+/** Age at which an unused mask is removed; longer than any job needs a mask after it asked for it. */
+const MAX_UNUSED_MS = 24 * 3_600_000
 
-/** Mask files of this node: `<home>/masks/<sha256>.safetensors`, shared with the fleet through the gateway. */
+/** Stores the mask files of a node as `<home>/masks/<sha256>.safetensors`; the gateway shares them with the fleet. */
 export interface MaskStore extends ContentStore {
   /**
-   * Gives the gateway a mask that this node holds; repeating it is harmless.
+   * Uploads a mask to the gateway; repeating it is harmless.
    *
-   * @throws AppError retryable when the gateway is away
+   * @throws AppError retryable when the gateway cannot be reached
    */
   upload(sha256: string, signal?: AbortSignal): Promise<void>
   /**
-   * Removes the masks that nobody has asked for since a day, but for those in `kept` (null is dense). All is in
-   * the gateway: one that is wanted again is fetched again. What cannot be removed is logged.
+   * Removes the masks that were not used for a day, except those in `kept` (null is dense). The gateway holds every mask,
+   * so a removed one is fetched again when it is needed. Failures are logged.
    */
-  prune(kept: readonly (string | null)[]): Promise<void>
+  removeUnused(kept: readonly (string | null)[]): Promise<void>
 }
 
-/** Fetches masks from the gateway and gives it new ones; see `GatewayClient`. */
+/** Downloads masks from the gateway and uploads new ones; see `GatewayClient`. */
 export interface MaskTransfer {
   download(kind: 'masks', sha256: string, signal?: AbortSignal): Promise<AsyncIterable<Uint8Array>>
   uploadMask(sha256: string, file: Blob, signal?: AbortSignal): Promise<void>
 }
 
-/** Composes the mask store of a node. */
+/** Creates the mask store of a node. */
 export function createMaskStore(deps: {
   home: string
   gateway: MaskTransfer
@@ -44,26 +44,26 @@ export function createMaskStore(deps: {
     mismatch: (sha256, actual) =>
       new AppError(
         'mask_invalid',
-        `The mask file that the gateway sent for ${sha256} has the hash ${actual}: it was damaged. It is fetched again later.`,
+        `The mask file that the gateway sent for ${sha256} has the hash ${actual}. It was damaged and will be fetched again.`,
       ),
   })
-  /** Masks that are being asked for, and by how many: what is being verified must not go. */
-  const asked = new Map<string, number>()
-  let pruning = Promise.resolve()
+  /** Number of `ensure` calls by mask. A mask that is being verified must not be removed. */
+  const inUse = new Map<string, number>()
+  let removing = Promise.resolve()
 
   async function ensure(sha256: string, signal?: AbortSignal): Promise<string> {
-    asked.set(sha256, (asked.get(sha256) ?? 0) + 1)
+    inUse.set(sha256, (inUse.get(sha256) ?? 0) + 1)
     try {
-      await pruning
+      await removing
       const path = await store.ensure(sha256, signal)
       const now = new Date(nowMs())
-      // One that cannot be marked only goes earlier.
+      // Records the use. A file whose time cannot be set is only removed earlier.
       await utimes(path, now, now).catch(() => undefined)
       return path
     } finally {
-      const others = (asked.get(sha256) ?? 1) - 1
-      if (others > 0) asked.set(sha256, others)
-      else asked.delete(sha256)
+      const others = (inUse.get(sha256) ?? 1) - 1
+      if (others > 0) inUse.set(sha256, others)
+      else inUse.delete(sha256)
     }
   }
 
@@ -71,14 +71,14 @@ export function createMaskStore(deps: {
     const names = await readdir(store.dir).catch(() => [])
     for (const name of names) {
       const sha256 = /^([0-9a-f]{64})\.safetensors$/.exec(name)?.[1]
-      // Whoever asks from here on waits until all is removed.
-      if (sha256 === undefined || kept.includes(sha256) || asked.has(sha256)) continue
+      // Calls of `ensure` from here on wait until the removal is done.
+      if (sha256 === undefined || kept.includes(sha256) || inUse.has(sha256)) continue
       const path = store.pathOf(sha256)
       try {
         const { mtimeMs } = await stat(path)
-        if (nowMs() - mtimeMs < UNUSED_MS) continue
+        if (nowMs() - mtimeMs < MAX_UNUSED_MS) continue
         await rm(path, { force: true })
-        deps.log.info('an unused mask is removed', { sha256 })
+        deps.log.info('removed an unused mask', { sha256 })
       } catch (error) {
         deps.log.warn('an unused mask cannot be removed', { sha256, reason: reasonOf(error) })
       }
@@ -91,9 +91,9 @@ export function createMaskStore(deps: {
     async upload(sha256, signal) {
       await deps.gateway.uploadMask(sha256, await openAsBlob(await ensure(sha256, signal)), signal)
     },
-    prune(kept) {
-      pruning = pruning.then(() => removeUnused(kept))
-      return pruning
+    removeUnused(kept) {
+      removing = removing.then(() => removeUnused(kept))
+      return removing
     },
   }
 }

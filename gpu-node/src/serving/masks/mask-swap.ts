@@ -4,41 +4,47 @@ import type { Backend, WeightSet } from '../contract/backend.ts'
 import { reasonOf, type Log } from '../../platform/log.ts'
 import type { DenseModel } from '../../model/master/dense-model.ts'
 import type { MaskStore } from './mask-store.ts'
-import { planSwap, type DesiredMasks, type HeldSet, type SetName, type SwapPlan } from './swap-plan.ts'
+import {
+  planSwap,
+  type DesiredMasks,
+  type HeldWeightSet,
+  type WeightSetName,
+  type SwapPlan,
+} from './swap-plan.ts'
 
-/** What a swap needs of the engine. */
+/** The methods of the engine that a swap needs. */
 export interface SwapEngine {
   /**
-   * New requests start on these weights from the next step on; takes the place of an ended set of its version.
+   * Makes new requests start on these weights from the next step on. The set replaces an ended one of its version.
    *
    * @throws AppError when the engine is closed
    */
   setActive(weights: WeightSet): void
-  /** Requests pinned to a version. */
+  /** Returns the number of requests pinned to a version. */
   requestsOn(version: number): number
-  /** Settles when no request is pinned to the version; at the deadline those that can start over on another. */
+  /** Settles when no request is pinned to the version. At the deadline, restartable requests move to the active version. */
   drain(version: number, deadlineMs: number): Promise<void>
 }
 
 /** Keeps the weight sets of a node at the desired state. */
 export interface MaskSwap {
   /**
-   * Takes the first desired state; settles when its active mask serves, or dense because that mask failed.
+   * Applies the first desired state. Settles when its active mask serves, or dense weights because that mask failed.
    *
-   * @throws AppError when not even the dense set can be loaded
+   * @throws AppError when the dense set cannot be loaded either
    */
   start(desired: DesiredMasks): Promise<void>
-  /** Takes a new desired state; returns at once, and has flipped if the new active mask is ready, whatever loads. */
+  /** Applies a new desired state and returns at once. A new active mask that is ready is activated before it returns. */
   converge(desired: DesiredMasks): void
-  /** What new requests start on. */
+  /** Returns the version that new requests start on. */
   activeVersion(): number
-  /** Every set held, for the heartbeat, by version. */
+  /** Returns the state of every set, ordered by version, for the heartbeat. */
   weightSets(): WeightSetState[]
-  /** The set of a version, if new requests can start on it: not while it drains. */
+  /** Returns the set of a version if new requests can start on it; a draining set does not count. */
   weights(version: number): WeightSet | undefined
-  /** The hash behind a version that is held or wanted; null is dense, undefined unknown. */
+  /** Returns the mask hash of a version that is held or desired; null is dense, undefined unknown. */
   maskOf(version: number): string | null | undefined
-  /** Settles when no load, flip or release is left that could be done now. */
+  /** Settles when no load, activation or release remains that can be done now. */
   settled(): Promise<void>
   /** Stops converging and releases every set. */
   close(): Promise<void>
@@ -51,79 +57,79 @@ export interface MaskSwapDeps {
   engine: SwapEngine
   masks: Pick<MaskStore, 'ensure'>
   log: Log
-  /** Something that a heartbeat tells has changed. */
+  /** Called when a state that heartbeats report has changed. */
   onChange: () => void
-  /** After so long those requests of a retired set start over whose answers have not begun. */
+  /** Time after which requests of a draining set restart on the active one, if their output has not begun. */
   drainMs?: number
-  /** Wait before the first and before later repetitions of a failed load. */
-  retryMs?: { first: number; most: number }
+  /** Wait before a failed load is repeated: the first wait, which doubles up to the longest. */
+  retryMs?: { first: number; max: number }
   nowMs?: () => number
 }
 
-interface Entry extends HeldSet {
+interface Entry extends HeldWeightSet {
   weights: WeightSet | null
   /** Failures in a row. */
   failures: number
   cause: unknown
   readyAtMs: number
-  /** Gives up its load, as far as that can be: a download. */
+  /** Cancels the load, as far as possible: only its download. */
   loading: AbortController
 }
 
-/** Composes the swap of a node; nothing is loaded until `start`. */
+/** Creates the mask swap of a node; nothing is loaded until `start`. */
 export function createMaskSwap(deps: MaskSwapDeps): MaskSwap {
   const nowMs = deps.nowMs ?? Date.now
   const drainMs = deps.drainMs ?? 30_000
-  const retryMs = deps.retryMs ?? { first: 2_000, most: 60_000 }
+  const retryMs = deps.retryMs ?? { first: 2_000, max: 60_000 }
   const held = new Map<number, Entry>()
-  /** Loads and releases under way. */
-  const working = new Set<Promise<void>>()
+  /** Running loads and releases. */
+  const pendingWork = new Set<Promise<void>>()
   const serving = Promise.withResolvers<void>()
   let desired: DesiredMasks = { active: null, previous: null }
   let active: number | null = null
   let timer: NodeJS.Timeout | undefined
   let closed = false
 
-  /** Plans and acts until there is nothing to do but to wait for loads and releases, whose ends call it again. */
+  /** Plans and acts until only running loads and releases remain, which call it again when they end. */
   function reconcile(): void {
     while (!closed) {
       clearTimeout(timer)
       const plan = planSwap(desired, [...held.values()], active, nowMs())
-      if (!applyFlip(plan)) return
-      for (const version of plan.drain) retire(version)
+      if (!activate(plan)) return
+      for (const version of plan.drain) startDrain(version)
       for (const version of plan.forget) held.delete(version)
       for (const version of plan.abandon) held.get(version)?.loading.abort()
-      if (plan.load) follow(load(plan.load))
+      if (plan.load) track(load(plan.load))
       else if (plan.activate === null && plan.drain.length === 0 && plan.forget.length === 0) {
-        if (plan.wakeAtMs !== null) wakeAt(plan.wakeAtMs)
+        if (plan.wakeAtMs !== null) reconcileAt(plan.wakeAtMs)
         return
       }
     }
   }
 
-  function follow(work: Promise<void>): void {
+  function track(work: Promise<void>): void {
     const done = work.finally(() => {
-      working.delete(done)
+      pendingWork.delete(done)
       deps.onChange()
       reconcile()
     })
-    working.add(done)
+    pendingWork.add(done)
   }
 
-  function wakeAt(atMs: number): void {
+  function reconcileAt(atMs: number): void {
     timer = setTimeout(reconcile, Math.max(0, atMs - nowMs()))
     timer.unref()
   }
 
-  /** @returns false when the engine takes no weights any more: the node stops, and so does the swap. */
-  function applyFlip(plan: SwapPlan): boolean {
+  /** Activates the planned version. @returns false when the engine is closed: the node stops, and so does the swap */
+  function activate(plan: SwapPlan): boolean {
     const weights = plan.activate === null ? null : held.get(plan.activate)?.weights
     if (!weights) return true
     try {
       deps.engine.setActive(weights)
     } catch (error) {
       if (!(error instanceof AppError)) throw error
-      deps.log.warn('a mask that is ready is not served any more', {
+      deps.log.warn('a loaded mask is not activated', {
         version: weights.version,
         reason: error.message,
       })
@@ -136,7 +142,7 @@ export function createMaskSwap(deps: MaskSwapDeps): MaskSwap {
     return true
   }
 
-  async function load(name: SetName): Promise<void> {
+  async function load(name: WeightSetName): Promise<void> {
     const loading = new AbortController()
     const { signal } = loading
     const entry: Entry = held.get(name.version) ?? {
@@ -159,10 +165,10 @@ export function createMaskSwap(deps: MaskSwapDeps): MaskSwap {
       const source = { model: deps.model, version: name.version, maskPath, priority: 'serving' } as const
       const weights = await deps.backend.load(source)
       if (closed) return await deps.backend.release(weights)
-      publish(entry, weights)
+      markReady(entry, weights)
     } catch (error) {
       if (signal.aborted) return void held.delete(name.version)
-      fail(entry, error)
+      markFailed(entry, error)
       deps.log.error('weight set cannot be loaded', {
         version: name.version,
         sha256: name.sha256,
@@ -173,7 +179,7 @@ export function createMaskSwap(deps: MaskSwapDeps): MaskSwap {
     }
   }
 
-  function publish(entry: Entry, weights: WeightSet): void {
+  function markReady(entry: Entry, weights: WeightSet): void {
     entry.weights = weights
     entry.state = 'ready'
     entry.cause = null
@@ -182,32 +188,32 @@ export function createMaskSwap(deps: MaskSwapDeps): MaskSwap {
       if (entry.weights !== weights || !cause) return
       entry.weights = null
       if (entry.state === 'draining') return
-      if (nowMs() - entry.readyAtMs > retryMs.most) entry.failures = 0
-      fail(entry, cause)
-      // The first crash is answered at once; crashes in a row wait longer and longer.
+      if (nowMs() - entry.readyAtMs > retryMs.max) entry.failures = 0
+      markFailed(entry, cause)
+      // After the first crash the set is loaded again at once; repeated crashes wait longer each time.
       if (entry.failures === 1) entry.retryAtMs = nowMs()
       deps.log.error('weight set ended unexpectedly', { version: entry.version, reason: reasonOf(cause) })
       deps.onChange()
       reconcile()
     })
-    // A set that crashed comes back under the requests that its version has.
+    // A set that replaces a crashed one takes over the requests of its version.
     if (active === entry.version) deps.engine.setActive(weights)
   }
 
-  function fail(entry: Entry, cause: unknown): void {
+  function markFailed(entry: Entry, cause: unknown): void {
     entry.failures += 1
     entry.state = 'failed'
     entry.cause = cause
-    entry.retryAtMs = nowMs() + Math.min(retryMs.most, retryMs.first * 2 ** (entry.failures - 1))
+    entry.retryAtMs = nowMs() + Math.min(retryMs.max, retryMs.first * 2 ** (entry.failures - 1))
   }
 
-  function retire(version: number): void {
+  function startDrain(version: number): void {
     const entry = held.get(version)
     const weights = entry?.weights
     if (!entry || !weights) return
     entry.state = 'draining'
     deps.onChange()
-    follow(drainAndRelease(entry, weights))
+    track(drainAndRelease(entry, weights))
   }
 
   async function drainAndRelease(entry: Entry, weights: WeightSet): Promise<void> {
@@ -227,14 +233,14 @@ export function createMaskSwap(deps: MaskSwapDeps): MaskSwap {
   }
 
   async function settled(): Promise<void> {
-    while (working.size > 0) await Promise.all(working)
+    while (pendingWork.size > 0) await Promise.all(pendingWork)
   }
 
   return {
     async start(initial) {
       desired = initial
       reconcile()
-      // The other sets are loaded while this one serves.
+      // The other sets load while this one serves.
       await Promise.race([serving.promise, settled()])
       if (active === null) throw toAppError(held.get(0)?.cause)
     },
@@ -267,9 +273,9 @@ export function createMaskSwap(deps: MaskSwapDeps): MaskSwap {
       clearTimeout(timer)
       for (const { loading } of held.values()) loading.abort()
       await settled()
-      const left = [...held.values()].flatMap(({ weights }) => weights ?? [])
+      const loaded = [...held.values()].flatMap(({ weights }) => weights ?? [])
       held.clear()
-      await Promise.all(left.map((weights) => deps.backend.release(weights)))
+      await Promise.all(loaded.map((weights) => deps.backend.release(weights)))
     },
   }
 }

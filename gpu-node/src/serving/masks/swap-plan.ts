@@ -3,61 +3,61 @@ import type { HeartbeatResponse } from '@copal/shared/wire/heartbeat.ts'
 /** The masks that the gateway wants served and kept warm; null is dense. */
 export type DesiredMasks = HeartbeatResponse['desired']
 
-/** Names a weight set: version 0 with a null hash is dense. */
-export interface SetName {
+/** The name of a weight set: version 0 with a null hash is dense. */
+export interface WeightSetName {
   version: number
   sha256: string | null
 }
 
-/** A weight set that this node holds, tries to hold, or gives up. At most one a version. */
-export interface HeldSet extends SetName {
+/** A weight set that this node holds, loads or releases; at most one per version. */
+export interface HeldWeightSet extends WeightSetName {
   state: 'loading' | 'ready' | 'draining' | 'failed'
-  /** Of a failed set: when it may be loaded again, Unix milliseconds. */
+  /** Time at which a failed set may be loaded again, Unix milliseconds. */
   retryAtMs: number
 }
 
-/** The next moves towards the desired state. */
+/** The next actions towards the desired state. */
 export interface SwapPlan {
-  /** Flip to this version now; null: nothing to flip. */
+  /** Version to activate now; null for none. */
   activate: number | null
-  /** Versions that may end once their requests have: neither wanted nor serving. */
+  /** Versions to release once their requests have ended: neither desired nor serving. */
   drain: number[]
-  /** Failed versions that nobody wants any more: forget them. */
+  /** Failed versions that are no longer desired, to forget. */
   forget: number[]
-  /** Versions that are loading and that nobody wants any more. */
+  /** Loading versions that are no longer desired, whose load is cancelled. */
   abandon: number[]
-  /** The one set to load next; null: none, or one is loading. */
-  load: SetName | null
-  /** When to plan again although nothing happened; null: never. */
+  /** The set to load next; null when there is none, or one is loading. */
+  load: WeightSetName | null
+  /** Time at which to plan again even if nothing happens; null for never. */
   wakeAtMs: number | null
 }
 
-const DENSE: SetName = { version: 0, sha256: null }
+const DENSE: WeightSetName = { version: 0, sha256: null }
 
 /**
- * Decides what brings a node nearer to the desired state; nothing to do gives an empty plan.
+ * Plans the next actions that bring a node closer to the desired state; an empty plan when nothing is to be done.
  *
- * Dense is always kept: it serves when nothing else can, and drift compares with it. The active set is kept
- * until its successor is ready, so a mask that cannot be loaded never takes the service away; the previous set
- * stays warm, so a roll-back to it is one flip; masks on trial are held ready beside them. Loads go one at a time, in the order of what is missed most: they
- * cost memory and processor that serving needs. A version held under another hash (a gateway that started
- * its numbering anew) is drained before its successor is loaded.
+ * The dense set is always kept: it serves when nothing else can, and is the reference of drift. The active set is kept
+ * until its successor is ready, so that a mask that cannot be loaded never interrupts serving. The previous set stays
+ * loaded, so that a roll-back is immediate; trial masks are loaded beside them. Sets load one at a time, the most needed
+ * first, because loading takes memory and processor time from serving. A version held under another hash (the gateway
+ * restarted its numbering) is drained before its successor is loaded.
  *
- * @param activeVersion what new requests start on; null before anything serves
+ * @param activeVersion version that new requests start on; null before anything serves
  */
 export function planSwap(
   desired: DesiredMasks,
-  held: readonly HeldSet[],
+  held: readonly HeldWeightSet[],
   activeVersion: number | null,
   nowMs: number,
 ): SwapPlan {
-  const target: SetName = desired.active ?? DENSE
-  const wanted = distinct([target, DENSE, desired.previous ?? DENSE, ...(desired.trials ?? [])])
+  const target: WeightSetName = desired.active ?? DENSE
+  const wanted = uniqueByVersion([target, DENSE, desired.previous ?? DENSE, ...(desired.trials ?? [])])
   const byVersion = new Map(held.map((set) => [set.version, set]))
-  const isWanted = (set: SetName) => wanted.some((name) => same(name, set))
+  const isWanted = (set: WeightSetName) => wanted.some((name) => isSameSet(name, set))
 
   const plan: SwapPlan = { activate: null, drain: [], forget: [], abandon: [], load: null, wakeAtMs: null }
-  plan.activate = planFlip(target, byVersion, activeVersion, isWanted)
+  plan.activate = planActivation(target, byVersion, activeVersion, isWanted)
   const serving = plan.activate ?? activeVersion
 
   let loading = false
@@ -83,28 +83,28 @@ export function planSwap(
   return plan
 }
 
-/** The target as soon as it is ready; dense when nothing serves, or what serves must make room for its successor. */
-function planFlip(
-  target: SetName,
-  held: ReadonlyMap<number, HeldSet>,
+/** Returns the target once it is ready, and dense when nothing serves or the serving set blocks its successor. */
+function planActivation(
+  target: WeightSetName,
+  held: ReadonlyMap<number, HeldWeightSet>,
   activeVersion: number | null,
-  isWanted: (set: SetName) => boolean,
+  isWanted: (set: WeightSetName) => boolean,
 ): number | null {
-  const isReady = (name: SetName) => {
+  const isReady = (name: WeightSetName) => {
     const set = held.get(name.version)
-    return set !== undefined && set.state === 'ready' && same(set, name)
+    return set !== undefined && set.state === 'ready' && isSameSet(set, name)
   }
   if (isReady(target)) return target.version === activeVersion ? null : target.version
   const active = activeVersion === null ? undefined : held.get(activeVersion)
-  const inTheWay = active !== undefined && active.version === target.version && !isWanted(active)
-  if ((activeVersion === null || inTheWay) && isReady(DENSE)) return DENSE.version
+  const blocksTarget = active !== undefined && active.version === target.version && !isWanted(active)
+  if ((activeVersion === null || blocksTarget) && isReady(DENSE)) return DENSE.version
   return null
 }
 
-function same(a: SetName, b: SetName): boolean {
+function isSameSet(a: WeightSetName, b: WeightSetName): boolean {
   return a.version === b.version && a.sha256 === b.sha256
 }
 
-function distinct(names: readonly SetName[]): SetName[] {
+function uniqueByVersion(names: readonly WeightSetName[]): WeightSetName[] {
   return names.filter((name, index) => names.findIndex((other) => other.version === name.version) === index)
 }

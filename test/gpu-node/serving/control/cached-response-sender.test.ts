@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
 import type { CachedResponse } from '@copal/shared/wire/receipts.ts'
-import { createAnswerSender } from '../../../../gpu-node/src/serving/control/cached-response-sender.ts'
+import { createCachedResponseSender } from '../../../../gpu-node/src/serving/control/cached-response-sender.ts'
 import { memoryLog } from '../../../support/doubles/memory-log.ts'
 
 const answerOf = (body: string): CachedResponse => ({
@@ -13,14 +13,14 @@ const answerOf = (body: string): CachedResponse => ({
   body,
 })
 
-test('few answers are under way at a time, the rest is left out, and the next goes once there is room', async () => {
+test('few responses are sent at a time, further ones are skipped, and the next is sent once there is room', async () => {
   const sent: string[] = []
   const gate = Promise.withResolvers<void>()
-  const keepAnswer = async ({ body }: CachedResponse) => {
+  const sendCachedResponse = async ({ body }: CachedResponse) => {
     sent.push(body)
     await gate.promise
   }
-  const send = createAnswerSender({ gateway: { keepAnswer }, log: memoryLog() })
+  const send = createCachedResponseSender({ gateway: { sendCachedResponse }, log: memoryLog() })
   for (let index = 0; index < 20; index += 1) send(answerOf(String(index)))
   expect(sent).toEqual(['0', '1', '2', '3', '4', '5', '6', '7'])
   gate.resolve()
@@ -29,9 +29,9 @@ test('few answers are under way at a time, the rest is left out, and the next go
   expect(sent.at(-1)).toBe('later')
 })
 
-test('an answer that the gateway does not take is one line in the log', async () => {
+test('a response that the gateway rejects is logged once', async () => {
   const log = memoryLog()
-  const keepAnswer = () => Promise.reject(new Error('away'))
-  createAnswerSender({ gateway: { keepAnswer }, log })(answerOf('x'))
+  const sendCachedResponse = () => Promise.reject(new Error('away'))
+  createCachedResponseSender({ gateway: { sendCachedResponse }, log })(answerOf('x'))
   await expect.poll(() => log.lines).toEqual([expect.stringContaining('away')])
 })

@@ -17,7 +17,7 @@ async function setup(stallTimeoutMs?: number) {
   return { gateway, client: createGatewayClient(options) }
 }
 
-/** {@link FILE}, of which a piece is taken now and then: a loopback takes tens of megabytes before anybody waits. */
+/** Receives {@link FILE} slowly; a loopback buffers tens of megabytes before the sender waits. */
 function slowFile(pieces: number, restMs: number): Blob {
   async function* taken(): AsyncGenerator<Uint8Array> {
     for (let piece = 0; piece < pieces; piece++) {
@@ -28,7 +28,7 @@ function slowFile(pieces: number, restMs: number): Blob {
   return Object.assign(FILE.slice(), { stream: () => ReadableStream.from(taken()) })
 }
 
-test('a file that goes up slowly has all the time it takes', async () => {
+test('a slow upload has no total time limit', async () => {
   const { gateway, client } = await setup(1_000)
   gateway.intercept = (request) => {
     expect(request.headers['content-length']).toBe(String(FILE.size))
@@ -40,7 +40,7 @@ test('a file that goes up slowly has all the time it takes', async () => {
   expect(gateway.artifacts.get(`masks/${SHA256}`)).toHaveLength(FILE.size)
 })
 
-test('a file that stands still is given up', async () => {
+test('an upload that stalls is aborted', async () => {
   const { gateway, client } = await setup(500)
   gateway.intercept = () => true
   await expect(client.uploadMask(SHA256, FILE)).rejects.toMatchObject({
@@ -49,7 +49,7 @@ test('a file that stands still is given up', async () => {
   })
 })
 
-test('a download has all the time it takes, and is given up when it stands still', async () => {
+test('a slow download has no total time limit, and is aborted when it stalls', async () => {
   const { gateway, client } = await setup(1_000)
   const piece = new Uint8Array(1000)
   gateway.intercept = (_request, response) => {
@@ -72,7 +72,7 @@ test('a download has all the time it takes, and is given up when it stands still
   expect(received).toBe(6000)
 })
 
-test.each([200, 404])('an answer of status %i that stands still is given up', async (status) => {
+test.each([200, 404])('a response of status %i that stalls is aborted', async (status) => {
   const { gateway, client } = await setup(300)
   gateway.intercept = (_request, response) => {
     response.writeHead(status, { 'content-type': 'application/json' }).write('{"desired":')
@@ -82,7 +82,7 @@ test.each([200, 404])('an answer of status %i that stands still is given up', as
   await expect(client.heartbeat({} as Heartbeat)).rejects.toMatchObject({ code })
 })
 
-test('a refused file is refused in the words of the gateway', async () => {
+test("a rejected file reports the gateway's error", async () => {
   const { gateway } = await setup()
   const stranger = createGatewayClient({
     baseUrl: gateway.url,

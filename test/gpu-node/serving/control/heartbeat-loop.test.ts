@@ -1,6 +1,6 @@
 import { expect, onTestFinished, test, vi } from 'vitest'
 import { createGatewayClient } from '../../../../gpu-node/src/serving/control/gateway-client.ts'
-import { createHeart } from '../../../../gpu-node/src/serving/control/heartbeat-loop.ts'
+import { createHeartbeatLoop } from '../../../../gpu-node/src/serving/control/heartbeat-loop.ts'
 import type { Heartbeat, HeartbeatResponse } from '@copal/shared/wire/heartbeat.ts'
 import { startGatewayDouble } from '../../../support/doubles/gateway-double.ts'
 import { memoryLog } from '../../../support/doubles/memory-log.ts'
@@ -27,10 +27,10 @@ async function setup(intervalMs: number) {
   const log = memoryLog()
   const answers: HeartbeatResponse[] = []
   let version = 0
-  const heart = createHeart({
+  const heart = createHeartbeatLoop({
     gateway: createGatewayClient({ baseUrl: gateway.url, nodeId: gateway.nodeId, secret: gateway.secret }),
     snapshot: () => beatOf(version),
-    onAnswer: (answer) => answers.push(answer),
+    onResponse: (answer) => answers.push(answer),
     log,
     intervalMs,
     debounceMs: 5,
@@ -43,7 +43,7 @@ async function setup(intervalMs: number) {
   return { gateway, log, answers, heart, setVersion: (next: number) => (version = next) }
 }
 
-test('the desired state and the jobs of the answer reach the node', async () => {
+test('the desired state and the jobs of the reply reach the node', async () => {
   const { gateway, answers, heart } = await setup(60_000)
   gateway.desired = { active: { version: 3, sha256: 'a'.repeat(64) }, previous: null }
   heart.start()
@@ -51,31 +51,31 @@ test('the desired state and the jobs of the answer reach the node', async () => 
   expect(answers[0]).toEqual({ registered: false, desired: gateway.desired, jobs: [] })
 })
 
-test('a change is told at once, and changes close together share a beat', async () => {
+test('a change is reported at once, and changes close together share a heartbeat', async () => {
   const { gateway, heart, setVersion } = await setup(60_000)
   heart.start()
   await vi.waitFor(() => expect(gateway.heartbeats).toHaveLength(1), WAIT)
   for (let version = 1; version <= 5; version++) {
     setVersion(version)
-    heart.poke()
+    heart.sendSoon()
   }
   await vi.waitFor(() => expect(gateway.heartbeats.at(-1)?.activeVersion).toBe(5), WAIT)
   expect(gateway.heartbeats).toHaveLength(2)
 })
 
-test('beats follow each other without being asked for', async () => {
+test('heartbeats repeat without being requested', async () => {
   const { gateway, heart } = await setup(5)
   heart.start()
   await vi.waitFor(() => expect(gateway.heartbeats.length).toBeGreaterThan(3), WAIT)
 })
 
-test('a gateway that is away is logged once when it goes and once when it returns', async () => {
+test('an unreachable gateway is logged once when it is lost and once when it returns', async () => {
   const { gateway, heart, log } = await setup(5)
   await gateway.close()
   heart.start()
   await vi.waitFor(() => expect(log.lines).toHaveLength(1), WAIT)
-  heart.poke()
-  // Several beats fail meanwhile.
+  heart.sendSoon()
+  // Several heartbeats fail meanwhile.
   await new Promise((resolve) => setTimeout(resolve, 100))
   await gateway.open()
   await vi.waitFor(() => expect(gateway.heartbeats.length).toBeGreaterThan(0), WAIT)
@@ -84,7 +84,7 @@ test('a gateway that is away is logged once when it goes and once when it return
   expect(log.lines[1]).toMatch(/gateway found again/)
 })
 
-test('an answer that does not speak the protocol counts as an absent gateway', async () => {
+test('a reply that does not follow the protocol counts as an unreachable gateway', async () => {
   const { gateway, heart, answers, log } = await setup(5)
   gateway.intercept = (_request, response) => {
     response.writeHead(200, { 'content-type': 'application/json' }).end('{"desired": 1}')
@@ -97,7 +97,7 @@ test('an answer that does not speak the protocol counts as an absent gateway', a
   await vi.waitFor(() => expect(answers.length).toBeGreaterThan(0), WAIT)
 })
 
-test('a node that stops says its last words', async () => {
+test('a node that stops sends a last heartbeat', async () => {
   const { gateway, heart, setVersion } = await setup(60_000)
   heart.start()
   await vi.waitFor(() => expect(gateway.heartbeats).toHaveLength(1), WAIT)

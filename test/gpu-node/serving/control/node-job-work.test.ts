@@ -6,7 +6,7 @@ import { expect, onTestFinished, test } from 'vitest'
 import { AppError } from '@copal/shared/errors.ts'
 import type { CalibrateJob, EvaluateJob } from '@copal/shared/wire/adaptation-jobs.ts'
 import { createDatasetStore } from '../../../../gpu-node/src/serving/control/dataset-store.ts'
-import type { Evaluator } from '../../../../gpu-node/src/serving/control/mask-evaluator.ts'
+import type { MaskEvaluator } from '../../../../gpu-node/src/serving/control/mask-evaluator.ts'
 import type { GatewayClient } from '../../../../gpu-node/src/serving/control/gateway-client.ts'
 import { createJobWork } from '../../../../gpu-node/src/serving/control/node-job-work.ts'
 import type { JobContext } from '../../../../gpu-node/src/serving/control/node-jobs.ts'
@@ -26,7 +26,7 @@ const gateway: GatewayClient = {
     })(),
   heartbeat: refuse,
   receipts: refuse,
-  keepAnswer: refuse,
+  sendCachedResponse: refuse,
   uploadMask: refuse,
 }
 const job: EvaluateJob = {
@@ -40,12 +40,12 @@ const job: EvaluateJob = {
 const context: JobContext = {
   signal: new AbortController().signal,
   progress: () => undefined,
-  attempt: (part) => part(),
+  retry: (part) => part(),
 }
 
 function workWith(evaluate: (path: string) => Promise<void>) {
   const home = temporaryDir()
-  const evaluator: Evaluator = {
+  const evaluator: MaskEvaluator = {
     async evaluate(_mask, sources) {
       for (const source of sources) if ('path' in source) await evaluate(source.path)
       return sources.map(() => ({
@@ -68,7 +68,7 @@ function workWith(evaluate: (path: string) => Promise<void>) {
   return { work, datasets: join(home, 'datasets') }
 }
 
-test('texts of clients are on the disk of a node for as long as a job reads them', async () => {
+test('texts of clients stay on the disk of a node only while a job reads them', async () => {
   const read: Uint8Array[] = []
   const { work, datasets } = workWith(async (path) => void read.push(await readFile(path)))
   expect(await work.evaluate(job, context)).toMatchObject({ domains: [{ domain: 'legal', nllMean: 2 }] })
@@ -76,13 +76,13 @@ test('texts of clients are on the disk of a node for as long as a job reads them
   expect(existsSync(datasets)).toBe(false)
 })
 
-test('they are gone after a job that failed, too', async () => {
+test('texts of clients are removed after a failed job too', async () => {
   const { work, datasets } = workWith(() => Promise.reject(new AppError('mask_invalid', 'damaged')))
   await expect(work.evaluate(job, context)).rejects.toThrow('damaged')
   expect(existsSync(datasets)).toBe(false)
 })
 
-test('a mask that does not get to the gateway is handed over again, and not selected again', async () => {
+test('a failed mask upload is repeated without repeating the selection', async () => {
   const tiny = await openTinyModel()
   onTestFinished(() => tiny.remove())
   const home = temporaryDir()
@@ -124,7 +124,7 @@ test('a mask that does not get to the gateway is handed over again, and not sele
   const { maskSha256 } = await work.calibrate(calibration, {
     ...context,
     progress: (_fraction, message) => void messages.push(message),
-    async attempt(part) {
+    async retry(part) {
       for (;;) {
         try {
           return await part()
@@ -139,7 +139,7 @@ test('a mask that does not get to the gateway is handed over again, and not sele
   expect(messages.filter((message) => message.startsWith('selecting weights, block 1 of'))).toHaveLength(1)
 })
 
-test('what a killed node left is removed when it starts again', async () => {
+test('files that a killed node left are removed at its next start', async () => {
   const home = temporaryDir()
   await mkdir(join(home, 'datasets'))
   await writeFile(join(home, 'datasets', `${SHA256}.ndjson`), TEXT)

@@ -14,7 +14,7 @@ function evaluateJobOf(id: string): Job {
   return { kind: 'evaluate', id, model: 'tiny', mask: null, holdouts: [], windowTokens: 16 }
 }
 
-/** Work that a test lets go on or fail by hand. */
+/** Creates work that a test completes or fails explicitly. */
 function setup() {
   const home = temporaryDir()
   const started: string[] = []
@@ -25,7 +25,7 @@ function setup() {
   }
   const running = new Map<string, Running>()
   const evaluate = (job: EvaluateJob, context: JobContext) =>
-    context.attempt(
+    context.retry(
       () =>
         new Promise<EvaluateResult>((resolve, reject) => {
           started.push(job.id)
@@ -53,7 +53,7 @@ function setup() {
   return { home, open, started, at }
 }
 
-test('jobs run one at a time, in the order they came', async () => {
+test('jobs run one at a time, in the order of their arrival', async () => {
   const { open, started, at } = setup()
   const runner = await open()
   const jobs = [evaluateJobOf('one'), evaluateJobOf('two')]
@@ -85,7 +85,7 @@ test('a result is reported until the gateway no longer lists the job, then forgo
   await vi.waitFor(async () => expect(await readdir(join(home, 'jobs'))).toEqual([]), WAIT)
 })
 
-test('an answer to a beat that did not report a job says nothing about it', async () => {
+test('a reply to a heartbeat that did not report a job does not settle it', async () => {
   const { open, at } = setup()
   const runner = await open()
   runner.apply([evaluateJobOf('one')], [])
@@ -106,7 +106,7 @@ test('a job that the gateway drops is cancelled, and the next one starts', async
   expect(runner.reports().map(({ id }) => id)).toEqual(['two'])
 })
 
-test('a finished result survives a restart and is not worked out again', async () => {
+test('a finished result survives a restart and its work is not repeated', async () => {
   const { home, open, at, started } = setup()
   const killed = await open()
   killed.apply([evaluateJobOf('update/1:evaluate')], [])
@@ -119,7 +119,7 @@ test('a finished result survives a restart and is not worked out again', async (
   expect(started).toHaveLength(1)
 })
 
-test('a result that cannot be read is no damaged one: the start ends, and the file stays', async () => {
+test('a result file that cannot be read fails the start and is kept', async () => {
   const { home, open } = setup()
   const path = join(home, 'jobs', 'one.json')
   await mkdir(join(home, 'jobs'))
@@ -141,7 +141,7 @@ test('an unfinished job is started again after a restart', async () => {
   await vi.waitFor(() => expect(started).toEqual(['one', 'one']), WAIT)
 })
 
-test('a failure that may pass is tried again, one that will not is reported with its code', async () => {
+test('a temporary failure is repeated, a permanent one is reported with its code', async () => {
   const { open, at, started } = setup()
   const runner = await open()
   runner.apply([evaluateJobOf('one')], [])
@@ -172,7 +172,7 @@ test.each([
   expect(started).toHaveLength(times)
 })
 
-test('a gateway that cannot be reached is waited for', async () => {
+test('a job waits for an unreachable gateway', async () => {
   const { open, at, started } = setup()
   const runner = await open()
   runner.apply([evaluateJobOf('one')], [])
@@ -185,7 +185,7 @@ test('a gateway that cannot be reached is waited for', async () => {
   await vi.waitFor(() => expect(runner.reports()[0]?.state).toBe('done'), WAIT)
 })
 
-test('figures that JSON cannot carry never stand in a report, or the gateway would refuse every heartbeat', async () => {
+test('reports never hold numbers that JSON cannot represent, since the gateway would reject every heartbeat', async () => {
   const { home, open, at } = setup()
   const runner = await open()
   runner.apply([evaluateJobOf('one')], [])

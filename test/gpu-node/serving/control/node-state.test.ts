@@ -13,7 +13,7 @@ function setup() {
   return { home, log, open: () => openNodeState({ home, log }) }
 }
 
-test('a node keeps what it was to serve', async () => {
+test('a node keeps its desired state', async () => {
   const { open, home } = setup()
   const first = await open()
   expect(first.current()).toEqual({ model: null, desired: { active: null, previous: null } })
@@ -22,7 +22,7 @@ test('a node keeps what it was to serve', async () => {
   expect(await readdir(home)).toEqual(['node-state.json'])
 })
 
-test('of saves that overlap the last one stays', async () => {
+test('the last of several overlapping saves wins', async () => {
   const { open } = setup()
   const file = await open()
   const saves = [1, 2, 3].map((version) =>
@@ -36,7 +36,7 @@ test('of saves that overlap the last one stays', async () => {
   expect((await open()).current().desired.active?.version).toBe(3)
 })
 
-test('a damaged file is set aside, said, and started anew', async () => {
+test('a damaged file is set aside, logged, and replaced by an empty state', async () => {
   const { open, home, log } = setup()
   await writeFile(join(home, 'node-state.json'), '{"model": "tiny-7", "desi')
   expect((await open()).current().model).toBeNull()
@@ -44,7 +44,7 @@ test('a damaged file is set aside, said, and started anew', async () => {
   expect(await readFile(join(home, 'node-state.json.damaged'), 'utf8')).toContain('tiny-7')
 })
 
-test('a file that cannot be read is no missing one: the start ends, and the file stays', async () => {
+test('a file that cannot be read fails the start and is kept', async () => {
   const { open, home } = setup()
   const path = join(home, 'node-state.json')
   await symlink(path, path)

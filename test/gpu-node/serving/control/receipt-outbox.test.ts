@@ -44,7 +44,7 @@ async function setup(capacity?: number) {
   return { gateway, home, log, open, fileLines }
 }
 
-test('receipts are sent in batches, and the file is empty once they are answered', async () => {
+test('receipts are sent in batches, and the file is empty once they are acknowledged', async () => {
   const { gateway, open, fileLines } = await setup()
   const outbox = await open()
   for (let index = 0; index < 600; index++) outbox.add(receiptOf(index))
@@ -57,7 +57,7 @@ test('receipts are sent in batches, and the file is empty once they are answered
   expect(await fileLines()).toEqual([])
 })
 
-test('receipts that come while others are sent wait for the next batch, and for the last one of a node that stops', async () => {
+test('receipts added while others are sent go with the next batch, or with the last one of a node that stops', async () => {
   const { gateway, open } = await setup()
   const outbox = await open()
   let added = 0
@@ -79,7 +79,7 @@ test('receipts that come while others are sent wait for the next batch, and for 
   expect([...gateway.receipts.keys()]).toEqual(['request-0', 'request-1', 'request-6'])
 })
 
-test('what a gateway that is away does not answer is sent when it returns', async () => {
+test('receipts that an unreachable gateway did not acknowledge are sent when it returns', async () => {
   const { gateway, open, log } = await setup()
   await gateway.close()
   const outbox = await open()
@@ -93,7 +93,7 @@ test('what a gateway that is away does not answer is sent when it returns', asyn
   expect(outbox.pending()).toBe(0)
 })
 
-test('an answer that got lost means the batch is sent again', async () => {
+test('a batch whose acknowledgement was lost is sent again', async () => {
   const { gateway, open } = await setup()
   const outbox = await open()
   let lost = 0
@@ -110,7 +110,7 @@ test('an answer that got lost means the batch is sent again', async () => {
   await outbox.stop()
 })
 
-test('unanswered receipts survive a restart, also with a last line that was torn', async () => {
+test('unacknowledged receipts survive a restart, also with a partial last line', async () => {
   const { gateway, home, open, fileLines } = await setup()
   await gateway.close()
   const killed = await open()
@@ -139,7 +139,7 @@ test('receipts that an earlier version stored are sent with their attestation', 
   await outbox.stop()
 })
 
-test('a file that cannot be read is no empty one: the start ends, and the file stays', async () => {
+test('a file that cannot be read fails the start and is kept', async () => {
   const { home, open } = await setup()
   const path = join(home, 'receipts.jsonl')
   await symlink(path, path)
@@ -147,7 +147,7 @@ test('a file that cannot be read is no empty one: the start ends, and the file s
   expect(await readlink(path)).toBe(path)
 })
 
-test('one receipt that the gateway refuses holds up no other', async () => {
+test('a receipt that the gateway rejects blocks no other', async () => {
   const { gateway, open, log } = await setup()
   const outbox = await open()
   outbox.add(receiptOf(1))
@@ -160,7 +160,7 @@ test('one receipt that the gateway refuses holds up no other', async () => {
   await outbox.stop()
 })
 
-test('an outbox that is full drops the oldest, says so, and its file stays bounded', async () => {
+test('a full outbox drops and logs the oldest receipts, and its file stays bounded', async () => {
   const { gateway, open, log, fileLines } = await setup(10)
   await gateway.close()
   const outbox = await open()

@@ -2,8 +2,8 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { expect, test, vi } from 'vitest'
 import { AppError } from '@copal/shared/errors.ts'
 import { evaluateCall, type EvaluateEvent } from '@copal/shared/wire/node-calls.ts'
-import { createEvaluateText } from '../../../../gpu-node/src/serving/control/text-evaluation.ts'
-import type { Evaluator } from '../../../../gpu-node/src/serving/control/mask-evaluator.ts'
+import { createTextEvaluator } from '../../../../gpu-node/src/serving/control/text-evaluation.ts'
+import type { MaskEvaluator } from '../../../../gpu-node/src/serving/control/mask-evaluator.ts'
 import { WAIT } from '../../../support/harness/wait.ts'
 
 const SHA256 = 'a'.repeat(64)
@@ -13,11 +13,11 @@ function callOf(fields: object) {
   return evaluateCall.parse({ model: 'tiny', maskVersion: 1, text: 'some text', ...fields })
 }
 
-/** An evaluation of three windows; the real one is tested where it lives. */
+/** Fakes an evaluation of three windows; the real one has tests of its own. */
 function setup(result: Partial<typeof RESULT> = {}) {
   const masks: (string | null)[] = []
   let aborted: unknown
-  const evaluator: Evaluator = {
+  const evaluator: MaskEvaluator = {
     async evaluate(maskSha256, _sources, { onProgress, signal }) {
       masks.push(maskSha256)
       signal?.addEventListener('abort', () => (aborted = signal.reason))
@@ -29,7 +29,7 @@ function setup(result: Partial<typeof RESULT> = {}) {
       return [{ ...RESULT, ...result }]
     },
   }
-  const evaluateText = createEvaluateText({
+  const evaluateText = createTextEvaluator({
     evaluator,
     maskOf: (version) => (version === 1 ? SHA256 : undefined),
   })
@@ -41,7 +41,7 @@ function setup(result: Partial<typeof RESULT> = {}) {
   return { masks, evaluateText, events, aborted: () => aborted }
 }
 
-test('progress comes as windows are done, and the result last', async () => {
+test('progress is yielded as windows are done, and the result last', async () => {
   const { events, masks } = setup()
   const all = await events({})
   expect(masks).toEqual([SHA256])
@@ -50,28 +50,28 @@ test('progress comes as windows are done, and the result last', async () => {
   expect(all.slice(0, -1).every(({ type }) => type === 'progress')).toBe(true)
 })
 
-test('version 0 is dense, and a version this node does not know comes with its hash', async () => {
+test('version 0 is dense, and a version unknown to this node is evaluated by the given hash', async () => {
   const { events, masks } = setup()
   await events({ maskVersion: 0 })
   await events({ maskVersion: 9, mask: { version: 9, sha256: 'b'.repeat(64) } })
   expect(masks).toEqual([null, 'b'.repeat(64)])
 })
 
-test('a version that nobody knows is not found', async () => {
+test('an unknown version without a hash is not found', async () => {
   const { events } = setup()
   await expect(events({ maskVersion: 9 })).rejects.toMatchObject({ code: 'not_found', param: 'maskVersion' })
   await expect(events({ maskVersion: 9, mask: { version: 8, sha256: SHA256 } })).rejects.toThrow(AppError)
 })
 
-test('a perplexity that is not a number is an error, for JSON cannot carry it', async () => {
+test('a perplexity that is not finite is an error, because JSON cannot represent it', async () => {
   const { events } = setup({ nllMean: Number.NaN, perplexity: Number.NaN })
   await expect(events({})).rejects.toThrow(/no finite perplexity/)
 })
 
-test('an evaluation that waits for its turn keeps its connection alive', async () => {
+test('a waiting evaluation keeps its connection alive', async () => {
   const waiting = Promise.withResolvers<void>()
-  const evaluator: Evaluator = { evaluate: async () => (await waiting.promise, [RESULT]) }
-  const evaluateText = createEvaluateText({ evaluator, maskOf: () => null, quietMs: 1 })
+  const evaluator: MaskEvaluator = { evaluate: async () => (await waiting.promise, [RESULT]) }
+  const evaluateText = createTextEvaluator({ evaluator, maskOf: () => null, keepAliveMs: 1 })
   const types: string[] = []
   for await (const event of evaluateText(callOf({ maskVersion: 0 }), new AbortController().signal)) {
     types.push(event.type)
@@ -81,7 +81,7 @@ test('an evaluation that waits for its turn keeps its connection alive', async (
   expect(types.at(-1)).toBe('result')
 })
 
-test('whoever stops reading ends the evaluation', async () => {
+test('a consumer that stops reading aborts the evaluation', async () => {
   const { evaluateText, aborted } = setup()
   for await (const event of evaluateText(callOf({}), new AbortController().signal)) {
     expect(event.type).toBe('progress')

@@ -59,7 +59,7 @@ describe('mask store', () => {
     expect(new Uint8Array(await readFile(path))).toEqual(bytes)
   })
 
-  test('bytes of another hash are refused and leave nothing on disk', async () => {
+  test('bytes with another hash are rejected and leave nothing on disk', async () => {
     const { gateway, home, store } = await setup()
     const wanted = 'ab'.repeat(32)
     gateway.artifacts.set(`masks/${wanted}`, someBytes(4))
@@ -82,7 +82,7 @@ describe('mask store', () => {
     expect(new Uint8Array(await readFile(await store.ensure(sha256)))).toEqual(bytes)
   })
 
-  test('a mask that the gateway does not have is not found, and not worth a retry', async () => {
+  test('a mask that the gateway does not have is not found, and is not retried', async () => {
     const { store } = await setup()
     await expect(store.ensure('cd'.repeat(32))).rejects.toMatchObject({ code: 'not_found', retryable: false })
   })
@@ -96,7 +96,7 @@ describe('mask store', () => {
     expect(gateway.artifacts.get(`masks/${sha256}`)).toEqual(bytes)
   })
 
-  test('what a killed process left half-written is swept, whole files are not', async () => {
+  test('partial files of a killed process are removed, complete files are kept', async () => {
     const { home, store } = await setup()
     const { sha256 } = await store.put(someBytes(7))
     await mkdir(join(home, 'masks'), { recursive: true })
@@ -105,7 +105,7 @@ describe('mask store', () => {
     expect(await readdir(join(home, 'masks'))).toEqual([`${sha256}.safetensors`])
   })
 
-  test('a mask that nobody has asked for since a day is removed, unless it is kept', async () => {
+  test('a mask that was not used for a day is removed, unless it is listed as kept', async () => {
     const { gateway, home, clock, log, store } = await setup()
     const [active, previous, unused, used] = [10, 11, 12, 13].map((seed) =>
       gateway.addMask(someBytes(seed, 100)),
@@ -114,36 +114,36 @@ describe('mask store', () => {
     for (const sha256 of all) await store.ensure(sha256)
     const names = async () => (await readdir(join(home, 'masks'))).sort()
     const files = (...hashes: string[]) => hashes.map((sha256) => `${sha256}.safetensors`).sort()
-    await store.prune([all[0] ?? '', null])
+    await store.removeUnused([all[0] ?? '', null])
     expect(await names()).toEqual(files(...all))
     clock.ms += 23 * 3_600_000
     await store.ensure(String(used))
     clock.ms += 2 * 3_600_000
     await writeFile(join(home, 'masks', 'other.txt'), '')
-    await store.prune([String(active), String(previous)])
+    await store.removeUnused([String(active), String(previous)])
     expect(await names()).toEqual(
       [...files(String(active), String(previous), String(used)), 'other.txt'].sort(),
     )
-    expect(log.lines).toEqual([expect.stringContaining(`an unused mask is removed sha256="${unused}"`)])
-    // It is in the gateway, and comes back when it is wanted.
+    expect(log.lines).toEqual([expect.stringContaining(`removed an unused mask sha256="${unused}"`)])
+    // The gateway holds it, and it is fetched again when needed.
     await store.ensure(String(unused))
     expect(await names()).toContain(`${unused}.safetensors`)
   })
 
-  test('a mask asked for while others are removed is there in the end', async () => {
+  test('a mask requested while others are removed is available afterwards', async () => {
     const { gateway, clock, store } = await setup()
     const [first, second] = [14, 15].map((seed) => gateway.addMask(someBytes(seed)))
     for (const sha256 of [first, second]) await store.ensure(String(sha256))
     clock.ms += 48 * 3_600_000
-    // One is being verified when the removal begins, the other asked for while it goes on.
+    // One mask is being verified when the removal begins, the other is requested during it.
     const before = store.ensure(String(first))
-    const removal = store.prune([])
+    const removal = store.removeUnused([])
     const during = store.ensure(String(second))
     await removal
     for (const path of [await before, await during]) expect((await readFile(path)).length).toBe(300_000)
   })
 
-  test('a gateway with another secret refuses the node', async () => {
+  test('a gateway with another secret rejects the node', async () => {
     const { gateway, home } = await setup()
     const stranger = createGatewayClient({
       baseUrl: gateway.url,

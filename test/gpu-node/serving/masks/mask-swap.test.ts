@@ -14,7 +14,7 @@ const A = { version: 1, sha256: 'a'.repeat(64) }
 const B = { version: 2, sha256: 'b'.repeat(64) }
 const C = { version: 3, sha256: 'c'.repeat(64) }
 
-/** Nothing here looks into the model. */
+/** An empty model; no test here reads it. */
 const MODEL: DenseModel = {
   id: 'tiny',
   config: {
@@ -53,7 +53,7 @@ const MODEL: DenseModel = {
   rowSensitivity: null,
 }
 
-/** A backend whose loads fail and whose sets crash when the test says so; the real one is tested where it lives. */
+/** Creates a backend whose loads fail and whose sets crash on demand; the real ones have tests of their own. */
 function faultyBackend() {
   const events: string[] = []
   const failing = new Map<number, Error>()
@@ -87,7 +87,7 @@ function faultyBackend() {
   return { backend, events, failing, live, crashVersion }
 }
 
-function setup(retryMs = { first: 5, most: 20 }) {
+function setup(retryMs = { first: 5, max: 20 }) {
   const faulty = faultyBackend()
   const log = memoryLog()
   const busy = new Map<number, PromiseWithResolvers<void>>()
@@ -106,7 +106,7 @@ function setup(retryMs = { first: 5, most: 20 }) {
     },
   }
   const unavailable = new Set<string>()
-  /** Downloads that stand still until they are given up. */
+  /** Masks whose downloads stall until they are cancelled. */
   const hanging = new Set<string>()
   const swap = createMaskSwap({
     model: MODEL,
@@ -137,7 +137,7 @@ function setup(retryMs = { first: 5, most: 20 }) {
   return { ...faulty, swap, log, busy, unavailable, hanging, states, activeSet: () => activeSet, closeEngine }
 }
 
-test('a node starts on the mask it is to serve, then loads dense, then the previous mask', async () => {
+test('a node starts on its desired mask, then loads dense, then the previous mask', async () => {
   const { swap, events, live } = setup()
   await swap.start({ active: B, previous: A })
   expect(swap.activeVersion()).toBe(2)
@@ -148,7 +148,7 @@ test('a node starts on the mask it is to serve, then loads dense, then the previ
   expect(live.get(0)?.source.maskPath).toBeNull()
 })
 
-test('a node that cannot load even dense says why and does not start', async () => {
+test('a node that cannot load dense either reports why and does not start', async () => {
   const { swap, failing } = setup()
   failing.set(0, new AppError('node_failed', 'onnxruntime: out of memory'))
   await expect(swap.start({ active: null, previous: null })).rejects.toThrow('out of memory')
@@ -190,7 +190,7 @@ test('a roll-back to the previous mask loads nothing', async () => {
   expect(events).toEqual(['activate 1'])
 })
 
-test('a mask that cannot be loaded is reported, the old one serves, and it is tried again', async () => {
+test('a mask that cannot be loaded is reported and retried while the old one serves', async () => {
   const { swap, failing, states } = setup()
   await swap.start({ active: A, previous: null })
   failing.set(2, new AppError('mask_invalid', "tensor 'x' keeps 3 of 8 weights, expected 4"))
@@ -203,8 +203,8 @@ test('a mask that cannot be loaded is reported, the old one serves, and it is tr
   expect(swap.weightSets()[2]).toEqual({ version: 2, state: 'ready', requests: 0 })
 })
 
-test('a node starts on dense when the file of its mask cannot be had', async () => {
-  const { swap, unavailable, states, events } = setup({ first: 10_000, most: 10_000 })
+test('a node starts on dense when the file of its mask is unavailable', async () => {
+  const { swap, unavailable, states, events } = setup({ first: 10_000, max: 10_000 })
   unavailable.add(B.sha256)
   await swap.start({ active: B, previous: null })
   expect(states()).toEqual({ 0: 'ready', 2: 'failed' })
@@ -212,8 +212,8 @@ test('a node starts on dense when the file of its mask cannot be had', async () 
   expect(events).not.toContain('load 2')
 })
 
-test('a failed mask that is withdrawn is forgotten', async () => {
-  const { swap, failing, states } = setup({ first: 10_000, most: 10_000 })
+test('a failed mask that is no longer desired is forgotten', async () => {
+  const { swap, failing, states } = setup({ first: 10_000, max: 10_000 })
   await swap.start({ active: A, previous: null })
   failing.set(2, new AppError('mask_invalid', 'no'))
   swap.converge({ active: B, previous: A })
@@ -223,8 +223,8 @@ test('a failed mask that is withdrawn is forgotten', async () => {
   expect(states()).toEqual({ 0: 'ready', 1: 'ready' })
 })
 
-test('a crashed active set is loaded again at once and takes its place back', async () => {
-  const { swap, crashVersion, activeSet, live, states } = setup({ first: 60_000, most: 600_000 })
+test('a crashed active set is loaded again at once and becomes active again', async () => {
+  const { swap, crashVersion, activeSet, live, states } = setup({ first: 60_000, max: 600_000 })
   await swap.start({ active: A, previous: null })
   const before = activeSet()
   crashVersion(1)
@@ -236,8 +236,8 @@ test('a crashed active set is loaded again at once and takes its place back', as
   expect(swap.activeVersion()).toBe(1)
 })
 
-test('crashes in a row are not answered at once', async () => {
-  const { swap, crashVersion, events, live, states } = setup({ first: 60_000, most: 600_000 })
+test('repeated crashes delay the next load', async () => {
+  const { swap, crashVersion, events, live, states } = setup({ first: 60_000, max: 600_000 })
   await swap.start({ active: A, previous: null })
   crashVersion(1)
   await vi.waitFor(() => expect(live.get(1)).toBeDefined(), WAIT)
@@ -249,7 +249,7 @@ test('crashes in a row are not answered at once', async () => {
   expect(events).toEqual([])
 })
 
-test('a wish that came while a load ran is met after it', async () => {
+test('a desired state that arrives during a load is applied after it', async () => {
   const { swap, states } = setup()
   await swap.start({ active: null, previous: null })
   swap.converge({ active: A, previous: null })
@@ -260,7 +260,7 @@ test('a wish that came while a load ran is met after it', async () => {
   expect(states()).toEqual({ 0: 'ready', 2: 'ready', 3: 'ready' })
 })
 
-test('a roll-back is a flip while the download of a mask on trial stands still', async () => {
+test('a roll-back is immediate while the download of a trial mask stalls', async () => {
   const { swap, events, hanging, states } = setup()
   await swap.start({ active: A, previous: null })
   swap.converge({ active: B, previous: A })
@@ -278,7 +278,7 @@ test('a roll-back is a flip while the download of a mask on trial stands still',
   expect(states()).toEqual({ 0: 'ready', 1: 'ready', 2: 'ready' })
 })
 
-test('a download that nobody wants any more is given up for what is wanted', async () => {
+test('a download that is no longer desired is cancelled for the desired one', async () => {
   const { swap, events, hanging, states } = setup()
   await swap.start({ active: null, previous: null })
   hanging.add(B.sha256)
@@ -307,7 +307,7 @@ test('closing releases every set', async () => {
   expect(live.size).toBe(0)
 })
 
-test('a mask that becomes ready while the node stops is not served, and nothing breaks by it', async () => {
+test('a mask that becomes ready while the node stops is not activated, without an error', async () => {
   const { swap, states, log, closeEngine } = setup()
   await swap.start({ active: null, previous: null })
   await swap.settled()

@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest'
 import {
   planSwap,
   type DesiredMasks,
-  type HeldSet,
+  type HeldWeightSet,
   type SwapPlan,
 } from '../../../../gpu-node/src/serving/masks/swap-plan.ts'
 
@@ -13,16 +13,16 @@ const C = { version: 3, sha256: 'c'.repeat(64) }
 const OTHER_A = { version: 1, sha256: 'f'.repeat(64) }
 const DENSE = { version: 0, sha256: null }
 
-const ready = (name: { version: number; sha256: string | null }): HeldSet => ({
+const ready = (name: { version: number; sha256: string | null }): HeldWeightSet => ({
   ...name,
   state: 'ready',
   retryAtMs: 0,
 })
 const inState = (
   name: { version: number; sha256: string | null },
-  state: HeldSet['state'],
+  state: HeldWeightSet['state'],
   retryAtMs = 0,
-): HeldSet => ({
+): HeldWeightSet => ({
   ...name,
   state,
   retryAtMs,
@@ -43,7 +43,7 @@ const wants = (active: DesiredMasks['active'], previous: DesiredMasks['previous'
 interface Case {
   name: string
   desired: DesiredMasks
-  held: HeldSet[]
+  held: HeldWeightSet[]
   active: number | null
   plan: Partial<SwapPlan>
 }
@@ -52,28 +52,28 @@ const onTrial = (...trials: NonNullable<DesiredMasks['trials']>): DesiredMasks =
 
 const cases: Case[] = [
   {
-    name: 'a load that nobody wants any more is abandoned, and none is begun until it has ended',
+    name: 'a load that is no longer desired is cancelled, and no other starts until it has ended',
     desired: wants(A),
     held: [ready(DENSE), inState(B, 'loading')],
     active: 0,
     plan: { abandon: [2] },
   },
   {
-    name: 'a mask on trial is loaded last, beside what serves',
+    name: 'a trial mask is loaded last, beside the serving sets',
     desired: onTrial(C),
     held: [ready(A), ready(DENSE), ready(B)],
     active: 1,
     plan: { load: C },
   },
   {
-    name: 'what serves and the previous mask come before one on trial',
+    name: 'the active and the previous mask are loaded before a trial mask',
     desired: onTrial(C),
     held: [ready(A), ready(DENSE)],
     active: 1,
     plan: { load: B },
   },
   {
-    name: 'a mask on trial stays as long as it is one',
+    name: 'a trial mask stays loaded while its trial lasts',
     desired: onTrial(C),
     held: [ready(A), ready(DENSE), ready(B), ready(C)],
     active: 1,
@@ -87,21 +87,21 @@ const cases: Case[] = [
     plan: { drain: [3] },
   },
   {
-    name: 'a node that starts loads the mask it is to serve first',
+    name: 'a starting node loads its desired mask first',
     desired: wants(A, B),
     held: [],
     active: null,
     plan: { load: A },
   },
   {
-    name: 'dense serves first where no mask is desired',
+    name: 'dense is loaded first when no mask is desired',
     desired: wants(null),
     held: [],
     active: null,
     plan: { load: DENSE },
   },
   {
-    name: 'dense comes when the mask that should serve first has failed',
+    name: 'dense is loaded when the desired mask has failed',
     desired: wants(A),
     held: [inState(A, 'failed', NOW_MS + 5_000)],
     active: null,
@@ -122,7 +122,7 @@ const cases: Case[] = [
     plan: {},
   },
   {
-    name: 'a mask that became ready is activated',
+    name: 'a mask that has become ready is activated',
     desired: wants(A),
     held: [ready(DENSE), ready(A)],
     active: 0,
@@ -143,42 +143,42 @@ const cases: Case[] = [
     plan: { load: B },
   },
   {
-    name: 'the previous mask stays warm after the flip',
+    name: 'the previous mask stays loaded after the activation',
     desired: wants(B, A),
     held: [ready(DENSE), ready(A), ready(B)],
     active: 1,
     plan: { activate: 2 },
   },
   {
-    name: 'what is neither active nor previous drains',
+    name: 'a set that is neither active nor previous is drained',
     desired: wants(C, B),
     held: [ready(DENSE), ready(A), ready(B), ready(C)],
     active: 3,
     plan: { drain: [1] },
   },
   {
-    name: 'a mask that serves is not drained although it is no longer desired',
+    name: 'a serving mask is not drained although it is no longer desired',
     desired: wants(C, B),
     held: [ready(DENSE), ready(A), ready(B)],
     active: 1,
     plan: { load: C },
   },
   {
-    name: 'the flip and the drain of what it replaces come together',
+    name: 'activation and the drain of the replaced set are planned together',
     desired: wants(C, B),
     held: [ready(DENSE), ready(A), ready(B), ready(C)],
     active: 1,
     plan: { activate: 3, drain: [1] },
   },
   {
-    name: 'a roll-back to the warm mask is only a flip',
+    name: 'a roll-back to the loaded previous mask only activates it',
     desired: wants(A, B),
     held: [ready(DENSE), ready(A), ready(B)],
     active: 2,
     plan: { activate: 1 },
   },
   {
-    name: 'a roll-back to dense is only a flip',
+    name: 'a roll-back to dense only activates it',
     desired: wants(null, A),
     held: [ready(DENSE), ready(A)],
     active: 1,
@@ -192,63 +192,63 @@ const cases: Case[] = [
     plan: {},
   },
   {
-    name: 'a failed load waits for its time',
+    name: 'a failed load is not repeated before its wait is over',
     desired: wants(B),
     held: [ready(DENSE), ready(A), inState(B, 'failed', NOW_MS + 5_000)],
     active: 1,
     plan: { wakeAtMs: NOW_MS + 5_000 },
   },
   {
-    name: 'a failed load is repeated when its time has come',
+    name: 'a failed load is repeated once its wait is over',
     desired: wants(B),
     held: [ready(DENSE), ready(A), inState(B, 'failed', NOW_MS)],
     active: 1,
     plan: { load: B },
   },
   {
-    name: 'a failed mask that nobody wants is forgotten',
+    name: 'a failed mask that is not desired is forgotten',
     desired: wants(A),
     held: [ready(DENSE), ready(A), inState(B, 'failed', NOW_MS + 5_000)],
     active: 1,
     plan: { forget: [2] },
   },
   {
-    name: 'while one load waits for its time another goes on',
+    name: 'while one failed load waits another set is loaded',
     desired: wants(B, A),
     held: [ready(DENSE), inState(B, 'failed', NOW_MS + 5_000)],
     active: 0,
     plan: { load: A, wakeAtMs: NOW_MS + 5_000 },
   },
   {
-    name: 'the active mask comes before the previous one',
+    name: 'the active mask is loaded before the previous one',
     desired: wants(B, A),
     held: [ready(DENSE)],
     active: 0,
     plan: { load: B },
   },
   {
-    name: 'a mask that drains and is wanted again is loaded after it has gone',
+    name: 'a draining mask that is desired again is loaded after its release',
     desired: wants(A),
     held: [ready(DENSE), inState(A, 'draining')],
     active: 0,
     plan: {},
   },
   {
-    name: 'a crashed dense set comes back',
+    name: 'a crashed dense set is loaded again',
     desired: wants(A),
     held: [ready(A), inState(DENSE, 'failed', NOW_MS)],
     active: 1,
     plan: { load: DENSE },
   },
   {
-    name: 'a version under another hash makes room first, with dense serving',
+    name: 'a version under another hash is drained first, with dense serving',
     desired: wants(OTHER_A),
     held: [ready(DENSE), ready(A)],
     active: 1,
     plan: { activate: 0, drain: [1] },
   },
   {
-    name: 'a version under another hash is loaded once the old one has gone',
+    name: 'a version under another hash is loaded once the old one is released',
     desired: wants(OTHER_A),
     held: [ready(DENSE)],
     active: 0,
@@ -262,8 +262,8 @@ describe('planSwap', () => {
   })
 })
 
-/** Does what a plan says, with loads that succeed or fail by the toss of a seeded coin. */
-function act(plan: SwapPlan, held: HeldSet[], nowMs: number, fails: boolean): HeldSet[] {
+/** Executes a plan; loads succeed or fail at random by a seed. */
+function act(plan: SwapPlan, held: HeldWeightSet[], nowMs: number, fails: boolean): HeldWeightSet[] {
   let next = held.filter(({ version }) => !plan.forget.includes(version) && !plan.drain.includes(version))
   if (plan.load) {
     const { load } = plan
@@ -273,11 +273,11 @@ function act(plan: SwapPlan, held: HeldSet[], nowMs: number, fails: boolean): He
   return next
 }
 
-test('every sequence of desired states converges, and what serves is always held', () => {
+test('every sequence of desired states converges, and the serving set is always loaded', () => {
   let seed = 7
   const draw = (below: number) => (seed = (seed * 1_103_515_245 + 12_345) % 2 ** 31) % below
   const masks = [null, A, B, C, OTHER_A]
-  let held: HeldSet[] = [ready(DENSE)]
+  let held: HeldWeightSet[] = [ready(DENSE)]
   let active = 0
   let nowMs = NOW_MS
   for (let round = 0; round < 500; round++) {
