@@ -1,4 +1,4 @@
-/** `npm run bench`: every benchmark is a command of it; `npm run bench -- --help` lists them. */
+/** `npm run bench`: runs a benchmark; `npm run bench -- --help` lists them. */
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'

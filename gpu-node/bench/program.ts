@@ -12,22 +12,22 @@ import { addSwaps } from './commands/swaps-command.ts'
 import type { Workbench } from './commands/workbench.ts'
 
 /**
- * The benchmarks, each a command; the machine is printed before one begins.
+ * Creates the command line of the benchmarks. It prints the machine before a benchmark begins.
  *
- * @throws CommanderError of a command line that is wrong, or that asks for help; either is told already
+ * @throws CommanderError when parsing a wrong command line or a request for help; Commander has printed it already
  */
 export function createBenchProgram(bench: Workbench): Command {
   const program = new Command('npm run bench --')
     .description(
-      'What this costs on this machine. Everything that is compared is interleaved; figures are medians (minimum–maximum, n).',
+      'Measures speed and memory on this machine. Compared variants are interleaved; results are medians (minimum–maximum, n).',
     )
     .usage('[command] [options]')
     .helpCommand(false)
     .exitOverride()
-    .showHelpAfterError('Run it with --help to see what it takes.')
+    .showHelpAfterError('Run it with --help to see its options.')
     .addHelpText(
       'after',
-      "\nWithout a command it is 'service'. COPAL_MODEL names another model than the default.",
+      "\nThe default command is 'service'. COPAL_MODEL names a model other than the default one.",
     )
     .hook('preAction', () => bench.print(machineLine()))
   for (const add of [

@@ -26,20 +26,20 @@ interface EngineOptions extends LlamaOptions {
 export function addEngine(program: Command, { home, threads, print }: Workbench): void {
   const command = program
     .command('engine')
-    .description('the sparse engine, dense and half pruned, beside ONNX Runtime: decode and prefill')
+    .description('decode and prefill of the sparse engine, dense and half pruned, compared with ONNX Runtime')
     .option(
       '--models <names>',
-      `of ${MODELS.join(', ')}; but the first, shapes of random weights`,
+      `any of ${MODELS.join(', ')}; all but the first have random weights`,
       someOf(MODELS),
       ['smollm2'],
     )
     .option('--precision <precisions>', FORMS_HELP, forms, ['bf16', 'int8', 'int4'])
-    .option('--batch <sizes>', 'streams at the same time', counts, [1, 8])
-    .option('--prompt <lengths>', 'tokens of a prefill', counts, [128, 512])
-    .option('--steps <n>', 'tokens that are decoded', count, 16)
-    .option('--repetitions <n>', 'of everything, in turn', count, 5)
-    .option('--minutes <n>', 'most that a model takes', count, 10)
-    .option('--blocks <n>', 'that a random model has', count, 2)
+    .option('--batch <sizes>', 'numbers of concurrent streams', counts, [1, 8])
+    .option('--prompt <lengths>', 'tokens per prefill', counts, [128, 512])
+    .option('--steps <n>', 'tokens to decode', count, 16)
+    .option('--repetitions <n>', 'number of interleaved repetitions', count, 5)
+    .option('--minutes <n>', 'maximum time per model', count, 10)
+    .option('--blocks <n>', 'blocks of a random model', count, 2)
   addLlamaOptions(command).action(async (options: EngineOptions) => {
     await buildNative(print)
     const workDir = join(home, 'work')
@@ -52,7 +52,7 @@ export function addEngine(program: Command, { home, threads, print }: Workbench)
       prompts: options.prompt,
       decodeSteps: options.steps,
       repetitions: options.repetitions,
-      mostMs: options.minutes * 60_000,
+      timeLimitMs: options.minutes * 60_000,
       print,
     }
     const llama = openLlama(options)
@@ -61,7 +61,7 @@ export function addEngine(program: Command, { home, threads, print }: Workbench)
       if (name === 'smollm2') {
         const maskPath = join(home, 'mask.safetensors')
         writeFileSync(maskPath, await magnitudeHalfMask(model))
-        print(`\n${model.id}, ${threads} threads; masked: the larger half of every row`)
+        print(`\n${model.id}, ${threads} threads; the mask keeps the larger half of every row`)
         await benchEngine({ ...common, model, maskPath, llama })
         continue
       }
@@ -69,7 +69,7 @@ export function addEngine(program: Command, { home, threads, print }: Workbench)
       const dir = mkdtempSync(join(home, 'random-'))
       const { master, maskPath } = await writeRandomModel(dir, config)
       print(
-        `\nLLaMA ${name} with ${config.layers} of ${RANDOM_SHAPES[name].wholeLayers} layers, seeded random weights, ${threads} threads; masked: half of every eight weights`,
+        `\nLLaMA ${name} with ${config.layers} of ${RANDOM_SHAPES[name].wholeLayers} layers, seeded random weights, ${threads} threads; the mask keeps half of every eight weights`,
       )
       const ggufPath = join(dir, 'random.gguf')
       if (llama) await writeRandomGguf(ggufPath, config, master)

@@ -24,16 +24,16 @@ export function addFront(program: Command, { home, threads, print }: Workbench):
   const command = program
     .command('front')
     .description(
-      'where pruning pays: bytes, speed and perplexity of every form of the model, a table and plots',
+      'bytes, speed and perplexity of the model in every precision, dense and pruned, as a table and plots',
     )
-    .requiredOption('--masks <files>', 'of several ratios, a.safetensors,b.safetensors', list)
-    .requiredOption('--texts <files>', 'held-out text', list)
-    .requiredOption('--out <folder>', 'for the table and the plots')
+    .requiredOption('--masks <files>', 'mask files of several ratios: a.safetensors,b.safetensors', list)
+    .requiredOption('--texts <files>', 'files of held-out text', list)
+    .requiredOption('--out <folder>', 'folder for the table and the plots')
     .option('--precision <precisions>', FORMS_HELP, forms, Object.keys(FORMS))
-    .option('--windows <n>', 'evaluation windows a text', count, 4)
-    .option('--length <n>', 'tokens a window', count, 1024)
-    .option('--steps <n>', 'tokens that are decoded', count, 16)
-    .option('--repetitions <n>', 'of everything, in turn', count, 5)
+    .option('--windows <n>', 'evaluation windows per text', count, 4)
+    .option('--length <n>', 'tokens per window', count, 1024)
+    .option('--steps <n>', 'tokens to decode', count, 16)
+    .option('--repetitions <n>', 'number of interleaved repetitions', count, 5)
   addLlamaOptions(command).action(async (options: FrontOptions) => {
     await buildNative(print)
     const model = await openBenchModel()

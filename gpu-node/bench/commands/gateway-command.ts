@@ -31,20 +31,23 @@ export function addGateway(program: Command, bench: Workbench): void {
   program
     .command('gateway')
     .description(
-      "what our gateway carries and adds, beside its upstream asked directly and, where they are installed, Portkey's gateway and LiteLLM",
+      "throughput and added latency of our gateway, compared with calling its upstream directly and, if installed, with Portkey's gateway and LiteLLM",
     )
-    .option('--rounds <n>', 'of everything, in turn', count, 5)
-    .option('--seconds <n>', 'of one measurement', positive, 3)
-    .option('--connections <n>', 'that the load keeps open', count, 16)
-    .option('--prompt <characters>', 'of the prompt; a few sentences unless given', count)
-    .option('--against <checkout>', 'measures its gateway too; it has its packages installed')
+    .option('--rounds <n>', 'number of interleaved repetitions', count, 5)
+    .option('--seconds <n>', 'duration of one measurement', positive, 3)
+    .option('--connections <n>', 'open connections of the load', count, 16)
+    .option('--prompt <characters>', 'length of the prompt (default: a few sentences)', count)
+    .option(
+      '--against <checkout>',
+      'also measure the gateway of this checkout, whose packages must be installed',
+    )
     .option(
       '--bare',
-      'measures Workers too that only pass requests on, one of them after asking a Durable Object: what the runtime carries',
+      'also measure Workers that only forward requests, one of them after calling a Durable Object: the cost of the runtime',
     )
-    .option('--portkey <folder>', 'where it is, if not on the PATH')
-    .option('--litellm <virtual environment>', 'where it is, if not on the PATH')
-    .option('--memory <requests>', 'sends so many instead, and tells the memory of workerd meanwhile', count)
+    .option('--portkey <folder>', 'where it is installed, if not on the PATH')
+    .option('--litellm <virtual environment>', 'where it is installed, if not on the PATH')
+    .option('--memory <requests>', 'instead, send this many requests and report the memory of workerd', count)
     .action((options: GatewayOptions) => benchGateway(options, bench))
 }
 
@@ -60,7 +63,7 @@ async function benchGateway(options: GatewayOptions, { home, print }: Workbench)
     await start(startWorker({ name: 'copal', root: ROOT, dir: join(home, 'copal'), upstream }))
     if (options.against !== undefined) {
       const root = resolve(options.against)
-      await start(startWorker({ name: 'copal, the other', root, dir: join(home, 'other'), upstream }))
+      await start(startWorker({ name: 'copal, other checkout', root, dir: join(home, 'other'), upstream }))
     }
     if (options.bare) {
       for (const ask of [false, true])

@@ -7,8 +7,8 @@ import { count, openBenchModel, type Workbench } from './workbench.ts'
 export function addGrammar(program: Command, { print, printAll }: Workbench): void {
   program
     .command('grammar')
-    .description("compiling grammars, and a mask of each token, on the model's vocabulary")
-    .option('--repetitions <n>', 'of everything, in turn', count, 5)
+    .description("compiling grammars and computing token masks for the model's vocabulary")
+    .option('--repetitions <n>', 'number of interleaved repetitions', count, 5)
     .action(async ({ repetitions }: { repetitions: number }) => {
       const model = await openBenchModel()
       await buildNative(print)

@@ -14,13 +14,17 @@ interface KernelsOptions {
 export function addKernels(program: Command, { threads, print }: Workbench): void {
   program
     .command('kernels')
-    .description('the native kernels, dense against half pruned; COPAL_KERNEL forces one')
-    .option('--only <workloads>', `of ${WORKLOAD_NAMES.join(', ')}`, someOf(WORKLOAD_NAMES), [
+    .description('native kernels, dense and half pruned; COPAL_KERNEL selects one')
+    .option('--only <workloads>', `any of ${WORKLOAD_NAMES.join(', ')}`, someOf(WORKLOAD_NAMES), [
       ...WORKLOAD_NAMES,
     ])
-    .option('--repetitions <n>', 'of everything, in turn', count, 15)
-    .option('--threads <n>', 'that multiply', count, threads)
-    .option('--processor-time', "one thread's processor time instead of the clock: for busy machines", false)
+    .option('--repetitions <n>', 'number of interleaved repetitions', count, 15)
+    .option('--threads <n>', 'number of threads', count, threads)
+    .option(
+      '--processor-time',
+      'measure the processor time of one thread instead of elapsed time, for busy machines',
+      false,
+    )
     .action(async (options: KernelsOptions) => {
       await buildNative(print)
       await benchKernels(loadNative(), {

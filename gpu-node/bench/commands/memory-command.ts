@@ -36,10 +36,15 @@ export function addMemory(program: Command, { home, threads, print }: Workbench)
       "peak memory of calibrating and selecting blocks of the 7B model's shape (8 GB of disk, minutes)",
     )
     .option('--hidden <n>', 'hidden size, a multiple of 128', count, 4096)
-    .option('--blocks <n>', 'blocks', count, 3)
+    .option('--blocks <n>', 'number of blocks', count, 3)
     .option('--samples <n>', 'calibration sequences', count, 2)
-    .option('--length <n>', 'tokens of each', count, 64)
-    .option('--method <name>', 'that selects; with swaps a minute a block', calibratingMethod, 'copal')
+    .option('--length <n>', 'tokens per sequence', count, 64)
+    .option(
+      '--method <name>',
+      'pruning method; with swaps it takes a minute per block',
+      calibratingMethod,
+      'copal',
+    )
     .action(async ({ hidden, blocks, samples, length, method }: MemoryOptions) => {
       const config = largeConfig(hidden, blocks)
       const peaks = await measurePeakMemory(home, config, { samples, length, threads, method })

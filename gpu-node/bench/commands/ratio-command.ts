@@ -15,12 +15,12 @@ interface RatioOptions {
 export function addRatio(program: Command, { home, threads, printAll }: Workbench): void {
   program
     .command('ratio')
-    .description('calibration, in dense forward passes over the same tokens')
+    .description('time of calibration, relative to dense forward passes over the same tokens')
     .option('--samples <n>', 'calibration sequences', count, 16)
-    .option('--length <n>', 'tokens of each', count, 2048)
-    .option('--blocks <n>', 'blocks that are calibrated', count, 2)
+    .option('--length <n>', 'tokens per sequence', count, 2048)
+    .option('--blocks <n>', 'blocks to calibrate', count, 2)
     .option('--windows <n>', 'windows of the forward pass', count, 1)
-    .option('--repetitions <n>', 'of everything, in turn', count, 5)
+    .option('--repetitions <n>', 'number of interleaved repetitions', count, 5)
     .action(async (options: RatioOptions) => {
       const model = await openBenchModel()
       const backend = createOnnxBackend({ workDir: join(home, 'work') })

@@ -22,14 +22,14 @@ const PAIRS = 60
 export function addService(program: Command, bench: Workbench): void {
   program
     .command('service')
-    .description('the ONNX backend, calibration, a swap, and what the gateway of npm start adds')
+    .description('the ONNX backend, calibration, a swap, and the latency that the gateway of npm start adds')
     .action(async () => {
       await benchNode(bench)
       await benchGateway(bench)
     })
 }
 
-/** The backend and calibration, without a server. */
+/** Measures the backend and calibration without a server. */
 async function benchNode({ home, threads, print, printAll }: Workbench): Promise<void> {
   const model = await openBenchModel()
   const { hiddenSize, layers, vocabSize } = model.config
@@ -56,7 +56,7 @@ async function benchNode({ home, threads, print, printAll }: Workbench): Promise
     loadMs.push(performance.now() - startedMs)
     await backend.release(weights)
   }
-  print(line('swap: mask file → verified, loaded, canary', formatSpread(spread(loadMs), 'ms', 0)))
+  print(line('swap: mask file → verified, loaded, self-tested', formatSpread(spread(loadMs), 'ms', 0)))
 
   const dense = await backend.load({ model, version: 0, maskPath: null, priority: 'serving' })
   const pruned = await backend.load(masked)
@@ -68,7 +68,7 @@ async function benchNode({ home, threads, print, printAll }: Workbench): Promise
   await Promise.all([backend.release(dense), backend.release(pruned)])
 }
 
-/** A whole service, dense, on ports of its own. */
+/** Measures the gateway of a whole service with the dense model, on free ports. */
 async function benchGateway({ home, printAll }: Workbench): Promise<void> {
   const ports = { gateway: await freePort(), node: await freePort() }
   const serviceHome = join(home, 'service')

@@ -16,10 +16,10 @@ interface SwapsOptions {
 export function addSwaps(program: Command, { home, print, printAll }: Workbench): void {
   program
     .command('swaps')
-    .description('how long streams of the sparse engine wait for a token while masks are swapped under them')
+    .description('how long streams of the sparse engine wait for tokens while masks are swapped')
     .option('--precision <precisions>', FORMS_HELP, forms, ['bf16'])
-    .option('--streams <n>', 'at the same time', count, 4)
-    .option('--swaps <n>', 'one after another', count, 5)
+    .option('--streams <n>', 'concurrent streams', count, 4)
+    .option('--swaps <n>', 'consecutive swaps', count, 5)
     .action(async ({ precision, streams, swaps }: SwapsOptions) => {
       const model = await openBenchModel()
       const maskPath = join(home, 'mask.safetensors')
@@ -27,7 +27,7 @@ export function addSwaps(program: Command, { home, print, printAll }: Workbench)
       await buildNative(print)
       for (const form of precision) {
         print(`\n${form}`)
-        printAll(await benchSwapGaps({ model, maskPath, form, streams, swaps, lullMs: 2000 }))
+        printAll(await benchSwapGaps({ model, maskPath, form, streams, swaps, pauseMs: 2000 }))
       }
     })
 }

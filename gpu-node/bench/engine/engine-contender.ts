@@ -4,10 +4,10 @@ import { createSparseBackend } from '@copal/gpu-node/serving/backends/sparse/spa
 import { loadNative } from '@copal/gpu-node/platform/native-addon.ts'
 import { decode, prefill } from '../serving/serving.ts'
 
-/** Room for the sequences of a case together; no memory before it is used. */
+/** Key/value cache for the sequences of a case; it takes no memory before it is used. */
 const SEQUENCES_TOKENS = 1 << 15
 
-/** Precisions of the linears and of the head, by the name that a benchmark's options and tables give them. */
+/** Precisions of the linears and of the head, by their name in options and tables. */
 export const FORMS = {
   bf16: ['bf16', 'int8'],
   int8: ['int8', 'int8'],
@@ -17,20 +17,20 @@ export const FORMS = {
 } as const satisfies Record<string, readonly [Precision, Precision]>
 export type Form = keyof typeof FORMS
 
-/** A model in some form that a benchmark decodes and prefills with. */
+/** A model in one precision that a benchmark decodes and prefills with. */
 export interface Contender {
   name: string
-  /** Weights that a token reads when it is decoded alone, in millions of bytes. */
+  /** Bytes of weights that decoding one token reads at batch size 1, in millions. */
   megabytes: number
-  /** Tokens a second over all sequences: `steps` more of each that holds `context` already. */
+  /** Decodes `steps` tokens of each sequence after `context` tokens, and returns tokens per second over all sequences. */
   decode: (sequences: number, context: number, steps: number) => Promise<number>
-  /** Tokens a second of one prompt. */
+  /** Prefills one prompt and returns tokens per second. */
   prefill: (tokens: number) => Promise<number>
-  /** Frees what it holds. */
+  /** Releases its memory. */
   close: () => Promise<void>
 }
 
-/** A weight set of ours; it is released with the contender. */
+/** Creates a contender of one of our weight sets, which is released with it. */
 export function servedContender(
   name: string,
   backend: Backend,
@@ -50,9 +50,9 @@ export function servedContender(
 }
 
 /**
- * Loads weight sets of the sparse engine in one form: the backend that runs them, and each as a contender.
+ * Creates a backend of the sparse engine in one precision, and a function that loads its weight sets as contenders.
  *
- * @throws NativeUnavailableError where the addon is not built
+ * @throws NativeUnavailableError when the addon is not built
  */
 export function createSparseLoader(
   form: Form,

@@ -8,7 +8,7 @@ import { createSparseLoader, FORMS, servedContender, type Contender, type Form }
 import type { LlamaCpp, LlamaQuantisation } from './llama-cpp.ts'
 import { formatSpread, line, spread } from '../measurement/report.ts'
 
-/** What is measured, and for how long. */
+/** Options of the engine benchmark. */
 interface EngineBenchOptions {
   model: DenseModel
   maskPath: string
@@ -17,48 +17,47 @@ interface EngineBenchOptions {
   threads: number
   forms: readonly Form[]
   batches: readonly number[]
-  /** Tokens of a prompt, for one sequence. */
+  /** Lengths of prompts, for one sequence. */
   prompts: readonly number[]
-  /** Tokens that each sequence gets in one measurement of decoding. */
+  /** Tokens that one measurement decodes of each sequence. */
   decodeSteps: number
   repetitions: number
-  /** No repetition begins after so long. One always runs. */
-  mostMs: number
-  /** llama.cpp, and a GGUF file of the model to make its precisions from. */
+  /** No repetition begins after this time. One always runs. */
+  timeLimitMs: number
+  /** llama.cpp, and a GGUF file of the model to quantise. */
   llama: { cpp: LlamaCpp; ggufPath: string } | null
   print: (line: string) => void
 }
 
 interface Case {
   name: string
-  /** Tokens that share one reading of the weights; those of a prompt are not bound by memory. */
+  /** Tokens per pass over the weights; null for a prefill, which memory bandwidth does not bound. */
   batch: number | null
   run: (contender: Contender) => Promise<number>
 }
 
-/** One measurement: tokens a second over the batch, and bytes a second of the memory around it. */
+/** One measurement: tokens per second over the batch, and bytes per second of the memory at that time. */
 interface Figure {
   rate: number
   bandwidth: number
 }
 
-/** Tokens that a sequence holds when decoding begins. */
+/** Length of a sequence when decoding begins. */
 const CONTEXT = 128
-/** What llama.cpp calls our precisions, or what is nearest to them. */
+/** The quantisations of llama.cpp that are nearest to our precisions. */
 const LLAMA: Record<Precision, LlamaQuantisation> = { bf16: 'BF16', int8: 'Q8_0', int4: 'Q4_0' }
 
 /**
- * The sparse engine, dense and under a mask in every precision, beside ONNX Runtime's dense f32 and, where it is given,
- * llama.cpp in the same precisions. Every repetition measures every case on every set, each between two
- * measurements of what the memory gives.
+ * Compares the sparse engine, dense and masked in every precision, with ONNX Runtime's dense f32 and optionally with llama.cpp in
+ * the same precisions. Every repetition measures every case on every set, each between two measurements of the memory bandwidth.
  *
- * "Of the bandwidth" is what the weights' bytes would take at that bandwidth, by what a step took; "× onnx" is
- * within a repetition.
+ * "% of the bandwidth" is the time to read the weights at that bandwidth, relative to the time of a step. "× onnx" is taken within
+ * a repetition.
  *
- * @throws NativeUnavailableError where the addon is not built
+ * @throws NativeUnavailableError when the addon is not built
  */
 export async function benchEngine(options: EngineBenchOptions): Promise<void> {
-  const { print, repetitions, mostMs, threads } = options
+  const { print, repetitions, timeLimitMs, threads } = options
   const probe = new (loadNative().Multiplier)({ threads, maxTokens: 1, maxCols: 64 })
   const sets = await loadSets(options)
   const cases = casesOf(options)
@@ -66,9 +65,9 @@ export async function benchEngine(options: EngineBenchOptions): Promise<void> {
   const startedMs = performance.now()
   let done = 0
   print(line('load average before', loads()))
-  // First the first case alone, on every set, to warm up.
+  // Repetition -1 runs only the first case on every set, to warm up.
   for (let repetition = -1; repetition < repetitions; repetition++) {
-    if (done > 0 && performance.now() - startedMs > mostMs) break
+    if (done > 0 && performance.now() - startedMs > timeLimitMs) break
     let before = probe.readBandwidth()
     for (const { name, run } of repetition < 0 ? cases.slice(0, 1) : cases) {
       for (const set of sets) {
@@ -101,7 +100,7 @@ async function loadSets(options: EngineBenchOptions): Promise<Contender[]> {
   const masked = { ...dense, version: 1, maskPath }
   const onnx = createOnnxBackend({ workDir, threads })
   const all = [...model.master.tensors.values()].reduce((sum, { bytes }) => sum + bytes, 0)
-  // An embedding that is not the head as well is not read but for one row.
+  // Of an embedding that is not also the head, only one row is read.
   const unread = model.config.tiedEmbedding ? 0 : 4 * model.config.vocabSize * model.config.hiddenSize
   const sets = [servedContender('onnx f32 dense', onnx, await onnx.load(dense), (all - unread) / 1e6)]
   for (const form of forms) {
@@ -114,9 +113,9 @@ async function loadSets(options: EngineBenchOptions): Promise<Contender[]> {
       const contender = await load(`${backend.name} ${name}`, source)
       const seconds = ((performance.now() - startedMs) / 1000).toFixed(1)
       sets.push(contender)
-      print(line(contender.name, `${contender.megabytes} MB a token at batch 1, loaded in ${seconds} s`))
+      print(line(contender.name, `${contender.megabytes} MB per token at batch 1, loaded in ${seconds} s`))
     }
-    // Once for each precision of ours, whatever the head.
+    // Once for each precision, whatever the head's.
     const [precision] = FORMS[form]
     const isFirst = forms.findIndex((other) => FORMS[other][0] === precision) === forms.indexOf(form)
     if (options.llama && isFirst) sets.push(await loadLlama(options.llama, precision, options))
@@ -134,7 +133,7 @@ async function loadLlama(
   await cpp.quantise(ggufPath, path, kind)
   const tokens = Math.max(CONTEXT + decodeSteps, ...prompts)
   const contender = await cpp.load(`llama.cpp ${kind}`, path, threads, Math.max(...batches), tokens)
-  print(line(contender.name, `${contender.megabytes.toFixed(0)} MB a token at batch 1; ${contender.about}`))
+  print(line(contender.name, `${contender.megabytes.toFixed(0)} MB per token at batch 1; ${contender.about}`))
   return contender
 }
 
@@ -158,7 +157,7 @@ function describe({ batch }: Case, set: Contender, found: Figure[], reference: F
   if (batch !== null) {
     const megabytes = set.megabytes / batch
     const shares = found.map(({ rate, bandwidth }) => (rate * megabytes * 1e8) / bandwidth)
-    parts.push(`${megabytes.toFixed(1)} MB a token`, formatSpread(spread(shares), '% of the bandwidth', 0))
+    parts.push(`${megabytes.toFixed(1)} MB per token`, formatSpread(spread(shares), '% of the bandwidth', 0))
   }
   const ratios = found.map(({ rate }, index) => rate / (reference[index]?.rate ?? Number.NaN))
   parts.push(formatSpread(spread(ratios), '× onnx', 2))

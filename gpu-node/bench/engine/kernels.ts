@@ -7,7 +7,7 @@ interface Shape {
   rows: number
   cols: number
   count: number
-  /** Whether it stays dense in a pruned model. */
+  /** Whether the matrix stays dense in a pruned model. */
   dense?: boolean
 }
 
@@ -21,7 +21,7 @@ interface Case {
   ofBound: number[]
 }
 
-/** So many of a shape that no cache holds what is left of it in the smallest form. */
+/** Shapes and counts of matrices; together they are too large for any cache even in the smallest form. */
 const WORKLOADS = {
   smollm2: {
     title: 'SmolLM2-135M, all linears of a step and the dense head',
@@ -37,10 +37,10 @@ const WORKLOADS = {
   '7b-mlp': { title: '5 × [11008, 4096]', shapes: [{ rows: 11008, cols: 4096, count: 5 }] },
 } satisfies Record<string, { title: string; shapes: Shape[] }>
 const BATCHES = [1, 8]
-/** Columns that share a scale, as the engine has them. */
+/** Columns that share a scale, as in the engine. */
 const GROUPS = { bf16: 64, int8: 64, int4: 32 } as const satisfies Record<Precision, number>
 
-/** What the addon reads to measure the bandwidth. */
+/** Bytes that the addon reads to measure the bandwidth. */
 const BANDWIDTH_BYTES = 2 ** 28
 
 export type WorkloadName = keyof typeof WORKLOADS
@@ -49,19 +49,18 @@ export const WORKLOAD_NAMES = Object.keys(WORKLOADS) as WorkloadName[]
 export interface KernelsOptions {
   workloads: readonly WorkloadName[]
   repetitions: number
-  /** 1 where processor time is measured. */
+  /** 1 when processor time is measured. */
   threads: number
-  /** For busy machines: processor time of this thread counts, not what the clock says. */
+  /** Whether to measure the processor time of this thread instead of elapsed time, for busy machines. */
   isProcessorTime: boolean
   print: (line: string) => void
 }
 
 /**
- * What the native kernels take, dense against half pruned, in every precision. `COPAL_KERNEL` forces a kernel.
+ * Measures the native kernels, dense and half pruned, in every precision. `COPAL_KERNEL` selects a kernel.
  *
- * Everything is interleaved: a repetition runs every case once, each between two measurements of the memory's
- * bandwidth, because shared machines change it from one moment to the next. "Of the bound" is the time that
- * the case's bytes take at the mean of the two, over the time that the case took.
+ * A repetition runs every case once, each between two measurements of the memory bandwidth, because on shared machines it changes
+ * all the time. "% of the bound" is the time to read the case's bytes at the mean of the two, relative to the time of the case.
  */
 export async function benchKernels(addon: Addon, options: KernelsOptions): Promise<void> {
   const { workloads, threads, isProcessorTime, print } = options
@@ -82,7 +81,7 @@ export async function benchKernels(addon: Addon, options: KernelsOptions): Promi
   }
 }
 
-/** Every case's matrices, from the same seeded weights and a mask of one half. */
+/** Packs the matrices of every case from the same seeded weights and a mask of one half. */
 async function pack(addon: Addon, shapes: readonly Shape[], print: KernelsOptions['print']): Promise<Case[]> {
   const draw = randomBits(1)
   const sources = shapes.map((shape) => ({
@@ -106,7 +105,7 @@ async function pack(addon: Addon, shapes: readonly Shape[], print: KernelsOption
             precision,
             group: GROUPS[precision],
           })
-          // What the call itself took was the copy.
+          // Started after the call, which itself only copies the weights.
           const startedMs = performance.now()
           matrices.push(await packing)
           seconds += (performance.now() - startedMs) / 1000
@@ -135,7 +134,7 @@ async function pack(addon: Addon, shapes: readonly Shape[], print: KernelsOption
   )
 }
 
-/** Runs every case `repetitions` times, in turn, and returns the bandwidths that were measured between. */
+/** Runs every case `repetitions` times, in turn, and returns the bandwidths measured in between. */
 function measure(clock: Clock, cases: readonly Case[], repetitions: number): number[] {
   const bandwidths: number[] = []
   for (const one of cases) clock.pass(one)
@@ -155,11 +154,11 @@ function measure(clock: Clock, cases: readonly Case[], repetitions: number): num
   return bandwidths
 }
 
-/** What is measured, by the clock or by this thread's processor time. */
+/** Measures elapsed time or the processor time of this thread. */
 interface Clock {
-  /** Of processor time both together, as the latter. */
+  /** Runs a case; with processor time, `multiplyS` has both times together. */
   pass(one: Case): PassTime
-  /** Bytes a second. */
+  /** Measures the memory bandwidth in bytes per second. */
   bandwidth(): number
 }
 
@@ -195,7 +194,7 @@ function report(cases: readonly Case[], bandwidths: readonly number[], print: Ke
         `${one.precision} ${one.sparse ? '50 %' : 'dense'}, batch ${one.tokens}`,
         [
           formatSpread(spread(one.seconds.map((second) => second * 1000)), 'ms', 2),
-          `${megabytes} MB a token`,
+          `${megabytes} MB per token`,
           formatSpread(spread(one.ofBound.map((share) => share * 100)), '% of the bound', 0),
           `encoding ${(spread(one.encodeSeconds).median * 1000).toFixed(2)} ms`,
         ].join(', '),

@@ -5,22 +5,22 @@ import { createInterface } from 'node:readline'
 import { z } from 'zod'
 import type { Contender } from './engine-contender.ts'
 
-/** llama.cpp's names of its quantisations. */
+/** Names of llama.cpp's quantisations. */
 export type LlamaQuantisation = 'BF16' | 'Q8_0' | 'Q6_K' | 'Q5_K_M' | 'Q4_K_M' | 'Q4_0' | 'Q3_K_M' | 'Q2_K'
 
-/** A model that llama.cpp has loaded. */
+/** A model loaded by llama.cpp. */
 export interface LlamaContender extends Contender {
-  /** What it was built with and found: `AVX512 = 1 | …`. */
+  /** The features it was built with and found: `AVX512 = 1 | …`. */
   about: string
-  /** Negative log-likelihoods of all tokens of a window but the first, in nats. */
+  /** Returns the negative log-likelihoods, in nats, of all tokens of a window but the first. */
   loss: (window: Int32Array) => Promise<number[]>
 }
 
-/** llama.cpp in a process of its own. */
+/** llama.cpp in a separate process. */
 export interface LlamaCpp {
-  /** Writes a GGUF file in another precision; from one that is quantised already, too. */
+  /** Writes a GGUF file in another precision; the source may be quantised already. */
   quantise: (from: string, to: string, kind: LlamaQuantisation) => Promise<void>
-  /** @param sequences at most so many at once, of `tokens` tokens each */
+  /** @param sequences maximum number of concurrent sequences, of `tokens` tokens each */
   load: (
     name: string,
     path: string,
@@ -36,24 +36,24 @@ const loaded = z.object({ id: z.int(), bytes: z.int(), about: z.string() })
 /**
  * Starts the driver in a Python that has the package `llama-cpp-python`.
  *
- * @throws Error when the process ends before it has answered; says what it printed
+ * @throws Error with its output when the process ends before it has responded
  */
 export function startLlamaCpp(python: string): LlamaCpp {
   const driver = join(import.meta.dirname, 'llama-cpp-driver.py')
   const child = spawn(python, [driver], { stdio: ['pipe', 'pipe', 'pipe'] })
-  let said = ''
-  child.stderr.on('data', (chunk: Buffer) => (said = (said + chunk.toString()).slice(-2000)))
+  let output = ''
+  child.stderr.on('data', (chunk: Buffer) => (output = (output + chunk.toString()).slice(-2000)))
   const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]()
   const failed = once(child, 'error').then(([error]) => {
     throw new Error(`${python} did not start`, { cause: error })
   })
-  // Only what waits for an answer wants to know.
+  // Only calls in flight report the failure.
   failed.catch(() => undefined)
 
   async function ask<T>(schema: z.ZodType<T>, name: string, ...args: unknown[]): Promise<T> {
     child.stdin.write(`${JSON.stringify({ name, arguments: args })}\n`)
     const answer = await Promise.race([lines.next(), failed])
-    if (answer.done) throw new Error(`llama.cpp ended during ${name}:\n${said}`)
+    if (answer.done) throw new Error(`llama.cpp ended during ${name}:\n${output}`)
     return schema.parse(JSON.parse(answer.value))
   }
   return {

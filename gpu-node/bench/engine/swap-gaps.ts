@@ -13,7 +13,7 @@ interface Gap {
   toMs: number
 }
 
-/** From the start of a load, over the flip, to the end of the drain. */
+/** The times of one swap: start of the load, flip, and end of the drain. */
 interface Swap {
   loadMs: number
   flipMs: number
@@ -22,12 +22,12 @@ interface Swap {
 }
 
 /**
- * How long streams of the sparse engine wait for their next token while masks are swapped under them: quietly, while a set
- * is packed beside them, and while the old set drains and both take turns.
+ * Measures how long streams of the sparse engine wait for their next token: without a swap, while a set is packed, and while the old
+ * set drains and both sets take turns.
  *
- * @param lull milliseconds between two swaps
+ * @param options.pauseMs time between two swaps
  * @returns lines for people
- * @throws NativeUnavailableError where the addon is not built
+ * @throws NativeUnavailableError when the addon is not built
  */
 export async function benchSwapGaps(options: {
   model: DenseModel
@@ -35,9 +35,9 @@ export async function benchSwapGaps(options: {
   form: Form
   streams: number
   swaps: number
-  lullMs: number
+  pauseMs: number
 }): Promise<string[]> {
-  const { model, maskPath, form, streams, swaps, lullMs } = options
+  const { model, maskPath, form, streams, swaps, pauseMs } = options
   const [precision, headPrecision] = FORMS[form]
   const backend = createSparseBackend({ addon: loadNative(), precision, headPrecision })
   const engine = createEngine({ backend, config: model.config, codec: model.codec })
@@ -77,7 +77,7 @@ export async function benchSwapGaps(options: {
       }).events) {
         if (event.type !== 'text') continue
         const nowMs = performance.now()
-        // A character of several tokens comes with its last one: that is not a time between two tokens.
+        // A character of several tokens arrives with its last one, so this is not the time between two tokens.
         if (lastMs !== undefined && event.tokens.length === 1) gaps.push({ fromMs: lastMs, toMs: nowMs })
         lastMs = nowMs
         if (!running) break
@@ -87,7 +87,7 @@ export async function benchSwapGaps(options: {
   const done = Promise.all(Array.from({ length: streams }, (_, index) => stream(index)))
 
   const made: Swap[] = []
-  await sleep(lullMs)
+  await sleep(pauseMs)
   for (let swap = 0; swap < swaps; swap++) {
     const loadMs = performance.now()
     const next = await load(active.version + 1)
@@ -98,7 +98,7 @@ export async function benchSwapGaps(options: {
     made.push({ loadMs, flipMs, flippedMs, drainedMs: performance.now() })
     await backend.release(active)
     active = next
-    await sleep(lullMs)
+    await sleep(pauseMs)
   }
   running = false
   await done
@@ -116,16 +116,19 @@ export async function benchSwapGaps(options: {
     ({ drainedMs }) => drainedMs,
   )
   const quiet = gaps.filter((gap) => !packing.includes(gap) && !draining.includes(gap))
-  const told = (part: readonly Gap[]) => spread(part.map(({ fromMs, toMs }) => toMs - fromMs))
-  const [ofQuiet, ofPacking, ofDraining] = [told(quiet), told(packing), told(draining)]
+  const lengths = (part: readonly Gap[]) => spread(part.map(({ fromMs, toMs }) => toMs - fromMs))
+  const [ofQuiet, ofPacking, ofDraining] = [lengths(quiet), lengths(packing), lengths(draining)]
   const longest = Math.max(ofPacking.max, ofDraining.max)
   return [
     line(`between tokens of ${streams} streams, no swap`, formatSpread(ofQuiet, 'ms')),
-    line('while a set is packed beside them', formatSpread(ofPacking, 'ms')),
+    line('while a set is packed', formatSpread(ofPacking, 'ms')),
     line('while the old set drains', formatSpread(ofDraining, 'ms')),
-    line('longest during a swap, by the median without', `${(longest / ofQuiet.median).toFixed(1)} ×`),
     line(
-      'load: mask file → packed, tried',
+      'longest during a swap, relative to the median without',
+      `${(longest / ofQuiet.median).toFixed(1)} ×`,
+    ),
+    line(
+      'load: mask file → packed, self-tested',
       formatSpread(spread(made.map((swap) => swap.flipMs - swap.loadMs)), 'ms', 0),
     ),
     line('flip', formatSpread(spread(made.map((swap) => swap.flippedMs - swap.flipMs)), 'ms', 3)),

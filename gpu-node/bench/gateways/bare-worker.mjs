@@ -1,6 +1,6 @@
 /**
- * Passes requests on and does nothing else: what the runtime itself costs. With `ASK` it asks a Durable Object first, as
- * a gateway must whose limits hold wherever a request comes in.
+ * Only forwards requests, to measure the cost of the runtime itself. With `ASK` it first calls a Durable Object, as a gateway with
+ * global limits must.
  */
 import { DurableObject } from 'cloudflare:workers'
 

@@ -3,30 +3,30 @@ import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { nodeSecret } from '@copal/shared/wire/node-secret.ts'
 import { runWrangler } from '../../../infra/deploy/wrangler.ts'
-import { TalkingChild } from './child.ts'
-import type { RunWorker, WorkerSaid } from './worker.ts'
+import { IpcChild } from './child.ts'
+import type { RunWorker, WorkerMessage } from './worker.ts'
 
-/** Our gateway as it would be deployed, in workerd alone. */
+/** A running gateway as it would be deployed, in workerd without Wrangler. */
 export interface BuiltGateway {
   readonly url: string
-  /** Of workerd. */
+  /** Processes of workerd. */
   readonly pids: readonly number[]
   readonly adminKey: string
-  /** The secret of a node. */
+  /** Derives the secret of a node. */
   nodeSecret(id: string): Promise<string>
   stop(): Promise<void>
 }
 
 /**
- * Builds the Worker of a checkout and starts it.
+ * Builds and starts the Worker of a checkout.
  *
- * @param options.dir for its bundle and databases
+ * @param options.dir folder for its bundle and databases
  */
 export async function startBuiltGateway(options: {
   root: string
   dir: string
   variables?: Record<string, string>
-  /** Of V8, to look into it; 0 is any. */
+  /** Port of V8's inspector, for profiling; 0 for any free port. */
   inspectorPort?: number
 }): Promise<BuiltGateway> {
   const { root, dir, variables, inspectorPort } = options
@@ -36,7 +36,7 @@ export async function startBuiltGateway(options: {
   if (build.exitCode !== 0) throw new Error(`The Worker of ${root} cannot be bundled:\n${build.output}`)
   const adminKey = randomSecret()
   const gatewaySecret = randomSecret()
-  const child = new TalkingChild<WorkerSaid>('worker.ts')
+  const child = new IpcChild<WorkerMessage>('worker.ts')
   try {
     const { url, pids } = await child.ask({
       kind: 'gateway',
@@ -64,7 +64,7 @@ export async function startBuiltGateway(options: {
   }
 }
 
-/** 48 hexadecimal digits. */
+/** Returns 48 random hexadecimal digits. */
 export function randomSecret(): string {
   return randomBytes(24).toString('hex')
 }

@@ -5,12 +5,12 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { lastLines } from '../../../infra/local/processes/supervise.ts'
 import { closeSync, openSync } from 'node:fs'
 
-/** How long a process may take to be ready: LiteLLM imports for long on a busy machine. */
-const START_MS = 600_000
-const END_MS = 5_000
+/** How long a process may take to be ready; LiteLLM loads for minutes on a busy machine. */
+const START_TIMEOUT_MS = 600_000
+const END_TIMEOUT_MS = 5_000
 
-/** One of our own files as a process, which says what it has to say by IPC. */
-export class TalkingChild<Said extends object> {
+/** A child process that runs one of our files and exchanges messages with us over IPC. */
+export class IpcChild<Message extends object> {
   readonly process: ChildProcess
 
   constructor(file: string) {
@@ -18,25 +18,27 @@ export class TalkingChild<Said extends object> {
   }
 
   /**
-   * Sends it something, and waits for what it says next.
+   * Sends a request, if there is one, and waits for the next message.
    *
-   * @throws Error with what it says went wrong, or when it ends instead
+   * @throws Error when the message is an error, or when the process ends instead
    */
-  async ask(question?: object): Promise<Exclude<Said, { error: string }>> {
+  async ask(request?: object): Promise<Exclude<Message, { error: string }>> {
     const gone = new AbortController()
     const ended = once(this.process, 'exit', { signal: gone.signal }).then(([code]) => ({
       error: `it ended with ${String(code)}`,
     }))
     ended.catch(() => undefined)
-    const said = once(this.process, 'message', { signal: gone.signal }).then(([message]) => message as Said)
-    if (question) this.process.send(question)
+    const received = once(this.process, 'message', { signal: gone.signal }).then(
+      ([message]) => message as Message,
+    )
+    if (request) this.process.send(request)
     try {
-      const answer = await Promise.race([said, ended])
-      if ('error' in answer) throw new Error(`${this.process.spawnargs.at(-1)}: ${answer.error}`)
-      return answer as Exclude<Said, { error: string }>
+      const message = await Promise.race([received, ended])
+      if ('error' in message) throw new Error(`${this.process.spawnargs.at(-1)}: ${message.error}`)
+      return message as Exclude<Message, { error: string }>
     } finally {
       gone.abort()
-      said.catch(() => undefined)
+      received.catch(() => undefined)
     }
   }
 
@@ -46,9 +48,9 @@ export class TalkingChild<Said extends object> {
 }
 
 /**
- * Starts a foreign server and waits until it answers.
+ * Starts another program's server and waits until it responds.
  *
- * @throws Error with the end of its output when it ends, or is not ready in time
+ * @throws Error with the end of its output when it ends or is not ready in time
  */
 export async function startServer(options: {
   command: string
@@ -63,7 +65,7 @@ export async function startServer(options: {
   closeSync(log)
   let failure: Error | undefined
   child.once('error', (error) => (failure = error))
-  const untilMs = performance.now() + START_MS
+  const untilMs = performance.now() + START_TIMEOUT_MS
   for (;;) {
     const response = await fetch(readyUrl).catch(() => undefined)
     await response?.body?.cancel()
@@ -78,12 +80,12 @@ export async function startServer(options: {
   }
 }
 
-/** Ends a process, by force when asking does not help. */
+/** Asks a process to end, and kills it if it does not. */
 export async function end(child: ChildProcess): Promise<void> {
   if (child.pid === undefined || child.exitCode !== null || child.signalCode !== null) return
   const gone = once(child, 'exit')
   child.kill('SIGTERM')
-  const timer = setTimeout(() => child.kill('SIGKILL'), END_MS)
+  const timer = setTimeout(() => child.kill('SIGKILL'), END_TIMEOUT_MS)
   await gone
   clearTimeout(timer)
 }

@@ -5,47 +5,47 @@ import { openLoad, type Load } from './load.ts'
 import { usageOf } from './processes.ts'
 import { differences, percentile, ratios, turnOf, type Sample } from './sample.ts'
 
-/** After a measurement, so that what was begun (receipts, spans) counts there and not in the next one. */
+/** Pause after a measurement, so that its receipts and spans are not counted in the next one. */
 const SETTLE_MS = 400
-/** What compiles just in time is slow at first; times the length of a measurement. */
+/** Length of the warm-up, in measurements: code that is compiled just in time is slow at first. */
 const WARM_UP = 2
 
-/** One contender in one round. */
+/** The measurement of one contender in one round. */
 interface Measured extends Sample {
-  /** Of its processes, an answer; NaN where the platform does not tell. */
+  /** Processor time of its processes per response; NaN where the platform does not tell. */
   processorMs: number
 }
 
-/** The load of one kind on every contender. */
+/** A kind of request that is measured on every contender. */
 interface Kind {
   name: string
   unit: string
   stream: boolean
 }
 const KINDS: readonly Kind[] = [
-  { name: 'JSON', unit: 'answers/s', stream: false },
+  { name: 'JSON', unit: 'responses/s', stream: false },
   { name: '64-chunk streams', unit: 'streams/s', stream: true },
 ]
 
-/** How long it is measured, and with what. */
+/** Options of a comparison. */
 export interface CompareOptions {
-  /** Times that everything is measured, all contenders in turn. */
+  /** Number of rounds; each measures all contenders in turn. */
   rounds: number
-  /** Of one measurement. */
+  /** Duration of one measurement. */
   seconds: number
-  /** Of the load, kept open. */
+  /** Open connections of the load. */
   connections: number
-  /** Characters of the prompt; a few sentences unless given. */
+  /** Length of the prompt in characters; by default a few sentences. */
   prompt?: number
 }
 
 /**
- * Measures gateways beside their upstream asked directly, everything in turn within each round: what they carry at most,
- * and what they add at half of that.
+ * Measures the throughput of gateways and of their upstream, and the latency that each gateway adds at half of its throughput.
+ * Every round measures all contenders in turn.
  *
  * @param direct the upstream itself
  * @param gateways ours first; the others are compared with it
- * @returns whether every request had its whole answer
+ * @returns whether every request had a complete response
  */
 export async function compare(
   direct: Contender,
@@ -53,7 +53,7 @@ export async function compare(
   options: CompareOptions,
   print: (line: string) => void,
 ): Promise<boolean> {
-  let allAnswered = true
+  let isComplete = true
   const failed = (measured: Rounds) => [...measured.values()].flat().some((sample) => sample.failed > 0)
   for (const kind of KINDS) {
     const contenders = [direct, ...gateways]
@@ -64,19 +64,19 @@ export async function compare(
     try {
       for (const one of contenders) await load(one).closedLoop(options.seconds * WARM_UP)
       print(`\n${kind.name}, closed loop over ${options.connections} connections`)
-      const most = await rounds(contenders, options.rounds, (one) => load(one).closedLoop(options.seconds))
-      if (failed(most)) allAnswered = false
-      for (const text of reportMost(contenders, most, kind)) print(text)
-
-      print(
-        `\n${kind.name} at a fixed rate, half of what each carries: added to the upstream at the same rate, ms`,
+      const throughput = await rounds(contenders, options.rounds, (one) =>
+        load(one).closedLoop(options.seconds),
       )
+      if (failed(throughput)) isComplete = false
+      for (const text of reportThroughput(contenders, throughput, kind)) print(text)
+
+      print(`\n${kind.name}, latency added to that of the upstream, at half of each gateway's throughput, ms`)
       for (const gateway of gateways) {
-        const rate = spread(of(most, gateway).map(({ perSecond }) => perSecond)).median / 2
+        const rate = spread(of(throughput, gateway).map(({ perSecond }) => perSecond)).median / 2
         const measured = await rounds([direct, gateway], options.rounds, (one) =>
           load(one).fixedRate(rate, options.seconds),
         )
-        if (failed(measured)) allAnswered = false
+        if (failed(measured)) isComplete = false
         for (const text of reportAdded(gateway, rate, of(measured, direct), of(measured, gateway), kind))
           print(text)
       }
@@ -84,7 +84,7 @@ export async function compare(
       await Promise.all(contenders.map((one) => load(one).close()))
     }
   }
-  return allAnswered
+  return isComplete
 }
 
 type Rounds = ReadonlyMap<Contender, readonly Measured[]>
@@ -108,19 +108,19 @@ async function rounds(
   return measured
 }
 
-function reportMost(contenders: readonly Contender[], most: Rounds, kind: Kind): string[] {
-  const perSecond = (one: Contender) => of(most, one).map((sample) => sample.perSecond)
+function reportThroughput(contenders: readonly Contender[], throughput: Rounds, kind: Kind): string[] {
+  const perSecond = (one: Contender) => of(throughput, one).map((sample) => sample.perSecond)
   const [, ours] = contenders
   return contenders.flatMap((one) => {
-    const processor = spread(of(most, one).map(({ processorMs }) => processorMs))
+    const processor = spread(of(throughput, one).map(({ processorMs }) => processorMs))
     const figures = [
       formatSpread(spread(perSecond(one)), kind.unit, 0),
-      formatSpread(processor, 'ms of processor each', 2),
+      formatSpread(processor, 'ms of processor time per response', 2),
       ...(ours && one !== ours
-        ? [`ours carries ${formatSpread(ratios(perSecond(ours), perSecond(one)), '×', 2)}`]
+        ? [`our throughput is ${formatSpread(ratios(perSecond(ours), perSecond(one)), '×', 2)}`]
         : []),
     ]
-    return [line(one.name, figures.join('; ')), ...failures(of(most, one))]
+    return [line(one.name, figures.join('; ')), ...failures(of(throughput, one))]
   })
 }
 
@@ -144,13 +144,16 @@ function reportAdded(
   const first = ({ firstByteMs }: Sample) => firstByteMs
   const late = spread([...direct, ...through].map(({ lateMs }) => lateMs)).median
   const processor = formatSpread(spread(through.map(({ processorMs }) => processorMs)), 'ms', 2)
-  const told = `${gateway.name}, ${rate.toFixed(0)} ${kind.unit}`
+  const label = `${gateway.name}, ${rate.toFixed(0)} ${kind.unit}`
   return [
     ...(kind.stream
-      ? [line(`${told}, time to first token`, `p50 ${added(0.5, first)}; p99 ${added(0.99, first)}`)]
+      ? [line(`${label}, time to first token`, `p50 ${added(0.5, first)}; p99 ${added(0.99, first)}`)]
       : []),
-    line(`${told}, whole answer`, `p50 ${added(0.5, whole)}; p99 ${added(0.99, whole)}`),
-    line('', `processor ${processor} each; the load itself was late by ${late.toFixed(1)} ms at p99`),
+    line(`${label}, whole response`, `p50 ${added(0.5, whole)}; p99 ${added(0.99, whole)}`),
+    line(
+      '',
+      `processor time ${processor} per response; the load generator was ${late.toFixed(1)} ms late at p99`,
+    ),
     ...failures([...direct, ...through]),
   ]
 }

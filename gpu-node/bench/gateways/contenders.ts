@@ -2,34 +2,34 @@ import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { freePort } from '../../../infra/local/processes/ports.ts'
 import { randomSecret, startBuiltGateway } from './built-gateway.ts'
-import { end, startServer, TalkingChild } from './child.ts'
+import { end, startServer, IpcChild } from './child.ts'
 import type { Installed } from './installed.ts'
 import type { Request } from './load.ts'
 import { childrenOf } from './processes.ts'
 import { MODEL, requestBody } from './texts.ts'
-import type { Attach, Said } from './upstream.ts'
-import type { RunWorker, WorkerSaid } from './worker.ts'
+import type { Attach, UpstreamMessage } from './upstream.ts'
+import type { RunWorker, WorkerMessage } from './worker.ts'
 
-/** What is measured beside others: it answers chat completions, and ends. */
+/** A server of chat completions that is measured. */
 export interface Contender {
   readonly name: string
-  /** Of the processes that answer. */
+  /** Processes of the server. */
   readonly pids: readonly number[]
-  /** @param prompt characters of the prompt; left out: a few sentences */
+  /** @param prompt length of the prompt in characters; by default a few sentences */
   request(stream: boolean, prompt?: number): Request
   stop(): Promise<void>
 }
 
-/** The upstream that all gateways lead to. */
+/** The upstream of all gateways. */
 export interface Upstream extends Contender {
   readonly url: string
-  /** Makes it a node of a gateway. */
+  /** Registers the upstream as a node of a gateway. */
   attach(gateway: Attach): Promise<void>
 }
 
-/** Starts the upstream; asked without a gateway it is a contender itself. */
+/** Starts the upstream, which is also a contender itself. */
 export async function startUpstream(): Promise<Upstream> {
-  const child = new TalkingChild<Said>('upstream.ts')
+  const child = new IpcChild<UpstreamMessage>('upstream.ts')
   const { port } = await child.ask()
   const url = `http://127.0.0.1:${port}`
   return {
@@ -42,7 +42,7 @@ export async function startUpstream(): Promise<Upstream> {
   }
 }
 
-/** More than any benchmark uses, so that everything is counted and nothing refused. */
+/** More than any benchmark uses, so that every request is counted and none is rejected. */
 const LIMITS = {
   requests_per_minute: 1e9,
   tokens_per_minute: 1e12,
@@ -51,10 +51,10 @@ const LIMITS = {
 }
 
 /**
- * Builds the Worker of a checkout as it would be deployed and starts it, with everything on: a key with all limits in a
- * tenant with all limits, receipts, and spans to a collector.
+ * Builds and starts the Worker of a checkout as it would be deployed, with everything enabled: a key and a tenant with all limits,
+ * receipts, and spans to a collector.
  *
- * @param dir for its bundle and databases
+ * @param dir folder for its bundle and databases
  */
 export async function startWorker(options: {
   name: string
@@ -79,9 +79,9 @@ export async function startWorker(options: {
 }
 
 /**
- * Starts a Worker that only passes requests on, as our gateway is run: what workerd itself carries.
+ * Starts a Worker that only forwards requests, to measure workerd itself.
  *
- * @param options.ask it asks a Durable Object before each
+ * @param options.ask whether it calls a Durable Object before each request
  */
 export async function startBareWorker(options: {
   ask: boolean
@@ -90,7 +90,7 @@ export async function startBareWorker(options: {
   upstream: Upstream
 }): Promise<Contender> {
   const { ask, root, dir, upstream } = options
-  const child = new TalkingChild<WorkerSaid>('worker.ts')
+  const child = new IpcChild<WorkerMessage>('worker.ts')
   try {
     const { url, pids } = await child.ask({
       kind: 'bare',
@@ -100,7 +100,7 @@ export async function startBareWorker(options: {
       variables: { UPSTREAM: upstream.url, ...(ask ? { ASK: 'true' } : {}) },
     } satisfies RunWorker)
     return {
-      name: ask ? 'bare Worker that asks an object' : 'bare Worker',
+      name: ask ? 'bare Worker with a Durable Object' : 'bare Worker',
       pids,
       request: (stream, prompt) => chat(url, stream, prompt),
       stop: () => child.stop(),
@@ -111,7 +111,7 @@ export async function startBareWorker(options: {
   }
 }
 
-/** Starts Portkey's gateway, which takes its upstream from headers. */
+/** Starts Portkey's gateway. Headers of each request name its upstream. */
 export async function startPortkey(
   { script }: Installed['portkey'],
   dir: string,
@@ -139,7 +139,7 @@ export async function startPortkey(
   }
 }
 
-/** Starts LiteLLM's proxy, one process as it is by default. */
+/** Starts LiteLLM's proxy with one process, its default. */
 export async function startLitellm(
   { command }: Installed['litellm'],
   dir: string,
@@ -149,7 +149,7 @@ export async function startLitellm(
   const url = `http://127.0.0.1:${port}`
   const configPath = join(dir, 'litellm.json')
   const parameters = { model: `openai/${MODEL}`, api_base: `${upstream.url}/v1`, api_key: 'sk-bench' }
-  // JSON is YAML too.
+  // JSON is also valid YAML.
   const config = { model_list: [{ model_name: MODEL, litellm_params: parameters }] }
   writeFileSync(configPath, JSON.stringify(config))
   const key = `sk-${randomSecret()}`

@@ -5,12 +5,12 @@ import { signedHeaders } from '@copal/shared/wire/signature.ts'
 import { formatSpread, line, spread } from '../measurement/report.ts'
 import { LOCAL_NODE_ID } from '../../../infra/local/service/node-process.ts'
 
-/** A running local service, and what a caller of either half needs. */
+/** A running local service with the keys to call its gateway and its node. */
 export interface Target {
   gatewayUrl: string
   nodeUrl: string
   apiKey: string
-  /** The gateway's, of which that of the node is made. */
+  /** The gateway's secret, from which that of the node is derived. */
   nodeSecret: string
   nodeId: string
   model: string
@@ -33,27 +33,29 @@ export function readTarget(home: string, ports: { gateway: number; node: number 
 }
 
 /**
- * The same request through the gateway and straight to the node, in turn: the difference of each
- * pair is what the gateway costs, `wrangler dev` included.
+ * Sends the same request through the gateway and directly to the node, in turn. The difference of each pair is the latency that the
+ * gateway adds, including `wrangler dev`.
+ *
+ * @returns lines for people
  */
 export async function benchGatewayOverhead(target: Target, pairs: number): Promise<string[]> {
   const lines: string[] = []
   for (const stream of [false, true]) {
     const through: number[] = []
-    const direct: number[] = []
+    const directly: number[] = []
     const added: number[] = []
     for (let pair = -5; pair < pairs; pair++) {
       const first = pair % 2 === 0
       const a = first ? await firstByteMs(viaGateway(target, stream)) : undefined
-      const directMs = await firstByteMs(await straight(target, stream))
+      const directMs = await firstByteMs(await direct(target, stream))
       const gatewayMs = a ?? (await firstByteMs(viaGateway(target, stream)))
       if (pair < 0) continue
       through.push(gatewayMs)
-      direct.push(directMs)
+      directly.push(directMs)
       added.push(gatewayMs - directMs)
     }
-    const what = stream ? 'time to first byte, stream' : 'whole answer, 1 token'
-    lines.push(line(`${what}, node directly`, formatSpread(spread(direct), 'ms')))
+    const what = stream ? 'time to first byte, stream' : 'whole response, 1 token'
+    lines.push(line(`${what}, node directly`, formatSpread(spread(directly), 'ms')))
     lines.push(line(`${what}, through the gateway`, formatSpread(spread(through), 'ms')))
     lines.push(line(`${what}, added (paired)`, formatSpread(spread(added), 'ms')))
   }
@@ -84,7 +86,7 @@ function viaGateway(target: Target, stream: boolean): Request {
   })
 }
 
-async function straight(target: Target, stream: boolean): Promise<Request> {
+async function direct(target: Target, stream: boolean): Promise<Request> {
   const path = '/rpc/completions'
   const call = {
     requestId: crypto.randomUUID(),

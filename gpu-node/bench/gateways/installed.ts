@@ -1,7 +1,7 @@
 import { existsSync, realpathSync } from 'node:fs'
 import { delimiter, join } from 'node:path'
 
-/** Where others are installed. */
+/** Where other gateways are installed. */
 export interface Installed {
   /** The script that starts it. */
   portkey: { script: string }
@@ -9,47 +9,47 @@ export interface Installed {
   litellm: { command: string }
 }
 
-/** Where something is, or how to get it, in one line. */
+/** Where a program was found, or one line that says how to install it. */
 export type Found<T> = { found: T } | { missing: string }
 
 const PORTKEY_SCRIPT = join('@portkey-ai', 'gateway', 'build', 'start-server.js')
 
 /**
- * Looks for Portkey's gateway: a folder that it was installed in with npm, or its command `gateway` on the PATH.
+ * Finds Portkey's gateway in a folder where npm installed it, or by its command `gateway` on the PATH.
  *
- * @throws Error when a folder is given and it is not there
+ * @throws Error when it is not in the given folder
  */
 export function findPortkey(folder: string | undefined, path: string): Found<Installed['portkey']> {
-  // With newer versions of its server, which npm brings for a peer of its own, its streams fail.
+  // Its streams fail with newer versions of @hono/node-server, which npm would install for another peer.
   const how =
     'npm install --legacy-peer-deps --prefix <folder> @portkey-ai/gateway@1.15.2 @hono/node-server@1.12.2, ' +
     'then --portkey <folder>'
   if (folder !== undefined) {
     const script = join(folder, 'node_modules', PORTKEY_SCRIPT)
-    if (!existsSync(script)) throw new Error(`--portkey: there is no ${script}; ${how}`)
+    if (!existsSync(script)) throw new Error(`--portkey: ${script} does not exist. To install it: ${how}`)
     return { found: { script } }
   }
   const command = onPath('gateway', path)
   const script = command && realpathSync(command)
   return script?.endsWith(PORTKEY_SCRIPT)
     ? { found: { script } }
-    : { missing: `Portkey is not there: ${how}` }
+    : { missing: `Portkey is not installed. To measure it: ${how}` }
 }
 
 /**
- * Looks for LiteLLM's proxy: a virtual environment that it was installed in, or its command on the PATH.
+ * Finds LiteLLM's proxy in a virtual environment, or by its command on the PATH.
  *
- * @throws Error when a virtual environment is given and it is not there
+ * @throws Error when it is not in the given virtual environment
  */
 export function findLitellm(folder: string | undefined, path: string): Found<Installed['litellm']> {
   const how = "python3 -m venv <folder> && <folder>/bin/pip install 'litellm[proxy]', then --litellm <folder>"
   if (folder !== undefined) {
     const command = join(folder, 'bin', 'litellm')
-    if (!existsSync(command)) throw new Error(`--litellm: there is no ${command}; ${how}`)
+    if (!existsSync(command)) throw new Error(`--litellm: ${command} does not exist. To install it: ${how}`)
     return { found: { command } }
   }
   const command = onPath('litellm', path)
-  return command ? { found: { command } } : { missing: `LiteLLM is not there: ${how}` }
+  return command ? { found: { command } } : { missing: `LiteLLM is not installed. To measure it: ${how}` }
 }
 
 function onPath(command: string, path: string): string | undefined {

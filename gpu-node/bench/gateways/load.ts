@@ -2,61 +2,62 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { Client, type Dispatcher } from 'undici'
 import { percentile, type Sample } from './sample.ts'
 
-/** A request that is sent again and again. */
+/** A request that a load repeats. */
 export interface Request {
   origin: string
   path: string
   headers: Record<string, string>
   body: string
-  /** Text that the answer's last bytes hold, or it is not whole. */
+  /** Text in the last bytes of every complete response. */
   ending: string
 }
 
 interface Due {
-  /** When it was sent, or would have been if a connection had been free. */
+  /** When the request was sent, or when it would have been if a connection had been free. */
   sinceMs: number
-  /** How long the generator itself held it up. */
+  /** How long the load generator itself delayed it. */
   lateMs: number
 }
 
-interface Answered extends Due {
+interface Outcome extends Due {
   firstByteMs: number
   endMs: number
   failure?: string
 }
 
 const TAIL_BYTES = 32
-/** How long what is still running may take after a measurement. */
-const DRAIN_MS = 30_000
+/** How long requests that still run after a measurement may take. */
+const DRAIN_TIMEOUT_MS = 30_000
 
-/** Sends requests over connections that are kept; one at a time on each. */
+/** A load generator that sends one request at a time over each of its open connections. */
 export interface Load {
-  /** Every connection sends its next request when it has its answer. */
+  /** Every connection sends its next request as soon as it has the response. */
   closedLoop(seconds: number): Promise<Sample>
   /**
-   * Requests fall due at a fixed rate, whatever becomes of those before, and wait for a free connection: a server that
-   * stalls is charged with all of them.
+   * Requests become due at a fixed rate, whether or not earlier ones have ended, and wait for a free connection. So a server that
+   * stalls is charged for every request that waits.
    */
   fixedRate(perSecond: number, seconds: number): Promise<Sample>
-  /** So many requests, one after another on each connection. */
+  /** Sends a number of requests, one after another on each connection. */
   count(requests: number): Promise<Sample>
   close(): Promise<void>
 }
 
-/** Opens a load; it is undici's client without its `fetch`, so that it costs little beside what it measures. */
+/** Opens a load generator. It uses undici's client directly, because `fetch` would cost more processor time. */
 export function openLoad(request: Request, connections: number): Load {
   const clients = Array.from({ length: connections }, () => new Client(request.origin, { pipelining: 1 }))
   const idle = [...clients]
 
-  const loop = async (goesOn: () => boolean): Promise<Sample> => {
-    const answers: Answered[] = []
+  const loop = async (continues: () => boolean): Promise<Sample> => {
+    const outcomes: Outcome[] = []
     const startedMs = performance.now()
     await Promise.all(
       clients.map(async (client) => {
-        while (goesOn()) answers.push(await send(client, request, { sinceMs: performance.now(), lateMs: 0 }))
+        while (continues())
+          outcomes.push(await send(client, request, { sinceMs: performance.now(), lateMs: 0 }))
       }),
     )
-    return summarize(answers, startedMs, performance.now())
+    return summarise(outcomes, startedMs, performance.now())
   }
 
   return {
@@ -69,13 +70,13 @@ export function openLoad(request: Request, connections: number): Load {
       return loop(() => left-- > 0)
     },
     async fixedRate(perSecond, seconds) {
-      const answers: Answered[] = []
+      const outcomes: Outcome[] = []
       const due: Due[] = []
       const total = Math.max(1, Math.floor(perSecond * seconds))
       const startedMs = performance.now()
       const work = async (client: Client): Promise<void> => {
         for (let first = due.shift(); first !== undefined; first = due.shift())
-          answers.push(await send(client, request, first))
+          outcomes.push(await send(client, request, first))
         idle.push(client)
       }
       for (let sent = 0; sent < total;) {
@@ -89,10 +90,10 @@ export function openLoad(request: Request, connections: number): Load {
         }
         await sleep(1)
       }
-      const untilMs = performance.now() + DRAIN_MS
-      while (answers.length < total && performance.now() < untilMs) await sleep(5)
-      if (answers.length < total) throw new Error(`${total - answers.length} requests were never answered`)
-      return summarize(answers, startedMs, performance.now())
+      const untilMs = performance.now() + DRAIN_TIMEOUT_MS
+      while (outcomes.length < total && performance.now() < untilMs) await sleep(5)
+      if (outcomes.length < total) throw new Error(`${total - outcomes.length} requests got no response`)
+      return summarise(outcomes, startedMs, performance.now())
     },
     async close() {
       await Promise.all(clients.map((client) => client.destroy()))
@@ -100,8 +101,8 @@ export function openLoad(request: Request, connections: number): Load {
   }
 }
 
-function send(client: Client, { path, headers, body, ending }: Request, due: Due): Promise<Answered> {
-  const { promise, resolve } = Promise.withResolvers<Answered>()
+function send(client: Client, { path, headers, body, ending }: Request, due: Due): Promise<Outcome> {
+  const { promise, resolve } = Promise.withResolvers<Outcome>()
   let status = 0
   let firstByteMs = Number.NaN
   let tail = ''
@@ -126,16 +127,16 @@ function send(client: Client, { path, headers, body, ending }: Request, due: Due
   return promise
 }
 
-function summarize(answers: readonly Answered[], startedMs: number, endedMs: number): Sample {
-  const good = answers.filter(({ failure }) => failure === undefined)
-  const sorted = (of: (answer: Answered) => number) => good.map(of).toSorted((a, b) => a - b)
+function summarise(outcomes: readonly Outcome[], startedMs: number, endedMs: number): Sample {
+  const complete = outcomes.filter(({ failure }) => failure === undefined)
+  const sorted = (of: (outcome: Outcome) => number) => complete.map(of).toSorted((a, b) => a - b)
   return {
-    count: good.length,
-    perSecond: (good.length * 1000) / (endedMs - startedMs),
+    count: complete.length,
+    perSecond: (complete.length * 1000) / (endedMs - startedMs),
     firstByteMs: sorted(({ sinceMs, firstByteMs }) => firstByteMs - sinceMs),
     wholeMs: sorted(({ sinceMs, endMs }) => endMs - sinceMs),
-    failed: answers.length - good.length,
-    failure: answers.find(({ failure }) => failure !== undefined)?.failure,
+    failed: outcomes.length - complete.length,
+    failure: outcomes.find(({ failure }) => failure !== undefined)?.failure,
     lateMs: percentile(
       sorted(({ lateMs }) => lateMs),
       0.99,

@@ -1,16 +1,16 @@
 import { readFileSync } from 'node:fs'
 
-/** Of Linux on every machine that it runs on today. */
-const TICKS_A_SECOND = 100
+/** Values of Linux on all current machines. */
+const TICKS_PER_SECOND = 100
 const PAGE_BYTES = 4096
 
-/** What a process has used so far. */
+/** Resources that a process has used so far. */
 export interface Usage {
   processorMs: number
   residentBytes: number
 }
 
-/** What processes have used together, without their children; undefined where there is no `/proc`. */
+/** Returns the total usage of processes, without their children; undefined where there is no `/proc`. */
 export function usageOf(pids: readonly number[]): Usage | undefined {
   const used = pids.map((pid) => {
     const stat = read(pid, 'stat')
@@ -23,17 +23,17 @@ export function usageOf(pids: readonly number[]): Usage | undefined {
   }
 }
 
-/** Reads a line of `/proc/<pid>/stat`; the name in brackets may hold anything. */
+/** Parses a line of `/proc/<pid>/stat`. The name in brackets may contain any characters. */
 export function parseStat(stat: string): Usage {
   const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ')
   const [user, system, pages] = [fields[11], fields[12], fields[21]].map(Number)
   return {
-    processorMs: (((user ?? 0) + (system ?? 0)) * 1000) / TICKS_A_SECOND,
+    processorMs: (((user ?? 0) + (system ?? 0)) * 1000) / TICKS_PER_SECOND,
     residentBytes: (pages ?? 0) * PAGE_BYTES,
   }
 }
 
-/** Processes that a process has started and that run. */
+/** Returns the running child processes of a process. */
 export function childrenOf(pid: number): number[] {
   return (read(pid, `task/${pid}/children`) ?? '').split(' ').filter(Boolean).map(Number)
 }

@@ -1,8 +1,8 @@
-/** What is sent and answered in the benchmark: texts of ordinary sizes, made once. */
+/** The texts of requests and responses in the benchmark, of ordinary sizes and created once. */
 
 export const MODEL = 'bench-model'
 export const PROMPT_TOKENS = 60
-/** Of an answer; a stream has a chunk for each. */
+/** Tokens of a response; a stream has one chunk for each. */
 export const TOKENS = 64
 
 const WORDS = Array.from({ length: TOKENS }, (_, index) => ` token${index % 10}`)
@@ -15,9 +15,9 @@ const USAGE = {
 }
 
 /**
- * The body of a request.
+ * Returns the body of a request.
  *
- * @param characters of the prompt
+ * @param characters length of the prompt
  */
 export function requestBody(stream: boolean, characters = 3 * SENTENCE.length): string {
   const content = SENTENCE.repeat(Math.ceil(characters / SENTENCE.length)).slice(0, characters)
@@ -28,8 +28,8 @@ export function requestBody(stream: boolean, characters = 3 * SENTENCE.length): 
   return JSON.stringify({ model: MODEL, messages, max_tokens: TOKENS, temperature: 0, stream })
 }
 
-/** An answer that is not streamed. */
-export const jsonAnswer = Buffer.from(
+/** A response that is not streamed. */
+export const jsonResponse = Buffer.from(
   JSON.stringify({
     ...ABOUT,
     object: 'chat.completion',
@@ -38,7 +38,7 @@ export const jsonAnswer = Buffer.from(
   }),
 )
 
-/** The chunks of a stream, one event each; the last says that it is the end. */
+/** The chunks of a stream, one event each; the last one also has the end marker. */
 export const streamEvents: readonly Buffer[] = WORDS.map((content, index) => {
   const isLast = index === TOKENS - 1
   const delta = index === 0 ? { role: 'assistant', content } : { content }

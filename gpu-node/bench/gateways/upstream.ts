@@ -1,41 +1,45 @@
 /**
- * The upstream of the benchmark, a process of its own: answers at once, with texts that are ready, as an OpenAI server
- * and as nodes of gateways, to which it also sends heartbeats and receipts as our node does. It takes spans too.
+ * The process of the upstream. It responds at once with prepared texts, as an OpenAI server and as a node of gateways, to which it
+ * also sends heartbeats and receipts. It accepts spans too.
  */
 import { once } from 'node:events'
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import type { ChatCall } from '@copal/shared/wire/node-calls.ts'
 import type { Receipt } from '@copal/shared/wire/receipts.ts'
 import { createGatewayClient } from '@copal/gpu-node/serving/control/gateway-client.ts'
-import { jsonAnswer, MODEL, PROMPT_TOKENS, streamEvents, TOKENS } from './texts.ts'
+import { jsonResponse, MODEL, PROMPT_TOKENS, streamEvents, TOKENS } from './texts.ts'
 
-/** To the upstream: be a node of this gateway. */
+/** Message to the upstream: register as a node of this gateway. */
 export interface Attach {
   gatewayUrl: string
-  /** The node's. */
+  /** Secret of the node. */
   secret: string
   nodeId: string
 }
-/** From the upstream. */
-export type Said = { port: number; attached?: string } | { error: string }
+/** Message from the upstream. */
+export type UpstreamMessage = { port: number; attached?: string } | { error: string }
 
-/** As gpu-node/src/control does it. */
-const BEAT_MS = 2_000
+/** The same values as in gpu-node/src/serving/control. */
+const HEARTBEAT_MS = 2_000
 const RECEIPTS_MS = 200
-const BATCH = 256
+const RECEIPTS_PER_BATCH = 256
 
 const plain = createServer(
-  (request, response) => void answer(request, response).catch(() => response.destroy()),
+  (request, response) => void respond(request, response).catch(() => response.destroy()),
 )
-process.send?.({ port: await listen(plain) } satisfies Said)
-process.on('message', (attach: Attach) => void beNode(attach))
+process.send?.({ port: await listen(plain) } satisfies UpstreamMessage)
+process.on('message', (attach: Attach) => void registerAsNode(attach))
 process.on('disconnect', () => process.exit())
 
-/** @param called is given the request that a gateway has sent on */
-async function answer(
+/**
+ * Responds to a request.
+ *
+ * @param onCall receives the request that a gateway has forwarded
+ */
+async function respond(
   request: IncomingMessage,
   response: ServerResponse,
-  called?: (body: unknown) => void,
+  onCall?: (body: unknown) => void,
 ): Promise<void> {
   const chunks: Buffer[] = []
   for await (const chunk of request) chunks.push(chunk as Buffer)
@@ -47,21 +51,23 @@ async function answer(
     response.end()
   } else {
     const headers = { 'content-type': 'application/json', 'x-copal-mask': '0' }
-    response.writeHead(200, { ...headers, 'content-length': jsonAnswer.length }).end(jsonAnswer)
+    response.writeHead(200, { ...headers, 'content-length': jsonResponse.length }).end(jsonResponse)
   }
-  called?.(body)
+  onCall?.(body)
 }
 
-async function beNode({ gatewayUrl, secret, nodeId }: Attach): Promise<void> {
+async function registerAsNode({ gatewayUrl, secret, nodeId }: Attach): Promise<void> {
   const gateway = createGatewayClient({ baseUrl: gatewayUrl, nodeId, secret })
   let waiting: Receipt[] = []
   const node = createServer(
-    // A gateway that leaves, as one that is busy may do with its spans, is no fault.
+    // A busy gateway may close the connection on which it sends spans. That is no failure.
     (request, response) =>
-      void answer(request, response, (call) => waiting.push(receiptOf(call))).catch(() => response.destroy()),
+      void respond(request, response, (call) => waiting.push(receiptOf(call))).catch(() =>
+        response.destroy(),
+      ),
   )
   const port = await listen(node)
-  const beat = () =>
+  const sendHeartbeat = () =>
     gateway.heartbeat({
       nodeId,
       url: `http://127.0.0.1:${port}`,
@@ -81,32 +87,30 @@ async function beNode({ gatewayUrl, secret, nodeId }: Attach): Promise<void> {
       })),
       jobs: [],
     })
-  // What comes meanwhile goes with the next ones, as from a node.
-  const send = async () => {
+  // Receipts that arrive meanwhile are sent with the next batch, as a node does it.
+  const sendReceipts = async () => {
     for (let due = waiting.length; due > 0;) {
-      const receipts = waiting.slice(0, Math.min(due, BATCH))
+      const receipts = waiting.slice(0, Math.min(due, RECEIPTS_PER_BATCH))
       await gateway.receipts({ nodeId, receipts })
       waiting = waiting.slice(receipts.length)
       due -= receipts.length
     }
   }
   try {
-    await beat()
-    process.send?.({ port, attached: nodeId } satisfies Said)
+    await sendHeartbeat()
+    process.send?.({ port, attached: nodeId } satisfies UpstreamMessage)
   } catch (error) {
-    process.send?.({ error: String(error) } satisfies Said)
+    process.send?.({ error: String(error) } satisfies UpstreamMessage)
     return
   }
-  repeat(BEAT_MS, beat)
-  repeat(RECEIPTS_MS, send)
+  repeat(HEARTBEAT_MS, sendHeartbeat)
+  repeat(RECEIPTS_MS, sendReceipts)
 }
 
-/** A gateway that is away is asked again. */
+/** Repeats work forever, also when it fails because the gateway is away. */
 function repeat(everyMs: number, work: () => Promise<unknown>): void {
-  setTimeout(() => void work().then(noted, noted), everyMs)
-  function noted(): void {
-    repeat(everyMs, work)
-  }
+  const again = (): void => repeat(everyMs, work)
+  setTimeout(() => void work().then(again, again), everyMs)
 }
 
 function receiptOf(call: unknown): Receipt {

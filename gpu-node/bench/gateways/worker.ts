@@ -1,6 +1,6 @@
 /**
- * A Worker in workerd, a process of its own. It is called at a socket of the Worker's own, and calls nodes over the bare
- * network: nothing of Wrangler's is between.
+ * The process that runs a Worker in workerd. Requests reach it on a socket of the Worker, and it calls nodes directly over the
+ * network, so Wrangler is not involved.
  */
 import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -8,28 +8,28 @@ import { convertV4MiniflareOptions, Miniflare } from 'miniflare'
 import { unstable_getMiniflareWorkerOptions } from 'wrangler'
 import { childrenOf } from './processes.ts'
 
-/** To the process: what to run. */
+/** Message to the process: the Worker to run. */
 export interface RunWorker {
-  /** Our gateway as it would be deployed, with local D1 and Durable Objects, or what only passes requests on. */
+  /** Our gateway as it would be deployed, with local D1 and Durable Objects, or a Worker that only forwards requests. */
   kind: 'gateway' | 'bare'
-  /** The checkout, for its `wrangler.toml` and migrations. */
+  /** The checkout whose `wrangler.toml` and migrations are used. */
   root: string
-  /** The bundle. */
+  /** Path of the bundle. */
   scriptPath: string
   stateDir: string
   variables: Record<string, string>
-  /** Of V8, to profile; 0 is any. */
+  /** Port of V8's inspector, for profiling; 0 for any free port. */
   inspectorPort?: number
 }
-/** From the process: where the Worker listens. */
-export type WorkerSaid = { url: string; pids: number[] } | { error: string }
+/** Message from the process: the address of the Worker. */
+export type WorkerMessage = { url: string; pids: number[] } | { error: string }
 
-process.on('message', (asked: RunWorker) => void run(asked))
+process.on('message', (request: RunWorker) => void run(request))
 process.on('disconnect', () => process.exit())
 
-/** The network itself: Miniflare leads what a Worker fetches through another. */
+/** Direct access to the network; by default Miniflare sends the requests of a Worker through another one. */
 const NETWORK = { network: { allow: ['private', 'public'] } }
-/** Of the bare Worker, which needs nothing of a day after this. */
+/** Compatibility date of the bare Worker. */
 const COMPATIBILITY_DATE = '2026-01-01'
 
 async function run({ kind, root, scriptPath, stateDir, variables, inspectorPort }: RunWorker): Promise<void> {
@@ -60,9 +60,9 @@ async function run({ kind, root, scriptPath, stateDir, variables, inspectorPort 
     }
     const url = await worker.unsafeGetDirectURL('copal')
     const pids = childrenOf(process.pid)
-    process.send?.({ url: url.origin, pids } satisfies WorkerSaid)
+    process.send?.({ url: url.origin, pids } satisfies WorkerMessage)
   } catch (error) {
-    process.send?.({ error: String(error) } satisfies WorkerSaid)
+    process.send?.({ error: String(error) } satisfies WorkerMessage)
   }
 }
 

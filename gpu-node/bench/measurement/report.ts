@@ -1,6 +1,6 @@
 import { arch, availableParallelism, cpus, loadavg, platform, totalmem } from 'node:os'
 
-/** Repetitions of one measurement. */
+/** Summary of the repetitions of one measurement. */
 export interface Spread {
   median: number
   min: number
@@ -8,7 +8,7 @@ export interface Spread {
   count: number
 }
 
-/** Median, minimum and maximum of at least one value. */
+/** Returns median, minimum and maximum of at least one value. */
 export function spread(values: readonly number[]): Spread {
   const sorted = values.toSorted((a, b) => a - b)
   const middle = sorted.length >> 1
@@ -19,7 +19,7 @@ export function spread(values: readonly number[]): Spread {
   return { median, min: sorted[0] ?? Number.NaN, max: sorted.at(-1) ?? Number.NaN, count: sorted.length }
 }
 
-/** What ran it, and how busy it was before: figures without it mean nothing. */
+/** Describes the machine and its load, which every result needs to be understood. */
 export function machineLine(): string {
   const model = cpus()[0]?.model.trim() ?? 'unknown processor'
   const memory = `${Math.round(totalmem() / 2 ** 30)} GiB`
@@ -27,12 +27,12 @@ export function machineLine(): string {
   return `${model}, ${availableParallelism()} cores, ${memory}, ${platform()}/${arch()}, Node ${process.version}, load ${load}`
 }
 
-/** `1234.5 (1200.0–1300.0, n=9) unit` */
+/** Formats a spread as `1234.5 (1200.0–1300.0, n=9) unit`. */
 export function formatSpread({ median, min, max, count }: Spread, unit: string, digits = 1): string {
   return `${median.toFixed(digits)} (${min.toFixed(digits)}–${max.toFixed(digits)}, n=${count}) ${unit}`
 }
 
-/** One line of a report. */
+/** Formats one line of a report. */
 export function line(what: string, figure: string): string {
   return `${what.padEnd(44)} ${figure}`
 }

@@ -1,13 +1,13 @@
 /**
- * The program of a child process that opens a model, calibrates it and selects from it, and says how much memory
- * each took at its fullest moment, above what the process had before.
+ * The program of a child process that opens a model, calibrates it and selects a mask, and reports the peak memory of each phase
+ * above what the process used before.
  */
 import { readFileSync, writeFileSync } from 'node:fs'
 import { calibrateAndSelect } from '@copal/gpu-node/pruning/runs/calibrate-and-select.ts'
 import type { CalibrationTask } from '@copal/gpu-node/pruning/runs/calibration-task.ts'
 import { openModel } from '@copal/gpu-node/model/open-model.ts'
 
-/** What the parent asks. */
+/** Message from the parent. */
 export interface PeakMemoryRequest {
   spec: string
   cacheDir: string
@@ -15,7 +15,7 @@ export interface PeakMemoryRequest {
   threads: number
 }
 
-/** Bytes above the process's own, and how long it took. */
+/** Peak bytes of each phase above those of the empty process, and its duration. */
 export interface PeakMemory {
   ownBytes: number
   openBytes: number
@@ -54,9 +54,9 @@ async function measure({ spec, cacheDir, task, threads }: PeakMemoryRequest): Pr
   }
 }
 
-/** Forgets the peak so far; the returned function gives the peak since. */
+/** Resets the peak. The returned function gives the peak since then. */
 function startPhase(): () => { bytes: number; seconds: number } {
-  // 5 sets the peak back to what is resident now: proc(5).
+  // 5 resets the peak to the current resident size (proc(5)).
   writeFileSync('/proc/self/clear_refs', '5')
   const startedMs = performance.now()
   return () => ({ bytes: residentBytes('VmHWM'), seconds: (performance.now() - startedMs) / 1000 })

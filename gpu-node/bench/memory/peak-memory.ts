@@ -12,7 +12,7 @@ import type { PeakMemory, PeakMemoryRequest } from './peak-memory-child.ts'
 
 const PROGRAM = fileURLToPath(new URL('./peak-memory-child.ts', import.meta.url))
 
-/** Writes a model under `dir` and measures opening, calibrating `samples` × `length` tokens and selecting. */
+/** Writes a model under `dir`, and measures opening it, calibrating `samples` × `length` tokens, and selecting a mask. */
 export async function measurePeakMemory(
   dir: string,
   config: LlamaConfig,
@@ -40,7 +40,7 @@ export async function measurePeakMemory(
     },
   } satisfies PeakMemoryRequest)
   const ended = once(child, 'exit').then(() => {
-    throw new Error('the measured process ended before it was done')
+    throw new Error('the measured process ended early')
   })
   const [peaks] = (await Promise.race([once(child, 'message'), ended])) as [PeakMemory]
   return peaks

@@ -15,7 +15,7 @@ const LINEAR_NAMES: Readonly<Record<BlockLinear, string>> = {
   'mlp.down_proj': 'ffn_down',
 }
 
-/** What llama.cpp's converter writes of a LLaMA's shape. */
+/** Returns the metadata that llama.cpp's converter writes for the shape of a LLaMA. */
 export function ggufArchitecture(config: LlamaConfig): [string, GgufValue][] {
   return [
     ['general.architecture', 'llama'],
@@ -32,7 +32,7 @@ export function ggufArchitecture(config: LlamaConfig): [string, GgufValue][] {
   ]
 }
 
-/** llama.cpp's name of a tensor that has a Hugging Face name. */
+/** Returns llama.cpp's name of a tensor with a Hugging Face name. */
 export function ggufName(name: string): string {
   const layer = /^model\.layers\.(\d+)\./.exec(name)?.[1]
   const linear = BLOCK_LINEARS.find((candidate) => name.endsWith(`${candidate}.weight`))

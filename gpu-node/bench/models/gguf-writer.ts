@@ -1,6 +1,6 @@
 import { open } from 'node:fs/promises'
 
-/** A metadata value; numbers are written as u32 unless they are marked as f32. */
+/** A metadata value; numbers are written as u32 unless marked as f32. */
 export type GgufValue = string | number | boolean | { f32: number } | readonly string[] | readonly number[]
 
 /** A tensor to write: `dims` as GGUF lists them (fastest first), bytes in the storage type. */

@@ -3,7 +3,7 @@ import { linearShapes } from '@copal/gpu-node/model/config/llama-config.ts'
 import type { DenseModel } from '@copal/gpu-node/model/master/dense-model.ts'
 import { loadTensor } from '@copal/gpu-node/model/master/read-master.ts'
 
-/** A mask file of a real model that keeps the larger half of every row; of equal magnitudes the first. */
+/** Creates a mask file for a model that keeps the larger half of every row; among equal magnitudes the first ones. */
 export async function magnitudeHalfMask({ config, master }: DenseModel): Promise<Uint8Array> {
   const linears = new Map<string, MaskLinear>()
   for (const [name, [rows, cols]] of linearShapes(config)) {

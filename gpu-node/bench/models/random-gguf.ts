@@ -5,12 +5,12 @@ import { readExactly } from '@copal/gpu-node/platform/positional-read.ts'
 import { ggufArchitecture, ggufName } from './gguf-llama.ts'
 import { writeGguf, type GgufTensorData, type GgufValue } from './gguf-writer.ts'
 
-/** GGML's number of f32. */
+/** GGML's type number of f32. */
 const F32 = 0
 
 /**
- * Writes a master as an f32 GGUF without a tokenizer, for llama.cpp's speed: rows of queries and keys keep the
- * master's order, so that their rotation is not the same. Holds all weights in memory.
+ * Writes a master as an f32 GGUF file without a tokenizer, to measure the speed of llama.cpp. Rows of queries and keys keep the
+ * master's order, so the output differs. Holds all weights in memory.
  */
 export async function writeRandomGguf(path: string, config: LlamaConfig, master: DenseMaster): Promise<void> {
   const metadata = new Map<string, GgufValue>([

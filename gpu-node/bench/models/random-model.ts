@@ -7,17 +7,17 @@ import { masterLayout } from '@copal/gpu-node/model/master/master-file.ts'
 import { normalTile } from './normal-tile.ts'
 import { randomBits } from './random-bits.ts'
 
-/** No hash of anything: a mask made here says that it belongs to a master made here. */
+/** A placeholder hash that joins a mask made here to a master made here. */
 const BASE_SHA256 = '0'.repeat(64)
 
-/** Shapes of published LLaMAs, layers to be cut; the head is the embedding. */
+/** Shapes of published LLaMAs; the embedding is also the head. */
 export const RANDOM_SHAPES = {
   '1.1b': { hiddenSize: 2048, intermediateSize: 5632, heads: 32, kvHeads: 4, headDim: 64, wholeLayers: 22 },
   '7b': { hiddenSize: 4096, intermediateSize: 11008, heads: 32, kvHeads: 32, headDim: 128, wholeLayers: 32 },
 } as const
 export type RandomShape = keyof typeof RANDOM_SHAPES
 
-/** The configuration of a shape with so many of its layers. */
+/** Returns the configuration of a shape with the given number of layers. */
 export function randomConfig(shape: RandomShape, layers: number): LlamaConfig {
   const { wholeLayers, ...sizes } = RANDOM_SHAPES[shape]
   return {
@@ -35,8 +35,8 @@ export function randomConfig(shape: RandomShape, layers: number): LlamaConfig {
 }
 
 /**
- * Writes a master of seeded random weights, normal with the deviation that keeps activations of one size, and a
- * mask that keeps a drawn half of every eight weights.
+ * Writes a master of seeded random weights, whose deviation keeps the size of activations, and a mask that keeps a random half of
+ * every eight weights.
  *
  * @param dir exists; needs four bytes a weight
  */

@@ -6,33 +6,33 @@ import { createBlockRunner } from '@copal/gpu-node/pruning/calibration/block-run
 import { createCalibrationPass } from '@copal/gpu-node/pruning/calibration/calibration-pass.ts'
 import { openPartial } from '@copal/gpu-node/pruning/statistics/partial-artifact.ts'
 import type { TokenSequences } from '@copal/gpu-node/pruning/calibration/token-sequences.ts'
-import { embed } from '@copal/gpu-node/pruning/calibration/token-chunks.ts'
+import { embedTokens } from '@copal/gpu-node/pruning/calibration/token-chunks.ts'
 import type { DenseModel } from '@copal/gpu-node/model/master/dense-model.ts'
 import { formatSpread, line, spread } from '../measurement/report.ts'
 
-/** How much is run. */
+/** Sizes of the ratio benchmark. */
 export interface RatioSizes {
   /** Calibration sequences, of `length` tokens. */
   samples: number
   length: number
-  /** The first blocks of the model, on all sequences: blocks cost alike, and a domain through all takes minutes. */
+  /** Number of blocks, from the first, that all sequences go through. Blocks cost the same, and all of them would take minutes. */
   blocks: number
-  /** Sequences of `length` tokens that go through the whole model as they do in an evaluation. */
+  /** Sequences of `length` tokens that go through the whole model, as in an evaluation. */
   windows: number
   repetitions: number
   threads: number
 }
 
-/** Tokens of one step of an evaluation. */
+/** Tokens per step of an evaluation. */
 const STEP_TOKENS = 512
 
 /**
- * What calibrating one domain costs, in dense forward passes over the same tokens with the same runtime. Each
- * repetition runs the three one after another; a ratio is taken within a repetition.
+ * Measures the time of calibrating one domain, relative to dense forward passes over the same tokens with the same runtime. Each
+ * repetition runs all three, and ratios are taken within a repetition.
  *
- * - calibration: blocks as the product runs them, with reading weights, statistics hashed and written to disk;
- * - blocks: the same blocks without statistics, one graph a block, with reading weights, no head;
- * - evaluation: the whole model as it is served and evaluated, final norm and head included.
+ * - calibration: blocks as a node runs them, including reading weights and writing statistics to disk;
+ * - blocks: the same blocks without statistics, one graph per block, including reading weights, without the head;
+ * - evaluation: the whole model as it is served and evaluated, including final norm and head.
  *
  * @returns lines for people
  */
@@ -60,14 +60,14 @@ export async function benchCalibrationRatio(
         await pass.run(sequences, partial, () => undefined)
       })
       const forward = await timed(async () => {
-        const hidden = embed(model, sequences.tokens)
+        const hidden = embedTokens(model, sequences.tokens)
         for (let block = 0; block < blocks; block++) {
           await runner.load(block)
           await runner.forward(sequences, hidden)
         }
       })
       const evaluation = await timed(() => scoreWindows(dense, sequences, sizes.windows))
-      // The first also prepares memory.
+      // The first run also allocates memory.
       if (repetition < 0) continue
       figures.calibration.push((1e6 * calibration) / share)
       figures.forward.push((1e6 * forward) / share)
@@ -98,7 +98,7 @@ async function timed(work: () => Promise<void>): Promise<number> {
   return (performance.now() - startedMs) / 1000
 }
 
-/** Each sequence through the whole model in steps, every token scored against its next, as `evaluate` does. */
+/** Runs each sequence through the whole model in steps and scores every token against its next one, as an evaluation does. */
 async function scoreWindows(
   { backend, weights }: { backend: Backend; weights: WeightSet },
   { tokens, length }: TokenSequences,

@@ -5,7 +5,7 @@ import { runCalibration } from '@copal/gpu-node/pruning/runs/run-calibration.ts'
 import type { ModelReference } from '@copal/gpu-node/pruning/runs/pruning-child-protocol.ts'
 import { line } from '../measurement/report.ts'
 
-/** A mask made on the way, for what is measured next. */
+/** The mask that the benchmark made, and its lines for people. */
 export interface CalibratedMask {
   lines: string[]
   maskPath: string

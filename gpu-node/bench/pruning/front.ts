@@ -1,14 +1,14 @@
 import { join } from 'node:path'
 import { evaluateWindows } from '@copal/gpu-node/pruning/evaluation/evaluate-windows.ts'
-import { drawSvg, standaloneSvg } from '@copal/lab/report/draw.ts'
-import { linePlot } from '@copal/lab/report/plots/lines.ts'
-import { styleSeries } from '@copal/lab/report/plots/theme.ts'
+import { drawSvg, standaloneSvg } from '@copal/lab/report/draw-svg.ts'
+import { linePlot } from '@copal/lab/report/plots/line-plot.ts'
+import { styleSeries } from '@copal/lab/report/plots/plot-theme.ts'
 import type { DenseModel } from '@copal/gpu-node/model/master/dense-model.ts'
 import { createSparseLoader, FORMS, type Contender, type Form } from '../engine/engine-contender.ts'
 import type { LlamaCpp, LlamaQuantisation } from '../engine/llama-cpp.ts'
 import { spread, type Spread } from '../measurement/report.ts'
 
-/** A mask file, and what its points are called. */
+/** A mask file and the label of its points. */
 export interface FrontMask {
   label: string
   path: string
@@ -18,7 +18,7 @@ export interface FrontOptions {
   model: DenseModel
   masks: readonly FrontMask[]
   forms: readonly Form[]
-  /** Held out of whatever the masks were calibrated on. */
+  /** Text that was held out of the masks' calibration. */
   windows: readonly Int32Array[]
   llama: { cpp: LlamaCpp; ggufPath: string; kinds: readonly LlamaQuantisation[] } | null
   workDir: string
@@ -29,15 +29,15 @@ export interface FrontOptions {
   print: (line: string) => void
 }
 
-/** One form of the model: what it costs and what it is worth. */
+/** One form of the model with its cost and its perplexity. */
 export interface FrontPoint {
   name: string
-  /** Points that one line joins. */
+  /** Name of the line that joins the points of a series. */
   series: string
-  /** Millions of bytes of weights that a token reads when it is decoded alone. */
+  /** Bytes of weights that decoding one token reads at batch size 1, in millions. */
   megabytes: number
   perplexity: number
-  /** Decoding one sequence. */
+  /** Speed of decoding one sequence. */
   tokensPerSecond: Spread
 }
 
@@ -48,7 +48,7 @@ interface Measured {
   rates: number[]
 }
 
-/** Every precision that llama.cpp has of these sizes; the first letters are bits a weight. */
+/** The quantisations of llama.cpp of comparable size; the number is bits per weight. */
 export const LLAMA_KINDS: readonly LlamaQuantisation[] = [
   'BF16',
   'Q8_0',
@@ -61,8 +61,8 @@ export const LLAMA_KINDS: readonly LlamaQuantisation[] = [
 ]
 
 /**
- * Bytes a token, tokens a second and perplexity of the same model in every form: dense and under each mask in our
- * precisions, and in llama.cpp's quantisations. Speeds are of one interleaved run.
+ * Measures bytes per token, tokens per second and perplexity of one model in every form: dense and under each mask in our precisions,
+ * and in llama.cpp's quantisations. Speeds come from one interleaved run.
  */
 export async function measureFront(options: FrontOptions): Promise<FrontPoint[]> {
   const { context, decodeSteps, repetitions, print } = options
@@ -90,7 +90,7 @@ async function loadOurs(options: FrontOptions): Promise<Measured[]> {
   const found: Measured[] = []
   for (const form of forms) {
     const { backend, load } = createSparseLoader(form, threads)
-    // The engine stores int4 dense: a mask changes neither its bytes nor its speed.
+    // The engine stores int4 dense, so a mask changes neither its bytes nor its speed.
     const stored = FORMS[form][0] === 'int4' ? [null] : [null, ...masks]
     for (const [index, mask] of stored.entries()) {
       const source = { model, version: index, maskPath: mask?.path ?? null }
@@ -130,7 +130,7 @@ async function loadLlama({
   return found
 }
 
-/** The points that no other one beats: at least as good in both, and better in one. */
+/** Returns the points that no other point beats by being at least as good in both values and better in one. */
 export function onFront(
   points: readonly FrontPoint[],
   costOf: (point: FrontPoint) => number,
@@ -145,7 +145,7 @@ export function onFront(
 const timeOf = ({ tokensPerSecond }: FrontPoint) => 1 / tokensPerSecond.median
 const bytesOf = ({ megabytes }: FrontPoint) => megabytes
 
-/** A table in Markdown, the fewest bytes first. */
+/** Renders a table in Markdown, fewest bytes first. */
 export function frontTable(points: readonly FrontPoint[]): string {
   const [byTime, byBytes] = [onFront(points, timeOf), onFront(points, bytesOf)]
   const row = (point: FrontPoint) => {
@@ -162,7 +162,7 @@ export function frontTable(points: readonly FrontPoint[]): string {
   ].join('\n')
 }
 
-/** Perplexity over speed and over bytes, as SVG files by name. */
+/** Draws perplexity over speed and over bytes, as SVG files by name. */
 export async function frontPlots(
   points: readonly FrontPoint[],
   title: string,

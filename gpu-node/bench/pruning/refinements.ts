@@ -1,16 +1,16 @@
 import { parsePattern } from '@copal/shared/mask/sparsity-pattern.ts'
 import type { Artifact } from '@copal/gpu-node/pruning/statistics/statistics-artifact.ts'
-import { statisticTensor } from '@copal/gpu-node/pruning/statistics/statistic-names.ts'
+import { statisticTensorName } from '@copal/gpu-node/pruning/statistics/statistic-names.ts'
 import { continualWanda } from '@copal/gpu-node/pruning/methods/wanda.ts'
 import { createReconstructor } from '@copal/gpu-node/pruning/refinement/reconstruct.ts'
-import { accumulate } from '@copal/gpu-node/pruning/statistics/artifact-folder.ts'
-import { createSwapPool } from '@copal/gpu-node/pruning/refinement/exchange-pool.ts'
+import { accumulateStatistic } from '@copal/gpu-node/pruning/statistics/artifact-folder.ts'
+import { createExchangePool } from '@copal/gpu-node/pruning/refinement/exchange-pool.ts'
 import { BLOCK_LINEARS, linearName, linearShape } from '@copal/gpu-node/model/config/llama-config.ts'
 import type { DenseModel } from '@copal/gpu-node/model/master/dense-model.ts'
 import { loadTensor } from '@copal/gpu-node/model/master/read-master.ts'
 import { line } from '../measurement/report.ts'
 
-/** Time of one step over all linears, and what it leaves of the output error, mean over linears. */
+/** Time of one step over all linears, and the share of the output error that remains, as mean over linears. */
 interface Cost {
   processorMs: number
   elapsedMs: number
@@ -18,9 +18,8 @@ interface Cost {
 }
 
 /**
- * What the swaps cost over all linears of a model, and the reconstruction after them to each of `tolerances`, at
- * 50 % a row from the Wanda mask. Linears go one after another through all steps, so that a busy machine is as busy
- * for each.
+ * Measures the swaps over all linears of a model, and the reconstruction after them to each of `tolerances`, from the Wanda mask with
+ * 50 % per row. Each linear goes through all steps before the next one, so that the load of the machine affects all steps alike.
  *
  * @returns lines for people
  */
@@ -32,7 +31,7 @@ export async function benchRefinements(
   const { config, master } = model
   const pattern = parsePattern('0.5')
   const tokens = artifacts.flatMap(({ parts }) => parts).reduce((sum, part) => sum + part.tokens, 0)
-  const pool = createSwapPool(threads)
+  const pool = createExchangePool(threads)
   const iterations = tolerances.map(() => 0)
   const reconstructors = await Promise.all(
     tolerances.map((tolerance, index) =>
@@ -51,10 +50,14 @@ export async function benchRefinements(
       const [rows, cols] = linearShape(config, linear)
       const name = linearName(layer, linear)
       const weights = await loadTensor(master, name)
-      const norm = await accumulate(artifacts, layer, statisticTensor('square_norm', linear))
+      const norm = await accumulateStatistic(artifacts, layer, statisticTensorName('square_norm', linear))
       const problem = { name, rows, cols, weights, tokens, statistic: () => norm }
       const { bits } = continualWanda.choose(problem, pattern, 'row')
-      const triangle = await accumulate(artifacts, layer, statisticTensor('second_moment', linear))
+      const triangle = await accumulateStatistic(
+        artifacts,
+        layer,
+        statisticTensorName('second_moment', linear),
+      )
       for (let i = 0; i < triangle.length; i++) triangle[i] = (triangle[i] as number) / tokens
       const moment = pool.unfold(triangle, cols)
       linears++

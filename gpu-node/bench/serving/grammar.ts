@@ -26,7 +26,7 @@ const PERSON_JSON =
   '{"name": "Ada Lovelace of London", "born": "1815-12-10", "address": {"street": "12 St James\'s Square, near the park", ' +
   '"zip": "10115"}, "roles": ["reader", "writer"], "score": 99.5}'
 
-/** A text of many words, for free strings and free answers. */
+/** A text of many words, for free strings and free responses. */
 const PROSE =
   'The committee met on Tuesday to discuss the new bridge, which had been planned for eleven years and was still ' +
   'without a builder. Nobody knew why, although everybody had a theory of their own.'
@@ -67,7 +67,11 @@ const CASES: { name: string; language: 'json_schema' | 'lark'; source: string; a
   },
 ]
 
-/** What grammars cost on a model's vocabulary: to prepare it, to compile each, and a mask of each token. */
+/**
+ * Measures grammars on a model's vocabulary: preparing the vocabulary, compiling each grammar, and computing a mask per token.
+ *
+ * @returns lines for people
+ */
 export async function benchGrammar(addon: Addon, model: DenseModel, repetitions: number): Promise<string[]> {
   const lines: string[] = []
   const prepared = await measured(() => createVocabulary(addon, model.codec, model.config))
@@ -102,7 +106,7 @@ async function measured<T>(run: () => Promise<T>): Promise<Cost & { value: T }> 
   return { value, wallMs: performance.now() - startedMs, processorMs: (user + system) / 1000 }
 }
 
-/** On a busy machine the processor's time is the figure; the hops between threads are in both. */
+/** Formats processor time, which is reliable on a busy machine, and elapsed time. Both include hops between threads. */
 function shown(costs: readonly Cost[]): string {
   const processor = spread(costs.map(({ processorMs }) => processorMs))
   const mean = costs.reduce((sum, { processorMs }) => sum + processorMs, 0) / costs.length

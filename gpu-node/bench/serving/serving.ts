@@ -33,17 +33,17 @@ export interface ServedSet {
   weights: WeightSet
 }
 
-/** What one repetition measures: tokens a second over the whole batch. */
+/** One case; it returns tokens per second over the whole batch. */
 interface Case {
   name: string
   run: (set: ServedSet) => Promise<number>
 }
 
 /**
- * Decode and prefill of several weight sets in one interleaved run: every repetition measures every
- * case on every set before the next repetition begins.
+ * Measures decode and prefill of several weight sets in one interleaved run: every repetition measures every case on every set
+ * before the next one begins.
  *
- * @returns lines for people.
+ * @returns lines for people
  */
 export async function benchServing(sets: readonly ServedSet[], repetitions: number): Promise<string[]> {
   let sequence = 1_000_000
@@ -72,7 +72,7 @@ export async function benchServing(sets: readonly ServedSet[], repetitions: numb
   return [...figures].map(([key, values]) => line(key, formatSpread(spread(values), 'tokens/s')))
 }
 
-/** Prefills `sequences` to `context` tokens, then decodes `steps` more of each: tokens a second of the latter. */
+/** Prefills `sequences` with `context` tokens, decodes `steps` tokens of each, and returns tokens per second of the decoding. */
 export async function decode(
   { backend, weights }: ServedSet,
   sequences: number[],
@@ -96,7 +96,7 @@ export async function decode(
   return (sequences.length * steps * 1000) / elapsedMs
 }
 
-/** Tokens a second of the prompts of `sequences`, each of `length` tokens. */
+/** Prefills `sequences` with `length` tokens each and returns tokens per second. */
 export async function prefill(
   { backend, weights }: ServedSet,
   sequences: number[],
@@ -109,7 +109,7 @@ export async function prefill(
   return (sequences.length * length * 1000) / elapsedMs
 }
 
-/** Feeds seeded tokens in chunks, all sequences in each step; the token sampled after each. */
+/** Feeds seeded tokens in chunks, all sequences in each step, and returns the token sampled after each sequence. */
 async function fill(
   { backend, weights }: Omit<ServedSet, 'name'>,
   sequences: number[],

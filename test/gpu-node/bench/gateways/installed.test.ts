@@ -19,8 +19,8 @@ test('what is not installed is said in one line, with the command that installs 
 
 test('a folder that was named and holds nothing of it is an error', () => {
   const dir = temporaryDir()
-  expect(() => findPortkey(dir, '')).toThrow(`--portkey: there is no ${join(dir, SCRIPT)}`)
-  expect(() => findLitellm(dir, '')).toThrow(`--litellm: there is no ${join(dir, 'bin', 'litellm')}`)
+  expect(() => findPortkey(dir, '')).toThrow(`--portkey: ${join(dir, SCRIPT)} does not exist`)
+  expect(() => findLitellm(dir, '')).toThrow(`--litellm: ${join(dir, 'bin', 'litellm')} does not exist`)
 })
 
 test('both are found in the folder that is named, and on the PATH', () => {
