@@ -4,7 +4,7 @@ import { AppError } from '@copal/shared/errors.ts'
 export type PermutationChoice = 'all' | 'first' | number
 
 /** 5040 orders and 127 sets of domains; what is more is asked for by number. */
-const MOST_FOR_ALL = 7
+const MAX_DOMAINS_FOR_ALL = 7
 
 /**
  * The orders of `names`, each once; the given one comes first. Of no names there are none.
@@ -19,7 +19,7 @@ export function choosePermutations(
   if (names.length === 0) return []
   if (choice === 'first') return [[...names]]
   if (choice === 'all') {
-    if (names.length <= MOST_FOR_ALL) return allPermutations(names)
+    if (names.length <= MAX_DOMAINS_FOR_ALL) return allPermutations(names)
     throw new AppError(
       'invalid_request',
       `${names.length} domains have too many orders to play all. Draw some: --permutations 20.`,

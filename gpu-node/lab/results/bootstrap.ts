@@ -14,7 +14,7 @@ export type Estimate = Interval | { mean: number; low: null; high: null }
  * Fewer windows give no interval: resamples of one window are all alike, and of five that all differ the same way chance
  * is still to blame in 2 · 2⁻⁵ of all cases, more than the 5 % that an interval leaves out.
  */
-export const LEAST_WINDOWS = 6
+export const MIN_WINDOWS = 6
 
 /** How sure figures are to be; stated beside them. */
 export const BOOTSTRAP = { resamples: 10_000, seed: 0 }
@@ -95,7 +95,7 @@ function studentQuantile(degrees: number): number {
  * middle 95 % of the resamples' means are stretched for their number (see {@link stretchedInterval}, also for how often it
  * really holds the mean: 95 in 100 of normal differences, 89 to 93 of very skewed ones).
  *
- * @returns a function of differences, one a window; of fewer than {@link LEAST_WINDOWS} it gives the mean alone. All
+ * @returns a function of differences, one a window; of fewer than {@link MIN_WINDOWS} it gives the mean alone. All
  * calls draw the same windows for the same count, so that rows of one comparison are alike, and the same seed gives the
  * same interval.
  */
@@ -108,7 +108,7 @@ export function createPairedBootstrap(options: {
     const count = differences.length
     if (count === 0) throw new RangeError('no window to draw from')
     const mean = differences.reduce((sum, value) => sum + value, 0) / count
-    if (count < LEAST_WINDOWS) return { mean, low: null, high: null }
+    if (count < MIN_WINDOWS) return { mean, low: null, high: null }
     const drawn = draws.get(count) ?? drawWindows(count, options)
     draws.set(count, drawn)
     return stretchedInterval(mean, resampledMeans(differences, drawn), count)

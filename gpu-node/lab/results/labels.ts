@@ -1,4 +1,4 @@
-import type { LabResults, LabRun } from './results.ts'
+import type { LabResults, LabRun } from './lab-results.ts'
 
 /** What tells runs of one pattern apart: `copal`, `copal per matrix`. */
 export function methodLabel({ method, scope }: Pick<LabRun, 'method' | 'scope'>): string {
@@ -9,7 +9,7 @@ export function methodLabel({ method, scope }: Pick<LabRun, 'method' | 'scope'>)
 const PUBLISHED_PER_MATRIX = ['copal', 'sparsegpt']
 
 /** Which of these runs are as published, where there are two ways to count a ratio; undefined where none is of such a rule. */
-export function publishedNote(runs: readonly Pick<LabRun, 'method' | 'pattern'>[]): string | undefined {
+export function publishedScopeNote(runs: readonly Pick<LabRun, 'method' | 'pattern'>[]): string | undefined {
   const rules = runs
     .filter(({ pattern }) => !pattern.includes(':'))
     .map(({ method }) => method.split('+')[0] ?? method)
@@ -27,7 +27,7 @@ export function patternLabel(pattern: string): string {
 }
 
 /** `model.layers.0.*: dense, *.down_proj.weight: 0.4`; undefined where all linears have the pattern of the run. */
-export function rulesLabel({ patternRules = {} }: LabResults['settings']): string | undefined {
+export function patternRulesLabel({ patternRules = {} }: LabResults['settings']): string | undefined {
   return (
     Object.entries(patternRules)
       .map(([glob, pattern]) => `${glob}: ${pattern}`)

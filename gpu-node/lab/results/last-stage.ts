@@ -1,5 +1,5 @@
 import { distinct } from './labels.ts'
-import type { LabDomain, LabEvaluation, LabResults, LabRun, LabStage } from './results.ts'
+import type { LabDomain, LabEvaluation, LabResults, LabRun, LabStage } from './lab-results.ts'
 
 /** Domains that masks were calibrated on, in the result's order. */
 export function calibratedDomains({ domains }: Pick<LabResults, 'domains'>): LabDomain[] {
@@ -36,7 +36,7 @@ export function lastStages(run: LabRun, results: Pick<LabResults, 'domains' | 's
  *
  * @returns null where it was not measured.
  */
-export function afterLastStage(
+export function evaluationAfterLastStage(
   run: LabRun,
   domain: string,
   results: Pick<LabResults, 'domains' | 'settings'>,

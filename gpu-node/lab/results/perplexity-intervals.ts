@@ -1,20 +1,20 @@
 import {
   BOOTSTRAP,
   drawWindows,
-  LEAST_WINDOWS,
+  MIN_WINDOWS,
   resampledMeans,
   stretchedInterval,
   type Interval,
 } from './bootstrap.ts'
 import { calibratedDomains } from './last-stage.ts'
-import { countedDomains } from '../plan/plan.ts'
-import type { LabEvaluation, LabResults, LabRun } from './results.ts'
+import { statisticsDomains } from '../plan/plan-runs.ts'
+import type { LabEvaluation, LabResults, LabRun } from './lab-results.ts'
 
 /** How sure the mean perplexity (a-ppl) of a run is of the texts that it was measured on. */
 export interface PerplexityIntervals {
   own: Interval
   /** By the lowest of the runs given, which has 1; in every resample both are of the same windows. */
-  byLowest: Interval
+  ratioToLowest: Interval
 }
 
 /**
@@ -22,7 +22,7 @@ export interface PerplexityIntervals {
  * resample every domain's evaluation windows are drawn again, once for all runs, stages and permutations.
  *
  * @returns a function of the runs of one table; nothing of a run whose cells were not all measured, each on at least
- * {@link LEAST_WINDOWS} windows
+ * {@link MIN_WINDOWS} windows
  */
 export function createPerplexityIntervals(
   results: Pick<LabResults, 'domains' | 'settings'>,
@@ -49,7 +49,7 @@ export function createPerplexityIntervals(
       const ratios = means.map((mean, resample) => mean / (reference?.[resample] ?? Number.NaN))
       intervals.set(run, {
         own: intervalOf(meanOf(run), means, fewest),
-        byLowest: intervalOf(lowest ? meanOf(run) / meanOf(lowest) : Number.NaN, ratios, fewest),
+        ratioToLowest: intervalOf(lowest ? meanOf(run) / meanOf(lowest) : Number.NaN, ratios, fewest),
       })
     }
     return intervals
@@ -68,11 +68,11 @@ function cellsOf(run: LabRun, propagation: LabResults['settings']['propagation']
   const cells = new Map<LabEvaluation, Cell>()
   for (const { order } of run.matrices) {
     for (const stage of order.keys()) {
-      const domains = countedDomains(run, order.slice(0, stage + 1), propagation).join()
+      const domains = statisticsDomains(run, order.slice(0, stage + 1), propagation).join()
       const found = run.stages.find((candidate) => candidate.domains.join() === domains)
       for (const domain of order.slice(0, stage + 1)) {
         const evaluation = found?.evaluations[domain]
-        if (!evaluation || evaluation.windowNll.length < LEAST_WINDOWS) return null
+        if (!evaluation || evaluation.windowNll.length < MIN_WINDOWS) return null
         const cell = cells.get(evaluation) ?? { domain, evaluation, count: 0 }
         cell.count++
         cells.set(evaluation, cell)

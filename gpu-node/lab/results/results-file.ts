@@ -2,8 +2,8 @@ import { readFile, rename, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { z } from 'zod'
 import { UserError } from '@copal/gpu-node/platform/user-error.ts'
-import { RESULTS_FORMAT_VERSION, labResults, type LabResults } from './results.ts'
-import { summaryFault } from './summary.ts'
+import { RESULTS_FORMAT_VERSION, labResultsSchema, type LabResults } from './lab-results.ts'
+import { findSummaryError } from './summary.ts'
 
 /** Name of the file inside a result folder. */
 const RESULTS_FILE = 'results.json'
@@ -63,8 +63,8 @@ export function parseResults(text: string, source: string): LabResults {
       `${source} has format_version ${JSON.stringify(version)}; this copal reads ${RESULTS_FORMAT_VERSION}. Read it with the copal that wrote it, or run the laboratory again.`,
     )
   }
-  const parsed = labResults.safeParse(json)
-  const fault = parsed.success ? inconsistency(parsed.data) : describeIssue(parsed.error.issues[0])
+  const parsed = labResultsSchema.safeParse(json)
+  const fault = parsed.success ? findInconsistency(parsed.data) : describeIssue(parsed.error.issues[0])
   if (parsed.success && fault === undefined) return parsed.data
   throw new UserError('results_malformed', `${source} is not a laboratory result: ${fault}.`)
 }
@@ -86,7 +86,7 @@ function describeIssue(issue: z.core.$ZodIssue | undefined): string {
  * The first reference in a result that leads nowhere, array whose length contradicts another, or summary that does
  * not follow from its matrices; else undefined.
  */
-function inconsistency({ domains, dense, runs }: LabResults): string | undefined {
+function findInconsistency({ domains, dense, runs }: LabResults): string | undefined {
   const windows = new Map(domains.map((domain) => [domain.name, domain.evaluation.windows]))
   const measured = [
     { where: 'dense', evaluations: dense },
@@ -117,7 +117,7 @@ function inconsistency({ domains, dense, runs }: LabResults): string | undefined
     }
   }
   for (const [run, { method, pattern, summary, matrices }] of runs.entries()) {
-    const fault = summaryFault(summary, matrices)
+    const fault = findSummaryError(summary, matrices)
     if (fault !== undefined) return `runs.${run} (${method} ${pattern}): ${fault}`
   }
   return undefined

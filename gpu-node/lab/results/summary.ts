@@ -1,6 +1,6 @@
 import { backwardTransfer } from '@copal/shared/metrics/forgetting.ts'
 import { METHOD_NAMES, parseMethod } from '@copal/gpu-node/pruning/methods/method-registry.ts'
-import type { LabRun, LabSummary, StageMatrix } from './results.ts'
+import type { LabRun, LabSummary, StageMatrix } from './lab-results.ts'
 
 /**
  * The paper's figures of one method over the permutations it was run in (Malla et al. 2024, a-bwt, m-bwt, a-ppl,
@@ -39,7 +39,7 @@ export function hasWeightStasis({ method, stages, summary }: LabRun): boolean {
 }
 
 /** What rounding may change between two machines or versions that add up in another order, relative to the perplexities. */
-const ROUNDING = 1e-9
+const ROUNDING_TOLERANCE = 1e-9
 
 const FIGURES = { aBwt: 'a-bwt', mBwt: 'm-bwt', aPpl: 'a-ppl', mPpl: 'm-ppl' } as const
 
@@ -47,7 +47,7 @@ const FIGURES = { aBwt: 'a-bwt', mBwt: 'm-bwt', aPpl: 'a-ppl', mPpl: 'm-ppl' } a
  * What a summary says that its matrices do not, in words; undefined where it follows from them. A run that is not
  * finished has none.
  */
-export function summaryFault(
+export function findSummaryError(
   summary: LabSummary | null,
   matrices: readonly StageMatrix[],
 ): string | undefined {
@@ -59,7 +59,7 @@ export function summaryFault(
     const isSame =
       stated === null || follows === null
         ? stated === follows
-        : Math.abs(stated - follows) <= ROUNDING * (expected.mPpl ?? 0)
+        : Math.abs(stated - follows) <= ROUNDING_TOLERANCE * (expected.mPpl ?? 0)
     if (!isSame) return `summary says ${label} ${stated}, and its R matrices give ${follows}`
   }
   if (summary.weightStasis === expected.weightStasis) return undefined

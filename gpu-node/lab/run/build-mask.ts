@@ -53,7 +53,7 @@ export async function buildMask(model: DenseModel, options: BuildMaskOptions): P
       model,
       artifacts: from.artifacts,
       selection,
-      about: { domains: from.domains, parent: null, created: options.created },
+      metadata: { domains: from.domains, parent: null, created: options.created },
       dir: scratch,
       threads: options.threads,
       onBlock: (done) => {

@@ -7,12 +7,12 @@ import { isFullDisk } from '@copal/gpu-node/platform/full-disk.ts'
  * @param what found no room, and what is kept of it
  */
 export function explainFullDisk(error: unknown, what = 'the laboratory. What is finished is kept'): unknown {
-  if (!isOfFullDisk(error)) return error
+  if (!isCausedByFullDisk(error)) return error
   const message = `No disk space is left for ${what}: free some space and run the same command again.`
   return new AppError('internal_error', message, { cause: error })
 }
 
-function isOfFullDisk(error: unknown): boolean {
+function isCausedByFullDisk(error: unknown): boolean {
   if (!(error instanceof AppError)) return isFullDisk(error)
   // Of another process's error only the message came through.
   return isFullDisk(error.cause) || /\b(ENOSPC|EDQUOT)\b/.test(error.message)

@@ -8,7 +8,7 @@ import {
   type ArtifactPart,
 } from '@copal/gpu-node/pruning/statistics/statistics-artifact.ts'
 import {
-  readCounted,
+  readCountedParts,
   statisticsFolder,
   statisticsFolders,
   type CountedPart,
@@ -41,7 +41,7 @@ export async function findStatistics(
   model: IdentifiedModel,
   names: readonly string[] | null,
 ): Promise<FoundStatistics> {
-  const { artifacts, counted } = await statisticsIn(dir, model)
+  const { artifacts, counted } = await statisticsInFolder(dir, model)
   const onDisk = distinctParts(artifacts.flatMap((artifact) => artifact.parts))
   const parts = counted
     ? counted.flatMap(({ id, domain }) =>
@@ -69,7 +69,7 @@ export async function findStatistics(
   }
   const domains = names === null ? known : [...new Set(names)].toSorted()
   const named = parts.filter(({ domain }) => domains.includes(domain))
-  if (!counted) requireOneADomain(dir, named)
+  if (!counted) requireOnePartPerDomain(dir, named)
   const wanted = distinctParts(named)
   const { chosen, missing } = coverParts(
     artifacts,
@@ -87,7 +87,7 @@ export async function findStatistics(
 }
 
 /** Those of the model, and which of them count, where that is known. */
-async function statisticsIn(
+async function statisticsInFolder(
   dir: string,
   model: IdentifiedModel,
 ): Promise<{ artifacts: Artifact[]; counted: CountedPart[] | undefined }> {
@@ -99,14 +99,14 @@ async function statisticsIn(
   const ofLab = await listAllArtifacts(join(dir, 'cache', 'statistics'))
   const kept = await readFolderModel(dir)
   const lab = kept === undefined || kept.identity === identity ? ofBase(ofLab) : []
-  if (lab.length > 0) return { artifacts: lab, counted: await countedInLab(dir, baseSha256) }
+  if (lab.length > 0) return { artifacts: lab, counted: await countedPartsOfLab(dir, baseSha256) }
 
   const root = join(dir, 'statistics')
   const own = statisticsFolder(root, identity)
   // An older service has them beside the folders.
   const before = await listAllArtifacts(root)
   const service = ofBase([...(await listAllArtifacts(own)), ...before])
-  if (service.length > 0) return { artifacts: service, counted: await readCounted(own) }
+  if (service.length > 0) return { artifacts: service, counted: await readCountedParts(own) }
 
   const folders = await Promise.all((await statisticsFolders(root)).map(listAllArtifacts))
   const [other] = [...ofLab, ...before, ...folders.flat()]
@@ -120,7 +120,7 @@ async function statisticsIn(
 }
 
 /** What the results in a laboratory's folder were calibrated with; undefined where there are none of the model. */
-async function countedInLab(dir: string, baseSha256: string): Promise<CountedPart[] | undefined> {
+async function countedPartsOfLab(dir: string, baseSha256: string): Promise<CountedPart[] | undefined> {
   const results = await readResults(dir).catch(() => undefined)
   if (results?.model.baseSha256 !== baseSha256) return undefined
   const { samples, length, seed } = results.settings
@@ -131,7 +131,7 @@ async function countedInLab(dir: string, baseSha256: string): Promise<CountedPar
   )
 }
 
-function requireOneADomain(dir: string, parts: readonly ArtifactPart[]): void {
+function requireOnePartPerDomain(dir: string, parts: readonly ArtifactPart[]): void {
   for (const [domain, same] of Map.groupBy(parts, (part) => part.domain)) {
     if (same.length === 1) continue
     const each = same.map(

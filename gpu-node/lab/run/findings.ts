@@ -1,5 +1,5 @@
-import type { CachedCalibration, CachedEvaluation, CachedMask } from './cache.ts'
-import type { MaskPlan } from '../plan/plan.ts'
+import type { CachedCalibration, CachedEvaluation, CachedMask } from './lab-cache.ts'
+import type { MaskPlan } from '../plan/plan-runs.ts'
 
 /** What a run knows so far, by names; the cache holds the same by content. */
 export interface Findings {

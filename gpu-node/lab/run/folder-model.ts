@@ -33,7 +33,7 @@ export async function requireFolderModel(outDir: string, model: FolderModel): Pr
 }
 
 /** Notes whose results follow. */
-export async function keepFolderModel(outDir: string, model: FolderModel): Promise<void> {
+export async function writeFolderModel(outDir: string, model: FolderModel): Promise<void> {
   await writeAtomically(pathIn(outDir), async function* () {
     yield Buffer.from(JSON.stringify(model))
   })

@@ -2,7 +2,7 @@ import { fork } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
 import { AppError, parseErrorBody } from '@copal/shared/errors.ts'
 import { DamagedArtifactError } from '@copal/gpu-node/pruning/statistics/statistics-artifact.ts'
-import type { LabCall, LabCalls, LabMessage, LabStart } from './child-protocol.ts'
+import type { LabCall, LabCalls, LabMessage, LabStart } from './lab-child-protocol.ts'
 
 /** The parent's side of the child in which the laboratory's work is done. */
 export interface LabProcess {
@@ -20,13 +20,13 @@ export interface LabProcess {
   close(): Promise<void>
 }
 
-interface Waiting {
+interface PendingCall {
   resolve: (answer: LabCalls[LabCall]['answer']) => void
   reject: (error: Error) => void
   onProgress: ((fraction: number, message: string) => void) | undefined
 }
 
-const PROGRAM = fileURLToPath(new URL('./child.ts', import.meta.url))
+const PROGRAM = fileURLToPath(new URL('./lab-child.ts', import.meta.url))
 
 /** Starts the child. */
 export function startLabProcess(start: LabStart): LabProcess {
@@ -37,7 +37,7 @@ export function startLabProcess(start: LabStart): LabProcess {
     execArgv: [],
     stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
   })
-  const waiting = new Map<number, Waiting>()
+  const waiting = new Map<number, PendingCall>()
   const { promise: ended, resolve: end } = Promise.withResolvers<void>()
   let gone: AppError | undefined
   let nextId = 1

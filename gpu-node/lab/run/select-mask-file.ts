@@ -3,14 +3,14 @@ import {
   listArtifacts,
   type Artifact,
 } from '@copal/gpu-node/pruning/statistics/statistics-artifact.ts'
-import { withShares } from '@copal/gpu-node/pruning/selection/allocate-ratios.ts'
+import { withAllocation } from '@copal/gpu-node/pruning/selection/allocate-ratios.ts'
 import { parseMethod } from '@copal/gpu-node/pruning/methods/method-registry.ts'
 import { calibratePruned } from '@copal/gpu-node/pruning/calibration/pruned-propagation.ts'
 import { selectToFile, type SelectedFile } from '@copal/gpu-node/pruning/selection/select-to-file.ts'
 import { coverParts } from '@copal/gpu-node/pruning/statistics/artifact-folder.ts'
 import type { DenseModel } from '@copal/gpu-node/model/master/dense-model.ts'
-import type { SelectedMask, SelectPrunedWork, SelectWork } from './child-protocol.ts'
-import type { LayerError } from '../results/results.ts'
+import type { SelectedMask, SelectPrunedWork, SelectWork } from './lab-child-protocol.ts'
+import type { LayerError } from '../results/lab-results.ts'
 
 type OnProgress = (fraction: number, message: string) => void
 
@@ -49,7 +49,7 @@ export async function selectPrunedMaskFile(
 ): Promise<{ mask: SelectedMask; calibrated: number }> {
   const startedMs = performance.now()
   const { stages, statisticsDir } = work
-  const selection = withShares(model, work.selection)
+  const selection = withAllocation(model, work.selection)
   const { layers } = model.config
   const calibrated = new Set<number>()
   const artifacts = await calibratePruned(model, stages, {
@@ -90,12 +90,12 @@ async function select(task: {
   const { selection, domains, created, masksDir } = work
   const { layers } = model.config
   const { method, pattern } = selection
-  const about = { domains, parent: null, created }
+  const metadata = { domains, parent: null, created }
   const file = await selectToFile({
     model,
     artifacts,
     selection,
-    about,
+    metadata,
     dir: masksDir,
     threads,
     onBlock: (done) => onProgress(done / layers, `${method} ${pattern}, block ${done} of ${layers}`),

@@ -20,17 +20,20 @@ const EXPECTED =
  */
 export function parseDomainSpec(text: string): DomainSpec {
   const equals = text.indexOf('=')
-  if (equals < 0) throw refused(text, `expected ${EXPECTED}`)
+  if (equals < 0) throw domainSpecError(text, `expected ${EXPECTED}`)
   const name = text.slice(0, equals)
   const checked = domainName.safeParse(name)
-  if (!checked.success) throw refused(text, checked.error.issues[0]?.message ?? 'the name is not allowed')
+  if (!checked.success)
+    throw domainSpecError(text, checked.error.issues[0]?.message ?? 'the name is not allowed')
   const paths = text.slice(equals + 1)
   const colons = [...paths.matchAll(/:/g)].map(({ index }) => index).filter((at) => !isDrive(paths, at))
   const [colon] = colons
-  if (colon === undefined) throw refused(text, `there is no ':' between two files; expected ${EXPECTED}`)
-  if (colons.length > 1) throw refused(text, `a path may hold no ':'; expected ${EXPECTED}`)
+  if (colon === undefined)
+    throw domainSpecError(text, `there is no ':' between two files; expected ${EXPECTED}`)
+  if (colons.length > 1) throw domainSpecError(text, `a path may hold no ':'; expected ${EXPECTED}`)
   const evaluationPath = paths.slice(colon + 1)
-  if (evaluationPath === '') throw refused(text, `the file to evaluate on is missing; expected ${EXPECTED}`)
+  if (evaluationPath === '')
+    throw domainSpecError(text, `the file to evaluate on is missing; expected ${EXPECTED}`)
   return { name, calibrationPath: paths.slice(0, colon) || null, evaluationPath }
 }
 
@@ -39,7 +42,7 @@ export function parseDomainSpec(text: string): DomainSpec {
  *
  * @throws AppError `invalid_request`
  */
-export function requireDistinct(specs: readonly DomainSpec[]): void {
+export function requireDistinctDomains(specs: readonly DomainSpec[]): void {
   const names = new Set<string>()
   for (const { name } of specs) {
     if (names.has(name)) {
@@ -60,7 +63,7 @@ function isDrive(paths: string, at: number): boolean {
   )
 }
 
-function refused(text: string, reason: string): AppError {
+function domainSpecError(text: string, reason: string): AppError {
   return new AppError('invalid_request', `The domain '${text}' cannot be read: ${reason}.`, {
     param: 'domain',
   })

@@ -20,7 +20,7 @@ export interface TextInput {
 }
 
 /** JavaScript strings end at half a billion characters. */
-const MOST_BYTES = 400_000_000
+const MAX_BYTES = 400_000_000
 
 /**
  * Reads a text: plain, or newline-delimited JSON (`.jsonl`, `.ndjson`) of which `field` holds the text; either may
@@ -31,23 +31,23 @@ const MOST_BYTES = 400_000_000
  */
 export async function readTextInput(path: string, field: string, cwd: string): Promise<TextInput> {
   const bytes = await readBytes(path, cwd)
-  if (bytes.length > MOST_BYTES) {
-    throw refused(
+  if (bytes.length > MAX_BYTES) {
+    throw textInputError(
       path,
-      `holds ${Math.ceil(bytes.length / 1e6)} MB of text, at most ${MOST_BYTES / 1e6} MB are read. Give a part of it`,
+      `holds ${Math.ceil(bytes.length / 1e6)} MB of text, at most ${MAX_BYTES / 1e6} MB are read. Give a part of it`,
     )
   }
   const decoded = decodeUtf8(bytes)
   if ('offset' in decoded) {
     const where = path.endsWith('.gz') ? ' after decompression' : ''
-    throw refused(
+    throw textInputError(
       path,
       `is not UTF-8: byte ${decoded.byte} at offset ${decoded.offset}${where}. Convert it first (iconv -t utf-8)`,
     )
   }
   const isJson = /\.(jsonl|ndjson)(\.gz)?$/i.test(path)
   const texts = isJson ? parseLines(path, decoded.text, field) : [decoded.text]
-  if (texts.every((text) => text.trim() === '')) throw refused(path, 'holds no text')
+  if (texts.every((text) => text.trim() === '')) throw textInputError(path, 'holds no text')
   const hash = createHash('sha256').update(bytes)
   if (isJson) hash.update(`\0${field}`)
   return { texts, sha256: hash.digest('hex') }
@@ -64,11 +64,15 @@ async function readBytes(path: string, cwd: string): Promise<Buffer> {
   }
   if (!path.endsWith('.gz')) return bytes
   try {
-    return await promisify(gunzip)(bytes, { maxOutputLength: MOST_BYTES + 1 })
+    return await promisify(gunzip)(bytes, { maxOutputLength: MAX_BYTES + 1 })
   } catch (cause) {
     if (isErrno(cause, 'ERR_BUFFER_TOO_LARGE'))
-      throw refused(path, `unpacks to more than ${MOST_BYTES / 1e6} MB of text. Give a part of it`, cause)
-    throw refused(path, 'is not a whole gzip file. Fetch it again, or give it without .gz', cause)
+      throw textInputError(
+        path,
+        `unpacks to more than ${MAX_BYTES / 1e6} MB of text. Give a part of it`,
+        cause,
+      )
+    throw textInputError(path, 'is not a whole gzip file. Fetch it again, or give it without .gz', cause)
   }
 }
 
@@ -80,13 +84,13 @@ function parseLines(path: string, content: string, field: string): string[] {
     try {
       value = JSON.parse(line)
     } catch (cause) {
-      throw refused(path, `line ${index + 1} is not JSON`, cause)
+      throw textInputError(path, `line ${index + 1} is not JSON`, cause)
     }
     const fields = typeof value === 'object' && value !== null ? (value as Record<string, unknown>) : {}
     const text = fields[field]
     if (typeof text !== 'string') {
       const names = Object.keys(fields).slice(0, 8).join(', ')
-      throw refused(
+      throw textInputError(
         path,
         `line ${index + 1} has no text in the field '${field}'${names && ` (it has: ${names})`}. Name the field with --field`,
       )
@@ -96,6 +100,6 @@ function parseLines(path: string, content: string, field: string): string[] {
   return texts
 }
 
-function refused(path: string, reason: string, cause?: unknown): AppError {
+function textInputError(path: string, reason: string, cause?: unknown): AppError {
   return new AppError('invalid_request', `${path} ${reason}.`, cause === undefined ? {} : { cause })
 }

@@ -10,7 +10,7 @@ export const SLOW_FILES: Readonly<Record<string, number>> = {
   'test/conformance/schemathesis.test.ts': 111,
   'test/e2e/sparse-faults.test.ts': 100,
   'test/e2e/service-faults.test.ts': 90,
-  'test/gpu-node/lab/run/run.test.ts': 90,
+  'test/gpu-node/lab/run/run-lab.test.ts': 90,
   'test/infra/local/start/start.test.ts': 84,
   'test/e2e/sparse.test.ts': 80,
   'test/gpu-node/bench/gateways/bench.test.ts': 68,

@@ -13,7 +13,7 @@ import type {
   LabStage,
   LayerError,
   StageMatrix,
-} from '../../../gpu-node/lab/results/results.ts'
+} from '../../../gpu-node/lab/results/lab-results.ts'
 import { createRandom } from '../harness/random.ts'
 
 const CALIBRATED = ['encyclopedia', 'newswire', 'code']

@@ -1,12 +1,12 @@
 import { resolve } from 'node:path'
 import { InvalidArgumentError, type Command } from 'commander'
-import { BOOTSTRAP, LEAST_WINDOWS, type Estimate } from '@copal/lab/results/bootstrap.ts'
+import { BOOTSTRAP, MIN_WINDOWS, type Estimate } from '@copal/lab/results/bootstrap.ts'
 import {
   compareMethods,
   compareResults,
   type ComparedRow,
   type Comparison,
-} from '@copal/lab/compare/compare.ts'
+} from '@copal/lab/compare/compare-results.ts'
 import { patternLabel } from '@copal/lab/results/labels.ts'
 import { readResults } from '@copal/lab/results/results-file.ts'
 import { counted, formatPerplexity } from '@copal/gpu-node/platform/quantities.ts'
@@ -83,7 +83,7 @@ function describeRows(rows: readonly ComparedRow[], session: Session): string {
       'A, B: perplexity after the last stage. ΔNLL: B minus A, in nats per token.',
       'Intervals: 95 %, from a paired bootstrap over evaluation windows,',
       `${BOOTSTRAP.resamples} resamples, seed ${BOOTSTRAP.seed}; * marks intervals without 0.`,
-      `Fewer than ${LEAST_WINDOWS} windows give no interval: they may agree by chance.`,
+      `Fewer than ${MIN_WINDOWS} windows give no interval: they may agree by chance.`,
     ].join('\n'),
   ].join('\n\n')
 }

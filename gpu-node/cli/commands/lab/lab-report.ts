@@ -16,7 +16,7 @@ export function addLabReport(lab: Command, session: Session): void {
       const folder = resolve(session.terminal.cwd, dir)
       const results = await readResults(folder)
       // Loaded here because the plotting library would slow down every other command.
-      const { writeReport } = await import('@copal/lab/report/write.ts')
+      const { writeReport } = await import('@copal/lab/report/write-report.ts')
       const files = await writeReport(folder, results, { png: options.png ?? false })
       session.print(options.json, { dir: folder, files }, () =>
         [`Written to ${folder}:`, ...files.map((file) => `  ${file}`)].join('\n'),

@@ -1,10 +1,10 @@
 import { freemem, totalmem } from 'node:os'
 import { join } from 'node:path'
-import { runLabel } from '@copal/lab/run/assemble.ts'
+import { runLabel } from '@copal/lab/run/assemble-results.ts'
 import { methodLabel } from '@copal/lab/results/labels.ts'
-import type { LabOutcome, LabPlan } from '@copal/lab/run/run.ts'
-import type { LabRun } from '@copal/lab/results/results.ts'
-import type { LabSettings } from '@copal/lab/plan/settings.ts'
+import type { LabOutcome, LabPlan } from '@copal/lab/run/run-lab.ts'
+import type { LabRun } from '@copal/lab/results/lab-results.ts'
+import type { LabSettings } from '@copal/lab/plan/lab-settings.ts'
 import { hasWeightStasis } from '@copal/lab/results/summary.ts'
 import {
   counted,

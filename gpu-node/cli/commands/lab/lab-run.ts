@@ -1,11 +1,11 @@
 import { availableParallelism } from 'node:os'
 import { InvalidArgumentError, Option, type Command } from 'commander'
 import { DEFAULT_MODEL } from '@copal/gpu-node/model/source/resolve-model.ts'
-import { parseDomainSpec, requireDistinct, type DomainSpec } from '@copal/lab/texts/domain-spec.ts'
+import { parseDomainSpec, requireDistinctDomains, type DomainSpec } from '@copal/lab/texts/domain-spec.ts'
 import type { PermutationChoice } from '@copal/lab/plan/permutations.ts'
 import type { Propagation } from '@copal/gpu-node/pruning/calibration/pruned-propagation.ts'
-import { parsePatterns, parseVariants, type LabSettings } from '@copal/lab/plan/settings.ts'
-import type { LabOutcome, LabPlan, RunHooks } from '@copal/lab/run/run.ts'
+import { parsePatterns, parseVariants, type LabSettings } from '@copal/lab/plan/lab-settings.ts'
+import type { LabOutcome, LabPlan, RunHooks } from '@copal/lab/run/run-lab.ts'
 import { interruptible } from '../../output/interruptible.ts'
 import { modelLocation } from '../../input/model-option.ts'
 import { outputFolder } from '@copal/gpu-node/platform/path-arguments.ts'
@@ -54,7 +54,7 @@ export function addLabRun(lab: Command, session: Session): void {
       'texts of a domain, name=calibration.txt:evaluation.txt, or name=:evaluation.txt to only evaluate it; may be repeated',
       parserOf<DomainSpec[] | undefined>((text, previous) => {
         const domains = [...(previous ?? []), parseDomainSpec(text)]
-        requireDistinct(domains)
+        requireDistinctDomains(domains)
         return domains
       }),
     )
@@ -140,7 +140,7 @@ async function run(options: LabRunOptions, command: Command, session: Session): 
   const { terminal } = session
   const settings = readSettings(options, command, session)
   // Loaded here because it brings the model runtime.
-  const { planLabRun, runLab } = await import('@copal/lab/run/run.ts')
+  const { planLabRun, runLab } = await import('@copal/lab/run/run-lab.ts')
   const bar = createProgressBar(terminal.stderr)
   const hooks: RunHooks = {
     signal: terminal.signal,
@@ -168,7 +168,7 @@ async function finish(
   { json }: LabRunOptions,
   session: Session,
 ): Promise<void> {
-  const { writeReport } = await import('@copal/lab/report/write.ts')
+  const { writeReport } = await import('@copal/lab/report/write-report.ts')
   const { explainFullDisk } = await import('@copal/lab/run/explain-full-disk.ts')
   const files = await writeReport(settings.outDir, outcome.results).catch((error: unknown) => {
     throw explainFullDisk(error)

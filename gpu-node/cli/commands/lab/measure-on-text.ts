@@ -1,6 +1,6 @@
 import { availableParallelism } from 'node:os'
 import type { Command } from 'commander'
-import type { TextMeasurement } from '@copal/gpu-node/pruning/sensitivity/text-measurement.ts'
+import type { TextMeasurementOptions } from '@copal/gpu-node/pruning/sensitivity/text-measurement.ts'
 import { writeAtomically } from '@copal/gpu-node/platform/content-store.ts'
 import type { DenseModel } from '@copal/gpu-node/model/master/dense-model.ts'
 import { DEFAULT_MODEL } from '@copal/gpu-node/model/source/resolve-model.ts'
@@ -53,7 +53,7 @@ export async function measureOnText<T>(
   { terminal }: Session,
   options: TextOptions,
   pathOf: (cacheDir: string, baseSha256: string) => string,
-  measure: (model: DenseModel, work: TextMeasurement) => Promise<T>,
+  measure: (model: DenseModel, work: TextMeasurementOptions) => Promise<T>,
   encode: (found: T) => string,
 ): Promise<{ found: T; path: string }> {
   const { openModel } = await import('@copal/gpu-node/model/open-model.ts')

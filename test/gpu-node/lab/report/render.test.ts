@@ -1,10 +1,10 @@
 import { beforeAll, describe, expect, test } from 'vitest'
-import { composeReport } from '../../../../gpu-node/lab/report/compose.ts'
-import type { Panel, ReportDocument } from '../../../../gpu-node/lab/report/document/document.ts'
-import { drawSvg, standaloneSvg } from '../../../../gpu-node/lab/report/draw.ts'
-import { renderHtml } from '../../../../gpu-node/lab/report/html.ts'
-import { renderMarkdown } from '../../../../gpu-node/lab/report/markdown.ts'
-import { drawPng } from '../../../../gpu-node/lab/report/png.ts'
+import { composeReport } from '../../../../gpu-node/lab/report/compose-report.ts'
+import type { Panel, ReportDocument } from '../../../../gpu-node/lab/report/document/report-document.ts'
+import { drawSvg, standaloneSvg } from '../../../../gpu-node/lab/report/draw-svg.ts'
+import { renderHtml } from '../../../../gpu-node/lab/report/render-html.ts'
+import { renderMarkdown } from '../../../../gpu-node/lab/report/render-markdown.ts'
+import { drawPng } from '../../../../gpu-node/lab/report/draw-png.ts'
 import { generatedResults } from '../../../support/pruning/lab-results.ts'
 
 const report = composeReport(generatedResults())

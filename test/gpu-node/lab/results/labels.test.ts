@@ -1,18 +1,18 @@
 import { expect, test } from 'vitest'
-import { publishedNote } from '../../../../gpu-node/lab/results/labels.ts'
+import { publishedScopeNote } from '../../../../gpu-node/lab/results/labels.ts'
 
 const runsOf = (pattern: string, ...methods: string[]) => methods.map((method) => ({ method, pattern }))
 
 test('of rules whose scope was published as the matrix the report says so', () => {
-  expect(publishedNote(runsOf('0.5', 'wanda', 'continual-sparsegpt+reconstruct'))).toBe(
+  expect(publishedScopeNote(runsOf('0.5', 'wanda', 'continual-sparsegpt+reconstruct'))).toBe(
     'sparsegpt per matrix: the weights of all rows compete, those of sparsegpt within a block of 128 columns, as published; without it those of each row do.',
   )
-  expect(publishedNote(runsOf('0.5', 'copal+swaps', 'wanda'))).toBe(
+  expect(publishedScopeNote(runsOf('0.5', 'copal+swaps', 'wanda'))).toBe(
     'copal per matrix: the weights of all rows compete, as published; without it those of each row do.',
   )
 })
 
 test('nor is there anything to say of others, and at n:m, where both ways are the same', () => {
-  expect(publishedNote(runsOf('0.5', 'wanda', 'magnitude'))).toBeUndefined()
-  expect(publishedNote(runsOf('2:4', 'sparsegpt'))).toBeUndefined()
+  expect(publishedScopeNote(runsOf('0.5', 'wanda', 'magnitude'))).toBeUndefined()
+  expect(publishedScopeNote(runsOf('2:4', 'sparsegpt'))).toBeUndefined()
 })

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
-import { afterLastStage, lastStages } from '../../../../gpu-node/lab/results/last-stage.ts'
-import type { LabRun } from '../../../../gpu-node/lab/results/results.ts'
+import { evaluationAfterLastStage, lastStages } from '../../../../gpu-node/lab/results/last-stage.ts'
+import type { LabRun } from '../../../../gpu-node/lab/results/lab-results.ts'
 import { generatedResults } from '../../../support/pruning/lab-results.ts'
 
 const results = generatedResults()
@@ -15,7 +15,7 @@ test('an accumulating method ends with everything accumulated', () => {
   const [last, ...others] = lastStages(run, results)
   expect(others).toEqual([])
   expect(last?.domains).toEqual(['code', 'encyclopedia', 'newswire'])
-  expect(afterLastStage(run, 'mail', results)).toBe(last?.evaluations['mail'])
+  expect(evaluationAfterLastStage(run, 'mail', results)).toBe(last?.evaluations['mail'])
 })
 
 test('a restarted method ends with each dataset that came last: windows are means over them', () => {
@@ -23,7 +23,7 @@ test('a restarted method ends with each dataset that came last: windows are mean
   const stages = lastStages(run, results)
   expect(stages.map(({ domains }) => domains)).toEqual([['code'], ['newswire'], ['encyclopedia']])
   const windows = stages.map((stage) => stage.evaluations['code']?.windowNll[5] ?? Number.NaN)
-  const after = afterLastStage(run, 'code', results)
+  const after = evaluationAfterLastStage(run, 'code', results)
   expect(after?.windowNll[5]).toBeCloseTo((windows[0]! + windows[1]! + windows[2]!) / 3, 12)
   const perplexities = stages.map((stage) => stage.evaluations['code']?.perplexity ?? Number.NaN)
   expect(after?.perplexity).toBeCloseTo(
@@ -54,7 +54,7 @@ test('with pruned propagation the order counts: windows are means over the last 
   const run = { ...played, matrices, stages: stages.toReversed() }
   expect(lastStages(run, ordered).map(({ domains }) => domains)).toEqual(matrices.map(({ order }) => order))
   const [first, second] = stages.map(({ evaluations }) => evaluations['mail']!.nllMean)
-  expect(afterLastStage(run, 'mail', ordered)?.nllMean).toBeCloseTo((first! + second!) / 2, 12)
+  expect(evaluationAfterLastStage(run, 'mail', ordered)?.nllMean).toBeCloseTo((first! + second!) / 2, 12)
   expect(lastStages({ ...run, stages: stages.slice(1) }, ordered)).toEqual([])
 })
 
@@ -62,14 +62,16 @@ test('while a last stage is still to be run there is no figure for it', () => {
   const accumulating = runOf('continual-wanda')
   const unfinished = { ...accumulating, stages: accumulating.stages.slice(0, -1) }
   expect(lastStages(unfinished, results)).toEqual([])
-  expect(afterLastStage(unfinished, 'code', results)).toBeNull()
+  expect(evaluationAfterLastStage(unfinished, 'code', results)).toBeNull()
   const restarted = runOf('wanda', 'sparsity-sweep')
-  expect(afterLastStage({ ...restarted, stages: restarted.stages.slice(1) }, 'code', results)).toBeNull()
+  expect(
+    evaluationAfterLastStage({ ...restarted, stages: restarted.stages.slice(1) }, 'code', results),
+  ).toBeNull()
 })
 
 test('a last stage that was not evaluated on a domain has no figure for it', () => {
   const run = structuredClone(runOf('wanda'))
   delete run.stages[0]?.evaluations['mail']
-  expect(afterLastStage(run, 'mail', results)).toBeNull()
-  expect(afterLastStage(run, 'code', results)).not.toBeNull()
+  expect(evaluationAfterLastStage(run, 'mail', results)).toBeNull()
+  expect(evaluationAfterLastStage(run, 'code', results)).not.toBeNull()
 })

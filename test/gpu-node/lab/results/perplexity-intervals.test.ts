@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
 import { createPerplexityIntervals } from '../../../../gpu-node/lab/results/perplexity-intervals.ts'
-import type { LabEvaluation, LabRun } from '../../../../gpu-node/lab/results/results.ts'
+import type { LabEvaluation, LabRun } from '../../../../gpu-node/lab/results/lab-results.ts'
 import { summarise } from '../../../../gpu-node/lab/results/summary.ts'
 import { generatedResults } from '../../../support/pruning/lab-results.ts'
 
@@ -20,13 +20,13 @@ test('every interval holds the mean perplexity of its summary', () => {
 
 test('what is hard under every method widens the interval of a figure, and not that of a ratio', () => {
   const relative = ({ mean, low, high }: { mean: number; low: number; high: number }) => (high - low) / mean
-  for (const { own, byLowest } of intervalsOf(runs).values())
-    expect(relative(byLowest)).toBeLessThan(0.5 * relative(own))
+  for (const { own, ratioToLowest } of intervalsOf(runs).values())
+    expect(relative(ratioToLowest)).toBeLessThan(0.5 * relative(own))
 })
 
 test('the lowest is 1 by itself in every resample', () => {
-  const { byLowest } = intervalsOf(runs).get(lowestOf(runs)) ?? {}
-  expect(byLowest).toEqual({ mean: 1, low: 1, high: 1 })
+  const { ratioToLowest } = intervalsOf(runs).get(lowestOf(runs)) ?? {}
+  expect(ratioToLowest).toEqual({ mean: 1, low: 1, high: 1 })
 })
 
 test('of one domain and windows of two values the interval is of their geometric means', () => {

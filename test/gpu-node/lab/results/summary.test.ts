@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import type { LabRun } from '../../../../gpu-node/lab/results/results.ts'
+import type { LabRun } from '../../../../gpu-node/lab/results/lab-results.ts'
 import { hasWeightStasis, summarise } from '../../../../gpu-node/lab/results/summary.ts'
 import { generatedResults } from '../../../support/pruning/lab-results.ts'
 

@@ -7,9 +7,9 @@ import { checkMask, decodeMask, maskChurn } from '@copal/shared/mask/mask-codec.
 import { runCommand } from '../../../../gpu-node/cli/program.ts'
 import { calibrateAndSelect } from '../../../../gpu-node/src/pruning/runs/calibrate-and-select.ts'
 import type { CalibrationTask, DatasetFile } from '../../../../gpu-node/src/pruning/runs/calibration-task.ts'
-import { keepFolderModel } from '../../../../gpu-node/lab/run/folder-model.ts'
+import { writeFolderModel } from '../../../../gpu-node/lab/run/folder-model.ts'
 import { writeResults } from '../../../../gpu-node/lab/results/results-file.ts'
-import type { LabResults } from '../../../../gpu-node/lab/results/results.ts'
+import type { LabResults } from '../../../../gpu-node/lab/results/lab-results.ts'
 import { linearShapes } from '../../../../gpu-node/src/model/config/llama-config.ts'
 import type { DenseModel } from '../../../../gpu-node/src/model/master/dense-model.ts'
 import { openModel } from '../../../../gpu-node/src/model/open-model.ts'
@@ -197,7 +197,7 @@ test('of a laboratory those count that its results name, under the names they ha
   results.settings.samples = 64
   await writeResults(lab, results)
   await expect(fromLab()).rejects.toThrow(/no statistics in .* of what was last calibrated there/)
-  await keepFolderModel(lab, { id: 'tiny', identity: 'another' })
+  await writeFolderModel(lab, { id: 'tiny', identity: 'another' })
   await expect(fromLab()).rejects.toThrow('whose configuration, embeddings or tokenizer differ')
 })
 

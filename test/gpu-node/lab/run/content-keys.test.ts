@@ -5,12 +5,12 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import type { Backend } from '../../../../gpu-node/src/serving/contract/backend.ts'
 import { parseMethod, STEP_REVISIONS } from '../../../../gpu-node/src/pruning/methods/method-registry.ts'
-import { openLabCache, type LabCache } from '../../../../gpu-node/lab/run/cache.ts'
+import { openLabCache, type LabCache } from '../../../../gpu-node/lab/run/lab-cache.ts'
 import { createFindings, maskKey, pairKey, type Findings } from '../../../../gpu-node/lab/run/findings.ts'
-import type { MaskPlan } from '../../../../gpu-node/lab/plan/plan.ts'
+import type { MaskPlan } from '../../../../gpu-node/lab/plan/plan-runs.ts'
 import { readResults } from '../../../../gpu-node/lab/results/results-file.ts'
-import type { LabResults, LabRun, LabStage } from '../../../../gpu-node/lab/results/results.ts'
-import { createLabWork, type LabWork } from '../../../../gpu-node/lab/run/work.ts'
+import type { LabResults, LabRun, LabStage } from '../../../../gpu-node/lab/results/lab-results.ts'
+import { createLabSteps, type LabSteps } from '../../../../gpu-node/lab/run/lab-steps.ts'
 import type { DenseModel } from '../../../../gpu-node/src/model/master/dense-model.ts'
 import { findLayerSensitivity } from '../../../../gpu-node/src/model/sensitivities/layer-sensitivity.ts'
 import { findRowSensitivity } from '../../../../gpu-node/src/model/sensitivities/row-sensitivity.ts'
@@ -31,8 +31,8 @@ const findings = createFindings()
 let dir: string
 let results: LabResults
 let cache: LabCache
-let work: LabWork
-let recallInto: (findings: Findings, linearPatterns?: Record<string, string>) => Promise<LabWork>
+let work: LabSteps
+let recallInto: (findings: Findings, linearPatterns?: Record<string, string>) => Promise<LabSteps>
 
 beforeAll(async () => {
   dir = mkdtempSync(join(tmpdir(), 'copal-keys-'))
@@ -72,14 +72,14 @@ beforeAll(async () => {
     cache,
     rates: await cache.rates.get([]),
     ranOn: { cpu: 'none', threads: 0 },
-    keepRates: async () => undefined,
+    saveRates: async () => undefined,
     signal: new AbortController().signal,
     nowMs: () => 0,
   }
   recallInto = async (into, linearPatterns = {}) => {
     const settings = { ...results.settings, linearPatterns }
-    const recalling = await createLabWork({ ...deps, settings, findings: into })
-    await recalling.recall(results.runs.flatMap((run) => run.stages.map((stage) => planOf(run, stage))))
+    const recalling = await createLabSteps({ ...deps, settings, findings: into })
+    await recalling.loadCached(results.runs.flatMap((run) => run.stages.map((stage) => planOf(run, stage))))
     return recalling
   }
   work = await recallInto(findings)
@@ -105,7 +105,7 @@ test('so is how much masks changed, and what calibration took', async () => {
     for (const { order, churn } of matrices) {
       for (const [stage, changed] of churn.entries()) {
         const [a, b] = [after(order.slice(0, stage + 1)), after(order.slice(0, stage + 2))]
-        expect(await work.recallChange(maskOf(a), maskOf(b))).toBe(true)
+        expect(await work.loadCachedChurn(maskOf(a), maskOf(b))).toBe(true)
         expect(findings.churns.get(pairKey(a, b))).toBe(changed)
       }
     }

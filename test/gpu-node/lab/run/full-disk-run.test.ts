@@ -2,9 +2,9 @@ import { mkdirSync, readdirSync, symlinkSync, unlinkSync } from 'node:fs'
 import { basename, join } from 'node:path'
 import { expect, test, vi } from 'vitest'
 import { partId } from '../../../../gpu-node/src/pruning/statistics/statistics-artifact.ts'
-import type { LabResults } from '../../../../gpu-node/lab/results/results.ts'
-import { runLab } from '../../../../gpu-node/lab/run/run.ts'
-import type { LabSettings } from '../../../../gpu-node/lab/plan/settings.ts'
+import type { LabResults } from '../../../../gpu-node/lab/results/lab-results.ts'
+import { runLab } from '../../../../gpu-node/lab/run/run-lab.ts'
+import type { LabSettings } from '../../../../gpu-node/lab/plan/lab-settings.ts'
 import { createLabFolder } from '../../../support/pruning/lab-folder.ts'
 
 // Each mask is evaluated in a process of its own.

@@ -100,9 +100,7 @@ test('Ctrl-C stops with what is finished kept', async () => {
     },
   }
   expect(await runCommand(lab(), { ...terminal, stderr, signal: abort.signal })).toBe(1)
-  expect(terminal.errors()).toContain(
-    `copal: Stopped. Finished work is kept in ${join(folder.dir, 'out')}`,
-  )
+  expect(terminal.errors()).toContain(`copal: Stopped. Finished work is kept in ${join(folder.dir, 'out')}`)
   expect(readdirSync(join(folder.dir, 'out'))).not.toContain('running.json')
 })
 

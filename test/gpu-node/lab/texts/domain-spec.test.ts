@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { parseDomainSpec, requireDistinct } from '../../../../gpu-node/lab/texts/domain-spec.ts'
+import { parseDomainSpec, requireDistinctDomains } from '../../../../gpu-node/lab/texts/domain-spec.ts'
 
 test('a domain is a name, calibration text and evaluation text; without calibration text it is held out', () => {
   expect(parseDomainSpec('law=a.txt:b.txt')).toEqual({
@@ -37,6 +37,6 @@ test.each([
 
 test('a name twice, and no domain at all, are refused', () => {
   const law = parseDomainSpec('law=a:b')
-  expect(() => requireDistinct([law, parseDomainSpec('law=:c')])).toThrow("'law' is given twice")
-  expect(() => requireDistinct([])).toThrow(/at least one domain/)
+  expect(() => requireDistinctDomains([law, parseDomainSpec('law=:c')])).toThrow("'law' is given twice")
+  expect(() => requireDistinctDomains([])).toThrow(/at least one domain/)
 })

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
 import { cutEvaluationWindows } from '../../../../gpu-node/lab/texts/evaluation-windows.ts'
-import { overlapOf } from '../../../../gpu-node/lab/texts/overlap.ts'
+import { overlapShare } from '../../../../gpu-node/lab/texts/text-overlap.ts'
 
 /** A token a character, behind a BOS of 1. */
 const codec = { encodeDocument: (text: string) => [1, ...Array.from(text, (char) => char.charCodeAt(0))] }
@@ -44,7 +44,7 @@ test('less than one window is refused with the number of tokens', () => {
 test('a quotation is found at whatever position it stands', () => {
   const tokens = (from: number, count: number) => Int32Array.from({ length: count }, (_, i) => from + i)
   const window = tokens(1000, 128)
-  expect(overlapOf([tokens(0, 512)], [window])).toBe(0)
-  expect(overlapOf([tokens(0, 512), tokens(993, 200)], [window])).toBe(1)
-  expect(overlapOf([tokens(1031, 300)], [window])).toBe(0.75)
+  expect(overlapShare([tokens(0, 512)], [window])).toBe(0)
+  expect(overlapShare([tokens(0, 512), tokens(993, 200)], [window])).toBe(1)
+  expect(overlapShare([tokens(1031, 300)], [window])).toBe(0.75)
 })

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
 import { formatPerplexity } from '../../../../gpu-node/src/platform/quantities.ts'
-import { composeReport } from '../../../../gpu-node/lab/report/compose.ts'
-import { runLab } from '../../../../gpu-node/lab/run/run.ts'
+import { composeReport } from '../../../../gpu-node/lab/report/compose-report.ts'
+import { runLab } from '../../../../gpu-node/lab/run/run-lab.ts'
 import { createLabFolder } from '../../../support/pruning/lab-folder.ts'
 
 test('a method that needs no text is evaluated where no domain is calibrated', async () => {

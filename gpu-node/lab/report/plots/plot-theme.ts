@@ -1,0 +1,116 @@
+import type { TopLevelSpec } from 'vega-lite'
+import type { Config } from 'vega-lite/types_unstable/config.js'
+
+/** CSS pixels: readable unscaled on a phone, two beside each other on a desk. */
+const PANEL_WIDTH = 460
+
+/**
+ * Eight colours that keep apart under the common colour-vision deficiencies (Okabe and Ito 2008, whose black and
+ * yellow vanish on one of the two backgrounds and are a grey and an ochre here), each with a shape of its own.
+ */
+const COLOURS = ['#0072b2', '#d55e00', '#009e73', '#cc79a7', '#e69f00', '#56b4e9', '#8a8a8a', '#a58b00']
+const SHAPES = [
+  'circle',
+  'square',
+  'triangle-up',
+  'diamond',
+  'cross',
+  'triangle-down',
+  'triangle-right',
+  'triangle-left',
+]
+const DASHES = [
+  [1, 0],
+  [6, 3],
+  [2, 2],
+]
+
+/** Every series' colour, shape and dash, alike in all plots of a report that are given the same `names`. */
+export interface SeriesStyle {
+  names: string[]
+  colours: string[]
+  shapes: string[]
+  dashes: number[][]
+}
+
+/** The ninth series has the first's colour again, with another shape and a dashed line. */
+export function styleSeries(names: readonly string[]): SeriesStyle {
+  const round = (index: number): number => Math.floor(index / COLOURS.length)
+  const pick = <Value>(values: readonly Value[], index: number): Value =>
+    values[index % values.length] as Value
+  return {
+    names: [...names],
+    colours: names.map((_, index) => pick(COLOURS, index)),
+    shapes: names.map((_, index) => pick(SHAPES, index + round(index))),
+    dashes: names.map((_, index) => pick(DASHES, round(index))),
+  }
+}
+
+const FONT = 'system-ui, -apple-system, "Segoe UI", Roboto, "DejaVu Sans", sans-serif'
+
+const CONFIG: Config = {
+  background: 'transparent',
+  font: FONT,
+  view: { stroke: null },
+  axis: {
+    labelColor: 'currentColor',
+    titleColor: 'currentColor',
+    domainColor: 'currentColor',
+    tickColor: 'currentColor',
+    gridColor: 'currentColor',
+    gridOpacity: 0.15,
+    domainOpacity: 0.5,
+    tickOpacity: 0.5,
+    labelFontSize: 12,
+    titleFontSize: 12,
+    titleFontWeight: 600,
+    titlePadding: 8,
+    labelLimit: 260,
+    labelOverlap: true,
+  },
+  legend: {
+    orient: 'bottom',
+    direction: 'horizontal',
+    labelColor: 'currentColor',
+    titleColor: 'currentColor',
+    labelFontSize: 12,
+    labelLimit: 0,
+    symbolSize: 70,
+    symbolStrokeWidth: 2,
+    rowPadding: 4,
+    offset: 12,
+  },
+  title: { color: 'currentColor', fontSize: 13, fontWeight: 600, anchor: 'start', offset: 10 },
+}
+
+/** What all plots have in common around their own layers. */
+export function plotSpec(title: string, height: number, body: Record<string, unknown>): TopLevelSpec {
+  return {
+    title,
+    width: PANEL_WIDTH,
+    height,
+    autosize: { type: 'fit', contains: 'padding' },
+    padding: 4,
+    config: CONFIG,
+    ...body,
+  } as TopLevelSpec
+}
+
+/** The scales that give a series its style, and a legend of as many columns as its names leave room for. */
+export function seriesEncoding(style: SeriesStyle): Record<'color' | 'shape', Record<string, unknown>> {
+  const longest = Math.max(...style.names.map((name) => name.length))
+  const legend = { title: null, columns: longest > 24 ? 1 : longest > 14 ? 2 : 3 }
+  const scale = (range: unknown[]): Record<string, unknown> => ({
+    field: 'series',
+    type: 'nominal',
+    scale: { domain: style.names, range },
+    legend,
+  })
+  return { color: scale(style.colours), shape: scale(style.shapes) }
+}
+
+/** The scale of an axis of perplexities or ratios: logarithmic from one decade on. */
+export function linearOrLogScale(values: readonly number[]): Record<string, unknown> {
+  const wide = Math.max(...values) / Math.min(...values) >= 10
+  return wide ? { type: 'log', nice: false, padding: 8 } : { type: 'linear', zero: false, nice: true }
+}

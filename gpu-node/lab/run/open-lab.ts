@@ -1,0 +1,262 @@
+import type { MethodVariant } from '@copal/gpu-node/pruning/methods/method-variant.ts'
+import { mkdir, rmdir } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
+import { AppError } from '@copal/shared/errors.ts'
+import { createOnnxBackend } from '@copal/gpu-node/serving/backends/onnx/onnx-backend.ts'
+import { requireContext } from '@copal/gpu-node/pruning/evaluation/evaluate-windows.ts'
+import { withAllocation } from '@copal/gpu-node/pruning/selection/allocate-ratios.ts'
+import { checkPatterns, expandPatterns } from '@copal/gpu-node/pruning/selection/mask-patterns.ts'
+import { createRandom } from '@copal/gpu-node/platform/seeded-random.ts'
+import type { DenseModel } from '@copal/gpu-node/model/master/dense-model.ts'
+import { modelIdentity } from '@copal/gpu-node/model/master/model-identity.ts'
+import { openModel } from '@copal/gpu-node/model/open-model.ts'
+import type { OnModelProgress } from '@copal/gpu-node/platform/progress.ts'
+import { haveSameInputs, describeRun, processorName } from './describe-run.ts'
+import type { RunDescription } from './assemble-results.ts'
+import { openLabCache, type LabCache, type Rates } from './lab-cache.ts'
+import { requireDistinctDomains } from '../texts/domain-spec.ts'
+import { createFindings, type Findings } from './findings.ts'
+import { requireFolderModel } from './folder-model.ts'
+import { takeFolderLock } from './folder-lock.ts'
+import { startLabProcess, type LabProcess } from './lab-process.ts'
+import { choosePermutations } from '../plan/permutations.ts'
+import { variantsAt, planRuns, type RunPlan } from '../plan/plan-runs.ts'
+import type { PreparedDomain } from '../texts/prepare-domains.ts'
+import { readResults } from '../results/results-file.ts'
+import type { LabSettings } from '../plan/lab-settings.ts'
+import { createLabSteps, type LabSteps } from './lab-steps.ts'
+
+/** What a laboratory tells while it opens and works. */
+export interface LabHooks {
+  signal: AbortSignal
+  /** The model is fetched, verified or converted. */
+  onModel?: OnModelProgress | undefined
+  /** Something about the texts that the user should know. */
+  onWarning?: ((warning: string) => void) | undefined
+  /** How far it is, 0 to 1, of the part that the label names. */
+  onProgress?: ((label: 'Preparing' | 'Laboratory', fraction: number, message: string) => void) | undefined
+}
+
+/** A laboratory with texts read and work planned. */
+export interface OpenLab {
+  model: DenseModel
+  /** See {@link modelIdentity}. */
+  identity: string
+  domains: PreparedDomain[]
+  sizes: LabSizes
+  runs: RunPlan[]
+  about: RunDescription
+  cache: LabCache
+  findings: Findings
+  rates: Rates
+  saveRates(): Promise<void>
+  child: LabProcess
+  steps: LabSteps
+  close(): Promise<void>
+}
+
+/** Tokens of a calibration sequence and of an evaluation window, and threads. */
+interface LabSizes {
+  length: number
+  windowTokens: number
+  threads: number
+}
+
+/** The paper's, unless the model's context is shorter. */
+const DEFAULT_TOKENS = 2048
+
+/**
+ * Locks the folder, opens the model, reads the texts and plans.
+ *
+ * @throws AppError for every input that cannot be used; nothing stays behind then
+ */
+export async function openLab(settings: LabSettings, hooks: LabHooks): Promise<OpenLab> {
+  requireDistinctDomains(settings.domains)
+  const made = await mkdir(settings.outDir, { recursive: true })
+  const lock = takeFolderLock(settings.outDir)
+  const started: (() => Promise<void>)[] = [
+    () => removeEmptyFolders(settings.outDir, made),
+    async () => lock.release(),
+  ]
+  const close = async () => {
+    for (const end of started.splice(0).toReversed()) await end()
+  }
+  try {
+    return await open()
+  } catch (error) {
+    await close()
+    throw error
+  }
+
+  async function open(): Promise<OpenLab> {
+    const { cacheDir, outDir, threads } = settings
+    const model = await openModel(settings.model, {
+      cacheDir,
+      onProgress: hooks.onModel,
+      signal: hooks.signal,
+    })
+    const identity = await modelIdentity(model)
+    await requireFolderModel(outDir, { id: model.id, identity })
+    const linearPatterns = linearPatternsOf(model, settings)
+    const sizes = checkSizes(model, settings, linearPatterns)
+    const orders = ordersOf(settings)
+    const runs = plan(settings, orders)
+    const { baseSha256 } = model.master
+    const reference = { spec: settings.model, cacheDir, id: model.id, baseSha256 }
+    const child = startLabProcess({ model: reference, threads })
+    // A child that is gone answers every call, so that nothing waits for it.
+    const abort = () => void child.close()
+    hooks.signal.addEventListener('abort', abort, { once: true })
+    started.push(async () => {
+      hooks.signal.removeEventListener('abort', abort)
+      await child.close()
+    })
+    const { domains, warnings } = await child.call(
+      'prepare',
+      prepareCall(settings, sizes),
+      (fraction, message) => hooks.onProgress?.('Preparing', fraction, message),
+    )
+    for (const warning of warnings) hooks.onWarning?.(warning)
+    const cache = await openLabCache(join(outDir, 'cache'))
+    const findings = createFindings()
+    const ranOn = { cpu: processorName(), threads }
+    const machine = [baseSha256, ranOn.cpu, threads]
+    const rates = await cache.rates.get(machine)
+    const steps = await createLabSteps({
+      model,
+      domains,
+      settings: { ...settings, ...sizes, linearPatterns },
+      child,
+      backend: createOnnxBackend({ workDir: join(outDir, 'cache', 'work'), threads }),
+      cache,
+      findings,
+      rates,
+      ranOn,
+      saveRates: (kept) => cache.rates.put(machine, kept),
+      signal: hooks.signal,
+      nowMs: Date.now,
+    })
+    await steps.loadCached(runs.flatMap(({ stages }) => stages.map(({ mask }) => mask)))
+    const about = describeRun(
+      model,
+      { domains, warnings },
+      { ...settings, ...sizes },
+      orders,
+      new Date().toISOString(),
+    )
+    // A run that goes on began when it first began.
+    const earlier = await readResults(outDir).catch(() => undefined)
+    if (earlier && haveSameInputs(earlier, about)) about.created = earlier.created
+    const saveRates = () => cache.rates.put(machine, rates)
+    return {
+      model,
+      identity,
+      domains,
+      sizes,
+      runs,
+      about,
+      cache,
+      findings,
+      rates,
+      saveRates,
+      child,
+      steps,
+      close,
+    }
+  }
+}
+
+/** Removes a folder in which nothing came to be, and those above it up to `made`; undefined: it was there before. */
+async function removeEmptyFolders(dir: string, made: string | undefined): Promise<void> {
+  if (made === undefined) return
+  // What is not empty stays.
+  const isGone = await rmdir(dir).then(
+    () => true,
+    () => false,
+  )
+  if (isGone && dir !== made) await removeEmptyFolders(dirname(dir), made)
+}
+
+/** Sorted, so that rules that come to the same find the same masks again. */
+function linearPatternsOf({ config }: DenseModel, { patternRules }: LabSettings): Record<string, string> {
+  const named = Object.entries(expandPatterns(config, patternRules))
+  return Object.fromEntries(named.toSorted(([a], [b]) => (a < b ? -1 : 1)))
+}
+
+/** @throws AppError where the model or the texts cannot give what is asked for */
+function checkSizes(
+  model: DenseModel,
+  settings: LabSettings,
+  linearPatterns: Record<string, string>,
+): LabSizes {
+  const { config } = model
+  const { variants } = settings
+  const length = settings.length ?? Math.min(DEFAULT_TOKENS, config.contextLength)
+  if (length > config.contextLength) {
+    throw new AppError(
+      'invalid_request',
+      `Calibration sequences of ${length} tokens do not fit the model's context of ${config.contextLength}. Give a smaller --length.`,
+      { param: 'length' },
+    )
+  }
+  const windowTokens = settings.windowTokens ?? Math.min(DEFAULT_TOKENS, config.contextLength)
+  requireContext(model, windowTokens)
+  const check = (patterns: readonly string[], compared: readonly MethodVariant[]) => {
+    for (const pattern of patterns) {
+      for (const { method, scope } of variantsAt(compared, pattern))
+        checkPatterns(config, withAllocation(model, { method, pattern, scope, patterns: linearPatterns }))
+    }
+  }
+  check(settings.patterns, variants)
+  check(settings.sweepSparsity, settings.sweepVariants)
+  const reads = variants.find(({ datasets }) => datasets !== 'none')
+  if (reads && settings.domains.every(({ calibrationPath }) => calibrationPath === null)) {
+    throw new AppError(
+      'invalid_request',
+      `'${reads.method}' calibrates, and no domain has calibration text: give at least one as name=calibration.txt:evaluation.txt.`,
+      { param: 'domain' },
+    )
+  }
+  return { length, windowTokens, threads: settings.threads }
+}
+
+function prepareCall(settings: LabSettings, { length, windowTokens }: LabSizes) {
+  const { domains: specs, samples, sweepSamples, seed, maxWindows, field, cwd } = settings
+  const options = {
+    samples: [...new Set([samples, ...sweepSamples])],
+    length,
+    seed,
+    windowTokens,
+    maxWindows: maxWindows ?? Number.POSITIVE_INFINITY,
+    field,
+    cwd,
+  }
+  return { specs, options }
+}
+
+/** Names of the domains that are calibrated on, or of the others. */
+function domainNamesOf({ domains }: LabSettings, isCalibrated: boolean): string[] {
+  return domains
+    .filter(({ calibrationPath }) => (calibrationPath !== null) === isCalibrated)
+    .map(({ name }) => name)
+}
+
+function ordersOf(settings: LabSettings): string[][] {
+  return choosePermutations(domainNamesOf(settings, true), settings.permutations, createRandom(settings.seed))
+}
+
+function plan(settings: LabSettings, orders: string[][]): RunPlan[] {
+  const { variants, patterns, samples, propagation, sweepVariants, sweepSparsity, sweepSamples } = settings
+  return planRuns({
+    calibrated: domainNamesOf(settings, true),
+    heldOut: domainNamesOf(settings, false),
+    orders,
+    variants,
+    patterns,
+    samples,
+    propagation,
+    sweepVariants,
+    sweepSparsity,
+    sweepSamples,
+  })
+}

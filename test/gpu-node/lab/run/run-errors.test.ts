@@ -1,0 +1,65 @@
+import { existsSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { beforeEach, expect, test } from 'vitest'
+import { runLab } from '../../../../gpu-node/lab/run/run-lab.ts'
+import type { LabSettings } from '../../../../gpu-node/lab/plan/lab-settings.ts'
+import { createLabFolder, type LabFolder } from '../../../support/pruning/lab-folder.ts'
+import { writeSafetensors } from '../../../support/models/safetensors-writer.ts'
+import { tinyConfig, tinyTensors } from '../../../support/models/tiny-llama.ts'
+
+let folder: LabFolder
+
+beforeEach(async () => {
+  folder = await createLabFolder()
+})
+
+function run(settings: LabSettings) {
+  return runLab(settings, { signal: new AbortController().signal })
+}
+
+test.each<[string, Parameters<LabFolder['settings']>[0], RegExp]>([
+  [
+    'too little calibration text',
+    { samples: 400 },
+    /Domain 'law': 400 sequences of 32 tokens take 12800 tokens, the text has \d+/,
+  ],
+  [
+    'too little evaluation text',
+    { specs: ['law=law.cal.txt:short.txt'] },
+    /Domain 'law': the evaluation text has \d+ tokens, not even one window of 48/,
+  ],
+  ['a file that is missing', { specs: ['law=none.txt:law.eval.txt'] }, /none.txt does not exist/],
+  [
+    'sequences beyond the context',
+    { length: 512 },
+    /Calibration sequences of 512 tokens do not fit the model's context of 256/,
+  ],
+  [
+    'windows beyond the context',
+    { windowTokens: 512 },
+    /Windows of 512 tokens do not fit the model's context of 256/,
+  ],
+  [
+    'a pattern that does not divide the columns',
+    { patterns: ['3:7'] },
+    /model.layers.0.self_attn.q_proj.weight.*64 columns are not a multiple of 7/,
+  ],
+  [
+    'no calibration text for a method that calibrates',
+    { specs: ['mail=:mail.eval.txt'] },
+    /'copal' calibrates, and no domain has calibration text/,
+  ],
+  ['a model that is missing', { model: '/nowhere/model' }, /\/nowhere\/model/],
+])('%s is refused', async (_what, options, reason) => {
+  writeFileSync(join(folder.dir, 'short.txt'), 'the sea')
+  const settings = folder.settings(options)
+  await expect(run(settings)).rejects.toThrow(reason)
+  expect(existsSync(settings.outDir)).toBe(false)
+})
+
+test('weights that are not finite are refused by the name of the linear', async () => {
+  const tensors = tinyTensors(tinyConfig(), 1)
+  tensors.get('model.layers.1.mlp.up_proj.weight')!.values[7] = Number.NaN
+  await writeSafetensors(join(folder.dir, 'model', 'model.safetensors'), tensors, 'F32')
+  await expect(run(folder.settings())).rejects.toThrow(/model.layers.1.mlp.up_proj/)
+})
