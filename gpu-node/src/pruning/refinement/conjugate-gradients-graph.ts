@@ -1,11 +1,12 @@
 import type { GraphNode, OnnxGraph, ValueInfo } from '../graph/onnx-writer.ts'
 
 /**
- * `y = H eᵀ` in f64: `moment` H `[cols, cols]`, symmetric; `e` `[rows, cols]`; `y` `[cols, rows]`, which is `e H`
- * transposed. For any rows and cols.
+ * Builds the graph of `y = H eᵀ` in f64, for any number of rows and columns.
  *
- * ONNX Runtime's threads share the longer side of a product. While that is `cols`, each element is summed as a
- * single thread sums it; sharing `rows` changes the order.
+ * Inputs: `moment` H `[cols, cols]`, symmetric; `e` `[rows, cols]`. Output: `y` `[cols, rows]`, the transpose of `e H`.
+ *
+ * ONNX Runtime divides the longer side of a product among its threads. While that is `cols`, each element is summed in
+ * the same order as on one thread. Dividing `rows` would change the order.
  */
 export function buildMomentProduct(): OnnxGraph {
   return {
@@ -21,19 +22,21 @@ export function buildMomentProduct(): OnnxGraph {
 }
 
 /**
- * `steps` iterations of conjugate gradients (Hestenes and Stiefel 1952) in f32 on many systems at once, for any
- * rows and cols: row r solves `A_KK x_K = b_K`, K where its `mask` is 1; elsewhere everything stays 0. All
- * systems share `A`, so an iteration is one GEMM. Rows are columns here, for the reason that {@link buildMomentProduct}
- * has.
+ * Builds the graph of `steps` iterations of conjugate gradients (Hestenes and Stiefel 1952) in f32, for any number of
+ * rows and columns.
  *
- * Inputs: `a` `[cols, cols]`, symmetric; `mask` `[cols, rows]` of 0 and 1; and the state, which is also the
- * output, by the same names with `next_` before them: `x` the solution so far, `r` its residual, `p` the
- * direction, `[cols, rows]`, and `rr` `[1, rows]` the square norm of `r`. To begin, `x` is 0 and `r` and `p` are
- * `b`, of norm 1 or 0 in each row.
+ * Row r solves `A_KK x_K = b_K`, where K are the columns whose `mask` is 1; elsewhere all values stay 0. All systems
+ * share `A`, so an iteration is one GEMM for all rows. The matrices are transposed, for the reason given at
+ * {@link buildMomentProduct}.
+ *
+ * Inputs: `a` `[cols, cols]`, symmetric; `mask` `[cols, rows]` of 0 and 1; and the state: the solution so far `x`, its
+ * residual `r` and the search direction `p`, `[cols, rows]` each, and `rr` `[1, rows]`, the square norm of `r`.
+ * Outputs: the new state, each name with the prefix `next_`. At the start `x` is 0, and `r` and `p` are `b`, whose norm
+ * is 1 or 0 in each row.
  */
 export function buildConjugateGradients(steps: number): OnnxGraph {
   const matrix = (name: string): ValueInfo => ({ name, type: 'float32', shape: ['cols', 'rows'] })
-  const line = (name: string): ValueInfo => ({ name, type: 'float32', shape: [1, 'rows'] })
+  const perRow = (name: string): ValueInfo => ({ name, type: 'float32', shape: [1, 'rows'] })
   const nodes: GraphNode[] = []
   const add = (op: string, inputs: readonly string[], output: string): string => {
     nodes.push({ op, inputs, outputs: [output] })
@@ -43,16 +46,24 @@ export function buildConjugateGradients(steps: number): OnnxGraph {
   for (let step = 0; step < steps; step++) {
     const name = (value: string) => (step === steps - 1 ? `next_${value}` : `${value}_${step}`)
     const product = add('MatMul', ['a', p], `product_${step}`)
-    const curvature = add('ReduceSum', [add('Mul', [p, product], `bent_${step}`), 'down'], `bend_${step}`)
-    // A row that is solved has neither residual nor direction: 0 / tiny.
-    const length = add('Div', [rr, add('Max', [curvature, 'tiny'], `curvature_${step}`)], `length_${step}`)
-    x = add('Add', [x, add('Mul', [length, p], `move_${step}`)], name('x'))
-    const change = add('Mul', [add('Mul', [length, product], `change_${step}`), 'mask'], `masked_${step}`)
+    const curvature = add(
+      'ReduceSum',
+      [add('Mul', [p, product], `p_product_${step}`), 'row_axis'],
+      `curvature_${step}`,
+    )
+    // A solved row has a zero residual and direction: its alpha is 0 / tiny = 0.
+    const alpha = add('Div', [rr, add('Max', [curvature, 'tiny'], `safe_curvature_${step}`)], `alpha_${step}`)
+    x = add('Add', [x, add('Mul', [alpha, p], `x_change_${step}`)], name('x'))
+    const change = add(
+      'Mul',
+      [add('Mul', [alpha, product], `r_change_${step}`), 'mask'],
+      `masked_change_${step}`,
+    )
     r = add('Sub', [r, change], name('r'))
-    const before = rr
-    rr = add('ReduceSumSquare', [r, 'down'], name('rr'))
-    const turn = add('Div', [rr, add('Max', [before, 'tiny'], `before_${step}`)], `turn_${step}`)
-    p = add('Add', [r, add('Mul', [turn, p], `kept_${step}`)], name('p'))
+    const previousNorm = rr
+    rr = add('ReduceSumSquare', [r, 'row_axis'], name('rr'))
+    const beta = add('Div', [rr, add('Max', [previousNorm, 'tiny'], `safe_norm_${step}`)], `beta_${step}`)
+    p = add('Add', [r, add('Mul', [beta, p], `p_kept_${step}`)], name('p'))
   }
   return {
     name: 'conjugate_gradients',
@@ -60,12 +71,12 @@ export function buildConjugateGradients(steps: number): OnnxGraph {
       { name: 'a', type: 'float32', shape: ['cols', 'cols'] },
       matrix('mask'),
       ...['x', 'r', 'p'].map(matrix),
-      line('rr'),
+      perRow('rr'),
     ],
-    outputs: [...['next_x', 'next_r', 'next_p'].map(matrix), line('next_rr')],
+    outputs: [...['next_x', 'next_r', 'next_p'].map(matrix), perRow('next_rr')],
     initializers: [
-      { name: 'down', type: 'int64', shape: [1], data: BigInt64Array.of(0n) },
-      // Square norms start at 1: this is far below what f32 residuals reach, and far from its underflow.
+      { name: 'row_axis', type: 'int64', shape: [1], data: BigInt64Array.of(0n) },
+      // Square norms start at 1. This is far below any that f32 residuals reach, and far above underflow.
       { name: 'tiny', type: 'float32', shape: [1, 1], data: Float32Array.of(1e-30) },
     ],
     nodes,

@@ -10,20 +10,21 @@ import {
   type ExchangeLinear,
 } from './exchange.ts'
 
-/** A linear and the mask to refine. */
+/** One linear and the mask to refine. */
 export interface ExchangeTask {
   rows: number
   cols: number
-  /** m of n:m, null for a ratio. */
+  /** The m of n:m; null for a ratio. */
   group: number | null
+  /** W `[rows, cols]`, dense. */
   weights: Float32Array
-  /** H as {@link ExchangePool.unfold} gave it. */
+  /** H, as returned by {@link ExchangePool.unfold}. */
   moment: SharedMoment
   /** Mask bits `[rows, ceil(cols/8)]`, refined in place. */
   bits: Uint8Array
 }
 
-/** H = `Σ x xᵀ / tokens` in full, `[cols, cols]`, where threads see it. */
+/** `H = Σ x xᵀ / tokens`, the full matrix `[cols, cols]`, in memory that threads share. */
 export type SharedMoment = Float64Array<SharedArrayBuffer>
 
 /** The squared output error, `tr(E H Eᵀ)`, of a mask before and after its refinement. */
@@ -32,32 +33,39 @@ export interface ErrorReduction {
   after: number
 }
 
-/** Threads that refine one linear after another. */
+/** A pool of threads that refines one linear at a time. */
 export interface ExchangePool {
-  /** Unfolds H from the upper triangle, as statistics hold it, into memory that the next one takes. */
+  /** Expands the packed upper triangle of H. The next call reuses the memory of the result. */
   unfold(triangle: Float64Array, cols: number): SharedMoment
-  /** @throws the error of a thread; the pool is then of no more use */
+  /**
+   * Refines the mask of one linear.
+   *
+   * @throws the error of a thread; the pool cannot be used after it
+   */
   refine(task: ExchangeTask): Promise<ErrorReduction>
   close(): Promise<void>
 }
 
-/** What a thread is asked: to take rows, `next` counts those taken, until there are none, and say so. */
+/** The message that makes a thread refine rows of a linear until no row is left. The thread then replies. */
 export interface ExchangeMessage {
   linear: ExchangeLinear
-  /** The gain that a swap must exceed. */
+  /** The error reduction that an exchange must exceed. */
   floor: number
+  /** The first row that no thread has taken, `[1]`; shared and changed atomically. */
   next: Int32Array
 }
 
-/** What a thread is started with. */
+/** The data that a thread is started with. */
 export interface ExchangeThreadData {
-  /** Whether the addon does the work where it is built. */
+  /** Whether to use the native addon if it is built. */
   native: boolean
 }
 
 /**
- * Starts threads that share one set of buffers, as large as the largest linear so far: its weights, H in full
- * and E H. The masks do not depend on how many threads there are, nor on whether the addon does the work.
+ * Creates a pool of `threads` threads.
+ *
+ * They share one set of buffers for the weights, H and E H, as large as the largest linear so far. The refined masks
+ * depend neither on the number of threads nor on whether the addon is used.
  */
 export function createExchangePool(
   threads: number,
@@ -68,7 +76,7 @@ export function createExchangePool(
   let product: Promise<MomentProduct> | undefined
   let measuring: Promise<void> = Promise.resolve()
 
-  /** The buffer of this name, at least this long. */
+  /** Returns the buffer called `name`, and makes a new one if it has fewer than `bytes` bytes. */
   function buffer(name: string, bytes: number): SharedArrayBuffer {
     let found = buffers.get(name)
     if (!found || found.byteLength < bytes) buffers.set(name, (found = new SharedArrayBuffer(bytes)))
@@ -92,19 +100,19 @@ export function createExchangePool(
     return linear
   }
 
-  /** The gradient by one GEMM, and the errors: almost half of the work if it were done row by row. */
+  /** Computes the gradient by one GEMM, and the errors. Row by row this would be almost half of the work. */
   async function measure(linear: ExchangeLinear): Promise<void> {
     const { rows, cols, moment, gradient } = linear
-    // The gradient takes the place of what it is computed from.
+    // The product overwrites its input.
     copyPrunedWeights(linear, gradient)
     product ??= createMomentProduct(threads)
-    // Of threads that have ended the product is released.
+    // After a thread has ended, `close` may already have released the product.
     const ready = await Promise.race([...pool.map(({ ended }) => ended), product])
     await ready.multiply(gradient, moment, gradient, [rows, cols])
     computeRowErrors(linear)
   }
 
-  async function swap(linear: ExchangeLinear): Promise<void> {
+  async function runExchange(linear: ExchangeLinear): Promise<void> {
     const message: ExchangeMessage = {
       linear,
       floor: minExchangeGain(linear),
@@ -124,7 +132,7 @@ export function createExchangePool(
       measuring = measure(linear)
       await measuring
       const before = totalError(linear.errors)
-      await swap(linear)
+      await runExchange(linear)
       task.bits.set(linear.bits)
       return { before, after: totalError(linear.errors) }
     },
@@ -136,9 +144,9 @@ export function createExchangePool(
   }
 }
 
-/** A thread, and its end: a promise that only ever rejects. */
 interface Thread {
   worker: Worker
+  /** Rejects when the thread ends or fails; never fulfils. */
   ended: Promise<never>
 }
 
@@ -147,7 +155,7 @@ function startThread(workerData: ExchangeThreadData): Thread {
   const { promise: ended, reject } = Promise.withResolvers<never>()
   worker.once('error', reject)
   worker.once('exit', () => reject(new Error('a thread of the mask refinement ended before it was done')))
-  // Between two linears nobody waits; the next one is told.
+  // Between two linears no caller awaits this promise. The next call rejects with its reason.
   ended.catch(() => undefined)
   return { worker, ended }
 }

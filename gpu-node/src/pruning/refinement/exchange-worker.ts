@@ -1,11 +1,11 @@
-/** The program of a thread that refines rows of one linear after another. */
+/** The program of a thread of an exchange pool: refines rows of one linear at a time. */
 import { parentPort, workerData } from 'node:worker_threads'
 import { loadNativeIfThere } from '../../platform/native-addon.ts'
 import { nativeExchangeRows } from './native-exchange.ts'
 import type { ExchangeMessage, ExchangeThreadData } from './exchange-pool.ts'
 import { exchangeRows } from './exchange.ts'
 
-/** Rows taken at once: few enough that the threads end together. */
+/** Rows that a thread takes at a time: few, so that all threads finish at about the same time. */
 const CHUNK_ROWS = 16
 
 const { native } = workerData as ExchangeThreadData

@@ -3,25 +3,27 @@ import { encodeModel } from '../graph/onnx-writer.ts'
 import { InferenceSession, Tensor } from '../graph/onnx-runtime.ts'
 import { freeMemory } from '../../platform/free-memory.ts'
 
-/** Options of sessions that work beside serving. */
+/** Returns the options of sessions that run in the background of serving. */
 export function backgroundSessionOptions(threads: number): InferenceSession.SessionOptions {
   return {
     intraOpNumThreads: threads,
     interOpNumThreads: 1,
-    // Spinning between operators would take the processor from serving.
+    // Threads that spin between operators would take processor time from serving.
     extra: { session: { intra_op: { allow_spinning: '0' } } },
   }
 }
 
-/** Rows that one run takes, and at most as many as columns: see {@link buildMomentProduct}. */
+/** Maximum rows per run. A run never has more rows than columns, for the reason given at {@link buildMomentProduct}. */
 export const CHUNK_ROWS = 512
 
-/** `E H` in f64, for one linear after another. */
+/** Computes `E H` in f64. */
 export interface MomentProduct {
   /**
+   * Writes `E H` into `product`. The result does not depend on the number of threads.
+   *
    * @param errors E `[rows, cols]`
-   * @param moment H `[cols, cols]`
-   * @param product takes `E H` `[rows, cols]`, the same bits whatever the number of threads; may be `errors`
+   * @param moment H `[cols, cols]`, symmetric
+   * @param product `[rows, cols]`; may be the same array as `errors`
    */
   multiply(
     errors: Float64Array,
@@ -32,7 +34,7 @@ export interface MomentProduct {
   release(): Promise<void>
 }
 
-/** Prepares the product; it blocks its thread while it runs. */
+/** Creates the session of the product. A run blocks the calling thread. */
 export async function createMomentProduct(threads: number): Promise<MomentProduct> {
   const session = await InferenceSession.create(
     encodeModel(buildMomentProduct()),
@@ -41,9 +43,9 @@ export async function createMomentProduct(threads: number): Promise<MomentProduc
   return {
     async multiply(errors, moment, product, [rows, cols]) {
       const h = new Tensor('float64', moment, [cols, cols])
-      const most = Math.min(CHUNK_ROWS, cols)
-      for (let first = 0; first < rows; first += most) {
-        const count = Math.min(most, rows - first)
+      const maxRows = Math.min(CHUNK_ROWS, cols)
+      for (let first = 0; first < rows; first += maxRows) {
+        const count = Math.min(maxRows, rows - first)
         const [begin, end] = [first * cols, (first + count) * cols]
         const e = new Tensor('float64', errors.subarray(begin, end), [count, cols])
         const { y } = await session.run({ moment: h, e })
@@ -56,10 +58,10 @@ export async function createMomentProduct(threads: number): Promise<MomentProduc
   }
 }
 
-/** Rows of the result that are written together, so that what is read stays in the cache until it is used up. */
+/** Rows of the result that are written together, so that the values read stay in the cache until all are used. */
 const TILE_ROWS = 16
 
-/** @param from `[cols, rows]` */
+/** Writes the transpose of `from` `[cols, rows]` into `to` `[rows, cols]`. */
 function transpose(from: Float64Array, to: Float64Array, rows: number, cols: number): void {
   for (let tile = 0; tile < rows; tile += TILE_ROWS) {
     const end = Math.min(tile + TILE_ROWS, rows)

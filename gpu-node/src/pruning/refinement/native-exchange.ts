@@ -2,14 +2,16 @@ import { rowBytes } from '@copal/shared/mask/bit-rows.ts'
 import type { Addon, KernelName } from '../../../native/addon.d.ts'
 import type { ExchangeLinear } from './exchange.ts'
 
-/** As {@link swapRows} of `swaps.ts`, which it must equal to the bit. */
+/** Refines rows as `exchangeRows` of `exchange.ts` does. Every implementation gives the same bits. */
 export type ExchangeRows = (linear: ExchangeLinear, first: number, end: number, floor: number) => void
 
 /**
- * The refinement of rows in the addon, by its best kernel or the one that is named. Weights are f32.
+ * Creates a function that refines rows in the addon, with the named kernel or the best one of this machine.
  *
- * What is written, bits and errors, may lie in shared memory together with the rows of other threads; the call
- * sees its own rows only.
+ * The function takes weights in f32. `bits` and `errors` may be in memory that other threads share: it touches only
+ * its own rows.
+ *
+ * @throws TypeError (the function) weights that are not f32
  */
 export function nativeExchangeRows(addon: Addon, kernel: KernelName | null = null): ExchangeRows {
   return ({ cols, group, weights, moment, bits, gradient, errors }, first, end, floor) => {

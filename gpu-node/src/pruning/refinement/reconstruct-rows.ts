@@ -1,33 +1,33 @@
 import { rowBytes } from '@copal/shared/mask/bit-rows.ts'
 
-/** λ as a share of the mean diagonal of H: SparseGPT's damping. */
+/** λ as a fraction of the mean diagonal of H: SparseGPT's damping. */
 export const DAMPING = 0.01
 
-/** One linear and the mask whose surviving weights are solved for. */
+/** One linear and the mask that says which weights to solve for. */
 export interface ReconstructionTask {
   rows: number
   cols: number
   /** Dense, `[rows, cols]`. */
   weights: Float32Array
-  /** `H = Σ x xᵀ / tokens`, in full `[cols, cols]`; symmetric. */
+  /** `H = Σ x xᵀ / tokens`, the full matrix `[cols, cols]`, symmetric. */
   moment: Float64Array
   /** Mask bits `[rows, ceil(cols/8)]`. */
   bits: Uint8Array
 }
 
-/** What the rows of one linear share. */
+/** The second moment of one linear, and its scaled copy. All rows of the linear share it. */
 export interface ScaledMoment {
   /** H `[cols, cols]` */
   moment: Float64Array
   /** λ */
   damping: number
-  /** `1 / √(H_jj + λ)`, 0 where that is 0. */
+  /** `1 / √(H_jj + λ)`, or 0 where `H_jj + λ` is 0, `[cols]`. */
   scale: Float64Array
-  /** `H + λ I`, scaled from both sides. */
+  /** `H + λ I` with rows and columns multiplied by `scale`, so that its diagonal is 1, `[cols, cols]`. */
   scaled: Float32Array<ArrayBuffer>
 }
 
-/** Scales H. */
+/** Scales `H + λ I` to a unit diagonal. */
 export function scaleMoment({ cols, moment }: ReconstructionTask): ScaledMoment {
   let trace = 0
   for (let col = 0; col < cols; col++) trace += moment[col * cols + col] as number
@@ -48,29 +48,32 @@ export function scaleMoment({ cols, moment }: ReconstructionTask): ScaledMoment 
   return { moment, damping, scale, scaled }
 }
 
-/** Some rows of a linear and how far they are solved. */
+/** Some rows of a linear and the current state of their solution. Arrays are `[rows, cols]` unless stated otherwise. */
 export interface RowSystem {
   rows: number
   cols: number
   dense: Float32Array
   /** 1 where kept, `[cols, rows]`. */
   mask: Float32Array<ArrayBuffer>
-  /** The weights `a`, a part of the result. */
+  /** The weights `a`: a view of the result. */
   kept: Float32Array
   /** `w − a` */
   error: Float64Array<ArrayBuffer>
   /** `(H + λ I)(w − a)` where kept, else 0. */
   residual: Float64Array<ArrayBuffer>
-  /** Of each row: the norm of the scaled residual, the output error, and that with the damping. */
+  /** Norm of each row's scaled residual, `[rows]`. */
   norms: Float64Array
+  /** Output error of each row, `[rows]`. */
   errors: Float64Array
+  /** Output error of each row plus `λ ‖w − a‖²`, `[rows]`. */
   damped: Float64Array
 }
 
 /**
- * Rows `first … end` under their mask alone; the residual is still to be measured.
+ * Creates the system of rows `first … end - 1`, with the dense values of the kept weights as its first solution. The
+ * caller computes the residual.
  *
- * @param result the weights of the whole linear, `[rows, cols]`, of which these rows are solved in place
+ * @param result the weights of the whole linear, `[rows, cols]`; these rows are solved in place
  */
 export function createRowSystem(
   { cols, weights, bits }: ReconstructionTask,
@@ -109,7 +112,7 @@ export function createRowSystem(
   }
 }
 
-/** Makes residuals and errors of `E H`, which stands in `residual`. */
+/** Replaces `E H`, which `residual` contains, by the residual, and computes the norms and errors of the rows. */
 export function updateResidual({ damping, scale }: ScaledMoment, system: RowSystem): void {
   const { rows, cols, mask, error, residual, norms, errors, damped } = system
   for (let row = 0, i = 0; row < rows; row++) {
@@ -131,7 +134,7 @@ export function updateResidual({ damping, scale }: ScaledMoment, system: RowSyst
   }
 }
 
-/** The scaled residual, each row divided by its norm, `[cols, rows]`. */
+/** Returns the scaled residual with each row divided by its norm, transposed: `[cols, rows]`. */
 export function unitResidual(
   { scale }: ScaledMoment,
   { rows, cols, residual, norms }: RowSystem,
@@ -147,7 +150,11 @@ export function unitResidual(
   return unit
 }
 
-/** Norm of the residual over all rows, from their relative square norms, over what it was. */
+/**
+ * Returns the norm of the residual over all rows, relative to that of the system.
+ *
+ * @param squares square norm of each row's residual, relative to the row's norm in the system, `[rows]`
+ */
 export function relativeResidual(system: RowSystem, squares: Float32Array): number {
   let left = 0
   for (let row = 0; row < system.rows; row++) {
@@ -156,12 +163,12 @@ export function relativeResidual(system: RowSystem, squares: Float32Array): numb
   return Math.sqrt(left) / residualNorm(system)
 }
 
-/** Norm of the scaled residual over all rows. */
+/** Returns the norm of the scaled residual over all rows. */
 export function residualNorm({ norms }: RowSystem): number {
   return Math.sqrt(norms.reduce((total, norm) => total + norm * norm, 0))
 }
 
-/** Adds a correction to the weights, which are f32, and takes the error from what they then are. */
+/** Adds the correction `x` `[cols, rows]` to the weights, and computes the error of the weights as rounded to f32. */
 export function applyCorrection(
   { scale }: ScaledMoment,
   { rows, cols, dense, mask, kept, error, norms }: RowSystem,
@@ -178,7 +185,7 @@ export function applyCorrection(
   }
 }
 
-/** Rows whose damped error rose get back the weights that they began with: f32 may spoil what was solved already. */
+/** Restores the first weights of rows whose damped error rose: f32 can make an already good solution worse. */
 export function revertWorseRows(
   { rows, cols, kept, errors, damped }: RowSystem,
   start: { weights: Float32Array; errors: Float64Array; damped: Float64Array },

@@ -17,54 +17,59 @@ import {
 } from './reconstruct-rows.ts'
 import { backgroundSessionOptions, CHUNK_ROWS, createMomentProduct } from './moment-product.ts'
 
-/** Iterations in one run of the graph: after each the residuals are looked at. */
+/** Iterations in one run of the graph. The residuals are checked after each run. */
 const STEPS_PER_RUN = 4
-/** f32 loses the true residual after a while, and f64 finds it again; more often than this it has not been needed. */
+/** Maximum times that a residual in f64 replaces that of the f32 iterations, which drifts. More were never needed. */
 const MAX_REFINEMENTS = 8
-/** Runs of the graph between two residuals in f64. */
+/** Maximum runs of the graph between two residuals in f64. */
 const MAX_RUNS = 50
-/** What f32 can win before its residual no longer is the true one. */
+/** Relative residual down to which f32 iterations can be trusted; below it their residual is no longer the true one. */
 const MIN_F32_RESIDUAL = 1e-4
 
+/** The solved weights of one linear, and their output error. */
 export interface Reconstruction {
   /** `[rows, cols]`, 0 where pruned. */
   weights: Float32Array
-  /** The squared output error, `tr(E H Eᵀ)`, of the mask alone, and with the new weights. */
+  /** The squared output error, `tr(E H Eᵀ)`, of the mask with the dense values. */
   before: number
+  /** The same with the new weights. */
   after: number
 }
 
-/** Solves for the surviving weights of one linear after another. */
+/** Solves for the surviving weights of one linear at a time. */
 export interface Reconstructor {
+  /** Solves for the weights that the mask of `task` keeps. */
   solve(task: ReconstructionTask): Promise<Reconstruction>
   release(): Promise<void>
 }
 
-/** For tests and measurements. */
+/** Options of a reconstructor, for tests and measurements. */
 export interface ReconstructorOptions {
-  /** {@link TOLERANCE} unless given. */
+  /** Default {@link TOLERANCE}. */
   tolerance?: number
-  /** Told after every so many rows: iterations, and the relative residual that they left. */
+  /** Called after each chunk of rows, with its number of iterations and the relative residual that is left. */
   onSolved?: (effort: { rows: number; iterations: number; residual: number }) => void
 }
 
 /**
- * Norm of the residual over that of the mask alone. What is left of the gain goes with its square: at this one the
- * output error of the default model's linears agrees to four digits with that of a thousandth of it.
+ * Norm of the residual at which a solution is accepted, relative to the residual before the first iteration. The error
+ * reduction that is missed is proportional to its square: with this tolerance, the output errors of the default model's
+ * linears agree to four digits with those of a tolerance a thousand times smaller.
  */
 const TOLERANCE = 1e-2
 
 /**
- * Prepares the least squares `min ‖(w − a) X‖² / tokens + λ ‖w − a‖²` over the weights `a` that a mask keeps, of
- * each row of a linear, from the dense `w`: `(H_KK + λ I) a_K = ((H + λ I) w)_K`, with λ the hundredth part of H's
- * mean diagonal (the least squares and the damping of SparseGPT, Frantar and Alistarh 2023, solved exactly).
+ * Creates a reconstructor: it solves `min ‖(w − a) X‖² / tokens + λ ‖w − a‖²` for each row of a linear, over the weights
+ * `a` that a mask keeps, from the dense `w`. The solution satisfies `(H_KK + λ I) a_K = ((H + λ I) w)_K`, with λ = 0.01
+ * of H's mean diagonal: the least squares and the damping of SparseGPT (Frantar and Alistarh 2023), solved exactly.
  *
- * All rows share H, so up to 512 are solved together by conjugate gradients scaled to a unit diagonal, an iteration
- * being one f32 GEMM; the residual is replaced by one computed in f64, and refined from there, until its norm is
- * at most a hundredth of what it was. No row ends with a higher damped error than it began with.
+ * All rows share H, so up to 512 rows are solved together, by conjugate gradients on the system scaled to a unit
+ * diagonal; an iteration is one f32 GEMM. The residual is then computed again in f64, and the solution refined from
+ * there, until the residual's norm is at maxRows 0.01 of the first. No row ends with a higher damped error than it began
+ * with.
  *
- * The weights are the same to the bit whatever the number of threads. One session serves every linear; its memory is
- * H in f32 besides the caller's, and a score of arrays of 512 rows.
+ * The weights do not depend on the number of threads. One session serves every linear. It needs memory for H in f32
+ * and about twenty arrays of 512 rows.
  */
 export async function createReconstructor(
   threads: number,
@@ -76,14 +81,14 @@ export async function createReconstructor(
     backgroundSessionOptions(threads),
   )
 
-  /** Brings the residual of a system up to date, in f64. */
+  /** Computes the residual of a system in f64. */
   async function measure(moments: ScaledMoment, system: RowSystem): Promise<void> {
     const { rows, cols, error, residual } = system
     await product.multiply(error, moments.moment, residual, [rows, cols])
     updateResidual(moments, system)
   }
 
-  /** The correction that makes the residual vanish, as far as f32 goes, `[cols, rows]`. */
+  /** Solves in f32 for the correction `[cols, rows]` that reduces the residual to `goal` of its norm. */
   async function solveCorrection(moments: ScaledMoment, system: RowSystem, goal: number) {
     const { rows, cols } = system
     const shape = [cols, rows]
@@ -110,7 +115,7 @@ export async function createReconstructor(
         ['x', 'r', 'p', 'rr'].map((name) => [name, outputs[`next_${name}`] as Tensor]),
       )
       iterations += STEPS_PER_RUN
-      // `run` never leaves the event loop a turn: this lets the parent's messages and its end through.
+      // `run` does not yield to the event loop. This lets the process handle messages from its parent and its exit.
       await new Promise((resolve) => setImmediate(resolve))
       if (relativeResidual(system, state['rr']?.data as Float32Array) <= goal) break
     }
@@ -119,7 +124,7 @@ export async function createReconstructor(
     return { x: x?.data as Float32Array<ArrayBuffer>, iterations }
   }
 
-  /** Solves rows `first … end` into `weights`, and tells their output error before and after. */
+  /** Solves rows `first … end - 1` into `weights`, and returns their output error before and after. */
   async function solveRows(
     task: ReconstructionTask,
     moments: ScaledMoment,
@@ -139,7 +144,7 @@ export async function createReconstructor(
     for (let refinement = 0; refinement < MAX_REFINEMENTS; refinement++) {
       const left = residualNorm(system)
       if (!(left > tolerance * norm)) break
-      // A little beyond the goal: the recurrence's residual flatters.
+      // A little below the tolerance, because the residual of the recurrence is smaller than the true one.
       const correction = await solveCorrection(
         moments,
         system,
@@ -164,9 +169,9 @@ export async function createReconstructor(
       const weights = new Float32Array(rows * cols)
       let before = 0
       let after = 0
-      const most = Math.min(CHUNK_ROWS, cols)
-      for (let first = 0; first < rows; first += most) {
-        const gain = await solveRows(task, moments, weights, first, Math.min(first + most, rows))
+      const maxRows = Math.min(CHUNK_ROWS, cols)
+      for (let first = 0; first < rows; first += maxRows) {
+        const gain = await solveRows(task, moments, weights, first, Math.min(first + maxRows, rows))
         before += gain.before
         after += gain.after
       }
@@ -180,7 +185,7 @@ export async function createReconstructor(
   }
 }
 
-/** Frees the memory of tensors, of which two may share it. */
+/** Frees the memory of tensors, some of which may share it. */
 function freeTensors(tensors: readonly Tensor[]): void {
   for (const data of new Set(tensors.map((tensor) => tensor.data as Float32Array<ArrayBuffer>)))
     freeMemory(data)
