@@ -1,37 +1,37 @@
-/** Who goes first when the fleet is full. Batch requests also leave the nodes' own queues to interactive ones. */
+/** The priority of a request while the fleet is full. Batch requests also leave the nodes' own queues to interactive ones. */
 export type Priority = 'interactive' | 'batch'
 
-/** What one request asks of the fleet. */
+/** A request for a node, made once for each attempt. */
 export interface AcquireRequest {
   readonly model: string
-  /** The version of its weights that shall answer; left out: the active one. */
+  /** The mask version that must serve the request; the active one if left out. */
   readonly version?: number | undefined
-  /** Of this attempt. */
+  /** The id of this attempt. */
   readonly requestId: string
   readonly domain: string
   /** The API key that is charged. */
   readonly account?: string | undefined
-  /** Whose turn it is when requests wait goes by tenants. */
+  /** The tenant; the fair queue alternates between tenants. */
   readonly tenant?: string | undefined
   readonly priority?: Priority | undefined
-  /** Estimate of the prompt's tokens. */
+  /** The estimated number of prompt tokens. */
   readonly promptTokens: number
-  /** Keys of how its prompt begins, shortest first; see `prefix-keys.ts`. */
+  /** Keys of the prefixes of its prompt, shortest first; see `prefix-keys.ts`. */
   readonly prefix?: readonly string[] | undefined
-  /** Nodes that this request failed on: out until they are heard of again. */
+  /** Nodes that this request failed on; they are excluded until their next heartbeat. */
   readonly exclude: readonly string[]
-  /** The attempt before this one; told once. */
+  /** The previous attempt, if it failed; reported once. */
   readonly failed?: FailedAttempt | undefined
 }
 
 /**
- * A try on a node that came to nothing.
+ * A failed attempt on a node.
  *
- * - `broke`: its connection broke, so the node itself may be gone
- * - `cut`: the same after the answer had begun, so that what was given is still to be settled
- * - `failed`: it answered what no node should, an internal error too, or stopped working
- * - `full`: it takes nothing now
- * - `refused`: the request's own fault, or nobody waits for it any more
+ * - `broke`: the connection broke, so the node may be gone
+ * - `cut`: the connection broke after the response had begun, so the output that was sent must still be settled
+ * - `failed`: the node returned an invalid response or an internal error, or stopped working on the request
+ * - `full`: the node accepts no requests now
+ * - `refused`: the request itself is at fault, or its client has left
  */
 export interface FailedAttempt {
   readonly requestId: string
@@ -40,32 +40,32 @@ export interface FailedAttempt {
 }
 
 /**
- * Why there is no node for a request.
+ * The reason that a request got no node.
  *
- * - `unknown`: no node of this model was heard of
- * - `absent`: none of them can take requests
- * - `full`: all that can have as many as they shall
- * - `retries`: the fleet fails so much that nothing is tried again
- * - `left`: nobody waits for it any more
+ * - `unknown`: no node of this model has registered
+ * - `absent`: no node of the model can take requests
+ * - `full`: every node that can take requests has its maximum
+ * - `retries`: the retry budget is used up, because too many requests fail
+ * - `left`: its client has left
  */
 export interface NoNode {
   ok: false
   reason: 'unknown' | 'absent' | 'full' | 'retries' | 'left'
-  /** When it is worth to come back, as far as is known. */
+  /** The estimated time after which a retry may succeed. */
   retryAfterMs: number
   servedModels: string[]
 }
 
-/** The node for a request, or why there is none. */
-export type Acquired =
+/** The node that was leased for a request, or the reason that there is none. */
+export type AcquireResult =
   | {
       ok: true
       nodeId: string
       url: string
       maskVersion: number
-      /** It is not what the node answers with by itself: the call must name it. */
+      /** The version is not the node's active one, so the call must name it. */
       pinned?: true
-      /** A version on trial that the node shall score the answer under too, if its text may be sampled. */
+      /** The version of a shadow; the node also scores the output under it if the text may be sampled. */
       shadow?: number
     }
   | NoNode

@@ -1,7 +1,7 @@
 import type { KeyScope, SamplingPolicy } from '@copal/shared/wire/admin-keys.ts'
 import type { Limits } from './limits.ts'
 
-/** An API key as stored: its hash, never itself. A rotated key has two hashes until `previousUntil`. */
+/** An API key as stored: its hash, never the key itself. A rotated key has two hashes until `previousUntil`. */
 export interface KeyRow {
   id: string
   name: string
@@ -16,22 +16,22 @@ export interface KeyRow {
   previousUntil: number | null
   tenant: string
   scopes: KeyScope[]
-  /** Null: all. */
+  /** Null allows all. */
   allowedDomains: string[] | null
   allowedModels: string[] | null
   expiresAt: number | null
   limits: Limits
 }
 
-/** A key in use, with what it shares with the other keys of its tenant. */
+/** A key in use, with the limits that it shares with the other keys of its tenant. */
 export type ActiveKey = KeyRow & { tenantLimits: Limits | null }
 
-/** Who asks something of the admin API: the operator with the admin key, or a tenant's own administrator. */
+/** The caller of the admin API: the operator with the admin key, or an administrator of one tenant. */
 export type Actor = { kind: 'operator' } | { kind: 'tenant'; key: KeyRow }
 
-/** How a {@link KeyWatch} looks at its key, and how often. */
+/** Settings of a {@link KeyWatch}. */
 export interface KeyWatchOptions {
-  /** Whether the key still opens what it was sent for. */
+  /** Checks whether the key is still valid for the request. */
   inForce: () => Promise<boolean>
   everyMs: number
 }

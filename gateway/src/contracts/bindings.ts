@@ -16,57 +16,57 @@ export interface Bindings extends PolicyBindings, AccessBindings {
   RESERVOIR: DurableObjectNamespace<ReservoirObject>
   RESPONSE_CACHE: DurableObjectNamespace<ResponseCacheObject>
   UPDATE_WORKFLOW: Workflow
-  /** The secret of each node is derived from it; no node has it. */
+  /** The secret that the secret of each node is derived from; no node has it. */
   NODE_SECRET?: string
-  /** Nodes are known by it too, and none is called with it: the next secret, or the one before, while it is replaced. */
+  /** The next or previous `NODE_SECRET` during a rotation: accepted from nodes, never used to call them. */
   NODE_SECRET_ALTERNATE?: string
-  /** An `mtls_certificates` binding: nodes are called with this client certificate. */
+  /** An `mtls_certificates` binding: the client certificate for calls to nodes. */
   NODE_CERTIFICATE?: Fetcher
   COPAL_KEY_TRUST_MS?: string
   COPAL_RECEIPT_DAYS?: string
   COPAL_REVOKED_NODES?: string
-  /** SHA-256, in lower-case hex, of the admin key. */
+  /** The SHA-256 of the admin key, in lower-case hex. */
   ADMIN_KEY_SHA256?: string
-  /** Goes into the hash of every API key, so that the database alone gives none of them away. */
+  /** The secret that is part of the hash of every API key, so that the database alone reveals no key. */
   KEY_PEPPER?: string
-  /** Base URL of an OTLP/HTTP collector; spans are exported only when it is set. */
+  /** The base URL of an OTLP/HTTP collector; spans are exported only if it is set. */
   OTEL_EXPORTER_OTLP_ENDPOINT?: string
 }
 
 type NodeFetchInit = Omit<RequestInit, 'headers'> & { headers?: Record<string, string> }
 
-/** What the parts of the gateway are given. Cheap to make: one for each event that the Worker handles. */
+/** The dependencies of the gateway's parts. Created for each event that the Worker handles, so they must be cheap. */
 export interface Deps {
   readonly db: Database
   readonly artifacts: R2Bucket
   readonly samples: Queue<SampleMessage>
-  /** The one Durable Object that knows the nodes; a new stub each time, since one whose call failed may stay broken. */
+  /** The Fleet object. Each access returns a new stub, because a stub whose call failed may stay broken. */
   readonly fleet: DurableObjectStub<FleetObject>
-  /** The Durable Object that keeps a domain's samples. */
+  /** Returns the Durable Object that stores the samples of a domain. */
   reservoir(domain: string): DurableObjectStub<ReservoirObject>
-  /** The Durable Object that keeps a tenant's answers. */
+  /** Returns the Durable Object that stores the cached responses of a tenant. */
   responseCache(tenant: string): DurableObjectStub<ResponseCacheObject>
   readonly updateWorkflow: Workflow
-  /** The secrets of a node, whoever that is: the first signs calls of it, any may have signed a call by it. */
+  /** Returns the secrets of any node, registered or not. */
   nodeSecrets(nodeId: string): Promise<NodeSecrets>
-  /** Nodes whose secrets somebody else may have: nothing that they sign is taken. */
+  /** Nodes whose secrets may have leaked: calls that they sign are rejected. */
   readonly revokedNodes: ReadonlySet<string>
-  /** What nodes prove with that they were given what they tell of. */
+  /** Proofs that a node was called with a request that it reports on. */
   readonly attestations: Attestations
-  /** What a tenant's prefix keys start from. */
+  /** Returns the salt of a tenant's prefix keys. */
   prefixSalt(tenant: string): Promise<PrefixSalt>
-  /** Calls a node, with what stands in front of it satisfied. */
+  /** Calls a node, with the client certificate and the Access token that the deployment needs. */
   nodeFetch(url: URL, init: NodeFetchInit): Promise<Response>
   readonly adminKeySha256: string
   readonly keyPepper: string
   readonly otlpEndpoint: string | undefined
   readonly policy: FleetPolicy
   /**
-   * How long a key is trusted that was looked up, and how often that of a running request is looked at again: a revoked
-   * key works no longer than both together.
+   * How long a looked-up key is cached, and how often the key of a running request is checked again. A revoked key works
+   * for at most twice this time.
    */
   readonly keyTrustMs: number
-  /** How long receipts are kept; 0: all of them. */
+  /** How many days receipts are kept; 0 keeps them all. */
   readonly receiptDays: number
   nowMs(): number
   /** Keeps the event alive until `work` settles, beyond the response. */

@@ -7,7 +7,7 @@ export interface AppEnv {
   Bindings: Bindings
   Variables: {
     deps: Deps
-    /** Unique, and safe to show: the answer's `x-request-id`. */
+    /** A unique id that is safe to show: the `x-request-id` of the response. */
     requestId: string
     trace: RequestTrace
     answered: CompletedRequests
@@ -18,7 +18,7 @@ export interface AppEnv {
 export interface KeyedEnv extends AppEnv {
   Variables: AppEnv['Variables'] & {
     key: ActiveKey
-    /** How the key is looked at while the request runs. */
+    /** How the key is checked while the request runs. */
     keyWatch: KeyWatchOptions
   }
 }
@@ -29,12 +29,13 @@ export interface ActorEnv extends AppEnv {
 }
 
 /**
- * Requests of an isolate that are answered, so that another of their key may run: told to the fleet with the next request
- * that asks there, or soon by themselves. One that gets lost ends with its receipt.
+ * Completed requests of an isolate that the fleet does not know of yet. They no longer count as concurrent requests of
+ * their key. They go to the fleet with the next request that asks it for a node, or by themselves soon after. A lost
+ * report does no harm: the request ends with its receipt.
  */
 export interface CompletedRequests {
-  /** Keeps the event alive until the fleet is told, unless another's does it. */
+  /** Adds a request and keeps the event alive until the report is sent, unless another event does so. */
   add(deps: Pick<Deps, 'fleet' | 'nowMs' | 'waitUntil'>, requestId: string): void
-  /** What the fleet is not told yet, for who asks it now. */
+  /** Removes and returns the requests that are not reported yet, for a caller that reports them. */
   take(): string[]
 }

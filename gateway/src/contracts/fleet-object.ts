@@ -1,14 +1,14 @@
 import type { Heartbeat } from '@copal/shared/wire/heartbeat.ts'
-import type { Acquired, AcquireRequest, FailedAttempt, NoNode } from './acquire.ts'
+import type { AcquireResult, AcquireRequest, FailedAttempt, NoNode } from './acquire.ts'
 import type { LeaseView } from './lease.ts'
 import type { FleetSnapshot } from './node-view.ts'
 import type { Rates, LimitRejection, ReservationRequest } from './reservation.ts'
 import type { Trials } from './trial.ts'
 
-/** Which limit, or why no node, refused a request; `left`: nobody refused it, its client went while it waited. */
+/** The limit that rejected a request, or the reason that it got no node; `left` is no rejection: its client left. */
 export type RejectionReason = LimitRejection['limit'] | NoNode['reason']
 
-/** Requests of a tenant for a model that were refused for one reason. */
+/** The number of requests of a tenant for a model that were rejected for one reason. */
 export interface RejectionCount {
   tenant: string
   model: string
@@ -16,46 +16,45 @@ export interface RejectionCount {
   requests: number
 }
 
-/** What a request with limits reserves in the same call that leases its node. */
+/** The usage that a limited request reserves in the same call that leases its node. */
 export type LimitedRequest = Pick<ReservationRequest, 'accounts' | 'maxTokens' | 'prompts' | 'choices'> & {
-  /** The same over all attempts. */
+  /** The id of the request, the same for all its attempts. */
   requestId: string
 }
 
-/** What a request asks of the fleet in its one call. */
+/** The call by which a request reserves its usage and leases its node. */
 export type AdmissionRequest = AcquireRequest & {
   limits?: LimitedRequest
-  /** Requests that are answered meanwhile, so that another may run. */
+  /** Other requests that have completed and no longer count as concurrent. */
   answered?: readonly string[]
 }
 
-/** The node for a request, why there is none, or why the request may not run. */
+/** The node for a request, the reason that there is none, or the limit that the request exceeds. */
 export type AdmissionResult =
-  | (Extract<Acquired, { ok: true }> & { maxTokens?: number | null; rates?: Rates })
-  | (Extract<Acquired, { ok: false }> & { refusal?: undefined })
-  | { ok: false; refusal: LimitRejection }
+  | (Extract<AcquireResult, { ok: true }> & { maxTokens?: number | null; rates?: Rates })
+  | (Extract<AcquireResult, { ok: false }> & { rejection?: undefined })
+  | { ok: false; rejection: LimitRejection }
 
-/** A settled request and the tokens that it used, prompt and answer together. */
+/** A settled request and the tokens that it used, prompt and output together. */
 export interface Settlement {
   requestId: string
   tokens: number
-  /** The node did it, and can do more. */
-  done: boolean
+  /** Whether the node completed the request. */
+  succeeded: boolean
 }
 
 /**
- * The Durable Object that knows the nodes, the leases and the used limits, as its callers see it.
+ * The Durable Object that tracks the nodes, their leases and the usage of limited keys and tenants.
  * Implemented by `fleet/object/fleet.ts`.
  */
 export interface FleetObject extends Rpc.DurableObjectBranded {
   /**
-   * Registers or renews a node; `desiredVersion` is what D1 says its model shall be served with, beside `trials`.
+   * Registers or renews a node. `desiredVersion` and `trials` are the desired state of its model in D1.
    *
-   * @param desiredVersion undefined while D1 does not answer: what it said last holds
-   * @returns `known`: false when D1 must be asked first, because the node or its weights were not seen before;
-   * `registered`: whether the pruning methods of its process are known, so that heartbeats need not name them;
-   * `drained`: whether the operator drains the node; `replaced`: another process has its name now, and nothing of this
-   * heartbeat was taken
+   * @param desiredVersion undefined while D1 does not respond: the last known version stays
+   * @returns `known`: false if D1 must be asked first, because the node or its weights are new; `registered`: whether
+   * the pruning methods of its process are known, so that heartbeats need not list them; `drained`: whether the
+   * operator drains the node; `replaced`: another process uses the name now, and this heartbeat was ignored
    */
   heartbeat(
     heartbeat: Heartbeat,
@@ -64,64 +63,64 @@ export interface FleetObject extends Rpc.DurableObjectBranded {
   ): Promise<{ known: boolean; registered: boolean; drained: boolean; replaced?: true }>
 
   /**
-   * Has a node take no new requests, or take them again; what runs on it goes on. It holds until the node is started again.
+   * Stops new requests to a node, or allows them again. Running requests continue. Lasts until the node restarts.
    *
-   * @returns false for a node that is not known
+   * @returns false if the node is unknown
    */
   drain(nodeId: string, drained: boolean): Promise<boolean>
 
   /**
-   * Leases the best node for one request, when it is its turn; one with limits is reserved first, or refused without
-   * consuming anything.
+   * Leases the best node for a request, after waiting in the queue if needed. Reserves the usage of a limited request
+   * first; a request over a limit is rejected and uses nothing.
    */
   acquire(request: AdmissionRequest): Promise<AdmissionResult>
 
-  /** Requests with limits that run no more; those that gave their clients nothing are charged nothing. */
+  /** Ends limited requests that no longer run; if `gaveNothing`, their clients got no output and nothing is charged. */
   finish(requestIds: readonly string[], gaveNothing: boolean): void
 
-  /** Takes note of an attempt that failed and is not followed by another. */
+  /** Records a failed attempt that is not retried. */
   fail(attempt: FailedAttempt): void
 
   /**
-   * The client of an attempt left while it waited for its node: it waits no more, or the node that it got meanwhile
-   * is free again. Nothing of it ran, and what ran of the attempts before gave the client nothing, so nothing is charged.
+   * Ends an attempt whose client left while it waited for a node: removes it from the queue, or ends the lease that it
+   * got meanwhile. It never ran, and earlier attempts sent the client nothing, so nothing is charged.
    *
-   * @param requestId of what is reserved; undefined for a request without limits
+   * @param requestId the id of the reservation; undefined for a request without limits
    */
   abandon(leaseId: string, requestId?: string): void
 
-  /** How a leased request is; undefined when it is settled. */
-  look(leaseId: string): LeaseView | undefined
+  /** Returns the state of a leased request; undefined if it is settled. */
+  leaseView(leaseId: string): LeaseView | undefined
 
-  /** The silent node of a leased request answers whoever watches over it: the request goes on, and what it reserved. */
+  /** Renews the lease and the reservation of a request whose node sends no heartbeats but responds to health checks. */
   touch(leaseId: string): void
 
-  /** Ends the leases of settled requests, and charges them what they used. */
+  /** Ends the leases of settled requests and charges the tokens that they used. */
   settle(settlements: readonly Settlement[]): void
 
   /**
-   * Those of some attempts after which their requests were tried again.
+   * Returns the given attempts that were superseded: their requests were sent to another node.
    *
-   * @param failed those that their nodes failed at: the gateway hears of it when the receipt is written, which may come
-   * here before what it asks then, so they are waited for while nobody told what becomes of them
+   * @param failed the attempts that failed on their nodes. Their receipts may arrive before the retries that supersede
+   * them, so the call waits a moment until each is retried or given up.
    */
   superseded(attemptIds: readonly string[], failed: readonly string[]): Promise<string[]>
 
-  /** All nodes that are remembered. */
+  /** Returns all remembered nodes. */
   snapshot(): FleetSnapshot
 
-  /** Requests that got no node since this object started. */
-  refusals(): RejectionCount[]
+  /** Returns the counts of rejected requests since this object started. */
+  rejectionCounts(): RejectionCount[]
 
-  /** The version that would answer an API key now; undefined when no node of the model is known. */
+  /** Returns the version that would serve an API key now; undefined if no node of the model is known. */
   versionFor(model: string, account: string): number | undefined
 
-  /** The pruning methods that the nodes of a model can choose masks by; null when none of them is alive. */
+  /** Returns the pruning methods that the nodes of a model offer; null if no node of it is alive. */
   offeredMethods(model: string): string[] | null
 
-  /** The pruning methods that a node offers; none where it has not registered them. */
+  /** Returns the pruning methods that a node offers; empty until it registers them. */
   methodsOf(nodeId: string): readonly string[]
 
-  /** Stores what was counted and is not stored yet; happens by itself soon after. */
+  /** Stores changes of the ledger now; otherwise they are stored soon after by themselves. */
   saveCounts(): Promise<void>
 }

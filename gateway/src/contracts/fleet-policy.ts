@@ -1,32 +1,32 @@
-/** How long the gateway waits for what, in milliseconds, and how many requests may wait. */
+/** Timeouts of the gateway in milliseconds, and bounds of its queue. */
 export interface FleetPolicy {
-  /** Silence after which a node takes no more requests: three heartbeats. */
+  /** The silence after which a node gets no more requests: three heartbeats. */
   silentMs: number
-  /** Silence after which a node is taken for dead: its leases expire. */
+  /** The silence after which a node counts as dead and its leases expire. */
   deadMs: number
-  /** How long a lease lives without its node telling of progress; renewed by heartbeats. */
+  /** The lifetime of a lease without progress; heartbeats that report progress renew it. */
   leaseMs: number
-  /** A node that does not name a request in a heartbeat composed so long after it was leased has not got it. */
+  /** The time after which a heartbeat must list a leased request; otherwise the request never reached the node. */
   connectMs: number
-  /** From the first step of an answer to its first token; how long it waits on its node does not count. */
+  /** The time from the first step of a request to its first token; waiting on the node does not count. */
   firstTokenMs: number
-  /** A request that takes no step for so long is stalled. */
+  /** The time without a step after which a request counts as stalled. */
   idleMs: number
-  /** From the call of a node to the end of an answer. */
+  /** The time from the call of a node to the end of its response. */
   totalMs: number
-  /** Requests that may wait for a full fleet. */
+  /** The maximum number of requests that wait while the fleet is full. */
   queueSize: number
-  /** How long they may wait. */
+  /** The maximum time that they wait. */
   queueMs: number
-  /** Requests by which a node may be busier than the least loaded one and still get those whose prompt it has cached. */
+  /** How many more requests than the least loaded node a node may have and still be preferred for a cached prefix. */
   spillover: number
-  /** How long a request waits for a node to come back when there is none that could take it. */
+  /** How long a request waits for a node to return if none can take it. */
   nodeWaitMs: number
-  /** How long the response cache may take to say whether it has an answer: the node may be as fast. */
+  /** The timeout of a response cache lookup: a node may be as fast. */
   cacheLookupMs: number
 }
 
-/** The variables that set a policy. */
+/** The environment variables that set a policy. */
 export interface PolicyBindings {
   COPAL_NODE_SILENT_MS?: string
   COPAL_NODE_DEAD_MS?: string

@@ -3,20 +3,20 @@ import type { CacheTarget } from '@copal/shared/wire/node-calls.ts'
 import type { PromptParts } from './prompt-prefix.ts'
 import type { CachedResponse } from './response-cache-object.ts'
 
-/** One admitted request, ready for a node. */
+/** An admitted request, ready for a node. */
 export interface Generation {
   /** `/rpc/chat-completions`, `/rpc/completions`, `/rpc/responses` or `/rpc/embeddings`. */
   path: string
   model: ModelName
   domain: string
   sample: boolean
-  /** Estimate of the tokens of all prompts. */
+  /** The estimated number of tokens of all prompts. */
   promptTokens: number
-  /** Most tokens of each choice that the client asks for; null when it names no bound. */
+  /** The maximum tokens of each choice; null if the client sets no bound. */
   maxTokens: number | null
-  /** The field that bounds the answer of a client that names no bound. */
+  /** The field that bounds the output if the client sets no bound. */
   boundField?: 'max_tokens' | 'max_output_tokens'
-  /** Prompts and choices over all of them; one of each when left out. */
+  /** The number of prompts, and of choices over all prompts; one of each if left out. */
   prompts?: number
   choices?: number
   /** The parsed body of the client's request. */
@@ -26,18 +26,18 @@ export interface Generation {
     temperature?: number | null | undefined
     seed?: number | null | undefined
   }
-  /** Where a streamed answer shall be kept; undefined: nowhere. */
-  keep?: CacheTarget
-  /** The prompt as the model reads it, whose beginning a node may have computed already; undefined: nothing is shared. */
+  /** Where the node stores a streamed response in the response cache; undefined if it is not cached. */
+  cacheTarget?: CacheTarget
+  /** Returns the prompt as the model reads it, for its prefix keys; undefined if prefixes are not shared. */
   promptParts?: () => PromptParts
-  /** What the client wrote, to be sampled where it consents; undefined where there is nothing to sample. */
+  /** Returns the client's text, to be sampled with its consent; undefined if there is nothing to sample. */
   text?: () => string
 }
 
-/** Hears what becomes of an answer. */
+/** Callbacks for the outcome of a generation. */
 export interface ResponseListener {
-  /** It is whole, was not streamed, and no limit of the key made it shorter than the request asked for. */
-  take?(answer: CachedResponse): void
-  /** Nothing more comes: it was whole, failed, or nobody waits for it any more. */
+  /** Receives a complete response that was not streamed and that no limit of the key made shorter. */
+  complete?(response: CachedResponse): void
+  /** Called at the end: the response was complete, failed, or its client left. */
   ended(how: 'whole' | 'failed' | 'left'): void
 }

@@ -1,4 +1,4 @@
-/** A request that a node may be working on. It ends with the node's receipt, or expires. */
+/** The record that a node was given a request. It ends with the node's receipt, or expires. Stored with its node. */
 export interface Lease {
   readonly requestId: string
   readonly nodeId: string
@@ -8,37 +8,37 @@ export interface Lease {
   readonly account?: string | undefined
   readonly tenant?: string | undefined
   readonly maskVersion: number
-  /** What the request is settled with if no receipt ever comes: as the node told last, before that an estimate. */
+  /** The usage to settle if no receipt arrives: from the node's last report, before that an estimate. */
   readonly promptTokens: number
   readonly completionTokens: number
   readonly acquiredAtMs: number
-  /** Its node told that it has it. */
+  /** Whether a heartbeat of its node has listed it. */
   readonly named: boolean
-  /** Its last step, as the node told; before that when it was leased. */
+  /** The time of its last step as the node reported it; before that, the time of the lease. */
   readonly progressAtMs: number
-  /** Since when it runs without a token, as its node told; left out while it waits there, and where none will come. */
+  /** When it began to run without a token, as its node reported; left out while it waits there, and if none will come. */
   readonly tokenlessSinceMs?: number | undefined
   readonly expiresAtMs: number
-  /** When its node, whose heartbeats are lost, last answered whoever watches over the request. */
+  /** When its node, whose heartbeats are lost, last responded to a health check. */
   readonly answeredAtMs?: number
 }
 
 /**
- * Where a leased request is, by what its node told.
+ * The state of a leased request, from the reports of its node.
  *
- * - `sent`: its node has not told of it, and need not have
- * - `taken`: its node has told of it
- * - `missing`: its node has had the time to tell of it, and has not: it never arrived
+ * - `sent`: the node has not reported it, and it is too early to expect that
+ * - `taken`: the node has reported it
+ * - `missing`: the node had time to report it and did not, so it never arrived
  */
-export type Whereabouts = 'sent' | 'taken' | 'missing'
+export type LeaseState = 'sent' | 'taken' | 'missing'
 
-/** How a leased request is, by what its node told. */
+/** The progress of a leased request, from the reports of its node. */
 export interface LeaseView {
-  /** Its node was not heard of for longer than nodes are. */
+  /** Whether its node has missed its heartbeats. */
   silent: boolean
-  where: Whereabouts
-  /** Since its last step. */
+  state: LeaseState
+  /** The time since its last step. */
   idleMs: number
-  /** For how long it has run without a token; 0 while it waits, once it has one, and where none will come. */
+  /** How long it has run without a token; 0 while it waits, once it has one, and if none will come. */
   firstTokenWaitMs: number
 }

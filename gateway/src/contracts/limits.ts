@@ -1,15 +1,15 @@
-/** What a key or a tenant may use; what is not set is not limited. */
+/** The limits of a key or a tenant; usage without a limit is unbounded. */
 export interface Limits {
   requestsPerMinute?: number
-  /** Prompt and completion together. */
+  /** Prompt and completion tokens together. */
   tokensPerMinute?: number
-  /** Of a calendar month, UTC. */
+  /** Tokens in a calendar month, UTC. */
   tokensPerMonth?: number
-  /** Running at the same time. */
+  /** Requests that run at the same time. */
   concurrentRequests?: number
 }
 
-/** Something whose use is counted: a key, or its tenant. */
+/** A key or a tenant whose usage is counted. */
 export interface LimitedAccount {
   kind: 'key' | 'tenant'
   name: string

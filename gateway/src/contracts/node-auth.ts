@@ -1,45 +1,45 @@
 import type { CacheTarget } from '@copal/shared/wire/node-calls.ts'
 
-/** The gateway's secret, and the next one or the one before while it is replaced. */
+/** The gateway's secret, and during a rotation the next or previous one. */
 export type GatewaySecrets = readonly [current: string, ...accepted: string[]]
 
-/** A node's secrets: the first signs calls of it, any of them may have signed a call by it. */
+/** The secrets of a node: the first signs calls to it, and calls from it may be signed with any of them. */
 export type NodeSecrets = readonly [current: string, ...accepted: string[]]
 
-/** Secrets and variables of what stands in front of nodes. */
+/** Secrets and variables for Cloudflare Access in front of nodes. */
 export interface AccessBindings {
-  /** A service token of Cloudflare Access, where that stands in front of the nodes. */
+  /** A service token of Cloudflare Access, if that protects the nodes. */
   NODE_ACCESS_CLIENT_ID?: string
   NODE_ACCESS_CLIENT_SECRET?: string
   /**
-   * The hosts that it is sent to, over TLS alone, with commas between them; `*.example.com` is all below that. Any when
-   * left out.
+   * The hosts that get the token, over TLS only, separated by commas; `*.example.com` matches all its subdomains. All
+   * nodes get it if left out.
    */
   COPAL_NODE_ACCESS_HOSTS?: string
 }
 
-/** A request that a node was called with, and whom it is charged to. */
-interface GivenRequest {
+/** A request that a node was called with, and the key that is charged. */
+interface AttestedRequest {
   requestId: string
   account?: string | undefined
   model: string
   domain: string
 }
 
-/** A tenant's answer that a node was asked to send once more. */
-type GivenAnswer = Pick<CacheTarget, 'key' | 'ttlMs'> & { tenant: string }
+/** A tenant's response that a node was asked to send to the response cache. */
+type AttestedResponse = Pick<CacheTarget, 'key' | 'ttlMs'> & { tenant: string }
 
-/** What an attestation is over: no node may tell of what another was given. */
-export interface AttestedFact {
+/** The content of an attestation. It includes the node, so that no node can report on another's request. */
+export interface AttestedCall {
   nodeId: string
-  what: { request: GivenRequest } | { answer: GivenAnswer }
+  subject: { request: AttestedRequest } | { answer: AttestedResponse }
 }
 
 /**
- * Attestations go with a call to its node and come back with what that tells of it. So the gateway knows whose a request was,
- * and whom it is charged to, when its lease is long gone and the Fleet object has forgotten it.
+ * Issues and verifies attestations. An attestation goes with a call to a node and returns with the node's report. So
+ * the gateway knows which key to charge even after the Fleet object has forgotten the lease.
  */
 export interface Attestations {
-  issue(given: AttestedFact): Promise<string>
-  isFor(attestation: string | undefined, given: AttestedFact): Promise<boolean>
+  issue(call: AttestedCall): Promise<string>
+  verify(attestation: string | undefined, call: AttestedCall): Promise<boolean>
 }

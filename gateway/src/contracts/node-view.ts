@@ -1,14 +1,14 @@
 import type { WeightSetState } from '@copal/shared/wire/heartbeat.ts'
 
-/** One node, for people and metrics. */
+/** A node as the admin API and metrics show it. */
 export interface NodeView {
   id: string
   url: string
   model: string
   alive: boolean
-  /** It takes no new requests, by its own word or the operator's. */
+  /** It takes no new requests, because it shuts down or the operator drains it. */
   draining: boolean
-  /** The operator asked for it. */
+  /** The operator drains it. */
   drainedByOperator: boolean
   /** It takes new requests: alive, not draining, its active weight set ready. */
   serving: boolean
@@ -22,7 +22,7 @@ export interface NodeView {
   seenMsAgo: number
 }
 
-/** All nodes that are remembered, sorted by id. */
+/** All remembered nodes, sorted by id. */
 export interface FleetSnapshot {
   nodes: NodeView[]
 }

@@ -1,5 +1,5 @@
-/** What a tenant's keys start from. */
+/** The salt of a tenant's prefix keys. */
 export type PrefixSalt = readonly [number, number]
 
-/** A prompt in the order in which the model reads it: texts, or token ids. */
+/** The parts of a prompt in the order in which the model reads them: texts or token ids. */
 export type PromptParts = readonly (string | readonly number[])[]

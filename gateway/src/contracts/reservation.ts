@@ -1,50 +1,50 @@
 import type { LimitedAccount } from './limits.ts'
 
-/** What one request would use. */
+/** The usage that one request asks to reserve. */
 export interface ReservationRequest {
-  /** The same over all its attempts. */
+  /** The id of the request, the same for all its attempts. */
   requestId: string
-  /** Of this attempt; its receipt settles. */
+  /** The id of this attempt; its receipt settles the reservation. */
   leaseId: string
   accounts: readonly LimitedAccount[]
-  /** Estimate. */
+  /** The estimated number of prompt tokens. */
   promptTokens: number
-  /** Most tokens of each choice that the client asks for; null when it names no bound. */
+  /** The maximum tokens of each choice; null if the client sets no bound. */
   maxTokens: number | null
-  /** Prompts and choices over all of them; one of each when left out. */
+  /** The number of prompts, and of choices over all prompts; one of each if left out. */
   prompts?: number
   choices?: number
-  /** Of prompt and answer together, when a node told it. */
+  /** The model's maximum of prompt and output tokens, if a node has reported it. */
   contextLength: number | undefined
 }
 
-/** One limit a minute, for the client. */
+/** The state of one limit per minute, for the client. */
 export interface Rate {
   limit: number
   remaining: number
   resetMs: number
 }
-/** The tightest limits a minute over all accounts. */
+/** The tightest limits per minute over all accounts. */
 export type Rates = Partial<Record<Unit, Rate>>
 
-/** Why a request is refused: it consumed nothing. */
+/** The limit that a request exceeds. A rejected request uses nothing. */
 export interface LimitRejection {
   kind: LimitedAccount['kind']
   limit: 'requests' | 'tokens' | 'month' | 'concurrent'
-  most: number
+  allowed: number
   remaining: number
-  /** What the request would have used. */
-  wanted: number
-  /** Null: not before the limit is changed, the request is smaller, or a month begins. */
+  /** The usage that the request would have needed. */
+  needed: number
+  /** Null if a retry cannot succeed before the limit changes, the request gets smaller or a month begins. */
   retryAfterMs: number | null
   rates: Rates
 }
 
-/** Receipts that an account is still to be charged. */
-export interface UnreadUsage {
+/** The period whose usage an account has not been charged yet; its receipts contain it. */
+export interface UnchargedUsage {
   fromMs: number
   beforeMs: number
 }
 
-/** What is counted. */
+/** The units of limits per minute. */
 export type Unit = 'requests' | 'tokens'

@@ -6,17 +6,17 @@ export interface OfferedSample {
   atMs: number
 }
 
-/** A text that is kept, and the id of the key whose request it was of. */
+/** A stored text, and the id of the key whose request contained it. */
 export interface StoredText {
   text: string
   keyId: string
 }
 
-/** What is kept of a domain. */
+/** Counts of the stored texts of a domain. */
 export interface ReservoirStats {
   samples: number
   characters: number
-  /** Texts ever offered, duplicates included. */
+  /** The number of texts ever offered, including duplicates. */
   seen: number
   holdoutSamples: number
   holdoutCharacters: number
@@ -24,33 +24,33 @@ export interface ReservoirStats {
   lastSampleAtMs: number | null
 }
 
-/** The Durable Object that keeps the samples of one domain. Implemented by `adaptation/sampling/reservoir.ts`. */
+/** The Durable Object that stores the samples of one domain. Implemented by `adaptation/sampling/reservoir.ts`. */
 export interface ReservoirObject extends Rpc.DurableObjectBranded {
-  /** Offers redacted texts; those whose request was offered before are ignored. */
+  /** Offers redacted texts; texts of a request that was offered before are ignored. */
   offer(offers: readonly OfferedSample[]): Promise<void>
 
-  /** Texts to calibrate on, in a fixed random order, until `maxCharacters` are together. */
+  /** Returns texts to calibrate on, in a fixed random order, up to `maxCharacters`. */
   texts(maxCharacters: number): StoredText[]
 
-  /** The held-out texts, in a fixed random order; none once the holdout is frozen. */
+  /** Returns the held-out texts in a fixed random order; none once the holdout is frozen. */
   holdout(): StoredText[]
 
-  /** The holdout is stored elsewhere: nothing is added to it from now on. */
+  /** Stops adding to the holdout, which is stored elsewhere now. */
   freezeHoldout(): void
 
-  /** There is no frozen holdout any more: one is gathered again. */
+  /** Starts a new holdout, because there is no frozen one any more. */
   thawHoldout(): void
 
-  /** The counts of its texts. */
+  /** Returns the counts of its texts. */
   stats(): ReservoirStats
 
   /**
-   * Deletes the texts of one key, or all.
+   * Deletes the texts of one key, or all texts.
    *
-   * @returns how many texts there were.
+   * @returns the number of deleted texts.
    */
   deleteTexts(keyId?: string): number
 
-  /** Forgets the domain. */
+  /** Deletes everything stored for the domain. */
   clear(): void
 }

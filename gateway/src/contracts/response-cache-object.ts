@@ -1,59 +1,60 @@
-/** An answer as its node gave it. */
+/** A complete response of a node. */
 export interface CachedResponse {
   body: Uint8Array<ArrayBuffer>
   contentType: string
   maskVersion: number
-  /** The node that gave it. */
+  /** The node that generated it. */
   nodeId: string
 }
 
-/** A {@link CachedResponse} that was found. */
+/** A {@link CachedResponse} that a lookup found. */
 export interface FoundResponse extends CachedResponse {
   ageMs: number
 }
 
-/** Why whoever made an answer gives none. */
+/** The reason that a request ends without storing a response. */
 export type LeaveReason = 'failed' | 'left' | 'whole'
 
-/** Requests that asked for a kept answer, since the beginning. */
+/** Counts of all cache lookups ever made. */
 export interface CacheCounts {
   hits: number
   misses: number
 }
 
-/** What a look-up finds: the answer, or whether whoever asks is to make it, because nobody does already. */
-export type CacheLookup = { found: FoundResponse } | { found?: undefined; makes: boolean }
+/** The result of a lookup: the cached response, or whether this request is the leader that must generate it. */
+export type CacheLookup = { found: FoundResponse } | { found?: undefined; leads: boolean }
 
-/** What a tenant's cache holds and did. */
+/** The size and the counts of a tenant's cache. */
 export interface CacheStats extends CacheCounts {
   answers: number
   bytes: number
 }
 
-/** The Durable Object that keeps the responses of one tenant. Implemented by `inference/cache/response-cache.ts`. */
+/** The Durable Object that caches the responses of one tenant. Implemented by `inference/cache/response-cache.ts`. */
 export interface ResponseCacheObject extends Rpc.DurableObjectBranded {
   /**
-   * The answer of a key, if there is one that is no older than `maxAgeMs`. Without one, the request that asks makes it
-   * and says what became of it by {@link keep} or {@link leave}, or {@link follow}s who makes it already.
+   * Returns the response of a cache key if there is one that is no older than `maxAgeMs`. Otherwise the first request
+   * becomes the leader: it generates the response and ends with {@link store} or {@link leave}. Later requests wait by
+   * {@link awaitLeader}.
    */
-  look(key: string, maxAgeMs: number, requestId: string): CacheLookup
+  lookUp(key: string, maxAgeMs: number, requestId: string): CacheLookup
 
-  /** Waits for the answer that another request makes, or made since; undefined when this one is to make its own. */
-  follow(key: string, maxAgeMs: number, requestId: string): Promise<FoundResponse | undefined>
+  /** Waits for the response of the leader; undefined if the request must generate its own. */
+  awaitLeader(key: string, maxAgeMs: number, requestId: string): Promise<FoundResponse | undefined>
 
-  /** Nothing more comes of a request that made an answer, or waited for one. */
+  /** Ends a request that led or waited and stores nothing. */
   leave(key: string, requestId: string, how: LeaveReason): void
 
-  /** Keeps an answer for `ttlMs`, and gives it to who waits for it. */
-  keep(key: string, answer: CachedResponse, ttlMs: number): Promise<void>
+  /** Stores a response for `ttlMs` and gives it to the requests that wait for it. */
+  store(key: string, response: CachedResponse, ttlMs: number): Promise<void>
 
   /**
-   * Deletes every answer.
+   * Deletes every response.
    *
-   * @returns how many there were.
+   * @returns the number of deleted responses.
    */
   clear(): number
 
-  /** What the cache holds and did. */
+  /** Returns the size and the counts of the cache. */
   stats(): CacheStats
 }

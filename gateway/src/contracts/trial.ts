@@ -1,19 +1,19 @@
 /**
- * How a mask is tried beside the active one.
+ * The kinds of trial of a mask beside the active one.
  *
- * - `canary`: it answers a share of the API keys
- * - `shadow`: it scores what a share of the requests were answered
+ * - `canary`: it serves a share of the API keys
+ * - `shadow`: it scores the output of a share of the requests
  */
 export type TrialKind = 'canary' | 'shadow'
 
-/** A mask on trial; 0 is dense. */
+/** A mask under test; version 0 is dense. */
 export interface Trial {
   version: number
-  /** Of keys or requests, above 0 and at most 1. */
+  /** The share of keys or requests, above 0 and at most 1. */
   share: number
 }
 
-/** A trial as D1 keeps it. */
+/** A trial as stored in D1. */
 export interface StoredTrial extends Trial {
   /** The version that was active when it began. */
   beside: number

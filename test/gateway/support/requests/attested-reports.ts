@@ -1,6 +1,6 @@
 import type { CachedResponse, Receipt } from '@copal/shared/wire/receipts.ts'
 import { createAttestations } from '../../../../gateway/src/fleet/auth/attestations.ts'
-import type { AttestedFact } from '../../../../gateway/src/contracts/node-auth.ts'
+import type { AttestedCall } from '../../../../gateway/src/contracts/node-auth.ts'
 import { TEST_NODE_SECRET } from '../setup/secrets.ts'
 
 const attestations = createAttestations([TEST_NODE_SECRET])
@@ -18,10 +18,10 @@ export async function withAttestations(told: NodeReport): Promise<object> {
   const { nodeId } = told
   const add = async <T extends { attestation?: string | undefined }>(
     part: T,
-    what: AttestedFact['what'],
+    subject: AttestedCall['subject'],
   ): Promise<T> => ({
     ...part,
-    attestation: part.attestation ?? (await attestations.issue({ nodeId, what })),
+    attestation: part.attestation ?? (await attestations.issue({ nodeId, subject })),
   })
   const addAll = (parts: unknown) =>
     Promise.all((parts as OfRequest[]).map((part) => add(part, { request: part })))
