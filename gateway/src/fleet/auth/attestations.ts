@@ -1,27 +1,27 @@
 import { hmac, isHmac } from '@copal/shared/wire/hmac.ts'
-import type { GatewaySecrets, AttestedFact, Attestations } from '../../contracts/node-auth.ts'
+import type { GatewaySecrets, AttestedCall, Attestations } from '../../contracts/node-auth.ts'
 
-/** Whatever else is made with the gateway's secret begins otherwise. */
+/** Separates attestations from other HMACs under the gateway's secret. Changing it would invalidate those in flight. */
 const LABEL = 'copal ticket 1'
 
-/** Attestations under a secret that no node has; those of any of them hold. */
+/** Creates attestations with the first secret, which no node has, and accepts those made with any of the secrets. */
 export function createAttestations(secrets: GatewaySecrets): Attestations {
   return {
-    issue: (given) => hmac(secrets[0], textOf(given)),
-    async isFor(attestation, given) {
+    issue: (call) => hmac(secrets[0], contentOf(call)),
+    async verify(attestation, call) {
       if (attestation === undefined) return false
-      const text = textOf(given)
+      const text = contentOf(call)
       for (const secret of secrets) if (await isHmac(secret, text, attestation)) return true
       return false
     },
   }
 }
 
-function textOf({ nodeId, what }: AttestedFact): string {
-  return `${LABEL}\n${JSON.stringify([nodeId, ...factsOf(what)])}`
+function contentOf({ nodeId, subject }: AttestedCall): string {
+  return `${LABEL}\n${JSON.stringify([nodeId, ...factsOf(subject)])}`
 }
 
-function factsOf(what: AttestedFact['what']): (string | number | null)[] {
+function factsOf(what: AttestedCall['subject']): (string | number | null)[] {
   if ('request' in what) {
     const { requestId, account = null, model, domain } = what.request
     return ['request', requestId, account, model, domain]

@@ -2,17 +2,17 @@ import { notConfigured } from '../../runtime/not-configured.ts'
 import { readList } from '../../runtime/variables.ts'
 import type { AccessBindings } from '../../contracts/node-auth.ts'
 
-/** Of one host, or of all below a name. */
+/** A host name, or a wildcard for its subdomains. */
 const HOST = /^(\*\.)?[a-z0-9-]+(\.[a-z0-9-]+)*$/i
 
-/** The headers that open what stands in front of the node at an address; none where it is not to have them. */
+/** Returns the Access headers for a call to a node's URL; none if the host may not get them. */
 export type NodeAccess = (url: URL) => Record<string, string>
 
 /**
- * Reads the service token and who is sent it: nodes tell their addresses themselves, and one whose secret somebody else
- * has could have itself be sent the token that opens all.
+ * Reads the Access service token and the hosts that may get it. Nodes report their own addresses, so a stolen node secret
+ * could otherwise redirect the token, which opens all nodes, to another host.
  *
- * @throws AppError `internal_error` when half of the token is missing, or a host is none
+ * @throws AppError `internal_error` if half of the token is missing or a host is invalid
  */
 export function readAccess(env: AccessBindings): NodeAccess {
   const { NODE_ACCESS_CLIENT_ID: id = '', NODE_ACCESS_CLIENT_SECRET: secret = '' } = env
@@ -30,9 +30,9 @@ export function readAccess(env: AccessBindings): NodeAccess {
     'names like node-1.example.com or *.example.com, without scheme or port,',
   ).map((host) => host.toLowerCase())
   const headers = { 'cf-access-client-id': id, 'cf-access-client-secret': secret }
-  const isNamed = (hostname: string) =>
+  const isListed = (hostname: string) =>
     hosts.some((host) => (host.startsWith('*.') ? hostname.endsWith(host.slice(1)) : hostname === host))
-  const isIts = ({ protocol, hostname }: URL) =>
-    hosts.length === 0 || (protocol === 'https:' && isNamed(hostname))
-  return (url) => (isIts(url) ? headers : {})
+  const mayHaveToken = ({ protocol, hostname }: URL) =>
+    hosts.length === 0 || (protocol === 'https:' && isListed(hostname))
+  return (url) => (mayHaveToken(url) ? headers : {})
 }

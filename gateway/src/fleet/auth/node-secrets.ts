@@ -1,10 +1,10 @@
 import { nodeSecret } from '@copal/shared/wire/node-secret.ts'
 import type { GatewaySecrets, NodeSecrets } from '../../contracts/node-auth.ts'
 
-/** Nodes whose secrets an isolate remembers; strangers can name any. */
-const MOST_NODES = 1_024
+/** The maximum number of nodes whose secrets an isolate caches; callers can name any node. */
+const MAX_NODES = 1_024
 
-/** Gives each node its secrets, which follow from the gateway's. */
+/** Returns a function that derives the secrets of a node from those of the gateway. */
 export function createNodeSecrets([current, ...accepted]: GatewaySecrets): (
   nodeId: string,
 ) => Promise<NodeSecrets> {
@@ -16,7 +16,7 @@ export function createNodeSecrets([current, ...accepted]: GatewaySecrets): (
   return (nodeId) => {
     let secrets = known.get(nodeId)
     if (!secrets) {
-      if (known.size >= MOST_NODES) known.clear()
+      if (known.size >= MAX_NODES) known.clear()
       known.set(nodeId, (secrets = derive(nodeId)))
     }
     return secrets

@@ -1,36 +1,39 @@
 import type { Slot } from './sliding-minute.ts'
 import type { Rates, LimitRejection } from '../../contracts/reservation.ts'
 
-/** A request that may run. `maxTokens`: most tokens that each choice may have, when its client named no bound and tokens are limited. */
+/**
+ * The result of a reservation. `maxTokens` bounds each choice if tokens are limited and the client sets no bound; null
+ * otherwise.
+ */
 export type ReservationResult =
   | { ok: true; maxTokens: number | null; rates: Rates }
-  | { ok: false; refusal: LimitRejection }
+  | { ok: false; rejection: LimitRejection }
 
-/** A reservation, as it is kept. */
+/** A reservation as stored. */
 export interface Reservation {
   requestId: string
   leaseId: string
   accounts: string[]
   tokens: number
   maxTokens: number | null
-  /** The slot of the minute that it was counted in. */
+  /** The slot of the sliding minute in which it is counted. */
   second: number
   month: number
   touchedAtMs: number
 }
 
-/** An account, as it is kept. */
+/** An account as stored. */
 export interface AccountRecord {
   slots: Slot[]
   month: number
-  /** Settled tokens of the month. */
+  /** The settled tokens of the month. */
   spent: number
-  /** What was used before is only in its receipts; left out in records from before this was kept. */
+  /** Usage before this time is only in receipts, not in `spent`; left out in records that are older than the field. */
   unreadBeforeMs?: number
 }
 
-/** What changed since it was asked last: records to store, and ids to delete. */
+/** Changes of a ledger: records to store, and undefined for ids to delete. */
 export interface LedgerChanges {
   accounts: Map<string, AccountRecord | undefined>
-  holds: Map<string, Reservation | undefined>
+  reservations: Map<string, Reservation | undefined>
 }

@@ -2,34 +2,34 @@ import { Ledger } from './ledger.ts'
 import type { AccountRecord, Reservation } from './ledger-records.ts'
 
 const ACCOUNT_KEY = 'account:'
-const HOLD_KEY = 'hold:'
-/** Keys that a Durable Object stores or deletes in one call. */
+const RESERVATION_KEY = 'hold:'
+/** The maximum number of keys that a Durable Object stores or deletes in one call. */
 const KEYS_PER_CALL = 128
 
-/** Reads a ledger from a Durable Object's storage, and the attempts that have reservations there. */
+/** Reads a ledger and the ids of its reserved attempts from a Durable Object's storage. */
 export async function loadLedger(
   storage: DurableObjectStorage,
   nowMs: number,
 ): Promise<{ ledger: Ledger; leaseIds: string[] }> {
   const ledger = new Ledger()
   const accounts = await read<AccountRecord>(storage, ACCOUNT_KEY)
-  const holds = await read<Reservation>(storage, HOLD_KEY)
-  ledger.restore(accounts, holds, nowMs)
-  return { ledger, leaseIds: [...holds.values()].map(({ leaseId }) => leaseId) }
+  const reservations = await read<Reservation>(storage, RESERVATION_KEY)
+  ledger.restore(accounts, reservations, nowMs)
+  return { ledger, leaseIds: [...reservations.values()].map(({ leaseId }) => leaseId) }
 }
 
-/** Stores what changed in a ledger; what cannot be stored now is stored with what comes next. */
+/** Stores the changes of a ledger. On an error they are returned to the ledger and stored with the next ones. */
 export async function saveLedger(
   storage: DurableObjectStorage,
   ledger: Ledger,
   nowMs: number,
 ): Promise<void> {
-  const { accounts, holds } = ledger.takeChanges(nowMs)
-  if (accounts.size === 0 && holds.size === 0) return
+  const { accounts, reservations } = ledger.takeChanges(nowMs)
+  if (accounts.size === 0 && reservations.size === 0) return
   try {
     const changes = [
       ...[...accounts].map(([id, record]) => [ACCOUNT_KEY + id, record] as const),
-      ...[...holds].map(([id, hold]) => [HOLD_KEY + id, hold] as const),
+      ...[...reservations].map(([id, reservation]) => [RESERVATION_KEY + id, reservation] as const),
     ]
     const options = { allowUnconfirmed: true }
     const writes: Promise<unknown>[] = []
@@ -41,7 +41,7 @@ export async function saveLedger(
       writes.push(storage.delete(gone.slice(from, from + KEYS_PER_CALL), options))
     await Promise.all(writes)
   } catch (error) {
-    ledger.keepChanges({ accounts, holds })
+    ledger.returnChanges({ accounts, reservations })
     throw error
   }
 }

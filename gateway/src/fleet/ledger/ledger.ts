@@ -6,95 +6,96 @@ import type {
   Rate,
   Rates,
   LimitRejection,
-  UnreadUsage,
+  UnchargedUsage,
   ReservationRequest,
   Unit,
 } from '../../contracts/reservation.ts'
 import { SlidingMinute } from './sliding-minute.ts'
 
-/** Tokens that are reserved for an answer whose client names no bound; it gets no more than these. */
+/** The tokens reserved for an output without a client's bound; it gets no more than these. */
 export const DEFAULT_COMPLETION_TOKENS = 4_096
-/** With fewer left, such a request waits instead of being cut short. */
-export const LEAST_COMPLETION_TOKENS = 256
-/** How long a reservation lives that nobody tells of. */
-export const HOLD_MS = 120_000
-/** How long a settled request is remembered, for a retry of it: thousands a second may be settled. */
+/** The minimum of that reservation: with fewer tokens left, the request is rejected instead of being cut short. */
+export const MIN_COMPLETION_TOKENS = 256
+/** The lifetime of a reservation that no node reports. */
+export const RESERVATION_MS = 120_000
+/** How long a settled request is remembered for a retry of it. Short, because thousands may be settled per second. */
 const REMEMBER_MS = 30_000
-/** The same of one that was settled by an estimate, for the receipt that corrects it. */
+/** How long a request that was settled by an estimate is remembered, for the receipt that corrects it. */
 const REMEMBER_ESTIMATE_MS = 600_000
-/** When to come back for what requests in flight may give back. */
+/** The retry time while running requests may return reserved usage. */
 const IN_FLIGHT_MS = 2_000
 
 interface Settled {
-  hold: Reservation
+  reservation: Reservation
   tokens: number
   atMs: number
 }
 
 /**
- * Who used how much, and what is reserved: pure, without a clock of its own.
+ * The usage and the reservations of all limited accounts. Pure: it has no clock of its own.
  *
- * A request is reserved with the most that it can use, before it runs, and settled once with what it used. So an
- * account is over a limit by no more than the error in the estimates of the prompts that are in flight, what a crash
- * loses of the last moment, and, of a month, what its receipts tell that cannot be read.
+ * A request reserves its maximum usage before it runs, and is settled once with its actual usage. So an account exceeds a
+ * limit at most by the error in the estimates of running prompts, by the changes that a crash loses, and, for a month, by
+ * usage whose receipts cannot be read.
  */
 export class Ledger {
   readonly #accounts = new Map<string, Account>()
-  readonly #holds = new Map<string, Reservation>()
-  /** By the attempt that counts. */
+  readonly #reservations = new Map<string, Reservation>()
+  /** The reservations by their current attempt. */
   readonly #byLease = new Map<string, Reservation>()
-  readonly #running = new Set<string>()
+  readonly #runningRequests = new Set<string>()
   readonly #settled = new Map<string, Settled>()
-  /** Of those, by attempt, the ones whose receipt may still come. */
+  /** The settled requests whose receipt may still arrive, by attempt. */
   readonly #estimates = new Map<string, Settled>()
   #changedAccounts = new Set<string>()
-  #changedHolds = new Set<string>()
+  #changedReservations = new Set<string>()
 
   /**
-   * The receipts of this month that an account whose month is limited is still to be charged: what it used before it was
-   * seen, or before this ledger forgot it. Undefined when there are none.
+   * Returns the part of this month whose usage an account with a monthly limit has not been charged yet: the time before
+   * it was seen first, or before this ledger forgot it. Undefined if there is none.
    */
-  unread(account: LimitedAccount, nowMs: number): UnreadUsage | undefined {
+  unchargedUsage(account: LimitedAccount, nowMs: number): UnchargedUsage | undefined {
     if (account.limits.tokensPerMonth === undefined) return undefined
     const fromMs = monthStartMs(nowMs)
-    const beforeMs = this.#open(account, nowMs).unreadBeforeMs
+    const beforeMs = this.#openAccount(account, nowMs).unreadBeforeMs
     return fromMs < beforeMs ? { fromMs, beforeMs } : undefined
   }
 
-  /** Charges the tokens of what was {@link unread}, once. */
-  read(account: LimitedAccount, { beforeMs }: UnreadUsage, tokens: number, nowMs: number): void {
-    if (this.unread(account, nowMs)?.beforeMs !== beforeMs) return
-    const opened = this.#open(account, nowMs)
+  /** Charges the tokens of the period that {@link unchargedUsage} returned, once. */
+  chargeUsage(account: LimitedAccount, { beforeMs }: UnchargedUsage, tokens: number, nowMs: number): void {
+    if (this.unchargedUsage(account, nowMs)?.beforeMs !== beforeMs) return
+    const opened = this.#openAccount(account, nowMs)
     opened.unreadBeforeMs = 0
     opened.spent += tokens
     this.#changedAccounts.add(accountId(account))
   }
 
-  /** Reserves, or refuses without consuming anything. Another attempt of a request takes over what it has. */
-  reserve(wanted: ReservationRequest, nowMs: number): ReservationResult {
-    const known = this.#holds.get(wanted.requestId) ?? this.#reopen(wanted.requestId)
+  /** Reserves usage, or rejects the request without using any. A later attempt takes over the request's reservation. */
+  reserve(request: ReservationRequest, nowMs: number): ReservationResult {
+    const known = this.#reservations.get(request.requestId) ?? this.#reopen(request.requestId)
     if (known) {
       this.#byLease.delete(known.leaseId)
-      known.leaseId = wanted.leaseId
+      known.leaseId = request.leaseId
       known.touchedAtMs = nowMs
       this.#byLease.set(known.leaseId, known)
-      this.#changedHolds.add(known.requestId)
-      return { ok: true, maxTokens: known.maxTokens, rates: this.#rates(wanted.accounts, nowMs) }
+      this.#changedReservations.add(known.requestId)
+      return { ok: true, maxTokens: known.maxTokens, rates: this.#rates(request.accounts, nowMs) }
     }
     const month = monthOf(nowMs)
-    for (const account of wanted.accounts) this.#open(account, nowMs)
-    const { tokens, maxTokens } = this.#size(wanted, nowMs)
-    const refusal = this.#refusal(wanted.accounts, tokens, nowMs)
-    if (refusal) return { ok: false, refusal: { ...refusal, rates: this.#rates(wanted.accounts, nowMs) } }
-    const accounts = wanted.accounts.map(accountId)
+    for (const account of request.accounts) this.#openAccount(account, nowMs)
+    const { tokens, maxTokens } = this.#sizeReservation(request, nowMs)
+    const rejection = this.#findRejection(request.accounts, tokens, nowMs)
+    if (rejection)
+      return { ok: false, rejection: { ...rejection, rates: this.#rates(request.accounts, nowMs) } }
+    const accounts = request.accounts.map(accountId)
     let second = 0
-    for (const account of this.#each(accounts, nowMs)) {
+    for (const account of this.#accountsOf(accounts, nowMs)) {
       second = account.minute.add(nowMs, 1, tokens)
-      account.held += tokens
-      account.open += 1
+      account.reserved += tokens
+      account.running += 1
     }
-    const { requestId, leaseId } = wanted
-    const hold: Reservation = {
+    const { requestId, leaseId } = request
+    const reservation: Reservation = {
       requestId,
       leaseId,
       accounts,
@@ -104,29 +105,29 @@ export class Ledger {
       month,
       touchedAtMs: nowMs,
     }
-    this.#keep(hold)
-    this.#changedHolds.add(requestId)
+    this.#add(reservation)
+    this.#changedReservations.add(requestId)
     for (const id of accounts) this.#changedAccounts.add(id)
-    return { ok: true, maxTokens, rates: this.#rates(wanted.accounts, nowMs) }
+    return { ok: true, maxTokens, rates: this.#rates(request.accounts, nowMs) }
   }
 
   /**
-   * Settles the attempt that counts with what it used; other attempts and what was settled are left alone. What was
-   * only estimated gives way once.
+   * Settles a current attempt with its usage. Other attempts and settled requests are ignored, but an estimate is replaced
+   * once.
    */
   settle(leaseId: string, tokens: number, nowMs: number): void {
-    const hold = this.#byLease.get(leaseId)
-    if (hold) return this.#settle(hold, tokens, false, nowMs)
+    const reservation = this.#byLease.get(leaseId)
+    if (reservation) return this.#settle(reservation, tokens, false, nowMs)
     const estimate = this.#estimates.get(leaseId)
     if (!estimate) return
     this.#estimates.delete(leaseId)
-    this.#charge(estimate.hold, tokens - estimate.tokens, nowMs)
+    this.#charge(estimate.reservation, tokens - estimate.tokens, nowMs)
     estimate.tokens = tokens
   }
 
   /**
-   * Charges what an attempt used to those of its owners that it was not reserved for: their limits were off when it came,
-   * and their month is to be whole when these are back. Owners that are not known are read from receipts then.
+   * Charges the usage of an attempt to those of its accounts that have no reservation for it: they had no limits when it
+   * started, and their month must be complete if limits return. Accounts that are not known are charged from receipts then.
    */
   chargeUnlimited(leaseId: string, owners: readonly string[], tokens: number, nowMs: number): void {
     const reserved = this.#byLease.get(leaseId)?.accounts ?? []
@@ -138,55 +139,57 @@ export class Ledger {
     }
   }
 
-  /** Takes a reservation back as if the request had never come: nobody could take it. */
+  /** Removes a reservation as if the request had never arrived, because it got no node. */
   cancel(requestId: string, nowMs: number): void {
-    const hold = this.#holds.get(requestId)
-    if (!hold) return
-    this.#settle(hold, 0, false, nowMs)
+    const reservation = this.#reservations.get(requestId)
+    if (!reservation) return
+    this.#settle(reservation, 0, false, nowMs)
     this.#settled.delete(requestId)
-    for (const account of this.#each(hold.accounts, nowMs)) account.minute.correct(hold.second, -1, 0)
+    for (const account of this.#accountsOf(reservation.accounts, nowMs))
+      account.minute.correct(reservation.second, -1, 0)
   }
 
-  /** A request runs no more; one that gave its client nothing is settled with nothing, others wait for their receipt. */
+  /** Ends a running request. If its client got no output it is settled with no usage, otherwise it awaits its receipt. */
   finish(requestId: string, gaveNothing: boolean, nowMs: number): void {
-    const hold = this.#holds.get(requestId)
-    if (!hold) return
-    this.#stop(hold, nowMs)
-    if (gaveNothing) this.#settle(hold, 0, false, nowMs)
+    const reservation = this.#reservations.get(requestId)
+    if (!reservation) return
+    this.#stop(reservation, nowMs)
+    if (gaveNothing) this.#settle(reservation, 0, false, nowMs)
   }
 
-  /** Reservations of attempts that a node told of live on. */
+  /** Renews the reservations of attempts that a node reported. */
   renew(leaseIds: readonly string[], nowMs: number): void {
     for (const leaseId of leaseIds) {
-      const hold = this.#byLease.get(leaseId)
-      if (hold) hold.touchedAtMs = nowMs
+      const reservation = this.#byLease.get(leaseId)
+      if (reservation) reservation.touchedAtMs = nowMs
     }
   }
 
-  /** Settles attempts whose receipt will not come: with the tokens that are known, or all that was reserved. */
+  /** Settles attempts that will get no receipt, with the known tokens or all reserved ones. */
   expire(leaseIds: readonly string[], nowMs: number, tokens?: number): void {
     for (const leaseId of leaseIds) {
-      const hold = this.#byLease.get(leaseId)
-      if (hold) this.#settle(hold, tokens ?? hold.tokens, true, nowMs)
+      const reservation = this.#byLease.get(leaseId)
+      if (reservation) this.#settle(reservation, tokens ?? reservation.tokens, true, nowMs)
     }
   }
 
-  /** Expires reservations that nobody told of for long, unless they are leased, and forgets what is of no more use. */
+  /** Expires reservations that no node reports and that have no lease, and forgets data that is no longer needed. */
   sweep(nowMs: number, isLeased: (leaseId: string) => boolean): void {
-    const lost = [...this.#holds.values()].filter(
-      ({ leaseId, touchedAtMs }) => nowMs - touchedAtMs >= HOLD_MS && !isLeased(leaseId),
+    const lost = [...this.#reservations.values()].filter(
+      ({ leaseId, touchedAtMs }) => nowMs - touchedAtMs >= RESERVATION_MS && !isLeased(leaseId),
     )
     this.expire(
       lost.map(({ leaseId }) => leaseId),
       nowMs,
     )
-    for (const [requestId, { atMs, hold }] of this.#settled) {
-      if (nowMs - atMs < (this.#estimates.has(hold.leaseId) ? REMEMBER_ESTIMATE_MS : REMEMBER_MS)) continue
+    for (const [requestId, { atMs, reservation }] of this.#settled) {
+      if (nowMs - atMs < (this.#estimates.has(reservation.leaseId) ? REMEMBER_ESTIMATE_MS : REMEMBER_MS))
+        continue
       this.#settled.delete(requestId)
-      this.#estimates.delete(hold.leaseId)
+      this.#estimates.delete(reservation.leaseId)
     }
     const month = monthOf(nowMs)
-    const inUse = new Set([...this.#holds.values()].flatMap(({ accounts }) => accounts))
+    const inUse = new Set([...this.#reservations.values()].flatMap(({ accounts }) => accounts))
     for (const [id, account] of this.#accounts) {
       const idle = account.minute.slots(nowMs).length === 0 && !inUse.has(id)
       if (!idle || (account.month === month && account.spent > 0)) continue
@@ -195,12 +198,12 @@ export class Ledger {
     }
   }
 
-  /** True while there is nothing that could expire. */
+  /** True if there is nothing that can expire. */
   get empty(): boolean {
-    return this.#holds.size === 0 && this.#accounts.size === 0
+    return this.#reservations.size === 0 && this.#accounts.size === 0
   }
 
-  /** What to store, since it was asked last. */
+  /** Returns and clears the changes to store since the last call. */
   takeChanges(nowMs: number): LedgerChanges {
     const record = (id: string): AccountRecord | undefined => {
       const account = this.#accounts.get(id)
@@ -209,84 +212,84 @@ export class Ledger {
       return { slots: minute.slots(nowMs), month, spent, unreadBeforeMs }
     }
     const accounts = new Map([...this.#changedAccounts].map((id) => [id, record(id)]))
-    const holds = new Map([...this.#changedHolds].map((id) => [id, this.#holds.get(id)]))
+    const reservations = new Map([...this.#changedReservations].map((id) => [id, this.#reservations.get(id)]))
     this.#changedAccounts = new Set()
-    this.#changedHolds = new Set()
-    return { accounts, holds }
+    this.#changedReservations = new Set()
+    return { accounts, reservations }
   }
 
-  /** What {@link takeChanges} gave was not stored: it is given again. */
-  keepChanges({ accounts, holds }: LedgerChanges): void {
+  /** Returns changes of {@link takeChanges} that could not be stored; the next call includes them again. */
+  returnChanges({ accounts, reservations }: LedgerChanges): void {
     for (const id of accounts.keys()) this.#changedAccounts.add(id)
-    for (const requestId of holds.keys()) this.#changedHolds.add(requestId)
+    for (const requestId of reservations.keys()) this.#changedReservations.add(requestId)
   }
 
-  /** Takes back what {@link takeChanges} gave; reservations count as told of now, since nobody could tell meanwhile. */
+  /** Restores stored records. Reservations count as reported now, because nodes could not report them meanwhile. */
   restore(
     accounts: ReadonlyMap<string, AccountRecord>,
-    holds: ReadonlyMap<string, Reservation>,
+    reservations: ReadonlyMap<string, Reservation>,
     nowMs: number,
   ): void {
     for (const [id, { slots, month, spent, unreadBeforeMs = 0 }] of accounts) {
       const minute = new SlidingMinute(slots)
-      this.#accounts.set(id, { minute, month, spent, held: 0, open: 0, unreadBeforeMs })
+      this.#accounts.set(id, { minute, month, spent, reserved: 0, running: 0, unreadBeforeMs })
     }
-    for (const hold of holds.values()) {
-      for (const account of this.#each(hold.accounts, nowMs)) {
-        if (account.month === hold.month) account.held += hold.tokens
-        account.open += 1
+    for (const reservation of reservations.values()) {
+      for (const account of this.#accountsOf(reservation.accounts, nowMs)) {
+        if (account.month === reservation.month) account.reserved += reservation.tokens
+        account.running += 1
       }
-      this.#keep({ ...hold, touchedAtMs: nowMs })
+      this.#add({ ...reservation, touchedAtMs: nowMs })
     }
   }
 
-  /** How much to reserve, so that the answer cannot use more. */
-  #size(wanted: ReservationRequest, nowMs: number): { tokens: number; maxTokens: number | null } {
-    const { promptTokens, contextLength, prompts = 1, choices = 1 } = wanted
-    // Of prompts of different lengths the mean one has room for as much as all of them together.
+  /** Returns the tokens to reserve, and the bound of the output if the client sets none. */
+  #sizeReservation(request: ReservationRequest, nowMs: number): { tokens: number; maxTokens: number | null } {
+    const { promptTokens, contextLength, prompts = 1, choices = 1 } = request
+    // Prompts of different lengths leave together as much room as that many prompts of the mean length.
     const inContext =
       contextLength === undefined ? Infinity : Math.max(0, contextLength - Math.floor(promptTokens / prompts))
-    if (wanted.maxTokens !== null)
-      return { tokens: promptTokens + choices * Math.min(wanted.maxTokens, inContext), maxTokens: null }
-    const most = Math.min(DEFAULT_COMPLETION_TOKENS, inContext)
-    const lefts = wanted.accounts.flatMap(({ limits, ...account }) => {
-      const { minute, spent, held } = this.#account(account, nowMs)
+    if (request.maxTokens !== null)
+      return { tokens: promptTokens + choices * Math.min(request.maxTokens, inContext), maxTokens: null }
+    const maxCompletion = Math.min(DEFAULT_COMPLETION_TOKENS, inContext)
+    const remaining = request.accounts.flatMap(({ limits, ...account }) => {
+      const { minute, spent, reserved } = this.#account(account, nowMs)
       const { tokensPerMinute = Infinity, tokensPerMonth = Infinity } = limits
-      return [tokensPerMinute - minute.used('tokens', nowMs), tokensPerMonth - spent - held]
+      return [tokensPerMinute - minute.used('tokens', nowMs), tokensPerMonth - spent - reserved]
     })
-    const left = Math.min(...lefts)
-    if (left === Infinity) return { tokens: promptTokens + choices * most, maxTokens: null }
+    const left = Math.min(...remaining)
+    if (left === Infinity) return { tokens: promptTokens + choices * maxCompletion, maxTokens: null }
     const room = Math.floor((left - promptTokens) / choices)
-    const completion = Math.max(Math.min(most, LEAST_COMPLETION_TOKENS), Math.min(most, room))
+    const completion = Math.max(Math.min(maxCompletion, MIN_COMPLETION_TOKENS), Math.min(maxCompletion, room))
     return { tokens: promptTokens + choices * completion, maxTokens: completion }
   }
 
-  #refusal(
+  #findRejection(
     accounts: readonly LimitedAccount[],
     tokens: number,
     nowMs: number,
   ): Omit<LimitRejection, 'rates'> | undefined {
     for (const { kind, name, limits } of accounts) {
       const account = this.#account({ kind, name }, nowMs)
-      const refuse = (
+      const reject = (
         limit: LimitRejection['limit'],
-        most: number,
+        allowed: number,
         used: number,
-        wanted: number,
+        needed: number,
         retryAfterMs: number | null,
-      ) => ({ kind, limit, most, remaining: Math.max(0, most - used), wanted, retryAfterMs })
+      ) => ({ kind, limit, allowed, remaining: Math.max(0, allowed - used), needed, retryAfterMs })
       const { requestsPerMinute, tokensPerMinute, tokensPerMonth, concurrentRequests } = limits
-      if (tokensPerMonth !== undefined && account.spent + account.held + tokens > tokensPerMonth) {
+      if (tokensPerMonth !== undefined && account.spent + account.reserved + tokens > tokensPerMonth) {
         const isLasting = account.spent + tokens > tokensPerMonth
-        const used = isLasting ? account.spent : account.spent + account.held
-        return refuse('month', tokensPerMonth, used, tokens, isLasting ? null : IN_FLIGHT_MS)
+        const used = isLasting ? account.spent : account.spent + account.reserved
+        return reject('month', tokensPerMonth, used, tokens, isLasting ? null : IN_FLIGHT_MS)
       }
-      if (concurrentRequests !== undefined && account.open >= concurrentRequests)
-        return refuse('concurrent', concurrentRequests, account.open, 1, IN_FLIGHT_MS)
+      if (concurrentRequests !== undefined && account.running >= concurrentRequests)
+        return reject('concurrent', concurrentRequests, account.running, 1, IN_FLIGHT_MS)
       const requests = account.minute.used('requests', nowMs)
       if (requestsPerMinute !== undefined && requests + 1 > requestsPerMinute) {
         const excess = requests + 1 - requestsPerMinute
-        return refuse(
+        return reject(
           'requests',
           requestsPerMinute,
           requests,
@@ -297,9 +300,9 @@ export class Ledger {
       const used = account.minute.used('tokens', nowMs)
       if (tokensPerMinute !== undefined && used + tokens > tokensPerMinute) {
         const waitMs = account.minute.waitMs('tokens', used + tokens - tokensPerMinute, nowMs)
-        const mayBeGivenBack = used - account.held + tokens <= tokensPerMinute
-        const retryAfterMs = mayBeGivenBack ? Math.min(waitMs, IN_FLIGHT_MS) : waitMs
-        return refuse('tokens', tokensPerMinute, used, tokens, tokens > tokensPerMinute ? null : retryAfterMs)
+        const mayBeReturned = used - account.reserved + tokens <= tokensPerMinute
+        const retryAfterMs = mayBeReturned ? Math.min(waitMs, IN_FLIGHT_MS) : waitMs
+        return reject('tokens', tokensPerMinute, used, tokens, tokens > tokensPerMinute ? null : retryAfterMs)
       }
     }
     return undefined
@@ -321,79 +324,79 @@ export class Ledger {
     return { ...(requests ? { requests } : {}), ...(tokens ? { tokens } : {}) }
   }
 
-  #keep(hold: Reservation): void {
-    this.#holds.set(hold.requestId, hold)
-    this.#byLease.set(hold.leaseId, hold)
-    this.#running.add(hold.requestId)
+  #add(reservation: Reservation): void {
+    this.#reservations.set(reservation.requestId, reservation)
+    this.#byLease.set(reservation.leaseId, reservation)
+    this.#runningRequests.add(reservation.requestId)
   }
 
-  #settle(hold: Reservation, tokens: number, estimated: boolean, nowMs: number): void {
-    this.#stop(hold, nowMs)
-    this.#holds.delete(hold.requestId)
-    this.#byLease.delete(hold.leaseId)
-    this.#changedHolds.add(hold.requestId)
-    // Of the minute all that was reserved is counted already, of the month nothing.
-    for (const account of this.#each(hold.accounts, nowMs)) {
-      if (account.month !== hold.month) continue
-      account.held -= hold.tokens
-      account.spent += hold.tokens
+  #settle(reservation: Reservation, tokens: number, estimated: boolean, nowMs: number): void {
+    this.#stop(reservation, nowMs)
+    this.#reservations.delete(reservation.requestId)
+    this.#byLease.delete(reservation.leaseId)
+    this.#changedReservations.add(reservation.requestId)
+    // The reservation counts in the minute already, but not in the month.
+    for (const account of this.#accountsOf(reservation.accounts, nowMs)) {
+      if (account.month !== reservation.month) continue
+      account.reserved -= reservation.tokens
+      account.spent += reservation.tokens
     }
-    this.#charge(hold, tokens - hold.tokens, nowMs)
-    const settled = { hold, tokens, atMs: nowMs }
-    this.#settled.set(hold.requestId, settled)
-    if (estimated) this.#estimates.set(hold.leaseId, settled)
+    this.#charge(reservation, tokens - reservation.tokens, nowMs)
+    const settled = { reservation, tokens, atMs: nowMs }
+    this.#settled.set(reservation.requestId, settled)
+    if (estimated) this.#estimates.set(reservation.leaseId, settled)
   }
 
-  /** Corrects what a settled request is charged. */
-  #charge(hold: Reservation, tokens: number, nowMs: number): void {
-    for (const account of this.#each(hold.accounts, nowMs)) {
-      account.minute.correct(hold.second, 0, tokens)
-      if (account.month === hold.month) account.spent += tokens
+  /** Corrects the tokens that a settled request is charged. */
+  #charge(reservation: Reservation, tokens: number, nowMs: number): void {
+    for (const account of this.#accountsOf(reservation.accounts, nowMs)) {
+      account.minute.correct(reservation.second, 0, tokens)
+      if (account.month === reservation.month) account.spent += tokens
     }
-    for (const id of hold.accounts) this.#changedAccounts.add(id)
+    for (const id of reservation.accounts) this.#changedAccounts.add(id)
   }
 
-  /** A receipt of a failed attempt can come before the next attempt does. */
+  /** Reopens a settled reservation, because the receipt of a failed attempt can arrive before the next attempt. */
   #reopen(requestId: string): Reservation | undefined {
     const settled = this.#settled.get(requestId)
     if (!settled) return undefined
-    const { hold, tokens } = settled
+    const { reservation, tokens } = settled
     this.#settled.delete(requestId)
-    this.#estimates.delete(hold.leaseId)
-    for (const id of hold.accounts) {
+    this.#estimates.delete(reservation.leaseId)
+    for (const id of reservation.accounts) {
       const account = this.#accounts.get(id)
       if (!account) continue
-      account.minute.correct(hold.second, 0, hold.tokens - tokens)
-      account.open += 1
-      if (account.month === hold.month) {
+      account.minute.correct(reservation.second, 0, reservation.tokens - tokens)
+      account.running += 1
+      if (account.month === reservation.month) {
         account.spent -= tokens
-        account.held += hold.tokens
+        account.reserved += reservation.tokens
       }
       this.#changedAccounts.add(id)
     }
-    this.#keep(hold)
-    return hold
+    this.#add(reservation)
+    return reservation
   }
 
-  #stop(hold: Reservation, nowMs: number): void {
-    if (!this.#running.delete(hold.requestId)) return
-    for (const account of this.#each(hold.accounts, nowMs)) account.open -= 1
+  #stop(reservation: Reservation, nowMs: number): void {
+    if (!this.#runningRequests.delete(reservation.requestId)) return
+    for (const account of this.#accountsOf(reservation.accounts, nowMs)) account.running -= 1
   }
 
-  #each(ids: readonly string[], nowMs: number): Account[] {
+  #accountsOf(ids: readonly string[], nowMs: number): Account[] {
     return ids.flatMap((id) => {
       const account = this.#accounts.get(id)
       return account ? [accountInMonth(account, nowMs)] : []
     })
   }
 
-  /** An account as it is, or as it begins. */
-  #open(account: LimitedAccount, nowMs: number): Account {
+  /** Returns an account, and creates it if it is new. */
+  #openAccount(account: LimitedAccount, nowMs: number): Account {
     const id = accountId(account)
     const found = this.#accounts.get(id)
     if (found) return accountInMonth(found, nowMs)
     const minute = new SlidingMinute()
-    const opened = { minute, month: monthOf(nowMs), spent: 0, held: 0, open: 0, unreadBeforeMs: nowMs }
+    const opened = { minute, month: monthOf(nowMs), spent: 0, reserved: 0, running: 0, unreadBeforeMs: nowMs }
     this.#accounts.set(id, opened)
     this.#changedAccounts.add(id)
     return opened

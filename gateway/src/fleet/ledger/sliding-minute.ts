@@ -1,6 +1,6 @@
 import type { Unit } from '../../contracts/reservation.ts'
 
-/** What was used in one second of Unix time. */
+/** The usage in one second of Unix time. */
 export interface Slot {
   second: number
   requests: number
@@ -10,8 +10,8 @@ export interface Slot {
 const WINDOW_S = 60
 
 /**
- * Use over the last minute, second by second. A second leaves the window when it is a minute past as a whole, so no
- * minute, wherever it begins, ever holds more than what was let in (a bucket that is refilled lets in twice as much).
+ * Usage over the last minute in slots of one second. A slot leaves the window a full minute after its end, so no minute,
+ * wherever it begins, contains more than the limit (a refilled token bucket would admit twice as much).
  */
 export class SlidingMinute {
   #slots: Slot[]
@@ -20,7 +20,7 @@ export class SlidingMinute {
     this.#slots = slots.map((slot) => ({ ...slot }))
   }
 
-  /** Counts a use now; a clock that went back counts in the newest second. */
+  /** Adds usage now and returns its second; if the clock went back, the newest second. */
   add(nowMs: number, requests: number, tokens: number): number {
     const second = Math.floor(nowMs / 1000)
     const last = this.#slots.at(-1)
@@ -33,7 +33,7 @@ export class SlidingMinute {
     return second
   }
 
-  /** Corrects what was counted in a second, unless that has left the window. */
+  /** Corrects the usage of a second unless it has left the window. */
   correct(second: number, requests: number, tokens: number): void {
     const slot = this.#slots.find((candidate) => candidate.second === second)
     if (!slot) return
@@ -41,12 +41,13 @@ export class SlidingMinute {
     slot.tokens += tokens
   }
 
+  /** Returns the usage in the window. */
   used(unit: Unit, nowMs: number): number {
     this.#drop(nowMs)
     return this.#slots.reduce((sum, slot) => sum + slot[unit], 0)
   }
 
-  /** Milliseconds until `excess` of what is used has left. */
+  /** Returns the milliseconds until at least `excess` of the usage has left the window. */
   waitMs(unit: Unit, excess: number, nowMs: number): number {
     this.#drop(nowMs)
     let left = excess
@@ -57,13 +58,13 @@ export class SlidingMinute {
     return 0
   }
 
-  /** Milliseconds until nothing of it is used any more. */
+  /** Returns the milliseconds until the window contains no usage. */
   resetMs(unit: Unit, nowMs: number): number {
     const last = this.#slots.findLast((slot) => slot[unit] > 0)
     return last ? Math.max(0, leavesAtMs(last) - nowMs) : 0
   }
 
-  /** What to keep. */
+  /** Returns copies of the slots in the window, to be stored. */
   slots(nowMs: number): Slot[] {
     this.#drop(nowMs)
     return this.#slots.map((slot) => ({ ...slot }))

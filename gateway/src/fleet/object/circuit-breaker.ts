@@ -1,13 +1,14 @@
-/** Failures in a row that open a breaker. */
-const THRESHOLD = 3
-const FIRST_PAUSE_MS = 1_000
-const LONGEST_PAUSE_MS = 30_000
+/** Consecutive failures that open a breaker. */
+const FAILURE_THRESHOLD = 3
+const MIN_PAUSE_MS = 1_000
+const MAX_PAUSE_MS = 30_000
 
 /**
- * The circuit breaker of one node: pure, without a clock of its own.
+ * The circuit breaker of one node. Pure: it has no clock of its own.
  *
- * Three failures in a row open it, and the node gets nothing for a second. Then it is half open: one request at a
- * time may try. One that has a token closes it, one that fails opens it for twice as long as before, up to half a minute.
+ * Three consecutive failures open it, and the node gets no request for a second. Then it is half open and lets one
+ * request at a time through as a probe. A probe that gets a token closes it. A probe that fails opens it again, twice as
+ * long as before, up to 30 seconds.
  */
 export class CircuitBreaker {
   #failures = 0
@@ -15,44 +16,45 @@ export class CircuitBreaker {
   #openUntilMs = 0
   #probe: string | undefined
 
-  /** Whether a request may be sent. */
+  /** Returns whether a request may be sent. */
   allows(nowMs: number): boolean {
-    return this.#failures < THRESHOLD || (nowMs >= this.#openUntilMs && this.#probe === undefined)
+    return this.#failures < FAILURE_THRESHOLD || (nowMs >= this.#openUntilMs && this.#probe === undefined)
   }
 
-  /** When a request may be sent at the earliest; undefined while a probe is out or the breaker is closed. */
-  opensAgainMs(): number | undefined {
-    return this.#failures < THRESHOLD || this.#probe !== undefined ? undefined : this.#openUntilMs
+  /** Returns when the next probe may be sent; undefined while a probe is running or the breaker is closed. */
+  nextProbeAtMs(): number | undefined {
+    return this.#failures < FAILURE_THRESHOLD || this.#probe !== undefined ? undefined : this.#openUntilMs
   }
 
-  /** A request was sent. */
-  sent(leaseId: string): void {
-    if (this.#failures >= THRESHOLD) this.#probe = leaseId
+  /** Records a request that was sent; it is the probe if the breaker is half open. */
+  recordSent(leaseId: string): void {
+    if (this.#failures >= FAILURE_THRESHOLD) this.#probe = leaseId
   }
 
-  /** A request has a token: an answer may take minutes, and whoever tries need not wait for its end. */
-  answers(leaseId: string): void {
-    if (this.#probe === leaseId) this.succeeded()
+  /** Records the first token of a request. A probe succeeds with it, because its output may take minutes to end. */
+  recordToken(leaseId: string): void {
+    if (this.#probe === leaseId) this.recordSuccess()
   }
 
-  succeeded(): void {
+  /** Records a completed request and closes the breaker. */
+  recordSuccess(): void {
     this.#failures = 0
     this.#pauseMs = 0
     this.#probe = undefined
   }
 
-  /** Failures of requests that were sent before it opened do not open it for longer. */
-  failed(leaseId: string, nowMs: number): void {
-    const isOpen = this.#failures >= THRESHOLD
+  /** Records a failed request. Failures of requests that were sent before the breaker opened do not extend its pause. */
+  recordFailure(leaseId: string, nowMs: number): void {
+    const isOpen = this.#failures >= FAILURE_THRESHOLD
     if (!isOpen) this.#failures += 1
-    if (this.#failures < THRESHOLD || (isOpen && this.#probe !== leaseId)) return
+    if (this.#failures < FAILURE_THRESHOLD || (isOpen && this.#probe !== leaseId)) return
     this.#probe = undefined
-    this.#pauseMs = Math.min(LONGEST_PAUSE_MS, Math.max(FIRST_PAUSE_MS, 2 * this.#pauseMs))
+    this.#pauseMs = Math.min(MAX_PAUSE_MS, Math.max(MIN_PAUSE_MS, 2 * this.#pauseMs))
     this.#openUntilMs = nowMs + this.#pauseMs
   }
 
-  /** A request ended and tells nothing of the node. */
-  ended(leaseId: string): void {
+  /** Records the end of a request that says nothing about the node. */
+  recordEnd(leaseId: string): void {
     if (this.#probe === leaseId) this.#probe = undefined
   }
 }

@@ -1,107 +1,107 @@
 import type { FleetPolicy } from '../../contracts/fleet-policy.ts'
 import { RetryBudget } from './retry-budget.ts'
-import type { AcquireRequest, Acquired, NoNode } from '../../contracts/acquire.ts'
+import type { AcquireRequest, AcquireResult, NoNode } from '../../contracts/acquire.ts'
 import type { FleetState } from './fleet-state.ts'
 import { FairQueue } from './fair-queue.ts'
 
-/** How often those that wait are looked at when nothing tells of a change. */
-const TICK_MS = 100
+/** How often the queue is checked if no event does so. */
+const QUEUE_CHECK_MS = 100
 
-/** What a request that waits is told. */
-type Ticket = PromiseWithResolvers<Acquired>
+/** The result that a waiting request will get. */
+type PendingResult = PromiseWithResolvers<AcquireResult>
 
 /**
- * Gives requests their nodes, at once or in turn.
+ * Leases nodes to requests, at once or after they waited in the fair queue.
  *
- * A request that no node can take now waits: for a full fleet in a fair line, for an absent one as long as a node takes
- * to be replaced. What would wait for longer than it may is refused at once, with the time after which it would not.
- * Who stands behind nobody is tried at once, whoever else waits: no node could take those when something changed last.
+ * A request that no node can take waits: for a turn if the fleet is full, or for a node to return if none is available.
+ * A request whose estimated wait exceeds its maximum is rejected at once, with the time after which to retry. A request
+ * that has no similar request before it in the queue is tried at once: the others could not be served at the last change.
  */
 export class Dispatcher {
   readonly #state: FleetState
   readonly #policy: FleetPolicy
   readonly #retries = new RetryBudget()
-  readonly #line: FairQueue<Ticket>
+  readonly #queue: FairQueue<PendingResult>
   #timer: ReturnType<typeof setInterval> | undefined
   readonly #running = (tenant: string) => this.#state.running(tenant)
 
   constructor(state: FleetState, policy: FleetPolicy) {
     this.#state = state
     this.#policy = policy
-    this.#line = new FairQueue(policy.queueSize)
+    this.#queue = new FairQueue(policy.queueSize)
   }
 
-  /** Leases a node for a request as soon as one can take it, or tells why none will. */
-  acquire(request: AcquireRequest): Acquired | Promise<Acquired> {
+  /** Leases a node for a request as soon as one can take it, or returns the reason that none will. */
+  acquire(request: AcquireRequest): AcquireResult | Promise<AcquireResult> {
     const nowMs = Date.now()
-    // The same attempt asks again when its answer was lost: it keeps its place.
-    const waiting = this.#line.find(request.requestId)
-    if (waiting) return waiting.ticket.promise
+    // The same attempt asks again if the reply was lost: it keeps its position.
+    const waiting = this.#queue.find(request.requestId)
+    if (waiting) return waiting.pending.promise
     if (!request.failed) this.#retries.earn(nowMs)
     else {
       this.#state.fail(request.failed, nowMs)
-      this.serve()
+      this.serveQueue()
       if (!this.#retries.spend(nowMs)) return { ...this.#state.noNode(request, nowMs), reason: 'retries' }
     }
-    const acquired = this.#line.isBehind(request)
+    const acquired = this.#queue.wouldWait(request)
       ? this.#state.noNode(request, nowMs)
       : this.#state.acquire(request, nowMs)
     if (acquired.ok) return acquired
-    const mostMs = this.#mayWaitMs(request, acquired, nowMs)
-    if (mostMs === 0) return this.#refusal(acquired, request, nowMs)
-    const ticket: Ticket = Promise.withResolvers()
-    if (!this.#line.join({ request, sinceMs: nowMs, untilMs: nowMs + mostMs, ticket }))
-      return this.#refusal(acquired, request, nowMs)
-    this.#timer ??= setInterval(() => this.#tick(), TICK_MS)
-    return ticket.promise
+    const maxWaitMs = this.#maxWaitMs(request, acquired, nowMs)
+    if (maxWaitMs === 0) return this.#rejection(acquired, request, nowMs)
+    const pending: PendingResult = Promise.withResolvers()
+    if (!this.#queue.add({ request, sinceMs: nowMs, untilMs: nowMs + maxWaitMs, pending }))
+      return this.#rejection(acquired, request, nowMs)
+    this.#timer ??= setInterval(() => this.#checkQueue(), QUEUE_CHECK_MS)
+    return pending.promise
   }
 
-  /** Something changed: whoever can get a node now gets it. */
-  serve(): void {
-    while (this.#line.length > 0 && this.#serveOne(Date.now()));
-    if (this.#line.length > 0 || this.#timer === undefined) return
+  /** Leases nodes to waiting requests; called when something has changed. */
+  serveQueue(): void {
+    while (this.#queue.length > 0 && this.#serveNext(Date.now()));
+    if (this.#queue.length > 0 || this.#timer === undefined) return
     clearInterval(this.#timer)
     this.#timer = undefined
   }
 
-  /** Nobody waits for an attempt any more. */
+  /** Removes an attempt from the queue because its client has left. */
   abandon(requestId: string): void {
-    const waiting = this.#line.leave(requestId)
-    waiting?.ticket.resolve({ ...this.#state.noNode(waiting.request, Date.now()), reason: 'left' })
+    const waiting = this.#queue.remove(requestId)
+    waiting?.pending.resolve({ ...this.#state.noNode(waiting.request, Date.now()), reason: 'left' })
   }
 
-  #serveOne(nowMs: number): boolean {
-    for (const { request, sinceMs, ticket } of this.#line.heads(this.#running)) {
+  #serveNext(nowMs: number): boolean {
+    for (const { request, sinceMs, pending } of this.#queue.heads(this.#running)) {
       const acquired = this.#state.acquire(request, nowMs, sinceMs)
       if (!acquired.ok) continue
-      this.#line.granted(request.requestId)
-      ticket.resolve(acquired)
+      this.#queue.grant(request.requestId)
+      pending.resolve(acquired)
       return true
     }
     return false
   }
 
-  #tick(): void {
-    this.serve()
+  #checkQueue(): void {
+    this.serveQueue()
     const nowMs = Date.now()
-    for (const entry of this.#line.overdue(nowMs)) {
-      const { request, sinceMs, ticket } = entry
+    for (const entry of this.#queue.expired(nowMs)) {
+      const { request, sinceMs, pending } = entry
       const none = this.#state.noNode(request, nowMs)
-      // It waited for a node, one is there, and now it waits for its turn.
+      // It waited for a node to return; one has, and it waits for its turn from now on.
       if (none.reason === 'full' && nowMs < sinceMs + this.#policy.queueMs) {
         entry.untilMs = sinceMs + this.#policy.queueMs
         continue
       }
-      this.#line.leave(request.requestId)
-      ticket.resolve(this.#refusal(none, request, nowMs))
+      this.#queue.remove(request.requestId)
+      pending.resolve(this.#rejection(none, request, nowMs))
     }
-    this.serve()
+    this.serveQueue()
   }
 
-  /** No node returns with weights that only this request names, so these are not waited for. */
-  #mayWaitMs(request: AcquireRequest, none: NoNode, nowMs: number): number {
+  /** Returns how long a request may wait. A named version is not waited for: a node that returns may not hold it. */
+  #maxWaitMs(request: AcquireRequest, none: NoNode, nowMs: number): number {
     const { queueMs, nodeWaitMs } = this.#policy
-    if (none.reason === 'full') return this.#turnMs(request, nowMs) > queueMs ? 0 : queueMs
+    if (none.reason === 'full') return this.#estimateQueueMs(request, nowMs) > queueMs ? 0 : queueMs
     return none.reason === 'absent' &&
       request.version === undefined &&
       this.#state.mayReturn(request.model, nowMs)
@@ -109,14 +109,14 @@ export class Dispatcher {
       : 0
   }
 
-  /** For a full fleet, to come back when what goes first of those that wait now will be done. */
-  #refusal(none: NoNode, request: AcquireRequest, nowMs: number): NoNode {
+  /** Returns a rejection; if the fleet is full, with the estimated time until the requests that go first are done. */
+  #rejection(none: NoNode, request: AcquireRequest, nowMs: number): NoNode {
     if (none.reason !== 'full') return none
-    return { ...none, retryAfterMs: Math.max(1_000, this.#turnMs(request, nowMs)) }
+    return { ...none, retryAfterMs: Math.max(1_000, this.#estimateQueueMs(request, nowMs)) }
   }
 
-  /** How long it takes until it is the turn of a request that comes now. */
-  #turnMs(request: AcquireRequest, nowMs: number): number {
-    return this.#state.waitMs(request, this.#line.ahead(request, this.#running) + 1, nowMs)
+  /** Estimates how long a request that arrives now would wait for its turn. */
+  #estimateQueueMs(request: AcquireRequest, nowMs: number): number {
+    return this.#state.estimateWaitMs(request, this.#queue.countAhead(request, this.#running) + 1, nowMs)
   }
 }

@@ -1,147 +1,154 @@
 import type { AcquireRequest } from '../../contracts/acquire.ts'
 
-/** One request in line. */
+/** A waiting request. */
 export interface QueuedRequest<T> {
   readonly request: AcquireRequest
   readonly sinceMs: number
-  /** When it is refused. */
+  /** When it is rejected. */
   untilMs: number
-  readonly ticket: T
+  readonly pending: T
 }
 
-/** What one tenant, or batch, may hold of a line, so that there is always room for others. */
-const SHARE = 0.5
+/** The maximum share of the queue for one tenant, and for batch requests, so that there is always room for others. */
+const MAX_SHARE = 0.5
 
 /**
- * Requests that wait for a node: pure, without a clock of its own.
+ * The requests that wait for a node. Pure: it has no clock of its own.
  *
- * Whose turn it is: interactive requests before batch ones; among these a request of the tenant that has the fewest
- * running, and of such tenants the one served longest ago; within a tenant who came first.
+ * Order: interactive requests before batch requests, then the tenant with the fewest running requests, then the tenant
+ * that was served longest ago, then the request that arrived first.
  */
 export class FairQueue<T> {
   readonly #entries = new Map<string, QueuedRequest<T>>()
-  /** The same by who stands behind whom, none of them empty. */
+  /** The entries by queue key, in order of arrival; no set is empty. */
   readonly #queues = new Map<string, Set<QueuedRequest<T>>>()
-  readonly #perTenant = new Map<string, number>()
-  #batch = 0
+  readonly #countByTenant = new Map<string, number>()
+  #batchCount = 0
   readonly #size: number
-  /** Grants so far, and the last one of each tenant that waits. */
   #grants = 0
+  /** The number of the last grant of each waiting tenant. */
   readonly #lastGrant = new Map<string, number>()
 
   constructor(size: number) {
     this.#size = size
   }
 
+  /** The number of waiting requests. */
   get length(): number {
     return this.#entries.size
   }
 
-  /** A request that waits. */
+  /** Returns a waiting request. */
   find(requestId: string): QueuedRequest<T> | undefined {
     return this.#entries.get(requestId)
   }
 
-  /** Whether a request that comes now would stand behind another. */
-  isBehind(request: AcquireRequest): boolean {
-    return this.#queues.has(queueOf(request))
+  /** Returns whether a request that arrives now would queue behind another. */
+  wouldWait(request: AcquireRequest): boolean {
+    return this.#queues.has(queueKey(request))
   }
 
   /**
-   * How many of those that wait for the same weights would have their turn before a request that comes now, if places for
-   * all of them came free at once: those of its tenant, and of each other those that it is given before it has more
-   * running.
+   * Counts the waiting requests for the same weights that would be served before a request that arrives now, if nodes
+   * for all of them became free at once: all of its own tenant, and of each other tenant those that are served before
+   * that tenant has more running requests.
    *
-   * @param running requests of a tenant that have a node
+   * @param running returns the number of requests of a tenant that have a node
    */
-  ahead(request: AcquireRequest, running: (tenant: string) => number): number {
+  countAhead(request: AcquireRequest, running: (tenant: string) => number): number {
     const { model, version } = request
     const tenant = tenantOf(request)
     const turns = new Map<string, number>()
-    const takeTurn = (of: string): number => {
-      const turn = turns.get(of) ?? running(of)
-      turns.set(of, turn + 1)
+    const takeTurn = (name: string): number => {
+      const turn = turns.get(name) ?? running(name)
+      turns.set(name, turn + 1)
       return turn
     }
     let ahead = 0
-    const rivals: string[] = []
+    const otherTenants: string[] = []
     for (const { request: other } of this.#entries.values()) {
-      if (other.model !== model || other.version !== version || classOf(other) > classOf(request)) continue
-      const of = tenantOf(other)
-      if (of !== tenant && classOf(other) === classOf(request)) {
-        rivals.push(of)
+      if (other.model !== model || other.version !== version || priorityRank(other) > priorityRank(request))
+        continue
+      const otherTenant = tenantOf(other)
+      if (otherTenant !== tenant && priorityRank(other) === priorityRank(request)) {
+        otherTenants.push(otherTenant)
         continue
       }
-      takeTurn(of)
+      takeTurn(otherTenant)
       ahead += 1
     }
     const turn = takeTurn(tenant)
-    for (const of of rivals) {
-      const its = takeTurn(of)
-      if (its < turn || (its === turn && this.#servedAt(of) <= this.#servedAt(tenant))) ahead += 1
+    for (const otherTenant of otherTenants) {
+      const otherTurn = takeTurn(otherTenant)
+      const servedEarlier = this.#servedAt(otherTenant) <= this.#servedAt(tenant)
+      if (otherTurn < turn || (otherTurn === turn && servedEarlier)) ahead += 1
     }
     return ahead
   }
 
-  /** False when there is no room, for anybody, for this tenant or for batch. */
-  join(entry: QueuedRequest<T>): boolean {
+  /** Adds a request; returns false if the queue, or the share of its tenant or of batch requests, is full. */
+  add(entry: QueuedRequest<T>): boolean {
     const { request } = entry
     const tenant = tenantOf(request)
-    const own = this.#perTenant.get(tenant) ?? 0
-    const share = Math.max(1, this.#size * SHARE)
-    if (this.#entries.size >= this.#size || own >= share || (classOf(request) > 0 && this.#batch >= share))
+    const own = this.#countByTenant.get(tenant) ?? 0
+    const share = Math.max(1, this.#size * MAX_SHARE)
+    if (
+      this.#entries.size >= this.#size ||
+      own >= share ||
+      (priorityRank(request) > 0 && this.#batchCount >= share)
+    )
       return false
     this.#entries.set(request.requestId, entry)
-    const queue = queueOf(request)
+    const queue = queueKey(request)
     this.#queues.set(queue, (this.#queues.get(queue) ?? new Set()).add(entry))
-    this.#perTenant.set(tenant, own + 1)
-    this.#batch += classOf(request)
+    this.#countByTenant.set(tenant, own + 1)
+    this.#batchCount += priorityRank(request)
     return true
   }
 
-  /** Takes a request out; undefined when it does not wait. */
-  leave(requestId: string): QueuedRequest<T> | undefined {
+  /** Removes a request and returns it; undefined if it does not wait. */
+  remove(requestId: string): QueuedRequest<T> | undefined {
     const entry = this.#entries.get(requestId)
     if (!entry) return undefined
     const { request } = entry
     this.#entries.delete(requestId)
-    const queue = queueOf(request)
+    const queue = queueKey(request)
     const behind = this.#queues.get(queue)
     behind?.delete(entry)
     if (behind?.size === 0) this.#queues.delete(queue)
-    this.#batch -= classOf(request)
+    this.#batchCount -= priorityRank(request)
     const tenant = tenantOf(request)
-    const own = (this.#perTenant.get(tenant) ?? 1) - 1
-    if (own > 0) this.#perTenant.set(tenant, own)
+    const own = (this.#countByTenant.get(tenant) ?? 1) - 1
+    if (own > 0) this.#countByTenant.set(tenant, own)
     else {
-      this.#perTenant.delete(tenant)
+      this.#countByTenant.delete(tenant)
       this.#lastGrant.delete(tenant)
     }
     return entry
   }
 
-  /** A request got its node. */
-  granted(requestId: string): void {
-    const entry = this.leave(requestId)
+  /** Removes a request that got its node, and records when its tenant was served. */
+  grant(requestId: string): void {
+    const entry = this.remove(requestId)
     if (!entry) return
     const tenant = tenantOf(entry.request)
-    if (this.#perTenant.has(tenant)) this.#lastGrant.set(tenant, ++this.#grants)
+    if (this.#countByTenant.has(tenant)) this.#lastGrant.set(tenant, ++this.#grants)
   }
 
-  /** Those whose time is over. */
-  overdue(nowMs: number): QueuedRequest<T>[] {
+  /** Returns the requests whose maximum wait is over. */
+  expired(nowMs: number): QueuedRequest<T>[] {
     return [...this.#entries.values()].filter(({ untilMs }) => nowMs >= untilMs)
   }
 
   /**
-   * The first request of every queue, in the order of their turns; the next ones of a queue follow once that is gone.
+   * Returns the first request of every queue, in the order in which to serve them.
    *
-   * @param running requests of a tenant that have a node
+   * @param running returns the number of requests of a tenant that have a node
    */
   heads(running: (tenant: string) => number): QueuedRequest<T>[] {
     const rank = ({ request, sinceMs }: QueuedRequest<T>) => {
       const tenant = tenantOf(request)
-      return [classOf(request), running(tenant), this.#servedAt(tenant), sinceMs] as const
+      return [priorityRank(request), running(tenant), this.#servedAt(tenant), sinceMs] as const
     }
     return [...this.#queues.values()]
       .flatMap((queue) => [...queue].slice(0, 1))
@@ -156,17 +163,23 @@ export class FairQueue<T> {
   }
 }
 
-/** Who wait for the same, one behind the other. One that must not go where it failed holds up nobody who may. */
-function queueOf(request: AcquireRequest): string {
+/** Returns the key of a request's queue. Retries have a queue of their own, so that their excluded nodes block no others. */
+function queueKey(request: AcquireRequest): string {
   const { model, version, exclude } = request
-  return JSON.stringify([tenantOf(request), model, version ?? null, classOf(request), exclude.length > 0])
+  return JSON.stringify([
+    tenantOf(request),
+    model,
+    version ?? null,
+    priorityRank(request),
+    exclude.length > 0,
+  ])
 }
 
 function tenantOf({ tenant = '' }: AcquireRequest): string {
   return tenant
 }
 
-/** Lower ones go first. */
-function classOf({ priority }: AcquireRequest): number {
+/** Returns the rank of a request's priority; lower ranks go first. */
+function priorityRank({ priority }: AcquireRequest): number {
   return priority === 'batch' ? 1 : 0
 }

@@ -6,66 +6,66 @@ import { PrefixIndex } from './prefix-index.ts'
 import type { Lease } from '../../contracts/lease.ts'
 import type { NodeView } from '../../contracts/node-view.ts'
 
-/** What a node told last, and what is to be kept of it over a restart of the Durable Object. */
-interface Told {
+/** The last report of a node and its desired state, which survive a restart of the Durable Object. */
+interface NodeReport {
   heartbeat: Heartbeat
-  /** What D1 says that its model shall be served with. */
+  /** The mask version that its model must be served with, from D1. */
   desiredVersion: number
-  /** Masks on trial for its model. */
+  /** The trials of its model. */
   trials: Trials
-  /** The operator drains it: it takes no new requests until it is undrained, or started again. */
+  /** The operator drains it: it gets no new requests until it is undrained or restarts. */
   drained: boolean
-  /** When its last heartbeat came. */
+  /** When its last heartbeat arrived. */
   seenAtMs: number
 }
 
-/** A node as the fleet knows it. */
-export interface Node extends Told {
+/** The state of a node in the fleet. */
+export interface Node extends NodeReport {
   readonly breaker: CircuitBreaker
   readonly prefixes: PrefixIndex
-  /** When the heartbeat before its last came: a node waits for each to be answered, so the last was composed after it. */
-  composedAfterMs: number
-  /** A request failed on it after its last heartbeat. */
+  /** When the heartbeat before the last arrived. A node awaits each reply, so it composed the last one after that time. */
+  previousHeartbeatMs: number
+  /** A connection to it broke after its last heartbeat. */
   suspect: boolean
-  /** The process of this name that its present one took over from. */
-  replaced: string | undefined
-  /** It refused a request after its last heartbeat, since it had enough. */
-  refusing: boolean
+  /** The process that its present process replaced under the same name. */
+  replacedProcess: string | undefined
+  /** It rejected a request as full after its last heartbeat. */
+  atCapacity: boolean
   readonly leases: Map<string, Lease>
 }
 
-/** What is kept of one node over a restart of the Durable Object. */
-export interface NodeRecord extends Omit<Told, 'trials' | 'drained'> {
-  /** Left out in records from before there were trials. */
+/** The stored record of one node. */
+export interface NodeRecord extends Omit<NodeReport, 'trials' | 'drained'> {
+  /** Left out in records that are older than trials. */
   trials?: Trials
   drained?: boolean
   leases: Lease[]
 }
 
-/** A node that nothing was sent to yet. */
-export function nodeOf(told: Told): Node {
+/** Creates the state of a node that no request was sent to yet. */
+export function createNode(report: NodeReport): Node {
   return {
-    ...told,
+    ...report,
     breaker: new CircuitBreaker(),
     prefixes: new PrefixIndex(),
-    composedAfterMs: -Infinity,
+    previousHeartbeatMs: -Infinity,
     suspect: false,
-    replaced: undefined,
-    refusing: false,
+    replacedProcess: undefined,
+    atCapacity: false,
     leases: new Map(),
   }
 }
 
-/** What to keep of a node. */
-export function recordOf(node: Node): NodeRecord {
+/** Returns the record to store of a node. */
+export function toRecord(node: Node): NodeRecord {
   const { desiredVersion, trials, drained, seenAtMs, leases } = node
-  // The next heartbeat tells its prefixes again: they are not worth a write every two seconds.
+  // The next heartbeat reports the prefixes again: they are not worth a write every two seconds.
   const { prefixes: _, ...heartbeat } = node.heartbeat
   return { heartbeat, desiredVersion, trials, drained, seenAtMs, leases: [...leases.values()] }
 }
 
-/** A node as people and metrics see it. */
-export function viewOf(node: Node, alive: boolean, nowMs: number): NodeView {
+/** Returns a node as the admin API and metrics show it. */
+export function toView(node: Node, alive: boolean, nowMs: number): NodeView {
   const { heartbeat } = node
   const { running, waiting, kvTokensUsed, kvTokensTotal } = heartbeat.load
   return {
@@ -88,35 +88,35 @@ export function viewOf(node: Node, alive: boolean, nowMs: number): NodeView {
 }
 
 /**
- * Requests that a node shall have: those that it runs, and for interactive ones as many that wait there, so that a
- * slot never idles while its next request is on its way. What is more waits in the fleet's line, which is fair.
+ * Returns the maximum number of requests on a node: those that it runs, and the same number of waiting interactive ones,
+ * so that no slot is idle while its next request is on its way. Further requests wait in the fleet's fair queue.
  */
-export function room(slots: number | undefined, priority: Priority | undefined): number {
+export function maxRequests(slots: number | undefined, priority: Priority | undefined): number {
   if (slots === undefined) return Infinity
   return priority === 'batch' ? slots : 2 * slots
 }
 
-/** It takes no new requests, by its own word or the operator's. */
+/** Returns whether a node takes no new requests, because it shuts down or the operator drains it. */
 export function isDraining({ heartbeat, drained }: Pick<Node, 'heartbeat' | 'drained'>): boolean {
   return heartbeat.draining || drained
 }
 
-/** Whether requests can start on a version, or else on the active one. */
+/** Returns whether requests can start on a version, by default the active one. */
 export function isReady(heartbeat: Heartbeat, version = heartbeat.activeVersion): boolean {
   return readyVersions(heartbeat).includes(version)
 }
 
-/** Versions that requests can start on, as the heartbeat tells. */
+/** Returns the versions that requests can start on, from a heartbeat. */
 export function readyVersions({ weightSets }: Pick<Heartbeat, 'weightSets'>): number[] {
   return weightSets.filter(({ state }) => state === 'ready').map(({ version }) => version)
 }
 
-/** Whether a node was started again between two heartbeats: it had left, or was killed. */
+/** Returns whether a node restarted between two heartbeats, after it shut down or was killed. */
 export function wasRestarted(before: Heartbeat, after: Heartbeat): boolean {
   return before.leaving || before.process !== after.process
 }
 
-/** The pruning methods that the process of a heartbeat registered before. */
+/** Returns the pruning methods that the process of a heartbeat has registered before. */
 export function registeredMethods(
   known: Pick<Node, 'heartbeat'> | undefined,
   heartbeat: Heartbeat,

@@ -1,20 +1,24 @@
 import { DurableObject } from 'cloudflare:workers'
 import type { Heartbeat } from '@copal/shared/wire/heartbeat.ts'
 import { openDatabase } from '../../storage/db/open-database.ts'
-import { findSettled, insertReceipts, type StoredReceipt } from '../../storage/db/queries/receipt-queries.ts'
-import { sumTokens } from '../../storage/db/queries/usage-day-queries.ts'
+import {
+  findSettledReceipts,
+  insertReceipts,
+  type StoredReceipt,
+} from '../../storage/db/queries/receipt-queries.ts'
+import { sumChargedTokens } from '../../storage/db/queries/usage-day-queries.ts'
 import type { Bindings } from '../../contracts/bindings.ts'
 import { accountId } from '../ledger/account.ts'
 import { loadLedger, saveLedger } from '../ledger/ledger-store.ts'
 import { Ledger } from '../ledger/ledger.ts'
 import type { LimitedAccount } from '../../contracts/limits.ts'
-import type { UnreadUsage } from '../../contracts/reservation.ts'
+import type { UnchargedUsage } from '../../contracts/reservation.ts'
 import type { Trials } from '../../contracts/trial.ts'
 import { Dispatcher } from './dispatcher.ts'
 import type { Lease, LeaseView } from '../../contracts/lease.ts'
 import { readPolicy } from './policy-variables.ts'
 import type { FleetPolicy } from '../../contracts/fleet-policy.ts'
-import type { Acquired, AcquireRequest, FailedAttempt } from '../../contracts/acquire.ts'
+import type { AcquireResult, AcquireRequest, FailedAttempt } from '../../contracts/acquire.ts'
 import { RejectionCounts } from './rejection-counts.ts'
 import type {
   FleetObject,
@@ -28,47 +32,47 @@ import type { NodeRecord } from './fleet-node.ts'
 import { FleetState } from './fleet-state.ts'
 import { SupersededAttempts } from './superseded-attempts.ts'
 
-/** How often expired leases and silent nodes are looked for at the least, while any node is remembered. */
+/** The maximum interval between sweeps for expired leases and silent nodes, while any node is remembered. */
 const SWEEP_MS = 10_000
-/** What was counted is stored so much later, for many requests at once: a crash loses no more than that. */
+/** The delay before ledger changes are stored, for many requests at once. A crash loses at most this time. */
 const SAVE_MS = 100
-/** Within that the gateway tries a request again, from when its node failed. */
+/** The time within which the gateway retries a request after its node failed. */
 const RETRY_MS = 1_000
-/** Leases of one node that are kept over a restart; more would not fit a stored value of 2 MB. */
-const MAX_KEPT_LEASES = 5_000
-/** Requests whose receipts are looked up at once. */
-const MOST_UNSURE = 1_000
+/** The maximum number of stored leases per node; more would not fit into a stored value of 2 MB. */
+const MAX_STORED_LEASES = 5_000
+/** The maximum number of requests whose receipts are looked up at once. */
+const MAX_CONFIRMED_AT_ONCE = 1_000
 const NODE_KEY = 'node:'
 
 /**
- * The one Durable Object that knows the nodes, who is working on what, and what keys with limits have used.
+ * The Durable Object that tracks the nodes, their leases and the usage of limited keys and tenants.
  *
- * Limits live here because each request asks here for its node anyway: one call reserves and leases, and the call
- * that releases leases settles. A request without limits is only counted, when it ends, for accounts that had some.
+ * Limits are enforced here because each request asks this object for its node anyway: one call reserves usage and leases
+ * a node, and the call that ends the lease settles the usage. A request without limits is only charged when it ends, and
+ * only to accounts that had limits before.
  *
- * The state of nodes is in memory; each heartbeat also stores that node with its leases, without waiting for
- * the write. A restart therefore loses at most the leases of the last two seconds: their requests
- * still end with a receipt, only an expiry of theirs goes unnoticed. What was counted is stored soon after, for
- * many requests at once. No request waits for a write.
+ * The state of nodes is in memory. Each heartbeat also stores its node with the leases, without waiting for the write.
+ * So a restart loses at most the leases of the last two seconds: their requests still end with a receipt, but would not
+ * expire without one. Ledger changes are stored soon after, for many requests at once. No request waits for a write.
  */
 export class Fleet extends DurableObject<Bindings> implements FleetObject {
   readonly #policy: FleetPolicy
   readonly #state: FleetState
   readonly #dispatcher: Dispatcher
-  readonly #refusals: RejectionCounts
+  readonly #rejections: RejectionCounts
   readonly #superseded = new SupersededAttempts()
   #ledger = new Ledger()
   #sweepScheduled = false
   #saveScheduled: ReturnType<typeof setTimeout> | undefined
-  /** Leases and reservations of before this object started, of which nobody looked yet whether they were settled. */
-  #unsure: readonly string[] = []
+  /** Leases and reservations from before this object started; whether they were settled meanwhile is not checked yet. */
+  #unconfirmed: readonly string[] = []
 
   constructor(ctx: DurableObjectState, env: Bindings) {
     super(ctx, env)
     this.#policy = readPolicy(env)
     this.#state = new FleetState(this.#policy)
     this.#dispatcher = new Dispatcher(this.#state, this.#policy)
-    this.#refusals = new RejectionCounts((model) => this.#state.contextLengthOf(model) !== undefined)
+    this.#rejections = new RejectionCounts((model) => this.#state.contextLengthOf(model) !== undefined)
     void ctx.blockConcurrencyWhile(async () => {
       const records = await ctx.storage.list<NodeRecord>({ prefix: NODE_KEY })
       for (const record of records.values()) this.#state.restore(record)
@@ -76,8 +80,8 @@ export class Fleet extends DurableObject<Bindings> implements FleetObject {
       this.#ledger = ledger
       this.#sweepScheduled = (await ctx.storage.getAlarm()) !== null
       const leased = [...records.values()].flatMap(({ leases }) => leases.map(({ requestId }) => requestId))
-      this.#unsure = [...new Set([...leased, ...leaseIds])]
-      ctx.waitUntil(this.#settleUnsure())
+      this.#unconfirmed = [...new Set([...leased, ...leaseIds])]
+      ctx.waitUntil(this.#settleUnconfirmed())
     })
   }
 
@@ -91,12 +95,12 @@ export class Fleet extends DurableObject<Bindings> implements FleetObject {
       return { known: true, registered: false, drained: false, replaced: true }
     if (!this.#state.heartbeat(heartbeat, desiredVersion, Date.now(), trials))
       return { known: false, registered: false, drained: false }
-    const named = heartbeat.requests.map(({ requestId }) => requestId)
-    // Of a lease that a restart has lost it is the node alone that knows.
-    const own = named.filter((id) => (this.#state.leaseOf(id)?.nodeId ?? nodeId) === nodeId)
+    const listed = heartbeat.requests.map(({ requestId }) => requestId)
+    // After a restart has lost a lease, only its node knows of it.
+    const own = listed.filter((id) => (this.#state.leaseOf(id)?.nodeId ?? nodeId) === nodeId)
     this.#ledger.renew(own, Date.now())
-    this.#dispatcher.serve()
-    await this.#keep(nodeId, { allowUnconfirmed: true })
+    this.#dispatcher.serveQueue()
+    await this.#storeNode(nodeId, { allowUnconfirmed: true })
     if (heartbeat.leaving) await this.#scheduleSweep(0)
     else if (!this.#sweepScheduled) await this.#scheduleSweep()
     return {
@@ -108,19 +112,19 @@ export class Fleet extends DurableObject<Bindings> implements FleetObject {
 
   async drain(nodeId: string, drained: boolean): Promise<boolean> {
     if (!this.#state.drain(nodeId, drained)) return false
-    await this.#keep(nodeId)
-    this.#dispatcher.serve()
+    await this.#storeNode(nodeId)
+    this.#dispatcher.serveQueue()
     return true
   }
 
   async acquire({ limits, answered = [], ...request }: AdmissionRequest): Promise<AdmissionResult> {
-    // Before anything is waited for: the failed attempt's receipt may be on its way.
+    // Before any await, because the receipt of the failed attempt may be on its way.
     if (request.failed) this.#superseded.add(request.failed.requestId, Date.now())
     for (const requestId of answered) this.#ledger.finish(requestId, false, Date.now())
     if (!limits) return this.#dispatch(request)
     for (const account of limits.accounts) {
-      const unread = this.#ledger.unread(account, Date.now())
-      if (unread) await this.#readMonth(account, unread)
+      const uncharged = this.#ledger.unchargedUsage(account, Date.now())
+      if (uncharged) await this.#chargePastUsage(account, uncharged)
     }
     if (!this.#sweepScheduled) await this.#scheduleSweep()
     const nowMs = Date.now()
@@ -134,7 +138,7 @@ export class Fleet extends DurableObject<Bindings> implements FleetObject {
       nowMs,
     )
     if (!reserved.ok) {
-      this.#refusals.count(request, reserved.refusal.limit)
+      this.#rejections.count(request, reserved.rejection.limit)
       return reserved
     }
     const acquired = await this.#dispatch(request)
@@ -145,9 +149,9 @@ export class Fleet extends DurableObject<Bindings> implements FleetObject {
     return acquired.ok ? { ...acquired, maxTokens, rates } : acquired
   }
 
-  async #dispatch(request: AcquireRequest): Promise<Acquired> {
+  async #dispatch(request: AcquireRequest): Promise<AcquireResult> {
     const acquired = await this.#dispatcher.acquire(request)
-    if (!acquired.ok) this.#refusals.count(request, acquired.reason)
+    if (!acquired.ok) this.#rejections.count(request, acquired.reason)
     return acquired
   }
 
@@ -158,7 +162,7 @@ export class Fleet extends DurableObject<Bindings> implements FleetObject {
 
   fail(attempt: FailedAttempt): void {
     this.#state.fail(attempt, Date.now())
-    this.#dispatcher.serve()
+    this.#dispatcher.serveQueue()
   }
 
   abandon(leaseId: string, requestId?: string): void {
@@ -166,12 +170,12 @@ export class Fleet extends DurableObject<Bindings> implements FleetObject {
     this.#state.release([leaseId])
     if (requestId === leaseId) this.#ledger.cancel(requestId, Date.now())
     else if (requestId !== undefined) this.#ledger.finish(requestId, true, Date.now())
-    this.#dispatcher.serve()
+    this.#dispatcher.serveQueue()
     this.#saveLedger()
   }
 
-  look(leaseId: string): LeaseView | undefined {
-    return this.#state.look(leaseId, Date.now())
+  leaseView(leaseId: string): LeaseView | undefined {
+    return this.#state.leaseView(leaseId, Date.now())
   }
 
   touch(leaseId: string): void {
@@ -181,14 +185,14 @@ export class Fleet extends DurableObject<Bindings> implements FleetObject {
 
   settle(settlements: readonly Settlement[]): void {
     const nowMs = Date.now()
-    for (const { requestId, done, tokens } of settlements) {
-      if (done) this.#state.succeeded(requestId, nowMs)
+    for (const { requestId, succeeded, tokens } of settlements) {
+      if (succeeded) this.#state.succeeded(requestId, nowMs)
       this.#chargeUnlimited(this.#state.leaseOf(requestId), tokens)
       this.#ledger.settle(requestId, tokens, nowMs)
     }
     this.#state.release(settlements.map(({ requestId }) => requestId))
     this.#saveLedger()
-    this.#dispatcher.serve()
+    this.#dispatcher.serveQueue()
   }
 
   async saveCounts(): Promise<void> {
@@ -199,18 +203,18 @@ export class Fleet extends DurableObject<Bindings> implements FleetObject {
 
   async superseded(attemptIds: readonly string[], failed: readonly string[]): Promise<string[]> {
     const isOpen = (attemptId: string) =>
-      this.#state.leaseOf(attemptId) !== undefined && this.#superseded.among([attemptId]).length === 0
+      this.#state.leaseOf(attemptId) !== undefined && this.#superseded.filter([attemptId]).length === 0
     for (let waitedMs = 0; waitedMs < RETRY_MS && failed.some(isOpen); waitedMs += RETRY_MS / 20)
       await new Promise((resolve) => setTimeout(resolve, RETRY_MS / 20))
-    return this.#superseded.among(attemptIds)
+    return this.#superseded.filter(attemptIds)
   }
 
   snapshot(): FleetSnapshot {
     return this.#state.snapshot(Date.now())
   }
 
-  refusals(): RejectionCount[] {
-    return this.#refusals.list()
+  rejectionCounts(): RejectionCount[] {
+    return this.#rejections.list()
   }
 
   versionFor(model: string, account: string): number | undefined {
@@ -225,9 +229,9 @@ export class Fleet extends DurableObject<Bindings> implements FleetObject {
     return this.#state.methodsOf(nodeId) ?? []
   }
 
-  /** Settles expired leases with what their nodes told last, and forgets nodes long gone. */
+  /** Settles expired leases with the last reported usage, and forgets nodes that have been gone for long. */
   override async alarm(): Promise<void> {
-    await this.#settleUnsure()
+    await this.#settleUnconfirmed()
     const nowMs = Date.now()
     const { leases, forgotten } = this.#state.expire(nowMs)
     if (forgotten.length > 0) await this.ctx.storage.delete(forgotten.map((id) => NODE_KEY + id))
@@ -235,60 +239,66 @@ export class Fleet extends DurableObject<Bindings> implements FleetObject {
     if (!this.#state.empty || !this.#ledger.empty) await this.#scheduleSweep()
     const db = openDatabase(this.env.DB)
     for (const [nodeId, expired] of Map.groupBy(leases, (lease) => lease.nodeId)) {
-      const settled = expired.map((lease) => lostReceipt(lease, nowMs))
+      const settled = expired.map((lease) => estimateReceipt(lease, nowMs))
       try {
         await insertReceipts(db, nodeId, settled, 'estimate', nowMs)
         this.#state.release(settled.map(({ requestId }) => requestId))
         for (const lease of expired) {
           const tokens = lease.promptTokens + lease.completionTokens
           this.#chargeUnlimited(lease, tokens)
-          // As its receipt has it: a month that is read from receipts must be the same.
+          // The same tokens as in its receipt, because a month may be summed from receipts later.
           this.#ledger.expire([lease.requestId], nowMs, tokens)
         }
       } catch (error) {
-        console.error(`${settled.length} lost requests of node '${nodeId}' are settled later:`, error)
+        console.error(
+          `Cannot settle ${settled.length} lost requests of node '${nodeId}'; trying again later:`,
+          error,
+        )
       }
     }
-    this.#dispatcher.serve()
+    this.#dispatcher.serveQueue()
     this.#ledger.sweep(nowMs, (leaseId) => this.#state.leaseOf(leaseId) !== undefined)
     this.#saveLedger()
   }
 
   /**
-   * Settles what was settled in the last moment before this object started, and not stored: its receipts tell, and no
-   * node tells of it again. A try that was superseded is charged nothing; where its reservation is still here, that of the
-   * try after it was not stored, whose receipt charges the month alone.
+   * Settles requests that were settled just before this object restarted, if that was not stored. Their receipts are in
+   * D1, and no node reports them again. A superseded attempt is charged nothing. If its reservation is still here, that
+   * of the next attempt was not stored, and the receipt of that attempt charges only the month.
    */
-  async #settleUnsure(): Promise<void> {
+  async #settleUnconfirmed(): Promise<void> {
     try {
-      while (this.#unsure.length > 0) {
-        const asked = this.#unsure.slice(0, MOST_UNSURE)
-        const settled = await findSettled(openDatabase(this.env.DB), asked)
-        this.#unsure = this.#unsure.filter((requestId) => !asked.includes(requestId))
+      while (this.#unconfirmed.length > 0) {
+        const batch = this.#unconfirmed.slice(0, MAX_CONFIRMED_AT_ONCE)
+        const settled = await findSettledReceipts(openDatabase(this.env.DB), batch)
+        this.#unconfirmed = this.#unconfirmed.filter((requestId) => !batch.includes(requestId))
         for (const { requestId, tokens, finishReason, estimated } of settled) {
           if (estimated) this.#ledger.expire([requestId], Date.now(), tokens)
           else this.#ledger.settle(requestId, finishReason === 'superseded' ? 0 : tokens, Date.now())
         }
         this.#state.release(settled.map(({ requestId }) => requestId))
         this.#saveLedger()
-        this.#dispatcher.serve()
+        this.#dispatcher.serveQueue()
       }
     } catch (error) {
       console.error(
-        `Whether ${this.#unsure.length} requests of before were settled is looked up later:`,
+        `Cannot check whether ${this.#unconfirmed.length} requests were settled before the restart; trying again later:`,
         error,
       )
     }
   }
 
-  /** What an account has used in this month before it had limits, or before this object forgot it, is in its receipts. */
-  async #readMonth(account: LimitedAccount, unread: UnreadUsage): Promise<void> {
+  /** Charges the usage of this month from before an account had limits, or before this object forgot it, from receipts. */
+  async #chargePastUsage(account: LimitedAccount, uncharged: UnchargedUsage): Promise<void> {
     try {
-      const tokens = await sumTokens(openDatabase(this.env.DB), account, unread)
-      this.#ledger.read(account, unread, tokens, Date.now())
+      const tokens = await sumChargedTokens(openDatabase(this.env.DB), account, uncharged)
+      this.#ledger.chargeUsage(account, uncharged, tokens, Date.now())
     } catch (error) {
-      const of = `${account.kind} '${account.name}'`
-      console.error(`The month of ${of} counts without its receipts until these can be read:`, error)
+      const name = `${account.kind} '${account.name}'`
+      console.error(
+        `Cannot read the receipts of ${name}; its monthly usage is incomplete until they can be read:`,
+        error,
+      )
     }
   }
 
@@ -302,16 +312,18 @@ export class Fleet extends DurableObject<Bindings> implements FleetObject {
     this.#ledger.chargeUnlimited(requestId, owners, tokens, Date.now())
   }
 
-  async #keep(nodeId: string, options: DurableObjectPutOptions = {}): Promise<void> {
+  async #storeNode(nodeId: string, options: DurableObjectPutOptions = {}): Promise<void> {
     const record = this.#state.record(nodeId)
     if (!record) return
-    const kept = { ...record, leases: record.leases.slice(-MAX_KEPT_LEASES) }
+    const kept = { ...record, leases: record.leases.slice(-MAX_STORED_LEASES) }
     await this.ctx.storage.put(NODE_KEY + nodeId, kept, options)
   }
 
   #saveLedger(): void {
     this.#saveScheduled ??= setTimeout(() => {
-      this.saveCounts().catch((error: unknown) => console.error('What was counted is not stored:', error))
+      this.saveCounts().catch((error: unknown) =>
+        console.error('Cannot store the usage ledger; trying again later:', error),
+      )
     }, SAVE_MS)
   }
 
@@ -321,8 +333,8 @@ export class Fleet extends DurableObject<Bindings> implements FleetObject {
   }
 }
 
-/** What a request is settled with when its node died before it could tell: what that told last. */
-function lostReceipt(lease: Lease, nowMs: number): StoredReceipt {
+/** Creates the receipt of a request whose node died before it sent one, from the last reported usage. */
+function estimateReceipt(lease: Lease, nowMs: number): StoredReceipt {
   const { requestId, account, model, domain, maskVersion, promptTokens, completionTokens } = lease
   return {
     requestId,

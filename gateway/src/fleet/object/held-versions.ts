@@ -1,7 +1,7 @@
 import type { FleetSnapshot } from '../../contracts/node-view.ts'
 import { readyVersions } from './fleet-node.ts'
 
-/** The versions of a model that requests can name now, newest first, and how many nodes hold each; 0 is dense. */
+/** Returns the versions of a model that requests can name now, newest first, and how many nodes hold each; 0 is dense. */
 export function heldVersions({ nodes }: FleetSnapshot, model: string): Map<number, number> {
   const able = nodes.filter((node) => node.model === model && node.alive && !node.draining)
   const versions = able.flatMap((node) => readyVersions(node)).sort((a, b) => b - a)

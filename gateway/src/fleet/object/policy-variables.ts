@@ -2,7 +2,7 @@ import { SETTINGS } from '@copal/shared/settings-table.ts'
 import type { FleetPolicy, PolicyBindings } from '../../contracts/fleet-policy.ts'
 import { readWholeNumber } from '../../runtime/variables.ts'
 
-/** The variables that change a policy, by its field. */
+/** The environment variable of each policy field. */
 export const POLICY_VARIABLES = {
   silentMs: 'COPAL_NODE_SILENT_MS',
   deadMs: 'COPAL_NODE_DEAD_MS',
@@ -18,6 +18,7 @@ export const POLICY_VARIABLES = {
   cacheLookupMs: 'COPAL_CACHE_LOOKUP_MS',
 } as const satisfies Record<keyof FleetPolicy, keyof PolicyBindings>
 
+/** The policy if no variable is set. */
 export const DEFAULT_POLICY: FleetPolicy = {
   silentMs: SETTINGS.COPAL_NODE_SILENT_MS.default,
   deadMs: SETTINGS.COPAL_NODE_DEAD_MS.default,
@@ -34,9 +35,9 @@ export const DEFAULT_POLICY: FleetPolicy = {
 }
 
 /**
- * The policy that the Worker's variables set.
+ * Reads the policy from the Worker's variables.
  *
- * @throws AppError `internal_error` that names the variable which is not a whole number
+ * @throws AppError `internal_error` that names a variable that is not a whole number
  */
 export function readPolicy(env: PolicyBindings): FleetPolicy {
   const policy = { ...DEFAULT_POLICY }

@@ -1,55 +1,55 @@
 import type { NodePrefixes } from '@copal/shared/wire/prefix.ts'
 
-/** For how long a beginning counts as computed that a node was given and has not told of: five heartbeats. */
-const PLACED_MS = 10_000
-/** Keys of what was placed on one node; the oldest go. */
-const MAX_PLACED = 512
+/** How long a prefix that was dispatched to a node counts as cached there before a report: five heartbeats. */
+const DISPATCHED_MS = 10_000
+/** The maximum number of dispatched keys per node; the oldest are dropped. */
+const MAX_DISPATCHED = 512
 
 /**
- * Which beginnings of prompts one node need not compute, by the version of its weights: what it told last, and what it
- * was given since, for heartbeats lag. Pure, without a clock of its own.
+ * The prefixes that one node has cached, by mask version: those that it reported last, and those that were dispatched to
+ * it since, because heartbeats lag. Pure: it has no clock of its own.
  */
 export class PrefixIndex {
-  /** Undefined for a node that has no cache. */
-  #told: ReadonlyMap<number, ReadonlySet<string>> | undefined
-  /** When to forget them, by name, soonest first. */
-  readonly #placed = new Map<string, number>()
+  /** Undefined for a node without a prefix cache. */
+  #reported: ReadonlyMap<number, ReadonlySet<string>> | undefined
+  /** When each dispatched key expires, by name, soonest first. */
+  readonly #dispatched = new Map<string, number>()
 
-  /** Takes what a heartbeat tells. */
-  tell(held: NodePrefixes | undefined, nowMs: number): void {
-    this.#told = held && new Map(held.map(({ version, keys }) => [version, new Set(keys)]))
-    for (const [name, untilMs] of this.#placed) {
+  /** Replaces the reported keys by those of a heartbeat, and drops expired dispatched keys. */
+  update(held: NodePrefixes | undefined, nowMs: number): void {
+    this.#reported = held && new Map(held.map(({ version, keys }) => [version, new Set(keys)]))
+    for (const [name, untilMs] of this.#dispatched) {
       if (untilMs > nowMs) break
-      this.#placed.delete(name)
+      this.#dispatched.delete(name)
     }
   }
 
-  /** The node was given a prompt with these keys. */
-  place(version: number, keys: readonly string[], nowMs: number): void {
-    if (!this.#told) return
+  /** Adds the keys of a prompt that was dispatched to the node. */
+  addDispatched(version: number, keys: readonly string[], nowMs: number): void {
+    if (!this.#reported) return
     for (const key of keys) {
       const name = nameOf(version, key)
-      this.#placed.delete(name)
-      this.#placed.set(name, nowMs + PLACED_MS)
+      this.#dispatched.delete(name)
+      this.#dispatched.set(name, nowMs + DISPATCHED_MS)
     }
-    for (const name of this.#placed.keys()) {
-      if (this.#placed.size <= MAX_PLACED) break
-      this.#placed.delete(name)
+    for (const name of this.#dispatched.keys()) {
+      if (this.#dispatched.size <= MAX_DISPATCHED) break
+      this.#dispatched.delete(name)
     }
   }
 
-  /** A request failed there: only what the node tells counts from now on. */
-  forgetPlaced(): void {
-    this.#placed.clear()
+  /** Drops the dispatched keys after a request failed; only reported keys count then. */
+  forgetDispatched(): void {
+    this.#dispatched.clear()
   }
 
-  /** How many keys of a prompt, shortest first, stand for what the node has; 0 when it has nothing of it. */
-  matched(version: number, keys: readonly string[], nowMs: number): number {
-    const told = this.#told?.get(version)
+  /** Returns the position, from 1, of the longest cached key of a prompt (`keys` are shortest first); 0 if none is cached. */
+  countMatched(version: number, keys: readonly string[], nowMs: number): number {
+    const reported = this.#reported?.get(version)
     return (
       1 +
       keys.findLastIndex(
-        (key) => told?.has(key) === true || (this.#placed.get(nameOf(version, key)) ?? 0) > nowMs,
+        (key) => reported?.has(key) === true || (this.#dispatched.get(nameOf(version, key)) ?? 0) > nowMs,
       )
     )
   }

@@ -1,35 +1,37 @@
 import type { RejectionReason, RejectionCount } from '../../contracts/fleet-object.ts'
 
-/** The model of requests for one that no node has: clients may invent any name. */
+/** Stands for models that no node has: clients may invent any name. */
 const UNKNOWN_MODEL = '(unknown)'
-/** Tenants and models are told apart until there are so many counts. */
-const MOST_COUNTS = 10_000
+/** The number of counts after which further tenants and models are counted as `(other)`. */
+const MAX_COUNTS = 10_000
 const OTHER = '(other)'
 
-/** Counts requests that got no node, for metrics: from zero when the object starts anew, as Prometheus expects of counters. */
+/** Counts rejected requests for metrics. Starts from zero when the object restarts, as Prometheus expects of counters. */
 export class RejectionCounts {
   readonly #counts = new Map<string, RejectionCount>()
   readonly #isServed: (model: string) => boolean
-  readonly #mostCounts: number
+  readonly #maxCounts: number
 
-  /** @param isServed whether some node has a model */
-  constructor(isServed: (model: string) => boolean, mostCounts = MOST_COUNTS) {
+  /** @param isServed returns whether any node has a model */
+  constructor(isServed: (model: string) => boolean, maxCounts = MAX_COUNTS) {
     this.#isServed = isServed
-    this.#mostCounts = mostCounts
+    this.#maxCounts = maxCounts
   }
 
+  /** Counts one rejected request; a request whose client left is not counted. */
   count(
     { tenant = '', model }: { tenant?: string | undefined; model: string },
     reason: RejectionReason,
   ): void {
     if (reason === 'left') return
     const named = { tenant, model: this.#isServed(model) ? model : UNKNOWN_MODEL, reason }
-    const isTold = this.#counts.has(keyOf(named)) || this.#counts.size < this.#mostCounts
-    const of = isTold ? named : { tenant: OTHER, model: OTHER, reason }
-    const { requests } = this.#counts.get(keyOf(of)) ?? { requests: 0 }
-    this.#counts.set(keyOf(of), { ...of, requests: requests + 1 })
+    const isCounted = this.#counts.has(keyOf(named)) || this.#counts.size < this.#maxCounts
+    const labels = isCounted ? named : { tenant: OTHER, model: OTHER, reason }
+    const { requests } = this.#counts.get(keyOf(labels)) ?? { requests: 0 }
+    this.#counts.set(keyOf(labels), { ...labels, requests: requests + 1 })
   }
 
+  /** Returns all counts. */
   list(): RejectionCount[] {
     return [...this.#counts.values()]
   }

@@ -1,36 +1,36 @@
-/** Requests that earn one retry; what is left is counted in these, so that sums of parts are exact. */
-const REQUESTS_A_RETRY = 5
-/** Retries that a second earns: a fleet with little traffic can still save it. */
-const RETRIES_A_SECOND = 10
-const MOST_RETRIES = 200
+/** Requests that earn one retry. The balance is counted in requests, so that fractions of retries add up exactly. */
+const REQUESTS_PER_RETRY = 5
+/** Retries that each second earns, so that a fleet with little traffic can retry too. */
+const RETRIES_PER_SECOND = 10
+const MAX_RETRIES = 200
 
 /**
- * How many requests may be tried again: pure, without a clock of its own.
+ * The budget of retries. Pure: it has no clock of its own.
  *
- * A fleet that fails under its load would fail more under the load of everything tried again, so retries are at most
- * a fifth of the requests, beside a reserve that lets a node die with what it had.
+ * A fleet that fails under load would fail more under the added load of retries. So retries are at most a fifth of the
+ * requests, plus a reserve that covers the requests of a node that dies.
  */
 export class RetryBudget {
-  #requests = MOST_RETRIES * REQUESTS_A_RETRY
+  #balance = MAX_RETRIES * REQUESTS_PER_RETRY
   #atMs = -Infinity
 
-  /** A request came for the first time. */
+  /** Adds the share of a retry that a first attempt earns. */
   earn(nowMs: number): void {
     this.#add(nowMs, 1)
   }
 
-  /** Takes one retry; false when none is left. */
+  /** Takes one retry; returns false if none is left. */
   spend(nowMs: number): boolean {
     this.#add(nowMs, 0)
-    if (this.#requests < REQUESTS_A_RETRY) return false
-    this.#requests -= REQUESTS_A_RETRY
+    if (this.#balance < REQUESTS_PER_RETRY) return false
+    this.#balance -= REQUESTS_PER_RETRY
     return true
   }
 
   #add(nowMs: number, requests: number): void {
     const seconds = Number.isFinite(this.#atMs) ? Math.max(0, nowMs - this.#atMs) / 1000 : 0
-    const earned = requests + seconds * RETRIES_A_SECOND * REQUESTS_A_RETRY
-    this.#requests = Math.min(MOST_RETRIES * REQUESTS_A_RETRY, this.#requests + earned)
+    const earned = requests + seconds * RETRIES_PER_SECOND * REQUESTS_PER_RETRY
+    this.#balance = Math.min(MAX_RETRIES * REQUESTS_PER_RETRY, this.#balance + earned)
     this.#atMs = nowMs
   }
 }

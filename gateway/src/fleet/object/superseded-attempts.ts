@@ -1,22 +1,23 @@
-/** A node whose gateway answers sends its receipts within a second. */
+/** How long attempts are remembered. A node that reaches the gateway sends its receipts within a second. */
 const REMEMBER_MS = 600_000
-const MOST = 100_000
+const MAX_ATTEMPTS = 100_000
 
-/** Tries after which their requests were tried again: pure, without a clock of its own. */
+/** The attempts whose requests were sent to another node. Pure: it has no clock of its own. */
 export class SupersededAttempts {
-  /** Since when, the oldest first. */
+  /** When each attempt was superseded, oldest first. */
   readonly #atMs = new Map<string, number>()
 
+  /** Adds an attempt and forgets old ones. */
   add(attemptId: string, nowMs: number): void {
     this.#atMs.set(attemptId, nowMs)
     for (const [oldest, atMs] of this.#atMs) {
-      if (this.#atMs.size <= MOST && nowMs - atMs < REMEMBER_MS) return
+      if (this.#atMs.size <= MAX_ATTEMPTS && nowMs - atMs < REMEMBER_MS) return
       this.#atMs.delete(oldest)
     }
   }
 
-  /** Those of some tries that are. */
-  among(attemptIds: readonly string[]): string[] {
+  /** Returns those of the given attempts that are superseded. */
+  filter(attemptIds: readonly string[]): string[] {
     return attemptIds.filter((attemptId) => this.#atMs.has(attemptId))
   }
 }

@@ -53,7 +53,7 @@ function playRandomly(seed: number): { violations: string[]; admitted: number; r
         admitted.push({ id: wanted.requestId, atMs: nowMs, reserved, used: undefined })
       } else {
         refused += 1
-        const held = stored.holds.has(wanted.requestId)
+        const held = stored.reservations.has(wanted.requestId)
         if (held || (before !== '[]' && spent() !== before)) violations.push(`${step}: a refusal consumed`)
       }
     } else if (action < 8) {
@@ -64,7 +64,7 @@ function playRandomly(seed: number): { violations: string[]; admitted: number; r
       ledger.finish(chosen.id, true, nowMs)
     } else {
       ledger = new Ledger()
-      ledger.restore(stored.accounts, stored.holds, nowMs)
+      ledger.restore(stored.accounts, stored.reservations, nowMs)
     }
     storeChanges(ledger, nowMs, stored)
     const inLastMinute = admitted.filter(({ atMs }) => atMs > nowMs - MINUTE_MS)

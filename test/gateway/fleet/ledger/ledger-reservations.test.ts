@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import { HOLD_MS, Ledger } from '../../../../gateway/src/fleet/ledger/ledger.ts'
+import { RESERVATION_MS, Ledger } from '../../../../gateway/src/fleet/ledger/ledger.ts'
 import { reservationRequest, key, storeChanges, START_MS } from '../../support/state/ledger.ts'
 
 describe('another attempt', () => {
@@ -34,21 +34,21 @@ describe('a reservation without a receipt', () => {
   test('expires, is settled with all of itself, and gives way once to a receipt that comes late', () => {
     const ledger = new Ledger()
     ledger.reserve(reservationRequest('a', accounts), START_MS)
-    ledger.sweep(START_MS + HOLD_MS - 1, () => false)
+    ledger.sweep(START_MS + RESERVATION_MS - 1, () => false)
     expect(spentAfter(ledger)).toBe(0)
-    ledger.sweep(START_MS + HOLD_MS, () => false)
+    ledger.sweep(START_MS + RESERVATION_MS, () => false)
     expect(spentAfter(ledger)).toBe(100)
-    expect(ledger.reserve(reservationRequest('b', accounts), START_MS + HOLD_MS).ok).toBe(true)
-    ledger.settle('a', 40, START_MS + HOLD_MS)
-    ledger.settle('a', 20, START_MS + HOLD_MS)
+    expect(ledger.reserve(reservationRequest('b', accounts), START_MS + RESERVATION_MS).ok).toBe(true)
+    ledger.settle('a', 40, START_MS + RESERVATION_MS)
+    ledger.settle('a', 20, START_MS + RESERVATION_MS)
     expect(spentAfter(ledger)).toBe(40)
   })
 
   test('gives way to its receipt for ten minutes, while what a receipt settled is forgotten within one', () => {
     const ledger = new Ledger()
     ledger.reserve(reservationRequest('a', accounts), START_MS)
-    ledger.sweep(START_MS + HOLD_MS, () => false)
-    const settledMs = START_MS + HOLD_MS
+    ledger.sweep(START_MS + RESERVATION_MS, () => false)
+    const settledMs = START_MS + RESERVATION_MS
     ledger.reserve(reservationRequest('b', accounts, { leaseId: 'b' }), settledMs)
     ledger.settle('b', 10, settledMs)
     ledger.sweep(settledMs + 60_000, () => false)
@@ -64,9 +64,9 @@ describe('a reservation without a receipt', () => {
   test('lives while its node tells of it, or it is leased', () => {
     const ledger = new Ledger()
     ledger.reserve(reservationRequest('a', accounts), START_MS)
-    ledger.renew(['a', 'never seen'], START_MS + HOLD_MS - 1)
-    ledger.sweep(START_MS + HOLD_MS, () => false)
-    ledger.sweep(START_MS + 10 * HOLD_MS, (leaseId) => leaseId === 'a')
+    ledger.renew(['a', 'never seen'], START_MS + RESERVATION_MS - 1)
+    ledger.sweep(START_MS + RESERVATION_MS, () => false)
+    ledger.sweep(START_MS + 10 * RESERVATION_MS, (leaseId) => leaseId === 'a')
     expect(spentAfter(ledger)).toBe(0)
   })
 
@@ -95,18 +95,18 @@ test('what is stored restores accounts and reservations, and is deleted when it 
   ledger.reserve(reservationRequest('b', accounts), START_MS)
   ledger.settle('a', 40, START_MS)
   const stored = storeChanges(ledger, START_MS)
-  expect([...stored.holds.keys()]).toEqual(['b'])
+  expect([...stored.reservations.keys()]).toEqual(['b'])
   const restored = new Ledger()
-  restored.restore(stored.accounts, stored.holds, START_MS)
+  restored.restore(stored.accounts, stored.reservations, START_MS)
   for (const each of [ledger, restored]) {
     expect(each.reserve(reservationRequest('c', accounts), START_MS)).toMatchObject({
       ok: false,
-      refusal: { limit: 'requests' },
+      rejection: { limit: 'requests' },
     })
     const later = [key({ tokensPerMonth: 250 })]
     expect(each.reserve(reservationRequest('d', later, { maxTokens: 101 }), START_MS)).toMatchObject({
       ok: false,
-      refusal: { limit: 'month', remaining: 110 },
+      rejection: { limit: 'month', remaining: 110 },
     })
     each.settle('b', 30, START_MS)
   }
@@ -115,5 +115,5 @@ test('what is stored restores accounts and reservations, and is deleted when it 
   const nextMonthMs = Date.UTC(2026, 6, 2)
   restored.sweep(nextMonthMs, () => false)
   storeChanges(restored, nextMonthMs, stored)
-  expect([stored.accounts.size, stored.holds.size, restored.empty]).toEqual([0, 0, true])
+  expect([stored.accounts.size, stored.reservations.size, restored.empty]).toEqual([0, 0, true])
 })

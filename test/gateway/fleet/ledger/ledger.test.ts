@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest'
 import {
   DEFAULT_COMPLETION_TOKENS,
-  LEAST_COMPLETION_TOKENS,
+  MIN_COMPLETION_TOKENS,
   Ledger,
 } from '../../../../gateway/src/fleet/ledger/ledger.ts'
 import { reservationRequest, key, START_MS, tenant } from '../../support/state/ledger.ts'
@@ -18,7 +18,7 @@ describe('requests a minute', () => {
     const refused = ledger.reserve(reservationRequest('c', accounts), START_MS + 30_000)
     expect(refused).toMatchObject({
       ok: false,
-      refusal: { kind: 'key', limit: 'requests', most: 2, remaining: 0, retryAfterMs: 31_000 },
+      rejection: { kind: 'key', limit: 'requests', allowed: 2, remaining: 0, retryAfterMs: 31_000 },
     })
     expect(ledger.reserve(reservationRequest('c', accounts), START_MS + 60_999).ok).toBe(false)
     expect(ledger.reserve(reservationRequest('c', accounts), START_MS + 61_000).ok).toBe(true)
@@ -31,7 +31,7 @@ describe('requests a minute', () => {
     ledger.reserve(reservationRequest('a', accounts), START_MS)
     for (let index = 0; index < 20; index += 1) {
       const refused = ledger.reserve(reservationRequest(`b${index}`, accounts), START_MS)
-      expect(refused).toMatchObject({ ok: false, refusal: { kind: 'tenant' } })
+      expect(refused).toMatchObject({ ok: false, rejection: { kind: 'tenant' } })
     }
     const alone = [key({ requestsPerMinute: 5, tokensPerMonth: 1_000 })]
     expect(ledger.reserve(reservationRequest('c', alone), START_MS)).toMatchObject({
@@ -58,7 +58,7 @@ describe('tokens', () => {
     expect(left()).toBe(50)
     expect(ledger.reserve(reservationRequest('c', accounts), START_MS)).toMatchObject({
       ok: false,
-      refusal: { limit: 'tokens', remaining: 50, wanted: 100 },
+      rejection: { limit: 'tokens', remaining: 50, needed: 100 },
     })
     ledger.settle('a', 30, START_MS)
     ledger.settle('a', 30, START_MS)
@@ -76,7 +76,7 @@ describe('tokens', () => {
     ).toBe(true)
     expect(ledger.reserve(reservationRequest('b', accounts, { maxTokens: 9_000 }), START_MS)).toMatchObject({
       ok: false,
-      refusal: { wanted: 8_192, retryAfterMs: null },
+      rejection: { needed: 8_192, retryAfterMs: null },
     })
   })
 
@@ -87,7 +87,7 @@ describe('tokens', () => {
       ledger.reserve(reservationRequest(id, accounts, { maxTokens: null }), START_MS)
     expect(open('a')).toMatchObject({ ok: true, maxTokens: DEFAULT_COMPLETION_TOKENS })
     expect(open('b')).toMatchObject({ ok: true, maxTokens: 5_000 - DEFAULT_COMPLETION_TOKENS - 20 })
-    expect(open('c')).toMatchObject({ ok: false, refusal: { wanted: LEAST_COMPLETION_TOKENS + 10 } })
+    expect(open('c')).toMatchObject({ ok: false, rejection: { needed: MIN_COMPLETION_TOKENS + 10 } })
     const unlimited = ledger.reserve(
       reservationRequest('d', [key({ requestsPerMinute: 5 })], { maxTokens: null }),
       START_MS,
@@ -100,7 +100,7 @@ describe('tokens', () => {
     const accounts = [key({ tokensPerMinute: 300 })]
     expect(ledger.reserve(reservationRequest('a', accounts, { choices: 4 }), START_MS)).toMatchObject({
       ok: false,
-      refusal: { wanted: 370 },
+      rejection: { needed: 370 },
     })
     expect(ledger.reserve(reservationRequest('b', accounts, { choices: 3 }), START_MS)).toMatchObject({
       ok: true,
@@ -150,13 +150,13 @@ describe('the budget of a month', () => {
     ledger.reserve(reservationRequest('b', accounts), START_MS)
     expect(ledger.reserve(reservationRequest('c', accounts), START_MS)).toMatchObject({
       ok: false,
-      refusal: { limit: 'month', remaining: 50, retryAfterMs: expect.any(Number) as number },
+      rejection: { limit: 'month', remaining: 50, retryAfterMs: expect.any(Number) as number },
     })
     ledger.settle('a', 100, START_MS)
     ledger.settle('b', 100, START_MS)
     expect(ledger.reserve(reservationRequest('c', accounts), START_MS)).toMatchObject({
       ok: false,
-      refusal: { limit: 'month', remaining: 50, retryAfterMs: null },
+      rejection: { limit: 'month', remaining: 50, retryAfterMs: null },
     })
   })
 
@@ -176,17 +176,17 @@ describe('the budget of a month', () => {
     const ledger = new Ledger()
     const [account] = accounts
     if (!account) throw new Error('no account')
-    expect(ledger.unread(key({ requestsPerMinute: 9 }), START_MS)).toBeUndefined()
+    expect(ledger.unchargedUsage(key({ requestsPerMinute: 9 }), START_MS)).toBeUndefined()
     ledger.reserve(reservationRequest('a', [key({ requestsPerMinute: 9 })]), START_MS)
     ledger.settle('a', 40, START_MS + 1_000)
-    const unread = ledger.unread(account, START_MS + 2_000)
+    const unread = ledger.unchargedUsage(account, START_MS + 2_000)
     expect(unread).toEqual({ fromMs: Date.UTC(2026, 5, 1), beforeMs: START_MS })
     if (!unread) throw new Error('nothing is unread')
-    for (let turn = 0; turn < 2; turn += 1) ledger.read(account, unread, 120, START_MS + 2_000)
-    expect(ledger.unread(account, START_MS + 2_000)).toBeUndefined()
+    for (let turn = 0; turn < 2; turn += 1) ledger.chargeUsage(account, unread, 120, START_MS + 2_000)
+    expect(ledger.unchargedUsage(account, START_MS + 2_000)).toBeUndefined()
     expect(ledger.reserve(reservationRequest('b', accounts), START_MS + 2_000)).toMatchObject({
       ok: false,
-      refusal: { limit: 'month', remaining: 90 },
+      rejection: { limit: 'month', remaining: 90 },
     })
   })
 
@@ -194,11 +194,11 @@ describe('the budget of a month', () => {
     const ledger = new Ledger()
     const [account] = accounts
     if (!account) throw new Error('no account')
-    const unread = ledger.unread(account, START_MS)
+    const unread = ledger.unchargedUsage(account, START_MS)
     if (!unread) throw new Error('nothing is unread')
     const nextMs = Date.UTC(2026, 6, 1)
-    ledger.read(account, unread, 200, nextMs)
-    expect(ledger.unread(account, nextMs)).toBeUndefined()
+    ledger.chargeUsage(account, unread, 200, nextMs)
+    expect(ledger.unchargedUsage(account, nextMs)).toBeUndefined()
     expect(ledger.reserve(reservationRequest('a', accounts), nextMs).ok).toBe(true)
   })
 })

@@ -4,61 +4,61 @@ import { RetryBudget } from '../../../../gateway/src/fleet/object/retry-budget.t
 
 function opened(): CircuitBreaker {
   const breaker = new CircuitBreaker()
-  for (const id of ['a', 'b', 'c']) breaker.failed(id, 0)
+  for (const id of ['a', 'b', 'c']) breaker.recordFailure(id, 0)
   return breaker
 }
 
 test('a success between failures keeps a breaker closed', () => {
   const breaker = new CircuitBreaker()
   for (let turn = 0; turn < 5; turn += 1) {
-    breaker.failed('a', turn)
-    breaker.failed('b', turn)
-    breaker.succeeded()
+    breaker.recordFailure('a', turn)
+    breaker.recordFailure('b', turn)
+    breaker.recordSuccess()
   }
   expect(breaker.allows(10)).toBe(true)
-  expect(breaker.opensAgainMs()).toBeUndefined()
+  expect(breaker.nextProbeAtMs()).toBeUndefined()
 })
 
 test('an open breaker lets one request at a time try, after pauses that double up to half a minute', () => {
   const breaker = opened()
   let nowMs = 0
   for (const pauseMs of [1_000, 2_000, 4_000, 8_000, 16_000, 30_000, 30_000]) {
-    expect(breaker.opensAgainMs()).toBe(nowMs + pauseMs)
+    expect(breaker.nextProbeAtMs()).toBe(nowMs + pauseMs)
     expect(breaker.allows(nowMs + pauseMs - 1)).toBe(false)
     nowMs += pauseMs
     expect(breaker.allows(nowMs)).toBe(true)
-    breaker.sent('probe')
+    breaker.recordSent('probe')
     expect(breaker.allows(nowMs)).toBe(false)
-    breaker.failed('probe', nowMs)
+    breaker.recordFailure('probe', nowMs)
   }
 })
 
 test('failures of requests from before it opened do not hold it open for longer', () => {
   const breaker = opened()
-  for (let late = 0; late < 20; late += 1) breaker.failed(`late-${late}`, 900)
-  expect(breaker.opensAgainMs()).toBe(1_000)
+  for (let late = 0; late < 20; late += 1) breaker.recordFailure(`late-${late}`, 900)
+  expect(breaker.nextProbeAtMs()).toBe(1_000)
 })
 
 test('a probe whose client left makes room for another, and one that succeeds closes it', () => {
   const breaker = opened()
-  breaker.sent('left')
-  breaker.ended('left')
+  breaker.recordSent('left')
+  breaker.recordEnd('left')
   expect(breaker.allows(1_000)).toBe(true)
-  breaker.sent('good')
-  breaker.succeeded()
-  breaker.failed('once', 1_100)
+  breaker.recordSent('good')
+  breaker.recordSuccess()
+  breaker.recordFailure('once', 1_100)
   expect(breaker.allows(1_100)).toBe(true)
 })
 
 test('a first token closes it, if it is that of the request that tries', () => {
   const breaker = opened()
-  breaker.sent('probe')
-  breaker.answers('older')
+  breaker.recordSent('probe')
+  breaker.recordToken('older')
   expect(breaker.allows(2_000)).toBe(false)
-  breaker.answers('probe')
+  breaker.recordToken('probe')
   expect(breaker.allows(2_000)).toBe(true)
-  for (const id of ['d', 'e', 'f']) breaker.failed(id, 2_000)
-  expect(breaker.opensAgainMs()).toBe(3_000)
+  for (const id of ['d', 'e', 'f']) breaker.recordFailure(id, 2_000)
+  expect(breaker.nextProbeAtMs()).toBe(3_000)
 })
 
 test('retries are a fifth of the requests beside a reserve that refills', () => {

@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { Dispatcher } from '../../../../gateway/src/fleet/object/dispatcher.ts'
 import { DEFAULT_POLICY } from '../../../../gateway/src/fleet/object/policy-variables.ts'
-import type { Acquired, AcquireRequest } from '../../../../gateway/src/contracts/acquire.ts'
+import type { AcquireResult, AcquireRequest } from '../../../../gateway/src/contracts/acquire.ts'
 import { FleetState } from '../../../../gateway/src/fleet/object/fleet-state.ts'
 import { heartbeatOf } from '../../../support/doubles/heartbeat.ts'
 
@@ -21,7 +21,7 @@ function setup(policy: Partial<typeof DEFAULT_POLICY> = {}, slots = 1) {
   const dispatcher = new Dispatcher(state, { ...DEFAULT_POLICY, ...policy })
   state.heartbeat(heartbeatOf(node, 'm', { load: { ...load, slots } }), 0, Date.now())
   const order: string[] = []
-  const refused = new Map<string, Extract<Acquired, { ok: false }>>()
+  const refused = new Map<string, Extract<AcquireResult, { ok: false }>>()
   const ask = async (requestId: string, changes: Partial<AcquireRequest> = {}) => {
     const request = { model: 'm', requestId, domain: 'd', promptTokens: 1, exclude: [], ...changes }
     const acquired = await dispatcher.acquire(request)
@@ -31,7 +31,7 @@ function setup(policy: Partial<typeof DEFAULT_POLICY> = {}, slots = 1) {
   /** Ends a request, as its receipt does. */
   const end = async (requestId: string) => {
     state.release([requestId])
-    dispatcher.serve()
+    dispatcher.serveQueue()
     await vi.advanceTimersByTimeAsync(0)
   }
   /** From now on requests take so long. */

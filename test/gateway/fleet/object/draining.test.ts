@@ -11,7 +11,7 @@ describe('a drained node', () => {
     expect([fleet.drain('a', true), fleet.drain('nobody', true)]).toEqual([true, false])
     fleet.heartbeat(heartbeatOf(a, 'm'), 0, 1)
     expect(fleet.acquire(acquireRequest('request-2'), 1)).toMatchObject({ ok: false, reason: 'absent' })
-    expect(fleet.look('request-1', 1)).toBeDefined()
+    expect(fleet.leaseView('request-1', 1)).toBeDefined()
     expect(fleet.snapshot(1).nodes).toMatchObject([
       { alive: true, draining: true, drainedByOperator: true, serving: false, leases: 1 },
     ])
@@ -31,9 +31,9 @@ describe('a drained node', () => {
     fleet.acquire(acquireRequest('request-1'), 0)
     fleet.succeeded('request-1', 1_000)
     fleet.release(['request-1'])
-    const together = fleet.waitMs({ model: 'm' }, 4, 1_000)
+    const together = fleet.estimateWaitMs({ model: 'm' }, 4, 1_000)
     fleet.drain('a', true)
-    expect(fleet.waitMs({ model: 'm' }, 4, 1_000)).toBe(2 * together)
+    expect(fleet.estimateWaitMs({ model: 'm' }, 4, 1_000)).toBe(2 * together)
     expect(fleet.acquire(acquireRequest('request-2'), 1_000)).toMatchObject({ ok: true, nodeId: 'b' })
   })
 

@@ -21,7 +21,7 @@ test('nodes and leases survive a restart of the Durable Object', async () => {
   const { nodes } = await fleet.snapshot()
   expect(nodes).toMatchObject([{ id: 'node-1', alive: true, leases: 1 }])
   expect(await fleet.acquire(ask('request-after'))).toMatchObject({ ok: true, nodeId: 'node-1' })
-  await fleet.settle([{ requestId: 'request-before-heartbeat', tokens: 1, done: true }])
+  await fleet.settle([{ requestId: 'request-before-heartbeat', tokens: 1, succeeded: true }])
   expect((await fleet.snapshot()).nodes[0]?.leases).toBe(1)
 })
 
@@ -84,7 +84,7 @@ test('what is asked for models that clients invent is counted together', async (
   for (const model of ['m', 'invented-1', 'invented-2'])
     await fleet.acquire({ ...ask(`request-${model}`), model, version: 7 })
   const count = { tenant: '', requests: 1, reason: 'absent', model: 'm' }
-  expect(await fleet.refusals()).toEqual([
+  expect(await fleet.rejectionCounts()).toEqual([
     count,
     { ...count, requests: 2, reason: 'unknown', model: '(unknown)' },
   ])

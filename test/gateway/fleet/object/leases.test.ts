@@ -23,19 +23,19 @@ describe('heartbeats', () => {
     const fleet = new FleetState()
     fleet.heartbeat(heartbeatOf(a, 'm'), 0, 0)
     fleet.acquire(acquireRequest('request-1'), 1_000)
-    expect(fleet.look('request-1', 1_500)).toMatchObject({ where: 'sent', silent: false })
+    expect(fleet.leaseView('request-1', 1_500)).toMatchObject({ state: 'sent', silent: false })
     const progress = { requestId: 'request-1', promptTokens: 20, completionTokens: 4, idleMs: 500 }
     fleet.heartbeat(heartbeatOf(a, 'm', { requests: [progress] }), 0, 2_000)
-    expect(fleet.look('request-1', 2_100)).toEqual({
+    expect(fleet.leaseView('request-1', 2_100)).toEqual({
       silent: false,
-      where: 'taken',
+      state: 'taken',
       idleMs: 600,
       firstTokenWaitMs: 0,
     })
-    expect(fleet.look('request-1', 2_000 + ALIVE_MS)).toMatchObject({ silent: true })
+    expect(fleet.leaseView('request-1', 2_000 + ALIVE_MS)).toMatchObject({ silent: true })
     fleet.expire(2_000 + DEAD_MS - 1)
     expect(fleet.expire(2_000 + DEAD_MS).leases).toMatchObject([{ promptTokens: 20, completionTokens: 4 }])
-    expect(fleet.look('request-2', 2_000)).toBeUndefined()
+    expect(fleet.leaseView('request-2', 2_000)).toBeUndefined()
   })
 
   test('count the time without a token from when the request began to run on its node', () => {
@@ -51,7 +51,7 @@ describe('heartbeats', () => {
         ...changes,
       }
       fleet.heartbeat(heartbeatOf(a, 'm', { requests: [progress] }), 0, atMs)
-      return fleet.look('request-1', atMs + 1_000)?.firstTokenWaitMs
+      return fleet.leaseView('request-1', atMs + 1_000)?.firstTokenWaitMs
     }
     expect(tell(90_000, {})).toBe(0)
     expect(tell(92_000, { firstTokenWaitMs: 500 })).toBe(1_500)
@@ -64,14 +64,14 @@ describe('heartbeats', () => {
     fleet.acquire(acquireRequest('request-1'), 1)
     // Whatever comes first can have been on its way since before the lease, also when it comes late.
     fleet.heartbeat(heartbeatOf(a, 'm'), 0, CONNECT_MS)
-    expect(fleet.look('request-1', CONNECT_MS)).toMatchObject({ where: 'sent' })
+    expect(fleet.leaseView('request-1', CONNECT_MS)).toMatchObject({ state: 'sent' })
     fleet.heartbeat(heartbeatOf(a, 'm'), 0, CONNECT_MS + 1)
-    expect(fleet.look('request-1', CONNECT_MS + 1)).toMatchObject({ where: 'sent' })
+    expect(fleet.leaseView('request-1', CONNECT_MS + 1)).toMatchObject({ state: 'sent' })
     fleet.heartbeat(heartbeatOf(a, 'm'), 0, CONNECT_MS + 2)
-    expect(fleet.look('request-1', CONNECT_MS + 2)).toMatchObject({ where: 'missing' })
+    expect(fleet.leaseView('request-1', CONNECT_MS + 2)).toMatchObject({ state: 'missing' })
     const progress = { requestId: 'request-1', promptTokens: 7, completionTokens: 0, idleMs: 0 }
     fleet.heartbeat(heartbeatOf(a, 'm', { requests: [progress] }), 0, CONNECT_MS + 3)
-    expect(fleet.look('request-1', CONNECT_MS + 3)).toMatchObject({ where: 'taken' })
+    expect(fleet.leaseView('request-1', CONNECT_MS + 3)).toMatchObject({ state: 'taken' })
   })
 
   test('of a node that leaves end its leases at once, and it is forgotten', () => {
@@ -166,7 +166,7 @@ describe('leases', () => {
       expect(leases.map(({ requestId }) => requestId)).toEqual(atMs === DEAD_MS ? ['unwatched'] : [])
       fleet.release(leases.map(({ requestId }) => requestId))
     }
-    expect(fleet.look('watched', atMs)).toMatchObject({ silent: true, idleMs: atMs })
+    expect(fleet.leaseView('watched', atMs)).toMatchObject({ silent: true, idleMs: atMs })
     expect(fleet.expire(atMs).leases).toEqual([])
     expect(fleet.expire(atMs + step).leases).toMatchObject([{ requestId: 'watched' }])
   })

@@ -1,5 +1,9 @@
 import { expect, test } from 'vitest'
-import { pickNode, type Candidate, type Placement } from '../../../../gateway/src/fleet/object/node-picker.ts'
+import {
+  pickNode,
+  type Candidate,
+  type PickRequest,
+} from '../../../../gateway/src/fleet/object/node-picker.ts'
 
 /** A small deterministic generator, so that a failure names its seed. */
 function generator(seed: number): (below: number) => number {
@@ -25,14 +29,14 @@ function randomFleet(random: (below: number) => number): Candidate[] {
 }
 
 /** What a node has cached, on every version alike. */
-const cachedOf = (cached: number) => ({ cachedOn: () => cached })
+const cachedOf = (cached: number) => ({ cachedKeys: () => cached })
 const SPILLOVER = 2
 
 const SEEDS = Array.from({ length: 500 }, (_, seed) => seed)
 
 /** Seeds of random fleets on which a property does not hold: none, one hopes. */
 function counterexamples(
-  holds: (fleet: Candidate[], placement: Placement, picked: Candidate | undefined) => boolean,
+  holds: (fleet: Candidate[], placement: PickRequest, picked: Candidate | undefined) => boolean,
 ): number[] {
   return SEEDS.filter((seed) => {
     const random = generator(seed)
@@ -49,7 +53,7 @@ function counterexamples(
   })
 }
 
-const able = (node: Candidate, { model, exclude }: Placement) =>
+const able = (node: Candidate, { model, exclude }: PickRequest) =>
   node.alive &&
   !node.draining &&
   node.model === model &&
@@ -57,7 +61,7 @@ const able = (node: Candidate, { model, exclude }: Placement) =>
   !exclude.includes(node.id)
 
 /** Those on the desired version, or, where there is none, all that are able. */
-function versions(fleet: readonly Candidate[], placement: Placement): Candidate[] {
+function versions(fleet: readonly Candidate[], placement: PickRequest): Candidate[] {
   const all = fleet.filter((node) => able(node, placement))
   const desired = all.filter((node) => node.activeVersion === placement.desiredVersion)
   return desired.length > 0 ? desired : all
@@ -96,13 +100,13 @@ test('a request that names a version goes to the least loaded node that holds it
   expect(found).toEqual([])
 })
 
-const rivals = (fleet: readonly Candidate[], placement: Placement, picked: Candidate | undefined) =>
+const rivals = (fleet: readonly Candidate[], placement: PickRequest, picked: Candidate | undefined) =>
   fleet.filter((node) => able(node, placement) && !node.full && node.activeVersion === picked?.activeVersion)
 
 test('no node of the same version is less loaded than one that is picked without having anything cached', () => {
   const found = counterexamples(
     (fleet, placement, picked) =>
-      (picked?.cachedOn(0) ?? 0) > 0 ||
+      (picked?.cachedKeys(0) ?? 0) > 0 ||
       rivals(fleet, placement, picked).every(({ load }) => load >= (picked?.load ?? Infinity)),
   )
   expect(found).toEqual([])
@@ -113,7 +117,9 @@ test('of the nodes within the spill-over bound none has more of the prompt than 
     const others = rivals(fleet, placement, picked)
     const least = Math.min(...others.map(({ load }) => load))
     const near = others.filter(({ load }) => load <= least + SPILLOVER)
-    return !picked || (near.includes(picked) && near.every((node) => node.cachedOn(0) <= picked.cachedOn(0)))
+    return (
+      !picked || (near.includes(picked) && near.every((node) => node.cachedKeys(0) <= picked.cachedKeys(0)))
+    )
   })
   expect(found).toEqual([])
 })
@@ -128,7 +134,7 @@ test('what is cached on another version than the one that would answer counts fo
     readyVersions: [3, 4],
     load,
     full: false,
-    cachedOn: (asked) => (asked === version ? 1 : 0),
+    cachedKeys: (asked) => (asked === version ? 1 : 0),
   })
   const fleet = [node('a', 0, 9), node('b', 1, 3), node('c', 1, 4)]
   const placement = { model: 'm', requestId: 'request', desiredVersion: 4, exclude: [], spillover: 1 }

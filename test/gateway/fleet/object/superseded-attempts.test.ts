@@ -5,7 +5,7 @@ import {
   insertReceipts,
   sumVersionsSince,
 } from '../../../../gateway/src/storage/db/queries/receipt-queries.ts'
-import { sumTokens } from '../../../../gateway/src/storage/db/queries/usage-day-queries.ts'
+import { sumChargedTokens } from '../../../../gateway/src/storage/db/queries/usage-day-queries.ts'
 import { sumUsage } from '../../../../gateway/src/storage/db/queries/usage-total-queries.ts'
 import { SupersededAttempts } from '../../../../gateway/src/fleet/object/superseded-attempts.ts'
 import {
@@ -29,7 +29,7 @@ async function told(model: string, account: string) {
       requests,
       completionTokens,
     ]),
-    charged: await sumTokens(
+    charged: await sumChargedTokens(
       db,
       { kind: 'key', name: account },
       { fromMs: 0, beforeMs: Number.MAX_SAFE_INTEGER },
@@ -132,7 +132,7 @@ test('tries that were superseded are forgotten when no receipt of them can be on
   const superseded = new SupersededAttempts()
   superseded.add('first', 0)
   superseded.add('second', 599_999)
-  expect(superseded.among(['first', 'second', 'never'])).toEqual(['first', 'second'])
+  expect(superseded.filter(['first', 'second', 'never'])).toEqual(['first', 'second'])
   superseded.add('third', 600_000)
-  expect(superseded.among(['first', 'second', 'third'])).toEqual(['second', 'third'])
+  expect(superseded.filter(['first', 'second', 'third'])).toEqual(['second', 'third'])
 })

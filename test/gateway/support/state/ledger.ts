@@ -25,13 +25,13 @@ export const reservationRequest = (
   contextLength: 8192,
   ...changes,
 })
-/** Applies the stored changes of a ledger to a store. */
+/** Writes the changes of a ledger to a store in memory. */
 export function storeChanges(
   ledger: Ledger,
   nowMs: number,
-  into = { accounts: new Map<string, AccountRecord>(), holds: new Map<string, Reservation>() },
+  into = { accounts: new Map<string, AccountRecord>(), reservations: new Map<string, Reservation>() },
 ) {
-  const { accounts, holds } = ledger.takeChanges(nowMs)
+  const { accounts, reservations } = ledger.takeChanges(nowMs)
   const apply = <T>(changes: Map<string, T | undefined>, kept: Map<string, T>) => {
     for (const [id, value] of changes) {
       if (value === undefined) kept.delete(id)
@@ -39,6 +39,6 @@ export function storeChanges(
     }
   }
   apply(accounts, into.accounts)
-  apply(holds, into.holds)
+  apply(reservations, into.reservations)
   return into
 }
