@@ -1,55 +1,55 @@
 import type { Deps } from '../contracts/bindings.ts'
 
-/** Things of an isolate's events on their way to one place: a call of its own for each costs more than they do. */
+/** Collects items of an isolate's events and sends them together, because one call per item would cost more. */
 export interface Batcher<T> {
-  /** Keeps the event alive until `send` has sent what is there then, unless another event does it. */
+  /** Adds items and keeps the event alive until `send` has sent all pending items, unless another event does so. */
   readonly add: (
     deps: Pick<Deps, 'nowMs' | 'waitUntil'>,
-    things: readonly T[],
+    items: readonly T[],
     send: (all: T[]) => Promise<unknown>,
   ) => void
-  /** What is not sent yet, for who sends it by another way. */
+  /** Removes and returns the pending items, for a caller that sends them in another way. */
   readonly take: () => T[]
 }
 
 /**
- * Gathers what many events have to send, for one of them to send.
+ * Creates a batcher for the items of many events.
  *
- * @param options.waitMs how long things wait for company
- * @param options.lostMs an event that was to send them and has not by then is gone
- * @param options.most as many are sent at once
+ * @param options.delayMs the batching delay
+ * @param options.senderTimeoutMs the time after which the event that was to send counts as gone, and the next one sends
+ * @param options.maxItems the number of pending items that are sent at once, without the delay
  */
 export function createBatcher<T>({
-  waitMs,
-  lostMs,
-  most = Infinity,
+  delayMs,
+  senderTimeoutMs,
+  maxItems = Infinity,
 }: {
-  waitMs: number
-  lostMs: number
-  most?: number
+  delayMs: number
+  senderTimeoutMs: number
+  maxItems?: number
 }): Batcher<T> {
-  let waiting: T[] = []
-  let sentByMs = -Infinity
+  let pending: T[] = []
+  let senderUntilMs = -Infinity
 
   const take = (): T[] => {
-    const taken = waiting
-    waiting = []
+    const taken = pending
+    pending = []
     return taken
   }
 
   return {
     take,
-    add({ nowMs, waitUntil }, things, send) {
-      waiting.push(...things)
+    add({ nowMs, waitUntil }, items, send) {
+      pending.push(...items)
       const sendAll = async () => {
-        sentByMs = -Infinity
+        senderUntilMs = -Infinity
         const all = take()
         if (all.length > 0) await send(all)
       }
-      if (waiting.length >= most) return waitUntil(sendAll())
-      if (nowMs() < sentByMs) return
-      sentByMs = nowMs() + lostMs
-      waitUntil(new Promise((resolve) => setTimeout(resolve, waitMs)).then(sendAll))
+      if (pending.length >= maxItems) return waitUntil(sendAll())
+      if (nowMs() < senderUntilMs) return
+      senderUntilMs = nowMs() + senderTimeoutMs
+      waitUntil(new Promise((resolve) => setTimeout(resolve, delayMs)).then(sendAll))
     },
   }
 }

@@ -1,28 +1,32 @@
 import type { ReadableSpan } from '@opentelemetry/sdk-trace-base'
 import type { Deps } from '../contracts/bindings.ts'
 import { createBatcher } from '../runtime/batcher.ts'
-import { encodeSpan, exportSpans } from './otlp.ts'
+import { exportSpans } from './otlp.ts'
 
-/** How long spans wait for company, and how many at the most. */
-const WAIT_MS = 250
-const MOST_SPANS = 512
-const LOST_MS = 10 * WAIT_MS
+/** Batching delay of spans, milliseconds. */
+const BATCHING_DELAY_MS = 250
+/** The number of waiting spans that are sent without the delay. */
+const MAX_SPANS = 512
+const SENDER_TIMEOUT_MS = 10 * BATCHING_DELAY_MS
 
-/** Takes the spans of an isolate's requests, and sends those of many at once. */
+/** Collects the spans of an isolate's requests and sends those of many requests at once. */
 export interface SpanBatch {
-  /** Keeps the event alive until the spans are sent, unless another's does it. */
+  /** Adds spans and keeps the event alive until they are sent, unless another event does so. */
   add(deps: Pick<Deps, 'otlpEndpoint' | 'nowMs' | 'waitUntil'>, spans: readonly ReadableSpan[]): void
 }
 
-/** The batch of an isolate. */
+/** Creates the span batch of an isolate. */
 export function createSpanBatch(): SpanBatch {
-  const { add } = createBatcher<string>({ waitMs: WAIT_MS, lostMs: LOST_MS, most: MOST_SPANS })
+  const { add } = createBatcher<ReadableSpan>({
+    delayMs: BATCHING_DELAY_MS,
+    senderTimeoutMs: SENDER_TIMEOUT_MS,
+    maxItems: MAX_SPANS,
+  })
   return {
     add(deps, spans) {
       const { otlpEndpoint: endpoint } = deps
-      const [origin] = spans
-      if (endpoint === undefined || !origin) return
-      add(deps, spans.map(encodeSpan), (all) => exportSpans(endpoint, origin, all))
+      if (endpoint === undefined || spans.length === 0) return
+      add(deps, spans, (all) => exportSpans(endpoint, all))
     },
   }
 }

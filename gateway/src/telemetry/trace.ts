@@ -12,24 +12,24 @@ import { resourceFromAttributes } from '@opentelemetry/resources'
 import { BasicTracerProvider, type ReadableSpan, type SpanProcessor } from '@opentelemetry/sdk-trace-base'
 import type { RequestTrace } from '../contracts/request-trace.ts'
 
-/** Makes the traces of an isolate's requests. */
+/** Creates the traces of an isolate's requests. */
 export interface Tracing {
   /**
-   * Starts the server span of a request, as a child of the caller's span if its headers name one.
-   * `finished` gets the ended spans once none of the request's is open any more.
+   * Starts the server span of a request, as a child of the caller's span if its headers name one. `onEnd` receives the
+   * sampled spans of the request when the last one has ended.
    */
-  begin(name: string, headers: Headers, finished: (spans: ReadableSpan[]) => void): RequestTrace
+  begin(name: string, headers: Headers, onEnd: (spans: ReadableSpan[]) => void): RequestTrace
 }
 
-interface Recording {
+interface RequestSpans {
   open: number
   ended: ReadableSpan[]
-  finished: (spans: ReadableSpan[]) => void
+  onEnd: (spans: ReadableSpan[]) => void
 }
 
-const RECORDING = createContextKey('copal request recording')
+const REQUEST_SPANS = createContextKey('copal request spans')
 
-/** Composes the OpenTelemetry SDK for Workers: no global provider, no timers, spans handed back per request. */
+/** Sets up the OpenTelemetry SDK for Workers: no global provider, no timers, and the spans are returned per request. */
 export function createTracing(): Tracing {
   const provider = new BasicTracerProvider({
     resource: resourceFromAttributes({ 'service.name': 'copal-gateway' }),
@@ -38,9 +38,9 @@ export function createTracing(): Tracing {
   const tracer = provider.getTracer('copal-gateway')
   const propagator = new W3CTraceContextPropagator()
   return {
-    begin(name, headers, finished) {
-      const recording: Recording = { open: 0, ended: [], finished }
-      const parent = propagator.extract(ROOT_CONTEXT.setValue(RECORDING, recording), headers, {
+    begin(name, headers, onEnd) {
+      const requestSpans: RequestSpans = { open: 0, ended: [], onEnd }
+      const parent = propagator.extract(ROOT_CONTEXT.setValue(REQUEST_SPANS, requestSpans), headers, {
         get: (carrier, key) => carrier.get(key) ?? undefined,
         keys: (carrier) => [...carrier.keys()],
       })
@@ -62,22 +62,22 @@ export function createTracing(): Tracing {
   }
 }
 
-/** Collects the spans of each request, which its context carries, and hands them over when the last one ends. */
+/** Creates the processor that collects the spans of each request, by its context, and passes them on when the last ends. */
 function createRequestProcessor(): SpanProcessor {
-  const recordings = new WeakMap<object, Recording>()
+  const spansByObject = new WeakMap<object, RequestSpans>()
   return {
     onStart(span: Span & object, context: Context) {
-      const recording = context.getValue(RECORDING) as Recording | undefined
-      if (!recording) return
-      recording.open += 1
-      recordings.set(span, recording)
+      const requestSpans = context.getValue(REQUEST_SPANS) as RequestSpans | undefined
+      if (!requestSpans) return
+      requestSpans.open += 1
+      spansByObject.set(span, requestSpans)
     },
     onEnd(span: ReadableSpan) {
-      const recording = recordings.get(span)
-      if (!recording) return
-      recording.open -= 1
-      if (span.spanContext().traceFlags & TraceFlags.SAMPLED) recording.ended.push(span)
-      if (recording.open === 0) recording.finished(recording.ended.splice(0))
+      const requestSpans = spansByObject.get(span)
+      if (!requestSpans) return
+      requestSpans.open -= 1
+      if (span.spanContext().traceFlags & TraceFlags.SAMPLED) requestSpans.ended.push(span)
+      if (requestSpans.open === 0) requestSpans.onEnd(requestSpans.ended.splice(0))
     },
     forceFlush: async () => {},
     shutdown: async () => {},

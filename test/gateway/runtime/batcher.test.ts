@@ -8,18 +8,22 @@ afterEach(() => {
   vi.useRealTimers()
 })
 
-/** Things gathered by events, and what each of these sent. */
-function setup(most?: number) {
-  const gathered = createBatcher<number>({ waitMs: 20, lostMs: 200, ...(most === undefined ? {} : { most }) })
-  const sent: [event: string, things: number[]][] = []
-  const add = (event: string, ...things: number[]) =>
-    gathered.add({ nowMs: () => Date.now(), waitUntil: (work) => void work }, things, (all) =>
+/** Creates a batcher with a delay of 20 ms, and records the items that each event sends. */
+function setup(maxItems?: number) {
+  const batcher = createBatcher<number>({
+    delayMs: 20,
+    senderTimeoutMs: 200,
+    ...(maxItems === undefined ? {} : { maxItems }),
+  })
+  const sent: [event: string, items: number[]][] = []
+  const add = (event: string, ...items: number[]) =>
+    batcher.add({ nowMs: () => Date.now(), waitUntil: (work) => void work }, items, (all) =>
       Promise.resolve(sent.push([event, all])),
     )
-  return { add, sent, take: gathered.take }
+  return { add, sent, take: batcher.take }
 }
 
-test('what events add within a moment is sent by the first of them, and what comes then by the next', async () => {
+test('items added within the delay are sent by the first event, and later ones by the next', async () => {
   const { add, sent } = setup()
   add('first', 1)
   await vi.advanceTimersByTimeAsync(19)
@@ -35,7 +39,7 @@ test('what events add within a moment is sent by the first of them, and what com
   ])
 })
 
-test('as many as there may be are sent at once, and nothing is sent twice, or when there is nothing', async () => {
+test('a full batch is sent at once, no item is sent twice, and an empty batch is not sent', async () => {
   const { add, sent, take } = setup(3)
   add('first', 1)
   add('second', 2, 3)
@@ -48,7 +52,7 @@ test('as many as there may be are sent at once, and nothing is sent twice, or wh
   expect(sent).toHaveLength(1)
 })
 
-test('what an event that was ended had to send is sent by another, after a time', async () => {
+test('items whose event was ended are sent by another event after the timeout', async () => {
   const { add, sent } = setup()
   add('ended', 1)
   vi.clearAllTimers()

@@ -13,7 +13,7 @@ interface OtlpSpan {
   kind: number
   startTimeUnixNano: string
   endTimeUnixNano: string
-  attributes: { key: string; value: { stringValue?: string; intValue?: string; boolValue?: boolean } }[]
+  attributes: { key: string; value: { stringValue?: string; intValue?: number; boolValue?: boolean } }[]
   status: { code: number }
 }
 interface OtlpRequest {
@@ -30,7 +30,7 @@ function stream(key: string, model: string): Request {
   })
 }
 
-test('one trace goes from the client over the gateway to the node; the generation lasts as long as its stream', async () => {
+test('a trace spans client, gateway and node, and its generation span lasts as long as the stream', async () => {
   const collector = await startNode('collector-1', [{ kind: 'answer', body: '{}' }])
   const node = await startNode('traced-1', [
     { kind: 'stream', chunks: ['data: 1\n\n', 'data: 2\n\n', 'data: 3\n\n'], pauseMs: 100, ending: 'end' },
@@ -65,7 +65,7 @@ test('one trace goes from the client over the gateway to the node; the generatio
     traceId: TRACE,
     parentSpanId: 'b7ad6b7169203331',
   })
-  expect(server.attributes).toContainEqual({ key: 'http.response.status_code', value: { intValue: '200' } })
+  expect(server.attributes).toContainEqual({ key: 'http.response.status_code', value: { intValue: 200 } })
   expect(generation).toMatchObject({ kind: 3, traceId: TRACE, parentSpanId: server.spanId })
   expect(generation.attributes).toContainEqual({ key: 'copal.node', value: { stringValue: 'traced-1' } })
   expect(generation.attributes).toContainEqual({
@@ -77,12 +77,12 @@ test('one trace goes from the client over the gateway to the node; the generatio
   expect(call?.headers.traceparent).toBe(`00-${TRACE}-${generation.spanId}-01`)
 })
 
-test('what ends within a moment is sent to the collector at once', async () => {
+test('spans that end within the batching delay are sent to the collector together', async () => {
   const collector = await startNode('collector-3', [{ kind: 'answer', body: '{}' }])
   const app = createApp()
   const ctx = createExecutionContext()
   const bindings = { ...env, OTEL_EXPORTER_OTLP_ENDPOINT: collector.url }
-  // The first is slow, and told nowhere.
+  // The first request of an app is slow; it is sent without a collector.
   await app.request('/health', {}, { ...env }, ctx)
   await Promise.all(Array.from({ length: 5 }, async () => app.request('/health', {}, bindings, ctx)))
   await waitOnExecutionContext(ctx)
@@ -97,7 +97,7 @@ test('what ends within a moment is sent to the collector at once', async () => {
   expect(await collector.calls()).toHaveLength(2)
 })
 
-test('a collector that is away costs a line in the log and no request', async () => {
+test('an unreachable collector causes a warning in the log and fails no request', async () => {
   const collector = await startNode('collector-2', [{ kind: 'drop' }])
   await collector.kill()
   const log = vi.spyOn(console, 'warn').mockImplementation(() => {})

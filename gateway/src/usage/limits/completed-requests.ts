@@ -2,16 +2,19 @@ import { askFleet } from '../../fleet/client/ask-fleet.ts'
 import { createBatcher } from '../../runtime/batcher.ts'
 import type { CompletedRequests } from '../../contracts/context.ts'
 
-/** How long an ending waits for a request that asks the fleet anyway. */
-const WAIT_MS = 5
-const LOST_MS = 1_000
+/** How long a completed request waits for another request that calls the fleet anyway. */
+const BATCHING_DELAY_MS = 5
+const SENDER_TIMEOUT_MS = 1_000
 
-/** What is answered in an isolate. */
+/** Creates the list of an isolate's completed requests. */
 export function createCompletedRequests(): CompletedRequests {
-  const { add, take } = createBatcher<string>({ waitMs: WAIT_MS, lostMs: LOST_MS })
+  const { add, take } = createBatcher<string>({
+    delayMs: BATCHING_DELAY_MS,
+    senderTimeoutMs: SENDER_TIMEOUT_MS,
+  })
   return {
     take,
     add: (deps, requestId) =>
-      add(deps, [requestId], (answered) => askFleet(deps, (fleet) => fleet.finish(answered, false))),
+      add(deps, [requestId], (completed) => askFleet(deps, (fleet) => fleet.finish(completed, false))),
   }
 }
