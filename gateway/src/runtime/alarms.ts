@@ -1,55 +1,55 @@
-/** What a request waits for at most, each by one alarm. */
+/** The timeouts of one request. */
 export interface Alarms {
   /**
-   * Rings once, about so many milliseconds from now.
+   * Calls `onDue` once, about `ms` milliseconds from now.
    *
-   * @returns takes it back
+   * @returns a function that cancels the call
    */
-  after(ms: number, ring: () => void): () => void
+  after(ms: number, onDue: () => void): () => void
 }
 
 interface Alarm {
   atMs: number
-  ring: () => void
+  onDue: () => void
 }
 
-/** Most requests are over by then, and have set one timer. */
-const FIRST_LOOK_MS = 1_000
+/** The delay of the first check. Most requests end before it, and have set only one timer. */
+const FIRST_CHECK_MS = 1_000
 
-/** The alarms of one request on one timer of the runtime, which costs more than all that is kept here. */
+/** Creates the alarms of one request. They share one timer of the runtime, because a timer is expensive. */
 export function createAlarms(nowMs: () => number = Date.now): Alarms {
   const alarms = new Set<Alarm>()
   let timer: ReturnType<typeof setTimeout> | undefined
-  let looksAtMs = Infinity
+  let checkAtMs = Infinity
 
-  const look = (): void => {
-    looksAtMs = Infinity
+  const check = (): void => {
+    checkAtMs = Infinity
     timer = undefined
     const now = nowMs()
     for (const alarm of alarms) {
       if (alarm.atMs > now || !alarms.delete(alarm)) continue
-      alarm.ring()
+      alarm.onDue()
     }
-    lookBy(Math.min(...Array.from(alarms, ({ atMs }) => atMs)), now)
+    checkBy(Math.min(...Array.from(alarms, ({ atMs }) => atMs)), now)
   }
-  const lookBy = (atMs: number, now: number): void => {
-    if (atMs >= looksAtMs) return
+  const checkBy = (atMs: number, now: number): void => {
+    if (atMs >= checkAtMs) return
     clearTimeout(timer)
-    looksAtMs = atMs
-    timer = setTimeout(look, Math.max(0, atMs - now))
+    checkAtMs = atMs
+    timer = setTimeout(check, Math.max(0, atMs - now))
   }
 
   return {
-    after(ms, ring) {
+    after(ms, onDue) {
       const now = nowMs()
-      const alarm = { atMs: now + ms, ring }
-      lookBy(Math.min(alarm.atMs, alarms.size === 0 ? now + FIRST_LOOK_MS : Infinity), now)
+      const alarm = { atMs: now + ms, onDue }
+      checkBy(Math.min(alarm.atMs, alarms.size === 0 ? now + FIRST_CHECK_MS : Infinity), now)
       alarms.add(alarm)
       return () => {
         if (!alarms.delete(alarm) || alarms.size > 0) return
         clearTimeout(timer)
         timer = undefined
-        looksAtMs = Infinity
+        checkAtMs = Infinity
       }
     },
   }

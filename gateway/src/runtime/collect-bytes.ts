@@ -1,17 +1,18 @@
 /**
- * Gathers a stream, at most `maxBytes` of it. `cut` says that there was more: up to `drainBytes` of that
- * are read and dropped, the rest is cancelled.
+ * Reads a stream up to `maxBytes`.
  *
- * @param begun what was read of it before, which counts too
+ * @param drainBytes how many further bytes are read and dropped before the stream is cancelled
+ * @param first bytes of the stream that were read before; they count too
+ * @returns `cut`: whether the stream had more bytes than `maxBytes`
  */
 export async function collectBytes(
   stream: ReadableStream<Uint8Array>,
   maxBytes: number,
   drainBytes = 0,
-  begun?: Uint8Array,
+  first?: Uint8Array,
 ): Promise<{ bytes: Uint8Array<ArrayBuffer>; cut: boolean }> {
-  const chunks = begun ? [begun] : []
-  let keptBytes = begun?.byteLength ?? 0
+  const chunks = first ? [first] : []
+  let keptBytes = first?.byteLength ?? 0
   let droppedBytes = 0
   const reader = stream.getReader()
   for (;;) {

@@ -1,6 +1,6 @@
 /**
- * A controller that is aborted when `signal` is, with its reason, and by whoever has it: of signals that are combined
- * the runtime makes another, at a cost that every request would pay.
+ * Creates a controller that is aborted with `signal`, with the same reason, or by its holder. Cheaper than
+ * `AbortSignal.any`, which creates a further signal.
  */
 export function linkAbort(signal: AbortSignal): AbortController {
   const controller = new AbortController()

@@ -1,4 +1,7 @@
-/** A text as a number below 2³², spread evenly: FNV-1a, then the finalizer of MurmurHash3, which spreads the last bytes over all bits. */
+/**
+ * Hashes a text to an evenly distributed number below 2³²: FNV-1a, then the finalizer of MurmurHash3, which spreads the
+ * last characters over all bits.
+ */
 export function spreadHash(text: string): number {
   let hash = 0x811c9dc5
   for (const character of text) hash = Math.imul(hash ^ (character.codePointAt(0) ?? 0), 0x01000193)

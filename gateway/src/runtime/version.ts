@@ -1,2 +1,2 @@
-/** Version of the gateway, as its package says. */
+/** The version of the gateway, as in its package. */
 export const VERSION = '0.1.0'
