@@ -1,7 +1,7 @@
 import type { LimitChanges, LimitsEntry } from '@copal/shared/wire/admin-keys.ts'
 import type { Limits, LimitedAccount } from '../../contracts/limits.ts'
 
-/** The accounts of a key that have any limit; none means that nothing is counted. */
+/** Returns the accounts of a key that have any limit; if there are none, nothing is counted. */
 export function limitedAccounts(key: {
   id: string
   limits: Limits
@@ -15,7 +15,7 @@ export function limitedAccounts(key: {
   return accounts.filter(({ limits }) => Object.keys(limits).length > 0)
 }
 
-/** Limits with changes: a number sets, null takes away, what is left out stays. */
+/** Returns limits after changes: a number sets a limit, null removes it, undefined keeps it. */
 export function changeLimits(limits: Limits, changes: LimitChanges): Limits {
   const set = (name: keyof Limits, value: number | null | undefined): Limits => {
     const next = value === undefined ? limits[name] : value
@@ -29,7 +29,7 @@ export function changeLimits(limits: Limits, changes: LimitChanges): Limits {
   }
 }
 
-/** Limits as the admin API shows them. */
+/** Returns limits as the admin API shows them. */
 export function limitsEntry(limits: Limits): LimitsEntry {
   return {
     requests_per_minute: limits.requestsPerMinute ?? null,

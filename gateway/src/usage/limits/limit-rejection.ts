@@ -2,9 +2,9 @@ import { AppError } from '@copal/shared/errors.ts'
 import { monthStartMs } from '../../runtime/month.ts'
 import type { Rate, Rates, LimitRejection } from '../../contracts/reservation.ts'
 
-/** OpenAI's `x-ratelimit-*` headers, of the limits that there are. */
+/** Returns OpenAI's `x-ratelimit-*` headers for the limits that exist. */
 export function rateHeaders(rates: Rates): Record<string, string> {
-  const of = (unit: string, rate: Rate | undefined): Record<string, string> =>
+  const headersOf = (unit: string, rate: Rate | undefined): Record<string, string> =>
     rate
       ? {
           [`x-ratelimit-limit-${unit}`]: String(rate.limit),
@@ -12,53 +12,53 @@ export function rateHeaders(rates: Rates): Record<string, string> {
           [`x-ratelimit-reset-${unit}`]: formatReset(rate.resetMs),
         }
       : {}
-  return { ...of('requests', rates.requests), ...of('tokens', rates.tokens) }
+  return { ...headersOf('requests', rates.requests), ...headersOf('tokens', rates.tokens) }
 }
 
-/** Headers of a refusal; OpenAI's clients do not try again where it would be in vain. */
-export function limitHeaders(refusal: LimitRejection): Record<string, string> {
+/** Returns the headers of a rejection; `x-should-retry` stops OpenAI's clients from retrying in vain. */
+export function limitHeaders(rejection: LimitRejection): Record<string, string> {
   return {
-    ...rateHeaders(refusal.rates),
-    ...(refusal.retryAfterMs === null ? { 'x-should-retry': 'false' } : {}),
+    ...rateHeaders(rejection.rates),
+    ...(rejection.retryAfterMs === null ? { 'x-should-retry': 'false' } : {}),
   }
 }
 
-/** What a client is told whose request is over a limit. */
-export function limitError(refusal: LimitRejection, nowMs: number): AppError {
-  const { limit, most, remaining, wanted, retryAfterMs } = refusal
-  const who = refusal.kind === 'key' ? 'This key' : "This key's tenant"
+/** Creates the error of a request that exceeds a limit. */
+export function limitError(rejection: LimitRejection, nowMs: number): AppError {
+  const { limit, allowed, remaining, needed, retryAfterMs } = rejection
+  const owner = rejection.kind === 'key' ? 'This key' : "This key's tenant"
   const retryAfterS = retryAfterMs === null ? undefined : Math.max(1, Math.ceil(retryAfterMs / 1000))
   const options = retryAfterS === undefined ? {} : { retryAfterS }
-  const again = retryAfterS === undefined ? '' : ` Try again in ${retryAfterS} s.`
+  const retryHint = retryAfterS === undefined ? '' : ` Try again in ${retryAfterS} s.`
   switch (limit) {
     case 'requests':
       return new AppError(
         'rate_limit_exceeded',
-        `${who} may send ${most} requests a minute.${again}`,
+        `${owner} may send ${allowed} requests a minute.${retryHint}`,
         options,
       )
     case 'concurrent':
       return new AppError(
         'rate_limit_exceeded',
-        `${who} has ${most} requests running, as many as it may. Try again when one of them has ended.`,
+        `${owner} has ${allowed} requests running, its maximum. Try again when one of them has ended.`,
         options,
       )
     case 'tokens': {
-      const needs = `This request may use ${wanted} tokens, prompt and answer together`
+      const needs = `This request may use ${needed} tokens, prompt and output together`
       return new AppError(
         'rate_limit_exceeded',
         retryAfterMs === null
-          ? `${needs}; ${lower(who)} may use ${most} a minute. Lower 'max_tokens', or shorten the prompt.`
-          : `${needs}; of ${most} a minute, ${lower(who)} has ${remaining} left.${again} Or lower 'max_tokens'.`,
+          ? `${needs}; ${lowerCaseStart(owner)} may use ${allowed} a minute. Lower 'max_tokens', or shorten the prompt.`
+          : `${needs}; of ${allowed} a minute, ${lowerCaseStart(owner)} has ${remaining} left.${retryHint} Or lower 'max_tokens'.`,
         options,
       )
     }
     case 'month': {
-      const needs = `of ${most} tokens a month, ${lower(who)} has ${remaining} left, and this request may use ${wanted}`
+      const needs = `of ${allowed} tokens a month, ${lowerCaseStart(owner)} has ${remaining} left, and this request may use ${needed}`
       if (retryAfterMs !== null) {
         return new AppError(
           'rate_limit_exceeded',
-          `With the requests that are running, ${needs}.${again} Or lower 'max_tokens'.`,
+          `With the requests that are running, ${needs}.${retryHint} Or lower 'max_tokens'.`,
           options,
         )
       }
@@ -72,13 +72,13 @@ export function limitError(refusal: LimitRejection, nowMs: number): AppError {
   }
 }
 
-/** `120ms`, `6.5s`, `1m0s`: as OpenAI writes it. */
+/** Formats a duration as OpenAI does: `120ms`, `6s`, `1m0s`. */
 function formatReset(ms: number): string {
   if (ms < 1000) return `${Math.ceil(ms)}ms`
   const seconds = Math.ceil(ms / 1000)
   return seconds < 60 ? `${seconds}s` : `${Math.floor(seconds / 60)}m${seconds % 60}s`
 }
 
-function lower(who: string): string {
-  return who.replace(/^T/, 't')
+function lowerCaseStart(owner: string): string {
+  return owner.replace(/^T/, 't')
 }

@@ -6,23 +6,23 @@ import type { AdmissionResult, LimitedRequest } from '../../contracts/fleet-obje
 import { limitedAccounts } from './key-limits.ts'
 import { rateHeaders, limitError, limitHeaders } from './limit-rejection.ts'
 
-/** Counts one request against the limits of its key and tenant; without any it does nothing. */
+/** Counts one request against the limits of its key and tenant. Does nothing if there are none. */
 export interface Metering {
-  /** What the request reserves together with its node; undefined when nothing limits it. */
-  readonly wanted: LimitedRequest | undefined
+  /** The usage that the request reserves when it leases its node; undefined if it has no limits. */
+  readonly limits: LimitedRequest | undefined
   /**
-   * Tells the client where it stands.
+   * Sets the rate limit headers of the response.
    *
-   * @throws AppError `rate_limit_exceeded`, `insufficient_quota` when the request was refused
+   * @throws AppError `rate_limit_exceeded` or `insufficient_quota` if a limit rejected the request
    */
-  tell(admitted: AdmissionResult): void
-  /** The answer is out: its receipt settles, but another request may run now. */
-  answered(): void
-  /** There is no answer; nothing is charged, unless that is the client's doing: then its receipt settles. */
+  applyAdmission(result: AdmissionResult): void
+  /** Records that the response was sent: its receipt settles the usage, but another request may run now. */
+  completed(): void
+  /** Records that there is no response. Nothing is charged, unless `receiptSettles`: the receipt then settles the usage. */
   failed(receiptSettles: boolean): void
 }
 
-/** What {@link meter} needs to know of a request. */
+/** A request to meter. */
 export interface MeteredRequest extends Pick<
   LimitedRequest,
   'requestId' | 'maxTokens' | 'prompts' | 'choices'
@@ -34,33 +34,33 @@ export interface MeteredRequest extends Pick<
 }
 
 /** Creates the metering of one request. */
-export function meter(
+export function createMetering(
   deps: Pick<Deps, 'fleet' | 'nowMs' | 'waitUntil'>,
-  { key, requestId, answered, setHeader, ...use }: MeteredRequest,
+  { key, requestId, answered, setHeader, ...usage }: MeteredRequest,
 ): Metering {
   const accounts = limitedAccounts(key)
   const setHeaders = (headers: Record<string, string>) => {
     for (const [name, value] of Object.entries(headers)) setHeader(name, value)
   }
-  /** The fleet may hold a reservation; a first call that got no node has left none, one that was not answered may have. */
-  let mayHold = true
+  /** Whether the fleet may have a reservation. A first call without a node left none; a call without a reply may have. */
+  let mayBeReserved = true
   let hadNode = false
   return {
-    wanted: accounts.length > 0 ? { requestId, accounts, ...use } : undefined,
-    tell(admitted) {
-      hadNode ||= admitted.ok
-      mayHold = hadNode
-      if (admitted.ok) return setHeaders(rateHeaders(admitted.rates ?? {}))
-      if (!admitted.refusal) return
-      setHeaders(limitHeaders(admitted.refusal))
-      throw limitError(admitted.refusal, deps.nowMs())
+    limits: accounts.length > 0 ? { requestId, accounts, ...usage } : undefined,
+    applyAdmission(result) {
+      hadNode ||= result.ok
+      mayBeReserved = hadNode
+      if (result.ok) return setHeaders(rateHeaders(result.rates ?? {}))
+      if (!result.rejection) return
+      setHeaders(limitHeaders(result.rejection))
+      throw limitError(result.rejection, deps.nowMs())
     },
-    answered() {
+    completed() {
       if (accounts.some(({ limits }) => limits.concurrentRequests !== undefined))
         answered.add(deps, requestId)
     },
     failed(receiptSettles) {
-      if (accounts.length === 0 || !mayHold) return
+      if (accounts.length === 0 || !mayBeReserved) return
       deps.waitUntil(askFleet(deps, (fleet) => fleet.finish([requestId], !receiptSettles)))
     },
   }

@@ -11,17 +11,17 @@ import { shadowFamilies } from './trial-metrics.ts'
 
 /** Collects every metric of the service: traffic, drift, response caches, the fleet and its trials. */
 export async function collectMetrics({ db, fleet }: Pick<Deps, 'db' | 'fleet'>): Promise<MetricFamily[]> {
-  const [usage, drift, caches, models, snapshot, refusals] = await Promise.all([
+  const [usage, drift, caches, models, snapshot, rejections] = await Promise.all([
     sumUsage(db),
     sumDrift(db),
     listCacheCounts(db),
     listModels(db),
     fleet.snapshot(),
-    fleet.refusals(),
+    fleet.rejectionCounts(),
   ])
   return [
     ...usageFamilies(usage),
-    rejectionFamily(refusals),
+    rejectionFamily(rejections),
     ...driftFamilies(drift),
     ...cacheFamilies(caches),
     ...fleetFamilies(models, snapshot),
@@ -34,15 +34,15 @@ export async function collectTenantMetrics(
   { db, fleet }: Pick<Deps, 'db' | 'fleet'>,
   tenant: string,
 ): Promise<MetricFamily[]> {
-  const [usage, drift, caches, refusals] = await Promise.all([
+  const [usage, drift, caches, rejections] = await Promise.all([
     sumUsage(db, tenant),
     sumDrift(db, { tenant }),
     listCacheCounts(db, tenant),
-    fleet.refusals(),
+    fleet.rejectionCounts(),
   ])
   return [
     ...usageFamilies(usage),
-    rejectionFamily(refusals.filter((refusal) => refusal.tenant === tenant)),
+    rejectionFamily(rejections.filter((rejection) => rejection.tenant === tenant)),
     ...driftFamilies(drift),
     ...cacheFamilies(caches),
   ]

@@ -1,13 +1,13 @@
 import type { DriftSum } from '../../storage/db/queries/usage-total-queries.ts'
 import type { MetricFamily } from '../../telemetry/exposition.ts'
 
-/** Returns what pruning costs on sampled traffic. */
+/** Returns the drift metrics: the loss by pruning on sampled traffic. */
 export function driftFamilies(drift: readonly DriftSum[]): MetricFamily[] {
   const labels = (row: DriftSum) => ({ model: row.model, domain: row.domain, mask_version: row.maskVersion })
   return [
     {
       name: 'copal_drift_gap_nats',
-      help: 'What pruning costs on sampled traffic: masked minus dense negative log-likelihood, nats a token.',
+      help: 'Loss by pruning on sampled traffic: masked minus dense negative log-likelihood, nats per token.',
       type: 'gauge',
       samples: drift.map((row) => ({
         labels: labels(row),
@@ -16,7 +16,7 @@ export function driftFamilies(drift: readonly DriftSum[]): MetricFamily[] {
     },
     {
       name: 'copal_drift_tokens_total',
-      help: 'Sampled tokens scored under mask and dense.',
+      help: 'Sampled tokens scored under the mask and under dense weights.',
       type: 'counter',
       samples: drift.map((row) => ({ labels: labels(row), value: row.tokens })),
     },

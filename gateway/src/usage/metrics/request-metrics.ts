@@ -18,7 +18,7 @@ export function usageFamilies(usage: readonly UsageSum[]): MetricFamily[] {
       .filter(({ finishReason }) => finishReason !== ESTIMATED)
       .map((row) => ({ labels: { ...labels(row), outcome: row.finishReason }, value: value(row) })),
   })
-  // These fall when a receipt comes after all, as a counter must not.
+  // Gauges: an estimate falls when the receipt arrives after all, which a counter must not.
   const estimate = (name: string, help: string, value: (row: UsageSum) => number): MetricFamily => ({
     name,
     help,
@@ -37,23 +37,23 @@ export function usageFamilies(usage: readonly UsageSum[]): MetricFamily[] {
     ),
     estimate(
       'copal_requests_estimated',
-      'Requests whose lease expired before a receipt came: their node died, or cannot reach the gateway.',
+      'Requests whose lease expired without a receipt: their node died or cannot reach the gateway.',
       (row) => row.requests,
     ),
     estimate(
       'copal_tokens_estimated',
-      'Tokens that these are charged, of prompts and answers.',
+      'Tokens charged for requests whose lease expired without a receipt, of prompts and outputs.',
       (row) => row.promptTokens + row.completionTokens,
     ),
   ]
 }
 
 /** Returns the counts of requests that got no node. */
-export function rejectionFamily(refusals: readonly RejectionCount[]): MetricFamily {
+export function rejectionFamily(rejections: readonly RejectionCount[]): MetricFamily {
   return {
     name: 'copal_requests_refused_total',
-    help: 'Requests that got no node: over a limit, or for want of one; from zero when the fleet object starts anew.',
+    help: 'Requests that got no node: over a limit, or none could take them. Starts from zero when the Fleet object restarts.',
     type: 'counter',
-    samples: refusals.map(({ requests, ...labels }) => ({ labels, value: requests })),
+    samples: rejections.map(({ requests, ...labels }) => ({ labels, value: requests })),
   }
 }

@@ -1,18 +1,18 @@
 import type { Database } from '../../contracts/database.ts'
 import type { ModelRow } from '../../storage/db/queries/model-queries.ts'
 import type { MetricFamily } from '../../telemetry/exposition.ts'
-import { sumShadow } from '../../storage/db/queries/shadow-score-queries.ts'
+import { sumTrialScores } from '../../storage/db/queries/shadow-score-queries.ts'
 import { trialsInForce } from '../../storage/db/trials-in-force.ts'
 
-/** Which masks are tried. What a canary answers is in `copal_requests_total`, what it costs in `copal_drift_gap_nats`. */
+/** Returns the shares of trials. The traffic of a canary is in `copal_requests_total`, its loss in `copal_drift_gap_nats`. */
 export function trialFamilies(models: readonly ModelRow[]): MetricFamily[] {
   const kinds = [
-    { kind: 'canary', of: 'API keys' },
-    { kind: 'shadow', of: 'requests' },
+    { kind: 'canary', subjects: 'API keys' },
+    { kind: 'shadow', subjects: 'requests' },
   ] as const
-  return kinds.map(({ kind, of }) => ({
+  return kinds.map(({ kind, subjects }) => ({
     name: `copal_model_${kind}_share`,
-    help: `Share of the ${of} that a mask is tried on beside the active one.`,
+    help: `Share of the ${subjects} on which a mask is tested beside the active one.`,
     type: 'gauge',
     samples: models.flatMap((model) => {
       const trial = trialsInForce(model)[kind]
@@ -21,13 +21,13 @@ export function trialFamilies(models: readonly ModelRow[]): MetricFamily[] {
   }))
 }
 
-/** What answers of the active masks are worth under those that score them. */
+/** Returns the scores of outputs of the active masks under the masks of shadows. */
 export async function shadowFamilies(db: Database, models: readonly ModelRow[]): Promise<MetricFamily[]> {
   const parts = (await Promise.all(models.map((model) => partsOf(db, model)))).flat()
   return [
     {
       name: 'copal_shadow_gap_nats',
-      help: 'What the mask on trial would cost: its negative log-likelihood minus that of the active one, nats a token.',
+      help: 'Loss by the mask under test: its negative log-likelihood minus that of the active one, nats per token.',
       type: 'gauge',
       samples: parts
         .filter(({ tokens }) => tokens > 0)
@@ -35,7 +35,7 @@ export async function shadowFamilies(db: Database, models: readonly ModelRow[]):
     },
     {
       name: 'copal_shadow_tokens_total',
-      help: 'Tokens scored under the active mask and the one on trial.',
+      help: 'Tokens scored under the active mask and the mask under test.',
       type: 'counter',
       samples: parts.map(({ labels, tokens }) => ({ labels, value: tokens })),
     },
@@ -45,7 +45,7 @@ export async function shadowFamilies(db: Database, models: readonly ModelRow[]):
 async function partsOf(db: Database, model: ModelRow) {
   const { shadow } = trialsInForce(model)
   if (!shadow) return []
-  return (await sumShadow(db, model, shadow)).flatMap((sum) => {
+  return (await sumTrialScores(db, model, shadow)).flatMap((sum) => {
     const labels = { model: model.id, domain: sum.domain, mask_version: shadow.version }
     return [
       {

@@ -17,14 +17,14 @@ export async function attestedRecords<T extends Receipt | ShadowScore>(
   const checked = await Promise.all(
     records.map(async ({ attestation, ...rest }) => ({
       rest,
-      isGood: await deps.attestations.isFor(attestation, { nodeId, what: { request: rest } }),
+      isAttested: await deps.attestations.verify(attestation, { nodeId, subject: { request: rest } }),
     })),
   )
-  const bad = checked.filter(({ isGood }) => !isGood).map(({ rest }) => rest.requestId)
-  if (bad.length > 0)
+  const rejected = checked.filter(({ isAttested }) => !isAttested).map(({ rest }) => rest.requestId)
+  if (rejected.length > 0)
     console.error(
-      `${bad.length} of ${records.length} ${what} of node '${nodeId}' count for nothing: they are of requests that it was not called with, ` +
-        `or not like that. The first is ${bad[0]}.`,
+      `${rejected.length} of ${records.length} ${what} of node '${nodeId}' are ignored: their attestations do not match, so the ` +
+        `node was not called with these requests. The first is ${rejected[0]}.`,
     )
-  return checked.filter(({ isGood }) => isGood).map(({ rest }) => rest)
+  return checked.filter(({ isAttested }) => isAttested).map(({ rest }) => rest)
 }

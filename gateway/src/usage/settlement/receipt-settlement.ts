@@ -18,7 +18,7 @@ export async function settleReceipts(
     receipts.map(({ requestId, promptTokens, completionTokens, finishReason }) => ({
       requestId,
       tokens: promptTokens + completionTokens,
-      done: finishReason === 'stop' || finishReason === 'length',
+      succeeded: finishReason === 'stop' || finishReason === 'length',
     })),
   )
   return settled

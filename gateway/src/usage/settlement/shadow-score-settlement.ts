@@ -3,7 +3,7 @@ import type { Heartbeat } from '@copal/shared/wire/heartbeat.ts'
 import { insertShadowScores } from '../../storage/db/queries/shadow-score-queries.ts'
 import { attestedRecords } from './attested-records.ts'
 
-/** Stores the shadow scores of a heartbeat. They are samples: where they cannot be stored, they are lost, with a line in the log. */
+/** Stores the shadow scores of a heartbeat. They are samples: scores that cannot be stored are logged and dropped. */
 export async function settleShadowScores(
   deps: Pick<Deps, 'db' | 'nowMs' | 'attestations'>,
   { nodeId, model, shadows = [] }: Heartbeat,
@@ -12,6 +12,6 @@ export async function settleShadowScores(
     const own = shadows.filter((score) => score.model === model.id)
     await insertShadowScores(deps.db, await attestedRecords(deps, nodeId, own, 'scores'), deps.nowMs())
   } catch (error) {
-    console.error(`${shadows.length} scores of node '${nodeId}' under a mask on trial are lost:`, error)
+    console.error(`Cannot store ${shadows.length} shadow scores of node '${nodeId}'; they are lost:`, error)
   }
 }

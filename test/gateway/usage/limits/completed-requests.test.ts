@@ -26,7 +26,7 @@ test('answered requests let others run: told with the next one, else by themselv
     })
   // No node has the model, but the request, as one that was tried before, stays reserved.
   expect(await ask('first')).toMatchObject({ ok: false, reason: 'unknown' })
-  expect(await ask('second')).toMatchObject({ ok: false, refusal: { limit: 'concurrent' } })
+  expect(await ask('second')).toMatchObject({ ok: false, rejection: { limit: 'concurrent' } })
   answered.add(deps, 'first-as-another')
   expect(await ask('third')).toMatchObject({ ok: false, reason: 'unknown' })
   expect(answered.take()).toEqual([])

@@ -9,8 +9,8 @@ import { afterAll, beforeAll, expect, test, vi } from 'vitest'
 import type { ChatCall } from '@copal/shared/wire/node-calls.ts'
 import { createApp } from '../../../../gateway/src/app.ts'
 import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
-import { sumTokens } from '../../../../gateway/src/storage/db/queries/usage-day-queries.ts'
-import { HOLD_MS } from '../../../../gateway/src/fleet/ledger/ledger.ts'
+import { sumChargedTokens } from '../../../../gateway/src/storage/db/queries/usage-day-queries.ts'
+import { RESERVATION_MS } from '../../../../gateway/src/fleet/ledger/ledger.ts'
 import type { AccountRecord, Reservation } from '../../../../gateway/src/fleet/ledger/ledger-records.ts'
 import { createRandom } from '../../../support/harness/random.ts'
 import { adminJson } from '../../support/doubles/simulated-node.ts'
@@ -293,7 +293,7 @@ async function createRun(seed: number, counts: Record<'admitted' | 'month' | 'mi
     },
     /** Their leases end with what the nodes told last, the prompt; then the gateway's own books are those of the receipts. */
     async lostOnesExpire() {
-      nowMs += 2 * HOLD_MS
+      nowMs += 2 * RESERVATION_MS
       for (let silence = 0; silence < 3; silence += 1) {
         await runDurableObjectAlarm(fleet())
         nowMs += 20_000
@@ -313,7 +313,7 @@ async function createRun(seed: number, counts: Record<'admitted' | 'month' | 'mi
           holds: [...(await storage.list<Reservation>({ prefix: 'hold:' })).values()],
         }))
         const told = usedOf({ of: '', most: 0, keys: [...of], from: 0 }, atLeast)
-        const inReceipts = await sumTokens(openDatabase(env.DB), account, { fromMs: 0, beforeMs: nowMs + 1 })
+        const inReceipts = await sumChargedTokens(openDatabase(env.DB), account, { fromMs: 0, beforeMs: nowMs + 1 })
         if (inReceipts !== told) violations.push(`${id}: ${inReceipts} in receipts, ${told} were used`)
         if (record && record.spent !== told)
           violations.push(`${id}: ${record.spent} counted, ${told} were used`)

@@ -24,7 +24,7 @@ async function open(name: string) {
       ...(accounts.length > 0 ? { limits: { requestId, accounts, maxTokens: 30 } } : {}),
     })
   }
-  const settle = (requestId: string, tokens: number) => fleet.settle([{ requestId, tokens, done: true }])
+  const settle = (requestId: string, tokens: number) => fleet.settle([{ requestId, tokens, succeeded: true }])
   expect((await ask('limited', { key: MONTH, tenant: MONTH })).ok).toBe(true)
   await settle('limited', 10)
   return { fleet, ask, settle }
@@ -32,7 +32,7 @@ async function open(name: string) {
 const MONTH = { tokensPerMonth: 150 }
 const refused = (kind: 'key' | 'tenant', remaining: number) => ({
   ok: false,
-  refusal: { kind, limit: 'month', remaining },
+  rejection: { kind, limit: 'month', remaining },
 })
 
 test('what is used while the limits of a month are off counts when they are back', async () => {
