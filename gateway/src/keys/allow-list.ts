@@ -1,10 +1,10 @@
 import { AppError } from '@copal/shared/errors.ts'
 
 /**
- * Refuses a model or a domain that a key is not allowed, naming those that it is.
+ * Checks that a key may use a model or a domain.
  *
  * @param allowed null allows all
- * @throws AppError `insufficient_permissions` with `param`
+ * @throws AppError `insufficient_permissions` with `param`, which lists the allowed ones
  */
 export function requireAllowed(
   allowed: readonly string[] | null,

@@ -3,13 +3,14 @@ import type { KeyRow, Actor } from '../contracts/api-key.ts'
 import { limitsEntry } from '../usage/limits/key-limits.ts'
 import type { Limits } from '../contracts/limits.ts'
 
-/** What a key may do, of which its maker must have as much. */
+/** The rights of a key. An administrator can grant only rights that its own key has. */
 export type Grants = Pick<KeyRow, 'scopes' | 'allowedModels' | 'allowedDomains' | 'expiresAt' | 'limits'>
 
 /**
- * The tenant whose things an actor means: the named one, or its own; an operator who names none means all.
+ * Returns the tenant that a call is about: the named one, or the actor's own; undefined (all) for an operator who names
+ * none.
  *
- * @throws AppError `insufficient_permissions` for another tenant, whether there is one of that name or not
+ * @throws AppError `insufficient_permissions` for another tenant, whether it exists or not
  */
 export function tenantOf(actor: Actor, named: string | undefined): string | undefined {
   if (actor.kind === 'operator' || named === undefined || named === actor.key.tenant)
@@ -22,58 +23,62 @@ export function tenantOf(actor: Actor, named: string | undefined): string | unde
 }
 
 /**
- * Refuses that an actor makes, or gets by rotation, a key that may do more than its own.
+ * Checks that an actor does not create or rotate a key that has more rights than its own.
  *
  * @throws AppError `insufficient_permissions` that names the field
  */
-export function requireGrants(actor: Actor, wanted: Grants): void {
+export function requireGrants(actor: Actor, requested: Grants): void {
   if (actor.kind === 'operator') return
   const { key } = actor
-  const scope = wanted.scopes.find((name) => !key.scopes.includes(name))
+  const scope = requested.scopes.find((name) => !key.scopes.includes(name))
   if (scope !== undefined) throw exceeds('scopes', `the scope '${scope}'`, key.scopes)
-  const model = beyond(wanted.allowedModels, key.allowedModels)
+  const model = beyond(requested.allowedModels, key.allowedModels)
   if (model !== undefined) throw exceeds('allowed_models', model, key.allowedModels ?? [])
-  const domain = beyond(wanted.allowedDomains, key.allowedDomains)
+  const domain = beyond(requested.allowedDomains, key.allowedDomains)
   if (domain !== undefined) throw exceeds('allowed_domains', domain, key.allowedDomains ?? [])
-  if (key.expiresAt !== null && (wanted.expiresAt === null || wanted.expiresAt > key.expiresAt)) {
+  if (key.expiresAt !== null && (requested.expiresAt === null || requested.expiresAt > key.expiresAt)) {
     const until = new Date(key.expiresAt).toISOString()
     throw new AppError(
       'insufficient_permissions',
-      `This key is valid until ${until}; a key that it makes must expire by then too.`,
+      `This key is valid until ${until}; a key that it creates must expire by then too.`,
       { param: 'expires_at' },
     )
   }
-  requireLimits(actor, wanted.limits)
+  requireLimits(actor, requested.limits)
 }
 
 /**
- * Refuses that an actor gives a key a limit that is looser than its own, or takes it away.
+ * Checks that an actor does not set a looser limit than its own, or remove one that its own key has.
  *
- * @param changed the key whose limits these shall be, as it is: a limit that stays was not given by the actor
+ * @param current the key to change, as it is now: a limit that stays the same is allowed
  * @throws AppError `insufficient_permissions` that names the limit
  */
-export function requireLimits(actor: Actor, wanted: Limits, changed?: Pick<KeyRow, 'id' | 'limits'>): void {
+export function requireLimits(
+  actor: Actor,
+  requested: Limits,
+  current?: Pick<KeyRow, 'id' | 'limits'>,
+): void {
   if (actor.kind === 'operator') return
-  // An isolate may know the actor as it was some seconds ago, with limits that were tightened since.
-  const { limits } = changed?.id === actor.key.id ? changed : actor.key
+  // The cached actor may be some seconds old, and its limits may have been tightened since.
+  const { limits } = current?.id === actor.key.id ? current : actor.key
   const own: Record<string, number | null> = limitsEntry(limits)
-  const had: Record<string, number | null> = changed ? limitsEntry(changed.limits) : {}
-  for (const [name, value] of Object.entries(limitsEntry(wanted))) {
-    const most = own[name] ?? Infinity
-    if ((value ?? Infinity) <= most || value === had[name]) continue
+  const previous: Record<string, number | null> = current ? limitsEntry(current.limits) : {}
+  for (const [name, value] of Object.entries(limitsEntry(requested))) {
+    const maximum = own[name] ?? Infinity
+    if ((value ?? Infinity) <= maximum || value === previous[name]) continue
     throw new AppError(
       'insufficient_permissions',
-      `This key is limited itself: 'limits.${name}' of a key that it makes or changes must be set, to ${most} at most.`,
+      `This key is limited itself: 'limits.${name}' of a key that it creates or changes must be set, to at most ${maximum}.`,
       { param: `limits.${name}` },
     )
   }
 }
 
-/** What of `wanted` lies outside `own`; null is everything. */
-function beyond(wanted: string[] | null, own: string[] | null): string | undefined {
+/** Returns the first of `requested` that is not in `own`; null means all. */
+function beyond(requested: string[] | null, own: string[] | null): string | undefined {
   if (own === null) return undefined
-  if (wanted === null) return 'all of them'
-  const outside = wanted.find((name) => !own.includes(name))
+  if (requested === null) return 'all of them'
+  const outside = requested.find((name) => !own.includes(name))
   return outside === undefined ? undefined : `'${outside}'`
 }
 
@@ -81,7 +86,7 @@ function exceeds(param: string, what: string, own: readonly string[]): AppError 
   const names = own.map((name) => `'${name}'`).join(', ')
   return new AppError(
     'insufficient_permissions',
-    `This key cannot give ${what}: '${param}' may hold what it has itself, ${names}.`,
+    `This key cannot grant ${what}: '${param}' may contain only what this key has itself, ${names}.`,
     { param },
   )
 }

@@ -3,18 +3,18 @@ import { sha256 } from '@copal/shared/wire/signature.ts'
 
 const encoder = new TextEncoder()
 
-/** How every API key begins. */
+/** The prefix of every API key. */
 export const KEY_PREFIX = 'sk-copal-'
-/** Characters of a key that may be shown: six of the 32 random ones, which leaves 156 bits. */
+/** The number of characters of a key that may be shown: six of the 32 random ones, so 156 bits stay secret. */
 const SHOWN_CHARACTERS = KEY_PREFIX.length + 6
 
-/** A new API key, and its beginning, for people to tell keys apart. */
+/** A new API key, and its first characters by which people identify it. */
 export interface NewKey {
   key: string
   prefix: string
 }
 
-/** Makes an API key of 192 random bits. */
+/** Generates an API key of 192 random bits. */
 export function generateKey(): NewKey {
   const random = crypto.getRandomValues(new Uint8Array(24))
   const secret = btoa(String.fromCharCode(...random))
@@ -24,27 +24,27 @@ export function generateKey(): NewKey {
   return { key, prefix: key.slice(0, SHOWN_CHARACTERS) }
 }
 
-/** As much of a token as an error message may repeat. */
+/** Returns the part of a token that an error message may contain. */
 export function shownPart(token: string): string {
   return token.length > SHOWN_CHARACTERS ? `${token.slice(0, SHOWN_CHARACTERS)}…` : token
 }
 
-/** SHA-256 of a key or any other token, in lower-case hex. */
+/** Returns the SHA-256 of a key or another token in lower-case hex. */
 export function digestOf(token: string): Promise<string> {
   return sha256(new Uint8Array(encoder.encode(token)))
 }
 
 /**
- * What is stored of a key: HMAC-SHA256 over its SHA-256 in hex, under the pepper, in hex. Over the digest and not the
- * key, so that digests stored before there was a pepper can be hashed again without their keys.
+ * Returns the hash that is stored of a key: HMAC-SHA256 of its hex SHA-256 under the pepper, in hex. It is computed from
+ * the digest and not the key, so that digests that are older than the pepper can be hashed again without their keys.
  *
- * @param digest of {@link digestOf}
+ * @param digest the result of {@link digestOf}
  */
 export function pepperedHash(pepper: string, digest: string): Promise<string> {
   return hmac(pepper, digest)
 }
 
-/** Whether two hashes in hex are the same, in a time that tells nothing of where they differ. */
+/** Returns whether two hex hashes are equal, in constant time. */
 export function sameHash(a: string, b: string): boolean {
   return a.length === b.length && crypto.subtle.timingSafeEqual(encoder.encode(a), encoder.encode(b))
 }

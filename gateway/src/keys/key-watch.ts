@@ -2,36 +2,41 @@ import { AppError } from '@copal/shared/errors.ts'
 import type { Alarms } from '../runtime/alarms.ts'
 import type { KeyWatchOptions } from '../contracts/api-key.ts'
 
-/** Watches over the key of one running request. */
+/** Checks the key of one running request from time to time. */
 export interface KeyWatch {
-  /** What the client is told, when the key was revoked, rotated away or has expired. */
-  refusal(): AppError | undefined
+  /** Returns the error for the client if the key was revoked or rotated or has expired. */
+  error(): AppError | undefined
+  /** Stops the checks. */
   stop(): void
 }
 
 /**
- * Looks at a key again while its request runs, so that a long answer does not outlive a revocation by more than a
- * minute. A check that fails says nothing about the key: the next one is waited for.
+ * Checks a key while its request runs, so that a long response does not outlive a revocation by more than a minute. A
+ * check that cannot be made is ignored; the next one decides.
  *
- * @param ended is called when the key opens nothing any more
+ * @param onInvalid called when the key is no longer valid
  */
-export function watchKey({ inForce, everyMs }: KeyWatchOptions, alarms: Alarms, ended: () => void): KeyWatch {
+export function watchKey(
+  { inForce, everyMs }: KeyWatchOptions,
+  alarms: Alarms,
+  onInvalid: () => void,
+): KeyWatch {
   let stopped = false
-  let hasEnded = false
+  let isInvalid = false
   const check = async () => {
     const valid = await inForce().catch(() => true)
     if (stopped) return
-    hasEnded = !valid
-    if (hasEnded) ended()
+    isInvalid = !valid
+    if (isInvalid) onInvalid()
     else cancel = alarms.after(everyMs, () => void check())
   }
   let cancel = alarms.after(everyMs, () => void check())
   return {
-    refusal: () =>
-      hasEnded
+    error: () =>
+      isInvalid
         ? new AppError(
             'invalid_api_key',
-            'The API key was revoked, or expired, while the answer was made. Use another key.',
+            'The API key was revoked, or expired, during the response. Use another key.',
           )
         : undefined,
     stop: () => {

@@ -3,37 +3,37 @@ import type { ActiveKey } from '../contracts/api-key.ts'
 import type { Deps } from '../contracts/bindings.ts'
 import { digestOf, KEY_PREFIX, pepperedHash, sameHash } from './key-secret.ts'
 
-const CACHE_ENTRIES = 1_024
+const MAX_CACHED_KEYS = 1_024
 
-/** A key that was presented, or why it opens nothing. */
+/** The result of a key check: the key, or the reason that the token is not valid. */
 export type KeyCheck =
   | { ok: true; key: ActiveKey }
   | { ok: false; reason: 'unknown' }
   | { ok: false; reason: 'expired' | 'rotated'; sinceMs: number }
 
-/** Knows which API keys are in force. */
+/** Checks API keys. */
 export interface Keyring {
   /**
    * Checks a token that a client sent.
    *
-   * @throws what the database does, when the token is not known and that does not answer
+   * @throws the error of the database if the token is not cached and the lookup fails
    */
   check(deps: Pick<Deps, 'db' | 'keyPepper' | 'keyTrustMs' | 'nowMs'>, token: string): Promise<KeyCheck>
 }
 
 interface Entry {
   key: ActiveKey
-  /** The key that was presented is the one from before the last rotation. */
+  /** Whether the token is the key from before the last rotation. */
   rotated: boolean
   untilMs: number
 }
 
 /**
- * The keyring of an isolate.
+ * Creates the keyring of an isolate.
  *
- * Keys are looked up in D1 by their peppered hash. Found ones are remembered for 30 s, by their SHA-256, so that most
- * requests need neither the database nor the pepper; unknown ones never, so that a new key works at once. The index
- * lookup itself does not take constant time, but it compares a MAC that nobody without the pepper can aim at.
+ * Keys are looked up in D1 by their peppered hash. Found keys are cached by their SHA-256 for `keyTrustMs`, so that most
+ * requests need neither the database nor the pepper. Unknown keys are not cached, so that a new key works at once. The
+ * index lookup does not take constant time, but it compares a MAC, which cannot be targeted without the pepper.
  */
 export function createKeyring(): Keyring {
   const cache = new Map<string, Entry>()
@@ -62,7 +62,7 @@ export function createKeyring(): Keyring {
         entry = await lookUp(deps, digest, nowMs)
         if (!entry) return { ok: false, reason: 'unknown' }
         const [oldest] = cache.keys()
-        if (cache.size >= CACHE_ENTRIES && oldest !== undefined) cache.delete(oldest)
+        if (cache.size >= MAX_CACHED_KEYS && oldest !== undefined) cache.delete(oldest)
         cache.set(digest, entry)
       }
       const { key, rotated } = entry

@@ -3,8 +3,8 @@ import type { Deps } from '../contracts/bindings.ts'
 import { pepperedHash } from './key-secret.ts'
 
 /**
- * Hashes keys from before there was a pepper again, so that no plain digest stays in the database. They work all the
- * time: a key is found by either hash.
+ * Replaces the plain digests of keys that are older than the pepper by peppered hashes. The keys stay valid throughout,
+ * because a key is found by either hash.
  */
 export async function pepperStoredKeys(deps: Pick<Deps, 'db' | 'keyPepper'>): Promise<void> {
   for (const { id, hash } of await listUnpepperedKeys(deps.db)) {
