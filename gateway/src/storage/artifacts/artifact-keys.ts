@@ -1,17 +1,17 @@
-/** Where a dataset lies in R2. */
+/** Returns the R2 key of a dataset. */
 export function datasetKey(hash: string): string {
   return `datasets/${hash}`
 }
 
-/** Where a mask lies in R2. */
+/** Returns the R2 key of a mask. */
 export function maskKey(hash: string): string {
   return `masks/${hash}`
 }
 
-/** Where the parts of mask files lie in R2 until they are joined. */
+/** Prefix of the R2 keys of mask file parts that are not joined yet. */
 export const MASK_PART_PREFIX = 'mask-parts/'
 
-/** Where one part of a mask file lies in R2. */
+/** Returns the R2 key of one part of a mask file. */
 export function maskPartKey(hash: string, part: string): string {
   return `${MASK_PART_PREFIX}${hash}/${part}`
 }

@@ -5,10 +5,10 @@ import { findUnusedDatasets, forgetDatasets, insertDataset } from '../db/queries
 import type { Deps } from '../../contracts/bindings.ts'
 import { datasetKey } from './artifact-keys.ts'
 
-/** Beside the sample its domain, or another's with the same texts would be deleted with it, and the id of its key. */
+/** A line of a dataset. The domain makes equal texts of two domains two files, so that deleting one keeps the other. */
 type DatasetLine = TextSample & { domain: string; key: string }
 
-/** Freezes texts as a dataset: newline-delimited samples in R2, named by their SHA-256. The same texts give the same. */
+/** Freezes texts as a dataset: newline-delimited JSON in R2, named by its SHA-256. Equal texts give the same dataset. */
 export async function freezeDataset(
   deps: Pick<Deps, 'db' | 'artifacts' | 'nowMs'>,
   domain: string,
@@ -18,7 +18,7 @@ export async function freezeDataset(
     const line: DatasetLine = { domain, key: keyId, text }
     return `${JSON.stringify(line)}\n`
   })
-  // Not copied, unlike elsewhere: it may be large, and the encoder's buffer is no shared one.
+  // A cast instead of a copy, because it may be large; the encoder's buffer is never shared.
   const bytes = new TextEncoder().encode(lines.join('')) as Uint8Array<ArrayBuffer>
   const hash = await sha256(bytes)
   await deps.artifacts.put(datasetKey(hash), bytes, { sha256: hash })
@@ -27,7 +27,7 @@ export async function freezeDataset(
   return dataset
 }
 
-/** The texts of a dataset; of one that was frozen before lines named their key, `keyId` is empty. None once it is deleted. */
+/** Returns the texts of a dataset, undefined if it is deleted. In old datasets, whose lines name no key, `keyId` is empty. */
 export async function readDataset(
   { artifacts }: Pick<Deps, 'artifacts'>,
   hash: string,
@@ -41,7 +41,7 @@ export async function readDataset(
   })
 }
 
-/** Deletes the texts of those of some datasets that nothing needs any more. A fault is logged: the texts stay then. */
+/** Deletes those of some datasets that nothing needs any more. If that fails, it is logged and the texts stay. */
 export async function deleteUnusedDatasets(
   deps: Pick<Deps, 'db' | 'artifacts'>,
   hashes: readonly string[],
@@ -52,6 +52,6 @@ export async function deleteUnusedDatasets(
     await deps.artifacts.delete(unused.map(datasetKey))
     await forgetDatasets(deps.db, unused)
   } catch (error) {
-    console.error(`The datasets ${hashes.join(', ')} stay, though nothing may need them any more:`, error)
+    console.error(`Cannot delete unused ones of the datasets ${hashes.join(', ')}; their texts stay:`, error)
   }
 }

@@ -5,19 +5,19 @@ import { MASK_PART_BYTES, MAX_MASK_PARTS } from '@copal/shared/wire/mask-parts.t
 import { maskKey } from './artifact-keys.ts'
 
 /**
- * Largest mask file, with or without values: a weights file takes about 1.1 bytes a weight at half sparsity. It is
- * streamed into R2 and never held in memory, so this bounds abuse only; R2 takes no more than 5 GiB at once.
+ * The maximum size of a mask file, with or without values. A weights file has about 1.1 bytes per weight at half sparsity.
+ * It is streamed into R2 and never held in memory, so this only bounds abuse; R2 accepts at most 5 GiB at once.
  */
 export const MAX_FILE_BYTES = MASK_PART_BYTES * MAX_MASK_PARTS
-/** More than the header of any mask takes: about 300 bytes a linear. */
+/** An upper bound of the header of any mask, which has about 300 bytes per linear. */
 const MAX_HEADER_BYTES = 4 * 1024 * 1024
-/** R2 ends its messages with a code: this one is that of bytes that do not have their checksum. */
+/** The code at the end of R2's error message if bytes do not match their checksum. */
 const BAD_DIGEST = '(10037)'
 
 /**
- * Streams a request's body into R2 as a mask file; what is no mask file is not kept.
+ * Streams a request's body into R2 as a mask file; invalid files are deleted again.
  *
- * @returns whether it is new; one that was there stays
+ * @returns whether it is new; an existing file is not changed
  * @throws AppError `invalid_request`, `body_too_large`, `mask_invalid`, `service_unavailable`
  */
 export async function storeMaskFile(
@@ -25,22 +25,22 @@ export async function storeMaskFile(
   sha256: string,
   request: Pick<Request, 'headers' | 'body'>,
 ): Promise<boolean> {
-  const body = requireBody(request, 'A mask file', MAX_FILE_BYTES)
+  const body = requireSizedBody(request, 'A mask file', MAX_FILE_BYTES)
   if (await artifacts.head(maskKey(sha256))) {
-    // A body that is left unread breaks the connection before the sender has the answer.
+    // Read the body, because otherwise the connection breaks before the sender receives the response.
     await body.pipeTo(new WritableStream())
     return false
   }
-  return keepMask(artifacts, sha256, () => artifacts.put(maskKey(sha256), body, { sha256 }))
+  return storeCheckedMask(artifacts, sha256, () => artifacts.put(maskKey(sha256), body, { sha256 }))
 }
 
 /**
- * Stores a mask file by `put`, in which R2 checks the hash, and looks at its header then.
+ * Stores a mask file by `put`, during which R2 checks the hash, and then checks its header.
  *
  * @returns whether it is new
- * @throws AppError `mask_invalid`, or what {@link notStored} tells; nothing is kept then
+ * @throws AppError `mask_invalid`, or the result of {@link storageError}; nothing is stored then
  */
-export async function keepMask(
+export async function storeCheckedMask(
   artifacts: R2Bucket,
   sha256: string,
   put: () => Promise<unknown>,
@@ -50,7 +50,7 @@ export async function keepMask(
     await put()
   } catch (cause) {
     if (await artifacts.head(key)) return false
-    throw notStored('mask', sha256, cause)
+    throw storageError('mask', sha256, cause)
   }
   try {
     await readStoredHeader(artifacts, sha256)
@@ -62,27 +62,27 @@ export async function keepMask(
 }
 
 /**
- * Why bytes were not stored: `mask_invalid` when they do not have their hash. Of anything else R2, or the connection, is
- * at fault, which passes: `service_unavailable`.
+ * Creates the error of bytes that were not stored: `mask_invalid` if they do not match their hash, otherwise
+ * `service_unavailable`, because R2 or the connection failed temporarily.
  */
-export function notStored(what: 'mask' | 'part', sha256: string, cause: unknown): AppError {
+export function storageError(what: 'mask' | 'part', sha256: string, cause: unknown): AppError {
   if (cause instanceof AppError) return cause
   if (cause instanceof Error && cause.message.endsWith(BAD_DIGEST)) {
     const message = `The bytes sent do not have the SHA-256 ${sha256}. Send the ${what} again.`
     return new AppError('mask_invalid', message, { cause })
   }
-  console.error(`The ${what} ${sha256} is not stored:`, cause)
-  const message = `The ${what} did not arrive whole, or cannot be stored now. Send it again.`
+  console.error(`Cannot store the ${what} ${sha256}:`, cause)
+  const message = `The ${what} did not arrive completely, or cannot be stored now. Send it again.`
   return new AppError('service_unavailable', message, { cause, retryAfterS: 5 })
 }
 
 /**
- * The body of a request that says how long it is.
+ * Returns the body of a request that declares its length.
  *
- * @param what is sent, at the beginning of a sentence
- * @throws AppError `invalid_request`, `body_too_large`, `mask_invalid` when it is empty
+ * @param what the name of the body, for the beginning of an error message
+ * @throws AppError `invalid_request`, `body_too_large`; `mask_invalid` if it is empty
  */
-export function requireBody(
+export function requireSizedBody(
   { headers, body }: Pick<Request, 'headers' | 'body'>,
   what: string,
   maxBytes: number,
@@ -102,9 +102,9 @@ export function requireBody(
 }
 
 /**
- * The header of a mask file in R2.
+ * Reads the header of a mask file in R2.
  *
- * @throws AppError `mask_invalid` when the object is no mask file
+ * @throws AppError `mask_invalid` if the object is no mask file
  */
 export async function readStoredHeader(artifacts: R2Bucket, sha256: string): Promise<MaskHeader> {
   const object = await artifacts.get(maskKey(sha256), { range: { offset: 0, length: MAX_HEADER_BYTES } })

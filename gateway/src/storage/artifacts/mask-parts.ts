@@ -1,15 +1,16 @@
 import { AppError } from '@copal/shared/errors.ts'
 import { MASK_PART_BYTES } from '@copal/shared/wire/mask-parts.ts'
 import { MASK_PART_PREFIX, maskKey, maskPartKey } from './artifact-keys.ts'
-import { keepMask, MAX_FILE_BYTES, notStored, requireBody } from './mask-files.ts'
+import { storeCheckedMask, MAX_FILE_BYTES, storageError, requireSizedBody } from './mask-files.ts'
 
-/** How long parts wait to be joined. */
-const KEPT_MS = 24 * 60 * 60 * 1000
+/** How long parts are kept until they are joined. */
+const PART_LIFETIME_MS = 24 * 60 * 60 * 1000
 
 /**
- * Streams a part of a mask file into R2, which checks the part's hash. The same part again changes nothing.
+ * Streams a part of a mask file into R2, which checks the part's hash. Sending the same part again changes nothing.
  *
- * @param sha256 of the file that it is a part of
+ * @param sha256 the SHA-256 of the whole file
+ * @param part the SHA-256 of the part
  * @throws AppError `invalid_request`, `body_too_large`, `mask_invalid`, `service_unavailable`
  */
 export async function storeMaskPart(
@@ -18,20 +19,20 @@ export async function storeMaskPart(
   part: string,
   request: Pick<Request, 'headers' | 'body'>,
 ): Promise<void> {
-  const body = requireBody(request, 'A part of a mask file', MASK_PART_BYTES)
+  const body = requireSizedBody(request, 'A part of a mask file', MASK_PART_BYTES)
   try {
     await artifacts.put(maskPartKey(sha256, part), body, { sha256: part })
   } catch (cause) {
-    throw notStored('part', part, cause)
+    throw storageError('part', part, cause)
   }
 }
 
 /**
- * Joins parts to the mask file that they are, in R2 and without holding it in memory; then the parts go.
+ * Joins parts to a mask file in R2, without holding it in memory, and deletes the parts.
  *
  * @param parts the SHA-256 of each, in the order of the file
  * @returns whether the file is new
- * @throws AppError `not_found` a part was not sent; `body_too_large`; `mask_invalid`; `service_unavailable`
+ * @throws AppError `not_found` if a part was not sent; `body_too_large`; `mask_invalid`; `service_unavailable`
  */
 export async function joinMaskFile(
   artifacts: R2Bucket,
@@ -43,7 +44,7 @@ export async function joinMaskFile(
   return isNew
 }
 
-/** Deletes parts that nobody joined within a day. */
+/** Deletes parts that were not joined within a day. */
 export async function deleteOldParts({
   artifacts,
   nowMs,
@@ -51,9 +52,9 @@ export async function deleteOldParts({
   artifacts: R2Bucket
   nowMs: () => number
 }): Promise<void> {
-  // One page, at most a thousand: the cron comes again in minutes.
+  // One page of at most a thousand parts: the cron runs again in minutes.
   const { objects } = await artifacts.list({ prefix: MASK_PART_PREFIX })
-  const old = objects.filter(({ uploaded }) => uploaded.getTime() < nowMs() - KEPT_MS)
+  const old = objects.filter(({ uploaded }) => uploaded.getTime() < nowMs() - PART_LIFETIME_MS)
   if (old.length > 0) await artifacts.delete(old.map(({ key }) => key))
 }
 
@@ -68,9 +69,9 @@ async function join(artifacts: R2Bucket, sha256: string, parts: readonly string[
   if (sizeBytes > MAX_FILE_BYTES) {
     throw new AppError('body_too_large', `A mask file has at most ${MAX_FILE_BYTES / 1024 / 1024} MiB.`)
   }
-  // R2 takes a stream only with its length.
+  // R2 accepts a stream only if its length is known.
   const { readable, writable } = new FixedLengthStream(sizeBytes)
-  // Nobody reads what is copied any more when it is not stored.
+  // Stops the copying if storing fails, because nothing reads the stream then.
   const unread = new AbortController()
   const store = async () => {
     try {
@@ -80,7 +81,7 @@ async function join(artifacts: R2Bucket, sha256: string, parts: readonly string[
       throw error
     }
   }
-  return keepMask(artifacts, sha256, async () => {
+  return storeCheckedMask(artifacts, sha256, async () => {
     const [stored, copied] = await Promise.allSettled([
       store(),
       copyParts(artifacts, sha256, parts, writable, unread.signal),
@@ -113,6 +114,6 @@ async function copyParts(
 function missing(sha256: string, part: string): AppError {
   return new AppError(
     'not_found',
-    `Part ${part} of the mask ${sha256} is not here. Send it by PUT to …/masks/${sha256}/parts/${part}, then join the parts again.`,
+    `Part ${part} of the mask ${sha256} was not sent. Send it by PUT to …/masks/${sha256}/parts/${part}, then join the parts again.`,
   )
 }

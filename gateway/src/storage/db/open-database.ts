@@ -1,7 +1,7 @@
 import { drizzle } from 'drizzle-orm/d1'
 import type { Database } from '../../contracts/database.ts'
 
-/** The drizzle view of a D1 binding; column names are snake_case as drizzle-kit writes them. */
+/** Opens a D1 binding with drizzle; column names are snake_case as in the migrations. */
 export function openDatabase(binding: D1Database): Database {
   return drizzle(binding, { casing: 'snake_case' })
 }

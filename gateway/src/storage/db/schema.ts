@@ -7,15 +7,15 @@ import type { Limits } from '../../contracts/limits.ts'
 import type { StoredTrial } from '../../contracts/trial.ts'
 import { index, integer, primaryKey, real, sqliteTable, text, uniqueIndex } from 'drizzle-orm/sqlite-core'
 
-/** Tenants; keys of one share its limits and see nothing of another's. */
+/** Tenants. The keys of a tenant share its limits and cannot see data of other tenants. */
 export const tenants = sqliteTable('tenants', {
   name: text().primaryKey(),
   createdAt: integer().notNull(),
-  /** Of all its keys together. */
+  /** Limits of all its keys together. */
   limits: text({ mode: 'json' }).$type<Limits>().notNull().default({}),
 })
 
-/** API keys; the key itself is never stored. A rotated key has two hashes until `previousUntil`. */
+/** API keys, never the keys themselves. A rotated key has two hashes until `previousUntil`. */
 export const apiKeys = sqliteTable(
   'api_keys',
   {
@@ -28,14 +28,14 @@ export const apiKeys = sqliteTable(
     sampling: text({ enum: ['never', 'opt_in', 'always'] }).notNull(),
     createdAt: integer().notNull(),
     revokedAt: integer(),
-    /** False for keys from before there was a pepper, until the next tick hashes them again. */
+    /** False for keys that are older than the pepper, until the next cron run hashes them again. */
     peppered: integer({ mode: 'boolean' }).notNull().default(false),
     /** Hash of the key before the last rotation. */
     previousHash: text(),
     previousUntil: integer(),
     tenant: text().notNull().default('default'),
     scopes: text({ mode: 'json' }).$type<KeyScope[]>().notNull().default(['inference']),
-    /** Null: all. */
+    /** Null allows all. */
     allowedDomains: text({ mode: 'json' }).$type<string[]>(),
     allowedModels: text({ mode: 'json' }).$type<string[]>(),
     expiresAt: integer(),
@@ -51,7 +51,7 @@ export const apiKeys = sqliteTable(
 )
 
 /**
- * One row a model that a node ever registered, and the desired state that nodes converge to.
+ * One row per model that a node ever registered, with the desired state that nodes converge to.
  * Version 0 is dense. `revision` grows with every change, for compare-and-set.
  */
 export const models = sqliteTable('models', {
@@ -63,7 +63,7 @@ export const models = sqliteTable('models', {
   previousVersion: integer(),
   revision: integer().notNull().default(0),
   createdAt: integer().notNull(),
-  /** Masks on trial; in force while the version that they are compared with is active. */
+  /** Trials, in force while the version that they are compared with is active. */
   canary: text({ mode: 'json' }).$type<StoredTrial>(),
   shadow: text({ mode: 'json' }).$type<StoredTrial>(),
 })
@@ -86,7 +86,7 @@ export const masks = sqliteTable(
     domains: text({ mode: 'json' }).$type<string[]>().notNull(),
     bytes: integer().notNull(),
     createdAt: integer().notNull(),
-    /** First time it became active; null for a candidate that never was. */
+    /** When it became active for the first time; null if it never was. */
     promotedAt: integer(),
   },
   (table) => [
@@ -96,17 +96,17 @@ export const masks = sqliteTable(
   ],
 )
 
-/** Domains seen or created; the frozen holdout is the R2 object `datasets/<holdoutSha256>`. */
+/** Domains that were sampled or created; the frozen holdout is the R2 object `datasets/<holdoutSha256>`. */
 export const domains = sqliteTable('domains', {
   name: text().primaryKey(),
   holdoutSha256: text(),
   holdoutSamples: integer(),
   createdAt: integer().notNull(),
-  /** The tenant whose sample was the first sight of it; null where an operator named it, or it is from before this was kept. */
+  /** The tenant whose sample created it; null if an operator created it, or if it is older than this column. */
   createdBy: text(),
 })
 
-/** Frozen calibration datasets: the R2 object `datasets/<sha256>`, newline-delimited JSON. */
+/** Frozen calibration datasets; each is the R2 object `datasets/<sha256>`, newline-delimited JSON. */
 export const datasets = sqliteTable('datasets', {
   sha256: text().primaryKey(),
   domain: text().notNull(),
@@ -115,7 +115,7 @@ export const datasets = sqliteTable('datasets', {
   createdAt: integer().notNull(),
 })
 
-/** COPAL updates; `state` moves only by compare-and-set on `revision`, through the reducer. */
+/** COPAL updates; `state` changes only through the reducer, by compare-and-set on `revision`. */
 export const updates = sqliteTable(
   'updates',
   {
@@ -124,7 +124,7 @@ export const updates = sqliteTable(
     domains: text({ mode: 'json' }).$type<string[]>().notNull(),
     method: text().notNull(),
     pattern: text().notNull(),
-    /** Of single linears, see `patternRules`. */
+    /** Sparsity patterns of single linears, see `patternRules`. */
     patterns: text({ mode: 'json' }).$type<PatternRules>().notNull().default({}),
     scope: text({ enum: ['row', 'matrix'] }).notNull(),
     samples: integer().notNull(),
@@ -143,9 +143,9 @@ export const updates = sqliteTable(
       ],
     }).notNull(),
     revision: integer().notNull().default(0),
-    /** SHA-256 of this update's own datasets, one a domain, once collected. */
+    /** SHA-256 of this update's own datasets, one per domain, once they are collected. */
     datasets: text({ mode: 'json' }).$type<string[]>(),
-    /** The mask that was active when it was collected. */
+    /** The mask that was active when its datasets were collected. */
     parentVersion: integer(),
     maskVersion: integer(),
     errorCode: text(),
@@ -155,14 +155,14 @@ export const updates = sqliteTable(
   },
   (table) => [
     index('updates_model_state').on(table.model, table.state),
-    // One running update a model: a second cannot be inserted.
+    // One running update per model: a second one cannot be inserted.
     uniqueIndex('updates_running')
       .on(table.model)
       .where(sql`${table.finishedAt} is null`),
   ],
 )
 
-/** Datasets that count in a model's accumulated statistics: those of its promoted updates. */
+/** Datasets in a model's accumulated statistics: those of its promoted updates. */
 export const accumulated = sqliteTable(
   'accumulated',
   {
@@ -175,7 +175,7 @@ export const accumulated = sqliteTable(
   (table) => [primaryKey({ columns: [table.model, table.datasetSha256] })],
 )
 
-/** Work handed to nodes in heartbeat answers. `nodeId` is the node that last took it, `handedTo` are all that did. */
+/** Jobs for nodes, sent in heartbeat responses. `nodeId` is the node that took it last, `handedTo` are all that ever did. */
 export const jobs = sqliteTable(
   'jobs',
   {
@@ -196,7 +196,7 @@ export const jobs = sqliteTable(
     createdAt: integer().notNull(),
     /** When `nodeId` took it. */
     handedAt: integer(),
-    /** Last report of this attempt, null before the first; a job whose node went silent is handed out again. */
+    /** Time of the last report of this attempt, null before the first; the job of a silent node is handed out again. */
     seenAt: integer(),
   },
   (table) => [
@@ -220,7 +220,7 @@ export const evaluations = sqliteTable(
   (table) => [primaryKey({ columns: [table.model, table.version, table.domain] })],
 )
 
-/** One row a settled try of a request, from the node's receipt. Usage and drift are sums over it. */
+/** One row per settled attempt of a request, from the node's receipt. Usage and drift are sums of it. */
 export const receipts = sqliteTable(
   'receipts',
   {
@@ -231,7 +231,7 @@ export const receipts = sqliteTable(
     maskVersion: integer().notNull(),
     promptTokens: integer().notNull(),
     completionTokens: integer().notNull(),
-    /** `superseded`: it did not reach the client and the request was tried again, so that it counts as none and is not charged. */
+    /** `superseded`: its output did not reach the client and the request was retried, so it is neither counted nor charged. */
     finishReason: text({ enum: ['stop', 'length', 'cancelled', 'refused', 'error', 'superseded'] }).notNull(),
     queueMs: real().notNull(),
     timeToFirstTokenMs: real(),
@@ -239,10 +239,10 @@ export const receipts = sqliteTable(
     driftTokens: integer(),
     nllMasked: real(),
     nllDense: real(),
-    /** Settled by the gateway when the lease expired; the node's own receipt replaces it should it still come. */
+    /** Settled by the gateway when the lease expired; the node's own receipt replaces it if it still arrives. */
     estimated: integer({ mode: 'boolean' }).notNull(),
     createdAt: integer().notNull(),
-    /** The API key that is charged; null for requests from before receipts named it. */
+    /** The API key that is charged; null for receipts that are older than this column. */
     keyId: text(),
   },
   (table) => [
@@ -252,23 +252,23 @@ export const receipts = sqliteTable(
 )
 
 /**
- * All receipts there ever were, summed by what `/metrics` and drift tell of them: counted as they are stored, so that
- * nobody has to read them all, and old ones can be deleted.
+ * Sums of all receipts that were ever stored, by the labels of `/metrics` and drift. They are updated as receipts are
+ * stored, so that reading them is cheap and old receipts can be deleted.
  */
 export const usageTotals = sqliteTable(
   'usage_totals',
   {
-    /** Empty for requests from before receipts named their key. */
+    /** Empty for receipts that name no key. */
     tenant: text().notNull(),
     model: text().notNull(),
     domain: text().notNull(),
     maskVersion: integer().notNull(),
-    /** `estimated` until the receipt of a request comes whose lease expired: what is counted under the others never falls. */
+    /** `estimated` for a request whose lease expired, until its receipt arrives, so that counts of the others never fall. */
     finishReason: text({ enum: ['stop', 'length', 'cancelled', 'refused', 'error', 'estimated'] }).notNull(),
     requests: integer().notNull(),
     promptTokens: integer().notNull(),
     completionTokens: integer().notNull(),
-    /** Of requests that were scored under mask and dense; sums of nats over their tokens. */
+    /** Requests that were scored under mask and dense weights; the losses below are sums of nats over their tokens. */
     driftRequests: integer().notNull(),
     driftTokens: integer().notNull(),
     nllMasked: real().notNull(),
@@ -282,7 +282,7 @@ export const usageTotals = sqliteTable(
 )
 
 /**
- * What keys were charged, by day (UTC, days since 1970), counted as receipts are stored: months are summed from it, so that
+ * Tokens charged to keys per day (UTC, days since 1970), updated as receipts are stored. Months are summed from it, so that
  * receipts need not be kept for that.
  */
 export const usageDays = sqliteTable(
@@ -295,7 +295,7 @@ export const usageDays = sqliteTable(
   (table) => [primaryKey({ columns: [table.keyId, table.day] }), index('usage_days_day').on(table.day)],
 )
 
-/** What one answer is worth under the mask that gave it and one on trial; sums of nats over the same tokens. */
+/** Scores of one output under the mask that generated it and under a shadow; sums of nats over the same tokens. */
 export const shadowScores = sqliteTable(
   'shadow_scores',
   {
@@ -319,7 +319,7 @@ export const shadowScores = sqliteTable(
   ],
 )
 
-/** What tenants' response caches hold and did, as each of them tells. */
+/** Sizes and counts of the tenants' response caches, as each of them reports. */
 export const cacheCounts = sqliteTable('cache_counts', {
   tenant: text().primaryKey(),
   hits: integer().notNull(),

@@ -1,8 +1,8 @@
 import type { StoredTrial, TrialKind } from '../../contracts/trial.ts'
 
 /**
- * The trials that are in force. Each compares with the mask that was active when it began, so it is over when another
- * becomes active: promoted, rolled back to, or the tried one itself.
+ * Returns the trials that are in force. A trial compares a mask with the one that was active when it began. So it ends when
+ * another mask becomes active, by promotion or roll-back, including the mask under test.
  */
 export function trialsInForce(model: {
   activeVersion: number

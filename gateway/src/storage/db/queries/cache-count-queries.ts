@@ -3,10 +3,10 @@ import type { CacheStats } from '../../../contracts/response-cache-object.ts'
 import type { Database } from '../../../contracts/database.ts'
 import { cacheCounts } from '../schema.ts'
 
-/** What one tenant's response cache holds and did. */
+/** The size and the counts of one tenant's response cache. */
 export type CacheCountsRow = typeof cacheCounts.$inferSelect
 
-/** Notes what a tenant's response cache holds and did so far. */
+/** Stores the size and the counts of a tenant's response cache. */
 export async function putCacheCounts(db: Database, tenant: string, stats: CacheStats): Promise<void> {
   await db
     .insert(cacheCounts)
@@ -14,7 +14,7 @@ export async function putCacheCounts(db: Database, tenant: string, stats: CacheS
     .onConflictDoUpdate({ target: cacheCounts.tenant, set: stats })
 }
 
-/** The response caches that were ever used, or one tenant's, by tenant. */
+/** Returns the response caches that were ever used, or one tenant's, sorted by tenant. */
 export async function listCacheCounts(db: Database, tenant?: string): Promise<CacheCountsRow[]> {
   return db
     .select()

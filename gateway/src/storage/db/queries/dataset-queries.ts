@@ -3,14 +3,14 @@ import type { DatasetRef } from '@copal/shared/wire/adaptation-jobs.ts'
 import type { Database } from '../../../contracts/database.ts'
 import { accumulated, datasets, domains, updates } from '../schema.ts'
 
-/** Stores what is known of a frozen dataset; the same content again changes nothing. */
+/** Stores the record of a frozen dataset; does nothing if it exists. */
 export async function insertDataset(db: Database, dataset: typeof datasets.$inferInsert): Promise<void> {
   await db.insert(datasets).values(dataset).onConflictDoNothing()
 }
 
 const reference = { sha256: datasets.sha256, domain: datasets.domain, samples: datasets.samples }
 
-/** References to datasets, in the order asked for; unknown ones are left out. */
+/** Returns references to datasets, in the order of their hashes; unknown ones are left out. */
 export async function findDatasets(db: Database, hashes: readonly string[]): Promise<DatasetRef[]> {
   if (hashes.length === 0) return []
   const rows = await db
@@ -20,7 +20,7 @@ export async function findDatasets(db: Database, hashes: readonly string[]): Pro
   return hashes.flatMap((hash) => rows.find(({ sha256 }) => sha256 === hash) ?? [])
 }
 
-/** The datasets that count in a model's statistics, oldest first. */
+/** Returns the datasets in a model's accumulated statistics, oldest first. */
 export async function listAccumulated(db: Database, model: string): Promise<DatasetRef[]> {
   return db
     .select(reference)
@@ -30,7 +30,7 @@ export async function listAccumulated(db: Database, model: string): Promise<Data
     .orderBy(accumulated.createdAt, accumulated.datasetSha256)
 }
 
-/** How many datasets of each domain have entered a mask of any model. */
+/** Counts the datasets of each domain that are in the statistics of any model. */
 export async function countCalibratedDatasets(db: Database): Promise<Map<string, number>> {
   const rows = await db
     .select({ domain: accumulated.domain, datasets: count() })
@@ -39,14 +39,14 @@ export async function countCalibratedDatasets(db: Database): Promise<Map<string,
   return new Map(rows.map(({ domain, datasets: total }) => [domain, total]))
 }
 
-/** Every dataset of a domain, its holdout included when it was frozen. */
+/** Returns every dataset of a domain, including its holdout if that is frozen. */
 export async function listDatasetsOf(db: Database, domain: string): Promise<string[]> {
   const rows = await db.select({ sha256: datasets.sha256 }).from(datasets).where(eq(datasets.domain, domain))
   return rows.map(({ sha256 }) => sha256)
 }
 
 /**
- * Those of some datasets that nothing needs: they count in no statistics, are no holdout, and no running update
+ * Returns those of some datasets that nothing needs: they are in no statistics and are no holdout, and no running update
  * has them or may be about to freeze the same texts.
  */
 export async function findUnusedDatasets(db: Database, hashes: readonly string[]): Promise<string[]> {
@@ -69,29 +69,33 @@ export async function findUnusedDatasets(db: Database, hashes: readonly string[]
 }
 
 /**
- * Has a dataset stand where another was: in the statistics of every model, and as its domain's holdout. None: nothing
- * does, and the domain has no holdout any more. The other stays known until it is forgotten, so that this can be repeated.
+ * Replaces a dataset by another in the statistics of every model and as its domain's holdout, or removes it there if
+ * `replacement` is undefined. The record of the old dataset stays until {@link forgetDatasets}, so that this can be repeated.
  */
-export async function replaceDataset(db: Database, old: string, now: DatasetRef | undefined): Promise<void> {
+export async function replaceDataset(
+  db: Database,
+  old: string,
+  replacement: DatasetRef | undefined,
+): Promise<void> {
   const replaced = eq(accumulated.datasetSha256, old)
-  if (now) {
+  if (replacement) {
     const { model, domain, updateId, createdAt } = accumulated
-    const datasetSha256 = sql<string>`${now.sha256}`.as('dataset')
+    const datasetSha256 = sql<string>`${replacement.sha256}`.as('dataset')
     const counted = db
       .select({ model, datasetSha256, domain, updateId, createdAt })
       .from(accumulated)
       .where(replaced)
-    // What remains of two datasets may be the same.
+    // The remaining texts of two datasets may be the same.
     await db.insert(accumulated).select(counted).onConflictDoNothing()
   }
-  const holdout = { holdoutSha256: now?.sha256 ?? null, holdoutSamples: now?.samples ?? null }
+  const holdout = { holdoutSha256: replacement?.sha256 ?? null, holdoutSamples: replacement?.samples ?? null }
   await db.batch([
     db.delete(accumulated).where(replaced),
     db.update(domains).set(holdout).where(eq(domains.holdoutSha256, old)),
   ])
 }
 
-/** Forgets datasets whose texts were deleted. */
+/** Deletes the records of datasets whose texts were deleted. */
 export async function forgetDatasets(db: Database, hashes: readonly string[]): Promise<void> {
   if (hashes.length > 0) await db.delete(datasets).where(inArray(datasets.sha256, [...hashes]))
 }

@@ -2,10 +2,10 @@ import { and, eq, isNull, sql } from 'drizzle-orm'
 import type { Database } from '../../../contracts/database.ts'
 import { accumulated, apiKeys, datasets, domains, evaluations, usageTotals } from '../schema.ts'
 
-/** A domain that was seen, with its frozen holdout. */
+/** A domain with its frozen holdout. */
 export type DomainRow = typeof domains.$inferSelect
 
-/** Registers domains on first sight. */
+/** Registers domains that do not exist yet. */
 export async function ensureDomains(db: Database, names: readonly string[], nowMs: number): Promise<void> {
   if (names.length === 0) return
   const [first, ...rest] = names.map((name) =>
@@ -15,27 +15,27 @@ export async function ensureDomains(db: Database, names: readonly string[], nowM
 }
 
 /**
- * Registers a domain on the first sight of samples of it: for the tenant of one of their keys that has not made
- * `mostOfTenant` so yet, and unless there are `most` already, however they came to be.
+ * Registers a domain when its first samples arrive, for the tenant of one of their keys that has created fewer than
+ * `maxPerTenant` domains in this way. Does nothing if there are `maxDomains` domains in total.
  *
- * @returns whether it is registered then.
+ * @returns whether the domain is registered now
  */
 export async function admitDomain(
   db: Database,
   name: string,
   keyIds: readonly string[],
   nowMs: number,
-  { most, mostOfTenant }: { most: number; mostOfTenant: number },
+  { maxDomains, maxPerTenant }: { maxDomains: number; maxPerTenant: number },
 ): Promise<boolean> {
-  const hasRoom = sql`(select count(*) from ${domains}) < ${most}`
-  const mayMake = sql`(select count(*) from ${domains} where ${domains.createdBy} = tenant) < ${mostOfTenant}`
+  const hasRoom = sql`(select count(*) from ${domains}) < ${maxDomains}`
+  const mayCreate = sql`(select count(*) from ${domains} where ${domains.createdBy} = tenant) < ${maxPerTenant}`
   const [, rows] = await db.batch([
     db
       .insert(domains)
       .select(
         sql`select ${name}, null, null, ${nowMs}, tenant
           from json_each(${JSON.stringify(keyIds)}) as sampled left join ${apiKeys} on api_keys.id = sampled.value
-          where ${hasRoom} and ${mayMake} limit 1`,
+          where ${hasRoom} and ${mayCreate} limit 1`,
       )
       .onConflictDoNothing(),
     db.select({ name: domains.name }).from(domains).where(eq(domains.name, name)),
@@ -43,20 +43,20 @@ export async function admitDomain(
   return rows.length > 0
 }
 
-/** Every domain, by name. */
+/** Returns every domain, sorted by name. */
 export async function listDomains(db: Database): Promise<DomainRow[]> {
   return db.select().from(domains).orderBy(domains.name)
 }
 
-/** One domain, if it was ever seen. */
+/** Returns one domain. */
 export async function findDomain(db: Database, name: string): Promise<DomainRow | undefined> {
   return db.select().from(domains).where(eq(domains.name, name)).get()
 }
 
 /**
- * Freezes a domain's holdout, unless it was frozen before.
+ * Freezes a domain's holdout unless it is frozen already.
  *
- * @returns the domain as it is then.
+ * @returns the domain after the change
  */
 export async function freezeHoldout(
   db: Database,
@@ -73,7 +73,7 @@ export async function freezeHoldout(
   return rows[0]
 }
 
-/** Removes a domain with its datasets, its evaluations, and what is told of its traffic. */
+/** Deletes a domain with its datasets, its evaluations and its usage totals. */
 export async function forgetDomain(db: Database, name: string): Promise<void> {
   await db.batch([
     db.delete(accumulated).where(eq(accumulated.domain, name)),

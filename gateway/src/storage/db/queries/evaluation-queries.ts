@@ -5,7 +5,7 @@ import { evaluations } from '../schema.ts'
 /** One cell of the R matrix. */
 export type EvaluationRow = typeof evaluations.$inferSelect
 
-/** Stores what a mask was found to cost on holdouts; a new figure for the same cell replaces the old. */
+/** Stores losses of masks on holdouts; a new value of the same cell replaces the old one. */
 export async function recordEvaluations(db: Database, rows: readonly EvaluationRow[]): Promise<void> {
   const [first, ...rest] = rows.map((row) =>
     db
@@ -24,7 +24,7 @@ export async function recordEvaluations(db: Database, rows: readonly EvaluationR
   if (first) await db.batch([first, ...rest])
 }
 
-/** Every evaluation of a model's masks. */
+/** Returns every evaluation of a model's masks. */
 export async function listEvaluations(db: Database, model: string): Promise<EvaluationRow[]> {
   return db.select().from(evaluations).where(eq(evaluations.model, model))
 }

@@ -2,22 +2,22 @@ import { and, eq, inArray, isNull } from 'drizzle-orm'
 import type { Database } from '../../../contracts/database.ts'
 import { jobs, updates } from '../schema.ts'
 
-/** Work for nodes, as stored. */
+/** A job for nodes, as stored. */
 export type JobRow = typeof jobs.$inferSelect
 
-const OPEN = ['queued', 'running'] as const
+const OPEN_STATES = ['queued', 'running'] as const
 
-/** Stores a job unless there is one of this id. */
+/** Stores a job unless its id exists. */
 export async function insertJob(db: Database, job: typeof jobs.$inferInsert): Promise<void> {
   await db.insert(jobs).values(job).onConflictDoNothing()
 }
 
-/** One job. */
+/** Returns one job. */
 export async function findJob(db: Database, id: string): Promise<JobRow | undefined> {
   return db.select().from(jobs).where(eq(jobs.id, id)).get()
 }
 
-/** Jobs by id; at most 90. */
+/** Returns jobs by id; at most 90 ids. */
 export async function findJobs(db: Database, ids: readonly string[]): Promise<JobRow[]> {
   if (ids.length === 0) return []
   return db
@@ -26,7 +26,7 @@ export async function findJobs(db: Database, ids: readonly string[]): Promise<Jo
     .where(inArray(jobs.id, [...ids]))
 }
 
-/** The jobs of updates, oldest first; at most 90 updates. */
+/** Returns the jobs of updates, oldest first; at most 90 updates. */
 export async function listJobsOf(db: Database, updateIds: readonly string[]): Promise<JobRow[]> {
   if (updateIds.length === 0) return []
   return db
@@ -36,21 +36,21 @@ export async function listJobsOf(db: Database, updateIds: readonly string[]): Pr
     .orderBy(jobs.createdAt, jobs.id)
 }
 
-/** A model's jobs that shall be done, oldest first: those of an update that ended are not among them. */
+/** Returns the open jobs of a model's running updates, oldest first. */
 export async function listOpenJobs(db: Database, model: string): Promise<JobRow[]> {
   const rows = await db
     .select({ job: jobs })
     .from(jobs)
     .innerJoin(updates, eq(updates.id, jobs.updateId))
-    .where(and(eq(jobs.model, model), inArray(jobs.state, [...OPEN]), isNull(updates.finishedAt)))
+    .where(and(eq(jobs.model, model), inArray(jobs.state, [...OPEN_STATES]), isNull(updates.finishedAt)))
     .orderBy(jobs.createdAt, jobs.id)
   return rows.map(({ job }) => job)
 }
 
 /**
- * Changes a job that is open and still in the attempt that `job` was read in.
+ * Changes a job that is open and still in the same attempt as `job`.
  *
- * @returns false when it is not.
+ * @returns false if it is not
  */
 export async function changeJob(
   db: Database,
@@ -60,11 +60,11 @@ export async function changeJob(
   const result = await db
     .update(jobs)
     .set(patch)
-    .where(and(eq(jobs.id, job.id), eq(jobs.attempts, job.attempts), inArray(jobs.state, [...OPEN])))
+    .where(and(eq(jobs.id, job.id), eq(jobs.attempts, job.attempts), inArray(jobs.state, [...OPEN_STATES])))
   return result.meta.changes === 1
 }
 
-/** Puts a job that ended back into the queue, when what it made is gone. */
+/** Queues a done job again, because its result is gone. */
 export async function requeueJob(db: Database, job: Pick<JobRow, 'id' | 'attempts'>): Promise<void> {
   await db
     .update(jobs)
@@ -80,10 +80,10 @@ export async function requeueJob(db: Database, job: Pick<JobRow, 'id' | 'attempt
     .where(and(eq(jobs.id, job.id), eq(jobs.attempts, job.attempts), eq(jobs.state, 'done')))
 }
 
-/** Nobody wants the open jobs of an update any more. */
+/** Cancels the open jobs of an update. */
 export async function cancelJobsOf(db: Database, updateId: string): Promise<void> {
   await db
     .update(jobs)
     .set({ state: 'cancelled' })
-    .where(and(eq(jobs.updateId, updateId), inArray(jobs.state, [...OPEN])))
+    .where(and(eq(jobs.updateId, updateId), inArray(jobs.state, [...OPEN_STATES])))
 }

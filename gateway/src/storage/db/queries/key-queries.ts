@@ -4,11 +4,11 @@ import type { Database } from '../../../contracts/database.ts'
 import type { Limits } from '../../../contracts/limits.ts'
 import { apiKeys, tenants } from '../schema.ts'
 
-/** What is stored of a new key. */
+/** The row of a new key. */
 export type NewKeyRow = typeof apiKeys.$inferInsert
 
 /**
- * The key that was not revoked with this hash, now or before its last rotation.
+ * Returns the key that has this hash now, or had it before its last rotation, unless it is revoked.
  *
  * @param hashes `hash` is peppered, `digest` is not
  */
@@ -34,7 +34,7 @@ export async function findKeyByHash(
   return found && { ...found.key, tenantLimits: found.tenantLimits }
 }
 
-/** One key that was not revoked; only of `tenant` where it is given. */
+/** Returns one key unless it is revoked, or belongs to another tenant than `tenant`. */
 export async function findKey(db: Database, id: string, tenant?: string): Promise<KeyRow | undefined> {
   return db
     .select()
@@ -43,7 +43,7 @@ export async function findKey(db: Database, id: string, tenant?: string): Promis
     .get()
 }
 
-/** Every key that was not revoked, newest first; of one tenant, or of all. */
+/** Returns all keys that are not revoked, newest first; of one tenant, or of all. */
 export async function listKeys(db: Database, tenant?: string): Promise<KeyRow[]> {
   return db
     .select()
@@ -58,9 +58,9 @@ export async function insertKey(db: Database, key: NewKeyRow): Promise<KeyRow> {
 }
 
 /**
- * Gives a key another secret; the present one stays valid until `previousUntil`, the one before it ends.
+ * Gives a key a new secret. The current one stays valid until `previousUntil`; an earlier one ends now.
  *
- * @returns the row as it is then; undefined when it was changed or revoked since `key` was read.
+ * @returns the row after the change; undefined if it was changed or revoked since `key` was read
  */
 export async function rotateKey(
   db: Database,
@@ -75,15 +75,15 @@ export async function rotateKey(
     .get()
 }
 
-/** Sets a key's limits; isolates know of them within 30 s. */
+/** Sets a key's limits; isolates apply them within 30 s. */
 export async function setKeyLimits(db: Database, id: string, limits: Limits): Promise<void> {
   await db.update(apiKeys).set({ limits }).where(eq(apiKeys.id, id))
 }
 
 /**
- * Revokes a key; requests with it are refused within 30 s, when the isolates' caches have run out.
+ * Revokes a key. Requests with it are rejected within 30 s, when the isolates' caches have expired.
  *
- * @returns false when there is no such key, in `tenant` where it is given, or it was revoked before.
+ * @returns false if there is no such key (of `tenant`, if that is given), or it is revoked already
  */
 export async function revokeKey(db: Database, id: string, nowMs: number, tenant?: string): Promise<boolean> {
   const result = await db
@@ -93,7 +93,7 @@ export async function revokeKey(db: Database, id: string, nowMs: number, tenant?
   return result.meta.changes === 1
 }
 
-/** Keys from before there was a pepper, at most a hundred; revoked ones too, whose digests may leak as well. */
+/** Returns up to 100 keys that are older than the pepper; also revoked ones, because their digests could leak too. */
 export async function listUnpepperedKeys(db: Database): Promise<Pick<KeyRow, 'id' | 'hash'>[]> {
   return db
     .select({ id: apiKeys.id, hash: apiKeys.hash })
@@ -102,7 +102,7 @@ export async function listUnpepperedKeys(db: Database): Promise<Pick<KeyRow, 'id
     .limit(100)
 }
 
-/** Replaces a plain digest by its peppered hash, unless the key was rotated meanwhile. */
+/** Replaces a plain digest by its peppered hash unless the key was rotated meanwhile. */
 export async function pepperKey(
   db: Database,
   { id, hash, peppered }: { id: string; hash: string; peppered: string },

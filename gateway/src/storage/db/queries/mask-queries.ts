@@ -4,13 +4,13 @@ import type { Database } from '../../../contracts/database.ts'
 import { accumulated, masks, models, updates } from '../schema.ts'
 import type { UpdatePatch, UpdateRow } from './update-queries.ts'
 
-/** What `updateId` starts with where no update made the mask. */
-export const IMPORTED = 'import:'
+/** Prefix of the `updateId` of imported masks, which no update made. */
+export const IMPORT_PREFIX = 'import:'
 
 /** A registered mask. */
 export type MaskRow = typeof masks.$inferSelect
 
-/** One mask of a model. */
+/** Returns one mask of a model. */
 export async function findMask(db: Database, model: string, version: number): Promise<MaskRow | undefined> {
   return db
     .select()
@@ -19,7 +19,7 @@ export async function findMask(db: Database, model: string, version: number): Pr
     .get()
 }
 
-/** The first version under which a model has a mask file. */
+/** Returns the first version under which a model has a mask file. */
 export async function findMaskByHash(
   db: Database,
   model: string,
@@ -33,25 +33,25 @@ export async function findMaskByHash(
     .get()
 }
 
-/** A model's masks, newest first. */
+/** Returns a model's masks, newest first. */
 export async function listMasks(db: Database, model: string): Promise<MaskRow[]> {
   return db.select().from(masks).where(eq(masks.model, model)).orderBy(desc(masks.version))
 }
 
-/** Masks of those versions, of any model. */
+/** Returns the masks with the given versions, of any model; only the first 90 versions are used. */
 export async function listMaskVersions(db: Database, versions: readonly number[]): Promise<MaskRow[]> {
   // A statement has at most 100 parameters.
   const some = versions.slice(0, 90)
   return some.length === 0 ? [] : db.select().from(masks).where(inArray(masks.version, some))
 }
 
-/** A mask that was ever active, with the domains that its update calibrated on: none when it was imported. */
+/** A mask that was ever active, with the domains that its update calibrated on; empty if it was imported. */
 export interface PromotedMask {
   mask: MaskRow
   updateDomains: string[]
 }
 
-/** A model's masks that were ever active, in the order of their first promotion. */
+/** Returns a model's masks that were ever active, in the order of their first promotion. */
 export async function listPromotedMasks(db: Database, model: string): Promise<PromotedMask[]> {
   const rows = await db
     .select({ mask: masks, updateDomains: updates.domains })
@@ -62,7 +62,7 @@ export async function listPromotedMasks(db: Database, model: string): Promise<Pr
   return rows.map(({ mask, updateDomains }) => ({ mask, updateDomains: updateDomains ?? [] }))
 }
 
-/** Makes an imported mask the active one, and the active one the previous; one that is active already stays so. */
+/** Makes an imported mask the active one, and the active one the previous. Does nothing if it is active already. */
 export async function activateImported(
   db: Database,
   model: string,
@@ -85,7 +85,7 @@ export async function activateImported(
   ])
 }
 
-/** Registers the mask of an update under the model's next version; the same update again gives the same mask. */
+/** Registers the mask of an update under the model's next version. Repeating it for the same update returns the same mask. */
 export async function registerMask(
   db: Database,
   mask: Omit<typeof masks.$inferInsert, 'version' | 'promotedAt'>,
@@ -105,8 +105,8 @@ export async function registerMask(
 }
 
 /**
- * Makes an update's mask the active one, the active one the previous, and its datasets count; all at once,
- * the first time only, and only while the update is promoting: a roll-back in between is not undone.
+ * Makes an update's mask the active one and the active one the previous, and adds its datasets to the statistics, in one
+ * transaction. Does so only once and only while the update is promoting, so that a repetition does not undo a roll-back.
  */
 export async function promoteMask(
   db: Database,
@@ -141,10 +141,10 @@ export async function promoteMask(
 }
 
 /**
- * Ends an update that is promoting as failed, and takes back all of {@link promoteMask} with it: the version
- * before is active again, and the mask counts as never promoted. By compare-and-set on the update.
+ * Ends a promoting update as failed and reverts {@link promoteMask}: the previous version is active again, and the mask
+ * counts as never promoted. By compare-and-set on the update.
  *
- * @returns false when the update has moved on.
+ * @returns false if the update has changed
  */
 export async function failPromotion(
   db: Database,
@@ -160,7 +160,7 @@ export async function failPromotion(
       .update(models)
       .set({
         activeVersion: sql`coalesce(${models.previousVersion}, 0)`,
-        // Not the mask that cannot be loaded: nodes would try to keep it warm.
+        // Not the mask that cannot be loaded, because nodes would try to keep it loaded.
         previousVersion: null,
         revision: sql`${models.revision} + 1`,
       })

@@ -9,29 +9,29 @@ import { masks, models, updates } from '../schema.ts'
 /** A model that a node ever registered, with its desired state. */
 export type ModelRow = typeof models.$inferSelect
 
-/** Every model, sorted by id. */
+/** Returns every model, sorted by id. */
 export async function listModels(db: Database): Promise<ModelRow[]> {
   return db.select().from(models).orderBy(models.id)
 }
 
-/** One model, if any node ever registered it. */
+/** Returns one model, if any node ever registered it. */
 export async function findModel(db: Database, id: string): Promise<ModelRow | undefined> {
   return db.select().from(models).where(eq(models.id, id)).get()
 }
 
-/** What a model's first heartbeat says of it. */
+/** The properties of a model in its first heartbeat. */
 export type NewModel = Pick<ModelRow, 'id' | 'baseSha256' | 'contextLength' | 'parameters'>
 
-/** What the nodes of a model have to know, and whether an update has work for them. */
+/** The desired state of a model's nodes, and whether an update may have jobs for them. */
 export interface ModelState {
   model: ModelRow
-  /** The masks that nodes converge to; null stands for dense, or for no previous one. */
+  /** The masks that nodes converge to; null means dense weights, or no previous mask. */
   desired: HeartbeatResponse['desired']
-  /** Whether an update of the model has not ended: only then are there jobs. */
+  /** Whether an update of the model is running; only then are there jobs. */
   isUpdating: boolean
 }
 
-/** The state of a model, by one statement: every heartbeat of every node asks for it. */
+/** Returns the state of a model by one statement, because every heartbeat of every node asks for it. */
 export async function findModelState(db: Database, id: string): Promise<ModelState | undefined> {
   const trialVersion = (trial: typeof models.canary | typeof models.shadow) =>
     sql`json_extract(${trial}, '$.version')`
@@ -73,7 +73,7 @@ export async function findModelState(db: Database, id: string): Promise<ModelSta
   }
 }
 
-/** The state of a model, which is registered on first sight; an existing row stays as it is. */
+/** Returns the state of a model and registers it if it is new; an existing row is not changed. */
 export async function ensureModel(db: Database, model: NewModel, nowMs: number): Promise<ModelState> {
   const known = await findModelState(db, model.id)
   if (known) return known
@@ -89,7 +89,7 @@ export async function ensureModel(db: Database, model: NewModel, nowMs: number):
 /**
  * Begins or ends a trial, by compare-and-set.
  *
- * @returns false when the row has moved on from `revision`.
+ * @returns false if the row has another revision
  */
 export async function setTrial(
   db: Database,
@@ -105,9 +105,9 @@ export async function setTrial(
 }
 
 /**
- * Makes `version` active, and the version active until now the previous one, by compare-and-set.
+ * Makes `version` active and the active version the previous one, by compare-and-set.
  *
- * @returns false when the row has moved on from `revision`.
+ * @returns false if the row has another revision
  */
 export async function activateVersion(
   db: Database,
@@ -125,13 +125,13 @@ export async function activateVersion(
   return result.meta.changes === 1
 }
 
-/** A model with what is known of its active mask; `mask` is null while it serves dense. */
+/** A model with its active mask; `mask` is null while it serves dense weights. */
 export interface ServedModel {
   model: ModelRow
   mask: typeof masks.$inferSelect | null
 }
 
-/** Every model with its active mask, sorted by id. */
+/** Returns every model with its active mask, sorted by id. */
 export async function listServedModels(db: Database): Promise<ServedModel[]> {
   const active = alias(masks, 'active')
   return db

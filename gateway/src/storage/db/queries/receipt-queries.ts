@@ -2,14 +2,14 @@ import { and, avg, count, eq, getTableColumns, gte, inArray, lt, sql, sum } from
 import type { Receipt } from '@copal/shared/wire/receipts.ts'
 import type { Database } from '../../../contracts/database.ts'
 import { receipts } from '../schema.ts'
-import { countDays } from './usage-day-queries.ts'
-import { column, countReceipts } from './usage-total-queries.ts'
+import { addToUsageDays } from './usage-day-queries.ts'
+import { jsonColumn, addToUsageTotals } from './usage-total-queries.ts'
 
-/** Every column of the rows in a parameter: in one statement, however many there are. */
-const ROWS = sql.join(Object.keys(getTableColumns(receipts)).map(column), sql`, `)
+/** All columns of the receipts in a JSON parameter, so that one statement stores any number of them. */
+const INCOMING_COLUMNS = sql.join(Object.keys(getTableColumns(receipts)).map(jsonColumn), sql`, `)
 
-/** Every column but the key, as in the receipt that comes later. */
-const REPLACED = {
+/** The columns of a receipt that replaces an estimate: all but the request id. */
+const REPLACEMENT = {
   nodeId: sql`excluded.node_id`,
   model: sql`excluded.model`,
   domain: sql`excluded.domain`,
@@ -28,19 +28,19 @@ const REPLACED = {
   keyId: sql`coalesce(excluded.key_id, ${receipts.keyId})`,
 }
 
-/** A receipt as it is stored: of a request that was tried again then it is `superseded`, however it ended. */
+/** A receipt as stored; if the request was retried its finish reason is `superseded`, however it ended. */
 export type StoredReceipt = Omit<Receipt, 'finishReason' | 'attestation'> & {
   finishReason: (typeof receipts.$inferSelect)['finishReason']
 }
 
-/** Where a receipt comes from: measured by the node, or estimated by the gateway when a lease expires. */
+/** The origin of a receipt: measured by the node, or estimated by the gateway when a lease expires. */
 type ReceiptOrigin = 'node' | 'estimate'
 
 /**
- * Settles requests: each receipt is stored once, whatever comes again for its request id is ignored. Only an
- * estimate gives way, once, to the receipt of a node.
+ * Stores receipts and counts them in totals and usage days. Only the first receipt of a request id is stored, but an
+ * estimate is replaced once by the receipt of a node.
  *
- * @returns how many were stored.
+ * @returns the number of stored receipts
  */
 export async function insertReceipts(
   db: Database,
@@ -63,20 +63,20 @@ export async function insertReceipts(
   const json = JSON.stringify(rows)
   const store = db
     .insert(receipts)
-    // Without a condition SQLite takes what follows for one of a join.
-    .select(sql`select ${ROWS} from json_each(${json}) where true`)
+    // Without `where`, SQLite parses the following `on conflict` as the condition of a join.
+    .select(sql`select ${INCOMING_COLUMNS} from json_each(${json}) where true`)
     .onConflictDoUpdate({
       target: receipts.requestId,
-      set: REPLACED,
+      set: REPLACEMENT,
       setWhere: sql`${receipts.estimated} = 1 and excluded.estimated = 0`,
     })
-  // Together or not at all.
-  const [, , { meta }] = await db.batch([countReceipts(db, json), countDays(db, json), store])
+  // One transaction.
+  const [, , { meta }] = await db.batch([addToUsageTotals(db, json), addToUsageDays(db, json), store])
   return meta.changes
 }
 
-/** Of some requests those that are settled, and with how many tokens; `estimated`: their node's own receipt may still come. */
-export async function findSettled(
+/** Returns the settled ones of some requests with their tokens; if `estimated`, their node's receipt may still arrive. */
+export async function findSettledReceipts(
   db: Database,
   requestIds: readonly string[],
 ): Promise<
@@ -84,7 +84,7 @@ export async function findSettled(
 > {
   const { requestId, promptTokens, completionTokens, finishReason, estimated } = receipts
   const tokens = sql`${promptTokens} + ${completionTokens}`.mapWith(Number)
-  // In one parameter, however many they are.
+  // All ids in one parameter, because a statement has at most 100.
   const wanted = sql`(select value from json_each(${JSON.stringify(requestIds)}))`
   return db
     .select({ requestId, tokens, finishReason, estimated })
@@ -92,7 +92,7 @@ export async function findSettled(
     .where(inArray(requestId, wanted))
 }
 
-/** What one mask did in a time. */
+/** Sums of the receipts of one mask version. */
 export interface VersionSum {
   maskVersion: number
   requests: number
@@ -106,7 +106,7 @@ export interface VersionSum {
   nllDense: number | null
 }
 
-/** What the masks of a model did since `fromMs`: sums, and means of times. A try that failed counts, whoever answered then. */
+/** Returns sums, and means of times, of a model's mask versions since `fromMs`. Failed attempts count, even if retried. */
 export async function sumVersionsSince(db: Database, model: string, fromMs: number): Promise<VersionSum[]> {
   const { maskVersion, finishReason, promptTokens, completionTokens, createdAt } = receipts
   const { timeToFirstTokenMs, totalMs, driftTokens, nllMasked, nllDense } = receipts
@@ -128,7 +128,11 @@ export async function sumVersionsSince(db: Database, model: string, fromMs: numb
     .groupBy(maskVersion)
 }
 
-/** Deletes receipts from before a time; totals and days keep what they were. At most `limit` at once. @returns how many */
+/**
+ * Deletes at most `limit` receipts from before a time, oldest first. Totals and usage days do not change.
+ *
+ * @returns the number of deleted receipts
+ */
 export async function deleteReceipts(db: Database, beforeMs: number, limit: number): Promise<number> {
   const old = db
     .select({ requestId: receipts.requestId })

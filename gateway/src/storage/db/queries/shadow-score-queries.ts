@@ -6,10 +6,10 @@ import { OTHER_DOMAINS } from './usage-total-queries.ts'
 import type { ModelRow } from './model-queries.ts'
 import type { StoredTrial } from '../../../contracts/trial.ts'
 
-/** 12 columns a row, at most 100 bound parameters a statement. */
+/** 12 columns per row, at most 100 bound parameters per statement. */
 const ROWS_PER_STATEMENT = 8
 
-/** Stores scores; one that is told again is stored once. */
+/** Stores scores; a repeated score is stored once. */
 export async function insertShadowScores(
   db: Database,
   scores: readonly Omit<ShadowScore, 'attestation'>[],
@@ -40,7 +40,7 @@ export async function insertShadowScores(
   await db.batch([insert(0), ...rest])
 }
 
-/** Sums of one domain; nats over the tokens beside them. */
+/** The scores of one domain; the losses are sums of nats over the tokens. */
 export interface ShadowSum {
   domain: string
   requests: number
@@ -52,7 +52,7 @@ export interface ShadowSum {
   answerNllShadow: number
 }
 
-/** What answers of one mask are worth under another, since a time, by domain; those that are not registered are one. */
+/** Returns the scores of one mask's outputs under another since a time, by domain; unregistered domains are one. */
 async function sumShadowScores(
   db: Database,
   versions: { model: string; shadowVersion: number; maskVersion: number },
@@ -84,13 +84,13 @@ async function sumShadowScores(
     .orderBy(domain)
 }
 
-/** Deletes the scores from before a time. */
+/** Deletes scores from before a time. */
 export async function deleteShadowScores(db: Database, beforeMs: number): Promise<void> {
   await db.delete(shadowScores).where(lt(shadowScores.createdAt, beforeMs))
 }
 
-/** The scores of a shadow, by domain. */
-export function sumShadow(db: Database, model: ModelRow, shadow: StoredTrial): Promise<ShadowSum[]> {
+/** Returns the scores of a shadow, by domain. */
+export function sumTrialScores(db: Database, model: ModelRow, shadow: StoredTrial): Promise<ShadowSum[]> {
   const versions = {
     model: model.id,
     shadowVersion: shadow.version,

@@ -5,10 +5,10 @@ import { apiKeys, tenants } from '../schema.ts'
 
 /** A tenant as stored. */
 export type TenantRow = typeof tenants.$inferSelect
-/** A tenant and how many keys of it are in force. */
+/** A tenant and the number of its keys that are not revoked. */
 export type CountedTenant = TenantRow & { keys: number }
 
-/** Every tenant by name; or the one named. */
+/** Returns every tenant sorted by name, or only the one with `name`. */
 export async function listTenants(db: Database, name?: string): Promise<CountedTenant[]> {
   return db
     .select({
@@ -24,12 +24,12 @@ export async function listTenants(db: Database, name?: string): Promise<CountedT
     .orderBy(tenants.name)
 }
 
-/** Makes a tenant, unless it is there. */
+/** Creates a tenant unless it exists. */
 export async function ensureTenant(db: Database, name: string, nowMs: number): Promise<void> {
   await db.insert(tenants).values({ name, createdAt: nowMs }).onConflictDoNothing()
 }
 
-/** Sets a tenant's limits; isolates know of them within 30 s. */
+/** Sets a tenant's limits; isolates apply them within 30 s. */
 export async function setTenantLimits(db: Database, name: string, limits: Limits): Promise<void> {
   await db.update(tenants).set({ limits }).where(eq(tenants.name, name))
 }

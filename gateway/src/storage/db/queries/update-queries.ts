@@ -6,9 +6,9 @@ import { updates } from '../schema.ts'
 export type UpdateRow = typeof updates.$inferSelect
 
 /**
- * Stores a new update, unless one of its model is still running.
+ * Stores a new update unless another update of its model is running.
  *
- * @returns the running one that stands in the way, or undefined.
+ * @returns the other running update, or undefined
  */
 export async function insertUpdate(
   db: Database,
@@ -24,12 +24,12 @@ export async function insertUpdate(
   return running.find(({ id }) => id !== update.id)
 }
 
-/** One update. */
+/** Returns one update. */
 export async function findUpdate(db: Database, id: string): Promise<UpdateRow | undefined> {
   return db.select().from(updates).where(eq(updates.id, id)).get()
 }
 
-/** The update that made a mask, or is making it. */
+/** Returns the update that made a mask or is making it. */
 export async function findUpdateOfMask(
   db: Database,
   model: string,
@@ -42,7 +42,7 @@ export async function findUpdateOfMask(
     .get()
 }
 
-/** The newest updates, newest first. */
+/** Returns the latest updates, newest first. */
 export async function listUpdates(db: Database, limit: number): Promise<UpdateRow[]> {
   return db
     .select()
@@ -51,7 +51,7 @@ export async function listUpdates(db: Database, limit: number): Promise<UpdateRo
     .limit(limit)
 }
 
-/** Updates that have not ended; of one model, or of all. */
+/** Returns the running updates of one model, or of all. */
 export async function listRunningUpdates(db: Database, onlyModel?: string): Promise<UpdateRow[]> {
   return db
     .select()
@@ -61,7 +61,7 @@ export async function listRunningUpdates(db: Database, onlyModel?: string): Prom
     )
 }
 
-/** What a transition may change. */
+/** The columns that a transition may change. */
 export type UpdatePatch = Partial<
   Pick<
     UpdateRow,
@@ -72,7 +72,7 @@ export type UpdatePatch = Partial<
 /**
  * Changes an update by compare-and-set.
  *
- * @returns false when it has moved on from `revision`.
+ * @returns false if it has another revision
  */
 export async function changeUpdate(
   db: Database,

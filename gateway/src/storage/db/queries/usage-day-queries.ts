@@ -1,18 +1,19 @@
 import { and, eq, gte, lt, ne, sql } from 'drizzle-orm'
-import type { UnreadUsage } from '../../../contracts/reservation.ts'
+import type { UnchargedUsage } from '../../../contracts/reservation.ts'
 import type { Database } from '../../../contracts/database.ts'
 import { apiKeys, receipts, usageDays } from '../schema.ts'
-import { changed } from './usage-total-queries.ts'
+import { receiptChanges } from './usage-total-queries.ts'
 
+/** A day, milliseconds. */
 export const DAY_MS = 24 * 60 * 60 * 1000
 
 /**
- * Adds to the days of keys what storing these rows will charge them: what is new, and what comes in place of an estimate,
- * which the day of that loses. To be run before they are stored, in one transaction with that.
+ * Adds the tokens of receipts to the usage days of their keys. A receipt that replaces an estimate is subtracted from the
+ * day of the estimate. Run it before the receipts are stored, in the same transaction.
  */
-export function countDays(db: Database, json: string) {
+export function addToUsageDays(db: Database, json: string) {
   const counted = sql`
-    with ${changed(json)}
+    with ${receiptChanges(json)}
     select key_id, created_at / ${sql.raw(String(DAY_MS))}, sum(sign * (prompt_tokens + completion_tokens))
     from changed where key_id is not null group by 1, 2`
   return db
@@ -25,13 +26,13 @@ export function countDays(db: Database, json: string) {
 }
 
 /**
- * Tokens that a key, or all keys of a tenant, were charged from the beginning of the day of `fromMs` until before
- * `beforeMs`: by days, but of the last one by its receipts, so that these alone need be kept.
+ * Returns the tokens that a key, or all keys of a tenant, were charged from the beginning of the day of `fromMs` until
+ * `beforeMs`. Whole days are summed from usage days and only the last one from its receipts, so older ones can be deleted.
  */
-export async function sumTokens(
+export async function sumChargedTokens(
   db: Database,
   account: { kind: 'key' | 'tenant'; name: string },
-  { fromMs, beforeMs }: UnreadUsage,
+  { fromMs, beforeMs }: UnchargedUsage,
 ): Promise<number> {
   const firstDay = Math.floor(fromMs / DAY_MS)
   const lastDay = Math.floor(beforeMs / DAY_MS)
@@ -58,7 +59,7 @@ export async function sumTokens(
   return parts.flat().reduce((sum, { tokens }) => sum + tokens, 0)
 }
 
-/** Deletes days before the day of a time. */
-export async function deleteDays(db: Database, beforeMs: number): Promise<void> {
+/** Deletes usage days before the day of a time. */
+export async function deleteUsageDays(db: Database, beforeMs: number): Promise<void> {
   await db.delete(usageDays).where(lt(usageDays.day, Math.floor(beforeMs / DAY_MS)))
 }

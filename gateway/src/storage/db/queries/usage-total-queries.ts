@@ -3,32 +3,32 @@ import type { Database } from '../../../contracts/database.ts'
 import { usageTotals } from '../schema.ts'
 
 /**
- * Stands for the domains that have no name of their own in totals, and can be none of them. A request may name any, and
- * each would be a row for ever.
+ * The name under which totals count all further domains; no domain can have it. Requests may name any domain, and each
+ * would be a row for ever.
  */
 export const OTHER_DOMAINS = '(other)'
 
-/** Domains of a tenant on a model that have their names beside those that are registered: the first that come. */
+/** Unregistered domains of a tenant on a model that totals count by name: the first ones. */
 export const NAMED_DOMAINS = 64
 
-/** How a request ended of which no receipt has come yet. */
+/** The finish reason of a request whose lease expired, until its receipt arrives. */
 export const ESTIMATED = 'estimated'
 
-/** A column of rows of receipts in a parameter, which is a JSON list of objects. */
-export const column = (name: string): SQL => sql.raw(`json_extract(value, '$.${name}')`)
+/** Returns a column of the receipts in a parameter, which is a JSON list of objects. */
+export const jsonColumn = (name: string): SQL => sql.raw(`json_extract(value, '$.${name}')`)
 
 /**
- * What storing rows of receipts, which are in a parameter, will change of what is summed, as a table `changed` with a sign:
- * what is new is added, and what it takes the place of, an estimate, is taken away. Of rows of one request the first is
- * stored. A try that was superseded adds nothing: the one that followed it is the request.
+ * Returns a common table expression `changed`: the changes of sums that storing the receipts in a parameter will cause. A
+ * new receipt has sign 1, and an estimate that it replaces has sign -1. Of several rows of one request only the first is
+ * stored. A superseded attempt changes nothing: the attempt after it counts.
  */
-export const changed = (json: string): SQL => sql`
+export const receiptChanges = (json: string): SQL => sql`
   incoming as (
-    select min(key), ${column('requestId')} request_id, ${column('keyId')} key_id, ${column('model')} model,
-      ${column('domain')} domain, ${column('maskVersion')} mask_version, ${column('finishReason')} finish_reason,
-      ${column('promptTokens')} prompt_tokens, ${column('completionTokens')} completion_tokens,
-      ${column('driftTokens')} drift_tokens, ${column('nllMasked')} nll_masked, ${column('nllDense')} nll_dense,
-      ${column('estimated')} estimated, ${column('createdAt')} created_at
+    select min(key), ${jsonColumn('requestId')} request_id, ${jsonColumn('keyId')} key_id, ${jsonColumn('model')} model,
+      ${jsonColumn('domain')} domain, ${jsonColumn('maskVersion')} mask_version, ${jsonColumn('finishReason')} finish_reason,
+      ${jsonColumn('promptTokens')} prompt_tokens, ${jsonColumn('completionTokens')} completion_tokens,
+      ${jsonColumn('driftTokens')} drift_tokens, ${jsonColumn('nllMasked')} nll_masked, ${jsonColumn('nllDense')} nll_dense,
+      ${jsonColumn('estimated')} estimated, ${jsonColumn('createdAt')} created_at
     from json_each(${json}) group by request_id
   ), changed as (
     select 1 sign, coalesce(new.key_id, old.key_id) key_id, new.created_at, new.model, new.domain, new.mask_version,
@@ -44,15 +44,15 @@ export const changed = (json: string): SQL => sql`
   )`
 
 /**
- * Adds to the totals what storing these rows will change: what is new, and what comes in place of an estimate. To be run
- * before they are stored, in one transaction with that. A trigger would do the same; how D1 takes those from a migration
- * is not to be relied on (cloudflare/workers-sdk issues 4998 and 15178).
+ * Adds receipts to the totals, and subtracts the estimates that they replace. Run it before the receipts are stored, in the
+ * same transaction. A trigger would do the same, but D1 does not apply triggers in migrations reliably
+ * (cloudflare/workers-sdk issues 4998 and 15178).
  *
- * Domains are told by their names where they are registered or among the first of their tenant; the rest are one.
+ * Domains are counted by name if they are registered or among the first of their tenant; the others are counted together.
  */
-export function countReceipts(db: Database, json: string) {
+export function addToUsageTotals(db: Database, json: string) {
   const counted = sql`
-    with ${changed(json)}, owned as (
+    with ${receiptChanges(json)}, owned as (
       select changed.*, coalesce(tenant, '') tenant, domain in (select name from domains) or exists (
         select 1 from usage_totals old
         where old.tenant = coalesce(api_keys.tenant, '') and old.model = changed.model and old.domain = changed.domain
@@ -97,9 +97,9 @@ export function countReceipts(db: Database, json: string) {
     })
 }
 
-/** Settled requests and their tokens, summed by everything that names them. */
+/** Sums of settled requests and their tokens, by tenant, model, domain, mask version and finish reason. */
 export interface UsageSum {
-  /** Null for requests from before receipts named their key. */
+  /** Null for receipts that name no key. */
   tenant: string | null
   model: string
   domain: string
@@ -110,7 +110,7 @@ export interface UsageSum {
   completionTokens: number
 }
 
-/** Usage since the beginning, one row a (tenant, model, domain, mask version, finish reason); of one tenant, or of all. */
+/** Returns all usage ever settled, one row per tenant, model, domain, mask version and finish reason; of one tenant or all. */
 export async function sumUsage(db: Database, onlyTenant?: string): Promise<UsageSum[]> {
   const { tenant, model, domain, maskVersion, finishReason, ...sums } = usageTotals
   const { requests, promptTokens, completionTokens } = sums
@@ -130,7 +130,7 @@ export async function sumUsage(db: Database, onlyTenant?: string): Promise<Usage
     .orderBy(tenant, model, domain, maskVersion, finishReason)
 }
 
-/** What pruning cost on sampled traffic; the sums are nats over `tokens` tokens. */
+/** The loss by pruning on sampled traffic; the sums are nats over `tokens` tokens. */
 export interface DriftSum {
   model: string
   domain: string
@@ -141,7 +141,7 @@ export interface DriftSum {
   nllDense: number
 }
 
-/** Drift sums, one row a (model, domain, mask version); of one model or tenant, or of all. */
+/** Returns drift sums, one row per model, domain and mask version; of one model or tenant, or of all. */
 export async function sumDrift(
   db: Database,
   only: { model?: string; tenant?: string } = {},

@@ -8,10 +8,10 @@ import {
 } from '../../../../../gateway/src/storage/db/queries/receipt-queries.ts'
 import {
   DAY_MS,
-  deleteDays,
-  sumTokens,
+  deleteUsageDays,
+  sumChargedTokens,
 } from '../../../../../gateway/src/storage/db/queries/usage-day-queries.ts'
-import { deleteOldDays } from '../../../../../gateway/src/storage/retention.ts'
+import { deleteOldUsageDays } from '../../../../../gateway/src/storage/retention.ts'
 import { usageDays } from '../../../../../gateway/src/storage/db/schema.ts'
 import { createKey, receiptOf } from '../../../support/requests/gateway-requests.ts'
 
@@ -34,7 +34,7 @@ async function keyOf(tenant: string) {
         atMs,
       ),
     /** Of the month until then. */
-    used: (beforeMs: number) => sumTokens(db, { kind: 'key', name: id }, { fromMs: MONTH_MS, beforeMs }),
+    used: (beforeMs: number) => sumChargedTokens(db, { kind: 'key', name: id }, { fromMs: MONTH_MS, beforeMs }),
   }
 }
 
@@ -53,7 +53,7 @@ test('a month is what its days are and what the last one is so far, to the milli
   expect(await key.used(MONTH_MS)).toBe(0)
   expect(await key.used(MONTH_MS + 1)).toBe(15)
   const tenant = { kind: 'tenant', name: 'by-day' } as const
-  expect(await sumTokens(db, tenant, { fromMs: MONTH_MS, beforeMs: noonMs })).toBe(60)
+  expect(await sumChargedTokens(db, tenant, { fromMs: MONTH_MS, beforeMs: noonMs })).toBe(60)
 })
 
 test('a month is the same when its receipts are deleted, but for those of the day it is summed in', async () => {
@@ -81,9 +81,9 @@ test('a receipt that comes twice counts once, and one in place of an estimate on
 })
 
 test('days of the month before last are deleted', async () => {
-  await deleteDays(db, Number.MAX_SAFE_INTEGER)
+  await deleteUsageDays(db, Number.MAX_SAFE_INTEGER)
   const key = await keyOf('old')
   for (const day of [-63, -62, 0]) await key.settle(MONTH_MS + day * DAY_MS)
-  await deleteOldDays({ db, nowMs: () => MONTH_MS })
+  await deleteOldUsageDays({ db, nowMs: () => MONTH_MS })
   expect((await db.select().from(usageDays)).map(({ day }) => day - MONTH_MS / DAY_MS)).toEqual([-62, 0])
 })
