@@ -1,22 +1,22 @@
 /**
- * The program of the process in which grammars are compiled for the first time, to see whether that ends. It watches itself
- * while it compiles, says what it found, and never outlives its parent.
+ * Compiles grammars in a process of its own, to find out whether they can be compiled within the limits. The process
+ * measures itself while it compiles, reports the result, and never outlives its parent.
  */
 import type { AddonError } from '../../../native/addon.d.ts'
 import { loadNative } from '../../platform/native-addon.ts'
 import { enterBackground } from '../../platform/background-priority.ts'
-import { TRIAL_LIMITS, type TrialAnswer, type TrialRequest } from './compile-sandbox-protocol.ts'
+import { COMPILE_LIMITS, type SandboxResult, type SandboxRequest } from './compile-sandbox-protocol.ts'
 
-/** How often what a compilation has taken is looked at. */
-const LOOK_MS = 50
+/** Interval between two checks of the limits. */
+const CHECK_INTERVAL_MS = 50
 const BYTES = 256
 
-// Not `exit`, which waits for the thread that compiles.
+// Not `exit`, which would wait for the compiling thread.
 const end = () => process.kill(process.pid, 'SIGKILL')
 process.once('disconnect', end)
 enterBackground()
 
-/** What a grammar costs does not hang on the tokens: every byte is one, and the last is the end. */
+/** A minimal vocabulary: one token per byte, and an end token. The cost of a grammar does not depend on the tokens. */
 const vocabulary = loadNative().createVocabulary({
   bytes: Uint8Array.from({ length: BYTES }, (_, byte) => byte),
   lengths: Uint32Array.from({ length: BYTES + 1 }, (_, token) => (token < BYTES ? 1 : 0)),
@@ -24,22 +24,22 @@ const vocabulary = loadNative().createVocabulary({
   endTokens: Uint32Array.of(BYTES),
 })
 
-process.on('message', (request: TrialRequest) => void serve(request))
+process.on('message', (request: SandboxRequest) => void serve(request))
 
-async function serve({ language, text }: TrialRequest): Promise<void> {
+async function serve({ language, text }: SandboxRequest): Promise<void> {
   const compiler = await vocabulary
   const before = processorMs()
   const timer = setInterval(() => {
-    const isTooMuch =
-      processorMs() - before > TRIAL_LIMITS.processorMs || process.memoryUsage.rss() > TRIAL_LIMITS.bytes
-    if (isTooMuch) tell({ end: 'too costly' }, end)
-  }, LOOK_MS)
+    const exceedsLimits =
+      processorMs() - before > COMPILE_LIMITS.processorMs || process.memoryUsage.rss() > COMPILE_LIMITS.bytes
+    if (exceedsLimits) report({ outcome: 'too costly' }, end)
+  }, CHECK_INTERVAL_MS)
   try {
     await compiler.compile(language, text)
-    tell({ end: 'compiled' })
+    report({ outcome: 'compiled' })
   } catch (thrown) {
     const { code, detail, message } = thrown as Partial<AddonError>
-    tell({ end: 'refused', code: String(code), message: String(message), detail })
+    report({ outcome: 'rejected', code: String(code), message: String(message), detail })
   } finally {
     clearInterval(timer)
   }
@@ -50,6 +50,6 @@ function processorMs(): number {
   return (user + system) / 1000
 }
 
-function tell(answer: TrialAnswer, then?: () => void): void {
-  process.send?.(answer, undefined, undefined, then)
+function report(result: SandboxResult, then?: () => void): void {
+  process.send?.(result, undefined, undefined, then)
 }

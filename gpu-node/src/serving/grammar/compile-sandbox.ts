@@ -1,33 +1,35 @@
 import { fork, type ChildProcess } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
 import { AppError } from '@copal/shared/errors.ts'
-import type { TrialAnswer, TrialRequest } from './compile-sandbox-protocol.ts'
+import type { SandboxResult, SandboxRequest } from './compile-sandbox-protocol.ts'
 
 /**
- * Compiles a grammar where that can be ended.
+ * Compiles a grammar in a process that can be killed.
  *
- * @throws {TooCostlyError}, what the addon throws, and AppError `node_failed` when the process cannot be had
+ * @throws {TooCostlyError}, the error of the addon, or AppError `node_failed` when the process fails
  */
-export type GrammarTrial = (request: TrialRequest) => Promise<void>
+export type CompileSandbox = (request: SandboxRequest) => Promise<void>
 
-/** Compiling takes more than it may. */
+/** The error for a grammar whose compilation exceeds the limits. */
 export class TooCostlyError extends Error {
   override readonly name = 'TooCostlyError'
 }
 
 const PROGRAM = fileURLToPath(new URL('./compile-sandbox-child.ts', import.meta.url))
-/** A process that nobody needs for so long ends. */
+/** Idle time after which the process ends. */
 const IDLE_MS = 60_000
 
 /**
- * Tries grammars, one at a time, in a process that is started for the first and again after one that was too costly.
+ * Creates the sandbox, which compiles grammars one at a time. Its process starts with the first grammar, and again after
+ * one that was too costly.
  *
- * A thread that compiles cannot be stopped; a process can, and its memory is its own. One that ends without an answer
- * says nothing of the grammar, since the system may have ended it: it is started once more, and then the node has failed.
+ * A compiling thread cannot be stopped; a process can, and has its own memory. A process that ends without a result says
+ * nothing about the grammar, because the system may have killed it. It is started once more; if that fails too, the call
+ * fails with `node_failed`.
  *
- * @param program of the process; tests give one that fails
+ * @param program path of the process's program; tests pass one that fails
  */
-export function createGrammarTrial(program = PROGRAM): GrammarTrial {
+export function createCompileSandbox(program = PROGRAM): CompileSandbox {
   let child: ChildProcess | undefined
   let idle: NodeJS.Timeout | undefined
 
@@ -41,18 +43,18 @@ export function createGrammarTrial(program = PROGRAM): GrammarTrial {
       if (child === started) child = undefined
     }
     started.once('exit', forget).on('error', forget)
-    // It does not keep the node alive.
+    // The process must not keep the node alive.
     started.unref()
     started.channel?.unref()
     return started
   }
 
-  const attempt = async (request: TrialRequest): Promise<TrialAnswer> => {
+  const attempt = async (request: SandboxRequest): Promise<SandboxResult> => {
     try {
       return await ask((child ??= start()), request)
     } catch (cause) {
       stop()
-      throw new AppError('node_failed', 'The process in which this node compiles schemas fails. Try again.', {
+      throw new AppError('node_failed', 'The process that compiles schemas on this node failed. Try again.', {
         cause,
       })
     }
@@ -60,27 +62,27 @@ export function createGrammarTrial(program = PROGRAM): GrammarTrial {
 
   return async (request) => {
     clearTimeout(idle)
-    const answer = await attempt(request).catch(() => attempt(request))
-    if (answer.end === 'too costly') {
+    const result = await attempt(request).catch(() => attempt(request))
+    if (result.outcome === 'too costly') {
       stop()
       throw new TooCostlyError('compiling it takes too much time or memory')
     }
     idle = setTimeout(stop, IDLE_MS).unref()
-    if (answer.end === 'refused') {
-      const { message, code, detail } = answer
+    if (result.outcome === 'rejected') {
+      const { message, code, detail } = result
       throw Object.assign(new Error(message), { code, detail })
     }
   }
 }
 
-function ask(child: ChildProcess, request: TrialRequest): Promise<TrialAnswer> {
-  const { promise, resolve, reject } = Promise.withResolvers<TrialAnswer>()
-  const onEnd = () => reject(new Error('the process that compiles schemas has ended'))
-  child.once('message', resolve).once('exit', onEnd).once('error', reject)
+function ask(child: ChildProcess, request: SandboxRequest): Promise<SandboxResult> {
+  const { promise, resolve, reject } = Promise.withResolvers<SandboxResult>()
+  const onExit = () => reject(new Error('the process that compiles schemas has ended'))
+  child.once('message', resolve).once('exit', onExit).once('error', reject)
   child.channel?.ref()
   child.send(request, (error) => error && reject(error))
   return promise.finally(() => {
-    child.off('message', resolve).off('exit', onEnd).off('error', reject)
+    child.off('message', resolve).off('exit', onExit).off('error', reject)
     child.channel?.unref()
   })
 }

@@ -7,85 +7,88 @@ import { createLine } from '../../platform/serial-queue.ts'
 import { unlessAborted } from '../../platform/unless-aborted.ts'
 import type { LlamaConfig } from '../../model/config/llama-config.ts'
 import type { TextCodec } from '../../model/tokenizer/text-codec.ts'
-import { createByTenant } from './tenant-cache.ts'
-import { createConstraint } from './grammar-constraint.ts'
-import { explainRefusal } from './grammar-errors.ts'
-import { createGrammarTrial, TooCostlyError, type GrammarTrial } from './compile-sandbox.ts'
+import { createTenantCache } from './tenant-cache.ts'
+import { createGrammarConstraint } from './grammar-constraint.ts'
+import { toClientError } from './grammar-errors.ts'
+import { createCompileSandbox, TooCostlyError, type CompileSandbox } from './compile-sandbox.ts'
 import { createVocabulary } from './grammar-vocabulary.ts'
 
-/** Loads of the addon what compiles. */
+/** Loads the part of the addon that compiles grammars. */
 type Load = () => Pick<Addon, 'createVocabulary'>
 
-/** A grammar as the addon reads it, and the request's field that it comes from. */
+/** A grammar in a language of the addon, and the request field that it comes from. */
 export interface GrammarSource {
   language: 'json_schema' | 'lark'
   text: string
-  /** To be named in errors: `response_format.json_schema.schema`. */
+  /** Field named in errors, such as `response_format.json_schema.schema`. */
   param: string
 }
 
 /** Compiles grammars for one model. */
-export interface Grammars {
+export interface GrammarCompiler {
   /**
-   * @returns makes the constraint of one answer; answers of a tenant share what was compiled
-   * @throws AppError `invalid_request` for a grammar that cannot be compiled, and where there is no addon to do it;
-   * `overloaded` when too many wait for the compiler, `client_closed_request`, `node_failed`
+   * Compiles a grammar. Requests of one tenant share compiled grammars.
+   *
+   * @returns a function that creates the constraint of one output
+   * @throws AppError `invalid_request` when the grammar cannot be compiled or the addon is missing; `overloaded` when too
+   * many grammars wait, `client_closed_request`, `node_failed`
    */
-  compile(source: GrammarSource, asker?: GrammarAsker): Promise<() => TokenConstraint>
+  compile(source: GrammarSource, options?: CompileOptions): Promise<() => TokenConstraint>
 }
 
-/** Who asks for a grammar. */
-export interface GrammarAsker {
-  /** Gives up its place in the line, unless others of the tenant ask for the same. */
+/** The origin of a request to compile. */
+export interface CompileOptions {
+  /** Cancels the compilation if it waits, unless other requests of the tenant wait for the same grammar. */
   signal?: AbortSignal
-  /** Of whom only a few grammars wait at the same time; nobody is one too. */
+  /** Tenant of the request, whose waiting grammars are bounded; requests without one form a tenant of their own. */
   tenant?: string | undefined
 }
 
-/** A grammar that is compiled, or will be. */
-interface Compiling {
+/** A compiled grammar, or its compilation. */
+interface SharedCompilation {
   grammar: Promise<Grammar>
-  /** How many wait for it; when all have left before its turn, it is given up. */
-  askers: number
+  /** Requests that wait for it; when all have left before it starts, it is cancelled. */
+  waiters: number
   abandon: AbortController
 }
 
-/** Grammars that stay compiled, the ones used last. */
-const KEPT_GRAMMARS = 32
-/** Costly ones that are remembered, the ones found last. */
-const KNOWN_COSTLY = 256
-/** One is compiled at a time, so that no more than one thread is taken; so many may wait for it, and so many of a tenant. */
-const MOST_WAITING = 16
-const MOST_OF_TENANT = 4
-/** No tenant's name. */
-const NOBODY = ''
+/** Compiled grammars that are cached, the most recently used. */
+const MAX_CACHED = 32
+/** Grammars that are remembered as too costly, the most recent. */
+const MAX_KNOWN_COSTLY = 256
+/** Grammars that may wait. One is compiled at a time, so that compilation takes one thread at most. */
+const MAX_WAITING = 16
+/** Grammars of one tenant that may wait. */
+const MAX_WAITING_PER_TENANT = 4
+/** Key of requests without a tenant; no tenant has this name. */
+const NO_TENANT = ''
 
-/** A compiler for a model's vocabulary, which is prepared when the first grammar comes. */
-export function createGrammars(deps: {
+/** Creates the compiler for a model's vocabulary, which is prepared with the first grammar. */
+export function createGrammarCompiler(deps: {
   codec: Pick<TextCodec, 'tokenBytes' | 'isSpecial'>
   config: Pick<LlamaConfig, 'vocabSize' | 'eosTokenIds'>
-  /** Loads the addon; tests give one that fails. */
+  /** Loads the addon; replaced in tests. */
   load?: Load
-  /** What every grammar must pass first. */
-  trial?: GrammarTrial
-}): Grammars {
-  const { codec, config, load = loadNative, trial = createGrammarTrial() } = deps
-  const kept = createByTenant<Compiling>(KEPT_GRAMMARS)
-  const costly = createByTenant<TooCostlyError>(KNOWN_COSTLY)
-  const line = createLine('schemas to compile', MOST_WAITING)
+  /** Sandbox in which every grammar is compiled first. */
+  sandbox?: CompileSandbox
+}): GrammarCompiler {
+  const { codec, config, load = loadNative, sandbox = createCompileSandbox() } = deps
+  const cached = createTenantCache<SharedCompilation>(MAX_CACHED)
+  const costly = createTenantCache<TooCostlyError>(MAX_KNOWN_COSTLY)
+  const queue = createLine('schemas to compile', MAX_WAITING)
   const waitingOf = new Map<string, number>()
   let vocabulary: Promise<Vocabulary> | undefined
 
   async function compile({ language, text, param }: GrammarSource, signal: AbortSignal): Promise<Grammar> {
     const addon = loadAddon(load, param)
-    return line.run(async () => {
+    return queue.run(async () => {
       vocabulary ??= createVocabulary(addon, codec, config)
-      await Promise.all([vocabulary, trial({ language, text })])
+      await Promise.all([vocabulary, sandbox({ language, text })])
       return (await vocabulary).compile(language, text)
     }, signal)
   }
 
-  /** Counted for the tenant that asks first. */
+  /** Compiles a grammar, counted for the tenant that requested it first. */
   async function compileFor(
     tenant: string | undefined,
     source: GrammarSource,
@@ -93,28 +96,28 @@ export function createGrammars(deps: {
   ): Promise<Grammar> {
     if (tenant === undefined) return compile(source, signal)
     const others = waitingOf.get(tenant) ?? 0
-    if (others >= MOST_OF_TENANT) {
-      const message = `This node already has ${others} schemas of yours to compile. Try again later.`
+    if (others >= MAX_WAITING_PER_TENANT) {
+      const message = `${others} of your schemas already wait to be compiled on this node. Try again later.`
       throw new AppError('overloaded', message, { retryAfterS: 1 })
     }
     waitingOf.set(tenant, others + 1)
     try {
       return await compile(source, signal)
     } finally {
-      const left = waitingOf.get(tenant)! - 1
-      if (left > 0) waitingOf.set(tenant, left)
+      const remaining = waitingOf.get(tenant)! - 1
+      if (remaining > 0) waitingOf.set(tenant, remaining)
       else waitingOf.delete(tenant)
     }
   }
 
-  function begin(key: string, source: GrammarSource, tenant: string | undefined): Compiling {
+  function startCompiling(key: string, source: GrammarSource, tenant: string | undefined): SharedCompilation {
     const abandon = new AbortController()
     const grammar = compileFor(tenant, source, abandon.signal)
-    const compiling = { grammar, askers: 0, abandon }
-    const whose = tenant ?? NOBODY
+    const compiling = { grammar, waiters: 0, abandon }
+    const owner = tenant ?? NO_TENANT
     grammar.catch((thrown: unknown) => {
-      if (kept.get(whose, key) === compiling) kept.delete(whose, key)
-      if (thrown instanceof TooCostlyError) costly.set(whose, key, thrown)
+      if (cached.get(owner, key) === compiling) cached.delete(owner, key)
+      if (thrown instanceof TooCostlyError) costly.set(owner, key, thrown)
     })
     return compiling
   }
@@ -122,20 +125,20 @@ export function createGrammars(deps: {
   return {
     async compile(source, { signal, tenant } = {}) {
       const key = createHash('sha256').update(`${source.language} ${source.text}`).digest('base64')
-      const whose = tenant ?? NOBODY
-      const refused = costly.get(whose, key)
-      if (refused) throw explainRefusal(refused, source.param)
-      const compiling = kept.get(whose, key) ?? begin(key, source, tenant)
-      kept.set(whose, key, compiling)
-      compiling.askers += 1
+      const owner = tenant ?? NO_TENANT
+      const knownCostly = costly.get(owner, key)
+      if (knownCostly) throw toClientError(knownCostly, source.param)
+      const compiling = cached.get(owner, key) ?? startCompiling(key, source, tenant)
+      cached.set(owner, key, compiling)
+      compiling.waiters += 1
       try {
         const grammar = await unlessAborted(compiling.grammar, signal)
-        return () => createConstraint(grammar)
+        return () => createGrammarConstraint(grammar)
       } catch (thrown) {
-        throw explainRefusal(thrown, source.param)
+        throw toClientError(thrown, source.param)
       } finally {
-        compiling.askers -= 1
-        if (compiling.askers === 0) compiling.abandon.abort()
+        compiling.waiters -= 1
+        if (compiling.waiters === 0) compiling.abandon.abort()
       }
     },
   }
@@ -148,9 +151,9 @@ function loadAddon(load: Load, param: string): ReturnType<Load> {
     if (!(cause instanceof NativeUnavailableError)) throw cause
     throw new AppError(
       'invalid_request',
-      `This node cannot follow '${param}', since its native addon is not there. Ask for plain text, or have the addon ` +
-        "built and try again: 'npm start' builds it in the background where cargo is, which takes some minutes; " +
-        "'node infra/local/build-native.mjs' builds it at once. The node need not be started again.",
+      `This node does not support '${param}', because its native addon is missing. Request plain text, or build the ` +
+        "addon and try again: 'npm start' builds it in the background if cargo is installed, which takes some minutes; " +
+        "'node infra/local/build-native.mjs' builds it at once. The node need not be restarted.",
       { cause, param },
     )
   }

@@ -1,27 +1,27 @@
 import type { Grammar } from '../../../native/addon.d.ts'
 import type { TokenConstraint } from '../contract/token-constraint.ts'
-import { tooCostly } from './grammar-errors.ts'
+import { grammarTooCostly } from './grammar-errors.ts'
 
-/** The constraint of one answer. */
-export function createConstraint(grammar: Grammar): TokenConstraint {
+/** Creates the constraint of one output. */
+export function createGrammarConstraint(grammar: Grammar): TokenConstraint {
   let matcher = grammar.matcher()
-  /** What the matcher was told. */
-  let told: number[] = []
+  /** Tokens that the matcher has consumed. */
+  let consumed: number[] = []
   let last: Promise<unknown> = Promise.resolve()
 
-  const startOver = () => {
+  const restart = () => {
     matcher.free()
     matcher = grammar.matcher()
-    told = []
+    consumed = []
   }
   const advance = async (generated: readonly number[]) => {
-    if (!told.every((token, index) => token === generated[index])) startOver()
-    const news = generated.slice(told.length)
-    told = [...generated]
+    if (!consumed.every((token, index) => token === generated[index])) restart()
+    const added = generated.slice(consumed.length)
+    consumed = [...generated]
     try {
-      return await matcher.advance(Int32Array.from(news))
+      return await matcher.advance(Int32Array.from(added))
     } catch (thrown) {
-      throw tooCostly(thrown)
+      throw grammarTooCostly(thrown)
     }
   }
 
@@ -31,6 +31,6 @@ export function createConstraint(grammar: Grammar): TokenConstraint {
       last = turn.catch(() => undefined)
       return turn
     },
-    release: () => void (last = last.then(startOver)),
+    release: () => void (last = last.then(restart)),
   }
 }

@@ -3,7 +3,7 @@ import type { AddonError, AddonErrorCode } from '../../../native/addon.d.ts'
 import { addonErrorCode } from '../../platform/native-addon.ts'
 import { TooCostlyError } from './compile-sandbox.ts'
 
-/** Says why the compiler rejected a grammar; `undefined` for an error that is not about the grammar. */
+/** Returns why the compiler rejected a grammar; `undefined` for an error that is not about the grammar. */
 function reasonOf(code: AddonErrorCode | undefined, detail: string, message: string): string | undefined {
   switch (code) {
     case 'GrammarUnsupportedKeywords':
@@ -24,35 +24,35 @@ function reasonOf(code: AddonErrorCode | undefined, detail: string, message: str
     case 'GrammarInvalid':
     case 'ThreadsUnavailable':
     case 'InvalidArg':
-      return `it cannot be followed (${message})`
+      return `it is not supported (${message})`
     default:
       return undefined
   }
 }
 
-/** An error of the compiler as one that tells the client what to change. */
-export function explainRefusal(thrown: unknown, param: string): AppError {
+/** Converts an error of the compiler to one that tells the client what to change. */
+export function toClientError(thrown: unknown, param: string): AppError {
   if (thrown instanceof AppError) return thrown
   const { detail = '', message } = thrown as Partial<AddonError>
-  const said = String(message ?? thrown)
+  const text = String(message ?? thrown)
   if (thrown instanceof TooCostlyError)
     return new AppError(
       'invalid_request',
-      `Invalid '${param}': ${said}. Simplify it: what 'allOf' combines on one string ('pattern', 'format', 'minLength', ` +
-        "'maxLength') costs twice as much with each.",
+      `Invalid '${param}': ${text}. Simplify it: each constraint that 'allOf' combines on one string ('pattern', ` +
+        "'format', 'minLength', 'maxLength') doubles the cost.",
       { cause: thrown, param },
     )
-  const reason = reasonOf(addonErrorCode(thrown), detail, said)
+  const reason = reasonOf(addonErrorCode(thrown), detail, text)
   const sentence = reason ?? 'it cannot be compiled. Simplify it'
   return new AppError('invalid_request', `Invalid '${param}': ${sentence}.`, { cause: thrown, param })
 }
 
-/** The answer came to a place where the grammar takes more than it may. */
-export function tooCostly(cause: unknown): AppError {
+/** Creates the error for output at a place where the grammar exceeds its limits. */
+export function grammarTooCostly(cause: unknown): AppError {
   const reason = cause instanceof Error ? cause.message : String(cause)
   return new AppError(
     'invalid_request',
-    `The answer cannot be kept to its schema any further (${reason}). Simplify the schema.`,
+    `The output cannot follow its schema any further (${reason}). Simplify the schema.`,
     { cause },
   )
 }

@@ -4,13 +4,13 @@ import type { Addon, Vocabulary } from '../../../native/addon.d.ts'
 import type { LlamaConfig } from '../../model/config/llama-config.ts'
 import type { TextCodec } from '../../model/tokenizer/text-codec.ts'
 
-/** Tokens that are read before the event loop runs again: some milliseconds. */
+/** Tokens that are read before the event loop runs again: a few milliseconds. */
 const TURN_TOKENS = 4096
 
 /**
- * Hands a model's tokens to the addon: the bytes that each stands for, and which are special.
+ * Passes a model's tokens to the addon: their bytes, and which are special.
  *
- * @throws AppError `unsupported_model` when the model has no end token: nothing could say that an answer is complete
+ * @throws AppError `unsupported_model` when the model has no end token, because it could not end its output
  */
 export async function createVocabulary(
   addon: Pick<Addon, 'createVocabulary'>,
@@ -20,7 +20,7 @@ export async function createVocabulary(
   if (eosTokenIds.length === 0) {
     throw new AppError(
       'unsupported_model',
-      'This model has no end token, so its answers cannot be kept to a grammar.',
+      'This model has no end token, so its output cannot follow a grammar.',
     )
   }
   const pieces: Uint8Array[] = []

@@ -2,20 +2,20 @@ import type { JsonSchema } from '@copal/shared/wire/json-schema.ts'
 import type { ResponseFormat } from '@copal/shared/wire/response-format.ts'
 
 /**
- * JSON on one line, with one space after `:` and `,`, as models write it. A small model that may break lines
- * anywhere can go on with spaces until its tokens are used up.
+ * The layout of JSON: one line, with one space after `:` and `,`, as models write it. A small model that may break lines
+ * anywhere can repeat white space until its token limit.
  */
 const LAYOUT = { whitespace_flexible: false, item_separator: ', ', key_separator: ': ' }
 
-/** What JSON mode gives. */
+/** The schema of JSON mode. */
 const ANY_OBJECT: JsonSchema = { type: 'object' }
 
-/** The schema as the compiler reads it: with our layout, whatever of the kind it came with. */
+/** Adds the layout to a schema, and replaces any that the schema has. */
 export function withLayout(schema: JsonSchema): JsonSchema {
   return { ...schema, 'x-guidance': LAYOUT }
 }
 
-/** The schema that a response format asks for; undefined for plain text. */
+/** Returns the schema that a response format requests; undefined for plain text. */
 export function schemaOf(format: ResponseFormat | null | undefined): JsonSchema | undefined {
   if (!format || format.type === 'text') return undefined
   return (format.type === 'json_schema' ? format.json_schema.schema : undefined) ?? ANY_OBJECT

@@ -3,24 +3,25 @@ import type { Tool } from '@copal/shared/wire/tools.ts'
 import { withLayout } from './json-grammar.ts'
 
 /**
- * How a call is written in an answer, as Hermes and Qwen do:
- * `<tool_call>`, a line with `{"name": …, "arguments": …}`, `</tool_call>`; several calls are on lines of their own.
+ * The marker before a tool call. Calls are written as Hermes and Qwen write them: `<tool_call>`, a line with
+ * `{"name": …, "arguments": …}`, `</tool_call>`; several calls are on lines of their own.
  */
 export const CALL_BEGIN = '<tool_call>'
+/** The marker after a tool call. */
 export const CALL_END = '</tool_call>'
 
-/** Which of the tools may be called, and how. */
+/** Options of a tool grammar. */
 export interface ToolGrammarOptions {
   tools: readonly Tool[]
-  /** `auto`: the answer may be text instead, or begin with text. */
+  /** `auto`: the output may be text instead, or begin with text. */
   mode: 'auto' | 'required'
-  /** More than one call. */
+  /** Whether several calls are allowed. */
   parallel: boolean
-  /** What the answer is if it is no call; text when left out. */
+  /** Schema of output without calls; plain text when undefined. */
   schema?: JsonSchema | undefined
 }
 
-/** A Lark grammar of answers that call tools with arguments that fit their parameters. */
+/** Returns a Lark grammar of output that calls tools with arguments that fit their parameters. */
 export function toolGrammar({ tools, mode, parallel, schema }: ToolGrammarOptions): string {
   const more = parallel ? ` ("\\n${CALL_BEGIN}" body)*` : ''
   const rules = [
@@ -36,7 +37,7 @@ export function toolGrammar({ tools, mode, parallel, schema }: ToolGrammarOption
   }
   return [
     `start: text | lead body${more}`,
-    // Lazy: once the mark is written, there is no way but a call.
+    // Lazy: once the marker is written, a call must follow.
     `lead[lazy]: TEXT "${CALL_BEGIN}"`,
     'text: TEXT',
     'TEXT: /(.|\\n)*/',
@@ -44,7 +45,7 @@ export function toolGrammar({ tools, mode, parallel, schema }: ToolGrammarOption
   ].join('\n')
 }
 
-/** What one call is; references of the parameters are to where they now are. */
+/** Returns the schema of one call. References within the parameters are rewritten to their place in the grammar. */
 function callSchema({ function: { name, parameters } }: Tool, index: number): JsonSchema {
   const root = `#/anyOf/${index}/properties/arguments`
   return {

@@ -11,7 +11,7 @@ import { GREEDY } from '../../../support/engine/greedy.ts'
 import { maskOf } from '../../../support/engine/token-masks.ts'
 
 const CONFIG = { vocabSize: 256, hiddenSize: 8, contextLength: 128, eosTokenIds: [255] }
-/** Token n is the character n. */
+/** A codec in which token n is character n. */
 const CODEC = { tokenBytes: (id: number) => Uint8Array.of(id % 128), isSpecial: () => false }
 
 const engines: Engine[] = []
@@ -27,7 +27,7 @@ function setup(policy: object = {}) {
   return { backend, engine }
 }
 
-/** Counts up: after n tokens one of two is allowed; after 20 only the end. */
+/** A constraint that allows one of two tokens after n tokens, and only the end token after 20. */
 function counting(
   delayTurns: () => number = () => 0,
 ): TokenConstraint & { asked: number[][]; readonly released: number } {
@@ -71,7 +71,7 @@ async function read({ events, outcome }: Generation) {
   return { text, finished, outcome: await outcome }
 }
 
-test('an answer is made of what its constraint allows and ends where only the end is allowed', async () => {
+test('output contains only allowed tokens and ends when only the end token is allowed', async () => {
   const { engine } = setup()
   const constraint = counting()
   const { text, finished } = await read(engine.generate(request([1, 2, 3], constraint)))
@@ -82,10 +82,10 @@ test('an answer is made of what its constraint allows and ends where only the en
   expect(constraint.asked.map((generated) => generated.length)).toEqual([...Array(21).keys()])
 })
 
-/** Not far from the end of a page, so that answers need more of them soon. */
+/** Close to the end of a page, so that outputs soon need more pages. */
 const promptOf = (seed: number) => Array.from({ length: 14 }, (_, index) => seed + index)
 
-test('answers with and without constraints run together, and what is preempted goes on with the same text', async () => {
+test('outputs with and without constraints run together, and preempted ones continue with the same text', async () => {
   const alone = await Promise.all(
     Array.from({ length: 6 }, async (_, seed) => {
       const { engine } = setup()
@@ -107,7 +107,7 @@ test('answers with and without constraints run together, and what is preempted g
   expect(starts.length, 'somebody was preempted').toBeGreaterThan(6)
 })
 
-test('a constraint that fails ends its own request with its error, and no other', async () => {
+test('a failed constraint ends only its own request, with its error', async () => {
   const { engine } = setup()
   let released = 0
   const failing: TokenConstraint = {
@@ -132,7 +132,7 @@ test('a constraint that fails ends its own request with its error, and no other'
   expect(released).toBe(1)
 })
 
-test('a constraint is released when its answer has ended, complete or not, and not before', async () => {
+test('a constraint is released when its output has ended, complete or not, and not before', async () => {
   const { engine } = setup()
   const [whole, left, unread] = [counting(), counting(), counting()]
   const leaves = new AbortController()
@@ -148,7 +148,7 @@ test('a constraint is released when its answer has ended, complete or not, and n
   expect([whole.released, left.released, unread.released]).toEqual([1, 1, 1])
 })
 
-test('an answer that starts over on other weights starts its constraint over', async () => {
+test('an output that restarts on other weights restarts its constraint', async () => {
   const { engine, backend } = setup()
   const constraint = counting()
   const generation = engine.generate({ ...request([5], constraint), restartable: true })

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, expect, test, vi } from 'vitest'
 import type { Grammar } from '../../../../gpu-node/native/addon.d.ts'
 import {
-  createGrammars,
+  createGrammarCompiler,
   type GrammarSource,
 } from '../../../../gpu-node/src/serving/grammar/grammar-compiler.ts'
 import { TooCostlyError } from '../../../../gpu-node/src/serving/grammar/compile-sandbox.ts'
@@ -16,28 +16,28 @@ afterAll(() => tiny.remove())
 
 const source = (text: string): GrammarSource => ({ language: 'json_schema', text, param: 'tools' })
 
-/** Grammars whose trials end when the test says so; what is compiled then is nothing. */
+/** Creates a compiler whose sandbox calls end on demand, and whose compiled grammars are empty. */
 function setup() {
-  const tried: string[] = []
-  const trials = new Map<string, PromiseWithResolvers<void>>()
-  const grammars = createGrammars({
+  const compiled: string[] = []
+  const calls = new Map<string, PromiseWithResolvers<void>>()
+  const grammars = createGrammarCompiler({
     ...tiny.model,
     load: () => ({ createVocabulary: async () => ({ compile: async () => ({}) as Grammar }) }),
-    async trial({ text }) {
-      tried.push(text)
-      await trialOf(text).promise
+    async sandbox({ text }) {
+      compiled.push(text)
+      await sandboxCall(text).promise
     },
   })
-  const trialOf = (text: string) => {
-    const trial = trials.get(text) ?? Promise.withResolvers<void>()
-    trials.set(text, trial)
-    return trial
+  const sandboxCall = (text: string) => {
+    const call = calls.get(text) ?? Promise.withResolvers<void>()
+    calls.set(text, call)
+    return call
   }
-  return { grammars, tried, trialOf }
+  return { grammars, compiled, sandboxCall }
 }
 
-test('who leaves gives up its place, unless another asks for the same', async () => {
-  const { grammars, tried, trialOf } = setup()
+test('a client that disconnects leaves the queue, unless another waits for the same grammar', async () => {
+  const { grammars, compiled, sandboxCall } = setup()
   const [leaver, other] = [new AbortController(), new AbortController()]
   const first = grammars.compile(source('first'))
   const alone = grammars.compile(source('alone'), { signal: leaver.signal })
@@ -46,63 +46,63 @@ test('who leaves gives up its place, unless another asks for the same', async ()
   leaver.abort()
   await expect(alone).rejects.toMatchObject({ code: 'client_closed_request' })
   await expect(shared).rejects.toMatchObject({ code: 'client_closed_request' })
-  trialOf('first').resolve()
-  trialOf('shared').resolve()
+  sandboxCall('first').resolve()
+  sandboxCall('shared').resolve()
   expect(await first).toBeTypeOf('function')
   expect(await kept).toBeTypeOf('function')
-  expect(tried).toEqual(['first', 'shared'])
-  trialOf('alone').resolve()
+  expect(compiled).toEqual(['first', 'shared'])
+  sandboxCall('alone').resolve()
   expect(await grammars.compile(source('alone'))).toBeTypeOf('function')
 })
 
-test('a grammar that was too costly is refused at once when it comes again, by the field that it came in', async () => {
-  const { grammars, tried, trialOf } = setup()
-  trialOf('costly').reject(new TooCostlyError('it takes too much'))
+test('a grammar known as too costly is rejected at once, under the field of the new request', async () => {
+  const { grammars, compiled, sandboxCall } = setup()
+  sandboxCall('costly').reject(new TooCostlyError('it takes too much'))
   const refusal = { code: 'invalid_request', message: expect.stringContaining('it takes too much') as string }
   await expect(grammars.compile(source('costly'))).rejects.toMatchObject({ ...refusal, param: 'tools' })
   const again = grammars.compile({ ...source('costly'), param: 'response_format' })
   await expect(again).rejects.toMatchObject({ ...refusal, param: 'response_format' })
-  expect(tried).toEqual(['costly'])
+  expect(compiled).toEqual(['costly'])
 })
 
-test('of one tenant few wait, so that others have their turn', async () => {
-  const { grammars, tried, trialOf } = setup()
+test('few grammars of one tenant wait, so that those of others are compiled', async () => {
+  const { grammars, compiled, sandboxCall } = setup()
   const ask = (text: string, tenant: string) => grammars.compile(source(text), { tenant })
   const waiting = ['a', 'b', 'c', 'd'].map((text) => ask(text, 'tenant-1'))
   await expect(ask('e', 'tenant-1')).rejects.toMatchObject({ code: 'overloaded', retryAfterS: 1 })
   const others = ask('f', 'tenant-2')
-  for (const text of 'abcdef') trialOf(text).resolve()
+  for (const text of 'abcdef') sandboxCall(text).resolve()
   await Promise.all([...waiting, others])
   expect(await ask('e', 'tenant-1')).toBeTypeOf('function')
-  await vi.waitFor(() => expect(tried).toEqual(['a', 'b', 'c', 'd', 'f', 'e']), WAIT)
+  await vi.waitFor(() => expect(compiled).toEqual(['a', 'b', 'c', 'd', 'f', 'e']), WAIT)
 })
 
-test('what one tenant has had compiled, or refused, takes another as long as anything new', async () => {
-  const { grammars, tried, trialOf } = setup()
+test("another tenant's grammars, compiled or rejected, save a tenant no time", async () => {
+  const { grammars, compiled, sandboxCall } = setup()
   const ask = (text: string, tenant: string) => grammars.compile(source(text), { tenant })
-  trialOf('shared').resolve()
+  sandboxCall('shared').resolve()
   const costly = new TooCostlyError('it takes too much')
-  trialOf('costly').promise.catch(() => undefined)
-  trialOf('costly').reject(costly)
+  sandboxCall('costly').promise.catch(() => undefined)
+  sandboxCall('costly').reject(costly)
   for (const tenant of ['tenant-1', 'tenant-2', 'tenant-1']) {
     expect(await ask('shared', tenant)).toBeTypeOf('function')
     await expect(ask('costly', tenant)).rejects.toMatchObject({ code: 'invalid_request' })
   }
-  expect(tried).toEqual(['shared', 'costly', 'shared', 'costly'])
+  expect(compiled).toEqual(['shared', 'costly', 'shared', 'costly'])
 })
 
-test("many grammars of one tenant drive out its own, not another's", async () => {
-  const { grammars, tried, trialOf } = setup()
+test("many grammars of one tenant evict its own, not another's", async () => {
+  const { grammars, compiled, sandboxCall } = setup()
   const ask = (text: string, tenant: string) => {
-    trialOf(text).resolve()
+    sandboxCall(text).resolve()
     return grammars.compile(source(text), { tenant })
   }
   await ask('few', 'tenant-1')
   for (let i = 0; i < 40; i++) await ask(`many ${i}`, 'tenant-2')
-  const before = tried.length
+  const before = compiled.length
   await ask('few', 'tenant-1')
   await ask('many 39', 'tenant-2')
-  expect(tried).toHaveLength(before)
+  expect(compiled).toHaveLength(before)
   await ask('many 0', 'tenant-2')
-  expect(tried).toHaveLength(before + 1)
+  expect(compiled).toHaveLength(before + 1)
 })

@@ -1,13 +1,13 @@
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
-import { createGrammars } from '../../../../gpu-node/src/serving/grammar/grammar-compiler.ts'
-import { createGrammarTrial } from '../../../../gpu-node/src/serving/grammar/compile-sandbox.ts'
+import { createGrammarCompiler } from '../../../../gpu-node/src/serving/grammar/grammar-compiler.ts'
+import { createCompileSandbox } from '../../../../gpu-node/src/serving/grammar/compile-sandbox.ts'
 import { temporaryDir } from '../../../support/harness/temporary.ts'
 
 const REQUEST = { language: 'json_schema', text: '{}' } as const
 
-/** A program that tells of its start and then does what `script` says. */
+/** Writes a program that records its start and then runs `script`. */
 function program(script: string) {
   const dir = temporaryDir()
   const [path, starts] = [join(dir, 'program.mjs'), join(dir, 'starts')]
@@ -28,28 +28,28 @@ test.each([
   'a process that %s is the node’s failure, after a second try, and not the client’s',
   async (_what, script) => {
     const { path, starts } = program(script)
-    const trial = createGrammarTrial(path)
-    await expect(trial(REQUEST)).rejects.toMatchObject({ code: 'node_failed', retryable: true })
+    const sandbox = createCompileSandbox(path)
+    await expect(sandbox(REQUEST)).rejects.toMatchObject({ code: 'node_failed', retryable: true })
     expect(starts()).toBe(2)
   },
 )
 
-test('a process that was ended once is started again, and its answer counts', async () => {
+test('a process that was killed once is started again, and its result counts', async () => {
   const { path, starts } = program(`
     if (starts === 1) process.exit(1)
-    process.once('message', () => process.send({ end: 'compiled' }))`)
-  await createGrammarTrial(path)(REQUEST)
+    process.once('message', () => process.send({ outcome: 'compiled' }))`)
+  await createCompileSandbox(path)(REQUEST)
   expect(starts()).toBe(2)
 })
 
-test('only a process that says so makes a grammar too costly', async () => {
-  const { path, starts } = program(`process.once('message', () => process.send({ end: 'too costly' }))`)
+test('a grammar is too costly only when the process reports it', async () => {
+  const { path, starts } = program(`process.once('message', () => process.send({ outcome: 'too costly' }))`)
   const codec = { tokenBytes: () => new Uint8Array(), isSpecial: () => false }
-  const grammars = createGrammars({
+  const grammars = createGrammarCompiler({
     codec,
     config: { vocabSize: 1, eosTokenIds: [0] },
     load: () => ({ createVocabulary: async () => ({}) }) as never,
-    trial: createGrammarTrial(path),
+    sandbox: createCompileSandbox(path),
   })
   const source = { ...REQUEST, param: 'tools' }
   for (let time = 0; time < 2; time++)

@@ -5,10 +5,10 @@ import type { JsonSchema } from '@copal/shared/wire/json-schema.ts'
 import type { Tool } from '@copal/shared/wire/tools.ts'
 import { loadNative, NativeUnavailableError } from '../../../../gpu-node/src/platform/native-addon.ts'
 import type { Matcher } from '../../../../gpu-node/native/addon.d.ts'
-import { createConstraint } from '../../../../gpu-node/src/serving/grammar/grammar-constraint.ts'
+import { createGrammarConstraint } from '../../../../gpu-node/src/serving/grammar/grammar-constraint.ts'
 import {
-  createGrammars,
-  type Grammars,
+  createGrammarCompiler,
+  type GrammarCompiler,
   type GrammarSource,
 } from '../../../../gpu-node/src/serving/grammar/grammar-compiler.ts'
 import { withLayout } from '../../../../gpu-node/src/serving/grammar/json-grammar.ts'
@@ -27,10 +27,10 @@ import { openTinyModel, type TinyModel } from '../../../support/models/tiny-mode
 import { tokensOf } from '../../../support/engine/token-masks.ts'
 
 let tiny: TinyModel
-let grammars: Grammars
+let grammars: GrammarCompiler
 beforeAll(async () => {
   tiny = await openTinyModel()
-  grammars = createGrammars(tiny.model)
+  grammars = createGrammarCompiler(tiny.model)
 })
 afterAll(() => tiny.remove())
 
@@ -45,8 +45,8 @@ const callsOf = (options: ToolGrammarOptions): GrammarSource => ({
   param: 'tools',
 })
 
-test('where there is no addon a grammar is refused with what to do', async () => {
-  const without = createGrammars({
+test('without the addon a grammar is rejected with a remedy', async () => {
+  const without = createGrammarCompiler({
     ...tiny.model,
     load: () => loadNative(['/nowhere/copal.node']),
   })
@@ -54,7 +54,7 @@ test('where there is no addon a grammar is refused with what to do', async () =>
     code: 'invalid_request',
     param: 'response_format.json_schema.schema',
     message: expect.stringMatching(
-      /native addon is not there.*'npm start' builds.*build-native\.mjs.*need not be/,
+      /native addon is missing.*'npm start' builds.*build-native\.mjs.*need not be restarted/,
     ),
     cause: expect.any(NativeUnavailableError),
   })
@@ -64,9 +64,9 @@ if (addon) testGrammars()
 else skipWithoutAddon('grammars')
 
 function testGrammars(): void {
-  test('an addon that is built meanwhile is found with the next grammar, without a restart', async () => {
+  test('an addon built later is found with the next grammar, without a restart', async () => {
     let isBuilt = false
-    const grammarsOf = createGrammars({
+    const grammarsOf = createGrammarCompiler({
       ...tiny.model,
       load: () => loadNative(isBuilt ? undefined : ['/nowhere/copal.node']),
     })
@@ -86,7 +86,7 @@ function testGrammars(): void {
     return (await randomAnswer(codec, config.eosTokenIds, constrain(), createRandom(seed), prefer)).text
   }
 
-  describe('random answers to random schemas', () => {
+  describe('random outputs for random schemas', () => {
     test.each(Array.from({ length: 40 }, (_, seed) => seed))('seed %i: parse and fit', async (seed) => {
       const schema = randomSchema(createRandom(seed))
       const validator = new Ajv2020({ strict: false, validateFormats: true })
@@ -153,13 +153,13 @@ function testGrammars(): void {
     clock: { type: 'object', maxProperties: 0 },
     plant: TREE.function.parameters as object,
   }
-  /** The calls whose arguments do not fit. */
+  /** Returns the calls whose arguments do not fit. */
   const misfitsOf = (calls: readonly { name: string; arguments: string }[]) =>
     calls.filter(
       (call) => !new Ajv2020().validate(PARAMETERS[call.name] ?? false, JSON.parse(call.arguments)),
     )
 
-  test('required calls are calls alone, with arguments that fit, also where schemas refer to themselves', async () => {
+  test('required calls are the only output, with arguments that fit, also for recursive schemas', async () => {
     const names = new Set<string>()
     let several = 0
     for (let seed = 0; seed < 12; seed++) {
@@ -176,21 +176,21 @@ function testGrammars(): void {
     expect(several).toBeGreaterThan(0)
   })
 
-  test('without parallel calls there is one', async () => {
+  test('without parallel calls there is exactly one call', async () => {
     for (let seed = 0; seed < 6; seed++) {
       const text = await answerTo(callsOf({ tools: [CLOCK], mode: 'required', parallel: false }), seed)
       expect(readCalls(text)).toEqual({ content: '', calls: [{ name: 'clock', arguments: '{}' }] })
     }
   })
 
-  test('an answer may be text, or text with calls behind it once the mark is written, and nothing but calls then', async () => {
+  test('output may be text, or text followed by calls, and only calls after the first marker', async () => {
     const source = callsOf({ tools: [TREE, CLOCK], mode: 'auto', parallel: true })
     const plain = (await grammars.compile(source))()
     const hello = tiny.model.codec.encode('Hello <tool_cal <b>\n')
     const allowed = tokensOf(await plain.allowedAfter(hello))
     expect(allowed).toContain(tiny.model.config.eosTokenIds[0])
     expect(allowed).toContain(tiny.model.codec.encode('z')[0])
-    // Another control token is no text.
+    // Other control tokens are not text.
     expect(allowed).not.toContain(1)
 
     const begun = 'Well. <tool_call>'
@@ -203,7 +203,7 @@ function testGrammars(): void {
     }
   })
 
-  test('a format and tools together: the answer fits the one or calls the other', async () => {
+  test('with a format and tools the output fits the format or calls a tool', async () => {
     const schema = {
       type: 'object',
       properties: { ok: { type: 'boolean' } },
@@ -219,7 +219,7 @@ function testGrammars(): void {
     expect([...told].toSorted()).toEqual(['clock{}', '{"ok": false}', '{"ok": true}'])
   })
 
-  test('an answer that is asked about again, from the start or from anywhere, gets the same masks', async () => {
+  test('an output that is checked again, from the start or from any token, gets the same masks', async () => {
     const constrain = await grammars.compile(jsonOf(randomSchema(createRandom(77))))
     const { codec, config } = tiny.model
     const { tokens } = await randomAnswer(codec, config.eosTokenIds, constrain(), createRandom(3))
@@ -231,12 +231,12 @@ function testGrammars(): void {
       expect(await once.allowedAfter(tokens.slice(0, length))).toEqual(masks[length])
   })
 
-  test('an answer’s matcher is freed when it is released, or asked about another answer, and then begins anew', async () => {
+  test('a matcher is freed and restarted when its constraint is released or given another output', async () => {
     const { text } = jsonOf({ enum: ['one', 'two', 'twelve'] })
     const vocabulary = await createVocabulary(loadNative(), tiny.model.codec, tiny.model.config)
     const grammar = await vocabulary.compile('json_schema', text)
     const holding = new Set<Matcher>()
-    const constraint = createConstraint({
+    const constraint = createGrammarConstraint({
       matcher() {
         const matcher = grammar.matcher()
         return {
@@ -265,7 +265,7 @@ function testGrammars(): void {
     expect(await constraint.allowedAfter(begun)).toEqual(masks[1])
   })
 
-  test('a matcher that was freed, once or twice, is of no more use', async () => {
+  test('a matcher that was freed, once or twice, cannot be used', async () => {
     const vocabulary = await createVocabulary(loadNative(), tiny.model.codec, tiny.model.config)
     const grammar = await vocabulary.compile('json_schema', '{"type": "boolean"}')
     const [used, unused, other] = [grammar.matcher(), grammar.matcher(), grammar.matcher()]
@@ -281,7 +281,7 @@ function testGrammars(): void {
     expect(tokensOf(await other.advance(new Int32Array(0))).length).toBeGreaterThan(0)
   })
 
-  test('answers of one grammar do not disturb each other, also at the same time', async () => {
+  test('concurrent outputs of one grammar do not affect each other', async () => {
     const constrain = await grammars.compile(jsonOf(randomSchema(createRandom(5))))
     const { codec, config } = tiny.model
     const answer = (seed: number) => randomAnswer(codec, config.eosTokenIds, constrain(), createRandom(seed))
@@ -290,7 +290,7 @@ function testGrammars(): void {
     expect(await Promise.all([1, 2, 3, 4].map(answer))).toEqual(alone)
   })
 
-  describe('what cannot be followed is refused by name', () => {
+  describe('unsupported schemas are rejected by name', () => {
     test.each<[string, JsonSchema, RegExp]>([
       ['a format', { type: 'string', format: 'color' }, /'format': 'color' is not supported/],
       ['oneOf that overlaps', { oneOf: [{ type: 'string' }, { type: 'string', maxLength: 2 }] }, /'oneOf'/],
@@ -314,7 +314,7 @@ function testGrammars(): void {
     })
   })
 
-  test('costly schemas are refused or followed, and the event loop goes on meanwhile', async () => {
+  test('costly schemas are rejected or compiled without blocking the event loop', async () => {
     const costly: JsonSchema[] = [
       { type: 'string', pattern: '^((a{1,1000}){1,1000}){1,1000}$' },
       { type: 'array', items: { type: 'string' }, minItems: 1e9 },
@@ -345,9 +345,9 @@ function testGrammars(): void {
     expect(turns).toBeGreaterThan(costly.length)
   })
 
-  test('a grammar is compiled once for all that ask for it, and one that was refused is tried again', async () => {
+  test('a grammar is compiled once for all requests, and a rejected one is compiled again', async () => {
     let compiled = 0
-    const counting = createGrammars({
+    const counting = createGrammarCompiler({
       ...tiny.model,
       load: () => ({
         ...loadNative(),
@@ -369,11 +369,11 @@ function testGrammars(): void {
     const bad = jsonOf({ type: 'text' })
     await expect(counting.compile(bad)).rejects.toThrow(/Invalid type/)
     await expect(counting.compile(bad)).rejects.toThrow(/Invalid type/)
-    // Refused where they are tried first.
+    // Rejected in the sandbox.
     expect(compiled).toBe(1)
   })
 
-  test('a grammar that would take minutes and gigabytes is refused within what one may take, and the next is compiled', async () => {
+  test('a grammar that would take minutes and gigabytes is rejected within the limits, and the next is compiled', async () => {
     const together = Array.from({ length: 40 }, (_, index) => ({ type: 'string', pattern: `.*x${index}.*` }))
     const before = process.memoryUsage.rss()
     const refused = grammars.compile(jsonOf({ allOf: together }))
@@ -381,14 +381,16 @@ function testGrammars(): void {
     await expect(refused).rejects.toMatchObject({
       code: 'invalid_request',
       param: 'response_format.json_schema.schema',
-      message: expect.stringMatching(/too much time or memory\. Simplify it: what 'allOf' combines/),
+      message: expect.stringMatching(
+        /too much time or memory\. Simplify it: each constraint that 'allOf' combines/,
+      ),
     })
     const constraint = (await next)()
     expect(tokensOf(await constraint.allowedAfter([])).length).toBeGreaterThan(0)
     expect(process.memoryUsage.rss() - before).toBeLessThan(100 * 1024 * 1024)
   })
 
-  test('more grammars at once than may wait are refused as too many', async () => {
+  test('more grammars than may wait are rejected as overloaded', async () => {
     const sources = Array.from({ length: 40 }, (_, index) => jsonOf({ const: `answer ${index}` }))
     const outcomes = await Promise.allSettled(sources.map((source) => grammars.compile(source)))
     const refusals = outcomes.filter((outcome) => outcome.status === 'rejected')
