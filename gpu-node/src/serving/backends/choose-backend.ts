@@ -6,7 +6,7 @@ import { createOnnxBackend } from './onnx/onnx-backend.ts'
 import { createSparseBackend } from './sparse/sparse-backend.ts'
 import { loadNative, NativeUnavailableError } from '../../platform/native-addon.ts'
 
-/** The settings of backends, as `NodeSettings` describes them, and what backends need beside them. */
+/** Settings of backends, as `NodeSettings` describes them, and the other parts that backends need. */
 export interface ChooseBackendOptions {
   backend: 'onnx' | 'sparse' | 'auto'
   kernel: KernelName | null
@@ -18,17 +18,17 @@ export interface ChooseBackendOptions {
   /** Scratch space of the ONNX backend. */
   workDir: string
   log: Pick<Log, 'info'>
-  /** Loads the addon; tests give one that fails. */
+  /** Loads the addon; replaced in tests. */
   load?: typeof loadNative
 }
 
 /**
- * The backend that the settings ask for; one line of the log says which it is and why.
+ * Creates the backend that the settings request, and logs which one and why.
  *
- * Where the sparse engine serves, background sets still run on ONNX: evaluation compares masks in f32, and its
+ * When the sparse engine serves, background sets still run on ONNX, because evaluation compares masks in f32 and its
  * processes yield the processor to serving.
  *
- * @throws AppError `invalid_request` when the sparse engine is asked for and its addon does not load, or this
+ * @throws AppError `invalid_request` when the settings require the sparse engine and its addon does not load, or this
  * machine cannot run the kernel
  */
 export function chooseBackend(options: ChooseBackendOptions): Backend {
@@ -62,7 +62,7 @@ export function chooseBackend(options: ChooseBackendOptions): Backend {
   }
 }
 
-/** Runs sets where their priority says. */
+/** Combines two backends and runs each set on that of its priority. */
 function byPriority(backends: Record<'serving' | 'background', Backend>): Backend {
   const owners = new WeakMap<WeightSet, Backend>()
   const ownerOf = (weights: WeightSet) => owners.get(weights) ?? backends.serving

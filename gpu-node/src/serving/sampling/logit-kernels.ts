@@ -1,31 +1,31 @@
 import { AppError } from '@copal/shared/errors.ts'
 import type { SamplerSpec } from '../contract/backend.ts'
 
-/** What of a spec decides how a token is drawn from logits. */
+/** The settings of a spec that decide how a token is drawn from logits. */
 export type SamplingCuts = Pick<SamplerSpec, 'temperature' | 'topK' | 'topP' | 'minP'>
 
-/** The loops over the logits of one vocabulary. */
+/** The loops over the logits of a vocabulary. */
 export interface LogitKernels {
   /**
    * Draws from softmax(logits / temperature) after the cuts of min-p, top-k and top-p; the most probable token at
-   * temperature 0. Of equal logits the lower ids stay.
+   * temperature 0. Among equal logits the lower ids are kept.
    *
    * @param logits `[vocab]` f32
-   * @param chance in [0, 1), decides
+   * @param chance random number in [0, 1) that decides
    * @throws AppError `node_failed` when a logit is NaN or none is finite
    */
   draw(logits: Float32Array, cuts: SamplingCuts, chance: number): number
-  /** Natural logarithm of the sum of their exponentials. @throws AppError as `draw` */
+  /** Returns the natural logarithm of the sum of the exponentials. @throws AppError as `draw` does */
   logSumExp(logits: Float32Array): number
 }
 
-/** Buffers of the size of the vocabulary. */
+/** Buffers with one value per token. */
 interface Scratch {
   weights: Float64Array
   candidates: Float64Array
 }
 
-/** The loops in JavaScript: the reference, and what runs without the addon. They share buffers: one thread. */
+/** Creates the kernels in JavaScript: the reference, used without the addon. Calls share buffers and must not overlap. */
 export function createScriptLogitKernels(vocabSize: number): LogitKernels {
   const scratch = { weights: new Float64Array(vocabSize), candidates: new Float64Array(vocabSize) }
   return {
@@ -37,7 +37,7 @@ export function createScriptLogitKernels(vocabSize: number): LogitKernels {
   }
 }
 
-/** The largest logit, and the lowest id that has it. */
+/** Returns the largest logit, and the lowest id that has it. */
 function checkedMaximum(logits: Float32Array): { token: number; logit: number } {
   let token = 0
   let logit = -Infinity
@@ -74,32 +74,32 @@ function draw(
   chance: number,
 ): number {
   const vocab = logits.length
-  // Min-p and top-k are cuts in the order of the logits: what they drop needs no exponential.
+  // Min-p and top-k cut by the order of the logits, so dropped tokens need no exponential.
   const floor = cuts.minP > 0 ? maximum + cuts.temperature * Math.log(cuts.minP) : -Infinity
   let cut: Cut = { value: -Infinity, ties: vocab }
   if (cuts.topK > 0 && cuts.topK < vocab) {
     candidates.set(logits)
-    cut = cutWhere(candidates, 'count', cuts.topK)
+    cut = findCut(candidates, 'count', cuts.topK)
   }
   let ties = cut.ties
   for (let i = 0; i < vocab; i++) {
     const logit = logits[i] as number
     const isKept = logit >= floor && (logit > cut.value || (logit === cut.value && ties-- > 0))
-    // Relative to the most probable token's.
+    // Relative to the weight of the most probable token.
     weights[i] = isKept ? Math.exp((logit - maximum) / cuts.temperature) : 0
   }
   if (cuts.topP < 1) {
     const total = sumOf(weights)
-    // Tokens lighter than this weigh less than (1 - topP) of the total even together.
+    // All tokens below this weight together weigh less than (1 - topP) of the total.
     const negligible = ((1 - cuts.topP) * total) / vocab
     let count = 0
     for (let i = 0; i < vocab; i++) {
       const weight = weights[i] as number
       if (weight > 0 && weight >= negligible) candidates[count++] = weight
     }
-    keepUntil(weights, cutWhere(candidates.subarray(0, count), 'mass', cuts.topP * total))
+    applyCut(weights, findCut(candidates.subarray(0, count), 'mass', cuts.topP * total))
   }
-  // In order of ids: a small change of the logits then moves the borders a little and no token far.
+  // In order of ids, so that a small change of the logits moves the boundaries only slightly.
   let remaining = chance * sumOf(weights)
   let last = 0
   for (let i = 0; i < vocab; i++) {
@@ -112,14 +112,14 @@ function draw(
   return last
 }
 
-/** Where a descending order is cut: at which value, and how many of exactly that value stay. */
+/** A cut of a descending order: the value at the cut, and how many of exactly that value are kept. */
 interface Cut {
   value: number
   ties: number
 }
 
-/** Zeroes every weight after the cut; of equal weights the lower ids stay. */
-function keepUntil(weights: Float64Array, cut: Cut): void {
+/** Zeroes every weight after the cut; among equal weights the lower ids are kept. */
+function applyCut(weights: Float64Array, cut: Cut): void {
   let ties = cut.ties
   for (let i = 0; i < weights.length; i++) {
     const weight = weights[i] as number
@@ -130,10 +130,10 @@ function keepUntil(weights: Float64Array, cut: Cut): void {
 }
 
 /**
- * Quickselect: where the heaviest values reach `target`, counted by one each or by their own mass.
- * The fewest that reach it stay. Reorders `values`.
+ * Finds, by quickselect, the cut at which the largest values reach `target`, counted one each or by their mass. The fewest
+ * values that reach it are kept. Reorders `values`.
  */
-function cutWhere(values: Float64Array, by: 'count' | 'mass', target: number): Cut {
+function findCut(values: Float64Array, by: 'count' | 'mass', target: number): Cut {
   let begin = 0
   let end = values.length
   let reached = 0
@@ -148,7 +148,7 @@ function cutWhere(values: Float64Array, by: 'count' | 'mass', target: number): C
     const each = by === 'count' ? 1 : pivot
     const equal = equalEnd - heavierEnd
     const needed = Math.max(1, Math.ceil((target - reached - heavier) / each))
-    // At the very end rounding may leave the target out of reach: then everything stays.
+    // Rounding may leave the target out of reach at the very end; then everything is kept.
     if (needed <= equal || equalEnd === end) return { value: pivot, ties: Math.min(needed, equal) }
     reached += heavier + equal * each
     begin = equalEnd
@@ -163,7 +163,7 @@ function middleOfThree(values: Float64Array, begin: number, end: number): number
   return Math.max(Math.min(a, b), Math.min(Math.max(a, b), c))
 }
 
-/** Puts values above `pivot` first, then those equal to it; returns where each group ends. */
+/** Moves values above `pivot` to the front, then those equal to it; returns the end of each group. */
 function partition(
   values: Float64Array,
   begin: number,

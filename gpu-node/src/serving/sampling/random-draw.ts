@@ -1,6 +1,6 @@
 /**
- * The `n`-th random number of a seed, in [0, 1) with 53 bits: a pure function, so that a sequence
- * that is started over on another process draws the same numbers.
+ * Returns the `n`-th random number of a seed, in [0, 1) with 53 bits. A pure function, so that a sequence that restarts in
+ * another process draws the same numbers.
  *
  * @param seed 32-bit
  * @see Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3": Philox 4×32-10 with the
@@ -13,7 +13,7 @@ export function randomDraw(seed: number, n: number): number {
 
 type Words4 = [number, number, number, number]
 
-/** Philox 4×32 with 10 rounds; all words unsigned 32-bit. */
+/** Computes Philox 4×32 with 10 rounds; all words are unsigned 32-bit. */
 export function philox(counter: Readonly<Words4>, key: readonly [number, number]): Words4 {
   let [x0, x1, x2, x3] = counter
   let [k0, k1] = key
@@ -29,7 +29,7 @@ export function philox(counter: Readonly<Words4>, key: readonly [number, number]
   return [x0, x1, x2, x3]
 }
 
-/** Upper 32 bits of the product of two unsigned 32-bit words. */
+/** Returns the upper 32 bits of the product of two unsigned 32-bit words. */
 function multiplyHigh(a: number, b: number): number {
   const aLow = a & 0xffff
   const aHigh = a >>> 16

@@ -6,26 +6,26 @@ import type { SequenceWork } from '../contract/backend.ts'
 /** The samplers of the sequences of one weight set. */
 export interface Samplers {
   /**
-   * Tells the sequence's sampler of the work's tokens; with the first chunk it gets a new one.
+   * Passes the tokens of the work to the sampler of its sequence, which is created with the first chunk.
    *
-   * @returns `undefined` for a sequence that does not sample
-   * @throws AppError `internal_error` when the work samples and no sampler was ever given
+   * @returns the sampler; `undefined` for a sequence that does not sample
+   * @throws AppError `internal_error` when the work samples but its sequence has no sampler
    */
   accept(work: SequenceWork): Sampler | undefined
   /** Forgets a sequence. */
   drop(sequence: number): void
 }
 
-/** No samplers; those to come share the loops and so must not run at the same time. */
-export function createSamplers(loops: LogitKernels): Samplers {
+/** Creates an empty set of samplers. They share the kernels, so they must not run at the same time. */
+export function createSamplers(kernels: LogitKernels): Samplers {
   const samplers = new Map<number, Sampler>()
   return {
     accept(work) {
       const { sequence, tokens, position, cached } = work
       if (position === 0 || cached) samplers.delete(sequence)
-      if (work.sampler) samplers.set(sequence, createSampler(work.sampler, loops))
+      if (work.sampler) samplers.set(sequence, createSampler(work.sampler, kernels))
       const sampler = samplers.get(sequence)
-      if (work.output === 'token' && !sampler) throw misfit(work, 'it samples, but no sampler was given')
+      if (work.output === 'token' && !sampler) throw invalidWork(work, 'it samples, but no sampler was given')
       if (cached) sampler?.observe(cached, 0)
       sampler?.observe(tokens, position)
       return sampler
@@ -34,7 +34,11 @@ export function createSamplers(loops: LogitKernels): Samplers {
   }
 }
 
-/** @throws AppError `internal_error` when a sequence has two pieces of work in one step */
+/**
+ * Checks that each sequence has at most one piece of work in a step.
+ *
+ * @throws AppError `internal_error`
+ */
 export function requireDistinct(work: readonly SequenceWork[]): void {
   if (new Set(work.map(({ sequence }) => sequence)).size === work.length) return
   throw new AppError(
@@ -43,7 +47,7 @@ export function requireDistinct(work: readonly SequenceWork[]): void {
   )
 }
 
-/** Work that a scheduler should not have made. */
-export function misfit({ sequence }: SequenceWork, why: string): AppError {
+/** Creates the error for work that violates the contract of backends. */
+export function invalidWork({ sequence }: SequenceWork, why: string): AppError {
   return new AppError('internal_error', `The work of sequence ${sequence} does not fit: ${why}.`)
 }

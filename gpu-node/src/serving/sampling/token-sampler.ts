@@ -2,7 +2,7 @@ import type { SamplerSpec, TokenAlternative, TokenMask } from '../contract/backe
 import type { LogitKernels } from './logit-kernels.ts'
 import { randomDraw } from './random-draw.ts'
 
-/** What was drawn. `logprob` is NaN and `top` empty where the spec asks for no log-probabilities. */
+/** A sampled token. `logprob` is NaN and `top` empty when the spec requests no log-probabilities. */
 export interface SampledToken {
   token: number
   /** Natural logarithm of the token's probability, unpenalised, at temperature 1. */
@@ -11,30 +11,30 @@ export interface SampledToken {
   top: TokenAlternative[]
 }
 
-/** Chooses the tokens of one sequence. */
+/** Samples the tokens of one sequence. */
 export interface Sampler {
-  /** Tells what stands at positions `position …`, prompt and sampled tokens alike; positions told before are skipped. */
+  /** Records the tokens from `position` on, prompt and sampled tokens alike; positions recorded before are skipped. */
   observe(tokens: Int32Array, position: number): void
   /**
    * Draws the token at `position`. The same logits, spec, position and tokens observed give the same token.
    *
    * @param logits `[vocab]` f32; overwritten with the penalised and masked ones
-   * @param allowed what may be drawn; null is everything
+   * @param allowed tokens that may be drawn; null for all
    * @throws AppError `node_failed` when a logit is NaN or none is finite
    */
   sample(logits: Float32Array, position: number, allowed?: TokenMask | null): SampledToken
 }
 
 /**
- * A sampler with vLLM's semantics: biases, then repetition penalty over prompt and output (positive logits are
- * divided by it, others multiplied), then frequency and presence penalties over the output alone,
- * then the mask, temperature, min-p, top-k, top-p in this order. Ties at a cut go to the lower id.
+ * Creates a sampler with vLLM's semantics: biases, then repetition penalty over prompt and output (positive logits are
+ * divided by it, others multiplied), then frequency and presence penalties over the output alone, then the mask,
+ * temperature, min-p, top-k and top-p, in this order. Ties at a cut go to the lower id.
  *
- * Work is linear in the vocabulary: cuts are found by selection, never by sorting it.
+ * The work is linear in the vocabulary: cuts are found by selection, not by sorting.
  */
-export function createSampler(spec: SamplerSpec, loops: LogitKernels): Sampler {
+export function createSampler(spec: SamplerSpec, kernels: LogitKernels): Sampler {
   const penalised = spec.presencePenalty !== 0 || spec.frequencyPenalty !== 0
-  const remembers = penalised || spec.repetitionPenalty !== 1
+  const countsTokens = penalised || spec.repetitionPenalty !== 1
   const biases = spec.logitBias ?? []
   /** How often each token was generated; 0 for tokens that are only in the prompt. */
   const generated = new Map<number, number>()
@@ -51,7 +51,7 @@ export function createSampler(spec: SamplerSpec, loops: LogitKernels): Sampler {
 
   return {
     observe(tokens, position) {
-      if (!remembers) return
+      if (!countsTokens) return
       for (const [offset, token] of tokens.entries()) {
         if (position + offset < seen) continue
         const isOutput = position + offset >= spec.promptTokens
@@ -62,21 +62,21 @@ export function createSampler(spec: SamplerSpec, loops: LogitKernels): Sampler {
 
     sample(logits, position, allowed = null) {
       const wantsLogprobs = spec.topLogprobs >= 0
-      const logSumExp = wantsLogprobs ? loops.logSumExp(logits) : NaN
+      const logSumExp = wantsLogprobs ? kernels.logSumExp(logits) : NaN
       const top = mostProbable(logits, Math.max(spec.topLogprobs, 0), logSumExp)
       const unpenalised =
-        wantsLogprobs && (remembers || biases.length > 0 || allowed) ? logits.slice() : logits
+        wantsLogprobs && (countsTokens || biases.length > 0 || allowed) ? logits.slice() : logits
       for (const { token, bias } of biases) logits[token] = (logits[token] as number) + bias
-      if (remembers) penalise(logits)
+      if (countsTokens) penalise(logits)
       if (allowed) forbidOthers(logits, allowed)
       const chance = spec.temperature === 0 ? 0 : randomDraw(spec.seed, position - spec.promptTokens)
-      const token = loops.draw(logits, spec, chance)
+      const token = kernels.draw(logits, spec, chance)
       return { token, logprob: (unpenalised[token] as number) - logSumExp, top }
     },
   }
 }
 
-/** Makes every token that is not allowed impossible. */
+/** Sets the logits of all tokens that are not allowed to −∞. */
 function forbidOthers(logits: Float32Array, allowed: TokenMask): void {
   for (let begin = 0; begin < logits.length; begin += 32) {
     const word = allowed[begin >>> 5] ?? 0
@@ -86,7 +86,7 @@ function forbidOthers(logits: Float32Array, allowed: TokenMask): void {
   }
 }
 
-/** The `count` largest logits as log-probabilities, by insertion into a short list. */
+/** Returns the `count` largest logits as log-probabilities, by insertion into a short list. */
 function mostProbable(logits: Float32Array, count: number, logSumExp: number): TokenAlternative[] {
   const top: TokenAlternative[] = []
   if (count === 0) return top

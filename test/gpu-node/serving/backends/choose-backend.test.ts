@@ -27,13 +27,13 @@ function choose(overrides: Partial<ChooseBackendOptions>) {
 
 const notBuilt = () => loadNative(['/nowhere/copal.node'])
 
-test('onnx is onnx, and one line says so', () => {
+test('onnx selects ONNX and logs it once', () => {
   const { backend, said } = choose({ backend: 'onnx' })
   expect(backend.name).toBe('onnx-cpu')
   expect(said).toEqual([['backend chosen', { backend: 'onnx-cpu', why: 'COPAL_BACKEND is onnx' }]])
 })
 
-test('auto is onnx where the addon does not load, and one line says why', () => {
+test('auto selects ONNX when the addon does not load, and logs why', () => {
   const { backend, said } = choose({ load: notBuilt })
   expect(backend.name).toBe('onnx-cpu')
   expect(said).toEqual([
@@ -44,11 +44,11 @@ test('auto is onnx where the addon does not load, and one line says why', () => 
   ])
 })
 
-test('auto is onnx for another provider than the processor', () => {
+test('auto selects ONNX for a provider other than the CPU', () => {
   expect(choose({ provider: 'webgpu' }).backend.name).toBe('onnx-webgpu')
 })
 
-test('sparse without the addon is an error that says how to build it', () => {
+test('sparse without the addon is an error that tells how to build it', () => {
   expect(() => choose({ backend: 'sparse', load: notBuilt })).toThrow(
     /COPAL_BACKEND is 'sparse'.*it is not built.*build-native\.mjs/,
   )
@@ -58,18 +58,18 @@ if (addon) testSparse(addon.kernels())
 else skipWithoutAddon('the choice of the sparse engine')
 
 function testSparse(kernels: readonly string[]): void {
-  test('auto is sparse where the addon loads', () => {
+  test('auto selects sparse when the addon loads', () => {
     const { backend, said } = choose({ precision: 'int8' })
     expect(backend.name).toBe(`sparse-int8-${kernels[0]}`)
     expect(said).toEqual([['backend chosen', { backend: backend.name, why: 'the addon loads' }]])
   })
 
-  test('a head in another precision than the usual one is told', () => {
+  test('the name shows a head precision other than the default', () => {
     const { backend } = choose({ precision: 'int4', headPrecision: 'int4' })
     expect(backend.name).toBe(`sparse-int4-head-int4-${kernels[0]}`)
   })
 
-  test('a kernel of another machine is an error that lists those of this one', () => {
+  test('a kernel that this machine cannot run is an error that lists those it can run', () => {
     const other = process.arch === 'arm64' ? 'avx2' : 'neon'
     expect(() => choose({ kernel: other })).toThrow(
       `This machine cannot run the kernel '${other}'; it runs ${kernels.join(', ')}.`,

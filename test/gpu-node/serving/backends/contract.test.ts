@@ -1,4 +1,4 @@
-/** What every backend owes the scheduler, on the tiny model. */
+/** Tests the contract of every backend with the scheduler, on the tiny model. */
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { ErrorCode } from '@copal/shared/errors.ts'
@@ -49,7 +49,7 @@ describe.each(BACKENDS)('$name', ({ create, exactTolerance, selfTolerance }) => 
   let opened: Promise<Steps> | undefined
 
   beforeAll(async () => {
-    // 20 columns: rows of a mask then end inside a byte.
+    // 20 columns, so that rows of a mask end inside a byte.
     tiny = await openTinyModel({ contextLength: 1024, intermediateSize: 20 })
     backend = create(join(tiny.dir, 'work'))
   })
@@ -69,7 +69,7 @@ describe.each(BACKENDS)('$name', ({ create, exactTolerance, selfTolerance }) => 
     return { model: tiny.model, version: 0, maskPath: null, priority: 'serving', ...overrides }
   }
 
-  /** Another weight set on the same backend, until the end of the test. */
+  /** Loads another weight set on the same backend, until the end of the test. */
   async function load(overrides: Partial<WeightSetSource> = {}): Promise<Steps> {
     const weights = await backend.load(source(overrides))
     onTestFinished(() => backend.release(weights))
@@ -132,7 +132,7 @@ describe.each(BACKENDS)('$name', ({ create, exactTolerance, selfTolerance }) => 
     expectClose(ofSecond!, expectedScores(tiny, randomHalfMask(tiny.model, 2).linears), exactTolerance)
   })
 
-  describe('masks that do not fit are refused', () => {
+  describe('masks that do not fit are rejected', () => {
     test.each(INVALID_MASKS)('%s', async (_, code, message, makeFile) => {
       const steps = await serving()
       const failure = await appErrorOf(
@@ -144,7 +144,7 @@ describe.each(BACKENDS)('$name', ({ create, exactTolerance, selfTolerance }) => 
     })
   })
 
-  test('weights that are no numbers are refused', async () => {
+  test('weights that are not numbers are rejected', async () => {
     const { master } = tiny.model
     const tensors = new Map(master.tensors)
     const path = join(temporaryDir(), 'broken.f32')
@@ -167,7 +167,7 @@ describe.each(BACKENDS)('$name', ({ create, exactTolerance, selfTolerance }) => 
     expect((await appErrorOf(released.nll(1, TOKENS, TARGETS))).code).toBe('node_failed')
   })
 
-  test('cached decode gives what a full forward over the same tokens gives', async () => {
+  test('cached decode equals a full forward pass over the same tokens', async () => {
     const steps = await serving()
     const prompt = randomTokens(5, 9)
     const outputs = await steps.generate(1, prompt, 30)
@@ -181,7 +181,7 @@ describe.each(BACKENDS)('$name', ({ create, exactTolerance, selfTolerance }) => 
     )
   })
 
-  test('decode stays right while a sequence grows', async () => {
+  test('decode stays correct while a sequence grows', async () => {
     const steps = await serving()
     const prompt = randomTokens(6, 250)
     const outputs = await steps.generate(1, prompt, 280)
@@ -220,7 +220,7 @@ describe.each(BACKENDS)('$name', ({ create, exactTolerance, selfTolerance }) => 
     },
   )
 
-  test('scores of one chunk equal scores of several, and a target of -1 is skipped', async () => {
+  test('scores of one chunk equal those of several chunks, and a target of -1 is skipped', async () => {
     const steps = await serving()
     const tokens = randomTokens(8, 500)
     const targets = Int32Array.from(randomTokens(9, 500), (target, i) => (i % 3 === 0 ? -1 : target))
@@ -233,7 +233,7 @@ describe.each(BACKENDS)('$name', ({ create, exactTolerance, selfTolerance }) => 
     expect(none.length).toBe(0)
   })
 
-  test('sequences of different lengths decoded together give what each gives alone', async () => {
+  test('sequences of different lengths decoded together equal each decoded alone', async () => {
     const steps = await serving()
     const settings: Partial<SamplerSpec>[] = [
       {},
@@ -255,7 +255,7 @@ describe.each(BACKENDS)('$name', ({ create, exactTolerance, selfTolerance }) => 
         position: prompt.length + n - 1,
         output: 'token',
       }))
-      // Some pause a step and are made up for, so that batches have gaps.
+      // Some sequences pause for a step and catch up later, so that batches have gaps.
       const paused = work.filter((_, i) => (i + n) % 5 === 0)
       const others = work.filter((_, i) => (i + n) % 5 !== 0)
       const outputs = new Map<number, SequenceOutput>()
@@ -271,7 +271,7 @@ describe.each(BACKENDS)('$name', ({ create, exactTolerance, selfTolerance }) => 
     }
   })
 
-  test('prompts fed beside running sequences change nothing for either', async () => {
+  test('prefill beside running sequences changes neither', async () => {
     const steps = await serving()
     const prompt = randomTokens(40, 77)
     const alone = await steps.generate(1, randomTokens(41, 20), 6)
@@ -298,7 +298,7 @@ describe.each(BACKENDS)('$name', ({ create, exactTolerance, selfTolerance }) => 
     )
   })
 
-  test('a sequence that starts over with its generated tokens goes on with the same text', async () => {
+  test('a sequence that restarts with its generated tokens continues with the same text', async () => {
     const steps = await serving()
     const sampler = { temperature: 1, seed: 12, frequencyPenalty: 0.3, promptTokens: 10 }
     const prompt = randomTokens(15, 10)
@@ -309,7 +309,7 @@ describe.each(BACKENDS)('$name', ({ create, exactTolerance, selfTolerance }) => 
     expect(tokenIds([...before, ...after])).toEqual(tokenIds(expected))
   })
 
-  test('only what a mask allows is sampled, each sequence by its own, also when the mask comes late', async () => {
+  test('each sequence samples only tokens that its own mask allows, also when the mask arrives late', async () => {
     const steps = await serving()
     const vocab = tiny.model.config.vocabSize
     const prompts = [randomTokens(41, 5), randomTokens(42, 300), randomTokens(43, 1)]
@@ -349,7 +349,7 @@ describe.each(BACKENDS)('$name', ({ create, exactTolerance, selfTolerance }) => 
     await steps.run([], [1401, 1402, 1403])
   })
 
-  test('a mask of null forbids nothing', async () => {
+  test('a null mask forbids nothing', async () => {
     const steps = await serving()
     const prompt = randomTokens(44, 6)
     const [free] = await steps.generate(1410, prompt, 1)
@@ -358,7 +358,7 @@ describe.each(BACKENDS)('$name', ({ create, exactTolerance, selfTolerance }) => 
     await steps.run([], [1410, 1411])
   })
 
-  describe('work that does not fit is refused, and the set goes on', () => {
+  describe('invalid work is rejected, and the set continues', () => {
     const one = Int32Array.of(1)
     const scored = (count: number, targets: number): SequenceWork => ({
       sequence: 900,

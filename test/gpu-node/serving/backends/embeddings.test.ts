@@ -1,4 +1,4 @@
-/** Embeddings: what each backend gives for a prompt, beside f64 arithmetic and beside each other. */
+/** Compares the embeddings of each backend with f64 arithmetic and with each other. */
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import type { Backend, SequenceWork, WeightSet } from '../../../../gpu-node/src/serving/contract/backend.ts'
@@ -10,12 +10,12 @@ import { referenceHidden } from '../../../support/models/reference-model.ts'
 import { openTinyModel, type TinyModel } from '../../../support/models/tiny-model.ts'
 
 const random = createRandom(21)
-/** Longer than the pieces in which prompts are fed, and than what one run of a backend takes. */
+/** Longer than a prefill chunk, and than one run of a backend. */
 const TEXT = Array.from({ length: 300 }, () => Math.floor(random() * 300))
-/** So long that f64 arithmetic still takes no time. */
+/** Short enough for f64 arithmetic to be fast. */
 const SHORT = TEXT.slice(0, 40)
 
-/** What each backend gives for the text, through the engine. */
+/** The embedding of the text by each backend, through the engine. */
 const embeddings = new Map<string, Float32Array>()
 
 let tiny: TinyModel
@@ -75,7 +75,7 @@ describe.each(BACKENDS)('$name', ({ name, create, selfTolerance }) => {
     return sums
   }
 
-  test('the mean of the last hidden state is that of f64 arithmetic', async () => {
+  test('the mean of the last hidden states equals that of f64 arithmetic', async () => {
     const states = referenceHidden(tiny.model.config, tiny.tensors, SHORT)
     const expected = states[0]!.map((_, i) => states.reduce((sum, state) => sum + state[i]!, 0))
     const sum = await sumOf(1, SHORT, [SHORT.length])
@@ -95,7 +95,7 @@ describe.each(BACKENDS)('$name', ({ name, create, selfTolerance }) => {
     },
   )
 
-  test('the engine feeds a long text in pieces and gives the mean', async () => {
+  test('the engine feeds a long text in chunks and returns the mean', async () => {
     const { backend, weights } = await serving()
     const engine = createEngine({ backend, config: tiny.model.config, codec: tiny.model.codec })
     engine.setActive(weights)
@@ -107,7 +107,7 @@ describe.each(BACKENDS)('$name', ({ name, create, selfTolerance }) => {
     embeddings.set(name, embedding)
   })
 
-  test('works that generate and score beside it change nothing', async () => {
+  test('generation and scoring in the same step change nothing', async () => {
     const { backend, weights } = await serving()
     const alone = await sumOf(1, SHORT, [SHORT.length])
     const tokens = Int32Array.from(SHORT)
@@ -125,7 +125,7 @@ describe.each(BACKENDS)('$name', ({ name, create, selfTolerance }) => {
   })
 })
 
-test('all backends give the same direction', () => {
+test('the embeddings of all backends have the same direction', () => {
   expect([...embeddings.keys()]).toEqual(BACKENDS.map(({ name }) => name))
   for (const other of embeddings.values())
     for (const another of embeddings.values()) expect(cosine(other, another)).toBeGreaterThan(0.999)

@@ -21,12 +21,12 @@ const TARGETS = Int32Array.from([100, 33, 250, 9, 1, 64, 200, 5])
 let tiny: TinyModel
 
 beforeAll(async () => {
-  // 20 columns: rows of a mask then end inside a byte.
+  // 20 columns, so that rows of a mask end inside a byte.
   tiny = await openTinyModel({ intermediateSize: 20 })
 })
 afterAll(() => tiny.remove())
 
-/** Every score of a prompt and the most likely next tokens, under a model and a mask file. */
+/** Returns every score of a prompt and the most likely next tokens, under a model and a mask file. */
 async function outputs(
   { create }: TestedBackend,
   model: DenseModel,
@@ -43,7 +43,7 @@ async function outputs(
   return result.outputs
 }
 
-/** The model whose dense weights are, in these linears, exactly the values of a weights file. */
+/** Creates a model whose dense weights equal the values of a weights file in these linears. */
 async function modelOf(linears: ReadonlyMap<string, MaskLinear>): Promise<DenseModel> {
   const tensors = new Map<string, StoredTensor>(tiny.tensors)
   for (const [name, { rows, cols, bits, values }] of linears) {

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
 import { philox, randomDraw } from '../../../../gpu-node/src/serving/sampling/random-draw.ts'
 
-/** Known answers of Philox 4×32-10 that ship with Random123 (kat_vectors). */
+/** Known answers of Philox 4×32-10 from Random123 (kat_vectors). */
 test.each([
   [
     [0, 0, 0, 0],

@@ -20,7 +20,7 @@ const NEUTRAL: SamplerSpec = {
   promptTokens: 0,
 }
 
-/** The definition, with sorting and in f64: the probability of every token after penalties and cuts. */
+/** Computes by definition, with sorting and in f64, the probability of every token after penalties and cuts. */
 function oracleDistribution(
   input: Float32Array,
   spec: SamplerSpec,
@@ -32,7 +32,7 @@ function oracleDistribution(
     const logit = logits[token] as number
     const count = output.filter((other) => other === token).length
     const repeated = logit > 0 ? logit / spec.repetitionPenalty : logit * spec.repetitionPenalty
-    // The product keeps f32 logits in place.
+    // Rounding to f32 keeps the logits equal to those of the sampler.
     logits[token] = Math.fround(
       repeated - (count * spec.frequencyPenalty + (count > 0 ? spec.presencePenalty : 0)),
     )
@@ -58,7 +58,7 @@ function oracleDistribution(
   return probabilities
 }
 
-/** A sampler of logits of any length. */
+/** Creates a sampler for logits of any length. */
 function samplerWith(spec: Partial<SamplerSpec>, history: readonly number[] = []) {
   const sampler = createSampler(
     { ...NEUTRAL, ...spec },
@@ -87,7 +87,7 @@ describe('cuts', () => {
     { topK: 20, topP: 0.8, minP: 0.02, temperature: 0.7 },
     { topK: 5, topP: 0.999 },
   ]
-  test.each(cases)('%j keep exactly the tokens of the sorted definition', (partial) => {
+  test.each(cases)('%j keep exactly the tokens of the sorting definition', (partial) => {
     for (const [vocab, deviation] of [
       [50, 1],
       [1000, 3],
@@ -98,7 +98,7 @@ describe('cuts', () => {
       for (let i = 0; i < vocab; i += 7) logits[i] = logits[(i * 3) % vocab] as number
       const spec = { ...NEUTRAL, ...partial }
       const probabilities = oracleDistribution(logits, spec, [])
-      // Walks the whole distribution: as many equidistant draws as make each border visible.
+      // Covers the whole distribution with equidistant draws, dense enough to show each boundary.
       for (let n = 0; n < 200; n++) {
         const { token } = samplerWith({ ...spec, seed: 99 }).sample(logits.slice(), n)
         let remaining = randomDraw(99, n)
@@ -114,7 +114,7 @@ describe('cuts', () => {
     }
   })
 
-  test('a flat distribution over a large vocabulary is cut by the lower id', () => {
+  test('a flat distribution over a large vocabulary keeps the lower ids', () => {
     const logits = new Float32Array(4096).fill(2)
     const seen = new Set<number>()
     for (let n = 0; n < 3000; n++) seen.add(samplerWith({ topK: 16 }).sample(logits.slice(), n).token)
@@ -174,7 +174,7 @@ describe('penalties', () => {
     }
   })
 
-  test('tokens told twice count once', () => {
+  test('tokens observed twice count once', () => {
     const logits = Float32Array.from([0, 1])
     const sampler = samplerWith({ temperature: 0, frequencyPenalty: 0.6 }, [1])
     sampler.observe(Int32Array.of(1), 0)
@@ -198,7 +198,7 @@ describe('a mask', () => {
   const allowed = [0, 31, 32, 50, 63, 64, 99]
   const mask = maskOf(vocab, allowed)
 
-  test('leaves what it allows the probabilities that these have among themselves', () => {
+  test('keeps the relative probabilities of the tokens that it allows', () => {
     for (const spec of [{}, { temperature: 0.7, topK: 3 }, { topP: 0.8 }, { minP: 0.1, topK: 50 }]) {
       const among = Float32Array.from(logits, (logit, token) => (allowed.includes(token) ? logit : -Infinity))
       const probabilities = oracleDistribution(among, { ...NEUTRAL, ...spec }, [])
@@ -212,14 +212,14 @@ describe('a mask', () => {
     }
   })
 
-  test('holds against penalties and greedy sampling', () => {
+  test('applies after penalties and with greedy sampling', () => {
     const spec = { temperature: 0, frequencyPenalty: -2, repetitionPenalty: 0.5 }
     const sampler = samplerWith(spec, [1, 2, 3])
     expect(allowed).toContain(sampler.sample(logits.slice(), 3, mask).token)
     expect(samplerWith({ temperature: 0 }).sample(logits.slice(), 0, maskOf(vocab, [77])).token).toBe(77)
   })
 
-  test('changes no log-probability: they are those of the model, also of tokens that it forbids', () => {
+  test('changes no log-probability, not even those of forbidden tokens', () => {
     const spec = { temperature: 0, topLogprobs: 20 }
     const free = samplerWith(spec).sample(logits.slice(), 0)
     const masked = samplerWith(spec).sample(logits.slice(), 0, mask)
@@ -244,13 +244,13 @@ describe('log-probabilities', () => {
     }
   })
 
-  test('alternatives of equal probability come in the order of their ids', () => {
+  test('alternatives of equal probability are ordered by id', () => {
     const logits = Float32Array.from([1, 3, 2, 3, 2, 2])
     const { top } = samplerWith({ temperature: 0, topLogprobs: 4 }).sample(logits, 0)
     expect(top.map(({ token }) => token)).toEqual([1, 3, 2, 4])
   })
 
-  test('are left out where they are not asked for, and no alternatives come for 0', () => {
+  test('are left out unless requested, and 0 requests no alternatives', () => {
     const without = samplerWith({ temperature: 0 }).sample(Float32Array.of(1, 2), 0)
     expect(without).toEqual({ token: 1, logprob: NaN, top: [] })
     const zero = samplerWith({ temperature: 0, topLogprobs: 0 }).sample(Float32Array.of(1, 2), 0)
@@ -302,7 +302,7 @@ describe('biases', () => {
     for (let position = 0; position < 20; position++) expect(forced.sample(logits(), position).token).toBe(3)
   })
 
-  test('move no log-probability that is told', () => {
+  test('change no reported log-probability', () => {
     const plain = samplerWith({ temperature: 0, topLogprobs: 4 }).sample(logits(), 0)
     const biased = samplerWith({
       temperature: 0,
@@ -314,7 +314,7 @@ describe('biases', () => {
     expect(biased.logprob).toBeCloseTo(plain.top.find(({ token }) => token === 3)!.logprob, 6)
   })
 
-  test('come before penalties: what is pushed above zero is divided, not multiplied', () => {
+  test('apply before penalties: a logit raised above zero is divided, not multiplied', () => {
     const spec = { temperature: 0, repetitionPenalty: 2, logitBias: [{ token: 3, bias: 4 }] }
     // Token 3: (-1 + 4) / 2 = 1.5, below token 0; the other way round it would be -2 + 4 = 2 and tie above.
     const sampler = samplerWith(spec, [3])

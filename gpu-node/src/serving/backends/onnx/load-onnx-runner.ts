@@ -8,9 +8,9 @@ import type { LoadOptions } from './weight-set-protocol.ts'
 import { createRunner, type Runner } from './onnx-runner.ts'
 
 /**
- * Prepares the weights of a set, makes its session and tries it.
+ * Prepares the weights of a set, creates its session and runs the self-test.
  *
- * @throws AppError `mask_invalid`, `mask_base_mismatch`, `node_failed` when the model does not compute
+ * @throws AppError `mask_invalid`, `mask_base_mismatch`, `node_failed` when the self-test fails
  */
 export async function loadRunner(options: LoadOptions): Promise<Runner> {
   const session = await createDecoderSession(options)
@@ -18,11 +18,11 @@ export async function loadRunner(options: LoadOptions): Promise<Runner> {
   return createRunner(session, options.config)
 }
 
-/** How far cached and uncached logits may differ, relative to the largest. */
+/** Largest allowed difference of cached and uncached logits, relative to the largest logit. */
 const SELF_TEST_TOLERANCE = 1e-3
 
 /**
- * Runs a fixed prompt at once, and again token by token through the cache: logits must be finite and agree.
+ * Runs a fixed prompt at once, and again token by token through the cache. The logits must be finite and agree.
  *
  * @throws AppError `node_failed`
  */

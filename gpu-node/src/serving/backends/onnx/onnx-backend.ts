@@ -7,25 +7,26 @@ import { parseExecutionProvider } from '../../../pruning/graph/execution-provide
 import { createLoadDir, removeStaleLoadDirs } from './work-dir.ts'
 import { startWeightSetProcess, type WeightSetProcess } from './weight-set-process.ts'
 
+/** Options of the ONNX backend. */
 export interface OnnxBackendOptions {
-  /** Scratch space: while a masked set is loaded its pruned weights stand there. */
+  /** Scratch space, which holds the pruned weights of a masked set while it loads. */
   workDir: string
-  /** Threads of each weight set; every processor by default. */
+  /** Threads of each weight set; all processors by default. */
   threads?: number | undefined
   /** `cpu` (default), `cuda` or `webgpu`. */
   provider?: string | undefined
   log?: Pick<Log, 'info'> | undefined
 }
 
-/** A {@link Backend} that tells where a set runs. */
+/** A {@link Backend} that reports the process of a set. */
 export interface OnnxBackend extends Backend {
-  /** Process of a set; undefined when it has none any more. */
+  /** Returns the process id of a set; undefined after its process ended. */
   pidOf(weights: WeightSet): number | undefined
 }
 
 /**
- * Runs each weight set in a process of its own with ONNX Runtime: a run blocks its thread, sessions are
- * never taken down cleanly, and a crash must cost one set only.
+ * Creates the backend that runs each weight set in a process of its own with ONNX Runtime, because a run blocks its
+ * thread, sessions cannot be released cleanly, and a crash must affect only one set.
  *
  * @throws AppError `invalid_request` for an unknown provider
  */

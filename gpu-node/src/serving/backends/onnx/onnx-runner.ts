@@ -8,16 +8,16 @@ import { runForward, type Batch, type BatchMember } from '../../../pruning/graph
 import { KeyValueCache, type SequenceSlot, type Slab } from '../../../pruning/graph/key-value-cache.ts'
 
 /**
- * Tokens that one run takes at most. Longer chunks are split: the activations of a run stay in the
- * caches of the processor, and the memory of scores and logits stays bounded.
+ * Most tokens of one run. Longer chunks are split, so that the activations of a run stay in the processor's caches and the
+ * memory of scores and logits stays bounded.
  */
 const MAX_RUN_TOKENS = 256
 
 /** Runs the steps of one weight set. Not reentrant. */
 export interface Runner {
-  /** @throws AppError when the work does not fit what is held */
+  /** Runs a step. @throws AppError when the work does not fit the held sequences */
   step(work: readonly SequenceWork[], drop: readonly number[]): Promise<SequenceOutput[]>
-  /** Room taken, for checks. */
+  /** Returns the memory used, for checks. */
   usage(): KeyValueCache['usage']
 }
 
@@ -27,7 +27,7 @@ interface Item {
   sampler: Sampler | undefined
 }
 
-/** A runner over a session of the decoder graph. */
+/** Creates a runner for a session of the decoder graph. */
 export function createRunner(session: InferenceSession, config: LlamaConfig): Runner {
   const cache = new KeyValueCache(config)
   const samplers = createSamplers(createScriptLogitKernels(config.vocabSize))
@@ -50,7 +50,7 @@ export function createRunner(session: InferenceSession, config: LlamaConfig): Ru
     return { kind: 'token', ...sampler.sample(logits, work.position + work.tokens.length, allowed) }
   }
 
-  /** A chunk of one sequence, in runs of at most {@link MAX_RUN_TOKENS}. */
+  /** Runs a chunk of one sequence, in runs of at most {@link MAX_RUN_TOKENS}. */
   const runChunk = async (item: Item): Promise<SequenceOutput> => {
     const { work, place } = item
     const scores: Float32Array[] = []
@@ -71,7 +71,7 @@ export function createRunner(session: InferenceSession, config: LlamaConfig): Ru
     return work.output === 'nll' ? { kind: 'nll', nll: joined(scores) } : finish(item, logits)
   }
 
-  /** One token each of sequences of one slab, together. */
+  /** Runs one token each of several sequences of one slab together. */
   const runTogether = async (slab: Slab, items: readonly Item[]): Promise<SequenceOutput[]> => {
     const members = items.map((item) => memberOf(item, 0, item.work.tokens, true))
     const output = members.some(({ outputIndices }) => outputIndices.length > 0) ? 'logits' : 'none'
@@ -107,7 +107,7 @@ export function createRunner(session: InferenceSession, config: LlamaConfig): Ru
   }
 }
 
-/** Whether the work runs without others, because more is wanted of it than logits. */
+/** Whether work runs alone, because it needs other results than logits. */
 const ALONE = { none: false, token: false, nll: true, hidden_sum: true } as const
 
 function outputOf({ output }: SequenceWork, { outputIndices }: BatchMember): Batch['output'] {

@@ -2,22 +2,22 @@ import type { ErrorBody } from '@copal/shared/errors.ts'
 import type { DecoderSessionOptions } from '../../../pruning/graph/decoder-session.ts'
 import type { SequenceOutput, SequenceWork, TokenMask } from '../../contract/backend.ts'
 
-/** What a weight set process loads; sent by structured clone. */
+/** The weights that a weight set process loads; sent by structured clone. */
 export interface LoadOptions extends DecoderSessionOptions {
   /** Yields the processor to everything else. */
   background: boolean
 }
 
-/** {@link SequenceWork} as it is sent: what may be sampled follows as {@link AllowedTokens}. */
+/** {@link SequenceWork} as it is sent; its allowed tokens follow as {@link AllowedTokens}. */
 export type SentWork = Omit<SequenceWork, 'allowed'> & { awaitsAllowed?: true }
 
-/** Node to weight set process. Calls are answered one after another, in order. */
+/** A call of the node to a weight set process. Calls are processed one at a time, in order. */
 export type WeightSetCall =
   | { id: number; kind: 'load'; options: LoadOptions }
   | { id: number; kind: 'step'; work: readonly SentWork[]; drop: readonly number[] }
   | { id: number; kind: 'close' }
 
-/** Node to weight set process, while step `step` runs: what its `index`-th work may sample. Not answered. */
+/** A message of the node to a weight set process: the tokens that the `index`-th work of step `step` may sample. No reply. */
 export interface AllowedTokens {
   kind: 'allowed'
   step: number
@@ -25,5 +25,5 @@ export interface AllowedTokens {
   mask: TokenMask | null
 }
 
-/** Weight set process to node: one for each call. `outputs` is empty but for steps. */
+/** The reply of a weight set process to a call. `outputs` is empty except for steps. */
 export type WeightSetReply = { id: number; outputs: SequenceOutput[] } | { id: number; failure: ErrorBody }

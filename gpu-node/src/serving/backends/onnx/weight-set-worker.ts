@@ -1,31 +1,31 @@
 /**
- * The process of one weight set: its sessions, its key/value cache, its sampling.
+ * Runs the process of one weight set: its session, its key/value cache and its sampling.
  *
- * It ends when the node closes it or is gone. A signal meant for the whole process group is left to
- * the node, which finishes its requests first.
+ * The process ends when the node closes it or ends itself. It ignores signals to the process group, so that the node can
+ * finish its requests first.
  */
 import { enterBackground } from '../../../platform/background-priority.ts'
 import { AppError, errorBody } from '@copal/shared/errors.ts'
 import type { SequenceOutput } from '../../contract/backend.ts'
-import { createAllowedInbox } from './allowed-tokens-inbox.ts'
+import { createAllowedTokensInbox } from './allowed-tokens-inbox.ts'
 import { loadRunner } from './load-onnx-runner.ts'
-import type { AllowedTokens, Answer, Call, LoadOptions } from './weight-set-protocol.ts'
+import type { AllowedTokens, WeightSetReply, WeightSetCall, LoadOptions } from './weight-set-protocol.ts'
 import type { Runner } from './onnx-runner.ts'
 
 let runner: Runner | undefined
 let previous: Promise<void> = Promise.resolve()
-const inbox = createAllowedInbox()
+const inbox = createAllowedTokensInbox()
 
 process.on('disconnect', () => process.exit(0))
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, () => {})
-process.on('message', (message: Call | AllowedTokens) => {
-  // Not in turn: the step that runs waits for it.
+process.on('message', (message: WeightSetCall | AllowedTokens) => {
+  // Delivered at once, because the running step waits for it.
   if (message.kind === 'allowed') inbox.deliver(message)
-  else previous = previous.then(() => answer(message))
+  else previous = previous.then(() => handle(message))
 })
 
-async function answer(call: Call): Promise<void> {
-  let reply: Answer
+async function handle(call: WeightSetCall): Promise<void> {
+  let reply: WeightSetReply
   try {
     if (call.kind === 'load') await load(call.options)
     reply = { id: call.id, outputs: call.kind === 'step' ? await step(call) : [] }
@@ -37,7 +37,7 @@ async function answer(call: Call): Promise<void> {
   })
 }
 
-async function step({ id, work, drop }: Extract<Call, { kind: 'step' }>): Promise<SequenceOutput[]> {
+async function step({ id, work, drop }: Extract<WeightSetCall, { kind: 'step' }>): Promise<SequenceOutput[]> {
   try {
     return await loaded().step(
       work.map(({ awaitsAllowed, ...item }, index) =>
@@ -51,7 +51,7 @@ async function step({ id, work, drop }: Extract<Call, { kind: 'step' }>): Promis
 }
 
 async function load(options: LoadOptions): Promise<void> {
-  // Before the runtime makes its threads, which inherit it.
+  // Before the runtime starts its threads, which inherit the priority.
   if (options.background) enterBackground()
   runner = await loadRunner(options)
 }

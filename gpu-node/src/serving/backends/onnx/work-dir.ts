@@ -4,13 +4,13 @@ import { isAlive } from '../../../platform/process-identity.ts'
 
 const PREFIX = 'load-'
 
-/** A fresh directory in `workDir` for one load; its name tells the process that owns it. */
+/** Creates a directory in `workDir` for one load; its name contains the id of the process that owns it. */
 export async function createLoadDir(workDir: string): Promise<string> {
   await mkdir(workDir, { recursive: true })
   return mkdtemp(join(workDir, `${PREFIX}${process.pid}-`))
 }
 
-/** Removes what loads of processes that are gone have left in `workDir`. */
+/** Removes the load directories of ended processes from `workDir`. */
 export async function removeStaleLoadDirs(workDir: string): Promise<void> {
   const names = await readdir(workDir).catch(() => [])
   for (const name of names) {
@@ -21,12 +21,12 @@ export async function removeStaleLoadDirs(workDir: string): Promise<void> {
   }
 }
 
-/** In a container every start may have the same pid: of our own pid only what is younger than we are is ours. */
+/** Returns whether a directory is in use. In a container every start may have the same pid, so the age decides then. */
 async function isInUse(pid: number, path: string): Promise<boolean> {
   if (pid === process.pid) {
     const startedMs = Date.now() - process.uptime() * 1000
-    const made = await stat(path).catch(() => undefined)
-    return made !== undefined && made.mtimeMs >= startedMs
+    const stats = await stat(path).catch(() => undefined)
+    return stats !== undefined && stats.mtimeMs >= startedMs
   }
   return isAlive(pid)
 }

@@ -9,14 +9,14 @@ import { maskTarget } from '../../../model/mask-file/verify-mask.ts'
 import type { LlamaConfig } from '../../../model/config/llama-config.ts'
 import type { DenseMaster } from '../../../model/master/dense-model.ts'
 
-/** The places of a mask file's linears, and what their masks must keep, by tensor name. Dense linears have none. */
+/** Where a mask file holds each linear, and what its mask must keep, by tensor name. Dense linears have no entry. */
 export type MaskPlaces = ReadonlyMap<string, MaskedPlace>
 
 /**
- * Checks the header of a mask file against a model, and tells where its linears lie and what they must keep. Whether
- * they do, and whether values are finite, the addon sees when it packs them.
+ * Checks the header of a mask file against a model, and returns where its linears lie and what they must keep. The addon
+ * checks the kept counts, and that values are finite, when it packs the linears.
  *
- * @throws AppError `mask_invalid`, `mask_base_mismatch`, or `node_failed` when it cannot be read
+ * @throws AppError `mask_invalid`, `mask_base_mismatch`, or `node_failed` when the file cannot be read
  */
 export async function placesInMask(
   maskPath: string,

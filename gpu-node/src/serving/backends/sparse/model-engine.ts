@@ -20,24 +20,24 @@ import type { MaskPlaces } from './mask-locations.ts'
 import { createOwnPages } from './owned-pages.ts'
 
 /**
- * Tokens that go through the blocks together: enough to make the most of weights that are expanded, few enough
- * for activations to stay in the cache.
+ * Tokens that pass through the blocks together: enough to amortise the expansion of weights, few enough to keep
+ * activations in the cache.
  */
 const BATCH_TOKENS = 256
 
-/** How a model's engine is to run. */
+/** Settings of a model's engine. */
 export interface ModelEngineOptions {
   kernel: KernelName | null
   threads: number
   precision: Precision
   headPrecision: Precision
-  /** Tokens of the pages that the scheduler gives out. */
+  /** Tokens of the pages that the scheduler allocates. */
   kvTokens: number
-  /** Tokens of the pages for callers that give none. */
+  /** Tokens of the pages for callers that pass none. */
   ownTokens: number
 }
 
-/** The addon's engine of one model, and the turns that steps of its weight sets take. */
+/** The addon's engine of one model. Steps of its weight sets run one at a time. */
 export interface ModelEngine {
   readonly kernel: KernelName
   /** Checks what a mask keeps and packs a weight set. @throws AppError `mask_invalid`, `node_failed` */
@@ -48,10 +48,10 @@ export interface ModelEngine {
     threads: number,
   ): Promise<EngineWeights>
   /**
-   * Runs a step, then `finish` before any other step: logits are those of the last one; `results` are
-   * log-likelihoods and hidden sums of all works, joined in their order.
+   * Runs a step, then `finish` before any other step, because logits are those of the last step. `results` are the
+   * log-likelihoods and hidden sums of all work, concatenated in order.
    *
-   * @throws AppError `overloaded` when there are not enough pages for works without, `node_failed`, `internal_error`
+   * @throws AppError `overloaded` when there are not enough pages for work without pages, `node_failed`, `internal_error`
    */
   step<T>(
     weights: EngineWeights,
@@ -59,15 +59,15 @@ export interface ModelEngine {
     drop: readonly number[],
     finish: (results: Float32Array, logits: (index: number, into: Float32Array) => void) => Promise<T>,
   ): Promise<T>
-  /** Frees a weight set after its steps. */
+  /** Frees a weight set once its steps have ended. */
   release(weights: EngineWeights): Promise<void>
-  /** Sequences that are held, pages that were written, and pages that callers without a scheduler have. */
+  /** Returns the held sequences, the written pages, and the pages allocated for callers without a scheduler. */
   usage(): { sequences: number; pages: number; ownPages: number }
   /** For tests. */
   provokePanic(): void
 }
 
-/** An engine without weights. @throws AppError `node_failed` when the addon refuses the model */
+/** Creates an engine without weights. @throws AppError `node_failed` when the addon rejects the model */
 export function createModelEngine(
   addon: Addon,
   config: LlamaConfig,
@@ -123,15 +123,15 @@ export function createModelEngine(
     },
     step: (weights, work, drop, finish) =>
       inTurn(async () => {
-        for (const sequence of drop) ownPages.give(weights, sequence)
-        const pages = ownPages.take(weights, work)
+        for (const sequence of drop) ownPages.release(weights, sequence)
+        const pages = ownPages.allocate(weights, work)
         return finish(await runStep(engine, weights, work, pages, drop), (index, into) =>
           engine.logits(index, into),
         )
       }),
     release: (weights) =>
       inTurn(async () => {
-        ownPages.give(weights)
+        ownPages.release(weights)
         await explain(engine.release(weights))
       }),
     usage() {
@@ -223,7 +223,7 @@ async function explain<T>(promise: Promise<T>): Promise<T> {
   }
 }
 
-/** Runs what calls the addon. @throws AppError for what it throws */
+/** Runs a synchronous call of the addon. @throws AppError that translates the error of the addon */
 export function explained<T>(action: () => T): T {
   try {
     return action()
@@ -238,7 +238,7 @@ function asAppError(thrown: unknown): AppError {
   const code = addonErrorCode(thrown)
   const text = String((thrown as { message?: unknown }).message ?? thrown)
   if (code === 'InvalidMask') return maskInvalid(text, thrown)
-  // The addon does not know the settings of the node.
+  // The addon cannot name the settings of the node.
   const remedy = code === 'InvalidPageCount' ? ' COPAL_KV_TOKENS says how many.' : ''
   const sentence = `${text.charAt(0).toUpperCase()}${text.slice(1)}.${remedy}`
   // A step that does not fit is a mistake of this node's engine. Any other error may not occur on another node.

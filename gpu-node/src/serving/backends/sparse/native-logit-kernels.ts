@@ -2,8 +2,8 @@ import type { Addon, KernelName } from '../../../../native/addon.d.ts'
 import type { LogitKernels } from '../../sampling/logit-kernels.ts'
 import { explained } from './model-engine.ts'
 
-/** The loops in the addon: a token of the same logits is that of the loops in JavaScript. */
-export function createNativeLoops(addon: Addon, vocabSize: number, kernel?: KernelName): LogitKernels {
+/** Creates the kernels of the addon. They draw the same tokens as the kernels in JavaScript. */
+export function createNativeLogitKernels(addon: Addon, vocabSize: number, kernel?: KernelName): LogitKernels {
   const sampler = explained(() => new addon.Sampler({ kernel, vocabSize }))
   /** The settings of a draw in the order that `Sampler.draw` gives; reused for every token. */
   const settings = new Float64Array(5)

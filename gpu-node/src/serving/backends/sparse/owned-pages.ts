@@ -1,27 +1,27 @@
 import { AppError } from '@copal/shared/errors.ts'
 import { PAGE_TOKENS, type SequenceWork } from '../../contract/backend.ts'
 
-/** Pages of sequences whose caller has none: benchmarks, the trial of a new weight set. */
+/** Allocates pages for callers that pass none: benchmarks, and the self-test of a new weight set. */
 export interface OwnPages {
   /**
-   * The pages of each work, and takes those that it needs.
+   * Returns the pages of each work, and allocates those that are missing.
    *
-   * @throws AppError `overloaded` when there are not enough; then none is taken
+   * @throws AppError `overloaded` when there are not enough; then none is allocated
    */
-  take(set: object, work: readonly SequenceWork[]): readonly (readonly number[])[]
-  /** Gives back those of a sequence; of all sequences of the set without one. */
-  give(set: object, sequence?: number): void
+  allocate(set: object, work: readonly SequenceWork[]): readonly (readonly number[])[]
+  /** Releases the pages of a sequence; without `sequence`, those of all sequences of the set. */
+  release(set: object, sequence?: number): void
   usage(): { sequences: number; pages: number }
 }
 
-/** Pages `first … first + count - 1`, which no scheduler gives out. */
+/** Creates the allocator of pages `first … first + count - 1`, which no scheduler allocates. */
 export function createOwnPages(first: number, count: number): OwnPages {
   const free = Array.from({ length: count }, (_, index) => first + count - 1 - index)
   const tables = new Map<object, Map<number, number[]>>()
   const all = () => [...tables.values()].flatMap((table) => [...table.values()])
 
   return {
-    take(set, work) {
+    allocate(set, work) {
       let table = tables.get(set)
       if (!table) tables.set(set, (table = new Map()))
       const wanted = work.map(({ sequence, position, tokens, pages }) =>
@@ -31,7 +31,7 @@ export function createOwnPages(first: number, count: number): OwnPages {
       if (needed > free.length) {
         throw new AppError(
           'overloaded',
-          `The step needs ${needed} more pages of ${PAGE_TOKENS} tokens, and ${free.length} of ${count} are free. ` +
+          `The step needs ${needed} more pages of ${PAGE_TOKENS} tokens, but only ${free.length} of ${count} are free. ` +
             'Run fewer or shorter requests at once, or give the cache more tokens.',
           { retryAfterS: 1 },
         )
@@ -47,7 +47,7 @@ export function createOwnPages(first: number, count: number): OwnPages {
       })
     },
 
-    give(set, sequence) {
+    release(set, sequence) {
       const table = tables.get(set)
       for (const [id, pages] of table ?? []) {
         if (sequence !== undefined && id !== sequence) continue

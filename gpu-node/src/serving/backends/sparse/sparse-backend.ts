@@ -15,37 +15,42 @@ import {
   type WeightSet,
 } from '../../contract/backend.ts'
 import { selfTestPrompt, checkSelfTest } from '../../contract/self-test.ts'
-import { createSamplers, misfit, requireDistinct, type Samplers } from '../../sampling/sequence-samplers.ts'
+import {
+  createSamplers,
+  invalidWork,
+  requireDistinct,
+  type Samplers,
+} from '../../sampling/sequence-samplers.ts'
 import { placesInMask, type MaskPlaces } from './mask-locations.ts'
 import { createModelEngine, type ModelEngine } from './model-engine.ts'
-import { createNativeLoops } from './native-logit-kernels.ts'
+import { createNativeLogitKernels } from './native-logit-kernels.ts'
 
-/** How the sparse engine is to run. */
+/** Settings of the sparse engine. */
 export interface SparseBackendOptions {
   addon: Addon
-  /** Threads of a step, at most {@link MAX_THREADS}; every processor by default. */
+  /** Threads of a step, at most {@link MAX_THREADS}; all processors by default. */
   threads?: number | undefined
-  /** The machine's best by default. */
+  /** Kernel to use; the fastest of the machine by default. */
   kernel?: KernelName | undefined
-  /** Of the linears; bf16 by default. */
+  /** Precision of the linears; bf16 by default. */
   precision?: Precision | undefined
-  /** Of the head; int8 by default: nothing prunes it, and in bf16 it is a third of what a half-pruned model reads. */
+  /** Precision of the head; int8 by default. The head is not pruned: in bf16 a third of the bytes that a half-pruned model reads. */
   headPrecision?: Precision | undefined
-  /** Tokens of keys and values that the scheduler gives out; four contexts by default, as its own default. */
+  /** Tokens of keys and values that the scheduler allocates; four contexts by default, like its own default. */
   kvTokens?: number | undefined
-  /** Tokens of callers that give no pages, which are benchmarks; none by default. Trials of new sets have theirs. */
+  /** Tokens of callers that pass no pages, such as benchmarks; none by default. Self-tests have pages of their own. */
   ownTokens?: number | undefined
   log?: Pick<Log, 'info'> | undefined
 }
 
-/** A {@link Backend} that tells what it holds. */
+/** A {@link Backend} that reports what it holds. */
 export interface SparseBackend extends Backend {
   /**
-   * Over all weight sets: sequences that are held, pages of keys and values that were written, and those that works
-   * without pages were given. Not during a step.
+   * Returns totals over all weight sets: held sequences, written key/value pages, and pages allocated for work without
+   * pages. Must not be called during a step.
    */
   usage(): { sequences: number; pages: number; ownPages: number }
-  /** For tests: the next step panics inside of the addon. */
+  /** Makes the next step panic inside the addon; for tests. */
   provokePanic(): void
 }
 
@@ -58,20 +63,21 @@ interface LoadedSet {
   end: () => void
 }
 
-const USUAL_HEAD: Precision = 'int8'
+const DEFAULT_HEAD_PRECISION: Precision = 'int8'
 const NO_MASK: MaskPlaces = new Map()
-/** A new set is tried with two sequences that are shorter than a page; eight are never loaded at once. */
-const TRIAL_TOKENS = 8 * 2 * PAGE_TOKENS
-/** How far cached and uncached logits may differ, relative to the largest: a rounded activation may differ. */
-const CANARY_TOLERANCE = 2e-2
-/** Sampling runs on the event loop, this long at most before it lets others run. */
+/** Tokens for self-tests, which use two sequences shorter than a page. Fewer than eight sets load at once. */
+const SELF_TEST_TOKENS = 8 * 2 * PAGE_TOKENS
+/** Largest allowed difference of cached and uncached logits, relative to the largest: activations are rounded. */
+const SELF_TEST_TOLERANCE = 2e-2
+/** Longest time that sampling occupies the event loop before it yields. */
 const SAMPLING_TURN_MS = 2
 
 /**
- * Runs weight sets in this process with the Rust addon: steps on its own threads, sampling here.
+ * Creates the backend that runs weight sets in this process with the Rust addon: steps on the addon's threads, sampling on
+ * the event loop.
  *
- * Sets of one model share an engine, its threads and its key/value pages, and every weight that a mask does
- * not change. Steps of different sets take turns.
+ * Sets of one model share an engine with its threads and key/value pages, and all weights that a mask does not change.
+ * Steps of different sets run one at a time.
  *
  * @throws AppError `invalid_request` for a kernel that this machine cannot run
  */
@@ -79,7 +85,7 @@ export function createSparseBackend(options: SparseBackendOptions): SparseBacken
   const { addon, kernel, log } = options
   const threads = Math.min(options.threads ?? availableParallelism(), MAX_THREADS)
   const precision = options.precision ?? 'bf16'
-  const headPrecision = options.headPrecision ?? USUAL_HEAD
+  const headPrecision = options.headPrecision ?? DEFAULT_HEAD_PRECISION
   const known = addon.kernels()
   if (kernel && !known.includes(kernel)) {
     throw new AppError(
@@ -88,7 +94,7 @@ export function createSparseBackend(options: SparseBackendOptions): SparseBacken
       { param: 'kernel' },
     )
   }
-  const ofHead = headPrecision === USUAL_HEAD ? [] : [`head-${headPrecision}`]
+  const headSuffix = headPrecision === DEFAULT_HEAD_PRECISION ? [] : [`head-${headPrecision}`]
   const engines = new Map<string, ModelEngine>()
   const sets = new Map<WeightSet, LoadedSet>()
 
@@ -101,7 +107,7 @@ export function createSparseBackend(options: SparseBackendOptions): SparseBacken
         precision,
         headPrecision,
         kvTokens: options.kvTokens ?? 4 * config.contextLength,
-        ownTokens: TRIAL_TOKENS + (options.ownTokens ?? 0),
+        ownTokens: SELF_TEST_TOKENS + (options.ownTokens ?? 0),
       })
       engines.set(master.path, engine)
     }
@@ -109,14 +115,14 @@ export function createSparseBackend(options: SparseBackendOptions): SparseBacken
   }
 
   return {
-    name: ['sparse', precision, ...ofHead, kernel ?? known[0]].join('-'),
+    name: ['sparse', precision, ...headSuffix, kernel ?? known[0]].join('-'),
 
     async load(source) {
       const { model, maskPath, version } = source
       const startedMs = performance.now()
       const places = maskPath === null ? NO_MASK : await placesInMask(maskPath, model.config, model.master)
       const engine = engineOf(model)
-      // Beside sets that serve, packing leaves half of the machine to them.
+      // Packing leaves half of the processors to sets that already serve.
       const packThreads = sets.size === 0 ? threads : Math.max(1, threads >> 1)
       const handle = await engine.load(model, maskPath, places, packThreads)
       const { promise: ended, resolve } = Promise.withResolvers<Error | undefined>()
@@ -124,12 +130,12 @@ export function createSparseBackend(options: SparseBackendOptions): SparseBacken
         engine,
         handle,
         config: model.config,
-        samplers: createSamplers(createNativeLoops(addon, model.config.vocabSize, kernel)),
+        samplers: createSamplers(createNativeLogitKernels(addon, model.config.vocabSize, kernel)),
         logits: new Float32Array(model.config.vocabSize),
         end: () => resolve(undefined),
       }
       try {
-        await tryModel(loaded)
+        await runSelfTest(loaded)
       } catch (thrown) {
         await engine.release(handle)
         throw thrown
@@ -182,7 +188,7 @@ export function createSparseBackend(options: SparseBackendOptions): SparseBacken
   }
 }
 
-/** Checks what the addon does not know of, and tells the samplers of the tokens. */
+/** Checks work against what the addon does not know, and passes its tokens to the samplers. */
 function accept(
   { config, samplers }: LoadedSet,
   work: readonly SequenceWork[],
@@ -191,11 +197,11 @@ function accept(
   return work.map((item) => {
     const { tokens, position, targets, output } = item
     if (output === 'nll' && targets?.length !== tokens.length)
-      throw misfit(item, `it has ${targets?.length ?? 0} targets for ${tokens.length} tokens`)
+      throw invalidWork(item, `it has ${targets?.length ?? 0} targets for ${tokens.length} tokens`)
     if (position + tokens.length > config.contextLength) {
       throw new AppError(
         'context_length_exceeded',
-        `The sequence has ${position + tokens.length} tokens, the model takes ${config.contextLength}.`,
+        `The sequence has ${position + tokens.length} tokens, but the model takes ${config.contextLength}.`,
       )
     }
     return samplers.accept(item)
@@ -233,12 +239,12 @@ async function outputsOf(
 }
 
 /**
- * Runs a fixed prompt at once, and again with its last token through the cache, in two steps: streams of the sets that
- * serve wait for them.
+ * Runs a fixed prompt at once, and again with its last token through the cache. It takes only two steps, because streams
+ * of the serving sets wait for them.
  *
- * @throws AppError `node_failed` unless logits are finite and agree
+ * @throws AppError `node_failed` unless the logits are finite and agree
  */
-async function tryModel({ engine, handle, config }: LoadedSet): Promise<void> {
+async function runSelfTest({ engine, handle, config }: LoadedSet): Promise<void> {
   const prompt = selfTestPrompt(config.vocabSize)
   const last = prompt.length - 1
   const logitsAfter = (...work: SequenceWork[]) =>
@@ -257,6 +263,6 @@ async function tryModel({ engine, handle, config }: LoadedSet): Promise<void> {
     position: last,
     output: 'token',
   })
-  checkSelfTest(whole, cached, CANARY_TOLERANCE)
+  checkSelfTest(whole, cached, SELF_TEST_TOLERANCE)
   await engine.step(handle, [], [0, 1], async () => undefined)
 }

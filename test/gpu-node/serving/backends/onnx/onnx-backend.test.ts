@@ -28,7 +28,7 @@ import { openTinyModel, type TinyModel } from '../../../../support/models/tiny-m
 let tiny: TinyModel
 
 beforeAll(async () => {
-  // 20 columns: rows of a mask then end inside a byte.
+  // 20 columns, so that rows of a mask end inside a byte.
   tiny = await openTinyModel({ intermediateSize: 20 })
 })
 afterAll(() => tiny.remove())
@@ -41,7 +41,7 @@ function source(overrides: Partial<WeightSetSource> = {}): WeightSetSource {
   return { model: tiny.model, version: 0, maskPath: null, priority: 'serving', ...overrides }
 }
 
-/** Loads a set that the end of the test releases. */
+/** Loads a set and releases it at the end of the test. */
 async function load(backend: OnnxBackend, overrides: Partial<WeightSetSource> = {}): Promise<WeightSet> {
   const weights = await backend.load(source(overrides))
   onTestFinished(() => backend.release(weights))
@@ -88,11 +88,11 @@ test('dense and two masked sets run side by side, each with its own weights', as
   expectScores(ofFirst!, expectedScores(tiny, randomHalfMask(tiny.model, 1).linears))
   expectScores(ofSecond!, expectedScores(tiny, randomHalfMask(tiny.model, 2).linears))
   expect(new Set([dense, ...masked].map((weights) => backend.pidOf(weights))).size).toBe(3)
-  // Once loaded nothing of the pruned weights is left on the disk.
+  // Once a set is loaded, its pruned weights are removed from disk.
   expect(await readdir(workDir)).toEqual([])
 })
 
-describe('masks that do not fit are refused and leave no process', () => {
+describe('masks that do not fit are rejected and leave no process', () => {
   test.each(INVALID_MASKS)('%s', async (_, code, message, makeFile) => {
     const workDir = temporaryDir()
     const failure = await appErrorOf(
@@ -123,7 +123,7 @@ test.skipIf(process.platform === 'win32')(
     const other = await load(backend)
     const weights = await load(backend)
     const pid = backend.pidOf(weights)!
-    // Stopped, it cannot answer before it is killed.
+    // A stopped process cannot reply before it is killed.
     process.kill(pid, 'SIGSTOP')
     const inFlight = Promise.all([
       appErrorOf(score(backend, weights)),
@@ -154,7 +154,7 @@ test('a released set ends without a cause, after its steps in flight, and leaves
   expect((await appErrorOf(score(backend, weights))).code).toBe('node_failed')
 })
 
-test('a set whose node vanishes ends by itself', async () => {
+test('the process of a set ends when its node is killed', async () => {
   const directory = temporaryDir()
   const { config, master } = tiny.model
   await writeFile(
@@ -184,13 +184,13 @@ test.skipIf(process.platform === 'win32')(
   },
 )
 
-test('an unknown provider is refused with the known ones', () => {
+test('an unknown provider is rejected with a list of the known ones', () => {
   expect(() => createOnnxBackend({ workDir: temporaryDir(), provider: 'tpu' })).toThrow(
     "Unknown execution provider 'tpu', expected one of cpu, cuda, webgpu.",
   )
 })
 
-test('what loads of vanished processes left is removed, what others load stays', async () => {
+test('load directories of ended processes are removed, those of others are kept', async () => {
   const workDir = temporaryDir()
   const dead = spawn(process.execPath, ['-e', ''])
   await once(dead, 'exit')

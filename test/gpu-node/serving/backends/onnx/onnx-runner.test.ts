@@ -54,7 +54,7 @@ async function nllOf(runner: Runner, work: SequenceWork): Promise<Float32Array> 
   return output.nll
 }
 
-/** Prefills `prompt` and decodes `count` tokens, one step each. */
+/** Prefills `prompt` and decodes `count` tokens in one step each. */
 async function generate(
   runner: Runner,
   sequence: number,
@@ -78,7 +78,7 @@ function expectClose(actual: ArrayLike<number>, expected: ArrayLike<number>, tol
   }
 }
 
-test('decode stays right while a sequence outgrows one capacity after another', async () => {
+test('decode stays correct while a sequence outgrows several capacities', async () => {
   const runner = createRunner(session, tiny.model.config)
   const prompt = tokensOf(6, 250)
   const outputs = await generate(runner, 1, prompt, 280)
@@ -92,7 +92,7 @@ test('decode stays right while a sequence outgrows one capacity after another', 
   )
 })
 
-test('dropped sequences free their room, and the next one finds it clean', async () => {
+test('dropped sequences free their slots, and the next sequence finds them clean', async () => {
   const runner = createRunner(session, tiny.model.config)
   const fresh = await generate(runner, 1, tokensOf(20, 30), 5)
   await runner.step(

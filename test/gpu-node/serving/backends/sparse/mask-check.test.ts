@@ -1,4 +1,4 @@
-/** The addon's check of a mask beside the one in JavaScript: what one refuses the other does, in the same words. */
+/** Compares the addon's check of masks with that in JavaScript: both reject the same masks with the same messages. */
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { AppError } from '@copal/shared/errors.ts'
@@ -26,10 +26,10 @@ import { openTinyModel } from '../../../../support/models/tiny-model.ts'
 if (addon) testCheck(addon)
 else skipWithoutAddon('the check of a mask')
 
-/** Rows of 60 columns end inside a byte, and groups of 6 and 12 go across bytes and words. */
+/** Rows of 60 columns end inside a byte, and groups of 6 and 12 columns cross bytes and words. */
 const SHAPE = { hiddenSize: 48, intermediateSize: 60, heads: 3, kvHeads: 1, headDim: 16 }
 
-/** A mask that keeps the first `keep` of every `group` columns. */
+/** Creates a mask that keeps the first `keep` of every `group` columns. */
 function regularMask(model: DenseModel, pattern: string, scope: MaskScope, withValues: boolean): Mask {
   const [keep, group] = pattern.includes(':') ? pattern.split(':').map(Number) : [1, 2]
   const random = createRandom(3)
@@ -50,14 +50,14 @@ function regularMask(model: DenseModel, pattern: string, scope: MaskScope, withV
   }
 }
 
-/** One thing wrong with one linear. */
+/** One kind of damage to one linear. */
 function damage({ linears }: Mask, random: () => number): void {
   const below = (count: number) => Math.floor(random() * count)
   const linear = [...linears.values()][below(linears.size)]!
   const { cols, rows, bits, values } = linear
   const width = Math.ceil(cols / 8)
   const kind = below(values ? 5 : 3)
-  // Behind the last column, where a row ends inside a byte.
+  // After the last column, where a row ends inside a byte.
   if (kind === 0 && cols % 8) bits[(below(rows) + 1) * width - 1]! |= 0x80
   else if (kind < 3) bits[below(rows) * width + below(width - 1)]! ^= 1 << below(8)
   else if (kind === 3) values![below(values!.length)] = random() < 0.5 ? 0x7fc1 : 0xff80
@@ -81,7 +81,7 @@ function testCheck(built: Addon): void {
     ['1:2', 'row'],
     ['3:6', 'row'],
     ['5:12', 'matrix'],
-  ])('a damaged mask of %s a %s is refused as in JavaScript', async (pattern, scope) => {
+  ])('a damaged mask of %s a %s is rejected as in JavaScript', async (pattern, scope) => {
     const tiny = await openTinyModel(SHAPE)
     onTestFinished(() => tiny.remove())
     const { model } = tiny

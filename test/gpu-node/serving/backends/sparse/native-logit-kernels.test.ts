@@ -1,8 +1,8 @@
-/** The addon's loops over the vocabulary against those in JavaScript, which are tested against the definition. */
+/** Tests the logit kernels of the addon against those in JavaScript, which are tested against the definition. */
 import { AppError } from '@copal/shared/errors.ts'
 import { expect, test } from 'vitest'
 import type { Addon } from '../../../../../gpu-node/native/addon.d.ts'
-import { createNativeLoops } from '../../../../../gpu-node/src/serving/backends/sparse/native-logit-kernels.ts'
+import { createNativeLogitKernels } from '../../../../../gpu-node/src/serving/backends/sparse/native-logit-kernels.ts'
 import {
   createScriptLogitKernels,
   type LogitKernels,
@@ -33,7 +33,7 @@ function testLoops(native: Addon): void {
   test.each(native.kernels())('%s: the same token for the same logits, cuts and chance', (kernel) => {
     const random = createRandom(17)
     for (const vocab of [1, 7, 8, 17, 64, 65, 1000, 49_152]) {
-      const inAddon = createNativeLoops(native, vocab, kernel)
+      const inAddon = createNativeLogitKernels(native, vocab, kernel)
       const inScript = createScriptLogitKernels(vocab)
       for (let round = 0; round < (vocab < 1000 ? 20 : 4); round++) {
         const logits = logitsOf(random, vocab, round)
@@ -52,14 +52,17 @@ function testLoops(native: Addon): void {
     }
   })
 
-  test('what is no logit is refused, by both', () => {
+  test('both reject values that are not logits', () => {
     for (const [logits, sentence] of [
       [Float32Array.of(1, 2, NaN, 0), 'The model’s logits are not numbers (token 2)'],
       [new Float32Array(40).fill(NaN, 33), 'The model’s logits are not numbers (token 33)'],
       [Float32Array.of(-Infinity, -Infinity), 'The model’s largest logit is -'],
       [Float32Array.of(1, Infinity), 'The model’s largest logit is '],
     ] as const) {
-      for (const create of [createScriptLogitKernels, (vocab: number) => createNativeLoops(native, vocab)]) {
+      for (const create of [
+        createScriptLogitKernels,
+        (vocab: number) => createNativeLogitKernels(native, vocab),
+      ]) {
         const loops: LogitKernels = create(logits.length)
         for (const action of [
           () => loops.draw(logits, CUTS[1]!, 0.5),
@@ -73,7 +76,7 @@ function testLoops(native: Addon): void {
     }
   })
 
-  test('arguments outside of their range are refused by name', () => {
+  test('arguments out of range are rejected by name', () => {
     const sampler = new native.Sampler({ vocabSize: 4 })
     const logits = Float32Array.of(1, 2, 3, 4)
     for (const [temperature, minP, topK, topP, chance, name] of [
@@ -97,7 +100,7 @@ function testLoops(native: Addon): void {
   })
 }
 
-/** Flat, peaked, with ties and with tokens that are forbidden, in turn. */
+/** Creates logits that are flat, peaked, tied and partly forbidden, in turn. */
 function logitsOf(random: () => number, vocab: number, round: number): Float32Array {
   const logits = normals(random, vocab, 0, [0.01, 2, 8, 3][round % 4]!)
   if (round % 4 === 3) logits.forEach((logit, token) => void (logits[token] = Math.round(logit)))

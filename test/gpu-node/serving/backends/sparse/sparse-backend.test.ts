@@ -1,4 +1,4 @@
-/** What is the sparse engine's own: shared pages, panics, swaps and memory. The contract is tested elsewhere. */
+/** Tests what is specific to the sparse engine: shared pages, panics, swaps and memory. contract.test.ts tests the contract. */
 import { pbkdf2 } from 'node:crypto'
 import { writeFile } from 'node:fs/promises'
 import { totalmem } from 'node:os'
@@ -64,7 +64,7 @@ function testSparse(built: Addon): void {
     return failure as AppError
   }
 
-  test('a step that needs more pages than are free is refused and takes none', async () => {
+  test('a step that needs more pages than are free is rejected and allocates none', async () => {
     const backend = newBackend({ kvTokens: 256, ownTokens: 656 })
     const tiny = await open({ contextLength: 1024 })
     const weights = await load(backend, tiny)
@@ -74,7 +74,7 @@ function testSparse(built: Addon): void {
       backend.step({ weights, work: [feeding(2, 16), feeding(3, 160)], drop: [] }),
     )
     expect(failure.code).toBe('overloaded')
-    expect(failure.message).toMatch(/The step needs 11 more pages of 16 tokens, and 7 of 57 are free/)
+    expect(failure.message).toMatch(/The step needs 11 more pages of 16 tokens, but only 7 of 57 are free/)
     expect(backend.usage()).toMatchObject({ sequences: 1, ownPages: 50 })
     await backend.step({ weights, work: [feeding(2, 160)], drop: [1] })
     expect(backend.usage()).toMatchObject({ sequences: 1, ownPages: 10 })
@@ -82,7 +82,7 @@ function testSparse(built: Addon): void {
     expect(backend.usage()).toMatchObject({ sequences: 0, ownPages: 0 })
   })
 
-  test('of the machine’s memory a cache may have more than half', async () => {
+  test('a cache may take more than half of the memory of the machine', async () => {
     const tiny = await open({ layers: 16, heads: 8, kvHeads: 8, headDim: 64 })
     const { layers, kvHeads, headDim } = tiny.model.config
     // Keys and values in f16; no memory is taken before it is used.
@@ -93,7 +93,7 @@ function testSparse(built: Addon): void {
     await backend.release(weights)
   })
 
-  test('a cache that the machine cannot have is refused with the setting to change', async () => {
+  test('a cache too large for the machine is rejected with the setting to change', async () => {
     const tiny = await open({ layers: 16, heads: 8, kvHeads: 8, headDim: 64 })
     await expect(load(newBackend({ kvTokens: 2e8 }), tiny)).rejects.toMatchObject({
       code: 'node_failed',
@@ -103,9 +103,9 @@ function testSparse(built: Addon): void {
     })
   })
 
-  test('on a machine with more processors than the engine takes threads it takes what it can', async () => {
+  test('on a machine with more processors than the thread limit the engine uses the limit', async () => {
     const asked: number[] = []
-    // As many are not started here.
+    // This test does not start that many threads.
     const watched = {
       ...built,
       Engine: new Proxy(built.Engine, {
@@ -123,7 +123,7 @@ function testSparse(built: Addon): void {
     )
   })
 
-  test('a step waits for nothing that has all of libuv’s threads, as masks of grammars may', async () => {
+  test('a step does not wait while other work, such as grammar masks, occupies all libuv threads', async () => {
     const backend = newBackend()
     const weights = await load(backend, await open())
     const done: string[] = []
@@ -139,7 +139,7 @@ function testSparse(built: Addon): void {
     await backend.release(weights)
   })
 
-  test('steps and releases are done in the order in which they are asked for', async () => {
+  test('steps and releases run in the order of their calls', async () => {
     const { model } = await open({ contextLength: 64 })
     const raw: NativeEngine[] = []
     const watched = {
@@ -155,7 +155,7 @@ function testSparse(built: Addon): void {
     const loader = createModelEngine(watched, model.config, options)
     const engine = raw[0]!
     const tokens = Int32Array.from({ length: 48 }, (_, i) => (7 * i) % 300)
-    /** Scores a piece of the text, which goes on where the one before it ended. */
+    /** Scores the next piece of the text. */
     const score = (weights: EngineWeights, position: number) => {
       const piece = tokens.slice(position, position + 12)
       return engine.step(weights, {
@@ -192,7 +192,7 @@ function testSparse(built: Addon): void {
     expect(results[1]).toEqual(results[0])
   })
 
-  test('a panic in a step fails that step alone', async () => {
+  test('a panic in a step fails only that step', async () => {
     const backend = newBackend()
     const weights = await load(backend, await open())
     const work = [feeding(1, 9)]
@@ -235,9 +235,9 @@ function testSparse(built: Addon): void {
     expect(Math.abs(found.logprob - expected.logprob)).toBeLessThan(0.5)
   })
 
-  test('shared beginnings, few pages and many streams: tokens and log-probabilities are those of each alone, to the bit', async () => {
+  test('with shared prefixes, few pages and many streams, tokens and log-probabilities equal those of each alone, bit for bit', async () => {
     const tiny = await open({ contextLength: 512 })
-    // Sixteen pages: two or three of the requests fit.
+    // Sixteen pages fit two or three of the requests.
     const kvTokens = 256
     const backend = newBackend({ kvTokens })
     const weights = await load(backend, tiny, 1, await maskOf(tiny, 1))

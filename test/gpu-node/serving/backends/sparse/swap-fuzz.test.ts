@@ -1,5 +1,5 @@
 /**
- * Random swaps under random load, with freed memory poisoned: every answer is that of one mask alone. A few seconds, or
+ * Runs random swaps under random load, with freed memory poisoned: every output equals that of one mask alone. Takes a few seconds, or
  * `COPAL_FUZZ_SECONDS`.
  */
 import { writeFile } from 'node:fs/promises'
@@ -22,7 +22,7 @@ import { createRandom } from '../../../../support/harness/random.ts'
 import { temporaryDir } from '../../../../support/harness/temporary.ts'
 import { openTinyModel, type TinyModel } from '../../../../support/models/tiny-model.ts'
 
-// Whoever wants it to run longer gives it the time.
+// Set this variable to run the test longer.
 vi.setConfig({ testTimeout: 60_000 + 1000 * fuzzSeconds(3) })
 if (addon) testSwaps(addon)
 else skipWithoutAddon('swaps under load')
@@ -30,7 +30,7 @@ else skipWithoutAddon('swaps under load')
 const MASKS = 3
 const PROMPTS = 12
 const CLIENTS = 5
-/** Pages for a few of the requests: some are always preempted. */
+/** Pages for only a few of the requests, so that some are always preempted. */
 const KV_TOKENS = 384
 
 function requireEqual(what: string, found: unknown, expected: unknown): void {
@@ -44,7 +44,7 @@ function testSwaps(built: Addon): void {
     return path
   }
 
-  test('swaps under random load: every answer is that of one mask alone, and nothing stays behind', async () => {
+  test('during swaps under random load every output equals that of one mask alone, and nothing is leaked', async () => {
     const tiny = await openTinyModel({ contextLength: 256 })
     onTestFinished(() => tiny.remove())
     built.poisonFreed(true)
@@ -145,7 +145,7 @@ function testSwaps(built: Addon): void {
         for (; swaps < 2 * MASKS || performance.now() < endMs; swaps++) {
           const next = await load(1 + ((active.version + Math.floor(random() * 2)) % MASKS))
           engine.setActive(next)
-          // At a short deadline those of which nobody has seen anything start over.
+          // At a short deadline, requests whose output has not been sent restart.
           await engine.drain(active.version, random() < 0.5 ? 5 : 30_000)
           await backend.release(active)
           active = next
@@ -162,7 +162,7 @@ function testSwaps(built: Addon): void {
     expect(backend.usage()).toMatchObject({ sequences: 0, ownPages: 0 })
   })
 
-  /** A model whose sets are of a size that shows, and a backend that tells it. */
+  /** Creates a model whose sets are large enough to measure, and a backend that reports their size. */
   async function openWide() {
     const tiny = await openTinyModel({
       hiddenSize: 128,
@@ -204,7 +204,7 @@ function testSwaps(built: Addon): void {
       for (let i = 1; i <= 40; i++) await swap(i)
       const before = process.memoryUsage().rss
       for (let i = 1; i <= 200; i++) await swap(i)
-      // A set that stayed in ten would show.
+      // A set leaked in one of ten swaps would be visible.
       expect(megabytes()).toBeGreaterThan(0.8)
       expect(process.memoryUsage().rss - before).toBeLessThan(16e6)
       await backend.release(active)
@@ -212,13 +212,13 @@ function testSwaps(built: Addon): void {
     },
   )
 
-  test('sets share what a mask does not change', async () => {
+  test('sets share the weights that a mask does not change', async () => {
     const { backend, load, megabytes } = await openWide()
     const sets = [await load(0, null)]
     const before = process.memoryUsage().rss
     for (let version = 1; version <= 60; version++) sets.push(await load(version, null))
     const grown = process.memoryUsage().rss - before
-    // Sixty of their own would be three times the bound and more.
+    // Sixty sets without sharing would exceed the bound more than three times.
     expect(megabytes()).toBeGreaterThan(1)
     expect(grown).toBeLessThan(20e6)
     for (const set of sets) await backend.release(set)
