@@ -1,4 +1,4 @@
-/** How requests end, and which are refused. */
+/** Tests how requests end, and which are rejected. */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { expect, test } from 'vitest'
 import {
@@ -12,7 +12,7 @@ import {
 } from '../../../support/doubles/arithmetic-engine.ts'
 import { createArithmeticBackend } from '../../../support/doubles/arithmetic-backend.ts'
 
-test('an end token ends the answer, is no text and is not counted', async () => {
+test('an end token ends the output, adds no text and is not counted', async () => {
   const probe = createArithmeticBackend()
   const end = probe.expected(1, [1], { seed: 0 }, 4)[3]!
   const { backend, engine } = startArithmeticEngine({ config: { ...CONFIG, eosTokenIds: [end] } })
@@ -22,7 +22,7 @@ test('an end token ends the answer, is no text and is not counted', async () => 
   expect(result.finished).toMatchObject({ reason: 'stop', completionTokens: 3 })
 })
 
-test('a stop string ends the answer before it, and the room is free afterwards', async () => {
+test('a stop string ends the output before it, and frees the pages', async () => {
   const { backend, engine } = startArithmeticEngine()
   engine.setActive(backend.weights(1))
   const full = textOf(backend.expected(1, [1], { seed: 0 }, 30))
@@ -44,7 +44,7 @@ test('special tokens are hidden from the text', async () => {
   expect(result.text).toBe(textOf(tokens.filter((id) => id !== tokens[4])))
 })
 
-test('an aborted request ends at once, and its room is free after the next step', async () => {
+test('an aborted request ends at once, and its pages are free after the next step', async () => {
   const { backend, engine } = startArithmeticEngine({ config: { ...CONFIG, contextLength: 100_000 } })
   engine.setActive(backend.weights(1))
   const controller = new AbortController()
@@ -66,7 +66,7 @@ test('an aborted request ends at once, and its room is free after the next step'
   await untilTrue(() => engine.load().kvTokensUsed === 0)
 })
 
-test('a consumer that leaves the loop cancels its request', async () => {
+test('a consumer that stops iterating cancels its request', async () => {
   const { backend, engine } = startArithmeticEngine()
   engine.setActive(backend.weights(1))
   const generation = engine.generate(request([1], { maxTokens: null }))
@@ -74,7 +74,7 @@ test('a consumer that leaves the loop cancels its request', async () => {
   expect(await generation.outcome).toMatchObject({ finishReason: 'cancelled' })
 })
 
-test('a request aborted before it was made never runs', async () => {
+test('a request aborted before its creation never runs', async () => {
   const { backend, engine } = startArithmeticEngine()
   engine.setActive(backend.weights(1))
   const generation = engine.generate(request([1], { signal: AbortSignal.abort() }))
@@ -87,7 +87,7 @@ test('a request aborted before it was made never runs', async () => {
   expect(backend.plans).toHaveLength(0)
 })
 
-test('a deadline fails a request that waits and one that runs', async () => {
+test('a deadline fails a waiting and a running request', async () => {
   const { engine, backend } = startArithmeticEngine({ config: { ...CONFIG, contextLength: 1_000_000 } })
   await expect(readGeneration(engine.generate(request([1], { deadlineMs: 5 })))).rejects.toMatchObject({
     code: 'deadline_exceeded',
@@ -98,7 +98,7 @@ test('a deadline fails a request that waits and one that runs', async () => {
   expect(await running.outcome).toMatchObject({ finishReason: 'error', weights: { version: 1 } })
 })
 
-test('a prompt that leaves no room for an answer is refused with both numbers', () => {
+test('a prompt that leaves no room for output is rejected with both numbers', () => {
   const { engine } = startArithmeticEngine()
   expect(() => engine.generate(request(Array<number>(128).fill(1)))).toThrow(
     /128 tokens and the prompt has 128/,
@@ -108,7 +108,7 @@ test('a prompt that leaves no room for an answer is refused with both numbers', 
   )
 })
 
-test('an empty prompt and a token that does not exist are refused by name', () => {
+test('an empty prompt and a token outside the vocabulary are rejected by name', () => {
   const { engine } = startArithmeticEngine()
   expect(() => engine.generate(request([]))).toThrow(/empty/)
   expect(() => engine.generate(request([1, 256]))).toThrow(
@@ -117,7 +117,7 @@ test('an empty prompt and a token that does not exist are refused by name', () =
   expect(() => engine.generate(request([-1]))).toThrow(/0 to 255/)
 })
 
-test('a full queue is refused with the time to come back', () => {
+test('a request to a full queue is rejected with the time to retry', () => {
   const { engine } = startArithmeticEngine({ policy: { maxWaiting: 2 } })
   engine.generate(request([1]))
   engine.generate(request([1]))

@@ -1,11 +1,11 @@
 import { expect, test } from 'vitest'
 import { defaultKvTokens } from '../../../../gpu-node/src/serving/engine/engine-policy.ts'
 
-/** As of LLaMA 3.1 8B: 131 kB of keys and values a token. */
+/** The shape of LLaMA 3.1 8B: 131 kB of keys and values per token. */
 const LARGE = { contextLength: 131_072, layers: 32, kvHeads: 8, headDim: 128 }
 const SMALL = { contextLength: 8_192, layers: 30, kvHeads: 3, headDim: 64 }
 
-test('keys and values have room for four contexts, or what a quarter of the free memory holds', () => {
+test('keys and values get four contexts, or as many tokens as fit into a quarter of the free memory', () => {
   expect(defaultKvTokens(SMALL, 8e9)).toBe(4 * 8_192)
   expect(defaultKvTokens(LARGE, Infinity)).toBe(4 * 131_072)
   const tokens = defaultKvTokens(LARGE, 16e9)

@@ -31,7 +31,7 @@ test('a request is pinned, streams its text, and finishes with its counts', asyn
   )
 })
 
-test('many requests of random lengths together give what each gives alone, within the budget', async () => {
+test('many concurrent requests of random lengths equal each alone, within the budget', async () => {
   const random = createRandom(5)
   const { backend, engine } = startArithmeticEngine({
     policy: { kvTokens: 304, prefillChunk: 16, maxRunning: 6, maxWaiting: 100 },
@@ -70,7 +70,7 @@ test.each([1, 2, 3])(
     let preempted = 0
     const { backend, engine } = startArithmeticEngine({
       seed,
-      // Eight pages: one context.
+      // Eight pages hold one context.
       policy: { kvTokens: 128, prefillChunk: 16, maxRunning: 8, maxWaiting: 100 },
       inspect: (state, policy) => {
         checkInvariants(state, policy)
@@ -113,7 +113,7 @@ test('requests wait until the first weights are active', async () => {
   expect((await result).versions).toEqual([4])
 })
 
-test('every request under way is reported with what it has done, and since when it did nothing', async () => {
+test('every running request reports its progress and its idle time', async () => {
   let held: Promise<void> | undefined
   const { backend, engine } = startArithmeticEngine({
     policy: { maxRunning: 1 },
@@ -128,7 +128,7 @@ test('every request under way is reported with what it has done, and since when 
   expect(running).toMatchObject({ requestId: 'running-1', promptTokens: 1 })
   expect(running?.completionTokens).toBeGreaterThan(0)
   expect(waiting).toEqual({ requestId: 'waiting-1', promptTokens: 0, completionTokens: 0, idleMs: 0 })
-  // A set that takes no step lets only the running one grow idle.
+  // On a set without steps only the running request becomes idle.
   const { promise, resolve } = Promise.withResolvers<void>()
   held = promise
   await vi.waitUntil(() => (engine.progress()[0]?.idleMs ?? 0) > 50, { timeout: 10_000, interval: 5 })
@@ -136,7 +136,7 @@ test('every request under way is reported with what it has done, and since when 
   resolve()
 })
 
-test("the time without a token runs from a request's first step, and of no embedding", async () => {
+test("the wait for the first token counts from a request's first step, and not for embeddings", async () => {
   let held: Promise<void> | undefined
   const { backend, engine } = startArithmeticEngine({
     policy: { maxRunning: 2, prefillChunk: 4 },
@@ -166,7 +166,7 @@ test("the time without a token runs from a request's first step, and of no embed
   engine.close()
 })
 
-test('closing fails everything and refuses what comes', async () => {
+test('closing fails all requests and rejects new ones', async () => {
   const { backend, engine } = startArithmeticEngine({ config: { ...CONFIG, contextLength: 10_000 } })
   engine.setActive(backend.weights(1))
   const running = readGeneration(engine.generate(request([1], { maxTokens: null })))

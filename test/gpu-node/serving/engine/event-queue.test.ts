@@ -3,7 +3,7 @@ import { createEventQueues } from '../../../../gpu-node/src/serving/engine/event
 
 const iterate = <T>(events: AsyncIterable<T>) => events[Symbol.asyncIterator]()
 
-test('events come in order, then the end or its error', async () => {
+test('events arrive in order, followed by the end or its error', async () => {
   const queues = createEventQueues<number>(100)
   const [whole, broken] = [queues.open(() => {}), queues.open(() => {})]
   whole.push(1)
@@ -22,7 +22,7 @@ test('events come in order, then the end or its error', async () => {
   await expect(events.next()).rejects.toThrow('it broke')
 })
 
-test('however far the reader is behind, and wherever it catches up, it gets each event once', async () => {
+test('a reader gets each event once, however far it is behind and wherever it catches up', async () => {
   const queue = createEventQueues<number>(1_000_000).open(() => {})
   const events = iterate(queue.events)
   let [pushed, read] = [0, 0]
@@ -41,7 +41,7 @@ test('however far the reader is behind, and wherever it catches up, it gets each
   expect(read).toBe(pushed)
 })
 
-test('who leaves early is told of', async () => {
+test('a reader that leaves early is reported', async () => {
   const onLeave = vi.fn<() => void>()
   const queue = createEventQueues<number>(100).open(onLeave)
   queue.push(1)
@@ -49,7 +49,7 @@ test('who leaves early is told of', async () => {
   expect(onLeave).toHaveBeenCalledOnce()
 })
 
-test('when all queues keep too much, the one that keeps the most is ended, and the others go on', async () => {
+test('when all queues together hold too much, the largest is ended, and the others continue', async () => {
   const queues = createEventQueues<number>(10)
   const left = vi.fn<() => void>()
   const slow = queues.open(left)
@@ -57,7 +57,7 @@ test('when all queues keep too much, the one that keeps the most is ended, and t
   const [slowEvents, quickEvents] = [iterate(slow.events), iterate(quick.events)]
   for (let event = 0; event < 8; event++) slow.push(event)
   expect(await slowEvents.next()).toEqual({ value: 0, done: false })
-  // What is read needs no room, however much it was.
+  // Events that were read take no room.
   for (let event = 0; event < 100; event++) {
     quick.push(event)
     expect(await quickEvents.next()).toEqual({ value: event, done: false })

@@ -2,7 +2,7 @@ import { expect, test, vi } from 'vitest'
 import { createGeneratedText } from '../../../../gpu-node/src/serving/engine/generated-text.ts'
 import type { TextCodec } from '../../../../gpu-node/src/model/tokenizer/text-codec.ts'
 
-test('alternatives of a token wait as numbers: no bytes are looked up until they are told', () => {
+test('alternatives of a token are stored as ids, and their bytes are looked up only when they are sent', () => {
   const tokenBytes = vi.fn<TextCodec['tokenBytes']>((id) => Uint8Array.of(97 + id))
   const answer = createGeneratedText({
     codec: { tokenBytes, isSpecial: () => false },

@@ -1,4 +1,4 @@
-/** Beginnings of prompts that are computed once and told of. */
+/** Tests prompt prefixes that are computed once and reported. */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { describe, expect, test } from 'vitest'
 import type { GenerateRequest } from '../../../../gpu-node/src/serving/engine/generation-request.ts'
@@ -9,7 +9,7 @@ import {
   untilTrue,
 } from '../../../support/doubles/arithmetic-engine.ts'
 
-test('how many tokens of a prompt were cached is told, and only to the partition that had it', async () => {
+test('the cached tokens of a prompt are reported, and only to the partition that computed them', async () => {
   const { backend, engine } = startArithmeticEngine()
   engine.setActive(backend.weights(1))
   const prompt = Array.from({ length: 70 }, (_, index) => index)
@@ -29,7 +29,7 @@ describe('prefixes of prompts', () => {
   const prompt = Array.from({ length: 70 }, (_, index) => index)
   const named = (...names: string[]) => names.map((name, index) => ({ name, tokens: 32 * (index + 1) }))
 
-  test('are told by their names once they were fed, as long as weights and pages are there', async () => {
+  test('are reported by name once prefilled, as long as their weights and pages are held', async () => {
     const { backend, engine } = startArithmeticEngine({ policy: { kvTokens: 128 } })
     expect(engine.cachedPrefixes()).toBeNull()
     const first = backend.weights(1)
@@ -40,7 +40,7 @@ describe('prefixes of prompts', () => {
     await run(prompt, { prefixes: named('x', 'y') })
     await run(prompt.slice(0, 33).toReversed(), { prefixes: named('unshared'), partition: undefined })
     expect(engine.cachedPrefixes()).toEqual([{ version: 1, keys: ['x', 'y'] }])
-    // More pages are wanted than are free: the end of the first prompt goes.
+    // More pages are needed than are free, so the end of the first prompt is evicted.
     await run(prompt.slice(20, 60).toReversed(), { prefixes: named('z'), maxTokens: 40 })
     expect(engine.cachedPrefixes()).toEqual([{ version: 1, keys: ['x', 'z'] }])
     await run(prompt, { prefixes: named('x') })
@@ -54,7 +54,7 @@ describe('prefixes of prompts', () => {
     expect(engine.cachedPrefixes()).toEqual([{ version: 2, keys: ['x'] }])
   })
 
-  test('of a request that ended before its prompt was fed, or shorter than a page, are not', async () => {
+  test('of a request that ended before its prefill, or shorter than a page, are not reported', async () => {
     const { backend, engine } = startArithmeticEngine({
       onStep: () => sleep(2),
       policy: { prefillChunk: 16 },
@@ -71,7 +71,7 @@ describe('prefixes of prompts', () => {
     expect(engine.cachedPrefixes()).toEqual([])
   })
 
-  test('are told of as many as a heartbeat may hold, those used last', async () => {
+  test('are reported up to the limit of a heartbeat, the most recently used', async () => {
     const { backend, engine } = startArithmeticEngine({ policy: { kvTokens: 128 } })
     engine.setActive(backend.weights(1))
     const names = Array.from({ length: 300 }, (_, index) => `name-${index}`)

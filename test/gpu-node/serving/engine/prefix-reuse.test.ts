@@ -29,7 +29,7 @@ function feed(
   return pieces
 }
 
-describe('a prompt whose beginning was fed before', () => {
+describe('a prompt whose prefix was prefilled before', () => {
   const policy = createPolicy(1000, { kvTokens: 1600, prefillChunk: 64, maxRunning: 4 })
   const open = () => {
     const state = createState(policy)
@@ -38,7 +38,7 @@ describe('a prompt whose beginning was fed before', () => {
     return { state, a }
   }
 
-  test('starts behind its last full page, and its last token is fed always', () => {
+  test('starts after its last full cached page, and always feeds its last token', () => {
     const { state, a } = open()
     expect(feed(state, a, policy, 100, 'a')).toEqual([
       [0, 64],
@@ -53,7 +53,7 @@ describe('a prompt whose beginning was fed before', () => {
     expect(kvTokensUsed(state)).toBe(0)
   })
 
-  test('by another partition, or by none, is fed in whole', () => {
+  test('by another partition, or by none, is prefilled completely', () => {
     const { state, a } = open()
     feed(state, a, policy, 60, 'a')
     expect(feed(state, a, policy, 60, 'b')).toEqual([[0, 60]])
@@ -62,7 +62,7 @@ describe('a prompt whose beginning was fed before', () => {
     expect(feed(state, a, policy, 60, 'b')).toEqual([[48, 60]])
   })
 
-  test('on other weights is fed in whole, and weights that are gone leave nothing', () => {
+  test('on other weights is prefilled completely, and released weights leave nothing cached', () => {
     const { state, a } = open()
     feed(state, a, policy, 60, 'a')
     const b = weightSet(2)
@@ -73,7 +73,7 @@ describe('a prompt whose beginning was fed before', () => {
     checkInvariants(state, policy)
   })
 
-  test('on weights without pages is fed in whole', () => {
+  test('on weights without pages is prefilled completely', () => {
     const { state } = open()
     const unpaged: WeightSet = { ...weightSet(3), paged: false }
     state.active = unpaged
@@ -81,7 +81,7 @@ describe('a prompt whose beginning was fed before', () => {
     expect(feed(state, unpaged, policy, 60, 'a')).toEqual([[0, 60]])
   })
 
-  test('shares what a running request has, which stays when that one ends', () => {
+  test('shares pages of a running request, which remain when that request ends', () => {
     const { state, a } = open()
     const first = generate(state, 70, 'a')
     step(state, a, policy)
@@ -92,11 +92,11 @@ describe('a prompt whose beginning was fed before', () => {
     endRequest(state, first)
     checkInvariants(state, policy)
     step(state, a, policy)
-    // 91 tokens of its own, four pages of them the first one's.
+    // 91 tokens, of which four pages are shared with the first request.
     expect(kvTokensUsed(state)).toBe(96)
   })
 
-  test('waits while another feeds it, and holds up nobody meanwhile', () => {
+  test('waits while another request prefills it, and blocks no other meanwhile', () => {
     const { state, a } = open()
     const first = generate(state, 150, 'a')
     const same = generate(state, 150, 'a')
@@ -122,7 +122,7 @@ describe('a prompt whose beginning was fed before', () => {
     expect(stranger.turn).toBeLessThan(same.turn)
   })
 
-  test('is fed on by the next who wants it when that one leaves', () => {
+  test('is continued by the next request that needs it when the first one ends', () => {
     const { state, a } = open()
     const first = generate(state, 150, 'a')
     const second = generate(state, 150, 'a')
@@ -135,14 +135,14 @@ describe('a prompt whose beginning was fed before', () => {
     expect(step(state, a, policy).draft.work.at(-1)).toMatchObject({ request: third, from: 144, to: 150 })
   })
 
-  test('is fed again where its pages were wanted: the least recently used went first, from their end', () => {
+  test('is prefilled again where its pages were evicted: the least recently used first, from their end', () => {
     const small = createPolicy(160, { kvTokens: 160, prefillChunk: 64, maxRunning: 4 })
     const state = createState(small)
     const a = weightSet(1)
     state.active = a
     feed(state, a, small, 64, 'old')
     feed(state, a, small, 64, 'new')
-    // Two pages are free, and four of each partition are cached: three of the older ones go.
+    // Two pages are free, and four of each partition are cached, so three of the older ones are evicted.
     feed(state, a, small, 80, null)
     expect(feed(state, a, small, 64, 'new')).toEqual([[48, 64]])
     expect(feed(state, a, small, 64, 'old')).toEqual([[16, 64]])

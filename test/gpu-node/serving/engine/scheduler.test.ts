@@ -18,7 +18,7 @@ import { commitStep, releaseStep, reserveStep } from '../../../../gpu-node/src/s
 import { createRandom } from '../../../support/harness/random.ts'
 import { generate, score, step, weightSet } from '../../../support/doubles/scheduled-steps.ts'
 
-test('a decoding request gets a token in every step while a long prompt is fed piece by piece', () => {
+test('a decoding request gets a token in every step while a long prompt is prefilled in chunks', () => {
   const policy = createPolicy(1000, { kvTokens: 2000, prefillChunk: 16, maxRunning: 4 })
   const state = createState(policy)
   const a = weightSet(1)
@@ -36,7 +36,7 @@ test('a decoding request gets a token in every step while a long prompt is fed p
   expect(long.status.kind).toBe('decode')
 })
 
-test('a short prompt behind a long one is fed in the next step, not after it', () => {
+test('a short prompt after a long one is prefilled in the next step, not after the long one', () => {
   const policy = createPolicy(1000, { kvTokens: 2000, prefillChunk: 16, maxRunning: 4 })
   const state = createState(policy)
   const a = weightSet(1)
@@ -49,7 +49,7 @@ test('a short prompt behind a long one is fed in the next step, not after it', (
   expect(short.status.kind).toBe('decode')
 })
 
-test('a long prompt progresses although short ones never stop coming', () => {
+test('a long prompt progresses although short ones keep arriving', () => {
   const policy = createPolicy(1000, { kvTokens: 2000, prefillChunk: 16, maxRunning: 4 })
   const state = createState(policy)
   const a = weightSet(1)
@@ -64,7 +64,7 @@ test('a long prompt progresses although short ones never stop coming', () => {
   expect(long.status.kind).toBe('decode')
 })
 
-test('pieces of a prompt end at the same places whatever runs beside it', () => {
+test('chunks of a prompt end at the same positions whatever runs beside it', () => {
   const policy = createPolicy(1000, { kvTokens: 4000, prefillChunk: 16, maxRunning: 8 })
   const boundaries = (others: number[]) => {
     const state = createState(policy)
@@ -82,7 +82,7 @@ test('pieces of a prompt end at the same places whatever runs beside it', () => 
   expect(boundaries([3, 100, 40, 7])).toEqual([16, 32, 48, 64, 75])
 })
 
-test('a request at the head that does not fit is waited for: a smaller one behind it does not overtake', () => {
+test('a smaller request does not overtake one at the head of the queue that does not fit', () => {
   const policy = createPolicy(100, { kvTokens: 100, prefillChunk: 16, maxRunning: 4 })
   const state = createState(policy)
   const a = weightSet(1)
@@ -98,7 +98,7 @@ test('a request at the head that does not fit is waited for: a smaller one behin
   expect(large.status.kind).toBe('prefill')
 })
 
-test('when the budget runs out the youngest gives way, and feeds everything again on the same weights', () => {
+test('when the budget runs out the youngest request is preempted, and prefills again on the same weights', () => {
   const policy = createPolicy(64, { kvTokens: 80, prefillChunk: 16, maxRunning: 4 })
   const state = createState(policy)
   const a = weightSet(1)
@@ -118,7 +118,7 @@ test('when the budget runs out the youngest gives way, and feeds everything agai
   expect(younger.tokens.length).toBe(before + 1)
 })
 
-test('scoring waits while a request feeds its prompt, runs in small pieces beside decoding, in large ones alone', () => {
+test('scoring waits during prefill, and runs in small pieces beside decoding and in large ones alone', () => {
   const policy = createPolicy(1000, {
     kvTokens: 2000,
     prefillChunk: 16,
@@ -141,7 +141,7 @@ test('scoring waits while a request feeds its prompt, runs in small pieces besid
   expect(scored()).toEqual([16])
 })
 
-test('scoring gives up its room to a request, and starts over afterwards', () => {
+test('scoring gives up its pages to a request, and restarts afterwards', () => {
   const policy = createPolicy(64, { kvTokens: 64, prefillChunk: 16, maxRunning: 4 })
   const state = createState(policy)
   const a = weightSet(1)
@@ -186,7 +186,7 @@ test('a released step leaves the state as it was before it was reserved', () => 
   expect(snapshot()).toEqual(before)
 })
 
-test('what a step that failed has opened in the backend is dropped by the next one, as what ran before', () => {
+test('sequences that a failed step opened in the backend are dropped by the next step, like earlier ones', () => {
   const policy = createPolicy(64, { kvTokens: 64, prefillChunk: 16, maxRunning: 4 })
   const state = createState(policy)
   const a = weightSet(1)
@@ -204,7 +204,7 @@ test('what a step that failed has opened in the backend is dropped by the next o
   checkInvariants(state, policy)
 })
 
-test('results that do not fit the plan are refused before anything changes', () => {
+test('results that do not fit the plan are rejected before any change', () => {
   const policy = createPolicy(64)
   const state = createState(policy)
   const a = weightSet(1)
@@ -216,7 +216,7 @@ test('results that do not fit the plan are refused before anything changes', () 
   expect(request.tokens.length).toBe(20)
 })
 
-/** Feeds a prompt of `length` tokens and ends its request. */
+/** Prefills a prompt of `length` tokens and ends its request. */
 
 test.each([1, 2, 3, 4, 5, 6, 7, 8])(
   'seed %i: random arrivals, cancels, failures, swaps keep every invariant and everyone finishes',
@@ -242,7 +242,7 @@ test.each([1, 2, 3, 4, 5, 6, 7, 8])(
       dropped.add(request)
     }
     const inFlight = new Map<WeightSet, ReturnType<typeof reserveStep>>()
-    /** Sequences that a backend may know: those of steps that failed too. */
+    /** Sequences that a backend may hold, including those of failed steps. */
     const known = new Map<number, WeightSet>()
 
     const begin = (weights: WeightSet) => {
@@ -315,7 +315,7 @@ test.each([1, 2, 3, 4, 5, 6, 7, 8])(
       }
       checkInvariants(state, policy)
     }
-    // Nothing comes any more: everything left must end by itself.
+    // No more requests arrive: all remaining ones must end by themselves.
     for (let round = 0; state.requests.length > 0 || kvTokensUsed(state) > 0; round++) {
       expect(round, 'no progress').toBeLessThan(5000)
       for (const weights of sets) if (inFlight.has(weights)) finish(weights, false)

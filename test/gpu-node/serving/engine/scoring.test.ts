@@ -1,4 +1,4 @@
-/** Scores and embeddings beside requests. */
+/** Tests scoring and embeddings beside requests. */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { expect, test } from 'vitest'
 import {
@@ -38,7 +38,7 @@ test('scores on other weights than the active ones run there', async () => {
   expect(backend.plans.every((plan) => plan.weights === dense)).toBe(true)
 })
 
-test('a request gets the room that scoring on other weights holds', async () => {
+test('a request gets the pages that scoring on other weights holds', async () => {
   const { backend, engine } = startArithmeticEngine({
     policy: { kvTokens: 128, prefillChunk: 16, maxRunning: 4 },
   })
@@ -53,7 +53,7 @@ test('a request gets the room that scoring on other weights holds', async () => 
   expect(await score).toHaveLength(119)
 })
 
-test('scores are refused when they are too short, too long, aborted, too many, or their weights die', async () => {
+test('scoring is rejected when texts are too short, too long, aborted or too many, or their weights fail', async () => {
   const { backend, engine } = startArithmeticEngine({ policy: { maxScores: 1 }, onStep: () => sleep(5) })
   const weights = backend.weights(1)
   await expect(engine.score({ weights, tokens: [1] })).rejects.toMatchObject({ code: 'invalid_request' })
@@ -70,7 +70,7 @@ test('scores are refused when they are too short, too long, aborted, too many, o
   await expect(doomed).rejects.toMatchObject({ code: 'node_failed' })
 })
 
-test('embeddings are the means of all hidden states, whatever runs beside them and however often they give way', async () => {
+test('embeddings are the means of all hidden states, whatever runs beside them and however often they are preempted', async () => {
   const random = createRandom(3)
   const { backend, engine } = startArithmeticEngine({
     policy: { kvTokens: 128, prefillChunk: 16, maxRunning: 4 },
@@ -99,7 +99,7 @@ test('embeddings are the means of all hidden states, whatever runs beside them a
   await untilTrue(() => backend.kvTokens === 0)
 })
 
-test('an embedding whose weights are drained starts over on the new ones', async () => {
+test('an embedding whose weights are drained restarts on the new ones', async () => {
   const { backend, engine } = startArithmeticEngine({
     config: { ...CONFIG, contextLength: 10_000 },
     policy: { prefillChunk: 16 },
@@ -116,7 +116,7 @@ test('an embedding whose weights are drained starts over on the new ones', async
   })
 })
 
-test('embeddings are refused when they are empty, too long, late, cancelled, or too many wait', async () => {
+test('embeddings are rejected when they are empty, too long, late or cancelled, or too many wait', async () => {
   const { backend, engine } = startArithmeticEngine({ policy: { maxWaiting: 1 } })
   const embed = (tokens: number[], fields = {}) => engine.embed({ id: 'embedding-2', tokens, ...fields })
   expect(() => embed([])).toThrow(/empty/)

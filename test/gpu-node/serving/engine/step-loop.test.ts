@@ -1,4 +1,4 @@
-/** Weight sets that come, go and fail while requests run. */
+/** Tests weight sets that are added, drained and fail while requests run. */
 import { expect, test } from 'vitest'
 import {
   CONFIG,
@@ -10,7 +10,7 @@ import {
 } from '../../../support/doubles/arithmetic-engine.ts'
 import { createRandom } from '../../../support/harness/random.ts'
 
-test('swaps under load: every answer names one version and is what that version alone gives', async () => {
+test('during swaps under load every output names one version and equals that of the version alone', async () => {
   const random = createRandom(9)
   const { backend, engine } = startArithmeticEngine({
     policy: { kvTokens: 256, prefillChunk: 16, maxRunning: 4, maxWaiting: 200 },
@@ -35,7 +35,7 @@ test('swaps under load: every answer names one version and is what that version 
   expect(seen.size).toBeGreaterThan(2)
 })
 
-test('a rejected step is an error for the requests in it; others on the set go on', async () => {
+test('a rejected step fails the requests in it; others on the set continue', async () => {
   let failNext = false
   const { backend, engine } = startArithmeticEngine({
     policy: { maxRunning: 1 },
@@ -56,7 +56,7 @@ test('a rejected step is an error for the requests in it; others on the set go o
   expect((await second).text).toBe(textOf(backend.expected(1, [2], { seed: 0 }, 10)))
 })
 
-test('a weight set that dies fails only its requests; those waiting are served by the set that replaces it', async () => {
+test('a weight set that fails ends only its requests; waiting ones run on the set that replaces it', async () => {
   const { backend, engine } = startArithmeticEngine({
     policy: { maxRunning: 2 },
     config: { ...CONFIG, contextLength: 10_000 },
@@ -98,7 +98,7 @@ test('draining resolves when the last request on the version has ended', async (
   expect(engine.requestsOn(1)).toBe(0)
 })
 
-test('a drain waits for who holds the version', async () => {
+test('a drain waits for holders of the version', async () => {
   const { backend, engine } = startArithmeticEngine()
   const held = backend.weights(1)
   engine.setActive(held)
@@ -132,7 +132,7 @@ test('the active version cannot be drained', async () => {
   await expect(engine.drain(1, 10)).rejects.toMatchObject({ code: 'conflict' })
 })
 
-test('at the drain deadline a request the client saw nothing of starts over on the new weights; a streamed one goes on', async () => {
+test('at the drain deadline a request without sent output restarts on the new weights; a streamed one continues', async () => {
   const { backend, engine } = startArithmeticEngine({
     config: { ...CONFIG, contextLength: 100_000 },
     policy: { kvTokens: 200_000 },

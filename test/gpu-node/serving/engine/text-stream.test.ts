@@ -4,7 +4,7 @@ import { createRandom } from '../../../support/harness/random.ts'
 
 const bytes = (text: string) => new TextEncoder().encode(text)
 
-/** Pushes pieces until a stop; returns the deltas and the whole text. */
+/** Pushes pieces until a stop; returns the deltas and the complete text. */
 function run(stops: string[], pieces: Uint8Array[]) {
   const stream = createTextStream(stops)
   const deltas = []
@@ -21,7 +21,7 @@ function run(stops: string[], pieces: Uint8Array[]) {
   }
 }
 
-test('a character split over four tokens appears once, whole, and releases its tokens with it', () => {
+test('a character split over four tokens appears once, complete, and releases its tokens with it', () => {
   const [a, b, c, d] = bytes('🙂')
   const { deltas, text } = run(
     [],
@@ -49,7 +49,7 @@ test('an unfinished character at the end becomes one replacement character', () 
   expect(tokens).toBe(2)
 })
 
-test('bytes that are no UTF-8 do not hold up what follows', () => {
+test('invalid UTF-8 does not delay the text after it', () => {
   expect(run([], [Uint8Array.of(0xff), bytes('ok')]).deltas[0]?.text).toBe('\ufffd')
   expect(run([], [Uint8Array.of(0xe2), bytes('ok')]).text).toBe('\ufffdok')
 })
@@ -58,15 +58,15 @@ test('a byte order mark is text', () => {
   expect(run([], [bytes('\ufeffa')]).text).toBe('\ufeffa')
 })
 
-test('a stop string over three tokens is found, and nothing of it or after it is released', () => {
+test('a stop string across three tokens is found, and no text of it or after it is released', () => {
   const result = run(['END'], [bytes('text E'), bytes('N'), bytes('D more')])
   expect(result.deltas.map((delta) => delta.text)).toEqual(['text ', '', '', ''])
   expect(result.stopped).toBe(true)
-  // The first token is partly in the text; the two others are not.
+  // The first token is partly in the text; the other two are not.
   expect(result.tokens).toBe(1)
 })
 
-test('the beginning of a stop string that fails is released at once', () => {
+test('the start of a stop string that does not complete is released at once', () => {
   const result = run(['END'], [bytes('E'), bytes('N'), bytes('X')])
   expect(result.deltas.map((delta) => [delta.text, delta.tokens])).toEqual([
     ['', 0],
@@ -77,22 +77,22 @@ test('the beginning of a stop string that fails is released at once', () => {
   expect(result.stopped).toBe(false)
 })
 
-test('a failed beginning that contains another beginning keeps holding that', () => {
+test('a failed start that contains another start holds back only the latter', () => {
   const result = run(['aab'], [bytes('aa'), bytes('a'), bytes('b')])
   expect(result.deltas.map((delta) => delta.text)).toEqual(['', 'a', '', ''])
   expect(result.stopped).toBe(true)
 })
 
-test('of several stop strings the one that is complete first ends the text', () => {
+test('the first of several stop strings to be complete ends the text', () => {
   expect(run(['abc', 'b'], [bytes('ab')]).text).toBe('a')
   expect(run(['bc', 'abc'], [bytes('xabcx')]).text).toBe('x')
 })
 
-test('a held beginning is released at the end', () => {
+test('a held start is released at the end', () => {
   expect(run(['END'], [bytes('the E')]).text).toBe('the E')
 })
 
-test('a stop string of several bytes a character is found across tokens that split characters', () => {
+test('a stop string of multi-byte characters is found across tokens that split characters', () => {
   const all = bytes('ja 你好 nein')
   const pieces = Array.from(all, (byte) => Uint8Array.of(byte))
   expect(run(['你好'], pieces).text).toBe('ja ')
