@@ -28,18 +28,18 @@ async function lint(files: Record<string, string>): Promise<string[]> {
   return stdout.split('\n').filter((line) => line.includes('copal(layers)'))
 }
 
-const ABOVE = { 'gateway/src/inference/run-generation.ts': 'export const x = 1', 'gpu-node/src/main.ts': '' }
+const ABOVE = { 'gateway/src/inference/above.ts': 'export const x = 1', 'gpu-node/src/main.ts': '' }
 
 test.each([
-  ['an import', "import { x } from '../inference/generate.ts'\nx"],
-  ['a type import', "import type { x } from '../inference/generate.ts'\nexport type y = typeof x"],
-  ['a type in place', "export type y = typeof import('../inference/generate.ts')"],
-  ['a re-export', "export * from '../inference/generate.ts'"],
-  ['a dynamic import', "export const y = await import('../inference/generate.ts')"],
+  ['an import', "import { x } from '../inference/above.ts'\nx"],
+  ['a type import', "import type { x } from '../inference/above.ts'\nexport type y = typeof x"],
+  ['a type in place', "export type y = typeof import('../inference/above.ts')"],
+  ['a re-export', "export * from '../inference/above.ts'"],
+  ['a dynamic import', "export const y = await import('../inference/above.ts')"],
 ])('%s that goes up the layers is an error', async (_, text) => {
   const found = await lint({ ...ABOVE, 'gateway/src/telemetry/spans.ts': text })
   expect(found).toHaveLength(1)
-  expect(found[0]).toContain('gateway/src/inference/run-generation.ts, which stands above it')
+  expect(found[0]).toContain('gateway/src/inference/above.ts, which stands above it')
 })
 
 test('an import that goes down, or stays in its folder, is none', async () => {
@@ -47,7 +47,7 @@ test('an import that goes down, or stays in its folder, is none', async () => {
     ...ABOVE,
     'gateway/src/telemetry/spans.ts': "export * from './names.ts'",
     'gateway/src/telemetry/names.ts': 'export const name = 1',
-    'gateway/src/inference/other.ts': "export * from '../telemetry/spans.ts'\nexport * from './generate.ts'",
+    'gateway/src/inference/other.ts': "export * from '../telemetry/spans.ts'\nexport * from './above.ts'",
   })
   expect(found).toEqual([])
 })
@@ -57,7 +57,7 @@ test('the halves cannot import each other, by path or by package', async () => {
     ...ABOVE,
     'gateway/src/telemetry/spans.ts': "export * from '../../../gpu-node/src/main.ts'",
     'gateway/src/telemetry/names.ts': "export * from '@copal/gpu-node/main.ts'",
-    'gpu-node/src/platform/files.ts': "export * from '../../../gateway/src/inference/run-generation.ts'",
+    'gpu-node/src/platform/files.ts': "export * from '../../../gateway/src/inference/above.ts'",
   })
   expect(found).toHaveLength(3)
   for (const line of found) expect(line).toContain('no list of layers has both')
@@ -66,7 +66,7 @@ test('the halves cannot import each other, by path or by package', async () => {
 test('a folder without a place in the layers is an error', async () => {
   const found = await lint({
     ...ABOVE,
-    'gateway/src/attic/box.ts': "export * from '../inference/generate.ts'",
+    'gateway/src/attic/box.ts': "export * from '../inference/above.ts'",
   })
   expect(found).toHaveLength(1)
   expect(found[0]).toContain('The folder of gateway/src/attic/box.ts is missing')
