@@ -9,7 +9,7 @@ function start() {
   return { rang, set: (name: string, ms: number) => alarms.after(ms, () => rang.push(name)) }
 }
 
-test('alarms ring once, each in its time, whichever was set first', () => {
+test('each alarm is called once at its time, in any order of setting', () => {
   const { rang, set } = start()
   set('third', 5_000)
   set('first', 200)
@@ -26,7 +26,7 @@ test('alarms ring once, each in its time, whichever was set first', () => {
   expect(rang).toEqual(['first', 'second', 'third'])
 })
 
-test('one that is taken back does not ring, and the others do', () => {
+test('a cancelled alarm is not called, and the others are', () => {
   const { rang, set } = start()
   const cancel = set('gone', 100)
   set('there', 100)
@@ -36,7 +36,7 @@ test('one that is taken back does not ring, and the others do', () => {
   expect(rang).toEqual(['there'])
 })
 
-test('however many are set, the runtime has one timer, and none when all are taken back', () => {
+test('any number of alarms uses one timer of the runtime, and none if all are cancelled', () => {
   const { set } = start()
   const cancels = [30_000, 5_000, 1_800_000, 100_000].map((ms) => set(String(ms), ms))
   expect(vi.getTimerCount()).toBe(1)
@@ -44,7 +44,7 @@ test('however many are set, the runtime has one timer, and none when all are tak
   expect(vi.getTimerCount()).toBe(0)
 })
 
-test('an alarm that rings can set another, and take others back', () => {
+test('the callback of an alarm can set another alarm and cancel others', () => {
   vi.useFakeTimers()
   onTestFinished(() => void vi.useRealTimers())
   const rang: string[] = []

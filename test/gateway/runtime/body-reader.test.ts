@@ -4,7 +4,7 @@ import { expect, onTestFinished, test, vi } from 'vitest'
 import { createApp } from '../../../gateway/src/app.ts'
 import { createKey, errorOf, ORIGIN } from '../support/requests/gateway-requests.ts'
 
-test('a client that leaves while it sends its body has closed its request, which is no fault for the log', async () => {
+test('a client that disconnects while it sends its body causes client_closed_request, which is not logged as a fault', async () => {
   const { key } = await createKey()
   const log = vi.spyOn(console, 'error').mockImplementation(() => undefined)
   onTestFinished(() => log.mockRestore())

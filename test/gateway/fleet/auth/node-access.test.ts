@@ -13,7 +13,7 @@ const TOKEN = { NODE_ACCESS_CLIENT_ID: 'id.access', NODE_ACCESS_CLIENT_SECRET: '
 const SENT = { 'cf-access-client-id': 'id.access', 'cf-access-client-secret': 'token-nobody-may-see' }
 const ANSWER = { kind: 'answer', body: '{"ok":1}' } as const
 
-/** A completion by a gateway with more bindings than those of all tests; everything that it logs meanwhile. */
+/** Sends a completion to a gateway with additional bindings, and returns everything that it logs meanwhile. */
 async function complete(model: string, bindings: Partial<Bindings>, headers: Record<string, string> = {}) {
   const logged: unknown[] = []
   for (const level of ['error', 'warn', 'info', 'log', 'debug'] as const)
@@ -43,7 +43,7 @@ const accessOf = async (node: NodeDouble) =>
   )
 
 describe('a service token', () => {
-  test('is sent to nodes, with the health that is asked for too, and a client can neither send nor see one', async () => {
+  test('is sent with calls and health checks of nodes, and clients can neither send nor see it', async () => {
     const node = await startNode('access-1', [{ ...ANSWER, headers: SENT }])
     await sendHeartbeat(node, 'access')
     const bindings = { ...env, ...TOKEN }
@@ -55,12 +55,12 @@ describe('a service token', () => {
     expect(told).not.toMatch(/cf-access|token-nobody-may-see/i)
     await createDeps(bindings, createExecutionContext()).nodeFetch(new URL(`${node.url}/health`), {})
     expect(await accessOf(node)).toEqual([SENT, SENT])
-    // Without a token nothing stands in for it, what the client sends least of all.
+    // Without a token the headers are absent, even if the client sends them.
     await complete('access', {}, { 'cf-access-client-id': 'of the client' })
     expect((await accessOf(node)).at(-1)).toEqual({})
   })
 
-  test('is not sent where a node sends the gateway to, nor to the collector of traces', async () => {
+  test('is not sent to the target of a redirect, nor to the collector of traces', async () => {
     const other = await startNode('access-other', [ANSWER])
     const node = await startNode('access-2', [
       { kind: 'answer', status: 307, headers: { location: `${other.url}/rpc/completions` }, body: '' },
@@ -76,7 +76,7 @@ describe('a service token', () => {
     expect(JSON.stringify(calls)).not.toMatch(/cf-access|token-nobody-may-see/i)
   })
 
-  test('is in no error and no log when what stands there drops the call, asks to log in, or answers no JSON', async () => {
+  test('is in no error and no log if the host drops the call, asks for a login, or returns no JSON', async () => {
     const steps: NodeStep[] = [
       { kind: 'drop' },
       { ...ANSWER, status: 403, body: '<html>Forbidden' },
@@ -93,7 +93,7 @@ describe('a service token', () => {
     expect((await Promise.all(asked)).join('\n')).not.toMatch(/cf-access|token-nobody-may-see/i)
   })
 
-  test('is sent to the hosts that are named, and to no other that a node says it is at', async () => {
+  test('is sent to the listed hosts only, whatever address a node reports', async () => {
     const node = await startNode('access-3', [ANSWER], { tls: true })
     await sendHeartbeat(node, 'access-hosts')
     const bindings = { ...TOKEN, NODE_CERTIFICATE: env.TEST_CERTIFICATE }
@@ -104,7 +104,7 @@ describe('a service token', () => {
     expect(await accessOf(node)).toEqual([{}, SENT])
   })
 
-  test('is sent to hosts that are named over TLS alone, and to all below a name', () => {
+  test('is sent to listed hosts over TLS only, and to the subdomains of a wildcard', () => {
     const hosts = 'node-1.example.com, *.gpu.example.com'
     const access = readAccess({ ...TOKEN, COPAL_NODE_ACCESS_HOSTS: hosts })
     const sent = (url: string) => Object.keys(access(new URL(url))).length > 0
@@ -119,7 +119,7 @@ describe('a service token', () => {
     expect(others.filter(sent)).toEqual([])
   })
 
-  test('that is not there needs no hosts', () => {
+  test('that is not configured needs no valid host list', () => {
     expect(readAccess({ COPAL_NODE_ACCESS_HOSTS: 'https://no.host' })(new URL('https://a.example'))).toEqual(
       {},
     )
@@ -142,7 +142,7 @@ describe('a service token', () => {
 })
 
 describe('a client certificate', () => {
-  test('opens a node behind what ends TLS, which nobody else reaches', async () => {
+  test('gives access to a node behind a TLS proxy that rejects other clients', async () => {
     const node = await startNode('mtls-1', [ANSWER], { tls: true })
     await sendHeartbeat(node, 'mtls')
     expect((await complete('mtls', { NODE_CERTIFICATE: env.TEST_NO_CERTIFICATE })).response.status).toBe(503)
@@ -153,7 +153,7 @@ describe('a client certificate', () => {
     expect(await accessOf(node)).toEqual([SENT])
   })
 
-  test('streams behind it too', async () => {
+  test('works for streams too', async () => {
     const chunks = ['data: {"a":1}\n\n', 'data: [DONE]\n\n']
     const node = await startNode('mtls-2', [{ kind: 'stream', chunks, pauseMs: 5, ending: 'end' }], {
       tls: true,

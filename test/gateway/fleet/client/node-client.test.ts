@@ -23,7 +23,7 @@ async function failure(pending: Promise<unknown>): Promise<[string, string]> {
   return [error.error.code, error.how]
 }
 
-test('a node that sends nothing in time is late, not broken', async () => {
+test('a node that sends nothing in time causes deadline_exceeded', async () => {
   const hanging = await startNode('late-1', [{ kind: 'hang' }])
   expect(await failure(call(hanging, { firstByteTimeoutMs: 100 }))).toEqual(['deadline_exceeded', 'failed'])
   const headersOnly = await startNode('late-2', [{ kind: 'stream', chunks: [], ending: 'hang' }])
@@ -33,7 +33,7 @@ test('a node that sends nothing in time is late, not broken', async () => {
   ])
 })
 
-test('once the first byte is there, the deadline is over', async () => {
+test('the timeout ends with the first byte', async () => {
   const node = await startNode('slow-1', [
     { kind: 'stream', chunks: ['a', 'b', 'c', 'd'], pauseMs: 1_000, ending: 'end' },
   ])
@@ -46,7 +46,7 @@ test('once the first byte is there, the deadline is over', async () => {
   expect(new TextDecoder().decode(body)).toBe('abcd')
 })
 
-test('a caller that leaves is told apart from a node that broke', async () => {
+test('a client that leaves and a connection that breaks cause different errors', async () => {
   const node = await startNode('caller-1', [{ kind: 'hang' }])
   const controller = new AbortController()
   setTimeout(() => controller.abort(), 50)
@@ -57,12 +57,12 @@ test('a caller that leaves is told apart from a node that broke', async () => {
   expect(await failure(call(dropping))).toEqual(['node_failed', 'broke'])
 })
 
-test('an answer without a byte is a broken one', async () => {
+test('an empty response counts as broken', async () => {
   const node = await startNode('empty-1', [{ kind: 'answer', body: '' }])
   expect(await failure(call(node))).toEqual(['node_failed', 'broke'])
 })
 
-test('an answer that is too large is no fault of the node', async () => {
+test('a response that is too large does not count against the node', async () => {
   const node = { nodeId: 'large-1', url: 'http://127.0.0.1:9' }
   const chunk = new Uint8Array(1024 * 1024)
   let left = 8
@@ -78,7 +78,7 @@ test('an answer that is too large is no fault of the node', async () => {
   expect(await failure(whole)).toEqual(['invalid_request', 'refused'])
 })
 
-test('a late answer is told from an error, and its mask known, by its first fields alone', async () => {
+test('a late response and a late error are distinguished, and the mask is found, by their first fields only', async () => {
   const read = (text: string) => {
     const answer = {
       headers: new Headers({ 'x-copal-late': 'true' }),
@@ -99,7 +99,7 @@ test('a late answer is told from an error, and its mask known, by its first fiel
   expect(await failure(read('{"cut":').body)).toEqual(['node_failed', 'broke'])
 })
 
-test('a redirect is an error of the node and not followed', async () => {
+test('a redirect counts as an error of the node and is not followed', async () => {
   const elsewhere = await startNode('redirect-1', [{ kind: 'answer', body: 'stolen' }])
   const headers = { location: `${elsewhere.url}/rpc/x` }
   const node = await startNode('redirect-2', [{ kind: 'answer', status: 307, headers, body: '' }])

@@ -8,13 +8,13 @@ import {
 
 const SALT = [1, 2] as const
 const keysOf = (...parts: (string | number[])[]) => prefixKeys(SALT, parts)
-/** Text of which no part repeats. */
+/** Returns a text without repeated parts. */
 const text = (length: number) =>
   Array.from({ length }, (_, index) => `${index} `)
     .join('')
     .slice(0, length)
 
-test('a prompt has a key for each doubling of its length that it reaches, and none below the first', () => {
+test('a prompt has a key for each doubling of the first prefix length that it reaches', () => {
   expect([0, 511, 512, 1023, 1024, 5_000].map((length) => keysOf(text(length)).length)).toEqual([
     0, 0, 1, 1, 2, 4,
   ])
@@ -24,11 +24,11 @@ test('a prompt has a key for each doubling of its length that it reaches, and no
   expect(promptPrefixKeys.parse(longest)).toHaveLength(11)
 })
 
-test('prompts share the keys of what they begin with alike, and no others', () => {
+test('prompts share only the keys of their common prefixes', () => {
   const [first, second] = [keysOf(`${text(2_100)}a`.padEnd(9_000)), keysOf(`${text(2_100)}b`.padEnd(9_000))]
   expect(second.slice(0, 3)).toEqual(first.slice(0, 3))
   expect(new Set([...first, ...second]).size).toBe(5 + 2)
-  // One unit anywhere, or where a part ends, makes another beginning.
+  // One different unit, or a different end of a part, changes the prefix.
   const whole = text(512)
   const variants = [
     [whole],
@@ -47,7 +47,7 @@ test('token ids are units of their own', () => {
   expect(keysOf([...ids.slice(0, 511), 1, ...ids.slice(512)])).not.toEqual(keysOf(ids))
 })
 
-test('a hundred thousand texts that differ in a few places have keys of their own', () => {
+test('a hundred thousand texts that differ in a few characters have different keys', () => {
   const seen = new Set<string>()
   const beginning = 'a'.repeat(504)
   for (let index = 0; index < 100_000; index += 1)
@@ -55,7 +55,7 @@ test('a hundred thousand texts that differ in a few places have keys of their ow
   expect(seen.size).toBe(100_000)
 })
 
-test('every tenant has keys of its own, which follow from the secret', async () => {
+test('every tenant has its own keys, which depend on the secret', async () => {
   const salts = createPrefixSalts('a secret of sixteen bytes')
   const [ours, theirs] = [await salts('ours'), await salts('theirs')]
   expect(ours).not.toEqual(theirs)

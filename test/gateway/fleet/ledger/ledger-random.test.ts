@@ -10,7 +10,7 @@ import {
   tenant,
 } from '../../support/state/ledger.ts'
 
-test('random use never gets past any limit, in any minute, over restarts and whatever ends the requests', () => {
+test('random usage never exceeds a limit in any minute, over restarts and all endings of requests', () => {
   for (let seed = 1; seed <= 15; seed += 1) {
     const { violations, admitted, refused } = playRandomly(seed)
     expect(violations).toEqual([])
@@ -19,7 +19,7 @@ test('random use never gets past any limit, in any minute, over restarts and wha
   }
 })
 
-/** Four hundred random events; the limits are checked after each against a plain list of all that was let in. */
+/** Runs four hundred random events, and checks the limits after each against a list of all admitted requests. */
 function playRandomly(seed: number): { violations: string[]; admitted: number; refused: number } {
   const random = createRandom(seed)
   const pick = (most: number) => Math.floor(random() * most)
@@ -54,7 +54,8 @@ function playRandomly(seed: number): { violations: string[]; admitted: number; r
       } else {
         refused += 1
         const held = stored.reservations.has(wanted.requestId)
-        if (held || (before !== '[]' && spent() !== before)) violations.push(`${step}: a refusal consumed`)
+        if (held || (before !== '[]' && spent() !== before))
+          violations.push(`${step}: a rejection used something`)
       }
     } else if (action < 8) {
       chosen.used = pick(chosen.reserved + 1)

@@ -7,7 +7,7 @@ describe('another attempt', () => {
   const attempt = (leaseId: string) => reservationRequest('r', accounts, { leaseId })
   const spentAfter = (ledger: Ledger) => storeChanges(ledger, START_MS).accounts.get('key:k')?.spent
 
-  test('takes over the reservation, and its receipt alone settles', () => {
+  test('takes over the reservation, and only its receipt settles it', () => {
     const ledger = new Ledger()
     expect(ledger.reserve(attempt('r'), START_MS).ok).toBe(true)
     expect(ledger.reserve(attempt('r.2'), START_MS).ok).toBe(true)
@@ -16,7 +16,7 @@ describe('another attempt', () => {
     expect(spentAfter(ledger)).toBe(33)
   })
 
-  test('takes it over also when the receipt of the failed one came first', () => {
+  test('takes it over also if the receipt of the failed attempt arrived first', () => {
     const ledger = new Ledger()
     ledger.reserve(attempt('r'), START_MS)
     ledger.settle('r', 0, START_MS)
@@ -31,7 +31,7 @@ describe('a reservation without a receipt', () => {
   const accounts = [key({ tokensPerMonth: 1_000, concurrentRequests: 1 })]
   const spentAfter = (ledger: Ledger) => storeChanges(ledger, START_MS).accounts.get('key:k')?.spent
 
-  test('expires, is settled with all of itself, and gives way once to a receipt that comes late', () => {
+  test('expires, is settled with all its tokens, and is corrected once by a late receipt', () => {
     const ledger = new Ledger()
     ledger.reserve(reservationRequest('a', accounts), START_MS)
     ledger.sweep(START_MS + RESERVATION_MS - 1, () => false)
@@ -44,7 +44,7 @@ describe('a reservation without a receipt', () => {
     expect(spentAfter(ledger)).toBe(40)
   })
 
-  test('gives way to its receipt for ten minutes, while what a receipt settled is forgotten within one', () => {
+  test('is corrected by its receipt within ten minutes, while one settled by a receipt is forgotten within one minute', () => {
     const ledger = new Ledger()
     ledger.reserve(reservationRequest('a', accounts), START_MS)
     ledger.sweep(START_MS + RESERVATION_MS, () => false)
@@ -52,7 +52,7 @@ describe('a reservation without a receipt', () => {
     ledger.reserve(reservationRequest('b', accounts, { leaseId: 'b' }), settledMs)
     ledger.settle('b', 10, settledMs)
     ledger.sweep(settledMs + 60_000, () => false)
-    // Else another attempt would take over what the first had, and 10 tokens would be taken back.
+    // Otherwise another attempt would take over the first reservation, and 10 tokens would be returned.
     ledger.reserve(reservationRequest('b', accounts, { leaseId: 'b.2' }), settledMs + 60_000)
     ledger.settle('b.2', 10, settledMs + 60_000)
     expect(spentAfter(ledger)).toBe(120)
@@ -61,7 +61,7 @@ describe('a reservation without a receipt', () => {
     expect(spentAfter(ledger)).toBe(60)
   })
 
-  test('lives while its node tells of it, or it is leased', () => {
+  test('lives while its node reports it or it is leased', () => {
     const ledger = new Ledger()
     ledger.reserve(reservationRequest('a', accounts), START_MS)
     ledger.renew(['a', 'never seen'], START_MS + RESERVATION_MS - 1)
@@ -70,7 +70,7 @@ describe('a reservation without a receipt', () => {
     expect(spentAfter(ledger)).toBe(0)
   })
 
-  test('that gave its client nothing costs nothing, whatever comes later', () => {
+  test('whose client got no output is charged nothing, even if a receipt follows', () => {
     const ledger = new Ledger()
     ledger.reserve(reservationRequest('a', accounts), START_MS)
     ledger.finish('a', true, START_MS)
@@ -88,7 +88,7 @@ describe('a reservation without a receipt', () => {
   })
 })
 
-test('what is stored restores accounts and reservations, and is deleted when it is of no more use', () => {
+test('stored records restore accounts and reservations, and are deleted when they are no longer needed', () => {
   const ledger = new Ledger()
   const accounts = [key({ requestsPerMinute: 2, tokensPerMonth: 250, concurrentRequests: 2 })]
   ledger.reserve(reservationRequest('a', accounts), START_MS)

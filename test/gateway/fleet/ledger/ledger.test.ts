@@ -6,8 +6,8 @@ import {
 } from '../../../../gateway/src/fleet/ledger/ledger.ts'
 import { reservationRequest, key, START_MS, tenant } from '../../support/state/ledger.ts'
 
-describe('requests a minute', () => {
-  test('are let in up to the limit and refused beyond it, with the time until one more fits', () => {
+describe('requests per minute', () => {
+  test('are admitted up to the limit and rejected beyond it, with the time until one more fits', () => {
     const ledger = new Ledger()
     const accounts = [key({ requestsPerMinute: 2 })]
     expect(ledger.reserve(reservationRequest('a', accounts), START_MS)).toMatchObject({
@@ -25,7 +25,7 @@ describe('requests a minute', () => {
     expect(ledger.reserve(reservationRequest('d', accounts), START_MS + 61_000).ok).toBe(false)
   })
 
-  test('that are refused consume nothing, of any account', () => {
+  test('that are rejected use nothing of any account', () => {
     const ledger = new Ledger()
     const accounts = [key({ requestsPerMinute: 5, tokensPerMonth: 1_000 }), tenant({ requestsPerMinute: 1 })]
     ledger.reserve(reservationRequest('a', accounts), START_MS)
@@ -42,7 +42,7 @@ describe('requests a minute', () => {
 })
 
 describe('tokens', () => {
-  test('are reserved before and settled after, once', () => {
+  test('are reserved before the request and settled once after it', () => {
     const ledger = new Ledger()
     const accounts = [key({ tokensPerMinute: 250 })]
     const left = () => {
@@ -67,7 +67,7 @@ describe('tokens', () => {
     expect(ledger.reserve(reservationRequest('c', accounts), START_MS).ok).toBe(true)
   })
 
-  test('that an answer may use are bounded by the context', () => {
+  test('reserved for an output are bounded by the context length', () => {
     const ledger = new Ledger()
     const accounts = [key({ tokensPerMinute: 300 })]
     expect(
@@ -80,7 +80,7 @@ describe('tokens', () => {
     })
   })
 
-  test('of a client that names no bound are bounded by what is left, or it waits', () => {
+  test('of a client that sets no bound are bounded by the remaining ones, or the request is rejected', () => {
     const ledger = new Ledger()
     const accounts = [key({ tokensPerMinute: 5_000 })]
     const open = (id: string) =>
@@ -95,7 +95,7 @@ describe('tokens', () => {
     expect(unlimited).toMatchObject({ ok: true, maxTokens: null })
   })
 
-  test('of several choices are reserved for each, of their prompt once', () => {
+  test('of several choices are reserved for each choice, and those of the prompt once', () => {
     const ledger = new Ledger()
     const accounts = [key({ tokensPerMinute: 300 })]
     expect(ledger.reserve(reservationRequest('a', accounts, { choices: 4 }), START_MS)).toMatchObject({
@@ -108,7 +108,7 @@ describe('tokens', () => {
     })
   })
 
-  test('of several choices without a bound are what is left, shared among them', () => {
+  test('of several choices without a bound are the remaining ones, divided among them', () => {
     const ledger = new Ledger()
     const accounts = [key({ tokensPerMinute: 2_000 })]
     expect(
@@ -120,7 +120,7 @@ describe('tokens', () => {
     })
   })
 
-  test('of several prompts are bounded by the context that each has left', () => {
+  test('of several prompts are bounded by the remaining context of each', () => {
     const ledger = new Ledger()
     const accounts = [key({ tokensPerMinute: 1_000 })]
     const wanted = { promptTokens: 100, prompts: 2, choices: 2, maxTokens: 9_000, contextLength: 256 }
@@ -130,7 +130,7 @@ describe('tokens', () => {
     })
   })
 
-  test('beyond what was reserved count too, and keep the next out', () => {
+  test('beyond the reservation count too, and block the next request', () => {
     const ledger = new Ledger()
     const accounts = [key({ tokensPerMonth: 150 })]
     ledger.reserve(reservationRequest('a', accounts), START_MS)
@@ -141,10 +141,10 @@ describe('tokens', () => {
   })
 })
 
-describe('the budget of a month', () => {
+describe('the monthly budget', () => {
   const accounts = [key({ tokensPerMonth: 250 })]
 
-  test('is refused for good when it is spent, and for a moment when others hold it', () => {
+  test('rejects without a retry time when it is spent, and with one when others have reserved it', () => {
     const ledger = new Ledger()
     ledger.reserve(reservationRequest('a', accounts), START_MS)
     ledger.reserve(reservationRequest('b', accounts), START_MS)
@@ -160,7 +160,7 @@ describe('the budget of a month', () => {
     })
   })
 
-  test('begins anew with the month; what is settled late belongs to the month that it was reserved in', () => {
+  test('starts anew with the month; a late settlement belongs to the month of its reservation', () => {
     const ledger = new Ledger()
     const endMs = Date.UTC(2026, 6, 1) - 1_000
     ledger.reserve(reservationRequest('a', accounts), endMs)
@@ -172,7 +172,7 @@ describe('the budget of a month', () => {
     expect(ledger.reserve(reservationRequest('e', accounts), endMs + 2_000).ok).toBe(false)
   })
 
-  test('counts what was used before it was seen, once, also when it is set later', () => {
+  test('counts usage from before the account was seen, once, also if the budget is set later', () => {
     const ledger = new Ledger()
     const [account] = accounts
     if (!account) throw new Error('no account')
@@ -190,7 +190,7 @@ describe('the budget of a month', () => {
     })
   })
 
-  test('is charged no receipts that are read when it is over, and none of a month that it was seen in from the start', () => {
+  test('is not charged receipts that are read after the month, or of a month in which it was seen from the start', () => {
     const ledger = new Ledger()
     const [account] = accounts
     if (!account) throw new Error('no account')
@@ -203,7 +203,7 @@ describe('the budget of a month', () => {
   })
 })
 
-test('as many requests run at a time as may, until their answer is out or their receipt is there', () => {
+test('concurrent requests are limited until their responses are sent or their receipts arrive', () => {
   const ledger = new Ledger()
   const accounts = [key({ concurrentRequests: 2 })]
   const run = (id: string) => ledger.reserve(reservationRequest(id, accounts), START_MS).ok

@@ -17,7 +17,7 @@ describe('a canary', () => {
   const inside = keys.find(isIn) ?? ''
   const outside = keys.find((account) => !isIn(account)) ?? ''
 
-  test('answers the keys of its share, pinned, and no others; nor requests that name their weights', () => {
+  test('serves the keys of its share with a pinned version, and neither other keys nor requests that name a version', () => {
     const fleet = new FleetState()
     fleet.heartbeat(heartbeatOf(a, 'm', both()), 4, 0, trials)
     for (const account of keys) {
@@ -39,7 +39,7 @@ describe('a canary', () => {
     }
   })
 
-  test('goes to a node that holds it, and is left to the active mask where none does or all that do are full', () => {
+  test('is served by a node that holds it; the active mask serves if none does or all of those are full', () => {
     const fleet = new FleetState()
     fleet.heartbeat(heartbeatOf(a, 'm', readyWeightSets(4)), 4, 0, trials)
     expect(fleet.versionFor('m', inside, 0)).toBe(4)
@@ -60,7 +60,7 @@ describe('a canary', () => {
     })
   })
 
-  test('is not tried again where it failed: the active mask answers', () => {
+  test('is not retried after a failure: the active mask serves the request', () => {
     const fleet = new FleetState()
     for (const node of [a, b]) fleet.heartbeat(heartbeatOf(node, 'm', both()), 4, 0, trials)
     const first = fleet.acquire(acquireRequest('request-1', { account: inside }), 0)
@@ -73,7 +73,7 @@ describe('a canary', () => {
     expect(second).toMatchObject({ ok: true, maskVersion: 4 })
   })
 
-  test('is what the node heard last was told, kept while nobody can tell, and over a restart', () => {
+  test('comes from the latest heartbeat, and is kept while the database is away and over a restart', () => {
     const fleet = new FleetState()
     fleet.heartbeat(heartbeatOf(a, 'm', both()), 4, 0, trials)
     fleet.heartbeat(heartbeatOf(a, 'm', both()), undefined, 1)

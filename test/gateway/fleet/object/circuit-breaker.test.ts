@@ -19,7 +19,7 @@ test('a success between failures keeps a breaker closed', () => {
   expect(breaker.nextProbeAtMs()).toBeUndefined()
 })
 
-test('an open breaker lets one request at a time try, after pauses that double up to half a minute', () => {
+test('an open breaker lets one probe at a time through, after pauses that double up to 30 seconds', () => {
   const breaker = opened()
   let nowMs = 0
   for (const pauseMs of [1_000, 2_000, 4_000, 8_000, 16_000, 30_000, 30_000]) {
@@ -33,13 +33,13 @@ test('an open breaker lets one request at a time try, after pauses that double u
   }
 })
 
-test('failures of requests from before it opened do not hold it open for longer', () => {
+test('failures of requests from before the breaker opened do not extend its pause', () => {
   const breaker = opened()
   for (let late = 0; late < 20; late += 1) breaker.recordFailure(`late-${late}`, 900)
   expect(breaker.nextProbeAtMs()).toBe(1_000)
 })
 
-test('a probe whose client left makes room for another, and one that succeeds closes it', () => {
+test('a probe whose client left makes room for another, and a successful one closes the breaker', () => {
   const breaker = opened()
   breaker.recordSent('left')
   breaker.recordEnd('left')
@@ -50,7 +50,7 @@ test('a probe whose client left makes room for another, and one that succeeds cl
   expect(breaker.allows(1_100)).toBe(true)
 })
 
-test('a first token closes it, if it is that of the request that tries', () => {
+test('the first token of the probe closes the breaker, and that of another request does not', () => {
   const breaker = opened()
   breaker.recordSent('probe')
   breaker.recordToken('older')
@@ -61,7 +61,7 @@ test('a first token closes it, if it is that of the request that tries', () => {
   expect(breaker.nextProbeAtMs()).toBe(3_000)
 })
 
-test('retries are a fifth of the requests beside a reserve that refills', () => {
+test('retries are limited to a fifth of the requests plus a reserve that refills', () => {
   const budget = new RetryBudget()
   const spendAll = (nowMs: number) => {
     let spent = 0

@@ -15,7 +15,7 @@ afterEach(() => {
   vi.useRealTimers()
 })
 
-/** A fleet of one node, with one slot unless it has more, so with room for two. */
+/** Creates a fleet of one node, by default with one slot, so with room for two requests. */
 function setup(policy: Partial<typeof DEFAULT_POLICY> = {}, slots = 1) {
   const state = new FleetState({ ...DEFAULT_POLICY, ...policy })
   const dispatcher = new Dispatcher(state, { ...DEFAULT_POLICY, ...policy })
@@ -28,13 +28,13 @@ function setup(policy: Partial<typeof DEFAULT_POLICY> = {}, slots = 1) {
     if (acquired.ok) order.push(requestId)
     else refused.set(requestId, acquired)
   }
-  /** Ends a request, as its receipt does. */
+  /** Ends a request as its receipt would. */
   const end = async (requestId: string) => {
     state.release([requestId])
     dispatcher.serveQueue()
     await vi.advanceTimersByTimeAsync(0)
   }
-  /** From now on requests take so long. */
+  /** Sets the mean duration of requests. */
   const take = async (ms: number) => {
     void ask('measured')
     await vi.advanceTimersByTimeAsync(ms)
@@ -54,18 +54,18 @@ function setup(policy: Partial<typeof DEFAULT_POLICY> = {}, slots = 1) {
   return { state, dispatcher, order, refused, ask, askMany, end, take }
 }
 
-test('a full fleet serves tenants in turn, and within a tenant who came first', async () => {
+test('a full fleet serves tenants in turn, and within a tenant in order of arrival', async () => {
   const { order, ask, end } = setup()
   for (const id of ['a-1', 'a-2', 'a-3', 'a-4', 'a-5']) void ask(id, { tenant: 'a' })
   for (const id of ['b-1', 'b-2']) void ask(id, { tenant: 'b' })
   await vi.advanceTimersByTimeAsync(0)
   expect(order).toEqual(['a-1', 'a-2'])
   for (let turn = 0; turn < 5; turn += 1) await end(order[turn] ?? '')
-  // The tenant with the fewest running goes first, so a flood of one does not hold up another.
+  // The tenant with the fewest running requests goes first, so that a flood of one tenant does not block another.
   expect(order).toEqual(['a-1', 'a-2', 'b-1', 'a-3', 'b-2', 'a-4', 'a-5'])
 })
 
-test('interactive requests go before batch ones, which never take the place that waits in a node', async () => {
+test('interactive requests go before batch ones, which never wait on a node', async () => {
   const { order, ask, end } = setup()
   void ask('batch-1', { priority: 'batch', tenant: 'a' })
   void ask('batch-2', { priority: 'batch', tenant: 'a' })
@@ -79,7 +79,7 @@ test('interactive requests go before batch ones, which never take the place that
   expect(order).toEqual(['batch-1', 'now-1', 'batch-2'])
 })
 
-test('a request that waited for as long as it may is refused, with the time that what waits will take', async () => {
+test('a request that has waited for the maximum time is rejected with the estimated wait', async () => {
   const { state, order, refused, ask, end } = setup({ queueMs: 5_000 })
   void ask('first')
   await vi.advanceTimersByTimeAsync(1_500)
@@ -96,7 +96,7 @@ test('a request that waited for as long as it may is refused, with the time that
   expect(refused.get('r-3')).toMatchObject({ reason: 'full', retryAfterMs: 3_000 })
 })
 
-test('a request that would wait for longer than it may is refused at once', async () => {
+test('a request whose estimated wait exceeds the maximum is rejected at once', async () => {
   const { state, refused, ask, end } = setup({ queueMs: 5_000 })
   void ask('slow')
   await vi.advanceTimersByTimeAsync(4_000)
@@ -109,12 +109,12 @@ test('a request that would wait for longer than it may is refused at once', asyn
 })
 
 describe('a backlog', () => {
-  test('of one tenant refuses its own, and not the others whose turn comes first', async () => {
+  test('of one tenant rejects further requests of that tenant only', async () => {
     const { order, refused, askMany, end, take } = setup({}, 8)
     await take(10_000)
     await askMany('a', 33)
     expect(order).toHaveLength(16)
-    // Eight slots that take ten seconds: sixteen wait for as long as they may.
+    // Eight slots and ten seconds per request: sixteen waiting requests reach the maximum wait.
     expect([...refused.keys()]).toEqual(['a-33'])
     await askMany('b', 3)
     expect(refused.size).toBe(1)
@@ -122,7 +122,7 @@ describe('a backlog', () => {
     expect(order.slice(16)).toEqual(['b-1', 'b-2', 'b-3'])
   })
 
-  test('counts for another tenant as far as that has no fewer running', async () => {
+  test('counts for another tenant once that has as many requests running', async () => {
     const { order, refused, askMany, take } = setup({}, 8)
     await take(10_000)
     await askMany('a', 8)
@@ -130,12 +130,12 @@ describe('a backlog', () => {
     await askMany('a', 12)
     expect(order).toHaveLength(16)
     expect(refused.size).toBe(0)
-    // They take turns from here on: before the eighth of `b` there are seven of its own and eight of `a`.
+    // They alternate from here on: seven requests of `b` and eight of `a` go before the eighth of `b`.
     await askMany('b', 9)
     expect([...refused.keys()]).toEqual(['b-17'])
   })
 
-  test('of batch keeps no interactive request from the place that waits in a node, nor from the line', async () => {
+  test('of batch requests blocks no interactive request, neither on a node nor in the queue', async () => {
     const { order, refused, ask, askMany, take } = setup({ queueSize: 40 }, 8)
     await take(10_000)
     await askMany('a', 24, { priority: 'batch' })
@@ -150,14 +150,14 @@ describe('a backlog', () => {
     expect(refused.size).toBe(before)
   })
 
-  test('of named weights whose holder is full keeps nobody from a node that is idle', async () => {
+  test('for a named version whose node is full does not block an idle node', async () => {
     const { state, order, refused, askMany, take } = setup({}, 1)
     await take(10_000)
     const weightSets = [0, 5].map((version) => ({ version, state: 'ready' as const, requests: 0 }))
     state.heartbeat(heartbeatOf(node, 'm', { load, weightSets }), 0, Date.now())
     await askMany('named', 6, { version: 5 })
     expect(order).toEqual(['named-1', 'named-2'])
-    // By its holder alone, and not all that serve the model.
+    // Estimated from the node that holds the version, not from all nodes of the model.
     expect([...refused.keys()]).toEqual(['named-5', 'named-6'])
     state.heartbeat(heartbeatOf({ ...node, id: 'b' }, 'm', { load }), 0, Date.now())
     await askMany('any', 2, { tenant: 'named' })
@@ -165,7 +165,7 @@ describe('a backlog', () => {
   })
 })
 
-test('no tenant fills the line for the others', async () => {
+test('no tenant can fill the queue alone', async () => {
   const { order, refused, ask } = setup({ queueSize: 4 })
   for (let index = 0; index < 8; index += 1) void ask(`a-${index}`, { tenant: 'a' })
   for (let index = 0; index < 3; index += 1) void ask(`b-${index}`, { tenant: 'b' })
@@ -174,7 +174,7 @@ test('no tenant fills the line for the others', async () => {
   expect([...refused.keys()]).toEqual(['a-4', 'a-5', 'a-6', 'a-7', 'b-2'])
 })
 
-test('a request waits for a node that may come back, and not for one that is long gone', async () => {
+test('a request waits for a node that may return, and not for one that has been gone for long', async () => {
   const { state, order, refused, ask } = setup()
   await vi.advanceTimersByTimeAsync(DEFAULT_POLICY.silentMs)
   void ask('waits')
@@ -194,7 +194,7 @@ test('a request waits for a node that may come back, and not for one that is lon
   expect(refused.get('elsewhere')).toMatchObject({ reason: 'unknown' })
 })
 
-test('where the line is full of requests that wait for a node, the next is told that there is none, not that all are busy', async () => {
+test('if the queue is full of requests that wait for a node to return, the next is rejected as absent and not as full', async () => {
   const { refused, ask } = setup({ queueSize: 1 })
   await vi.advanceTimersByTimeAsync(DEFAULT_POLICY.silentMs)
   void ask('waits')
@@ -204,7 +204,7 @@ test('where the line is full of requests that wait for a node, the next is told 
   expect(refused.get('one too many')).toMatchObject({ reason: 'absent' })
 })
 
-test('who leaves the line is not served, and nothing runs on when nobody waits', async () => {
+test('a request that leaves the queue is not served, and no timer runs while the queue is empty', async () => {
   const { dispatcher, order, refused, ask, end } = setup()
   for (const id of ['r-1', 'r-2', 'r-3', 'r-4']) void ask(id)
   dispatcher.abandon('r-3')
@@ -216,14 +216,14 @@ test('who leaves the line is not served, and nothing runs on when nobody waits',
   expect(vi.getTimerCount()).toBe(0)
 })
 
-test('an attempt that asks again while it waits keeps its place, and both hear the same', async () => {
+test('an attempt that asks again while it waits keeps its position, and both calls get the same result', async () => {
   const { order, ask, end } = setup()
   for (const id of ['r-1', 'r-2', 'r-3', 'r-4', 'r-3']) void ask(id)
   for (const id of ['r-1', 'r-2']) await end(id)
   expect(order).toEqual(['r-1', 'r-2', 'r-3', 'r-3', 'r-4'])
 })
 
-test('a fleet whose retries are spent tries nothing again', async () => {
+test('a fleet whose retry budget is used up retries nothing', async () => {
   const { state, order, refused, ask } = setup()
   for (let attempt = 0; attempt < 250; attempt += 1) {
     state.heartbeat(heartbeatOf(node, 'm', { load }), 0, Date.now())

@@ -4,7 +4,7 @@ import { a, acquireRequest, b } from '../../support/state/fleet-state.ts'
 import { heartbeatOf } from '../../../support/doubles/heartbeat.ts'
 
 describe('a drained node', () => {
-  test('takes no new requests over heartbeats and a restart, keeps those it has, and takes them again', () => {
+  test('gets no new requests, also after heartbeats and a restart of the fleet, keeps its own, and gets new ones after it is undrained', () => {
     const fleet = new FleetState()
     fleet.heartbeat(heartbeatOf(a, 'm'), 0, 0)
     expect(fleet.acquire(acquireRequest('request-1'), 0).ok).toBe(true)
@@ -24,7 +24,7 @@ describe('a drained node', () => {
     expect(restarted.acquire(acquireRequest('request-2'), 2)).toMatchObject({ ok: true, nodeId: 'a' })
   })
 
-  test('leaves its share to the others, and does not make those that wait hope for its slots', () => {
+  test('leaves its requests to other nodes, and its slots do not count in wait estimates', () => {
     const load = { running: 0, waiting: 0, kvTokensUsed: 0, kvTokensTotal: 4096, slots: 1 }
     const fleet = new FleetState()
     for (const node of [a, b]) fleet.heartbeat(heartbeatOf(node, 'm', { load }), 0, 0)
@@ -37,7 +37,7 @@ describe('a drained node', () => {
     expect(fleet.acquire(acquireRequest('request-2'), 1_000)).toMatchObject({ ok: true, nodeId: 'b' })
   })
 
-  test('that left and was started again takes requests', () => {
+  test('that shut down and restarted gets requests', () => {
     const fleet = new FleetState()
     fleet.heartbeat(heartbeatOf(a, 'm'), 0, 0)
     fleet.drain('a', true)
@@ -46,7 +46,7 @@ describe('a drained node', () => {
     expect(fleet.acquire(acquireRequest('request-1'), 2).ok).toBe(true)
   })
 
-  test('that was killed and started again takes requests; one that was only not heard of does not', () => {
+  test('that was killed and restarted gets requests; one that was only silent does not', () => {
     const fleet = new FleetState()
     fleet.heartbeat(heartbeatOf(a, 'm', { process: 'first' }), 0, 0)
     fleet.drain('a', true)

@@ -25,7 +25,7 @@ const ask = (key: string, model: string, changes: object = {}, headers: Record<s
   post(key, '/v1/completions', { model, prompt: 'Once', ...changes }, { headers })
 const leasesOn = async (id: string) => (await fleet().snapshot()).nodes.find((node) => node.id === id)?.leases
 
-/** Until the test ends this is what becomes of asking the fleet for a node. */
+/** Replaces the call that asks the fleet for a node, until the test ends. */
 function replaceAcquire(become: (acquire: () => Promise<AdmissionResult>) => Promise<AdmissionResult>): void {
   const { prototype } = Fleet
   const original = Object.getOwnPropertyDescriptor(prototype, 'acquire')
@@ -37,7 +37,7 @@ function replaceAcquire(become: (acquire: () => Promise<AdmissionResult>) => Pro
   Object.defineProperty(prototype, 'acquire', { ...original, value })
 }
 
-test('a fleet that is reset keeps who waits waiting, and leaves streams alone', async () => {
+test('after a reset of the fleet, waiting requests wait again and streams continue', async () => {
   const { key } = await createKey()
   const node = await startNode('reset-1', [
     { kind: 'stream', headers: SSE, chunks: EVENTS, pauseMs: 300, ending: 'end' },
@@ -54,7 +54,7 @@ test('a fleet that is reset keeps who waits waiting, and leaves streams alone', 
   expect(await stream.text()).toBe(EVENTS.join(''))
 })
 
-test('a fleet whose object throws is asked again, and what it gave then is leased once', async () => {
+test('a call of the fleet is repeated if its object throws, and leases only once', async () => {
   const { key } = await createKey()
   const node = await startNode('throws-1', [{ kind: 'answer', headers: JSON_TYPE, body: '{}' }])
   await sendHeartbeat(node, 'throws')
@@ -62,7 +62,7 @@ test('a fleet whose object throws is asked again, and what it gave then is lease
   replaceAcquire(async (acquire) => {
     const acquired = await acquire()
     calls += 1
-    // The answer is lost, not the lease.
+    // The reply is lost, but the lease exists.
     if (calls === 1) throw new Error('the object was reset')
     return acquired
   })
@@ -73,7 +73,7 @@ test('a fleet whose object throws is asked again, and what it gave then is lease
 test.each([
   ['HTML', 'garbage-a', { 'content-type': 'text/html' }, '<h1>It works!</h1>'],
   ['text that claims to be JSON', 'garbage-b', JSON_TYPE, 'It works!'],
-])('a node that answers %s is replaced by another', async (_, model, headers, body) => {
+])('a request whose node returns %s is retried on another node', async (_, model, headers, body) => {
   const { key } = await createKey()
   const bad = await startNode(`${model}-1`, [{ kind: 'answer', headers, body }])
   const good = await startNode(`${model}-2`, [{ kind: 'answer', headers: JSON_TYPE, body: '{"ok":1}' }])
@@ -90,7 +90,7 @@ const INTERNAL = {
   body: '{"error":{"code":"internal_error","message":"Internal error.","type":"server_error","param":null}}',
 } as const
 
-test('a node that fails at everything at once draws no traffic: each request has another node, its breaker opens', async () => {
+test('a node that fails every request at once attracts no traffic: requests are retried elsewhere and its breaker opens', async () => {
   const { key } = await createKey()
   const bad = await startNode('hole-1', [INTERNAL])
   const good = await startNode('hole-2', [{ kind: 'answer', headers: JSON_TYPE, body: '{"ok":1}' }])
@@ -101,7 +101,7 @@ test('a node that fails at everything at once draws no traffic: each request has
   expect(await bad.calls()).toHaveLength(3)
 })
 
-test('a request at which two nodes fail in a way that they did not foresee is tried on no third', async () => {
+test('a request that causes internal errors on two nodes is not tried on a third', async () => {
   const { key } = await createKey()
   const nodes = await Promise.all(['poison-1', 'poison-2', 'poison-3'].map((id) => startNode(id, [INTERNAL])))
   for (const node of nodes) await sendHeartbeat(node, 'poison')
@@ -111,7 +111,7 @@ test('a request at which two nodes fail in a way that they did not foresee is tr
   expect(calls.flat()).toHaveLength(2)
 })
 
-test('requests that a node refuses as they are do not count against it', async () => {
+test('invalid requests do not count as failures of their node', async () => {
   const { key } = await createKey()
   const refusal = {
     ...INTERNAL,
@@ -127,7 +127,7 @@ test('requests that a node refuses as they are do not count against it', async (
   expect(await (await ask(key, 'picky-node')).text()).toBe('{"ok":1}')
 })
 
-test('a late answer is trimmed and names its mask; a late error has its own status', async () => {
+test('a late response is trimmed and has its mask in a header; a late error has its own status', async () => {
   const { key } = await createKey()
   const late = { 'content-type': 'application/json', 'x-copal-late': 'true' }
   const error = '{"error":{"code":"deadline_exceeded","message":"Too late.","type":"x","param":null}}'
@@ -150,7 +150,7 @@ test('a late answer is trimmed and names its mask; a late error has its own stat
   expect(await errorOf(refused)).toMatchObject({ message: 'Too late.' })
 })
 
-test('a node that breaks after nothing but comments is replaced by another', async () => {
+test('a stream that breaks after comments only is retried on another node', async () => {
   const { key } = await createKey()
   const comments = Array.from({ length: 3 }, () => ': keep-alive\n\n')
   const bad = await startNode('comments-1', [
@@ -187,12 +187,12 @@ test.each([
   expect(await response.text()).toBe(events.join(''))
 })
 
-test('one that waits for longer is begun with comments and without a mask in its headers', async () => {
+test('a stream that waits longer than the hold begins with comments and without a mask in its headers', async () => {
   const { key } = await createKey()
   const comments = Array.from({ length: 5 }, () => COMMENT)
   const node = await startNode('waits-1', [
     { kind: 'stream', headers: LATE, chunks: [...comments, ...EVENTS], pauseMs: 2_600, ending: 'end' },
-    // It does not beat meanwhile, and is asked for its health.
+    // It sends no heartbeat meanwhile, so the gateway checks its health.
     { kind: 'answer', body: '{}' },
   ])
   await sendHeartbeat(node, 'waits')
@@ -209,7 +209,7 @@ test.each([
     'event-response',
     'event: error\ndata: {"type":"error","code":"node_failed","message":"Lost.","param":null}\n\n',
   ],
-])('a stream whose first event is an error is made by another node (%s)', async (model, event) => {
+])('a stream whose first event is an error is retried on another node (%s)', async (model, event) => {
   const { key } = await createKey()
   const bad = await startNode(`${model}-1`, [
     { kind: 'stream', headers: LATE, chunks: [COMMENT, event], ending: 'end' },
@@ -225,7 +225,7 @@ test.each([
   expect(await bad.calls()).toHaveLength(1)
 })
 
-test('what a node refuses behind comments has its own status', async () => {
+test('an error after comments has its own status', async () => {
   const { key } = await createKey()
   const error = '{"error":{"code":"invalid_request","message":"No.","type":"x","param":"tools"}}'
   const node = await startNode('refuses-1', [
@@ -236,12 +236,12 @@ test('what a node refuses behind comments has its own status', async () => {
   expect([answer.status, await errorOf(answer)]).toMatchObject([400, { message: 'No.', param: 'tools' }])
 })
 
-test('a full fleet lets a request wait for its turn, then tells when to come back', async () => {
+test('a full fleet lets a request wait for its turn, and then rejects it with a retry time', async () => {
   const { key } = await createKey()
   const node = await startNode('turn-1', [{ kind: 'answer', headers: JSON_TYPE, body: '{}' }])
   const full = { running: 2, waiting: 0, kvTokensUsed: 0, kvTokensTotal: 1, slots: 1 }
   await sendHeartbeat(node, 'turn', { load: full })
-  // Leases that are not settled: only with these is a node full.
+  // Unsettled leases, without which a node is not full.
   for (const id of ['turn-lease-1', 'turn-lease-2'])
     await fleet().acquire({ model: 'turn', requestId: id, domain: 'd', promptTokens: 1, exclude: [] })
   const refused = await ask(key, 'turn')
@@ -253,7 +253,7 @@ test('a full fleet lets a request wait for its turn, then tells when to come bac
   expect((await waiting).status).toBe(200)
 })
 
-test('a client that leaves while it waits takes nothing, and is not counted', async () => {
+test('a client that leaves while it waits gets no lease and is not counted as rejected', async () => {
   const { key } = await createKey({ limits: { concurrentRequests: 1 } })
   const node = await startNode('queue-1', [{ kind: 'answer', headers: JSON_TYPE, body: '{}' }])
   await sendHeartbeat(node, 'queue', { draining: true })
@@ -271,7 +271,7 @@ test('a client that leaves while it waits takes nothing, and is not counted', as
   expect(await node.calls()).toHaveLength(1)
 })
 
-test('a client that leaves before the fleet was asked on its behalf takes nothing in the end', async () => {
+test('a client that leaves before the call of the fleet arrives has no lease in the end', async () => {
   const { id, key } = await createKey({ limits: { tokensPerMonth: 1_000 } })
   const node = await startNode('overtaken-1', [{ kind: 'answer', headers: JSON_TYPE, body: '{}' }])
   await sendHeartbeat(node, 'overtaken')
@@ -306,7 +306,7 @@ test('a client that leaves before the fleet was asked on its behalf takes nothin
   expect(await node.calls()).toEqual([])
 })
 
-test('a client that left is asked for no more when the fleet throws', async () => {
+test('the call of the fleet is not repeated for a client that has left', async () => {
   const { key } = await createKey()
   const node = await startNode('no-more-1', [{ kind: 'answer', headers: JSON_TYPE, body: '{}' }])
   await sendHeartbeat(node, 'no-more')
@@ -330,7 +330,7 @@ test('a client that left is asked for no more when the fleet throws', async () =
   expect(calls).toBe(1)
 })
 
-test('a priority that does not exist is refused by the name of its header', async () => {
+test('an unknown priority is rejected with the name of its header', async () => {
   const { key } = await createKey()
   const refused = await ask(key, 'any', {}, { 'x-copal-priority': 'urgent' })
   expect(refused.status).toBe(400)
@@ -341,7 +341,7 @@ test('while the database fails, heartbeats of known nodes still count', async ()
   const { key } = await createKey()
   const node = await startNode('db-1', [{ kind: 'answer', headers: JSON_TYPE, body: '{}' }])
   await sendHeartbeat(node, 'db')
-  // From now on its key is trusted.
+  // The key is cached from now on.
   await get('/v1/models', key)
   loseDatabase()
   const drained = heartbeatOf(node, 'db', { draining: true })

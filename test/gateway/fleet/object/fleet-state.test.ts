@@ -7,7 +7,7 @@ import { heartbeatOf } from '../../../support/doubles/heartbeat.ts'
 
 const { silentMs: ALIVE_MS, connectMs: CONNECT_MS } = DEFAULT_POLICY
 
-test('offers the methods of the living nodes of a model, and tells when there is none to ask', () => {
+test('a fleet offers the methods of the alive nodes of a model, and null if there are none', () => {
   const fleet = new FleetState()
   expect(fleet.offeredMethods('m', 0)).toBeNull()
   fleet.heartbeat(heartbeatOf(a, 'm', { methods: ['wanda', 'copal'] }), 0, 0)
@@ -19,7 +19,7 @@ test('offers the methods of the living nodes of a model, and tells when there is
   expect(fleet.offeredMethods('m', 2 + ALIVE_MS)).toBeNull()
 })
 
-test('a node offers the methods that its process registered, and none that another process did', () => {
+test('a node offers the methods that its process registered, and none of another process', () => {
   const fleet = new FleetState()
   const { methods, ...renewed } = heartbeatOf(a, 'm', { process: 'first', methods: ['copal'] })
   fleet.heartbeat(renewed, 0, 0)
@@ -38,7 +38,7 @@ test('a node offers the methods that its process registered, and none that anoth
 })
 
 describe('acquire', () => {
-  test('spreads requests over equal nodes before any heartbeat tells of them', () => {
+  test('spreads requests over equal nodes before any heartbeat lists them', () => {
     const fleet = new FleetState()
     fleet.heartbeat(heartbeatOf(a, 'm'), 0, 0)
     fleet.heartbeat(heartbeatOf(b, 'm'), 0, 0)
@@ -49,7 +49,7 @@ describe('acquire', () => {
     expect(fleet.snapshot(1).nodes.map(({ leases }) => leases)).toEqual([3, 3])
   })
 
-  test('counts requests that a heartbeat could not know of, and each that it names once', () => {
+  test('counts requests that a heartbeat could not list yet, and each listed one once', () => {
     const fleet = new FleetState()
     const beat = (node: typeof a, atMs: number, running: number, requestIds: readonly string[] = []) => {
       const load = { running, waiting: 0, kvTokensUsed: 0, kvTokensTotal: 1 }
@@ -72,7 +72,7 @@ describe('acquire', () => {
     expect(fleet.acquire(acquireRequest('request-4'), 3)).toMatchObject({ nodeId: 'a' })
   })
 
-  test('names the url and the version that new requests start on', () => {
+  test('returns the URL and the version that new requests start on', () => {
     const fleet = new FleetState()
     fleet.heartbeat(heartbeatOf(a, 'm', readyWeightSets(4)), 4, 0)
     expect(fleet.acquire(acquireRequest('request-1'), 0)).toEqual({
@@ -83,7 +83,7 @@ describe('acquire', () => {
     })
   })
 
-  test('leaves out a node on an old version as soon as another one is on the desired one', () => {
+  test('excludes a node with an old version once another node has the desired one', () => {
     const fleet = new FleetState()
     fleet.heartbeat(heartbeatOf(a, 'm', readyWeightSets(1)), 1, 0)
     fleet.heartbeat(heartbeatOf(b, 'm', readyWeightSets(1)), 2, 1)
@@ -97,7 +97,7 @@ describe('acquire', () => {
     }
   })
 
-  test('leaves out a node whose active weights are not ready', () => {
+  test('excludes a node whose active weights are not ready', () => {
     const fleet = new FleetState()
     fleet.heartbeat(
       heartbeatOf(a, 'm', { weightSets: [{ version: 0, state: 'loading', requests: 0 }] }),
@@ -111,7 +111,7 @@ describe('acquire', () => {
     })
   })
 
-  test('leaves out a node after three missed heartbeats, until the next', () => {
+  test('excludes a node after three missed heartbeats, until the next one', () => {
     const fleet = new FleetState()
     fleet.heartbeat(heartbeatOf(a, 'm'), 0, 0)
     expect(fleet.acquire(acquireRequest('request-1'), ALIVE_MS - 1).ok).toBe(true)
@@ -124,7 +124,7 @@ describe('acquire', () => {
     expect(fleet.acquire(acquireRequest('request-3'), ALIVE_MS + 1).ok).toBe(true)
   })
 
-  test('leaves out a node that broke until its next heartbeat, and not one that answered an error', () => {
+  test('excludes a node whose connection broke until its next heartbeat, but not one that returned an error', () => {
     const fleet = new FleetState()
     fleet.heartbeat(heartbeatOf(a, 'm'), 0, 0)
     fleet.acquire(acquireRequest('request-1'), 1)
@@ -137,7 +137,7 @@ describe('acquire', () => {
     expect(fleet.acquire(acquireRequest('request-3'), 4).ok).toBe(true)
   })
 
-  test('leaves out a node that the request failed on, until that is heard of again while it waits', () => {
+  test('excludes a node that the request failed on until its next heartbeat', () => {
     const fleet = new FleetState()
     fleet.heartbeat(heartbeatOf(a, 'm'), 0, 0)
     const again = acquireRequest('request-1.2', { exclude: ['a'] })
@@ -146,7 +146,7 @@ describe('acquire', () => {
     expect(fleet.acquire(again, 7, 5).ok).toBe(true)
   })
 
-  test('gives a node twice its slots, batch requests no more than its slots, and nothing after it refused', () => {
+  test('gives a node at most twice its slots, batch requests its slots, and nothing after it rejected one as full', () => {
     const fleet = new FleetState()
     const load = { running: 0, waiting: 0, kvTokensUsed: 0, kvTokensTotal: 1, slots: 2 }
     fleet.heartbeat(heartbeatOf(a, 'm', { load }), 0, 0)
@@ -164,7 +164,7 @@ describe('acquire', () => {
     expect(fleet.acquire(acquireRequest('request-4'), 3).ok).toBe(true)
   })
 
-  test('takes what a node reports for true when leases outlived their requests', () => {
+  test('trusts the report of a node if leases outlived their requests', () => {
     const fleet = new FleetState()
     const load = { running: 0, waiting: 0, kvTokensUsed: 0, kvTokensTotal: 1, slots: 1 }
     fleet.heartbeat(heartbeatOf(a, 'm', { load }), 0, 0)
@@ -176,7 +176,7 @@ describe('acquire', () => {
     expect(fleet.acquire(acquireRequest('request-3'), 2 + CONNECT_MS).ok).toBe(true)
   })
 
-  test('stays full when a heartbeat comes that was composed before its requests were there', () => {
+  test('keeps a node full when a heartbeat arrives that is older than its requests', () => {
     const fleet = new FleetState()
     const load = { running: 0, waiting: 0, kvTokensUsed: 0, kvTokensTotal: 1, slots: 1 }
     fleet.heartbeat(heartbeatOf(a, 'm', { load }), 0, 0)
@@ -187,7 +187,7 @@ describe('acquire', () => {
     expect(fleet.acquire(acquireRequest('request-3'), 2).ok).toBe(true)
   })
 
-  test('asked again for the same attempt leaves no second lease', () => {
+  test('leases once if the same attempt asks again', () => {
     const fleet = new FleetState()
     fleet.heartbeat(heartbeatOf(a, 'm'), 0, 0)
     fleet.heartbeat(heartbeatOf(b, 'm'), 0, 0)
@@ -197,7 +197,7 @@ describe('acquire', () => {
     expect(fleet.running('t')).toBe(1)
   })
 
-  test('gives a node whose breaker is open nothing, tells when it will, and then lets one request try', () => {
+  test('gives a node with an open breaker nothing, returns the retry time, and then sends one probe', () => {
     const fleet = new FleetState()
     fleet.heartbeat(heartbeatOf(a, 'm'), 0, 0)
     for (const id of ['request-1', 'request-2', 'request-3']) {
@@ -216,7 +216,7 @@ describe('acquire', () => {
     expect(fleet.acquire(acquireRequest('request-5'), 1_002).ok).toBe(true)
   })
 
-  test('gives a node whose breaker is half open more as soon as it tells of a token', () => {
+  test('gives a node with a half-open breaker more once it reports a token', () => {
     const fleet = new FleetState()
     fleet.heartbeat(heartbeatOf(a, 'm'), 0, 0)
     for (const id of ['request-1', 'request-2', 'request-3']) {
@@ -233,7 +233,7 @@ describe('acquire', () => {
     expect(fleet.acquire(acquireRequest('request-5'), 4_000).ok).toBe(true)
   })
 
-  test('tells an unknown model from one without a free node', () => {
+  test('distinguishes an unknown model from one without a free node', () => {
     const fleet = new FleetState()
     fleet.heartbeat(heartbeatOf(a, 'm', { draining: true }), 0, 0)
     expect(fleet.acquire(acquireRequest('request-1'), 0)).toMatchObject({ ok: false, reason: 'absent' })
@@ -245,7 +245,7 @@ describe('acquire', () => {
   })
 })
 
-test('a node serves while it is alive, does not drain, and its active weights are ready', () => {
+test('a node is serving while it is alive, not draining, and its active weights are ready', () => {
   const states = [
     readyWeightSets(1),
     { ...readyWeightSets(1), activeVersion: 2 },
@@ -260,7 +260,7 @@ test('a node serves while it is alive, does not drain, and its active weights ar
   }
 })
 
-test('what is recorded of a node restores it with its leases', () => {
+test('the record of a node restores it with its leases', () => {
   const fleet = new FleetState()
   fleet.heartbeat(heartbeatOf(a, 'm', readyWeightSets(2)), 2, 1_000)
   fleet.acquire(acquireRequest('request-1'), 1_500)

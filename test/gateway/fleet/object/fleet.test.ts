@@ -25,7 +25,7 @@ test('nodes and leases survive a restart of the Durable Object', async () => {
   expect((await fleet.snapshot()).nodes[0]?.leases).toBe(1)
 })
 
-test('an attempt that asks again while it waits keeps what it reserved', async () => {
+test('an attempt that asks again while it waits keeps its reservation', async () => {
   const fleet = open('asks-again')
   await fleet.heartbeat(heartbeatOf(node, 'm', { draining: true }), 0)
   const accounts = [{ kind: 'key' as const, name: 'k', limits: { concurrentRequests: 1 } }]
@@ -42,7 +42,7 @@ test('an attempt that asks again while it waits keeps what it reserved', async (
   expect([...holds.keys()]).toEqual(['hold:request-1'])
 })
 
-test('a lease whose node died is settled from its reservation by the alarm, as soon as the database answers', async () => {
+test('the alarm settles a lease whose node died from its reservation, once the database responds', async () => {
   const fleet = open('death')
   await fleet.heartbeat(heartbeatOf(node, 'm'), 0)
   await fleet.acquire(ask('request-lost'))
@@ -78,7 +78,7 @@ test('a lease whose node died is settled from its reservation by the alarm, as s
   ])
 })
 
-test('what is asked for models that clients invent is counted together', async () => {
+test('requests for unknown models are counted together', async () => {
   const fleet = open('invented-models')
   await fleet.heartbeat(heartbeatOf(node, 'm', { draining: true }), 0)
   for (const model of ['m', 'invented-1', 'invented-2'])
@@ -90,7 +90,7 @@ test('what is asked for models that clients invent is counted together', async (
   ])
 })
 
-test('a node that stays away is forgotten, in storage too, and the alarm rests', async () => {
+test('a node that stays away is forgotten, in storage too, and no alarm is set any more', async () => {
   const fleet = open('forgotten')
   const state = new FleetState()
   state.heartbeat(heartbeatOf(node, 'm'), 0, Date.now() - 3_600_000)

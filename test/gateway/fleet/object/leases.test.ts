@@ -7,7 +7,7 @@ import { heartbeatOf } from '../../../support/doubles/heartbeat.ts'
 const { silentMs: ALIVE_MS, deadMs: DEAD_MS, leaseMs: LEASE_MS, connectMs: CONNECT_MS } = DEFAULT_POLICY
 
 describe('heartbeats', () => {
-  test('without a desired version renew nodes that are known with these weights, and no other', () => {
+  test('without a desired version renew only nodes that are known with the same weights', () => {
     const fleet = new FleetState()
     expect(fleet.heartbeat(heartbeatOf(a, 'm'), undefined, 0)).toBe(false)
     expect(fleet.snapshot(0).nodes).toEqual([])
@@ -19,7 +19,7 @@ describe('heartbeats', () => {
     expect(fleet.heartbeat(other, undefined, ALIVE_MS + 1)).toBe(false)
   })
 
-  test('that name a request tell how it is, and what it is settled with when its node dies', () => {
+  test('that list a request update its progress, and the usage to settle if its node dies', () => {
     const fleet = new FleetState()
     fleet.heartbeat(heartbeatOf(a, 'm'), 0, 0)
     fleet.acquire(acquireRequest('request-1'), 1_000)
@@ -58,11 +58,11 @@ describe('heartbeats', () => {
     expect(tell(94_000, { completionTokens: 1 })).toBe(0)
   })
 
-  test('that do not name a request count only when composed long enough after its lease', () => {
+  test('that do not list a request mark it missing only if composed long enough after its lease', () => {
     const fleet = new FleetState()
     fleet.heartbeat(heartbeatOf(a, 'm'), 0, 0)
     fleet.acquire(acquireRequest('request-1'), 1)
-    // Whatever comes first can have been on its way since before the lease, also when it comes late.
+    // The first heartbeat may have been sent before the lease, even if it arrives late.
     fleet.heartbeat(heartbeatOf(a, 'm'), 0, CONNECT_MS)
     expect(fleet.leaseView('request-1', CONNECT_MS)).toMatchObject({ state: 'sent' })
     fleet.heartbeat(heartbeatOf(a, 'm'), 0, CONNECT_MS + 1)
@@ -74,7 +74,7 @@ describe('heartbeats', () => {
     expect(fleet.leaseView('request-1', CONNECT_MS + 3)).toMatchObject({ state: 'taken' })
   })
 
-  test('of a node that leaves end its leases at once, and it is forgotten', () => {
+  test('of a node that shuts down end its leases at once, and it is forgotten', () => {
     const fleet = new FleetState()
     fleet.heartbeat(heartbeatOf(a, 'm'), 0, 0)
     fleet.acquire(acquireRequest('request-1'), 1)
@@ -86,7 +86,7 @@ describe('heartbeats', () => {
     expect(fleet.expire(3)).toEqual({ leases: [], forgotten: ['a'] })
   })
 
-  test('a stream that was cut keeps its lease, to be settled, and its node takes nothing until its next heartbeat', () => {
+  test('a stream that was cut keeps its lease to be settled, and its node gets no request until its next heartbeat', () => {
     const fleet = new FleetState()
     fleet.heartbeat(heartbeatOf(a, 'm'), 0, 0)
     fleet.acquire(acquireRequest('request-1'), 1)
@@ -107,7 +107,7 @@ describe('leases', () => {
     expect(fleet.expire(LEASE_MS).leases).toEqual([])
   })
 
-  test('expire without progress, holding what they are settled with', () => {
+  test('expire without progress, with the usage to settle', () => {
     const fleet = new FleetState()
     fleet.heartbeat(heartbeatOf(a, 'm'), 0, 0)
     fleet.acquire(acquireRequest('still'), 0)
@@ -153,7 +153,7 @@ describe('leases', () => {
     expect(fleet.empty).toBe(true)
   })
 
-  test('of a silent node that answers for them go on, and are settled when it does not any more', () => {
+  test('of a silent node continue while it responds to health checks, and expire afterwards', () => {
     const fleet = new FleetState()
     fleet.heartbeat(heartbeatOf(a, 'm'), 0, 0)
     fleet.acquire(acquireRequest('watched'), 0)
@@ -171,7 +171,7 @@ describe('leases', () => {
     expect(fleet.expire(atMs + step).leases).toMatchObject([{ requestId: 'watched' }])
   })
 
-  test('outlive a time in which the fleet itself heard nobody, and expire when their node is silent after it too', () => {
+  test('outlive an outage of the fleet itself, and expire if their node is silent after it too', () => {
     const asleep = new FleetState()
     asleep.heartbeat(heartbeatOf(a, 'm'), 0, 0)
     asleep.acquire(acquireRequest('request-1'), 0)

@@ -5,7 +5,7 @@ import {
   type PickRequest,
 } from '../../../../gateway/src/fleet/object/node-picker.ts'
 
-/** A small deterministic generator, so that a failure names its seed. */
+/** A small deterministic generator, so that a failure can be repeated from its seed. */
 function generator(seed: number): (below: number) => number {
   let state = seed
   return (below) => {
@@ -28,13 +28,13 @@ function randomFleet(random: (below: number) => number): Candidate[] {
   }))
 }
 
-/** What a node has cached, on every version alike. */
+/** The number of cached keys of a node, the same for every version. */
 const cachedOf = (cached: number) => ({ cachedKeys: () => cached })
 const SPILLOVER = 2
 
 const SEEDS = Array.from({ length: 500 }, (_, seed) => seed)
 
-/** Seeds of random fleets on which a property does not hold: none, one hopes. */
+/** Returns the seeds of random fleets that violate a property. */
 function counterexamples(
   holds: (fleet: Candidate[], placement: PickRequest, picked: Candidate | undefined) => boolean,
 ): number[] {
@@ -60,14 +60,14 @@ const able = (node: Candidate, { model, exclude }: PickRequest) =>
   node.activeVersion !== undefined &&
   !exclude.includes(node.id)
 
-/** Those on the desired version, or, where there is none, all that are able. */
+/** Returns the nodes with the desired version active, or, if there are none, all that can serve the request. */
 function versions(fleet: readonly Candidate[], placement: PickRequest): Candidate[] {
   const all = fleet.filter((node) => able(node, placement))
   const desired = all.filter((node) => node.activeVersion === placement.desiredVersion)
   return desired.length > 0 ? desired : all
 }
 
-test('the picked node can serve the request and is not full, and one is picked whenever such a one is on the best version', () => {
+test('the picked node can serve the request and is not full, and one is picked if there is any among the preferred versions', () => {
   const found = counterexamples((fleet, placement, picked) =>
     picked ? able(picked, placement) && !picked.full : versions(fleet, placement).every((node) => node.full),
   )
@@ -103,7 +103,7 @@ test('a request that names a version goes to the least loaded node that holds it
 const rivals = (fleet: readonly Candidate[], placement: PickRequest, picked: Candidate | undefined) =>
   fleet.filter((node) => able(node, placement) && !node.full && node.activeVersion === picked?.activeVersion)
 
-test('no node of the same version is less loaded than one that is picked without having anything cached', () => {
+test('no node of the same version has less load than a picked node without a cached prefix', () => {
   const found = counterexamples(
     (fleet, placement, picked) =>
       (picked?.cachedKeys(0) ?? 0) > 0 ||
@@ -112,7 +112,7 @@ test('no node of the same version is less loaded than one that is picked without
   expect(found).toEqual([])
 })
 
-test('of the nodes within the spill-over bound none has more of the prompt than the picked one, which is within it too or the least loaded', () => {
+test('no node within the spill-over bound has a longer cached prefix than the picked one, which is within the bound or the least loaded', () => {
   const found = counterexamples((fleet, placement, picked) => {
     const others = rivals(fleet, placement, picked)
     const least = Math.min(...others.map(({ load }) => load))
@@ -124,7 +124,7 @@ test('of the nodes within the spill-over bound none has more of the prompt than 
   expect(found).toEqual([])
 })
 
-test('what is cached on another version than the one that would answer counts for nothing', () => {
+test('prefixes that are cached for another version are ignored', () => {
   const node = (id: string, load: number, version: number): Candidate => ({
     id,
     model: 'm',

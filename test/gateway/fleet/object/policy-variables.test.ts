@@ -5,7 +5,7 @@ import {
   readPolicy,
 } from '../../../../gateway/src/fleet/object/policy-variables.ts'
 
-test('every field of the policy is set by its variable, and an empty one counts as absent', () => {
+test('every field of the policy is set by its variable, and an empty variable counts as unset', () => {
   expect(readPolicy({})).toEqual(DEFAULT_POLICY)
   const names = Object.values(POLICY_VARIABLES)
   expect(readPolicy(Object.fromEntries(names.map((name) => [name, ''])))).toEqual(DEFAULT_POLICY)
@@ -13,7 +13,7 @@ test('every field of the policy is set by its variable, and an empty one counts 
   expect(Object.values(set)).toEqual(names.map((_, index) => index))
 })
 
-test('a variable that is not a whole number is named', () => {
+test('the error of a variable that is not a whole number names it', () => {
   expect(() => readPolicy({ COPAL_IDLE_TIMEOUT_MS: '1.5s' })).toThrow(
     "COPAL_IDLE_TIMEOUT_MS is '1.5s'; a whole number is expected, in milliseconds.",
   )

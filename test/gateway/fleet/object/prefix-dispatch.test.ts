@@ -5,7 +5,7 @@ import { FleetState } from '../../../../gateway/src/fleet/object/fleet-state.ts'
 import { a, acquireRequest, b } from '../../support/state/fleet-state.ts'
 import { heartbeatOf } from '../../../support/doubles/heartbeat.ts'
 
-describe('a prompt whose beginning a node has cached', () => {
+describe('a prompt with a prefix that a node has cached', () => {
   const c = { id: 'c', url: 'http://127.0.0.1:3' }
   const [k1, k2, k3] = ['1', '2', '3'].map((digit) => digit.repeat(16)) as [string, string, string]
   const held = (version: number, ...keys: string[]) => ({ prefixes: [{ version, keys }] })
@@ -20,23 +20,23 @@ describe('a prompt whose beginning a node has cached', () => {
     return acquired.ok ? acquired.nodeId : acquired.reason
   }
 
-  test('goes to the node that has the longest of it', () => {
+  test('goes to the node with the longest cached prefix', () => {
     const fleet = three([held(0, k1, k2), {}, held(0, k1)])
     expect([nodeFor(fleet, [k1, k2, k3]), nodeFor(fleet, [k1]), nodeFor(fleet, [k2, k3])]).toEqual([
       'a',
       expect.stringMatching(/a|c/),
       'a',
     ])
-    // The longest that is held implies the shorter ones.
+    // The longest cached prefix implies the shorter ones.
     expect(nodeFor(three([{}, held(0, k3), {}]), [k1, k2, k3])).toBe('b')
   })
 
-  test('goes where one like it was just placed, until that is too long ago or the node failed', () => {
+  test('goes to the node of a recent similar prompt, until the entry expires or the node fails', () => {
     const fleet = three([])
     const first = nodeFor(fleet, [k1, k2])
     const others = () => Array.from({ length: 3 }, () => nodeFor(fleet, [k1, k3]))
     expect(others()).toEqual([first, first, first])
-    /** What was asked before has ended. */
+    /** Ends the earlier requests. */
     const beat = (nowMs: number) => {
       fleet.release(Array.from({ length: asked }, (_, index) => `prefixed-${index}`))
       for (const node of [a, b, c]) fleet.heartbeat(heartbeatOf(node, 'm', { prefixes: [] }), 0, nowMs)
@@ -58,12 +58,12 @@ describe('a prompt whose beginning a node has cached', () => {
     const { spillover } = DEFAULT_POLICY
     expect(picked.slice(0, spillover + 1)).toEqual(Array.from({ length: spillover + 1 }, () => 'a'))
     expect(new Set(picked)).toEqual(new Set(['a', 'b', 'c']))
-    // Whoever it spilled to has it by then too, and nobody is left idle beside a node that is busy.
+    // The other node has the prefix by then too, and no node is idle beside a busy one.
     const leases = fleet.snapshot(1).nodes.map((node) => node.leases)
     expect(Math.max(...leases) - Math.min(...leases)).toBeLessThanOrEqual(spillover + 1)
   })
 
-  test('never goes to a node that is full, or has it of other weights', () => {
+  test('never goes to a full node, or to one that cached the prefix for other weights', () => {
     const load = { running: 0, waiting: 2, kvTokensUsed: 0, kvTokensTotal: 1, slots: 1 }
     const fleet = three([{ ...held(0, k1), load }, held(1, k1), held(0, k1)])
     for (let turn = 0; turn < 2; turn += 1)
@@ -71,7 +71,7 @@ describe('a prompt whose beginning a node has cached', () => {
     expect(nodeFor(fleet, [k1])).toBe('c')
   })
 
-  test('is where its canary has it, for a key that one answers', () => {
+  test('goes to the node that cached it for the canary, if the canary serves its key', () => {
     const trials = { canary: { version: 5, share: 1 } }
     const both = {
       weightSets: [0, 5].map((version) => ({ version, state: 'ready' as const, requests: 0 })),
@@ -82,7 +82,7 @@ describe('a prompt whose beginning a node has cached', () => {
     expect(nodeFor(fleet, [k1], 1, { account: 'any' })).toBe('b')
   })
 
-  test('says nothing of a node without a cache, is bounded, and is not stored', () => {
+  test('has no index entry on a node without a cache, and the index is bounded and not stored', () => {
     const fleet = new FleetState()
     for (const node of [a, b, c]) fleet.heartbeat(heartbeatOf(node, 'm'), 0, 0)
     expect(new Set(Array.from({ length: 3 }, () => nodeFor(fleet, [k1]))).size).toBe(3)

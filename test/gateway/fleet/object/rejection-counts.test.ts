@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
 import { RejectionCounts } from '../../../../gateway/src/fleet/object/rejection-counts.ts'
 
-test('requests for names that clients invent are one count, and those of a served model have theirs', () => {
+test('requests for unknown models share one count, and each served model has its own', () => {
   const refusals = new RejectionCounts((model) => model === 'served')
   for (let index = 0; index < 100; index += 1)
     refusals.count({ tenant: 'acme', model: `invented-${index}` }, 'unknown')
@@ -12,13 +12,13 @@ test('requests for names that clients invent are one count, and those of a serve
   ])
 })
 
-test('a client that left is not refused', () => {
+test('a client that left is not counted as rejected', () => {
   const refusals = new RejectionCounts(() => true)
   refusals.count({ model: 'served' }, 'left')
   expect(refusals.list()).toEqual([])
 })
 
-test('counts beyond the most that are kept apart are one for each reason', () => {
+test('counts beyond the maximum are combined by reason', () => {
   const refusals = new RejectionCounts(() => true, 2)
   for (const tenant of ['a', 'b', 'c', 'd', 'a']) refusals.count({ tenant, model: 'served' }, 'full')
   expect(refusals.list()).toEqual([

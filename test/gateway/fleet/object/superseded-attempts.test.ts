@@ -20,7 +20,7 @@ import { startNode } from '../../support/doubles/node-double.ts'
 const db = openDatabase(env.DB)
 const JSON_TYPE = { 'content-type': 'application/json', 'x-copal-mask': '0' }
 
-/** What is told of a model's requests, and charged to their key. */
+/** Returns the counts of a model's requests, and the tokens charged to their key. */
 async function told(model: string, account: string) {
   const usage = (await sumUsage(db)).filter((row) => row.model === model)
   return {
@@ -37,7 +37,7 @@ async function told(model: string, account: string) {
   }
 }
 
-test('a request that another node answered counts once, and not as an error', async () => {
+test('a request that was retried on another node counts once, and not as an error', async () => {
   const model = 'superseded'
   const { id: account, key } = await createKey()
   const bad = await startNode('superseded-1', [{ kind: 'drop' }])
@@ -56,11 +56,11 @@ test('a request that another node answered counts once, and not as an error', as
   expect(await told(model, account)).toEqual({ usage: [], charged: 0 })
   await settle('superseded-2', { requestId: `${requestId}.2`, completionTokens: 7 })
   expect(await told(model, account)).toEqual({ usage: [['stop', 1, 7]], charged: 17 })
-  // Whoever compares masks hears of the try that failed.
+  // The comparison of masks includes the failed attempt.
   expect(await sumVersionsSince(db, model, 0)).toMatchObject([{ requests: 2, failed: 1 }])
 })
 
-/** A request on one of two nodes, and what its receipt and the gateway's next call of the fleet say. */
+/** A request on one of two nodes, its receipt, and the gateway's next call of the fleet. */
 async function leasedOnOneOfTwo(model: string) {
   const { id: account } = await createKey()
   for (const id of [`${model}-1`, `${model}-2`]) await sendHeartbeat({ id, url: 'http://127.0.0.1:9' }, model)
@@ -82,7 +82,7 @@ async function leasedOnOneOfTwo(model: string) {
   }
 }
 
-test('a receipt that overtakes the retry of its request counts as little as one that comes behind it', async () => {
+test('the receipt of a superseded attempt is not counted, whether it arrives before or after the retry', async () => {
   const model = 'overtaken'
   const { account, settle, retry } = await leasedOnOneOfTwo(model)
   const settled = settle({ finishReason: 'error' })
@@ -92,7 +92,7 @@ test('a receipt that overtakes the retry of its request counts as little as one 
   expect(await told(model, account)).toEqual({ usage: [], charged: 0 })
 })
 
-test('one that is not tried again counts, whether the gateway says so or not', async () => {
+test('a failed attempt that is not retried counts, whether the gateway reports it or not', async () => {
   const said = await leasedOnOneOfTwo('given-up')
   const settled = said.settle({ finishReason: 'error' })
   await said.giveUp()
@@ -103,7 +103,7 @@ test('one that is not tried again counts, whether the gateway says so or not', a
   expect(await told('cut-off', unsaid.account)).toEqual({ usage: [['error', 1, 5]], charged: 15 })
 })
 
-test('an answer that was made, lost on its way and made again counts once', async () => {
+test('a response that was lost on its way and generated again counts once', async () => {
   const model = 'lost-answer'
   const { account, settle, retry } = await leasedOnOneOfTwo(model)
   await retry()
@@ -111,7 +111,7 @@ test('an answer that was made, lost on its way and made again counts once', asyn
   expect(await told(model, account)).toEqual({ usage: [], charged: 0 })
 })
 
-test('a request that no other node took counts as its one try ended', async () => {
+test('a request without another node counts with the result of its only attempt', async () => {
   const model = 'not-superseded'
   const { id: account } = await createKey()
   const receipts = [receiptOf('request-alone', { model, account, finishReason: 'cancelled' })]
@@ -119,7 +119,7 @@ test('a request that no other node took counts as its one try ended', async () =
   expect(await told(model, account)).toEqual({ usage: [['cancelled', 1, 5]], charged: 15 })
 })
 
-test('an estimate of a try that was superseded goes when its receipt comes', async () => {
+test('the estimate of a superseded attempt is removed when its receipt arrives', async () => {
   const model = 'superseded-estimate'
   const { id: account } = await createKey()
   const receipt = receiptOf('request-guessed', { model, account })
@@ -128,7 +128,7 @@ test('an estimate of a try that was superseded goes when its receipt comes', asy
   expect(await told(model, account)).toEqual({ usage: [], charged: 0 })
 })
 
-test('tries that were superseded are forgotten when no receipt of them can be on its way', () => {
+test('superseded attempts are forgotten once their receipts cannot be on their way any more', () => {
   const superseded = new SupersededAttempts()
   superseded.add('first', 0)
   superseded.add('second', 599_999)

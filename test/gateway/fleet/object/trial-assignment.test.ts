@@ -8,29 +8,29 @@ const chosen = (version: number, share: number, kind: 'canary' | 'shadow' = 'can
   new Set(KEYS.filter((key) => isAssigned(kind, { version, share }, model, key)))
 
 describe('a share', () => {
-  test.each([0.01, 0.1, 0.5, 0.9])('of %f is as many of the keys, within chance', (share) => {
+  test.each([0.01, 0.1, 0.5, 0.9])('of %f contains that share of the keys, within chance', (share) => {
     const expected = share * KEYS.length
     const deviation = Math.sqrt(KEYS.length * share * (1 - share))
     expect(Math.abs(chosen(5, share).size - expected)).toBeLessThan(4 * deviation)
   })
 
-  test('of 1 is all of them', () => {
+  test('of 1 contains all keys', () => {
     expect(chosen(5, 1).size).toBe(KEYS.length)
   })
 
-  test('that grows keeps those that were in', () => {
+  test('that grows keeps its keys', () => {
     const [some, more] = [chosen(5, 0.1), chosen(5, 0.3)]
     expect([...some].filter((key) => !more.has(key))).toEqual([])
   })
 
-  test('is of other keys for another mask, model or kind, as if by chance', () => {
+  test('contains other keys for another mask, model or kind, independently', () => {
     const some = chosen(5, 0.2)
     for (const other of [chosen(6, 0.2), chosen(5, 0.2, 'canary', 'n'), chosen(5, 0.2, 'shadow')])
       expect([...some].filter((key) => other.has(key)).length / some.size).toBeCloseTo(0.2, 1)
   })
 })
 
-test('a trial is over when another mask becomes active', () => {
+test('a trial ends when another mask becomes active', () => {
   const trial: StoredTrial = { version: 5, share: 0.1, beside: 4, sinceMs: 1 }
   const model = { canary: trial, shadow: null }
   expect(trialsInForce({ ...model, activeVersion: 4 })).toEqual({ canary: trial })

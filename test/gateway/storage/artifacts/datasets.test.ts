@@ -20,7 +20,7 @@ const db = openDatabase(env.DB)
 const isStored = async (hash: string) => (await testDeps().artifacts.head(datasetKey(hash))) !== null
 const datasetsOf = async (id: string) => (await findUpdate(db, id))?.datasets ?? []
 
-/** A running update of a fresh model on `domain`, with the one dataset that it froze. */
+/** Creates a running update of a new model on `domain`, with its one frozen dataset. */
 async function calibrating(model: string, domain: string) {
   const node = new SimulatedNode(`${model}-1`, model)
   await node.beat()
@@ -31,7 +31,7 @@ async function calibrating(model: string, domain: string) {
   return { node, id, hash }
 }
 
-/** The bucket, with something that happens before each of its methods. */
+/** Returns the bucket with a callback before each of its methods. */
 function withBucket(bucket: R2Bucket, before: (name: string | symbol) => Promise<void> | void): R2Bucket {
   return new Proxy(bucket, {
     get(target, name) {
@@ -52,7 +52,7 @@ async function fail(node: SimulatedNode) {
   await node.beat()
 }
 
-test('the texts of several domains are frozen one after the other, and never held together', async () => {
+test('the texts of several domains are frozen one after the other, and are never in memory together', async () => {
   const domains = ['apart-a', 'apart-b', 'apart-c']
   for (const domain of domains) await importTexts(domain)
   await new SimulatedNode('apart-1', 'apart').beat()
@@ -84,7 +84,7 @@ test('the texts of several domains are frozen one after the other, and never hel
   await cancelUpdate(testDeps(), update.id)
 })
 
-test('a cancelled and a failed update leave no dataset behind', async () => {
+test('cancelled and failed updates leave no dataset behind', async () => {
   await importTexts('gone')
   const cancelled = await calibrating('gone-cancelled', 'gone')
   await cancelUpdate(testDeps(), cancelled.id)
@@ -96,7 +96,7 @@ test('a cancelled and a failed update leave no dataset behind', async () => {
   expect(await listDatasetsOf(db, 'gone')).toEqual([])
 })
 
-test('a dataset stays that another update needs, until the last of them has ended so', async () => {
+test('a dataset that another update needs stays until the last of them has been cancelled or failed', async () => {
   await importTexts('shared')
   const [first, second] = [await calibrating('shared-1', 'shared'), await calibrating('shared-2', 'shared')]
   expect(second.hash).toBe(first.hash)
@@ -121,7 +121,7 @@ test('a dataset stays while an update that collects its domain may be freezing t
   expect(await isStored(hash)).toBe(false)
 })
 
-test('a dataset stays that counts in the statistics of any model, or is a holdout', async () => {
+test('a dataset in the statistics of any model, or that is a holdout, stays', async () => {
   await importTexts('kept')
   const promoted = await calibrating('kept-promoted', 'kept')
   expect((await promoted.node.finish(promoted.id)).state).toBe('promoted')
@@ -136,7 +136,7 @@ test('a dataset stays that counts in the statistics of any model, or is a holdou
   expect(await isStored(holdout.sha256)).toBe(true)
 })
 
-test('what was frozen for an update that was cancelled meanwhile is deleted', async () => {
+test('datasets frozen for an update that was cancelled meanwhile are deleted', async () => {
   await importTexts('between')
   await new SimulatedNode('between-1', 'between').beat()
   const request = { samples: 2, length: 64, seed: 0, selection: { scope: 'row' as const } }
@@ -149,7 +149,7 @@ test('what was frozen for an update that was cancelled meanwhile is deleted', as
   expect(await listDatasetsOf(db, 'between')).toEqual([])
 })
 
-test('an update is cancelled even where its datasets cannot be deleted, with a line in the log', async () => {
+test('an update is cancelled even if its datasets cannot be deleted, which is logged', async () => {
   await importTexts('stuck')
   const { id, hash } = await calibrating('stuck', 'stuck')
   const log = vi.spyOn(console, 'error').mockImplementation(() => undefined)

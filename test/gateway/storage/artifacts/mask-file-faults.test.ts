@@ -5,7 +5,7 @@ import { storeMaskFile } from '../../../../gateway/src/storage/artifacts/mask-fi
 import { joinMaskFile, storeMaskPart } from '../../../../gateway/src/storage/artifacts/mask-parts.ts'
 import { maskFile } from '../../support/doubles/simulated-node.ts'
 
-/** R2 with one method that fails, as its own errors read. */
+/** Returns an R2 bucket with one method that fails with an error in R2's format. */
 function failing(method: 'put' | 'get'): R2Bucket {
   const fail = () =>
     Promise.reject(new Error(`${method}: We encountered an internal error. Please try again. (10001)`))
@@ -27,7 +27,7 @@ beforeEach(() => {
   onTestFinished(() => error.mockRestore())
 })
 
-test('a mask, or a part, that R2 does not take now is to be sent again, and is not called damaged', async () => {
+test('the error of a mask or part that R2 cannot store now asks to send it again, and does not call it damaged', async () => {
   const bytes = maskFile('R2 is away')
   const hash = await sha256(bytes)
   await expect(storeMaskFile(failing('put'), hash, requestOf(bytes))).rejects.toMatchObject(outage)

@@ -6,7 +6,7 @@ import { DAY_MS } from '../../../../gateway/src/storage/db/queries/usage-day-que
 import { usageDays } from '../../../../gateway/src/storage/db/schema.ts'
 import { createKey, receiptOf } from '../../support/requests/gateway-requests.ts'
 
-test("0010 sums this month's receipts by key and day, as they are summed since", async () => {
+test("0010 sums this month's receipts by key and day as new receipts are summed", async () => {
   const db = openDatabase(env.DB)
   const nowMs = Date.now()
   const now = new Date(nowMs)

@@ -5,7 +5,7 @@ import { createDeps } from '../../../../gateway/src/deps.ts'
 import { createCompletedRequests } from '../../../../gateway/src/usage/limits/completed-requests.ts'
 import { createKey } from '../../support/requests/gateway-requests.ts'
 
-test('answered requests let others run: told with the next one, else by themselves', async () => {
+test('completed requests let others run: they are reported with the next request, otherwise by themselves', async () => {
   const { id } = await createKey()
   const ctx = createExecutionContext()
   const deps = createDeps(env, ctx)
@@ -24,7 +24,7 @@ test('answered requests let others run: told with the next one, else by themselv
         maxTokens: 1,
       },
     })
-  // No node has the model, but the request, as one that was tried before, stays reserved.
+  // No node has the model, but the request stays reserved because it was tried before.
   expect(await ask('first')).toMatchObject({ ok: false, reason: 'unknown' })
   expect(await ask('second')).toMatchObject({ ok: false, rejection: { limit: 'concurrent' } })
   answered.add(deps, 'first-as-another')

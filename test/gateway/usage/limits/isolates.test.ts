@@ -24,25 +24,25 @@ import {
 import { createLimitedKey } from '../../support/requests/limited-requests.ts'
 import { startNode, type NodeDouble } from '../../support/doubles/node-double.ts'
 
-/** How a request ends: each is a model of its own, whose node ends it so. */
+/** The endings of requests; each has its own model, whose node ends requests in that way. */
 const ENDINGS = ['whole', 'streamed', 'left', 'left', 'unanswered', 'refused', 'retried', 'lost'] as const
 type Ending = (typeof ENDINGS)[number]
 
-/** What the test knows of a request, beside what the gateway counts. */
+/** The test's own record of a request. */
 interface Seen {
   key: number
   reserved: number
-  /** The gateway let it in. */
+  /** Whether the gateway admitted it. */
   admitted: boolean
-  /** Its stream is open: it certainly runs. */
+  /** Whether its stream is open, so that it certainly runs. */
   open: boolean
-  /** What is told of its use; until then it holds what it reserved. */
+  /** Its reported usage; until then its reservation counts. */
   told: number | undefined
-  /** When the gateway had heard of that, or that it is over, by the order of events; Infinity: not yet. */
+  /** The event number after which the gateway knew its usage or end; Infinity if not yet. */
   overAt: number
 }
 
-/** Ahead of the real clock, so that no alarm rings by itself, and in the middle of a month. */
+/** A start time ahead of the real clock, so that no alarm fires by itself, and in the middle of a month. */
 let nowMs = Date.UTC(2100, 5, 15, 12)
 const fleet = () => env.FLEET.get(env.FLEET.idFromName('fleet'))
 const nodes: { node: NodeDouble; model: string; running: number }[] = []
@@ -79,7 +79,7 @@ const beatAll = () =>
     ),
   )
 
-test('over several isolates no budget is passed, nothing is refused that had room, and all is returned', async () => {
+test('over several isolates no budget is exceeded, no request is rejected that has room, and all reservations are returned', async () => {
   const counts = { admitted: 0, month: 0, minute: 0, running: 0 }
   for (const seed of [1, 2]) {
     await beatAll()
@@ -95,17 +95,17 @@ test('over several isolates no budget is passed, nothing is refused that had roo
   expect(never, 'what is to be tested happened').toEqual([])
 }, 90_000)
 
-/** A gateway as an isolate has it: nothing but the Durable Objects and the database is shared. */
+/** Creates a gateway of its own isolate: only the Durable Objects and the database are shared. */
 const openGateway = () => ({ app: createApp(), bindings: { ...env } })
 
-/** The last attempt that a node of a model got of the request with a seed. */
+/** Returns the last attempt that a model's node received for the request with a seed. */
 async function attemptOf(model: Ending, requestSeed: number): Promise<string | undefined> {
   const { node } = nodes.findLast((each) => each.model === model) ?? {}
   const calls = ((await node?.calls()) ?? []).map(({ body }) => JSON.parse(body) as ChatCall)
   return calls.findLast(({ request }) => request.seed === requestSeed)?.requestId
 }
 
-/** Clients of one tenant that ask through several gateways at once. */
+/** Clients of one tenant that send requests through several gateways at once. */
 async function createRun(seed: number, counts: Record<'admitted' | 'month' | 'minute' | 'running', number>) {
   const random = createRandom(seed)
   const pick = (most: number) => Math.floor(random() * most)
@@ -145,7 +145,7 @@ async function createRun(seed: number, counts: Record<'admitted' | 'month' | 'mi
     return app.request(`${ORIGIN}/v1/completions`, request, bindings, ctx)
   }
 
-  /** The budgets that a key's requests count for: what it is called, its tokens, whose use, since when. */
+  /** The budgets of a key's requests: name, tokens, the keys that share it, and its start. */
   const budgets = (key: number) => [
     { of: 'month of the tenant', most: ofTenant.tokens_per_month, keys: [0, 1, 2], from: 0 },
     { of: 'minute of the tenant', most: ofTenant.tokens_per_minute, keys: [0, 1, 2], from: minuteFrom },
@@ -158,7 +158,7 @@ async function createRun(seed: number, counts: Record<'admitted' | 'month' | 'mi
   ]
   const usedOf = ({ keys: of, from }: ReturnType<typeof budgets>[number], tokensOf: (one: Seen) => number) =>
     seen.slice(from).reduce((sum, one) => sum + (of.includes(one.key) ? tokensOf(one) : 0), 0)
-  /** What counts at the least: all that was let in, with what it is told to have used, or what it reserved. */
+  /** Returns the minimum usage: all admitted requests, with their reported usage or their reservation. */
   const atLeast = (one: Seen) => (one.admitted ? (one.told ?? one.reserved) : 0)
 
   function checkBounds(): void {
@@ -170,7 +170,7 @@ async function createRun(seed: number, counts: Record<'admitted' | 'month' | 'mi
     if (running > ofTenant.concurrent_requests) violations.push(`${running} run at a time`)
   }
 
-  /** Was there room, however what ran meanwhile was ordered? */
+  /** Returns whether there was room in every order of the concurrent requests. */
   function checkRefusal(mine: Seen, sinceAt: number, message: string): void {
     const limit = message.includes('requests running')
       ? 'running'
@@ -248,7 +248,7 @@ async function createRun(seed: number, counts: Record<'admitted' | 'month' | 'mi
     mine.overAt = time += 1
   }
 
-  /** What a request used, as its node tells it. */
+  /** Returns the usage of a request as its node reports it. */
   async function tell(requestId: string, ending: Ending, { key, told = 0 }: Seen): Promise<void> {
     const { node } = nodes.findLast((each) => each.model === ending) ?? {}
     const receipt = receiptOf(requestId, {
@@ -273,7 +273,7 @@ async function createRun(seed: number, counts: Record<'admitted' | 'month' | 'mi
       await Promise.all(Array.from({ length: 9 }, (_, index) => client(index)))
       await waitOnExecutionContext(ctx)
     },
-    /** Of each key the very last token can be asked for, and not one more; what the node refuses is given back. */
+    /** Checks that exactly the last token of each key can be requested; the node rejects it, so it is returned. */
     async everythingIsReturned() {
       for (const key of keys.keys()) {
         const left = Math.min(...budgets(key).map((budget) => budget.most - usedOf(budget, atLeast)))
@@ -291,7 +291,7 @@ async function createRun(seed: number, counts: Record<'admitted' | 'month' | 'mi
         }
       }
     },
-    /** Their leases end with what the nodes told last, the prompt; then the gateway's own books are those of the receipts. */
+    /** Expires the leases with the last reported usage, the prompt; the gateway's own counts then match the receipts. */
     async lostOnesExpire() {
       nowMs += 2 * RESERVATION_MS
       for (let silence = 0; silence < 3; silence += 1) {
@@ -313,14 +313,17 @@ async function createRun(seed: number, counts: Record<'admitted' | 'month' | 'mi
           holds: [...(await storage.list<Reservation>({ prefix: 'hold:' })).values()],
         }))
         const told = usedOf({ of: '', most: 0, keys: [...of], from: 0 }, atLeast)
-        const inReceipts = await sumChargedTokens(openDatabase(env.DB), account, { fromMs: 0, beforeMs: nowMs + 1 })
+        const inReceipts = await sumChargedTokens(openDatabase(env.DB), account, {
+          fromMs: 0,
+          beforeMs: nowMs + 1,
+        })
         if (inReceipts !== told) violations.push(`${id}: ${inReceipts} in receipts, ${told} were used`)
         if (record && record.spent !== told)
           violations.push(`${id}: ${record.spent} counted, ${told} were used`)
         if (holds.length > 0) violations.push(`${holds.length} reservations are left`)
       }
     },
-    /** Without budgets as many run as may: one more does not, and all of them do again when they are left. */
+    /** Without budgets, the maximum number of requests run, one more does not, and all run again after they were abandoned. */
     async asManyAsMayRun() {
       await adminJson('PUT', `/tenants/${name}`, {
         limits: { tokens_per_month: null, tokens_per_minute: null },

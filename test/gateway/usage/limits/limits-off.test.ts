@@ -5,7 +5,7 @@ import { DEFAULT_POLICY } from '../../../../gateway/src/fleet/object/policy-vari
 import type { Limits } from '../../../../gateway/src/contracts/limits.ts'
 import { heartbeatOf } from '../../../support/doubles/heartbeat.ts'
 
-/** A fleet whose key and tenant had a month of 150 tokens, used ten, and have no limits any more. */
+/** Creates a fleet whose key and tenant had a monthly limit of 150 tokens, used ten, and have no limits any more. */
 async function open(name: string) {
   const fleet = env.FLEET.get(env.FLEET.idFromName(name))
   await fleet.heartbeat(heartbeatOf({ id: 'node-1', url: 'http://127.0.0.1:9' }, 'm'), 0)
@@ -35,7 +35,7 @@ const refused = (kind: 'key' | 'tenant', remaining: number) => ({
   rejection: { kind, limit: 'month', remaining },
 })
 
-test('what is used while the limits of a month are off counts when they are back', async () => {
+test('usage without monthly limits counts when the limits return', async () => {
   const { ask, settle } = await open('limits-off')
   await ask('free')
   await settle('free', 120)
@@ -43,7 +43,7 @@ test('what is used while the limits of a month are off counts when they are back
   expect(await ask('back', { tenant: MONTH })).toMatchObject(refused('tenant', 20))
 })
 
-test('what a key uses under limits of its own counts for its tenant, whose are off, and once for itself', async () => {
+test('usage of a limited key counts once for the key, and for its tenant without limits', async () => {
   const { ask, settle } = await open('tenant-off')
   await ask('half-free', { key: MONTH })
   await settle('half-free', 120)
@@ -51,7 +51,7 @@ test('what a key uses under limits of its own counts for its tenant, whose are o
   expect(await ask('back', { tenant: MONTH })).toMatchObject(refused('tenant', 20))
 })
 
-test('so does what a node did that died then', async () => {
+test('the estimated usage of a node that died counts too', async () => {
   const { fleet, ask } = await open('died-then')
   await ask('lost')
   const lost = { requestId: 'lost', promptTokens: 10, completionTokens: 115, idleMs: 0 }

@@ -9,7 +9,7 @@ import { startNode } from '../../support/doubles/node-double.ts'
 
 const fleet = () => env.FLEET.get(env.FLEET.idFromName('fleet'))
 
-/** The requests that the fleet is told to end, until the test does. */
+/** Records the requests that the fleet is asked to finish. */
 function endings() {
   const finish = vi.spyOn(Fleet.prototype, 'finish')
   onTestFinished(() => finish.mockRestore())
@@ -25,7 +25,7 @@ async function holdsOf(id: string): Promise<Reservation[]> {
   )
 }
 
-test('a request that got no node costs the fleet one call, and holds nothing', async () => {
+test('a request that got no node causes one call of the fleet, and has no reservation', async () => {
   const told = endings()
   const { id, key } = await createLimitedKey({ tokens_per_minute: 10 })
   const unserved = await createLimitedKey({ tokens_per_minute: 1_000 })
@@ -36,7 +36,7 @@ test('a request that got no node costs the fleet one call, and holds nothing', a
   expect([...(await holdsOf(id)), ...(await holdsOf(unserved.id))]).toEqual([])
 })
 
-test('what a node had and did not answer is given back, also when no other node follows', async () => {
+test('the reservation of a request without a response is returned, also if no other node follows', async () => {
   const told = endings()
   const { id, key } = await createLimitedKey({ tokens_per_minute: 1_000 })
   const node = await startNode('metering-1', [{ kind: 'drop' }])

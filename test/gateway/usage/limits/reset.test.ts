@@ -18,7 +18,7 @@ beforeEach(() => sendHeartbeat(node, 'tiny'))
 
 const idOf = (response: Response) => response.headers.get('x-request-id') ?? ''
 
-/** As its node would; what it changes is stored 100 ms later. */
+/** Settles a request as its node would; the changes are stored 100 ms later. */
 async function settle(response: Response, tokens: number): Promise<void> {
   const receipts = [receiptOf(idOf(response), { promptTokens: tokens, completionTokens: 0 })]
   await signedPost('/internal/nodes/receipts', { nodeId: node.id, receipts })
@@ -27,7 +27,7 @@ async function settle(response: Response, tokens: number): Promise<void> {
 const reset = () =>
   runInDurableObject(fleet(), (_, state) => state.abort('reset by a test')).catch(() => undefined)
 
-/** Waits until nothing is reserved for a request any more, as the object has stored it. */
+/** Waits until the stored reservation of a request is gone. */
 async function isReturned(requestId: string): Promise<void> {
   const stored = () =>
     runInDurableObject(fleet(), (_, { storage }) => storage.get<Reservation>(`hold:${requestId}`))
@@ -37,7 +37,7 @@ async function isReturned(requestId: string): Promise<void> {
   })
 }
 
-test('what was settled in the moment before a reset neither runs nor is reserved afterwards, and is charged', async () => {
+test('a request settled just before a reset is charged, and neither runs nor is reserved afterwards', async () => {
   const { key } = await createLimitedKey({ concurrent_requests: 1, tokens_per_month: 1_000 })
   const first = await ask(key)
   await fleet().saveCounts()
@@ -50,7 +50,7 @@ test('what was settled in the moment before a reset neither runs nor is reserved
   expect((await ask(key, { max_tokens: 950 })).status).toBe(200)
 })
 
-test('of a try that was superseded in that moment nothing stays reserved, and nothing is charged', async () => {
+test('an attempt superseded just before a reset is neither reserved nor charged afterwards', async () => {
   const { key } = await createLimitedKey({ concurrent_requests: 1, tokens_per_month: 1_000 })
   const first = await ask(key)
   await fleet().saveCounts()
@@ -63,7 +63,7 @@ test('of a try that was superseded in that moment nothing stays reserved, and no
   expect((await ask(key, { max_tokens: 990 })).status).toBe(200)
 })
 
-test('what could not be stored is stored with what comes next', async () => {
+test('changes that could not be stored are stored with the next ones', async () => {
   const { id, key } = await createLimitedKey({ tokens_per_month: 1_000 })
   const response = await ask(key)
   await fleet().saveCounts()
@@ -77,7 +77,7 @@ test('what could not be stored is stored with what comes next', async () => {
   })
 })
 
-test('an alarm that could not be set is set with the next heartbeat', async () => {
+test('an alarm that could not be set is set by the next heartbeat', async () => {
   const another = env.FLEET.get(env.FLEET.idFromName('no-alarm'))
   await runInDurableObject(another, async (object, { storage }) => {
     const setAlarm = vi.spyOn(storage, 'setAlarm').mockRejectedValueOnce(new Error('the disk is full'))

@@ -16,10 +16,10 @@ import { usageDays } from '../../../../../gateway/src/storage/db/schema.ts'
 import { createKey, receiptOf } from '../../../support/requests/gateway-requests.ts'
 
 const db = openDatabase(env.DB)
-/** The first of a month. */
+/** The first day of a month. */
 const MONTH_MS = Date.UTC(2026, 10, 1)
 
-/** Receipts of a new key, each of 15 tokens unless it says otherwise. */
+/** Stores receipts of a new key, by default of 15 tokens each. */
 async function keyOf(tenant: string) {
   const { id } = await createKey({ tenant })
   let last = 0
@@ -33,12 +33,13 @@ async function keyOf(tenant: string) {
         origin,
         atMs,
       ),
-    /** Of the month until then. */
-    used: (beforeMs: number) => sumChargedTokens(db, { kind: 'key', name: id }, { fromMs: MONTH_MS, beforeMs }),
+    /** Returns the tokens of the month until a time. */
+    used: (beforeMs: number) =>
+      sumChargedTokens(db, { kind: 'key', name: id }, { fromMs: MONTH_MS, beforeMs }),
   }
 }
 
-test('a month is what its days are and what the last one is so far, to the millisecond', async () => {
+test('a month is the sum of its days and of the last day so far, to the millisecond', async () => {
   const key = await keyOf('by-day')
   const other = await keyOf('by-day')
   const noonMs = MONTH_MS + 20 * DAY_MS + DAY_MS / 2
@@ -56,7 +57,7 @@ test('a month is what its days are and what the last one is so far, to the milli
   expect(await sumChargedTokens(db, tenant, { fromMs: MONTH_MS, beforeMs: noonMs })).toBe(60)
 })
 
-test('a month is the same when its receipts are deleted, but for those of the day it is summed in', async () => {
+test('a month keeps its sum when receipts of earlier days are deleted', async () => {
   const key = await keyOf('deleted')
   const nowMs = MONTH_MS + 20 * DAY_MS + 1
   for (const day of [0, 3, 3, 19, 20]) await key.settle(MONTH_MS + day * DAY_MS)
@@ -65,7 +66,7 @@ test('a month is the same when its receipts are deleted, but for those of the da
   expect(await key.used(nowMs)).toBe(75)
 })
 
-test('a receipt that comes twice counts once, and one in place of an estimate on its own day', async () => {
+test('a repeated receipt counts once, and one that replaces an estimate counts on its own day', async () => {
   const key = await keyOf('estimated')
   const requestId = 'days-estimated-late'
   await key.settle(MONTH_MS, { requestId, completionTokens: 0 }, 'estimate')

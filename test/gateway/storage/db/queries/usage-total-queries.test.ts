@@ -14,7 +14,7 @@ import { createKey, receiptOf } from '../../../support/requests/gateway-requests
 
 const db = openDatabase(env.DB)
 
-describe('receipts of domains that clients make up', () => {
+describe('receipts of domains that clients invent', () => {
   let requests = 0
   const settle = (receipts: Partial<Receipt>[]) =>
     insertReceipts(
@@ -28,10 +28,10 @@ describe('receipts of domains that clients make up', () => {
     Array.from({ length: to - from }, (_, index) => ({ model, domain: `made-up-${from + index}` }))
   const usageOf = async (model: string) => (await sumUsage(db)).filter((row) => row.model === model)
 
-  test('are told by the first names, all others as one, and nothing of them is lost', async () => {
+  test('are counted by name for the first domains and together for all others, without a loss', async () => {
     const model = 'crowded'
     await settle(made(model, 100, 140))
-    // Of a batch that is more than there is room for, as many as there is.
+    // A batch with more domains than there is room for fills the room.
     await settle([...made(model, 140, 200), ...made(model, 140, 200)])
     await settle([...made(model, 130, 150), ...made(model, 500, 520)])
     const usage = await usageOf(model)
@@ -45,7 +45,7 @@ describe('receipts of domains that clients make up', () => {
     expect(usage.reduce((sum, row) => sum + row.requests, 0)).toBe(40 + 120 + 40)
   })
 
-  test('take no names from other tenants, nor from domains that are registered', async () => {
+  test('leave room for the names of other tenants and of registered domains', async () => {
     const model = 'crowded-by-one'
     const drift = { tokens: 4, nllMasked: 10, nllDense: 8 }
     const { id: account } = await createKey({ tenant: 'quiet' })
@@ -62,7 +62,7 @@ describe('receipts of domains that clients make up', () => {
     expect(await sumDrift(db, { model })).toMatchObject([{ domain: 'registered-late', tokens: 4 }])
   })
 
-  test('are counted once where a receipt comes in place of an estimate', async () => {
+  test('are counted once if a receipt replaces an estimate', async () => {
     const model = 'crowded-estimate'
     await settle(made(model, 0, NAMED_DOMAINS))
     const late = { model, domain: 'made-up-late' }
@@ -74,7 +74,7 @@ describe('receipts of domains that clients make up', () => {
     ])
   })
 
-  test('lose what is told of them when they are deleted, and have their names to give', async () => {
+  test('lose their totals when the domains are deleted, which frees their names', async () => {
     const model = 'crowded-deleted'
     await settle(made(model, 0, 100))
     await forgetDomain(db, 'made-up-5')
