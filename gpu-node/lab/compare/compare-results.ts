@@ -11,21 +11,22 @@ import {
   type IncomparableDomain,
 } from './input-differences.ts'
 
-/** One domain under two methods or in two results, after the last stage. */
+/** The comparison of two methods or results on one domain, after the last stage. */
 export interface ComparedRow {
-  /** `dense` or a method; of two methods `a → b`. */
+  /** `dense` or a method; `a → b` for two methods. */
   method: string
   pattern: string
   samples: number
   domain: string
   perplexityA: number
   perplexityB: number
-  /** NLL of B less that of A, nats a token: negative is better in B. */
+  /** NLL of B minus that of A, in nats per token; negative means that B is better. */
   nll: Estimate
-  /** Perplexity of B by that of A. */
+  /** Perplexity of B divided by that of A. */
   ratio: Estimate
 }
 
+/** The comparison of two results. */
 export interface Comparison {
   inputs: InputDifference[]
   refused: IncomparableDomain[]
@@ -44,10 +45,10 @@ interface ComparedSide {
 }
 
 /**
- * What changed from result A to result B. Runs are paired by method, pattern, and the number of samples where it is
- * not the main one: main runs are compared even when that number differs, which `inputs` then says.
+ * Compares result A with result B. Runs are paired by method, pattern, and number of samples. Main runs are paired even
+ * if their number of samples differs, which `inputs` then reports.
  *
- * @throws UserError `results_incomparable` when no domain was evaluated on the same windows in both.
+ * @throws UserError `results_incomparable` when no domain was evaluated on the same windows in both
  */
 export function compareResults(a: LabResults, b: LabResults): Comparison {
   const { comparable, refused } = comparableDomains(a, b)
@@ -55,7 +56,7 @@ export function compareResults(a: LabResults, b: LabResults): Comparison {
     const reasons = refused.map(({ domain, reason }) => `${domain}: ${reason}`)
     throw new UserError(
       'results_incomparable',
-      `No perplexity of these results may be compared: ${
+      `These results cannot be compared: ${
         reasons.length > 0 ? reasons.join('; ') : 'they have no domain in common'
       }. Run both on the same evaluation texts.`,
     )
@@ -76,9 +77,9 @@ export function compareResults(a: LabResults, b: LabResults): Comparison {
 }
 
 /**
- * Two methods of one result, at every pattern and number of samples that both were run with.
+ * Compares two methods of one result, at every pattern and number of samples of both.
  *
- * @param methods labels like `continual-wanda`, `copal per matrix`, or `dense`.
+ * @param methods labels like `continual-wanda`, `copal per matrix`, or `dense`
  * @throws UserError `method_unknown`, `results_incomparable`
  */
 export function compareMethods(results: LabResults, methods: readonly [string, string]): ComparedRow[] {
@@ -111,7 +112,7 @@ export function compareMethods(results: LabResults, methods: readonly [string, s
   if (rows.length > 0) return rows
   throw new UserError(
     'results_incomparable',
-    `${first} and ${second} have no pattern, number of samples and domain in common that both were evaluated at.`,
+    `${first} and ${second} were never evaluated with the same pattern, number of samples and domain.`,
   )
 }
 
@@ -125,7 +126,7 @@ function comparePairs(
       const [left, right] = [a.evaluate(domain), b.evaluate(domain)]
       if (!left || !right || left.windowNll.length === 0) return []
       const nll = bootstrap(right.windowNll.map((value, window) => value - (left.windowNll[window] ?? 0)))
-      // Of the pair that has a pattern: the dense model has none.
+      // The dense model has no pattern, so the other side's is used.
       const { pattern, samples } = a.method === 'dense' ? b : a
       return [
         {
@@ -148,7 +149,7 @@ function exponential({ mean, low, high }: Estimate): Estimate {
   return { mean: Math.exp(mean), low: Math.exp(low), high: Math.exp(high) }
 }
 
-/** The dense model and every run once: a sweep's point that is a main run's again is left out. */
+/** Returns the dense model and every run; points of a sweep that repeat a main run are left out. */
 function sidesOf(results: LabResults): ComparedSide[] {
   const dense: ComparedSide = {
     key: 'dense',

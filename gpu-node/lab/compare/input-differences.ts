@@ -2,31 +2,31 @@ import { createHash } from 'node:crypto'
 import { distinct, patternRulesLabel } from '../results/labels.ts'
 import type { LabDomain, LabResults } from '../results/lab-results.ts'
 
-/** A setting, model, machine or text that two results do not share. */
+/** A setting, model, machine or text that differs between two results. */
 export interface InputDifference {
   what: string
   a: string
   b: string
 }
 
-/** A domain of both results whose perplexities may not be held against each other. */
+/** A domain of both results whose perplexities cannot be compared. */
 export interface IncomparableDomain {
   domain: string
   reason: string
 }
 
 const ABSENT = 'none'
-/** Of results of older versions: whether it differs cannot be told. */
+/** Value of results of older versions that lack it, so that it is unknown whether it differs. */
 const UNKNOWN = 'not recorded'
 
-/** Everything that differs between what two results were made of, in reading order; hashes by 12 digits. */
+/** Returns the differences between the inputs of two results, in reading order; hashes have 12 digits. */
 export function inputDifferences(a: LabResults, b: LabResults): InputDifference[] {
   const rows: [what: string, of: (results: LabResults) => string | number | null][] = [
     ['copal version', ({ version }) => version],
     ['model', ({ model }) => model.id],
     ['dense weights', ({ model }) => short(model.baseSha256)],
     ['calibration samples', ({ settings }) => settings.samples],
-    ['tokens a sample', ({ settings }) => settings.length],
+    ['tokens per sample', ({ settings }) => settings.length],
     ['seed', ({ settings }) => settings.seed],
     ['propagation', ({ settings }) => settings.propagation],
     ['single linears', ({ settings }) => patternRulesLabel(settings) ?? ABSENT],
@@ -52,9 +52,9 @@ export function inputDifferences(a: LabResults, b: LabResults): InputDifference[
 }
 
 /**
- * Which domains of both results were evaluated on the same windows of the same text, and why the others were not.
- * A model that cuts the text into other tokens has other windows; in results that do not name their tokens it is found
- * by their number alone.
+ * Returns the domains of both results that were evaluated on the same windows of the same text, and why the others
+ * cannot be compared. A model with another tokenizer has other windows. Results without a hash of their tokens are
+ * compared by the number of tokens.
  */
 export function comparableDomains(
   a: LabResults,
@@ -70,7 +70,7 @@ export function comparableDomains(
   return { comparable, refused }
 }
 
-/** undefined: comparable. null: not in both. */
+/** Returns undefined for a comparable domain, and null for one that is not in both results. */
 function incomparableReason(a: LabResults, b: LabResults, name: string): string | null | undefined {
   const [left, right] = [domainOf(a, name)?.evaluation, domainOf(b, name)?.evaluation]
   if (!left || !right) return null
@@ -82,11 +82,11 @@ function incomparableReason(a: LabResults, b: LabResults, name: string): string 
     return `${left.tokens} tokens in ${left.windows} windows and ${right.tokens} in ${right.windows}`
   const [windowsA, windowsB] = [left.windowsSha256, right.windowsSha256]
   if (windowsA !== undefined && windowsB !== undefined && windowsA !== windowsB)
-    return `the same text in other tokens (${short(windowsA)} and ${short(windowsB)}), as another tokenizer cuts it`
+    return `the same text has different tokens (${short(windowsA)} and ${short(windowsB)}): the tokenizers differ`
   return undefined
 }
 
-/** How many orders are played, and which: by their hash. */
+/** Describes the orders that were run, by their number and a hash. */
 function describeOrders({ permutations, runs }: LabResults): string {
   const played = permutations ?? runs.flatMap(({ matrices }) => matrices.map(({ order }) => order))
   const orders = distinct(played.map((order) => order.join(' → '))).toSorted()
@@ -94,7 +94,7 @@ function describeOrders({ permutations, runs }: LabResults): string {
   return `${orders.length} (${short(createHash('sha256').update(orders.join('\n')).digest('hex'))})`
 }
 
-/** Of what decides masks of methods that share ratios out. */
+/** Describes the sensitivity that methods use to distribute ratios. */
 function describeSensitivity(
   { sensitivities, runs }: LabResults,
   of: 'layers' | 'rows',

@@ -11,7 +11,7 @@ import { lastStageSection } from './sections/last-stage-section.ts'
 import { layersSection } from './sections/layers-section.ts'
 import { samplesSections, sparsitySection } from './sections/sweep-sections.ts'
 
-/** Everything that a result has to show; what it does not hold has no section. */
+/** Composes the report of a result. Data that the result lacks has no section. */
 export function composeReport(results: LabResults): ReportDocument {
   return withUniquePanels({
     title: `Pruning laboratory: ${results.model.id}`,
@@ -30,7 +30,9 @@ export function composeReport(results: LabResults): ReportDocument {
   })
 }
 
-/** Names that are alike but for their punctuation would be one file: the second gets a number. */
+/**
+ * Makes panel names unique: names that differ only in punctuation would share a file, so the second one gets a number.
+ */
 function withUniquePanels(report: ReportDocument): ReportDocument {
   const taken = new Map<string, number>()
   const unique = (name: string): string => {
@@ -77,7 +79,7 @@ function openingBlocks(results: LabResults): Block[] {
   ]
 }
 
-/** @param isSuspect whether some evaluation text is told to be not held out. */
+/** @param isSuspect whether a warning says that some evaluation text is not held out */
 function evaluationSentence(
   calibrated: readonly string[],
   others: readonly string[],
@@ -94,7 +96,7 @@ function evaluationSentence(
   return `Evaluated on ${same}${rest}.`
 }
 
-/** `a`, `a and b`, `a, b and c`; `nothing` of none. */
+/** Returns `a`, `a and b`, `a, b and c`; `nothing` without names. */
 function joinNames(names: readonly string[]): string {
   if (names.length < 2) return names[0] ?? 'nothing'
   return `${names.slice(0, -1).join(', ')} and ${names.at(-1)}`

@@ -3,9 +3,10 @@ import { join } from 'node:path'
 import type { Block, Cell, Figure, ReportDocument, Section, Table } from './document/report-document.ts'
 
 /**
- * One file that needs no other and asks for none: style and drawings stand in it, and its policy forbids requests.
+ * Renders a report as one HTML file without external resources: style and drawings are inline, and its policy forbids
+ * requests.
  *
- * @param drawings `<svg>` element of each panel, by the panel's name.
+ * @param drawings the `<svg>` element of each panel, by the panel's name
  */
 export function renderHtml(document: ReportDocument, drawings: ReadonlyMap<string, string>): string {
   const style = readFileSync(join(import.meta.dirname, 'report.css'), 'utf8')
@@ -92,7 +93,7 @@ ${body}
 }
 
 function renderCell(cell: Cell): string {
-  // A long method name may break before a refinement.
+  // Lets a long method name break before a refinement.
   if (typeof cell === 'string') return escape(cell).replaceAll('+', '<wbr>+')
   return cell.style === 'strong'
     ? `<strong>${escape(cell.text)}</strong>`

@@ -1,6 +1,10 @@
 import type { Block, Cell, ReportDocument, Table } from './document/report-document.ts'
 
-/** @param plotsDir where the panels' SVG files lie, relative to the Markdown file. */
+/**
+ * Renders a report as Markdown.
+ *
+ * @param plotsDir folder of the panels' SVG files, relative to the Markdown file
+ */
 export function renderMarkdown(document: ReportDocument, plotsDir: string): string {
   const sections = document.sections.map(
     ({ title, blocks }) =>
@@ -44,11 +48,11 @@ function renderTable({ caption, columns, rows }: Table): string {
 function renderCell(cell: Cell): string {
   if (typeof cell === 'string') return escape(cell)
   if (cell.style === 'strong') return `**${escape(cell.text)}**`
-  // Nothing is escaped in code but what would end the cell or the code.
+  // In code, only characters that would end the cell or the code are escaped.
   return `\`${cell.text.replaceAll('`', "'").replaceAll('|', '\\|').replaceAll(/\s+/g, ' ')}\``
 }
 
-/** Names come from outside: what Markdown or its HTML would read as markup is taken literally. */
+/** Escapes names, which come from outside, so that they are not read as markup. */
 function escape(text: string): string {
   return text.replaceAll(/[\\`*_[\]<>|#~&]/g, String.raw`\$&`).replaceAll(/\s*\n\s*/g, ' ')
 }

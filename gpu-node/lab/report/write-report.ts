@@ -10,11 +10,11 @@ import { renderMarkdown } from './render-markdown.ts'
 const PLOTS_DIR = 'plots'
 
 /**
- * Renders `report.md`, `report.html` and `plots/*.svg` into `dir`, each file whole or not at all.
+ * Renders `report.md`, `report.html` and `plots/*.svg` into `dir`, each file atomically.
  *
- * @param options.png also `plots/*.png`.
- * @returns the files written, relative to `dir`.
- * @throws UserError `fonts_missing` when PNG was asked for on a machine without fonts.
+ * @param options.png whether to write `plots/*.png` too
+ * @returns the files written, relative to `dir`
+ * @throws UserError `fonts_missing` when PNG is asked for on a machine without fonts
  */
 export async function writeReport(
   dir: string,
@@ -29,7 +29,7 @@ export async function writeReport(
     ...Array.from(drawings, ([name, svg]) => [join(PLOTS_DIR, `${name}.svg`), standaloneSvg(svg)] as const),
   ])
   if (options.png) {
-    // Loaded when asked for: it brings a native library.
+    // Loaded only for PNG, because it brings a native library.
     const { drawPng } = await import('./draw-png.ts')
     for (const [name, svg] of drawings) files.set(join(PLOTS_DIR, `${name}.png`), drawPng(svg))
   }

@@ -1,30 +1,35 @@
-/** A report before it is Markdown or HTML: what it says, without how it looks. */
+/** The content of a report, before it is rendered as Markdown or HTML. */
 import type { TopLevelSpec } from 'vega-lite'
 
+/** A report. */
 export interface ReportDocument {
   title: string
   sections: Section[]
 }
 
+/** A titled section of a report. */
 export interface Section {
   title: string
   blocks: Block[]
 }
 
+/** A block of a section. */
 export type Block = Paragraph | Notice | Table | Figure | Details
 
+/** A paragraph of plain text. */
 export interface Paragraph {
   kind: 'paragraph'
   text: string
 }
 
-/** Something that the reader must not miss. */
+/** A notice that the reader must not miss. */
 export interface Notice {
   kind: 'notice'
   text: string
   items: string[]
 }
 
+/** A table with a caption. */
 export interface Table {
   kind: 'table'
   caption: string
@@ -32,16 +37,17 @@ export interface Table {
   rows: Cell[][]
 }
 
+/** A column's title and alignment. */
 export interface TableColumn {
   title: string
-  /** Figures stand right. */
+  /** Numbers are aligned right. */
   align: 'left' | 'right'
 }
 
-/** `strong`: the best of its column. `code`: a hash or an identifier. */
+/** A cell; `strong` for the best of its column, `code` for a hash or an identifier. */
 export type Cell = string | { text: string; style: 'strong' | 'code' }
 
-/** What few readers want: folded away where the medium can. */
+/** Details for few readers, folded where the medium supports it. */
 export interface Details {
   kind: 'details'
   summary: string
@@ -55,24 +61,26 @@ export interface Figure {
   panels: Panel[]
 }
 
+/** One plot of a figure. */
 export interface Panel {
-  /** Name of its files, unique in a document: `sparsity-newswire`. */
+  /** Name of its files, unique in a document, like `sparsity-newswire`. */
   name: string
-  /** What a screen reader says. */
+  /** Text for screen readers. */
   alt: string
   spec: TopLevelSpec
 }
 
+/** Creates a paragraph. */
 export function paragraph(sentences: string): Paragraph {
   return { kind: 'paragraph', text: sentences }
 }
 
-/** A column of names. */
+/** Creates a column of names. */
 export function textColumn(title: string): TableColumn {
   return { title, align: 'left' }
 }
 
-/** A column of figures. */
+/** Creates a column of numbers. */
 export function numberColumn(title: string): TableColumn {
   return { title, align: 'right' }
 }

@@ -2,7 +2,7 @@ import { distinct, methodLabel } from '../../results/labels.ts'
 import type { LabResults, LabRun } from '../../results/lab-results.ts'
 import { styleSeries, type SeriesStyle } from '../plots/plot-theme.ts'
 
-/** Runs of one purpose, those of one pattern together, both in the result's order. */
+/** Groups the runs of one purpose by pattern, in the order of the result. */
 export function runsByPattern(
   { runs }: Pick<LabResults, 'runs'>,
   purpose: LabRun['purpose'],
@@ -14,12 +14,12 @@ export function runsByPattern(
   }))
 }
 
-/** One style a method for all plots of a report. */
+/** Returns the style of each method for all plots of a report. */
 export function methodStyle({ runs }: Pick<LabResults, 'runs'>): SeriesStyle {
   return styleSeries(distinct(runs.map(methodLabel)))
 }
 
-/** `sparsity-newswire` of `sparsity` and `newswire`: letters, digits and dashes, for file names and ids. */
+/** Joins parts to a name for files and ids, `sparsity-newswire`, with letters, digits and dashes only. */
 export function panelName(...parts: string[]): string {
   return parts
     .join('-')

@@ -1,14 +1,17 @@
 import type { TopLevelSpec } from 'vega-lite'
 import { linearOrLogScale, plotSpec, seriesEncoding, styleSeries } from './plot-theme.ts'
 
-/** A figure of one method on one domain. */
+/** A value of one method on one domain. */
 export interface Dot {
   row: string
   series: string
   x: number
 }
 
-/** One line a row, one mark a series: where a few figures of many methods are compared at a glance. */
+/**
+ * Creates a dot plot, with one line per row and one mark per series, to compare a few values of many methods at a
+ * glance.
+ */
 export function dotPlot(options: {
   title: string
   dots: Dot[]
@@ -20,7 +23,7 @@ export function dotPlot(options: {
   const dots = options.dots.map((dot) => ({ ...dot, row: onTwoLines(dot.row) }))
   return plotSpec(options.title, 120 + 34 * rows.length + 12 * options.series.length, {
     data: { values: dots },
-    // Hollow, so that marks that lie on each other are all seen.
+    // Hollow, so that overlapping marks are all visible.
     mark: { type: 'point', filled: false, size: 70, strokeWidth: 2 },
     encoding: {
       x: {
@@ -44,7 +47,10 @@ export function dotPlot(options: {
   })
 }
 
-/** `continual-wanda` over `+swaps+reconstruct`: a name takes a third of the panel, not a half. */
+/**
+ * Splits a name into two lines, `continual-wanda` and `+swaps+reconstruct`, so that it takes a third of the panel and
+ * not a half.
+ */
 function onTwoLines(name: string): string {
   const refinement = name.indexOf('+')
   const split = refinement === -1 ? name.indexOf(' per ') : refinement

@@ -8,21 +8,22 @@ export interface LinePoint {
   y: number
 }
 
+/** An axis of a line plot. */
 export interface LineAxis {
-  /** With its unit. */
+  /** Title with the unit. */
   title: string
   scale?: Record<string, unknown>
-  /** Where ticks stand; without it the scale decides. */
+  /** Positions of the ticks; by default the scale decides. */
   values?: number[]
   format?: string
-  /** A Vega expression over `datum.value`. */
+  /** A Vega expression over `datum.value` for tick labels. */
   labelExpr?: string
 }
 
 /**
- * Lines with a mark at every measured point.
+ * Creates a line plot with a mark at every measured point.
  *
- * @param reference a level that all lines are to be held against, such as the dense model's.
+ * @param reference a level to compare all lines with, such as that of the dense model
  */
 export function linePlot(options: {
   title: string
@@ -40,7 +41,7 @@ export function linePlot(options: {
   return plotSpec(options.title, 300 + 20 * drawn.names.length, {
     layer: [
       ...(reference ? referenceLayers(reference, yScale, y) : []),
-      // A layer a line, with its style in the mark: the legend shows the marks alone, without dashes around them.
+      // One layer per line with its style in the mark, so that the legend shows only the marks, without dashes.
       ...drawn.names.map((name, index) => ({
         data: { values: points.filter((point) => point.series === name) },
         mark: {
@@ -98,7 +99,7 @@ function referenceLayers(
   ]
 }
 
-/** The style of those series that have a point, each as it is in the other plots. */
+/** Returns the style of the series that have a point, the same as in the other plots. */
 function seriesWithPoints(style: SeriesStyle, points: readonly LinePoint[]): SeriesStyle {
   const shown = style.names.flatMap((name, index) =>
     points.some(({ series }) => series === name) ? [index] : [],

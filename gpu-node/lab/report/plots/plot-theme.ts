@@ -1,12 +1,12 @@
 import type { TopLevelSpec } from 'vega-lite'
 import type { Config } from 'vega-lite/types_unstable/config.js'
 
-/** CSS pixels: readable unscaled on a phone, two beside each other on a desk. */
+/** Width in CSS pixels: readable on a phone, and two side by side on a desktop. */
 const PANEL_WIDTH = 460
 
 /**
- * Eight colours that keep apart under the common colour-vision deficiencies (Okabe and Ito 2008, whose black and
- * yellow vanish on one of the two backgrounds and are a grey and an ochre here), each with a shape of its own.
+ * Eight colours that are distinguishable with the common colour-vision deficiencies, each with its own shape (Okabe and
+ * Ito 2008; their black and yellow, which vanish on one of the two backgrounds, are replaced by a grey and an ochre).
  */
 const COLOURS = ['#0072b2', '#d55e00', '#009e73', '#cc79a7', '#e69f00', '#56b4e9', '#8a8a8a', '#a58b00']
 const SHAPES = [
@@ -25,7 +25,7 @@ const DASHES = [
   [2, 2],
 ]
 
-/** Every series' colour, shape and dash, alike in all plots of a report that are given the same `names`. */
+/** Colour, shape and dash of every series, equal in all plots of a report with the same `names`. */
 export interface SeriesStyle {
   names: string[]
   colours: string[]
@@ -33,7 +33,7 @@ export interface SeriesStyle {
   dashes: number[][]
 }
 
-/** The ninth series has the first's colour again, with another shape and a dashed line. */
+/** Assigns styles. From the ninth series on, colours repeat with another shape and a dashed line. */
 export function styleSeries(names: readonly string[]): SeriesStyle {
   const round = (index: number): number => Math.floor(index / COLOURS.length)
   const pick = <Value>(values: readonly Value[], index: number): Value =>
@@ -83,7 +83,7 @@ const CONFIG: Config = {
   title: { color: 'currentColor', fontSize: 13, fontWeight: 600, anchor: 'start', offset: 10 },
 }
 
-/** What all plots have in common around their own layers. */
+/** Creates a plot from its layers, with the settings that all plots share. */
 export function plotSpec(title: string, height: number, body: Record<string, unknown>): TopLevelSpec {
   return {
     title,
@@ -96,7 +96,7 @@ export function plotSpec(title: string, height: number, body: Record<string, unk
   } as TopLevelSpec
 }
 
-/** The scales that give a series its style, and a legend of as many columns as its names leave room for. */
+/** Returns the scales that give a series its style, and a legend with as many columns as fit. */
 export function seriesEncoding(style: SeriesStyle): Record<'color' | 'shape', Record<string, unknown>> {
   const longest = Math.max(...style.names.map((name) => name.length))
   const legend = { title: null, columns: longest > 24 ? 1 : longest > 14 ? 2 : 3 }
@@ -109,7 +109,7 @@ export function seriesEncoding(style: SeriesStyle): Record<'color' | 'shape', Re
   return { color: scale(style.colours), shape: scale(style.shapes) }
 }
 
-/** The scale of an axis of perplexities or ratios: logarithmic from one decade on. */
+/** Returns the scale of an axis of perplexities or ratios, logarithmic from one decade on. */
 export function linearOrLogScale(values: readonly number[]): Record<string, unknown> {
   const wide = Math.max(...values) / Math.min(...values) >= 10
   return wide ? { type: 'log', nice: false, padding: 8 } : { type: 'linear', zero: false, nice: true }

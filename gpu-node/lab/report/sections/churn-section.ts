@@ -12,7 +12,7 @@ import { linePlot } from '../plots/line-plot.ts'
 import { arithmeticMean, MISSING } from '../document/report-cells.ts'
 import { methodStyle, panelName, runsByPattern } from '../document/report-runs.ts'
 
-/** How much of a mask changes from one stage to the next. */
+/** Returns the section on how much of a mask changes from one stage to the next. */
 export function churnSection(results: LabResults): Section | undefined {
   const patterns = runsByPattern(results, 'main').flatMap(({ pattern, runs }) => {
     const played = runs.filter(({ matrices }) => matrices.some(({ churn }) => churn.length > 0))

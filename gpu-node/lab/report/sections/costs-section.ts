@@ -4,7 +4,7 @@ import type { LabResults, LabRun, LabStage, TimingMachine } from '../../results/
 import { numberColumn, paragraph, textColumn, type Block, type Section } from '../document/report-document.ts'
 import { arithmeticMean, secondsCell } from '../document/report-cells.ts'
 
-/** What calibrating, selecting and evaluating took, and where. */
+/** Returns the section on the time of calibration, selection and evaluation, and the machine. */
 export function costsSection({
   calibration,
   runs,
@@ -13,7 +13,7 @@ export function costsSection({
 }: LabResults): Section | undefined {
   const blocks: Block[] = []
   const isDense = settings.propagation === 'dense'
-  // Other propagation calibrates for each mask anew: what earlier runs of the folder took is not its cost.
+  // Pruned propagation calibrates for each mask, so the times of earlier dense calibrations are not its cost.
   if (isDense && calibration.length > 0) {
     blocks.push({
       kind: 'table',

@@ -6,7 +6,7 @@ import { numberColumn, paragraph, textColumn, type Section, type Table } from '.
 import { arithmeticMean, differenceCell, MISSING, perplexityCell } from '../document/report-cells.ts'
 import { runsByPattern } from '../document/report-runs.ts'
 
-/** The R matrix by dataset and stage, averaged over permutations. */
+/** Returns the section with the R matrix by dataset and stage, averaged over permutations. */
 export function datasetsSection(results: LabResults): Section | undefined {
   const patterns = runsByPattern(results, 'main').flatMap(({ pattern, runs }) => {
     const played = runs.filter(({ matrices }) => matrices.length > 0)
@@ -53,7 +53,7 @@ function datasetTable(results: LabResults, pattern: string, runs: readonly LabRu
   }
 }
 
-/** Of a method that reads no statistic: the figure that it always has. */
+/** Returns the constant value of a method that reads no statistics. */
 function perplexityAlone(run: LabRun, dataset: string): number | null {
   const known = run.datasets === 'none' ? [] : [dataset]
   const stage = run.stages.find(({ domains }) => domains.join() === known.join())

@@ -17,7 +17,7 @@ import { runsByPattern } from '../document/report-runs.ts'
 
 const DATASETS = { none: 'none', newest: 'newest only', accumulated: 'accumulated' }
 
-/** The paper's main table, one a pattern. */
+/** Returns the section with the paper's main table, one per pattern. */
 export function forgettingSection(results: LabResults): Section | undefined {
   const patterns = runsByPattern(results, 'main')
   if (patterns.length === 0) return undefined

@@ -4,7 +4,10 @@ import { patternRulesLabel } from '../../results/labels.ts'
 import { numberColumn, textColumn, type Cell, type Section, type Table } from '../document/report-document.ts'
 import { hashCell, MISSING } from '../document/report-cells.ts'
 
-/** What it was run with, on what and where: enough to run it again and to tell whether two runs may be compared. */
+/**
+ * Returns the section with inputs, settings and machine: enough to repeat the run and to tell whether two runs can be
+ * compared.
+ */
 export function inputsSection(results: LabResults): Section {
   const { settings, model, machine } = results
   const rules = patternRulesLabel(settings)

@@ -13,7 +13,9 @@ import { dotPlot } from '../plots/dot-plot.ts'
 import { emphasiseLowest, geometricMean, perplexityCell, ratioCell } from '../document/report-cells.ts'
 import { panelName, runsByPattern } from '../document/report-runs.ts'
 
-/** Perplexity by domain once everything has been learned, on domains that were calibrated on and others. */
+/**
+ * Returns the section with the perplexity by domain after the last stage, also for domains that were not calibrated on.
+ */
 export function lastStageSection(results: LabResults): Section | undefined {
   const patterns = runsByPattern(results, 'main')
   if (patterns.length === 0) return undefined

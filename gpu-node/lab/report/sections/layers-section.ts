@@ -7,16 +7,16 @@ import { styleSeries } from '../plots/plot-theme.ts'
 import { MISSING, geometricMean } from '../document/report-cells.ts'
 import { panelName, runsByPattern } from '../document/report-runs.ts'
 
-/** A linear's output error after its refinement, as a share of that of the mask that scores alone select. */
+/** Output error of a linear after its refinement, relative to that of the mask selected by scores only. */
 interface RelativeError {
-  /** The decoder block; null of a linear outside of any, which has no place on the axis. */
+  /** The decoder block; null for a linear outside any block, which is not drawn. */
   block: number | null
   /** `q_proj`, `down_proj`. */
   linear: string
   ratio: number
 }
 
-/** How much of each layer's output error swaps and reconstruction take away. */
+/** Returns the section on how much of each layer's output error swaps and reconstruction remove. */
 export function layersSection(results: LabResults): Section | undefined {
   const patterns = runsByPattern(results, 'main')
   const refined = patterns.flatMap(({ runs }) =>
@@ -30,7 +30,7 @@ export function layersSection(results: LabResults): Section | undefined {
   const methods = distinct(refined.map(({ run }) => methodLabel(run)))
   const drawn = refined.filter(({ run }) => run.pattern === drawnPattern)
   const linears = distinct(drawn.flatMap(({ errors }) => errors.map(({ linear }) => linear)))
-  // One span for all methods, so that panels can be held against each other.
+  // The same range for all methods, so that panels can be compared.
   const ratios = drawn.flatMap(({ errors }) => errors.map(({ ratio }) => ratio))
   const span: [number, number] = [Math.min(...ratios), Math.max(...ratios)]
   return {
@@ -90,7 +90,7 @@ function layerPanel(
   }
 }
 
-/** Of the last stage; where several may be the last, of the geometric mean over them. */
+/** Returns the errors of the last stage; if there are several, their geometric mean. */
 function relativeErrors(run: LabRun, results: LabResults): RelativeError[] {
   const records = lastStages(run, results).flatMap(({ layerErrors }) => (layerErrors ? [layerErrors] : []))
   return distinct(records.flatMap((record) => Object.keys(record))).flatMap((name) => {
@@ -99,7 +99,7 @@ function relativeErrors(run: LabRun, results: LabResults): RelativeError[] {
   })
 }
 
-/** Nothing where there was no error to take away, or none is left: neither has a place on a scale of ratios. */
+/** Returns undefined when the error before or after is 0, because a logarithmic scale cannot show it. */
 function errorRatio(error: LayerError | undefined): number[] {
   if (error === undefined) return []
   const { after } = error
@@ -107,7 +107,7 @@ function errorRatio(error: LayerError | undefined): number[] {
   return before > 0 && after > 0 ? [after / before] : []
 }
 
-/** `model.layers.3.self_attn.q_proj.weight`: block 3, `q_proj`. */
+/** Parses `model.layers.3.self_attn.q_proj.weight` into block 3 and `q_proj`. */
 function parseLinearName(name: string): { block: number | null; linear: string } {
   const [, block] = /\.(\d+)\./.exec(name) ?? []
   const linear =

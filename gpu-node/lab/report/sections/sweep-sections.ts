@@ -16,7 +16,7 @@ import { perplexityCell } from '../document/report-cells.ts'
 import { methodStyle, panelName } from '../document/report-runs.ts'
 
 interface Sweep {
-  /** Begins the names of the panels. */
+  /** Prefix of the panels' names. */
   name: string
   title: string
   note: string
@@ -26,7 +26,7 @@ interface Sweep {
   xLabel: (x: number) => string
 }
 
-/** Perplexity by the share of weights pruned (figure 1 of the paper). */
+/** Returns the section with perplexity by the share of pruned weights (figure 1 of the paper). */
 export function sparsitySection(results: LabResults): Section | undefined {
   const runs = sweptRuns(results, 'sparsity-sweep').filter(({ pattern }) => !pattern.includes(':'))
   return sweepSection(results, {
@@ -40,7 +40,9 @@ export function sparsitySection(results: LabResults): Section | undefined {
   })
 }
 
-/** Perplexity by the number of calibration samples (figure 3 of the paper); one section a pattern. */
+/**
+ * Returns the sections with perplexity by the number of calibration samples (figure 3 of the paper), one per pattern.
+ */
 export function samplesSections(results: LabResults): Section[] {
   const swept = sweptRuns(results, 'sample-sweep')
   const patterns = distinct(swept.map(({ pattern }) => pattern))
@@ -65,7 +67,7 @@ export function samplesSections(results: LabResults): Section[] {
   })
 }
 
-/** Runs of a sweep, and the main runs of its methods that stand on its line where it has no point of its own. */
+/** Returns the runs of a sweep, and the main runs that provide points which the sweep lacks. */
 function sweptRuns({ runs }: LabResults, purpose: 'sparsity-sweep' | 'sample-sweep'): LabRun[] {
   const point = (run: LabRun): string => [methodLabel(run), run.pattern, run.samples].join()
   const sweep = runs.filter((run) => run.purpose === purpose)
@@ -88,7 +90,7 @@ function percentPruned({ pattern }: LabRun): number {
 
 function sweepSection(results: LabResults, sweep: Sweep): Section | undefined {
   if (distinct(sweep.runs.map(sweep.xOf)).length < 2) return undefined
-  // One kind of scale for all domains, so that slopes can be held against each other.
+  // The same kind of scale for all domains, so that slopes can be compared.
   const spans = results.domains.flatMap((domain) => {
     const levels = sweepPoints(results, sweep, domain).map(({ y }) => y)
     return levels.length === 0 ? [] : Math.max(...levels) / Math.min(...levels)

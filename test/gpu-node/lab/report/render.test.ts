@@ -54,7 +54,7 @@ describe('drawings', () => {
 
   test('without a font on the machine there is no PNG, rather than one without words', () => {
     expect(() => drawPng(drawing('churn-0-5'), { systemFonts: false })).toThrow(
-      'This machine has no font to write the labels of PNG files with.',
+      'This machine has no font for the labels of PNG files.',
     )
   })
 })
