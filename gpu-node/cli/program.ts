@@ -46,8 +46,8 @@ export async function runCommand(args: readonly string[], terminal: Terminal): P
 }
 
 /**
- * Rewrites `help lab run` to `lab run --help`, because Commander's `help` shows only the help of the first command. Names
- * that are no commands are returned without `help`, so that they are rejected as usual.
+ * Rewrites `help lab run` to `lab run --help`, because Commander's `help` shows only the help of the first command.
+ * Names that are no commands are returned without `help`, so that they are rejected as usual.
  */
 function helpAsOption(program: Command, args: readonly string[]): string[] {
   if (args[0] !== 'help') return [...args]

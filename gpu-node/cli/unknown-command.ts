@@ -2,8 +2,8 @@ import type { Command } from 'commander'
 import { suggestName } from '@copal/shared/suggest-name.ts'
 
 /**
- * Makes a command with subcommands reject unknown ones by name. Commander does so only for a command without an action of its
- * own. Call it after the subcommands were added: they inherit the setting for excess arguments.
+ * Makes a command with subcommands reject unknown ones by name. Commander does so only for a command without an action
+ * of its own. Call it after the subcommands were added: they inherit the setting for excess arguments.
  */
 export function rejectUnknownCommands(group: Command): void {
   group.allowExcessArguments().hook('preAction', (_group, command) => {

@@ -9,7 +9,10 @@ export interface Bundle {
   bytes: number
   /** The size that Cloudflare's limits apply to. */
   gzipBytes: number
-  /** Processor time on this machine until the Worker can take its first request; an overestimate, because it is profiled. */
+  /**
+   * Processor time on this machine until the Worker can take its first request; an overestimate, because it is
+   * profiled.
+   */
   startupMs: number
 }
 

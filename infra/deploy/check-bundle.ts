@@ -1,7 +1,10 @@
 /** Part of `npm run check`: checks that the Worker can be deployed, is small, and starts in time. */
 import { measureBundle } from './bundle.ts'
 
-/** Cloudflare accepts 3 MB on a free plan and 10 MB on a paid one. A Worker larger than this contains something by mistake. */
+/**
+ * Cloudflare accepts 3 MB on a free plan and 10 MB on a paid one. A Worker larger than this contains something by
+ * mistake.
+ */
 const MAX_GZIP_BYTES = 1024 * 1024
 /** Cloudflare rejects a Worker that needs more processor time than this before its first request. */
 const MAX_STARTUP_MS = 1000

@@ -1,6 +1,6 @@
 /**
- * `npm run deploy [-- arguments of wrangler deploy]`: migrates the database to this checkout's schema and deploys the Worker to
- * Cloudflare. `docs/deploy.md` lists the prerequisites.
+ * `npm run deploy [-- arguments of wrangler deploy]`: migrates the database to this checkout's schema and deploys the
+ * Worker to Cloudflare. `docs/deploy.md` lists the prerequisites.
  */
 import { unstable_readConfig } from 'wrangler'
 import { ROOT } from '../local/toolchain/toolchain.mjs'

@@ -1,6 +1,6 @@
 /**
- * `npm start`, `npm test`, `npm run dev | test:sanitize | demo | bench | check | deploy | node | lab:texts`: installs the
- * packages if necessary and runs the task.
+ * `npm start`, `npm test`, `npm run dev | test:sanitize | demo | bench | check | deploy | node | lab:texts`: installs
+ * the packages if necessary and runs the task.
  */
 import { readTask } from './toolchain/tasks.mjs'
 import { ensureInstalled, exitWith, longestEndMs, ROOT, runTypeScript } from './toolchain/toolchain.mjs'

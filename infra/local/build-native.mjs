@@ -1,9 +1,9 @@
 /**
  * Builds the Rust addon if cargo is installed and the sources have changed since the last build.
  *
- * Run it as `node infra/local/build-native.mjs [--optional]`, or call its functions. With `--optional`, as `npm ci` runs it, a
- * failed build prints a line and exits with 0. Plain JavaScript without dependencies, because it may run on the system's Node
- * before anything is installed.
+ * Run it as `node infra/local/build-native.mjs [--optional]`, or call its functions. With `--optional`, as `npm ci`
+ * runs it, a failed build prints a line and exits with 0. Plain JavaScript without dependencies, because it may run on
+ * the system's Node before anything is installed.
  */
 import { spawn, spawnSync } from 'node:child_process'
 import { copyFileSync, readFileSync, renameSync, rmSync } from 'node:fs'
@@ -25,12 +25,12 @@ export const CRATE = join(ROOT, 'gpu-node', 'native')
 /**
  * Builds the addon if cargo is installed and the sources have changed since the last build.
  *
- * The binary is replaced in one step: a process that loads it meanwhile gets the old or the new one, and a process that has
- * it loaded keeps the old one.
+ * The binary is replaced in one step: a process that loads it meanwhile gets the old or the new one, and a process that
+ * has it loaded keeps the old one.
  *
  * @param {(line: string) => void} print receives one line when it builds, or when there is no cargo
- * @param {{ cargo?: string, crate?: string, signal?: AbortSignal }} [options] another cargo
- *   program, another crate, and a signal that aborts the build
+ * @param {{ cargo?: string, crate?: string, signal?: AbortSignal }} [options] another cargo program, another crate, and
+ * a signal that aborts the build
  * @returns {Promise<'built' | 'fresh' | 'no-cargo'>}
  * @throws {SetupError} when cargo fails, with the end of its output
  */
@@ -63,8 +63,8 @@ export async function buildNative(print, options = {}) {
 }
 
 /**
- * Like {@link buildNative}, for callers that can do without the addon: a failed build prints one line with the reason, and an
- * aborted build prints nothing.
+ * Like {@link buildNative}, for callers that can do without the addon: a failed build prints one line with the reason,
+ * and an aborted build prints nothing.
  *
  * @returns {Promise<'built' | 'fresh' | 'no-cargo' | 'failed'>} never rejects
  */

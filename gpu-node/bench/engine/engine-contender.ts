@@ -22,7 +22,9 @@ export interface Contender {
   name: string
   /** Bytes of weights that decoding one token reads at batch size 1, in millions. */
   megabytes: number
-  /** Decodes `steps` tokens of each sequence after `context` tokens, and returns tokens per second over all sequences. */
+  /**
+   * Decodes `steps` tokens of each sequence after `context` tokens, and returns tokens per second over all sequences.
+   */
   decode: (sequences: number, context: number, steps: number) => Promise<number>
   /** Prefills one prompt and returns tokens per second. */
   prefill: (tokens: number) => Promise<number>

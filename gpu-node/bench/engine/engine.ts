@@ -48,11 +48,12 @@ const CONTEXT = 128
 const LLAMA: Record<Precision, LlamaQuantisation> = { bf16: 'BF16', int8: 'Q8_0', int4: 'Q4_0' }
 
 /**
- * Compares the sparse engine, dense and masked in every precision, with ONNX Runtime's dense f32 and optionally with llama.cpp in
- * the same precisions. Every repetition measures every case on every set, each between two measurements of the memory bandwidth.
+ * Compares the sparse engine, dense and masked in every precision, with ONNX Runtime's dense f32 and optionally with
+ * llama.cpp in the same precisions. Every repetition measures every case on every set, each between two measurements of
+ * the memory bandwidth.
  *
- * "% of the bandwidth" is the time to read the weights at that bandwidth, relative to the time of a step. "× onnx" is taken within
- * a repetition.
+ * "% of the bandwidth" is the time to read the weights at that bandwidth, relative to the time of a step. "× onnx" is
+ * taken within a repetition.
  *
  * @throws NativeUnavailableError when the addon is not built
  */

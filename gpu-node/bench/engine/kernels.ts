@@ -59,8 +59,9 @@ export interface KernelsOptions {
 /**
  * Measures the native kernels, dense and half pruned, in every precision. `COPAL_KERNEL` selects a kernel.
  *
- * A repetition runs every case once, each between two measurements of the memory bandwidth, because on shared machines it changes
- * all the time. "% of the bound" is the time to read the case's bytes at the mean of the two, relative to the time of the case.
+ * A repetition runs every case once, each between two measurements of the memory bandwidth, because on shared machines
+ * it changes all the time. "% of the bound" is the time to read the case's bytes at the mean of the two, relative to
+ * the time of the case.
  */
 export async function benchKernels(addon: Addon, options: KernelsOptions): Promise<void> {
   const { workloads, threads, isProcessorTime, print } = options

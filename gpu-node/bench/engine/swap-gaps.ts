@@ -22,8 +22,8 @@ interface Swap {
 }
 
 /**
- * Measures how long streams of the sparse engine wait for their next token: without a swap, while a set is packed, and while the old
- * set drains and both sets take turns.
+ * Measures how long streams of the sparse engine wait for their next token: without a swap, while a set is packed, and
+ * while the old set drains and both sets take turns.
  *
  * @param options.pauseMs time between two swaps
  * @returns lines for people

@@ -1,6 +1,6 @@
 /**
- * Only forwards requests, to measure the cost of the runtime itself. With `ASK` it first calls a Durable Object, as a gateway with
- * global limits must.
+ * Only forwards requests, to measure the cost of the runtime itself. With `ASK` it first calls a Durable Object, as a
+ * gateway with global limits must.
  */
 import { DurableObject } from 'cloudflare:workers'
 

@@ -40,8 +40,8 @@ export interface CompareOptions {
 }
 
 /**
- * Measures the throughput of gateways and of their upstream, and the latency that each gateway adds at half of its throughput.
- * Every round measures all contenders in turn.
+ * Measures the throughput of gateways and of their upstream, and the latency that each gateway adds at half of its
+ * throughput. Every round measures all contenders in turn.
  *
  * @param direct the upstream itself
  * @param gateways ours first; the others are compared with it

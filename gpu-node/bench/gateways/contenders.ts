@@ -51,8 +51,8 @@ const LIMITS = {
 }
 
 /**
- * Builds and starts the Worker of a checkout as it would be deployed, with everything enabled: a key and a tenant with all limits,
- * receipts, and spans to a collector.
+ * Builds and starts the Worker of a checkout as it would be deployed, with everything enabled: a key and a tenant with
+ * all limits, receipts, and spans to a collector.
  *
  * @param dir folder for its bundle and databases
  */

@@ -34,8 +34,8 @@ export interface Load {
   /** Every connection sends its next request as soon as it has the response. */
   closedLoop(seconds: number): Promise<Sample>
   /**
-   * Requests become due at a fixed rate, whether or not earlier ones have ended, and wait for a free connection. So a server that
-   * stalls is charged for every request that waits.
+   * Requests become due at a fixed rate, whether or not earlier ones have ended, and wait for a free connection. So a
+   * server that stalls is charged for every request that waits.
    */
   fixedRate(perSecond: number, seconds: number): Promise<Sample>
   /** Sends a number of requests, one after another on each connection. */

@@ -14,7 +14,9 @@ export interface Sample {
   failed: number
   /** Description of the first failure. */
   failure: string | undefined
-  /** How late the generator sent due requests, at the 99th percentile. It must be small compared to the response times. */
+  /**
+   * How late the generator sent due requests, at the 99th percentile. It must be small compared to the response times.
+   */
   lateMs: number
 }
 

@@ -1,6 +1,6 @@
 /**
- * The process of the upstream. It responds at once with prepared texts, as an OpenAI server and as a node of gateways, to which it
- * also sends heartbeats and receipts. It accepts spans too.
+ * The process of the upstream. It responds at once with prepared texts, as an OpenAI server and as a node of gateways,
+ * to which it also sends heartbeats and receipts. It accepts spans too.
  */
 import { once } from 'node:events'
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'

@@ -1,6 +1,6 @@
 /**
- * The process that runs a Worker in workerd. Requests reach it on a socket of the Worker, and it calls nodes directly over the
- * network, so Wrangler is not involved.
+ * The process that runs a Worker in workerd. Requests reach it on a socket of the Worker, and it calls nodes directly
+ * over the network, so Wrangler is not involved.
  */
 import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -10,7 +10,9 @@ import { childrenOf } from './processes.ts'
 
 /** Message to the process: the Worker to run. */
 export interface RunWorker {
-  /** Our gateway as it would be deployed, with local D1 and Durable Objects, or a Worker that only forwards requests. */
+  /**
+   * Our gateway as it would be deployed, with local D1 and Durable Objects, or a Worker that only forwards requests.
+   */
   kind: 'gateway' | 'bare'
   /** The checkout whose `wrangler.toml` and migrations are used. */
   root: string

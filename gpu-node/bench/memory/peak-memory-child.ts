@@ -1,6 +1,6 @@
 /**
- * The program of a child process that opens a model, calibrates it and selects a mask, and reports the peak memory of each phase
- * above what the process used before.
+ * The program of a child process that opens a model, calibrates it and selects a mask, and reports the peak memory of
+ * each phase above what the process used before.
  */
 import { readFileSync, writeFileSync } from 'node:fs'
 import { calibrateAndSelect } from '@copal/gpu-node/pruning/runs/calibrate-and-select.ts'

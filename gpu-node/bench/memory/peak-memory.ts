@@ -12,7 +12,9 @@ import type { PeakMemory, PeakMemoryRequest } from './peak-memory-child.ts'
 
 const PROGRAM = fileURLToPath(new URL('./peak-memory-child.ts', import.meta.url))
 
-/** Writes a model under `dir`, and measures opening it, calibrating `samples` × `length` tokens, and selecting a mask. */
+/**
+ * Writes a model under `dir`, and measures opening it, calibrating `samples` × `length` tokens, and selecting a mask.
+ */
 export async function measurePeakMemory(
   dir: string,
   config: LlamaConfig,

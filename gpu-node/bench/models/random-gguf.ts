@@ -9,8 +9,8 @@ import { writeGguf, type GgufTensorData, type GgufValue } from './gguf-writer.ts
 const F32 = 0
 
 /**
- * Writes a master as an f32 GGUF file without a tokenizer, to measure the speed of llama.cpp. Rows of queries and keys keep the
- * master's order, so the output differs. Holds all weights in memory.
+ * Writes a master as an f32 GGUF file without a tokenizer, to measure the speed of llama.cpp. Rows of queries and keys
+ * keep the master's order, so the output differs. Holds all weights in memory.
  */
 export async function writeRandomGguf(path: string, config: LlamaConfig, master: DenseMaster): Promise<void> {
   const metadata = new Map<string, GgufValue>([

@@ -35,8 +35,8 @@ export function randomConfig(shape: RandomShape, layers: number): LlamaConfig {
 }
 
 /**
- * Writes a master of seeded random weights, whose deviation keeps the size of activations, and a mask that keeps a random half of
- * every eight weights.
+ * Writes a master of seeded random weights, whose deviation keeps the size of activations, and a mask that keeps a
+ * random half of every eight weights.
  *
  * @param dir exists; needs four bytes a weight
  */

@@ -15,7 +15,10 @@ export interface RatioSizes {
   /** Calibration sequences, of `length` tokens. */
   samples: number
   length: number
-  /** Number of blocks, from the first, that all sequences go through. Blocks cost the same, and all of them would take minutes. */
+  /**
+   * Number of blocks, from the first, that all sequences go through. Blocks cost the same, and all of them would take
+   * minutes.
+   */
   blocks: number
   /** Sequences of `length` tokens that go through the whole model, as in an evaluation. */
   windows: number
@@ -27,8 +30,8 @@ export interface RatioSizes {
 const STEP_TOKENS = 512
 
 /**
- * Measures the time of calibrating one domain, relative to dense forward passes over the same tokens with the same runtime. Each
- * repetition runs all three, and ratios are taken within a repetition.
+ * Measures the time of calibrating one domain, relative to dense forward passes over the same tokens with the same
+ * runtime. Each repetition runs all three, and ratios are taken within a repetition.
  *
  * - calibration: blocks as a node runs them, including reading weights and writing statistics to disk;
  * - blocks: the same blocks without statistics, one graph per block, including reading weights, without the head;
@@ -98,7 +101,10 @@ async function timed(work: () => Promise<void>): Promise<number> {
   return (performance.now() - startedMs) / 1000
 }
 
-/** Runs each sequence through the whole model in steps and scores every token against its next one, as an evaluation does. */
+/**
+ * Runs each sequence through the whole model in steps and scores every token against its next one, as an evaluation
+ * does.
+ */
 async function scoreWindows(
   { backend, weights }: { backend: Backend; weights: WeightSet },
   { tokens, length }: TokenSequences,

@@ -61,8 +61,8 @@ export const LLAMA_KINDS: readonly LlamaQuantisation[] = [
 ]
 
 /**
- * Measures bytes per token, tokens per second and perplexity of one model in every form: dense and under each mask in our precisions,
- * and in llama.cpp's quantisations. Speeds come from one interleaved run.
+ * Measures bytes per token, tokens per second and perplexity of one model in every form: dense and under each mask in
+ * our precisions, and in llama.cpp's quantisations. Speeds come from one interleaved run.
  */
 export async function measureFront(options: FrontOptions): Promise<FrontPoint[]> {
   const { context, decodeSteps, repetitions, print } = options

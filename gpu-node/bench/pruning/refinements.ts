@@ -18,8 +18,9 @@ interface Cost {
 }
 
 /**
- * Measures the swaps over all linears of a model, and the reconstruction after them to each of `tolerances`, from the Wanda mask with
- * 50 % per row. Each linear goes through all steps before the next one, so that the load of the machine affects all steps alike.
+ * Measures the swaps over all linears of a model, and the reconstruction after them to each of `tolerances`, from the
+ * Wanda mask with 50 % per row. Each linear goes through all steps before the next one, so that the load of the machine
+ * affects all steps alike.
  *
  * @returns lines for people
  */

@@ -68,7 +68,8 @@ const CASES: { name: string; language: 'json_schema' | 'lark'; source: string; a
 ]
 
 /**
- * Measures grammars on a model's vocabulary: preparing the vocabulary, compiling each grammar, and computing a mask per token.
+ * Measures grammars on a model's vocabulary: preparing the vocabulary, compiling each grammar, and computing a mask per
+ * token.
  *
  * @returns lines for people
  */

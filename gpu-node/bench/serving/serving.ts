@@ -40,8 +40,8 @@ interface Case {
 }
 
 /**
- * Measures decode and prefill of several weight sets in one interleaved run: every repetition measures every case on every set
- * before the next one begins.
+ * Measures decode and prefill of several weight sets in one interleaved run: every repetition measures every case on
+ * every set before the next one begins.
  *
  * @returns lines for people
  */
@@ -72,7 +72,10 @@ export async function benchServing(sets: readonly ServedSet[], repetitions: numb
   return [...figures].map(([key, values]) => line(key, formatSpread(spread(values), 'tokens/s')))
 }
 
-/** Prefills `sequences` with `context` tokens, decodes `steps` tokens of each, and returns tokens per second of the decoding. */
+/**
+ * Prefills `sequences` with `context` tokens, decodes `steps` tokens of each, and returns tokens per second of the
+ * decoding.
+ */
 export async function decode(
   { backend, weights }: ServedSet,
   sequences: number[],

@@ -8,8 +8,8 @@ import { UserError } from '@copal/gpu-node/platform/user-error.ts'
 import type { Connection } from './connection.ts'
 
 /**
- * Calls of the gateway's API. Errors become a {@link UserError} of one line, and so does a response that does not match the
- * given schema: the server at that address may not be a copal gateway.
+ * Calls of the gateway's API. Errors become a {@link UserError} of one line, and so does a response that does not match
+ * the given schema: the server at that address may not be a copal gateway.
  */
 export interface ApiClient {
   /** Calls `/admin/…` with the admin key. */
@@ -220,7 +220,10 @@ function interrupted(cause: unknown): UserError {
   return new UserError('interrupted', 'Interrupted.', { cause })
 }
 
-/** Creates the error for a gateway that cannot be reached. On this machine it has to be started; elsewhere it was deployed. */
+/**
+ * Creates the error for a gateway that cannot be reached. On this machine it has to be started; elsewhere it was
+ * deployed.
+ */
 function unreachable(origin: string, cause: unknown): UserError {
   const { hostname } = new URL(origin)
   const isHere = hostname === 'localhost' || hostname === '[::1]' || hostname.startsWith('127.')

@@ -28,9 +28,9 @@ const ASK_AGAIN_MS = 30_000
 const CLOCK = { pollMs: 500, nowMs: () => performance.now() }
 
 /**
- * Shows a progress bar until the update has ended, and prints what the update waits for when nothing happens. The bar goes
- * back only when a node starts its work again, which is printed too. If the gateway restarts meanwhile, this waits for it:
- * updates survive a restart.
+ * Shows a progress bar until the update has ended, and prints what the update waits for when nothing happens. The bar
+ * goes back only when a node starts its work again, which is printed too. If the gateway restarts meanwhile, this waits
+ * for it: updates survive a restart.
  *
  * @param clock replaced in tests
  * @throws UserError `interrupted`; the last error of the gateway when it was away for minutes

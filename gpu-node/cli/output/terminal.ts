@@ -24,7 +24,9 @@ export function lineWidth(stream: OutputStream): number {
   return stream.isTTY && stream.columns ? stream.columns : 80
 }
 
-/** Returns the width of a table: that of the terminal, or unlimited into a file or pipe, so that each row is one line. */
+/**
+ * Returns the width of a table: that of the terminal, or unlimited into a file or pipe, so that each row is one line.
+ */
 export function tableWidth(stream: OutputStream): number {
   return stream.isTTY ? lineWidth(stream) : Number.POSITIVE_INFINITY
 }

@@ -1,4 +1,7 @@
-/** `npm run check`: formatting, lint, types, package boundaries and dead code, and the same for Rust if cargo is installed. */
+/**
+ * `npm run check`: formatting, lint, types, package boundaries and dead code, and the same for Rust if cargo is
+ * installed.
+ */
 import { spawnSync } from 'node:child_process'
 import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'

@@ -1,4 +1,7 @@
-/** `npm run demo`: shows two domains being learned while clients stream, on the running service or on one that it starts. */
+/**
+ * `npm run demo`: shows two domains being learned while clients stream, on the running service or on one that it
+ * starts.
+ */
 import { spawn, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
 import { join } from 'node:path'
@@ -118,7 +121,9 @@ async function send(client: OpenAI, model: string, { domain, prompts }: Traffic)
   bar.end()
 }
 
-/** Waits for the samples, which travel through a queue and arrive a little after the responses, and prints their number. */
+/**
+ * Waits for the samples, which travel through a queue and arrive a little after the responses, and prints their number.
+ */
 async function showSamples(domain: string): Promise<void> {
   let before = -1
   for (;;) {

@@ -1,7 +1,7 @@
 /**
- * `node end-with-parent.mjs <command> [arguments …]` runs a command in a process group of its own and ends the whole group
- * when standard input closes, that is when its parent closes the pipe or has ended in any way. Wrangler by itself leaves
- * workerd behind when it is killed.
+ * `node end-with-parent.mjs <command> [arguments …]` runs a command in a process group of its own and ends the whole
+ * group when standard input closes, that is when its parent closes the pipe or has ended in any way. Wrangler by itself
+ * leaves workerd behind when it is killed.
  *
  * The caller starts this file as the leader of a new process group (`detached: true`).
  */

@@ -4,8 +4,8 @@ import { setTimeout as sleep } from 'node:timers/promises'
 const PERIOD_MS = 5 * 60_000
 
 /**
- * Fires the gateway's cron trigger as Cloudflare would; local Wrangler never does. The first tick is immediate, because the
- * trigger also resumes an update whose Workflow was lost when the gateway was killed.
+ * Fires the gateway's cron trigger as Cloudflare would; local Wrangler never does. The first tick is immediate, because
+ * the trigger also resumes an update whose Workflow was lost when the gateway was killed.
  */
 export async function runCron(origin: string, signal: AbortSignal): Promise<void> {
   for (;;) {

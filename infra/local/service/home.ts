@@ -71,8 +71,8 @@ export function makeHomeDir(dir: string): void {
 }
 
 /**
- * Returns whether a folder is used only as a home, so that other users may be locked out. A folder that others can write to, like
- * `/tmp`, is shared, even if an earlier start has left files in it.
+ * Returns whether a folder is used only as a home, so that other users may be locked out. A folder that others can
+ * write to, like `/tmp`, is shared, even if an earlier start has left files in it.
  */
 function isOwnHome(dir: string): boolean {
   return existsSync(join(dir, 'secrets.json')) && (statSync(dir).mode & 0o022) === 0

@@ -17,8 +17,8 @@ export async function untilGatewayHealthy(origin: string, signal: AbortSignal): 
 }
 
 /**
- * Watches a gateway that was ready and kills it when it no longer responds. Wrangler survives the death of its workerd, but then
- * serves nothing.
+ * Watches a gateway that was ready and kills it when it no longer responds. Wrangler survives the death of its workerd,
+ * but then serves nothing.
  */
 export async function watchGateway(origin: string, gateway: Supervised, signal: AbortSignal): Promise<void> {
   for (let failures = 0; ; failures += 1) {

@@ -28,8 +28,8 @@ const QUIET_MS = 5000
 /**
  * Makes the first mask of a new service, calibrated on the bundled text.
  *
- * All its state is in the gateway, so an interrupted first update continues where it was: texts that have arrived are not sent
- * again, and a running update is followed.
+ * All its state is in the gateway, so an interrupted first update continues where it was: texts that have arrived are
+ * not sent again, and a running update is followed.
  *
  * @returns a message for the user; `undefined` when the service already had a mask
  */

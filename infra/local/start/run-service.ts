@@ -40,11 +40,11 @@ const bar = createProgressBar(process.stdout)
 const stopping = new AbortController()
 
 /**
- * Runs the gateway in workerd and one node until this process is asked to end. The very first start also makes the first
- * mask of the dense model.
+ * Runs the gateway in workerd and one node until this process is asked to end. The very first start also makes the
+ * first mask of the dense model.
  *
  * @param options `development` opens debugger ports and restarts the node when its sources change; Wrangler reloads the
- *   gateway by itself
+ * gateway by itself
  * @returns the exit code
  */
 export async function runService(options: { development?: boolean } = {}): Promise<number> {

@@ -1,4 +1,7 @@
-/** `npm run test:sanitize [-- cargo test arguments]`: runs the Rust tests under AddressSanitizer, which needs a nightly Rust. */
+/**
+ * `npm run test:sanitize [-- cargo test arguments]`: runs the Rust tests under AddressSanitizer, which needs a nightly
+ * Rust.
+ */
 import { spawnSync } from 'node:child_process'
 import { join } from 'node:path'
 import { CRATE } from '../build-native.mjs'

@@ -10,8 +10,8 @@ export interface TestReport {
 /**
  * Returns the last line of a test run: `12 passed, 0 failed, 1 skipped`.
  *
- * A file that failed before its tests counts as one failure. So does a run that failed although no test did (an unhandled
- * rejection), and a run without a report.
+ * A file that failed before its tests counts as one failure. So does a run that failed although no test did (an
+ * unhandled rejection), and a run without a report.
  */
 export function closingLine(report: TestReport | undefined, exitCode: number | null): string {
   if (report === undefined) return '0 passed, 1 failed'

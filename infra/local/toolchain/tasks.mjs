@@ -2,9 +2,9 @@
 import { SetupError } from './toolchain.mjs'
 
 /**
- * The file of each task and the text of its `--help`. `takes` names its arguments, which are all required; `rest` describes
- * arguments that it passes on to another program; `settings` are environment variables. A task with `ownHelp` parses its
- * command line itself.
+ * The file of each task and the text of its `--help`. `takes` names its arguments, which are all required; `rest`
+ * describes arguments that it passes on to another program; `settings` are environment variables. A task with `ownHelp`
+ * parses its command line itself.
  */
 const TASKS = {
   start: {

@@ -1,6 +1,6 @@
 /**
- * Installs the locked packages and finds a Node that runs our TypeScript. Plain JavaScript without dependencies, because it runs
- * on the system's Node (20 or newer) before anything is installed.
+ * Installs the locked packages and finds a Node that runs our TypeScript. Plain JavaScript without dependencies,
+ * because it runs on the system's Node (20 or newer) before anything is installed.
  */
 import { spawn } from 'node:child_process'
 import { closeSync, existsSync, mkdirSync, openSync, readFileSync, rmSync, writeSync } from 'node:fs'
@@ -47,8 +47,8 @@ function isOlder(version, than) {
 }
 
 /**
- * Returns whether every package of `package-lock.json` is installed at its locked version, according to npm's own record of
- * `node_modules`. npm writes that record last, so an interrupted install has none.
+ * Returns whether every package of `package-lock.json` is installed at its locked version, according to npm's own
+ * record of `node_modules`. npm writes that record last, so an interrupted install has none.
  */
 export function isInstalled(root) {
   let locked
@@ -74,8 +74,8 @@ export function isInstalled(root) {
 }
 
 /**
- * Installs the locked packages unless they are installed. If several processes find them missing, one installs them and the
- * others wait.
+ * Installs the locked packages unless they are installed. If several processes find them missing, one installs them and
+ * the others wait.
  *
  * @throws {SetupError} when npm fails.
  */
@@ -205,8 +205,8 @@ export function longestEndMs(task, env) {
 }
 
 /**
- * Runs one of our TypeScript files to its end and exits with its exit code. The file gets an IPC channel, which closes when
- * this process has ended in any way.
+ * Runs one of our TypeScript files to its end and exits with its exit code. The file gets an IPC channel, which closes
+ * when this process has ended in any way.
  */
 export function runTypeScript(root, file, args, endTimeoutMs = END_TIMEOUT_MS) {
   const node = findNode(root)
@@ -241,8 +241,8 @@ export function runTypeScript(root, file, args, endTimeoutMs = END_TIMEOUT_MS) {
 }
 
 /**
- * Calls `end` when npm has ended. npm runs this process through a shell, which stays when npm is killed. So on Linux the
- * shell's parent is watched too; on other platforms only our own parent.
+ * Calls `end` when npm has ended. npm runs this process through a shell, which stays when npm is killed. So on Linux
+ * the shell's parent is watched too; on other platforms only our own parent.
  */
 function endWithNpm(end) {
   const shell = process.ppid
