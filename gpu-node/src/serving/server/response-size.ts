@@ -9,7 +9,7 @@ export const COMPLETION_LOGPROB_BYTES = 24
 /** Size of one number of an embedding: an f32 written with the digits of an f64. */
 const NUMBER_BYTES = 16
 
-const LIMIT = `${MAX_RESPONSE_BYTES / (1024 * 1024)} MiB, the most that is given at once`
+const LIMIT = `${MAX_RESPONSE_BYTES / (1024 * 1024)} MiB, the limit of one response`
 
 /**
  * Rejects a request for log-probabilities whose response would be too large if it became as long as requested. A request
@@ -32,7 +32,7 @@ export function requireLogprobsFit(
   const fittingTokens = Math.floor(MAX_RESPONSE_BYTES / (logprobBytes * (1 + sampling.topLogprobs)))
   if (tokens <= fittingTokens) return
   const message =
-    `With ${sampling.topLogprobs} alternatives to each of its ${tokens} tokens, over all choices, the answer could be ` +
+    `With ${sampling.topLogprobs} alternatives to each of its ${tokens} tokens, over all choices, the response could be ` +
     `larger than ${LIMIT}: ${fittingTokens} tokens fit. Stream it, or ask for fewer choices, tokens or alternatives.`
   throw new AppError('invalid_request', message, { param })
 }
