@@ -316,7 +316,12 @@ describe.each(BACKENDS.slice(0, 2))('$name', ({ create }) => {
           /letters/,
         ],
         ['a type', { response_format: { type: 'xml' } }, 'response_format.type', /./],
-        ['twice', { tools: [CLOCK, CLOCK] }, 'tools[1].function.name', /another tool is already named 'clock'/],
+        [
+          'twice',
+          { tools: [CLOCK, CLOCK] },
+          'tools[1].function.name',
+          /another tool is already named 'clock'/,
+        ],
         ['no tools', { tool_choice: 'required' }, 'tool_choice', /requires 'tools'/],
         [
           'unknown tool',
@@ -377,7 +382,7 @@ test('a node without its addon rejects structured output with a remedy, and serv
       expect(response.status).toBe(400)
       expect((await json<ErrorBody>(response)).error).toMatchObject({
         param,
-        message: expect.stringMatching(/native addon is not there.*build-native\.mjs/),
+        message: expect.stringMatching(/native addon is missing.*build-native\.mjs/),
       })
     }
     expect((await node.post('/rpc/chat-completions', call({ ...CHAT, max_tokens: 2 }))).status).toBe(200)
