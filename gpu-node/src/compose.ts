@@ -28,7 +28,7 @@ import type { OnModelProgress } from './platform/progress.ts'
 import { createNodeServer } from './serving/server/node-server.ts'
 import type { NodeSettings } from './settings.ts'
 import { createNodeTelemetry } from './serving/telemetry/node-telemetry.ts'
-import { within } from './platform/timeout.ts'
+import { withTimeout } from './platform/timeout.ts'
 
 /** A running node. */
 export interface CopalNode {
@@ -233,7 +233,7 @@ export async function startNode(settings: NodeSettings, environment: NodeProcess
       async stop(graceMs) {
         draining = true
         heartbeats.sendSoon()
-        await within(idle(), graceMs)
+        await withTimeout(idle(), graceMs)
         engine.close()
         await awaitStop(listener.close(500))
         await awaitStop(jobs.close())
@@ -257,7 +257,7 @@ export async function startNode(settings: NodeSettings, environment: NodeProcess
 
 /** Waits for a part to stop or fail, with a time limit. */
 function awaitStop(part: Promise<unknown>): Promise<unknown> {
-  return within(
+  return withTimeout(
     part.catch(() => undefined),
     PART_STOP_TIMEOUT_MS,
   )

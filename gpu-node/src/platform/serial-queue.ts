@@ -2,7 +2,7 @@ import { AppError } from '@copal/shared/errors.ts'
 import { unlessAborted } from './unless-aborted.ts'
 
 /** Runs pieces of work one at a time, in order of arrival. */
-export interface Line {
+export interface SerialQueue {
   /**
    * Runs the work when it is its turn. Aborting before that removes it from the queue.
    *
@@ -11,26 +11,30 @@ export interface Line {
   run<T>(work: () => Promise<T>, signal?: AbortSignal): Promise<T>
 }
 
-/** @param what is done, for the error of a line that is full: `schemas to compile` */
-export function createLine(what: string, mostWaiting: number): Line {
+/**
+ * Creates an empty queue.
+ *
+ * @param what plural name of the work for the error of a full queue: `schemas to compile`
+ */
+export function createSerialQueue(what: string, maxWaiting: number): SerialQueue {
   let last = Promise.resolve()
   let waiting = 0
   return {
     async run(work, signal) {
-      if (waiting >= mostWaiting) {
-        const message = `This node already has ${mostWaiting} ${what}. Try again later.`
+      if (waiting >= maxWaiting) {
+        const message = `This node already has ${maxWaiting} ${what}. Try again later.`
         throw new AppError('overloaded', message, { retryAfterS: 1 })
       }
       waiting += 1
       const before = last
-      const { promise: mine, resolve: done } = Promise.withResolvers<void>()
-      last = before.then(() => mine)
+      const { promise: ended, resolve: end } = Promise.withResolvers<void>()
+      last = before.then(() => ended)
       try {
         await unlessAborted(before, signal)
         return await work()
       } finally {
         waiting -= 1
-        done()
+        end()
       }
     },
   }

@@ -1,9 +1,9 @@
 import { setImmediate as turn } from 'node:timers/promises'
 import { expect, test } from 'vitest'
-import { createLine } from '../../../gpu-node/src/platform/serial-queue.ts'
+import { createSerialQueue } from '../../../gpu-node/src/platform/serial-queue.ts'
 
 test('work has its turn in the order it came, one at a time, whatever fails', async () => {
-  const line = createLine('pieces of work', 10)
+  const line = createSerialQueue('pieces of work', 10)
   const events: string[] = []
   const work = (name: string) => async () => {
     events.push(`${name} begins`)
@@ -18,7 +18,7 @@ test('work has its turn in the order it came, one at a time, whatever fails', as
 })
 
 test('a full line refuses, and who leaves gives up the place without having been served', async () => {
-  const line = createLine('pieces of work', 2)
+  const line = createSerialQueue('pieces of work', 2)
   const { promise, resolve } = Promise.withResolvers<void>()
   const leaver = new AbortController()
   const begun: string[] = []

@@ -1,7 +1,7 @@
 import { AppError } from '@copal/shared/errors.ts'
 import type { EvaluateCall, EvaluateEvent } from '@copal/shared/wire/node-calls.ts'
 import type { MaskEvaluator } from './mask-evaluator.ts'
-import { within } from '../../platform/timeout.ts'
+import { withTimeout } from '../../platform/timeout.ts'
 
 /** Parts of a text evaluator. */
 export interface TextEvaluatorDeps {
@@ -59,7 +59,7 @@ export function createTextEvaluator(
         const { progress } = mailbox
         mailbox.progress = undefined
         if (progress) yield (last = progress)
-        else if (!(await within(woken, keepAliveMs))) yield last
+        else if (!(await withTimeout(woken, keepAliveMs))) yield last
       }
       const [result] = await evaluation
       if (!result) throw new RangeError('the evaluation of one text gave no result')

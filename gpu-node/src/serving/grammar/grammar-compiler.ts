@@ -3,7 +3,7 @@ import { AppError } from '@copal/shared/errors.ts'
 import type { Addon, Grammar, Vocabulary } from '../../../native/addon.d.ts'
 import { loadNative, NativeUnavailableError } from '../../platform/native-addon.ts'
 import type { TokenConstraint } from '../contract/token-constraint.ts'
-import { createLine } from '../../platform/serial-queue.ts'
+import { createSerialQueue } from '../../platform/serial-queue.ts'
 import { unlessAborted } from '../../platform/unless-aborted.ts'
 import type { LlamaConfig } from '../../model/config/llama-config.ts'
 import type { TextCodec } from '../../model/tokenizer/text-codec.ts'
@@ -75,7 +75,7 @@ export function createGrammarCompiler(deps: {
   const { codec, config, load = loadNative, sandbox = createCompileSandbox() } = deps
   const cached = createTenantCache<SharedCompilation>(MAX_CACHED)
   const costly = createTenantCache<TooCostlyError>(MAX_KNOWN_COSTLY)
-  const queue = createLine('schemas to compile', MAX_WAITING)
+  const queue = createSerialQueue('schemas to compile', MAX_WAITING)
   const waitingOf = new Map<string, number>()
   let vocabulary: Promise<Vocabulary> | undefined
 

@@ -1,7 +1,7 @@
 import { Worker } from 'node:worker_threads'
 import { AppError } from '@copal/shared/errors.ts'
 import { contextExceeded } from '../engine/request-errors.ts'
-import { createLine } from '../../platform/serial-queue.ts'
+import { createSerialQueue } from '../../platform/serial-queue.ts'
 import type { DenseModel } from '../../model/master/dense-model.ts'
 import type { TextCodec } from '../../model/tokenizer/text-codec.ts'
 
@@ -42,7 +42,7 @@ export function createEncoder(
   contextLength: number,
 ): Encoder {
   const longestToken = longestTokenBytes(codec, config.vocabSize)
-  const queue = createLine('texts to tokenise', MAX_WAITING)
+  const queue = createSerialQueue('texts to tokenise', MAX_WAITING)
   let thread: Worker | undefined
   let idle: NodeJS.Timeout | undefined
 

@@ -1,7 +1,7 @@
 import { toAppError } from '@copal/shared/errors.ts'
 import { MASK_COMMENT } from '@copal/shared/wire/node-calls.ts'
 import type { OutputFormat } from './output-format.ts'
-import { within } from '../../platform/timeout.ts'
+import { withTimeout } from '../../platform/timeout.ts'
 
 /** The content type of a stream of server-sent events. */
 export const EVENT_STREAM = 'text/event-stream; charset=utf-8'
@@ -54,7 +54,7 @@ export function eventStream(
 
   const step = async (controller: ReadableStreamDefaultController<Uint8Array>): Promise<void> => {
     next ??= iterator.next()
-    const result = await within(next, options.keepAliveMs)
+    const result = await withTimeout(next, options.keepAliveMs)
     if (!result) return controller.enqueue(KEEP_ALIVE)
     next = undefined
     if (lateMask) controller.enqueue(ENCODER.encode(`${MASK_COMMENT}${lateMask()}\n\n`))

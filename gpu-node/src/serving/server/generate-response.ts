@@ -13,7 +13,7 @@ import { respondWhenReady, logBrokenResponse, LATE_AFTER_MS } from './late-respo
 import type { ReceiptIssuer, ReceiptCall } from './receipt-issuer.ts'
 import type { ShadowScorer } from './shadow-scoring.ts'
 import { EVENT_STREAM, eventStream, type EventStreamOptions } from './event-stream.ts'
-import { within } from '../../platform/timeout.ts'
+import { withTimeout } from '../../platform/timeout.ts'
 
 /** One call of either API, ready to run. */
 interface GenerationCall {
@@ -144,7 +144,7 @@ export function createGenerate(
       return respondWhenReady(pending, headersOf, { keepAliveMs: lateMs, onCancel: cancel, onError })
     }
     const pinned = starting.then(({ events }) => pinnedVersion(events))
-    const versionInTime = await within(pinned, lateMs)
+    const versionInTime = await withTimeout(pinned, lateMs)
     let maskVersion = versionInTime ?? 0
     const head = headOf(maskVersion)
     const format = call.format(head)

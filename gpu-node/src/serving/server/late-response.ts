@@ -1,7 +1,7 @@
 import { errorBody, toAppError } from '@copal/shared/errors.ts'
 import { finishReasonOf } from '../engine/request-errors.ts'
 import { reasonOf, type Log } from '../../platform/log.ts'
-import { within } from '../../platform/timeout.ts'
+import { withTimeout } from '../../platform/timeout.ts'
 
 /** Time after which a pending response counts as late, and between its keep-alives: spaces, or comments in a stream. */
 export const LATE_AFTER_MS = 15_000
@@ -42,7 +42,7 @@ export async function respondWhenReady(
   headersOf: (maskVersion: number | undefined) => Record<string, string>,
   options: LateResponseOptions,
 ): Promise<Response> {
-  const complete = await within(pending, options.keepAliveMs)
+  const complete = await withTimeout(pending, options.keepAliveMs)
   if (complete) return Response.json(complete.body, { headers: headersOf(complete.maskVersion) })
   const body = pending.then((late) => late.body)
   return new Response(lateBody(body, options), {
@@ -66,7 +66,7 @@ function lateBody(
   return new ReadableStream<Uint8Array>({
     start: (controller) => controller.enqueue(SPACE),
     async pull(controller) {
-      const value = await within(ended, keepAliveMs)
+      const value = await withTimeout(ended, keepAliveMs)
       controller.enqueue(value === undefined ? SPACE : ENCODER.encode(JSON.stringify(value)))
       if (value !== undefined) controller.close()
     },

@@ -99,6 +99,7 @@ test('a waiting stream is kept open with comments, and names its mask once it ha
   await runs.body?.cancel()
   const events = await readEvents(waits)
   expect(events[0]).toBe(': keep-alive')
+  expect(events.filter((event) => String(event).startsWith(': mask'))).toEqual([': mask 8'])
   expect([...new Set(events.filter(isChunk).map((chunk) => chunk.system_fingerprint))]).toEqual([
     'copal-tiny-m8',
   ])
