@@ -2,10 +2,10 @@ import { AppError } from '@copal/shared/errors.ts'
 import type { DenseModel } from '../../model/master/dense-model.ts'
 import type { TextWindows } from './text-windows.ts'
 
-/** Tokens of one step: cancelling waits for no more. */
+/** Maximum tokens per step. Cancelling waits for at most one step. */
 const STEP_TOKENS = 512
 
-/** Text to score: up to {@link STEP_TOKENS} tokens of one window, and the token that follows each of them. */
+/** Tokens to score: up to {@link STEP_TOKENS} of one window, and as `targets` the token that follows each of them. */
 interface ScoringWork {
   sequence: number
   tokens: Int32Array
@@ -14,10 +14,10 @@ interface ScoringWork {
   targets: Int32Array
 }
 
-/** Runs the weights that are evaluated: the part of a serving backend that evaluation uses. */
+/** The part of a serving backend that evaluation uses. */
 export interface ScoringBackend<Weights> {
   load(source: EvaluatedWeights & { priority: 'background' }): Promise<Weights>
-  /** Scores the work of one step, after it has freed the sequences of `drop`. */
+  /** Frees the sequences of `drop`, then scores the work of one step. */
   step(plan: {
     weights: Weights
     work: readonly ScoringWork[]
@@ -26,35 +26,35 @@ export interface ScoringBackend<Weights> {
   release(weights: Weights): Promise<void>
 }
 
-/** The weights that are evaluated: a model under a mask, or dense (version 0, no path). */
+/** The weights to evaluate: a model with a mask, or dense (version 0, null path). */
 export interface EvaluatedWeights {
   model: DenseModel
   version: number
   maskPath: string | null
 }
 
-/** How the scoring of windows is watched and ended. */
+/** Callbacks and cancellation of an evaluation. */
 export interface ScoringOptions {
   onProgress?: ((windowsDone: number, windowsTotal: number) => void) | undefined
   signal?: AbortSignal | undefined
 }
 
-/** Perplexity of one source. */
+/** The result for one source. */
 export interface Evaluation {
   windows: number
-  /** Scored tokens: all of each window but its first. */
+  /** Scored tokens: all tokens of each window except the first. */
   tokens: number
   /** Negative log-likelihood in nats, mean over scored tokens. */
   nllMean: number
   /** `exp(nllMean)` */
   perplexity: number
-  /** Mean over the scored tokens of each window, in order. */
+  /** Mean negative log-likelihood of each window in nats, in order. */
   windowNll: number[]
 }
 
 /**
- * Perplexity of windows that are cut already, source by source, each given out as soon as it is known; the
- * weights are loaded for this and released after, also when the iteration is left.
+ * Computes the perplexity of windows, and yields the result of each source as soon as it is complete. The weights are
+ * loaded at the start and released at the end, also when the caller leaves the iteration early.
  *
  * @throws AppError as `Backend.load` does; the reason of `signal`
  */
@@ -91,7 +91,7 @@ export async function* evaluateWindows<Weights>(
 }
 
 /**
- * Refuses windows that the model cannot read at once.
+ * Checks that a window fits the model's context.
  *
  * @throws AppError `context_length_exceeded`
  */
@@ -104,7 +104,7 @@ export function requireContext({ config }: DenseModel, windowTokens: number): vo
   )
 }
 
-/** Scores one window after another: the sum of the negative log-likelihoods of its tokens 2…T, in nats. */
+/** Creates a function that returns the sum of the negative log-likelihoods of a window's tokens 2…T, in nats. */
 function createScorer<Weights>(
   backend: ScoringBackend<Weights>,
   weights: Weights,

@@ -2,20 +2,21 @@ import { AppError } from '@copal/shared/errors.ts'
 import type { TextCodec } from '../../model/tokenizer/text-codec.ts'
 import { readDataset } from '../calibration/dataset-text.ts'
 
-/** Text to evaluate on: given, or a dataset file. */
+/** Text to evaluate on: the texts themselves, or a dataset file. */
 export type TextSource = { texts: string[] } | { path: string; sha256: string }
 
 /** The evaluation windows of one source. */
 export interface TextWindows {
+  /** Token ids of each window, `[tokens]`. */
   windows: Int32Array[]
 }
 
 /**
- * Cuts the texts of a source into windows of `windowTokens` tokens, text by text: they do not overlap, the
- * tail of a text is dropped, and a text shorter than a window is one window as it is. A text begins with
- * the BOS where the model's tokenizer puts one. A window needs two tokens: the first is only context.
+ * Cuts each text of a source into windows of `windowTokens` tokens that do not overlap. The rest of a text is dropped,
+ * but a text shorter than a window is one window. A text begins with the BOS token if the model's tokenizer adds one. A
+ * window has at least two tokens, because the first is only context.
  *
- * @throws AppError `insufficient_samples` when there is no window at all
+ * @throws AppError `insufficient_samples` when there is no window; as `readDataset` does
  */
 export async function cutWindows(
   source: TextSource,

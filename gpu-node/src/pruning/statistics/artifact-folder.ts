@@ -14,15 +14,19 @@ import {
 } from './statistics-artifact.ts'
 import type { BlockTensor } from './block-file.ts'
 
-/** Which artifacts add up to the wanted parts, and the parts that none of them has. */
+/** The result of {@link coverParts}. */
 export interface Cover {
+  /** Artifacts that together hold each available part once. */
   chosen: Artifact[]
+  /** Ids of the parts that no artifact provides. */
   missing: string[]
 }
 
 /**
- * Chooses artifacts that hold each wanted part exactly once and no other part; merged ones first, so that
- * the fewest bytes are read.
+ * Chooses artifacts that hold each wanted part exactly once and no other part. Merged artifacts come first, so that
+ * fewer bytes are read.
+ *
+ * @param wanted ids of parts
  */
 export function coverParts(artifacts: readonly Artifact[], wanted: Iterable<string>): Cover {
   const open = new Set(wanted)
@@ -37,10 +41,11 @@ export function coverParts(artifacts: readonly Artifact[], wanted: Iterable<stri
 }
 
 /**
- * The sum of one tensor of one block over artifacts, in f64. It does not depend on the order in which they
- * are given. Takes the memory of the sum alone.
+ * Sums one tensor of one block over artifacts, in f64. The result does not depend on the order of the artifacts. Only the
+ * sum is in memory.
  *
- * @throws DamagedArtifactError
+ * @throws DamagedArtifactError when a tensor is missing or does not have its hash
+ * @throws RangeError when there are no artifacts
  */
 export async function accumulateStatistic(
   artifacts: readonly Pick<Artifact, 'id' | 'dir' | 'blocks'>[],
@@ -56,11 +61,10 @@ export async function accumulateStatistic(
 }
 
 /**
- * Replaces artifacts of disjoint datasets by one that holds their sum, block by block, and removes them.
- * Killed at any point, it leaves either all of them or their sum (for an instant both, which
- * {@link coverParts} copes with).
+ * Replaces artifacts of disjoint datasets by one artifact that holds their sum. A process that is killed on the way
+ * leaves either all of them, or their sum, or (for an instant) both, which {@link coverParts} handles.
  *
- * @throws DamagedArtifactError
+ * @throws DamagedArtifactError when a tensor is missing or does not have its hash
  */
 export async function mergeArtifacts(dir: string, artifacts: readonly Artifact[]): Promise<Artifact> {
   const [first, ...rest] = artifacts
@@ -82,21 +86,23 @@ export async function mergeArtifacts(dir: string, artifacts: readonly Artifact[]
   }
 }
 
-/** Removes an artifact; its manifest first, so that a kill in between leaves nothing that looks whole. */
+/** Removes an artifact. Its manifest is removed first, so that a kill in between leaves nothing that looks complete. */
 export async function discardArtifact(dir: string, id: string): Promise<void> {
   await rm(join(dir, id, 'manifest.json'), { force: true })
   await rm(join(dir, id), { recursive: true, force: true })
 }
 
-/** Notes that artifacts were used, for {@link pruneArtifacts}. */
+/** Sets the time of last use of artifacts, which {@link pruneArtifacts} compares. */
 export async function touchArtifacts(artifacts: readonly Artifact[]): Promise<void> {
   const now = new Date()
   for (const artifact of artifacts) await utimes(join(artifact.dir, 'manifest.json'), now, now)
 }
 
 /**
- * Removes the artifacts of these weights that are not in `keep`, except the `spare` most recently used:
- * those are of updates that may be tried again.
+ * Removes the artifacts of these weights that are not in `keep`, except the `spare` most recently used ones, because a
+ * failed update may be run again.
+ *
+ * @param keep ids of artifacts
  */
 export async function pruneArtifacts(
   dir: string,

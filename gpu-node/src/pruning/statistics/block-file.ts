@@ -8,25 +8,25 @@ import {
 } from '@copal/shared/mask/safetensors-container.ts'
 import type { Values } from './values.ts'
 
-/** Bytes that are hashed, and read or written, at a time. */
+/** Bytes that are hashed, read or written at a time. */
 const PIECE_BYTES = 4 * 2 ** 20
 
-/** One tensor of a block's statistics, on its way to disk. */
+/** One tensor of a block's statistics, to be written. */
 export interface BlockTensor {
   name: string
   dtype: 'F32' | 'F64'
   /** Number of elements. */
   length: number
-  /** Its values; their memory is in use until the next tensor's are loaded. */
+  /** Returns the values. Their memory must stay unchanged until the next tensor is loaded. */
   load(): Values | Promise<Values>
 }
 
 /**
- * Writes a safetensors file of vectors in the order given, one in memory at a time, hashed as they are written.
- * Where that fails, as on a full disk, no file is left.
+ * Writes a safetensors file of vectors, in the given order. One tensor is in memory at a time. When writing fails, for
+ * example because the disk is full, the file is removed.
  *
- * @param tensors all of one dtype: each is then aligned to its element size
- * @returns SHA-256 of every tensor's bytes, by name
+ * @param tensors all of one dtype, so that each is aligned to its element size
+ * @returns SHA-256 of each tensor's bytes, by name
  */
 export async function writeBlockFile(
   path: string,
@@ -49,11 +49,12 @@ export async function writeBlockFile(
 }
 
 /**
- * Reads one tensor in pieces, each valid until the next is asked for, and hashes them.
+ * Reads one tensor in pieces and hashes them.
  *
- * @param use called with a piece and the index of its first element
- * @returns SHA-256 of the tensor's bytes: what was used must not be trusted before that is compared
- * @throws SafetensorsError the file is cut short or holds no such tensor
+ * @param use called with each piece, the index of its first element and the number of elements of the tensor; a piece is
+ * valid during the call only
+ * @returns SHA-256 of the tensor's bytes; the caller must compare it before it trusts the values
+ * @throws SafetensorsError when the file is truncated or does not contain the tensor
  */
 export async function readBlockTensor(
   path: string,
@@ -82,9 +83,9 @@ export async function readBlockTensor(
 }
 
 /**
- * Number of elements of every tensor, by name.
+ * Reads the number of elements of every tensor, by name.
  *
- * @throws SafetensorsError the file is no safetensors file
+ * @throws SafetensorsError when the file is not a safetensors file
  */
 export async function readTensorLengths(path: string): Promise<ReadonlyMap<string, number>> {
   const file = await open(path)
@@ -96,14 +97,14 @@ export async function readTensorLengths(path: string): Promise<ReadonlyMap<strin
   }
 }
 
-/** Writes values as they lie in memory; their hash. */
+/** Writes the bytes of `values` at the current position of the file, and returns their SHA-256. */
 export async function writeHashed(file: FileHandle, values: Values): Promise<string> {
   const hash = createHash('sha256')
   const bytes = new Uint8Array(values.buffer, values.byteOffset, values.byteLength)
   for (let at = 0; at < bytes.length; at += PIECE_BYTES) {
     const piece = bytes.subarray(at, at + PIECE_BYTES)
     hash.update(piece)
-    // On a file handle this appends at the position, and writes all of it.
+    // `FileHandle.writeFile` writes at the current position, and writes all bytes.
     await file.writeFile(piece)
   }
   return hash.digest('hex')
@@ -122,7 +123,7 @@ async function readAll(file: FileHandle, path: string, into: Uint8Array, offset:
   if (bytesRead !== into.length) throw new SafetensorsError(`${path} was cut short`)
 }
 
-/** Length prefix and header, padded to 8 bytes. */
+/** Returns the length prefix and the header, padded to a multiple of 8 bytes. */
 function header(tensors: readonly BlockTensor[]): Uint8Array {
   const entries: Record<string, unknown> = {}
   let offset = 0

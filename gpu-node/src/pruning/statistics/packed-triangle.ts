@@ -1,7 +1,8 @@
 /**
- * The symmetric matrix of an upper triangle that is stored row by row from the diagonal, as statistics are.
+ * Writes the symmetric matrix of a packed upper triangle into `square`.
  *
- * @param square `[size, size]`, written in full
+ * @param triangle rows of the triangle one after another, each from the diagonal on, as in statistics
+ * @param square `[size, size]` row-major, overwritten
  */
 export function unfoldTriangle(triangle: Float64Array, square: Float64Array, size: number): void {
   for (let row = 0, from = 0; row < size; row++) {
@@ -13,7 +14,7 @@ export function unfoldTriangle(triangle: Float64Array, square: Float64Array, siz
   }
 }
 
-/** The same in an array of its own. */
+/** Returns the symmetric matrix of a packed upper triangle in a new array, `[size, size]` row-major. */
 export function unfoldedTriangle(triangle: Float64Array, size: number): Float64Array {
   const square = new Float64Array(size * size)
   unfoldTriangle(triangle, square, size)

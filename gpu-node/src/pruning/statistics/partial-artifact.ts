@@ -13,22 +13,22 @@ import {
 } from './statistics-artifact.ts'
 import { writeHashed, type BlockTensor } from './block-file.ts'
 
-/** An artifact in the making. Killed at any point, another process resumes it at the first unfinished block. */
+/** An unfinished artifact. After a kill at any point, another process resumes it at the first unfinished block. */
 export interface PartialArtifact {
-  /** Blocks that are committed. */
+  /** Number of committed blocks. */
   readonly blocksDone: number
   /**
-   * Hidden states `[tokens, hidden]` that enter block `blocksDone`; null before the first block, and when
-   * they were damaged: then `blocksDone` is 0.
+   * Hidden states `[tokens, hidden]` f32 that enter block `blocksDone`. Null before the first block, and when the stored
+   * ones were damaged; `blocksDone` is then 0.
    */
   readonly hidden: Float32Array | null
   /**
    * Adds one block and the hidden states that leave it.
    *
-   * @throws AppError `internal_error` the disk is full: the block does not count
+   * @throws AppError `internal_error` when the disk is full; the block is then not committed
    */
   commitBlock(tensors: readonly BlockTensor[], hidden: Float32Array): Promise<void>
-  /** Turns it into an artifact that can be found. */
+  /** Publishes it as a finished artifact with one part. */
   publish(baseSha256: string, part: ArtifactPart): Promise<Artifact>
 }
 
@@ -36,11 +36,11 @@ export interface PartialArtifact {
 export interface StoredPartial extends PartialArtifact {
   readonly id: string
   readonly dir: string
-  /** SHA-256 of every tensor of the blocks that are committed. */
+  /** SHA-256 of every tensor of the committed blocks. */
   readonly blocks: Artifact['blocks']
-  /** The first half of {@link PartialArtifact.commitBlock}: writes a block, which does not count yet; its hashes. */
+  /** Writes the next block without committing it, and returns the hashes of its tensors. */
   writeBlock(tensors: readonly BlockTensor[]): Promise<Record<string, string>>
-  /** The second half. */
+  /** Commits the block that {@link writeBlock} wrote, with the hidden states that leave it. */
   commitWritten(hashes: Record<string, string>, hidden: Float32Array): Promise<void>
 }
 
@@ -50,18 +50,18 @@ interface Progress {
 }
 
 /**
- * Takes up the partial artifact `id` that is under `dir`, or begins one.
+ * Resumes the partial artifact `id` under `dir`, or begins one.
  *
- * Nobody else works in `dir`: a node holds its home, a laboratory its folder, and each calibrates in one process at a
- * time. Only a process whose parent was killed may not have noticed it yet. What it worked on goes by another name
- * from here on, so all that it still begins to write fails.
+ * No other process may use `dir`: a node locks its home and a laboratory its folder, and each calibrates in one process
+ * at a time. The only exception is a child whose parent was killed and that has not exited yet. The folder that it writes
+ * to is therefore renamed, so that its further writes fail.
  */
 export async function openPartial(dir: string, id: string): Promise<StoredPartial> {
   const root = join(dir, 'partial')
   await mkdir(root, { recursive: true })
   const own = join(root, `${id}~${randomUUID()}`)
   for (const name of await readdir(root)) {
-    // Of several, which only a rename that failed leaves, one is taken up.
+    // Several exist only after a failed rename; one of them is resumed.
     if (name.startsWith(`${id}~`)) await rename(join(root, name), own).catch(() => undefined)
   }
   await mkdir(own, { recursive: true })
@@ -73,7 +73,7 @@ export async function openPartial(dir: string, id: string): Promise<StoredPartia
     try {
       const hiddenSha256 = await writeHidden(hiddenPath(own, done + 1), next)
       const after: Progress = { blocks: [...progress.blocks, hashes], hiddenSha256 }
-      // The rename commits: before it the block does not count, after it the older hidden states are not needed.
+      // The rename commits the block. After it the previous hidden states are not needed any more.
       await writeFile(join(own, 'progress.tmp'), JSON.stringify(after))
       await rename(join(own, 'progress.tmp'), join(own, 'progress.json'))
       progress = after
@@ -109,7 +109,7 @@ export async function openPartial(dir: string, id: string): Promise<StoredPartia
         throw explainFullStatisticsDisk(error, dir)
       }
       await publishArtifact(dir, id, own)
-      // Only now: killed before, it is resumed with every block done.
+      // Removed last, so that an artifact whose publication was interrupted is resumed with all blocks done.
       await rm(hiddenPath(join(dir, id), progress.blocks.length), { force: true })
       await rm(join(dir, id, 'progress.json'), { force: true })
       return { ...artifact, dir: join(dir, id) }
@@ -117,7 +117,7 @@ export async function openPartial(dir: string, id: string): Promise<StoredPartia
   }
 }
 
-/** Removes the partial artifacts under `dir`, while nobody makes one: those of tasks that are wanted no more. */
+/** Removes all partial artifacts under `dir`. Call it only while no process is writing one. */
 export async function discardPartials(dir: string): Promise<void> {
   const root = join(dir, 'partial')
   const names = await readdir(root).catch((error: unknown) => {
@@ -127,7 +127,7 @@ export async function discardPartials(dir: string): Promise<void> {
   for (const name of names) await rm(join(root, name), { recursive: true, force: true })
 }
 
-/** Removes the files of a block that was not finished: who began them may have them open still. */
+/** Removes the files of an unfinished block, because the process that began them may still have them open. */
 async function removeUncommitted(dir: string, blocksDone: number): Promise<void> {
   for (const name of await readdir(dir)) {
     const [, kind, number] = /^(block|hidden)-(\d+)\./.exec(name) ?? []
@@ -147,7 +147,7 @@ async function readProgress(dir: string): Promise<{ progress: Progress; hidden: 
   }
 }
 
-/** @returns their hash */
+/** Writes hidden states to a file, and returns their SHA-256. */
 async function writeHidden(path: string, hidden: Float32Array): Promise<string> {
   try {
     const file = await open(path, 'w')
@@ -162,7 +162,7 @@ async function writeHidden(path: string, hidden: Float32Array): Promise<string> 
   }
 }
 
-/** @returns null when they do not have the hash */
+/** Reads hidden states from a file; null when they do not have the expected hash. */
 async function readHidden(path: string, expected: string): Promise<Float32Array | null> {
   const file = await open(path)
   try {

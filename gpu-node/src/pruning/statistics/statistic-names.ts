@@ -5,14 +5,14 @@ import {
   type LlamaConfig,
 } from '../../model/config/llama-config.ts'
 
-/** What is accumulated over calibration tokens; see {@link statisticTensorSizes} for shapes. */
+/** The name of a statistic that is summed over calibration tokens; see {@link statisticTensorSizes} for shapes. */
 export type StatisticName = 'sensitivity' | 'second_moment' | 'square_norm'
 
-/** Linears of a block that read the same vector share its `second_moment` and `square_norm`. */
+/** The input vectors of a block. Linears with the same input share its `second_moment` and `square_norm`. */
 export const BLOCK_INPUTS = ['attention_input', 'attention_output', 'mlp_input', 'mlp_hidden'] as const
 export type BlockInput = (typeof BLOCK_INPUTS)[number]
 
-/** The vector that each linear multiplies. */
+/** The input vector of each linear. */
 export const LINEAR_INPUT: Readonly<Record<BlockLinear, BlockInput>> = {
   'self_attn.q_proj': 'attention_input',
   'self_attn.k_proj': 'attention_input',
@@ -23,18 +23,18 @@ export const LINEAR_INPUT: Readonly<Record<BlockLinear, BlockInput>> = {
   'mlp.down_proj': 'mlp_hidden',
 }
 
-/** Name of the tensor that holds a linear's statistic: `self_attn.q_proj.sensitivity`, `mlp_input.square_norm`. */
+/** Returns the tensor name of a linear's statistic, such as `self_attn.q_proj.sensitivity` or `mlp_input.square_norm`. */
 export function statisticTensorName(statistic: StatisticName, linear: BlockLinear): string {
   return `${statistic === 'sensitivity' ? linear : LINEAR_INPUT[linear]}.${statistic}`
 }
 
 /**
- * Every tensor that calibration alone makes of one block, with its number of elements, in a fixed order.
+ * Returns the number of elements of every statistics tensor of one block, by name, in a fixed order.
  *
- * With x the input and y the output of a linear, all sums over calibration tokens:
+ * With x the input and y the output of a linear, the statistics are sums over calibration tokens:
  * - `sensitivity` Σ |y||x|ᵀ, `[d_out, d_in]` row-major;
- * - `second_moment` Σ x xᵀ, the upper triangle of `[d_in, d_in]` row by row (diagonal first): it is symmetric,
- *   and the triangle saves a quarter of an artifact;
+ * - `second_moment` Σ x xᵀ, the upper triangle of the symmetric `[d_in, d_in]` row by row, each from the diagonal on; the
+ *   full matrix would make an artifact a third larger;
  * - `square_norm` Σ x², `[d_in]`.
  */
 export function statisticTensorSizes(config: LlamaConfig): ReadonlyMap<string, number> {

@@ -6,10 +6,10 @@ import { explainFullDisk } from '../../platform/full-disk.ts'
 import { createScratch, isErrno, publishDirectory, removeScratch } from '../../platform/scratch.ts'
 import { readBlockTensor, readTensorLengths, writeBlockFile, type BlockTensor } from './block-file.ts'
 
-/** Raised when statistics change their meaning or layout: older artifacts are then calibrated again. */
+/** Incremented when the meaning or layout of statistics changes. Older artifacts are then calibrated again. */
 const FORMAT_VERSION = 2
 
-/** Everything that the statistics of one dataset depend on. */
+/** The inputs of a calibration: everything that the statistics of one dataset depend on. */
 export interface CalibrationSpec {
   baseSha256: string
   datasetSha256: string
@@ -19,14 +19,14 @@ export interface CalibrationSpec {
   seed: number
 }
 
-/** The content address of a dataset's statistics: a SHA-256 over everything they depend on. */
+/** Returns the content address of a dataset's statistics: a SHA-256 over everything that they depend on. */
 export function partId(spec: CalibrationSpec): string {
   const { baseSha256, datasetSha256, samples, length, seed } = spec
   const identity = [FORMAT_VERSION, baseSha256, datasetSha256, samples, length, seed, 'propagation:dense']
   return createHash('sha256').update(JSON.stringify(identity)).digest('hex')
 }
 
-/** One dataset's share of an artifact. */
+/** The contribution of one dataset to an artifact. */
 export interface ArtifactPart {
   id: string
   datasetSha256: string
@@ -35,23 +35,23 @@ export interface ArtifactPart {
 }
 
 /**
- * Statistics on disk: a directory with `manifest.json` and one safetensors file a decoder block. One part
- * as calibrated holds f32; a merged artifact holds the f64 sum of its parts, which for f32 terms is exact
- * in practice, so that merging never changes a mask.
+ * Statistics on disk: a directory with `manifest.json` and one safetensors file per decoder block. An artifact of one part
+ * is f32. A merged artifact is the f64 sum of its parts, which is exact in practice for f32 terms, so that merging never
+ * changes a mask.
  *
- * Of the default model (106 million weights in linears) one part takes 0.6 GB, a merged artifact 1.2 GB.
+ * For the default model (106 million weights in linears) one part takes 0.6 GB, a merged artifact 1.2 GB.
  */
 export interface Artifact {
-  /** A part's id, or a hash over the ids of the parts. */
+  /** The id of its only part, or a hash over the ids of its parts. */
   id: string
   dir: string
   baseSha256: string
   parts: readonly ArtifactPart[]
-  /** SHA-256 of every tensor, by name, one entry a block. */
+  /** SHA-256 of every tensor by name, one entry per block. */
   blocks: readonly Readonly<Record<string, string>>[]
 }
 
-/** An artifact does not hold what its manifest says: it must be discarded and calibrated again. */
+/** The error of an artifact that does not match its manifest. It must be discarded and calibrated again. */
 export class DamagedArtifactError extends Error {
   override readonly name = 'DamagedArtifactError'
   readonly artifactId: string
@@ -63,9 +63,9 @@ export class DamagedArtifactError extends Error {
 }
 
 /**
- * Writes one block's tensors, see {@link writeBlockFile}, and returns their hashes for the manifest.
+ * Writes one block's tensors (see {@link writeBlockFile}) and returns their hashes for the manifest.
  *
- * @throws AppError `internal_error` the disk is full
+ * @throws AppError `internal_error` when the disk is full
  */
 export async function writeBlock(
   dir: string,
@@ -79,21 +79,21 @@ export async function writeBlock(
   }
 }
 
-/** What a full disk means to whoever calibrates; any other error is handed back as it is. */
+/** Returns an error that explains a full disk to the operator of a calibration; any other error unchanged. */
 export function explainFullStatisticsDisk(error: unknown, dir: string): unknown {
   const advice =
     'move COPAL_HOME to a larger disk: the same calibration then goes on at the block that it could not write'
   return explainFullDisk(error, dir, 'for the statistics of a calibration', advice)
 }
 
-/** Writes what makes a directory of block files an artifact; it comes last. */
+/** Writes the manifest, which makes a directory of block files an artifact. Call it after all blocks are written. */
 export async function writeManifest(dir: string, artifact: Omit<Artifact, 'dir'>): Promise<void> {
   const { id, baseSha256, parts, blocks } = artifact
   const manifest = { format_version: FORMAT_VERSION, id, base_sha256: baseSha256, parts, blocks }
   await writeFile(join(dir, 'manifest.json'), JSON.stringify(manifest))
 }
 
-/** Moves a finished directory to where artifacts are found; what another process put there first stays, if whole. */
+/** Moves a finished directory to its place under `dir`. A complete artifact that is already there stays. */
 export async function publishArtifact(dir: string, id: string, finished: string): Promise<void> {
   const scratch = await createScratch(dir)
   try {
@@ -113,9 +113,9 @@ export async function publishArtifact(dir: string, id: string, finished: string)
 /**
  * Adds one tensor of one block to `sum`, reading it in pieces, and checks its hash.
  *
- * @param sum f64, or null: made of zeros
+ * @param sum changed in place; null to begin with zeros
  * @returns the sum
- * @throws DamagedArtifactError
+ * @throws DamagedArtifactError when the tensor is missing or does not have its hash
  */
 export async function addStatistic(
   artifact: Pick<Artifact, 'id' | 'dir' | 'blocks'>,
@@ -146,9 +146,9 @@ export async function addStatistic(
 }
 
 /**
- * Number of elements of every tensor of one block, by name.
+ * Reads the number of elements of every tensor of one block, by name.
  *
- * @throws DamagedArtifactError
+ * @throws DamagedArtifactError when the file of the block cannot be read
  */
 export async function statisticLengths(
   artifact: Pick<Artifact, 'id' | 'dir'>,
@@ -161,12 +161,12 @@ export async function statisticLengths(
   }
 }
 
-/** Every finished artifact of these weights under `dir`, by id; directories that are none are passed over. */
+/** Lists the finished artifacts of these weights under `dir`. Other directories are ignored. */
 export async function listArtifacts(dir: string, baseSha256: string): Promise<Artifact[]> {
   return (await listAllArtifacts(dir)).filter((artifact) => artifact.baseSha256 === baseSha256)
 }
 
-/** Every finished artifact under `dir`, of whatever weights. */
+/** Lists the finished artifacts of all weights under `dir`. */
 export async function listAllArtifacts(dir: string): Promise<Artifact[]> {
   const names = await readdir(dir).catch((error: unknown) => {
     if (isErrno(error, 'ENOENT')) return []

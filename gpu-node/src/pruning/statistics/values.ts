@@ -1,2 +1,2 @@
-/** A numeric vector in memory; what is computed from it is f64, whatever it is kept in. */
+/** A numeric vector in memory, f32 or f64. Computations on it are in f64. */
 export type Values = Float32Array | Float64Array
