@@ -7,7 +7,7 @@ import {
 import type { GraphBuilder } from './graph-builder.ts'
 import { ropeCache } from './rope.ts'
 
-/** Names of a layer's key and value inputs and outputs. */
+/** Returns the names of a layer's key and value inputs and outputs. */
 export function keyValueNames(layer: number): {
   past: [key: string, value: string]
   present: [string, string]
@@ -18,7 +18,7 @@ export function keyValueNames(layer: number): {
   }
 }
 
-/** Name of the value that a linear of a block multiplies, `[rows, d_in]`. */
+/** Returns the name of the input of a block's linear, `[rows, d_in]`. */
 export function linearInputName(layer: number, linear: BlockLinear): string {
   switch (linear) {
     case 'self_attn.q_proj':
@@ -35,12 +35,12 @@ export function linearInputName(layer: number, linear: BlockLinear): string {
   }
 }
 
-/** Name of the value that a linear of a block makes, `[rows, d_out]`. */
+/** Returns the name of the output of a block's linear, `[rows, d_out]`. */
 export function linearOutputName(layer: number, linear: BlockLinear): string {
   return `${linear}_${layer}`
 }
 
-/** The constants that blocks share: rotary angles of the first `positions` positions, and shapes. */
+/** Adds the constants that all blocks share: rotary angles of the first `positions` positions, and shapes. */
 export function addBlockConstants(graph: GraphBuilder, config: LlamaConfig, positions: number): void {
   const { cos, sin } = ropeCache(config, positions)
   const ropeShape = [positions, config.headDim / 2]
@@ -57,9 +57,12 @@ export function addBlockConstants(graph: GraphBuilder, config: LlamaConfig, posi
 }
 
 /**
- * Attention of one block, from `attention_in_<layer>` `[rows, hidden]` to the name of the output of `o_proj`.
- * The graph has `attention_shape` (`[batch, length, -1]` i64), `last_position`, `total_length`, the layer's
- * past, and the constants of {@link addBlockConstants}.
+ * Adds the attention of one block, which reads `attention_in_<layer>` `[rows, hidden]`.
+ *
+ * The graph must have `attention_shape` (`[batch, length, -1]` i64), `last_position`, `total_length`, the layer's past,
+ * and the constants of {@link addBlockConstants}.
+ *
+ * @returns the name of the output of `o_proj`
  */
 export function addAttention(graph: GraphBuilder, config: LlamaConfig, layer: number): string {
   const projections = (['q', 'k', 'v'] as const).map((part) => {
@@ -84,13 +87,13 @@ export function addAttention(graph: GraphBuilder, config: LlamaConfig, layer: nu
   return addLinear(graph, config, layer, 'self_attn.o_proj')
 }
 
-/** `down(silu(gate(x)) * up(x))` of `mlp_in_<layer>`; returns the name of the output. */
+/** Adds `down(silu(gate(x)) * up(x))` of x = `mlp_in_<layer>`, and returns the name of the output. */
 export function addMlp(graph: GraphBuilder, config: LlamaConfig, layer: number): string {
   addGatedUp(graph, config, layer)
   return addDown(graph, config, layer)
 }
 
-/** `gated_<layer>` = `silu(gate(x)) * up(x)` of `mlp_in_<layer>`: what `down_proj` multiplies. */
+/** Adds `gated_<layer>` = `silu(gate(x)) * up(x)` of x = `mlp_in_<layer>`: the input of `down_proj`. */
 export function addGatedUp(graph: GraphBuilder, config: LlamaConfig, layer: number): void {
   const gate = addLinear(graph, config, layer, 'mlp.gate_proj')
   const up = addLinear(graph, config, layer, 'mlp.up_proj')
@@ -108,7 +111,7 @@ export function addGatedUp(graph: GraphBuilder, config: LlamaConfig, layer: numb
   })
 }
 
-/** `down(gated_<layer>)`; returns the name of the output. */
+/** Adds `down(gated_<layer>)`, and returns the name of the output. */
 export function addDown(graph: GraphBuilder, config: LlamaConfig, layer: number): string {
   return addLinear(graph, config, layer, 'mlp.down_proj')
 }

@@ -7,29 +7,29 @@ import type { Slab } from './key-value-cache.ts'
 /** One sequence of a {@link Batch}. */
 export interface BatchMember {
   slot: number
-  /** Of its first new token. */
+  /** Position of its first new token. */
   position: number
-  /** As many as every other member has. */
+  /** New tokens; all members of a batch have the same number. */
   tokens: Int32Array
-  /** New tokens whose next token is asked about, by index into `tokens`, ascending. */
+  /** Indices into `tokens` of the tokens that have an output, ascending. */
   outputIndices: readonly number[]
-  /** For each wanted one the token that is scored; empty where logits are asked for. */
+  /** The next token to score after each of `outputIndices`; empty for logits. */
   targets: readonly number[]
 }
 
-/** Sequences of one slab that run together. Slots between them that have no member run along idly. */
+/** Sequences of one slab that run together. Slots between them that have no member run with dummy tokens. */
 export interface Batch {
   slab: Slab
   members: readonly BatchMember[]
-  /** What comes of the wanted tokens. */
+  /** The output of the tokens at `outputIndices`; `hidden` is of all tokens. */
   output: 'none' | 'logits' | 'target_logprob' | 'hidden'
 }
 
 /**
  * Runs the model over a batch and writes the new keys and values into its slab.
  *
- * @returns for each member the rows of its wanted tokens: `[wanted, vocab]` logits, or `[wanted]`
- * log-probabilities of its targets; or `[length, hidden]` of all of its tokens; views of one buffer
+ * @returns for each member a view of one f32 buffer: logits `[outputs, vocab]`, log-probabilities of its targets
+ * `[outputs]`, or hidden states `[length, hidden]`; empty for `none`
  */
 export async function runForward(
   session: InferenceSession,
@@ -41,7 +41,7 @@ export async function runForward(
   const batch = Math.max(...members.map(({ slot }) => slot)) - first + 1
   const tokens = new BigInt64Array(batch * length)
   const positions = new BigInt64Array(batch * length)
-  // An idle slot runs token 0 at position 0; nothing of it is kept.
+  // A slot without a member runs token 0 at position 0. Its results are not stored.
   const lastPositions = new Int32Array(batch).fill(length - 1)
   const rows: number[] = []
   const targets: number[] = []
@@ -52,8 +52,8 @@ export async function runForward(
       positions[index * length + i] = BigInt(member.position + i)
     }
     lastPositions[index] = member.position + length - 1
-    for (const [i, wanted] of member.outputIndices.entries()) {
-      rows.push(index * length + wanted)
+    for (const [i, outputIndex] of member.outputIndices.entries()) {
+      rows.push(index * length + outputIndex)
       targets.push(member.targets[i] ?? 0)
     }
   }

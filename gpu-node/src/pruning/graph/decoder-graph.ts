@@ -3,30 +3,30 @@ import { addAttention, addBlockConstants, addMlp, keyValueNames } from './decode
 import { GraphBuilder, type WeightLocator } from './graph-builder.ts'
 import type { OnnxGraph, ValueInfo } from './onnx-writer.ts'
 
-/** Names of the outputs that bring a layer's new key and value rows. */
+/** Returns the names of the outputs with a layer's new key and value rows. */
 export function newKeyValueNames(layer: number): [key: string, value: string] {
   return [`new_key_${layer}`, `v_${layer}`]
 }
 
 /**
- * A whole LLaMA: embedding, decoder blocks, final norm, and the head for those rows that are wanted.
+ * Builds the graph of a whole LLaMA: embedding, decoder blocks, final norm, and the head for selected rows.
  *
  * Inputs:
  * - `tokens`, `positions` `[batch, length]` i64
- * - `last_position` `[batch]` i32, of each sequence's last token
- * - `total_length` scalar i32, the longest sequence with its new tokens
+ * - `last_position` `[batch]` i32, position of each sequence's last token
+ * - `total_length` scalar i32, length of the longest sequence including its new tokens
  * - `past_key_i`, `past_value_i` `[batch, kvHeads, capacity, headDim]` f32; rows from the first position of
  *   `positions` on are not read
- * - `rows` `[wanted]` i64, indices into `batch · length`; none is fine
- * - `targets` `[wanted, 1]` i64
+ * - `rows` `[selected]` i64, the rows of `batch · length` that need the head; may be empty
+ * - `targets` `[selected, 1]` i64
  *
  * Outputs:
- * - `logits` `[wanted, vocabSize]` f32
- * - `target_logprob` `[wanted, 1]` f32, natural logarithms, by a softmax that subtracts the maximum
- * - `hidden` `[batch · length, hiddenSize]` f32: of every token, after the final norm
- * - {@link newKeyValueNames} `[batch, length, kvHeads · headDim]` f32: the new rows, keys rotated; whoever holds the
- *   cache writes them into it. The attention's own copy of past and new rows is no output: onnxruntime-node
- *   copies every output, and a copy of the cache a step costs more than the step.
+ * - `logits` `[selected, vocabSize]` f32
+ * - `target_logprob` `[selected, 1]` f32, natural logarithms, by a softmax that subtracts the maximum
+ * - `hidden` `[batch · length, hiddenSize]` f32: every token after the final norm
+ * - {@link newKeyValueNames} `[batch, length, kvHeads · headDim]` f32: the new rows, keys rotated. The owner of the cache
+ *   writes them into it. The attention's own copy of past and new rows is not an output: onnxruntime-node copies every
+ *   output, and copying the cache takes longer than the step.
  */
 export function buildDecoder(config: LlamaConfig, locate: WeightLocator): OnnxGraph {
   const { vocabSize, hiddenSize, layers, rmsNormEps } = config
@@ -39,7 +39,7 @@ export function buildDecoder(config: LlamaConfig, locate: WeightLocator): OnnxGr
   graph.weight('model.embed_tokens.weight', [vocabSize, hiddenSize])
   graph.add({ op: 'Gather', inputs: ['model.embed_tokens.weight', 'tokens'], outputs: ['embedded'] })
   graph.add({ op: 'Reshape', inputs: ['embedded', 'flat_hidden'], outputs: ['stream_0'] })
-  // [batch, length, -1]: attention wants three dimensions where the linears want two.
+  // [batch, length, -1]: attention takes three dimensions, the linears two.
   graph.add({ op: 'Shape', inputs: ['tokens'], outputs: ['tokens_shape'] })
   graph.add({
     op: 'Concat',
@@ -82,8 +82,8 @@ export function buildDecoder(config: LlamaConfig, locate: WeightLocator): OnnxGr
       { name: 'positions', type: 'int64', shape: ['batch', 'length'] },
       { name: 'last_position', type: 'int32', shape: ['batch'] },
       { name: 'total_length', type: 'int32', shape: [] },
-      { name: 'rows', type: 'int64', shape: ['wanted'] },
-      { name: 'targets', type: 'int64', shape: ['wanted', 1] },
+      { name: 'rows', type: 'int64', shape: ['selected'] },
+      { name: 'targets', type: 'int64', shape: ['selected', 1] },
       ...perLayer(config, (layer) => keyValueNames(layer).past, [
         'batch',
         config.kvHeads,
@@ -92,8 +92,8 @@ export function buildDecoder(config: LlamaConfig, locate: WeightLocator): OnnxGr
       ]),
     ],
     outputs: [
-      { name: 'logits', type: 'float32', shape: ['wanted', vocabSize] },
-      { name: 'target_logprob', type: 'float32', shape: ['wanted', 1] },
+      { name: 'logits', type: 'float32', shape: ['selected', vocabSize] },
+      { name: 'target_logprob', type: 'float32', shape: ['selected', 1] },
       { name: 'hidden', type: 'float32', shape: ['all_tokens', hiddenSize] },
       ...perLayer(config, newKeyValueNames, ['batch', 'length', config.kvHeads * config.headDim]),
     ],
@@ -106,18 +106,18 @@ function addHead(graph: GraphBuilder, { vocabSize, hiddenSize, tiedEmbedding }: 
   graph.add({
     op: 'Gather',
     inputs: ['hidden', 'rows'],
-    outputs: ['wanted'],
+    outputs: ['selected'],
     attributes: { axis: { int: 0 } },
   })
   if (tiedEmbedding) {
     graph.add({
       op: 'Gemm',
-      inputs: ['wanted', 'model.embed_tokens.weight'],
+      inputs: ['selected', 'model.embed_tokens.weight'],
       outputs: ['logits'],
       attributes: { transB: { int: 1 } },
     })
   } else {
-    graph.linear('wanted', 'lm_head.weight', [vocabSize, hiddenSize], 'logits')
+    graph.linear('selected', 'lm_head.weight', [vocabSize, hiddenSize], 'logits')
   }
   graph.add({ op: 'LogSoftmax', inputs: ['logits'], outputs: ['logprobs'], attributes: { axis: { int: 1 } } })
   graph.add({

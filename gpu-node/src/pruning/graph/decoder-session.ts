@@ -6,23 +6,23 @@ import type { ExecutionProvider } from './execution-provider.ts'
 import { InferenceSession } from './onnx-runtime.ts'
 import { encodeModel } from './onnx-writer.ts'
 
-/** The weights of a decoder session, and how it runs. */
+/** Options of a decoder session. */
 export interface DecoderSessionOptions {
   config: LlamaConfig
   master: DenseMaster
-  /** Null is dense. */
+  /** Null for the dense weights. */
   maskPath: string | null
-  /** An empty directory of its own; may be removed once the session has been made. */
+  /** An empty directory that no one else uses. It may be removed once the session is created. */
   workDir: string
   threads: number
   provider: ExecutionProvider
 }
 
-/** ONNX Runtime's severity from which it writes to stderr: errors. */
+/** The lowest ONNX Runtime severity that is written to stderr: errors. */
 const LOG_ERRORS = 3
 
 /**
- * A session of the decoder graph over the weights of a set.
+ * Creates a session of the decoder graph with the dense or masked weights.
  *
  * @throws AppError `mask_invalid`, `mask_base_mismatch`
  */
@@ -33,14 +33,14 @@ export async function createDecoderSession(options: DecoderSessionOptions): Prom
     executionProviders: provider === 'cpu' ? ['cpu'] : [provider, 'cpu'],
     intraOpNumThreads: threads,
     interOpNumThreads: 1,
-    // Shapes change from step to step: a pattern of each would be planned and kept.
+    // Shapes change from step to step, and the runtime would plan and keep a memory pattern for each.
     enableMemPattern: false,
     logSeverityLevel: LOG_ERRORS,
     extra: {
       session: {
         model_external_initializers_file_folder_path: baseDir,
-        // Threads that wait for work sleep. Spinning is no faster here on an idle machine (22.7 ms a decode
-        // step asleep, 27.2 ms spinning, two cores), and on a busy one it makes a step take 2.5 times as long.
+        // Waiting threads sleep instead of spinning. Spinning is not faster on an idle machine with two cores (27.2 ms
+        // per decode step, 22.7 ms with sleeping), and on a busy one it makes a step 2.5 times as long.
         intra_op: { allow_spinning: '0' },
       },
     },

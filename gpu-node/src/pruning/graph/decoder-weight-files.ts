@@ -9,26 +9,25 @@ import { maskTarget, verifyMaskFile } from '../../model/mask-file/verify-mask.ts
 import type { LlamaConfig } from '../../model/config/llama-config.ts'
 import type { DenseMaster, MasterTensor } from '../../model/master/dense-model.ts'
 
-/** Where the weights of a set lie, and the directory their locations are relative to. */
+/** The locations of all weights, relative to `baseDir`. */
 export interface WeightFiles {
   /**
-   * The root of the file system. ONNX Runtime refuses weights outside of the model's directory, also
-   * behind symbolic links; for a model from memory that directory is a session option, and no copy of
-   * or link to the master is needed.
+   * The root of the file system. ONNX Runtime rejects weights outside the model's directory, even behind symbolic links.
+   * For a model in memory that directory is a session option, so the master needs neither a copy nor a link.
    */
   baseDir: string
   locate: WeightLocator
 }
 
-/** Alignment of a tensor in a masked file; a cache line. */
+/** Alignment of tensors in a masked file, bytes: a cache line. */
 const ALIGNMENT = 64
 
 /**
- * The weights of a set: all in the master, or the masked linears in a new file in `workDir` and the
- * rest in the master. The kept weights are those of the master, or the values that the mask brings.
- * The file may be unlinked once a session has been made.
+ * Prepares the files with the weights. Without a mask all weights are in the master. With one, the masked linears are
+ * written to a new file in `workDir`: the kept weights have the values of the master, or those in the mask file. The new
+ * file may be removed once a session is created.
  *
- * Blocking: for a process of its own.
+ * Blocks, so use it in a process of its own.
  *
  * @throws AppError `mask_invalid`, `mask_base_mismatch`
  */
@@ -53,8 +52,9 @@ export function prepareWeightFiles(
 }
 
 /**
- * Streams the linears of a mask file into one file, tensor by tensor, so that one is in memory at a time; what does
- * not fit the model is refused, naming the tensor.
+ * Writes the masked linears into one file, with one tensor in memory at a time.
+ *
+ * @throws AppError that names the tensor when the mask does not fit the model
  */
 function writeMaskedLinears(
   config: LlamaConfig,
@@ -97,7 +97,7 @@ function masterTensor(master: DenseMaster, name: string): MasterTensor {
   return tensor
 }
 
-/** `path` relative to `baseDir`, with forward slashes as ONNX wants them. */
+/** Returns `path` relative to `baseDir`, with forward slashes as ONNX requires. */
 function relativePath(baseDir: string, path: string): string {
   return relative(baseDir, path).split(sep).join('/')
 }

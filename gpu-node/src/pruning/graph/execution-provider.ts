@@ -1,13 +1,13 @@
 import { AppError } from '@copal/shared/errors.ts'
 
-/** ONNX Runtime execution providers that the decoder graph is made for. */
+/** The ONNX Runtime execution providers that support the decoder graph. */
 const PROVIDERS = ['cpu', 'cuda', 'webgpu'] as const
 export type ExecutionProvider = (typeof PROVIDERS)[number]
 
 /**
- * The provider called `name`.
+ * Returns the provider called `name`.
  *
- * @throws AppError `invalid_request` with the known ones
+ * @throws AppError `invalid_request` that lists the known providers
  */
 export function parseExecutionProvider(name: string): ExecutionProvider {
   const provider = PROVIDERS.find((known) => known === name)

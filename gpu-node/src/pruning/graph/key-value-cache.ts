@@ -6,25 +6,25 @@ import type { LlamaConfig } from '../../model/config/llama-config.ts'
 
 type CacheShape = Pick<LlamaConfig, 'layers' | 'kvHeads' | 'headDim' | 'contextLength'>
 
-/** Slots of a slab at most: the most sequences that one decode step batches. */
+/** Maximum slots of a slab, and so maximum sequences in a decode step. */
 const MAX_SLOTS = 16
-/** Tokens of the smallest capacity class; each class is twice the one before. */
+/** Tokens of the smallest capacity class; each class has twice the capacity of the one before. */
 const MIN_CAPACITY = 256
-/** Largest plane of a slab, so that long contexts do not reserve the whole address space. */
+/** Maximum size of a plane of a slab, so that long contexts do not reserve the whole address space. */
 const MAX_PLANE_BYTES = 64 * 2 ** 20
-/** Empty slabs up to this capacity are kept for the next sequence. */
+/** Maximum capacity of an empty slab that is kept for later sequences. */
 const MAX_SPARE_CAPACITY = 512
 
 /**
- * Room for up to {@link MAX_SLOTS} sequences of up to `capacity` tokens: for each layer a plane of keys
- * and one of values, `[slots, kvHeads, capacity, headDim]` f32. Sequences in neighbouring slots are a
- * batch as they lie, so a batched step copies nothing together.
+ * Keys and values of up to {@link MAX_SLOTS} sequences of up to `capacity` tokens. Each layer has a plane of keys and one
+ * of values, `[slots, kvHeads, capacity, headDim]` f32. Sequences in neighbouring slots form a batch in place, so a
+ * batched step copies nothing.
  *
- * Planes are zero pages until they are written: memory in use follows the tokens, not the capacity.
+ * Planes are zero pages until they are written, so the memory in use depends on the tokens, not on the capacity.
  */
 export class Slab {
   readonly capacity: number
-  /** Sequence id of each slot. */
+  /** Sequence id in each slot; null for a free slot. */
   readonly occupants: (number | null)[]
   readonly #shape: CacheShape
   readonly #planes: Float32Array<ArrayBuffer>[]
@@ -47,7 +47,7 @@ export class Slab {
     return this.#shape.kvHeads * this.capacity * this.#shape.headDim
   }
 
-  /** The past of slots `first … first + count - 1` by input name; the tensors share the slab's memory. */
+  /** Returns the keys and values of slots `first … first + count - 1` by input name, as tensors on the slab's memory. */
   past(first: number, count: number): Readonly<Record<string, Tensor>> {
     const key = first * MAX_SLOTS + count
     let feeds = this.#feeds.get(key)
@@ -70,22 +70,22 @@ export class Slab {
   }
 
   /**
-   * Writes the rows of `length` new tokens of one sequence.
+   * Writes the keys and values of `length` new tokens of one sequence, from `position` on.
    *
-   * @param fresh outputs of the decoder, `[batch, length, kvHeads · headDim]`, by name
-   * @param batchIndex which sequence of the batch
+   * @param outputs outputs of the decoder by name, `[batch, length, kvHeads · headDim]` each
+   * @param batchIndex index of the sequence in the batch
    */
   write(
     slot: number,
     position: number,
-    fresh: Readonly<Record<string, Tensor>>,
+    outputs: Readonly<Record<string, Tensor>>,
     batchIndex: number,
     length: number,
   ): void {
     const { layers, kvHeads, headDim } = this.#shape
     for (let layer = 0; layer < layers; layer++) {
       for (const [which, name] of newKeyValueNames(layer).entries()) {
-        const rows = (fresh[name] as Tensor).data as Float32Array
+        const rows = (outputs[name] as Tensor).data as Float32Array
         const plane = this.#planes[2 * layer + which] as Float32Array
         for (let head = 0; head < kvHeads; head++) {
           let source = (batchIndex * length * kvHeads + head) * headDim
@@ -100,7 +100,7 @@ export class Slab {
     }
   }
 
-  /** Gives the memory back at once, without waiting for garbage collection. The slab cannot be used any more. */
+  /** Frees the memory at once, without waiting for garbage collection. The slab cannot be used any more. */
   dispose(): void {
     this.#feeds.clear()
     for (const plane of this.#planes) plane.buffer.resize(0)
@@ -123,18 +123,18 @@ export class Slab {
 }
 
 /**
- * Zeros that take no memory until they are written. A resizable buffer is mapped for itself and given back
- * by `resize(0)`; a plain one comes from the allocator's heap, which clears it at once and keeps it.
+ * Creates an array of zeros that takes no memory until it is written. A resizable buffer has its own mapping, which
+ * `resize(0)` frees; a plain buffer comes from the allocator's heap, which clears it at once and keeps it.
  */
 function zeroPages(length: number): Float32Array<ArrayBuffer> {
   return new Float32Array(new ArrayBuffer(length * 4, { maxByteLength: length * 4 }))
 }
 
-/** Where a sequence's keys and values are. */
+/** The location of a sequence's keys and values. */
 export interface SequenceSlot {
   slab: Slab
   slot: number
-  /** Tokens held. */
+  /** Number of stored tokens. */
   length: number
 }
 
@@ -148,14 +148,14 @@ export class KeyValueCache {
     this.#shape = shape
   }
 
-  /** Tokens held of a sequence; 0 when it is not known. */
+  /** Returns the number of stored tokens of a sequence; 0 for an unknown one. */
   lengthOf(sequence: number): number {
     return this.#places.get(sequence)?.length ?? 0
   }
 
   /**
-   * Makes room for `total` tokens of a sequence of which the first `kept` stay; a sequence that outgrows
-   * its slab moves to one of twice the capacity.
+   * Reserves space for `total` tokens of a sequence and truncates it to its first `kept` tokens. A sequence that outgrows
+   * its slab moves to one of larger capacity.
    *
    * @throws AppError `context_length_exceeded`
    */
@@ -181,7 +181,7 @@ export class KeyValueCache {
     return moved
   }
 
-  /** Frees a sequence; unknown ones are ignored. */
+  /** Frees a sequence; an unknown one is ignored. */
   drop(sequence: number): void {
     const place = this.#places.get(sequence)
     if (!place) return
@@ -189,7 +189,7 @@ export class KeyValueCache {
     this.#free(place)
   }
 
-  /** Slabs in memory and sequences in them, for checks. */
+  /** The number of slabs in memory and of sequences in them, for tests. */
   get usage(): { slabs: number; sequences: number } {
     return { slabs: this.#slabs.length, sequences: this.#places.size }
   }
@@ -202,7 +202,7 @@ export class KeyValueCache {
       slab = new Slab(this.#shape, capacity)
       this.#slabs.push(slab)
     }
-    // The lowest free slot: it keeps the sequences of a slab together.
+    // The lowest free slot keeps the sequences of a slab together.
     const slot = slab.occupants.indexOf(null)
     slab.occupants[slot] = sequence
     return { slab, slot, length: 0 }

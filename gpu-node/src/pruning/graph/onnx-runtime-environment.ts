@@ -1,5 +1,5 @@
 /**
- * ONNX Runtime 1.30 sends usage events to its maker unless this is set before its library loads,
- * on Linux too. Imported first by `runtime.ts`, for its effect alone.
+ * Disables telemetry: ONNX Runtime 1.30 sends usage events to Microsoft, on Linux too, unless this variable is set before
+ * its library is loaded. `onnx-runtime.ts` imports this file first, for its side effect.
  */
 process.env['ORT_DISABLE_TELEMETRY'] = '1'

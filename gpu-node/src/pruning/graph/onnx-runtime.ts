@@ -1,6 +1,6 @@
 /**
- * The only door to onnxruntime-node: whoever runs a graph imports from here, so that the
- * runtime's telemetry is off before its library is loaded.
+ * The only import of onnxruntime-node. All code that runs a graph imports from here, so that telemetry is disabled before
+ * the library is loaded.
  */
 import './onnx-runtime-environment.ts'
 

@@ -1,10 +1,10 @@
 import { BinaryWriter } from '@bufbuild/protobuf/wire'
 
-/** Element types that our graphs use, with their numbers in `TensorProto.DataType`. */
+/** The element types of our graphs, with their numbers in `TensorProto.DataType`. */
 const ELEMENT_TYPES = { float32: 1, uint8: 2, int32: 6, int64: 7, bool: 9, float64: 11 } as const
 export type ElementType = keyof typeof ELEMENT_TYPES
 
-/** A dimension: a number, or the name of one that is known only at run time. */
+/** A dimension: its size, or a name if the size is known only at run time. */
 export type Dimension = number | string
 
 /** A graph input or output. */
@@ -14,7 +14,7 @@ export interface ValueInfo {
   shape: readonly Dimension[]
 }
 
-/** An attribute says its type, because a JavaScript number does not tell an ONNX int from a float. */
+/** An attribute value with its type, because a JavaScript number may be an ONNX int or float. */
 export type Attribute =
   | { int: number }
   | { float: number }
@@ -22,21 +22,22 @@ export type Attribute =
   | { ints: readonly number[] }
   | { floats: readonly number[] }
 
+/** An operator of a graph, with its inputs and outputs. */
 export interface GraphNode {
-  /** `MatMul`, `GroupQueryAttention`. */
+  /** Operator, such as `MatMul` or `GroupQueryAttention`. */
   op: string
-  /** Operator set; ONNX's own when left out. `com.microsoft` for ONNX Runtime's contributed operators. */
+  /** Operator set. Default: ONNX's own. `com.microsoft` for ONNX Runtime's contributed operators. */
   domain?: string
-  /** Unique in the graph; shows in error messages and profiles. The first output's name when left out. */
+  /** Unique in the graph; used in error messages and profiles. Default: the name of the first output. */
   name?: string
-  /** Names of values; an empty string leaves an optional input out. */
+  /** Names of values; an empty string omits an optional input. */
   inputs: readonly string[]
-  /** Names of values; an empty string leaves an optional output out. */
+  /** Names of values; an empty string omits an optional output. */
   outputs: readonly string[]
   attributes?: Readonly<Record<string, Attribute>>
 }
 
-/** A constant tensor: its bytes in the model, or where they lie in a file in the model's directory. */
+/** A constant tensor, with its bytes in the model or in a file in the model's directory. */
 export type Initializer = {
   name: string
   type: ElementType
@@ -50,22 +51,23 @@ export interface ExternalData {
   length: number
 }
 
+/** An ONNX graph. */
 export interface OnnxGraph {
   name: string
   inputs: readonly ValueInfo[]
   outputs: readonly ValueInfo[]
   initializers: readonly Initializer[]
-  /** In an order in which every value is made before it is used. */
+  /** In topological order: every value is computed before it is used. */
   nodes: readonly GraphNode[]
 }
 
-/** Version of the file format; it has every message that is written here, and ONNX Runtime 1.30 reads it. */
+/** Version of the file format. It has every message that is written here, and ONNX Runtime 1.30 reads it. */
 const IR_VERSION = 10
 /** Version of ONNX's own operator set. */
 const OPSET = 21
 
 /**
- * The bytes of an ONNX model (`ModelProto`, IR version 10, opset 21 and `com.microsoft` 1) for `graph`.
+ * Encodes a graph as an ONNX model (`ModelProto`, IR version 10, opset 21 and `com.microsoft` 1).
  *
  * ```ts
  * const model = encodeModel({
@@ -82,11 +84,11 @@ const OPSET = 21
  * const session = await InferenceSession.create(model)   // no external data: bytes are enough
  * ```
  *
- * Only what a mistake here would otherwise show as an obscure error of the runtime is checked: an
- * initializer whose bytes do not match its shape. With external data the model must be written to
- * a file beside it and loaded by path.
+ * It checks only that the bytes of initializers match their shapes, because the runtime's own error for that is obscure.
+ * A model with external data is written to a file beside the data and loaded by path, or the session option
+ * `model_external_initializers_file_folder_path` gives the directory of the data.
  *
- * @throws RangeError an initializer's bytes do not match its type and shape
+ * @throws RangeError when an initializer's bytes do not match its type and shape
  * @see https://github.com/onnx/onnx/blob/main/onnx/onnx.proto for the field numbers
  */
 export function encodeModel(graph: OnnxGraph): Uint8Array {
@@ -103,7 +105,7 @@ export function encodeModel(graph: OnnxGraph): Uint8Array {
   return writer.finish()
 }
 
-/** Bytes of one element. */
+/** Returns the size of one element in bytes. */
 function elementBytes(type: ElementType): number {
   switch (type) {
     case 'uint8':
@@ -129,7 +131,7 @@ function writeMessage(writer: BinaryWriter, field: number, write: (message: Bina
   writer.join()
 }
 
-/** GraphProto */
+/** Writes a GraphProto. */
 function writeGraph(writer: BinaryWriter, graph: OnnxGraph): void {
   for (const node of graph.nodes) writeMessage(writer, 1, (message) => writeNode(message, node))
   writer.tag(2, LENGTH_DELIMITED).string(graph.name)
@@ -138,7 +140,7 @@ function writeGraph(writer: BinaryWriter, graph: OnnxGraph): void {
   for (const value of graph.outputs) writeMessage(writer, 12, (message) => writeValueInfo(message, value))
 }
 
-/** NodeProto */
+/** Writes a NodeProto. */
 function writeNode(writer: BinaryWriter, node: GraphNode): void {
   for (const input of node.inputs) writer.tag(1, LENGTH_DELIMITED).string(input)
   for (const output of node.outputs) writer.tag(2, LENGTH_DELIMITED).string(output)
@@ -150,7 +152,7 @@ function writeNode(writer: BinaryWriter, node: GraphNode): void {
   if (node.domain !== undefined) writer.tag(7, LENGTH_DELIMITED).string(node.domain)
 }
 
-/** AttributeProto: the value, and in field 20 which kind it is. */
+/** Writes an AttributeProto: the value, and its type in field 20. */
 function writeAttribute(writer: BinaryWriter, name: string, attribute: Attribute): void {
   writer.tag(1, LENGTH_DELIMITED).string(name)
   if ('float' in attribute) {
@@ -171,7 +173,7 @@ function writeAttribute(writer: BinaryWriter, name: string, attribute: Attribute
   }
 }
 
-/** TensorProto */
+/** Writes a TensorProto. */
 function writeTensor(writer: BinaryWriter, tensor: Initializer): void {
   const expected = tensor.shape.reduce((product, size) => product * size, elementBytes(tensor.type))
   const actual = 'data' in tensor ? tensor.data.byteLength : tensor.external.length
@@ -198,7 +200,7 @@ function writeTensor(writer: BinaryWriter, tensor: Initializer): void {
   writer.tag(14, VARINT).int32(1)
 }
 
-/** ValueInfoProto, with its TypeProto, TensorShapeProto and Dimensions. */
+/** Writes a ValueInfoProto with its TypeProto, TensorShapeProto and Dimensions. */
 function writeValueInfo(writer: BinaryWriter, value: ValueInfo): void {
   writer.tag(1, LENGTH_DELIMITED).string(value.name)
   writeMessage(writer, 2, (type) =>

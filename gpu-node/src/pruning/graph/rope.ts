@@ -1,17 +1,16 @@
 import type { LlamaConfig, RopeScaling } from '../../model/config/llama-config.ts'
 
-/** Cosines and sines of the rotary angles: `[positions, headDim / 2]` f32 row-major each. */
+/** Cosines and sines of the rotary angles, `[positions, headDim / 2]` f32 row-major each. */
 export interface RopeCache {
   cos: Float32Array
   sin: Float32Array
 }
 
 /**
- * Angular frequencies of the rotary embedding, radians a position, one for each of the
- * `headDim / 2` pairs, after `ropeScaling`.
+ * Returns the angular frequencies of the rotary embedding after `ropeScaling`, in radians per position, `[headDim / 2]`.
  *
- * @see Su et al. 2021, RoFormer, for the base frequencies; Hugging Face `modeling_rope_utils` for
- * what `linear` and `llama3` mean
+ * @see Su et al. 2021, RoFormer, for the base frequencies; Hugging Face `modeling_rope_utils` for the scaling types
+ * `linear` and `llama3`
  */
 export function ropeFrequencies(config: LlamaConfig): Float64Array {
   const { headDim, ropeTheta, ropeScaling } = config
@@ -20,7 +19,7 @@ export function ropeFrequencies(config: LlamaConfig): Float64Array {
   )
 }
 
-/** Angles of positions `0 … positions - 1`, computed in f64 and rounded once. */
+/** Computes cosines and sines for positions `0 … positions - 1`, in f64, rounded once to f32. */
 export function ropeCache(config: LlamaConfig, positions: number): RopeCache {
   const frequencies = ropeFrequencies(config)
   const cos = new Float32Array(positions * frequencies.length)
@@ -38,8 +37,8 @@ export function ropeCache(config: LlamaConfig, positions: number): RopeCache {
 function scaleFrequency(frequency: number, scaling: RopeScaling | null): number {
   if (scaling === null) return frequency
   if (scaling.type === 'linear') return frequency / scaling.factor
-  // llama3: short wavelengths stay, long ones are stretched by `factor`, and between the two
-  // limits the stretch fades in linearly with the number of turns within the original context.
+  // llama3: high frequencies stay, low ones are divided by `factor`. Between the two limits the result is interpolated
+  // linearly in the number of turns within the original context.
   const turns = (scaling.originalContextLength * frequency) / (2 * Math.PI)
   if (turns > scaling.highFreqFactor) return frequency
   if (turns < scaling.lowFreqFactor) return frequency / scaling.factor
