@@ -1,6 +1,9 @@
 import { scoreRule } from './score-rule.ts'
 
-/** `S ⊙ |W|`, `S = Σ |y||x|ᵀ` accumulated over all datasets, `W` always dense (COPAL, equation of `W*`). */
+/**
+ * COPAL: importance `W* = S ⊙ |W|` with the sensitivity `S = Σ |y||x|ᵀ` accumulated over all datasets and always the dense
+ * `W` (Malla et al. 2024, arXiv 2405.02347, equation of `W*`).
+ */
 export const copal = scoreRule({
   name: 'copal',
   summary: 'weight × sensitivity, all text (COPAL, Malla et al. 2024)',

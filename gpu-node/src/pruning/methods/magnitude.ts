@@ -1,6 +1,6 @@
 import { scoreRule } from './score-rule.ts'
 
-/** `|W|`: needs no data. */
+/** Magnitude pruning: importance `|W|`. It needs no data. */
 export const magnitude = scoreRule({
   name: 'magnitude',
   summary: 'largest weights; needs no text',

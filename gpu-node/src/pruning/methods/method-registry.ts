@@ -9,7 +9,7 @@ import type { CountedDatasets, PruneRule } from './prune-rule.ts'
 import { continualSparseGpt, sparseGpt } from './sparsegpt.ts'
 import { continualWanda, wanda } from './wanda.ts'
 
-/** Every rule there is; what a method can be follows from this list alone. */
+/** All rules. The list of methods is derived from them. */
 export const RULES: readonly PruneRule[] = [
   magnitude,
   wanda,
@@ -21,28 +21,27 @@ export const RULES: readonly PruneRule[] = [
   continualNowag,
 ]
 
-/** A rule and what refines its choice. */
+/** A pruning method: a rule, how ratios are allocated, and refinements of the rule's choice. */
 export interface Method {
-  /** `continual-wanda+swaps+reconstruct` */
+  /** For example `continual-wanda+swaps+reconstruct`. */
   name: string
   rule: PruneRule
-  /** The ratio is shared out over the linears by what they cost the model: see `allocate.ts`. */
+  /** Whether linears get ratios according to their sensitivity (`+allocated`): see `allocate-ratios.ts`. */
   allocated: boolean
-  /** The rows of a linear share its ratio by what an error of each costs: see `share-rows.ts`. */
+  /** Whether rows of a linear share its ratio according to their sensitivity (`+rows`): see `share-rows.ts`. */
   rows: boolean
-  /** Kept and pruned weights of a row are exchanged while that lowers the output error: see `swaps.ts`. */
+  /** Whether kept and pruned weights are exchanged (`+swaps`): see `exchange.ts`. */
   swaps: boolean
-  /** The surviving weights are solved anew for the mask: see `reconstruct.ts`. */
+  /** Whether new values of the surviving weights are solved for (`+reconstruct`): see `reconstruct.ts`. */
   reconstruct: boolean
+  /** Statistics that the rule and the refinements read. */
   needs: readonly StatisticName[]
   datasets: CountedDatasets
-  /** A weights file comes of it, not only a mask. */
+  /** Whether the method produces a weights file instead of a mask file. */
   changesWeights: boolean
 }
 
-/**
- * Of what may come after a rule: raised by one whenever its outcome changes, as `PruneRule.revision` is, which see.
- */
+/** The revision of each step that may follow a rule: incremented when its result changes, like `PruneRule.revision`. */
 export const STEP_REVISIONS = { allocated: 0, rows: 0, swaps: 0, reconstruct: 0 }
 
 const REFINEMENTS = [
@@ -66,22 +65,22 @@ const METHODS: ReadonlyMap<string, Method> = new Map(
   ]),
 )
 
-/** The name of every method. */
+/** The names of all methods. */
 export const METHOD_NAMES: readonly string[] = [...METHODS.keys()]
 
-/** What a method's masks depend on besides its name: each revision of the rule and its steps that is not 0, by name. */
+/** Returns the revisions of a method's rule and steps that are not 0, by name. A cache of masks depends on them. */
 export function revisionsOf(method: Method): Record<string, number> {
   const steps = Object.entries(STEP_REVISIONS).filter(([step]) => method[step as keyof typeof STEP_REVISIONS])
   const all = [['rule', method.rule.revision ?? 0] as const, ...steps]
   return Object.fromEntries(all.filter(([, revision]) => revision !== 0))
 }
 
-/** What may come after a rule, in this order. */
+/** The suffixes that may follow the name of a rule, in this order. */
 const SUFFIXES = ['+allocated', '+rows', '+swaps', '+reconstruct'] as const
 
 /**
- * The method of a name: `<rule>`, then any of {@link SUFFIXES} in that order; rules that change weights neither share among
- * rows nor swap.
+ * Parses the name of a method: a rule, then any of {@link SUFFIXES} in that order. Rules that change weights support neither
+ * `+rows` nor `+swaps`.
  *
  * @throws AppError `invalid_request`, param `method`
  */
@@ -99,9 +98,9 @@ export function parseMethod(name: string): Method {
 }
 
 function methodsOf(rule: PruneRule, share: (typeof ALLOCATIONS)[number]): Method[] {
-  // A rule that updates weights counts by itself how many a row keeps.
+  // A rule that updates weights decides itself how many weights a row keeps.
   if (share.rows && rule.changesWeights) return []
-  // Swaps weigh a mask by its error with dense weights; of a rule that updates weights that is another mask's.
+  // Exchange measures the error of a mask with dense weights, which is not the error after a rule has updated them.
   const refinements = REFINEMENTS.filter(({ swaps }) => !(swaps && rule.changesWeights))
   return refinements.map(({ suffix, swaps, reconstruct }) => {
     const refined = swaps || reconstruct

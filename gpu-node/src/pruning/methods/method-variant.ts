@@ -6,7 +6,7 @@ import type { CountedDatasets } from './prune-rule.ts'
 /** A pruning method together with its scope. */
 export interface MethodVariant {
   method: string
-  /** Which weights compete; without meaning for n:m patterns. */
+  /** The weights that are compared with each other: of a row or of the matrix. n:m patterns ignore it. */
   scope: MaskScope
   /** The statistics that the method reads: none, those of the newest domain, or those of all domains so far. */
   datasets: CountedDatasets
@@ -26,7 +26,7 @@ export function parseMethodVariant(text: string): MethodVariant {
     })
   }
   const { name, datasets, rows } = parseMethod(at < 0 ? text : text.slice(0, at))
-  // Rows that share a ratio do so with either scope, so that both are one variant.
+  // Where rows share a ratio the scope has no effect, so both scopes are one variant.
   return { method: name, scope: rows ? 'row' : scope, datasets }
 }
 

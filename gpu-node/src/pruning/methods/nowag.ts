@@ -1,12 +1,12 @@
 import { scoreRule } from './score-rule.ts'
 
-/** Keeps an all-zero column or row from dividing by nothing; the value of the published code. */
+/** Prevents division by zero for an all-zero column or row; the value of the published code. */
 const EPSILON = 1e-5
 
 /**
- * `W̄² · Σ x²`, `W̄` the weights after each column, then each row is divided by its Euclidean norm (NoWag-P, Liu et
- * al. 2025, arXiv 2504.14569, algorithm 1). The square norm is accumulated over all datasets. Published for whole
- * matrices and n:m; where the weights of a row compete, the norm of the row has no effect.
+ * NoWag-P: importance `W̄² · Σ x²`, where `W̄` is `W` with each column and then each row divided by its Euclidean norm (Liu et
+ * al. 2025, arXiv 2504.14569, algorithm 1). The square norm is accumulated over all datasets. The method is published for
+ * whole matrices and n:m. With the scope `row` the norm of the row has no effect.
  */
 export const continualNowag = scoreRule({
   name: 'continual-nowag',

@@ -1,63 +1,62 @@
 import type { MaskScope, SparsityPattern } from '@copal/shared/mask/sparsity-pattern.ts'
 import type { StatisticName } from '../statistics/statistic-names.ts'
 
-/** One linear as a rule sees it. */
+/** One linear to prune: the input of a rule. */
 export interface LinearProblem {
-  /** Of its weight tensor: `model.layers.3.mlp.up_proj.weight`. */
+  /** Name of its weight tensor, such as `model.layers.3.mlp.up_proj.weight`. */
   name: string
   rows: number
   cols: number
   /** Dense, `[rows, cols]` row-major. */
   weights: Float32Array
-  /** Over which the statistics are sums. */
+  /** Number of calibration tokens in the sums. */
   tokens: number
   /**
-   * An accumulated statistic, shapes as in `block-statistics.ts`; `second_moment` is the upper triangle, row by
-   * row. Read it, do not write it: linears and refinements share it.
+   * Returns an accumulated statistic; for shapes see `statistic-names.ts`. Do not change it: refinements read it too.
    *
-   * @throws Error the rule did not declare it in `needs`
+   * @throws Error when the rule did not declare it in `needs`
    */
   statistic: (name: StatisticName) => Float64Array
-  /** How many weights each row keeps, where rows share the ratio (`+rows`); otherwise pattern and scope say it. */
+  /** Number of weights that each row keeps, `[rows]`, if rows share the ratio (`+rows`). Default: as pattern and scope say. */
   keptPerRow?: Uint32Array | undefined
 }
 
-/** What a rule decides about one linear. */
+/** The choice of a rule for one linear. */
 export interface LinearChoice {
-  /** Mask bits `[rows, ceil(cols/8)]`, see `mask/bits.ts`. */
+  /** Mask bits `[rows, ceil(cols/8)]`, see `bit-rows.ts`. */
   bits: Uint8Array
-  /** Updated weights `[rows, cols]`, 0 where pruned; null: the dense ones survive as they are. */
+  /** Updated weights `[rows, cols]`, 0 where pruned; null if the kept weights have their dense values. */
   weights: Float32Array | null
 }
 
-/** Whose statistics count: nobody's, those of the newest datasets alone, or those of all datasets so far. */
+/** The datasets whose statistics a method reads: none, the newest ones only, or all so far. */
 export type CountedDatasets = 'none' | 'newest' | 'accumulated'
 
 /**
- * A pruning rule: how the kept weights of one linear are chosen, from what.
+ * A pruning rule: chooses the weights to keep of one linear.
  *
- * To add one, write its file, its test, and one line in `registry.ts`; the command line, the wire and the reports
- * take it from there.
+ * To add a rule, write its file and its test, and add it to `method-registry.ts`. The command line, the wire and the reports
+ * then offer it.
  */
 export interface PruneRule {
-  /** Lower case with hyphens. */
+  /** In lower case with hyphens. */
   name: string
-  /** One line for people, with the source. */
+  /** A one-line description with the source. */
   summary: string
   datasets: CountedDatasets
   needs: readonly StatisticName[]
   /**
-   * Raised by one whenever {@link choose} comes to choose otherwise from the same problem, be it in one weight: masks that
-   * a laboratory's cache holds are found by it. 0 unless given.
+   * Incremented when a change of the code changes the choice for any problem, even in one weight. A laboratory finds cached
+   * masks by it. Default 0.
    */
   revision?: number
   /** Whether {@link choose} may return updated weights. */
   changesWeights: boolean
   /**
-   * Keeps exactly as many weights as `keptCounts` says, or each row as many as the problem says: that is never said to a
-   * rule that changes weights. Pure: the same problem gives the same bytes.
+   * Chooses the weights to keep: as many as `keptCounts` returns, or per row as many as `problem.keptPerRow` says (which is
+   * never given to a rule that changes weights). Pure: the same problem gives the same bytes.
    *
-   * @throws RangeError what it computes is not finite, or the pattern does not fit
+   * @throws RangeError when a computed value is not finite, or the pattern does not fit
    */
   choose(problem: LinearProblem, pattern: SparsityPattern, scope: MaskScope): LinearChoice
 }

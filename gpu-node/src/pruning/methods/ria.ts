@@ -1,12 +1,12 @@
 import { scoreRule } from './score-rule.ts'
 
-/** How much the activations count: the published choice. */
+/** Power of the activation norm: the published choice. */
 const ACTIVATION_POWER = 0.5
 
 /**
- * Relative importance and activations, `(|W| / Σ_rows |W| + |W| / Σ_cols |W|) · ‖x‖^½` with `‖x‖ = √(Σ x²)`: what
- * share a weight has of what leaves its input and of what enters its output (Zhang et al., "Plug-and-Play", ICLR
- * 2024, with its power of ½ and without its permutation of channels). The norm is accumulated over all datasets.
+ * RIA, relative importance and activations: `(|W| / Σ_rows |W| + |W| / Σ_cols |W|) · ‖x‖^½` with `‖x‖ = √(Σ x²)`, that is, the
+ * share of a weight in the sums of its column and of its row (Zhang et al., "Plug-and-Play", ICLR 2024, with its power of ½
+ * and without its permutation of channels). The norm is accumulated over all datasets.
  */
 export const continualRia = scoreRule({
   name: 'continual-ria',
@@ -31,7 +31,7 @@ export const continualRia = scoreRule({
     for (let row = 0, i = 0; row < rows; row++) {
       for (let col = 0; col < cols; col++, i++) {
         const size = Math.abs(weights[i] as number)
-        // A sum is zero only where the weight is: it has a share of nothing.
+        // If a sum is zero the weight is too, and its share would be 0 / 0.
         if (size === 0) continue
         scores[i] =
           (size / (colSum[col] as number) + size / (rowSum[row] as number)) * (activation[col] as number)

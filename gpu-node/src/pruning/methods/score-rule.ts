@@ -2,13 +2,13 @@ import { freeMemory } from '../../platform/free-memory.ts'
 import { selectKept, selectKeptPerRow } from './select-kept.ts'
 import type { LinearProblem, PruneRule } from './prune-rule.ts'
 
-/** Most rules: every weight has a score, and the lowest of each row, matrix or group of n:m go. */
+/** A rule that scores every weight and prunes the lowest scores of each row, matrix or group of n:m. */
 export interface ScoreRule extends Pick<PruneRule, 'name' | 'summary' | 'datasets' | 'needs'> {
-  /** @returns `[rows, cols]` row-major, f64, finite; an array of its own, which is freed */
+  /** Returns finite scores `[rows, cols]` f64 row-major, in a new array, which the caller frees. */
   score: (problem: LinearProblem) => Float64Array<ArrayBuffer>
 }
 
-/** The rule that keeps the highest scores and leaves their weights as they are. */
+/** Creates the rule that keeps the weights with the highest scores and does not change their values. */
 export function scoreRule({ score, ...about }: ScoreRule): PruneRule {
   return {
     ...about,

@@ -2,13 +2,13 @@ import { rowBytes } from '@copal/shared/mask/bit-rows.ts'
 import { keptCounts, type MaskScope, type SparsityPattern } from '@copal/shared/mask/sparsity-pattern.ts'
 
 /**
- * Chooses what a mask keeps: in every group that the pattern names (row, matrix, or m consecutive columns) the
- * lowest scores go, exactly as many as {@link keptCounts} says; of equal scores the lower column goes first.
+ * Selects the weights with the highest scores in every group of the pattern (row, matrix, or m consecutive columns), as
+ * many as {@link keptCounts} returns. Of equal scores the lower column is pruned first.
  *
  * @param score `[rows, cols]` row-major, finite
  * @returns mask bits `[rows, ceil(cols/8)]`
- * @throws RangeError a score is not finite
- * @throws AppError `invalid_request` the pattern does not fit the columns
+ * @throws RangeError when a score is not finite
+ * @throws AppError `invalid_request` when the pattern does not fit the columns
  */
 export function selectKept(
   score: Float64Array,
@@ -27,10 +27,13 @@ export function selectKept(
 }
 
 /**
- * The same, where it is told how many weights each row keeps.
+ * Selects the weights with the highest scores in every row, `kept[row]` of them. Of equal scores the lower column is pruned
+ * first.
  *
+ * @param score `[rows, cols]` row-major, finite
  * @param kept `[rows]`, at most `cols` each
- * @throws RangeError a score is not finite
+ * @returns mask bits `[rows, ceil(cols/8)]`
+ * @throws RangeError when a score is not finite
  */
 export function selectKeptPerRow(
   score: Float64Array,
@@ -46,21 +49,21 @@ export function selectKeptPerRow(
   return bits
 }
 
-/** A matrix whose mask is chosen group by group. */
+/** A matrix of scores whose mask is selected group by group. */
 export interface GroupSelection {
-  /** `[rows, cols]`, flat. */
+  /** `[rows, cols]` row-major. */
   score: Float64Array
   cols: number
-  /** `[rows, ceil(cols/8)]`, zero where nothing was decided yet. */
+  /** Mask bits `[rows, ceil(cols/8)]`, zero in groups that are not selected yet. */
   bits: Uint8Array
-  /** As long as a group at least; overwritten. */
+  /** At least as long as a group; overwritten. */
   scratch: Float64Array
 }
 
 /**
- * Sets the mask bits of `score[begin … end)` but for its `pruned` lowest; of equal scores the first go.
+ * Sets the mask bits of `score[begin … end)` except those of its `pruned` lowest scores. Of equal scores the first are pruned.
  *
- * @throws RangeError a score is not finite
+ * @throws RangeError when a score is not finite
  */
 export function keepHighest(choice: GroupSelection, begin: number, end: number, pruned: number): void {
   const { score, scratch } = choice
@@ -70,7 +73,7 @@ export function keepHighest(choice: GroupSelection, begin: number, end: number, 
   keepAbove(choice, begin, end, threshold, pruned)
 }
 
-/** Sets the bits of `score[begin … end)` but for `pruned` of them: all below the threshold, then the first equal to it. */
+/** Sets the bits of `score[begin … end)` except `pruned` of them: all below the threshold, then the first equal to it. */
 function keepAbove(
   { score, cols, bits }: GroupSelection,
   begin: number,
@@ -79,14 +82,15 @@ function keepAbove(
   pruned: number,
 ): void {
   let below = 0
-  let poison = 0
+  let nonFinite = 0
   for (let i = begin; i < end; i++) {
     const value = score[i] as number
     below += value < threshold ? 1 : 0
-    poison += value - value
+    nonFinite += value - value
   }
-  // NaN, or an infinity less itself.
-  if (Number.isNaN(poison)) throw new RangeError('a score is not finite: nor are the weights or statistics')
+  // `value - value` is NaN for NaN and infinities, else 0.
+  if (Number.isNaN(nonFinite))
+    throw new RangeError('a score is not finite, so the weights or the statistics are not finite')
   let ties = pruned - below
   let row = Math.floor(begin / cols)
   let col = begin - row * cols
@@ -106,7 +110,10 @@ function keepAbove(
   }
 }
 
-/** The value that sorting would put at `rank` (0-based); reorders `values`. Hoare's selection, median of three. */
+/**
+ * Returns the value at index `rank` of the sorted values, and reorders `values`: Hoare's selection with the median of three
+ * as pivot.
+ */
 function nthSmallest(values: Float64Array, rank: number): number {
   let low = 0
   let high = values.length - 1

@@ -4,20 +4,20 @@ import { keepHighest } from './select-kept.ts'
 import type { LinearChoice, LinearProblem, PruneRule } from './prune-rule.ts'
 import { inverseFactor, subtractRows } from './triangular-factor.ts'
 
-/** Columns that are decided together before their error is passed on. */
+/** Columns of a block. The error of a block is passed on to later columns at once. */
 const BLOCK_COLUMNS = 128
-/** Columns after a block that are updated at a time: their part of 128 rows of the factor stays in the cache. */
+/** Columns after a block that are updated at a time, so that their part of 128 rows of the factor stays in the cache. */
 const UPDATE_COLUMNS = 256
-/** Of the mean diagonal of the second moment, added to its diagonal. */
+/** Fraction of the mean diagonal of the second moment that is added to its diagonal. */
 const DAMPING = 0.01
 
 const COMMON_PROPERTIES = { needs: ['second_moment'], changesWeights: true, choose } as const
 
-/** SparseGPT on the newest datasets alone: as published at n:m, and where the scope is the matrix. */
+/** SparseGPT on the newest datasets only. It equals the published method for n:m and with the scope `matrix`. */
 export const sparseGpt: PruneRule = {
   ...COMMON_PROPERTIES,
   name: 'sparsegpt',
-  summary: 'kept weights make up for others, newest text (Frantar 2023)',
+  summary: 'kept weights compensate pruned ones, newest text (Frantar 2023)',
   datasets: 'newest',
 }
 
@@ -25,15 +25,15 @@ export const sparseGpt: PruneRule = {
 export const continualSparseGpt: PruneRule = {
   ...COMMON_PROPERTIES,
   name: 'continual-sparsegpt',
-  summary: 'kept weights make up for others, all text (Frantar 2023)',
+  summary: 'kept weights compensate pruned ones, all text (Frantar 2023)',
   datasets: 'accumulated',
 }
 
-/** A linear that is being pruned. */
+/** The state of a linear while it is pruned. */
 interface PruningState {
   rows: number
   cols: number
-  /** `[rows, cols]`, changes as columns are pruned. */
+  /** `[rows, cols]`; updated as columns are pruned. */
   weights: Float64Array
   /** Upper factor `U` of the inverse second moment, `Uᵀ U = H⁻¹`, `[cols, cols]`. */
   factor: Float64Array
@@ -42,12 +42,14 @@ interface PruningState {
 }
 
 /**
- * SparseGPT (Frantar and Alistarh 2023): columns in order, by blocks of 128. In a block the weights with the lowest
- * `(w / U_jj)²` go, of n:m those of each group when its first column is reached; what a pruned weight did is made up
- * for by the weights of its row after it.
+ * Prunes one linear by SparseGPT (Frantar and Alistarh 2023).
  *
- * The competition is inside the block: over all its rows, as published, where the scope is the matrix; row by row
- * where it is the row. So many go in each block that every row or the matrix keeps exactly what its pattern says.
+ * It goes through the columns in order, in blocks of 128. In each block it prunes the weights with the lowest
+ * `(w / U_jj)²`; for n:m it selects them in each group when it reaches the group's first column. Later weights of the row
+ * are updated to compensate for a pruned one.
+ *
+ * Weights are compared within a block: over all its rows with the scope `matrix`, as published, or within each row with the
+ * scope `row`. Each block prunes as many as needed for the row or matrix to keep exactly what the pattern says.
  */
 function choose(problem: LinearProblem, pattern: SparsityPattern, scope: MaskScope): LinearChoice {
   const { rows, cols } = problem
@@ -55,9 +57,9 @@ function choose(problem: LinearProblem, pattern: SparsityPattern, scope: MaskSco
   const weights = Float64Array.from(problem.weights)
   for (const col of dead) for (let at = col; at < weights.length; at += cols) weights[at] = 0
   const work: PruningState = { rows, cols, weights, factor, bits: new Uint8Array(rows * rowBytes(cols)) }
-  // Throws where the columns are not whole groups.
+  // Throws if the columns are not a multiple of the group size.
   keptCounts(pattern, scope, rows, cols)
-  // Whole groups of n:m to a block.
+  // A block has whole groups of n:m.
   const width = pattern.kind === 'n:m' ? BLOCK_COLUMNS - (BLOCK_COLUMNS % pattern.group) : BLOCK_COLUMNS
   for (let begin = 0; begin < cols; begin += width) {
     const end = Math.min(begin + width, cols)
@@ -68,7 +70,7 @@ function choose(problem: LinearProblem, pattern: SparsityPattern, scope: MaskSco
   return { bits: work.bits, weights: Float32Array.from(weights) }
 }
 
-/** The factor `U` of the damped mean second moment, and the inputs that never were anything but zero. */
+/** Computes the factor `U` of the damped mean second moment, and finds the inputs that were always zero (`dead`). */
 function factorInverseMoment({ cols, tokens, statistic }: LinearProblem): {
   factor: Float64Array
   dead: number[]
@@ -78,7 +80,7 @@ function factorInverseMoment({ cols, tokens, statistic }: LinearProblem): {
   const dead: number[] = []
   let trace = 0
   for (let row = 0, from = 0; row < cols; row++) {
-    // Symmetric: the row of the upper triangle is the column of the lower one, which is what is factored.
+    // The lower triangle is factored. By symmetry its column is a row of the stored upper triangle.
     for (let col = row; col < cols; col++, from++)
       moment[col * cols + row] = (triangle[from] as number) / tokens
     const at = row * cols + row
@@ -93,7 +95,7 @@ function factorInverseMoment({ cols, tokens, statistic }: LinearProblem): {
   return { factor: inverseFactor(moment, cols), dead }
 }
 
-/** Chooses what the columns `[begin, end)` keep of a ratio, from their weights as they are now. */
+/** Selects the weights that columns `[begin, end)` keep for a ratio, from their current values. */
 function selectBlock(
   { rows, cols, weights, factor, bits }: PruningState,
   begin: number,
@@ -109,14 +111,14 @@ function selectBlock(
   }
   const groups = scope === 'row' ? rows : 1
   const height = rows / groups
-  // What is pruned up to a column is rounded, not what each block prunes: the sum is then that of the pattern.
+  // The number pruned up to a column is rounded, not that of each block, so that the sum is exactly that of the pattern.
   const pruned = Math.floor(height * end * ratio) - Math.floor(height * begin * ratio)
   const chosen = new Uint8Array(rows * rowBytes(width))
   const choice = { score, cols: width, bits: chosen, scratch: new Float64Array(height * width) }
   for (let first = 0; first < score.length; first += height * width)
     keepHighest(choice, first, first + height * width, pruned)
   for (let row = 0; row < rows; row++) {
-    // Blocks begin at whole bytes.
+    // A block begins at a whole byte.
     bits.set(
       chosen.subarray(row * rowBytes(width), (row + 1) * rowBytes(width)),
       row * rowBytes(cols) + begin / 8,
@@ -124,7 +126,10 @@ function selectBlock(
   }
 }
 
-/** Prunes the columns `[begin, end)` one by one, each row making up for what it loses, first inside the block. */
+/**
+ * Prunes columns `[begin, end)` one by one. Each pruned weight is compensated by later weights of its row: within the block
+ * at once, after it when the block is done.
+ */
 function pruneBlock(work: PruningState, begin: number, end: number, pattern: SparsityPattern): void {
   const { rows, cols, weights, factor, bits } = work
   const width = end - begin
@@ -155,7 +160,7 @@ function pruneBlock(work: PruningState, begin: number, end: number, pattern: Spa
   }
 }
 
-/** Keeps the n of the m weights from `first` on whose loss would cost most; of equal ones the last. */
+/** Keeps the n of m weights from column `first` on whose pruning would cost most; of equal ones the last. */
 function selectGroup(
   { cols, weights, factor, bits }: PruningState,
   row: number,
@@ -178,7 +183,9 @@ function selectGroup(
 }
 
 function requireFinite(weights: Float64Array): void {
-  let poison = 0
-  for (const weight of weights) poison += weight - weight
-  if (poison !== 0) throw new RangeError('an updated weight is not finite: nor are the weights or statistics')
+  // `weight - weight` is NaN for NaN and infinities, else 0.
+  let nonFinite = 0
+  for (const weight of weights) nonFinite += weight - weight
+  if (nonFinite !== 0)
+    throw new RangeError('an updated weight is not finite, so the weights or the statistics are not finite')
 }

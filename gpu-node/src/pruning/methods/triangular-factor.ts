@@ -1,31 +1,30 @@
-/** Rows that are factored or solved together: two such blocks of rows stay in a core's cache. */
+/** Rows that are factored or solved together: two blocks of rows fit in a core's cache. */
 const BLOCK_ROWS = 64
-/** Columns that an update of many rows works through at a time, for the same reason. */
+/** Columns of a tile of an update of many rows, for the same reason. */
 const TILE_COLUMNS = 512
 
-/** A row-major matrix in f64 with the distance between its rows. */
+/** A row-major matrix in f64, with the distance between its rows in elements. */
 export interface Strided {
   values: Float64Array
   stride: number
 }
 
 /**
- * The upper triangular `U` with `Uᵀ U = H⁻¹`, of a symmetric positive definite `H`.
+ * Computes the upper triangular `U` with `Uᵀ U = H⁻¹` of a symmetric positive definite `H`.
  *
- * `H⁻¹` itself is never formed: with `H = V Vᵀ`, `V` upper triangular (a Cholesky factorisation from the last row
- * up), `U` is `V⁻¹`. Two thirds of a `size³` multiplications in place of one and two thirds, and no loss from
- * inverting twice.
+ * `H⁻¹` itself is never computed: with `H = V Vᵀ` and `V` upper triangular (a Cholesky factorisation from the last row up),
+ * `U` is `V⁻¹`. This takes 2/3 `size³` multiplications instead of 5/3, and avoids the loss of precision of two inversions.
  *
  * @param matrix `[size, size]`; its lower triangle is read and overwritten
  * @returns `[size, size]` row-major, zero below the diagonal
- * @throws RangeError `H` is not positive definite in f64
+ * @throws RangeError when `H` is not positive definite in f64
  */
 export function inverseFactor(matrix: Float64Array, size: number): Float64Array {
   factorUpward(matrix, size)
   return invertTransposed(matrix, size)
 }
 
-/** Overwrites the lower triangle of `H` with `Vᵀ`. */
+/** Replaces the lower triangle of `H` by `Vᵀ`. */
 function factorUpward(matrix: Float64Array, size: number): void {
   const h = { values: matrix, stride: size }
   for (let end = size; end > 0; end -= BLOCK_ROWS) {
@@ -37,7 +36,7 @@ function factorUpward(matrix: Float64Array, size: number): void {
       const root = Math.sqrt(pivot)
       for (let i = j * size; i < j * size + j; i++) matrix[i] = (matrix[i] as number) / root
       matrix[j * size + j] = root
-      // Within the block now, the rows above it once for the whole block.
+      // Rows of the block are updated now; the rows above it once for the whole block.
       for (let k = begin; k < j; k++) {
         const factor = matrix[j * size + k] as number
         for (let i = 0; i <= k; i++)
@@ -46,7 +45,7 @@ function factorUpward(matrix: Float64Array, size: number): void {
     }
     for (let from = 0; from < begin; from += TILE_COLUMNS) {
       for (let k = from; k < begin; k++) {
-        // Coefficients are Vᵀ[j, k] of the block's rows j: a column, so a stride of one row.
+        // The coefficients are Vᵀ[j, k] of the block's rows j: a column, so they are one row apart.
         const coefficients = { values: matrix, at: begin * size + k, step: size, begin, end }
         subtractRows(h, k, h, coefficients, { from, to: Math.min(from + TILE_COLUMNS, k + 1) })
       }
@@ -54,7 +53,7 @@ function factorUpward(matrix: Float64Array, size: number): void {
   }
 }
 
-/** `U = V⁻¹` from the `Vᵀ` in the lower triangle, by back substitution. */
+/** Computes `U = V⁻¹` from the `Vᵀ` in the lower triangle, by back substitution. */
 function invertTransposed(factor: Float64Array, size: number): Float64Array {
   const inverse = new Float64Array(size * size)
   const u = { values: inverse, stride: size }
@@ -81,7 +80,7 @@ function invertTransposed(factor: Float64Array, size: number): Float64Array {
   return inverse
 }
 
-/** Coefficients of the rows `begin … end - 1`: elements of `values`, `step` apart, the first at `at`. */
+/** Coefficients of rows `begin … end - 1`: elements of `values`, the first at `at`, `step` apart. */
 export interface Coefficients {
   values: Float64Array
   at: number
@@ -91,8 +90,8 @@ export interface Coefficients {
 }
 
 /**
- * `target[row, from … to) -= Σ_k c_k · source[k, from … to)` over the rows `k` that have coefficients; terms whose
- * coefficient is zero are left out, the others taken four at a time in the order of `k`.
+ * Computes `target[row, from … to) -= Σ_k c_k · source[k, from … to)` over the rows `k` that have coefficients. Terms with a
+ * zero coefficient are skipped; the others are subtracted four at a time, in the order of `k`.
  */
 export function subtractRows(
   target: Strided,
@@ -135,7 +134,7 @@ export function subtractRows(
   if (count > 2) subtractOne(target.values, first, length, source.values, rowC, c)
 }
 
-/** The inner loop of it all: positional, for an object a call costs more than the loop of a narrow tile. */
+/** The innermost loop. Its arguments are positional because creating an object takes longer than the loop over a tile. */
 function subtractFour(
   target: Float64Array,
   first: number,

@@ -1,7 +1,7 @@
 import type { LinearProblem } from './prune-rule.ts'
 import { scoreRule } from './score-rule.ts'
 
-/** `|W| · √(Σ x²)` per input: on the newest datasets alone, as published. */
+/** Wanda: importance `|W| · √(Σ x²)`, on the newest datasets only, as published (Sun et al. 2023). */
 export const wanda = scoreRule({
   name: 'wanda',
   summary: 'weight × input norm, newest text (Wanda, Sun et al. 2023)',
@@ -10,7 +10,7 @@ export const wanda = scoreRule({
   score,
 })
 
-/** The same score, with the norm accumulated over all datasets. */
+/** Wanda with the norm accumulated over all datasets. */
 export const continualWanda = scoreRule({
   name: 'continual-wanda',
   summary: 'weight × input norm, all text (Wanda, Sun et al. 2023)',
