@@ -11,27 +11,29 @@ import type { GraphNode, Initializer, OnnxGraph, ValueInfo } from '../graph/onnx
 import { ropeCache } from '../graph/rope.ts'
 import { statisticTensorName } from '../statistics/statistic-names.ts'
 
-/** Name of the output with a linear's `Σ_t (∂L/∂y_t)²`, `[d_out]`. */
+/** Returns the name of the output with a linear's `Σ_t (∂L/∂y_t)²`, `[d_out]`. */
 export function squaredGradientName(linear: BlockLinear): string {
   return `${linear}.squared_gradient`
 }
 
-/** Names of {@link buildBackwardBlock} and {@link buildLossGradient}. */
+/** Names of inputs and outputs of {@link buildBackwardBlock} and {@link buildLossGradient}. */
 export const BACKWARD_NAMES = {
   hidden: 'hidden',
-  outputGradient: 'above',
-  inputGradient: 'below',
+  outputGradient: 'output_gradient',
+  inputGradient: 'input_gradient',
   targets: 'targets',
   loss: 'loss',
 } as const
 
 /**
- * A decoder block run backwards, for one sequence and any block of the model: the weights are inputs, under the names that
- * they have in layer 0. It makes what the forward pass made once more, so that nothing but what entered the block is kept.
+ * Builds the graph of the backward pass of a decoder block, for one sequence. It serves every block of the model: the weights
+ * are inputs, under their names in layer 0. It computes the forward pass again, so that only the input of the block has to be
+ * kept.
  *
- * Inputs besides the weights: `hidden` `[tokens, hidden]` f32, what enters the block, from position 0 on; `above`
- * `[tokens, hidden]`, the loss's gradient at what leaves it. Outputs: `below` `[tokens, hidden]`, its gradient at `hidden`;
- * for every linear {@link squaredGradientName}; for what linears read `<input>.square_norm` `[d_in]`, `Σ_t x_t²`.
+ * Inputs besides the weights: `hidden` `[tokens, hidden]` f32, the input of the block, from position 0 on;
+ * `output_gradient` `[tokens, hidden]`, the gradient of the loss at the output of the block. Outputs: `input_gradient`
+ * `[tokens, hidden]`, the gradient at `hidden`; {@link squaredGradientName} for every linear; `<input>.square_norm` `[d_in]`,
+ * `Σ_t x_t²`, for every input of linears.
  *
  * @param length tokens of the sequence
  */
@@ -64,9 +66,12 @@ export function buildBackwardBlock(config: LlamaConfig, length: number): OnnxGra
 }
 
 /**
- * Final norm, head and the sum of the negative log-likelihoods of one sequence's tokens, run backwards. Inputs: `hidden`
- * `[tokens, hidden]` f32, what the last block leaves; `targets` `[tokens, 1]` i64, what follows each token but the last, whose
- * own is not read; the weights. Outputs: `below` `[tokens, hidden]`, the gradient at `hidden`; `loss` `[1]`, nats.
+ * Builds the graph of the loss of one sequence and its gradient. The loss is the sum of the negative log-likelihoods of the
+ * tokens, after the final norm and the head.
+ *
+ * Inputs besides the weights: `hidden` `[tokens, hidden]` f32, the output of the last block; `targets` `[tokens, 1]` i64, the
+ * token after each one; that of the last token is ignored. Outputs: `input_gradient` `[tokens, hidden]`, the gradient at
+ * `hidden`; `loss` `[1]`, nats.
  */
 export function buildLossGradient(config: LlamaConfig, length: number): OnnxGraph {
   const { vocabSize, hiddenSize, rmsNormEps, tiedEmbedding } = config
@@ -78,9 +83,9 @@ export function buildLossGradient(config: LlamaConfig, length: number): OnnxGrap
   graph.constants.push(
     { name: 'one_hot_values', type: 'float32', shape: [2], data: Float32Array.of(0, 1) },
     { name: 'vocabulary', type: 'int64', shape: [1], data: BigInt64Array.of(BigInt(vocabSize)) },
-    // Nothing follows the last token.
+    // The last token has no next token.
     {
-      name: 'followed',
+      name: 'has_next',
       type: 'float32',
       shape: [length, 1],
       data: new Float32Array(length).fill(1, 0, length - 1),
@@ -98,7 +103,7 @@ export function buildLossGradient(config: LlamaConfig, length: number): OnnxGrap
     outputs: ['target_logprobs'],
     attributes: { axis: { int: 1 } },
   })
-  const losses = graph.op('Neg', [graph.op('Mul', ['target_logprobs', 'followed'])])
+  const losses = graph.op('Neg', [graph.op('Mul', ['target_logprobs', 'has_next'])])
   graph.add({
     op: 'ReduceSum',
     inputs: [losses, 'first_axis'],
@@ -112,11 +117,11 @@ export function buildLossGradient(config: LlamaConfig, length: number): OnnxGrap
     outputs: ['one_hot'],
     attributes: { axis: { int: -1 } },
   })
-  const surplus = graph.op('Sub', [graph.op('Exp', ['logprobs']), 'one_hot'])
-  const atNormed = graph.op('MatMul', [graph.op('Mul', [surplus, 'followed']), head])
+  const logitGradient = graph.op('Sub', [graph.op('Exp', ['logprobs']), 'one_hot'])
+  const normedGradient = graph.op('MatMul', [graph.op('Mul', [logitGradient, 'has_next']), head])
   graph.add({
     op: 'Identity',
-    inputs: [graph.backwardNorm(atNormed, BACKWARD_NAMES.hidden, norm)],
+    inputs: [graph.backwardNorm(normedGradient, BACKWARD_NAMES.hidden, norm)],
     outputs: [BACKWARD_NAMES.inputGradient],
   })
   return {
@@ -138,7 +143,7 @@ export function buildLossGradient(config: LlamaConfig, length: number): OnnxGrap
 const INPUT_NORM = 'model.layers.0.input_layernorm.weight'
 const MLP_NORM = 'model.layers.0.post_attention_layernorm.weight'
 
-/** What the attention's backward pass reads of its forward pass: heads `[kvHeads, group, tokens, headDim]`. */
+/** Values of the attention's forward pass that its backward pass reads; heads are `[kvHeads, group, tokens, headDim]`. */
 interface AttentionValues {
   query: string
   key: string
@@ -147,7 +152,7 @@ interface AttentionValues {
   middle: string
 }
 
-/** What the MLP's reads: `[tokens, intermediate]` each. */
+/** Values of the MLP's forward pass that its backward pass reads, `[tokens, intermediate]` each. */
 interface MlpValues {
   gate: string
   up: string
@@ -155,10 +160,13 @@ interface MlpValues {
   silu: string
 }
 
-/** Names its values by itself; heads are `[kvHeads, group, tokens, headDim]`, the group 1 of keys and values. */
+/**
+ * A builder of backward graphs that generates the names of values. Heads are `[kvHeads, group, tokens, headDim]`; keys and
+ * values have a group of 1.
+ */
 class BackwardBuilder extends GraphBuilder {
   readonly #config: LlamaConfig
-  /** Outputs with the squares of what linears read. */
+  /** Outputs with the square norms of the inputs of linears. */
   readonly squaredInputs: ValueInfo[] = []
   #values = 0
 
@@ -193,13 +201,13 @@ class BackwardBuilder extends GraphBuilder {
     scalar('epsilon', rmsNormEps)
   }
 
-  /** The constants that a node reads. */
+  /** Returns the constants that some node reads. */
   usedConstants(): Initializer[] {
     const read = new Set(this.nodes.flatMap(({ inputs }) => inputs))
     return this.constants.filter(({ name }) => read.has(name))
   }
 
-  /** A node with one output; its name. */
+  /** Adds a node with one output, and returns the name of the output. */
   op(op: string, inputs: readonly string[], attributes: GraphNode['attributes'] = {}): string {
     const name = `v${this.#values++}`
     this.add({ op, inputs, outputs: [name], attributes })
@@ -220,8 +228,8 @@ class BackwardBuilder extends GraphBuilder {
     const value = this.#asHeads(this.#forward('self_attn.v_proj'), 'key_shape')
     const scores = this.op('Mul', [this.op('MatMul', [query, this.#transposed(key)]), 'scale'])
     const attention = this.op('Softmax', [this.op('Add', [scores, 'causal_mask'])], { axis: { int: -1 } })
-    const mixed = this.#flat(this.op('MatMul', [attention, value]))
-    this.add({ op: 'Identity', inputs: [mixed], outputs: [linearInputName(0, 'self_attn.o_proj')] })
+    const attended = this.#flat(this.op('MatMul', [attention, value]))
+    this.add({ op: 'Identity', inputs: [attended], outputs: [linearInputName(0, 'self_attn.o_proj')] })
     const middle = this.op('Add', [BACKWARD_NAMES.hidden, this.#forward('self_attn.o_proj')])
     return { query, key, value, attention, middle }
   }
@@ -238,51 +246,57 @@ class BackwardBuilder extends GraphBuilder {
     return { gate, up, sigmoid, silu }
   }
 
-  /** The gradient at `middle`. */
+  /** Returns the gradient at `middle`. */
   backwardMlp({ gate, up, sigmoid, silu }: MlpValues, middle: string): string {
-    const atGated = this.#backward('mlp.down_proj', BACKWARD_NAMES.outputGradient)
-    const atUp = this.op('Mul', [atGated, silu])
+    const gatedGradient = this.#backward('mlp.down_proj', BACKWARD_NAMES.outputGradient)
+    const upGradient = this.op('Mul', [gatedGradient, silu])
     // silu'(x) = σ(x) (1 + x (1 − σ(x)))
     const rest = this.op('Mul', [gate, this.op('Sub', ['one', sigmoid])])
     const slope = this.op('Mul', [sigmoid, this.op('Add', ['one', rest])])
-    const atGate = this.op('Mul', [this.op('Mul', [atGated, up]), slope])
-    const atNormed = this.op('Add', [
-      this.#backward('mlp.gate_proj', atGate),
-      this.#backward('mlp.up_proj', atUp),
+    const gateGradient = this.op('Mul', [this.op('Mul', [gatedGradient, up]), slope])
+    const normedGradient = this.op('Add', [
+      this.#backward('mlp.gate_proj', gateGradient),
+      this.#backward('mlp.up_proj', upGradient),
     ])
-    return this.op('Add', [BACKWARD_NAMES.outputGradient, this.backwardNorm(atNormed, middle, MLP_NORM)])
+    return this.op('Add', [
+      BACKWARD_NAMES.outputGradient,
+      this.backwardNorm(normedGradient, middle, MLP_NORM),
+    ])
   }
 
-  /** Ends in `below`. */
-  backwardAttention({ query, key, value, attention }: AttentionValues, atMiddle: string): void {
-    const atHeads = this.#asHeads(this.#backward('self_attn.o_proj', atMiddle), 'query_shape')
-    const atValue = this.#groupSum(this.op('MatMul', [this.#transposed(attention), atHeads]))
-    const atShares = this.op('MatMul', [atHeads, this.#transposed(value)])
-    // Shares sum to 1, so what all of them gain alike moves none.
-    const common = this.op('ReduceSum', [this.op('Mul', [atShares, attention]), 'last_axis'])
-    const atScores = this.op('Mul', [
-      this.op('Mul', [this.op('Sub', [atShares, common]), attention]),
+  /** Adds the backward pass of the attention, which ends in `input_gradient`. */
+  backwardAttention({ query, key, value, attention }: AttentionValues, middleGradient: string): void {
+    const headsGradient = this.#asHeads(this.#backward('self_attn.o_proj', middleGradient), 'query_shape')
+    const valueGradient = this.#groupSum(this.op('MatMul', [this.#transposed(attention), headsGradient]))
+    const attentionGradient = this.op('MatMul', [headsGradient, this.#transposed(value)])
+    // Attention weights sum to 1, so a gradient that all of them share has no effect.
+    const sharedGradient = this.op('ReduceSum', [this.op('Mul', [attentionGradient, attention]), 'last_axis'])
+    const scoreGradient = this.op('Mul', [
+      this.op('Mul', [this.op('Sub', [attentionGradient, sharedGradient]), attention]),
       'scale',
     ])
-    const atQuery = this.#rotate(this.op('MatMul', [atScores, key]), -1)
-    const atKey = this.#rotate(this.#groupSum(this.op('MatMul', [this.#transposed(atScores), query])), -1)
-    const atNormed = this.op('Sum', [
-      this.#backward('self_attn.q_proj', this.#flat(atQuery)),
-      this.#backward('self_attn.k_proj', this.#flat(atKey)),
-      this.#backward('self_attn.v_proj', this.#flat(atValue)),
+    const queryGradient = this.#rotate(this.op('MatMul', [scoreGradient, key]), -1)
+    const keyGradient = this.#rotate(
+      this.#groupSum(this.op('MatMul', [this.#transposed(scoreGradient), query])),
+      -1,
+    )
+    const normedGradient = this.op('Sum', [
+      this.#backward('self_attn.q_proj', this.#flat(queryGradient)),
+      this.#backward('self_attn.k_proj', this.#flat(keyGradient)),
+      this.#backward('self_attn.v_proj', this.#flat(valueGradient)),
     ])
-    const norm = this.backwardNorm(atNormed, BACKWARD_NAMES.hidden, INPUT_NORM)
-    this.add({ op: 'Add', inputs: [atMiddle, norm], outputs: [BACKWARD_NAMES.inputGradient] })
+    const norm = this.backwardNorm(normedGradient, BACKWARD_NAMES.hidden, INPUT_NORM)
+    this.add({ op: 'Add', inputs: [middleGradient, norm], outputs: [BACKWARD_NAMES.inputGradient] })
   }
 
-  /** Of `y = x r γ` with `r = (mean x² + ε)^-½`: `r g − x r³ mean(g x)` with `g = γ ∂y`. */
+  /** Returns the gradient at x of `y = x r γ` with `r = (mean x² + ε)^-½`: `r g − x r³ mean(g x)` with `g = γ ∂y`. */
   backwardNorm(gradient: string, x: string, gamma: string): string {
     const meanSquare = this.op('ReduceMean', [this.op('Mul', [x, x]), 'last_axis'])
     const scale = this.op('Reciprocal', [this.op('Sqrt', [this.op('Add', [meanSquare, 'epsilon'])])])
     const scaled = this.op('Mul', [x, scale])
     const weighed = this.op('Mul', [gradient, gamma])
-    const along = this.op('ReduceMean', [this.op('Mul', [weighed, scaled]), 'last_axis'])
-    return this.op('Mul', [scale, this.op('Sub', [weighed, this.op('Mul', [scaled, along])])])
+    const projection = this.op('ReduceMean', [this.op('Mul', [weighed, scaled]), 'last_axis'])
+    return this.op('Mul', [scale, this.op('Sub', [weighed, this.op('Mul', [scaled, projection])])])
   }
 
   #forward(linear: BlockLinear): string {
@@ -291,7 +305,7 @@ class BackwardBuilder extends GraphBuilder {
     return y
   }
 
-  /** Notes the squares of what a linear reads, and of the gradient at what it makes; the gradient at what it reads. */
+  /** Adds outputs with the squares of a linear's input and output gradient, and returns the gradient at its input. */
   #backward(linear: BlockLinear, gradient: string): string {
     this.#squares(gradient, squaredGradientName(linear))
     const [, cols] = linearShape(this.#config, linear)
@@ -303,7 +317,7 @@ class BackwardBuilder extends GraphBuilder {
     return this.op('MatMul', [gradient, linearName(0, linear)])
   }
 
-  /** Sums of the squares of the columns of `x`. */
+  /** Adds the output with the sums of squares of the columns of `x`. */
   #squares(x: string, output: string): void {
     this.add({
       op: 'ReduceSumSquare',
@@ -313,7 +327,7 @@ class BackwardBuilder extends GraphBuilder {
     })
   }
 
-  /** `[tokens, heads · headDim]` as heads. */
+  /** Splits `[tokens, heads · headDim]` into heads. */
   #asHeads(flat: string, shape: 'query_shape' | 'key_shape'): string {
     return this.op('Transpose', [this.op('Reshape', [flat, shape])], { perm: { ints: [1, 2, 0, 3] } })
   }
@@ -326,12 +340,12 @@ class BackwardBuilder extends GraphBuilder {
     return this.op('Transpose', [heads], { perm: { ints: [0, 1, 3, 2] } })
   }
 
-  /** What all queries of a group ask of one key or value. */
+  /** Sums over the queries of a group, which share a key and a value. */
   #groupSum(heads: string): string {
     return this.op('ReduceSum', [heads, 'group_axis'])
   }
 
-  /** Rotary embedding, or backwards: a rotation's transpose turns the other way. */
+  /** Applies the rotary embedding, or with -1 its backward pass: the transpose of a rotation rotates the other way. */
   #rotate(heads: string, direction: 1 | -1): string {
     const halves = [`v${this.#values++}`, `v${this.#values++}`] as const
     this.add({
@@ -350,9 +364,9 @@ class BackwardBuilder extends GraphBuilder {
   }
 }
 
-/** What is added to scores: a token reads none that comes after it. `[length, length]` */
+/** Returns the causal mask that is added to attention scores, `[length, length]`: a token cannot read later tokens. */
 function causalMask(length: number): Float32Array {
-  const causal_mask = new Float32Array(length * length)
-  for (let row = 0; row < length; row++) causal_mask.fill(-1e9, row * length + row + 1, (row + 1) * length)
-  return causal_mask
+  const mask = new Float32Array(length * length)
+  for (let row = 0; row < length; row++) mask.fill(-1e9, row * length + row + 1, (row + 1) * length)
+  return mask
 }

@@ -16,8 +16,8 @@ import { createScratch, removeScratch } from '../../platform/scratch.ts'
 import type { TextMeasurementOptions } from './text-measurement.ts'
 
 /**
- * A measurement of {@link measureLayerSensitivity}. Dense logits of the windows are in memory, 4 bytes × tokens × vocabulary;
- * scratch files are as large as the model's weights in f32.
+ * Options of {@link measureLayerSensitivity}. The dense logits of the windows are in memory: 4 bytes × tokens × vocabulary.
+ * Scratch files are as large as the model's weights in f32.
  */
 export interface LayerSensitivityOptions extends TextMeasurementOptions {
   /** A mask file that prunes every linear. */
@@ -25,14 +25,15 @@ export interface LayerSensitivityOptions extends TextMeasurementOptions {
 }
 
 /**
- * Measures what each linear's pruning costs the output while all others are pruned too: how much nearer to the dense model
- * it is with that one dense. As many forward passes over the windows as linears and two.
+ * Measures how much the pruning of each linear contributes to the output error while all others are pruned too: the decrease
+ * of the Kullback-Leibler divergence from the dense model, in nats per token, when that linear alone is left dense. It takes
+ * two more forward passes over the windows than there are linears.
  *
- * With only one part pruned it would be cheaper to measure, and misleading: in SmolLM2-135M the attention of the first block
- * costs nothing once its MLP is pruned.
+ * Pruning only one linear at a time would be misleading: in SmolLM2-135M, pruning the attention of the first block costs
+ * nothing once its MLP is pruned.
  *
- * @throws AppError `mask_invalid`, `mask_base_mismatch`; `invalid_request` the mask leaves linears dense or is a weights
- * file; the reason of the signal
+ * @throws AppError `mask_invalid`, `mask_base_mismatch`; `invalid_request` when the mask leaves linears dense or the file is a
+ * weights file; the reason of the signal
  */
 export async function measureLayerSensitivity(
   model: DenseModel,
@@ -45,7 +46,7 @@ export async function measureLayerSensitivity(
   if (mask.linears.size < linearShapes(config).size || hasValues(mask)) {
     throw new AppError(
       'invalid_request',
-      'Sensitivities are measured with a mask file that prunes every linear.',
+      'Give a mask file that prunes every linear: this one leaves linears dense, or is a weights file.',
     )
   }
   const scratch = await createScratch(options.cacheDir)
@@ -91,7 +92,7 @@ export async function measureLayerSensitivity(
 const hasValues = ({ linears }: Mask): boolean =>
   [...linears.values()].some(({ values }) => values !== undefined)
 
-/** The mask with one linear left dense. */
+/** Returns the mask with one linear left dense. */
 function withLinearDense({ meta, linears }: Mask, dense: string): Mask {
   return {
     meta: { ...meta, patterns: { ...meta.patterns, [dense]: DENSE } },
@@ -99,7 +100,7 @@ function withLinearDense({ meta, linears }: Mask, dense: string): Mask {
   }
 }
 
-/** Logits after every token of every window, `[tokens, vocab]` each. */
+/** Computes the logits after every token, one `[tokens, vocab]` array per window. */
 async function denseLogits(
   model: DenseModel,
   maskPath: string | null,
@@ -111,7 +112,7 @@ async function denseLogits(
   return all
 }
 
-/** Mean over the tokens of all windows of the divergence from the dense model, in nats. */
+/** Computes the mean divergence from the dense model over the tokens of all windows, in nats. */
 async function measureDivergence(
   model: DenseModel,
   maskPath: string,
@@ -137,7 +138,7 @@ async function forEachWindow(
   maskPath: string | null,
   workDir: string,
   { windows, threads, signal }: LayerSensitivityOptions,
-  take: (logits: Float32Array, window: number) => void,
+  onLogits: (logits: Float32Array, window: number) => void,
 ): Promise<void> {
   const own = await mkdtemp(join(workDir, 'weights-'))
   let session: InferenceSession | undefined
@@ -149,7 +150,7 @@ async function forEachWindow(
       const { slab } = new KeyValueCache(config).reserve(0, 0, tokens.length)
       const member = { slot: 0, position: 0, tokens, outputIndices: [...tokens.keys()], targets: [] }
       const [logits] = await runForward(session, config, { slab, members: [member], output: 'logits' })
-      take(logits as Float32Array, index)
+      onLogits(logits as Float32Array, index)
     }
   } finally {
     await session?.release()
@@ -157,7 +158,7 @@ async function forEachWindow(
   }
 }
 
-/** `Σ p · (ln p − ln q)` of the distributions that two rows of logits stand for; f64. */
+/** Returns the Kullback-Leibler divergence `Σ p · (ln p − ln q)` of two distributions given as logits `[vocab]`, in f64. */
 export function kullbackLeibler(p: Float32Array, q: Float32Array): number {
   const [largestP, largestQ] = [largest(p), largest(q)]
   let [sumP, sumQ, weighted] = [0, 0, 0]
@@ -171,7 +172,7 @@ export function kullbackLeibler(p: Float32Array, q: Float32Array): number {
 }
 
 function largest(values: Float32Array): number {
-  let most = -Infinity
-  for (const value of values) if (value > most) most = value
-  return most
+  let maximum = -Infinity
+  for (const value of values) if (value > maximum) maximum = value
+  return maximum
 }

@@ -29,23 +29,26 @@ import { worthQuantiles } from '../selection/share-rows.ts'
 import type { TextMeasurementOptions } from './text-measurement.ts'
 import { chunkFeeds, embedTokens, hiddenOfChunk, type Chunk } from '../calibration/token-chunks.ts'
 
-/** The windows as chunks of one sequence, and the residual stream of all of them, or its gradient: `[tokens, hidden]`. */
+/** The state of a measurement. */
 interface MeasurementState extends Pick<TextMeasurementOptions, 'threads' | 'signal'> {
   model: DenseModel
+  /** Tokens per window. */
   length: number
+  /** Each window as a chunk of one sequence. */
   chunks: readonly Chunk[]
   tokens: Int32Array
+  /** The residual stream of all windows, or the gradient of the loss at it, `[tokens, hidden]`. */
   stream: Float32Array
   report: (step: number, message: string) => void
 }
 
 /**
- * Measures what an error at each output of each linear costs: the diagonal of the empirical Fisher information of the dense
- * model at the outputs, by one forward and one backward pass over the windows. One block of weights is in memory at a
- * time; what enters every block is on disk, 4 bytes × hidden size × layers × tokens.
+ * Measures how much the loss depends on each output of each linear: the diagonal of the dense model's empirical Fisher
+ * information at the outputs, by one forward and one backward pass over the windows. The weights of one block are in memory
+ * at a time. The inputs of all blocks are on disk: 4 bytes × hidden size × layers × tokens.
  *
- * @throws AppError `unsupported_model` weights or gradients are not finite: names the linear; `internal_error` the disk is
- * full; the reason of the signal
+ * @throws AppError `unsupported_model`, naming the linear, when weights or gradients are not finite; `internal_error` when
+ * the disk is full; the reason of the signal
  */
 export async function measureRowSensitivity(
   model: DenseModel,
@@ -53,7 +56,7 @@ export async function measureRowSensitivity(
 ): Promise<RowSensitivity> {
   const length = windows[0]?.length ?? 0
   const tokens = Int32Array.from(windows.flatMap((window) => [...window]))
-  // A backward pass is two forward ones, and makes the forward one again.
+  // A backward pass takes as long as two forward ones, and also computes the forward pass again.
   const steps = 4 * model.config.layers
   const work: MeasurementState = {
     model,
@@ -67,9 +70,9 @@ export async function measureRowSensitivity(
   }
   const scratch = await createScratch(cacheDir)
   try {
-    const entering = await openHiddenStateFile(join(scratch, 'hidden.f32'), work)
+    const blockInputs = await openHiddenStateFile(join(scratch, 'hidden.f32'), work)
     try {
-      await runForward(work, entering)
+      await runForward(work, blockInputs)
       const loss = await runLossBackward(work)
       return {
         format: 'copal-row-sensitivity',
@@ -79,20 +82,20 @@ export async function measureRowSensitivity(
         created,
         text: { sha256: textSha256, windows: windows.length, window_tokens: length },
         nll_mean: loss / (windows.length * (length - 1)),
-        linears: await runBackward(work, entering),
+        linears: await runBackward(work, blockInputs),
       }
     } finally {
-      await entering.close()
+      await blockInputs.close()
     }
   } finally {
     await removeScratch(scratch)
   }
 }
 
-/** Leaves what the last block leaves in `stream`. */
+/** Runs the forward pass: replaces `stream` by the output of the last block, and stores the input of every block. */
 async function runForward(
   { model, length, chunks, stream, threads, signal, report }: MeasurementState,
-  entering: HiddenStateFile,
+  blockInputs: HiddenStateFile,
 ) {
   const { config, master } = model
   const weights = allocateBlock(config)
@@ -104,7 +107,7 @@ async function runForward(
       await readFiniteBlock(master, block, weights)
       for (const chunk of chunks) {
         signal.throwIfAborted()
-        await entering.write(block, chunk)
+        await blockInputs.write(block, chunk)
         const outputs = await session.run({ ...feeds, ...chunkFeeds(chunk, stream, config) })
         replaceInStream(stream, chunk, config, outputs[SEGMENT_OUTPUT.down])
         await yieldToEventLoop()
@@ -115,7 +118,7 @@ async function runForward(
   }
 }
 
-/** Replaces what the last block leaves by the loss's gradient there; the loss, nats over all tokens. */
+/** Replaces the output of the last block in `stream` by the loss's gradient at it. Returns the loss: nats, over all tokens. */
 async function runLossBackward(work: MeasurementState): Promise<number> {
   const { model, length, chunks, tokens, stream, threads, signal, report } = work
   const { config, master } = model
@@ -133,7 +136,7 @@ async function runLossBackward(work: MeasurementState): Promise<number> {
       report(layers, `loss, window ${index + 1} of ${chunks.length}`)
       const { firstToken } = chunk
       const next = tokens.subarray(firstToken + 1, firstToken + length)
-      // Nothing follows the last: what stands there is not read.
+      // The last token has no next token; its target is ignored.
       const targets = BigInt64Array.from([...next, 0], (token) => BigInt(token))
       const outputs = await session.run({
         ...pickFeeds(feeds, session.inputNames),
@@ -150,10 +153,10 @@ async function runLossBackward(work: MeasurementState): Promise<number> {
   }
 }
 
-/** What the loss's gradient in `stream` says of every linear, on its way down. */
+/** Runs the backward pass from the gradient in `stream`, and returns the sensitivity of every linear. */
 async function runBackward(
   work: MeasurementState,
-  entering: HiddenStateFile,
+  blockInputs: HiddenStateFile,
 ): Promise<RowSensitivity['linears']> {
   const { model, length, chunks, tokens, stream, threads, signal, report } = work
   const { config, master } = model
@@ -168,15 +171,18 @@ async function runBackward(
       const sums = new Map<string, Float64Array>()
       for (const chunk of chunks) {
         signal.throwIfAborted()
-        const hidden = new Tensor('float32', await entering.read(block, chunk), [length, config.hiddenSize])
-        const above = streamTensor(stream, chunk, config)
-        const { [BACKWARD_NAMES.inputGradient]: below, ...squares } = await session.run({
+        const hidden = new Tensor('float32', await blockInputs.read(block, chunk), [
+          length,
+          config.hiddenSize,
+        ])
+        const outputGradient = streamTensor(stream, chunk, config)
+        const { [BACKWARD_NAMES.inputGradient]: inputGradient, ...squares } = await session.run({
           ...feeds,
           [BACKWARD_NAMES.hidden]: hidden,
-          [BACKWARD_NAMES.outputGradient]: above,
+          [BACKWARD_NAMES.outputGradient]: outputGradient,
         })
-        replaceInStream(stream, chunk, config, below)
-        for (const [name, ofChunk] of Object.entries(squares)) addToSum(sums, name, ofChunk)
+        replaceInStream(stream, chunk, config, inputGradient)
+        for (const [name, tensor] of Object.entries(squares)) addToSum(sums, name, tensor)
         await yieldToEventLoop()
       }
       for (const linear of BLOCK_LINEARS) {
@@ -201,11 +207,11 @@ async function runBackward(
   }
 }
 
-/** What enters every block, on disk. */
+/** A file with the inputs of all blocks. */
 interface HiddenStateFile {
-  /** Keeps a chunk of the stream. */
+  /** Stores the chunk of the stream that enters a block. */
   write(block: number, chunk: Chunk): Promise<void>
-  /** A chunk as it was kept, `[length, hidden]`, until the next is read. */
+  /** Reads a stored chunk, `[length, hidden]`; valid until the next read. */
   read(block: number, chunk: Chunk): Promise<Float32Array>
   close(): Promise<void>
 }
@@ -248,7 +254,7 @@ function addToSum(sums: Map<string, Float64Array>, name: string, tensor: Tensor)
   freeTensor(tensor)
 }
 
-/** A sequence's rows, as a tensor on them. */
+/** Returns a chunk's rows of the stream, as a tensor that shares their memory. */
 function streamTensor(stream: Float32Array, chunk: Chunk, config: LlamaConfig): Tensor {
   return new Tensor('float32', hiddenOfChunk(stream, chunk, config), [chunk.length, config.hiddenSize])
 }

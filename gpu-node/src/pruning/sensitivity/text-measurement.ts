@@ -1,12 +1,12 @@
-/** What every measurement of a model on a text is told. */
+/** Options of every sensitivity measurement. */
 export interface TextMeasurementOptions {
-  /** Each of the same number of tokens, two at least. */
+  /** Token ids of the windows, all of the same length of at least two. */
   windows: readonly Int32Array[]
   textSha256: string
   threads: number
-  /** Scratch files lie below it. */
+  /** Directory for scratch files. */
   cacheDir: string
-  /** ISO 8601, into the file. */
+  /** ISO 8601 time that the result states. */
   created: string
   signal: AbortSignal
   onProgress: (fraction: number, message: string) => void
