@@ -22,39 +22,39 @@ import {
   type Chunk,
 } from './token-chunks.ts'
 
-/** One decoder block at a time in memory: its weights, its statistics, the activations of one chunk. */
+/** Runs one decoder block at a time. Its weights, its statistics and the activations of one chunk are in memory. */
 export interface BlockRunner {
-  /** Of the block that {@link load} read; whoever changes them changes what runs until the next load. */
+  /** Weights of the block that {@link load} read. Changes of them take effect in the next run. */
   readonly weights: BlockWeights
   /**
-   * Reads the weights of a block in place of those before.
+   * Replaces the weights by those of a block.
    *
-   * @throws AppError `unsupported_model` weights are not finite: names the linear
+   * @throws AppError `unsupported_model`, naming the linear, when weights are not finite
    */
   load(block: number): Promise<void>
   /**
    * Runs the block with statistics over all sequences.
    *
-   * @param hidden `[tokens, hidden]` f32, what enters the block
-   * @param next where what leaves the block is put; may be `hidden`; null: nowhere
-   * @returns the sums, until the next call
+   * @param hidden input of the block, `[tokens, hidden]` f32
+   * @param next receives the output of the block; may be `hidden`; null to drop the output
+   * @returns the sums, valid until the next call
    */
   calibrate(sequences: TokenSequences, hidden: Float32Array, next: Float32Array | null): Promise<BlockSums>
-  /** Runs the block without statistics and puts what leaves it in place of what enters. */
+  /** Runs the block without statistics, and replaces its input `hidden` by its output. */
   forward(sequences: TokenSequences, hidden: Float32Array): Promise<void>
   release(): Promise<void>
 }
 
-/** Which graphs a runner may be asked to run; each that is made takes its memory. */
+/** Options of a block runner. */
 export interface RunnerOptions {
-  /** Longest sequence. */
+  /** Maximum tokens of a sequence. */
   length: number
   threads: number
-  /** `false`: {@link BlockRunner.calibrate} alone may be called. */
+  /** Whether {@link BlockRunner.forward} will be called; its graph takes memory. */
   forward: boolean
 }
 
-/** Prepares the graphs of one block; every block of the model runs through them, as their weights are inputs. */
+/** Creates a runner. Its graphs serve every block of the model, because the weights are their inputs. */
 export async function createBlockRunner(
   { config, master }: { config: LlamaConfig; master: DenseMaster },
   { length, threads, forward }: RunnerOptions,
@@ -72,7 +72,7 @@ export async function createBlockRunner(
   }
   const whole = forward ? await createSession(buildForwardBlock(config, length), threads, kept) : null
 
-  /** Runs one chunk through every segment; what leaves the block, in memory of its own. */
+  /** Runs one chunk through every segment, and returns the output of the block in new memory. */
   const calibrateChunk = async (chunk: Chunk, hidden: Float32Array): Promise<Tensor> => {
     const activations = chunkFeeds(chunk, hidden, config)
     for (const { session, statistics, output, feeds: own } of segments) {
@@ -93,9 +93,9 @@ export async function createBlockRunner(
     async calibrate(sequences, hidden, next) {
       sums.clear()
       for (const chunk of cutChunks(sequences)) {
-        const leaving = await calibrateChunk(chunk, hidden)
-        if (next) hiddenOfChunk(next, chunk, config).set(leaving.data as Float32Array)
-        freeTensor(leaving)
+        const blockOutput = await calibrateChunk(chunk, hidden)
+        if (next) hiddenOfChunk(next, chunk, config).set(blockOutput.data as Float32Array)
+        freeTensor(blockOutput)
         await yieldToEventLoop()
       }
       return sums
@@ -104,9 +104,9 @@ export async function createBlockRunner(
       if (!whole) throw new RangeError('the runner was made without a forward graph')
       for (const chunk of cutChunks(sequences)) {
         const outputs = await whole.run({ ...feeds, ...chunkFeeds(chunk, hidden, config) })
-        const leaving = outputs[SEGMENT_OUTPUT.down] as Tensor
-        hiddenOfChunk(hidden, chunk, config).set(leaving.data as Float32Array)
-        freeTensor(leaving)
+        const blockOutput = outputs[SEGMENT_OUTPUT.down] as Tensor
+        hiddenOfChunk(hidden, chunk, config).set(blockOutput.data as Float32Array)
+        freeTensor(blockOutput)
         await yieldToEventLoop()
       }
     },
@@ -120,9 +120,9 @@ export async function createBlockRunner(
 }
 
 /**
- * Reads the weights of a block in place of those before.
+ * Reads the weights of a block into `weights`.
  *
- * @throws AppError `unsupported_model` weights are not finite: names the linear
+ * @throws AppError `unsupported_model`, naming the linear, when weights are not finite
  */
 export async function readFiniteBlock(
   master: DenseMaster,
@@ -133,7 +133,7 @@ export async function readFiniteBlock(
   for (const linear of BLOCK_LINEARS) requireFiniteWeights(weights.linears[linear], linearName(block, linear))
 }
 
-/** One of a block's graphs, with what is the same in every run of it. */
+/** The session of one segment, with the inputs and outputs that are the same in every run. */
 interface SegmentSession {
   session: InferenceSession
   output: string
@@ -141,7 +141,7 @@ interface SegmentSession {
   statistics: Readonly<Record<string, Tensor>>
 }
 
-/** A session for one block's graph. */
+/** Creates a session that runs in the background of serving. */
 export function createSession(
   graph: OnnxGraph,
   threads: number,
@@ -151,12 +151,12 @@ export function createSession(
     intraOpNumThreads: threads,
     interOpNumThreads: 1,
     enableCpuMemArena: keepMemory,
-    // Spinning between operators would take the processor from serving.
+    // Threads that spin between operators would take processor time from serving.
     extra: { session: { intra_op: { allow_spinning: '0' } } },
   })
 }
 
-/** The weights as inputs of any graph of a block. */
+/** Returns the weights as inputs of the graphs of a block, under their names in layer 0. */
 export function weightFeeds(weights: BlockWeights, config: LlamaConfig): Record<string, Tensor> {
   const norm = [config.hiddenSize]
   const feeds: Record<string, Tensor> = {
@@ -169,7 +169,7 @@ export function weightFeeds(weights: BlockWeights, config: LlamaConfig): Record<
   return feeds
 }
 
-/** The entries of `feeds` that a graph reads. */
+/** Returns the entries of `feeds` that a graph reads. */
 export function pickFeeds(
   feeds: Readonly<Record<string, Tensor>>,
   names: readonly string[],
@@ -181,12 +181,12 @@ export function pickFeeds(
   return Object.fromEntries(known)
 }
 
-/** Frees the copy that a run made of an output. */
+/** Frees the memory of an output. */
 export function freeTensor(tensor: Tensor | undefined): void {
   if (tensor) freeMemory(tensor.data as Float32Array<ArrayBuffer>)
 }
 
-/** `run` never leaves the event loop a turn: this lets the parent's messages and its end through. */
+/** Yields to the event loop, which `run` does not, so that the process handles messages from its parent and its exit. */
 export function yieldToEventLoop(): Promise<void> {
   return new Promise((resolve) => setImmediate(resolve))
 }

@@ -4,9 +4,9 @@ import type { GraphBuilder } from '../graph/graph-builder.ts'
 import type { ValueInfo } from '../graph/onnx-writer.ts'
 
 /**
- * What the attention of a block that runs alone reads besides weights: `hidden` `[batch * length, hidden]` f32;
- * `attention_shape` `[3]` i64, `[batch, length, -1]`; `last_position` `[batch]` i32 and `total_length` scalar
- * i32; an empty past, `past_key_0`, `past_value_0` `[batch, kvHeads, 0, headDim]`.
+ * Returns the inputs besides the weights of the attention of a block that runs alone: `hidden` `[batch * length, hidden]`
+ * f32; `attention_shape` `[3]` i64, which contains `[batch, length, -1]`; `last_position` `[batch]` i32; `total_length`
+ * scalar i32; an empty past, `past_key_0` and `past_value_0` `[batch, kvHeads, 0, headDim]`.
  */
 export function attentionInputs({ hiddenSize, kvHeads, headDim }: LlamaConfig): ValueInfo[] {
   const past = (name: string): ValueInfo => ({
@@ -24,7 +24,7 @@ export function attentionInputs({ hiddenSize, kvHeads, headDim }: LlamaConfig): 
   ]
 }
 
-/** `middle` = `hidden` + attention of its norm, for layer 0; sequences of at most `length` tokens. */
+/** Adds `middle` = `hidden` + attention(norm(`hidden`)) of layer 0, for sequences of at most `length` tokens. */
 export function addAttentionSegment(
   graph: GraphBuilder,
   config: LlamaConfig,
@@ -37,14 +37,14 @@ export function addAttentionSegment(
   graph.add({ op: 'Add', inputs: ['hidden', addAttention(graph, config, 0)], outputs: [middle] })
 }
 
-/** `gated_0`, the input of `down_proj`, of the residual stream `middle`. */
+/** Adds `gated_0`, the input of `down_proj`, computed from the residual stream `middle`. */
 export function addGateUpSegment(graph: GraphBuilder, config: LlamaConfig, middle: string): void {
   const norm = 'model.layers.0.post_attention_layernorm.weight'
   graph.norm(middle, norm, config.hiddenSize, config.rmsNormEps, 'mlp_in_0')
   addGatedUp(graph, config, 0)
 }
 
-/** `next` = `middle` + `down(gated_0)`. */
+/** Adds `next` = `middle` + `down(gated_0)`. */
 export function addDownSegment(graph: GraphBuilder, config: LlamaConfig, middle: string, next: string): void {
   graph.add({ op: 'Add', inputs: [middle, addDown(graph, config, 0)], outputs: [next] })
 }

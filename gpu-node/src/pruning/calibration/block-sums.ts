@@ -13,17 +13,17 @@ import type { BlockTensor } from '../statistics/block-file.ts'
 import { LINEAR_INPUT, statisticTensorName, type BlockInput } from '../statistics/statistic-names.ts'
 import { freeMemory } from '../../platform/free-memory.ts'
 
-/** The f32 sums of one block's statistics; the same memory for one block after another. */
+/** The f32 sums of one block's statistics. All blocks use the same memory. */
 export interface BlockSums {
-  /** Outputs of a segment by name, as tensors on the sums: fed as the sums so far, and fetched in their place. */
+  /** Returns a segment's outputs by name, as tensors on the sums: both the inputs with the sums so far and the outputs. */
   tensors(segment: BlockSegment): Readonly<Record<string, Tensor>>
+  /** Sets all sums to zero. Call it before each block. */
   clear(): void
   /**
-   * The finished statistics, ordered by name, as views of the sums: until {@link clear}, which must come before
-   * the next use.
+   * Returns the finished statistics, ordered by name, as views of the sums that are valid until {@link clear}.
    *
-   * @param block for messages
-   * @throws AppError `unsupported_model` activations are not finite: names the block
+   * @param block index of the block, for messages
+   * @throws AppError `unsupported_model`, naming the block, when activations are not finite
    */
   finish(block: number): BlockTensor[]
   release(): void
@@ -37,9 +37,9 @@ interface MomentSum {
 }
 
 /**
- * Memory for the sums of any block: 4 bytes an element of `statisticTensors`, and what the panels of second
- * moments hold below the diagonal. Sums of at most some ten thousand tokens lose nothing that matters in f32:
- * a sum of n chunks is within n/2 units of the last place.
+ * Allocates the sums of a block: 4 bytes per element of `statisticTensorSizes`, plus the elements of the second moments'
+ * panels below the diagonal. f32 is precise enough for some ten thousand tokens: the error of a sum of n chunks is at most
+ * n/2 units in the last place.
  */
 export function createBlockSums(config: LlamaConfig): BlockSums {
   const sensitivities = new Map(
@@ -88,7 +88,7 @@ export function createBlockSums(config: LlamaConfig): BlockSums {
   }
 }
 
-/** The same tensors under the names of the inputs that bring them. */
+/** Returns the tensors under the names of the inputs for the sums so far. */
 export function toSumInputs(tensors: Readonly<Record<string, Tensor>>): Record<string, Tensor> {
   return Object.fromEntries(Object.entries(tensors).map(([name, tensor]) => [sumInputName(name), tensor]))
 }
@@ -111,7 +111,10 @@ function panelTensors(moment: string, { cols, panels, values }: MomentSum): Reco
   return tensors
 }
 
-/** Moves the upper triangle to the front, row by row: no row comes before where it lay. */
+/**
+ * Moves the upper triangle to the front of `values`, row by row. Rows only move toward the front, so none overwrites a row
+ * that is still to be moved.
+ */
 function packTriangle({ cols, panels, values }: MomentSum): {
   triangle: Float32Array
   diagonal: Float32Array
@@ -134,7 +137,11 @@ function blockTensor(name: string, values: Float32Array): BlockTensor {
   return { name, dtype: 'F32', length: values.length, load: () => values }
 }
 
-/** @throws AppError `unsupported_model` names the block */
+/**
+ * Checks the square norms of an input of a block.
+ *
+ * @throws AppError `unsupported_model`, naming the block, when one is not finite
+ */
 export function requireFiniteNorm(squareNorm: Float32Array, block: number, input: BlockInput): void {
   if (squareNorm.every(Number.isFinite)) return
   throw new AppError(

@@ -7,8 +7,8 @@ import type { OnnxGraph, ValueInfo } from '../graph/onnx-writer.ts'
 import { addAccumulatingGemm, addTranspose, sumInputName } from './sum-graph.ts'
 
 /**
- * A decoder block in three graphs that run one after another. onnxruntime-node copies every output, so a run
- * takes the memory of its statistics twice: of a third of a block's that is little.
+ * The segments of a decoder block, which run one after another, each as a graph. onnxruntime-node copies every output, so a
+ * run needs the memory of its statistics twice. That is less for a third of a block.
  */
 export const BLOCK_SEGMENTS = ['attention', 'gate_up', 'down'] as const
 export type BlockSegment = (typeof BLOCK_SEGMENTS)[number]
@@ -20,27 +20,27 @@ export const SEGMENT_LINEARS: Readonly<Record<BlockSegment, readonly BlockLinear
   down: ['mlp.down_proj'],
 }
 
-/** What each segment makes for the next: residual stream, input of `down_proj`, stream that leaves the block. */
+/** The output of each segment: the residual stream, the input of `down_proj`, and the output of the block. */
 export const SEGMENT_OUTPUT: Readonly<Record<BlockSegment, string>> = {
   attention: 'middle_0',
   gate_up: linearInputName(0, 'mlp.down_proj'),
   down: 'next_hidden',
 }
 
-/** Rows `first … end - 1` of a second moment, with its columns from `first` on: `[end - first, cols - first]`. */
+/** Rows `first … end - 1` of a second moment, with the columns from `first` on: `[end - first, cols - first]`. */
 export interface MomentPanel {
   first: number
   end: number
 }
 
-/** Most panels of a second moment; each costs a copy of the columns from its first on. */
+/** Maximum panels of a second moment. Each needs a copy of the columns from its first on. */
 const MAX_PANELS = 16
-/** Fewest rows of a panel: fewer are below full GEMM speed. */
+/** Minimum rows of a panel. GEMM is slower with fewer. */
 const MIN_PANEL_ROWS = 192
 
 /**
- * How the upper triangle of a second moment `[cols, cols]` is cut into products of full width: more panels skip
- * more of the lower triangle, higher ones copy less and run faster.
+ * Divides the upper triangle of a second moment `[cols, cols]` into panels, each computed by one product. More panels skip
+ * more of the lower triangle; fewer panels copy less and run faster.
  */
 export function momentPanels(cols: number): MomentPanel[] {
   const rows = Math.max(MIN_PANEL_ROWS, Math.ceil(cols / MAX_PANELS))
@@ -49,23 +49,23 @@ export function momentPanels(cols: number): MomentPanel[] {
   return panels
 }
 
-/** Name of the graph output of one panel. */
+/** Returns the name of the graph output of one panel. */
 export function panelName(moment: string, { first }: MomentPanel): string {
   return `${moment}@${first}`
 }
 
 /**
- * One segment of a decoder block with its statistics, for any block of the model: the weights are inputs, under
- * the names that they have in layer 0.
+ * Builds the graph of one segment of a decoder block with its statistics. It serves every block of the model: the weights are
+ * inputs, under their names in layer 0.
  *
- * Inputs besides the weights: for `attention` those of {@link attentionInputs}, for `gate_up` `middle_0`
- * `[rows, hidden]`, for `down` `middle_0` and `gated_0` `[rows, intermediate]`, rows = batch · length; and for
- * each statistics output its sum so far, {@link sumInputName}. The sum may lie where the output is put: Gemm
- * copies it there first.
- * Outputs: {@link SEGMENT_OUTPUT}; for each linear `<linear>.sensitivity` `|Y|ᵀ|X|` `[d_out, d_in]`; for each
- * distinct input the {@link momentPanels} of `XᵀX`, `<input>.second_moment@<first>`; all added to the sums.
+ * Inputs besides the weights: for `attention` those of {@link attentionInputs}, for `gate_up` `middle_0` `[rows, hidden]`,
+ * for `down` `middle_0` and `gated_0` `[rows, intermediate]`, with rows = batch · length; and for each statistics output the
+ * sum so far, {@link sumInputName}. That input and the output may share memory: Gemm copies the input there first.
  *
- * @param length longest sequence that it will run
+ * Outputs: {@link SEGMENT_OUTPUT}; for each linear `<linear>.sensitivity` `|Y|ᵀ|X|` `[d_out, d_in]`; for each distinct input
+ * the {@link momentPanels} of `XᵀX`, `<input>.second_moment@<first>`; statistics are added to the sums so far.
+ *
+ * @param length maximum tokens of a sequence
  */
 export function buildCalibrationSegment(
   config: LlamaConfig,
@@ -110,7 +110,7 @@ function segmentForward(
   }
 }
 
-/** One decoder block without statistics: inputs and `next_hidden` as the segments have them. */
+/** Builds the graph of one decoder block without statistics, with the inputs of the `attention` segment and `next_hidden`. */
 export function buildForwardBlock(config: LlamaConfig, length: number): OnnxGraph {
   const graph = new GraphBuilder('inputs')
   addAttentionSegment(graph, config, length, SEGMENT_OUTPUT.attention)
@@ -141,7 +141,7 @@ function addStatistics(
       graph.add({ op: 'Abs', inputs: [x], outputs: [`abs_${x}`] })
       outputs.push(...addSecondMoment(graph, x, cols, statisticTensorName('second_moment', linear)))
     }
-    // Transposing once is cheaper than Gemm's transA, which does it again for every stripe of columns.
+    // Transposing once takes less time than Gemm's transA, which transposes again for every stripe of columns.
     const columns = addTranspose(graph, y)
     graph.add({ op: 'Abs', inputs: [columns], outputs: [`abs_${columns}`] })
     const sensitivity = statisticTensorName('sensitivity', linear)
@@ -163,7 +163,7 @@ function addSecondMoment(graph: GraphBuilder, x: string, cols: number, moment: s
   })
 }
 
-/** Rows `begin … end - 1` of `x`. */
+/** Adds a slice with rows `begin … end - 1` of `x`, and returns its name. */
 function addRows(graph: GraphBuilder, x: string, begin: number, end: number): string {
   const name = `${x}_${begin}_${end}`
   graph.constants.push(

@@ -5,23 +5,23 @@ import type { PartialArtifact } from '../statistics/partial-artifact.ts'
 import type { TokenSequences } from './token-sequences.ts'
 import { embedTokens } from './token-chunks.ts'
 
-/** Runs the decoder blocks of a dense model, one after another, and sums up their statistics. */
+/** Runs the decoder blocks of a dense model one after another, and sums their statistics. */
 export interface CalibrationPass {
   /**
-   * Calibrates from where `partial` stands until every block is committed.
+   * Calibrates from the first uncommitted block of `partial` until every block is committed. After an error, another run
+   * continues with the committed blocks.
    *
    * @param onBlock called with the number of blocks done
-   * @throws AppError `unsupported_model` weights or activations are not finite: names the linear or the block;
-   * `internal_error` the disk is full. What is committed stays: another run goes on there.
+   * @throws AppError `unsupported_model`, naming the linear or the block, when weights or activations are not finite;
+   * `internal_error` when the disk is full
    */
   run(sequences: TokenSequences, partial: PartialArtifact, onBlock: (done: number) => void): Promise<void>
   release(): Promise<void>
 }
 
 /**
- * Prepares the graphs of one block for sequences of at most `length` tokens. They serve every block: the weights
- * are inputs, so the memory is that of one block, its statistics, one chunk of activations and the hidden states
- * of all sequences, whatever the number of layers.
+ * Creates a pass for sequences of at most `length` tokens. Its memory does not depend on the number of layers: the weights of
+ * one block, its statistics, one chunk of activations, and the hidden states of all sequences.
  */
 export async function createCalibrationPass(
   model: { config: LlamaConfig; master: DenseMaster },

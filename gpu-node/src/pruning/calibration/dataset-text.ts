@@ -5,7 +5,7 @@ import { validate, parseJson } from '@copal/shared/wire/validate.ts'
 import { textSample } from '@copal/shared/wire/adaptation-jobs.ts'
 
 /**
- * The texts of a dataset file: newline-delimited `{"text": …}`.
+ * Reads the texts of a dataset file: newline-delimited `{"text": …}`.
  *
  * @throws AppError `invalid_request` when the file does not have the hash, or a line is not a sample
  */
@@ -15,10 +15,10 @@ export async function readDataset(path: string, sha256: string): Promise<string[
   if (actual !== sha256) {
     throw new AppError(
       'invalid_request',
-      `Dataset ${sha256}: the file at hand has the hash ${actual}. Fetch it again.`,
+      `The file of dataset ${sha256} has the SHA-256 ${actual}. Fetch it again.`,
     )
   }
-  // Of the gateway's making, as the hash says: what comes from people is checked where it enters.
+  // The hash proves that the gateway wrote the file. It checked the texts when it received them.
   return bytes
     .toString('utf8')
     .split('\n')

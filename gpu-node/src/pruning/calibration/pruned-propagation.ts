@@ -17,44 +17,42 @@ import { openPartial, type StoredPartial } from '../statistics/partial-artifact.
 import type { TokenSequences } from './token-sequences.ts'
 import { embedTokens } from './token-chunks.ts'
 
-/** One dataset of the sequence, as it is calibrated on. */
+/** One dataset of a sequence of datasets that are calibrated on one after another. */
 export interface PrunedStage {
   spec: CalibrationSpec
   domain: string
   sequences: TokenSequences
 }
 
-/** What a decoder block reads while it is calibrated: what the dense blocks before it give, or pruned ones. */
+/** Whether a decoder block is calibrated on the outputs of dense or of pruned earlier blocks. */
 export type Propagation = 'dense' | 'pruned'
 
-/** How and where. */
+/** Options of {@link calibratePruned}. */
 export interface PrunedPropagationOptions {
   selection: SelectionSpec
-  /** For these statistics alone: updates of a node remove what they do not know. */
+  /** A folder for these statistics only, because the updates of a node remove statistics that they do not know. */
   statisticsDir: string
   threads: number
-  /** Called with the index of the stage and its blocks done. */
+  /** Called with the index of the stage and the number of its blocks done. */
   onBlock?: ((stage: number, done: number) => void) | undefined
 }
 
 /**
- * Calibrates datasets one after another by the protocol of the baselines' code, where a block sees the blocks
- * before it pruned. Stage k, dataset `D_k`, from its embeddings on, block by block:
+ * Calibrates datasets one after another by the protocol of the baselines' code, where a block reads the outputs of pruned
+ * earlier blocks. Stage k runs dataset `D_k` block by block, beginning with its embeddings:
  *
- * 1. the hidden states of `D_k` run through the dense block; its statistics `S_k` are those of the inputs that
- *    the pruned blocks before give;
- * 2. the method chooses from the dense weights and `S_1 + … + S_k` (or `S_k` alone where it counts the newest
- *    dataset), each as its own stage found it: earlier datasets are not run again, for nothing of them is kept
- *    but the statistic;
- * 3. the hidden states run through the block with the chosen weights, and are what enters the next.
+ * 1. The hidden states of `D_k` run through the dense block, which gives its statistics `S_k`.
+ * 2. The method chooses from the dense weights and `S_1 + … + S_k`, or `S_k` alone if it counts only the newest dataset.
+ *    Earlier statistics stay as their own stage measured them: only the statistics of earlier datasets are kept.
+ * 3. The hidden states run through the block with the chosen weights. The result is the input of the next block.
  *
- * So the statistics depend on the method, the pattern and the order, unlike those of dense propagation.
- * `chooseMask` on the artifacts of the stages that count gives the same masks again.
+ * So the statistics depend on the method, the pattern and the order of datasets, unlike those of dense propagation.
+ * `chooseMask` with the artifacts of the counted stages returns the same masks again.
  *
- * Killed at any point, the same call goes on at the first block that was not finished.
+ * After a kill at any point, the same call continues at the first unfinished block.
  *
- * @returns one artifact a stage, in order
- * @throws AppError as `chooseMask` and `createCalibrationPass` do
+ * @returns one artifact per stage, in order
+ * @throws AppError as `chooseMask` and `CalibrationPass.run` do
  */
 export async function calibratePruned(
   model: SelectionModel,
@@ -93,7 +91,7 @@ interface StageState {
   runner: BlockRunner
   partial: StoredPartial
   part: ArtifactPart
-  /** Of the stages before. */
+  /** Artifacts of the earlier stages. */
   counted: readonly Artifact[]
   selection: SelectionSpec
   threads: number
@@ -118,7 +116,7 @@ async function runStage(
   }
 }
 
-/** Chooses what a block keeps from the statistics so far, and changes the weights in memory. */
+/** Prunes the weights of a block in memory, by the statistics so far. */
 async function pruneBlock(
   { model, runner, partial, part, counted, selection, threads }: StageState,
   block: number,
@@ -154,7 +152,7 @@ function zeroPruned(values: Float32Array, bits: Uint8Array, rows: number, cols: 
   }
 }
 
-/** A stage's statistics depend on all that is chosen before and in it. */
+/** Returns the content address of a stage's statistics, which depend on all choices before and in it. */
 function stageId(spec: CalibrationSpec, earlier: readonly Artifact[], selection: SelectionSpec): string {
   const { method, pattern, scope, patterns = {} } = selection
   const overrides = Object.entries(patterns).sort(([a], [b]) => (a < b ? -1 : 1))

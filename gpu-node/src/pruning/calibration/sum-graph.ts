@@ -1,18 +1,18 @@
 import type { GraphBuilder } from '../graph/graph-builder.ts'
 
-/** Name of the graph input that brings the sum so far of a statistics output. */
+/** Returns the name of the graph input for the sum so far of a statistics output. */
 export function sumInputName(output: string): string {
   return `${output}@before`
 }
 
-/** `x` `[tokens, columns]` as `[columns, tokens]`. */
+/** Adds the transpose of `x` `[tokens, columns]`, and returns its name. */
 export function addTranspose(graph: GraphBuilder, x: string): string {
   const name = `${x}_columns`
   graph.add({ op: 'Transpose', inputs: [x], outputs: [name], attributes: { perm: { ints: [1, 0] } } })
   return name
 }
 
-/** `a b`, or `a bᵀ`, added to the sum so far: a sum over tokens, the columns of `a`. */
+/** Adds `output` = sum so far + `a b`, or `a bᵀ` if `transposed`. The columns of `a` are tokens. */
 export function addAccumulatingGemm(
   graph: GraphBuilder,
   a: string,

@@ -4,39 +4,39 @@ import type { LlamaConfig } from '../../model/config/llama-config.ts'
 import type { DenseMaster } from '../../model/master/dense-model.ts'
 import type { TokenSequences } from './token-sequences.ts'
 
-/** Tokens that run through a block at once, if that is more than one sequence: enough for full GEMM speed. */
+/** Maximum tokens that run through a block at once, unless one sequence is longer. Enough for full GEMM speed. */
 export const CHUNK_TOKENS = 2048
 
 /** Consecutive sequences that run together. */
 export interface Chunk {
   batch: number
   length: number
-  /** Index of the first token, in all sequences laid end to end. */
+  /** Index of the first token in the concatenation of all sequences. */
   firstToken: number
 }
 
-/** Cuts sequences into chunks of at most {@link CHUNK_TOKENS} tokens, or one sequence. */
+/** Divides sequences into chunks of at most {@link CHUNK_TOKENS} tokens, or of one longer sequence. */
 export function cutChunks({ sequences, length }: Pick<TokenSequences, 'sequences' | 'length'>): Chunk[] {
-  const most = Math.max(1, Math.floor(CHUNK_TOKENS / length))
+  const maxBatch = Math.max(1, Math.floor(CHUNK_TOKENS / length))
   const chunks: Chunk[] = []
-  for (let first = 0; first < sequences; first += most) {
-    chunks.push({ batch: Math.min(most, sequences - first), length, firstToken: first * length })
+  for (let first = 0; first < sequences; first += maxBatch) {
+    chunks.push({ batch: Math.min(maxBatch, sequences - first), length, firstToken: first * length })
   }
   return chunks
 }
 
-/** Tokens of the largest chunk that sequences of `length` are cut into. */
+/** Returns the number of tokens of the largest chunk of sequences of `length` tokens. */
 export function largestChunkTokens(length: number, sequences = Number.POSITIVE_INFINITY): number {
   return length * Math.min(sequences, Math.max(1, Math.floor(CHUNK_TOKENS / length)))
 }
 
-/** Activations that would take more are given back by each operator, instead of kept for the next run. */
+/** Maximum memory of activations that is kept between runs. Larger activations are freed by each operator. */
 const MAX_KEPT_ACTIVATION_BYTES = 512 * 2 ** 20
 
 /**
- * What the graphs of a block, statistics included, need for activations of a chunk of `tokens`, and whether they
- * keep it between runs: that saved a model of hidden size 576 a tenth of its time, one of 2048 a twentieth. The
- * factors were measured.
+ * Returns the memory in bytes that the graphs of a block, including statistics, need for the activations of a chunk of
+ * `tokens`, and whether they keep it between runs. Keeping it saved a model of hidden size 576 a tenth of its time, and one
+ * of 2048 a twentieth. The factors are measured.
  */
 export function activationMemory(
   { hiddenSize, intermediateSize }: LlamaConfig,
@@ -47,13 +47,13 @@ export function activationMemory(
   return { kept, bytes: kept ? keptBytes : keptBytes / 3 }
 }
 
-/** The chunk's rows of `hidden` `[tokens, hidden]`, as a view. */
+/** Returns a view of the chunk's rows of `hidden` `[tokens, hidden]`. */
 export function hiddenOfChunk(hidden: Float32Array, chunk: Chunk, { hiddenSize }: LlamaConfig): Float32Array {
   const { batch, length, firstToken } = chunk
   return hidden.subarray(firstToken * hiddenSize, (firstToken + batch * length) * hiddenSize)
 }
 
-/** What attention reads besides weights: the inputs of `attentionInputs`, for sequences that begin at position 0. */
+/** Returns the inputs of attention besides the weights (see `attentionInputs`), for sequences that begin at position 0. */
 export function chunkFeeds(chunk: Chunk, hidden: Float32Array, config: LlamaConfig): Record<string, Tensor> {
   const { batch, length } = chunk
   const { hiddenSize, kvHeads, headDim } = config
@@ -68,7 +68,7 @@ export function chunkFeeds(chunk: Chunk, hidden: Float32Array, config: LlamaConf
   }
 }
 
-/** Rows of the embedding, one a token, only those that occur, read where they lie: `[tokens, hidden]` f32. */
+/** Reads the embedding of each token, `[tokens, hidden]` f32. Only rows that occur are read from the file. */
 export function embedTokens(
   { config, master }: { config: LlamaConfig; master: DenseMaster },
   tokens: Int32Array,
@@ -77,7 +77,7 @@ export function embedTokens(
   if (!embedding) throw new RangeError('the master holds no embedding')
   const { hiddenSize } = config
   const hidden = new Float32Array(tokens.length * hiddenSize)
-  /** Where a token's row was put first. */
+  /** Offset in `hidden` of the first copy of each token's row. */
   const firstAt = new Map<number, number>()
   const file = openSync(master.path, 'r')
   try {

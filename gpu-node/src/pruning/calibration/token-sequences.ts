@@ -2,26 +2,26 @@ import { createRandom } from '../../platform/seeded-random.ts'
 import { AppError } from '@copal/shared/errors.ts'
 import type { TextCodec } from '../../model/tokenizer/text-codec.ts'
 
-/** Fewer sequences than this say too little about a domain. */
+/** Minimum sequences of a calibration: fewer are not representative of a domain. */
 const MIN_SEQUENCES = 2
 
-/** Calibration text as the model reads it: `tokens` is `[sequences, length]` i32 row-major. */
+/** Calibration text as sequences of tokens. */
 export interface TokenSequences {
+  /** `[sequences, length]` i32 row-major. */
   tokens: Int32Array
   sequences: number
   length: number
 }
 
 /**
- * Cuts texts into at most `samples` sequences of `length` consecutive tokens.
+ * Draws at most `samples` sequences of `length` consecutive tokens from texts.
  *
- * The texts are shuffled, encoded one by one and laid end to end with one separator token between two (the
- * paper concatenates too), until there are enough tokens; the stream is cut into windows and `samples` of
- * them are chosen. Both draws depend on `seed` and the texts alone. With fewer tokens than asked for, every
- * full window is used. The stream begins with the BOS where the model's tokenizer puts one, as the paper's does.
+ * The texts are shuffled, encoded one by one, and concatenated with one separator token between two, as in the paper, until
+ * there are enough tokens. The stream is cut into windows, and `samples` of them are drawn. Both draws depend only on `seed`
+ * and the texts. If there are fewer tokens than needed, every full window is used. The stream begins with the BOS token if
+ * the model's tokenizer adds one, as in the paper.
  *
- * @param separator token that ends a document
- * @throws AppError `insufficient_samples` when there are not even two full windows, or not all where `exact`
+ * @throws AppError `insufficient_samples` when there are fewer than two full windows, or with `exact` fewer than `samples`
  */
 export function sampleSequences(
   texts: readonly string[],
@@ -30,8 +30,9 @@ export function sampleSequences(
     samples: number
     length: number
     seed: number
+    /** Token that ends a document. */
     separator: number | undefined
-    /** Fewer than `samples` full windows are refused. */
+    /** Whether fewer than `samples` full windows are an error. */
     exact?: boolean
   },
 ): TokenSequences {
@@ -50,10 +51,10 @@ export function sampleSequences(
     throw new AppError(
       'insufficient_samples',
       exact
-        ? `${samples} sequences of ${length} tokens take ${samples * length} tokens, the text has ${stream.length}: ` +
-            `enough for ${windows} of them. Give more text, or ask for fewer or shorter sequences.`
-        : `Calibration needs at least ${needed * length} tokens of text (${needed} sequences of ${length}); ` +
-            `the ${texts.length === 1 ? '1 sample has' : `${texts.length} samples have`} ${stream.length}. Collect more, or ask for shorter sequences.`,
+        ? `${samples} sequences of ${length} tokens need ${samples * length} tokens, but the text has ${stream.length}, ` +
+            `enough for ${windows}. Give more text, or ask for fewer or shorter sequences.`
+        : `Calibration needs at least ${needed * length} tokens of text (${needed} sequences of ${length}), but ` +
+            `the ${texts.length === 1 ? '1 sample has' : `${texts.length} samples have`} ${stream.length}. Collect more samples, or ask for shorter sequences.`,
     )
   }
   const all = Array.from({ length: windows }, (_, window) => window)
@@ -65,7 +66,7 @@ export function sampleSequences(
   return { tokens, sequences: chosen.length, length }
 }
 
-/** Fisher-Yates. */
+/** Returns the items in random order (Fisher-Yates). */
 function shuffle<T>(items: readonly T[], random: () => number): T[] {
   const order = [...items]
   for (let i = order.length - 1; i > 0; i--) {

@@ -23,10 +23,11 @@ import {
 import { gatherArtifacts, tidyStatistics } from './gather-statistics.ts'
 
 /**
- * Calibrates what is missing, selects from the sum, and writes the mask file or weights file. The same task gives
- * the same bytes, whatever statistics were on disk before and however often it was killed on the way.
+ * Calibrates the datasets whose statistics are missing, selects from the sum of statistics, and writes the mask file or
+ * weights file. The same task gives the same bytes, whatever statistics were on disk before, and however often the process was
+ * killed and started again.
  *
- * @throws AppError `insufficient_samples`, `invalid_request`, `mask_invalid` (the parent), `unsupported_model`
+ * @throws AppError `insufficient_samples`, `invalid_request`, `mask_invalid` (of the parent mask), `unsupported_model`
  * (weights or activations are not finite)
  */
 export async function calibrateAndSelect(
@@ -44,7 +45,7 @@ export async function calibrateAndSelect(
   for (const dataset of countedDatasets(task)) wanted.set(datasetPartId(model, task, dataset), dataset)
   const needsStatistics = parseMethod(task.selection.method).datasets !== 'none'
   if (needsStatistics && wanted.size === 0) {
-    throw new AppError('insufficient_samples', 'There is nothing to calibrate on: name at least one dataset.')
+    throw new AppError('insufficient_samples', 'There is no dataset to calibrate on. Name at least one.')
   }
   const { parentMaskPath } = task
   const metadata = {
@@ -94,14 +95,14 @@ export async function calibrateAndSelect(
         ...(reconstruction ? { reconstruction } : {}),
       }
     } catch (error) {
-      // Statistics can be made again from their dataset; only a disk that damages everything ends this.
+      // Damaged statistics are calibrated again. The number of repairs is limited in case the disk damages all data.
       if (!(error instanceof DamagedArtifactError) || repairs > wanted.size) throw error
       await discardArtifact(task.statisticsDir, error.artifactId)
     }
   }
 }
 
-/** The last refinement tells: what it left, and of what. */
+/** Returns the progress message, with the relative output error that the last refinement left. */
 function describeSelection(
   done: number,
   layers: number,
@@ -113,11 +114,15 @@ function describeSelection(
   if (gains.length === 0) return `selecting weights, ${where}`
   const left =
     gains.reduce((sum, { before, after }) => sum + (before > 0 ? after / before : 1), 0) / gains.length
-  const doing = reconstructed.length > 0 ? 'reconstructing' : 'swapping'
+  const doing = reconstructed.length > 0 ? 'reconstructing' : 'exchanging'
   return `${doing} weights, ${where}: ${(100 * left).toFixed(0)} % of its output error left`
 }
 
-/** @throws AppError `mask_invalid` when it is none */
+/**
+ * Returns the SHA-256 of a mask file.
+ *
+ * @throws AppError `mask_invalid` when it is not a mask file
+ */
 async function hashMaskFile(path: string): Promise<string> {
   openMaskFile(path).close()
   const hash = createHash('sha256')

@@ -11,38 +11,41 @@ export interface DatasetFile {
   domain: string
 }
 
-/** What to calibrate and select; plain data. */
+/** The input of a calibration: plain data, so that it can be sent to another process. */
 export interface CalibrationTask {
-  /** Calibrated now unless their statistics are on disk. */
+  /** The newest datasets. They are calibrated unless their statistics are on disk. */
   datasets: readonly DatasetFile[]
-  /** Their statistics count too; calibrated as well if they are not on disk. */
+  /** Earlier datasets whose statistics count too. They are calibrated as well if their statistics are not on disk. */
   accumulated: readonly DatasetFile[]
+  /** Sequences per dataset. */
   samples: number
+  /** Tokens per sequence. */
   length: number
+  /** Seed of the draw of sequences. */
   seed: number
   selection: SelectionSpec
-  /** Mask file that the new mask succeeds. */
+  /** The mask file before the new one, for the churn; null if there is none. */
   parentMaskPath: string | null
-  /** ISO 8601, into the mask's metadata: the same task must bring the same time to give the same bytes. */
+  /** ISO 8601 time for the mask's metadata. It is part of the task so that the same task gives the same bytes. */
   created: string
-  /** Where the mask file is put. */
+  /** Folder for the mask file. */
   workDir: string
-  /** Where statistics are kept, those of each model in a folder of their own. */
+  /** Folder for statistics; each model has a folder in it. */
   statisticsDir: string
 }
 
-/** What came of it: the figures of the wire result and where the mask lies. */
+/** The result of a calibration: the fields of the wire result, and the path of the mask. */
 export type CalibrationOutcome = Omit<CalibrateResult, 'kind'> & { maskPath: string }
 
-/** How far it is. */
+/** The progress of a calibration. */
 export interface CalibrationProgress {
   /** 0 to 1. */
   fraction: number
-  /** For people: `calibrating legal, block 12 of 30`. */
+  /** A message for people, such as `calibrating legal, block 12 of 30`. */
   message: string
 }
 
-/** The datasets whose statistics the method reads. */
+/** Returns the datasets whose statistics the method reads. */
 export function countedDatasets({
   selection,
   datasets,
@@ -58,7 +61,7 @@ export function countedDatasets({
   }
 }
 
-/** Names the statistics of one dataset. */
+/** Returns the id of the statistics of one dataset. */
 export function datasetPartId(
   model: DenseModel,
   task: CalibrationTask,
@@ -68,11 +71,12 @@ export function datasetPartId(
   return partId({ baseSha256: model.master.baseSha256, datasetSha256, samples, length, seed })
 }
 
-/** Shares of the whole run that selection is taken to be: of scores alone, and where there is more to compute. */
+/** Fraction of the progress that selection by scores takes. */
 const SCORE_SELECTION_SHARE = 0.1
+/** Fraction of the progress that selection takes with refinements or updates of weights. */
 const REFINEMENT_SHARE = 0.5
 
-/** The share of the whole run that selection is taken to be. */
+/** Returns the fraction of the progress that selection takes; calibration takes the rest. */
 export function selectionShare({ selection }: CalibrationTask): number {
   const { rule, swaps, reconstruct } = parseMethod(selection.method)
   return swaps || reconstruct || rule.changesWeights ? REFINEMENT_SHARE : SCORE_SELECTION_SHARE

@@ -16,33 +16,35 @@ import { parseMethod, type Method } from '../methods/method-registry.ts'
 import type { Propagation } from '../calibration/pruned-propagation.ts'
 import { activationMemory, largestChunkTokens } from '../calibration/token-chunks.ts'
 
-/** What is calibrated and selected. */
+/** The calibration and selection to estimate. */
 export interface CostOptions {
-  /** Sequences of `length` tokens a domain. */
+  /** Sequences per domain. */
   samples: number
+  /** Tokens per sequence. */
   length: number
   domains: number
-  /** Masks that are selected, by method. */
+  /** The method of each mask to select. */
   methods: readonly string[]
   threads: number
-  /** `dense` unless given. */
+  /** Default `dense`. */
   propagation?: Propagation
+  /** Default {@link MEASURED_RATES}. */
   rates?: CostRates
 }
 
-/** How fast the machine is; all are to be measured where it matters. */
+/** The speed of a machine. Measure it on machines where the estimate matters. */
 export interface CostRates {
-  /** f32 operations a second and thread of large matrix products, a multiplication and an addition counted as two. */
+  /** f32 operations of large matrix products per second and thread. A multiplication and an addition are two operations. */
   productsPerThread: number
-  /** Bytes a second that are hashed and written. */
+  /** Bytes that are hashed and written per second. */
   writtenBytes: number
-  /** Weights a second whose score is computed and selected from, one thread. */
+  /** Weights that are scored and selected per second, on one thread. */
   selectedWeights: number
-  /** Weights times inputs a second and thread, of a refinement or of a rule that updates weights. */
+  /** Weights times inputs per second and thread, in a refinement or in a rule that updates weights. */
   refinedProducts: number
 }
 
-/** Of two cores of an AMD EPYC (family 25, model 17), not otherwise loaded. */
+/** The rates of two cores of an AMD EPYC (family 25, model 17) without other load. */
 export const MEASURED_RATES: CostRates = {
   productsPerThread: 5e10,
   writtenBytes: 3e8,
@@ -50,34 +52,33 @@ export const MEASURED_RATES: CostRates = {
   refinedProducts: 1e9,
 }
 
-/** What a run will take. */
+/** The estimated cost of a run. */
 export interface Cost {
   seconds: number
-  /** Resident memory of the calibrating process at the fullest moment. */
+  /** Peak resident memory of the calibrating process. */
   peakBytes: number
-  /** Statistics and masks. */
+  /** Size of statistics and masks on disk. */
   diskBytes: number
 }
 
-/** Node and the runtime's libraries, before a weight is read. */
+/** Memory of Node.js and the runtime's libraries before any weight is read. */
 const PROCESS_BYTES = 190e6
-/** A thread that swaps, before it is given a linear. */
+/** Memory of an exchange thread before it receives a linear. */
 const EXCHANGE_THREAD_BYTES = 15e6
 
 /**
- * Estimates calibration and selection from shapes, with P the weights of a block's linears, S the elements of its
- * statistics, T = samples · length, L layers, D domains, h hidden, i intermediate size:
+ * Estimates the cost of calibration and selection from shapes, with P the weights of a block's linears, S the elements of its
+ * statistics, T = samples · length, L layers, D domains, h hidden size:
  *
- * - seconds: D · L · (T · F / (threads · products) + 4 S / written), F of {@link operationsPerToken}; and a method
- *   L · P / selected, and for each refinement, and for a rule that updates weights, L · Σ rows · cols² / (threads · refined).
- * - peakBytes: of the process, and the larger of
- *   calibration: 4 P + 4 · (sensitivities and panels) + 4 · T · h + 4 · (the largest segment's statistics, copied)
- *   and activations of a chunk ({@link activationMemory}), or the larger of these two where they are not kept;
- *   selection, of the largest linear [r, c]: 4 r c weights, and the most of what its steps hold ({@link selectionBytes}).
- *   Where blocks are pruned as they are calibrated both at once.
- * - diskBytes: D · L · 4 S, and a method L · P / 8, and L · P more where it brings values (half of them, bf16).
+ * - `seconds`: D · L · (T · F / (threads · products) + 4 S / written), with F from {@link operationsPerToken}; plus, per method,
+ *   L · P / selected, and for each refinement or update of weights L · Σ rows · cols² / (threads · refined).
+ * - `peakBytes`: the memory of the process plus the larger of the two phases (their sum with pruned propagation):
+ *   - calibration: 4 P + 4 · (sensitivities and panels) + 4 · T · h, plus a copy of the largest segment's statistics and the
+ *     activations of a chunk ({@link activationMemory}), or the larger of these two if activations are not kept;
+ *   - selection from the largest linear, see {@link selectionBytes}.
+ * - `diskBytes`: D · L · 4 S; plus, per method, L · P / 8, and L · P more for values (half of the weights, bf16).
  *
- * @throws AppError `invalid_request` a method is none
+ * @throws AppError `invalid_request` for an unknown method
  */
 export function estimateCost(config: LlamaConfig, options: CostOptions): Cost {
   const { samples, length, domains, threads, propagation = 'dense', rates = MEASURED_RATES } = options
@@ -101,10 +102,11 @@ export function estimateCost(config: LlamaConfig, options: CostOptions): Cost {
 }
 
 /**
- * Operations that calibrating a block takes a token, a multiplication and an addition counted as two, with P the weights of
- * its linears and A = 4 · length · heads · headDim of attention:
+ * Returns the operations per token that calibrating a block takes. A multiplication and an addition are two operations. With P
+ * the weights of its linears and A = 4 · length · heads · headDim for attention:
  *
- * - dense: 4 P (forward pass and sensitivity) + 2 · (panels of second moments) + A; pruned: the forward pass again, 2 P + A.
+ * - dense propagation: 4 P (forward pass and sensitivity) + 2 · (panels of second moments) + A;
+ * - pruned propagation: in addition 2 P + A for the second forward pass.
  */
 export function operationsPerToken(config: LlamaConfig, length: number, propagation: Propagation): number {
   const weights = sum(BLOCK_LINEARS.map((linear) => elements(config, linear)))
@@ -114,9 +116,9 @@ export function operationsPerToken(config: LlamaConfig, length: number, propagat
 }
 
 /**
- * Seconds that choosing one mask takes, see {@link estimateCost}.
+ * Estimates the seconds that the selection of one mask takes, see {@link estimateCost}.
  *
- * @throws AppError `invalid_request` the method is none
+ * @throws AppError `invalid_request` for an unknown method
  */
 export function estimateSelection(
   config: LlamaConfig,
@@ -147,18 +149,20 @@ function calibrationBytes(
   const { kept, bytes } = activationMemory(config, largestChunkTokens(length, samples))
   const hidden = samples * length * config.hiddenSize
   const held = 4 * (weights + sumElements(config, BLOCK_LINEARS) + hidden)
-  // A run copies its outputs when it is done: where activations are not kept, they are gone by then.
+  // A run copies its outputs at its end. Activations that are not kept are freed by then.
   return held + (kept ? copied + bytes : Math.max(copied, bytes))
 }
 
 /**
- * What choosing from the largest linear [r, c] holds, of which its steps follow one another:
+ * Estimates the memory of selection from the largest linear [r, c], in bytes: what is allocated throughout, plus the maximum of
+ * the steps, which run one after another.
  *
- * - throughout: 4 r c weights; with swaps what their threads share, 12 r c + 8 c², and the threads themselves;
- * - the rule: statistics in f64, and 16 r c of score and its copy; of one that updates weights 12 r c of them, and 16 c² of
- *   moment and factor;
- * - swaps: 16 c of each row that the product takes;
- * - reconstruction: 4 r c, H twice in f32, in f64 where swaps do not share theirs, and 80 c of each row that is solved.
+ * - Throughout: 4 r c for weights; with exchange 12 r c + 8 c² that its threads share, and the threads themselves.
+ * - The rule: statistics in f64, and 16 r c for scores and their copy; for a rule that updates weights, instead of scores
+ *   12 r c for weights and 16 c² for moment and factor.
+ * - Exchange: 16 c per row of a chunk of the product.
+ * - Reconstruction: 4 r c for weights, 8 c² for H twice in f32, 8 c² more for H in f64 unless exchange shares its copy, and
+ *   80 c per row of a chunk.
  */
 function selectionBytes(config: LlamaConfig, method: Method, threads: number): number {
   const { rule, swaps, reconstruct, needs } = method
@@ -185,7 +189,7 @@ function refinementCount({ swaps, reconstruct, rule }: Method): number {
   return [swaps, reconstruct, rule.changesWeights].filter(Boolean).length
 }
 
-/** Elements of the sums that linears and their inputs have in memory. */
+/** Returns the number of elements of the sums of linears and their inputs. */
 function sumElements(config: LlamaConfig, linears: readonly BlockLinear[]): number {
   const inputs = new Set(linears.map((linear) => LINEAR_INPUT[linear]))
   return (

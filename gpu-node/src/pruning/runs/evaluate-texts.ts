@@ -10,21 +10,22 @@ import type { TextSource, TextWindows } from '../evaluation/text-windows.ts'
 import type { ModelReference } from './pruning-child-protocol.ts'
 import { runInChild } from './run-in-child.ts'
 
-/** {@link EvaluatedWeights}, and how the child that cuts texts into windows opens the same model. */
+/** The weights to evaluate, and the reference by which a child process opens the same model. */
 export interface EvaluationTarget extends EvaluatedWeights {
   reference: ModelReference
 }
 
-/** How texts are cut and scored. */
+/** Options of {@link evaluateTexts}. */
 export interface EvaluationOptions extends ScoringOptions {
+  /** Tokens per window. */
   windowTokens: number
-  /** Of each source. */
+  /** Maximum windows per source; default no limit. */
   maxWindows?: number | undefined
 }
 
 /**
- * Perplexity of each source under one set of weights, loaded for this and released after, at the priority of
- * background work. Texts are cut as `cutWindows` says, in a child process.
+ * Computes the perplexity of each source with one set of weights, at background priority. The weights are loaded at the start
+ * and released at the end. A child process cuts the texts into windows (see `cutWindows`).
  *
  * @throws AppError as `Backend.load` and `cutWindows` do, or `context_length_exceeded`; the reason of `signal`
  */
@@ -58,6 +59,6 @@ async function windowsInChild(
   signal: AbortSignal | undefined,
 ): Promise<TextWindows[]> {
   const result = await runInChild({ kind: 'windows', model, sources, windowTokens, maxWindows }, { signal })
-  if (result.type !== 'windows') throw new RangeError(`the child answered ${result.type}`)
+  if (result.type !== 'windows') throw new RangeError(`the child returned ${result.type} instead of windows`)
   return result.windows
 }

@@ -14,11 +14,16 @@ import {
   type DatasetFile,
 } from './calibration-task.ts'
 
-/** Artifacts of one domain that stay apart; more are merged into one. */
+/** Maximum settled artifacts of one domain that are not merged into one. */
 const MAX_UNMERGED_ARTIFACTS = 2
-/** Artifacts kept although no longer counted: an update that failed may be tried again. */
+/** Maximum artifacts that are kept although they are not counted, because a failed update may be run again. */
 const MAX_SPARE_ARTIFACTS = 2
-/** Finds or makes the artifacts that add up to the wanted parts. */
+
+/**
+ * Finds the artifacts that add up to the wanted parts, and calibrates the missing parts.
+ *
+ * @param wanted datasets by the id of their part
+ */
 export async function gatherArtifacts(
   model: DenseModel,
   task: CalibrationTask,
@@ -30,7 +35,7 @@ export async function gatherArtifacts(
   const { chosen, missing } = coverParts(onDisk, wanted.keys())
   await touchArtifacts(chosen)
   if (missing.length === 0) return chosen
-  // All texts are looked at before the first is calibrated: too little text is said at once.
+  // All texts are read before the first is calibrated, so that too little text is reported at once.
   const samples = []
   for (const id of missing) {
     const dataset = wanted.get(id) as DatasetFile
@@ -78,8 +83,8 @@ async function readSequences(model: DenseModel, task: CalibrationTask, dataset: 
 }
 
 /**
- * Bounds the disk. Datasets that were already accumulated before this task always count together from now
- * on, so they are merged by domain; this task's own stay apart, because their mask may yet be rolled back.
+ * Limits the disk space of statistics. Datasets that were accumulated before this task always count together from now on, so
+ * their artifacts are merged per domain. The datasets of this task are not merged, because its mask may be rolled back.
  */
 export async function tidyStatistics(
   model: DenseModel,
@@ -91,7 +96,7 @@ export async function tidyStatistics(
     settled.delete(datasetPartId(model, task, { sha256: hash }))
   }
   const keep = new Set(artifacts.map(({ id }) => id))
-  // What this method does not read, a later update may.
+  // A later update may read statistics that this method does not.
   const known = [...task.datasets, ...task.accumulated].map((dataset) => datasetPartId(model, task, dataset))
   const onDisk = await listArtifacts(task.statisticsDir, model.master.baseSha256)
   for (const { id } of coverParts(onDisk, known).chosen) keep.add(id)

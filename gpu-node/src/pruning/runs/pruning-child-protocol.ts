@@ -2,7 +2,7 @@ import type { ErrorBody } from '@copal/shared/errors.ts'
 import type { CalibrationOutcome, CalibrationProgress, CalibrationTask } from './calibration-task.ts'
 import type { TextSource, TextWindows } from '../evaluation/text-windows.ts'
 
-/** How another process opens the same model: the arguments of `openModel`, and what must come out. */
+/** The arguments of `openModel` by which another process opens the same model, and the hash of the weights to expect. */
 export interface ModelReference {
   spec: string
   cacheDir: string
@@ -10,7 +10,7 @@ export interface ModelReference {
   baseSha256: string
 }
 
-/** What a child is asked, once. */
+/** The one request that a child receives. */
 export type ChildRequest =
   | { kind: 'calibrate'; model: ModelReference; task: CalibrationTask; threads: number }
   | {
@@ -21,7 +21,7 @@ export type ChildRequest =
       maxWindows: number
     }
 
-/** What a child says: progress, and one end. */
+/** A message of a child: progress, or its one result. */
 export type ChildMessage =
   | { type: 'progress'; progress: CalibrationProgress }
   | { type: 'calibrated'; outcome: CalibrationOutcome }

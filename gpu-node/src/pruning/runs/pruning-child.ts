@@ -1,6 +1,6 @@
 /**
- * The program of the child process in which calibration, selection and tokenising of long texts run: one
- * request, its progress, its end. It never outlives its parent.
+ * The program of the child process that calibrates, selects masks and tokenises long texts. It receives one request, reports
+ * progress, and sends one result. It exits when its parent does.
  */
 import '../../platform/background-process.ts'
 import { inspect } from 'node:util'
@@ -19,7 +19,7 @@ async function serve(request: ChildRequest): Promise<void> {
     end = await perform(request)
   } catch (thrown) {
     const error = toAppError(thrown)
-    // The parent logs what this process writes here; the error body never holds a stack.
+    // The parent logs the standard error of this process. The error body never contains a stack.
     if (error.code === 'internal_error') process.stderr.write(`${inspect(error.cause ?? error)}\n`)
     end = { type: 'failed', error: errorBody(error) }
   }

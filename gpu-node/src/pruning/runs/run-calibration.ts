@@ -3,23 +3,23 @@ import type { CalibrationOutcome, CalibrationProgress, CalibrationTask } from '.
 import type { ModelReference } from './pruning-child-protocol.ts'
 import { runInChild } from './run-in-child.ts'
 
-/** A calibration as the node starts it. */
+/** Options of {@link runCalibration}. */
 export interface CalibrationOptions extends CalibrationTask {
   model: ModelReference
-  /** Threads of the forward pass; all processors unless given, which yield to serving by priority. */
+  /** Number of threads; default one per processor. They have a lower priority than serving. */
   threads?: number | undefined
   onProgress?: ((progress: CalibrationProgress) => void) | undefined
   signal?: AbortSignal | undefined
 }
 
 /**
- * Calibrates, selects and writes a mask in a child process of low priority: the event loop only passes
- * messages. The same task gives the same bytes; statistics on disk are not computed again; aborted, or killed
- * at any point, it leaves nothing that could be taken for a result, and a later run goes on at the first
- * block that was not finished.
+ * Calibrates, selects and writes a mask in a child process of low priority.
  *
- * @throws AppError `insufficient_samples`, `invalid_request`, `mask_invalid`, `unsupported_model`, or
- * `node_failed` when the process died; the reason of `signal`
+ * The same task gives the same bytes. Statistics on disk are not computed again. When it is aborted or killed at any point,
+ * it leaves nothing that looks like a result, and a later run continues at the first unfinished block.
+ *
+ * @throws AppError `insufficient_samples`, `invalid_request`, `mask_invalid`, `unsupported_model`, or `node_failed` when the
+ * process died; the reason of `signal`
  */
 export async function runCalibration(options: CalibrationOptions): Promise<CalibrationOutcome> {
   const { model, threads, onProgress, signal, ...task } = options
@@ -29,7 +29,7 @@ export async function runCalibration(options: CalibrationOptions): Promise<Calib
   const result = await runInChild(request, {
     signal,
     onProgress: ({ fraction, message }) => {
-      // What was on disk cost no time, so the estimate counts from the first report.
+      // Statistics found on disk took no time, so the estimate starts at the first report.
       first ??= fraction
       const done = fraction - first
       const remainingS = ((performance.now() - startedMs) / 1000) * ((1 - fraction) / done)
@@ -39,6 +39,7 @@ export async function runCalibration(options: CalibrationOptions): Promise<Calib
       })
     },
   })
-  if (result.type !== 'calibrated') throw new RangeError(`the child answered ${result.type}`)
+  if (result.type !== 'calibrated')
+    throw new RangeError(`the child returned ${result.type} instead of a mask`)
   return result.outcome
 }

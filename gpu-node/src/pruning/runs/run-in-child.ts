@@ -6,15 +6,15 @@ import type { ChildMessage, ChildRequest } from './pruning-child-protocol.ts'
 
 const PROGRAM = fileURLToPath(new URL('./pruning-child.ts', import.meta.url))
 
-/** The end of a child that did what it was asked. */
+/** The result of a child that succeeded. */
 export type ChildResult = Exclude<ChildMessage, { type: 'progress' | 'failed' }>
 
 /**
- * Runs one request in a child process of its own and waits until that has ended.
+ * Runs one request in a new child process, and waits until the process has ended.
  *
- * Aborting kills it at once: everything it writes counts only after a rename.
+ * Aborting kills the child at once. That is safe because its files take effect only by a rename.
  *
- * @throws AppError as the child says, or `node_failed` when it died; the reason of `signal`
+ * @throws AppError from the child, or `node_failed` when it died; the reason of `signal`
  */
 export async function runInChild(
   request: ChildRequest,
@@ -26,9 +26,9 @@ export async function runInChild(
   const { signal, onProgress } = options
   signal?.throwIfAborted()
   const child = fork(PROGRAM, [], {
-    // Typed arrays travel as they are.
+    // Supports typed arrays.
     serialization: 'advanced',
-    // Flags of a test runner or debugger are not for it.
+    // The child does not inherit the flags of a test runner or debugger.
     execArgv: [],
     stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
   })
@@ -58,7 +58,7 @@ export async function runInChild(
     if (end instanceof AppError) throw end
     if (end.type === 'failed')
       throw parseErrorBody(end.error) ?? new AppError('internal_error', end.error.error.message)
-    if (end.type === 'progress') throw new RangeError('progress is not an end')
+    if (end.type === 'progress') throw new RangeError('progress is not a result')
     return end
   } finally {
     signal?.removeEventListener('abort', kill)

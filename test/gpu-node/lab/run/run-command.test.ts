@@ -10,7 +10,7 @@ import { isAlive } from '../../../../gpu-node/src/platform/process-identity.ts'
 import { createLabFolder, type LabFolder } from '../../../support/pruning/lab-folder.ts'
 import { recordedTerminal } from '../../../support/doubles/recorded-terminal.ts'
 
-// Each mask is evaluated in a process of its own: seconds alone, and a minute beside other work.
+// Each mask is evaluated in its own process, which takes seconds, or a minute on a busy machine.
 vi.setConfig({ testTimeout: 180_000 })
 
 const PROGRAM = fileURLToPath(new URL('../../../../gpu-node/cli/main.ts', import.meta.url))
@@ -45,7 +45,7 @@ const terminalHere = () =>
   recordedTerminal({ cwd: folder.dir, env: { COPAL_CACHE: join(folder.dir, 'cache') } })
 const lab = (...args: string[]) => ['lab', 'run', ...LAW, ...SIZES, '--out', 'out', ...args]
 
-test('a run prints the figures and writes results and report', async () => {
+test('a run prints its figures and writes results and report', async () => {
   const terminal = terminalHere()
   expect(await runCommand(lab('--methods', 'copal'), terminal)).toBe(0)
   expect(terminal.errors()).toMatch(/1 domain in 1 order, 1 domain only evaluated; 1 mask\./)
@@ -60,7 +60,7 @@ test('a run prints the figures and writes results and report', async () => {
   expect(readFileSync(join(folder.dir, 'out', 'report.md'), 'utf8')).toContain('copal')
 })
 
-test('a dry run shows the plan and does nothing', async () => {
+test('a dry run prints the plan and does no work', async () => {
   const terminal = terminalHere()
   const args = lab('--methods', 'copal,copal@matrix', '--pattern', '0.5,2:4', '--dry-run')
   expect(await runCommand(args, terminal)).toBe(0)
@@ -78,7 +78,7 @@ test('a dry run shows the plan and does nothing', async () => {
   })
 })
 
-test('rules for single linears come from a file, those left out after them', async () => {
+test('pattern rules come from a file, followed by the linears to skip', async () => {
   writeFileSync(join(folder.dir, 'rules.json'), '{"*.q_proj.weight": "0.3"}')
   const terminal = terminalHere()
   const rules = ['--patterns', 'rules.json', '--leave-out', 'model.layers.0.*']
@@ -90,7 +90,7 @@ test('rules for single linears come from a file, those left out after them', asy
   )
 })
 
-test('Ctrl-C stops with what is finished kept', async () => {
+test('Ctrl-C stops the run and keeps finished work', async () => {
   const abort = new AbortController()
   const terminal = terminalHere()
   const stderr = {
@@ -104,7 +104,7 @@ test('Ctrl-C stops with what is finished kept', async () => {
   expect(readdirSync(join(folder.dir, 'out'))).not.toContain('running.json')
 })
 
-test('a command that is killed takes its processes along, and the next one goes on', async () => {
+test('killing the command ends its child processes, and the next run resumes', async () => {
   const args = lab('--methods', 'copal', '--model', join(folder.dir, 'model'))
   const child = spawn(process.execPath, [PROGRAM, ...args], {
     cwd: folder.dir,
@@ -114,14 +114,14 @@ test('a command that is killed takes its processes along, and the next one goes 
   onTestFinished(() => void child.kill('SIGKILL'))
   let said = ''
   await new Promise<void>((resolve, reject) => {
-    // Read on: a process whose reader is gone ends by itself.
+    // Keep reading: a process ends by itself when its reader is gone.
     child.stderr.setEncoding('utf8').on('data', (text: string) => {
       said += text
       if (said.includes('Laboratory')) resolve()
     })
     child.once('exit', () => reject(new Error(said)))
   })
-  // It may not be through before the other command finds its lock.
+  // It must not finish before the other command finds its lock.
   child.kill('SIGSTOP')
   const { pid } = JSON.parse(readFileSync(join(folder.dir, 'out', 'running.json'), 'utf8')) as { pid: number }
   expect(pid).toBe(child.pid)
@@ -142,7 +142,7 @@ test.each([
     /'--methods <list>' argument 'copall' is invalid. There is no pruning method 'copall'. Did you mean 'copal'\?/,
   ],
   [['--pattern', '0.5,1.5'], /a ratio of pruned weights lies between 0 and 1/],
-  [['--domain', 'law'], /The domain 'law' cannot be read: expected name=calibration.txt:evaluation.txt/],
+  [['--domain', 'law'], /The domain 'law' is invalid: expected name=calibration.txt:evaluation.txt/],
   [['--samples', '0'], /At least 1 is expected/],
   [['--permutations', 'some'], /Expected 'all', 'first', or a number of orders to draw/],
   [['--sweep-samples', '4,x'], /A whole number is expected/],
@@ -153,7 +153,7 @@ test.each([
   expect(terminal.errors()).toMatch(reason)
 })
 
-test('a method that is swept has to be compared', async () => {
+test('a swept method must be one of the compared methods', async () => {
   const terminal = terminalHere()
   const swept = ['--sweep-methods', 'copal,wanda', '--sweep-sparsity', '0.3', '--dry-run']
   expect(await runCommand(lab('--methods', 'copal', ...swept), terminal)).toBe(2)
@@ -166,7 +166,7 @@ test('a method that is swept has to be compared', async () => {
   expect(both.output()).not.toMatch(/wanda at 30 % unstructured/)
 })
 
-test('what only the texts or the model show is one line, and JSON on demand', async () => {
+test('errors found only in the texts or the model are one line, or JSON on request', async () => {
   const terminal = terminalHere()
   expect(await runCommand(lab('--samples', '4000'), terminal)).toBe(1)
   expect(terminal.errors()).toMatch(/^copal: .*\n$/m)
@@ -178,8 +178,8 @@ test('what only the texts or the model show is one line, and JSON on demand', as
 })
 
 test.each([
-  [['--samples', '4000'], /'law': 4000 sequences of 32 tokens take/],
-  [['--leave-out', '*.q_prj.weight'], /'\*\.q_prj\.weight' is the name of no linear of this model/],
+  [['--samples', '4000'], /'law': 4000 sequences of 32 tokens need/],
+  [['--leave-out', '*.q_prj.weight'], /No linear of this model matches '\*\.q_prj\.weight'/],
 ])('%j is refused, and of the folders only those that were there stay', async (args, reason) => {
   mkdirSync(join(folder.dir, 'old'))
   const terminal = terminalHere()
@@ -188,7 +188,7 @@ test.each([
   expect(readdirSync(join(folder.dir, 'old'))).toEqual([])
 })
 
-/** Processes that this one has started. */
+/** Child processes of this process. */
 function childrenOf(pid: number): number[] {
   return readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8')
     .trim()

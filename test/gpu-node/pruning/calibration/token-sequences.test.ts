@@ -54,7 +54,7 @@ test('with fewer tokens than asked for every full window is used', () => {
 
 test('less than two windows is refused with the numbers', () => {
   expect(() => sample(['abcdefg'])).toThrow(
-    'Calibration needs at least 8 tokens of text (2 sequences of 4); the 1 sample has 7.',
+    'Calibration needs at least 8 tokens of text (2 sequences of 4), but the 1 sample has 7.',
   )
   expect(() => sample([])).toThrow('the 0 samples have 0')
   expect(sample(['abcd'], { samples: 1 })).toMatchObject({ sequences: 1 })

@@ -121,7 +121,7 @@ test.each(['0.5', '2:4'])(
     for (const { before, after } of Object.values(one.swaps!)) expect(after).toBeLessThan(before)
     expect(
       messages.filter((message) =>
-        /^swapping weights, block \d of 3: \d\d % of its output error left$/.test(message),
+        /^exchanging weights, block \d of 3: \d\d % of its output error left$/.test(message),
       ),
     ).toHaveLength(3)
     const three = await calibrateAndSelect(tiny.model, given, 3, () => undefined)
@@ -390,7 +390,7 @@ test('patterns of single linears are rules: * is filled in, the last that matche
   await expect(run(refused)).rejects.toMatchObject({
     code: 'invalid_request',
     param: 'patterns',
-    message: expect.stringContaining("'*.dwn_proj.weight' is the name of no linear of this model."),
+    message: expect.stringContaining("No linear of this model matches '*.dwn_proj.weight'."),
   })
   expect(await storedStatistics(refused.statisticsDir, tiny.model)).toEqual([])
 })
