@@ -13,33 +13,35 @@ import {
 import { METHOD_NAMES, parseMethod } from '../methods/method-registry.ts'
 
 /**
- * How fast the loss of a linear grows with its ratio: `e^(GROWTH · ratio)`. Of SmolLM2-135M's loss at 40, 50 and 60 %;
- * with 6, masks are worse (`docs/measurements/tried.md`).
+ * Growth of a linear's loss with its ratio: the loss is proportional to `e^(GROWTH · ratio)`. Measured on SmolLM2-135M at 40,
+ * 50 and 60 %; masks with 6 are worse (`docs/measurements/tried.md`).
  */
 const GROWTH = 9
-/** A linear's ratio differs from the model's by no more than this: the growth is only known near it. */
+/** Maximum difference between a linear's ratio and the model's, because the growth is known only near the model's ratio. */
 const MAX_RATIO_DIFFERENCE = 0.3
-/** What a linear costs is measured within chance: it is taken together with so many blocks on either side. */
+/** Number of blocks on either side over which a linear's loss is averaged, because its measurement is noisy. */
 const NEIGHBOUR_BLOCKS = 2
-/** The first blocks and the last one are like no other. */
+/** Numbers of first and last blocks that are not averaged, because they differ from all others. */
 const [DISTINCT_FIRST_BLOCKS, DISTINCT_LAST_BLOCKS] = [2, 1]
-/** A weight costs at least this part of the mean: of what is measured as less nothing is known. */
+/** Minimum loss per weight, relative to the mean. Smaller measured losses are noise. */
 const MIN_RELATIVE_LOSS = 1 / 200
-/** Nothing is kept whole or pruned whole by allocation, unless the model's own ratio is nearer to that. */
+/** Bounds of allocated ratios, unless the model's ratio is outside them. */
 const [MIN_RATIO, MAX_RATIO] = [0.05, 0.95]
-/** Decimals that a pattern has. */
+/** Number of ratios that a pattern of four decimals can express. */
 const PATTERN_STEPS = 10_000
 
-/** What methods that share a ratio need to know of a model. */
+/** The measured sensitivities of a model; null if they were not measured. */
 type Sensitivities = Pick<DenseModel, 'layerSensitivity' | 'rowSensitivity'>
 
 /**
- * The selection with the ratio of every linear written out, where the method shares the ratio out (`+allocated`), and counted
- * over whole linears, where their rows do (`+rows`); any other as it is. Where rows share, what their errors cost says also
- * what linears are worth, and what pruning linears costs need not have been measured. Linears that the selection names keep what it says,
- * and the others share the ratio among them.
+ * Resolves the allocation of a selection. With `+allocated` it adds the ratio of every linear; with `+rows` it sets the scope
+ * to `matrix`. Other selections are returned unchanged.
  *
- * @throws AppError `invalid_request`, param `method`: the pattern is no ratio, or the sensitivity of the model is not known
+ * With `+rows` the row sensitivities also determine the ratios of linears, so layer sensitivities are optional. Linears that
+ * the selection names keep their pattern; the others share the ratio among them.
+ *
+ * @throws AppError `invalid_request`, param `method`, when the pattern is not a ratio, or a needed sensitivity was not
+ * measured
  */
 export function withAllocation(
   model: Pick<DenseModel, 'config'> & Sensitivities,
@@ -51,16 +53,16 @@ export function withAllocation(
   if (pattern.kind !== 'ratio') {
     const plain = selection.method.replace('+allocated', '').replace('+rows', '')
     throw methodError(
-      `'${selection.method}' shares a ratio of pruned weights out, and ${selection.pattern} leaves nothing to share out. ` +
+      `'${selection.method}' allocates a ratio of pruned weights, but the pattern ${selection.pattern} is not a ratio. ` +
         `Use '${plain}', or a ratio.`,
     )
   }
   const { layerSensitivity, rowSensitivity } = model
   if (rows && rowSensitivity === null) {
-    throw sensitivityMissing(selection.method, model, 'an error of each output costs', 'row-sensitivity')
+    throw sensitivityMissing(selection.method, model, 'row', 'row-sensitivity')
   }
   if (allocated && !rows && layerSensitivity === null) {
-    throw sensitivityMissing(selection.method, model, 'pruning each part costs', 'sensitivity')
+    throw sensitivityMissing(selection.method, model, 'layer', 'sensitivity')
   }
   if (!allocated) return { ...selection, scope: 'matrix' }
   const named = selection.patterns ?? {}
@@ -70,7 +72,7 @@ export function withAllocation(
   return { ...selection, scope: rows ? 'matrix' : selection.scope, patterns }
 }
 
-/** The methods that a model can be pruned by: those that share a ratio out only where what they need was measured. */
+/** Returns the names of the methods that a model supports: those whose sensitivities were measured. */
 export function supportedMethods({ layerSensitivity, rowSensitivity }: Sensitivities): string[] {
   return METHOD_NAMES.filter((name) => {
     const { allocated, rows } = parseMethod(name)
@@ -79,7 +81,7 @@ export function supportedMethods({ layerSensitivity, rowSensitivity }: Sensitivi
   })
 }
 
-/** What a mask of the method depends on besides statistics: what a ratio is shared out by. */
+/** Returns the sensitivities that a mask of the method depends on, for its cache key. */
 export function sensitivityInputs(
   method: string,
   { layerSensitivity, rowSensitivity }: Sensitivities,
@@ -91,7 +93,7 @@ export function sensitivityInputs(
   ]
 }
 
-/** A megabyte of text, asked for with every mask. */
+/** Encoded sensitivities: a megabyte of text each, needed for the key of every mask. */
 const encoded = new WeakMap<RowSensitivity, string>()
 
 function encodeOnce(rowSensitivity: RowSensitivity): string {
@@ -103,13 +105,13 @@ function encodeOnce(rowSensitivity: RowSensitivity): string {
 function sensitivityMissing(
   method: string,
   { layerSensitivity }: Pick<Sensitivities, 'layerSensitivity'>,
-  what: string,
+  kind: 'row' | 'layer',
   command: string,
 ): AppError {
   const equal = method.replace('+rows', '')
   const plain = layerSensitivity === null ? equal.replace('+allocated', '') : equal
   return methodError(
-    `'${method}' needs to know what ${what} this model, and that was never measured. ` +
+    `'${method}' needs the ${kind} sensitivity of this model, which was never measured. ` +
       `Measure it once with copal lab ${command}, or use '${plain}'.`,
   )
 }
@@ -118,28 +120,28 @@ function methodError(message: string): AppError {
   return new AppError('invalid_request', message, { param: 'method' })
 }
 
-/** What is known of linears that share a ratio; one of them at least. */
+/** The sensitivities of linears that share a ratio; at least one of the two. */
 interface LinearCosts {
-  /** What pruning each was measured to cost. */
+  /** Measured loss of pruning each linear. */
   losses?: LayerSensitivity['linears'] | undefined
-  /** What errors of its rows cost, and how the worth of its weights is spread. */
+  /** Sensitivity of each linear's rows, and quantiles of the worth of its weights. */
   rows?: RowSensitivity['linears'] | undefined
 }
 
 /**
- * Ratios of single linears that cost the model the least at the same number of pruned weights; of both kinds of knowledge,
- * where there are two, the mean.
+ * Allocates a ratio to linears so that the loss is minimal for the same number of pruned weights. With both kinds of
+ * sensitivities it returns the mean of both allocations.
  *
- * By losses: the loss is taken to be the sum over linears of `s · e^(GROWTH · (r − r₀))`, where `s` is what the linear was
- * measured to cost at its ratio `r₀`, all others pruned too. At the least loss under `Σ n r = ratio · Σ n` every linear has
- * the same loss a weight at the margin, so `r = r₀ + (μ − ln(s / n)) / GROWTH` with one μ for all.
+ * By losses: the model assumes the loss `Σ s · e^(GROWTH · (r − r₀))` over linears, where `s` is the measured loss of a linear
+ * at its ratio `r₀` while all others are pruned too. At the minimum under `Σ n r = ratio · Σ n` the marginal loss per weight is
+ * the same for all linears, so `r = r₀ + (μ − ln(s / n)) / GROWTH` with one μ for all.
  *
- * By rows: the weights that are worth the least go, in whatever linear they are, so `r` is the share of its weights that are
- * worth less than `e^μ`.
+ * By rows: the weights with the lowest worth are pruned, in whichever linear they are, so `r` is the fraction of a linear's
+ * weights whose worth is less than `e^μ`.
  *
  * @param shapes the linears that share the ratio
- * @returns patterns by the name of the weight, in whole columns: they prune the ratio of all weights, or more by less
- * than one column of one linear (counted over matrices, less than 1 in 10,000 of the weights more)
+ * @returns patterns by the name of the weight, in whole columns: they prune the ratio of all weights, or more by less than one
+ * column of one linear (with the scope `matrix`, less than 1 in 10,000 of the weights more)
  */
 export function allocateRatios(
   shapes: Shapes,
@@ -154,7 +156,7 @@ export function allocateRatios(
     )
   }
   if (rows) {
-    // Where many weights are worth the same, any part of them may go.
+    // Where many weights have the same worth, this makes any fraction of them selectable.
     const rising = new Map(
       [...shapes.keys()].map((name) => [name, (rows[name]?.worth ?? []).map((value, k) => value + k * 1e-7)]),
     )
@@ -166,27 +168,27 @@ export function allocateRatios(
 
 type Shapes = ReadonlyMap<string, readonly [rows: number, cols: number]>
 
-/** The ratios at the level where they prune `ratio` of all weights, cut to the range in which costs are known. */
+/** Returns the ratios at the level where they prune `ratio` of all weights, limited to the range where losses are known. */
 function ratiosAtCommonLevel(
   shapes: Shapes,
   ratio: number,
   ratioAt: (name: string, level: number) => number,
 ): Map<string, number> {
-  const least = Math.min(ratio, Math.max(MIN_RATIO, ratio - MAX_RATIO_DIFFERENCE))
-  const most = Math.max(ratio, Math.min(MAX_RATIO, ratio + MAX_RATIO_DIFFERENCE))
+  const low = Math.min(ratio, Math.max(MIN_RATIO, ratio - MAX_RATIO_DIFFERENCE))
+  const high = Math.max(ratio, Math.min(MAX_RATIO, ratio + MAX_RATIO_DIFFERENCE))
   const ratios = (level: number) =>
-    new Map([...shapes.keys()].map((name) => [name, Math.min(most, Math.max(least, ratioAt(name, level)))]))
+    new Map([...shapes.keys()].map((name) => [name, Math.min(high, Math.max(low, ratioAt(name, level)))]))
   return ratios(bisect((level) => prunedWeights(shapes, ratios(level)) < ratio * prunedWeights(shapes, null)))
 }
 
-/** How many weights ratios prune; all of them where none are given. */
+/** Returns the number of weights that ratios prune; the number of all weights for null. */
 function prunedWeights(shapes: Shapes, ratios: ReadonlyMap<string, number> | null): number {
   let sum = 0
   for (const [name, [rows, cols]] of shapes) sum += rows * cols * (ratios ? (ratios.get(name) ?? 0) : 1)
   return sum
 }
 
-/** Which share of a linear's weights is worth less than `e^level`, between and beyond rising quantiles by straight lines. */
+/** Returns the fraction of a linear's weights with a worth below `e^level`, by linear inter- and extrapolation of quantiles. */
 function shareBelow(quantiles: readonly number[], level: number): number {
   const next = quantiles.findIndex((value) => value >= level)
   const upper = Math.min(Math.max(next < 0 ? quantiles.length - 1 : next, 1), quantiles.length - 1)
@@ -194,7 +196,7 @@ function shareBelow(quantiles: readonly number[], level: number): number {
   return (upper + (level - low) / (high - low)) / QUANTILES
 }
 
-/** Natural logarithms of what each linear costs at one ratio a weight. */
+/** Returns the natural logarithm of each linear's loss per weight at one ratio. */
 function logLosses(
   shapes: Shapes,
   sensitivity: LayerSensitivity['linears'],
@@ -211,7 +213,7 @@ function logLosses(
   )
 }
 
-/** The ratios as patterns of whole columns. */
+/** Converts ratios to patterns of whole columns. */
 function toColumnPatterns(
   shapes: Shapes,
   ratios: ReadonlyMap<string, number>,
@@ -223,9 +225,9 @@ function toColumnPatterns(
   })
   let missing =
     ratio * prunedWeights(shapes, null) - counts.reduce((sum, { rows, columns }) => sum + rows * columns, 0)
-  // A linear keeps something.
+  // A linear keeps at least one column.
   const hasRoom = ({ columns, cols }: { columns: number; cols: number }) => columns + 1 < cols
-  // Whole columns first where rounding took most, then where one column is the least weights.
+  // Columns are added first where rounding removed most, then to linears with the smallest columns.
   for (const count of counts.toSorted((a, b) => b.rest - a.rest)) {
     if (count.rows > missing || !hasRoom(count)) continue
     count.columns++
@@ -240,7 +242,7 @@ function toColumnPatterns(
   return Object.fromEntries(counts.map(({ name, cols, columns }) => [name, patternOf(columns, cols)]))
 }
 
-/** What each linear costs at one ratio: of its kind, the mean over its block and those that are like it. */
+/** Returns each linear's loss at one ratio, averaged over the same linear of neighbouring blocks. */
 function smoothedLosses(ratio: number, sensitivity: LayerSensitivity['linears']): Map<string, number> {
   const layers = Object.keys(sensitivity).length / BLOCK_LINEARS.length
   const lossOf = (layer: number, linear: (typeof BLOCK_LINEARS)[number]) => {
@@ -261,7 +263,7 @@ function smoothedLosses(ratio: number, sensitivity: LayerSensitivity['linears'])
   return losses
 }
 
-/** The pattern that prunes so many of `cols` columns, or one more where four decimals cannot say it. */
+/** Returns the pattern that prunes `columns` of `cols` columns, or one more where four decimals are not precise enough. */
 function patternOf(columns: number, cols: number): string {
   if (columns === 0) return DENSE
   for (let step = Math.floor((columns / cols) * PATTERN_STEPS); ; step++) {
@@ -270,7 +272,7 @@ function patternOf(columns: number, cols: number): string {
   }
 }
 
-/** Where `isBelow`, which holds up to some point, ends to hold. */
+/** Returns the point up to which `isBelow` holds. */
 function bisect(isBelow: (at: number) => boolean): number {
   let [low, high] = [-1e3, 1e3]
   for (let i = 0; i < 100; i++) {

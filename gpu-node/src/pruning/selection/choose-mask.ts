@@ -17,40 +17,39 @@ import { shareRows } from './share-rows.ts'
 import { accumulateStatistic } from '../statistics/artifact-folder.ts'
 import { createExchangePool, type ErrorReduction, type ExchangePool } from '../refinement/exchange-pool.ts'
 
-/** What was chosen for one linear. */
+/** The choice for one linear. */
 export interface ChosenLinear extends LinearChoice {
   name: string
-  /** What the swaps won; null where the method has none. */
+  /** Error reduction by exchange; null if the method has none. */
   swaps: ErrorReduction | null
-  /** What solving for the surviving weights won; null where the method does not. */
+  /** Error reduction by reconstruction; null if the method has none. */
   reconstruction: ErrorReduction | null
 }
 
-/** What a mask is chosen from besides statistics. */
+/** The parts of a model that selection reads. */
 export type SelectionModel = Pick<DenseModel, 'config' | 'master' | 'rowSensitivity'>
 
-/** From what a mask is chosen, and how. */
+/** Options of {@link chooseMask}. */
 export interface MaskSelection {
   model: SelectionModel
   artifacts: readonly Artifact[]
   selection: SelectionSpec
   threads: number
-  /** Takes the linears in forward order, but for those that stay dense. */
+  /** Called with each linear in forward order, except those that stay dense. */
   onLinear: (linear: ChosenLinear) => Promise<void>
-  /** Called with the number of blocks done and the linears that were chosen in the last, without weights. */
+  /** Called after each block with the number of blocks done and the error reductions in the last one. */
   onBlock?: (done: number, chosen: readonly Pick<ChosenLinear, 'swaps' | 'reconstruction'>[]) => void
-  /** The blocks `first … end - 1`; all unless given. */
+  /** The blocks `first … end - 1`; default all. */
   blocks?: { first: number; end: number }
 }
 
 /**
- * Chooses what every linear keeps, from accumulated statistics and the dense weights: the method's rule, then swaps,
- * then reconstruction. Each linear is handed to `sink` and forgotten: one is in memory at a time. The number of
- * threads does not change a bit.
+ * Chooses the weights that every linear keeps, from accumulated statistics and the dense weights: by the method's rule, then
+ * exchange, then reconstruction. One linear is in memory at a time. The result does not depend on the number of threads.
  *
- * @throws DamagedArtifactError
- * @throws AppError `invalid_request` the method or a pattern is none; `unsupported_model` weights or statistics are
- * not finite: names the linear
+ * @throws DamagedArtifactError when statistics are missing or damaged
+ * @throws AppError `invalid_request` for an unknown method or an invalid pattern; `unsupported_model`, naming the linear, when
+ * weights or statistics are not finite
  */
 export async function chooseMask(choice: MaskSelection): Promise<void> {
   const { model, artifacts, selection, threads, onLinear, onBlock } = choice
@@ -86,15 +85,15 @@ export async function chooseMask(choice: MaskSelection): Promise<void> {
   }
 }
 
-/** A linear as what refines a rule's choice sees it. */
+/** A linear to prune, as the input of a rule and its refinements. */
 interface RefinedProblem extends LinearProblem {
-  /** What {@link LinearProblem.statistic} gives. */
+  /** The statistics that {@link LinearProblem.statistic} returns. */
   statistics: Map<StatisticName, Float64Array<ArrayBuffer>>
-  /** What errors of its rows cost, where that is known. */
+  /** Sensitivity of its rows, `[rows]`, if it was measured. */
   sensitivity: Float32Array | undefined
 }
 
-/** The rule's choice and what refines it. */
+/** Applies the rule and the refinements of the method to one linear. */
 async function chooseLinear(
   method: Method,
   problem: RefinedProblem,
@@ -107,7 +106,7 @@ async function chooseLinear(
   const chosen: ChosenLinear = { name, ...choice, swaps: null, reconstruction: null }
   if (!pool && !reconstructor) return chosen
   const group = pattern.kind === 'n:m' ? pattern.group : null
-  // One H in full serves both: of a wide linear it is the largest array there is.
+  // Both refinements use one full H, because for a wide linear it is the largest array.
   let moment: Float64Array
   if (pool) {
     const shared = unfoldMoment(problem, (triangle) => pool.unfold(triangle, cols))
@@ -128,7 +127,11 @@ async function chooseLinear(
   return chosen
 }
 
-/** @throws AppError that names the linear where the rule finds numbers that it cannot choose by */
+/**
+ * Applies the rule of a method.
+ *
+ * @throws AppError `unsupported_model`, naming the linear, when the rule meets values that are not finite
+ */
 function applyRule(
   { rule, name: method, rows, changesWeights }: Method,
   problem: RefinedProblem,
@@ -137,11 +140,11 @@ function applyRule(
 ): LinearChoice {
   try {
     const { sensitivity } = problem
-    // n:m says itself what each row keeps.
+    // An n:m pattern already determines how many weights each row keeps.
     const keptPerRow =
       rows && sensitivity && pattern.kind === 'ratio' ? shareRows(problem, pattern, sensitivity) : undefined
     const { bits, weights } = rule.choose({ ...problem, keptPerRow }, pattern, scope)
-    // In a weights file every linear has values, also one that the rule left as it was.
+    // A weights file has values for every linear, also if the rule did not change them.
     return { bits, weights: changesWeights ? (weights ?? problem.weights) : null }
   } catch (error) {
     if (!(error instanceof RangeError)) throw error
@@ -158,7 +161,7 @@ async function loadProblem(
   artifacts: readonly Artifact[],
   layer: number,
   linear: BlockLinear,
-  { needs, rows: shares }: Method,
+  { needs, rows: sharesRows }: Method,
 ): Promise<RefinedProblem> {
   const [rows, cols] = linearShape(config, linear)
   const statistics = new Map<StatisticName, Float64Array<ArrayBuffer>>()
@@ -176,11 +179,11 @@ async function loadProblem(
   let tokens = 0
   for (const { parts } of artifacts) for (const part of parts) tokens += part.tokens
   const sensitivity = rowSensitivity?.linears[name]?.rows
-  if (shares && !sensitivity) throw new RangeError(`what errors of '${name}' cost was never measured`)
+  if (sharesRows && !sensitivity) throw new RangeError(`the row sensitivity of '${name}' was never measured`)
   return { name, rows, cols, weights, tokens, statistics, statistic, sensitivity }
 }
 
-/** H in full; the rule, which read the sum, is done, and the sum is freed. */
+/** Returns the full H, and frees the sum, which only the rule needed. */
 function unfoldMoment<Full>(
   { statistics, tokens }: RefinedProblem,
   unfold: (triangle: Float64Array) => Full,
@@ -193,7 +196,7 @@ function unfoldMoment<Full>(
   return moment
 }
 
-/** Divides in place. */
+/** Divides the values in place by the number of tokens. */
 function divideInPlace(sum: Float64Array, tokens: number): Float64Array {
   for (let i = 0; i < sum.length; i++) sum[i] = (sum[i] as number) / tokens
   return sum

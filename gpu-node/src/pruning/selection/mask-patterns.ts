@@ -11,10 +11,10 @@ import type { SelectionSpec } from '@copal/shared/wire/selection.ts'
 import { linearShapes, type LlamaConfig } from '../../model/config/llama-config.ts'
 
 /**
- * The pattern of every linear by the name of its weight, null for one that stays dense.
+ * Parses the pattern of every linear, by the name of its weight; null for one that stays dense.
  *
- * @throws AppError `invalid_request`: a pattern does not divide the columns of its linear, names no linear of this
- * model, or nothing is left to prune; the message names the linear
+ * @throws AppError `invalid_request`, naming the linear, when a pattern does not divide its columns or names no linear of this
+ * model, or when all linears are left dense
  */
 export function checkPatterns(
   config: LlamaConfig,
@@ -46,22 +46,22 @@ export function checkPatterns(
 }
 
 /**
- * Patterns of single linears from rules such as `{"model.layers.0.*": "dense", "*.down_proj.weight": "0.4"}`: `*`
- * stands for any characters, and of several rules that match a linear the last counts.
+ * Expands rules such as `{"model.layers.0.*": "dense", "*.down_proj.weight": "0.4"}` to patterns of single linears. `*` stands
+ * for any characters. If several rules match a linear, the last one applies.
  *
- * @param rules what a user wrote: checked in full
- * @returns what `SelectionSpec.patterns` takes, by the name of the weight
- * @throws AppError `invalid_request`, param `patterns`, that quotes the rule: it matches nothing, or gives no pattern
+ * @param rules the unchecked input of a user
+ * @returns patterns for `SelectionSpec.patterns`, by the name of the weight
+ * @throws AppError `invalid_request`, param `patterns`, quoting a rule that matches nothing or has an invalid pattern
  */
 export function expandPatterns(config: LlamaConfig, rules: unknown): Record<string, string> {
   if (typeof rules !== 'object' || rules === null || Array.isArray(rules)) {
-    throw invalidPatterns('Patterns of single linears are an object like {"model.layers.0.*": "dense"}.')
+    throw invalidPatterns('Patterns of single linears must be an object like {"model.layers.0.*": "dense"}.')
   }
   const names = [...linearShapes(config).keys()]
   const patterns = new Map<string, string>()
   for (const [glob, pattern] of Object.entries(rules)) {
     if (typeof pattern !== 'string') {
-      throw invalidPatterns(`The pattern of '${glob}' is not a text like '0.5', '2:4' or '${DENSE}'.`)
+      throw invalidPatterns(`The pattern of '${glob}' is not a string like '0.5', '2:4' or '${DENSE}'.`)
     }
     const fault = pattern === DENSE ? undefined : patternError(pattern)
     if (fault !== undefined) throw invalidPatterns(`The pattern of '${glob}': ${fault}, or '${DENSE}'.`)
@@ -72,14 +72,14 @@ export function expandPatterns(config: LlamaConfig, rules: unknown): Record<stri
   return Object.fromEntries(patterns)
 }
 
-/** Whether `*`s can be filled in so that the glob is the name. */
+/** Returns whether the glob matches the name. */
 function matchesGlob(name: string, glob: string): boolean {
   const [start = '', ...rest] = glob.split('*')
   const end = rest.pop()
   if (end === undefined) return name === glob
   if (!name.startsWith(start)) return false
   let at = start.length
-  // The leftmost place of each part leaves the most room for the next.
+  // Matching each part as far left as possible leaves the most characters for the next.
   for (const part of rest) {
     const found = name.indexOf(part, at)
     if (found < 0) return false
@@ -92,9 +92,9 @@ function noMatchingLinear(given: string, names: Iterable<string>): AppError {
   const all = [...names]
   const nearest = suggestName(given, all)
   return invalidPatterns(
-    `'${given}' is the name of no linear of this model. ` +
+    `No linear of this model matches '${given}'. ` +
       (nearest === undefined
-        ? `The first is '${all[0]}', the last '${all.at(-1)}'; '*' stands for any characters.`
+        ? `The first linear is '${all[0]}', the last '${all.at(-1)}'; '*' matches any characters.`
         : `Did you mean '${nearest}'?`),
   )
 }

@@ -8,39 +8,39 @@ import { parseMethod } from '../methods/method-registry.ts'
 import { linearShapes } from '../../model/config/llama-config.ts'
 import type { ErrorReduction } from '../refinement/exchange-pool.ts'
 
-/** A file that was selected. */
+/** A mask file or weights file that {@link selectToFile} wrote. */
 export interface SelectedFile {
   /** `<dir>/<sha256>.safetensors` */
   path: string
   sha256: string
   bytes: number
-  /** What its ratios are counted over: of a method whose rows share, the matrix whatever was asked for. */
+  /** The scope of its ratios: `matrix` for methods with `+rows`, else the requested one. */
   scope: MaskScope
-  /** Pruned weights over those of all linears, those left dense included. */
+  /** Fraction of pruned weights among the weights of all linears, including those left dense. */
   sparsity: number
-  /** What the swaps won, by linear; null where the method has none. */
+  /** Error reduction by exchange, by linear; null if the method has none. */
   swaps: Record<string, ErrorReduction> | null
-  /** What reconstruction won, by linear; null where the method has none. */
+  /** Error reduction by reconstruction, by linear; null if the method has none. */
   reconstruction: Record<string, ErrorReduction> | null
 }
 
-/** What is chosen, and the file that it is written to. */
+/** Options of {@link selectToFile}. */
 export interface FileSelection extends Pick<
   MaskSelection,
   'artifacts' | 'selection' | 'threads' | 'onBlock'
 > {
   model: Pick<DenseModel, 'config' | 'master' | 'layerSensitivity' | 'rowSensitivity'>
-  /** Said in the file. */
+  /** Metadata for the file. */
   metadata: Pick<MaskMeta, 'domains' | 'parent' | 'created'>
-  /** Gets the file, named by its hash. */
+  /** Folder for the file, which is named by its hash. */
   dir: string
 }
 
 /**
- * Chooses a mask (see {@link chooseMask}) and writes it, one linear in memory at a time: as a weights file where
- * the method changes weights, else as a mask file.
+ * Chooses a mask (see {@link chooseMask}) and writes it as a weights file if the method changes weights, else as a mask file.
+ * One linear is in memory at a time. After an error no file is left.
  *
- * @throws what {@link chooseMask} throws; nothing stays behind then
+ * @throws as {@link chooseMask}
  */
 export async function selectToFile(file: FileSelection): Promise<SelectedFile> {
   const { model, metadata, dir, selection: requested, ...choice } = file

@@ -6,23 +6,25 @@ import { createRandom } from '../../platform/seeded-random.ts'
 import { selectKept } from '../methods/select-kept.ts'
 
 /**
- * To what power a row's sensitivity counts within its linear. Its whole, 1, is what an error costs the dense model to second
- * order; the pruned model is not near it, and with less masks are better (`docs/measurements/tried.md`).
+ * Power of a row's sensitivity within its linear. With a power of 1 the cost of an error is exact for the dense model to second
+ * order. The pruned model differs too much from it, and masks with a smaller power are better
+ * (`docs/measurements/tried.md`).
  */
 const SENSITIVITY_POWER = 0.5
-/** A row costs at least this part of the linear's mean: one that its text never used, another text may. */
+/** Minimum cost of a row relative to the linear's mean, because other text may use rows that the measured text did not. */
 const MIN_RELATIVE_COST = 1 / 1000
 
-/** So many weights tell how a linear's are spread. */
+/** Maximum weights of a linear that are sampled for quantiles. */
 const MAX_SAMPLED_WEIGHTS = 2 ** 18
 
 /**
- * How many weights each row keeps when the rows of a linear share its ratio: those that are worth the most are kept, wherever
- * they are. A weight is worth the error that pruning it makes, `w² Σx²`, times what an error of its row costs.
+ * Computes how many weights each row keeps when the rows of a linear share its ratio: the weights with the highest worth are
+ * kept, in whichever row they are. The worth of a weight is the error of pruning it, `w² Σx²`, times the cost of an error of
+ * its row.
  *
- * @param sensitivity of the linear, `[rows]`, see {@link RowSensitivity}
- * @returns `[rows]`; together as many as the pattern keeps of the matrix
- * @throws RangeError weights or statistics are not finite
+ * @param sensitivity sensitivity of the linear's rows, `[rows]`, see `RowSensitivity`
+ * @returns `[rows]`; the sum is the number that the pattern keeps of the matrix
+ * @throws RangeError when weights or statistics are not finite
  */
 export function shareRows(
   { rows, cols, weights, statistic }: Pick<LinearProblem, 'rows' | 'cols' | 'weights' | 'statistic'>,
@@ -43,12 +45,12 @@ export function shareRows(
 }
 
 /**
- * How the worth of a linear's weights is spread, for ratios that linears share: natural logarithms of the worth that
- * `k / QUANTILES` of them are below, `k` from 1. Of large linears a seeded sample tells.
+ * Returns quantiles of the worth of a linear's weights (see {@link shareRows}), as natural logarithms: entry `k - 1` is the
+ * `k / QUANTILES` quantile. For large linears they are of a seeded sample.
  *
  * @param weights `[rows, cols]`
  * @param squareNorm mean of `x²` over tokens, `[cols]`
- * @param sensitivity as of {@link shareRows}
+ * @param sensitivity as in {@link shareRows}
  */
 export function worthQuantiles(
   [rows, cols]: readonly [rows: number, cols: number],
@@ -73,9 +75,9 @@ export function worthQuantiles(
   })
 }
 
-/** What errors of rows are taken to cost: `mean · (s / mean)^POWER`. */
+/** Returns the cost of an error of each row, `[rows]` f64: `mean · (s / mean)^SENSITIVITY_POWER`. */
 function rowCosts(sensitivity: Float32Array): Float64Array {
-  // Where no error costs anything, none costs more than another.
+  // If all sensitivities are 0, a tiny mean makes all costs equal without dividing by zero.
   const mean = sensitivity.reduce((sum, value) => sum + value, 0) / sensitivity.length || 1e-300
   return Float64Array.from(
     sensitivity,

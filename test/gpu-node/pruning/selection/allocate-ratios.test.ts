@@ -230,7 +230,7 @@ describe('a method with +allocated', () => {
   test('is refused for n of m, and where the model was never measured; it says what to do', () => {
     const selection = { method: 'continual-wanda+allocated+swaps', pattern: '0.5', scope: 'row' } as const
     expect(() => withAllocation(model, { ...selection, pattern: '2:4' })).toThrow(
-      "'continual-wanda+allocated+swaps' shares a ratio of pruned weights out, and 2:4 leaves nothing to share out. " +
+      "'continual-wanda+allocated+swaps' allocates a ratio of pruned weights, but the pattern 2:4 is not a ratio. " +
         "Use 'continual-wanda+swaps', or a ratio.",
     )
     expect(() => withAllocation(tiny.model, selection)).toThrow(
@@ -243,7 +243,7 @@ describe('a method with +allocated', () => {
   test('with +rows, counts over whole linears, and is refused as it is', async () => {
     const selection = { method: 'continual-wanda+rows+swaps', pattern: '0.5', scope: 'row' } as const
     expect(() => withAllocation(model, selection)).toThrow(
-      'needs to know what an error of each output costs this model, and that was never measured. Measure it once with ' +
+      'needs the row sensitivity of this model, which was never measured. Measure it once with ' +
         "copal lab row-sensitivity, or use 'continual-wanda+swaps'.",
     )
     const measured = { ...model, rowSensitivity: rowSensitivityOf(tiny.model) }

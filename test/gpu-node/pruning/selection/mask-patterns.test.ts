@@ -34,7 +34,7 @@ describe('rules for single linears', () => {
 
   test('a * does not count the same characters twice', () => {
     expect(() => expandPatterns(llama, { 'model.layers.3.mlp.up_proj.weight*weight': '0.5' })).toThrow(
-      'is the name of no linear',
+      'No linear of this model matches',
     )
     expect(Object.keys(expandPatterns(llama, { '*': 'dense' }))).toEqual(names)
     expect(Object.keys(expandPatterns(llama, { '*.layers.2.*proj.w*t': 'dense' }))).toHaveLength(7)
@@ -45,15 +45,15 @@ describe('rules for single linears', () => {
   })
 
   test.each([
-    [{ 'model.layers.12.*': '0.5' }, "'model.layers.12.*' is the name of no linear of this model."],
-    [{ '*.lm_head.weight': 'dense' }, "The first is 'model.layers.0.self_attn.q_proj.weight'"],
+    [{ 'model.layers.12.*': '0.5' }, "No linear of this model matches 'model.layers.12.*'."],
+    [{ '*.lm_head.weight': 'dense' }, "The first linear is 'model.layers.0.self_attn.q_proj.weight'"],
     [{ 'model.layers.3.mlp.up_prj.weight': 'dense' }, "Did you mean 'model.layers.3.mlp.up_proj.weight'?"],
-    [{ '*': 0.5 }, "The pattern of '*' is not a text"],
+    [{ '*': 0.5 }, "The pattern of '*' is not a string"],
     [{ '*': '1.5' }, "The pattern of '*': '1.5' is not a sparsity pattern"],
     [{ '*': 'sparse' }, "or 'dense'."],
-    [['*'], 'are an object'],
-    ['0.5', 'are an object'],
-    [null, 'are an object'],
+    [['*'], 'must be an object'],
+    ['0.5', 'must be an object'],
+    [null, 'must be an object'],
   ])('%j is refused', (rules, message) => {
     expect(() => expandPatterns(llama, rules)).toThrow(
       expect.objectContaining({
@@ -95,7 +95,7 @@ describe('patterns of a selection', () => {
       [{ [down]: '3:7' }, `Linear '${down}': 100 columns are not a multiple of 7`],
       [
         { 'model.layers.4.mlp.down.weight': '0.5' },
-        "'model.layers.4.mlp.down.weight' is the name of no linear",
+        "No linear of this model matches 'model.layers.4.mlp.down.weight'",
       ],
       [expandPatterns(llama, { '*': 'dense' }), 'Every linear is left dense'],
     ] as const) {
