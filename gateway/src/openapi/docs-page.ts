@@ -1,6 +1,6 @@
 import { ERROR_CASES } from '@copal/shared/errors.ts'
 import type { OpenApiDocument, Parameter } from './openapi-document.ts'
-import { errorsOf } from './failures.ts'
+import { errorsOf } from './operation-errors.ts'
 import { fieldType } from './field-type.ts'
 import { ERROR_HEADERS, type HeaderField } from './headers.ts'
 import type { Operation } from './operation.ts'
@@ -30,8 +30,8 @@ th,td{text-align:left;vertical-align:top;padding:.4rem 1rem .4rem 0;border-botto
 
 const ERRORS = 'Errors'
 
-/** The reference page: a document as HTML without scripts, fonts, images or anything else from elsewhere. */
-export function renderPage(document: OpenApiDocument, origin: string): string {
+/** Renders the document as an HTML page without scripts, fonts, images or other external resources. */
+export function renderDocsPage(document: OpenApiDocument, origin: string): string {
   const { title, version, description } = document.info
   const tags = document.tags.map(({ name }) => name)
   const sections = tags.map((tag) => {
@@ -53,22 +53,22 @@ export function renderPage(document: OpenApiDocument, origin: string): string {
 }
 
 function article(document: OpenApiDocument, operation: Operation): string {
-  const { method, path, id, summary, body, answer, streams, status = 200 } = operation
+  const { method, path, id, summary, body, response, streams, status = 200 } = operation
   const described = document.paths[path]?.[method]
   const parts = [
     `<h3><span class="method">${method.toUpperCase()}</span> <code>${escape(path)}</code></h3>`,
     `<p>${prose(summary)} <span class="soft">${prose(described?.description ?? '')}</span></p>`,
     parameters(described?.parameters ?? []),
     body ? fields('Request', document.components.schemas[body.name]) : '',
-    typeof answer === 'string' ? '' : fields('Answer', document.components.schemas[answer.name]),
+    typeof response === 'string' ? '' : fields('Response', document.components.schemas[response.name]),
     streams ? events(document.components.schemas[streams.event.name]) : '',
-    headers('Headers of the answer', headersOf(described?.responses[status])),
+    headers('Response headers', headersOf(described?.responses[status])),
     failures(operation),
   ]
   return `<article id="${escape(id)}">${parts.join('')}</article>`
 }
 
-/** What a request says beside its body. */
+/** Renders the path, query and header parameters of a request. */
 function parameters(all: readonly Parameter[]): string {
   return rows(
     'Parameters',
@@ -78,7 +78,7 @@ function parameters(all: readonly Parameter[]): string {
   )
 }
 
-/** The fields of an object; those within fields are told by their types. */
+/** Renders the fields of an object; the type of a field describes the fields inside it. */
 function fields(title: string, schema: JsonSchema | undefined): string {
   const { properties = {}, required = [] } = schema ?? {}
   return rows(
@@ -96,13 +96,13 @@ function headers(title: string, all: Readonly<Record<string, HeaderField>>): str
   )
 }
 
-function headersOf(answer: object | undefined): Readonly<Record<string, HeaderField>> {
-  return answer && 'headers' in answer ? (answer.headers as Record<string, HeaderField>) : {}
+function headersOf(response: object | undefined): Readonly<Record<string, HeaderField>> {
+  return response && 'headers' in response ? (response.headers as Record<string, HeaderField>) : {}
 }
 
-/** What the events of a stream hold: the fields of the one kind that there is, or the kinds by their `type`. */
+/** Renders the events of a stream: the fields of the only kind of event, or the kinds by their `type`. */
 function events(schema: JsonSchema | undefined): string {
-  const title = 'Events of a stream'
+  const title = 'Stream events'
   const kinds = (schema?.['oneOf'] ?? []) as JsonSchema[]
   if (kinds.length === 0) return fields(title, schema)
   const names = ({ properties }: JsonSchema) => (properties?.['type']?.['enum'] ?? []) as string[]
@@ -112,7 +112,7 @@ function events(schema: JsonSchema | undefined): string {
   )
 }
 
-/** The errors of one operation; what to do then is told once, at the end. */
+/** Renders the error codes of one operation; they are explained once, at the end of the page. */
 function failures(operation: Operation): string {
   const lines = [...Map.groupBy(errorsOf(operation), ({ status }) => status)].map(
     ([status, cases]) =>
@@ -125,29 +125,29 @@ function rows(title: string, all: readonly string[]): string {
   return all.length > 0 ? `<details><summary>${title}</summary><dl>${all.join('')}</dl></details>` : ''
 }
 
-/** @param of.description of what has the schema; left out: the schema's own */
+/** @param of.description replaces the description in the schema */
 function row(
   name: string,
   of: { schema: JsonSchema; description?: string | undefined; note?: string; isRequired?: boolean },
 ): string {
   const own = of.schema['description']
-  const told = of.description ?? (typeof own === 'string' ? own : '')
+  const description = of.description ?? (typeof own === 'string' ? own : '')
   const need = of.isRequired ? ' <strong>required</strong>' : ''
   const note = of.note ? ` <span class="soft">${escape(of.note)}</span>` : ''
   const type = `<span class="soft">${escape(fieldType(of.schema))}</span>`
-  return `<div><dt><code>${escape(name)}</code>${note}${need}</dt><dd>${type} ${prose(told)}</dd></div>`
+  return `<div><dt><code>${escape(name)}</code>${note}${need}</dt><dd>${type} ${prose(description)}</dd></div>`
 }
 
-/** What can go wrong, and what to do then. */
+/** Renders the table of all error codes with their remedies. */
 function errors(): string {
   const lines = ERROR_CASES.map(
     ({ code, status, type, remedy }) =>
       `<tr id="${code}"><td><code>${code}</code></td><td>${status}</td><td><code>${escape(type)}</code></td><td>${prose(remedy)}</td></tr>`,
   )
   return `<section id="${anchor(ERRORS)}"><h2>${ERRORS}</h2>
-<p>Every error is <code>{"error": {"message", "type", "param", "code"}}</code>; a stream that breaks sends one as its last event, without <code>[DONE]</code>.</p>
+<p>Every error has the form <code>{"error": {"message", "type", "param", "code"}}</code>. A stream that fails sends an error as its last event, without <code>[DONE]</code>.</p>
 <div class="wide"><table><thead><tr><th>code</th><th>status</th><th>type</th><th>what to do</th></tr></thead><tbody>${lines.join('')}</tbody></table></div>
-${headers('Headers of errors', ERROR_HEADERS)}</section>`
+${headers('Error headers', ERROR_HEADERS)}</section>`
 }
 
 function example(origin: string): string {
@@ -161,7 +161,7 @@ function anchor(text: string): string {
   return text.toLowerCase().replaceAll(/[^a-z]+/g, '-')
 }
 
-/** Text with \`code\`, which is all the markup that descriptions have. */
+/** Renders a description; \`code\` is its only markup. */
 function prose(text: string): string {
   return escape(text).replaceAll(/`([^`]+)`/g, '<code>$1</code>')
 }

@@ -1,17 +1,17 @@
 import type { JsonSchema } from './openapi-schema.ts'
 
-/** What zod writes for whole numbers that have no bound of their own. */
+/** The bounds that zod writes for integers without bounds of their own. */
 const UNBOUNDED = new Set([Number.MAX_SAFE_INTEGER, Number.MIN_SAFE_INTEGER])
 
-/** A JSON Schema in a few words: `integer from 1 to 16`, `list of text`, `"auto" or "none"`. Null is not told. */
+/** Describes a JSON Schema in a few words: `integer from 1 to 16`, `list of text`, `"auto" or "none"`. Omits null. */
 export function fieldType(schema: JsonSchema): string {
   const { anyOf, oneOf, const: constant, enum: values, items } = schema
-  // A type that may be null is a pair.
+  // A nullable type is a list of two types.
   const type = Array.isArray(schema['type']) ? schema['type'].find((one) => one !== 'null') : schema['type']
   const choices = (anyOf ?? oneOf) as JsonSchema[] | undefined
   if (choices) {
-    const told = choices.filter((choice) => choice['type'] !== 'null').map((choice) => fieldType(choice))
-    return [...new Set(told)].join(' or ')
+    const types = choices.filter((choice) => choice['type'] !== 'null').map((choice) => fieldType(choice))
+    return [...new Set(types)].join(' or ')
   }
   if (constant !== undefined) return JSON.stringify(constant)
   if (Array.isArray(values)) return values.map((value) => JSON.stringify(value)).join(' or ')
@@ -44,9 +44,9 @@ function objectType({ properties, additionalProperties }: JsonSchema): string {
     : 'object'
 }
 
-function bounds(least: unknown, most: unknown, unit = ''): string {
-  const low = typeof least === 'number' && !UNBOUNDED.has(least) ? least : undefined
-  const high = typeof most === 'number' && !UNBOUNDED.has(most) ? most : undefined
+function bounds(min: unknown, max: unknown, unit = ''): string {
+  const low = typeof min === 'number' && !UNBOUNDED.has(min) ? min : undefined
+  const high = typeof max === 'number' && !UNBOUNDED.has(max) ? max : undefined
   if (low !== undefined && high !== undefined) return ` from ${low} to ${high}${unit}`
   if (high !== undefined) return ` of at most ${high}${unit}`
   return low === undefined ? '' : ` of at least ${low}${unit}`

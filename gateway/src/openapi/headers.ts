@@ -1,49 +1,50 @@
-/** Headers beside the bodies, as the OpenAPI document and the reference page tell of them. */
+/** Request and response headers, as the OpenAPI document and the reference page describe them. */
 import { domainName } from '@copal/shared/wire/inference-fields.ts'
 import { schemaOf, type JsonSchema } from './openapi-schema.ts'
 
-/** What a header says, and what it may hold. */
+/** The description and schema of a header. */
 export interface HeaderField {
   description: string
-  /** It is never left out. */
+  /** The header is always present. */
   required?: true
   schema: JsonSchema
 }
 
 const TEXT: JsonSchema = { type: 'string' }
 
-/** Of inference requests. */
+/** Headers of inference requests. */
 export const REQUEST_HEADERS: Readonly<Record<string, HeaderField>> = {
   'x-copal-domain': {
-    description: "The domain of the request; left out: the key's default.",
+    description: "The domain of the request. Default: the key's default domain.",
     schema: schemaOf(domainName, 'input'),
   },
   'x-copal-sample': {
     description:
-      "Whether the request's own text may be sampled: `true` where the key's policy allows it; `false` always wins.",
+      "Whether the text of this request may be sampled. `true` has an effect only where the key's policy allows sampling; `false` always prevents it.",
     schema: { enum: ['true', 'false'] },
   },
   'x-copal-priority': {
-    description: 'When all nodes are busy, `interactive` requests go first; left out: `interactive`.',
+    description: 'When all nodes are busy, `interactive` requests go first. Default: `interactive`.',
     schema: { enum: ['interactive', 'batch'] },
   },
   'x-copal-cache': {
     description:
-      '`true`: a kept answer to the same request, of the same tenant and mask, will do; `refresh`: make a new one and ' +
-      'keep it. Only for requests that always get the same answer: temperature 0, a seed, or embeddings.',
+      '`true`: use the cached response to an equal request of the same tenant under the same mask if there is one. ' +
+      '`refresh`: generate a new response and cache it. Only requests that always give the same response are cached: ' +
+      'temperature 0, a seed, or embeddings.',
     schema: { enum: ['true', 'refresh', 'false'] },
   },
   'x-copal-cache-ttl': {
     description:
-      'How old such an answer may be and how long a new one is kept: seconds, 1 to 86400; left out: 3600.',
+      'Maximum age of a cached response, and how long a new one is cached, in seconds from 1 to 86400. Default: 3600.',
     schema: { type: 'integer', minimum: 1, maximum: 86_400 },
   },
 }
 
-/** Of every answer, errors too. */
+/** Headers of every response, errors included. */
 const REQUEST_ID: Readonly<Record<string, HeaderField>> = {
   'x-request-id': {
-    description: 'Names the request, for questions about it.',
+    description: 'Id of the request. Quote it when you report a problem.',
     required: true,
     schema: TEXT,
   },
@@ -51,72 +52,75 @@ const REQUEST_ID: Readonly<Record<string, HeaderField>> = {
 
 const rateHeaders = (unit: 'requests' | 'tokens'): Record<string, HeaderField> => ({
   [`x-ratelimit-limit-${unit}`]: {
-    description: `Of ${unit} a minute, the tighter limit of key and tenant; only where there is one.`,
+    description: `Limit on ${unit} a minute: the tighter one of the key's and the tenant's. Absent without a limit.`,
     schema: TEXT,
   },
-  [`x-ratelimit-remaining-${unit}`]: { description: 'What is left of it.', schema: TEXT },
+  [`x-ratelimit-remaining-${unit}`]: { description: `Remaining ${unit} of this limit.`, schema: TEXT },
   [`x-ratelimit-reset-${unit}`]: {
-    description: 'Until nothing of it is used: `120ms`, `7s`, `1m0s`.',
+    description: 'Time until the whole limit is available again: `120ms`, `7s`, `1m0s`.',
     schema: TEXT,
   },
 })
 
 const RATE_HEADERS = { ...rateHeaders('requests'), ...rateHeaders('tokens') }
 
-/** `x-copal-node`. */
-export const ANSWERING_NODE: HeaderField = { description: 'The node that answered.', schema: TEXT }
+/** The header `x-copal-node`. */
+export const NODE_HEADER: HeaderField = { description: 'The node that ran the request.', schema: TEXT }
 
-/** Of answers to inference requests. */
-export const ANSWER_HEADERS: Readonly<Record<string, HeaderField>> = {
+/** Headers of responses to inference requests. */
+export const RESPONSE_HEADERS: Readonly<Record<string, HeaderField>> = {
   ...REQUEST_ID,
   'x-copal-mask': {
     description:
-      'The version of the weights that answered; 0 is dense. Left out of a stream that waits long for its node: its ' +
-      'events have it in `system_fingerprint`.',
+      'The mask version that generated the response; 0 is the dense model. Absent on a stream that waits long for its ' +
+      'node: its events have the version in `system_fingerprint`.',
     schema: TEXT,
   },
-  'x-copal-node': ANSWERING_NODE,
+  'x-copal-node': NODE_HEADER,
   'x-copal-domain': { description: 'The domain that the request was counted under.', schema: TEXT },
   'x-copal-cache': {
     description:
-      'Of requests that have it: `hit`, with the `age` of the answer in seconds, `miss`, or `bypass` where nothing is kept.',
+      'Present if the request has `x-copal-cache`: `hit` (then `age` is present too), `miss`, or `bypass` if the response is not cached.',
     schema: TEXT,
   },
-  age: { description: 'Of a `hit`: seconds since the answer was made.', schema: TEXT },
+  age: {
+    description: 'Present on a cache `hit`: seconds since the response was generated.',
+    schema: TEXT,
+  },
   ...RATE_HEADERS,
 }
 
-/** All that errors may have. */
+/** All headers that error responses may have. */
 export const ERROR_HEADERS = {
   ...REQUEST_ID,
-  'www-authenticate': { description: 'Of 401: `Bearer`.', required: true, schema: TEXT },
+  'www-authenticate': { description: 'Present on 401: `Bearer`.', required: true, schema: TEXT },
   'retry-after': {
     description:
-      'Of 429 and 503, and of a 500 or 502 that no other node could mend: seconds to wait before trying again.',
+      'Present on 429 and 503, and on a 500 or 502 that was not retried on another node: seconds to wait before retrying.',
     schema: TEXT,
   },
   'x-should-retry': {
-    description: "`false` where trying again is in vain, as OpenAI's clients understand it.",
+    description: "`false` if retrying cannot succeed; OpenAI's clients then do not retry.",
     schema: TEXT,
   },
   ...RATE_HEADERS,
 } satisfies Record<string, HeaderField>
 
-/** Statuses of requests that were refused before their key's limits were looked at. */
+/** Statuses of requests that were rejected before the limits of their key were checked. */
 const BEFORE_LIMITS: readonly number[] = [401, 403, 413]
 
 /**
- * Of an error with a status.
+ * Returns the headers of an error response.
  *
- * @param ofGeneration whether a node shall answer
+ * @param isGeneration whether the operation runs on a node
  */
-export function errorHeaders(status: number, ofGeneration: boolean): Record<string, HeaderField> {
-  const mayWait = [429, 503, ...(ofGeneration ? [500, 502] : [])].includes(status)
+export function errorHeaders(status: number, isGeneration: boolean): Record<string, HeaderField> {
+  const mayWait = [429, 503, ...(isGeneration ? [500, 502] : [])].includes(status)
   return {
     ...REQUEST_ID,
     ...(status === 401 ? { 'www-authenticate': ERROR_HEADERS['www-authenticate'] } : {}),
     ...(mayWait ? { 'retry-after': ERROR_HEADERS['retry-after'] } : {}),
-    ...(ofGeneration && status === 429 ? { 'x-should-retry': ERROR_HEADERS['x-should-retry'] } : {}),
-    ...(ofGeneration && !BEFORE_LIMITS.includes(status) ? RATE_HEADERS : {}),
+    ...(isGeneration && status === 429 ? { 'x-should-retry': ERROR_HEADERS['x-should-retry'] } : {}),
+    ...(isGeneration && !BEFORE_LIMITS.includes(status) ? RATE_HEADERS : {}),
   }
 }

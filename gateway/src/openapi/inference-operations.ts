@@ -6,17 +6,17 @@ import { responsesRequest } from '@copal/shared/wire/responses.ts'
 import { modelEntry, modelList } from '@copal/shared/wire/model-list.ts'
 import { named, type Operation } from './operation.ts'
 
-/** What applications call. */
+/** Operations that applications call. */
 export const INFERENCE_OPERATIONS: readonly Operation[] = [
   {
     method: 'post',
     path: '/v1/chat/completions',
     id: 'createChatCompletion',
     tag: 'Inference',
-    summary: 'Answers a conversation.',
+    summary: 'Generates the next message of a conversation.',
     key: 'inference',
     body: named('ChatRequest', chatRequest),
-    answer: named('ChatCompletion', chatCompletion),
+    response: named('ChatCompletion', chatCompletion),
     streams: { event: named('ChatCompletionChunk', chatCompletionChunk), end: '[DONE]' },
     errors: ['unsupported_model'],
   },
@@ -25,10 +25,10 @@ export const INFERENCE_OPERATIONS: readonly Operation[] = [
     path: '/v1/completions',
     id: 'createCompletion',
     tag: 'Inference',
-    summary: 'Continues one text or several.',
+    summary: 'Continues one or several texts.',
     key: 'inference',
     body: named('CompletionRequest', completionRequest),
-    answer: named('Completion', completion),
+    response: named('Completion', completion),
     streams: { event: named('CompletionChunk', completionChunk), end: '[DONE]' },
   },
   {
@@ -36,10 +36,10 @@ export const INFERENCE_OPERATIONS: readonly Operation[] = [
     path: '/v1/responses',
     id: 'createResponse',
     tag: 'Inference',
-    summary: 'Answers a conversation in the shape of the Responses API; nothing is stored.',
+    summary: 'Generates the next message of a conversation with the Responses API. Responses are not stored.',
     key: 'inference',
     body: named('ResponsesRequest', responsesRequest),
-    answer: named('Response', responseObject),
+    response: named('Response', responseObject),
     streams: { event: named('ResponseEvent', responseEvent) },
     errors: ['unsupported_model'],
   },
@@ -48,10 +48,10 @@ export const INFERENCE_OPERATIONS: readonly Operation[] = [
     path: '/v1/embeddings',
     id: 'createEmbeddings',
     tag: 'Inference',
-    summary: "Embeds texts: the mean of the model's last hidden states, at length 1.",
+    summary: "Embeds texts: the mean of the model's last hidden states, normalized to length 1.",
     key: 'inference',
     body: named('EmbeddingsRequest', embeddingsRequest),
-    answer: named('Embeddings', embeddingsResponse),
+    response: named('Embeddings', embeddingsResponse),
   },
   {
     method: 'get',
@@ -59,18 +59,18 @@ export const INFERENCE_OPERATIONS: readonly Operation[] = [
     id: 'listModels',
     tag: 'Inference',
     summary:
-      'Lists the models that the key may use, each followed by those of its weights that can be named now.',
+      'Lists the models that the key may use, each followed by the mask versions that requests can name now.',
     key: 'inference',
-    answer: named('ModelList', modelList),
+    response: named('ModelList', modelList),
   },
   {
     method: 'get',
     path: '/v1/models/{id}',
     id: 'getModel',
     tag: 'Inference',
-    summary: 'Gives one of them.',
+    summary: 'Returns one model or mask version of that list.',
     key: 'inference',
-    answer: named('Model', modelEntry),
+    response: named('Model', modelEntry),
     errors: ['model_not_found'],
   },
 ]

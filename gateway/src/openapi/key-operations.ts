@@ -12,17 +12,17 @@ import {
 } from '@copal/shared/wire/admin-keys.ts'
 import { listOf, named, type Operation } from './operation.ts'
 
-/** API keys and those who have them. */
+/** Operations on API keys and tenants. */
 export const KEY_OPERATIONS: readonly Operation[] = [
   {
     method: 'post',
     path: '/admin/keys',
     id: 'createKey',
     tag: 'Keys and tenants',
-    summary: 'Makes an API key; the answer is the only place that shows it.',
+    summary: 'Creates an API key. The key is shown only in this response.',
     key: 'admin',
     body: named('CreateKey', createKey),
-    answer: named('CreatedKey', createdKey),
+    response: named('CreatedKey', createdKey),
     status: 201,
   },
   {
@@ -32,18 +32,18 @@ export const KEY_OPERATIONS: readonly Operation[] = [
     tag: 'Keys and tenants',
     summary: 'Lists API keys.',
     key: 'admin',
-    query: { tenant: 'Only those of one tenant.' },
-    answer: listOf('Key', keyEntry),
+    query: { tenant: 'List only the keys of this tenant.' },
+    response: listOf('Key', keyEntry),
   },
   {
     method: 'post',
     path: '/admin/keys/{id}/rotate',
     id: 'rotateKey',
     tag: 'Keys and tenants',
-    summary: 'Gives a key a new secret; the old one stays valid for a while.',
+    summary: 'Replaces the secret of a key. The old secret stays valid for a grace period.',
     key: 'admin',
     body: named('RotateKey', rotateKey),
-    answer: named('CreatedKey', createdKey),
+    response: named('CreatedKey', createdKey),
     errors: ['not_found', 'conflict'],
   },
   {
@@ -54,7 +54,7 @@ export const KEY_OPERATIONS: readonly Operation[] = [
     summary: 'Changes the limits of a key.',
     key: 'admin',
     body: named('SetLimits', setLimits),
-    answer: named('Key', keyEntry),
+    response: named('Key', keyEntry),
     errors: ['not_found'],
   },
   {
@@ -64,7 +64,7 @@ export const KEY_OPERATIONS: readonly Operation[] = [
     tag: 'Keys and tenants',
     summary: 'Revokes a key.',
     key: 'admin',
-    answer: named('RevokedKey', revokedKey),
+    response: named('RevokedKey', revokedKey),
     errors: ['not_found'],
   },
   {
@@ -74,28 +74,28 @@ export const KEY_OPERATIONS: readonly Operation[] = [
     tag: 'Keys and tenants',
     summary: 'Lists tenants with their limits.',
     key: 'admin',
-    answer: listOf('Tenant', tenantEntry),
+    response: listOf('Tenant', tenantEntry),
   },
   {
     method: 'put',
     path: '/admin/tenants/{tenant}',
     id: 'putTenant',
     tag: 'Keys and tenants',
-    summary: 'Makes a tenant, or changes its limits.',
+    summary: 'Creates a tenant, or changes its limits.',
     key: 'operator',
     params: { tenant: tenantName },
     body: named('SetLimits', setLimits),
-    answer: named('Tenant', tenantEntry),
+    response: named('Tenant', tenantEntry),
   },
   {
     method: 'get',
     path: '/admin/tenants/{tenant}/cache',
     id: 'getTenantCache',
     tag: 'Keys and tenants',
-    summary: "What a tenant's response cache holds, and how often it had the answer.",
+    summary: "Reports the size, hits and misses of a tenant's response cache.",
     key: 'admin',
     params: { tenant: tenantName },
-    answer: named('TenantCache', cacheEntry),
+    response: named('TenantCache', cacheEntry),
     errors: ['not_found'],
   },
   {
@@ -103,10 +103,10 @@ export const KEY_OPERATIONS: readonly Operation[] = [
     path: '/admin/tenants/{tenant}/cache',
     id: 'clearTenantCache',
     tag: 'Keys and tenants',
-    summary: "Deletes all answers of a tenant's response cache.",
+    summary: "Deletes all responses in a tenant's response cache.",
     key: 'admin',
     params: { tenant: tenantName },
-    answer: named('ClearedCache', clearedCache),
+    response: named('ClearedCache', clearedCache),
     errors: ['not_found'],
   },
 ]

@@ -1,14 +1,14 @@
 import { safeParse } from 'zod/v4/core'
 import { VERSION } from '../runtime/version.ts'
-import { errorAnswer } from './response-schemas.ts'
-import { streamedEvent } from './stream-events.ts'
-import { failuresOf, generates, type DescribedAnswer } from './failures.ts'
-import { ANSWER_HEADERS, REQUEST_HEADERS, type HeaderField } from './headers.ts'
+import { errorResponse } from './response-schemas.ts'
+import { streamEventSchema } from './stream-events.ts'
+import { errorResponsesOf, isGeneration, type DescribedResponse } from './operation-errors.ts'
+import { RESPONSE_HEADERS, REQUEST_HEADERS, type HeaderField } from './headers.ts'
 import type { NamedSchema, Operation } from './operation.ts'
 import { OPERATIONS } from './operations.ts'
 import { schemaOf, type JsonSchema } from './openapi-schema.ts'
 
-/** As much of an OpenAPI 3.1 document as this service has. */
+/** The parts of an OpenAPI 3.1 document that this service uses. */
 export interface OpenApiDocument {
   openapi: '3.1.0'
   info: { title: string; version: string; description: string }
@@ -17,15 +17,15 @@ export interface OpenApiDocument {
   paths: Record<string, Record<string, DescribedOperation>>
   components: {
     schemas: Record<string, JsonSchema>
-    responses: Record<string, DescribedAnswer>
+    responses: Record<string, DescribedResponse>
     securitySchemes: Record<string, object>
   }
 }
 
 const DESCRIPTION =
-  'An OpenAI-compatible text-generation service that keeps its own models pruned on live traffic. Any OpenAI client ' +
-  "works with its base URL changed. Errors have the shape of `Error`. A field of OpenAI's that cannot be honoured is refused " +
-  'with a 400 that names it; one that the service does not know is ignored, except where a schema allows no others.'
+  'An OpenAI-compatible text-generation service that prunes its models continually on live traffic. Any OpenAI client ' +
+  'works after changing its base URL. Every error has the shape of `Error`. A field of the OpenAI API that the service ' +
+  'does not support is rejected with a 400 that names it; an unknown field is ignored, unless a schema allows no others.'
 
 /** One parameter of an operation. */
 export interface Parameter extends Partial<HeaderField> {
@@ -44,15 +44,15 @@ export interface DescribedOperation {
   security?: []
   parameters: Parameter[]
   requestBody?: { required: boolean; content: object }
-  /** By status; errors refer to the document's components. */
-  responses: Record<string, DescribedAnswer | Reference>
+  /** Responses by status; errors refer to the document's components. */
+  responses: Record<string, DescribedResponse | Reference>
 }
 
 interface Reference {
   $ref: string
 }
 
-/** The OpenAPI document, from the schemas that requests are checked by. Takes longer than a request: make it once. */
+/** Creates the OpenAPI document from the schemas that validate requests. Takes longer than a request: create it once. */
 export function createDocument(): OpenApiDocument {
   const paths: OpenApiDocument['paths'] = {}
   for (const operation of OPERATIONS) (paths[operation.path] ??= {})[operation.method] = describe(operation)
@@ -65,7 +65,9 @@ export function createDocument(): OpenApiDocument {
     components: {
       schemas: schemas(),
       responses: Object.fromEntries(
-        OPERATIONS.flatMap((operation) => failuresOf(operation).map(({ name, answer }) => [name, answer])),
+        OPERATIONS.flatMap((operation) =>
+          errorResponsesOf(operation).map(({ name, response }) => [name, response]),
+        ),
       ),
       securitySchemes: {
         key: { type: 'http', scheme: 'bearer', description: 'An API key, or the admin key.' },
@@ -76,28 +78,30 @@ export function createDocument(): OpenApiDocument {
 
 function schemas(): OpenApiDocument['components']['schemas'] {
   const bodies = OPERATIONS.flatMap(({ body }) => body ?? [])
-  const answers = OPERATIONS.flatMap(({ answer }) => (typeof answer === 'string' ? [] : answer))
+  const responses = OPERATIONS.flatMap(({ response }) => (typeof response === 'string' ? [] : response))
   const events = OPERATIONS.flatMap(({ streams }) => streams?.event ?? [])
   return {
     ...Object.fromEntries(bodies.map(({ name, schema }) => [name, schemaOf(schema, 'input')])),
     ...Object.fromEntries(
-      [...answers, ...events].map(({ name, schema }) => [name, schemaOf(schema, 'output')]),
+      [...responses, ...events].map(({ name, schema }) => [name, schemaOf(schema, 'output')]),
     ),
-    Error: schemaOf(errorAnswer, 'output'),
+    Error: schemaOf(errorResponse, 'output'),
   }
 }
 
 function describe(operation: Operation): DescribedOperation {
-  const { id, tag, summary, key, body, takesFile, answer, status = 200, streams } = operation
-  const isInference = generates(operation)
-  const headers = isInference ? ANSWER_HEADERS : operation.headers
+  const { id, tag, summary, key, body, takesFile, response, status = 200, streams } = operation
+  const isInference = isGeneration(operation)
+  const headers = isInference ? RESPONSE_HEADERS : operation.headers
   const content =
-    typeof answer === 'string' ? { [mediaTypeOf(answer)]: { schema: anythingOf(answer) } } : jsonOf(answer)
+    typeof response === 'string'
+      ? { [mediaTypeOf(response)]: { schema: rawSchema(response) } }
+      : jsonContent(response)
   return {
     operationId: id,
     tags: [tag],
     summary,
-    description: needs(key),
+    description: keyRequirement(key),
     ...(key === 'none' ? { security: [] } : {}),
     parameters: [
       ...pathParameters(operation),
@@ -110,21 +114,21 @@ function describe(operation: Operation): DescribedOperation {
           }))
         : []),
     ],
-    ...(body ? { requestBody: { required: !mayBeLeftOut(body), content: jsonOf(body) } } : {}),
+    ...(body ? { requestBody: { required: !isBodyOptional(body), content: jsonContent(body) } } : {}),
     ...(takesFile
       ? { requestBody: { required: true, content: { 'application/octet-stream': { schema: {} } } } }
       : {}),
     responses: {
       [status]: {
-        description: 'The answer.',
+        description: 'The response.',
         ...(headers ? { headers } : {}),
         content: {
           ...content,
-          ...(streams ? { 'text/event-stream': { schema: streamedEvent(streams) } } : {}),
+          ...(streams ? { 'text/event-stream': { schema: streamEventSchema(streams) } } : {}),
         },
       },
       ...Object.fromEntries(
-        failuresOf(operation).map(({ status: failed, name }) => [
+        errorResponsesOf(operation).map(({ status: failed, name }) => [
           failed,
           { $ref: `#/components/responses/${name}` },
         ]),
@@ -133,35 +137,35 @@ function describe(operation: Operation): DescribedOperation {
   }
 }
 
-function needs(key: Operation['key']): string {
+function keyRequirement(key: Operation['key']): string {
   switch (key) {
     case 'none':
-      return 'Needs no key.'
+      return 'Requires no key.'
     case 'operator':
-      return 'Needs the admin key.'
+      return 'Requires the admin key.'
     case 'inference':
-      return "Needs an API key with the scope 'inference'."
+      return "Requires an API key with the scope 'inference'."
     default:
-      return `Needs the admin key, or an API key with the scope '${key}'.`
+      return `Requires the admin key, or an API key with the scope '${key}'.`
   }
 }
 
-/** No body reads as `{}`. */
-function mayBeLeftOut({ schema }: NamedSchema): boolean {
+/** Returns whether a request without a body is valid; it is read as `{}`. */
+function isBodyOptional({ schema }: NamedSchema): boolean {
   return safeParse(schema, {}).success
 }
 
-function jsonOf({ name }: NamedSchema) {
+function jsonContent({ name }: NamedSchema) {
   return { 'application/json': { schema: { $ref: `#/components/schemas/${name}` } } }
 }
 
-function mediaTypeOf(answer: Extract<Operation['answer'], string>): string {
-  return answer === 'json' ? 'application/json' : answer
+function mediaTypeOf(response: Extract<Operation['response'], string>): string {
+  return response === 'json' ? 'application/json' : response
 }
 
-function anythingOf(answer: Extract<Operation['answer'], string>): JsonSchema {
-  if (answer === 'json') return { type: 'object' }
-  return answer === 'application/octet-stream' ? {} : { type: 'string' }
+function rawSchema(response: Extract<Operation['response'], string>): JsonSchema {
+  if (response === 'json') return { type: 'object' }
+  return response === 'application/octet-stream' ? {} : { type: 'string' }
 }
 
 function pathParameters({ path, params = {} }: Operation): Parameter[] {

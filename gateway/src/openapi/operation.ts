@@ -3,55 +3,56 @@ import type { $ZodObject, $ZodType } from 'zod/v4/core'
 import type { ErrorCode } from '@copal/shared/errors.ts'
 import type { HeaderField } from './headers.ts'
 
-/** A schema with the name that it has among the document's components. */
+/** A schema, and its name among the components of the OpenAPI document. */
 export interface NamedSchema {
   name: string
   schema: $ZodType
 }
 
-/** One route, as the OpenAPI document and the reference page tell of it. */
+/** One route, as the OpenAPI document and the reference page describe it. */
 export interface Operation {
   method: 'get' | 'post' | 'put' | 'patch' | 'delete'
-  /** Parameters in braces. */
+  /** Path with its parameters in braces. */
   path: string
   id: string
   tag: 'Inference' | 'Keys and tenants' | 'Adaptation' | 'Service'
   summary: string
-  /** Which key opens it; nothing is needed for `none`. */
+  /** The key that the operation requires. */
   key: 'inference' | 'read-metrics' | 'admin' | 'operator' | 'none'
-  /** What the parameters of the path may be, where that is not any text. */
+  /** Schemas of the path parameters that do not accept every text. */
   params?: Record<string, $ZodType>
+  /** Descriptions of the query parameters that accept every text. */
   query?: Record<string, string>
-  /** The same, as a schema of its fields. */
+  /** Query parameters as a schema. */
   querySchema?: $ZodObject
   body?: NamedSchema
-  /** A file is taken as it is. */
+  /** The body is a file. */
   takesFile?: true
-  answer:
+  response:
     | NamedSchema
     | 'json'
     | 'text/plain'
     | 'text/html'
     | 'application/octet-stream'
     | 'application/x-ndjson'
-  /** Of success, when it is not 200. */
+  /** Status of success if it is not 200. */
   status?: 201
-  /** Of the answer, beside those that every answer to an inference request has. */
+  /** Headers of the response, in addition to those of every inference response. */
   headers?: Readonly<Record<string, HeaderField>>
-  /** With `stream: true` the answer is server-sent events. */
+  /** Server-sent events, the response to a request with `stream: true`. */
   streams?: {
-    /** What their `data` is, as JSON. */
+    /** Schema of the JSON in `data`. */
     event: NamedSchema
-    /** The `data` of the last one, when it is no JSON. */
+    /** The `data` of the last event if that is not JSON. */
     end?: '[DONE]'
   }
-  /** What else can go wrong than `errorsOf` finds out by itself. */
+  /** Errors in addition to those that `errorsOf` derives from the other fields. */
   errors?: readonly ErrorCode[]
 }
 
-/** A schema and its name. */
+/** Gives a schema its name. */
 export const named = (name: string, schema: $ZodType): NamedSchema => ({ name, schema })
 
-/** `{"data": [...]}` of entries of one kind. */
+/** Creates the schema of a list `{"data": [...]}`. */
 export const listOf = (name: string, entry: $ZodType): NamedSchema =>
   named(`${name}List`, z.object({ data: z.array(entry) }))

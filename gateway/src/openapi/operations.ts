@@ -4,7 +4,7 @@ import { KEY_OPERATIONS } from './key-operations.ts'
 import type { Operation } from './operation.ts'
 import { SERVICE_OPERATIONS } from './service-operations.ts'
 
-/** Every route but those of nodes, in the order of the reference page. */
+/** All routes except those for nodes, in the order of the reference page. */
 export const OPERATIONS: readonly Operation[] = [
   ...INFERENCE_OPERATIONS,
   ...KEY_OPERATIONS,

@@ -1,4 +1,4 @@
-/** What the routes answer, as the OpenAPI document tells it. */
+/** Schemas of responses that only the OpenAPI document needs. */
 import { z } from 'zod'
 import { ERROR_CASES } from '@copal/shared/errors.ts'
 
@@ -6,15 +6,15 @@ const errorCode = z
   .enum(ERROR_CASES.map(({ code }) => code))
   .describe(ERROR_CASES.map(({ code, status, remedy }) => `- \`${code}\` (${status}): ${remedy}`).join('\n'))
 
-/** Every error. */
-export const errorAnswer = z.object({
+/** The body of every error response. */
+export const errorResponse = z.object({
   error: z.object({
-    message: z.string().describe('What was wrong, what was expected, what to do.'),
+    message: z.string().describe('What happened, what was expected, and what to do.'),
     type: z.enum([...new Set(ERROR_CASES.map(({ type }) => type))]),
-    param: z.string().nullable().describe('The field that was wrong.'),
+    param: z.string().nullable().describe('The field, header or parameter that caused the error.'),
     code: errorCode,
   }),
 })
 
-/** Answer of `GET /health`. */
-export const healthAnswer = z.object({ status: z.literal('ok'), nodes_alive: z.int() })
+/** The response of `GET /health`. */
+export const healthResponse = z.object({ status: z.literal('ok'), nodes_alive: z.int() })

@@ -1,25 +1,26 @@
-import { healthAnswer } from './response-schemas.ts'
+import { healthResponse } from './response-schemas.ts'
 import { named, type Operation } from './operation.ts'
 
-/** The service itself. */
+/** Operations of the service itself: metrics, health, and its documentation. */
 export const SERVICE_OPERATIONS: readonly Operation[] = [
   {
     method: 'get',
     path: '/metrics',
     id: 'getMetrics',
     tag: 'Service',
-    summary: "Figures in Prometheus' text format: of everything, or of the key's tenant.",
+    summary:
+      'Returns metrics in the Prometheus text format: of the whole service for the admin key, otherwise of the tenant of the key.',
     key: 'read-metrics',
-    answer: 'text/plain',
+    response: 'text/plain',
   },
   {
     method: 'get',
     path: '/health',
     id: 'getHealth',
     tag: 'Service',
-    summary: 'The gateway runs, and how many nodes it heard of lately.',
+    summary: 'Reports that the gateway runs, and how many nodes have sent a heartbeat recently.',
     key: 'none',
-    answer: named('Health', healthAnswer),
+    response: named('Health', healthResponse),
     errors: ['service_unavailable'],
   },
   {
@@ -27,17 +28,17 @@ export const SERVICE_OPERATIONS: readonly Operation[] = [
     path: '/openapi.json',
     id: 'getOpenApi',
     tag: 'Service',
-    summary: 'This document.',
+    summary: 'Returns this document.',
     key: 'none',
-    answer: 'json',
+    response: 'json',
   },
   {
     method: 'get',
     path: '/docs',
     id: 'getDocs',
     tag: 'Service',
-    summary: 'This document as a page.',
+    summary: 'Returns this document as a web page.',
     key: 'none',
-    answer: 'text/html',
+    response: 'text/html',
   },
 ]

@@ -1,6 +1,6 @@
 import { exports } from 'cloudflare:workers'
 import type { ErrorBody } from '@copal/shared/errors.ts'
-import { errorsOf } from '../../../../gateway/src/openapi/failures.ts'
+import { errorsOf } from '../../../../gateway/src/openapi/operation-errors.ts'
 import type { Operation } from '../../../../gateway/src/openapi/operation.ts'
 import { OPERATIONS } from '../../../../gateway/src/openapi/operations.ts'
 // workerd loads the Worker by itself: this import tells `npm test -- --changed` that the tests depend on it.

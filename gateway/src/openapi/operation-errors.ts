@@ -1,11 +1,11 @@
-/** What can go wrong in each operation, found out in one place from what the operation says of itself. */
+/** The errors of each operation, derived in one place from the operation's description. */
 import { ERROR_CASES, type ErrorCase, type ErrorCode } from '@copal/shared/errors.ts'
 import { errorHeaders, type HeaderField } from './headers.ts'
 import type { Operation } from './operation.ts'
 import type { JsonSchema } from './openapi-schema.ts'
 
-/** Of whatever has to find a node and wait for its answer. */
-const GENERATING: readonly ErrorCode[] = [
+/** Errors of operations that dispatch a request to a node. */
+const GENERATION_ERRORS: readonly ErrorCode[] = [
   'context_length_exceeded',
   'model_not_found',
   'rate_limit_exceeded',
@@ -16,23 +16,23 @@ const GENERATING: readonly ErrorCode[] = [
   'deadline_exceeded',
 ]
 
-/** One answer of the document. */
-export interface DescribedAnswer {
+/** One response in the OpenAPI document. */
+export interface DescribedResponse {
   description: string
   headers?: Readonly<Record<string, HeaderField>>
   content: object
 }
 
-/** Whether an operation has a node answer. */
-export function generates({ key, body }: Operation): boolean {
+/** Returns whether an operation runs on a node. */
+export function isGeneration({ key, body }: Operation): boolean {
   return key === 'inference' && body !== undefined
 }
 
 /**
- * The errors that an operation can answer with, by status.
+ * Returns the errors that an operation can respond with, by status.
  *
- * Two are left out: `client_closed_request`, which nobody is left to read, and `method_not_allowed`, which is of methods
- * that are no operation.
+ * Two are left out: `client_closed_request`, because the client is gone, and `method_not_allowed`, because it belongs to
+ * methods that are not an operation.
  */
 export function errorsOf(operation: Operation): ErrorCase[] {
   const { key, params, querySchema, body, takesFile, errors = [] } = operation
@@ -44,28 +44,28 @@ export function errorsOf(operation: Operation): ErrorCase[] {
       : (['invalid_api_key', 'insufficient_permissions', 'service_unavailable'] as const)),
     ...(reads ? (['invalid_request'] as const) : []),
     ...((body ?? takesFile) ? (['body_too_large'] as const) : []),
-    ...(generates(operation) ? GENERATING : []),
+    ...(isGeneration(operation) ? GENERATION_ERRORS : []),
     ...errors,
   ])
   return ERROR_CASES.filter(({ code }) => codes.has(code))
 }
 
-/** A status, the name that its answer has among the document's components, and the answer. */
-export interface Failure {
+/** An error status of an operation: its response, and the response's name among the document's components. */
+export interface OperationError {
   status: number
   name: string
-  answer: DescribedAnswer
+  response: DescribedResponse
 }
 
-/** The failures of an operation; those of operations that can fail alike have one name. */
-export function failuresOf(operation: Operation): Failure[] {
-  const kind = generates(operation) ? 'generation.' : ''
+/** Returns the error responses of an operation; operations with the same errors share their names. */
+export function errorResponsesOf(operation: Operation): OperationError[] {
+  const kind = isGeneration(operation) ? 'generation.' : ''
   return [...Map.groupBy(errorsOf(operation), ({ status }) => status)].map(([status, cases]) => ({
     status,
     name: kind + cases.map(({ code }) => code).join('.'),
-    answer: {
+    response: {
       description: cases.map(({ code, remedy }) => `\`${code}\`: ${remedy}`).join(' '),
-      headers: errorHeaders(status, generates(operation)),
+      headers: errorHeaders(status, isGeneration(operation)),
       content: { 'application/json': { schema: errorWith(cases) } },
     },
   }))
