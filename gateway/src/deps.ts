@@ -11,26 +11,26 @@ import { createAttestations } from './fleet/auth/attestations.ts'
 import { notConfigured } from './runtime/not-configured.ts'
 import type { Bindings, Deps } from './contracts/bindings.ts'
 
-/** A receipt that comes again, or in place of an estimate, is known by the one that is there. */
-const LEAST_RECEIPT_DAYS = 7
+/** Minimum days to keep receipts: a receipt that is sent again is recognized by the stored one. */
+const MIN_RECEIPT_DAYS = 7
 
-/** What {@link Deps} holds that no event changes, by the bindings: an isolate's events are all given the same. */
-const composed = new WeakMap<Bindings, Lasting>()
-interface Lasting {
+/** The part of {@link Deps} that is the same for all events of an isolate, by its bindings. */
+const depsByBindings = new WeakMap<Bindings, IsolateDeps>()
+interface IsolateDeps {
   parts: Omit<Deps, 'fleet' | 'waitUntil'>
   fleetId: DurableObjectId
 }
 
 /**
- * Composes what one event needs from the Worker's bindings; nothing else reads them.
+ * Creates the dependencies of one event from the Worker's bindings; nothing else reads the bindings.
  *
- * @throws AppError `internal_error` when a required secret is missing, or one of them or a variable is malformed.
+ * @throws AppError `internal_error` when a required secret is missing, or a secret or variable is malformed
  */
 export function createDeps(env: Bindings, ctx: Pick<ExecutionContext, 'waitUntil'>): Deps {
-  let lasting = composed.get(env)
+  let lasting = depsByBindings.get(env)
   if (!lasting) {
-    lasting = { parts: compose(env), fleetId: env.FLEET.idFromName('fleet') }
-    composed.set(env, lasting)
+    lasting = { parts: createIsolateDeps(env), fleetId: env.FLEET.idFromName('fleet') }
+    depsByBindings.set(env, lasting)
   }
   const { parts, fleetId } = lasting
   return {
@@ -42,7 +42,7 @@ export function createDeps(env: Bindings, ctx: Pick<ExecutionContext, 'waitUntil
   }
 }
 
-function compose(env: Bindings): Lasting['parts'] {
+function createIsolateDeps(env: Bindings): IsolateDeps['parts'] {
   const gatewaySecrets = readGatewaySecrets(env)
   const adminKeySha256 = (env.ADMIN_KEY_SHA256 ?? '').toLowerCase()
   if (!/^[0-9a-f]{64}$/.test(adminKeySha256)) {
@@ -56,7 +56,7 @@ function compose(env: Bindings): Lasting['parts'] {
     throw notConfigured(
       'the secret KEY_PEPPER is missing or shorter than 32 characters. Set it once ' +
         '(`openssl rand -hex 32 | wrangler secret put KEY_PEPPER`, or a .dev.vars file locally) and keep it: ' +
-        'API keys are only known by their hash under it.',
+        'API keys are stored only as hashes with this pepper.',
     )
   }
   const access = readAccess(env)
@@ -90,22 +90,22 @@ function readGatewaySecrets(env: Bindings): GatewaySecrets {
   if (current.length < 16) {
     throw notConfigured(
       'the secret NODE_SECRET is missing or shorter than 16 characters. Set it ' +
-        '(`openssl rand -hex 32 | wrangler secret put NODE_SECRET`, or a .dev.vars file locally); the secrets of the ' +
-        'nodes are made of it.',
+        '(`openssl rand -hex 32 | wrangler secret put NODE_SECRET`, or a .dev.vars file locally); the secrets of ' +
+        'nodes are derived from it.',
     )
   }
   const other = env.NODE_SECRET_ALTERNATE ?? ''
   if (other !== '' && other.length < 16) {
     throw notConfigured(
       'the secret NODE_SECRET_ALTERNATE is shorter than 16 characters. ' +
-        'Set it as NODE_SECRET is set, or delete it.',
+        'Set it the way NODE_SECRET is set, or delete it.',
     )
   }
   const taken = [current, other].map(nodeIdOfSecret).find((owner) => owner !== undefined)
   if (taken !== undefined) {
     throw notConfigured(
-      `its NODE_SECRET, or the alternate, is the secret of node '${taken}'. The gateway ` +
-        'needs the one that this was made of.',
+      `NODE_SECRET, or NODE_SECRET_ALTERNATE, is the secret of node '${taken}'. Set the gateway's own secret, from ` +
+        'which the secrets of nodes are derived.',
     )
   }
   return other === '' ? [current] : [current, other]
@@ -118,9 +118,9 @@ function readRevokedNodes(env: Bindings): ReadonlySet<string> {
 
 function readReceiptDays(env: Bindings): number {
   const days = readWholeNumber(env, 'COPAL_RECEIPT_DAYS', SETTINGS.COPAL_RECEIPT_DAYS.default)
-  if (days === 0 || days >= LEAST_RECEIPT_DAYS) return days
+  if (days === 0 || days >= MIN_RECEIPT_DAYS) return days
   throw notConfigured(
-    `the variable COPAL_RECEIPT_DAYS is '${days}'; receipts are needed for ` +
-      `${LEAST_RECEIPT_DAYS} days, since nodes that were away send theirs again. Set it to 0 to keep all.`,
+    `the variable COPAL_RECEIPT_DAYS is '${days}'; receipts must be kept for at least ${MIN_RECEIPT_DAYS} days, ` +
+      'because nodes that were offline send theirs again. Set it to 0 to keep all.',
   )
 }

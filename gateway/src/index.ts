@@ -2,7 +2,7 @@ import { WorkflowEntrypoint, type WorkflowEvent, type WorkflowStep } from 'cloud
 import { runUpdateWorkflow, type UpdateWorkflowParams } from './adaptation/updates/update-workflow.ts'
 import type { SampleMessage } from '@copal/shared/wire/sample-message.ts'
 import { createApp } from './app.ts'
-import { deleteOldDays, deleteOldReceipts, deleteOldScores } from './storage/retention.ts'
+import { deleteOldUsageDays, deleteOldReceipts, deleteOldScores } from './storage/retention.ts'
 import { createDeps } from './deps.ts'
 import type { Bindings } from './contracts/bindings.ts'
 import { consumeSamples } from './adaptation/sampling/sample-consumer.ts'
@@ -14,7 +14,7 @@ export { ResponseCache } from './inference/cache/response-cache.ts'
 export { Fleet } from './fleet/object/fleet.ts'
 export { Reservoir } from './adaptation/sampling/reservoir.ts'
 
-/** Drives an update to its end where no heartbeat does. */
+/** The workflow that advances an update when no heartbeat does. */
 export class UpdateWorkflow extends WorkflowEntrypoint<Bindings, UpdateWorkflowParams> {
   override async run(
     event: Readonly<WorkflowEvent<UpdateWorkflowParams>>,
@@ -26,14 +26,14 @@ export class UpdateWorkflow extends WorkflowEntrypoint<Bindings, UpdateWorkflowP
 
 const app = createApp()
 
-/** What cron does. */
+/** The tasks of the cron trigger. */
 const TASKS = {
   advanceUpdates,
   deleteOldParts,
   pepperStoredKeys,
   deleteOldScores,
   deleteOldReceipts,
-  deleteOldDays,
+  deleteOldUsageDays,
 }
 
 export default {
@@ -41,10 +41,10 @@ export default {
   queue: (batch, env, ctx) => consumeSamples(createDeps(env, ctx), batch),
   async scheduled(_controller, env, ctx) {
     const deps = createDeps(env, ctx)
-    // One that fails takes none of the others with it, which the runtime would end with this event.
+    // A failing task must not end the event: the runtime would cancel the other tasks with it.
     const run = ([name, task]: [string, (typeof TASKS)[keyof typeof TASKS]]) =>
       task(deps).catch((error: unknown) =>
-        console.error(`The task '${name}' failed; the next tick tries it again:`, error),
+        console.error(`The cron task '${name}' failed; the next run retries it:`, error),
       )
     await Promise.all(Object.entries(TASKS).map(run))
   },

@@ -69,7 +69,7 @@ test('after a rotation the old key is valid until the printed time, and the new 
   expect([await opens(old), await opens(key)]).toEqual([200, 200])
   await expect.poll(() => opens(old), { interval: 100 }).toBe(401)
   expect(Date.now()).toBeGreaterThanOrEqual(untilMs)
-  expect(await refusal(old)).toMatch(/was rotated and ended at/)
+  expect(await refusal(old)).toMatch(/was replaced and became invalid at/)
   expect(await opens(key)).toBe(200)
   expect(await found('rotated')).toMatchObject({ id, prefix: key.slice(0, 15) })
 })

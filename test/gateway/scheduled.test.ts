@@ -7,7 +7,7 @@ import { createDeps } from '../../gateway/src/deps.ts'
 import worker from '../../gateway/src/index.ts'
 import { createKey } from './support/requests/gateway-requests.ts'
 
-test('a task of cron that fails is logged by its name, and the others are done', async () => {
+test('a failing cron task is logged with its name, and the other tasks run', async () => {
   const { id } = await createKey({ peppered: false, hash: 'a'.repeat(64) })
   await env.DB.exec('DROP TABLE updates')
   await env.DB.exec('DROP TABLE receipts')
@@ -17,13 +17,13 @@ test('a task of cron that fails is logged by its name, and the others are done',
   await worker.scheduled(createScheduledController(), env, ctx)
   await waitOnExecutionContext(ctx)
   expect(logged.mock.calls.map(([message]) => String(message)).sort()).toEqual([
-    "The task 'advanceUpdates' failed; the next tick tries it again:",
-    "The task 'deleteOldReceipts' failed; the next tick tries it again:",
+    "The cron task 'advanceUpdates' failed; the next run retries it:",
+    "The cron task 'deleteOldReceipts' failed; the next run retries it:",
   ])
   expect(await findKey(openDatabase(env.DB), id)).toMatchObject({ peppered: true })
 })
 
-test('fewer days of receipts than nodes may be away are no configuration', () => {
+test('a receipt retention shorter than nodes may be offline is a configuration error', () => {
   const daysOf = (COPAL_RECEIPT_DAYS: string) =>
     createDeps({ ...env, COPAL_RECEIPT_DAYS }, createExecutionContext()).receiptDays
   expect(() => daysOf('6')).toThrow(/COPAL_RECEIPT_DAYS is '6'.*7 days.*0 to keep all/)

@@ -5,9 +5,9 @@ import type { ActorEnv, KeyedEnv } from '../contracts/context.ts'
 import type { KeyRow, Actor } from '../contracts/api-key.ts'
 import type { Deps } from '../contracts/bindings.ts'
 import type { KeyCheck, Keyring } from '../keys/keyring.ts'
-import { digestOf, KEY_PREFIX, sameHash, shownPart } from '../keys/key-secret.ts'
+import { digestOf, KEY_PREFIX, sameHash, displayPart } from '../keys/key-secret.ts'
 
-/** Admits requests with an API key of the scope `inference` and hands it on as `key`. */
+/** Creates middleware that admits requests with an API key of the scope `inference`, and sets it as `key`. */
 export function requireKey(keyring: Keyring, recheckMs?: number): MiddlewareHandler<KeyedEnv> {
   return async (c, next) => {
     const { deps } = c.var
@@ -17,9 +17,9 @@ export function requireKey(keyring: Keyring, recheckMs?: number): MiddlewareHand
       throw (await isAdminKey(deps, token))
         ? new AppError(
             'invalid_api_key',
-            "This is the admin key; it only opens '/admin' and '/metrics'. Send an API key here.",
+            "This is the admin key, which is valid only for '/admin' and '/metrics'. Send an API key here.",
           )
-        : refusal(token, check)
+        : keyError(token, check)
     }
     requireScope(check.key, 'inference', 'An API key')
     c.set('key', check.key)
@@ -31,7 +31,7 @@ export function requireKey(keyring: Keyring, recheckMs?: number): MiddlewareHand
   }
 }
 
-/** Admits requests with the admin key, or with an API key of `scope`, and hands on whose it is as `actor`. */
+/** Creates middleware that admits requests with the admin key or an API key of `scope`, and sets the caller as `actor`. */
 export function requireActor(keyring: Keyring, scope: KeyScope): MiddlewareHandler<ActorEnv> {
   return async (c, next) => {
     c.set('actor', await findActor(c.var.deps, keyring, c.req.header('authorization'), scope))
@@ -39,15 +39,15 @@ export function requireActor(keyring: Keyring, scope: KeyScope): MiddlewareHandl
   }
 }
 
-/** Admits the operator alone, behind {@link requireActor}: what concerns every tenant is not one tenant's. */
+/** Creates middleware that admits only the operator, for routes that concern all tenants. Mount {@link requireActor} first. */
 export function requireOperator(): MiddlewareHandler<ActorEnv> {
   return async (c, next) => {
     const { actor } = c.var
     if (actor.kind !== 'operator') {
       throw new AppError(
         'insufficient_permissions',
-        `'${c.req.path}' concerns the whole service and needs the admin key; this key administers the keys ` +
-          `of the tenant '${actor.key.tenant}'.`,
+        `'${c.req.path}' concerns all tenants and needs the admin key. This key only administers the keys of the ` +
+          `tenant '${actor.key.tenant}'.`,
       )
     }
     await next()
@@ -68,15 +68,15 @@ async function findActor(
     return { kind: 'tenant', key: check.key }
   }
   throw token.startsWith(KEY_PREFIX)
-    ? refusal(token, check)
+    ? keyError(token, check)
     : new AppError(
         'invalid_api_key',
-        'This is neither the admin key nor an API key. Locally the admin key is in credentials.json of COPAL_HOME; on ' +
-          'Cloudflare its SHA-256 must be the secret ADMIN_KEY_SHA256.',
+        'This is neither the admin key nor an API key. Send the admin key: locally it is in credentials.json of ' +
+          'COPAL_HOME; on Cloudflare its SHA-256 is the secret ADMIN_KEY_SHA256.',
       )
 }
 
-/** Compared by hash and in constant time. */
+/** Compares hashes in constant time. */
 async function isAdminKey(deps: Deps, token: string): Promise<boolean> {
   return sameHash(await digestOf(token), deps.adminKeySha256)
 }
@@ -85,22 +85,22 @@ function requireScope(key: KeyRow, scope: KeyScope, who: string): void {
   if (key.scopes.includes(scope)) return
   throw new AppError(
     'insufficient_permissions',
-    `${who} with the scope '${scope}' is needed here; this key has ${key.scopes.map((name) => `'${name}'`).join(', ')}.`,
+    `${who} with the scope '${scope}' is needed here. This key has the scopes ${key.scopes.map((name) => `'${name}'`).join(', ')}.`,
   )
 }
 
-function refusal(token: string, check: Exclude<KeyCheck, { ok: true }>): AppError {
-  const shown = shownPart(token)
+function keyError(token: string, check: Exclude<KeyCheck, { ok: true }>): AppError {
+  const shown = displayPart(token)
   const message = () => {
     if (check.reason === 'unknown') {
       return token.startsWith(KEY_PREFIX)
-        ? `The API key '${shown}' is unknown or was revoked.`
-        : `The API key does not begin with '${KEY_PREFIX}' as keys of this service do.`
+        ? `The API key '${shown}' is unknown or was revoked. Check it, or ask for a new one.`
+        : `The API key does not begin with '${KEY_PREFIX}', as all keys of this service do. Check that it is a key of this service.`
     }
     const since = new Date(check.sinceMs).toISOString()
     return check.reason === 'expired'
       ? `The API key '${shown}' expired at ${since}. Ask for a new one.`
-      : `The API key '${shown}' was rotated and ended at ${since}. Use the new one.`
+      : `The API key '${shown}' was replaced and became invalid at ${since}. Use the new one.`
   }
   return new AppError('invalid_api_key', message())
 }
@@ -113,7 +113,7 @@ function bearerToken(header: string | undefined, what: string, example: string):
   if (!token || token.length > 512) {
     throw new AppError(
       'invalid_api_key',
-      `The 'Authorization' header is malformed; 'Bearer ${example}' is expected.`,
+      `The header 'Authorization' is malformed. Send 'Authorization: Bearer ${example}'.`,
     )
   }
   return token

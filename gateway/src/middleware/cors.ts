@@ -2,8 +2,9 @@ import type { MiddlewareHandler } from 'hono'
 import { cors } from 'hono/cors'
 
 /**
- * Lets pages of any origin call, and read every header of the answer, without cookies (CORS). Who is no browser sends no
- * `origin`, and pays nothing for it: to set headers ahead of an answer would make another of it.
+ * Creates middleware that lets web pages of any origin call without cookies, and read every response header (CORS).
+ *
+ * Requests without `origin` skip it: headers that are set before the response exists force Hono to copy the response.
  */
 export function allowCors(): MiddlewareHandler {
   const allow = cors({ origin: '*', allowMethods: ['GET', 'POST'], exposeHeaders: ['*'], maxAge: 86_400 })

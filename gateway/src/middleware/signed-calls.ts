@@ -13,12 +13,12 @@ import type { AppEnv } from '../contracts/context.ts'
 import { decodeBody, readBody } from '../runtime/body-reader.ts'
 
 /**
- * Verifies that a call is signed by the node that it names, with the hash of its body.
+ * Verifies that a call is signed by the node that it names, over the hash of its body.
  *
- * @returns that node
- * @throws AppError `invalid_signature`, also for a node that is revoked
+ * @returns the id of that node
+ * @throws AppError `invalid_signature`, also for a revoked node
  */
-export async function requireSigned(c: Context<AppEnv>, bodySha256: string): Promise<string> {
+export async function requireSignature(c: Context<AppEnv>, bodySha256: string): Promise<string> {
   const { deps } = c.var
   const { pathname, search } = new URL(c.req.url)
   const header = c.req.header(SIGNATURE_HEADER)
@@ -34,37 +34,38 @@ export async function requireSigned(c: Context<AppEnv>, bodySha256: string): Pro
   if (!deps.revokedNodes.has(nodeId)) return nodeId
   throw new AppError(
     'invalid_signature',
-    `The secret of node '${nodeId}' is revoked: COPAL_REVOKED_NODES of the gateway names it. Give the node another name, ` +
-      'and the secret of that: `npx copal nodes secret <node id>`.',
+    `The secret of node '${nodeId}' was revoked by the gateway's COPAL_REVOKED_NODES. Give the node another name and ` +
+      "that name's secret: `npx copal nodes secret <node id>`.",
   )
 }
 
 /**
- * Reads what a node tells of itself: its `nodeId` is the node whose secret has signed.
+ * Reads and validates a report that a node sends about itself: its `nodeId` must be the node whose secret signed it.
  *
  * @throws AppError `body_too_large`, `invalid_signature`, `invalid_request`
  */
-export async function readFromNode<T extends { nodeId: string }>(
+export async function readNodeReport<T extends { nodeId: string }>(
   c: Context<AppEnv>,
   schema: z.ZodType<T>,
   maxBytes: number,
 ): Promise<T> {
-  const { nodeId, body } = await readSigned(c, maxBytes)
-  const told = validate(schema, parseJson(decodeBody(body)))
-  if (told.nodeId === nodeId) return told
+  const { nodeId, body } = await readSignedBody(c, maxBytes)
+  const report = validate(schema, parseJson(decodeBody(body)))
+  if (report.nodeId === nodeId) return report
   throw new AppError(
     'invalid_signature',
-    `The call tells of node '${told.nodeId}' and is signed by node '${nodeId}'. A node speaks for itself alone.`,
+    `The body names node '${report.nodeId}' but is signed by node '${nodeId}'. A node can only report for itself.`,
     { param: 'nodeId' },
   )
 }
 
 /**
- * Reads the body of a call from a node: nothing of it before it is known to be a node's, by the hash that it names.
+ * Reads the body of a call from a node. The signature is verified over the hash in the header before any of the body is
+ * read.
  *
  * @throws AppError `body_too_large`, `invalid_signature`
  */
-export async function readSigned(
+export async function readSignedBody(
   c: Context<AppEnv>,
   maxBytes: number,
 ): Promise<{ nodeId: string; body: Uint8Array<ArrayBuffer> }> {
@@ -72,12 +73,15 @@ export async function readSigned(
   if (bodySha256 === undefined) {
     throw new AppError(
       'invalid_signature',
-      `Calls to the gateway have the headers '${SIGNATURE_HEADER}' and '${BODY_HASH_HEADER}'. A node that sends only ` +
-        'the first is older than the gateway: upgrade it.',
+      `The header '${BODY_HASH_HEADER}' is missing; calls to the gateway need it beside '${SIGNATURE_HEADER}'. A node ` +
+        'that does not send it is older than the gateway: upgrade the node.',
     )
   }
-  const nodeId = await requireSigned(c, bodySha256)
+  const nodeId = await requireSignature(c, bodySha256)
   const body = await readBody(c.req.raw, maxBytes)
   if ((await sha256(body)) === bodySha256) return { nodeId, body }
-  throw new AppError('invalid_signature', `The body does not have the hash that '${BODY_HASH_HEADER}' names.`)
+  throw new AppError(
+    'invalid_signature',
+    `The body does not match the hash in '${BODY_HASH_HEADER}'. Sign the body as it is sent.`,
+  )
 }

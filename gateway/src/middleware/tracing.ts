@@ -6,8 +6,8 @@ import { createSpanBatch } from '../telemetry/span-batch.ts'
 import { createTracing } from '../telemetry/trace.ts'
 
 /**
- * Gives every request a server span, continues the caller's trace, and exports the request's spans
- * behind the response when a collector is configured.
+ * Creates middleware that records a server span for every request, continues the caller's trace, and exports the spans
+ * after the response when a collector is configured.
  */
 export function traceRequests(): MiddlewareHandler<AppEnv> {
   const tracing = createTracing()

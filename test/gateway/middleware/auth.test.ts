@@ -45,7 +45,7 @@ describe('an API key', () => {
     ).toBe(200)
   })
 
-  test('that is missing, malformed or unknown is refused with what to do', async () => {
+  test('is rejected with instructions when it is missing, malformed or unknown', async () => {
     expect(await refusal('/v1/models')).toBe(
       "Send an API key in the header 'Authorization: Bearer sk-copal-…'.",
     )
@@ -54,29 +54,29 @@ describe('an API key', () => {
     expect(await refusal('/v1/models', `Bearer ${'x'.repeat(600)}`)).toContain('malformed')
     expect(await refusal('/v1/models', 'Bearer sk-proj-1')).toContain("does not begin with 'sk-copal-'")
     expect(await refusal('/v1/models', 'Bearer sk-copal-wrong')).toBe(
-      "The API key 'sk-copal-wrong' is unknown or was revoked.",
+      "The API key 'sk-copal-wrong' is unknown or was revoked. Check it, or ask for a new one.",
     )
   })
 
-  test('that nobody knows while the database fails is told to come back; one that is trusted works on', async () => {
+  test('gets a 503 with Retry-After while the database fails, unless it was verified before', async () => {
     const [trusted, other] = [(await createKey()).key, (await createKey()).key]
     expect((await get('/v1/models', trusted)).status).toBe(200)
     loseDatabase()
     const response = await get('/v1/models', other)
     expect([response.status, response.headers.get('retry-after')]).toEqual([503, '5'])
     expect(await errorOf(response)).toMatchObject({ code: 'service_unavailable', type: 'server_error' })
-    // Nothing but its body is wrong.
+    // Only the body is invalid, so the key was accepted.
     expect((await post(trusted, '/v1/completions', {})).status).toBe(400)
   })
 
-  test('is never repeated whole in an answer', async () => {
+  test('is never repeated in full in a response', async () => {
     const { key } = generateKey()
     const message = await refusal('/v1/models', `Bearer ${key}`)
     expect(message).toContain(key.slice(0, 15))
     expect(message).not.toContain(key)
   })
 
-  test('is not the admin key, and the refusal says so', async () => {
+  test('is not interchangeable with the admin key, and the error says so', async () => {
     expect(await refusal('/v1/models', `Bearer ${TEST_ADMIN_KEY}`)).toContain('This is the admin key')
     expect(await refusal('/metrics', 'Bearer guess')).toMatch(
       /^This is neither the admin key nor an API key\. .*credentials\.json of COPAL_HOME.*ADMIN_KEY_SHA256\.$/,
@@ -85,7 +85,7 @@ describe('an API key', () => {
     expect(await refusal('/admin/anything')).toContain('Send the admin key')
   })
 
-  test('that was revoked is refused at the latest when the cache of 30 s has run out', async () => {
+  test('is rejected after its revocation as soon as the 30 s key cache expires', async () => {
     const { id, key } = await createKey()
     expect((await get('/v1/models', key)).status).toBe(200)
     expect(await revokeKey(openDatabase(env.DB), id, Date.now())).toBe(true)
@@ -99,7 +99,7 @@ describe('an API key', () => {
     }
   })
 
-  test('has 192 random bits, and another hash under another pepper', async () => {
+  test('has 192 random bits, and its hash depends on the pepper', async () => {
     const [first, second] = [generateKey(), generateKey()]
     expect(first.key).toMatch(/^sk-copal-[A-Za-z0-9_-]{32}$/)
     expect(first.key).not.toBe(second.key)
@@ -117,13 +117,13 @@ test.each([
   [
     'the secret of a node',
     { NODE_SECRET: `node-1:${'5'.repeat(64)}` },
-    /is the secret of node 'node-1'\. The gateway needs the one/,
+    /is the secret of node 'node-1'\. Set the gateway's own secret/,
   ],
   ['no ADMIN_KEY_SHA256', { ADMIN_KEY_SHA256: undefined }, /ADMIN_KEY_SHA256 must be/],
   ['no KEY_PEPPER', { KEY_PEPPER: undefined }, /KEY_PEPPER is missing/],
   ['a short KEY_PEPPER', { KEY_PEPPER: 'x'.repeat(31) }, /shorter than 32/],
   ['a key as ADMIN_KEY_SHA256', { ADMIN_KEY_SHA256: TEST_ADMIN_KEY }, /64 hexadecimal digits/],
-])('a gateway with %s says what is not configured', async (_what, changes, message) => {
+])('a gateway with %s reports what is not configured', async (_what, changes, message) => {
   const log = vi.spyOn(console, 'error').mockImplementation(() => {})
   const ctx = createExecutionContext()
   const response = await createApp().request('/health', {}, { ...env, ...changes }, ctx)
@@ -135,7 +135,7 @@ test.each([
 })
 
 test.each([true, false])(
-  'an answer that runs when its key is revoked ends with an error, and not the node’s (stream: %s)',
+  'a response whose key is revoked while it runs ends with an error that is not blamed on the node (stream: %s)',
   async (stream) => {
     const { id, key } = await createKey()
     const node = await startNode(`revoked-${stream}`, [

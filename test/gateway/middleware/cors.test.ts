@@ -16,7 +16,7 @@ const preflight = {
 }
 
 test.each(['/v1/chat/completions', '/v1/responses', '/embeddings', '/v1/models'])(
-  'a page may call %s, with any header and no cookies',
+  'a web page may call %s with any header and without cookies',
   async (path) => {
     const response = await call('OPTIONS', path, preflight)
     expect(response.status).toBe(204)
@@ -30,7 +30,7 @@ test.each(['/v1/chat/completions', '/v1/responses', '/embeddings', '/v1/models']
   },
 )
 
-test('a page reads the answer to its call, its stream, and why it was refused, with their headers', async () => {
+test('a web page can read responses, streams and errors with their headers', async () => {
   const node = await startNode('browsed-1', [
     { kind: 'stream', headers: { 'content-type': 'text/event-stream' }, chunks: EVENTS, ending: 'end' },
   ])
@@ -53,7 +53,7 @@ test('a page reads the answer to its call, its stream, and why it was refused, w
   }
 })
 
-test('the admin API, nodes and who sends no origin are told nothing of pages', async () => {
+test('the admin API, node routes and requests without an origin get no CORS headers', async () => {
   const answers = [
     await call('OPTIONS', '/admin/keys', preflight),
     await call('OPTIONS', '/internal/nodes/heartbeat', preflight),

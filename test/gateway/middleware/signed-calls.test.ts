@@ -20,17 +20,17 @@ const signing = async (secret?: string, nodeId = 'node-1', body = good) =>
 const call = (headers: Record<string, string>, body: Uint8Array<ArrayBuffer> | ReadableStream) =>
   exports.default.fetch(new Request(ORIGIN + path, { method: 'POST', headers, body }))
 
-test('a call of a node is taken with the body that it is signed for, and with no other', async () => {
+test('a call from a node is accepted only with the body that it was signed for', async () => {
   const headers = await signing()
   expect((await call(headers, good)).status).toBe(200)
   const response = await call(headers, bytes('{"another":1}'))
   expect([response.status, (await errorOf(response)).message]).toEqual([
     401,
-    `The body does not have the hash that '${BODY_HASH_HEADER}' names.`,
+    `The body does not match the hash in '${BODY_HASH_HEADER}'. Sign the body as it is sent.`,
   ])
 })
 
-test('nothing is read of what a stranger sends', async () => {
+test('the body of a call without a valid signature is not read', async () => {
   const { [BODY_HASH_HEADER]: hash, ...unhashed } = await signing()
   const strangers = [
     await signing('another secret of the network'),
@@ -41,14 +41,14 @@ test('nothing is read of what a stranger sends', async () => {
     unhashed,
   ]
   for (const headers of strangers) {
-    // It never ends: who waits for it waits for ever.
+    // This body never ends: reading it would hang.
     const endless = new ReadableStream({ start: (controller) => controller.enqueue(bytes('{')) })
     const response = await call(headers, endless)
     expect([response.status, (await errorOf(response)).code]).toEqual([401, 'invalid_signature'])
   }
 })
 
-test('of a revoked node nothing is taken, and of others as before', async () => {
+test('calls from a revoked node are rejected, and those from other nodes accepted', async () => {
   const callAs = async (nodeId: string, COPAL_REVOKED_NODES: string) => {
     const body = bytes(JSON.stringify({ nodeId, receipts: [] }))
     const headers = await signing(await secretOf(nodeId), nodeId, body)
@@ -58,8 +58,8 @@ test('of a revoked node nothing is taken, and of others as before', async () => 
   const response = await callAs('node-2', 'node-3, node-2')
   expect([response.status, (await errorOf(response)).message]).toEqual([
     401,
-    "The secret of node 'node-2' is revoked: COPAL_REVOKED_NODES of the gateway names it. Give the node another name, " +
-      'and the secret of that: `npx copal nodes secret <node id>`.',
+    "The secret of node 'node-2' was revoked by the gateway's COPAL_REVOKED_NODES. Give the node another name and " +
+      "that name's secret: `npx copal nodes secret <node id>`.",
   ])
   expect((await callAs('node-1', 'node-3, node-2')).status).toBe(200)
   const malformed = await callAs('node-1', 'node-3;node-2')

@@ -23,7 +23,7 @@ test('an unexpected error is a plain 500 whose stack is only in the log, with th
       bindings,
       createExecutionContext(),
     )
-  // A key that is trusted is not looked up.
+  // A verified key is cached, so the next request does not look it up.
   expect((await ask(env)).status).toBe(200)
   const response = await ask(broken as Cloudflare.Env)
   expect(response.status).toBe(500)

@@ -1,13 +1,13 @@
 import { expect, test } from 'vitest'
 import type { ErrorBody } from '@copal/shared/errors.ts'
-import { chainOf, outageOf } from '../../../gateway/src/middleware/outage.ts'
+import { causeChain, toOutageError } from '../../../gateway/src/middleware/outage-error.ts'
 import { OPERATIONS } from '../../../gateway/src/openapi/operations.ts'
 import { fetchDocumented } from '../support/requests/documented.ts'
 import { createKey, get, ORIGIN } from '../support/requests/gateway-requests.ts'
 import { loseDatabase } from '../support/faults/lost-database.ts'
 import { TEST_ADMIN_KEY } from '../support/setup/secrets.ts'
 
-const refused = new Error('D1_ERROR: UNIQUE constraint failed: masks.version: SQLITE_CONSTRAINT')
+const rejectedData = new Error('D1_ERROR: UNIQUE constraint failed: masks.version: SQLITE_CONSTRAINT')
 const lost = new Error('D1_ERROR: Network connection lost.')
 const marked = (mark: object) => Object.assign(new Error('internal error'), mark)
 
@@ -19,37 +19,37 @@ test.each([
     new Error('Failed query: select', { cause: new Error('internal error; reference = a1b2') }),
   ],
   ['the connection to an object broke', marked({ retryable: true })],
-  ['an object is flooded', marked({ retryable: false, overloaded: true })],
-])('that %s passes', (_, thrown) => {
-  expect(outageOf(thrown)).toMatchObject({ status: 503, retryAfterS: 5, cause: thrown })
+  ['an object is overloaded', marked({ retryable: false, overloaded: true })],
+])('it is an outage that %s', (_, thrown) => {
+  expect(toOutageError(thrown)).toMatchObject({ status: 503, retryAfterS: 5, cause: thrown })
 })
 
 test.each([
-  ['D1 refuses what it was given', new Error('Failed query: insert', { cause: refused })],
-  ['a table is not there', new Error('D1_ERROR: no such table: masks: SQLITE_ERROR')],
+  ['D1 rejects a value', new Error('Failed query: insert', { cause: rejectedData })],
+  ['a table is missing', new Error('D1_ERROR: no such table: masks: SQLITE_ERROR')],
   ['an object threw', marked({ remote: true })],
-  ['somebody threw a text', 'a text'],
-])('that %s does not pass', (_, thrown) => {
-  expect(outageOf(thrown)).toBeUndefined()
+  ['a string was thrown', 'a text'],
+])('it is no outage that %s', (_, thrown) => {
+  expect(toOutageError(thrown)).toBeUndefined()
 })
 
-test('a chain of causes that closes on itself ends', () => {
+test('a circular chain of causes is cut', () => {
   const first = new Error('first')
   const second = new Error('second', { cause: first })
   first.cause = second
-  expect(chainOf(first)).toEqual([first, second])
+  expect(causeChain(first)).toEqual([first, second])
 })
 
-/** Bodies that reach the database, of the operations that take one. */
+/** Valid bodies, by operation, so that requests reach the database. */
 const BODIES: Record<string, object> = {
   createKey: { name: 'n' },
   createUpdate: { domains: ['a'] },
   evaluateText: { text: 'Once upon a time.' },
 }
 
-test('without its database the gateway fails with a plain 500 nowhere', async () => {
+test('without its database no operation of the gateway responds with a plain 500', async () => {
   const { key } = await createKey()
-  // From now on its key is trusted.
+  // The key is now verified and cached.
   expect((await get('/v1/models', key)).status).toBe(200)
   const log = loseDatabase()
   const answers = new Map<string, { status: number; retryAfter: string | null; text: string }>()
