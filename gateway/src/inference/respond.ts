@@ -3,16 +3,16 @@ import { openCache } from './cache/open-cache.ts'
 import type { KeyedEnv } from '../contracts/context.ts'
 import { requireAllowed } from '../keys/allow-list.ts'
 import { offerSample } from '../adaptation/sampling/offer-sample.ts'
-import { generate } from './generate.ts'
+import { runGeneration } from './run-generation.ts'
 import type { Generation } from '../contracts/generation.ts'
 
 /**
- * Answers an admitted request: with what is kept, where it asks for that, or by a node.
+ * Responds to an admitted request: from the response cache if the request allows it, otherwise by a node.
  *
- * An answer that is kept costs nothing: no node, no tokens, no receipt, no limit. Nor is the text sampled: it was when the
- * answer was made.
+ * A cached response costs nothing: no node, no tokens, no receipt, no limit. Its text is not sampled again either: it
+ * was sampled when the response was generated.
  *
- * @throws AppError `insufficient_permissions`, or like {@link generate}
+ * @throws AppError `insufficient_permissions`, or like {@link runGeneration}
  */
 export async function respond(c: Context<KeyedEnv>, generation: Generation): Promise<Response> {
   const { deps, key, requestId } = c.var
@@ -20,8 +20,12 @@ export async function respond(c: Context<KeyedEnv>, generation: Generation): Pro
   requireAllowed(key.allowedModels, model.id, 'model', 'model')
   const cache = await openCache(c, generation)
   if (cache?.found) return cache.found
-  const wished = cache?.wish ? { ...generation, keep: cache.wish } : generation
-  const response = await generate(c, wished, cache?.listener)
+  const cacheTarget = cache?.cacheTarget
+  const response = await runGeneration(
+    c,
+    cacheTarget ? { ...generation, cacheTarget } : generation,
+    cache?.listener,
+  )
   if (cache) response.headers.set('x-copal-cache', cache.status)
   if (sample && text) offerSample(deps, { requestId, keyId: key.id, model: model.id, domain, text: text() })
   return response

@@ -5,19 +5,20 @@ const HEADER = 'x-copal-cache'
 const TTL_HEADER = 'x-copal-cache-ttl'
 
 const DEFAULT_TTL_S = 3_600
-/** A day: nobody but their tenant's administrator deletes answers sooner. */
+/** One day: only an administrator of the tenant can delete cached responses sooner. */
 const MAX_TTL_S = 86_400
 
-/** What a request wants of the response cache. */
+/** What a request's headers ask of the response cache. */
 export interface CacheDirective {
-  /** An answer that is kept will do; otherwise a new one takes its place. */
+  /** True: use a cached response. False: generate a new response that replaces it. */
   use: boolean
-  /** How old an answer may be, and for how long a new one is kept. */
+  /** Maximum age of a cached response, and how long a new one is cached. */
   ttlMs: number
 }
 
 /**
- * What a request wants of the cache, from `x-copal-cache` and `x-copal-cache-ttl`; undefined when it wants nothing of it.
+ * Reads the cache directive of a request from `x-copal-cache` and `x-copal-cache-ttl`; undefined if the cache is not to
+ * be used.
  *
  * @throws AppError `invalid_request` that names the header
  */

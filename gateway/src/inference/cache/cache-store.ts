@@ -1,12 +1,12 @@
 import type { CachedResponse, FoundResponse } from '../../contracts/response-cache-object.ts'
 
-/** How much a {@link CacheStore} keeps. */
+/** Bounds of a {@link CacheStore}. */
 export interface CacheBounds {
-  /** Of all answers together. */
+  /** Maximum bytes of all responses together. */
   bytes: number
-  answers: number
-  /** Larger ones are not kept. */
-  answerBytes: number
+  responses: number
+  /** Maximum bytes of one response; larger ones are not cached. */
+  responseBytes: number
 }
 
 const SCHEMA = `
@@ -18,41 +18,41 @@ const SCHEMA = `
   CREATE INDEX IF NOT EXISTS answers_expires ON answers (expires_ms);
 `
 
-/** What a row takes beside its body: names, times and indices. */
+/** Estimated bytes of a row besides its body: names, times and indices. */
 const ROW_BYTES = 512
 
 /**
- * Answers by key in a Durable Object's SQLite, bounded: when there is no more room the oldest go. By age and not by use,
- * since that would make a write of every hit.
+ * A bounded store of responses by key in a Durable Object's SQLite. When it is full, the oldest responses are deleted:
+ * by age and not by last use, because recording each use would make every hit a write.
  */
 export class CacheStore {
   readonly #sql: SqlStorage
   readonly #bounds: CacheBounds
-  #answers: number
+  #responses: number
   #bytes: number
 
   constructor(storage: Pick<DurableObjectStorage, 'sql'>, bounds: CacheBounds) {
     this.#sql = storage.sql
     this.#bounds = bounds
     this.#sql.exec(SCHEMA)
-    const { answers, bytes } = this.#sql
-      .exec<{ answers: number; bytes: number }>(
-        'SELECT count(*) AS answers, coalesce(sum(bytes), 0) AS bytes FROM answers',
+    const { responses, bytes } = this.#sql
+      .exec<{ responses: number; bytes: number }>(
+        'SELECT count(*) AS responses, coalesce(sum(bytes), 0) AS bytes FROM answers',
       )
       .one()
-    this.#answers = answers
+    this.#responses = responses
     this.#bytes = bytes
   }
 
-  get answers(): number {
-    return this.#answers
+  get responses(): number {
+    return this.#responses
   }
 
   get bytes(): number {
     return this.#bytes
   }
 
-  /** The answer of a key, if its time is not over and it is no older than `maxAgeMs`. */
+  /** Returns the response of a key unless it has expired or is older than `maxAgeMs`. */
   find(key: string, maxAgeMs: number, nowMs: number): FoundResponse | undefined {
     const [row] = this.#sql
       .exec<{ body: ArrayBuffer; content_type: string; mask_version: number; node: string; at_ms: number }>(
@@ -73,35 +73,35 @@ export class CacheStore {
     )
   }
 
-  /** Keeps an answer in place of what its key had; one that is too large is not kept. */
-  keep(key: string, answer: CachedResponse, ttlMs: number, nowMs: number): void {
+  /** Stores a response in place of the key's previous one; a response that is too large is not stored. */
+  store(key: string, response: CachedResponse, ttlMs: number, nowMs: number): void {
     this.#delete('key = ?', key)
-    const bytes = answer.body.byteLength + ROW_BYTES
-    if (answer.body.byteLength > this.#bounds.answerBytes) return
+    const bytes = response.body.byteLength + ROW_BYTES
+    if (response.body.byteLength > this.#bounds.responseBytes) return
     this.expire(nowMs)
-    while (this.#answers >= this.#bounds.answers || this.#bytes + bytes > this.#bounds.bytes)
+    while (this.#responses >= this.#bounds.responses || this.#bytes + bytes > this.#bounds.bytes)
       this.#delete('key = (SELECT key FROM answers ORDER BY at_ms LIMIT 1)')
     this.#sql.exec(
       'INSERT INTO answers VALUES (?, ?, ?, ?, ?, ?, ?, ?)',
       key,
-      answer.body,
-      answer.contentType,
-      answer.maskVersion,
-      answer.nodeId,
+      response.body,
+      response.contentType,
+      response.maskVersion,
+      response.nodeId,
       bytes,
       nowMs,
       nowMs + ttlMs,
     )
-    this.#answers += 1
+    this.#responses += 1
     this.#bytes += bytes
   }
 
-  /** Deletes the answers whose time is over. */
+  /** Deletes the expired responses. */
   expire(nowMs: number): void {
     this.#delete('expires_ms <= ?', nowMs)
   }
 
-  /** When the next answer's time is over; undefined when there is none. */
+  /** Returns when the next response expires, Unix milliseconds; undefined for an empty store. */
   nextExpiryMs(): number | undefined {
     const { next } = this.#sql
       .exec<{ next: number | null }>('SELECT min(expires_ms) AS next FROM answers')
@@ -114,10 +114,10 @@ export class CacheStore {
   }
 
   #delete(condition: string, ...bindings: (string | number)[]): void {
-    const gone = this.#sql
+    const deleted = this.#sql
       .exec<{ bytes: number }>(`DELETE FROM answers WHERE ${condition} RETURNING bytes`, ...bindings)
       .toArray()
-    this.#answers -= gone.length
-    for (const { bytes } of gone) this.#bytes -= bytes
+    this.#responses -= deleted.length
+    for (const { bytes } of deleted) this.#bytes -= bytes
   }
 }

@@ -1,16 +1,16 @@
 import type { Context } from 'hono'
 import type { KeyedEnv } from '../../contracts/context.ts'
 import type { Deps } from '../../contracts/bindings.ts'
-import { whyAborted } from '../../fleet/client/node-client.ts'
+import { abortError } from '../../fleet/client/node-client.ts'
 import { watchKey } from '../../keys/key-watch.ts'
 import { createAlarms } from '../../runtime/alarms.ts'
 import { linkAbort } from '../../runtime/linked-abort.ts'
 import type { FoundResponse } from '../../contracts/response-cache-object.ts'
 
 /**
- * Waits for the answer that another request of the tenant is having made, as long as somebody waits for it here.
+ * Waits for the response that another request of the tenant, the leader, is generating.
  *
- * @returns undefined when this request is to have its own made
+ * @returns undefined when this request must generate its own
  * @throws AppError `client_closed_request`, or `invalid_api_key` when the key was revoked meanwhile
  */
 export async function followLeader(
@@ -21,17 +21,17 @@ export async function followLeader(
 ): Promise<FoundResponse | undefined> {
   const { requestId, keyWatch } = c.var
   const alarms = createAlarms()
-  const gone = linkAbort(c.req.raw.signal)
-  const watch = watchKey(keyWatch, alarms, () => gone.abort())
-  const { promise: left, reject } = Promise.withResolvers<never>()
-  left.catch(() => undefined)
-  const leave = () => reject(watch.refusal() ?? whyAborted(gone.signal).error)
-  if (gone.signal.aborted) leave()
-  else gone.signal.addEventListener('abort', leave, { once: true })
+  const abort = linkAbort(c.req.raw.signal)
+  const watch = watchKey(keyWatch, alarms, () => abort.abort())
+  const { promise: aborted, reject } = Promise.withResolvers<never>()
+  aborted.catch(() => undefined)
+  const leave = () => reject(watch.error() ?? abortError(abort.signal).error)
+  if (abort.signal.aborted) leave()
+  else abort.signal.addEventListener('abort', leave, { once: true })
   try {
-    // The cache was reset, say: who waited there runs as if nobody had been before.
-    const followed = cache.follow(name, maxAgeMs, requestId).catch(() => undefined)
-    return await Promise.race([followed, left])
+    // If the cache object was reset, for example, the request runs as if it had no leader.
+    const followed = cache.awaitLeader(name, maxAgeMs, requestId).catch(() => undefined)
+    return await Promise.race([followed, aborted])
   } finally {
     watch.stop()
   }

@@ -8,92 +8,96 @@ import { followLeader } from './follow-leader.ts'
 import { responseKey, isRepeatable, requestKey } from './cache-key.ts'
 import { readCacheDirective } from './cache-directive.ts'
 
-/** What the cache does for one request. */
+/** The outcome of a cache look-up for one request. */
 interface OpenCache {
-  /** The answer to give, if there is one. */
+  /** The response to send, if one was found. */
   found?: Response
-  /** Keeps an answer, behind it, and tells who waits for it what became of it. */
+  /** Stores the response in the background, and tells the requests that wait for it how it ended. */
   listener?: ResponseListener
-  /** Asks the node to give a streamed answer once more, since nothing here sees it. */
-  wish?: CacheTarget
-  /** The `x-copal-cache` of an answer that a node makes. */
+  /** Asks the node to report a streamed response, which the gateway does not read while relaying it. */
+  cacheTarget?: CacheTarget
+  /** The header `x-copal-cache` of a response that a node generates. */
   status: 'miss' | 'bypass'
 }
 
 /**
- * Looks for an answer that is kept, if the request asks for that, or waits for one that is being made for the same request.
+ * Looks up a cached response if the request asks for one, or waits for the response that an equal request is generating.
  *
- * Requests that would not get the same answer again are bypassed: they run, and nothing of them is kept. So are all while
- * the cache cannot be asked. The version that would answer now is the fleet's to tell, so an answer of another mask is not
- * found; the answer is kept under the version that gave it.
+ * Requests that are not repeatable bypass the cache: they run and their responses are not cached. All requests bypass it
+ * while the cache does not respond. The look-up uses the mask version that the fleet would choose now, so a response of
+ * another mask is not found; a response is stored under the version that generated it.
  *
- * @returns undefined when the request wants nothing of the cache
+ * @returns undefined when the request has no cache directive
  * @throws AppError `invalid_request` that names the header, or like {@link followLeader}
  */
 export async function openCache(
   c: Context<KeyedEnv>,
   generation: Generation,
 ): Promise<OpenCache | undefined> {
-  const wish = readCacheDirective(c)
-  if (!wish) return undefined
+  const directive = readCacheDirective(c)
+  if (!directive) return undefined
   if (!isRepeatable(generation)) return { status: 'bypass' }
   const { deps, key, trace, requestId } = c.var
   const { path, request, model, domain } = generation
   const cache = deps.responseCache(key.tenant)
-  const requested = await requestKey({ tenant: key.tenant, path, model: model.id, request })
-  const { ttlMs } = wish
-  const behind = (work: Promise<unknown>, what: string) =>
-    deps.waitUntil(work.catch((error: unknown) => console.error(what, error)))
-  /** The key that others may wait for this request under. */
-  let name: string | undefined
-  let gaveUp = false
+  const cacheKey = await requestKey({ tenant: key.tenant, path, model: model.id, request })
+  const { ttlMs } = directive
+  const runInBackground = (work: Promise<unknown>, failure: string) =>
+    deps.waitUntil(work.catch((error: unknown) => console.error(failure, error)))
+  /** The key under which other requests may wait for this one. */
+  let flightKey: string | undefined
+  let timedOut = false
   const leave = (how: 'whole' | 'failed' | 'left') => {
-    if (name !== undefined) behind(cache.leave(name, requestId, how), 'Who waits for an answer is not told:')
+    if (flightKey === undefined) return
+    runInBackground(
+      cache.leave(flightKey, requestId, how),
+      'The response cache was not told how a request ended; requests that wait for it run by themselves after a timeout:',
+    )
   }
-  let isTold = false
-  const keep: ResponseListener['take'] = (made) => {
-    const kept = responseKey(requested, made.maskVersion)
-    isTold = kept === name
-    behind(cache.keep(kept, made, ttlMs), 'An answer is not kept:')
+  let followersServed = false
+  const store: ResponseListener['complete'] = (response) => {
+    const storedKey = responseKey(cacheKey, response.maskVersion)
+    followersServed = storedKey === flightKey
+    runInBackground(cache.store(storedKey, response, ttlMs), 'A response could not be cached:')
   }
   const ended: ResponseListener['ended'] = (how) => {
-    // A streamed answer comes from its node; another that was not kept is nobody else's.
-    if (!isTold) leave(how === 'whole' && !request.stream ? 'failed' : how)
+    // A streamed response is reported by its node. Another one that was not stored serves no other request.
+    if (!followersServed) leave(how === 'whole' && !request.stream ? 'failed' : how)
   }
   const missed: OpenCache = {
     status: 'miss',
-    listener: { ...(request.stream ? {} : { take: keep }), ended },
-    ...(request.stream ? { wish: { key: requested, ttlMs } } : {}),
+    listener: { ...(request.stream ? {} : { complete: store }), ended },
+    ...(request.stream ? { cacheTarget: { key: cacheKey, ttlMs } } : {}),
   }
-  if (!wish.use) return missed
-  const look = async () => {
+  if (!directive.use) return missed
+  const lookUp = async () => {
     const version = model.version ?? (await deps.fleet.versionFor(model.id, key.id))
-    // One that is not waited for any more must not lead: others would wait for it in vain.
-    if (version === undefined || gaveUp) return undefined
-    name = responseKey(requested, version)
-    // Of a request whose client is gone, no more may run than what is begun here.
+    // After the timeout this request must not become the leader: others would wait for it in vain.
+    if (version === undefined || timedOut) return undefined
+    flightKey = responseKey(cacheKey, version)
+    // The runtime may stop an event whose client disconnected, so the leave call has to start in this listener.
     c.req.raw.signal.addEventListener('abort', () => leave('left'), { once: true })
-    return cache.look(name, ttlMs, requestId)
+    return cache.lookUp(flightKey, ttlMs, requestId)
   }
   let found: FoundResponse | undefined
   try {
-    const looked = await within(deps.policy.cacheLookupMs, look())
-    found = looked?.found
-    if (looked && !looked.found && !looked.makes && name !== undefined)
-      found = await followLeader(c, cache, name, ttlMs)
+    const lookup = await withTimeout(deps.policy.cacheLookupMs, lookUp())
+    found = lookup?.found
+    if (lookup && !lookup.found && !lookup.leads && flightKey !== undefined)
+      found = await followLeader(c, cache, flightKey, ttlMs)
   } catch (error) {
-    gaveUp = true
-    const isGone = error instanceof AppError
-    leave(isGone ? 'left' : 'failed')
-    if (isGone) throw error
-    console.error('The response cache cannot be asked:', error)
+    timedOut = true
+    const isAborted = error instanceof AppError
+    leave(isAborted ? 'left' : 'failed')
+    if (isAborted) throw error
+    console.error('The response cache did not respond, so the request runs without it:', error)
     return { status: 'bypass' }
   }
   trace.span.setAttribute('copal.cache', found ? 'hit' : 'miss')
-  return found ? { ...missed, found: give(c, domain, found) } : missed
+  return found ? { ...missed, found: respondCached(c, domain, found) } : missed
 }
 
-function give(
+function respondCached(
   c: Context<KeyedEnv>,
   domain: string,
   { body, contentType, maskVersion, nodeId, ageMs }: FoundResponse,
@@ -109,9 +113,9 @@ function give(
   })
 }
 
-async function within<T>(ms: number, work: Promise<T>): Promise<T> {
+async function withTimeout<T>(ms: number, work: Promise<T>): Promise<T> {
   const { promise: late, reject } = Promise.withResolvers<never>()
-  const timer = setTimeout(() => reject(new Error(`no answer within ${ms} ms`)), ms)
+  const timer = setTimeout(() => reject(new Error(`no response within ${ms} ms`)), ms)
   try {
     return await Promise.race([work, late])
   } finally {

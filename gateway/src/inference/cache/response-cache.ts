@@ -15,16 +15,16 @@ import type {
 } from '../../contracts/response-cache-object.ts'
 import { SingleFlight } from './single-flight.ts'
 
-const BOUNDS = { bytes: 64 * 1024 * 1024, answers: 20_000, answerBytes: MAX_CACHED_RESPONSE_BYTES }
-/** What is over is not found any more; it is deleted together with others. */
-const SWEEP_MS = 60_000
-/** Counts are stored, and told to D1 for `/metrics`, so much later, for many requests at once. */
-const SAVE_MS = 2_000
+const BOUNDS = { bytes: 64 * 1024 * 1024, responses: 20_000, responseBytes: MAX_CACHED_RESPONSE_BYTES }
+/** Minimum time between two deletions of expired responses, which are not found any more anyway. */
+const MIN_SWEEP_DELAY_MS = 60_000
+/** Delay after which counts are stored, and written to D1 for `/metrics`, for many requests at once. */
+const SAVE_DELAY_MS = 2_000
 const COUNTS_KEY = 'counts'
 
 /**
- * Keeps one tenant's answers. Each tenant has an object of its own: its answers, its room and its time are nobody
- * else's, so nothing of them shows in another's, not even by how long a look-up takes.
+ * The response cache of one tenant. Each tenant has an object of its own, so that no tenant can learn about the
+ * responses, the size or the load of another's cache, not even from how long a look-up takes.
  */
 export class ResponseCache extends DurableObject<Bindings> implements ResponseCacheObject {
   readonly #store: CacheStore
@@ -40,14 +40,14 @@ export class ResponseCache extends DurableObject<Bindings> implements ResponseCa
     })
   }
 
-  look(key: string, maxAgeMs: number, requestId: string): CacheLookup {
+  lookUp(key: string, maxAgeMs: number, requestId: string): CacheLookup {
     const found = this.#store.find(key, maxAgeMs, Date.now())
-    const makes = !found && this.#flights.lead(key, requestId)
-    if (found || makes) this.#count(found)
-    return found ? { found } : { makes }
+    const leads = !found && this.#flights.lead(key, requestId)
+    if (found || leads) this.#count(found)
+    return found ? { found } : { leads }
   }
 
-  async follow(key: string, maxAgeMs: number, requestId: string): Promise<FoundResponse | undefined> {
+  async awaitLeader(key: string, maxAgeMs: number, requestId: string): Promise<FoundResponse | undefined> {
     const found = this.#store.find(key, maxAgeMs, Date.now()) ?? (await this.#flights.follow(key, requestId))
     this.#count(found)
     return found
@@ -57,16 +57,16 @@ export class ResponseCache extends DurableObject<Bindings> implements ResponseCa
     this.#flights.leave(key, requestId, how)
   }
 
-  async keep(key: string, answer: CachedResponse, ttlMs: number): Promise<void> {
-    this.#store.keep(key, answer, ttlMs, Date.now())
-    this.#flights.landed(key, { ...answer, ageMs: 0 })
+  async store(key: string, response: CachedResponse, ttlMs: number): Promise<void> {
+    this.#store.store(key, response, ttlMs, Date.now())
+    this.#flights.complete(key, { ...response, ageMs: 0 })
     this.#saveCounts()
-    await this.#schedule()
+    await this.#scheduleExpiry()
   }
 
   stats(): CacheStats {
     this.#store.expire(Date.now())
-    return { ...this.#counts, answers: this.#store.answers, bytes: this.#store.bytes }
+    return { ...this.#counts, answers: this.#store.responses, bytes: this.#store.bytes }
   }
 
   clear(): number {
@@ -76,11 +76,11 @@ export class ResponseCache extends DurableObject<Bindings> implements ResponseCa
     return answers
   }
 
-  /** Deletes the answers whose time is over. */
+  /** Deletes the expired responses. */
   override async alarm(): Promise<void> {
     this.#store.expire(Date.now())
     this.#saveCounts()
-    await this.#schedule()
+    await this.#scheduleExpiry()
   }
 
   #count(found: FoundResponse | undefined): void {
@@ -94,21 +94,24 @@ export class ResponseCache extends DurableObject<Bindings> implements ResponseCa
     setTimeout(() => {
       this.#saveScheduled = false
       void this.ctx.storage.put(COUNTS_KEY, this.#counts, { allowUnconfirmed: true })
-      this.#tellCounts().catch((error: unknown) =>
-        console.error('What a response cache did is told later:', error),
+      this.#publishCounts().catch((error: unknown) =>
+        console.error(
+          'The counts of a response cache could not be written to D1; the next save retries:',
+          error,
+        ),
       )
-    }, SAVE_MS)
+    }, SAVE_DELAY_MS)
   }
 
-  async #tellCounts(): Promise<void> {
+  async #publishCounts(): Promise<void> {
     const { name } = this.ctx.id
     if (name !== undefined) await putCacheCounts(openDatabase(this.env.DB), name, this.stats())
   }
 
-  async #schedule(): Promise<void> {
+  async #scheduleExpiry(): Promise<void> {
     const nextMs = this.#store.nextExpiryMs()
     if (nextMs === undefined) return
-    const dueMs = Math.max(nextMs, Date.now() + SWEEP_MS)
+    const dueMs = Math.max(nextMs, Date.now() + MIN_SWEEP_DELAY_MS)
     const setMs = await this.ctx.storage.getAlarm()
     if (setMs === null || dueMs < setMs) await this.ctx.storage.setAlarm(dueMs)
   }

@@ -1,87 +1,87 @@
 import type { LeaveReason } from '../../contracts/response-cache-object.ts'
 
-/** How long others wait for one who makes an answer; longer ones each makes itself. */
-const FLIGHT_MS = 60_000
-/** A stream that is whole is given once more by its node, about so long after. */
-const LANDING_MS = 2_000
+/** How long followers wait for a leader; after that each generates its own response. */
+const MAX_WAIT_MS = 60_000
+/** How long followers wait for the node to report a streamed response after the stream has ended. */
+const STREAM_STORE_WAIT_MS = 2_000
 
 interface Flight<T> {
-  /** Who makes the answer. */
+  /** Id of the request that generates the response. */
   leader: string
-  /** When nobody waits for it any more. */
+  /** When followers stop waiting, Unix milliseconds. */
   untilMs: number
-  /** Who waits for it, first come first; told undefined, each makes its own. */
-  readonly waiting: Map<string, (answer: T | undefined) => void>
-  /** Set while somebody waits: without it the object that holds this can be put to sleep. */
+  /** Resolvers of the waiting requests by id, in order of arrival; undefined lets the request generate its own. */
+  readonly followers: Map<string, (response: T | undefined) => void>
+  /** Set only while a request waits: without a timer the Durable Object can hibernate. */
   timer?: ReturnType<typeof setTimeout>
 }
 
 /**
- * Answers that are being made, by key, so that who asks the same meanwhile waits for one instead of having another made.
+ * The responses that are being generated, by key, so that equal requests wait for one instead of generating another.
  *
- * One whose leader failed is made by each that waits: what failed it may not fail them, and no error is anybody else's. Where the
- * leader's client only left, the first that waits makes it for the others.
+ * If the leader fails, every follower generates its own response: the cause may not affect them, and an error is never
+ * shared. If the leader's client only disconnected, the first follower becomes the leader of the others.
  */
 export class SingleFlight<T> {
   readonly #flights = new Map<string, Flight<T>>()
 
-  /** Whether `id` is to make the answer of a key, because nobody else does. */
+  /** Makes `id` the leader of a key unless another request is; returns whether `id` leads. */
   lead(key: string, id: string): boolean {
     const flight = this.#flights.get(key)
     if (flight && flight.untilMs > Date.now()) return flight.leader === id
     this.#end(key, undefined)
-    this.#flights.set(key, { leader: id, untilMs: Date.now() + FLIGHT_MS, waiting: new Map() })
+    this.#flights.set(key, { leader: id, untilMs: Date.now() + MAX_WAIT_MS, followers: new Map() })
     return true
   }
 
-  /** Waits for the answer of a key; undefined when `id` is to make it itself. */
+  /** Waits for the response of a key; undefined when `id` must generate its own. */
   follow(key: string, id: string): Promise<T | undefined> {
-    const makes = this.lead(key, id)
+    const leads = this.lead(key, id)
     const flight = this.#flights.get(key)
-    if (makes || !flight) return Promise.resolve(undefined)
+    if (leads || !flight) return Promise.resolve(undefined)
     const { promise, resolve } = Promise.withResolvers<T | undefined>()
-    flight.waiting.set(id, resolve)
-    flight.timer ??= this.#endAt(key, flight.untilMs)
+    flight.followers.set(id, resolve)
+    flight.timer ??= this.#scheduleEnd(key, flight.untilMs)
     return promise
   }
 
-  /** The answer of a key is there. */
-  landed(key: string, answer: T): void {
-    this.#end(key, answer)
+  /** Gives the response of a key to its followers. */
+  complete(key: string, response: T): void {
+    this.#end(key, response)
   }
 
-  /** Nothing more comes of `id`, whether it made the answer or waited for it. */
+  /** Removes `id`, which led or followed; `how` says how its request ended. */
   leave(key: string, id: string, how: LeaveReason): void {
     const flight = this.#flights.get(key)
     if (!flight) return
     if (flight.leader !== id) {
-      flight.waiting.get(id)?.(undefined)
-      flight.waiting.delete(id)
+      flight.followers.get(id)?.(undefined)
+      flight.followers.delete(id)
       return
     }
-    const [next] = flight.waiting
+    const [next] = flight.followers
     if (how === 'failed' || (how === 'left' && !next)) return this.#end(key, undefined)
-    flight.untilMs = Date.now() + (how === 'whole' ? LANDING_MS : FLIGHT_MS)
+    flight.untilMs = Date.now() + (how === 'whole' ? STREAM_STORE_WAIT_MS : MAX_WAIT_MS)
     if (how === 'left' && next) {
-      const [heir, tell] = next
-      flight.leader = heir
-      flight.waiting.delete(heir)
-      tell(undefined)
+      const [newLeader, resolve] = next
+      flight.leader = newLeader
+      flight.followers.delete(newLeader)
+      resolve(undefined)
     }
     clearTimeout(flight.timer)
-    if (flight.waiting.size > 0) flight.timer = this.#endAt(key, flight.untilMs)
+    if (flight.followers.size > 0) flight.timer = this.#scheduleEnd(key, flight.untilMs)
     else delete flight.timer
   }
 
-  #endAt(key: string, atMs: number): ReturnType<typeof setTimeout> {
+  #scheduleEnd(key: string, atMs: number): ReturnType<typeof setTimeout> {
     return setTimeout(() => this.#end(key, undefined), atMs - Date.now())
   }
 
-  #end(key: string, answer: T | undefined): void {
+  #end(key: string, response: T | undefined): void {
     const flight = this.#flights.get(key)
     if (!flight) return
     this.#flights.delete(key)
     clearTimeout(flight.timer)
-    for (const tell of flight.waiting.values()) tell(answer)
+    for (const resolve of flight.followers.values()) resolve(response)
   }
 }

@@ -1,5 +1,5 @@
 import type { ActiveKey } from '../../contracts/api-key.ts'
-import { type NodeAddress, type NodeAnswer, callNode } from '../../fleet/client/node-client.ts'
+import { type NodeAddress, type NodeResponse, callNode } from '../../fleet/client/node-client.ts'
 import { type LeaseWatch, watchLease } from './lease-watch.ts'
 import type { AdmissionResult } from '../../contracts/fleet-object.ts'
 import type { Deps } from '../../contracts/bindings.ts'
@@ -8,45 +8,45 @@ import type { Alarms } from '../../runtime/alarms.ts'
 import { linkAbort } from '../../runtime/linked-abort.ts'
 import { readWholeResponse } from '../../fleet/client/whole-response.ts'
 
-/** A dispatched request whose node has begun to answer. */
+/** A dispatched request whose node has begun to respond. */
 export interface Dispatched {
   node: NodeAddress
   leaseId: string
   maskVersion: number
-  /** A limit of its key or tenant bounds the answer, where the request names no bound. */
-  bounded: boolean
-  answer: NodeAnswer
-  /** The whole body, of a request that is not streamed. */
-  whole: Uint8Array<ArrayBuffer> | undefined
-  /** Watches over the request until its answer has ended; stop it then. */
+  /** True if a limit of the key or tenant bounds the output, because the request names no bound itself. */
+  isLimited: boolean
+  response: NodeResponse
+  /** The whole body; undefined for a streamed response. */
+  body: Uint8Array<ArrayBuffer> | undefined
+  /** Watches the request until its response has ended; the caller must stop it then. */
   lease: LeaseWatch
-  /** Why the attempt was ended; its reason is a NodeCallError when the node is at fault. */
+  /** Aborted when the attempt is ended early; the reason is a NodeCallError when the node is at fault. */
   ended: AbortSignal
 }
 
-/** One attempt of a request on the node that it leased. */
+/** One attempt to run a request on the node that it leased. */
 export interface Attempt {
   leaseId: string
   leased: Extract<AdmissionResult, { ok: true }>
-  /** Who is charged. */
+  /** The key and tenant that are charged. */
   key: Pick<ActiveKey, 'id' | 'tenant'>
   generation: Generation
-  /** Keys of how the prompt begins; none of a short one. */
+  /** Keys of the prompt's prefix; empty for a short prompt. */
   prefix: readonly string[]
-  /** Trace headers of the call. */
+  /** Trace headers to send with the call. */
   headers: Record<string, string>
   signal: AbortSignal
   alarms: Alarms
 }
 
 /**
- * Calls the leased node and waits for its first byte, or for its whole answer when it is not streamed.
+ * Calls the leased node and waits for its first byte, or for the whole response when it is not streamed.
  *
  * @throws NodeCallError when the node fails
  */
 export async function callAttempt(deps: Deps, attempted: Attempt): Promise<Dispatched> {
   const { leaseId, leased, key, prefix, headers, signal, alarms } = attempted
-  const { path, model, domain, sample, keep, boundField = 'max_tokens' } = attempted.generation
+  const { path, model, domain, sample, cacheTarget, boundField = 'max_tokens' } = attempted.generation
   const { nodeId, url, maskVersion, pinned, shadow, maxTokens } = leased
   const { id: account, tenant } = key
   const node = { nodeId, url }
@@ -54,21 +54,15 @@ export async function callAttempt(deps: Deps, attempted: Attempt): Promise<Dispa
   const lease = watchLease(deps, node, leaseId, alarms, attempt)
   try {
     const request = { ...attempted.generation.request, model: model.id }
-    const bounded = maxTokens == null ? request : { ...request, [boundField]: maxTokens }
-    const named = model.version === undefined && !pinned ? {} : { maskVersion }
-    const shadowed = sample && shadow !== undefined ? { shadowVersion: shadow } : {}
-    // What a limit made shorter is another answer than the request asked for.
-    const wish = keep && maxTokens == null ? keep : undefined
+    // A limit of the key shortens the output, so the response is not the one that the request asked for.
+    const target = cacheTarget && maxTokens == null ? cacheTarget : undefined
     const [attestation, responseAttestation] = await Promise.all([
       deps.attestations.issue({
         nodeId,
-        what: { request: { requestId: leaseId, account, model: model.id, domain } },
+        subject: { request: { requestId: leaseId, account, model: model.id, domain } },
       }),
-      wish && deps.attestations.issue({ nodeId, what: { answer: { ...wish, tenant } } }),
+      target && deps.attestations.issue({ nodeId, subject: { answer: { ...target, tenant } } }),
     ])
-    const kept = wish ? { cache: { ...wish, attestation: responseAttestation } } : {}
-    const begun = prefix.length > 0 ? { prefix } : {}
-    const options = { ...named, ...shadowed, ...kept, ...begun }
     const call = {
       requestId: leaseId,
       account,
@@ -76,23 +70,26 @@ export async function callAttempt(deps: Deps, attempted: Attempt): Promise<Dispa
       tenant,
       domain,
       sample,
-      ...options,
-      request: bounded,
+      ...(model.version === undefined && !pinned ? {} : { maskVersion }),
+      ...(sample && shadow !== undefined ? { shadowVersion: shadow } : {}),
+      ...(target ? { cache: { ...target, attestation: responseAttestation } } : {}),
+      ...(prefix.length > 0 ? { prefix } : {}),
+      request: maxTokens == null ? request : { ...request, [boundField]: maxTokens },
     }
-    const answer = await callNode(deps, node, path, call, {
+    const response = await callNode(deps, node, path, call, {
       attempt,
       headers,
       expected: request.stream ? 'events' : 'json',
     })
-    const whole = request.stream ? undefined : await readWholeResponse(node, answer, attempt.signal)
-    if (whole) lease.stop()
+    const body = request.stream ? undefined : await readWholeResponse(node, response, attempt.signal)
+    if (body) lease.stop()
     return {
       node,
       leaseId,
       maskVersion,
-      bounded: maxTokens != null,
-      answer,
-      whole,
+      isLimited: maxTokens != null,
+      response,
+      body,
       lease,
       ended: attempt.signal,
     }

@@ -13,7 +13,7 @@ import { acquireNode } from './acquire-node.ts'
 import { callAttempt, type Dispatched } from './call-attempt.ts'
 import { noNodeError, secondsUntilRetry } from './no-node-error.ts'
 
-/** Tries on nodes before a request is given up. */
+/** Attempts on nodes before a request fails. */
 const MAX_ATTEMPTS = 4
 
 /** A request to dispatch. */
@@ -23,28 +23,30 @@ export interface DispatchRequest {
   priority: Priority
   generation: Generation
   metering: Metering
-  answered: CompletedRequests
-  /** Trace headers of the calls of nodes. */
+  completedRequests: CompletedRequests
+  /** Trace headers to send with the calls to nodes. */
   headers: Record<string, string>
   signal: AbortSignal
   alarms: Alarms
 }
 
 /**
- * Finds a node for a request and waits for its first byte, or for its whole answer when it is not streamed. Until
- * then another node can do it: each attempt has a request id of its own, so that the receipt of a broken one cannot
- * settle another.
+ * Finds a node for a request and waits for its first byte, or for the whole response when it is not streamed.
  *
- * @throws AppError when there is no node, NodeCallError when one failed in a way that no other mends
+ * Until then a failed attempt is repeated on another node. Each attempt has a request id of its own, so that the receipt
+ * of a failed attempt cannot settle another one.
+ *
+ * @throws AppError when there is no node; NodeCallError when a node failed and another node would not help
  */
 export async function dispatch(deps: Deps, request: DispatchRequest): Promise<Dispatched> {
-  const { requestId, key, priority, generation, metering, answered, headers, signal, alarms } = request
+  const { requestId, key, priority, generation, metering, completedRequests, headers, signal, alarms } =
+    request
   const { domain, promptTokens, model } = generation
-  const prefix = await prefixOf(deps, key.tenant, generation)
+  const prefix = await prefixKeysOf(deps, key.tenant, generation)
   const exclude: string[] = []
   let last: (FailedAttempt & { error: AppError }) | undefined
-  /** A node failed at it in a way that it did not foresee. */
-  let baffled = false
+  /** True once a node failed with an internal error. */
+  let failedUnexpectedly = false
   for (let attempt = 1; ; attempt += 1) {
     const leaseId = attempt === 1 ? requestId : `${requestId}.${attempt}`
     const acquired = await acquireNode(deps, signal, {
@@ -59,13 +61,13 @@ export async function dispatch(deps: Deps, request: DispatchRequest): Promise<Di
       ...(prefix.length > 0 ? { prefix } : {}),
       exclude,
       failed: last && { requestId: last.requestId, nodeId: last.nodeId, how: last.how },
-      ...(metering.wanted ? { limits: metering.wanted, answered: answered.take() } : {}),
+      ...(metering.limits ? { limits: metering.limits, completedRequests: completedRequests.take() } : {}),
     })
-    metering.tell(acquired)
+    metering.applyAdmission(acquired)
     if (!acquired.ok) {
-      if (acquired.refusal) throw new Error('a refusal was not told')
+      if (acquired.rejection) throw new Error('a rejection by a limit was not thrown')
       throw last
-        ? lastRefusal(last, acquired)
+        ? lastAttemptError(last, acquired)
         : await noNodeError(deps, { allowed: key.allowedModels, name: model, none: acquired })
     }
     try {
@@ -82,20 +84,20 @@ export async function dispatch(deps: Deps, request: DispatchRequest): Promise<Di
     } catch (thrown) {
       const { nodeId } = acquired
       const how = thrown instanceof NodeCallError ? thrown.how : 'refused'
-      const mayRetry = thrown instanceof NodeCallError && isWorthARetry(thrown.error, baffled)
+      const mayRetry = thrown instanceof NodeCallError && mayRetryElsewhere(thrown.error, failedUnexpectedly)
       if (!mayRetry || attempt >= MAX_ATTEMPTS) {
         deps.waitUntil(askFleet(deps, (fleet) => fleet.fail({ requestId: leaseId, nodeId, how })))
         throw thrown
       }
-      baffled ||= isUnforeseen(thrown.error)
+      failedUnexpectedly ||= isUnexpected(thrown.error)
       last = { requestId: leaseId, nodeId, how, error: thrown.error }
       exclude.push(nodeId)
     }
   }
 }
 
-/** Keys of how a prompt begins; none of a short one. */
-async function prefixOf(
+/** Returns the keys of a prompt's prefix; none for a short prompt. */
+async function prefixKeysOf(
   deps: Pick<Deps, 'prefixSalt'>,
   tenant: string,
   { promptParts }: Generation,
@@ -105,28 +107,31 @@ async function prefixOf(
 }
 
 /**
- * A late node may still be working on the request, and another would be as late. What baffles a second node is likely
- * the request's own doing: tried everywhere it would be held against every node.
+ * Returns whether a request may be tried on another node.
+ *
+ * Not after a deadline: the node may still be working on the request, and another node would be as late. And not after
+ * a second internal error: the request itself is likely the cause, and trying it everywhere would count as a failure of
+ * every node.
  */
-function isWorthARetry(error: AppError, baffled: boolean): boolean {
-  if (isUnforeseen(error)) return !baffled
+function mayRetryElsewhere(error: AppError, failedUnexpectedly: boolean): boolean {
+  if (isUnexpected(error)) return !failedUnexpectedly
   return error.retryable && error.code !== 'deadline_exceeded'
 }
 
-function isUnforeseen({ code }: AppError): boolean {
+function isUnexpected({ code }: AppError): boolean {
   return code === 'internal_error'
 }
 
-/** What a client is told whose request failed on a node and got no other. */
-function lastRefusal(failed: FailedAttempt & { error: AppError }, none: NoNode): AppError {
+/** Creates the error of a request that failed on a node and got no other node. */
+function lastAttemptError(failed: FailedAttempt & { error: AppError }, none: NoNode): AppError {
   const { error } = failed
   const retryAfterS = error.retryAfterS ?? secondsUntilRetry(none)
   if (failed.how === 'broke') {
     const why =
       none.reason === 'retries'
-        ? 'and too many requests fail now for this one to be tried again.'
+        ? 'and too many requests are failing for this one to be retried.'
         : 'and no other node can take the request now.'
-    const message = `Node '${failed.nodeId}' went away before it answered, ${why} Try again in ${retryAfterS} s.`
+    const message = `Node '${failed.nodeId}' disconnected before it responded, ${why} Try again in ${retryAfterS} s.`
     return new AppError('no_node_available', message, { cause: error, retryAfterS })
   }
   return new AppError(error.code, error.message, { cause: error, retryAfterS })

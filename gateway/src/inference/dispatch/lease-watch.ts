@@ -6,23 +6,25 @@ import { NodeCallError, type NodeAddress } from '../../fleet/client/node-client.
 import type { FleetPolicy } from '../../contracts/fleet-policy.ts'
 import type { Alarms } from '../../runtime/alarms.ts'
 
-/** How often a request is looked at while nothing is known of it, and at most. */
-const SOON_MS = 1_000
-const LATER_MS = 15_000
+/** Time between two checks: while nothing is known of the request, and the longest. */
+const MIN_CHECK_INTERVAL_MS = 1_000
+const MAX_CHECK_INTERVAL_MS = 15_000
 
-/** Watches over one request on its node. */
+/** A running watch over one request on its node. */
 export interface LeaseWatch {
   stop(): void
 }
 
 /**
- * Looks after a request whose answer passes through unseen: what its node tells in its heartbeats says whether it
- * arrived there, whether it moves, and for how long it runs without a token. Requests that end within the connect timeout
- * cost nothing.
+ * Watches a running request through its lease, since the gateway does not look into the response that it relays.
  *
- * A node that is silent is asked itself: its heartbeats may be lost, and its answers still arrive. Its lease goes on then.
+ * The heartbeats of the node say whether the request arrived, whether it progresses, and for how long it has run without
+ * a token. Requests that end within the connect timeout cost no check.
  *
- * @param attempt is aborted, with a NodeCallError as its reason, when the request is not worth waiting for
+ * If the node's heartbeats are missing, its `/health` is called: heartbeats may be lost while responses still arrive.
+ * The lease is then extended.
+ *
+ * @param attempt is aborted when the request has failed; its reason is a NodeCallError
  */
 export function watchLease(
   deps: Pick<Deps, 'fleet' | 'policy' | 'nodeFetch'>,
@@ -37,7 +39,7 @@ export function watchLease(
     attempt.abort(why)
   }
   let cancel = alarms.after(policy.connectMs, () => void check())
-  const cancelTotal = alarms.after(policy.totalMs, () => end(tooLong(node, policy.totalMs)))
+  const cancelTotal = alarms.after(policy.totalMs, () => end(totalTimeError(node, policy.totalMs)))
   let stopped = false
   const stop = () => {
     stopped = true
@@ -46,44 +48,44 @@ export function watchLease(
   }
 
   async function check(): Promise<void> {
-    // A fleet that does not answer says nothing about the node.
-    const view = await askFleet(deps, (fleet) => fleet.look(leaseId)).catch(() => undefined)
-    const verdict = judge(view, policy)
-    const answers = verdict === 'unheard' && (await isThere(deps, node, policy.connectMs))
+    // A fleet that does not respond says nothing about the node.
+    const view = await askFleet(deps, (fleet) => fleet.leaseView(leaseId)).catch(() => undefined)
+    const verdict = judgeLease(view, policy)
+    const isAlive = verdict === 'silent' && (await isReachable(deps, node, policy.connectMs))
     if (stopped) return
-    const lost = verdict === 'lost' || (verdict === 'unheard' && !answers)
-    if (verdict === 'late') return end(noToken(node, policy.firstTokenMs))
-    if (lost) return end(stalled(node))
-    if (answers) await askFleet(deps, (fleet) => fleet.touch(leaseId)).catch(() => undefined)
+    const lost = verdict === 'lost' || (verdict === 'silent' && !isAlive)
+    if (verdict === 'late') return end(firstTokenError(node, policy.firstTokenMs))
+    if (lost) return end(stalledError(node))
+    if (isAlive) await askFleet(deps, (fleet) => fleet.touch(leaseId)).catch(() => undefined)
     if (stopped) return
-    const isSure = view === undefined || view.where === 'taken'
-    const laterMs = Math.min(policy.idleMs / 3, policy.deadMs / 2, LATER_MS)
-    cancel = alarms.after(isSure ? laterMs : SOON_MS, () => void check())
+    const isKnownToRun = view === undefined || view.state === 'taken'
+    const intervalMs = Math.min(policy.idleMs / 3, policy.deadMs / 2, MAX_CHECK_INTERVAL_MS)
+    cancel = alarms.after(isKnownToRun ? intervalMs : MIN_CHECK_INTERVAL_MS, () => void check())
   }
 
   return { stop }
 }
 
 /**
- * What is to be thought of a request, by what is known of it: pure.
+ * Judges a request by the state of its lease. A pure function.
  *
- * - `fine`, also when it is settled, and its last bytes are on their way
- * - `unheard`: its node is silent
- * - `lost`: its node lives and has not got it, or has done nothing on it for too long
- * - `late`: it moves, and has run for too long without a token
+ * - `fine`: the request runs, or it is settled and its last bytes are on their way
+ * - `silent`: the node's heartbeats are missing
+ * - `lost`: the node is alive but does not have the request, or has not worked on it for too long
+ * - `late`: the request progresses but has run for too long without a token
  */
-export function judge(
+export function judgeLease(
   view: LeaseView | undefined,
   policy: Pick<FleetPolicy, 'firstTokenMs' | 'idleMs'>,
-): 'fine' | 'unheard' | 'lost' | 'late' {
+): 'fine' | 'silent' | 'lost' | 'late' {
   if (!view) return 'fine'
-  if (view.silent) return 'unheard'
-  if (view.where !== 'taken') return view.where === 'missing' ? 'lost' : 'fine'
+  if (view.silent) return 'silent'
+  if (view.state !== 'taken') return view.state === 'missing' ? 'lost' : 'fine'
   if (view.idleMs >= policy.idleMs) return 'lost'
   return view.firstTokenWaitMs >= policy.firstTokenMs ? 'late' : 'fine'
 }
 
-async function isThere(
+async function isReachable(
   deps: Pick<Deps, 'nodeFetch'>,
   node: NodeAddress,
   timeoutMs: number,
@@ -100,18 +102,18 @@ async function isThere(
   }
 }
 
-function stalled({ nodeId }: NodeAddress): NodeCallError {
+function stalledError({ nodeId }: NodeAddress): NodeCallError {
   const message = `Node '${nodeId}' stopped working on this request. Try again.`
   return new NodeCallError(new AppError('node_failed', message), 'failed')
 }
 
-/** Its node works on it, and is as able as before. */
-function noToken({ nodeId }: NodeAddress, afterMs: number): NodeCallError {
-  const message = `Node '${nodeId}' had no token ${afterMs / 1000} s after it had begun. Try again, or shorten the prompt.`
+/** Counts as `refused`: the node still works on the request and is as healthy as before. */
+function firstTokenError({ nodeId }: NodeAddress, afterMs: number): NodeCallError {
+  const message = `Node '${nodeId}' produced no token within ${afterMs / 1000} s of starting the request. Try again, or shorten the prompt.`
   return new NodeCallError(new AppError('deadline_exceeded', message), 'refused')
 }
 
-function tooLong({ nodeId }: NodeAddress, afterMs: number): NodeCallError {
-  const message = `Node '${nodeId}' took longer than ${afterMs / 1000} s, the most that an answer may take. Ask for fewer tokens.`
+function totalTimeError({ nodeId }: NodeAddress, afterMs: number): NodeCallError {
+  const message = `Node '${nodeId}' took longer than ${afterMs / 1000} s, the time limit of a response. Ask for fewer tokens.`
   return new NodeCallError(new AppError('deadline_exceeded', message), 'refused')
 }

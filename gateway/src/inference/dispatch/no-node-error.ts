@@ -6,47 +6,55 @@ import { heldVersions } from '../../fleet/object/held-versions.ts'
 import type { NoNode } from '../../contracts/acquire.ts'
 
 /** A request that got no node. */
-export interface Undispatched {
-  /** Models that the key may use; the message names no others. */
+export interface UndispatchedRequest {
+  /** Models that the key may use, null for all; the message names no others. */
   allowed: readonly string[] | null
   name: ModelName
   none: NoNode
 }
 
-/** Creates the error of a request that got no node and has not been tried yet. */
-export async function noNodeError(deps: Deps, { allowed, name, none }: Undispatched): Promise<AppError> {
+/** Creates the error of a request that got no node, before any attempt. */
+export async function noNodeError(
+  deps: Deps,
+  { allowed, name, none }: UndispatchedRequest,
+): Promise<AppError> {
   const { id, version } = name
   const retryAfterS = secondsUntilRetry(none)
   if (none.reason === 'full') {
-    const message = `All nodes that serve '${id}' are busy, and as many requests wait as may. Try again in ${retryAfterS} s.`
+    const message = `All nodes that serve '${id}' are busy and the queue is full. Try again in ${retryAfterS} s.`
     return new AppError('overloaded', message, { retryAfterS })
   }
   const away = `No node that serves '${id}' is available now. Try again in ${retryAfterS} s.`
-  // Its nodes are known: no need for the database, which may be away too.
+  // The fleet knows nodes of this model, so the database, which may be down too, is not needed.
   if (none.reason !== 'unknown' && version === undefined) return unavailable(away, retryAfterS)
   const registered = await listModels(deps.db)
   const model = registered.find((row) => row.id === id)
-  if (model && version !== undefined) return unheld(deps, model, version, retryAfterS)
+  if (model && version !== undefined) return versionNotHeld(deps, model, version, retryAfterS)
   if (model) return unavailable(away, retryAfterS)
   const names = (none.servedModels.length > 0 ? none.servedModels : registered.map((row) => row.id)).filter(
     (served) => allowed?.includes(served) ?? true,
   )
-  const served = names.length > 0 ? `Served here: ${quoted(names)}.` : 'No other model is served.'
-  return new AppError('model_not_found', `The model '${id}' does not exist. ${served}`, { param: 'model' })
+  const available = names.length > 0 ? `Available models: ${quoted(names)}.` : 'No model is available.'
+  return new AppError('model_not_found', `The model '${id}' does not exist. ${available}`, { param: 'model' })
 }
 
-/** No node can take a request for one version: for now, if it is one that nodes are meant to hold. */
-async function unheld(deps: Deps, model: ModelRow, version: number, retryAfterS: number): Promise<AppError> {
+/** The error when no node holds the named version: temporary if nodes are meant to hold it, else not found. */
+async function versionNotHeld(
+  deps: Deps,
+  model: ModelRow,
+  version: number,
+  retryAfterS: number,
+): Promise<AppError> {
   const held = heldVersions(await deps.fleet.snapshot(), model.id)
   const names = [...held.keys()].map((other) => formatModelName(model.id, other))
-  const told = names.length > 0 ? `Held now: ${quoted(names)}.` : 'No version is held now.'
-  const asked = `No node holds '${formatModelName(model.id, version)}'`
+  const available = names.length > 0 ? `Available now: ${quoted(names)}.` : 'No version is available now.'
+  const missing = `No node holds '${formatModelName(model.id, version)}'`
   return [0, model.activeVersion, model.previousVersion].includes(version)
-    ? unavailable(`${asked} now. ${told} Try again in ${retryAfterS} s.`, retryAfterS)
-    : new AppError('model_not_found', `${asked}. ${told}`, { param: 'model' })
+    ? unavailable(`${missing} now. ${available} Try again in ${retryAfterS} s.`, retryAfterS)
+    : new AppError('model_not_found', `${missing}. ${available}`, { param: 'model' })
 }
 
-/** Seconds for Retry-After. */
+/** Returns the seconds for the header `retry-after`. */
 export function secondsUntilRetry({ retryAfterMs }: NoNode): number {
   return Math.max(1, Math.ceil(retryAfterMs / 1000))
 }

@@ -2,7 +2,7 @@ import { contentText, type ChatRequest } from '@copal/shared/wire/chat.ts'
 
 type Prompt = Pick<ChatRequest, 'messages' | 'tools' | 'response_format'>
 
-/** What a chat's prompt is made of, about in the order in which the model reads it: what it is told, then the messages. */
+/** Returns the parts of a chat's prompt, roughly in the order in which the model reads them: tools, format, messages. */
 export function chatParts({ messages, tools, response_format: format }: Prompt): string[] {
   const parts = [tools, format].map((value) => (value ? JSON.stringify(value) : ''))
   for (const message of messages) {

@@ -1,8 +1,8 @@
 const encoder = new TextEncoder()
 
 /**
- * About how many tokens texts have: one for four characters of ASCII, and of others one for each byte, the most that a
- * vocabulary of bytes makes of them. Lists of token ids are counted.
+ * Estimates the tokens of texts: one for four ASCII characters, and one for each byte of other characters, which is the
+ * maximum of a byte-level vocabulary. Lists of token ids are counted.
  */
 export function estimateTokens(texts: readonly (string | readonly number[])[]): number {
   return texts.reduce<number>(

@@ -6,7 +6,7 @@ import type { Priority } from '../../contracts/acquire.ts'
 const HEADER = 'x-copal-priority'
 
 /**
- * Who goes first when the fleet is full, from `x-copal-priority`: a client may only step back.
+ * Reads the priority of a request from `x-copal-priority`; the default is the highest, so a client can only lower it.
  *
  * @throws AppError `invalid_request` that names the header
  */

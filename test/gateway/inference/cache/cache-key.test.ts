@@ -19,8 +19,8 @@ const cacheKey = async (request: KeyedRequest, version: number) =>
   responseKey(await requestKey(request), version)
 const keyOf = (fields: object, version = 3) => cacheKey(chat(fields), version)
 
-describe('the key of an answer', () => {
-  test('is another for another tenant, path, model or mask', async () => {
+describe('the cache key', () => {
+  test('differs between tenants, paths, models and masks', async () => {
     const keys = await Promise.all([
       cacheKey(chat(), 3),
       cacheKey(chat(), 4),
@@ -31,7 +31,7 @@ describe('the key of an answer', () => {
     expect(new Set(keys).size).toBe(keys.length)
   })
 
-  test('is another for everything that may change the answer', async () => {
+  test('differs for every field that may change the response', async () => {
     const schema = (properties: object) => ({
       type: 'json_schema',
       json_schema: { name: 'x', schema: { type: 'object', properties } },
@@ -64,7 +64,7 @@ describe('the key of an answer', () => {
       { tools: [{ type: 'function', function: { name: 'f' } }] },
       { tools: [{ type: 'function', function: { name: 'f' } }], tool_choice: 'required' },
       { response_format: { type: 'json_object' } },
-      // The order of properties is the order in which they are written.
+      // The model writes properties in the order of the schema, so that order matters.
       { response_format: schema({ a: { type: 'null' }, b: {} }) },
       { response_format: schema({ b: {}, a: { type: 'null' } }) },
       { response_format: schema({ b: {}, a: { const: null } }) },
@@ -73,7 +73,7 @@ describe('the key of an answer', () => {
     expect(new Set(keys).size).toBe(changes.length)
   })
 
-  test('is the same whatever the order of fields, without those that are null or say nothing about the answer', async () => {
+  test('does not depend on the order of fields, on null fields or on fields that do not affect the response', async () => {
     const same = await keyOf({})
     for (const fields of [
       { stop: null, seed: null },
@@ -85,7 +85,7 @@ describe('the key of an answer', () => {
     expect(await cacheKey({ ...chat(), request: turned }, 3)).toBe(same)
   })
 
-  test('holds what a response repeats', async () => {
+  test('depends on the fields that a response of the Responses API repeats', async () => {
     const keyFor = (fields: object) =>
       cacheKey(
         {
@@ -100,7 +100,7 @@ describe('the key of an answer', () => {
   })
 })
 
-test('only a request that gets the same answer again is kept', () => {
+test('only a request that always gives the same response is cached', () => {
   const repeatable = (fields: object) => isRepeatable(chat(fields))
   expect(repeatable({ temperature: 0 })).toBe(true)
   expect(repeatable({ temperature: 0.7, seed: 0 })).toBe(true)

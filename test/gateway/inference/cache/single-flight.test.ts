@@ -4,48 +4,48 @@ import { SingleFlight } from '../../../../gateway/src/inference/cache/single-fli
 beforeEach(() => void vi.useFakeTimers())
 afterEach(() => void vi.useRealTimers())
 
-/** Starts a flight of `k` by `leader`, with followers, and tells what each hears. */
+/** Starts a flight of `k` by `leader` with followers; `told()` returns what each follower received. */
 function fly(leader: string, ...followers: string[]) {
   const flights = new SingleFlight<string>()
   expect(flights.lead('k', leader)).toBe(true)
-  const heard = new Map<string, string | undefined>()
+  const received = new Map<string, string | undefined>()
   for (const id of followers) {
     expect(flights.lead('k', id)).toBe(false)
-    void flights.follow('k', id).then((answer) => heard.set(id, answer))
+    void flights.follow('k', id).then((response) => received.set(id, response))
   }
   const told = async () => {
     await vi.advanceTimersByTimeAsync(0)
-    return Object.fromEntries(heard)
+    return Object.fromEntries(received)
   }
   return { flights, told }
 }
 
-test('who waits is given the answer, and the next is to make its own', async () => {
+test('followers get the response, and the next request leads', async () => {
   const { flights, told } = fly('a', 'b', 'c')
   expect(flights.lead('other', 'b')).toBe(true)
   expect(await told()).toEqual({})
-  flights.landed('k', 'answer')
+  flights.complete('k', 'answer')
   expect(await told()).toEqual({ b: 'answer', c: 'answer' })
   expect(flights.lead('k', 'd')).toBe(true)
 })
 
-test('asked again, who makes an answer still makes it', () => {
+test('a leader that asks again still leads', () => {
   const { flights } = fly('a')
   expect(flights.lead('k', 'a')).toBe(true)
 })
 
-test('where the first fails each makes its own; where it only left, the next makes it for the others', async () => {
+test('if the leader fails every follower runs by itself; if it only left, the first follower leads the others', async () => {
   const failed = fly('a', 'b', 'c')
   failed.flights.leave('k', 'a', 'failed')
   expect(await failed.told()).toEqual({ b: undefined, c: undefined })
   const left = fly('a', 'b', 'c')
   left.flights.leave('k', 'a', 'left')
   expect(await left.told()).toEqual({ b: undefined })
-  left.flights.landed('k', 'of b')
+  left.flights.complete('k', 'of b')
   expect(await left.told()).toEqual({ b: undefined, c: 'of b' })
 })
 
-test('who leaves while it waits is waited for by nobody', async () => {
+test('a follower that left never becomes the leader', async () => {
   const { flights, told } = fly('a', 'b', 'c')
   flights.leave('k', 'b', 'left')
   flights.leave('k', 'a', 'left')
@@ -54,14 +54,14 @@ test('who leaves while it waits is waited for by nobody', async () => {
   expect(flights.lead('k', 'd')).toBe(true)
 })
 
-test('who came too late to wait makes its own', async () => {
+test('a request that follows after the leader failed leads itself', async () => {
   const { flights } = fly('a')
   flights.leave('k', 'a', 'failed')
   expect(await flights.follow('k', 'b')).toBeUndefined()
   expect(flights.lead('k', 'c')).toBe(false)
 })
 
-test('nobody waits for longer than a minute, nor for two seconds after a stream that was not kept', async () => {
+test('followers wait for a minute at most, and two seconds after a stream that was not stored', async () => {
   const silent = fly('a', 'b')
   await vi.advanceTimersByTimeAsync(59_999)
   expect(await silent.told()).toEqual({})

@@ -3,30 +3,37 @@ import { runDurableObjectAlarm } from 'cloudflare:test'
 import { expect, onTestFinished, test, vi } from 'vitest'
 import { NodeCallError } from '../../../../gateway/src/fleet/client/node-client.ts'
 import { DEFAULT_POLICY } from '../../../../gateway/src/fleet/object/policy-variables.ts'
-import { judge, watchLease } from '../../../../gateway/src/inference/dispatch/lease-watch.ts'
+import { judgeLease, watchLease } from '../../../../gateway/src/inference/dispatch/lease-watch.ts'
 import { createAlarms } from '../../../../gateway/src/runtime/alarms.ts'
 import { testDeps } from '../../support/doubles/simulated-node.ts'
 import { heartbeatOf } from '../../../support/doubles/heartbeat.ts'
 import { sendHeartbeat } from '../../support/requests/gateway-requests.ts'
 
 const { idleMs, firstTokenMs } = DEFAULT_POLICY
-const view = { silent: false, where: 'taken', idleMs: 0, firstTokenWaitMs: 0 } as const
+const view = { silent: false, state: 'taken', idleMs: 0, firstTokenWaitMs: 0 } as const
 
 test.each([
-  ['is settled, or unknown to a fleet that was reset', undefined, 'fine'],
-  ['moves', view, 'fine'],
-  ['is on its way', { ...view, where: 'sent', idleMs }, 'fine'],
-  ['is missing on its node', { ...view, where: 'missing' }, 'lost'],
-  ['has taken no step for too long', { ...view, idleMs }, 'lost'],
-  ['has a silent node', { ...view, silent: true, idleMs }, 'unheard'],
-  ['still has no token', { ...view, firstTokenWaitMs: firstTokenMs }, 'late'],
-  ['has no token and may yet have one', { ...view, firstTokenWaitMs: firstTokenMs - 1 }, 'fine'],
+  ['is settled, or unknown because the fleet was reset', undefined, 'fine'],
+  ['progresses', view, 'fine'],
+  ['was sent and not reported yet', { ...view, state: 'sent', idleMs }, 'fine'],
+  ['is missing on its node', { ...view, state: 'missing' }, 'lost'],
+  ['has not progressed for too long', { ...view, idleMs }, 'lost'],
+  ['has a silent node', { ...view, silent: true, idleMs }, 'silent'],
+  ['has no token after the first-token timeout', { ...view, firstTokenWaitMs: firstTokenMs }, 'late'],
+  [
+    'has no token just before the first-token timeout',
+    { ...view, firstTokenWaitMs: firstTokenMs - 1 },
+    'fine',
+  ],
 ] as const)('a request that %s', (_, seen, verdict) => {
-  expect(judge(seen, DEFAULT_POLICY)).toBe(verdict)
+  expect(judgeLease(seen, DEFAULT_POLICY)).toBe(verdict)
 })
 
-/** A request whose node tells of it at once, watched for a while by a gateway in a hurry. */
-async function watched(model: string, progress: { completionTokens?: number; firstTokenWaitMs?: number }) {
+/** Watches a request that its node reports at once, for 1.5 s and with short timeouts; returns the signal of the attempt. */
+async function watchRequest(
+  model: string,
+  progress: { completionTokens?: number; firstTokenWaitMs?: number },
+) {
   const deps = testDeps({ policy: { ...DEFAULT_POLICY, connectMs: 20, firstTokenMs: 100 } })
   const node = { nodeId: `${model}-1`, url: 'http://127.0.0.1:9' }
   const about = { id: node.nodeId, url: node.url }
@@ -44,17 +51,17 @@ async function watched(model: string, progress: { completionTokens?: number; fir
   return attempt.signal
 }
 
-test('an embedding, and a request that waits on its node, may take longer than a first token', async () => {
-  expect((await watched('no-token', {})).aborted).toBe(false)
+test('an embedding, and a request queued on its node, may take longer than the first-token timeout', async () => {
+  expect((await watchRequest('no-token', {})).aborted).toBe(false)
 })
 
-test('a node that runs a request for too long without a token is late, and not at fault', async () => {
-  const { reason } = await watched('tokenless', { firstTokenWaitMs: 100 })
+test('a request that runs for too long without a token misses its deadline, and its node is not blamed', async () => {
+  const { reason } = await watchRequest('tokenless', { firstTokenWaitMs: 100 })
   expect(reason).toBeInstanceOf(NodeCallError)
   expect(reason).toMatchObject({ how: 'refused', error: { code: 'deadline_exceeded' } })
 })
 
-test('a stream goes on whose node is silent and answers: its key runs no other meanwhile', async () => {
+test('a stream continues while its node sends no heartbeats but responds, and still occupies the only slot of its key', async () => {
   const fleet = env.FLEET.get(env.FLEET.idFromName('lost-heartbeats'))
   const node = { id: 'silent-1', url: 'http://127.0.0.1:9' }
   await fleet.heartbeat(heartbeatOf(node, 'm'), 0)
@@ -76,11 +83,11 @@ test('a stream goes on whose node is silent and answers: its key runs no other m
   onTestFinished(() => {
     Date.now = realNow
   })
-  const isAsked = vi.fn<() => Promise<Response>>(() => Promise.resolve(new Response('{}')))
+  const nodeFetch = vi.fn<() => Promise<Response>>(() => Promise.resolve(new Response('{}')))
   const alarms = createAlarms(realNow)
   const policy = { ...DEFAULT_POLICY, connectMs: 1, deadMs: 100 }
   const watch = watchLease(
-    { fleet, policy, nodeFetch: isAsked },
+    { fleet, policy, nodeFetch },
     { nodeId: node.id, url: node.url },
     'stream',
     alarms,
@@ -89,11 +96,11 @@ test('a stream goes on whose node is silent and answers: its key runs no other m
   onTestFinished(() => watch.stop())
   for (let lost = 1; lost <= 4; lost += 1) {
     aheadMs += DEFAULT_POLICY.deadMs / 2
-    isAsked.mockClear()
-    // The second look began after the first one's answer was told.
-    await vi.waitFor(() => expect(isAsked.mock.calls.length).toBeGreaterThan(1), { timeout: 10_000 })
+    nodeFetch.mockClear()
+    // The second check starts after the result of the first one was reported to the fleet.
+    await vi.waitFor(() => expect(nodeFetch.mock.calls.length).toBeGreaterThan(1), { timeout: 10_000 })
     await runDurableObjectAlarm(fleet)
   }
-  expect(await fleet.look('stream')).toMatchObject({ silent: true })
-  expect(await ask('another')).toMatchObject({ ok: false, refusal: { limit: 'concurrent' } })
+  expect(await fleet.leaseView('stream')).toMatchObject({ silent: true })
+  expect(await ask('another')).toMatchObject({ ok: false, rejection: { limit: 'concurrent' } })
 })

@@ -1,4 +1,4 @@
-/** How long an answer may take, as clients and nodes notice it: gateways with limits of their own before node doubles. */
+/** Timeouts of responses, as clients and nodes observe them: gateways with short timeouts in front of node doubles. */
 import { env } from 'cloudflare:workers'
 import { createExecutionContext } from 'cloudflare:test'
 import type { ErrorBody } from '@copal/shared/errors.ts'
@@ -11,10 +11,10 @@ import { sendHeartbeat, createKey, errorOf, ORIGIN, until } from '../../support/
 import { startNode, type NodeDouble } from '../../support/doubles/node-double.ts'
 
 const TOKEN = 'data: {"a":1}\n\n'
-/** Of an answer that takes ten seconds. */
+/** The script of a response that takes ten seconds. */
 const SLOWLY = { times: 100, pauseMs: 100, ending: 'end' } as const
 
-/** Asks a gateway whose limits are these. */
+/** Sends a request to a gateway with these limits. */
 async function ask(limits: PolicyBindings, fields: object): Promise<Response> {
   const { key } = await createKey()
   const request = new Request(`${ORIGIN}/v1/completions`, {
@@ -25,7 +25,7 @@ async function ask(limits: PolicyBindings, fields: object): Promise<Response> {
   return createApp().request(request, {}, { ...env, ...limits }, createExecutionContext())
 }
 
-/** The events of a stream that are errors, and whether one of them is its last. */
+/** Returns the error events of a stream, and whether the first of them is the last event. */
 function errorsOf(text: string) {
   const events = text.trimEnd().split(/\n\n+/)
   const isError = (event: string) => event.startsWith('data: {"error"')
@@ -38,20 +38,19 @@ function errorsOf(text: string) {
 const left = (node: NodeDouble, call: number) =>
   until('the gateway to leave', async () => (await node.calls())[call]?.leftAtMs ?? undefined)
 
-test('a stream that takes longer than an answer may ends with one error event, and its node is left', async () => {
+test('a stream that exceeds the total timeout ends with one error event, and the call of its node is aborted', async () => {
   const node = await startNode('endless-1', [{ kind: 'stream', chunks: [TOKEN], ...SLOWLY }])
   await sendHeartbeat(node, 'endless')
   const response = await ask({ COPAL_TOTAL_TIMEOUT_MS: '1000' }, { model: 'endless', stream: true })
   expect(response.status).toBe(200)
   const text = await response.text()
   expect(text.startsWith(TOKEN + TOKEN)).toBe(true)
-  const message =
-    "Node 'endless-1' took longer than 1 s, the most that an answer may take. Ask for fewer tokens."
+  const message = "Node 'endless-1' took longer than 1 s, the time limit of a response. Ask for fewer tokens."
   expect(errorsOf(text)).toMatchObject({ errors: [{ code: 'deadline_exceeded', message }], last: true })
   await left(node, 0)
 })
 
-test('an answer at once that takes longer than one may is a 504, and no other node is asked', async () => {
+test('a response that exceeds the total timeout is a 504, and no other node is called', async () => {
   const headers = { 'content-type': 'application/json' }
   const node = await startNode('lengthy-1', [{ kind: 'stream', headers, chunks: [' '], ...SLOWLY }])
   await sendHeartbeat(node, 'lengthy')
@@ -66,7 +65,7 @@ test('an answer at once that takes longer than one may is a 504, and no other no
   expect(await other.calls()).toEqual([])
 })
 
-test('a stream that its living node tells to have stalled ends with one error event, and the others go on', async () => {
+test('a stream that its node reports as stalled ends with one error event, and other streams continue', async () => {
   const node = await startNode('stall-1', [{ kind: 'stream', chunks: [TOKEN], ending: 'hang' }])
   await sendHeartbeat(node, 'stall')
   const limits = { COPAL_CONNECT_TIMEOUT_MS: '200', COPAL_IDLE_TIMEOUT_MS: '1500' }

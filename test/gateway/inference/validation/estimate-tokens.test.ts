@@ -2,11 +2,11 @@ import { expect, test } from 'vitest'
 import { estimateTokens } from '../../../../gateway/src/inference/validation/estimate-tokens.ts'
 
 test.each([
-  ['four characters of ASCII are a token', ['What is resin?'], 4],
-  ['others may be a token a byte, so that they are not reserved for too little', ['琥珀'], 6],
-  ['a text may have both', ['résumé: 😀'], 2 + 4 + 4],
-  ['each text is rounded up', ['a', 'b', ''], 2],
-  ['tokens are counted', [[1, 2, 3], 'abcd'], 4],
+  ['four ASCII characters count as a token', ['What is resin?'], 4],
+  ['other characters count as a token for each byte, so that enough is reserved', ['琥珀'], 6],
+  ['a text with both kinds adds them up', ['résumé: 😀'], 2 + 4 + 4],
+  ['each text is rounded up by itself', ['a', 'b', ''], 2],
+  ['token ids are counted', [[1, 2, 3], 'abcd'], 4],
 ])('%s', (_, texts, tokens) => {
   expect(estimateTokens(texts)).toBe(tokens)
 })

@@ -7,18 +7,19 @@ import { requireAllowed } from '../../keys/allow-list.ts'
 import { decodeBody, readBody } from '../../runtime/body-reader.ts'
 import { maySample } from '../../adaptation/sampling/consent.ts'
 
-/** What the headers and the key of a request say about its text. */
+/** The domain of a request, and whether its text may be sampled. */
 export interface Admission {
   domain: string
   sample: boolean
 }
 
 /**
- * The domain of a request, from `x-copal-domain` or its key's default, and whether it may be sampled.
+ * Reads the domain of a request, from `x-copal-domain` or its key's default, and whether its text may be sampled.
  *
- * @throws AppError `invalid_request` that names the header, `insufficient_permissions` for a domain that is not the key's
+ * @throws AppError `invalid_request` that names the header, `insufficient_permissions` for a domain that the key may
+ * not use
  */
-export function admit(c: Context<KeyedEnv>): Admission {
+export function readAdmission(c: Context<KeyedEnv>): Admission {
   const { key } = c.var
   const header = c.req.header('x-copal-domain')
   const result = domainName.safeParse(header ?? key.defaultDomain)
@@ -31,11 +32,11 @@ export function admit(c: Context<KeyedEnv>): Admission {
 }
 
 /**
- * The JSON body of an inference request.
+ * Reads and validates the JSON body of an inference request.
  *
  * @throws AppError `body_too_large`, `invalid_request`
  */
-export async function readRequest<T extends Parameters<typeof validate>[0]>(
+export async function readRequestBody<T extends Parameters<typeof validate>[0]>(
   c: Context<KeyedEnv>,
   schema: T,
 ): Promise<ReturnType<typeof validate<T>>> {

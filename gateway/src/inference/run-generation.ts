@@ -8,25 +8,25 @@ import { NodeCallError } from '../fleet/client/node-client.ts'
 import { watchKey } from '../keys/key-watch.ts'
 import { createAlarms } from '../runtime/alarms.ts'
 import { linkAbort } from '../runtime/linked-abort.ts'
-import { meter } from '../usage/limits/metering.ts'
+import { createMetering } from '../usage/limits/metering.ts'
 import { dispatch } from './dispatch/dispatch.ts'
 import { streamResponse } from './stream/stream-response.ts'
 import { priorityOf } from './validation/priority.ts'
 
 /**
- * Has a node generate, and answers with what it sends.
+ * Runs a request on a node and relays the node's response.
  *
  * A request that fails before its first byte is tried on another node, or on the same one once it is back.
  *
  * @throws AppError `rate_limit_exceeded`, `insufficient_quota`, `model_not_found`,
- * `overloaded`, `no_node_available`, or what the node answered.
+ * `overloaded`, `no_node_available`, or the error that the node returned
  */
-export async function generate(
+export async function runGeneration(
   c: Context<KeyedEnv>,
   generation: Generation,
   listener?: ResponseListener,
 ): Promise<Response> {
-  const { deps, trace, key, requestId, answered } = c.var
+  const { deps, trace, key, requestId, completedRequests } = c.var
   const { model, maxTokens, prompts = 1, choices = 1 } = generation
   const span = trace.startCall('generate', {
     'gen_ai.request.model': model.id,
@@ -41,13 +41,13 @@ export async function generate(
     span.end()
   }
   const alarms = createAlarms()
-  /** Nobody waits for the answer any more: the client left, or may not have it. */
-  const left = linkAbort(c.req.raw.signal)
-  const watch = watchKey(c.var.keyWatch, alarms, () => left.abort())
-  const metering = meter(deps, {
+  /** Aborted when the client disconnects or its key is revoked. */
+  const abort = linkAbort(c.req.raw.signal)
+  const watch = watchKey(c.var.keyWatch, alarms, () => abort.abort())
+  const metering = createMetering(deps, {
     key,
     requestId,
-    answered,
+    completedRequests,
     setHeader: (name, value) => c.header(name, value),
     maxTokens,
     prompts,
@@ -60,15 +60,15 @@ export async function generate(
       priority: priorityOf(c),
       generation,
       metering,
-      answered,
+      completedRequests,
       headers: trace.headers(span),
-      signal: left.signal,
+      signal: abort.signal,
       alarms,
     })
-    const { node, leaseId, maskVersion, bounded, answer, whole } = dispatched
-    // Of a late answer its events tell the mask.
-    const known = answer.headers.has(LATE_HEADER) ? undefined : String(maskVersion)
-    const mask = answer.headers.get('x-copal-mask') ?? known
+    const { node, leaseId, maskVersion, isLimited, response, body } = dispatched
+    // A late response, whose headers were sent before the request ran, names its mask in its events.
+    const leasedMask = response.headers.has(LATE_HEADER) ? undefined : String(maskVersion)
+    const mask = response.headers.get('x-copal-mask') ?? leasedMask
     span.setAttributes({ 'copal.node': node.nodeId, 'copal.lease': leaseId })
     if (mask !== undefined) {
       span.setAttribute('copal.mask', mask)
@@ -76,16 +76,16 @@ export async function generate(
     }
     c.header('x-copal-node', node.nodeId)
     c.header('x-copal-domain', generation.domain)
-    const contentType = answer.headers.get('content-type') ?? 'application/json'
+    const contentType = response.headers.get('content-type') ?? 'application/json'
     c.header('content-type', contentType)
-    if (whole) {
-      if (!bounded && Number.isSafeInteger(Number(mask)))
-        listener?.take?.({ body: whole, contentType, maskVersion: Number(mask), nodeId: node.nodeId })
+    if (body) {
+      if (!isLimited && Number.isSafeInteger(Number(mask)))
+        listener?.complete?.({ body, contentType, maskVersion: Number(mask), nodeId: node.nodeId })
       listener?.ended('whole')
       watch.stop()
-      metering.answered()
+      metering.completed()
       endSpan()
-      return c.body(whole)
+      return c.body(body)
     }
     c.header('cache-control', 'no-cache')
     const { readable, settled } = streamResponse(deps, {
@@ -93,7 +93,7 @@ export async function generate(
       dispatched,
       watch,
       finished({ end, outcome, error }) {
-        metering.answered()
+        metering.completed()
         span.setAttribute('copal.stream_end', end)
         listener?.ended(outcome)
         endSpan(error)
@@ -103,16 +103,16 @@ export async function generate(
     return c.body(readable)
   } catch (thrown) {
     watch.stop()
-    const error = watch.refusal() ?? (thrown instanceof NodeCallError ? thrown.error : thrown)
-    metering.failed(thrown instanceof NodeCallError && thrown.worked)
-    listener?.ended(signalled(error) ? 'left' : 'failed')
+    const error = watch.error() ?? (thrown instanceof NodeCallError ? thrown.error : thrown)
+    metering.failed(thrown instanceof NodeCallError && thrown.receiptSettles)
+    listener?.ended(isClientAbort(error) ? 'left' : 'failed')
     endSpan(error instanceof Error ? error : new Error(String(error)))
     throw error
   }
 }
 
-/** The client left, or its key was revoked. */
-function signalled(error: unknown): boolean {
+/** Returns whether the request ended because the client disconnected or its key was revoked. */
+function isClientAbort(error: unknown): boolean {
   return (
     error instanceof AppError && (error.code === 'client_closed_request' || error.code === 'invalid_api_key')
   )
