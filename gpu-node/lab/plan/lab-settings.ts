@@ -4,40 +4,40 @@ import type { DomainSpec } from '../texts/domain-spec.ts'
 import type { PermutationChoice } from './permutations.ts'
 import type { Propagation } from '@copal/gpu-node/pruning/calibration/pruned-propagation.ts'
 
-/** What a laboratory run is asked for, checked but for what only the model knows. */
+/** Settings of a laboratory run, checked except for what depends on the model. */
 export interface LabSettings {
   /** `pypi:name==version`, `hf:org/name`, or a path. */
   model: string
   cacheDir: string
   outDir: string
   domains: DomainSpec[]
-  /** Where their relative paths start. */
+  /** Base of relative paths. */
   cwd: string
-  /** Field of newline-delimited JSON that holds the text. */
+  /** Field of newline-delimited JSON that contains the text. */
   field: string
   variants: MethodVariant[]
   patterns: string[]
   /** Patterns of single linears in every mask, as `expandPatterns` takes them. */
   patternRules: unknown
   samples: number
-  /** Tokens of a calibration sequence; null: 2048, or the model's context where that is shorter. */
+  /** Tokens per calibration sequence; null: 2048, or the model's context if that is shorter. */
   length: number | null
   seed: number
   permutations: PermutationChoice
   propagation: Propagation
-  /** Of the sweeps: some of `variants`. */
+  /** Variants to sweep, a subset of `variants`. */
   sweepVariants: MethodVariant[]
   sweepSparsity: string[]
   sweepSamples: number[]
-  /** Tokens of an evaluation window; null: 2048, or the model's context where that is shorter. */
+  /** Tokens per evaluation window; null: 2048, or the model's context if that is shorter. */
   windowTokens: number | null
-  /** Most evaluation windows a domain; null: all. */
+  /** Maximum evaluation windows per domain; null: all. */
   maxWindows: number | null
   threads: number
 }
 
 /**
- * Reads methods, without repetitions.
+ * Parses methods and drops repetitions.
  *
  * @throws AppError `invalid_request`
  */
@@ -50,7 +50,7 @@ export function parseVariants(texts: readonly string[]): MethodVariant[] {
 }
 
 /**
- * Reads sparsity patterns, without repetitions.
+ * Checks sparsity patterns and drops repetitions.
  *
  * @throws AppError `invalid_request`
  */

@@ -1,15 +1,15 @@
 import { AppError } from '@copal/shared/errors.ts'
 
-/** Which orders of the calibrated domains are played through: every one, as many drawn by the seed, or the given one. */
+/** Which orders of the calibrated domains to run: all, the given one, or a number of them drawn by the seed. */
 export type PermutationChoice = 'all' | 'first' | number
 
-/** 5040 orders and 127 sets of domains; what is more is asked for by number. */
+/** Maximum number of domains for all orders: 5040 orders and 127 sets of domains. */
 const MAX_DOMAINS_FOR_ALL = 7
 
 /**
- * The orders of `names`, each once; the given one comes first. Of no names there are none.
+ * Chooses distinct orders of `names`; the given order comes first. No names have no orders.
  *
- * @throws AppError `invalid_request` for all orders of more than seven, or more orders than there are
+ * @throws AppError `invalid_request` for all orders of more than seven names, or more orders than exist
  */
 export function choosePermutations(
   names: readonly string[],
@@ -22,7 +22,7 @@ export function choosePermutations(
     if (names.length <= MAX_DOMAINS_FOR_ALL) return allPermutations(names)
     throw new AppError(
       'invalid_request',
-      `${names.length} domains have too many orders to play all. Draw some: --permutations 20.`,
+      `${names.length} domains have too many orders to run all. Draw some of them, for example --permutations 20.`,
       { param: 'permutations' },
     )
   }
@@ -30,7 +30,7 @@ export function choosePermutations(
   if (choice > possible) {
     throw new AppError(
       'invalid_request',
-      `${names.length} domains have ${possible} orders, ${choice} were asked for. Ask for fewer, or all.`,
+      `${names.length} domains have only ${possible} orders, but ${choice} were requested. Request fewer, or all.`,
       { param: 'permutations' },
     )
   }
@@ -49,7 +49,7 @@ function allPermutations(names: readonly string[]): string[][] {
   )
 }
 
-/** Fisher-Yates. */
+/** Returns a shuffled copy (Fisher-Yates). */
 function shuffled(names: readonly string[], random: () => number): string[] {
   const order = [...names]
   for (let i = order.length - 1; i > 0; i--) {

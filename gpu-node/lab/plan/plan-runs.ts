@@ -3,41 +3,41 @@ import type { MaskScope } from '@copal/shared/mask/sparsity-pattern.ts'
 import { parseMethod } from '@copal/gpu-node/pruning/methods/method-registry.ts'
 import type { Propagation } from '@copal/gpu-node/pruning/calibration/pruned-propagation.ts'
 
-/** What decides a mask, by names. */
+/** A planned mask: everything that determines it, by name. */
 export interface MaskPlan {
   method: string
   pattern: string
   scope: MaskScope
-  /** Calibration sequences a domain. */
+  /** Calibration sequences per domain. */
   samples: number
   propagation: Propagation
-  /** Sorted; with pruned propagation in the order in which they came. */
+  /** Domains whose statistics are used: sorted, or in order of arrival with pruned propagation. */
   domains: string[]
 }
 
-/** One distinct mask of a run, and the domains that it has to be evaluated on. */
+/** One distinct mask of a run, and the domains to evaluate it on. */
 export interface StagePlan {
   mask: MaskPlan
   evaluateOn: string[]
-  /** It ends an order: it stands for everything accumulated. */
+  /** Whether the mask ends an order, with everything accumulated. */
   isFinal: boolean
 }
 
-/** One row of the results: a variant at one pattern and number of samples. */
+/** One row of the results: a method variant at one pattern and number of samples. */
 export interface RunPlan {
   purpose: 'main' | 'sparsity-sweep' | 'sample-sweep'
   variant: MethodVariant
   pattern: string
   samples: number
   propagation: Propagation
-  /** Orders of the calibrated domains that its R matrices are of; none for a sweep. */
+  /** Orders of the calibrated domains, one for each R matrix; none for a sweep. */
   orders: string[][]
   stages: StagePlan[]
 }
 
-/** What is asked for; see {@link planRuns}. */
+/** Options of {@link planRuns}. */
 export interface PlanOptions {
-  /** Domains with calibration text, in the order they were given. */
+  /** Domains with calibration text, in the given order. */
   calibrated: readonly string[]
   /** Domains that are only evaluated. */
   heldOut: readonly string[]
@@ -46,26 +46,26 @@ export interface PlanOptions {
   patterns: readonly string[]
   samples: number
   propagation: Propagation
-  /** Of the sweeps: some of `variants`. */
+  /** Variants to sweep, a subset of `variants`. */
   sweepVariants: readonly MethodVariant[]
   sweepSparsity: readonly string[]
   sweepSamples: readonly number[]
 }
 
 /**
- * The runs of a laboratory, the most valuable first: every variant at the first pattern, then the other patterns,
- * then the sweeps at the first pattern, which hold the stages with everything accumulated alone.
+ * Plans the runs of a laboratory, most valuable first: every variant at the first pattern, then the other patterns,
+ * then the sweeps at the first pattern, which hold only the stages with everything accumulated.
  *
- * Statistics of the dense model add up in any order, so an accumulating method's mask depends on the *set* of
- * domains so far and a restarted one's on the newest alone: three domains have six orders and eighteen stages, and
- * seven masks, or three. With pruned propagation an accumulating method's mask depends on the order too: fifteen.
+ * Statistics of the dense model add up in any order. An accumulating method's mask therefore depends on the *set* of
+ * domains so far, and a restarted method's on the newest domain: three domains have six orders and eighteen stages, but
+ * seven masks, or three. With pruned propagation an accumulating method's mask depends on the order too: fifteen masks.
  */
 export function planRuns(options: PlanOptions): RunPlan[] {
   const { variants, sweepVariants, patterns, samples, orders, calibrated, heldOut, propagation } = options
   const [firstPattern] = patterns
-  // Where nothing is calibrated there is what needs no text.
-  const played = calibrated.length === 0 ? [calibrated] : orders
-  // Each domain is the last of one: a restarted method ends with whichever came last.
+  // Without calibrated domains, methods that read no text still run.
+  const usedOrders = calibrated.length === 0 ? [calibrated] : orders
+  // One order per last domain, for restarted methods.
   const ends = calibrated.map((last) => [...calibrated.filter((name) => name !== last), last])
   const main = patterns.flatMap((pattern) =>
     variantsAt(variants, pattern).map((variant) => ({
@@ -75,7 +75,7 @@ export function planRuns(options: PlanOptions): RunPlan[] {
       samples,
       propagation,
       orders: orders.map((order) => [...order]),
-      stages: planStages({ variant, pattern, samples, orders: played, heldOut, propagation }),
+      stages: planStages({ variant, pattern, samples, orders: usedOrders, heldOut, propagation }),
     })),
   )
   const sweep = (
@@ -119,8 +119,8 @@ export function planRuns(options: PlanOptions): RunPlan[] {
 }
 
 /**
- * The stages of all runs in the order of work: of runs of one purpose and pattern, the masks that everything is
- * accumulated in come first, so that a run that is stopped early has compared every method.
+ * Returns the stages of all runs in the order of work. Among runs of one purpose and pattern, the fully accumulated
+ * masks come first, so that a run that is stopped early has compared every method.
  */
 export function scheduleStages(runs: readonly RunPlan[]): { run: RunPlan; stage: StagePlan }[] {
   const phases = Map.groupBy(
@@ -133,7 +133,9 @@ export function scheduleStages(runs: readonly RunPlan[]): { run: RunPlan; stage:
   })
 }
 
-/** Whose statistics count after these domains came, the newest last; sorted where their order does not count. */
+/**
+ * Returns the domains whose statistics a method uses after `soFar` (newest last); sorted if their order does not count.
+ */
 export function statisticsDomains(
   { datasets }: MethodVariant,
   soFar: readonly string[],
@@ -150,8 +152,8 @@ export function statisticsDomains(
 }
 
 /**
- * What a mask needs calibrated, each under a key that equal ones share: with pruned propagation every beginning of
- * its order.
+ * Returns the calibrations that a mask needs, with a key that equal calibrations share. With pruned propagation a
+ * calibration depends on the domains before it.
  */
 export function requiredCalibrations(mask: MaskPlan): { name: string; key: string }[] {
   const { domains, samples, propagation } = mask
@@ -162,14 +164,14 @@ export function requiredCalibrations(mask: MaskPlan): { name: string; key: strin
   }))
 }
 
-/** Names the masks that share statistics of pruned propagation. */
+/** Returns a key of the masks that share statistics of pruned propagation. */
 export function prunedStatisticsKey({ method, pattern, scope, samples }: MaskPlan): string {
   return JSON.stringify([method, pattern, scope, samples])
 }
 
 /**
- * Both scopes give one mask at n:m: the first variant of a method stands for it. And there is nothing to allocate:
- * those methods have ratios only.
+ * Returns the variants to compare at a pattern. At n:m both scopes give the same mask, so only the first variant of a
+ * method is kept, and methods that distribute ratios are left out because they have no effect.
  */
 export function variantsAt(variants: readonly MethodVariant[], pattern: string): MethodVariant[] {
   if (!pattern.includes(':')) return [...variants]
@@ -184,8 +186,8 @@ export function variantsAt(variants: readonly MethodVariant[], pattern: string):
 }
 
 /**
- * Distinct masks of all stages of all orders, each with the union of what their R matrices need; of a variant as
- * {@link variantsAt} gives it for the pattern.
+ * Returns the distinct masks of all stages of all orders, each with all domains that the R matrices need. `variant`
+ * comes from {@link variantsAt} for the pattern.
  */
 function planStages(run: {
   variant: MethodVariant
@@ -199,8 +201,8 @@ function planStages(run: {
   const { method, scope } = variant
   const stages = new Map<string, { domains: string[]; evaluateOn: Set<string>; isFinal: boolean }>()
   for (const order of orders) {
-    const beginnings = order.length === 0 ? [order] : order.map((_, stage) => order.slice(0, stage + 1))
-    for (const soFar of beginnings) {
+    const prefixes = order.length === 0 ? [order] : order.map((_, stage) => order.slice(0, stage + 1))
+    for (const soFar of prefixes) {
       const domains = statisticsDomains(variant, soFar, propagation)
       const key = domains.join()
       const found = stages.get(key) ?? { domains, evaluateOn: new Set<string>(), isFinal: false }
@@ -212,7 +214,7 @@ function planStages(run: {
     }
   }
   return [...stages.values()].map(({ domains, evaluateOn, isFinal }) => ({
-    // What reads no statistics does not depend on how many there are.
+    // A method that reads no statistics does not depend on the number of samples.
     mask:
       variant.datasets === 'none'
         ? { method, pattern, scope, samples: 0, propagation: 'dense', domains }

@@ -1,30 +1,31 @@
 import { randomDraw } from '@copal/gpu-node/serving/sampling/random-draw.ts'
 
-/** A figure with a 95 % interval. */
+/** A value with its 95 % interval. */
 export interface Interval {
   mean: number
   low: number
   high: number
 }
 
-/** A figure whose interval is not known where there are too few windows to tell. */
+/** A value with its interval, or without one if there are too few windows. */
 export type Estimate = Interval | { mean: number; low: null; high: null }
 
 /**
- * Fewer windows give no interval: resamples of one window are all alike, and of five that all differ the same way chance
- * is still to blame in 2 · 2⁻⁵ of all cases, more than the 5 % that an interval leaves out.
+ * Minimum number of windows for an interval. Resamples of one window are all equal, and five windows agree in sign by
+ * chance with probability 2 · 2⁻⁵, more than the 5 % that an interval leaves out.
  */
 export const MIN_WINDOWS = 6
 
-/** How sure figures are to be; stated beside them. */
+/** Parameters of the bootstrap, printed beside its intervals. */
 export const BOOTSTRAP = { resamples: 10_000, seed: 0 }
 
+/** Confidence level. */
 const LEVEL = 0.95
-/** What a normal figure is within, in standard errors, at that level. */
+/** Half-width of a normal interval at that level, in standard errors. */
 const NORMAL_QUANTILE = 1.959964
 
 /**
- * The windows that each resample draws, with replacement, as many as there are.
+ * Draws the windows of each resample: `count` windows with replacement.
  *
  * @returns `[resamples, count]`, each in `0 … count - 1`
  */
@@ -37,7 +38,7 @@ export function drawWindows(
   return drawn
 }
 
-/** The mean of `values`, one a window, in each resample. */
+/** Returns the mean of `values` (one per window) in each resample. */
 export function resampledMeans(values: readonly number[], drawn: Uint32Array): Float64Array {
   const windows = Float64Array.from(values)
   const count = windows.length
@@ -52,22 +53,22 @@ export function resampledMeans(values: readonly number[], drawn: Uint32Array): F
 }
 
 /**
- * The middle 95 % of what the resamples gave, stretched from the figure itself by what few windows take off it; sorts
- * `resampled`.
+ * Returns the middle 95 % of the resampled values, stretched around `mean` to correct for few windows. Sorts
+ * `resampled` in place.
  *
- * A percentile interval of n windows is too narrow twice: resamples vary by `√((n − 1) / n)` too little, and it takes
- * normal quantiles where the spread is only estimated, which those of t are for (Hesterberg 2015, "What teachers should
- * know about the bootstrap"). Of 4,000 simulated samples each held the mean, plain → stretched:
+ * A percentile interval of n windows is too narrow for two reasons: resamples vary too little, by `√((n − 1) / n)`, and
+ * it uses normal quantiles although the spread is only estimated, which calls for t quantiles (Hesterberg 2015, "What
+ * teachers should know about the bootstrap"). Share of 4,000 simulated intervals that held the mean, plain → stretched:
  *
  * | windows | 6 | 8 | 16 | 30 |
  * | --- | --- | --- | --- | --- |
  * | normal | 0.868 → 0.952 | 0.892 → 0.952 | 0.917 → 0.944 | 0.935 → 0.948 |
  * | exponential | 0.814 → 0.894 | 0.849 → 0.910 | 0.889 → 0.916 | 0.919 → 0.932 |
  *
- * Bootstrap-t held 0.932 to 0.946 of the exponential ones, twice as wide at six windows, and asks for a standard
- * error in every resample, which ratios of perplexities do not have at hand.
+ * Bootstrap-t held 0.932 to 0.946 for exponential values, but is twice as wide at six windows and needs a standard
+ * error in every resample, which is not available for ratios of perplexities.
  *
- * @param windows the figure is of; of several texts, those of the shortest
+ * @param windows number of windows behind the value; of several texts, that of the shortest
  */
 export function stretchedInterval(mean: number, resampled: Float64Array, windows: number): Interval {
   resampled.sort()
@@ -79,7 +80,10 @@ export function stretchedInterval(mean: number, resampled: Float64Array, windows
   }
 }
 
-/** What {@link NORMAL_QUANTILE} is of a t distribution, to three digits from 5 degrees of freedom (Cornish-Fisher). */
+/**
+ * The t distribution's counterpart of {@link NORMAL_QUANTILE}; three correct digits from 5 degrees of freedom on
+ * (Cornish-Fisher).
+ */
 function studentQuantile(degrees: number): number {
   const z = NORMAL_QUANTILE
   return (
@@ -91,13 +95,13 @@ function studentQuantile(degrees: number): number {
 }
 
 /**
- * A 95 % interval for the mean of paired differences: windows are drawn with replacement, as many as there are, and the
- * middle 95 % of the resamples' means are stretched for their number (see {@link stretchedInterval}, also for how often it
- * really holds the mean: 95 in 100 of normal differences, 89 to 93 of very skewed ones).
+ * Creates a bootstrap for the mean of paired differences: windows are resampled with replacement, and the middle 95 %
+ * of the resampled means is stretched for their number. The interval holds the true mean in 95 of 100 cases for normal
+ * differences and 89 to 93 for very skewed ones (see {@link stretchedInterval}).
  *
- * @returns a function of differences, one a window; of fewer than {@link MIN_WINDOWS} it gives the mean alone. All
- * calls draw the same windows for the same count, so that rows of one comparison are alike, and the same seed gives the
- * same interval.
+ * @returns a function of the differences, one per window; with fewer than {@link MIN_WINDOWS} it returns the mean
+ * alone. Calls with the same count draw the same windows, so that the rows of a comparison are consistent; the same
+ * seed gives the same interval.
  */
 export function createPairedBootstrap(options: {
   resamples: number
@@ -115,7 +119,7 @@ export function createPairedBootstrap(options: {
   }
 }
 
-/** Linear interpolation between the two order statistics around `p` of a sorted array. */
+/** Interpolates linearly between the two order statistics around `p` of a sorted array. */
 function quantile(sorted: Float64Array, p: number): number {
   const position = p * (sorted.length - 1)
   const below = Math.floor(position)

@@ -1,10 +1,10 @@
 /**
- * `results.json`: everything that one laboratory run measured, and what it was measured on. The runner writes it,
- * report and comparison read it; nothing in a report comes from anywhere else.
+ * Schema of `results.json`: everything that one laboratory run measured, and on which inputs. The runner writes it;
+ * report and comparison read nothing else.
  */
 import { z } from 'zod'
 
-/** Files of another version are refused, so a changed meaning of a field takes a new number. */
+/** Files of another version are rejected; raise it when the meaning of a field changes. */
 export const RESULTS_FORMAT_VERSION = 1
 
 const sha256 = z.string().regex(/^[0-9a-f]{64}$/, 'expected 64 hexadecimal digits')
@@ -14,38 +14,38 @@ const perplexity = z.number().positive()
 const fraction = z.number().min(0).max(1)
 const name = z.string().min(1)
 
-/** Where it ran. */
+/** The machine of the run. */
 const machineSchema = z.object({
   cpu: z.string(),
-  /** Cores that the run was allowed to use, which may be fewer than the machine has. */
+  /** Cores that the run could use, possibly fewer than the machine has. */
   cores: count,
   memoryBytes: count,
   os: z.string(),
   onnxruntime: z.string(),
 })
 
-/** What decides how long work takes. */
+/** The machine on which seconds were measured. */
 export const timingMachineSchema = z.object({ cpu: z.string(), threads: count })
 
 const settingsSchema = z.object({
-  /** Calibration sequences a domain. */
+  /** Calibration sequences per domain. */
   samples: count,
-  /** Tokens a calibration sequence. */
+  /** Tokens per calibration sequence. */
   length: count,
   seed: z.number().int(),
-  /** `compensated` only in files of earlier versions: no run makes it any more. */
+  /** `compensated` occurs only in files of earlier versions. */
   propagation: z.enum(['dense', 'pruned', 'compensated']),
-  /** Patterns of single linears in every mask, as they were asked for: the last that matches counts. */
+  /** Patterns of single linears in every mask, by glob as the user gave them: the last match counts. */
   patternRules: z.record(z.string(), z.string()).optional(),
-  /** Tokens an evaluation window; the first of each is not scored. */
+  /** Tokens per evaluation window; the first of each is not scored. */
   windowTokens: count,
-  /** Most evaluation tokens a domain; null: the whole text. */
+  /** Maximum evaluation tokens per domain; null: the whole text. */
   evaluationTokens: count.nullable(),
 })
 
 const modelSchema = z.object({
   id: name,
-  /** Hash over the dense linear weights, as mask files name their base. */
+  /** Hash of the dense linear weights, by which mask files name their base. */
   baseSha256: sha256,
   parameters: count,
   layers: count,
@@ -54,89 +54,92 @@ const modelSchema = z.object({
 
 const domainSchema = z.object({
   name,
-  /** null: this domain is evaluated and never calibrated on. */
+  /** null: the domain is only evaluated. */
   calibration: z.object({ path: name, sha256, tokens: count }).nullable(),
   evaluation: z.object({
-    /** Of the text. */
+    /** Hash of the text. */
     sha256,
-    /** Over the tokens of all windows; results of older versions lack it. */
+    /** Hash of the tokens of all windows; results of older versions lack it. */
     windowsSha256: sha256.optional(),
-    /** Scored ones. */
+    /** Scored tokens. */
     tokens: count,
     windows: count,
   }),
 })
 
-/** A file that was measured on a model, and the text that it was measured on. */
+/** Hashes of a sensitivity file and of the text on which it was measured. */
 const measuredSchema = z.object({ sha256, textSha256: sha256 })
 
-/** One model on one domain's evaluation text; nats a token. */
+/** The evaluation of one model on one domain's text, in nats per token. */
 export const evaluationSchema = z.object({
   nllMean: z.number().nonnegative(),
   perplexity,
   /** Scored tokens. */
   tokens: count,
-  /** Mean NLL of each window, in the text's order: what a paired bootstrap pairs. */
+  /** Mean NLL of each window in the order of the text; the paired bootstrap pairs these. */
   windowNll: z.array(z.number().nonnegative()),
 })
 
 /**
- * Output error `tr(E H Eᵀ)` of one linear on the statistic that chose its weights, in that statistic's units:
- * only ratios compare between linears.
+ * Output error `tr(E H Eᵀ)` of one linear on the statistic by which its weights were selected, in the units of that
+ * statistic: only ratios are comparable between linears.
  */
 const layerErrorSchema = z.object({
-  /** Of the mask that scores alone select, where more than one refinement follows. */
+  /** Error of the mask selected by scores alone; present if more than one refinement follows. */
   score: z.number().nonnegative().optional(),
-  /** Before the last refinement (swaps or reconstruction); equals `after` where there is none. */
+  /** Error before the last refinement (exchange or reconstruction); equals `after` if there is none. */
   before: z.number().nonnegative(),
   after: z.number().nonnegative(),
 })
 
-/** By the linear's weight name. */
+/** Errors by the name of the linear's weight. */
 export const layerErrorsSchema = z.record(z.string(), layerErrorSchema)
 
 const stageSchema = z.object({
   /**
-   * Whose statistics it was selected from: all so far where a method accumulates, sorted unless their order counts (with
-   * pruned propagation), the newest one where it restarts, empty where it reads none.
+   * Domains whose statistics the mask was selected from: all so far for an accumulating method (sorted unless their
+   * order matters, with pruned propagation), the newest one for a restarting method, none for a method that reads no
+   * statistics.
    */
   domains: z.array(name),
   maskSha256: sha256,
-  /** Fraction of pruned weights over all linears. */
+  /** Fraction of weights pruned over all linears. */
   sparsity: fraction,
   seconds: z.object({ select: seconds, evaluate: seconds }),
-  /** null where the method has no second moment to measure with. */
+  /** null if the method has no second moment to measure them with. */
   layerErrors: layerErrorsSchema.nullable(),
-  /** By domain, calibrated on or not. */
+  /** By domain, including domains that are only evaluated. */
   evaluations: z.record(z.string(), evaluationSchema),
 })
 
 const matrixSchema = z.object({
-  /** The permutation of the calibrated domains. */
+  /** A permutation of the calibrated domains. */
   order: z.array(name).min(1),
   /**
-   * `R[j][i]`: perplexity on `order[i]` after stage j, as many rows and columns as there are domains in `order`;
-   * null above the diagonal and where it was not measured.
+   * `R[j][i]`: perplexity on `order[i]` after stage j, with one row and column per domain in `order`; null above the
+   * diagonal and where it was not measured.
    */
   R: z.array(z.array(perplexity.nullable())),
-  /** Fraction of mask bits that changed from stage j to j + 1; one fewer than stages. */
+  /** Fraction of mask bits that changed from stage j to j + 1; one entry fewer than stages. */
   churn: z.array(fraction),
 })
 
-/** The paper's four figures, in perplexity; null where there are too few stages to have one. */
+/** The four figures of the paper, in perplexity; null if there are too few stages. */
 const summarySchema = z.object({
   aBwt: z.number().nullable(),
   mBwt: z.number().nullable(),
   aPpl: perplexity.nullable(),
   mPpl: perplexity.nullable(),
-  /** No mask changed over the stages of any permutation; the weights that stay may have, see `hasWeightStasis`. */
+  /**
+   * Whether no mask changed between stages of any permutation; surviving weights may have changed (`hasWeightStasis`).
+   */
   weightStasis: z.boolean(),
 })
 
 const runSchema = z.object({
-  /** What it was run for; sweeps may hold only the stage with everything accumulated, and no matrices. */
+  /** Purpose of the run; sweeps may hold only the fully accumulated stage, and no matrices. */
   purpose: z.enum(['main', 'sparsity-sweep', 'sample-sweep']),
-  /** Name like `continual-wanda+swaps`; not a closed set, so that old reports read newer methods. */
+  /** A name such as `continual-wanda+swaps`; any string, so that older versions can report newer methods. */
   method: name,
   /** `0.5`, `2:4`. */
   pattern: name,
@@ -156,42 +159,54 @@ const calibrationSchema = z.object({
   tokensPerSecond: z.number().nonnegative(),
 })
 
+/** Schema of a `results.json` file. */
 export const labResultsSchema = z.object({
   format_version: z.literal(RESULTS_FORMAT_VERSION),
-  /** ISO 8601, when the run began. */
+  /** Start of the run, ISO 8601. */
   created: z.iso.datetime(),
-  /** Version of copal that ran it. */
+  /** Version of copal. */
   version: name,
   machine: machineSchema,
   settings: settingsSchema,
   model: modelSchema,
   domains: z.array(domainSchema),
-  /** The orders of the calibrated domains that main runs play; of older results only their matrices tell. */
+  /** Orders of the calibrated domains in main runs; older results lack it and show orders only in their matrices. */
   permutations: z.array(z.array(name)).optional(),
-  /** What shares ratios out over linears and rows, null where no method reads it; older results lack it. */
+  /**
+   * Sensitivities that distribute ratios over linears and rows; null if no method reads them. Older results lack it.
+   */
   sensitivities: z.object({ layers: measuredSchema.nullable(), rows: measuredSchema.nullable() }).optional(),
-  /** Where seconds were measured, which may have been earlier; null where that was not kept. Older results lack it. */
+  /** Machines on which seconds were measured, perhaps by earlier runs; null if not recorded. Older results lack it. */
   timedOn: z.array(timingMachineSchema.nullable()).optional(),
-  /** What a reader must know of the texts: what is evaluated that was also calibrated on. Older results lack it. */
+  /** Warnings about the texts, such as evaluation text that was also calibrated on. Older results lack it. */
   warnings: z.array(z.string()).optional(),
-  /** The dense model, by domain. */
+  /** Evaluations of the dense model, by domain. */
   dense: z.record(z.string(), evaluationSchema),
   /** One per (purpose, method, pattern, scope, samples). */
   runs: z.array(runSchema),
-  /** Of the dense model; with pruned propagation it is part of the selection. */
+  /** Calibrations of the dense model; with pruned propagation calibration is part of the selection. */
   calibration: z.array(calibrationSchema),
-  /** What is still to be run, in words: an interrupted run renders, and says so. */
+  /** What is still to be run, in words; reports of interrupted runs print it. */
   incomplete: z.array(z.string()),
 })
 
+/** The contents of a `results.json` file. */
 export type LabResults = z.output<typeof labResultsSchema>
-/** See {@link LabResults} `timedOn`. */
+/** A machine on which seconds were measured, see `timedOn` of {@link LabResults}. */
 export type TimingMachine = z.output<typeof timingMachineSchema>
+/** A domain, and the texts that were used for it. */
 export type LabDomain = z.output<typeof domainSchema>
+/** The evaluation of one model on one domain. */
 export type LabEvaluation = z.output<typeof evaluationSchema>
+/** The output error of one linear. */
 export type LayerError = z.output<typeof layerErrorSchema>
+/** One mask of a run, and its evaluations. */
 export type LabStage = z.output<typeof stageSchema>
+/** The perplexities of one permutation, by stage and dataset. */
 export type StageMatrix = z.output<typeof matrixSchema>
+/** The summary of a run over its permutations. */
 export type LabSummary = z.output<typeof summarySchema>
+/** One method at one pattern, scope and number of samples. */
 export type LabRun = z.output<typeof runSchema>
+/** The cost of one calibration. */
 export type LabCalibration = z.output<typeof calibrationSchema>

@@ -1,14 +1,14 @@
 import type { LabResults, LabRun } from './lab-results.ts'
 
-/** What tells runs of one pattern apart: `copal`, `copal per matrix`. */
+/** Returns the label that distinguishes the runs of one pattern: `copal`, `copal per matrix`. */
 export function methodLabel({ method, scope }: Pick<LabRun, 'method' | 'scope'>): string {
   return scope === 'matrix' ? `${method} per matrix` : method
 }
 
-/** Rules that let the weights of all rows compete, in their papers: each has a run per matrix that is the published one. */
+/** Rules whose papers let the weights of all rows compete: their run per matrix is the published one. */
 const PUBLISHED_PER_MATRIX = ['copal', 'sparsegpt']
 
-/** Which of these runs are as published, where there are two ways to count a ratio; undefined where none is of such a rule. */
+/** Returns a note on which scope is the published one; undefined if no run uses a rule for which that matters. */
 export function publishedScopeNote(runs: readonly Pick<LabRun, 'method' | 'pattern'>[]): string | undefined {
   const rules = runs
     .filter(({ pattern }) => !pattern.includes(':'))
@@ -21,12 +21,12 @@ export function publishedScopeNote(runs: readonly Pick<LabRun, 'method' | 'patte
   return `${named.join(' and ')} per matrix: the weights of all rows compete${within}, as published; without it those of each row do.`
 }
 
-/** `50 % unstructured` of `0.5`; `2:4` as it is. */
+/** Returns the label of a pattern: `50 % unstructured` for `0.5`, `2:4` unchanged. */
 export function patternLabel(pattern: string): string {
   return pattern.includes(':') ? pattern : `${Number((Number(pattern) * 100).toFixed(2))} % unstructured`
 }
 
-/** `model.layers.0.*: dense, *.down_proj.weight: 0.4`; undefined where all linears have the pattern of the run. */
+/** Returns the rules as text: `model.layers.0.*: dense, *.down_proj.weight: 0.4`; undefined if there are none. */
 export function patternRulesLabel({ patternRules = {} }: LabResults['settings']): string | undefined {
   return (
     Object.entries(patternRules)
@@ -35,7 +35,7 @@ export function patternRulesLabel({ patternRules = {} }: LabResults['settings'])
   )
 }
 
-/** Distinct values in the order of their first appearance. */
+/** Returns the distinct values in the order of their first appearance. */
 export function distinct<Value>(values: readonly Value[]): Value[] {
   return [...new Set(values)]
 }

@@ -1,18 +1,18 @@
 import { distinct } from './labels.ts'
 import type { LabDomain, LabEvaluation, LabResults, LabRun, LabStage } from './lab-results.ts'
 
-/** Domains that masks were calibrated on, in the result's order. */
+/** Returns the domains that masks were calibrated on, in the result's order. */
 export function calibratedDomains({ domains }: Pick<LabResults, 'domains'>): LabDomain[] {
   return domains.filter(({ calibration }) => calibration !== null)
 }
 
 /**
- * The stages that end a permutation: with everything accumulated it is one, whatever the order; a method that
- * restarts ends with whichever domain came last, so there is one for each that did (in a sweep, which plays no
- * permutations, for each calibrated domain). With pruned propagation what is accumulated depends on
- * the order: there is one for each that was played (in a sweep the one that was given).
+ * Returns the stages that end a permutation. An accumulating method has one, whatever the order. A restarted method has
+ * one for each domain that came last in some permutation (in a sweep, which has no permutations, for each calibrated
+ * domain). With pruned propagation the order counts, so an accumulating method has one for each order that was run
+ * (in a sweep, the given order).
  *
- * @returns none where some of them are still to be run.
+ * @returns an empty array while some of them are still to be run
  */
 export function lastStages(run: LabRun, results: Pick<LabResults, 'domains' | 'settings'>): LabStage[] {
   const calibrated = calibratedDomains(results).map(({ name }) => name)
@@ -31,10 +31,10 @@ export function lastStages(run: LabRun, results: Pick<LabResults, 'domains' | 's
 }
 
 /**
- * A run on one domain after its last stage. Where several stages may be the last, each window's NLL is the mean
- * over them, and perplexity is of that mean.
+ * Returns the evaluation of a run on one domain after its last stage. If several stages may be the last, each window's
+ * NLL is the mean over them, and the perplexity is computed from the mean NLL.
  *
- * @returns null where it was not measured.
+ * @returns null if it was not measured
  */
 export function evaluationAfterLastStage(
   run: LabRun,

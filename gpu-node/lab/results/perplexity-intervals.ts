@@ -10,19 +10,20 @@ import { calibratedDomains } from './last-stage.ts'
 import { statisticsDomains } from '../plan/plan-runs.ts'
 import type { LabEvaluation, LabResults, LabRun } from './lab-results.ts'
 
-/** How sure the mean perplexity (a-ppl) of a run is of the texts that it was measured on. */
+/** Intervals of a run's mean perplexity (a-ppl) over resampled evaluation windows. */
 export interface PerplexityIntervals {
+  /** Interval of the perplexity itself. */
   own: Interval
-  /** By the lowest of the runs given, which has 1; in every resample both are of the same windows. */
+  /** Ratio to the lowest of the given runs, whose ratio is 1; in every resample both use the same windows. */
   ratioToLowest: Interval
 }
 
 /**
- * 95 % intervals for the a-ppl of runs with a summary ({@link stretchedInterval}): in each
- * resample every domain's evaluation windows are drawn again, once for all runs, stages and permutations.
+ * Creates a function that computes 95 % intervals for the a-ppl of runs with a summary ({@link stretchedInterval}).
+ * Each resample draws the evaluation windows of every domain once for all runs, stages and permutations.
  *
- * @returns a function of the runs of one table; nothing of a run whose cells were not all measured, each on at least
- * {@link MIN_WINDOWS} windows
+ * @returns a function of the runs of one table; it leaves out runs with a cell that was not measured, or measured on
+ * fewer than {@link MIN_WINDOWS} windows
  */
 export function createPerplexityIntervals(
   results: Pick<LabResults, 'domains' | 'settings'>,
@@ -56,14 +57,14 @@ export function createPerplexityIntervals(
   }
 }
 
-/** An evaluation that R matrices hold, and in how many of their cells. */
+/** An evaluation, and the number of cells of the R matrices that hold it. */
 interface Cell {
   domain: string
   evaluation: LabEvaluation
   count: number
 }
 
-/** @returns null where one was not measured, or on too few windows */
+/** @returns null if a cell was not measured, or measured on too few windows */
 function cellsOf(run: LabRun, propagation: LabResults['settings']['propagation']): Cell[] | null {
   const cells = new Map<LabEvaluation, Cell>()
   for (const { order } of run.matrices) {
@@ -82,7 +83,7 @@ function cellsOf(run: LabRun, propagation: LabResults['settings']['propagation']
   return [...cells.values()]
 }
 
-/** The mean over the cells of their perplexity, in each resample. */
+/** Mean perplexity over the cells, in each resample. */
 function meanPerplexities(cells: readonly Cell[], drawsOf: (domain: string) => Uint32Array): Float64Array {
   const total = cells.reduce((sum, { count }) => sum + count, 0)
   const means = new Float64Array(BOOTSTRAP.resamples)
@@ -94,7 +95,7 @@ function meanPerplexities(cells: readonly Cell[], drawsOf: (domain: string) => U
   return means
 }
 
-/** Stretched as its logarithm is, which is a mean, or nearly: so no perplexity falls below 0. */
+/** Stretches the interval on a log scale, where the value is nearly a mean; this also keeps perplexities positive. */
 function intervalOf(mean: number, resampled: Float64Array, windows: number): Interval {
   const { low, high } = stretchedInterval(Math.log(mean), resampled.map(Math.log), windows)
   return { mean, low: Math.exp(low), high: Math.exp(high) }

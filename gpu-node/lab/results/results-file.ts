@@ -5,20 +5,20 @@ import { UserError } from '@copal/gpu-node/platform/user-error.ts'
 import { RESULTS_FORMAT_VERSION, labResultsSchema, type LabResults } from './lab-results.ts'
 import { findSummaryError } from './summary.ts'
 
-/** Name of the file inside a result folder. */
+/** Name of the results file in its folder. */
 const RESULTS_FILE = 'results.json'
 
 /**
- * Reads the result of a folder, or of its `results.json` itself.
+ * Reads the results from a folder or from a `results.json` file.
  *
- * @throws UserError `results_missing`, `results_malformed`, `results_version`: one line each.
+ * @throws UserError `results_missing`, `results_malformed`, `results_version`
  */
 export async function readResults(path: string): Promise<LabResults> {
   const file = await resultsPath(path)
   return parseResults(await readText(file), file)
 }
 
-/** Writes `<dir>/results.json`, whole or not at all. */
+/** Writes `<dir>/results.json` atomically. */
 export async function writeResults(dir: string, results: LabResults): Promise<void> {
   const file = join(dir, RESULTS_FILE)
   await writeFile(`${file}.partial`, `${JSON.stringify(results)}\n`)
@@ -49,10 +49,10 @@ async function readText(file: string): Promise<string> {
 }
 
 /**
- * `results.json` read from its text.
+ * Parses the text of a `results.json`.
  *
- * @param source how messages name the file.
- * @throws UserError `results_malformed`, `results_version`: one line that says what is wrong where.
+ * @param source name of the file in messages
+ * @throws UserError `results_malformed`, `results_version`, naming the place of the error
  */
 export function parseResults(text: string, source: string): LabResults {
   const json = parseJson(text, source)
@@ -83,8 +83,8 @@ function describeIssue(issue: z.core.$ZodIssue | undefined): string {
 }
 
 /**
- * The first reference in a result that leads nowhere, array whose length contradicts another, or summary that does
- * not follow from its matrices; else undefined.
+ * Returns the first inconsistency: a reference to an unknown domain, arrays whose lengths contradict, or a summary that
+ * does not follow from its matrices; undefined if there is none.
  */
 function findInconsistency({ domains, dense, runs }: LabResults): string | undefined {
   const windows = new Map(domains.map((domain) => [domain.name, domain.evaluation.windows]))

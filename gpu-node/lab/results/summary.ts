@@ -3,14 +3,14 @@ import { METHOD_NAMES, parseMethod } from '@copal/gpu-node/pruning/methods/metho
 import type { LabRun, LabSummary, StageMatrix } from './lab-results.ts'
 
 /**
- * The paper's figures of one method over the permutations it was run in (Malla et al. 2024, a-bwt, m-bwt, a-ppl,
- * m-ppl), all in perplexity.
+ * Computes the paper's figures of one method over its permutations (Malla et al. 2024, a-bwt, m-bwt, a-ppl, m-ppl), all
+ * in perplexity.
  *
- * Backward transfer is the mean and the maximum of `R_Ni − R_ii` over permutations and the N − 1 earlier datasets;
- * perplexity the mean and the maximum over all (permutation, stage j ≥ position i). Cells that were not measured
- * count in neither. Weight stasis is a mask that changed at no stage of any permutation.
+ * Backward transfer: mean and maximum of `R_Ni − R_ii` over permutations and the N − 1 earlier datasets. Perplexity:
+ * mean and maximum over all (permutation, stage j ≥ position i). Cells that were not measured count in neither. Weight
+ * stasis: the mask changed at no stage of any permutation.
  *
- * @returns null of no permutation.
+ * @returns null if there is no permutation
  */
 export function summarise(matrices: readonly StageMatrix[]): LabSummary | null {
   if (matrices.length === 0) return null
@@ -28,24 +28,24 @@ export function summarise(matrices: readonly StageMatrix[]): LabSummary | null {
 }
 
 /**
- * Whether nothing of the model changed from stage to stage, which the paper prints as WS: no bit of the masks, and they are
- * one file or the method leaves the weights that stay as they are. `magnitude+reconstruct` has one mask, and forgets.
+ * Tells whether the model never changed from stage to stage, which the paper prints as WS: no mask bit changed, and the
+ * masks are one file or the method does not change surviving weights. `magnitude+reconstruct` has one mask but forgets.
  */
 export function hasWeightStasis({ method, stages, summary }: LabRun): boolean {
   if (summary?.weightStasis !== true) return false
   const isOneFile = new Set(stages.map(({ maskSha256 }) => maskSha256)).size === 1
-  // Results of a newer copal may have methods that this one does not know.
+  // Results of a newer copal may have unknown methods.
   return isOneFile || (METHOD_NAMES.includes(method) && !parseMethod(method).changesWeights)
 }
 
-/** What rounding may change between two machines or versions that add up in another order, relative to the perplexities. */
+/** Allowed difference, relative to the perplexities, between machines or versions that sum in another order. */
 const ROUNDING_TOLERANCE = 1e-9
 
 const FIGURES = { aBwt: 'a-bwt', mBwt: 'm-bwt', aPpl: 'a-ppl', mPpl: 'm-ppl' } as const
 
 /**
- * What a summary says that its matrices do not, in words; undefined where it follows from them. A run that is not
- * finished has none.
+ * Describes the first contradiction between a summary and its matrices; undefined if there is none. An unfinished run
+ * has no summary.
  */
 export function findSummaryError(
   summary: LabSummary | null,
@@ -53,20 +53,20 @@ export function findSummaryError(
 ): string | undefined {
   if (summary === null) return undefined
   const expected = summarise(matrices)
-  if (expected === null) return 'there is a summary, and no R matrix that it could be of'
+  if (expected === null) return 'there is a summary without an R matrix'
   for (const [figure, label] of Object.entries(FIGURES) as [keyof typeof FIGURES, string][]) {
     const [stated, follows] = [summary[figure], expected[figure]]
     const isSame =
       stated === null || follows === null
         ? stated === follows
         : Math.abs(stated - follows) <= ROUNDING_TOLERANCE * (expected.mPpl ?? 0)
-    if (!isSame) return `summary says ${label} ${stated}, and its R matrices give ${follows}`
+    if (!isSame) return `summary says ${label} ${stated}, but its R matrices give ${follows}`
   }
   if (summary.weightStasis === expected.weightStasis) return undefined
-  return `summary says ${summary.weightStasis ? '' : 'no '}weight stasis, and by its churn there is ${expected.weightStasis ? 'some' : 'none'}`
+  return `summary says ${summary.weightStasis ? '' : 'no '}weight stasis, but by its churn there is ${expected.weightStasis ? 'some' : 'none'}`
 }
 
-/** `R_Ni − R_ii` of each dataset before the last of one permutation, where both were measured. */
+/** `R_Ni − R_ii` of each dataset before the last of one permutation, if both were measured. */
 function forgettingOf({ order, R }: StageMatrix): number[] {
   return order.flatMap((_, dataset) => {
     const learnedAt = order.map((__, stage) => (stage === dataset ? stage : null))

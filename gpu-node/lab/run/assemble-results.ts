@@ -14,7 +14,7 @@ import {
 } from '../results/lab-results.ts'
 import { summarise } from '../results/summary.ts'
 
-/** What a result says about its run besides what was measured. */
+/** The inputs and circumstances of a run: every part of its results that is not a measurement. */
 export type RunDescription = Pick<
   LabResults,
   | 'created'
@@ -28,7 +28,7 @@ export type RunDescription = Pick<
   | 'warnings'
 >
 
-/** Everything that was found of the planned runs so far, and what is still missing. */
+/** Assembles the results of the planned runs from what was found so far, with a list of what is missing. */
 export function assembleResults(
   about: RunDescription,
   runs: readonly RunPlan[],
@@ -50,19 +50,19 @@ export function assembleResults(
   }
 }
 
-/** Whether a stage needs nothing more. */
+/** Tells whether a stage's mask is selected and evaluated on all its domains. */
 export function isStageDone({ mask, evaluateOn }: StagePlan, { masks, evaluations }: Findings): boolean {
   const found = masks.get(maskKey(mask))
   return found !== undefined && evaluateOn.every((domain) => evaluations.has(pairKey(found.sha256, domain)))
 }
 
-/** Names a run for people: `copal per matrix at 2:4`, `wanda at 50 % unstructured, 8 samples`. */
+/** Returns the display name of a run: `copal per matrix at 2:4`, `wanda at 50 % unstructured, 8 samples`. */
 export function runLabel({ purpose, variant, pattern, samples }: RunPlan): string {
   const label = `${methodLabel(variant)} at ${patternLabel(pattern)}`
   return purpose === 'sample-sweep' ? `${label}, ${counted(samples, 'sample')}` : label
 }
 
-/** The masks of the stages of one order, first to last. */
+/** Returns the masks of one order's stages, first to last. */
 export function masksOfOrder(
   { variant, stages, propagation }: RunPlan,
   order: readonly string[],
@@ -70,7 +70,7 @@ export function masksOfOrder(
   return order.map((_, stage) => {
     const domains = statisticsDomains(variant, order.slice(0, stage + 1), propagation).join()
     const found = stages.find(({ mask }) => mask.domains.join() === domains)
-    if (!found) throw new RangeError(`no mask was planned of ${domains}`)
+    if (!found) throw new RangeError(`no mask was planned for ${domains}`)
     return found.mask
   })
 }
@@ -86,7 +86,7 @@ function assembleRun(run: RunPlan, findings: Findings): LabRun {
     samples,
     stages: stages.flatMap((stage) => assembleStage(stage, findings) ?? []),
     matrices,
-    // Of a part of the orders the figures would be others.
+    // A summary over only some of the orders would be misleading.
     summary: isComplete && matrices.length === orders.length ? summarise(matrices) : null,
   }
 }
@@ -125,7 +125,7 @@ function evaluationsOf(
   )
 }
 
-/** @returns null while a mask of the order, or how much two of them differ, is not known. */
+/** @returns null while a mask of the order, or the difference between two consecutive masks, is unknown */
 function matrixOf(run: RunPlan, order: string[], findings: Findings): StageMatrix | null {
   const masks = masksOfOrder(run, order).map((mask) => findings.masks.get(maskKey(mask)))
   const churn: number[] = []
@@ -147,7 +147,7 @@ function matrixOf(run: RunPlan, order: string[], findings: Findings): StageMatri
   return { order, R, churn }
 }
 
-/** Fraction of bits that differ between two masks; undefined while it is not known. */
+/** Fraction of bits that differ between two masks; undefined while it is unknown. */
 function churnBetween(a: string, b: string, { churns }: Findings): number | undefined {
   return a === b ? 0 : churns.get(pairKey(a, b))
 }
@@ -168,7 +168,7 @@ function calibrationsOf(
   )
 }
 
-/** Each machine that something found was timed on, once. */
+/** The distinct machines on which the findings were timed; null if it was not recorded. */
 function timingMachinesOf({ masks, evaluations, calibrations }: Findings): (TimingMachine | null)[] {
   const found = [...masks.values(), ...evaluations.values(), ...calibrations.values()]
   const machines = new Map(found.map(({ ranOn = null }) => [JSON.stringify(ranOn), ranOn]))

@@ -9,36 +9,36 @@ import { findStatistics, type FoundStatistics } from './find-statistics.ts'
 import { explainFullDisk } from './explain-full-disk.ts'
 import type { MethodVariant } from '@copal/gpu-node/pruning/methods/method-variant.ts'
 
-/** A mask to be selected from statistics that are there. */
+/** A mask to select from existing statistics. */
 export interface BuildMaskOptions {
   /** See {@link findStatistics}. */
   statisticsDir: string
-  /** Null: all that there are statistics of. */
+  /** Null: every domain that has statistics. */
   domains: string[] | null
   variant: MethodVariant
   pattern: string
-  /** Rules for single linears as `expandPatterns` takes them. */
+  /** Patterns of single linears, as `expandPatterns` takes them. */
   patternRules: unknown
   threads: number
-  /** The file to be written, into a folder that is there. */
+  /** Path of the file to write; its folder must exist. */
   out: string
-  /** ISO 8601, into the file. */
+  /** ISO 8601, recorded in the file. */
   created: string
   signal: AbortSignal
   onProgress?: ((blocksDone: number, blocks: number) => void) | undefined
 }
 
-/** What was selected, from what. */
+/** The selected mask, and the statistics from which it was selected. */
 export interface BuiltMask extends Omit<SelectedFile, 'path'> {
   from: Pick<FoundStatistics, 'domains' | 'parts'>
 }
 
 /**
- * Selects a mask again from statistics on disk, with no text and no pass over the model, and puts it at `out`, whole
- * or not at all.
+ * Selects a mask from statistics on disk, without reading text or running the model, and writes it to `out`
+ * atomically.
  *
- * @throws AppError as {@link findStatistics} and `selectToFile` do; `invalid_request` patterns that do not fit, or
- * several domains for a method that restarts; the reason of the signal
+ * @throws AppError as {@link findStatistics} and `selectToFile` do; `invalid_request` for patterns that do not fit
+ * the model, or several domains for a method that restarts; the signal's reason when it aborts
  */
 export async function buildMask(model: DenseModel, options: BuildMaskOptions): Promise<BuiltMask> {
   const { variant, pattern, out, signal } = options
@@ -80,7 +80,7 @@ async function statisticsFor(
   if (datasets === 'newest' && found.domains.length > 1) {
     throw new AppError(
       'invalid_request',
-      `'${method}' reads the newest domain alone, and there are ${found.domains.join(', ')}: name one with --domains.`,
+      `'${method}' uses the statistics of one domain only, but there are several: ${found.domains.join(', ')}. Choose one with --domains.`,
       { param: 'domains' },
     )
   }

@@ -11,7 +11,7 @@ import type { MethodVariant } from '@copal/gpu-node/pruning/methods/method-varia
 import type { PreparedDomain } from '../texts/prepare-domains.ts'
 import type { LabSettings } from '../plan/lab-settings.ts'
 
-/** What a result says of the machine, the model, the texts and the settings. */
+/** Describes the machine, model, texts and settings of a run, for its results. */
 export function describeRun(
   model: DenseModel,
   { domains, warnings }: { domains: readonly PreparedDomain[]; warnings: string[] },
@@ -27,7 +27,6 @@ export function describeRun(
 ): RunDescription {
   const { config } = model
   const { samples, length, seed, windowTokens, maxWindows, propagation } = settings
-  // Whoever opened the laboratory has checked them.
   const patternRules = settings.patternRules as Record<string, string>
   return {
     created,
@@ -75,13 +74,13 @@ export function describeRun(
   }
 }
 
-/** Whether settings, model and texts are the same, whatever methods and patterns. */
+/** Tells whether two runs have the same settings, model and texts; their methods and patterns may differ. */
 export function haveSameInputs(a: RunDescription, b: RunDescription): boolean {
   const inputs = ({ settings, model, domains }: RunDescription) => ({ settings, model, domains })
   return isDeepStrictEqual(inputs(a), inputs(b))
 }
 
-/** What some method shares ratios out by, and the text that it was measured on. */
+/** Hashes of the sensitivities that the methods read, and of the texts on which they were measured. */
 function describeSensitivities(
   { layerSensitivity, rowSensitivity }: Pick<DenseModel, 'layerSensitivity' | 'rowSensitivity'>,
   variants: readonly MethodVariant[],
@@ -100,7 +99,7 @@ function describeSensitivities(
   }
 }
 
-/** `AMD EPYC 9B14`, or the architecture where the system does not say. */
+/** Returns the processor's name, such as `AMD EPYC 9B14`, or the architecture if the system does not report it. */
 export function processorName(): string {
   return cpus()[0]?.model.trim() || process.arch
 }

@@ -7,28 +7,28 @@ import type { Propagation } from '@copal/gpu-node/pruning/calibration/pruned-pro
 import { BLOCK_LINEARS, linearShape, type LlamaConfig } from '@copal/gpu-node/model/config/llama-config.ts'
 import type { Rates } from './lab-cache.ts'
 
-/** What is still to be done. */
+/** The work that remains in a run. */
 export interface Workload {
   calibrations: CalibrationWork[]
-  /** Statistics of a domain that are on disk at once, of these calibrations. */
+  /** How many domain statistics of these calibrations are on disk at the same time. */
   storedStatistics: number
-  /** Methods of the masks to be selected. */
+  /** Method of each mask to select. */
   selections: string[]
-  /** Weight sets to be loaded. */
+  /** Weight sets to load. */
   weightSetLoads: number
-  /** Windows' tokens to be scored. */
+  /** Tokens of evaluation windows to score. */
   evaluationTokens: number
 }
 
-/** One calibration. */
+/** The size of one calibration. */
 export interface CalibrationWork {
   tokens: number
   propagation: Propagation
-  /** Whose blocks it prunes; without meaning for dense propagation. */
+  /** Method that prunes the blocks; unused with dense propagation. */
   method: string
 }
 
-/** Sizes that decide memory, and threads that decide time. */
+/** Sizes that determine memory, and threads, which determine time. */
 export interface WorkSizes {
   /** Tokens of a calibration sequence. */
   length: number
@@ -36,27 +36,30 @@ export interface WorkSizes {
   threads: number
 }
 
-/** Time, memory and disk that a run takes. */
+/** Estimated time, memory and disk of a run. */
 export interface Estimate {
   seconds: { calibrate: number; select: number; evaluate: number; total: number }
-  /** Resident memory of all processes at the fullest moment. */
+  /** Peak resident memory of all processes together. */
   memoryBytes: number
-  /** Written to the laboratory's folder. */
+  /** Bytes written to the laboratory's folder. */
   diskBytes: number
-  /** Methods whose selection was never timed here: a guess. */
+  /** Methods whose selection was never timed on this machine; their time is a guess. */
   guessed: string[]
 }
 
-/** Reading, masking and writing weights, and making a session of them. */
+/** Speed of reading, masking and writing weights and creating a session from them. */
 const LOAD_BYTES_PER_SECOND = 2e8
-/** The command itself, what the working process holds of the texts, and a weight set's process before a weight is read. */
+/**
+ * Memory of the command itself, of the texts in the child process, and of a weight set's process before it reads
+ * weights.
+ */
 const COMMAND_BYTES = 210e6
 const TEXT_BYTES = 150e6
 const WEIGHT_SET_BYTES = 280e6
-/** Tokens scored at once, whose logits are in memory twice: as the graph gives them, and as they are read. */
+/** Tokens scored at once; their logits are in memory twice, as graph output and as a copy. */
 const STEP_TOKENS = 512
 
-/** Estimates a run from the model's shapes and the rates that were measured; a rate that was not is guessed. */
+/** Estimates a run from the model's shapes and measured rates; a missing selection rate is guessed from the shapes. */
 export function estimateRun(config: LlamaConfig, work: Workload, sizes: WorkSizes, rates: Rates): Estimate {
   const { calibrations, storedStatistics, selections, weightSetLoads, evaluationTokens } = work
   const calibrate = sum(calibrations.map((one) => calibrateSeconds(config, one, sizes, rates)))
@@ -69,7 +72,7 @@ export function estimateRun(config: LlamaConfig, work: Workload, sizes: WorkSize
     domains: storedStatistics,
     methods: selections,
     threads,
-    // One run has one, but for masks that read no statistics.
+    // All masks of a run share one propagation, except those that read no statistics.
     propagation: calibrations.find(({ propagation }) => propagation !== 'dense')?.propagation ?? 'dense',
   })
   const isWorking = calibrations.length + selections.length > 0
@@ -86,7 +89,7 @@ export function estimateRun(config: LlamaConfig, work: Workload, sizes: WorkSize
   }
 }
 
-/** Seconds that one calibration takes, with the selection that goes on in it. */
+/** Estimates the seconds of one calibration; with pruned propagation this includes its selection. */
 export function calibrateSeconds(
   config: LlamaConfig,
   { tokens, propagation, method }: CalibrationWork,
@@ -99,24 +102,24 @@ export function calibrateSeconds(
   return dense * factor + selectSeconds(config, method, threads, rates)
 }
 
-/** Seconds that choosing one mask takes. */
+/** Estimates the seconds of selecting one mask. */
 export function selectSeconds(config: LlamaConfig, method: string, threads: number, rates: Rates): number {
   return rates.select[method] ?? estimateSelection(config, method, threads)
 }
 
-/** Seconds until a weight set can score. */
+/** Estimates the seconds of loading a weight set. */
 export function loadSeconds(config: LlamaConfig): number {
   return 1 + (4 * parameterCount(config)) / LOAD_BYTES_PER_SECOND
 }
 
-/** Weights of a model: linears, norms, embedding, and the head where it is not the embedding. */
+/** Counts the parameters of a model: linears, norms, embedding, and the head if it is not tied. */
 export function parameterCount(config: LlamaConfig): number {
   const { vocabSize, hiddenSize, layers, tiedEmbedding } = config
   const embeddings = vocabSize * hiddenSize * (tiedEmbedding ? 1 : 2)
   return embeddings + hiddenSize + layers * (blockWeights(config) + 2 * hiddenSize)
 }
 
-/** A token's way through embedding, blocks and head, in times its way through one block. */
+/** Returns the cost of a token through the whole model, head included, as a multiple of one block's cost. */
 export function blocksPerToken(config: LlamaConfig): number {
   return config.layers + (config.vocabSize * config.hiddenSize) / blockWeights(config)
 }

@@ -18,7 +18,7 @@ import { modelIdentity, type IdentifiedModel } from '@copal/gpu-node/model/maste
 import { readFolderModel } from './folder-model.ts'
 import { readResults } from '../results/results-file.ts'
 
-/** Statistics that add up to some domains. */
+/** Statistics whose sum covers exactly the chosen domains. */
 export interface FoundStatistics {
   artifacts: Artifact[]
   /** Sorted. */
@@ -27,14 +27,15 @@ export interface FoundStatistics {
 }
 
 /**
- * Finds the statistics of domains in a folder: of every domain there unless some are named.
+ * Finds the statistics of the named domains in a folder, or of all its domains.
  *
- * A folder keeps statistics of former texts, samples and seeds too. Those count that the `results.json` of a laboratory
- * names, or that the newest mask of a service was selected from, under the names that domains have there.
+ * A folder also keeps statistics of earlier texts, samples and seeds. Only those count that a laboratory's
+ * `results.json` names, or from which a service's newest mask was selected, under the domain names used there.
  *
- * @param dir a laboratory's folder, or a service's home
- * @throws AppError `not_found` there are none, or none of a domain; `mask_base_mismatch` they are of another model;
- * `invalid_request` a domain was merged with others, or nothing says which of its statistics count
+ * @param dir a laboratory's folder or a service's home
+ * @throws AppError `not_found` if there are none, or none of a named domain; `mask_base_mismatch` if they belong to
+ * another model; `invalid_request` if a domain was merged with others, or if it is ambiguous which of its statistics
+ * count
  */
 export async function findStatistics(
   dir: string,
@@ -54,8 +55,8 @@ export async function findStatistics(
     const nearest = suggestName(name, known)
     throw new AppError(
       'not_found',
-      `There are no statistics of a domain '${name}' in ${dir}. ` +
-        (nearest === undefined ? `There are: ${known.join(', ') || 'none'}.` : `Did you mean '${nearest}'?`),
+      `${dir} has no statistics of a domain '${name}'. ` +
+        (nearest === undefined ? `It has: ${known.join(', ') || 'none'}.` : `Did you mean '${nearest}'?`),
       { param: 'domains' },
     )
   }
@@ -63,8 +64,8 @@ export async function findStatistics(
     throw new AppError(
       'not_found',
       onDisk.length > 0
-        ? `There are no statistics in ${dir} of what was last calibrated there: the same run or update makes them again.`
-        : `There are no statistics in ${dir}. Name a folder that copal lab run wrote, or the home of a service that was updated.`,
+        ? `${dir} no longer has the statistics of its last calibration. Run the same laboratory or update again to make them.`
+        : `${dir} has no statistics. Give a folder that copal lab run wrote, or the home of a service that ran an update.`,
     )
   }
   const domains = names === null ? known : [...new Set(names)].toSorted()
@@ -79,14 +80,14 @@ export async function findStatistics(
   if (lost) {
     throw new AppError(
       'invalid_request',
-      `The statistics of '${lost.domain}' were added to others and cannot be taken apart. Take all of that domain, or calibrate it again.`,
+      `The statistics of '${lost.domain}' were merged with others and cannot be separated. Use everything that was merged, or calibrate the domain again.`,
       { param: 'domains' },
     )
   }
   return { artifacts: chosen, domains, parts: wanted }
 }
 
-/** Those of the model, and which of them count, where that is known. */
+/** Returns the model's statistics in a folder, and which of them count if that is recorded. */
 async function statisticsInFolder(
   dir: string,
   model: IdentifiedModel,
@@ -103,7 +104,7 @@ async function statisticsInFolder(
 
   const root = join(dir, 'statistics')
   const own = statisticsFolder(root, identity)
-  // An older service has them beside the folders.
+  // Older services stored them directly in the root.
   const before = await listAllArtifacts(root)
   const service = ofBase([...(await listAllArtifacts(own)), ...before])
   if (service.length > 0) return { artifacts: service, counted: await readCountedParts(own) }
@@ -114,12 +115,14 @@ async function statisticsInFolder(
   throw new AppError(
     'mask_base_mismatch',
     other.baseSha256 === baseSha256
-      ? `The statistics in ${dir} are of a model with the same linears whose configuration, embeddings or tokenizer differ.`
-      : `The statistics in ${dir} are of another model: their base is ${other.baseSha256}, this model's is ${baseSha256}.`,
+      ? `The statistics in ${dir} belong to a model with the same linears but another configuration, embedding or tokenizer.`
+      : `The statistics in ${dir} belong to another model: their base is ${other.baseSha256}, this model's is ${baseSha256}.`,
   )
 }
 
-/** What the results in a laboratory's folder were calibrated with; undefined where there are none of the model. */
+/**
+ * Returns the statistics used by the results in a laboratory's folder; undefined if it has no results of this model.
+ */
 async function countedPartsOfLab(dir: string, baseSha256: string): Promise<CountedPart[] | undefined> {
   const results = await readResults(dir).catch(() => undefined)
   if (results?.model.baseSha256 !== baseSha256) return undefined
@@ -136,12 +139,12 @@ function requireOnePartPerDomain(dir: string, parts: readonly ArtifactPart[]): v
     if (same.length === 1) continue
     const each = same.map(
       ({ id, datasetSha256, tokens }) =>
-        `${id.slice(0, 12)} (${tokens} tokens of the text ${datasetSha256.slice(0, 12)})`,
+        `${id.slice(0, 12)} (${tokens} tokens of text ${datasetSha256.slice(0, 12)})`,
     )
     throw new AppError(
       'invalid_request',
-      `There are several statistics of '${domain}' in ${dir}, of other texts, samples, lengths or seeds, and nothing there ` +
-        `says which count: ${each.join(', ')}. The same run or update again writes it down.`,
+      `${dir} has several statistics of '${domain}' for different texts, samples, lengths or seeds, and does not record ` +
+        `which of them to use: ${each.join(', ')}. Run the same laboratory or update again to record it.`,
       { param: 'domains' },
     )
   }

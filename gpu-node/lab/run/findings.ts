@@ -1,28 +1,30 @@
 import type { CachedCalibration, CachedEvaluation, CachedMask } from './lab-cache.ts'
 import type { MaskPlan } from '../plan/plan-runs.ts'
 
-/** What a run knows so far, by names; the cache holds the same by content. */
+/** What a run has found so far, by name; the cache holds the same by content. */
 export interface Findings {
   /** By {@link maskKey}. */
   masks: Map<string, CachedMask>
-  /** By {@link pairKey} of the mask's hash, or null for dense, and the domain. */
+  /** By {@link pairKey} of the mask's hash (null: dense) and the domain. */
   evaluations: Map<string, CachedEvaluation>
-  /** By {@link pairKey} of domain and sequences. */
+  /** By {@link pairKey} of domain and number of samples. */
   calibrations: Map<string, CachedCalibration>
-  /** Fraction of bits that differ, by {@link pairKey} of two hashes, in either order. */
+  /** Fraction of bits that differ between two masks, by {@link pairKey} of their hashes, stored in both orders. */
   churns: Map<string, number>
 }
 
+/** Creates empty findings. */
+/** Creates empty findings. */
 export function createFindings(): Findings {
   return { masks: new Map(), evaluations: new Map(), calibrations: new Map(), churns: new Map() }
 }
 
-/** Names a mask by what decides it. */
+/** Returns the map key of a mask: everything that determines it. */
 export function maskKey({ method, pattern, scope, samples, propagation, domains }: MaskPlan): string {
   return JSON.stringify([method, pattern, scope, samples, propagation, domains])
 }
 
-/** Names a pair. */
+/** Returns the map key of a pair. */
 export function pairKey(a: string | null, b: string | number): string {
   return JSON.stringify([a, b])
 }

@@ -3,15 +3,15 @@ import { AppError } from '@copal/shared/errors.ts'
 import { takeProcessLock, type ProcessLock } from '@copal/gpu-node/platform/process-lock.ts'
 
 /**
- * Takes the lock of a laboratory's folder, which must exist.
+ * Takes the lock of a laboratory's folder. The folder must exist.
  *
- * @throws AppError `conflict` that names the process which holds it
+ * @throws AppError `conflict` naming the process that holds it
  */
 export function takeFolderLock(dir: string): ProcessLock {
   const taken = takeProcessLock(join(dir, 'running.json'), {})
   if (!('holder' in taken)) return taken
   throw new AppError(
     'conflict',
-    `A laboratory already works in ${dir}: ${taken.heldBy}. Wait for it or stop it, or give another --out.`,
+    `Another laboratory run is using ${dir}: ${taken.heldBy}. Wait for it, stop it, or choose another --out.`,
   )
 }

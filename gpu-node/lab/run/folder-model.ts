@@ -5,13 +5,17 @@ import { z } from 'zod'
 import { writeAtomically } from '@copal/gpu-node/platform/content-store.ts'
 
 /**
- * Whose results a laboratory's folder holds. What lies there by content names a model by its linears alone, and so would
- * be taken for that of another with the same linears.
+ * The model whose results a laboratory's folder holds. Cached content identifies a model by its linears alone, so
+ * without this record it would also match another model with the same linears.
  */
 const folderModel = z.object({ id: z.string(), identity: z.string() })
 type FolderModel = z.output<typeof folderModel>
 
-/** @returns undefined where nothing has been measured yet, or by an older version */
+/**
+ * Reads which model a folder belongs to.
+ *
+ * @returns undefined if nothing was measured yet, or only by an older version
+ */
 export async function readFolderModel(outDir: string): Promise<FolderModel | undefined> {
   try {
     return folderModel.parse(JSON.parse(await readFile(pathIn(outDir), 'utf8')))
@@ -20,19 +24,23 @@ export async function readFolderModel(outDir: string): Promise<FolderModel | und
   }
 }
 
-/** @throws AppError `invalid_request`: the folder is another model's */
+/**
+ * Checks that a folder does not belong to another model.
+ *
+ * @throws AppError `invalid_request`
+ */
 export async function requireFolderModel(outDir: string, model: FolderModel): Promise<void> {
-  const kept = await readFolderModel(outDir)
-  if (kept === undefined || kept.identity === model.identity) return
+  const stored = await readFolderModel(outDir)
+  if (stored === undefined || stored.identity === model.identity) return
   throw new AppError(
     'invalid_request',
-    `The results in ${outDir} are of a model ('${kept.id}') whose weights, configuration, embeddings or tokenizer differ ` +
-      `from this one's ('${model.id}'). Use another --out.`,
+    `The results in ${outDir} belong to a model ('${stored.id}') whose weights, configuration, embedding or tokenizer differ ` +
+      `from those of '${model.id}'. Choose another --out.`,
     { param: 'out' },
   )
 }
 
-/** Notes whose results follow. */
+/** Records which model a folder belongs to. */
 export async function writeFolderModel(outDir: string, model: FolderModel): Promise<void> {
   await writeAtomically(pathIn(outDir), async function* () {
     yield Buffer.from(JSON.stringify(model))

@@ -6,12 +6,12 @@ import { writeAtomically } from '@copal/gpu-node/platform/content-store.ts'
 import { layerErrorsSchema, evaluationSchema, timingMachineSchema } from '../results/lab-results.ts'
 
 /**
- * Raised when what records hold, or evaluation, changes its meaning: everything that older runs found is then done again. For
- * the masks of one rule or refinement there are revisions (`methods/registry.ts`).
+ * Version of the records and of evaluation. Raise it when their meaning changes: everything that older runs found is
+ * then computed again. Masks of one rule or refinement have revisions of their own (`methods/method-registry.ts`).
  */
 const FORMAT_VERSION = 1
 
-/** What seconds are of; records of older versions do not say. */
+/** The machine on which `seconds` was measured; records of older versions lack it. */
 const timingFields = { ranOn: timingMachineSchema.optional() }
 
 const maskRecord = z.object({
@@ -21,45 +21,47 @@ const maskRecord = z.object({
   sparsity: z.number(),
   seconds: z.number(),
   layerErrors: layerErrorsSchema.nullable(),
-  /** Goes into the mask file: the same mask selected again has the same bytes. */
+  /** Part of the mask file, so that selecting the same mask again gives the same bytes. */
   created: z.string(),
 })
-/** What is remembered of a mask. */
+/** The cached record of a mask. */
 export type CachedMask = z.output<typeof maskRecord>
 
 const evaluationRecord = evaluationSchema.extend({ ...timingFields, seconds: z.number() })
-/** What is remembered of one mask, or dense, on one text. */
+/** The cached evaluation of one mask, or of the dense model, on one text. */
 export type CachedEvaluation = z.output<typeof evaluationRecord>
 
 const calibrationRecord = z.object({ ...timingFields, seconds: z.number(), tokens: z.number() })
+/** The cached cost of one domain's calibration. */
 export type CachedCalibration = z.output<typeof calibrationRecord>
 
 const churnRecord = z.object({ churn: z.number() })
 
-/** Seconds that work has taken so far, with which the next run is estimated. */
+/** Seconds per unit of work, measured by earlier runs; estimates of the next run use them. */
 const rates = z.object({
-  /** One token through the model, with its statistics. */
+  /** Per token calibrated. */
   calibrateToken: z.number().nullable(),
   evaluateToken: z.number().nullable(),
-  /** A whole mask, by method. */
+  /** Per mask selected, by method. */
   select: z.record(z.string(), z.number()),
 })
+/** Measured rates of work on one machine, in seconds. */
 export type Rates = z.output<typeof rates>
 
 const noRates = (): Rates => ({ calibrateToken: null, evaluateToken: null, select: {} })
 
-/** Small files, each written whole or not at all, named by a hash over what their content depends on. */
+/** A folder of small JSON files, each written atomically and named by a hash of everything its content depends on. */
 interface RecordStore<T> {
   get(identity: readonly unknown[]): Promise<T | undefined>
   put(identity: readonly unknown[], value: T): Promise<void>
 }
 
-/** Everything that a laboratory has found, by content: statistics, masks, evaluations. */
+/** The content-addressed cache of a laboratory: statistics, masks, evaluations. */
 export interface LabCache {
   statisticsDir: string
-  /** Statistics that depend on what is named, which are kept until the masks are there. */
+  /** Folder for statistics of pruned propagation, which are kept only until the masks that need them are selected. */
   prunedStatisticsDir(identity: readonly unknown[]): string
-  /** Removes all of these, whoever left them. */
+  /** Removes all statistics of pruned propagation, also those of earlier runs. */
   discardPrunedStatistics(): Promise<void>
   masksDir: string
   masks: RecordStore<CachedMask>
@@ -71,13 +73,13 @@ export interface LabCache {
     put(machine: readonly unknown[], rates: Rates): Promise<void>
   }
   maskPath(sha256: string): string
-  /** Whether the file of a mask is there, by its size. */
+  /** Tells whether the mask's file exists with the recorded size. */
   hasMaskFile(mask: CachedMask): Promise<boolean>
 }
 
 /**
- * Opens the cache of a laboratory folder, which is locked: makes what is missing, and removes the masks that a killed
- * process left unfinished.
+ * Opens the cache in a laboratory's locked folder. Creates missing folders and removes unfinished masks of a killed
+ * process.
  */
 export async function openLabCache(dir: string): Promise<LabCache> {
   const masksDir = join(dir, 'masks')
@@ -116,7 +118,7 @@ function recordsIn<T>(dir: string, schema: z.ZodType<T>): RecordStore<T> {
       try {
         return schema.parse(JSON.parse(await readFile(pathOf(identity), 'utf8')))
       } catch {
-        // Missing or damaged: it is found out again.
+        // Missing or damaged: computed again.
         return undefined
       }
     },

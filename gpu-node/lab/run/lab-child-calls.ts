@@ -14,14 +14,14 @@ import { selectMaskFile, selectPrunedMaskFile } from './select-mask-file.ts'
 
 type OnProgress = (fraction: number, message: string) => void
 
-/** Performs the calls of {@link LabCalls} on one model, one at a time. */
+/** Creates a function that performs the calls of {@link LabCalls} on one model, one at a time. */
 export function createLabCalls(
   model: DenseModel,
   threads: number,
-): (request: LabRequest, onProgress: OnProgress) => Promise<LabCalls[LabCall]['answer']> {
+): (request: LabRequest, onProgress: OnProgress) => Promise<LabCalls[LabCall]['result']> {
   let pass: { length: number; ready: Promise<CalibrationPass> } | undefined
 
-  /** The graph for sequences of a length; it is kept for the next domain. */
+  /** Returns the calibration graph for this sequence length, reusing the previous one if the length is the same. */
   async function passFor(length: number): Promise<CalibrationPass> {
     if (pass?.length !== length) {
       await pass?.ready.then((old) => old.release())
@@ -68,15 +68,15 @@ export function createLabCalls(
   }
 }
 
-/** Times the first block alone, its statistics dropped, without and with them. */
+/** Times one block, without statistics and with statistics, which are discarded. */
 async function measureBlock(
   model: DenseModel,
   sequences: TokenSequences,
   threads: number,
-): Promise<LabCalls['measure']['answer']> {
+): Promise<LabCalls['measure']['result']> {
   const runner = await createBlockRunner(model, { length: sequences.length, threads, forward: true })
   const time = async (run: () => Promise<unknown>) => {
-    // The first run also prepares memory.
+    // Warm-up: the first run allocates memory.
     await run()
     const startedMs = performance.now()
     await run()

@@ -8,31 +8,33 @@ import type { DomainSpec } from '../texts/domain-spec.ts'
 import type { PreparedDomains, PrepareOptions } from '../texts/prepare-domains.ts'
 import type { LayerError } from '../results/lab-results.ts'
 
-/** Statistics of one domain. */
+/** The work of calibrating one domain. */
 export interface CalibrateWork {
   statisticsDir: string
   part: ArtifactPart
   sequences: TokenSequences
 }
 
-/** One mask to be selected from statistics on disk. */
+/** The work of selecting one mask from statistics on disk. */
 export interface SelectWork {
   statisticsDir: string
-  /** Ids of the statistics that add up. */
+  /** Ids of the statistics to add up. */
   parts: string[]
   selection: SelectionSpec
   domains: string[]
   created: string
-  /** Where the file is put, named by its hash. */
+  /** Folder for the mask file, which is named by its hash. */
   masksDir: string
 }
 
-/** One mask to be selected while its domains are calibrated one after another, each block seeing pruned ones. */
+/** The work of selecting one mask with pruned propagation: each block is calibrated behind already pruned blocks. */
 export interface SelectPrunedWork extends Omit<SelectWork, 'parts' | 'domains'> {
-  /** In the order in which the domains came. */
+  /** In the order of the domains. */
   stages: PrunedStage[]
 }
 
+/** A selected mask, and what its selection took. */
+/** A selected mask. */
 export interface SelectedMask {
   sha256: string
   bytes: number
@@ -41,39 +43,41 @@ export interface SelectedMask {
   layerErrors: Record<string, LayerError> | null
 }
 
-/** What the child can be asked for, and what it answers. */
+/** The calls that the child process serves, each with its work and its result. */
 export interface LabCalls {
-  prepare: { work: { specs: DomainSpec[]; options: PrepareOptions }; answer: PreparedDomains }
-  /** Times one block on these sequences: seconds a token, without and with statistics. */
-  measure: { work: { sequences: TokenSequences }; answer: { forward: number; calibrate: number } }
+  prepare: { work: { specs: DomainSpec[]; options: PrepareOptions }; result: PreparedDomains }
+  /** Times one block on these sequences: seconds per token, without and with statistics. */
+  measure: { work: { sequences: TokenSequences }; result: { forward: number; calibrate: number } }
   calibrate: {
     work: CalibrateWork
-    /** Of the blocks that this call did itself: the others were on disk. */
-    answer: { seconds: number; blocks: number }
+    /** Counts only blocks that this call calibrated; the others were already on disk. */
+    result: { seconds: number; blocks: number }
   }
-  select: { work: SelectWork; answer: SelectedMask }
+  select: { work: SelectWork; result: SelectedMask }
   selectPruned: {
     work: SelectPrunedWork
-    /** `calibrated`: stages that were not on disk as a whole. */
-    answer: { mask: SelectedMask; calibrated: number }
+    /** `calibrated`: number of stages whose statistics were not already complete on disk. */
+    result: { mask: SelectedMask; calibrated: number }
   }
-  churn: { work: { path: string; otherPath: string }; answer: { churn: number } }
+  churn: { work: { path: string; otherPath: string }; result: { churn: number } }
 }
+/** The name of a call. */
 export type LabCall = keyof LabCalls
 
-/** The first message. */
+/** The first message to the child. */
 export interface LabStart {
   model: ModelReference
   threads: number
 }
 
+/** A call as a message to the child. */
 export type LabRequest = {
   [Name in LabCall]: { id: number; call: Name; work: LabCalls[Name]['work'] }
 }[LabCall]
 
-/** Progress of the call in work, and its end. */
+/** A message from the child: progress of a call, or its outcome. */
 export type LabMessage =
   | { id: number; type: 'progress'; fraction: number; message: string }
-  | { id: number; type: 'answer'; answer: LabCalls[LabCall]['answer'] }
+  | { id: number; type: 'result'; result: LabCalls[LabCall]['result'] }
   | { id: number; type: 'damaged'; artifactId: string }
   | { id: number; type: 'failed'; error: ErrorBody }

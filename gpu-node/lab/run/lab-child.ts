@@ -1,6 +1,6 @@
 /**
- * The program of the child process in which the laboratory reads texts, calibrates and selects: one call after
- * another, so that the command line stays responsive. It never outlives its parent.
+ * The program of the child process in which the laboratory reads texts, calibrates and selects, so that the command
+ * line stays responsive. It serves one call at a time and never outlives its parent.
  */
 import '@copal/gpu-node/platform/background-process.ts'
 import { inspect } from 'node:util'
@@ -12,11 +12,11 @@ import { createLabCalls } from './lab-child-calls.ts'
 import { explainFullDisk } from './explain-full-disk.ts'
 
 process.once('disconnect', () => process.exit(1))
-// Ctrl-C reaches the whole process group: the parent ends this one.
+// Ctrl-C reaches the whole process group; the parent ends this process.
 process.on('SIGINT', () => undefined)
 process.once('message', (start: LabStart) => {
   const calls = open(start)
-  // Whoever calls first is told what went wrong.
+  // A failure is reported to the first call.
   calls.catch(() => undefined)
   let last: Promise<void> = Promise.resolve()
   process.on('message', (request: LabRequest) => {
@@ -37,7 +37,7 @@ async function handleRequest(calls: ReturnType<typeof open>, request: LabRequest
   try {
     const perform = await calls
     const progress = (fraction: number, message: string) => send({ id, type: 'progress', fraction, message })
-    send({ id, type: 'answer', answer: await perform(request, progress) })
+    send({ id, type: 'result', result: await perform(request, progress) })
   } catch (thrown) {
     if (thrown instanceof DamagedArtifactError) {
       send({ id, type: 'damaged', artifactId: thrown.artifactId })
@@ -48,15 +48,12 @@ async function handleRequest(calls: ReturnType<typeof open>, request: LabRequest
   }
 }
 
-/** Whatever is no AppError is a fault of ours: what it says is shown, and its stack for whoever mends it. */
+/** Turns an unexpected error into an AppError with its message, and prints its stack for debugging. */
 function toAppError(error: unknown, call: string): AppError {
   if (error instanceof AppError) return error
   process.stderr.write(`${inspect(error)}\n`)
   const reason = error instanceof Error ? error.message : String(error)
-  return new AppError(
-    'internal_error',
-    `The laboratory failed to ${call}: ${reason}. What is finished is kept.`,
-  )
+  return new AppError('internal_error', `The laboratory failed to ${call}: ${reason}. Finished work is kept.`)
 }
 
 function send(message: LabMessage): void {

@@ -4,52 +4,52 @@ import { AppError, parseErrorBody } from '@copal/shared/errors.ts'
 import { DamagedArtifactError } from '@copal/gpu-node/pruning/statistics/statistics-artifact.ts'
 import type { LabCall, LabCalls, LabMessage, LabStart } from './lab-child-protocol.ts'
 
-/** The parent's side of the child in which the laboratory's work is done. */
+/** The parent's handle of the child process that does the laboratory's work. */
 export interface LabProcess {
   /**
-   * Calls are served one after another.
+   * Performs one call. Calls are served one after another.
    *
-   * @throws AppError as the child says, or `node_failed` when it died; DamagedArtifactError
+   * @throws AppError from the child, or `node_failed` if the child died; DamagedArtifactError
    */
   call<Name extends LabCall>(
     call: Name,
     work: LabCalls[Name]['work'],
     onProgress?: (fraction: number, message: string) => void,
-  ): Promise<LabCalls[Name]['answer']>
-  /** Kills it: what it writes counts only after a rename. Settles when it is gone. */
+  ): Promise<LabCalls[Name]['result']>
+  /** Kills the child, which is safe because its files count only after a rename. Resolves when the child has ended. */
   close(): Promise<void>
 }
 
 interface PendingCall {
-  resolve: (answer: LabCalls[LabCall]['answer']) => void
+  resolve: (result: LabCalls[LabCall]['result']) => void
   reject: (error: Error) => void
   onProgress: ((fraction: number, message: string) => void) | undefined
 }
 
 const PROGRAM = fileURLToPath(new URL('./lab-child.ts', import.meta.url))
 
-/** Starts the child. */
+/** Starts the child process. */
 export function startLabProcess(start: LabStart): LabProcess {
   const child = fork(PROGRAM, [], {
-    // Typed arrays travel as they are.
+    // Keeps typed arrays.
     serialization: 'advanced',
-    // Flags of a test runner or debugger are not for it.
+    // Does not inherit flags of a test runner or debugger.
     execArgv: [],
     stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
   })
-  const waiting = new Map<number, PendingCall>()
+  const pending = new Map<number, PendingCall>()
   const { promise: ended, resolve: end } = Promise.withResolvers<void>()
-  let gone: AppError | undefined
+  let exitError: AppError | undefined
   let nextId = 1
 
   const fail = (how: string, cause?: unknown) => {
-    gone ??= new AppError(
+    exitError ??= new AppError(
       'node_failed',
-      `The laboratory's process ${how}. What is finished is kept: run the same command again.`,
+      `The laboratory's child process ${how}. Finished work is kept: run the same command again to continue.`,
       { cause },
     )
-    for (const { reject } of waiting.values()) reject(gone)
-    waiting.clear()
+    for (const { reject } of pending.values()) reject(exitError)
+    pending.clear()
     end()
   }
   child.once('error', (error) => fail('could not be started or reached', error))
@@ -57,11 +57,11 @@ export function startLabProcess(start: LabStart): LabProcess {
     fail(signal === null ? `ended with code ${code}` : `was ended by ${signal}`),
   )
   child.on('message', (message: LabMessage) => {
-    const call = waiting.get(message.id)
+    const call = pending.get(message.id)
     if (!call) return
     if (message.type === 'progress') return call.onProgress?.(message.fraction, message.message)
-    waiting.delete(message.id)
-    if (message.type === 'answer') call.resolve(message.answer)
+    pending.delete(message.id)
+    if (message.type === 'result') call.resolve(message.result)
     else if (message.type === 'damaged')
       call.reject(new DamagedArtifactError({ id: message.artifactId }, 'see above'))
     else
@@ -74,9 +74,9 @@ export function startLabProcess(start: LabStart): LabProcess {
   return {
     call: (call, work, onProgress) =>
       new Promise((resolve, reject) => {
-        if (gone) return reject(gone)
+        if (exitError) return reject(exitError)
         const id = nextId++
-        waiting.set(id, { resolve, reject, onProgress })
+        pending.set(id, { resolve, reject, onProgress })
         child.send({ id, call, work }, (error) => error && fail('cannot be reached', error))
       }),
     async close() {

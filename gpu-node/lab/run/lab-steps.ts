@@ -19,17 +19,17 @@ import { requiredCalibrations, type MaskPlan } from '../plan/plan-runs.ts'
 import type { PreparedDomain } from '../texts/prepare-domains.ts'
 import type { TimingMachine } from '../results/lab-results.ts'
 
-/** How much was really done: what the cache had does not count. */
+/** How much was done; results from the cache do not count. */
 export interface WorkCounts {
   calibrated: number
   selected: number
   evaluated: number
 }
 
-/** Told while something is worked on: how far it is, 0 to 1. */
+/** Receives the progress of a step, 0 to 1. */
 type OnProgress = (fraction: number, message: string) => void
 
-/** Parts of {@link createLabSteps}. */
+/** Dependencies of {@link createLabSteps}. */
 export interface LabStepsDeps {
   model: DenseModel
   domains: readonly PreparedDomain[]
@@ -37,7 +37,7 @@ export interface LabStepsDeps {
     length: number
     seed: number
     windowTokens: number
-    /** Of single linears, in every mask; sorted by name. */
+    /** Patterns of single linears in every mask, sorted by name. */
     linearPatterns: Record<string, string>
   }
   child: LabProcess
@@ -45,56 +45,56 @@ export interface LabStepsDeps {
   cache: LabCache
   findings: Findings
   rates: Rates
-  /** Stands beside the seconds that are kept. */
+  /** Recorded beside measured seconds. */
   ranOn: TimingMachine
-  /** Keeps rates for the next run. */
+  /** Saves rates for the next run. */
   saveRates: (rates: Rates) => Promise<void>
   signal: AbortSignal
   nowMs: () => number
 }
 
-/** The steps of a laboratory run: each does what is not cached yet, and notes it in the findings. */
+/** The steps of a laboratory run. Each does only what is not cached, and records it in the cache and the findings. */
 export interface LabSteps {
   done: WorkCounts
-  /** Reads into the findings what the cache holds of these. */
+  /** Reads into the findings what the cache holds of these masks. */
   loadCached(masks: readonly MaskPlan[]): Promise<void>
   hasStatistics(domain: string, samples: number): boolean
   calibrate(domain: string, samples: number, onProgress: OnProgress): Promise<void>
-  /** Tokens of each calibration that selecting it does too: with pruned propagation of what no earlier mask has. */
+  /** Tokens of each calibration that selecting this mask includes; only with pruned propagation. */
   tokensToCalibrate(mask: MaskPlan): number[]
-  /** Its statistics must be there; damaged ones are calibrated again. */
+  /** Selects a mask whose statistics exist; damaged statistics are calibrated again. */
   select(mask: MaskPlan, onProgress: OnProgress): Promise<CachedMask>
-  /** @param mask null: the dense model */
+  /** Evaluates a mask (null: the dense model) on these domains. */
   evaluate(mask: CachedMask | null, domains: readonly string[], onProgress: OnProgress): Promise<void>
-  /** Whether it is known how much two masks differ; then it is in the findings. */
+  /** Reads the difference of two masks into the findings if it is known; returns whether it is. */
   loadCachedChurn(a: CachedMask, b: CachedMask): Promise<boolean>
-  /** Finds out how much two masks differ; their files must be there. */
+  /** Measures the difference of two masks, whose files must exist. */
   measureChurn(a: CachedMask, b: CachedMask): Promise<void>
-  /** Removes statistics that no other mask reads than those of this one's run, which are all selected. */
+  /** Removes the pruned statistics of this mask's run; call it when all masks of the run are selected. */
   removePrunedStatistics(mask: MaskPlan): Promise<void>
 }
 
-/** A weight set that only evaluates has none of the versions that requests are pinned to. */
+/** Version of a weight set that is only evaluated, so that no request can be pinned to it. */
 const NOT_SERVED = -1
 
-/** Composes the steps. */
+/** Creates the steps of a run. */
 export async function createLabSteps(deps: LabStepsDeps): Promise<LabSteps> {
   const { model, settings, child, cache, findings, rates, ranOn } = deps
   const { baseSha256 } = model.master
   const byName = new Map(deps.domains.map((domain) => [domain.name, domain]))
   const done: WorkCounts = { calibrated: 0, selected: 0, evaluated: 0 }
   const calibratedPruned = new Set<string>()
-  /** Nothing where no linear is named: what was found before that was possible is still found. */
-  const named = Object.keys(settings.linearPatterns).length > 0 ? [settings.linearPatterns] : []
+  /** Empty if no linear has a pattern of its own, so that cache keys stay those of versions without this setting. */
+  const linearPatternsKey = Object.keys(settings.linearPatterns).length > 0 ? [settings.linearPatterns] : []
   const onDisk = new Set((await listArtifacts(cache.statisticsDir, baseSha256)).map(({ id }) => id))
 
-  const domainOf = (name: string): PreparedDomain => {
+  const requireDomain = (name: string): PreparedDomain => {
     const domain = byName.get(name)
-    if (!domain) throw new RangeError(`there is no domain ${name}`)
+    if (!domain) throw new RangeError(`unknown domain ${name}`)
     return domain
   }
   const statisticsOf = (name: string, samples: number) => {
-    const { calibration } = domainOf(name)
+    const { calibration } = requireDomain(name)
     const sequences = calibration?.sequences.get(samples)
     if (!calibration || !sequences) throw new RangeError(`${name} has no ${samples} sequences`)
     const { sha256: datasetSha256 } = calibration
@@ -110,7 +110,7 @@ export async function createLabSteps(deps: LabStepsDeps): Promise<LabSteps> {
   }
   const partIds = ({ domains, samples }: MaskPlan) =>
     domains.map((name) => statisticsOf(name, samples).part.id)
-  const maskIdentity = (mask: MaskPlan) => [
+  const maskCacheKey = (mask: MaskPlan) => [
     baseSha256,
     mask.method,
     mask.pattern,
@@ -118,23 +118,23 @@ export async function createLabSteps(deps: LabStepsDeps): Promise<LabSteps> {
     ...(mask.propagation === 'dense' ? [partIds(mask).toSorted()] : [mask.propagation, partIds(mask)]),
     ...sensitivityInputs(mask.method, model),
     ...revisionsKey(mask.method),
-    ...named,
+    ...linearPatternsKey,
   ]
-  const evaluationIdentity = (maskSha256: string | null, name: string) => [
+  const evaluationKey = (maskSha256: string | null, name: string) => [
     baseSha256,
     maskSha256 ?? 'dense',
-    domainOf(name).evaluation.cut.sha256,
+    requireDomain(name).evaluation.cut.sha256,
     settings.windowTokens,
   ]
-  const churnIdentity = (a: string, b: string) => [a, b].toSorted()
-  const noteChange = (a: string, b: string, churn: number) => {
+  const churnKey = (a: string, b: string) => [a, b].toSorted()
+  const recordChurn = (a: string, b: string, churn: number) => {
     findings.churns.set(pairKey(a, b), churn)
     findings.churns.set(pairKey(b, a), churn)
   }
 
-  async function recallEvaluations(maskSha256: string | null): Promise<void> {
+  async function loadCachedEvaluations(maskSha256: string | null): Promise<void> {
     for (const { name } of deps.domains) {
-      const found = await cache.evaluations.get(evaluationIdentity(maskSha256, name))
+      const found = await cache.evaluations.get(evaluationKey(maskSha256, name))
       if (found) findings.evaluations.set(pairKey(maskSha256, name), found)
     }
   }
@@ -147,7 +147,7 @@ export async function createLabSteps(deps: LabStepsDeps): Promise<LabSteps> {
     onDisk.add(part.id)
     done.calibrated++
     if (blocks === 0) return
-    // Of the blocks that an earlier run did, the time is not known: those done now stand for them.
+    // The time of blocks that an earlier run did is unknown: extrapolate from those done now.
     const whole = { seconds: (seconds * model.config.layers) / blocks, tokens: part.tokens, ranOn }
     findings.calibrations.set(pairKey(name, samples), whole)
     await cache.calibrations.put([part.id], whole)
@@ -169,16 +169,16 @@ export async function createLabSteps(deps: LabStepsDeps): Promise<LabSteps> {
         const { spec, sequences } = statisticsOf(domain, samples)
         return { spec, domain, sequences }
       })
-      const answer = await child.call('selectPruned', { ...common, stages }, onProgress)
-      done.calibrated += answer.calibrated
+      const result = await child.call('selectPruned', { ...common, stages }, onProgress)
+      done.calibrated += result.calibrated
       for (const { key } of requiredCalibrations(mask)) calibratedPruned.add(key)
-      return { ...answer.mask, created }
+      return { ...result.mask, created }
     }
     const work = { ...common, domains, parts: partIds(mask) }
     return { ...(await child.call('select', work, onProgress)), created }
   }
 
-  /** Statistics of pruned propagation serve the masks of one method and pattern alone. */
+  /** Statistics of pruned propagation are valid for one method and pattern only. */
   function statisticsDirOf({ propagation, method, pattern, scope, samples }: MaskPlan): string {
     if (propagation === 'dense') return cache.statisticsDir
     return cache.prunedStatisticsDir([
@@ -192,24 +192,24 @@ export async function createLabSteps(deps: LabStepsDeps): Promise<LabSteps> {
       settings.seed,
       ...(parseMethod(method).rows ? sensitivityInputs(method, model) : []),
       ...revisionsKey(method),
-      ...named,
+      ...linearPatternsKey,
     ])
   }
 
   return {
     done,
     async loadCached(masks) {
-      await recallEvaluations(null)
+      await loadCachedEvaluations(null)
       for (const mask of masks) {
         for (const name of mask.domains) {
           const { part } = statisticsOf(name, mask.samples)
           const calibration = await cache.calibrations.get([part.id])
           if (calibration) findings.calibrations.set(pairKey(name, mask.samples), calibration)
         }
-        const found = await cache.masks.get(maskIdentity(mask))
+        const found = await cache.masks.get(maskCacheKey(mask))
         if (!found) continue
         findings.masks.set(maskKey(mask), found)
-        await recallEvaluations(found.sha256)
+        await loadCachedEvaluations(found.sha256)
       }
     },
     hasStatistics: (name, samples) => onDisk.has(statisticsOf(name, samples).part.id),
@@ -221,20 +221,20 @@ export async function createLabSteps(deps: LabStepsDeps): Promise<LabSteps> {
         .map(({ name }) => statisticsOf(name, mask.samples).part.tokens)
     },
     async select(mask, onProgress) {
-      // Selected again it has the same bytes, and its evaluations still count.
+      // A mask selected again must have the same bytes, so that its evaluations still count.
       const created = findings.masks.get(maskKey(mask))?.created ?? new Date(deps.nowMs()).toISOString()
       for (let repairs = 0; ; repairs++) {
         try {
           const found = { ...(await selectOnce(mask, created, onProgress)), ranOn }
           findings.masks.set(maskKey(mask), found)
-          await cache.masks.put(maskIdentity(mask), found)
+          await cache.masks.put(maskCacheKey(mask), found)
           done.selected++
-          // With pruned propagation the time is mostly that of calibration.
+          // With pruned propagation most of the time is calibration.
           if (mask.propagation === 'dense') rates.select[mask.method] = found.seconds
           await deps.saveRates(rates)
           return found
         } catch (error) {
-          // Statistics can be made again from their text; only a disk that damages everything ends this.
+          // Statistics can be computed again from their text; the limit is for a disk that damages everything.
           if (!(error instanceof DamagedArtifactError) || repairs > mask.domains.length) throw error
           await discardArtifact(statisticsDirOf(mask), error.artifactId)
           onDisk.delete(error.artifactId)
@@ -254,12 +254,12 @@ export async function createLabSteps(deps: LabStepsDeps): Promise<LabSteps> {
       }
       let next = 0
       let startedMs = performance.now()
-      const pace = createWindowTimer()
-      const sources = missing.map((name) => domainOf(name).evaluation.cut)
+      const timer = createWindowTimer()
+      const sources = missing.map((name) => requireDomain(name).evaluation.cut)
       const scoring = evaluateWindows(deps.backend, weights, sources, {
         signal: deps.signal,
         onProgress: (windows, total) => {
-          pace.reached(windows)
+          timer.reached(windows)
           onProgress(windows / total, `evaluating, window ${windows} of ${total}`)
         },
       })
@@ -268,7 +268,7 @@ export async function createLabSteps(deps: LabStepsDeps): Promise<LabSteps> {
         if (!Number.isFinite(nllMean)) {
           throw new AppError(
             'node_failed',
-            `${sha256 === null ? 'The dense model' : `Mask ${sha256}`} gives a likelihood that is not finite on '${name}'.`,
+            `The loss of ${sha256 === null ? 'the dense model' : `mask ${sha256}`} on '${name}' is not finite.`,
           )
         }
         const found: CachedEvaluation = {
@@ -281,10 +281,10 @@ export async function createLabSteps(deps: LabStepsDeps): Promise<LabSteps> {
         }
         startedMs = performance.now()
         findings.evaluations.set(pairKey(sha256, name), found)
-        await cache.evaluations.put(evaluationIdentity(sha256, name), found)
+        await cache.evaluations.put(evaluationKey(sha256, name), found)
         done.evaluated++
       }
-      rates.evaluateToken = pace.secondsAWindow() / settings.windowTokens || rates.evaluateToken
+      rates.evaluateToken = timer.secondsPerWindow() / settings.windowTokens || rates.evaluateToken
       await deps.saveRates(rates)
     },
     async removePrunedStatistics(mask) {
@@ -292,26 +292,26 @@ export async function createLabSteps(deps: LabStepsDeps): Promise<LabSteps> {
     },
     async loadCachedChurn(a, b) {
       if (a.sha256 === b.sha256 || findings.churns.has(pairKey(a.sha256, b.sha256))) return true
-      const found = await cache.churns.get(churnIdentity(a.sha256, b.sha256))
-      if (found) noteChange(a.sha256, b.sha256, found.churn)
+      const found = await cache.churns.get(churnKey(a.sha256, b.sha256))
+      if (found) recordChurn(a.sha256, b.sha256, found.churn)
       return found !== undefined
     },
     async measureChurn(a, b) {
       const paths = { path: cache.maskPath(a.sha256), otherPath: cache.maskPath(b.sha256) }
       const found = await child.call('churn', paths)
-      await cache.churns.put(churnIdentity(a.sha256, b.sha256), found)
-      noteChange(a.sha256, b.sha256, found.churn)
+      await cache.churns.put(churnKey(a.sha256, b.sha256), found)
+      recordChurn(a.sha256, b.sha256, found.churn)
     },
   }
 }
 
-/** Nothing where all are 0: what was found before there were revisions is still found. */
+/** Empty if all revisions are 0, so that cache keys stay those of versions without revisions. */
 function revisionsKey(method: string): Record<string, number>[] {
   const raised = revisionsOf(parseMethod(method))
   return Object.keys(raised).length > 0 ? [raised] : []
 }
 
-/** Time a window, from the first to the last: loading the weights is not in it. */
+/** Measures the time per window between the first and the last, which excludes loading the weights. */
 function createWindowTimer() {
   let first: { windows: number; atMs: number } | undefined
   let last: { windows: number; atMs: number } | undefined
@@ -321,8 +321,8 @@ function createWindowTimer() {
       last = { windows, atMs: performance.now() }
       first ??= last
     },
-    /** NaN of fewer than two windows. */
-    secondsAWindow: (): number =>
+    /** NaN for fewer than two windows. */
+    secondsPerWindow: (): number =>
       first && last ? (last.atMs - first.atMs) / 1000 / (last.windows - first.windows) : Number.NaN,
   }
 }

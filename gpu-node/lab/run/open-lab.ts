@@ -26,18 +26,18 @@ import { readResults } from '../results/results-file.ts'
 import type { LabSettings } from '../plan/lab-settings.ts'
 import { createLabSteps, type LabSteps } from './lab-steps.ts'
 
-/** What a laboratory tells while it opens and works. */
+/** Callbacks and abort signal of a laboratory run. */
 export interface LabHooks {
   signal: AbortSignal
-  /** The model is fetched, verified or converted. */
+  /** Called while the model is fetched, verified or converted. */
   onModel?: OnModelProgress | undefined
-  /** Something about the texts that the user should know. */
+  /** Called with warnings about the texts. */
   onWarning?: ((warning: string) => void) | undefined
-  /** How far it is, 0 to 1, of the part that the label names. */
+  /** Called with the progress, 0 to 1, of the phase that the label names. */
   onProgress?: ((label: 'Preparing' | 'Laboratory', fraction: number, message: string) => void) | undefined
 }
 
-/** A laboratory with texts read and work planned. */
+/** An open laboratory: its texts are read and its work is planned. */
 export interface OpenLab {
   model: DenseModel
   /** See {@link modelIdentity}. */
@@ -55,20 +55,20 @@ export interface OpenLab {
   close(): Promise<void>
 }
 
-/** Tokens of a calibration sequence and of an evaluation window, and threads. */
+/** Sizes that were chosen for the model. */
 interface LabSizes {
   length: number
   windowTokens: number
   threads: number
 }
 
-/** The paper's, unless the model's context is shorter. */
+/** Length of sequences and windows in the paper; shorter if the model's context is. */
 const DEFAULT_TOKENS = 2048
 
 /**
- * Locks the folder, opens the model, reads the texts and plans.
+ * Opens a laboratory: locks the folder, opens the model, reads the texts and plans the runs.
  *
- * @throws AppError for every input that cannot be used; nothing stays behind then
+ * @throws AppError for any unusable input; the folder is then left as it was
  */
 export async function openLab(settings: LabSettings, hooks: LabHooks): Promise<OpenLab> {
   requireDistinctDomains(settings.domains)
@@ -104,7 +104,7 @@ export async function openLab(settings: LabSettings, hooks: LabHooks): Promise<O
     const { baseSha256 } = model.master
     const reference = { spec: settings.model, cacheDir, id: model.id, baseSha256 }
     const child = startLabProcess({ model: reference, threads })
-    // A child that is gone answers every call, so that nothing waits for it.
+    // Closing the child rejects its pending calls, so that nothing keeps waiting.
     const abort = () => void child.close()
     hooks.signal.addEventListener('abort', abort, { once: true })
     started.push(async () => {
@@ -144,7 +144,7 @@ export async function openLab(settings: LabSettings, hooks: LabHooks): Promise<O
       orders,
       new Date().toISOString(),
     )
-    // A run that goes on began when it first began.
+    // A resumed run keeps its original start time.
     const earlier = await readResults(outDir).catch(() => undefined)
     if (earlier && haveSameInputs(earlier, about)) about.created = earlier.created
     const saveRates = () => cache.rates.put(machine, rates)
@@ -166,10 +166,12 @@ export async function openLab(settings: LabSettings, hooks: LabHooks): Promise<O
   }
 }
 
-/** Removes a folder in which nothing came to be, and those above it up to `made`; undefined: it was there before. */
+/**
+ * Removes a folder if it is empty, and its parents up to `made`, the first folder created (undefined: it existed
+ * before).
+ */
 async function removeEmptyFolders(dir: string, made: string | undefined): Promise<void> {
   if (made === undefined) return
-  // What is not empty stays.
   const isGone = await rmdir(dir).then(
     () => true,
     () => false,
@@ -177,13 +179,13 @@ async function removeEmptyFolders(dir: string, made: string | undefined): Promis
   if (isGone && dir !== made) await removeEmptyFolders(dirname(dir), made)
 }
 
-/** Sorted, so that rules that come to the same find the same masks again. */
+/** Sorted by name, so that equivalent rules give the same cache keys. */
 function linearPatternsOf({ config }: DenseModel, { patternRules }: LabSettings): Record<string, string> {
   const named = Object.entries(expandPatterns(config, patternRules))
   return Object.fromEntries(named.toSorted(([a], [b]) => (a < b ? -1 : 1)))
 }
 
-/** @throws AppError where the model or the texts cannot give what is asked for */
+/** @throws AppError if the model or the texts do not allow what was asked for */
 function checkSizes(
   model: DenseModel,
   settings: LabSettings,
@@ -195,7 +197,7 @@ function checkSizes(
   if (length > config.contextLength) {
     throw new AppError(
       'invalid_request',
-      `Calibration sequences of ${length} tokens do not fit the model's context of ${config.contextLength}. Give a smaller --length.`,
+      `Calibration sequences of ${length} tokens do not fit the model's context of ${config.contextLength} tokens. Choose a smaller --length.`,
       { param: 'length' },
     )
   }
@@ -213,7 +215,7 @@ function checkSizes(
   if (reads && settings.domains.every(({ calibrationPath }) => calibrationPath === null)) {
     throw new AppError(
       'invalid_request',
-      `'${reads.method}' calibrates, and no domain has calibration text: give at least one as name=calibration.txt:evaluation.txt.`,
+      `'${reads.method}' needs calibration text, but no domain has any. Give at least one as name=calibration.txt:evaluation.txt.`,
       { param: 'domain' },
     )
   }
@@ -234,7 +236,7 @@ function prepareCall(settings: LabSettings, { length, windowTokens }: LabSizes) 
   return { specs, options }
 }
 
-/** Names of the domains that are calibrated on, or of the others. */
+/** Names of the domains with calibration text, or of those without. */
 function domainNamesOf({ domains }: LabSettings, isCalibrated: boolean): string[] {
   return domains
     .filter(({ calibrationPath }) => (calibrationPath !== null) === isCalibrated)

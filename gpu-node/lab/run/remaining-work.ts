@@ -6,7 +6,7 @@ import { requiredCalibrations, prunedStatisticsKey, type RunPlan, type StagePlan
 import type { PreparedDomain } from '../texts/prepare-domains.ts'
 import type { LabSteps } from './lab-steps.ts'
 
-/** Work that is not in the cache: what an estimate counts. */
+/** Finds the work whose results are not in the cache. */
 export async function findRemainingWork(
   stages: readonly { run: RunPlan; stage: StagePlan }[],
   domains: readonly PreparedDomain[],
@@ -35,7 +35,7 @@ export async function findRemainingWork(
   load(domains.map(({ name }) => name).filter((name) => !findings.evaluations.has(pairKey(null, name))))
   const counted = new Map<string, Set<string>>()
   const calibrated = new Set<string>()
-  /** Statistics of pruned propagation, by whose they are: they go when the run's masks are there. */
+  /** Statistics of pruned propagation, by {@link prunedStatisticsKey}: removed when the run's masks are selected. */
   const pruned = new Map<string, number>()
   for (const { stage } of stages) {
     if (isStageDone(stage, findings)) continue
@@ -70,7 +70,7 @@ export async function findRemainingWork(
   return workload
 }
 
-/** Whether nothing at all is to be done. */
+/** Tells whether nothing remains to be done. */
 export function hasNoWork({ calibrations, selections, weightSetLoads }: Workload): boolean {
   return calibrations.length === 0 && selections.length === 0 && weightSetLoads === 0
 }

@@ -27,25 +27,25 @@ import { hasNoWork, findRemainingWork } from './remaining-work.ts'
 import { createRunProgress, type RunProgress } from './run-progress.ts'
 import type { WorkCounts } from './lab-steps.ts'
 
-/** What is to be done, before it is done. */
+/** The work that a run will do, and its estimate. */
 export interface LabPlan {
   runs: readonly RunPlan[]
-  /** Distinct masks over all runs, and how many of them have yet to be selected. */
+  /** Distinct masks over all runs; `masksToSelect` of them have yet to be selected. */
   masks: number
   masksToSelect: number
   calibrations: number
-  /** Weight sets to be loaded and scored. */
+  /** Weight sets to load and score. */
   evaluations: number
   estimate: Estimate
 }
 
-/** Hooks of a whole run. */
+/** Callbacks of a whole run. */
 export interface RunHooks extends LabHooks {
-  /** Before the work begins. */
+  /** Called before the work begins. */
   onPlan?: ((plan: LabPlan) => void) | undefined
 }
 
-/** What came of a run. */
+/** The outcome of a run. */
 export interface LabOutcome {
   results: LabResults
   done: WorkCounts
@@ -53,12 +53,12 @@ export interface LabOutcome {
 }
 
 /**
- * Runs a laboratory: calibrates, selects and evaluates what its folder does not hold yet, the most valuable first,
- * and rewrites `results.json` after every stage. Killed at any point, the same call goes on where it was: finished
- * blocks of statistics, masks and evaluations are found in the cache, by content.
+ * Runs a laboratory: calibrates, selects and evaluates what its folder does not hold yet, most valuable first, and
+ * rewrites `results.json` after every stage. If it is killed, the same call resumes: finished blocks of statistics,
+ * masks and evaluations are found in the cache.
  *
- * @throws AppError for inputs that cannot be used, another model's folder, one in use (`conflict`), a full disk; the reason
- * of the signal
+ * @throws AppError for unusable inputs, a folder of another model or in use (`conflict`), or a full disk; the signal's
+ * reason when it aborts
  */
 export async function runLab(settings: LabSettings, hooks: RunHooks): Promise<LabOutcome> {
   return withLab(settings, hooks, async (lab) => {
@@ -68,15 +68,15 @@ export async function runLab(settings: LabSettings, hooks: RunHooks): Promise<La
     const progress = createRunProgress(plan.estimate.seconds.total, (fraction, message) =>
       hooks.onProgress?.('Laboratory', fraction, message),
     )
-    // The plan's seconds are at these rates: steps at what is measured meanwhile would not add up to them.
-    const asPlanned = { ...lab, rates: structuredClone(lab.rates) }
+    // Progress must use the rates of the plan: with newer rates its steps would not add up to the planned total.
+    const labWithPlanRates = { ...lab, rates: structuredClone(lab.rates) }
     await writeFolderModel(settings.outDir, { id: lab.model.id, identity: lab.identity })
-    const results = await runStages(asPlanned, settings.outDir, progress, hooks.signal)
+    const results = await runStages(labWithPlanRates, settings.outDir, progress, hooks.signal)
     return { results, done: lab.steps.done, seconds: (performance.now() - startedMs) / 1000 }
   })
 }
 
-/** Plans and estimates a run without beginning it: where none has worked, nothing is left. */
+/** Plans and estimates a run without starting it. A folder without a cache is left untouched. */
 export async function planLabRun(settings: LabSettings, hooks: LabHooks): Promise<LabPlan> {
   if (existsSync(join(settings.outDir, 'cache'))) return withLab(settings, hooks, planLab)
   const scratch = await mkdtemp(join(tmpdir(), 'copal-plan-'))
@@ -100,7 +100,7 @@ async function withLab<T>(
       await lab.close()
     }
   } catch (error) {
-    // What breaks because everything is being ended is no failure of its own.
+    // Errors that follow from an abort are reported as the abort.
     hooks.signal.throwIfAborted()
     throw explainFullDisk(error)
   }
@@ -124,7 +124,7 @@ async function planLab(lab: OpenLab): Promise<LabPlan> {
   }
 }
 
-/** Measures what no run on this machine has: how fast blocks are. */
+/** Measures the speed of blocks if no earlier run on this machine did. */
 async function measureRates({ child, domains, rates, model, sizes }: OpenLab): Promise<void> {
   const sequences = firstSequences(domains, sizes.length)
   if (!sequences) return
@@ -133,7 +133,7 @@ async function measureRates({ child, domains, rates, model, sizes }: OpenLab): P
   rates.evaluateToken ??= forward * blocksPerToken(model.config)
 }
 
-/** About one chunk of calibration text, or of evaluation text where there is no other. */
+/** About one chunk of calibration text, or of evaluation text if there is no calibration text. */
 function firstSequences(domains: OpenLab['domains'], length: number): TokenSequences | undefined {
   for (const { calibration } of domains) {
     for (const { tokens, sequences } of calibration?.sequences.values() ?? []) {
@@ -152,7 +152,7 @@ async function runStages(
   signal: AbortSignal,
 ): Promise<LabResults> {
   const { runs, about, findings } = lab
-  const keep = async (): Promise<LabResults> => {
+  const saveResults = async (): Promise<LabResults> => {
     const results = assembleResults(about, runs, findings)
     await writeResults(outDir, results)
     return results
@@ -165,21 +165,21 @@ async function runStages(
     if (isStageDone(stage, findings)) continue
     signal.throwIfAborted()
     const mask = await selectMask(lab, stage.mask, progress)
-    // Selection has looked at every weight: it names the linear that is not finite, which no evaluation can.
+    // After selection, which reads every weight and names a linear that is not finite; an evaluation could not.
     if (!isDenseDone) await evaluateDense(lab, progress)
     isDenseDone = true
     await evaluateMask(lab, run, stage, mask, progress)
     await measureChurns(lab, run, progress)
-    await keep()
+    await saveResults()
     if (run.stages.every((one) => isStageDone(one, findings)))
       await lab.steps.removePrunedStatistics(stage.mask)
   }
   await evaluateDense(lab, progress)
   for (const run of runs) await measureChurns(lab, run, progress)
-  // A run that was stopped or killed has left them, and nobody knows whether it will go on.
+  // Removes what stopped or killed runs left behind.
   await discardPartials(lab.cache.statisticsDir)
   await lab.cache.discardPrunedStatistics()
-  return keep()
+  return saveResults()
 }
 
 async function evaluateDense(lab: OpenLab, progress: RunProgress): Promise<void> {
@@ -190,7 +190,7 @@ async function evaluateDense(lab: OpenLab, progress: RunProgress): Promise<void>
   await lab.steps.evaluate(null, names, progress.startStep(seconds, 'dense: '))
 }
 
-/** Calibrates what the mask lacks, and selects it. */
+/** Selects a mask, after calibrating the domains that it needs; returns the cached one if it exists. */
 async function selectMask(lab: OpenLab, mask: MaskPlan, progress: RunProgress): Promise<CachedMask> {
   const { model, rates, findings, cache } = lab
   const known = findings.masks.get(maskKey(mask))
@@ -221,7 +221,7 @@ async function evaluateMask(
   await lab.steps.evaluate(selected, evaluateOn, progress.startStep(seconds, `${runLabel(run)}${after}: `))
 }
 
-/** How much consecutive masks of the run's orders differ, as far as both are there. */
+/** Measures the difference between consecutive masks of the run's orders, where both were selected. */
 async function measureChurns(lab: OpenLab, run: RunPlan, progress: RunProgress): Promise<void> {
   for (const { a, b } of consecutiveMasks(run, lab.findings)) {
     if (await lab.steps.loadCachedChurn(a.found, b.found)) continue
@@ -232,7 +232,7 @@ async function measureChurns(lab: OpenLab, run: RunPlan, progress: RunProgress):
   }
 }
 
-/** Consecutive masks of the run's orders of which both were selected. */
+/** Pairs of consecutive masks of the run's orders, where both were selected. */
 function consecutiveMasks(run: RunPlan, { masks }: Findings) {
   const pairs = []
   for (const order of run.orders) {

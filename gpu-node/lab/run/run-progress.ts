@@ -1,12 +1,14 @@
-/** How far a run of many steps is, by the seconds that each was estimated at. */
+/** The progress of a run, weighted by the estimated seconds of its steps. */
 export interface RunProgress {
-  /** Begins a step; what it returns is told how far the step is, 0 to 1. A step ends where the next begins. */
+  /** Starts a step, which ends when the next one starts. Returns a callback for the step's progress, 0 to 1. */
   startStep(seconds: number, label: string): (fraction: number, message: string) => void
 }
 
 /**
- * @param totalSeconds of all steps
- * @param onProgress called with the fraction of the whole, 0 to 1
+ * Creates the progress of a run.
+ *
+ * @param totalSeconds estimate for all steps
+ * @param onProgress called with the fraction of the whole run, 0 to 1
  */
 export function createRunProgress(
   totalSeconds: number,

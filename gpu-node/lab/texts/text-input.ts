@@ -8,33 +8,33 @@ import { isErrno } from '@copal/gpu-node/platform/scratch.ts'
 import { describeSystemError } from '@copal/gpu-node/platform/system-error.ts'
 import { decodeUtf8 } from '@copal/gpu-node/platform/utf-8.ts'
 
-/** A text file as the laboratory reads it. */
+/** The contents of a text file. */
 export interface TextInput {
-  /** One of a plain text, one a line of newline-delimited JSON. */
+  /** One text for a plain file, one per line for newline-delimited JSON. */
   texts: string[]
   /**
-   * Of the bytes after decompression; of newline-delimited JSON with the field's name: read as plain text they are
-   * another.
+   * Hash of the decompressed bytes; for newline-delimited JSON also of the field's name, because the same bytes read as
+   * plain text are a different input.
    */
   sha256: string
 }
 
-/** JavaScript strings end at half a billion characters. */
+/** Maximum size; JavaScript strings hold about half a billion characters. */
 const MAX_BYTES = 400_000_000
 
 /**
- * Reads a text: plain, or newline-delimited JSON (`.jsonl`, `.ndjson`) of which `field` holds the text; either may
- * be gzipped (`.gz`).
+ * Reads a plain text, or newline-delimited JSON (`.jsonl`, `.ndjson`) whose `field` holds the text. Either may be
+ * gzipped (`.gz`).
  *
- * @param cwd where relative paths start
- * @throws AppError `invalid_request` that names the file and the offset or line at fault
+ * @param cwd base of relative paths
+ * @throws AppError `invalid_request` naming the file and the invalid offset or line
  */
 export async function readTextInput(path: string, field: string, cwd: string): Promise<TextInput> {
   const bytes = await readBytes(path, cwd)
   if (bytes.length > MAX_BYTES) {
     throw textInputError(
       path,
-      `holds ${Math.ceil(bytes.length / 1e6)} MB of text, at most ${MAX_BYTES / 1e6} MB are read. Give a part of it`,
+      `has ${Math.ceil(bytes.length / 1e6)} MB of text, but at most ${MAX_BYTES / 1e6} MB are allowed. Use a part of it`,
     )
   }
   const decoded = decodeUtf8(bytes)
@@ -47,7 +47,7 @@ export async function readTextInput(path: string, field: string, cwd: string): P
   }
   const isJson = /\.(jsonl|ndjson)(\.gz)?$/i.test(path)
   const texts = isJson ? parseLines(path, decoded.text, field) : [decoded.text]
-  if (texts.every((text) => text.trim() === '')) throw textInputError(path, 'holds no text')
+  if (texts.every((text) => text.trim() === '')) throw textInputError(path, 'contains no text')
   const hash = createHash('sha256').update(bytes)
   if (isJson) hash.update(`\0${field}`)
   return { texts, sha256: hash.digest('hex') }
@@ -69,10 +69,14 @@ async function readBytes(path: string, cwd: string): Promise<Buffer> {
     if (isErrno(cause, 'ERR_BUFFER_TOO_LARGE'))
       throw textInputError(
         path,
-        `unpacks to more than ${MAX_BYTES / 1e6} MB of text. Give a part of it`,
+        `unpacks to more than ${MAX_BYTES / 1e6} MB of text. Use a part of it`,
         cause,
       )
-    throw textInputError(path, 'is not a whole gzip file. Fetch it again, or give it without .gz', cause)
+    throw textInputError(
+      path,
+      'is not a complete gzip file. Fetch it again, or remove .gz from its name if it is not compressed',
+      cause,
+    )
   }
 }
 

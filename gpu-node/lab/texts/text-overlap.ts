@@ -1,9 +1,9 @@
-/** Consecutive tokens that count as a quotation when both texts have them. */
+/** Number of consecutive tokens that count as an overlap if both texts contain them. */
 const RUN_TOKENS = 32
 
 /**
- * The share of evaluation text that calibration saw: of every {@link RUN_TOKENS} consecutive tokens of the
- * windows, how many runs stand in the sequences, at whatever position.
+ * Returns the share of evaluation text that is also in the calibration text: the windows are cut into runs of
+ * {@link RUN_TOKENS} tokens, and a run counts if the sequences contain it at any position.
  *
  * @param sequences calibration tokens, any number of arrays
  * @returns 0 to 1

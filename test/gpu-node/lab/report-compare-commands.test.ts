@@ -9,7 +9,7 @@ import { temporaryDir } from '../../support/harness/temporary.ts'
 import { recordedTerminal } from '../../support/doubles/recorded-terminal.ts'
 
 describe('copal lab report', () => {
-  test('writes Markdown, a page and the plots beside the result, and names them', async () => {
+  test('writes Markdown, HTML and plots beside the result, and lists them', async () => {
     const cwd = temporaryDir()
     mkdirSync(join(cwd, 'lab'))
     await writeResults(join(cwd, 'lab'), generatedResults())
@@ -27,7 +27,7 @@ describe('copal lab report', () => {
     )
   })
 
-  test('rendered again it is the same, byte for byte', async () => {
+  test('rendering again gives the same bytes', async () => {
     const dir = temporaryDir()
     await writeResults(dir, generatedResults())
     const render = async (): Promise<string[]> => {
@@ -39,7 +39,7 @@ describe('copal lab report', () => {
     expect(await render()).toEqual(await render())
   })
 
-  test('with --png every plot is also a picture; on a machine without fonts nothing is written', async () => {
+  test('with --png every plot is also a PNG; without fonts nothing is written', async () => {
     const dir = temporaryDir()
     await writeResults(dir, generatedResults())
     const terminal = recordedTerminal()
@@ -55,7 +55,7 @@ describe('copal lab report', () => {
     expect(asPromised).toBe(true)
   })
 
-  test('an interrupted run without methods renders and says so', async () => {
+  test('an interrupted run without methods renders and says that it is incomplete', async () => {
     const dir = temporaryDir()
     await writeResults(dir, { ...generatedResults(), runs: [], incomplete: ['dense'] })
     expect(await runCommand(['lab', 'report', dir], recordedTerminal())).toBe(0)
@@ -64,14 +64,14 @@ describe('copal lab report', () => {
     )
   })
 
-  test('a folder without a result exits with 1 and one line', async () => {
+  test('a folder without a result exits with 1 and a one-line message', async () => {
     const terminal = recordedTerminal({ cwd: temporaryDir() })
     expect(await runCommand(['lab', 'report', '.'], terminal)).toBe(1)
     expect(terminal.errors()).toMatch(/^copal: .*results\.json cannot be read: [^\n]+\n$/)
   })
 })
 
-/** The first windows alone. */
+/** Results cut to the first windows. */
 function withWindows(results: LabResults, windows: number): LabResults {
   for (const { evaluation } of results.domains) evaluation.windows = windows
   const evaluated = [
@@ -84,7 +84,7 @@ function withWindows(results: LabResults, windows: number): LabResults {
 }
 
 describe('copal lab compare', () => {
-  test('prints what differs and every comparison within 80 columns', async () => {
+  test('prints the differences and every comparison within 80 columns', async () => {
     const [a, b] = [temporaryDir(), temporaryDir()]
     await writeResults(a, generatedResults())
     const changed = generatedResults({ shift: 0.02 })
@@ -103,7 +103,7 @@ describe('copal lab compare', () => {
     expect(lines.filter((line) => line.length > 80)).toEqual([])
   })
 
-  test('of one window, or of five, there is no interval and nothing is starred', async () => {
+  test('with one or five windows there is no interval and no star', async () => {
     const dir = temporaryDir()
     for (const windows of [1, 5]) {
       await writeResults(dir, withWindows(generatedResults(), windows))
@@ -117,7 +117,7 @@ describe('copal lab compare', () => {
     }
   })
 
-  test('JSON has the intervals in full and how they were drawn', async () => {
+  test('JSON has the full intervals and the bootstrap parameters', async () => {
     const dir = temporaryDir()
     await writeResults(dir, generatedResults())
     const terminal = recordedTerminal()

@@ -5,7 +5,7 @@ import { generatedResults } from '../../../support/pruning/lab-results.ts'
 const FIRST = { seed: 1 }
 
 describe('two results', () => {
-  test('of the same inputs and numbers differ in nothing', () => {
+  test('with the same inputs and numbers have no differences', () => {
     const comparison = compareResults(generatedResults(FIRST), generatedResults(FIRST))
     expect(comparison).toMatchObject({ inputs: [], refused: [], onlyInA: [], onlyInB: [] })
     for (const { nll, ratio } of comparison.rows) {
@@ -25,7 +25,7 @@ describe('two results', () => {
     expect((row?.perplexityB ?? 0) / (row?.perplexityA ?? 1)).toBeCloseTo(row?.ratio.mean ?? 0, 12)
   })
 
-  test('windows are paired: what is hard under both hides no small difference', () => {
+  test('windows are paired, so windows that are hard under both do not hide a small difference', () => {
     const { rows } = compareResults(generatedResults(FIRST), generatedResults({ seed: 1, shift: 0.02 }))
     const noisy = generatedResults(FIRST)
     const hardness = noisy.dense['mail']?.windowNll ?? []
@@ -35,7 +35,7 @@ describe('two results', () => {
     expect((row?.nll.high ?? 1) - (row?.nll.low ?? 0)).toBeLessThan(0.01)
   })
 
-  test('every input that differs is named with both values', () => {
+  test('every different input is listed with both values', () => {
     const b = generatedResults(FIRST)
     b.settings.samples = 32
     b.machine.cores = 8
@@ -54,7 +54,7 @@ describe('two results', () => {
     ])
   })
 
-  test('so are the orders that were played, and what ratios were shared out by', () => {
+  test('different orders and sensitivities are listed with both values', () => {
     const [a, b] = [generatedResults(FIRST), generatedResults(FIRST)]
     a.permutations = [
       ['code', 'newswire'],
@@ -77,7 +77,7 @@ describe('two results', () => {
     ])
   })
 
-  test('what older results did not record is not called the same', () => {
+  test('inputs that older results did not record are not treated as equal', () => {
     const old = generatedResults(FIRST)
     old.runs[0]!.method = 'continual-wanda+rows'
     expect(compareResults(old, old).inputs).toEqual([
@@ -86,7 +86,7 @@ describe('two results', () => {
     ])
   })
 
-  test('perplexities on other evaluation text are not compared, and the domain is named', () => {
+  test('perplexities on different evaluation texts are not compared, and the domain is named', () => {
     const b = generatedResults(FIRST)
     b.domains[1]!.evaluation.sha256 = 'f'.repeat(64)
     const { refused, rows } = compareResults(generatedResults(FIRST), b)
@@ -101,13 +101,13 @@ describe('two results', () => {
     )
   })
 
-  test('nor on the same text in other tokens, as another tokenizer cuts it', () => {
+  test('perplexities on the same text under another tokenizer are not compared', () => {
     const b = generatedResults(FIRST)
     b.domains[0]!.evaluation.tokens += 1
     expect(compareResults(generatedResults(FIRST), b).refused).toMatchObject([{ domain: 'encyclopedia' }])
   })
 
-  test('nor in as many other tokens, which --windows makes the usual case; results of an older copal do not name them', () => {
+  test('another tokenizer is found even with equal token counts, except in results of an older copal', () => {
     const [a, b, old] = [generatedResults(FIRST), generatedResults(FIRST), generatedResults(FIRST)]
     for (const { evaluation } of a.domains) evaluation.windowsSha256 = 'a'.repeat(64)
     for (const { evaluation } of b.domains) evaluation.windowsSha256 = 'a'.repeat(64)
@@ -121,7 +121,7 @@ describe('two results', () => {
     expect(compareResults(a, old).refused).toEqual([])
   })
 
-  test('with no domain left there is no comparison, and every reason is given', () => {
+  test('without a comparable domain there is an error with every reason', () => {
     const b = generatedResults(FIRST)
     b.settings.windowTokens = 512
     expect(() => compareResults(generatedResults(FIRST), b)).toThrow(
@@ -134,7 +134,7 @@ describe('two results', () => {
     )
   })
 
-  test('what only one of them ran is named', () => {
+  test('runs in only one of the results are listed', () => {
     const b = generatedResults(FIRST)
     b.runs = b.runs.filter(({ method, purpose }) => method !== 'copal' && purpose !== 'sample-sweep')
     const { onlyInA, onlyInB } = compareResults(generatedResults(FIRST), b)
@@ -144,7 +144,7 @@ describe('two results', () => {
     expect(onlyInB).toEqual([])
   })
 
-  test('main runs are paired though one was calibrated on more samples', () => {
+  test('main runs are paired even if one was calibrated on more samples', () => {
     const b = generatedResults(FIRST)
     b.settings.samples = 32
     for (const run of b.runs) if (run.purpose === 'main') run.samples = 32
@@ -152,7 +152,7 @@ describe('two results', () => {
     expect(rows.some(({ method, pattern }) => method === 'copal' && pattern === '2:4')).toBe(true)
   })
 
-  test('a point that a sweep repeats from the main runs is compared once', () => {
+  test('a sweep point that repeats a main run is compared once', () => {
     const { rows } = compareResults(generatedResults(FIRST), generatedResults(FIRST))
     const points = rows.map((row) => [row.method, row.pattern, row.samples, row.domain].join())
     expect(new Set(points).size).toBe(points.length)
@@ -162,7 +162,7 @@ describe('two results', () => {
 describe('two methods of one result', () => {
   const results = generatedResults(FIRST)
 
-  test('are compared at every pattern and number of samples that both have', () => {
+  test('are compared at every common pattern and number of samples', () => {
     const rows = compareMethods(results, ['continual-wanda', 'continual-wanda+swaps'])
     expect(new Set(rows.map(({ pattern, samples }) => `${pattern} ${samples}`))).toEqual(
       new Set(['0.5 16', '2:4 16', '0.3 16', '0.4 16', '0.6 16', '0.7 16', '0.5 1', '0.5 4', '0.5 64']),
@@ -173,7 +173,7 @@ describe('two methods of one result', () => {
     expect(row?.perplexityB).toBeLessThan(row?.perplexityA ?? 0)
   })
 
-  test('turned round have the opposite sign', () => {
+  test('in reverse order have the opposite sign', () => {
     const [forward] = compareMethods(results, ['wanda', 'copal'])
     const [back] = compareMethods(results, ['copal', 'wanda'])
     expect(back?.nll.mean).toBeCloseTo(-(forward?.nll.mean ?? 0), 12)
@@ -189,13 +189,13 @@ describe('two methods of one result', () => {
     expect(gain).toMatchObject({ pattern: '0.5', samples: 16 })
   })
 
-  test('that were not run are refused with the names of those that were', () => {
+  test('that were not run are rejected with a list of those that were', () => {
     expect(() => compareMethods(results, ['wanda', 'wandaa'])).toThrow(
       'This result has no method wandaa. It has: dense, magnitude per matrix, wanda, sparsegpt,',
     )
   })
 
-  test('that share no pattern have nothing to compare', () => {
+  test('without a common pattern are rejected', () => {
     const runs = results.runs.filter(({ method, pattern }) =>
       method === 'wanda' ? pattern === '2:4' : pattern === '0.5',
     )

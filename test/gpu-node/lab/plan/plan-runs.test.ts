@@ -31,24 +31,26 @@ function plan(options: Partial<PlanOptions> & { methods?: string[] } = {}) {
   })
 }
 
-test('all orders of three domains are six, and of eight they are refused', () => {
+test('three domains have six orders; all orders of eight are rejected', () => {
   const all = choosePermutations(NAMES, 'all', Math.random)
   expect(new Set(all.map((order) => order.join())).size).toBe(6)
   expect(all[0]).toEqual(NAMES)
   expect(() => choosePermutations(EIGHT, 'all', Math.random)).toThrow(/--permutations 20/)
 })
 
-test('orders that are drawn are distinct, start with the given one, and follow from the seed', () => {
+test('drawn orders are distinct, start with the given one, and follow from the seed', () => {
   const draw = (seed: number) => choosePermutations(EIGHT, 40, createRandom(seed))
   expect(new Set(draw(1).map((order) => order.join())).size).toBe(40)
   expect(draw(1)[0]).toEqual(EIGHT)
   expect(draw(1)).toEqual(draw(1))
   expect(draw(1)).not.toEqual(draw(2))
-  expect(() => choosePermutations(NAMES, 7, Math.random)).toThrow('3 domains have 6 orders, 7 were asked for')
+  expect(() => choosePermutations(NAMES, 7, Math.random)).toThrow(
+    '3 domains have only 6 orders, but 7 were requested',
+  )
   expect(choosePermutations(NAMES, 'first', Math.random)).toEqual([NAMES])
 })
 
-test('an accumulating method has a mask a set of domains, a restarted one a mask a domain, magnitude one', () => {
+test('an accumulating method has one mask per set of domains, a restarted one per domain, magnitude one in all', () => {
   const [copal, wanda, magnitude] = plan({ methods: ['copal', 'wanda', 'magnitude'] })
   expect(copal!.stages.map(({ mask }) => mask.domains.join()).toSorted()).toEqual([
     'c4',
@@ -63,7 +65,7 @@ test('an accumulating method has a mask a set of domains, a restarted one a mask
   expect(magnitude!.stages.map(({ mask }) => mask.domains)).toEqual([[]])
 })
 
-test('where no domain is calibrated, magnitude is evaluated on those that are held out', () => {
+test('without calibrated domains magnitude is evaluated on the others', () => {
   const runs = plan({ methods: ['magnitude'], calibrated: [], sweepSparsity: ['0.3'] })
   expect(runs.map(({ pattern, orders }) => [pattern, orders])).toEqual([
     ['0.5', []],
@@ -74,17 +76,17 @@ test('where no domain is calibrated, magnitude is evaluated on those that are he
   }
 })
 
-test('a mask is evaluated on what the R matrices need; everything accumulated also on what is held out', () => {
+test('a mask is evaluated on the domains of the R matrices; the fully accumulated one also on the others', () => {
   const [copal, wanda] = plan({ methods: ['copal', 'wanda'] })
   for (const { mask, evaluateOn, isFinal } of copal!.stages) {
     expect(isFinal).toBe(mask.domains.length === 3)
     expect(evaluateOn).toEqual(isFinal ? ['c4', 'mail', 'ptb', 'wiki'] : mask.domains)
   }
-  // Whatever came last, everything came before.
+  // Whichever domain came last, all others came before.
   for (const { evaluateOn } of wanda!.stages) expect(evaluateOn).toEqual(['c4', 'mail', 'ptb', 'wiki'])
 })
 
-test('with pruned propagation the order counts: a mask for every beginning of an order', () => {
+test('with pruned propagation the order counts: every prefix of an order has a mask', () => {
   const [copal, wanda, magnitude] = plan({ methods: ['copal', 'wanda', 'magnitude'], propagation: 'pruned' })
   expect(copal!.stages).toHaveLength(3 + 6 + 6)
   expect(copal!.stages.filter(({ isFinal }) => isFinal)).toHaveLength(6)
@@ -107,7 +109,7 @@ test('fewer orders need fewer masks', () => {
   ])
 })
 
-test('every stage of every order has its mask', () => {
+test('every stage of every order has a mask', () => {
   for (const run of plan({ methods: ['magnitude', 'wanda', 'copal'] })) {
     for (const order of run.orders) {
       for (const stage of order.keys()) {
@@ -121,7 +123,7 @@ test('every stage of every order has its mask', () => {
   }
 })
 
-test('both scopes are one mask at n:m', () => {
+test('both scopes give the same mask at n:m', () => {
   const runs = plan({ methods: ['copal', 'copal@matrix'], patterns: ['0.5', '2:4'] })
   expect(runs.map(({ variant, pattern }) => `${variant.scope} ${pattern}`)).toEqual([
     'row 0.5',
@@ -130,7 +132,7 @@ test('both scopes are one mask at n:m', () => {
   ])
 })
 
-test('at n:m there is nothing to share out', () => {
+test('methods that distribute ratios are left out at n:m', () => {
   const runs = plan({ methods: ['copal', 'copal+allocated', 'copal+rows'], patterns: ['0.5', '2:4'] })
   expect(runs.map(({ variant, pattern }) => `${variant.method} ${pattern}`)).toEqual([
     'copal 0.5',
@@ -140,7 +142,7 @@ test('at n:m there is nothing to share out', () => {
   ])
 })
 
-test('sweeps hold the stages with everything accumulated alone, and sampling none without statistics', () => {
+test('sweeps hold only fully accumulated stages, and sample sweeps only methods with statistics', () => {
   const runs = plan({ methods: ['magnitude', 'wanda', 'copal'], sweepSparsity: ['0.3'], sweepSamples: [4] })
   const of = (purpose: string) =>
     runs
@@ -157,7 +159,7 @@ test('sweeps hold the stages with everything accumulated alone, and sampling non
   ])
 })
 
-test('a sweep to n:m has what the main runs have there: nothing allocated, and each method once', () => {
+test('a sweep to n:m has the same variants as the main runs: none allocated, each method once', () => {
   const runs = plan({ methods: ['copal', 'copal@matrix', 'copal+allocated'], sweepSparsity: ['0.3', '2:4'] })
   const swept = runs.filter(({ purpose }) => purpose === 'sparsity-sweep')
   expect(swept.map(({ variant, pattern }) => `${variant.method} ${variant.scope} ${pattern}`)).toEqual([
@@ -168,7 +170,7 @@ test('a sweep to n:m has what the main runs have there: nothing allocated, and e
   ])
 })
 
-test('sweeps may be of some of the methods', () => {
+test('sweeps may use a subset of the methods', () => {
   const runs = plan({
     methods: ['magnitude', 'wanda', 'copal'],
     sweepVariants: parseVariants(['copal']),
@@ -180,7 +182,7 @@ test('sweeps may be of some of the methods', () => {
   expect(runs.filter(({ purpose }) => purpose === 'main')).toHaveLength(3)
 })
 
-test('work begins with everything accumulated at the first pattern, for every method', () => {
+test('work begins with the fully accumulated masks of every method at the first pattern', () => {
   const runs = plan({ methods: ['wanda', 'copal'], patterns: ['0.5', '2:4'], sweepSparsity: ['0.3'] })
   const order = scheduleStages(runs).map(
     ({ run, stage }) => `${run.variant.method} ${run.pattern} ${stage.mask.domains.length}`,
@@ -191,7 +193,7 @@ test('work begins with everything accumulated at the first pattern, for every me
   expect(order).toHaveLength(2 * (3 + 7) + 3 + 1)
 })
 
-test('a method may name its scope; what is neither is refused', () => {
+test('a method may name its scope; anything else is rejected', () => {
   expect(parseMethodVariant('copal@matrix')).toEqual({
     method: 'copal',
     scope: 'matrix',

@@ -26,13 +26,13 @@ describe('the main table', () => {
     ])
   })
 
-  test('prints WS, and its perplexity all the same, where the mask never changed', () => {
+  test('prints WS if the mask never changed, and still its perplexity', () => {
     const [, magnitude] = table.rows
     expect(magnitude?.slice(1, 3)).toEqual(['WS', 'WS'])
     expect(magnitude?.[3]).toMatch(/^\d{3}\.\d$/)
   })
 
-  test('prints what is forgotten where the mask never changed and the weights that stay did', () => {
+  test('prints forgetting if the mask never changed but surviving weights did', () => {
     const still = results.runs.flatMap((run) => {
       if (run.method !== 'continual-wanda+swaps+reconstruct' || run.purpose !== 'main') return []
       const matrices = run.matrices.map((matrix) => ({ ...matrix, churn: matrix.churn.map(() => 0) }))
@@ -62,11 +62,11 @@ describe('the main table', () => {
     ])
   })
 
-  test('the lowest mean perplexity is 1 by the lowest', () => {
+  test('the lowest mean perplexity has the ratio 1', () => {
     expect(table.rows.at(-1)?.[5]).toBe('1')
   })
 
-  test('calls nothing the lowest while a method is missing', () => {
+  test('marks nothing as lowest while a method is missing', () => {
     const runs = results.runs.map((run) => (run.method === 'copal' ? { ...run, summary: null } : run))
     const partial = tableOf(
       composeReport({ ...results, runs }),
@@ -77,7 +77,7 @@ describe('the main table', () => {
     expect(new Set(column(partial, '÷ lowest'))).toEqual(new Set(['', '–']))
   })
 
-  test('makes the lowest mean perplexity strong, and nothing else', () => {
+  test('emphasises only the lowest mean perplexity', () => {
     const strong = table.rows.flat().filter((cell) => typeof cell !== 'string')
     const best = Math.min(
       ...results.runs
@@ -95,7 +95,7 @@ describe('the table after the last stage', () => {
     '50 % unstructured; × dense: geometric mean over the domains',
   )
 
-  test('marks domains that were never calibrated on, and keeps their means apart', () => {
+  test('marks domains that were never calibrated on, and averages them separately', () => {
     expect(table.columns.map(({ title }) => title)).toEqual([
       'Method',
       'encyclopedia',
@@ -108,7 +108,7 @@ describe('the table after the last stage', () => {
     ])
   })
 
-  test('has the perplexity of the stage with everything accumulated', () => {
+  test('has the perplexity of the fully accumulated stage', () => {
     const stage = results.runs
       .find(({ method }) => method === 'continual-wanda')
       ?.stages.find(({ domains }) => domains.length === 3)
@@ -117,8 +117,8 @@ describe('the table after the last stage', () => {
   })
 })
 
-test('per dataset: alone, the mean after each stage, the last by alone, and what was forgotten', () => {
-  // Two datasets, both orders, worked out by hand: `a` is learned first at 10 and then stands at 14; in the other
+test('the dataset table has the perplexity alone, after each stage, relative to alone, and the forgetting', () => {
+  // Two datasets, both orders, computed by hand: `a` is learned first at 10 and is at 14 after the last stage; in the other
   // order it is learned last, at 12.
   const small = generatedResults()
   const run = small.runs[5]!
@@ -169,7 +169,7 @@ test('per dataset: alone, the mean after each stage, the last by alone, and what
 })
 
 describe('sweeps', () => {
-  test('have a panel and a table a domain, by share pruned and by samples', () => {
+  test('have one panel and one table per domain, by sparsity and by samples', () => {
     expect(panelNames(report)).toEqual(
       expect.arrayContaining(['sparsity-newswire', 'sparsity-mail', 'samples-newswire', 'samples-mail']),
     )
@@ -185,7 +185,7 @@ describe('sweeps', () => {
     expect(tableOf(report, 'Calibration samples', 'newswire').columns).toHaveLength(5)
   })
 
-  test('take the point of the main run where they have none of their own', () => {
+  test('use the main run for missing points', () => {
     const without = {
       ...results,
       runs: results.runs.filter(({ purpose, pattern }) => purpose !== 'sparsity-sweep' || pattern !== '0.5'),
@@ -208,7 +208,7 @@ describe('sweeps', () => {
   })
 })
 
-test('layer errors are relative to the mask of the scores alone, even after two refinements', () => {
+test('layer errors are relative to the mask selected by scores alone, even after two refinements', () => {
   const small = generatedResults()
   const run = small.runs.find(({ method }) => method === 'continual-wanda+swaps+reconstruct')!
   const last = run.stages.find(({ domains }) => domains.length === 3)!
@@ -225,7 +225,7 @@ test('layer errors are relative to the mask of the scores alone, even after two 
   expect(table.rows).toEqual([['continual-wanda+swaps+reconstruct', '0.500']])
 })
 
-test('what was not run yet is said first, and the rest renders', () => {
+test('an incomplete run lists first what is missing, and renders the rest', () => {
   const stages = results.runs[5]!.stages.slice(0, 2)
   const interrupted: LabResults = {
     ...results,
@@ -242,8 +242,8 @@ test('what was not run yet is said first, and the rest renders', () => {
   expect(table.rows[2]).toEqual(['continual-wanda', ...Array<string>(6).fill('–'), 'accumulated'])
 })
 
-test('what was evaluated and calibrated on is told before anything else', () => {
-  const warnings = ["'mail': 2.0 % of the evaluation text also stands in the calibration samples."]
+test('warnings about shared text come first', () => {
+  const warnings = ["'mail': 2.0 % of the evaluation text is also in the calibration samples."]
   expect(composeReport({ ...results, warnings }).sections[0]?.blocks[0]).toEqual({
     kind: 'notice',
     text: 'Some texts have something in common.',
@@ -251,7 +251,7 @@ test('what was evaluated and calibrated on is told before anything else', () => 
   })
 })
 
-test('what is warned about is nowhere called held out', () => {
+test('text with a warning is never called held out', () => {
   const textOf = (given: LabResults) =>
     composeReport(given).sections.flatMap(({ blocks }) =>
       blocks.flatMap((block) => (block.kind === 'paragraph' ? [block.text] : [])),
@@ -272,14 +272,14 @@ test('what is warned about is nowhere called held out', () => {
     expect([clean.includes(sentence), warned.includes(sentence)]).toEqual([false, true])
 })
 
-test('a run without a single method shows its inputs and says that there is none', () => {
+test('a run without methods shows its inputs and states that there are none', () => {
   const empty: LabResults = { ...results, runs: [], dense: {}, calibration: [], incomplete: ['dense'] }
   const document = composeReport(empty)
   expect(document.sections.map(({ title }) => title)).toEqual(['This run', 'Inputs, settings, machine'])
   expect(document.sections[0]?.blocks[0]).toMatchObject({ items: ['no method has been run', 'dense'] })
 })
 
-test('domains whose names differ by punctuation alone have drawings of their own', () => {
+test('domains whose names differ only by punctuation have their own plots', () => {
   const renamed = JSON.parse(
     JSON.stringify(results).replaceAll('"speeches"', '"a b"').replaceAll('"mail"', '"a.b"'),
   ) as LabResults
@@ -309,7 +309,7 @@ function panelNames({ sections }: ReportDocument): string[] {
   )
 }
 
-test('costs name the machines that they were measured on, and those that nobody kept', () => {
+test('costs name the machines on which they were measured, also unrecorded ones', () => {
   const timed = generatedResults()
   const costs = () =>
     composeReport(timed)
@@ -322,7 +322,7 @@ test('costs name the machines that they were measured on, and those that nobody 
   })
 })
 
-test('with pruned propagation calibration is a part of selection, and no cost of its own', () => {
+test('with pruned propagation calibration is part of selection, not a separate cost', () => {
   const tables = (propagation: LabResults['settings']['propagation']) =>
     composeReport({ ...results, settings: { ...results.settings, propagation } })
       .sections.find(({ title }) => title === 'Costs')

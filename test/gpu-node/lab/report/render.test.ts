@@ -18,7 +18,7 @@ beforeAll(async () => {
 })
 
 describe('drawings', () => {
-  test('have a legend with every method, axis titles with units, and no coordinate that is no number', () => {
+  test('have a legend with every method, axis titles with units, and only numeric coordinates', () => {
     const svg = drawing('sparsity-newswire')
     expect(svg).toContain('>Weights pruned, %<')
     expect(svg).toContain('>Perplexity<')
@@ -35,24 +35,24 @@ describe('drawings', () => {
     }
   })
 
-  test('say when a scale is logarithmic, which it is from one decade on', () => {
+  test('label logarithmic scales, which are used from one decade on', () => {
     expect(drawing('last-stage-0-5')).toContain('>Perplexity ÷ dense perplexity, log scale<')
     expect(drawing('churn-0-5')).not.toContain('log scale')
   })
 
-  test('are the same bytes when they are drawn again', async () => {
+  test('give the same bytes when drawn again', async () => {
     for (const { name, spec } of panels.slice(0, 4)) {
       expect(await drawSvg(spec)).toBe(drawings.get(name))
     }
   })
 
-  test('alone in a file follow the reader’s preference for light or dark', () => {
+  test('in a standalone file follow the reader’s preference for light or dark', () => {
     const svg = drawing('churn-0-5')
     expect(standaloneSvg(svg)).toContain('@media(prefers-color-scheme:dark)')
     expect(svg).not.toContain('prefers-color-scheme')
   })
 
-  test('without a font on the machine there is no PNG, rather than one without words', () => {
+  test('without a font on the machine there is an error instead of a PNG without labels', () => {
     expect(() => drawPng(drawing('churn-0-5'), { systemFonts: false })).toThrow(
       'This machine has no font for the labels of PNG files.',
     )
@@ -62,7 +62,7 @@ describe('drawings', () => {
 describe('the page', () => {
   const page = () => renderHtml(report, drawings)
 
-  test('holds every drawing and asks for nothing', () => {
+  test('contains every drawing and makes no requests', () => {
     const html = page()
     expect(html.match(/<svg /g)).toHaveLength(panels.length)
     expect(html).toContain(`content="default-src 'none'; style-src 'unsafe-inline'"`)
@@ -76,11 +76,11 @@ describe('the page', () => {
     expect(new Set(ids).size).toBe(ids.length)
   })
 
-  test('says to a screen reader what each drawing shows', () => {
+  test('describes each drawing to screen readers', () => {
     expect(page().match(/<svg role="img" aria-label="[^"]{20,}"/g)).toHaveLength(panels.length)
   })
 
-  test('lets tables scroll, so that the page itself never does sideways', () => {
+  test('lets wide tables scroll, so that the page does not scroll sideways', () => {
     const html = page()
     expect(html.match(/<table>/g)).toHaveLength(html.match(/<div class="scroll" tabindex="0"/g)?.length ?? 0)
     expect(html).toContain('overflow-x: auto')
@@ -112,14 +112,14 @@ describe('names from outside', () => {
     ],
   }
 
-  test('are text in HTML', () => {
+  test('are escaped in HTML', () => {
     const html = renderHtml(hostile, new Map())
     expect(html).not.toContain('<script')
     expect(html).toContain('<h2 id="section-0">&lt;script&gt;alert(1)&lt;/script&gt;</h2>')
     expect(html).toContain('<title>a &lt;b&gt; &amp; &quot;c&quot;</title>')
   })
 
-  test('are text in Markdown, and end no cell', () => {
+  test('are escaped in Markdown, and do not end a cell', () => {
     const lines = renderMarkdown(hostile, 'plots').split('\n')
     expect(lines).toContain('## \\<script\\>alert(1)\\</script\\>')
     expect(lines.slice(-5, -1)).toEqual([
@@ -131,7 +131,7 @@ describe('names from outside', () => {
   })
 })
 
-test('Markdown shows every drawing by its file', () => {
+test('Markdown links the file of every drawing', () => {
   const markdown = renderMarkdown(report, 'plots')
   for (const { name } of panels) expect(markdown).toContain(`](plots/${name}.svg)`)
 })

@@ -2,25 +2,25 @@ import { expect, test } from 'vitest'
 import { createPairedBootstrap, type Interval } from '../../../../gpu-node/lab/results/bootstrap.ts'
 import { createRandom, normals } from '../../../support/harness/random.ts'
 
-test('of equal differences the interval is that difference', () => {
+test('equal differences give an interval of that difference', () => {
   const bootstrap = createPairedBootstrap({ resamples: 1000, seed: 0 })
   const { mean, low, high } = bootstrap(Array.from({ length: 20 }, () => 0.25))
   expect([mean, low, high]).toEqual([0.25, 0.25, 0.25])
 })
 
-test('fewer than six windows, which may all agree by chance, have a mean and no interval', () => {
+test('fewer than six windows, which may agree by chance, give a mean without interval', () => {
   const bootstrap = createPairedBootstrap({ resamples: 10, seed: 0 })
   expect(bootstrap([0.5])).toEqual({ mean: 0.5, low: null, high: null })
   expect(bootstrap([0.5, 0.5, 0.5, 1, 1])).toEqual({ mean: 0.7, low: null, high: null })
   expect(bootstrap([0.5, 0.5, 0.5, 0.5, 0.5, 0.5])).toEqual({ mean: 0.5, low: 0.5, high: 0.5 })
 })
 
-test('of three windows each of two values the interval leaves out the resamples of one value, and is stretched', () => {
-  // A resample is all 0 once in 64 times, less than 2.5 %; with at most one 1, seven times.
+test('with three windows of each of two values the interval excludes one-valued resamples and is stretched', () => {
+  // Of 64 resamples one is all 0, less than 2.5 %; seven have at most one 1.
   const { mean, low, high } = createPairedBootstrap({ resamples: 10_000, seed: 3 })([
     0, 0, 0, 1, 1, 1,
   ]) as Interval
-  // The t quantile of 5 degrees of freedom by the normal one.
+  // The t quantile of 5 degrees of freedom divided by the normal one.
   const stretch = (2.5706 / 1.96) * Math.sqrt(6 / 5)
   expect(mean).toBe(0.5)
   expect(low).toBeCloseTo(0.5 - stretch / 3, 2)
@@ -48,13 +48,13 @@ test.each([
       }
       return held / 1500
     }
-    // Below what is said by three standard deviations of a binomial, or a little more.
+    // Slightly more than three standard deviations of a binomial below the stated share.
     expect(coverage(() => Array.from(normals(random, windows, 0, 1)), 0)).toBeGreaterThan(normal)
     expect(coverage(() => exponentials(random, windows), 1)).toBeGreaterThan(exponential)
   },
 )
 
-test('of many normal differences it is 1.96 standard errors wide to either side', () => {
+test('for many normal differences the interval is 1.96 standard errors to either side', () => {
   const differences = Array.from(normals(createRandom(7), 400, 0.1, 0.5))
   const mean = differences.reduce((sum, value) => sum + value, 0) / differences.length
   const variance = differences.reduce((sum, value) => sum + (value - mean) ** 2, 0) / differences.length
@@ -65,14 +65,14 @@ test('of many normal differences it is 1.96 standard errors wide to either side'
   expect(Math.abs(interval.high - (mean + halfWidth))).toBeLessThan(0.05 * halfWidth)
 })
 
-test('about 95 of 100 intervals hold the true mean', () => {
+test('about 95 of 100 intervals contain the true mean', () => {
   const random = createRandom(11)
   const bootstrap = createPairedBootstrap({ resamples: 500, seed: 0 })
   const held = Array.from({ length: 400 }, () => {
     const { low, high } = bootstrap(Array.from(normals(random, 60, 0, 1))) as Interval
     return low <= 0 && 0 <= high
   }).filter(Boolean).length
-  // Three standard deviations of a binomial around 95 %, and the small sample's own shortfall.
+  // Three standard deviations of a binomial around 95 %, plus the shortfall of small samples.
   expect(held).toBeGreaterThan(400 * 0.9)
   expect(held).toBeLessThan(400 * 0.985)
 })
@@ -84,7 +84,7 @@ test('the same seed gives the same interval, another seed another', () => {
   expect(createPairedBootstrap({ resamples: 200, seed: 2 })(differences)).not.toEqual(once)
 })
 
-test('the order of the windows does not decide which of two methods is better', () => {
+test('swapping two methods negates the interval', () => {
   const differences = Array.from(normals(createRandom(9), 50, 0.2, 0.3))
   const bootstrap = createPairedBootstrap({ resamples: 2000, seed: 0 })
   const forward = bootstrap(differences) as Interval
@@ -94,6 +94,6 @@ test('the order of the windows does not decide which of two methods is better', 
   expect(opposite.high).toBeCloseTo(-forward.low, 12)
 })
 
-test('no window is a mistake of the caller', () => {
+test('no windows at all is a caller error', () => {
   expect(() => createPairedBootstrap({ resamples: 10, seed: 0 })([])).toThrow('no window')
 })

@@ -3,7 +3,7 @@ import { publishedScopeNote } from '../../../../gpu-node/lab/results/labels.ts'
 
 const runsOf = (pattern: string, ...methods: string[]) => methods.map((method) => ({ method, pattern }))
 
-test('of rules whose scope was published as the matrix the report says so', () => {
+test('the note names the rules whose published scope is the matrix', () => {
   expect(publishedScopeNote(runsOf('0.5', 'wanda', 'continual-sparsegpt+reconstruct'))).toBe(
     'sparsegpt per matrix: the weights of all rows compete, those of sparsegpt within a block of 128 columns, as published; without it those of each row do.',
   )
@@ -12,7 +12,7 @@ test('of rules whose scope was published as the matrix the report says so', () =
   )
 })
 
-test('nor is there anything to say of others, and at n:m, where both ways are the same', () => {
+test('there is no note for other rules, nor at n:m, where both scopes are the same', () => {
   expect(publishedScopeNote(runsOf('0.5', 'wanda', 'magnitude'))).toBeUndefined()
   expect(publishedScopeNote(runsOf('2:4', 'sparsegpt'))).toBeUndefined()
 })

@@ -18,7 +18,7 @@ test('an accumulating method ends with everything accumulated', () => {
   expect(evaluationAfterLastStage(run, 'mail', results)).toBe(last?.evaluations['mail'])
 })
 
-test('a restarted method ends with each dataset that came last: windows are means over them', () => {
+test('a restarted method ends with each dataset that came last; windows are means over them', () => {
   const run = runOf('wanda')
   const stages = lastStages(run, results)
   expect(stages.map(({ domains }) => domains)).toEqual([['code'], ['newswire'], ['encyclopedia']])
@@ -38,11 +38,11 @@ test('only datasets that came last in a permutation that was run count', () => {
   expect(lastStages({ ...run, matrices }, results).map(({ domains }) => domains)).toEqual([['code']])
 })
 
-test('a sweep plays no permutation: each calibrated domain may be the last', () => {
+test('a sweep has no permutation, so each calibrated domain may be the last', () => {
   expect(lastStages(runOf('wanda', 'sparsity-sweep'), results)).toHaveLength(3)
 })
 
-test('with pruned propagation the order counts: windows are means over the last stages of the orders that were played', () => {
+test('with pruned propagation the order counts; windows are means over the last stages of all orders that were run', () => {
   const ordered = { ...results, settings: { ...results.settings, propagation: 'pruned' as const } }
   const played = runOf('continual-wanda')
   const matrices = played.matrices.slice(0, 2)
@@ -58,7 +58,7 @@ test('with pruned propagation the order counts: windows are means over the last 
   expect(lastStages({ ...run, stages: stages.slice(1) }, ordered)).toEqual([])
 })
 
-test('while a last stage is still to be run there is no figure for it', () => {
+test('a last stage that is still to be run has no evaluation', () => {
   const accumulating = runOf('continual-wanda')
   const unfinished = { ...accumulating, stages: accumulating.stages.slice(0, -1) }
   expect(lastStages(unfinished, results)).toEqual([])
@@ -69,7 +69,7 @@ test('while a last stage is still to be run there is no figure for it', () => {
   ).toBeNull()
 })
 
-test('a last stage that was not evaluated on a domain has no figure for it', () => {
+test('a last stage that was not evaluated on a domain has no evaluation for it', () => {
   const run = structuredClone(runOf('wanda'))
   delete run.stages[0]?.evaluations['mail']
   expect(evaluationAfterLastStage(run, 'mail', results)).toBeNull()

@@ -5,7 +5,7 @@ import { parseResults, readResults, writeResults } from '../../../../gpu-node/la
 import { generatedResults } from '../../../support/pruning/lab-results.ts'
 import { temporaryDir } from '../../../support/harness/temporary.ts'
 
-test('a result that was written is read back as it was, from its folder and from its file', async () => {
+test('a written result is read back unchanged, from its folder and from its file', async () => {
   const dir = temporaryDir()
   const results = generatedResults()
   await writeResults(dir, results)
@@ -13,7 +13,7 @@ test('a result that was written is read back as it was, from its folder and from
   expect(await readResults(join(dir, 'results.json'))).toEqual(results)
 })
 
-test('a summary may differ by rounding, and a run that is not finished has none', () => {
+test('a summary may differ by rounding, and an unfinished run has none', () => {
   const results = generatedResults()
   const [, wanda, sparsegpt] = results.runs
   if (wanda?.summary?.aPpl) wanda.summary.aPpl *= 1 + 1e-13
@@ -21,12 +21,12 @@ test('a summary may differ by rounding, and a run that is not finished has none'
   expect(parseResults(JSON.stringify(results), 'r')).toEqual(results)
 })
 
-test('fields that a newer minor version adds are no fault', () => {
+test('unknown fields of newer versions are accepted', () => {
   const results = { ...generatedResults(), remark: 'new' }
   expect(parseResults(JSON.stringify(results), 'r')).toMatchObject({ model: { id: 'generated-135m' } })
 })
 
-describe('what cannot be read is said in one line', () => {
+describe('unreadable results are one-line errors', () => {
   test('a folder that does not exist', async () => {
     const dir = join(temporaryDir(), 'nowhere')
     await expect(readResults(dir)).rejects.toMatchObject({
@@ -43,7 +43,7 @@ describe('what cannot be read is said in one line', () => {
     })
   })
 
-  test('a file that was cut off', async () => {
+  test('a truncated file', async () => {
     const dir = temporaryDir()
     await writeFile(join(dir, 'results.json'), JSON.stringify(generatedResults()).slice(0, 1000))
     await expect(readResults(dir)).rejects.toMatchObject({
@@ -100,7 +100,7 @@ describe('what cannot be read is said in one line', () => {
     {
       what: 'a mean perplexity that its matrices do not give',
       spoil: ({ runs }) => Object.assign(runs[1]?.summary ?? {}, { aPpl: 12.5 }),
-      says: 'runs.1 (wanda 0.5): summary says a-ppl 12.5, and its R matrices give ',
+      says: 'runs.1 (wanda 0.5): summary says a-ppl 12.5, but its R matrices give ',
     },
     {
       what: 'a matrix that was changed after it was summed up',
@@ -113,17 +113,17 @@ describe('what cannot be read is said in one line', () => {
     {
       what: 'forgetting that was left out',
       spoil: ({ runs }) => Object.assign(runs[1]?.summary ?? {}, { aBwt: null }),
-      says: 'runs.1 (wanda 0.5): summary says a-bwt null, and its R matrices give ',
+      says: 'runs.1 (wanda 0.5): summary says a-bwt null, but its R matrices give ',
     },
     {
       what: 'weight stasis where masks changed',
       spoil: ({ runs }) => Object.assign(runs[1]?.summary ?? {}, { weightStasis: true }),
-      says: 'runs.1 (wanda 0.5): summary says weight stasis, and by its churn there is none',
+      says: 'runs.1 (wanda 0.5): summary says weight stasis, but by its churn there is none',
     },
     {
       what: 'a summary of nothing',
       spoil: ({ runs }) => runs[1]?.matrices.splice(0),
-      says: 'runs.1 (wanda 0.5): there is a summary, and no R matrix that it could be of',
+      says: 'runs.1 (wanda 0.5): there is a summary without an R matrix',
     },
   ])('$what', ({ spoil, says }) => {
     const results = generatedResults()

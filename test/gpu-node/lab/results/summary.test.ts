@@ -4,7 +4,7 @@ import { hasWeightStasis, summarise } from '../../../../gpu-node/lab/results/sum
 import { generatedResults } from '../../../support/pruning/lab-results.ts'
 
 describe('the four figures of the paper', () => {
-  // Two permutations of three datasets. Worked out by hand:
+  // Two permutations of three datasets. Computed by hand:
   // forgetting R_3i − R_ii: 14 − 10 = 4, 21 − 20 = 1; and 33 − 30 = 3, 9 − 10 = −1.
   // cells j ≥ i: 10, 12, 20, 14, 21, 30 = 107; and 30, 31, 10, 33, 9, 18 = 131.
   const matrices = [
@@ -38,13 +38,13 @@ describe('the four figures of the paper', () => {
     })
   })
 
-  test('do not count perplexities on datasets that are still to come', () => {
+  test('do not count perplexities on later datasets', () => {
     const [first] = matrices
     const early = first!.R.map((row) => row.map((cell) => cell ?? 1e6))
     expect(summarise([{ ...first!, R: early }])).toEqual(summarise([first!]))
   })
 
-  test('of a permutation whose last stage is missing have perplexities and no forgetting', () => {
+  test('a permutation without its last stage has perplexities and no forgetting', () => {
     const R = [
       [10, null, null],
       [12, 20, null],
@@ -74,13 +74,13 @@ describe('weight stasis', () => {
     [10, 20],
   ]
 
-  test('is a mask that no stage of any permutation changed', () => {
+  test('means that the mask changed at no stage of any permutation', () => {
     const still = { order: ['a', 'b'], R, churn: [0] }
     expect(summarise([still, { ...still, order: ['b', 'a'] }])?.weightStasis).toBe(true)
     expect(summarise([still, { ...still, churn: [0.01] }])?.weightStasis).toBe(false)
   })
 
-  test('is not said of a single dataset, which has nothing to change between', () => {
+  test('is not reported for a single dataset', () => {
     expect(summarise([{ order: ['a'], R: [[10]], churn: [] }])).toEqual({
       aBwt: null,
       mBwt: null,
@@ -108,14 +108,14 @@ describe('WS', () => {
     return { ...run!, method, stages, matrices, summary: summarise(matrices) }
   }
 
-  test('is said where neither the mask nor a weight that stays changed', () => {
+  test('is reported if neither the mask nor a surviving weight changed', () => {
     expect(hasWeightStasis(still('magnitude', 'm'))).toBe(true)
-    // The files differ in the names of the domains.
+    // The files differ only in the names of the domains.
     expect(hasWeightStasis(still('continual-wanda', 'm', 'n'))).toBe(true)
     expect(hasWeightStasis({ ...still('magnitude', 'm'), summary: null })).toBe(false)
   })
 
-  test('is not said where the mask is the same and the weights that stay may not be', () => {
+  test('is not reported if surviving weights may have changed under the same mask', () => {
     expect(hasWeightStasis(still('magnitude+reconstruct', 'm', 'n'))).toBe(false)
     expect(hasWeightStasis(still('continual-sparsegpt', 'm', 'n'))).toBe(false)
     expect(hasWeightStasis(still('magnitude+reconstruct', 'm', 'm'))).toBe(true)
@@ -123,6 +123,6 @@ describe('WS', () => {
   })
 })
 
-test('without a permutation there is no summary', () => {
+test('no permutation gives no summary', () => {
   expect(summarise([])).toBeNull()
 })

@@ -21,7 +21,7 @@ import { createTinyLlama } from '../../../support/models/tiny-llama.ts'
 
 let dir: string
 let model: DenseModel
-/** What an update of both domains chose, and one of `sea` alone. */
+/** Masks of an update of both domains, and of an update of `sea` alone. */
 let updates: { both: string; sea: string }
 let law: DatasetFile
 let sea: DatasetFile
@@ -40,7 +40,7 @@ beforeAll(async () => {
 
 afterAll(() => rmSync(dir, { recursive: true, force: true }))
 
-/** As a service whose home is `home` does. */
+/** Calibrates like a service whose home is `home`. */
 function calibrate(
   home: string,
   { datasets, accumulated = [], seed = 0 }: Partial<CalibrationTask> & Pick<CalibrationTask, 'datasets'>,
@@ -60,7 +60,9 @@ function calibrate(
   return calibrateAndSelect(model, task, 1, () => undefined)
 }
 
-/** A laboratory's folder with statistics of a former text, another seed, and a domain's former name; without results. */
+/**
+ * Creates a laboratory's folder without results, with statistics of an old text, another seed and an old domain name.
+ */
 async function createLab(): Promise<string> {
   const lab = mkdtempSync(join(dir, 'lab-'))
   const home = basename(lab)
@@ -73,7 +75,7 @@ async function createLab(): Promise<string> {
   return lab
 }
 
-/** Of `law`, and of `sea` under the name `ocean`. */
+/** Results of `law`, and of `sea` under the name `ocean`. */
 function resultsOfLab(): LabResults {
   const results = generatedResults()
   const [first, second, ...heldOut] = results.domains
@@ -102,7 +104,7 @@ async function build(...args: string[]) {
 const read = (name: string) => decodeMask(readFileSync(join(dir, name)))
 const fromHome = (...args: string[]) => build('--from-statistics', 'home', '--out', 'm.safetensors', ...args)
 
-test('the mask of an update is selected again from its statistics alone', async () => {
+test("an update's mask can be selected again from its statistics alone", async () => {
   const terminal = await fromHome('--json')
   const mask = read('m.safetensors')
   checkMask(mask, { baseSha256: model.master.baseSha256, shapes: linearShapes(model.config) })
@@ -121,7 +123,7 @@ test('the mask of an update is selected again from its statistics alone', async 
   expect(readdirSync(dir).filter((name) => name.startsWith('.copal'))).toEqual([])
 })
 
-test('of one of the domains, by another method and pattern, into a weights file', async () => {
+test('statistics of an update give masks of one domain, other methods and patterns, and weights files', async () => {
   await fromHome('--domains', 'sea')
   expect(maskChurn(read('m.safetensors'), decodeMask(readFileSync(updates.sea)))).toBe(0)
   const terminal = await fromHome('--method', 'continual-sparsegpt', '--pattern', '2:4')
@@ -130,12 +132,12 @@ test('of one of the domains, by another method and pattern, into a weights file'
   expect(terminal.output()).toContain('50.0 % pruned, from 256 tokens of law, sea')
 })
 
-test('magnitude reads no statistics, and a method that restarts the named domain', async () => {
+test('magnitude reads no statistics, and a restarted method needs one named domain', async () => {
   const terminal = await fromHome('--method', 'magnitude@matrix')
   expect(read('m.safetensors').meta).toMatchObject({ scope: 'matrix', domains: [] })
   expect(terminal.output()).toContain('from the weights alone')
   await expect(fromHome('--method', 'wanda')).rejects.toThrow(
-    "'wanda' reads the newest domain alone, and there are law, sea: name one with --domains",
+    "'wanda' uses the statistics of one domain only, but there are several: law, sea. Choose one with --domains",
   )
   await fromHome('--method', 'wanda', '--domains', 'law')
   expect(read('m.safetensors').meta.domains).toEqual(['law'])
@@ -166,7 +168,7 @@ test('single linears have patterns of their own or stay dense', async () => {
   await expect(fromHome('--patterns', 'patterns.json')).rejects.toThrow('patterns.json is not JSON')
 })
 
-test('statistics of another model are refused with both hashes, and nothing is written', async () => {
+test('statistics of another model are rejected with both hashes, and nothing is written', async () => {
   const other = await openModel(join(dir, 'other'), { cacheDir: join(dir, 'cache') })
   const building = build('--from-statistics', 'home', '--model', 'other', '--out', 'none.safetensors')
   await expect(building).rejects.toThrow(
@@ -175,17 +177,17 @@ test('statistics of another model are refused with both hashes, and nothing is w
   expect(readdirSync(dir)).not.toContain('none.safetensors')
 })
 
-test('so are those of a model with the same linears in another configuration', async () => {
+test('statistics of a model with the same linears but another configuration are rejected', async () => {
   await createTinyLlama(join(dir, 'turned'))
   const path = join(dir, 'turned', 'config.json')
   writeFileSync(path, JSON.stringify({ ...JSON.parse(readFileSync(path, 'utf8')), rope_theta: 500 }))
   const building = build('--from-statistics', 'home', '--model', 'turned', '--out', 'none.safetensors')
   await expect(building).rejects.toThrow(
-    /statistics in .*home are of a model with the same linears whose configuration, embeddings or tokenizer differ/,
+    /statistics in .*home belong to a model with the same linears but another configuration, embedding or tokenizer/,
   )
 })
 
-test('of a laboratory those count that its results name, under the names they have there', async () => {
+test("a laboratory's results decide which statistics count, and their domain names", async () => {
   const lab = await createLab()
   await writeResults(lab, resultsOfLab())
   const fromLab = (...args: string[]) => build('--from-statistics', lab, '--out', 'm.safetensors', ...args)
@@ -196,43 +198,45 @@ test('of a laboratory those count that its results name, under the names they ha
   const results = resultsOfLab()
   results.settings.samples = 64
   await writeResults(lab, results)
-  await expect(fromLab()).rejects.toThrow(/no statistics in .* of what was last calibrated there/)
+  await expect(fromLab()).rejects.toThrow(/no longer has the statistics of its last calibration/)
   await writeFolderModel(lab, { id: 'tiny', identity: 'another' })
-  await expect(fromLab()).rejects.toThrow('whose configuration, embeddings or tokenizer differ')
+  await expect(fromLab()).rejects.toThrow(
+    'the same linears but another configuration, embedding or tokenizer',
+  )
 })
 
-test('without results several statistics of a domain are refused by name, and of the others one is enough', async () => {
+test('without results a domain with several statistics is rejected by name, and a domain with one is used', async () => {
   const lab = await createLab()
   const fromLab = (...args: string[]) => build('--from-statistics', lab, '--out', 'm.safetensors', ...args)
   const text = law.sha256.slice(0, 12)
-  const refusal = new RegExp(`several statistics of 'law' in .*128 tokens of the text ${text}`)
-  await expect(fromLab()).rejects.toThrow(refusal)
+  const ambiguous = new RegExp(`several statistics of 'law' .*128 tokens of text ${text}`)
+  await expect(fromLab()).rejects.toThrow(ambiguous)
   writeFileSync(join(lab, 'results.json'), '{')
-  await expect(fromLab()).rejects.toThrow(refusal)
+  await expect(fromLab()).rejects.toThrow(ambiguous)
   await fromLab('--domains', 'sea')
   expect(maskChurn(read('m.safetensors'), decodeMask(readFileSync(updates.sea)))).toBe(0)
 })
 
-test('of a service those count that its newest update did, several texts of a domain too', async () => {
+test("a service's newest update decides which statistics count, also several of one domain", async () => {
   const more = await writeWordsDataset(dir, 'law', 3)
   const fromSecond = () => build('--from-statistics', 'second', '--out', 'm.safetensors', '--json')
   await calibrate('second', { datasets: [law], seed: 1 })
   await calibrate('second', { datasets: [law, more] })
   expect(JSON.parse((await fromSecond()).output())).toMatchObject({ domains: ['law'], tokens: 2 * 4 * 32 })
-  // As when a client's texts were deleted from one: the other is still there.
+  // As after deleting a client's texts from one of them: the other still exists.
   const { maskPath } = await calibrate('second', { datasets: [sea], accumulated: [more] })
   expect(JSON.parse((await fromSecond()).output())).toMatchObject({ domains: ['law', 'sea'] })
   expect(maskChurn(read('m.safetensors'), decodeMask(readFileSync(maskPath)))).toBe(0)
   rmSync(join(await statisticsFolderOf(join(dir, 'second', 'statistics'), model), 'counted.json'))
-  await expect(fromSecond()).rejects.toThrow(/several statistics of 'law' in .*second/)
+  await expect(fromSecond()).rejects.toThrow(/second has several statistics of 'law'/)
 })
 
-test('a domain that is not there, and a folder without statistics, are refused', async () => {
+test('an unknown domain and a folder without statistics are rejected', async () => {
   await expect(fromHome('--domains', 'see')).rejects.toThrow(
     /no statistics of a domain 'see'.*Did you mean 'sea'/,
   )
   await expect(build('--from-statistics', 'cache', '--out', 'm.safetensors')).rejects.toThrow(
-    /There are no statistics in .*cache/,
+    /cache has no statistics/,
   )
   await expect(fromHome('--pattern', '5')).rejects.toThrow(/above 0 and below 1/)
 })

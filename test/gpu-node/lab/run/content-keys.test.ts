@@ -16,10 +16,10 @@ import { findLayerSensitivity } from '../../../../gpu-node/src/model/sensitiviti
 import { findRowSensitivity } from '../../../../gpu-node/src/model/sensitivities/row-sensitivity.ts'
 import { temporaryDir } from '../../../support/harness/temporary.ts'
 
-/** What was measured with an older copal: whoever changes a key throws it away, and has to mean it. */
+/** Results measured with an older copal: changing a cache key discards them, which must be deliberate. */
 const COMMITTED = 'docs/results/smollm2-135m'
 
-/** Over the tokens of the evaluation windows, which the results of then do not name. */
+/** Hashes of the tokens of the evaluation windows, which results of that version do not contain. */
 const WINDOWS: Readonly<Record<string, string>> = {
   code: '122b5d411228f7343404912ca7897d40688c14fcb1ef7cf89470233d1c2c66f4',
   mail: 'e773450ba6cfdc6e3c5cb230062ddf0bacbc9c324d575277d33e503d479cb5bc',
@@ -87,7 +87,7 @@ beforeAll(async () => {
 
 afterAll(() => rmSync(dir, { recursive: true, force: true }))
 
-test('every mask of the committed result is found in its cache, and so is every perplexity', () => {
+test('every mask and perplexity of the committed result is found in its cache', () => {
   for (const run of results.runs) {
     for (const stage of run.stages) {
       expect(findings.masks.get(maskKey(planOf(run, stage)))?.sha256).toBe(stage.maskSha256)
@@ -97,7 +97,7 @@ test('every mask of the committed result is found in its cache, and so is every 
   expectEvaluations(null, results.dense)
 })
 
-test('so is how much masks changed, and what calibration took', async () => {
+test('mask churn and calibration costs of the committed result are found in its cache', async () => {
   for (const { datasets, stages, matrices } of results.runs) {
     if (datasets !== 'accumulated') continue
     const after = (domains: string[]) =>
@@ -114,7 +114,7 @@ test('so is how much masks changed, and what calibration took', async () => {
     expect(findings.calibrations.get(pairKey(domain, samples))?.tokens).toBe(tokens)
 })
 
-test('of a rule or refinement that chooses otherwise no mask is found, and of the others every one', async () => {
+test('raising the revision of a rule or refinement invalidates its masks and no others', async () => {
   const raised = parseMethod('wanda').rule
   raised.revision = 1
   STEP_REVISIONS.swaps = 1
@@ -131,14 +131,14 @@ test('of a rule or refinement that chooses otherwise no mask is found, and of th
   }
 })
 
-test('where a linear has a pattern of its own none of these masks is found', async () => {
+test('a pattern for a single linear invalidates all these masks', async () => {
   const found = createFindings()
   await recallInto(found, { 'model.layers.0.mlp.down_proj.weight': 'dense' })
   expect(found.masks.size).toBe(0)
   expectEvaluations(null, results.dense)
 })
 
-test('so are the rates of a machine', async () => {
+test('the rates of a machine are found in the cache', async () => {
   const empty = await openLabCache(temporaryDir())
   await empty.rates.put(['base', 'cpu', 2], { calibrateToken: 1, evaluateToken: 2, select: {} })
   const [name] = readdirSync(join(empty.masksDir, '..', 'rates'))

@@ -10,7 +10,7 @@ beforeAll(async () => {
 })
 afterAll(() => tiny.remove())
 
-test('what methods share ratios out by is named, and its text; what none reads is not', () => {
+test('only sensitivities that some method reads are described, with their text', () => {
   const model = { ...tiny.model, layerSensitivity: layerSensitivityOf(tiny.model, [1, 2]) }
   const measured = { ...model, rowSensitivity: rowSensitivityOf(tiny.model) }
   const [layers, other] = [describe(model, 'wanda+allocated'), describe(measured, 'wanda+rows')]
@@ -22,7 +22,7 @@ test('what methods share ratios out by is named, and its text; what none reads i
   expect(describe(measured, 'wanda+allocated')?.layers?.sha256).not.toBe(layers?.layers?.sha256)
 })
 
-test('a run goes on with other methods, and begins with other settings', () => {
+test('a run resumes with other methods, and starts anew with other settings', () => {
   const { model } = tiny
   expect(haveSameInputs(about(model, 'wanda'), about(model, 'copal'))).toBe(true)
   const given = about(model, 'wanda')

@@ -43,14 +43,14 @@ const calibration = (tokens: number, propagation: Propagation = 'dense'): Calibr
   method: 'copal',
 })
 
-test('the parameters of the default model are those that it is published with', () => {
+test('the parameter count of the default model matches its publication', () => {
   expect(parameterCount(CONFIG)).toBe(134_515_008)
   expect(parameterCount({ ...CONFIG, tiedEmbedding: false })).toBe(134_515_008 + 49152 * 576)
-  // The head takes as long as 28.3 million weights of blocks that have 3.5 million each.
+  // The head has 28.3 million weights, a block 3.5 million.
   expect(blocksPerToken(CONFIG)).toBeCloseTo(38, 0)
 })
 
-test('time is work times what was measured', () => {
+test('time is the amount of work times the measured rates', () => {
   const work = {
     calibrations: [calibration(32_768), calibration(32_768)],
     storedStatistics: 2,
@@ -66,7 +66,7 @@ test('time is work times what was measured', () => {
   expect(guessed).toEqual(['continual-wanda+swaps'])
 })
 
-test('statistics of the default model take 0.6 GB a domain, its masks 13 MB, and with values 120 MB', () => {
+test('statistics of the default model take 0.6 GB per domain, masks 13 MB, weights files 120 MB', () => {
   const disk = (work: Partial<Workload>) =>
     estimateRun(CONFIG, { ...NOTHING, ...work }, SIZES, RATES).diskBytes / 1e6
   expect(disk({ calibrations: [calibration(1024)], storedStatistics: 1 })).toBeCloseTo(625, -2)
@@ -82,7 +82,7 @@ test('nothing to do takes no time and no disk', () => {
   })
 })
 
-test('where blocks are pruned as they are calibrated, that takes the selections between them too', () => {
+test('calibration with pruned propagation includes the time of its selections', () => {
   const of = (propagation: Propagation) =>
     estimateRun(
       CONFIG,

@@ -7,18 +7,18 @@ import { runLab } from '../../../../gpu-node/lab/run/run-lab.ts'
 import type { LabSettings } from '../../../../gpu-node/lab/plan/lab-settings.ts'
 import { createLabFolder } from '../../../support/pruning/lab-folder.ts'
 
-// Each mask is evaluated in a process of its own.
+// Each mask is evaluated in its own process.
 vi.setConfig({ testTimeout: 180_000 })
 
-/** Where the system itself refuses every write for want of space, whoever asks. */
+/** Device on which every write fails with ENOSPC. */
 const FULL_DISK = '/dev/full'
 
 const run = (settings: LabSettings) => runLab(settings, { signal: new AbortController().signal })
 
 test.each([
   {
-    where: 'within a calibration',
-    // What commits a block of the second domain.
+    where: 'during a calibration',
+    // The file that commits a block of the second domain.
     path: (whole: LabResults, { samples, seed, length }: LabSettings) => {
       const datasetSha256 = whole.domains[1]!.calibration!.sha256
       const spec = { baseSha256: whole.model.baseSha256, datasetSha256, samples, seed, length: length! }
@@ -32,7 +32,7 @@ test.each([
     left: { calibrated: 0, selected: 2, evaluated: 2 },
   },
 ])(
-  'a disk that is full $where ends the run in one line; with space again it goes on, to the same result',
+  'a disk that is full $where ends the run with one line; with space again the run resumes, to the same result',
   async ({ path, left }) => {
     const folder = await createLabFolder()
     const settings = folder.settings({
@@ -45,7 +45,7 @@ test.each([
     await expect(run(settings)).rejects.toThrow(
       /^No disk space is left for the laboratory\..*run the same command again\.$/,
     )
-    // An unfinished calibration goes by another name when it is taken up.
+    // A resumed calibration renames its folder.
     for (const name of readdirSync(settings.outDir, { recursive: true, encoding: 'utf8' }))
       if (basename(name) === basename(full)) unlinkSync(join(settings.outDir, name))
     const { done, results } = await run(settings)
@@ -55,7 +55,7 @@ test.each([
   },
 )
 
-/** Without how fast. */
+/** Results without timings. */
 function measured({ runs, dense }: LabResults) {
   return {
     dense,

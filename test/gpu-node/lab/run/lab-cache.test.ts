@@ -5,7 +5,7 @@ import { openLabCache } from '../../../../gpu-node/lab/run/lab-cache.ts'
 import { createMaskFileWriter } from '../../../../gpu-node/src/model/mask-file/mask-file-writer.ts'
 import { temporaryDir } from '../../../support/harness/temporary.ts'
 
-test('a mask that a killed process was writing is removed when the folder is opened again, and finished ones stay', async () => {
+test('reopening the cache removes the unfinished mask of a killed process and keeps finished ones', async () => {
   const dir = temporaryDir()
   const { masksDir } = await openLabCache(dir)
   const meta = { method: 'magnitude', pattern: '0.5', patterns: {}, scope: 'row' as const, domains: [] }

@@ -21,14 +21,14 @@ test.each<[string, Parameters<LabFolder['settings']>[0], RegExp]>([
   [
     'too little calibration text',
     { samples: 400 },
-    /Domain 'law': 400 sequences of 32 tokens take 12800 tokens, the text has \d+/,
+    /Domain 'law': 400 sequences of 32 tokens need 12800 tokens, but the text has \d+/,
   ],
   [
     'too little evaluation text',
     { specs: ['law=law.cal.txt:short.txt'] },
-    /Domain 'law': the evaluation text has \d+ tokens, not even one window of 48/,
+    /Domain 'law': the evaluation text has \d+ tokens, less than one window of 48/,
   ],
-  ['a file that is missing', { specs: ['law=none.txt:law.eval.txt'] }, /none.txt does not exist/],
+  ['a missing file', { specs: ['law=none.txt:law.eval.txt'] }, /none.txt does not exist/],
   [
     'sequences beyond the context',
     { length: 512 },
@@ -47,17 +47,17 @@ test.each<[string, Parameters<LabFolder['settings']>[0], RegExp]>([
   [
     'no calibration text for a method that calibrates',
     { specs: ['mail=:mail.eval.txt'] },
-    /'copal' calibrates, and no domain has calibration text/,
+    /'copal' needs calibration text, but no domain has any/,
   ],
-  ['a model that is missing', { model: '/nowhere/model' }, /\/nowhere\/model/],
-])('%s is refused', async (_what, options, reason) => {
+  ['a missing model', { model: '/nowhere/model' }, /\/nowhere\/model/],
+])('%s is rejected', async (_what, options, reason) => {
   writeFileSync(join(folder.dir, 'short.txt'), 'the sea')
   const settings = folder.settings(options)
   await expect(run(settings)).rejects.toThrow(reason)
   expect(existsSync(settings.outDir)).toBe(false)
 })
 
-test('weights that are not finite are refused by the name of the linear', async () => {
+test('non-finite weights are rejected with the name of the linear', async () => {
   const tensors = tinyTensors(tinyConfig(), 1)
   tensors.get('model.layers.1.mlp.up_proj.weight')!.values[7] = Number.NaN
   await writeSafetensors(join(folder.dir, 'model', 'model.safetensors'), tensors, 'F32')

@@ -18,12 +18,12 @@ import { planLabRun, runLab, type LabPlan } from '../../../../gpu-node/lab/run/r
 import type { LabSettings } from '../../../../gpu-node/lab/plan/lab-settings.ts'
 import { createLabFolder, type LabFolder } from '../../../support/pruning/lab-folder.ts'
 
-// Each mask is evaluated in a process of its own: seconds alone, and a minute beside other work.
+// Each mask is evaluated in its own process, which takes seconds, or a minute on a busy machine.
 vi.setConfig({ testTimeout: 180_000 })
 
 const METHODS = ['magnitude', 'wanda', 'copal']
 
-/** Two domains, one mask each and one of both. */
+/** Two domains: one mask of each and one of both. */
 const TWO = ['law=law.cal.txt:law.eval.txt', 'sea=sea.cal.txt:sea.eval.txt']
 const LAW = TWO.slice(0, 1)
 
@@ -44,7 +44,7 @@ function run(
   })
 }
 
-/** What a run found, without when and how fast. */
+/** The findings of a run, without times. */
 function measured({ runs, dense, domains }: LabResults) {
   return {
     dense,
@@ -56,7 +56,7 @@ function measured({ runs, dense, domains }: LabResults) {
   }
 }
 
-test('all orders of three domains: each distinct mask once, every cell of every R matrix, the held out domain; again, nothing', async () => {
+test('all orders of three domains select each distinct mask once and fill every R matrix; a second run does nothing', async () => {
   const settings = folder.settings({ methods: METHODS })
   const { results, done } = await run(settings)
   expect(done).toEqual({ calibrated: 3, selected: 7 + 3 + 1, evaluated: 4 + (12 + 1) + 3 * 4 + 4 })
@@ -100,7 +100,7 @@ test('all orders of three domains: each distinct mask once, every cell of every 
   expect(readFileSync(join(settings.outDir, 'results.json'))).toEqual(before)
 })
 
-test('a method or a pattern more: only what is new is done', async () => {
+test('adding a method or pattern does only the new work', async () => {
   await run(folder.settings({ specs: TWO }))
   const withMethod = await run(folder.settings({ specs: TWO, methods: ['copal', 'wanda'] }))
   expect(withMethod.done).toEqual({ calibrated: 0, selected: 2, evaluated: 4 })
@@ -108,7 +108,7 @@ test('a method or a pattern more: only what is new is done', async () => {
   expect(withPattern.done).toEqual({ calibrated: 0, selected: 3, evaluated: 4 })
 })
 
-test('patterns of single linears are in the masks, their keys and the results, and rules that come to the same find them again', async () => {
+test('patterns of single linears are in masks, cache keys and results, and equivalent rules find them again', async () => {
   const Q = 'model.layers.0.self_attn.q_proj.weight'
   const plain = folder.settings({ specs: LAW })
   const first = await run(plain)
@@ -132,14 +132,14 @@ test('patterns of single linears are in the masks, their keys and the results, a
   expect(measured(again.results)).toEqual(measured(first.results))
 })
 
-test('with pruned propagation single linears keep their patterns, and statistics of other rules do not count', async () => {
+test('with pruned propagation single linears keep their patterns, and statistics of other rules are not reused', async () => {
   const settings = folder.settings({ specs: LAW, propagation: 'pruned' })
   const [plain, ruled] = [await run(settings), await run({ ...settings, patternRules: { '*.0.*': 'dense' } })]
   expect([plain.done.calibrated, ruled.done.calibrated]).toEqual([1, 1])
   expect(ruled.results.runs[0]!.stages[0]!.sparsity).toBeLessThan(0.3)
 })
 
-test('a domain more, or fewer windows: only what is new is done', async () => {
+test('adding a domain or using fewer windows does only the new work', async () => {
   await run(folder.settings({ specs: LAW }))
   const withHeldOut = await run(folder.settings({ specs: [...LAW, 'mail=:mail.eval.txt'] }))
   expect(withHeldOut.done).toEqual({ calibrated: 0, selected: 0, evaluated: 2 })
@@ -149,7 +149,7 @@ test('a domain more, or fewer windows: only what is new is done', async () => {
   expect(withWindows.done).toEqual({ calibrated: 0, selected: 0, evaluated: 2 })
 })
 
-test('progress ends at the whole also where work is much faster than it ever was', async () => {
+test('progress ends at 1 even when work is much faster than estimated', async () => {
   await run(folder.settings({ specs: LAW, methods: ['magnitude'] }))
   const rates = join(folder.dir, 'out', 'cache', 'rates')
   for (const name of readdirSync(rates)) {
@@ -164,7 +164,7 @@ test('progress ends at the whole also where work is much faster than it ever was
   expect(told.at(-1)).toBeCloseTo(1, 6)
 })
 
-test('sweeps share masks with the main runs and hold everything accumulated', async () => {
+test('sweeps share masks with the main runs and hold only fully accumulated stages', async () => {
   const { results, done } = await run(
     folder.settings({
       specs: TWO,
@@ -198,7 +198,7 @@ test('sweeps share masks with the main runs and hold everything accumulated', as
   expect(done).toMatchObject({ calibrated: 4, selected: 2 + 2 + (2 + 1) + (2 + 1) })
 })
 
-test('with pruned propagation every beginning of an order has its mask, and its statistics go when all are there', async () => {
+test('with pruned propagation every prefix of an order has its mask, and statistics are removed when all are selected', async () => {
   const settings = folder.settings({
     specs: TWO,
     methods: ['copal', 'wanda'],
@@ -226,13 +226,13 @@ test('with pruned propagation every beginning of an order has its mask, and its 
   expect(copal!.summary).not.toBeNull()
   const left = join(settings.outDir, 'cache', 'statistics-pruned')
   expect(existsSync(left)).toBe(false)
-  // Of a run with another pattern that was stopped.
+  // Left by a stopped run with another pattern.
   mkdirSync(join(left, 'other'), { recursive: true })
   expect((await run(settings)).done).toEqual({ calibrated: 0, selected: 0, evaluated: 0 })
   expect(existsSync(left)).toBe(false)
 })
 
-test('killed within a calibration, it goes on at the block that was not finished, to the same result', async () => {
+test('a run killed during a calibration resumes at the unfinished block, to the same result', async () => {
   folder = await createLabFolder({ layers: 6 })
   const settings = folder.settings({ specs: TWO })
   const whole = await run({ ...settings, outDir: join(folder.dir, 'whole') })
@@ -242,7 +242,7 @@ test('killed within a calibration, it goes on at the block that was not finished
   })
   await expect(stopped).rejects.toThrow('stopped here')
   const partials = join(settings.outDir, 'cache', 'statistics', 'partial')
-  // Of other settings, which nobody runs any more.
+  // Left by other settings.
   mkdirSync(join(partials, 'another~gone~1'))
   const messages: string[] = []
   const { done, results } = await run(settings, undefined, (message) => messages.push(message))
@@ -253,7 +253,7 @@ test('killed within a calibration, it goes on at the block that was not finished
   expect(measured(results)).toEqual(measured(whole.results))
 })
 
-test('stopped between stages, the results so far are there and say what is missing', async () => {
+test('a run stopped between stages leaves partial results that list what is missing', async () => {
   const settings = folder.settings({ methods: METHODS, specs: TWO })
   const abort = new AbortController()
   const stopped = run(settings, abort, (message) => {
@@ -278,7 +278,7 @@ test('stopped between stages, the results so far are there and say what is missi
   expect((await run({ ...settings, seed: 8 })).results.created).not.toBe(partial.created)
 })
 
-test('damaged statistics and masks that are gone are made again, with the same masks', async () => {
+test('damaged statistics and deleted masks are made again, with the same hashes', async () => {
   const settings = folder.settings({ specs: TWO })
   const { results } = await run(settings)
   const statistics = join(settings.outDir, 'cache', 'statistics')
@@ -293,7 +293,7 @@ test('damaged statistics and masks that are gone are made again, with the same m
   )
 })
 
-test('a folder in which a laboratory works is refused, naming its process; one that a dead process left is taken', async () => {
+test('a folder in use is rejected with the process that uses it; the lock of a dead process is taken over', async () => {
   const settings = folder.settings({ specs: LAW })
   let second: Promise<unknown> | undefined
   await run(settings, undefined, (message) => {
@@ -308,7 +308,7 @@ test('a folder in which a laboratory works is refused, naming its process; one t
   expect(readdirSync(settings.outDir)).not.toContain('running.json')
 })
 
-test('a folder keeps to the model that it was used with first: the same linears in another configuration are refused', async () => {
+test('a folder belongs to its first model: the same linears in another configuration are rejected', async () => {
   const settings = folder.settings({ specs: LAW, methods: ['magnitude'], maxWindows: 1 })
   const hooks = { signal: new AbortController().signal }
   const path = join(folder.dir, 'model', 'config.json')
@@ -316,26 +316,26 @@ test('a folder keeps to the model that it was used with first: the same linears 
   const configure = (changed: object) => writeFileSync(path, JSON.stringify({ ...config, ...changed }))
   configure({ rope_theta: 500 })
   await planLabRun(settings, hooks)
-  // A plan has measured nothing yet.
+  // A plan records no model, because it has measured nothing.
   configure({})
   const { results } = await run(settings)
   configure({ rope_theta: 500 })
   await expect(run(settings)).rejects.toThrow(
-    /results in .*out are of a model \('model'\) whose weights, configuration, embeddings or tokenizer differ .* Use another --out/,
+    /results in .*out belong to a model \('model'\) whose weights, configuration, embedding or tokenizer differ .* Choose another --out/,
   )
   const other = await run({ ...settings, outDir: join(folder.dir, 'other') })
   expect(other.results.model.baseSha256).toBe(results.model.baseSha256)
   expect(other.results.dense['law']!.perplexity).not.toBe(results.dense['law']!.perplexity)
   configure({ max_position_embeddings: 512 })
   expect((await run(settings)).done).toMatchObject({ selected: 0, evaluated: 0 })
-  // A folder of an older version does not say whose it is.
+  // A folder of an older version does not record its model.
   rmSync(join(settings.outDir, 'cache', 'model.json'))
   configure({})
   expect((await run(settings)).done).toMatchObject({ selected: 0, evaluated: 0 })
   expect(readdirSync(join(settings.outDir, 'cache'))).toContain('model.json')
 })
 
-test('a plan and an estimate come before the work; a dry run does none', async () => {
+test('plan and estimate come before the work; a dry run does no work', async () => {
   const settings = folder.settings({ methods: METHODS, specs: TWO })
   const hooks = { signal: new AbortController().signal }
   const plan = await planLabRun(settings, hooks)
@@ -352,7 +352,7 @@ test('a plan and an estimate come before the work; a dry run does none', async (
   expect(after.estimate.seconds.total).toBe(0)
 })
 
-test('text that is calibrated and evaluated on is warned about', async () => {
+test('text used for both calibration and evaluation causes a warning', async () => {
   cpSync(join(folder.dir, 'law.cal.txt'), join(folder.dir, 'same.txt'))
   writeFileSync(
     join(folder.dir, 'quotes.txt'),
@@ -374,7 +374,7 @@ test('text that is calibrated and evaluated on is warned about', async () => {
     expect.stringMatching(
       /^'quotes', against the calibration text of 'sea': \d+\.\d % of the evaluation text/,
     ),
-    "'twin' has the calibration text of 'sea': after both, it counts once.",
+    "'twin' and 'sea' have the same calibration text, which counts only once.",
     expect.stringMatching(/^'quotes', against the calibration text of 'twin'/),
   ])
 })

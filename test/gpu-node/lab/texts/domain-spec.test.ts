@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
 import { parseDomainSpec, requireDistinctDomains } from '../../../../gpu-node/lab/texts/domain-spec.ts'
 
-test('a domain is a name, calibration text and evaluation text; without calibration text it is held out', () => {
+test('a domain has a name, calibration text and evaluation text; without calibration text it is only evaluated', () => {
   expect(parseDomainSpec('law=a.txt:b.txt')).toEqual({
     name: 'law',
     calibrationPath: 'a.txt',
@@ -14,7 +14,7 @@ test('a domain is a name, calibration text and evaluation text; without calibrat
   })
 })
 
-test('the colon of a Windows drive separates nothing', () => {
+test('the colon of a Windows drive is not a separator', () => {
   expect(parseDomainSpec('law=C:\\t\\a.txt:D:/b.txt')).toMatchObject({
     calibrationPath: 'C:\\t\\a.txt',
     evaluationPath: 'D:/b.txt',
@@ -28,15 +28,15 @@ test('the colon of a Windows drive separates nothing', () => {
 test.each([
   ['a.txt:b.txt', /expected name=calibration.txt:evaluation.txt/],
   ['Law=a.txt:b.txt', /lower-case/],
-  ['law=a.txt', /no ':' between two files/],
-  ['law=a.txt:', /the file to evaluate on is missing/],
-  ['law=a:b:c', /may hold no ':'/],
-])('%s is refused', (text, reason) => {
+  ['law=a.txt', /the ':' between the two files is missing/],
+  ['law=a.txt:', /the evaluation file is missing/],
+  ['law=a:b:c', /must not contain ':'/],
+])('%s is rejected', (text, reason) => {
   expect(() => parseDomainSpec(text)).toThrow(reason)
 })
 
-test('a name twice, and no domain at all, are refused', () => {
+test('a repeated name and an empty list are rejected', () => {
   const law = parseDomainSpec('law=a:b')
   expect(() => requireDistinctDomains([law, parseDomainSpec('law=:c')])).toThrow("'law' is given twice")
-  expect(() => requireDistinctDomains([])).toThrow(/at least one domain/)
+  expect(() => requireDistinctDomains([])).toThrow(/^No domain is given. Give at least one: name=/)
 })

@@ -4,7 +4,7 @@ import { composeReport } from '../../../../gpu-node/lab/report/compose-report.ts
 import { runLab } from '../../../../gpu-node/lab/run/run-lab.ts'
 import { createLabFolder } from '../../../support/pruning/lab-folder.ts'
 
-test('a method that needs no text is evaluated where no domain is calibrated', async () => {
+test('a method that needs no text is evaluated without calibrated domains', async () => {
   const folder = await createLabFolder()
   const settings = folder.settings({
     specs: ['mail=:mail.eval.txt'],

@@ -12,7 +12,7 @@ beforeAll(async () => {
 })
 afterAll(() => tiny.remove())
 
-test('evaluation text that a sensitivity was measured on is not held out, and that is told', async () => {
+test('evaluation text on which a sensitivity was measured causes a warning', async () => {
   const { dir, model } = tiny
   for (const [name, word] of [
     ['law', 'court '],
@@ -43,7 +43,7 @@ test('evaluation text that a sensitivity was measured on is not held out, and th
   expect(await warningsOf()).toEqual([])
   rowSensitivity.text.sha256 = sha256
   expect(await warningsOf()).toEqual([
-    "'sea': the model's row sensitivity was measured on its evaluation text. Its perplexity under methods with +rows is not held out.",
+    "'sea': the model's row sensitivity was measured on its evaluation text, so its perplexity under methods with +rows is not held out.",
   ])
   layerSensitivity.text.sha256 = sha256
   expect(await warningsOf()).toHaveLength(2)

@@ -17,14 +17,14 @@ function folder(
   return (name, field = 'text') => readTextInput(name, field, dir)
 }
 
-test('a plain text is one text, compressed or not, and its hash is that of the plain bytes', async () => {
+test('a plain file is one text, compressed or not, with the hash of its plain bytes', async () => {
   const read = folder({ 'a.txt': 'the sea', 'a.txt.gz': gzipSync('the sea'), 'wiki.raw': '\uFEFFthe sea' })
   expect(await read('a.txt')).toEqual({ texts: ['the sea'], sha256: sha256('the sea') })
   expect(await read('a.txt.gz')).toEqual({ texts: ['the sea'], sha256: sha256('the sea') })
   expect(await read('wiki.raw')).toMatchObject({ texts: ['the sea'] })
 })
 
-test('newline-delimited JSON gives the texts of a field, and the field is part of the hash: lines read as they are have another', async () => {
+test('newline-delimited JSON gives the texts of a field, and the field is part of the hash', async () => {
   const lines = '{"text":"one","body":"eins"}\n\n{"text":"two","body":"zwei"}\n'
   const read = folder({ 'a.jsonl': lines, 'a.ndjson.gz': gzipSync(lines), 'a.txt': lines })
   expect(await read('a.txt')).toEqual({ texts: [lines], sha256: sha256(lines) })
@@ -35,7 +35,7 @@ test('newline-delimited JSON gives the texts of a field, and the field is part o
   })
 })
 
-test('what cannot be read is refused with the file and the place', async () => {
+test('unreadable text is rejected with the file and the place', async () => {
   const read = folder({
     'latin1.txt': Buffer.concat([Buffer.from('caf'), Buffer.of(0xe9), Buffer.from(' ok')]),
     'latin1.txt.gz': gzipSync(Buffer.of(0x61, 0xff)),
@@ -46,8 +46,8 @@ test('what cannot be read is refused with the file and the place', async () => {
   })
   await expect(read('latin1.txt')).rejects.toThrow('latin1.txt is not UTF-8: byte 0xe9 at offset 3')
   await expect(read('latin1.txt.gz')).rejects.toThrow('byte 0xff at offset 1 after decompression')
-  await expect(read('cut.txt.gz')).rejects.toThrow('cut.txt.gz is not a whole gzip file')
-  await expect(read('blank.txt')).rejects.toThrow('blank.txt holds no text')
+  await expect(read('cut.txt.gz')).rejects.toThrow('cut.txt.gz is not a complete gzip file')
+  await expect(read('blank.txt')).rejects.toThrow('blank.txt contains no text')
   await expect(read('bad.jsonl')).rejects.toThrow('bad.jsonl line 2 is not JSON')
   await expect(read('other.jsonl')).rejects.toThrow(
     "line 2 has no text in the field 'text' (it has: body, id)",
