@@ -16,13 +16,13 @@ test.each([
   [['gateway', '--seconds', 'ten'], /A number above 0 is expected\./],
   [['front', '--texts', 'a', '--out', 'b'], /required option '--masks <files>' not specified/],
 ])('%j is refused before anything is measured, and it says why', async (args, expected) => {
-  const { said, measured } = await run(args)
-  expect(said).toMatch(expected)
+  const { output, measured } = await run(args)
+  expect(output).toMatch(expected)
   expect(measured).toEqual([])
 })
 
 test('help lists every benchmark with what it measures', async () => {
-  const { said } = await run(['--help'])
+  const { output } = await run(['--help'])
   for (const name of [
     'service',
     'engine',
@@ -34,19 +34,22 @@ test('help lists every benchmark with what it measures', async () => {
     'grammar',
     'gateway',
   ])
-    expect(said).toMatch(new RegExp(`^ {2}${name} .*\\w`, 'm'))
+    expect(output).toMatch(new RegExp(`^ {2}${name} .*\\w`, 'm'))
 })
 
-/** What a command line that is refused, or asks for help, prints; `measured` is what benchmarks print. */
-async function run(args: readonly string[]): Promise<{ said: string; measured: string[] }> {
+/** Runs a command line that is rejected or asks for help; `measured` is the output of benchmarks. */
+async function run(args: readonly string[]): Promise<{ output: string; measured: string[] }> {
   const measured: string[] = []
   const print = (text: string) => void measured.push(text)
   const program = createBenchProgram({ home: '/nowhere', threads: 1, print, printAll: () => {} })
-  let said = ''
-  const listen = { writeOut: (text: string) => (said += text), writeErr: (text: string) => (said += text) }
+  let output = ''
+  const listen = {
+    writeOut: (text: string) => (output += text),
+    writeErr: (text: string) => (output += text),
+  }
   for (const command of [program, ...program.commands]) command.configureOutput(listen)
   await expect(program.parseAsync(args, { from: 'user' })).rejects.toSatisfy((error: { code: string }) =>
     error.code.startsWith('commander.'),
   )
-  return { said, measured }
+  return { output, measured }
 }

@@ -6,7 +6,7 @@ import { temporaryDir } from '../../../support/harness/temporary.ts'
 
 const SCRIPT = join('node_modules', '@portkey-ai', 'gateway', 'build', 'start-server.js')
 
-test('what is not installed is said in one line, with the command that installs it', () => {
+test('a missing program is reported in one line with the command that installs it', () => {
   const portkey = findPortkey(undefined, temporaryDir())
   expect(portkey).toEqual({
     missing: expect.stringMatching(
@@ -17,13 +17,13 @@ test('what is not installed is said in one line, with the command that installs 
   expect(litellm).toEqual({ missing: expect.stringMatching(/^LiteLLM .*pip install .*--litellm <folder>$/) })
 })
 
-test('a folder that was named and holds nothing of it is an error', () => {
+test('a given folder without the program is an error', () => {
   const dir = temporaryDir()
   expect(() => findPortkey(dir, '')).toThrow(`--portkey: ${join(dir, SCRIPT)} does not exist`)
   expect(() => findLitellm(dir, '')).toThrow(`--litellm: ${join(dir, 'bin', 'litellm')} does not exist`)
 })
 
-test('both are found in the folder that is named, and on the PATH', () => {
+test('both are found in the given folder and on the PATH', () => {
   const dir = temporaryDir()
   const script = put(dir, SCRIPT)
   const command = put(dir, join('bin', 'litellm'))
@@ -34,7 +34,7 @@ test('both are found in the folder that is named, and on the PATH', () => {
   expect(findLitellm(undefined, join(dir, 'bin'))).toEqual({ found: { command } })
 })
 
-test("another program of the name 'gateway' is not taken for Portkey", () => {
+test("another program named 'gateway' is not mistaken for Portkey", () => {
   const dir = temporaryDir()
   put(dir, 'gateway')
   expect(findPortkey(undefined, dir)).toHaveProperty('missing')

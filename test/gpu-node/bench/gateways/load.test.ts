@@ -3,7 +3,7 @@ import { createServer, type RequestListener } from 'node:http'
 import { expect, onTestFinished, test } from 'vitest'
 import { openLoad, type Load } from '../../../../gpu-node/bench/gateways/load.ts'
 
-test('answers of another status, and streams without their end, are failures and not fast answers', async () => {
+test('other statuses and truncated streams count as failures, not as fast responses', async () => {
   const endings = ['data: [DONE]\n\n', 'data: {}\n\n']
   const half = await start((_request, response) => response.end(endings[count++ % 2]), 1)
   let count = 0
@@ -20,7 +20,7 @@ test('answers of another status, and streams without their end, are failures and
   })
 })
 
-test('a connection that is lost is a failure, and the load goes on', async () => {
+test('a lost connection counts as a failure, and the load continues', async () => {
   let first = true
   const load = await start((request, response) => {
     if (first) request.socket.destroy()
@@ -30,17 +30,17 @@ test('a connection that is lost is a failure, and the load goes on', async () =>
   expect(await load.count(3)).toMatchObject({ count: 2, failed: 1 })
 })
 
-test('at a fixed rate a server that stalls is charged with all that waits for it', async () => {
+test('at a fixed rate a server that stalls is charged for every request that waits', async () => {
   const load = await start((_request, response) => {
     setTimeout(() => response.end('data: [DONE]\n\n'), 100)
   }, 1)
   const { count, wholeMs } = await load.fixedRate(50, 0.2)
   expect(count).toBe(10)
-  // One after another: the last was sent after about 0.2 s and waited for most of a second.
+  // Requests are sequential: the last is due after about 0.2 s and waits for most of a second.
   expect(wholeMs.at(-1)).toBeGreaterThan(600)
 })
 
-test('the first byte is told apart from the last', async () => {
+test('times to the first and the last byte are measured separately', async () => {
   const load = await start((_request, response) => {
     response.write('data: {}\n\n')
     setTimeout(() => response.end('data: [DONE]\n\n'), 100)
@@ -49,7 +49,7 @@ test('the first byte is told apart from the last', async () => {
   expect((wholeMs[0] ?? 0) - (firstByteMs[0] ?? 0)).toBeGreaterThan(50)
 })
 
-/** A server, and a load on it; both end with the test. */
+/** Starts a server and a load on it; both end with the test. */
 async function start(listener: RequestListener, connections: number): Promise<Load> {
   const server = createServer((request, response) => {
     request.resume()

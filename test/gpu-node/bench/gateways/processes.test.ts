@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
 import { parseStat, usageOf } from '../../../../gpu-node/bench/gateways/processes.ts'
 
-test('a name in brackets that looks like fields is not read as such', () => {
+test('a name in brackets that looks like fields is not parsed as fields', () => {
   const stat =
     '42 (a) R 1 (b) S 1 42 42 0 -1 4194560 9 0 0 0 150 50 0 0 20 0 11 0 900 999 256 18446744073709551615'
   expect(parseStat(stat)).toEqual({ processorMs: 2000, residentBytes: 256 * 4096 })
@@ -16,6 +16,6 @@ test.runIf(process.platform === 'linux')('a process that works has used more of 
   expect(after?.residentBytes).toBeGreaterThan(1e6)
 })
 
-test('what is gone has no usage', () => {
+test('an ended process has no usage', () => {
   expect(usageOf([2 ** 30])).toBeUndefined()
 })

@@ -6,7 +6,7 @@ import { openGgufCheckpoint, readGgufHeader } from '../../../../gpu-node/src/mod
 import { writeRandomGguf } from '../../../../gpu-node/bench/models/random-gguf.ts'
 import { temporaryDir } from '../../../support/harness/temporary.ts'
 
-test('has every tensor of the master, under the names that llama.cpp knows', async () => {
+test("a random GGUF has every tensor of the master under llama.cpp's names", async () => {
   const dir = temporaryDir()
   const config = {
     ...randomConfig('1.1b', 2),
@@ -34,7 +34,7 @@ test('has every tensor of the master, under the names that llama.cpp knows', asy
   const bytes = await readFile(master.path)
   for (const [name, { shape, offset }] of master.tensors) {
     expect([name, checkpoint.shapes.get(name)]).toEqual([name, shape])
-    // Rows of queries and keys keep the master's order, which the reader takes for another.
+    // Rows of queries and keys keep the master's order, which the reader interprets as another one.
     if (/\.[qk]_proj\.weight$/.test(name)) continue
     const [rows = 1, cols] = shape.length > 1 ? shape : [1, shape[0]]
     const values = await checkpoint.readRows(name, 0, rows)

@@ -14,7 +14,7 @@ const POINTS = [
   point('twin int8', 139, 100, 30.1),
 ]
 
-test('a point is on the front unless another one is at least as good in both and better in one', () => {
+test('a point is on the front unless another point is at least as good in both values and better in one', () => {
   const front = onFront(POINTS, ({ megabytes }) => megabytes)
   expect([...front].map(({ name }) => name)).toEqual(['dense bf16', 'dense int8', 'pruned int8', 'twin int8'])
   const slow = [...POINTS, point('slow int8', 99, 1, 41)]
@@ -22,7 +22,7 @@ test('a point is on the front unless another one is at least as good in both and
   expect([...byTime].map(({ name }) => name)).not.toContain('slow int8')
 })
 
-test('the table has the fewest bytes first and says which front a point is on', () => {
+test('the table lists the fewest bytes first and marks the front of each point', () => {
   const rows = frontTable([...POINTS, point('slow int8', 99, 1, 41)])
     .trim()
     .split('\n')
@@ -32,7 +32,7 @@ test('the table has the fewest bytes first and says which front a point is on', 
   expect(rows.find((row) => row.includes('pruned bf16'))).toMatch(/\| 40\.00 \| {2}\|$/)
 })
 
-test('the plots show every point, and the same points give the same bytes', async () => {
+test('the plots show every point and are reproducible byte for byte', async () => {
   const plots = await frontPlots(POINTS, 'Where pruning pays')
   expect(Object.keys(plots)).toEqual(['front-speed.svg', 'front-bytes.svg'])
   for (const svg of Object.values(plots)) {
