@@ -10,7 +10,7 @@ export interface AppEnv {
     /** A unique id that is safe to show: the `x-request-id` of the response. */
     requestId: string
     trace: RequestTrace
-    answered: CompletedRequests
+    completedRequests: CompletedRequests
   }
 }
 

@@ -26,7 +26,7 @@ export type LimitedRequest = Pick<ReservationRequest, 'accounts' | 'maxTokens' |
 export type AdmissionRequest = AcquireRequest & {
   limits?: LimitedRequest
   /** Other requests that have completed and no longer count as concurrent. */
-  answered?: readonly string[]
+  completedRequests?: readonly string[]
 }
 
 /** The node for a request, the reason that there is none, or the limit that the request exceeds. */
@@ -104,7 +104,7 @@ export interface FleetObject extends Rpc.DurableObjectBranded {
    * @param failed the attempts that failed on their nodes. Their receipts may arrive before the retries that supersede
    * them, so the call waits a moment until each is retried or given up.
    */
-  superseded(attemptIds: readonly string[], failed: readonly string[]): Promise<string[]>
+  findSuperseded(attemptIds: readonly string[], failed: readonly string[]): Promise<string[]>
 
   /** Returns all remembered nodes. */
   snapshot(): FleetSnapshot

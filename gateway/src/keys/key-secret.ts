@@ -25,7 +25,7 @@ export function generateKey(): NewKey {
 }
 
 /** Returns the part of a token that an error message may contain. */
-export function shownPart(token: string): string {
+export function displayPart(token: string): string {
   return token.length > SHOWN_CHARACTERS ? `${token.slice(0, SHOWN_CHARACTERS)}…` : token
 }
 

@@ -117,10 +117,10 @@ export class Fleet extends DurableObject<Bindings> implements FleetObject {
     return true
   }
 
-  async acquire({ limits, answered = [], ...request }: AdmissionRequest): Promise<AdmissionResult> {
+  async acquire({ limits, completedRequests = [], ...request }: AdmissionRequest): Promise<AdmissionResult> {
     // Before any await, because the receipt of the failed attempt may be on its way.
     if (request.failed) this.#superseded.add(request.failed.requestId, Date.now())
-    for (const requestId of answered) this.#ledger.finish(requestId, false, Date.now())
+    for (const requestId of completedRequests) this.#ledger.finish(requestId, false, Date.now())
     if (!limits) return this.#dispatch(request)
     for (const account of limits.accounts) {
       const uncharged = this.#ledger.unchargedUsage(account, Date.now())
@@ -201,7 +201,7 @@ export class Fleet extends DurableObject<Bindings> implements FleetObject {
     await saveLedger(this.ctx.storage, this.#ledger, Date.now())
   }
 
-  async superseded(attemptIds: readonly string[], failed: readonly string[]): Promise<string[]> {
+  async findSuperseded(attemptIds: readonly string[], failed: readonly string[]): Promise<string[]> {
     const isOpen = (attemptId: string) =>
       this.#state.leaseOf(attemptId) !== undefined && this.#superseded.filter([attemptId]).length === 0
     for (let waitedMs = 0; waitedMs < RETRY_MS && failed.some(isOpen); waitedMs += RETRY_MS / 20)

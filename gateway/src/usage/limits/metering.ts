@@ -28,7 +28,7 @@ export interface MeteredRequest extends Pick<
   'requestId' | 'maxTokens' | 'prompts' | 'choices'
 > {
   key: ActiveKey
-  answered: CompletedRequests
+  completedRequests: CompletedRequests
   /** Sets a header of the response. */
   readonly setHeader: (name: string, value: string) => void
 }
@@ -36,7 +36,7 @@ export interface MeteredRequest extends Pick<
 /** Creates the metering of one request. */
 export function createMetering(
   deps: Pick<Deps, 'fleet' | 'nowMs' | 'waitUntil'>,
-  { key, requestId, answered, setHeader, ...usage }: MeteredRequest,
+  { key, requestId, completedRequests, setHeader, ...usage }: MeteredRequest,
 ): Metering {
   const accounts = limitedAccounts(key)
   const setHeaders = (headers: Record<string, string>) => {
@@ -57,7 +57,7 @@ export function createMetering(
     },
     completed() {
       if (accounts.some(({ limits }) => limits.concurrentRequests !== undefined))
-        answered.add(deps, requestId)
+        completedRequests.add(deps, requestId)
     },
     failed(receiptSettles) {
       if (accounts.length === 0 || !mayBeReserved) return

@@ -24,13 +24,13 @@ export async function settleReceipts(
   return settled
 }
 
-/** Marks the receipts of superseded attempts: another node answered the request, so their output reached no client. */
+/** Marks the receipts of superseded attempts: another node served the request, so their output reached no client. */
 async function markSuperseded(
   deps: Pick<Deps, 'fleet'>,
   receipts: readonly StoredReceipt[],
 ): Promise<readonly StoredReceipt[]> {
   const failed = receipts.filter(({ finishReason }) => finishReason === 'error')
-  const superseded = new Set(await deps.fleet.superseded(idsOf(receipts), idsOf(failed)))
+  const superseded = new Set(await deps.fleet.findSuperseded(idsOf(receipts), idsOf(failed)))
   return receipts.map((receipt) =>
     superseded.has(receipt.requestId) ? { ...receipt, finishReason: 'superseded' } : receipt,
   )

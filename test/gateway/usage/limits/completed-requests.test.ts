@@ -9,7 +9,7 @@ test('completed requests let others run: they are reported with the next request
   const { id } = await createKey()
   const ctx = createExecutionContext()
   const deps = createDeps(env, ctx)
-  const answered = createCompletedRequests()
+  const completedRequests = createCompletedRequests()
   const ask = (requestId: string) =>
     deps.fleet.acquire({
       model: 'nobody-has-it',
@@ -17,7 +17,7 @@ test('completed requests let others run: they are reported with the next request
       domain: 'default',
       promptTokens: 1,
       exclude: [],
-      answered: answered.take(),
+      completedRequests: completedRequests.take(),
       limits: {
         requestId: `${requestId}-as-another`,
         accounts: [{ kind: 'key', name: id, limits: { concurrentRequests: 1 } }],
@@ -27,11 +27,11 @@ test('completed requests let others run: they are reported with the next request
   // No node has the model, but the request stays reserved because it was tried before.
   expect(await ask('first')).toMatchObject({ ok: false, reason: 'unknown' })
   expect(await ask('second')).toMatchObject({ ok: false, rejection: { limit: 'concurrent' } })
-  answered.add(deps, 'first-as-another')
+  completedRequests.add(deps, 'first-as-another')
   expect(await ask('third')).toMatchObject({ ok: false, reason: 'unknown' })
-  expect(answered.take()).toEqual([])
+  expect(completedRequests.take()).toEqual([])
 
-  answered.add(deps, 'third-as-another')
+  completedRequests.add(deps, 'third-as-another')
   await waitOnExecutionContext(ctx)
   expect(await ask('fourth')).toMatchObject({ ok: false, reason: 'unknown' })
 })
