@@ -17,7 +17,7 @@ import {
   toolGrammar,
   type ToolGrammarOptions,
 } from '../../../../gpu-node/src/serving/grammar/tool-grammar.ts'
-import { createToolCallReader } from '../../../../gpu-node/src/serving/server/tool-call-reader.ts'
+import { createToolCallReader } from '../../../../gpu-node/src/serving/server/formats/tool-call-reader.ts'
 import { addon } from '../../../support/engine/backends.ts'
 import { skipWithoutAddon } from '../../../support/harness/skip-without-addon.ts'
 import { randomAnswer } from '../../../support/text/random-answer.ts'

@@ -1,0 +1,141 @@
+import { errorBody, type AppError } from '@copal/shared/errors.ts'
+import type { ChatCompletion, ChatCompletionChunk, FinishReason } from '@copal/shared/wire/chat.ts'
+import type { Completion, CompletionChunk } from '@copal/shared/wire/completions.ts'
+import type { Usage } from '@copal/shared/wire/inference-fields.ts'
+import type { TokenLogprob } from '../../engine/generated-text.ts'
+import { chatLogprobs, completionLogprobs, type TokenBytes } from './logprobs.ts'
+
+/** The fields that every object of a response repeats. */
+export interface OutputHead {
+  id: string
+  /** Seconds since the epoch. */
+  created: number
+  model: string
+  system_fingerprint: string
+}
+
+/** A finished choice. */
+export interface FinishedChoice {
+  text: string
+  tokens: TokenLogprob[]
+  reason: FinishReason
+}
+
+/**
+ * The response format of one API. A response that is not streamed uses `body`. A stream uses `start`, `delta`,
+ * `endChoice` and `end` in this order, with the calls of different choices interleaved.
+ */
+export interface OutputFormat {
+  /** Each server-sent event is named by its object's `type`, and no `[DONE]` ends the stream. */
+  readonly namesEvents: boolean
+  body(choices: readonly FinishedChoice[], usage: Usage): object
+  /** Returns the first objects of a stream with this number of choices, before any text. */
+  start(choices: number): object[]
+  delta(choice: number, text: string, tokens: TokenLogprob[]): object[]
+  /** Returns the objects that end one choice. */
+  endChoice(choice: number, reason: FinishReason): object[]
+  /** Returns the objects that end the stream, after all choices. */
+  end(usage: Usage): object[]
+  /** Returns the last object of a stream that failed. */
+  error(error: AppError): object
+}
+
+/** Options of a format. */
+export interface FormatOptions {
+  logprobs: boolean
+  tokenBytes: TokenBytes
+  /** `stream_options.include_usage`: the last object carries the usage, every other `usage: null`, as OpenAI does. */
+  withUsage: boolean
+  /** The request names a service tier, so the response does too. */
+  namesTier?: boolean
+}
+
+/** Formats `chat.completion` and `chat.completion.chunk`. */
+export function chatFormat(
+  head: OutputHead,
+  { logprobs, tokenBytes, withUsage, namesTier = false }: FormatOptions,
+): OutputFormat {
+  type Choice = ChatCompletionChunk['choices'][number]
+  const tier = namesTier ? { service_tier: 'default' as const } : {}
+  const described = (tokens: TokenLogprob[]) =>
+    logprobs ? { content: chatLogprobs(tokens, tokenBytes), refusal: null } : null
+  const chunk = (choices: Choice[]): ChatCompletionChunk => ({
+    ...fields(head, 'chat.completion.chunk'),
+    ...tier,
+    choices,
+    ...(withUsage ? { usage: null } : {}),
+  })
+  const choice = (
+    index: number,
+    delta: Choice['delta'],
+    tokens: TokenLogprob[] | null,
+    reason: FinishReason | null,
+  ): Choice => ({ index, delta, logprobs: tokens && described(tokens), finish_reason: reason })
+  return {
+    namesEvents: false,
+    body: (choices, usage): ChatCompletion => ({
+      ...fields(head, 'chat.completion'),
+      ...tier,
+      choices: choices.map(({ text, tokens, reason }, index) => ({
+        index,
+        message: { role: 'assistant', content: text, refusal: null },
+        logprobs: described(tokens),
+        finish_reason: reason,
+      })),
+      usage,
+    }),
+    start: (choices) =>
+      Array.from({ length: choices }, (_, index) =>
+        chunk([choice(index, { role: 'assistant', content: '' }, null, null)]),
+      ),
+    delta: (index, text, tokens) => [chunk([choice(index, { content: text }, tokens, null)])],
+    endChoice: (index, reason) => [chunk([choice(index, {}, null, reason)])],
+    end: (usage) => (withUsage ? [{ ...chunk([]), usage }] : []),
+    error: errorBody,
+  }
+}
+
+/** Formats `text_completion`, in one piece and in chunks. */
+export function completionFormat(
+  head: OutputHead,
+  { logprobs, tokenBytes, withUsage }: FormatOptions,
+): OutputFormat {
+  /** Code points of each choice written so far. */
+  const offsets: number[] = []
+  const choice = <Reason>(index: number, text: string, tokens: TokenLogprob[], finish_reason: Reason) => {
+    const offset = offsets[index] ?? 0
+    const described = logprobs ? completionLogprobs(tokens, tokenBytes, offset) : null
+    offsets[index] = described?.offset ?? offset
+    return { index, text, logprobs: described?.logprobs ?? null, finish_reason }
+  }
+  const chunk = (choices: CompletionChunk['choices']): CompletionChunk => ({
+    ...fields(head, 'text_completion'),
+    choices,
+    ...(withUsage ? { usage: null } : {}),
+  })
+  return {
+    namesEvents: false,
+    body: (choices, usage): Completion => ({
+      ...fields(head, 'text_completion'),
+      choices: choices.map(({ text, tokens, reason }, index) =>
+        choice(index, text, tokens, withoutTools(reason)),
+      ),
+      usage,
+    }),
+    start: () => [],
+    delta: (index, text, tokens) => [chunk([choice(index, text, tokens, null)])],
+    endChoice: (index, reason) => [chunk([choice(index, '', [], withoutTools(reason))])],
+    end: (usage) => (withUsage ? [{ ...chunk([]), usage }] : []),
+    error: errorBody,
+  }
+}
+
+/** Maps a finish reason to those of completions, which never call tools. */
+function withoutTools(reason: FinishReason): Exclude<FinishReason, 'tool_calls'> {
+  return reason === 'length' ? 'length' : 'stop'
+}
+
+function fields<T extends string>(head: OutputHead, object: T) {
+  const { id, created, model, system_fingerprint } = head
+  return { id, object, created, model, system_fingerprint }
+}

@@ -1,0 +1,234 @@
+import { AppError, toAppError } from '@copal/shared/errors.ts'
+import type { Usage } from '@copal/shared/wire/inference-fields.ts'
+import type { CacheTarget } from '@copal/shared/wire/node-calls.ts'
+import { MAX_CACHED_RESPONSE_BYTES } from '@copal/shared/wire/receipts.ts'
+import type { GenerationOutcome } from '../../engine/generation-request.ts'
+import { endGenerated, endRejected, startCallSpan } from '../../telemetry/generation-spans.ts'
+import type { OutputFormat, OutputHead, FinishedChoice } from '../formats/output-format.ts'
+import { responseHeaders, chooseWeights, fingerprint, requireModel } from './request-weights.ts'
+import type { RunningCalls } from './running-calls.ts'
+import { startChoices, type ChoiceEvent, type Choices, type ChoicesPlan } from './completion-choices.ts'
+import type { NodeServerDeps } from './node-server-deps.ts'
+import { respondWhenReady, logBrokenResponse, LATE_AFTER_MS } from './late-response.ts'
+import type { ReceiptIssuer, ReceiptCall } from '../receipts/receipt-issuer.ts'
+import type { ShadowScorer } from '../receipts/shadow-scoring.ts'
+import { EVENT_STREAM, eventStream, type EventStreamOptions } from './event-stream.ts'
+import { withTimeout } from '../../../platform/timeout.ts'
+
+/** One call of either API, ready to run. */
+interface GenerationCall {
+  requestId: string
+  domain: string
+  account?: string | undefined
+  attestation?: string | undefined
+  /** Prompts of one tenant may share computed key/value pages. */
+  tenant?: string | undefined
+  /** Names that the gateway gives to prefixes of the first prompt. */
+  prefix?: readonly string[] | undefined
+  sample: boolean
+  model: string
+  /** Version of the weights to generate with; the active ones when undefined. */
+  maskVersion?: number | undefined
+  /** Version of trial weights under which the output is also scored. */
+  shadowVersion?: number | undefined
+  stream: boolean
+  /** Where the gateway caches a streamed response; undefined when it is not cached. */
+  cache?: CacheTarget | undefined
+  /** Prefix of the response id: `chatcmpl-`, `cmpl-`, `resp_`. */
+  idPrefix: string
+  /**
+   * Prepares the work of the engine; may be costly.
+   *
+   * @throws AppError when the request cannot be served as it is
+   */
+  prepare: (signal: AbortSignal) => Promise<ChoicesPlan>
+  /** Returns the client's own text as tokens; may be costly. */
+  clientText: () => readonly number[]
+  format: (head: OutputHead) => OutputFormat
+}
+
+/** Runs a generation call and returns its response. */
+export type Generate = (call: GenerationCall, request: Request) => Promise<Response>
+
+/**
+ * Creates the function that runs generations for both APIs. Each call has one receipt and one span. Headers are sent once
+ * the weights are known, or after `LATE_AFTER_MS` without them. The request is aborted when the client disconnects.
+ */
+export function createGenerate(
+  deps: NodeServerDeps,
+  receipts: ReceiptIssuer,
+  shadows: ShadowScorer,
+  calls: RunningCalls,
+  nowMs: () => number,
+): Generate {
+  const { engine, telemetry, log } = deps
+  const { tracing, metrics } = telemetry
+  const keepAliveMs = deps.keepAliveMs ?? 5_000
+  const lateMs = deps.keepAliveMs ?? LATE_AFTER_MS
+
+  /** Returns the capture that passes a complete streamed response to the gateway; undefined when it is not cached. */
+  function captureForCache(
+    { cache, tenant }: GenerationCall,
+    maskVersion: () => number,
+  ): EventStreamOptions['capture'] {
+    const { onCacheableResponse } = deps
+    if (!cache || tenant === undefined || !onCacheableResponse) return undefined
+    const fields = { ...cache, nodeId: deps.nodeId, tenant, contentType: EVENT_STREAM }
+    return {
+      maxBytes: MAX_CACHED_RESPONSE_BYTES,
+      onComplete: (body) => onCacheableResponse({ ...fields, maskVersion: maskVersion(), body }),
+    }
+  }
+
+  return async function generate(call, request) {
+    const arrivedMs = nowMs()
+    const running = calls.begin(call.requestId)
+    const receiptCall: ReceiptCall = { ...call, sampledText: call.sample ? call.clientText : null }
+    const route = new URL(request.url).pathname
+    const span = startCallSpan(tracing.tracer, tracing.contextOf(request.headers), route)
+    span.span.setAttributes({ 'copal.request': call.requestId, 'copal.domain': call.domain })
+    const abort = new AbortController()
+    const cancel = () => abort.abort()
+    request.signal.addEventListener('abort', cancel, { once: true })
+    if (request.signal.aborted) cancel()
+
+    async function start(): Promise<Choices> {
+      try {
+        requireModel(deps, call.model)
+        const plan = await call.prepare(abort.signal)
+        const common = {
+          id: call.requestId,
+          weights: chooseWeights(deps, call, plan.prompts.length * plan.choicesPerPrompt),
+          restartable: !call.stream,
+          partition: call.tenant,
+          deadlineMs: deps.requestTimeoutMs,
+        }
+        const choices = startChoices(engine, plan, common, abort)
+        for (const { prompt, outcome } of choices.parts) running.track(prompt, outcome)
+        void choices.outcome.then(settle)
+        return choices
+      } catch (thrown) {
+        const error = toAppError(thrown)
+        endRejected(span, error)
+        metrics.rejected(error.code)
+        receipts.reject(receiptCall, arrivedMs, error)
+        running.end()
+        throw thrown
+      }
+    }
+
+    function settle(outcome: GenerationOutcome): void {
+      endGenerated(tracing.tracer, span, outcome)
+      receipts.settle(receiptCall, outcome)
+      running.end()
+      const { shadowVersion } = call
+      if (call.sample && shadowVersion !== undefined) shadows.score({ ...call, shadowVersion }, outcome)
+    }
+
+    const headOf = (maskVersion: number): OutputHead => ({
+      id: call.idPrefix + call.requestId,
+      created: Math.floor(arrivedMs / 1000),
+      model: call.model,
+      system_fingerprint: fingerprint(call.model, maskVersion),
+    })
+    const headersOf = (maskVersion: number | undefined) =>
+      responseHeaders(deps.nodeId, call.domain, maskVersion)
+    const onError = logBrokenResponse(log, call.requestId)
+    const starting = start()
+    if (!call.stream) {
+      const pending = starting.then(async (choices) => {
+        const { maskVersion, finished } = await collectChoices(choices)
+        const usage = usageOf(await choices.outcome)
+        return { maskVersion, body: call.format(headOf(maskVersion)).body(finished, usage) }
+      })
+      return respondWhenReady(pending, headersOf, { keepAliveMs: lateMs, onCancel: cancel, onError })
+    }
+    const pinned = starting.then(({ events }) => pinnedVersion(events))
+    const versionInTime = await withTimeout(pinned, lateMs)
+    let maskVersion = versionInTime ?? 0
+    const head = headOf(maskVersion)
+    const format = call.format(head)
+    async function* objects() {
+      maskVersion = await pinned
+      // The format has not used the head yet.
+      head.system_fingerprint = fingerprint(call.model, maskVersion)
+      yield* streamObjects(await starting, format)
+    }
+    const body = eventStream(objects(), {
+      format,
+      keepAliveMs,
+      lateMask: versionInTime === undefined ? () => maskVersion : undefined,
+      onCancel: cancel,
+      onError,
+      capture: captureForCache(call, () => maskVersion),
+    })
+    return new Response(body, {
+      headers: { 'content-type': EVENT_STREAM, ...headersOf(versionInTime), 'cache-control': 'no-cache' },
+    })
+  }
+}
+
+async function collectChoices({
+  events,
+  count,
+}: Choices): Promise<{ maskVersion: number; finished: FinishedChoice[] }> {
+  let maskVersion = 0
+  const finished = Array.from({ length: count }, (): FinishedChoice => ({
+    text: '',
+    tokens: [],
+    reason: 'stop',
+  }))
+  for await (const { choice, event } of events) {
+    const current = finished[choice]!
+    if (event.type === 'pinned') {
+      // A second `pinned` event means a restart on other weights, which discards the output so far.
+      maskVersion = event.maskVersion
+      Object.assign(current, { text: '', tokens: [] })
+    } else if (event.type === 'text') {
+      current.text += event.text
+      current.tokens.push(...event.tokens)
+    } else current.reason = event.reason
+  }
+  return { maskVersion, finished }
+}
+
+/** Returns the mask version of the choice that starts first; all choices have the same one. */
+async function pinnedVersion(events: AsyncIterator<ChoiceEvent>): Promise<number> {
+  const { value, done } = await events.next()
+  if (done || value.event.type !== 'pinned')
+    throw new AppError('internal_error', 'The generation started without weights.')
+  return value.event.maskVersion
+}
+
+async function* streamObjects(
+  { events, count, outcome }: Choices,
+  format: OutputFormat,
+): AsyncGenerator<object, void, undefined> {
+  // Nothing is sent before the first token, because until then another node can still serve the request.
+  let isStarted = false
+  for await (const { choice, event } of events) {
+    if (event.type === 'pinned') continue
+    if (!isStarted) yield* format.start(count)
+    isStarted = true
+    if (event.type === 'text') yield* format.delta(choice, event.text, event.tokens)
+    else yield* format.endChoice(choice, event.reason)
+  }
+  yield* format.end(usageOf(await outcome))
+}
+
+function usageOf({
+  promptTokens,
+  cachedTokens,
+  completionTokens,
+}: {
+  promptTokens: number
+  cachedTokens: number
+  completionTokens: number
+}): Usage {
+  return {
+    prompt_tokens: promptTokens,
+    completion_tokens: completionTokens,
+    total_tokens: promptTokens + completionTokens,
+    prompt_tokens_details: { cached_tokens: cachedTokens },
+  }
+}

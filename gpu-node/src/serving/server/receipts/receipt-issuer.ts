@@ -1,0 +1,115 @@
+import type { AppError } from '@copal/shared/errors.ts'
+import type { RequestProgress } from '@copal/shared/wire/heartbeat.ts'
+import type { Receipt } from '@copal/shared/wire/receipts.ts'
+import type { WeightSet } from '../../contract/backend.ts'
+import type { GenerationOutcome } from '../../engine/generation-request.ts'
+import { finishReasonOf } from '../../engine/request-errors.ts'
+import { scoreDrift, type DriftDeps } from './drift-scoring.ts'
+
+/** The call that a receipt describes. */
+export interface ReceiptCall {
+  requestId: string
+  model: string
+  domain: string
+  /** The account that the gateway charges. */
+  account?: string | undefined
+  /** Proves to the gateway that it issued this call. */
+  attestation?: string | undefined
+  /** Returns the client's own text as tokens; null when the text may not be scored. */
+  sampledText: (() => readonly number[]) | null
+}
+
+/** Issues exactly one receipt per call, except for rejected calls that another node may serve. */
+export interface ReceiptIssuer {
+  /** Issues the receipt of an ended generation, for a sampled text after its scoring. Does not wait for that. */
+  settle(call: ReceiptCall, outcome: GenerationOutcome): void
+  /** Issues the receipt of a call that was rejected before it ran; none when another node may serve it. */
+  reject(call: ReceiptCall, arrivedMs: number, error: AppError): void
+  /** Returns the progress of ended calls whose receipt waits for its scores. */
+  scoringProgress(): RequestProgress[]
+  /** Settles when no receipt is outstanding. */
+  settled(): Promise<void>
+}
+
+/** Parts of a {@link ReceiptIssuer}. */
+export interface ReceiptDeps extends DriftDeps {
+  activeVersion: () => number | null
+  onReceipt: (receipt: Receipt) => void
+  nowMs: () => number
+}
+
+/** Creates an issuer without outstanding receipts. */
+export function createReceiptIssuer(deps: ReceiptDeps): ReceiptIssuer {
+  const outstanding = new Map<string, { receipt: Receipt; sent: Promise<void> }>()
+
+  async function scoreAndSend(call: ReceiptCall, weights: WeightSet, receipt: Receipt): Promise<void> {
+    const drift = call.sampledText ? await scoreDrift(deps, weights, call.sampledText) : null
+    outstanding.delete(call.requestId)
+    deps.onReceipt({ ...receipt, drift })
+  }
+
+  return {
+    settle(call, outcome) {
+      const receipt = receiptOf(call, outcome, deps.activeVersion())
+      const isComplete = outcome.finishReason === 'stop' || outcome.finishReason === 'length'
+      if (call.sampledText && outcome.weights && isComplete) {
+        outstanding.set(call.requestId, { receipt, sent: scoreAndSend(call, outcome.weights, receipt) })
+      } else deps.onReceipt(receipt)
+    },
+    reject(call, arrivedMs, error) {
+      if (error.retryable) return
+      const { requestId, model, domain } = call
+      deps.onReceipt({
+        requestId,
+        ...gatewayFields(call),
+        model,
+        domain,
+        maskVersion: deps.activeVersion() ?? 0,
+        promptTokens: 0,
+        completionTokens: 0,
+        finishReason: finishReasonOf(error),
+        queueMs: 0,
+        timeToFirstTokenMs: null,
+        totalMs: deps.nowMs() - arrivedMs,
+        drift: null,
+      })
+    },
+    scoringProgress: () =>
+      [...outstanding.values()].map(({ receipt: { requestId, promptTokens, completionTokens } }) => ({
+        requestId,
+        promptTokens,
+        completionTokens,
+        idleMs: 0,
+      })),
+    async settled() {
+      while (outstanding.size > 0) await Promise.all([...outstanding.values()].map(({ sent }) => sent))
+    },
+  }
+}
+
+/** Creates the receipt of a generation. A generation that never started names the active version. */
+function receiptOf(call: ReceiptCall, outcome: GenerationOutcome, activeVersion: number | null): Receipt {
+  const { arrivedMs, startedMs, firstTokenMs, endedMs } = outcome.times
+  return {
+    requestId: call.requestId,
+    ...gatewayFields(call),
+    model: call.model,
+    domain: call.domain,
+    maskVersion: outcome.weights?.version ?? activeVersion ?? 0,
+    promptTokens: outcome.promptTokens,
+    completionTokens: outcome.completionTokens,
+    finishReason: outcome.finishReason,
+    queueMs: (startedMs ?? endedMs) - arrivedMs,
+    timeToFirstTokenMs: firstTokenMs === null ? null : firstTokenMs - arrivedMs,
+    totalMs: endedMs - arrivedMs,
+    drift: null,
+  }
+}
+
+/** Returns the fields that the gateway receives back unchanged. */
+export function gatewayFields({ account, attestation }: Pick<ReceiptCall, 'account' | 'attestation'>) {
+  return {
+    ...(account === undefined ? {} : { account }),
+    ...(attestation === undefined ? {} : { attestation }),
+  }
+}

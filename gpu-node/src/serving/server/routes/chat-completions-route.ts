@@ -1,0 +1,58 @@
+import { Hono } from 'hono'
+import { chatCall } from '@copal/shared/wire/node-calls.ts'
+import { validate } from '@copal/shared/wire/validate.ts'
+import { chatFormat } from '../formats/output-format.ts'
+import { CHAT_LOGPROB_BYTES, requireLogprobsFit } from '../generation/response-size.ts'
+import { chatPrompt, userText } from '../prompts/chat-prompt.ts'
+import { MAX_CALL_BYTES, type InferenceRouteDeps } from './route-deps.ts'
+import { clientTextTokens } from '../receipts/drift-scoring.ts'
+import { promptPrefixes } from '../prompts/prompt-tokens.ts'
+import { chatMaxTokens, chatTopLogprobs, samplingOf } from '../generation/sampling-options.ts'
+import { CHAT_FIELDS, compileStructure, structureOf } from '../prompts/structured-output.ts'
+import { toolFormat } from '../formats/tool-call-format.ts'
+
+/** Creates the route of `POST /rpc/chat-completions`. */
+export function chatCompletions(deps: InferenceRouteDeps): Hono {
+  const { encoder, grammars, generate, read } = deps
+  const { codec, config } = deps.model
+  const tokenBytes = (id: number) => codec.tokenBytes(id)
+  return new Hono().post('/', async (c) => {
+    const { request, ...call } = validate(chatCall, await read(c.req.raw, MAX_CALL_BYTES))
+    const structure = structureOf(request, CHAT_FIELDS)
+    const withUsage = request.stream_options?.include_usage ?? false
+    return generate(
+      {
+        ...call,
+        model: request.model,
+        stream: request.stream ?? false,
+        idPrefix: 'chatcmpl-',
+        async prepare(signal) {
+          const prompt = chatPrompt(codec, request, structure.tools)
+          const [tokens = []] = await encoder.encode([prompt], 'prompt', signal)
+          const plan = {
+            ...samplingOf(request, chatTopLogprobs(request)),
+            prompts: [tokens],
+            prefixes: promptPrefixes(call.prefix, prompt.length, tokens.length),
+            choicesPerPrompt: request.n ?? 1,
+            maxTokens: chatMaxTokens(request),
+            constrain: await compileStructure(grammars, structure, { signal, tenant: call.tenant }),
+          }
+          if (!request.stream)
+            requireLogprobsFit(plan, config.contextLength, CHAT_LOGPROB_BYTES, 'top_logprobs')
+          return plan
+        },
+        clientText: () => clientTextTokens(codec, userText(request.messages)),
+        format(head) {
+          const format = chatFormat(head, {
+            logprobs: request.logprobs ?? false,
+            tokenBytes,
+            withUsage,
+            namesTier: request.service_tier != null,
+          })
+          return structure.tools.length > 0 ? toolFormat(format, tokenBytes) : format
+        },
+      },
+      c.req.raw,
+    )
+  })
+}

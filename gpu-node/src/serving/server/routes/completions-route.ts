@@ -1,0 +1,51 @@
+import { Hono } from 'hono'
+import { promptsOf } from '@copal/shared/wire/completions.ts'
+import { completionCall } from '@copal/shared/wire/node-calls.ts'
+import { validate } from '@copal/shared/wire/validate.ts'
+import { completionFormat } from '../formats/output-format.ts'
+import { COMPLETION_LOGPROB_BYTES, requireLogprobsFit } from '../generation/response-size.ts'
+import { MAX_CALL_BYTES, type InferenceRouteDeps } from './route-deps.ts'
+import { clientTextTokens } from '../receipts/drift-scoring.ts'
+import { promptPrefixes, tokensOf } from '../prompts/prompt-tokens.ts'
+import { completionMaxTokens, samplingOf } from '../generation/sampling-options.ts'
+
+/** Creates the route of `POST /rpc/completions`. */
+export function completions(deps: Omit<InferenceRouteDeps, 'grammars'>): Hono {
+  const { model, encoder, generate, read } = deps
+  return new Hono().post('/', async (c) => {
+    const { request, ...call } = validate(completionCall, await read(c.req.raw, MAX_CALL_BYTES))
+    const withUsage = request.stream_options?.include_usage ?? false
+    const topLogprobs = request.logprobs ?? -1
+    const [first = []] = promptsOf(request)
+    return generate(
+      {
+        ...call,
+        model: request.model,
+        stream: request.stream ?? false,
+        idPrefix: 'cmpl-',
+        async prepare(signal) {
+          const field = { name: 'prompt', value: request.prompt }
+          const prompts = await tokensOf(promptsOf(request), field, model.config, encoder, signal)
+          const plan = {
+            ...samplingOf(request, topLogprobs),
+            prompts,
+            prefixes: promptPrefixes(call.prefix, first.length, prompts[0]?.length ?? 0),
+            choicesPerPrompt: request.n ?? 1,
+            maxTokens: completionMaxTokens(request),
+          }
+          if (!request.stream)
+            requireLogprobsFit(plan, model.config.contextLength, COMPLETION_LOGPROB_BYTES, 'logprobs')
+          return plan
+        },
+        clientText: () => (typeof first === 'string' ? clientTextTokens(model.codec, first) : first),
+        format: (head) =>
+          completionFormat(head, {
+            logprobs: topLogprobs >= 0,
+            tokenBytes: (id) => model.codec.tokenBytes(id),
+            withUsage,
+          }),
+      },
+      c.req.raw,
+    )
+  })
+}
