@@ -141,7 +141,7 @@ test.each([
     ['--methods', 'copall'],
     /'--methods <list>' argument 'copall' is invalid. There is no pruning method 'copall'. Did you mean 'copal'\?/,
   ],
-  [['--pattern', '0.5,1.5'], /a ratio of pruned weights lies between 0 and 1/],
+  [['--pattern', '0.5,1.5'], /the fraction of pruned weights must be above 0 and below 1/],
   [['--domain', 'law'], /The domain 'law' is invalid: expected name=calibration.txt:evaluation.txt/],
   [['--samples', '0'], /At least 1 is expected/],
   [['--permutations', 'some'], /Expected 'all', 'first', or a number of orders to draw/],
