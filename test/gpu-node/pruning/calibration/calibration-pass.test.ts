@@ -22,7 +22,7 @@ import { openTinyModel, type TinyModel } from '../../../support/models/tiny-mode
 let tiny: TinyModel
 
 beforeAll(async () => {
-  // Wide enough that the second moment of down_proj comes in several panels, the last a narrow one.
+  // Wide enough that the second moment of down_proj has several panels, of which the last is narrow.
   tiny = await openTinyModel({ layers: 2, intermediateSize: 400 })
 })
 
@@ -36,7 +36,7 @@ function randomSequences(sequences: number, length: number): TokenSequences {
   return { tokens, sequences, length }
 }
 
-/** Calibrates on `dir`, from where an earlier run stopped. */
+/** Calibrates in `dir`, continuing where an earlier run stopped. */
 async function calibrate(
   dir: string,
   sequences: TokenSequences,
@@ -53,7 +53,7 @@ async function calibrate(
   }
 }
 
-test('sums over several chunks, the last a short one, equal those of a plain f64 forward pass', async () => {
+test('sums over several chunks, the last of them short, equal those of an f64 forward pass', async () => {
   const { config } = tiny.model
   const sequences = randomSequences(70, 64)
   const chunks = cutChunks(sequences)
@@ -90,7 +90,7 @@ test('sums over several chunks, the last a short one, equal those of a plain f64
   }
 })
 
-test('a chunk more is a sum more: statistics of two halves add up to those of the whole', async () => {
+test('the statistics of two halves add up to those of the whole', async () => {
   const whole = randomSequences(64, 64)
   const half = (first: number): TokenSequences => ({
     ...whole,
@@ -116,12 +116,12 @@ test('a chunk more is a sum more: statistics of two halves add up to those of th
 })
 
 test.each(['block-0001.safetensors', 'hidden-2.f32'])(
-  'a disk that is full at %s is explained, leaves what is committed, and the next run goes on there',
+  'a disk that is full at %s is an error that explains it, and the next run continues after the committed blocks',
   async (file) => {
     const dir = temporaryDir()
     const sequences = randomSequences(4, 32)
     const partialDir = () => join(dir, 'partial', readdirSync(join(dir, 'partial'))[0]!)
-    // Every write to it fails as on a full disk.
+    // Every write to it fails as if the disk were full.
     const fill = () => symlinkSync('/dev/full', join(partialDir(), file))
     await expect(calibrate(dir, sequences, fill)).rejects.toMatchObject({
       code: 'internal_error',
@@ -144,7 +144,7 @@ test.each(['block-0001.safetensors', 'hidden-2.f32'])(
 test.each([
   ['of a container that was made anew', 'a-name-that-nobody-has~7'],
   ['whose pid another process has by now', `${hostname()}~1`],
-])('what a process left %s is gone on with, and nothing stays', async (_who, owner) => {
+])('the partial artifact that a process left %s is resumed, and no other files stay', async (_who, owner) => {
   const dir = temporaryDir()
   const sequences = randomSequences(4, 32)
   const stop = (done: number) => {
@@ -159,7 +159,7 @@ test.each([
   expect(readdirSync(join(dir, 'partial'))).toEqual([])
 })
 
-test('a process that has yet to notice that its parent is gone writes nothing into what another took up', async () => {
+test('an orphaned process cannot write into a partial artifact that another process resumed', async () => {
   const dir = temporaryDir()
   const hidden = new Float32Array(8)
   const tensors = [{ name: 'sum', dtype: 'F32' as const, length: 8, load: () => new Float32Array(8) }]

@@ -5,7 +5,7 @@ import { expect, test } from 'vitest'
 import { readDataset } from '../../../../gpu-node/src/pruning/calibration/dataset-text.ts'
 import { temporaryDir } from '../../../support/harness/temporary.ts'
 
-test('a dataset gives its texts in order and is refused when it is another or malformed', async () => {
+test('a dataset gives its texts in order, and another or a malformed file is an error', async () => {
   const dir = temporaryDir()
   const path = join(dir, 'dataset.ndjson')
   const write = async (content: string | Uint8Array) => {

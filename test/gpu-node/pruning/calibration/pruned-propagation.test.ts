@@ -67,7 +67,7 @@ async function calibrateDense({ sequences }: PrunedStage): Promise<Artifact> {
   return partial.publish('', { id: 'dense', datasetSha256: '', domain: '', tokens: sequences.tokens.length })
 }
 
-/** The weights of the model under a mask. */
+/** Returns the weights of the model under a mask. */
 async function prunedTensors(
   artifacts: Artifact[],
   selection: SelectionSpec,
@@ -87,7 +87,7 @@ async function prunedTensors(
   return pruned
 }
 
-/** Largest difference of a block's statistics, over the largest value of each. */
+/** Returns the largest difference of a block's statistics, relative to the largest value of each. */
 async function difference(a: Artifact, b: Artifact, block: number): Promise<number> {
   let worst = 0
   for (const name of statisticTensorSizes(tiny.model.config).keys()) {
@@ -101,7 +101,7 @@ async function difference(a: Artifact, b: Artifact, block: number): Promise<numb
   return worst
 }
 
-test('a block is scored with what the pruned blocks before it give, by a plain f64 forward pass', async () => {
+test('a block is calibrated on the outputs of the pruned blocks before it, as in an f64 forward pass', async () => {
   const { config } = tiny.model
   const only = stage('sea', 1)
   const selection = selectionOf('wanda')
@@ -123,7 +123,7 @@ test('a block is scored with what the pruned blocks before it give, by a plain f
   }
 })
 
-test('the first block has the statistics of dense propagation, the later ones others; where next to nothing is pruned all agree', async () => {
+test('only the first block has the statistics of dense propagation, but all blocks do if almost no weight is pruned', async () => {
   const only = stage('sea', 1)
   const dense = await calibrateDense(only)
   const [half] = await calibrate([only], selectionOf('copal'))
@@ -134,11 +134,11 @@ test('the first block has the statistics of dense propagation, the later ones ot
   for (const block of [0, 1, 2]) expect(await difference(none!, dense, block)).toBeLessThan(1e-5)
 })
 
-test('a later dataset runs through what all so far have chosen; a method that restarts, through its own', async () => {
+test('a later dataset runs through the choice by all datasets so far, or by itself if the method restarts', async () => {
   const stages = [stage('sea', 1), stage('law', 2)]
   const continual = await calibrate(stages, selectionOf('continual-wanda'))
   const restarted = await calibrate(stages, selectionOf('wanda'))
-  // Both begin from the same dense model and one dataset.
+  // Both begin with the same dense model and one dataset.
   expect(await difference(continual[0]!, restarted[0]!, 2)).toBe(0)
   expect(await difference(continual[1]!, restarted[1]!, 0)).toBe(0)
   expect(await difference(continual[1]!, restarted[1]!, 1)).toBeGreaterThan(1e-3)
@@ -147,7 +147,7 @@ test('a later dataset runs through what all so far have chosen; a method that re
 })
 
 test.each([1, 2, 4])(
-  'stopped after %i blocks and run again, it goes on there to the same bytes',
+  'a run that was stopped after %i blocks continues there and gives the same bytes',
   async (blocks) => {
     const stages = [stage('sea', 1), stage('law', 2)]
     const selection = selectionOf('continual-sparsegpt')
@@ -166,7 +166,7 @@ test.each([1, 2, 4])(
   },
 )
 
-test('what is on disk is not calibrated again, unless an earlier dataset or the method differs', async () => {
+test('statistics on disk are not calibrated again unless an earlier dataset or the method differs', async () => {
   const dir = temporaryDir()
   const count = async (stages: PrunedStage[], method: string) => {
     let blocks = 0

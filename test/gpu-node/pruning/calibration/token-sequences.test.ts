@@ -2,7 +2,7 @@ import { expect, test } from 'vitest'
 import { sampleSequences } from '../../../../gpu-node/src/pruning/calibration/token-sequences.ts'
 import type { TextCodec } from '../../../../gpu-node/src/model/tokenizer/text-codec.ts'
 
-/** One token a character: its code. Its tokenizer puts no BOS. */
+/** A codec with one token per character, its code, and without a BOS token. */
 const encode = (text: string) => Array.from(text, (char) => char.codePointAt(0)!)
 const codec: Pick<TextCodec, 'encode' | 'encodeDocument'> = { encode, encodeDocument: encode }
 const sample = (texts: string[], options: Partial<Parameters<typeof sampleSequences>[2]> = {}) =>
@@ -19,7 +19,7 @@ test('the same seed gives the same sequences, another seed others', () => {
   expect(sample(texts, { seed: 2 })).not.toEqual(sample(texts))
 })
 
-test('of one long text windows are chosen all over it, each of consecutive tokens', () => {
+test('windows of one long text come from all parts of it, each with consecutive tokens', () => {
   const text = Array.from({ length: 4000 }, (_, i) => String.fromCodePoint(1000 + i)).join('')
   const chosen = rows(sample([text], { samples: 8 }))
   expect(chosen).toHaveLength(8)
@@ -30,7 +30,7 @@ test('of one long text windows are chosen all over it, each of consecutive token
   expect(Math.max(...starts)).toBeGreaterThan(2000)
 })
 
-test('short texts are joined with the separator between two, none at the ends', () => {
+test('short texts are joined with separators between them, but not at the ends', () => {
   const { tokens } = sample(['aaa', 'bbb', 'ccc', 'ddd'], { samples: 3, length: 5 })
   expect(tokens.length).toBe(15)
   expect([3, 7, 11].map((i) => tokens[i])).toEqual([0, 0, 0])
@@ -40,7 +40,7 @@ test('short texts are joined with the separator between two, none at the ends', 
   ]).not.toContain(0)
 })
 
-test('a BOS stands once, at the head of the stream, where the tokenizer puts one', () => {
+test('the stream begins with one BOS token if the tokenizer adds one', () => {
   const withBos = { ...codec, encodeDocument: (text: string) => [9, ...encode(text)] }
   const options = { samples: 3, length: 4, seed: 1, separator: 0 }
   const { tokens } = sampleSequences(['aaa', 'bbb', 'ccc'], withBos as TextCodec, options)
@@ -48,11 +48,11 @@ test('a BOS stands once, at the head of the stream, where the tokenizer puts one
   expect(tokens.filter((token) => token === 9)).toHaveLength(1)
 })
 
-test('with fewer tokens than asked for every full window is used', () => {
+test('with fewer tokens than needed every full window is used', () => {
   expect(sample(['abcdefghijklm'], { samples: 100 })).toMatchObject({ sequences: 3, length: 4 })
 })
 
-test('less than two windows is refused with the numbers', () => {
+test('fewer than two windows are an error that states the numbers', () => {
   expect(() => sample(['abcdefg'])).toThrow(
     'Calibration needs at least 8 tokens of text (2 sequences of 4), but the 1 sample has 7.',
   )

@@ -86,7 +86,7 @@ test('ints, floats and strings attributes reach operators of both domains', asyn
   ;[0, 1, -1, 2].forEach((v, i) => expect(valuesOf(y)[i]).toBeCloseTo(v / (1 + Math.exp(-v)), 5))
 })
 
-test('an initializer whose bytes do not match its shape is refused by name', () => {
+test('an initializer whose bytes do not match its shape is an error that names it', () => {
   expect(() =>
     encodeModel(gatherLinear({ name: 'w', type: 'float32', shape: [3, 3], data: WEIGHT })),
   ).toThrow('initializer w: float32 [3, 3] takes 36 bytes, got 24')

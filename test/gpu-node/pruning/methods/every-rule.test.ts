@@ -5,7 +5,7 @@ import { RULES } from '../../../../gpu-node/src/pruning/methods/method-registry.
 import { bitStrings } from '../../../support/pruning/prune-toy.ts'
 import { randomProblem, replayed } from '../../../support/pruning/prune-problem.ts'
 
-/** Wider than SparseGPT's blocks; rows that end inside a byte; groups that do not divide a block. */
+/** Shapes wider than SparseGPT's blocks, rows that end inside a byte, and groups that do not divide a block. */
 const cases: { pattern: string; scope: MaskScope; rows: number; cols: number }[] = [
   { pattern: '0.5', scope: 'row', rows: 5, cols: 300 },
   { pattern: '0.5', scope: 'matrix', rows: 5, cols: 300 },
@@ -21,27 +21,30 @@ const cases: { pattern: string; scope: MaskScope; rows: number; cols: number }[]
 ]
 
 describe.each(RULES.map((rule) => ({ rule, name: rule.name })))('$name', ({ rule }) => {
-  test.each(cases)('keeps exactly what $pattern by $scope says of [$rows, $cols]', (given) => {
-    const { rows, cols, scope } = given
-    const problem = randomProblem(1, given)
-    const { bits, weights } = rule.choose(problem, parsePattern(given.pattern), scope)
-    expect(() => checkLinear('linear', { rows, cols, bits }, given.pattern, scope)).not.toThrow()
-    expect(weights !== null).toBe(rule.changesWeights)
-    const kept = bitStrings(bits, rows, cols).join('')
-    expect((weights ?? []).every((weight, i) => weight === 0 || kept[i] === '1')).toBe(true)
-  })
+  test.each(cases)(
+    'keeps exactly as many weights of [$rows, $cols] as $pattern by $scope requires',
+    (given) => {
+      const { rows, cols, scope } = given
+      const problem = randomProblem(1, given)
+      const { bits, weights } = rule.choose(problem, parsePattern(given.pattern), scope)
+      expect(() => checkLinear('linear', { rows, cols, bits }, given.pattern, scope)).not.toThrow()
+      expect(weights !== null).toBe(rule.changesWeights)
+      const kept = bitStrings(bits, rows, cols).join('')
+      expect((weights ?? []).every((weight, i) => weight === 0 || kept[i] === '1')).toBe(true)
+    },
+  )
 
-  test('the same data seen again change nothing, and the problem is left as it was', () => {
+  test('counting the same data twice changes nothing, and the problem is not modified', () => {
     const problem = randomProblem(2, { rows: 6, cols: 150 })
     const before = structuredClone({ weights: problem.weights, ...problem.statistics })
     const once = rule.choose(problem, parsePattern('0.5'), 'row')
     expect({ weights: problem.weights, ...problem.statistics }).toEqual(before)
     expect(rule.choose(replayed(problem, 4), parsePattern('0.5'), 'row')).toEqual(once)
-    // Not a power of two: sums and means are rounded, but no two scores are so close.
+    // Not a power of two, so sums and means are rounded, but no two scores are that close.
     expect(rule.choose(replayed(problem, 3), parsePattern('0.5'), 'row').bits).toEqual(once.bits)
   })
 
-  test('rows, columns and inputs of nothing but zeros are pruned like others', () => {
+  test('rows, columns and inputs that are all zeros are pruned like others', () => {
     const problem = randomProblem(3, { rows: 4, cols: 16, dead: [0, 7, 8] })
     problem.weights.fill(0, 16, 32)
     for (let at = 5; at < problem.weights.length; at += 16) problem.weights[at] = 0
@@ -51,7 +54,7 @@ describe.each(RULES.map((rule) => ({ rule, name: rule.name })))('$name', ({ rule
     }
   })
 
-  test('a second moment of fewer inputs than columns is enough, as is one of zeros', () => {
+  test('a second moment of fewer tokens than columns, and one of zeros, are accepted', () => {
     for (const problem of [
       randomProblem(4, { rows: 4, cols: 140, tokens: 3 }),
       randomProblem(4, { rows: 4, cols: 140, dead: Array.from({ length: 140 }, (_, col) => col) }),
@@ -62,20 +65,20 @@ describe.each(RULES.map((rule) => ({ rule, name: rule.name })))('$name', ({ rule
     }
   })
 
-  test.each([Number.NaN, Number.POSITIVE_INFINITY])('weights of %s are refused', (poison) => {
+  test.each([Number.NaN, Number.POSITIVE_INFINITY])('weights of %s are an error', (poison) => {
     const problem = randomProblem(5, { rows: 4, cols: 16 })
     problem.weights[21] = poison
     expect(() => rule.choose(problem, parsePattern('0.5'), 'row')).toThrow(RangeError)
   })
 
-  test('a pattern that does not divide the columns is refused', () => {
+  test('a pattern that does not divide the columns is an error', () => {
     const problem = randomProblem(6, { rows: 2, cols: 18 })
     expect(() => rule.choose(problem, parsePattern('2:4'), 'row')).toThrow('not a multiple of 4')
   })
 })
 
 test.each(RULES.filter(({ needs }) => needs.length > 0).map((rule) => ({ rule, name: rule.name })))(
-  '$name refuses statistics that are not finite',
+  '$name: statistics that are not finite are an error',
   ({ rule }) => {
     for (const poison of [Number.NaN, Number.POSITIVE_INFINITY]) {
       const problem = randomProblem(7, { rows: 3, cols: 12 })

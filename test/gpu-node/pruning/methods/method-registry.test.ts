@@ -2,7 +2,7 @@ import { expect, test } from 'vitest'
 import { pruneMethod } from '@copal/shared/wire/prune-method.ts'
 import { METHOD_NAMES, parseMethod, RULES } from '../../../../gpu-node/src/pruning/methods/method-registry.ts'
 
-test('every name is one that the wire carries, and stands for the method of that name', () => {
+test('the wire accepts every name, and each parses to the method of that name', () => {
   expect(new Set(METHOD_NAMES).size).toBe(METHOD_NAMES.length)
   for (const name of METHOD_NAMES) {
     expect(pruneMethod.parse(name)).toBe(name)
@@ -13,7 +13,7 @@ test('every name is one that the wire carries, and stands for the method of that
   }
 })
 
-test('a rule is a method alone, allocated, shared among rows, with swaps, with reconstruction and with any of them; without rows and swaps where it changes weights', () => {
+test('each rule supports every combination of suffixes, but rules that change weights support neither +rows nor +swaps', () => {
   for (const { name, changesWeights } of RULES) {
     const shares = changesWeights ? ['', '+allocated'] : ['', '+allocated', '+rows', '+allocated+rows']
     const refinements = changesWeights
@@ -61,7 +61,7 @@ test.each([
   ['sparsegpt+swaps', undefined],
   ['sparsegpt+rows', undefined],
   ['', undefined],
-])('%j is refused; what was meant is %s, and what there is is listed', (name, meant) => {
+])('%j is an error that suggests %s and lists the rules', (name, meant) => {
   expect(() => parseMethod(name)).toThrow(
     expect.objectContaining({
       code: 'invalid_request',

@@ -6,7 +6,7 @@ import { selectKept } from '../../../../gpu-node/src/pruning/methods/select-kept
 import { bitStrings } from '../../../support/pruning/prune-toy.ts'
 import { randomProblem } from '../../../support/pruning/prune-problem.ts'
 
-/** Two rows, three inputs with Σx² of 4, 0.25 and 1. */
+/** Two rows and three inputs, whose Σx² are 4, 0.25 and 1. */
 const small: LinearProblem = {
   name: 'small',
   rows: 2,
@@ -16,7 +16,7 @@ const small: LinearProblem = {
   statistic: () => Float64Array.of(4, 0.25, 1),
 }
 
-test('relative importance and activations, by hand', () => {
+test('RIA scores equal those computed by hand', () => {
   // Shares: of the column's sum (4, 4, 2) and the row's (7, 3); times √2, √½ and 1.
   // row 0: (3/4 + 3/7) √2 = 1.67, (4/4 + 4/7) √½ = 1.11, 0
   // row 1: (1/4 + 1/3) √2 = 0.82, 0, (2/2 + 2/3) · 1 = 1.67
@@ -33,7 +33,7 @@ test('relative importance and activations, by hand', () => {
   expect(choose('0.84')).toEqual(['100', '000'])
 })
 
-test('NoWag-P, by hand', () => {
+test('NoWag-P scores equal those computed by hand', () => {
   // Column norms √10, 4, 2. Divided: row 0: 0.949, −1, 0; row 1: 0.316, 0, −1. Row norms² 1.9 and 1.1.
   // Squared and times Σx²: row 0: 0.9/1.9·4 = 1.89, 1/1.9·0.25 = 0.13, 0; row 1: 0.1/1.1·4 = 0.36, 0, 1/1.1 = 0.91
   const choose = (ratio: string) =>
@@ -76,7 +76,7 @@ test.each(
       ] as [string, MaskScope][]
     ).map(([pattern, scope]) => ({ name, pattern, scope })),
   ),
-)('$name by $scope, $pattern, keeps the highest of its formula', ({ name, pattern, scope }) => {
+)('$name by $scope, $pattern, keeps the highest scores of its formula', ({ name, pattern, scope }) => {
   for (let seed = 1; seed <= 5; seed++) {
     const problem = randomProblem(seed, { rows: 9, cols: 20 })
     const score = Float64Array.from(problem.weights, (_, i) =>

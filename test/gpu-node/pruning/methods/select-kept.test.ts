@@ -4,7 +4,7 @@ import { selectKept } from '../../../../gpu-node/src/pruning/methods/select-kept
 import { bitStrings } from '../../../support/pruning/prune-toy.ts'
 import { createRandom } from '../../../support/harness/random.ts'
 
-/** The reference rule: stable sort, lowest first. */
+/** The reference selection: a stable sort, lowest first. */
 function sortedMask(
   score: Float64Array,
   rows: number,
@@ -24,7 +24,7 @@ function sortedMask(
 }
 
 test.each(['0.0001', '0.1', '0.5', '0.77', '0.9999', '2:4', '1:3', '5:12'])(
-  'selection with many ties prunes what a stable sort puts first (%s)',
+  'selection with many ties prunes the first weights of a stable sort (%s)',
   (pattern) => {
     for (let seed = 1; seed <= 20; seed++) {
       const random = createRandom(seed)
@@ -43,12 +43,12 @@ test.each(['0.0001', '0.1', '0.5', '0.77', '0.9999', '2:4', '1:3', '5:12'])(
   },
 )
 
-test('a score that is not a number is refused', () => {
+test('a score that is not a number is an error', () => {
   const score = Float64Array.of(1, Number.NaN, 2, 3)
   expect(() => selectKept(score, 1, 4, parsePattern('0.5'), 'row')).toThrow(RangeError)
 })
 
-test('a pattern that does not divide the columns is refused', () => {
+test('a pattern that does not divide the columns is an error', () => {
   expect(() => selectKept(new Float64Array(6), 1, 6, parsePattern('2:4'), 'row')).toThrow(
     'not a multiple of 4',
   )

@@ -10,7 +10,7 @@ import { randomProblem } from '../../../support/pruning/prune-problem.ts'
 const { rule } = parseMethod('continual-sparsegpt')
 type Matrix = number[][]
 
-describe('over several blocks', () => {
+describe('SparseGPT over several blocks', () => {
   test.each<{ pattern: string; scope: MaskScope; cols: number; tokens: number }>([
     { pattern: '0.5', scope: 'matrix', cols: 300, tokens: 400 },
     { pattern: '0.5', scope: 'matrix', cols: 136, tokens: 20 },
@@ -19,7 +19,7 @@ describe('over several blocks', () => {
     { pattern: '2:4', scope: 'row', cols: 300, tokens: 400 },
     { pattern: '4:8', scope: 'row', cols: 264, tokens: 20 },
   ])(
-    '$pattern by $scope of $cols columns after $tokens tokens equals the definition, in plain f64',
+    '$pattern by $scope of $cols columns after $tokens tokens equals the definition in f64',
     ({ pattern, scope, cols, tokens }) => {
       const problem = randomProblem(1, { rows: 4, cols, tokens, dead: [3, 130] })
       const { bits, weights } = rule.choose(problem, parsePattern(pattern), scope)
@@ -28,13 +28,13 @@ describe('over several blocks', () => {
         expected.keep.map((row) => row.map((kept) => (kept ? '1' : '0')).join('')),
       )
       const worst = Math.max(...expected.weights.flat().map((value, i) => Math.abs(weights![i]! - value)))
-      // Half a unit in the last place of f32, of the largest weights, and what two ways of inverting differ by.
+      // Half a unit in the last place of the largest f32 weights, plus the difference between two ways of inverting.
       expect(worst).toBeLessThan(2e-6 * Math.max(1, ...expected.weights.flat().map(Math.abs)))
     },
   )
 })
 
-test.each(['0.5', '2:4'])('the weights that stay lower the output error of their mask (%s)', (pattern) => {
+test.each(['0.5', '2:4'])('the updated weights lower the output error of their mask (%s)', (pattern) => {
   for (let seed = 1; seed <= 5; seed++) {
     const problem = randomProblem(seed, { rows: 6, cols: 140, tokens: 500 })
     const { bits, weights } = rule.choose(problem, parsePattern(pattern), 'row')
@@ -53,7 +53,7 @@ test.each(['0.5', '2:4'])('the weights that stay lower the output error of their
 })
 
 describe('the inverse factor', () => {
-  test.each([1, 2, 63, 64, 65, 200])('times its transpose and the matrix is one (size %i)', (size) => {
+  test.each([1, 2, 63, 64, 65, 200])('is a factor of the inverse (size %i)', (size) => {
     const { statistics } = randomProblem(2, { rows: 1, cols: size, tokens: 3 * size, dead: [] })
     const full = unfold(statistics.second_moment, size)
     const lower = Float64Array.from(full.flat(), (value, i) => (i % size <= i / size ? value : Number.NaN))
@@ -70,7 +70,7 @@ describe('the inverse factor', () => {
     }
   })
 
-  test('of a matrix that is not positive definite is refused, naming the pivot', () => {
+  test('does not exist for a matrix that is not positive definite: the error names the pivot', () => {
     expect(() => inverseFactor(Float64Array.of(1, 0, 2, 1), 2)).toThrow('pivot 0 of 2 is -3')
     expect(() => inverseFactor(Float64Array.of(Number.NaN), 1)).toThrow(RangeError)
   })
@@ -83,7 +83,7 @@ function unfold(triangle: Float64Array, size: number): Matrix {
   return full
 }
 
-/** `tr(E H Eᵀ)`, E what the weights lack. */
+/** Computes `tr(E H Eᵀ)`, where E is the difference between the dense and the given weights. */
 function outputError({ rows, cols, weights, statistic }: LinearProblem, kept: Float32Array): number {
   const full = unfold(statistic('second_moment'), cols)
   let error = 0
@@ -94,7 +94,7 @@ function outputError({ rows, cols, weights, statistic }: LinearProblem, kept: Fl
   return error
 }
 
-/** Column by column, as the paper's algorithm is written: the inverse, its Cholesky factor, every update at once. */
+/** The algorithm as the paper states it, column by column, with the inverse, its Cholesky factor and immediate updates. */
 function definition(problem: LinearProblem, pattern: string, scope: MaskScope) {
   const { rows, cols, tokens } = problem
   const h = unfold(problem.statistic('second_moment'), cols).map((line) => line.map((sum) => sum / tokens))
@@ -144,7 +144,7 @@ function definition(problem: LinearProblem, pattern: string, scope: MaskScope) {
   return { keep, weights }
 }
 
-/** By elimination with the largest pivot of each column. */
+/** Inverts by elimination with the largest pivot of each column. */
 function inverse(matrix: Matrix): Matrix {
   const size = matrix.length
   const work = matrix.map((line, i) => [...line, ...line.map((_, j) => (i === j ? 1 : 0))])

@@ -20,21 +20,24 @@ const golden = toy.stages.flatMap(({ datasets }) =>
   ['wanda+swaps/row', 'wanda+swaps/2:4', 'copal+swaps/row'].map((key) => ({ datasets, key })),
 )
 
-test.each(golden)('$key of $datasets datasets equals the reference, mask and error', ({ datasets, key }) => {
-  const [method, where] = key.split('/') as ['wanda+swaps' | 'copal+swaps', string]
-  const scored = accumulatedToy(datasets)
-  const pattern = parsePattern(where === 'row' ? '0.5' : where)
-  const linear = linearOf({
-    ...scored,
-    group: pattern.kind === 'n:m' ? pattern.group : null,
-    moment: square(scored.statistic('second_moment'), scored.cols, scored.tokens),
-    bits: parseMethod(method).rule.choose(toyProblem(datasets), pattern, 'row').bits,
-  })
-  refine(linear)
-  const stage = toy.stages[datasets - 1]!
-  expect(bitStrings(linear.bits, linear.rows, linear.cols)).toEqual(stage.masks[key])
-  expect(Math.abs(totalError(linear.errors) / stage.error[key]! - 1)).toBeLessThan(1e-9)
-})
+test.each(golden)(
+  '$key of $datasets datasets has the mask and error of the reference',
+  ({ datasets, key }) => {
+    const [method, where] = key.split('/') as ['wanda+swaps' | 'copal+swaps', string]
+    const scored = accumulatedToy(datasets)
+    const pattern = parsePattern(where === 'row' ? '0.5' : where)
+    const linear = linearOf({
+      ...scored,
+      group: pattern.kind === 'n:m' ? pattern.group : null,
+      moment: square(scored.statistic('second_moment'), scored.cols, scored.tokens),
+      bits: parseMethod(method).rule.choose(toyProblem(datasets), pattern, 'row').bits,
+    })
+    refine(linear)
+    const stage = toy.stages[datasets - 1]!
+    expect(bitStrings(linear.bits, linear.rows, linear.cols)).toEqual(stage.masks[key])
+    expect(Math.abs(totalError(linear.errors) / stage.error[key]! - 1)).toBeLessThan(1e-9)
+  },
+)
 
 test.each(Object.keys(toy.stages[0]!.error))(
   'the error of the reference mask %s is the reference error',
@@ -55,12 +58,12 @@ describe('on random linears', () => {
   const cases = [
     { pattern: '0.5', scope: 'row', cols: 100, left: 0.9 },
     { pattern: '0.7', scope: 'matrix', cols: 61, left: 0.9 },
-    // Nothing is pruned.
+    // No weight is pruned.
     { pattern: '0.0001', scope: 'row', cols: 20, left: 0 },
     { pattern: '2:4', scope: 'row', cols: 96, left: 0.9 },
     { pattern: '5:16', scope: 'row', cols: 112, left: 0.9 },
     { pattern: '1:64', scope: 'row', cols: 128, left: 0.9 },
-    // One group a row is not the same as a row without groups.
+    // One group per row differs from a row without groups.
     { pattern: '30:64', scope: 'row', cols: 64, left: 0.9 },
   ] as const
 
@@ -88,7 +91,7 @@ describe('on random linears', () => {
     }
   })
 
-  test.each(cases)('$pattern: each swap is the one that a search over the definition finds', (given) => {
+  test.each(cases)('$pattern: each exchange is the one that a search by the definition finds', (given) => {
     const linear = randomLinear(given, 11)
     const { rows, cols } = linear
     measureGradientByDefinition(linear)
@@ -98,7 +101,7 @@ describe('on random linears', () => {
     expect(bitStrings(linear.bits, rows, cols)).toEqual(expected)
   })
 
-  test.each(cases)('$pattern: rows refined one by one end as rows refined together', (given) => {
+  test.each(cases)('$pattern: rows refined one by one equal rows refined together', (given) => {
     const together = randomLinear(given, 7)
     const apart = randomLinear(given, 7)
     const { rows } = together
@@ -111,7 +114,7 @@ describe('on random linears', () => {
     expect(apart.errors).toEqual(together.errors)
   })
 
-  test('a mask that no swap betters stays, to the bit', () => {
+  test('a mask that no exchange improves is unchanged', () => {
     const linear = randomLinear(cases[0], 3)
     for (let i = 0; i < 10; i++) refine(linear)
     const settled = Uint8Array.from(linear.bits)
@@ -123,12 +126,12 @@ describe('on random linears', () => {
 describe('threads', () => {
   let pools: ExchangePool[]
   beforeAll(() => {
-    // With the addon, where it is built, and without.
+    // With the addon if it is built, and without.
     pools = [createExchangePool(1), createExchangePool(3), createExchangePool(2, { native: false })]
   })
   afterAll(() => Promise.all(pools.map((pool) => pool.close())))
 
-  test('however many refine a mask, for one linear after another, it is the one of a single thread', async () => {
+  test('the masks of several linears do not depend on the number of threads', async () => {
     for (const [seed, given] of [
       { pattern: '0.5', scope: 'row', cols: 96 },
       { pattern: '2:4', scope: 'row', cols: 128 },
@@ -160,7 +163,7 @@ describe('threads', () => {
     }
   })
 
-  test('threads that have ended fail what they are asked, then and later, instead of leaving it to wait', async () => {
+  test('after a thread has ended, current and later refinements fail instead of waiting', async () => {
     const pool = createExchangePool(2)
     const { rows, cols, group, weights, moment, bits } = randomLinear(
       { pattern: '0.5', scope: 'row', cols: 40 },
@@ -191,7 +194,7 @@ function refine(linear: ExchangeLinear): void {
   exchangeRows(linear, 0, linear.rows, minExchangeGain(linear))
 }
 
-/** Correlated inputs, one of them dead, and a Wanda mask. */
+/** Returns correlated inputs, one of which is always 0, and a Wanda mask. */
 function randomLinear(given: { pattern: string; scope: string; cols: number }, seed: number): ExchangeLinear {
   const { cols } = given
   const rows = 37
@@ -216,7 +219,7 @@ function randomLinear(given: { pattern: string; scope: string; cols: number }, s
   return linearOf({ rows, cols, group, weights, moment, bits })
 }
 
-/** `e H eᵀ` by its definition. */
+/** Computes `e H eᵀ` by its definition. */
 function errorOf({ cols, weights, moment, bits, rows }: ExchangeLinear, row: number): number {
   const kept = bitStrings(bits, rows, cols)[row]!
   const e = Array.from({ length: cols }, (_, col) => (kept[col] === '1' ? 0 : weights[row * cols + col]!))
@@ -225,7 +228,7 @@ function errorOf({ cols, weights, moment, bits, rows }: ExchangeLinear, row: num
   return sum
 }
 
-/** The row's bits after at most 50 swaps, every change computed anew from the error's definition. */
+/** Returns the row's bits after at most 50 exchanges, each change computed from the definition of the error. */
 function searched(
   { rows, cols, group, weights, moment, bits }: ExchangeLinear,
   row: number,

@@ -39,7 +39,7 @@ test.each(cases)(
   },
 )
 
-test.each(cases)('$pattern of [$rows, $cols]: no row gets worse, and what is pruned is 0', async (given) => {
+test.each(cases)('$pattern of [$rows, $cols]: no row gets worse, and pruned weights are 0', async (given) => {
   for (let seed = 1; seed <= 3; seed++) {
     const task = randomTask(given, seed)
     const { rows, cols } = task
@@ -60,8 +60,8 @@ test.each(cases)('$pattern of [$rows, $cols]: no row gets worse, and what is pru
   }
 })
 
-describe('what has nothing to solve', () => {
-  test('a row that keeps everything stays as it is, beside one that keeps nothing and one that keeps half', async () => {
+describe('cases without anything to solve', () => {
+  test('a row that keeps all its weights is unchanged, beside one that keeps none and one that keeps half', async () => {
     const task = randomTask({ pattern: '0.5', scope: 'row', rows: 3, cols: 16 }, 5)
     task.bits.fill(0xff, 0, 2)
     task.bits.fill(0, 2, 4)
@@ -71,7 +71,7 @@ describe('what has nothing to solve', () => {
     expect(largestDifference(weights, solvedDirectly(task))).toBeLessThan(2e-5)
   })
 
-  test('inputs that were never anything but 0 leave the mask as it is', async () => {
+  test('inputs that are always 0 keep the dense values of surviving weights', async () => {
     const task = randomTask({ pattern: '2:4', scope: 'row', rows: 4, cols: 16 }, 6)
     task.moment.fill(0)
     const { weights, before, after } = await usual.solve(task)
@@ -80,7 +80,7 @@ describe('what has nothing to solve', () => {
   })
 })
 
-test('inputs that lie almost in one direction, of very different size, are solved as exactly', async () => {
+test('inputs almost in one direction and of very different sizes are solved as exactly', async () => {
   const task = randomTask({ pattern: '0.5', scope: 'row', rows: 8, cols: 48 }, 7)
   const random = createRandom(8)
   const size = normals(random, task.cols, 0, 1).map((exponent) => 10 ** exponent)
@@ -95,9 +95,9 @@ test('inputs that lie almost in one direction, of very different size, are solve
 
 test.each([
   { rows: 96, cols: 160 },
-  // More rows than are solved together.
+  // More rows than are solved at once.
   { rows: 130, cols: 60 },
-])('[$rows, $cols]: any number of threads gives the same weights, to the bit', async (given) => {
+])('[$rows, $cols]: the weights do not depend on the number of threads', async (given) => {
   const task = randomTask({ pattern: '0.5', scope: 'row', ...given }, 9)
   const results = []
   for (const threads of [1, 2, 3, 8]) {
@@ -108,7 +108,7 @@ test.each([
   for (const result of results) expect(result).toEqual(results[0])
 })
 
-/** Correlated inputs, one of them dead, and a mask of the largest weights. */
+/** Returns correlated inputs, one of which is always 0, and a mask of the largest weights. */
 function randomTask(
   { pattern, scope, rows, cols }: { pattern: string; scope: 'row' | 'matrix'; rows: number; cols: number },
   seed: number,
@@ -134,7 +134,7 @@ function isKept({ cols, bits }: ReconstructionTask, index: number): boolean {
   return ((bits[row * rowBytes(cols) + (col >> 3)]! >> (col & 7)) & 1) === 1
 }
 
-/** `H + λ I`, in full. */
+/** Returns the full matrix `H + λ I`. */
 function dampedMoment(task: ReconstructionTask, share = DAMPING): number[][] {
   const { cols, moment } = task
   const full = Array.from({ length: cols }, (_, a) => [...moment.subarray(a * cols, (a + 1) * cols)])
@@ -143,7 +143,7 @@ function dampedMoment(task: ReconstructionTask, share = DAMPING): number[][] {
   return full
 }
 
-/** `(w − a) (H + λ I) (w − a)ᵀ` of one row. */
+/** Returns `(w − a) (H + λ I) (w − a)ᵀ` of one row. */
 function dampedError(
   task: ReconstructionTask,
   kept: ArrayLike<number>,
@@ -164,7 +164,7 @@ function outputError(task: ReconstructionTask, kept: ArrayLike<number>): number 
   return sum
 }
 
-/** Every row by Gaussian elimination with pivoting, from the normal equations. */
+/** Solves the normal equations of every row by Gaussian elimination with pivoting. */
 function solvedDirectly(task: ReconstructionTask): Float64Array {
   const { rows, cols, weights } = task
   const a = dampedMoment(task)
@@ -182,7 +182,7 @@ function solvedDirectly(task: ReconstructionTask): Float64Array {
   return solution
 }
 
-/** Turns `[A | b]` into `[I | A⁻¹ b]`. */
+/** Transforms `[A | b]` to `[I | A⁻¹ b]`. */
 function eliminate(system: number[][]): void {
   for (let col = 0; col < system.length; col++) {
     const pivot = system

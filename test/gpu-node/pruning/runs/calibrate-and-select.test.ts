@@ -25,7 +25,7 @@ let datasets: DatasetFile[]
 let counter = 0
 
 beforeAll(async () => {
-  // Wide enough that the second moment of down_proj comes in several panels, the last a narrow one.
+  // Wide enough that the second moment of down_proj has several panels, of which the last is narrow.
   tiny = await openTinyModel({ layers: 3, intermediateSize: 400 })
   datasets = await Promise.all(
     ['legal', 'sea', 'legal', 'legal', 'code'].map((domain, index) =>
@@ -60,7 +60,7 @@ const run = (given: CalibrationTask, messages: string[] = []) =>
 
 const shapes = () => linearShapes(tiny.model.config)
 
-test('the statistics equal those of a plain f64 forward pass', async () => {
+test('the statistics equal those of an f64 forward pass', async () => {
   const dataset = datasets[0]!
   const given = task({ datasets: [dataset] })
   const { tokens } = await run(given)
@@ -111,7 +111,7 @@ test('the statistics equal those of a plain f64 forward pass', async () => {
 })
 
 test.each(['0.5', '2:4'])(
-  'swaps to %s lower the error of every linear, and say so block by block',
+  'exchange at %s lowers the error of every linear, and reports it block by block',
   async (pattern) => {
     const messages: string[] = []
     const selection = { method: 'continual-wanda+swaps', pattern, scope: 'row' } as const
@@ -131,7 +131,7 @@ test.each(['0.5', '2:4'])(
 )
 
 test.each(['copal', 'continual-wanda+swaps', 'continual-sparsegpt', 'continual-nowag+reconstruct'])(
-  'the order of datasets, and which of them were accumulated before, does not change a bit of %s',
+  'the mask of %s depends neither on the order of datasets nor on which were accumulated before',
   async (method) => {
     const [a, b, c] = datasets as [DatasetFile, DatasetFile, DatasetFile]
     const one = await run(task({ method, datasets: [a, b, c] }))
@@ -182,7 +182,7 @@ test('a weight pruned for one domain returns when a later domain needs it', asyn
   expect(returned).toBeGreaterThan(0)
 })
 
-test('a method that restarts reads the newest datasets alone, and leaves the statistics of the others', async () => {
+test('a method that restarts reads only the newest datasets, and keeps the statistics of the others', async () => {
   const [a, b] = datasets as [DatasetFile, DatasetFile]
   const given = task({ datasets: [a] })
   await run(given)
@@ -206,17 +206,20 @@ test('a method that restarts reads the newest datasets alone, and leaves the sta
   })
 })
 
-test.each(['magnitude', 'wanda'] as const)('a %s update keeps what a later one will read', async (method) => {
-  const given = task({ datasets })
-  await run(given)
-  const [a, ...others] = datasets as [DatasetFile, ...DatasetFile[]]
-  await run(task({ method, datasets: [a], accumulated: others, statisticsDir: given.statisticsDir }))
-  const messages: string[] = []
-  await run(given, messages)
-  expect(messages.some((message) => message.startsWith('calibrating'))).toBe(false)
-})
+test.each(['magnitude', 'wanda'] as const)(
+  'a %s update keeps the statistics that a later update reads',
+  async (method) => {
+    const given = task({ datasets })
+    await run(given)
+    const [a, ...others] = datasets as [DatasetFile, ...DatasetFile[]]
+    await run(task({ method, datasets: [a], accumulated: others, statisticsDir: given.statisticsDir }))
+    const messages: string[] = []
+    await run(given, messages)
+    expect(messages.some((message) => message.startsWith('calibrating'))).toBe(false)
+  },
+)
 
-test('a pattern that does not divide the columns is refused before anything is calibrated, naming the linear', async () => {
+test('a pattern that does not divide the columns is an error before any calibration, and names the linear', async () => {
   const messages: string[] = []
   const selection = { method: 'copal', pattern: '3:7', scope: 'row' } as const
   await expect(run(task({ datasets: [datasets[0]!], selection }), messages)).rejects.toMatchObject({
@@ -248,7 +251,7 @@ test('settled datasets of a domain are merged into one artifact without changing
   expect((await run(task({ datasets }))).maskSha256).toBe(before.maskSha256)
 })
 
-test('damaged statistics are found by their hash and calibrated again', async () => {
+test('damaged statistics are detected by their hash and calibrated again', async () => {
   const given = task({ datasets: datasets.slice(0, 2) })
   const clean = await run(given)
   for (const damage of ['flip', 'cut', 'remove'] as const) {
@@ -256,7 +259,7 @@ test('damaged statistics are found by their hash and calibrated again', async ()
     const path = join(artifact!.dir, 'block-0001.safetensors')
     const bytes = await readFile(path)
     if (damage === 'flip') bytes[bytes.length - 100]! ^= 1
-    // The last bytes of the file belong to the tensor that sorts last: the sensitivity of v_proj.
+    // The last bytes of the file belong to the last tensor by name, the sensitivity of v_proj.
     if (damage === 'flip') await writeFile(path, bytes)
     else await truncate(path, damage === 'cut' ? bytes.length / 2 : 0)
     const messages: string[] = []
@@ -274,7 +277,7 @@ test('statistics that no task counts any more are removed, except the last two',
   expect(names.filter((name) => /^[0-9a-f]{64}$/.test(name))).toHaveLength(3)
 })
 
-test('statistics of a model with the same linears and another configuration are kept apart and never added', async () => {
+test('statistics of a model with the same linears but another configuration are stored separately and never added', async () => {
   const [a, b] = datasets as [DatasetFile, DatasetFile]
   const turned = { ...tiny.model, config: { ...tiny.model.config, ropeTheta: 500 } }
   const given = task({ datasets: [a] })
@@ -289,7 +292,7 @@ test('statistics of a model with the same linears and another configuration are 
   expect(await storedStatistics(given.statisticsDir, turned)).toHaveLength(2)
 })
 
-test('statistics that an older version left without a folder are taken over', async () => {
+test('statistics that an older version stored without a folder are used', async () => {
   const given = task({ datasets: [datasets[0]!] })
   const { maskSha256 } = await run(given)
   const folder = await statisticsFolderOf(given.statisticsDir, tiny.model)
@@ -303,23 +306,26 @@ test('statistics that an older version left without a folder are taken over', as
 test.each([
   ['copal', Number.NaN],
   ['magnitude', Number.POSITIVE_INFINITY],
-] as const)('weights that are not finite are refused, naming the linear (%s, %s)', async (method, poison) => {
-  const name = linearName(1, 'mlp.down_proj')
-  const damaged = await openTinyModel()
-  try {
-    await overwrite(damaged, name, 77, poison)
-    await expect(
-      calibrateAndSelect(damaged.model, task({ method, datasets: [datasets[0]!] }), 1, () => undefined),
-    ).rejects.toMatchObject({ code: 'unsupported_model', message: expect.stringContaining(name) as string })
-  } finally {
-    await damaged.remove()
-  }
-})
+] as const)(
+  'weights that are not finite are an error that names the linear (%s, %s)',
+  async (method, poison) => {
+    const name = linearName(1, 'mlp.down_proj')
+    const damaged = await openTinyModel()
+    try {
+      await overwrite(damaged, name, 77, poison)
+      await expect(
+        calibrateAndSelect(damaged.model, task({ method, datasets: [datasets[0]!] }), 1, () => undefined),
+      ).rejects.toMatchObject({ code: 'unsupported_model', message: expect.stringContaining(name) as string })
+    } finally {
+      await damaged.remove()
+    }
+  },
+)
 
-test('a model that overflows on the text is refused, naming the block', async () => {
+test('a model that overflows on the text is an error that names the block', async () => {
   const damaged = await openTinyModel()
   try {
-    // The gate times the up projection leaves the range of f32.
+    // The product of gate and up projection exceeds the range of f32.
     for (let i = 0; i < 64; i++) {
       await overwrite(damaged, linearName(1, 'mlp.gate_proj'), i, 1e30)
       await overwrite(damaged, linearName(1, 'mlp.up_proj'), i, 1e30)
@@ -342,7 +348,7 @@ async function overwrite(target: TinyModel, name: string, element: number, value
   await file.close()
 }
 
-test('too little text is refused with how much there is and how much is needed', async () => {
+test('too little text is an error that states how much there is and how much is needed', async () => {
   await expect(run(task({ datasets: [datasets[0]!], length: 250 }))).resolves.toBeDefined()
   const short = await writeDataset(tiny.dir, 'short', ['a few words'])
   await expect(run(task({ datasets: [short] }))).rejects.toMatchObject({
@@ -353,18 +359,18 @@ test('too little text is refused with how much there is and how much is needed',
   })
 })
 
-test('a dataset that is not the one named is refused', async () => {
+test('a dataset with another hash is an error', async () => {
   const wrong = { ...datasets[0]!, sha256: '0'.repeat(64) }
   await expect(run(task({ datasets: [wrong] }))).rejects.toMatchObject({ code: 'invalid_request' })
 })
 
-test('sequences longer than the context are refused', async () => {
+test('sequences longer than the context are an error', async () => {
   await expect(run(task({ datasets: [datasets[0]!], length: 257 }))).rejects.toMatchObject({
     param: 'length',
   })
 })
 
-test('a parent mask that is damaged is refused', async () => {
+test('a damaged parent mask is an error', async () => {
   const parentMaskPath = join(tiny.dir, 'damaged.safetensors')
   await writeFile(parentMaskPath, 'x'.repeat(100))
   await expect(run(task({ datasets: [datasets[0]!], parentMaskPath }))).rejects.toMatchObject({
@@ -372,7 +378,7 @@ test('a parent mask that is damaged is refused', async () => {
   })
 })
 
-test('patterns of single linears are rules: * is filled in, the last that matches counts, one of no linear is refused by name before anything is calibrated', async () => {
+test('rules for single linears are expanded, the last match applies, and one that matches nothing is an error before any calibration', async () => {
   const selection = (patterns: Record<string, string>): SelectionSpec => ({
     method: 'magnitude',
     pattern: '0.5',

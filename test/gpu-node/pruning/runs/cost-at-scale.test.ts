@@ -10,12 +10,12 @@ import { largeConfig } from '../../../../gpu-node/bench/memory/large-llama.ts'
 import { measurePeakMemory } from '../../../../gpu-node/bench/memory/peak-memory.ts'
 import { temporaryDir } from '../../../support/harness/temporary.ts'
 
-/** The runtime's code and graphs, activations of 128 tokens, pieces of tensors on their way to and from disk. */
+/** Allowance for the runtime's code and graphs, activations of 128 tokens, and pieces of tensors read and written. */
 const CONSTANT_BYTES = 128 * 2 ** 20
 
 const SIZES = { samples: 2, length: 64, threads: 2 }
 
-// A quarter of the width of the 7B model, which two busy cores do in time; `npm run bench -- memory` has its full width.
+// A quarter of the width of the 7B model, so that two busy cores finish in time; `npm run bench -- memory` uses its full width.
 test('opening, calibrating and selecting take two blocks of weights and the statistics of one', async () => {
   const config = largeConfig(1024, 3)
   expect(config.intermediateSize).toBe(2752)
@@ -24,19 +24,19 @@ test('opening, calibrating and selecting take two blocks of weights and the stat
   expect(peaks.openBytes).toBeLessThan(bound)
   expect(peaks.calibrateBytes).toBeLessThan(bound)
   expect(peaks.selectBytes).toBeLessThan(bound)
-  // What is measured is the real thing: a block and its sums have to be there.
+  // A lower bound: a block and its sums must be in memory.
   expect(peaks.calibrateBytes).toBeGreaterThan(weights + statistics)
   expect(estimated).toBeGreaterThan(1 / 1.5)
   expect(estimated).toBeLessThan(1.5)
 }, 180_000)
 
 test.each([
-  // H in full, once.
+  // One full H.
   { method: 'continual-wanda+swaps', moments: 8 },
-  // Besides, in f32 and as its product takes it; and of 512 rows twenty arrays.
+  // In addition H in f32 and as input of the product, and twenty arrays of 512 rows.
   { method: 'continual-wanda+swaps+reconstruct', moments: 16, ofRows: 80 },
 ])(
-  'selecting by $method takes besides the second moment of the widest input in full',
+  'the memory of selection by $method, in addition to the full second moment of the widest input',
   async ({ method, moments, ofRows = 0 }) => {
     const config = largeConfig(768, 1)
     const cols = config.intermediateSize
@@ -49,7 +49,7 @@ test.each([
   300_000,
 )
 
-/** Bytes of a block's weights and statistics, and of what a step takes that holds one block. */
+/** Returns the bytes of a block's weights and statistics, and of a step with one block in memory. */
 function boundsOf(config: LlamaConfig) {
   const weights = BLOCK_LINEARS.map((linear) => linearShape(config, linear)).reduce(
     (sum, [rows, cols]) => sum + 4 * rows * cols,
@@ -59,7 +59,7 @@ function boundsOf(config: LlamaConfig) {
   return { weights, statistics, bound: 2 * weights + statistics + CONSTANT_BYTES }
 }
 
-/** Peaks above the process's own, and the estimate of all by what was measured. */
+/** Returns the peaks above the memory of the process, and the ratio of the estimate to the measured peak. */
 async function measure(config: LlamaConfig, method: string) {
   const peaks = await measurePeakMemory(temporaryDir(), config, { ...SIZES, method })
   const { peakBytes } = estimateCost(config, { ...SIZES, domains: 1, methods: [method] })

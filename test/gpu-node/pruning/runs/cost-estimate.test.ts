@@ -16,7 +16,7 @@ beforeAll(async () => {
 
 afterAll(() => tiny.remove())
 
-/** SmolLM2-135M, which the measurements are of. */
+/** SmolLM2-135M, the measured model. */
 const SMOLLM2 = {
   ...tinyConfig(),
   vocabSize: 49152,
@@ -29,7 +29,7 @@ const SMOLLM2 = {
 }
 
 test.each(['copal', 'continual-sparsegpt'])(
-  'the disk that two domains and a mask by %s take',
+  'the disk space of two domains and a mask by %s',
   async (method) => {
     const dir = join(tiny.dir, method)
     const task: CalibrationTask = {
@@ -52,13 +52,13 @@ test.each(['copal', 'continual-sparsegpt'])(
       methods: [method],
       threads: 1,
     })
-    // Headers and manifests are kilobytes, and are not counted.
+    // Headers and manifests take kilobytes and are not counted.
     expect(bytesUnder(dir) / diskBytes).toBeGreaterThan(1)
     expect(bytesUnder(dir) / diskBytes).toBeLessThan(1.05)
   },
 )
 
-test('the default model, within a factor of two of what was measured on an idle machine', () => {
+test('the estimate for the default model is within a factor of two of the time measured on an idle machine', () => {
   const sizes = { samples: 16, length: 512, domains: 1, threads: 2 }
   const calibration = estimateCost(SMOLLM2, { ...sizes, methods: [] })
   expect(within(calibration.seconds, 37.4, 2)).toBe(true)
@@ -67,7 +67,7 @@ test('the default model, within a factor of two of what was measured on an idle 
   expect(within(swaps.seconds - calibration.seconds, 38.3, 2)).toBe(true)
 })
 
-test('time follows tokens, domains, threads and rates', () => {
+test('the time depends on tokens, domains, threads and rates', () => {
   const options = { samples: 16, length: 512, domains: 1, methods: [], threads: 2 }
   const rates = { ...MEASURED_RATES, writtenBytes: Number.POSITIVE_INFINITY }
   const once = estimateCost(SMOLLM2, { ...options, rates }).seconds
@@ -78,13 +78,13 @@ test('time follows tokens, domains, threads and rates', () => {
   expect(estimateCost(SMOLLM2, { ...options, rates: fast }).seconds).toBeCloseTo(once / 2)
 })
 
-test('the memory of a deeper model is that of one block', () => {
+test('the memory does not depend on the number of blocks', () => {
   const options = { samples: 16, length: 512, domains: 1, methods: ['copal'], threads: 2 }
   const { peakBytes } = estimateCost(SMOLLM2, options)
   expect(estimateCost({ ...SMOLLM2, layers: 80 }, options).peakBytes).toBe(peakBytes)
 })
 
-test('a method that there is not is refused', () => {
+test('an unknown method is an error', () => {
   const options = { samples: 1, length: 1, domains: 1, methods: ['wnada'], threads: 1 }
   expect(() => estimateCost(SMOLLM2, options)).toThrow(/no pruning method 'wnada'/)
 })

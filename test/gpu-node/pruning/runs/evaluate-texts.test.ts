@@ -53,7 +53,7 @@ function run(sources: TextSource[], options: Partial<EvaluationOptions> = {}, ma
   return evaluateTexts(backend, target, sources, { windowTokens: WINDOW, ...options })
 }
 
-/** Sum of the negative log-likelihoods of tokens 2…T of one window, in plain f64. */
+/** Computes the sum of the negative log-likelihoods of tokens 2…T of one window, in f64. */
 function referenceNll(window: Int32Array): number {
   const { config } = tiny.model
   const { hiddenSize, vocabSize } = config
@@ -82,7 +82,7 @@ function referenceNll(window: Int32Array): number {
   return sum
 }
 
-test('perplexity equals that of a plain f64 forward pass, over windows longer than one step too', async () => {
+test('perplexity equals that of an f64 forward pass, also over windows longer than one step', async () => {
   for (const windowTokens of [WINDOW, 200]) {
     const [evaluation] = await run([{ texts: [TEXT] }], { windowTokens, maxWindows: 2 })
     const { windows } = await cutWindows({ texts: [TEXT] }, tiny.model.codec, windowTokens, 2)
@@ -97,7 +97,7 @@ test('perplexity equals that of a plain f64 forward pass, over windows longer th
   }
 })
 
-test('several sources are evaluated apart in one weight set, with progress over all, and it is released', async () => {
+test('several sources are evaluated separately in one weight set, with common progress, and the set is released', async () => {
   const path = await writeDataset(tiny.dir, 'holdout', ['the sea', TEXT])
   const progress: string[] = []
   released.length = 0
@@ -114,7 +114,7 @@ test('several sources are evaluated apart in one weight set, with progress over 
   await expect(released[0]!.ended).resolves.toBeUndefined()
 })
 
-test('a mask changes the perplexity, and pruning nothing does not', async () => {
+test('a mask changes the perplexity, but a mask that prunes nothing does not', async () => {
   const dataset = await writeWordsDataset(tiny.dir, 'legal', 1)
   const prune = async (pattern: string) => {
     const { maskPath } = await runCalibration({
@@ -152,7 +152,7 @@ test('cancelling stops between steps and releases the weights', async () => {
   expect(released).toHaveLength(1)
 })
 
-test('nothing to score, and windows beyond the context, are refused before weights are loaded', async () => {
+test('a source without windows, and windows longer than the context, are errors before weights are loaded', async () => {
   await expect(run([{ texts: ['', 'a'] }])).rejects.toMatchObject({ code: 'insufficient_samples' })
   await expect(run([{ texts: [TEXT] }], { windowTokens: 257 })).rejects.toMatchObject({
     code: 'context_length_exceeded',

@@ -26,7 +26,7 @@ const LAYERS = 8
 
 let tiny: TinyModel
 let dataset: DatasetFile
-/** So much text that a calibration is far from done when it is ended. */
+/** Enough text that the tests end a calibration long before it is done. */
 let long: DatasetFile
 let counter = 0
 
@@ -62,7 +62,7 @@ function options(changes: Partial<CalibrationOptions> = {}): CalibrationOptions 
   }
 }
 
-/** Starts the child program alone and kills it after `blocks` blocks, then runs the calibration to its end. */
+/** Starts the child program, kills it after `blocks` blocks, then runs the whole calibration. */
 async function killAfter(given: CalibrationOptions, blocks: number) {
   const { model, threads, onProgress: _, signal: __, ...task } = given
   const child = fork(PROGRAM, [], { serialization: 'advanced', execArgv: [] })
@@ -81,7 +81,7 @@ async function untilBlock(child: ChildProcess, blocks: number): Promise<void> {
   })
 }
 
-test('the child process gives the mask of its task, reports every block, and the same bytes again', async () => {
+test('the child process returns the mask of its task, reports every block, and gives the same bytes again', async () => {
   const messages: string[] = []
   const fractions: number[] = []
   const given = options({
@@ -108,7 +108,7 @@ test('the child process gives the mask of its task, reports every block, and the
 })
 
 test.each([1, 4, LAYERS])(
-  'killed after block %i and run again, it goes on there and gives the same bytes',
+  'a calibration that was killed after block %i continues there and gives the same bytes',
   async (blocks) => {
     const whole = await runCalibration(options())
     const messages: string[] = []
@@ -119,14 +119,14 @@ test.each([1, 4, LAYERS])(
     const calibrated = messages.flatMap(
       (message) => /^calibrating legal, block (\d+)/.exec(message)?.[1] ?? [],
     )
-    // It may have come further than it could say before it died.
+    // It may have finished more blocks than it could report before it was killed.
     for (const block of calibrated) expect(Number(block)).toBeGreaterThanOrEqual(blocks)
     const folder = await statisticsFolderOf(given.statisticsDir, tiny.model)
     expect(await readdir(join(folder, 'partial'))).toEqual([])
   },
 )
 
-test('killed again and again at any time, it ends in the same bytes', async () => {
+test('a calibration that is killed repeatedly at any time gives the same bytes', async () => {
   const whole = await runCalibration(options())
   const given = options()
   for (const afterMs of [300, 600, 700, 800]) {
@@ -139,7 +139,7 @@ test('killed again and again at any time, it ends in the same bytes', async () =
   expect((await runCalibration(given)).maskSha256).toBe(whole.maskSha256)
 })
 
-test('hidden states that were damaged begin the calibration anew', async () => {
+test('damaged hidden states make the calibration start again', async () => {
   const given = options()
   await killAfter(given, 3)
   const partials = join(await statisticsFolderOf(given.statisticsDir, tiny.model), 'partial')
@@ -150,7 +150,7 @@ test('hidden states that were damaged begin the calibration anew', async () => {
   expect((await runCalibration(given)).maskSha256).toBe((await runCalibration(options())).maskSha256)
 })
 
-test('cancelling ends the child at once and leaves neither mask nor statistics', async () => {
+test('cancelling ends the child at once, and leaves neither mask nor statistics', async () => {
   const abort = new AbortController()
   const given = options({
     datasets: [long],
@@ -164,7 +164,7 @@ test('cancelling ends the child at once and leaves neither mask nor statistics',
   await expect(runCalibration(given)).rejects.toThrow('not wanted any more')
 })
 
-test('the child ends when its parent vanishes', async () => {
+test('the child ends when its parent is killed', async () => {
   const dir = join(tiny.dir, 'orphan')
   await mkdir(dir)
   const parentProgram = join(dir, 'parent.mjs')
@@ -186,7 +186,7 @@ test('the child ends when its parent vanishes', async () => {
   expect(existsSync(task.workDir)).toBe(false)
 })
 
-test('an error of the child arrives as it is', async () => {
+test('an error of the child reaches the caller unchanged', async () => {
   await expect(runCalibration(options({ length: 1000 }))).rejects.toMatchObject({ code: 'invalid_request' })
   const { model } = options()
   const other = { ...model, baseSha256: '0'.repeat(64) }

@@ -27,7 +27,7 @@ import { openTinyModel, type TinyModel } from '../../../support/models/tiny-mode
 
 type Linears = LayerSensitivity['linears']
 
-/** What the allocation minimises: each linear's loss, grown from the ratio it was measured at to what its pattern prunes. */
+/** The objective of the allocation: each linear's loss, extrapolated from its measured ratio to the ratio of its pattern. */
 function modelledLoss(
   shapes: ReturnType<typeof linearShapes>,
   linears: Linears,
@@ -50,7 +50,7 @@ function totalPruned(shapes: ReturnType<typeof linearShapes>, patternOf: (name: 
   return [...shapes].reduce((sum, [name, [rows, cols]]) => sum + prunedOf(patternOf(name), rows, cols), 0)
 }
 
-/** Alike in all blocks but the first two and the last, so that what is measured of one is what it costs. */
+/** Equal in all blocks except the first two and the last, so that averaging does not change a measured loss. */
 function randomLinears(shapes: ReturnType<typeof linearShapes>, layers: number, seed: number): Linears {
   const random = createRandom(seed)
   const byPlace = new Map<string, number>()
@@ -85,7 +85,7 @@ describe('ratios of single linears', () => {
     },
   )
 
-  test('cost less than the same ratio everywhere, and than any two of them moved against each other', () => {
+  test('have a lower loss than equal ratios, and than any shift between two linears', () => {
     const linears = randomLinears(shapes, 6, 5)
     const patterns = allocateRatios(shapes, { losses: linears }, 0.5)
     const loss = modelledLoss(shapes, linears, patterns)
@@ -93,7 +93,7 @@ describe('ratios of single linears', () => {
     expect(loss).toBeLessThan(0.95 * modelledLoss(shapes, linears, uniform))
     const names = [...shapes.keys()]
     for (const [index, name] of names.entries()) {
-      // The same linear of another block: as many weights, so as much can move.
+      // The same linear of another block has as many weights, so the shift keeps their number.
       const other = names[(index + 7) % names.length]!
       const [more, less] = [Number(patterns[name]) + 0.02, Number(patterns[other]) - 0.02]
       if (more > 0.8 || less < 0.2) continue
@@ -102,7 +102,7 @@ describe('ratios of single linears', () => {
     }
   })
 
-  test.each([0.02, 0.5, 0.98])('of linears of few columns keep something of every row, at %d', (ratio) => {
+  test.each([0.02, 0.5, 0.98])('keep at least one column of linears with few columns, at %d', (ratio) => {
     const narrow = linearShapes(largeConfig(16, 2))
     for (const [name, pattern] of Object.entries(
       allocateRatios(narrow, { losses: randomLinears(narrow, 2, 9) }, ratio),
@@ -113,7 +113,7 @@ describe('ratios of single linears', () => {
     }
   })
 
-  test('are all the same where a weight costs the same everywhere', () => {
+  test('are equal if all weights have the same cost', () => {
     const linears = Object.fromEntries(
       [...shapes].map(([name, [rows, cols]]) => [name, { ratio: 0.5, loss: rows * cols }]),
     )
@@ -122,12 +122,12 @@ describe('ratios of single linears', () => {
     )
   })
 
-  test('see through chance: of blocks that are alike each is taken as the mean of its neighbours', () => {
+  test('average out noise: each block gets the mean loss of its neighbours', () => {
     const linears = randomLinears(shapes, 6, 7)
     const name = (layer: number) => `model.layers.${layer}.mlp.up_proj.weight`
     const even = allocateRatios(shapes, { losses: linears }, 0.5)
     const by = linears[name(3)]!.loss
-    // One is measured as costing less than nothing, and another by as much more.
+    // One measured loss is negative, and another is larger by as much.
     const shifted = { ...linears, [name(3)]: { ...linears[name(3)]!, loss: -0.5 * by } }
     const scale = Math.exp(9 * (linears[name(4)]!.ratio - linears[name(3)]!.ratio))
     shifted[name(4)] = { ...linears[name(4)]!, loss: linears[name(4)]!.loss + 1.5 * by * scale }
@@ -137,16 +137,16 @@ describe('ratios of single linears', () => {
   })
 })
 
-describe('ratios by what rows cost', () => {
+describe('ratios by row sensitivity', () => {
   const config: LlamaConfig = { ...largeConfig(512, 4), kvHeads: 1 }
   const shapes = linearShapes(config)
-  /** Worth that is spread evenly from `start` on, over `width`. */
+  /** Quantiles of a worth that is uniform from `start` on, over `width`. */
   const spread = (start: number, width: number) => ({
     rows: new Float32Array(),
     worth: Array.from({ length: 63 }, (_, k) => start + (width * (k + 1)) / 64),
   })
 
-  test('prune what is worth the least, in whatever linear it is, and as much as asked for', () => {
+  test('prune the weights with the lowest worth of all linears, as many as requested', () => {
     const names = [...shapes.keys()]
     const starts = new Map(names.map((name, i) => [name, (i % 5) * 0.3]))
     const rows = Object.fromEntries(names.map((name) => [name, spread(starts.get(name)!, 4)]))
@@ -156,14 +156,14 @@ describe('ratios by what rows cost', () => {
       const pruned = totalPruned(shapes, (name) => patterns[name]!)
       expect(pruned).toBeGreaterThanOrEqual(ratio * all)
       expect(pruned).toBeLessThan(ratio * all + 512)
-      // The worth at the margin is the same everywhere, but for a column.
+      // The marginal worth is the same in all linears, within one column.
       const margins = names.map((name) => starts.get(name)! + 4 * Number(patterns[name]))
       const mean = margins.reduce((sum, margin) => sum + margin, 0) / margins.length
       for (const margin of margins) expect(Math.abs(margin - mean)).toBeLessThan(4 / 64)
     }
   })
 
-  test('move by no more than 0.3, also where all is worth the same', () => {
+  test('differ from the ratio of the model by at most 0.3, also if all weights have the same worth', () => {
     const names = [...shapes.keys()]
     const far = Object.fromEntries(names.map((name, i) => [name, spread(i % 2 ? 100 : 0, 1)]))
     const found = Object.values(allocateRatios(shapes, { rows: far }, 0.5)).map(Number)
@@ -173,7 +173,7 @@ describe('ratios by what rows cost', () => {
     expect(new Set(Object.values(allocateRatios(shapes, { rows: flat }, 0.5)))).toEqual(new Set(['0.5000']))
   })
 
-  test('are averaged with those by losses where both are known', () => {
+  test('are averaged with the ratios by losses if both are known', () => {
     const names = [...shapes.keys()]
     const losses = randomLinears(shapes, 4, 1)
     const rows = Object.fromEntries(names.map((name, i) => [name, spread((i % 3) * 0.5, 5)]))
@@ -194,7 +194,7 @@ describe('a method with +allocated', () => {
   })
   afterAll(() => tiny.remove())
 
-  test('prunes the block more that costs less, in a mask file that says so and keeps what it says', async () => {
+  test('prunes a block with a lower loss more, in a mask file whose patterns match its bits', async () => {
     const selection = { method: 'magnitude+allocated', pattern: '0.5', scope: 'row' } as const
     const metadata = { domains: [], parent: null, created: '2026-01-01T00:00:00Z' }
     const { path, sparsity } = await selectToFile({
@@ -209,11 +209,11 @@ describe('a method with +allocated', () => {
     checkMask(mask, { shapes: linearShapes(model.config), baseSha256: model.master.baseSha256 })
     expect(sparsity).toBeCloseTo(0.5, 2)
     const ratioOf = (layer: number) => Number(mask.meta.patterns[`model.layers.${layer}.mlp.up_proj.weight`])
-    // Four times the loss, so ln 4 / 9 apart.
+    // Four times the loss, so the ratios differ by ln 4 / 9.
     expect(ratioOf(1) - ratioOf(0)).toBeCloseTo(Math.log(4) / 9, 1)
   })
 
-  test('leaves alone what the selection names, and shares the ratio among the others', () => {
+  test('keeps the patterns of named linears, and shares the ratio among the others', () => {
     const named = { 'model.layers.0.mlp.down_proj.weight': 'dense' }
     const { patterns = {} } = withAllocation(model, {
       method: 'magnitude+allocated',
@@ -227,7 +227,7 @@ describe('a method with +allocated', () => {
     expect(pruned).toBeGreaterThanOrEqual(totalPruned(others, () => '0.5'))
   })
 
-  test('is refused for n of m, and where the model was never measured; it says what to do', () => {
+  test('is an error for n:m, and for a model without sensitivities; the error says what to do', () => {
     const selection = { method: 'continual-wanda+allocated+swaps', pattern: '0.5', scope: 'row' } as const
     expect(() => withAllocation(model, { ...selection, pattern: '2:4' })).toThrow(
       "'continual-wanda+allocated+swaps' allocates a ratio of pruned weights, but the pattern 2:4 is not a ratio. " +
@@ -240,7 +240,7 @@ describe('a method with +allocated', () => {
     expect(supportedMethods(tiny.model).filter((name) => name.includes('allocated'))).toEqual([])
   })
 
-  test('with +rows, counts over whole linears, and is refused as it is', async () => {
+  test('with +rows, uses the scope matrix, and is an error in the same cases', async () => {
     const selection = { method: 'continual-wanda+rows+swaps', pattern: '0.5', scope: 'row' } as const
     expect(() => withAllocation(model, selection)).toThrow(
       'needs the row sensitivity of this model, which was never measured. Measure it once with ' +
@@ -272,7 +272,7 @@ describe('a method with +allocated', () => {
     expect(withAllocation(model, selection)).toBe(selection)
   })
 
-  test('an opened model has what was measured of it', async () => {
+  test('an opened model has its measured sensitivities', async () => {
     const opened = await openModel(`${tiny.dir}/model`, { cacheDir: `${tiny.dir}/cache` })
     expect(opened.layerSensitivity).toBeNull()
     expect(opened.rowSensitivity).toBeNull()

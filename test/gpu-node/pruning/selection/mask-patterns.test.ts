@@ -8,14 +8,14 @@ const llama = config as LlamaConfig
 const names = [...linearShapes(llama).keys()]
 const base = { pattern: '0.5', scope: 'row' } as const
 
-test('a model has seven linears a block, in forward order', () => {
+test('a model has seven linears per block, in forward order', () => {
   expect(names).toHaveLength(12 * 7)
   expect(names[0]).toBe('model.layers.0.self_attn.q_proj.weight')
   expect(linearShapes(llama).get('model.layers.11.mlp.down_proj.weight')).toEqual([48, 100])
 })
 
 describe('rules for single linears', () => {
-  test('match by name, or with any characters for each *; the last that matches counts', () => {
+  test('match by name, or with any characters for each *; the last match applies', () => {
     const patterns = expandPatterns(llama, {
       '*.down_proj.weight': '0.4',
       'model.layers.1.*': 'dense',
@@ -40,7 +40,7 @@ describe('rules for single linears', () => {
     expect(Object.keys(expandPatterns(llama, { '*.layers.2.*proj.w*t': 'dense' }))).toHaveLength(7)
   })
 
-  test('no rules are no exceptions', () => {
+  test('may be empty', () => {
     expect(expandPatterns(llama, {})).toEqual({})
   })
 
@@ -54,7 +54,7 @@ describe('rules for single linears', () => {
     [['*'], 'must be an object'],
     ['0.5', 'must be an object'],
     [null, 'must be an object'],
-  ])('%j is refused', (rules, message) => {
+  ])('%j is an error', (rules, message) => {
     expect(() => expandPatterns(llama, rules)).toThrow(
       expect.objectContaining({
         code: 'invalid_request',
@@ -66,7 +66,7 @@ describe('rules for single linears', () => {
 })
 
 describe('patterns of a selection', () => {
-  test('are those of each linear, or the common one; dense ones have none', () => {
+  test('are those of each linear, else the common one; null for dense linears', () => {
     const [q, k] = names as [string, string]
     const patterns = checkPatterns(llama, { ...base, patterns: { [q]: '2:4', [k]: 'dense' } })
     expect([...patterns.keys()]).toEqual(names)
@@ -75,7 +75,7 @@ describe('patterns of a selection', () => {
     expect(patterns.get(names[2]!)).toEqual({ kind: 'ratio', ratio: 0.5 })
   })
 
-  test('a common pattern need not fit linears that have their own', () => {
+  test('may be a common pattern that does not fit linears with patterns of their own', () => {
     const pattern = { ...base, pattern: '2:16' }
     expect(() => checkPatterns(llama, pattern)).toThrow(
       expect.objectContaining({
@@ -89,7 +89,7 @@ describe('patterns of a selection', () => {
     expect(checkPatterns(llama, { ...pattern, patterns }).size).toBe(names.length)
   })
 
-  test('one that does not fit, names nothing, or leaves nothing to prune is refused', () => {
+  test('are an error if one does not fit or names no linear, or if no linear is pruned', () => {
     const down = 'model.layers.4.mlp.down_proj.weight'
     for (const [patterns, message] of [
       [{ [down]: '3:7' }, `Linear '${down}': 100 columns are not a multiple of 7`],

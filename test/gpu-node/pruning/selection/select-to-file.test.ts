@@ -74,7 +74,7 @@ async function read({ maskPath }: CalibrationOutcome): Promise<Mask> {
   return mask
 }
 
-/** The weights that a file leaves of a linear, 0 where pruned. */
+/** Returns the weights of a linear under a mask file, 0 where pruned. */
 function weightsOf(mask: Mask, name: string): Float32Array {
   const { rows, cols, bits, values } = mask.linears.get(name)!
   const weights = new Float32Array(rows * cols)
@@ -82,7 +82,7 @@ function weightsOf(mask: Mask, name: string): Float32Array {
   return weights
 }
 
-/** Every linear with what it was chosen from. */
+/** Returns every linear with the input of its selection. */
 async function* problems() {
   const { config } = tiny.model
   const artifacts = await storedStatistics(statisticsDir(), tiny.model)
@@ -98,7 +98,7 @@ async function* problems() {
   }
 }
 
-test.each(METHOD_NAMES)('what %s writes fits the model and its pattern', async (method) => {
+test.each(METHOD_NAMES)('the file of %s fits the model and its pattern', async (method) => {
   const { allocated, rows, datasets, changesWeights } = parseMethod(method)
   const sparsities = { '0.37': 0.37, '3:8': 0.625 } as const
   for (const pattern of allocated || rows ? (['0.37'] as const) : (['0.37', '3:8'] as const)) {
@@ -113,13 +113,13 @@ test.each(METHOD_NAMES)('what %s writes fits the model and its pattern', async (
     expect(mask.meta).toMatchObject({ ...selection, domains, parent: null })
     expect(outcome.tokens).toHaveLength(domains.length)
     for (const { values } of mask.linears.values()) expect(values !== undefined).toBe(changesWeights)
-    // Of each linear a part of a weight is not pruned.
+    // Rounding leaves less than one weight per linear unpruned.
     expect(Math.abs(outcome.sparsity - sparsities[pattern])).toBeLessThan(1e-3)
     expect(outcome.churn).toBeNull()
   }
 })
 
-test('with +rows a mask keeps of every row what its errors are worth, by the weights of the matrix whatever scope is asked for', async () => {
+test('with +rows every row keeps weights according to its sensitivity, with the scope matrix whatever scope is requested', async () => {
   const selection = { method: 'continual-wanda+rows', pattern: '0.37', scope: 'row' } as const
   const outcome = await run(selection.method, { selection })
   expect(outcome.scope).toBe('matrix')
@@ -169,7 +169,7 @@ describe('an update whose method changes weights', () => {
     },
   )
 
-  test('keeps the mask of its rule and lowers the output error to what it reports, after rounding', async () => {
+  test('keeps the mask of its rule, and lowers the output error to the reported value, after rounding', async () => {
     const plain = await read(await run('continual-wanda'))
     const messages: string[] = []
     const outcome = await run('continual-wanda+reconstruct', {}, 1, messages)
@@ -182,14 +182,14 @@ describe('an update whose method changes weights', () => {
       const kept = weightsOf(mask, problem.name)
       const masked = problem.weights.map((weight, i) => (kept[i] === 0 ? 0 : weight))
       expect(Math.abs(outputError(problem, masked) / before - 1)).toBeLessThan(1e-6)
-      // bfloat16 has eight bits: its rounding adds an error of its own to the one that is left.
+      // Rounding to the eight bits of bfloat16 adds an error.
       expect(Math.abs(outputError(problem, kept) - after) / before).toBeLessThan(2e-3)
       expect(after).toBeLessThan(before)
     }
     expect(messages.filter((message) => message.startsWith('reconstructing weights, block'))).toHaveLength(2)
   })
 
-  test('with swaps, solves for the mask that they left', async () => {
+  test('with exchange, solves for the refined mask', async () => {
     const swapped = await run('continual-wanda+swaps')
     const outcome = await run('continual-wanda+swaps+reconstruct')
     expect(outcome.swaps).toEqual(swapped.swaps)
@@ -202,7 +202,7 @@ describe('an update whose method changes weights', () => {
     }
   })
 
-  test('is churned, and brings back weights, like any mask: the values are from the dense weights again', async () => {
+  test('has a churn and restores weights like any mask, with values computed from the dense weights', async () => {
     const first = await run('continual-sparsegpt', { accumulated: [] })
     const second = await run('continual-sparsegpt', {
       datasets: [sea],
@@ -226,7 +226,7 @@ describe('an update whose method changes weights', () => {
 
 describe('patterns of single linears', () => {
   test.each(['continual-wanda', 'magnitude', 'continual-sparsegpt', 'copal+swaps+reconstruct'])(
-    'are kept exactly, and what is dense is not in the file (%s)',
+    'are kept exactly, and the file does not contain dense linears (%s)',
     async (method) => {
       const patterns = expandPatterns(tiny.model.config, {
         'model.layers.0.*': 'dense',
@@ -241,7 +241,7 @@ describe('patterns of single linears', () => {
       for (const [name, [rows, cols]] of linearShapes(tiny.model.config)) {
         all += rows * cols
         const ratio = name.includes('down_proj') ? 0.25 : name.includes('o_proj') ? 0.5 : 0.75
-        // The later rules hold for block 0 as well: of its linears only those two are pruned.
+        // The later rules apply to block 0 as well, so only those two of its linears are pruned.
         const dense = name.includes('layers.0') && ratio === 0.75
         expect(mask.linears.has(name)).toBe(!dense)
         if (dense) continue
@@ -268,13 +268,13 @@ describe('patterns of single linears', () => {
 })
 
 test.each(['continual-sparsegpt', 'continual-wanda+swaps', 'continual-wanda+swaps+reconstruct'])(
-  'the number of threads changes no bit of %s',
+  'the file of %s does not depend on the number of threads',
   async (method) => {
     expect((await run(method, {}, 3)).maskSha256).toBe((await run(method, {}, 1)).maskSha256)
   },
 )
 
-test('what cannot be finished leaves no file', async () => {
+test('a selection that fails leaves no file', async () => {
   const workDir = join(tiny.dir, 'unfinished')
   const name = linearName(1, 'mlp.down_proj')
   await expect(run('no-such-method', { workDir })).rejects.toMatchObject({ param: 'method' })
@@ -307,7 +307,7 @@ test('what cannot be finished leaves no file', async () => {
   expect(await readdir(workDir)).toEqual([])
 })
 
-/** `tr(E H Eᵀ)`, E what the dense weights lose. */
+/** Computes `tr(E H Eᵀ)`, where E is the difference to the dense weights. */
 function outputError(
   {
     rows,

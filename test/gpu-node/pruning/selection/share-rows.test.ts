@@ -14,14 +14,17 @@ const rowsOf = (bits: Uint8Array) =>
     countBits(bits, row * rowBytes(cols), (row + 1) * rowBytes(cols)),
   )
 
-test.each(['0.1', '0.5', '0.73'])('rows keep together what %s keeps of the matrix', (text) => {
-  const pattern = parsePattern(text)
-  const sensitivity = Float32Array.from({ length: rows }, (_, row) => 1.5 ** row)
-  const kept = shareRows(problem, pattern, sensitivity)
-  expect(kept.reduce((sum, count) => sum + count, 0)).toBe(keptCounts(pattern, 'matrix', rows, cols).kept)
-})
+test.each(['0.1', '0.5', '0.73'])(
+  'all rows together keep as many weights as %s keeps of the matrix',
+  (text) => {
+    const pattern = parsePattern(text)
+    const sensitivity = Float32Array.from({ length: rows }, (_, row) => 1.5 ** row)
+    const kept = shareRows(problem, pattern, sensitivity)
+    expect(kept.reduce((sum, count) => sum + count, 0)).toBe(keptCounts(pattern, 'matrix', rows, cols).kept)
+  },
+)
 
-test('of equal sensitivity, Wanda keeps what it keeps of the matrix', () => {
+test('with equal sensitivities Wanda keeps the same weights as with the scope matrix', () => {
   const { rule } = parseMethod('continual-wanda')
   const pattern = parsePattern('0.5')
   const keptPerRow = shareRows(problem, pattern, new Float32Array(rows).fill(3))
@@ -29,7 +32,7 @@ test('of equal sensitivity, Wanda keeps what it keeps of the matrix', () => {
   expect(bits).toEqual(rule.choose(problem, pattern, 'matrix').bits)
 })
 
-test('a row keeps more the more its errors cost, whatever the unit of the cost', () => {
+test('a row with a higher sensitivity keeps more weights, whatever the unit of sensitivity', () => {
   const pattern = parsePattern('0.5')
   const even = new Float32Array(rows).fill(1)
   const plain = shareRows(problem, pattern, even)
@@ -45,14 +48,14 @@ test('a row keeps more the more its errors cost, whatever the unit of the cost',
   ).toEqual(more)
 })
 
-test('of a row that the text never used something stays, and where none was used all are alike', () => {
+test('a row with sensitivity 0 keeps some weights, and if all are 0 all rows are equal', () => {
   const kept = shareRows(problem, parsePattern('0.5'), new Float32Array(rows).fill(1).with(4, 0))
   expect(kept[4]).toBeGreaterThan(0)
   const even = shareRows(problem, parsePattern('0.5'), new Float32Array(rows).fill(1))
   expect(shareRows(problem, parsePattern('0.5'), new Float32Array(rows))).toEqual(even)
 })
 
-test('a selection keeps as many of each row as it is told, the highest', () => {
+test('a selection keeps the given number of highest scores in each row', () => {
   const scores = Float64Array.from({ length: rows * cols }, (_, i) => (i * 7) % 31)
   const kept = Uint32Array.from({ length: rows }, (_, row) => [0, cols, 1, 17][row % 4]!)
   const bits = selectKeptPerRow(scores, rows, cols, kept)
@@ -67,7 +70,7 @@ test('a selection keeps as many of each row as it is told, the highest', () => {
   }
 })
 
-test('quantiles of the worth are those of the definition, and a sample tells those of a large linear', () => {
+test('quantiles of the worth follow the definition, and those of a large linear come from a sample', () => {
   const squareNorm = Float32Array.from({ length: 700 }, (_, col) => 1 + (col % 5))
   const weights = Float32Array.from({ length: 600 * 700 }, (_, i) => Math.sin(i) * 2)
   const sensitivity = Float32Array.from({ length: 600 }, (_, row) => 1 + row)

@@ -49,7 +49,7 @@ async function measure(maskPath: string) {
   return { measured, steps }
 }
 
-test('each linear costs what the output is nearer to the dense one with it dense', async () => {
+test('the loss of a linear is the decrease of the divergence when that linear is dense', async () => {
   const path = await maskOf('magnitude', { 'model.layers.0.mlp.down_proj.weight': '0.95' })
   const { measured, steps } = await measure(path)
   expect(layerSensitivityFile.parse(measured)).toEqual(measured)
@@ -63,21 +63,21 @@ test('each linear costs what the output is nearer to the dense one with it dense
   expect(loss).toBeLessThan(measured.divergence)
 })
 
-test('a mask that leaves linears dense, or brings weights, is refused', async () => {
+test('a mask that leaves linears dense, and a weights file, are errors', async () => {
   const expected = /mask file that prunes every linear/
   const some = await maskOf('magnitude', { 'model.layers.0.mlp.up_proj.weight': 'dense' })
   await expect(measure(some)).rejects.toThrow(expected)
 })
 
-test('the divergence of two distributions is that of the definition, and 0 of one from itself', () => {
-  // p = (1/2, 1/4, 1/4), q = (1/4, 1/4, 1/2); logits may be shifted.
+test('the divergence of two distributions follows the definition, and is 0 for equal ones', () => {
+  // p = (1/2, 1/4, 1/4), q = (1/4, 1/4, 1/2). A constant added to logits has no effect.
   const p = Float32Array.of(Math.log(2) + 5, 5, 5)
   const q = Float32Array.of(-3, -3, Math.log(2) - 3)
   expect(kullbackLeibler(p, q)).toBeCloseTo(0.25 * Math.log(2), 6)
   expect(kullbackLeibler(p, p)).toBeCloseTo(0, 12)
 })
 
-test('what was measured here is found, and a damaged file is named', async () => {
+test('a local measurement is found, and an error names a damaged file', async () => {
   const cacheDir = temporaryDir()
   const { config, master } = tiny.model
   expect(await findLayerSensitivity(cacheDir, config, master.baseSha256)).toBeNull()

@@ -38,7 +38,7 @@ async function measure({ model, dir }: TinyModel, signal = new AbortController()
   }
 }
 
-/** Negative log-likelihood of a window in plain f64, with the output `row` of a linear at a token moved by `step`. */
+/** Computes the negative log-likelihood of a window in f64, with output `row` of a linear at one token changed by `step`. */
 function lossOf(
   { model, tensors }: TinyModel,
   window: Int32Array,
@@ -53,7 +53,7 @@ function lossOf(
   return logits.slice(0, -1).reduce((sum, of, at) => sum - logSoftmax(of)[window[at + 1]!]!, 0)
 }
 
-/** What every linear reads of a window. */
+/** Computes the inputs of every linear for a window. */
 function referenceInputs({ model, tensors }: TinyModel, window: Int32Array): Map<string, Matrix> {
   const { config } = model
   const inputs = new Map<string, Matrix>()
@@ -69,7 +69,7 @@ function referenceInputs({ model, tensors }: TinyModel, window: Int32Array): Map
   return inputs
 }
 
-/** The mean over tokens of the squared derivative, by central differences. */
+/** Computes the mean over tokens of the squared derivative, by central differences. */
 function byDifferences(tiny: TinyModel, name: string, row: number): number {
   const step = 1e-4
   let sum = 0
@@ -87,7 +87,7 @@ function byDifferences(tiny: TinyModel, name: string, row: number): number {
 describe.each<[string, TinyLlamaOptions]>([
   ['grouped queries, tied head', { layers: 2, heads: 4, kvHeads: 2 }],
   [
-    'one head of keys, a head of its own, stretched angles',
+    'one key head, a separate head weight, scaled angles',
     {
       layers: 2,
       heads: 3,
@@ -105,7 +105,7 @@ describe.each<[string, TinyLlamaOptions]>([
   })
   afterAll(() => tiny.remove())
 
-  test('is the squared derivative of the loss, as differences give it', async () => {
+  test('is the squared derivative of the loss, computed by differences', async () => {
     const { linears, nll_mean: nll } = await measure(tiny)
     const shapes = linearShapes(tiny.model.config)
     expect(Object.keys(linears).toSorted()).toEqual([...shapes.keys()].toSorted())
@@ -138,14 +138,14 @@ describe.each<[string, TinyLlamaOptions]>([
   })
 })
 
-describe('what was measured', () => {
+describe('a measured file', () => {
   let tiny: TinyModel
   beforeAll(async () => {
     tiny = await openTinyModel({ layers: 1 })
   })
   afterAll(() => tiny.remove())
 
-  test('is found as it was written; a damaged file, or one of another model, is named', async () => {
+  test('is read as it was written; an error names a damaged file or one of another model', async () => {
     const cacheDir = temporaryDir()
     const { config, master } = tiny.model
     const find = () => findRowSensitivity(cacheDir, config, master.baseSha256)
@@ -176,7 +176,7 @@ describe('what was measured', () => {
     expect(readFileSync(path, 'utf8')).toContain(name)
   })
 
-  test('nothing stays behind where it is stopped', async () => {
+  test('a cancelled measurement leaves no files', async () => {
     await expect(measure(tiny, AbortSignal.abort(new Error('stopped')))).rejects.toThrow('stopped')
   })
 })

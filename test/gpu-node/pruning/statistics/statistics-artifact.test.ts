@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
 import { partId } from '../../../../gpu-node/src/pruning/statistics/statistics-artifact.ts'
 
-test('the identity of statistics covers all they depend on', () => {
+test('the id of statistics covers everything that they depend on', () => {
   const spec = { baseSha256: 'a', datasetSha256: 'b', samples: 1, length: 2, seed: 3 }
   const ids = [
     spec,

@@ -3,7 +3,7 @@ import { parsePattern } from '@copal/shared/mask/sparsity-pattern.ts'
 import { parseMethod } from '../../../../gpu-node/src/pruning/methods/method-registry.ts'
 import { bitStrings, toy, toyProblem } from '../../../support/pruning/prune-toy.ts'
 
-/** Rules by what the reference calls them; the toy's statistics are accumulated, so both of a pair must agree. */
+/** Rules by their name in the reference. The toy's statistics are accumulated, so both rules of a pair must agree. */
 const RULES: Readonly<Record<string, readonly string[]>> = {
   magnitude: ['magnitude'],
   wanda: ['wanda', 'continual-wanda'],
@@ -33,7 +33,7 @@ test.each(cases)('$rule equals the reference $key of $datasets datasets', (given
 })
 
 test.each(cases.filter(({ key }) => key.startsWith('sparsegpt')))(
-  '$rule leaves the weights of the reference $key of $datasets datasets',
+  '$rule returns the weights of the reference $key of $datasets datasets',
   (given) => {
     const stage = toy.stages[given.datasets - 1]!
     const expected = stage[`sparsegpt_weights/${given.where}` as 'sparsegpt_weights/matrix'].flat()
@@ -44,7 +44,7 @@ test.each(cases.filter(({ key }) => key.startsWith('sparsegpt')))(
 )
 
 test.each(cases.filter(({ key }) => !key.startsWith('sparsegpt')))(
-  '$rule leaves the dense weights as they are ($key of $datasets datasets)',
+  '$rule does not change the dense weights ($key of $datasets datasets)',
   (given) => {
     expect(chosen(given).weights).toBeNull()
   },
