@@ -21,11 +21,11 @@ function contentOf({ nodeId, subject }: AttestedCall): string {
   return `${LABEL}\n${JSON.stringify([nodeId, ...factsOf(subject)])}`
 }
 
-function factsOf(what: AttestedCall['subject']): (string | number | null)[] {
-  if ('request' in what) {
-    const { requestId, account = null, model, domain } = what.request
+function factsOf(subject: AttestedCall['subject']): (string | number | null)[] {
+  if ('request' in subject) {
+    const { requestId, account = null, model, domain } = subject.request
     return ['request', requestId, account, model, domain]
   }
-  const { tenant, key, ttlMs } = what.answer
+  const { tenant, key, ttlMs } = subject.answer
   return ['answer', tenant, key, ttlMs]
 }

@@ -44,7 +44,7 @@ export interface PickRequest {
  * least loaded node, so that a hot prefix spreads. Without a cached prefix the least loaded node wins. Ties go to
  * rendezvous order, so that the choice depends on the request and not on the order of registration.
  *
- * @returns `undefined` when no node qualifies: the caller queues or answers 503.
+ * @returns `undefined` when no node qualifies: the caller queues the request or rejects it.
  */
 export function pickNode<T extends Candidate>(nodes: readonly T[], request: PickRequest): T | undefined {
   const able = nodes.filter((node) => canServe(node, request))
