@@ -31,7 +31,7 @@ test('two directories whose files differ never share a master', async () => {
   expect(two.master.baseSha256).not.toBe(one.master.baseSha256)
 })
 
-test('end tokens may change beside the weights, which are not converted again', async () => {
+test('changed end tokens are read, and the weights are not converted again', async () => {
   const cacheDir = temporaryDir()
   const { dir } = await createTinyLlama(temporaryDir())
   const before = await openModel(dir, { cacheDir })
@@ -42,7 +42,7 @@ test('end tokens may change beside the weights, which are not converted again', 
   expect((await stat(after.master.path)).ino).toBe(ino)
 })
 
-test('a file that is replaced under the same name is converted anew', async () => {
+test('a file that is replaced under the same name is converted again', async () => {
   const cacheDir = temporaryDir()
   const dir = temporaryDir()
   await createTinyLlama(dir, { seed: 1 })
@@ -60,7 +60,7 @@ test.each([
   ['Llama-3.2-1B-Instruct-Q4_K_M.gguf', 'llama-3.2-1b-instruct'],
   ['model one (2).gguf', 'model-one-2-'],
   ['tiny-bf16.gguf', 'tiny'],
-])('%s is called %s unless a name is given', async (file, id) => {
+])('%s has the default name %s', async (file, id) => {
   const cacheDir = temporaryDir()
   const { path } = await createTinyGguf(join(temporaryDir(), file))
   expect((await openModel(path, { cacheDir })).id).toBe(id)
@@ -82,7 +82,7 @@ test('rope scaling of a directory reaches the configuration', async () => {
   })
 })
 
-test('a chat template may lie in a file of its own or be one of several', async () => {
+test('a chat template may be in a separate file or one of several', async () => {
   const { dir } = await createTinyLlama(temporaryDir(), { chatTemplate: null })
   await writeFile(join(dir, 'chat_template.jinja'), 'file: {{ messages[0].content }}')
   const messages = [{ role: 'user', content: 'Hi' }]
@@ -101,7 +101,7 @@ test.each([
   ['config.json', '{', 'is not valid JSON'],
   ['config.json', '[]', 'is not a JSON object'],
   ['tokenizer.json', '{}', 'describes no vocabulary'],
-])('%s of content %s is refused', async (file, content, message) => {
+])('%s with content %s is an error', async (file, content, message) => {
   const { dir } = await createTinyLlama(temporaryDir())
   await writeFile(join(dir, file), content)
   await expect(openModel(dir, { cacheDir: temporaryDir() })).rejects.toMatchObject({
@@ -110,7 +110,7 @@ test.each([
   })
 })
 
-test('a directory without a tokenizer is refused', async () => {
+test('a directory without a tokenizer is an error', async () => {
   const { dir } = await createTinyLlama(temporaryDir())
   await rm(join(dir, 'tokenizer.json'))
   await expect(openModel(dir, { cacheDir: temporaryDir() })).rejects.toMatchObject({

@@ -10,7 +10,7 @@ const MODULE = fileURLToPath(
 const LOWEST = 19
 
 test.each([0, 3, 10])(
-  'a process started %i below this one stands back, and does not come forward',
+  'a process started with a niceness %i above this one lowers its priority, and never raises it',
   (below) => {
     const program = `
     const { enterBackground } = await import(${JSON.stringify(MODULE)})

@@ -9,7 +9,7 @@ import { temporaryDir } from '../../support/harness/temporary.ts'
 const BYTES = new TextEncoder().encode('some content')
 const SHA256 = createHash('sha256').update(BYTES).digest('hex')
 
-test('a caller is not taken down by another that gave the shared download up', async () => {
+test('a caller that aborts a shared download does not fail the other callers', async () => {
   let fetches = 0
   const store = createContentStore({
     dir: temporaryDir(),
@@ -19,7 +19,7 @@ test('a caller is not taken down by another that gave the shared download up', a
       fetches += 1
       return (async function* () {
         yield BYTES.subarray(0, 4)
-        // The first download never goes on by itself.
+        // The first download does not continue by itself.
         if (fetches === 1) await sleep(600_000, undefined, { signal, ref: false })
         yield BYTES.subarray(4)
       })()

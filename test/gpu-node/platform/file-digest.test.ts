@@ -7,14 +7,14 @@ import { temporaryDir } from '../../support/harness/temporary.ts'
 
 const sha256 = (text: string) => createHash('sha256').update(text).digest('hex')
 
-/** Counts how often the bytes of a file were read. */
+/** Counts how often a file is read. */
 async function fingerprint(path: string, cacheDir: string) {
   let reads = 0
   const sum = await fingerprintFile(path, cacheDir, { onBytes: () => reads++ })
   return { sum, reads }
 }
 
-test('a file is hashed once, and again when it changed', async () => {
+test('a file is hashed once, and again after it changed', async () => {
   const cacheDir = temporaryDir()
   const path = join(temporaryDir(), 'weights')
   await writeFile(path, 'one')
@@ -25,7 +25,7 @@ test('a file is hashed once, and again when it changed', async () => {
   expect(await fingerprint(path, cacheDir)).toEqual({ sum: sha256('two'), reads: 1 })
 })
 
-test('a damaged memory of a hash is forgotten', async () => {
+test('a damaged stored hash is ignored', async () => {
   const cacheDir = temporaryDir()
   const path = join(temporaryDir(), 'weights')
   await writeFile(path, 'one')

@@ -3,7 +3,7 @@ import { explainFullDisk } from '../../../gpu-node/src/platform/full-disk.ts'
 
 const explain = (error: unknown) => explainFullDisk(error, '/x', 'for a mask', 'name another folder')
 
-test.each(['ENOSPC', 'EDQUOT'])('%s says what found no room, and what helps', (code) => {
+test.each(['ENOSPC', 'EDQUOT'])('%s is an error that says what did not fit and what to do', (code) => {
   const full = Object.assign(new Error('write'), { code })
   expect(explain(full)).toMatchObject({
     code: 'internal_error',
@@ -12,7 +12,7 @@ test.each(['ENOSPC', 'EDQUOT'])('%s says what found no room, and what helps', (c
   })
 })
 
-test('anything else is handed back as it is', () => {
+test('other errors are returned unchanged', () => {
   const other = Object.assign(new Error('write'), { code: 'EIO' })
   expect(explain(other)).toBe(other)
 })

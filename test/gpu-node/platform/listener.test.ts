@@ -10,7 +10,7 @@ async function listenForTest() {
   return listener
 }
 
-test('before the node can serve, it answers that it is starting', async () => {
+test('before the node can serve, it responds that it is starting', async () => {
   const { url, serve } = await listenForTest()
   const early = await fetch(`${url}/rpc/completions`, { method: 'POST', body: '{}' })
   expect(early.status).toBe(503)
@@ -20,17 +20,17 @@ test('before the node can serve, it answers that it is starting', async () => {
   expect(await (await fetch(url)).text()).toBe('now')
 })
 
-test('a port that is taken is named, with what to do', async () => {
+test('a port in use is an error that names it and says what to do', async () => {
   const { url } = await listenForTest()
   const port = Number(new URL(url).port)
   await expect(listen('127.0.0.1', port)).rejects.toThrow(`Port ${port} on 127.0.0.1 is in use`)
 })
 
-test('an address that is not of this machine is named', async () => {
+test('an address of another machine is an error that names it', async () => {
   await expect(listen('192.0.2.1', 0)).rejects.toThrow(/cannot listen on 192.0.2.1:0 .*COPAL_NODE_HOST/)
 })
 
-test('closing breaks what does not end in time', async () => {
+test('closing ends connections that do not end in time', async () => {
   const listener = await listen('127.0.0.1', 0)
   listener.serve(
     () =>
@@ -42,7 +42,7 @@ test('closing breaks what does not end in time', async () => {
 })
 
 test.runIf(process.platform === 'linux')(
-  'of a body that nobody reads no more is made than the connection takes',
+  'a body that is not read is produced only as far as the connection buffers it',
   async () => {
     const { url, serve } = await listenForTest()
     const chunk = new Uint8Array(16 * 1024)
@@ -58,13 +58,13 @@ test.runIf(process.platform === 'linux')(
           }),
         ),
     )
-    const answer = await new Promise<IncomingMessage>((resolve) => get(url, { agent: false }, resolve))
-    onTestFinished(() => void answer.destroy())
+    const incoming = await new Promise<IncomingMessage>((resolve) => get(url, { agent: false }, resolve))
+    onTestFinished(() => void incoming.destroy())
     await untilSettled(() => madeBytes)
-    const kept = madeBytes - answer.socket.bytesRead - bytesInSockets([Number(new URL(url).port)])
+    const kept = madeBytes - incoming.socket.bytesRead - bytesInSockets([Number(new URL(url).port)])
     expect(kept).toBeLessThan(256 * 1024)
     const before = madeBytes
-    answer.resume()
+    incoming.resume()
     await expect.poll(() => madeBytes).toBeGreaterThan(before)
   },
 )

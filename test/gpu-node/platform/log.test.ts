@@ -12,7 +12,7 @@ test('json lines are one object each', () => {
   ])
 })
 
-test('plain lines quote text, so that an event stays one line', () => {
+test('plain lines quote text, so that an event is one line', () => {
   const lines: string[] = []
   const log = createLog({ format: 'plain', write: (line) => lines.push(line), nowMs: () => AT_MS })
   log.info('job done', { id: 'a\nb', tookMs: 5, extra: undefined })
@@ -20,7 +20,7 @@ test('plain lines quote text, so that an event stays one line', () => {
   expect(lines).toEqual(['12:30:05 job done id="a\\nb" tookMs=5', '12:30:05 error job failed'])
 })
 
-test('a reason holds the messages of the causes once each, and no stack', () => {
+test('a reason has the messages of the causes once each, and no stack', () => {
   const error = new Error('fetch failed', {
     cause: new Error('connect\nrefused', { cause: new Error('fetch failed') }),
   })

@@ -16,19 +16,22 @@ test('a process is alive until it has ended', async () => {
   expect(startTicks(pid)).toBeUndefined()
 })
 
-test.runIf(process.platform === 'linux')('one that nobody has waited for is not alive', async () => {
-  // The shell becomes a program that never asks for the end of the shell's child. The child ends when descriptor 3
-  // does, and only after that: a shell that is still one may wait for it.
-  const script = 'cat <&3 >/dev/null & echo $!; exec sleep 60 3<&-'
-  const parent = spawn('sh', ['-c', script], { stdio: ['ignore', 'pipe', 'ignore', 'pipe'] })
-  onTestFinished(() => void parent.kill('SIGKILL'))
-  const [line] = (await once(parent.stdout as Readable, 'data')) as [Buffer]
-  const pid = Number(line.toString())
-  await vi.waitUntil(() => readFileSync(`/proc/${parent.pid}/comm`, 'utf8') === 'sleep\n', {
-    timeout: 10_000,
-  })
-  expect(isAlive(pid)).toBe(true)
-  ;(parent.stdio[3] as Writable).end()
-  await vi.waitUntil(() => !isAlive(pid), { timeout: 10_000 })
-  expect(startTicks(pid)).toMatch(/^\d+$/)
-})
+test.runIf(process.platform === 'linux')(
+  'a process that ended but was not waited for is not alive',
+  async () => {
+    // The shell becomes a program that never waits for the shell's child. The child ends when descriptor 3
+    // is closed, which happens after that, because the shell itself could wait for it.
+    const script = 'cat <&3 >/dev/null & echo $!; exec sleep 60 3<&-'
+    const parent = spawn('sh', ['-c', script], { stdio: ['ignore', 'pipe', 'ignore', 'pipe'] })
+    onTestFinished(() => void parent.kill('SIGKILL'))
+    const [line] = (await once(parent.stdout as Readable, 'data')) as [Buffer]
+    const pid = Number(line.toString())
+    await vi.waitUntil(() => readFileSync(`/proc/${parent.pid}/comm`, 'utf8') === 'sleep\n', {
+      timeout: 10_000,
+    })
+    expect(isAlive(pid)).toBe(true)
+    ;(parent.stdio[3] as Writable).end()
+    await vi.waitUntil(() => !isAlive(pid), { timeout: 10_000 })
+    expect(startTicks(pid)).toMatch(/^\d+$/)
+  },
+)

@@ -9,7 +9,7 @@ import type * as identity from '../../../gpu-node/src/platform/process-identity.
 import { takeProcessLock, type ProcessLock } from '../../../gpu-node/src/platform/process-lock.ts'
 import { temporaryDir } from '../../support/harness/temporary.ts'
 
-/** Runs when somebody is about to judge a holder: what another process does just then. */
+/** Runs just before a process checks whether the holder is alive, to simulate another process. */
 let meanwhile: (() => void) | undefined
 vi.mock('../../../gpu-node/src/platform/process-identity.ts', async (original) => {
   const real = await original<typeof identity>()
@@ -43,7 +43,7 @@ function taken(lock: ReturnType<typeof takeProcessLock>): ProcessLock {
   return lock
 }
 
-test('a lock is held by one, who is named to others, and leaves nothing', () => {
+test('a lock has one holder, whom errors name, and releasing it leaves no file', () => {
   const lock = taken(takeProcessLock(path, { port: 1 }))
   expect(lock.wasAbandoned).toBe(false)
   expect(takeProcessLock(path, { port: 2 })).toMatchObject({
@@ -54,7 +54,7 @@ test('a lock is held by one, who is named to others, and leaves nothing', () => 
   expect(readdirSync(dir)).toEqual([])
 })
 
-test('the lock of another host is held, whatever its pid is here; whoever is refused reads host, file and what to do', async () => {
+test('the lock of another host is held, whatever its pid is here, and the error names host, file and remedy', async () => {
   const theirs = JSON.stringify({ host: 'elsewhere', pid: await deadPid(), startTicks: '1' })
   writeFileSync(path, theirs)
   const refused = takeProcessLock(path, {})
@@ -67,14 +67,14 @@ test('the lock of another host is held, whatever its pid is here; whoever is ref
   expect(readdirSync(dir)).toEqual(['node.json'])
 })
 
-test('releasing leaves the lock of whoever holds it by now', () => {
+test('releasing does not remove the lock of a new holder', () => {
   const lock = taken(takeProcessLock(path, {}))
   writeFileSync(path, JSON.stringify({ host: 'elsewhere', pid: 1 }))
   lock.release()
   expect(existsSync(path)).toBe(true)
 })
 
-test('of two that find a lock abandoned, one has it and the other is refused', async () => {
+test('if two processes find an abandoned lock, one gets it and the other an error', async () => {
   writeFileSync(path, JSON.stringify({ host: hostname(), pid: await deadPid(), startTicks: '1' }))
   let first: ProcessLock | undefined
   meanwhile = () => {
@@ -87,7 +87,7 @@ test('of two that find a lock abandoned, one has it and the other is refused', a
   expect(readdirSync(dir)).toEqual([])
 })
 
-test('whoever ended while it took an abandoned lock over holds nobody up', async () => {
+test('a process that ended while it took over an abandoned lock does not block others', async () => {
   const abandoned = JSON.stringify({ host: hostname(), pid: await deadPid(), startTicks: '1' })
   writeFileSync(path, abandoned)
   const name = createHash('sha256').update(abandoned).digest('hex').slice(0, 16)

@@ -13,7 +13,7 @@ function reporterAt(times: number[]) {
   return { reports, report }
 }
 
-test('the time left follows from the mean rate', () => {
+test('the time left is computed from the mean rate', () => {
   const { reports, report } = reporterAt([0, 2000])
   report(200, 1000)
   expect(reports).toEqual([
@@ -21,14 +21,14 @@ test('the time left follows from the mean rate', () => {
   ])
 })
 
-test('without a total, and before the first byte, no time is promised', () => {
+test('without a total, and before the first byte, no time left is shown', () => {
   const { reports, report } = reporterAt([0, 1000, 2000])
   report(0, 1000)
   report(10, null)
   expect(reports.map(({ secondsLeft }) => secondsLeft)).toEqual([null, null])
 })
 
-test('reports come at most ten times a second, but the last one always does, once', () => {
+test('there are at most ten reports per second, and the last one always comes, once', () => {
   const { reports, report } = reporterAt([0, 0, 50, 99, 100, 101, 102, 300])
   report(1, 10)
   report(2, 10)

@@ -6,14 +6,14 @@ import { expect, test } from 'vitest'
 import { runPython } from '../../../gpu-node/src/platform/run-python.ts'
 import { temporaryDir } from '../../support/harness/temporary.ts'
 
-/** A module of this source, found through the environment. */
+/** Creates a Python module with this source, which is found through the environment. */
 async function moduleOf(source: string) {
   const dir = temporaryDir()
   await writeFile(join(dir, 'probe.py'), source)
   return { module: 'probe', env: { PYTHONPATH: dir, PYTHONDONTWRITEBYTECODE: '1' } }
 }
 
-test('a module sees its arguments; its lines and exit code come back', async () => {
+test('a module receives its arguments, and its lines and exit code are returned', async () => {
   const probe = await moduleOf(
     'import sys\nprint(__name__, sys.argv[1:])\nprint("bad", file=sys.stderr)\nsys.exit(3)',
   )

@@ -2,7 +2,7 @@ import { setImmediate as turn } from 'node:timers/promises'
 import { expect, test } from 'vitest'
 import { createSerialQueue } from '../../../gpu-node/src/platform/serial-queue.ts'
 
-test('work has its turn in the order it came, one at a time, whatever fails', async () => {
+test('tasks run one at a time in their order, also after a failure', async () => {
   const line = createSerialQueue('pieces of work', 10)
   const events: string[] = []
   const work = (name: string) => async () => {
@@ -17,7 +17,7 @@ test('work has its turn in the order it came, one at a time, whatever fails', as
   expect(events).toEqual(['a begins', 'a ends', 'b begins', 'b ends'])
 })
 
-test('a full line refuses, and who leaves gives up the place without having been served', async () => {
+test('a full queue rejects tasks, and an aborted waiting task leaves the queue without running', async () => {
   const line = createSerialQueue('pieces of work', 2)
   const { promise, resolve } = Promise.withResolvers<void>()
   const leaver = new AbortController()

@@ -8,7 +8,7 @@ test('a LLaMA configuration is read', () => {
   expect(parseConfigJson(json, undefined, 'm')).toEqual(tinyConfig())
 })
 
-test('what old configurations leave out has the defaults of LLaMA', () => {
+test('fields missing in old configurations have the defaults of LLaMA', () => {
   const { head_dim: _, num_key_value_heads: __, rope_theta: ___, tie_word_embeddings: ____, ...old } = json
   expect(parseConfigJson({ ...old, num_key_value_heads: null }, undefined, 'm')).toMatchObject({
     headDim: 16,
@@ -67,7 +67,7 @@ test.each([
   [{ hidden_size: 'large' }, 'hidden_size'],
   [{ num_key_value_heads: 3 }, 'key/value heads'],
   [{ head_dim: 15 }, '15'],
-])('%j is refused by name', (change, name) => {
+])('%j is an error that names the field', (change, name) => {
   expect(() => parseConfigJson({ ...json, ...change }, undefined, '/models/m/config.json')).toThrow(
     expect.objectContaining({
       code: 'unsupported_model',

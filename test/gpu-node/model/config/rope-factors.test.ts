@@ -9,7 +9,7 @@ const LLAMA_3_2 = {
   originalContextLength: 8192,
 } as const
 
-test('short wavelengths keep their frequency, long ones are divided by the factor, between is a blend', () => {
+test('short wavelengths keep their frequency, long ones are divided by the factor, and others are interpolated', () => {
   const factors = llama3Factors(LLAMA_3_2, 64, 500_000)
   expect(factors.slice(0, 14).every((factor) => factor === 1)).toBe(true)
   expect(factors.slice(19).every((factor) => factor === 32)).toBe(true)
@@ -37,11 +37,11 @@ test('other parameters are found up to a common scale, which changes no factor',
   llama3Factors(fitted, 128, 500_000).forEach((factor, pair) => expect(factor).toBeCloseTo(factors[pair]!, 5))
 })
 
-test('factors of one mean no scaling', () => {
+test('factors that are all 1 mean no scaling', () => {
   expect(fitLlama3Scaling(new Float32Array(32).fill(1), 64, 10_000)).toBeNull()
 })
 
-test('factors of another kind, or of another number, are not taken for llama3', () => {
+test('factors of another scaling, or of another length, are not recognised as llama3', () => {
   const longRope = Float32Array.from({ length: 32 }, (_, pair) => 1 + pair * 0.3)
   expect(fitLlama3Scaling(longRope, 64, 10_000)).toBeUndefined()
   expect(fitLlama3Scaling(new Float32Array(8).fill(1), 64, 10_000)).toBeUndefined()

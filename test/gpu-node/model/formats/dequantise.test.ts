@@ -3,10 +3,10 @@ import { GGML_TYPES } from '../../../../gpu-node/src/model/formats/dequantise.ts
 import { createRandom } from '../../../support/harness/random.ts'
 import { float16Bits } from '../../../support/models/safetensors-writer.ts'
 
-/** Two's complement of a byte. */
+/** Returns a byte as a signed number (two's complement). */
 const signed = (byte: number) => (byte > 127 ? byte - 256 : byte)
 
-/** A half from its fields, in f64. */
+/** Returns the value of a half-precision number from its bit fields, in f64. */
 function half(bytes: Uint8Array, at: number): number {
   const [low, high] = [bytes[at]!, bytes[at + 1]!]
   const exponent = (high & 0x7f) >> 2
@@ -15,10 +15,10 @@ function half(bytes: Uint8Array, at: number): number {
   return high > 127 ? -magnitude : magnitude
 }
 
-/** Bits `[from, from + count)` of a byte. */
+/** Returns bits `[from, from + count)` of a byte. */
 const bits = (byte: number, from: number, count: number) => Math.floor(byte / 2 ** from) % 2 ** count
 
-/** The six-bit number of a Q4_K group, from the picture of the 12 bytes in ggml-quants.c. */
+/** Returns the six-bit number of a Q4_K group, by the diagram of the 12 bytes in ggml-quants.c. */
 function q4kNumber(packed: Uint8Array, group: number, minimum: boolean): number {
   const first = minimum ? 4 : 0
   if (group < 4) return bits(packed[first + group]!, 0, 6)
@@ -26,7 +26,7 @@ function q4kNumber(packed: Uint8Array, group: number, minimum: boolean): number 
   return low + 16 * bits(packed[first + group - 4]!, 6, 2)
 }
 
-/** Value `i` of a block in f64, from the format's definition. */
+/** Returns value `i` of a block in f64, by the format's definition. */
 const FORMULAS: Record<string, (block: Uint8Array, i: number) => number> = {
   Q4_0: (b, i) => half(b, 0) * (bits(b[2 + (i % 16)]!, i < 16 ? 0 : 4, 4) - 8),
   Q4_1: (b, i) => half(b, 0) * bits(b[4 + (i % 16)]!, i < 16 ? 0 : 4, 4) + half(b, 2),
@@ -50,13 +50,13 @@ const quantised = [...GGML_TYPES.values()].filter(({ blockValues }) => blockValu
 describe.each(quantised)('$name', (type) => {
   const { name, blockBytes, blockValues } = type
 
-  test('equals the formula in double precision on random blocks, at an odd address', () => {
+  test('equals the formula in double precision on random blocks at an odd address', () => {
     const random = createRandom(7)
     const blocks = 40
     const bytes = Uint8Array.from({ length: 1 + blocks * blockBytes }, () =>
       Math.floor(random() * 256),
     ).subarray(1)
-    // Random halves may be infinite or not a number: give every block finite ones.
+    // Random halves may be infinite or NaN, so every block gets finite ones.
     for (let at = 0; at < bytes.length; at += blockBytes) {
       for (const place of name === 'Q6_K' ? [208] : [0, 2]) {
         if (place === 2 && (name === 'Q4_0' || name === 'Q8_0')) continue
@@ -96,7 +96,7 @@ test('Q8_0: bytes are signed', () => {
   expect([values[0], values[1], values[2]]).toEqual([-64, 63.5, 0])
 })
 
-test('Q4_K: the last group takes its scale and minimum from the shared bytes', () => {
+test('Q4_K: the last group reads its scale and minimum from the shared bytes', () => {
   const block = new Uint8Array(144)
   block.set([...ONE, ...ONE], 0)
   // Group 7: scale 63 and minimum 17 (low nibbles in byte 11, upper bits on top of bytes 3 and 7).
@@ -106,11 +106,11 @@ test('Q4_K: the last group takes its scale and minimum from the shared bytes', (
   block.fill(0x20, 16 + 96)
   const values = dequantised('Q4_K', block)
   expect(values.slice(224).every((value) => value === 63 * 2 - 17)).toBe(true)
-  // Groups 3 and below see only the low six bits of theirs, which are zero.
+  // Groups 3 and below read only the low six bits of their bytes, which are zero.
   expect(values.slice(0, 128).every((value) => value === 0)).toBe(true)
 })
 
-test('Q6_K: 32 is zero, the upper bits of the last run are the top ones', () => {
+test('Q6_K: 32 is zero, and the upper bits of the last run are the highest ones', () => {
   const block = new Uint8Array(210)
   block.fill(1, 192, 208)
   block.set(HALF, 208)

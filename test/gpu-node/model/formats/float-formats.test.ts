@@ -25,7 +25,7 @@ test('a half with all exponent bits and a fraction is not a number', () => {
   expect(halfToFloat(0x7e01)).toBeNaN()
 })
 
-test('every finite half survives the way to f32 and back', () => {
+test('every finite half converts to f32 and back without change', () => {
   for (let bits = 0; bits < 0x7c00; bits++) {
     expect(float16Bits(halfToFloat(bits))).toBe(bits)
     expect(float16Bits(halfToFloat(bits | 0x8000))).toBe(bits | 0x8000)

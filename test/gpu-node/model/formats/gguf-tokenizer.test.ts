@@ -3,7 +3,7 @@ import { createCodec } from '../../../../gpu-node/src/model/tokenizer/hub-codec.
 import { readGgufTokenizer } from '../../../../gpu-node/src/model/formats/gguf-tokenizer.ts'
 import { BYTE_CHARACTERS } from '../../../../gpu-node/src/model/tokenizer/byte-level.ts'
 
-/** A byte alphabet and a few merges, under a pre-tokenizer of a name. */
+/** Returns a codec with a byte alphabet, some merges, and the named pre-tokenizer. */
 function codecOf(pre: string | undefined, merges: string[], changes: Record<string, string | number[]> = {}) {
   const tokens = ['<|end|>', '[tool]', ...BYTE_CHARACTERS, ...merges.map((merge) => merge.replace(' ', ''))]
   const metadata = new Map(
@@ -23,7 +23,7 @@ function codecOf(pre: string | undefined, merges: string[], changes: Record<stri
 
 const DIGITS = ['1 2', '12 3', '123 4']
 
-test('gpt-2 keeps digits together, smollm and qwen2 one by one, LLaMA 3 in threes', () => {
+test('gpt-2 keeps digits together, smollm and qwen2 split them one by one, LLaMA 3 in groups of three', () => {
   expect(codecOf('gpt-2', DIGITS)('1234')).toEqual(['1234'])
   expect(codecOf('smollm', DIGITS)('1234')).toEqual(['1', '2', '3', '4'])
   expect(codecOf('qwen2', DIGITS)('1234')).toEqual(['1', '2', '3', '4'])
@@ -31,13 +31,13 @@ test('gpt-2 keeps digits together, smollm and qwen2 one by one, LLaMA 3 in three
     expect(codecOf(name, DIGITS)('1234')).toEqual(['123', '4'])
 })
 
-test('only gpt-2 and smollm cut contractions by case, and keep line ends out of punctuation', () => {
+test('only gpt-2 and smollm split contractions by case, and separate line ends from punctuation', () => {
   const merges = ["' S", '! Ċ']
   expect(codecOf('gpt-2', merges)("A'S!\n")).toEqual(['A', "'", 'S', '!', '\n'])
   expect(codecOf('llama-bpe', merges)("A'S!\n")).toEqual(['A', "'S", '!\n'])
 })
 
-test('LLaMA 3 takes a whole word that is a token without merging', () => {
+test('LLaMA 3 uses a whole word that is a token without merging', () => {
   const merges = ['b c', 'a bc', 'a b']
   expect(codecOf('llama-bpe', merges)('abc')).toEqual(['abc'])
   expect(codecOf('gpt-2', ['a b', 'b c', 'a bc'])('abc')).toEqual(['ab', 'c'])
@@ -48,16 +48,19 @@ test('control and user-defined tokens are recognised as written', () => {
   expect(codecOf('gpt-2', [])('a[tool]<|end|>')).toEqual(['a', '[tool]', '<|end|>'])
 })
 
-test.each(['falcon', 'tekken', undefined, 'toString'])('pre-tokenizer %s is refused by name', (name) => {
-  expect(() => codecOf(name, [])).toThrow(
-    expect.objectContaining({
-      code: 'unsupported_model',
-      message: expect.stringContaining(`pre-tokenizer ${JSON.stringify(name ?? null)}`),
-    }),
-  )
-})
+test.each(['falcon', 'tekken', undefined, 'toString'])(
+  'pre-tokenizer %s is an error that names it',
+  (name) => {
+    expect(() => codecOf(name, [])).toThrow(
+      expect.objectContaining({
+        code: 'unsupported_model',
+        message: expect.stringContaining(`pre-tokenizer ${JSON.stringify(name ?? null)}`),
+      }),
+    )
+  },
+)
 
-test('another tokenizer model is refused by name', () => {
+test('another tokenizer model is an error that names it', () => {
   expect(() => codecOf('gpt-2', [], { 'tokenizer.ggml.model': 'bert' })).toThrow(
     expect.objectContaining({ code: 'unsupported_model', message: expect.stringContaining('"bert"') }),
   )
@@ -79,7 +82,7 @@ test('a SentencePiece vocabulary merges by score', () => {
   // ab (−1) goes before ▁a (−2), so ▁ stays for ▁ab.
   expect(codec.encode('aab')).toEqual([8, 7])
   expect(Buffer.concat([9, 3].map((id) => codec.tokenBytes(id))).toString()).toBe(' ab\n')
-  // Such a model wants a BOS unless it says otherwise.
+  // Models of this kind add a BOS token unless their metadata says otherwise.
   expect(codec.encodeDocument('ab')).toEqual([1, 9])
   metadata.set('tokenizer.ggml.add_bos_token', false)
   expect(createCodec(readGgufTokenizer(header), 'm.gguf').encodeDocument('ab')).toEqual([9])

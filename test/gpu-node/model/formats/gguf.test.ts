@@ -15,7 +15,7 @@ import {
   type TinyGgufOptions,
 } from '../../../support/models/tiny-gguf.ts'
 
-/** Random blocks of a quantised type, whose scales are small and finite; the values do not matter. */
+/** Returns random blocks of a quantised type with small, finite scales. */
 function randomBlocks(type: number, seed: number): GgmlEncoding {
   const { blockBytes, blockValues, name } = GGML_TYPES.get(type)!
   const scalesAt = name === 'Q6_K' ? [208] : name === 'Q4_1' || name === 'Q4_K' ? [0, 2] : [0]
@@ -52,7 +52,7 @@ test.each(['F32', 'F16', 'BF16'] as const)(
   },
 )
 
-test.each([2, 3, 8, 12, 14])('rows of GGML type %i are read where they lie, piece by piece', async (type) => {
+test.each([2, 3, 8, 12, 14])('rows of GGML type %i are read from their offset, in pieces', async (type) => {
   const dir = temporaryDir()
   const options: TinyGgufOptions = { hiddenSize: 256, intermediateSize: 256, headDim: 64, layers: 1 }
   const name = 'model.layers.0.self_attn.q_proj.weight'
@@ -63,7 +63,7 @@ test.each([2, 3, 8, 12, 14])('rows of GGML type %i are read where they lie, piec
   const pieces: number[] = []
   for (let head = 0; head < 4; head++) pieces.push(...(await checkpoint.readRows(name, head * 64, 64)))
   expect(pieces).toEqual([...whole])
-  // The stored rows, in the order of the file: row 2j + i is half i of pair j.
+  // The stored rows in the order of the file: row 2j + i is half i of pair j.
   const header = await readGgufHeader(path)
   const tensor = header.tensors.get('blk.0.attn_q.weight')!
   const stored = tensor.type.dequantise(randomBlocks(type, type).encode(new Float32Array(256 * 256)))
@@ -83,12 +83,12 @@ test.each([2, 3, 8, 12, 14])('rows of GGML type %i are read where they lie, piec
   await checkpoint.close()
 })
 
-test('the configuration is that of the model', async () => {
+test('the configuration equals that of the model', async () => {
   const { path, config } = await createTinyGguf(join(temporaryDir(), 'm.gguf'))
   expect(await readGgufConfig(await readGgufHeader(path))).toEqual(config)
 })
 
-test('a head of its own makes the model untied', async () => {
+test('a separate head weight makes the model untied', async () => {
   const { path, config } = await createTinyGguf(join(temporaryDir(), 'm.gguf'), { tied: false })
   expect(config.tiedEmbedding).toBe(false)
   expect(await readGgufConfig(await readGgufHeader(path))).toEqual(config)
@@ -120,7 +120,7 @@ test('linear rope scaling is read from its metadata, LLaMA 3’s from its factor
   expect((await readGgufConfig(await readGgufHeader(llama3.path))).ropeScaling).toEqual(scaling)
 })
 
-test('tokens that end a turn by name end a generation too', async () => {
+test('tokens whose names end a turn also end a generation', async () => {
   const { path } = await createTinyGguf(join(temporaryDir(), 'm.gguf'), {
     metadata: { 'tokenizer.ggml.eos_token_id': 0 },
   })
@@ -149,7 +149,7 @@ test.each<[string, TinyGgufOptions]>([
   ['rotary embedding of 8 of 16', { metadata: { 'llama.rope.dimension_count': 8 } }],
   ['llama.block_count is missing', { metadata: { 'llama.block_count': undefined } }],
   ['llama.feed_forward_length is an array', { metadata: { 'llama.feed_forward_length': [64, 64] } }],
-])('%s is refused by name', async (what, options) => {
+])('%s is an error that names it', async (what, options) => {
   const { path } = await createTinyGguf(join(temporaryDir(), 'm.gguf'), options)
   await expect(readGgufHeader(path).then(readGgufConfig)).rejects.toMatchObject({
     code: 'unsupported_model',
@@ -157,7 +157,7 @@ test.each<[string, TinyGgufOptions]>([
   })
 })
 
-test('a storage type that is not supported is refused by the name of the tensor', async () => {
+test('an unsupported storage type is an error that names the tensor', async () => {
   const encoding = { type: 10, encode: (values: Float32Array) => new Uint8Array((values.length / 256) * 84) }
   const { path } = await createTinyGguf(join(temporaryDir(), 'm.gguf'), { encoding })
   await expect(readGgufHeader(path)).rejects.toMatchObject({
@@ -166,14 +166,14 @@ test('a storage type that is not supported is refused by the name of the tensor'
   })
 })
 
-test('one part of several is refused', async () => {
+test('one part of a split file is an error', async () => {
   const { path } = await createTinyGguf(join(temporaryDir(), 'm.gguf'), { metadata: { 'split.count': 3 } })
   await expect(readGgufHeader(path)).rejects.toMatchObject({
     message: expect.stringContaining('one of 3 parts'),
   })
 })
 
-test.each([100, 12_000, -1])('a file cut at %i bytes is recognised', async (length) => {
+test.each([100, 12_000, -1])('a file truncated at %i bytes is an error', async (length) => {
   const { path } = await createTinyGguf(join(temporaryDir(), 'm.gguf'))
   const { size } = await stat(path)
   await truncate(path, length < 0 ? size - 64 : length)
@@ -183,7 +183,7 @@ test.each([100, 12_000, -1])('a file cut at %i bytes is recognised', async (leng
   })
 })
 
-test('a file that is no GGUF is recognised', async () => {
+test('a file that is not a GGUF is an error', async () => {
   const path = join(temporaryDir(), 'm.gguf')
   await writeFile(path, 'This is a long enough text that is no model at all.')
   await expect(readGgufHeader(path)).rejects.toMatchObject({

@@ -27,7 +27,7 @@ test.each([
   await checkpoint.close()
 })
 
-/** A file of this header and so many bytes of data. */
+/** Writes a file with the given header and number of data bytes. */
 async function fileOf(header: string, dataBytes: number): Promise<string> {
   const path = join(temporaryDir(), 'x.safetensors')
   const length = Buffer.alloc(8)
@@ -50,7 +50,7 @@ test.each([
   ],
   [`metadata 'a' is not a string`, '{"__metadata__":{"a":1}}', 0],
   ['where its header describes', '{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}', 4],
-])('a header that is %s is refused', async (what, header, dataBytes) => {
+])('a header that is %s is an error', async (what, header, dataBytes) => {
   const path = await fileOf(header, dataBytes)
   const file = await open(path)
   await expect(readTensorEntries(file, path)).rejects.toMatchObject({
@@ -60,7 +60,7 @@ test.each([
   await file.close()
 })
 
-test('a file too short for a header is refused', async () => {
+test('a file too short for a header is an error', async () => {
   const path = join(temporaryDir(), 'x.safetensors')
   await writeFile(path, 'short')
   await expect(openSafetensors(path)).rejects.toMatchObject({
@@ -69,7 +69,7 @@ test('a file too short for a header is refused', async () => {
   })
 })
 
-test('a header longer than the file is refused before it is read', async () => {
+test('a header longer than the file is an error before it is read', async () => {
   const path = join(temporaryDir(), 'x.safetensors')
   await writeFile(path, Buffer.from([0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x0f, 0, 1, 2]))
   await expect(openSafetensors(path)).rejects.toMatchObject({
@@ -77,7 +77,7 @@ test('a header longer than the file is refused before it is read', async () => {
   })
 })
 
-test('a file that was cut short is refused', async () => {
+test('a truncated file is an error', async () => {
   const { dir } = await createTinyLlama(temporaryDir())
   await truncate(join(dir, 'model.safetensors'), 200_000)
   await expect(openSafetensors(join(dir, 'model.safetensors'))).rejects.toMatchObject({
@@ -86,12 +86,12 @@ test('a file that was cut short is refused', async () => {
   })
 })
 
-test('a dtype that is not supported is refused by name', async () => {
+test('an unsupported dtype is an error that names it', async () => {
   const path = await fileOf('{"a":{"dtype":"F8_E4M3","shape":[4],"data_offsets":[0,4]}}', 4)
   await expect(openSafetensors(path)).rejects.toMatchObject({ message: expect.stringContaining('F8_E4M3') })
 })
 
-test('a missing shard is named', async () => {
+test('a missing shard is an error that names it', async () => {
   const dir = temporaryDir()
   const index = join(dir, 'model.safetensors.index.json')
   await writeFile(
@@ -115,7 +115,7 @@ test.each([
   ['{"weight_map":{"a":7}}', 'weight_map'],
   ['{"weight_map":{"a":', 'not valid JSON'],
   ['[]', 'not a JSON object'],
-])('index %s is refused', async (json, reason) => {
+])('index %s is an error', async (json, reason) => {
   const index = join(temporaryDir(), 'model.safetensors.index.json')
   await writeFile(index, json)
   await expect(openSafetensors(index)).rejects.toMatchObject({

@@ -44,7 +44,7 @@ interface Linear {
   weights: Float32Array
 }
 
-/** Seeded linears that keep what their pattern says, each group's survivors drawn at random. */
+/** Returns seeded linears whose kept weights are drawn at random in each group of their pattern. */
 function linearsOf(meta: MaskMeta, seed: number): Map<string, Linear> {
   const random = createRandom(seed)
   const linears = new Map<string, Linear>()
@@ -103,7 +103,7 @@ test.each(
     (['mask', 'weights'] as const).map((kind) => [kind, what, meta] as const),
   ),
 )(
-  'a %s file with %s, written linear by linear in any order, has the bytes of its encoding',
+  'a %s file with %s, written linear by linear in any order, equals the encoding in memory',
   async (kind, _, change) => {
     const meta = { ...META, ...change }
     const linears = linearsOf(meta, 7)
@@ -126,7 +126,7 @@ test.each(
   },
 )
 
-test('a file is read linear by linear as it was written, with the same churn as in memory', async () => {
+test('a file is read linear by linear as it was written, and its churn equals that of masks in memory', async () => {
   const dir = temporaryDir()
   const other = { ...META, patterns: { [SECOND]: 'dense' } }
   const [one, two] = [linearsOf(META, 1), linearsOf(other, 2)]
@@ -165,7 +165,7 @@ test.each<[string, Partial<Linear>, RegExp]>([
   ['a NaN', { weights: new Float32Array(72).fill(NaN) }, /q_proj.weight' row 0 column \d+ is NaN/],
   ['an infinity', { weights: new Float32Array(72).fill(-Infinity) }, /is -Infinity/],
   ['a value beyond bfloat16', { weights: new Float32Array(72).fill(3.4e38) }, /is not finite in bfloat16/],
-])('a linear with %s is refused by name, and can be given again', async (_, change, message) => {
+])('a linear with %s is an error that names it, and can be added again', async (_, change, message) => {
   const linears = linearsOf(META, 4)
   const writer = await createMaskFileWriter(temporaryDir(), META, SHAPES, 'weights')
   await expect(writer.add(FIRST, { ...linears.get(FIRST)!, ...change })).rejects.toThrow(message)
@@ -174,7 +174,7 @@ test.each<[string, Partial<Linear>, RegExp]>([
   await writer.finish()
 })
 
-test('a linear is written once, and one that the mask does not hold never', async () => {
+test('adding a linear twice, and one that the mask does not have, are errors', async () => {
   const meta = { ...META, patterns: { [SECOND]: 'dense' } }
   const linears = linearsOf(META, 5)
   const dir = temporaryDir()
@@ -195,18 +195,18 @@ test.each<[string, Partial<MaskMeta>, string]>([
     { patterns: Object.fromEntries([...SHAPES.keys()].map((name) => [name, 'dense'])) },
     'nothing to mask',
   ],
-])('a pattern that %s is refused before anything is written', async (_, change, message) => {
+])('a pattern that %s is an error before anything is written', async (_, change, message) => {
   const dir = join(temporaryDir(), 'masks')
   mkdirSync(dir)
   await expect(createMaskFileWriter(dir, { ...META, ...change }, SHAPES, 'mask')).rejects.toThrow(message)
   expect(readdirSync(dir)).toEqual([])
 })
 
-test('a full disk is told as such and leaves nothing behind', async () => {
+test('a full disk is an error that says so and leaves no files', async () => {
   const dir = temporaryDir()
   const linears = linearsOf(META, 6)
   let room = encodeMask(maskOf(META, linears, 'weights')).length - 1
-  /** Files on a disk with so much room left. */
+  /** Returns files on a disk with the given free space. */
   const onFullDisk: typeof open = async (...args) => {
     const file = await open(...args)
     const unlimited = file.write.bind(file) as (...args: unknown[]) => Promise<{ bytesWritten: number }>

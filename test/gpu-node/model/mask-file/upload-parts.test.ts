@@ -19,11 +19,11 @@ async function send(sizeBytes: number, maskPartBytes: number) {
   return gateway.calls.map((call) => call.replaceAll(/[0-9a-f]{64}/g, '#'))
 }
 
-test('a mask file longer than a part arrives in parts, which are joined', async () => {
+test('a mask file longer than a part is sent in parts, which are joined', async () => {
   const part = 'PUT /internal/masks/#/parts/#'
   expect(await send(1000, 400)).toEqual([part, part, part, 'POST /internal/masks/#'])
 })
 
-test('a mask file of one part is sent as it is', async () => {
+test('a mask file of one part is sent as a whole', async () => {
   expect(await send(400, 400)).toEqual(['PUT /internal/masks/#'])
 })

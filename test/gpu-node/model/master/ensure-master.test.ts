@@ -29,7 +29,7 @@ test.each<TinyLlamaOptions>([
   { dtype: 'F16' },
   { dtype: 'BF16', shards: 2 },
   { tied: false, hiddenSize: 40, headDim: 16 },
-])('the master of %j holds every tensor in f32, aligned, under its name', async (options) => {
+])('the master of %j has every tensor in f32, aligned, under its name', async (options) => {
   const { source, tensors } = await tinySource(options)
   const master = await ensureMaster(source, { cacheDir: temporaryDir(), what: 'tiny' })
   expect([...master.tensors.keys()].sort()).toEqual([...tensors.keys()].sort())
@@ -46,7 +46,7 @@ test.each<TinyLlamaOptions>([
   }
 })
 
-test('the base hash covers the linears in forward order and nothing else', async () => {
+test('the base hash covers only the linears, in forward order', async () => {
   const { source, tensors, config } = await tinySource()
   const master = await ensureMaster(source, { cacheDir: temporaryDir(), what: 'tiny' })
   const hash = createHash('sha256')
@@ -57,7 +57,7 @@ test('the base hash covers the linears in forward order and nothing else', async
   expect(await hashLinears(master, config)).toBe(master.baseSha256)
 })
 
-test('a block is read with its norms', async () => {
+test('a block is read with its norm weights', async () => {
   const { source, tensors } = await tinySource()
   const master = await ensureMaster(source, { cacheDir: temporaryDir(), what: 'tiny' })
   const block = allocateBlock(source.config)
@@ -69,13 +69,13 @@ test('a block is read with its norms', async () => {
   )
 })
 
-test('a tensor that the master does not have is named', async () => {
+test('an error names a tensor that the master does not have', async () => {
   const { source } = await tinySource()
   const master = await ensureMaster(source, { cacheDir: temporaryDir(), what: 'tiny' })
   expect(() => readTensor(master, 'lm_head.weight')).toThrow(/no tensor lm_head\.weight/)
 })
 
-test('progress ends with all bytes done, and the second opening converts nothing', async () => {
+test('progress ends with all bytes done, and opening the model again converts nothing', async () => {
   const { source } = await tinySource()
   const cacheDir = temporaryDir()
   const progress: ModelProgress[] = []
@@ -89,7 +89,7 @@ test('progress ends with all bytes done, and the second opening converts nothing
   expect(await readdir(join(cacheDir, 'tmp'))).toEqual([])
 })
 
-test('processes that race for one master all get a whole one', async () => {
+test('processes that convert one model at the same time all get a complete master', async () => {
   const { source } = await tinySource()
   const cacheDir = temporaryDir()
   const masters = await Promise.all(
@@ -100,7 +100,7 @@ test('processes that race for one master all get a whole one', async () => {
   expect(await readdir(join(cacheDir, 'tmp'))).toEqual([])
 })
 
-describe('a damaged master is made again', () => {
+describe('a damaged master is converted again', () => {
   const damages: Record<string, (path: string, dir: string) => Promise<void>> = {
     'cut short': (path) => truncate(path, 5000),
     'with one byte changed': async (path) => flipByte(path, 150_000),
@@ -123,12 +123,12 @@ describe('a damaged master is made again', () => {
     expect(await readdir(join(cacheDir, 'tmp'))).toEqual([])
   })
 
-  test('when every byte is checked, even if size and times did not change', async () => {
+  test('if all bytes are checked, even when size and times did not change', async () => {
     const { source } = await tinySource()
     const cacheDir = temporaryDir()
     const master = await ensureMaster(source, { cacheDir, what: 'tiny' })
     await flipByte(master.path, 150_000)
-    // As bit rot would: the recorded state is that of the damaged file.
+    // Like bit rot: the recorded size and times are those of the damaged file.
     await writeFile(join(master.path, '..', 'verified-state'), await fileState(master.path))
     expect(await hashLinears(await ensureMaster(source, { cacheDir, what: 'tiny' }), source.config)).not.toBe(
       master.baseSha256,
@@ -138,7 +138,7 @@ describe('a damaged master is made again', () => {
   })
 })
 
-test('a whole master whose times changed is kept after a look at its bytes', async () => {
+test('an intact master whose times changed is kept after its bytes are checked', async () => {
   const { source } = await tinySource()
   const cacheDir = temporaryDir()
   const master = await ensureMaster(source, { cacheDir, what: 'tiny' })
@@ -148,7 +148,7 @@ test('a whole master whose times changed is kept after a look at its bytes', asy
   expect((await stat(master.path)).ino).toBe(ino)
 })
 
-test('without disk space nothing is written, and both sizes are said', async () => {
+test('without disk space nothing is written, and the error states both sizes', async () => {
   const { source } = await tinySource()
   const cacheDir = temporaryDir()
   const opening = ensureMaster(source, { cacheDir, what: 'tiny', freeBytes: () => Promise.resolve(100_000) })
@@ -159,7 +159,7 @@ test('without disk space nothing is written, and both sizes are said', async () 
   expect(await readdir(cacheDir)).toEqual([])
 })
 
-test('an abort ends the conversion and leaves nothing behind', async () => {
+test('an abort ends the conversion and leaves no files', async () => {
   const { source } = await tinySource()
   const cacheDir = temporaryDir()
   const controller = new AbortController()
@@ -175,10 +175,10 @@ test('an abort ends the conversion and leaves nothing behind', async () => {
   expect((await ensureMaster(source, { cacheDir, what: 'tiny' })).tensors.size).toBe(20)
 })
 
-test('what a killed process left behind is removed', async () => {
+test('files that a killed process left are removed', async () => {
   const { source } = await tinySource()
   const cacheDir = temporaryDir()
-  // Process ids end far below this one.
+  // No process id is this large.
   const left = join(cacheDir, 'tmp', `${hostname()}~999999999~x`)
   const foreign = join(cacheDir, 'tmp', 'another-host~1~x')
   const old = join(cacheDir, 'tmp', 'another-host~1~old')
@@ -188,7 +188,7 @@ test('what a killed process left behind is removed', async () => {
   expect(await readdir(join(cacheDir, 'tmp'))).toEqual(['another-host~1~x'])
 })
 
-test('weights that do not fit their configuration are refused by the worker, in its words', async () => {
+test('weights that do not fit their configuration are an error with the message of the worker', async () => {
   const { source } = await tinySource()
   const config = { ...source.config, layers: 3 }
   await expect(

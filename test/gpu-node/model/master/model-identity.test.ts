@@ -19,7 +19,7 @@ beforeAll(async () => {
 
 afterAll(() => tiny.remove())
 
-test('a model that is converted again, from one file or from several, is the same', async () => {
+test('the identity of a model does not depend on when and from how many files it is converted', async () => {
   for (const shards of [1, 3]) {
     const { dir } = await createTinyLlama(temporaryDir(), { shards })
     const model = await openModel(dir, { cacheDir: temporaryDir() })
@@ -33,13 +33,13 @@ test.each<[string, Partial<LlamaConfig>]>([
   ['scaled positions', { ropeScaling: { type: 'linear', factor: 2 } }],
   ['another epsilon', { rmsNormEps: 1e-6 }],
   ['another separator of texts', { eosTokenIds: [0, 2] }],
-])('with the same linears and %s it is another', async (_what, changed) => {
+])('the same linears with %s have another identity', async (_what, changed) => {
   const other = { ...tiny.model, config: { ...tiny.model.config, ...changed } }
   expect(await modelIdentity(other)).not.toBe(known)
 })
 
 test.each(['model.embed_tokens.weight', 'model.layers.1.input_layernorm.weight', 'model.norm.weight'])(
-  'with another value in %s it is another',
+  'another value in %s gives another identity',
   async (name) => {
     const { dir, tensors } = await createTinyLlama(temporaryDir())
     const { shape, values } = tensors.get(name)!
@@ -56,7 +56,7 @@ test.each(['model.embed_tokens.weight', 'model.layers.1.input_layernorm.weight',
   },
 )
 
-test('another tokenizer makes it another, a chat template or a longer context does not', async () => {
+test('the identity depends on the tokenizer, but not on the chat template or the context length', async () => {
   const { dir } = await createTinyLlama(temporaryDir(), {
     chatTemplate: `${TINY_CHAT_TEMPLATE} `,
     contextLength: 512,

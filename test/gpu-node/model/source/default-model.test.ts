@@ -30,7 +30,7 @@ beforeAll(async () => {
 
 const decoded = (ids: number[]) => Buffer.concat(ids.map((id) => model.codec.tokenBytes(id))).toString('utf8')
 
-test('the repository has what pruning its linears and errors of their rows cost', () => {
+test('the repository has layer and row sensitivities of the default model', () => {
   const shapes = linearShapes(model.config)
   expect(Object.keys(model.layerSensitivity?.linears ?? {})).toHaveLength(shapes.size)
   const { linears = {} } = model.rowSensitivity ?? {}
@@ -61,12 +61,12 @@ test('the default model is SmolLM2-135M-Instruct', () => {
   expect(model.master.tensors.size).toBe(272)
 })
 
-test('its linears are those of the pinned file', async () => {
+test('its linears have the hash of the pinned file', async () => {
   expect(await hashLinears(model.master, model.config)).toBe(model.master.baseSha256)
   expect(model.master.baseSha256).toBe('192a79cfbdc201b6a0806b6b7501c362a6c0f82af451f466d6d84735b61352ad')
 })
 
-test('token ids are the golden ones, and their bytes the text', () => {
+test('token ids equal the golden ones, and their bytes equal the text', () => {
   for (const { text, ids } of golden.tokenizer) {
     expect(model.codec.encode(text)).toEqual(ids)
     expect(decoded(ids)).toBe(text)
@@ -80,11 +80,11 @@ test('conversations are rendered and tokenised as in the golden file', () => {
   }
 })
 
-test('generated ids give the golden texts', () => {
+test('generated token ids decode to the golden texts', () => {
   for (const { greedy, greedy_text: text } of golden.generate) expect(decoded(greedy)).toBe(text)
 })
 
-test('whole files are tokenised as Hugging Face does', async () => {
+test('whole files are tokenised as by Hugging Face', async () => {
   for (const { file, file_tokens: count, ids_first_16: first } of golden.perplexity) {
     const text = await readFile(new URL(file, fixtures), 'utf8')
     const ids = model.codec.encode(text)
@@ -104,7 +104,7 @@ test('every token has bytes, and only control tokens are special', () => {
   }
 })
 
-test('a cached file that was corrupted is fetched again', async () => {
+test('a corrupted cached file is downloaded again', async () => {
   const files = await resolveModel(DEFAULT_MODEL, { cacheDir })
   const whole = files.kind === 'gguf' ? files.path : ''
   const cache = temporaryDir()

