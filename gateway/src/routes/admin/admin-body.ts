@@ -1,18 +1,18 @@
 import { validate, parseJson } from '@copal/shared/wire/validate.ts'
 import { decodeBody, readBody } from '../../runtime/body-reader.ts'
 
-/** Enough for every admin call that carries no texts. */
-const SMALL_BODY_BYTES = 64 * 1024
+/** Enough for every admin request that carries no texts. */
+const DEFAULT_MAX_BODY_BYTES = 64 * 1024
 
 /**
- * The JSON body of an admin call; no body reads as `{}`.
+ * Reads and validates the JSON body of an admin request; a missing body is read as `{}`.
  *
  * @throws AppError `body_too_large`, `invalid_request`
  */
-export async function readAdmin<T extends Parameters<typeof validate>[0]>(
+export async function readAdminBody<T extends Parameters<typeof validate>[0]>(
   c: { req: { raw: Request } },
   schema: T,
-  maxBytes = SMALL_BODY_BYTES,
+  maxBytes = DEFAULT_MAX_BODY_BYTES,
 ): Promise<ReturnType<typeof validate<T>>> {
   const text = decodeBody(await readBody(c.req.raw, maxBytes))
   return validate(schema, text.trim() === '' ? {} : parseJson(text))

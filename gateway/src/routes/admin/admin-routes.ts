@@ -4,7 +4,7 @@ import type { Keyring } from '../../keys/keyring.ts'
 import { requireActor, requireOperator } from '../../middleware/auth.ts'
 import { domainRoutes } from './domain-routes.ts'
 import { driftRoutes } from './drift-routes.ts'
-import { evaluateRoutes } from './evaluation-routes.ts'
+import { evaluationRoutes } from './evaluation-routes.ts'
 import { keyRoutes } from './key-routes.ts'
 import { maskRoutes } from './mask-routes.ts'
 import { fleetRoutes } from './fleet-routes.ts'
@@ -13,13 +13,13 @@ import { tenantRoutes } from './tenant-routes.ts'
 import { trialRoutes } from './trial-routes.ts'
 import { updateRoutes } from './update-routes.ts'
 
-/** Everything under `/admin`: keys for tenants' administrators too, the rest for the admin key alone. */
+/** Creates the routes under `/admin`. Tenant administrators may use those of keys and tenants, the operator all. */
 export function adminRoutes(keyring: Keyring): Hono<ActorEnv> {
   const app = new Hono<ActorEnv>()
   app.use(requireActor(keyring, 'admin'))
   app.route('/', keyRoutes())
   app.route('/', tenantRoutes())
-  // Whatever is mounted below, and whatever is not there at all.
+  // Applies to all routes below, and to unknown paths.
   app.use(requireOperator())
   app.route('/', statusRoutes())
   app.route('/', fleetRoutes())
@@ -27,7 +27,7 @@ export function adminRoutes(keyring: Keyring): Hono<ActorEnv> {
   app.route('/', updateRoutes())
   app.route('/', maskRoutes())
   app.route('/', trialRoutes())
-  app.route('/', evaluateRoutes())
+  app.route('/', evaluationRoutes())
   app.route('/', driftRoutes())
   return app
 }

@@ -15,19 +15,19 @@ import { redact } from '../../adaptation/sampling/redact.ts'
 import type { OfferedSample, ReservoirStats } from '../../contracts/reservoir-object.ts'
 import { deleteDomain, deleteKeyTexts } from '../../adaptation/domains/domain-deletion.ts'
 import { splitText } from '../../adaptation/sampling/split-text.ts'
-import { rejectMethod } from '../../middleware/errors.ts'
-import { readAdmin } from './admin-body.ts'
+import { rejectMethod } from '../../middleware/error-responses.ts'
+import { readAdminBody } from './admin-body.ts'
 
-/** An isolate has 128 MB for all that it does at once, and a body is there as bytes, as text and as its parsed texts. */
+/** An isolate has 128 MB for all of its requests, and a body is in memory three times: as bytes, as text and parsed. */
 const MAX_IMPORT_BYTES = 4 * 1024 * 1024
-/** Imported texts are cut to about 1,000 tokens, so that they spread over the sample and the holdout like traffic. */
-const PIECE_CHARACTERS = 4 * 1024
-/** Texts offered to a reservoir in one call. */
-const OFFER_TEXTS = 256
-/** Stands for the key of texts that an operator brought. */
-const OPERATOR_KEY = 'operator'
+/** Imported texts are split into pieces of about 1,000 tokens, so that they spread over pool and holdout like traffic. */
+const MAX_PIECE_CHARACTERS = 4 * 1024
+/** Maximum number of texts offered to a reservoir in one call. */
+const MAX_TEXTS_PER_OFFER = 256
+/** Key id of texts that an operator imported. */
+const OPERATOR_KEY_ID = 'operator'
 
-/** Domains and what is sampled of them. */
+/** Creates the routes that list and delete domains, import texts and delete samples. */
 export function domainRoutes(): Hono<AppEnv> {
   return new Hono<AppEnv>()
     .get('/domains', async (c) => {
@@ -47,17 +47,17 @@ export function domainRoutes(): Hono<AppEnv> {
     .post('/domains/:domain/texts', async (c) => {
       const { deps, requestId } = c.var
       const domain = parseDomain(c.req.param('domain'), 'domain')
-      const { texts } = await readAdmin(c, importTexts, MAX_IMPORT_BYTES)
+      const { texts } = await readAdminBody(c, importTexts, MAX_IMPORT_BYTES)
       const atMs = deps.nowMs()
       await ensureDomains(deps.db, [domain], atMs)
       let pieces = 0
       let offers: OfferedSample[] = []
-      // Text by text, so that redacted ones are never there all at once.
+      // One text at a time, so that the redacted texts are never all in memory at once.
       for (const whole of texts) {
-        for (const text of splitText(redact(whole), PIECE_CHARACTERS)) {
-          offers.push({ requestId: `${requestId}-${pieces}`, keyId: OPERATOR_KEY, text, atMs })
+        for (const text of splitText(redact(whole), MAX_PIECE_CHARACTERS)) {
+          offers.push({ requestId: `${requestId}-${pieces}`, keyId: OPERATOR_KEY_ID, text, atMs })
           pieces += 1
-          if (offers.length < OFFER_TEXTS) continue
+          if (offers.length < MAX_TEXTS_PER_OFFER) continue
           await deps.reservoir(domain).offer(offers)
           offers = []
         }
@@ -67,9 +67,9 @@ export function domainRoutes(): Hono<AppEnv> {
     })
     .all('/domains/:domain/texts', rejectMethod('POST'))
     .delete('/domains/:domain/samples', async (c) => {
-      requireParameters(c, ['key'])
+      requireQueryParameters(c, ['key'])
       const { deps } = c.var
-      const domain = await knownDomain(deps, c.req.param('domain'))
+      const domain = await requireDomain(deps, c.req.param('domain'))
       const key = c.req.query('key')
       if (key === undefined) {
         return c.json({ domain, deleted: await deps.reservoir(domain).deleteTexts(), deleted_frozen: 0 })
@@ -79,16 +79,16 @@ export function domainRoutes(): Hono<AppEnv> {
     })
     .all('/domains/:domain/samples', rejectMethod('DELETE'))
     .delete('/domains/:domain', async (c) => {
-      requireParameters(c, [])
-      const domain = await knownDomain(c.var.deps, c.req.param('domain'))
+      requireQueryParameters(c, [])
+      const domain = await requireDomain(c.var.deps, c.req.param('domain'))
       await deleteDomain(c.var.deps, domain)
       return c.json({ domain, deleted: true })
     })
     .all('/domains/:domain', rejectMethod('DELETE'))
 }
 
-/** @throws AppError `not_found` for a domain that never had a text: a name that was mistyped deletes nothing */
-async function knownDomain({ db }: Pick<Deps, 'db'>, name: string): Promise<string> {
+/** @throws AppError `not_found` for a domain that never had a text, so that a mistyped name is noticed */
+async function requireDomain({ db }: Pick<Deps, 'db'>, name: string): Promise<string> {
   const domain = parseDomain(name, 'domain')
   if (await findDomain(db, domain)) return domain
   throw new AppError('not_found', `There is no domain '${domain}'. 'GET /admin/domains' lists them.`, {
@@ -97,24 +97,27 @@ async function knownDomain({ db }: Pick<Deps, 'db'>, name: string): Promise<stri
 }
 
 /**
- * What narrows a deletion must be understood, or more than was meant would be deleted.
+ * Rejects query parameters that the route does not understand: a mistyped filter would delete more than intended.
  *
- * @throws AppError `invalid_request` that names a query parameter which is unknown, empty or there twice
+ * @throws AppError `invalid_request` that names a query parameter which is unknown, empty or repeated
  */
-function requireParameters(c: Context<AppEnv>, known: readonly string[]): void {
+function requireQueryParameters(c: Context<AppEnv>, known: readonly string[]): void {
   for (const [name, values] of Object.entries(c.req.queries())) {
     if (!known.includes(name)) {
-      const expected = known.length > 0 ? `Known: ${known.join(', ')}.` : 'This path takes none.'
+      const expected =
+        known.length > 0
+          ? `The known query parameters are: ${known.join(', ')}.`
+          : 'This path has no query parameters.'
       throw new AppError(
         'invalid_request',
-        `Unknown query parameter '${name}', so nothing was deleted. ${expected}`,
+        `Nothing was deleted: the query parameter '${name}' is unknown. ${expected}`,
         { param: name },
       )
     }
     if (values.length === 1 && values[0] !== '') continue
     throw new AppError(
       'invalid_request',
-      `The query parameter '${name}' must be there once and not be empty, so nothing was deleted.`,
+      `Nothing was deleted: the query parameter '${name}' must be given once and must not be empty.`,
       { param: name },
     )
   }

@@ -4,15 +4,15 @@ import { listEvaluations } from '../../storage/db/queries/evaluation-queries.ts'
 import { listPromotedMasks } from '../../storage/db/queries/mask-queries.ts'
 import { sumDrift } from '../../storage/db/queries/usage-total-queries.ts'
 import { driftReport } from '../../adaptation/drift/drift-report.ts'
-import { rejectMethod } from '../../middleware/errors.ts'
-import { resolveModel } from '../../adaptation/models/resolve-model.ts'
+import { rejectMethod } from '../../middleware/error-responses.ts'
+import { findOperatorModel } from '../../adaptation/models/find-operator-model.ts'
 
-/** What pruning costs, now and after each mask. */
+/** Creates the route that reports the cost of pruning, on live traffic and after each mask. */
 export function driftRoutes(): Hono<AppEnv> {
   return new Hono<AppEnv>()
     .get('/drift', async (c) => {
       const { db } = c.var.deps
-      const model = await resolveModel(db, c.req.query('model'))
+      const model = await findOperatorModel(db, c.req.query('model'))
       const [traffic, promoted, evaluations] = await Promise.all([
         sumDrift(db, { model: model.id }),
         listPromotedMasks(db, model.id),

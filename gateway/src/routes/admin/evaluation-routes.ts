@@ -6,37 +6,37 @@ import type { AppEnv } from '../../contracts/context.ts'
 import { findMask } from '../../storage/db/queries/mask-queries.ts'
 import type { NodeView } from '../../contracts/node-view.ts'
 import {
-  brokenOff,
+  connectionLost,
   callNode,
   NodeCallError,
-  tooLate,
-  whyAborted,
-  type NodeAnswer,
+  noResponseInTime,
+  abortError,
+  type NodeResponse,
 } from '../../fleet/client/node-client.ts'
 import { relay } from '../../fleet/client/relay.ts'
-import { rejectMethod } from '../../middleware/errors.ts'
+import { rejectMethod } from '../../middleware/error-responses.ts'
 import { createAlarms, type Alarms } from '../../runtime/alarms.ts'
 import { linkAbort } from '../../runtime/linked-abort.ts'
-import { resolveModel } from '../../adaptation/models/resolve-model.ts'
-import { readAdmin } from './admin-body.ts'
+import { findOperatorModel } from '../../adaptation/models/find-operator-model.ts'
+import { readAdminBody } from './admin-body.ts'
 
-/** Text, its copy while it is parsed, and the call to the node must fit a Worker's 128 MB. */
+/** The text, its parsed copy and the call to the node must fit into a Worker's 128 MB. */
 const MAX_BODY_BYTES = 16 * 1024 * 1024
-/** A node tells of each window that it has scored; the first may wait for a mask to load. */
-const SILENCE_MS = 120_000
+/** Maximum time between two lines. A node reports each window that it has scored; the first may wait for a mask to load. */
+const SILENCE_TIMEOUT_MS = 120_000
 const NEWLINE = 0x0a
 
 /**
- * Perplexity of an operator's text, worked out by a node and streamed through.
+ * Creates the route that has a node compute the perplexity of a text, and streams the node's progress and result.
  *
- * @param silenceMs how long the node may take until its first line, and between two
+ * @param silenceMs timeout of the node's first line, and between two lines
  */
-export function evaluateRoutes(silenceMs = SILENCE_MS): Hono<AppEnv> {
+export function evaluationRoutes(silenceMs = SILENCE_TIMEOUT_MS): Hono<AppEnv> {
   return new Hono<AppEnv>()
     .post('/evaluate', async (c) => {
       const { deps } = c.var
-      const request = await readAdmin(c, evaluateText, MAX_BODY_BYTES)
-      const model = await resolveModel(deps.db, request.model)
+      const request = await readAdminBody(c, evaluateText, MAX_BODY_BYTES)
+      const model = await findOperatorModel(deps.db, request.model)
       const version = request.mask_version ?? model.activeVersion
       const mask = version === 0 ? undefined : await findMask(deps.db, model.id, version)
       if (version !== 0 && !mask) {
@@ -64,17 +64,20 @@ export function evaluateRoutes(silenceMs = SILENCE_MS): Hono<AppEnv> {
       const address = { nodeId: node.id, url: node.url }
       const attempt = linkAbort(c.req.raw.signal)
       const alarms = createAlarms()
-      const answer = await callNode(deps, address, '/rpc/evaluate', call, {
+      const response = await callNode(deps, address, '/rpc/evaluate', call, {
         attempt,
         firstByte: { timeoutMs: silenceMs, alarms },
         headers: { accept: 'application/x-ndjson' },
       }).catch((error: unknown) => {
         throw error instanceof NodeCallError ? error.error : error
       })
-      const silence = { timeoutMs: silenceMs, ring: () => attempt.abort(tooLate(address, silenceMs)) }
-      const { rest, isMidLine, stop } = watchLines(answer, alarms, silence)
-      const { readable, ended } = relay({ ...answer, rest }, (cause) => {
-        const { error } = attempt.signal.aborted ? whyAborted(attempt.signal) : brokenOff(address, cause)
+      const silence = {
+        timeoutMs: silenceMs,
+        ring: () => attempt.abort(noResponseInTime(address, silenceMs)),
+      }
+      const { rest, isMidLine, stop } = watchLines(response, alarms, silence)
+      const { readable, ended } = relay({ ...response, rest }, (cause) => {
+        const { error } = attempt.signal.aborted ? abortError(attempt.signal) : connectionLost(address, cause)
         const event: EvaluateEvent = { type: 'error', ...errorBody(error) }
         return `${isMidLine() ? '\n' : ''}${JSON.stringify(event)}\n`
       })
@@ -98,14 +101,14 @@ function leastLoaded(nodes: readonly NodeView[], version: number): NodeView {
   if (best) return best
   throw new AppError(
     'no_node_available',
-    'No node of this model is alive. Start one, or try again shortly.',
+    'No node of this model is available. Start a node, or try again in 5 s.',
     { retryAfterS: 5 },
   )
 }
 
-/** Sees an answer pass line by line: rings when nothing comes for long, and knows whether a line is unfinished. */
+/** Passes a response through, calls `ring` after a silence, and tracks whether the last line is complete. */
 function watchLines(
-  { first, rest }: NodeAnswer,
+  { first, rest }: NodeResponse,
   alarms: Alarms,
   silence: { timeoutMs: number; ring: () => void },
 ) {

@@ -5,9 +5,9 @@ import type { NodeEntry } from '@copal/shared/wire/admin.ts'
 import type { AppEnv } from '../../contracts/context.ts'
 import type { Deps } from '../../contracts/bindings.ts'
 import type { NodeView } from '../../contracts/node-view.ts'
-import { rejectMethod } from '../../middleware/errors.ts'
+import { rejectMethod } from '../../middleware/error-responses.ts'
 
-/** The nodes, and having one take no new requests before it is stopped. */
+/** Creates the routes that list nodes and drain them. */
 export function fleetRoutes(): Hono<AppEnv> {
   return new Hono<AppEnv>()
     .get('/nodes', async (c) => {
@@ -20,7 +20,7 @@ export function fleetRoutes(): Hono<AppEnv> {
     .all('/nodes/:id/drain', rejectMethod('PUT', 'DELETE'))
 }
 
-/** A node as operators see it. */
+/** Describes a node for the admin API. */
 export function nodeEntry(node: NodeView): NodeEntry {
   return {
     id: node.id,
@@ -50,6 +50,6 @@ async function drain({ fleet }: Pick<Deps, 'fleet'>, id: string, drained: boolea
   )
   throw new AppError(
     'not_found',
-    `There is no node '${id}'.${nearest === undefined ? '' : ` Did you mean '${nearest}'?`} 'GET /admin/nodes' lists them.`,
+    `There is no node '${id}'.${nearest === undefined ? '' : ` Did you mean '${nearest}'?`} 'GET /admin/nodes' lists the nodes.`,
   )
 }

@@ -24,15 +24,18 @@ import type { Deps } from '../../contracts/bindings.ts'
 import { requireGrants, requireLimits, tenantOf } from '../../keys/key-grants.ts'
 import { digestOf, generateKey, pepperedHash } from '../../keys/key-secret.ts'
 import { changeLimits, limitsEntry } from '../../usage/limits/key-limits.ts'
-import { rejectMethod } from '../../middleware/errors.ts'
-import { readAdmin } from './admin-body.ts'
+import { rejectMethod } from '../../middleware/error-responses.ts'
+import { readAdminBody } from './admin-body.ts'
 
-/** API keys: made, listed, limited, rotated and revoked; by the operator, or by a tenant's administrator those of its tenant. */
+/**
+ * Creates the routes that create, list, limit, rotate and revoke API keys: all keys for the operator, the keys of its
+ * tenant for a tenant administrator.
+ */
 export function keyRoutes(): Hono<ActorEnv> {
   return new Hono<ActorEnv>()
     .post('/keys', async (c) => {
       const { deps, actor } = c.var
-      const request = await readAdmin(c, createKey)
+      const request = await readAdminBody(c, createKey)
       const tenant = tenantOf(actor, request.tenant) ?? DEFAULT_TENANT
       const grants = {
         scopes: request.scopes,
@@ -65,7 +68,7 @@ export function keyRoutes(): Hono<ActorEnv> {
     .all('/keys', rejectMethod('GET', 'POST'))
     .post('/keys/:id/rotate', async (c) => {
       const { deps, actor } = c.var
-      const { grace_seconds } = await readAdmin(c, rotateKey)
+      const { grace_seconds } = await readAdminBody(c, rotateKey)
       const id = c.req.param('id')
       const nowMs = deps.nowMs()
       const old = await findKey(deps.db, id, tenantOf(actor, undefined))
@@ -75,7 +78,7 @@ export function keyRoutes(): Hono<ActorEnv> {
         const since = new Date(old.expiresAt).toISOString()
         throw new AppError(
           'conflict',
-          `The key '${id}' expired at ${since}. Make a new one with 'POST /admin/keys'.`,
+          `The key '${id}' expired at ${since}. Create a new one with 'POST /admin/keys'.`,
         )
       }
       const { key, hash, prefix } = await newSecret(deps)
@@ -88,14 +91,14 @@ export function keyRoutes(): Hono<ActorEnv> {
       if (!row)
         throw new AppError(
           'conflict',
-          `The key '${id}' was changed at the same moment. List the keys, and try again.`,
+          `The key '${id}' was changed by another request at the same time. List the keys and try again.`,
         )
       return showOnce(c, row, key, 200)
     })
     .all('/keys/:id/rotate', rejectMethod('POST'))
     .patch('/keys/:id', async (c) => {
       const { deps, actor } = c.var
-      const changes = await readAdmin(c, setLimits)
+      const changes = await readAdminBody(c, setLimits)
       const id = c.req.param('id')
       const row = await findKey(deps.db, id, tenantOf(actor, undefined))
       if (!row) throw unknownKey(id)
@@ -114,7 +117,7 @@ export function keyRoutes(): Hono<ActorEnv> {
     .all('/keys/:id', rejectMethod('PATCH', 'DELETE'))
 }
 
-/** The only two answers that hold a key; nobody on the way may keep them. */
+/** Sends a response that shows a key; no cache may store it. */
 function showOnce(c: Context<ActorEnv>, row: KeyRow, key: string, status: 200 | 201): Response {
   c.header('cache-control', 'no-store')
   return c.json({ ...keyEntry(row, c.var.deps.nowMs()), key } satisfies CreatedKey, status)
@@ -129,9 +132,11 @@ function expiryOf(iso: string | null | undefined, nowMs: number): number | null 
   if (iso === null || iso === undefined) return null
   const expiresAt = Date.parse(iso)
   if (expiresAt > nowMs) return expiresAt
-  throw new AppError('invalid_request', `Invalid 'expires_at': ${iso} is over. A time to come is expected.`, {
-    param: 'expires_at',
-  })
+  throw new AppError(
+    'invalid_request',
+    `Invalid 'expires_at': ${iso} is in the past. A time in the future is expected.`,
+    { param: 'expires_at' },
+  )
 }
 
 async function requireTenant(deps: Pick<Deps, 'db'>, name: string): Promise<void> {
@@ -141,7 +146,7 @@ async function requireTenant(deps: Pick<Deps, 'db'>, name: string): Promise<void
   throw new AppError(
     'invalid_request',
     `There is no tenant '${name}'.${nearest === undefined ? '' : ` Did you mean '${nearest}'?`} ` +
-      `'PUT /admin/tenants/${name}' makes it.`,
+      `'PUT /admin/tenants/${name}' creates it.`,
     { param: 'tenant' },
   )
 }
@@ -149,7 +154,7 @@ async function requireTenant(deps: Pick<Deps, 'db'>, name: string): Promise<void
 function unknownKey(id: string): AppError {
   return new AppError(
     'not_found',
-    `There is no key '${id}', or it was revoked before. 'GET /admin/keys' lists them.`,
+    `There is no key '${id}', or it was revoked. 'GET /admin/keys' lists the keys.`,
   )
 }
 

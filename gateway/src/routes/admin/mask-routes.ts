@@ -10,36 +10,36 @@ import type { AppEnv } from '../../contracts/context.ts'
 import { findMask, listMasks, type MaskRow } from '../../storage/db/queries/mask-queries.ts'
 import type { ModelRow } from '../../storage/db/queries/model-queries.ts'
 import { storeMaskFile } from '../../storage/artifacts/mask-files.ts'
-import { importMaskFile } from '../../adaptation/masks/mask-import.ts'
+import { importMaskFile } from '../../adaptation/masks/import-mask-file.ts'
 import { joinMaskFile, storeMaskPart } from '../../storage/artifacts/mask-parts.ts'
-import { rejectMethod } from '../../middleware/errors.ts'
+import { rejectMethod } from '../../middleware/error-responses.ts'
 import { maskKey } from '../../storage/artifacts/artifact-keys.ts'
-import { resolveModel } from '../../adaptation/models/resolve-model.ts'
+import { findOperatorModel } from '../../adaptation/models/find-operator-model.ts'
 import { rollBack } from '../../adaptation/updates/mask-rollback.ts'
-import { readAdmin } from './admin-body.ts'
+import { readAdminBody } from './admin-body.ts'
 
 const maskPath = z.object({ sha256: sha256Hex })
 const partPath = z.object({ sha256: sha256Hex, part: sha256Hex })
 
-/** Registered masks, their files in both directions, and the way back to one. */
+/** Creates the routes that list masks, download and import their files, and roll back to an earlier mask. */
 export function maskRoutes(): Hono<AppEnv> {
   return new Hono<AppEnv>()
     .get('/masks', async (c) => {
       const { db } = c.var.deps
-      const model = await resolveModel(db, c.req.query('model'))
+      const model = await findOperatorModel(db, c.req.query('model'))
       return c.json({ data: (await listMasks(db, model.id)).map((mask) => maskEntry(model, mask)) })
     })
     .all('/masks', rejectMethod('GET'))
     .get('/masks/:version/file', async (c) => {
       const { db, artifacts } = c.var.deps
-      const model = await resolveModel(db, c.req.query('model'))
+      const model = await findOperatorModel(db, c.req.query('model'))
       const version = c.req.param('version').replace(/^m/, '')
       const mask = /^[1-9]\d{0,9}$/.test(version) ? await findMask(db, model.id, Number(version)) : undefined
       const object = mask && (await artifacts.get(maskKey(mask.sha256)))
       if (!mask || !object) {
         throw new AppError(
           'not_found',
-          `'${model.id}' has no mask file '${c.req.param('version')}'. 'GET /admin/masks' lists them.`,
+          `'${model.id}' has no mask file '${c.req.param('version')}'. 'GET /admin/masks' lists the masks.`,
         )
       }
       return new Response(object.body, {
@@ -64,7 +64,7 @@ export function maskRoutes(): Hono<AppEnv> {
     .post('/masks/:sha256', async (c) => {
       const { sha256 } = validate(maskPath, c.req.param())
       const request = validate(importMask, c.req.query())
-      const { parts } = await readAdmin(c, joinMaskParts)
+      const { parts } = await readAdminBody(c, joinMaskParts)
       const { artifacts } = c.var.deps
       const { model, mask } = await importMaskFile(c.var.deps, sha256, request, () =>
         joinMaskFile(artifacts, sha256, parts),
@@ -79,7 +79,7 @@ export function maskRoutes(): Hono<AppEnv> {
     })
     .all('/masks/:sha256/parts/:part', rejectMethod('PUT'))
     .post('/rollback', async (c) => {
-      const request = await readAdmin(c, rollback)
+      const request = await readAdminBody(c, rollback)
       return c.json({ active_version: await rollBack(c.var.deps, request) })
     })
     .all('/rollback', rejectMethod('POST'))

@@ -3,13 +3,13 @@ import type { StatusReport } from '@copal/shared/wire/admin.ts'
 import type { AppEnv } from '../../contracts/context.ts'
 import { listServedModels } from '../../storage/db/queries/model-queries.ts'
 import { listRunningUpdates } from '../../storage/db/queries/update-queries.ts'
-import { rejectMethod } from '../../middleware/errors.ts'
+import { rejectMethod } from '../../middleware/error-responses.ts'
 import { trialEntry } from '../../adaptation/trials/trial-report.ts'
 import { trialsInForce } from '../../storage/db/trials-in-force.ts'
 import { VERSION } from '../../runtime/version.ts'
 import { nodeEntry } from './fleet-routes.ts'
 
-/** What runs, on which weights. */
+/** Creates the route that reports models, nodes and running updates. */
 export function statusRoutes(): Hono<AppEnv> {
   return new Hono<AppEnv>()
     .get('/status', async (c) => {

@@ -13,12 +13,12 @@ import {
 import { tenantOf } from '../../keys/key-grants.ts'
 import { changeLimits, limitsEntry } from '../../usage/limits/key-limits.ts'
 import { requireOperator } from '../../middleware/auth.ts'
-import { rejectMethod } from '../../middleware/errors.ts'
-import { readAdmin } from './admin-body.ts'
+import { rejectMethod } from '../../middleware/error-responses.ts'
+import { readAdminBody } from './admin-body.ts'
 
 const tenantPath = z.object({ tenant: tenantName })
 
-/** Tenants: an administrator sees its own, the operator all, and makes them. */
+/** Creates the routes of tenants and their response caches: all tenants for the operator, its own for an administrator. */
 export function tenantRoutes(): Hono<ActorEnv> {
   return new Hono<ActorEnv>()
     .get('/tenants', async (c) => {
@@ -30,7 +30,7 @@ export function tenantRoutes(): Hono<ActorEnv> {
     .put('/tenants/:tenant', requireOperator(), async (c) => {
       const { deps } = c.var
       const name = validate(tenantPath, c.req.param()).tenant
-      const changes = await readAdmin(c, setLimits)
+      const changes = await readAdminBody(c, setLimits)
       await ensureTenant(deps.db, name, deps.nowMs())
       const [tenant] = await listTenants(deps.db, name)
       await setTenantLimits(deps.db, name, changeLimits(tenant?.limits ?? {}, changes.limits))
@@ -38,22 +38,22 @@ export function tenantRoutes(): Hono<ActorEnv> {
     })
     .all('/tenants/:tenant', rejectMethod('PUT'))
     .get('/tenants/:tenant/cache', async (c) => {
-      const tenant = await knownTenant(c)
+      const tenant = await requireTenantOfPath(c)
       const stats = await c.var.deps.responseCache(tenant).stats()
       return c.json({ tenant, ...stats } satisfies CacheEntry)
     })
     .delete('/tenants/:tenant/cache', async (c) => {
-      const tenant = await knownTenant(c)
+      const tenant = await requireTenantOfPath(c)
       return c.json({ tenant, deleted: await c.var.deps.responseCache(tenant).clear() })
     })
     .all('/tenants/:tenant/cache', rejectMethod('GET', 'DELETE'))
 }
 
-/** @throws AppError `invalid_request` for what is no name, `insufficient_permissions` for another's, `not_found` */
-async function knownTenant(c: Context<ActorEnv>): Promise<string> {
+/** @throws AppError `invalid_request` for an invalid name, `insufficient_permissions` for another tenant, `not_found` */
+async function requireTenantOfPath(c: Context<ActorEnv>): Promise<string> {
   const name = tenantOf(c.var.actor, validate(tenantPath, c.req.param()).tenant) ?? ''
   if ((await listTenants(c.var.deps.db, name)).length > 0) return name
-  throw new AppError('not_found', `There is no tenant '${name}'. 'GET /admin/tenants' lists them.`)
+  throw new AppError('not_found', `There is no tenant '${name}'. 'GET /admin/tenants' lists the tenants.`)
 }
 
 function tenantEntry({ name, keys, limits, createdAt }: CountedTenant): TenantEntry {

@@ -7,50 +7,56 @@ import type { AppEnv } from '../../contracts/context.ts'
 import { storeMaskFile } from '../../storage/artifacts/mask-files.ts'
 import { joinMaskFile, storeMaskPart } from '../../storage/artifacts/mask-parts.ts'
 import { decodeBody } from '../../runtime/body-reader.ts'
-import { rejectMethod } from '../../middleware/errors.ts'
-import { readSigned, requireSigned } from '../../middleware/signed-calls.ts'
+import { rejectMethod } from '../../middleware/error-responses.ts'
+import { readSignedBody, requireSignature } from '../../middleware/signed-calls.ts'
 import { datasetKey, maskKey } from '../../storage/artifacts/artifact-keys.ts'
 
-/** What a hash names never changes. */
+/** Artifacts are named by their hash, so they never change. */
 const CACHE_CONTROL = 'private, max-age=31536000, immutable'
 
 /**
- * Masks and datasets by their SHA-256, for nodes: mounted at `/internal`, every call signed. What is stored is checked
- * against the hash of its path, so that is what the signature is over.
+ * Creates the routes by which nodes exchange masks and datasets, named by their SHA-256; mount them at `/internal`.
+ *
+ * Every call is signed. An upload is signed over the hash in its path, against which the stored bytes are checked.
  */
 export function artifactRoutes(): Hono<AppEnv> {
   return new Hono<AppEnv>()
-    .get('/masks/:sha256', (c) => send(c, maskKey(hashOf(c)), 'mask', 'application/octet-stream'))
+    .get('/masks/:sha256', (c) => sendArtifact(c, maskKey(pathHash(c)), 'mask', 'application/octet-stream'))
     .put('/masks/:sha256', async (c) => {
-      const hash = hashOf(c)
-      await requireSigned(c, hash)
+      const hash = pathHash(c)
+      await requireSignature(c, hash)
       await storeMaskFile(c.var.deps.artifacts, hash, c.req.raw)
       return c.json({ sha256: hash }, 201)
     })
     .post('/masks/:sha256', async (c) => {
-      const hash = hashOf(c)
-      const { body } = await readSigned(c, MAX_LIST_BYTES)
+      const hash = pathHash(c)
+      const { body } = await readSignedBody(c, MAX_LIST_BYTES)
       const { parts } = validate(joinMaskParts, parseJson(decodeBody(body)))
       await joinMaskFile(c.var.deps.artifacts, hash, parts)
       return c.json({ sha256: hash }, 201)
     })
     .all('/masks/:sha256', rejectMethod('GET', 'PUT', 'POST'))
     .put('/masks/:sha256/parts/:part', async (c) => {
-      const part = hashOf(c, 'part')
-      await requireSigned(c, part)
-      await storeMaskPart(c.var.deps.artifacts, hashOf(c), part, c.req.raw)
+      const part = pathHash(c, 'part')
+      await requireSignature(c, part)
+      await storeMaskPart(c.var.deps.artifacts, pathHash(c), part, c.req.raw)
       return c.json({ sha256: part }, 201)
     })
     .all('/masks/:sha256/parts/:part', rejectMethod('PUT'))
     .get('/datasets/:sha256', (c) =>
-      send(c, datasetKey(hashOf(c)), 'dataset', 'application/x-ndjson; charset=utf-8'),
+      sendArtifact(c, datasetKey(pathHash(c)), 'dataset', 'application/x-ndjson; charset=utf-8'),
     )
     .all('/datasets/:sha256', rejectMethod('GET'))
 }
 
-async function send(c: Context<AppEnv>, key: string, what: string, contentType: string): Promise<Response> {
-  const hash = hashOf(c)
-  await requireSigned(c, EMPTY_SHA256)
+async function sendArtifact(
+  c: Context<AppEnv>,
+  key: string,
+  what: string,
+  contentType: string,
+): Promise<Response> {
+  const hash = pathHash(c)
+  await requireSignature(c, EMPTY_SHA256)
   const headers = { etag: `"${hash}"`, 'cache-control': CACHE_CONTROL }
   if (c.req.header('if-none-match') === headers.etag) return new Response(null, { status: 304, headers })
   const object = await c.var.deps.artifacts.get(key)
@@ -60,12 +66,12 @@ async function send(c: Context<AppEnv>, key: string, what: string, contentType: 
   })
 }
 
-/** The hashes of all parts that a file may have. */
+/** Enough for the hashes of the maximum number of parts. */
 const MAX_LIST_BYTES = 16 * 1024
 
 const EMPTY_SHA256 = 'e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855'
 
-function hashOf(c: Context<AppEnv>, param: 'sha256' | 'part' = 'sha256'): string {
+function pathHash(c: Context<AppEnv>, param: 'sha256' | 'part' = 'sha256'): string {
   const result = sha256Hex.safeParse(c.req.param(param))
   if (result.success) return result.data
   throw new AppError('invalid_request', 'The path must end in a SHA-256, 64 lower-case hexadecimal digits.', {

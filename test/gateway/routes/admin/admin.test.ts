@@ -32,7 +32,7 @@ describe('the admin key', () => {
 })
 
 describe('status and drift', () => {
-  test('tell what runs on which weights, and what it costs', async () => {
+  test('report which masks are served, and the cost of pruning', async () => {
     const node = new SimulatedNode('status-1', 'status')
     await node.beat()
     await importTexts('status-a')
@@ -98,7 +98,7 @@ describe('status and drift', () => {
     ])
   })
 
-  test('a mask file is given as it was made', async () => {
+  test('a mask file is returned byte for byte', async () => {
     const node = new SimulatedNode('file-1', 'file')
     await node.beat()
     await importTexts('file-a')
@@ -110,7 +110,7 @@ describe('status and drift', () => {
   })
 })
 
-test('the version is that of the package', async () => {
+test('the version equals the version of the package', async () => {
   const { version } = await adminJson<StatusReport>('GET', '/status')
   const manifest = await import('../../../../gateway/package.json')
   expect(version).toBe(manifest.default.version)

@@ -26,7 +26,7 @@ const sha256Of = (version: number) => String(version).repeat(64).slice(0, 64)
 let node: NodeDouble
 let inside: { id: string; key: string }
 let outside: { id: string; key: string }
-/** What the node holds, as it tells. */
+/** The weight sets that the node reports. */
 let held: Partial<Heartbeat> = {}
 const heartbeat = () => sendHeartbeat(node, 'tiny', held)
 
@@ -64,7 +64,7 @@ beforeAll(async () => {
   outside = other
   held = { activeVersion: 4, weightSets: [ready(0), ready(4)] }
 })
-// A node that is not heard of for six seconds takes nothing.
+// A node without a heartbeat for six seconds gets no requests.
 beforeEach(heartbeat)
 
 const ask = async ({ key }: { key: string }, model = 'tiny') => {
@@ -75,7 +75,7 @@ const ask = async ({ key }: { key: string }, model = 'tiny') => {
 const start = (body: object) => admin('PUT', '/canary', body)
 
 describe('a canary', () => {
-  test('is refused that could not be one, with what to do', async () => {
+  test('is rejected with instructions for a mask that cannot be a canary', async () => {
     for (const [body, status, param] of [
       [{ mask_version: 4, share: 0.5 }, 409, 'mask_version'],
       [{ mask_version: 9, share: 0.5 }, 404, 'mask_version'],
@@ -91,7 +91,7 @@ describe('a canary', () => {
     expect(await adminJson<CanaryReport>('GET', '/canary')).toMatchObject({ canary: null, versions: [] })
   })
 
-  test('is told to nodes, and answers nobody before one holds it', async () => {
+  test('is sent to nodes, and serves no key before a node holds its mask', async () => {
     const report = await (await start({ mask_version: 5, share: 0.5 })).json<CanaryReport>()
     expect(report).toMatchObject({
       model: 'tiny',
@@ -115,7 +115,7 @@ describe('a canary', () => {
     })
   })
 
-  test('answers the keys of its share and no others, as long as they name no weights', async () => {
+  test('serves the keys of its share and no others, unless they name a mask version', async () => {
     held.weightSets = [ready(0), ready(4), ready(5)]
     await heartbeat()
     for (let again = 0; again < 3; again += 1) {
@@ -129,7 +129,7 @@ describe('a canary', () => {
     expect(keys?.chosen).toBeLessThan(keys?.all ?? 0)
   })
 
-  test('has answers of its own in the response cache', async () => {
+  test('has its own responses in the response cache', async () => {
     const cached = async ({ key }: { key: string }) => {
       const headers = { 'x-copal-cache': 'true' }
       const body = { model: 'tiny', prompt: 'cached', temperature: 0 }
@@ -142,7 +142,7 @@ describe('a canary', () => {
     await expect.poll(() => cached(outside)).toEqual(['hit', '4'])
   })
 
-  test('is compared with the active mask on what both answered since it began', async () => {
+  test('is compared with the active mask on the requests that both served since it began', async () => {
     const of = (id: string, changes: object) => receiptOf(`canary-receipt-${id}`, changes)
     const receipts = [
       of('1', { maskVersion: 4, drift: { tokens: 10, nllMasked: 30, nllDense: 20 } }),
@@ -177,7 +177,7 @@ describe('a canary', () => {
     expect(models.find(({ id }) => id === 'tiny')?.canary).toMatchObject({ mask_version: 5, share: 0.5 })
   })
 
-  test('keeps its beginning when only its share changes, and takes in more keys', async () => {
+  test('keeps its start time when only its share changes, and includes more keys', async () => {
     const before = await adminJson<CanaryReport>('GET', '/canary')
     const after = await (await start({ mask_version: 5, share: 1 })).json<CanaryReport>()
     expect(after.canary).toEqual({ ...before.canary, share: 1 })
@@ -186,14 +186,14 @@ describe('a canary', () => {
     expect(await ask(outside)).toEqual([200, '5', 5])
   })
 
-  test('is over when it is ended: nodes need not hold it, and the active mask answers all', async () => {
+  test('can be ended: nodes may drop its mask, and the active mask serves all keys', async () => {
     expect(await adminJson('DELETE', '/canary?model=tiny')).toEqual({ model: 'tiny', ended: true })
     expect(await adminJson('DELETE', '/canary')).toEqual({ model: 'tiny', ended: false })
     expect((await heartbeat()).desired).not.toHaveProperty('trials')
     expect(await ask(inside)).toEqual([200, '4', undefined])
   })
 
-  test('is over when another mask becomes active, and does not come back with the old one’s number', async () => {
+  test('ends when another mask becomes active, and does not return when the old version becomes active again', async () => {
     await start({ mask_version: 6, share: 1 })
     held = { activeVersion: 4, weightSets: [ready(0), ready(4), ready(6)] }
     await heartbeat()
@@ -205,7 +205,7 @@ describe('a canary', () => {
     expect((await adminJson<CanaryReport>('GET', '/canary')).canary).toBeNull()
   })
 
-  test('may be the dense weights, which nodes hold anyway', async () => {
+  test('may be the dense weights, which nodes hold in any case', async () => {
     await start({ mask_version: 0, share: 1 })
     expect((await heartbeat()).desired).not.toHaveProperty('trials')
     expect(await ask(inside)).toEqual([200, '0', 0])

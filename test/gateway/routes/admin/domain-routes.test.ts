@@ -20,7 +20,7 @@ const domainOf = async (name: string) =>
   (await adminJson<{ data: DomainEntry[] }>('GET', '/domains')).data.find((domain) => domain.name === name)
 
 describe('domains', () => {
-  test('take imported texts, redacted and cut to pieces', async () => {
+  test('store imported texts redacted and split into pieces', async () => {
     const long = 'A sentence of the long text. '.repeat(600)
     const answer = await adminJson('POST', '/domains/imported/texts', {
       texts: [long, 'write to jane@example.org'],
@@ -38,7 +38,7 @@ describe('domains', () => {
     ['/samples?key=', 'key'],
     ['/samples?key=key_1&key=key_2', 'key'],
     ['?key=key_1', 'key'],
-  ])('lose nothing to a deletion that is not understood: %s', async (rest, param) => {
+  ])('lose nothing to a deletion with unknown or repeated parameters: %s', async (rest, param) => {
     await importTexts('mistyped')
     const before = await domainOf('mistyped')
     const response = await admin('DELETE', `/domains/mistyped${rest}`)
@@ -49,7 +49,7 @@ describe('domains', () => {
   })
 
   test.each(['', '/samples', '/samples?key=key_1'])(
-    'that there never were are not deleted: DELETE /domains/nope%s',
+    'that never existed are not found: DELETE /domains/nope%s',
     async (rest) => {
       const response = await admin('DELETE', `/domains/nope${rest}`)
       expect([response.status, await errorOf(response)]).toMatchObject([
@@ -59,7 +59,7 @@ describe('domains', () => {
     },
   )
 
-  test('take as many texts at once as fit into an isolate beside others, and tell what is too much', async () => {
+  test('accept as many texts at once as fit into an isolate beside other requests, and reject more with the maximum', async () => {
     await importTexts('filled', 2_000)
     const filled = await domainOf('filled')
     expect(filled?.seen).toBe(2_000)
@@ -76,7 +76,7 @@ describe('domains', () => {
     expect(whole).toEqual({ domain: 'filled', texts: 62, pieces: 62 * 16 })
   })
 
-  test('lose their samples, of one key or all of them', async () => {
+  test('lose the samples of one key, or all samples', async () => {
     await importTexts('emptied')
     expect(await adminJson('DELETE', '/domains/emptied/samples?key=nobody')).toEqual({
       domain: 'emptied',
@@ -91,7 +91,7 @@ describe('domains', () => {
     expect(await domainOf('emptied')).toMatchObject({ samples: 0, holdout_samples: 0, seen: 80 })
   })
 
-  test('are deleted with everything that was stored, but not under a running update', async () => {
+  test('are deleted with everything that was stored, but not during an update', async () => {
     const node = new SimulatedNode('delete-1', 'delete')
     await node.beat()
     await importTexts('deleted')
@@ -105,7 +105,7 @@ describe('domains', () => {
     expect(await adminJson('DELETE', '/domains/deleted')).toEqual({ domain: 'deleted', deleted: true })
     expect(await Promise.all(stored.map(isStored))).toEqual([false, false])
     expect(await domainOf('deleted')).toBeUndefined()
-    // It may come back, as if it were new.
+    // The same name can be used again, as a new domain.
     await importTexts('deleted')
     expect(await domainOf('deleted')).toMatchObject({
       holdout_frozen: false,
@@ -115,7 +115,7 @@ describe('domains', () => {
     await node.finish((await startUpdate('delete', ['deleted'])).id)
   })
 
-  test('keep their own datasets when one with the same texts is deleted', async () => {
+  test('keep their datasets when a domain with the same texts is deleted', async () => {
     const [one, other] = await Promise.all(
       ['one-of-two', 'other-of-two'].map((domain) =>
         freezeDataset(testDeps(), domain, [{ text: 'the same text', keyId: 'key' }]),

@@ -2,7 +2,7 @@ import { env } from 'cloudflare:workers'
 import { createExecutionContext, waitOnExecutionContext } from 'cloudflare:test'
 import { describe, expect, test } from 'vitest'
 import { createApp } from '../../../../gateway/src/app.ts'
-import { evaluateRoutes } from '../../../../gateway/src/routes/admin/evaluation-routes.ts'
+import { evaluationRoutes } from '../../../../gateway/src/routes/admin/evaluation-routes.ts'
 import { admin, importTexts, SimulatedNode, startUpdate } from '../../support/doubles/simulated-node.ts'
 import { sendHeartbeat, errorOf, ORIGIN } from '../../support/requests/gateway-requests.ts'
 import { startNode } from '../../support/doubles/node-double.ts'
@@ -10,7 +10,7 @@ import { startNode } from '../../support/doubles/node-double.ts'
 describe('evaluating a text', () => {
   const lines = ['{"type":"progress","windowsDone":1,"windowsTotal":1}\n', '{"type":"result","tokens":3}\n']
 
-  test('is done by a live node, with the reference of the mask, and its lines come through as they are', async () => {
+  test('runs on a live node, which gets the reference of the mask, and relays its lines unchanged', async () => {
     const node = new SimulatedNode('eval-0', 'eval')
     await node.beat()
     await importTexts('eval-a')
@@ -51,7 +51,7 @@ describe('evaluating a text', () => {
   test.each([
     ['between lines', lines[0] ?? ''],
     ['within a line', '{"type":"prog'],
-  ])('that breaks off %s ends with an error event of its own line', async (_where, chunk) => {
+  ])('that breaks off %s ends with an error event on a line of its own', async (_where, chunk) => {
     const double = await startNode(`eval-2-${chunk.length}`, [
       { kind: 'stream', chunks: [chunk], ending: 'destroy' },
     ])
@@ -63,12 +63,12 @@ describe('evaluating a text', () => {
     expect(JSON.parse(got[1] ?? '')).toMatchObject({ type: 'error', error: { code: 'node_failed' } })
   })
 
-  test('whose node falls silent ends with an error event, and the work is cancelled', async () => {
+  test('ends with an error event when its node falls silent, and the call is aborted', async () => {
     const chunks = [lines[0] ?? '']
     const double = await startNode('eval-silent-1', [{ kind: 'stream', chunks, ending: 'hang' }])
     await sendHeartbeat({ id: 'eval-silent-1', url: double.url }, 'eval-silent')
     const context = createExecutionContext()
-    const app = createApp().route('/impatient', evaluateRoutes(300))
+    const app = createApp().route('/impatient', evaluationRoutes(300))
     const body = JSON.stringify({ model: 'eval-silent', text: 'x' })
     const request = new Request(`${ORIGIN}/impatient/evaluate`, { method: 'POST', body })
     const response = await app.fetch(request, env, context)
@@ -79,7 +79,7 @@ describe('evaluating a text', () => {
     await expect.poll(async () => (await double.calls())[0]?.leftAtMs).not.toBeNull()
   })
 
-  test('that the node refuses is refused with its error', async () => {
+  test('that the node rejects fails with the error of the node', async () => {
     const body = JSON.stringify({
       error: {
         message: 'The text has 3 tokens, a window 1024.',
@@ -95,7 +95,7 @@ describe('evaluating a text', () => {
     expect(await errorOf(response)).toMatchObject({ code: 'invalid_request', param: 'text' })
   })
 
-  test('without a live node is a 503 that says when to come back', async () => {
+  test('without a live node is a 503 with Retry-After', async () => {
     await sendHeartbeat({ id: 'eval-3', url: 'http://127.0.0.1:9' }, 'eval-none', { draining: true })
     const response = await admin('POST', '/evaluate', { model: 'eval-none', text: 'x' })
     expect(response.status).toBe(503)

@@ -30,7 +30,7 @@ const nodeOf = async (id: string) =>
 const ask = (key: string, model: string, changes: object = {}) =>
   post(key, '/v1/completions', { model, prompt: 'Once', ...changes })
 
-test('a drained node ends what it has, gets nothing new over its heartbeats, and is shown; undrained it serves', async () => {
+test('a drained node finishes its requests, gets no new ones across heartbeats and is listed; undrained it serves again', async () => {
   const { key } = await createKey()
   const node = await startNode('drained-1', [
     { kind: 'stream', headers: SSE, chunks: EVENTS, pauseMs: 200, ending: 'end' },
@@ -60,7 +60,7 @@ test('a drained node ends what it has, gets nothing new over its heartbeats, and
   expect((await ask(key, 'drained')).status).toBe(200)
 })
 
-test('requests go to the other nodes meanwhile, and those that waited for the drained one are served by it again', async () => {
+test('requests go to other nodes while a node is drained, and queued requests reach it when it is undrained', async () => {
   const { key } = await createKey()
   const away = await startNode('beside-1', [ANSWER])
   const other = await startNode('beside-2', [ANSWER, ANSWER])
@@ -76,7 +76,7 @@ test('requests go to the other nodes meanwhile, and those that waited for the dr
   expect((await again).headers.get('x-copal-node')).toBe('beside-1')
 })
 
-test('a drained node is not given jobs either', async () => {
+test('a drained node gets no jobs', async () => {
   const node = new SimulatedNode('jobless-1', 'jobless')
   await node.beat()
   await importTexts('jobless')
@@ -91,7 +91,7 @@ test('a drained node is not given jobs either', async () => {
   expect(jobs[0]?.id).toContain(id)
 })
 
-test('a node that there is not is refused with the name that was meant', async () => {
+test('an unknown node is rejected with the most similar name', async () => {
   await sendHeartbeat(await startNode('nearby-1', []), 'nearby')
   const response = await admin('PUT', '/nodes/nearby-2/drain')
   expect(response.status).toBe(404)

@@ -17,7 +17,7 @@ const listed = async (id: string) =>
   (await adminJson<{ data: KeyEntry[] }>('GET', '/keys')).data.find((key) => key.id === id)
 const statusOf = async (key: string) => (await get('/v1/models', key)).status
 
-/** Moves the clock ahead for the rest of a test. */
+/** Moves the clock forward for the rest of a test. */
 function later(ms: number): void {
   const now = Date.now
   Date.now = () => now() + ms
@@ -27,7 +27,7 @@ function later(ms: number): void {
 }
 
 describe('a key', () => {
-  test('is shown once, works at once, is listed without its secret, and ends when revoked', async () => {
+  test('is shown once, works at once, is listed without its secret, and is invalid after its revocation', async () => {
     const response = await admin('POST', '/keys', {
       name: 'ci',
       default_domain: 'legal',
@@ -67,7 +67,7 @@ describe('a key', () => {
     expect(await statusOf(key)).toBe(401)
   })
 
-  test('defaults to inference, to opting in, and to everything there is', async () => {
+  test('defaults to inference, to opt-in sampling, and to all models and domains', async () => {
     expect(await create({ name: 'plain' })).toMatchObject({
       default_domain: 'default',
       sampling: 'opt_in',
@@ -77,7 +77,7 @@ describe('a key', () => {
     })
   })
 
-  test('that expires is refused from that moment on, though it is remembered', async () => {
+  test('is rejected from its expiry on, although it is cached', async () => {
     const expiresAt = new Date(Date.now() + 5_000).toISOString()
     const { key } = await create({ name: 'guest', expires_at: expiresAt })
     expect(await statusOf(key)).toBe(200)
@@ -87,7 +87,7 @@ describe('a key', () => {
     expect((await errorOf(response)).message).toContain(`expired at ${expiresAt}`)
   })
 
-  test('is neither stored nor logged, in any form that works', async () => {
+  test('is neither stored nor logged in a usable form', async () => {
     const logs = (['log', 'info', 'warn', 'error', 'debug'] as const).map((level) =>
       vi.spyOn(console, level).mockImplementation(() => undefined),
     )
@@ -107,7 +107,7 @@ describe('a key', () => {
 })
 
 describe('a rotated key', () => {
-  test('is replaced at once, and stays valid for its grace time and no longer', async () => {
+  test('is replaced at once, and the old secret stays valid only for the grace period', async () => {
     const { id, key: old } = await create({ name: 'rotated', default_domain: 'legal' })
     const { key, ...entry } = await adminJson<CreatedKey>('POST', `/keys/${id}/rotate`, {
       grace_seconds: 600,
@@ -118,12 +118,14 @@ describe('a rotated key', () => {
     later(600_001)
     const refused = await get('/v1/models', old)
     expect(refused.status).toBe(401)
-    expect((await errorOf(refused)).message).toMatch(/was rotated and ended at .* Use the new one\./)
+    expect((await errorOf(refused)).message).toMatch(
+      /was replaced and became invalid at .* Use the new one\./,
+    )
     expect(await statusOf(key)).toBe(200)
     expect((await listed(id))?.previous_valid_until).toBeNull()
   })
 
-  test('ends at once without a grace time, as soon as no isolate remembers it', async () => {
+  test('without a grace period becomes invalid as soon as no isolate has it cached', async () => {
     const { id, key: old } = await create({ name: 'leaked' })
     expect(await statusOf(old)).toBe(200)
     const { key, previous_valid_until } = await adminJson<CreatedKey>('POST', `/keys/${id}/rotate`, {
@@ -134,7 +136,7 @@ describe('a rotated key', () => {
     expect([await statusOf(old), await statusOf(key)]).toEqual([401, 200])
   })
 
-  test('that is rotated again leaves two keys valid, not three', async () => {
+  test('that is rotated twice leaves two secrets valid, not three', async () => {
     const first = await create({ name: 'twice' })
     const second = await adminJson<CreatedKey>('POST', `/keys/${first.id}/rotate`)
     const third = await adminJson<CreatedKey>('POST', `/keys/${first.id}/rotate`)
@@ -142,7 +144,7 @@ describe('a rotated key', () => {
     expect(statuses).toEqual([401, 200, 200])
   })
 
-  test('ends in all its forms when it is revoked', async () => {
+  test('is invalid with all its secrets when it is revoked', async () => {
     const { id, key: old } = await create({ name: 'revoked' })
     const { key } = await adminJson<CreatedKey>('POST', `/keys/${id}/rotate`)
     await adminJson('DELETE', `/keys/${id}`)
@@ -150,16 +152,16 @@ describe('a rotated key', () => {
     expect((await admin('POST', `/keys/${id}/rotate`)).status).toBe(404)
   })
 
-  test('must not have expired', async () => {
+  test('cannot be rotated after its expiry', async () => {
     const { id } = await create({ name: 'over', expires_at: new Date(Date.now() + 1_000).toISOString() })
     later(1_000)
     const response = await admin('POST', `/keys/${id}/rotate`)
     expect(response.status).toBe(409)
-    expect((await errorOf(response)).message).toContain("Make a new one with 'POST /admin/keys'")
+    expect((await errorOf(response)).message).toContain("Create a new one with 'POST /admin/keys'")
   })
 })
 
-describe('a key from before there was a pepper', () => {
+describe('a key that was stored before peppers existed', () => {
   const store = async (changes: { hash?: string } = {}) => {
     const { key } = generateKey()
     const { id } = await createKey({ hash: await digestOf(key), peppered: false, ...changes })
@@ -171,7 +173,7 @@ describe('a key from before there was a pepper', () => {
     await waitOnExecutionContext(ctx)
   }
 
-  test('works, and goes on working when its plain digest is replaced', async () => {
+  test('works, before and after its plain digest is replaced by a peppered one', async () => {
     const { id, key } = await store()
     expect(await statusOf(key)).toBe(200)
     await tick()
@@ -186,22 +188,22 @@ describe('a key from before there was a pepper', () => {
     expect(await findKey(db, id)).toEqual(stored)
   })
 
-  test('can be rotated before that, and its digest is gone then', async () => {
+  test('can be rotated before that, which removes its plain digest', async () => {
     const { id, key: old } = await store()
     const { key } = await adminJson<CreatedKey>('POST', `/keys/${id}/rotate`)
     expect([await statusOf(old), await statusOf(key)]).toEqual([200, 200])
     expect(JSON.stringify(await findKey(db, id))).not.toContain(await digestOf(old))
   })
 
-  test('is not opened by what is stored of a peppered one', async () => {
+  test('does not accept the stored hash of a peppered key', async () => {
     const { key } = generateKey()
     await createKey({ hash: await digestOf(key), peppered: true })
     expect(await statusOf(key)).toBe(401)
   })
 })
 
-describe('what a key may do', () => {
-  test('is bounded to its models, and it hears of no others', async () => {
+describe('a key with restrictions', () => {
+  test('may use only its models, and is shown no others', async () => {
     const { key } = await create({ name: 'narrow', allowed_models: ['their-model'] })
     const response = await post(key, '/v1/completions', { model: 'tiny', prompt: 'x' })
     expect(response.status).toBe(403)
@@ -213,11 +215,11 @@ describe('what a key may do', () => {
     })
     const missing = await post(key, '/v1/completions', { model: 'their-model', prompt: 'x' })
     expect((await errorOf(missing)).message).toBe(
-      "The model 'their-model' does not exist. No other model is served.",
+      "The model 'their-model' does not exist. No model is available.",
     )
   })
 
-  test('is bounded to its domains', async () => {
+  test('may use only its domains', async () => {
     const { key } = await create({ name: 'domains', default_domain: 'legal', allowed_domains: ['legal'] })
     const ask = (domain: string) =>
       post(key, '/v1/completions', { model: 'no', prompt: 'x' }, { headers: { 'x-copal-domain': domain } })
@@ -227,7 +229,7 @@ describe('what a key may do', () => {
     expect(await errorOf(response)).toMatchObject({ param: 'x-copal-domain' })
   })
 
-  test('is bounded to its scopes', async () => {
+  test('may use only its scopes', async () => {
     const opens = async (scopes: CreateKey['scopes']) => {
       const { key } = await create({ name: 'scoped', scopes })
       const paths = ['/v1/models', '/metrics', '/admin/keys']
@@ -239,17 +241,17 @@ describe('what a key may do', () => {
     expect(await opens(['admin', 'inference', 'read-metrics'])).toEqual([200, 200, 200])
     const { key } = await create({ name: 'scoped', scopes: ['read-metrics'] })
     expect((await errorOf(await get('/v1/models', key))).message).toBe(
-      "An API key with the scope 'inference' is needed here; this key has 'read-metrics'.",
+      "An API key with the scope 'inference' is needed here. This key has the scopes 'read-metrics'.",
     )
   })
 })
 
-describe('a limited administrator', () => {
+describe('an administrator with limits', () => {
   const limits = { requests_per_minute: 60, tokens_per_month: 1000 }
   const setUp = async () => {
     const own = await create({ name: 'limited', scopes: ['admin', 'inference'], limits })
     const as = (method: string, path: string, body?: unknown) => admin(method, path, body, own.key)
-    /** The limit that is refused; null where none is. */
+    /** The limit that is rejected; null if none is. */
     const refused = async (method: string, path: string, body?: unknown) => {
       const response = await as(method, path, body)
       if (response.ok) return null
@@ -260,7 +262,7 @@ describe('a limited administrator', () => {
     return { own, as, refused }
   }
 
-  test('makes no key that may use more than itself, and is told which limit to set', async () => {
+  test('cannot create a key with looser limits than its own, and the error names the limit', async () => {
     const { own, as, refused } = await setUp()
     const make = (given: CreateKey['limits']) => refused('POST', '/keys', { name: 'new', limits: given })
     expect(await make({})).toBe('limits.requests_per_minute')
@@ -271,12 +273,12 @@ describe('a limited administrator', () => {
     const response = await as('POST', '/keys', { name: 'new' })
     expect(response.status).toBe(403)
     expect((await errorOf(response)).message).toBe(
-      "This key is limited itself: 'limits.requests_per_minute' of a key that it makes or changes must be set, to 60 at most.",
+      "This key is limited itself: 'limits.requests_per_minute' of a key that it creates or changes must be set, to at most 60.",
     )
     expect((await listed(own.id))?.limits).toMatchObject(limits)
   })
 
-  test('cannot lift its own limits, but may tighten them', async () => {
+  test('cannot loosen its own limits, but may tighten them', async () => {
     const { own, refused } = await setUp()
     const change = (changes: CreateKey['limits']) => refused('PATCH', `/keys/${own.id}`, { limits: changes })
     expect(await change({ requests_per_minute: 1_000_000 })).toBe('limits.requests_per_minute')
@@ -284,18 +286,18 @@ describe('a limited administrator', () => {
     expect((await listed(own.id))?.limits).toMatchObject(limits)
     expect(await change({ tokens_per_month: 10, concurrent_requests: 2 })).toBeNull()
     expect((await listed(own.id))?.limits).toMatchObject({ requests_per_minute: 60, tokens_per_month: 10 })
-    // The operator has just tightened one, which the isolate does not know yet.
+    // The operator has just tightened a limit, and the isolate has the old one cached.
     await adminJson('PATCH', `/keys/${own.id}`, { limits: { requests_per_minute: 5 } })
     expect(await change({ requests_per_minute: 60 })).toBe('limits.requests_per_minute')
   })
 
-  test('loosens no key beyond itself, nor gets one by rotation that is looser', async () => {
+  test('cannot loosen a key beyond its own limits, nor obtain a looser key by rotation', async () => {
     const { refused } = await setUp()
     const { id } = await create({ name: 'looser', limits: { requests_per_minute: 100 } })
     const change = (changes: CreateKey['limits']) => refused('PATCH', `/keys/${id}`, { limits: changes })
     expect(await refused('POST', `/keys/${id}/rotate`)).toBe('limits.requests_per_minute')
     expect(await change({ requests_per_minute: 101 })).toBe('limits.requests_per_minute')
-    // What the operator gave stays, whatever else is changed.
+    // Limits that the operator set stay when others are changed.
     expect(await change({ concurrent_requests: 1 })).toBeNull()
     expect(await change({ requests_per_minute: 60, tokens_per_month: 1000 })).toBeNull()
     expect(await refused('POST', `/keys/${id}/rotate`)).toBeNull()
@@ -303,7 +305,7 @@ describe('a limited administrator', () => {
 })
 
 describe('tenants', () => {
-  test('are made once and counted, and a key of none that there is is refused with what to do', async () => {
+  test('are created once and counted, and a key for an unknown tenant is rejected with instructions', async () => {
     expect(await adminJson('PUT', '/tenants/acme')).toMatchObject({ name: 'acme', keys: 0 })
     const { id } = await create({ name: 'one', tenant: 'acme' })
     await create({ name: 'two', tenant: 'acme' })
@@ -317,7 +319,7 @@ describe('tenants', () => {
     expect(response.status).toBe(400)
     expect(await errorOf(response)).toMatchObject({
       param: 'tenant',
-      message: "There is no tenant 'acne'. Did you mean 'acme'? 'PUT /admin/tenants/acne' makes it.",
+      message: "There is no tenant 'acne'. Did you mean 'acme'? 'PUT /admin/tenants/acne' creates it.",
     })
     expect((await admin('PUT', '/tenants/Not%20ok')).status).toBe(400)
   })
@@ -336,13 +338,13 @@ describe('wrong input', () => {
     ['what is no time', { name: 'x', expires_at: 'tomorrow' }, 'expires_at'],
     ['a default domain outside of the allowed', { name: 'x', allowed_domains: ['legal'] }, 'default_domain'],
     ['an empty list of models', { name: 'x', allowed_models: [] }, 'allowed_models'],
-  ])('%s is refused by name', async (_what, body, param) => {
+  ])('%s is rejected by name', async (_what, body, param) => {
     const response = await admin('POST', '/keys', body)
     expect(response.status).toBe(400)
     expect(await errorOf(response)).toMatchObject({ code: 'invalid_request', param })
   })
 
-  test('a grace time of a year is refused', async () => {
+  test('a grace period of a year is rejected', async () => {
     const { id } = await create({ name: 'graceful' })
     const response = await admin('POST', `/keys/${id}/rotate`, { grace_seconds: 365 * 24 * 3600 })
     expect([response.status, (await errorOf(response)).param]).toEqual([400, 'grace_seconds'])

@@ -8,7 +8,7 @@ import { fetchDocumented } from '../../support/requests/documented.ts'
 import { sendHeartbeat, createKey, errorOf, ORIGIN } from '../../support/requests/gateway-requests.ts'
 import { TEST_ADMIN_KEY } from '../../support/setup/secrets.ts'
 
-/** A weights file of one linear `[2, 8]`; `seed` makes it another one. */
+/** Creates a weights file of one linear `[2, 8]`; each `seed` gives another file. */
 function weightsFile(seed: string, meta: Partial<MaskMeta> = {}): Uint8Array<ArrayBuffer> {
   return encodeMask({
     meta: {
@@ -50,12 +50,12 @@ async function put(
   )
 }
 
-/** Has a node name the model, and tells what it is to serve. */
+/** Registers the model by a heartbeat, and returns the masks that the node should serve. */
 const known = (model: string) => sendHeartbeat({ id: `node-${model}`, url: 'http://127.0.0.1:1' }, model)
 
 const fileKey = async (bytes: Uint8Array<ArrayBuffer>) => `masks/${await sha256(bytes)}`
 
-test('a weights file that came in parts is a version like any other', async () => {
+test('a weights file that was uploaded in parts becomes a mask version', async () => {
   await known('import-parts')
   const bytes = weightsFile('parts')
   const path = `${ORIGIN}/admin/masks/${await sha256(bytes)}`
@@ -77,7 +77,7 @@ test('a weights file that came in parts is a version like any other', async () =
   expect([none.status, (await errorOf(none)).param]).toEqual([400, 'parts'])
 })
 
-test('an imported weights file is a version that nothing serves, and comes back byte for byte', async () => {
+test('an imported weights file is an inactive version, and is returned byte for byte', async () => {
   await known('import-a')
   const bytes = weightsFile('a')
   const response = await put(bytes, '?model=import-a')
@@ -101,7 +101,7 @@ test('an imported weights file is a version that nothing serves, and comes back 
   const forNodes = await signedCall('GET', `/internal/masks/${entry.sha256}`)
   expect(new Uint8Array(await forNodes.arrayBuffer())).toEqual(bytes)
 
-  // Again: the same version. Never active, so there is no way back to it.
+  // A second import gives the same version. It was never active, so it cannot be rolled back to.
   expect((await (await put(bytes, '?model=import-a')).json<MaskEntry>()).version).toBe(1)
   const refused = await admin('POST', '/rollback', { model: 'import-a', version: 1 })
   expect([refused.status, (await errorOf(refused)).message]).toEqual([
@@ -110,7 +110,7 @@ test('an imported weights file is a version that nothing serves, and comes back 
   ])
 })
 
-test('activated it is what nodes are told to serve, and can be rolled back and returned to', async () => {
+test('an imported file that is activated is served by nodes, and can be rolled back and reactivated', async () => {
   const before = await known('import-b')
   expect(before.desired).toEqual({ active: null, previous: null })
   const one = weightsFile('b1')
@@ -128,7 +128,7 @@ test('activated it is what nodes are told to serve, and can be rolled back and r
     active: { version: 2, sha256: await sha256(two) },
     previous: { version: 1, sha256: await sha256(one) },
   })
-  // What is active already stays, with its previous one.
+  // Activating the active version again changes nothing, nor the previous version.
   await put(two, '?model=import-b&activate=true')
   expect((await known('import-b')).desired).toEqual(desired)
 
@@ -140,14 +140,14 @@ test('activated it is what nodes are told to serve, and can be rolled back and r
   expect(r.stages).toEqual([0, 1, 2].map((version) => ({ mask_version: version, calibrated_domains: [] })))
 })
 
-test('weights left dense count in its sparsity', async () => {
+test('weights that stay dense count in the sparsity of an imported file', async () => {
   await known('import-c')
   const bytes = weightsFile('c', { patterns: { v: 'dense' } })
   const entry = await (await put(bytes, '?model=import-c&dense_weights=48')).json<MaskEntry>()
   expect(entry.sparsity).toBe(8 / 64)
 })
 
-describe('refused and not kept is', () => {
+describe('an import is rejected and not stored for', () => {
   test.each<[string, Uint8Array<ArrayBuffer>, string, number, RegExp]>([
     [
       'a file for other weights',
@@ -159,11 +159,11 @@ describe('refused and not kept is', () => {
     ['no mask file', new Uint8Array(100), '', 422, /The mask is not usable/],
     ['a file cut short', weightsFile('e').slice(0, -1), '', 422, /describes \d+ bytes/],
     [
-      'a method that is no name',
+      'an invalid method name',
       weightsFile('f', { method: '\u001b[2J' }),
       '',
       422,
-      /'method' is not a name/,
+      /'method' must be 1 to 64 letters/,
     ],
     ['a domain that is no name', weightsFile('g', { domains: ['../x'] }), '', 422, /'domains' has "\.\.\/x"/],
     [
@@ -188,14 +188,14 @@ describe('refused and not kept is', () => {
     expect((await adminJson<{ data: MaskEntry[] }>('GET', '/masks?model=import-d')).data).toEqual([])
   })
 
-  test('a file that has another hash than it is sent under', async () => {
+  test('a file that does not match its hash', async () => {
     await known('import-d')
     const response = await put(weightsFile('m'), '?model=import-d', { hash: await sha256(weightsFile('n')) })
     expect([response.status, (await errorOf(response)).code]).toEqual([422, 'mask_invalid'])
     expect(await env.ARTIFACTS.head(await fileKey(weightsFile('n')))).toBeNull()
   })
 
-  test('any file of who has no admin key', async () => {
+  test('a caller without the admin key', async () => {
     const { key } = await createKey()
     expect((await put(weightsFile('o'), '', { token: key })).status).toBe(403)
     expect((await put(weightsFile('o'), '', { token: 'wrong' })).status).toBe(401)
@@ -203,7 +203,7 @@ describe('refused and not kept is', () => {
   })
 })
 
-test('a file that a node stored stays, also where its import is refused', async () => {
+test('a rejected import does not delete a file that a node had stored', async () => {
   await known('import-e')
   const bytes = weightsFile('p', { baseSha256: 'b'.repeat(64) })
   await signedCall('PUT', `/internal/masks/${await sha256(bytes)}`, bytes)

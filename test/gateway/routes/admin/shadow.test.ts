@@ -53,10 +53,10 @@ beforeAll(async () => {
   if (!model || !(await activateVersion(db, model, 4))) throw new Error('not activated')
   consenting = (await createKey({ sampling: 'always' })).key
 })
-// A node that is not heard of for six seconds takes nothing.
+// A node without a heartbeat for six seconds gets no requests.
 beforeEach(() => heartbeat())
 
-/** The version under which the node was told to score a request's answer too. */
+/** Returns the version under which the node was asked to score a request as well. */
 async function shadowOf(
   key: string,
   { model = 'tiny', path = '/v1/completions', headers = {} }: AskOptions = {},
@@ -86,7 +86,7 @@ const scoreOf = (requestId: string, changes: Partial<ShadowScore> = {}): ShadowS
 })
 
 describe('a shadow', () => {
-  test('is off unless an operator begins it', async () => {
+  test('is off until an operator starts it', async () => {
     expect(await adminJson<ShadowReport>('GET', '/shadow')).toMatchObject({ shadow: null, domains: [] })
     expect(await shadowOf(consenting)).toBeUndefined()
     expect((await heartbeat()).desired).not.toHaveProperty('trials')
@@ -94,7 +94,7 @@ describe('a shadow', () => {
     expect([refused.status, (await errorOf(refused)).param]).toEqual([409, 'mask_version'])
   })
 
-  test('is held by nodes, and scores nothing before they do', async () => {
+  test('scores nothing before nodes hold its mask', async () => {
     expect(await start(1)).toMatchObject({
       shadow: { mask_version: 5, share: 1 },
       nodes: { ready: 0, alive: 1 },
@@ -106,7 +106,7 @@ describe('a shadow', () => {
     expect(await shadowOf(consenting)).toBe(5)
   })
 
-  test('scores only what may be sampled, as key and request say', async () => {
+  test('scores only requests that may be sampled according to key and request', async () => {
     const optIn = (await createKey({ sampling: 'opt_in' })).key
     const never = (await createKey({ sampling: 'never' })).key
     const sample = (value: string) => ({ headers: { 'x-copal-sample': value } })
@@ -116,7 +116,7 @@ describe('a shadow', () => {
     expect(await shadowOf(never, sample('true'))).toBeUndefined()
   })
 
-  test('scores no embeddings, and nothing that names its weights or that others than the active ones answer', async () => {
+  test('scores no embeddings, and no requests that name a mask version or are served by another than the active mask', async () => {
     expect(await shadowOf(consenting, { path: '/v1/embeddings' })).toBeUndefined()
     for (const model of ['tiny@dense', 'tiny@mask-4'])
       expect(await shadowOf(consenting, { model })).toBeUndefined()
@@ -128,7 +128,7 @@ describe('a shadow', () => {
     expect(await shadowOf(consenting)).toBe(5)
   })
 
-  test('scores a share of the requests, whatever their key', async () => {
+  test('scores a share of the requests of every key', async () => {
     await start(0.4)
     await heartbeat()
     const asked = await Promise.all(
@@ -139,14 +139,14 @@ describe('a shadow', () => {
     expect(asked.every(({ ok }) => ok)).toBe(true)
     const calls = (await node.calls()).slice(-60).map(({ body }) => JSON.parse(body) as ChatCall)
     const chosen = calls.filter(({ shadowVersion }) => shadowVersion === 5).length
-    // Six standard deviations around 24.
+    // Within six standard deviations of 24.
     expect(chosen).toBeGreaterThan(1)
     expect(chosen).toBeLessThan(47)
     await start(1)
     await heartbeat()
   })
 
-  test('calls the node once a request, and takes nothing of a key’s limits', async () => {
+  test('calls the node once for each request, and uses no part of a key’s limits', async () => {
     const limits = { requests_per_minute: 2, tokens_per_minute: 100 }
     const limited = await adminJson<CreatedKey>('POST', '/keys', { name: 'x', limits, sampling: 'always' })
     const before = (await node.calls()).length
@@ -163,7 +163,7 @@ describe('a shadow', () => {
     )
   })
 
-  test('is told by domain: what was asked and what was answered, under both masks, each request once', async () => {
+  test('is reported by domain: prompt and output under both masks, each request once', async () => {
     await start(1)
     await adminJson('DELETE', '/shadow')
     await start(1)
@@ -173,11 +173,11 @@ describe('a shadow', () => {
       scoreOf('shadow-request-1'),
       scoreOf('shadow-request-2', { answer: nothing }),
       scoreOf('shadow-request-3', { domain: 'code', answer: nothing }),
-      // Of another comparison, and of a model that is not the node's.
+      // Scores of another comparison, and of another model than the node's.
       scoreOf('shadow-request-4', { maskVersion: 3 }),
       scoreOf('shadow-request-5', { shadowVersion: 6 }),
       scoreOf('shadow-request-6', { model: 'other' }),
-      // Of a request that the node was not called with.
+      // A score of a request that the node was not given.
       scoreOf('shadow-request-7', { attestation: 'f'.repeat(64) }),
       ...Array.from({ length: 10 }, (_, index) =>
         scoreOf(`shadow-request-more-${index}`, { domain: `made-up-${index}` }),
@@ -187,7 +187,7 @@ describe('a shadow', () => {
     await heartbeat(scores)
     const { domains } = await adminJson<ShadowReport>('GET', '/shadow')
     expect(domains).toEqual([
-      // That are not registered: a client may name any.
+      // Domains that are not registered: a client may name any.
       expect.objectContaining({ domain: '(other)', requests: 10 }),
       {
         domain: 'code',
@@ -210,14 +210,14 @@ describe('a shadow', () => {
     expect(metrics).toContain('copal_model_shadow_share{model="tiny",mask_version="5"} 1\n')
   })
 
-  test('whose figures cannot be stored costs a node no heartbeat', async () => {
+  test('does not fail a heartbeat when its scores cannot be stored', async () => {
     await env.DB.exec('ALTER TABLE shadow_scores RENAME TO shadow_scores_away')
     await heartbeat([scoreOf('shadow-request-lost')])
     await env.DB.exec('ALTER TABLE shadow_scores_away RENAME TO shadow_scores')
     expect(await shadowOf(consenting)).toBe(5)
   })
 
-  test('is refused from a node that tells too much at once or what is no score', async () => {
+  test('is rejected from a node that reports too many or invalid scores', async () => {
     const tell = async (shadows: unknown) => {
       const body = { ...heartbeatOf(node, 'tiny'), shadows }
       return (await signedPost('/internal/nodes/heartbeat', body)).status
@@ -226,7 +226,7 @@ describe('a shadow', () => {
     expect(await tell([{ ...scoreOf('request-1'), prompt: { tokens: -1, nll: 1, nllShadow: 1 } }])).toBe(400)
   })
 
-  test('is over when it is ended', async () => {
+  test('scores nothing after it was ended', async () => {
     expect(await adminJson('DELETE', '/shadow')).toEqual({ model: 'tiny', ended: true })
     await heartbeat()
     expect(await shadowOf(consenting)).toBeUndefined()
@@ -234,7 +234,7 @@ describe('a shadow', () => {
   })
 })
 
-test('scores are deleted after 30 days', async () => {
+test('shadow scores are deleted after 30 days', async () => {
   const db = openDatabase(env.DB)
   await heartbeat([scoreOf('shadow-request-old')])
   const count = () => db.$count(shadowScores)

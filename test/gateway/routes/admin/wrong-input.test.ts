@@ -122,16 +122,23 @@ describe('wrong input', () => {
     ],
     ['the wrong method', 'DELETE', '/updates', undefined, 405, 'method_not_allowed', null],
     ['an unknown path', 'GET', '/nothing', undefined, 404, 'not_found', null],
-  ])('%s is refused in the one error shape', async (_name, method, path, body, status, code, param) => {
-    await sendHeartbeat({ id: 'input-1', url: 'http://127.0.0.1:9' }, 'input')
-    await sendHeartbeat({ id: 'input-2', url: 'http://127.0.0.1:9' }, 'input-too')
-    const response = await admin(method, path, body)
-    const error = await errorOf(response)
-    expect({ status: response.status, code: error.code, param: error.param }).toEqual({ status, code, param })
-    expect(error.message.length).toBeGreaterThan(10)
-  })
+  ])(
+    '%s is rejected in the error shape of the API',
+    async (_name, method, path, body, status, code, param) => {
+      await sendHeartbeat({ id: 'input-1', url: 'http://127.0.0.1:9' }, 'input')
+      await sendHeartbeat({ id: 'input-2', url: 'http://127.0.0.1:9' }, 'input-too')
+      const response = await admin(method, path, body)
+      const error = await errorOf(response)
+      expect({ status: response.status, code: error.code, param: error.param }).toEqual({
+        status,
+        code,
+        param,
+      })
+      expect(error.message.length).toBeGreaterThan(10)
+    },
+  )
 
-  test('several models are named where one must be chosen', async () => {
+  test('a request without a model is rejected with the names of the models if there are several', async () => {
     const response = await admin('POST', '/rollback', {})
     expect((await errorOf(response)).message).toMatch(/'input', 'input-too'/)
   })

@@ -9,7 +9,7 @@ import { errorOf, ORIGIN } from '../../support/requests/gateway-requests.ts'
 import { TEST_NODE_SECRET } from '../../support/setup/secrets.ts'
 
 const bytesOf = (text: string) => new Uint8Array(new TextEncoder().encode(text))
-/** Node `node-1` signs. */
+/** Sends a call signed by node `node-1`. */
 const signatureOf = async (request: { method: string; path: string; bodySha256: string }) =>
   sign(
     await nodeSecret(TEST_NODE_SECRET, 'node-1'),
@@ -18,7 +18,7 @@ const signatureOf = async (request: { method: string; path: string; bodySha256: 
   )
 
 describe('a mask', () => {
-  test('comes back byte for byte under the hash that it was stored by, to be cached for ever', async () => {
+  test('is returned byte for byte under its hash, with headers that allow caching for ever', async () => {
     const bytes = maskFile('round trip')
     const path = `/internal/masks/${await sha256(bytes)}`
     expect((await signedCall('GET', path)).status).toBe(404)
@@ -30,7 +30,7 @@ describe('a mask', () => {
     expect(response.headers.get('content-length')).toBe(String(bytes.byteLength))
   })
 
-  test('is not sent again to who has it', async () => {
+  test('is not sent again to a node that has it', async () => {
     const bytes = maskFile('etag')
     const hash = await sha256(bytes)
     const path = `/internal/masks/${hash}`
@@ -55,7 +55,7 @@ describe('a mask', () => {
       /The mask is not usable/,
     ],
     ['empty', () => new Uint8Array(), /./],
-  ])('that is %s is refused and not kept', async (name, damage, reason) => {
+  ])('that is %s is rejected and not stored', async (name, damage, reason) => {
     const bytes = damage(maskFile(name))
     const path = `/internal/masks/${await sha256(bytes)}`
     const response = await signedCall('PUT', path, bytes)
@@ -64,7 +64,7 @@ describe('a mask', () => {
     expect((await signedCall('GET', path)).status).toBe(404)
   })
 
-  test('whose bytes do not have the hash of the path is refused and not kept', async () => {
+  test('whose bytes do not match the hash in the path is rejected and not stored', async () => {
     const path = `/internal/masks/${await sha256(maskFile('announced'))}`
     const bytes = maskFile('sent')
     const signature = await signatureOf({ method: 'PUT', path, bodySha256: path.slice(-64) })
@@ -79,7 +79,7 @@ describe('a mask', () => {
     expect(await env.ARTIFACTS.head(path.slice('/internal/'.length))).toBeNull()
   })
 
-  test('larger than the bound is refused by its length alone', async () => {
+  test('larger than the maximum is rejected by its length alone', async () => {
     const path = `/internal/masks/${'0'.repeat(64)}`
     const signature = await signatureOf({ method: 'PUT', path, bodySha256: '0'.repeat(64) })
     const response = await exports.default.fetch(
@@ -94,7 +94,7 @@ describe('a mask', () => {
 })
 
 describe('a mask in parts', () => {
-  /** Sends the parts of a mask file and asks for them to be joined. */
+  /** Uploads the parts of a mask file and requests to join them. */
   async function sendParts(bytes: Uint8Array<ArrayBuffer>, order: readonly number[] = [0, 1, 2]) {
     const path = `/internal/masks/${await sha256(bytes)}`
     const third = Math.ceil(bytes.byteLength / 3)
@@ -111,7 +111,7 @@ describe('a mask in parts', () => {
   const stored = async (path: string) =>
     (await env.ARTIFACTS.list({ prefix: `mask-parts/${path.slice(-64)}/` })).objects.length
 
-  test('is joined to the file that it is, and the parts go', async () => {
+  test('is joined to the file, and its parts are deleted', async () => {
     const bytes = maskFile('parts')
     const { path, response } = await sendParts(bytes)
     expect(response.status).toBe(201)
@@ -121,7 +121,7 @@ describe('a mask in parts', () => {
     expect(await stored(path)).toBe(0)
   })
 
-  test('in the wrong order is refused and not kept, and can be joined in the right one', async () => {
+  test('joined in the wrong order is rejected and not stored, and can still be joined in the right order', async () => {
     const bytes = maskFile('order')
     const { path, response } = await sendParts(bytes, [1, 0, 2])
     expect([response.status, (await errorOf(response)).code]).toEqual([422, 'mask_invalid'])
@@ -129,7 +129,7 @@ describe('a mask in parts', () => {
     expect((await sendParts(bytes)).response.status).toBe(201)
   })
 
-  test('of which one was never sent is refused, naming it', async () => {
+  test('with a missing part is rejected with the hash of that part', async () => {
     const path = `/internal/masks/${await sha256(maskFile('missing'))}`
     const absent = 'f'.repeat(64)
     const response = await signedCall('POST', path, list([absent]))
@@ -137,7 +137,7 @@ describe('a mask in parts', () => {
     expect((await errorOf(response)).message).toContain(`Part ${absent}`)
   })
 
-  test('of which one is not what its hash says is refused', async () => {
+  test('with a part that does not match its hash is rejected', async () => {
     const path = `/internal/masks/${'0'.repeat(64)}/parts/${await sha256(bytesOf('announced'))}`
     const bytes = bytesOf('delivered')
     const signature = await signatureOf({ method: 'PUT', path, bodySha256: path.slice(-64) })
@@ -149,7 +149,7 @@ describe('a mask in parts', () => {
     expect(await stored(`/${'0'.repeat(64)}`)).toBe(0)
   })
 
-  test('that nobody joins is gone a day later', async () => {
+  test('that is not joined is deleted after a day', async () => {
     const part = bytesOf('abandoned')
     const path = `/internal/masks/${'1'.repeat(64)}`
     await signedCall('PUT', `${path}/parts/${await sha256(part)}`, part)
@@ -159,7 +159,7 @@ describe('a mask in parts', () => {
     expect(await stored(path)).toBe(0)
   })
 
-  test('larger than a part may be, or without a valid signature, is not taken', async () => {
+  test('that is too large or has no valid signature is rejected', async () => {
     const path = `/internal/masks/${'2'.repeat(64)}`
     const part = bytesOf('part')
     const hash = await sha256(part)
@@ -178,7 +178,7 @@ describe('a mask in parts', () => {
   })
 })
 
-test('a dataset is sent as it was frozen', async () => {
+test('a dataset is returned as it was frozen', async () => {
   const dataset = await freezeDataset(testDeps(), 'frozen', [
     { text: 'one', keyId: 'key' },
     { text: 'two "quoted"\nlines', keyId: 'key' },
@@ -192,7 +192,7 @@ test('a dataset is sent as it was frozen', async () => {
   expect(dataset).toMatchObject({ domain: 'frozen', samples: 2 })
 })
 
-test('without a valid signature nothing is given and nothing is taken', async () => {
+test('artifacts cannot be read or written without a valid signature', async () => {
   const bytes = maskFile('unsigned')
   const hash = await sha256(bytes)
   for (const response of [
@@ -205,7 +205,7 @@ test('without a valid signature nothing is given and nothing is taken', async ()
   expect(await env.ARTIFACTS.head(`masks/${hash}`)).toBeNull()
 })
 
-test('what is no hash, no known hash, or no such method is told so', async () => {
+test('an invalid hash, an unknown hash and a wrong method each get their own error', async () => {
   expect((await signedCall('GET', '/internal/masks/../secrets')).status).toBe(404)
   expect((await signedCall('GET', '/internal/masks/ABC')).status).toBe(400)
   expect((await signedCall('GET', `/internal/datasets/${'0'.repeat(64)}`)).status).toBe(404)

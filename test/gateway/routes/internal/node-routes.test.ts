@@ -19,7 +19,7 @@ const DAY_MS = 24 * 60 * 60 * 1000
 const fleet = () => env.FLEET.get(env.FLEET.idFromName('fleet'))
 
 describe('a heartbeat', () => {
-  test('registers the model on first sight and answers that it shall serve dense', async () => {
+  test('registers a new model and tells the node to serve the dense weights', async () => {
     expect(await sendHeartbeat(node, 'first')).toEqual({
       registered: true,
       desired: { active: null, previous: null },
@@ -37,7 +37,7 @@ describe('a heartbeat', () => {
     ])
   })
 
-  test('from other weights under a known name is refused, naming both hashes, and changes nothing', async () => {
+  test('from a node with other weights under a known name is rejected with both hashes, and changes nothing', async () => {
     await sendHeartbeat(node, 'weights')
     const other = { ...heartbeatOf({ ...node, id: 'impostor' }, 'weights') }
     const response = await signedPost('/internal/nodes/heartbeat', {
@@ -51,7 +51,7 @@ describe('a heartbeat', () => {
     expect((await fleet().snapshot()).nodes.map(({ id }) => id)).not.toContain('impostor')
   })
 
-  test('is answered with the masks that the model shall serve', async () => {
+  test('gets the masks that the model should serve', async () => {
     await sendHeartbeat(node, 'masked')
     for (const [version, digit] of [
       [1, 'c'],
@@ -75,7 +75,7 @@ describe('a heartbeat', () => {
       const model = await findModel(db, 'masked')
       if (!model) throw new Error('not registered')
       expect(await activateVersion(db, model, version)).toBe(true)
-      // Whoever read the row before the change loses.
+      // Compare-and-set: the row that was read before the change is stale.
       expect(await activateVersion(db, model, version)).toBe(false)
     }
     await promote(1)
@@ -88,7 +88,7 @@ describe('a heartbeat', () => {
     expect((await sendHeartbeat(node, 'masked')).desired).toEqual({ active: null, previous: second })
   })
 
-  test('of a node whose name another took is refused, whatever it says, and of one that was restarted is not', async () => {
+  test('from a node that another process has replaced is rejected, and from a restarted node accepted', async () => {
     const copy = { ...node, url: 'http://127.0.0.1:3' }
     await sendHeartbeat(node, 'copied', { process: 'first' })
     await sendHeartbeat(copy, 'copied', { process: 'second' })
@@ -106,7 +106,7 @@ describe('a heartbeat', () => {
     await sendHeartbeat(copy, 'copied', { process: 'third' })
   })
 
-  test('may leave its methods out once they are registered, until its process is another one', async () => {
+  test('may omit its methods once they are registered, until its process changes', async () => {
     const { methods: _, ...renewed } = heartbeatOf(node, 'registered', { process: 'first' })
     const send = async (changes: object) => {
       const response = await signedPost('/internal/nodes/heartbeat', { ...renewed, ...changes })
@@ -129,7 +129,7 @@ describe('a heartbeat', () => {
     expect(await offered()).toEqual(['wanda'])
   })
 
-  test('of an idle node takes one statement in the database', async () => {
+  test('of an idle node executes one database statement', async () => {
     await sendHeartbeat(node, 'idle')
     const statements: string[] = []
     const counted = new Proxy(env.DB, {
@@ -149,7 +149,7 @@ describe('a heartbeat', () => {
     expect(statements).toHaveLength(1)
   })
 
-  test('that is not signed with the secret of its node, or malformed, is refused', async () => {
+  test('that is malformed or not signed with the secret of its node is rejected', async () => {
     const unsigned = await signedPost('/internal/nodes/heartbeat', heartbeatOf(node, 'm'), {
       secret: 'another secret of the network',
     })
@@ -165,7 +165,7 @@ describe('a heartbeat', () => {
 })
 
 describe('receipts', () => {
-  test('settle once however often and in whatever batch they come, and end their leases', async () => {
+  test('settle once, however often and in whatever batch they arrive, and end their leases', async () => {
     await sendHeartbeat(node, 'tiny')
     for (const requestId of ['request-1', 'request-2']) {
       await fleet().acquire({ model: 'tiny', requestId, domain: 'default', promptTokens: 1, exclude: [] })
@@ -185,7 +185,7 @@ describe('receipts', () => {
     ])
   })
 
-  test('of a node replace what the gateway estimated when the lease expired, once', async () => {
+  test('replace the estimate that the gateway made when the lease expired, once', async () => {
     const requestId = 'request-estimated'
     const model = 'estimated'
     const account = 'key_1'
@@ -217,7 +217,7 @@ describe('receipts', () => {
       nllDense: 8,
       estimated: false,
       createdAt: expect.any(Number),
-      // The node is an old one, which names no account.
+      // An old node, whose receipts name no account.
       keyId: account,
     }
     const rows = async () =>
@@ -227,7 +227,7 @@ describe('receipts', () => {
     expect(await settle(receiptOf(requestId, { model }))).toEqual({ settled: 0 })
     expect(await insertReceipts(db, 'node-1', [estimate], 'estimate', 2)).toBe(0)
     expect(await rows()).toEqual([stored])
-    // Of the estimate nothing is left in what is told of all.
+    // The totals no longer contain the estimate.
     const names = { model, domain: 'legal', maskVersion: 3 }
     expect((await sumUsage(db)).filter((row) => row.model === model)).toEqual([
       { ...names, tenant: null, finishReason: 'length', requests: 1, promptTokens: 11, completionTokens: 7 },
@@ -237,7 +237,7 @@ describe('receipts', () => {
     ])
   })
 
-  test('are deleted when their time is over, and go on to count', async () => {
+  test('are deleted after their retention time, but still count in the totals', async () => {
     const model = 'kept'
     const receipts = Array.from({ length: 5 }, (_, index) => receiptOf(`kept-${index}`, { model }))
     const now = Date.now()
@@ -254,7 +254,7 @@ describe('receipts', () => {
     expect((await sumUsage(db)).filter((row) => row.model === model)).toMatchObject([{ requests: 5 }])
   })
 
-  test('of the largest batch are stored whole', async () => {
+  test('are stored completely for the largest batch', async () => {
     const receipts = Array.from({ length: 256 }, (_, index) =>
       receiptOf(`large-batch-${index}`, {
         model: 'large-batch',
@@ -271,7 +271,7 @@ describe('receipts', () => {
     ])
   })
 
-  test('that are not signed settle nothing', async () => {
+  test('without a signature settle nothing', async () => {
     const response = await signedPost(
       '/internal/nodes/receipts',
       { nodeId: 'x', receipts: [receiptOf('forged-request')] },

@@ -1,4 +1,4 @@
-/** A node that somebody else has taken over: what it cannot do with its own secret and all that it is told. */
+/** A compromised node: what it cannot do with its own secret and everything that the gateway sends it. */
 import { env } from 'cloudflare:workers'
 import { createExecutionContext, waitOnExecutionContext } from 'cloudflare:test'
 import { beforeAll, beforeEach, describe, expect, onTestFinished, test, vi } from 'vitest'
@@ -7,7 +7,7 @@ import { nodeSecret } from '@copal/shared/wire/node-secret.ts'
 import { signedHeaders, SIGNATURE_HEADER, verify } from '@copal/shared/wire/signature.ts'
 import { createApp } from '../../../../gateway/src/app.ts'
 import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
-import { sumTokens } from '../../../../gateway/src/storage/db/queries/usage-day-queries.ts'
+import { sumChargedTokens } from '../../../../gateway/src/storage/db/queries/usage-day-queries.ts'
 import type { Bindings } from '../../../../gateway/src/contracts/bindings.ts'
 import { heartbeatOf } from '../../../support/doubles/heartbeat.ts'
 import {
@@ -30,10 +30,10 @@ const MODEL = 'own-node'
 
 const db = openDatabase(env.DB)
 const fleet = () => env.FLEET.get(env.FLEET.idFromName('fleet'))
-const isLeased = async (requestId: string) => (await fleet().look(requestId)) !== undefined
+const isLeased = async (requestId: string) => (await fleet().leaseView(requestId)) !== undefined
 const nodeOf = async (id: string) => (await fleet().snapshot()).nodes.find((node) => node.id === id)
 
-/** It gets the requests; `taken` has another secret, and nothing to do. */
+/** The node that gets the requests. The compromised node `taken` has a secret of its own and gets none. */
 let honest: NodeDouble
 const taken = { id: 'taken', url: 'http://127.0.0.1:9' }
 beforeAll(async () => {
@@ -50,13 +50,13 @@ const lastCall = async () => {
 }
 
 describe('a node', () => {
-  test('speaks for no other, whether it signs as itself, as the other, or for both', async () => {
+  test('cannot report for another node, whichever name it signs with', async () => {
     const beforehand = await nodeOf('honest')
     const other = heartbeatOf({ id: 'honest', url: taken.url }, MODEL, { leaving: true })
     const asItself = await signedPost(HEARTBEAT, other, { as: 'taken' })
     expect([asItself.status, (await errorOf(asItself)).message]).toEqual([
       401,
-      "The call tells of node 'honest' and is signed by node 'taken'. A node speaks for itself alone.",
+      "The body names node 'honest' but is signed by node 'taken'. A node can only report for itself.",
     ])
     const secret = await nodeSecret(TEST_NODE_SECRET, 'taken')
     const asTheOther = await signedPost(HEARTBEAT, other, { secret })
@@ -72,12 +72,12 @@ describe('a node', () => {
     expect(await nodeOf('honest')).toMatchObject({ url: beforehand?.url, draining: false })
   })
 
-  test('is not known by the secret that all nodes shared once', async () => {
+  test('is rejected with the secret that all nodes once shared', async () => {
     const shared = await signedPost(HEARTBEAT, heartbeatOf(taken, MODEL), { secret: TEST_NODE_SECRET })
     expect([shared.status, (await errorOf(shared)).code]).toEqual([401, 'invalid_signature'])
   })
 
-  test('cannot take a call for its own that was signed for another', async () => {
+  test('cannot reuse a call that was signed for another node', async () => {
     await (await ask((await createLimitedKey({})).key, { model: MODEL, stream: true })).text()
     const { path, body, headers } = await lastCall()
     const call = {
@@ -98,7 +98,7 @@ describe('a node', () => {
 })
 
 describe('a receipt', () => {
-  test('from a node that was not given the request changes nothing, and is told of once', async () => {
+  test('from a node that was not given the request changes nothing, and is logged once', async () => {
     const log = vi.spyOn(console, 'error').mockImplementation(() => {})
     onTestFinished(() => log.mockRestore())
     const { id: account, key } = await createLimitedKey({ tokens_per_month: 1_000 })
@@ -106,12 +106,12 @@ describe('a receipt', () => {
     const { requestId, attestation, domain } = (await lastCall()).told
     const receipt = { ...receiptOf(requestId, { account, model: MODEL, domain }), attestation }
     const used = () =>
-      sumTokens(db, { kind: 'key', name: account }, { fromMs: 0, beforeMs: Number.MAX_SAFE_INTEGER })
+      sumChargedTokens(db, { kind: 'key', name: account }, { fromMs: 0, beforeMs: Number.MAX_SAFE_INTEGER })
     const forged = [
       { ...receipt, promptTokens: 900 },
       { ...receipt, attestation: undefined },
       { ...receipt, attestation: 'f'.repeat(64) },
-      // An attestation of its own, for another request and for another key.
+      // Attestations that were issued to this node, but for another request and for another key.
       { ...receipt, attestation: await attestationOf('taken', { requestId: `${requestId}.2` }, receipt) },
       { ...receipt, attestation: await attestationOf('taken', { account: 'key_other' }, receipt) },
     ]
@@ -119,11 +119,11 @@ describe('a receipt', () => {
     expect(await answer.json()).toEqual({ settled: 0 })
     expect(log).toHaveBeenCalledOnce()
     expect(log).toHaveBeenCalledWith(
-      `5 of 5 receipts of node 'taken' count for nothing: they are of requests that it was not called with, or not like that. ` +
-        `The first is ${requestId}.`,
+      `5 of 5 receipts of node 'taken' are ignored: their attestations do not match, so the node was not called with these ` +
+        `requests. The first is ${requestId}.`,
     )
     expect([await isLeased(requestId), await used()]).toEqual([true, 0])
-    // The hundred tokens that it reserved are still reserved, until the receipt that counts.
+    // Its hundred tokens stay reserved until the valid receipt arrives.
     const most = { model: MODEL, prompt: 'x', max_tokens: 900, stream: true }
     expect((await post(key, '/v1/completions', most)).status).toBe(429)
     expect((await settle('honest', [receipt])).status).toBe(200)
@@ -131,7 +131,7 @@ describe('a receipt', () => {
     expect((await post(key, '/v1/completions', most)).status).toBe(200)
   })
 
-  test('of a node is for the key, the model and the domain that the gateway named, and no other', async () => {
+  test('counts only for the key, the model and the domain that the gateway attested', async () => {
     const { id: account, key } = await createLimitedKey({})
     await (await ask(key, { model: MODEL, stream: true })).text()
     const { requestId, attestation, domain } = (await lastCall()).told
@@ -150,7 +150,7 @@ describe('a receipt', () => {
   })
 })
 
-test('an answer is kept from the node that was asked for it alone, under the name that it was asked for', async () => {
+test('a response is cached only from the node that was asked for it, and only under the attested cache key', async () => {
   const { key } = await createLimitedKey({})
   const asked = {
     model: MODEL,
@@ -177,7 +177,7 @@ test('an answer is kept from the node that was asked for it alone, under the nam
   expect((await post(key, '/v1/chat/completions', asked, init)).headers.get('x-copal-cache')).toBe('hit')
 })
 
-test('while the gateway’s secret is replaced nodes with either are known, and their attestations hold; then the new one alone', async () => {
+test('during a rotation of the gateway secret both secrets and their attestations are valid, and afterwards only the new one', async () => {
   const next = 'node-secret-of-tomorrow-for-the-tests'
   const grace = { NODE_SECRET: next, NODE_SECRET_ALTERNATE: TEST_NODE_SECRET }
   const { id: account, key } = await createLimitedKey({})
@@ -198,12 +198,12 @@ test('while the gateway’s secret is replaced nodes with either are known, and 
   expect(await status({ NODE_SECRET: next }, next, HEARTBEAT, heartbeatOf(honest, MODEL))).toBe(200)
 })
 
-/** Receipts as they are, with what attestations they have. */
+/** Sends receipts with exactly the attestations that they have. */
 async function settle(nodeId: string, receipts: readonly object[]): Promise<Response> {
   return tell({}, await nodeSecret(TEST_NODE_SECRET, nodeId), RECEIPTS, { nodeId, receipts })
 }
 
-/** The attestation of a request like another that a node was given. */
+/** Issues an attestation for a request like another one that a node was given. */
 async function attestationOf(nodeId: string, changes: object, receipt: object): Promise<string | undefined> {
   const like = { ...receipt, attestation: undefined, ...changes }
   const { receipts } = (await withAttestations({ nodeId, receipts: [like] })) as {
@@ -212,7 +212,7 @@ async function attestationOf(nodeId: string, changes: object, receipt: object): 
   return receipts[0]?.attestation
 }
 
-/** A call of node `honest`, or whose secret it is, to the gateway with other secrets. */
+/** Sends a call of node `honest`, or of the owner of `secret`, to a gateway with other secrets. */
 async function tell(
   changes: Partial<Bindings>,
   secret: string,

@@ -20,7 +20,7 @@ const COMPLETIONS = '/v1/completions'
 test.each<[string, string, unknown, number, string, string | null, RegExp]>([
   ['malformed JSON', CHAT, '{"model":', 400, 'invalid_request', null, /not valid JSON/],
   ['an empty body', CHAT, '', 400, 'invalid_request', null, /not valid JSON/],
-  ['JSON that is no object', CHAT, '[1]', 400, 'invalid_request', null, /expected an object/],
+  ['JSON that is not an object', CHAT, '[1]', 400, 'invalid_request', null, /expected an object/],
   [
     'a wrong type',
     CHAT,
@@ -97,7 +97,7 @@ test.each<[string, string, unknown, number, string, string | null, RegExp]>([
     null,
     /larger than 1 MiB/,
   ],
-])('%s is refused in the OpenAI shape', async (_what, path, body, status, code, param, message) => {
+])('%s is rejected in OpenAI’s error shape', async (_what, path, body, status, code, param, message) => {
   const response = await post(key, path, body)
   expect(response.status).toBe(status)
   const error = await errorOf(response)
@@ -110,7 +110,7 @@ test.each<[string, string, unknown, number, string, string | null, RegExp]>([
   expect(response.headers.get('x-request-id')).toMatch(/^req_/)
 })
 
-test('a body without end or length is refused without being held', async () => {
+test('an endless body without a length is rejected without being buffered', async () => {
   let sentBytes = 0
   const endless = new ReadableStream<Uint8Array>({
     pull(controller) {
@@ -130,7 +130,7 @@ test('a body without end or length is refused without being held', async () => {
   expect(sentBytes).toBeLessThan(80 * 1024 * 1024)
 })
 
-test('a body that is not UTF-8 is refused by name', async () => {
+test('a body that is not UTF-8 is rejected with that reason', async () => {
   const body = new Uint8Array([0x7b, 0x22, 0xff, 0x22, 0x7d])
   const response = await fetchDocumented(
     new Request(ORIGIN + CHAT, { method: 'POST', headers: { authorization: `Bearer ${key}` }, body }),
@@ -142,7 +142,7 @@ test('a body that is not UTF-8 is refused by name', async () => {
 })
 
 test.each(['Legal & order', 'UPPER', '-dash', 'a'.repeat(65), 'l%C3%A4w'])(
-  'the domain %j is refused',
+  'the domain %j is rejected',
   async (domain) => {
     const response = await post(key, CHAT, hello, { headers: { 'x-copal-domain': domain } })
     expect(response.status).toBe(400)
@@ -153,12 +153,12 @@ test.each(['Legal & order', 'UPPER', '-dash', 'a'.repeat(65), 'l%C3%A4w'])(
   },
 )
 
-test('a consent header other than true and false is refused', async () => {
+test('a consent header other than true and false is rejected', async () => {
   const response = await post(key, CHAT, hello, { headers: { 'x-copal-sample': 'yes' } })
   expect(await errorOf(response)).toMatchObject({ code: 'invalid_request', param: 'x-copal-sample' })
 })
 
-test('an unknown path is a 404 that says where things are', async () => {
+test('an unknown path is a 404 that lists the inference routes', async () => {
   const response = await post(key, '/v1/chat/completion', hello)
   expect(response.status).toBe(404)
   expect(await errorOf(response)).toMatchObject({
@@ -168,7 +168,7 @@ test('an unknown path is a 404 that says where things are', async () => {
   expect((await exports.default.fetch(`${ORIGIN}/nothing`)).status).toBe(404)
 })
 
-test('a response that was given before is a 404 that says that none is stored', async () => {
+test('reading or deleting an earlier response is a 404 that says that responses are not stored', async () => {
   for (const [method, path] of [
     ['GET', '/v1/responses/resp_1'],
     ['DELETE', '/v1/responses/resp_1'],
@@ -193,6 +193,6 @@ test('a wrong method is a 405 that names the right one', async () => {
   expect((await post(key, '/health', {})).headers.get('allow')).toBe('GET')
 })
 
-test('nothing of what was refused reached the node', async () => {
+test('no rejected request reached the node', async () => {
   expect(await node.calls()).toEqual([])
 })

@@ -17,7 +17,7 @@ import { sendHeartbeat, createKey, errorOf, get, until } from '../../support/req
 const cached = useCachedNode()
 const { ask } = cached
 
-describe('an answer is of one mask', () => {
+describe('a cached response belongs to one mask', () => {
   async function promote(version: number): Promise<void> {
     const db = openDatabase(env.DB)
     const model = await findModel(db, 'tiny')
@@ -25,7 +25,7 @@ describe('an answer is of one mask', () => {
     await cached.swap(version)
   }
 
-  test('and not found once another is promoted, but again after the way back, or by its name', async () => {
+  test('and is not found after a promotion, but again after a rollback or by the name of the version', async () => {
     const body = newRequest()
     const dense = await (await untilCached('cached', () => ask(body))).text()
     await promote(7)
@@ -39,7 +39,7 @@ describe('an answer is of one mask', () => {
     expect(await (await ask(body)).text()).toBe(dense)
   })
 
-  test('which gave it: a node that has not swapped yet fills no cache of the new one', async () => {
+  test('that generated it: a node that has not swapped yet does not fill the cache of the new mask', async () => {
     const body = newRequest()
     const db = openDatabase(env.DB)
     const model = await findModel(db, 'tiny')
@@ -53,8 +53,8 @@ describe('an answer is of one mask', () => {
   })
 })
 
-describe('a cache is one tenant’s', () => {
-  test('whose keys share it, and no other tenant’s key finds, counts or deletes anything there', async () => {
+describe('a cache belongs to one tenant', () => {
+  test('whose keys share it, and keys of other tenants find, count and delete nothing in it', async () => {
     const body = newRequest()
     const ours = await (await untilCached('cached', () => ask(body))).text()
     const sibling = await createKey({ tenant: 'cached' })
@@ -71,7 +71,7 @@ describe('a cache is one tenant’s', () => {
     expect(own).toMatchObject({ tenant: 'other', answers: 1, hits: 0, misses: 1 })
   })
 
-  test('and opens to no key that may not use the model', async () => {
+  test('and serves no key that may not use the model', async () => {
     const body = newRequest()
     await untilCached('cached', () => ask(body))
     const bounded = await createKey({ tenant: 'cached', allowedModels: ['something-else'] })
@@ -79,7 +79,7 @@ describe('a cache is one tenant’s', () => {
     expect([response.status, (await errorOf(response)).param]).toEqual([403, 'model'])
   })
 
-  test('whose hits and misses show at /metrics, to it and to the operator', async () => {
+  test('and its hits and misses are shown at /metrics to the tenant and the operator', async () => {
     const mine = await createKey({ tenant: 'metered', scopes: ['inference', 'read-metrics'] })
     const body = newRequest()
     await untilCached('metered', () => ask(body, {}, mine.key))
@@ -98,7 +98,7 @@ describe('a cache is one tenant’s', () => {
     expect(own).toEqual(told)
   })
 
-  test('which its administrator and the operator look at and empty', async () => {
+  test('and can be inspected and cleared by its administrator and the operator', async () => {
     const body = newRequest()
     const chief = await createKey({ tenant: 'cached', scopes: ['inference', 'admin'] })
     await untilCached('cached', () => ask(body))
@@ -111,7 +111,7 @@ describe('a cache is one tenant’s', () => {
     const unknown = await admin('GET', '/tenants/nobody/cache')
     expect([unknown.status, (await errorOf(unknown)).message]).toEqual([
       404,
-      "There is no tenant 'nobody'. 'GET /admin/tenants' lists them.",
+      "There is no tenant 'nobody'. 'GET /admin/tenants' lists the tenants.",
     ])
   })
 })

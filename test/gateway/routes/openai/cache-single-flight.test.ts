@@ -19,8 +19,8 @@ import type { NodeStep } from '../../support/doubles/node-script.ts'
 const cached = useCachedNode()
 const { ask } = cached
 
-describe('the same request at the same time', () => {
-  /** An answer that takes long enough for others to come meanwhile. */
+describe('an equal request at the same time', () => {
+  /** A response that takes long enough for other requests to arrive meanwhile. */
   const slow = (n: number, status = 200) => ({
     kind: 'stream' as const,
     status,
@@ -31,7 +31,7 @@ describe('the same request at the same time', () => {
     pauseMs: 400,
     ending: 'end' as const,
   })
-  /** A model of its own, on a node that does this. */
+  /** Registers a new model on a node with this script. */
   const serve = async (model: string, steps: NodeStep[]) => {
     const double = await startNode(`cache-${model}`, steps)
     await sendHeartbeat(double, model)
@@ -41,7 +41,7 @@ describe('the same request at the same time', () => {
     until('a call', async () => ((await count()) > 0 ? true : undefined))
   const statusOf = (response: Response) => `${response.status} ${response.headers.get('x-copal-cache')}`
 
-  test('is answered by one generation, within a tenant', async () => {
+  test('shares one generation within a tenant', async () => {
     const { body, count } = await serve('merged', [slow(1), slow(2)])
     const before = await cacheOf('cached').stats()
     const pending = Array.from({ length: 5 }, () => ask(body))
@@ -58,7 +58,7 @@ describe('the same request at the same time', () => {
     expect([hits - before.hits, misses - before.misses]).toEqual([4, 1])
   })
 
-  test('runs by itself where the first one fails', async () => {
+  test('runs by itself if the leader fails', async () => {
     const { body, count } = await serve('merged-failure', [
       { ...slow(0, 400), pauseMs: 3_000 },
       slow(1),
@@ -72,7 +72,7 @@ describe('the same request at the same time', () => {
     expect(await count()).toBe(3)
   })
 
-  test('is made once more for all others where the first client leaves', async () => {
+  test('is generated once more for all others if the leader’s client disconnects', async () => {
     const { body, count } = await serve('merged-left', [{ kind: 'hang' }, slow(1), slow(2)])
     const abort = new AbortController()
     const options = { headers: { 'x-copal-cache': 'true' } }
@@ -91,7 +91,7 @@ describe('the same request at the same time', () => {
     expect(await count()).toBe(2)
   })
 
-  test('does not wait for one that gave the look-up up before it was made', async () => {
+  test('does not wait for a leader whose look-up had timed out', async () => {
     const { body } = await serve('merged-late', [slow(1), slow(2)])
     const held = await blockObject(env.FLEET.get(env.FLEET.idFromName('fleet')))
     const ctx = createExecutionContext()
@@ -111,7 +111,7 @@ describe('the same request at the same time', () => {
     await waitOnExecutionContext(ctx)
   })
 
-  test('waits for a stream until its node has given it once more', async () => {
+  test('waits for a streamed response until its node has reported it', async () => {
     const chunks = ['data: {"n":1}\n\n', 'data: [DONE]\n\n']
     const { double, body, count } = await serve('merged-stream', [
       { kind: 'stream', chunks, pauseMs: 200, ending: 'end' },

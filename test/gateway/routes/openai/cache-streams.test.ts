@@ -19,7 +19,7 @@ describe('a stream', () => {
   })
   beforeEach(() => sendHeartbeat(streaming, 'streaming'))
   const lastCall = async () => JSON.parse((await streaming.calls()).at(-1)?.body ?? '') as ChatCall
-  /** Gives an answer once more, as its node does when it is whole. */
+  /** Reports a complete response, as its node does after a stream. */
   const giveAgain = async ({ cache, tenant = '' }: ChatCall, changes: Partial<CachedResponse> = {}) =>
     signedPost('/internal/nodes/answers', {
       ...cache,
@@ -31,7 +31,7 @@ describe('a stream', () => {
       ...changes,
     })
 
-  test('is kept when its node gives it once more, and then is sent as it was', async () => {
+  test('is cached when its node reports it, and is then replayed unchanged', async () => {
     const asked = body()
     const first = await ask(asked, { 'x-copal-cache-ttl': '600' })
     expect(first.headers.get('x-copal-cache')).toBe('miss')
@@ -57,7 +57,7 @@ describe('a stream', () => {
     expect((await ask(asked, {}, stranger.key)).headers.get('x-copal-cache')).toBe('miss')
   })
 
-  test('is kept under the mask that gave it', async () => {
+  test('is cached under the mask that generated it', async () => {
     const asked = body()
     await (await ask(asked)).text()
     await giveAgain(await lastCall(), { maskVersion: 7 })
@@ -66,7 +66,7 @@ describe('a stream', () => {
     expect(shownHeaders(named).slice(0, 2)).toEqual(['hit', '7'])
   })
 
-  test('is not asked for again where nothing is to be kept, or a limit may have made it shorter', async () => {
+  test('is not requested from the node if nothing is to be cached or a limit may have shortened it', async () => {
     await (await post(cached.key, '/v1/chat/completions', body())).text()
     expect(await lastCall()).not.toHaveProperty('keep')
     await (await ask(newRequest({ model: 'streaming', stream: true, temperature: 1 }))).text()
@@ -77,7 +77,7 @@ describe('a stream', () => {
     expect(await lastCall()).not.toHaveProperty('keep')
   })
 
-  test('is taken from nodes alone, and within bounds', async () => {
+  test('is accepted only from nodes, and within bounds', async () => {
     await (await ask(body())).text()
     const call = await lastCall()
     const forged = {

@@ -27,7 +27,7 @@ const cached = useCachedNode()
 const { ask, calls } = cached
 
 describe('a request that asks for the cache', () => {
-  test('gets the same bytes again without a node, and is told so', async () => {
+  test('gets the same bytes again without a node, with a header that says so', async () => {
     const body = newRequest()
     const first = await untilCached('cached', () => ask(body))
     const before = await calls()
@@ -44,7 +44,7 @@ describe('a request that asks for the cache', () => {
     ['/v1/completions', { prompt: 'x', temperature: 0 }],
     ['/v1/responses', { input: 'x', temperature: 0.5, seed: 7 }],
     ['/v1/embeddings', { input: 'x' }],
-  ])('does so at %s too', async (path, fields) => {
+  ])('is served from the cache at %s as well', async (path, fields) => {
     const send = () =>
       post(cached.key, path, { model: 'tiny', ...fields }, { headers: { 'x-copal-cache': 'true' } })
     const first = await untilCached('cached', send)
@@ -53,7 +53,7 @@ describe('a request that asks for the cache', () => {
     expect(await second.text()).toBe(await first.text())
   })
 
-  test('is answered while no node is there', async () => {
+  test('is served while there is no node', async () => {
     const body = newRequest()
     await untilCached('cached', () => ask(body))
     await sendHeartbeat(cached.node, 'tiny', { draining: true })
@@ -61,7 +61,7 @@ describe('a request that asks for the cache', () => {
     expect((await ask(newRequest())).status).toBe(503)
   })
 
-  test('uses nothing of its limits when it hits', async () => {
+  test('uses no part of its limits on a hit', async () => {
     const limits = { requests_per_minute: 1, tokens_per_minute: 500 }
     const made = await adminJson<CreatedKey>('POST', '/keys', { name: 'x', tenant: 'cached', limits })
     const body = newRequest()
@@ -73,7 +73,7 @@ describe('a request that asks for the cache', () => {
     expect((await ask(newRequest(), {}, made.key)).status).toBe(429)
   })
 
-  test('is sampled once, when its answer is made', async () => {
+  test('is sampled once, when its response is generated', async () => {
     const sampled = await createKey({ tenant: 'cached', sampling: 'always', defaultDomain: 'cache-sampling' })
     const body = newRequest()
     await untilCached('cached', () => ask(body, {}, sampled.key))
@@ -85,7 +85,7 @@ describe('a request that asks for the cache', () => {
     expect((await reservoir('cache-sampling').stats()).seen).toBe(2)
   })
 
-  test('gets a new answer with refresh, which takes the place of the old one', async () => {
+  test('gets a new response with refresh, which replaces the old one', async () => {
     const body = newRequest()
     const first = await (await untilCached('cached', () => ask(body))).text()
     const refreshed = await ask(body, { 'x-copal-cache': 'refresh' })
@@ -97,7 +97,7 @@ describe('a request that asks for the cache', () => {
     )
   })
 
-  test('gets no answer that is older than it says', async () => {
+  test('gets no response older than its maximum age', async () => {
     const body = newRequest()
     await untilCached('cached', () => ask(body))
     await runInDurableObject(cacheOf('cached'), (_instance, { storage }) => {
@@ -108,7 +108,7 @@ describe('a request that asks for the cache', () => {
     expect((await ask(body, { 'x-copal-cache-ttl': '10' })).headers.get('x-copal-cache')).toBe('miss')
   })
 
-  test('is refused with a header that means nothing', async () => {
+  test('is rejected with an invalid header', async () => {
     for (const [headers, param] of [
       [{ 'x-copal-cache': 'yes' }, 'x-copal-cache'],
       [{ 'x-copal-cache-ttl': '0' }, 'x-copal-cache-ttl'],
@@ -121,7 +121,7 @@ describe('a request that asks for the cache', () => {
     }
   })
 
-  test('runs as if there were no cache while that cannot be asked', async () => {
+  test('runs as if there were no cache while the cache fails', async () => {
     const broken = await createKey({ tenant: 'broken' })
     await runInDurableObject(cacheOf('broken'), (_instance, { storage }) => {
       storage.sql.exec('DROP TABLE answers')
@@ -130,7 +130,7 @@ describe('a request that asks for the cache', () => {
     expect([response.status, response.headers.get('x-copal-cache')]).toEqual([200, 'bypass'])
   })
 
-  test('runs as if there were no cache when that does not answer in time', async () => {
+  test('runs as if there were no cache when the cache does not respond in time', async () => {
     const { key } = await createKey({ tenant: 'held' })
     const held = await blockObject(cacheOf('held'))
     const ctx = createExecutionContext()
@@ -146,8 +146,8 @@ describe('a request that asks for the cache', () => {
   })
 })
 
-describe('nothing is kept', () => {
-  test('of a request that does not ask for it', async () => {
+describe('nothing is cached', () => {
+  test('for a request that does not ask for it', async () => {
     const body = newRequest()
     for (const header of [undefined, 'false']) {
       const headers: Record<string, string> = header === undefined ? {} : { 'x-copal-cache': header }
@@ -157,7 +157,7 @@ describe('nothing is kept', () => {
     expect((await ask(body)).headers.get('x-copal-cache')).toBe('miss')
   })
 
-  test('of one that draws without a seed', async () => {
+  test('for a request that samples tokens without a seed', async () => {
     for (const fields of [{ temperature: 0.7 }, { temperature: null }]) {
       const body = newRequest(fields)
       for (let again = 0; again < 2; again += 1) {
@@ -169,7 +169,7 @@ describe('nothing is kept', () => {
     }
   })
 
-  test('of one that fails', async () => {
+  test('for a request that fails', async () => {
     const message = {
       error: { message: 'too long', type: 'x', param: null, code: 'context_length_exceeded' },
     }
@@ -185,7 +185,7 @@ describe('nothing is kept', () => {
     expect(await (await ask(body)).text()).toBe('{"ok":1}')
   })
 
-  test('of an answer that a limit of the key made shorter than its request asked for', async () => {
+  test('for a response that a limit of the key made shorter than requested', async () => {
     const limits = { tokens_per_minute: 2_000 }
     const made = await adminJson<CreatedKey>('POST', '/keys', { name: 'x', tenant: 'cached', limits })
     const body = newRequest({ max_tokens: undefined })

@@ -13,8 +13,8 @@ const EVENTS = ['data: {"a":"héllo"}\n\n', ': keep-alive\n\n', 'data: {"b":1}\n
 
 const chatOf = (model: string) => ({ model, messages: [{ role: 'user', content: 'Hello.' }] })
 
-describe('an answer at once', () => {
-  test('passes through with headers that name mask, node, domain and request', async () => {
+describe('a response that is not streamed', () => {
+  test('is relayed with headers that name mask, node, domain and request', async () => {
     const { key } = await createKey({ defaultDomain: 'legal' })
     const body = '{"id":"chatcmpl-1","choices":[]}'
     const node = await startNode('whole-1', [{ kind: 'answer', headers: JSON_TYPE, body }])
@@ -73,7 +73,7 @@ describe('an answer at once', () => {
     )
   })
 
-  test('is asked of a node that is told nothing of the API key', async () => {
+  test('is requested from a node without revealing the API key', async () => {
     const { key } = await createKey()
     const node = await startNode('keyless-1', [{ kind: 'answer', headers: JSON_TYPE, body: '{}' }])
     await sendHeartbeat(node, 'keyless')
@@ -85,7 +85,7 @@ describe('an answer at once', () => {
     expect(JSON.stringify(call)).not.toContain(key.slice(KEY_PREFIX.length))
   })
 
-  test('that is cut off by the node is a 502 or 503, never half a body', async () => {
+  test('is a 502 or 503, never half a body, if the node breaks off', async () => {
     const { key } = await createKey()
     const node = await startNode('cut-1', [
       {
@@ -103,7 +103,7 @@ describe('an answer at once', () => {
 })
 
 describe('a stream', () => {
-  test('passes through byte for byte', async () => {
+  test('is relayed byte for byte', async () => {
     const { key } = await createKey()
     const node = await startNode('stream-1', [
       { kind: 'stream', headers: SSE, chunks: EVENTS, pauseMs: 20, ending: 'end' },
@@ -115,7 +115,7 @@ describe('a stream', () => {
     expect(await response.text()).toBe(EVENTS.join(''))
   })
 
-  test('of a megabyte in one piece arrives whole', async () => {
+  test('with an event of one megabyte arrives complete', async () => {
     const { key } = await createKey()
     const large = `data: ${'x'.repeat(1_000_000)}\n\n`
     const node = await startNode('large-1', [
@@ -126,7 +126,7 @@ describe('a stream', () => {
     expect(await response.text()).toBe(`${large}data: [DONE]\n\n`)
   })
 
-  test('that the node breaks ends with an error event and no [DONE]', async () => {
+  test('ends with an error event and no [DONE] if the node breaks off', async () => {
     const { key } = await createKey()
     const node = await startNode('break-1', [
       { kind: 'stream', headers: SSE, chunks: EVENTS.slice(0, 3), ending: 'destroy' },
@@ -140,7 +140,7 @@ describe('a stream', () => {
     const last = text.trimEnd().split('\n\n').at(-1) ?? ''
     expect(JSON.parse(last.replace(/^data: /, ''))).toEqual({
       error: {
-        message: "Node 'break-1' broke off before its answer was complete. Try again.",
+        message: "The connection to node 'break-1' broke before its response was complete. Try again.",
         type: 'server_error',
         param: null,
         code: 'node_failed',
@@ -149,7 +149,7 @@ describe('a stream', () => {
     expect(await node.calls()).toHaveLength(1)
   })
 
-  test('of a response that the node breaks ends with an error event of its API, which OpenAI’s clients throw', async () => {
+  test('of the Responses API ends with an error event of that API, which OpenAI’s clients throw, if the node breaks off', async () => {
     const { key } = await createKey()
     const begun = 'event: response.created\ndata: {"type":"response.created","sequence_number":0}\n\n'
     const node = await startNode('respond-1', [
@@ -163,14 +163,14 @@ describe('a stream', () => {
     const [, data = ''] = /^event: error\ndata: (.*)$/.exec(last) ?? []
     const told = {
       code: 'node_failed',
-      message: "Node 'respond-1' broke off before its answer was complete. Try again.",
+      message: "The connection to node 'respond-1' broke before its response was complete. Try again.",
       param: null,
     }
     expect(JSON.parse(data)).toEqual({ type: 'error', ...told, error: { type: 'server_error', ...told } })
     expect((await node.calls())[0]?.path).toBe('/rpc/responses')
   })
 
-  test('whose client leaves is aborted on the node', async () => {
+  test('is aborted on the node when the client disconnects', async () => {
     const { key } = await createKey()
     const node = await startNode('leave-1', [
       { kind: 'stream', headers: SSE, chunks: EVENTS.slice(0, 1), ending: 'hang' },
@@ -194,7 +194,7 @@ describe('a node that fails before its first byte', () => {
     const steps = [{ kind: 'drop' as const }]
     const dying = await startNode('dies-1', steps)
     const well = await startNode('dies-2', [{ kind: 'stream', headers: SSE, chunks: EVENTS, ending: 'end' }])
-    // The busier node is asked second.
+    // The busier node is called second.
     await sendHeartbeat(dying, 'dies')
     await sendHeartbeat(well, 'dies', {
       load: { running: 5, waiting: 0, kvTokensUsed: 0, kvTokensTotal: 4096 },
@@ -209,7 +209,7 @@ describe('a node that fails before its first byte', () => {
     expect(ids).toEqual([requestId, `${requestId}.2`])
   })
 
-  test('is replaced even when it sent headers already', async () => {
+  test('is replaced even after it sent headers', async () => {
     const { key } = await createKey()
     const dying = await startNode('headers-1', [
       { kind: 'stream', headers: SSE, chunks: [], ending: 'destroy' },
@@ -225,7 +225,7 @@ describe('a node that fails before its first byte', () => {
     expect(await response.text()).toBe(EVENTS.join(''))
   })
 
-  test('answers the same request once it is back', async () => {
+  test('gets the same request again once it is back', async () => {
     const { key } = await createKey()
     const node = await startNode('back-1', [
       { kind: 'drop' },
@@ -234,7 +234,7 @@ describe('a node that fails before its first byte', () => {
     await sendHeartbeat(node, 'back')
     const pending = post(key, '/v1/chat/completions', chatOf('back'))
     await until('the first try', async () => ((await node.calls()).length === 1 ? true : undefined))
-    // One that comes before the failure is noticed does not count.
+    // A heartbeat from before the failure was noticed does not count.
     const answered = pending.then(() => true)
     const pause = () => new Promise<false>((resolve) => setTimeout(resolve, 100, false))
     while (!(await Promise.race([answered, pause()]))) await sendHeartbeat(node, 'back')
@@ -242,7 +242,7 @@ describe('a node that fails before its first byte', () => {
     expect(await response.text()).toBe('{"ok":1}')
   })
 
-  test('and has no replacement is a 503 with Retry-After', async () => {
+  test('without a replacement is a 503 with Retry-After', async () => {
     const { key } = await createKey()
     const node = await startNode('alone-1', [{ kind: 'drop' }])
     await sendHeartbeat(node, 'alone')
@@ -255,7 +255,7 @@ describe('a node that fails before its first byte', () => {
     expect(again.status).toBe(503)
   })
 
-  test('and whose client leaves meanwhile is not tried again', async () => {
+  test('is not replaced if the client has disconnected', async () => {
     const { key } = await createKey()
     const node = await startNode('gone-1', [{ kind: 'hang' }])
     await sendHeartbeat(node, 'gone')
@@ -274,11 +274,11 @@ describe('a node that fails before its first byte', () => {
   })
 })
 
-describe('an error that the node answers', () => {
+describe('an error from the node', () => {
   const nodeError = (code: string, message: string, param: string | null = null) =>
     JSON.stringify({ error: { code, message, type: 'x', param } })
 
-  test('about the request is the answer', async () => {
+  test('about the request is relayed to the client', async () => {
     const { key } = await createKey()
     const body = nodeError(
       'context_length_exceeded',
@@ -298,7 +298,7 @@ describe('an error that the node answers', () => {
     expect(await node.calls()).toHaveLength(1)
   })
 
-  test('about its load sends the request to another node, and is a 429 without one', async () => {
+  test('about its load sends the request to another node, or is a 429 if there is none', async () => {
     const { key } = await createKey()
     const full = await startNode('full-1', [
       { kind: 'answer', status: 429, body: nodeError('overloaded', 'The queue is full.') },
@@ -318,17 +318,17 @@ describe('an error that the node answers', () => {
     expect(Number(refused.headers.get('retry-after'))).toBeGreaterThan(0)
   })
 
-  test('about the signature is the operator’s to read, not an authentication error of the client', async () => {
+  test('about the signature is logged for the operator, and is no authentication error of the client', async () => {
     const { key } = await createKey()
     const body = nodeError('invalid_signature', 'The signature does not match.')
     const node = await startNode('secret-1', [{ kind: 'answer', status: 401, headers: JSON_TYPE, body }])
     await sendHeartbeat(node, 'secret')
     const response = await post(key, '/v1/chat/completions', chatOf('secret'))
     expect(response.status).toBe(502)
-    expect((await errorOf(response)).message).toContain("refused the gateway's signature")
+    expect((await errorOf(response)).message).toContain("rejected the gateway's signature")
   })
 
-  test('that is not in our shape is a 502', async () => {
+  test('that is not in the error shape is a 502', async () => {
     const { key } = await createKey()
     const node = await startNode('proxy-1', [
       { kind: 'answer', status: 500, headers: { 'content-type': 'text/html' }, body: '<h1>Oops</h1>' },

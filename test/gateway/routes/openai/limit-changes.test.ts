@@ -13,7 +13,7 @@ beforeEach(async () => {
 })
 
 describe('limits', () => {
-  test('are changed one by one, taken away by null, and reach isolates that know the key', async () => {
+  test('are changed one by one, removed by null, and reach isolates that have cached the key', async () => {
     const { id, key, limits } = await createLimitedKey({ requests_per_minute: 1, tokens_per_minute: 500 })
     expect(limits).toEqual({
       requests_per_minute: 1,
@@ -40,7 +40,7 @@ describe('limits', () => {
     expect((await ask(key)).headers.get('x-ratelimit-limit-requests')).toBeNull()
   })
 
-  test('of a tenant stay when it is named again', async () => {
+  test('of a tenant stay when the tenant is put again without limits', async () => {
     await adminJson('PUT', '/tenants/steady', { limits: { tokens_per_month: 5 } })
     expect(await adminJson('PUT', '/tenants/steady')).toMatchObject({ limits: { tokens_per_month: 5 } })
   })
@@ -49,12 +49,12 @@ describe('limits', () => {
     [{ limits: { requests_per_minute: 0 } }, 'limits.requests_per_minute'],
     [{ limits: { tokens_per_minute: 1.5 } }, 'limits.tokens_per_minute'],
     [{ limits: { requests_per_hour: 5 } }, 'limits'],
-  ])('that make no sense are refused by name: %j', async (body, param) => {
+  ])('with invalid values are rejected by name: %j', async (body, param) => {
     const response = await admin('PUT', '/tenants/senseless', body)
     expect([response.status, (await errorOf(response)).param]).toEqual([400, param])
   })
 
-  test('are set by an administrator for keys of its own tenant, never for the tenant or for others', async () => {
+  test('can be set by an administrator for keys of its own tenant, not for the tenant or for other tenants', async () => {
     for (const name of ['mine', 'yours']) await adminJson('PUT', `/tenants/${name}`)
     const mine = await createLimitedKey({}, { tenant: 'mine', scopes: ['admin'] })
     const yours = await createLimitedKey({}, { tenant: 'yours' })

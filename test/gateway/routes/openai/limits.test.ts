@@ -10,8 +10,8 @@ import { beforeAll, beforeEach, describe, expect, onTestFinished, test, vi } fro
 import type { ChatCall } from '@copal/shared/wire/node-calls.ts'
 import { createApp } from '../../../../gateway/src/app.ts'
 import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
-import { sumTokens } from '../../../../gateway/src/storage/db/queries/usage-day-queries.ts'
-import { HOLD_MS } from '../../../../gateway/src/fleet/ledger/ledger.ts'
+import { sumChargedTokens } from '../../../../gateway/src/storage/db/queries/usage-day-queries.ts'
+import { RESERVATION_MS } from '../../../../gateway/src/fleet/ledger/ledger.ts'
 import type { LimitedAccount } from '../../../../gateway/src/contracts/limits.ts'
 import type { AccountRecord, Reservation } from '../../../../gateway/src/fleet/ledger/ledger-records.ts'
 import { adminJson } from '../../support/doubles/simulated-node.ts'
@@ -33,19 +33,19 @@ let node: NodeDouble
 beforeAll(async () => {
   node = await startNode('limits-1', [{ kind: 'answer', body: '{"ok":1}' }])
 })
-// A node that is not heard of for six seconds takes nothing.
+// A node without a heartbeat for six seconds gets no requests.
 beforeEach(() => sendHeartbeat(node, 'tiny'))
 
 const lastCall = async () => JSON.parse((await node.calls()).at(-1)?.body ?? '') as ChatCall
 
-/** Settles an answered request with so many tokens, as its node would. */
+/** Settles a completed request with these tokens, as its node would. */
 async function settle(response: Response, tokens: number): Promise<void> {
   const requestId = response.headers.get('x-request-id') ?? ''
   const receipts = [receiptOf(requestId, { promptTokens: tokens, completionTokens: 0 })]
   await signedPost('/internal/nodes/receipts', { nodeId: node.id, receipts })
 }
 
-/** Everything that the ledger stores. */
+/** Returns everything that the ledger stores. */
 async function stored() {
   await fleet().saveCounts()
   return runInDurableObject(fleet(), async (_fleet, { storage }) => ({
@@ -55,7 +55,7 @@ async function stored() {
 }
 
 describe('requests a minute', () => {
-  test('are told in headers as OpenAI’s, and refused beyond the limit in its shape', async () => {
+  test('are shown in OpenAI’s headers, and rejected beyond the limit in OpenAI’s error shape', async () => {
     const { key } = await createLimitedKey({ requests_per_minute: 2, tokens_per_minute: 1_000 })
     const first = await ask(key)
     expect(Object.fromEntries(first.headers)).toMatchObject({
@@ -85,7 +85,7 @@ describe('requests a minute', () => {
     expect(await node.calls()).toHaveLength(calls)
   })
 
-  test('hold over many isolates at once: not one more is let in', async () => {
+  test('are limited exactly across many concurrent isolates', async () => {
     const { key } = await createLimitedKey({ requests_per_minute: 10 })
     const isolates = [createApp(), createApp(), createApp(), createApp()]
     const ctx = createExecutionContext()
@@ -103,7 +103,7 @@ describe('requests a minute', () => {
     expect(got.filter((status) => status === 429)).toHaveLength(30)
   })
 
-  test('of all its keys are a tenant’s, and another tenant’s are not touched', async () => {
+  test('of all keys of a tenant count for the tenant, and not for other tenants', async () => {
     await adminJson('PUT', '/tenants/busy', { limits: { requests_per_minute: 3 } })
     await adminJson('PUT', '/tenants/calm', { limits: { requests_per_minute: 3 } })
     const [a, b] = [
@@ -122,13 +122,13 @@ describe('requests a minute', () => {
 })
 
 describe('tokens', () => {
-  test('are reserved until the receipt tells what was used, once', async () => {
+  test('are reserved until the receipt settles the actual usage, once', async () => {
     const { id, key } = await createLimitedKey({ tokens_per_minute: 250, tokens_per_month: 10_000 })
     const [first, second] = [await ask(key), await ask(key)]
     const refused = await ask(key)
     expect(refused.status).toBe(429)
     expect((await errorOf(refused)).message).toMatch(
-      /^This request may use 100 tokens, prompt and answer together; of 250 a minute, this key has 50 left\./,
+      /^This request may use 100 tokens, prompt and output together; of 250 a minute, this key has 50 left\./,
     )
     await settle(first, 30)
     await settle(first, 30)
@@ -137,7 +137,7 @@ describe('tokens', () => {
     expect((await stored()).accounts.get(`account:key:${id}`)?.spent).toBe(60)
   })
 
-  test('of a request that can never fit are refused so that no client tries again', async () => {
+  test('of a request that can never fit are rejected without a retry', async () => {
     const { key } = await createLimitedKey({ tokens_per_minute: 50 })
     const refused = await ask(key)
     expect([refused.status, refused.headers.get('x-should-retry')]).toEqual([429, 'false'])
@@ -145,10 +145,10 @@ describe('tokens', () => {
     expect((await errorOf(refused)).message).toContain("Lower 'max_tokens', or shorten the prompt")
   })
 
-  test('of a chat without a bound are bounded by what is left', async () => {
+  test('of a chat without a bound are bounded by the remaining tokens', async () => {
     const chat = { model: 'tiny', messages: [{ role: 'user', content: 'x'.repeat(40) }] }
     const { key } = await createLimitedKey({ tokens_per_minute: 1_000 })
-    // Ten for the text, and one for the role.
+    // Ten tokens for the text, and one for the role.
     expect((await post(key, '/v1/chat/completions', chat)).status).toBe(200)
     expect((await lastCall()).request).toEqual({ ...chat, max_tokens: 989 })
     const { key: free } = await createKey()
@@ -156,7 +156,7 @@ describe('tokens', () => {
     expect((await lastCall()).request).toEqual(chat)
   })
 
-  test('of several choices are reserved for each, of their prompts once', async () => {
+  test('are reserved for each of several choices, and once for the prompt', async () => {
     const { key } = await createLimitedKey({ tokens_per_minute: 1_000 })
     const left = async (response: Promise<Response>) =>
       Number((await response).headers.get('x-ratelimit-remaining-tokens'))
@@ -167,14 +167,14 @@ describe('tokens', () => {
     expect(await left(post(key, '/v1/embeddings', { model: 'tiny', input }))).toBe(340 - 20)
   })
 
-  test('of a response without a bound are bounded by what is left, under its own field', async () => {
+  test('of the Responses API without a bound are bounded by the remaining tokens, in its own field', async () => {
     const { key } = await createLimitedKey({ tokens_per_minute: 1_000 })
     const asked = { model: 'tiny', input: 'x'.repeat(40) }
     expect((await post(key, '/v1/responses', asked)).status).toBe(200)
     expect((await lastCall()).request).toEqual({ ...asked, max_output_tokens: 989 })
   })
 
-  test('of a month are refused as a quota, with the day that it is renewed', async () => {
+  test('of a month are rejected as a quota, with the day of its renewal', async () => {
     const { key } = await createLimitedKey({ tokens_per_month: 150 })
     await settle(await ask(key), 100)
     const refused = await ask(key)
@@ -190,7 +190,7 @@ describe('tokens', () => {
     expect((await ask(key, { max_tokens: 20 })).status).toBe(200)
   })
 
-  test('of the month that were used before there was a budget count', async () => {
+  test('of the month that were used before the budget was set count', async () => {
     const { id, key } = await createLimitedKey({})
     await signedPost('/internal/nodes/receipts', {
       nodeId: node.id,
@@ -200,7 +200,7 @@ describe('tokens', () => {
     expect((await ask(key)).status).toBe(429)
   })
 
-  describe('of the month that only receipts tell', () => {
+  describe('of the month that are known only from receipts', () => {
     const used = async () => {
       const { id } = await createLimitedKey({})
       const receipt = receiptOf(`used-${id}`, { account: id, promptTokens: 80, completionTokens: 20 })
@@ -221,17 +221,17 @@ describe('tokens', () => {
       return { id, acquire }
     }
 
-    test('count too where other limits came before the budget', async () => {
+    test('count also if other limits were set before the budget', async () => {
       const { id, acquire } = await used()
       expect((await acquire('a', { requestsPerMinute: 9 })).ok).toBe(true)
-      await fleet().settle([{ requestId: `a-${id}`, tokens: 20, done: true }])
+      await fleet().settle([{ requestId: `a-${id}`, tokens: 20, succeeded: true }])
       expect(await acquire('b', { tokensPerMonth: 150 })).toMatchObject({
         ok: false,
-        refusal: { limit: 'month', remaining: 30 },
+        rejection: { limit: 'month', remaining: 30 },
       })
     })
 
-    test('count as soon as the database answers', async () => {
+    test('count as soon as the database responds', async () => {
       const { acquire } = await used()
       const errors = loseDatabase()
       expect((await acquire('a', { tokensPerMonth: 150 })).ok).toBe(true)
@@ -239,13 +239,13 @@ describe('tokens', () => {
       vi.restoreAllMocks()
       expect(await acquire('b', { tokensPerMonth: 150 })).toMatchObject({
         ok: false,
-        refusal: { limit: 'month', remaining: 10 },
+        rejection: { limit: 'month', remaining: 10 },
       })
     })
   })
 })
 
-test('as many requests run at a time as may, and one that is left makes room', async () => {
+test('concurrent requests are limited, and a request whose client disconnects makes room', async () => {
   const slow = await startNode('slow-1', [{ kind: 'stream', chunks: ['data: {}\n\n'], ending: 'hang' }])
   await sendHeartbeat(slow, 'slow')
   const { key } = await createLimitedKey({ concurrent_requests: 2 })
@@ -255,7 +255,7 @@ test('as many requests run at a time as may, and one that is left makes room', a
   expect([...running, refused].map(({ status }) => status)).toEqual([200, 200, 429])
   expect(await errorOf(refused)).toMatchObject({
     code: 'rate_limit_exceeded',
-    message: expect.stringContaining('has 2 requests running, as many as it may') as string,
+    message: expect.stringContaining('has 2 requests running, its maximum') as string,
   })
   await running[0]?.body?.cancel()
   const next = await until('a place', async () => {
@@ -267,7 +267,7 @@ test('as many requests run at a time as may, and one that is left makes room', a
   for (const response of [running[1], next]) await response?.body?.cancel()
 })
 
-test('without any limit nothing is counted or stored, and no header tells of one', async () => {
+test('without limits nothing is counted or stored, and there are no rate-limit headers', async () => {
   const { id, key } = await createKey()
   const response = await ask(key)
   expect([...response.headers.keys()].filter((name) => name.startsWith('x-ratelimit'))).toEqual([])
@@ -277,20 +277,20 @@ test('without any limit nothing is counted or stored, and no header tells of one
   expect(holds.has(`hold:${response.headers.get('x-request-id')}`)).toBe(false)
 })
 
-describe('a request that comes to nothing', () => {
+describe('a request that fails', () => {
   const remaining = async (key: string) => {
     await sendHeartbeat(node, 'tiny')
     const response = await ask(key, { max_tokens: 1, prompt: 'x' })
     return ['requests', 'tokens'].map((unit) => response.headers.get(`x-ratelimit-remaining-${unit}`))
   }
 
-  test('for want of a node is not counted at all', async () => {
+  test('without a node is not counted', async () => {
     const { key } = await createLimitedKey({ requests_per_minute: 10, tokens_per_minute: 1_000 })
     expect((await ask(key, { model: 'nobody-serves-it' })).status).toBe(404)
     expect(await remaining(key)).toEqual(['9', '998'])
   })
 
-  test('on its node is charged no tokens, however often it was tried', async () => {
+  test('on its node is charged no tokens, however often it was retried', async () => {
     const dropping = await startNode('drops-1', [{ kind: 'drop' }])
     await sendHeartbeat(dropping, 'drops')
     const { id, key } = await createLimitedKey({ requests_per_minute: 10, tokens_per_minute: 1_000 })
@@ -303,7 +303,7 @@ describe('a request that comes to nothing', () => {
     expect(await remaining(key)).toEqual(['8', '998'])
   })
 
-  test('since its answer is too large is the client’s fault: charged by its receipt, tried once', async () => {
+  test('because its response is too large is charged by its receipt and not retried', async () => {
     const chunks = [' '.repeat(1024 * 1024)]
     const large = await startNode('large-1', [
       { kind: 'stream', headers: { 'content-type': 'application/json' }, chunks, times: 10, ending: 'end' },
@@ -315,15 +315,15 @@ describe('a request that comes to nothing', () => {
     expect(await errorOf(refused)).toMatchObject({
       code: 'invalid_request',
       message:
-        'The answer is larger than 8 MiB, the most that is given at once. Stream it, or ask for fewer choices, ' +
-        'tokens or log-probabilities; for fewer embeddings, or for base64.',
+        'The response is larger than 8 MiB, the maximum without streaming. Stream it, or ask for fewer choices, ' +
+        'tokens, log-probabilities or embeddings, or for base64 embeddings.',
     })
     expect(await large.calls()).toHaveLength(1)
     await settle(refused, 70)
     expect((await stored()).accounts.get(`account:key:${id}`)?.spent).toBe(70)
   })
 
-  test('on one node and is left while it waits for another is charged no tokens, at once', async () => {
+  test('on one node, and whose client leaves while it waits for another, is charged no tokens at once', async () => {
     const dropping = await startNode('left-1', [{ kind: 'drop' }])
     await sendHeartbeat(dropping, 'left')
     const { id, key } = await createLimitedKey({ requests_per_minute: 10, tokens_per_month: 1_000 })
@@ -339,7 +339,7 @@ describe('a request that comes to nothing', () => {
     expect((await stored()).accounts.get(`account:key:${id}`)).toMatchObject({ spent: 0 })
   })
 
-  test('on one node and is answered by another is counted once and settled by the receipt of that', async () => {
+  test('on one node and succeeds on another is counted once and settled by the second node’s receipt', async () => {
     const dying = await startNode('twice-1', [{ kind: 'drop' }])
     const well = await startNode('twice-2', [{ kind: 'answer', body: '{}' }])
     await sendHeartbeat(dying, 'twice')
@@ -359,7 +359,7 @@ describe('a request that comes to nothing', () => {
   })
 })
 
-test('a restart of the Durable Object forgets neither what was used nor what is reserved', async () => {
+test('usage and reservations survive a restart of the Durable Object', async () => {
   const { id, key } = await createLimitedKey({ requests_per_minute: 3, tokens_per_month: 1_000 })
   const [first, second] = [await ask(key), await ask(key)]
   await settle(first, 40)
@@ -370,7 +370,7 @@ test('a restart of the Durable Object forgets neither what was used nor what is 
   expect([third.status, third.headers.get('x-ratelimit-remaining-requests')]).toEqual([200, '0'])
   await settle(second, 10)
   await settle(third, 850)
-  // By itself, this time.
+  // This time without an explicit save.
   await until('the counts to be stored', async () =>
     runInDurableObject(fleet(), async (_fleet, { storage }) => {
       const record = await storage.get<AccountRecord>(`account:key:${id}`)
@@ -383,17 +383,17 @@ test('a restart of the Durable Object forgets neither what was used nor what is 
   expect((await errorOf(refused)).code).toBe('insufficient_quota')
 })
 
-test('a reservation whose receipt never comes is settled with what its receipt is estimated at', async () => {
+test('a reservation whose receipt never arrives is settled with an estimate', async () => {
   const { id, key } = await createLimitedKey({ tokens_per_month: 1_000 })
   const response = await ask(key)
   const spent = async () => (await stored()).accounts.get(`account:key:${id}`)?.spent
   const inReceipts = () =>
-    sumTokens(openDatabase(env.DB), { kind: 'key', name: id }, { fromMs: 0, beforeMs: Date.now() + 1 })
+    sumChargedTokens(openDatabase(env.DB), { kind: 'key', name: id }, { fromMs: 0, beforeMs: Date.now() + 1 })
   expect(await spent()).toBe(0)
   const clock = vi.spyOn(Date, 'now')
   onTestFinished(() => clock.mockRestore())
-  clock.mockReturnValue(Date.now() + 2 * HOLD_MS)
-  // After a silence of its own the fleet waits for nodes to be heard again.
+  clock.mockReturnValue(Date.now() + 2 * RESERVATION_MS)
+  // After an interruption of its own, the fleet waits for nodes to send heartbeats again.
   await runDurableObjectAlarm(fleet())
   for (const aheadMs of [20_000, 20_000]) {
     clock.mockReturnValue(Date.now() + aheadMs)

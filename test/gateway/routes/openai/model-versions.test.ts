@@ -42,7 +42,7 @@ beforeAll(async () => {
 
 const ready = (version: number) => ({ version, state: 'ready', requests: 0 }) as const
 
-/** Both serve 13; only the busier one still holds 12, and it is draining 11. */
+/** Both nodes serve m13; only the busier one still holds m12, and it is dropping m11. */
 async function heartbeats(): Promise<void> {
   await sendHeartbeat(newer, 'tiny', { activeVersion: 13, weightSets: [ready(0), ready(13)] })
   await sendHeartbeat(older, 'tiny', {
@@ -51,7 +51,7 @@ async function heartbeats(): Promise<void> {
     load: { running: 5, waiting: 0, kvTokensUsed: 0, kvTokensTotal: 4096 },
   })
 }
-// A node that is not heard of for six seconds takes nothing.
+// A node without a heartbeat for six seconds gets no requests.
 beforeEach(heartbeats)
 
 const ask = (model: string) =>
@@ -66,14 +66,14 @@ describe('a request', () => {
     expect(await lastCall(older)).toMatchObject({ maskVersion: 12, request: { model: 'tiny' } })
   })
 
-  test('that names dense goes to the least loaded node that holds it, that names none to the active mask', async () => {
+  test('that names dense goes to the least loaded node that holds it, and one without a version to the active mask', async () => {
     expect((await ask('tiny@dense')).headers.get('x-copal-node')).toBe('versions-1')
     expect(await lastCall(newer)).toMatchObject({ maskVersion: 0, request: { model: 'tiny' } })
     expect((await ask('tiny')).headers.get('x-copal-mask')).toBe('13')
     expect(await lastCall(newer)).not.toHaveProperty('maskVersion')
   })
 
-  test('for a mask that is gone is a 404 that names those that are held', async () => {
+  test('for a mask that no node holds any more is a 404 that names the available versions', async () => {
     for (const gone of ['tiny@mask-11', 'tiny@mask-99']) {
       const response = await ask(gone)
       expect(response.status).toBe(404)
@@ -81,18 +81,18 @@ describe('a request', () => {
         code: 'model_not_found',
         type: 'invalid_request_error',
         param: 'model',
-        message: `No node holds '${gone}'. Held now: 'tiny@mask-13', 'tiny@mask-12', 'tiny@dense'.`,
+        message: `No node holds '${gone}'. Available now: 'tiny@mask-13', 'tiny@mask-12', 'tiny@dense'.`,
       })
     }
   })
 
-  test('for a mask that nodes are about to hold is a 503 to be tried again', async () => {
+  test('for a mask that nodes are about to load is a 503 with Retry-After', async () => {
     await sendHeartbeat(older, 'tiny', { activeVersion: 13, weightSets: [ready(13)] })
     const response = await ask('tiny@mask-12')
     expect(response.status).toBe(503)
     expect(Number(response.headers.get('retry-after'))).toBeGreaterThan(0)
     expect((await errorOf(response)).message).toBe(
-      "No node holds 'tiny@mask-12' now. Held now: 'tiny@mask-13', 'tiny@dense'. Try again in 5 s.",
+      "No node holds 'tiny@mask-12' now. Available now: 'tiny@mask-13', 'tiny@dense'. Try again in 5 s.",
     )
   })
 
@@ -109,7 +109,7 @@ describe('a request', () => {
 })
 
 describe('the list of models', () => {
-  test('has each model, then every version that a request can name', async () => {
+  test('contains each model, followed by every version that a request can name', async () => {
     const { data } = await (await get('/v1/models', key)).json<ModelList>()
     expect(data.map(({ id, copal }) => [id, copal.mask_version, copal.sparsity, copal.nodes])).toEqual([
       ['tiny', 13, 0.13, 2],
@@ -119,7 +119,7 @@ describe('the list of models', () => {
     ])
   })
 
-  test('gives one of them by its name, escaped or not, and tells of the others when there is none', async () => {
+  test('returns one entry by its name, escaped or not, and lists the others for an unknown name', async () => {
     for (const path of ['tiny@mask-12', 'tiny%40mask-12']) {
       const entry = await (await get(`/v1/models/${path}`, key)).json<ModelEntry>()
       expect(entry).toMatchObject({ id: 'tiny@mask-12', copal: { mask_version: 12, method: 'copal' } })

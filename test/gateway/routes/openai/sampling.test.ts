@@ -7,7 +7,7 @@ import { startNode } from '../../support/doubles/node-double.ts'
 
 const reservoir = (domain: string) => env.RESERVOIR.get(env.RESERVOIR.idFromName(domain))
 
-test('text is stored in its domain, redacted, if and only if key and request consent, and the node is told alike', async () => {
+test('text is stored redacted in its domain if and only if key and request consent, and the node gets the same decision', async () => {
   const node = await startNode('sampling-1', [{ kind: 'answer', body: '{}' }])
   await sendHeartbeat(node, 'sampling')
   const cases: [SamplingPolicy, string | undefined, boolean][] = [

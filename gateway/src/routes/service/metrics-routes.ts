@@ -3,13 +3,13 @@ import type { ActorEnv } from '../../contracts/context.ts'
 import { tenantOf } from '../../keys/key-grants.ts'
 import type { Keyring } from '../../keys/keyring.ts'
 import { requireActor } from '../../middleware/auth.ts'
-import { rejectMethod } from '../../middleware/errors.ts'
+import { rejectMethod } from '../../middleware/error-responses.ts'
 import { formatMetrics } from '../../telemetry/exposition.ts'
 import { collectMetrics, collectTenantMetrics } from '../../usage/metrics/collect-metrics.ts'
 
 /**
- * `GET /metrics`, in the Prometheus text format: everything for the admin key as a bearer token, its own tenant's
- * traffic for a key with the scope `read-metrics`.
+ * Creates `GET /metrics`, in the Prometheus text format: all metrics for the admin key as a bearer token, the traffic of
+ * its own tenant for an API key with the scope `read-metrics`.
  */
 export function metricsRoutes(keyring: Keyring): Hono<ActorEnv> {
   return new Hono<ActorEnv>()

@@ -2,19 +2,19 @@ import { Hono } from 'hono'
 import { chatRequest } from '@copal/shared/wire/chat.ts'
 import { parseModelName } from '@copal/shared/wire/model-name.ts'
 import type { KeyedEnv } from '../../contracts/context.ts'
-import { admit, readRequest } from '../../inference/validation/admission.ts'
+import { readAdmission, readRequestBody } from '../../inference/validation/request-validation.ts'
 import { respond } from '../../inference/respond.ts'
 import { chatParts } from '../../inference/validation/chat-parts.ts'
 import { estimateTokens } from '../../inference/validation/estimate-tokens.ts'
 import { userText } from '../../adaptation/sampling/sample-text.ts'
-import { rejectMethod } from '../../middleware/errors.ts'
+import { rejectMethod } from '../../middleware/error-responses.ts'
 
-/** `POST /v1/chat/completions`, mounted at `/v1/chat/completions` behind `requireKey`. */
+/** Creates `POST /v1/chat/completions`; mount it at that path behind `requireKey`. */
 export function chatCompletionRoutes(): Hono<KeyedEnv> {
   return new Hono<KeyedEnv>()
     .post('/', async (c) => {
-      const admission = admit(c)
-      const request = await readRequest(c, chatRequest)
+      const admission = readAdmission(c)
+      const request = await readRequestBody(c, chatRequest)
       const parts = chatParts(request)
       return respond(c, {
         model: parseModelName(request.model),

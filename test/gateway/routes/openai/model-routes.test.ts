@@ -33,7 +33,7 @@ test('each model is listed with its active mask and the nodes that serve it', as
   const model = await findModel(db, 'pruned-model')
   if (!model) throw new Error('not registered')
   await activateVersion(db, model, 1)
-  // A node that is not heard of for six seconds is taken for away.
+  // A node without a heartbeat for six seconds counts as gone.
   await heartbeats()
   const { data } = await (await get('/v1/models', key)).json<ModelList>()
   const bare = data.filter(({ id }) => !id.includes('@'))
@@ -74,12 +74,12 @@ test('each model is listed with its active mask and the nodes that serve it', as
   expect(await errorOf(missing)).toMatchObject({
     code: 'model_not_found',
     message: expect.stringMatching(
-      /^The model 'gpt-9' does not exist\. Served here: 'dense-model', .*'pruned-model'/,
+      /^The model 'gpt-9' does not exist\. Available models: 'dense-model', .*'pruned-model'/,
     ) as string,
   })
 })
 
-test('the OpenAI paths answer without /v1 too, behind the same key', async () => {
+test('the OpenAI paths also work without /v1, with the same key', async () => {
   const { key } = await createKey()
   expect(await (await get('/models', key)).json()).toEqual(await (await get('/v1/models', key)).json())
   expect((await get('/models', 'sk-copal-wrong')).status).toBe(401)

@@ -4,14 +4,14 @@ import { expect, onTestFinished, test, vi } from 'vitest'
 import { createApp } from '../../../../gateway/src/app.ts'
 import { sendHeartbeat } from '../../support/requests/gateway-requests.ts'
 
-test('health answers without a key and counts the live nodes', async () => {
+test('health needs no key and counts the live nodes', async () => {
   const response = await exports.default.fetch('http://gateway/health')
   expect(response.status).toBe(200)
   expect(await response.json()).toEqual({ status: 'ok', nodes_alive: 0 })
   expect(response.headers.get('x-request-id')).toMatch(/^req_[0-9a-f]{32}$/)
 })
 
-test('health asks the fleet once a second, however often it is asked', async () => {
+test('health queries the fleet once a second at most', async () => {
   const get = vi.fn<(id: DurableObjectId) => DurableObjectStub>((id) => env.FLEET.get(id))
   const bindings = { ...env, FLEET: { idFromName: (name: string) => env.FLEET.idFromName(name), get } }
   const app = createApp()

@@ -9,20 +9,20 @@ const document = async () =>
   (await exports.default.fetch(`${ORIGIN}/openapi.json`)).json<OpenApiDocument & { servers: object[] }>()
 
 describe('the OpenAPI document', () => {
-  test('has every route but those of nodes, and no route that there is not', async () => {
+  test('lists exactly the routes of the gateway, without those for nodes', async () => {
     const { paths } = await document()
-    const told = Object.entries(paths).flatMap(([path, methods]) =>
+    const documented = Object.entries(paths).flatMap(([path, methods]) =>
       Object.keys(methods).map((method) => `${method.toUpperCase()} ${path}`),
     )
     const routes = createApp()
       .routes.filter(({ method, path }) => method !== 'ALL' && !path.startsWith('/internal'))
       .map(({ method, path }) => `${method} ${path.replaceAll(/:(\w+)/g, '{$1}')}`)
-      // The same without the prefix, for clients that are given the gateway's address as it stands.
+      // The same routes without the prefix, for clients whose base URL is the gateway's plain address.
       .filter((route) => !/^[A-Z]+ \/(chat|completions|responses|embeddings|models)(\/|$)/.test(route))
-    expect(told.sort()).toEqual([...new Set(routes)].sort())
+    expect(documented.sort()).toEqual([...new Set(routes)].sort())
   })
 
-  test('is of version 3.1, says where it is served, and names each operation once', async () => {
+  test('has version 3.1, the URL of the server and unique operation ids', async () => {
     const { openapi, servers, paths } = await document()
     expect([openapi, servers]).toEqual(['3.1.0', [{ url: ORIGIN }]])
     const ids = Object.values(paths).flatMap((methods) =>
@@ -31,7 +31,7 @@ describe('the OpenAPI document', () => {
     expect(new Set(ids).size).toBe(ids.length)
   })
 
-  test('refers to nothing that it does not have', async () => {
+  test('resolves all of its references', async () => {
     const text = JSON.stringify(await document())
     const { components } = JSON.parse(text) as OpenApiDocument
     const references = [...text.matchAll(/"\$ref":"([^"]+)"/g)].map(([, reference = '']) => reference)
@@ -40,39 +40,40 @@ describe('the OpenAPI document', () => {
       expect(components).toHaveProperty(reference.split('/').slice(2))
   })
 
-  test('tells what each answer in JSON is made of, but that of itself', async () => {
+  test('has a schema for every JSON response but its own', async () => {
     const { paths } = await document()
-    const untold = Object.entries(paths).flatMap(([path, methods]) =>
+    const withoutSchema = Object.entries(paths).flatMap(([path, methods]) =>
       Object.values(methods).flatMap((operation) => {
         const text = JSON.stringify(operation.responses)
         return text.includes('"application/json":{"schema":{"type":"object"}}') ? [path] : []
       }),
     )
-    expect(untold).toEqual(['/openapi.json'])
+    expect(withoutSchema).toEqual(['/openapi.json'])
   })
 
-  test('tells which bodies may be left out, and what headers and paths may hold', async () => {
+  test('describes which bodies are optional, and the schemas of headers and path parameters', async () => {
     const { paths } = await document()
-    interface Told {
+    interface DescribedOperation {
       requestBody?: { required: boolean }
       parameters: { name: string; schema: { pattern?: string } }[]
     }
-    const told = (method: string, path: string) => paths[path]?.[method] as Told | undefined
-    const isRequired = (method: string, path: string) => told(method, path)?.requestBody?.required
+    const operation = (method: string, path: string) =>
+      paths[path]?.[method] as DescribedOperation | undefined
+    const isRequired = (method: string, path: string) => operation(method, path)?.requestBody?.required
     expect(isRequired('post', '/admin/keys')).toBe(true)
     expect(isRequired('post', '/admin/keys/{id}/rotate')).toBe(false)
     expect(isRequired('put', '/admin/tenants/{tenant}')).toBe(false)
     const patternOf = (method: string, path: string, name: string) =>
-      told(method, path)?.parameters.find((parameter) => parameter.name === name)?.schema.pattern
+      operation(method, path)?.parameters.find((parameter) => parameter.name === name)?.schema.pattern
     expect(patternOf('post', '/v1/responses', 'x-copal-domain')).toContain('a-z0-9')
     expect(patternOf('put', '/admin/masks/{sha256}/parts/{part}', 'part')).toContain('{64}')
-    const priority = told('post', '/v1/embeddings')?.parameters.find(
+    const priority = operation('post', '/v1/embeddings')?.parameters.find(
       ({ name }) => name === 'x-copal-priority',
     )
     expect(priority?.schema).toEqual({ enum: ['interactive', 'batch'] })
   })
 
-  test('tells by status what can go wrong, with its codes and headers, and leaves nothing to a default', async () => {
+  test('describes every error response by status, with its codes and headers', async () => {
     const { paths, components } = await document()
     const failures = (method: string, path: string) =>
       Object.entries(paths[path]?.[method]?.responses ?? {}).flatMap(([status, answer]) =>
@@ -116,7 +117,7 @@ describe('the OpenAPI document', () => {
     expect(headers('service_unavailable')).toEqual(['x-request-id', 'retry-after'])
   })
 
-  test('tells which headers answers have', async () => {
+  test('describes the headers of responses', async () => {
     const { responses } = (await document()).paths['/v1/chat/completions']?.['post'] ?? {}
     expect(responses?.['200']).toMatchObject({
       headers: {
@@ -127,7 +128,7 @@ describe('the OpenAPI document', () => {
     })
   })
 
-  test('tells every error code, its status and what to do', async () => {
+  test('describes every error code with its status and remedy', async () => {
     const { schemas } = (await document()).components
     const error = schemas.Error?.properties?.['error']
     const code = error?.properties?.['code']
@@ -136,19 +137,22 @@ describe('the OpenAPI document', () => {
       expect(code?.['description']).toContain(`\`${name}\` (${status}): ${remedy}`)
   })
 
-  test('tells of requests what they are checked by', async () => {
+  test('describes requests by the schemas that validate them', async () => {
     const { schemas } = (await document()).components
     expect(schemas.ChatRequest?.required?.toSorted()).toEqual(['messages', 'model'])
     const { n, temperature, audio } = schemas.ChatRequest?.properties ?? {}
     expect(JSON.stringify(n)).toContain('"maximum":16')
     expect(JSON.stringify(temperature)).toContain('"maximum":2')
-    expect(audio).toMatchObject({ type: 'null', description: expect.stringContaining('Not supported') as string })
+    expect(audio).toMatchObject({
+      type: 'null',
+      description: expect.stringContaining('Not supported') as string,
+    })
     expect(schemas.Response?.properties).toHaveProperty('output')
   })
 })
 
 describe('the reference page', () => {
-  test('tells of every operation and every field of a request, and needs nothing from elsewhere', async () => {
+  test('shows every operation, request field and error code, without external resources', async () => {
     const response = await exports.default.fetch(`${ORIGIN}/docs`)
     expect(response.headers.get('content-type')).toMatch(/^text\/html/)
     expect(response.headers.get('content-security-policy')).toContain("default-src 'none'")
@@ -171,7 +175,7 @@ describe('the reference page', () => {
     )
   })
 
-  test('is got, not posted to', async () => {
+  test('responds only to GET', async () => {
     for (const path of ['/docs', '/openapi.json']) {
       const response = await exports.default.fetch(ORIGIN + path, { method: 'POST' })
       expect([response.status, (await errorOf(response)).code]).toEqual([405, 'method_not_allowed'])

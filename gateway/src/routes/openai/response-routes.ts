@@ -3,19 +3,19 @@ import { AppError } from '@copal/shared/errors.ts'
 import { parseModelName } from '@copal/shared/wire/model-name.ts'
 import { toChatRequest, responsesRequest } from '@copal/shared/wire/responses.ts'
 import type { KeyedEnv } from '../../contracts/context.ts'
-import { admit, readRequest } from '../../inference/validation/admission.ts'
+import { readAdmission, readRequestBody } from '../../inference/validation/request-validation.ts'
 import { respond } from '../../inference/respond.ts'
 import { chatParts } from '../../inference/validation/chat-parts.ts'
 import { estimateTokens } from '../../inference/validation/estimate-tokens.ts'
 import { userText } from '../../adaptation/sampling/sample-text.ts'
-import { rejectMethod } from '../../middleware/errors.ts'
+import { rejectMethod } from '../../middleware/error-responses.ts'
 
-/** `POST /v1/responses`, mounted at `/v1/responses` behind `requireKey`. Stateless: there is nothing to get or delete. */
+/** Creates `POST /v1/responses`; mount it at that path behind `requireKey`. Responses are not stored. */
 export function responseRoutes(): Hono<KeyedEnv> {
   return new Hono<KeyedEnv>()
     .post('/', async (c) => {
-      const admission = admit(c)
-      const request = await readRequest(c, responsesRequest)
+      const admission = readAdmission(c)
+      const request = await readRequestBody(c, responsesRequest)
       const chat = toChatRequest(request)
       const parts = chatParts(chat)
       return respond(c, {
@@ -32,6 +32,9 @@ export function responseRoutes(): Hono<KeyedEnv> {
     })
     .all('/', rejectMethod('POST'))
     .all('/*', () => {
-      throw new AppError('not_found', "Responses are not stored: there is only 'POST /v1/responses'.")
+      throw new AppError(
+        'not_found',
+        "Responses are not stored, so they cannot be read or deleted. Only 'POST /v1/responses' exists.",
+      )
     })
 }

@@ -8,9 +8,9 @@ import { listMaskVersions } from '../../storage/db/queries/mask-queries.ts'
 import { listServedModels, type ServedModel } from '../../storage/db/queries/model-queries.ts'
 import type { Deps } from '../../contracts/bindings.ts'
 import { heldVersions } from '../../fleet/object/held-versions.ts'
-import { rejectMethod } from '../../middleware/errors.ts'
+import { rejectMethod } from '../../middleware/error-responses.ts'
 
-/** `GET /v1/models` and `GET /v1/models/:id`, mounted at `/v1/models` behind `requireKey`. */
+/** Creates `GET /v1/models` and `GET /v1/models/:id`; mount them at `/v1/models` behind `requireKey`. */
 export function modelRoutes(): Hono<KeyedEnv> {
   return new Hono<KeyedEnv>()
     .get('/', async (c) =>
@@ -22,17 +22,19 @@ export function modelRoutes(): Hono<KeyedEnv> {
       const id = c.req.param('id')
       const entry = entries.find((candidate) => candidate.id === id)
       if (entry) return c.json(entry)
-      const served = entries.map((candidate) => `'${candidate.id}'`).join(', ') || 'no model yet'
-      throw new AppError('model_not_found', `The model '${id}' does not exist. Served here: ${served}.`, {
-        param: 'model',
-      })
+      const available = entries.map((candidate) => `'${candidate.id}'`).join(', ') || 'none yet'
+      throw new AppError(
+        'model_not_found',
+        `The model '${id}' does not exist. Available models: ${available}.`,
+        { param: 'model' },
+      )
     })
     .all('/:id', rejectMethod('GET'))
 }
 
 /**
- * Models that the key may use, each followed by those of its weights that a request can name now; the key does not
- * hear of others, nor of domains that are not its.
+ * Lists the models that the key may use, each followed by the mask versions that a request can name now. Hides models
+ * and domains that the key may not use.
  */
 async function listEntries(deps: Deps, { allowedModels, allowedDomains }: KeyRow): Promise<ModelEntry[]> {
   const [all, fleet] = await Promise.all([listServedModels(deps.db), deps.fleet.snapshot()])
@@ -42,14 +44,14 @@ async function listEntries(deps: Deps, { allowedModels, allowedDomains }: KeyRow
   const versions = new Set(served.flatMap(({ held }) => [...held.keys()]))
   versions.delete(0)
   const masks = await listMaskVersions(deps.db, [...versions])
-  const isItsDomain = (domain: string) => allowedDomains?.includes(domain) ?? true
+  const isVisible = (domain: string) => allowedDomains?.includes(domain) ?? true
   const entryOf = ({ model, mask }: ServedModel, ...rest: [id: string, version: number, nodes: number]) =>
-    toEntry({ model, mask: mask && { ...mask, domains: mask.domains.filter(isItsDomain) } }, ...rest)
+    toEntry({ model, mask: mask && { ...mask, domains: mask.domains.filter(isVisible) } }, ...rest)
   return served.flatMap(({ model, mask, held }) => {
     const serving = fleet.nodes.filter((node) => node.serving && node.model === model.id).length
     const named = [...held].flatMap(([version, nodes]) => {
       const own = masks.find((row) => row.model === model.id && row.version === version) ?? null
-      // Weights that nobody knows here are of a gateway before this one.
+      // A node may still hold a version that this gateway's database does not know, from an earlier installation.
       if (version !== 0 && !own) return []
       return [entryOf({ model, mask: own }, formatModelName(model.id, version), version, nodes)]
     })

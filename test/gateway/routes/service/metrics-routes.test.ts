@@ -5,7 +5,7 @@ import { insertReceipts } from '../../../../gateway/src/storage/db/queries/recei
 import type { AdmissionRequest } from '../../../../gateway/src/contracts/fleet-object.ts'
 import { sendHeartbeat, get, receiptOf, signedPost } from '../../support/requests/gateway-requests.ts'
 
-test('metrics tell of requests, tokens, drift and nodes in the Prometheus text format', async () => {
+test('metrics report requests, tokens, drift and nodes in the Prometheus text format', async () => {
   await sendHeartbeat({ id: 'n1', url: 'http://127.0.0.1:9' }, 'tiny', {
     load: { running: 2, waiting: 1, kvTokensUsed: 10, kvTokensTotal: 4096 },
   })
@@ -21,7 +21,7 @@ test('metrics tell of requests, tokens, drift and nodes in the Prometheus text f
       }),
       receiptOf('metrics-3', { domain: 'legal', maskVersion: 2, finishReason: 'cancelled' }),
       receiptOf('metrics-4', { domain: 'legal', maskVersion: 2, finishReason: 'refused' }),
-      // As nodes from before `refused` tell the same.
+      // Older nodes, which do not know `refused`, report `error` instead.
       receiptOf('metrics-5', { domain: 'legal', maskVersion: 2, finishReason: 'error' }),
     ],
   })
@@ -50,7 +50,7 @@ test('metrics tell of requests, tokens, drift and nodes in the Prometheus text f
   }
 })
 
-test('what is estimated is told apart, so that no counter falls when its receipt comes', async () => {
+test('estimates have metrics of their own, so that no counter decreases when the receipt arrives', async () => {
   const model = 'metrics-estimated'
   const db = openDatabase(env.DB)
   const linesOf = async () => {
@@ -71,7 +71,7 @@ test('what is estimated is told apart, so that no counter falls when its receipt
   expect(after.join()).not.toMatch(/estimated\{|outcome="error"/)
 })
 
-test('metrics tell which requests got no node and why, a tenant those of its own', async () => {
+test('metrics report which requests got no node and why', async () => {
   const refusing = 'refusing-model'
   await sendHeartbeat({ id: 'refusing-1', url: 'http://127.0.0.1:9' }, refusing, {
     load: { running: 0, waiting: 0, kvTokensUsed: 0, kvTokensTotal: 4096, slots: 1 },

@@ -2,17 +2,17 @@ import { Hono } from 'hono'
 import { embeddingsRequest, inputsOf } from '@copal/shared/wire/embeddings.ts'
 import { parseModelName } from '@copal/shared/wire/model-name.ts'
 import type { KeyedEnv } from '../../contracts/context.ts'
-import { admit, readRequest } from '../../inference/validation/admission.ts'
+import { readAdmission, readRequestBody } from '../../inference/validation/request-validation.ts'
 import { respond } from '../../inference/respond.ts'
 import { estimateTokens } from '../../inference/validation/estimate-tokens.ts'
-import { rejectMethod } from '../../middleware/errors.ts'
+import { rejectMethod } from '../../middleware/error-responses.ts'
 
-/** `POST /v1/embeddings`, mounted at `/v1/embeddings` behind `requireKey`. Its texts are not sampled. */
+/** Creates `POST /v1/embeddings`; mount it at that path behind `requireKey`. Its texts are never sampled. */
 export function embeddingRoutes(): Hono<KeyedEnv> {
   return new Hono<KeyedEnv>()
     .post('/', async (c) => {
-      const { domain } = admit(c)
-      const request = await readRequest(c, embeddingsRequest)
+      const { domain } = readAdmission(c)
+      const request = await readRequestBody(c, embeddingsRequest)
       const inputs = inputsOf(request)
       return respond(c, {
         path: '/rpc/embeddings',

@@ -1,0 +1,57 @@
+import { AppError } from '@copal/shared/errors.ts'
+import type { Heartbeat } from '@copal/shared/wire/heartbeat.ts'
+import type { Deps } from '../../contracts/bindings.ts'
+import { ensureModel, type ModelState } from '../../storage/db/queries/model-queries.ts'
+import { trialsInForce } from '../../storage/db/trials-in-force.ts'
+
+/** The result of a heartbeat that was accepted. */
+export interface AcceptedHeartbeat {
+  /** State of the node's model in the database. */
+  state: ModelState
+  /** False if the fleet needs the node's methods, which a heartbeat may omit, again. */
+  registered: boolean
+  /** True if an operator drains the node. */
+  drained: boolean
+}
+
+/**
+ * Registers the model of a heartbeat, and passes the heartbeat to the fleet.
+ *
+ * While the database does not respond, nodes that the fleet knows keep serving, but the call fails.
+ *
+ * @throws AppError `conflict` if the node has other weights than the registered model, or another process has replaced it
+ */
+export async function acceptHeartbeat(
+  deps: Pick<Deps, 'db' | 'fleet' | 'nowMs'>,
+  heartbeat: Heartbeat,
+): Promise<AcceptedHeartbeat> {
+  const { nodeId } = heartbeat
+  const state = await ensureModel(deps.db, heartbeat.model, deps.nowMs()).catch(async (cause: unknown) => {
+    await deps.fleet.heartbeat(heartbeat, undefined)
+    throw cause
+  })
+  const { model } = state
+  if (model.baseSha256 !== heartbeat.model.baseSha256) {
+    throw new AppError(
+      'conflict',
+      `Node '${nodeId}' serves other weights under the name '${model.id}': their base hash is ` +
+        `${heartbeat.model.baseSha256}, but that of the registered model is ${model.baseSha256}. Start the node with ` +
+        'the registered weights, or under another model name.',
+      { param: 'model.baseSha256' },
+    )
+  }
+  const { registered, drained, replaced } = await deps.fleet.heartbeat(
+    heartbeat,
+    model.activeVersion,
+    trialsInForce(model),
+  )
+  if (replaced) {
+    throw new AppError(
+      'conflict',
+      `Another node was started as '${nodeId}' after this one, with the same COPAL_NODE_SECRET, and has replaced it. ` +
+        'Stop this node, or give it a name and a secret of its own: `npx copal nodes secret <node id>`.',
+      { param: 'process' },
+    )
+  }
+  return { state, registered, drained }
+}
