@@ -2,7 +2,7 @@ import { AppError } from '@copal/shared/errors.ts'
 import { domainName } from '@copal/shared/wire/inference-fields.ts'
 
 /**
- * A domain's name from outside.
+ * Validates the name of a domain.
  *
  * @throws AppError `invalid_request` with `param`
  */

@@ -5,7 +5,7 @@ import type { EvaluationRow } from '../../storage/db/queries/evaluation-queries.
 import type { PromotedMask } from '../../storage/db/queries/mask-queries.ts'
 import type { DriftSum } from '../../storage/db/queries/usage-total-queries.ts'
 
-/** What {@link driftReport} is made of; all of one model. */
+/** The records of one model that {@link driftReport} reads. */
 export interface DriftRecord {
   model: string
   activeVersion: number
@@ -15,7 +15,7 @@ export interface DriftRecord {
   evaluations: readonly EvaluationRow[]
 }
 
-/** What pruning costs on traffic, and the R matrix with the forgetting read from it. */
+/** Reports the cost of pruning on traffic, and the R matrix with its backward transfer. */
 export function driftReport(record: DriftRecord): DriftReport {
   const { model, activeVersion, traffic } = record
   return { model, active_version: activeVersion, traffic: traffic.map(trafficEntry), r: rMatrix(record) }
@@ -35,7 +35,7 @@ function trafficEntry({ domain, maskVersion, requests, tokens, nllMasked, nllDen
   }
 }
 
-/** Domains in the order in which masks learned them, then the rest by name. */
+/** Builds the R matrix. Its domains are in the order in which masks learned them, then the rest by name. */
 function rMatrix({ activeVersion, promoted, evaluations }: DriftRecord): DriftReport['r'] {
   const stages = [
     { mask_version: 0, calibrated_domains: [] as string[] },
@@ -61,7 +61,7 @@ function rMatrix({ activeVersion, promoted, evaluations }: DriftRecord): DriftRe
   }
 }
 
-/** Up to the mask that is active: what is forgotten by what is served. A domain calibrated again was learned then. */
+/** Computes backward transfer up to the active mask. A domain that was calibrated again counts as learned at the later stage. */
 function forgetting(
   activeVersion: number,
   domains: readonly string[],

@@ -2,9 +2,8 @@ import { AppError } from '@copal/shared/errors.ts'
 import type { SamplingPolicy } from '@copal/shared/wire/admin-keys.ts'
 
 /**
- * Whether a request's text may be sampled: what its key's policy and its `x-copal-sample` header allow
- * together. A request may only tighten its key's policy, so `false` always wins and `true` opens nothing
- * that the policy keeps shut.
+ * Returns whether the text of a request may be sampled, from the policy of its key and its `x-copal-sample` header.
+ * A request can only restrict the policy: `false` always wins, and `true` does not override `never`.
  *
  * @throws AppError `invalid_request` when the header is neither `true` nor `false`.
  */

@@ -1,5 +1,5 @@
 import type { Deps } from '../../contracts/bindings.ts'
-import { sampleOf } from './sample-text.ts'
+import { redactSample } from './sample-text.ts'
 
 /** The text of a request that may be sampled. */
 export interface OfferedText {
@@ -10,20 +10,20 @@ export interface OfferedText {
   text: string
 }
 
-/** Queues a text, redacted, for the reservoir of its domain. The queue is written to after the response has been sent. */
+/** Redacts a text and queues it for the reservoir of its domain, after the response has been sent. */
 export function offerSample(
   deps: Pick<Deps, 'samples' | 'waitUntil'>,
   { text, ...offered }: OfferedText,
 ): void {
   if (text.trim() === '') return
   const send = async () => {
-    // The response goes out first.
+    // Yields, so that the response is sent first.
     await new Promise((resolve) => setTimeout(resolve, 0))
-    await deps.samples.send({ ...offered, text: sampleOf(text) }, { contentType: 'json' })
+    await deps.samples.send({ ...offered, text: redactSample(text) }, { contentType: 'json' })
   }
   deps.waitUntil(
     send().catch((error: unknown) =>
-      console.error(`The sample of request ${offered.requestId} is lost:`, error),
+      console.error(`The sample of request ${offered.requestId} could not be queued and is lost:`, error),
     ),
   )
 }

@@ -1,10 +1,10 @@
 /**
- * Replaces what identifies people or opens doors, before a text is stored: `[email]`, `[phone]`, `[card]`,
- * `[iban]`, `[ip]`, `[key]` stand where it was.
+ * Replaces personal data and credentials by `[email]`, `[phone]`, `[card]`, `[iban]`, `[ip]` or `[key]`, before a text
+ * is stored.
  *
- * Every pattern takes time linear in the text: repetitions are bounded, or begin only where a run begins.
- * Candidates with a check digit or a grammar (cards, IBAN, addresses) are verified, so that measurements,
- * versions and dates stay as they are.
+ * Every pattern takes time linear in the text: repetitions are bounded, or can only start at the beginning of a run.
+ * Candidates with a check digit or a grammar (cards, IBAN, IP addresses) are verified, so that measurements, versions
+ * and dates stay unchanged.
  */
 export function redact(text: string): string {
   let redacted = redactPrivateKeys(text)
@@ -15,7 +15,7 @@ export function redact(text: string): string {
 type Replace = (match: string, ...groups: string[]) => string
 
 const RULES: readonly (readonly [RegExp, Replace])[] = [
-  // Tokens by the prefixes that their issuers document, and JSON Web Tokens.
+  // Tokens with the prefixes that their issuers document, and JSON Web Tokens.
   [/(?<![A-Za-z0-9_-])(?:sk|pk|rk)[-_][A-Za-z0-9_-]{16,}/g, () => '[key]'],
   [
     /(?<![A-Za-z0-9_])(?:gh[opsur]|hf|npm|glpat|github_pat|shpat|dop_v1)[-_][A-Za-z0-9_-]{16,}/g,
@@ -26,7 +26,7 @@ const RULES: readonly (readonly [RegExp, Replace])[] = [
   [/(?<![A-Za-z0-9_-])AIza[A-Za-z0-9_-]{35}(?![A-Za-z0-9_-])/g, () => '[key]'],
   [/(?<![A-Za-z0-9_-])eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*/g, () => '[key]'],
   [/\b(Bearer|Basic) [A-Za-z0-9+/._~-]{16,4096}=*/gi, (_match, scheme) => `${scheme} [key]`],
-  // Quoted values of fields that say what they hold: `password = "…"`, `"api_key": "…"`.
+  // Quoted values of fields that are named like a secret: `password = "…"`, `"api_key": "…"`.
   [
     /\b((?:api_?key|access_?key|secret|token|passwd|password|pwd)["']?\s{0,8}[:=]\s{0,8}["'])[^"'\s]{6,512}(?=["'])/gi,
     (_match, field) => `${field}[key]`,
@@ -43,7 +43,7 @@ const RULES: readonly (readonly [RegExp, Replace])[] = [
     /(?<![\w:.])(?:[0-9A-Fa-f]{0,4}:){2,7}[0-9A-Fa-f]{0,4}(?![\w:])/g,
     (match) => (isIpv6(match) ? '[ip]' : match),
   ],
-  // International; North American; national numbers elsewhere, which begin with 0.
+  // Phone numbers: international; North American; national numbers elsewhere, which begin with 0.
   [/(?<![\w+])(?:\+|00)[1-9](?:[ ()./-]{0,2}\d){6,14}(?!\d)/g, () => '[phone]'],
   [/(?<![\w.-])(?:1[ .-])?(?:\(\d{3}\) ?|\d{3}[ .-])\d{3}[ .-]\d{4}(?![\w-])/g, () => '[phone]'],
   [/(?<![\w.,:-])\(?0\d{1,4}\)?[ /-]\d{3,4}(?:[ -]?\d{2,4}){1,3}(?!\w)/g, () => '[phone]'],
@@ -52,7 +52,7 @@ const RULES: readonly (readonly [RegExp, Replace])[] = [
 const KEY_BEGIN = '-----BEGIN '
 const KEY_END = '-----END '
 
-/** PEM blocks of private keys. By search, not by pattern: a lazy pattern is quadratic where ends are missing. */
+/** Replaces PEM blocks of private keys. Searches instead of matching: a lazy pattern is quadratic if ends are missing. */
 function redactPrivateKeys(text: string): string {
   let redacted = ''
   let from = 0
@@ -69,7 +69,7 @@ function redactPrivateKeys(text: string): string {
     }
     redacted += `${text.slice(from, begin)}[key]`
     const end = text.indexOf(KEY_END, begin)
-    // A block that was cut off is a key up to its end all the same.
+    // A truncated block is a key up to the end of the text.
     if (end < 0) return redacted
     const dashes = text.indexOf('-----', end + KEY_END.length)
     if (dashes < 0) return redacted
@@ -77,7 +77,7 @@ function redactPrivateKeys(text: string): string {
   }
 }
 
-/** Length of an IBAN by its country, ISO 13616. */
+/** Length of an IBAN by country, ISO 13616. */
 const IBAN_LENGTHS = new Map(
   Object.entries({
     AD: 24,
@@ -124,7 +124,7 @@ const IBAN_LENGTHS = new Map(
   }),
 )
 
-/** The candidate may have swallowed words behind the number: only as much as the country's length is looked at. */
+/** Replaces an IBAN at the start of the candidate. The match may include words after it, so its length is the country's. */
 function redactIban(candidate: string): string {
   const length = IBAN_LENGTHS.get(candidate.slice(0, 2))
   if (length === undefined) return candidate
@@ -144,7 +144,7 @@ function redactIban(candidate: string): string {
   return remainder === 1 ? `[iban]${rest}` : candidate
 }
 
-/** Finds card numbers among the groups of a run of digits: 13 to 19 of them, first digit and check digit as cards have. */
+/** Replaces card numbers in a run of digit groups: 13 to 19 digits with the first digit and check digit of a card. */
 function redactCards(run: string): string {
   const groups = run.split(/([ -])/)
   let redacted = ''
@@ -158,7 +158,7 @@ function redactCards(run: string): string {
   return redacted
 }
 
-/** Index of the group that a card number beginning at group `first` ends with; separators have the odd indices. */
+/** Returns the index of the last group of a card number that starts at group `first`; separators have odd indices. */
 function cardEnd(groups: readonly string[], first: number): number | undefined {
   let digits = ''
   for (let last = first; last < groups.length; last += 2) {
@@ -183,7 +183,7 @@ function isIpv4(candidate: string): boolean {
   return candidate.split('.').every((part) => Number(part) <= 255 && (part === '0' || !part.startsWith('0')))
 }
 
-/** Eight groups, or fewer around one `::` with a digit among them: `12:30:45` is a time, `std::string` is code. */
+/** Accepts eight groups, or fewer with one `::` and a digit: `12:30:45` is a time, `std::string` is code. */
 function isIpv6(candidate: string): boolean {
   const halves = candidate.split('::')
   const groups = candidate.split(':').filter(Boolean).length

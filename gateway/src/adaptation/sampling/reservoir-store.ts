@@ -1,32 +1,32 @@
-import { drawLot, type SampleLot } from './sample-lot.ts'
+import { placeSample, type SamplePlacement } from './sample-placement.ts'
 import type { OfferedSample, StoredText, ReservoirStats } from '../../contracts/reservoir-object.ts'
 
-/** How much one share keeps. */
+/** The maximum size of a share, or its current size. */
 export interface ShareBounds {
   texts: number
   characters: number
 }
 
-/** What a {@link ReservoirStore} is given. */
+/** Options of a {@link ReservoirStore}. */
 export interface ReservoirOptions {
   pool: ShareBounds
   holdout: ShareBounds
-  /** Longer texts are held out by their beginning only, so that a few cannot fill the holdout. */
+  /** Longer texts are truncated in the holdout, so that a few of them cannot fill it. */
   holdoutTextCharacters: number
   timeToLiveMs: number
-  /** How long a request id is remembered, against messages that are delivered twice. */
+  /** How long request ids are remembered, to ignore messages that are delivered twice. */
   rememberRequestsMs: number
-  /** Fixes which texts are kept; used only when the domain has none yet. */
+  /** Determines which texts are kept; ignored if the domain has a seed already. */
   seed: string
   nowMs(): number
 }
 
-type Share = SampleLot['share']
+type Share = SamplePlacement['share']
 
-/** What a share has, and the lot from which on it takes no more. */
+/** The size of a share, and the priority from which on it accepts no texts. */
 type ShareTally = ShareBounds & { threshold: number }
 
-/** What offers change beside the texts. */
+/** The facts that offers change, besides the texts. */
 interface Tally {
   readonly frozen: boolean
   seen: number
@@ -48,14 +48,13 @@ const SCHEMA = `
 `
 
 /**
- * A bounded uniform sample of a domain's texts, with a holdout that never meets it.
+ * A bounded uniform sample of a domain's texts (the pool), with a disjoint holdout.
  *
- * Each text draws a lot by its hash ({@link drawLot}); a share keeps the texts with the lowest lots
- * until it is full, and from then on only those below the lowest lot that it ever turned away. That is
- * reservoir sampling (Vitter's algorithm R in distribution) which stays uniform under a bound on
- * characters, ignores duplicates by itself and gives the same result when messages are delivered twice.
- * Where texts expire or are deleted, the threshold is raised by the share that became free, so that
- * newer texts fill it.
+ * The hash of a text determines its priority ({@link placeSample}). A share keeps the texts with the lowest priorities
+ * until it is full, and from then on accepts only texts below the lowest priority that it ever rejected. This is
+ * reservoir sampling (Vitter's algorithm R in distribution) that stays uniform under a bound on characters, ignores
+ * duplicates and gives the same result when messages are delivered twice. When texts expire or are deleted, the
+ * threshold is raised by the freed proportion, so that newer texts fill the space.
  */
 export class ReservoirStore {
   readonly #storage: DurableObjectStorage
@@ -70,51 +69,52 @@ export class ReservoirStore {
     this.#sql.exec(`INSERT OR IGNORE INTO facts VALUES ('seed', ?)`, options.seed)
   }
 
-  /** Takes what belongs into the sample. */
+  /** Offers texts, and keeps those that belong into the sample. */
   async offer(offers: readonly OfferedSample[]): Promise<void> {
     const { seed } = this.#sql
       .exec<{ seed: string }>(`SELECT value AS seed FROM facts WHERE name = 'seed'`)
       .one()
     const placed = await Promise.all(
-      offers.map(async (offer) => ({ offer, place: await drawLot(seed, offer.text) })),
+      offers.map(async (offer) => ({ offer, placement: await placeSample(seed, offer.text) })),
     )
     const nowMs = this.#options.nowMs()
     this.#storage.transactionSync(() => {
       this.#sql.exec('DELETE FROM requests WHERE at_ms < ?', nowMs - this.#options.rememberRequestsMs)
       const tally = this.#openTally()
-      for (const one of placed) {
+      for (const sample of placed) {
         const { rowsWritten } = this.#sql.exec(
           'INSERT OR IGNORE INTO requests VALUES (?, ?)',
-          one.offer.requestId,
+          sample.offer.requestId,
           nowMs,
         )
-        if (rowsWritten > 0) this.#take(one, tally, nowMs)
+        if (rowsWritten > 0) this.#insert(sample, tally, nowMs)
       }
       this.#saveTally(tally)
     })
   }
 
-  /** Texts to calibrate on, in the order of their lots, until `maxCharacters` are together. */
+  /** Returns texts to calibrate on, in the order of priority, until they have `maxCharacters`. */
   texts(maxCharacters: number): StoredText[] {
     return this.#list('pool', maxCharacters)
   }
 
-  /** The held-out texts, in the order of their lots; none once the holdout is frozen. */
+  /** Returns the held-out texts, in the order of priority; none once the holdout is frozen. */
   holdout(): StoredText[] {
     return this.#list('holdout', Infinity)
   }
 
-  /** From now on nothing is added to the holdout; its texts are stored elsewhere, and so dropped here. */
+  /** Stops collecting the holdout and deletes its texts, which are then stored as a dataset. */
   freezeHoldout(): void {
     this.#setFact('holdout_frozen', 1)
     this.#sql.exec(`DELETE FROM samples WHERE share = 'holdout'`)
   }
 
-  /** Gathers a holdout again. */
+  /** Starts collecting a holdout again. */
   thawHoldout(): void {
     this.#sql.exec(`DELETE FROM facts WHERE name = 'holdout_frozen'`)
   }
 
+  /** Returns the sizes and counts of the reservoir. */
   stats(): ReservoirStats {
     const pool = this.#size('pool')
     const holdout = this.#size('holdout')
@@ -131,15 +131,15 @@ export class ReservoirStore {
   }
 
   /**
-   * Deletes the texts of one key, or all.
+   * Deletes the texts of one key, or all texts.
    *
-   * @returns how many texts there were.
+   * @returns the number of deleted texts
    */
   delete(keyId?: string): number {
     return keyId === undefined ? this.#deleteWhere('true') : this.#deleteWhere('key_id = ?', keyId)
   }
 
-  /** Forgets the domain: texts, counts, and that its holdout was frozen. */
+  /** Deletes everything but the seed: texts, counts, and the frozen state of the holdout. */
   clear(): void {
     this.#storage.transactionSync(() => {
       this.#sql.exec('DELETE FROM samples')
@@ -147,12 +147,12 @@ export class ReservoirStore {
     })
   }
 
-  /** Deletes the texts whose time is over. */
+  /** Deletes the expired texts. */
   expire(): void {
     this.#deleteWhere('at_ms <= ?', this.#options.nowMs() - this.#options.timeToLiveMs)
   }
 
-  /** When {@link expire} has something to do next, Unix milliseconds. */
+  /** Returns when the next text expires, Unix milliseconds. */
   nextExpiryMs(): number | undefined {
     const { at } = this.#sql.exec<{ at: number | null }>('SELECT min(at_ms) AS at FROM samples').one()
     return at === null ? undefined : at + this.#options.timeToLiveMs
@@ -162,14 +162,18 @@ export class ReservoirStore {
     return this.#fact('holdout_frozen') === 1
   }
 
-  #take({ offer, place }: { offer: OfferedSample; place: SampleLot }, tally: Tally, nowMs: number): void {
-    const { hash, share, priority } = place
-    const kept = tally.shares[share]
+  #insert(
+    { offer, placement }: { offer: OfferedSample; placement: SamplePlacement },
+    tally: Tally,
+    nowMs: number,
+  ): void {
+    const { hash, share, priority } = placement
+    const size = tally.shares[share]
     const atMs = Math.min(offer.atMs, nowMs)
     tally.seen += 1
     tally.lastAtMs = Math.max(atMs, tally.lastAtMs)
     if (share === 'holdout' && tally.frozen) return
-    if (priority >= kept.threshold || atMs <= nowMs - this.#options.timeToLiveMs) return
+    if (priority >= size.threshold || atMs <= nowMs - this.#options.timeToLiveMs) return
     const limit = share === 'holdout' ? this.#options.holdoutTextCharacters : Infinity
     const text = offer.text.length > limit ? offer.text.slice(0, limit).toWellFormed() : offer.text
     const { rowsWritten } = this.#sql.exec(
@@ -183,27 +187,27 @@ export class ReservoirStore {
       atMs,
     )
     if (rowsWritten === 0) return
-    kept.texts += 1
-    kept.characters += text.length
-    this.#evict(share, kept)
+    size.texts += 1
+    size.characters += text.length
+    this.#evict(share, size)
   }
 
-  #evict(share: Share, kept: ShareTally): void {
+  #evict(share: Share, size: ShareTally): void {
     const bounds = this.#options[share]
-    while (kept.texts > bounds.texts || kept.characters > bounds.characters) {
+    while (size.texts > bounds.texts || size.characters > bounds.characters) {
       const [last] = this.#sql.exec<{ hash: string; priority: number; characters: number }>(
         'SELECT hash, priority, characters FROM samples WHERE share = ? ORDER BY priority DESC LIMIT 1',
         share,
       )
       if (!last) return
       this.#sql.exec('DELETE FROM samples WHERE hash = ?', last.hash)
-      kept.texts -= 1
-      kept.characters -= last.characters
-      kept.threshold = last.priority
+      size.texts -= 1
+      size.characters -= last.characters
+      size.threshold = last.priority
     }
   }
 
-  /** Read once a transaction, and written once: of thousands of texts each costs its own rows only. */
+  /** Reads the tally once for a transaction, so that each of thousands of texts costs only its own rows. */
   #openTally(): Tally {
     const share = (name: Share) => ({ ...this.#size(name), threshold: this.#threshold(name) })
     return {
@@ -231,10 +235,10 @@ export class ReservoirStore {
       let deleted = 0
       for (const share of ['pool', 'holdout'] as const) {
         const left = this.#size(share)
-        const gone = before[share].texts - left.texts
-        deleted += gone
-        if (gone === 0) continue
-        const raised = this.#threshold(share) * room(this.#options[share], left)
+        const removed = before[share].texts - left.texts
+        deleted += removed
+        if (removed === 0) continue
+        const raised = this.#threshold(share) * growthFactor(this.#options[share], left)
         this.#setFact(`${share}_threshold`, Math.min(1, raised))
       }
       return deleted
@@ -282,7 +286,7 @@ export class ReservoirStore {
   }
 }
 
-/** By how much the share can grow until one of its bounds is met; at least 1, and without end when it is empty. */
-function room(bounds: ShareBounds, size: ShareBounds): number {
+/** Returns the factor by which a share can grow within its bounds; at least 1, and infinite for an empty share. */
+function growthFactor(bounds: ShareBounds, size: ShareBounds): number {
   return Math.max(1, Math.min(bounds.texts / size.texts, bounds.characters / size.characters))
 }

@@ -10,8 +10,8 @@ import type {
 
 const DAY_MS = 24 * 60 * 60 * 1000
 
-/** About a million tokens to calibrate on, about six thousand to evaluate on: as much as two cores score in half a minute. */
-const OPTIONS = {
+/** About a million tokens to calibrate on, and about six thousand to evaluate on, which two cores score in 30 s. */
+const RESERVOIR_OPTIONS = {
   pool: { texts: 2_048, characters: 4 * 1024 * 1024 },
   holdout: { texts: 128, characters: 24 * 1024 },
   holdoutTextCharacters: 4 * 1024,
@@ -19,14 +19,14 @@ const OPTIONS = {
   rememberRequestsMs: 60 * 60 * 1000,
 }
 
-/** Keeps one domain's samples: redacted texts in a bounded uniform sample and a holdout, for 30 days. */
+/** The Durable Object of one domain's samples: redacted texts in a bounded uniform pool and a holdout, for 30 days. */
 export class Reservoir extends DurableObject<Bindings> implements ReservoirObject {
   readonly #store: ReservoirStore
 
   constructor(ctx: DurableObjectState, env: Bindings) {
     super(ctx, env)
     this.#store = new ReservoirStore(ctx.storage, {
-      ...OPTIONS,
+      ...RESERVOIR_OPTIONS,
       seed: crypto.randomUUID(),
       nowMs: () => Date.now(),
     })
@@ -34,7 +34,7 @@ export class Reservoir extends DurableObject<Bindings> implements ReservoirObjec
 
   async offer(offers: readonly OfferedSample[]): Promise<void> {
     await this.#store.offer(offers)
-    await this.#schedule()
+    await this.#scheduleExpiry()
   }
 
   texts(maxCharacters: number): StoredText[] {
@@ -65,13 +65,13 @@ export class Reservoir extends DurableObject<Bindings> implements ReservoirObjec
     this.#store.clear()
   }
 
-  /** Deletes the texts whose time is over. */
+  /** Deletes the expired texts. */
   override async alarm(): Promise<void> {
     this.#store.expire()
-    await this.#schedule()
+    await this.#scheduleExpiry()
   }
 
-  async #schedule(): Promise<void> {
+  async #scheduleExpiry(): Promise<void> {
     const nextMs = this.#store.nextExpiryMs()
     if (nextMs === undefined) return
     const setMs = await this.ctx.storage.getAlarm()

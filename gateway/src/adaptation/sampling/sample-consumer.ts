@@ -3,24 +3,23 @@ import { sampleMessage, type SampleMessage } from '@copal/shared/wire/sample-mes
 import { admitDomain } from '../../storage/db/queries/domain-queries.ts'
 import type { Deps } from '../../contracts/bindings.ts'
 import type { OfferedSample } from '../../contracts/reservoir-object.ts'
-import { SAMPLES } from './sample-queue.ts'
+import { SAMPLE_QUEUE } from './sample-queue.ts'
 
-/** Any key that samples can name a domain, and each costs storage and an evaluation with every update. */
+/** Maximum number of domains. Any key that is sampled can name one, and each costs storage and an evaluation per update. */
 const MAX_DOMAINS = 256
-/** Of these, how many come to be by one tenant's samples: else one that invents names would take all of them. */
-const MAX_DOMAINS_OF_TENANT = 32
-const MOST = { most: MAX_DOMAINS, mostOfTenant: MAX_DOMAINS_OF_TENANT }
-/** With the retries of the queue, what cannot be taken for an hour is taken then. */
-const LEAST_DELAY_S = 5
-const MOST_DELAY_S = 600
+/** Maximum number of domains that the samples of one tenant create, so that a tenant that invents names cannot use up all. */
+const MAX_DOMAINS_PER_TENANT = 32
+const DOMAIN_LIMITS = { maxDomains: MAX_DOMAINS, maxPerTenant: MAX_DOMAINS_PER_TENANT }
+/** Delays between retries. With the queue's maximum retries they bridge an outage of an hour. */
+const MIN_RETRY_DELAY_S = 5
+const MAX_RETRY_DELAY_S = 600
 
 /**
- * Takes queued samples, which were redacted before they were queued, into their domains' reservoirs.
+ * Offers queued samples, which were redacted before they were queued, to the reservoirs of their domains.
  *
- * Messages may come twice and in any order: the reservoir knows the requests that it was offered. One
- * that is not a sample would never become one, so it is dropped with a line in the log; where a
- * reservoir cannot be reached, its messages are retried. Where there are as many domains as there may be, or
- * as one tenant's samples may make, samples of a new one are dropped, with one line in the log a batch.
+ * Messages may arrive twice and in any order: a reservoir remembers the requests that it was offered. A message that is
+ * not a sample is dropped with a line in the log. If a reservoir cannot be reached, its messages are retried. Samples
+ * that would create a domain beyond the maximum number are dropped, with one line in the log for each batch.
  */
 export async function consumeSamples(
   deps: Pick<Deps, 'db' | 'reservoir' | 'nowMs'>,
@@ -38,51 +37,51 @@ export async function consumeSamples(
       message.ack()
     }
   }
-  const refused = new Map<string, number>()
+  const rejected = new Map<string, number>()
   const byDomain = [...Map.groupBy(samples, ({ sample }) => sample.domain)]
   await Promise.all(
     byDomain.map(async ([domain, group]) => {
       try {
         const keyIds = [...new Set(group.map(({ sample }) => sample.keyId))]
-        if (await admitDomain(deps.db, domain, keyIds, deps.nowMs(), MOST)) {
-          await deps.reservoir(domain).offer(group.map(offerOf))
-        } else refused.set(domain, group.length)
+        if (await admitDomain(deps.db, domain, keyIds, deps.nowMs(), DOMAIN_LIMITS)) {
+          await deps.reservoir(domain).offer(group.map(toOffer))
+        } else rejected.set(domain, group.length)
         for (const { message } of group) message.ack()
       } catch (error) {
-        const dead = batch.queue === SAMPLES.queue ? group.filter(isLastTry).length : 0
-        const waiting = group.length - dead
-        if (waiting > 0) console.error(`${waiting} samples of domain '${domain}' wait for a retry:`, error)
+        const dead = batch.queue === SAMPLE_QUEUE.queue ? group.filter(isLastAttempt).length : 0
+        const retried = group.length - dead
+        if (retried > 0) console.error(`${retried} samples of domain '${domain}' will be retried:`, error)
         if (dead > 0) {
-          const where = `lie in the queue '${SAMPLES.deadLetters}' from now on, for four days`
           console.error(
-            `${dead} samples of domain '${domain}' could not be taken for an hour and ${where}:`,
+            `${dead} samples of domain '${domain}' could not be stored for an hour and were moved to the queue ` +
+              `'${SAMPLE_QUEUE.deadLetters}', which keeps them for four days:`,
             error,
           )
         }
-        for (const { message } of group) message.retry({ delaySeconds: delayAfter(message.attempts) })
+        for (const { message } of group) message.retry({ delaySeconds: retryDelayS(message.attempts) })
       }
     }),
   )
-  if (refused.size === 0) return
-  const dropped = [...refused.values()].reduce((sum, count) => sum + count, 0)
+  if (rejected.size === 0) return
+  const dropped = [...rejected.values()].reduce((sum, count) => sum + count, 0)
   console.warn(
-    `Dropped ${dropped} samples of the new domains ${[...refused.keys()].sort().join(', ')}: samples of their tenants ` +
-      `have made ${MAX_DOMAINS_OF_TENANT} domains already, or there are ${MAX_DOMAINS}. Delete some that are not needed ` +
-      "with 'DELETE /admin/domains/:domain', or import a text into one that is.",
+    `Dropped ${dropped} samples of the new domains ${[...rejected.keys()].sort().join(', ')}: the samples of their ` +
+      `tenants have created ${MAX_DOMAINS_PER_TENANT} domains already, or there are ${MAX_DOMAINS} domains. Delete domains ` +
+      "that are not needed with 'DELETE /admin/domains/:domain', or import a text to create a domain.",
   )
 }
 
-/** The queue gives it no more, but to where dead letters go. */
-function isLastTry({ message }: { message: Message }): boolean {
-  return message.attempts > SAMPLES.retries
+/** Returns whether the queue will move the message to the dead-letter queue instead of retrying it. */
+function isLastAttempt({ message }: { message: Message }): boolean {
+  return message.attempts > SAMPLE_QUEUE.retries
 }
 
-/** Seconds until a message that was tried so often is tried again: twice as many each time. */
-function delayAfter(attempts: number): number {
-  return Math.min(LEAST_DELAY_S * 2 ** (attempts - 1), MOST_DELAY_S)
+/** Returns the seconds until the next retry, twice as many after each attempt. */
+function retryDelayS(attempts: number): number {
+  return Math.min(MIN_RETRY_DELAY_S * 2 ** (attempts - 1), MAX_RETRY_DELAY_S)
 }
 
-function offerOf({ message, sample }: { message: Message; sample: SampleMessage }): OfferedSample {
+function toOffer({ message, sample }: { message: Message; sample: SampleMessage }): OfferedSample {
   const { requestId, keyId, text } = sample
   return { requestId, keyId, text, atMs: message.timestamp.getTime() }
 }

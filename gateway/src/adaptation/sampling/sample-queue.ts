@@ -1,2 +1,6 @@
-/** The queue that samples go through, how often it gives one again, and where it lies then: as `wrangler.toml` has it. */
-export const SAMPLES = { queue: 'copal-samples', retries: 12, deadLetters: 'copal-samples-dead' } as const
+/** The queue of samples, its maximum retries and its dead-letter queue, as configured in `wrangler.toml`. */
+export const SAMPLE_QUEUE = {
+  queue: 'copal-samples',
+  retries: 12,
+  deadLetters: 'copal-samples-dead',
+} as const

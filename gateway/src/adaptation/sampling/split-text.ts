@@ -1,7 +1,8 @@
 /**
- * Cuts a long text into pieces of at most `maxCharacters`, so that one import does not fall as a whole
- * into the holdout or out of it: behind a blank line where there is one in the second half, else behind
- * a line, a sentence, a space. No character is lost but the white space around a piece; a piece is never empty.
+ * Splits a long text into pieces of at most `maxCharacters`, so that an import is not held out as a whole or not at all.
+ *
+ * Splits after a blank line if there is one in the second half of the piece, otherwise after a line, a sentence or a
+ * space. Only the white space around pieces is lost; no piece is empty.
  */
 export function splitText(text: string, maxCharacters: number): string[] {
   const pieces: string[] = []

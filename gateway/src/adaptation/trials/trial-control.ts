@@ -3,15 +3,16 @@ import type { StartTrial } from '@copal/shared/wire/admin-trials.ts'
 import { findMask } from '../../storage/db/queries/mask-queries.ts'
 import { setTrial, type ModelRow } from '../../storage/db/queries/model-queries.ts'
 import type { Deps } from '../../contracts/bindings.ts'
-import { resolveModel } from '../models/resolve-model.ts'
+import { findOperatorModel } from '../models/find-operator-model.ts'
 import { trialsInForce } from '../../storage/db/trials-in-force.ts'
 import type { StoredTrial, TrialKind } from '../../contracts/trial.ts'
 
 /**
- * Tries a registered mask beside the active one; the same one again only changes the share. Nodes learn of it with their
- * next heartbeat, load the mask, and take part as soon as they have.
+ * Starts a trial of a registered mask beside the active one; starting it again only changes the share.
  *
- * @returns the model as it is then.
+ * Nodes learn of the trial with their next heartbeat and take part as soon as they have loaded the mask.
+ *
+ * @returns the model after the change
  * @throws AppError `model_not_found`, `not_found`, `conflict`
  */
 export async function startTrial(
@@ -20,18 +21,18 @@ export async function startTrial(
   { model: id, mask_version: version, share }: StartTrial,
 ): Promise<ModelRow> {
   for (;;) {
-    const model = await resolveModel(deps.db, id)
+    const model = await findOperatorModel(deps.db, id)
     if (version === model.activeVersion) {
       throw new AppError(
         'conflict',
-        `'${model.id}' serves ${nameOf(version)} already. A ${kind} is a mask that does not: 'GET /admin/masks' lists them.`,
+        `'${model.id}' already serves ${nameOf(version)}. A ${kind} needs a mask that is not active: 'GET /admin/masks' lists the masks.`,
         { param: 'mask_version' },
       )
     }
     if (version !== 0 && !(await findMask(deps.db, model.id, version))) {
       throw new AppError(
         'not_found',
-        `'${model.id}' has no mask m${version}. 'GET /admin/masks' lists them.`,
+        `'${model.id}' has no mask m${version}. 'GET /admin/masks' lists the masks.`,
         { param: 'mask_version' },
       )
     }
@@ -43,9 +44,9 @@ export async function startTrial(
 }
 
 /**
- * Ends a trial; requests that run go on.
+ * Ends a trial; running requests continue.
  *
- * @returns the model as it is then, and whether there was one.
+ * @returns the model after the change, and whether a trial was ended
  * @throws AppError `model_not_found`
  */
 export async function endTrial(
@@ -54,7 +55,7 @@ export async function endTrial(
   id: string | undefined,
 ): Promise<{ model: ModelRow; ended: boolean }> {
   for (;;) {
-    const model = await resolveModel(deps.db, id)
+    const model = await findOperatorModel(deps.db, id)
     const ended = trialsInForce(model)[kind] !== undefined
     if (await setTrial(deps.db, model, kind, null)) return { model: { ...model, [kind]: null }, ended }
   }

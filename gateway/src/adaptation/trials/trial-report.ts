@@ -14,9 +14,9 @@ import type { FleetSnapshot } from '../../contracts/node-view.ts'
 import { isAssigned } from '../../fleet/object/trial-assignment.ts'
 import { trialsInForce } from '../../storage/db/trials-in-force.ts'
 import type { StoredTrial } from '../../contracts/trial.ts'
-import { sumShadow } from '../../storage/db/queries/shadow-score-queries.ts'
+import { sumTrialScores } from '../../storage/db/queries/shadow-score-queries.ts'
 
-/** How a canary does beside the active mask, since it began. */
+/** Compares a canary with the active mask on the traffic since it began. */
 export async function canaryReport(deps: Pick<Deps, 'db' | 'fleet'>, model: ModelRow): Promise<CanaryReport> {
   const { canary } = trialsInForce(model)
   const head = { model: model.id, active_version: model.activeVersion }
@@ -26,13 +26,13 @@ export async function canaryReport(deps: Pick<Deps, 'db' | 'fleet'>, model: Mode
     sumVersionsSince(deps.db, model.id, canary.sinceMs),
     deps.fleet.snapshot(),
   ])
-  const able = keys.filter(({ allowedModels }) => allowedModels?.includes(model.id) ?? true)
+  const eligible = keys.filter(({ allowedModels }) => allowedModels?.includes(model.id) ?? true)
   return {
     ...head,
     canary: trialEntry(canary),
     keys: {
-      chosen: able.filter(({ id }) => isAssigned('canary', canary, model.id, id)).length,
-      all: able.length,
+      chosen: eligible.filter(({ id }) => isAssigned('canary', canary, model.id, id)).length,
+      all: eligible.length,
     },
     nodes: trialNodes(snapshot, model.id, canary.version),
     versions: [model.activeVersion, canary.version].map((version): VersionTraffic => {
@@ -55,12 +55,12 @@ export async function canaryReport(deps: Pick<Deps, 'db' | 'fleet'>, model: Mode
   }
 }
 
-/** What answers of the active mask are worth under the one on trial, since that began. */
+/** Compares the loss under a shadow with the loss under the active mask, since the shadow began. */
 export async function shadowReport(deps: Pick<Deps, 'db' | 'fleet'>, model: ModelRow): Promise<ShadowReport> {
   const { shadow } = trialsInForce(model)
   const head = { model: model.id, active_version: model.activeVersion }
   if (!shadow) return { ...head, shadow: null, nodes: null, domains: [] }
-  const [sums, snapshot] = await Promise.all([sumShadow(deps.db, model, shadow), deps.fleet.snapshot()])
+  const [sums, snapshot] = await Promise.all([sumTrialScores(deps.db, model, shadow), deps.fleet.snapshot()])
   const means = (tokens: number, nll: number, nllShadow: number): ShadowMeans => ({
     tokens,
     nll_active: tokens > 0 ? nll / tokens : null,
@@ -79,7 +79,7 @@ export async function shadowReport(deps: Pick<Deps, 'db' | 'fleet'>, model: Mode
   }
 }
 
-/** A trial as the admin API shows it. */
+/** Describes a trial for the admin API. */
 export function trialEntry({ version, share, sinceMs }: StoredTrial): TrialEntry {
   return { mask_version: version, share, since: new Date(sinceMs).toISOString() }
 }
@@ -94,7 +94,14 @@ function trialNodes({ nodes }: FleetSnapshot, model: string, version: number): T
     ready: sets.filter(({ set }) => set?.state === 'ready').length,
     alive: alive.length,
     errors: sets.flatMap(({ node, set }) =>
-      set?.state === 'failed' ? [{ node, message: set.error ?? 'It cannot be loaded.' }] : [],
+      set?.state === 'failed'
+        ? [
+            {
+              node,
+              message: set.error ?? 'The mask cannot be loaded; the node gives no reason. See its log.',
+            },
+          ]
+        : [],
     ),
   }
 }

@@ -1,29 +1,30 @@
 import { AppError, type ErrorCode } from '@copal/shared/errors.ts'
 import { findUpdate, listRunningUpdates, type UpdateRow } from '../../storage/db/queries/update-queries.ts'
-import { calibrate } from './calibrate-step.ts'
+import { calibrateStep } from './calibrate-step.ts'
 import { collect } from './collect-step.ts'
 import { deleteUnusedDatasets } from '../../storage/artifacts/datasets.ts'
-import { evaluate } from './evaluate-step.ts'
+import { evaluateStep } from './evaluate-step.ts'
 import { promote } from './promote-step.ts'
+import { stepOfJobs } from './update-jobs.ts'
 import type { Step, StepDeps, StepOutcome } from './update-step.ts'
 import { moveUpdate } from './move-update.ts'
 
-/** The steps of an update, in their order. Each is in a file of its own and leads to the next state of `update-states.ts`. */
+/** The steps of an update, in order. Each is in a file of its own and leads to the next state of `update-states.ts`. */
 const STEPS: Partial<Record<UpdateRow['state'], Step>> = {
   collecting: collect,
-  calibrating: calibrate,
-  evaluating: evaluate,
+  calibrating: stepOfJobs(calibrateStep),
+  evaluating: stepOfJobs(evaluateStep),
   promoting: promote,
 }
 
 /**
  * Advances an update until it ends or waits for nodes.
  *
- * The row in D1 is the truth and moves by compare-and-set only, so that anyone may call this at any time,
- * several at once: heartbeats, the workflow, cron. Who loses a race reads again. An AppError ends the update;
- * anything else is a fault of the moment, is thrown, and the next call tries again.
+ * The row in D1 is the source of truth and changes only by compare-and-set, so heartbeats, the workflow and cron may call
+ * this concurrently: the loser of a race reads the row again. An AppError ends the update. Any other error is considered
+ * temporary: it is thrown, and the next call tries again.
  *
- * @returns the update as it is then, or undefined when there is none of this id.
+ * @returns the update afterwards, or undefined for an unknown id
  */
 export async function advanceUpdate(deps: StepDeps, updateId: string): Promise<UpdateRow | undefined> {
   for (;;) {
@@ -37,13 +38,13 @@ export async function advanceUpdate(deps: StepDeps, updateId: string): Promise<U
   }
 }
 
-/** Advances every update that has not ended; of one model, or of all. Faults are logged and tried again next time. */
+/** Advances every running update of one model, or of all models. Errors are logged, and the next call tries again. */
 export async function advanceUpdates(deps: StepDeps, onlyModel?: string): Promise<void> {
   for (const { id, state } of await listRunningUpdates(deps.db, onlyModel)) {
     try {
       await advanceUpdate(deps, id)
     } catch (error) {
-      console.error(`Update ${id} is still ${state}; its next step failed and will be tried again:`, error)
+      console.error(`The next step of update ${id} (${state}) failed and will be retried:`, error)
     }
   }
 }

@@ -1,27 +1,32 @@
 import type { CalibrateJob, CalibrateResult } from '@copal/shared/wire/adaptation-jobs.ts'
 import { findDatasets, listAccumulated } from '../../storage/db/queries/dataset-queries.ts'
-import { findJob, requeueJob } from '../../storage/db/queries/job-queries.ts'
+import { requeueJob } from '../../storage/db/queries/job-queries.ts'
 import { findMask, registerMask } from '../../storage/db/queries/mask-queries.ts'
 import type { UpdateRow } from '../../storage/db/queries/update-queries.ts'
 import { maskKey } from '../../storage/artifacts/artifact-keys.ts'
-import { calibrateJobId, createJob, resultOf, wrongResult } from './node-jobs.ts'
+import { calibrateJobId, queueJob, invalidResult, type FinishedJob, type JobStep } from './update-jobs.ts'
 import type { StepDeps, StepOutcome } from './update-step.ts'
 
-/** Bound parameters of a statement are 100 at most. */
-const MAX_HASHES = 90
+/** Below D1's maximum of 100 bound parameters in a statement. */
+const MAX_BOUND_PARAMETERS = 90
 
-/** Has a node calibrate and choose a mask, and registers it. */
-export async function calibrate(deps: StepDeps, update: UpdateRow): Promise<StepOutcome | undefined> {
-  const job = await findJob(deps.db, calibrateJobId(update.id))
-  if (!job) {
-    await createJob(deps, update, await calibrateJob(deps, update))
-    return undefined
-  }
-  const result = resultOf(job)
-  if (!result) return undefined
-  if (result.kind !== 'calibrate') throw wrongResult(job, `it is of kind '${result.kind}'`)
+/** The step in which a node calibrates and chooses a mask, which the gateway then registers. */
+export const calibrateStep: JobStep = {
+  jobIds: (updateId) => [calibrateJobId(updateId)],
+  start: async (deps, update) => queueJob(deps, update, await calibrateJob(deps, update)),
+  finish: registerCalibratedMask,
+}
+
+async function registerCalibratedMask(
+  deps: StepDeps,
+  update: UpdateRow,
+  [finished]: FinishedJob[],
+): Promise<StepOutcome | undefined> {
+  if (!finished) return undefined
+  const { job, result } = finished
+  if (result.kind !== 'calibrate') throw invalidResult(job, `it has the kind '${result.kind}'`)
   if (!(await deps.artifacts.head(maskKey(result.maskSha256)))) {
-    // Reported before it was uploaded, or lost since: a node makes it again.
+    // The mask was reported before it was uploaded, or lost since: a node creates it again.
     await requeueJob(deps.db, job)
     return undefined
   }
@@ -35,7 +40,7 @@ export async function calibrate(deps: StepDeps, update: UpdateRow): Promise<Step
     scope: result.scope ?? update.scope,
     sparsity: result.sparsity,
     churn: result.churn,
-    domains: await domainsThatChose(deps, result),
+    domains: await countedDomains(deps, result),
     bytes: result.maskBytes,
     createdAt: deps.nowMs(),
   })
@@ -55,7 +60,7 @@ async function calibrateJob(deps: StepDeps, update: UpdateRow): Promise<Calibrat
     id: calibrateJobId(update.id),
     model: update.model,
     datasets,
-    // The same dataset twice, when a domain has not changed since its last update, counts once.
+    // If a domain has not changed since its last update, its dataset is the same, and counts once.
     accumulated: counted.filter(({ sha256 }) => !own.includes(sha256)),
     samples,
     length,
@@ -66,12 +71,12 @@ async function calibrateJob(deps: StepDeps, update: UpdateRow): Promise<Calibrat
   }
 }
 
-/** The domains of the datasets that the node says it counted. */
-async function domainsThatChose(deps: StepDeps, { tokens }: CalibrateResult): Promise<string[]> {
+/** Returns the domains of the datasets that the node reports to have counted. */
+async function countedDomains(deps: StepDeps, { tokens }: CalibrateResult): Promise<string[]> {
   const domains = new Set<string>()
   const hashes = tokens.map(({ sha256 }) => sha256)
-  for (let first = 0; first < hashes.length; first += MAX_HASHES) {
-    const found = await findDatasets(deps.db, hashes.slice(first, first + MAX_HASHES))
+  for (let first = 0; first < hashes.length; first += MAX_BOUND_PARAMETERS) {
+    const found = await findDatasets(deps.db, hashes.slice(first, first + MAX_BOUND_PARAMETERS))
     for (const { domain } of found) domains.add(domain)
   }
   return [...domains].sort()

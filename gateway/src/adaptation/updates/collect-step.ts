@@ -1,16 +1,16 @@
 import type { UpdateRow } from '../../storage/db/queries/update-queries.ts'
 import { freezeDataset } from '../../storage/artifacts/datasets.ts'
 import { evaluationWindow } from './evaluation-window.ts'
-import { modelOf, type StepDeps, type StepOutcome } from './update-step.ts'
+import { requireModel, type StepDeps, type StepOutcome } from './update-step.ts'
 import { charactersToTake } from './text-sufficiency.ts'
-import { requireText } from './require-text.ts'
+import { requireDomainTexts } from './require-domain-texts.ts'
 
-/** Freezes a snapshot of each domain, and remembers which mask is active. */
+/** Freezes a dataset of each domain, and records the active mask as the parent. */
 export async function collect(deps: StepDeps, update: UpdateRow): Promise<StepOutcome> {
-  const model = await modelOf(deps, update)
-  await requireText(deps, update.domains, update, evaluationWindow(model))
+  const model = await requireModel(deps, update)
+  await requireDomainTexts(deps, update.domains, update, evaluationWindow(model))
   const datasets: string[] = []
-  // One after the other: an isolate has 128 MB, and what is frozen of a domain may take some tens of them.
+  // One at a time: an isolate has 128 MB, and freezing a domain may take some tens of MB.
   for (const domain of update.domains) {
     const texts = await deps.reservoir(domain).texts(charactersToTake(update))
     const { sha256 } = await freezeDataset(deps, domain, texts)

@@ -2,37 +2,46 @@ import { AppError } from '@copal/shared/errors.ts'
 import { perplexity } from '@copal/shared/metrics/perplexity.ts'
 import type { EvaluateJob, EvaluateResult } from '@copal/shared/wire/adaptation-jobs.ts'
 import { listEvaluations, recordEvaluations } from '../../storage/db/queries/evaluation-queries.ts'
-import { findJob, type JobRow } from '../../storage/db/queries/job-queries.ts'
 import { findMask } from '../../storage/db/queries/mask-queries.ts'
 import type { UpdateRow } from '../../storage/db/queries/update-queries.ts'
-import { knownHoldouts } from './holdouts.ts'
+import { ensureFrozenHoldouts } from './frozen-holdouts.ts'
 import { evaluationWindow } from './evaluation-window.ts'
-import { createJob, denseJobId, evaluateJobId, resultOf, wrongResult } from './node-jobs.ts'
-import { modelOf, versionOf, type StepDeps, type StepOutcome } from './update-step.ts'
+import {
+  queueJob,
+  evaluateDenseJobId,
+  evaluateJobId,
+  invalidResult,
+  type FinishedJob,
+  type JobStep,
+} from './update-jobs.ts'
+import { requireModel, requireMaskVersion, type StepDeps, type StepOutcome } from './update-step.ts'
 
-/** Has nodes evaluate the mask on every known holdout, and the dense model where that was not done; records both. */
-export async function evaluate(deps: StepDeps, update: UpdateRow): Promise<StepOutcome | undefined> {
-  const [masked, dense] = await Promise.all([
-    findJob(deps.db, evaluateJobId(update.id)),
-    findJob(deps.db, denseJobId(update.id)),
-  ])
-  if (!masked) {
-    await createEvaluations(deps, update)
-    return undefined
-  }
-  const maskedResult = resultOf(masked)
-  const denseResult = dense ? resultOf(dense) : null
-  if (!maskedResult || (dense && !denseResult)) return undefined
-  if (dense && denseResult) await record(deps, update, 0, dense, denseResult)
-  await record(deps, update, versionOf(update), masked, maskedResult)
+/**
+ * The step in which nodes evaluate the mask on every holdout, and the dense model on holdouts without such an
+ * evaluation; the gateway then records both.
+ */
+export const evaluateStep: JobStep = {
+  jobIds: (updateId) => [evaluateJobId(updateId), evaluateDenseJobId(updateId)],
+  start: queueEvaluations,
+  finish: recordResults,
+}
+
+async function recordResults(
+  deps: StepDeps,
+  update: UpdateRow,
+  [masked, dense]: FinishedJob[],
+): Promise<StepOutcome | undefined> {
+  if (!masked) return undefined
+  if (dense) await recordEvaluation(deps, update, 0, dense)
+  await recordEvaluation(deps, update, requireMaskVersion(update), masked)
   return { event: 'evaluated', patch: {} }
 }
 
-async function createEvaluations(deps: StepDeps, update: UpdateRow): Promise<void> {
-  const windowTokens = evaluationWindow(await modelOf(deps, update))
+async function queueEvaluations(deps: StepDeps, update: UpdateRow): Promise<void> {
+  const windowTokens = evaluationWindow(await requireModel(deps, update))
   const [holdouts, mask, known] = await Promise.all([
-    knownHoldouts(deps, update.domains, windowTokens),
-    findMask(deps.db, update.model, versionOf(update)),
+    ensureFrozenHoldouts(deps, update.domains, windowTokens),
+    findMask(deps.db, update.model, requireMaskVersion(update)),
     listEvaluations(deps.db, update.model),
   ])
   if (!mask)
@@ -50,24 +59,28 @@ async function createEvaluations(deps: StepDeps, update: UpdateRow): Promise<voi
   )
   const missing = holdouts.filter(({ sha256 }) => !dense.has(sha256))
   if (missing.length > 0) {
-    await createJob(deps, update, { ...base, id: denseJobId(update.id), mask: null, holdouts: missing })
+    await queueJob(deps, update, {
+      ...base,
+      id: evaluateDenseJobId(update.id),
+      mask: null,
+      holdouts: missing,
+    })
   }
-  // Last: where it is there, the dense one is too if it is needed.
-  await createJob(deps, update, { ...base, id: evaluateJobId(update.id), mask: mask.sha256, holdouts })
+  // Queued last: its presence means that the dense job, if needed, was queued too.
+  await queueJob(deps, update, { ...base, id: evaluateJobId(update.id), mask: mask.sha256, holdouts })
 }
 
-async function record(
+async function recordEvaluation(
   deps: StepDeps,
   update: UpdateRow,
   version: number,
-  job: JobRow,
-  result: NonNullable<JobRow['result']>,
+  { job, result }: FinishedJob,
 ): Promise<void> {
   if (result.kind !== 'evaluate' || job.payload.kind !== 'evaluate')
-    throw wrongResult(job, `it is of kind '${result.kind}'`)
+    throw invalidResult(job, `it has the kind '${result.kind}'`)
   const rows = job.payload.holdouts.map(({ sha256, domain }) => {
     const found = result.domains.find(({ holdoutSha256 }) => holdoutSha256 === sha256)
-    if (!found) throw wrongResult(job, `domain '${domain}' is missing`)
+    if (!found) throw invalidResult(job, `domain '${domain}' is missing`)
     return {
       model: update.model,
       version,
@@ -87,6 +100,6 @@ function requireFinite(version: number, evaluation: EvaluateResult['domains'][nu
   throw new AppError(
     'mask_invalid',
     `The perplexity of ${version === 0 ? 'the dense model' : `mask m${version}`} on domain '${domain}' is not finite, ` +
-      'so the mask is not promoted. Ask for a lower sparsity or another method.',
+      'so the mask is not promoted. Start an update with a lower sparsity or another method.',
   )
 }

@@ -2,16 +2,16 @@ import type { JobReport } from '@copal/shared/wire/adaptation-jobs.ts'
 import { findJobs, type JobRow, changeJob } from '../../storage/db/queries/job-queries.ts'
 import type { Deps } from '../../contracts/bindings.ts'
 
-/** Bound parameters of a statement are 100 at most. */
+/** Below D1's maximum of 100 bound parameters in a statement. */
 const MAX_REPORTS = 90
 
 type JobDeps = Pick<Deps, 'db' | 'nowMs'>
 
 /**
- * Stores what a node reports of its jobs.
+ * Stores the job reports of a node.
  *
- * The first result of a job counts, from whichever node of those that it was handed to, since all come to the same;
- * anything else counts only from the node that has it now.
+ * The first result of a job counts from any node that the job was ever assigned to, since all compute the same result.
+ * Other reports count only from the node that has the job now.
  */
 export async function applyJobReports(
   deps: JobDeps,
@@ -37,14 +37,14 @@ async function applyReport(deps: JobDeps, nodeId: string, job: JobRow, report: J
   if (state === 'running') {
     await changeJob(deps.db, job, { ...seen, progress })
   } else if (state === 'cancelled') {
-    // Nobody asked for that: the node stops, another one takes over.
+    // The gateway did not cancel it: the node is stopping, and another one takes over.
     await changeJob(deps.db, job, { ...seen, state: 'queued', nodeId: null })
   } else if (state === 'done' && result?.kind === job.kind) {
     await changeJob(deps.db, job, { ...seen, state: 'done', progress: 1, nodeId, result })
   } else {
     const missing = {
       code: 'node_failed',
-      message: `Node '${nodeId}' reported the end of job ${job.id} without its result.`,
+      message: `Node '${nodeId}' ended job ${job.id} without a result or an error. See the log of that node.`,
     }
     const { code: errorCode, message: errorMessage } = error ?? missing
     await changeJob(deps.db, job, { ...seen, state: 'failed', nodeId, errorCode, errorMessage })

@@ -1,18 +1,18 @@
 import { AppError } from '@copal/shared/errors.ts'
 import type { RollbackRequest } from '@copal/shared/wire/admin.ts'
-import { findMask, IMPORTED } from '../../storage/db/queries/mask-queries.ts'
+import { findMask, IMPORT_PREFIX } from '../../storage/db/queries/mask-queries.ts'
 import { activateVersion, type ModelRow } from '../../storage/db/queries/model-queries.ts'
 import { findUpdateOfMask } from '../../storage/db/queries/update-queries.ts'
 import type { Deps } from '../../contracts/bindings.ts'
 import { moveUpdate } from './move-update.ts'
-import { resolveModel } from '../models/resolve-model.ts'
+import { findOperatorModel } from '../models/find-operator-model.ts'
 import { nextState } from './update-states.ts'
 
 /**
- * Makes an earlier mask active again: `version`, or the one before the present one; 0 is dense. Nodes flip
- * with their next heartbeat. The update whose mask is taken back becomes `rolled_back`.
+ * Activates an earlier mask: `version`, or the previous one; 0 is the dense model. Nodes swap with their next heartbeat.
+ * The update whose mask is rolled back becomes `rolled_back`.
  *
- * @returns the version that is active then.
+ * @returns the active version afterwards
  * @throws AppError `not_found`, `conflict`
  */
 export async function rollBack(
@@ -20,20 +20,20 @@ export async function rollBack(
   request: RollbackRequest,
 ): Promise<number> {
   for (;;) {
-    const model = await resolveModel(deps.db, request.model)
+    const model = await findOperatorModel(deps.db, request.model)
     const version = request.version ?? model.previousVersion
     if (version === null) {
       throw new AppError(
         'conflict',
-        `'${model.id}' has had no mask before the present one. Give a 'version'; 0 is dense.`,
+        `'${model.id}' has no previous mask. Set 'version'; 0 is the dense model.`,
       )
     }
     if (version === model.activeVersion) return version
     await requireServedBefore(deps, model, version)
-    // Before the activation, so that an update that is just promoting does not activate its mask after this.
-    await mark(deps, model, model.activeVersion, 'rolled_back')
+    // Before the activation, so that an update that is still promoting cannot activate its mask afterwards.
+    await markUpdate(deps, model, model.activeVersion, 'rolled_back')
     if (!(await activateVersion(deps.db, model, version))) continue
-    await mark(deps, model, version, 'reinstated')
+    await markUpdate(deps, model, version, 'reinstated')
     return version
   }
 }
@@ -42,22 +42,26 @@ async function requireServedBefore(deps: Pick<Deps, 'db'>, model: ModelRow, vers
   if (version === 0) return
   const mask = await findMask(deps.db, model.id, version)
   if (!mask) {
-    throw new AppError('not_found', `'${model.id}' has no mask m${version}. 'GET /admin/masks' lists them.`, {
-      param: 'version',
-    })
+    throw new AppError(
+      'not_found',
+      `'${model.id}' has no mask m${version}. 'GET /admin/masks' lists the masks.`,
+      {
+        param: 'version',
+      },
+    )
   }
   if (mask.promotedAt === null) {
     throw new AppError(
       'conflict',
-      mask.updateId.startsWith(IMPORTED)
+      mask.updateId.startsWith(IMPORT_PREFIX)
         ? `Mask m${version} of '${model.id}' was imported but never active. Import its file again, with 'activate'.`
-        : `Mask m${version} of '${model.id}' was never promoted: its update did not get so far.`,
+        : `Mask m${version} of '${model.id}' was never promoted. Only a mask that was active before can be rolled back to.`,
       { param: 'version' },
     )
   }
 }
 
-async function mark(
+async function markUpdate(
   deps: Pick<Deps, 'db' | 'artifacts' | 'nowMs'>,
   model: ModelRow,
   version: number,
@@ -66,7 +70,7 @@ async function mark(
   if (version === 0) return
   for (;;) {
     const update = await findUpdateOfMask(deps.db, model.id, version)
-    // An event without a meaning in this state is no lost race: nothing is to be marked.
+    // An event that does not apply in this state is not a lost race: there is nothing to mark.
     if (!update || nextState(update.state, event) === undefined) return
     if (await moveUpdate(deps, update, { event, patch: {} })) return
   }

@@ -6,10 +6,10 @@ import { cancelJobsOf } from '../../storage/db/queries/job-queries.ts'
 import { deleteUnusedDatasets } from '../../storage/artifacts/datasets.ts'
 
 /**
- * Moves an update by an event. One that fails or is cancelled loses its jobs, and its datasets where nothing else
- * needs them.
+ * Moves an update to its next state. An update that fails or is cancelled loses its jobs, and its datasets unless
+ * something else uses them.
  *
- * @returns false when the event means nothing in its state, or the update has moved on meanwhile.
+ * @returns false if the event does not apply in this state, or the update has changed meanwhile
  */
 export async function moveUpdate(
   deps: Pick<StepDeps, 'db' | 'artifacts' | 'nowMs'>,

@@ -3,21 +3,21 @@ import { findDatasets } from '../../storage/db/queries/dataset-queries.ts'
 import { findMask, promoteMask } from '../../storage/db/queries/mask-queries.ts'
 import type { UpdateRow } from '../../storage/db/queries/update-queries.ts'
 import type { NodeView } from '../../contracts/node-view.ts'
-import { versionOf, type StepDeps, type StepOutcome } from './update-step.ts'
+import { requireMaskVersion, type StepDeps, type StepOutcome } from './update-step.ts'
 
-/** After this time a mask counts as promoted even where a live node does not serve it yet; it converges when it can. */
-const CONVERGE_MS = 120_000
+/** After this time a mask counts as promoted even if a live node does not serve it yet. */
+const CONVERGENCE_TIMEOUT_MS = 120_000
 
-/** Nodes try a few times in this time, so that a fault of the moment does not cost a mask. */
-const LOAD_MS = 15_000
+/** Nodes retry loading during this time, so that a temporary failure does not fail the update. */
+const LOAD_GRACE_MS = 15_000
 
 /**
- * Makes the mask active, once, and waits until the live nodes serve it.
+ * Activates the mask once, and waits until the live nodes serve it.
  *
  * @throws AppError `node_failed` when none of them can load it
  */
 export async function promote(deps: StepDeps, update: UpdateRow): Promise<StepOutcome | undefined> {
-  const version = versionOf(update)
+  const version = requireMaskVersion(update)
   let mask = await findMask(deps.db, update.model, version)
   if (mask && mask.promotedAt === null) {
     await promoteMask(
@@ -29,13 +29,13 @@ export async function promote(deps: StepDeps, update: UpdateRow): Promise<StepOu
     )
     mask = await findMask(deps.db, update.model, version)
   }
-  // Not promoted even so: the update is not promoting any more, as its row tells who reads it again.
+  // Still not promoted: the update has left the state `promoting` meanwhile, which the next read of its row shows.
   if (!mask?.promotedAt) return undefined
   const nodes = await liveNodes(deps, update.model)
   const waitedMs = deps.nowMs() - mask.promotedAt
-  if (waitedMs >= LOAD_MS) requireLoadable(nodes, version)
+  if (waitedMs >= LOAD_GRACE_MS) requireLoadable(nodes, version)
   const everyNodeServes = nodes.length > 0 && nodes.every((node) => node.activeVersion === version)
-  return everyNodeServes || waitedMs >= CONVERGE_MS ? { event: 'converged', patch: {} } : undefined
+  return everyNodeServes || waitedMs >= CONVERGENCE_TIMEOUT_MS ? { event: 'converged', patch: {} } : undefined
 }
 
 async function liveNodes(deps: StepDeps, model: string): Promise<NodeView[]> {
@@ -43,7 +43,7 @@ async function liveNodes(deps: StepDeps, model: string): Promise<NodeView[]> {
   return nodes.filter((node) => node.model === model && node.alive && !node.draining)
 }
 
-/** A node that serves the version has loaded it before: where its weight set broke since, it comes back. */
+/** A node that serves the version does not count as failed, even if its weight set broke since: it will be loaded again. */
 function requireLoadable(nodes: readonly NodeView[], version: number): void {
   const failures = nodes.flatMap(({ id, activeVersion, weightSets }) => {
     const set = weightSets.find((candidate) => candidate.version === version)
@@ -53,7 +53,7 @@ function requireLoadable(nodes: readonly NodeView[], version: number): void {
   if (!first || failures.length < nodes.length) return
   throw new AppError(
     'node_failed',
-    `No node can load mask m${version}, so the mask before it serves on. Node '${first.id}' says: ` +
-      (first.reason ?? 'nothing of the reason. See its log.'),
+    `No node can load mask m${version}, so the previous mask stays in use. Node '${first.id}' reports: ` +
+      (first.reason ?? 'no reason. See its log.'),
   )
 }

@@ -2,12 +2,12 @@ import type { UpdateEntry } from '@copal/shared/wire/admin.ts'
 import type { JobRow } from '../../storage/db/queries/job-queries.ts'
 import type { UpdateRow } from '../../storage/db/queries/update-queries.ts'
 
-/** Where in the whole an update is when its calibration begins and ends, and its evaluation ends. */
+/** Progress of an update when its calibration begins and ends, and when its evaluation ends. */
 const CALIBRATION_BEGINS = 0.05
 const CALIBRATION_ENDS = 0.65
 const EVALUATION_ENDS = 0.95
 
-/** An update for people and programs; `jobs` are its own. */
+/** Describes an update for the admin API; `jobs` are its jobs. */
 export function updateEntry(update: UpdateRow, jobs: readonly JobRow[]): UpdateEntry {
   const current = jobs.find(({ state }) => state === 'running')
   return {
@@ -36,7 +36,7 @@ function jobEntry({ progress, message, nodeId, attempts }: JobRow): UpdateEntry[
   return { state: 'running', progress, message, node: nodeId, attempt: attempts }
 }
 
-/** From what is there, so that an update which ended early stays where it ended. */
+/** Computes progress from the stored results, so that an update that failed keeps the progress it had. */
 function progressOf(update: UpdateRow, jobs: readonly JobRow[]): number {
   if (update.state === 'promoted' || update.state === 'rolled_back') return 1
   const done = (kind: JobRow['kind']): number => {
@@ -53,7 +53,7 @@ function progressOf(update: UpdateRow, jobs: readonly JobRow[]): number {
 function messageOf(update: UpdateRow, current: JobRow | undefined): string {
   switch (update.state) {
     case 'collecting':
-      return `taking a snapshot of ${update.domains.join(', ')}`
+      return `freezing datasets of ${update.domains.join(', ')}`
     case 'calibrating':
     case 'evaluating':
       return current?.message ?? `${update.state}: waiting for a node`
@@ -62,7 +62,7 @@ function messageOf(update: UpdateRow, current: JobRow | undefined): string {
     case 'promoted':
       return `m${update.maskVersion} was promoted`
     case 'rolled_back':
-      return `m${update.maskVersion} was taken back`
+      return `m${update.maskVersion} was rolled back`
     case 'failed':
       return update.errorMessage ?? 'failed'
     case 'cancelled':

@@ -1,18 +1,18 @@
 import type { UpdateState } from '@copal/shared/wire/admin.ts'
 
-/** What can happen to an update. */
+/** An event in the life of an update. */
 export type UpdateEvent =
   /** Its datasets are frozen. */
   | 'collected'
   /** Its mask is registered. */
   | 'calibrated'
-  /** The mask was evaluated on every holdout, and nothing speaks against it. */
+  /** The mask was evaluated on every holdout, with finite losses. */
   | 'evaluated'
   /** The mask is active and the nodes serve it. */
   | 'converged'
-  /** The mask was active and was taken back. */
+  /** The mask was active and was rolled back. */
   | 'rolled_back'
-  /** A mask that was taken back is active again. */
+  /** A mask that was rolled back is active again. */
   | 'reinstated'
   | 'failed'
   | 'cancelled'
@@ -31,7 +31,7 @@ const TRANSITIONS: Record<UpdateState, Partial<Record<UpdateEvent, UpdateState>>
   collecting: { ...WORKING, collected: 'calibrating' },
   calibrating: { ...WORKING, calibrated: 'evaluating' },
   evaluating: { ...WORKING, evaluated: 'promoting' },
-  // From here on the mask may be active: it is not cancelled any more, but rolled back.
+  // From here on the mask may be active: the update cannot be cancelled, but the mask can be rolled back.
   promoting: { converged: 'promoted', rolled_back: 'rolled_back', failed: 'failed' },
   promoted: { rolled_back: 'rolled_back' },
   rolled_back: { reinstated: 'promoted' },
@@ -40,15 +40,15 @@ const TRANSITIONS: Record<UpdateState, Partial<Record<UpdateEvent, UpdateState>>
 }
 
 /**
- * The state machine of an update, without a clock or a store.
+ * Returns the next state of an update. A pure function.
  *
- * @returns `undefined` when the event has no meaning in this state: it came late or twice, and changes nothing.
+ * @returns `undefined` if the event does not apply in this state: it came late or twice, and changes nothing
  */
 export function nextState(state: UpdateState, event: UpdateEvent): UpdateState | undefined {
   return TRANSITIONS[state][event]
 }
 
-/** Whether an update in this state is over. */
+/** Returns whether an update in this state has ended. */
 export function hasEnded(state: UpdateState): boolean {
   return ENDED.has(state)
 }

@@ -7,17 +7,17 @@ export interface UpdateWorkflowParams {
   updateId: string
 }
 
-/** Steps of an instance are limited to 1,024; with these two a turn and the waits below, that is more than a day. */
+/** An instance has at most 1,024 steps, and a turn takes two. With the waits below, these turns last more than a day. */
 const MAX_TURNS = 500
 
 /**
- * Drives one update to its end when nothing else does.
+ * Advances one update until it ends.
  *
- * Heartbeats advance updates too and usually come first. This is for the steps that need no node, and for the time
- * when no node is there. The row in D1 is the truth: the workflow keeps nothing, so it may be cut off anywhere, or
+ * Heartbeats advance updates too, and usually come first. The workflow runs the steps that need no node, also while
+ * there is no node. It keeps no state, since the row in D1 is the source of truth, so it may be interrupted anywhere, or
  * never run.
  *
- * @param createDeps is called once a turn
+ * @param createDeps called once for each turn
  */
 export async function runUpdateWorkflow(
   { updateId }: Readonly<UpdateWorkflowParams>,
@@ -34,7 +34,7 @@ export async function runUpdateWorkflow(
   }
 }
 
-/** From 5 s to 5 minutes. */
+/** Returns the wait after a turn, from 5 s to 5 minutes. */
 function waitMs(turn: number): number {
   return Math.min(300_000, 5_000 * 1.2 ** (turn - 1))
 }

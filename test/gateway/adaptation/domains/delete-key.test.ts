@@ -25,7 +25,7 @@ import { errorOf } from '../../support/requests/gateway-requests.ts'
 
 const db = openDatabase(env.DB)
 
-/** Sampled requests of a key. */
+/** Creates sampled requests of a key. */
 async function sample(domain: string, keyId: string, count = 60): Promise<void> {
   await testDeps()
     .reservoir(domain)
@@ -39,7 +39,7 @@ async function sample(domain: string, keyId: string, count = 60): Promise<void> 
     )
 }
 
-/** Everything that is frozen of a domain. */
+/** Returns all frozen texts of a domain. */
 async function frozenText(domain: string): Promise<string> {
   const objects = await Promise.all(
     (await listDatasetsOf(db, domain)).map((hash) => env.ARTIFACTS.get(datasetKey(hash))),
@@ -51,7 +51,7 @@ const deleteKey = (domain: string, key: string) => admin('DELETE', `/domains/${d
 const domainOf = async (name: string) =>
   (await adminJson<{ data: DomainEntry[] }>('GET', '/domains')).data.find((domain) => domain.name === name)
 
-test("a key's texts are deleted from what was frozen too, and the next update counts and evaluates what is left", async () => {
+test("a key's texts are deleted from frozen datasets too, and the next update uses the remaining texts", async () => {
   const node = new SimulatedNode('forget-1', 'forget')
   await node.beat()
   await importTexts('forget')
@@ -90,7 +90,7 @@ test("a key's texts are deleted from what was frozen too, and the next update co
   })
 })
 
-test('where nothing is left of them, datasets count no more, and a holdout is gathered again', async () => {
+test('a dataset without remaining texts no longer counts, and an empty holdout is collected again', async () => {
   const node = new SimulatedNode('alone-1', 'alone')
   await node.beat()
   await sample('alone', 'key_alone', 120)
@@ -105,7 +105,7 @@ test('where nothing is left of them, datasets count no more, and a holdout is ga
   expect(again.state).toBe('promoted')
 })
 
-test('under a running update nothing is deleted', async () => {
+test('nothing is deleted while an update runs', async () => {
   const node = new SimulatedNode('busy-1', 'busy')
   await node.beat()
   await importTexts('busy')
@@ -115,13 +115,13 @@ test('under a running update nothing is deleted', async () => {
   const refused = await deleteKey('busy', 'key_busy')
   expect([refused.status, (await errorOf(refused)).message]).toEqual([
     409,
-    expect.stringContaining('Delete them when it has ended, or cancel it.'),
+    expect.stringContaining(`Wait until it ends, or cancel it with 'POST /admin/updates/${id}/cancel'.`),
   ])
   expect(await domainOf('busy')).toEqual(before)
   await node.finish(id)
 })
 
-test('two datasets of which the same is left count once', async () => {
+test('two datasets with the same remaining texts count once', async () => {
   await ensureDomains(db, ['same'], 0)
   const text = (keyId: string) => ({ keyId, text: `${keyId} wrote` })
   const [one, both] = [[text('stays')], [text('stays'), text('leaves')]]
@@ -141,7 +141,7 @@ test('two datasets of which the same is left count once', async () => {
   ])
 })
 
-test('a deletion that was interrupted is ended by the next one', async () => {
+test('an interrupted deletion is completed by the next call', async () => {
   const node = new SimulatedNode('broken-1', 'broken')
   await node.beat()
   await sample('broken', 'key_broken', 120)

@@ -2,7 +2,7 @@ import { expect, test } from 'vitest'
 import type { MaskRow } from '../../../../gateway/src/storage/db/queries/mask-queries.ts'
 import { driftReport, type DriftRecord } from '../../../../gateway/src/adaptation/drift/drift-report.ts'
 
-/** A mask with the domains that chose it, and those that its update calibrated on. */
+/** Creates a promoted mask with the domains of its statistics, and those that its update calibrated on. */
 const promoted = (version: number, updateDomains: string[], domains: string[], method = 'copal') => {
   const mask: MaskRow = {
     model: 'm',
@@ -42,7 +42,7 @@ const record = (changes: Partial<DriftRecord>): DriftRecord => ({
 const rounded = (matrix: (number | null)[][]) =>
   matrix.map((row) => row.map((cell) => cell && Number(cell.toFixed(9))))
 
-/** Worked by hand; c was never calibrated on. */
+/** Computed by hand; c was never calibrated on. */
 const history = record({
   promoted: [promoted(1, ['b'], ['b']), promoted(3, ['a'], ['a', 'b']), promoted(2, ['b'], ['a', 'b'])],
   evaluations: [
@@ -65,7 +65,7 @@ const history = record({
   ],
 })
 
-test('the R matrix has a row for dense and each promoted mask, a column for each domain as it was learned', () => {
+test('the R matrix has a row for dense and each promoted mask, and a column for each domain in the order of learning', () => {
   const { r } = driftReport({ ...history, activeVersion: 2 })
   expect(r.domains).toEqual(['b', 'a', 'c'])
   expect(r.stages.map(({ mask_version: version }) => version)).toEqual([0, 1, 3, 2])
@@ -77,8 +77,8 @@ test('the R matrix has a row for dense and each promoted mask, a column for each
   ])
 })
 
-test('backward transfer is of the mask that is served: what was learned last does not count, nor what was never learned', () => {
-  // m2 learned b again: only a is earlier, 7.5 − 6. Under m3 only b is earlier, 13 − 12. Under m1 and dense nothing is.
+test('backward transfer is computed at the active mask, without the domain learned last and domains never learned', () => {
+  // m2 learned b again, so only a is earlier: 7.5 − 6. At m3 only b is earlier: 13 − 12. At m1 and dense nothing is.
   expect(driftReport({ ...history, activeVersion: 2 }).r.backward_transfer).toEqual({
     mean: expect.closeTo(1.5, 9),
     max: expect.closeTo(1.5, 9),
@@ -91,14 +91,14 @@ test('backward transfer is of the mask that is served: what was learned last doe
   expect(driftReport({ ...history, activeVersion: 0 }).r.backward_transfer).toBeNull()
 })
 
-test('a magnitude mask has calibrated on nothing', () => {
+test('a magnitude mask has no calibrated domains', () => {
   const { r } = driftReport(
     record({ promoted: [promoted(1, ['a'], [], 'magnitude')], evaluations: [evaluation(1, 'a', 9)] }),
   )
   expect(r.stages[1]).toEqual({ mask_version: 1, calibrated_domains: [] })
 })
 
-test('traffic is told as means a token, and their gap', () => {
+test('traffic is reported as mean loss per token, with the gap', () => {
   const sum = {
     model: 'm',
     domain: 'a',

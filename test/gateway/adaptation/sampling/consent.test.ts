@@ -16,6 +16,6 @@ test.each<[SamplingPolicy, string | undefined, boolean]>([
   expect(maySample(policy, header)).toBe(sampled)
 })
 
-test.each(['True', '1', '', 'yes', ' true'])('the header %j is refused', (header) => {
+test.each(['True', '1', '', 'yes', ' true'])('the header %j is rejected', (header) => {
   expect(() => maySample('always', header)).toThrow("'true' or 'false' is expected")
 })

@@ -4,7 +4,7 @@ import { redact } from '../../../../gateway/src/adaptation/sampling/redact.ts'
 const PEM = '-----BEGIN RSA PRIVATE KEY-----\nMIIEow\nIBAAKC\n-----END RSA PRIVATE KEY-----'
 const JWT = 'eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.dozjgNryP4J3jVmNHl0w5N_XgL0n3I9PlFUP0THsR8U'
 
-describe('what identifies people or opens doors is replaced', () => {
+describe('personal data and credentials are replaced', () => {
   test.each([
     ['Write to jane.doe+news@mail.example.co.uk today.', 'Write to [email] today.'],
     ['<mailto:a@b.de>', '<mailto:[email]>'],
@@ -39,7 +39,7 @@ describe('what identifies people or opens doors is replaced', () => {
   })
 })
 
-describe('what only looks alike stays', () => {
+describe('similar text is not replaced', () => {
   test.each([
     'On 2024-05-17 at 12:30:45 we measured 3.14159265358979 m.',
     'Version 1.2.3 of the 2nd edition, ISBN 978-0-306-40615-7.',
@@ -62,7 +62,7 @@ test('redacting twice changes nothing more', () => {
   expect(redact(redact(text))).toBe(redact(text))
 })
 
-/** Quadratic patterns would need hours for these. */
+/** Texts for which a quadratic pattern would need hours. */
 test.each([
   'a',
   'a@',

@@ -1,7 +1,7 @@
 import { env } from 'cloudflare:workers'
 import { runInDurableObject } from 'cloudflare:test'
 import { describe, expect, test } from 'vitest'
-import { drawLot } from '../../../../gateway/src/adaptation/sampling/sample-lot.ts'
+import { placeSample } from '../../../../gateway/src/adaptation/sampling/sample-placement.ts'
 import {
   ReservoirStore,
   type ReservoirOptions,
@@ -17,7 +17,7 @@ const OPTIONS: ReservoirOptions = {
   nowMs: () => 100,
 }
 
-/** A store with options of its own on the real storage of a Durable Object that holds nothing else. */
+/** Runs `work` on a store with these options, in the storage of an otherwise empty Durable Object. */
 async function withStore<T>(
   name: string,
   use: (open: (options?: Partial<ReservoirOptions>) => ReservoirStore) => Promise<T>,
@@ -41,10 +41,12 @@ const holdoutOf = (store: ReservoirStore) => store.holdout().map(({ text }) => t
 const numbered = (count: number, prefix = 'text') =>
   Array.from({ length: count }, (_, index) => `${prefix} ${index}`)
 
-describe('what is kept', () => {
-  test('is a uniform sample: every text of a stream stays as often as any other', async () => {
+describe('the pool', () => {
+  test('is a uniform sample: every text of a stream is kept equally often', async () => {
     const texts = numbered(60)
-    const pool = (await Promise.all(texts.map(async (text) => ({ text, place: await drawLot('', text) }))))
+    const pool = (
+      await Promise.all(texts.map(async (text) => ({ text, place: await placeSample('', text) })))
+    )
       .filter(({ place }) => place.share === 'pool')
       .map(({ text }) => text)
     const runs = 300
@@ -59,9 +61,9 @@ describe('what is kept', () => {
     const expected = (runs * OPTIONS.pool.texts) / pool.length
     expect([...kept.values()].reduce((sum, count) => sum + count, 0)).toBe(runs * OPTIONS.pool.texts)
     const chiSquare = [...kept.values()].reduce((sum, count) => sum + (count - expected) ** 2 / expected, 0)
-    // Mean and spread of chi-square with pool − 1 degrees of freedom, less the correlation of drawing without return.
+    // Mean and spread of chi-square with pool − 1 degrees of freedom, corrected for sampling without replacement.
     expect(chiSquare).toBeLessThan(pool.length + 4 * Math.sqrt(2 * pool.length))
-    // Position does not matter: the first third of the stream is kept as often as the last.
+    // The position does not matter: the first third of the stream is kept as often as the last.
     const third = Math.floor(pool.length / 3)
     const total = (part: string[]) => part.reduce((sum, text) => sum + (kept.get(text) ?? 0), 0)
     expect(Math.abs(total(pool.slice(0, third)) - total(pool.slice(-third)))).toBeLessThan(
@@ -85,7 +87,7 @@ describe('what is kept', () => {
     })
   })
 
-  test('does not depend on order, on batches or on messages that come twice', async () => {
+  test('does not depend on order, on batches or on messages that are delivered twice', async () => {
     const texts = numbered(100)
     const forwards = await withStore('order', async (open) => {
       const store = open()
@@ -102,7 +104,7 @@ describe('what is kept', () => {
     expect(forwards.seen).toBe(100)
   })
 
-  test('holds no text twice, though every request with it is seen', async () => {
+  test('contains no text twice, although every request with it counts as seen', async () => {
     await withStore('duplicates', async (open) => {
       const store = open()
       for (let request = 0; request < 5; request++)
@@ -112,7 +114,7 @@ describe('what is kept', () => {
     })
   })
 
-  test('is given in one order until enough characters are together', async () => {
+  test('is returned in a fixed order until the maximum of characters', async () => {
     await withStore('snapshot', async (open) => {
       const store = open()
       await store.offer(numbered(30).map((text) => offer(text)))
@@ -123,14 +125,14 @@ describe('what is kept', () => {
     })
   })
 
-  test('survives the object: a new instance on the same storage goes on with the same seed', async () => {
+  test('survives the object: a new instance on the same storage continues with the same seed', async () => {
     await withStore('restart', async (open) => {
       const texts = numbered(100)
       await open().offer(texts.slice(0, 50).map((text) => offer(text)))
       const later = open({ seed: 'another' })
       await later.offer(texts.slice(50).map((text) => offer(text)))
       const lots = await Promise.all(
-        texts.map(async (text) => ({ text, place: await drawLot('seed', text) })),
+        texts.map(async (text) => ({ text, place: await placeSample('seed', text) })),
       )
       const lowest = lots
         .filter(({ place }) => place.share === 'pool')
@@ -142,7 +144,7 @@ describe('what is kept', () => {
 })
 
 describe('the holdout', () => {
-  test('takes about one text in four, the same ones in every domain, and never shares one with the sample', async () => {
+  test('takes about one text in four, the same ones in every domain, and none that is in the pool', async () => {
     const texts = numbered(400)
     const bounds = { texts: 1_000, characters: 1e6 }
     const holdouts = []
@@ -162,7 +164,7 @@ describe('the holdout', () => {
     expect(Math.abs((holdouts[0]?.length ?? 0) - 100)).toBeLessThan(4 * Math.sqrt(400 * 0.25 * 0.75))
   })
 
-  test('that is frozen takes nothing more, and what would have gone there goes nowhere', async () => {
+  test('accepts no more texts once it is frozen, and they do not go to the pool either', async () => {
     await withStore('frozen', async (open) => {
       const store = open({ pool: { texts: 1_000, characters: 1e6 } })
       await store.offer(numbered(40).map((text) => offer(text)))
@@ -170,11 +172,11 @@ describe('the holdout', () => {
       store.freezeHoldout()
       await store.offer(numbered(200, 'later').map((text) => offer(text)))
       expect(store.stats()).toMatchObject({ holdoutSamples: 0, holdoutFrozen: true, seen: 240 })
-      for (const text of poolOf(store, Infinity)) expect((await drawLot('', text)).share).toBe('pool')
+      for (const text of poolOf(store, Infinity)) expect((await placeSample('', text)).share).toBe('pool')
     })
   })
 
-  test('keeps only the beginning of long texts, so that a few cannot fill it', async () => {
+  test('truncates long texts, so that a few of them cannot fill it', async () => {
     await withStore('long', async (open) => {
       const store = open()
       await store.offer(numbered(40).map((text) => offer(text + '🙂'.repeat(2_000))))
@@ -185,8 +187,8 @@ describe('the holdout', () => {
   })
 })
 
-describe('what leaves', () => {
-  test('texts expire after their time to live, and only those', async () => {
+describe('deletion', () => {
+  test('of expired texts leaves all others', async () => {
     await withStore('expiry', async (open) => {
       let nowMs = 1_000
       const store = open({
@@ -215,7 +217,7 @@ describe('what leaves', () => {
     })
   })
 
-  test('a key is deleted with all its texts and no others', async () => {
+  test('of a key removes all its texts and no others', async () => {
     await withStore('keys', async (open) => {
       const bounds = { texts: 1_000, characters: 1e6 }
       const store = open({ pool: bounds, holdout: bounds })
@@ -242,7 +244,7 @@ describe('what leaves', () => {
     })
   })
 
-  test('a domain that is forgotten begins anew', async () => {
+  test('of a domain lets it start again from empty', async () => {
     await withStore('clear', async (open) => {
       const store = open()
       await store.offer(numbered(40).map((text) => offer(text)))

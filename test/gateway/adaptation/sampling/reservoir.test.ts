@@ -12,14 +12,14 @@ const offers = (count: number, atMs: number) =>
     atMs,
   }))
 
-test('texts are gone when their 30 days are over, by alarm', async () => {
+test('texts are deleted by alarm after 30 days', async () => {
   const nowMs = Date.now()
   const reservoir = open('alarm')
   await reservoir.offer(offers(10, nowMs))
   await reservoir.offer(offers(10, nowMs - 29 * DAY_MS))
   const alarmMs = await runInDurableObject(reservoir, (_instance, state) => state.storage.getAlarm())
   expect(alarmMs).toBe(nowMs + DAY_MS)
-  // As if the older ones had come two days earlier.
+  // Makes the older texts two days older.
   await runInDurableObject(reservoir, (_instance, state) => {
     state.storage.sql.exec('UPDATE samples SET at_ms = at_ms - ? WHERE at_ms < ?', 2 * DAY_MS, nowMs)
   })
@@ -32,7 +32,7 @@ test('texts are gone when their 30 days are over, by alarm', async () => {
   )
 })
 
-test('texts older than their time to live are not taken', async () => {
+test('texts older than the time to live are not accepted', async () => {
   const reservoir = open('stale')
   await reservoir.offer(offers(10, Date.now() - 31 * DAY_MS))
   expect(await reservoir.stats()).toMatchObject({ samples: 0, holdoutSamples: 0, seen: 10 })

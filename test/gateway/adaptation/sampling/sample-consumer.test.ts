@@ -9,7 +9,7 @@ import {
 } from '../../../../gateway/src/storage/db/queries/domain-queries.ts'
 import { createDeps } from '../../../../gateway/src/deps.ts'
 import { consumeSamples } from '../../../../gateway/src/adaptation/sampling/sample-consumer.ts'
-import { SAMPLES } from '../../../../gateway/src/adaptation/sampling/sample-queue.ts'
+import { SAMPLE_QUEUE } from '../../../../gateway/src/adaptation/sampling/sample-queue.ts'
 import { createKey } from '../../support/requests/gateway-requests.ts'
 
 const reservoir = (domain: string) => env.RESERVOIR.get(env.RESERVOIR.idFromName(domain))
@@ -40,7 +40,7 @@ async function stored(domain: string): Promise<string[]> {
   return texts.sort()
 }
 
-test('samples arrive in the reservoirs of their domains, which are registered', async () => {
+test('samples reach the reservoirs of their domains, which are registered', async () => {
   const result = await consume([sample('mail', 0), sample('mail', 1), sample('code', 0)])
   expect(result).toEqual({ acked: ['m0', 'm1', 'm2'], retried: [] })
   expect(await stored('mail')).toEqual(['text 0', 'text 1'])
@@ -59,7 +59,7 @@ test('a batch that is delivered twice changes nothing the second time', async ()
   expect(before.stats.seen).toBe(20)
 })
 
-test('messages that are no samples are dropped with a line in the log and keep nobody else back', async () => {
+test('messages that are not samples are dropped with a line in the log, and do not block others', async () => {
   const warn = vi.spyOn(console, 'warn').mockImplementation(() => undefined)
   const result = await consume([
     null,
@@ -73,7 +73,7 @@ test('messages that are no samples are dropped with a line in the log and keep n
   warn.mockRestore()
 })
 
-test('samples of a reservoir that fails are retried, those of the others are not', async () => {
+test('only the samples of a failing reservoir are retried', async () => {
   const error = vi.spyOn(console, 'error').mockImplementation(() => undefined)
   const deps = createDeps(env, createExecutionContext())
   const failing: typeof deps = {
@@ -93,7 +93,7 @@ test('samples of a reservoir that fails are retried, those of the others are not
   expect(await stored('away')).toHaveLength(1)
 })
 
-test('what cannot be taken is tried again later each time, for an hour in all', async () => {
+test('failed samples are retried with growing delays, for an hour in total', async () => {
   const error = vi.spyOn(console, 'error').mockImplementation(() => undefined)
   onTestFinished(() => error.mockRestore())
   const reservoirAway = (): never => {
@@ -114,7 +114,7 @@ test('what cannot be taken is tried again later each time, for an hour in all', 
   expect(delays.reduce((sum, delay) => sum + delay)).toBeGreaterThan(3_600)
 })
 
-test('samples that the queue gives up are told of apart, with where they lie; a queue of dead letters has none of its own', async () => {
+test('samples that move to the dead-letter queue are logged with the name of that queue, but not those that come from it', async () => {
   const error = vi.spyOn(console, 'error').mockImplementation(() => undefined)
   onTestFinished(() => error.mockRestore())
   const reservoirAway = (): never => {
@@ -132,19 +132,19 @@ test('samples that the queue gives up are told of apart, with where they lie; a 
     return error.mock.calls.splice(0).map(([line]) => String(line))
   }
   const given =
-    "could not be taken for an hour and lie in the queue 'copal-samples-dead' from now on, for four days:"
-  const { queue, retries, deadLetters } = SAMPLES
+    "could not be stored for an hour and were moved to the queue 'copal-samples-dead', which keeps them for four days:"
+  const { queue, retries, deadLetters } = SAMPLE_QUEUE
   expect(await toldOf(queue, [retries, retries + 1, retries + 1])).toEqual([
-    "1 samples of domain 'given-up' wait for a retry:",
+    "1 samples of domain 'given-up' will be retried:",
     `2 samples of domain 'given-up' ${given}`,
   ])
   expect(await toldOf(queue, [retries + 1])).toEqual([`1 samples of domain 'given-up' ${given}`])
   expect(await toldOf(deadLetters, [retries + 1])).toEqual([
-    "1 samples of domain 'given-up' wait for a retry:",
+    "1 samples of domain 'given-up' will be retried:",
   ])
 })
 
-test('a tenant’s samples make 32 domains, whatever its key, and leave room for the next tenant', async () => {
+test('the samples of a tenant create 32 domains at most, whatever their key, and leave room for other tenants', async () => {
   const db = openDatabase(env.DB)
   const warn = vi.spyOn(console, 'warn').mockImplementation(() => undefined)
   onTestFinished(() => warn.mockRestore())
@@ -170,10 +170,10 @@ test('a tenant’s samples make 32 domains, whatever its key, and leave room for
   for (const { name } of await made()) await forgetDomain(db, name)
 })
 
-test('beyond 256 domains samples of new ones are dropped with one line a batch, those of known ones are kept', async () => {
+test('beyond 256 domains samples of new domains are dropped with one log line per batch, and those of known ones kept', async () => {
   const db = openDatabase(env.DB)
   const known = await listDomains(db)
-  // As by import; one place is left.
+  // Created as by an import, so that there is room for one more.
   const imported = Array.from({ length: 255 - known.length }, (_, index) => `filler-${index}`)
   await ensureDomains(db, imported, Date.now())
   const warn = vi.spyOn(console, 'warn').mockImplementation(() => undefined)
@@ -196,7 +196,7 @@ test('beyond 256 domains samples of new ones are dropped with one line a batch, 
   expect(await stored('too-many-a')).toEqual([])
 })
 
-test('many at once cannot pass the limit', async () => {
+test('concurrent batches cannot exceed the limit', async () => {
   const db = openDatabase(env.DB)
   const [first] = await listDomains(db)
   await forgetDomain(db, first?.name ?? '')

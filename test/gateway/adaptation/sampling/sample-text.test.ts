@@ -3,13 +3,13 @@ import { chatRequest } from '@copal/shared/wire/chat.ts'
 import { completionRequest } from '@copal/shared/wire/completions.ts'
 import { validate } from '@copal/shared/wire/validate.ts'
 import {
-  fitSample,
+  truncateSample,
   promptText,
-  sampleOf,
+  redactSample,
   userText,
 } from '../../../../gateway/src/adaptation/sampling/sample-text.ts'
 
-test('of a chat only what the user wrote is taken, with blank lines between', () => {
+test('the sample of a chat consists of the user’s messages, separated by blank lines', () => {
   const request = validate(chatRequest, {
     model: 'm',
     messages: [
@@ -28,29 +28,29 @@ test('of a chat only what the user wrote is taken, with blank lines between', ()
   expect(userText(request.messages)).toBe('First.\n\nSecond.')
 })
 
-test('of a completion the prompt is taken, unless it is token ids', () => {
+test('the sample of a completion is its prompt, unless that is token ids', () => {
   expect(promptText(validate(completionRequest, { model: 'm', prompt: 'Once' }))).toBe('Once')
   expect(promptText(validate(completionRequest, { model: 'm', prompt: [1, 2] }))).toBe('')
 })
 
-test('a long text is cut to 64 KB without splitting a character', () => {
+test('a long text is truncated to 64 KB without splitting a character', () => {
   const text = `a${'💡'.repeat(20_000)}`
-  const fitted = fitSample(text)
+  const fitted = truncateSample(text)
   expect(new TextEncoder().encode(fitted).byteLength).toBe(65_533)
   expect(text.startsWith(fitted)).toBe(true)
   expect(fitted.isWellFormed()).toBe(true)
-  expect(fitSample('short')).toBe('short')
+  expect(truncateSample('short')).toBe('short')
 })
 
-test('a text that its escapes would blow up still fits a queue message', () => {
-  const fitted = fitSample('\u0001'.repeat(64 * 1024))
+test('a text that grows when it is escaped still fits into a queue message', () => {
+  const fitted = truncateSample('\u0001'.repeat(64 * 1024))
   expect(JSON.stringify(fitted).length).toBeLessThan(100 * 1024)
   expect(fitted.length).toBeGreaterThan(0)
 })
 
-test('a sample is redacted before it is cut, so that no half of a secret is left at its end', () => {
+test('a sample is redacted before it is truncated, so that it cannot end with half of a secret', () => {
   const filling = 'x '.repeat(32 * 1024 - 6)
-  const sample = sampleOf(`${filling}jane.doe@example.org`)
+  const sample = redactSample(`${filling}jane.doe@example.org`)
   expect(sample).toBe(`${filling}[email]`)
-  expect(sampleOf(`jane@example.org ${'y'.repeat(1024 * 1024)}`)).toMatch(/^\[email\] y{65000,}$/)
+  expect(redactSample(`jane@example.org ${'y'.repeat(1024 * 1024)}`)).toMatch(/^\[email\] y{65000,}$/)
 })

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
 import { splitText } from '../../../../gateway/src/adaptation/sampling/split-text.ts'
 
-test('a text is cut behind paragraphs, lines, sentences or words, and no word is lost', () => {
+test('a text is split after paragraphs, lines, sentences or words, and no word is lost', () => {
   const paragraph = 'One sentence of words. Another one follows it here.'
   const text = Array.from({ length: 40 }, () => paragraph).join('\n\n')
   const pieces = splitText(text, 200)
@@ -11,7 +11,7 @@ test('a text is cut behind paragraphs, lines, sentences or words, and no word is
   expect(splitText('a b '.repeat(100), 50).join(' ').split(/\s+/)).toHaveLength(200)
 })
 
-test('a short text stays whole, white space alone is nothing, and no character is cut in half', () => {
+test('a short text stays whole, white space gives no piece, and no character is split', () => {
   expect(splitText('short', 200)).toEqual(['short'])
   expect(splitText(' \n ', 200)).toEqual([])
   const pieces = splitText('🙂'.repeat(100), 51)

@@ -45,13 +45,13 @@ describe('cancelling', () => {
       await advanceUpdate(testDeps(), id)
       expect((await getUpdate(id)).state).toBe('cancelled')
       expect(await findModel(db, model)).toMatchObject({ activeVersion: 0 })
-      // Again is no error, and the next update is free to run.
+      // Cancelling again is no error, and the next update can start.
       expect((await cancel(id)).status).toBe(200)
       expect((await node.finish((await startUpdate(model, [`${model}-a`])).id)).state).toBe('promoted')
     },
   )
 
-  test('while it still collects nothing has begun', async () => {
+  test('of a collecting update queues no jobs', async () => {
     const node = new SimulatedNode('early-1', 'early')
     await node.beat()
     await importTexts('early-a')
@@ -72,7 +72,7 @@ describe('cancelling', () => {
     expect((await getUpdate(id)).state).toBe('cancelled')
   })
 
-  test('too late is refused, and says what to do instead', async () => {
+  test('of a promoting update is rejected with instructions', async () => {
     const node = new SimulatedNode('too-late-1', 'too-late')
     await node.beat()
     await importTexts('too-late-a')
@@ -90,7 +90,7 @@ describe('cancelling', () => {
 })
 
 describe('rolling back', () => {
-  test('goes to the mask before, to a named one or to dense, marks the updates, and nodes follow', async () => {
+  test('activates the previous mask, a named one or dense, marks the updates, and nodes follow', async () => {
     const node = new SimulatedNode('back-1', 'back')
     await node.beat()
     await importTexts('back-a')
@@ -110,13 +110,13 @@ describe('rolling back', () => {
     expect(await (await rollBack('back', 0)).json()).toEqual({ active_version: 0 })
     expect(await findModel(db, 'back')).toMatchObject({ activeVersion: 0, previousVersion: 2 })
 
-    // What an update that was taken back has learned still counts for the next.
+    // The datasets of an update that was rolled back still count for the next.
     const third = await node.finish((await startUpdate('back', ['back-a'])).id)
     expect(third).toMatchObject({ state: 'promoted', mask_version: 3 })
     expect(await findModel(db, 'back')).toMatchObject({ activeVersion: 3, previousVersion: 0 })
   })
 
-  test('an update that is just promoting ends it, and is not undone by those who still drive it', async () => {
+  test('a promoting update ends it, and concurrent drivers do not activate its mask again', async () => {
     const node = new SimulatedNode('undo-1', 'undo')
     await node.beat()
     await importTexts('undo-a')
@@ -132,14 +132,14 @@ describe('rolling back', () => {
     expect(await getUpdate(id)).toMatchObject({ state: 'rolled_back', mask_version: 1 })
   })
 
-  test('marks the update also where others change it at the same time', async () => {
+  test('marks the update even if it is changed concurrently', async () => {
     const node = new SimulatedNode('raced-1', 'raced')
     await node.beat()
     await importTexts('raced-a')
     const { id } = await startUpdate('raced', ['raced-a'])
     await node.reach(id, 'promoting')
     let races = 0
-    // Before the first changes of an update, somebody else has changed it.
+    // Another caller changes the update just before the first change.
     const raced = new Proxy(env.DB, {
       get(binding, name) {
         if (name !== 'prepare') return Reflect.get(binding, name, binding)
@@ -167,13 +167,13 @@ describe('rolling back', () => {
     expect(await findModel(db, 'raced')).toMatchObject({ activeVersion: 0 })
   })
 
-  test('a driver that is late with an update which has ended neither activates its mask nor counts its datasets', async () => {
+  test('a late driver of an update that has ended neither activates its mask nor counts its datasets', async () => {
     const node = new SimulatedNode('late-1', 'late')
     await node.beat()
     await importTexts('late-a')
     const { id } = await startUpdate('late', ['late-a'])
     await node.reach(id, 'evaluating')
-    // What a driver does that read the update before it was ended.
+    // The calls of a driver that read the update before it ended.
     const row = await findUpdate(db, id)
     if (!row) throw new Error('the update is missing')
     const own = await findDatasets(db, row.datasets ?? [])
@@ -184,7 +184,7 @@ describe('rolling back', () => {
     expect(await listAccumulated(db, 'late')).toEqual([])
   })
 
-  test('to what never was is refused', async () => {
+  test('to a mask that was never active is rejected', async () => {
     const node = new SimulatedNode('never-1', 'never')
     await node.beat()
     const none = await rollBack('never')

@@ -4,6 +4,7 @@ import type { Job } from '@copal/shared/wire/adaptation-jobs.ts'
 import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
 import { findJob } from '../../../../gateway/src/storage/db/queries/job-queries.ts'
 import { applyJobReports } from '../../../../gateway/src/adaptation/updates/job-reports.ts'
+import { advanceUpdates } from '../../../../gateway/src/adaptation/updates/advance-update.ts'
 import { jobsForNode } from '../../../../gateway/src/adaptation/updates/job-assignment.ts'
 import {
   getUpdate,
@@ -18,23 +19,25 @@ const ahead = (ms: number) => testDeps({ nowMs: () => Date.now() + ms })
 const running = (id: string, progress = 0.5) =>
   ({ id, state: 'running', progress, message: 'at work' }) as const
 
-/** A model with an update whose calibration waits for a node. */
+/** Registers a model with an update whose calibration job is queued. */
 async function calibrating(model: string): Promise<{ update: string; job: string }> {
   await new SimulatedNode(`${model}-0`, model).beat({ draining: true })
   await importTexts(`${model}-a`)
   const { id } = await startUpdate(model, [`${model}-a`])
-  await jobsForNode(testDeps(), new SimulatedNode(`${model}-0`, model).heartbeat({ draining: true }))
+  await advanceUpdates(testDeps(), model)
   const job = `${id}-calibrate`
   expect(await findJob(db, job)).toMatchObject({ state: 'queued', attempts: 0 })
   return { update: id, job }
 }
 
-/** What a node that reports nothing is given. */
-const take = async (node: SimulatedNode, deps = testDeps()): Promise<Job[]> =>
-  jobsForNode(deps, node.heartbeat())
+/** Advances the updates of a node that reports nothing, and returns the jobs that it should run. */
+const take = async (node: SimulatedNode, deps = testDeps()): Promise<Job[]> => {
+  await advanceUpdates(deps, node.heartbeat().model.id)
+  return jobsForNode(deps, node.heartbeat())
+}
 
-describe('handing out', () => {
-  test('a job goes to one node, is repeated to it until it reports, and to nobody else', async () => {
+describe('assignment', () => {
+  test('a job is assigned to one node, and repeated to that node until it reports the job', async () => {
     const { job } = await calibrating('one')
     const [first, second] = [new SimulatedNode('one-1', 'one'), new SimulatedNode('one-2', 'one')]
     expect((await take(first)).map(({ id }) => id)).toEqual([job])
@@ -43,14 +46,14 @@ describe('handing out', () => {
     expect(await findJob(db, job)).toMatchObject({ state: 'running', nodeId: 'one-1', attempts: 1 })
   })
 
-  test('two nodes that ask at once do not both get it', async () => {
+  test('two nodes that ask at the same time do not both get a job', async () => {
     await calibrating('race')
     const nodes = Array.from({ length: 5 }, (_, index) => new SimulatedNode(`race-${index + 1}`, 'race'))
     const given = await Promise.all(nodes.map((node) => take(node)))
     expect(given.flat()).toHaveLength(1)
   })
 
-  test('a node of another model, or one that drains, gets nothing', async () => {
+  test('a node of another model and a draining node get no job', async () => {
     const { job } = await calibrating('mine')
     expect(await take(new SimulatedNode('other-1', 'other'))).toEqual([])
     const draining = new SimulatedNode('mine-1', 'mine').heartbeat({ draining: true })
@@ -58,7 +61,7 @@ describe('handing out', () => {
     expect(await findJob(db, job)).toMatchObject({ state: 'queued' })
   })
 
-  test('a draining node keeps the job that it has', async () => {
+  test('a draining node keeps its job', async () => {
     const { job } = await calibrating('drain')
     const node = new SimulatedNode('drain-1', 'drain')
     await node.beat()
@@ -67,7 +70,7 @@ describe('handing out', () => {
 })
 
 describe('lost nodes', () => {
-  test('a job of a node that is silent for 15 s goes to another, and is taken from the first when it returns', async () => {
+  test('a job whose node is silent for 15 s goes to another node, and the first one must stop it when it returns', async () => {
     const { job } = await calibrating('silent')
     const [first, second] = [new SimulatedNode('silent-1', 'silent'), new SimulatedNode('silent-2', 'silent')]
     await first.beat()
@@ -80,7 +83,7 @@ describe('lost nodes', () => {
     expect(await findJob(db, job)).toMatchObject({ nodeId: 'silent-2', progress: 0 })
   })
 
-  test('a result counts from whoever was handed the job, even from a node that was taken for lost', async () => {
+  test('a result counts from every node that the job was assigned to, even from one that counted as lost', async () => {
     const { update, job } = await calibrating('late')
     const [first, second] = [new SimulatedNode('late-1', 'late'), new SimulatedNode('late-2', 'late')]
     await first.beat()
@@ -91,7 +94,7 @@ describe('lost nodes', () => {
     expect(await getUpdate(update)).toMatchObject({ state: 'evaluating', mask_version: 1 })
   })
 
-  test('a node that was restarted begins its job anew at once, as another attempt', async () => {
+  test('a restarted node gets its job again at once, as another attempt', async () => {
     const { job } = await calibrating('restart')
     const node = new SimulatedNode('restart-1', 'restart')
     await node.beat()
@@ -103,7 +106,7 @@ describe('lost nodes', () => {
     expect(await findJob(db, job)).toMatchObject({ attempts: 2, progress: 0, nodeId: 'restart-1' })
   })
 
-  test('after five attempts the update fails and says which node was lost at what', async () => {
+  test('after five attempts the update fails with the last node and its message', async () => {
     const { update, job } = await calibrating('deadly')
     const node = new SimulatedNode('deadly-1', 'deadly')
     for (let attempt = 1; attempt <= 5; attempt += 1) {
@@ -119,7 +122,7 @@ describe('lost nodes', () => {
     expect(error?.message).toContain("'deadly-1' at 'calibrating legal, block 3 of 30'")
   })
 
-  test('a job that a node gives back goes to the next one that asks', async () => {
+  test('a job that a node cancels goes to the next node that asks', async () => {
     const { job } = await calibrating('back')
     const [first, second] = [new SimulatedNode('back-1', 'back'), new SimulatedNode('back-2', 'back')]
     await first.beat()
@@ -130,7 +133,7 @@ describe('lost nodes', () => {
 })
 
 describe('reports', () => {
-  test('that come twice, late or out of order change nothing once a job is over', async () => {
+  test('that are repeated, late or out of order change nothing after a job has ended', async () => {
     const { job } = await calibrating('repeat')
     const node = new SimulatedNode('repeat-1', 'repeat')
     await node.beat()
@@ -148,7 +151,7 @@ describe('reports', () => {
     expect(await findJob(db, job)).toEqual(settled)
   })
 
-  test('of a result from a node that was never handed the job, are ignored', async () => {
+  test('of a result from a node that never had the job are ignored', async () => {
     const { job } = await calibrating('forged')
     const [first, stranger] = [
       new SimulatedNode('forged-1', 'forged'),
@@ -169,7 +172,7 @@ describe('reports', () => {
     })
   })
 
-  test('of jobs that nobody knows, or from nodes that do not have the job, are ignored', async () => {
+  test('of unknown jobs, or from nodes that do not have the job, are ignored', async () => {
     const { job } = await calibrating('foreign')
     const node = new SimulatedNode('foreign-1', 'foreign')
     await node.beat()
@@ -193,7 +196,7 @@ describe('reports', () => {
     expect(await getUpdate(update)).toMatchObject({ state: 'failed', error: { code: 'node_failed' } })
   })
 
-  test('of a mask that is not in the store have the job done again', async () => {
+  test('of a mask that is not in the store requeue the job', async () => {
     const { update, job } = await calibrating('gone')
     const node = new SimulatedNode('gone-1', 'gone')
     await node.beat()

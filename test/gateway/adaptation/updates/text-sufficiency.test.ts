@@ -1,12 +1,12 @@
 import { expect, test } from 'vitest'
 import {
   charactersToTake,
-  hasComfortableHoldout,
+  hasAmpleHoldout,
   requireHoldout,
   requireSamples,
 } from '../../../../gateway/src/adaptation/updates/text-sufficiency.ts'
 
-test('a quarter of the demand is enough to calibrate on, but never less than the two samples that a node needs', () => {
+test('a quarter of the demand is enough to calibrate on, but at least the two sequences that a node needs', () => {
   const demand = { samples: 16, length: 512 }
   expect(() => requireSamples('legal', 4 * 2048, demand)).not.toThrow()
   expect(() => requireSamples('legal', 4 * 2048 - 1, demand)).toThrow(
@@ -17,15 +17,15 @@ test('a quarter of the demand is enough to calibrate on, but never less than the
   expect(() => requireSamples('legal', 4 * 511, { samples: 1, length: 512 })).toThrow(/at least 512/)
 })
 
-test('a holdout needs a window and a quarter, or four where nobody asked for the domain', () => {
+test('a holdout needs a window and a quarter, or four windows if the update does not name its domain', () => {
   expect(() => requireHoldout('legal', 4 * 640, 512)).not.toThrow()
   expect(() => requireHoldout('legal', 4 * 639, 512)).toThrow(
     /'legal' has about 639 tokens of held-out text, at least 640/,
   )
-  expect(hasComfortableHoldout(4 * 2048, 512)).toBe(true)
-  expect(hasComfortableHoldout(4 * 2047, 512)).toBe(false)
+  expect(hasAmpleHoldout(4 * 2048, 512)).toBe(true)
+  expect(hasAmpleHoldout(4 * 2047, 512)).toBe(false)
 })
 
-test('a snapshot takes twice the demand in characters of English', () => {
+test('an update takes twice the demand in characters of English', () => {
   expect(charactersToTake({ samples: 16, length: 512 })).toBe(65_536)
 })

@@ -19,7 +19,7 @@ import { errorOf } from '../../support/requests/gateway-requests.ts'
 
 const db = openDatabase(env.DB)
 
-test('a method that no node offers is refused, naming those that are offered; one that only another node offers is left to it', async () => {
+test('a method that no node offers is rejected with the offered ones, and a job goes to a node that offers its method', async () => {
   const old = new SimulatedNode('method-old', 'method')
   const modern = new SimulatedNode('method-new', 'method')
   await old.beat({ methods: ['copal'] })
@@ -33,13 +33,13 @@ test('a method that no node offers is refused, naming those that are offered; on
     param: 'selection.method',
     message:
       "No node of 'method' offers the pruning method 'copl'. Did you mean 'copal'? " +
-      'The rules are continual-nowag, copal; after one may come +reconstruct. ' +
-      "'copal methods' tells what goes together ('+allocated' and '+rows' are where the model was measured: copal lab --help).",
+      'The rules are continual-nowag, copal; they can be followed by +reconstruct. ' +
+      "'copal methods' lists the valid combinations ('+allocated' and '+rows' need a model that was measured: copal lab --help).",
   })
   const { id } = await startUpdate('method', ['method-a'], {
     selection: { method: 'continual-nowag+reconstruct' },
   })
-  // Past collecting, so that there is a calibration to hand out.
+  // Advance past collecting, so that there is a calibration to assign.
   for (let turn = 0; turn < 5; turn += 1) {
     await old.beat({ methods: ['copal'] })
     expect(old.jobs).toEqual([])
@@ -51,7 +51,7 @@ test('a method that no node offers is refused, naming those that are offered; on
   ])
 })
 
-test('unless a method is named, the ratio is shared out where a node can; n of m has nothing to share out', async () => {
+test('the default method allocates the sparsity if a node offers that, but not for an n:m pattern', async () => {
   const methods = { methods: ['continual-wanda+allocated+swaps', 'continual-wanda+swaps'] }
   const node = new SimulatedNode('default-1', 'default')
   await node.beat(methods)
@@ -68,7 +68,7 @@ test('unless a method is named, the ratio is shared out where a node can; n of m
   expect(await methodAt('2:4')).toBe('continual-wanda+swaps')
 })
 
-test('patterns of single linears reach the node as they were written, in their order, and are shown', async () => {
+test('patterns of single linears reach the node unchanged and in their order, and are shown', async () => {
   const node = new SimulatedNode('patterns-1', 'patterns')
   await node.beat()
   await importTexts('patterns-a')
@@ -82,7 +82,7 @@ test('patterns of single linears reach the node as they were written, in their o
   expect((await getUpdate(id)).patterns).toEqual(patterns)
 })
 
-test('a mask is registered by the scope that the node gave it, whatever was asked for; without one, by that', async () => {
+test('a mask is registered with the scope that the node reports, or else with the requested one', async () => {
   const node = new SimulatedNode('scope-1', 'scope')
   await node.beat()
   await importTexts('scope-a')
@@ -100,7 +100,7 @@ test('a mask is registered by the scope that the node gave it, whatever was aske
   expect(data.map((mask) => mask.scope).toSorted()).toEqual(['matrix', 'row'])
 })
 
-test('while no node is alive that could tell, a method is accepted: the node that takes the job decides', async () => {
+test('any method is accepted while no node is alive, and the node that gets the job decides', async () => {
   const { model } = new SimulatedNode('silent-1', 'silent').heartbeat()
   await ensureModel(db, model, Date.now())
   await importTexts('silent-a')
@@ -115,12 +115,12 @@ test('while no node is alive that could tell, a method is accepted: the node tha
   expect(method).toBe('of-a-later-version')
 })
 
-test('a method that no node offers any more is handed to any node after a minute, which fails it', async () => {
+test('a job whose method no node offers any more is assigned to any node after a minute', async () => {
   const node = new SimulatedNode('forsaken-1', 'forsaken')
   await node.beat()
   await importTexts('forsaken-a')
   const { id } = await startUpdate('forsaken', ['forsaken-a'])
-  // It restarts as a version that does not know the method.
+  // The node restarts with a version that does not know the method.
   const old = { methods: ['copal'] }
   for (let turn = 0; turn < 5; turn += 1) await node.beat(old)
   expect(node.jobs).toEqual([])
@@ -131,7 +131,7 @@ test('a method that no node offers any more is handed to any node after a minute
   expect(await jobsForNode(late, node.heartbeat(old))).toMatchObject([{ id: `${id}-calibrate` }])
 })
 
-test('a domain without enough text is refused before anything starts, naming it, what there is and what is needed', async () => {
+test('a domain without enough text is rejected before the update starts, with the available and needed tokens', async () => {
   await new SimulatedNode('few-1', 'few').beat()
   const unknown = await admin('POST', '/updates', { model: 'few', domains: ['few-nothing'], length: 64 })
   expect(unknown.status).toBe(422)
@@ -156,7 +156,7 @@ test('a domain without enough text is refused before anything starts, naming it,
   expect(data.filter(({ model }) => model === 'few')).toEqual([])
 })
 
-test('a second update of a model is refused while one runs, naming it; another model has its own', async () => {
+test('a second update of a model is rejected with the id of the running one, and another model can have its own', async () => {
   const node = new SimulatedNode('busy-1', 'busy')
   await node.beat()
   await new SimulatedNode('free-1', 'free').beat()

@@ -17,7 +17,7 @@ const EVENTS = [
   'cancelled',
 ] as const satisfies UpdateEvent[]
 
-/** Every pair that moves an update; all others leave it where it is. */
+/** All pairs of state and event that move an update. */
 const MOVES: [UpdateState, UpdateEvent, UpdateState][] = [
   ['collecting', 'collected', 'calibrating'],
   ['collecting', 'failed', 'failed'],
@@ -35,7 +35,7 @@ const MOVES: [UpdateState, UpdateEvent, UpdateState][] = [
   ['rolled_back', 'reinstated', 'promoted'],
 ]
 
-test('every event in every state moves as listed or not at all', () => {
+test('every event in every state moves the update as listed, or not at all', () => {
   for (const state of updateState.options) {
     for (const event of EVENTS) {
       const expected = MOVES.find(([from, by]) => from === state && by === event)?.[2]
@@ -44,7 +44,7 @@ test('every event in every state moves as listed or not at all', () => {
   }
 })
 
-test('every path comes to an end, and an ended update is never at work again', () => {
+test('every path ends, and an ended update never works again', () => {
   const reach = (state: UpdateState, seen = new Set<UpdateState>()): Set<UpdateState> => {
     if (seen.has(state)) return seen
     seen.add(state)

@@ -14,12 +14,12 @@ const request = (model: string) => ({
   seed: 0,
 })
 
-/** An update that nothing drives yet. */
+/** Creates an update that nothing advances yet. */
 async function stored(model: string): Promise<string> {
   return (await createUpdate(testDeps(), request(model))).id
 }
 
-test('drives an update on its own as far as it goes without a node, and ends when the update has', async () => {
+test('the workflow advances an update as far as possible without a node, and ends when the update has ended', async () => {
   const node = new SimulatedNode('flow-1', 'flow')
   await node.beat()
   await importTexts('flow-a')
@@ -35,7 +35,7 @@ test('drives an update on its own as far as it goes without a node, and ends whe
   expect((await instance.status()).status).toBe('complete')
 })
 
-test('of an update that is gone, or has ended, ends at once', async () => {
+test('the workflow of an update that has ended or does not exist ends at once', async () => {
   const id = `upd_${crypto.randomUUID().replaceAll('-', '')}`
   await using workflow = await introspectWorkflowInstance(env.UPDATE_WORKFLOW, id)
   const instance = await env.UPDATE_WORKFLOW.create({ id, params: { updateId: id } })
@@ -43,7 +43,7 @@ test('of an update that is gone, or has ended, ends at once', async () => {
   expect((await instance.status()).status).toBe('complete')
 })
 
-test('that never runs is not missed: heartbeats and cron bring the update to its end', async () => {
+test('without the workflow heartbeats and cron complete an update', async () => {
   const node = new SimulatedNode('alone-1', 'alone')
   await node.beat()
   await importTexts('alone-a')

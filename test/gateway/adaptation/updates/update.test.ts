@@ -26,7 +26,7 @@ const domainOf = async (name: string) =>
   (await adminJson<{ data: DomainEntry[] }>('GET', '/domains')).data.find((domain) => domain.name === name)
 
 describe('a whole update', () => {
-  test('freezes datasets, calibrates, evaluates mask and dense model, promotes, and is promoted when the node serves it', async () => {
+  test('freezes datasets, calibrates, evaluates mask and dense model, and is promoted when the node serves the mask', async () => {
     const node = new SimulatedNode('whole-1', 'whole')
     await node.beat()
     await importTexts('whole-a')
@@ -112,8 +112,8 @@ describe('a whole update', () => {
     expect(await domainOf('whole-a')).toMatchObject({ calibrated_datasets: 1 })
   })
 
-  test('a second one counts the datasets of the first, evaluates on both holdouts, and shows what was forgotten', async () => {
-    // Perplexities by hand: a: 10 dense, 12 under m1, 15 under m2; b: 20 dense, 22 under m2.
+  test('after another one counts the datasets of both, evaluates on both holdouts, and shows forgetting in the R matrix', async () => {
+    // Perplexities: a: 10 dense, 12 under m1, 15 under m2; b: 20 dense, 22 under m2.
     const table: Record<string, number[]> = { 'two-a': [10, 12, 15], 'two-b': [20, 26, 22] }
     let masks = 0
     const versions = new Map<string | null, number>([[null, 0]])
@@ -160,7 +160,7 @@ describe('a whole update', () => {
     expect(r.backward_transfer?.max).toBeCloseTo(3, 9)
   })
 
-  test('the dense model is evaluated once for a holdout, not with every update', async () => {
+  test('evaluates the dense model only on holdouts without a dense evaluation', async () => {
     const jobs: EvaluateJob[] = []
     const node = new SimulatedNode('dense-1', 'dense', (job) => (jobs.push(job), 2))
     await node.beat()
@@ -175,7 +175,7 @@ describe('a whole update', () => {
     expect(ofDense).not.toContain('dense-a')
   })
 
-  test('the same texts calibrated again count once', async () => {
+  test('counts a dataset once when its domain has not changed', async () => {
     const node = new SimulatedNode('again-1', 'again')
     await node.beat()
     await importTexts('again-a')
@@ -188,7 +188,7 @@ describe('a whole update', () => {
     expect(await listAccumulated(db, 'again')).toHaveLength(1)
   })
 
-  test('may be advanced by many at once, and every step repeated, with one mask and one promotion to show for it', async () => {
+  test('is idempotent: concurrent and repeated steps give one mask and one promotion', async () => {
     const node = new SimulatedNode('many-1', 'many')
     await node.beat()
     await importTexts('many-a')
@@ -207,7 +207,7 @@ describe('a whole update', () => {
     expect(await findUpdate(db, id)).toEqual(before)
   })
 
-  test('waits for every live node to serve the mask, and not for ever', async () => {
+  test('waits until every live node serves the mask, but at most for the convergence timeout', async () => {
     const [node, slow] = [new SimulatedNode('slow-1', 'slow'), new SimulatedNode('slow-2', 'slow')]
     await node.beat()
     await slow.beat()
@@ -227,8 +227,8 @@ describe('a whole update', () => {
   })
 })
 
-describe('what stands in the way', () => {
-  test('a mask that no live node can load fails the update with the reason of a node, and the one before serves on', async () => {
+describe('failures of an update', () => {
+  test('a mask that no live node can load fails the update with a node’s reason, and the previous mask stays active', async () => {
     const [node, other] = [new SimulatedNode('unfit-1', 'unfit'), new SimulatedNode('unfit-2', 'unfit')]
     await node.beat()
     await importTexts('unfit-a')
@@ -247,7 +247,7 @@ describe('what stands in the way', () => {
     await after(16_000)
     expect((await getUpdate(id)).state).toBe('promoting')
     await other.beat({ activeVersion: 1, weightSets: [serves, failed] })
-    // A first failure may be a fault of the moment.
+    // A first failure may be temporary.
     expect((await getUpdate(id)).state).toBe('promoting')
     await Promise.all([after(16_000), after(16_000), after(130_000)])
     expect(await getUpdate(id)).toMatchObject({
@@ -255,7 +255,7 @@ describe('what stands in the way', () => {
       mask_version: 2,
       error: { code: 'node_failed' },
     })
-    expect((await getUpdate(id)).error?.message).toMatch(/m2.*'unfit-1' says: Linear w has no rows\./)
+    expect((await getUpdate(id)).error?.message).toMatch(/m2.*'unfit-1' reports: Linear w has no rows\./)
     expect(await findModel(db, 'unfit')).toMatchObject({
       activeVersion: 1,
       previousVersion: null,
@@ -289,7 +289,7 @@ describe('what stands in the way', () => {
     expect((await masksOf('counted')).map(({ domains }) => domains)).toEqual([['counted-b']])
   })
 
-  test('a domain whose texts vanished after the start fails the update with the reason', async () => {
+  test('a domain whose texts were deleted after the start fails the update with that reason', async () => {
     const node = new SimulatedNode('vanish-1', 'vanish')
     await node.beat()
     await importTexts('vanish-a')
@@ -341,7 +341,7 @@ describe('what stands in the way', () => {
     expect(rollback.status).toBe(409)
   })
 
-  test('an evaluation that leaves a holdout out fails the update', async () => {
+  test('an evaluation without one of the holdouts fails the update', async () => {
     const node = new SimulatedNode('gap-1', 'gap')
     await node.beat()
     await importTexts('gap-a')

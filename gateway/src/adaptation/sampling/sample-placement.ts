@@ -1,15 +1,15 @@
-/** Where a text belongs, by its content alone: the same text always lands in the same place. */
-export interface SampleLot {
+/** The place of a text in a reservoir, determined by the text and the seed alone. */
+export interface SamplePlacement {
   /** SHA-256 of the text, lower-case hex. */
   hash: string
-  /** Held out from calibration, for about one text in four. The same in every domain. */
+  /** About one text in four is held out from calibration. The same in every domain. */
   share: 'pool' | 'holdout'
-  /** Uniform in [0, 1), independent of the share; the texts with the lowest are kept. Differs between seeds. */
+  /** Uniform in [0, 1) and independent of the share; the texts with the lowest priorities are kept. Depends on the seed. */
   priority: number
 }
 
-/** Uniform sampling without a generator's state: a redelivered text draws the same lot again. */
-export async function drawLot(seed: string, text: string): Promise<SampleLot> {
+/** Places a text by its hash: uniform sampling without generator state, so a text that is redelivered is placed alike. */
+export async function placeSample(seed: string, text: string): Promise<SamplePlacement> {
   const encoder = new TextEncoder()
   const content = new Uint8Array(await crypto.subtle.digest('SHA-256', encoder.encode(text)))
   const hash = Array.from(content, (byte) => byte.toString(16).padStart(2, '0')).join('')

@@ -8,15 +8,15 @@ import {
 import type { Deps } from '../../contracts/bindings.ts'
 import type { StoredText } from '../../contracts/reservoir-object.ts'
 import { freezeDataset } from '../../storage/artifacts/datasets.ts'
-import { hasComfortableHoldout, requireHoldout } from './text-sufficiency.ts'
+import { hasAmpleHoldout, requireHoldout } from './text-sufficiency.ts'
 
 /**
- * The frozen holdouts to evaluate a mask on: of every domain that has one, of `domains`, and of every
- * other domain with enough held-out text; what was not frozen is frozen now. Sorted by domain.
+ * Returns the frozen holdouts to evaluate a mask on, sorted by domain: those of `domains` and of every other domain with
+ * a frozen holdout or enough held-out text. Holdouts that were not frozen are frozen now.
  *
  * @throws AppError `insufficient_samples` when one of `domains` has too little
  */
-export async function knownHoldouts(
+export async function ensureFrozenHoldouts(
   deps: Pick<Deps, 'db' | 'artifacts' | 'reservoir' | 'nowMs'>,
   domains: readonly string[],
   windowTokens: number,
@@ -29,14 +29,14 @@ export async function knownHoldouts(
       const texts = await deps.reservoir(domain.name).holdout()
       const characters = texts.reduce((sum, { text }) => sum + text.length, 0)
       if (domains.includes(domain.name)) requireHoldout(domain.name, characters, windowTokens)
-      else if (!hasComfortableHoldout(characters, windowTokens)) return undefined
+      else if (!hasAmpleHoldout(characters, windowTokens)) return undefined
       return freeze(deps, domain.name, texts)
     }),
   )
   return holdouts.filter((holdout) => holdout !== undefined)
 }
 
-/** D1 says what is frozen; the reservoir is told afterwards, and again at the next evaluation should that fail. */
+/** Freezes a holdout in D1 first, then in the reservoir; if the latter fails, the next evaluation repeats it. */
 async function freeze(
   deps: Pick<Deps, 'db' | 'artifacts' | 'reservoir' | 'nowMs'>,
   name: string,

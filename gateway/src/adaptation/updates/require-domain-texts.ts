@@ -1,16 +1,16 @@
 import type { StepDeps } from './update-step.ts'
-import { type Demand, requireSamples, requireHoldout } from './text-sufficiency.ts'
+import { type TextDemand, requireSamples, requireHoldout } from './text-sufficiency.ts'
 import { findDomain } from '../../storage/db/queries/domain-queries.ts'
 
 /**
  * Checks that each domain has enough text to calibrate and to evaluate on.
  *
- * @throws AppError `insufficient_samples` that names the first domain that has not
+ * @throws AppError `insufficient_samples` that names the first domain with too little text
  */
-export async function requireText(
+export async function requireDomainTexts(
   deps: Pick<StepDeps, 'db' | 'reservoir'>,
   domains: readonly string[],
-  demand: Demand,
+  demand: TextDemand,
   windowTokens: number,
 ): Promise<void> {
   for (const name of domains) {

@@ -8,24 +8,25 @@ import type { ImportMask } from '@copal/shared/wire/mask-import.ts'
 import {
   activateImported,
   findMaskByHash,
-  IMPORTED,
+  IMPORT_PREFIX,
   registerMask,
   type MaskRow,
 } from '../../storage/db/queries/mask-queries.ts'
 import { findModel, type ModelRow } from '../../storage/db/queries/model-queries.ts'
 import type { Deps } from '../../contracts/bindings.ts'
 import { maskKey } from '../../storage/artifacts/artifact-keys.ts'
-import { resolveModel } from '../models/resolve-model.ts'
+import { findOperatorModel } from '../models/find-operator-model.ts'
 import { readStoredHeader } from '../../storage/artifacts/mask-files.ts'
 
-/** Domains that a mask may name. */
+/** Maximum number of domains that a mask may name. */
 const MAX_DOMAINS = 256
 
 /**
- * Stores a mask file that an operator brings, and registers it as a version of a model; nothing serves it unless
- * `activate` says so. The bits are checked by the nodes, which refuse what does not fit and serve on what they have.
+ * Stores a mask file from an operator and registers it as a mask version; it is served only with `activate`.
  *
- * @param store puts the file into R2 and tells whether it is new
+ * Only the header is checked here. Nodes check the bits: a node that cannot load the mask keeps serving the previous one.
+ *
+ * @param store stores the file in R2 and returns whether it is new
  * @throws AppError `mask_invalid`, `mask_base_mismatch`, `model_not_found`, and what `store` throws
  */
 export async function importMaskFile(
@@ -34,7 +35,7 @@ export async function importMaskFile(
   request: ImportMask,
   store: () => Promise<boolean>,
 ): Promise<{ model: ModelRow; mask: MaskRow }> {
-  const model = await resolveModel(deps.db, request.model)
+  const model = await findOperatorModel(deps.db, request.model)
   const isNew = await store()
   let mask: MaskRow
   try {
@@ -67,22 +68,22 @@ async function register(
   if (meta.baseSha256 !== model.baseSha256) {
     throw new AppError(
       'mask_base_mismatch',
-      `The mask was made for other dense weights: its base hash is ${meta.baseSha256}, that of '${model.id}' is ${model.baseSha256}.`,
+      `The mask was made for other dense weights: its base hash is ${meta.baseSha256}, that of '${model.id}' is ${model.baseSha256}. Import a mask that was made for this model.`,
     )
   }
   if (!/^[\w.+:-]{1,64}$/.test(meta.method))
-    throw maskInvalid("metadata 'method' is not a name of letters, digits and .+-_:")
+    throw maskInvalid("metadata 'method' must be 1 to 64 letters, digits and .+-_:")
   const domains = [...new Set(meta.domains)].sort()
   if (domains.length > MAX_DOMAINS)
-    throw maskInvalid(`it names ${domains.length} domains, at most ${MAX_DOMAINS} are possible`)
+    throw maskInvalid(`it names ${domains.length} domains; at most ${MAX_DOMAINS} are allowed`)
   const badDomain = domains.find((domain) => !domainName.safeParse(domain).success)
   if (badDomain !== undefined)
-    throw maskInvalid(`metadata 'domains' has ${JSON.stringify(badDomain)}, which is no domain's name`)
+    throw maskInvalid(`metadata 'domains' has ${JSON.stringify(badDomain)}, which is not a domain name`)
   const parent = meta.parent === null ? undefined : await findMaskByHash(deps.db, model.id, meta.parent)
   return registerMask(deps.db, {
     model: model.id,
-    // No update made it; the name keeps the registration of one file unique.
-    updateId: `${IMPORTED}${model.id}:${sha256}`,
+    // Not the id of an update; it makes the registration of a file unique.
+    updateId: `${IMPORT_PREFIX}${model.id}:${sha256}`,
     sha256,
     parentVersion: parent?.version ?? null,
     method: meta.method,
@@ -96,7 +97,7 @@ async function register(
   })
 }
 
-/** Pruned over all weights of the linears, as the patterns say; the weights left dense are not in the file. */
+/** Computes the pruned share of all weights of linears from the patterns; weights left dense are not in the file. */
 function sparsityOf({ meta, linears }: MaskHeader, model: ModelRow, denseWeights: number): number {
   let pruned = 0
   let masked = 0

@@ -3,17 +3,17 @@ import type { Database } from '../../contracts/database.ts'
 import { listModels, type ModelRow } from '../../storage/db/queries/model-queries.ts'
 
 /**
- * The model that an operator means: the named one, or the only one.
+ * Finds the model of an operator's request: the named one, or the only one.
  *
  * @throws AppError `model_not_found`, `invalid_request` when several could be meant, `no_node_available` when none is known
  */
-export async function resolveModel(db: Database, id: string | undefined): Promise<ModelRow> {
+export async function findOperatorModel(db: Database, id: string | undefined): Promise<ModelRow> {
   const models = await listModels(db)
   const [only, ...others] = models
   if (!only) {
     throw new AppError(
       'no_node_available',
-      'No node has registered a model yet. Start a node and try again.',
+      'No model is known, because no node has sent a heartbeat yet. Start a node and try again.',
       {
         retryAfterS: 5,
       },
@@ -23,12 +23,12 @@ export async function resolveModel(db: Database, id: string | undefined): Promis
   if (id !== undefined) {
     const named = models.find((model) => model.id === id)
     if (named) return named
-    throw new AppError('model_not_found', `The model '${id}' is unknown. Known: ${names}.`, {
+    throw new AppError('model_not_found', `The model '${id}' is unknown. Available models: ${names}.`, {
       param: 'model',
     })
   }
   if (others.length === 0) return only
-  throw new AppError('invalid_request', `Several models are known: name one of ${names} as 'model'.`, {
+  throw new AppError('invalid_request', `There are several models. Set 'model' to one of ${names}.`, {
     param: 'model',
   })
 }

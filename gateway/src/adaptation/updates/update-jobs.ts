@@ -1,0 +1,96 @@
+import { AppError, parseErrorBody } from '@copal/shared/errors.ts'
+import type { Job } from '@copal/shared/wire/adaptation-jobs.ts'
+import { findJobs, insertJob, type JobRow } from '../../storage/db/queries/job-queries.ts'
+import type { UpdateRow } from '../../storage/db/queries/update-queries.ts'
+import type { Step, StepDeps, StepOutcome } from './update-step.ts'
+
+/** A job that has ended with a result. */
+export interface FinishedJob {
+  job: JobRow
+  result: NonNullable<JobRow['result']>
+}
+
+/** The two halves of a step that waits for jobs of nodes. */
+export interface JobStep {
+  /** Ids of the jobs of an update: first the one that `start` queues last, then those that it may queue before. */
+  readonly jobIds: (updateId: string) => string[]
+  /** Queues the jobs. */
+  readonly start: (deps: StepDeps, update: UpdateRow) => Promise<void>
+  /** Uses the results of the jobs, in the order of `jobIds`; undefined if a job has to run again. */
+  readonly finish: (
+    deps: StepDeps,
+    update: UpdateRow,
+    jobs: FinishedJob[],
+  ) => Promise<StepOutcome | undefined>
+}
+
+/** Creates the step that queues jobs, waits until all of them have ended, and uses their results. */
+export function stepOfJobs({ jobIds, start, finish }: JobStep): Step {
+  return async (deps, update) => {
+    const ids = jobIds(update.id)
+    const found = await findJobs(deps.db, ids)
+    const jobs = ids.flatMap((id) => found.find((job) => job.id === id) ?? [])
+    if (jobs[0]?.id !== ids[0]) {
+      await start(deps, update)
+      return undefined
+    }
+    const finished = jobs.flatMap((job) => {
+      const result = jobResult(job)
+      return result ? [{ job, result }] : []
+    })
+    return finished.length === jobs.length ? finish(deps, update, finished) : undefined
+  }
+}
+
+/** Returns the id of an update's calibration job. */
+export function calibrateJobId(updateId: string): string {
+  return `${updateId}-calibrate`
+}
+
+/** Returns the id of the job that evaluates an update's mask. */
+export function evaluateJobId(updateId: string): string {
+  return `${updateId}-evaluate`
+}
+
+/** Returns the id of the job that evaluates the dense model on holdouts without such an evaluation. */
+export function evaluateDenseJobId(updateId: string): string {
+  return `${updateId}-dense`
+}
+
+/** Queues a job of an update, unless a job with its id exists. */
+export async function queueJob(
+  deps: Pick<StepDeps, 'db' | 'nowMs'>,
+  update: UpdateRow,
+  payload: Job,
+): Promise<void> {
+  await insertJob(deps.db, {
+    id: payload.id,
+    updateId: update.id,
+    model: update.model,
+    kind: payload.kind,
+    payload,
+    state: 'queued',
+    createdAt: deps.nowMs(),
+  })
+}
+
+/**
+ * Returns the result of a job, or null while it is open.
+ *
+ * @throws AppError the error that the node reported for a failed job
+ */
+function jobResult(job: JobRow): JobRow['result'] {
+  if (job.state === 'done') return job.result
+  if (job.state !== 'failed') return null
+  const message =
+    job.errorMessage ?? `Job ${job.id} failed, and the node gave no reason. See the log of the node.`
+  throw parseErrorBody({ error: { code: job.errorCode, message } }) ?? new AppError('node_failed', message)
+}
+
+/** Creates the error for a result that does not match its job. */
+export function invalidResult(job: JobRow, reason: string): AppError {
+  return new AppError(
+    'node_failed',
+    `Node '${job.nodeId}' reported an invalid result of job ${job.id}: ${reason}. Check that gateway and node have the same version.`,
+  )
+}
