@@ -2,10 +2,14 @@ import { parsePattern } from '@copal/shared/mask/sparsity-pattern.ts'
 import { expect, test } from 'vitest'
 import type { Addon } from '../../../gpu-node/native/addon.d.ts'
 import { loadNative } from '../../../gpu-node/src/platform/native-addon.ts'
-import { nativeSwapRows } from '../../../gpu-node/src/pruning/refinement/native-exchange.ts'
+import { nativeExchangeRows } from '../../../gpu-node/src/pruning/refinement/native-exchange.ts'
 import { selectKept } from '../../../gpu-node/src/pruning/methods/select-kept.ts'
-import { createSwapPool } from '../../../gpu-node/src/pruning/refinement/exchange-pool.ts'
-import { gainFloor, swapRows, type SwapLinear } from '../../../gpu-node/src/pruning/refinement/exchange.ts'
+import { createExchangePool } from '../../../gpu-node/src/pruning/refinement/exchange-pool.ts'
+import {
+  minExchangeGain,
+  exchangeRows,
+  type ExchangeLinear,
+} from '../../../gpu-node/src/pruning/refinement/exchange.ts'
 import { buildNative } from '../../../infra/local/build-native.mjs'
 import { skipWithoutAddon } from '../../support/harness/skip-without-addon.ts'
 import { createRandom, normals } from '../../support/harness/random.ts'
@@ -14,16 +18,16 @@ import { measureGradientByDefinition } from '../../support/pruning/exchange-grad
 // Without cargo there is nothing to compare.
 const built = await buildNative((line) => process.stderr.write(`${line}\n`))
 if (built === 'no-cargo') testWithoutAddon()
-else testNativeSwaps(loadNative())
+else testNativeExchange(loadNative())
 
 function testWithoutAddon(): void {
-  skipWithoutAddon('swaps')
+  skipWithoutAddon('exchange')
   test('without cargo masks are refined in JavaScript', async () => {
     const { rows, cols, group, weights, moment, bits } = randomLinear(
       { pattern: '0.5', cols: 20, rows: 5 },
       1,
     )
-    const pool = createSwapPool(1)
+    const pool = createExchangePool(1)
     const { before, after } = await pool.refine({
       rows,
       cols,
@@ -37,7 +41,7 @@ function testWithoutAddon(): void {
   })
 }
 
-function testNativeSwaps(addon: Addon): void {
+function testNativeExchange(addon: Addon): void {
   const cases = [
     { pattern: '0.5', cols: 16, rows: 40 },
     { pattern: '0.5', cols: 61, rows: 40 },
@@ -45,7 +49,7 @@ function testNativeSwaps(addon: Addon): void {
     { pattern: '0.3', cols: 333, rows: 20 },
     { pattern: '0.5', cols: 576, rows: 20 },
     { pattern: '0.5', cols: 1536, rows: 5 },
-    // Nothing is pruned.
+    // No weight is pruned.
     { pattern: '0.0001', cols: 20, rows: 5 },
     { pattern: '2:4', cols: 16, rows: 40 },
     { pattern: '2:4', cols: 100, rows: 40 },
@@ -55,7 +59,7 @@ function testNativeSwaps(addon: Addon): void {
     { pattern: '3:8', cols: 136, rows: 20 },
     { pattern: '5:16', cols: 112, rows: 20 },
     { pattern: '30:64', cols: 64, rows: 20 },
-    // Values of a few levels: candidates that are equal, and weights of nothing.
+    // Few distinct values, so that there are ties and zero weights.
     { pattern: '0.5', cols: 200, rows: 40, coarse: true },
     { pattern: '2:4', cols: 200, rows: 40, coarse: true },
     { pattern: '4:8', cols: 72, rows: 40, coarse: true },
@@ -67,9 +71,9 @@ function testNativeSwaps(addon: Addon): void {
       for (const seed of given.cols > 1000 ? [1] : [1, 2, 3]) {
         const linear = randomLinear(given, seed)
         const [expected, found] = [copyOf(linear), copyOf(linear)]
-        const floor = gainFloor(linear)
-        swapRows(expected, 0, linear.rows, floor)
-        nativeSwapRows(addon, kernel)(found, 0, linear.rows, floor)
+        const floor = minExchangeGain(linear)
+        exchangeRows(expected, 0, linear.rows, floor)
+        nativeExchangeRows(addon, kernel)(found, 0, linear.rows, floor)
         expect(found.bits, `seed ${seed}`).toEqual(expected.bits)
         expect(found.errors, `seed ${seed}`).toEqual(expected.errors)
         expect(isSame(expected.bits, linear.bits), `seed ${seed}`).toBe(given.pattern === '0.0001')
@@ -77,7 +81,7 @@ function testNativeSwaps(addon: Addon): void {
     },
   )
 
-  test.each(addon.kernels())('%s leaves rows that are full or empty as they are', (kernel) => {
+  test.each(addon.kernels())('%s does not change rows that keep all or no weights', (kernel) => {
     for (const group of [null, 4, 16]) {
       const linear = { ...randomLinear({ pattern: '0.5', cols: 48, rows: 3 }, 4), group }
       linear.bits.set(new Uint8Array(6).fill(255))
@@ -85,35 +89,35 @@ function testNativeSwaps(addon: Addon): void {
       linear.bits.set(new Uint8Array(6).fill(0b1010_0101), 12)
       measureGradientByDefinition(linear)
       const [expected, found] = [copyOf(linear), copyOf(linear)]
-      swapRows(expected, 0, 3, 1e-9)
-      nativeSwapRows(addon, kernel)(found, 0, 3, 1e-9)
+      exchangeRows(expected, 0, 3, 1e-9)
+      nativeExchangeRows(addon, kernel)(found, 0, 3, 1e-9)
       expect(found).toEqual(expected)
       expect(found.bits.subarray(0, 12)).toEqual(linear.bits.subarray(0, 12))
       expect(found.bits.subarray(12)).not.toEqual(linear.bits.subarray(12))
     }
   })
 
-  test('rows of shared memory are refined part by part, and no call touches rows that are not its own', () => {
+  test('parts of shared memory are refined separately, and no call changes rows of another part', () => {
     const given = randomLinear({ pattern: '0.5', cols: 61, rows: 24 }, 5)
     const linear = { ...given, bits: shared(given.bits), errors: shared(given.errors) }
     for (const name of ['weights', 'moment', 'gradient'] as const)
       Object.assign(linear, { [name]: shared(given[name]) })
     const expected = copyOf(given)
-    const floor = gainFloor(given)
-    const refine = nativeSwapRows(addon)
-    swapRows(expected, 8, 16, floor)
+    const floor = minExchangeGain(given)
+    const refine = nativeExchangeRows(addon)
+    exchangeRows(expected, 8, 16, floor)
     refine(linear, 8, 16, floor)
     expect([...linear.bits]).toEqual([...expected.bits])
     expect([...linear.errors]).toEqual([...expected.errors])
     refine(linear, 16, 24, floor)
     refine(linear, 0, 8, floor)
-    swapRows(expected, 0, 8, floor)
-    swapRows(expected, 16, 24, floor)
+    exchangeRows(expected, 0, 8, floor)
+    exchangeRows(expected, 16, 24, floor)
     expect([...linear.bits]).toEqual([...expected.bits])
     expect([...linear.errors]).toEqual([...expected.errors])
   })
 
-  test('arguments that do not fit are refused and say why', () => {
+  test('arguments that do not fit are errors that say why', () => {
     const [weights, moment, bits] = [new Float32Array(8), new Float64Array(16), new Uint8Array(2)]
     const [gradient, errors] = [new Float64Array(8), new Float64Array(2)]
     const good = { kernel: null, cols: 4, group: null, weights, moment, bits, gradient, errors, floor: 0 }
@@ -144,11 +148,11 @@ function testNativeSwaps(addon: Addon): void {
   })
 }
 
-/** Correlated inputs of a few tokens, one of them dead, and a Wanda mask. */
+/** Returns correlated inputs of a few tokens, one of which is always 0, and a Wanda mask. */
 function randomLinear(
   given: { pattern: string; cols: number; rows: number; coarse?: boolean },
   seed: number,
-): SwapLinear {
+): ExchangeLinear {
   const { cols, rows, coarse } = given
   const tokens = cols > 1000 ? 20 : 60
   const random = createRandom(seed)
@@ -185,12 +189,12 @@ function isSame(a: Uint8Array, b: Uint8Array): boolean {
   return Buffer.compare(a, b) === 0
 }
 
-/** As statistics hold it. */
+/** Returns the packed upper triangle, as in statistics. */
 function upper(moment: Float64Array, size: number): Float64Array {
   return moment.filter((_, index) => index % size >= Math.floor(index / size))
 }
 
-function copyOf(linear: SwapLinear): SwapLinear {
+function copyOf(linear: ExchangeLinear): ExchangeLinear {
   return { ...linear, bits: Uint8Array.from(linear.bits), errors: Float64Array.from(linear.errors) }
 }
 

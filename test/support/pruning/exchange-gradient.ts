@@ -1,14 +1,14 @@
 import {
-  measureErrors,
-  prunedPart,
-  type SwapLinear,
+  computeRowErrors,
+  copyPrunedWeights,
+  type ExchangeLinear,
 } from '../../../gpu-node/src/pruning/refinement/exchange.ts'
 
 /** Computes the gradient `E H` of a linear's current mask by its definition, and the errors. */
-export function measureGradientByDefinition(linear: SwapLinear): void {
+export function measureGradientByDefinition(linear: ExchangeLinear): void {
   const { rows, cols, moment, gradient } = linear
   const pruned = new Float64Array(rows * cols)
-  prunedPart(linear, pruned)
+  copyPrunedWeights(linear, pruned)
   gradient.fill(0)
   for (let row = 0; row < rows; row++) {
     for (let a = 0; a < cols; a++) {
@@ -17,5 +17,5 @@ export function measureGradientByDefinition(linear: SwapLinear): void {
       for (let b = 0; b < cols; b++) gradient[row * cols + b]! += weight * moment[a * cols + b]!
     }
   }
-  measureErrors(linear)
+  computeRowErrors(linear)
 }
