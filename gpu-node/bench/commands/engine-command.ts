@@ -23,6 +23,7 @@ interface EngineOptions extends LlamaOptions {
   blocks: number
 }
 
+/** Adds the benchmark of the sparse engine. */
 export function addEngine(program: Command, { home, threads, print }: Workbench): void {
   const command = program
     .command('engine')

@@ -20,6 +20,7 @@ interface FrontOptions extends LlamaOptions {
   repetitions: number
 }
 
+/** Adds the benchmark of bytes, speed and perplexity of a model in every precision. */
 export function addFront(program: Command, { home, threads, print }: Workbench): void {
   const command = program
     .command('front')

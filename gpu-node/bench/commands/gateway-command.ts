@@ -27,6 +27,7 @@ interface GatewayOptions {
   memory?: number
 }
 
+/** Adds the benchmark of our gateway beside others. */
 export function addGateway(program: Command, bench: Workbench): void {
   program
     .command('gateway')

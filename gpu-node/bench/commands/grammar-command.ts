@@ -4,6 +4,7 @@ import { loadNative } from '@copal/gpu-node/platform/native-addon.ts'
 import { buildNative } from '../../../infra/local/build-native.mjs'
 import { count, openBenchModel, type Workbench } from './workbench.ts'
 
+/** Adds the benchmark of grammars. */
 export function addGrammar(program: Command, { print, printAll }: Workbench): void {
   program
     .command('grammar')

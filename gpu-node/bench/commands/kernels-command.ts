@@ -11,6 +11,7 @@ interface KernelsOptions {
   processorTime: boolean
 }
 
+/** Adds the benchmark of the native kernels. */
 export function addKernels(program: Command, { threads, print }: Workbench): void {
   program
     .command('kernels')

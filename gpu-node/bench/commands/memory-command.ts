@@ -29,6 +29,7 @@ function datasetsOf(name: string) {
   }
 }
 
+/** Adds the benchmark of peak memory during calibration and selection. */
 export function addMemory(program: Command, { home, threads, print }: Workbench): void {
   program
     .command('memory')

@@ -12,6 +12,7 @@ interface RatioOptions {
   repetitions: number
 }
 
+/** Adds the benchmark of calibration relative to dense forward passes. */
 export function addRatio(program: Command, { home, threads, printAll }: Workbench): void {
   program
     .command('ratio')

@@ -19,6 +19,7 @@ const REPETITIONS = 5
 const LOADS = 3
 const PAIRS = 60
 
+/** Adds the benchmark of the ONNX backend, calibration and a local service. */
 export function addService(program: Command, bench: Workbench): void {
   program
     .command('service')

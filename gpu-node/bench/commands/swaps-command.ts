@@ -13,6 +13,7 @@ interface SwapsOptions {
   swaps: number
 }
 
+/** Adds the benchmark of token gaps while masks are swapped. */
 export function addSwaps(program: Command, { home, print, printAll }: Workbench): void {
   program
     .command('swaps')

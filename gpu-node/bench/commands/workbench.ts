@@ -77,4 +77,5 @@ export function someOf<const T extends string>(known: readonly T[]): (text: stri
 
 /** Parses a list of {@link Form}s. */
 export const forms = someOf(Object.keys(FORMS) as Form[])
+/** Help text of options that take {@link forms}. */
 export const FORMS_HELP = `any of ${Object.keys(FORMS).join(', ')}; after the slash is the precision of the head (default: int8)`

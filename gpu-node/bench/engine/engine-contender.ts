@@ -15,6 +15,7 @@ export const FORMS = {
   int4: ['int4', 'int8'],
   'int4/int4': ['int4', 'int4'],
 } as const satisfies Record<string, readonly [Precision, Precision]>
+/** The name of a precision in {@link FORMS}. */
 export type Form = keyof typeof FORMS
 
 /** A model in one precision that a benchmark decodes and prefills with. */

@@ -43,9 +43,12 @@ const GROUPS = { bf16: 64, int8: 64, int4: 32 } as const satisfies Record<Precis
 /** Bytes that the addon reads to measure the bandwidth. */
 const BANDWIDTH_BYTES = 2 ** 28
 
+/** The name of a workload. */
 export type WorkloadName = keyof typeof WORKLOADS
+/** The names of all workloads. */
 export const WORKLOAD_NAMES = Object.keys(WORKLOADS) as WorkloadName[]
 
+/** Options of {@link benchKernels}. */
 export interface KernelsOptions {
   workloads: readonly WorkloadName[]
   repetitions: number

@@ -1,6 +1,8 @@
 /** The texts of requests and responses in the benchmark, of ordinary sizes and created once. */
 
+/** Name of the model in requests and responses. */
 export const MODEL = 'bench-model'
+/** Prompt tokens in the reported usage. */
 export const PROMPT_TOKENS = 60
 /** Tokens of a response; a stream has one chunk for each. */
 export const TOKENS = 64

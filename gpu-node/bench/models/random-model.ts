@@ -15,6 +15,7 @@ export const RANDOM_SHAPES = {
   '1.1b': { hiddenSize: 2048, intermediateSize: 5632, heads: 32, kvHeads: 4, headDim: 64, wholeLayers: 22 },
   '7b': { hiddenSize: 4096, intermediateSize: 11008, heads: 32, kvHeads: 32, headDim: 128, wholeLayers: 32 },
 } as const
+/** The name of a shape in {@link RANDOM_SHAPES}. */
 export type RandomShape = keyof typeof RANDOM_SHAPES
 
 /** Returns the configuration of a shape with the given number of layers. */

@@ -14,6 +14,7 @@ export interface FrontMask {
   path: string
 }
 
+/** Options of {@link measureFront}. */
 export interface FrontOptions {
   model: DenseModel
   masks: readonly FrontMask[]
