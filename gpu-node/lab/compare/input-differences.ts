@@ -88,8 +88,8 @@ function incomparableReason(a: LabResults, b: LabResults, name: string): string 
 
 /** Describes the orders that were run, by their number and a hash. */
 function describeOrders({ permutations, runs }: LabResults): string {
-  const played = permutations ?? runs.flatMap(({ matrices }) => matrices.map(({ order }) => order))
-  const orders = distinct(played.map((order) => order.join(' → '))).toSorted()
+  const chosenOrders = permutations ?? runs.flatMap(({ matrices }) => matrices.map(({ order }) => order))
+  const orders = distinct(chosenOrders.map((order) => order.join(' → '))).toSorted()
   if (orders.length < 2) return orders[0] ?? ABSENT
   return `${orders.length} (${short(createHash('sha256').update(orders.join('\n')).digest('hex'))})`
 }

@@ -17,11 +17,11 @@ export function calibratedDomains({ domains }: Pick<LabResults, 'domains'>): Lab
 export function lastStages(run: LabRun, results: Pick<LabResults, 'domains' | 'settings'>): LabStage[] {
   const calibrated = calibratedDomains(results).map(({ name }) => name)
   const orders = run.matrices.map(({ order }) => order)
-  const played = distinct(orders.flatMap((order) => order.slice(-1)))
+  const lastDomains = distinct(orders.flatMap((order) => order.slice(-1)))
   const isOrdered = results.settings.propagation !== 'dense'
   const wanted = {
     none: [[]],
-    newest: (played.length > 0 ? played : calibrated).map((name) => [name]),
+    newest: (lastDomains.length > 0 ? lastDomains : calibrated).map((name) => [name]),
     accumulated: isOrdered && run.purpose === 'main' ? orders : [calibrated],
   }[run.datasets]
   const areSame = (a: readonly string[], b: readonly string[]) =>

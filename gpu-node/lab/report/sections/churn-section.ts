@@ -15,8 +15,8 @@ import { methodStyle, panelName, runsByPattern } from '../document/report-runs.t
 /** Returns the section on how much of a mask changes from one stage to the next. */
 export function churnSection(results: LabResults): Section | undefined {
   const patterns = runsByPattern(results, 'main').flatMap(({ pattern, runs }) => {
-    const played = runs.filter(({ matrices }) => matrices.some(({ churn }) => churn.length > 0))
-    return played.length > 0 ? [{ pattern, runs: played }] : []
+    const withChurn = runs.filter(({ matrices }) => matrices.some(({ churn }) => churn.length > 0))
+    return withChurn.length > 0 ? [{ pattern, runs: withChurn }] : []
   })
   if (patterns.length === 0) return undefined
   return {

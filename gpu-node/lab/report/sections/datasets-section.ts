@@ -9,8 +9,8 @@ import { runsByPattern } from '../document/report-runs.ts'
 /** Returns the section with the R matrix by dataset and stage, averaged over permutations. */
 export function datasetsSection(results: LabResults): Section | undefined {
   const patterns = runsByPattern(results, 'main').flatMap(({ pattern, runs }) => {
-    const played = runs.filter(({ matrices }) => matrices.length > 0)
-    return played.length > 0 ? [{ pattern, runs: played }] : []
+    const withMatrices = runs.filter(({ matrices }) => matrices.length > 0)
+    return withMatrices.length > 0 ? [{ pattern, runs: withMatrices }] : []
   })
   if (patterns.length === 0) return undefined
   return {
