@@ -121,7 +121,7 @@ function testAddon(addon: Addon): void {
     )
   })
 
-  test('arguments that do not fit are refused and say why', async () => {
+  test('arguments that do not fit are errors that say why', async () => {
     const invalid = (message: string) =>
       expect.objectContaining({ code: 'InvalidArg', message: expect.stringContaining(message) })
     const pack = (changes: object) => addon.pack({ ...TWO_BY_TWO, ...changes })
