@@ -4,7 +4,12 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import { AppError, errorBody, toAppError } from '@copal/shared/errors.ts'
 import { joinMaskParts } from '@copal/shared/wire/mask-parts.ts'
 import type { DatasetRef, Job, JobReport } from '@copal/shared/wire/adaptation-jobs.ts'
-import { heartbeat, heartbeatResponse, type Heartbeat, type HeartbeatResponse } from '@copal/shared/wire/heartbeat.ts'
+import {
+  heartbeat,
+  heartbeatResponse,
+  type Heartbeat,
+  type HeartbeatResponse,
+} from '@copal/shared/wire/heartbeat.ts'
 import { receiptBatch, type Receipt } from '@copal/shared/wire/receipts.ts'
 import { nodeSecret } from '@copal/shared/wire/node-secret.ts'
 import { validate } from '@copal/shared/wire/validate.ts'
