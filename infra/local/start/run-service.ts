@@ -23,6 +23,8 @@ import { drawModelProgress } from './model-progress.ts'
 
 /** How long the processes of a killed service may take to release their ports. */
 const PORT_PATIENCE_MS = 8000
+/** A source that cannot be bundled leaves Wrangler running without a gateway, so the log is named after this time. */
+const GATEWAY_NOTICE_MS = 60_000
 /** The debugger ports that tools try first, used unless another process has them. */
 const GATEWAY_INSPECTOR_PORT = 9229
 const NODE_INSPECTOR_PORT = 9230
@@ -155,7 +157,13 @@ async function run(
   signal.throwIfAborted()
   const gateway = supervise(gatewayPart(settings, home), print)
   parts.push(gateway)
-  await Promise.race([gateway.failed, untilGatewayHealthy(origin, signal)])
+  const notice = setTimeout(
+    () => printBelowBar(`The gateway does not respond yet. Its log: ${home.gatewayLogPath}`),
+    GATEWAY_NOTICE_MS,
+  )
+  await Promise.race([gateway.failed, untilGatewayHealthy(origin, signal)]).finally(() =>
+    clearTimeout(notice),
+  )
   gateway.markReady()
   // Both run until the signal is aborted. A gateway that stands at a breakpoint answers no health check.
   if (!settings.inspectorPorts) watchGateway(origin, gateway, signal).catch(() => undefined)
