@@ -45,7 +45,7 @@ beforeAll(async () => {
   service = await startService({ home: join(dir, 'home'), env: environment() })
   client = openai(service)
   const model = await openModel(join(dir, MODEL), { cacheDir: join(dir, 'cache') })
-  // The masks m1 and m2: only one that was active once can be rolled back to.
+  // The masks m1 and m2: only a mask that was active before can be restored.
   for (const seed of [1, 2]) await importMask(randomHalfMask(model, seed).bytes)
   for (const domain of ['speech', 'novel'])
     await service.admin('POST', `/admin/domains/${domain}/texts`, {

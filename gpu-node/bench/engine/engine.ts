@@ -101,7 +101,7 @@ async function loadSets(options: EngineBenchOptions): Promise<Contender[]> {
   const masked = { ...dense, version: 1, maskPath }
   const onnx = createOnnxBackend({ workDir, threads })
   const all = [...model.master.tensors.values()].reduce((sum, { bytes }) => sum + bytes, 0)
-  // Of an embedding that is not also the head, only one row is read.
+  // An embedding that is not also the head is not read in full: a token reads only one row.
   const unread = model.config.tiedEmbedding ? 0 : 4 * model.config.vocabSize * model.config.hiddenSize
   const sets = [servedContender('onnx f32 dense', onnx, await onnx.load(dense), (all - unread) / 1e6)]
   for (const form of forms) {

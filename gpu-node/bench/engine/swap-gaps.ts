@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { FORMS, type Form } from './engine-contender.ts'
+import { GREEDY } from '../serving/greedy.ts'
 import { formatSpread, line, spread } from '../measurement/report.ts'
 import type { WeightSet } from '@copal/gpu-node/serving/contract/backend.ts'
 import { createSparseBackend } from '@copal/gpu-node/serving/backends/sparse/sparse-backend.ts'
@@ -54,17 +55,7 @@ export async function benchSwapGaps(options: {
         { length: 16 },
         (_, i) => (i * 7919 + index * 31 + round) % model.config.vocabSize,
       )
-      const sampling = {
-        temperature: 1,
-        topP: 1,
-        topK: 0,
-        minP: 0,
-        presencePenalty: 0,
-        frequencyPenalty: 0,
-        repetitionPenalty: 1,
-        seed: index,
-        topLogprobs: 0,
-      }
+      const sampling = { ...GREEDY, temperature: 1, seed: index, topLogprobs: 0 }
       const id = `stream-${index}-${round}`
       let lastMs: number | undefined
       for await (const event of engine.generate({

@@ -3,9 +3,9 @@ import { join } from 'node:path'
 import type { LlamaConfig } from '@copal/gpu-node/model/config/llama-config.ts'
 import { modelTensors } from '@copal/gpu-node/model/formats/checkpoint.ts'
 import { BYTE_CHARACTERS } from '@copal/gpu-node/model/tokenizer/byte-level.ts'
+import { byteTokenizerJson, llamaConfigJson, SPECIAL_TOKENS } from '../models/llama-files.ts'
 import { normalTile } from '../models/normal-tile.ts'
 
-const SPECIAL_TOKENS = ['<|endoftext|>', '<|im_start|>', '<|im_end|>']
 const BF16_BYTES = 2
 
 /**
@@ -40,8 +40,8 @@ export function largeConfig(hidden: number, layers: number): LlamaConfig {
 export async function writeLargeLlama(dir: string, config: LlamaConfig): Promise<number> {
   await mkdir(dir, { recursive: true })
   const json = (name: string, value: object) => writeFile(join(dir, name), JSON.stringify(value))
-  await json('config.json', configJson(config))
-  await json('tokenizer.json', tokenizerJson())
+  await json('config.json', llamaConfigJson(config, 'bfloat16'))
+  await json('tokenizer.json', byteTokenizerJson())
   await json('tokenizer_config.json', { tokenizer_class: 'GPT2Tokenizer', eos_token: '<|im_end|>' })
   const tile = asBf16(normalTile(1, 1 / Math.sqrt(config.hiddenSize)))
   const tensors = modelTensors(config)
@@ -55,65 +55,6 @@ export async function writeLargeLlama(dir: string, config: LlamaConfig): Promise
   }
   await json('model.safetensors.index.json', { metadata: {}, weight_map: weightMap })
   return bytes
-}
-
-function configJson(config: LlamaConfig): object {
-  return {
-    architectures: ['LlamaForCausalLM'],
-    model_type: 'llama',
-    attention_bias: false,
-    mlp_bias: false,
-    hidden_act: 'silu',
-    vocab_size: config.vocabSize,
-    hidden_size: config.hiddenSize,
-    intermediate_size: config.intermediateSize,
-    num_hidden_layers: config.layers,
-    num_attention_heads: config.heads,
-    num_key_value_heads: config.kvHeads,
-    head_dim: config.headDim,
-    rope_theta: config.ropeTheta,
-    rope_scaling: null,
-    rms_norm_eps: config.rmsNormEps,
-    max_position_embeddings: config.contextLength,
-    tie_word_embeddings: config.tiedEmbedding,
-    bos_token_id: config.bosTokenId,
-    eos_token_id: config.eosTokenIds[0],
-    torch_dtype: 'bfloat16',
-  }
-}
-
-/** A byte-level BPE without merges: every byte is a token. */
-function tokenizerJson(): object {
-  return {
-    version: '1.0',
-    truncation: null,
-    padding: null,
-    added_tokens: SPECIAL_TOKENS.map((content, id) => ({
-      id,
-      content,
-      single_word: false,
-      lstrip: false,
-      rstrip: false,
-      normalized: false,
-      special: true,
-    })),
-    normalizer: null,
-    pre_tokenizer: { type: 'ByteLevel', add_prefix_space: false, trim_offsets: true, use_regex: true },
-    post_processor: null,
-    decoder: { type: 'ByteLevel', add_prefix_space: true, trim_offsets: true, use_regex: true },
-    model: {
-      type: 'BPE',
-      dropout: null,
-      unk_token: null,
-      continuing_subword_prefix: null,
-      end_of_word_suffix: null,
-      fuse_unk: false,
-      byte_fallback: false,
-      ignore_merges: false,
-      vocab: Object.fromEntries([...SPECIAL_TOKENS, ...BYTE_CHARACTERS].map((token, id) => [token, id])),
-      merges: [],
-    },
-  }
 }
 
 /** The upper halves of the values' bits: bf16, rounded towards zero. */

@@ -6,6 +6,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { LlamaConfig } from '@copal/gpu-node/model/config/llama-config.ts'
 import type { DatasetFile } from '@copal/gpu-node/pruning/runs/calibration-task.ts'
+import { WORDS } from '../models/words.ts'
 import { randomBits } from '../models/random-bits.ts'
 import { writeLargeLlama } from './large-llama.ts'
 import type { PeakMemory, PeakMemoryRequest } from './peak-memory-child.ts'
@@ -48,20 +49,6 @@ export async function measurePeakMemory(
   return peaks
 }
 
-const WORDS = [
-  'the',
-  'whale',
-  'of',
-  'union',
-  'congress',
-  'sea',
-  'and',
-  'nation',
-  'harpoon',
-  'budget',
-  'ship',
-  'law',
-]
 const WORDS_PER_TEXT = 40
 
 /** Writes a dataset file of seeded texts that has at least `tokens` words. */

@@ -1,3 +1,4 @@
+import type { MaskMeta } from '@copal/shared/mask/mask-metadata.ts'
 import { encodeMask, type MaskLinear } from '@copal/shared/mask/mask-codec.ts'
 import { linearShapes } from '@copal/gpu-node/model/config/llama-config.ts'
 import type { DenseModel } from '@copal/gpu-node/model/master/dense-model.ts'
@@ -21,15 +22,19 @@ export async function magnitudeHalfMask({ config, master }: DenseModel): Promise
     }
     linears.set(name, { rows, cols, bits })
   }
-  const meta = {
+  return encodeMask({ meta: halfMaskMeta(master.baseSha256), linears })
+}
+
+/** Returns the metadata of a mask that keeps half of every row. */
+export function halfMaskMeta(baseSha256: string): MaskMeta {
+  return {
     method: 'magnitude',
     pattern: '0.5',
-    scope: 'row' as const,
+    scope: 'row',
     patterns: {},
     domains: ['none'],
     parent: null,
     created: '2026-01-01T00:00:00Z',
-    baseSha256: master.baseSha256,
+    baseSha256,
   }
-  return encodeMask({ meta, linears })
 }

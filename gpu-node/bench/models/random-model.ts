@@ -4,6 +4,7 @@ import { encodeMask, type MaskLinear } from '@copal/shared/mask/mask-codec.ts'
 import { linearShapes, type LlamaConfig } from '@copal/gpu-node/model/config/llama-config.ts'
 import type { DenseMaster } from '@copal/gpu-node/model/master/dense-model.ts'
 import { masterLayout } from '@copal/gpu-node/model/master/master-file.ts'
+import { halfMaskMeta } from './magnitude-mask.ts'
 import { normalTile } from './normal-tile.ts'
 import { randomBits } from './random-bits.ts'
 
@@ -66,18 +67,8 @@ export async function writeRandomModel(
     )
     linears.set(name, { rows, cols, bits })
   }
-  const meta = {
-    method: 'magnitude',
-    pattern: '0.5',
-    scope: 'row' as const,
-    patterns: {},
-    domains: ['none'],
-    parent: null,
-    created: '2026-01-01T00:00:00Z',
-    baseSha256: BASE_SHA256,
-  }
   const maskPath = join(dir, 'mask.safetensors')
-  await writeFile(maskPath, encodeMask({ meta, linears }))
+  await writeFile(maskPath, encodeMask({ meta: halfMaskMeta(BASE_SHA256), linears }))
   return { master: { path, tensors, baseSha256: BASE_SHA256 }, maskPath }
 }
 

@@ -1,22 +1,7 @@
-import type {
-  Backend,
-  SamplerSpec,
-  SequenceWork,
-  WeightSet,
-} from '@copal/gpu-node/serving/contract/backend.ts'
+import type { Backend, SequenceWork, WeightSet } from '@copal/gpu-node/serving/contract/backend.ts'
+import { GREEDY } from './greedy.ts'
 import { formatSpread, line, spread } from '../measurement/report.ts'
 
-const GREEDY: Omit<SamplerSpec, 'promptTokens'> = {
-  temperature: 0,
-  topP: 1,
-  topK: 0,
-  minP: 0,
-  presencePenalty: 0,
-  frequencyPenalty: 0,
-  repetitionPenalty: 1,
-  seed: 0,
-  topLogprobs: -1,
-}
 const DECODE_STEPS = 32
 const CHUNK = 256
 const PREFILLS = [

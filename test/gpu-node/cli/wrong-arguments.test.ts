@@ -6,7 +6,7 @@ import { recordedTerminal } from '../../support/doubles/recorded-terminal.ts'
 type Command = Awaited<ReturnType<typeof createProgram>>
 type Option = Command['options'][number]
 
-/** What arguments and options that are read are given where something else is wrong. */
+/** Valid values of the arguments and options that are parsed, for lines in which another word is wrong. */
 const RIGHT: Record<string, string> = {
   mask: 'm1',
   version: 'm1',

@@ -43,7 +43,7 @@ const EXPECTED_CODES: readonly unknown[] = [
   'InvalidMask',
   'InvalidWeights',
   'UnreadableFile',
-  // Those of N-API for arguments that are no properties of an object.
+  // N-API has these for arguments that are not properties of an object.
   'NumberExpected',
   'StringExpected',
 ] satisfies (AddonErrorCode | `${string}Expected`)[]
@@ -65,7 +65,7 @@ function testAddon(built: Addon): void {
     const number = () =>
       pick([0, 1, 2, 3, 7, 16, 64, 100, -1, 0.5, 2 ** 31, 2 ** 32, 2 ** 53, 1e300, NaN, Infinity])
     const small = () => pick([0, 1, 2, 3, 4, 8, 16, 32, 64])
-    /** What a model or a buffer may have, or may not: no buffer is made that a machine may not have. */
+    /** Sizes of a model or a buffer, valid or not. None makes the addon allocate more memory than a machine may have. */
     const size = () => pick([1, 2, 8, 64, 1000, 2 ** 16, 2 ** 20, 2 ** 24 - 1, 2 ** 28])
     const f64: Draw = () => Float64Array.from({ length: length() }, pick([number, small]))
     const i32: Draw = () => Int32Array.from({ length: length() }, pick([number, small]))
@@ -75,7 +75,7 @@ function testAddon(built: Addon): void {
       pick(['', 'bf16', 'int8', 'int4', 'scalar', 'avx9', '/nowhere', '\0', 'é'.repeat(99)])
     const odd: Draw = () =>
       pick([undefined, null, {}, [], () => 1, Symbol('x'), 1n, true, new ArrayBuffer(8)])
-    /** Of the kind that is wanted, or now and then of any. */
+    /** Draws a value of the expected kind, or in 7 % of the calls one of any kind. */
     const or = (draw: Draw): unknown =>
       random() < 0.93 ? draw() : pick([f64, i32, u8, f32, text, odd, number])()
     return { random, pick, number, small, size, length, f64, i32, u8, f32, text, or }

@@ -149,7 +149,7 @@ test('a node holds a mask on trial beside the active one, answers calls that nam
   expect([serving.mask, tried.mask]).toEqual(['1', '2'])
   expect(tried.logprobs).not.toEqual(serving.logprobs)
 
-  // What the active mask answers is scored under the other one, and told until it was heard.
+  // The other mask scores the output of the active one. The node reports the score until the gateway has received it.
   await generate(gateway, first, 'request-shadowed', undefined, 2)
   const told = await vi.waitFor(() => {
     const [score] = gateway.heartbeats.flatMap(({ shadows = [] }) => shadows)

@@ -30,7 +30,7 @@ export interface ArithmeticBackend extends Backend {
   readonly kvTokensPeak: number
   /** Plans that were run, oldest first. */
   readonly plans: StepPlan[]
-  /** What the given request generates when it runs alone. */
+  /** Returns the tokens that the given request generates when it runs alone. */
   expected(version: number, prompt: readonly number[], sampler: { seed: number }, count: number): number[]
   /** The mean of the hidden states that the given text has on the version. */
   expectedEmbedding(version: number, tokens: readonly number[]): number[]
@@ -57,7 +57,7 @@ export function createArithmeticBackend(options: ArithmeticOptions = {}): Arithm
   >()
   const plans: StepPlan[] = []
   let kvTokensPeak = 0
-  /** What was last written to each page. */
+  /** The tokens that were last written to each page, and their weight set. */
   const memory = new Map<number, { weights: WeightSet; tokens: number[] }>()
   const kvTokens = () => new Set([...sequences.values()].flatMap(({ pages }) => pages)).size * PAGE_TOKENS
 

@@ -25,7 +25,7 @@ export const PLAIN_ENCODINGS: Readonly<Record<'F32' | 'F16' | 'BF16', GgmlEncodi
 
 /** Options of a tiny GGUF model. The default is stored as F32. */
 export interface TinyGgufOptions extends Omit<TinyLlamaOptions, 'dtype' | 'shards' | 'ropeScaling'> {
-  /** Of the linears; norms and the embedding stay F32. */
+  /** The encoding of the linears; norms and the embedding stay F32. */
   encoding?: GgmlEncoding
   /** Replaces or adds metadata; `undefined` removes it. */
   metadata?: Readonly<Record<string, GgufValue | undefined>>

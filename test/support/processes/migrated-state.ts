@@ -24,7 +24,7 @@ export async function copyMigratedState(settings: Settings, home: Home): Promise
   cpSync(template, home.stateDir, { recursive: true })
 }
 
-/** Of several processes that make the template at once the first one to finish keeps its own. */
+/** Makes the template. If several processes do so at once, the template of the first one to finish stays. */
 async function makeTemplate(settings: Settings, template: string): Promise<void> {
   mkdirSync(dirname(template), { recursive: true })
   const dir = mkdtempSync(`${template}-`)

@@ -1,6 +1,6 @@
 import type OpenAI from 'openai'
 
-/** What one stream returned until it ended or failed. */
+/** The output of one stream until it ended or failed. */
 export interface StreamedResponse {
   prompt: string
   text: string

@@ -2,22 +2,8 @@ import { createHash } from 'node:crypto'
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { DatasetFile } from '../../../gpu-node/src/pruning/runs/calibration-task.ts'
+import { WORDS } from '../../../gpu-node/bench/models/words.ts'
 import { createRandom } from '../harness/random.ts'
-
-const WORDS = [
-  'the',
-  'whale',
-  'of',
-  'union',
-  'congress',
-  'sea',
-  'and',
-  'nation',
-  'harpoon',
-  'budget',
-  'ship',
-  'law',
-]
 
 /** Writes a dataset file of seeded texts, 40 words each. */
 export function writeWordsDataset(

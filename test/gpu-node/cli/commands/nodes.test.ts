@@ -26,7 +26,7 @@ const IDLE = { ...DRAINED, running: 0, leases: 0 }
 let server: Server
 let env: Record<string, string>
 let calls: string[] = []
-/** What the list holds, call by call; the last again and again. */
+/** The nodes that each call of the list returns, in order. Further calls return the last entry. */
 let lists: NodeEntry[][] = []
 
 beforeAll(async () => {

@@ -16,7 +16,7 @@ test('fewer than six windows, which may agree by chance, give a mean without int
 })
 
 test('with three windows of each of two values the interval excludes one-valued resamples and is stretched', () => {
-  // Of 64 resamples one is all 0, less than 2.5 %; seven have at most one 1.
+  // One of 64 resamples is all 0, which is less than 2.5 %; seven have at most one 1.
   const { mean, low, high } = createPairedBootstrap({ resamples: 10_000, seed: 3 })([
     0, 0, 0, 1, 1, 1,
   ]) as Interval

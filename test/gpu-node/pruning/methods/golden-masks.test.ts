@@ -4,7 +4,7 @@ import { parseMethod } from '../../../../gpu-node/src/pruning/methods/method-reg
 import { bitStrings, toy, toyProblem } from '../../../support/pruning/prune-toy.ts'
 
 /** Rules by their name in the reference. The toy's statistics are accumulated, so both rules of a pair must agree. */
-const RULES: Readonly<Record<string, readonly string[]>> = {
+const REFERENCE_RULES: Readonly<Record<string, readonly string[]>> = {
   magnitude: ['magnitude'],
   wanda: ['wanda', 'continual-wanda'],
   copal: ['copal'],
@@ -14,7 +14,7 @@ const RULES: Readonly<Record<string, readonly string[]>> = {
 const cases = toy.stages.flatMap(({ datasets, masks }) =>
   Object.keys(masks).flatMap((key) => {
     const [reference, where] = key.split('/') as [string, string]
-    return (RULES[reference] ?? []).map((rule) => ({ datasets, key, rule, where }))
+    return (REFERENCE_RULES[reference] ?? []).map((rule) => ({ datasets, key, rule, where }))
   }),
 )
 

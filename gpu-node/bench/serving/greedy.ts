@@ -1,6 +1,6 @@
-import type { SamplerSpec } from '../../../gpu-node/src/serving/contract/backend.ts'
+import type { SamplerSpec } from '@copal/gpu-node/serving/contract/backend.ts'
 
-/** Greedy sampling without penalties or log-probabilities; tests vary it by spreading. */
+/** Greedy sampling without penalties or log-probabilities; vary it by spreading. */
 export const GREEDY: Omit<SamplerSpec, 'promptTokens'> = {
   temperature: 0,
   topP: 1,
