@@ -1,5 +1,5 @@
-import { AppError } from '@copal/shared/errors.ts'
-import type { FailedAttempt, NoNode, Priority } from '../../contracts/acquire.ts'
+import type { AppError } from '@copal/shared/errors.ts'
+import type { FailedAttempt, Priority } from '../../contracts/acquire.ts'
 import type { ActiveKey } from '../../contracts/api-key.ts'
 import type { Deps } from '../../contracts/bindings.ts'
 import type { CompletedRequests } from '../../contracts/context.ts'
@@ -11,7 +11,7 @@ import type { Alarms } from '../../runtime/alarms.ts'
 import type { Metering } from '../../usage/limits/metering.ts'
 import { acquireNode } from './acquire-node.ts'
 import { callAttempt, type Dispatched } from './call-attempt.ts'
-import { noNodeError, secondsUntilRetry } from './no-node-error.ts'
+import { lastAttemptError, noNodeError } from './no-node-error.ts'
 
 /** Attempts on nodes before a request fails. */
 const MAX_ATTEMPTS = 4
@@ -34,7 +34,8 @@ export interface DispatchRequest {
  * Finds a node for a request and waits for its first byte, or for the whole response when it is not streamed.
  *
  * Until then a failed attempt is repeated on another node. Each attempt has a request id of its own, so that the receipt
- * of a failed attempt cannot settle another one.
+ * of a failed attempt cannot settle another one. If no other node can take the request, the client gets the error of the
+ * last node, for example its own 429; see `no-node-error.ts`.
  *
  * @throws AppError when there is no node; NodeCallError when a node failed and another node would not help
  */
@@ -65,7 +66,7 @@ export async function dispatch(deps: Deps, request: DispatchRequest): Promise<Di
     })
     metering.applyAdmission(acquired)
     if (!acquired.ok) {
-      if (acquired.rejection) throw new Error('a rejection by a limit was not thrown')
+      if (acquired.rejection) throw new Error('applyAdmission must throw when a limit rejects')
       throw last
         ? lastAttemptError(last, acquired)
         : await noNodeError(deps, { allowed: key.allowedModels, name: model, none: acquired })
@@ -120,19 +121,4 @@ function mayRetryElsewhere(error: AppError, failedUnexpectedly: boolean): boolea
 
 function isUnexpected({ code }: AppError): boolean {
   return code === 'internal_error'
-}
-
-/** Creates the error of a request that failed on a node and got no other node. */
-function lastAttemptError(failed: FailedAttempt & { error: AppError }, none: NoNode): AppError {
-  const { error } = failed
-  const retryAfterS = error.retryAfterS ?? secondsUntilRetry(none)
-  if (failed.how === 'broke') {
-    const why =
-      none.reason === 'retries'
-        ? 'and too many requests are failing for this one to be retried.'
-        : 'and no other node can take the request now.'
-    const message = `Node '${failed.nodeId}' disconnected before it responded, ${why} Try again in ${retryAfterS} s.`
-    return new AppError('no_node_available', message, { cause: error, retryAfterS })
-  }
-  return new AppError(error.code, error.message, { cause: error, retryAfterS })
 }

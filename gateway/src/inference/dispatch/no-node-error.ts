@@ -3,7 +3,8 @@ import { formatModelName, type ModelName } from '@copal/shared/wire/model-name.t
 import { listModels, type ModelRow } from '../../storage/db/queries/model-queries.ts'
 import type { Deps } from '../../contracts/bindings.ts'
 import { heldVersions } from '../../fleet/object/held-versions.ts'
-import type { NoNode } from '../../contracts/acquire.ts'
+import type { FailedAttempt, NoNode } from '../../contracts/acquire.ts'
+import { retryAfterSeconds } from '../../runtime/retry-after.ts'
 
 /** A request that got no node. */
 export interface UndispatchedRequest {
@@ -15,13 +16,13 @@ export interface UndispatchedRequest {
 
 /** Creates the error of a request that got no node, before any attempt. */
 export async function noNodeError(
-  deps: Deps,
+  deps: Pick<Deps, 'db' | 'fleet'>,
   { allowed, name, none }: UndispatchedRequest,
 ): Promise<AppError> {
   const { id, version } = name
-  const retryAfterS = secondsUntilRetry(none)
+  const retryAfterS = retryAfterSeconds(none.retryAfterMs)
   if (none.reason === 'full') {
-    const message = `All nodes that serve '${id}' are busy and the queue is full. Try again in ${retryAfterS} s.`
+    const message = `All nodes that serve '${id}' are busy, and the wait would be too long. Try again in ${retryAfterS} s.`
     return new AppError('overloaded', message, { retryAfterS })
   }
   const away = `No node that serves '${id}' is available now. Try again in ${retryAfterS} s.`
@@ -38,9 +39,29 @@ export async function noNodeError(
   return new AppError('model_not_found', `The model '${id}' does not exist. ${available}`, { param: 'model' })
 }
 
+/**
+ * Creates the error of a request that failed on a node and got no other node.
+ *
+ * If the node returned an error, for example a 429 because its own queue is full, the client gets the code, the message
+ * and the Retry-After of the node. The estimate of the fleet is used only if the node named no time.
+ */
+export function lastAttemptError(failed: FailedAttempt & { error: AppError }, none: NoNode): AppError {
+  const { error } = failed
+  const retryAfterS = error.retryAfterS ?? retryAfterSeconds(none.retryAfterMs)
+  if (failed.how === 'broke') {
+    const why =
+      none.reason === 'retries'
+        ? 'and too many requests are failing for this one to be retried.'
+        : 'and no other node can take the request now.'
+    const message = `Node '${failed.nodeId}' disconnected before it responded, ${why} Try again in ${retryAfterS} s.`
+    return new AppError('no_node_available', message, { cause: error, retryAfterS })
+  }
+  return new AppError(error.code, error.message, { cause: error, retryAfterS })
+}
+
 /** The error when no node holds the named version: temporary if nodes are meant to hold it, else not found. */
 async function versionNotHeld(
-  deps: Deps,
+  deps: Pick<Deps, 'fleet'>,
   model: ModelRow,
   version: number,
   retryAfterS: number,
@@ -52,11 +73,6 @@ async function versionNotHeld(
   return [0, model.activeVersion, model.previousVersion].includes(version)
     ? unavailable(`${missing} now. ${available} Try again in ${retryAfterS} s.`, retryAfterS)
     : new AppError('model_not_found', `${missing}. ${available}`, { param: 'model' })
-}
-
-/** Returns the seconds for the header `retry-after`. */
-export function secondsUntilRetry({ retryAfterMs }: NoNode): number {
-  return Math.max(1, Math.ceil(retryAfterMs / 1000))
 }
 
 function unavailable(message: string, retryAfterS: number): AppError {

@@ -1,5 +1,6 @@
 import { AppError } from '@copal/shared/errors.ts'
 import { monthStartMs } from '../../runtime/month.ts'
+import { retryAfterSeconds } from '../../runtime/retry-after.ts'
 import type { Rate, Rates, LimitRejection } from '../../contracts/reservation.ts'
 
 /** Returns OpenAI's `x-ratelimit-*` headers for the limits that exist. */
@@ -27,7 +28,7 @@ export function limitHeaders(rejection: LimitRejection): Record<string, string> 
 export function limitError(rejection: LimitRejection, nowMs: number): AppError {
   const { limit, allowed, remaining, needed, retryAfterMs } = rejection
   const owner = rejection.kind === 'key' ? 'This key' : "This key's tenant"
-  const retryAfterS = retryAfterMs === null ? undefined : Math.max(1, Math.ceil(retryAfterMs / 1000))
+  const retryAfterS = retryAfterMs === null ? undefined : retryAfterSeconds(retryAfterMs)
   const options = retryAfterS === undefined ? {} : { retryAfterS }
   const retryHint = retryAfterS === undefined ? '' : ` Try again in ${retryAfterS} s.`
   switch (limit) {

@@ -247,7 +247,11 @@ test('a full fleet lets a request wait for its turn, and then rejects it with a 
   const refused = await ask(key, 'turn')
   expect(refused.status).toBe(429)
   expect(Number(refused.headers.get('retry-after'))).toBeGreaterThan(0)
-  expect(await errorOf(refused)).toMatchObject({ code: 'overloaded', type: 'rate_limit_error' })
+  expect(await errorOf(refused)).toMatchObject({
+    code: 'overloaded',
+    type: 'rate_limit_error',
+    message: expect.stringContaining("All nodes that serve 'turn' are busy, and the wait would be too long."),
+  })
   const waiting = ask(key, 'turn')
   await fleet().fail({ requestId: 'turn-lease-1', nodeId: 'turn-1', how: 'refused' })
   expect((await waiting).status).toBe(200)
