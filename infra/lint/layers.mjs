@@ -37,6 +37,7 @@ const GATEWAY = [
     'usage/metrics',
     'usage/limits',
     'fleet/object',
+    'fleet/registration',
     'fleet/client',
     'fleet/auth',
     'fleet/ledger',

@@ -1,6 +1,6 @@
 import { Hono } from 'hono'
 import { AppError } from '@copal/shared/errors.ts'
-import { acceptHeartbeat } from '../../fleet/client/accept-heartbeat.ts'
+import { acceptHeartbeat } from '../../fleet/registration/accept-heartbeat.ts'
 import { heartbeat, type HeartbeatResponse } from '@copal/shared/wire/heartbeat.ts'
 import { cachedResponse, receiptBatch } from '@copal/shared/wire/receipts.ts'
 import { responseKey } from '../../inference/cache/cache-key.ts'

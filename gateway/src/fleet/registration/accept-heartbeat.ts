@@ -8,7 +8,7 @@ import { trialsInForce } from '../../storage/db/trials-in-force.ts'
 export interface AcceptedHeartbeat {
   /** State of the node's model in the database. */
   state: ModelState
-  /** False if the fleet needs the node's methods, which a heartbeat may omit, again. */
+  /** False if the node must name its methods again. */
   registered: boolean
   /** True if an operator drains the node. */
   drained: boolean
@@ -17,7 +17,7 @@ export interface AcceptedHeartbeat {
 /**
  * Registers the model of a heartbeat, and passes the heartbeat to the fleet.
  *
- * While the database does not respond, nodes that the fleet knows keep serving, but the call fails.
+ * Without the database the call fails, but the fleet still counts the heartbeat of a node it knows.
  *
  * @throws AppError `conflict` if the node has other weights than the registered model, or another process has replaced it
  */
