@@ -10,7 +10,7 @@ type JobDeps = Pick<Deps, 'db' | 'nowMs'>
 /**
  * Stores the job reports of a node.
  *
- * The first result of a job counts from any node that the job was ever assigned to, since all compute the same result.
+ * The first result of a job counts from any node that the job was ever handed to, since all compute the same result.
  * Other reports count only from the node that has the job now.
  */
 export async function applyJobReports(
@@ -33,20 +33,20 @@ export async function applyJobReports(
 
 async function applyReport(deps: JobDeps, nodeId: string, job: JobRow, report: JobReport): Promise<void> {
   const { state, progress, message, result, error } = report
-  const seen = { seenAt: deps.nowMs(), message }
+  const heard = { seenAt: deps.nowMs(), message }
   if (state === 'running') {
-    await changeJob(deps.db, job, { ...seen, progress })
+    await changeJob(deps.db, job, { ...heard, progress })
   } else if (state === 'cancelled') {
     // The gateway did not cancel it: the node is stopping, and another one takes over.
-    await changeJob(deps.db, job, { ...seen, state: 'queued', nodeId: null })
+    await changeJob(deps.db, job, { ...heard, state: 'queued', nodeId: null })
   } else if (state === 'done' && result?.kind === job.kind) {
-    await changeJob(deps.db, job, { ...seen, state: 'done', progress: 1, nodeId, result })
+    await changeJob(deps.db, job, { ...heard, state: 'done', progress: 1, nodeId, result })
   } else {
-    const missing = {
+    const unexplained = {
       code: 'node_failed',
       message: `Node '${nodeId}' ended job ${job.id} without a result or an error. See the log of that node.`,
     }
-    const { code: errorCode, message: errorMessage } = error ?? missing
-    await changeJob(deps.db, job, { ...seen, state: 'failed', nodeId, errorCode, errorMessage })
+    const { code: errorCode, message: errorMessage } = error ?? unexplained
+    await changeJob(deps.db, job, { ...heard, state: 'failed', nodeId, errorCode, errorMessage })
   }
 }

@@ -13,7 +13,8 @@ import { nextState } from './update-states.ts'
  * The update whose mask is rolled back becomes `rolled_back`.
  *
  * @returns the active version afterwards
- * @throws AppError `not_found`, `conflict`
+ * @throws AppError `not_found` if the mask does not exist; `conflict` if it was never active, or if there is no previous
+ * mask; the errors of `findOperatorModel`
  */
 export async function rollBack(
   deps: Pick<Deps, 'db' | 'artifacts' | 'nowMs'>,
@@ -29,8 +30,8 @@ export async function rollBack(
       )
     }
     if (version === model.activeVersion) return version
-    await requireServedBefore(deps, model, version)
-    // Before the activation, so that an update that is still promoting cannot activate its mask afterwards.
+    await requireWasActive(deps, model, version)
+    // This comes before the activation, so that an update that is still promoting cannot activate its mask afterwards.
     await markUpdate(deps, model, model.activeVersion, 'rolled_back')
     if (!(await activateVersion(deps.db, model, version))) continue
     await markUpdate(deps, model, version, 'reinstated')
@@ -38,7 +39,7 @@ export async function rollBack(
   }
 }
 
-async function requireServedBefore(deps: Pick<Deps, 'db'>, model: ModelRow, version: number): Promise<void> {
+async function requireWasActive(deps: Pick<Deps, 'db'>, model: ModelRow, version: number): Promise<void> {
   if (version === 0) return
   const mask = await findMask(deps.db, model.id, version)
   if (!mask) {
@@ -55,7 +56,7 @@ async function requireServedBefore(deps: Pick<Deps, 'db'>, model: ModelRow, vers
       'conflict',
       mask.updateId.startsWith(IMPORT_PREFIX)
         ? `Mask m${version} of '${model.id}' was imported but never active. Import its file again, with 'activate'.`
-        : `Mask m${version} of '${model.id}' was never promoted. Only a mask that was active before can be rolled back to.`,
+        : `Mask m${version} of '${model.id}' was never active. Only a mask that was active before can be restored.`,
       { param: 'version' },
     )
   }
@@ -70,7 +71,7 @@ async function markUpdate(
   if (version === 0) return
   for (;;) {
     const update = await findUpdateOfMask(deps.db, model.id, version)
-    // An event that does not apply in this state is not a lost race: there is nothing to mark.
+    // If the event does not apply in this state, there is nothing to mark; no other call was faster.
     if (!update || nextState(update.state, event) === undefined) return
     if (await moveUpdate(deps, update, { event, patch: {} })) return
   }

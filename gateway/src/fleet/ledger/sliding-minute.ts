@@ -20,7 +20,7 @@ export class SlidingMinute {
     this.#slots = slots.map((slot) => ({ ...slot }))
   }
 
-  /** Adds usage now and returns its second; if the clock went back, the newest second. */
+  /** Adds usage and returns the second it was added to: the current one, or the newest if the clock went back. */
   add(nowMs: number, requests: number, tokens: number): number {
     const second = Math.floor(nowMs / 1000)
     const last = this.#slots.at(-1)

@@ -5,14 +5,14 @@ const HEADER = 'x-copal-cache'
 const TTL_HEADER = 'x-copal-cache-ttl'
 
 const DEFAULT_TTL_S = 3_600
-/** One day: only an administrator of the tenant can delete cached responses sooner. */
+/** One day, because until then only an administrator of the tenant can delete a cached response. */
 const MAX_TTL_S = 86_400
 
-/** What a request's headers ask of the response cache. */
+/** The cache directive of a request's headers. */
 export interface CacheDirective {
   /** True: use a cached response. False: generate a new response that replaces it. */
-  use: boolean
-  /** Maximum age of a cached response, and how long a new one is cached. */
+  mayUseCached: boolean
+  /** The maximum age of a cached response, and the time for which a new one is kept. */
   ttlMs: number
 }
 
@@ -28,9 +28,9 @@ export function readCacheDirective(c: Pick<Context, 'req'>): CacheDirective | un
     throw invalid(HEADER, "'true', 'refresh' or 'false' is expected")
   const ttl = c.req.header(TTL_HEADER) ?? String(DEFAULT_TTL_S)
   if (!/^[1-9]\d{0,5}$/.test(ttl) || Number(ttl) > MAX_TTL_S)
-    throw invalid(TTL_HEADER, `whole seconds from 1 to ${MAX_TTL_S} are expected`)
+    throw invalid(TTL_HEADER, `a whole number of seconds from 1 to ${MAX_TTL_S} is expected`)
   if (value === 'false') return undefined
-  return { use: value === 'true', ttlMs: Number(ttl) * 1_000 }
+  return { mayUseCached: value === 'true', ttlMs: Number(ttl) * 1_000 }
 }
 
 function invalid(header: string, expected: string): AppError {

@@ -10,13 +10,13 @@ import type { FoundResponse } from '../../contracts/response-cache-object.ts'
 /**
  * Waits for the response that another request of the tenant, the leader, is generating.
  *
- * @returns undefined when this request must generate its own
+ * @returns undefined when this request must generate its own response
  * @throws AppError `client_closed_request`, or `invalid_api_key` when the key was revoked meanwhile
  */
 export async function followLeader(
   c: Context<KeyedEnv>,
   cache: ReturnType<Deps['responseCache']>,
-  name: string,
+  key: string,
   maxAgeMs: number,
 ): Promise<FoundResponse | undefined> {
   const { requestId, keyWatch } = c.var
@@ -29,8 +29,8 @@ export async function followLeader(
   if (abort.signal.aborted) leave()
   else abort.signal.addEventListener('abort', leave, { once: true })
   try {
-    // If the cache object was reset, for example, the request runs as if it had no leader.
-    const followed = cache.awaitLeader(name, maxAgeMs, requestId).catch(() => undefined)
+    // If the call fails, for example because the cache object was reset, the request runs as if it had no leader.
+    const followed = cache.awaitLeader(key, maxAgeMs, requestId).catch(() => undefined)
     return await Promise.race([followed, aborted])
   } finally {
     watch.stop()

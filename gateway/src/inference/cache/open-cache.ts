@@ -69,7 +69,7 @@ export async function openCache(
     listener: { ...(request.stream ? {} : { complete: store }), ended },
     ...(request.stream ? { cacheTarget: { key: cacheKey, ttlMs } } : {}),
   }
-  if (!directive.use) return missed
+  if (!directive.mayUseCached) return missed
   const lookUp = async () => {
     const version = model.version ?? (await deps.fleet.versionFor(model.id, key.id))
     // After the timeout this request must not become the leader: others would wait for it in vain.
