@@ -44,25 +44,22 @@ export interface Method {
 /** The revision of each step that may follow a rule: incremented when its result changes, like `PruneRule.revision`. */
 export const STEP_REVISIONS = { allocated: 0, rows: 0, swaps: 0, reconstruct: 0 }
 
-const REFINEMENTS = [
-  { suffix: '', swaps: false, reconstruct: false },
-  { suffix: '+swaps', swaps: true, reconstruct: false },
-  { suffix: '+reconstruct', swaps: false, reconstruct: true },
-  { suffix: '+swaps+reconstruct', swaps: true, reconstruct: true },
-] as const
+type Step = keyof typeof STEP_REVISIONS
 
-const ALLOCATIONS = [
-  { suffix: '', allocated: false, rows: false },
-  { suffix: '+allocated', allocated: true, rows: false },
-  { suffix: '+rows', allocated: false, rows: true },
-  { suffix: '+allocated+rows', allocated: true, rows: true },
-] as const
+const ALLOCATION_STEPS = ['allocated', 'rows'] as const satisfies readonly Step[]
+const REFINEMENT_STEPS = ['swaps', 'reconstruct'] as const satisfies readonly Step[]
+
+/** The suffixes that may follow the name of a rule, in this order. */
+const SUFFIXES = [...ALLOCATION_STEPS, ...REFINEMENT_STEPS].map(suffixOf)
+
+/**
+ * The steps that cannot follow a rule that changes weights. Such a rule decides itself how many weights a row keeps, and
+ * exchange measures the error of a mask with dense weights, which is not the error after a rule has updated them.
+ */
+const STEPS_FOR_DENSE_WEIGHTS: readonly Step[] = ['rows', 'swaps']
 
 const METHODS: ReadonlyMap<string, Method> = new Map(
-  RULES.flatMap((rule) => ALLOCATIONS.flatMap((share) => methodsOf(rule, share))).map((method) => [
-    method.name,
-    method,
-  ]),
+  RULES.flatMap((rule) => methodsOf(rule)).map((method) => [method.name, method]),
 )
 
 /** The names of all methods. */
@@ -75,12 +72,9 @@ export function revisionsOf(method: Method): Record<string, number> {
   return Object.fromEntries(all.filter(([, revision]) => revision !== 0))
 }
 
-/** The suffixes that may follow the name of a rule, in this order. */
-const SUFFIXES = ['+allocated', '+rows', '+swaps', '+reconstruct'] as const
-
 /**
- * Parses the name of a method: a rule, then any of {@link SUFFIXES} in that order. Rules that change weights support neither
- * `+rows` nor `+swaps`.
+ * Parses the name of a method: a rule, then any of {@link SUFFIXES} in that order. Rules that change weights do not support
+ * {@link STEPS_FOR_DENSE_WEIGHTS}.
  *
  * @throws AppError `invalid_request`, param `method`
  */
@@ -88,35 +82,50 @@ export function parseMethod(name: string): Method {
   const method = METHODS.get(name)
   if (method) return method
   const nearest = suggestName(name, METHOD_NAMES)
+  const weightChanging = RULES.filter((rule) => rule.changesWeights).map((rule) => rule.name)
   throw new AppError(
     'invalid_request',
     `There is no pruning method '${name}'.${nearest === undefined ? '' : ` Did you mean '${nearest}'?`} ` +
       `The rules are ${RULES.map((rule) => rule.name).join(', ')}; after one may come ${SUFFIXES.join(', ')}, in this order ` +
-      `(after those of SparseGPT, which change weights, neither +rows nor +swaps).`,
+      `(after ${weightChanging.join(' and ')}, which change weights, neither ${STEPS_FOR_DENSE_WEIGHTS.map(suffixOf).join(' nor ')}).`,
     { param: 'method' },
   )
 }
 
-function methodsOf(rule: PruneRule, share: (typeof ALLOCATIONS)[number]): Method[] {
-  // A rule that updates weights decides itself how many weights a row keeps.
-  if (share.rows && rule.changesWeights) return []
-  // Exchange measures the error of a mask with dense weights, which is not the error after a rule has updated them.
-  const refinements = REFINEMENTS.filter(({ swaps }) => !(swaps && rule.changesWeights))
-  return refinements.map(({ suffix, swaps, reconstruct }) => {
-    const refined = swaps || reconstruct
-    const needs = new Set(rule.needs)
-    if (share.rows) needs.add('square_norm')
-    if (refined) needs.add('second_moment')
-    return {
-      name: rule.name + share.suffix + suffix,
-      rule,
-      allocated: share.allocated,
-      rows: share.rows,
-      swaps,
-      reconstruct,
-      needs: [...needs],
-      datasets: needs.size > 0 && rule.datasets === 'none' ? 'accumulated' : rule.datasets,
-      changesWeights: rule.changesWeights || reconstruct,
-    }
-  })
+function suffixOf(step: Step): string {
+  return `+${step}`
+}
+
+/** Returns every combination of two steps, in the order in which methods are listed. */
+function combinationsOf([first, second]: readonly [Step, Step]): Step[][] {
+  return [[], [first], [second], [first, second]]
+}
+
+/** Returns the methods of a rule: with every combination of steps that may follow it. */
+function methodsOf(rule: PruneRule): Method[] {
+  return combinationsOf(ALLOCATION_STEPS)
+    .flatMap((allocation) =>
+      combinationsOf(REFINEMENT_STEPS).map((refinement) => [...allocation, ...refinement]),
+    )
+    .filter((steps) => !rule.changesWeights || !STEPS_FOR_DENSE_WEIGHTS.some((step) => steps.includes(step)))
+    .map((steps) => methodOf(rule, steps))
+}
+
+function methodOf(rule: PruneRule, steps: readonly Step[]): Method {
+  const [allocated, rows] = [steps.includes('allocated'), steps.includes('rows')]
+  const [swaps, reconstruct] = [steps.includes('swaps'), steps.includes('reconstruct')]
+  const needs = new Set(rule.needs)
+  if (rows) needs.add('square_norm')
+  if (swaps || reconstruct) needs.add('second_moment')
+  return {
+    name: rule.name + steps.map(suffixOf).join(''),
+    rule,
+    allocated,
+    rows,
+    swaps,
+    reconstruct,
+    needs: [...needs],
+    datasets: needs.size > 0 && rule.datasets === 'none' ? 'accumulated' : rule.datasets,
+    changesWeights: rule.changesWeights || reconstruct,
+  }
 }

@@ -17,7 +17,7 @@ export interface LinearProblem {
    * @throws Error when the rule did not declare it in `needs`
    */
   statistic: (name: StatisticName) => Float64Array
-  /** Number of weights that each row keeps, `[rows]`, if rows share the ratio (`+rows`). Default: as pattern and scope say. */
+  /** Number of weights that each row keeps, `[rows]`, if rows share the ratio (`+rows`). If left out, pattern and scope decide. */
   keptPerRow?: Uint32Array | undefined
 }
 
@@ -35,8 +35,10 @@ export type CountedDatasets = 'none' | 'newest' | 'accumulated'
 /**
  * A pruning rule: chooses the weights to keep of one linear.
  *
- * To add a rule, write its file and its test, and add it to `method-registry.ts`. The command line, the wire and the reports
- * then offer it.
+ * To add a rule, write its file and its test, and add it to `RULES` in `method-registry.ts`. The command line, the wire and
+ * the tables of reports then offer it. Two kinds of lists are written by hand: the default methods (`lab-run.ts`,
+ * `masks-build.ts` and the gateway's `update-requests.ts`), and the rules whose published scope a report mentions
+ * (`lab/results/labels.ts`).
  */
 export interface PruneRule {
   /** In lower case with hyphens. */
@@ -46,15 +48,15 @@ export interface PruneRule {
   datasets: CountedDatasets
   needs: readonly StatisticName[]
   /**
-   * Incremented when a change of the code changes the choice for any problem, even in one weight. A laboratory finds cached
-   * masks by it. Default 0.
+   * Increment it when a code change alters the choice for any problem, even by one weight. A laboratory finds cached masks by
+   * it. Default 0.
    */
   revision?: number
   /** Whether {@link choose} may return updated weights. */
   changesWeights: boolean
   /**
-   * Chooses the weights to keep: as many as `keptCounts` returns, or per row as many as `problem.keptPerRow` says (which is
-   * never given to a rule that changes weights). Pure: the same problem gives the same bytes.
+   * Chooses the weights to keep: as many as `keptCounts` returns, or per row as many as `problem.keptPerRow` says. Rules that
+   * change weights never get `keptPerRow`. Pure: the same problem gives the same bytes.
    *
    * @throws RangeError when a computed value is not finite, or the pattern does not fit
    */

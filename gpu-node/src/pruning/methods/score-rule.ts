@@ -3,13 +3,16 @@ import { selectKept, selectKeptPerRow } from './select-kept.ts'
 import type { LinearProblem, PruneRule } from './prune-rule.ts'
 
 /** A rule that scores every weight and prunes the lowest scores of each row, matrix or group of n:m. */
-export interface ScoreRule extends Pick<PruneRule, 'name' | 'summary' | 'datasets' | 'needs'> {
+export interface ScoreRuleOptions extends Pick<
+  PruneRule,
+  'name' | 'summary' | 'datasets' | 'needs' | 'revision'
+> {
   /** Returns finite scores `[rows, cols]` f64 row-major, in a new array, which the caller frees. */
   score: (problem: LinearProblem) => Float64Array<ArrayBuffer>
 }
 
 /** Creates the rule that keeps the weights with the highest scores and does not change their values. */
-export function scoreRule({ score, ...about }: ScoreRule): PruneRule {
+export function scoreRule({ score, ...about }: ScoreRuleOptions): PruneRule {
   return {
     ...about,
     changesWeights: false,
