@@ -1,6 +1,6 @@
 import type { GraphBuilder } from '../graph/graph-builder.ts'
 
-/** Returns the name of the graph input for the sum so far of a statistics output. */
+/** Returns the name of the graph input that holds an output's sum so far. */
 export function sumInputName(output: string): string {
   return `${output}@before`
 }
@@ -12,7 +12,7 @@ export function addTranspose(graph: GraphBuilder, x: string): string {
   return name
 }
 
-/** Adds `output` = sum so far + `a b`, or `a bᵀ` if `transposed`. The columns of `a` are tokens. */
+/** Adds a node that computes `output`: the sum so far plus `a b`, or plus `a bᵀ` if `transposed`. The columns of `a` are tokens. */
 export function addAccumulatingGemm(
   graph: GraphBuilder,
   a: string,

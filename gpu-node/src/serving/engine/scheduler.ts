@@ -1,17 +1,19 @@
 /**
  * Decides what runs next. Pure: reads the state and changes nothing.
  *
- * - Admission is strictly first come, first served. A large request at the head is waited for, so it cannot starve.
+ * - Admission is strictly first come, first served. If the first request is large, the others wait for it, so it cannot
+ *   starve.
  *   Admission is optimistic: a request is admitted when there are pages for its present tokens and one more page for each
  *   running request; the length of its output is not considered. Pages that it can share with other requests
  *   (`prefix-reuse.ts`) cost nothing. A request whose next page another one is about to fill waits for that page and
  *   blocks no other request, so several choices of one prompt, and equal prompts that arrive together, are computed once.
  * - Every running request gets its next token in every step of its weight set. The rest of the step's tokens goes to
  *   prompts, one chunk each, least recently served first, so a short prompt does not wait for a long one.
- * - When there is no page for a next token, scorings are preempted first, then the youngest request. The oldest request
+ * - When there is no page for a next token, scoring requests are preempted first, then the youngest request. The oldest request
  *   always gets its pages, so there is no deadlock. A preempted request prefills its prompt and its output again, in
- *   chunks, or shares what is still cached of it: the same bits on the sparse engine, equal up to rounding on ONNX.
- * - Scoring uses whole steps when no request runs. Beside requests it gets a small piece every few steps.
+ *   chunks, or shares what is still cached of it. The result has the same bits on the sparse engine and is equal up to
+ *   rounding on ONNX.
+ * - Scoring uses whole steps when no generation runs. While generations run, it gets a small chunk every few steps.
  */
 import { PAGE_TOKENS, type SequenceWork, type WeightSet } from '../contract/backend.ts'
 import { freePages, holdersOf, pagesFor } from './page-pool.ts'
@@ -33,7 +35,7 @@ export interface DraftWork {
 /** One planned step of one weight set, not yet reserved. */
 export interface StepDraft {
   readonly weights: WeightSet
-  /** Sequences that the backend shall drop. */
+  /** Sequences that the backend must drop. */
   readonly drops: readonly number[]
   /** Requests that leave the queue with this step; each has work in it. */
   readonly admissions: readonly Request[]
@@ -43,11 +45,11 @@ export interface StepDraft {
 /** Returns the requests to preempt so that the next step of `weights` has its pages; youngest first. */
 export function choosePreemptions(state: EngineState, weights: WeightSet, policy: EnginePolicy): Request[] {
   const victims: Request[] = []
-  /** Remaining holders of the victims' pages. */
+  /** How many holders each page of the victims still has. */
   const holders = new Map<number, number>()
   let free = freePages(state.pages)
-  const evict = (candidates: readonly Request[]): boolean => {
-    const victim = candidates.findLast((request) => !victims.includes(request) && canEvict(request))
+  const preempt = (candidates: readonly Request[]): boolean => {
+    const victim = candidates.findLast((request) => !victims.includes(request) && canPreempt(request))
     if (!victim) return false
     victims.push(victim)
     for (const page of sequenceOf(victim)?.pages ?? []) {
@@ -63,13 +65,13 @@ export function choosePreemptions(state: EngineState, weights: WeightSet, policy
     if (request.status.kind !== 'decode' || pinOf(request) !== weights || victims.includes(request)) continue
     const needed = pagesForNext(request.status.sequence)
     const younger = running.filter((other) => other.order > request.order)
-    while (free < needed && (evict(scores) || evict(younger))) continue
+    while (free < needed && (preempt(scores) || preempt(younger))) continue
     if (free >= needed) free -= needed
   }
   const [head] = waitingRequests(state)
   if (head && startsOn(state, head, weights) && running.length < policy.maxRunning) {
     const { needed } = admission(state, head, weights)
-    while (free < needed + running.length && evict(scores)) continue
+    while (free < needed + running.length && preempt(scores)) continue
   }
   return victims
 }
@@ -164,7 +166,7 @@ function prefillOutput(request: Request, to: number): SequenceWork['output'] {
   return to === prefillLength(request) ? 'token' : 'none'
 }
 
-/** Returns the pages that a waiting request can share, and the free pages that admitting it would take. */
+/** Returns the pages that a waiting request can share, and the number of free pages that admitting it takes. */
 function admission(
   state: EngineState,
   request: Request,
@@ -184,7 +186,7 @@ function pagesForNext({ fed, pages }: Sequence): number {
   return pagesFor(fed + 1) - pages.length
 }
 
-function canEvict(request: Request): boolean {
+function canPreempt(request: Request): boolean {
   const sequence = sequenceOf(request)
   return sequence !== undefined && !sequence.inFlight
 }

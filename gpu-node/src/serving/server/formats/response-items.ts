@@ -103,7 +103,7 @@ export function createOutputItems(id: string, callsTools: boolean): OutputItems 
   }
 }
 
-/** Returns a new item as its `added` event shows it, without content. */
+/** Returns a new item as its `added` event shows it: a message without its text part, a function call as it is. */
 function asAdded(item: OutputItem): OutputItem {
   return item.type === 'message' ? { ...item, content: [] } : { ...item }
 }
