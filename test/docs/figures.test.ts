@@ -285,7 +285,7 @@ function numbers(cell: string | undefined): string[] {
   return (cell ?? '').match(/\d+(?:\.\d+)?/g) ?? []
 }
 
-/** What accumulating costs each domain: perplexity by that with the domain alone. */
+/** Returns the perplexity on each domain, divided by that of the method on the statistics of this domain alone. */
 function ratiosToAlone(method: string): number[] {
   return DOMAINS.map(
     (domain) => perplexity(method, domain) / perplexity(method, domain, { domains: [domain] }),

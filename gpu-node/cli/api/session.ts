@@ -3,7 +3,7 @@ import { createApiClient, type ApiClient } from './api-client.ts'
 import { renderTable, type Column } from '../output/table.ts'
 import { tableWidth, type Terminal } from '../output/terminal.ts'
 
-/** What the commands of one run share. */
+/** The terminal, API client and printing functions that the commands of one run share. */
 export interface Session {
   terminal: Terminal
   /** Returns the API client. Credentials are read at the first call. */

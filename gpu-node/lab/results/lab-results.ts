@@ -186,7 +186,7 @@ export const labResultsSchema = z.object({
   runs: z.array(runSchema),
   /** Calibrations of the dense model; with pruned propagation calibration is part of the selection. */
   calibration: z.array(calibrationSchema),
-  /** What is still to be run, in words; reports of interrupted runs print it. */
+  /** Descriptions of the work that is still to be done; reports of interrupted runs print them. */
   incomplete: z.array(z.string()),
 })
 

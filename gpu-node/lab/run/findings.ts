@@ -1,7 +1,7 @@
 import type { CachedCalibration, CachedEvaluation, CachedMask } from './lab-cache.ts'
 import type { MaskPlan } from '../plan/plan-runs.ts'
 
-/** What a run has found so far, by name; the cache holds the same by content. */
+/** The results of a run so far, by name. The cache holds the same results by content. */
 export interface Findings {
   /** By {@link maskKey}. */
   masks: Map<string, CachedMask>

@@ -1,7 +1,7 @@
 /** How far the opening of a model is. */
 export interface ModelProgress {
   stage: 'download' | 'verify' | 'convert'
-  /** What is worked on: a package, a file, a model. */
+  /** The package, file or model that this stage works on. */
   what: string
   doneBytes: number
   /** `null` until it is known. */

@@ -29,12 +29,12 @@ const GATEWAY_NOTICE_MS = 60_000
 const GATEWAY_INSPECTOR_PORT = 9229
 const NODE_INSPECTOR_PORT = 9230
 
-/** What the parts of one running service share. */
+/** The settings and state that the parts of one running service share. */
 interface Service {
   settings: Settings
   home: Home
   origin: string
-  /** Aborted when the service shall end. */
+  /** Aborted when the service must stop. */
   signal: AbortSignal
 }
 

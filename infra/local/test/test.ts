@@ -13,7 +13,7 @@ import { drawModelProgress } from '../start/model-progress.ts'
 import { closingLine, type TestReport } from './test-report.ts'
 import { ROOT } from '../toolchain/toolchain.mjs'
 
-/** What workerd writes whenever a connection breaks (tests of faults break many on purpose), and our own report. */
+/** Lines to hide: those that workerd writes when a connection breaks (fault tests break many), and the note on our report. */
 const NOISE =
   /^(uncaught exception; |exception = |stack: |console warning; message = Called \.text\(\)|JSON report written)/
 

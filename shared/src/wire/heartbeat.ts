@@ -1,4 +1,4 @@
-/** What a node reports in its heartbeats, and the response. */
+/** The heartbeats of a node, and the gateway's response. */
 import { z } from 'zod'
 import { job, jobReport } from './adaptation-jobs.ts'
 import { boundedArray } from './bounded-collections.ts'

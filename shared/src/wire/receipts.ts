@@ -1,4 +1,4 @@
-/** What a node sends the gateway about finished requests: receipts, and responses for the cache. */
+/** The node's messages to the gateway about finished requests: receipts, and responses for the cache. */
 import { z } from 'zod'
 import { boundedArray } from './bounded-collections.ts'
 import { attestation, count, modelId } from './identifiers.ts'

@@ -13,7 +13,7 @@ const RIGHT: Record<string, string> = {
   '--domain': 'law=a.txt:b.txt',
   '--from-statistics': 'lab',
 }
-/** Whatever they say is right for all that the command line knows. */
+/** Options for which the command line accepts any text. */
 const FREE = ['--leave-out', '--models', '--domains']
 
 /** Each way in which the arguments of each command can be wrong. */

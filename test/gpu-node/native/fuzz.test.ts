@@ -29,7 +29,7 @@ import { TINY_NATIVE_ENGINE } from '../../support/engine/tiny-native-engine.ts'
 import { temporaryDir } from '../../support/harness/temporary.ts'
 import { openTinyModel } from '../../support/models/tiny-model.ts'
 
-// Whoever wants it to run longer gives it the time.
+// The time limit grows with the duration that is set for the fuzz tests.
 vi.setConfig({ testTimeout: 60_000 + 2000 * fuzzSeconds(1) })
 if (addon) testAddon(addon)
 else skipWithoutAddon('random arguments')

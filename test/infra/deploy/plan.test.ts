@@ -5,7 +5,7 @@ import { planDeploy, targetOf } from '../../../infra/deploy/plan.ts'
 const ours = { binding: 'DB', database_name: 'copal', database_id: '00000000-0000-0000-0000-000000000000' }
 const theirs = { ...ours, database_id: '7c4d1c5e-0000-4000-8000-000000000001' }
 
-/** What `npm run deploy -- <args>` in `/copal` would run where the environment has these databases. */
+/** Plans `npm run deploy -- <args>` in `/copal` for an environment with these databases. */
 const plan = (databases: Parameters<typeof planDeploy>[0], args: string[]) =>
   planDeploy(databases, targetOf(args, '/copal'), args)
 

@@ -1,4 +1,4 @@
-//! What the processor can run, detected once.
+//! The implementations that the processor can run, detected once.
 //!
 //! An [`Implementation`] is one instruction set's functions of every family: multiplication (`kernels`), loops
 //! over f32 (`engine/vector.rs`), packing (`storage`) and exchange of mask entries (`exchange`). References to

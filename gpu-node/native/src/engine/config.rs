@@ -25,7 +25,7 @@ pub struct ModelConfig {
     pub rope: Vec<f64>,
 }
 
-/// What is wrong with a configuration.
+/// The error of a configuration whose numbers are out of range or do not fit each other.
 #[derive(Debug, PartialEq, Eq)]
 pub struct ConfigError(String);
 

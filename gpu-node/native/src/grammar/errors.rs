@@ -10,7 +10,7 @@ use std::{fmt, io};
 pub enum CompileError {
     /// The compiler rejects the grammar.
     Grammar {
-        /// What it rejects.
+        /// The part that it rejects.
         problem: Problem,
         /// The compiler's own words.
         reason: String,

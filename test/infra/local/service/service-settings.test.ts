@@ -30,7 +30,7 @@ describe('readSettings', () => {
       port: 9000,
       nodePort: 8790,
       firstUpdate: false,
-      // Of its own, not the node's.
+      // Only the variables of the gateway, not those of the node.
       gatewayVariables: { COPAL_QUEUE_SIZE: '8', OTEL_EXPORTER_OTLP_ENDPOINT: 'http://127.0.0.1:4318' },
     })
   })
