@@ -270,7 +270,7 @@ export interface Matcher {
   free(): void
 }
 
-/** The loops over a vocabulary that choose a token: the same as `createScriptLoops`, in vectors. */
+/** Chooses tokens from logits with vector instructions. Its results equal those of `createScriptLogitKernels`. */
 export interface Sampler {
   /** Returns the natural logarithm of the sum of the exponentials of the logits. @throws `InvalidLogits` */
   logSumExp(logits: Float32Array): number

@@ -87,7 +87,7 @@ export const ignoredFields = {
 } as const
 
 /**
- * The sampling fields that chat completions and completions share.
+ * The sampling fields that chat completions and completions share. `responses.ts` has its own, shorter list.
  *
  * `top_k`, `min_p` and `repetition_penalty` extend the OpenAI API, as vLLM and llama.cpp do. Unknown fields are ignored,
  * known fields are checked strictly.

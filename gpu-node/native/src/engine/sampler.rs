@@ -9,8 +9,8 @@ const LANES: usize = 8;
 /// Number of weights that a draw skips at a time.
 const BLOCK: usize = 64;
 
-/// The distribution that a token is drawn from: softmax(logits / temperature), cut by min-p, top-k and top-p
-/// in this order.
+/// The distribution that a token is drawn from: softmax(logits / temperature) after the cuts.
+/// `gpu-node/src/serving/sampling/token-sampler.ts` states their order.
 #[derive(Clone, Copy, Debug)]
 pub struct Cuts {
     /// 0 selects the most probable token.

@@ -7,8 +7,8 @@ export type SamplingCuts = Pick<SamplerSpec, 'temperature' | 'topK' | 'topP' | '
 /** The loops over the logits of a vocabulary. */
 export interface LogitKernels {
   /**
-   * Draws from softmax(logits / temperature) after the cuts of min-p, top-k and top-p; the most probable token at
-   * temperature 0. Among equal logits the lower ids are kept.
+   * Draws from softmax(logits / temperature) after the cuts, in the order that `createSampler` states; the most probable
+   * token at temperature 0. Among equal logits the lower ids are kept.
    *
    * @param logits `[vocab]` f32
    * @param chance random number in [0, 1) that decides

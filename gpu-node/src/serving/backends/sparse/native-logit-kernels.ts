@@ -5,7 +5,7 @@ import { explained } from './model-engine.ts'
 /** Creates the kernels of the addon. They draw the same tokens as the kernels in JavaScript. */
 export function createNativeLogitKernels(addon: Addon, vocabSize: number, kernel?: KernelName): LogitKernels {
   const sampler = explained(() => new addon.Sampler({ kernel, vocabSize }))
-  /** The settings of a draw in the order that `Sampler.draw` gives; reused for every token. */
+  /** The settings of a draw in the order that `addon.d.ts` documents; reused for every token. */
   const settings = new Float64Array(5)
   return {
     draw(logits, { temperature, minP, topK, topP }, chance) {

@@ -7,8 +7,8 @@ import type { GenerateRequest } from '../../engine/generation-request.ts'
 type SamplingFields = Pick<ChatRequest & CompletionRequest, keyof typeof samplingFields>
 
 /**
- * Returns the sampling options of a request, with OpenAI's defaults: temperature 1, top_p 1, no penalties and no other
- * cuts. A request without a seed gets a random one.
+ * Returns the sampling options of a request. The defaults are temperature 1 and top_p 1, as at OpenAI, and neither
+ * penalties nor other cuts. A request without a seed gets a random one.
  */
 export function samplingOf(
   request: SamplingFields,
