@@ -24,7 +24,7 @@ function modulesOf(...args: string[]): string[] {
   return JSON.parse(output) as string[]
 }
 
-test('a command loads neither the laboratory nor plotting nor a model runtime before it needs them', () => {
+test('commands load the laboratory, plotting and the model runtime only when they need them', () => {
   const heavy = /gpu-node\/lab\/|node_modules\/(vega|@resvg|onnxruntime)/
   expect(modulesOf('status').filter((url) => heavy.test(url))).toEqual([])
   const forHelp = modulesOf('lab', 'run', '--help')

@@ -96,7 +96,7 @@ test.each<{ what: string; answer: Answer; says: string }>([
   { what: 'a page', answer: { status: 200, body: '<html>\n<p>' }, says: "it sent '<html>', " },
   { what: 'nothing', answer: { status: 200, body: '' }, says: 'it sent nothing. ' },
   {
-    what: 'half of an answer',
+    what: 'half of a response',
     answer: { status: 200, body: '{"data":[{"id"' },
     says: 'it sent \'{"data":[{"id"\', ',
   },
@@ -111,29 +111,32 @@ test.each<{ what: string; answer: Answer; says: string }>([
     says: 'returned status 502: <html>. ',
   },
   {
-    what: 'where to log in',
+    what: 'a redirect to a login page',
     answer: { status: 302, body: '', headers: { location: 'https://login.example.com/' } },
     says: 'returned status 302: it redirects to https://login.example.com/. ',
   },
-])('a service that answers $what is told as one line, by every command', async ({ answer: given, says }) => {
-  answer = given
-  const told: string[] = []
-  for (const line of LINES) {
-    const { code, output, errors } = await copal(line)
-    const message = line.includes('--json')
-      ? (JSON.parse(errors) as { error: { message: string } }).error.message
-      : errors.replace(/^copal: /, '').trimEnd()
-    const isClear =
-      !message.includes('\n') &&
-      message.includes(env['COPAL_BASE_URL'] ?? '') &&
-      message.includes(says) &&
-      /[Cc]heck COPAL_BASE_URL/.test(message)
-    if (code !== 1 || output !== '' || !isClear) told.push(`${line}: ${code}, ${output}, ${errors}`)
-  }
-  expect(told).toEqual([])
-})
+])(
+  'a server that returns $what gives an error of one line with every command',
+  async ({ answer: given, says }) => {
+    answer = given
+    const told: string[] = []
+    for (const line of LINES) {
+      const { code, output, errors } = await copal(line)
+      const message = line.includes('--json')
+        ? (JSON.parse(errors) as { error: { message: string } }).error.message
+        : errors.replace(/^copal: /, '').trimEnd()
+      const isClear =
+        !message.includes('\n') &&
+        message.includes(env['COPAL_BASE_URL'] ?? '') &&
+        message.includes(says) &&
+        /[Cc]heck COPAL_BASE_URL/.test(message)
+      if (code !== 1 || output !== '' || !isClear) told.push(`${line}: ${code}, ${output}, ${errors}`)
+    }
+    expect(told).toEqual([])
+  },
+)
 
-test('a stream of something else is told as one line', async () => {
+test('a stream of another kind gives an error of one line', async () => {
   const headers = { 'content-type': 'text/event-stream' }
   answer = { status: 200, headers, body: 'data: {"choices":[{"text":"x"}]}\n\ndata: [DONE]\n\n' }
   const { code, output, errors } = await copal('generate x --model m')
@@ -143,7 +146,7 @@ test('a stream of something else is told as one line', async () => {
   )
 })
 
-test('those are all commands', async () => {
+test('these lists have all commands', async () => {
   const named: string[] = []
   for (const command of (await createProgram(createSession(recordedTerminal()))).commands) {
     named.push(command.name(), ...command.commands.map((below) => `${command.name()} ${below.name()}`))
@@ -156,14 +159,14 @@ test('those are all commands', async () => {
 })
 
 describe('a gateway of another version', () => {
-  test('is told with what it lacks', async () => {
+  test('gives an error that names the missing field', async () => {
     answer = { status: 200, body: '{"version":"0.0.1","models":[],"nodes":[]}' }
     expect((await copal('status')).errors).toMatch(
       /^copal: The server at http:.*\/admin\/status is not a copal gateway, or it is one of another version: it sent '.*', where 'updates_running' is missing\. Check COPAL_BASE_URL\.\n$/,
     )
   })
 
-  test('may send more than is known here, which programs are given', async () => {
+  test('may send unknown fields, which are part of the JSON output', async () => {
     answer = { status: 200, body: '{"id":"k","revoked":true,"more":1}' }
     expect(JSON.parse((await copal('keys revoke k --json')).output)).toEqual({
       id: 'k',

@@ -31,14 +31,14 @@ beforeAll(async () => {
 afterAll(() => rmSync(dir, { recursive: true, force: true }))
 
 describe('a wrong command line', () => {
-  test('a typo names the command that was meant, and exits with 2', async () => {
+  test('a mistyped command exits with 2 and suggests the right one', async () => {
     const terminal = recordedTerminal()
     expect(await runCommand(['stauts'], terminal)).toBe(2)
     expect(terminal.errors()).toContain("unknown command 'stauts'")
     expect(terminal.errors()).toContain('Did you mean status?')
   })
 
-  test('a typo below a command names what there is', async () => {
+  test('a mistyped subcommand lists the known ones', async () => {
     const terminal = recordedTerminal()
     expect(await runCommand(['domains', 'improt'], terminal)).toBe(2)
     expect(terminal.errors()).toContain("unknown command 'domains improt'")
@@ -132,7 +132,7 @@ describe('--help', () => {
     expect(Math.max(...ours.split('\n').map((line) => line.length))).toBeLessThanOrEqual(80)
   })
 
-  test("'help' of a command below another shows that one's", async () => {
+  test("'help' of a subcommand shows the help of the subcommand", async () => {
     const [asked, shown] = [recordedTerminal(), recordedTerminal()]
     expect(await runCommand(['help', 'lab', 'run'], asked)).toBe(0)
     expect(await runCommand(['lab', 'run', '--help'], shown)).toBe(0)
@@ -143,7 +143,7 @@ describe('--help', () => {
     { args: ['help', 'stauts'], says: 'Did you mean status?' },
     { args: ['help', 'lab', 'rnu'], says: 'Did you mean run?' },
     { args: ['help', 'nodes', 'sercet'], says: 'Did you mean nodes secret?' },
-  ])('$args is no help, and names what was meant', async ({ args, says }) => {
+  ])('$args exits with 2 and suggests the right name', async ({ args, says }) => {
     const terminal = recordedTerminal()
     expect(await runCommand(args, terminal)).toBe(2)
     expect(terminal.errors()).toContain(says)
@@ -165,7 +165,7 @@ describe('pruning methods', () => {
     expect(Math.max(...lines.map((line) => line.length))).toBeLessThanOrEqual(80)
   })
 
-  test('are listed with all their refinements for programs', async () => {
+  test('are listed with all suffixes as JSON', async () => {
     const terminal = recordedTerminal()
     expect(await runCommand(['methods', '--json'], terminal)).toBe(0)
     const listed = JSON.parse(terminal.output()) as { methods: string[]; rules: { name: string }[] }
@@ -173,7 +173,7 @@ describe('pruning methods', () => {
     expect(listed.rules.map(({ name }) => name)).toEqual(RULES.map(({ name }) => name))
   })
 
-  test("are the gateway's to refuse, in its words", async () => {
+  test('are checked by the gateway, whose message is shown', async () => {
     const message =
       "No node of 'tiny' offers the pruning method 'wnada'. Did you mean 'wanda'? Offered: wanda."
     const error = new AppError('invalid_request', message, { param: 'selection.method' })
@@ -200,14 +200,14 @@ describe('pruning methods', () => {
   })
 })
 
-describe('a key that no request can carry', () => {
+describe('a key with characters that a header cannot contain', () => {
   const failed = async (env: Record<string, string>, args: string[]) => {
     const terminal = recordedTerminal({ env: { ...deadEnd, ...env } })
     expect(await runCommand(args, terminal)).toBe(1)
     return terminal.errors()
   }
 
-  test('is named where it is needed', async () => {
+  test('is an error only when it is needed', async () => {
     const env = { COPAL_ADMIN_KEY: 'sk-copal-ключ' }
     expect(await failed(env, ['status'])).toBe(
       'copal: The admin key has a character that no key contains. Copy it to COPAL_ADMIN_KEY again.\n',
@@ -215,7 +215,7 @@ describe('a key that no request can carry', () => {
     expect(await failed(env, ['generate', 'x'])).toMatch(/^copal: No gateway answers at /)
   })
 
-  test('may end with a line end, as files do', async () => {
+  test('may end with a line end', async () => {
     expect(await failed({ COPAL_ADMIN_KEY: 'sk-copal-key\r\n' }, ['status'])).toMatch(
       /^copal: No gateway answers at /,
     )
@@ -223,7 +223,7 @@ describe('a key that no request can carry', () => {
 })
 
 describe('a gateway that is away', () => {
-  test('is one line that says how to start it', async () => {
+  test('is an error of one line that says how to start it', async () => {
     const terminal = recordedTerminal({ env: deadEnd })
     expect(await runCommand(['status'], terminal)).toBe(1)
     expect(terminal.errors()).toMatch(
@@ -231,7 +231,7 @@ describe('a gateway that is away', () => {
     )
   })
 
-  test('that is elsewhere was deployed, and is not started here', async () => {
+  test('on another machine is an error that names its deployment', async () => {
     const env = { ...deadEnd, COPAL_BASE_URL: 'https://copal.invalid/v1' }
     const terminal = recordedTerminal({ env })
     expect(await runCommand(['status'], terminal)).toBe(1)
@@ -242,7 +242,7 @@ describe('a gateway that is away', () => {
   })
 
   test.each(['foo', 'localhost:8787', 'ftp://copal.example.com'])(
-    'is not looked for at %s, which is no address',
+    'is not called at %s, which is not a web address',
     async (address) => {
       const terminal = recordedTerminal({ env: { ...deadEnd, COPAL_BASE_URL: address } })
       expect(await runCommand(['status'], terminal)).toBe(1)
@@ -252,21 +252,21 @@ describe('a gateway that is away', () => {
     },
   )
 
-  test('is a JSON object for programs', async () => {
+  test('is a JSON object with --json', async () => {
     const terminal = recordedTerminal({ env: deadEnd })
     expect(await runCommand(['drift', '--json'], terminal)).toBe(1)
     expect(JSON.parse(terminal.errors())).toMatchObject({ error: { code: 'gateway_unreachable' } })
     expect(terminal.output()).toBe('')
   })
 
-  test('without credentials the first thing to do is named', async () => {
+  test('missing credentials are an error that says what to do first', async () => {
     const terminal = recordedTerminal({ env: { COPAL_HOME: dir } })
     expect(await runCommand(['status'], terminal)).toBe(1)
     expect(terminal.errors()).toContain(join(dir, 'credentials.json'))
     expect(terminal.errors()).toContain('npm start')
   })
 
-  test('damaged credentials are named', async () => {
+  test('damaged credentials are an error that names the file', async () => {
     const home = mkdtempSync(join(dir, 'home-'))
     writeFileSync(join(home, 'credentials.json'), '{"baseUrl":')
     const terminal = recordedTerminal({ env: { COPAL_HOME: home } })
@@ -289,7 +289,7 @@ describe('a gateway that is away', () => {
 })
 
 describe('a text file', () => {
-  test('that is not UTF-8 is refused with the offset of the first wrong byte', async () => {
+  test('that is not UTF-8 is an error with the offset of the first wrong byte', async () => {
     writeFileSync(
       join(dir, 'latin1.txt'),
       Buffer.concat([Buffer.from('Straße und Caf'), Buffer.from([0xe9]), Buffer.from(' noir')]),
@@ -299,13 +299,13 @@ describe('a text file', () => {
     expect(terminal.errors()).toContain('latin1.txt is not UTF-8: byte 0xe9 at offset 15')
   })
 
-  test('that is missing is named', async () => {
+  test('that is missing is an error that names it', async () => {
     const terminal = recordedTerminal({ env: deadEnd, cwd: dir })
     expect(await runCommand(['domains', 'import', 'legal', 'missing.txt'], terminal)).toBe(1)
     expect(terminal.errors()).toBe('copal: missing.txt does not exist.\n')
   })
 
-  test('that holds nothing is refused', async () => {
+  test('without text is an error', async () => {
     writeFileSync(join(dir, 'blank.txt'), ' \n\n')
     const terminal = recordedTerminal({ env: deadEnd, cwd: dir })
     expect(await runCommand(['evaluate', 'blank.txt', '--json'], terminal)).toBe(1)

@@ -57,7 +57,7 @@ async function wrongLines(): Promise<string[][]> {
   return lines
 }
 
-test('whatever is wrong with the arguments of any command, it exits with 2 and says where to look', async () => {
+test('every wrong argument of every command exits with 2 and points to the help', async () => {
   const lines = await wrongLines()
   expect(lines.length).toBeGreaterThan(300)
   const told: string[] = []

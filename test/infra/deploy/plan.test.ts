@@ -9,7 +9,7 @@ const theirs = { ...ours, database_id: '7c4d1c5e-0000-4000-8000-000000000001' }
 const plan = (databases: Parameters<typeof planDeploy>[0], args: string[]) =>
   planDeploy(databases, targetOf(args, '/copal'), args)
 
-test('the schema goes before the Worker, whose arguments are passed on', () => {
+test('migrations run before the deployment, which gets the arguments of the user', () => {
   expect(plan([theirs], ['--secrets-file', 'secrets.json'])).toEqual({
     steps: [
       ['d1', 'migrations', 'apply', 'DB', '--remote'],
@@ -18,7 +18,7 @@ test('the schema goes before the Worker, whose arguments are passed on', () => {
   })
 })
 
-test('the schema goes to the environment, the configuration and the account of the Worker', () => {
+test('migrations use the environment, configuration and account of the Worker', () => {
   const args = [
     '--env',
     'staging',
@@ -40,7 +40,7 @@ test('the schema goes to the environment, the configuration and the account of t
   })
 })
 
-test('the databases are read from the configuration and the environment that are deployed', () => {
+test('the databases come from the configuration and environment that are deployed', () => {
   expect(targetOf([], '/copal')).toMatchObject({ configPath: '/copal/wrangler.toml', env: undefined })
   expect(targetOf(['-e', 'staging', '--config=a/b.toml'], '/copal')).toMatchObject({
     configPath: '/copal/a/b.toml',
@@ -50,7 +50,7 @@ test('the databases are read from the configuration and the environment that are
   expect(targetOf(['--cwd', 'a'], '/copal').configPath).toBe('/copal/a/wrangler.toml')
 })
 
-test('without a database of the user nothing runs, and it is said how to make one', () => {
+test('without a database id nothing runs, and the error says how to create a database', () => {
   expect(plan([ours], [])).toEqual({ error: expect.stringContaining('npx wrangler d1 create copal') })
   expect(plan([{ binding: 'DB' }], [])).toHaveProperty('error')
 })
@@ -70,7 +70,7 @@ test.each([['--dry-run'], ['--dry-run=true'], ['--dryRun']])(
   },
 )
 
-test('time in which a profiled program was idle is no processor time', () => {
+test('idle time in a profile does not count as processor time', () => {
   const node = (id: number, functionName: string) => ({ id, callFrame: { functionName } })
   const profile = {
     nodes: [node(1, '(root)'), node(2, '(idle)'), node(3, 'parse')],

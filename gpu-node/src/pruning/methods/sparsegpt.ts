@@ -17,7 +17,7 @@ const COMMON_PROPERTIES = { needs: ['second_moment'], changesWeights: true, choo
 export const sparseGpt: PruneRule = {
   ...COMMON_PROPERTIES,
   name: 'sparsegpt',
-  summary: 'kept weights compensate pruned ones, newest text (Frantar 2023)',
+  summary: 'kept weights compensate, newest text (Frantar 2023)',
   datasets: 'newest',
 }
 
@@ -25,7 +25,7 @@ export const sparseGpt: PruneRule = {
 export const continualSparseGpt: PruneRule = {
   ...COMMON_PROPERTIES,
   name: 'continual-sparsegpt',
-  summary: 'kept weights compensate pruned ones, all text (Frantar 2023)',
+  summary: 'kept weights compensate, all text (Frantar 2023)',
   datasets: 'accumulated',
 }
 

@@ -14,11 +14,11 @@ test.each([
   ],
   ["with 'DELETE /admin/domains/:domain'.", "with 'copal domains delete <domain>'."],
   ["'GET /admin/unheard-of' stays", "'GET /admin/unheard-of' stays"],
-])('a call that the API advises is told as the command: %s', (message, told) => {
+])('a call that the API recommends is shown as a command: %s', (message, told) => {
   expect(withCommands(message)).toBe(told)
 })
 
-test('every call that a message of the gateway advises has a command', () => {
+test('every call that a message of the gateway recommends has a command', () => {
   const root = fileURLToPath(new URL('../../../../gateway/src/', import.meta.url))
   const calls = globSync('**/*.ts', { cwd: root }).flatMap(
     (file) => readFileSync(`${root}${file}`, 'utf8').match(/'[A-Z]+ \/admin\/[^']*'/g) ?? [],
@@ -41,7 +41,7 @@ test.each([
   ],
   ['samples', "Invalid 'samples': Too large.", "Invalid '--samples': Too large."],
   [null, "There is no tenant 'model'.", "There is no tenant 'model'."],
-])('the field %s is told as its option', (param, message, told) => {
+])('the field %s is shown as its option', (param, message, told) => {
   const error = new AppError('invalid_request', message, param === null ? {} : { param })
   expect(toCommandError(error)).toMatchObject({ code: 'invalid_request', message: told })
 })

@@ -52,7 +52,7 @@ async function follow(answer: (poll: number) => UpdateEntry | UserError, nodes: 
 
 const idleFor = (polls: number) => (poll: number) => (poll < polls ? WAITING : PROMOTED)
 
-test('why no node begins is said once, with the command that helps', async () => {
+test('the reason why no node starts is printed once, with a command that helps', async () => {
   expect(await follow(idleFor(40), [DRAINED])).toMatchObject({
     ended: PROMOTED,
     said: ['No node can do the work: node-1 is draining (copal undrain node-1)'],
@@ -63,13 +63,13 @@ test('why no node begins is said once, with the command that helps', async () =>
   expect((await follow(idleFor(40))).said).toEqual(['No node serves tiny. See: copal nodes'])
 })
 
-test('nothing is said where a node may begin at any moment, or one works', async () => {
+test('nothing is printed while a node works or may start at any moment', async () => {
   expect((await follow(idleFor(40), [NODE, DRAINED])).said).toEqual([])
   const working = { ...WAITING, job: { state: 'running', progress: 0.1, message: 'm' } } as UpdateEntry
   expect((await follow((poll) => (poll < 40 ? working : PROMOTED), [DRAINED])).said).toEqual([])
 })
 
-test('a gateway that is away is waited for, which is said; after a while it is given up', async () => {
+test('a gateway that is away is waited for, with a message, and after a while it is an error', async () => {
   expect(await follow((poll) => (poll < 12 ? AWAY : PROMOTED))).toMatchObject({
     ended: PROMOTED,
     said: ['No gateway answers at http://x. Waiting for it …'],
@@ -80,7 +80,7 @@ test('a gateway that is away is waited for, which is said; after a while it is g
   )
 })
 
-test('while nothing happens nodes are asked for now and then, not with every look at the update', async () => {
+test('while nothing happens the nodes are asked for less often than the update', async () => {
   expect((await follow(idleFor(30), [DRAINED])).asked).toBe(1)
   expect((await follow(idleFor(60), [DRAINED])).asked).toBe(2)
 })
@@ -93,7 +93,7 @@ const at = (percent: number, job?: { node: string; attempt: number }): UpdateEnt
 })
 const along = (updates: UpdateEntry[]) => follow((poll) => updates[poll] ?? { ...PROMOTED, progress: 1 })
 
-test('the percentage goes back where a node begins the work anew, which is said with its name', async () => {
+test('the percentage goes back when a node starts the work again, which is printed with its name', async () => {
   const lost = [at(30, { node: 'a', attempt: 1 }), at(30), at(5, { node: 'b', attempt: 2 })]
   expect(
     await along([...lost, at(20, { node: 'b', attempt: 2 }), at(5, { node: 'a', attempt: 3 })]),
@@ -106,7 +106,7 @@ test('the percentage goes back where a node begins the work anew, which is said 
   })
 })
 
-test('a percentage that falls for no such reason is not shown', async () => {
+test('a percentage that falls for another reason is not shown', async () => {
   // An older gateway does not tell the attempt.
   const untold = at(40, undefined)
   const job = { state: 'running', progress: 0.1, message: 'm' } as NonNullable<UpdateEntry['job']>
@@ -124,7 +124,7 @@ test.each([
   expect((await follow((poll) => (poll < 2 ? passing : PROMOTED))).ended).toEqual(PROMOTED)
 })
 
-test('a gateway that goes on failing is given up soon: that is a defect, not a restart', async () => {
+test('a gateway that keeps failing is soon an error, because that is a defect and not a restart', async () => {
   const { ended } = await follow(() => new UserError('internal_error', 'The gateway failed.'))
   expect(ended).toMatch(/^The gateway failed\. This has lasted for 20 s\. .*: copal updates upd_1$/)
 })

@@ -16,13 +16,13 @@ function told(...nodes: object[]): Promise<string> {
   return describeGoingLive(client, 2, 'tiny')
 }
 
-test('a mask that a node holds is served from the next request on', async () => {
+test('a mask that a node has loaded serves from the next request on', async () => {
   expect(await told(node(4, { 4: 'ready', 2: 'ready' }), node(4, { 4: 'ready' }))).toBe(
     'm2 serves from the next request on.',
   )
 })
 
-test('until a node has loaded it, another answers', async () => {
+test('until a node has loaded the mask, another one serves', async () => {
   const elsewhere = node(2, { 2: 'ready' }, { model: 'other' })
   const gone = node(2, { 2: 'ready' }, { alive: false })
   expect(await told(node(4, { 4: 'ready', 2: 'loading' }), elsewhere, gone)).toBe(
@@ -31,11 +31,11 @@ test('until a node has loaded it, another answers', async () => {
   expect(await told(node(0, { 0: 'ready' }))).toContain('Until then dense serves')
 })
 
-test('without a node nothing serves it', async () => {
+test('without a node the mask is not served', async () => {
   expect(await told(node(2, { 2: 'ready' }, { draining: true }))).toContain('no node can serve it')
 })
 
-test('a rollback took effect also where the gateway is gone when its status is asked', async () => {
+test('a rollback succeeds even if the status cannot be fetched afterwards', async () => {
   const onlyRollback = (call: string) => (call === 'POST /admin/rollback' ? { active_version: 2 } : undefined)
   const { code, stdout, stderr } = await copal(onlyRollback, ['rollback', 'm2'])
   expect(stdout).toMatch(

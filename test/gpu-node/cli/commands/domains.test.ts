@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
 import { copal } from '../../../support/doubles/copal-command.ts'
 
-test('of a key of which nothing is there that is said: it may be mistyped', async () => {
+test('deleting texts of a key without texts says so, because the id may be mistyped', async () => {
   const args = ['domains', 'delete', 'general', '--key', 'key_1']
   const none = { domain: 'general', deleted: 0, deleted_frozen: 0 }
   expect((await copal(none, args)).stdout).toMatch(/^No texts of key_1 were found in general\./)

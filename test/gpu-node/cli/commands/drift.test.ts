@@ -3,7 +3,7 @@ import type { DriftReport } from '@copal/shared/wire/admin.ts'
 import { describeDrift } from '../../../../gpu-node/cli/commands/drift.ts'
 import { renderTable } from '../../../../gpu-node/cli/output/table.ts'
 
-test('after a rollback the forgetting is told as that of the mask which is served, not of the last', () => {
+test('after a rollback the backward transfer is that of the active mask, not of the last one', () => {
   const report: DriftReport = {
     model: 'tiny',
     active_version: 2,

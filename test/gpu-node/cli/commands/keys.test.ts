@@ -67,7 +67,7 @@ async function run(...args: string[]): Promise<RecordedTerminal> {
   return terminal
 }
 
-test('create sends what its options say, and prints the key alone', async () => {
+test('create sends its options and prints only the key', async () => {
   const created: CreatedKey = { ...ENTRY, key: 'sk-copal-abcdefgh' }
   answers = { 'POST /admin/keys': created }
   const options =
@@ -94,7 +94,7 @@ test('create sends what its options say, and prints the key alone', async () => 
   })
 })
 
-test('a model that the gateway does not know is warned about, and the key is made', async () => {
+test('an unknown model gives a warning, and the key is created', async () => {
   const create = (names: string) => run('keys', 'create', 'notebook', '--models', names)
   const made = { 'POST /admin/keys': { ...ENTRY, key: 'sk-copal-abcdefgh' } }
   const model = {
@@ -121,7 +121,7 @@ test('a model that the gateway does not know is warned about, and the key is mad
   expect((await create('other')).errors()).toBe('')
 })
 
-test('list shows a table that fits the terminal, of one tenant where it is named', async () => {
+test('list shows a table that fits the terminal, of all keys or of one tenant', async () => {
   answers = { 'GET /admin/keys': { data: [ENTRY] }, 'GET /admin/keys?tenant=new': { data: [] } }
   const lines = (await run('keys', 'list')).output().split('\n')
   expect(Math.max(...lines.map((line) => line.length))).toBeLessThanOrEqual(80)
@@ -134,7 +134,7 @@ test('list shows a table that fits the terminal, of one tenant where it is named
   expect(JSON.parse((await run('keys', 'list', '--json')).output())).toEqual([ENTRY])
 })
 
-test('rotate prints the new key alone, and beside it how long the old one is valid', async () => {
+test('rotate prints the new key to standard output and the validity of the old one to standard error', async () => {
   const rotated: CreatedKey = {
     ...ENTRY,
     key: 'sk-copal-new',
@@ -148,7 +148,7 @@ test('rotate prints the new key alone, and beside it how long the old one is val
   expect(calls.map(({ body }) => rotateKey.parse(body).grace_seconds)).toEqual([86_400, 1_800])
 })
 
-test('revoke and the commands of tenants say what they did', async () => {
+test('revoke, limit and the tenants commands print what they did', async () => {
   const tenant = { name: 'acme', keys: 2, limits: ENTRY.limits, created_at: ENTRY.created_at }
   answers = {
     [`DELETE /admin/keys/${ENTRY.id}`]: { id: ENTRY.id, revoked: true },
@@ -171,7 +171,7 @@ test('revoke and the commands of tenants say what they did', async () => {
   })
 })
 
-test('a tenant’s response cache is told in a line, and emptied', async () => {
+test('the response cache of a tenant is shown in a line and can be cleared', async () => {
   answers = {
     'GET /admin/tenants/acme/cache': { tenant: 'acme', answers: 1_200, bytes: 3e6, hits: 30, misses: 10 },
     'DELETE /admin/tenants/acme/cache': { tenant: 'acme', deleted: 1_200 },

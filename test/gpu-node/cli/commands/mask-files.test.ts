@@ -120,7 +120,7 @@ async function maskOf(seed: number, change: Parameters<typeof randomHalfMask>[3]
   return randomHalfMask(model, seed, undefined, change)
 }
 
-test('a mask is exported byte for byte, and no file that is there is written over', async () => {
+test('a mask is exported byte for byte, and no existing file is overwritten', async () => {
   const { bytes } = await maskOf(1, { values: true })
   const { env } = await fakeGateway(bytes)
   const cwd = temporaryDir()
@@ -141,7 +141,7 @@ test('a file that arrives damaged is not kept', async () => {
 })
 
 test.each(['F32', 'BF16'] as const)(
-  'a mask is exported as a %s checkpoint that opens as the model it prunes',
+  'a mask is exported as a %s checkpoint that opens as the pruned model',
   async (dtype) => {
     const { bytes, linears } = await maskOf(3, { dense: [Q] })
     const { env } = await fakeGateway(bytes)
@@ -174,7 +174,7 @@ test.each(['F32', 'BF16'] as const)(
   },
 )
 
-test('a weights file becomes a checkpoint of its values, without any gateway', async () => {
+test('a weights file becomes a checkpoint of its values without a gateway', async () => {
   const { bytes, linears } = await maskOf(4, { values: true })
   const { env } = await fakeGateway(bytes)
   const cwd = temporaryDir()
@@ -211,7 +211,7 @@ test('an export that is interrupted leaves no checkpoint', async () => {
   expect(readdirSync(join(cwd, 'pruned'))).toEqual([])
 })
 
-test('a mask that fits is sent whole under its hash, and only activated when told to', async () => {
+test('a mask that fits is uploaded under its hash, and activated only with --activate', async () => {
   const { bytes } = await maskOf(5, { values: true, dense: [Q] })
   const { env, uploads } = await fakeGateway(bytes)
   const cwd = temporaryDir()
@@ -235,7 +235,7 @@ test('a mask that fits is sent whole under its hash, and only activated when tol
   ])
 })
 
-test('a mask that was activated is told as active also where the status cannot be asked', async () => {
+test('an activated mask is reported as active even if the status cannot be fetched', async () => {
   const { bytes } = await maskOf(5, { values: true })
   const { env } = await fakeGateway(bytes)
   const cwd = temporaryDir()
@@ -247,7 +247,7 @@ test('a mask that was activated is told as active also where the status cannot b
   ])
 })
 
-test('the way to serve a mask again that was served before is the rollback', async () => {
+test('for a mask that was served before the output recommends a rollback', async () => {
   const { bytes } = await maskOf(5, { values: true })
   const { env } = await fakeGateway(bytes, undefined, '2026-11-27T00:00:00Z')
   const cwd = temporaryDir()
@@ -286,7 +286,7 @@ test.each<[string, (bytes: Uint8Array) => Uint8Array, RegExp]>([
   expect(uploads).toEqual([])
 })
 
-test('inspecting tells what a file says and what each linear keeps, without control characters', async () => {
+test('inspecting prints metadata and kept weights without control characters', async () => {
   const { bytes } = await maskOf(7, { values: true, dense: [Q] })
   const { meta, linears } = decodeMask(bytes)
   const cwd = temporaryDir()

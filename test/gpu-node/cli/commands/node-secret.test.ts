@@ -14,7 +14,7 @@ async function copal(args: string[], env: Record<string, string> = {}, cwd = '/'
   return { code, stdout: terminal.output(), stderr: terminal.errors() }
 }
 
-test('the secret of a node is printed alone, whether a file, the environment or a home has that of the gateway', async () => {
+test('the secret of a node is derived from that of the gateway in a file, the environment or a home', async () => {
   const dir = temporaryDir()
   writeFileSync(join(dir, '.env.deploy'), `KEY_PEPPER=x\nNODE_SECRET="${GATEWAY_SECRET}"\n`)
   writeFileSync(join(dir, 'gateway.env'), `NODE_SECRET=${GATEWAY_SECRET}\n`)

@@ -74,7 +74,7 @@ test('nodes are listed with their state, and one without requests is drained', a
   ])
 })
 
-test('draining waits until the node has no requests, and tells how many it has', async () => {
+test('draining waits until the node has no requests and prints how many are left', async () => {
   lists = [[{ ...DRAINED, running: 1, leases: 1 }], [IDLE]]
   const { code, stdout, stderr } = await copal('drain', 'node-1')
   expect(calls).toEqual(['PUT /admin/nodes/node-1/drain', 'GET /admin/nodes', 'GET /admin/nodes'])
@@ -83,7 +83,7 @@ test('draining waits until the node has no requests, and tells how many it has',
   expect(code).toBe(0)
 })
 
-test('draining without waiting returns at once, with too little time it fails and says what to do', async () => {
+test('draining returns at once with --no-wait, and fails after --timeout', async () => {
   lists = [[DRAINED]]
   const { stdout } = await copal('drain', 'node-1', '--no-wait')
   expect(stdout).toContain('still has 2 requests')
@@ -93,7 +93,7 @@ test('draining without waiting returns at once, with too little time it fails an
   expect(late.stderr).toContain('It stays drained')
 })
 
-test('a node that left meanwhile has no requests, and one that was undrained is an error', async () => {
+test('a node that has left has no requests, and a node that was undrained meanwhile is an error', async () => {
   lists = [[]]
   expect((await copal('drain', 'node-1')).stdout).toContain('can be stopped')
   lists = [[NODE]]
@@ -103,7 +103,7 @@ test('a node that left meanwhile has no requests, and one that was undrained is 
   })
 })
 
-test('undraining takes a node back', async () => {
+test('undraining sends requests to a node again', async () => {
   const { stdout } = await copal('undrain', 'node-1')
   expect(calls).toEqual(['DELETE /admin/nodes/node-1/drain'])
   expect(stdout).toBe('node-1 takes requests again.\n')

@@ -63,7 +63,7 @@ async function run(...args: string[]): Promise<string> {
   return terminal.output()
 }
 
-test('a canary is begun with a share as people write it, and shown beside the active mask', async () => {
+test('a canary starts with a share like 12.5% and is shown with the active mask', async () => {
   for (const [text, share] of [
     ['12.5%', 0.125],
     ['0.125', 0.125],
@@ -82,13 +82,13 @@ test('a canary is begun with a share as people write it, and shown beside the ac
   }
 })
 
-test('a share that no key is in is said to try nothing', async () => {
+test('a share without keys is reported', async () => {
   answer = { ...REPORT, keys: { chosen: 0, all: 4 } }
   expect(await run('canary')).toContain('No key is in this share yet, so the canary serves no requests.')
   expect(calls).toEqual([{ call: 'GET /admin/canary', body: null }])
 })
 
-test('a canary is ended, and where there is none it is told how to begin', async () => {
+test('a canary can be ended, and without one the output says how to start one', async () => {
   answer = { model: 'tiny', ended: true }
   expect(await run('canary', '--end', '--model', 'tiny')).toBe(
     'The active mask of tiny serves all keys again.\n',
@@ -98,7 +98,7 @@ test('a canary is ended, and where there is none it is told how to begin', async
   expect(await run('canary')).toContain('copal canary <mask> --share 10%')
 })
 
-test('a shadow is begun, shown by domain for what was asked and what was answered, and ended', async () => {
+test('a shadow starts, is shown by domain for prompts and outputs, and ends', async () => {
   const { canary: shadow, nodes } = REPORT
   const prompt = { tokens: 9_000, nll_active: 3.1, nll_shadow: 3.25 }
   const answered = { tokens: 0, nll_active: null, nll_shadow: null }

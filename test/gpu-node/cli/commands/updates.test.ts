@@ -23,13 +23,13 @@ const UPDATE: UpdateEntry = {
 }
 const TOLD = MESSAGE.replace('POST /admin/domains/law/texts', 'copal domains import law <file>')
 
-test('one update is told with its whole message, in commands', async () => {
+test('one update is shown with its whole message, which names commands', async () => {
   const { stdout } = await copal(UPDATE, ['updates', UPDATE.id])
   expect(stdout).toContain(`\nstate    failed\n`)
   expect(stdout).toContain(`\nmessage  ${TOLD}\n`)
 })
 
-test('a table is cut at a terminal alone: what reads a pipe finds all of it', async () => {
+test('a table is cut only on a terminal, not in a pipe', async () => {
   const cut = await copal({ data: [UPDATE] }, ['updates'])
   expect(cut.stdout).toContain('…')
   expect(Math.max(...cut.stdout.split('\n').map((line) => line.length))).toBeLessThanOrEqual(80)

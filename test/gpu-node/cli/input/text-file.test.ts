@@ -13,7 +13,7 @@ function write(bytes: Uint8Array | string): string {
 }
 
 describe('readTextFile', () => {
-  test('keeps a replacement character that the file itself holds', () => {
+  test('keeps a replacement character that is in the file', () => {
     expect(readTextFile(write('a\uFFFDb'), dir)).toBe('a\uFFFDb')
   })
 
@@ -36,7 +36,7 @@ describe('readTextFile', () => {
     expect(() => readTextFile(write(Uint8Array.from(bytes)), dir)).toThrow(`at offset ${offset}.`)
   })
 
-  test('says that a folder is none', () => {
+  test('says that a folder is not a file', () => {
     expect(() => readTextFile('.', dir)).toThrow('is a folder, a file is needed')
   })
 })
@@ -46,20 +46,20 @@ describe('splitIntoTexts', () => {
     expect(splitIntoTexts('one\n\ntwo\r\n\r\nthree\n\n\n\nfour', 8)).toEqual(['one\n\ntwo', 'three', 'four'])
   })
 
-  test('cuts a long paragraph between words, losing nothing but their blanks', () => {
+  test('splits a long paragraph between words without losing text', () => {
     const words = Array.from({ length: 400 }, (_, index) => `word${index}`)
     const texts = splitIntoTexts(words.join(' '), 100)
     expect(Math.max(...texts.map((text) => text.length))).toBeLessThanOrEqual(100)
     expect(texts.flatMap((text) => text.trim().split(/\s+/))).toEqual(words)
   })
 
-  test('never cuts a surrogate pair', () => {
+  test('never splits a surrogate pair', () => {
     const texts = splitIntoTexts('🌲'.repeat(101), 33)
     expect(texts.join('').replaceAll(/\s/g, '')).toBe('🌲'.repeat(101))
     for (const text of texts) expect(text.isWellFormed()).toBe(true)
   })
 
-  test('the bundled text makes enough texts for the first update', () => {
+  test('the bundled text gives enough texts for the first update', () => {
     const text = readFileSync(
       new URL('../../../../infra/local/start/texts/general.txt', import.meta.url),
       'utf8',

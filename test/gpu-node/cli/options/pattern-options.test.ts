@@ -4,7 +4,7 @@ import { expect, test } from 'vitest'
 import { readPatternRules } from '../../../../gpu-node/cli/options/pattern-options.ts'
 import { temporaryDir } from '../../../support/harness/temporary.ts'
 
-test('what is left out comes after the file, also where the file has a rule of the same name', () => {
+test('linears to leave out come after the rules of the file, even if the file has a rule of the same name', () => {
   const dir = temporaryDir()
   writeFileSync(join(dir, 'rules.json'), '{"*.up_proj.weight": "0.3", "model.layers.0.*": "2:4"}')
   const options = { patterns: 'rules.json', leaveOut: ['*.up_proj.weight'] }
@@ -14,12 +14,12 @@ test('what is left out comes after the file, also where the file has a rule of t
   ])
 })
 
-test('without a file there is what is left out alone', () => {
+test('without a file there are only the linears to leave out', () => {
   expect(readPatternRules({ leaveOut: [] }, '.')).toEqual({})
   expect(readPatternRules({ leaveOut: ['a', 'b'] }, '.')).toEqual({ a: 'dense', b: 'dense' })
 })
 
-test('what is no object is handed on, to be refused by who knows the linears; what is no JSON is refused', () => {
+test('a file that is not an object is passed on to be checked later; a file that is not JSON is an error', () => {
   const dir = temporaryDir()
   writeFileSync(join(dir, 'list.json'), '["0.5"]')
   writeFileSync(join(dir, 'broken.json'), '{"a":')

@@ -7,7 +7,7 @@ function recorder(isTTY: boolean) {
 }
 
 describe('createProgressBar', () => {
-  test('in a pipe, prints a line every tenth of the way', () => {
+  test('prints a line every 10 % into a pipe', () => {
     const stream = recorder(false)
     const bar = createProgressBar(stream, () => 0)
     for (let done = 0; done <= 1000; done += 1) bar.update('Loading', done / 1000, `${done} of 1000`)
@@ -18,7 +18,7 @@ describe('createProgressBar', () => {
     expect(stream.writes[11]).toBe('Loaded.\n')
   })
 
-  test('tells the time left from the rate since the label began', () => {
+  test('estimates the time left from the rate since the label began', () => {
     const stream = recorder(false)
     let nowMs = 0
     const bar = createProgressBar(stream, () => nowMs)
@@ -32,7 +32,7 @@ describe('createProgressBar', () => {
     expect(stream.writes[2]).toBe('Loading   20 %  2 min 40 s left\n')
   })
 
-  test('on a terminal, rewrites one line that never wraps', () => {
+  test('rewrites one line on a terminal, which never wraps', () => {
     const stream = recorder(true)
     const bar = createProgressBar(stream, () => 0)
     bar.update(
@@ -50,7 +50,7 @@ describe('createProgressBar', () => {
     expect(stream.writes.at(-1)).toBe('\n')
   })
 
-  test('without a known whole it tells only what is done', () => {
+  test('shows only the detail when the total is unknown', () => {
     const stream = recorder(true)
     const bar = createProgressBar(stream, () => 0)
     bar.update('Verifying', null, '14 MB')

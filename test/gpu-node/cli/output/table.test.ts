@@ -11,7 +11,7 @@ const columns = [
 ]
 
 describe('renderTable', () => {
-  test('aligns figures right and leaves no trailing blanks', () => {
+  test('aligns numbers right and leaves no trailing blanks', () => {
     const rows = [
       { name: 'a', count: 5 },
       { name: 'longer', count: 12345 },
@@ -19,7 +19,7 @@ describe('renderTable', () => {
     expect(renderTable(columns, rows, 80)).toBe('NAME    COUNT\na           5\nlonger  12345')
   })
 
-  test('cuts what may shrink with an ellipsis when the line is too short', () => {
+  test('cuts columns that may shrink with an ellipsis when the line is too short', () => {
     const rows = [{ name: 'x'.repeat(100), count: 7 }]
     const lines = renderTable(columns, rows, 40).split('\n')
     expect(lines.map((line) => line.length)).toEqual([40, 40])

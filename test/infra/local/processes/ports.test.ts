@@ -11,7 +11,7 @@ async function listen() {
   return { server, port: address.port }
 }
 
-test('a port in use is refused with the variable that moves it', async () => {
+test('a port in use is an error that names the variable to change', async () => {
   const { server, port } = await listen()
   const error = await requireFreePort(port, 'COPAL_PORT', 0).catch((reason: unknown) => String(reason))
   server.close()
@@ -20,7 +20,7 @@ test('a port in use is refused with the variable that moves it', async () => {
 })
 
 test.runIf(process.platform === 'linux')(
-  'a port in use is refused with the process that has it',
+  'a port in use is an error that names the process using it',
   async () => {
     const { server, port } = await listen()
     const error = await requireFreePort(port, 'COPAL_PORT', 0).catch((reason: unknown) => String(reason))
@@ -29,7 +29,7 @@ test.runIf(process.platform === 'linux')(
   },
 )
 
-test('a port that is let go of within the patience is taken', async () => {
+test('a port that is released in time is accepted', async () => {
   const { server, port } = await listen()
   setTimeout(() => server.close(), 250)
   await expect(requireFreePort(port, 'COPAL_PORT', 5000)).resolves.toBeUndefined()

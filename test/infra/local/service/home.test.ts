@@ -23,7 +23,7 @@ describe('openHome', () => {
     expect(openHome(freshHome()).secrets.adminKey).not.toBe(first.adminKey)
   })
 
-  test('tells programs how to call the service, and nobody but the owner', () => {
+  test('credentials tell programs how to call the service, and only the owner can read them', () => {
     const home = openHome(join(freshHome()))
     home.saveApiKey('sk-1', 'http://127.0.0.1:8787')
     const { adminKey } = home.secrets
@@ -37,7 +37,7 @@ describe('openHome', () => {
     expect(openHome(home.dir).secrets.apiKey).toBe('sk-1')
   })
 
-  test('gives a home from before there was a pepper one, and keeps it and all else', () => {
+  test('a home without a pepper gets one and keeps everything else', () => {
     const home = freshHome()
     const old = { nodeSecret: 'n'.repeat(64), adminKey: 'copal-admin-old', apiKey: 'sk-copal-old' }
     writeFileSync(join(home, 'secrets.json'), JSON.stringify(old))
@@ -56,7 +56,7 @@ describe('openHome', () => {
     expect(text).not.toContain(home.secrets.adminKey)
   })
 
-  test('a new home is closed to others, and so is an old one that others may read', () => {
+  test('a new home is closed to other users, and so is an old one that they could read', () => {
     const home = join(freshHome(), 'below')
     makeHomeDir(home)
     expect(mode(home)).toBe(0o700)
@@ -66,7 +66,7 @@ describe('openHome', () => {
     expect(mode(home)).toBe(0o700)
   })
 
-  test('a folder that was there for others keeps its mode, the secrets in it are for the owner alone', () => {
+  test('a shared folder keeps its mode, but only the owner can read the secrets in it', () => {
     const readable = freshHome()
     chmodSync(readable, 0o755)
     makeHomeDir(readable)
@@ -82,13 +82,13 @@ describe('openHome', () => {
       expect(mode(join(shared, name))).toBe(0o600)
   })
 
-  test('damaged secrets are named, with what to do', () => {
+  test('damaged secrets are an error that says what to do', () => {
     const home = freshHome()
     writeFileSync(join(home, 'secrets.json'), '{"nodeSecret": 5')
     expect(() => openHome(home)).toThrow(/secrets\.json is damaged\. Remove it/)
   })
 
-  test('a home that cannot be made is named', () => {
+  test('a home that cannot be created is an error that names it', () => {
     const file = join(freshHome(), 'file')
     writeFileSync(file, '')
     expect(() => makeHomeDir(join(file, 'home'))).toThrow(/Set COPAL_HOME/)
@@ -96,7 +96,7 @@ describe('openHome', () => {
 })
 
 describe('takeHomeLock', () => {
-  test('a second service with the same home is refused, and told who has it', () => {
+  test('a second service with the same home is an error that names the running process', () => {
     const home = freshHome()
     const lock = takeHomeLock(home, 8787)
     expect(lock.wasAbandoned).toBe(false)
@@ -107,7 +107,7 @@ describe('takeHomeLock', () => {
     takeHomeLock(home, 9000).release()
   })
 
-  test('a lock of a process that is gone is taken over', async () => {
+  test('a lock of a process that has ended is taken over', async () => {
     const home = freshHome()
     const dead = spawn(process.execPath, ['-e', ''])
     await once(dead, 'exit')
@@ -115,7 +115,7 @@ describe('takeHomeLock', () => {
     expect(takeHomeLock(home, 8787).wasAbandoned).toBe(true)
   })
 
-  test('a lock whose pid went to another process is taken over', () => {
+  test('a lock whose pid now belongs to another process is taken over', () => {
     const home = freshHome()
     writeFileSync(join(home, 'running.json'), JSON.stringify({ pid: process.pid, startTicks: '1', port: 1 }))
     expect(takeHomeLock(home, 8787).wasAbandoned).toBe(true)

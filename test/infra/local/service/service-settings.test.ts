@@ -3,7 +3,7 @@ import { ROOT } from '../../../../infra/local/toolchain/toolchain.mjs'
 import { readSettings } from '../../../../infra/local/service/service-settings.ts'
 
 describe('readSettings', () => {
-  test('stands on the checkout and the usual ports without any variable', () => {
+  test('uses the checkout and the default ports without any variable', () => {
     expect(readSettings({})).toEqual({
       root: ROOT,
       home: `${ROOT}/.copal`,
@@ -14,7 +14,7 @@ describe('readSettings', () => {
     })
   })
 
-  test('takes every override, and an empty variable for none', () => {
+  test('reads every variable, and treats an empty one as unset', () => {
     const env = {
       COPAL_HOME: '/tmp/home',
       COPAL_PORT: '9000',

@@ -90,7 +90,7 @@ describe('the first start', () => {
     expect(stderr).toBe('')
   })
 
-  test('leaves its secrets to the owner alone', () => {
+  test('lets only the owner read its secrets', () => {
     for (const name of ['credentials.json', 'secrets.json', 'gateway.env']) {
       expect(statSync(join(home, name)).mode & 0o777).toBe(0o600)
     }
@@ -101,20 +101,20 @@ describe('the first start', () => {
     })
   })
 
-  test('ends with the first mask live, and says what it cost', async () => {
+  test('ends with the first mask live, and prints its perplexity', async () => {
     await until('the first mask', () => /m1 is live: .*/.exec(service.output())?.[0], 100_000)
     expect(service.output()).toMatch(/Perplexity on held-out text: [\d.e+]+ dense, [\d.e+]+ pruned\./)
     const { models } = await copalJson<StatusReport>('status')
     expect(models).toMatchObject([{ active_version: 1, sparsity: expect.closeTo(0.5, 2) }])
   }, 120_000)
 
-  test('a second service with the same home is refused and told who runs', async () => {
+  test('a second service with the same home fails and names the running process', async () => {
     const { code, stderr } = await refusedStart({ COPAL_HOME: home, COPAL_PORT: String(await freePort()) })
     expect(code).toBe(1)
     expect(stderr).toMatch(/^copal: copal is already running with this home .*pid \d+.*\n$/)
   })
 
-  test('a second service on the same port is refused and told how to move', async () => {
+  test('a second service on the same port fails and names the variable to change', async () => {
     const port = new URL(service.baseUrl).port
     const { code, stderr } = await refusedStart({ COPAL_HOME: join(dir, 'other'), COPAL_PORT: port })
     expect(code).toBe(1)
@@ -123,7 +123,7 @@ describe('the first start', () => {
     )
   })
 
-  test('a model that is not there is one line, and leaves no process', async () => {
+  test('a missing model fails with one line and leaves no process', async () => {
     const { code, stderr } = await refusedStart({
       COPAL_HOME: join(dir, 'missing'),
       COPAL_PORT: String(await freePort()),
@@ -144,7 +144,7 @@ describe('copal', () => {
     ['drift', 'general'],
     ['keys list', 'inference'],
   ])(
-    '%s is whole in a pipe',
+    '%s prints its whole output into a pipe',
     async (command, word) => {
       const { code, stdout } = await copal(...command.split(' '))
       expect(code).toBe(0)
@@ -187,7 +187,7 @@ describe('copal', () => {
     expect((await copal(...args)).stdout).toBe(`${whole.choices[0]?.message.content}\n`)
   }, 60_000)
 
-  test('makes a key that the API takes, lists it and revokes it', async () => {
+  test('creates a key that the API accepts, lists it and revokes it', async () => {
     const { id, key } = await copalJson<{ id: string; key: string }>('keys', 'create', 'notebook')
     const response = await fetch(`${service.baseUrl}/v1/models`, {
       headers: { authorization: `Bearer ${key}` },
@@ -208,8 +208,8 @@ describe('copal', () => {
   }, 60_000)
 })
 
-describe('what must not be left behind', () => {
-  test('a killed node is started again, and serves the mask it had', async () => {
+describe('crashes and stops', () => {
+  test('a killed node is started again and serves the same mask', async () => {
     const [node] = service.pids('gpu-node/src/main.ts')
     process.kill(node ?? 0, 'SIGKILL')
     await until('another process', () =>
@@ -226,7 +226,7 @@ describe('what must not be left behind', () => {
     expect(service.pids('gpu-node/src/main.ts')).toEqual([expect.any(Number)])
   }, 90_000)
 
-  test('a killed workerd is started again, and keys and masks are as before', async () => {
+  test('a killed workerd is started again with the same keys and masks', async () => {
     const [workerd] = service.pids('--socket-addr=entry=127.0.0.1:' + new URL(service.baseUrl).port)
     process.kill(workerd ?? 0, 'SIGKILL')
     await until(
@@ -246,7 +246,7 @@ describe('what must not be left behind', () => {
     await until('the processes to end', () => (pids.some(isAlive) ? undefined : true), 10_000)
   }, 60_000)
 
-  test('a later start keeps keys and masks, and a kill -9 of it leaves no process', async () => {
+  test('a later start keeps keys and masks, and kill -9 leaves no process', async () => {
     const before = service
     service = await startService({ home, env })
     expect(service).toMatchObject({ apiKey: before.apiKey, adminKey: before.adminKey })

@@ -4,7 +4,7 @@ import { expect, test } from 'vitest'
 import { ROOT } from '../../../../infra/local/toolchain/toolchain.mjs'
 import { temporaryDir } from '../../../support/harness/temporary.ts'
 
-test('without a nightly Rust it says so in one line and fails', () => {
+test('without a nightly Rust it fails with one line', () => {
   const sanitize = join(ROOT, 'infra', 'local', 'test', 'sanitize.ts')
   const env = { ...process.env, PATH: temporaryDir() }
   const { status, stdout, stderr } = spawnSync(process.execPath, [sanitize], { encoding: 'utf8', env })

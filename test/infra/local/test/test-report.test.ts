@@ -9,7 +9,7 @@ describe('closingLine', () => {
     expect(closingLine({ ...report, numFailedTests: 2 }, 1)).toBe('12 passed, 2 failed, 1 skipped')
   })
 
-  test('a file that broke before its tests is a failure', () => {
+  test('a file that failed before its tests counts as one failure', () => {
     const testResults = [
       { status: 'failed', assertionResults: [] },
       { status: 'failed', assertionResults: [{}] },
@@ -20,12 +20,12 @@ describe('closingLine', () => {
     )
   })
 
-  test('a run that failed without a failed test is no success', () => {
+  test('a run that failed without a failed test counts as one failure', () => {
     expect(closingLine(report, 1)).toBe('12 passed, 1 failed, 1 skipped')
     expect(closingLine(report, null)).toBe('12 passed, 1 failed, 1 skipped')
   })
 
-  test('a run that left no report is one failure', () => {
+  test('a run without a report counts as one failure', () => {
     expect(closingLine(undefined, 1)).toBe('0 passed, 1 failed')
   })
 })

@@ -34,11 +34,11 @@ test.each([
   [['lab:texts', 'a', 'b'], "npm run lab:texts does not take 'b'."],
   [['check', '--fix'], "npm run check does not take '--fix'."],
   [['strat'], "Unknown task 'strat'. Known tasks: start, test"],
-])('%j is refused, and the right way is named', (args, message) => {
+])('%j is an error that names the correct usage', (args, message) => {
   expect(() => readTask(args)).toThrow(message)
 })
 
-test('what another program takes is handed on', () => {
+test('arguments of another program are passed on', () => {
   expect(readTask(['test', '--project', 'unit', 'a.test.ts'])).toMatchObject({
     name: 'test',
     args: ['--project', 'unit', 'a.test.ts'],

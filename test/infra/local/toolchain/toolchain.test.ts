@@ -48,11 +48,11 @@ function installInChild(root: string) {
 }
 
 describe('isInstalled', () => {
-  test('a bare checkout is not', () => {
+  test('is false for a bare checkout', () => {
     expect(isInstalled(checkout())).toBe(false)
   })
 
-  test('a package at another version than the locked one is not', () => {
+  test('is false when a package has another version than the locked one', () => {
     const root = checkout()
     const lock = {
       packages: {
@@ -74,13 +74,13 @@ describe('isInstalled', () => {
     expect(isInstalled(root)).toBe(true)
   })
 
-  test('this checkout is', () => {
+  test('is true for this checkout', () => {
     expect(isInstalled(ROOT)).toBe(true)
   })
 })
 
 describe('ensureInstalled', () => {
-  test('of three at once one installs and the others wait for it', async () => {
+  test('with three calls at once, one installs and the others wait', async () => {
     const root = checkout()
     const ends = await Promise.all([installInChild(root), installInChild(root), installInChild(root)])
     expect(ends.map(({ exitCode }) => exitCode)).toEqual([0, 0, 0])
@@ -101,7 +101,7 @@ describe('ensureInstalled', () => {
   })
 })
 
-test('a node is not killed while its requests have their grace', () => {
+test('a node is not killed during the grace period of its requests', () => {
   expect(longestEndMs('node', {})).toBeGreaterThan(30_000 + 4_000)
   expect(longestEndMs('node', { COPAL_GRACE_MS: '600000' })).toBeGreaterThan(600_000 + 4_000)
   expect(longestEndMs('start', { COPAL_GRACE_MS: '600000' })).toBe(25_000)
