@@ -89,7 +89,7 @@ export async function benchGrammar(addon: Addon, model: DenseModel, repetitions:
       for (const token of tokens) masks.push(await measured(() => matcher.advance(Int32Array.of(token))))
     }
     lines.push(line(`${name}: compiled`, shown(compiled)))
-    lines.push(line(`${name}: a mask, ${tokens.length + 1} an answer`, shown(masks)))
+    lines.push(line(`${name}: a mask, ${tokens.length + 1} per response`, shown(masks)))
   }
   return lines
 }
@@ -111,5 +111,5 @@ async function measured<T>(run: () => Promise<T>): Promise<Cost & { value: T }> 
 function shown(costs: readonly Cost[]): string {
   const processor = spread(costs.map(({ processorMs }) => processorMs))
   const mean = costs.reduce((sum, { processorMs }) => sum + processorMs, 0) / costs.length
-  return `${formatSpread(processor, 'ms of processor', 3)}, mean ${mean.toFixed(3)}, median ${spread(costs.map(({ wallMs }) => wallMs)).median.toFixed(3)} ms elapsed`
+  return `${formatSpread(processor, 'ms of processor time', 3)}, mean ${mean.toFixed(3)}, median ${spread(costs.map(({ wallMs }) => wallMs)).median.toFixed(3)} ms elapsed`
 }
