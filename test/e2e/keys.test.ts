@@ -79,7 +79,7 @@ test('without a grace period the old key ends at once', async () => {
   const { id } = await found('hasty')
   expect(await opens(old)).toBe(200)
   const { stdout, stderr } = await copal('keys', 'rotate', id, '--grace', '0s')
-  expect(stderr).toBe('The old key ends now.\n')
+  expect(stderr).toBe('The old key is no longer valid.\n')
   await expect.poll(() => opens(old)).toBe(401)
   expect(await opens(stdout.trim())).toBe(200)
 })
