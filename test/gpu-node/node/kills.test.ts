@@ -32,7 +32,7 @@ test('killed during calibration, a node ends in the same mask as one that was no
   await reportWhere(gateway, 'hunted', ({ state }) => state === 'running')
   const children = await vi.waitFor(() => {
     const pids = descendants(victim.pid)
-    expect(pids.some((pid) => commandLine(pid).includes('calibrate-child'))).toBe(true)
+    expect(pids.some((pid) => commandLine(pid).includes('pruning-child'))).toBe(true)
     return pids
   }, WAIT)
   await victim.end('SIGKILL')

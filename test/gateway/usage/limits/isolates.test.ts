@@ -81,7 +81,9 @@ const beatAll = () =>
 
 test('over several isolates no budget is exceeded, no request is rejected that has room, and all reservations are returned', async () => {
   const counts = { admitted: 0, month: 0, minute: 0, running: 0 }
-  for (const seed of [1, 2]) {
+  const missing = () => Object.entries(counts).filter(([, count]) => count === 0)
+  // Which limit is hit first depends on how the machine interleaves the requests, so more seeds may be needed.
+  for (let seed = 1; seed <= 2 || (seed <= 8 && missing().length > 0); seed += 1) {
     await beatAll()
     const run = await createRun(seed, counts)
     await run.play()
@@ -91,8 +93,7 @@ test('over several isolates no budget is exceeded, no request is rejected that h
     await run.asManyAsMayRun()
     expect(run.violations, `seed ${seed}`).toEqual([])
   }
-  const never = Object.entries(counts).filter(([, count]) => count === 0)
-  expect(never, 'what is to be tested happened').toEqual([])
+  expect(missing(), 'limits that no request hit').toEqual([])
 }, 90_000)
 
 /** Creates a gateway of its own isolate: only the Durable Objects and the database are shared. */
