@@ -12,7 +12,7 @@ export interface Connection {
 }
 
 /**
- * Reads COPAL_BASE_URL, COPAL_API_KEY and COPAL_ADMIN_KEY. Those that are not set come from `credentials.json` under
+ * Reads COPAL_BASE_URL, COPAL_API_KEY and COPAL_ADMIN_KEY. Unset ones come from `credentials.json` under
  * COPAL_HOME, which `npm start` writes.
  *
  * @throws UserError `no_credentials` when neither names the gateway; `invalid_base_url`

@@ -32,7 +32,7 @@ export interface HeldLock<About extends object> {
  * Takes the lock at `path`, a file in an existing directory. A lock whose process is gone is taken over. Processes of other
  * hosts cannot be checked, so their locks hold until the file is removed.
  *
- * @param about goes into the file beside host, pid and start, for whoever is refused
+ * @param about goes into the file beside host, pid and start, for the process that does not get the lock
  * @returns who else holds it, when another does
  */
 export function takeProcessLock<About extends object>(

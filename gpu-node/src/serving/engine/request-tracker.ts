@@ -52,7 +52,7 @@ export interface RequestTracker {
     request: Request,
     spec: Pick<GenerateRequest, 'id' | 'part' | 'signal' | 'deadlineMs'>,
     arrivedMs: number,
-    sink: OutputHandler,
+    output: OutputHandler,
   ): Promise<GenerationOutcome>
   /** Tracks a scoring until it ends. */
   trackScore(request: Request, signal: AbortSignal | undefined): Promise<Float32Array>
