@@ -26,7 +26,7 @@ export async function rollBack(
     if (version === null) {
       throw new AppError(
         'conflict',
-        `'${model.id}' has no previous mask. Set 'version'; 0 is the dense model.`,
+        `'${model.id}' has no previous mask. Name the version to restore; 0 is the dense model.`,
       )
     }
     if (version === model.activeVersion) return version
