@@ -1,3 +1,4 @@
+import type { AdaptationPreset } from '@copal/shared/wire/admin-policy.ts'
 import { SETTINGS } from '@copal/shared/settings-table.ts'
 import { nodeId, nodeIdOfSecret } from '@copal/shared/wire/node-secret.ts'
 import { openDatabase } from './storage/db/open-database.ts'
@@ -78,6 +79,7 @@ function createIsolateDeps(env: Bindings): IsolateDeps['parts'] {
     adminKeySha256,
     keyPepper,
     policy: readPolicy(env),
+    adaptationPreset: readAdaptationPreset(env),
     keyTrustMs: readWholeNumber(env, 'COPAL_KEY_TRUST_MS', SETTINGS.COPAL_KEY_TRUST_MS.default),
     receiptDays: readReceiptDays(env),
     otlpEndpoint: env.OTEL_EXPORTER_OTLP_ENDPOINT || undefined,
@@ -114,6 +116,12 @@ function readGatewaySecrets(env: Bindings): GatewaySecrets {
 function readRevokedNodes(env: Bindings): ReadonlySet<string> {
   const isName = (name: string) => nodeId.safeParse(name).success
   return new Set(readList(env, 'COPAL_REVOKED_NODES', isName, 'names of nodes'))
+}
+
+function readAdaptationPreset(env: Bindings): AdaptationPreset {
+  const preset = env.COPAL_ADAPTATION || SETTINGS.COPAL_ADAPTATION.default
+  if (preset === 'production' || preset === 'local') return preset
+  throw notConfigured(`the variable COPAL_ADAPTATION is '${preset}'; 'production' or 'local' is expected.`)
 }
 
 function readReceiptDays(env: Bindings): number {

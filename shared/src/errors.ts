@@ -71,6 +71,12 @@ const ERROR_TABLE = {
     retryable: false,
     remedy: 'Fetch or create the mask file again: this one is damaged or does not fit the model.',
   },
+  gate_failed: {
+    status: 422,
+    type: 'invalid_request_error',
+    retryable: false,
+    remedy: 'The mask is worse than the policy allows; `GET /admin/updates/{id}` shows what was measured.',
+  },
   mask_base_mismatch: {
     status: 422,
     type: 'invalid_request_error',

@@ -73,6 +73,12 @@ export const SETTINGS = {
     default: 30_000,
     meaning: 'How long an isolate trusts a key that it has looked up.',
   },
+  COPAL_ADAPTATION: {
+    readers: ['gateway'],
+    default: 'production',
+    meaning:
+      'The policy of models for which none is set: `production` (gate, canary, watch) or `local` (gate, promote, watch), which `npm start` sets ([policy](architecture/updates.md)).',
+  },
   COPAL_RECEIPT_DAYS: {
     readers: ['gateway'],
     default: 30,

@@ -11,6 +11,8 @@ export interface AcquireRequest {
   readonly domain: string
   /** The API key that is charged. */
   readonly account?: string | undefined
+  /** Identifies the conversation: a canary answers all of its requests or none. The account is used if it is left out. */
+  readonly conversation?: string | undefined
   /** The tenant; the fair queue alternates between tenants. */
   readonly tenant?: string | undefined
   readonly priority?: Priority | undefined

@@ -1,4 +1,5 @@
 import type { SampleMessage } from '@copal/shared/wire/sample-message.ts'
+import type { AdaptationPreset } from '@copal/shared/wire/admin-policy.ts'
 import type { Database } from './database.ts'
 import type { FleetObject } from './fleet-object.ts'
 import type { FleetPolicy, PolicyBindings } from './fleet-policy.ts'
@@ -24,6 +25,7 @@ export interface Bindings extends PolicyBindings, AccessBindings {
   NODE_CERTIFICATE?: Fetcher
   COPAL_KEY_TRUST_MS?: string
   COPAL_RECEIPT_DAYS?: string
+  COPAL_ADAPTATION?: string
   COPAL_REVOKED_NODES?: string
   /** The SHA-256 of the admin key, in lower-case hex. */
   ADMIN_KEY_SHA256?: string
@@ -68,6 +70,8 @@ export interface Deps {
   readonly keyTrustMs: number
   /** How many days receipts are kept; 0 keeps them all. */
   readonly receiptDays: number
+  /** The adaptation policy of models for which an operator has set none. */
+  readonly adaptationPreset: AdaptationPreset
   nowMs(): number
   /** Keeps the event alive until `work` settles, beyond the response. */
   waitUntil(work: Promise<unknown>): void

@@ -9,10 +9,28 @@ import { MAX_LINEARS, selectionSpec } from './selection.ts'
  * A dataset that the gateway froze: newline-delimited {@link TextSample}s, named by its SHA-256. Each line also names its
  * domain, so that no two domains share a dataset and the texts of one domain can be deleted.
  */
-export const datasetRef = z.object({ sha256: sha256Hex, domain: domainName, samples: count })
+export const datasetRef = z.object({
+  sha256: sha256Hex,
+  /** A domain, or `(general)` for the operator's holdout. */
+  domain: z.string().min(1).max(64),
+  samples: count,
+  /** When its texts were frozen, Unix milliseconds; the half-life of statistics counts from it. */
+  createdAt: count.optional(),
+})
 
 /** A dataset that the gateway froze. */
 export type DatasetRef = z.output<typeof datasetRef>
+
+/** A statistics artifact in the gateway's storage: the sum over some datasets of one domain. */
+export const statisticsRef = z.object({
+  artifact: sha256Hex,
+  domain: domainName,
+  datasets: boundedArray(sha256Hex),
+  bytes: count,
+})
+
+/** A statistics artifact in the gateway's storage. */
+export type StatisticsRef = z.output<typeof statisticsRef>
 
 /** One line of a dataset file. */
 export const textSample = z.object({ text: z.string().min(1) })
@@ -38,6 +56,12 @@ export const calibrateJob = z.object({
   seed: count,
   selection: selectionSpec,
   parent: sha256Hex.nullable(),
+  /** Statistics that the node may fetch instead of calibrating their datasets. */
+  statistics: z.array(statisticsRef).optional(),
+  /** If given, a dataset counts half after this many days. */
+  halfLifeDays: z.number().gt(0).optional(),
+  /** A mask that another node selected from the same input; the result tells how many bits agree with it. */
+  compareWith: sha256Hex.optional(),
   /** Creation time of the update; part of the mask file, so that the job run twice gives the same bytes. */
   created: z.iso.datetime(),
 })
@@ -51,6 +75,8 @@ export const evaluateJob = z.object({
   mask: sha256Hex.nullable(),
   holdouts: z.array(datasetRef),
   windowTokens: z.int().min(16).max(32768),
+  /** Whether to check what the weights generate for fixed prompts. */
+  checkGeneration: z.boolean().optional(),
 })
 
 /** A job that the gateway hands to a node. */
@@ -86,6 +112,10 @@ export const calibrateResult = z.object({
   churn: z.number().nullable(),
   /** The datasets whose statistics the mask was selected from, with their tokens. */
   tokens: boundedArray(z.object({ sha256: sha256Hex, tokens: count })),
+  /** Fraction of mask bits that equal those of `compareWith`. */
+  agreement: z.number().min(0).max(1).optional(),
+  /** Artifacts that the node has stored at the gateway in this job. */
+  statistics: boundedArray(statisticsRef).optional(),
   calibrateMs: z.number(),
   selectMs: z.number(),
   /** Methods with `+swaps`: squared output error of each linear, mean over tokens, before and after the exchange. */
@@ -97,19 +127,36 @@ export const calibrateResult = z.object({
 /** The result of a calibration job. */
 export type CalibrateResult = z.output<typeof calibrateResult>
 
+/** What a set of weights generates for fixed prompts, greedily. */
+export const generationCheck = z.object({
+  /** Whether every logit was finite. */
+  finite: z.boolean(),
+  tokens: count,
+  /** Fraction of the generated bigrams that had occurred before in the same output. */
+  repetition: z.number().min(0).max(1),
+  /** Mean entropy of the next-token distribution, nats; null where it is not finite. */
+  entropy: z.number().nullable(),
+})
+
+/** What a set of weights generates for fixed prompts. */
+export type GenerationCheck = z.output<typeof generationCheck>
+
 /** The result of an evaluation job. */
 export const evaluateResult = z.object({
   kind: z.literal('evaluate'),
   domains: boundedArray(
     z.object({
-      domain: domainName,
+      domain: z.string().min(1).max(64),
       holdoutSha256: sha256Hex,
       tokens: count,
       /** Null where it is not finite, which JSON cannot represent; that mask is never promoted. */
       nllMean: z.number().nullable(),
       perplexity: z.number().nullable(),
+      /** Mean loss of each window in nats a token, in order. */
+      windowNll: boundedArray(z.number().nullable()).optional(),
     }),
   ),
+  generation: generationCheck.optional(),
 })
 
 /** The result of an evaluation job. */

@@ -6,6 +6,7 @@ import { jobReport } from './adaptation-jobs.ts'
 import { modelId } from './identifiers.ts'
 import { patternRules, selectionSpec } from './selection.ts'
 import { trialEntry } from './admin-trials.ts'
+import { decisionEntry } from './admin-decisions.ts'
 
 const count = z.int().min(0)
 /** ISO 8601, UTC. */
@@ -80,6 +81,8 @@ export const updateState = z.enum([
   'collecting',
   'calibrating',
   'evaluating',
+  'confirming',
+  'canary',
   'promoting',
   'promoted',
   'rolled_back',
@@ -102,6 +105,12 @@ export const updateEntry = z.object({
   progress: z.number().min(0).max(1).describe('0 to 1, over the whole update.'),
   message: z.string(),
   mask_version: count.nullable(),
+  parent_version: count
+    .nullable()
+    .describe('The mask that was active when the update collected its texts; null before.'),
+  candidate: count.describe(
+    'The mask of the update that was selected last, from 1: the gate may ask for two more from the same statistics.',
+  ),
   error: z.object({ code: z.string(), message: z.string() }).nullable(),
   created_at: time,
   finished_at: time.nullable(),
@@ -114,6 +123,10 @@ export const updateEntry = z.object({
       ),
     })
     .nullable(),
+  decisions: z
+    .array(decisionEntry)
+    .optional()
+    .describe('What was decided and why, oldest first. Only in the response for a single update.'),
 })
 /** An update. */
 export type UpdateEntry = z.output<typeof updateEntry>

@@ -8,6 +8,14 @@ export const sampleMessage = z.object({
   requestId: z.string().min(1).max(64),
   /** The key of the request, so that the text can be deleted with it. */
   keyId: z.string().min(1).max(64),
+  /** Absent in messages that were queued before samples named it, like the next three. */
+  tenant: z.string().max(64).optional(),
+  /** HMAC of the key and the first message of the conversation, so that its texts can be recognized without reading them. */
+  conversation: z.string().max(64).optional(),
+  /** Decided by an HMAC of the conversation's first message; where it is absent, the text decides. */
+  side: z.enum(['pool', 'holdout']).optional(),
+  /** The version of the key's sampling policy. */
+  consentVersion: z.int().min(0).optional(),
   model: modelId,
   domain: domainName,
   /** The beginning of the client's text, already redacted, because a queue stores its messages. */

@@ -3,10 +3,13 @@ import { z } from 'zod'
 import { DENSE } from '../mask/mask-metadata.ts'
 import { patternError } from '../mask/sparsity-pattern.ts'
 import { boundedRecord } from './bounded-collections.ts'
+import { domainName } from './inference-fields.ts'
 import { pruneMethod } from './prune-method.ts'
 
 /** Upper bound of the linears of a model. */
 export const MAX_LINEARS = 4096
+/** Upper bound of the domains of a service. */
+const MAX_DOMAIN_WEIGHTS = 1024
 
 /**
  * Patterns of single linears, by the name of the weight, in which `*` matches any characters. The last match counts. `dense`
@@ -26,6 +29,16 @@ export const patternRules = boundedRecord(
 /** Patterns of single linears. */
 export type PatternRules = z.output<typeof patternRules>
 
+/** Relative weights of domains, by name, 0 and above. Domains that are not named have the weight 1. */
+export const domainWeights = boundedRecord(
+  MAX_DOMAIN_WEIGHTS,
+  'domain weights',
+  z.record(domainName, z.number().min(0).max(1e6)),
+)
+
+/** Relative weights of domains. */
+export type DomainWeights = z.output<typeof domainWeights>
+
 /** How a mask is selected: the method, the number of weights to keep, and whether those of a row or of a matrix compete. */
 export const selectionSpec = z.object({
   method: pruneMethod,
@@ -36,6 +49,11 @@ export const selectionSpec = z.object({
   /** Ignored for n:m. */
   scope: z.enum(['row', 'matrix']).default('row'),
   patterns: patternRules.optional(),
+  /**
+   * If given, the statistics of each domain are divided by its tokens and weighted before they are summed, so that a domain
+   * counts by policy and not by the number of its tokens. Otherwise they are summed as they are, as in the paper.
+   */
+  weights: domainWeights.optional(),
 })
 
 /** How a mask is selected. */

@@ -34,7 +34,7 @@ async function recordResults(
   if (!masked) return undefined
   if (dense) await recordEvaluation(deps, update, 0, dense)
   await recordEvaluation(deps, update, requireMaskVersion(update), masked)
-  return { event: 'evaluated', patch: {} }
+  return { event: 'approved', patch: {} }
 }
 
 async function queueEvaluations(deps: StepDeps, update: UpdateRow): Promise<void> {
@@ -88,6 +88,7 @@ async function recordEvaluation(
       holdoutSha256: sha256,
       tokens: found.tokens,
       nllMean: requireFinite(version, found),
+      windowNll: null,
       createdAt: deps.nowMs(),
     }
   })

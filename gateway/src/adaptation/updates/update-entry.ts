@@ -22,6 +22,8 @@ export function updateEntry(update: UpdateRow, jobs: readonly JobRow[]): UpdateE
     progress: progressOf(update, jobs),
     message: messageOf(update, current),
     mask_version: update.maskVersion,
+    parent_version: update.parentVersion,
+    candidate: update.candidate,
     error:
       update.errorCode === null || update.errorMessage === null
         ? null
@@ -57,6 +59,10 @@ function messageOf(update: UpdateRow, current: JobRow | undefined): string {
     case 'calibrating':
     case 'evaluating':
       return current?.message ?? `${update.state}: waiting for a node`
+    case 'confirming':
+      return current?.message ?? `another node selects m${update.maskVersion} again: waiting for a node`
+    case 'canary':
+      return `m${update.maskVersion} answers a share of the conversations`
     case 'promoting':
       return `waiting until every live node serves m${update.maskVersion}`
     case 'promoted':

@@ -6,11 +6,19 @@ export type UpdateEvent =
   | 'collected'
   /** Its mask is registered. */
   | 'calibrated'
-  /** The mask was evaluated on every holdout, with finite losses. */
-  | 'evaluated'
+  /** The gate passed the mask, and another node must select it too. */
+  | 'unconfirmed'
+  /** The mask may serve a share of the traffic. */
+  | 'canary_started'
+  /** The mask may become active. */
+  | 'approved'
+  /** The gate rejected the mask, and another one is selected from the same statistics. */
+  | 'reselected'
+  /** An operator activates a mask that the gate rejected. */
+  | 'forced'
   /** The mask is active and the nodes serve it. */
   | 'converged'
-  /** The mask was active and was rolled back. */
+  /** The mask served as a canary or was active, and was rolled back. */
   | 'rolled_back'
   /** A mask that was rolled back is active again. */
   | 'reinstated'
@@ -30,12 +38,20 @@ const WORKING = { failed: 'failed', cancelled: 'cancelled' } as const
 const TRANSITIONS: Record<UpdateState, Partial<Record<UpdateEvent, UpdateState>>> = {
   collecting: { ...WORKING, collected: 'calibrating' },
   calibrating: { ...WORKING, calibrated: 'evaluating' },
-  evaluating: { ...WORKING, evaluated: 'promoting' },
+  evaluating: {
+    ...WORKING,
+    unconfirmed: 'confirming',
+    canary_started: 'canary',
+    approved: 'promoting',
+    reselected: 'calibrating',
+  },
+  confirming: { ...WORKING, canary_started: 'canary', approved: 'promoting' },
+  canary: { ...WORKING, approved: 'promoting', rolled_back: 'rolled_back' },
   // From here on the mask may be active: the update cannot be cancelled, but the mask can be rolled back.
   promoting: { converged: 'promoted', rolled_back: 'rolled_back', failed: 'failed' },
   promoted: { rolled_back: 'rolled_back' },
   rolled_back: { reinstated: 'promoted' },
-  failed: {},
+  failed: { forced: 'promoting' },
   cancelled: {},
 }
 

@@ -11,7 +11,10 @@ export interface StepOutcome {
 }
 
 /** The dependencies of steps. */
-export type StepDeps = Pick<Deps, 'db' | 'artifacts' | 'fleet' | 'reservoir' | 'nowMs'>
+export type StepDeps = Pick<
+  Deps,
+  'db' | 'artifacts' | 'fleet' | 'reservoir' | 'adaptationPreset' | 'keyPepper' | 'nowMs'
+>
 
 /**
  * The work of one state: checks what exists and does what is missing. It is idempotent, and may run concurrently.

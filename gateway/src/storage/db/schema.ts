@@ -3,8 +3,11 @@ import { sql } from 'drizzle-orm'
 import type { KeyScope } from '@copal/shared/wire/admin-keys.ts'
 import type { Job, JobReport } from '@copal/shared/wire/adaptation-jobs.ts'
 import type { PatternRules } from '@copal/shared/wire/selection.ts'
+import type { PolicyOverrides } from '@copal/shared/wire/admin-policy.ts'
+import type { DecisionFigure } from '@copal/shared/wire/admin-decisions.ts'
+import type { DomainWeights } from '@copal/shared/wire/selection.ts'
 import type { Limits } from '../../contracts/limits.ts'
-import type { StoredTrial } from '../../contracts/trial.ts'
+import type { StoredTrial, StoredWatch } from '../../contracts/trial.ts'
 import { index, integer, primaryKey, real, sqliteTable, text, uniqueIndex } from 'drizzle-orm/sqlite-core'
 
 /** Tenants. The keys of a tenant share its limits and cannot see data of other tenants. */
@@ -40,6 +43,8 @@ export const apiKeys = sqliteTable(
     allowedModels: text({ mode: 'json' }).$type<string[]>(),
     expiresAt: integer(),
     limits: text({ mode: 'json' }).$type<Limits>().notNull().default({}),
+    /** Incremented when `sampling` changes; every stored sample names the version that it was taken under. */
+    consentVersion: integer().notNull().default(1),
   },
   (table) => [
     uniqueIndex('api_keys_hash').on(table.hash),
@@ -66,6 +71,8 @@ export const models = sqliteTable('models', {
   /** Trials, in force while the version that they are compared with is active. */
   canary: text({ mode: 'json' }).$type<StoredTrial>(),
   shadow: text({ mode: 'json' }).$type<StoredTrial>(),
+  /** The mask that is watched after its promotion, in force while it is active. */
+  watch: text({ mode: 'json' }).$type<StoredWatch>(),
 })
 
 /** Registered masks; the file is the R2 object `masks/<sha256>`. */
@@ -77,6 +84,8 @@ export const masks = sqliteTable(
     sha256: text().notNull(),
     parentVersion: integer(),
     updateId: text().notNull(),
+    /** An update selects a second or third mask from the same statistics when the gate rejects the one before. */
+    candidate: integer().notNull().default(1),
     method: text().notNull(),
     pattern: text().notNull(),
     scope: text({ enum: ['row', 'matrix'] }).notNull(),
@@ -91,10 +100,13 @@ export const masks = sqliteTable(
   },
   (table) => [
     primaryKey({ columns: [table.model, table.version] }),
-    uniqueIndex('masks_update').on(table.updateId),
+    uniqueIndex('masks_update').on(table.updateId, table.candidate),
     index('masks_sha256').on(table.sha256),
   ],
 )
+
+/** The name under which the operator's fixed holdout stands beside those of domains; no domain can have it. */
+export const GENERAL_HOLDOUT = '(general)'
 
 /** Domains that were sampled or created; the frozen holdout is the R2 object `datasets/<holdoutSha256>`. */
 export const domains = sqliteTable('domains', {
@@ -135,6 +147,8 @@ export const updates = sqliteTable(
         'collecting',
         'calibrating',
         'evaluating',
+        'confirming',
+        'canary',
         'promoting',
         'promoted',
         'rolled_back',
@@ -148,6 +162,10 @@ export const updates = sqliteTable(
     /** The mask that was active when its datasets were collected. */
     parentVersion: integer(),
     maskVersion: integer(),
+    /** The candidate that `maskVersion` is or will be, from 1. */
+    candidate: integer().notNull().default(1),
+    /** Domain weights of that candidate's selection; null for the weights of the policy. */
+    weights: text({ mode: 'json' }).$type<DomainWeights>(),
     errorCode: text(),
     errorMessage: text(),
     createdAt: integer().notNull(),
@@ -175,6 +193,109 @@ export const accumulated = sqliteTable(
   (table) => [primaryKey({ columns: [table.model, table.datasetSha256] })],
 )
 
+/**
+ * The versions of each domain's holdout, from 1; each is an immutable dataset. Losses are compared on the same version only.
+ * The domain {@link GENERAL_HOLDOUT} holds the operator's fixed text.
+ */
+export const holdouts = sqliteTable(
+  'holdouts',
+  {
+    domain: text().notNull(),
+    version: integer().notNull(),
+    sha256: text().notNull(),
+    samples: integer().notNull(),
+    characters: integer().notNull(),
+    createdAt: integer().notNull(),
+  },
+  (table) => [
+    primaryKey({ columns: [table.domain, table.version] }),
+    index('holdouts_sha256').on(table.sha256),
+  ],
+)
+
+/**
+ * The texts that one update calibrated a domain on; a text is in one batch of a model only. `counted` batches are in the
+ * statistics that masks are selected from; `quarantined` ones belong to updates that were rolled back; `retired` ones no
+ * longer count.
+ */
+export const batches = sqliteTable(
+  'batches',
+  {
+    model: text().notNull(),
+    datasetSha256: text().notNull(),
+    updateId: text().notNull(),
+    domain: text().notNull(),
+    state: text({ enum: ['counted', 'quarantined', 'retired'] }).notNull(),
+    /** Calibrated tokens, as the node reported; null for batches that are older than this column. */
+    tokens: integer(),
+    /** False until the reservoir knows which texts the batch contains, for batches that are older than this column. */
+    marked: integer({ mode: 'boolean' }).notNull().default(true),
+    createdAt: integer().notNull(),
+  },
+  (table) => [
+    primaryKey({ columns: [table.model, table.datasetSha256, table.updateId] }),
+    index('batches_domain').on(table.domain),
+    index('batches_update').on(table.updateId),
+  ],
+)
+
+/** Statistics artifacts in R2, `statistics/<artifact>/…`: sums over some batches of one domain. */
+export const statistics = sqliteTable(
+  'statistics',
+  {
+    model: text().notNull(),
+    artifact: text().notNull(),
+    domain: text().notNull(),
+    /** The datasets that it sums. */
+    datasets: text({ mode: 'json' }).$type<string[]>().notNull(),
+    bytes: integer().notNull(),
+    createdAt: integer().notNull(),
+  },
+  (table) => [primaryKey({ columns: [table.model, table.artifact] })],
+)
+
+/** The adaptation policies that operators set; models without a row use the preset of the deployment. */
+export const policies = sqliteTable('policies', {
+  model: text().primaryKey(),
+  policy: text({ mode: 'json' }).$type<PolicyOverrides>().notNull(),
+  updatedAt: integer().notNull(),
+})
+
+/** Decisions about masks, with what was measured; rows are never changed. */
+export const decisions = sqliteTable(
+  'decisions',
+  {
+    id: integer().primaryKey({ autoIncrement: true }),
+    model: text().notNull(),
+    /** Null for a decision that belongs to no update. */
+    updateId: text(),
+    maskVersion: integer(),
+    kind: text({
+      enum: ['gate', 'confirm', 'canary', 'watch', 'force', 'promote', 'roll_back', 'policy'],
+    }).notNull(),
+    verdict: text({ enum: ['passed', 'failed', 'retried', 'done'] }).notNull(),
+    reason: text().notNull(),
+    figures: text({ mode: 'json' }).$type<DecisionFigure[]>().notNull().default([]),
+    /** The admin key's id, or `copal` for decisions of the service itself. */
+    actor: text().notNull(),
+    createdAt: integer().notNull(),
+  },
+  (table) => [
+    index('decisions_update').on(table.updateId),
+    index('decisions_model').on(table.model, table.createdAt),
+  ],
+)
+
+/** Deletions of samples. Queued samples that are older and match every given column are not stored. */
+export const tombstones = sqliteTable('tombstones', {
+  id: integer().primaryKey({ autoIncrement: true }),
+  domain: text(),
+  keyId: text(),
+  tenant: text(),
+  requestId: text(),
+  createdAt: integer().notNull(),
+})
+
 /** Jobs for nodes, sent in heartbeat responses. `nodeId` is the node that took it last, `handedTo` are all that ever did. */
 export const jobs = sqliteTable(
   'jobs',
@@ -193,6 +314,11 @@ export const jobs = sqliteTable(
     nodeId: text(),
     handedTo: text({ mode: 'json' }).$type<string[]>().notNull().default([]),
     attempts: integer().notNull().default(0),
+    /** Attempts in a row that were lost without more progress than `bestProgress`. */
+    stalls: integer().notNull().default(0),
+    bestProgress: real().notNull().default(0),
+    /** Nodes that get the job only while no other node is alive, because they made what it checks. */
+    avoidNodes: text({ mode: 'json' }).$type<string[]>().notNull().default([]),
     createdAt: integer().notNull(),
     /** When `nodeId` took it. */
     handedAt: integer(),
@@ -205,7 +331,7 @@ export const jobs = sqliteTable(
   ],
 )
 
-/** Held-out perplexity of a mask on a domain: the cells of the R matrix. Version 0 is dense. */
+/** Held-out loss of a mask on one version of a domain's holdout: the cells of the R matrix. Version 0 is dense. */
 export const evaluations = sqliteTable(
   'evaluations',
   {
@@ -215,9 +341,11 @@ export const evaluations = sqliteTable(
     holdoutSha256: text().notNull(),
     tokens: integer().notNull(),
     nllMean: real().notNull(),
+    /** Mean loss of each window, nats a token, in order; null for evaluations that are older than this column. */
+    windowNll: text({ mode: 'json' }).$type<number[]>(),
     createdAt: integer().notNull(),
   },
-  (table) => [primaryKey({ columns: [table.model, table.version, table.domain] })],
+  (table) => [primaryKey({ columns: [table.model, table.version, table.domain, table.holdoutSha256] })],
 )
 
 /** One row per settled attempt of a request, from the node's receipt. Usage and drift are sums of it. */

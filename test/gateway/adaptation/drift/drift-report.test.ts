@@ -10,6 +10,7 @@ const promoted = (version: number, updateDomains: string[], domains: string[], m
     sha256: '',
     parentVersion: null,
     updateId: `u${version}`,
+    candidate: 1,
     method,
     pattern: '0.5',
     scope: 'row',
@@ -28,6 +29,7 @@ const evaluation = (version: number, domain: string, perplexity: number) => ({
   domain,
   holdoutSha256: domain,
   tokens: 10,
+  windowNll: null,
   nllMean: Math.log(perplexity),
   createdAt: 1,
 })

@@ -9,7 +9,11 @@ import {
 const EVENTS = [
   'collected',
   'calibrated',
-  'evaluated',
+  'unconfirmed',
+  'canary_started',
+  'approved',
+  'reselected',
+  'forced',
   'converged',
   'rolled_back',
   'reinstated',
@@ -25,9 +29,21 @@ const MOVES: [UpdateState, UpdateEvent, UpdateState][] = [
   ['calibrating', 'calibrated', 'evaluating'],
   ['calibrating', 'failed', 'failed'],
   ['calibrating', 'cancelled', 'cancelled'],
-  ['evaluating', 'evaluated', 'promoting'],
+  ['evaluating', 'unconfirmed', 'confirming'],
+  ['evaluating', 'canary_started', 'canary'],
+  ['evaluating', 'approved', 'promoting'],
+  ['evaluating', 'reselected', 'calibrating'],
   ['evaluating', 'failed', 'failed'],
   ['evaluating', 'cancelled', 'cancelled'],
+  ['confirming', 'canary_started', 'canary'],
+  ['confirming', 'approved', 'promoting'],
+  ['confirming', 'failed', 'failed'],
+  ['confirming', 'cancelled', 'cancelled'],
+  ['canary', 'approved', 'promoting'],
+  ['canary', 'rolled_back', 'rolled_back'],
+  ['canary', 'failed', 'failed'],
+  ['canary', 'cancelled', 'cancelled'],
+  ['failed', 'forced', 'promoting'],
   ['promoting', 'converged', 'promoted'],
   ['promoting', 'failed', 'failed'],
   ['promoting', 'rolled_back', 'rolled_back'],
@@ -44,11 +60,11 @@ test('every event in every state moves the update as listed, or not at all', () 
   }
 })
 
-test('every path ends, and an ended update never works again', () => {
+test('every path ends, and an ended update works again only when an operator forces it', () => {
   const reach = (state: UpdateState, seen = new Set<UpdateState>()): Set<UpdateState> => {
     if (seen.has(state)) return seen
     seen.add(state)
-    for (const event of EVENTS) {
+    for (const event of EVENTS.filter((name) => name !== 'forced')) {
       const to = nextState(state, event)
       if (to !== undefined) reach(to, seen)
     }

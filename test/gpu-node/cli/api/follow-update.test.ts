@@ -16,6 +16,8 @@ const WAITING: UpdateEntry = {
   progress: 0.1,
   message: 'calibrating: waiting for a node',
   mask_version: null,
+  parent_version: null,
+  candidate: 1,
   error: null,
   created_at: '2026-11-26T23:00:00Z',
   job: null,

@@ -16,6 +16,8 @@ const UPDATE: UpdateEntry = {
   progress: 0.1,
   message: 'failed',
   mask_version: null,
+  parent_version: null,
+  candidate: 1,
   error: { code: 'insufficient_samples', message: MESSAGE },
   created_at: '2026-11-27T00:00:00.000Z',
   finished_at: '2026-11-27T00:01:00.000Z',

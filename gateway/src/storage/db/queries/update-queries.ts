@@ -65,7 +65,15 @@ export async function listRunningUpdates(db: Database, onlyModel?: string): Prom
 export type UpdatePatch = Partial<
   Pick<
     UpdateRow,
-    'state' | 'datasets' | 'parentVersion' | 'maskVersion' | 'errorCode' | 'errorMessage' | 'finishedAt'
+    | 'state'
+    | 'datasets'
+    | 'parentVersion'
+    | 'maskVersion'
+    | 'candidate'
+    | 'weights'
+    | 'errorCode'
+    | 'errorMessage'
+    | 'finishedAt'
   >
 >
 

@@ -1,0 +1,28 @@
+import { eq } from 'drizzle-orm'
+import type { PolicyOverrides } from '@copal/shared/wire/admin-policy.ts'
+import type { Database } from '../../../contracts/database.ts'
+import { policies } from '../schema.ts'
+
+/** Returns the changes that an operator made to the policy of a model; undefined if there are none. */
+export async function findPolicyOverrides(db: Database, model: string): Promise<PolicyOverrides | undefined> {
+  const row = await db
+    .select({ policy: policies.policy })
+    .from(policies)
+    .where(eq(policies.model, model))
+    .get()
+  return row?.policy
+}
+
+/** Replaces the changes to the policy of a model. */
+export async function setPolicyOverrides(
+  db: Database,
+  model: string,
+  policy: PolicyOverrides,
+  nowMs: number,
+): Promise<void> {
+  const changed = { policy, updatedAt: nowMs }
+  await db
+    .insert(policies)
+    .values({ model, ...changed })
+    .onConflictDoUpdate({ target: policies.model, set: changed })
+}

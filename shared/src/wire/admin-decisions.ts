@@ -1,0 +1,49 @@
+/** Decisions about masks, as the admin API shows them. Public, so snake_case. */
+import { z } from 'zod'
+
+const count = z.int().min(0)
+
+/** One measured figure of a decision, with the limit that it was compared with. */
+export const decisionFigure = z.object({
+  name: z.string().describe('What was measured, such as `loss against parent`.'),
+  domain: z.string().nullable().describe('The domain; null for a figure over all of them.'),
+  holdout: z.string().nullable().describe('SHA-256 of the holdout version that was measured on, if any.'),
+  tokens: count.nullable(),
+  value: z.number().nullable().describe('The point estimate; null where it is not finite.'),
+  lower: z.number().nullable().describe('Lower confidence bound.'),
+  upper: z.number().nullable().describe('Upper confidence bound.'),
+  limit: z.number().nullable().describe('What the bound or the value must not exceed.'),
+  passed: z.boolean(),
+  note: z.string().optional(),
+})
+/** One measured figure of a decision. */
+export type DecisionFigure = z.output<typeof decisionFigure>
+
+/** What was decided. */
+export const decisionKind = z.enum([
+  'gate',
+  'confirm',
+  'canary',
+  'watch',
+  'force',
+  'promote',
+  'roll_back',
+  'policy',
+])
+/** What was decided. */
+export type DecisionKind = z.output<typeof decisionKind>
+
+/** One decision. */
+export const decisionEntry = z.object({
+  kind: decisionKind,
+  verdict: z
+    .enum(['passed', 'failed', 'retried', 'done'])
+    .describe('`retried`: rejected, and another candidate was selected.'),
+  reason: z.string(),
+  mask_version: count.nullable(),
+  actor: z.string().describe('The id of the admin key, or `copal` for decisions of the service itself.'),
+  created_at: z.iso.datetime(),
+  figures: z.array(decisionFigure),
+})
+/** One decision. */
+export type DecisionEntry = z.output<typeof decisionEntry>

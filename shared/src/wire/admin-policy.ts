@@ -1,0 +1,162 @@
+/** The adaptation policy of a model, as the admin API reads and sets it. Public, so snake_case. */
+import { z } from 'zod'
+import { modelId } from './identifiers.ts'
+import { domainWeights } from './selection.ts'
+
+const ratio = (max: number) =>
+  z.number().min(1, 'expected a ratio of at least 1: 1.05 allows 5 % more').max(max)
+const minutes = z
+  .number()
+  .min(0)
+  .max(7 * 24 * 60)
+
+/** Rules that a mask must meet before it serves. Ratios are of perplexities. */
+const gate = z.strictObject({
+  confidence: z.number().min(0.5).max(0.9999).describe('Confidence of each one-sided bound.'),
+  max_regression: ratio(10).describe(
+    'Upper bound against the active mask, on every domain and the general holdout.',
+  ),
+  max_regression_from_best: ratio(10).describe(
+    'Upper bound against the best mask so far, on the same holdout version.',
+  ),
+  max_refresh_regression: ratio(10).describe(
+    'Upper bound over all domains for an update without a new domain; one with a new domain must be better.',
+  ),
+  max_dense_ratio: ratio(1000).describe(
+    'Against the dense model: of the general holdout for every mask, of every holdout for the first mask of a model.',
+  ),
+  max_candidates: z
+    .int()
+    .min(1)
+    .max(3)
+    .describe('Masks that are selected from the same statistics before the update fails.'),
+})
+
+/** A passed mask serves a share of the conversations beside the active one. */
+const canary = z.strictObject({
+  enabled: z.boolean(),
+  share: z.number().gt(0).max(1),
+  shadow_share: z
+    .number()
+    .gt(0)
+    .max(1)
+    .describe('Share of sampled requests that are scored under both masks.'),
+  min_minutes: minutes,
+  max_minutes: minutes.describe('After this time without harm the mask is promoted.'),
+  min_scored_tokens: z.int().min(0),
+  false_alarm: z
+    .number()
+    .gt(0)
+    .max(0.5)
+    .describe('Probability of a roll-back, over any time, of a mask that does no harm.'),
+})
+
+/** After promotion the mask is watched, and rolled back if it does harm. */
+const watch = z.strictObject({ soak_minutes: minutes })
+
+/** How statistics of domains and batches are weighted. */
+const statistics = z.strictObject({
+  half_life_days: z
+    .number()
+    .gt(0)
+    .max(3650)
+    .nullable()
+    .describe('A batch counts half after this time; null: always fully.'),
+  weights: z.enum(['equal', 'traffic']).or(domainWeights).describe('Weights of the domains in a selection.'),
+})
+
+/** The complete policy of a model. */
+export const adaptationPolicy = z.strictObject({
+  preset: z
+    .enum(['production', 'local'])
+    .describe('`production`: gate, canary, watch. `local`: gate, promote, watch.'),
+  gate,
+  canary,
+  watch,
+  statistics,
+  confirm: z
+    .union([z.literal(1), z.literal(2), z.literal('auto')])
+    .describe(
+      'How many nodes must select a mask before it serves; `auto`: 2 where two or more nodes are alive.',
+    ),
+})
+/** The complete policy of a model. */
+export type AdaptationPolicy = z.output<typeof adaptationPolicy>
+
+/** Changes to the policy of a preset: every part and field may be left out. */
+export const policyOverrides = z.strictObject({
+  preset: adaptationPolicy.shape.preset.optional(),
+  gate: gate.partial().optional(),
+  canary: canary.partial().optional(),
+  watch: watch.partial().optional(),
+  statistics: statistics.partial().optional(),
+  confirm: adaptationPolicy.shape.confirm.optional(),
+})
+/** Changes to the policy of a preset. */
+export type PolicyOverrides = z.output<typeof policyOverrides>
+
+/** Body of `PUT /admin/policy`. It replaces the changes that were set before. Strict: a misspelt field would do nothing. */
+export const setPolicy = policyOverrides.extend({
+  /** May be left out while the fleet serves one model. */
+  model: modelId.optional(),
+})
+
+/** Response of `GET` and `PUT /admin/policy`. */
+export const policyReport = z.object({
+  model: z.string(),
+  policy: adaptationPolicy.describe('The policy in force.'),
+  overrides: policyOverrides.describe('What was set.'),
+})
+/** A response of `GET /admin/policy`. */
+export type PolicyReport = z.output<typeof policyReport>
+
+/** The name of a preset. */
+export type AdaptationPreset = AdaptationPolicy['preset']
+
+const PRODUCTION: AdaptationPolicy = {
+  preset: 'production',
+  gate: {
+    confidence: 0.95,
+    max_regression: 1.05,
+    max_regression_from_best: 1.1,
+    max_refresh_regression: 1.01,
+    max_dense_ratio: 1.5,
+    max_candidates: 3,
+  },
+  canary: {
+    enabled: true,
+    share: 0.1,
+    shadow_share: 0.5,
+    min_minutes: 10,
+    max_minutes: 120,
+    min_scored_tokens: 20_000,
+    false_alarm: 0.01,
+  },
+  watch: { soak_minutes: 60 },
+  statistics: { half_life_days: null, weights: 'equal' },
+  confirm: 'auto',
+}
+
+/** The policies that a deployment chooses from. */
+export const PRESETS: Readonly<Record<AdaptationPreset, AdaptationPolicy>> = {
+  production: PRODUCTION,
+  local: { ...PRODUCTION, preset: 'local', canary: { ...PRODUCTION.canary, enabled: false } },
+}
+
+/** Returns the policy of a preset with an operator's changes. */
+export function effectivePolicy(preset: AdaptationPreset, overrides: PolicyOverrides = {}): AdaptationPolicy {
+  const base = PRESETS[overrides.preset ?? preset]
+  return {
+    preset: base.preset,
+    gate: withChanges(base.gate, overrides.gate),
+    canary: withChanges(base.canary, overrides.canary),
+    watch: withChanges(base.watch, overrides.watch),
+    statistics: withChanges(base.statistics, overrides.statistics),
+    confirm: overrides.confirm ?? base.confirm,
+  }
+}
+
+function withChanges<T extends object>(part: T, changes: { [K in keyof T]?: T[K] | undefined } = {}): T {
+  const given = Object.entries(changes).filter(([, value]) => value !== undefined)
+  return { ...part, ...(Object.fromEntries(given) as Partial<T>) }
+}
