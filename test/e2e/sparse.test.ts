@@ -42,8 +42,15 @@ beforeAll(async () => {
 })
 afterAll(() => rm(workDir, { recursive: true, force: true }))
 
-/** Returns ONNX's logits after every token of every text, `[vocab]` each. */
-async function referenceLogits(mask: string | null, texts: readonly Int32Array[]): Promise<Float32Array[][]> {
+/** Logits `[vocab]`, with what every comparison needs of them. */
+interface Distribution {
+  logits: Float32Array
+  best: number
+  logSumExp: number
+}
+
+/** Returns ONNX's distribution after every token of every text. */
+async function referenceOf(mask: string | null, texts: readonly Int32Array[]): Promise<Distribution[][]> {
   const { config, master } = model
   const options = {
     config,
@@ -56,12 +63,16 @@ async function referenceLogits(mask: string | null, texts: readonly Int32Array[]
   } as const
   const session = await createDecoderSession(options)
   await rm(join(workDir, 'masked.f32'), { force: true })
-  const all: Float32Array[][] = []
+  const all: Distribution[][] = []
   for (const tokens of texts) {
     const { slab } = new KeyValueCache(config).reserve(0, 0, tokens.length)
     const member = { slot: 0, position: 0, tokens, outputIndices: [...tokens.keys()], targets: [] }
     const [rows] = await runForward(session, config, { slab, members: [member], output: 'logits' })
-    all.push([...tokens.keys()].map((i) => rows!.slice(i * config.vocabSize, (i + 1) * config.vocabSize)))
+    all.push(
+      Array.from(tokens, (_, i) =>
+        distributionOf(rows!.slice(i * config.vocabSize, (i + 1) * config.vocabSize)),
+      ),
+    )
   }
   await session.release()
   return all
@@ -72,7 +83,7 @@ async function compare(
   built: Addon,
   [precision, headPrecision]: readonly [Precision, Precision],
   mask: string | null,
-  reference: Float32Array[][],
+  reference: Distribution[][],
 ) {
   const { config, master } = model
   const ownTokens = PROMPTS * (LENGTH + PAGE_TOKENS)
@@ -95,11 +106,11 @@ async function compare(
       for (const index of prompts.keys()) {
         read(index, logits)
         const expected = reference[index]![position]!
-        divergence += kullbackLeibler(expected, logits)
-        const [first, chosen] = [largest(expected), largest(logits)]
-        if (first === chosen) continue
+        const found = distributionOf(logits)
+        divergence += kullbackLeibler(expected, found)
+        if (found.best === expected.best) continue
         different += 1
-        widestGap = Math.max(widestGap, expected[first]! - expected[chosen]!)
+        widestGap = Math.max(widestGap, expected.logits[expected.best]! - expected.logits[found.best]!)
       }
     })
   }
@@ -141,23 +152,28 @@ async function generate(built: Addon, mask: string, batches: readonly number[]):
   return texts.map((text) => Int32Array.from(text))
 }
 
-function kullbackLeibler(expected: Float32Array, found: Float32Array): number {
-  const [p, q] = [logSumExp(expected), logSumExp(found)]
+function kullbackLeibler(expected: Distribution, found: Distribution): number {
   let sum = 0
-  for (let i = 0; i < expected.length; i++) {
-    const logprob = expected[i]! - p
-    sum += Math.exp(logprob) * (logprob - (found[i]! - q))
+  for (let i = 0; i < expected.logits.length; i++) {
+    const logprob = expected.logits[i]! - expected.logSumExp
+    sum += Math.exp(logprob) * (logprob - (found.logits[i]! - found.logSumExp))
   }
   return sum
 }
 
-function logSumExp(logits: Float32Array): number {
-  const maximum = logits.reduce((a, b) => Math.max(a, b))
-  return maximum + Math.log(logits.reduce((sum, logit) => sum + Math.exp(logit - maximum), 0))
+function distributionOf(logits: Float32Array): Distribution {
+  const best = largest(logits)
+  let sum = 0
+  for (let i = 0; i < logits.length; i++) sum += Math.exp(logits[i]! - logits[best]!)
+  return { logits, best, logSumExp: logits[best]! + Math.log(sum) }
 }
 
-const largest = (logits: Float32Array) =>
-  logits.reduce((best, logit, i) => (logit > logits[best]! ? i : best), 0)
+/** Returns the index of the first largest value. A loop, because `reduce` takes twenty times as long. */
+function largest(logits: Float32Array): number {
+  let best = 0
+  for (let i = 1; i < logits.length; i++) if (logits[i]! > logits[best]!) best = i
+  return best
+}
 
 if (addon) testAddon(addon)
 else skipWithoutAddon('the sparse engine with a real model')
@@ -187,7 +203,7 @@ function testAddon(built: Addon): void {
     'distributions and greedy choices equal those of ONNX within the precision, masked: $masked',
     async ({ masked, precisions }) => {
       const mask = masked ? maskPath : null
-      const reference = await referenceLogits(mask, prompts)
+      const reference = await referenceOf(mask, prompts)
       for (const [precision, mostDivergence, mostGap] of precisions) {
         const found = await compare(built, precision, mask, reference)
         process.stderr.write(`${precision.join(', head ')}, masked ${masked}: ${JSON.stringify(found)}\n`)
@@ -200,11 +216,11 @@ function testAddon(built: Addon): void {
   // One prompt, a few, eight, and more than share a pass over the weights take different paths through the kernels.
   test('greedy texts of 64 tokens equal those of ONNX, except where its best two tokens are equally good', async () => {
     const texts = await generate(built, maskPath, [1, 1, 2, 3, 4, 9])
-    const reference = await referenceLogits(maskPath, texts)
+    const reference = await referenceOf(maskPath, texts)
     const gaps = texts.flatMap((text, index) =>
       Array.from(text.slice(LENGTH), (token, offset) => {
-        const logits = reference[index]![LENGTH + offset - 1]!
-        return logits[largest(logits)]! - logits[token]!
+        const { logits, best } = reference[index]![LENGTH + offset - 1]!
+        return logits[best]! - logits[token]!
       }),
     )
     const others = gaps.filter((gap) => gap > 0)

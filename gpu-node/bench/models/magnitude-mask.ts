@@ -8,14 +8,17 @@ import { loadTensor } from '@copal/gpu-node/model/master/read-master.ts'
 export async function magnitudeHalfMask({ config, master }: DenseModel): Promise<Uint8Array> {
   const linears = new Map<string, MaskLinear>()
   for (const [name, [rows, cols]] of linearShapes(config)) {
-    const magnitudes = (await loadTensor(master, name)).map(Math.abs)
+    const magnitudes = await loadTensor(master, name)
+    for (let i = 0; i < magnitudes.length; i++) magnitudes[i] = Math.abs(magnitudes[i]!)
     const stride = Math.ceil(cols / 8)
     const bits = new Uint8Array(rows * stride)
     for (let row = 0; row < rows; row++) {
       const values = magnitudes.subarray(row * cols, (row + 1) * cols)
       const median = values.toSorted()[cols / 2]!
-      let ties = cols / 2 - values.reduce((count, value) => count + (value > median ? 1 : 0), 0)
-      for (const [col, value] of values.entries()) {
+      let ties = cols / 2
+      for (let col = 0; col < cols; col++) if (values[col]! > median) ties -= 1
+      for (let col = 0; col < cols; col++) {
+        const value = values[col]!
         if (value > median || (value === median && ties-- > 0))
           bits[row * stride + (col >> 3)]! |= 1 << (col & 7)
       }
