@@ -154,6 +154,8 @@ export const evaluateResult = z.object({
       perplexity: z.number().nullable(),
       /** Mean loss of each window in nats a token, in order. */
       windowNll: boundedArray(z.number().nullable()).optional(),
+      /** Scored tokens of each window. Windows of short texts are shorter than the job's `windowTokens`. */
+      windowTokens: boundedArray(count).optional(),
     }),
   ),
   generation: generationCheck.optional(),

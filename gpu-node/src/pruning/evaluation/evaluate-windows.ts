@@ -50,6 +50,8 @@ export interface Evaluation {
   perplexity: number
   /** Mean negative log-likelihood of each window in nats, in order. */
   windowNll: number[]
+  /** Scored tokens of each window. */
+  windowTokens: number[]
 }
 
 /**
@@ -62,31 +64,44 @@ export async function* evaluateWindows<Weights>(
   backend: ScoringBackend<Weights>,
   { model, version, maskPath }: EvaluatedWeights,
   sources: readonly TextWindows[],
-  { onProgress, signal }: ScoringOptions = {},
+  options: ScoringOptions = {},
+): AsyncGenerator<Evaluation> {
+  options.signal?.throwIfAborted()
+  const weights = await backend.load({ model, version, maskPath, priority: 'background' })
+  try {
+    yield* scoreWindows(backend, weights, sources, options)
+  } finally {
+    await backend.release(weights)
+  }
+}
+
+/** Computes the perplexity of windows as {@link evaluateWindows} does, with loaded weights. */
+export async function* scoreWindows<Weights>(
+  backend: Pick<ScoringBackend<Weights>, 'step'>,
+  weights: Weights,
+  sources: readonly TextWindows[],
+  { onProgress, signal }: ScoringOptions,
 ): AsyncGenerator<Evaluation> {
   const total = sources.reduce((sum, { windows }) => sum + windows.length, 0)
   onProgress?.(0, total)
-  signal?.throwIfAborted()
-  const weights = await backend.load({ model, version, maskPath, priority: 'background' })
-  try {
-    const score = createScorer(backend, weights, signal)
-    let done = 0
-    for (const { windows } of sources) {
-      const windowNll: number[] = []
-      let sum = 0
-      let tokens = 0
-      for (const window of windows) {
-        const nll = await score(window)
-        sum += nll
-        tokens += window.length - 1
-        windowNll.push(nll / (window.length - 1))
-        onProgress?.(++done, total)
-      }
-      const nllMean = sum / tokens
-      yield { windows: windows.length, tokens, nllMean, perplexity: Math.exp(nllMean), windowNll }
+  const score = createScorer(backend, weights, signal)
+  let done = 0
+  for (const { windows } of sources) {
+    const windowNll: number[] = []
+    const windowTokens: number[] = []
+    let sum = 0
+    let tokens = 0
+    for (const window of windows) {
+      const nll = await score(window)
+      sum += nll
+      tokens += window.length - 1
+      windowNll.push(nll / (window.length - 1))
+      windowTokens.push(window.length - 1)
+      onProgress?.(++done, total)
     }
-  } finally {
-    await backend.release(weights)
+    const nllMean = sum / tokens
+    const perplexity = Math.exp(nllMean)
+    yield { windows: windows.length, tokens, nllMean, perplexity, windowNll, windowTokens }
   }
 }
 
@@ -106,7 +121,7 @@ export function requireContext({ config }: DenseModel, windowTokens: number): vo
 
 /** Creates a function that returns the sum of the negative log-likelihoods of a window's tokens 2…T, in nats. */
 function createScorer<Weights>(
-  backend: ScoringBackend<Weights>,
+  backend: Pick<ScoringBackend<Weights>, 'step'>,
   weights: Weights,
   signal: AbortSignal | undefined,
 ): (window: Int32Array) => Promise<number> {

@@ -1,6 +1,8 @@
+import type { GenerationCheck } from '@copal/shared/wire/adaptation-jobs.ts'
+import { checkGeneration, type GeneratingBackend } from '../evaluation/check-generation.ts'
 import {
-  evaluateWindows,
   requireContext,
+  scoreWindows,
   type EvaluatedWeights,
   type Evaluation,
   type ScoringBackend,
@@ -21,20 +23,30 @@ export interface EvaluationOptions extends ScoringOptions {
   windowTokens: number
   /** Maximum windows per source; default no limit. */
   maxWindows?: number | undefined
+  /** Whether to check what the weights generate; default false. */
+  checkGeneration?: boolean | undefined
+}
+
+/** The result of {@link evaluateTexts}. */
+export interface TextEvaluation {
+  /** One entry per source, in order. */
+  sources: Evaluation[]
+  /** Undefined unless it was requested. */
+  generation?: GenerationCheck
 }
 
 /**
- * Computes the perplexity of each source with one set of weights, at background priority. The weights are loaded at the start
- * and released at the end. A child process cuts the texts into windows (see `cutWindows`).
+ * Computes the perplexity of each source with one set of weights, at background priority, and checks what they generate if
+ * that is requested. The weights are loaded at the start and released at the end. A child process cuts the texts into windows (see `cutWindows`).
  *
  * @throws AppError as `Backend.load` and `cutWindows` do, or `context_length_exceeded`; the reason of `signal`
  */
 export async function evaluateTexts<Weights>(
-  backend: ScoringBackend<Weights>,
+  backend: ScoringBackend<Weights> & GeneratingBackend<Weights>,
   target: EvaluationTarget,
   sources: TextSource[],
   options: EvaluationOptions,
-): Promise<Evaluation[]> {
+): Promise<TextEvaluation> {
   const { windowTokens, maxWindows, signal } = options
   requireContext(target.model, windowTokens)
   const texts = await windowsInChild(
@@ -44,11 +56,18 @@ export async function evaluateTexts<Weights>(
     maxWindows ?? Number.MAX_SAFE_INTEGER,
     signal,
   )
-  const evaluations: Evaluation[] = []
-  for await (const evaluation of evaluateWindows(backend, target, texts, options)) {
-    evaluations.push(evaluation)
+  signal?.throwIfAborted()
+  const { model, version, maskPath } = target
+  const weights = await backend.load({ model, version, maskPath, priority: 'background' })
+  try {
+    const evaluations: Evaluation[] = []
+    for await (const evaluation of scoreWindows(backend, weights, texts, options))
+      evaluations.push(evaluation)
+    if (!options.checkGeneration) return { sources: evaluations }
+    return { sources: evaluations, generation: await checkGeneration(backend, weights, model, signal) }
+  } finally {
+    await backend.release(weights)
   }
-  return evaluations
 }
 
 async function windowsInChild(

@@ -1,7 +1,10 @@
 import type { Backend } from '../contract/backend.ts'
 import type { ModelReference } from '../../pruning/runs/pruning-child-protocol.ts'
-import { evaluateTexts, type EvaluationOptions } from '../../pruning/runs/evaluate-texts.ts'
-import type { Evaluation } from '../../pruning/evaluation/evaluate-windows.ts'
+import {
+  evaluateTexts,
+  type EvaluationOptions,
+  type TextEvaluation,
+} from '../../pruning/runs/evaluate-texts.ts'
 import type { TextSource } from '../../pruning/evaluation/text-windows.ts'
 import type { MaskStore } from '../masks/mask-store.ts'
 import type { DenseModel } from '../../model/master/dense-model.ts'
@@ -18,7 +21,7 @@ export interface MaskEvaluator {
     maskSha256: string | null,
     sources: TextSource[],
     options: EvaluationOptions,
-  ): Promise<Evaluation[]>
+  ): Promise<TextEvaluation>
 }
 
 /** Version of the weight set of an evaluation. The set never serves, so its version is not one that requests can name. */
@@ -38,7 +41,7 @@ export function createMaskEvaluator(deps: {
     maskSha256: string | null,
     sources: TextSource[],
     options: EvaluationOptions,
-  ): Promise<Evaluation[]> {
+  ): Promise<TextEvaluation> {
     options.signal?.throwIfAborted()
     const target =
       maskSha256 === null

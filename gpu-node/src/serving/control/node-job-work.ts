@@ -74,12 +74,13 @@ export function createJobWork(deps: JobWorkDeps): JobWork {
   async function evaluate(job: EvaluateJob, context: JobContext): Promise<EvaluateResult> {
     const { signal, progress } = context
     progress(0, 'fetching holdouts')
-    const sources = await fetchDatasets(job.holdouts, context)
-    const evaluations = await deps.evaluator.evaluate(
+    const holdouts = await fetchDatasets(job.holdouts, context)
+    const { sources: evaluations, generation } = await deps.evaluator.evaluate(
       job.mask,
-      sources.map(({ path, sha256 }) => ({ path, sha256 })),
+      holdouts.map(({ path, sha256 }) => ({ path, sha256 })),
       {
         windowTokens: job.windowTokens,
+        checkGeneration: job.checkGeneration,
         signal,
         onProgress: (done, total) =>
           progress(
@@ -90,7 +91,7 @@ export function createJobWork(deps: JobWorkDeps): JobWork {
     )
     return {
       kind: 'evaluate',
-      domains: evaluations.map(({ tokens, nllMean, perplexity }, index) => {
+      domains: evaluations.map(({ tokens, nllMean, perplexity, windowNll, windowTokens }, index) => {
         const { domain, sha256 } = job.holdouts[index] as DatasetRef
         return {
           domain,
@@ -98,8 +99,11 @@ export function createJobWork(deps: JobWorkDeps): JobWork {
           tokens,
           nllMean: finiteOrNull(nllMean),
           perplexity: finiteOrNull(perplexity),
+          windowNll: windowNll.map(finiteOrNull),
+          windowTokens,
         }
       }),
+      ...(generation ? { generation } : {}),
     }
   }
 

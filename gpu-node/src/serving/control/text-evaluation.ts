@@ -61,7 +61,7 @@ export function createTextEvaluator(
         if (progress) yield (last = progress)
         else if (!(await withTimeout(woken, keepAliveMs))) yield last
       }
-      const [result] = await evaluation
+      const [result] = (await evaluation).sources
       if (!result) throw new RangeError('the evaluation of one text gave no result')
       if (!Number.isFinite(result.nllMean) || !Number.isFinite(result.perplexity)) {
         throw new AppError(

@@ -43,7 +43,15 @@ const reference = () => ({
   baseSha256: tiny.model.master.baseSha256,
 })
 
-function run(sources: TextSource[], options: Partial<EvaluationOptions> = {}, mask: string | null = null) {
+async function run(
+  sources: TextSource[],
+  options: Partial<EvaluationOptions> = {},
+  mask: string | null = null,
+) {
+  return (await evaluate(sources, options, mask)).sources
+}
+
+function evaluate(sources: TextSource[], options: Partial<EvaluationOptions>, mask: string | null) {
   const target: EvaluationTarget = {
     model: tiny.model,
     reference: reference(),
@@ -93,6 +101,7 @@ test('perplexity equals that of an f64 forward pass, also over windows longer th
     for (const [index, window] of windows.entries()) {
       expect(evaluation!.windowNll[index]).toBeCloseTo(referenceNll(window) / (windowTokens - 1), 4)
     }
+    expect(evaluation!.windowTokens).toEqual(windows.map((window) => window.length - 1))
     expect(evaluation!.perplexity).toBeCloseTo(Math.exp(evaluation!.nllMean), 10)
   }
 })
@@ -167,4 +176,17 @@ test('windows do not overlap, tails are dropped, short texts are one window', as
     (await cutWindows({ texts }, codec, 4, most)).windows.map((window) => String.fromCharCode(...window))
   expect(await cut(['abcdefghijk', 'xy', 'z', 'mnop'])).toEqual(['abcd', 'efgh', 'xy', 'mnop'])
   expect(await cut(['abcdefghijk', 'xy'], 1)).toEqual(['abcd'])
+})
+
+test('generation is checked with the same weight set, and the same way each time', async () => {
+  released.length = 0
+  const first = await evaluate([{ texts: [TEXT] }], { maxWindows: 1, checkGeneration: true }, null)
+  expect(released).toHaveLength(1)
+  const { generation } = first
+  expect(generation).toMatchObject({ finite: true })
+  expect(generation!.tokens).toBeGreaterThan(0)
+  expect(generation!.entropy).toBeGreaterThan(0)
+  expect(generation!.entropy).toBeLessThanOrEqual(Math.log(tiny.model.config.vocabSize) + 1e-6)
+  const again = await evaluate([{ texts: [TEXT] }], { maxWindows: 1, checkGeneration: true }, null)
+  expect(again).toEqual(first)
 })

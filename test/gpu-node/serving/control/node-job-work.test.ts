@@ -6,6 +6,7 @@ import { expect, onTestFinished, test } from 'vitest'
 import { AppError } from '@copal/shared/errors.ts'
 import type { CalibrateJob, EvaluateJob } from '@copal/shared/wire/adaptation-jobs.ts'
 import { createDatasetStore } from '../../../../gpu-node/src/serving/control/dataset-store.ts'
+import type { Evaluation } from '../../../../gpu-node/src/pruning/evaluation/evaluate-windows.ts'
 import type { MaskEvaluator } from '../../../../gpu-node/src/serving/control/mask-evaluator.ts'
 import type { GatewayClient } from '../../../../gpu-node/src/serving/control/gateway-client.ts'
 import { createJobWork } from '../../../../gpu-node/src/serving/control/node-job-work.ts'
@@ -43,18 +44,22 @@ const context: JobContext = {
   retry: (part) => part(),
 }
 
-function workWith(evaluate: (path: string) => Promise<void>) {
+function workWith(evaluate: (path: string) => Promise<void>, changes: Partial<Evaluation> = {}) {
   const home = temporaryDir()
   const evaluator: MaskEvaluator = {
-    async evaluate(_mask, sources) {
+    async evaluate(_mask, sources, { checkGeneration }) {
       for (const source of sources) if ('path' in source) await evaluate(source.path)
-      return sources.map(() => ({
+      const result = {
         windows: 1,
         tokens: 15,
         nllMean: 2,
         perplexity: Math.exp(2),
         windowNll: [2],
-      }))
+        windowTokens: [15],
+        ...changes,
+      }
+      const generation = { finite: true, tokens: 192, repetition: 0.5, entropy: 2 }
+      return { sources: sources.map(() => result), ...(checkGeneration ? { generation } : {}) }
     },
   }
   const work = createJobWork({
@@ -74,6 +79,31 @@ test('texts of clients stay on the disk of a node only while a job reads them', 
   expect(await work.evaluate(job, context)).toMatchObject({ domains: [{ domain: 'legal', nllMean: 2 }] })
   expect(read.map((bytes) => new Uint8Array(bytes))).toEqual([TEXT])
   expect(existsSync(datasets)).toBe(false)
+})
+
+test('the result of an evaluation has the losses of windows, null where they are not finite, and the check of generation', async () => {
+  const { work } = workWith(async () => {}, {
+    nllMean: NaN,
+    perplexity: NaN,
+    windowNll: [1.5, NaN, Infinity],
+  })
+  const result = await work.evaluate({ ...job, checkGeneration: true }, context)
+  expect(result).toEqual({
+    kind: 'evaluate',
+    domains: [
+      {
+        domain: 'legal',
+        holdoutSha256: SHA256,
+        tokens: 15,
+        nllMean: null,
+        perplexity: null,
+        windowNll: [1.5, null, null],
+        windowTokens: [15],
+      },
+    ],
+    generation: { finite: true, tokens: 192, repetition: 0.5, entropy: 2 },
+  })
+  expect((await work.evaluate(job, context)).generation).toBeUndefined()
 })
 
 test('texts of clients are removed after a failed job too', async () => {

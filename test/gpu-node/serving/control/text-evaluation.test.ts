@@ -7,7 +7,14 @@ import type { MaskEvaluator } from '../../../../gpu-node/src/serving/control/mas
 import { WAIT } from '../../../support/harness/wait.ts'
 
 const SHA256 = 'a'.repeat(64)
-const RESULT = { windows: 3, tokens: 45, nllMean: 1.5, perplexity: Math.exp(1.5), windowNll: [1, 1.5, 2] }
+const RESULT = {
+  windows: 3,
+  tokens: 45,
+  nllMean: 1.5,
+  perplexity: Math.exp(1.5),
+  windowNll: [1, 1.5, 2],
+  windowTokens: [15, 15, 15],
+}
 
 function callOf(fields: object) {
   return evaluateCall.parse({ model: 'tiny', maskVersion: 1, text: 'some text', ...fields })
@@ -26,7 +33,7 @@ function setup(result: Partial<typeof RESULT> = {}) {
         onProgress?.(done, 3)
         await sleep(1)
       }
-      return [{ ...RESULT, ...result }]
+      return { sources: [{ ...RESULT, ...result }] }
     },
   }
   const evaluateText = createTextEvaluator({
@@ -70,7 +77,7 @@ test('a perplexity that is not finite is an error, because JSON cannot represent
 
 test('a waiting evaluation keeps its connection alive', async () => {
   const waiting = Promise.withResolvers<void>()
-  const evaluator: MaskEvaluator = { evaluate: async () => (await waiting.promise, [RESULT]) }
+  const evaluator: MaskEvaluator = { evaluate: async () => (await waiting.promise, { sources: [RESULT] }) }
   const evaluateText = createTextEvaluator({ evaluator, maskOf: () => null, keepAliveMs: 1 })
   const types: string[] = []
   for await (const event of evaluateText(callOf({ maskVersion: 0 }), new AbortController().signal)) {

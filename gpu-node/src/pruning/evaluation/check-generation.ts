@@ -1,0 +1,187 @@
+import { AppError } from '@copal/shared/errors.ts'
+import type { GenerationCheck } from '@copal/shared/wire/adaptation-jobs.ts'
+import type { DenseModel } from '../../model/master/dense-model.ts'
+
+/** Openings of ordinary text, which a model continues for a while. */
+export const GENERATION_PROMPTS = [
+  'The history of the city began when',
+  'Water is important for life because',
+  'She opened the door of the old house and',
+  'The main difference between the two methods is',
+] as const
+/** Maximum tokens that are generated for each prompt. */
+export const GENERATION_TOKENS = 48
+/**
+ * Number of log-probabilities by which the entropy of a distribution is computed. The probability of all other tokens is
+ * assumed to be spread evenly over them, so the result is an upper bound of the entropy.
+ */
+const TOP_LOGPROBS = 256
+/** Sequence ids of the generated texts; sequences of windows have smaller ones. */
+const FIRST_SEQUENCE = 1_000_000_000
+
+/** Greedy, without penalties. */
+const GREEDY = {
+  temperature: 0,
+  topP: 1,
+  topK: 0,
+  minP: 0,
+  presencePenalty: 0,
+  frequencyPenalty: 0,
+  repetitionPenalty: 1,
+  seed: 0,
+  topLogprobs: TOP_LOGPROBS,
+}
+
+/** The next token of one sequence, with the prompt or the token before it. */
+type GenerationWork = { sequence: number; tokens: Int32Array; position: number } & (
+  | { output: 'token'; sampler?: typeof GREEDY & { promptTokens: number } }
+  | { output: 'nll'; targets: Int32Array }
+)
+
+interface GeneratedToken {
+  token: number
+  logprob: number
+  top: readonly { token: number; logprob: number }[]
+}
+
+/** The part of a serving backend that the check uses. */
+export interface GeneratingBackend<Weights> {
+  step(plan: { weights: Weights; work: readonly GenerationWork[]; drop: readonly number[] }): Promise<{
+    outputs: readonly (
+      | ({ kind: 'token' } & GeneratedToken)
+      | { kind: 'nll'; nll: Float32Array }
+      | { kind: 'none' | 'hidden_sum' }
+    )[]
+  }>
+}
+
+/** What was generated for one prompt. */
+interface Generated {
+  tokens: number[]
+  /** Entropy of the distribution of each token, nats. */
+  entropies: number[]
+  isFinite: boolean
+}
+
+/**
+ * Generates greedily from {@link GENERATION_PROMPTS} with loaded weights, and measures what tells noise from text. A sequence
+ * ends at {@link GENERATION_TOKENS} tokens or at the model's end token.
+ *
+ * @throws AppError as `Backend.step`; the reason of `signal`
+ */
+export async function checkGeneration<Weights>(
+  backend: GeneratingBackend<Weights>,
+  weights: Weights,
+  { config, codec }: Pick<DenseModel, 'config' | 'codec'>,
+  signal?: AbortSignal,
+): Promise<GenerationCheck> {
+  const texts: Generated[] = []
+  for (const [index, prompt] of GENERATION_PROMPTS.entries()) {
+    const sequence = FIRST_SEQUENCE + index
+    const encoded = codec
+      .encodeDocument(prompt)
+      .slice(0, Math.max(1, config.contextLength - GENERATION_TOKENS))
+    const generator = { backend, weights, vocabSize: config.vocabSize, ends: config.eosTokenIds, signal }
+    texts.push(await generate(generator, sequence, Int32Array.from(encoded)))
+  }
+  const entropies = texts.flatMap((text) => text.entropies)
+  const entropy = entropies.reduce((sum, value) => sum + value, 0) / entropies.length
+  return {
+    finite: texts.every(({ isFinite }) => isFinite),
+    tokens: texts.reduce((sum, { tokens }) => sum + tokens.length, 0),
+    repetition: repeatedBigrams(texts.map(({ tokens }) => tokens)),
+    entropy: Number.isFinite(entropy) ? entropy : null,
+  }
+}
+
+interface Generator<Weights> {
+  backend: GeneratingBackend<Weights>
+  weights: Weights
+  vocabSize: number
+  ends: readonly number[]
+  signal: AbortSignal | undefined
+}
+
+async function generate<Weights>(
+  { backend, weights, vocabSize, ends, signal }: Generator<Weights>,
+  sequence: number,
+  prompt: Int32Array,
+): Promise<Generated> {
+  const result: Generated = { tokens: [], entropies: [], isFinite: true }
+  const sampler = { ...GREEDY, topLogprobs: Math.min(TOP_LOGPROBS, vocabSize), promptTokens: prompt.length }
+  let work: GenerationWork = { sequence, tokens: prompt, position: 0, output: 'token', sampler }
+  let drop = [sequence - 1]
+  while (result.tokens.length < GENERATION_TOKENS) {
+    signal?.throwIfAborted()
+    let output: GeneratedToken
+    try {
+      const { outputs } = await backend.step({ weights, work: [work], drop })
+      output = tokenOf(outputs[0])
+    } catch (error) {
+      if (!(error instanceof AppError) || error.code !== 'node_failed') throw error
+      // Samplers reject logits that are not numbers. If the weights still run, that was the reason.
+      if (await givesFiniteLoss(backend, weights, sequence, prompt)) throw error
+      return { ...result, isFinite: false }
+    }
+    if (![output.logprob, ...output.top.map(({ logprob }) => logprob)].every(Number.isFinite))
+      result.isFinite = false
+    result.tokens.push(output.token)
+    result.entropies.push(entropyOf(output.top, vocabSize))
+    if (ends.includes(output.token)) break
+    const position = prompt.length + result.tokens.length - 1
+    work = { sequence, tokens: Int32Array.of(output.token), position, output: 'token' }
+    drop = []
+  }
+  return result
+}
+
+async function givesFiniteLoss<Weights>(
+  backend: GeneratingBackend<Weights>,
+  weights: Weights,
+  sequence: number,
+  prompt: Int32Array,
+): Promise<boolean> {
+  const targets = prompt.map((_, index) => prompt[index + 1] ?? 0)
+  const work: GenerationWork = { sequence, tokens: prompt, position: 0, output: 'nll', targets }
+  const { outputs } = await backend.step({ weights, work: [work], drop: [sequence] })
+  const [output] = outputs
+  return output?.kind === 'nll' && output.nll.every(Number.isFinite)
+}
+
+function tokenOf(output: { kind: string } | undefined): GeneratedToken {
+  if (output?.kind !== 'token') throw new RangeError('the backend did not generate a token')
+  return output as { kind: 'token' } & GeneratedToken
+}
+
+/**
+ * Returns the entropy of a distribution in nats, from its most probable tokens; the remaining probability is spread evenly
+ * over the other tokens of the vocabulary.
+ */
+export function entropyOf(top: readonly { logprob: number }[], vocabSize: number): number {
+  let entropy = 0
+  let rest = 1
+  for (const { logprob } of top) {
+    const probability = Math.exp(logprob)
+    if (probability !== 0) entropy -= probability * logprob
+    rest -= probability
+  }
+  const others = vocabSize - top.length
+  if (others > 0 && rest > 0) entropy -= rest * Math.log(rest / others)
+  return entropy
+}
+
+/** Returns the fraction of the bigrams of each text that had occurred before in the same text, over all texts. */
+export function repeatedBigrams(texts: readonly (readonly number[])[]): number {
+  let repeated = 0
+  let total = 0
+  for (const tokens of texts) {
+    const seen = new Set<string>()
+    for (let i = 1; i < tokens.length; i++) {
+      const bigram = `${tokens[i - 1]} ${tokens[i]}`
+      if (seen.has(bigram)) repeated++
+      seen.add(bigram)
+      total++
+    }
+  }
+  return total === 0 ? 0 : repeated / total
+}
