@@ -12,7 +12,7 @@ const MAX_BOUND_PARAMETERS = 90
 
 /** The step in which a node calibrates and chooses a mask, which the gateway then registers. */
 export const calibrateStep: JobStep = {
-  jobIds: (updateId) => [calibrateJobId(updateId)],
+  jobIds: (update) => [calibrateJobId(update)],
   start: async (deps, update) => queueJob(deps, update, await calibrateJob(deps, update)),
   finish: registerCalibratedMask,
 }
@@ -57,7 +57,7 @@ async function calibrateJob(deps: StepDeps, update: UpdateRow): Promise<Calibrat
   const { samples, length, seed, method, pattern, patterns, scope } = update
   return {
     kind: 'calibrate',
-    id: calibrateJobId(update.id),
+    id: calibrateJobId(update),
     model: update.model,
     datasets,
     // If a domain has not changed since its last update, its dataset is the same, and counts once.

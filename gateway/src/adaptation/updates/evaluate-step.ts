@@ -21,7 +21,7 @@ import { requireModel, requireMaskVersion, type StepDeps, type StepOutcome } fro
  * evaluation; the gateway then records both.
  */
 export const evaluateStep: JobStep = {
-  jobIds: (updateId) => [evaluateJobId(updateId), evaluateDenseJobId(updateId)],
+  jobIds: (update) => [evaluateJobId(update), evaluateDenseJobId(update)],
   start: queueEvaluations,
   finish: recordResults,
 }
@@ -61,13 +61,13 @@ async function queueEvaluations(deps: StepDeps, update: UpdateRow): Promise<void
   if (missing.length > 0) {
     await queueJob(deps, update, {
       ...base,
-      id: evaluateDenseJobId(update.id),
+      id: evaluateDenseJobId(update),
       mask: null,
       holdouts: missing,
     })
   }
   // Queued last: its presence means that the dense job, if needed, was queued too.
-  await queueJob(deps, update, { ...base, id: evaluateJobId(update.id), mask: mask.sha256, holdouts })
+  await queueJob(deps, update, { ...base, id: evaluateJobId(update), mask: mask.sha256, holdouts })
 }
 
 async function recordEvaluation(

@@ -14,7 +14,7 @@ import { deleteUnusedDatasets } from '../../storage/artifacts/datasets.ts'
 export async function moveUpdate(
   deps: Pick<StepDeps, 'db' | 'artifacts' | 'nowMs'>,
   update: UpdateRow,
-  { event, patch }: StepOutcome,
+  { event, patch, decision }: StepOutcome,
 ): Promise<boolean> {
   const state = nextState(update.state, event)
   if (state === undefined) return false
@@ -23,7 +23,7 @@ export async function moveUpdate(
   const changed =
     update.state === 'promoting' && state === 'failed'
       ? await failPromotion(deps.db, update, change)
-      : await changeUpdate(deps.db, update, change)
+      : await changeUpdate(deps.db, update, change, decision && { ...decision, createdAt: deps.nowMs() })
   if (changed && (state === 'failed' || state === 'cancelled')) {
     await cancelJobsOf(deps.db, update.id)
     await deleteUnusedDatasets(deps, update.datasets ?? [])

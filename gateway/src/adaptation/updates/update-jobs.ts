@@ -12,8 +12,8 @@ export interface FinishedJob {
 
 /** The two halves of a step that waits for jobs of nodes. */
 export interface JobStep {
-  /** Ids of the jobs of an update: first the one that `start` queues last, then those that it may queue before. */
-  readonly jobIds: (updateId: string) => string[]
+  /** Ids of the jobs of an update: first the one that shows that `start` has run, then those that it may queue. */
+  readonly jobIds: (update: UpdateRow) => string[]
   /** Queues the jobs. */
   readonly start: (deps: StepDeps, update: UpdateRow) => Promise<void>
   /** Uses the results of the jobs, in the order of `jobIds`; undefined if a job has to run again. */
@@ -27,7 +27,7 @@ export interface JobStep {
 /** Creates the step that queues jobs, waits until all of them have ended, and uses their results. */
 export function stepOfJobs({ jobIds, start, finish }: JobStep): Step {
   return async (deps, update) => {
-    const ids = jobIds(update.id)
+    const ids = jobIds(update)
     const found = await findJobs(deps.db, ids)
     const jobs = ids.flatMap((id) => found.find((job) => job.id === id) ?? [])
     if (jobs[0]?.id !== ids[0]) {
@@ -42,26 +42,54 @@ export function stepOfJobs({ jobIds, start, finish }: JobStep): Step {
   }
 }
 
-/** Returns the id of an update's calibration job. */
-export function calibrateJobId(updateId: string): string {
-  return `${updateId}-calibrate`
+/** The parts of an update that name the jobs of its current candidate. */
+type Candidate = Pick<UpdateRow, 'id' | 'candidate'>
+
+/** Returns the id of the job that selects an update's current candidate. */
+export function calibrateJobId({ id, candidate }: Candidate): string {
+  return `${id}-calibrate${suffix(candidate)}`
 }
 
-/** Returns the id of the job that evaluates an update's mask. */
-export function evaluateJobId(updateId: string): string {
-  return `${updateId}-evaluate`
+/** Returns the id of the job that evaluates an update's current candidate. */
+export function evaluateJobId({ id, candidate }: Candidate): string {
+  return `${id}-evaluate${suffix(candidate)}`
+}
+
+/** Returns the id of the job that evaluates the parent on holdouts without such an evaluation. */
+export function evaluateParentJobId({ id }: Pick<UpdateRow, 'id'>): string {
+  return `${id}-parent`
 }
 
 /** Returns the id of the job that evaluates the dense model on holdouts without such an evaluation. */
-export function evaluateDenseJobId(updateId: string): string {
-  return `${updateId}-dense`
+export function evaluateDenseJobId({ id }: Pick<UpdateRow, 'id'>): string {
+  return `${id}-dense`
 }
 
-/** Queues a job of an update, unless a job with its id exists. */
+/** Returns the id of the job in which another node selects the current candidate again. */
+export function confirmJobId({ id, candidate }: Candidate): string {
+  return `${id}-confirm-${candidate}`
+}
+
+/** Returns the id of the job that evaluates the mask of {@link confirmJobId} if it differs. */
+export function evaluateConfirmedJobId({ id, candidate }: Candidate): string {
+  return `${id}-confirm-evaluate-${candidate}`
+}
+
+/** The first candidate has the ids that updates had before there were several. */
+function suffix(candidate: number): string {
+  return candidate === 1 ? '' : `-${candidate}`
+}
+
+/**
+ * Queues a job of an update, unless a job with its id exists.
+ *
+ * @param avoidNodes nodes that get it only while no other node is alive
+ */
 export async function queueJob(
   deps: Pick<StepDeps, 'db' | 'nowMs'>,
   update: UpdateRow,
   payload: Job,
+  avoidNodes: readonly string[] = [],
 ): Promise<void> {
   await insertJob(deps.db, {
     id: payload.id,
@@ -70,6 +98,7 @@ export async function queueJob(
     kind: payload.kind,
     payload,
     state: 'queued',
+    avoidNodes: [...avoidNodes],
     createdAt: deps.nowMs(),
   })
 }

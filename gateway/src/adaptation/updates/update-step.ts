@@ -1,6 +1,6 @@
 import { AppError } from '@copal/shared/errors.ts'
 import { findModel, type ModelRow } from '../../storage/db/queries/model-queries.ts'
-import type { UpdatePatch, UpdateRow } from '../../storage/db/queries/update-queries.ts'
+import type { DecisionOfUpdate, UpdatePatch, UpdateRow } from '../../storage/db/queries/update-queries.ts'
 import type { Deps } from '../../contracts/bindings.ts'
 import type { UpdateEvent } from './update-states.ts'
 
@@ -8,6 +8,8 @@ import type { UpdateEvent } from './update-states.ts'
 export interface StepOutcome {
   event: UpdateEvent
   patch: Omit<UpdatePatch, 'state' | 'finishedAt'>
+  /** The decision that it follows from; it is stored if, and only if, the update moves. */
+  decision?: DecisionOfUpdate
 }
 
 /** The dependencies of steps. */

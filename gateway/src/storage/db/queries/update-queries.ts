@@ -1,6 +1,6 @@
 import { and, desc, eq, isNull, sql } from 'drizzle-orm'
 import type { Database } from '../../../contracts/database.ts'
-import { updates } from '../schema.ts'
+import { decisions, updates } from '../schema.ts'
 
 /** A COPAL update as stored. */
 export type UpdateRow = typeof updates.$inferSelect
@@ -77,19 +77,34 @@ export type UpdatePatch = Partial<
   >
 >
 
+/** A decision about the mask of an update. */
+export type DecisionOfUpdate = Pick<
+  typeof decisions.$inferInsert,
+  'kind' | 'verdict' | 'reason' | 'figures' | 'actor'
+>
+
 /**
  * Changes an update by compare-and-set.
  *
- * @returns false if it has another revision
+ * @param decision stored in the same transaction, with the mask that the update has before the change
+ * @returns false if it has another revision; then nothing is stored
  */
 export async function changeUpdate(
   db: Database,
-  update: Pick<UpdateRow, 'id' | 'revision'>,
+  update: Pick<UpdateRow, 'id' | 'model' | 'revision' | 'maskVersion'>,
   patch: UpdatePatch,
+  decision?: DecisionOfUpdate & { createdAt: number },
 ): Promise<boolean> {
-  const result = await db
+  const { id, model, revision, maskVersion } = update
+  const unchanged = and(eq(updates.id, id), eq(updates.revision, revision))
+  const change = db
     .update(updates)
-    .set({ ...patch, revision: update.revision + 1 })
-    .where(and(eq(updates.id, update.id), eq(updates.revision, update.revision)))
-  return result.meta.changes === 1
+    .set({ ...patch, revision: revision + 1 })
+    .where(unchanged)
+  if (!decision) return (await change).meta.changes === 1
+  const { kind, verdict, reason, figures = [], actor, createdAt } = decision
+  const row = sql`select null, ${model}, ${id}, ${maskVersion}, ${kind}, ${verdict}, ${reason}, ${JSON.stringify(figures)}, ${actor}, ${createdAt}
+    where exists (select 1 from ${updates} where ${unchanged})`
+  const [, { meta }] = await db.batch([db.insert(decisions).select(row), change])
+  return meta.changes === 1
 }
