@@ -2,6 +2,7 @@
  * The effects of node faults on users: real node processes with the tiny model are killed, stopped and disconnected from the
  * real gateway. The tests of a file share one fleet of two nodes. Faults of the gateway: `gateway-faults.test.ts`.
  */
+import { setTimeout as sleep } from 'node:timers/promises'
 import type { ErrorBody } from '@copal/shared/errors.ts'
 import { signedHeaders } from '@copal/shared/wire/signature.ts'
 import { expect, onTestFinished, test, vi } from 'vitest'
@@ -20,14 +21,9 @@ testLosses(faults)
 
 test('a stream on a slow node runs to its end', async () => {
   const stream = await open({ max_tokens: 2_000 })
-  const { child } = stream.node.process
-  const slow = setInterval(() => {
-    child.kill('SIGSTOP')
-    setTimeout(() => child.kill('SIGCONT'), 120)
-  }, 180)
-  onTestFinished(() => clearInterval(slow))
+  const speedUp = slowDown(stream.node.process, 180)
   expect(await stream.end()).toBe('done')
-  clearInterval(slow)
+  speedUp()
 })
 
 test('a node that responds with garbage loses no request, and soon gets no more of them', async () => {
@@ -45,14 +41,19 @@ test('a node that responds with garbage loses no request, and soon gets no more 
 })
 
 test('a node whose heartbeats are lost finishes its streams and gets no new requests', async () => {
-  const stream = await open()
+  const stream = await open({ max_tokens: 3_000 })
+  const speedUp = slowDown(stream.node.process, 140)
   stream.node.disconnect()
+  // Longer than heartbeats may be late until a lease expires.
+  const isOverdue = sleep(6_500)
   await until('the gateway to miss it', async () =>
     (await faults.fleet.alive()).includes(stream.node.id) ? undefined : true,
   )
   const answer = await ask({ max_tokens: 2 })
   expect(answer.headers.get('x-copal-node')).not.toBe(stream.node.id)
   expect(await responseEnd(answer)).toBe('done')
+  await isOverdue
+  speedUp()
   expect(await stream.end()).toBe('done')
 })
 
@@ -163,6 +164,17 @@ test('a node that gets SIGTERM finishes its requests and leaves the fleet', asyn
 })
 
 testNoRequestIsLeft(faults)
+
+/** Stops a node for 120 ms of each period, until the test ends or the returned function is called. */
+function slowDown({ child }: NodeProcess, periodMs: number): () => void {
+  const slow = setInterval(() => {
+    child.kill('SIGSTOP')
+    setTimeout(() => child.kill('SIGCONT'), 120)
+  }, periodMs)
+  const speedUp = () => clearInterval(slow)
+  onTestFinished(speedUp)
+  return speedUp
+}
 
 /** Starts a node whose clock is off, until the test ends. */
 async function startSkewed(id: string, aheadS: number): Promise<NodeProcess> {

@@ -8,8 +8,12 @@ import { responseEnd, readStreamEnd } from '../processes/stream-end.ts'
 /** The concurrent requests that the key may have. A request that is never settled soon makes others fail. */
 export const MAX_CONCURRENT = 24
 
-/** Monthly token limit of the key and of its tenant: more than the tests reserve, and small enough for a prompt of this size to fit into a body. */
-const BUDGET = 500_000
+/** Monthly token limit of the key and of its tenant: more than the tests reserve, and small enough for one request to use it up. */
+const BUDGET = 250_000
+/** The choices that one request may have. */
+const CHOICES = 16
+/** A token that the tiny model does not have. */
+const UNKNOWN_TOKEN = 9_999_999
 const TENANT = 'faults'
 
 /** The end token of the tiny model. */
@@ -136,7 +140,7 @@ export function prepareFaultFleet(of: Parameters<typeof startFleet>[0] = {}): Fa
       }
     },
     async oneBusy() {
-      const running = await faults.open({ max_tokens: 6_000 })
+      const running = await faults.open({ max_tokens: 3_000 })
       const other = [...nodes.values()].find(({ id }) => id !== running.node.id)
       if (!other) throw new Error('there is no other node')
       return { running, other }
@@ -186,17 +190,22 @@ async function budgetsMatchReceipts({ key, sibling, ...faults }: FaultFleet): Pr
         expect(await refusalOf(faults, left + 1, withKey)).toContain(
           `insufficient_quota: The budget is used up: ${needs}.`,
         )
-        // The request is admitted, and then fails because no node has such a context length.
-        expect(await refusalOf(faults, left, withKey)).toContain('context_length_exceeded')
+        // The request is admitted, and then fails because of its unknown token.
+        expect(await refusalOf(faults, left, withKey)).toContain(
+          `invalid_request: Invalid 'logit_bias': token ${UNKNOWN_TOKEN} does not exist.`,
+        )
       },
       { timeout: 20_000, interval: 300 },
     )
   }
 }
 
-/** Sends a prompt of this many tokens and returns the error code and message. */
+/** Sends a request that may use this many tokens and that no node runs. Returns the error code and message. */
 async function refusalOf({ ask }: Pick<FaultFleet, 'ask'>, tokens: number, key: string): Promise<string> {
-  const response = await ask({ prompt: Array.from({ length: tokens }, () => 1), stream: false }, { key })
+  const maxTokens = Math.floor((tokens - 1) / CHOICES)
+  const prompt = Array.from({ length: tokens - CHOICES * maxTokens }, () => 1)
+  const unserved = { n: CHOICES, max_tokens: maxTokens, logit_bias: { [UNKNOWN_TOKEN]: 1 }, stream: false }
+  const response = await ask({ prompt, ...unserved }, { key })
   const { code, message } = ((await response.json()) as ErrorBody).error
   return `${code}: ${message}`
 }
