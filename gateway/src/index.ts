@@ -2,13 +2,14 @@ import { WorkflowEntrypoint, type WorkflowEvent, type WorkflowStep } from 'cloud
 import { runUpdateWorkflow, type UpdateWorkflowParams } from './adaptation/updates/update-workflow.ts'
 import type { SampleMessage } from '@copal/shared/wire/sample-message.ts'
 import { createApp } from './app.ts'
-import { deleteOldUsageDays, deleteOldReceipts, deleteOldScores } from './storage/retention.ts'
+import { deleteOldUsageDays, deleteOldReceipts, deleteOldScores, deleteOldTombstones } from './storage/retention.ts'
 import { createDeps } from './deps.ts'
 import type { Bindings } from './contracts/bindings.ts'
 import { consumeSamples } from './adaptation/sampling/sample-consumer.ts'
 import { pepperStoredKeys } from './keys/pepper-stored-keys.ts'
 import { deleteOldParts } from './storage/artifacts/mask-parts.ts'
 import { advanceUpdates } from './adaptation/updates/advance-update.ts'
+import { watchMasks } from './adaptation/updates/mask-watch.ts'
 
 export { ResponseCache } from './inference/cache/response-cache.ts'
 export { Fleet } from './fleet/object/fleet.ts'
@@ -29,9 +30,11 @@ const app = createApp()
 /** The tasks of the cron trigger. */
 const TASKS = {
   advanceUpdates,
+  watchMasks,
   deleteOldParts,
   pepperStoredKeys,
   deleteOldScores,
+  deleteOldTombstones,
   deleteOldReceipts,
   deleteOldUsageDays,
 }

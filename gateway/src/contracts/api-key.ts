@@ -21,6 +21,8 @@ export interface KeyRow {
   allowedModels: string[] | null
   expiresAt: number | null
   limits: Limits
+  /** Incremented when `sampling` changes. */
+  consentVersion: number
 }
 
 /** A key in use, with the limits that it shares with the other keys of its tenant. */

@@ -3,6 +3,13 @@ import type { CacheTarget } from '@copal/shared/wire/node-calls.ts'
 import type { PromptParts } from './prompt-prefix.ts'
 import type { CachedResponse } from './response-cache-object.ts'
 
+/** A text that a client wrote. */
+export interface ClientText {
+  text: string
+  /** The first message of its conversation. */
+  opening: string
+}
+
 /** An admitted request, ready for a node. */
 export interface Generation {
   /** `/rpc/chat-completions`, `/rpc/completions`, `/rpc/responses` or `/rpc/embeddings`. */
@@ -30,8 +37,10 @@ export interface Generation {
   cacheTarget?: CacheTarget
   /** Returns the prompt as the model reads it, for its prefix keys; undefined if prefixes are not shared. */
   promptParts?: () => PromptParts
-  /** Returns the client's text, to be sampled with its consent; undefined if there is nothing to sample. */
-  text?: () => string
+  /** The first message of the client in the conversation, or the first prompt: by it the conversation is recognized. */
+  opening: string | readonly number[]
+  /** Returns the new texts of the client, to be sampled with its consent; undefined if there is nothing to sample. */
+  newTexts?: () => ClientText[]
 }
 
 /** Callbacks for the outcome of a generation. */

@@ -1,56 +1,103 @@
-/** A redacted text offered to a domain. */
-export interface OfferedSample {
+/** The side of a domain that a text is on: calibrated on (the pool), or only evaluated on. */
+export type Side = 'pool' | 'holdout'
+
+/** One request that a text came with. Fields that a source from before they were stored lacks are empty, or 0. */
+export interface SampleSource {
   requestId: string
   keyId: string
+  tenant: string
+  /** HMAC of the key and the first message of the conversation. */
+  conversation: string
+  /** The version of the key's sampling policy under which the text was taken. */
+  consentVersion: number
+}
+
+/** A redacted text offered to a domain. */
+export interface OfferedSample extends SampleSource {
+  /** The side of its conversation; if it is left out, the hash of the text decides. */
+  side?: Side | undefined
+  /** SHA-256 of the beginning of the conversation's first message, see `text-hash.ts`; the text's own if it is left out. */
+  opening?: string | undefined
   text: string
   atMs: number
 }
 
-/** A stored text, and the id of the key whose request contained it. */
+/** A stored text, and the requests that contained it: the first ones, if there were many. */
 export interface StoredText {
   text: string
-  keyId: string
+  sources: SampleSource[]
 }
 
 /** Counts of the stored texts of a domain. */
 export interface ReservoirStats {
+  /** Texts of the pool. */
   samples: number
   characters: number
-  /** The number of texts ever offered, including duplicates. */
+  /** Those of them that the model has not taken yet; all of them if no model is named. */
+  newSamples: number
+  newCharacters: number
+  /** The number of texts ever offered. A text that is sent again in its conversation counts once. */
   seen: number
   holdoutSamples: number
   holdoutCharacters: number
-  holdoutFrozen: boolean
   lastSampleAtMs: number | null
+}
+
+/** Selects sources. A source matches if it matches every given field; without fields all match. */
+export interface SourceFilter {
+  keyId?: string | undefined
+  tenant?: string | undefined
+  requestId?: string | undefined
+  /** The keys of `tenant`, by which sources are found that name no tenant because they are old. */
+  tenantKeyIds?: readonly string[] | undefined
+}
+
+/** The texts that an update takes for a model. */
+export interface TakeRequest {
+  model: string
+  updateId: string
+  maxCharacters: number
 }
 
 /** The Durable Object that stores the samples of one domain. Implemented by `adaptation/sampling/reservoir.ts`. */
 export interface ReservoirObject extends Rpc.DurableObjectBranded {
-  /** Offers redacted texts; texts of a request that was offered before are ignored. */
+  /** Offers redacted texts. A text that was offered before in the same conversation is ignored. */
   offer(offers: readonly OfferedSample[]): Promise<void>
 
-  /** Returns texts to calibrate on, in a fixed random order, up to `maxCharacters`. */
-  texts(maxCharacters: number): StoredText[]
+  /**
+   * Returns texts of the pool that were not taken for the model before, in a fixed random order, up to `maxCharacters`,
+   * and marks them as taken by the update. Called again for the same update, it returns the same texts, except deleted
+   * ones.
+   */
+  take(request: TakeRequest): StoredText[]
 
-  /** Returns the held-out texts in a fixed random order; none once the holdout is frozen. */
-  holdout(): StoredText[]
+  /** Ends the marks of an update whose texts do not count: they may be taken again. */
+  release(update: Pick<TakeRequest, 'model' | 'updateId'>): void
 
-  /** Stops adding to the holdout, which is stored elsewhere now. */
-  freezeHoldout(): void
+  /** Marks texts as taken that were calibrated on before the reservoir kept marks. `hashes` are their SHA-256. */
+  markTaken(marks: { model: string; updateId: string; hashes: readonly string[] }): void
 
-  /** Starts a new holdout, because there is no frozen one any more. */
-  thawHoldout(): void
-
-  /** Returns the counts of its texts. */
-  stats(): ReservoirStats
+  /** Returns the held-out texts in a fixed random order, up to `maxCharacters`. They never enter the pool from then on. */
+  holdout(maxCharacters: number): StoredText[]
 
   /**
-   * Deletes the texts of one key, or all texts.
-   *
-   * @returns the number of deleted texts.
+   * Keeps the texts of a holdout out of the pool for good that was frozen before the reservoir kept marks. `hashes` are
+   * their SHA-256, and may be empty. Call it after {@link markTaken} was called for every batch of the domain: until it is
+   * called, a reservoir of the version before accepts only texts that were on the same side in that version.
    */
-  deleteTexts(keyId?: string): number
+  markHeldOut(hashes: readonly string[]): void
 
-  /** Deletes everything stored for the domain. */
+  /** Returns the counts of its texts. */
+  stats(model?: string): ReservoirStats
+
+  /**
+   * Removes the matching sources, and the texts that no source is left of. Offers of matching texts that were queued
+   * before are ignored from now on.
+   *
+   * @returns the number of texts that lost a source
+   */
+  deleteTexts(filter?: SourceFilter): number
+
+  /** Deletes everything stored for the domain, marks included. */
   clear(): void
 }

@@ -2,7 +2,7 @@ import type { Context } from 'hono'
 import { openCache } from './cache/open-cache.ts'
 import type { KeyedEnv } from '../contracts/context.ts'
 import { requireAllowed } from '../keys/allow-list.ts'
-import { offerSample } from '../adaptation/sampling/offer-sample.ts'
+import { offerSamples } from '../adaptation/sampling/offer-samples.ts'
 import { runGeneration } from './run-generation.ts'
 import type { Generation } from '../contracts/generation.ts'
 
@@ -16,7 +16,7 @@ import type { Generation } from '../contracts/generation.ts'
  */
 export async function respond(c: Context<KeyedEnv>, generation: Generation): Promise<Response> {
   const { deps, key, requestId } = c.var
-  const { model, domain, sample, text } = generation
+  const { model, domain, sample, newTexts } = generation
   requireAllowed(key.allowedModels, model.id, 'model', 'model')
   const cache = await openCache(c, generation)
   if (cache?.found) return cache.found
@@ -27,6 +27,6 @@ export async function respond(c: Context<KeyedEnv>, generation: Generation): Pro
     cache?.listener,
   )
   if (cache) response.headers.set('x-copal-cache', cache.status)
-  if (sample && text) offerSample(deps, { requestId, keyId: key.id, model: model.id, domain, text: text() })
+  if (sample && newTexts) offerSamples(deps, { requestId, key, model: model.id, domain, texts: newTexts() })
   return response
 }

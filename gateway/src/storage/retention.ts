@@ -1,10 +1,14 @@
 import type { Deps } from '../contracts/bindings.ts'
 import { deleteReceipts } from './db/queries/receipt-queries.ts'
 import { deleteShadowScores } from './db/queries/shadow-score-queries.ts'
+import { deleteTombstones } from './db/queries/tombstone-queries.ts'
 import { DAY_MS, deleteUsageDays } from './db/queries/usage-day-queries.ts'
 
 /** Days that shadow scores are kept, as long as samples. */
 const SCORE_DAYS = 30
+
+/** Days that deletions of samples are remembered; queues keep their messages for at most 14. */
+const TOMBSTONE_DAYS = 30
 
 /** Days that usage days are kept: this month and the previous one. */
 const USAGE_DAYS = 62
@@ -16,6 +20,11 @@ const MAX_STATEMENTS = 50
 /** Deletes old shadow scores. */
 export async function deleteOldScores(deps: Pick<Deps, 'db' | 'nowMs'>): Promise<void> {
   await deleteShadowScores(deps.db, deps.nowMs() - SCORE_DAYS * DAY_MS)
+}
+
+/** Deletes the records of deletions that no queued sample can be older than. */
+export async function deleteOldTombstones(deps: Pick<Deps, 'db' | 'nowMs'>): Promise<void> {
+  await deleteTombstones(deps.db, deps.nowMs() - TOMBSTONE_DAYS * DAY_MS)
 }
 
 /** Deletes usage days of months that no budget needs any more. */

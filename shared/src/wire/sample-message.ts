@@ -14,6 +14,8 @@ export const sampleMessage = z.object({
   conversation: z.string().max(64).optional(),
   /** Decided by an HMAC of the conversation's first message; where it is absent, the text decides. */
   side: z.enum(['pool', 'holdout']).optional(),
+  /** SHA-256 of the beginning of the conversation's first message, redacted; where it is absent, the text is the first. */
+  opening: z.string().max(64).optional(),
   /** The version of the key's sampling policy. */
   consentVersion: z.int().min(0).optional(),
   model: modelId,

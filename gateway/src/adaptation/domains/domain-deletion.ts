@@ -1,65 +1,93 @@
 import { AppError } from '@copal/shared/errors.ts'
 import { forgetDatasets, listDatasetsOf, replaceDataset } from '../../storage/db/queries/dataset-queries.ts'
-import { findDomain, forgetDomain } from '../../storage/db/queries/domain-queries.ts'
+import { forgetDomain } from '../../storage/db/queries/domain-queries.ts'
+import { listKeyIds } from '../../storage/db/queries/key-queries.ts'
 import { listRunningUpdates } from '../../storage/db/queries/update-queries.ts'
 import type { Deps } from '../../contracts/bindings.ts'
+import type { SourceFilter, StoredText } from '../../contracts/reservoir-object.ts'
 import { datasetKey } from '../../storage/artifacts/artifact-keys.ts'
 import { freezeDataset, readDataset } from '../../storage/artifacts/datasets.ts'
+import { matchesFilter } from '../sampling/source-filter.ts'
+import { writeTombstone } from '../sampling/tombstones.ts'
+
+type DeletionDeps = Pick<Deps, 'db' | 'artifacts' | 'reservoir' | 'nowMs'>
 
 /**
- * Deletes a domain with everything that was stored for it: samples, holdout, frozen datasets, evaluations and totals.
+ * Deletes a domain with everything that was stored for it: samples, holdouts, frozen datasets, evaluations and totals.
  * Masks that were chosen with its statistics stay; the next update no longer counts them.
  *
  * @throws AppError `conflict` while an update that may read its texts is running
  */
-export async function deleteDomain(
-  deps: Pick<Deps, 'db' | 'artifacts' | 'reservoir'>,
-  domain: string,
-): Promise<void> {
+export async function deleteDomain(deps: DeletionDeps, domain: string): Promise<void> {
   await requireNoRunningUpdate(deps, domain)
+  await writeTombstone(deps, domain)
   await deps.reservoir(domain).clear()
   const hashes = await listDatasetsOf(deps.db, domain)
   if (hashes.length > 0) await deps.artifacts.delete(hashes.map(datasetKey))
   await forgetDomain(deps.db, domain)
 }
 
-/** The numbers of texts of a key that were deleted. */
+/** Deletes all samples of a domain; frozen texts stay. Returns their number. */
+export async function deleteAllSamples(deps: DeletionDeps, domain: string): Promise<number> {
+  await writeTombstone(deps, domain)
+  return deps.reservoir(domain).deleteTexts()
+}
+
+/** The numbers of texts that were deleted. */
 export interface DeletedTexts {
   sampled: number
-  /** Texts in datasets and the holdout; a text counts once for each of them that contains it. */
+  /** Texts in datasets and holdouts; a text counts once for each of them that contains it. */
   frozen: number
 }
 
 /**
- * Deletes the texts of one key from a domain: samples, frozen datasets and the holdout.
+ * Deletes the texts of a key, a tenant or a request from a domain: samples, frozen datasets and every version of the
+ * holdout. A text that another request sent too stays for that one, and no longer names the deleted one.
  *
  * A dataset is replaced by one of its remaining texts, which the next update calibrates on again, so that later
- * statistics and masks do not depend on the key. Texts frozen before datasets recorded keys stay.
+ * statistics and masks do not depend on what was deleted. Texts frozen before datasets recorded keys stay.
  *
+ * @param filter at least one field
  * @throws AppError `conflict` while an update that may read the texts is running
  */
-export async function deleteKeyTexts(
-  deps: Pick<Deps, 'db' | 'artifacts' | 'reservoir' | 'nowMs'>,
+export async function deleteTexts(
+  deps: DeletionDeps,
   domain: string,
-  keyId: string,
+  filter: Pick<SourceFilter, 'keyId' | 'tenant' | 'requestId'>,
 ): Promise<DeletedTexts> {
   await requireNoRunningUpdate(deps, domain)
-  const sampled = await deps.reservoir(domain).deleteTexts(keyId)
+  await writeTombstone(deps, domain, filter)
+  const { tenant } = filter
+  const tenantKeyIds = tenant === undefined ? [] : await listKeyIds(deps.db, tenant)
+  const sources = { ...filter, tenantKeyIds }
+  const sampled = await deps.reservoir(domain).deleteTexts(sources)
   let frozen = 0
   // If this is interrupted, the current dataset is still listed, and calling it again continues.
   for (const hash of await listDatasetsOf(deps.db, domain)) {
-    const texts = await readDataset(deps, hash)
-    const remaining = texts?.filter((text) => text.keyId !== keyId) ?? []
-    if (texts?.length === remaining.length) continue
-    const replacement = remaining.length > 0 ? await freezeDataset(deps, domain, remaining) : undefined
-    await replaceDataset(deps.db, hash, replacement)
+    const texts = (await readDataset(deps, hash)) ?? []
+    const affected = texts.filter((text) => isFrom(text, sources)).length
+    if (affected === 0) continue
+    const remaining = texts.flatMap((text) => withoutSources(text, sources) ?? [])
+    const characters = remaining.reduce((sum, { text }) => sum + text.length, 0)
+    const replacement =
+      remaining.length > 0 ? { ...(await freezeDataset(deps, domain, remaining)), characters } : undefined
+    await replaceDataset(deps.db, hash, replacement, deps.nowMs())
     await deps.artifacts.delete(datasetKey(hash))
     await forgetDatasets(deps.db, [hash])
-    frozen += (texts?.length ?? 0) - remaining.length
+    frozen += affected
   }
-  const known = await findDomain(deps.db, domain)
-  if (known?.holdoutSha256 === null) await deps.reservoir(domain).thawHoldout()
   return { sampled, frozen }
+}
+
+function isFrom({ sources }: StoredText, filter: SourceFilter): boolean {
+  return sources.some((source) => matchesFilter(source, filter))
+}
+
+/** Returns a text without the matching sources; undefined if it has no other. Texts that name no source stay. */
+function withoutSources(text: StoredText, filter: SourceFilter): StoredText | undefined {
+  if (!isFrom(text, filter)) return text
+  const sources = text.sources.filter((source) => !matchesFilter(source, filter))
+  return sources.length > 0 ? { ...text, sources } : undefined
 }
 
 async function requireNoRunningUpdate({ db }: Pick<Deps, 'db'>, domain: string): Promise<void> {

@@ -6,17 +6,19 @@ import type {
   StoredText,
   OfferedSample,
   ReservoirStats,
+  SourceFilter,
+  TakeRequest,
 } from '../../contracts/reservoir-object.ts'
 
 const DAY_MS = 24 * 60 * 60 * 1000
 
-/** About a million tokens to calibrate on, and about six thousand to evaluate on, which two cores score in 30 s. */
+/** About a million tokens to calibrate on, and 32,768 to evaluate on, the maximum of a holdout. */
 const RESERVOIR_OPTIONS = {
   pool: { texts: 2_048, characters: 4 * 1024 * 1024 },
-  holdout: { texts: 128, characters: 24 * 1024 },
-  holdoutTextCharacters: 4 * 1024,
+  holdout: { texts: 512, characters: 128 * 1024 },
+  sourcesPerText: 64,
   timeToLiveMs: 30 * DAY_MS,
-  rememberRequestsMs: 60 * 60 * 1000,
+  rememberOffersMs: 60 * 60 * 1000,
 }
 
 /** The Durable Object of one domain's samples: redacted texts in a bounded uniform pool and a holdout, for 30 days. */
@@ -30,6 +32,8 @@ export class Reservoir extends DurableObject<Bindings> implements ReservoirObjec
       seed: crypto.randomUUID(),
       nowMs: () => Date.now(),
     })
+    // Hashing is asynchronous. No call is delivered before it ends.
+    void ctx.blockConcurrencyWhile(() => this.#store.migrate())
   }
 
   async offer(offers: readonly OfferedSample[]): Promise<void> {
@@ -37,28 +41,32 @@ export class Reservoir extends DurableObject<Bindings> implements ReservoirObjec
     await this.#scheduleExpiry()
   }
 
-  texts(maxCharacters: number): StoredText[] {
-    return this.#store.texts(maxCharacters)
+  take(request: TakeRequest): StoredText[] {
+    return this.#store.take(request)
   }
 
-  holdout(): StoredText[] {
-    return this.#store.holdout()
+  release(update: Pick<TakeRequest, 'model' | 'updateId'>): void {
+    this.#store.release(update)
   }
 
-  freezeHoldout(): void {
-    this.#store.freezeHoldout()
+  markTaken(marks: { model: string; updateId: string; hashes: readonly string[] }): void {
+    this.#store.markTaken(marks)
   }
 
-  thawHoldout(): void {
-    this.#store.thawHoldout()
+  holdout(maxCharacters: number): StoredText[] {
+    return this.#store.holdout(maxCharacters)
   }
 
-  stats(): ReservoirStats {
-    return this.#store.stats()
+  markHeldOut(hashes: readonly string[]): void {
+    this.#store.markHeldOut(hashes)
   }
 
-  deleteTexts(keyId?: string): number {
-    return this.#store.delete(keyId)
+  stats(model?: string): ReservoirStats {
+    return this.#store.stats(model)
+  }
+
+  deleteTexts(filter?: SourceFilter): number {
+    return this.#store.delete(filter)
   }
 
   clear(): void {

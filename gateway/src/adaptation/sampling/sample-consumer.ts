@@ -3,6 +3,9 @@ import { sampleMessage, type SampleMessage } from '@copal/shared/wire/sample-mes
 import { admitDomain } from '../../storage/db/queries/domain-queries.ts'
 import type { Deps } from '../../contracts/bindings.ts'
 import type { OfferedSample } from '../../contracts/reservoir-object.ts'
+import { findTenantsOfKeys } from '../../storage/db/queries/key-queries.ts'
+import { listTombstones, type TombstoneRow } from '../../storage/db/queries/tombstone-queries.ts'
+import { isDeleted } from './tombstones.ts'
 import { SAMPLE_QUEUE } from './sample-queue.ts'
 
 /** Maximum number of domains. Any key that is sampled can name one, and each costs storage and an evaluation per update. */
@@ -10,6 +13,12 @@ const MAX_DOMAINS = 256
 /** Maximum number of domains that the samples of one tenant create, so that a tenant that invents names cannot use up all. */
 const MAX_DOMAINS_PER_TENANT = 32
 const DOMAIN_LIMITS = { maxDomains: MAX_DOMAINS, maxPerTenant: MAX_DOMAINS_PER_TENANT }
+/** A sample with the message that carries it. */
+interface QueuedSample {
+  message: Message
+  sample: SampleMessage
+}
+
 /** Delays between retries. With the queue's maximum retries they bridge an outage of an hour. */
 const MIN_RETRY_DELAY_S = 5
 const MAX_RETRY_DELAY_S = 600
@@ -17,15 +26,15 @@ const MAX_RETRY_DELAY_S = 600
 /**
  * Offers queued samples, which were redacted before they were queued, to the reservoirs of their domains.
  *
- * Messages may arrive twice and in any order: a reservoir remembers the requests that it was offered. A message that is
- * not a sample is dropped with a line in the log. If a reservoir cannot be reached, its messages are retried. Samples
- * that would create a domain beyond the maximum number are dropped, with one line in the log for each batch.
+ * Messages may arrive twice and in any order: a reservoir remembers the texts that it was offered. A message that is
+ * not a sample is dropped with a line in the log, and so are samples that were deleted after they were queued, however late
+ * they arrive. If a reservoir cannot be reached, its messages are retried. Samples that would create a domain beyond the maximum number are dropped, with one line in the log for each batch.
  */
 export async function consumeSamples(
   deps: Pick<Deps, 'db' | 'reservoir' | 'nowMs'>,
   batch: MessageBatch,
 ): Promise<void> {
-  const samples: { message: Message; sample: SampleMessage }[] = []
+  const samples: QueuedSample[] = []
   for (const message of batch.messages) {
     try {
       samples.push({ message, sample: validate(sampleMessage, message.body) })
@@ -37,15 +46,26 @@ export async function consumeSamples(
       message.ack()
     }
   }
+  if (samples.length === 0) return
+  const context = readContext(deps, samples)
   const rejected = new Map<string, number>()
+  let deleted = 0
   const byDomain = [...Map.groupBy(samples, ({ sample }) => sample.domain)]
   await Promise.all(
     byDomain.map(async ([domain, group]) => {
       try {
-        const keyIds = [...new Set(group.map(({ sample }) => sample.keyId))]
-        if (await admitDomain(deps.db, domain, keyIds, deps.nowMs(), DOMAIN_LIMITS)) {
-          await deps.reservoir(domain).offer(group.map(toOffer))
-        } else rejected.set(domain, group.length)
+        const { tombstones, tenants } = await context
+        const offers = group
+          .map((queued) => toOffer(queued, tenants))
+          .filter((offer) => !isDeleted(tombstones, domain, offer, offer.atMs))
+        const keyIds = [...new Set(offers.map(({ keyId }) => keyId))]
+        if (
+          offers.length === 0 ||
+          (await admitDomain(deps.db, domain, keyIds, deps.nowMs(), DOMAIN_LIMITS))
+        ) {
+          if (offers.length > 0) await deps.reservoir(domain).offer(offers)
+        } else rejected.set(domain, offers.length)
+        deleted += group.length - offers.length
         for (const { message } of group) message.ack()
       } catch (error) {
         const dead = batch.queue === SAMPLE_QUEUE.queue ? group.filter(isLastAttempt).length : 0
@@ -62,6 +82,7 @@ export async function consumeSamples(
       }
     }),
   )
+  if (deleted > 0) console.warn(`Dropped ${deleted} samples that were deleted after they had been queued.`)
   if (rejected.size === 0) return
   const dropped = [...rejected.values()].reduce((sum, count) => sum + count, 0)
   console.warn(
@@ -81,7 +102,31 @@ function retryDelayS(attempts: number): number {
   return Math.min(MIN_RETRY_DELAY_S * 2 ** (attempts - 1), MAX_RETRY_DELAY_S)
 }
 
-function toOffer({ message, sample }: { message: Message; sample: SampleMessage }): OfferedSample {
-  const { requestId, keyId, text } = sample
-  return { requestId, keyId, text, atMs: message.timestamp.getTime() }
+/** Reads the deletions that may concern queued samples, and the tenants of keys where samples do not name them. */
+async function readContext(
+  { db }: Pick<Deps, 'db'>,
+  samples: readonly QueuedSample[],
+): Promise<{ tombstones: TombstoneRow[]; tenants: ReadonlyMap<string, string> }> {
+  const oldestMs = Math.min(...samples.map(({ message }) => message.timestamp.getTime()))
+  const keyIds = samples.flatMap(({ sample }) => (sample.tenant === undefined ? sample.keyId : []))
+  const [tombstones, tenants] = await Promise.all([
+    listTombstones(db, oldestMs),
+    keyIds.length > 0 ? findTenantsOfKeys(db, keyIds) : new Map<string, string>(),
+  ])
+  return { tombstones, tenants }
+}
+
+function toOffer({ message, sample }: QueuedSample, tenants: ReadonlyMap<string, string>): OfferedSample {
+  const { requestId, keyId, tenant, conversation = '', consentVersion = 0, side, opening, text } = sample
+  return {
+    requestId,
+    keyId,
+    tenant: tenant ?? tenants.get(keyId) ?? '',
+    conversation,
+    consentVersion,
+    side,
+    opening,
+    text,
+    atMs: message.timestamp.getTime(),
+  }
 }

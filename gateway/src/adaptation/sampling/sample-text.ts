@@ -1,5 +1,6 @@
 import { contentText, type ChatMessage } from '@copal/shared/wire/chat.ts'
 import { promptsOf, type CompletionRequest } from '@copal/shared/wire/completions.ts'
+import type { ClientText } from '../../contracts/generation.ts'
 import { redact } from './redact.ts'
 
 /** Maximum UTF-8 bytes of one sample. */
@@ -9,17 +10,36 @@ const MAX_JSON_BYTES = 100 * 1024
 /** Characters of a text that are redacted before it is truncated. */
 const MAX_REDACTED_CHARACTERS = 2 * MAX_TEXT_BYTES
 
-/** Returns the text that the client wrote in a conversation: the user's messages, separated by blank lines. */
-export function userText(messages: readonly Pick<ChatMessage, 'role' | 'content'>[]): string {
-  const texts = messages.filter(({ role }) => role === 'user').map(({ content }) => contentText(content))
-  return texts.join('\n\n')
+/** Maximum number of prompts of a request that are sampled. */
+const MAX_PROMPTS = 16
+
+type Message = Pick<ChatMessage, 'role' | 'content'>
+
+/** Returns the first message that the client wrote in a conversation; the first message of all if it wrote none. */
+export function openingOf(messages: readonly Message[]): string {
+  const first = messages.find(({ role }) => role === 'user') ?? messages[0]
+  return contentText(first?.content)
 }
 
-/** Returns the text prompts, separated by blank lines. Prompts of token ids are skipped: only the node knows their text. */
-export function promptText(request: CompletionRequest): string {
+/**
+ * Returns what is new in a conversation: the client's newest message. It is none if the output of a tool follows it,
+ * because then it was part of the request before already.
+ */
+export function newMessage(messages: readonly Message[]): ClientText[] {
+  const at = messages.findLastIndex(({ role }) => role === 'user')
+  if (at < 0 || messages.slice(at).some(({ role }) => role === 'tool')) return []
+  return [{ text: contentText(messages[at]?.content), opening: openingOf(messages) }]
+}
+
+/**
+ * Returns the text prompts of a request, the first ones of many; each is a conversation of its own. Prompts of token ids are
+ * skipped: only the node knows their text.
+ */
+export function promptTexts(request: CompletionRequest): ClientText[] {
   return promptsOf(request)
     .filter((prompt) => typeof prompt === 'string')
-    .join('\n\n')
+    .slice(0, MAX_PROMPTS)
+    .map((text) => ({ text, opening: text }))
 }
 
 /**

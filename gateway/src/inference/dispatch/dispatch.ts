@@ -10,6 +10,7 @@ import { hasPrefixKeys, prefixKeys } from '../../fleet/client/prefix-keys.ts'
 import type { Alarms } from '../../runtime/alarms.ts'
 import type { Metering } from '../../usage/limits/metering.ts'
 import { acquireNode } from './acquire-node.ts'
+import { conversationKey } from './conversation-key.ts'
 import { callAttempt, type Dispatched } from './call-attempt.ts'
 import { lastAttemptError, noNodeError } from './no-node-error.ts'
 
@@ -42,7 +43,8 @@ export interface DispatchRequest {
 export async function dispatch(deps: Deps, request: DispatchRequest): Promise<Dispatched> {
   const { requestId, key, priority, generation, metering, completedRequests, headers, signal, alarms } =
     request
-  const { domain, promptTokens, model } = generation
+  const { domain, promptTokens, model, opening } = generation
+  const conversation = conversationKey(key.id, opening)
   const prefix = await prefixKeysOf(deps, key.tenant, generation)
   const exclude: string[] = []
   let last: (FailedAttempt & { error: AppError }) | undefined
@@ -56,6 +58,7 @@ export async function dispatch(deps: Deps, request: DispatchRequest): Promise<Di
       requestId: leaseId,
       account: key.id,
       tenant: key.tenant,
+      conversation,
       priority,
       domain,
       promptTokens,

@@ -6,7 +6,7 @@ import { readAdmission, readRequestBody } from '../../inference/validation/reque
 import { respond } from '../../inference/respond.ts'
 import { chatParts } from '../../inference/validation/chat-parts.ts'
 import { estimateTokens } from '../../inference/validation/estimate-tokens.ts'
-import { userText } from '../../adaptation/sampling/sample-text.ts'
+import { newMessage, openingOf } from '../../adaptation/sampling/sample-text.ts'
 import { rejectMethod } from '../../middleware/error-responses.ts'
 
 /** Creates `POST /v1/chat/completions`; mount it at that path behind `requireKey`. */
@@ -25,7 +25,8 @@ export function chatCompletionRoutes(): Hono<KeyedEnv> {
         choices: request.n ?? 1,
         request,
         promptParts: () => parts,
-        text: () => userText(request.messages),
+        opening: openingOf(request.messages),
+        newTexts: () => newMessage(request.messages),
       })
     })
     .all('/', rejectMethod('POST'))

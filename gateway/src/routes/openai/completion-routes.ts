@@ -5,7 +5,7 @@ import type { KeyedEnv } from '../../contracts/context.ts'
 import { readAdmission, readRequestBody } from '../../inference/validation/request-validation.ts'
 import { respond } from '../../inference/respond.ts'
 import { estimateTokens } from '../../inference/validation/estimate-tokens.ts'
-import { promptText } from '../../adaptation/sampling/sample-text.ts'
+import { promptTexts } from '../../adaptation/sampling/sample-text.ts'
 import { rejectMethod } from '../../middleware/error-responses.ts'
 
 /** Creates `POST /v1/completions`; mount it at that path behind `requireKey`. */
@@ -26,7 +26,8 @@ export function completionRoutes(): Hono<KeyedEnv> {
         request,
         // A node is chosen by the prefix of the first prompt only.
         promptParts: () => prompts.slice(0, 1),
-        text: () => promptText(request),
+        opening: prompts[0] ?? '',
+        newTexts: () => promptTexts(request),
       })
     })
     .all('/', rejectMethod('POST'))

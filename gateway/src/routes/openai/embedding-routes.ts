@@ -21,6 +21,7 @@ export function embeddingRoutes(): Hono<KeyedEnv> {
         sample: false,
         promptTokens: estimateTokens(inputs),
         maxTokens: 0,
+        opening: inputs[0] ?? '',
         request,
       })
     })

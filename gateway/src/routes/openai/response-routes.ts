@@ -7,7 +7,7 @@ import { readAdmission, readRequestBody } from '../../inference/validation/reque
 import { respond } from '../../inference/respond.ts'
 import { chatParts } from '../../inference/validation/chat-parts.ts'
 import { estimateTokens } from '../../inference/validation/estimate-tokens.ts'
-import { userText } from '../../adaptation/sampling/sample-text.ts'
+import { newMessage, openingOf } from '../../adaptation/sampling/sample-text.ts'
 import { rejectMethod } from '../../middleware/error-responses.ts'
 
 /** Creates `POST /v1/responses`; mount it at that path behind `requireKey`. Responses are not stored. */
@@ -27,7 +27,8 @@ export function responseRoutes(): Hono<KeyedEnv> {
         boundField: 'max_output_tokens',
         request,
         promptParts: () => parts,
-        text: () => userText(chat.messages),
+        opening: openingOf(chat.messages),
+        newTexts: () => newMessage(chat.messages),
       })
     })
     .all('/', rejectMethod('POST'))

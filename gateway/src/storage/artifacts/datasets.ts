@@ -1,12 +1,15 @@
 import type { DatasetRef, TextSample } from '@copal/shared/wire/adaptation-jobs.ts'
 import { sha256 } from '@copal/shared/wire/signature.ts'
-import type { StoredText } from '../../contracts/reservoir-object.ts'
+import type { SampleSource, StoredText } from '../../contracts/reservoir-object.ts'
 import { findUnusedDatasets, forgetDatasets, insertDataset } from '../db/queries/dataset-queries.ts'
 import type { Deps } from '../../contracts/bindings.ts'
 import { datasetKey } from './artifact-keys.ts'
 
 /** A line of a dataset. The domain makes equal texts of two domains two files, so that deleting one keeps the other. */
-type DatasetLine = TextSample & { domain: string; key: string }
+type DatasetLine = TextSample & { domain: string; sources: SampleSource[] }
+
+/** A line as earlier versions wrote it: with the key of one request, or without even that. */
+type OldDatasetLine = TextSample & { key?: string }
 
 /** Freezes texts as a dataset: newline-delimited JSON in R2, named by its SHA-256. Equal texts give the same dataset. */
 export async function freezeDataset(
@@ -14,8 +17,8 @@ export async function freezeDataset(
   domain: string,
   texts: readonly StoredText[],
 ): Promise<DatasetRef> {
-  const lines = texts.map(({ text, keyId }) => {
-    const line: DatasetLine = { domain, key: keyId, text }
+  const lines = texts.map(({ text, sources }) => {
+    const line: DatasetLine = { domain, sources: sources.map(copySource), text }
     return `${JSON.stringify(line)}\n`
   })
   // A cast instead of a copy, because it may be large; the encoder's buffer is never shared.
@@ -27,7 +30,15 @@ export async function freezeDataset(
   return dataset
 }
 
-/** Returns the texts of a dataset, undefined if it is deleted. In old datasets, whose lines name no key, `keyId` is empty. */
+/** Copies a source with its fields in one order, so that equal sources give equal lines. */
+function copySource({ requestId, keyId, tenant, conversation, consentVersion }: SampleSource): SampleSource {
+  return { requestId, keyId, tenant, conversation, consentVersion }
+}
+
+/**
+ * Returns the texts of a dataset, undefined if it is deleted. Texts of old datasets name only a key as their source, or no
+ * source at all.
+ */
 export async function readDataset(
   { artifacts }: Pick<Deps, 'artifacts'>,
   hash: string,
@@ -36,9 +47,15 @@ export async function readDataset(
   if (!object) return undefined
   const lines = (await object.text()).split('\n').slice(0, -1)
   return lines.map((line) => {
-    const { text, key = '' } = JSON.parse(line) as Pick<DatasetLine, 'text'> & Partial<DatasetLine>
-    return { text, keyId: key }
+    const parsed = JSON.parse(line) as DatasetLine | OldDatasetLine
+    const { text } = parsed
+    return { text, sources: 'sources' in parsed ? parsed.sources : oldSources(parsed) }
   })
+}
+
+function oldSources({ key }: OldDatasetLine): SampleSource[] {
+  if (key === undefined) return []
+  return [{ requestId: '', keyId: key, tenant: '', conversation: '', consentVersion: 0 }]
 }
 
 /** Deletes those of some datasets that nothing needs any more. If that fails, it is logged and the texts stay. */

@@ -1,4 +1,4 @@
-import { and, desc, eq, isNull, or } from 'drizzle-orm'
+import { and, desc, eq, isNull, or, sql } from 'drizzle-orm'
 import type { ActiveKey, KeyRow } from '../../../contracts/api-key.ts'
 import type { Database } from '../../../contracts/database.ts'
 import type { Limits } from '../../../contracts/limits.ts'
@@ -50,6 +50,21 @@ export async function listKeys(db: Database, tenant?: string): Promise<KeyRow[]>
     .from(apiKeys)
     .where(and(isNull(apiKeys.revokedAt), ofTenant(tenant)))
     .orderBy(desc(apiKeys.createdAt), apiKeys.id)
+}
+
+/** Returns the ids of all keys of a tenant, also of revoked ones. */
+export async function listKeyIds(db: Database, tenant: string): Promise<string[]> {
+  const rows = await db.select({ id: apiKeys.id }).from(apiKeys).where(eq(apiKeys.tenant, tenant))
+  return rows.map(({ id }) => id)
+}
+
+/** Returns the tenants of keys by their ids, also of revoked ones. */
+export async function findTenantsOfKeys(db: Database, ids: readonly string[]): Promise<Map<string, string>> {
+  const rows = await db
+    .select({ id: apiKeys.id, tenant: apiKeys.tenant })
+    .from(apiKeys)
+    .where(sql`${apiKeys.id} in (select value from json_each(${JSON.stringify(ids)}))`)
+  return new Map(rows.map(({ id, tenant }) => [id, tenant]))
 }
 
 /** Stores a new key and returns its row. */

@@ -1,0 +1,65 @@
+import type { SampleMessage } from '@copal/shared/wire/sample-message.ts'
+import type { ActiveKey } from '../../contracts/api-key.ts'
+import type { Deps } from '../../contracts/bindings.ts'
+import type { ClientText } from '../../contracts/generation.ts'
+import { conversationId, conversationSide } from './conversation.ts'
+import { redactSample } from './sample-text.ts'
+import { headHash } from './text-hash.ts'
+
+/** The new texts of a request that may be sampled. */
+export interface OfferedTexts {
+  requestId: string
+  key: Pick<ActiveKey, 'id' | 'tenant' | 'consentVersion'>
+  model: string
+  domain: string
+  texts: readonly ClientText[]
+}
+
+/** Redacts texts and queues them for the reservoir of their domain, after the response has been sent. */
+export function offerSamples(
+  deps: Pick<Deps, 'samples' | 'waitUntil' | 'keyPepper'>,
+  { texts, ...request }: OfferedTexts,
+): void {
+  const offered = texts.filter(({ text }) => text.trim() !== '')
+  if (offered.length === 0) return
+  const send = async () => {
+    // Yields, so that the response is sent first.
+    await new Promise((resolve) => setTimeout(resolve, 0))
+    // One at a time: a message holds 128 KB, and so does hardly more than one batch.
+    for (const text of offered) {
+      const message = await createMessage(deps.keyPepper, request, text)
+      if (message.text.trim() !== '') await deps.samples.send(message, { contentType: 'json' })
+    }
+  }
+  deps.waitUntil(
+    send().catch((error: unknown) =>
+      console.error(`The sample of request ${request.requestId} could not be queued and is lost:`, error),
+    ),
+  )
+}
+
+async function createMessage(
+  secret: string,
+  { requestId, key, model, domain }: Omit<OfferedTexts, 'texts'>,
+  { text, opening }: ClientText,
+): Promise<SampleMessage> {
+  const redacted = redactSample(text)
+  const redactedOpening = opening === text ? redacted : redactSample(opening)
+  const [conversation, side, openingHash] = await Promise.all([
+    conversationId(secret, key.id, opening),
+    conversationSide(secret, redactedOpening),
+    headHash(redactedOpening),
+  ])
+  return {
+    requestId,
+    keyId: key.id,
+    tenant: key.tenant,
+    conversation,
+    side,
+    opening: openingHash,
+    consentVersion: key.consentVersion,
+    model,
+    domain,
+    text: redacted,
+  }
+}
