@@ -3,6 +3,7 @@ import type { Log } from '../../platform/log.ts'
 import type { KernelName, Precision } from '../../../native/addon.d.ts'
 import type { Backend, WeightSet } from '../contract/backend.ts'
 import { createOnnxBackend } from './onnx/onnx-backend.ts'
+import { createBackgroundSparseBackend } from './background-sparse.ts'
 import { createSparseBackend } from './sparse/sparse-backend.ts'
 import { loadNative, NativeUnavailableError } from '../../platform/native-addon.ts'
 
@@ -25,8 +26,8 @@ export interface ChooseBackendOptions {
 /**
  * Creates the backend that the settings request, and logs which one and why.
  *
- * When the sparse engine serves, background sets still run on ONNX, because evaluation compares masks in f32 and its
- * processes yield the processor to serving.
+ * Background sets run on the same engine with the same settings, in processes of their own, because evaluation is of what is
+ * served and must yield the processor to serving.
  *
  * @throws AppError `invalid_request` when the settings require the sparse engine and its addon does not load, or this
  * machine cannot run the kernel
@@ -35,26 +36,21 @@ export function chooseBackend(options: ChooseBackendOptions): Backend {
   const { backend: wanted, provider, workDir, log } = options
   const threads = options.threads ?? undefined
   const load = options.load ?? loadNative
-  const onnx = createOnnxBackend({ workDir, threads, provider, log })
   const serveOnnx = (why: string) => {
+    const onnx = createOnnxBackend({ workDir, threads, provider, log })
     log.info('backend chosen', { backend: onnx.name, why })
     return onnx
   }
   if (wanted === 'onnx') return serveOnnx('COPAL_BACKEND is onnx')
   if (wanted === 'auto' && provider !== 'cpu') return serveOnnx(`COPAL_PROVIDER is ${provider}`)
   try {
-    const sparse = createSparseBackend({
-      addon: load(),
-      threads,
-      kernel: options.kernel ?? undefined,
-      precision: options.precision,
-      headPrecision: options.headPrecision,
-      kvTokens: options.kvTokens ?? undefined,
-      log,
-    })
+    const { precision, headPrecision } = options
+    const engine = { threads, kernel: options.kernel ?? undefined, precision, headPrecision, log }
+    const kvTokens = options.kvTokens ?? undefined
+    const sparse = createSparseBackend({ ...engine, addon: load(), kvTokens })
     const why = wanted === 'auto' ? 'the addon loads' : 'COPAL_BACKEND is sparse'
     log.info('backend chosen', { backend: sparse.name, why })
-    return byPriority({ serving: sparse, background: onnx })
+    return byPriority({ serving: sparse, background: createBackgroundSparseBackend(engine) })
   } catch (error) {
     if (!(error instanceof NativeUnavailableError)) throw error
     if (wanted === 'auto') return serveOnnx(error.message)

@@ -2,20 +2,25 @@ import { fork } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
 import { AppError, parseErrorBody } from '@copal/shared/errors.ts'
 import type { SequenceOutput, SequenceWork } from '../../contract/backend.ts'
-import type { AllowedTokens, WeightSetReply, WeightSetCall, SentWork } from './weight-set-protocol.ts'
+import type {
+  AllowedTokens,
+  LoadOptions,
+  SentWork,
+  WeightSetCall,
+  WeightSetReply,
+} from './weight-set-protocol.ts'
 
 /** A {@link WeightSetCall} without its id. */
-type CallBody = WeightSetCall extends infer Each
-  ? Each extends WeightSetCall
-    ? Omit<Each, 'id'>
-    : never
-  : never
+type CallBody<Options> =
+  | { kind: 'load'; options: Options }
+  | { kind: 'step'; work: readonly SentWork[]; drop: readonly number[] }
+  | { kind: 'close' }
 
 /** The node's side of a weight set process. */
-export interface WeightSetProcess {
+export interface WeightSetProcess<Options = LoadOptions> {
   readonly pid: number | undefined
   /** Makes a call. @throws AppError that the process returned, or `node_failed` when it ended or cannot be reached */
-  call(body: CallBody): Promise<SequenceOutput[]>
+  call(body: CallBody<Options>): Promise<SequenceOutput[]>
   /** Runs a step as {@link call} does. The allowed tokens of its work are sent later, once they are known. */
   step(work: readonly SequenceWork[], drop: readonly number[]): Promise<SequenceOutput[]>
   /** Waits for running calls, ends the process, and settles when it has ended. */
@@ -24,7 +29,7 @@ export interface WeightSetProcess {
   readonly ended: Promise<Error | undefined>
 }
 
-const WORKER = fileURLToPath(new URL('./weight-set-worker.ts', import.meta.url))
+const ONNX_WORKER = new URL('./weight-set-worker.ts', import.meta.url)
 /** Characters of the last error output that are kept, to explain why a process ended. */
 const STDERR_CHARACTERS = 2000
 /** Time after which a process that does not end by itself is killed. */
@@ -33,9 +38,17 @@ const CLOSE_TIMEOUT_MS = 30_000
 /** Makes glibc use huge pages. Every step reads all weights, which is a tenth faster with them. */
 const HUGE_PAGES = { GLIBC_TUNABLES: 'glibc.malloc.hugetlb=1' }
 
-/** Starts a process; `name` is for messages: `mask version 3`. */
-export function startWeightSetProcess(name: string): WeightSetProcess {
-  const child = fork(WORKER, [], {
+/**
+ * Starts the process of a weight set.
+ *
+ * @param name for messages: `mask version 3`
+ * @param worker program of the process, which calls `serveWeightSet`
+ */
+export function startWeightSetProcess<Options = LoadOptions>(
+  name: string,
+  worker = ONNX_WORKER,
+): WeightSetProcess<Options> {
+  const child = fork(fileURLToPath(worker), [], {
     serialization: 'advanced',
     execArgv: [],
     // oxlint-disable-next-line node/no-process-env -- passed on unchanged, nothing is read from it
@@ -73,11 +86,11 @@ export function startWeightSetProcess(name: string): WeightSetProcess {
     else call?.reject(parseErrorBody(reply.failure) ?? new AppError('node_failed', `${name} failed.`))
   })
 
-  const call = async (body: CallBody, id = nextId++): Promise<SequenceOutput[]> => {
+  const call = async (body: CallBody<Options>, id = nextId++): Promise<SequenceOutput[]> => {
     if (failure) throw failure
     const pending = Promise.withResolvers<SequenceOutput[]>()
     waiting.set(id, pending)
-    child.send({ ...body, id } satisfies WeightSetCall, (error) => {
+    child.send({ ...body, id } satisfies WeightSetCall<Options>, (error) => {
       if (!error || !waiting.delete(id)) return
       pending.reject(
         new AppError('node_failed', `The process of ${name} cannot be reached.`, { cause: error }),

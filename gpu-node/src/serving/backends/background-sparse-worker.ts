@@ -1,0 +1,19 @@
+/** Runs the process of one background weight set of the sparse engine. */
+import '../../platform/background-process.ts'
+import { loadNative } from '../../platform/native-addon.ts'
+import type { DenseModel } from '../../model/master/dense-model.ts'
+import type { BackgroundSparseOptions } from './background-sparse-options.ts'
+import { serveWeightSet } from './onnx/serve-weight-set.ts'
+import { createSparseBackend } from './sparse/sparse-backend.ts'
+
+/** Tokens beside one whole context: the texts that an evaluation generates. */
+const SPARE_TOKENS = 512
+
+serveWeightSet(async ({ config, master, version, maskPath, ...engine }: BackgroundSparseOptions) => {
+  const ownTokens = config.contextLength + SPARE_TOKENS
+  const backend = createSparseBackend({ ...engine, addon: loadNative(), kvTokens: 0, ownTokens })
+  // The engine reads nothing else of a model.
+  const model = { config, master } as DenseModel
+  const weights = await backend.load({ model, version, maskPath, priority: 'background' })
+  return { step: async (work, drop) => (await backend.step({ weights, work, drop })).outputs }
+})
