@@ -79,7 +79,7 @@ CREATE TABLE `__new_evaluations` (
 	PRIMARY KEY(`model`, `version`, `domain`, `holdout_sha256`)
 );
 --> statement-breakpoint
-INSERT INTO `__new_evaluations`("model", "version", "domain", "holdout_sha256", "tokens", "nll_mean", "window_nll", "created_at") SELECT "model", "version", "domain", "holdout_sha256", "tokens", "nll_mean", "window_nll", "created_at" FROM `evaluations`;--> statement-breakpoint
+INSERT INTO `__new_evaluations`("model", "version", "domain", "holdout_sha256", "tokens", "nll_mean", "window_nll", "created_at") SELECT "model", "version", "domain", "holdout_sha256", "tokens", "nll_mean", NULL, "created_at" FROM `evaluations`;--> statement-breakpoint
 DROP TABLE `evaluations`;--> statement-breakpoint
 ALTER TABLE `__new_evaluations` RENAME TO `evaluations`;--> statement-breakpoint
 PRAGMA foreign_keys=ON;--> statement-breakpoint
@@ -89,4 +89,32 @@ ALTER TABLE `jobs` ADD `best_progress` real DEFAULT 0 NOT NULL;--> statement-bre
 ALTER TABLE `jobs` ADD `avoid_nodes` text DEFAULT '[]' NOT NULL;--> statement-breakpoint
 ALTER TABLE `models` ADD `watch` text;--> statement-breakpoint
 ALTER TABLE `updates` ADD `candidate` integer DEFAULT 1 NOT NULL;--> statement-breakpoint
-ALTER TABLE `updates` ADD `weights` text;
+ALTER TABLE `updates` ADD `weights` text;--> statement-breakpoint
+-- Written by hand. Of each model and domain the newest dataset counts, because nearly all texts of the older ones are in it.
+-- Datasets that only updates had which were rolled back do not count.
+INSERT INTO `batches` (`model`, `dataset_sha256`, `update_id`, `domain`, `state`, `tokens`, `marked`, `created_at`)
+SELECT `model`, `dataset_sha256`, `update_id`, `domain`,
+	CASE
+		WHEN `rolled_back` THEN 'quarantined'
+		WHEN row_number() OVER (PARTITION BY `model`, `domain`, `rolled_back` ORDER BY `created_at` DESC, `dataset_sha256`) = 1 THEN 'counted'
+		ELSE 'retired'
+	END, NULL, 0, `created_at`
+FROM (
+	SELECT *, EXISTS (
+		SELECT 1 FROM `updates` WHERE `updates`.`id` = `accumulated`.`update_id` AND `updates`.`state` = 'rolled_back'
+	) AND NOT EXISTS (
+		SELECT 1 FROM `updates`, json_each(`updates`.`datasets`) AS `own`
+		WHERE `updates`.`model` = `accumulated`.`model` AND `updates`.`state` = 'promoted' AND `own`.`value` = `accumulated`.`dataset_sha256`
+	) AS `rolled_back`
+	FROM `accumulated`
+);--> statement-breakpoint
+-- Frozen holdouts become version 1. Their characters are estimated from the bytes, less the fields around each text.
+INSERT INTO `holdouts` (`domain`, `version`, `sha256`, `samples`, `characters`, `created_at`)
+SELECT `name`, 1, `holdout_sha256`, coalesce(`holdout_samples`, 0),
+	max(0, coalesce(`datasets`.`bytes`, 0) - coalesce(`holdout_samples`, 0) * (60 + length(`name`))),
+	coalesce(`datasets`.`created_at`, `domains`.`created_at`)
+FROM `domains` LEFT JOIN `datasets` ON `datasets`.`sha256` = `holdout_sha256`
+WHERE `holdout_sha256` IS NOT NULL;--> statement-breakpoint
+DROP TABLE `accumulated`;--> statement-breakpoint
+ALTER TABLE `domains` DROP COLUMN `holdout_sha256`;--> statement-breakpoint
+ALTER TABLE `domains` DROP COLUMN `holdout_samples`;

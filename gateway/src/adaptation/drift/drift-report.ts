@@ -1,9 +1,10 @@
-import { backwardTransfer } from '@copal/shared/metrics/forgetting.ts'
-import { meanNll, perplexity } from '@copal/shared/metrics/perplexity.ts'
+import { meanNll } from '@copal/shared/metrics/perplexity.ts'
 import type { DriftEntry, DriftReport } from '@copal/shared/wire/admin.ts'
 import type { EvaluationRow } from '../../storage/db/queries/evaluation-queries.ts'
+import type { HoldoutRow } from '../../storage/db/queries/holdout-queries.ts'
 import type { PromotedMask } from '../../storage/db/queries/mask-queries.ts'
 import type { DriftSum } from '../../storage/db/queries/usage-total-queries.ts'
+import { cellsByDomain, forgettingOf, versionToShow } from './forgetting.ts'
 
 /** The records of one model that {@link driftReport} reads. */
 export interface DriftRecord {
@@ -13,9 +14,11 @@ export interface DriftRecord {
   /** In the order of promotion. */
   promoted: readonly PromotedMask[]
   evaluations: readonly EvaluationRow[]
+  /** Every version of every holdout. */
+  holdouts: readonly HoldoutRow[]
 }
 
-/** Reports the cost of pruning on traffic, and the R matrix with its backward transfer. */
+/** Reports the cost of pruning on traffic, and the R matrix with what was forgotten. */
 export function driftReport(record: DriftRecord): DriftReport {
   const { model, activeVersion, traffic } = record
   return { model, active_version: activeVersion, traffic: traffic.map(trafficEntry), r: rMatrix(record) }
@@ -35,8 +38,11 @@ function trafficEntry({ domain, maskVersion, requests, tokens, nllMasked, nllDen
   }
 }
 
-/** Builds the R matrix. Its domains are in the order in which masks learned them, then the rest by name. */
-function rMatrix({ activeVersion, promoted, evaluations }: DriftRecord): DriftReport['r'] {
+/**
+ * Builds the R matrix. Its domains are in the order in which masks learned them, then the rest by name. All cells of a column
+ * are measured on one version of the domain's holdout, because losses on different texts cannot be compared.
+ */
+function rMatrix({ activeVersion, promoted, evaluations, holdouts }: DriftRecord): DriftReport['r'] {
   const stages = [
     { mask_version: 0, calibrated_domains: [] as string[] },
     ...promoted.map(({ mask, updateDomains }) => ({
@@ -44,34 +50,34 @@ function rMatrix({ activeVersion, promoted, evaluations }: DriftRecord): DriftRe
       calibrated_domains: updateDomains.filter((domain) => mask.domains.includes(domain)),
     })),
   ]
-  const evaluated = new Set(evaluations.map(({ domain }) => domain))
+  const cells = cellsByDomain(evaluations, holdouts)
   const learned = stages.flatMap((stage) => stage.calibrated_domains)
   const domains = [
-    ...new Set([...learned.filter((domain) => evaluated.has(domain)), ...[...evaluated].sort()]),
+    ...new Set([...learned.filter((domain) => cells.has(domain)), ...[...cells.keys()].sort()]),
   ]
-  const cells = new Map(evaluations.map((row) => [`${row.version} ${row.domain}`, perplexity(row.nllMean)]))
-  const matrix = stages.map((stage) =>
-    domains.map((domain) => cells.get(`${stage.mask_version} ${domain}`) ?? null),
-  )
+  const shown = domains.map((domain) => versionToShow(cells.get(domain) ?? [], stages, activeVersion))
+  const served = stages.slice(0, stages.findIndex((stage) => stage.mask_version === activeVersion) + 1)
+  const forgetting = domains.flatMap((domain) => forgettingOf(domain, cells.get(domain) ?? [], served) ?? [])
   return {
     domains,
+    holdouts: domains.map((domain, column) => ({
+      domain,
+      version: shown[column]?.version ?? null,
+      sha256: shown[column]?.sha256 ?? '',
+    })),
     stages,
-    perplexity: matrix,
-    backward_transfer: forgetting(activeVersion, domains, stages, matrix),
+    perplexity: stages.map((stage) =>
+      shown.map((column) => column?.perplexity.get(stage.mask_version) ?? null),
+    ),
+    backward_transfer: transferOf(forgetting),
+    forgetting,
   }
 }
 
-/** Computes backward transfer up to the active mask. A domain that was calibrated again counts as learned at the later stage. */
-function forgetting(
-  activeVersion: number,
-  domains: readonly string[],
-  stages: DriftReport['r']['stages'],
-  matrix: readonly (readonly (number | null)[])[],
-): DriftReport['r']['backward_transfer'] {
-  const served = stages.slice(0, stages.findIndex((stage) => stage.mask_version === activeVersion) + 1)
-  const learnedAt = domains.map((domain) => {
-    const stage = served.findLastIndex(({ calibrated_domains: calibrated }) => calibrated.includes(domain))
-    return stage < 0 ? null : stage
-  })
-  return backwardTransfer({ perplexity: matrix.slice(0, served.length), learnedAt })
+/** Computes backward transfer up to the active mask, from the first mask that learned each domain. */
+function transferOf(forgetting: DriftReport['r']['forgetting']): DriftReport['r']['backward_transfer'] {
+  const differences = forgetting.flatMap(({ first }) => first?.difference ?? [])
+  if (differences.length === 0) return null
+  const sum = differences.reduce((total, difference) => total + difference, 0)
+  return { mean: sum / differences.length, max: Math.max(...differences) }
 }

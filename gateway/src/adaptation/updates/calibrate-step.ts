@@ -1,9 +1,12 @@
 import type { CalibrateJob, CalibrateResult } from '@copal/shared/wire/adaptation-jobs.ts'
-import { findDatasets, listAccumulated } from '../../storage/db/queries/dataset-queries.ts'
-import { requeueJob } from '../../storage/db/queries/job-queries.ts'
+import { listCounted } from '../../storage/db/queries/batch-queries.ts'
+import { findDatasets } from '../../storage/db/queries/dataset-queries.ts'
+import { findJob, requeueJob } from '../../storage/db/queries/job-queries.ts'
 import { findMask, registerMask } from '../../storage/db/queries/mask-queries.ts'
 import type { UpdateRow } from '../../storage/db/queries/update-queries.ts'
 import { maskKey } from '../../storage/artifacts/artifact-keys.ts'
+import { findPolicy } from '../policy/find-policy.ts'
+import { selectionWeights } from '../statistics/selection-weights.ts'
 import { calibrateJobId, queueJob, invalidResult, type FinishedJob, type JobStep } from './update-jobs.ts'
 import type { StepDeps, StepOutcome } from './update-step.ts'
 
@@ -33,6 +36,7 @@ async function registerCalibratedMask(
   const { version } = await registerMask(deps.db, {
     model: update.model,
     updateId: update.id,
+    candidate: update.candidate,
     sha256: result.maskSha256,
     parentVersion: update.parentVersion || null,
     method: update.method,
@@ -48,11 +52,12 @@ async function registerCalibratedMask(
 }
 
 async function calibrateJob(deps: StepDeps, update: UpdateRow): Promise<CalibrateJob> {
-  const own = update.datasets ?? []
-  const [datasets, counted, parent] = await Promise.all([
-    findDatasets(deps.db, own),
-    listAccumulated(deps.db, update.model),
+  const policy = (await findPolicy(deps, update.model)).statistics
+  const { datasets, accumulated } = await inputOf(deps, update)
+  const domains = [...new Set([...datasets, ...accumulated].map(({ domain }) => domain))].sort()
+  const [parent, weights] = await Promise.all([
     update.parentVersion ? findMask(deps.db, update.model, update.parentVersion) : undefined,
+    update.weights ?? selectionWeights(deps, update.model, domains, policy.weights),
   ])
   const { samples, length, seed, method, pattern, patterns, scope } = update
   return {
@@ -60,15 +65,33 @@ async function calibrateJob(deps: StepDeps, update: UpdateRow): Promise<Calibrat
     id: calibrateJobId(update),
     model: update.model,
     datasets,
-    // If a domain has not changed since its last update, its dataset is the same, and counts once.
-    accumulated: counted.filter(({ sha256 }) => !own.includes(sha256)),
+    accumulated,
     samples,
     length,
     seed,
-    selection: { method, pattern, scope, patterns },
+    selection: { method, pattern, scope, patterns, weights },
     parent: parent?.sha256 ?? null,
+    ...(policy.half_life_days === null ? {} : { halfLifeDays: policy.half_life_days }),
     created: new Date(update.createdAt).toISOString(),
   }
+}
+
+/**
+ * Returns the update's own datasets and those that counted when it began. Later candidates read what the first one read, so
+ * that they differ in their weights alone.
+ */
+async function inputOf(
+  deps: StepDeps,
+  update: UpdateRow,
+): Promise<Pick<CalibrateJob, 'datasets' | 'accumulated'>> {
+  const first = await findJob(deps.db, calibrateJobId({ ...update, candidate: 1 }))
+  if (first?.payload.kind === 'calibrate') return first.payload
+  const own = update.datasets ?? []
+  const [datasets, counted] = await Promise.all([
+    findDatasets(deps.db, own),
+    listCounted(deps.db, update.model),
+  ])
+  return { datasets, accumulated: counted.filter(({ sha256 }) => !own.includes(sha256)) }
 }
 
 /** Returns the domains of the datasets that the node reports to have counted. */

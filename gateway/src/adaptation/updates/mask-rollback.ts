@@ -1,25 +1,32 @@
-import { AppError } from '@copal/shared/errors.ts'
-import type { RollbackRequest } from '@copal/shared/wire/admin.ts'
+import { AppError, type ErrorCode } from '@copal/shared/errors.ts'
+import { updateState, type RollbackRequest, type UpdateState } from '@copal/shared/wire/admin.ts'
 import { findMask, IMPORT_PREFIX } from '../../storage/db/queries/mask-queries.ts'
-import { activateVersion, type ModelRow } from '../../storage/db/queries/model-queries.ts'
-import { findUpdateOfMask } from '../../storage/db/queries/update-queries.ts'
-import type { Deps } from '../../contracts/bindings.ts'
-import { moveUpdate } from './move-update.ts'
+import type { ModelRow } from '../../storage/db/queries/model-queries.ts'
+import {
+  activateEarlier,
+  listServedMasks,
+  type ActivationChange,
+} from '../../storage/db/queries/rollback-queries.ts'
+import { planRollback } from '../statistics/rollback-plan.ts'
 import { findOperatorModel } from '../models/find-operator-model.ts'
-import { nextState } from './update-states.ts'
+import type { StepDeps } from './update-step.ts'
+import { nextState, type UpdateEvent } from './update-states.ts'
+
+/** The dependencies of a roll-back. */
+export type RollbackDeps = Pick<StepDeps, 'db' | 'nowMs'>
 
 /**
  * Activates an earlier mask: `version`, or the previous one; 0 is the dense model. Nodes swap with their next heartbeat.
- * The update whose mask is rolled back becomes `rolled_back`.
+ *
+ * The updates whose masks became active after it become `rolled_back`, unless it descends from them, and their texts do not
+ * count any more. Those of its own line count again if they were rolled back. A running update fails if its mask is selected
+ * from texts that do not count any more.
  *
  * @returns the active version afterwards
  * @throws AppError `not_found` if the mask does not exist; `conflict` if it was never active, or if there is no previous
  * mask; the errors of `findOperatorModel`
  */
-export async function rollBack(
-  deps: Pick<Deps, 'db' | 'artifacts' | 'nowMs'>,
-  request: RollbackRequest,
-): Promise<number> {
+export async function rollBack(deps: RollbackDeps, request: RollbackRequest): Promise<number> {
   for (;;) {
     const model = await findOperatorModel(deps.db, request.model)
     const version = request.version ?? model.previousVersion
@@ -31,15 +38,46 @@ export async function rollBack(
     }
     if (version === model.activeVersion) return version
     await requireWasActive(deps, model, version)
-    // This comes before the activation, so that an update that is still promoting cannot activate its mask afterwards.
-    await markUpdate(deps, model, model.activeVersion, 'rolled_back')
-    if (!(await activateVersion(deps.db, model, version))) continue
-    await markUpdate(deps, model, version, 'reinstated')
-    return version
+    if (await rollBackTo(deps, model, version)) return version
   }
 }
 
-async function requireWasActive(deps: Pick<Deps, 'db'>, model: ModelRow, version: number): Promise<void> {
+/**
+ * Activates a mask that was active before, or the dense model, as {@link rollBack} does.
+ *
+ * @param decision stored if, and only if, the mask becomes active
+ * @returns false if the model has changed meanwhile; then nothing is changed
+ */
+export async function rollBackTo(
+  deps: RollbackDeps,
+  model: ModelRow,
+  version: number,
+  decision?: ActivationChange['decision'],
+): Promise<boolean> {
+  const { rolledBack, kept } = planRollback(await listServedMasks(deps.db, model.id), version)
+  const change = {
+    version,
+    rolledBack: { updateIds: rolledBack, from: statesBefore('rolled_back'), to: 'rolled_back' },
+    reinstated: { updateIds: kept, from: statesBefore('reinstated'), to: 'promoted' },
+    superseded: { from: statesBefore('failed'), to: 'failed', error: superseded(model) },
+    decision,
+  } as const
+  return activateEarlier(deps.db, model, change, deps.nowMs())
+}
+
+/** Returns the states in which an event applies. */
+function statesBefore(event: UpdateEvent): UpdateState[] {
+  return updateState.options.filter((state) => nextState(state, event) !== undefined)
+}
+
+function superseded({ id }: ModelRow): { code: ErrorCode; message: string } {
+  const message =
+    `Masks of '${id}' were rolled back while this update was running, and its mask is selected from their texts too. ` +
+    'Start it again.'
+  return { code: 'conflict', message }
+}
+
+async function requireWasActive(deps: Pick<StepDeps, 'db'>, model: ModelRow, version: number): Promise<void> {
   if (version === 0) return
   const mask = await findMask(deps.db, model.id, version)
   if (!mask) {
@@ -59,20 +97,5 @@ async function requireWasActive(deps: Pick<Deps, 'db'>, model: ModelRow, version
         : `Mask m${version} of '${model.id}' was never active. Only a mask that was active before can be restored.`,
       { param: 'version' },
     )
-  }
-}
-
-async function markUpdate(
-  deps: Pick<Deps, 'db' | 'artifacts' | 'nowMs'>,
-  model: ModelRow,
-  version: number,
-  event: 'rolled_back' | 'reinstated',
-): Promise<void> {
-  if (version === 0) return
-  for (;;) {
-    const update = await findUpdateOfMask(deps.db, model.id, version)
-    // If the event does not apply in this state, there is nothing to mark; no other call was faster.
-    if (!update || nextState(update.state, event) === undefined) return
-    if (await moveUpdate(deps, update, { event, patch: {} })) return
   }
 }

@@ -1,21 +1,50 @@
+import { listCountedDomains } from '../../storage/db/queries/batch-queries.ts'
+import { listLatestHoldouts } from '../../storage/db/queries/holdout-queries.ts'
+import { findLastUpdate } from '../../storage/db/queries/update-queries.ts'
+import { requireHoldouts, type HeldOutText } from '../holdouts/holdout-rules.ts'
+import { keepsTexts } from '../statistics/release-texts.ts'
+import { isEnough, tooFewSamples, type TextDemand } from './text-sufficiency.ts'
 import type { StepDeps } from './update-step.ts'
-import { type TextDemand, requireSamples, requireHoldout } from './text-sufficiency.ts'
-import { findDomain } from '../../storage/db/queries/domain-queries.ts'
 
 /**
- * Checks that each domain has enough text to calibrate and to evaluate on.
+ * Checks before an update starts that its domains have enough text: each has statistics or enough new text to calibrate on,
+ * and there is enough held-out text to judge a mask.
  *
- * @throws AppError `insufficient_samples` that names the first domain with too little text
+ * @throws AppError `insufficient_samples` that names a domain and the tokens that it lacks
  */
 export async function requireDomainTexts(
   deps: Pick<StepDeps, 'db' | 'reservoir'>,
+  model: string,
   domains: readonly string[],
   demand: TextDemand,
   windowTokens: number,
 ): Promise<void> {
+  const [counted, last] = await Promise.all([
+    listCountedDomains(deps.db, model),
+    findLastUpdate(deps.db, model),
+  ])
+  // The update gives back the texts that the one before keeps, so it decides when it collects.
+  const mayGetMore = last !== undefined && keepsTexts(last)
   for (const name of domains) {
-    const [domain, stats] = await Promise.all([findDomain(deps.db, name), deps.reservoir(name).stats()])
-    requireSamples(name, stats.characters, demand)
-    if (!domain?.holdoutSha256) requireHoldout(name, stats.holdoutCharacters, windowTokens)
+    if (counted.has(name) || mayGetMore) continue
+    const { newCharacters } = await deps.reservoir(name).stats(model)
+    if (!isEnough(newCharacters, demand)) throw tooFewSamples(name, newCharacters, demand)
   }
+  await requireHeldOutTexts(deps, domains, windowTokens)
+}
+
+/** @throws AppError `insufficient_samples` */
+export async function requireHeldOutTexts(
+  deps: Pick<StepDeps, 'db' | 'reservoir'>,
+  domains: readonly string[],
+  windowTokens: number,
+): Promise<void> {
+  const versions = await listLatestHoldouts(deps.db)
+  const texts: HeldOutText[] = []
+  for (const domain of domains) {
+    const latest = versions.find((version) => version.domain === domain)?.characters
+    const { holdoutCharacters } = await deps.reservoir(domain).stats()
+    texts.push({ domain, latest, reservoir: holdoutCharacters })
+  }
+  requireHoldouts(texts, windowTokens)
 }

@@ -41,7 +41,7 @@ export async function createUpdate(
   const { pattern = DEFAULT_PATTERN, scope = 'row', patterns = {} } = request.selection
   const method = await chooseMethod(deps, model.id, request.selection.method, pattern)
   const domains = [...new Set(request.domains)]
-  await requireDomainTexts(deps, domains, { samples, length }, evaluationWindow(model))
+  await requireDomainTexts(deps, model.id, domains, { samples, length }, evaluationWindow(model))
   await ensureDomains(deps.db, domains, deps.nowMs())
   const id = `upd_${crypto.randomUUID().replaceAll('-', '')}`
   const running = await insertUpdate(deps.db, {
@@ -130,7 +130,7 @@ export async function beginUpdate(deps: StepDeps & Pick<Deps, 'updateWorkflow'>,
  * @throws AppError `not_found`, `conflict` when it is too late
  */
 export async function cancelUpdate(
-  deps: Pick<StepDeps, 'db' | 'artifacts' | 'nowMs'>,
+  deps: Pick<StepDeps, 'db' | 'artifacts' | 'reservoir' | 'nowMs'>,
   id: string,
 ): Promise<UpdateRow> {
   for (;;) {

@@ -1,6 +1,7 @@
 import { Hono } from 'hono'
 import type { AppEnv } from '../../contracts/context.ts'
 import { listEvaluations } from '../../storage/db/queries/evaluation-queries.ts'
+import { listHoldouts } from '../../storage/db/queries/holdout-queries.ts'
 import { listPromotedMasks } from '../../storage/db/queries/mask-queries.ts'
 import { sumDrift } from '../../storage/db/queries/usage-total-queries.ts'
 import { driftReport } from '../../adaptation/drift/drift-report.ts'
@@ -13,13 +14,21 @@ export function driftRoutes(): Hono<AppEnv> {
     .get('/drift', async (c) => {
       const { db } = c.var.deps
       const model = await findOperatorModel(db, c.req.query('model'))
-      const [traffic, promoted, evaluations] = await Promise.all([
+      const [traffic, promoted, evaluations, holdouts] = await Promise.all([
         sumDrift(db, { model: model.id }),
         listPromotedMasks(db, model.id),
         listEvaluations(db, model.id),
+        listHoldouts(db),
       ])
       return c.json(
-        driftReport({ model: model.id, activeVersion: model.activeVersion, traffic, promoted, evaluations }),
+        driftReport({
+          model: model.id,
+          activeVersion: model.activeVersion,
+          traffic,
+          promoted,
+          evaluations,
+          holdouts,
+        }),
       )
     })
     .all('/drift', rejectMethod('GET'))

@@ -108,11 +108,9 @@ export const masks = sqliteTable(
 /** The name under which the operator's fixed holdout stands beside those of domains; no domain can have it. */
 export const GENERAL_HOLDOUT = '(general)'
 
-/** Domains that were sampled or created; the frozen holdout is the R2 object `datasets/<holdoutSha256>`. */
+/** Domains that were sampled or created; their held-out texts are in `holdouts`. */
 export const domains = sqliteTable('domains', {
   name: text().primaryKey(),
-  holdoutSha256: text(),
-  holdoutSamples: integer(),
   createdAt: integer().notNull(),
   /** The tenant whose sample created it; null if an operator created it, or if it is older than this column. */
   createdBy: text(),
@@ -180,19 +178,6 @@ export const updates = sqliteTable(
   ],
 )
 
-/** Datasets in a model's accumulated statistics: those of its promoted updates. */
-export const accumulated = sqliteTable(
-  'accumulated',
-  {
-    model: text().notNull(),
-    datasetSha256: text().notNull(),
-    domain: text().notNull(),
-    updateId: text().notNull(),
-    createdAt: integer().notNull(),
-  },
-  (table) => [primaryKey({ columns: [table.model, table.datasetSha256] })],
-)
-
 /**
  * The versions of each domain's holdout, from 1; each is an immutable dataset. Losses are compared on the same version only.
  * The domain {@link GENERAL_HOLDOUT} holds the operator's fixed text.
@@ -226,7 +211,7 @@ export const batches = sqliteTable(
     updateId: text().notNull(),
     domain: text().notNull(),
     state: text({ enum: ['counted', 'quarantined', 'retired'] }).notNull(),
-    /** Calibrated tokens, as the node reported; null for batches that are older than this column. */
+    /** Calibrated tokens, as the node reported; null if the update's method read no statistics, and for older batches. */
     tokens: integer(),
     /** False until the reservoir knows which texts the batch contains, for batches that are older than this column. */
     marked: integer({ mode: 'boolean' }).notNull().default(true),

@@ -1,14 +1,21 @@
-import { and, count, eq, inArray, isNull, notExists, or, sql } from 'drizzle-orm'
+import { and, eq, inArray, isNull, notExists, or, sql } from 'drizzle-orm'
 import type { DatasetRef } from '@copal/shared/wire/adaptation-jobs.ts'
 import type { Database } from '../../../contracts/database.ts'
-import { accumulated, datasets, domains, updates } from '../schema.ts'
+import { batches, datasets, holdouts, updates } from '../schema.ts'
+
+/** An update that the gate rejected may be forced until the next update of its model starts. */
+const isForceable = sql`${updates.state} = 'failed' and ${updates.errorCode} = 'gate_failed' and not exists (
+  select 1 from ${updates} later where later.model = ${updates.model}
+    and (later.created_at, later.rowid) > (${updates.createdAt}, "updates".rowid)
+)`
 
 /** Stores the record of a frozen dataset; does nothing if it exists. */
 export async function insertDataset(db: Database, dataset: typeof datasets.$inferInsert): Promise<void> {
   await db.insert(datasets).values(dataset).onConflictDoNothing()
 }
 
-const reference = { sha256: datasets.sha256, domain: datasets.domain, samples: datasets.samples }
+const { sha256, domain, samples, createdAt } = datasets
+const reference = { sha256, domain, samples, createdAt }
 
 /** Returns references to datasets, in the order of their hashes; unknown ones are left out. */
 export async function findDatasets(db: Database, hashes: readonly string[]): Promise<DatasetRef[]> {
@@ -20,78 +27,82 @@ export async function findDatasets(db: Database, hashes: readonly string[]): Pro
   return hashes.flatMap((hash) => rows.find(({ sha256 }) => sha256 === hash) ?? [])
 }
 
-/** Returns the datasets in a model's accumulated statistics, oldest first. */
-export async function listAccumulated(db: Database, model: string): Promise<DatasetRef[]> {
-  return db
-    .select(reference)
-    .from(accumulated)
-    .innerJoin(datasets, eq(datasets.sha256, accumulated.datasetSha256))
-    .where(eq(accumulated.model, model))
-    .orderBy(accumulated.createdAt, accumulated.datasetSha256)
-}
-
-/** Counts the datasets of each domain that are in the statistics of any model. */
-export async function countCalibratedDatasets(db: Database): Promise<Map<string, number>> {
-  const rows = await db
-    .select({ domain: accumulated.domain, datasets: count() })
-    .from(accumulated)
-    .groupBy(accumulated.domain)
-  return new Map(rows.map(({ domain, datasets: total }) => [domain, total]))
-}
-
-/** Returns every dataset of a domain, including its holdout if that is frozen. */
+/** Returns every dataset of a domain, including the versions of its holdout. */
 export async function listDatasetsOf(db: Database, domain: string): Promise<string[]> {
   const rows = await db.select({ sha256: datasets.sha256 }).from(datasets).where(eq(datasets.domain, domain))
   return rows.map(({ sha256 }) => sha256)
 }
 
 /**
- * Returns those of some datasets that nothing needs: they are in no statistics and are no holdout, and no running update
- * has them or may be about to freeze the same texts.
+ * Returns those of some datasets that nothing needs: they are in no batch and are no holdout, and no update has them that
+ * is running or that an operator may still force, or that is about to freeze the same texts.
  */
 export async function findUnusedDatasets(db: Database, hashes: readonly string[]): Promise<string[]> {
   if (hashes.length === 0) return []
-  const counts = db.select().from(accumulated).where(eq(accumulated.datasetSha256, datasets.sha256))
-  const heldOut = db.select().from(domains).where(eq(domains.holdoutSha256, datasets.sha256))
+  const batch = db.select().from(batches).where(eq(batches.datasetSha256, datasets.sha256))
+  const heldOut = db.select().from(holdouts).where(eq(holdouts.sha256, datasets.sha256))
   const owned = sql`exists (select 1 from json_each(${updates.datasets}) where value = ${datasets.sha256})`
   const collecting = sql`${updates.state} = 'collecting' and exists (select 1 from json_each(${updates.domains}) where value = ${datasets.domain})`
-  const running = db
+  const needed = db
     .select()
     .from(updates)
-    .where(and(isNull(updates.finishedAt), or(owned, collecting)))
+    .where(or(and(isNull(updates.finishedAt), or(owned, collecting)), and(isForceable, owned)))
   const rows = await db
     .select({ sha256: datasets.sha256 })
     .from(datasets)
     .where(
-      and(inArray(datasets.sha256, [...hashes]), notExists(counts), notExists(heldOut), notExists(running)),
+      and(inArray(datasets.sha256, [...hashes]), notExists(batch), notExists(heldOut), notExists(needed)),
     )
-  return rows.map(({ sha256 }) => sha256)
+  return rows.map((row) => row.sha256)
 }
 
 /**
- * Replaces a dataset by another in the statistics of every model and as its domain's holdout, or removes it there if
- * `replacement` is undefined. The record of the old dataset stays until {@link forgetDatasets}, so that this can be repeated.
+ * Replaces a dataset by one with the remaining texts, in the batches of every model and as its domain's holdout, or removes
+ * it there if `replacement` is undefined. A holdout version never changes, so the latest one is followed by a new one. The
+ * record of the old dataset stays until {@link forgetDatasets}, so that this can be repeated.
  */
 export async function replaceDataset(
   db: Database,
   old: string,
-  replacement: DatasetRef | undefined,
+  replacement: (DatasetRef & { characters: number }) | undefined,
+  nowMs: number,
 ): Promise<void> {
-  const replaced = eq(accumulated.datasetSha256, old)
+  const replaced = eq(batches.datasetSha256, old)
   if (replacement) {
-    const { model, domain, updateId, createdAt } = accumulated
-    const datasetSha256 = sql<string>`${replacement.sha256}`.as('dataset')
-    const counted = db
-      .select({ model, datasetSha256, domain, updateId, createdAt })
-      .from(accumulated)
+    const { sha256: hash, samples: number, characters } = replacement
+    const { model, updateId, state, tokens, marked, createdAt: countedAt } = batches
+    const copied = db
+      .select({
+        model,
+        datasetSha256: sql<string>`${hash}`.as('dataset'),
+        updateId,
+        domain: batches.domain,
+        state,
+        tokens,
+        marked,
+        createdAt: countedAt,
+      })
+      .from(batches)
       .where(replaced)
-    // The remaining texts of two datasets may be the same.
-    await db.insert(accumulated).select(counted).onConflictDoNothing()
+    const newest = sql`(select max(version) from ${holdouts} newer where newer.domain = ${holdouts.domain})`
+    const next = sql`select ${holdouts.domain}, ${holdouts.version} + 1, ${hash}, ${number}, ${characters}, ${nowMs}
+      from ${holdouts} where ${holdouts.sha256} = ${old} and ${holdouts.version} = ${newest}`
+    await db.batch([
+      // The remaining texts of two datasets may be the same.
+      db.insert(batches).select(copied).onConflictDoNothing(),
+      db.insert(holdouts).select(next).onConflictDoNothing(),
+    ])
   }
-  const holdout = { holdoutSha256: replacement?.sha256 ?? null, holdoutSamples: replacement?.samples ?? null }
+  const kept = sql`select coalesce(json_group_array(iif(value = ${old}, ${replacement?.sha256 ?? null}, value)), '[]')
+    from json_each(${updates.datasets}) where value <> ${old} or ${replacement ? 1 : 0}`
   await db.batch([
-    db.delete(accumulated).where(replaced),
-    db.update(domains).set(holdout).where(eq(domains.holdoutSha256, old)),
+    db.delete(batches).where(replaced),
+    db.delete(holdouts).where(eq(holdouts.sha256, old)),
+    // An update that can still be forced counts what is left.
+    db
+      .update(updates)
+      .set({ datasets: sql`(${kept})` })
+      .where(sql`exists (select 1 from json_each(${updates.datasets}) where value = ${old})`),
   ])
 }
 

@@ -1,8 +1,17 @@
-import { and, eq, isNull, sql } from 'drizzle-orm'
+import { eq, sql } from 'drizzle-orm'
 import type { Database } from '../../../contracts/database.ts'
-import { accumulated, apiKeys, datasets, domains, evaluations, usageTotals } from '../schema.ts'
+import {
+  apiKeys,
+  batches,
+  datasets,
+  domains,
+  evaluations,
+  holdouts,
+  statistics,
+  usageTotals,
+} from '../schema.ts'
 
-/** A domain with its frozen holdout. */
+/** A registered domain. */
 export type DomainRow = typeof domains.$inferSelect
 
 /** Registers domains that do not exist yet. */
@@ -33,7 +42,7 @@ export async function admitDomain(
     db
       .insert(domains)
       .select(
-        sql`select ${name}, null, null, ${nowMs}, tenant
+        sql`select ${name}, ${nowMs}, tenant
           from json_each(${JSON.stringify(keyIds)}) as sampled left join ${apiKeys} on api_keys.id = sampled.value
           where ${hasRoom} and ${mayCreate} limit 1`,
       )
@@ -53,30 +62,12 @@ export async function findDomain(db: Database, name: string): Promise<DomainRow 
   return db.select().from(domains).where(eq(domains.name, name)).get()
 }
 
-/**
- * Freezes a domain's holdout unless it is frozen already.
- *
- * @returns the domain after the change
- */
-export async function freezeHoldout(
-  db: Database,
-  name: string,
-  holdout: { sha256: string; samples: number },
-): Promise<DomainRow | undefined> {
-  const [, rows] = await db.batch([
-    db
-      .update(domains)
-      .set({ holdoutSha256: holdout.sha256, holdoutSamples: holdout.samples })
-      .where(and(eq(domains.name, name), isNull(domains.holdoutSha256))),
-    db.select().from(domains).where(eq(domains.name, name)),
-  ])
-  return rows[0]
-}
-
-/** Deletes a domain with its datasets, its evaluations and its usage totals. */
+/** Deletes a domain with its datasets, holdouts, statistics, evaluations and usage totals. */
 export async function forgetDomain(db: Database, name: string): Promise<void> {
   await db.batch([
-    db.delete(accumulated).where(eq(accumulated.domain, name)),
+    db.delete(batches).where(eq(batches.domain, name)),
+    db.delete(holdouts).where(eq(holdouts.domain, name)),
+    db.delete(statistics).where(eq(statistics.domain, name)),
     db.delete(evaluations).where(eq(evaluations.domain, name)),
     db.delete(datasets).where(eq(datasets.domain, name)),
     db.delete(usageTotals).where(eq(usageTotals.domain, name)),

@@ -2,7 +2,7 @@ import { eq, sql } from 'drizzle-orm'
 import type { Database } from '../../../contracts/database.ts'
 import { evaluations } from '../schema.ts'
 
-/** One cell of the R matrix. */
+/** One cell of the R matrix: the loss of a mask on one version of a domain's holdout. */
 export type EvaluationRow = typeof evaluations.$inferSelect
 
 /** Stores losses of masks on holdouts; a new value of the same cell replaces the old one. */
@@ -12,11 +12,11 @@ export async function recordEvaluations(db: Database, rows: readonly EvaluationR
       .insert(evaluations)
       .values(row)
       .onConflictDoUpdate({
-        target: [evaluations.model, evaluations.version, evaluations.domain],
+        target: [evaluations.model, evaluations.version, evaluations.domain, evaluations.holdoutSha256],
         set: {
-          holdoutSha256: sql`excluded.holdout_sha256`,
           tokens: sql`excluded.tokens`,
           nllMean: sql`excluded.nll_mean`,
+          windowNll: sql`excluded.window_nll`,
           createdAt: sql`excluded.created_at`,
         },
       }),

@@ -1,7 +1,8 @@
 import { and, asc, desc, eq, exists, inArray, isNotNull, isNull, ne, sql } from 'drizzle-orm'
 import type { DatasetRef } from '@copal/shared/wire/adaptation-jobs.ts'
 import type { Database } from '../../../contracts/database.ts'
-import { accumulated, masks, models, updates } from '../schema.ts'
+import { batches, masks, models, updates } from '../schema.ts'
+import { countBatch } from './batch-queries.ts'
 import type { UpdatePatch, UpdateRow } from './update-queries.ts'
 
 /** Prefix of the `updateId` of imported masks, which no update made. */
@@ -85,19 +86,22 @@ export async function activateImported(
   ])
 }
 
-/** Registers the mask of an update under the model's next version. Repeating it for the same update returns the same mask. */
+/** Registers a candidate of an update under the model's next version. Repeating it for the same candidate returns the same mask. */
 export async function registerMask(
   db: Database,
   mask: Omit<typeof masks.$inferInsert, 'version' | 'promotedAt'>,
 ): Promise<MaskRow> {
-  const { model, updateId } = mask
+  const { model, updateId, candidate = 1 } = mask
   const nextVersion = sql<number>`(select coalesce(max(${masks.version}), 0) + 1 from ${masks} where ${masks.model} = ${model})`
   const [, rows] = await db.batch([
     db
       .insert(masks)
       .values({ ...mask, version: nextVersion })
-      .onConflictDoNothing({ target: masks.updateId }),
-    db.select().from(masks).where(eq(masks.updateId, updateId)),
+      .onConflictDoNothing({ target: [masks.updateId, masks.candidate] }),
+    db
+      .select()
+      .from(masks)
+      .where(and(eq(masks.updateId, updateId), eq(masks.candidate, candidate))),
   ])
   const [row] = rows
   if (!row) throw new Error(`the mask of update ${updateId} is missing right after its insert`)
@@ -105,8 +109,8 @@ export async function registerMask(
 }
 
 /**
- * Makes an update's mask the active one and the active one the previous, and adds its datasets to the statistics, in one
- * transaction. Does so only once and only while the update is promoting, so that a repetition does not undo a roll-back.
+ * Makes an update's mask the active one and the active one the previous, and counts its datasets in the statistics, in
+ * one transaction. Does so only once and only while the update is promoting, so that a repetition does not undo a roll-back.
  */
 export async function promoteMask(
   db: Database,
@@ -131,12 +135,7 @@ export async function promoteMask(
       .update(masks)
       .set({ promotedAt: nowMs })
       .where(and(eq(masks.model, model), eq(masks.version, version), isNull(masks.promotedAt), promoting)),
-    ...own.map(({ sha256, domain }) =>
-      db
-        .insert(accumulated)
-        .select(sql`select ${model}, ${sha256}, ${domain}, ${updateId}, ${nowMs} where ${promoting}`)
-        .onConflictDoNothing(),
-    ),
+    ...own.map((dataset) => countBatch(db, update, dataset, nowMs)),
   ])
 }
 
@@ -169,7 +168,7 @@ export async function failPromotion(
       .update(masks)
       .set({ promotedAt: null })
       .where(and(eq(masks.model, model), eq(masks.version, version), promoting)),
-    db.delete(accumulated).where(and(eq(accumulated.updateId, id), promoting)),
+    db.delete(batches).where(and(eq(batches.updateId, id), promoting)),
     db
       .update(updates)
       .set({ ...patch, revision: revision + 1 })

@@ -1,4 +1,4 @@
-import { and, avg, count, eq, getTableColumns, gte, inArray, lt, sql, sum } from 'drizzle-orm'
+import { and, avg, count, eq, getTableColumns, gte, inArray, lt, ne, sql, sum } from 'drizzle-orm'
 import type { Receipt } from '@copal/shared/wire/receipts.ts'
 import type { Database } from '../../../contracts/database.ts'
 import { receipts } from '../schema.ts'
@@ -90,6 +90,21 @@ export async function findSettledReceipts(
     .select({ requestId, tokens, finishReason, estimated })
     .from(receipts)
     .where(inArray(requestId, wanted))
+}
+
+/** Returns the settled tokens of each domain of a model since `fromMs`; superseded attempts do not count. */
+export async function sumTokensByDomain(
+  db: Database,
+  model: string,
+  fromMs: number,
+): Promise<Map<string, number>> {
+  const { domain, promptTokens, completionTokens, finishReason, createdAt } = receipts
+  const rows = await db
+    .select({ domain, tokens: sql`sum(${promptTokens} + ${completionTokens})`.mapWith(Number) })
+    .from(receipts)
+    .where(and(eq(receipts.model, model), ne(finishReason, 'superseded'), gte(createdAt, fromMs)))
+    .groupBy(domain)
+  return new Map(rows.map((row) => [row.domain, row.tokens]))
 }
 
 /** Sums of the receipts of one mask version. */

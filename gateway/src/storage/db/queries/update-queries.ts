@@ -1,4 +1,4 @@
-import { and, desc, eq, isNull, sql } from 'drizzle-orm'
+import { and, desc, eq, isNotNull, isNull, sql } from 'drizzle-orm'
 import type { Database } from '../../../contracts/database.ts'
 import { decisions, updates } from '../schema.ts'
 
@@ -49,6 +49,32 @@ export async function listUpdates(db: Database, limit: number): Promise<UpdateRo
     .from(updates)
     .orderBy(desc(updates.createdAt), desc(sql`rowid`))
     .limit(limit)
+}
+
+/** Returns the ended updates of a model from before another one, newest first, at most 50. */
+export async function listUpdatesBefore(
+  db: Database,
+  { id, model }: Pick<UpdateRow, 'id' | 'model'>,
+): Promise<UpdateRow[]> {
+  const place = sql`(${updates.createdAt}, "updates".rowid)`
+  const before = sql`${place} < (select created_at, rowid from ${updates} own where own.id = ${id})`
+  return db
+    .select()
+    .from(updates)
+    .where(and(eq(updates.model, model), isNotNull(updates.finishedAt), before))
+    .orderBy(desc(updates.createdAt), desc(sql`rowid`))
+    .limit(50)
+}
+
+/** Returns the last update of a model. */
+export async function findLastUpdate(db: Database, model: string): Promise<UpdateRow | undefined> {
+  return db
+    .select()
+    .from(updates)
+    .where(eq(updates.model, model))
+    .orderBy(desc(updates.createdAt), desc(sql`rowid`))
+    .limit(1)
+    .get()
 }
 
 /** Returns the running updates of one model, or of all. */
@@ -102,9 +128,22 @@ export async function changeUpdate(
     .set({ ...patch, revision: revision + 1 })
     .where(unchanged)
   if (!decision) return (await change).meta.changes === 1
+  const [, { meta }] = await db.batch([
+    insertDecisionOf(db, { id, model, revision, maskVersion }, decision),
+    change,
+  ])
+  return meta.changes === 1
+}
+
+/** Returns the statement that stores a decision about an update, unless the update has changed. */
+export function insertDecisionOf(
+  db: Database,
+  { id, model, revision, maskVersion }: Pick<UpdateRow, 'id' | 'model' | 'revision' | 'maskVersion'>,
+  decision: DecisionOfUpdate & { createdAt: number },
+) {
   const { kind, verdict, reason, figures = [], actor, createdAt } = decision
+  const unchanged = and(eq(updates.id, id), eq(updates.revision, revision))
   const row = sql`select null, ${model}, ${id}, ${maskVersion}, ${kind}, ${verdict}, ${reason}, ${JSON.stringify(figures)}, ${actor}, ${createdAt}
     where exists (select 1 from ${updates} where ${unchanged})`
-  const [, { meta }] = await db.batch([db.insert(decisions).select(row), change])
-  return meta.changes === 1
+  return db.insert(decisions).select(row)
 }

@@ -1,0 +1,101 @@
+import { perplexity } from '@copal/shared/metrics/perplexity.ts'
+import type { DriftReport } from '@copal/shared/wire/admin.ts'
+import type { EvaluationRow } from '../../storage/db/queries/evaluation-queries.ts'
+import type { HoldoutRow } from '../../storage/db/queries/holdout-queries.ts'
+
+/** A row of the R matrix: a mask, and the domains that its update calibrated on. */
+export type Stage = DriftReport['r']['stages'][number]
+/** One entry of `r.forgetting`. */
+export type Forgetting = DriftReport['r']['forgetting'][number]
+
+/** Perplexities of one domain by mask version, on one version of its holdout. */
+export interface HoldoutCells {
+  /** Null if that version was deleted. */
+  version: number | null
+  sha256: string
+  perplexity: ReadonlyMap<number, number>
+}
+
+/** Groups the evaluations of each domain by holdout version, newest version first. */
+export function cellsByDomain(
+  evaluations: readonly EvaluationRow[],
+  holdouts: readonly HoldoutRow[],
+): Map<string, HoldoutCells[]> {
+  const byDomain = Map.groupBy(evaluations, ({ domain }) => domain)
+  return new Map(
+    [...byDomain].map(([domain, ofDomain]) => {
+      const versions = [...Map.groupBy(ofDomain, ({ holdoutSha256 }) => holdoutSha256)].map(
+        ([sha256, rows]) => ({
+          sha256,
+          version:
+            holdouts.find((holdout) => holdout.domain === domain && holdout.sha256 === sha256)?.version ??
+            null,
+          sinceMs: Math.min(...rows.map(({ createdAt }) => createdAt)),
+          perplexity: new Map(rows.map((row) => [row.version, perplexity(row.nllMean)])),
+        }),
+      )
+      // Deleted versions are older than any that exists.
+      versions.sort((a, b) => (b.version ?? 0) - (a.version ?? 0) || b.sinceMs - a.sinceMs)
+      return [domain, versions]
+    }),
+  )
+}
+
+/**
+ * Chooses the holdout version that a column of the R matrix shows: of those that the active mask was evaluated on (of all, if
+ * there is none) the one with most stages, and the newest of these.
+ *
+ * @param versions newest first
+ */
+export function versionToShow(
+  versions: readonly HoldoutCells[],
+  stages: readonly Stage[],
+  activeVersion: number,
+): HoldoutCells | undefined {
+  const withActive = versions.filter((cells) => cells.perplexity.has(activeVersion))
+  const size = (cells: HoldoutCells) =>
+    stages.filter((stage) => cells.perplexity.has(stage.mask_version)).length
+  let best: HoldoutCells | undefined
+  for (const cells of withActive.length > 0 ? withActive : versions) {
+    if (!best || size(cells) > size(best)) best = cells
+  }
+  return best
+}
+
+/**
+ * Compares a domain's loss under the active mask with that under the first mask that learned it and under the best mask so
+ * far, on the newest holdout version that has the first of these pairs, or else the second. Dense is no mask.
+ *
+ * @param versions newest first
+ * @param served the stages up to the active mask, which is the last
+ * @returns undefined if the domain was not learned before the active mask, or no earlier mask was evaluated with it
+ */
+export function forgettingOf(
+  domain: string,
+  versions: readonly HoldoutCells[],
+  served: readonly Stage[],
+): Forgetting | undefined {
+  const last = served.at(-1)
+  const first = served.find(({ calibrated_domains: calibrated }) => calibrated.includes(domain))
+  if (!last || !first || first === last) return undefined
+  const earlier = served.slice(0, -1).filter(({ mask_version: version }) => version > 0)
+  const measured = versions.filter((cells) => cells.perplexity.has(last.mask_version))
+  const cells =
+    measured.find((candidate) => candidate.perplexity.has(first.mask_version)) ??
+    measured.find((candidate) => earlier.some((stage) => candidate.perplexity.has(stage.mask_version)))
+  const active = cells?.perplexity.get(last.mask_version)
+  if (!cells || active === undefined) return undefined
+  const compare = (version: number): Forgetting['first'] => {
+    const value = cells.perplexity.get(version)
+    return value === undefined
+      ? null
+      : { mask_version: version, perplexity: value, difference: active - value }
+  }
+  const best = earlier
+    .flatMap((stage) => compare(stage.mask_version) ?? [])
+    .reduce<Forgetting['best']>(
+      (least, other) => (least && least.perplexity <= other.perplexity ? least : other),
+      null,
+    )
+  return { domain, holdout_version: cells.version, first: compare(first.mask_version), best, active }
+}

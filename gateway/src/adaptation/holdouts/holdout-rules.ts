@@ -1,0 +1,85 @@
+/** Rules of holdouts, as pure functions: when a version is created, and how much held-out text an update needs. */
+import { AppError } from '@copal/shared/errors.ts'
+
+/** Estimate for English text; the node, which has the tokenizer, counts exactly. */
+const CHARACTERS_PER_TOKEN = 4
+/** Holdouts grow until they have this size: the bound of a paired comparison is then about 1 % wide. */
+export const TARGET_HOLDOUT_TOKENS = 8_192
+/** Maximum size of a version, because every mask is evaluated on all of it. */
+const MAX_HOLDOUT_TOKENS = 32_768
+/** The text to take for a version. */
+export const MAX_HOLDOUT_CHARACTERS = MAX_HOLDOUT_TOKENS * CHARACTERS_PER_TOKEN
+/** A domain with less cannot be updated alone. */
+export const MIN_HOLDOUT_TOKENS = 1_024
+/** A new version must be larger than the one before by this factor, because the masks are evaluated on it again. */
+const MIN_GROWTH = 1.25
+/** Minimum windows of held-out text: more than one, because the number of tokens is an estimate. */
+const MIN_WINDOWS = 1.25
+/** Minimum windows of held-out text of a domain that the update does not name. */
+const AMPLE_WINDOWS = 4
+
+/** The held-out text of a domain. */
+export interface HeldOutText {
+  domain: string
+  /** Characters of its latest version; undefined if it has none. */
+  latest: number | undefined
+  /** Characters in the reservoir. */
+  reservoir: number
+}
+
+/** Returns the estimated number of tokens of a text. */
+export function estimateTokens(characters: number): number {
+  return Math.floor(characters / CHARACTERS_PER_TOKEN)
+}
+
+/**
+ * Returns whether a domain gets a new version, made of the held-out text in the reservoir: it has none, or it is below the
+ * target and the reservoir holds at least a quarter more.
+ */
+export function needsVersion({ latest, reservoir }: Pick<HeldOutText, 'latest' | 'reservoir'>): boolean {
+  if (latest === undefined) return reservoir > 0
+  return estimateTokens(latest) < TARGET_HOLDOUT_TOKENS && reservoir >= latest * MIN_GROWTH
+}
+
+/** Returns the estimated tokens that a mask of the domain would be evaluated on. */
+export function heldOutTokens(text: Pick<HeldOutText, 'latest' | 'reservoir'>): number {
+  const characters = needsVersion(text) ? Math.min(text.reservoir, MAX_HOLDOUT_CHARACTERS) : text.latest
+  return estimateTokens(characters ?? 0)
+}
+
+/** Returns whether a domain that the update does not name has enough held-out text to be evaluated too. */
+export function hasAmpleHoldout(characters: number, windowTokens: number): boolean {
+  return estimateTokens(characters) >= windowTokens * AMPLE_WINDOWS
+}
+
+/**
+ * Checks that an update's domains have enough held-out text to judge a mask: each at least one evaluation window, and one
+ * of them at least {@link MIN_HOLDOUT_TOKENS}.
+ *
+ * @throws AppError `insufficient_samples` that names a domain and the tokens that it lacks
+ */
+export function requireHoldouts(texts: readonly HeldOutText[], windowTokens: number): void {
+  const minTokens = Math.ceil(windowTokens * MIN_WINDOWS)
+  const measured = texts.map((text) => ({ domain: text.domain, tokens: heldOutTokens(text) }))
+  for (const { domain, tokens } of measured) {
+    if (tokens < minTokens) throw tooLittle(domain, tokens, minTokens, 'needed to evaluate a mask')
+  }
+  const largest = measured.toSorted((one, other) => other.tokens - one.tokens)[0]
+  const needed = Math.max(minTokens, MIN_HOLDOUT_TOKENS)
+  if (!largest || largest.tokens >= needed) return
+  const purpose =
+    texts.length === 1
+      ? 'needed to judge a mask by this domain alone'
+      : 'needed in one of the domains of the update'
+  throw tooLittle(largest.domain, largest.tokens, needed, purpose)
+}
+
+function tooLittle(domain: string, tokens: number, needed: number, purpose: string): AppError {
+  return new AppError(
+    'insufficient_samples',
+    `Domain '${domain}' has about ${tokens} tokens of held-out text, ${needed - tokens} fewer than the ${needed} that are ` +
+      `${purpose}. About one conversation or text in four is held out: send more consenting traffic, or import ` +
+      `more texts with 'POST /admin/domains/${domain}/texts'.`,
+    { param: 'domains' },
+  )
+}

@@ -1,0 +1,39 @@
+import { deleteUnusedDatasets } from '../../storage/artifacts/datasets.ts'
+import { listBatchesOf } from '../../storage/db/queries/batch-queries.ts'
+import { listUpdatesBefore, type UpdateRow } from '../../storage/db/queries/update-queries.ts'
+import type { Deps } from '../../contracts/bindings.ts'
+
+type ReleaseDeps = Pick<Deps, 'db' | 'artifacts' | 'reservoir'>
+
+/** Returns whether an operator may still force an update, so that it keeps its texts until the next one of its model. */
+export function keepsTexts({ errorCode }: { errorCode?: string | null }): boolean {
+  return errorCode === 'gate_failed'
+}
+
+/**
+ * Gives the texts of an update that has ended back to the reservoirs, and deletes its datasets, unless they are in a batch.
+ * Errors are logged: {@link releaseEarlier} repeats it.
+ */
+export async function releaseTexts(deps: ReleaseDeps, update: UpdateRow): Promise<void> {
+  try {
+    await release(deps, update)
+  } catch (error) {
+    console.error(`Cannot give back the texts of update ${update.id}; the next update will:`, error)
+  }
+}
+
+/** Releases the texts of all updates of a model that ended before `update` and were not promoted. */
+export async function releaseEarlier(deps: ReleaseDeps, update: UpdateRow): Promise<void> {
+  for (const earlier of await listUpdatesBefore(deps.db, update)) {
+    if (earlier.state !== 'promoted') await release(deps, earlier)
+    // It has done the same for those before it.
+    if (earlier.datasets !== null) return
+  }
+}
+
+async function release(deps: ReleaseDeps, update: UpdateRow): Promise<void> {
+  if ((await listBatchesOf(deps.db, update.id)).length > 0) return
+  const { model, id: updateId } = update
+  for (const domain of update.domains) await deps.reservoir(domain).release({ model, updateId })
+  await deleteUnusedDatasets(deps, update.datasets ?? [])
+}

@@ -1,0 +1,39 @@
+import type { AdaptationPolicy } from '@copal/shared/wire/admin-policy.ts'
+import type { DomainWeights } from '@copal/shared/wire/selection.ts'
+import { sumTokensByDomain } from '../../storage/db/queries/receipt-queries.ts'
+import type { Deps } from '../../contracts/bindings.ts'
+
+const DAY_MS = 24 * 60 * 60 * 1000
+/** Traffic is counted over this time; receipts may be kept shorter. */
+const TRAFFIC_MS = 30 * DAY_MS
+/** The least share of a domain: without one, a domain that is quiet for a month would be pruned away. */
+const MIN_SHARE = 0.01
+
+/** Returns the weights of the domains in a selection, by the policy of the model; domains that are not named have 1. */
+export async function selectionWeights(
+  deps: Pick<Deps, 'db' | 'nowMs'>,
+  model: string,
+  domains: readonly string[],
+  policy: AdaptationPolicy['statistics']['weights'],
+): Promise<DomainWeights> {
+  if (policy === 'equal') return {}
+  if (policy !== 'traffic') return policy
+  return trafficWeights(domains, await sumTokensByDomain(deps.db, model, deps.nowMs() - TRAFFIC_MS))
+}
+
+/**
+ * Returns the shares of domains in traffic, at least 1 % each, with the mean 1. A pure function.
+ *
+ * @param tokens settled tokens by domain
+ */
+export function trafficWeights(
+  domains: readonly string[],
+  tokens: ReadonlyMap<string, number>,
+): DomainWeights {
+  const counts = domains.map((domain) => tokens.get(domain) ?? 0)
+  const total = counts.reduce((sum, count) => sum + count, 0)
+  if (total === 0) return {}
+  const shares = counts.map((count) => Math.max(MIN_SHARE, count / total))
+  const mean = shares.reduce((sum, share) => sum + share, 0) / shares.length
+  return Object.fromEntries(domains.map((domain, index) => [domain, (shares[index] ?? 0) / mean]))
+}

@@ -1,0 +1,138 @@
+import { and, asc, count, desc, eq, inArray, not, notExists, sql, type SQL } from 'drizzle-orm'
+import { alias, type SQLiteColumn } from 'drizzle-orm/sqlite-core'
+import type { DatasetRef } from '@copal/shared/wire/adaptation-jobs.ts'
+import type { Database } from '../../../contracts/database.ts'
+import { batches, datasets, jobs, updates } from '../schema.ts'
+
+/** The texts that one update calibrated a domain on, as stored. */
+export type BatchRow = typeof batches.$inferSelect
+
+/** Returns the datasets in a model's statistics, oldest first. A dataset that two updates have in common is listed once. */
+export async function listCounted(db: Database, model: string): Promise<DatasetRef[]> {
+  const { sha256, domain, samples, createdAt } = datasets
+  return db
+    .selectDistinct({ sha256, domain, samples, createdAt })
+    .from(batches)
+    .innerJoin(datasets, eq(datasets.sha256, batches.datasetSha256))
+    .where(and(eq(batches.model, model), eq(batches.state, 'counted')))
+    .orderBy(asc(createdAt), asc(sha256))
+}
+
+/** Returns the domains of which a model has statistics. */
+export async function listCountedDomains(db: Database, model: string): Promise<Set<string>> {
+  const rows = await db
+    .selectDistinct({ domain: batches.domain })
+    .from(batches)
+    .where(and(eq(batches.model, model), eq(batches.state, 'counted')))
+  return new Set(rows.map(({ domain }) => domain))
+}
+
+/** Counts the datasets of each domain that are in the statistics of any model. */
+export async function countCalibratedDatasets(db: Database): Promise<Map<string, number>> {
+  const rows = await db
+    .select({ domain: batches.domain, datasets: count() })
+    .from(batches)
+    .where(eq(batches.state, 'counted'))
+    .groupBy(batches.domain)
+  return new Map(rows.map(({ domain, datasets: total }) => [domain, total]))
+}
+
+/** Returns a model's batches of one update. */
+export async function listBatchesOf(db: Database, updateId: string): Promise<BatchRow[]> {
+  return db.select().from(batches).where(eq(batches.updateId, updateId))
+}
+
+/** Returns the batches of a domain whose texts the reservoir does not know yet, of any model. */
+export async function listUnmarkedBatches(db: Database, domain: string): Promise<BatchRow[]> {
+  return db
+    .select()
+    .from(batches)
+    .where(and(eq(batches.domain, domain), eq(batches.marked, false)))
+}
+
+/** Records that the reservoir knows the texts of a domain's batches. */
+export async function setBatchesMarked(db: Database, domain: string): Promise<void> {
+  await db.update(batches).set({ marked: true }).where(eq(batches.domain, domain))
+}
+
+/**
+ * Creates the statement that counts a dataset of an update that is promoting, with the tokens that the node reported. It
+ * belongs into the transaction that activates the mask.
+ */
+export function countBatch(
+  db: Database,
+  update: { id: string; model: string },
+  { sha256, domain }: Pick<DatasetRef, 'sha256' | 'domain'>,
+  nowMs: number,
+) {
+  const promoting = sql`exists (select 1 from ${updates} where ${updates.id} = ${update.id} and ${updates.state} = 'promoting')`
+  // Every candidate of an update is selected from the same datasets, so each job reports the same number.
+  const tokens = sql`(
+    select max(json_extract(counted.value, '$.tokens')) from ${jobs}, json_each(${jobs.result}, '$.tokens') counted
+    where ${jobs.updateId} = ${update.id} and ${jobs.kind} = 'calibrate' and json_extract(counted.value, '$.sha256') = ${sha256}
+  )`
+  return db
+    .insert(batches)
+    .select(
+      sql`select ${update.model}, ${sha256}, ${update.id}, ${domain}, 'counted', ${tokens}, 1, ${nowMs} where ${promoting}`,
+    )
+    .onConflictDoNothing()
+}
+
+/** Returns whether a column has one of some values, all in one parameter, because a statement has at most 100. */
+export function isAmong(column: SQLiteColumn, values: readonly string[]): SQL {
+  return inArray(column, sql`(select value from json_each(${JSON.stringify(values)}))`)
+}
+
+/**
+ * Creates the statements that take the batches of some updates out of a model's statistics and those of others in again,
+ * where `guard` holds. Where a domain is left without statistics, the newest of its retired batches counts that belongs to
+ * none of `out`.
+ */
+export function changeCounted(
+  db: Database,
+  model: string,
+  { out, back, guard }: { out: readonly string[]; back: readonly string[]; guard: SQL },
+) {
+  const other = alias(batches, 'other')
+  const counted = db
+    .select({ one: sql`1` })
+    .from(other)
+    .where(and(eq(other.model, model), eq(other.domain, batches.domain), eq(other.state, 'counted')))
+  const newest = db
+    .select({ sha256: other.datasetSha256 })
+    .from(other)
+    .where(
+      and(
+        eq(other.model, model),
+        eq(other.domain, batches.domain),
+        eq(other.state, 'retired'),
+        not(isAmong(other.updateId, out)),
+      ),
+    )
+    .orderBy(desc(other.createdAt), asc(other.datasetSha256))
+    .limit(1)
+  const ofModel = eq(batches.model, model)
+  return [
+    db
+      .update(batches)
+      .set({ state: 'quarantined' })
+      .where(and(ofModel, isAmong(batches.updateId, out), eq(batches.state, 'counted'), guard)),
+    db
+      .update(batches)
+      .set({ state: 'counted' })
+      .where(and(ofModel, isAmong(batches.updateId, back), eq(batches.state, 'quarantined'), guard)),
+    db
+      .update(batches)
+      .set({ state: 'counted' })
+      .where(
+        and(
+          ofModel,
+          eq(batches.state, 'retired'),
+          notExists(counted),
+          eq(batches.datasetSha256, sql`(${newest})`),
+          guard,
+        ),
+      ),
+  ] as const
+}

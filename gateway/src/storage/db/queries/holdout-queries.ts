@@ -1,0 +1,70 @@
+import { and, asc, desc, eq, sql } from 'drizzle-orm'
+import type { Database } from '../../../contracts/database.ts'
+import { domains, evaluations, GENERAL_HOLDOUT, holdouts } from '../schema.ts'
+
+/** One version of a domain's holdout. */
+export type HoldoutRow = typeof holdouts.$inferSelect
+
+const isLatest = sql`${holdouts.version} = (select max(version) from ${holdouts} newer where newer.domain = ${holdouts.domain})`
+
+/** Returns every version of every domain's holdout, sorted by domain and version. */
+export async function listHoldouts(db: Database): Promise<HoldoutRow[]> {
+  return db.select().from(holdouts).orderBy(asc(holdouts.domain), asc(holdouts.version))
+}
+
+/** Returns the latest version of each domain's holdout, sorted by domain. */
+export async function listLatestHoldouts(db: Database): Promise<HoldoutRow[]> {
+  return db.select().from(holdouts).where(isLatest).orderBy(asc(holdouts.domain))
+}
+
+/** Returns the latest version of one domain's holdout. */
+export async function findLatestHoldout(db: Database, domain: string): Promise<HoldoutRow | undefined> {
+  return db
+    .select()
+    .from(holdouts)
+    .where(eq(holdouts.domain, domain))
+    .orderBy(desc(holdouts.version))
+    .limit(1)
+    .get()
+}
+
+/** Returns one version of one domain's holdout. */
+export async function findHoldout(
+  db: Database,
+  domain: string,
+  version: number,
+): Promise<HoldoutRow | undefined> {
+  return db
+    .select()
+    .from(holdouts)
+    .where(and(eq(holdouts.domain, domain), eq(holdouts.version, version)))
+    .get()
+}
+
+/**
+ * Stores a version of a registered domain's holdout, or of the general one, unless another call has stored this version.
+ *
+ * @returns the latest version afterwards
+ */
+export async function insertHoldout(db: Database, holdout: HoldoutRow): Promise<HoldoutRow | undefined> {
+  const { domain, version, sha256, samples, characters, createdAt } = holdout
+  const registered = sql`${domain} = ${GENERAL_HOLDOUT} or exists (select 1 from ${domains} where ${domains.name} = ${domain})`
+  const [, rows] = await db.batch([
+    db
+      .insert(holdouts)
+      .select(
+        sql`select ${domain}, ${version}, ${sha256}, ${samples}, ${characters}, ${createdAt} where ${registered}`,
+      )
+      .onConflictDoNothing(),
+    db.select().from(holdouts).where(eq(holdouts.domain, domain)).orderBy(desc(holdouts.version)).limit(1),
+  ])
+  return rows[0]
+}
+
+/** Deletes every version of a domain's holdout with the evaluations on them. */
+export async function forgetHoldouts(db: Database, domain: string): Promise<void> {
+  await db.batch([
+    db.delete(evaluations).where(eq(evaluations.domain, domain)),
+    db.delete(holdouts).where(eq(holdouts.domain, domain)),
+  ])
+}

@@ -1,0 +1,122 @@
+import { and, eq, exists, inArray, isNotNull, isNull, sql } from 'drizzle-orm'
+import type { UpdateState } from '@copal/shared/wire/admin.ts'
+import type { Database } from '../../../contracts/database.ts'
+import { batches, decisions, jobs, masks, models, updates } from '../schema.ts'
+import { changeCounted, isAmong } from './batch-queries.ts'
+import type { ModelRow } from './model-queries.ts'
+
+/** A mask that was ever active, as a roll-back considers it. */
+export type ServedMask = Pick<
+  typeof masks.$inferSelect,
+  'version' | 'parentVersion' | 'promotedAt' | 'updateId'
+>
+
+/** Returns a model's masks that were ever active. */
+export async function listServedMasks(db: Database, model: string): Promise<ServedMask[]> {
+  const { version, parentVersion, promotedAt, updateId } = masks
+  return db
+    .select({ version, parentVersion, promotedAt, updateId })
+    .from(masks)
+    .where(and(eq(masks.model, model), isNotNull(masks.promotedAt)))
+}
+
+/** Whether an update's mask is selected from a dataset that was rolled back. */
+const readsUncounted = sql`exists (
+  select 1 from ${jobs}, json_each(${jobs.payload}, '$.accumulated') counted
+    join ${batches} on ${batches.model} = ${jobs.model} and ${batches.datasetSha256} = json_extract(counted.value, '$.sha256')
+  where ${jobs.updateId} = ${updates.id} and ${jobs.kind} = 'calibrate' and ${batches.state} = 'quarantined'
+    and not exists (
+      select 1 from ${batches} kept
+      where kept.model = ${batches.model} and kept.dataset_sha256 = ${batches.datasetSha256} and kept.state = 'counted'
+    )
+)`
+
+/** A change of updates from some states to another one. */
+export interface UpdateChange {
+  updateIds: readonly string[]
+  from: readonly UpdateState[]
+  to: UpdateState
+}
+
+/** A change of the active mask to one that was active before. */
+export interface ActivationChange {
+  version: number
+  rolledBack: UpdateChange
+  reinstated: UpdateChange
+  /** What happens to running updates whose masks are selected from texts that do not count any more. */
+  superseded: Omit<UpdateChange, 'updateIds'> & { error: { code: string; message: string } }
+  decision?: Omit<typeof decisions.$inferInsert, 'id' | 'model' | 'createdAt'> | undefined
+}
+
+/**
+ * Makes an earlier mask active and the active one the previous, moves updates and their batches, and stores the decision, in
+ * one transaction, by compare-and-set on the model. So an update that is promoting cannot activate its mask afterwards.
+ *
+ * @returns false if the model has another revision; then nothing is changed
+ */
+export async function activateEarlier(
+  db: Database,
+  model: Pick<ModelRow, 'id' | 'revision'>,
+  { version, rolledBack, reinstated, superseded, decision }: ActivationChange,
+  nowMs: number,
+): Promise<boolean> {
+  const { id, revision } = model
+  const unchanged = exists(
+    db
+      .select({ one: sql`1` })
+      .from(models)
+      .where(and(eq(models.id, id), eq(models.revision, revision))),
+  )
+  const ended = {
+    revision: sql`${updates.revision} + 1`,
+    finishedAt: sql`coalesce(${updates.finishedAt}, ${nowMs})`,
+  }
+  const move = ({ updateIds, from, to }: UpdateChange) =>
+    db
+      .update(updates)
+      .set({ ...ended, state: to })
+      .where(and(isAmong(updates.id, updateIds), inArray(updates.state, [...from]), unchanged))
+  const { error, from, to } = superseded
+  const endSuperseded = db
+    .update(updates)
+    .set({ ...ended, state: to, errorCode: error.code, errorMessage: error.message })
+    .where(
+      and(
+        eq(updates.model, id),
+        isNull(updates.finishedAt),
+        inArray(updates.state, [...from]),
+        readsUncounted,
+        unchanged,
+      ),
+    )
+  const stored = decision
+    ? [
+        db.insert(decisions).select(
+          sql`select null, ${id}, ${decision.updateId ?? null}, ${decision.maskVersion ?? null}, ${decision.kind},
+            ${decision.verdict}, ${decision.reason}, ${JSON.stringify(decision.figures ?? [])}, ${decision.actor}, ${nowMs}
+            where ${unchanged}`,
+        ),
+      ]
+    : []
+  // The row of the model changes last, because the other statements depend on its revision.
+  const results = await db.batch([
+    move(rolledBack),
+    move(reinstated),
+    ...changeCounted(db, id, {
+      out: rolledBack.updateIds,
+      back: reinstated.updateIds,
+      guard: sql`${unchanged}`,
+    }),
+    endSuperseded,
+    ...stored,
+    db
+      .update(models)
+      .set({
+        previousVersion: sql`${models.activeVersion}`,
+        activeVersion: version,
+        revision: revision + 1,
+      })
+      .where(and(eq(models.id, id), eq(models.revision, revision))),
+  ])
+  return results.at(-1)?.meta.changes === 1
+}
