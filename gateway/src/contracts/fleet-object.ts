@@ -112,8 +112,12 @@ export interface FleetObject extends Rpc.DurableObjectBranded {
   /** Returns the counts of rejected requests since this object started. */
   rejectionCounts(): RejectionCount[]
 
-  /** Returns the version that would serve an API key now; undefined if no node of the model is known. */
-  versionFor(model: string, account: string): number | undefined
+  /**
+   * Returns the version that would serve a conversation now; undefined if no node of the model is known.
+   *
+   * @param conversation as in `acquire`: the id of the conversation, or the account
+   */
+  versionFor(model: string, conversation: string): number | undefined
 
   /** Returns the pruning methods that the nodes of a model offer; null if no node of it is alive. */
   offeredMethods(model: string): string[] | null

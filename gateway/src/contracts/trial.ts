@@ -13,18 +13,40 @@ export interface Trial {
   share: number
 }
 
+/** What a trial or a watch showed when it was judged last; gaps are in nats a token, of all traffic. */
+export interface TrialEvidence {
+  requests: number
+  tokens: number
+  /** Null while nothing is scored. */
+  gap: number | null
+  lower: number | null
+  upper: number | null
+}
+
+/** Notes of the checks of a trial or a watch that an update runs. They are not part of the desired state. */
+export interface TrialNotes {
+  checkedAtMs?: number
+  /** When a live node held the mask for the first time. */
+  servedSinceMs?: number | undefined
+  /** Since when no live node can load the mask; left out while one can, or while no node is alive. */
+  unableSinceMs?: number | undefined
+  evidence?: TrialEvidence
+}
+
 /** A trial as stored in D1. */
-export interface StoredTrial extends Trial {
+export interface StoredTrial extends Trial, TrialNotes {
   /** The version that was active when it began. */
   beside: number
   sinceMs: number
+  /** The update that runs it; left out of an operator's trial. */
+  updateId?: string
 }
 
 /** The trials of one model. */
 export type Trials = Partial<Record<TrialKind, Trial>>
 
 /** A mask that is watched after its promotion, as stored in D1. It ends when another mask becomes active. */
-export interface StoredWatch {
+export interface StoredWatch extends TrialNotes {
   version: number
   /** The mask that was active before, to which the watch returns; 0 is dense. */
   beside: number

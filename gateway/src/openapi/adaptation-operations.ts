@@ -15,6 +15,7 @@ import {
   storedPart,
   updateEntry,
 } from '@copal/shared/wire/admin.ts'
+import { generalHoldout } from '@copal/shared/wire/admin-holdout.ts'
 import { domainName } from '@copal/shared/wire/inference-fields.ts'
 import { importMask } from '@copal/shared/wire/mask-import.ts'
 import { joinMaskParts } from '@copal/shared/wire/mask-parts.ts'
@@ -89,6 +90,7 @@ export const ADAPTATION_OPERATIONS: readonly Operation[] = [
     tag: 'Adaptation',
     summary: 'Lists domains with their samples.',
     key: 'operator',
+    query: { model: 'Id of the model for which new samples are counted. Default: the only model.' },
     response: listOf('Domain', domainEntry),
   },
   {
@@ -109,10 +111,14 @@ export const ADAPTATION_OPERATIONS: readonly Operation[] = [
     id: 'deleteSamples',
     tag: 'Adaptation',
     summary:
-      'Deletes the texts of one key from a domain, including its frozen datasets and holdout; the next update calibrates on the remaining texts again. Without `key`: deletes all samples but no frozen texts. Responds 409 while an update runs.',
+      'Deletes the texts of a key, a tenant or a request from a domain, including its frozen datasets and every version of its holdout; the next update calibrates on the remaining texts again. With several parameters: the texts that match all of them. A text that another request sent too stays for that one. Without a parameter: deletes all samples but no frozen texts. Queued samples that are deleted are not stored later. Responds 409 while an update runs.',
     key: 'operator',
     params: { domain: domainName },
-    query: { key: 'Id of the key. Default: all keys.' },
+    query: {
+      key: 'Id of the key. Default: all keys.',
+      tenant: 'Name of the tenant. Default: all tenants.',
+      request: 'Id of the request, as in its `x-request-id`. Default: all requests.',
+    },
     response: named('DeletedSamples', deletedSamples),
     errors: ['not_found', 'conflict'],
   },
@@ -127,6 +133,37 @@ export const ADAPTATION_OPERATIONS: readonly Operation[] = [
     params: { domain: domainName },
     response: named('DeletedDomain', deletedDomain),
     errors: ['not_found', 'conflict'],
+  },
+  {
+    method: 'get',
+    path: '/admin/holdout',
+    id: 'getHoldout',
+    tag: 'Adaptation',
+    summary: 'Returns the size and version of the general holdout.',
+    key: 'operator',
+    response: named('GeneralHoldout', generalHoldout),
+  },
+  {
+    method: 'put',
+    path: '/admin/holdout',
+    id: 'setHoldout',
+    tag: 'Adaptation',
+    summary:
+      'Sets the general holdout, text of your own that every new mask is judged on: 1,024 to 32,768 tokens. It is redacted.',
+    key: 'operator',
+    body: named('ImportTexts', importTexts),
+    response: named('GeneralHoldout', generalHoldout),
+  },
+  {
+    method: 'delete',
+    path: '/admin/holdout',
+    id: 'deleteHoldout',
+    tag: 'Adaptation',
+    summary:
+      'Deletes the general holdout with all its versions and the evaluations on them. Responds 409 while an update runs.',
+    key: 'operator',
+    response: named('GeneralHoldout', generalHoldout),
+    errors: ['conflict'],
   },
   {
     method: 'post',
@@ -258,7 +295,7 @@ export const ADAPTATION_OPERATIONS: readonly Operation[] = [
     id: 'startCanary',
     tag: 'Adaptation',
     summary:
-      'Starts a canary: a registered mask serves a share of the API keys until another mask becomes active.',
+      'Starts a canary: a registered mask serves a share of the conversations until another mask becomes active.',
     key: 'operator',
     body: named('StartTrial', startTrial),
     response: named('Canary', canaryReport),
@@ -269,9 +306,10 @@ export const ADAPTATION_OPERATIONS: readonly Operation[] = [
     path: '/admin/canary',
     id: 'endCanary',
     tag: 'Adaptation',
-    summary: 'Ends the canary: the active mask serves all keys again.',
+    summary: 'Ends the canary: the active mask serves all conversations again.',
     key: 'operator',
     ...ofModel,
+    errors: [...ofModel.errors, 'conflict'],
     response: named('EndedTrial', endedTrial),
   },
   {
@@ -305,6 +343,7 @@ export const ADAPTATION_OPERATIONS: readonly Operation[] = [
     summary: 'Ends the shadow. Its scores are kept for 30 days.',
     key: 'operator',
     ...ofModel,
+    errors: [...ofModel.errors, 'conflict'],
     response: named('EndedTrial', endedTrial),
   },
   {

@@ -13,18 +13,24 @@ import {
   formatPercent,
 } from '@copal/gpu-node/platform/quantities.ts'
 import type { Session } from '../api/session.ts'
-import { addTrialOptions, describeNodes, trialChange, type TrialOptions } from '../options/trial-options.ts'
+import {
+  addTrialOptions,
+  describeEvidence,
+  describeNodes,
+  trialChange,
+  type TrialOptions,
+} from '../options/trial-options.ts'
 
 export function addCanary(program: Command, session: Session): void {
   const canary = program
     .command('canary')
-    .description('serve a mask to a share of the API keys before promoting it, and compare the results')
+    .description('serve a mask to a share of the conversations before promoting it, and compare the results')
     .argument(
       '[mask]',
       'the mask to start with, like 5 or m5, or dense; without it, report on the running trial',
       parseMask,
     )
-  addTrialOptions(canary, 'keys')
+  addTrialOptions(canary, 'conversations')
     .addHelpText(
       'after',
       '\nExamples:\n  copal canary m5 --share 10%\n  copal canary\n  copal canary m5 --share 50%\n  copal canary --end',
@@ -36,7 +42,9 @@ export function addCanary(program: Command, session: Session): void {
         const path = `/canary${modelQuery(options.model)}`
         const gone = await client.admin('DELETE', path, endedTrial)
         session.print(options.json, gone, () =>
-          gone.ended ? `The active mask of ${gone.model} serves all keys again.` : 'No canary was running.',
+          gone.ended
+            ? `The active mask of ${gone.model} serves all conversations again.`
+            : 'No canary was running.',
         )
         return
       }
@@ -48,15 +56,16 @@ export function addCanary(program: Command, session: Session): void {
 }
 
 function describe(report: CanaryReport, session: Session): string {
-  const { canary, keys, nodes } = report
-  if (!canary || !keys || !nodes) {
-    return `${report.model} serves ${formatMask(report.active_version)} to all keys. Start a canary with: copal canary <mask> --share 10%`
+  const { canary, nodes, versions } = report
+  if (!canary || !nodes) {
+    return `${report.model} serves ${formatMask(report.active_version)} to all conversations. Start a canary with: copal canary <mask> --share 10%`
   }
   const parts = [
-    `${formatMask(canary.mask_version)} serves ${formatPercent(canary.share)} of the keys of ${report.model} ` +
-      `(${formatCount(keys.chosen)} of ${formatCount(keys.all)}); ${formatMask(report.active_version)} serves the others.`,
-    ...(keys.chosen === 0
-      ? ['No key is in this share yet, so the canary serves no requests. Choose a larger share.']
+    `${formatMask(canary.mask_version)} serves ${formatPercent(canary.share)} of the conversations of ${report.model}; ` +
+      `${formatMask(report.active_version)} serves the others.`,
+    ...(canary.update_id === null ? [] : [`Update ${canary.update_id} runs it. ${describeEvidence(canary)}`]),
+    ...(versions.some(({ requests }) => requests > 0) && servedBy(versions, canary.mask_version) === 0
+      ? ['The canary has served no request yet. With few conversations, choose a larger share.']
       : []),
     ...describeNodes(nodes),
     `Since ${canary.since}:`,
@@ -78,6 +87,10 @@ function describe(report: CanaryReport, session: Session): string {
     ),
   )
   return parts.join('\n\n')
+}
+
+function servedBy(versions: readonly VersionTraffic[], version: number): number {
+  return versions.find(({ mask_version: served }) => served === version)?.requests ?? 0
 }
 
 function gap({ nll_masked: masked, nll_dense: dense }: VersionTraffic): string {

@@ -3,6 +3,7 @@ import { statusReport, type StatusReport } from '@copal/shared/wire/admin.ts'
 import { nodeTable } from './node-table.ts'
 import { counted, formatCount, formatMask, formatPercent } from '@copal/gpu-node/platform/quantities.ts'
 import type { Session } from '../api/session.ts'
+import { describeEvidence } from '../options/trial-options.ts'
 
 export function addStatus(program: Command, session: Session): void {
   program
@@ -36,7 +37,13 @@ function describe(report: StatusReport, session: Session): string {
           report.models,
         ),
   )
-  for (const { id, canary, shadow } of report.models) {
+  for (const { id, canary, shadow, watch } of report.models) {
+    if (watch) {
+      parts.push(
+        `Watch of ${id}: ${formatMask(watch.mask_version)} beside ${formatMask(watch.beside_version)} until ${watch.until}. ` +
+          describeEvidence(watch),
+      )
+    }
     if (shadow) {
       const { mask_version: version, share } = shadow
       parts.push(
@@ -46,7 +53,7 @@ function describe(report: StatusReport, session: Session): string {
     if (!canary) continue
     const { mask_version: version, share } = canary
     parts.push(
-      `Canary of ${id}: ${formatMask(version)} for ${formatPercent(share)} of the keys. See: copal canary`,
+      `Canary of ${id}: ${formatMask(version)} for ${formatPercent(share)} of the conversations. See: copal canary`,
     )
   }
   if (report.nodes.length > 0) parts.push(nodeTable(report.nodes, session))

@@ -1,6 +1,6 @@
 import { InvalidArgumentError, type Command } from 'commander'
-import type { StartTrial, TrialNodes } from '@copal/shared/wire/admin-trials.ts'
-import { counted } from '@copal/gpu-node/platform/quantities.ts'
+import type { StartTrial, TrialEntry, TrialNodes } from '@copal/shared/wire/admin-trials.ts'
+import { counted, formatCount } from '@copal/gpu-node/platform/quantities.ts'
 
 /** Options that {@link addTrialOptions} adds. */
 export interface TrialOptions {
@@ -11,7 +11,7 @@ export interface TrialOptions {
 }
 
 /** Adds the options of a trial (canary or shadow) to a command. */
-export function addTrialOptions(command: Command, of: 'keys' | 'requests'): Command {
+export function addTrialOptions(command: Command, of: 'conversations' | 'requests'): Command {
   return command
     .option('--share <share>', `share of the ${of}, like 10% or 0.1`, parseShare)
     .option('--end', 'end the trial')
@@ -42,6 +42,14 @@ export function describeNodes({ ready, alive, errors }: TrialNodes): string[] {
   return ready === alive && alive > 0
     ? failures
     : [`${ready} of ${counted(alive, 'node')} ${alive === 1 ? 'has' : 'have'} loaded it.`, ...failures]
+}
+
+/** Describes what a canary of an update, or a watch, has shown so far. */
+export function describeEvidence({ evidence }: Pick<TrialEntry, 'evidence'>): string {
+  if (!evidence || evidence.requests === 0 || evidence.gap === null) return 'No request was scored yet.'
+  const { requests, gap, lower, upper } = evidence
+  const bounds = [lower, upper].map((bound) => bound?.toFixed(3) ?? '-').join(' to ')
+  return `Loss ${gap.toFixed(3)} nats a token above the other mask (${bounds}), on ${formatCount(requests)} requests.`
 }
 
 function parseShare(text: string): number {

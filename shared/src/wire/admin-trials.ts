@@ -19,10 +19,41 @@ export type StartTrial = z.output<typeof startTrial>
 const count = z.int().min(0)
 const mean = z.number().nullable()
 
+/** What a trial that an update runs showed when it was judged last, by the prompts that both masks scored. */
+export const trialEvidence = z.object({
+  requests: count.describe('Requests that both masks scored.'),
+  tokens: count,
+  gap: mean.describe(
+    'Mean loss minus that of the other mask, nats a prompt token; null while nothing is scored.',
+  ),
+  lower: mean.describe('Lower confidence bound of the gap, valid at every time.'),
+  upper: mean,
+})
+
 /** A trial of a mask beside the active one. */
-export const trialEntry = z.object({ mask_version: count, share: z.number(), since: z.iso.datetime() })
+export const trialEntry = z.object({
+  mask_version: count,
+  share: z
+    .number()
+    .describe('Share of the conversations that a canary answers, or of the requests that a shadow scores.'),
+  since: z.iso.datetime(),
+  update_id: z.string().nullable().describe("The update that runs it; null for an operator's trial."),
+  evidence: trialEvidence.nullable().describe('Of the canary of an update; null before it was judged.'),
+})
 /** A trial of a mask. */
 export type TrialEntry = z.output<typeof trialEntry>
+
+/** The mask that is watched after its promotion. */
+export const watchEntry = z.object({
+  mask_version: count,
+  beside_version: count.describe('The mask before, to which the watch returns if the new one does harm.'),
+  update_id: z.string(),
+  since: z.iso.datetime(),
+  until: z.iso.datetime(),
+  evidence: trialEvidence.nullable().describe('Null before it was judged.'),
+})
+/** The mask that is watched after its promotion. */
+export type WatchEntry = z.output<typeof watchEntry>
 
 /** The nodes that take part in a trial. */
 const trialNodes = z.object({
@@ -56,10 +87,6 @@ export const canaryReport = z.object({
   model: z.string(),
   active_version: count,
   canary: trialEntry.nullable(),
-  keys: z
-    .object({ chosen: count, all: count })
-    .nullable()
-    .describe('API keys that the canary answers, and all keys; null without a canary.'),
   nodes: trialNodes.nullable(),
   versions: z.array(versionTraffic).describe('Traffic of the active mask and of the canary since it began.'),
 })

@@ -5,7 +5,7 @@ import { domainName } from './inference-fields.ts'
 import { jobReport } from './adaptation-jobs.ts'
 import { modelId } from './identifiers.ts'
 import { patternRules, selectionSpec } from './selection.ts'
-import { trialEntry } from './admin-trials.ts'
+import { trialEntry, watchEntry } from './admin-trials.ts'
 import { decisionEntry } from './admin-decisions.ts'
 
 const count = z.int().min(0)
@@ -38,9 +38,23 @@ export const domainEntry = z.object({
   name: z.string(),
   samples: count.describe('Texts in the reservoir now.'),
   characters: count.describe('Characters of these texts.'),
-  seen: count.describe('Texts ever offered to the domain.'),
-  holdout_samples: count.describe('Held-out texts, which are never calibrated on.'),
-  holdout_frozen: z.boolean().describe('True from the first evaluation on: the holdout no longer changes.'),
+  new_samples: count
+    .optional()
+    .describe(
+      'Those that no update of the model has taken yet; of `model`, or the only model. Otherwise all.',
+    ),
+  seen: count.describe(
+    'Texts ever offered to the domain. A text that is sent again in its conversation counts once.',
+  ),
+  holdout_samples: count.describe(
+    'Held-out texts, which are never calibrated on: of the latest version, if there is one.',
+  ),
+  holdout_tokens: count.optional().describe('Their tokens, estimated.'),
+  holdout_frozen: z.boolean().describe('True from the first evaluation on: the holdout has a version.'),
+  holdout_version: count
+    .nullable()
+    .optional()
+    .describe('The latest version of the holdout. Versions never change; a small holdout grows by new ones.'),
   calibrated_datasets: count.describe('Datasets that count in a promoted mask.'),
   last_sample_at: time.nullable(),
 })
@@ -50,9 +64,11 @@ export type DomainEntry = z.output<typeof domainEntry>
 /** Response of `DELETE /admin/domains/:domain/samples`. */
 export const deletedSamples = z.object({
   domain: z.string(),
-  deleted: count.describe('Texts deleted from the reservoir.'),
+  deleted: count.describe(
+    'Texts of the reservoir. One that another request sent too stays for that one, and no longer names the deleted one.',
+  ),
   deleted_frozen: count.describe(
-    'Texts deleted from datasets that updates have frozen; a text in several datasets counts in each.',
+    'Likewise, texts of datasets and holdouts that updates have frozen; a text in several of them counts in each.',
   ),
 })
 /** A response of `DELETE /admin/domains/:domain/samples`. */
@@ -200,6 +216,22 @@ const driftEntry = z.object({
 /** Live drift of one domain and mask. */
 export type DriftEntry = z.output<typeof driftEntry>
 
+const earlierMask = z.object({
+  mask_version: count,
+  perplexity: z.number(),
+  difference: z.number().describe('Perplexity under the active mask minus this one; positive is forgetting.'),
+})
+
+const forgetting = z.object({
+  domain: z.string(),
+  holdout_version: count.nullable(),
+  first: earlierMask
+    .nullable()
+    .describe('The first mask that learned the domain; null if it was not evaluated on this version.'),
+  best: earlierMask.nullable().describe('The best mask before the active one.'),
+  active: z.number().describe('Perplexity under the active mask.'),
+})
+
 /**
  * Response of `GET /admin/drift?model=`. `r` is the R matrix of held-out perplexities: `perplexity[stage][domain]` after
  * each mask, null where the domain was not known yet. A positive `backward_transfer` is forgetting.
@@ -214,7 +246,20 @@ export const driftReport = z.object({
       .array(z.object({ mask_version: count, calibrated_domains: z.array(z.string()) }))
       .describe('Dense (version 0) first, then masks in the order of promotion.'),
     perplexity: z.array(z.array(z.number().nullable())),
-    backward_transfer: z.object({ mean: z.number(), max: z.number() }).nullable(),
+    holdouts: z
+      .array(z.object({ domain: z.string(), version: count.nullable(), sha256: z.string() }))
+      .default([])
+      .describe(
+        'The holdout version of each column: the newest with most stages of those that the active mask was evaluated on. `version` is null if its texts were deleted.',
+      ),
+    backward_transfer: z
+      .object({ mean: z.number(), max: z.number() })
+      .nullable()
+      .describe('Over the differences to the first masks in `forgetting`.'),
+    forgetting: z
+      .array(forgetting)
+      .default([])
+      .describe('Domains that were learned before the active mask. Each is compared on one holdout version.'),
   }),
 })
 /** A response of `GET /admin/drift`. */
@@ -253,6 +298,7 @@ export const statusReport = z.object({
         .describe('At least one node serves the model, and all that do serve `active_version`.'),
       canary: trialEntry.nullable(),
       shadow: trialEntry.nullable(),
+      watch: watchEntry.nullable(),
     }),
   ),
   nodes: z.array(nodeEntry),

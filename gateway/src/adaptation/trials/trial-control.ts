@@ -13,7 +13,7 @@ import type { StoredTrial, TrialKind } from '../../contracts/trial.ts'
  * Nodes learn of the trial with their next heartbeat and take part as soon as they have loaded the mask.
  *
  * @returns the model after the change
- * @throws AppError `model_not_found`, `not_found`, `conflict`
+ * @throws AppError `model_not_found`, `not_found`; `conflict` for the active mask, and while an update runs a trial
  */
 export async function startTrial(
   deps: Pick<Deps, 'db' | 'nowMs'>,
@@ -36,6 +36,7 @@ export async function startTrial(
         { param: 'mask_version' },
       )
     }
+    requireNoUpdateTrial(model, kind)
     const now = trialsInForce(model)[kind]
     const sinceMs = now?.version === version ? now.sinceMs : deps.nowMs()
     const trial: StoredTrial = { version, share, beside: model.activeVersion, sinceMs }
@@ -47,7 +48,7 @@ export async function startTrial(
  * Ends a trial; running requests continue.
  *
  * @returns the model after the change, and whether a trial was ended
- * @throws AppError `model_not_found`
+ * @throws AppError `model_not_found`; `conflict` for the trial of an update
  */
 export async function endTrial(
   deps: Pick<Deps, 'db'>,
@@ -56,8 +57,32 @@ export async function endTrial(
 ): Promise<{ model: ModelRow; ended: boolean }> {
   for (;;) {
     const model = await findOperatorModel(deps.db, id)
+    if (trialsInForce(model)[kind]) requireNoUpdateTrial(model, kind)
     const ended = trialsInForce(model)[kind] !== undefined
     if (await setTrial(deps.db, model, kind, null)) return { model: { ...model, [kind]: null }, ended }
+  }
+}
+
+/**
+ * Rejects a change of trials that would take the evidence from an update: both trials while its canary runs, and the shadow
+ * while the mask that it promoted is watched.
+ */
+function requireNoUpdateTrial(model: ModelRow, kind: TrialKind): void {
+  const { canary, shadow } = trialsInForce(model)
+  if (canary?.updateId !== undefined) {
+    throw new AppError(
+      'conflict',
+      `Update '${canary.updateId}' is testing m${canary.version} as canary and shadow of '${model.id}'. Wait until it ` +
+        `ends, or cancel it with 'POST /admin/updates/${canary.updateId}/cancel'.`,
+    )
+  }
+  const { watch } = model
+  if (kind === 'shadow' && watch && shadow?.updateId === watch.updateId) {
+    throw new AppError(
+      'conflict',
+      `m${watch.version} of '${model.id}' is watched with m${watch.beside} as its shadow. Wait until ` +
+        `${new Date(watch.untilMs).toISOString()}.`,
+    )
   }
 }
 

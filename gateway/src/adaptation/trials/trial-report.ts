@@ -4,14 +4,13 @@ import type {
   ShadowReport,
   TrialEntry,
   TrialNodes,
+  WatchEntry,
   VersionTraffic,
 } from '@copal/shared/wire/admin-trials.ts'
-import { listKeys } from '../../storage/db/queries/key-queries.ts'
 import type { ModelRow } from '../../storage/db/queries/model-queries.ts'
 import { sumVersionsSince } from '../../storage/db/queries/receipt-queries.ts'
 import type { Deps } from '../../contracts/bindings.ts'
 import type { FleetSnapshot } from '../../contracts/node-view.ts'
-import { isAssigned } from '../../fleet/object/trial-assignment.ts'
 import { trialsInForce } from '../../storage/db/trials-in-force.ts'
 import type { StoredTrial } from '../../contracts/trial.ts'
 import { sumTrialScores } from '../../storage/db/queries/shadow-score-queries.ts'
@@ -20,20 +19,14 @@ import { sumTrialScores } from '../../storage/db/queries/shadow-score-queries.ts
 export async function canaryReport(deps: Pick<Deps, 'db' | 'fleet'>, model: ModelRow): Promise<CanaryReport> {
   const { canary } = trialsInForce(model)
   const head = { model: model.id, active_version: model.activeVersion }
-  if (!canary) return { ...head, canary: null, keys: null, nodes: null, versions: [] }
-  const [keys, sums, snapshot] = await Promise.all([
-    listKeys(deps.db),
+  if (!canary) return { ...head, canary: null, nodes: null, versions: [] }
+  const [sums, snapshot] = await Promise.all([
     sumVersionsSince(deps.db, model.id, canary.sinceMs),
     deps.fleet.snapshot(),
   ])
-  const eligible = keys.filter(({ allowedModels }) => allowedModels?.includes(model.id) ?? true)
   return {
     ...head,
     canary: trialEntry(canary),
-    keys: {
-      chosen: eligible.filter(({ id }) => isAssigned('canary', canary, model.id, id)).length,
-      all: eligible.length,
-    },
     nodes: trialNodes(snapshot, model.id, canary.version),
     versions: [model.activeVersion, canary.version].map((version): VersionTraffic => {
       const sum = sums.find(({ maskVersion }) => maskVersion === version)
@@ -80,8 +73,28 @@ export async function shadowReport(deps: Pick<Deps, 'db' | 'fleet'>, model: Mode
 }
 
 /** Describes a trial for the admin API. */
-export function trialEntry({ version, share, sinceMs }: StoredTrial): TrialEntry {
-  return { mask_version: version, share, since: new Date(sinceMs).toISOString() }
+export function trialEntry({ version, share, sinceMs, updateId, evidence }: StoredTrial): TrialEntry {
+  return {
+    mask_version: version,
+    share,
+    since: new Date(sinceMs).toISOString(),
+    update_id: updateId ?? null,
+    evidence: evidence ?? null,
+  }
+}
+
+/** Describes the watch of a model for the admin API; null without one. */
+export function watchEntry({ activeVersion, watch }: ModelRow): WatchEntry | null {
+  if (watch?.version !== activeVersion) return null
+  const { version, beside, updateId, sinceMs, untilMs, evidence } = watch
+  return {
+    mask_version: version,
+    beside_version: beside,
+    update_id: updateId,
+    since: new Date(sinceMs).toISOString(),
+    until: new Date(untilMs).toISOString(),
+    evidence: evidence ?? null,
+  }
 }
 
 function trialNodes({ nodes }: FleetSnapshot, model: string, version: number): TrialNodes {

@@ -300,9 +300,9 @@ export class FleetState {
     return undefined
   }
 
-  /** Returns the version that would serve a key now; undefined if no node of the model is known. */
-  versionFor(model: string, account: string, nowMs: number): number | undefined {
-    const canary = this.#canaryOf({ model, account })
+  /** Returns the version that would serve a conversation now; undefined if no node of the model is known. */
+  versionFor(model: string, conversation: string, nowMs: number): number | undefined {
+    const canary = this.#canaryOf({ model, conversation })
     const isHeld = [...this.#nodes.values()].some(
       (node) =>
         node.heartbeat.model.id === model &&
@@ -381,11 +381,19 @@ export class FleetState {
     return newest
   }
 
-  /** Returns the version of the canary that must serve a request's key. */
-  #canaryOf({ model, version, account }: Pick<AcquireRequest, 'model' | 'version' | 'account'>) {
+  /** Returns the version of the canary that must serve a request's conversation. */
+  #canaryOf({
+    model,
+    version,
+    account,
+    conversation = account,
+  }: Pick<AcquireRequest, 'model' | 'version' | 'account' | 'conversation'>) {
     const canary = this.#lastHeard(model)?.trials.canary
     const isAssignedHere =
-      canary && version === undefined && account !== undefined && isAssigned('canary', canary, model, account)
+      canary &&
+      version === undefined &&
+      conversation !== undefined &&
+      isAssigned('canary', canary, model, conversation)
     return isAssignedHere ? canary.version : undefined
   }
 

@@ -217,8 +217,8 @@ export class Fleet extends DurableObject<Bindings> implements FleetObject {
     return this.#rejections.list()
   }
 
-  versionFor(model: string, account: string): number | undefined {
-    return this.#state.versionFor(model, account, Date.now())
+  versionFor(model: string, conversation: string): number | undefined {
+    return this.#state.versionFor(model, conversation, Date.now())
   }
 
   offeredMethods(model: string): string[] | null {

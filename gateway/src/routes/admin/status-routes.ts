@@ -4,7 +4,7 @@ import type { AppEnv } from '../../contracts/context.ts'
 import { listServedModels } from '../../storage/db/queries/model-queries.ts'
 import { listRunningUpdates } from '../../storage/db/queries/update-queries.ts'
 import { rejectMethod } from '../../middleware/error-responses.ts'
-import { trialEntry } from '../../adaptation/trials/trial-report.ts'
+import { trialEntry, watchEntry } from '../../adaptation/trials/trial-report.ts'
 import { trialsInForce } from '../../storage/db/trials-in-force.ts'
 import { VERSION } from '../../runtime/version.ts'
 import { nodeEntry } from './fleet-routes.ts'
@@ -33,6 +33,7 @@ export function statusRoutes(): Hono<AppEnv> {
             converged: able.length > 0 && able.every((node) => node.activeVersion === model.activeVersion),
             canary: canary ? trialEntry(canary) : null,
             shadow: shadow ? trialEntry(shadow) : null,
+            watch: watchEntry(model),
           }
         }),
         nodes: nodes.map(nodeEntry),

@@ -7,7 +7,7 @@ import { cacheFamilies } from './cache-metrics.ts'
 import { driftFamilies } from './drift-metrics.ts'
 import { fleetFamilies } from './fleet-metrics.ts'
 import { rejectionFamily, usageFamilies } from './request-metrics.ts'
-import { shadowFamilies } from './trial-metrics.ts'
+import { shadowFamilies, verdictFamilies } from './trial-metrics.ts'
 
 /** Collects every metric of the service: traffic, drift, response caches, the fleet and its trials. */
 export async function collectMetrics({ db, fleet }: Pick<Deps, 'db' | 'fleet'>): Promise<MetricFamily[]> {
@@ -25,6 +25,7 @@ export async function collectMetrics({ db, fleet }: Pick<Deps, 'db' | 'fleet'>):
     ...driftFamilies(drift),
     ...cacheFamilies(caches),
     ...fleetFamilies(models, snapshot),
+    ...verdictFamilies(models),
     ...(await shadowFamilies(db, models)),
   ]
 }

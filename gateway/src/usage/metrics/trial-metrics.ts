@@ -7,7 +7,7 @@ import { trialsInForce } from '../../storage/db/trials-in-force.ts'
 /** Returns the shares of trials. The traffic of a canary is in `copal_requests_total`, its loss in `copal_drift_gap_nats`. */
 export function trialFamilies(models: readonly ModelRow[]): MetricFamily[] {
   const kinds = [
-    { kind: 'canary', subjects: 'API keys' },
+    { kind: 'canary', subjects: 'conversations' },
     { kind: 'shadow', subjects: 'requests' },
   ] as const
   return kinds.map(({ kind, subjects }) => ({
@@ -19,6 +19,47 @@ export function trialFamilies(models: readonly ModelRow[]): MetricFamily[] {
       return trial ? [{ labels: { model: model.id, mask_version: trial.version }, value: trial.share }] : []
     }),
   }))
+}
+
+/** Returns what the canaries of updates and the watches showed when they were judged last. */
+export function verdictFamilies(models: readonly ModelRow[]): MetricFamily[] {
+  const judged = models.flatMap((model) => {
+    const { canary } = trialsInForce(model)
+    const watch = model.watch?.version === model.activeVersion ? model.watch : undefined
+    return [
+      { kind: 'canary', trial: canary },
+      { kind: 'watch', trial: watch },
+    ].flatMap(({ kind, trial }) =>
+      trial?.evidence
+        ? [
+            {
+              labels: { model: model.id, mask_version: trial.version, trial: kind },
+              evidence: trial.evidence,
+            },
+          ]
+        : [],
+    )
+  })
+  return [
+    {
+      name: 'copal_trial_gap_nats',
+      help: 'Loss by the mask that an update tests or that is watched, beside the other mask: mean and confidence bounds, nats per prompt token.',
+      type: 'gauge',
+      samples: judged.flatMap(({ labels, evidence }) =>
+        [
+          { bound: 'mean', value: evidence.gap },
+          { bound: 'lower', value: evidence.lower },
+          { bound: 'upper', value: evidence.upper },
+        ].flatMap(({ bound, value }) => (value === null ? [] : [{ labels: { ...labels, bound }, value }])),
+      ),
+    },
+    {
+      name: 'copal_trial_scored_requests',
+      help: 'Requests that both masks of a canary or a watch have scored.',
+      type: 'gauge',
+      samples: judged.map(({ labels, evidence }) => ({ labels, value: evidence.requests })),
+    },
+  ]
 }
 
 /** Returns the scores of outputs of the active masks under the masks of shadows. */

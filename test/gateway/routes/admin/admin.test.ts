@@ -47,6 +47,7 @@ describe('status and drift', () => {
       converged: true,
       canary: null,
       shadow: null,
+      watch: null,
     })
     expect(status.nodes.find(({ id }) => id === 'status-1')).toMatchObject({
       model: 'status',

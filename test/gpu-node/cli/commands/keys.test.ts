@@ -105,6 +105,7 @@ test('an unknown model gives a warning, and the key is created', async () => {
     converged: true,
     canary: null,
     shadow: null,
+    watch: null,
   }
   const models = ['tiny', 'large-model'].map((id) => ({ ...model, id }))
   const status: StatusReport = { version: '1', models, nodes: [], updates_running: 0 }

@@ -26,8 +26,13 @@ const TRAFFIC: VersionTraffic = {
 const REPORT: CanaryReport = {
   model: 'tiny',
   active_version: 4,
-  canary: { mask_version: 5, share: 0.125, since: '2026-11-25T00:00:00.000Z' },
-  keys: { chosen: 3, all: 20 },
+  canary: {
+    mask_version: 5,
+    share: 0.125,
+    since: '2026-11-25T00:00:00.000Z',
+    update_id: null,
+    evidence: null,
+  },
   nodes: { ready: 1, alive: 2, errors: [{ node: 'node-2', message: 'out of memory' }] },
   versions: [
     TRAFFIC,
@@ -73,7 +78,7 @@ test('a canary starts with a share like 12.5% and is shown with the active mask'
     const output = await run('canary', 'm5', '--share', text)
     expect(calls).toEqual([{ call: 'PUT /admin/canary', body: { mask_version: 5, share } }])
     expect(startTrial.safeParse(calls[0]?.body).success).toBe(true)
-    expect(output).toContain('m5 serves 12.5 % of the keys of tiny (3 of 20); m4 serves the others.')
+    expect(output).toContain('m5 serves 12.5 % of the conversations of tiny; m4 serves the others.')
     expect(output).toContain('1 of 2 nodes have loaded it.')
     expect(output).toContain("Node 'node-2' cannot load it: out of memory")
     expect(output).toMatch(/m4 +1,200 +0 +30,000 +120 ms +5,000 +3\.200 +3\.000 +0\.200/)
@@ -82,19 +87,30 @@ test('a canary starts with a share like 12.5% and is shown with the active mask'
   }
 })
 
-test('a share without keys is reported', async () => {
-  answer = { ...REPORT, keys: { chosen: 0, all: 4 } }
-  expect(await run('canary')).toContain('No key is in this share yet, so the canary serves no requests.')
+test('a canary that got no conversation yet is reported', async () => {
+  answer = { ...REPORT, versions: [TRAFFIC, { ...TRAFFIC, mask_version: 5, requests: 0 }] }
+  expect(await run('canary')).toContain('The canary has served no request yet.')
   expect(calls).toEqual([{ call: 'GET /admin/canary', body: null }])
+})
+
+test('a canary of an update is shown with the update and what it has shown', async () => {
+  const canary = { ...REPORT.canary, update_id: 'upd_1', evidence: null }
+  answer = { ...REPORT, canary }
+  expect(await run('canary')).toContain('Update upd_1 runs it. No request was scored yet.')
+  const evidence = { requests: 1_200, tokens: 90_000, gap: 0.0123, lower: -0.0071, upper: 0.0312 }
+  answer = { ...REPORT, canary: { ...canary, evidence } }
+  expect(await run('canary')).toContain(
+    'Loss 0.012 nats a token above the other mask (-0.007 to 0.031), on 1,200 requests.',
+  )
 })
 
 test('a canary can be ended, and without one the output says how to start one', async () => {
   answer = { model: 'tiny', ended: true }
   expect(await run('canary', '--end', '--model', 'tiny')).toBe(
-    'The active mask of tiny serves all keys again.\n',
+    'The active mask of tiny serves all conversations again.\n',
   )
   expect(calls).toEqual([{ call: 'DELETE /admin/canary?model=tiny', body: null }])
-  answer = { ...REPORT, canary: null, keys: null, nodes: null, versions: [] }
+  answer = { ...REPORT, canary: null, nodes: null, versions: [] }
   expect(await run('canary')).toContain('copal canary <mask> --share 10%')
 })
 

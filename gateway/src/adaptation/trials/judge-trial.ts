@@ -1,0 +1,85 @@
+import type { Database } from '../../contracts/database.ts'
+import {
+  listAttempts,
+  listScoredPrompts,
+  type SettledAttempt,
+} from '../../storage/db/queries/trial-evidence-queries.ts'
+import { TrialJudge, type AnsweredRequest, type TrialLimits, type TrialVerdict } from './trial-judge.ts'
+
+/**
+ * Scored requests that a verdict uses, and attempts of either mask: the first of the trial. It is computed from these rows
+ * each time, so that a gateway that restarts goes on where it was, and their number bounds what that costs.
+ */
+const MAX_SCORES = 5_000
+const MAX_ATTEMPTS = 2_000
+
+/** The masks of a trial, and the times at which they answered the requests that are compared. */
+export interface JudgedTrial {
+  model: string
+  judged: number
+  reference: number
+  /** The one of the two that serves and beside which the other is a shadow. */
+  active: 'judged' | 'reference'
+  sinceMs: number
+  /** Attempts of the reference from before the trial, where it no longer serves; by default those of the trial. */
+  referenceFromMs?: number
+}
+
+/** Judges a trial by the scores and receipts in the database. */
+export async function judgeTrial(
+  db: Database,
+  trial: JudgedTrial,
+  limits: TrialLimits,
+): Promise<TrialVerdict> {
+  const { model, judged, reference, active, sinceMs, referenceFromMs } = trial
+  const judgedServes = active === 'judged'
+  const versions = {
+    model,
+    maskVersion: judgedServes ? judged : reference,
+    shadowVersion: judgedServes ? reference : judged,
+  }
+  const [scores, ofJudged, ofReference] = await Promise.all([
+    listScoredPrompts(db, versions, sinceMs, MAX_SCORES),
+    listAttempts(
+      db,
+      { model, maskVersion: judged },
+      { fromMs: sinceMs },
+      { limit: MAX_ATTEMPTS, take: 'first' },
+    ),
+    referenceFromMs === undefined
+      ? listAttempts(
+          db,
+          { model, maskVersion: reference },
+          { fromMs: sinceMs },
+          { limit: MAX_ATTEMPTS, take: 'first' },
+        )
+      : listAttempts(
+          db,
+          { model, maskVersion: reference },
+          { fromMs: referenceFromMs, untilMs: sinceMs },
+          { limit: MAX_ATTEMPTS, take: 'last' },
+        ),
+  ])
+  const judge = new TrialJudge(limits)
+  for (const { domain, tokens, nll, nllShadow } of scores) {
+    const gap = (judgedServes ? nll - nllShadow : nllShadow - nll) / tokens
+    judge.addScore({ domain, tokens, gap })
+  }
+  const attempts = [
+    ...ofJudged.map((attempt) => ({ attempt, side: 'judged' as const })),
+    ...ofReference.map((attempt) => ({ attempt, side: 'reference' as const })),
+  ].sort((a, b) => inOrder(a.attempt, b.attempt))
+  for (const { attempt, side } of attempts) judge.addRequest({ side, ...outcomeOf(attempt) })
+  return judge.verdict()
+}
+
+function inOrder(a: SettledAttempt, b: SettledAttempt): number {
+  return a.createdAt - b.createdAt || (a.requestId < b.requestId ? -1 : 1)
+}
+
+function outcomeOf(attempt: SettledAttempt): Omit<AnsweredRequest, 'side'> {
+  const { finishReason, completionTokens, timeToFirstTokenMs: firstTokenMs, totalMs } = attempt
+  const tokenMs =
+    firstTokenMs === null || completionTokens < 2 ? null : (totalMs - firstTokenMs) / (completionTokens - 1)
+  return { failed: finishReason === 'error' || finishReason === 'superseded', firstTokenMs, tokenMs }
+}
