@@ -2,22 +2,25 @@ import type { Job } from '@copal/shared/wire/adaptation-jobs.ts'
 import type { Heartbeat } from '@copal/shared/wire/heartbeat.ts'
 import { changeJob, listOpenJobs, type JobRow } from '../../storage/db/queries/job-queries.ts'
 import type { Deps } from '../../contracts/bindings.ts'
+import { liveNodes } from './trial-check.ts'
 import type { StepDeps } from './update-step.ts'
 
 type JobDeps = Pick<Deps, 'db' | 'nowMs'>
 
 /** A job counts as lost when its node has not reported it for this time. */
 const JOB_SILENCE_TIMEOUT_MS = 15_000
-/** A job that was lost this often fails, since it is likely the cause. */
-const MAX_ATTEMPTS = 5
+/** A job that was lost this often in a row without progress fails, since it is likely the cause. */
+const MAX_STALLS = 5
 /** How long a calibration waits for a node that offers its method. */
 const METHOD_WAIT_MS = 60_000
 
 /**
  * Returns the jobs that a node should run now, one at a time.
  *
- * A job is assigned again, five times at most, if its node has not reported it for 15 s or was restarted. A draining node
- * keeps its job and gets no new one. A calibration is assigned only to a node that offers its method, if there is one.
+ * A job is assigned again if its node has not reported it for 15 s or was restarted. It fails after five losses in a row
+ * that got no further than an attempt before; so a long job may be lost more often, as long as it advances. A draining
+ * node keeps its job and gets no new one. A calibration is assigned only to a node that offers its method, if there is one,
+ * and a job is assigned to a node that it avoids only while no other one is alive.
  */
 export async function jobsForNode(deps: StepDeps, heartbeat: Heartbeat): Promise<Job[]> {
   const open = await listOpenJobs(deps.db, heartbeat.model.id)
@@ -35,8 +38,10 @@ export async function jobsForNode(deps: StepDeps, heartbeat: Heartbeat): Promise
     if (heartbeat.jobs.some(({ id, state }) => id === job.id && state !== 'running')) continue
     if (!(await offersMethod(deps, heartbeat, job.payload)) && !(await isMethodUnavailable(deps, job)))
       continue
-    if (job.attempts >= MAX_ATTEMPTS) await failJob(deps, job)
-    else if (await assignJob(deps, job, heartbeat.nodeId)) return [job.payload]
+    if (await isForOtherNodes(deps, heartbeat, job)) continue
+    const losses = lost.includes(job) ? countStalls(job) : { stalls: job.stalls }
+    if (losses.stalls >= MAX_STALLS) await failJob(deps, job, losses.stalls)
+    else if (await assignJob(deps, job, heartbeat.nodeId, losses)) return [job.payload]
   }
   return []
 }
@@ -49,6 +54,28 @@ async function isMethodUnavailable(deps: Pick<StepDeps, 'fleet' | 'nowMs'>, job:
   if (job.payload.kind !== 'calibrate' || deps.nowMs() - job.createdAt < METHOD_WAIT_MS) return false
   const offered = await deps.fleet.offeredMethods(job.model)
   return !offered?.includes(job.payload.selection.method)
+}
+
+/** Returns whether a job avoids this node, and another live node of the model could take it. */
+async function isForOtherNodes(
+  deps: Pick<StepDeps, 'fleet'>,
+  { nodeId, model }: Heartbeat,
+  { avoidNodes, payload }: JobRow,
+): Promise<boolean> {
+  if (!avoidNodes.includes(nodeId)) return false
+  for (const { id } of await liveNodes(deps, model.id)) {
+    if (avoidNodes.includes(id)) continue
+    if (payload.kind !== 'calibrate' || (await deps.fleet.methodsOf(id)).includes(payload.selection.method))
+      return true
+  }
+  return false
+}
+
+/** Counts a loss. One that got further than all before is the first of a new row. */
+function countStalls({ progress, bestProgress, stalls }: JobRow): Pick<JobRow, 'stalls' | 'bestProgress'> {
+  return progress > bestProgress
+    ? { stalls: 1, bestProgress: progress }
+    : { stalls: stalls + 1, bestProgress }
 }
 
 /** Returns whether a node offers the method of a job. */
@@ -66,8 +93,14 @@ function isLost(job: JobRow, heartbeat: Heartbeat, nowMs: number): boolean {
   )
 }
 
-function assignJob(deps: JobDeps, job: JobRow, nodeId: string): Promise<boolean> {
+function assignJob(
+  deps: JobDeps,
+  job: JobRow,
+  nodeId: string,
+  losses: Partial<Pick<JobRow, 'stalls' | 'bestProgress'>>,
+): Promise<boolean> {
   return changeJob(deps.db, job, {
+    ...losses,
     state: 'running',
     nodeId,
     handedTo: [...new Set([...job.handedTo, nodeId])],
@@ -79,12 +112,12 @@ function assignJob(deps: JobDeps, job: JobRow, nodeId: string): Promise<boolean>
   })
 }
 
-async function failJob(deps: JobDeps, job: JobRow): Promise<void> {
+async function failJob(deps: JobDeps, job: JobRow, stalls: number): Promise<void> {
   await changeJob(deps.db, job, {
     state: 'failed',
     errorCode: 'node_failed',
     errorMessage:
-      `The job failed after ${job.attempts} attempts: each time its node stopped reporting or restarted, the last time ` +
-      `node '${job.nodeId}' at '${job.message}'. See the log of that node.`,
+      `The job failed in attempt ${job.attempts}: ${stalls} times in a row its node stopped reporting or restarted before ` +
+      `the job got further, the last time node '${job.nodeId}' at '${job.message}'. See the log of that node.`,
   })
 }

@@ -3,23 +3,29 @@ import { findDatasets } from '../../storage/db/queries/dataset-queries.ts'
 import { findMask, promoteMask } from '../../storage/db/queries/mask-queries.ts'
 import type { UpdateRow } from '../../storage/db/queries/update-queries.ts'
 import type { NodeView } from '../../contracts/node-view.ts'
-import { requireMaskVersion, type StepDeps, type StepOutcome } from './update-step.ts'
+import { SERVICE_ACTOR } from '../../storage/db/queries/decision-queries.ts'
+import { isForced, startWatch } from './mask-watch.ts'
+import { liveNodes, nameOf } from './trial-check.ts'
+import { requireMaskVersion, requireModel, type StepDeps, type StepOutcome } from './update-step.ts'
 
-/** After this time a mask counts as promoted even if a live node does not serve it yet. */
+/** How long the slower nodes are waited for, once a live node serves the mask. */
 const CONVERGENCE_TIMEOUT_MS = 120_000
 
 /** Nodes retry loading during this time, so that a temporary failure does not fail the update. */
 const LOAD_GRACE_MS = 15_000
 
 /**
- * Activates the mask once, and waits until the live nodes serve it.
+ * Activates the mask once, and waits until the live nodes serve it. As long as no live node does, it waits: then nothing
+ * shows that the mask can be loaded. Once one does, the mask is watched.
  *
- * @throws AppError `node_failed` when none of them can load it
+ * @throws AppError `node_failed` when no live node can load it; `conflict` when the mask that it was compared with is no
+ * longer active
  */
 export async function promote(deps: StepDeps, update: UpdateRow): Promise<StepOutcome | undefined> {
   const version = requireMaskVersion(update)
   let mask = await findMask(deps.db, update.model, version)
   if (mask && mask.promotedAt === null) {
+    await requireParent(deps, update)
     await promoteMask(
       deps.db,
       update,
@@ -34,13 +40,26 @@ export async function promote(deps: StepDeps, update: UpdateRow): Promise<StepOu
   const nodes = await liveNodes(deps, update.model)
   const waitedMs = deps.nowMs() - mask.promotedAt
   if (waitedMs >= LOAD_GRACE_MS) requireLoadable(nodes, version)
-  const everyNodeServes = nodes.length > 0 && nodes.every((node) => node.activeVersion === version)
-  return everyNodeServes || waitedMs >= CONVERGENCE_TIMEOUT_MS ? { event: 'converged', patch: {} } : undefined
+  const serving = nodes.filter((node) => node.activeVersion === version)
+  if (serving.length === 0) return undefined
+  await startWatch(deps, update, version)
+  if (serving.length < nodes.length && waitedMs < CONVERGENCE_TIMEOUT_MS) return undefined
+  const reason = `Active; ${serving.length} of ${nodes.length} live nodes serve it.`
+  const decision = { kind: 'promote', verdict: 'done', reason, actor: SERVICE_ACTOR } as const
+  return { event: 'converged', patch: {}, decision }
 }
 
-async function liveNodes(deps: StepDeps, model: string): Promise<NodeView[]> {
-  const { nodes } = await deps.fleet.snapshot()
-  return nodes.filter((node) => node.model === model && node.alive && !node.draining)
+/** The mask was compared with its parent alone. An operator who forces it knows what is active. */
+async function requireParent(deps: StepDeps, update: UpdateRow): Promise<void> {
+  const { activeVersion, id } = await requireModel(deps, update)
+  const parent = update.parentVersion ?? 0
+  // A concurrent call may have activated it since the mask was read.
+  if ([parent, update.maskVersion].includes(activeVersion) || (await isForced(deps, update))) return
+  throw new AppError(
+    'conflict',
+    `m${update.maskVersion} was compared with ${nameOf(parent)}, but ${nameOf(activeVersion)} of '${id}' became active ` +
+      'meanwhile. Start the update again.',
+  )
 }
 
 /** A node that serves the version does not count as failed, even if its weight set broke since: it will be loaded again. */

@@ -1,0 +1,74 @@
+import type { NodeView } from '../../contracts/node-view.ts'
+import type { TrialEvidence, TrialNotes } from '../../contracts/trial.ts'
+import type { TrialVerdict } from '../trials/trial-judge.ts'
+import type { StepDeps } from './update-step.ts'
+
+/** A canary or a watch is judged once in this time, however many heartbeats ask for it. */
+export const CHECK_INTERVAL_MS = 10_000
+
+/** Returns the nodes of a model that are alive and take requests. */
+export async function liveNodes(deps: Pick<StepDeps, 'fleet'>, model: string): Promise<NodeView[]> {
+  const { nodes } = await deps.fleet.snapshot()
+  return nodes.filter((node) => node.model === model && node.alive && !node.draining)
+}
+
+/** Notes whether a live node holds the mask of a trial, and since when none can load it. */
+export function noteNodes(
+  notes: TrialNotes,
+  nodes: readonly NodeView[],
+  version: number,
+  nowMs: number,
+): Pick<TrialNotes, 'servedSinceMs' | 'unableSinceMs'> & { isServed: boolean } {
+  const states = nodes.map(
+    ({ weightSets }) => weightSets.find((set) => set.version === version)?.state ?? 'absent',
+  )
+  const isServed = states.includes('ready')
+  const isUnable = nodes.length > 0 && !isServed && !states.includes('loading')
+  return {
+    isServed,
+    servedSinceMs: notes.servedSinceMs ?? (isServed ? nowMs : undefined),
+    unableSinceMs: isUnable ? (notes.unableSinceMs ?? nowMs) : undefined,
+  }
+}
+
+/** Returns the reason that a node gives for not loading a mask. */
+export function loadError(nodes: readonly NodeView[], version: number): string {
+  for (const { id, weightSets } of nodes) {
+    const failed = weightSets.find((set) => set.version === version && set.state === 'failed')
+    if (failed) return `Node '${id}' reports: ${failed.error ?? 'no reason. See its log.'}`
+  }
+  return 'The nodes give no reason. See their logs.'
+}
+
+/** Returns what a verdict shows of all traffic. */
+export function evidenceOf({ figures, scoredRequests, scoredTokens }: TrialVerdict): TrialEvidence {
+  const [gap] = figures
+  return {
+    requests: scoredRequests,
+    tokens: scoredTokens,
+    gap: gap?.value ?? null,
+    lower: gap?.lower ?? null,
+    upper: gap?.upper ?? null,
+  }
+}
+
+/** Describes the figures that prove harm, for the reason of a decision. */
+export function describeHarm({ harmful }: TrialVerdict, beside: string): string {
+  return harmful
+    .map(({ name, domain, lower, limit }) =>
+      name === 'loss'
+        ? `its loss ${domain === null ? 'on all traffic' : `on domain '${domain}'`} is at least ` +
+          `${(lower ?? 0).toFixed(4)} nats a token above that of ${beside}, and ${(limit ?? 0).toFixed(4)} are allowed`
+        : `at least ${percent(lower)} of its requests are ${name}, and ${percent(limit)} are allowed beside ${beside}`,
+    )
+    .join('; ')
+}
+
+function percent(share: number | null): string {
+  return `${((share ?? 0) * 100).toFixed(1)} %`
+}
+
+/** Names a mask in messages. */
+export function nameOf(version: number): string {
+  return version === 0 ? 'the dense weights' : `m${version}`
+}

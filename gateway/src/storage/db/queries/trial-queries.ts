@@ -1,0 +1,145 @@
+import { and, eq, isNotNull, or, sql, type SQL } from 'drizzle-orm'
+import type { SQLiteColumn } from 'drizzle-orm/sqlite-core'
+import type { Database } from '../../../contracts/database.ts'
+import type { StoredTrial, StoredWatch, TrialNotes } from '../../../contracts/trial.ts'
+import { decisions, models, updates } from '../schema.ts'
+import type { ModelRow } from './model-queries.ts'
+import {
+  insertDecisionOf,
+  type DecisionOfUpdate,
+  type UpdatePatch,
+  type UpdateRow,
+} from './update-queries.ts'
+
+/** The trials of a model that updates run: a canary with its shadow, or a watch with its shadow. */
+export interface UpdateTrials {
+  canary?: StoredTrial | null
+  shadow?: StoredTrial | null
+  watch?: StoredWatch | null
+}
+
+/**
+ * Begins or ends trials together, by compare-and-set.
+ *
+ * @param decision stored in the same transaction
+ * @returns false if the row has another revision; then nothing is stored
+ */
+export async function setTrials(
+  db: Database,
+  model: Pick<ModelRow, 'id' | 'revision'>,
+  trials: UpdateTrials,
+  decision?: Omit<typeof decisions.$inferInsert, 'id' | 'model'>,
+): Promise<boolean> {
+  const { id, revision } = model
+  const unchanged = and(eq(models.id, id), eq(models.revision, revision))
+  const change = db
+    .update(models)
+    .set({ ...trials, revision: revision + 1 })
+    .where(unchanged)
+  if (!decision) return (await change).meta.changes === 1
+  const { updateId, maskVersion, kind, verdict, reason, figures = [], actor, createdAt } = decision
+  const row = sql`select null, ${id}, ${updateId}, ${maskVersion}, ${kind}, ${verdict}, ${reason}, ${JSON.stringify(figures)}, ${actor}, ${createdAt}
+    where exists (select 1 from ${models} where ${unchanged})`
+  const [, { meta }] = await db.batch([db.insert(decisions).select(row), change])
+  return meta.changes === 1
+}
+
+/** Returns the models whose active mask is watched, or was when it was active. */
+export async function listWatchedModels(db: Database, onlyModel?: string): Promise<ModelRow[]> {
+  const named = onlyModel === undefined ? undefined : eq(models.id, onlyModel)
+  return db
+    .select()
+    .from(models)
+    .where(and(isNotNull(models.watch), named))
+}
+
+/**
+ * Ends the canary of an update, moves the update and stores the decision that it follows from, in one transaction, by
+ * compare-and-set on the update.
+ *
+ * @returns false if the update has changed; then nothing is stored
+ */
+export async function endCanary(
+  db: Database,
+  update: Pick<UpdateRow, 'id' | 'model' | 'revision' | 'maskVersion'>,
+  patch: UpdatePatch,
+  decision?: DecisionOfUpdate & { createdAt: number },
+): Promise<boolean> {
+  const { id, model, revision } = update
+  const unchanged = and(eq(updates.id, id), eq(updates.revision, revision))
+  const ofUpdate = (trial: SQLiteColumn): SQL => sql`json_extract(${trial}, '$.updateId') = ${id}`
+  const clear = (trial: SQLiteColumn): SQL => sql`case when ${ofUpdate(trial)} then null else ${trial} end`
+  const results = await db.batch([
+    db
+      .update(models)
+      .set({
+        canary: clear(models.canary),
+        shadow: clear(models.shadow),
+        revision: sql`${models.revision} + 1`,
+      })
+      .where(
+        and(
+          eq(models.id, model),
+          or(ofUpdate(models.canary), ofUpdate(models.shadow)),
+          sql`exists (select 1 from ${updates} where ${unchanged})`,
+        ),
+      ),
+    ...(decision ? [insertDecisionOf(db, update, decision)] : []),
+    db
+      .update(updates)
+      .set({ ...patch, revision: revision + 1 })
+      .where(unchanged),
+  ])
+  return results.at(-1)?.meta.changes === 1
+}
+
+/**
+ * Takes the turn to judge the canary or the watch of an update, at most one caller in `everyMs`. Leaves the revision of the
+ * model, because the desired state does not change.
+ *
+ * @returns false if it was judged since, or is over
+ */
+export async function claimCheck(
+  db: Database,
+  { model, kind, updateId }: CheckedTrial,
+  nowMs: number,
+  everyMs: number,
+): Promise<boolean> {
+  const column = models[kind]
+  const result = await db
+    .update(models)
+    .set({ [kind]: sql`json_set(${column}, '$.checkedAtMs', ${nowMs})` })
+    .where(
+      and(
+        isTrialOf(model, column, updateId),
+        sql`coalesce(json_extract(${column}, '$.checkedAtMs'), 0) <= ${nowMs - everyMs}`,
+      ),
+    )
+  return result.meta.changes === 1
+}
+
+/** Stores what a check has noted, unless the trial is over. */
+export async function noteCheck(
+  db: Database,
+  { model, kind, updateId }: CheckedTrial,
+  notes: Omit<TrialNotes, 'checkedAtMs'>,
+): Promise<void> {
+  const column = models[kind]
+  const known = JSON.stringify({ servedSinceMs: null, unableSinceMs: null, ...notes })
+  await db
+    .update(models)
+    // A null removes the field.
+    .set({ [kind]: sql`json_patch(${column}, ${known})` })
+    .where(isTrialOf(model, column, updateId))
+}
+
+/** The canary or the watch of an update. */
+export interface CheckedTrial {
+  model: string
+  kind: 'canary' | 'watch'
+  updateId: string
+}
+
+function isTrialOf(model: string, column: SQLiteColumn, updateId: string): SQL | undefined {
+  return and(eq(models.id, model), sql`json_extract(${column}, '$.updateId') = ${updateId}`)
+}

@@ -1,0 +1,145 @@
+import { env } from 'cloudflare:workers'
+import type { PolicyOverrides } from '@copal/shared/wire/admin-policy.ts'
+import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
+import { activateVersion, findModel } from '../../../../gateway/src/storage/db/queries/model-queries.ts'
+import { setPolicyOverrides } from '../../../../gateway/src/storage/db/queries/policy-queries.ts'
+import { insertReceipts } from '../../../../gateway/src/storage/db/queries/receipt-queries.ts'
+import { insertShadowScores } from '../../../../gateway/src/storage/db/queries/shadow-score-queries.ts'
+import { ensureDomains } from '../../../../gateway/src/storage/db/queries/domain-queries.ts'
+import { masks, updates } from '../../../../gateway/src/storage/db/schema.ts'
+import type { UpdateRow } from '../../../../gateway/src/storage/db/queries/update-queries.ts'
+import { receiptOf } from '../requests/gateway-requests.ts'
+
+const db = openDatabase(env.DB)
+let seeded = 0
+
+/** Registers masks with the given versions of a model that has a node, and activates the first. */
+export async function seedMasks(model: string, versions: readonly number[]): Promise<void> {
+  for (const version of versions) {
+    await db.insert(masks).values({
+      model,
+      version,
+      sha256: hashOf(model, version),
+      updateId: `${model}-update-${version}`,
+      method: 'continual-wanda',
+      pattern: '0.5',
+      scope: 'row',
+      sparsity: 0.5,
+      domains: [],
+      bytes: 100,
+      createdAt: 1,
+    })
+  }
+  const [first] = versions
+  if (first !== undefined) await activate(model, first)
+}
+
+function hashOf(model: string, version: number): string {
+  const letters = Array.from(model, (letter) => letter.charCodeAt(0).toString(16))
+  return `${version}${letters.join('')}`.padEnd(64, '0').slice(0, 64)
+}
+
+/** Activates a version of a model, as an operator would. */
+export async function activate(model: string, version: number): Promise<void> {
+  const row = await findModel(db, model)
+  if (!row || !(await activateVersion(db, row, version))) throw new Error(`m${version} was not activated`)
+}
+
+/** Stores the update that made a mask, in a state that it reached. */
+export async function seedUpdate(
+  model: string,
+  maskVersion: number,
+  changes: Partial<UpdateRow> = {},
+): Promise<string> {
+  const id = `${model}-update-${maskVersion}`
+  await db.insert(updates).values({
+    id,
+    model,
+    domains: ['code'],
+    method: 'continual-wanda',
+    pattern: '0.5',
+    scope: 'row',
+    samples: 2,
+    length: 64,
+    seed: 0,
+    state: 'canary',
+    datasets: [],
+    parentVersion: (await findModel(db, model))?.activeVersion ?? 0,
+    maskVersion,
+    createdAt: Date.now(),
+    ...changes,
+  })
+  return id
+}
+
+/** Changes the policy of a model. */
+export function setPolicy(model: string, policy: PolicyOverrides): Promise<void> {
+  return setPolicyOverrides(db, model, policy, Date.now())
+}
+
+/** Stores scores of requests under the active mask and under a shadow, whose loss is higher by `gap` nats a token. */
+export async function seedScores(
+  model: string,
+  {
+    maskVersion,
+    shadowVersion,
+    count,
+    gap,
+    domain = 'code',
+    atMs = Date.now(),
+    tokens = 40,
+  }: {
+    maskVersion: number
+    shadowVersion: number
+    count: number
+    gap: number
+    domain?: string
+    atMs?: number
+    tokens?: number
+  },
+): Promise<void> {
+  await ensureDomains(db, [domain], 1)
+  const scores = Array.from({ length: count }, () => {
+    seeded += 1
+    return {
+      requestId: `score-${String(seeded).padStart(8, '0')}`,
+      model,
+      domain,
+      maskVersion,
+      shadowVersion,
+      prompt: { tokens, nll: 3 * tokens, nllShadow: (3 + gap) * tokens },
+      answer: { tokens: 5, nll: 5, nllShadow: 5 },
+    }
+  })
+  await insertShadowScores(db, scores, atMs)
+}
+
+/** Stores receipts of requests that a mask answered, of which every `failEvery`-th failed. */
+export async function seedReceipts(
+  model: string,
+  {
+    maskVersion,
+    count,
+    failEvery = Infinity,
+    firstTokenMs = 50,
+    atMs = Date.now(),
+  }: {
+    maskVersion: number
+    count: number
+    failEvery?: number
+    firstTokenMs?: number
+    atMs?: number
+  },
+): Promise<void> {
+  const batch = Array.from({ length: count }, (_, index) => {
+    seeded += 1
+    return receiptOf(`receipt-${String(seeded).padStart(8, '0')}`, {
+      model,
+      maskVersion,
+      finishReason: (index + 1) % failEvery === 0 ? 'error' : 'stop',
+      timeToFirstTokenMs: firstTokenMs,
+      totalMs: firstTokenMs + 100,
+    })
+  })
+  await insertReceipts(db, 'seed', batch, 'node', atMs)
+}
