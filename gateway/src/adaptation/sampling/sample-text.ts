@@ -10,9 +10,6 @@ const MAX_JSON_BYTES = 100 * 1024
 /** Characters of a text that are redacted before it is truncated. */
 const MAX_REDACTED_CHARACTERS = 2 * MAX_TEXT_BYTES
 
-/** Maximum number of prompts of a request that are sampled. */
-const MAX_PROMPTS = 16
-
 type Message = Pick<ChatMessage, 'role' | 'content'>
 
 /** Returns the first message that the client wrote in a conversation; the first message of all if it wrote none. */
@@ -32,13 +29,12 @@ export function newMessage(messages: readonly Message[]): ClientText[] {
 }
 
 /**
- * Returns the text prompts of a request, the first ones of many; each is a conversation of its own. Prompts of token ids are
+ * Returns the text prompts of a request, at most `LIMITS.choices`; each is a conversation of its own. Prompts of token ids are
  * skipped: only the node knows their text.
  */
 export function promptTexts(request: CompletionRequest): ClientText[] {
   return promptsOf(request)
     .filter((prompt) => typeof prompt === 'string')
-    .slice(0, MAX_PROMPTS)
     .map((text) => ({ text, opening: text }))
 }
 

@@ -2,25 +2,27 @@ import { Hono, type Context } from 'hono'
 import { AppError } from '@copal/shared/errors.ts'
 import { importTexts, type DomainEntry } from '@copal/shared/wire/admin.ts'
 import type { AppEnv } from '../../contracts/context.ts'
-import { countCalibratedDatasets } from '../../storage/db/queries/dataset-queries.ts'
-import {
-  ensureDomains,
-  findDomain,
-  listDomains,
-  type DomainRow,
-} from '../../storage/db/queries/domain-queries.ts'
+import { countCalibratedDatasets } from '../../storage/db/queries/batch-queries.ts'
+import { ensureDomains, findDomain, listDomains } from '../../storage/db/queries/domain-queries.ts'
+import { listLatestHoldouts, type HoldoutRow } from '../../storage/db/queries/holdout-queries.ts'
+import { listModels } from '../../storage/db/queries/model-queries.ts'
 import type { Deps } from '../../contracts/bindings.ts'
+import { estimateTokens } from '../../adaptation/holdouts/holdout-rules.ts'
 import { parseDomain } from '../../adaptation/domains/domain-name.ts'
+import { conversationId, conversationSide } from '../../adaptation/sampling/conversation.ts'
 import { redact } from '../../adaptation/sampling/redact.ts'
 import type { OfferedSample, ReservoirStats } from '../../contracts/reservoir-object.ts'
-import { deleteDomain, deleteKeyTexts } from '../../adaptation/domains/domain-deletion.ts'
+import { deleteAllSamples, deleteDomain, deleteTexts } from '../../adaptation/domains/domain-deletion.ts'
 import { splitText } from '../../adaptation/sampling/split-text.ts'
 import { rejectMethod } from '../../middleware/error-responses.ts'
 import { readAdminBody } from './admin-body.ts'
 
 /** An isolate has 128 MB for all of its requests, and a body is in memory three times: as bytes, as text and parsed. */
 const MAX_IMPORT_BYTES = 4 * 1024 * 1024
-/** Imported texts are split into pieces of about 1,000 tokens, so that they spread over pool and holdout like traffic. */
+/**
+ * Imported texts are split into pieces of about 1,000 tokens, and each piece is a conversation of its own: pieces of one
+ * text are on both sides, or else an operator who imports one long text would have no holdout. They do not overlap.
+ */
 const MAX_PIECE_CHARACTERS = 4 * 1024
 /** Maximum number of texts offered to a reservoir in one call. */
 const MAX_TEXTS_PER_OFFER = 256
@@ -32,13 +34,21 @@ export function domainRoutes(): Hono<AppEnv> {
   return new Hono<AppEnv>()
     .get('/domains', async (c) => {
       const { deps } = c.var
-      const [domains, calibrated] = await Promise.all([
+      const [domains, calibrated, holdouts, models] = await Promise.all([
         listDomains(deps.db),
         countCalibratedDatasets(deps.db),
+        listLatestHoldouts(deps.db),
+        listModels(deps.db),
       ])
+      const model = c.req.query('model') ?? (models.length === 1 ? models[0]?.id : undefined)
       const data = await Promise.all(
-        domains.map(async (domain) =>
-          domainEntry(domain, await deps.reservoir(domain.name).stats(), calibrated.get(domain.name) ?? 0),
+        domains.map(async ({ name }) =>
+          domainEntry(
+            name,
+            await deps.reservoir(name).stats(model),
+            calibrated.get(name) ?? 0,
+            holdouts.find(({ domain }) => domain === name),
+          ),
         ),
       )
       return c.json({ data })
@@ -55,7 +65,7 @@ export function domainRoutes(): Hono<AppEnv> {
       // One text at a time, so that the redacted texts are never all in memory at once.
       for (const whole of texts) {
         for (const text of splitText(redact(whole), MAX_PIECE_CHARACTERS)) {
-          offers.push({ requestId: `${requestId}-${pieces}`, keyId: OPERATOR_KEY_ID, text, atMs })
+          offers.push(await offerPiece(deps, requestId, text, atMs))
           pieces += 1
           if (offers.length < MAX_TEXTS_PER_OFFER) continue
           await deps.reservoir(domain).offer(offers)
@@ -67,14 +77,15 @@ export function domainRoutes(): Hono<AppEnv> {
     })
     .all('/domains/:domain/texts', rejectMethod('POST'))
     .delete('/domains/:domain/samples', async (c) => {
-      requireQueryParameters(c, ['key'])
+      requireQueryParameters(c, ['key', 'tenant', 'request'])
       const { deps } = c.var
       const domain = await requireDomain(deps, c.req.param('domain'))
-      const key = c.req.query('key')
-      if (key === undefined) {
-        return c.json({ domain, deleted: await deps.reservoir(domain).deleteTexts(), deleted_frozen: 0 })
+      const { key: keyId, tenant, request: sourceRequest } = c.req.query()
+      if ((keyId ?? tenant ?? sourceRequest) === undefined) {
+        return c.json({ domain, deleted: await deleteAllSamples(deps, domain), deleted_frozen: 0 })
       }
-      const { sampled, frozen } = await deleteKeyTexts(deps, domain, key)
+      const filter = { keyId, tenant, requestId: sourceRequest }
+      const { sampled, frozen } = await deleteTexts(deps, domain, filter)
       return c.json({ domain, deleted: sampled, deleted_frozen: frozen })
     })
     .all('/domains/:domain/samples', rejectMethod('DELETE'))
@@ -85,6 +96,24 @@ export function domainRoutes(): Hono<AppEnv> {
       return c.json({ domain, deleted: true })
     })
     .all('/domains/:domain', rejectMethod('DELETE'))
+}
+
+async function offerPiece(
+  { keyPepper }: Pick<Deps, 'keyPepper'>,
+  requestId: string,
+  text: string,
+  atMs: number,
+): Promise<OfferedSample> {
+  return {
+    requestId,
+    keyId: OPERATOR_KEY_ID,
+    tenant: '',
+    conversation: await conversationId(keyPepper, OPERATOR_KEY_ID, text),
+    consentVersion: 0,
+    side: await conversationSide(keyPepper, text),
+    text,
+    atMs,
+  }
 }
 
 /** @throws AppError `not_found` for a domain that never had a text, so that a mistyped name is noticed */
@@ -123,15 +152,22 @@ function requireQueryParameters(c: Context<AppEnv>, known: readonly string[]): v
   }
 }
 
-function domainEntry(domain: DomainRow, stats: ReservoirStats, calibratedDatasets: number): DomainEntry {
-  const frozen = domain.holdoutSha256 !== null
+function domainEntry(
+  name: string,
+  stats: ReservoirStats,
+  calibratedDatasets: number,
+  holdout: HoldoutRow | undefined,
+): DomainEntry {
   return {
-    name: domain.name,
+    name,
     samples: stats.samples,
     characters: stats.characters,
+    new_samples: stats.newSamples,
     seen: stats.seen,
-    holdout_samples: frozen ? (domain.holdoutSamples ?? 0) : stats.holdoutSamples,
-    holdout_frozen: frozen,
+    holdout_samples: holdout?.samples ?? stats.holdoutSamples,
+    holdout_tokens: estimateTokens(holdout?.characters ?? stats.holdoutCharacters),
+    holdout_frozen: holdout !== undefined,
+    holdout_version: holdout?.version ?? null,
     calibrated_datasets: calibratedDatasets,
     last_sample_at: stats.lastSampleAtMs === null ? null : new Date(stats.lastSampleAtMs).toISOString(),
   }

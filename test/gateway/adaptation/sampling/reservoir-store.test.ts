@@ -1,43 +1,11 @@
-import { env } from 'cloudflare:workers'
-import { runInDurableObject } from 'cloudflare:test'
 import { describe, expect, test } from 'vitest'
+import { offeredSample } from '../../support/requests/offered-sample.ts'
+import type { OfferedSample } from '../../../../gateway/src/contracts/reservoir-object.ts'
 import { placeSample } from '../../../../gateway/src/adaptation/sampling/sample-placement.ts'
-import {
-  ReservoirStore,
-  type ReservoirOptions,
-} from '../../../../gateway/src/adaptation/sampling/reservoir-store.ts'
+import { holdoutOf, poolOf, SMALL_RESERVOIR, withStore } from '../../support/state/reservoir-state.ts'
 
-const OPTIONS: ReservoirOptions = {
-  pool: { texts: 10, characters: 10_000 },
-  holdout: { texts: 5, characters: 10_000 },
-  holdoutTextCharacters: 1_000,
-  timeToLiveMs: 1_000,
-  rememberRequestsMs: 1_000_000,
-  seed: 'seed',
-  nowMs: () => 100,
-}
-
-/** Runs `work` on a store with these options, in the storage of an otherwise empty Durable Object. */
-async function withStore<T>(
-  name: string,
-  use: (open: (options?: Partial<ReservoirOptions>) => ReservoirStore) => Promise<T>,
-): Promise<T> {
-  const stub = env.RESERVOIR.get(env.RESERVOIR.idFromName(`store ${name}`))
-  return runInDurableObject(stub, async (_instance, state) => {
-    state.storage.sql.exec('DROP TABLE facts; DROP TABLE samples; DROP TABLE requests')
-    return use((options = {}) => new ReservoirStore(state.storage, { ...OPTIONS, ...options }))
-  })
-}
-
-const offer = (text: string, changes: { requestId?: string; keyId?: string; atMs?: number } = {}) => ({
-  requestId: changes.requestId ?? `request of ${text}`,
-  keyId: changes.keyId ?? 'key',
-  text,
-  atMs: changes.atMs ?? 100,
-})
-const poolOf = (store: ReservoirStore, maxCharacters: number) =>
-  store.texts(maxCharacters).map(({ text }) => text)
-const holdoutOf = (store: ReservoirStore) => store.holdout().map(({ text }) => text)
+const offer = (text: string, changes: Partial<OfferedSample> = {}) =>
+  offeredSample(text, { atMs: 100, ...changes })
 const numbered = (count: number, prefix = 'text') =>
   Array.from({ length: count }, (_, index) => `${prefix} ${index}`)
 
@@ -45,9 +13,9 @@ describe('the pool', () => {
   test('is a uniform sample: every text of a stream is kept equally often', async () => {
     const texts = numbered(60)
     const pool = (
-      await Promise.all(texts.map(async (text) => ({ text, place: await placeSample('', text) })))
+      await Promise.all(texts.map(async (text) => ({ text, place: await placeSample('', { text }) })))
     )
-      .filter(({ place }) => place.share === 'pool')
+      .filter(({ place }) => place.side === 'pool')
       .map(({ text }) => text)
     const runs = 300
     const kept = new Map(pool.map((text) => [text, 0]))
@@ -58,8 +26,8 @@ describe('the pool', () => {
         for (const text of poolOf(store, Infinity)) kept.set(text, (kept.get(text) ?? 0) + 1)
       })
     }
-    const expected = (runs * OPTIONS.pool.texts) / pool.length
-    expect([...kept.values()].reduce((sum, count) => sum + count, 0)).toBe(runs * OPTIONS.pool.texts)
+    const expected = (runs * SMALL_RESERVOIR.pool.texts) / pool.length
+    expect([...kept.values()].reduce((sum, count) => sum + count, 0)).toBe(runs * SMALL_RESERVOIR.pool.texts)
     const chiSquare = [...kept.values()].reduce((sum, count) => sum + (count - expected) ** 2 / expected, 0)
     // Mean and spread of chi-square with pool − 1 degrees of freedom, corrected for sampling without replacement.
     expect(chiSquare).toBeLessThan(pool.length + 4 * Math.sqrt(2 * pool.length))
@@ -104,7 +72,7 @@ describe('the pool', () => {
     expect(forwards.seen).toBe(100)
   })
 
-  test('contains no text twice, although every request with it counts as seen', async () => {
+  test('contains no text twice, although every conversation with it counts as seen', async () => {
     await withStore('duplicates', async (open) => {
       const store = open()
       for (let request = 0; request < 5; request++)
@@ -132,10 +100,10 @@ describe('the pool', () => {
       const later = open({ seed: 'another' })
       await later.offer(texts.slice(50).map((text) => offer(text)))
       const lots = await Promise.all(
-        texts.map(async (text) => ({ text, place: await placeSample('seed', text) })),
+        texts.map(async (text) => ({ text, place: await placeSample('seed', { text }) })),
       )
       const lowest = lots
-        .filter(({ place }) => place.share === 'pool')
+        .filter(({ place }) => place.side === 'pool')
         .sort((a, b) => a.place.priority - b.place.priority)
         .slice(0, 10)
       expect(poolOf(later, Infinity)).toEqual(lowest.map(({ text }) => text))
@@ -164,25 +132,13 @@ describe('the holdout', () => {
     expect(Math.abs((holdouts[0]?.length ?? 0) - 100)).toBeLessThan(4 * Math.sqrt(400 * 0.25 * 0.75))
   })
 
-  test('accepts no more texts once it is frozen, and they do not go to the pool either', async () => {
-    await withStore('frozen', async (open) => {
-      const store = open({ pool: { texts: 1_000, characters: 1e6 } })
-      await store.offer(numbered(40).map((text) => offer(text)))
-      expect(holdoutOf(store).length).toBeGreaterThan(0)
-      store.freezeHoldout()
-      await store.offer(numbered(200, 'later').map((text) => offer(text)))
-      expect(store.stats()).toMatchObject({ holdoutSamples: 0, holdoutFrozen: true, seen: 240 })
-      for (const text of poolOf(store, Infinity)) expect((await placeSample('', text)).share).toBe('pool')
-    })
-  })
-
   test('truncates long texts, so that a few of them cannot fill it', async () => {
     await withStore('long', async (open) => {
       const store = open()
-      await store.offer(numbered(40).map((text) => offer(text + '🙂'.repeat(2_000))))
+      await store.offer(numbered(40).map((text) => offer(text + '🙂'.repeat(4_000))))
       const held = holdoutOf(store)
       expect(held.length).toBeGreaterThan(0)
-      expect(held.every((text) => text.length <= 1_000 && text.isWellFormed())).toBe(true)
+      expect(held.every((text) => text.length <= 4_096 && text.isWellFormed())).toBe(true)
     })
   })
 })
@@ -225,11 +181,11 @@ describe('deletion', () => {
         ...numbered(20, 'hers').map((text) => offer(text, { keyId: 'hers' })),
         ...numbered(20, 'his').map((text) => offer(text, { keyId: 'his' })),
       ])
-      expect(store.delete('hers')).toBe(20)
+      expect(store.delete({ keyId: 'hers' })).toBe(20)
       expect([...poolOf(store, Infinity), ...holdoutOf(store)].every((text) => text.startsWith('his'))).toBe(
         true,
       )
-      expect(store.delete('hers')).toBe(0)
+      expect(store.delete({ keyId: 'hers' })).toBe(0)
       expect(store.delete()).toBe(20)
     })
   })
@@ -248,15 +204,16 @@ describe('deletion', () => {
     await withStore('clear', async (open) => {
       const store = open()
       await store.offer(numbered(40).map((text) => offer(text)))
-      store.freezeHoldout()
+      store.take({ model: 'm', updateId: 'u', maxCharacters: Infinity })
       store.clear()
       expect(store.stats()).toEqual({
         samples: 0,
         characters: 0,
+        newSamples: 0,
+        newCharacters: 0,
         seen: 0,
         holdoutSamples: 0,
         holdoutCharacters: 0,
-        holdoutFrozen: false,
         lastSampleAtMs: null,
       })
     })

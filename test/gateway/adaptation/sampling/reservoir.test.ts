@@ -1,16 +1,13 @@
 import { env } from 'cloudflare:workers'
 import { runDurableObjectAlarm, runInDurableObject } from 'cloudflare:test'
 import { expect, test } from 'vitest'
+import { offeredSample } from '../../support/requests/offered-sample.ts'
+import { storedTexts } from '../../support/state/reservoir-state.ts'
 
 const DAY_MS = 24 * 60 * 60 * 1000
 const open = (name: string) => env.RESERVOIR.get(env.RESERVOIR.idFromName(name))
 const offers = (count: number, atMs: number) =>
-  Array.from({ length: count }, (_, index) => ({
-    requestId: `r${index} ${atMs}`,
-    keyId: 'k',
-    text: `text ${index} ${atMs}`,
-    atMs,
-  }))
+  Array.from({ length: count }, (_, index) => offeredSample(`text ${index} ${atMs}`, { atMs }))
 
 test('texts are deleted by alarm after 30 days', async () => {
   const nowMs = Date.now()
@@ -21,12 +18,12 @@ test('texts are deleted by alarm after 30 days', async () => {
   expect(alarmMs).toBe(nowMs + DAY_MS)
   // Makes the older texts two days older.
   await runInDurableObject(reservoir, (_instance, state) => {
-    state.storage.sql.exec('UPDATE samples SET at_ms = at_ms - ? WHERE at_ms < ?', 2 * DAY_MS, nowMs)
+    state.storage.sql.exec('UPDATE sources SET at_ms = at_ms - ? WHERE at_ms < ?', 2 * DAY_MS, nowMs)
   })
   expect(await runDurableObjectAlarm(reservoir)).toBe(true)
-  const left = [...(await reservoir.texts(1e6)), ...(await reservoir.holdout())]
+  const left = await storedTexts('alarm')
   expect(left.length).toBe(10)
-  expect(left.every(({ text }) => text.endsWith(String(nowMs)))).toBe(true)
+  expect(left.every((text) => text.endsWith(String(nowMs)))).toBe(true)
   expect(await runInDurableObject(reservoir, (_instance, state) => state.storage.getAlarm())).toBe(
     nowMs + 30 * DAY_MS,
   )
@@ -36,4 +33,18 @@ test('texts older than the time to live are not accepted', async () => {
   const reservoir = open('stale')
   await reservoir.offer(offers(10, Date.now() - 31 * DAY_MS))
   expect(await reservoir.stats()).toMatchObject({ samples: 0, holdoutSamples: 0, seen: 10 })
+})
+
+test('an update takes texts of the object, and what it leaves is counted by model', async () => {
+  const reservoir = open('taken')
+  await reservoir.offer(offers(40, Date.now()))
+  const { samples, characters } = await reservoir.stats()
+  const request = { model: 'm', updateId: 'u', maxCharacters: characters / 2 }
+  const taken = await reservoir.take(request)
+  expect(taken[0]?.sources).toEqual([
+    expect.objectContaining({ keyId: 'key', tenant: 'tenant', consentVersion: 1 }),
+  ])
+  expect(await reservoir.stats('m')).toMatchObject({ samples, newSamples: samples - taken.length })
+  await reservoir.release(request)
+  expect(await reservoir.stats('m')).toMatchObject({ samples, newSamples: samples })
 })

@@ -10,6 +10,7 @@ import {
 import { createDeps } from '../../../../gateway/src/deps.ts'
 import { consumeSamples } from '../../../../gateway/src/adaptation/sampling/sample-consumer.ts'
 import { SAMPLE_QUEUE } from '../../../../gateway/src/adaptation/sampling/sample-queue.ts'
+import { storedTexts } from '../../support/state/reservoir-state.ts'
 import { createKey } from '../../support/requests/gateway-requests.ts'
 
 const reservoir = (domain: string) => env.RESERVOIR.get(env.RESERVOIR.idFromName(domain))
@@ -34,17 +35,11 @@ async function consume(bodies: readonly unknown[], deps = createDeps(env, create
   return { acked: explicitAcks.toSorted(), retried: retryMessages.map(({ msgId }) => msgId) }
 }
 
-async function stored(domain: string): Promise<string[]> {
-  const kept = [...(await reservoir(domain).texts(1e6)), ...(await reservoir(domain).holdout())]
-  const texts: string[] = kept.map(({ text }) => text)
-  return texts.sort()
-}
-
 test('samples reach the reservoirs of their domains, which are registered', async () => {
   const result = await consume([sample('mail', 0), sample('mail', 1), sample('code', 0)])
   expect(result).toEqual({ acked: ['m0', 'm1', 'm2'], retried: [] })
-  expect(await stored('mail')).toEqual(['text 0', 'text 1'])
-  expect(await stored('code')).toEqual(['text 0'])
+  expect(await storedTexts('mail')).toEqual(['text 0', 'text 1'])
+  expect(await storedTexts('code')).toEqual(['text 0'])
   expect((await listDomains(openDatabase(env.DB))).map(({ name }) => name)).toEqual(
     expect.arrayContaining(['code', 'mail']),
   )
@@ -53,9 +48,9 @@ test('samples reach the reservoirs of their domains, which are registered', asyn
 test('a batch that is delivered twice changes nothing the second time', async () => {
   const bodies = Array.from({ length: 20 }, (_, index) => sample('twice', index))
   await consume(bodies)
-  const before = { texts: await stored('twice'), stats: await reservoir('twice').stats() }
+  const before = { texts: await storedTexts('twice'), stats: await reservoir('twice').stats() }
   await consume(bodies.toReversed())
-  expect({ texts: await stored('twice'), stats: await reservoir('twice').stats() }).toEqual(before)
+  expect({ texts: await storedTexts('twice'), stats: await reservoir('twice').stats() }).toEqual(before)
   expect(before.stats.seen).toBe(20)
 })
 
@@ -68,7 +63,7 @@ test('messages that are not samples are dropped with a line in the log, and do n
     sample('poison', 1),
   ])
   expect(result).toEqual({ acked: ['m0', 'm1', 'm2', 'm3'], retried: [] })
-  expect(await stored('poison')).toHaveLength(1)
+  expect(await storedTexts('poison')).toHaveLength(1)
   expect(warn).toHaveBeenCalledTimes(3)
   warn.mockRestore()
 })
@@ -90,7 +85,7 @@ test('only the samples of a failing reservoir are retried', async () => {
   expect(error).toHaveBeenCalledOnce()
   error.mockRestore()
   expect(await consume([sample('away', 0)])).toEqual({ acked: ['m0'], retried: [] })
-  expect(await stored('away')).toHaveLength(1)
+  expect(await storedTexts('away')).toHaveLength(1)
 })
 
 test('failed samples are retried with growing delays, for an hour in total', async () => {
@@ -160,13 +155,13 @@ test('the samples of a tenant create 32 domains at most, whatever their key, and
   await ensureDomains(db, ['registered'], Date.now())
   await consume([sample('registered', 0, 'text', greedy[0]?.id), sample('modest', 0, 'text', modest.id)])
   await consume([sample('shared', 0, 'of one', greedy[0]?.id), sample('shared', 1, 'of both', modest.id)])
-  expect([await stored('registered'), await stored('modest')]).toEqual([['text'], ['text']])
-  expect(await stored('shared')).toEqual(['of both', 'of one'])
+  expect([await storedTexts('registered'), await storedTexts('modest')]).toEqual([['text'], ['text']])
+  expect(await storedTexts('shared')).toEqual(['of both', 'of one'])
   expect(warn).toHaveBeenCalledOnce()
 
   await forgetDomain(db, (await made())[0]?.name ?? '')
   await consume([sample('greedy-again', 0, 'text', greedy[0]?.id)])
-  expect(await stored('greedy-again')).toEqual(['text'])
+  expect(await storedTexts('greedy-again')).toEqual(['text'])
   for (const { name } of await made()) await forgetDomain(db, name)
 })
 
@@ -191,9 +186,9 @@ test('beyond 256 domains samples of new domains are dropped with one log line pe
   expect(warn).toHaveBeenCalledOnce()
   expect(warn.mock.calls[0]?.[0]).toMatch(/^Dropped 3 samples of the new domains too-many-a, too-many-b: /)
   expect(await listDomains(db)).toHaveLength(256)
-  expect(await stored('last-one')).toHaveLength(2)
-  expect(await stored('filler-0')).toHaveLength(1)
-  expect(await stored('too-many-a')).toEqual([])
+  expect(await storedTexts('last-one')).toHaveLength(2)
+  expect(await storedTexts('filler-0')).toHaveLength(1)
+  expect(await storedTexts('too-many-a')).toEqual([])
 })
 
 test('concurrent batches cannot exceed the limit', async () => {

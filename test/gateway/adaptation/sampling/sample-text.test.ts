@@ -4,33 +4,63 @@ import { completionRequest } from '@copal/shared/wire/completions.ts'
 import { validate } from '@copal/shared/wire/validate.ts'
 import {
   truncateSample,
-  promptText,
+  promptTexts,
   redactSample,
-  userText,
+  newMessage,
+  openingOf,
 } from '../../../../gateway/src/adaptation/sampling/sample-text.ts'
 
-test('the sample of a chat consists of the user’s messages, separated by blank lines', () => {
-  const request = validate(chatRequest, {
-    model: 'm',
-    messages: [
-      { role: 'system', content: 'Be brief.' },
-      { role: 'user', content: 'First.' },
-      { role: 'assistant', content: 'Answer.' },
-      {
-        role: 'user',
-        content: [
-          { type: 'text', text: 'Sec' },
-          { type: 'text', text: 'ond.' },
-        ],
-      },
-    ],
-  })
-  expect(userText(request.messages)).toBe('First.\n\nSecond.')
+const messagesOf = (messages: readonly object[]) => validate(chatRequest, { model: 'm', messages }).messages
+const answer = { role: 'assistant', content: 'Answer.' }
+const call = {
+  role: 'assistant',
+  tool_calls: [{ id: 'c', type: 'function', function: { name: 'f', arguments: '{}' } }],
+}
+
+test('of a chat only the newest message of the user is new, and its first message is the opening', () => {
+  const messages = messagesOf([
+    { role: 'system', content: 'Be brief.' },
+    { role: 'user', content: 'First.' },
+    answer,
+    {
+      role: 'user',
+      content: [
+        { type: 'text', text: 'Sec' },
+        { type: 'text', text: 'ond.' },
+      ],
+    },
+  ])
+  expect(newMessage(messages)).toEqual([{ text: 'Second.', opening: 'First.' }])
+  expect(newMessage([...messages, ...messagesOf([answer])])).toEqual([{ text: 'Second.', opening: 'First.' }])
 })
 
-test('the sample of a completion is its prompt, unless that is token ids', () => {
-  expect(promptText(validate(completionRequest, { model: 'm', prompt: 'Once' }))).toBe('Once')
-  expect(promptText(validate(completionRequest, { model: 'm', prompt: [1, 2] }))).toBe('')
+test('nothing is new in a chat without a message of the user, or whose tools answered after it', () => {
+  expect(newMessage(messagesOf([{ role: 'system', content: 'Begin.' }]))).toEqual([])
+  const asked = [
+    { role: 'user', content: 'Call it.' },
+    call,
+    { role: 'tool', content: '1', tool_call_id: 'c' },
+  ]
+  expect(newMessage(messagesOf(asked))).toEqual([])
+  const next = [...asked, answer, { role: 'user', content: 'Again.' }]
+  expect(newMessage(messagesOf(next))).toEqual([{ text: 'Again.', opening: 'Call it.' }])
+})
+
+test('a chat without a message of the user opens with its first message', () => {
+  expect(openingOf(messagesOf([{ role: 'system', content: 'Begin.' }]))).toBe('Begin.')
+})
+
+test('of a completion each text prompt is a conversation, 16 at most, and prompts of token ids are skipped', () => {
+  const textsOf = (prompt: unknown) => promptTexts(validate(completionRequest, { model: 'm', prompt }))
+  expect(textsOf('Once')).toEqual([{ text: 'Once', opening: 'Once' }])
+  expect(textsOf(['Once', 'Twice'])).toEqual([
+    { text: 'Once', opening: 'Once' },
+    { text: 'Twice', opening: 'Twice' },
+  ])
+  const many = Array.from({ length: 16 }, (_, index) => `prompt ${index}`)
+  expect(textsOf(many)).toHaveLength(16)
+  expect(() => textsOf([...many, 'one more'])).toThrow('at most 16')
+  expect(textsOf([1, 2])).toEqual([])
 })
 
 test('a long text is truncated to 64 KB without splitting a character', () => {

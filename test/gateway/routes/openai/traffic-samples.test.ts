@@ -1,8 +1,11 @@
 import { env } from 'cloudflare:workers'
-import { expect, test } from 'vitest'
+import { runInDurableObject } from 'cloudflare:test'
+import { expect, onTestFinished, test, vi } from 'vitest'
 import type { SamplingPolicy } from '@copal/shared/wire/admin-keys.ts'
+import { Fleet } from '../../../../gateway/src/fleet/object/fleet.ts'
 import type { ChatCall } from '@copal/shared/wire/node-calls.ts'
 import { sendHeartbeat, createKey, post, until } from '../../support/requests/gateway-requests.ts'
+import { storedTexts } from '../../support/state/reservoir-state.ts'
 import { startNode } from '../../support/doubles/node-double.ts'
 
 const reservoir = (domain: string) => env.RESERVOIR.get(env.RESERVOIR.idFromName(domain))
@@ -40,9 +43,68 @@ test('text is stored redacted in its domain if and only if key and request conse
   const stored = await until('both samples', async () => {
     const { seen } = await reservoir('consent').stats()
     if (seen < expected.length) return undefined
-    const kept = [...(await reservoir('consent').texts(1e6)), ...(await reservoir('consent').holdout())]
-    const texts: string[] = kept.map(({ text }) => text)
-    return texts.sort()
+    return storedTexts('consent')
   })
   expect(stored).toEqual(expected)
+})
+
+test('of a growing chat, of its retries and of several prompts each new text is stored once, in its conversation', async () => {
+  const node = await startNode('conversations-1', [{ kind: 'answer', body: '{}' }])
+  await sendHeartbeat(node, 'conversations')
+  const { key } = await createKey({ sampling: 'always', defaultDomain: 'conversations', tenant: 'talkers' })
+  const send = async (path: string, body: object) => {
+    const response = await post(key, path, { model: 'conversations', ...body })
+    expect(response.status).toBe(200)
+  }
+  const messages: object[] = []
+  for (const content of ['First message.', 'Second message.', 'Third message.']) {
+    messages.push({ role: 'user', content })
+    await send('/v1/chat/completions', { messages })
+    await send('/v1/chat/completions', { messages })
+    messages.push({ role: 'assistant', content: 'An answer.' })
+  }
+  await send('/v1/responses', { input: [{ role: 'user', content: 'A response.' }] })
+  await send('/v1/completions', { prompt: ['One prompt.', ' ', 'Another prompt.'] })
+  const texts = [
+    'A response.',
+    'Another prompt.',
+    'First message.',
+    'One prompt.',
+    'Second message.',
+    'Third message.',
+  ]
+  await until(
+    'all samples',
+    async () => (await storedTexts('conversations')).length >= texts.length || undefined,
+  )
+  expect(await storedTexts('conversations')).toEqual(texts)
+  expect(await reservoir('conversations').stats()).toMatchObject({ seen: texts.length })
+  const conversations = await runInDurableObject(reservoir('conversations'), (_instance, { storage }) =>
+    storage.sql
+      .exec<{ text: string; conversation: string; tenant: string }>(
+        'SELECT text, conversation, tenant FROM sources JOIN texts USING (hash)',
+      )
+      .toArray(),
+  )
+  const of = (text: string) => conversations.find((row) => row.text === text)?.conversation
+  expect(of('Third message.')).toBe(of('First message.'))
+  expect(of('Another prompt.')).not.toBe(of('One prompt.'))
+  expect(new Set(conversations.map(({ tenant }) => tenant))).toEqual(new Set(['talkers']))
+})
+
+test('the fleet is asked for a node with the conversation of a request, sampled or not', async () => {
+  const node = await startNode('named-1', [{ kind: 'answer', body: '{}' }])
+  await sendHeartbeat(node, 'named')
+  const { key } = await createKey({ sampling: 'never' })
+  const acquire = vi.spyOn(Fleet.prototype, 'acquire')
+  onTestFinished(() => acquire.mockRestore())
+  const first = { role: 'user', content: 'First message.' }
+  const chats = [[first], [first, { role: 'assistant', content: 'a' }, { role: 'user', content: 'Second.' }]]
+  for (const messages of chats) await post(key, '/v1/chat/completions', { model: 'named', messages })
+  await post(key, '/v1/completions', { model: 'named', prompt: [1, 2] })
+  const asked = acquire.mock.calls.map(([{ conversation }]) => conversation)
+  expect(asked).toHaveLength(3)
+  expect(asked[1]).toBe(asked[0])
+  expect(asked.every((conversation) => (conversation ?? '') !== '')).toBe(true)
+  expect(asked[2]).not.toBe(asked[0])
 })

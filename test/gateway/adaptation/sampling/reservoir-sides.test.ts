@@ -1,0 +1,101 @@
+import { expect, test } from 'vitest'
+import { headHash, textHash } from '../../../../gateway/src/adaptation/sampling/text-hash.ts'
+import type { ReservoirStore } from '../../../../gateway/src/adaptation/sampling/reservoir-store.ts'
+import type { Side } from '../../../../gateway/src/contracts/reservoir-object.ts'
+import { offeredSample } from '../../support/requests/offered-sample.ts'
+import { holdoutOf, poolOf, withStore } from '../../support/state/reservoir-state.ts'
+
+const on = (side: Side, text: string, changes = {}) =>
+  offeredSample(text, { side, atMs: 100, requestId: `${side} ${text}`, ...changes })
+const sidesOf = (store: ReservoirStore) => ({ pool: poolOf(store), holdout: holdoutOf(store) })
+
+test.each(['pool', 'holdout'] as const)(
+  'a text that is stored in the %s does not enter the other side',
+  async (side) => {
+    await withStore('stored side', async (open) => {
+      const store = open()
+      await store.offer([on(side, 'the same')])
+      await store.offer([on(side === 'pool' ? 'holdout' : 'pool', 'the same')])
+      expect(sidesOf(store)).toEqual({ pool: [], holdout: [], [side]: ['the same'] })
+    })
+  },
+)
+
+test('a text that a model took does not enter the holdout when it is gone', async () => {
+  await withStore('taken side', async (open) => {
+    const store = open()
+    await store.offer([on('pool', 'the same')])
+    store.take({ model: 'm', updateId: 'u', maxCharacters: Infinity })
+    store.delete()
+    await store.offer([on('holdout', 'the same')])
+    expect(holdoutOf(store)).toEqual([])
+  })
+})
+
+test('a text that was held out does not enter the pool when it is gone, and neither does what it was truncated to', async () => {
+  await withStore('held side', async (open) => {
+    const store = open()
+    const long = 'a long text '.repeat(400)
+    await store.offer([on('holdout', long)])
+    const [held = ''] = holdoutOf(store)
+    expect(held).toBe(long.slice(0, 4_096))
+    store.delete()
+    await store.offer([on('pool', long), on('pool', held), on('pool', `${held} with another end`)])
+    expect(poolOf(store)).toEqual([])
+  })
+})
+
+test('texts that are taken or held out according to old datasets leave the other side, and never enter it', async () => {
+  await withStore('old datasets', async (open) => {
+    const store = open()
+    await store.offer([on('holdout', 'calibrated'), on('pool', 'held out'), on('pool', 'neither')])
+    store.markTaken({ model: 'm', updateId: 'u', hashes: [await textHash('calibrated')] })
+    store.markHeldOut([await textHash('held out')])
+    await store.offer([
+      on('holdout', 'calibrated', { requestId: 'again 1' }),
+      on('pool', 'held out', { requestId: 'again 2' }),
+    ])
+    expect(sidesOf(store)).toEqual({ pool: ['neither'], holdout: [] })
+  })
+})
+
+test('the first message of a conversation is on its side or on none, whoever sends it where', async () => {
+  const opening = await headHash('opening')
+  const later = { opening, conversation: 'held out conversation' }
+  await withStore('opening first', async (open) => {
+    const store = open()
+    await store.offer([on('holdout', 'a later message', later), on('pool', 'opening')])
+    expect(sidesOf(store)).toEqual({ pool: [], holdout: ['a later message'] })
+  })
+  await withStore('opening elsewhere', async (open) => {
+    const store = open()
+    await store.offer([on('pool', 'opening'), on('holdout', 'a later message', later)])
+    expect(sidesOf(store)).toEqual({ pool: ['opening'], holdout: [] })
+  })
+  await withStore('opening held out and gone', async (open) => {
+    const store = open()
+    await store.offer([on('holdout', 'a later message', later)])
+    expect(holdoutOf(store)).toEqual(['a later message'])
+    store.delete()
+    await store.offer([on('pool', 'opening')])
+    expect(poolOf(store)).toEqual([])
+  })
+})
+
+test('a text that names no side, because it was queued by the version before, is placed by its hash', async () => {
+  await withStore('no side', async (open) => {
+    const store = open({ pool: { texts: 100, characters: 1e6 }, holdout: { texts: 100, characters: 1e6 } })
+    const texts = Array.from({ length: 80 }, (_, index) => `text ${index}`)
+    await store.offer(texts.map((text) => offeredSample(text, { conversation: '', atMs: 100 })))
+    const expected = await Promise.all(
+      texts.map(async (text) => ({
+        text,
+        isHeld: Number.parseInt((await textHash(text)).slice(-1), 16) % 4 === 0,
+      })),
+    )
+    const held = expected.filter(({ isHeld }) => isHeld).map(({ text }) => text)
+    expect(holdoutOf(store).toSorted()).toEqual(held.toSorted())
+    expect(held.length).toBeGreaterThan(5)
+    expect(poolOf(store)).toHaveLength(80 - held.length)
+  })
+})

@@ -1,0 +1,56 @@
+import { env } from 'cloudflare:workers'
+import { runInDurableObject } from 'cloudflare:test'
+import {
+  ReservoirStore,
+  type ReservoirOptions,
+} from '../../../../gateway/src/adaptation/sampling/reservoir-store.ts'
+
+/** Options of a small reservoir whose clock stands at 100 ms. */
+export const SMALL_RESERVOIR: ReservoirOptions = {
+  pool: { texts: 10, characters: 10_000 },
+  holdout: { texts: 5, characters: 10_000 },
+  sourcesPerText: 4,
+  timeToLiveMs: 1_000,
+  rememberOffersMs: 1_000_000,
+  seed: 'seed',
+  nowMs: () => 100,
+}
+
+const TABLES = ['texts', 'sources', 'taken', 'sides', 'offered', 'deletions', 'facts']
+
+type Open = (options?: Partial<ReservoirOptions>) => ReservoirStore
+
+/** Runs `use` on a small reservoir, in the storage of an otherwise empty Durable Object. */
+export async function withStore<T>(
+  name: string,
+  use: (open: Open, storage: DurableObjectStorage) => Promise<T>,
+): Promise<T> {
+  const stub = env.RESERVOIR.get(env.RESERVOIR.idFromName(`store ${name}`))
+  return runInDurableObject(stub, async (_instance, { storage }) => {
+    for (const table of TABLES) storage.sql.exec(`DROP TABLE IF EXISTS ${table}`)
+    return use((options = {}) => new ReservoirStore(storage, { ...SMALL_RESERVOIR, ...options }), storage)
+  })
+}
+
+/** Returns all texts of a domain, sorted, without taking any. */
+export async function storedTexts(domain: string): Promise<string[]> {
+  const reservoir = env.RESERVOIR.get(env.RESERVOIR.idFromName(domain))
+  return runInDurableObject(reservoir, (_instance, { storage }) =>
+    storage.sql
+      .exec<{ text: string }>('SELECT text FROM texts ORDER BY text')
+      .toArray()
+      .map(({ text }) => text),
+  )
+}
+
+/** Returns the texts of the pool without taking them. */
+export function poolOf(store: ReservoirStore, maxCharacters = Infinity): string[] {
+  const texts = store.take({ model: 'looking', updateId: 'look', maxCharacters }).map(({ text }) => text)
+  store.release({ model: 'looking', updateId: 'look' })
+  return texts
+}
+
+/** Returns the held-out texts; they are remembered as held out from then on. */
+export function holdoutOf(store: ReservoirStore): string[] {
+  return store.holdout(Infinity).map(({ text }) => text)
+}
