@@ -48,6 +48,8 @@ export default defineConfig({
           COPAL_QUEUE_TIMEOUT_MS: '1500',
           // Long: a look-up that is given up on a busy machine is no `miss`.
           COPAL_CACHE_LOOKUP_MS: '30000',
+          // Without a canary: tests of canaries set the policy of their model.
+          COPAL_ADAPTATION: 'local',
           TEST_MIGRATIONS: await readD1Migrations(`${root}/migrations`),
           TEST_NODE_URL: inject('nodeUrl'),
         },

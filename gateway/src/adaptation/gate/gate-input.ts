@@ -1,0 +1,37 @@
+import type { AdaptationPolicy } from '@copal/shared/wire/admin-policy.ts'
+import type { GenerationCheck } from '@copal/shared/wire/adaptation-jobs.ts'
+
+/** Losses of one mask on one holdout version, nats a token; null where they are not finite. */
+export interface HoldoutLosses {
+  nllMean: number | null
+  /** Of each window, in order; null as a whole for evaluations that are older than window losses. */
+  windowNll: readonly (number | null)[] | null
+}
+
+/** What was measured on one holdout version. */
+export interface GateHoldout {
+  domain: string
+  sha256: string
+  /** Scored tokens of each window. */
+  windowTokens: readonly number[]
+  /** Whether this update is the first to calibrate the domain; then it has no constraint. */
+  isNew: boolean
+  /** Share of the traffic, relative to the other holdouts. */
+  weight: number
+  candidate: HoldoutLosses
+  /** The active mask; absent for the first mask of a model. */
+  parent?: HoldoutLosses
+  /** The promoted mask that is best on this version; absent if none was evaluated. */
+  best?: HoldoutLosses & { version: number }
+  /** Needed of every holdout for the first mask of a model, else of the general one. */
+  dense?: HoldoutLosses
+}
+
+/** What the gate decides on. */
+export interface GateInput {
+  policy: AdaptationPolicy['gate']
+  /** Whether no mask is active, so that the candidate is compared with the dense model. */
+  isFirst: boolean
+  holdouts: readonly GateHoldout[]
+  generation: { candidate: GenerationCheck; dense: GenerationCheck }
+}

@@ -1,0 +1,71 @@
+import type { DecisionFigure } from '@copal/shared/wire/admin-decisions.ts'
+import { COMPARISONS } from './gate-figures.ts'
+
+/** Describes a verdict in a sentence: the purpose of a mask that passed, the worst figure of one that failed. */
+export function describeVerdict(figures: readonly DecisionFigure[], confidence: number): string {
+  const failed = figures.filter(({ passed }) => !passed)
+  const [worst] = failed.toSorted((a, b) => excessOf(b) - excessOf(a))
+  if (!worst) return describePassed(figures, confidence)
+  const more = failed.length > 1 ? ` ${failed.length - 1} more of its figures miss their limits.` : ''
+  return describeFailed(worst) + more
+}
+
+function describePassed(figures: readonly DecisionFigure[], confidence: number): string {
+  const purpose = figures.find(({ name }) => name === COMPARISONS.purpose)
+  if (!purpose) {
+    const worst = Math.max(
+      ...figures.flatMap(({ value, name }) => (name === COMPARISONS.dense ? (value ?? []) : [])),
+    )
+    return `Its perplexity is at most ${times(worst)} that of the dense model on every holdout.`
+  }
+  return (
+    `Its perplexity over all domains is ${times(purpose.value)} that of the active mask, and with ` +
+    `${percent(confidence)} confidence at most ${times(purpose.upper)}. No domain loses more than the policy allows.`
+  )
+}
+
+function describeFailed({ name, domain, value, upper, limit, note }: DecisionFigure): string {
+  const where = domain === null ? '' : ` on '${domain}'`
+  switch (name) {
+    case 'finite loss':
+      return `Its loss is ${note ?? 'not finite'}.`
+    case 'finite logits':
+      return 'It generates logits that are not finite.'
+    case 'repetition':
+      return `It repeats ${percent(value ?? 1)} of what it generates; at most ${percent(limit ?? 1)} are allowed.`
+    case 'entropy':
+      return value === null
+        ? 'The entropy of what it generates is not finite.'
+        : `What it generates is close to noise: an entropy of ${value.toFixed(2)} nats, at most ${limit?.toFixed(2)} are allowed.`
+    case COMPARISONS.dense:
+      return `Its perplexity${where} is ${times(value)} that of the dense model; at most ${times(limit)} is allowed.`
+    case COMPARISONS.purpose:
+      return (
+        `Its perplexity over all domains is ${times(value)} that of the active mask, with an upper bound of ` +
+        `${times(upper)}; ${limit === 1 ? 'a bound below 1 ×' : `at most ${times(limit)}`} is required.`
+      )
+    case COMPARISONS.parent:
+    case COMPARISONS.best: {
+      const bound = upper === null ? '' : `, with an upper bound of ${times(upper)}`
+      const unproven = upper === null && note !== undefined ? ` (${note})` : ''
+      const reference = name === COMPARISONS.best ? `its best mask (${note})` : 'the active mask'
+      return `Its perplexity${where} is ${times(value)} that of ${reference}${bound}${unproven}; at most ${times(limit)} is allowed.`
+    }
+    default:
+      return 'There is no held-out text to compare it on.'
+  }
+}
+
+/** Orders failed figures: first what is broken, then by the ratio to the limit. */
+function excessOf({ value, upper, limit }: DecisionFigure): number {
+  const reached = upper ?? value
+  return reached === null || limit === null ? Number.POSITIVE_INFINITY : reached / limit
+}
+
+function times(ratio: number | null): string {
+  return ratio === null ? 'infinitely' : `${ratio >= 100 ? ratio.toPrecision(3) : ratio.toFixed(3)} ×`
+}
+
+function percent(fraction: number): string {
+  return `${Number((fraction * 100).toFixed(1))} %`
+}

@@ -1,0 +1,53 @@
+import { AppError } from '@copal/shared/errors.ts'
+import { findGateDecision } from '../../storage/db/queries/gate-queries.ts'
+import { findLastUpdate, findUpdate, type UpdateRow } from '../../storage/db/queries/update-queries.ts'
+import { isForceable } from '../gate/gate-verdict.ts'
+import { moveUpdate } from './move-update.ts'
+import type { StepDeps } from './update-step.ts'
+
+/**
+ * Activates the mask of an update that the gate rejected, against the gate's advice. The decision names who did it and why.
+ *
+ * @param actor the id of the admin key
+ * @throws AppError `not_found`; `conflict` unless the gate rejected the model's newest update for being worse: a mask that
+ * gives no text can never be forced
+ */
+export async function forceUpdate(
+  deps: Pick<StepDeps, 'db' | 'artifacts' | 'reservoir' | 'nowMs'>,
+  id: string,
+  { reason, actor }: { reason: string; actor: string },
+): Promise<UpdateRow> {
+  const update = await findUpdate(deps.db, id)
+  if (!update)
+    throw new AppError('not_found', `There is no update '${id}'. 'GET /admin/updates' lists the updates.`)
+  const obstacle = await findObstacle(deps, update)
+  if (obstacle !== undefined) throw new AppError('conflict', obstacle)
+  const moved = await moveUpdate(deps, update, {
+    event: 'forced',
+    patch: { errorCode: null, errorMessage: null },
+    decision: { kind: 'force', verdict: 'done', reason, figures: [], actor },
+  })
+  const now = await findUpdate(deps.db, id)
+  if (moved && now) return now
+  throw new AppError(
+    'conflict',
+    `Update '${id}' has changed meanwhile. 'GET /admin/updates/${id}' shows its state.`,
+  )
+}
+
+async function findObstacle(deps: Pick<StepDeps, 'db'>, update: UpdateRow): Promise<string | undefined> {
+  const { id, model, state, errorCode, maskVersion } = update
+  if (state !== 'failed' || errorCode !== 'gate_failed' || maskVersion === null) {
+    const failure = state === 'failed' && errorCode !== null ? ` with the code '${errorCode}'` : ''
+    return `Update '${id}' is ${state}${failure}. Only an update that the gate rejected ('gate_failed') can be forced.`
+  }
+  const newest = await findLastUpdate(deps.db, model)
+  if (newest && newest.id !== id)
+    return `Update '${id}' is not the newest of '${model}': '${newest.id}' is. Only the newest can be forced; start the update again.`
+  const decision = await findGateDecision(deps.db, id, maskVersion)
+  if (decision && isForceable(decision.figures)) return undefined
+  return (
+    `Mask m${maskVersion} of update '${id}' does not generate text: ` +
+    `${decision?.reason ?? 'nothing was measured.'} Such a mask cannot be forced.`
+  )
+}

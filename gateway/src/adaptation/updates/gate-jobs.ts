@@ -1,0 +1,131 @@
+import { AppError } from '@copal/shared/errors.ts'
+import type { DatasetRef, EvaluateJob } from '@copal/shared/wire/adaptation-jobs.ts'
+import { findDenseGeneration, listCellsOn, type GateCell } from '../../storage/db/queries/gate-queries.ts'
+import { findJob, findJobs, type JobRow } from '../../storage/db/queries/job-queries.ts'
+import { findMask, type MaskRow } from '../../storage/db/queries/mask-queries.ts'
+import type { UpdateRow } from '../../storage/db/queries/update-queries.ts'
+import { currentHoldouts } from '../holdouts/current-holdouts.ts'
+import { evaluationWindow } from './evaluation-window.ts'
+import {
+  calibrateJobId,
+  evaluateDenseJobId,
+  evaluateJobId,
+  evaluateParentJobId,
+  queueJob,
+} from './update-jobs.ts'
+import { requireMaskVersion, requireModel, type StepDeps } from './update-step.ts'
+
+/** The masks that a candidate is compared with, by the ids of the jobs that evaluate them. */
+type Reference = { jobId: string; version: number; mask: string | null; checkGeneration: boolean }
+
+/** Returns whether an update activates an imported mask: it has collected nothing and selects nothing. */
+export function isImport({ datasets }: UpdateRow): boolean {
+  return datasets?.length === 0
+}
+
+/**
+ * Queues the evaluation of the current candidate, and those of parent and dense model where they are missing.
+ *
+ * The holdouts are fixed by the first job of the update that is stored: later candidates, and the masks that they are
+ * compared with, are evaluated on the same versions.
+ */
+export async function queueEvaluations(deps: StepDeps, update: UpdateRow): Promise<void> {
+  const mask = await requireMask(deps, update, requireMaskVersion(update))
+  const windowTokens = evaluationWindow(await requireModel(deps, update))
+  const first = await findJob(deps.db, evaluateJobId({ id: update.id, candidate: 1 }))
+  const holdouts = first
+    ? holdoutsOf(first)
+    : await currentHoldouts(deps, { domains: isImport(update) ? [] : update.domains }, windowTokens)
+  const payload: EvaluateJob = {
+    kind: 'evaluate',
+    id: evaluateJobId(update),
+    model: update.model,
+    mask: mask.sha256,
+    holdouts,
+    windowTokens,
+    checkGeneration: true,
+  }
+  // Where another node lives, it checks what one node selected.
+  await queueJob(deps, update, payload, await selectingNodes(deps, update))
+  const stored = await findJob(deps.db, payload.id)
+  if (stored) await queueReferences(deps, update, stored)
+}
+
+/**
+ * Queues evaluations of parent and dense model on those of the candidate's holdouts where their window losses are not known.
+ *
+ * @returns whether nothing was missing
+ */
+export async function queueReferences(
+  deps: StepDeps,
+  update: UpdateRow,
+  evaluation: JobRow,
+): Promise<boolean> {
+  const holdouts = holdoutsOf(evaluation)
+  const cells = await listCellsOn(
+    deps.db,
+    update.model,
+    holdouts.map(({ sha256 }) => sha256),
+  )
+  const parent = update.parentVersion ? await requireMask(deps, update, update.parentVersion) : undefined
+  const hasGeneration = (await findDenseGeneration(deps.db, update.model)) !== undefined
+  const references: Reference[] = [
+    { jobId: evaluateDenseJobId(update), version: 0, mask: null, checkGeneration: !hasGeneration },
+    ...(parent
+      ? [
+          {
+            jobId: evaluateParentJobId(update),
+            version: parent.version,
+            mask: parent.sha256,
+            checkGeneration: false,
+          },
+        ]
+      : []),
+  ]
+  const known = await findJobs(
+    deps.db,
+    references.map(({ jobId }) => jobId),
+  )
+  let isComplete = true
+  for (const { jobId, version, mask, checkGeneration } of references) {
+    const missing = holdouts.filter(({ sha256 }) => !hasCell(cells, version, sha256))
+    if (known.some(({ id }) => id === jobId) || (missing.length === 0 && !checkGeneration)) continue
+    isComplete = false
+    const { model, windowTokens } = evaluation.payload as EvaluateJob
+    await queueJob(deps, update, {
+      kind: 'evaluate',
+      id: jobId,
+      model,
+      mask,
+      holdouts: missing,
+      windowTokens,
+      checkGeneration,
+    })
+  }
+  return isComplete
+}
+
+/** Returns the holdouts of an evaluation job. */
+export function holdoutsOf({ payload }: Pick<JobRow, 'payload'>): DatasetRef[] {
+  return payload.kind === 'evaluate' ? payload.holdouts : []
+}
+
+/** The dense model's mean loss is enough, since nothing is compared with it window by window. */
+function hasCell(cells: readonly GateCell[], version: number, sha256: string): boolean {
+  return cells.some(
+    (cell) =>
+      cell.version === version && cell.holdoutSha256 === sha256 && (version === 0 || cell.windowNll !== null),
+  )
+}
+
+/** Returns the node that selected the current candidate, as a list; empty for an imported mask. */
+export async function selectingNodes(deps: Pick<StepDeps, 'db'>, update: UpdateRow): Promise<string[]> {
+  const job = await findJob(deps.db, calibrateJobId(update))
+  return job?.nodeId ? [job.nodeId] : []
+}
+
+async function requireMask(deps: Pick<StepDeps, 'db'>, update: UpdateRow, version: number): Promise<MaskRow> {
+  const mask = await findMask(deps.db, update.model, version)
+  if (mask) return mask
+  throw new AppError('internal_error', `Mask m${version} of update ${update.id} is not registered.`)
+}

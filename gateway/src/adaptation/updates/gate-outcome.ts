@@ -1,0 +1,75 @@
+import type { AppError } from '@copal/shared/errors.ts'
+import type { AdaptationPolicy } from '@copal/shared/wire/admin-policy.ts'
+import { findJob } from '../../storage/db/queries/job-queries.ts'
+import { findMask } from '../../storage/db/queries/mask-queries.ts'
+import { SERVICE_ACTOR } from '../../storage/db/queries/decision-queries.ts'
+import type { DecisionOfUpdate, UpdateRow } from '../../storage/db/queries/update-queries.ts'
+import type { GateVerdict } from '../gate/gate-verdict.ts'
+import { reselectionWeights } from '../gate/reselection-weights.ts'
+import { findPolicy } from '../policy/find-policy.ts'
+import { isImport } from './gate-jobs.ts'
+import { liveNodes } from './trial-check.ts'
+import { calibrateJobId } from './update-jobs.ts'
+import { requireMaskVersion, type StepDeps, type StepOutcome } from './update-step.ts'
+
+/** Returns what follows from the verdict of the gate, with the decision that is stored. */
+export async function gateOutcome(
+  deps: StepDeps,
+  update: UpdateRow,
+  { verdict, reason, figures, violations }: GateVerdict,
+): Promise<StepOutcome> {
+  const policy = await findPolicy(deps, update.model)
+  const decision = { kind: 'gate', reason, figures, actor: SERVICE_ACTOR } as const
+  if (verdict === 'passed') {
+    const event = (await mustConfirm(deps, update, policy)) ? 'unconfirmed' : approval(policy)
+    return { event, patch: {}, decision: { ...decision, verdict } }
+  }
+  const weights =
+    update.candidate < policy.gate.max_candidates ? await nextWeights(deps, update, violations) : undefined
+  if (weights) {
+    return {
+      event: 'reselected',
+      patch: { candidate: update.candidate + 1, weights, maskVersion: null },
+      decision: { ...decision, verdict: 'retried' },
+    }
+  }
+  return rejection(update, { ...decision, verdict })
+}
+
+/** Returns the event of a mask that is approved: it becomes a canary, or active at once. */
+export function approval(policy: AdaptationPolicy): 'canary_started' | 'approved' {
+  return policy.canary.enabled ? 'canary_started' : 'approved'
+}
+
+/** Returns the end of an update whose mask is rejected. */
+export function rejection(update: UpdateRow, decision: DecisionOfUpdate): StepOutcome {
+  const attempts = update.candidate === 1 ? '' : ` It was candidate ${update.candidate} of this update.`
+  const errorMessage =
+    `Mask m${requireMaskVersion(update)} is rejected, and the active one stays in use. ${decision.reason}${attempts} ` +
+    `'GET /admin/updates/${update.id}' shows what was measured.`
+  return {
+    event: 'failed',
+    patch: { errorCode: 'gate_failed' satisfies AppError['code'], errorMessage },
+    decision,
+  }
+}
+
+/** An imported mask was selected elsewhere, so there is nothing that another node could repeat. */
+async function mustConfirm(
+  deps: StepDeps,
+  update: UpdateRow,
+  { confirm }: AdaptationPolicy,
+): Promise<boolean> {
+  if (isImport(update) || confirm === 1) return false
+  return confirm === 2 || (await liveNodes(deps, update.model)).length >= 2
+}
+
+async function nextWeights(deps: StepDeps, update: UpdateRow, violations: GateVerdict['violations']) {
+  if (violations.length === 0) return undefined
+  const [mask, job] = await Promise.all([
+    findMask(deps.db, update.model, requireMaskVersion(update)),
+    findJob(deps.db, calibrateJobId(update)),
+  ])
+  if (!mask || job?.payload.kind !== 'calibrate') return undefined
+  return reselectionWeights(mask.domains, job.payload.selection.weights ?? {}, violations)
+}
