@@ -193,7 +193,6 @@ describe('a canary', () => {
 
   test('ends as failed when another mask becomes active meanwhile', async () => {
     const { id, after, modelRow } = await inCanary('replaced')
-    await seedMasks('replaced', [])
     await activate('replaced', 0)
     expect((await after(11_000))?.state).toBe('failed')
     expect(await findUpdate(db, id)).toMatchObject({ errorCode: 'conflict' })
@@ -203,9 +202,7 @@ describe('a canary', () => {
   test('of the first mask is compared with the dense weights by the ratio of the policy', async () => {
     const node = new SimulatedNode('first-1', 'first')
     await node.beat()
-    await seedMasks('first', [])
-    await seedMasks('first', [1])
-    await activate('first', 0)
+    await seedMasks('first', [1], { active: null })
     await setPolicy('first', { canary: { min_minutes: 0, min_scored_tokens: 0 } })
     const id = await seedUpdate('first', 1)
     await node.beat()

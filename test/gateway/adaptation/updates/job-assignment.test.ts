@@ -1,8 +1,10 @@
 import { env } from 'cloudflare:workers'
+import { eq } from 'drizzle-orm'
 import { describe, expect, test } from 'vitest'
 import type { Job } from '@copal/shared/wire/adaptation-jobs.ts'
 import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
 import { findJob } from '../../../../gateway/src/storage/db/queries/job-queries.ts'
+import { jobs } from '../../../../gateway/src/storage/db/schema.ts'
 import { applyJobReports } from '../../../../gateway/src/adaptation/updates/job-reports.ts'
 import { advanceUpdates } from '../../../../gateway/src/adaptation/updates/advance-update.ts'
 import { jobsForNode } from '../../../../gateway/src/adaptation/updates/job-assignment.ts'
@@ -69,6 +71,38 @@ describe('assignment', () => {
   })
 })
 
+describe('a job that avoids a node', () => {
+  const avoid = (job: string, ...nodes: string[]) =>
+    db.update(jobs).set({ avoidNodes: nodes }).where(eq(jobs.id, job))
+
+  test('goes to another one that is alive, and waits for it', async () => {
+    const { job } = await calibrating('avoid')
+    await avoid(job, 'avoid-1')
+    const [first, second] = [new SimulatedNode('avoid-1', 'avoid'), new SimulatedNode('avoid-2', 'avoid')]
+    // The second one is alive, and has just given the job back.
+    await second.beat()
+    await env.DB.prepare("update jobs set state = 'queued', node_id = null where id = ?").bind(job).run()
+    expect((await first.beat()).jobs).toEqual([])
+    expect((await second.beat()).jobs.map(({ id }) => id)).toEqual([job])
+  })
+
+  test('goes to it while no other one is alive or takes work', async () => {
+    const { job } = await calibrating('alone')
+    await avoid(job, 'alone-1')
+    const [first, second] = [new SimulatedNode('alone-1', 'alone'), new SimulatedNode('alone-2', 'alone')]
+    await second.beat({ draining: true })
+    expect((await first.beat()).jobs.map(({ id }) => id)).toEqual([job])
+  })
+
+  test('goes to it if the others do not offer its method', async () => {
+    const { job } = await calibrating('unable')
+    await avoid(job, 'unable-1')
+    const [first, second] = [new SimulatedNode('unable-1', 'unable'), new SimulatedNode('unable-2', 'unable')]
+    await second.beat({ methods: ['magnitude'] })
+    expect((await first.beat()).jobs.map(({ id }) => id)).toEqual([job])
+  })
+})
+
 describe('lost nodes', () => {
   test('a job whose node is silent for 15 s goes to another node, and the first one must stop it when it returns', async () => {
     const { job } = await calibrating('silent')
@@ -120,6 +154,43 @@ describe('lost nodes', () => {
     const { state, error } = await getUpdate(update)
     expect([state, error?.code]).toEqual(['failed', 'node_failed'])
     expect(error?.message).toContain("'deadly-1' at 'calibrating legal, block 3 of 30'")
+  })
+
+  test('a job that gets further in each attempt is not given up, and one that stops advancing is after five losses', async () => {
+    const { update, job } = await calibrating('advancing')
+    const node = new SimulatedNode('advancing-1', 'advancing')
+    const lose = async (progress: number) => {
+      expect((await node.beat()).jobs.map(({ id }) => id)).toEqual([job])
+      node.report(running(job, progress))
+      await node.beat()
+      node.restart()
+    }
+    for (let attempt = 1; attempt <= 8; attempt += 1) await lose(attempt / 10)
+    await node.beat()
+    expect(await findJob(db, job)).toMatchObject({
+      state: 'running',
+      attempts: 9,
+      stalls: 1,
+      bestProgress: 0.8,
+    })
+    for (const progress of [0.8, 0.3, 0]) await lose(progress)
+    await node.beat()
+    expect(await findJob(db, job)).toMatchObject({ attempts: 12, stalls: 4, bestProgress: 0.8 })
+    await lose(0.5)
+    await node.beat()
+    await node.beat()
+    expect((await getUpdate(update)).error?.message).toContain('5 times in a row')
+  })
+
+  test('a job that its node gives back is no loss', async () => {
+    const { job } = await calibrating('given-back')
+    for (let attempt = 1; attempt <= 7; attempt += 1) {
+      const node = new SimulatedNode(`given-back-${attempt}`, 'given-back')
+      await node.beat()
+      expect(await findJob(db, job)).toMatchObject({ state: 'running', attempts: attempt, stalls: 0 })
+      node.report({ id: job, state: 'cancelled', progress: 0.3, message: 'the node stops' })
+      await node.beat({ draining: true })
+    }
   })
 
   test('a job that a node cancels goes to the next node that asks', async () => {

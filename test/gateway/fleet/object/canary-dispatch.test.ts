@@ -39,6 +39,25 @@ describe('a canary', () => {
     }
   })
 
+  test('serves a whole conversation or none of it, and its share of the conversations of a single key', () => {
+    const fleet = new FleetState()
+    fleet.heartbeat(heartbeatOf(a, 'm', both()), 4, 0, trials)
+    const conversations = Array.from({ length: 200 }, (_, index) => `conversation-${index}`)
+    const versionsOf = (conversation: string) =>
+      [0, 1, 2].map((turn) => {
+        const request = acquireRequest(`${conversation}, turn ${turn}`, { account: 'only key', conversation })
+        const acquired = fleet.acquire(request, 0)
+        return acquired.ok ? acquired.maskVersion : undefined
+      })
+    const served = conversations.map((conversation) => new Set(versionsOf(conversation)))
+    expect(served.every(({ size }) => size === 1)).toBe(true)
+    const inShare = served.filter((versions) => versions.has(5)).length
+    expect(inShare).toBeGreaterThan(70)
+    expect(inShare).toBeLessThan(130)
+    for (const [index, conversation] of conversations.entries())
+      expect(fleet.versionFor('m', conversation, 0)).toBe([...(served[index] ?? [])][0])
+  })
+
   test('is served by a node that holds it; the active mask serves if none does or all of those are full', () => {
     const fleet = new FleetState()
     fleet.heartbeat(heartbeatOf(a, 'm', readyWeightSets(4)), 4, 0, trials)

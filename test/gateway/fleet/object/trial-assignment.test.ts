@@ -3,30 +3,30 @@ import { isAssigned } from '../../../../gateway/src/fleet/object/trial-assignmen
 import { trialsInForce } from '../../../../gateway/src/storage/db/trials-in-force.ts'
 import type { StoredTrial } from '../../../../gateway/src/contracts/trial.ts'
 
-const KEYS = Array.from({ length: 20_000 }, (_, index) => `key_${index.toString(16).padStart(32, '0')}`)
+const IDS = Array.from({ length: 20_000 }, (_, index) => `id_${index.toString(16).padStart(32, '0')}`)
 const chosen = (version: number, share: number, kind: 'canary' | 'shadow' = 'canary', model = 'm') =>
-  new Set(KEYS.filter((key) => isAssigned(kind, { version, share }, model, key)))
+  new Set(IDS.filter((id) => isAssigned(kind, { version, share }, model, id)))
 
 describe('a share', () => {
-  test.each([0.01, 0.1, 0.5, 0.9])('of %f contains that share of the keys, within chance', (share) => {
-    const expected = share * KEYS.length
-    const deviation = Math.sqrt(KEYS.length * share * (1 - share))
+  test.each([0.01, 0.1, 0.5, 0.9])('of %f contains that share of the conversations, within chance', (share) => {
+    const expected = share * IDS.length
+    const deviation = Math.sqrt(IDS.length * share * (1 - share))
     expect(Math.abs(chosen(5, share).size - expected)).toBeLessThan(4 * deviation)
   })
 
-  test('of 1 contains all keys', () => {
-    expect(chosen(5, 1).size).toBe(KEYS.length)
+  test('of 1 contains all conversations', () => {
+    expect(chosen(5, 1).size).toBe(IDS.length)
   })
 
-  test('that grows keeps its keys', () => {
+  test('that grows keeps its conversations', () => {
     const [some, more] = [chosen(5, 0.1), chosen(5, 0.3)]
-    expect([...some].filter((key) => !more.has(key))).toEqual([])
+    expect([...some].filter((id) => !more.has(id))).toEqual([])
   })
 
-  test('contains other keys for another mask, model or kind, independently', () => {
+  test('contains other conversations for another mask, model or kind, independently', () => {
     const some = chosen(5, 0.2)
     for (const other of [chosen(6, 0.2), chosen(5, 0.2, 'canary', 'n'), chosen(5, 0.2, 'shadow')])
-      expect([...some].filter((key) => other.has(key)).length / some.size).toBeCloseTo(0.2, 1)
+      expect([...some].filter((id) => other.has(id)).length / some.size).toBeCloseTo(0.2, 1)
   })
 })
 

@@ -13,8 +13,12 @@ import { receiptOf } from '../requests/gateway-requests.ts'
 const db = openDatabase(env.DB)
 let seeded = 0
 
-/** Registers masks with the given versions of a model that has a node, and activates the first. */
-export async function seedMasks(model: string, versions: readonly number[]): Promise<void> {
+/** Registers masks with the given versions of a model that has a node, and activates the first unless told otherwise. */
+export async function seedMasks(
+  model: string,
+  versions: readonly number[],
+  { active = versions[0] }: { active?: number | null | undefined } = {},
+): Promise<void> {
   for (const version of versions) {
     await db.insert(masks).values({
       model,
@@ -30,8 +34,7 @@ export async function seedMasks(model: string, versions: readonly number[]): Pro
       createdAt: 1,
     })
   }
-  const [first] = versions
-  if (first !== undefined) await activate(model, first)
+  if (active != null) await activate(model, active)
 }
 
 function hashOf(model: string, version: number): string {

@@ -1,0 +1,280 @@
+import { env } from 'cloudflare:workers'
+import { createExecutionContext, createScheduledController } from 'cloudflare:test'
+import { describe, expect, test } from 'vitest'
+import type { StatusReport } from '@copal/shared/wire/admin.ts'
+import type { PolicyOverrides } from '@copal/shared/wire/admin-policy.ts'
+import type { Heartbeat } from '@copal/shared/wire/heartbeat.ts'
+import worker from '../../../../gateway/src/index.ts'
+import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
+import {
+  insertDecision,
+  listDecisionsOf,
+} from '../../../../gateway/src/storage/db/queries/decision-queries.ts'
+import { findModel } from '../../../../gateway/src/storage/db/queries/model-queries.ts'
+import { findUpdate } from '../../../../gateway/src/storage/db/queries/update-queries.ts'
+import { advanceUpdate } from '../../../../gateway/src/adaptation/updates/advance-update.ts'
+import { watchMasks } from '../../../../gateway/src/adaptation/updates/mask-watch.ts'
+import { admin, adminJson, SimulatedNode, testDeps } from '../../support/doubles/simulated-node.ts'
+import { errorOf } from '../../support/requests/gateway-requests.ts'
+import {
+  activate,
+  seedMasks,
+  seedReceipts,
+  seedScores,
+  seedUpdate,
+  setPolicy,
+} from '../../support/state/seed-masks.ts'
+
+const db = openDatabase(env.DB)
+const MINUTE_MS = 60_000
+
+const holding = (active: number, ...versions: number[]): Partial<Heartbeat> => ({
+  activeVersion: active,
+  weightSets: versions.map((version) => ({ version, state: 'ready', requests: 0 })),
+})
+
+/** A model whose update promotes m2 beside m1, and a node that serves it. */
+async function promoted(
+  model: string,
+  policy: PolicyOverrides = {},
+  prepare: (update: string) => Promise<unknown> = async () => undefined,
+) {
+  const node = new SimulatedNode(`${model}-1`, model)
+  await node.beat()
+  await seedMasks(model, [1, 2])
+  await setPolicy(model, policy)
+  // Masks before the watched one must have been active.
+  await env.DB.prepare('update masks set promoted_at = 1 where model = ? and version = 1').bind(model).run()
+  const id = await seedUpdate(model, 2, { state: 'promoting' })
+  await prepare(id)
+  await node.beat(holding(1, 1, 2))
+  await node.beat(holding(2, 1, 2))
+  const startedMs = Date.now()
+  return {
+    id,
+    node,
+    modelRow: () => findModel(db, model),
+    decisions: () => listDecisionsOf(db, id),
+    state: async () => (await findUpdate(db, id))?.state,
+    score: (gap: number, count: number, domain = 'code') =>
+      // The shadow is the mask before: a gap of the new mask is the opposite.
+      seedScores(model, { maskVersion: 2, shadowVersion: 1, gap: -gap, count, domain }),
+    after: (ms: number) => watchMasks(testDeps({ nowMs: () => startedMs + ms }), model),
+  }
+}
+
+describe('the watch of a promoted mask', () => {
+  test('begins with the promotion, with the mask before as a shadow', async () => {
+    const { id, node, modelRow, decisions, state } = await promoted('begins', {
+      watch: { soak_minutes: 30 },
+      canary: { shadow_share: 0.3 },
+    })
+    expect(await state()).toBe('promoted')
+    const model = await modelRow()
+    expect(model).toMatchObject({
+      activeVersion: 2,
+      previousVersion: 1,
+      watch: { version: 2, beside: 1, updateId: id },
+      shadow: { version: 1, beside: 2, share: 0.3, updateId: id },
+    })
+    expect((model?.watch?.untilMs ?? 0) - (model?.watch?.sinceMs ?? 0)).toBe(30 * MINUTE_MS)
+    expect((await node.beat(holding(2, 1, 2))).desired).toMatchObject({
+      active: { version: 2 },
+      previous: { version: 1 },
+    })
+    expect(await decisions()).toMatchObject([
+      { kind: 'promote', verdict: 'done', actor: 'copal', reason: 'Active; 1 of 1 live nodes serve it.' },
+    ])
+    const { models } = await adminJson<StatusReport>('GET', '/status')
+    expect(models.find((entry) => entry.id === 'begins')?.watch).toMatchObject({
+      mask_version: 2,
+      beside_version: 1,
+      update_id: id,
+    })
+  })
+
+  test('rolls back a mask that does harm to one domain, and heartbeats carry the mask before', async () => {
+    const { id, node, score, modelRow, decisions, state, after } = await promoted('harmful')
+    await score(0, 300)
+    await score(0.3, 200, 'legal')
+    await after(11_000)
+    expect(await modelRow()).toMatchObject({ activeVersion: 1, previousVersion: 2 })
+    expect(await state()).toBe('rolled_back')
+    const [, decision, ...others] = await decisions()
+    expect(others).toEqual([])
+    expect(decision).toMatchObject({
+      kind: 'watch',
+      verdict: 'failed',
+      maskVersion: 2,
+      updateId: id,
+      actor: 'copal',
+    })
+    expect(decision?.reason).toMatch(/^Rolled back: .*domain 'legal'.*above that of m1/)
+    expect((await node.beat(holding(2, 1, 2))).desired).toMatchObject({ active: { version: 1 } })
+    // The watch ends with the next call, and nothing is rolled back again.
+    await after(30_000)
+    expect(await modelRow()).toMatchObject({ activeVersion: 1, watch: null, shadow: null })
+    expect(await decisions()).toHaveLength(2)
+  })
+
+  test('compares failures with those of the mask before, in the time before the promotion', async () => {
+    const model = 'failures'
+    const { decisions, after, modelRow } = await promoted(model, {}, async () => {
+      await seedReceipts(model, { maskVersion: 1, count: 400, atMs: Date.now() - 5 * MINUTE_MS })
+      // Too long ago to count.
+      await seedReceipts(model, {
+        maskVersion: 1,
+        count: 400,
+        failEvery: 2,
+        atMs: Date.now() - 300 * MINUTE_MS,
+      })
+    })
+    await seedReceipts(model, { maskVersion: 2, count: 200, failEvery: 3, atMs: Date.now() + 1_000 })
+    await after(11_000)
+    expect((await decisions()).at(-1)?.reason).toMatch(/failed requests/)
+    expect(await modelRow()).toMatchObject({ activeVersion: 1 })
+  })
+
+  test('ends after its time without harm: the decision says so, and its shadow ends', async () => {
+    const { score, modelRow, decisions, state, after } = await promoted('soaked', {
+      watch: { soak_minutes: 5 },
+    })
+    await score(0.01, 200)
+    await after(4 * MINUTE_MS)
+    expect(await modelRow()).toMatchObject({ watch: { version: 2, evidence: { requests: 200 } } })
+    await after(6 * MINUTE_MS)
+    expect(await modelRow()).toMatchObject({ activeVersion: 2, watch: null, shadow: null })
+    expect(await state()).toBe('promoted')
+    expect((await decisions()).at(-1)).toMatchObject({
+      kind: 'watch',
+      verdict: 'done',
+      reason: 'No harm in 5 minutes: 200 requests with 8000 tokens were scored.',
+    })
+  })
+
+  test('is judged by cron too, while no node sends heartbeats', async () => {
+    const { modelRow } = await promoted('cron', { watch: { soak_minutes: 0.001 } })
+    await new Promise((resolve) => setTimeout(resolve, 100))
+    await worker.scheduled?.(createScheduledController(), env, createExecutionContext())
+    expect(await modelRow()).toMatchObject({ watch: null, shadow: null })
+  })
+
+  test('ends when another mask becomes active, and neither rolls that one back nor decides', async () => {
+    const { score, modelRow, decisions, after } = await promoted('moved-on')
+    await score(0.3, 400)
+    await activate('moved-on', 0)
+    await after(11_000)
+    expect(await modelRow()).toMatchObject({ activeVersion: 0, watch: null, shadow: null })
+    expect((await decisions()).map(({ kind }) => kind)).toEqual(['promote'])
+  })
+
+  test('decides once, however many callers judge at the same time', async () => {
+    const { score, after, decisions, modelRow } = await promoted('together')
+    await score(0.3, 400)
+    await Promise.all(Array.from({ length: 5 }, () => after(11_000)))
+    expect((await decisions()).map(({ kind }) => kind)).toEqual(['promote', 'watch'])
+    expect(await modelRow()).toMatchObject({ activeVersion: 1 })
+  })
+
+  test('rejects a shadow of an operator until it ends, and allows a canary', async () => {
+    await promoted('taken')
+    for (const call of [
+      () => admin('PUT', '/shadow', { model: 'taken', mask_version: 1, share: 0.5 }),
+      () => admin('DELETE', '/shadow?model=taken'),
+    ]) {
+      const response = await call()
+      expect(response.status).toBe(409)
+      expect((await errorOf(response)).message).toMatch(
+        /m2 of 'taken' is watched with m1 as its shadow\. Wait until 20/,
+      )
+    }
+    expect((await admin('PUT', '/canary', { model: 'taken', mask_version: 1, share: 0.5 })).status).toBe(200)
+  })
+
+  test('delays the canary of the next update, which then begins by itself', async () => {
+    const { node, modelRow, after } = await promoted('next', { watch: { soak_minutes: 5 } })
+    await seedMasks('next', [3], { active: null })
+    const id = await seedUpdate('next', 3)
+    await node.beat(holding(2, 1, 2))
+    expect(await modelRow()).toMatchObject({ canary: null, shadow: { version: 1 } })
+    await after(6 * MINUTE_MS)
+    await node.beat(holding(2, 1, 2))
+    expect(await modelRow()).toMatchObject({
+      watch: null,
+      canary: { version: 3, updateId: id },
+      shadow: { version: 3 },
+    })
+  })
+})
+
+describe('no watch', () => {
+  test('begins for the first mask, which follows the dense weights', async () => {
+    const model = 'first'
+    const node = new SimulatedNode(`${model}-1`, model)
+    await node.beat()
+    await seedMasks(model, [1], { active: null })
+    const id = await seedUpdate(model, 1, { state: 'promoting' })
+    await node.beat()
+    await node.beat(holding(1, 0, 1))
+    expect((await findUpdate(db, id))?.state).toBe('promoted')
+    expect(await findModel(db, model)).toMatchObject({ activeVersion: 1, watch: null, shadow: null })
+  })
+
+  test('begins if the policy has no soak time', async () => {
+    const { modelRow, state } = await promoted('unsoaked', { watch: { soak_minutes: 0 } })
+    expect(await state()).toBe('promoted')
+    expect(await modelRow()).toMatchObject({ activeVersion: 2, watch: null, shadow: null })
+  })
+
+  test('begins for a mask that an operator forced, whatever is active', async () => {
+    const { modelRow, state } = await promoted('forced', {}, async (updateId) => {
+      await insertDecision(db, {
+        model: 'forced',
+        updateId,
+        maskVersion: 2,
+        kind: 'force',
+        verdict: 'done',
+        reason: 'we need it now',
+        actor: 'operator',
+        createdAt: 1,
+      })
+      await activate('forced', 0)
+    })
+    expect(await state()).toBe('promoted')
+    expect(await modelRow()).toMatchObject({ activeVersion: 2, watch: null, shadow: null })
+  })
+})
+
+describe('promotion', () => {
+  const model = 'waits'
+
+  test('waits for a live node that serves the mask, however long, and for slower ones two minutes', async () => {
+    const nodes = [new SimulatedNode('waits-1', model), new SimulatedNode('waits-2', model)] as const
+    await nodes[0].beat({ draining: true })
+    await seedMasks(model, [1, 2])
+    const id = await seedUpdate(model, 2, { state: 'promoting' })
+    const at = (ms: number) => advanceUpdate(testDeps({ nowMs: () => Date.now() + ms }), id)
+    await at(0)
+    expect(await findModel(db, model)).toMatchObject({ activeVersion: 2, watch: null })
+    // No node is alive and takes requests: no time makes it promoted.
+    expect((await at(600_000))?.state).toBe('promoting')
+    for (const node of nodes) await node.beat(holding(1, 1))
+    expect((await at(600_000))?.state).toBe('promoting')
+    await nodes[0].beat(holding(2, 1, 2))
+    expect((await at(100_000))?.state).toBe('promoting')
+    expect((await at(121_000))?.state).toBe('promoted')
+    const [decision] = await listDecisionsOf(db, id)
+    expect(decision?.reason).toBe('Active; 1 of 2 live nodes serve it.')
+  })
+
+  test('fails if another mask became active since the mask was compared', async () => {
+    const node = new SimulatedNode('stale-1', 'stale')
+    await node.beat()
+    await seedMasks('stale', [1, 2])
+    const id = await seedUpdate('stale', 2, { state: 'promoting', parentVersion: 1 })
+    await activate('stale', 0)
+    expect((await advanceUpdate(testDeps(), id))?.state).toBe('failed')
+    expect(await findUpdate(db, id)).toMatchObject({ errorCode: 'conflict' })
+    expect(await findModel(db, 'stale')).toMatchObject({ activeVersion: 0 })
+  })
+})
