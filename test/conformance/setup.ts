@@ -27,6 +27,7 @@ export default async function setup(project: TestProject): Promise<() => Promise
   // Untied: a tied random model repeats its last token, and texts would be equal by accident.
   await createTinyLlama(join(dir, 'tiny'), { contextLength: 4096, tied: false })
   const service = await startService({
+    migrated: true,
     env: {
       COPAL_MODEL: join(dir, 'tiny'),
       COPAL_CACHE: join(dir, 'cache'),

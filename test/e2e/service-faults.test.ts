@@ -42,7 +42,7 @@ const environment = () => ({
 beforeAll(async () => {
   dir = await mkdtemp(join(tmpdir(), 'copal-service-faults-'))
   await createTinyLlama(join(dir, MODEL), { layers: 8, contextLength: 16_384 })
-  service = await startService({ home: join(dir, 'home'), env: environment() })
+  service = await startService({ home: join(dir, 'home'), migrated: true, env: environment() })
   client = openai(service)
   const model = await openModel(join(dir, MODEL), { cacheDir: join(dir, 'cache') })
   // The masks m1 and m2: only a mask that was active before can be restored.
