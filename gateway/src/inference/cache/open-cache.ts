@@ -4,6 +4,7 @@ import type { CacheTarget } from '@copal/shared/wire/node-calls.ts'
 import type { KeyedEnv } from '../../contracts/context.ts'
 import type { ResponseListener, Generation } from '../../contracts/generation.ts'
 import type { FoundResponse } from '../../contracts/response-cache-object.ts'
+import { conversationKey } from '../../fleet/client/conversation-key.ts'
 import { followLeader } from './follow-leader.ts'
 import { responseKey, isRepeatable, requestKey } from './cache-key.ts'
 import { readCacheDirective } from './cache-directive.ts'
@@ -38,7 +39,7 @@ export async function openCache(
   if (!directive) return undefined
   if (!isRepeatable(generation)) return { status: 'bypass' }
   const { deps, key, trace, requestId } = c.var
-  const { path, request, model, domain } = generation
+  const { path, request, model, domain, opening } = generation
   const cache = deps.responseCache(key.tenant)
   const cacheKey = await requestKey({ tenant: key.tenant, path, model: model.id, request })
   const { ttlMs } = directive
@@ -71,7 +72,7 @@ export async function openCache(
   }
   if (!directive.mayUseCached) return missed
   const lookUp = async () => {
-    const version = model.version ?? (await deps.fleet.versionFor(model.id, key.id))
+    const version = model.version ?? (await deps.fleet.versionFor(model.id, conversationKey(key.id, opening)))
     // After the timeout this request must not become the leader: others would wait for it in vain.
     if (version === undefined || timedOut) return undefined
     flightKey = responseKey(cacheKey, version)

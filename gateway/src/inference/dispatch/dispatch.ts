@@ -10,7 +10,7 @@ import { hasPrefixKeys, prefixKeys } from '../../fleet/client/prefix-keys.ts'
 import type { Alarms } from '../../runtime/alarms.ts'
 import type { Metering } from '../../usage/limits/metering.ts'
 import { acquireNode } from './acquire-node.ts'
-import { conversationKey } from './conversation-key.ts'
+import { conversationKey } from '../../fleet/client/conversation-key.ts'
 import { callAttempt, type Dispatched } from './call-attempt.ts'
 import { lastAttemptError, noNodeError } from './no-node-error.ts'
 

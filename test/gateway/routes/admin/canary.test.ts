@@ -7,6 +7,7 @@ import type { CanaryReport } from '@copal/shared/wire/admin-trials.ts'
 import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
 import { activateVersion, findModel } from '../../../../gateway/src/storage/db/queries/model-queries.ts'
 import { masks } from '../../../../gateway/src/storage/db/schema.ts'
+import { conversationKey } from '../../../../gateway/src/fleet/client/conversation-key.ts'
 import { isAssigned } from '../../../../gateway/src/fleet/object/trial-assignment.ts'
 import { admin, adminJson } from '../../support/doubles/simulated-node.ts'
 import {
@@ -24,8 +25,10 @@ const ready = (version: number) => ({ version, state: 'ready', requests: 0 }) as
 const sha256Of = (version: number) => String(version).repeat(64).slice(0, 64)
 
 let node: NodeDouble
-let inside: { id: string; key: string }
-let outside: { id: string; key: string }
+/** Conversations of one key, by their first prompts: one of the share of half that a canary m5 has, and one that is not. */
+let key: { id: string; key: string }
+let inside: string
+let outside: string
 /** The weight sets that the node reports. */
 let held: Partial<Heartbeat> = {}
 const heartbeat = () => sendHeartbeat(node, 'tiny', held)
@@ -56,10 +59,13 @@ beforeAll(async () => {
       .values({ ...mask, ...own })
   }
   await activate(4)
-  const isIn = ({ id }: { id: string }) => isAssigned('canary', { version: 5, share: 0.5 }, 'tiny', id)
-  const keys = await Promise.all(Array.from({ length: 12 }, () => createKey()))
-  const [one, other] = [keys.find(isIn), keys.find((key) => !isIn(key))]
-  if (!one || !other) throw new Error('all keys are on one side: run it again')
+  key = await createKey()
+  const isIn = (prompt: string) =>
+    isAssigned('canary', { version: 5, share: 0.5 }, 'tiny', conversationKey(key.id, prompt))
+  const prompts = Array.from({ length: 40 }, (_, index) => `conversation ${index}`)
+  const [one, other] = [prompts.find(isIn), prompts.find((prompt) => !isIn(prompt))]
+  if (one === undefined || other === undefined)
+    throw new Error('all conversations are on one side: run it again')
   inside = one
   outside = other
   held = { activeVersion: 4, weightSets: [ready(0), ready(4)] }
@@ -67,8 +73,8 @@ beforeAll(async () => {
 // A node without a heartbeat for six seconds gets no requests.
 beforeEach(heartbeat)
 
-const ask = async ({ key }: { key: string }, model = 'tiny') => {
-  const response = await post(key, '/v1/completions', { model, prompt: 'x', max_tokens: 3 })
+const ask = async (prompt: string, model = 'tiny') => {
+  const response = await post(key.key, '/v1/completions', { model, prompt, max_tokens: 3 })
   const call = JSON.parse((await node.calls()).at(-1)?.body ?? '') as ChatCall
   return [response.status, response.headers.get('x-copal-mask'), call.maskVersion]
 }
@@ -91,7 +97,7 @@ describe('a canary', () => {
     expect(await adminJson<CanaryReport>('GET', '/canary')).toMatchObject({ canary: null, versions: [] })
   })
 
-  test('is sent to nodes, and serves no key before a node holds its mask', async () => {
+  test('is sent to nodes, and serves no conversation before a node holds its mask', async () => {
     const report = await (await start({ mask_version: 5, share: 0.5 })).json<CanaryReport>()
     expect(report).toMatchObject({
       model: 'tiny',
@@ -115,7 +121,7 @@ describe('a canary', () => {
     })
   })
 
-  test('serves the keys of its share and no others, unless they name a mask version', async () => {
+  test('serves the conversations of its share and no others, also of a single key, unless they name a mask version', async () => {
     held.weightSets = [ready(0), ready(4), ready(5)]
     await heartbeat()
     for (let again = 0; again < 3; again += 1) {
@@ -123,23 +129,25 @@ describe('a canary', () => {
       expect(await ask(outside)).toEqual([200, '4', undefined])
     }
     expect(await ask(inside, 'tiny@mask-4')).toEqual([200, '4', 4])
-    const { keys } = await adminJson<CanaryReport>('GET', '/canary')
-    expect(keys?.all).toBeGreaterThanOrEqual(12)
-    expect(keys?.chosen).toBeGreaterThan(0)
-    expect(keys?.chosen).toBeLessThan(keys?.all ?? 0)
   })
 
   test('has its own responses in the response cache', async () => {
-    const cached = async ({ key }: { key: string }) => {
+    const keys = await Promise.all(Array.from({ length: 12 }, () => createKey()))
+    const side = ({ id }: { id: string }) =>
+      isAssigned('canary', { version: 5, share: 0.5 }, 'tiny', conversationKey(id, 'cached'))
+    // The same prompt is another conversation for another key.
+    const cached = async (isInside: boolean) => {
+      const of = keys.find((one) => side(one) === isInside)
+      if (!of) throw new Error('all conversations are on one side: run it again')
       const headers = { 'x-copal-cache': 'true' }
       const body = { model: 'tiny', prompt: 'cached', temperature: 0 }
-      const response = await post(key, '/v1/completions', body, { headers })
+      const response = await post(of.key, '/v1/completions', body, { headers })
       return [response.headers.get('x-copal-cache'), response.headers.get('x-copal-mask')]
     }
-    expect(await cached(inside)).toEqual(['miss', '5'])
-    expect(await cached(outside)).toEqual(['miss', '4'])
-    await expect.poll(() => cached(inside)).toEqual(['hit', '5'])
-    await expect.poll(() => cached(outside)).toEqual(['hit', '4'])
+    expect(await cached(true)).toEqual(['miss', '5'])
+    expect(await cached(false)).toEqual(['miss', '4'])
+    await expect.poll(() => cached(true)).toEqual(['hit', '5'])
+    await expect.poll(() => cached(false)).toEqual(['hit', '4'])
   })
 
   test('is compared with the active mask on the requests that both served since it began', async () => {
@@ -177,16 +185,15 @@ describe('a canary', () => {
     expect(models.find(({ id }) => id === 'tiny')?.canary).toMatchObject({ mask_version: 5, share: 0.5 })
   })
 
-  test('keeps its start time when only its share changes, and includes more keys', async () => {
+  test('keeps its start time when only its share changes, and includes more conversations', async () => {
     const before = await adminJson<CanaryReport>('GET', '/canary')
     const after = await (await start({ mask_version: 5, share: 1 })).json<CanaryReport>()
     expect(after.canary).toEqual({ ...before.canary, share: 1 })
-    expect(after.keys?.chosen).toBe(after.keys?.all)
     await heartbeat()
     expect(await ask(outside)).toEqual([200, '5', 5])
   })
 
-  test('can be ended: nodes may drop its mask, and the active mask serves all keys', async () => {
+  test('can be ended: nodes may drop its mask, and the active mask serves all conversations', async () => {
     expect(await adminJson('DELETE', '/canary?model=tiny')).toEqual({ model: 'tiny', ended: true })
     expect(await adminJson('DELETE', '/canary')).toEqual({ model: 'tiny', ended: false })
     expect((await heartbeat()).desired).not.toHaveProperty('trials')

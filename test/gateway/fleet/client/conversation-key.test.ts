@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { conversationKey } from '../../../../gateway/src/inference/dispatch/conversation-key.ts'
+import { conversationKey } from '../../../../gateway/src/fleet/client/conversation-key.ts'
 
 test('the key of a conversation depends on the API key and on the first message, also where that is token ids', () => {
   const keys = [
