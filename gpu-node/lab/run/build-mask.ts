@@ -3,6 +3,7 @@ import { dirname, join } from 'node:path'
 import { AppError } from '@copal/shared/errors.ts'
 import { parseMethod } from '@copal/gpu-node/pruning/methods/method-registry.ts'
 import { checkPatterns, expandPatterns } from '@copal/gpu-node/pruning/selection/mask-patterns.ts'
+import { statisticsOf } from '@copal/gpu-node/pruning/statistics/statistics-artifact.ts'
 import { selectToFile, type SelectedFile } from '@copal/gpu-node/pruning/selection/select-to-file.ts'
 import type { DenseModel } from '@copal/gpu-node/model/master/dense-model.ts'
 import { findStatistics, type FoundStatistics } from './find-statistics.ts'
@@ -75,13 +76,21 @@ async function statisticsFor(
   model: DenseModel,
   { statisticsDir, domains }: BuildMaskOptions,
 ): Promise<FoundStatistics> {
-  if (parseMethod(method).needs.length === 0) return { artifacts: [], domains: [], parts: [] }
+  const { needs } = parseMethod(method)
+  if (needs.length === 0) return { artifacts: [], domains: [], parts: [] }
   const found = await findStatistics(statisticsDir, model, domains)
   if (datasets === 'newest' && found.domains.length > 1) {
     throw new AppError(
       'invalid_request',
       `'${method}' uses the statistics of one domain only, but there are several: ${found.domains.join(', ')}. Choose one with --domains.`,
       { param: 'domains' },
+    )
+  }
+  if (needs.includes('sensitivity') && found.artifacts.some((one) => statisticsOf(one) !== 'all')) {
+    throw new AppError(
+      'invalid_request',
+      `'${method}' reads sensitivities, which a service keeps only while it uses such a method. Choose another method, or calibrate with copal lab run.`,
+      { param: 'method' },
     )
   }
   return found

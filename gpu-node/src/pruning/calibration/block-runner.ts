@@ -12,6 +12,7 @@ import { allocateBlock, readBlock, type BlockWeights } from '../../model/master/
 import { toSumInputs, createBlockSums, type BlockSums } from './block-sums.ts'
 import { requireFiniteWeights } from '../../model/master/finite-weights.ts'
 import { freeMemory } from '../../platform/free-memory.ts'
+import type { StatisticSet } from '../statistics/statistic-names.ts'
 import type { TokenSequences } from './token-sequences.ts'
 import {
   activationMemory,
@@ -52,20 +53,22 @@ export interface RunnerOptions {
   threads: number
   /** Whether {@link BlockRunner.forward} will be called; its graph takes memory. */
   forward: boolean
+  /** Default `all`. */
+  statistics?: StatisticSet
 }
 
 /** Creates a runner. Its graphs serve every block of the model, because the weights are their inputs. */
 export async function createBlockRunner(
   { config, master }: { config: LlamaConfig; master: DenseMaster },
-  { length, threads, forward }: RunnerOptions,
+  { length, threads, forward, statistics: set = 'all' }: RunnerOptions,
 ): Promise<BlockRunner> {
   const weights = allocateBlock(config)
-  const sums = createBlockSums(config)
+  const sums = createBlockSums(config, set)
   const feeds = weightFeeds(weights, config)
   const { kept } = activationMemory(config, largestChunkTokens(length))
   const segments: SegmentSession[] = []
   for (const segment of BLOCK_SEGMENTS) {
-    const session = await createSession(buildCalibrationSegment(config, length, segment), threads, kept)
+    const session = await createSession(buildCalibrationSegment(config, length, segment, set), threads, kept)
     const statistics = sums.tensors(segment)
     const own = { ...pickFeeds(feeds, session.inputNames), ...toSumInputs(statistics) }
     segments.push({ session, statistics, output: SEGMENT_OUTPUT[segment], feeds: own })

@@ -10,7 +10,12 @@ import { Tensor } from '../graph/onnx-runtime.ts'
 import { sumInputName } from './sum-graph.ts'
 import { BLOCK_LINEARS, linearShape, type LlamaConfig } from '../../model/config/llama-config.ts'
 import type { BlockTensor } from '../statistics/block-file.ts'
-import { LINEAR_INPUT, statisticTensorName, type BlockInput } from '../statistics/statistic-names.ts'
+import {
+  LINEAR_INPUT,
+  statisticTensorName,
+  type BlockInput,
+  type StatisticSet,
+} from '../statistics/statistic-names.ts'
 import { freeMemory } from '../../platform/free-memory.ts'
 
 /** The f32 sums of one block's statistics. All blocks use the same memory. */
@@ -41,9 +46,9 @@ interface MomentSum {
  * panels below the diagonal. f32 is precise enough for some ten thousand tokens: the error of a sum of n chunks is at most
  * n/2 units in the last place.
  */
-export function createBlockSums(config: LlamaConfig): BlockSums {
+export function createBlockSums(config: LlamaConfig, set: StatisticSet = 'all'): BlockSums {
   const sensitivities = new Map(
-    BLOCK_LINEARS.map((linear) => {
+    (set === 'all' ? BLOCK_LINEARS : []).map((linear) => {
       const [rows, cols] = linearShape(config, linear)
       return [statisticTensorName('sensitivity', linear), new Float32Array(rows * cols)]
     }),
@@ -58,8 +63,8 @@ export function createBlockSums(config: LlamaConfig): BlockSums {
       const tensors: Record<string, Tensor> = {}
       for (const linear of SEGMENT_LINEARS[segment]) {
         const name = statisticTensorName('sensitivity', linear)
-        const values = sensitivities.get(name) as Float32Array
-        tensors[name] = new Tensor('float32', values, linearShape(config, linear))
+        const values = sensitivities.get(name)
+        if (values) tensors[name] = new Tensor('float32', values, linearShape(config, linear))
         const moment = moments.get(LINEAR_INPUT[linear]) as MomentSum
         Object.assign(tensors, panelTensors(statisticTensorName('second_moment', linear), moment))
       }

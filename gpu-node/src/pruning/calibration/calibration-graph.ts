@@ -1,4 +1,4 @@
-import { statisticTensorName } from '../statistics/statistic-names.ts'
+import { statisticTensorName, type StatisticSet } from '../statistics/statistic-names.ts'
 import { linearShape, type BlockLinear, type LlamaConfig } from '../../model/config/llama-config.ts'
 import { linearInputName, linearOutputName } from '../graph/decoder-block.ts'
 import { addAttentionSegment, addDownSegment, addGateUpSegment, attentionInputs } from './block-segments.ts'
@@ -66,15 +66,17 @@ export function panelName(moment: string, { first }: MomentPanel): string {
  * the {@link momentPanels} of `XᵀX`, `<input>.second_moment@<first>`; statistics are added to the sums so far.
  *
  * @param length maximum tokens of a sequence
+ * @param set without sensitivities for `moments`; the second moments are computed by the same operators then
  */
 export function buildCalibrationSegment(
   config: LlamaConfig,
   length: number,
   segment: BlockSegment,
+  set: StatisticSet = 'all',
 ): OnnxGraph {
   const graph = new GraphBuilder('inputs')
   const inputs = segmentForward(graph, config, length, segment)
-  const statistics = addStatistics(graph, config, SEGMENT_LINEARS[segment])
+  const statistics = addStatistics(graph, config, SEGMENT_LINEARS[segment], set)
   const width = segment === 'gate_up' ? config.intermediateSize : config.hiddenSize
   return {
     name: `calibration_${segment}`,
@@ -129,6 +131,7 @@ function addStatistics(
   graph: GraphBuilder,
   config: LlamaConfig,
   linears: readonly BlockLinear[],
+  set: StatisticSet,
 ): ValueInfo[] {
   const outputs: ValueInfo[] = []
   const seen = new Set<string>()
@@ -138,9 +141,10 @@ function addStatistics(
     const y = linearOutputName(0, linear)
     if (!seen.has(x)) {
       seen.add(x)
-      graph.add({ op: 'Abs', inputs: [x], outputs: [`abs_${x}`] })
+      if (set === 'all') graph.add({ op: 'Abs', inputs: [x], outputs: [`abs_${x}`] })
       outputs.push(...addSecondMoment(graph, x, cols, statisticTensorName('second_moment', linear)))
     }
+    if (set !== 'all') continue
     // Transposing once takes less time than Gemm's transA, which transposes again for every stripe of columns.
     const columns = addTranspose(graph, y)
     graph.add({ op: 'Abs', inputs: [columns], outputs: [`abs_${columns}`] })

@@ -2,6 +2,7 @@ import type { LlamaConfig } from '../../model/config/llama-config.ts'
 import type { DenseMaster } from '../../model/master/dense-model.ts'
 import { createBlockRunner } from './block-runner.ts'
 import type { PartialArtifact } from '../statistics/partial-artifact.ts'
+import type { StatisticSet } from '../statistics/statistic-names.ts'
 import type { TokenSequences } from './token-sequences.ts'
 import { embedTokens } from './token-chunks.ts'
 
@@ -27,8 +28,9 @@ export async function createCalibrationPass(
   model: { config: LlamaConfig; master: DenseMaster },
   length: number,
   threads: number,
+  statistics: StatisticSet = 'all',
 ): Promise<CalibrationPass> {
-  const runner = await createBlockRunner(model, { length, threads, forward: false })
+  const runner = await createBlockRunner(model, { length, threads, forward: false, statistics })
   return {
     async run(sequences, partial, onBlock) {
       const hidden = partial.hidden ?? embedTokens(model, sequences.tokens)

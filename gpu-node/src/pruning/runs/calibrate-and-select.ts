@@ -9,17 +9,16 @@ import type { ChosenLinear } from '../selection/choose-mask.ts'
 import { checkPatterns, expandPatterns } from '../selection/mask-patterns.ts'
 import { selectToFile } from '../selection/select-to-file.ts'
 import { discardArtifact } from '../statistics/artifact-folder.ts'
-import { DamagedArtifactError } from '../statistics/statistics-artifact.ts'
-import { writeCountedParts, openStatisticsFolder } from '../statistics/statistics-folder.ts'
+import { DamagedArtifactError, type Artifact } from '../statistics/statistics-artifact.ts'
+import { openStatisticsFolder, writeCountedParts, type CountedPart } from '../statistics/statistics-folder.ts'
 import {
   countedDatasets,
-  datasetPartId,
   selectionShare,
   type CalibrationOutcome,
   type CalibrationProgress,
   type CalibrationTask,
-  type DatasetFile,
 } from './calibration-task.ts'
+import { decayFactors } from './half-life.ts'
 import { gatherArtifacts, tidyStatistics } from './gather-statistics.ts'
 
 /**
@@ -41,15 +40,14 @@ export async function calibrateAndSelect(
   const patterns = expandPatterns(config, task.selection.patterns ?? {})
   const selection = withAllocation(model, { ...task.selection, patterns })
   checkPatterns(config, selection)
-  const wanted = new Map<string, DatasetFile>()
-  for (const dataset of countedDatasets(task)) wanted.set(datasetPartId(model, task, dataset), dataset)
+  const wanted = [...new Map(countedDatasets(task).map((dataset) => [dataset.sha256, dataset])).values()]
   const needsStatistics = parseMethod(task.selection.method).datasets !== 'none'
-  if (needsStatistics && wanted.size === 0) {
+  if (needsStatistics && wanted.length === 0) {
     throw new AppError('insufficient_samples', 'There is no dataset to calibrate on. Name at least one.')
   }
-  const { parentMaskPath } = task
+  const { parentMaskPath, halfLifeDays } = task
   const metadata = {
-    domains: [...new Set([...wanted.values()].map(({ domain }) => domain))].sort(),
+    domains: [...new Set(wanted.map(({ domain }) => domain))].sort(),
     parent: parentMaskPath === null ? null : await hashMaskFile(parentMaskPath),
     created: task.created,
   }
@@ -62,6 +60,7 @@ export async function calibrateAndSelect(
       const { path, sha256, bytes, scope, sparsity, swaps, reconstruction } = await selectToFile({
         model,
         artifacts,
+        factors: halfLifeDays === undefined ? undefined : decayFactors(artifacts, wanted, halfLifeDays),
         selection,
         metadata,
         dir: task.workDir,
@@ -73,12 +72,8 @@ export async function calibrateAndSelect(
           }),
       })
       const selectMs = performance.now() - selectStart
-      const counted = [...task.datasets, ...task.accumulated].map((dataset) => ({
-        id: datasetPartId(model, task, dataset),
-        domain: dataset.domain,
-      }))
-      await writeCountedParts(task.statisticsDir, counted)
-      await tidyStatistics(model, task, artifacts)
+      const held = await tidyStatistics(model, task, artifacts)
+      await writeCountedParts(task.statisticsDir, countedParts(task, held))
       return {
         maskPath: path,
         maskSha256: sha256,
@@ -91,15 +86,26 @@ export async function calibrateAndSelect(
           .map(({ datasetSha256, tokens }) => ({ sha256: datasetSha256, tokens })),
         calibrateMs: selectStart - calibrateStart,
         selectMs,
+        artifacts: held,
         ...(swaps ? { swaps } : {}),
         ...(reconstruction ? { reconstruction } : {}),
       }
     } catch (error) {
       // Damaged statistics are calibrated again. The number of repairs is limited in case the disk damages all data.
-      if (!(error instanceof DamagedArtifactError) || repairs > wanted.size) throw error
+      if (!(error instanceof DamagedArtifactError) || repairs > wanted.length) throw error
       await discardArtifact(task.statisticsDir, error.artifactId)
     }
   }
+}
+
+/** Returns the parts of the datasets of a task, with the names that their domains have in the task. */
+function countedParts(task: CalibrationTask, held: readonly Artifact[]): CountedPart[] {
+  const domains = new Map(
+    [...task.datasets, ...task.accumulated].map(({ sha256, domain }) => [sha256, domain]),
+  )
+  return held.flatMap(({ parts }) =>
+    parts.map(({ id, datasetSha256, domain }) => ({ id, domain: domains.get(datasetSha256) ?? domain })),
+  )
 }
 
 /** Returns the progress message, with the relative output error that the last refinement left. */

@@ -2,13 +2,16 @@ import type { CalibrateResult } from '@copal/shared/wire/adaptation-jobs.ts'
 import type { SelectionSpec } from '@copal/shared/wire/selection.ts'
 import type { DenseModel } from '../../model/master/dense-model.ts'
 import { parseMethod } from '../methods/method-registry.ts'
-import { partId } from '../statistics/statistics-artifact.ts'
+import type { StatisticSet } from '../statistics/statistic-names.ts'
+import { partId, type Artifact } from '../statistics/statistics-artifact.ts'
 
 /** A dataset file on this machine, newline-delimited `{"text": …}`, named by its hash. */
 export interface DatasetFile {
   path: string
   sha256: string
   domain: string
+  /** When its texts were frozen, Unix milliseconds; as of the newest one by default. */
+  createdAt?: number | undefined
 }
 
 /** The input of a calibration: plain data, so that it can be sent to another process. */
@@ -24,6 +27,8 @@ export interface CalibrationTask {
   /** Seed of the draw of sequences. */
   seed: number
   selection: SelectionSpec
+  /** If given, a dataset counts half after this many days. */
+  halfLifeDays?: number | undefined
   /** The mask file before the new one, for the churn; null if there is none. */
   parentMaskPath: string | null
   /** ISO 8601 time for the mask's metadata. It is part of the task so that the same task gives the same bytes. */
@@ -35,7 +40,11 @@ export interface CalibrationTask {
 }
 
 /** The result of a calibration: the fields of the wire result, and the path of the mask. */
-export type CalibrationOutcome = Omit<CalibrateResult, 'kind'> & { maskPath: string }
+export type CalibrationOutcome = Omit<CalibrateResult, 'kind' | 'statistics' | 'agreement'> & {
+  maskPath: string
+  /** The statistics of all datasets of the task that are on disk. */
+  artifacts: Artifact[]
+}
 
 /** The progress of a calibration. */
 export interface CalibrationProgress {
@@ -61,14 +70,34 @@ export function countedDatasets({
   }
 }
 
+/** Returns the statistics that the method of a task reads. */
+export function neededStatistics({ selection }: Pick<CalibrationTask, 'selection'>): StatisticSet {
+  return parseMethod(selection.method).needs.includes('sensitivity') ? 'all' : 'moments'
+}
+
 /** Returns the id of the statistics of one dataset. */
 export function datasetPartId(
-  model: DenseModel,
-  task: CalibrationTask,
+  { master }: Pick<DenseModel, 'master'>,
+  { samples, length, seed }: Pick<CalibrationTask, 'samples' | 'length' | 'seed'>,
   { sha256: datasetSha256 }: { sha256: string },
+  statistics: StatisticSet,
 ): string {
-  const { samples, length, seed } = task
-  return partId({ baseSha256: model.master.baseSha256, datasetSha256, samples, length, seed })
+  return partId({ baseSha256: master.baseSha256, datasetSha256, samples, length, seed, statistics })
+}
+
+/** Returns the dataset of each part whose statistics suffice for `needed`, by the id of the part. */
+export function wantedParts(
+  model: Pick<DenseModel, 'master'>,
+  task: Pick<CalibrationTask, 'samples' | 'length' | 'seed'>,
+  datasets: readonly { sha256: string }[],
+  needed: StatisticSet,
+): Map<string, string> {
+  const sets: readonly StatisticSet[] = needed === 'all' ? ['all'] : ['all', 'moments']
+  return new Map(
+    datasets.flatMap((dataset) =>
+      sets.map((set) => [datasetPartId(model, task, dataset, set), dataset.sha256] as const),
+    ),
+  )
 }
 
 /** Fraction of the progress that selection by scores takes. */

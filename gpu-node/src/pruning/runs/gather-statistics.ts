@@ -3,48 +3,56 @@ import type { DenseModel } from '../../model/master/dense-model.ts'
 import { createCalibrationPass } from '../calibration/calibration-pass.ts'
 import { readDataset } from '../calibration/dataset-text.ts'
 import { sampleSequences } from '../calibration/token-sequences.ts'
-import { coverParts, mergeArtifacts, pruneArtifacts, touchArtifacts } from '../statistics/artifact-folder.ts'
+import {
+  coverDatasets,
+  mergeArtifacts,
+  pruneArtifacts,
+  touchArtifacts,
+} from '../statistics/artifact-folder.ts'
 import { discardPartials, openPartial } from '../statistics/partial-artifact.ts'
-import { listArtifacts, type Artifact } from '../statistics/statistics-artifact.ts'
+import { listArtifacts, statisticsOf, type Artifact } from '../statistics/statistics-artifact.ts'
 import {
   datasetPartId,
+  neededStatistics,
   selectionShare,
+  wantedParts,
   type CalibrationProgress,
   type CalibrationTask,
   type DatasetFile,
 } from './calibration-task.ts'
 
-/** Maximum settled artifacts of one domain that are not merged into one. */
-const MAX_UNMERGED_ARTIFACTS = 2
 /** Maximum artifacts that are kept although they are not counted, because a failed update may be run again. */
 const MAX_SPARE_ARTIFACTS = 2
 
 /**
- * Finds the artifacts that add up to the wanted parts, and calibrates the missing parts.
+ * Finds the artifacts that add up to the wanted datasets, and calibrates the missing ones. A method that does not read
+ * sensitivities uses artifacts with or without them, and calibrates without them.
  *
- * @param wanted datasets by the id of their part
+ * @param wanted distinct datasets
  */
 export async function gatherArtifacts(
   model: DenseModel,
   task: CalibrationTask,
-  wanted: ReadonlyMap<string, DatasetFile>,
+  wanted: readonly DatasetFile[],
   threads: number,
   onProgress: (progress: CalibrationProgress) => void,
 ): Promise<Artifact[]> {
+  const set = neededStatistics(task)
   const onDisk = await listArtifacts(task.statisticsDir, model.master.baseSha256)
-  const { chosen, missing } = coverParts(onDisk, wanted.keys())
+  const { chosen, missing } = coverDatasets(onDisk, wantedParts(model, task, wanted, set))
   await touchArtifacts(chosen)
   if (missing.length === 0) return chosen
   // All texts are read before the first is calibrated, so that too little text is reported at once.
   const samples = []
-  for (const id of missing) {
-    const dataset = wanted.get(id) as DatasetFile
-    samples.push({ id, dataset, sequences: await readSequences(model, task, dataset) })
+  for (const dataset of wanted) {
+    if (!missing.includes(dataset.sha256)) continue
+    samples.push({ dataset, sequences: await readSequences(model, task, dataset) })
   }
-  const pass = await createCalibrationPass(model, task.length, threads)
+  const pass = await createCalibrationPass(model, task.length, threads, set)
   try {
     const { layers } = model.config
-    for (const [index, { id, dataset, sequences }] of samples.entries()) {
+    for (const [index, { dataset, sequences }] of samples.entries()) {
+      const id = datasetPartId(model, task, dataset, set)
       const partial = await openPartial(task.statisticsDir, id)
       const report = (done: number) =>
         onProgress({
@@ -83,31 +91,41 @@ async function readSequences(model: DenseModel, task: CalibrationTask, dataset: 
 }
 
 /**
- * Limits the disk space of statistics. Datasets that were accumulated before this task always count together from now on, so
- * their artifacts are merged per domain. The datasets of this task are not merged, because its mask may be rolled back.
+ * Limits the disk space of statistics, and the number of files that an update reads. Datasets that were accumulated before
+ * this task count together from now on, so their artifacts are merged to one per domain, or to two if some have
+ * sensitivities. The datasets of this task are not merged, because its mask may be rolled back. Nothing is merged while a
+ * half-life is set, because parts of different age then have different factors.
+ *
+ * @returns the artifacts on disk that hold the datasets of the task
  */
 export async function tidyStatistics(
   model: DenseModel,
   task: CalibrationTask,
   artifacts: readonly Artifact[],
-): Promise<void> {
-  const settled = new Set(task.accumulated.map((dataset) => datasetPartId(model, task, dataset)))
-  for (const { sha256: hash } of task.datasets) {
-    settled.delete(datasetPartId(model, task, { sha256: hash }))
-  }
-  const keep = new Set(artifacts.map(({ id }) => id))
-  // A later update may read statistics that this method does not.
-  const known = [...task.datasets, ...task.accumulated].map((dataset) => datasetPartId(model, task, dataset))
-  const onDisk = await listArtifacts(task.statisticsDir, model.master.baseSha256)
-  for (const { id } of coverParts(onDisk, known).chosen) keep.add(id)
-  const byDomain = Map.groupBy(
-    artifacts.filter(({ parts }) => parts.every(({ id }) => settled.has(id))),
-    ({ parts }) => parts[0]?.domain,
+): Promise<Artifact[]> {
+  const { statisticsDir, halfLifeDays } = task
+  const { baseSha256 } = model.master
+  const own = new Set(task.datasets.map(({ sha256 }) => sha256))
+  const settled = wantedParts(
+    model,
+    task,
+    task.accumulated.filter(({ sha256 }) => !own.has(sha256)),
+    'moments',
   )
-  for (const mergeable of byDomain.values()) {
-    if (mergeable.length > MAX_UNMERGED_ARTIFACTS)
-      keep.add((await mergeArtifacts(task.statisticsDir, mergeable)).id)
+  if (halfLifeDays === undefined) {
+    const mergeable = Map.groupBy(
+      artifacts.filter(({ parts }) => parts.every(({ id }) => settled.has(id))),
+      (artifact) => JSON.stringify([artifact.parts[0]?.domain, statisticsOf(artifact)]),
+    )
+    for (const same of mergeable.values()) if (same.length > 1) await mergeArtifacts(statisticsDir, same)
   }
-  await pruneArtifacts(task.statisticsDir, model.master.baseSha256, keep, MAX_SPARE_ARTIFACTS)
-  await discardPartials(task.statisticsDir)
+  const onDisk = await listArtifacts(statisticsDir, baseSha256)
+  const known = [...task.datasets, ...task.accumulated]
+  const held = coverDatasets(onDisk, wantedParts(model, task, known, neededStatistics(task))).chosen
+  // A later update may read statistics that this method does not.
+  const fullest = coverDatasets(onDisk, wantedParts(model, task, known, 'all')).chosen
+  const keep = new Set([...held, ...fullest].map(({ id }) => id))
+  await pruneArtifacts(statisticsDir, baseSha256, keep, MAX_SPARE_ARTIFACTS)
+  await discardPartials(statisticsDir)
+  return held
 }

@@ -14,7 +14,7 @@ import { unfoldedTriangle } from '../statistics/packed-triangle.ts'
 import { checkPatterns } from './mask-patterns.ts'
 import { createReconstructor, type Reconstructor } from '../refinement/reconstruct.ts'
 import { shareRows } from './share-rows.ts'
-import { accumulateStatistic } from '../statistics/artifact-folder.ts'
+import { sumStatistics, type SummedStatistics } from './sum-statistics.ts'
 import { createExchangePool, type ErrorReduction, type ExchangePool } from '../refinement/exchange-pool.ts'
 
 /** The choice for one linear. */
@@ -41,6 +41,8 @@ export interface MaskSelection {
   onBlock?: (done: number, chosen: readonly Pick<ChosenLinear, 'swaps' | 'reconstruction'>[]) => void
   /** The blocks `first … end - 1`; default all. */
   blocks?: { first: number; end: number }
+  /** What the statistics and tokens of artifacts are multiplied by, by id; default 1. */
+  factors?: ReadonlyMap<string, number> | undefined
 }
 
 /**
@@ -57,6 +59,7 @@ export async function chooseMask(choice: MaskSelection): Promise<void> {
   const { first, end } = choice.blocks ?? { first: 0, end: config.layers }
   const method = parseMethod(selection.method)
   const patterns = checkPatterns(config, selection)
+  const summed = sumStatistics(artifacts, { weights: selection.weights, factors: choice.factors })
   const pool = method.swaps ? createExchangePool(threads) : null
   let reconstructor: Reconstructor | null = null
   try {
@@ -66,7 +69,7 @@ export async function chooseMask(choice: MaskSelection): Promise<void> {
       for (const linear of BLOCK_LINEARS) {
         const pattern = patterns.get(linearName(layer, linear))
         if (!pattern) continue
-        const problem = await loadProblem(model, artifacts, layer, linear, method)
+        const problem = await loadProblem(model, summed, layer, linear, method)
         const chosen = await chooseLinear(
           method,
           problem,
@@ -158,7 +161,7 @@ function applyRule(
 
 async function loadProblem(
   { config, master, rowSensitivity }: SelectionModel,
-  artifacts: readonly Artifact[],
+  summed: SummedStatistics,
   layer: number,
   linear: BlockLinear,
   { needs, rows: sharesRows }: Method,
@@ -166,7 +169,7 @@ async function loadProblem(
   const [rows, cols] = linearShape(config, linear)
   const statistics = new Map<StatisticName, Float64Array<ArrayBuffer>>()
   for (const name of needs) {
-    statistics.set(name, await accumulateStatistic(artifacts, layer, statisticTensorName(name, linear)))
+    statistics.set(name, await summed.accumulate(layer, statisticTensorName(name, linear)))
   }
   const statistic = (name: StatisticName): Float64Array => {
     const values = statistics.get(name)
@@ -176,8 +179,7 @@ async function loadProblem(
   const name = linearName(layer, linear)
   const weights = await loadTensor(master, name)
   requireFiniteWeights(weights, name)
-  let tokens = 0
-  for (const { parts } of artifacts) for (const part of parts) tokens += part.tokens
+  const { tokens } = summed
   const sensitivity = rowSensitivity?.linears[name]?.rows
   if (sharesRows && !sensitivity) throw new RangeError(`the row sensitivity of '${name}' was never measured`)
   return { name, rows, cols, weights, tokens, statistics, statistic, sensitivity }

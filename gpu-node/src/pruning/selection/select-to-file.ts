@@ -27,7 +27,7 @@ export interface SelectedFile {
 /** Options of {@link selectToFile}. */
 export interface FileSelection extends Pick<
   MaskSelection,
-  'artifacts' | 'selection' | 'threads' | 'onBlock'
+  'artifacts' | 'factors' | 'selection' | 'threads' | 'onBlock'
 > {
   model: Pick<DenseModel, 'config' | 'master' | 'layerSensitivity' | 'rowSensitivity'>
   /** Metadata for the file. */

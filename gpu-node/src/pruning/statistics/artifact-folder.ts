@@ -7,6 +7,7 @@ import {
   listArtifacts,
   publishArtifact,
   statisticLengths,
+  statisticsOf,
   writeBlock,
   writeManifest,
   type Artifact,
@@ -14,11 +15,11 @@ import {
 } from './statistics-artifact.ts'
 import type { BlockTensor } from './block-file.ts'
 
-/** The result of {@link coverParts}. */
+/** The result of {@link coverParts} and {@link coverDatasets}. */
 export interface Cover {
   /** Artifacts that together hold each available part once. */
   chosen: Artifact[]
-  /** Ids of the parts that no artifact provides. */
+  /** Ids of the parts, or hashes of the datasets, that no artifact provides. */
   missing: string[]
 }
 
@@ -29,39 +30,57 @@ export interface Cover {
  * @param wanted ids of parts
  */
 export function coverParts(artifacts: readonly Artifact[], wanted: Iterable<string>): Cover {
-  const open = new Set(wanted)
+  return coverDatasets(artifacts, new Map(Array.from(wanted, (id) => [id, id])))
+}
+
+/**
+ * Chooses artifacts as {@link coverParts} does, where several parts may hold the same dataset, with all statistics or without
+ * some. A dataset is never counted twice. Among artifacts of as many parts, those with fewer statistics come first.
+ *
+ * @param wanted the dataset of each part that may be chosen, by the id of the part
+ */
+export function coverDatasets(artifacts: readonly Artifact[], wanted: ReadonlyMap<string, string>): Cover {
+  const open = new Set(wanted.values())
   const chosen: Artifact[] = []
-  const widestFirst = [...artifacts].sort((a, b) => b.parts.length - a.parts.length || (a.id < b.id ? -1 : 1))
-  for (const artifact of widestFirst) {
-    if (!artifact.parts.length || !artifact.parts.every(({ id }) => open.has(id))) continue
-    for (const { id } of artifact.parts) open.delete(id)
+  const cheapestFirst = [...artifacts].sort(
+    (a, b) =>
+      b.parts.length - a.parts.length ||
+      Number(statisticsOf(a) === 'all') - Number(statisticsOf(b) === 'all') ||
+      (a.id < b.id ? -1 : 1),
+  )
+  for (const artifact of cheapestFirst) {
+    const datasets = artifact.parts.map(({ id }) => wanted.get(id))
+    const isOpen = datasets.every((dataset) => dataset !== undefined && open.has(dataset))
+    if (datasets.length === 0 || !isOpen || new Set(datasets).size < datasets.length) continue
+    for (const dataset of datasets) open.delete(dataset as string)
     chosen.push(artifact)
   }
   return { chosen, missing: [...open] }
 }
 
 /**
- * Sums one tensor of one block over artifacts, in f64. The result does not depend on the order of the artifacts. Only the
- * sum is in memory.
+ * Sums one tensor of one block over artifacts, in f64. The result does not depend on the order of the artifacts, unless they
+ * are multiplied, which rounds. Only the sum is in memory.
  *
+ * @param factorOf returns what an artifact is multiplied by; default 1
  * @throws DamagedArtifactError when a tensor is missing or does not have its hash
  * @throws RangeError when there are no artifacts
  */
-export async function accumulateStatistic(
-  artifacts: readonly Pick<Artifact, 'id' | 'dir' | 'blocks'>[],
+export async function accumulateStatistic<Summed extends Pick<Artifact, 'id' | 'dir' | 'blocks'>>(
+  artifacts: readonly Summed[],
   block: number,
   name: string,
+  factorOf?: (artifact: Summed) => number,
 ): Promise<Float64Array<ArrayBuffer>> {
   let sum: Float64Array<ArrayBuffer> | null = null
-  for (const artifact of [...artifacts].sort((a, b) => (a.id < b.id ? -1 : 1))) {
-    sum = await addStatistic(artifact, block, name, sum)
-  }
+  const ordered = factorOf ? artifacts : artifacts.toSorted((a, b) => (a.id < b.id ? -1 : 1))
+  for (const artifact of ordered) sum = await addStatistic(artifact, block, name, sum, factorOf?.(artifact))
   if (sum === null) throw new RangeError('nothing to accumulate')
   return sum
 }
 
 /**
- * Replaces artifacts of disjoint datasets by one artifact that holds their sum. A process that is killed on the way
+ * Replaces artifacts of disjoint datasets, all with the same statistics, by one artifact that holds their sum. A process that is killed on the way
  * leaves either all of them, or their sum, or (for an instant) both, which {@link coverParts} handles.
  *
  * @throws DamagedArtifactError when a tensor is missing or does not have its hash

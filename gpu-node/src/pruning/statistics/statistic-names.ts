@@ -8,6 +8,12 @@ import {
 /** The name of a statistic that is summed over calibration tokens; see {@link statisticTensorSizes} for shapes. */
 export type StatisticName = 'sensitivity' | 'second_moment' | 'square_norm'
 
+/**
+ * The statistics of an artifact. `moments` are those without `sensitivity`, which is 70 % of the bytes and which only methods
+ * of the rule `copal` read.
+ */
+export type StatisticSet = 'all' | 'moments'
+
 /** The input vectors of a block. Linears with the same input share its `second_moment` and `square_norm`. */
 export const BLOCK_INPUTS = ['attention_input', 'attention_output', 'mlp_input', 'mlp_hidden'] as const
 export type BlockInput = (typeof BLOCK_INPUTS)[number]
@@ -37,11 +43,14 @@ export function statisticTensorName(statistic: StatisticName, linear: BlockLinea
  *   full matrix would make an artifact a third larger;
  * - `square_norm` Σ x², `[d_in]`.
  */
-export function statisticTensorSizes(config: LlamaConfig): ReadonlyMap<string, number> {
+export function statisticTensorSizes(
+  config: LlamaConfig,
+  set: StatisticSet = 'all',
+): ReadonlyMap<string, number> {
   const tensors = new Map<string, number>()
   for (const linear of BLOCK_LINEARS) {
     const [rows, cols] = linearShape(config, linear)
-    tensors.set(statisticTensorName('sensitivity', linear), rows * cols)
+    if (set === 'all') tensors.set(statisticTensorName('sensitivity', linear), rows * cols)
     tensors.set(statisticTensorName('second_moment', linear), (cols * (cols + 1)) / 2)
     tensors.set(statisticTensorName('square_norm', linear), cols)
   }

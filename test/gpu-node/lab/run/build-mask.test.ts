@@ -43,7 +43,12 @@ afterAll(() => rmSync(dir, { recursive: true, force: true }))
 /** Calibrates like a service whose home is `home`. */
 function calibrate(
   home: string,
-  { datasets, accumulated = [], seed = 0 }: Partial<CalibrationTask> & Pick<CalibrationTask, 'datasets'>,
+  {
+    datasets,
+    accumulated = [],
+    seed = 0,
+    method = 'continual-wanda+swaps',
+  }: Partial<CalibrationTask> & Pick<CalibrationTask, 'datasets'> & { method?: string },
 ) {
   const task = {
     datasets,
@@ -51,7 +56,7 @@ function calibrate(
     samples: 4,
     length: 32,
     seed,
-    selection: { method: 'continual-wanda+swaps', pattern: '0.5', scope: 'row' as const },
+    selection: { method, pattern: '0.5', scope: 'row' as const },
     parentMaskPath: null,
     created: '2026-11-25T00:00:00.000Z',
     workDir: join(dir, home, 'masks'),
@@ -67,8 +72,9 @@ async function createLab(): Promise<string> {
   const lab = mkdtempSync(join(dir, 'lab-'))
   const home = basename(lab)
   const former = await writeWordsDataset(dir, 'law', 3)
-  await calibrate(home, { datasets: [law], seed: 1 })
-  await calibrate(home, { datasets: [law, sea, former] })
+  // A laboratory stores every statistic, whatever its methods read.
+  await calibrate(home, { datasets: [law], seed: 1, method: 'copal' })
+  await calibrate(home, { datasets: [law, sea, former], method: 'copal' })
   mkdirSync(join(lab, 'cache'))
   rmSync(join(await statisticsFolderOf(join(lab, 'statistics'), model), 'counted.json'))
   renameSync(await statisticsFolderOf(join(lab, 'statistics'), model), join(lab, 'cache', 'statistics'))
@@ -185,6 +191,12 @@ test('statistics of a model with the same linears but another configuration are 
   await expect(building).rejects.toThrow(
     /statistics in .*home belong to a model with the same linears but another configuration, embedding or tokenizer/,
   )
+})
+
+test('statistics of a service that kept no sensitivities are an error for a method that reads them', async () => {
+  const building = build('--from-statistics', 'home', '--method', 'copal', '--out', 'none.safetensors')
+  await expect(building).rejects.toThrow("'copal' reads sensitivities, which a service keeps only while")
+  expect(readdirSync(dir)).not.toContain('none.safetensors')
 })
 
 test("a laboratory's results decide which statistics count, and their domain names", async () => {
