@@ -1,8 +1,11 @@
 import { AppError, type ErrorCode } from '@copal/shared/errors.ts'
 import { findUpdate, listRunningUpdates, type UpdateRow } from '../../storage/db/queries/update-queries.ts'
+import { canary } from './canary-step.ts'
 import { calibrateStep } from './calibrate-step.ts'
 import { collect } from './collect-step.ts'
+import { confirm } from './confirm-step.ts'
 import { deleteUnusedDatasets } from '../../storage/artifacts/datasets.ts'
+import { keepsTexts, releaseTexts } from '../statistics/release-texts.ts'
 import { evaluateStep } from './evaluate-step.ts'
 import { promote } from './promote-step.ts'
 import { stepOfJobs } from './update-jobs.ts'
@@ -14,6 +17,8 @@ const STEPS: Partial<Record<UpdateRow['state'], Step>> = {
   collecting: collect,
   calibrating: stepOfJobs(calibrateStep),
   evaluating: stepOfJobs(evaluateStep),
+  confirming: confirm,
+  canary,
   promoting: promote,
 }
 
@@ -34,7 +39,7 @@ export async function advanceUpdate(deps: StepDeps, updateId: string): Promise<U
     const outcome = await attempt(deps, update, step)
     if (!outcome) return update
     const moved = await moveUpdate(deps, update, outcome)
-    if (!moved) await deleteUnusedDatasets(deps, outcome.patch.datasets ?? [])
+    if (!moved) await discard(deps, updateId, outcome)
   }
 }
 
@@ -47,6 +52,14 @@ export async function advanceUpdates(deps: StepDeps, onlyModel?: string): Promis
       console.error(`The next step of update ${id} (${state}) failed and will be retried:`, error)
     }
   }
+}
+
+/** Undoes what a step has taken for an update that ended, or moved on without it, meanwhile. */
+async function discard(deps: StepDeps, updateId: string, { event, patch }: StepOutcome): Promise<void> {
+  if (event !== 'collected') return
+  const update = await findUpdate(deps.db, updateId)
+  if (update?.finishedAt && !keepsTexts(update)) await releaseTexts(deps, update)
+  await deleteUnusedDatasets(deps, patch.datasets ?? [])
 }
 
 async function attempt(deps: StepDeps, update: UpdateRow, step: Step): Promise<StepOutcome | undefined> {

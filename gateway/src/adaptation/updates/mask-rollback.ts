@@ -19,8 +19,8 @@ export type RollbackDeps = Pick<StepDeps, 'db' | 'nowMs'>
  * Activates an earlier mask: `version`, or the previous one; 0 is the dense model. Nodes swap with their next heartbeat.
  *
  * The updates whose masks became active after it become `rolled_back`, unless it descends from them, and their texts do not
- * count any more. Those of its own line count again if they were rolled back. A running update fails if its mask is selected
- * from texts that do not count any more.
+ * count any more. Those of its own line count again if they were rolled back. An update that is running, or can still
+ * be forced, fails if its mask is selected from texts that do not count any more.
  *
  * @returns the active version afterwards
  * @throws AppError `not_found` if the mask does not exist; `conflict` if it was never active, or if there is no previous
@@ -72,7 +72,7 @@ function statesBefore(event: UpdateEvent): UpdateState[] {
 
 function superseded({ id }: ModelRow): { code: ErrorCode; message: string } {
   const message =
-    `Masks of '${id}' were rolled back while this update was running, and its mask is selected from their texts too. ` +
+    `Masks of '${id}' were rolled back since this update began, and its mask is selected from their texts too. ` +
     'Start it again.'
   return { code: 'conflict', message }
 }

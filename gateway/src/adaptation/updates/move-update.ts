@@ -2,17 +2,19 @@ import type { StepDeps, StepOutcome } from './update-step.ts'
 import { type UpdateRow, changeUpdate } from '../../storage/db/queries/update-queries.ts'
 import { nextState, hasEnded } from './update-states.ts'
 import { failPromotion } from '../../storage/db/queries/mask-queries.ts'
+import { endCanary } from '../../storage/db/queries/trial-queries.ts'
 import { cancelJobsOf } from '../../storage/db/queries/job-queries.ts'
-import { deleteUnusedDatasets } from '../../storage/artifacts/datasets.ts'
+import { keepsTexts, releaseTexts } from '../statistics/release-texts.ts'
 
 /**
- * Moves an update to its next state. An update that fails or is cancelled loses its jobs, and its datasets unless
- * something else uses them.
+ * Moves an update to its next state. An update that ends without promotion loses its jobs and datasets and gives its texts
+ * back; if the gate rejected its mask, it keeps both for an operator who forces it, until the next update of the model. An
+ * update that leaves the state `canary` ends its trials.
  *
  * @returns false if the event does not apply in this state, or the update has changed meanwhile
  */
 export async function moveUpdate(
-  deps: Pick<StepDeps, 'db' | 'artifacts' | 'nowMs'>,
+  deps: Pick<StepDeps, 'db' | 'artifacts' | 'reservoir' | 'nowMs'>,
   update: UpdateRow,
   { event, patch, decision }: StepOutcome,
 ): Promise<boolean> {
@@ -20,13 +22,16 @@ export async function moveUpdate(
   if (state === undefined) return false
   const finishedAt = hasEnded(state) ? (update.finishedAt ?? deps.nowMs()) : null
   const change = { ...patch, state, finishedAt }
+  const stored = decision && { ...decision, createdAt: deps.nowMs() }
   const changed =
     update.state === 'promoting' && state === 'failed'
       ? await failPromotion(deps.db, update, change)
-      : await changeUpdate(deps.db, update, change, decision && { ...decision, createdAt: deps.nowMs() })
-  if (changed && (state === 'failed' || state === 'cancelled')) {
+      : update.state === 'canary'
+        ? await endCanary(deps.db, update, change, stored)
+        : await changeUpdate(deps.db, update, change, stored)
+  if (changed && (state === 'failed' || state === 'cancelled' || state === 'rolled_back')) {
     await cancelJobsOf(deps.db, update.id)
-    await deleteUnusedDatasets(deps, update.datasets ?? [])
+    if (!keepsTexts(patch)) await releaseTexts(deps, update)
   }
   return changed
 }

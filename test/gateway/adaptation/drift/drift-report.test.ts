@@ -23,15 +23,23 @@ const promoted = (version: number, updateDomains: string[], domains: string[], m
   }
   return { mask, updateDomains }
 }
-const evaluation = (version: number, domain: string, perplexity: number) => ({
+const evaluation = (version: number, domain: string, perplexity: number, holdout = 1) => ({
   model: 'm',
   version,
   domain,
-  holdoutSha256: domain,
+  holdoutSha256: `${domain}-${holdout}`,
   tokens: 10,
   windowNll: null,
   nllMean: Math.log(perplexity),
   createdAt: 1,
+})
+const holdout = (domain: string, version: number) => ({
+  domain,
+  version,
+  sha256: `${domain}-${version}`,
+  samples: 1,
+  characters: 1,
+  createdAt: version,
 })
 const record = (changes: Partial<DriftRecord>): DriftRecord => ({
   model: 'm',
@@ -39,6 +47,7 @@ const record = (changes: Partial<DriftRecord>): DriftRecord => ({
   traffic: [],
   promoted: [],
   evaluations: [],
+  holdouts: ['a', 'b', 'c'].map((domain) => holdout(domain, 1)),
   ...changes,
 })
 const rounded = (matrix: (number | null)[][]) =>
@@ -79,10 +88,10 @@ test('the R matrix has a row for dense and each promoted mask, and a column for 
   ])
 })
 
-test('backward transfer is computed at the active mask, without the domain learned last and domains never learned', () => {
-  // m2 learned b again, so only a is earlier: 7.5 − 6. At m3 only b is earlier: 13 − 12. At m1 and dense nothing is.
+test('backward transfer is computed at the active mask, without domains that it learned first or that were never learned', () => {
+  // a: 7.5 − 6. b, which m2 learned again: 11.5 − 12. At m3 only b is earlier: 13 − 12. At m1 and dense nothing is.
   expect(driftReport({ ...history, activeVersion: 2 }).r.backward_transfer).toEqual({
-    mean: expect.closeTo(1.5, 9),
+    mean: expect.closeTo(0.5, 9),
     max: expect.closeTo(1.5, 9),
   })
   expect(driftReport({ ...history, activeVersion: 3 }).r.backward_transfer).toEqual({
@@ -91,6 +100,83 @@ test('backward transfer is computed at the active mask, without the domain learn
   })
   expect(driftReport({ ...history, activeVersion: 1 }).r.backward_transfer).toBeNull()
   expect(driftReport({ ...history, activeVersion: 0 }).r.backward_transfer).toBeNull()
+})
+
+test('forgetting is measured against the first and the best mask, also when every update calibrates every domain', () => {
+  const everyone = ['a', 'b']
+  const { r } = driftReport(
+    record({
+      activeVersion: 3,
+      promoted: [1, 2, 3].map((version) => promoted(version, everyone, everyone)),
+      evaluations: [
+        ...[3, 12, 10, 11].map((value, version) => evaluation(version, 'a', value)),
+        ...[5, 20, 21, 23].map((value, version) => evaluation(version, 'b', value)),
+      ],
+    }),
+  )
+  const close = (mask: number, value: number, difference: number) => ({
+    mask_version: mask,
+    perplexity: expect.closeTo(value, 9),
+    difference: expect.closeTo(difference, 9),
+  })
+  expect(r.forgetting).toEqual([
+    {
+      domain: 'a',
+      holdout_version: 1,
+      first: close(1, 12, -1),
+      best: close(2, 10, 1),
+      active: expect.closeTo(11, 9),
+    },
+    {
+      domain: 'b',
+      holdout_version: 1,
+      first: close(1, 20, 3),
+      best: close(1, 20, 3),
+      active: expect.closeTo(23, 9),
+    },
+  ])
+  expect(r.backward_transfer).toEqual({ mean: expect.closeTo(1, 9), max: expect.closeTo(3, 9) })
+})
+
+test('losses on different holdout versions are never compared: a replaced holdout is no forgetting', () => {
+  const changes = {
+    activeVersion: 2,
+    promoted: [promoted(1, ['a'], ['a']), promoted(2, ['b'], ['a', 'b'])],
+    holdouts: [1, 2].map((version) => holdout('a', version)),
+  }
+  // The second version has harder text.
+  const apart = [
+    evaluation(0, 'a', 8),
+    evaluation(1, 'a', 10),
+    evaluation(0, 'a', 20, 2),
+    evaluation(2, 'a', 23, 2),
+  ]
+  const { r } = driftReport(record({ ...changes, evaluations: apart }))
+  expect(rounded(r.perplexity)).toEqual([[20], [null], [23]])
+  expect(r.holdouts).toEqual([{ domain: 'a', version: 2, sha256: 'a-2' }])
+  expect([r.forgetting, r.backward_transfer]).toEqual([[], null])
+  const both = driftReport(record({ ...changes, evaluations: [...apart, evaluation(1, 'a', 24, 2)] })).r
+  expect(rounded(both.perplexity)).toEqual([[20], [24], [23]])
+  expect(both.forgetting).toMatchObject([{ domain: 'a', holdout_version: 2, first: { mask_version: 1 } }])
+  expect(both.backward_transfer?.max).toBeCloseTo(-1, 9)
+})
+
+test('a column shows the version with most stages that the active mask was evaluated on, and of these the newest', () => {
+  const promotions = [1, 2, 3].map((version) => promoted(version, ['a'], ['a']))
+  const column = (activeVersion: number, ...cells: [version: number, holdout: number][]) =>
+    driftReport(
+      record({
+        activeVersion,
+        promoted: promotions,
+        holdouts: [1, 2].map((version) => holdout('a', version)),
+        evaluations: cells.map(([version, on]) => evaluation(version, 'a', 10, on)),
+      }),
+    ).r.holdouts[0]?.version
+  expect(column(3, [1, 1], [2, 1], [3, 1], [2, 2], [3, 2])).toBe(1)
+  expect(column(3, [1, 1], [2, 1], [2, 2], [3, 2])).toBe(2)
+  expect(column(2, [1, 1], [2, 1], [2, 2], [3, 2])).toBe(2)
+  expect(column(3, [0, 1], [1, 1], [1, 3])).toBe(1)
+  expect(column(3, [3, 3])).toBeNull()
 })
 
 test('a magnitude mask has no calibrated domains', () => {

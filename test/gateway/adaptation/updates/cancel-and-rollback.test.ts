@@ -2,7 +2,8 @@ import { env } from 'cloudflare:workers'
 import { describe, expect, test } from 'vitest'
 import type { UpdateEntry } from '@copal/shared/wire/admin.ts'
 import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
-import { findDatasets, listAccumulated } from '../../../../gateway/src/storage/db/queries/dataset-queries.ts'
+import { listCounted } from '../../../../gateway/src/storage/db/queries/batch-queries.ts'
+import { findDatasets } from '../../../../gateway/src/storage/db/queries/dataset-queries.ts'
 import { promoteMask } from '../../../../gateway/src/storage/db/queries/mask-queries.ts'
 import { findModel } from '../../../../gateway/src/storage/db/queries/model-queries.ts'
 import { findUpdate } from '../../../../gateway/src/storage/db/queries/update-queries.ts'
@@ -104,13 +105,16 @@ describe('rolling back', () => {
     expect(node.activeVersion).toBe(1)
     expect(await (await rollBack('back')).json()).toEqual({ active_version: 2 })
     expect((await getUpdate(second.id)).state).toBe('promoted')
-    expect((await getUpdate(first.id)).state).toBe('rolled_back')
+    // m2 descends from m1.
+    expect((await getUpdate(first.id)).state).toBe('promoted')
     expect(await (await rollBack('back', 0)).json()).toEqual({ active_version: 0 })
     expect((await node.beat()).desired).toMatchObject({ active: null, previous: { version: 2 } })
     expect(await (await rollBack('back', 0)).json()).toEqual({ active_version: 0 })
     expect(await findModel(db, 'back')).toMatchObject({ activeVersion: 0, previousVersion: 2 })
 
-    // The datasets of an update that was rolled back still count for the next.
+    // Nothing of the updates that were rolled back counts, and their texts stay taken.
+    for (const { id } of [first, second]) expect((await getUpdate(id)).state).toBe('rolled_back')
+    expect(await listCounted(db, 'back')).toEqual([])
     const third = await node.finish((await startUpdate('back', ['back-a'])).id)
     expect(third).toMatchObject({ state: 'promoted', mask_version: 3 })
     expect(await findModel(db, 'back')).toMatchObject({ activeVersion: 3, previousVersion: 0 })
@@ -139,23 +143,18 @@ describe('rolling back', () => {
     const { id } = await startUpdate('raced', ['raced-a'])
     await node.reach(id, 'promoting')
     let races = 0
-    // Another caller changes the update just before the first change.
+    // Another caller changes the model, or the update, just before the roll-back.
+    const bumps = ['update models set revision = revision + 1', 'update updates set revision = revision + 1']
     const raced = new Proxy(env.DB, {
       get(binding, name) {
-        if (name !== 'prepare') return Reflect.get(binding, name, binding)
-        return (query: string) => {
-          const statement = binding.prepare(query)
-          if (!query.startsWith('update "updates"') || races >= 2) return statement
-          races += 1
-          return {
-            bind: (...values: unknown[]) => ({
-              run: async () => {
-                const bump = 'update updates set revision = revision + 1 where id = ?'
-                await env.DB.prepare(bump).bind(id).run()
-                return statement.bind(...values).run()
-              },
-            }),
-          }
+        if (name !== 'batch') {
+          const member: unknown = Reflect.get(binding, name, binding)
+          return typeof member === 'function' ? (member.bind(binding) as unknown) : member
+        }
+        return async (statements: D1PreparedStatement[]) => {
+          const bump = bumps[races++]
+          if (bump !== undefined) await env.DB.prepare(bump).run()
+          return env.DB.batch(statements)
         }
       },
     })
@@ -181,7 +180,7 @@ describe('rolling back', () => {
     await cancel(id)
     await promoteMask(db, row, 1, own, Date.now())
     expect(await findModel(db, 'late')).toMatchObject({ activeVersion: 0 })
-    expect(await listAccumulated(db, 'late')).toEqual([])
+    expect(await listCounted(db, 'late')).toEqual([])
   })
 
   test('to a mask that was never active is rejected', async () => {

@@ -176,17 +176,22 @@ describe('a whole update', () => {
     expect(ofDense).not.toContain('dense-a')
   })
 
-  test('counts a dataset once when its domain has not changed', async () => {
+  test('of the same domain calibrates on new texts only, and counts those of the one before as they are', async () => {
     const node = new SimulatedNode('again-1', 'again')
     await node.beat()
     await importTexts('again-a')
     await node.finish((await startUpdate('again', ['again-a'])).id)
+    const [first] = await listCounted(db, 'again')
     const update = await startUpdate('again', ['again-a'])
     await node.reach(update.id, 'calibrating')
     await node.beat()
-    expect(node.jobs[0]).toMatchObject({ datasets: [{ domain: 'again-a' }], accumulated: [] })
+    const job = node.jobs[0] as CalibrateJob
+    expect(job.accumulated).toEqual([first])
+    expect(job.datasets).toMatchObject([
+      { domain: 'again-a', sha256: expect.not.stringMatching(first?.sha256 ?? '') },
+    ])
     await node.finish(update.id)
-    expect(await listCounted(db, 'again')).toHaveLength(1)
+    expect(await listCounted(db, 'again')).toEqual([first, ...job.datasets])
   })
 
   test('is idempotent: concurrent and repeated steps give one mask and one promotion', async () => {

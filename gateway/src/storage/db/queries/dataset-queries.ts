@@ -4,7 +4,7 @@ import type { Database } from '../../../contracts/database.ts'
 import { batches, datasets, holdouts, updates } from '../schema.ts'
 
 /** An update that the gate rejected may be forced until the next update of its model starts. */
-const isForceable = sql`${updates.state} = 'failed' and ${updates.errorCode} = 'gate_failed' and not exists (
+export const isForceable = sql`${updates.state} = 'failed' and ${updates.errorCode} = 'gate_failed' and not exists (
   select 1 from ${updates} later where later.model = ${updates.model}
     and (later.created_at, later.rowid) > (${updates.createdAt}, "updates".rowid)
 )`
@@ -14,8 +14,12 @@ export async function insertDataset(db: Database, dataset: typeof datasets.$infe
   await db.insert(datasets).values(dataset).onConflictDoNothing()
 }
 
-const { sha256, domain, samples, createdAt } = datasets
-const reference = { sha256, domain, samples, createdAt }
+const reference = {
+  sha256: datasets.sha256,
+  domain: datasets.domain,
+  samples: datasets.samples,
+  createdAt: datasets.createdAt,
+}
 
 /** Returns references to datasets, in the order of their hashes; unknown ones are left out. */
 export async function findDatasets(db: Database, hashes: readonly string[]): Promise<DatasetRef[]> {

@@ -1,8 +1,10 @@
-import { and, eq, exists, inArray, isNotNull, isNull, sql } from 'drizzle-orm'
+import { and, eq, exists, inArray, isNotNull, isNull, or, sql } from 'drizzle-orm'
+import type { SQLiteColumn } from 'drizzle-orm/sqlite-core'
 import type { UpdateState } from '@copal/shared/wire/admin.ts'
 import type { Database } from '../../../contracts/database.ts'
 import { batches, decisions, jobs, masks, models, updates } from '../schema.ts'
 import { changeCounted, isAmong } from './batch-queries.ts'
+import { isForceable } from './dataset-queries.ts'
 import type { ModelRow } from './model-queries.ts'
 
 /** A mask that was ever active, as a roll-back considers it. */
@@ -31,6 +33,9 @@ const readsUncounted = sql`exists (
     )
 )`
 
+const withoutUpdate = (trial: SQLiteColumn) =>
+  sql`case when json_extract(${trial}, '$.updateId') is null then ${trial} end`
+
 /** A change of updates from some states to another one. */
 export interface UpdateChange {
   updateIds: readonly string[]
@@ -43,7 +48,7 @@ export interface ActivationChange {
   version: number
   rolledBack: UpdateChange
   reinstated: UpdateChange
-  /** What happens to running updates whose masks are selected from texts that do not count any more. */
+  /** What happens to updates that run, or can still be forced, and whose masks are selected from texts that do not count any more. */
   superseded: Omit<UpdateChange, 'updateIds'> & { error: { code: string; message: string } }
   decision?: Omit<typeof decisions.$inferInsert, 'id' | 'model' | 'createdAt'> | undefined
 }
@@ -83,8 +88,7 @@ export async function activateEarlier(
     .where(
       and(
         eq(updates.model, id),
-        isNull(updates.finishedAt),
-        inArray(updates.state, [...from]),
+        or(and(isNull(updates.finishedAt), inArray(updates.state, [...from])), isForceable),
         readsUncounted,
         unchanged,
       ),
@@ -114,6 +118,9 @@ export async function activateEarlier(
       .set({
         previousVersion: sql`${models.activeVersion}`,
         activeVersion: version,
+        // Trials of updates are beside the mask that was active. If it becomes active again they must not go on.
+        canary: withoutUpdate(models.canary),
+        shadow: withoutUpdate(models.shadow),
         revision: revision + 1,
       })
       .where(and(eq(models.id, id), eq(models.revision, revision))),
