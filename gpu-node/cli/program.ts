@@ -6,6 +6,7 @@ import { addDomains } from './commands/domains.ts'
 import { addDrift } from './commands/drift.ts'
 import { addEvaluate } from './commands/evaluate.ts'
 import { addGenerate } from './commands/generate.ts'
+import { addHoldout } from './commands/holdout.ts'
 import { addKeys } from './commands/keys.ts'
 import { addLab } from './commands/lab.ts'
 import { addMasks, addRollback } from './commands/masks.ts'
@@ -85,6 +86,7 @@ export async function createProgram(session: Session, options = { lab: true }): 
     addDrain,
     addGenerate,
     addDomains,
+    addHoldout,
     addUpdate,
     addUpdates,
     addCancel,

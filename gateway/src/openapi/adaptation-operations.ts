@@ -5,6 +5,8 @@ import {
   domainEntry,
   driftReport,
   evaluateText,
+  forceUpdate,
+  importedMask,
   importedTexts,
   importTexts,
   maskEntry,
@@ -16,6 +18,7 @@ import {
   updateEntry,
 } from '@copal/shared/wire/admin.ts'
 import { generalHoldout } from '@copal/shared/wire/admin-holdout.ts'
+import { policyReport, setPolicy } from '@copal/shared/wire/admin-policy.ts'
 import { domainName } from '@copal/shared/wire/inference-fields.ts'
 import { importMask } from '@copal/shared/wire/mask-import.ts'
 import { joinMaskParts } from '@copal/shared/wire/mask-parts.ts'
@@ -207,6 +210,39 @@ export const ADAPTATION_OPERATIONS: readonly Operation[] = [
     errors: ['not_found', 'conflict'],
   },
   {
+    method: 'post',
+    path: '/admin/updates/{id}/force',
+    id: 'forceUpdate',
+    tag: 'Adaptation',
+    summary:
+      'Activates a mask that the gate rejected for being worse. The decision keeps the admin key and the reason. Responds 409 for a mask that gives no text, and for all but the newest update of a model.',
+    key: 'operator',
+    body: named('ForceUpdate', forceUpdate),
+    response: named('Update', updateEntry),
+    errors: ['not_found', 'conflict'],
+  },
+  {
+    method: 'get',
+    path: '/admin/policy',
+    id: 'getPolicy',
+    tag: 'Adaptation',
+    summary: 'Returns the adaptation policy of a model: gate, canary, watch and statistics.',
+    key: 'operator',
+    ...ofModel,
+    response: named('Policy', policyReport),
+  },
+  {
+    method: 'put',
+    path: '/admin/policy',
+    id: 'setPolicy',
+    tag: 'Adaptation',
+    summary: 'Replaces the changes to the adaptation policy of a model; an empty object removes them all.',
+    key: 'operator',
+    body: named('SetPolicy', setPolicy),
+    response: named('Policy', policyReport),
+    errors: NO_MODEL,
+  },
+  {
     method: 'get',
     path: '/admin/masks',
     id: 'listMasks',
@@ -232,14 +268,15 @@ export const ADAPTATION_OPERATIONS: readonly Operation[] = [
     path: '/admin/masks/{sha256}',
     id: 'importMask',
     tag: 'Adaptation',
-    summary: 'Uploads a mask file under its SHA-256 and registers it as a mask version.',
+    summary:
+      'Uploads a mask file under its SHA-256 and registers it as a mask version. With `activate` an update evaluates it, and activates it if it passes the gate; a mask that was active before is active again at once.',
     key: 'operator',
     params: { sha256: sha256Hex },
     querySchema: importMask,
     takesFile: true,
-    response: named('Mask', maskEntry),
+    response: named('ImportedMask', importedMask),
     status: 201,
-    errors: [...NO_MODEL, 'mask_invalid', 'mask_base_mismatch'],
+    errors: [...NO_MODEL, 'conflict', 'mask_invalid', 'mask_base_mismatch'],
   },
   {
     method: 'post',
@@ -251,9 +288,9 @@ export const ADAPTATION_OPERATIONS: readonly Operation[] = [
     params: { sha256: sha256Hex },
     querySchema: importMask,
     body: named('JoinMaskParts', joinMaskParts),
-    response: named('Mask', maskEntry),
+    response: named('ImportedMask', importedMask),
     status: 201,
-    errors: [...NO_MODEL, 'not_found', 'mask_invalid', 'mask_base_mismatch'],
+    errors: [...NO_MODEL, 'not_found', 'conflict', 'mask_invalid', 'mask_base_mismatch'],
   },
   {
     method: 'put',

@@ -39,7 +39,7 @@ export function describeDrift(report: DriftReport, table: Session['table']): str
           report.traffic,
         ),
   )
-  const { domains, stages, perplexity, backward_transfer: transfer } = report.r
+  const { domains, stages, perplexity, holdouts, backward_transfer: transfer, forgetting } = report.r
   if (domains.length > 0 && stages.length > 0) {
     parts.push('Held-out perplexity after each mask (the R matrix); * marks domains that were calibrated on.')
     parts.push(
@@ -59,6 +59,27 @@ export function describeDrift(report: DriftReport, table: Session['table']): str
         stages.map((stage, row) => ({ stage, row })),
       ),
     )
+    const grown = holdouts.filter(({ version }) => version === null || version > 1)
+    if (grown.length > 0) {
+      const versions = grown.map(({ domain, version }) => `${domain} ${formatVersion(version)}`).join(', ')
+      parts.push(`Each column is measured on one version of the held-out text: ${versions}; the others v1.`)
+    }
+  }
+  if (forgetting.length > 0) {
+    const of = formatMask(report.active_version)
+    parts.push(`Perplexity of ${of} on domains learned before, against earlier masks on the same text.`)
+    parts.push(
+      table(
+        [
+          { title: 'DOMAIN', value: (entry) => entry.domain, shrinks: true },
+          { title: 'TEXT', value: (entry) => formatVersion(entry.holdout_version) },
+          { title: of.toUpperCase(), value: (entry) => formatPerplexity(entry.active), align: 'right' },
+          { title: 'FIRST', value: ({ first }) => formatEarlier(first), align: 'right' },
+          { title: 'BEST', value: ({ best }) => formatEarlier(best), align: 'right' },
+        ],
+        forgetting,
+      ),
+    )
   }
   if (transfer) {
     const of = formatMask(report.active_version)
@@ -67,6 +88,16 @@ export function describeDrift(report: DriftReport, table: Session['table']): str
     )
   }
   return parts.join('\n\n')
+}
+
+/** Formats a holdout version; its texts may have been deleted since. */
+function formatVersion(version: number | null): string {
+  return version === null ? 'deleted' : `v${version}`
+}
+
+function formatEarlier(earlier: DriftReport['r']['forgetting'][number]['first']): string {
+  if (earlier === null) return '-'
+  return `${formatMask(earlier.mask_version)} ${formatPerplexity(earlier.perplexity)} (${signed(earlier.difference)})`
 }
 
 function signed(value: number): string {

@@ -11,6 +11,7 @@ import {
   updateEntry,
   type UpdateEntry,
 } from '@copal/shared/wire/admin.ts'
+import { generalHoldout } from '@copal/shared/wire/admin-holdout.ts'
 import { withCommands } from '../../../gpu-node/cli/api/command-wording.ts'
 import { followUpdate } from '../../../gpu-node/cli/api/follow-update.ts'
 import { listOf, type ApiClient } from '../../../gpu-node/cli/api/api-client.ts'
@@ -20,6 +21,8 @@ import { splitIntoTexts } from '../../../gpu-node/cli/input/text-file.ts'
 
 const DOMAIN = 'general'
 const TEXT_CHARACTERS = 4000
+/** How much of the bundled text becomes the general holdout: about 5,000 tokens, which two cores score in some 20 s. */
+const HOLDOUT_CHARACTERS = 20_000
 const TEXTS_PER_REQUEST = 50
 const POLL_MS = 500
 /** Texts travel through a queue. When none has arrived for this long, no more will. */
@@ -41,7 +44,11 @@ export async function firstUpdate(
   const { data: masks } = await client.admin('GET', '/masks', listOf(maskEntry))
   if (masks.length > 0 && (await hasEnded(client))) return undefined
   const running = await findUpdate(client)
-  if (running === undefined) await importBundledText(client, bar, signal)
+  if (running === undefined) {
+    const { texts, heldOut } = splitBundledText()
+    await setGeneralHoldout(client, heldOut)
+    await importBundledText(client, texts, bar, signal)
+  }
   const update =
     running ??
     (await client.admin('POST', '/updates', updateEntry, { domains: [DOMAIN] } satisfies CreateUpdate))
@@ -65,9 +72,30 @@ async function hasEnded(client: ApiClient): Promise<boolean> {
   return (await findUpdate(client)) === undefined
 }
 
-async function importBundledText(client: ApiClient, bar: ProgressBar, signal: AbortSignal): Promise<void> {
+/** Returns the bundled text in two disjoint parts: what to import, and every eighth text or so, of both books, to hold out. */
+export function splitBundledText(): { texts: string[]; heldOut: string[] } {
   const text = readFileSync(join(import.meta.dirname, 'texts', 'general.txt'), 'utf8')
-  const texts = splitIntoTexts(text, TEXT_CHARACTERS)
+  const every = Math.floor(text.length / HOLDOUT_CHARACTERS)
+  const all = splitIntoTexts(text, TEXT_CHARACTERS)
+  const isHeldOut = (_text: string, index: number) => index % every === every - 1
+  return {
+    texts: all.filter((_text, index) => !isHeldOut(_text, index)),
+    heldOut: all.filter(isHeldOut),
+  }
+}
+
+/** Sets the general holdout, unless there is one. */
+async function setGeneralHoldout(client: ApiClient, texts: readonly string[]): Promise<void> {
+  const { holdout } = await client.admin('GET', '/holdout', generalHoldout)
+  if (holdout === null) await client.admin('PUT', '/holdout', generalHoldout, { texts })
+}
+
+async function importBundledText(
+  client: ApiClient,
+  texts: readonly string[],
+  bar: ProgressBar,
+  signal: AbortSignal,
+): Promise<void> {
   const label = `Importing texts of the domain ${DOMAIN}`
   const seen = async () => {
     const { data } = await client.admin('GET', '/domains', listOf(domainEntry))

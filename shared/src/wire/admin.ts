@@ -147,6 +147,15 @@ export const updateEntry = z.object({
 /** An update. */
 export type UpdateEntry = z.output<typeof updateEntry>
 
+/** Body of `POST /admin/updates/:id/force`. */
+export const forceUpdate = z.strictObject({
+  reason: z
+    .string()
+    .trim()
+    .min(10, 'expected a reason of at least 10 characters, which is kept with the decision')
+    .max(500),
+})
+
 /** One entry of `GET /admin/masks?model=`. */
 export const maskEntry = z.object({
   model: z.string(),
@@ -174,6 +183,16 @@ export const maskEntry = z.object({
 })
 /** One entry of `GET /admin/masks`. */
 export type MaskEntry = z.output<typeof maskEntry>
+
+/** Response of `PUT` and `POST /admin/masks/:sha256`. */
+export const importedMask = maskEntry.extend({
+  update: z
+    .string()
+    .optional()
+    .describe('Id of the update that evaluates the mask and activates it if it passes the gate.'),
+})
+/** A response of `PUT /admin/masks/:sha256`. */
+export type ImportedMask = z.output<typeof importedMask>
 
 /** Response of `PUT /admin/masks/:sha256/parts/:part`. */
 export const storedPart = z.object({ sha256: z.string() })

@@ -62,28 +62,29 @@ async function createVersion(
   const texts = await deps.reservoir(name).holdout(MAX_HOLDOUT_CHARACTERS)
   // Texts may have been deleted since they were counted.
   if (!needsVersion({ latest: last?.characters, reservoir: charactersOf(texts) })) return last
-  return storeVersion(deps, name, (last?.version ?? 0) + 1, texts)
+  return (await storeVersion(deps, name, (last?.version ?? 0) + 1, texts, last)).row
 }
 
-/** Stores texts as one version of a holdout, unless another call has stored this version. */
+/**
+ * Stores texts as one version of a holdout, unless they are those of `last`, the version before.
+ *
+ * @returns the latest version, and whether it has these texts: another call may have stored this version first
+ */
 export async function storeVersion(
   deps: Pick<HoldoutDeps, 'db' | 'artifacts' | 'nowMs'>,
   domain: string,
   version: number,
   texts: readonly StoredText[],
-): Promise<HoldoutRow | undefined> {
+  last: HoldoutRow | undefined,
+): Promise<{ row: HoldoutRow; isCurrent: boolean }> {
   const { sha256, samples } = await freezeDataset(deps, domain, texts)
+  if (last?.sha256 === sha256) return { row: last, isCurrent: true }
   const characters = charactersOf(texts)
-  const current = await insertHoldout(deps.db, {
-    domain,
-    version,
-    sha256,
-    samples,
-    characters,
-    createdAt: deps.nowMs(),
-  })
-  if (current?.sha256 !== sha256) await deleteUnusedDatasets(deps, [sha256])
-  return current
+  const holdout = { domain, version, sha256, samples, characters, createdAt: deps.nowMs() }
+  const row = await insertHoldout(deps.db, holdout)
+  if (row?.sha256 !== sha256) await deleteUnusedDatasets(deps, [sha256])
+  if (!row) throw new Error(`The domain '${domain}' was deleted while its holdout was stored.`)
+  return { row, isCurrent: row.sha256 === sha256 }
 }
 
 function charactersOf(texts: readonly StoredText[]): number {

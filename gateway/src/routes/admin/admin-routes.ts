@@ -5,9 +5,11 @@ import { requireActor, requireOperator } from '../../middleware/auth.ts'
 import { domainRoutes } from './domain-routes.ts'
 import { driftRoutes } from './drift-routes.ts'
 import { evaluationRoutes } from './evaluation-routes.ts'
+import { holdoutRoutes } from './holdout-routes.ts'
 import { keyRoutes } from './key-routes.ts'
 import { maskRoutes } from './mask-routes.ts'
 import { fleetRoutes } from './fleet-routes.ts'
+import { policyRoutes } from './policy-routes.ts'
 import { statusRoutes } from './status-routes.ts'
 import { tenantRoutes } from './tenant-routes.ts'
 import { trialRoutes } from './trial-routes.ts'
@@ -24,8 +26,10 @@ export function adminRoutes(keyring: Keyring): Hono<ActorEnv> {
   app.route('/', statusRoutes())
   app.route('/', fleetRoutes())
   app.route('/', domainRoutes())
+  app.route('/', holdoutRoutes())
   app.route('/', updateRoutes())
   app.route('/', maskRoutes())
+  app.route('/', policyRoutes())
   app.route('/', trialRoutes())
   app.route('/', evaluationRoutes())
   app.route('/', driftRoutes())

@@ -22,9 +22,24 @@ test('after a rollback the backward transfer is that of the active mask, not of 
         [12, 20.5],
         [11, 22],
       ],
+      holdouts: [
+        { domain: 'law', version: 2, sha256: '' },
+        { domain: 'mail', version: 1, sha256: '' },
+      ],
       backward_transfer: { mean: 1, max: 1 },
+      forgetting: [
+        {
+          domain: 'law',
+          holdout_version: 2,
+          first: { mask_version: 1, perplexity: 11, difference: 1 },
+          best: null,
+          active: 12,
+        },
+      ],
     },
   }
   const text = describeDrift(report, (columns, rows) => renderTable(columns, rows, 80))
-  expect(text).toMatch(/\nm3 .*\n\nBackward transfer of m2: mean \+1\.000, worst \+1\.000/)
+  expect(text).toMatch(/\nm3 .*\n\nEach column .*: law v2; the others v1\.\n/)
+  expect(text).toMatch(/\nlaw +v2 +12\.00 +m1 11\.00 \(\+1\.000\) +-\n/)
+  expect(text).toMatch(/\n\nBackward transfer of m2: mean \+1\.000, worst \+1\.000/)
 })

@@ -1,0 +1,85 @@
+import { AppError } from '@copal/shared/errors.ts'
+import { MAX_GENERAL_CHARACTERS } from '@copal/shared/wire/admin-holdout.ts'
+import { datasetKey } from '../../storage/artifacts/artifact-keys.ts'
+import { forgetDatasets, listDatasetsOf } from '../../storage/db/queries/dataset-queries.ts'
+import {
+  findLatestHoldout,
+  forgetHoldouts,
+  type HoldoutRow,
+} from '../../storage/db/queries/holdout-queries.ts'
+import { listRunningUpdates } from '../../storage/db/queries/update-queries.ts'
+import { GENERAL_HOLDOUT } from '../../storage/db/schema.ts'
+import type { Deps } from '../../contracts/bindings.ts'
+import type { StoredText } from '../../contracts/reservoir-object.ts'
+import { redact } from '../sampling/redact.ts'
+import { splitText } from '../sampling/split-text.ts'
+import { storeVersion } from './current-holdouts.ts'
+import { estimateTokens, MIN_HOLDOUT_TOKENS } from './holdout-rules.ts'
+
+/** Texts are stored in pieces of about 1,000 tokens, like those of domains. */
+const MAX_PIECE_CHARACTERS = 4 * 1024
+
+/** Returns the latest version of the operator's general holdout. */
+export async function findGeneralHoldout(deps: Pick<Deps, 'db'>): Promise<HoldoutRow | undefined> {
+  return findLatestHoldout(deps.db, GENERAL_HOLDOUT)
+}
+
+/**
+ * Stores texts as the next version of the general holdout, redacted. Masks are judged on it from the next update on. The same
+ * texts as before make no new version.
+ *
+ * @throws AppError `invalid_request` if there is too much or too little text
+ */
+export async function setGeneralHoldout(
+  deps: Pick<Deps, 'db' | 'artifacts' | 'nowMs'>,
+  texts: readonly string[],
+): Promise<HoldoutRow> {
+  const pieces = texts
+    .flatMap((text) => splitText(redact(text), MAX_PIECE_CHARACTERS))
+    .map((text): StoredText => ({ text, sources: [] }))
+  requireSize(pieces.reduce((sum, { text }) => sum + text.length, 0))
+  for (;;) {
+    const last = await findGeneralHoldout(deps)
+    const stored = await storeVersion(deps, GENERAL_HOLDOUT, (last?.version ?? 0) + 1, pieces, last)
+    if (stored.isCurrent) return stored.row
+  }
+}
+
+/**
+ * Deletes every version of the general holdout, its texts and the evaluations on it.
+ *
+ * @throws AppError `conflict` while an update that may read it is running
+ */
+export async function deleteGeneralHoldout(deps: Pick<Deps, 'db' | 'artifacts'>): Promise<void> {
+  const [running] = await listRunningUpdates(deps.db)
+  if (running) {
+    throw new AppError(
+      'conflict',
+      `Nothing was deleted: update '${running.id}' is ${running.state} and may read the general holdout. Wait until it ` +
+        `ends, or cancel it with 'POST /admin/updates/${running.id}/cancel'.`,
+    )
+  }
+  const hashes = await listDatasetsOf(deps.db, GENERAL_HOLDOUT)
+  if (hashes.length > 0) await deps.artifacts.delete(hashes.map(datasetKey))
+  await forgetHoldouts(deps.db, GENERAL_HOLDOUT)
+  await forgetDatasets(deps.db, hashes)
+}
+
+function requireSize(characters: number): void {
+  const tokens = estimateTokens(characters)
+  if (characters > MAX_GENERAL_CHARACTERS) {
+    throw new AppError(
+      'invalid_request',
+      `The texts have ${characters} characters, and ${MAX_GENERAL_CHARACTERS} are allowed, because every mask is evaluated on ` +
+        'all of them. Send fewer texts.',
+      { param: 'texts' },
+    )
+  }
+  if (tokens < MIN_HOLDOUT_TOKENS) {
+    throw new AppError(
+      'invalid_request',
+      `The texts have about ${tokens} tokens, and at least ${MIN_HOLDOUT_TOKENS} are needed to judge a mask. Send more texts.`,
+      { param: 'texts' },
+    )
+  }
+}
