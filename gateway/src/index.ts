@@ -8,6 +8,7 @@ import type { Bindings } from './contracts/bindings.ts'
 import { consumeSamples } from './adaptation/sampling/sample-consumer.ts'
 import { pepperStoredKeys } from './keys/pepper-stored-keys.ts'
 import { deleteOldParts } from './storage/artifacts/mask-parts.ts'
+import { deleteStaleStatistics } from './storage/artifacts/statistics-files.ts'
 import { advanceUpdates } from './adaptation/updates/advance-update.ts'
 import { watchMasks } from './adaptation/updates/mask-watch.ts'
 
@@ -32,6 +33,7 @@ const TASKS = {
   advanceUpdates,
   watchMasks,
   deleteOldParts,
+  deleteStaleStatistics,
   pepperStoredKeys,
   deleteOldScores,
   deleteOldTombstones,

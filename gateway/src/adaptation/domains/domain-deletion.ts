@@ -1,5 +1,11 @@
 import { AppError } from '@copal/shared/errors.ts'
-import { forgetDatasets, listDatasetsOf, replaceDataset } from '../../storage/db/queries/dataset-queries.ts'
+import type { DatasetRef } from '@copal/shared/wire/adaptation-jobs.ts'
+import {
+  findDatasets,
+  forgetDatasets,
+  listDatasetsOf,
+  replaceDataset,
+} from '../../storage/db/queries/dataset-queries.ts'
 import { forgetDomain } from '../../storage/db/queries/domain-queries.ts'
 import { listKeyIds } from '../../storage/db/queries/key-queries.ts'
 import { listRunningUpdates } from '../../storage/db/queries/update-queries.ts'
@@ -7,6 +13,7 @@ import type { Deps } from '../../contracts/bindings.ts'
 import type { SourceFilter, StoredText } from '../../contracts/reservoir-object.ts'
 import { datasetKey } from '../../storage/artifacts/artifact-keys.ts'
 import { freezeDataset, readDataset } from '../../storage/artifacts/datasets.ts'
+import { deleteStatisticsOf } from '../../storage/artifacts/statistics-files.ts'
 import { matchesFilter } from '../sampling/source-filter.ts'
 import { writeTombstone } from '../sampling/tombstones.ts'
 
@@ -24,6 +31,7 @@ export async function deleteDomain(deps: DeletionDeps, domain: string): Promise<
   await deps.reservoir(domain).clear()
   const hashes = await listDatasetsOf(deps.db, domain)
   if (hashes.length > 0) await deps.artifacts.delete(hashes.map(datasetKey))
+  await deleteStatisticsOf(deps, hashes)
   await forgetDomain(deps.db, domain)
 }
 
@@ -68,15 +76,28 @@ export async function deleteTexts(
     const affected = texts.filter((text) => isFrom(text, sources)).length
     if (affected === 0) continue
     const remaining = texts.flatMap((text) => withoutSources(text, sources) ?? [])
-    const characters = remaining.reduce((sum, { text }) => sum + text.length, 0)
     const replacement =
-      remaining.length > 0 ? { ...(await freezeDataset(deps, domain, remaining)), characters } : undefined
+      remaining.length > 0 ? await freezeRemaining(deps, domain, hash, remaining) : undefined
     await replaceDataset(deps.db, hash, replacement, deps.nowMs())
     await deps.artifacts.delete(datasetKey(hash))
     await forgetDatasets(deps.db, [hash])
+    await deleteStatisticsOf(deps, [hash])
     frozen += affected
   }
   return { sampled, frozen }
+}
+
+/** Freezes the remaining texts of a dataset, as old as it is, so that they count for as much. */
+async function freezeRemaining(
+  deps: DeletionDeps,
+  domain: string,
+  hash: string,
+  texts: readonly StoredText[],
+): Promise<DatasetRef & { characters: number }> {
+  const [old] = await findDatasets(deps.db, [hash])
+  const nowMs = () => old?.createdAt ?? deps.nowMs()
+  const dataset = await freezeDataset({ ...deps, nowMs }, domain, texts)
+  return { ...dataset, characters: texts.reduce((sum, { text }) => sum + text.length, 0) }
 }
 
 function isFrom({ sources }: StoredText, filter: SourceFilter): boolean {

@@ -3,10 +3,12 @@ import { listCounted } from '../../storage/db/queries/batch-queries.ts'
 import { findDatasets } from '../../storage/db/queries/dataset-queries.ts'
 import { findJob, requeueJob } from '../../storage/db/queries/job-queries.ts'
 import { findMask, registerMask } from '../../storage/db/queries/mask-queries.ts'
+import { listStatistics } from '../../storage/db/queries/statistics-queries.ts'
 import type { UpdateRow } from '../../storage/db/queries/update-queries.ts'
 import { maskKey } from '../../storage/artifacts/artifact-keys.ts'
 import { findPolicy } from '../policy/find-policy.ts'
 import { selectionWeights } from '../statistics/selection-weights.ts'
+import { usableStatistics } from '../statistics/usable-statistics.ts'
 import { calibrateJobId, queueJob, invalidResult, type FinishedJob, type JobStep } from './update-jobs.ts'
 import type { StepDeps, StepOutcome } from './update-step.ts'
 
@@ -71,6 +73,7 @@ async function calibrateJob(deps: StepDeps, update: UpdateRow): Promise<Calibrat
     seed,
     selection: { method, pattern, scope, patterns, weights },
     parent: parent?.sha256 ?? null,
+    statistics: usableStatistics(await listStatistics(deps.db, update.model), [...datasets, ...accumulated]),
     ...(policy.half_life_days === null ? {} : { halfLifeDays: policy.half_life_days }),
     created: new Date(update.createdAt).toISOString(),
   }

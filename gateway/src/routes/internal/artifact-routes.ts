@@ -1,6 +1,11 @@
 import { Hono, type Context } from 'hono'
 import { AppError } from '@copal/shared/errors.ts'
 import { joinMaskParts } from '@copal/shared/wire/mask-parts.ts'
+import {
+  MAX_STATISTICS_MANIFEST_BYTES,
+  STATISTICS_MANIFEST,
+  statisticsManifest,
+} from '@copal/shared/wire/statistics-manifest.ts'
 import { sha256Hex } from '@copal/shared/wire/identifiers.ts'
 import { validate, parseJson } from '@copal/shared/wire/validate.ts'
 import type { AppEnv } from '../../contracts/context.ts'
@@ -9,13 +14,15 @@ import { joinMaskFile, storeMaskPart } from '../../storage/artifacts/mask-parts.
 import { decodeBody } from '../../runtime/body-reader.ts'
 import { rejectMethod } from '../../middleware/error-responses.ts'
 import { readSignedBody, requireSignature } from '../../middleware/signed-calls.ts'
-import { datasetKey, maskKey } from '../../storage/artifacts/artifact-keys.ts'
+import { datasetKey, maskKey, statisticsKey } from '../../storage/artifacts/artifact-keys.ts'
+import { completeStatistics, storeStatisticsPiece } from '../../storage/artifacts/statistics-files.ts'
 
 /** Artifacts are named by their hash, so they never change. */
 const CACHE_CONTROL = 'private, max-age=31536000, immutable'
 
 /**
- * Creates the routes by which nodes exchange masks and datasets, named by their SHA-256; mount them at `/internal`.
+ * Creates the routes by which nodes exchange masks, datasets and statistics; mount them at `/internal`. Masks, datasets and
+ * pieces of statistics are named by their SHA-256.
  *
  * Every call is signed. An upload is signed over the hash in its path, against which the stored bytes are checked.
  */
@@ -47,6 +54,31 @@ export function artifactRoutes(): Hono<AppEnv> {
       sendArtifact(c, datasetKey(pathHash(c)), 'dataset', 'application/x-ndjson; charset=utf-8'),
     )
     .all('/datasets/:sha256', rejectMethod('GET'))
+    .put(`/statistics/:artifact/${STATISTICS_MANIFEST}`, async (c) => {
+      const artifact = pathHash(c, 'artifact')
+      const { body } = await readSignedBody(c, MAX_STATISTICS_MANIFEST_BYTES)
+      const manifest = validate(statisticsManifest, parseJson(decodeBody(body)))
+      if (manifest.artifact !== artifact)
+        throw new AppError('invalid_request', `The manifest is of ${manifest.artifact}.`, {
+          param: 'artifact',
+        })
+      await completeStatistics(c.var.deps, manifest, body)
+      return c.json({ artifact }, 201)
+    })
+    .get(`/statistics/:artifact/${STATISTICS_MANIFEST}`, (c) =>
+      sendStatistics(c, STATISTICS_MANIFEST, 'application/json'),
+    )
+    .all(`/statistics/:artifact/${STATISTICS_MANIFEST}`, rejectMethod('GET', 'PUT'))
+    .put('/statistics/:artifact/:piece', async (c) => {
+      const piece = pathHash(c, 'piece')
+      await requireSignature(c, piece)
+      await storeStatisticsPiece(c.var.deps.artifacts, pathHash(c, 'artifact'), piece, c.req.raw)
+      return c.json({ sha256: piece }, 201)
+    })
+    .get('/statistics/:artifact/:piece', (c) =>
+      sendStatistics(c, pathHash(c, 'piece'), 'application/octet-stream'),
+    )
+    .all('/statistics/:artifact/:piece', rejectMethod('GET', 'PUT'))
 }
 
 async function sendArtifact(
@@ -66,15 +98,29 @@ async function sendArtifact(
   })
 }
 
+async function sendStatistics(c: Context<AppEnv>, file: string, contentType: string): Promise<Response> {
+  const artifact = pathHash(c, 'artifact')
+  await requireSignature(c, EMPTY_SHA256)
+  const object = await c.var.deps.artifacts.get(statisticsKey(artifact, file))
+  if (!object) throw new AppError('not_found', `There is no ${file} of the statistics ${artifact}.`)
+  return new Response(object.body, {
+    headers: { 'content-type': contentType, 'content-length': String(object.size) },
+  })
+}
+
 /** Enough for the hashes of the maximum number of parts. */
 const MAX_LIST_BYTES = 16 * 1024
 
 const EMPTY_SHA256 = 'e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855'
 
-function pathHash(c: Context<AppEnv>, param: 'sha256' | 'part' = 'sha256'): string {
+function pathHash(c: Context<AppEnv>, param: 'sha256' | 'part' | 'artifact' | 'piece' = 'sha256'): string {
   const result = sha256Hex.safeParse(c.req.param(param))
   if (result.success) return result.data
-  throw new AppError('invalid_request', 'The path must end in a SHA-256, 64 lower-case hexadecimal digits.', {
-    param,
-  })
+  throw new AppError(
+    'invalid_request',
+    'The path must contain a SHA-256, 64 lower-case hexadecimal digits.',
+    {
+      param,
+    },
+  )
 }

@@ -8,6 +8,14 @@ export function maskKey(hash: string): string {
   return `masks/${hash}`
 }
 
+/** Prefix of the R2 keys of statistics artifacts. */
+export const STATISTICS_PREFIX = 'statistics/'
+
+/** Returns the R2 key of a file of a statistics artifact, or the prefix of all its files. */
+export function statisticsKey(artifact: string, file = ''): string {
+  return `${STATISTICS_PREFIX}${artifact}/${file}`
+}
+
 /** Prefix of the R2 keys of mask file parts that are not joined yet. */
 export const MASK_PART_PREFIX = 'mask-parts/'
 

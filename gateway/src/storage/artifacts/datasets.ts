@@ -4,6 +4,7 @@ import type { SampleSource, StoredText } from '../../contracts/reservoir-object.
 import { findUnusedDatasets, forgetDatasets, insertDataset } from '../db/queries/dataset-queries.ts'
 import type { Deps } from '../../contracts/bindings.ts'
 import { datasetKey } from './artifact-keys.ts'
+import { deleteStatisticsOf } from './statistics-files.ts'
 
 /** A line of a dataset. The domain makes equal texts of two domains two files, so that deleting one keeps the other. */
 type DatasetLine = TextSample & { domain: string; sources: SampleSource[] }
@@ -68,6 +69,7 @@ export async function deleteUnusedDatasets(
     if (unused.length === 0) return
     await deps.artifacts.delete(unused.map(datasetKey))
     await forgetDatasets(deps.db, unused)
+    await deleteStatisticsOf(deps, unused)
   } catch (error) {
     console.error(`Cannot delete unused ones of the datasets ${hashes.join(', ')}; their texts stay:`, error)
   }

@@ -1,0 +1,167 @@
+import { AppError } from '@copal/shared/errors.ts'
+import {
+  MAX_STATISTICS_MANIFEST_BYTES,
+  STATISTICS_MANIFEST,
+  STATISTICS_PIECE_BYTES,
+  statisticsManifest,
+  type StatisticsManifest,
+} from '@copal/shared/wire/statistics-manifest.ts'
+import type { Deps } from '../../contracts/bindings.ts'
+import {
+  forgetStatistics,
+  insertStatistics,
+  listContained,
+  listOrphanedStatistics,
+  listStatisticsOf,
+  recordedStatistics,
+  type StatisticsRow,
+} from '../db/queries/statistics-queries.ts'
+import { STATISTICS_PREFIX, statisticsKey } from './artifact-keys.ts'
+import { requireSizedBody, storageError } from './mask-files.ts'
+
+type StatisticsDeps = Pick<Deps, 'db' | 'artifacts'>
+
+/** How long files are kept until their manifest arrives. */
+const UNFINISHED_LIFETIME_MS = 24 * 60 * 60 * 1000
+/** Pages of a thousand keys that a sweep reads at most; the next one begins anew. */
+const MAX_SWEPT_PAGES = 20
+
+/**
+ * Streams a piece of an artifact into R2, which checks its hash. Sending the same piece again changes nothing.
+ *
+ * @param piece the SHA-256 of the piece
+ * @throws AppError `invalid_request`, `body_too_large`, `mask_invalid`, `service_unavailable`
+ */
+export async function storeStatisticsPiece(
+  artifacts: R2Bucket,
+  artifact: string,
+  piece: string,
+  request: Pick<Request, 'headers' | 'body'>,
+): Promise<void> {
+  const body = requireSizedBody(request, 'A piece of statistics', STATISTICS_PIECE_BYTES)
+  try {
+    await artifacts.put(statisticsKey(artifact, piece), body, { sha256: piece })
+  } catch (cause) {
+    throw storageError('part', piece, cause)
+  }
+}
+
+/**
+ * Completes an artifact whose pieces are in R2: stores its manifest, records it, and deletes the artifacts that it contains.
+ *
+ * @throws AppError `not_found` when a piece is missing or a dataset was deleted; the artifact is deleted in the second case
+ */
+export async function completeStatistics(
+  deps: StatisticsDeps & Pick<Deps, 'nowMs'>,
+  manifest: StatisticsManifest,
+  bytes: Uint8Array<ArrayBuffer>,
+): Promise<void> {
+  const { artifact, model, domain, parts } = manifest
+  const sizes = await storedSizes(deps.artifacts, artifact)
+  let total = bytes.byteLength
+  for (const { sha256, bytes: expected } of manifest.blocks.flatMap(({ pieces }) => pieces)) {
+    if (sizes.get(sha256) !== expected)
+      throw new AppError(
+        'not_found',
+        `Piece ${sha256} of the statistics ${artifact} was not sent. Send it first.`,
+      )
+    total += expected
+  }
+  await deps.artifacts.put(statisticsKey(artifact, STATISTICS_MANIFEST), bytes)
+  const datasets = parts.map(({ datasetSha256 }) => datasetSha256).toSorted()
+  const row = { model, artifact, domain, datasets, bytes: total, createdAt: deps.nowMs() }
+  if (!(await insertStatistics(deps.db, row))) {
+    await deleteStatistics(deps, artifact)
+    throw new AppError(
+      'not_found',
+      `The statistics ${artifact} sum a dataset that is not of the domain '${domain}' or was deleted. They were not stored.`,
+    )
+  }
+  await deleteContained(deps, row, manifest)
+}
+
+/** Returns the manifest of an artifact; undefined if it is gone or not one. */
+export async function readStatisticsManifest(
+  artifacts: R2Bucket,
+  artifact: string,
+): Promise<StatisticsManifest | undefined> {
+  const object = await artifacts.get(statisticsKey(artifact, STATISTICS_MANIFEST))
+  if (!object || object.size > MAX_STATISTICS_MANIFEST_BYTES) return undefined
+  return statisticsManifest.safeParse(await object.json().catch(() => undefined)).data
+}
+
+/**
+ * Deletes the artifacts that sum one of some datasets: call it after the datasets were deleted, replaced or retired, because
+ * a sum cannot be separated. Nodes calibrate again what is still counted.
+ */
+export async function deleteStatisticsOf(deps: StatisticsDeps, datasets: readonly string[]): Promise<void> {
+  if (datasets.length === 0) return
+  for (const artifact of await listStatisticsOf(deps.db, datasets)) await deleteStatistics(deps, artifact)
+}
+
+/**
+ * Deletes artifacts whose datasets do not exist any more, and files that a node sent without completing the artifact within a
+ * day.
+ */
+export async function deleteStaleStatistics({
+  db,
+  artifacts,
+  nowMs,
+}: StatisticsDeps & Pick<Deps, 'nowMs'>): Promise<void> {
+  for (const orphan of await listOrphanedStatistics(db)) await deleteStatistics({ db, artifacts }, orphan)
+  const oldestMs = nowMs() - UNFINISHED_LIFETIME_MS
+  let cursor: string | undefined
+  for (let page = 0; page < MAX_SWEPT_PAGES; page++) {
+    const listed = await artifacts.list({
+      prefix: STATISTICS_PREFIX,
+      ...(cursor === undefined ? {} : { cursor }),
+    })
+    const old = listed.objects.filter(({ uploaded }) => uploaded.getTime() < oldestMs)
+    const artifactOf = (key: string) => key.slice(STATISTICS_PREFIX.length).split('/')[0] ?? ''
+    const recorded = await recordedStatistics(db, [...new Set(old.map(({ key }) => artifactOf(key)))])
+    const unrecorded = old.map(({ key }) => key).filter((key) => !recorded.has(artifactOf(key)))
+    if (unrecorded.length > 0) await artifacts.delete(unrecorded)
+    if (!listed.truncated) return
+    cursor = listed.cursor
+  }
+}
+
+/** Deletes an artifact: its rows first, so that no node is told of it any more. */
+async function deleteStatistics({ db, artifacts }: StatisticsDeps, artifact: string): Promise<void> {
+  await forgetStatistics(db, artifact)
+  const keys = [...(await storedSizes(artifacts, artifact)).keys()].map((file) =>
+    statisticsKey(artifact, file),
+  )
+  for (let first = 0; first < keys.length; first += 1000)
+    await artifacts.delete(keys.slice(first, first + 1000))
+}
+
+/** Deletes the artifacts that another one contains, unless they have sensitivities and that one has none. */
+async function deleteContained(
+  deps: StatisticsDeps,
+  row: StatisticsRow,
+  manifest: StatisticsManifest,
+): Promise<void> {
+  for (const { artifact } of await listContained(deps.db, row)) {
+    const contained = await readStatisticsManifest(deps.artifacts, artifact)
+    if (contained && hasSensitivities(contained) && !hasSensitivities(manifest)) continue
+    await deleteStatistics(deps, artifact)
+  }
+}
+
+function hasSensitivities({ blocks }: StatisticsManifest): boolean {
+  return Object.keys(blocks[0]?.tensors ?? {}).some((name) => name.endsWith('.sensitivity'))
+}
+
+/** Returns the sizes of the stored files of an artifact, by name. */
+async function storedSizes(artifacts: R2Bucket, artifact: string): Promise<Map<string, number>> {
+  const prefix = statisticsKey(artifact)
+  const sizes = new Map<string, number>()
+  let cursor: string | undefined
+  for (;;) {
+    const listed = await artifacts.list({ prefix, ...(cursor === undefined ? {} : { cursor }) })
+    for (const { key, size } of listed.objects) sizes.set(key.slice(prefix.length), size)
+    if (!listed.truncated) return sizes
+    cursor = listed.cursor
+  }
+}

@@ -1,0 +1,100 @@
+import { and, asc, eq, inArray, ne, sql } from 'drizzle-orm'
+import type { StatisticsRef } from '@copal/shared/wire/adaptation-jobs.ts'
+import type { Database } from '../../../contracts/database.ts'
+import { datasets, statistics } from '../schema.ts'
+
+/** A statistics artifact in R2. */
+export type StatisticsRow = typeof statistics.$inferSelect
+
+const reference = {
+  artifact: statistics.artifact,
+  domain: statistics.domain,
+  datasets: statistics.datasets,
+  bytes: statistics.bytes,
+}
+
+/** Returns the statistics of a model in R2, sorted by artifact. */
+export async function listStatistics(db: Database, model: string): Promise<StatisticsRef[]> {
+  return db
+    .select(reference)
+    .from(statistics)
+    .where(eq(statistics.model, model))
+    .orderBy(asc(statistics.artifact))
+}
+
+/**
+ * Records an artifact whose files are in R2, if all its datasets still exist in its domain.
+ *
+ * @returns whether it is recorded
+ */
+export async function insertStatistics(db: Database, row: StatisticsRow): Promise<boolean> {
+  const { model, artifact, domain, datasets: hashes, bytes, createdAt } = row
+  const summed = JSON.stringify(hashes)
+  const missing = sql`select 1 from json_each(${summed}) where not exists (
+    select 1 from ${datasets} where ${datasets.sha256} = value and ${datasets.domain} = ${domain}
+  )`
+  await db
+    .insert(statistics)
+    .select(
+      sql`select ${model}, ${artifact}, ${domain}, ${summed}, ${bytes}, ${createdAt} where not exists (${missing})`,
+    )
+    .onConflictDoNothing()
+  return (await findStatistics(db, artifact)).some((found) => found.model === model)
+}
+
+/** Returns the rows of an artifact, one for each model that has it. */
+export async function findStatistics(db: Database, artifact: string): Promise<StatisticsRow[]> {
+  return db.select().from(statistics).where(eq(statistics.artifact, artifact))
+}
+
+/** Returns the other artifacts of the same model and domain that sum none but datasets of the given one. */
+export async function listContained(db: Database, row: StatisticsRow): Promise<StatisticsRow[]> {
+  const others = await db
+    .select()
+    .from(statistics)
+    .where(
+      and(
+        eq(statistics.model, row.model),
+        eq(statistics.domain, row.domain),
+        ne(statistics.artifact, row.artifact),
+      ),
+    )
+  const summed = new Set(row.datasets)
+  return others.filter((other) => other.datasets.every((hash) => summed.has(hash)))
+}
+
+/** Returns the artifacts that sum one of some datasets, of every model. */
+export async function listStatisticsOf(db: Database, hashes: readonly string[]): Promise<string[]> {
+  const sums = sql`exists (
+    select 1 from json_each(${statistics.datasets}) summed join json_each(${JSON.stringify(hashes)}) given
+      on summed.value = given.value
+  )`
+  const rows = await db.selectDistinct({ artifact: statistics.artifact }).from(statistics).where(sums)
+  return rows.map(({ artifact }) => artifact)
+}
+
+/** Returns the artifacts that sum a dataset which does not exist any more. */
+export async function listOrphanedStatistics(db: Database): Promise<string[]> {
+  const orphaned = sql`exists (
+    select 1 from json_each(${statistics.datasets}) where not exists (
+      select 1 from ${datasets} where ${datasets.sha256} = value
+    )
+  )`
+  const rows = await db.selectDistinct({ artifact: statistics.artifact }).from(statistics).where(orphaned)
+  return rows.map(({ artifact }) => artifact)
+}
+
+/** Returns those of some artifacts that are recorded. */
+export async function recordedStatistics(db: Database, artifacts: readonly string[]): Promise<Set<string>> {
+  const given = sql`(select value from json_each(${JSON.stringify(artifacts)}))`
+  const rows = await db
+    .selectDistinct({ artifact: statistics.artifact })
+    .from(statistics)
+    .where(inArray(statistics.artifact, given))
+  return new Set(rows.map(({ artifact }) => artifact))
+}
+
+/** Deletes the rows of an artifact. */
+export async function forgetStatistics(db: Database, artifact: string): Promise<void> {
+  await db.delete(statistics).where(eq(statistics.artifact, artifact))
+}

@@ -1,0 +1,163 @@
+import { env } from 'cloudflare:workers'
+import { expect, test } from 'vitest'
+import { sha256 } from '@copal/shared/wire/signature.ts'
+import type { StatisticsManifest } from '@copal/shared/wire/statistics-manifest.ts'
+import { freezeDataset } from '../../../../gateway/src/storage/artifacts/datasets.ts'
+import {
+  deleteStaleStatistics,
+  deleteStatisticsOf,
+} from '../../../../gateway/src/storage/artifacts/statistics-files.ts'
+import { forgetDatasets } from '../../../../gateway/src/storage/db/queries/dataset-queries.ts'
+import { listStatistics } from '../../../../gateway/src/storage/db/queries/statistics-queries.ts'
+import { deleteDomain } from '../../../../gateway/src/adaptation/domains/domain-deletion.ts'
+import { usableStatistics } from '../../../../gateway/src/adaptation/statistics/usable-statistics.ts'
+import { errorOf } from '../../support/requests/gateway-requests.ts'
+import { signedCall, testDeps } from '../../support/doubles/simulated-node.ts'
+
+const DAY_MS = 24 * 3_600_000
+const encode = (text: string) => new Uint8Array(new TextEncoder().encode(text))
+let counter = 0
+
+/** Freezes a dataset of one text of its own. */
+async function dataset(domain: string): Promise<string> {
+  const text = `text ${counter++} of ${domain}`
+  return (await freezeDataset(testDeps(), domain, [{ text, sources: [] }])).sha256
+}
+
+interface Artifact {
+  manifest: StatisticsManifest
+  piece: Uint8Array<ArrayBuffer>
+  path: string
+}
+
+async function artifactOf(
+  model: string,
+  domain: string,
+  datasets: string[],
+  tensors: readonly string[] = ['attention_input.square_norm'],
+): Promise<Artifact> {
+  const piece = encode(`a block of ${datasets.join(', ')}${tensors.join()}`)
+  const hash = await sha256(piece)
+  const artifact = await sha256(encode(`artifact ${hash}`))
+  const manifest: StatisticsManifest = {
+    formatVersion: 2,
+    artifact,
+    model,
+    baseSha256: 'b'.repeat(64),
+    domain,
+    parts: datasets.map((datasetSha256) => ({ id: datasetSha256, datasetSha256, tokens: 10 })),
+    blocks: [
+      {
+        tensors: Object.fromEntries(tensors.map((name) => [name, hash])),
+        pieces: [{ sha256: hash, bytes: piece.byteLength }],
+      },
+    ],
+  }
+  return { manifest, piece, path: `/internal/statistics/${artifact}` }
+}
+
+async function upload({ manifest, piece, path }: Artifact): Promise<Response> {
+  expect((await signedCall('PUT', `${path}/${await sha256(piece)}`, piece)).status).toBe(201)
+  return signedCall('PUT', `${path}/manifest.json`, encode(JSON.stringify(manifest)))
+}
+
+const artifactsOf = async (model: string) =>
+  (await listStatistics(testDeps().db, model)).map(({ artifact }) => artifact)
+const filesOf = async ({ manifest }: Artifact) =>
+  (await env.ARTIFACTS.list({ prefix: `statistics/${manifest.artifact}/` })).objects.length
+
+test('an artifact is stored in pieces, listed once its manifest is there, and returned byte for byte', async () => {
+  const hash = await dataset('stored')
+  const one = await artifactOf('model-a', 'stored', [hash])
+  const early = await signedCall('PUT', `${one.path}/manifest.json`, encode(JSON.stringify(one.manifest)))
+  expect([early.status, (await errorOf(early)).code]).toEqual([404, 'not_found'])
+  expect(await artifactsOf('model-a')).toEqual([])
+  expect((await upload(one)).status).toBe(201)
+  // Repeating it is harmless: a node may be killed before it reports.
+  expect((await upload(one)).status).toBe(201)
+  const [ref] = await listStatistics(testDeps().db, 'model-a')
+  const bytes = one.piece.byteLength + JSON.stringify(one.manifest).length
+  expect(ref).toEqual({ artifact: one.manifest.artifact, domain: 'stored', datasets: [hash], bytes })
+  const manifest = await signedCall('GET', `${one.path}/manifest.json`)
+  expect(await manifest.json()).toEqual(one.manifest)
+  const piece = await signedCall('GET', `${one.path}/${await sha256(one.piece)}`)
+  expect(new Uint8Array(await piece.arrayBuffer())).toEqual(one.piece)
+})
+
+test('pieces are checked against their hash, and calls without a signature are rejected', async () => {
+  const one = await artifactOf('model-b', 'checked', [await dataset('checked')])
+  const path = `${one.path}/${'c'.repeat(64)}`
+  const wrong = await signedCall('PUT', path, one.piece)
+  expect(wrong.status).toBe(401)
+  const unsigned = await signedCall('GET', `${one.path}/manifest.json`, undefined, 'another secret')
+  expect(unsigned.status).toBe(401)
+  expect(await filesOf(one)).toBe(0)
+})
+
+test('a merged artifact replaces those that it contains, except ones with statistics that it lacks', async () => {
+  const [a, b, c] = [await dataset('merged'), await dataset('merged'), await dataset('merged')]
+  const [one, two, other] = [
+    await artifactOf('model-c', 'merged', [a]),
+    await artifactOf('model-c', 'merged', [b]),
+    await artifactOf('model-c', 'merged', [c]),
+  ]
+  const full = await artifactOf('model-c', 'merged', [b], ['self_attn.q_proj.sensitivity'])
+  for (const artifact of [one, two, other, full]) await upload(artifact)
+  // `full` contains `two`, which has less.
+  expect(await artifactsOf('model-c')).not.toContain(two.manifest.artifact)
+  const sum = await artifactOf('model-c', 'merged', [a, b])
+  await upload(sum)
+  expect(await artifactsOf('model-c')).toEqual(
+    [sum, other, full].map(({ manifest }) => manifest.artifact).toSorted(),
+  )
+  expect(await filesOf(one)).toBe(0)
+  expect(await filesOf(sum)).toBe(2)
+})
+
+test('statistics of a deleted dataset or domain are deleted, and cannot be stored afterwards', async () => {
+  const deps = testDeps()
+  const [kept, gone] = [await dataset('deleted'), await dataset('deleted')]
+  const sum = await artifactOf('model-d', 'deleted', [kept, gone])
+  const alone = await artifactOf('model-d', 'deleted', [kept])
+  await upload(alone)
+  await upload(sum)
+  await forgetDatasets(deps.db, [gone])
+  await deleteStatisticsOf(deps, [gone])
+  expect(await artifactsOf('model-d')).toEqual([])
+  expect(await filesOf(sum)).toBe(0)
+  const late = await upload(sum)
+  expect([late.status, (await errorOf(late)).code]).toEqual([404, 'not_found'])
+  expect(await filesOf(sum)).toBe(0)
+  expect((await upload(alone)).status).toBe(201)
+  await deleteDomain(deps, 'deleted')
+  expect(await artifactsOf('model-d')).toEqual([])
+  expect(await filesOf(alone)).toBe(0)
+})
+
+test('a dataset of another domain is refused', async () => {
+  const one = await artifactOf('model-e', 'mine', [await dataset('theirs')])
+  expect((await upload(one)).status).toBe(404)
+  expect(await artifactsOf('model-e')).toEqual([])
+})
+
+test('files without a manifest are deleted after a day, and artifacts whose datasets are gone at once', async () => {
+  const hash = await dataset('stale')
+  const unfinished = await artifactOf('model-f', 'stale', [await dataset('stale')])
+  await signedCall('PUT', `${unfinished.path}/${await sha256(unfinished.piece)}`, unfinished.piece)
+  const whole = await artifactOf('model-f', 'stale', [await dataset('stale')])
+  const orphan = await artifactOf('model-f', 'stale', [hash])
+  await upload(whole)
+  await upload(orphan)
+  await forgetDatasets(testDeps().db, [hash])
+  await deleteStaleStatistics(testDeps())
+  expect([await filesOf(unfinished), await filesOf(whole), await filesOf(orphan)]).toEqual([1, 2, 0])
+  await deleteStaleStatistics(testDeps({ nowMs: () => Date.now() + DAY_MS + 60_000 }))
+  expect([await filesOf(unfinished), await filesOf(whole)]).toEqual([0, 2])
+})
+
+test('a job names only artifacts that sum none but its datasets', () => {
+  const ref = (artifact: string, datasets: string[]) => ({ artifact, domain: 'd', datasets, bytes: 1 })
+  const wanted = ['a', 'b'].map((hash) => ({ sha256: hash, domain: 'd', samples: 1 }))
+  const stored = [ref('1', ['a']), ref('2', ['a', 'c']), ref('3', ['a', 'b'])]
+  expect(usableStatistics(stored, wanted).map(({ artifact }) => artifact)).toEqual(['1', '3'])
+})
