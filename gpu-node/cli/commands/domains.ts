@@ -17,6 +17,13 @@ const TEXT_CHARACTERS = 4000
 /** Texts per request, so that a body stays below the gateway's limit. */
 const TEXTS_PER_REQUEST = 100
 
+/** Whose texts are deleted; texts must match every given field. */
+interface DeleteFilter {
+  key?: string
+  tenant?: string
+  request?: string
+}
+
 export function addDomains(program: Command, session: Session): void {
   const domains = program
     .command('domains')
@@ -57,20 +64,30 @@ export function addDomains(program: Command, session: Session): void {
 
   domains
     .command('delete')
-    .description('delete a domain with all its sampled texts, or only the texts of one key')
+    .description(
+      'delete a domain with all its sampled texts, or only the texts of a key, a tenant or a request',
+    )
     .argument('<name>', 'the domain')
     .option('--key <id>', 'delete only the texts of this API key, including those that updates have frozen')
+    .option('--tenant <name>', 'delete only the texts of this tenant, likewise')
+    .option(
+      '--request <id>',
+      'delete only the texts of this request, the x-request-id of its response, likewise',
+    )
     .option('--json', 'print JSON')
     .addHelpText(
       'after',
       '\nExamples:\n  copal domains delete legal\n  copal domains delete legal --key key_3f9c',
     )
-    .action(async (name: string, { key }: { key?: string }, command: Command) => {
+    .action(async (name: string, { key, tenant, request }: DeleteFilter, command: Command) => {
       const { json } = command.optsWithGlobals<{ json?: boolean }>()
-      if (key !== undefined) {
-        const path = `/domains/${encodeURIComponent(name)}/samples?key=${encodeURIComponent(key)}`
+      const filter = Object.entries({ key, tenant, request }).filter(([, value]) => value !== undefined)
+      if (filter.length > 0) {
+        const query = filter.map(([field, value]) => `${field}=${encodeURIComponent(value ?? '')}`).join('&')
+        const path = `/domains/${encodeURIComponent(name)}/samples?${query}`
         const gone = await session.client().admin('DELETE', path, deletedSamples)
-        session.print(json, gone, () => describeDeleted(gone, key))
+        const whose = filter.map(([, value]) => value).join(' and ')
+        session.print(json, gone, () => describeDeleted(gone, whose))
         return
       }
       const gone = await session
@@ -81,10 +98,10 @@ export function addDomains(program: Command, session: Session): void {
 }
 
 /** Describes what was deleted. Finding nothing is no error: the id of a revoked key cannot be checked. */
-function describeDeleted({ domain, deleted, deleted_frozen: frozen }: DeletedSamples, key: string): string {
+function describeDeleted({ domain, deleted, deleted_frozen: frozen }: DeletedSamples, whose: string): string {
   if (deleted + frozen === 0)
-    return `No texts of ${key} were found in ${domain}. To list the keys that are not revoked: copal keys list`
-  return `Deleted ${counted(deleted, 'sampled text')} and ${counted(frozen, 'frozen text')} of ${key} from ${domain}.`
+    return `No texts of ${whose} were found in ${domain}. To list the keys that are not revoked: copal keys list`
+  return `Deleted ${counted(deleted, 'sampled text')} and ${counted(frozen, 'frozen text')} of ${whose} from ${domain}.`
 }
 
 function describe(entries: DomainEntry[], session: Session): string {

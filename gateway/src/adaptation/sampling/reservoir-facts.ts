@@ -12,9 +12,10 @@ export class ReservoirFacts {
     return value === undefined || value === null ? undefined : Number(value)
   }
 
-  /** Returns a text that must be set. */
+  /** Returns a text; empty if it is not set. */
   text(name: string): string {
-    return String(this.#value(name))
+    const value = this.#value(name)
+    return typeof value === 'string' ? value : ''
   }
 
   /** Sets a value. */

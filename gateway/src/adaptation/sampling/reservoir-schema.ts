@@ -79,11 +79,19 @@ export async function migrateOldSamples(storage: DurableObjectStorage): Promise<
       const { hash, priority, text } = row
       sql.exec(
         'INSERT OR IGNORE INTO texts VALUES (?, ?, ?, ?, ?, ?, 0)',
-        ...[hash, head, side, priority, text, text.length],
+        hash,
+        head,
+        side,
+        priority,
+        text,
+        text.length,
       )
       sql.exec(
         `INSERT OR IGNORE INTO sources VALUES (?, ?, '', '', '', 0, ?, ?)`,
-        ...[hash, row.key_id, opening, row.at_ms],
+        hash,
+        row.key_id,
+        opening,
+        row.at_ms,
       )
     }
     sql.exec(`DROP TABLE samples; DROP TABLE IF EXISTS requests`)

@@ -29,7 +29,10 @@ export class ReservoirSides {
        UNION ALL
        SELECT 1 FROM sides WHERE hash IN (?1, ?2, ?4) AND side = ?3
        LIMIT 1`,
-      ...[head, opening, other, hash],
+      head,
+      opening,
+      other,
+      hash,
     )
     return conflict === undefined
   }

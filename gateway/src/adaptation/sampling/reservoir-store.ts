@@ -1,5 +1,6 @@
 import { placeSample, type SamplePlacement } from './sample-placement.ts'
 import { ReservoirFacts } from './reservoir-facts.ts'
+import { ReservoirMarks } from './reservoir-marks.ts'
 import { createTables, migrateOldSamples } from './reservoir-schema.ts'
 import { ReservoirSides } from './reservoir-sides.ts'
 import { ReservoirTexts, type SideBounds } from './reservoir-texts.ts'
@@ -62,6 +63,7 @@ export class ReservoirStore {
   readonly #facts: ReservoirFacts
   readonly #sides: ReservoirSides
   readonly #texts: ReservoirTexts
+  readonly #marks: ReservoirMarks
 
   /** Call {@link migrate} before anything else. */
   constructor(storage: DurableObjectStorage, options: ReservoirOptions) {
@@ -72,6 +74,7 @@ export class ReservoirStore {
     this.#facts = new ReservoirFacts(this.#sql)
     this.#sides = new ReservoirSides(this.#sql, this.#facts)
     this.#texts = new ReservoirTexts(this.#sql)
+    this.#marks = new ReservoirMarks(this.#sql)
     this.#facts.initialize('seed', options.seed)
   }
 
@@ -104,12 +107,11 @@ export class ReservoirStore {
   /** Takes texts of the pool for an update, in the order of priority, until they have `maxCharacters`. */
   take({ model, updateId, maxCharacters }: TakeRequest): StoredText[] {
     return this.#storage.transactionSync(() => {
-      const [before] = this.#sql.exec(
-        'SELECT 1 FROM taken WHERE model = ? AND update_id = ? LIMIT 1',
-        model,
-        updateId,
-      )
-      if (!before) this.#markNew({ model, updateId, maxCharacters })
+      if (!this.#marks.isAny(model, updateId)) {
+        const hashes = this.#marks.addNew({ model, updateId, maxCharacters })
+        this.#sides.rememberStored(hashes)
+        this.#raiseThreshold('pool')
+      }
       return this.#texts.list(
         'hash IN (SELECT hash FROM taken WHERE model = ? AND update_id = ?)',
         [model, updateId],
@@ -120,10 +122,7 @@ export class ReservoirStore {
 
   /** Lets the texts of an update be taken again. */
   release({ model, updateId }: Pick<TakeRequest, 'model' | 'updateId'>): void {
-    this.#storage.transactionSync(() => {
-      this.#sql.exec('DELETE FROM taken WHERE model = ? AND update_id = ?', model, updateId)
-      this.#sql.exec('UPDATE texts SET taken = 0 WHERE taken = 1 AND hash NOT IN (SELECT hash FROM taken)')
-    })
+    this.#storage.transactionSync(() => this.#marks.remove(model, updateId))
   }
 
   /** Marks texts as taken by an update, by their hashes. */
@@ -137,7 +136,7 @@ export class ReservoirStore {
     hashes: readonly string[]
   }): void {
     this.#storage.transactionSync(() => {
-      this.#mark(model, updateId, hashes)
+      this.#marks.add(model, updateId, hashes)
       this.#sides.remember('pool', hashes)
       this.#texts.delete('holdout', hashes)
       this.#raiseThreshold('pool')
@@ -255,7 +254,12 @@ export class ReservoirStore {
     const text = side === 'holdout' ? headOf(offer.text) : offer.text
     this.#sql.exec(
       `INSERT INTO texts VALUES (?1, ?2, ?3, ?4, ?5, ?6, EXISTS (SELECT 1 FROM taken WHERE hash = ?1))`,
-      ...[hash, head, side, priority, text, text.length],
+      hash,
+      head,
+      side,
+      priority,
+      text,
+      text.length,
     )
     this.#insertSource(offer, placement, atMs)
     size.texts += 1
@@ -268,8 +272,16 @@ export class ReservoirStore {
     this.#sql.exec(
       `INSERT OR IGNORE INTO sources SELECT ?, ?, ?, ?, ?, ?, ?, ?
        WHERE (SELECT count(*) FROM sources WHERE hash = ?) < ?`,
-      ...[hash, keyId, conversation || requestId, requestId, tenant, consentVersion, opening, atMs],
-      ...[hash, this.#options.sourcesPerText],
+      hash,
+      keyId,
+      conversation || requestId,
+      requestId,
+      tenant,
+      consentVersion,
+      opening,
+      atMs,
+      hash,
+      this.#options.sourcesPerText,
     )
   }
 
@@ -287,30 +299,6 @@ export class ReservoirStore {
       size.characters -= last.characters
       if (last.taken === 0) size.threshold = last.priority
     }
-  }
-
-  /** Marks texts of the pool that the model has not taken before as taken. */
-  #markNew({ model, updateId, maxCharacters }: TakeRequest): void {
-    const hashes: string[] = []
-    let characters = 0
-    for (const row of this.#sql.exec<{ hash: string; characters: number }>(
-      `SELECT hash, characters FROM texts
-       WHERE side = 'pool' AND hash NOT IN (SELECT hash FROM taken WHERE model = ?) ORDER BY priority`,
-      model,
-    )) {
-      if (characters >= maxCharacters) break
-      hashes.push(row.hash)
-      characters += row.characters
-    }
-    this.#mark(model, updateId, hashes)
-    this.#sides.rememberStored(hashes)
-    this.#raiseThreshold('pool')
-  }
-
-  #mark(model: string, updateId: string, hashes: readonly string[]): void {
-    const list = JSON.stringify(hashes)
-    this.#sql.exec('INSERT OR IGNORE INTO taken SELECT ?, value, ? FROM json_each(?)', model, updateId, list)
-    this.#sql.exec('UPDATE texts SET taken = 1 WHERE hash IN (SELECT value FROM json_each(?))', list)
   }
 
   /** Reads the tally once for a transaction, so that each of thousands of texts costs only its own rows. */

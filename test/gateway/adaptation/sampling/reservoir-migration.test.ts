@@ -35,7 +35,13 @@ async function fill(storage: DurableObjectStorage, texts: readonly OldText[], is
   for (const [index, { text, share, atMs = 50 }] of texts.entries()) {
     storage.sql.exec(
       'INSERT INTO samples VALUES (?, ?, ?, ?, ?, ?, ?)',
-      ...[await textHash(text), share, index / 100, 'key_old', text, text.length, atMs],
+      await textHash(text),
+      share,
+      index / 100,
+      'key_old',
+      text,
+      text.length,
+      atMs,
     )
   }
 }

@@ -1,15 +1,18 @@
 import { env } from 'cloudflare:workers'
 import { createMessageBatch, getQueueResult, createExecutionContext } from 'cloudflare:test'
-import { expect, onTestFinished, test, vi } from 'vitest'
+import { describe, expect, onTestFinished, test, vi } from 'vitest'
 import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
 import {
   ensureDomains,
   forgetDomain,
   listDomains,
 } from '../../../../gateway/src/storage/db/queries/domain-queries.ts'
+import { listTombstones } from '../../../../gateway/src/storage/db/queries/tombstone-queries.ts'
+import { deleteOldTombstones } from '../../../../gateway/src/storage/retention.ts'
 import { createDeps } from '../../../../gateway/src/deps.ts'
 import { consumeSamples } from '../../../../gateway/src/adaptation/sampling/sample-consumer.ts'
 import { SAMPLE_QUEUE } from '../../../../gateway/src/adaptation/sampling/sample-queue.ts'
+import { admin } from '../../support/doubles/simulated-node.ts'
 import { storedTexts } from '../../support/state/reservoir-state.ts'
 import { createKey } from '../../support/requests/gateway-requests.ts'
 
@@ -137,6 +140,93 @@ test('samples that move to the dead-letter queue are logged with the name of tha
   expect(await toldOf(deadLetters, [retries + 1])).toEqual([
     "1 samples of domain 'given-up' will be retried:",
   ])
+})
+
+describe('samples that are deleted after they were queued', () => {
+  const named = (domain: string, index: number, changes: object = {}) => ({
+    ...sample(domain, index, `text ${index}`, 'key_stays'),
+    tenant: 'stays',
+    conversation: `conversation ${index}`,
+    side: 'pool',
+    consentVersion: 1,
+    ...changes,
+  })
+
+  /** Delivers messages that were queued at a time. */
+  async function deliver(bodies: readonly unknown[], queuedAt: Date, queue = 'copal-samples') {
+    const warn = vi.spyOn(console, 'warn').mockImplementation(() => undefined)
+    const messages = bodies.map((body, index) => ({
+      id: `m${index}`,
+      timestamp: queuedAt,
+      attempts: 1,
+      body,
+    }))
+    const batch = createMessageBatch(queue, messages)
+    await consumeSamples(createDeps(env, createExecutionContext()), batch)
+    const { explicitAcks } = await getQueueResult(batch, createExecutionContext())
+    const lines = warn.mock.calls.map(([line]) => String(line))
+    warn.mockRestore()
+    return { acked: explicitAcks.length, lines }
+  }
+
+  test.each([
+    ['of a key', '?key=key_leaves', { keyId: 'key_leaves' }],
+    ['of a tenant', '?tenant=leaves', { tenant: 'leaves' }],
+    ['of a request', '?request=req_leaves', { requestId: 'req_leaves' }],
+  ])('%s are not stored, and others are', async (_, query, changes) => {
+    const domain = `late${query.replaceAll(/[?=_]/g, '-')}`
+    await consume([named(domain, 0)])
+    const queuedAt = new Date()
+    expect((await admin('DELETE', `/domains/${domain}/samples${query}`)).status).toBe(200)
+    const bodies = [named(domain, 1, changes), named(domain, 2), named(domain, 3, changes)]
+    expect(await deliver(bodies, queuedAt)).toEqual({
+      acked: 3,
+      lines: ['Dropped 2 samples that were deleted after they had been queued.'],
+    })
+    expect(await storedTexts(domain)).toEqual(['text 0', 'text 2'])
+    // What the same key sends afterwards is stored.
+    await deliver([named(domain, 4, changes)], new Date(Date.now() + 1))
+    expect(await storedTexts(domain)).toEqual(['text 0', 'text 2', 'text 4'])
+  })
+
+  test('are not stored when they come back from the dead-letter queue', async () => {
+    await consume([named('late-dead', 0)])
+    const queuedAt = new Date()
+    await admin('DELETE', '/domains/late-dead/samples')
+    const { lines } = await deliver([named('late-dead', 1)], queuedAt, SAMPLE_QUEUE.deadLetters)
+    expect(lines).toHaveLength(1)
+    expect(await storedTexts('late-dead')).toEqual([])
+  })
+
+  test('with their domain do not create it again', async () => {
+    await consume([named('late-domain', 0)])
+    const queuedAt = new Date()
+    expect((await admin('DELETE', '/domains/late-domain')).status).toBe(200)
+    await deliver([named('late-domain', 1)], queuedAt)
+    expect((await listDomains(openDatabase(env.DB))).map(({ name }) => name)).not.toContain('late-domain')
+    expect(await storedTexts('late-domain')).toEqual([])
+  })
+
+  test('are found by the tenant of their key when they were queued by the version before', async () => {
+    const { id } = await createKey({ tenant: 'late-tenant' })
+    await consume([named('late-old', 0)])
+    const queuedAt = new Date()
+    await admin('DELETE', '/domains/late-old/samples?tenant=late-tenant')
+    await deliver([sample('late-old', 1, 'text 1', id), sample('late-old', 2)], queuedAt)
+    expect(await storedTexts('late-old')).toEqual(['text 0', 'text 2'])
+  })
+
+  test('are remembered for 30 days', async () => {
+    const db = openDatabase(env.DB)
+    await admin('DELETE', '/domains/late-old/samples?key=key_kept')
+    const ofKey = async () => (await listTombstones(db, 0)).filter(({ keyId }) => keyId === 'key_kept')
+    const deps = createDeps(env, createExecutionContext())
+    const inDays = (days: number) => ({ ...deps, nowMs: () => Date.now() + days * 24 * 60 * 60 * 1000 })
+    await deleteOldTombstones(inDays(29))
+    expect(await ofKey()).toHaveLength(1)
+    await deleteOldTombstones(inDays(31))
+    expect(await ofKey()).toHaveLength(0)
+  })
 })
 
 test('the samples of a tenant create 32 domains at most, whatever their key, and leave room for other tenants', async () => {

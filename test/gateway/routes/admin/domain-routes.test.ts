@@ -21,7 +21,7 @@ const domainOf = async (name: string) =>
 
 describe('domains', () => {
   test('store imported texts redacted and split into pieces', async () => {
-    const long = 'A sentence of the long text. '.repeat(600)
+    const long = Array.from({ length: 600 }, (_, index) => `Sentence ${1000 + index} of the long text. `).join('')
     const answer = await adminJson('POST', '/domains/imported/texts', {
       texts: [long, 'write to jane@example.org'],
     })
@@ -33,9 +33,29 @@ describe('domains', () => {
     })
   })
 
+  test('have the pieces of one long text on both sides, and none of them on both', async () => {
+    const long = Array.from({ length: 6_000 }, (_, index) => `Sentence ${index}.`).join(' ')
+    await adminJson('POST', '/domains/one-text/texts', { texts: [long.slice(0, 60_000), long.slice(60_000)] })
+    const reservoir = testDeps().reservoir('one-text')
+    const pool = await reservoir.take({ model: 'm', updateId: 'u', maxCharacters: 1e6 })
+    const holdout = await reservoir.holdout(1e6)
+    expect(pool.length).toBeGreaterThan(5)
+    expect(holdout.length).toBeGreaterThan(2)
+    const sentences = (texts: { text: string }[]) =>
+      texts.flatMap(({ text }) => text.match(/Sentence \d+\./g) ?? [])
+    const all = [...sentences(pool), ...sentences(holdout)]
+    expect(new Set(all).size).toBe(all.length)
+    expect(all.length).toBeGreaterThan(5_900)
+    // Imported again, they are on the side that they were on.
+    await adminJson('POST', '/domains/one-text/texts', { texts: [long.slice(0, 60_000)] })
+    expect(await reservoir.stats()).toMatchObject({ samples: pool.length, holdoutSamples: holdout.length })
+  })
+
   test.each([
     ['/samples?keys=key_1', 'keys'],
     ['/samples?key=', 'key'],
+    ['/samples?tenant=', 'tenant'],
+    ['/samples?request=&key=key_1', 'request'],
     ['/samples?key=key_1&key=key_2', 'key'],
     ['?key=key_1', 'key'],
   ])('lose nothing to a deletion with unknown or repeated parameters: %s', async (rest, param) => {
@@ -118,7 +138,7 @@ describe('domains', () => {
   test('keep their datasets when a domain with the same texts is deleted', async () => {
     const [one, other] = await Promise.all(
       ['one-of-two', 'other-of-two'].map((domain) =>
-        freezeDataset(testDeps(), domain, [{ text: 'the same text', keyId: 'key' }]),
+        freezeDataset(testDeps(), domain, [{ text: 'the same text', sources: [] }]),
       ),
     )
     await ensureDomains(testDeps().db, ['one-of-two'], 0)

@@ -180,14 +180,14 @@ describe('a mask in parts', () => {
 
 test('a dataset is returned as it was frozen', async () => {
   const dataset = await freezeDataset(testDeps(), 'frozen', [
-    { text: 'one', keyId: 'key' },
-    { text: 'two "quoted"\nlines', keyId: 'key' },
+    { text: 'one', sources: [] },
+    { text: 'two "quoted"\nlines', sources: [] },
   ])
   const response = await signedCall('GET', `/internal/datasets/${dataset.sha256}`)
   const bytes = new Uint8Array(await response.arrayBuffer())
   expect(await sha256(bytes)).toBe(dataset.sha256)
   expect(new TextDecoder().decode(bytes)).toBe(
-    '{"domain":"frozen","key":"key","text":"one"}\n{"domain":"frozen","key":"key","text":"two \\"quoted\\"\\nlines"}\n',
+    '{"domain":"frozen","sources":[],"text":"one"}\n{"domain":"frozen","sources":[],"text":"two \\"quoted\\"\\nlines"}\n',
   )
   expect(dataset).toMatchObject({ domain: 'frozen', samples: 2 })
 })

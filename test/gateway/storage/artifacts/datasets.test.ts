@@ -2,10 +2,14 @@ import { env } from 'cloudflare:workers'
 import { expect, onTestFinished, test, vi } from 'vitest'
 import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
 import { listDatasetsOf } from '../../../../gateway/src/storage/db/queries/dataset-queries.ts'
-import { freezeHoldout } from '../../../../gateway/src/storage/db/queries/domain-queries.ts'
+import { insertHoldout } from '../../../../gateway/src/storage/db/queries/holdout-queries.ts'
 import { findUpdate } from '../../../../gateway/src/storage/db/queries/update-queries.ts'
 import { datasetKey } from '../../../../gateway/src/storage/artifacts/artifact-keys.ts'
-import { deleteUnusedDatasets, freezeDataset } from '../../../../gateway/src/storage/artifacts/datasets.ts'
+import {
+  deleteUnusedDatasets,
+  freezeDataset,
+  readDataset,
+} from '../../../../gateway/src/storage/artifacts/datasets.ts'
 import { advanceUpdate } from '../../../../gateway/src/adaptation/updates/advance-update.ts'
 import { cancelUpdate, createUpdate } from '../../../../gateway/src/adaptation/updates/update-requests.ts'
 import {
@@ -62,7 +66,7 @@ test('the texts of several domains are frozen one after the other, and are never
     const real = deps.reservoir(domain)
     return new Proxy(real, {
       get(target, name) {
-        if (name === 'texts') seen.push(`read ${domain}`)
+        if (name === 'take') seen.push(`read ${domain}`)
         return Reflect.get(target, name, target) as unknown
       },
     })
@@ -79,7 +83,9 @@ test('the texts of several domains are frozen one after the other, and are never
     seed: 0,
   })
   await advanceUpdate({ ...deps, reservoir, artifacts }, update.id)
-  expect(seen).toEqual(domains.flatMap((domain) => [`read ${domain}`, 'put']))
+  // All domains are checked before the first is frozen.
+  const checked = domains.map((domain) => `read ${domain}`)
+  expect(seen).toEqual([...checked, ...domains.flatMap((domain) => [`read ${domain}`, 'put'])])
   expect(await datasetsOf(update.id)).toHaveLength(3)
   await cancelUpdate(testDeps(), update.id)
 })
@@ -130,8 +136,8 @@ test('a dataset in the statistics of any model, or that is a holdout, stays', as
   await cancelUpdate(testDeps(), cancelled.id)
   expect(await isStored(promoted.hash)).toBe(true)
   await importTexts('held')
-  const holdout = await freezeDataset(testDeps(), 'held', [{ text: 'a text', keyId: 'key' }])
-  await freezeHoldout(db, 'held', holdout)
+  const holdout = await freezeDataset(testDeps(), 'held', [{ text: 'a text', sources: [] }])
+  await insertHoldout(db, { ...holdout, version: 1, characters: 6, createdAt: 0 })
   await deleteUnusedDatasets(testDeps(), [holdout.sha256])
   expect(await isStored(holdout.sha256)).toBe(true)
 })
@@ -161,4 +167,26 @@ test('an update is cancelled even if its datasets cannot be deleted, which is lo
   expect(await cancelUpdate({ ...deps, artifacts: stuck }, id)).toMatchObject({ state: 'cancelled' })
   expect(log).toHaveBeenCalledOnce()
   expect(await listDatasetsOf(db, 'stuck')).toContain(hash)
+})
+
+test('a dataset names the sources of each text, and lines of earlier versions name a key or nothing', async () => {
+  const source = { requestId: 'r', keyId: 'k', tenant: 't', conversation: 'c', consentVersion: 2 }
+  const texts = [{ text: 'one', sources: [source, { ...source, keyId: 'other' }] }]
+  const { sha256: hash } = await freezeDataset(testDeps(), 'lines', texts)
+  expect(await readDataset(testDeps(), hash)).toEqual(texts)
+  // Equal texts give the same dataset, whatever the order of the fields.
+  const reordered = Object.fromEntries(Object.entries(source).reverse()) as typeof source
+  const again = await freezeDataset(testDeps(), 'lines', [
+    { text: 'one', sources: [reordered, { ...reordered, keyId: 'other' }] },
+  ])
+  expect(again.sha256).toBe(hash)
+  const old = '{"domain":"lines","key":"k","text":"of a key"}\n{"domain":"lines","text":"older"}\n'
+  await env.ARTIFACTS.put(datasetKey('0'.repeat(64)), old)
+  expect(await readDataset(testDeps(), '0'.repeat(64))).toEqual([
+    {
+      text: 'of a key',
+      sources: [{ requestId: '', keyId: 'k', tenant: '', conversation: '', consentVersion: 0 }],
+    },
+    { text: 'older', sources: [] },
+  ])
 })

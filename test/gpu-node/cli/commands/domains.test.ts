@@ -9,3 +9,22 @@ test('deleting texts of a key without texts says so, because the id may be misty
     'Deleted 1 sampled text and 2 frozen texts of key_1 from general.\n',
   )
 })
+
+test('texts of a tenant and of a request are deleted, and the domain stays', async () => {
+  const calls: string[] = []
+  const gone = (call: string) => {
+    calls.push(call)
+    return { domain: 'general', deleted: 1, deleted_frozen: 0 }
+  }
+  const { stdout } = await copal(gone, [
+    'domains',
+    'delete',
+    'general',
+    '--tenant',
+    'a b',
+    '--request',
+    'req_1',
+  ])
+  expect(stdout).toBe('Deleted 1 sampled text and 0 frozen texts of a b and req_1 from general.\n')
+  expect(calls).toEqual(['DELETE /admin/domains/general/samples?tenant=a%20b&request=req_1'])
+})

@@ -1,18 +1,11 @@
 import { env } from 'cloudflare:workers'
-import { expect, test, vi } from 'vitest'
+import { expect, test } from 'vitest'
 import type { DomainEntry } from '@copal/shared/wire/admin.ts'
 import type { CalibrateJob, EvaluateJob } from '@copal/shared/wire/adaptation-jobs.ts'
 import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
-import {
-  findDatasets,
-  listAccumulated,
-  listDatasetsOf,
-} from '../../../../gateway/src/storage/db/queries/dataset-queries.ts'
-import { ensureDomains } from '../../../../gateway/src/storage/db/queries/domain-queries.ts'
-import { accumulated } from '../../../../gateway/src/storage/db/schema.ts'
-import { deleteKeyTexts } from '../../../../gateway/src/adaptation/domains/domain-deletion.ts'
+import { listCounted } from '../../../../gateway/src/storage/db/queries/batch-queries.ts'
+import { findDatasets, listDatasetsOf } from '../../../../gateway/src/storage/db/queries/dataset-queries.ts'
 import { datasetKey } from '../../../../gateway/src/storage/artifacts/artifact-keys.ts'
-import { freezeDataset } from '../../../../gateway/src/storage/artifacts/datasets.ts'
 import {
   admin,
   adminJson,
@@ -21,6 +14,7 @@ import {
   startUpdate,
   testDeps,
 } from '../../support/doubles/simulated-node.ts'
+import { offeredSample } from '../../support/requests/offered-sample.ts'
 import { errorOf } from '../../support/requests/gateway-requests.ts'
 
 const db = openDatabase(env.DB)
@@ -30,12 +24,12 @@ async function sample(domain: string, keyId: string, count = 60): Promise<void> 
   await testDeps()
     .reservoir(domain)
     .offer(
-      Array.from({ length: count }, (_, index) => ({
-        requestId: `${domain}-${keyId}-${index}`,
-        keyId,
-        text: `${keyId} wrote text ${index} ${'words and more '.repeat(6)}`,
-        atMs: Date.now(),
-      })),
+      Array.from({ length: count }, (_, index) =>
+        offeredSample(`${keyId} wrote text ${index} ${'words and more '.repeat(6)}`, {
+          requestId: `${domain}-${keyId}-${index}`,
+          keyId,
+        }),
+      ),
     )
 }
 
@@ -56,10 +50,11 @@ test("a key's texts are deleted from frozen datasets too, and the next update us
   await node.beat()
   await importTexts('forget')
   await sample('forget', 'key_leaves')
-  await node.finish((await startUpdate('forget', ['forget'])).id)
+  await node.finish((await startUpdate('forget', ['forget'], { samples: 32 })).id)
   const frozen = await frozenText('forget')
   const [lines, texts] = [frozen.trim().split('\n').length, frozen.match(/key_leaves wrote/g)?.length ?? 0]
   expect(texts).toBeGreaterThan(10)
+  await sample('forget', 'key_stays')
   const before = await listDatasetsOf(db, 'forget')
 
   expect(await (await deleteKey('forget', 'key_leaves')).json()).toMatchObject({
@@ -72,17 +67,17 @@ test("a key's texts are deleted from frozen datasets too, and the next update us
   expect(left.trim().split('\n')).toHaveLength(lines - texts)
   for (const hash of before) expect(await env.ARTIFACTS.head(datasetKey(hash))).toBeNull()
 
-  const [counted] = await listAccumulated(db, 'forget')
+  const [counted] = await listCounted(db, 'forget')
   const { id } = await startUpdate('forget', ['forget'])
   await node.reach(id, 'calibrating')
   await node.beat()
   const job = node.jobs[0] as CalibrateJob
-  expect(job.accumulated).toEqual(counted && [counted])
+  expect(job.accumulated.map(({ sha256 }) => sha256)).toEqual([counted?.sha256])
   await node.reach(id, 'evaluating')
   await node.beat()
   const [holdout] = (node.jobs[0] as EvaluateJob).holdouts
-  expect(await findDatasets(db, [holdout?.sha256 ?? ''])).toEqual([holdout])
-  expect(await domainOf('forget')).toMatchObject({ holdout_frozen: true, holdout_samples: holdout?.samples })
+  expect(await findDatasets(db, [holdout?.sha256 ?? ''])).toMatchObject([{ samples: holdout?.samples }])
+  expect(await domainOf('forget')).toMatchObject({ holdout_samples: holdout?.samples })
   await node.finish(id)
   expect(await (await deleteKey('forget', 'key_leaves')).json()).toMatchObject({
     deleted: 0,
@@ -90,16 +85,16 @@ test("a key's texts are deleted from frozen datasets too, and the next update us
   })
 })
 
-test('a dataset without remaining texts no longer counts, and an empty holdout is collected again', async () => {
+test('a dataset without remaining texts no longer counts, and neither does a holdout', async () => {
   const node = new SimulatedNode('alone-1', 'alone')
   await node.beat()
-  await sample('alone', 'key_alone', 120)
+  await sample('alone', 'key_alone', 240)
   await node.finish((await startUpdate('alone', ['alone'])).id)
-  expect(await domainOf('alone')).toMatchObject({ holdout_frozen: true, calibrated_datasets: 1 })
+  expect(await domainOf('alone')).toMatchObject({ holdout_version: 1, calibrated_datasets: 1 })
   expect((await deleteKey('alone', 'key_alone')).status).toBe(200)
   expect(await listDatasetsOf(db, 'alone')).toEqual([])
-  expect(await domainOf('alone')).toMatchObject({ samples: 0, holdout_frozen: false, calibrated_datasets: 0 })
-  await sample('alone', 'key_other', 120)
+  expect(await domainOf('alone')).toMatchObject({ samples: 0, holdout_version: null, calibrated_datasets: 0 })
+  await sample('alone', 'key_other', 240)
   expect((await domainOf('alone'))?.holdout_samples).toBeGreaterThan(0)
   const again = await node.finish((await startUpdate('alone', ['alone'])).id)
   expect(again.state).toBe('promoted')
@@ -119,45 +114,4 @@ test('nothing is deleted while an update runs', async () => {
   ])
   expect(await domainOf('busy')).toEqual(before)
   await node.finish(id)
-})
-
-test('two datasets with the same remaining texts count once', async () => {
-  await ensureDomains(db, ['same'], 0)
-  const text = (keyId: string) => ({ keyId, text: `${keyId} wrote` })
-  const [one, both] = [[text('stays')], [text('stays'), text('leaves')]]
-  for (const texts of [one, both]) {
-    const { sha256 } = await freezeDataset(testDeps(), 'same', texts)
-    await db.insert(accumulated).values({
-      model: 'same',
-      datasetSha256: sha256,
-      domain: 'same',
-      updateId: `update of ${texts.length}`,
-      createdAt: texts.length,
-    })
-  }
-  expect(await (await deleteKey('same', 'leaves')).json()).toMatchObject({ deleted_frozen: 1 })
-  expect(await listAccumulated(db, 'same')).toEqual([
-    { sha256: (await freezeDataset(testDeps(), 'same', one)).sha256, domain: 'same', samples: 1 },
-  ])
-})
-
-test('an interrupted deletion is completed by the next call', async () => {
-  const node = new SimulatedNode('broken-1', 'broken')
-  await node.beat()
-  await sample('broken', 'key_broken', 120)
-  await node.finish((await startUpdate('broken', ['broken'])).id)
-  const thaw = vi.fn<() => Promise<void>>().mockRejectedValueOnce(new Error('the reservoir was reset'))
-  const reservoir = testDeps().reservoir('broken')
-  const deps = testDeps({
-    reservoir: () =>
-      new Proxy(reservoir, {
-        get: (target, name) => (name === 'thawHoldout' ? thaw : Reflect.get(target, name)),
-      }),
-  })
-  await expect(deleteKeyTexts(deps, 'broken', 'key_broken')).rejects.toThrow('the reservoir was reset')
-  await sample('broken', 'key_other', 120)
-  expect((await domainOf('broken'))?.holdout_samples).toBe(0)
-  expect((await deleteKey('broken', 'key_broken')).status).toBe(200)
-  await sample('broken', 'key_third', 120)
-  expect((await domainOf('broken'))?.holdout_samples).toBeGreaterThan(0)
 })
