@@ -6,7 +6,6 @@ import { keptCounts, parsePattern } from '@copal/shared/mask/sparsity-pattern.ts
 import { domainName } from '@copal/shared/wire/inference-fields.ts'
 import type { ImportMask } from '@copal/shared/wire/mask-import.ts'
 import {
-  activateImported,
   findMaskByHash,
   IMPORT_PREFIX,
   registerMask,
@@ -15,6 +14,7 @@ import {
 import { findModel, type ModelRow } from '../../storage/db/queries/model-queries.ts'
 import type { Deps } from '../../contracts/bindings.ts'
 import { maskKey } from '../../storage/artifacts/artifact-keys.ts'
+import { activateMask, type ImportUpdate } from './activate-imported.ts'
 import { findOperatorModel } from '../models/find-operator-model.ts'
 import { readStoredHeader } from '../../storage/artifacts/mask-files.ts'
 
@@ -22,19 +22,22 @@ import { readStoredHeader } from '../../storage/artifacts/mask-files.ts'
 const MAX_DOMAINS = 256
 
 /**
- * Stores a mask file from an operator and registers it as a mask version; it is served only with `activate`.
+ * Stores a mask file from an operator and registers it as a mask version. With `activate` it is served once it has passed
+ * the gate, or at once if it was active before.
  *
  * Only the header is checked here. Nodes check the bits: a node that cannot load the mask keeps serving the previous one.
  *
  * @param store stores the file in R2 and returns whether it is new
- * @throws AppError `mask_invalid`, `mask_base_mismatch`, `model_not_found`, and what `store` throws
+ * @returns the update that evaluates the mask, if there is one
+ * @throws AppError `mask_invalid`, `mask_base_mismatch`, `model_not_found`, `conflict` with `activate` while another update
+ * is running, and what `store` throws
  */
 export async function importMaskFile(
   deps: Pick<Deps, 'db' | 'artifacts' | 'nowMs'>,
   sha256: string,
   request: ImportMask,
   store: () => Promise<boolean>,
-): Promise<{ model: ModelRow; mask: MaskRow }> {
+): Promise<{ model: ModelRow; mask: MaskRow; update?: ImportUpdate }> {
   const model = await findOperatorModel(deps.db, request.model)
   const isNew = await store()
   let mask: MaskRow
@@ -44,15 +47,14 @@ export async function importMaskFile(
     if (isNew) await deps.artifacts.delete(maskKey(sha256))
     throw error
   }
-  if (request.activate) {
-    await activateImported(deps.db, model.id, mask.version, deps.nowMs())
-    const [now, served] = await Promise.all([
-      findModel(deps.db, model.id),
-      findMaskByHash(deps.db, model.id, sha256),
-    ])
-    return { model: now ?? model, mask: served ?? mask }
-  }
-  return { model, mask }
+  if (!request.activate) return { model, mask }
+  const update = await activateMask(deps, model, mask)
+  if (update) return { model, mask, update }
+  const [now, served] = await Promise.all([
+    findModel(deps.db, model.id),
+    findMaskByHash(deps.db, model.id, sha256),
+  ])
+  return { model: now ?? model, mask: served ?? mask }
 }
 
 async function register(

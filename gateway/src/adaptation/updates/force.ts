@@ -3,7 +3,7 @@ import { findGateDecision } from '../../storage/db/queries/gate-queries.ts'
 import { findLastUpdate, findUpdate, type UpdateRow } from '../../storage/db/queries/update-queries.ts'
 import { isForceable } from '../gate/gate-verdict.ts'
 import { moveUpdate } from './move-update.ts'
-import type { StepDeps } from './update-step.ts'
+import type { StepDeps, StepOutcome } from './update-step.ts'
 
 /**
  * Activates the mask of an update that the gate rejected, against the gate's advice. The decision names who did it and why.
@@ -22,10 +22,15 @@ export async function forceUpdate(
     throw new AppError('not_found', `There is no update '${id}'. 'GET /admin/updates' lists the updates.`)
   const obstacle = await findObstacle(deps, update)
   if (obstacle !== undefined) throw new AppError('conflict', obstacle)
-  const moved = await moveUpdate(deps, update, {
+  const forced: StepOutcome = {
     event: 'forced',
     patch: { errorCode: null, errorMessage: null },
     decision: { kind: 'force', verdict: 'done', reason, figures: [], actor },
+  }
+  // The database rejects a second running update of a model, if one was started since the newest was looked up.
+  const moved = await moveUpdate(deps, update, forced).catch(async (error: unknown) => {
+    if ((await findLastUpdate(deps.db, update.model))?.id === id) throw error
+    return false
   })
   const now = await findUpdate(deps.db, id)
   if (moved && now) return now

@@ -1,4 +1,6 @@
+import type { DecisionEntry } from '@copal/shared/wire/admin-decisions.ts'
 import type { UpdateEntry } from '@copal/shared/wire/admin.ts'
+import type { DecisionRow } from '../../storage/db/queries/decision-queries.ts'
 import type { JobRow } from '../../storage/db/queries/job-queries.ts'
 import type { UpdateRow } from '../../storage/db/queries/update-queries.ts'
 
@@ -7,8 +9,17 @@ const CALIBRATION_BEGINS = 0.05
 const CALIBRATION_ENDS = 0.65
 const EVALUATION_ENDS = 0.95
 
-/** Describes an update for the admin API; `jobs` are its jobs. */
-export function updateEntry(update: UpdateRow, jobs: readonly JobRow[]): UpdateEntry {
+/**
+ * Describes an update for the admin API.
+ *
+ * @param jobs its jobs
+ * @param decisions what was decided about it; left out in lists
+ */
+export function updateEntry(
+  update: UpdateRow,
+  jobs: readonly JobRow[],
+  decisions?: readonly DecisionRow[],
+): UpdateEntry {
   const current = jobs.find(({ state }) => state === 'running')
   return {
     id: update.id,
@@ -31,6 +42,20 @@ export function updateEntry(update: UpdateRow, jobs: readonly JobRow[]): UpdateE
     created_at: new Date(update.createdAt).toISOString(),
     finished_at: update.finishedAt === null ? null : new Date(update.finishedAt).toISOString(),
     job: current ? jobEntry(current) : null,
+    ...(decisions ? { decisions: decisions.map(decisionEntry) } : {}),
+  }
+}
+
+function decisionEntry(decision: DecisionRow): DecisionEntry {
+  const { kind, verdict, reason, maskVersion, actor, createdAt, figures } = decision
+  return {
+    kind,
+    verdict,
+    reason,
+    mask_version: maskVersion,
+    actor,
+    created_at: new Date(createdAt).toISOString(),
+    figures,
   }
 }
 

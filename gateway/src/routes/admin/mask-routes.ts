@@ -1,11 +1,12 @@
 import { Hono } from 'hono'
 import { z } from 'zod'
 import { AppError } from '@copal/shared/errors.ts'
-import { rollback, type MaskEntry } from '@copal/shared/wire/admin.ts'
+import { rollback, type ImportedMask, type MaskEntry } from '@copal/shared/wire/admin.ts'
 import { importMask } from '@copal/shared/wire/mask-import.ts'
 import { joinMaskParts } from '@copal/shared/wire/mask-parts.ts'
 import { sha256Hex } from '@copal/shared/wire/identifiers.ts'
 import { validate } from '@copal/shared/wire/validate.ts'
+import type { Deps } from '../../contracts/bindings.ts'
 import type { AppEnv } from '../../contracts/context.ts'
 import { findMask, listMasks, type MaskRow } from '../../storage/db/queries/mask-queries.ts'
 import type { ModelRow } from '../../storage/db/queries/model-queries.ts'
@@ -15,6 +16,7 @@ import { joinMaskFile, storeMaskPart } from '../../storage/artifacts/mask-parts.
 import { rejectMethod } from '../../middleware/error-responses.ts'
 import { maskKey } from '../../storage/artifacts/artifact-keys.ts'
 import { findOperatorModel } from '../../adaptation/models/find-operator-model.ts'
+import { beginUpdate } from '../../adaptation/updates/update-requests.ts'
 import { rollBack } from '../../adaptation/updates/mask-rollback.ts'
 import { readAdminBody } from './admin-body.ts'
 
@@ -56,20 +58,20 @@ export function maskRoutes(): Hono<AppEnv> {
       const { sha256 } = validate(maskPath, c.req.param())
       const request = validate(importMask, c.req.query())
       const { artifacts } = c.var.deps
-      const { model, mask } = await importMaskFile(c.var.deps, sha256, request, () =>
+      const imported = await importMaskFile(c.var.deps, sha256, request, () =>
         storeMaskFile(artifacts, sha256, c.req.raw),
       )
-      return c.json(maskEntry(model, mask), 201)
+      return c.json(beginImported(c.var.deps, imported), 201)
     })
     .post('/masks/:sha256', async (c) => {
       const { sha256 } = validate(maskPath, c.req.param())
       const request = validate(importMask, c.req.query())
       const { parts } = await readAdminBody(c, joinMaskParts)
       const { artifacts } = c.var.deps
-      const { model, mask } = await importMaskFile(c.var.deps, sha256, request, () =>
+      const imported = await importMaskFile(c.var.deps, sha256, request, () =>
         joinMaskFile(artifacts, sha256, parts),
       )
-      return c.json(maskEntry(model, mask), 201)
+      return c.json(beginImported(c.var.deps, imported), 201)
     })
     .all('/masks/:sha256', rejectMethod('PUT', 'POST'))
     .put('/masks/:sha256/parts/:part', async (c) => {
@@ -83,6 +85,16 @@ export function maskRoutes(): Hono<AppEnv> {
       return c.json({ active_version: await rollBack(c.var.deps, request) })
     })
     .all('/rollback', rejectMethod('POST'))
+}
+
+/** Starts the update that evaluates an imported mask, if there is one. */
+function beginImported(
+  deps: Deps,
+  { model, mask, update }: Awaited<ReturnType<typeof importMaskFile>>,
+): ImportedMask {
+  if (!update) return maskEntry(model, mask)
+  if (update.isNew) deps.waitUntil(beginUpdate(deps, update.id))
+  return { ...maskEntry(model, mask), update: update.id }
 }
 
 function maskEntry(model: ModelRow, mask: MaskRow): MaskEntry {

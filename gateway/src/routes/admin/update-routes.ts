@@ -1,10 +1,14 @@
 import { Hono } from 'hono'
-import { createUpdate as updateRequest } from '@copal/shared/wire/admin.ts'
-import type { AppEnv } from '../../contracts/context.ts'
+import { createUpdate as updateRequest, forceUpdate as forceRequest } from '@copal/shared/wire/admin.ts'
+import type { ActorEnv } from '../../contracts/context.ts'
+import { listDecisionsOf } from '../../storage/db/queries/decision-queries.ts'
 import { listJobsOf } from '../../storage/db/queries/job-queries.ts'
 import { listUpdates, type UpdateRow } from '../../storage/db/queries/update-queries.ts'
 import type { Deps } from '../../contracts/bindings.ts'
 import { rejectMethod } from '../../middleware/error-responses.ts'
+import { actorId } from '../../keys/actor-id.ts'
+import { forceUpdate } from '../../adaptation/updates/force.ts'
+import { advanceUpdates } from '../../adaptation/updates/advance-update.ts'
 import { updateEntry } from '../../adaptation/updates/update-entry.ts'
 import {
   cancelUpdate,
@@ -17,9 +21,9 @@ import { readAdminBody } from './admin-body.ts'
 /** Maximum number of updates in a list. */
 const MAX_LISTED_UPDATES = 90
 
-/** Creates the routes that start, list, show and cancel updates. */
-export function updateRoutes(): Hono<AppEnv> {
-  return new Hono<AppEnv>()
+/** Creates the routes that start, list, show, cancel and force updates. */
+export function updateRoutes(): Hono<ActorEnv> {
+  return new Hono<ActorEnv>()
     .post('/updates', async (c) => {
       const { deps } = c.var
       const update = await createUpdate(deps, await readAdminBody(c, updateRequest))
@@ -47,8 +51,21 @@ export function updateRoutes(): Hono<AppEnv> {
       return c.json(await entryWithJobs(deps, await cancelUpdate(deps, c.req.param('id'))))
     })
     .all('/updates/:id/cancel', rejectMethod('POST'))
+    .post('/updates/:id/force', async (c) => {
+      const { deps, actor } = c.var
+      const { reason } = await readAdminBody(c, forceRequest)
+      const update = await forceUpdate(deps, c.req.param('id'), { reason, actor: actorId(deps, actor) })
+      // Its workflow has ended with it; heartbeats and cron continue what this begins.
+      deps.waitUntil(advanceUpdates(deps, update.model))
+      return c.json(await entryWithJobs(deps, update))
+    })
+    .all('/updates/:id/force', rejectMethod('POST'))
 }
 
 async function entryWithJobs(deps: Deps, update: UpdateRow) {
-  return updateEntry(update, await listJobsOf(deps.db, [update.id]))
+  const [jobs, decisions] = await Promise.all([
+    listJobsOf(deps.db, [update.id]),
+    listDecisionsOf(deps.db, update.id),
+  ])
+  return updateEntry(update, jobs, decisions)
 }

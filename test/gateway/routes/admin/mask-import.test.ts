@@ -1,9 +1,17 @@
 import { env } from 'cloudflare:workers'
 import { describe, expect, test } from 'vitest'
 import { encodeMask, type MaskMeta } from '@copal/shared/mask/mask-codec.ts'
-import type { DriftReport, MaskEntry } from '@copal/shared/wire/admin.ts'
+import type { DriftReport, ImportedMask, MaskEntry } from '@copal/shared/wire/admin.ts'
 import { sha256 } from '@copal/shared/wire/signature.ts'
-import { admin, adminJson, signedCall } from '../../support/doubles/simulated-node.ts'
+import {
+  admin,
+  adminJson,
+  getUpdate,
+  importTexts,
+  signedCall,
+  SimulatedNode,
+  startUpdate,
+} from '../../support/doubles/simulated-node.ts'
 import { fetchDocumented } from '../../support/requests/documented.ts'
 import { sendHeartbeat, createKey, errorOf, ORIGIN } from '../../support/requests/gateway-requests.ts'
 import { TEST_ADMIN_KEY } from '../../support/setup/secrets.ts'
@@ -110,34 +118,101 @@ test('an imported weights file is an inactive version, and is returned byte for 
   ])
 })
 
-test('an imported file that is activated is served by nodes, and can be rolled back and reactivated', async () => {
-  const before = await known('import-b')
-  expect(before.desired).toEqual({ active: null, previous: null })
-  const one = weightsFile('b1')
-  const two = weightsFile('b2', { parent: await sha256(one) })
-  await put(one, '?model=import-b&activate=true')
-  const second = await (await put(two, '?model=import-b&activate=true')).json<MaskEntry>()
-  expect(second).toMatchObject({
-    version: 2,
-    parent_version: 1,
-    active: true,
-    promoted_at: expect.any(String) as string,
-  })
-  const desired = (await known('import-b')).desired
-  expect(desired).toEqual({
-    active: { version: 2, sha256: await sha256(two) },
-    previous: { version: 1, sha256: await sha256(one) },
-  })
-  // Activating the active version again changes nothing, nor the previous version.
-  await put(two, '?model=import-b&activate=true')
-  expect((await known('import-b')).desired).toEqual(desired)
+/** Imports a file with `activate`, and lets a node work until the update has ended. */
+async function activate(node: SimulatedNode, bytes: Uint8Array<ArrayBuffer>, model: string) {
+  const entry = await (await put(bytes, `?model=${model}&activate=true`)).json<ImportedMask>()
+  expect(entry).toMatchObject({ active: false, promoted_at: null, update: expect.any(String) as string })
+  return { entry, end: await node.finish(entry.update ?? '') }
+}
 
-  expect(await adminJson('POST', '/rollback', { model: 'import-b' })).toEqual({ active_version: 1 })
-  expect(await adminJson('POST', '/rollback', { model: 'import-b', version: 2 })).toEqual({
-    active_version: 2,
+describe('an imported file that is activated', () => {
+  test('goes through the gate, is then served by nodes, and can be rolled back and reactivated', async () => {
+    const model = 'import-b'
+    const node = new SimulatedNode('import-b-1', model)
+    expect((await node.beat()).desired).toEqual({ active: null, previous: null })
+    await importTexts('import-b-text')
+    await node.finish((await startUpdate(model, ['import-b-text'])).id)
+    const one = weightsFile('b1')
+    const two = weightsFile('b2', { parent: await sha256(one) })
+    const first = await activate(node, one, model)
+    expect(first.end).toMatchObject({
+      state: 'promoted',
+      mask_version: 2,
+      parent_version: 1,
+      method: 'continual-sparsegpt',
+      domains: ['code', 'legal'],
+    })
+    expect(first.end.decisions?.[0]).toMatchObject({ kind: 'gate', verdict: 'passed', mask_version: 2 })
+    expect(first.end.decisions?.[0]?.figures.map(({ name }) => name)).toContain('perplexity / parent')
+    const second = await activate(node, two, model)
+    expect(second.end).toMatchObject({ state: 'promoted', mask_version: 3 })
+    expect(second.entry).toMatchObject({ version: 3, parent_version: 2 })
+    const { desired } = await node.beat()
+    expect(desired).toMatchObject({
+      active: { version: 3, sha256: await sha256(two) },
+      previous: { version: 2, sha256: await sha256(one) },
+    })
+    // It was active, so it needs no proof: activating the active version again changes nothing, nor the previous version.
+    const again = await (await put(two, `?model=${model}&activate=true`)).json<ImportedMask>()
+    expect(again).toMatchObject({ active: true })
+    expect(again).not.toHaveProperty('update')
+    expect((await node.beat()).desired).toEqual(desired)
+
+    expect(await adminJson('POST', '/rollback', { model })).toEqual({ active_version: 2 })
+    const back = await (await put(two, `?model=${model}&activate=true`)).json<ImportedMask>()
+    expect(back).toMatchObject({ version: 3, active: true })
+    const { r } = await adminJson<DriftReport>('GET', `/drift?model=${model}`)
+    expect(r.stages.map(({ mask_version: version }) => version)).toEqual([0, 1, 2, 3])
   })
-  const { r } = await adminJson<DriftReport>('GET', '/drift?model=import-b')
-  expect(r.stages).toEqual([0, 1, 2].map((version) => ({ mask_version: version, calibrated_domains: [] })))
+
+  test('is not served if the gate rejects it, but can be forced', async () => {
+    const model = 'import-f'
+    const bad = weightsFile('f1')
+    const hash = await sha256(bad)
+    const node = new SimulatedNode('import-f-1', model, ({ mask }) =>
+      mask === null ? 2 : mask === hash ? 2.4 : 2.3,
+    )
+    await node.beat()
+    await importTexts('import-f-text')
+    await node.finish((await startUpdate(model, ['import-f-text'])).id)
+    const { entry, end } = await activate(node, bad, model)
+    expect(end).toMatchObject({ state: 'failed', candidate: 1, error: { code: 'gate_failed' } })
+    expect((await node.beat()).desired.active).toMatchObject({ version: 1 })
+    await adminJson('POST', `/updates/${entry.update}/force`, { reason: 'Measured elsewhere on better text' })
+    expect(await node.finish(entry.update ?? '')).toMatchObject({ state: 'promoted', mask_version: 2 })
+    expect((await node.beat()).desired.active).toMatchObject({ version: 2, sha256: hash })
+  })
+
+  test('is not proven without held-out text, which an operator may override', async () => {
+    const node = new SimulatedNode('import-g-1', 'import-g')
+    await node.beat()
+    for (const { name } of (await adminJson<{ data: { name: string }[] }>('GET', '/domains')).data)
+      await adminJson('DELETE', `/domains/${name}`)
+    const { entry, end } = await activate(node, weightsFile('g1'), 'import-g')
+    expect(end.error?.message).toContain('There is no held-out text to compare it on.')
+    await adminJson('POST', `/updates/${entry.update}/force`, { reason: 'The only mask that there is' })
+    expect(await node.finish(entry.update ?? '')).toMatchObject({ state: 'promoted' })
+  })
+
+  test('waits for no other update: the file is registered, and the answer says what to do', async () => {
+    const node = new SimulatedNode('import-h-1', 'import-h')
+    await node.beat()
+    await importTexts('import-h-text')
+    const { id } = await startUpdate('import-h', ['import-h-text'])
+    const bytes = weightsFile('h1')
+    const busy = await put(bytes, '?model=import-h&activate=true')
+    expect([busy.status, (await errorOf(busy)).message]).toEqual([
+      409,
+      expect.stringMatching(new RegExp(`registered as m1 .*'${id}' is .* Import it again`)),
+    ])
+    await adminJson('POST', `/updates/${id}/cancel`)
+    const path = '?model=import-h&activate=true'
+    const [first, second] = [await put(bytes, path), await put(bytes, path)]
+    const [one, two] = [await first.json<ImportedMask>(), await second.json<ImportedMask>()]
+    expect(one.update).toMatch(/^upd_/)
+    expect(two.update).toBe(one.update)
+    expect(await getUpdate(one.update ?? '')).toMatchObject({ state: 'evaluating', mask_version: 1 })
+  })
 })
 
 test('weights that stay dense count in the sparsity of an imported file', async () => {

@@ -1,4 +1,4 @@
-import { and, asc, desc, eq, exists, inArray, isNotNull, isNull, ne, sql } from 'drizzle-orm'
+import { and, asc, desc, eq, exists, inArray, isNotNull, isNull, sql } from 'drizzle-orm'
 import type { DatasetRef } from '@copal/shared/wire/adaptation-jobs.ts'
 import type { Database } from '../../../contracts/database.ts'
 import { batches, masks, models, updates } from '../schema.ts'
@@ -61,29 +61,6 @@ export async function listPromotedMasks(db: Database, model: string): Promise<Pr
     .where(and(eq(masks.model, model), isNotNull(masks.promotedAt)))
     .orderBy(asc(masks.promotedAt), asc(masks.version))
   return rows.map(({ mask, updateDomains }) => ({ mask, updateDomains: updateDomains ?? [] }))
-}
-
-/** Makes an imported mask the active one, and the active one the previous. Does nothing if it is active already. */
-export async function activateImported(
-  db: Database,
-  model: string,
-  version: number,
-  nowMs: number,
-): Promise<void> {
-  await db.batch([
-    db
-      .update(models)
-      .set({
-        previousVersion: sql`${models.activeVersion}`,
-        activeVersion: version,
-        revision: sql`${models.revision} + 1`,
-      })
-      .where(and(eq(models.id, model), ne(models.activeVersion, version))),
-    db
-      .update(masks)
-      .set({ promotedAt: nowMs })
-      .where(and(eq(masks.model, model), eq(masks.version, version), isNull(masks.promotedAt))),
-  ])
 }
 
 /** Registers a candidate of an update under the model's next version. Repeating it for the same candidate returns the same mask. */

@@ -1,7 +1,7 @@
 import { eq } from 'drizzle-orm'
 import type { PolicyOverrides } from '@copal/shared/wire/admin-policy.ts'
 import type { Database } from '../../../contracts/database.ts'
-import { policies } from '../schema.ts'
+import { decisions, policies } from '../schema.ts'
 
 /** Returns the changes that an operator made to the policy of a model; undefined if there are none. */
 export async function findPolicyOverrides(db: Database, model: string): Promise<PolicyOverrides | undefined> {
@@ -13,16 +13,23 @@ export async function findPolicyOverrides(db: Database, model: string): Promise<
   return row?.policy
 }
 
-/** Replaces the changes to the policy of a model. */
+/**
+ * Replaces the changes to the policy of a model.
+ *
+ * @param decision stored in the same transaction
+ */
 export async function setPolicyOverrides(
   db: Database,
   model: string,
   policy: PolicyOverrides,
   nowMs: number,
+  decision?: { actor: string; reason: string },
 ): Promise<void> {
   const changed = { policy, updatedAt: nowMs }
-  await db
+  const stored = db
     .insert(policies)
     .values({ model, ...changed })
     .onConflictDoUpdate({ target: policies.model, set: changed })
+  const row = { model, kind: 'policy', verdict: 'done', createdAt: nowMs } as const
+  await db.batch([stored, ...(decision ? [db.insert(decisions).values({ ...row, ...decision })] : [])])
 }

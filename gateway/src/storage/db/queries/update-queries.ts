@@ -29,17 +29,22 @@ export async function findUpdate(db: Database, id: string): Promise<UpdateRow | 
   return db.select().from(updates).where(eq(updates.id, id)).get()
 }
 
-/** Returns the update that made a mask or is making it. */
+/** Returns the last update that made a mask or evaluated it. */
 export async function findUpdateOfMask(
   db: Database,
   model: string,
   version: number,
 ): Promise<UpdateRow | undefined> {
-  return db
-    .select()
-    .from(updates)
-    .where(and(eq(updates.model, model), eq(updates.maskVersion, version)))
-    .get()
+  return (
+    db
+      .select()
+      .from(updates)
+      .where(and(eq(updates.model, model), eq(updates.maskVersion, version)))
+      // An imported mask may be evaluated by several updates.
+      .orderBy(desc(updates.createdAt), desc(sql`rowid`))
+      .limit(1)
+      .get()
+  )
 }
 
 /** Returns the latest updates, newest first. */

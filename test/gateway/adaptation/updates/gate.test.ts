@@ -1,0 +1,371 @@
+import { env } from 'cloudflare:workers'
+import { describe, expect, test } from 'vitest'
+import type { CalibrateJob, EvaluateJob, Job, JobReport } from '@copal/shared/wire/adaptation-jobs.ts'
+import type { UpdateEntry } from '@copal/shared/wire/admin.ts'
+import { sha256 } from '@copal/shared/wire/signature.ts'
+import { advanceUpdate, advanceUpdates } from '../../../../gateway/src/adaptation/updates/advance-update.ts'
+import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
+import { listEvaluations } from '../../../../gateway/src/storage/db/queries/evaluation-queries.ts'
+import { listJobsOf } from '../../../../gateway/src/storage/db/queries/job-queries.ts'
+import { findModel } from '../../../../gateway/src/storage/db/queries/model-queries.ts'
+import {
+  admin,
+  adminJson,
+  getUpdate,
+  importTexts,
+  maskFile,
+  signedCall,
+  SimulatedNode,
+  startUpdate,
+  testDeps,
+  type Scores,
+} from '../../support/doubles/simulated-node.ts'
+import { errorOf } from '../../support/requests/gateway-requests.ts'
+
+const db = openDatabase(env.DB)
+
+/**
+ * Scores by the order in which the masks of a model are evaluated: 0 is dense, 1 the first mask. Domains without an entry
+ * score the same under every mask.
+ */
+function scoresOf(perplexities: Record<string, number[]>): Scores {
+  const order: (string | null)[] = [null]
+  return ({ mask }, domain) => {
+    if (!order.includes(mask)) order.push(mask)
+    const row = perplexities[domain] ?? [10, 12]
+    return Math.log(row[Math.min(order.indexOf(mask), row.length - 1)] ?? 12)
+  }
+}
+
+/** Starts a model whose first mask was calibrated on one domain and is active. */
+async function servingModel(model: string, scores: Scores) {
+  const node = new SimulatedNode(`${model}-1`, model, scores)
+  await node.beat()
+  await importTexts(`${model}-old`)
+  expect((await node.finish((await startUpdate(model, [`${model}-old`])).id)).state).toBe('promoted')
+  await importTexts(`${model}-new`)
+  return node
+}
+
+const jobsOf = async (id: string) => (await listJobsOf(db, [id])).map(({ payload }) => payload)
+const verdictsOf = ({ decisions = [] }: UpdateEntry) =>
+  decisions.map(({ kind, verdict, mask_version: mask }) => [kind, verdict, mask])
+
+describe('an update with a new domain', () => {
+  test('passes the gate when it gains more there than the old one loses, and says so in its decision', async () => {
+    const node = await servingModel(
+      'gain',
+      scoresOf({ 'gain-old': [10, 12, 12.2], 'gain-new': [10, 20, 14] }),
+    )
+    const { id } = await startUpdate('gain', ['gain-new'])
+    const end = await node.finish(id)
+    expect(end.state).toBe('promoted')
+    expect(verdictsOf(end).slice(0, 1)).toEqual([['gate', 'passed', 2]])
+    const figures = end.decisions?.[0]?.figures ?? []
+    const old = figures.find(({ name, domain }) => name === 'perplexity / parent' && domain === 'gain-old')
+    expect(old).toMatchObject({ value: expect.closeTo(12.2 / 12, 9) as number, limit: 1.05, passed: true })
+    // No constraint for the new domain: a gain or a loss there is part of the purpose only.
+    expect(
+      figures.filter(({ name }) => name === 'perplexity / parent').map(({ domain }) => domain),
+    ).not.toContain('gain-new')
+    expect(figures.find(({ name }) => name === 'perplexity / parent, weighted')).toMatchObject({ limit: 1 })
+  })
+
+  test('evaluates the active mask once for each holdout version, and keeps the losses of windows', async () => {
+    const node = await servingModel(
+      'once',
+      scoresOf({ 'once-old': [10, 12, 11.9], 'once-new': [10, 20, 15] }),
+    )
+    const { id } = await startUpdate('once', ['once-new'])
+    await node.finish(id)
+    const evaluations = (await jobsOf(id)).filter((job) => job.kind === 'evaluate')
+    const parent = evaluations.find((job) => job.id === `${id}-parent`)
+    expect(parent?.holdouts.map(({ domain }) => domain)).toEqual(['once-new'])
+    expect(evaluations.find((job) => job.id === `${id}-evaluate`)?.checkGeneration).toBe(true)
+    // What dense generates is known since the first update.
+    expect(evaluations.find((job) => job.id === `${id}-dense`)?.checkGeneration).toBe(false)
+    const cells = (await listEvaluations(db, 'once')).filter(({ version }) => version > 0)
+    expect(cells.every(({ windowNll }) => windowNll?.length === 20)).toBe(true)
+  })
+
+  test('is selected again with other weights when an old domain loses too much, and the better candidate serves', async () => {
+    const node = await servingModel(
+      'again',
+      scoresOf({ 'again-old': [10, 12, 13.2, 12.1], 'again-new': [10, 20, 12, 13] }),
+    )
+    const { id } = await startUpdate('again', ['again-new'])
+    const end = await node.finish(id)
+    expect(end).toMatchObject({ state: 'promoted', candidate: 2, mask_version: 3 })
+    expect(verdictsOf(end).slice(0, 2)).toEqual([
+      ['gate', 'retried', 2],
+      ['gate', 'passed', 3],
+    ])
+    const [first, second] = (await jobsOf(id)).filter((job): job is CalibrateJob => job.kind === 'calibrate')
+    expect([first?.id, second?.id]).toEqual([`${id}-calibrate`, `${id}-calibrate-2`])
+    const weights = second?.selection.weights ?? {}
+    // 10 % worse with a bound above 1.05: the factor is 1.5 + 10 · log(1.1/1.05).
+    expect((weights['again-old'] ?? 0) / (weights['again-new'] ?? 1)).toBeCloseTo(
+      1.5 + 10 * Math.log(1.1 / 1.05),
+      6,
+    )
+    // Candidates and parent are compared on the same versions.
+    const [one, two] = (await jobsOf(id)).filter(
+      (job): job is EvaluateJob => job.kind === 'evaluate' && job.id.includes('-evaluate'),
+    )
+    expect(two?.holdouts).toEqual(one?.holdouts)
+    expect((await jobsOf(id)).filter(({ id: job }) => job.endsWith('-parent'))).toHaveLength(1)
+  })
+
+  test('fails after three candidates with the figures of each, and the active mask stays', async () => {
+    const node = await servingModel(
+      'three',
+      scoresOf({ 'three-old': [10, 12, 13.2], 'three-new': [10, 20, 12] }),
+    )
+    const { id } = await startUpdate('three', ['three-new'])
+    const end = await node.finish(id)
+    expect(end).toMatchObject({ state: 'failed', candidate: 3, error: { code: 'gate_failed' } })
+    expect(end.error?.message).toMatch(
+      /m4 is rejected.*on 'three-old' is 1\.100 × .*at most 1\.050 ×.*candidate 3/,
+    )
+    expect(verdictsOf(end)).toEqual([
+      ['gate', 'retried', 2],
+      ['gate', 'retried', 3],
+      ['gate', 'failed', 4],
+    ])
+    expect(await findModel(db, 'three')).toMatchObject({ activeVersion: 1 })
+    expect((await node.beat()).desired.active).toMatchObject({ version: 1 })
+    const tries = (await jobsOf(id)).filter((job): job is CalibrateJob => job.kind === 'calibrate')
+    const ratios = tries.map(
+      ({ selection: { weights = {} } }) => (weights['three-old'] ?? 1) / (weights['three-new'] ?? 1),
+    )
+    expect(ratios[0]).toBe(1)
+    expect(ratios[2]).toBeCloseTo((ratios[1] ?? 0) ** 2, 6)
+  })
+
+  test('fails at once where other weights cannot help, or the policy allows one candidate', async () => {
+    const node = await servingModel(
+      'single',
+      scoresOf({ 'single-old': [10, 12, 13.2], 'single-new': [10, 20, 12] }),
+    )
+    await adminJson('PUT', '/policy', { model: 'single', gate: { max_candidates: 1 } })
+    const end = await node.finish((await startUpdate('single', ['single-new'])).id)
+    expect(verdictsOf(end)).toEqual([['gate', 'failed', 2]])
+    await adminJson('PUT', '/policy', { model: 'single', gate: { max_regression: 1.2 } })
+    expect((await node.finish((await startUpdate('single', ['single-new'])).id)).state).toBe('promoted')
+  })
+})
+
+describe('the first mask of a model', () => {
+  test('is compared with dense, and not selected again where all of its domains fail', async () => {
+    const node = new SimulatedNode('first-1', 'first', scoresOf({ 'first-a': [10, 15.1] }))
+    await node.beat()
+    await importTexts('first-a')
+    const end = await node.finish((await startUpdate('first', ['first-a'])).id)
+    expect(end).toMatchObject({ state: 'failed', candidate: 1, error: { code: 'gate_failed' } })
+    expect(end.error?.message).toContain("on 'first-a' is 1.510 × that of the dense model")
+    expect(await findModel(db, 'first')).toMatchObject({ activeVersion: 0 })
+  })
+})
+
+test('a mask that generates noise is rejected, however low its loss', async () => {
+  const node = await servingModel('noise', scoresOf({ 'noise-old': [10, 12, 9] }))
+  const done = node.done.bind(node)
+  node.done = async (job: Job): Promise<JobReport> => {
+    const report = await done(job)
+    if (report.result?.kind !== 'evaluate' || !report.result.generation) return report
+    const generation = { ...report.result.generation, repetition: 0.99 }
+    return { ...report, result: { ...report.result, generation } }
+  }
+  const { id } = await startUpdate('noise', ['noise-old'])
+  const end = await node.finish(id)
+  expect(end).toMatchObject({ state: 'failed', candidate: 1, error: { code: 'gate_failed' } })
+  expect(end.error?.message).toContain('It repeats 99 % of what it generates; at most 90 % are allowed.')
+  const forced = await admin('POST', `/updates/${id}/force`, { reason: 'I want to see it anyway' })
+  expect([forced.status, (await errorOf(forced)).message]).toEqual([
+    409,
+    expect.stringContaining('cannot be forced'),
+  ])
+})
+
+test('concurrent steps give one decision for each candidate', async () => {
+  const node = await servingModel(
+    'crowd',
+    scoresOf({ 'crowd-old': [10, 12, 13.2, 12], 'crowd-new': [10, 20, 12] }),
+  )
+  const { id } = await startUpdate('crowd', ['crowd-new'])
+  const crowd = () => Promise.all(Array.from({ length: 5 }, () => advanceUpdate(testDeps(), id)))
+  for (let turn = 0; turn < 14; turn += 1) {
+    await Promise.all([node.beat(), advanceUpdates(testDeps()), crowd()])
+    await node.work()
+  }
+  const end = await getUpdate(id)
+  expect(end).toMatchObject({ state: 'promoted', mask_version: 3 })
+  expect(verdictsOf(end).filter(([kind]) => kind === 'gate')).toEqual([
+    ['gate', 'retried', 2],
+    ['gate', 'passed', 3],
+  ])
+})
+
+test('a gateway that stopped between two of the evaluation jobs queues the missing ones', async () => {
+  const node = await servingModel('gap', scoresOf({ 'gap-old': [10, 12, 11.9], 'gap-new': [10, 20, 15] }))
+  const { id } = await startUpdate('gap', ['gap-new'])
+  await node.reach(id, 'evaluating')
+  await advanceUpdate(testDeps(), id)
+  await env.DB.prepare('delete from jobs where id in (?, ?)').bind(`${id}-parent`, `${id}-dense`).run()
+  expect((await node.finish(id)).state).toBe('promoted')
+  expect((await jobsOf(id)).map((job) => job.id).sort()).toEqual(
+    [`${id}-calibrate`, `${id}-dense`, `${id}-evaluate`, `${id}-parent`].sort(),
+  )
+})
+
+describe('an update that the gate rejected', () => {
+  const reason = 'The legal team accepts the loss until Monday'
+
+  test('can be forced with a reason, which the decision keeps with the admin key', async () => {
+    const node = await servingModel(
+      'force',
+      scoresOf({ 'force-old': [10, 12, 13.2], 'force-new': [10, 20, 12] }),
+    )
+    const { id } = await startUpdate('force', ['force-new'])
+    expect((await node.finish(id)).state).toBe('failed')
+    const short = await admin('POST', `/updates/${id}/force`, { reason: 'because' })
+    expect([short.status, (await errorOf(short)).param]).toEqual([400, 'reason'])
+    const forced = await adminJson<UpdateEntry>('POST', `/updates/${id}/force`, { reason })
+    expect(forced).toMatchObject({ state: 'promoting', error: null, finished_at: null })
+    const end = await node.finish(id)
+    expect(end).toMatchObject({ state: 'promoted', mask_version: 4 })
+    expect(end.decisions?.find(({ kind }) => kind === 'force')).toMatchObject({
+      verdict: 'done',
+      reason,
+      actor: expect.stringMatching(/^admin-[0-9a-f]{8}$/) as string,
+      mask_version: 4,
+    })
+    const again = await admin('POST', `/updates/${id}/force`, { reason })
+    expect([again.status, (await errorOf(again)).message]).toEqual([
+      409,
+      expect.stringContaining('is promoted'),
+    ])
+  })
+
+  test('cannot be forced when a newer one was started, or when it failed for another reason', async () => {
+    const node = await servingModel(
+      'late',
+      scoresOf({ 'late-old': [10, 12, 13.2], 'late-new': [10, 20, 12] }),
+    )
+    await adminJson('PUT', '/policy', { model: 'late', gate: { max_candidates: 1 } })
+    const { id } = await startUpdate('late', ['late-new'])
+    await node.finish(id)
+    const { id: newer } = await startUpdate('late', ['late-new'])
+    const late = await admin('POST', `/updates/${id}/force`, { reason })
+    expect([late.status, (await errorOf(late)).message]).toEqual([
+      409,
+      expect.stringContaining(`'${newer}' is`),
+    ])
+    await adminJson('POST', `/updates/${newer}/cancel`)
+    const cancelled = await admin('POST', `/updates/${newer}/force`, { reason })
+    expect([cancelled.status, (await errorOf(cancelled)).message]).toEqual([
+      409,
+      expect.stringContaining('is cancelled. Only an update that the gate rejected'),
+    ])
+    expect((await admin('POST', '/updates/upd_none/force', { reason })).status).toBe(404)
+  })
+})
+
+describe('with two nodes', () => {
+  /** A pair of nodes; the second one reports `changes` for the mask that it selects again. */
+  async function pair(model: string, agreement: number | undefined, ratio = 1) {
+    let masks = 0
+    const seen = new Map<string | null, number>([[null, 0]])
+    const scores: Scores = ({ mask, id }) => {
+      if (!seen.has(mask)) seen.set(mask, ++masks)
+      return mask === null ? 2 : 2.3 * (id.includes('-confirm-evaluate-') ? ratio : 1)
+    }
+    const [one, two] = [
+      new SimulatedNode(`${model}-1`, model, scores),
+      new SimulatedNode(`${model}-2`, model, scores),
+    ]
+    for (const node of [one, two]) {
+      const done = node.done.bind(node)
+      node.done = async (job: Job): Promise<JobReport> => {
+        const report = await done(job)
+        if (job.kind !== 'calibrate' || !job.compareWith || report.result?.kind !== 'calibrate') return report
+        if (agreement === undefined) return report
+        const bytes = maskFile(`${job.id} of the other node`)
+        const maskSha256 = await sha256(bytes)
+        await signedCall('PUT', `/internal/masks/${maskSha256}`, bytes)
+        return { ...report, result: { ...report.result, maskSha256, agreement } }
+      }
+    }
+    await one.beat()
+    await two.beat()
+    await importTexts(`${model}-a`)
+    const { id } = await startUpdate(model, [`${model}-a`])
+    for (let turn = 0; turn < 30; turn += 1) {
+      for (const node of [one, two]) {
+        await node.beat()
+        await node.work()
+      }
+      if ((await getUpdate(id)).finished_at !== null) break
+    }
+    const jobs = await listJobsOf(db, [id])
+    const nodeOf = (suffix: string) => jobs.find((job) => job.id === id + suffix)?.nodeId
+    return { update: await getUpdate(id), nodeOf }
+  }
+
+  test('one selects, the other evaluates and selects the same mask again', async () => {
+    const { update, nodeOf } = await pair('pair', undefined)
+    expect(update.state).toBe('promoted')
+    expect(verdictsOf(update).slice(0, 2)).toEqual([
+      ['gate', 'passed', 1],
+      ['confirm', 'passed', 1],
+    ])
+    expect(update.decisions?.[1]?.reason).toContain('selected the same mask')
+    const selecting = nodeOf('-calibrate')
+    expect(selecting).toBeTruthy()
+    expect(nodeOf('-evaluate')).not.toBe(selecting)
+    expect(nodeOf('-confirm-1')).not.toBe(selecting)
+  })
+
+  test('a mask with nearly the same bits and losses confirms', async () => {
+    const { update } = await pair('near', 0.9995, 1.0005)
+    expect(update.state).toBe('promoted')
+    const confirmation = update.decisions?.find(({ kind }) => kind === 'confirm')
+    expect(confirmation?.verdict).toBe('passed')
+    expect(confirmation?.figures[0]).toMatchObject({ name: 'equal mask bits', value: 0.9995, limit: 0.999 })
+    expect(confirmation?.figures[1]?.value).toBeCloseTo(0.0005, 9)
+  })
+
+  test.each([
+    ['of other bits', 0.99, 1, /99\.000 % of the bits are equal/],
+    ['of other losses', 0.9995, 1.002, /losses differ by more than 0\.1 %/],
+  ])('a mask %s does not, and the update fails', async (_, agreement, ratio, reason) => {
+    const { update } = await pair(`differ-${agreement}`.replace('.', '-'), agreement, ratio)
+    expect(update).toMatchObject({ state: 'failed', error: { code: 'gate_failed' } })
+    expect(update.error?.message).toMatch(reason)
+    expect(verdictsOf(update).at(-1)).toEqual(['confirm', 'failed', 1])
+  })
+})
+
+test('a policy of two nodes waits for a second one', async () => {
+  const node = new SimulatedNode('strict-1', 'strict')
+  await node.beat()
+  await adminJson('PUT', '/policy', { model: 'strict', confirm: 2 })
+  await importTexts('strict-a')
+  const { id } = await startUpdate('strict', ['strict-a'])
+  await node.reach(id, 'confirming')
+  for (let turn = 0; turn < 3; turn += 1) {
+    await node.beat()
+    await node.work()
+  }
+  expect(await getUpdate(id)).toMatchObject({
+    state: 'confirming',
+    message: 'another node selects m1 again: waiting for a node',
+  })
+  const other = new SimulatedNode('strict-2', 'strict')
+  for (let turn = 0; turn < 8; turn += 1) {
+    await other.beat()
+    await other.work()
+    await node.beat()
+  }
+  expect(await getUpdate(id)).toMatchObject({ state: 'promoted' })
+})

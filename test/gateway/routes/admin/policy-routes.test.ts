@@ -1,0 +1,71 @@
+import { env } from 'cloudflare:workers'
+import { describe, expect, test } from 'vitest'
+import { PRESETS, type PolicyReport } from '@copal/shared/wire/admin-policy.ts'
+import { findPolicy } from '../../../../gateway/src/adaptation/policy/find-policy.ts'
+import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
+import { listDecisions } from '../../../../gateway/src/storage/db/queries/decision-queries.ts'
+import { admin, adminJson, testDeps } from '../../support/doubles/simulated-node.ts'
+import { createKey, errorOf, sendHeartbeat } from '../../support/requests/gateway-requests.ts'
+
+const db = openDatabase(env.DB)
+const known = (model: string) => sendHeartbeat({ id: `node-${model}`, url: 'http://127.0.0.1:1' }, model)
+
+describe('the policy of a model', () => {
+  test('is the preset of the deployment until an operator changes it', async () => {
+    await known('policy-a')
+    expect(await adminJson('GET', '/policy?model=policy-a')).toEqual({
+      model: 'policy-a',
+      policy: PRESETS.local,
+      overrides: {},
+    })
+    const production = { ...testDeps(), adaptationPreset: 'production' as const }
+    expect(await findPolicy(production, 'policy-a')).toEqual(PRESETS.production)
+  })
+
+  test('is changed field by field, and each change is a decision with who made it', async () => {
+    await known('policy-b')
+    const overrides = { gate: { max_regression: 1.08 }, confirm: 2 }
+    const report = await adminJson<PolicyReport>('PUT', '/policy', { model: 'policy-b', ...overrides })
+    expect(report.overrides).toEqual(overrides)
+    expect(report.policy).toEqual({
+      ...PRESETS.local,
+      gate: { ...PRESETS.local.gate, max_regression: 1.08 },
+      confirm: 2,
+    })
+    // The same again changes nothing, an empty body removes all changes.
+    await adminJson('PUT', '/policy', { model: 'policy-b', ...overrides })
+    expect(await adminJson('PUT', '/policy', { model: 'policy-b' })).toMatchObject({ policy: PRESETS.local })
+    expect(
+      (await listDecisions(db, 'policy-b', 10)).map(({ kind, actor, reason }) => [kind, actor, reason]),
+    ).toEqual([
+      [
+        'policy',
+        expect.stringMatching(/^admin-[0-9a-f]{8}$/),
+        'Changed gate.max_regression from 1.08 to 1.05, confirm from 2 to "auto".',
+      ],
+      [
+        'policy',
+        expect.any(String),
+        'Changed gate.max_regression from 1.05 to 1.08, confirm from "auto" to 2.',
+      ],
+    ])
+  })
+
+  test.each([
+    ['a misspelt field', { gate: { max_regresion: 1.1 } }, 'gate'],
+    ['a ratio below 1', { gate: { max_regression: 0.95 } }, 'gate.max_regression'],
+    ['a canary that would end before it may', { canary: { min_minutes: 200 } }, 'canary.min_minutes'],
+    ['an unknown preset', { preset: 'careless' }, 'preset'],
+  ])('is not changed by %s', async (_, body, param) => {
+    await known('policy-c')
+    const response = await admin('PUT', '/policy', { model: 'policy-c', ...body })
+    expect([response.status, (await errorOf(response)).param]).toEqual([400, param])
+    expect(await adminJson('GET', '/policy?model=policy-c')).toMatchObject({ overrides: {} })
+  })
+
+  test('is not for callers without the admin key', async () => {
+    const { key } = await createKey({ scopes: ['admin'] })
+    expect((await admin('GET', '/policy', undefined, key)).status).toBe(403)
+    expect((await admin('PUT', '/policy', {}, key)).status).toBe(403)
+  })
+})
