@@ -7,6 +7,14 @@ import { WORKERS } from './test/support/harness/workers.ts'
 const polling = { poll: { timeout: 20_000 } }
 /** These projects share one queue of files: e2e files mostly wait for timers and processes, unit files compute. */
 const oneQueue = { maxWorkers: WORKERS, sequence: { groupOrder: 2 } }
+/** Unit test files share processes, because most run shorter than a process takes to start. These need their own. */
+const OWN_PROCESS = [
+  // Mocks a module, which the tests before it may have loaded already.
+  'test/gpu-node/platform/process-lock.test.ts',
+  // Measure how much the memory of their process grows.
+  'test/gpu-node/serving/backends/sparse/swap-fuzz.test.ts',
+  'test/gpu-node/serving/grammar/grammar-compiler.test.ts',
+]
 /** Conformance tests that start a service of their own. */
 const OWN_SERVICE = ['test/conformance/{schemathesis,openai-errors}.test.ts']
 
@@ -20,12 +28,24 @@ export default defineConfig({
         test: {
           name: 'unit',
           include: ['test/{shared,gpu-node,infra,docs}/**/*.test.ts'],
+          exclude: OWN_PROCESS,
+          isolate: false,
+          testTimeout: 60_000,
+          expect: polling,
+          ...oneQueue,
+        },
+      },
+      {
+        test: {
+          name: 'unit-own-process',
+          include: OWN_PROCESS,
           testTimeout: 60_000,
           expect: polling,
           ...oneQueue,
         },
       },
       './test/gateway/vitest.config.ts',
+      './test/gateway/vitest.pure.config.ts',
       {
         test: {
           // One service for all files, which would queue for its node if they ran at once.

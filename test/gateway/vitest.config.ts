@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto'
 import { resolve } from 'node:path'
 import { cloudflareTest, readD1Migrations } from '@cloudflare/vitest-plugin'
 import { defineConfig } from 'vitest/config'
+import { PURE_GATEWAY_TESTS } from '../support/harness/pure-gateway-tests.ts'
 import { WORKERS } from '../support/harness/workers.ts'
 import { CA, pemOf } from './support/setup/certificates.ts'
 import { TEST_ADMIN_KEY, TEST_KEY_PEPPER, TEST_NODE_SECRET } from './support/setup/secrets.ts'
@@ -59,6 +60,7 @@ export default defineConfig({
   test: {
     name: 'gateway',
     include: ['test/gateway/**/*.test.ts'],
+    exclude: PURE_GATEWAY_TESTS,
     globalSetup: ['./test/gateway/support/doubles/node-double.setup.ts'],
     // One module a package: each test file loads what it needs into a workerd of its own, one request a module.
     deps: { optimizer: { ssr: { enabled: true, include: PACKAGES } } },

@@ -1,0 +1,25 @@
+import { resolve } from 'node:path'
+import { cloudflareTest } from '@cloudflare/vitest-plugin'
+import { defineConfig } from 'vitest/config'
+import { PURE_GATEWAY_TESTS } from '../support/harness/pure-gateway-tests.ts'
+import { WORKERS } from '../support/harness/workers.ts'
+
+const root = resolve(import.meta.dirname, '../..')
+
+/**
+ * Tests without bindings share workerd processes. The others cannot: `reset()` of `cloudflare:test` leaves the data of Durable
+ * Objects that were evicted, and the work of requests that still run.
+ */
+export default defineConfig({
+  root,
+  plugins: [cloudflareTest({ wrangler: { configPath: `${root}/wrangler.toml` } })],
+  test: {
+    name: 'gateway-pure',
+    include: PURE_GATEWAY_TESTS,
+    isolate: false,
+    testTimeout: 30_000,
+    expect: { poll: { timeout: 20_000 } },
+    maxWorkers: WORKERS,
+    sequence: { groupOrder: 2 },
+  },
+})
