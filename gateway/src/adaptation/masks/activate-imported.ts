@@ -19,6 +19,7 @@ export interface ImportUpdate {
  * Activates an imported mask: at once if it was active before, which is a roll-back; else by an update that starts with the
  * evaluation and goes through gate and canary as every other.
  *
+ * @param actor the id of the admin key, for the decision of a roll-back
  * @returns undefined for a roll-back
  * @throws AppError `conflict` while another update of the model is running
  */
@@ -26,9 +27,10 @@ export async function activateMask(
   deps: Pick<Deps, 'db' | 'nowMs'>,
   model: ModelRow,
   mask: MaskRow,
+  actor: string,
 ): Promise<ImportUpdate | undefined> {
   if (mask.promotedAt !== null) {
-    await rollBack(deps, { model: model.id, version: mask.version })
+    await rollBack(deps, { model: model.id, version: mask.version }, actor)
     return undefined
   }
   const id = `upd_${crypto.randomUUID().replaceAll('-', '')}`

@@ -28,6 +28,7 @@ const MAX_DOMAINS = 256
  * Only the header is checked here. Nodes check the bits: a node that cannot load the mask keeps serving the previous one.
  *
  * @param store stores the file in R2 and returns whether it is new
+ * @param actor the id of the admin key
  * @returns the update that evaluates the mask, if there is one
  * @throws AppError `mask_invalid`, `mask_base_mismatch`, `model_not_found`, `conflict` with `activate` while another update
  * is running, and what `store` throws
@@ -36,7 +37,7 @@ export async function importMaskFile(
   deps: Pick<Deps, 'db' | 'artifacts' | 'nowMs'>,
   sha256: string,
   request: ImportMask,
-  store: () => Promise<boolean>,
+  { store, actor }: { store: () => Promise<boolean>; actor: string },
 ): Promise<{ model: ModelRow; mask: MaskRow; update?: ImportUpdate }> {
   const model = await findOperatorModel(deps.db, request.model)
   const isNew = await store()
@@ -48,7 +49,7 @@ export async function importMaskFile(
     throw error
   }
   if (!request.activate) return { model, mask }
-  const update = await activateMask(deps, model, mask)
+  const update = await activateMask(deps, model, mask, actor)
   if (update) return { model, mask, update }
   const [now, served] = await Promise.all([
     findModel(deps.db, model.id),

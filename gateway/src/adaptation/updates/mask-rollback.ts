@@ -7,6 +7,7 @@ import {
   listServedMasks,
   type ActivationChange,
 } from '../../storage/db/queries/rollback-queries.ts'
+import { findUpdateOfMask } from '../../storage/db/queries/update-queries.ts'
 import { planRollback } from '../statistics/rollback-plan.ts'
 import { findOperatorModel } from '../models/find-operator-model.ts'
 import type { StepDeps } from './update-step.ts'
@@ -22,11 +23,12 @@ export type RollbackDeps = Pick<StepDeps, 'db' | 'nowMs'>
  * count any more. Those of its own line count again if they were rolled back. An update that is running, or can still
  * be forced, fails if its mask is selected from texts that do not count any more.
  *
+ * @param actor the id of the admin key, for the decision
  * @returns the active version afterwards
  * @throws AppError `not_found` if the mask does not exist; `conflict` if it was never active, or if there is no previous
  * mask; the errors of `findOperatorModel`
  */
-export async function rollBack(deps: RollbackDeps, request: RollbackRequest): Promise<number> {
+export async function rollBack(deps: RollbackDeps, request: RollbackRequest, actor: string): Promise<number> {
   for (;;) {
     const model = await findOperatorModel(deps.db, request.model)
     const version = request.version ?? model.previousVersion
@@ -38,7 +40,25 @@ export async function rollBack(deps: RollbackDeps, request: RollbackRequest): Pr
     }
     if (version === model.activeVersion) return version
     await requireWasActive(deps, model, version)
-    if (await rollBackTo(deps, model, version)) return version
+    const decision = await rollbackDecision(deps, model, version)
+    if (await rollBackTo(deps, model, version, { ...decision, actor })) return version
+  }
+}
+
+/** Returns the decision of an operator's roll-back. It belongs to the update whose mask is active. */
+async function rollbackDecision(
+  deps: Pick<RollbackDeps, 'db'>,
+  { id, activeVersion }: ModelRow,
+  version: number,
+) {
+  const update = activeVersion === 0 ? undefined : await findUpdateOfMask(deps.db, id, activeVersion)
+  const nameOf = (mask: number) => (mask === 0 ? 'the dense weights' : `m${mask}`)
+  return {
+    kind: 'roll_back' as const,
+    verdict: 'done' as const,
+    reason: `An operator returned from ${nameOf(activeVersion)} to ${nameOf(version)}.`,
+    updateId: update?.id ?? null,
+    maskVersion: activeVersion,
   }
 }
 
@@ -57,8 +77,8 @@ export async function rollBackTo(
   const { rolledBack, kept } = planRollback(await listServedMasks(deps.db, model.id), version)
   const change = {
     version,
-    rolledBack: { updateIds: rolledBack, from: statesBefore('rolled_back'), to: 'rolled_back' },
-    reinstated: { updateIds: kept, from: statesBefore('reinstated'), to: 'promoted' },
+    rolledBack: { masks: rolledBack, from: statesBefore('rolled_back'), to: 'rolled_back' },
+    reinstated: { masks: kept, from: statesBefore('reinstated'), to: 'promoted' },
     superseded: { from: statesBefore('failed'), to: 'failed', error: superseded(model) },
     decision,
   } as const

@@ -7,7 +7,8 @@ import { joinMaskParts } from '@copal/shared/wire/mask-parts.ts'
 import { sha256Hex } from '@copal/shared/wire/identifiers.ts'
 import { validate } from '@copal/shared/wire/validate.ts'
 import type { Deps } from '../../contracts/bindings.ts'
-import type { AppEnv } from '../../contracts/context.ts'
+import type { ActorEnv } from '../../contracts/context.ts'
+import { actorId } from '../../keys/actor-id.ts'
 import { findMask, listMasks, type MaskRow } from '../../storage/db/queries/mask-queries.ts'
 import type { ModelRow } from '../../storage/db/queries/model-queries.ts'
 import { storeMaskFile } from '../../storage/artifacts/mask-files.ts'
@@ -24,8 +25,8 @@ const maskPath = z.object({ sha256: sha256Hex })
 const partPath = z.object({ sha256: sha256Hex, part: sha256Hex })
 
 /** Creates the routes that list masks, download and import their files, and roll back to an earlier mask. */
-export function maskRoutes(): Hono<AppEnv> {
-  return new Hono<AppEnv>()
+export function maskRoutes(): Hono<ActorEnv> {
+  return new Hono<ActorEnv>()
     .get('/masks', async (c) => {
       const { db } = c.var.deps
       const model = await findOperatorModel(db, c.req.query('model'))
@@ -58,9 +59,10 @@ export function maskRoutes(): Hono<AppEnv> {
       const { sha256 } = validate(maskPath, c.req.param())
       const request = validate(importMask, c.req.query())
       const { artifacts } = c.var.deps
-      const imported = await importMaskFile(c.var.deps, sha256, request, () =>
-        storeMaskFile(artifacts, sha256, c.req.raw),
-      )
+      const imported = await importMaskFile(c.var.deps, sha256, request, {
+        store: () => storeMaskFile(artifacts, sha256, c.req.raw),
+        actor: actorId(c.var.deps, c.var.actor),
+      })
       return c.json(beginImported(c.var.deps, imported), 201)
     })
     .post('/masks/:sha256', async (c) => {
@@ -68,9 +70,10 @@ export function maskRoutes(): Hono<AppEnv> {
       const request = validate(importMask, c.req.query())
       const { parts } = await readAdminBody(c, joinMaskParts)
       const { artifacts } = c.var.deps
-      const imported = await importMaskFile(c.var.deps, sha256, request, () =>
-        joinMaskFile(artifacts, sha256, parts),
-      )
+      const imported = await importMaskFile(c.var.deps, sha256, request, {
+        store: () => joinMaskFile(artifacts, sha256, parts),
+        actor: actorId(c.var.deps, c.var.actor),
+      })
       return c.json(beginImported(c.var.deps, imported), 201)
     })
     .all('/masks/:sha256', rejectMethod('PUT', 'POST'))
@@ -82,7 +85,8 @@ export function maskRoutes(): Hono<AppEnv> {
     .all('/masks/:sha256/parts/:part', rejectMethod('PUT'))
     .post('/rollback', async (c) => {
       const request = await readAdminBody(c, rollback)
-      return c.json({ active_version: await rollBack(c.var.deps, request) })
+      const { deps, actor } = c.var
+      return c.json({ active_version: await rollBack(deps, request, actorId(deps, actor)) })
     })
     .all('/rollback', rejectMethod('POST'))
 }

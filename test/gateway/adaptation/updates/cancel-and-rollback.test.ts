@@ -101,6 +101,13 @@ describe('rolling back', () => {
 
     expect(await (await rollBack('back')).json()).toEqual({ active_version: 1 })
     expect((await getUpdate(second.id)).state).toBe('rolled_back')
+    expect((await getUpdate(second.id)).decisions?.at(-1)).toMatchObject({
+      kind: 'roll_back',
+      verdict: 'done',
+      mask_version: 2,
+      reason: 'An operator returned from m2 to m1.',
+      actor: expect.stringMatching(/^admin-[0-9a-f]+$/) as string,
+    })
     await node.beat()
     expect(node.activeVersion).toBe(1)
     expect(await (await rollBack('back')).json()).toEqual({ active_version: 2 })
@@ -159,7 +166,7 @@ describe('rolling back', () => {
       },
     })
     const deps = { ...testDeps(), db: openDatabase(raced) }
-    expect(await rollBackModel(deps, { model: 'raced' })).toBe(0)
+    expect(await rollBackModel(deps, { model: 'raced' }, 'admin')).toBe(0)
     expect(races).toBe(2)
     expect((await getUpdate(id)).state).toBe('rolled_back')
     await advanceUpdate(testDeps(), id)
