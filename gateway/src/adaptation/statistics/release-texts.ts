@@ -26,8 +26,8 @@ export async function releaseTexts(deps: ReleaseDeps, update: UpdateRow): Promis
 export async function releaseEarlier(deps: ReleaseDeps, update: UpdateRow): Promise<void> {
   for (const earlier of await listUpdatesBefore(deps.db, update)) {
     if (earlier.state !== 'promoted') await release(deps, earlier)
-    // It has done the same for those before it.
-    if (earlier.datasets !== null) return
+    // It has collected, and so done the same for those before it.
+    if (earlier.datasets !== null && earlier.datasets.length > 0) return
   }
 }
 

@@ -1,18 +1,18 @@
 import type { ServedMask } from '../../storage/db/queries/rollback-queries.ts'
 
-/** The updates that a roll-back affects. */
+/** The masks that a roll-back affects. */
 export interface RollbackPlan {
-  /** Their masks became active after the target and are no ancestors of it: their texts do not count any more. */
-  rolledBack: string[]
-  /** Their masks are the target or its ancestors: their texts count. */
-  kept: string[]
+  /** They became active after the target and are no ancestors of it: the texts of their updates do not count any more. */
+  rolledBack: ServedMask[]
+  /** The target and its ancestors: the texts of their updates count. */
+  kept: ServedMask[]
 }
 
 /**
- * Returns the updates that are rolled back when `version` becomes active, and those that are kept. A pure function.
+ * Returns the masks that are rolled back when `version` becomes active, and those that are kept. A pure function.
  *
  * Statistics only ever grow along the line of parents, so the target's own line tells what its successors may be selected
- * from. That line has no masks of an operator's import before it; updates from before the target stay as they are.
+ * from. The line ends at an imported mask without a parent; updates from before the target stay as they are.
  *
  * @param masks the masks that were ever active
  * @param version the target; 0 is dense, to which every mask is a successor
@@ -30,9 +30,5 @@ export function planRollback(masks: readonly ServedMask[], version: number): Rol
     const [one, other] = [mask.promotedAt ?? 0, target.promotedAt ?? 0]
     return one > other || (one === other && mask.version > target.version)
   }
-  const later = masks.filter((mask) => !line.has(mask) && isLater(mask))
-  return {
-    rolledBack: later.map(({ updateId }) => updateId),
-    kept: [...line].map(({ updateId }) => updateId),
-  }
+  return { rolledBack: masks.filter((mask) => !line.has(mask) && isLater(mask)), kept: [...line] }
 }

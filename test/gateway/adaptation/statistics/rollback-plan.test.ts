@@ -9,6 +9,11 @@ const masks = (...list: [version: number, parent: number | null][]) =>
     promotedAt: index,
     updateId: `u${version}`,
   }))
+const plan = (...parameters: Parameters<typeof planRollback>) => {
+  const { rolledBack, kept } = planRollback(...parameters)
+  const ids = (found: typeof kept) => found.map(({ updateId }) => updateId)
+  return { rolledBack: ids(rolledBack), kept: ids(kept) }
+}
 const line = masks([1, null], [2, 1], [3, 2])
 
 test.each([
@@ -33,9 +38,9 @@ test.each([
     ['u1'],
   ],
 ])('a roll-back %s', (_name, all, version, rolledBack, kept) => {
-  expect(planRollback(all, version)).toEqual({ rolledBack, kept })
+  expect(plan(all, version)).toEqual({ rolledBack, kept })
 })
 
 test('an ancestor is kept even if it was promoted after the target, by a force', () => {
-  expect(planRollback(masks([2, 1], [1, null]), 2)).toEqual({ rolledBack: [], kept: ['u2', 'u1'] })
+  expect(plan(masks([2, 1], [1, null]), 2)).toEqual({ rolledBack: [], kept: ['u2', 'u1'] })
 })

@@ -80,7 +80,7 @@ export function countBatch(
 }
 
 /** Returns whether a column has one of some values, all in one parameter, because a statement has at most 100. */
-export function isAmong(column: SQLiteColumn, values: readonly string[]): SQL {
+export function isAmong(column: SQLiteColumn, values: readonly (string | number)[]): SQL {
   return inArray(column, sql`(select value from json_each(${JSON.stringify(values)}))`)
 }
 

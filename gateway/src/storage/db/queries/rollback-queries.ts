@@ -36,9 +36,9 @@ const readsUncounted = sql`exists (
 const withoutUpdate = (trial: SQLiteColumn) =>
   sql`case when json_extract(${trial}, '$.updateId') is null then ${trial} end`
 
-/** A change of updates from some states to another one. */
+/** A change of the updates that some masks belong to, from some states to another one. */
 export interface UpdateChange {
-  updateIds: readonly string[]
+  masks: readonly ServedMask[]
   from: readonly UpdateState[]
   to: UpdateState
 }
@@ -49,7 +49,7 @@ export interface ActivationChange {
   rolledBack: UpdateChange
   reinstated: UpdateChange
   /** What happens to updates that run, or can still be forced, and whose masks are selected from texts that do not count any more. */
-  superseded: Omit<UpdateChange, 'updateIds'> & { error: { code: string; message: string } }
+  superseded: Omit<UpdateChange, 'masks'> & { error: { code: string; message: string } }
   decision?: Omit<typeof decisions.$inferInsert, 'id' | 'model' | 'createdAt'> | undefined
 }
 
@@ -76,11 +76,22 @@ export async function activateEarlier(
     revision: sql`${updates.revision} + 1`,
     finishedAt: sql`coalesce(${updates.finishedAt}, ${nowMs})`,
   }
-  const move = ({ updateIds, from, to }: UpdateChange) =>
+  const move = ({ masks: moved, from, to }: UpdateChange) =>
     db
       .update(updates)
       .set({ ...ended, state: to })
-      .where(and(isAmong(updates.id, updateIds), inArray(updates.state, [...from]), unchanged))
+      .where(
+        and(
+          eq(updates.model, id),
+          // Not by the id in the mask: an imported mask names no update, but an update activates it.
+          isAmong(
+            updates.maskVersion,
+            moved.map((mask) => mask.version),
+          ),
+          inArray(updates.state, [...from]),
+          unchanged,
+        ),
+      )
   const { error, from, to } = superseded
   const endSuperseded = db
     .update(updates)
@@ -107,8 +118,8 @@ export async function activateEarlier(
     move(rolledBack),
     move(reinstated),
     ...changeCounted(db, id, {
-      out: rolledBack.updateIds,
-      back: reinstated.updateIds,
+      out: rolledBack.masks.map(({ updateId }) => updateId),
+      back: reinstated.masks.map(({ updateId }) => updateId),
       guard: sql`${unchanged}`,
     }),
     endSuperseded,
