@@ -9,6 +9,7 @@ import { createTextEvaluator } from './serving/control/text-evaluation.ts'
 import { createMaskEvaluator } from './serving/control/mask-evaluator.ts'
 import { createGatewayClient } from './serving/control/gateway-client.ts'
 import { createHeartbeatLoop } from './serving/control/heartbeat-loop.ts'
+import { createStatisticsExchange } from './serving/control/statistics-exchange.ts'
 import { takeNodeLock } from './serving/control/node-lock.ts'
 import { createJobWork } from './serving/control/node-job-work.ts'
 import { openJobRunner } from './serving/control/node-jobs.ts'
@@ -137,6 +138,7 @@ export async function startNode(settings: NodeSettings, environment: NodeProcess
       masks,
       datasets,
       evaluator,
+      statistics: createStatisticsExchange({ home, model, gateway, log }),
       threads: settings.threads,
     })
     const jobs = await openJobRunner({ home, work, log, onChange: () => heartbeats.sendSoon() })

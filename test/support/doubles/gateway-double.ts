@@ -41,7 +41,7 @@ export interface GatewayDouble {
   readonly reports: Map<string, JobReport>
   /** Settled receipts by request id. */
   readonly receipts: Map<string, Receipt>
-  /** `masks/<sha256>` and `datasets/<sha256>`. */
+  /** `masks/<sha256>`, `datasets/<sha256>` and `statistics/<artifact>/<file>`. */
   readonly artifacts: Map<string, Uint8Array>
   /** Calls by method and path, rejected ones included. */
   readonly calls: string[]
@@ -158,6 +158,14 @@ function route(double: GatewayDouble, method: string, path: string, body: Uint8A
     double.artifacts.set(`masks/${sha256}`, body)
     return '{}'
   }
+  const [, ofStatistics] =
+    /^\/internal\/(statistics\/[0-9a-f]{64}\/(?:[0-9a-f]{64}|manifest\.json))$/.exec(path) ?? []
+  if (ofStatistics && method === 'PUT') {
+    double.artifacts.set(ofStatistics, body)
+    return '{}'
+  }
+  const stored = ofStatistics === undefined ? undefined : double.artifacts.get(ofStatistics)
+  if (stored && method === 'GET') return stored
   const [, file = '', part] =
     /^\/internal\/masks\/([0-9a-f]{64})(?:\/parts\/([0-9a-f]{64}))?$/.exec(path) ?? []
   if (part && method === 'PUT') {

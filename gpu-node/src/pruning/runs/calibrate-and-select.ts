@@ -45,7 +45,7 @@ export async function calibrateAndSelect(
   if (needsStatistics && wanted.length === 0) {
     throw new AppError('insufficient_samples', 'There is no dataset to calibrate on. Name at least one.')
   }
-  const { parentMaskPath, halfLifeDays } = task
+  const { parentMaskPath, compareMaskPath, halfLifeDays } = task
   const metadata = {
     domains: [...new Set(wanted.map(({ domain }) => domain))].sort(),
     parent: parentMaskPath === null ? null : await hashMaskFile(parentMaskPath),
@@ -81,6 +81,7 @@ export async function calibrateAndSelect(
         scope,
         sparsity,
         churn: parentMaskPath === null ? null : maskFileChurn(parentMaskPath, path),
+        ...(compareMaskPath === undefined ? {} : { agreement: 1 - maskFileChurn(compareMaskPath, path) }),
         tokens: artifacts
           .flatMap(({ parts }) => parts)
           .map(({ datasetSha256, tokens }) => ({ sha256: datasetSha256, tokens })),

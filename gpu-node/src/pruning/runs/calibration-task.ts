@@ -31,6 +31,8 @@ export interface CalibrationTask {
   halfLifeDays?: number | undefined
   /** The mask file before the new one, for the churn; null if there is none. */
   parentMaskPath: string | null
+  /** A mask file to compare the new one with; none by default. */
+  compareMaskPath?: string | undefined
   /** ISO 8601 time for the mask's metadata. It is part of the task so that the same task gives the same bytes. */
   created: string
   /** Folder for the mask file. */
@@ -40,7 +42,7 @@ export interface CalibrationTask {
 }
 
 /** The result of a calibration: the fields of the wire result, and the path of the mask. */
-export type CalibrationOutcome = Omit<CalibrateResult, 'kind' | 'statistics' | 'agreement'> & {
+export type CalibrationOutcome = Omit<CalibrateResult, 'kind' | 'statistics'> & {
   maskPath: string
   /** The statistics of all datasets of the task that are on disk. */
   artifacts: Artifact[]
@@ -55,11 +57,14 @@ export interface CalibrationProgress {
 }
 
 /** Returns the datasets whose statistics the method reads. */
-export function countedDatasets({
+export function countedDatasets<Dataset>({
   selection,
   datasets,
   accumulated,
-}: CalibrationTask): readonly DatasetFile[] {
+}: Pick<CalibrationTask, 'selection'> & {
+  datasets: readonly Dataset[]
+  accumulated: readonly Dataset[]
+}): readonly Dataset[] {
   switch (parseMethod(selection.method).datasets) {
     case 'none':
       return []

@@ -89,7 +89,7 @@ export async function mergeArtifacts(dir: string, artifacts: readonly Artifact[]
   const [first, ...rest] = artifacts
   if (!first) throw new RangeError('nothing to merge')
   const parts = artifacts.flatMap((artifact) => artifact.parts).sort((a, b) => (a.id < b.id ? -1 : 1))
-  const id = mergedId(parts)
+  const id = artifactId(parts)
   const scratch = await createScratch(dir)
   try {
     const blocks: Record<string, string>[] = []
@@ -152,7 +152,10 @@ async function summedTensors(
   }))
 }
 
-function mergedId(parts: readonly ArtifactPart[]): string {
+/** Returns the id of an artifact: that of its only part, or a hash over the ids of its parts, which are sorted. */
+export function artifactId(parts: readonly Pick<ArtifactPart, 'id'>[]): string {
+  const [first, ...others] = parts
+  if (first && others.length === 0) return first.id
   return createHash('sha256')
     .update(JSON.stringify(['merged', ...parts.map(({ id }) => id)]))
     .digest('hex')

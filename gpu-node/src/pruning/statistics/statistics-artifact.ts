@@ -8,7 +8,7 @@ import type { StatisticSet } from './statistic-names.ts'
 import { readBlockTensor, readTensorLengths, writeBlockFile, type BlockTensor } from './block-file.ts'
 
 /** Incremented when the meaning or layout of statistics changes. Older artifacts are then calibrated again. */
-const FORMAT_VERSION = 2
+export const FORMAT_VERSION = 2
 
 /** The inputs of a calibration: everything that the statistics of one dataset depend on. */
 export interface CalibrationSpec {
@@ -212,6 +212,7 @@ function toDamagedError(cause: unknown, artifact: Pick<Artifact, 'id'>, block: n
   return broken ? new DamagedArtifactError(artifact, `block ${block} cannot be read`, { cause }) : cause
 }
 
-function blockPath(dir: string, block: number): string {
+/** Returns the path of the file of one block in the folder of an artifact. */
+export function blockPath(dir: string, block: number): string {
   return join(dir, `block-${String(block).padStart(4, '0')}.safetensors`)
 }

@@ -23,6 +23,16 @@ export interface GatewayClient {
   download(kind: ArtifactKind, sha256: string, signal?: AbortSignal): Promise<AsyncIterable<Uint8Array>>
   /** Streams a mask file from disk to the gateway, which checks its hash. */
   uploadMask(sha256: string, file: Blob, signal?: AbortSignal): Promise<void>
+  /** Returns a file of a statistics artifact as {@link download} does: its manifest, or a piece by its SHA-256. */
+  downloadStatistics(artifact: string, file: string, signal?: AbortSignal): Promise<AsyncIterable<Uint8Array>>
+  /** Sends a file of a statistics artifact. The manifest comes last; the gateway then lists the artifact. */
+  uploadStatistics(
+    artifact: string,
+    file: string,
+    bytes: Blob,
+    sha256: string,
+    signal?: AbortSignal,
+  ): Promise<void>
 }
 
 /** Time limit of a response, in addition to the transfer time of a body sent from memory. */
@@ -136,6 +146,13 @@ export function createGatewayClient(deps: {
         join: (parts: string[]) => post(path, { parts }, file.size, signal).then(discardBody),
       }
       await sendMaskFile(file, sender, deps.maskPartBytes)
+    },
+    async downloadStatistics(artifact, file, signal) {
+      const response = await get(`/internal/statistics/${artifact}/${file}`, signal)
+      return bodyChunks(base, response, stallTimeoutMs, signal)
+    },
+    async uploadStatistics(artifact, file, bytes, sha256, signal) {
+      await discardBody(await put(`/internal/statistics/${artifact}/${file}`, bytes, sha256, signal))
     },
   }
 }

@@ -13,6 +13,7 @@ import type { MaskStore } from '../masks/mask-store.ts'
 import type { DatasetStore } from './dataset-store.ts'
 import type { MaskEvaluator } from './mask-evaluator.ts'
 import type { JobContext, JobWork } from './node-jobs.ts'
+import type { StatisticsExchange } from './statistics-exchange.ts'
 
 /** Parts of {@link createJobWork}. */
 export interface JobWorkDeps {
@@ -21,6 +22,7 @@ export interface JobWorkDeps {
   masks: MaskStore
   datasets: DatasetStore
   evaluator: MaskEvaluator
+  statistics: StatisticsExchange
   /** Threads of the calibration's forward pass; null for all processors, at low priority. */
   threads: number | null
 }
@@ -41,8 +43,8 @@ export function createJobWork(deps: JobWorkDeps): JobWork {
 
   async function fetchDatasets(refs: readonly DatasetRef[], { signal }: JobContext): Promise<DatasetFile[]> {
     const files: DatasetFile[] = []
-    for (const { sha256, domain } of refs)
-      files.push({ sha256, domain, path: await deps.datasets.ensure(sha256, signal) })
+    for (const { sha256, domain, createdAt } of refs)
+      files.push({ sha256, domain, createdAt, path: await deps.datasets.ensure(sha256, signal) })
     return files
   }
 
@@ -51,6 +53,7 @@ export function createJobWork(deps: JobWorkDeps): JobWork {
     progress(0, 'fetching datasets')
     const datasets = await fetchDatasets(job.datasets, context)
     const accumulated = await fetchDatasets(job.accumulated, context)
+    await deps.statistics.fetch(job, context)
     const parentMaskPath = job.parent === null ? null : await deps.masks.ensure(job.parent, signal)
     return runCalibration({
       model: deps.model,
@@ -60,7 +63,10 @@ export function createJobWork(deps: JobWorkDeps): JobWork {
       length: job.length,
       seed: job.seed,
       selection: job.selection,
+      halfLifeDays: job.halfLifeDays,
       parentMaskPath,
+      compareMaskPath:
+        job.compareWith === undefined ? undefined : await deps.masks.ensure(job.compareWith, signal),
       created: job.created,
       workDir: deps.masks.dir,
       statisticsDir: join(deps.home, 'statistics'),
@@ -119,13 +125,17 @@ export function createJobWork(deps: JobWorkDeps): JobWork {
   return {
     async calibrate(job, context) {
       checkModel(job.model)
-      const { maskPath: _, ...figures } = await context.retry(() =>
-        clearDatasetsAfter(calibrate(job, context)),
-      )
+      const {
+        maskPath: _,
+        artifacts,
+        ...figures
+      } = await context.retry(() => clearDatasetsAfter(calibrate(job, context)))
       context.progress(1 - UPLOAD_SHARE, 'uploading the mask to the gateway')
       // Retried on its own, so that a failed upload does not repeat the selection, which may take an hour.
       await context.retry(() => deps.masks.upload(figures.maskSha256, context.signal))
-      return { kind: 'calibrate', ...figures }
+      context.progress(1 - UPLOAD_SHARE / 2, 'storing statistics at the gateway')
+      const statistics = await deps.statistics.upload(artifacts, job, context)
+      return { kind: 'calibrate', ...figures, statistics }
     },
     async evaluate(job, context) {
       checkModel(job.model)

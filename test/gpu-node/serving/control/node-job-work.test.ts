@@ -11,6 +11,7 @@ import type { MaskEvaluator } from '../../../../gpu-node/src/serving/control/mas
 import type { GatewayClient } from '../../../../gpu-node/src/serving/control/gateway-client.ts'
 import { createJobWork } from '../../../../gpu-node/src/serving/control/node-job-work.ts'
 import type { JobContext } from '../../../../gpu-node/src/serving/control/node-jobs.ts'
+import type { StatisticsExchange } from '../../../../gpu-node/src/serving/control/statistics-exchange.ts'
 import { reasonOf } from '../../../../gpu-node/src/platform/log.ts'
 import { createMaskStore } from '../../../../gpu-node/src/serving/masks/mask-store.ts'
 import { memoryLog } from '../../../support/doubles/memory-log.ts'
@@ -29,7 +30,10 @@ const gateway: GatewayClient = {
   receipts: refuse,
   sendCachedResponse: refuse,
   uploadMask: refuse,
+  downloadStatistics: refuse,
+  uploadStatistics: refuse,
 }
+const statistics: StatisticsExchange = { fetch: async () => {}, upload: async () => [] }
 const job: EvaluateJob = {
   kind: 'evaluate',
   id: 'job-1',
@@ -68,6 +72,7 @@ function workWith(evaluate: (path: string) => Promise<void>, changes: Partial<Ev
     masks: createMaskStore({ home, gateway, log: memoryLog() }),
     datasets: createDatasetStore({ home, gateway }),
     evaluator,
+    statistics,
     threads: 1,
   })
   return { work, datasets: join(home, 'datasets') }
@@ -134,6 +139,7 @@ test('a failed mask upload is repeated without repeating the selection', async (
     masks: createMaskStore({ home, gateway: away, log: memoryLog() }),
     datasets: createDatasetStore({ home, gateway }),
     evaluator: { evaluate: refuse },
+    statistics,
     threads: 1,
   })
   const messages: string[] = []

@@ -1,0 +1,157 @@
+import { createHash } from 'node:crypto'
+import { join } from 'node:path'
+import { AppError } from '@copal/shared/errors.ts'
+import type { CalibrateJob, StatisticsRef } from '@copal/shared/wire/adaptation-jobs.ts'
+import {
+  MAX_STATISTICS_MANIFEST_BYTES,
+  STATISTICS_MANIFEST,
+  statisticsManifest,
+  type StatisticsManifest,
+} from '@copal/shared/wire/statistics-manifest.ts'
+import type { DenseModel } from '../../model/master/dense-model.ts'
+import { reasonOf, type Log } from '../../platform/log.ts'
+import { countedDatasets, neededStatistics, wantedParts } from '../../pruning/runs/calibration-task.ts'
+import { coverDatasets } from '../../pruning/statistics/artifact-folder.ts'
+import {
+  receiveArtifact,
+  sendArtifact,
+  UnusableStatisticsError,
+} from '../../pruning/statistics/artifact-transfer.ts'
+import { listArtifacts, type Artifact } from '../../pruning/statistics/statistics-artifact.ts'
+import { openStatisticsFolder } from '../../pruning/statistics/statistics-folder.ts'
+import { chooseDownloads } from './choose-downloads.ts'
+import type { GatewayClient } from './gateway-client.ts'
+import type { JobContext } from './node-jobs.ts'
+
+/** Shares statistics with other nodes through the gateway. */
+export interface StatisticsExchange {
+  /**
+   * Fetches what this node lacks for a job and the job lists. What cannot be fetched or is damaged is left to calibration.
+   *
+   * @throws AppError `no_node_available` when the gateway cannot be reached; the reason of the signal
+   */
+  fetch(job: CalibrateJob, context: Pick<JobContext, 'signal' | 'progress'>): Promise<void>
+  /**
+   * Stores the artifacts that the gateway lacks. Repeating it is harmless. A failure is logged, because other nodes can
+   * calibrate.
+   *
+   * @returns those that it stored
+   * @throws the reason of the signal
+   */
+  upload(
+    artifacts: readonly Artifact[],
+    job: CalibrateJob,
+    context: Pick<JobContext, 'signal' | 'retry'>,
+  ): Promise<StatisticsRef[]>
+}
+
+/** Creates the exchange of a node. */
+export function createStatisticsExchange(deps: {
+  home: string
+  model: DenseModel
+  gateway: Pick<GatewayClient, 'downloadStatistics' | 'uploadStatistics'>
+  log: Log
+  /** For tests. */
+  pieceBytes?: number
+}): StatisticsExchange {
+  const { model, gateway, log } = deps
+  const { baseSha256 } = model.master
+  let opened: Promise<string> | undefined
+  const folder = () => (opened ??= openStatisticsFolder(join(deps.home, 'statistics'), model))
+
+  async function fetchArtifact(
+    { artifact }: StatisticsRef,
+    parts: ReadonlyMap<string, string>,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const manifest = await readManifest(
+      await gateway.downloadStatistics(artifact, STATISTICS_MANIFEST, signal),
+    )
+    // The id of a part covers the weights, the text and its sampling, so these are the statistics that the job wants.
+    const isWanted = manifest.parts.every(({ id, datasetSha256 }) => parts.get(id) === datasetSha256)
+    if (manifest.artifact !== artifact || manifest.baseSha256 !== baseSha256 || !isWanted)
+      throw new UnusableStatisticsError(`the statistics ${artifact} are not those of the job`)
+    await receiveArtifact(await folder(), manifest, model.config, (piece) =>
+      gateway.downloadStatistics(artifact, piece, signal),
+    )
+  }
+
+  return {
+    async fetch(job, { signal, progress }) {
+      const stored = job.statistics ?? []
+      const wanted = countedDatasets(job)
+      if (stored.length === 0 || wanted.length === 0) return
+      const parts = wantedParts(model, job, wanted, neededStatistics(job))
+      const onDisk = await listArtifacts(await folder(), baseSha256)
+      const { chosen, missing } = coverDatasets(onDisk, parts)
+      const held = chosen.map((artifact) => artifact.parts.map(({ datasetSha256 }) => datasetSha256))
+      for (const ref of chooseDownloads(stored, missing, held)) {
+        progress(0, `fetching statistics of ${ref.domain}`)
+        try {
+          await fetchArtifact(ref, parts, signal)
+          log.info('statistics fetched', { artifact: ref.artifact, domain: ref.domain, bytes: ref.bytes })
+        } catch (error) {
+          signal.throwIfAborted()
+          // The texts cannot be fetched then either.
+          if (error instanceof AppError && error.code === 'no_node_available') throw error
+          const fields = { artifact: ref.artifact, domain: ref.domain, reason: reasonOf(error) }
+          log.warn('statistics cannot be fetched and are calibrated instead', fields)
+        }
+      }
+    },
+
+    async upload(artifacts, job, { signal, retry }) {
+      // A gateway that lists none does not store them.
+      if (!job.statistics) return []
+      const known = new Set(job.statistics.map(({ artifact }) => artifact))
+      const sent: StatisticsRef[] = []
+      for (const artifact of artifacts.filter(({ id }) => !known.has(id))) {
+        try {
+          sent.push(await retry(() => send(artifact, job.model, signal)))
+        } catch (error) {
+          signal.throwIfAborted()
+          log.warn('statistics cannot be stored at the gateway; other nodes calibrate instead', {
+            artifact: artifact.id,
+            reason: reasonOf(error),
+          })
+        }
+      }
+      return sent
+    },
+  }
+
+  async function send(artifact: Artifact, modelId: string, signal: AbortSignal): Promise<StatisticsRef> {
+    const { id } = artifact
+    const manifest = await sendArtifact(
+      artifact,
+      modelId,
+      (sha256, piece) => gateway.uploadStatistics(id, sha256, piece, sha256, signal),
+      deps.pieceBytes,
+    )
+    const json = JSON.stringify(manifest)
+    const sha256 = createHash('sha256').update(json).digest('hex')
+    await gateway.uploadStatistics(id, STATISTICS_MANIFEST, new Blob([json]), sha256, signal)
+    const pieces = manifest.blocks.flatMap((block) => block.pieces)
+    return {
+      artifact: id,
+      domain: manifest.domain,
+      datasets: manifest.parts.map(({ datasetSha256 }) => datasetSha256).toSorted(),
+      bytes: pieces.reduce((sum, { bytes }) => sum + bytes, Buffer.byteLength(json)),
+    }
+  }
+}
+
+async function readManifest(chunks: AsyncIterable<Uint8Array>): Promise<StatisticsManifest> {
+  const received: Uint8Array[] = []
+  let size = 0
+  for await (const chunk of chunks) {
+    received.push(chunk)
+    size += chunk.length
+    if (size > MAX_STATISTICS_MANIFEST_BYTES) throw new UnusableStatisticsError('a manifest is too large')
+  }
+  try {
+    return statisticsManifest.parse(JSON.parse(Buffer.concat(received).toString('utf8')))
+  } catch (cause) {
+    throw new UnusableStatisticsError('a manifest is damaged', { cause })
+  }
+}

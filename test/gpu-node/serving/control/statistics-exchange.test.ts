@@ -1,0 +1,224 @@
+/** Nodes that share statistics through the gateway, over HTTP and with calibrations in child processes. */
+import { readdir } from 'node:fs/promises'
+import { join } from 'node:path'
+import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest'
+import type { CalibrateJob, DatasetRef, StatisticsRef } from '@copal/shared/wire/adaptation-jobs.ts'
+import { WORDS } from '../../../../gpu-node/bench/models/words.ts'
+import { createDatasetStore } from '../../../../gpu-node/src/serving/control/dataset-store.ts'
+import { createGatewayClient } from '../../../../gpu-node/src/serving/control/gateway-client.ts'
+import { createJobWork } from '../../../../gpu-node/src/serving/control/node-job-work.ts'
+import { createStatisticsExchange } from '../../../../gpu-node/src/serving/control/statistics-exchange.ts'
+import { createMaskStore } from '../../../../gpu-node/src/serving/masks/mask-store.ts'
+import { startGatewayDouble, type GatewayDouble } from '../../../support/doubles/gateway-double.ts'
+import { memoryLog } from '../../../support/doubles/memory-log.ts'
+import { createRandom } from '../../../support/harness/random.ts'
+import { temporaryDir } from '../../../support/harness/temporary.ts'
+import { openTinyModel, type TinyModel } from '../../../support/models/tiny-model.ts'
+import { storedStatistics } from '../../../support/pruning/stored-statistics.ts'
+
+let tiny: TinyModel
+let gateway: GatewayDouble
+beforeAll(async () => {
+  tiny = await openTinyModel({ layers: 2 })
+})
+afterAll(() => tiny.remove())
+beforeEach(async () => {
+  gateway = await startGatewayDouble()
+})
+afterEach(() => gateway.close())
+
+function dataset(domain: string, seed: number): DatasetRef {
+  const random = createRandom(seed)
+  const text = () => Array.from({ length: 40 }, () => WORDS[Math.floor(random() * WORDS.length)]).join(' ')
+  return gateway.addDataset(domain, Array.from({ length: 6 }, text))
+}
+
+function jobOf(datasets: DatasetRef[], accumulated: DatasetRef[], changes: Partial<CalibrateJob> = {}) {
+  const job: CalibrateJob = {
+    kind: 'calibrate',
+    id: 'job-1',
+    model: 'tiny',
+    datasets,
+    accumulated,
+    samples: 5,
+    length: 32,
+    seed: 7,
+    selection: { method: 'continual-wanda+swaps', pattern: '0.5', scope: 'row', weights: {} },
+    parent: null,
+    statistics: [],
+    created: '2026-11-25T00:00:00.000Z',
+    ...changes,
+  }
+  return job
+}
+
+/** A node with an empty home. */
+function createNode() {
+  const home = temporaryDir()
+  const log = memoryLog()
+  const client = createGatewayClient({ baseUrl: gateway.url, nodeId: 'node-1', secret: gateway.secret })
+  const work = createJobWork({
+    home,
+    model: {
+      spec: join(tiny.dir, 'model'),
+      cacheDir: join(tiny.dir, 'cache'),
+      id: 'tiny',
+      baseSha256: tiny.model.master.baseSha256,
+    },
+    masks: createMaskStore({ home, gateway: client, log }),
+    datasets: createDatasetStore({ home, gateway: client }),
+    evaluator: { evaluate: () => Promise.reject(new Error('no evaluations here')) },
+    statistics: createStatisticsExchange({
+      home,
+      model: tiny.model,
+      gateway: client,
+      log,
+      pieceBytes: 20_000,
+    }),
+    threads: 1,
+  })
+  return {
+    log,
+    home,
+    /** Runs a job; `passes` are the domains of the texts that were calibrated. */
+    async run(job: CalibrateJob) {
+      const passes: string[] = []
+      const result = await work.calibrate(job, {
+        signal: new AbortController().signal,
+        retry: (part) => part(),
+        progress(_fraction, message) {
+          const [, domain] = /^calibrating (\w+), block 2 of 2/.exec(message) ?? []
+          if (domain !== undefined) passes.push(domain)
+        },
+      })
+      return { ...result, passes, stored: result.statistics ?? [] }
+    },
+    statistics: () => storedStatistics(join(home, 'statistics'), tiny.model),
+  }
+}
+
+const mask = (sha256: string) => gateway.artifacts.get(`masks/${sha256}`)
+
+test('a second node with an empty home gets the mask of the first without one calibration pass', async () => {
+  const [a, b, c] = [dataset('legal', 1), dataset('legal', 2), dataset('sea', 3)]
+  const first = createNode()
+  // The first update counts a and c, the second one adds b and merges nothing, the third one reads one file of `legal`.
+  const one = await first.run(jobOf([a, c], []))
+  expect(one.passes.toSorted()).toEqual(['legal', 'sea'])
+  const two = await first.run(jobOf([b], [a, c], { statistics: one.stored }))
+  const three = await first.run(jobOf([], [a, b, c], { statistics: [...one.stored, ...two.stored] }))
+  expect(three.passes).toEqual([])
+  expect(three.stored.map(({ datasets }) => datasets.length)).toEqual([2])
+
+  const sea = one.stored.filter(({ domain }) => domain === 'sea')
+  const second = createNode()
+  const copy = await second.run(jobOf([], [a, b, c], { statistics: [...sea, ...three.stored] }))
+  expect(copy.passes).toEqual([])
+  expect(copy.maskSha256).toBe(three.maskSha256)
+  expect(mask(copy.maskSha256)).toEqual(mask(three.maskSha256))
+  expect(copy.stored).toEqual([])
+  const alone = await createNode().run(jobOf([a, b, c], []))
+  expect(alone.passes).toHaveLength(3)
+  expect(alone.maskSha256).toBe(three.maskSha256)
+})
+
+test('a new part is stored in pieces before the job is done, with one file for each piece and the manifest last', async () => {
+  const a = dataset('legal', 1)
+  const { stored } = await createNode().run(jobOf([a], []))
+  const [ref] = stored as [StatisticsRef]
+  expect(ref).toMatchObject({ domain: 'legal', datasets: [a.sha256] })
+  const files = [...gateway.artifacts].filter(([key]) => key.startsWith(`statistics/${ref.artifact}/`))
+  expect(files.length).toBeGreaterThan(3)
+  expect(files.reduce((sum, [, bytes]) => sum + bytes.length, 0)).toBe(ref.bytes)
+  expect(files.at(-1)![0]).toBe(`statistics/${ref.artifact}/manifest.json`)
+})
+
+test.each<[string, (files: [string, Uint8Array][]) => void]>([
+  ['missing', (files) => files.forEach(([key]) => gateway.artifacts.delete(key))],
+  ['missing in part', (files) => gateway.artifacts.delete(files[1]![0])],
+  [
+    'damaged',
+    (files) =>
+      gateway.artifacts.set(
+        files[0]![0],
+        files[0]![1].map((byte) => byte ^ 1),
+      ),
+  ],
+  ['cut short', (files) => gateway.artifacts.set(files[0]![0], files[0]![1].slice(0, 100))],
+  [
+    'without a readable manifest',
+    (files) => gateway.artifacts.set(files.at(-1)![0], new TextEncoder().encode('{')),
+  ],
+  [
+    'what another manifest describes',
+    (files) => {
+      const manifest = JSON.parse(new TextDecoder().decode(files.at(-1)![1])) as {
+        parts: { id: string }[]
+      }
+      manifest.parts[0]!.id = 'a'.repeat(64)
+      gateway.artifacts.set(files.at(-1)![0], new TextEncoder().encode(JSON.stringify(manifest)))
+    },
+  ],
+])('stored statistics that are %s are calibrated from the text', async (_, damage) => {
+  const a = dataset('legal', 1)
+  const expected = await createNode().run(jobOf([a], []))
+  damage([...gateway.artifacts].filter(([key]) => key.startsWith('statistics/')))
+  const node = createNode()
+  const result = await node.run(jobOf([a], [], { statistics: expected.stored }))
+  expect(result.passes).toEqual(['legal'])
+  expect(result.maskSha256).toBe(expected.maskSha256)
+  expect(node.log.lines.join('\n')).toContain('statistics cannot be fetched and are calibrated instead')
+  // Nothing half-written is left.
+  expect(await node.statistics()).toHaveLength(1)
+  const [folder] = await readdir(join(node.home, 'statistics'))
+  expect(await readdir(join(node.home, 'statistics', folder!, 'tmp'))).toEqual([])
+})
+
+test('statistics of other texts, or without what the method reads, are not used', async () => {
+  const [a, b] = [dataset('legal', 1), dataset('legal', 2)]
+  const { stored } = await createNode().run(jobOf([a], []))
+  const relabelled = stored.map((ref) => ({ ...ref, datasets: [b.sha256] }))
+  const other = await createNode().run(jobOf([b], [], { statistics: relabelled }))
+  expect(other.passes).toEqual(['legal'])
+  const copal = { ...jobOf([a], []).selection, method: 'copal' }
+  const full = await createNode().run(jobOf([a], [], { statistics: stored, selection: copal }))
+  expect(full.passes).toEqual(['legal'])
+})
+
+test('a gateway that cannot store statistics does not fail the job', async () => {
+  const a = dataset('legal', 1)
+  gateway.intercept = (request, response) => {
+    if (!request.url?.startsWith('/internal/statistics')) return false
+    request.resume()
+    response.writeHead(404, { 'content-type': 'application/json' }).end('{}')
+    return true
+  }
+  const node = createNode()
+  const { stored, maskSha256 } = await node.run(jobOf([a], []))
+  expect(stored).toEqual([])
+  expect(mask(maskSha256)).toBeDefined()
+  expect(node.log.lines.join('\n')).toContain('statistics cannot be stored at the gateway')
+  // A gateway that lists none is older, and is not asked.
+  const before = gateway.calls.length
+  const { statistics: _, ...older } = jobOf([a], [])
+  await createNode().run(older)
+  expect(gateway.calls.slice(before).filter((one) => one.includes('/statistics/'))).toEqual([])
+})
+
+test('a mask is compared with that of another node', async () => {
+  const [a, b] = [dataset('legal', 1), dataset('sea', 2)]
+  const one = await createNode().run(jobOf([a], []))
+  expect(one.agreement).toBeUndefined()
+  const same = await createNode().run(jobOf([a], [], { compareWith: one.maskSha256 }))
+  expect(same.agreement).toBe(1)
+  const other = await createNode().run(
+    jobOf([b], [], { compareWith: one.maskSha256, parent: one.maskSha256 }),
+  )
+  expect(other.agreement).toBeLessThan(1)
+  expect(other.agreement).toBeCloseTo(1 - other.churn!, 12)
+  const selection = { ...jobOf([], []).selection, method: 'continual-sparsegpt' }
+  const valued = await createNode().run(jobOf([a], [], { selection, compareWith: one.maskSha256 }))
+  expect(valued.agreement).toBeGreaterThan(0.5)
+  const valuedAgain = await createNode().run(jobOf([a], [], { selection, compareWith: valued.maskSha256 }))
+  expect(valuedAgain.agreement).toBe(1)
+})
