@@ -13,6 +13,7 @@ import { sourceHash } from '../../gpu-node/native/source-hash.mjs'
 import { exitWith, ROOT, SetupError } from './toolchain/toolchain.mjs'
 
 const LIBRARY = { win32: 'copal_native.dll', darwin: 'libcopal_native.dylib' }
+const RELEASE = ['--release', '--locked', '--target-dir', 'target']
 const SHOWN_CHARACTERS = 2000
 /** The consequence of having no addon, for messages. */
 const WITHOUT_ADDON = 'ONNX Runtime and JavaScript do its work, with the same results but more slowly.'
@@ -101,7 +102,7 @@ async function runCargo(cargo, crate, hash, { signal }) {
   signal?.throwIfAborted()
   const build = spawn(
     process.execPath,
-    [END_WITH_PARENT, cargo, 'build', '--release', '--locked', '--target-dir', 'target'],
+    [END_WITH_PARENT, cargo, 'rustc', '--lib', '--crate-type', 'cdylib', ...RELEASE],
     {
       cwd: crate,
       detached: true,

@@ -72,7 +72,18 @@ function rustChecks(): Check[] {
     {
       name: 'lint (clippy)',
       command: 'cargo',
-      args: ['clippy', '--manifest-path', manifest, '--locked', '--all-targets', '--', '-D', 'warnings'],
+      // In the profile of the addon, with which it shares the compiled macros and build scripts.
+      args: [
+        'clippy',
+        '--manifest-path',
+        manifest,
+        '--locked',
+        '--release',
+        '--all-targets',
+        '--',
+        '-D',
+        'warnings',
+      ],
       ...skip,
     },
     oldestRust(),
