@@ -5,14 +5,10 @@ import type { DomainEntry } from '@copal/shared/wire/admin.ts'
 import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
 import { listBatchesOf, listCounted } from '../../../../gateway/src/storage/db/queries/batch-queries.ts'
 import { findJob } from '../../../../gateway/src/storage/db/queries/job-queries.ts'
-import { findUpdate } from '../../../../gateway/src/storage/db/queries/update-queries.ts'
 import { readDataset } from '../../../../gateway/src/storage/artifacts/datasets.ts'
-import { advanceUpdate } from '../../../../gateway/src/adaptation/updates/advance-update.ts'
-import { cancelUpdate, createUpdate } from '../../../../gateway/src/adaptation/updates/update-requests.ts'
 import {
   admin,
   adminJson,
-  getUpdate,
   importTexts,
   SimulatedNode,
   startUpdate,
@@ -21,7 +17,7 @@ import {
 import { errorOf } from '../../support/requests/gateway-requests.ts'
 
 const db = openDatabase(env.DB)
-const textsOf = async (hash: string) => ((await readDataset(testDeps(), hash)) ?? []).map(({ text }) => text)
+const textsOf = async (hash = '') => ((await readDataset(testDeps(), hash)) ?? []).map(({ text }) => text)
 const jobOf = async (updateId: string) =>
   (await findJob(db, `${updateId}-calibrate`))?.payload as CalibrateJob
 
@@ -92,6 +88,30 @@ describe('a text counts once', () => {
   })
 })
 
+test('texts of an update that the version before has begun, and that the reservoir did not mark, are not taken again', async () => {
+  const node = await newNode('flight')
+  await importTexts('flight-a', 80)
+  const { id } = await startUpdate('flight', ['flight-a'])
+  await node.reach(id, 'calibrating')
+  await node.beat()
+  // As if the gateway was upgraded now.
+  await testDeps().reservoir('flight-a').release({ model: 'flight', updateId: id })
+  await env.DB.prepare(
+    "update jobs set payload = json_remove(payload, '$.selection.weights') where update_id = ?",
+  )
+    .bind(id)
+    .run()
+  expect((await node.finish(id)).state).toBe('promoted')
+  const [batch] = await listBatchesOf(db, id)
+  expect(batch).toMatchObject({ state: 'counted', marked: false })
+  const next = await update(node, 'flight', ['flight-a'])
+  const old = await textsOf(batch?.datasetSha256)
+  const taken = await textsOf(next.datasets[0]?.sha256)
+  expect(old.length).toBeGreaterThan(0)
+  expect(taken.length).toBeGreaterThan(0)
+  expect(taken.filter((text) => old.includes(text))).toEqual([])
+})
+
 describe('a domain without enough new text', () => {
   test('is selected again from what counts, if it has statistics', async () => {
     const node = await newNode('refresh')
@@ -124,122 +144,43 @@ describe('a domain without enough new text', () => {
   })
 })
 
-describe('texts of an update that ends without promotion', () => {
-  const newSamples = async (model: string, domain: string) =>
-    (await testDeps().reservoir(domain).stats(model)).newSamples
-
-  test.each(['cancelled', 'failed'] as const)(
-    'are given back when it is %s, and its dataset is deleted',
-    async (end) => {
-      const model = `back-${end}`
-      const node = await newNode(model)
-      await importTexts(`${model}-a`)
-      const all = await newSamples(model, `${model}-a`)
-      const { id } = await startUpdate(model, [`${model}-a`])
-      await node.reach(id, 'calibrating')
-      const [dataset] = (await findUpdate(db, id))?.datasets ?? []
-      expect(await newSamples(model, `${model}-a`)).toBeLessThan(all)
-      if (end === 'cancelled') await cancelUpdate(testDeps(), id)
-      else {
-        await node.beat()
-        const error = { code: 'node_failed', message: 'out of memory' }
-        node.report({ id: node.jobs[0]?.id ?? '', state: 'failed', progress: 0, message: '', error })
-        await node.beat()
-      }
-      expect((await getUpdate(id)).state).toBe(end)
-      expect(await newSamples(model, `${model}-a`)).toBe(all)
-      expect(await textsOf(dataset ?? '')).toEqual([])
-      const again = await update(node, model, [`${model}-a`])
-      expect(again.datasets[0]?.sha256).toBe(dataset)
-    },
-  )
-
-  test('are kept for a mask that the gate rejected, until the next update of the model collects', async () => {
-    const node = new SimulatedNode('kept-1', 'kept', ({ mask }) => (mask === null ? 2 : 9))
-    await node.beat()
-    await importTexts('kept-a')
-    const all = await newSamples('kept', 'kept-a')
-    const { id } = await startUpdate('kept', ['kept-a'], { samples: 100 })
-    expect(await node.finish(id)).toMatchObject({ state: 'failed', error: { code: 'gate_failed' } })
-    const [dataset] = (await findUpdate(db, id))?.datasets ?? []
-    expect(await newSamples('kept', 'kept-a')).toBeLessThan(all)
-    expect(await textsOf(dataset ?? '')).not.toEqual([])
-    // Another model neither gives them back nor deletes the dataset that both have.
-    const other = await newNode('kept-other')
-    const elsewhere = await startUpdate('kept-other', ['kept-a'], { samples: 100 })
-    await other.reach(elsewhere.id, 'calibrating')
-    await cancelUpdate(testDeps(), elsewhere.id)
-    expect(await textsOf(dataset ?? '')).not.toEqual([])
-    const next = await startUpdate('kept', ['kept-a'], { samples: 100 })
-    await node.reach(next.id, 'calibrating')
-    expect((await jobOf(next.id)).datasets.map(({ sha256 }) => sha256)).toEqual([dataset])
-    await cancelUpdate(testDeps(), next.id)
-    expect(await newSamples('kept', 'kept-a')).toBe(all)
-    expect(await textsOf(dataset ?? '')).toEqual([])
+describe('the job of an update', () => {
+  test('has the weights and the half-life of the policy, and the times from which it counts', async () => {
+    const node = await newNode('policy')
+    await importTexts('policy-a')
+    const first = await update(node, 'policy', ['policy-a'])
+    expect(first.selection.weights).toEqual({})
+    expect(first).not.toHaveProperty('halfLifeDays')
+    const statistics = { half_life_days: 90, weights: { 'policy-a': 3 } }
+    await adminJson('PUT', '/policy', { model: 'policy', statistics })
+    const second = await update(node, 'policy', ['policy-a'])
+    expect(second).toMatchObject({ halfLifeDays: 90, selection: { weights: { 'policy-a': 3 } } })
+    const times = [...second.accumulated, ...second.datasets].map(({ createdAt }) => createdAt ?? 0)
+    expect(times).toEqual(times.toSorted((one, other) => one - other))
+    expect(Date.now() - (times[0] ?? 0)).toBeLessThan(60_000)
   })
 
-  test('are given back by the next update if the gateway stopped before', async () => {
-    const node = await newNode('stopped')
-    await importTexts('stopped-a')
-    const all = await newSamples('stopped', 'stopped-a')
-    const { id } = await startUpdate('stopped', ['stopped-a'])
-    await node.reach(id, 'calibrating')
-    await env.DB.prepare(
-      "update updates set state = 'failed', finished_at = 1, revision = revision + 1 where id = ?",
+  test('of a later candidate reads what the first one read, with other weights, and has a mask of its own', async () => {
+    const losses = new Map<string, number>()
+    // The first candidate is much worse on the old domain, the second one is not.
+    const node = new SimulatedNode('again-1', 'again', ({ mask }, domain) => {
+      if (mask === null) return 2
+      if (!losses.has(mask)) losses.set(mask, [2.2, 2.19, 2.18][losses.size] ?? 2.1)
+      return (losses.get(mask) ?? 0) + (losses.get(mask) === 2.19 && domain === 'again-a' ? 0.2 : 0)
+    })
+    await node.beat()
+    for (const domain of ['again-a', 'again-b']) await importTexts(domain)
+    await update(node, 'again', ['again-a'])
+    const { id } = await startUpdate('again', ['again-b'])
+    expect(await node.finish(id)).toMatchObject({ state: 'promoted', candidate: 2, mask_version: 3 })
+    const [one, two] = await Promise.all(
+      [`${id}-calibrate`, `${id}-calibrate-2`].map(
+        async (job) => (await findJob(db, job))?.payload as CalibrateJob,
+      ),
     )
-      .bind(id)
-      .run()
-    expect(await newSamples('stopped', 'stopped-a')).toBeLessThan(all)
-    const [dataset] = (await findUpdate(db, id))?.datasets ?? []
-    const job = await update(node, 'stopped', ['stopped-a'])
-    expect(job.datasets.map(({ sha256 }) => sha256)).toEqual([dataset])
+    expect([two?.datasets, two?.accumulated]).toEqual([one?.datasets, one?.accumulated])
+    expect(two?.accumulated.map(({ domain }) => domain)).toEqual(['again-a'])
+    expect(two?.selection.weights).not.toEqual(one?.selection.weights)
+    expect(await listBatchesOf(db, id)).toMatchObject([{ domain: 'again-b', state: 'counted', tokens: 100 }])
   })
 })
-
-test('collecting may be interrupted at any call, and goes on with the same texts', async () => {
-  const domains = ['torn-a', 'torn-b']
-  await newNode('torn')
-  for (const domain of domains) await importTexts(domain)
-  const request = { model: 'torn', domains, selection: {}, samples: 2, length: 64, seed: 0 }
-  const control = await createUpdate(testDeps(), request)
-  await advanceUpdate(testDeps(), control.id)
-  const expected = (await findUpdate(db, control.id))?.datasets ?? []
-  expect(expected).toHaveLength(2)
-  await cancelUpdate(testDeps(), control.id)
-  let calls = 0
-  for (let stopAt = 1; ; stopAt += 1) {
-    const { id } = await createUpdate(testDeps(), request)
-    calls = 0
-    // The isolate is lost at a call of a reservoir or of the bucket, before or after it has an effect.
-    const tearing = <T extends object>(target: T): T =>
-      new Proxy(target, {
-        get(object, name) {
-          const member: unknown = Reflect.get(object, name, object)
-          if (typeof member !== 'function') return member
-          return async (...parameters: unknown[]): Promise<unknown> => {
-            if (++calls === stopAt) throw new Error('lost before')
-            const result: unknown = await Reflect.apply(member, object, parameters)
-            if (++calls === stopAt) throw new Error('lost after')
-            return result
-          }
-        },
-      })
-    const deps = testDeps()
-    const torn = {
-      ...deps,
-      artifacts: tearing(deps.artifacts),
-      reservoir: (name: string) => tearing(deps.reservoir(name)),
-    }
-    const attempt = advanceUpdate(torn, id)
-    const isWhole = await attempt.then(
-      () => true,
-      () => false,
-    )
-    await advanceUpdate(testDeps(), id)
-    expect(await findUpdate(db, id)).toMatchObject({ state: 'calibrating', datasets: expected })
-    await cancelUpdate(testDeps(), id)
-    if (isWhole) break
-  }
-  // Two domains: marks of old texts, counts, texts twice, and the file.
-  expect(calls).toBeGreaterThan(16)
-}, 60_000)

@@ -71,10 +71,14 @@ export function countBatch(
     select max(json_extract(counted.value, '$.tokens')) from ${jobs}, json_each(${jobs.result}, '$.tokens') counted
     where ${jobs.updateId} = ${update.id} and ${jobs.kind} = 'calibrate' and json_extract(counted.value, '$.sha256') = ${sha256}
   )`
+  // The reservoir did not mark the texts of an update that the version before has begun, whose job names no weights.
+  const marked = sql`exists (
+    select 1 from ${jobs} where ${jobs.updateId} = ${update.id} and json_type(${jobs.payload}, '$.selection.weights') is not null
+  )`
   return db
     .insert(batches)
     .select(
-      sql`select ${update.model}, ${sha256}, ${update.id}, ${domain}, 'counted', ${tokens}, 1, ${nowMs} where ${promoting}`,
+      sql`select ${update.model}, ${sha256}, ${update.id}, ${domain}, 'counted', ${tokens}, ${marked}, ${nowMs} where ${promoting}`,
     )
     .onConflictDoNothing()
 }

@@ -1,0 +1,154 @@
+import { env } from 'cloudflare:workers'
+import { describe, expect, test } from 'vitest'
+import type { CalibrateJob } from '@copal/shared/wire/adaptation-jobs.ts'
+import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
+import { findJob } from '../../../../gateway/src/storage/db/queries/job-queries.ts'
+import { findUpdate } from '../../../../gateway/src/storage/db/queries/update-queries.ts'
+import { readDataset } from '../../../../gateway/src/storage/artifacts/datasets.ts'
+import { advanceUpdate } from '../../../../gateway/src/adaptation/updates/advance-update.ts'
+import { cancelUpdate, createUpdate } from '../../../../gateway/src/adaptation/updates/update-requests.ts'
+import {
+  getUpdate,
+  importTexts,
+  SimulatedNode,
+  startUpdate,
+  testDeps,
+} from '../../support/doubles/simulated-node.ts'
+
+const db = openDatabase(env.DB)
+const textsOf = async (hash = '') => ((await readDataset(testDeps(), hash)) ?? []).map(({ text }) => text)
+const jobOf = async (updateId: string) =>
+  (await findJob(db, `${updateId}-calibrate`))?.payload as CalibrateJob
+
+/** Runs a whole update and returns the job that it sent to the node. */
+async function update(node: SimulatedNode, model: string, domains: string[]): Promise<CalibrateJob> {
+  const { id } = await startUpdate(model, domains)
+  expect((await node.finish(id)).state).toBe('promoted')
+  return jobOf(id)
+}
+
+async function newNode(model: string): Promise<SimulatedNode> {
+  const node = new SimulatedNode(`${model}-1`, model)
+  await node.beat()
+  return node
+}
+
+describe('texts of an update that ends without promotion', () => {
+  const newSamples = async (model: string, domain: string) =>
+    (await testDeps().reservoir(domain).stats(model)).newSamples
+
+  test.each(['cancelled', 'failed'] as const)(
+    'are given back when it is %s, and its dataset is deleted',
+    async (end) => {
+      const model = `back-${end}`
+      const node = await newNode(model)
+      await importTexts(`${model}-a`)
+      const all = await newSamples(model, `${model}-a`)
+      const { id } = await startUpdate(model, [`${model}-a`])
+      await node.reach(id, 'calibrating')
+      const [dataset] = (await findUpdate(db, id))?.datasets ?? []
+      expect(await newSamples(model, `${model}-a`)).toBeLessThan(all)
+      if (end === 'cancelled') await cancelUpdate(testDeps(), id)
+      else {
+        await node.beat()
+        const error = { code: 'node_failed', message: 'out of memory' }
+        node.report({ id: node.jobs[0]?.id ?? '', state: 'failed', progress: 0, message: '', error })
+        await node.beat()
+      }
+      expect((await getUpdate(id)).state).toBe(end)
+      expect(await newSamples(model, `${model}-a`)).toBe(all)
+      expect(await textsOf(dataset ?? '')).toEqual([])
+      const again = await update(node, model, [`${model}-a`])
+      expect(again.datasets[0]?.sha256).toBe(dataset)
+    },
+  )
+
+  test('are kept for a mask that the gate rejected, until the next update of the model collects', async () => {
+    const node = new SimulatedNode('kept-1', 'kept', ({ mask }) => (mask === null ? 2 : 9))
+    await node.beat()
+    await importTexts('kept-a')
+    const all = await newSamples('kept', 'kept-a')
+    const { id } = await startUpdate('kept', ['kept-a'], { samples: 100 })
+    expect(await node.finish(id)).toMatchObject({ state: 'failed', error: { code: 'gate_failed' } })
+    const [dataset] = (await findUpdate(db, id))?.datasets ?? []
+    expect(await newSamples('kept', 'kept-a')).toBeLessThan(all)
+    expect(await textsOf(dataset ?? '')).not.toEqual([])
+    // Another model neither gives them back nor deletes the dataset that both have.
+    const other = await newNode('kept-other')
+    const elsewhere = await startUpdate('kept-other', ['kept-a'], { samples: 100 })
+    await other.reach(elsewhere.id, 'calibrating')
+    await cancelUpdate(testDeps(), elsewhere.id)
+    expect(await textsOf(dataset ?? '')).not.toEqual([])
+    const next = await startUpdate('kept', ['kept-a'], { samples: 100 })
+    await node.reach(next.id, 'calibrating')
+    expect((await jobOf(next.id)).datasets.map(({ sha256 }) => sha256)).toEqual([dataset])
+    await cancelUpdate(testDeps(), next.id)
+    expect(await newSamples('kept', 'kept-a')).toBe(all)
+    expect(await textsOf(dataset ?? '')).toEqual([])
+  })
+
+  test('are given back by the next update if the gateway stopped before', async () => {
+    const node = await newNode('stopped')
+    await importTexts('stopped-a')
+    const all = await newSamples('stopped', 'stopped-a')
+    const { id } = await startUpdate('stopped', ['stopped-a'])
+    await node.reach(id, 'calibrating')
+    await env.DB.prepare(
+      "update updates set state = 'failed', finished_at = 1, revision = revision + 1 where id = ?",
+    )
+      .bind(id)
+      .run()
+    expect(await newSamples('stopped', 'stopped-a')).toBeLessThan(all)
+    const [dataset] = (await findUpdate(db, id))?.datasets ?? []
+    const job = await update(node, 'stopped', ['stopped-a'])
+    expect(job.datasets.map(({ sha256 }) => sha256)).toEqual([dataset])
+  })
+})
+
+test('collecting may be interrupted at any call, and goes on with the same texts', async () => {
+  const domains = ['torn-a', 'torn-b']
+  await newNode('torn')
+  for (const domain of domains) await importTexts(domain)
+  const request = { model: 'torn', domains, selection: {}, samples: 2, length: 64, seed: 0 }
+  const control = await createUpdate(testDeps(), request)
+  await advanceUpdate(testDeps(), control.id)
+  const expected = (await findUpdate(db, control.id))?.datasets ?? []
+  expect(expected).toHaveLength(2)
+  await cancelUpdate(testDeps(), control.id)
+  let calls = 0
+  for (let stopAt = 1; ; stopAt += 1) {
+    const { id } = await createUpdate(testDeps(), request)
+    calls = 0
+    // The isolate is lost at a call of a reservoir or of the bucket, before or after it has an effect.
+    const tearing = <T extends object>(target: T): T =>
+      new Proxy(target, {
+        get(object, name) {
+          const member: unknown = Reflect.get(object, name, object)
+          if (typeof member !== 'function') return member
+          return async (...parameters: unknown[]): Promise<unknown> => {
+            if (++calls === stopAt) throw new Error('lost before')
+            const result: unknown = await Reflect.apply(member, object, parameters)
+            if (++calls === stopAt) throw new Error('lost after')
+            return result
+          }
+        },
+      })
+    const deps = testDeps()
+    const torn = {
+      ...deps,
+      artifacts: tearing(deps.artifacts),
+      reservoir: (name: string) => tearing(deps.reservoir(name)),
+    }
+    const attempt = advanceUpdate(torn, id)
+    const isWhole = await attempt.then(
+      () => true,
+      () => false,
+    )
+    await advanceUpdate(testDeps(), id)
+    expect(await findUpdate(db, id)).toMatchObject({ state: 'calibrating', datasets: expected })
+    await cancelUpdate(testDeps(), id)
+    if (isWhole) break
+  }
+  // Two domains: marks of old texts, counts, texts twice, and the file.
+  expect(calls).toBeGreaterThan(16)
+}, 60_000)
