@@ -1,10 +1,8 @@
 import { env } from 'cloudflare:workers'
-import { eq } from 'drizzle-orm'
 import { describe, expect, test } from 'vitest'
 import type { Job } from '@copal/shared/wire/adaptation-jobs.ts'
 import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
 import { findJob } from '../../../../gateway/src/storage/db/queries/job-queries.ts'
-import { jobs } from '../../../../gateway/src/storage/db/schema.ts'
 import { applyJobReports } from '../../../../gateway/src/adaptation/updates/job-reports.ts'
 import { advanceUpdates } from '../../../../gateway/src/adaptation/updates/advance-update.ts'
 import { jobsForNode } from '../../../../gateway/src/adaptation/updates/job-assignment.ts'
@@ -73,7 +71,7 @@ describe('assignment', () => {
 
 describe('a job that avoids a node', () => {
   const avoid = (job: string, ...nodes: string[]) =>
-    db.update(jobs).set({ avoidNodes: nodes }).where(eq(jobs.id, job))
+    env.DB.prepare('update jobs set avoid_nodes = ? where id = ?').bind(JSON.stringify(nodes), job).run()
 
   test('goes to another one that is alive, and waits for it', async () => {
     const { job } = await calibrating('avoid')
