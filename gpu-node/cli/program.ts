@@ -12,6 +12,7 @@ import { addLab } from './commands/lab.ts'
 import { addMasks, addRollback } from './commands/masks.ts'
 import { addMethods } from './commands/methods.ts'
 import { addDrain, addNodes } from './commands/nodes.ts'
+import { addPolicy } from './commands/policy.ts'
 import { addShadow } from './commands/shadow.ts'
 import { addStatus } from './commands/status.ts'
 import { addTenants } from './commands/tenants.ts'
@@ -93,6 +94,7 @@ export async function createProgram(session: Session, options = { lab: true }): 
     addMethods,
     addMasks,
     addRollback,
+    addPolicy,
     addCanary,
     addShadow,
     addDrift,
@@ -108,8 +110,11 @@ export async function createProgram(session: Session, options = { lab: true }): 
     const { addLabCommands } = await import('./commands/lab/lab-commands.ts')
     addLabCommands(lab, session)
   }
-  for (const group of program.commands.filter(({ commands }) => commands.length > 0))
-    rejectUnknownCommands(group)
+  const groups = program.commands.filter(
+    // A command that takes an argument of its own cannot tell it from a mistyped command.
+    ({ commands, registeredArguments }) => commands.length > 0 && registeredArguments.length === 0,
+  )
+  for (const group of groups) rejectUnknownCommands(group)
   // An unset shell variable gives an empty argument, which the API would read as the path of a list.
   return program.hook('preAction', (_program, command) => {
     const empty = command.args.indexOf('')

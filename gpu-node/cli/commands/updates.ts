@@ -4,18 +4,23 @@ import { withCommands } from '../api/command-wording.ts'
 import { listOf } from '../api/api-client.ts'
 import { formatAge, formatMask } from '@copal/gpu-node/platform/quantities.ts'
 import type { Session } from '../api/session.ts'
+import { describeDecisions } from '../output/decision-table.ts'
+import { addUpdatesForce } from './updates-force.ts'
 
 export function addUpdates(program: Command, session: Session): void {
-  program
+  const command = program
     .command('updates')
-    .description('list updates, newest first')
-    .argument('[id]', 'show only this update')
+    .description('list updates, newest first, or show what was decided about one')
+    .argument('[id]', 'show only this update, with its decisions')
     .option('--json', 'print JSON')
-    .addHelpText('after', '\nExamples:\n  copal updates\n  copal updates --json')
+    .addHelpText(
+      'after',
+      '\nExamples:\n  copal updates\n  copal updates upd_0123456789abcdef\n  copal updates --json',
+    )
     .action(async (id: string | undefined, { json }: { json?: boolean }) => {
       if (id !== undefined) {
         const update = await session.client().admin('GET', `/updates/${encodeURIComponent(id)}`, updateEntry)
-        session.print(json, update, () => describeOne(update))
+        session.print(json, update, () => describeOne(update, session))
         return
       }
       const { data: updates } = await session.client().admin('GET', '/updates', listOf(updateEntry))
@@ -25,6 +30,7 @@ export function addUpdates(program: Command, session: Session): void {
           : describe(updates, session),
       )
     })
+  addUpdatesForce(command, session)
 }
 
 export function addCancel(program: Command, session: Session): void {
@@ -42,8 +48,8 @@ export function addCancel(program: Command, session: Session): void {
     })
 }
 
-/** Describes one update, with its whole message. */
-function describeOne(update: UpdateEntry): string {
+/** Describes one update, with its whole message and what was decided about it. */
+function describeOne(update: UpdateEntry, session: Session): string {
   const { id, domains, method, pattern, scope, mask_version: version, message, error } = update
   const facts = {
     update: id,
@@ -54,9 +60,11 @@ function describeOne(update: UpdateEntry): string {
     started: formatAge(update.created_at, Date.now()),
     message: withCommands(error?.message ?? update.job?.message ?? message),
   }
-  return Object.entries(facts)
-    .map(([name, value]) => `${name.padEnd(8)} ${value}`)
-    .join('\n')
+  const lines = Object.entries(facts).map(([name, value]) => `${name.padEnd(8)} ${value}`)
+  const { decisions = [] } = update
+  return [lines.join('\n'), ...(decisions.length === 0 ? [] : [describeDecisions(decisions, session)])].join(
+    '\n\n',
+  )
 }
 
 function describe(updates: UpdateEntry[], session: Session): string {

@@ -21,6 +21,23 @@ const ADMIN_KEY = 'the admin key'
 let tiny: TinyModel
 let cache: string
 
+const EVALUATED = {
+  id: 'upd_1',
+  model: 'tiny',
+  domains: ['legal'],
+  method: 'copal',
+  pattern: '0.5',
+  patterns: {},
+  scope: 'row',
+  progress: 1,
+  message: '',
+  mask_version: 4,
+  parent_version: 3,
+  candidate: 1,
+  created_at: '2026-11-27T00:00:00Z',
+  finished_at: '2026-11-27T00:01:00Z',
+  job: null,
+}
 const REGISTERED: MaskEntry = {
   model: 'tiny',
   version: 4,
@@ -57,6 +74,7 @@ async function fakeGateway(
   file: Uint8Array,
   damage: (bytes: Uint8Array) => Uint8Array = (bytes) => bytes,
   promotedAt: string | null = null,
+  update?: { state: string; error: { code: string; message: string } | null },
 ) {
   const uploads: Upload[] = []
   const server = createServer((request, response) => {
@@ -65,6 +83,11 @@ async function fakeGateway(
       expect(request.headers.authorization).toBe(`Bearer ${ADMIN_KEY}`)
       if (request.method === 'GET' && url.pathname === '/admin/masks/3/file') {
         response.writeHead(200, { etag: `"${sha256(file)}"` }).end(damage(file))
+        return
+      }
+      if (update && url.pathname === '/admin/updates/upd_1') {
+        const entry = { ...EVALUATED, ...update }
+        response.writeHead(200, { 'content-type': 'application/json' }).end(JSON.stringify(entry))
         return
       }
       if (url.pathname === '/admin/status') {
@@ -78,8 +101,10 @@ async function fakeGateway(
         body: await bodyOf(request),
       }
       uploads.push(upload)
-      const active = upload.query['activate'] === 'true'
-      const entry = { ...REGISTERED, active, promoted_at: promotedAt }
+      const isActivated = upload.query['activate'] === 'true'
+      const active = isActivated && !update
+      const evaluation = isActivated && update ? { update: 'upd_1' } : {}
+      const entry = { ...REGISTERED, active, promoted_at: promotedAt, ...evaluation }
       response.writeHead(201, { 'content-type': 'application/json' }).end(JSON.stringify(entry))
     })()
   }).listen(0, '127.0.0.1')
@@ -232,6 +257,31 @@ test('a mask that fits is uploaded under its hash, and activated only with --act
   expect(uploads).toEqual([
     { ...sent, query: { activate: 'false', dense_weights: String(rows * cols), model: 'tiny' } },
     { ...sent, query: { activate: 'true', dense_weights: String(rows * cols) } },
+  ])
+})
+
+test('a mask that was never served is followed through the gate', async () => {
+  const { bytes } = await maskOf(5, { values: true })
+  const cwd = temporaryDir()
+  writeFileSync(join(cwd, 'w.safetensors'), bytes)
+  const passing = await fakeGateway(bytes, undefined, null, { state: 'promoted', error: null })
+  const passed = await run(passing.env, cwd, 'masks', 'import', 'w.safetensors', '--activate', '--json')
+  expect([passed.code, JSON.parse(passed.output())]).toMatchObject([
+    0,
+    { version: 4, active: true, update: 'upd_1' },
+  ])
+  const error = {
+    code: 'gate_failed',
+    message: "m4 is rejected. 'GET /admin/updates/upd_1' shows what was measured.",
+  }
+  const failing = await fakeGateway(bytes, undefined, null, { state: 'failed', error })
+  const failed = await run(failing.env, cwd, 'masks', 'import', 'w.safetensors', '--activate')
+  expect(failed.code).toBe(1)
+  expect(failed.errors()).toContain("m4 is rejected. 'copal updates upd_1' shows what was measured.")
+  const detached = await run(failing.env, cwd, 'masks', 'import', 'w.safetensors', '--activate', '--detach')
+  expect([detached.code, detached.output()]).toEqual([
+    0,
+    'Update upd_1 evaluates it. Follow it with: copal updates upd_1\n',
   ])
 })
 

@@ -39,3 +39,102 @@ test('a table is cut only on a terminal, not in a pipe', async () => {
   expect(piped.stdout.trim().split('\n')).toHaveLength(2)
   expect(piped.stdout).toContain(`failed: ${TOLD}`)
 })
+
+const DECISIONS: NonNullable<UpdateEntry['decisions']> = [
+  {
+    kind: 'gate',
+    verdict: 'failed',
+    reason: "Its perplexity on 'law' is 1.071 × that of the active mask; at most 1.050 × is allowed.",
+    mask_version: 3,
+    actor: 'copal',
+    created_at: '2026-11-27T00:00:30.000Z',
+    figures: [
+      {
+        name: 'perplexity / parent, weighted',
+        domain: null,
+        holdout: null,
+        tokens: null,
+        value: 0.98765432,
+        lower: 0.97,
+        upper: 0.99123,
+        limit: 1,
+        passed: true,
+      },
+      {
+        name: 'perplexity / parent',
+        domain: 'a-domain-with-a-very-long-name-that-fills-half-of-a-line',
+        holdout: 'a'.repeat(64),
+        tokens: 8176,
+        value: 1.071,
+        lower: 1.06,
+        upper: 1.0823,
+        limit: 1.05,
+        passed: false,
+      },
+      {
+        name: 'perplexity / dense',
+        domain: '(general)',
+        holdout: 'b'.repeat(64),
+        tokens: 8176,
+        value: 61234567,
+        lower: null,
+        upper: null,
+        limit: 1.5,
+        passed: false,
+      },
+      {
+        name: 'finite loss',
+        domain: null,
+        holdout: null,
+        tokens: null,
+        value: null,
+        lower: null,
+        upper: null,
+        limit: null,
+        passed: true,
+      },
+    ],
+  },
+  {
+    kind: 'force',
+    verdict: 'done',
+    reason: 'legal accepts 7 % until Monday',
+    mask_version: 3,
+    actor: 'admin-0123abcd',
+    created_at: '2026-11-27T00:02:00.000Z',
+    figures: [],
+  },
+]
+
+test('one update is shown with each decision as a table of at most 80 columns', async () => {
+  const { stdout } = await copal({ ...UPDATE, decisions: DECISIONS }, ['updates', UPDATE.id])
+  const lines = stdout.split('\n')
+  const table = lines.filter((line) => /^(FIGURE|perplexity|finite)/.test(line))
+  expect(table).toHaveLength(5)
+  expect(Math.max(...table.map((line) => line.length))).toBeLessThanOrEqual(80)
+  expect(stdout).toMatch(/\ngate of m3: failed, .*\nIts perplexity on 'law' is 1\.071 ×/)
+  expect(lines.find((line) => line.startsWith('FIGURE'))).toMatch(
+    /^FIGURE +DOMAIN +VALUE +BOUND +LIMIT +PASSED$/,
+  )
+  expect(stdout).toMatch(/perplexity \/ parent, weighted +- +0\.9877 +0\.9912 +1 +yes/)
+  expect(stdout).toMatch(/perplexity \/ parent +a-domain.*… +1\.071 +1\.0823 +1\.05 +NO/)
+  expect(stdout).toMatch(/perplexity \/ dense +\(general\) +6\.1e\+7 +- +1\.5 +NO/)
+  expect(stdout).toMatch(/\nforce of m3: done by admin-0123abcd, .*\nlegal accepts 7 % until Monday/)
+})
+
+test('a rejected update is forced with a reason and followed', async () => {
+  const calls: string[] = []
+  const promoted = { ...UPDATE, state: 'promoted', error: null, mask_version: 3 }
+  const answer = (call: string) => {
+    calls.push(call)
+    return promoted
+  }
+  const done = await copal(answer, ['updates', 'force', UPDATE.id, '--reason', 'legal accepts it'])
+  expect([done.code, done.stdout]).toEqual([0, expect.stringContaining('m3 is live')])
+  expect(calls[0]).toBe(`POST /admin/updates/${UPDATE.id}/force`)
+  const silent = await copal({}, ['updates', 'force', UPDATE.id])
+  expect([silent.code, silent.stderr]).toEqual([
+    2,
+    expect.stringContaining("'--reason <text>' not specified"),
+  ])
+})

@@ -1,0 +1,82 @@
+import type { Command } from 'commander'
+import { policyReport, type PolicyOverrides, type PolicyReport } from '@copal/shared/wire/admin-policy.ts'
+import { modelQuery } from '../input/mask-argument.ts'
+import { policySettings, withSettings } from '../input/policy-settings.ts'
+import type { Session } from '../api/session.ts'
+
+interface PolicyOptions {
+  model?: string
+  json?: boolean
+}
+
+/** Adds `copal policy`. */
+export function addPolicy(program: Command, session: Session): void {
+  const policy = program
+    .command('policy')
+    .description('the rules that a new mask must meet: show, set, reset')
+    .addHelpText(
+      'after',
+      '\nExamples:\n  copal policy show\n  copal policy set gate.max_regression=1.08 canary.enabled=true',
+    )
+  const addOptions = (command: Command) =>
+    command.option('--model <id>', 'which model, if the fleet serves several').option('--json', 'print JSON')
+  const put = async (model: string | undefined, overrides: PolicyOverrides) =>
+    session
+      .client()
+      .admin('PUT', '/policy', policyReport, { ...overrides, ...(model === undefined ? {} : { model }) })
+  const find = (model: string | undefined) =>
+    session.client().admin('GET', `/policy${modelQuery(model)}`, policyReport)
+
+  addOptions(policy.command('show').description('show the policy in force'))
+    .addHelpText('after', '\nExample:\n  copal policy show')
+    .action(async ({ model, json }: PolicyOptions) => {
+      const report = await find(model)
+      session.print(json, report, () => describe(report, session))
+    })
+
+  addOptions(
+    policy
+      .command('set')
+      .description('change settings; the others stay as they are')
+      .argument('<setting...>', 'settings like gate.max_regression=1.08; see copal policy show'),
+  )
+    .addHelpText(
+      'after',
+      '\nExamples:\n  copal policy set gate.max_regression=1.08\n  copal policy set preset=production confirm=2\n  copal policy set statistics.weights=legal:2,code:1',
+    )
+    .action(async (settings: string[], { model, json }: PolicyOptions) => {
+      // Checked before the gateway is called.
+      withSettings({}, settings)
+      const { overrides } = await find(model)
+      const report = await put(model, withSettings(overrides, settings))
+      session.print(json, report, () => describe(report, session))
+    })
+
+  addOptions(policy.command('reset').description('return to the preset of the deployment'))
+    .addHelpText('after', '\nExample:\n  copal policy reset')
+    .action(async ({ model, json }: PolicyOptions) => {
+      const report = await put(model, {})
+      session.print(json, report, () => describe(report, session))
+    })
+}
+
+function describe({ model, policy, overrides }: PolicyReport, session: Session): string {
+  const changed = new Set(policySettings(overrides).map(([name]) => name))
+  const table = session.table(
+    [
+      { title: 'SETTING', value: ([name]) => name },
+      { title: 'VALUE', value: ([, value]) => describeValue(value), shrinks: true },
+      { title: 'CHANGED', value: ([name]) => (changed.has(name) ? 'yes' : '') },
+    ],
+    policySettings(policy),
+  )
+  return `Policy of ${model}\n\n${table}`
+}
+
+function describeValue(value: unknown): string {
+  if (typeof value === 'string') return value
+  if (typeof value !== 'object' || value === null) return String(value)
+  return Object.entries(value)
+    .map(([domain, weight]) => `${domain}:${weight}`)
+    .join(',')
+}

@@ -1,0 +1,60 @@
+import { expect, test } from 'vitest'
+import { PRESETS, type PolicyReport } from '@copal/shared/wire/admin-policy.ts'
+import { withSettings } from '../../../../gpu-node/cli/input/policy-settings.ts'
+import { copal } from '../../../support/doubles/copal-command.ts'
+
+const REPORT: PolicyReport = {
+  model: 'tiny',
+  policy: { ...PRESETS.local, gate: { ...PRESETS.local.gate, max_regression: 1.08 } },
+  overrides: { gate: { max_regression: 1.08 } },
+}
+
+test('the policy is shown setting by setting, with what was changed', async () => {
+  const { stdout } = await copal(REPORT, ['policy', 'show'])
+  expect(stdout).toMatch(/^gate\.max_regression +1\.08 +yes$/m)
+  expect(stdout).toMatch(/^gate\.confidence +0\.95$/m)
+  expect(stdout).toMatch(/^statistics\.half_life_days +null$/m)
+  expect(Math.max(...stdout.split('\n').map((line) => line.length))).toBeLessThanOrEqual(80)
+})
+
+test('settings are added to what was set before, and a reset removes them', async () => {
+  const calls: string[] = []
+  const answer = (call: string) => {
+    calls.push(call)
+    return REPORT
+  }
+  expect((await copal(answer, ['policy', 'set', 'confirm=2', '--model', 'tiny'])).code).toBe(0)
+  expect((await copal(answer, ['policy', 'reset'])).code).toBe(0)
+  expect(calls).toEqual(['GET /admin/policy?model=tiny', 'PUT /admin/policy', 'PUT /admin/policy'])
+})
+
+test('values are numbers, words, switches, null and weights of domains', () => {
+  const settings = [
+    'gate.max_regression=1.1',
+    'gate.confidence=0.99',
+    'canary.enabled=false',
+    'confirm=auto',
+    'statistics.half_life_days=null',
+    'statistics.weights=legal:2,code:0.5',
+  ]
+  expect(withSettings({ gate: { max_regression: 1.08, max_candidates: 2 } }, settings)).toEqual({
+    gate: { max_regression: 1.1, max_candidates: 2, confidence: 0.99 },
+    canary: { enabled: false },
+    confirm: 'auto',
+    statistics: { half_life_days: null, weights: { legal: 2, code: 0.5 } },
+  })
+})
+
+test.each([
+  ['gate.max_regresion=1.1', /no setting 'gate\.max_regresion'\. Did you mean 'gate\.max_regression'\?/],
+  ['speed=9', /no setting 'speed'\. The settings are preset, gate\.confidence, /],
+  [
+    'gate.max_regression',
+    /'gate\.max_regression' has no value\. Write it like 'gate\.max_regression=<value>'/,
+  ],
+])('%s is rejected before the gateway is called', async (setting, message) => {
+  const calls: string[] = []
+  const failed = await copal((call) => void calls.push(call), ['policy', 'set', setting])
+  expect([failed.code, failed.stderr]).toEqual([1, expect.stringMatching(message)])
+  expect(calls).toEqual([])
+})
