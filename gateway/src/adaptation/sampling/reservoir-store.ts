@@ -19,7 +19,7 @@ import type {
 export interface ReservoirOptions {
   pool: SideBounds
   holdout: SideBounds
-  /** Maximum number of sources of a text. Further ones are not stored: the text goes with the stored ones. */
+  /** Maximum number of sources of a text, so that a call can return all texts with theirs. A text goes with the stored ones. */
   sourcesPerText: number
   timeToLiveMs: number
   /** How long offers are remembered, to ignore texts that are sent again and messages that are delivered twice. */

@@ -16,7 +16,7 @@ const DAY_MS = 24 * 60 * 60 * 1000
 const RESERVOIR_OPTIONS = {
   pool: { texts: 2_048, characters: 4 * 1024 * 1024 },
   holdout: { texts: 512, characters: 128 * 1024 },
-  sourcesPerText: 64,
+  sourcesPerText: 16,
   timeToLiveMs: 30 * DAY_MS,
   rememberOffersMs: 60 * 60 * 1000,
 }
