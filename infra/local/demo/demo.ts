@@ -1,6 +1,6 @@
 /**
- * `npm run demo`: shows two domains being learned while clients stream, on the running service or on one that it
- * starts.
+ * `npm run demo`: shows two domains being learned while clients stream, the second one through a canary, and a mask that
+ * the gate rejects, on the running service or on one that it starts.
  */
 import { spawn, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
@@ -13,12 +13,14 @@ import {
   updateEntry,
   type UpdateEntry,
 } from '@copal/shared/wire/admin.ts'
+import { policyReport, type PolicyOverrides } from '@copal/shared/wire/admin-policy.ts'
 import OpenAI from 'openai'
 import { UserError, toUserError } from '../../../gpu-node/src/platform/user-error.ts'
 import { describeDrift } from '../../../gpu-node/cli/commands/drift.ts'
 import { followUpdate } from '../../../gpu-node/cli/api/follow-update.ts'
 import { readConnection } from '../../../gpu-node/cli/api/connection.ts'
 import { listOf } from '../../../gpu-node/cli/api/api-client.ts'
+import { describeDecisions } from '../../../gpu-node/cli/output/decision-table.ts'
 import { createProgressBar, type ProgressBar } from '../../../gpu-node/cli/output/progress-bar.ts'
 import { formatMask } from '../../../gpu-node/src/platform/quantities.ts'
 import { createSession } from '../../../gpu-node/cli/api/session.ts'
@@ -32,6 +34,17 @@ const CONCURRENCY = 4
 /** Clients that stream during each update: one until the swap, because serving has priority on two cores. */
 const STREAMS = { clients: 4, readingMs: 15_000 }
 const AFTER_SWAP_MS = 6_000
+/** A canary that a person has the patience to watch: of a deployment it takes at least ten minutes. */
+const SHORT_CANARY = {
+  enabled: true,
+  share: 0.5,
+  shadow_share: 1,
+  min_minutes: 0.5,
+  max_minutes: 1.5,
+  min_scored_tokens: 2_000,
+}
+/** A mask that ruins the model. */
+const BAD_SELECTION = { method: 'magnitude', pattern: '0.95' }
 const POLL_MS = 500
 
 const SILENT: ProgressBar = { update: () => undefined, end: () => undefined }
@@ -91,12 +104,17 @@ async function demonstrate(): Promise<void> {
     await send(client, served.id, stream)
     await showSamples(stream.domain)
   }
-  for (const [index, stream] of traffic.entries()) {
-    print(
-      `\n${traffic.length + index + 1}. Update the mask for '${stream.domain}' while clients keep streaming`,
-    )
-    await update(client, served.id, stream)
-  }
+  const [first, second] = traffic
+  print(`\n3. Update the mask for '${first.domain}' while clients keep streaming`)
+  await update(client, served.id, first)
+  print(
+    `\n4. The same for '${second.domain}'; its mask answers half of the conversations before it goes live`,
+  )
+  await withPolicy({ canary: SHORT_CANARY }, () => update(client, served.id, second))
+  print(
+    '\n5. Ask for a mask that ruins the model: 95 % of the weights, by magnitude. The gate must reject it',
+  )
+  await updateToReject(client, served.id, second)
   const report = await admin.admin('GET', '/drift', driftReport)
   print(`\n${describeDrift(report, session.table)}`)
   print(`\nThe demo took ${((Date.now() - started) / 60_000).toFixed(1)} minutes.`)
@@ -141,10 +159,41 @@ async function showSamples(domain: string): Promise<void> {
   }
 }
 
-async function update(client: OpenAI, model: string, { domain, prompts }: Traffic): Promise<void> {
-  const streams = keepStreaming(client, model, prompts, STREAMS)
+/** Updates the mask for a domain; fails if it does not go live. */
+async function update(client: OpenAI, model: string, traffic: Traffic): Promise<void> {
+  const ended = await followStreaming(client, model, traffic, {})
+  if (ended.state !== 'promoted')
+    throw new UserError(
+      ended.state,
+      `The update ended with state ${ended.state}: ${ended.error?.message ?? ''}`,
+    )
+  print(`   ${formatMask(ended.mask_version ?? 0)} is live.`)
+}
+
+/** Starts an update with a bad selection; fails if it goes live. */
+async function updateToReject(client: OpenAI, model: string, traffic: Traffic): Promise<void> {
+  const ended = await followStreaming(client, model, traffic, { selection: BAD_SELECTION })
+  if (ended.state !== 'failed' || ended.error?.code !== 'gate_failed')
+    throw new UserError(
+      ended.state,
+      `The gate should have rejected the mask, but the update is ${ended.state}.`,
+    )
+  print(`   Rejected: ${ended.error.message}`)
+}
+
+/** Runs an update to its end while clients stream, and prints what was decided and what the streams saw. */
+async function followStreaming(
+  client: OpenAI,
+  model: string,
+  { domain, prompts }: Traffic,
+  options: { selection?: typeof BAD_SELECTION },
+): Promise<UpdateEntry> {
+  const streams = keepStreaming(client, { model, domain, prompts }, STREAMS)
   const bar = createProgressBar(process.stderr)
-  const created = await session.client().admin('POST', '/updates', updateEntry, { domains: [domain] })
+  const created = await session.client().admin('POST', '/updates', updateEntry, {
+    domains: [domain],
+    ...options,
+  })
   let ended: UpdateEntry
   try {
     untilSwap(created.id)
@@ -156,14 +205,22 @@ async function update(client: OpenAI, model: string, { domain, prompts }: Traffi
   } finally {
     await streams.stop()
   }
-  if (ended.state !== 'promoted')
-    throw new UserError(
-      ended.state,
-      `The update ended with state ${ended.state}: ${ended.error?.message ?? ''}`,
-    )
-  print(
-    `   ${formatMask(ended.mask_version ?? 0)} is live. Streams meanwhile: ${summarise(streams.responses())}`,
-  )
+  const { decisions = [] } = await session.client().admin('GET', `/updates/${created.id}`, updateEntry)
+  print(`\n${describeDecisions(decisions, session)}\n`)
+  print(`   Streams meanwhile: ${summarise(streams.responses())}`)
+  return ended
+}
+
+/** Runs `work` under a changed policy, and sets the former one again. */
+async function withPolicy(changes: PolicyOverrides, work: () => Promise<void>): Promise<void> {
+  const admin = session.client()
+  const { overrides } = await admin.admin('GET', '/policy', policyReport)
+  await admin.admin('PUT', '/policy', policyReport, { ...overrides, ...changes })
+  try {
+    await work()
+  } finally {
+    await admin.admin('PUT', '/policy', policyReport, overrides)
+  }
 }
 
 /** Waits until the mask is about to go live or the update has ended. */

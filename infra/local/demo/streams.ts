@@ -9,6 +9,13 @@ export interface StreamedResponse {
   error: string | undefined
 }
 
+/** The requests of streaming clients. */
+export interface StreamedTraffic {
+  model: string
+  domain: string
+  prompts: readonly string[]
+}
+
 /** Clients that keep streaming until they are stopped. */
 export interface RunningStreams {
   /** From now on all clients stream, without a pause. */
@@ -19,13 +26,12 @@ export interface RunningStreams {
 }
 
 /**
- * Streams completions through the public API: one client that pauses `readingMs` between two responses, and after
- * {@link RunningStreams.speedUp} `clients` of them without a pause.
+ * Streams completions that may be sampled through the public API: one client that pauses `readingMs` between two
+ * responses, and after {@link RunningStreams.speedUp} `clients` of them without a pause.
  */
 export function keepStreaming(
   client: OpenAI,
-  model: string,
-  prompts: readonly string[],
+  traffic: StreamedTraffic,
   options: { clients: number; readingMs: number },
 ): RunningStreams {
   const { clients, readingMs } = options
@@ -35,7 +41,7 @@ export function keepStreaming(
   let started = 0
   const worker = async () => {
     while (running) {
-      responses.push(await streamOnce(client, model, prompts[started++ % prompts.length] ?? ''))
+      responses.push(await streamOnce(client, traffic, started++))
       await sleep(readingMs, undefined, { signal: spedUp.signal }).catch(() => undefined)
     }
   }
@@ -57,17 +63,19 @@ export function keepStreaming(
   }
 }
 
-async function streamOnce(client: OpenAI, model: string, prompt: string): Promise<StreamedResponse> {
+async function streamOnce(
+  client: OpenAI,
+  { model, domain, prompts }: StreamedTraffic,
+  index: number,
+): Promise<StreamedResponse> {
   const fingerprints = new Set<string>()
   let characters = 0
   try {
-    const stream = await client.completions.create({
-      model,
-      prompt,
-      max_tokens: 48,
-      temperature: 0.8,
-      stream: true,
-    })
+    const prompt = prompts[index % prompts.length] ?? ''
+    const stream = await client.completions.create(
+      { model, prompt, max_tokens: 48, temperature: 0.8, stream: true },
+      { headers: { 'x-copal-domain': domain, 'x-copal-sample': 'true' } },
+    )
     for await (const chunk of stream) {
       characters += chunk.choices[0]?.text.length ?? 0
       if (chunk.system_fingerprint) fingerprints.add(chunk.system_fingerprint)

@@ -15,7 +15,7 @@ const PROMPT_CHARACTERS = 1600
  * Returns the traffic of two very different domains whose texts are in the checkout: presidential addresses (public
  * domain, also used by the end-to-end tests) and this project's TypeScript.
  */
-export function demoTraffic(root: string, requests: number): Traffic[] {
+export function demoTraffic(root: string, requests: number): [Traffic, Traffic] {
   const speech = readTextFile('test/fixtures/text/speech.calibration.txt', root)
   const code = sourceFiles(join(root, 'gpu-node', 'src')).concat(sourceFiles(join(root, 'gateway', 'src')))
   return [
