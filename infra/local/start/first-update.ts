@@ -73,7 +73,7 @@ async function hasEnded(client: ApiClient): Promise<boolean> {
 }
 
 /** Returns the bundled text in two disjoint parts: what to import, and every eighth text or so, of both books, to hold out. */
-export function splitBundledText(): { texts: string[]; heldOut: string[] } {
+function splitBundledText(): { texts: string[]; heldOut: string[] } {
   const text = readFileSync(join(import.meta.dirname, 'texts', 'general.txt'), 'utf8')
   const every = Math.floor(text.length / HOLDOUT_CHARACTERS)
   const all = splitIntoTexts(text, TEXT_CHARACTERS)

@@ -34,6 +34,8 @@ export interface TinyLlamaOptions {
   shards?: number
   /** `null` leaves the model without a template. */
   chatTemplate?: string | null
+  /** Scales the logits. With less than 1 a mask costs little, as of a trained model, so that it may pass the gate. */
+  logitScale?: number
 }
 
 /** The model that {@link createTinyLlama} wrote. */
@@ -65,6 +67,12 @@ const MERGES = [
 export async function createTinyLlama(dir: string, options: TinyLlamaOptions = {}): Promise<TinyLlama> {
   const config = tinyConfig(options)
   const tensors = tinyTensors(config, options.seed ?? 1)
+  const norm = tensors.get('model.norm.weight')
+  if (norm) {
+    const { logitScale = 1 } = options
+    const values = norm.values.map((value) => value * logitScale)
+    tensors.set('model.norm.weight', { ...norm, values })
+  }
   await mkdir(dir, { recursive: true })
   await Promise.all([
     writeJson(join(dir, 'config.json'), configJson(config)),

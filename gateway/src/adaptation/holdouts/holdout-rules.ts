@@ -4,7 +4,7 @@ import { AppError } from '@copal/shared/errors.ts'
 /** Estimate for English text; the node, which has the tokenizer, counts exactly. */
 const CHARACTERS_PER_TOKEN = 4
 /** Holdouts grow until they have this size: the bound of a paired comparison is then about 1 % wide. */
-export const TARGET_HOLDOUT_TOKENS = 8_192
+const TARGET_HOLDOUT_TOKENS = 8_192
 /** Maximum size of a version, because every mask is evaluated on all of it. */
 const MAX_HOLDOUT_TOKENS = 32_768
 /** The text to take for a version. */

@@ -25,7 +25,7 @@ export function charactersToTake({ samples, length }: TextDemand): number {
 }
 
 /** Returns the tokens that a dataset needs: a quarter of the demand, and at least two sequences. */
-export function neededTokens({ samples, length }: TextDemand): number {
+function neededTokens({ samples, length }: TextDemand): number {
   return Math.max(Math.min(MIN_SAMPLES, samples) * length, Math.ceil(samples * length * MIN_FRACTION))
 }
 

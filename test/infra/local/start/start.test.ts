@@ -29,7 +29,7 @@ const env = { COPAL_MODEL: join(dir, 'tiny'), COPAL_CACHE: join(dir, 'cache'), C
 let service: Service
 
 beforeAll(async () => {
-  await createTinyLlama(env.COPAL_MODEL, { contextLength: 2048 })
+  await createTinyLlama(env.COPAL_MODEL, { contextLength: 2048, logitScale: 0.3 })
   service = await startService({ home, env })
 }, 120_000)
 afterAll(async () => {
