@@ -15,6 +15,8 @@ const COMMANDS: readonly (readonly [call: string, command: string])[] = [
   ['GET policy', 'copal policy show'],
   ['PUT policy', 'copal policy set <setting>'],
   ['POST rollback', 'copal rollback'],
+  ['DELETE canary', 'copal canary --end'],
+  ['DELETE shadow', 'copal shadow --end'],
   ['GET keys', 'copal keys list'],
   ['POST keys', 'copal keys create <name>'],
   ['GET tenants', 'copal tenants list'],

@@ -19,8 +19,8 @@ const RESTART_TIMEOUTS_MS: Readonly<Record<string, number>> = {
   internal_error: 20_000,
 }
 
-/** States in which a node does the work. */
-const NODE_STATES = new Set(['calibrating', 'evaluating'])
+/** States in which nothing happens without a node. */
+const NODE_STATES = new Set(['calibrating', 'evaluating', 'confirming', 'canary', 'promoting'])
 /** A wait shorter than this is not reported. */
 const REPORT_AFTER_MS = 4000
 /** Nodes come and go, so the reason why none works is asked for again after this time. */

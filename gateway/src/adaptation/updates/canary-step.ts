@@ -23,6 +23,8 @@ import { requireMaskVersion, requireModel, type StepDeps, type StepOutcome } fro
 /** A canary fails if no live node can load its mask for this time. */
 const LOAD_TIMEOUT_MS = 120_000
 const MINUTE_MS = 60_000
+/** The calls that end an operator's trials. */
+const END_CALLS = { canary: "'DELETE /admin/canary'", shadow: "'DELETE /admin/shadow'" } as const
 
 /**
  * The step in which a mask that passed the gate answers a share of the conversations, and scores other requests beside the
@@ -104,12 +106,14 @@ function decide(
 /** Begins the trials. While the active mask is still watched, the update waits: its shadow is in use. */
 async function begin(deps: StepDeps, update: UpdateRow, model: ModelRow, version: number): Promise<void> {
   if (model.watch?.version === model.activeVersion) return
-  for (const [kind, trial] of Object.entries(trialsInForce(model))) {
-    if (trial.updateId === undefined) {
+  const trials = trialsInForce(model)
+  for (const kind of ['canary', 'shadow'] as const) {
+    const trial = trials[kind]
+    if (trial && trial.updateId === undefined) {
       throw new AppError(
         'conflict',
         `The canary of m${version} could not start, because an operator's ${kind} of ${nameOf(trial.version)} is ` +
-          `running. End it with 'DELETE /admin/${kind}' (copal ${kind} --end), and start the update again.`,
+          `running. End it with ${END_CALLS[kind]}, and start the update again.`,
       )
     }
   }

@@ -87,7 +87,7 @@ function messageOf(update: UpdateRow, current: JobRow | undefined): string {
     case 'confirming':
       return current?.message ?? `another node selects m${update.maskVersion} again: waiting for a node`
     case 'canary':
-      return `m${update.maskVersion} answers a share of the conversations`
+      return `m${update.maskVersion} is a canary: it answers a share of the conversations, once the active mask is no longer watched`
     case 'promoting':
       return `waiting until every live node serves m${update.maskVersion}`
     case 'promoted':

@@ -240,7 +240,7 @@ describe("an operator's trials", () => {
       const id = await seedUpdate(model, 2)
       await node.beat()
       expect(await findUpdate(db, id)).toMatchObject({ state: 'failed', errorCode: 'conflict' })
-      expect((await findUpdate(db, id))?.errorMessage).toContain(`copal ${kind} --end`)
+      expect((await findUpdate(db, id))?.errorMessage).toContain(`'DELETE /admin/${kind}'`)
       expect((await findModel(db, model))?.[kind]).toMatchObject({ version: 3 })
     },
   )

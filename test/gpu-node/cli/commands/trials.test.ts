@@ -8,6 +8,7 @@ import {
   type ShadowReport,
   type VersionTraffic,
 } from '@copal/shared/wire/admin-trials.ts'
+import type { StatusReport } from '@copal/shared/wire/admin.ts'
 import { runCommand } from '../../../../gpu-node/cli/program.ts'
 import { recordedTerminal } from '../../../support/doubles/recorded-terminal.ts'
 
@@ -112,6 +113,35 @@ test('a canary can be ended, and without one the output says how to start one', 
   expect(calls).toEqual([{ call: 'DELETE /admin/canary?model=tiny', body: null }])
   answer = { ...REPORT, canary: null, nodes: null, versions: [] }
   expect(await run('canary')).toContain('copal canary <mask> --share 10%')
+})
+
+test('status shows the canary of an update and a watch, with what they have shown', async () => {
+  const evidence = { requests: 1_200, tokens: 90_000, gap: 0.0123, lower: -0.0071, upper: 0.0312 }
+  const model = {
+    id: 'tiny',
+    active_version: 4,
+    previous_version: 3,
+    sparsity: 0.5,
+    context_length: 512,
+    converged: true,
+    canary: REPORT.canary,
+    shadow: null,
+    watch: {
+      mask_version: 4,
+      beside_version: 3,
+      update_id: 'upd_1',
+      since: '2026-11-25T00:00:00.000Z',
+      until: '2026-11-25T01:00:00.000Z',
+      evidence,
+    },
+  }
+  answer = { version: '1', models: [model], nodes: [], updates_running: 0 } satisfies StatusReport
+  const output = await run('status')
+  expect(output).toContain('Canary of tiny: m5 for 12.5 % of the conversations. See: copal canary')
+  expect(output).toContain('Watch of tiny: m4 beside m3 until 2026-11-25T01:00:00.000Z.')
+  expect(output).toContain(
+    'Loss 0.012 nats a token above the other mask (-0.007 to 0.031), on 1,200 requests.',
+  )
 })
 
 test('a shadow starts, is shown by domain for prompts and outputs, and ends', async () => {
