@@ -13,6 +13,7 @@ import {
   CHECK_INTERVAL_MS,
   describeHarm,
   evidenceOf,
+  isCheckDue,
   liveNodes,
   loadError,
   nameOf,
@@ -47,6 +48,7 @@ export async function canary(deps: StepDeps, update: UpdateRow): Promise<StepOut
   }
   const nowMs = deps.nowMs()
   const checked = { model: model.id, kind: 'canary', updateId: update.id } as const
+  if (!isCheckDue(trial, nowMs)) return undefined
   if (!(await claimCheck(deps.db, checked, nowMs, CHECK_INTERVAL_MS))) return undefined
   const nodes = await liveNodes(deps, model.id)
   const { isServed, ...notes } = noteNodes(trial, nodes, version, nowMs)

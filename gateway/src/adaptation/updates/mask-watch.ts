@@ -13,7 +13,15 @@ import { findPolicy } from '../policy/find-policy.ts'
 import { judgeTrial } from '../trials/judge-trial.ts'
 import { trialLimits, type TrialVerdict } from '../trials/trial-judge.ts'
 import { rollBackTo } from './mask-rollback.ts'
-import { CHECK_INTERVAL_MS, describeHarm, evidenceOf, liveNodes, nameOf, noteNodes } from './trial-check.ts'
+import {
+  CHECK_INTERVAL_MS,
+  describeHarm,
+  evidenceOf,
+  isCheckDue,
+  liveNodes,
+  nameOf,
+  noteNodes,
+} from './trial-check.ts'
 import type { StepDeps } from './update-step.ts'
 
 const MINUTE_MS = 60_000
@@ -78,6 +86,7 @@ async function watchMask(deps: StepDeps, model: ModelRow, watch: StoredWatch): P
   const { updateId, version, beside, sinceMs, untilMs } = watch
   const nowMs = deps.nowMs()
   const checked = { model: model.id, kind: 'watch', updateId } as const
+  if (!isCheckDue(watch, nowMs)) return
   if (!(await claimCheck(deps.db, checked, nowMs, CHECK_INTERVAL_MS))) return
   const { isServed: _, ...notes } = noteNodes(watch, await liveNodes(deps, model.id), version, nowMs)
   const verdict = await judgeTrial(

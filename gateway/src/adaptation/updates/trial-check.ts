@@ -6,6 +6,11 @@ import type { StepDeps } from './update-step.ts'
 /** A canary or a watch is judged once in this time, however many heartbeats ask for it. */
 export const CHECK_INTERVAL_MS = 10_000
 
+/** Returns whether a trial may be judged again; saves the statement that takes the turn where it may not. */
+export function isCheckDue({ checkedAtMs = 0 }: TrialNotes, nowMs: number): boolean {
+  return nowMs - checkedAtMs >= CHECK_INTERVAL_MS
+}
+
 /** Returns the nodes of a model that are alive and take requests. */
 export async function liveNodes(deps: Pick<StepDeps, 'fleet'>, model: string): Promise<NodeView[]> {
   const { nodes } = await deps.fleet.snapshot()

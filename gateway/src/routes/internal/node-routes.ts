@@ -11,6 +11,7 @@ import { readNodeReport } from '../../middleware/signed-calls.ts'
 import { advanceUpdates } from '../../adaptation/updates/advance-update.ts'
 import { applyJobReports } from '../../adaptation/updates/job-reports.ts'
 import { jobsForNode } from '../../adaptation/updates/job-assignment.ts'
+import { isCheckDue } from '../../adaptation/updates/trial-check.ts'
 import { watchMasks } from '../../adaptation/updates/mask-watch.ts'
 import { settleReceipts } from '../../usage/settlement/receipt-settlement.ts'
 import { settleShadowScores } from '../../usage/settlement/shadow-score-settlement.ts'
@@ -30,7 +31,8 @@ export function nodeRoutes(): Hono<AppEnv> {
       const { desired, isUpdating } =
         report.jobs.length > 0 ? ((await findModelState(deps.db, state.model.id)) ?? state) : state
       const worker = { ...report, draining: report.draining || drained }
-      if (state.model.watch) await watchMasks(deps, state.model.id)
+      const { watch } = state.model
+      if (watch && isCheckDue(watch, deps.nowMs())) await watchMasks(deps, state.model.id)
       if (isUpdating) await advanceUpdates(deps, state.model.id)
       const jobs = isUpdating ? await jobsForNode(deps, worker) : []
       return c.json<HeartbeatResponse>({ registered, desired, jobs })
