@@ -76,7 +76,7 @@ export function countedDatasets<Dataset>({
 }
 
 /** Returns the statistics that the method of a task reads. */
-export function neededStatistics({ selection }: Pick<CalibrationTask, 'selection'>): StatisticSet {
+export function neededStatistics({ selection }: { selection: Pick<SelectionSpec, 'method'> }): StatisticSet {
   return parseMethod(selection.method).needs.includes('sensitivity') ? 'all' : 'moments'
 }
 

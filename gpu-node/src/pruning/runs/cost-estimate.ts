@@ -10,6 +10,7 @@ import {
   LINEAR_INPUT,
   statisticTensorSizes,
   type BlockInput,
+  type StatisticSet,
 } from '../statistics/statistic-names.ts'
 import { CHUNK_ROWS } from '../refinement/moment-product.ts'
 import { parseMethod, type Method } from '../methods/method-registry.ts'
@@ -28,6 +29,8 @@ export interface CostOptions {
   threads: number
   /** Default `dense`. */
   propagation?: Propagation
+  /** The statistics that are stored: a laboratory stores `all`, the default. */
+  statistics?: StatisticSet
   /** Default {@link MEASURED_RATES}. */
   rates?: CostRates
 }
@@ -82,16 +85,18 @@ const EXCHANGE_THREAD_BYTES = 15e6
  */
 export function estimateCost(config: LlamaConfig, options: CostOptions): Cost {
   const { samples, length, domains, threads, propagation = 'dense', rates = MEASURED_RATES } = options
+  const set = options.statistics ?? 'all'
   const methods = options.methods.map(parseMethod)
   const { layers } = config
-  const statistics = sum([...statisticTensorSizes(config).values()])
+  const statistics = sum([...statisticTensorSizes(config, set).values()])
   const weights = sum(BLOCK_LINEARS.map((linear) => elements(config, linear)))
   const running =
-    (samples * length * operationsPerToken(config, length, propagation)) / (threads * rates.productsPerThread)
+    (samples * length * operationsPerToken(config, length, propagation, set)) /
+    (threads * rates.productsPerThread)
   const calibration = domains * layers * (running + (4 * statistics) / rates.writtenBytes)
   const selection = sum(options.methods.map((name) => estimateSelection(config, name, threads, rates)))
   const masks = methods.map(({ changesWeights }) => layers * weights * (1 / 8 + (changesWeights ? 1 : 0)))
-  const calibrating = calibrationBytes(config, { samples, length })
+  const calibrating = calibrationBytes(config, { samples, length, set })
   const selecting = Math.max(0, ...methods.map((method) => selectionBytes(config, method, threads)))
   return {
     seconds: calibration + selection,
@@ -105,13 +110,20 @@ export function estimateCost(config: LlamaConfig, options: CostOptions): Cost {
  * Returns the operations per token that calibrating a block takes. A multiplication and an addition are two operations. With P
  * the weights of its linears and A = 4 · length · heads · headDim for attention:
  *
- * - dense propagation: 4 P (forward pass and sensitivity) + 2 · (panels of second moments) + A;
+ * - dense propagation: 4 P (forward pass and sensitivity; 2 P without sensitivities) + 2 · (panels of second moments) + A;
  * - pruned propagation: in addition 2 P + A for the second forward pass.
  */
-export function operationsPerToken(config: LlamaConfig, length: number, propagation: Propagation): number {
+export function operationsPerToken(
+  config: LlamaConfig,
+  length: number,
+  propagation: Propagation,
+  set: StatisticSet = 'all',
+): number {
   const weights = sum(BLOCK_LINEARS.map((linear) => elements(config, linear)))
   const attention = 4 * length * config.heads * config.headDim
-  const dense = 4 * weights + 2 * sum(BLOCK_INPUTS.map((input) => panelElements(config, input))) + attention
+  const passes = set === 'all' ? 4 : 2
+  const dense =
+    passes * weights + 2 * sum(BLOCK_INPUTS.map((input) => panelElements(config, input))) + attention
   return propagation === 'dense' ? dense : dense + 2 * weights + attention
 }
 
@@ -141,14 +153,14 @@ export function estimateSelection(
 
 function calibrationBytes(
   config: LlamaConfig,
-  { samples, length }: { samples: number; length: number },
+  { samples, length, set }: { samples: number; length: number; set: StatisticSet },
 ): number {
   const weights = sum(BLOCK_LINEARS.map((linear) => elements(config, linear)))
-  const copies = Object.values(SEGMENT_LINEARS).map((linears) => sumElements(config, linears))
+  const copies = Object.values(SEGMENT_LINEARS).map((linears) => sumElements(config, linears, set))
   const copied = 4 * Math.max(...copies)
   const { kept, bytes } = activationMemory(config, largestChunkTokens(length, samples))
   const hidden = samples * length * config.hiddenSize
-  const held = 4 * (weights + sumElements(config, BLOCK_LINEARS) + hidden)
+  const held = 4 * (weights + sumElements(config, BLOCK_LINEARS, set) + hidden)
   // A run copies its outputs at its end. Activations that are not kept are freed by then.
   return held + (kept ? copied + bytes : Math.max(copied, bytes))
 }
@@ -190,10 +202,10 @@ function refinementCount({ swaps, reconstruct, rule }: Method): number {
 }
 
 /** Returns the number of elements of the sums of linears and their inputs. */
-function sumElements(config: LlamaConfig, linears: readonly BlockLinear[]): number {
+function sumElements(config: LlamaConfig, linears: readonly BlockLinear[], set: StatisticSet): number {
   const inputs = new Set(linears.map((linear) => LINEAR_INPUT[linear]))
   return (
-    sum(linears.map((linear) => elements(config, linear))) +
+    sum(set === 'all' ? linears.map((linear) => elements(config, linear)) : []) +
     sum([...inputs].map((input) => panelElements(config, input)))
   )
 }

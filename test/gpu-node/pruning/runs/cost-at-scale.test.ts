@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest'
 import { statisticTensorSizes } from '../../../../gpu-node/src/pruning/statistics/statistic-names.ts'
+import { neededStatistics } from '../../../../gpu-node/src/pruning/runs/calibration-task.ts'
 import { estimateCost } from '../../../../gpu-node/src/pruning/runs/cost-estimate.ts'
 import {
   BLOCK_LINEARS,
@@ -62,7 +63,8 @@ function boundsOf(config: LlamaConfig) {
 /** Returns the peaks above the memory of the process, and the ratio of the estimate to the measured peak. */
 async function measure(config: LlamaConfig, method: string) {
   const peaks = await measurePeakMemory(temporaryDir(), config, { ...SIZES, method })
-  const { peakBytes } = estimateCost(config, { ...SIZES, domains: 1, methods: [method] })
+  const statistics = neededStatistics({ selection: { method } })
+  const { peakBytes } = estimateCost(config, { ...SIZES, domains: 1, methods: [method], statistics })
   const measured = peaks.ownBytes + Math.max(peaks.calibrateBytes, peaks.selectBytes)
   return { peaks, estimated: peakBytes / measured }
 }

@@ -2,7 +2,10 @@ import { readdirSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { calibrateAndSelect } from '../../../../gpu-node/src/pruning/runs/calibrate-and-select.ts'
-import type { CalibrationTask } from '../../../../gpu-node/src/pruning/runs/calibration-task.ts'
+import {
+  neededStatistics,
+  type CalibrationTask,
+} from '../../../../gpu-node/src/pruning/runs/calibration-task.ts'
 import { estimateCost, MEASURED_RATES } from '../../../../gpu-node/src/pruning/runs/cost-estimate.ts'
 import { writeWordsDataset } from '../../../support/pruning/calibration-datasets.ts'
 import { tinyConfig } from '../../../support/models/tiny-llama.ts'
@@ -51,6 +54,7 @@ test.each(['copal', 'continual-sparsegpt'])(
       domains: 2,
       methods: [method],
       threads: 1,
+      statistics: neededStatistics(task),
     })
     // Headers and manifests take kilobytes and are not counted.
     expect(bytesUnder(dir) / diskBytes).toBeGreaterThan(1)
