@@ -7,13 +7,14 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { MaskEntry, StatusReport, UpdateEntry } from '@copal/shared/wire/admin.ts'
+import type { ImportedMask, MaskEntry, StatusReport, UpdateEntry } from '@copal/shared/wire/admin.ts'
 import OpenAI from 'openai'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { openModel } from '../../gpu-node/src/model/open-model.ts'
 import { killNode, nodePids } from '../support/faults/kill-node.ts'
 import { randomHalfMask } from '../support/models/random-masks.ts'
 import { createTinyLlama } from '../support/models/tiny-llama.ts'
+import { activateUnproven } from '../support/processes/activate-mask.ts'
 import { post } from '../support/processes/service-calls.ts'
 import {
   commandLine,
@@ -174,4 +175,6 @@ async function importMask(file: Uint8Array<ArrayBuffer>): Promise<void> {
     body: file,
   })
   if (!response.ok) throw new Error(`the mask was rejected: ${await response.text()}`)
+  const { update } = (await response.json()) as ImportedMask
+  await activateUnproven((method, path, body) => service.admin(method, path, body), update)
 }

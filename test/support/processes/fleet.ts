@@ -6,7 +6,7 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { createServer, connect, type Server, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import type { MaskEntry } from '@copal/shared/wire/admin.ts'
+import type { ImportedMask, MaskEntry } from '@copal/shared/wire/admin.ts'
 import { nodeSecret } from '@copal/shared/wire/node-secret.ts'
 import type { DenseModel } from '../../../gpu-node/src/model/master/dense-model.ts'
 import { openModel } from '../../../gpu-node/src/model/open-model.ts'
@@ -14,6 +14,7 @@ import { gatewayPart } from '../../../infra/local/service/gateway-process.ts'
 import { openHome } from '../../../infra/local/service/home.ts'
 import { freePort } from '../../../infra/local/processes/ports.ts'
 import { readSettings } from '../../../infra/local/service/service-settings.ts'
+import { activateUnproven } from './activate-mask.ts'
 import { copyMigratedState } from './migrated-state.ts'
 import { startNodeProcess, type NodeProcess } from './node-process.ts'
 import { until } from './service.ts'
@@ -54,7 +55,7 @@ export interface TestFleet {
   key(limits?: object, tenant?: string): Promise<{ id: string; key: string }>
   /** The model that its nodes serve. */
   readonly model: DenseModel
-  /** Registers a mask file, and activates it if asked to. */
+  /** Registers a mask file. Activates it if asked to, whatever the gate says; then a node must be alive. */
   importMask(file: Uint8Array<ArrayBuffer>, activate: boolean): Promise<MaskEntry>
   /** Returns the environment of a node of this fleet. */
   environment(id: string): Promise<Record<string, string>>
@@ -129,7 +130,9 @@ export async function startFleet({
         body: file,
       })
       if (!response.ok) throw new Error(`the mask was rejected: ${await response.text()}`)
-      return (await response.json()) as MaskEntry
+      const entry = (await response.json()) as ImportedMask
+      await activateUnproven(admin, entry.update)
+      return entry
     },
     key: async (limits = {}, tenant) => {
       if (tenant !== undefined) await admin('PUT', `/admin/tenants/${tenant}`)
