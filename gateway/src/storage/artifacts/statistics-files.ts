@@ -81,7 +81,7 @@ export async function completeStatistics(
 }
 
 /** Returns the manifest of an artifact; undefined if it is gone or not one. */
-export async function readStatisticsManifest(
+async function readStatisticsManifest(
   artifacts: R2Bucket,
   artifact: string,
 ): Promise<StatisticsManifest | undefined> {

@@ -13,7 +13,7 @@ export interface SummedStatistics {
 }
 
 /** How artifacts are added. */
-export interface Summation {
+interface Summation {
   /** If given, see {@link sumStatistics}. Domains that are not named have the weight 1. */
   weights?: DomainWeights | undefined
   /** What the statistics and tokens of artifacts are multiplied by, by id; default 1. */
