@@ -77,7 +77,7 @@ export const SETTINGS = {
     readers: ['gateway'],
     default: 'production',
     meaning:
-      'The policy of models for which none is set: `production` (gate, canary, watch) or `local` (gate, promote, watch), which `npm start` sets ([policy](architecture/updates.md)).',
+      'The policy of models for which none is set: `production` (gate, canary, watch) or `local` (gate, promote, watch), which `npm start` sets ([canary and watch](architecture/update.md#canary)).',
   },
   COPAL_RECEIPT_DAYS: {
     readers: ['gateway'],

@@ -1,5 +1,6 @@
 import { resolve } from 'node:path'
 import { SETTINGS, type Setting } from '@copal/shared/settings-table.ts'
+import type { AdaptationPreset } from '@copal/shared/wire/admin-policy.ts'
 import { StartError } from '../processes/start-error.ts'
 
 /** The settings of a local service, from environment variables. */
@@ -37,9 +38,11 @@ export function readSettings(env: Readonly<Record<string, string | undefined>>):
     port: readPort(env, 'COPAL_PORT', SETTINGS.COPAL_PORT.default),
     nodePort: readPort(env, 'COPAL_NODE_PORT', SETTINGS.COPAL_NODE_PORT.default),
     firstUpdate: readSwitch(env, 'COPAL_FIRST_UPDATE'),
-    gatewayVariables: Object.fromEntries(
-      GATEWAY_VARIABLES.flatMap((name) => (env[name] ? [[name, env[name]]] : [])),
-    ),
+    gatewayVariables: {
+      // A person alone has no traffic that a canary could be judged by.
+      COPAL_ADAPTATION: 'local' satisfies AdaptationPreset,
+      ...Object.fromEntries(GATEWAY_VARIABLES.flatMap((name) => (env[name] ? [[name, env[name]]] : []))),
+    },
   }
   if (settings.port === settings.nodePort) {
     throw new StartError(

@@ -10,7 +10,7 @@ describe('readSettings', () => {
       port: 8787,
       nodePort: 8790,
       firstUpdate: true,
-      gatewayVariables: {},
+      gatewayVariables: { COPAL_ADAPTATION: 'local' },
     })
   })
 
@@ -21,6 +21,7 @@ describe('readSettings', () => {
       COPAL_NODE_PORT: '',
       COPAL_FIRST_UPDATE: 'off',
       COPAL_QUEUE_SIZE: '8',
+      COPAL_ADAPTATION: 'production',
       COPAL_NODE_WAIT_MS: '',
       OTEL_EXPORTER_OTLP_ENDPOINT: 'http://127.0.0.1:4318',
       COPAL_THREADS: '1',
@@ -31,7 +32,11 @@ describe('readSettings', () => {
       nodePort: 8790,
       firstUpdate: false,
       // Only the variables of the gateway, not those of the node.
-      gatewayVariables: { COPAL_QUEUE_SIZE: '8', OTEL_EXPORTER_OTLP_ENDPOINT: 'http://127.0.0.1:4318' },
+      gatewayVariables: {
+        COPAL_ADAPTATION: 'production',
+        COPAL_QUEUE_SIZE: '8',
+        OTEL_EXPORTER_OTLP_ENDPOINT: 'http://127.0.0.1:4318',
+      },
     })
   })
 
