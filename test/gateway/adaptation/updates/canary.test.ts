@@ -248,11 +248,17 @@ describe("an operator's trials", () => {
 
 test('a canary of an update is shown by status, the canary report and the metrics', async () => {
   const { id, score, after } = await inCanary('shown')
-  await score(0.0625, 100)
+  const shown = async () => {
+    const { models } = await adminJson<StatusReport>('GET', '/status')
+    return models.find((model) => model.id === 'shown')?.canary
+  }
   await after(11_000)
+  // Nothing is scored yet.
+  expect(await shown()).toMatchObject({ evidence: { requests: 0, gap: null } })
+  await score(0.0625, 100)
+  await after(22_000)
   const evidence = { requests: 100, tokens: 4_000, gap: 0.0625 }
-  const { models } = await adminJson<StatusReport>('GET', '/status')
-  const canary = models.find((model) => model.id === 'shown')?.canary
+  const canary = await shown()
   expect(canary).toMatchObject({ mask_version: 2, update_id: id, evidence })
   const report = await adminJson<CanaryReport>('GET', '/canary?model=shown')
   expect(report.canary).toEqual(canary)

@@ -125,11 +125,13 @@ export async function noteCheck(
   notes: Omit<TrialNotes, 'checkedAtMs'>,
 ): Promise<void> {
   const column = models[kind]
-  const known = JSON.stringify({ servedSinceMs: null, unableSinceMs: null, ...notes })
+  const { evidence, ...times } = notes
+  // A null removes the field, but those of the evidence stay.
+  const patched = sql`json_patch(${column}, ${JSON.stringify({ servedSinceMs: null, unableSinceMs: null, ...times })})`
+  const noted = evidence ? sql`json_set(${patched}, '$.evidence', json(${JSON.stringify(evidence)}))` : patched
   await db
     .update(models)
-    // A null removes the field.
-    .set({ [kind]: sql`json_patch(${column}, ${known})` })
+    .set({ [kind]: noted })
     .where(isTrialOf(model, column, updateId))
 }
 
