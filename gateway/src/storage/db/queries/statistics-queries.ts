@@ -43,7 +43,7 @@ export async function insertStatistics(db: Database, row: StatisticsRow): Promis
 }
 
 /** Returns the rows of an artifact, one for each model that has it. */
-export async function findStatistics(db: Database, artifact: string): Promise<StatisticsRow[]> {
+async function findStatistics(db: Database, artifact: string): Promise<StatisticsRow[]> {
   return db.select().from(statistics).where(eq(statistics.artifact, artifact))
 }
 
