@@ -7,6 +7,8 @@ export interface BackgroundSparseOptions extends Pick<DenseModel, 'config' | 'ma
   kernel?: KernelName | undefined
   precision: Precision
   headPrecision: Precision
+  /** Maximum tokens of keys and values, as many as fit into memory; one context by default. */
+  kvTokens?: number | undefined
   version: number
   maskPath: string | null
 }

@@ -9,8 +9,9 @@ import { createSparseBackend } from './sparse/sparse-backend.ts'
 /** Tokens beside one whole context: the texts that an evaluation generates. */
 const SPARE_TOKENS = 512
 
-serveWeightSet(async ({ config, master, version, maskPath, ...engine }: BackgroundSparseOptions) => {
-  const ownTokens = config.contextLength + SPARE_TOKENS
+serveWeightSet(async (options: BackgroundSparseOptions) => {
+  const { config, master, version, maskPath, kvTokens = config.contextLength, ...engine } = options
+  const ownTokens = Math.min(config.contextLength, kvTokens) + SPARE_TOKENS
   const backend = createSparseBackend({ ...engine, addon: loadNative(), kvTokens: 0, ownTokens })
   // The engine reads nothing else of a model.
   const model = { config, master } as DenseModel

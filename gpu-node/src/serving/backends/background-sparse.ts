@@ -17,6 +17,7 @@ export function createBackgroundSparseBackend(settings: {
   kernel?: KernelName | undefined
   precision: Precision
   headPrecision: Precision
+  kvTokens?: number | undefined
   log: Pick<Log, 'info'>
 }): Backend {
   const { log, ...engine } = settings

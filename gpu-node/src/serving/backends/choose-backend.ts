@@ -50,7 +50,7 @@ export function chooseBackend(options: ChooseBackendOptions): Backend {
     const sparse = createSparseBackend({ ...engine, addon: load(), kvTokens })
     const why = wanted === 'auto' ? 'the addon loads' : 'COPAL_BACKEND is sparse'
     log.info('backend chosen', { backend: sparse.name, why })
-    return byPriority({ serving: sparse, background: createBackgroundSparseBackend(engine) })
+    return byPriority({ serving: sparse, background: createBackgroundSparseBackend({ ...engine, kvTokens }) })
   } catch (error) {
     if (!(error instanceof NativeUnavailableError)) throw error
     if (wanted === 'auto') return serveOnnx(error.message)
