@@ -223,14 +223,29 @@ describe('adaptation', () => {
     }
   })
 
-  test('an update has a far lower perplexity than the magnitude mask on held-out text', async () => {
-    const magnitude = await service.admin<UpdateEntry>('POST', '/admin/updates', {
+  test('the gate rejects a mask that ruins the model, with numbers, and no stream ever sees it', async () => {
+    const load = streamLoad(client, MODEL, 2)
+    onTestFinished(async () => void (await load.stop()))
+    const { id } = await service.admin<UpdateEntry>('POST', '/admin/updates', {
       domains: ['speech'],
-      selection: { method: 'magnitude' },
+      selection: { method: 'magnitude', pattern: '0.95' },
     })
-    const end = await untilUpdateEnded(service, magnitude.id)
-    expect(end.state).toBe('promoted')
-    await rollbackTo(2)
+    const end = await untilUpdateEnded(service, id)
+    const answers = await load.stop()
+    expect(end).toMatchObject({ state: 'failed', error: { code: 'gate_failed' } })
+    const { decisions = [] } = await service.admin<UpdateEntry>('GET', `/admin/updates/${id}`)
+    const rejection = decisions.find(({ kind, verdict }) => kind === 'gate' && verdict === 'failed')
+    const worst = rejection?.figures.filter(({ passed }) => !passed) ?? []
+    expect(worst.length).toBeGreaterThan(0)
+    for (const { value, upper, limit } of worst)
+      expect(upper ?? value ?? Infinity).toBeGreaterThan(limit ?? Infinity)
+    const { data: masks } = await service.admin<{ data: MaskEntry[] }>('GET', '/admin/masks')
+    expect(masks.find(({ active }) => active)?.version).toBe(2)
+    expect(masks.find(({ version }) => version === end.mask_version)?.promoted_at).toBeNull()
+    expect(answers.filter((answer) => answer.error)).toEqual([])
+    expect(new Set(answers.flatMap(({ fingerprints }) => fingerprints))).toEqual(
+      new Set([`copal-${MODEL}-m2`]),
+    )
     const text = readFileSync(new URL('../fixtures/text/speech.evaluation.txt', import.meta.url), 'utf8')
     const [dense, copal, byMagnitude] = [
       await perplexity(service, text, 0),
@@ -239,7 +254,50 @@ describe('adaptation', () => {
     ]
     expect(dense).toBeCloseTo(24.5662, 1)
     expect(copal).toBeLessThan(2.5 * dense)
-    expect(byMagnitude).toBeGreaterThan(2 * copal)
+    expect(byMagnitude).toBeGreaterThan(100 * copal)
+  })
+
+  test('the canary rolls back a mask that is bad for live traffic, and no request fails', async () => {
+    // The gate is told to let eight times the perplexity pass, so that only live traffic can tell.
+    const lax = {
+      max_regression: 10,
+      max_regression_from_best: 10,
+      max_refresh_regression: 10,
+      max_dense_ratio: 1000,
+    }
+    const canary = { enabled: true, share: 0.5, shadow_share: 1, min_minutes: 5, max_minutes: 10 }
+    await service.admin('PUT', '/admin/policy', { gate: lax, canary })
+    onTestFinished(async () => void (await service.admin('PUT', '/admin/policy', {})))
+    const load = streamLoad(client, MODEL, 2)
+    onTestFinished(async () => void (await load.stop()))
+    const { id } = await service.admin<UpdateEntry>('POST', '/admin/updates', {
+      domains: ['speech'],
+      selection: { method: 'magnitude' },
+    })
+    await until('the canary', async () => {
+      const { state, finished_at, message } = await service.admin<UpdateEntry>('GET', `/admin/updates/${id}`)
+      if (finished_at !== null) throw new Error(`The update ended before its canary: ${message}`)
+      return state === 'canary' || undefined
+    })
+    const texts = passages('speech.evaluation.txt', 40).map((text) => text.slice(0, 400))
+    let end: UpdateEntry | undefined
+    const ended = untilUpdateEnded(service, id).then((update) => (end = update))
+    while (!end) await sendTraffic(client, MODEL, 'speech', texts, true)
+    await ended
+    const answers = await load.stop()
+    expect(end).toMatchObject({ state: 'rolled_back' })
+    const { decisions = [] } = await service.admin<UpdateEntry>('GET', `/admin/updates/${id}`)
+    expect(decisions.map(({ kind, verdict }) => `${kind} ${verdict}`)).toEqual([
+      'gate passed',
+      'canary failed',
+    ])
+    const harm = decisions.at(-1)?.figures.find(({ passed }) => !passed)
+    expect(harm?.lower ?? 0).toBeGreaterThan(harm?.limit ?? Infinity)
+    expect(answers.filter((answer) => answer.error)).toEqual([])
+    const versions = new Set(answers.flatMap(({ fingerprints }) => fingerprints))
+    expect(versions).toEqual(new Set([`copal-${MODEL}-m2`, `copal-${MODEL}-m${end.mask_version}`]))
+    const { data: masks } = await service.admin<{ data: MaskEntry[] }>('GET', '/admin/masks')
+    expect(masks.find(({ active }) => active)?.version).toBe(2)
   })
 
   test('drift is reported per domain and mask version, with the R matrix', async () => {
