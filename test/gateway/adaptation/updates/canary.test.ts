@@ -6,8 +6,10 @@ import type { PolicyOverrides } from '@copal/shared/wire/admin-policy.ts'
 import type { Heartbeat } from '@copal/shared/wire/heartbeat.ts'
 import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
 import { listDecisionsOf } from '../../../../gateway/src/storage/db/queries/decision-queries.ts'
+import { insertDataset } from '../../../../gateway/src/storage/db/queries/dataset-queries.ts'
+import { listBatchesOf, listCounted } from '../../../../gateway/src/storage/db/queries/batch-queries.ts'
 import { findModel } from '../../../../gateway/src/storage/db/queries/model-queries.ts'
-import { findUpdate } from '../../../../gateway/src/storage/db/queries/update-queries.ts'
+import { changeUpdate, findUpdate } from '../../../../gateway/src/storage/db/queries/update-queries.ts'
 import { advanceUpdate } from '../../../../gateway/src/adaptation/updates/advance-update.ts'
 import { admin, adminJson, SimulatedNode, testDeps } from '../../support/doubles/simulated-node.ts'
 import { errorOf, get } from '../../support/requests/gateway-requests.ts'
@@ -71,6 +73,9 @@ describe('a canary', () => {
 
   test('that does harm to one domain is rolled back at once, with the figure that proves it', async () => {
     const { id, node, holding, score, after, decisions, modelRow } = await inCanary('harm')
+    const sha256 = '7'.repeat(64)
+    await insertDataset(db, { sha256, domain: 'code', samples: 1, bytes: 1, createdAt: 1 })
+    await changeUpdate(db, (await findUpdate(db, id))!, { datasets: [sha256] })
     await score(0, 300)
     await score(0.3, 200, 'legal')
     expect((await after(11_000))?.state).toBe('rolled_back')
@@ -86,6 +91,8 @@ describe('a canary', () => {
     expect(legal?.lower).toBeGreaterThan(Math.log(1.05))
     expect((await node.beat(holding)).desired).not.toHaveProperty('trials')
     expect(await findUpdate(db, id)).toMatchObject({ errorCode: null, maskVersion: 2 })
+    expect(await listBatchesOf(db, id)).toMatchObject([{ datasetSha256: sha256, state: 'quarantined' }])
+    expect(await listCounted(db, 'harm')).toEqual([])
   })
 
   test('that fails requests is rolled back', async () => {

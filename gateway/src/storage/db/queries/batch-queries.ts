@@ -83,6 +83,18 @@ export function countBatch(
     .onConflictDoNothing()
 }
 
+/** Creates the statement that stores the datasets of the update that `condition` selects as quarantined batches. */
+export function quarantineDatasets(db: Database, condition: SQL | undefined, nowMs: number) {
+  return db
+    .insert(batches)
+    .select(
+      sql`select ${updates.model}, ${datasets.sha256}, ${updates.id}, ${datasets.domain}, 'quarantined', null, true, ${nowMs}
+        from ${updates}, json_each(${updates.datasets}) as own inner join ${datasets} on ${datasets.sha256} = own.value
+        where ${condition}`,
+    )
+    .onConflictDoNothing()
+}
+
 /** Returns whether a column has one of some values, all in one parameter, because a statement has at most 100. */
 export function isAmong(column: SQLiteColumn, values: readonly (string | number)[]): SQL {
   return inArray(column, sql`(select value from json_each(${JSON.stringify(values)}))`)

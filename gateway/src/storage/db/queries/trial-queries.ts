@@ -3,6 +3,7 @@ import type { SQLiteColumn } from 'drizzle-orm/sqlite-core'
 import type { Database } from '../../../contracts/database.ts'
 import type { StoredTrial, StoredWatch, TrialNotes } from '../../../contracts/trial.ts'
 import { decisions, models, updates } from '../schema.ts'
+import { quarantineDatasets } from './batch-queries.ts'
 import type { ModelRow } from './model-queries.ts'
 import {
   insertDecisionOf,
@@ -55,7 +56,8 @@ export async function listWatchedModels(db: Database, onlyModel?: string): Promi
 
 /**
  * Ends the canary of an update, moves the update and stores the decision that it follows from, in one transaction, by
- * compare-and-set on the update.
+ * compare-and-set on the update. The batches of a mask that is rolled back are quarantined: their texts did harm, and never
+ * enter statistics again.
  *
  * @returns false if the update has changed; then nothing is stored
  */
@@ -85,6 +87,7 @@ export async function endCanary(
         ),
       ),
     ...(decision ? [insertDecisionOf(db, update, decision)] : []),
+    ...(patch.state === 'rolled_back' ? [quarantineDatasets(db, unchanged, patch.finishedAt ?? 0)] : []),
     db
       .update(updates)
       .set({ ...patch, revision: revision + 1 })
@@ -128,7 +131,9 @@ export async function noteCheck(
   const { evidence, ...times } = notes
   // A null removes the field, but those of the evidence stay.
   const patched = sql`json_patch(${column}, ${JSON.stringify({ servedSinceMs: null, unableSinceMs: null, ...times })})`
-  const noted = evidence ? sql`json_set(${patched}, '$.evidence', json(${JSON.stringify(evidence)}))` : patched
+  const noted = evidence
+    ? sql`json_set(${patched}, '$.evidence', json(${JSON.stringify(evidence)}))`
+    : patched
   await db
     .update(models)
     .set({ [kind]: noted })
