@@ -13,6 +13,8 @@ export interface MeanEstimate {
   mean: number
   /** Variance of `mean`, not of the values; infinite where one value does not tell. */
   variance: number
+  /** Third central moment of `mean`, by which a skewed bound is corrected. */
+  thirdMoment: number
   degreesOfFreedom: number
 }
 
@@ -40,13 +42,14 @@ export function meanDifference(windows: PairedWindows): MeanEstimate {
   const total = sum(tokens)
   const mean = sum(differences.map((difference, window) => difference * (tokens[window] ?? 0))) / total
   const count = differences.length
-  if (count < 2) return { mean, variance: Number.POSITIVE_INFINITY, degreesOfFreedom: 0 }
+  if (count < 2) return { mean, ...UNKNOWN_SPREAD }
   const shares = tokens.map((size) => size / total)
-  const squares = differences.map((difference, window) => ((shares[window] ?? 0) * (difference - mean)) ** 2)
+  const deviations = differences.map((difference, window) => (shares[window] ?? 0) * (difference - mean))
   const effective = 1 / sum(shares.map((share) => share * share))
   return {
     mean,
-    variance: (sum(squares) * count) / (count - 1),
+    variance: (sum(deviations.map((value) => value ** 2)) * count) / (count - 1),
+    thirdMoment: unbiasedCubes(deviations),
     degreesOfFreedom: Math.max(effective - 1, 1),
   }
 }
@@ -70,16 +73,26 @@ export function pooledMeanDifference(
   const total = sum(texts.map(({ weight }) => weight))
   const mean = sum(texts.map((text) => (text.weight / total) * text.mean))
   const degreesOfFreedom = sum(texts.map(({ windows }) => windows.tokens.length - 1))
-  if (degreesOfFreedom === 0) return { mean, variance: Number.POSITIVE_INFINITY, degreesOfFreedom }
-  const squares = texts.flatMap(({ windows: { candidate, reference, tokens }, mean: center }) =>
-    tokens.map((size, window) => {
-      const difference = (candidate[window] ?? Number.NaN) - (reference[window] ?? Number.NaN)
-      return size * (difference - center) ** 2
-    }),
+  if (degreesOfFreedom === 0) return { mean, ...UNKNOWN_SPREAD }
+  const residuals = texts.map(({ windows: { candidate, reference, tokens }, mean: center }) =>
+    tokens.map((size, window) => ({
+      size,
+      value: (candidate[window] ?? Number.NaN) - (reference[window] ?? Number.NaN) - center,
+    })),
   )
-  const ofToken = sum(squares) / degreesOfFreedom
-  const variance = ofToken * sum(texts.map(({ weight, size }) => (weight / total) ** 2 / size))
-  return { mean, variance, degreesOfFreedom }
+  const ofToken = sum(residuals.flat().map(({ size, value }) => size * value ** 2)) / degreesOfFreedom
+  return {
+    mean,
+    variance: ofToken * sum(texts.map(({ weight, size }) => (weight / total) ** 2 / size)),
+    thirdMoment: sum(
+      texts.map(({ weight, size: tokens }, text) =>
+        unbiasedCubes(
+          (residuals[text] ?? []).map(({ size, value }) => ((weight / total) * size * value) / tokens),
+        ),
+      ),
+    ),
+    degreesOfFreedom,
+  }
 }
 
 /**
@@ -101,24 +114,44 @@ export function weightedMean(parts: readonly { weight: number; estimate: MeanEst
   return {
     mean: sum(counted.map(({ share, mean }) => share * mean)),
     variance,
+    thirdMoment: sum(counted.map(({ share, thirdMoment }) => share ** 3 * thirdMoment)),
     // Without any variance the bound is the mean, whatever the degrees of freedom.
     degreesOfFreedom: variance === 0 ? Number.POSITIVE_INFINITY : variance ** 2 / curvature,
   }
 }
 
 /**
- * Returns the one-sided Student t bounds of a mean: `mean ± t(confidence, ν) · √variance`. They are infinite where the
- * variance is not known.
+ * Returns the one-sided bounds of a mean, each of the given confidence: Student's t, corrected for skewness. They are
+ * infinite where the variance is not known.
+ *
+ * `mean + (t + g (1 + 2 t²) / 6) · √variance` with `t` the quantile and `g` the skewness of the mean (Johnson, JASA 1978;
+ * Hall, JRSS B 1983). Without the correction, the bound of a mean with a long upper tail is too low too often: of samples
+ * without a value of the tail both mean and variance are small. Only corrections that widen the bound are made, because the
+ * skewness of a few windows is itself uncertain.
  */
-export function boundMean(
-  { mean, variance, degreesOfFreedom }: MeanEstimate,
-  confidence: number,
-): BoundedMean {
+export function boundMean(estimate: MeanEstimate, confidence: number): BoundedMean {
+  const { mean, variance, thirdMoment, degreesOfFreedom } = estimate
   if (variance === 0) return { mean, lower: mean, upper: mean }
   if (!Number.isFinite(variance) || !(degreesOfFreedom > 0))
     return { mean, lower: Number.NEGATIVE_INFINITY, upper: Number.POSITIVE_INFINITY }
-  const margin = studentQuantile(confidence, degreesOfFreedom) * Math.sqrt(variance)
-  return { mean, lower: mean - margin, upper: mean + margin }
+  const quantile = studentQuantile(confidence, degreesOfFreedom)
+  const error = Math.sqrt(variance)
+  const correction = ((thirdMoment / error ** 3) * (1 + 2 * quantile ** 2)) / 6
+  return {
+    mean,
+    lower: mean - (quantile + Math.max(0, -correction)) * error,
+    upper: mean + (quantile + Math.max(0, correction)) * error,
+  }
+}
+
+/** The spread of a mean about which nothing is known. */
+const UNKNOWN_SPREAD = { variance: Number.POSITIVE_INFINITY, thirdMoment: 0, degreesOfFreedom: 0 }
+
+/** Returns the sum of cubes of deviations from their mean, scaled so that its expectation is the third moment of their sum. */
+function unbiasedCubes(deviations: readonly number[]): number {
+  const count = deviations.length
+  if (count < 3) return 0
+  return (sum(deviations.map((value) => value ** 3)) * count ** 2) / ((count - 1) * (count - 2))
 }
 
 function sum(values: readonly number[]): number {

@@ -52,6 +52,19 @@ describe('the mean difference of two masks', () => {
     })
   })
 
+  test('is bounded higher where some windows lose much more than the others, and never lower', () => {
+    // Differences 0, 0, 0, 0.4: mean 0.1, s² = 0.04, variance 0.01; k₃ = 4 · 0.024 / (3 · 2) = 0.016, of the mean 0.001.
+    const skewed = meanDifference(windows([0, 0, 0, 0.4], [0, 0, 0, 0]))
+    expect(skewed.variance).toBeCloseTo(0.01, 12)
+    expect(skewed.thirdMoment).toBeCloseTo(0.001, 12)
+    // Skewness 0.001 / 0.1³ = 1; t(0.95, 3) = 2.35336.
+    const bounded = boundMean(skewed, 0.95)
+    expect(bounded.upper).toBeCloseTo(0.1 + 0.1 * (2.35336 + (1 + 2 * 2.35336 ** 2) / 6), 5)
+    expect(bounded.lower).toBeCloseTo(0.1 - 0.1 * 2.35336, 5)
+    const mirrored = boundMean(meanDifference(windows([0, 0, 0, -0.4], [0, 0, 0, 0])), 0.95)
+    expect([mirrored.lower, mirrored.upper]).toEqual([-bounded.upper, -bounded.lower])
+  })
+
   test('without any spread is its own bound', () => {
     expect(boundMean(meanDifference(windows([2, 3], [2, 3])), 0.95)).toEqual({ mean: 0, lower: 0, upper: 0 })
   })
@@ -81,13 +94,17 @@ describe('the pooled mean of short texts', () => {
 describe('the weighted mean of domains', () => {
   test('has the degrees of freedom of Welch and Satterthwaite', () => {
     const estimate = weightedMean([
-      { weight: 3, estimate: { mean: 0.1, variance: 0.0004, degreesOfFreedom: 15 } },
-      { weight: 1, estimate: { mean: -0.3, variance: 0.0016, degreesOfFreedom: 7 } },
-      { weight: 0, estimate: { mean: 99, variance: Number.POSITIVE_INFINITY, degreesOfFreedom: 0 } },
+      { weight: 3, estimate: { mean: 0.1, variance: 0.0004, thirdMoment: 4e-6, degreesOfFreedom: 15 } },
+      { weight: 1, estimate: { mean: -0.3, variance: 0.0016, thirdMoment: -8e-6, degreesOfFreedom: 7 } },
+      {
+        weight: 0,
+        estimate: { mean: 99, variance: Number.POSITIVE_INFINITY, thirdMoment: 0, degreesOfFreedom: 0 },
+      },
     ])
     expect(estimate.mean).toBeCloseTo(0.75 * 0.1 - 0.25 * 0.3, 12)
     // Terms 9/16 · 0.0004 = 0.000225 and 1/16 · 0.0016 = 0.0001.
     expect(estimate.variance).toBeCloseTo(0.000325, 12)
+    expect(estimate.thirdMoment).toBeCloseTo(0.75 ** 3 * 4e-6 - 0.25 ** 3 * 8e-6, 15)
     expect(estimate.degreesOfFreedom).toBeCloseTo(0.000325 ** 2 / (0.000225 ** 2 / 15 + 0.0001 ** 2 / 7), 9)
   })
 })

@@ -19,7 +19,7 @@ export interface HoldoutSketch {
 }
 
 /** Creates the measurements of a holdout; the differences between masks spread by 0.02 nats over its windows. */
-export function holdoutOf(sketch: HoldoutSketch): GateHoldout {
+function holdoutOf(sketch: HoldoutSketch): GateHoldout {
   const { domain, candidate, parent, best, windows = FULL_WINDOWS, isNew = false, weight = 1 } = sketch
   const lossesOf = (ratio: number | null, spread = 0) => {
     if (ratio === null) return { nllMean: null, windowNll: Array.from({ length: windows }, () => null) }
