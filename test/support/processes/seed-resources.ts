@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import { sha256 } from '@copal/shared/wire/signature.ts'
 import { openModel } from '../../../gpu-node/src/model/open-model.ts'
 import { randomHalfMask } from '../models/random-masks.ts'
+import { rejectedUpdate } from './rejected-update.ts'
 import type { Service } from './service.ts'
 
 /** Parts of a request that name existing resources: path, query and body, or a file that is the body. */
@@ -66,8 +67,15 @@ export async function seedResources(
     'DELETE /admin/nodes/{id}/drain': node,
     'DELETE /admin/domains/{domain}/samples': { path: { domain: 'emptied' } },
     'DELETE /admin/domains/{domain}': { path: { domain: 'deleted' } },
+    'PUT /admin/holdout': { body: { texts: texts.slice(0, 20) } },
     'POST /admin/updates': { body: { ...update, model: model.id } },
     'GET /admin/updates/{id}': { path: { id: updateId } },
+    'POST /admin/updates/{id}/force': {
+      path: { id: await rejectedUpdate(service) },
+      body: { reason: 'a reason of a test' },
+    },
+    'GET /admin/policy': ofModel,
+    'PUT /admin/policy': { body: { model: model.id, gate: { max_regression: 1.08 } } },
     'GET /admin/masks': ofModel,
     'GET /admin/masks/{version}/file': { ...ofModel, path: { version: '1' } },
     'PUT /admin/masks/{sha256}': { ...maskFile, file },
