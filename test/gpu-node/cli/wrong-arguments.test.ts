@@ -31,7 +31,8 @@ async function wrongLines(): Promise<string[][]> {
 
     line(...needed, ...mandatory(), '--nonsense')
     line(...needed, ...mandatory(), '-z')
-    if (commands.length > 0) line('nonsense')
+    // A word after a command that takes an argument of its own is that argument.
+    if (commands.length > 0 && all.length === 0) line('nonsense')
     else if (!all.some(({ variadic }) => variadic)) line(...given(all), ...mandatory(), 'more')
     if (needed.length > 0) {
       line(...mandatory())
