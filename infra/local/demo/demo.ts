@@ -43,6 +43,8 @@ const SHORT_CANARY = {
   max_minutes: 1.5,
   min_scored_tokens: 2_000,
 }
+/** A canary begins when the watch over the mask before it has ended; a deployment watches for an hour. */
+const SHORT_WATCH = { soak_minutes: 0.5 }
 /** A mask that ruins the model. */
 const BAD_SELECTION = { method: 'magnitude', pattern: '0.95' }
 const POLL_MS = 500
@@ -106,11 +108,11 @@ async function demonstrate(): Promise<void> {
   }
   const [first, second] = traffic
   print(`\n3. Update the mask for '${first.domain}' while clients keep streaming`)
-  await update(client, served.id, first)
+  await withPolicy({ watch: SHORT_WATCH }, () => update(client, served.id, first))
   print(
     `\n4. The same for '${second.domain}'; its mask answers half of the conversations before it goes live`,
   )
-  await withPolicy({ canary: SHORT_CANARY }, () => update(client, served.id, second))
+  await withPolicy({ canary: SHORT_CANARY, watch: SHORT_WATCH }, () => update(client, served.id, second))
   print(
     '\n5. Ask for a mask that ruins the model: 95 % of the weights, by magnitude. The gate must reject it',
   )
