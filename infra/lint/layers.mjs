@@ -48,6 +48,7 @@ const GATEWAY = [
     'storage',
     'storage/artifacts',
     'storage/db/queries',
+    'storage/db/schema',
     'storage/db',
     'telemetry',
     'runtime',

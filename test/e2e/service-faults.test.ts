@@ -136,6 +136,36 @@ test('an update goes on after kill -9 of the gateway', async () => {
   expect(data.filter((mask) => mask.active)).toHaveLength(1)
 })
 
+test('a canary goes on after kill -9 of its node and of the gateway, and answers by two masks alone', async () => {
+  const canary = { enabled: true, share: 0.5, min_minutes: 0, max_minutes: 0.2, min_scored_tokens: 0 }
+  await service.admin('PUT', '/admin/policy', { canary, watch: { soak_minutes: 0 } })
+  const parent = (await service.admin<StatusReport>('GET', '/admin/status')).models[0]?.active_version
+  const { id } = await service.admin<UpdateEntry>('POST', '/admin/updates', { domains: ['speech'] })
+  await until('the canary', async () => {
+    const { state, finished_at } = await service.admin<UpdateEntry>('GET', `/admin/updates/${id}`)
+    expect(finished_at).toBeNull()
+    return state === 'canary' || undefined
+  })
+  const node = killNode(service)
+  for (const pid of service.pids('workerd')) process.kill(pid, 'SIGKILL')
+  await node.back()
+  const answers: string[] = []
+  const ended = untilUpdateEnded(service, id)
+  for (let turn = 0; turn < 12; turn += 1)
+    answers.push((await chat(`Conversation ${turn}.`)).system_fingerprint ?? '')
+  const end = await ended
+  expect(end).toMatchObject({ state: 'promoted', error: null })
+  const both = [parent, end.mask_version].map((version) => `copal-${MODEL}-m${version}`)
+  expect(answers.filter((name) => !both.includes(name))).toEqual([])
+  const { decisions = [] } = await service.admin<UpdateEntry>('GET', `/admin/updates/${id}`)
+  expect(decisions.map(({ kind, verdict }) => `${kind} ${verdict}`)).toEqual([
+    'gate passed',
+    'canary passed',
+    'promote done',
+  ])
+  await untilConverged(service)
+})
+
 test('a second start keeps keys, masks and domains', async () => {
   const before = await service.admin<StatusReport>('GET', '/admin/status')
   const first = service

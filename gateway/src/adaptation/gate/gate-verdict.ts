@@ -7,7 +7,7 @@ import {
   type MeanEstimate,
   type PairedWindows,
 } from '@copal/shared/metrics/paired-bound.ts'
-import { GENERAL_HOLDOUT } from '../../storage/db/schema.ts'
+import { GENERAL_HOLDOUT } from '../../storage/db/schema/domains.ts'
 import {
   COMPARISONS,
   figure,

@@ -6,7 +6,7 @@ import {
   type HoldoutRow,
 } from '../../storage/db/queries/holdout-queries.ts'
 import { deleteUnusedDatasets, freezeDataset } from '../../storage/artifacts/datasets.ts'
-import { GENERAL_HOLDOUT } from '../../storage/db/schema.ts'
+import { GENERAL_HOLDOUT } from '../../storage/db/schema/domains.ts'
 import type { Deps } from '../../contracts/bindings.ts'
 import type { StoredText } from '../../contracts/reservoir-object.ts'
 import {

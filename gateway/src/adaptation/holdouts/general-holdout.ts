@@ -8,7 +8,7 @@ import {
   type HoldoutRow,
 } from '../../storage/db/queries/holdout-queries.ts'
 import { listRunningUpdates } from '../../storage/db/queries/update-queries.ts'
-import { GENERAL_HOLDOUT } from '../../storage/db/schema.ts'
+import { GENERAL_HOLDOUT } from '../../storage/db/schema/domains.ts'
 import type { Deps } from '../../contracts/bindings.ts'
 import type { StoredText } from '../../contracts/reservoir-object.ts'
 import { redact } from '../sampling/redact.ts'

@@ -8,7 +8,7 @@ import {
   findLatestHoldout,
   insertHoldout,
 } from '../../../../gateway/src/storage/db/queries/holdout-queries.ts'
-import { batches } from '../../../../gateway/src/storage/db/schema.ts'
+import { batches } from '../../../../gateway/src/storage/db/schema/updates.ts'
 import { deleteTexts } from '../../../../gateway/src/adaptation/domains/domain-deletion.ts'
 import { datasetKey } from '../../../../gateway/src/storage/artifacts/artifact-keys.ts'
 import { freezeDataset, readDataset } from '../../../../gateway/src/storage/artifacts/datasets.ts'

@@ -11,6 +11,7 @@ import { listBatchesOf, listCounted } from '../../../../gateway/src/storage/db/q
 import { findModel } from '../../../../gateway/src/storage/db/queries/model-queries.ts'
 import { changeUpdate, findUpdate } from '../../../../gateway/src/storage/db/queries/update-queries.ts'
 import { advanceUpdate } from '../../../../gateway/src/adaptation/updates/advance-update.ts'
+import { canary } from '../../../../gateway/src/adaptation/updates/canary-step.ts'
 import { admin, adminJson, SimulatedNode, testDeps } from '../../support/doubles/simulated-node.ts'
 import { errorOf, get } from '../../support/requests/gateway-requests.ts'
 import {
@@ -196,6 +197,17 @@ describe('a canary', () => {
     const late = await Promise.all(Array.from({ length: 5 }, () => after(21_500, 'silent')))
     expect(late.map((update) => update?.state)).toContain('rolled_back')
     expect(await decisions()).toHaveLength(1)
+  })
+
+  test('does not begin for a caller that read the update before it was cancelled', async () => {
+    const node = new SimulatedNode('late-1', 'late')
+    await node.beat()
+    await seedMasks('late', [1, 2])
+    const id = await seedUpdate('late', 2)
+    const before = (await findUpdate(db, id))!
+    expect((await admin('POST', `/updates/${id}/cancel`)).status).toBe(200)
+    await canary(testDeps(), before)
+    expect(await findModel(db, 'late')).toMatchObject({ canary: null, shadow: null })
   })
 
   test('ends as failed when another mask becomes active meanwhile', async () => {

@@ -3,7 +3,7 @@ import { expect, test } from 'vitest'
 import type { ModelEntry, ModelList } from '@copal/shared/wire/model-list.ts'
 import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
 import { activateVersion, findModel } from '../../../../gateway/src/storage/db/queries/model-queries.ts'
-import { masks } from '../../../../gateway/src/storage/db/schema.ts'
+import { masks } from '../../../../gateway/src/storage/db/schema/masks.ts'
 import { sendHeartbeat, createKey, errorOf, get } from '../../support/requests/gateway-requests.ts'
 
 test('each model is listed with its active mask and the nodes that serve it', async () => {

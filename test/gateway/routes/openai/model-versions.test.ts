@@ -4,7 +4,7 @@ import type { ModelEntry, ModelList } from '@copal/shared/wire/model-list.ts'
 import type { ChatCall } from '@copal/shared/wire/node-calls.ts'
 import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
 import { activateVersion, findModel } from '../../../../gateway/src/storage/db/queries/model-queries.ts'
-import { masks } from '../../../../gateway/src/storage/db/schema.ts'
+import { masks } from '../../../../gateway/src/storage/db/schema/masks.ts'
 import { sendHeartbeat, createKey, errorOf, get, post } from '../../support/requests/gateway-requests.ts'
 import { startNode, type NodeDouble } from '../../support/doubles/node-double.ts'
 

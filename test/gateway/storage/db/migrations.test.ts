@@ -3,7 +3,7 @@ import { expect, test } from 'vitest'
 import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
 import { insertReceipts } from '../../../../gateway/src/storage/db/queries/receipt-queries.ts'
 import { DAY_MS } from '../../../../gateway/src/storage/db/queries/usage-day-queries.ts'
-import { usageDays } from '../../../../gateway/src/storage/db/schema.ts'
+import { usageDays } from '../../../../gateway/src/storage/db/schema/usage.ts'
 import { createKey, receiptOf } from '../../support/requests/gateway-requests.ts'
 
 test("0010 sums this month's receipts by key and day as new receipts are summed", async () => {

@@ -7,7 +7,7 @@ import { sha256 } from '@copal/shared/wire/signature.ts'
 import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
 import { listCounted, listUnmarkedBatches } from '../../../../gateway/src/storage/db/queries/batch-queries.ts'
 import { listHoldouts } from '../../../../gateway/src/storage/db/queries/holdout-queries.ts'
-import { batches } from '../../../../gateway/src/storage/db/schema.ts'
+import { batches } from '../../../../gateway/src/storage/db/schema/updates.ts'
 import { datasetKey, maskKey } from '../../../../gateway/src/storage/artifacts/artifact-keys.ts'
 import { readDataset } from '../../../../gateway/src/storage/artifacts/datasets.ts'
 import {

@@ -6,7 +6,8 @@ import { setPolicyOverrides } from '../../../../gateway/src/storage/db/queries/p
 import { insertReceipts } from '../../../../gateway/src/storage/db/queries/receipt-queries.ts'
 import { insertShadowScores } from '../../../../gateway/src/storage/db/queries/shadow-score-queries.ts'
 import { ensureDomains } from '../../../../gateway/src/storage/db/queries/domain-queries.ts'
-import { masks, updates } from '../../../../gateway/src/storage/db/schema.ts'
+import { masks } from '../../../../gateway/src/storage/db/schema/masks.ts'
+import { updates } from '../../../../gateway/src/storage/db/schema/updates.ts'
 import type { UpdateRow } from '../../../../gateway/src/storage/db/queries/update-queries.ts'
 import { receiptOf } from '../requests/gateway-requests.ts'
 

@@ -2,7 +2,8 @@ import { and, asc, count, desc, eq, inArray, not, notExists, sql, type SQL } fro
 import { alias, type SQLiteColumn } from 'drizzle-orm/sqlite-core'
 import type { DatasetRef } from '@copal/shared/wire/adaptation-jobs.ts'
 import type { Database } from '../../../contracts/database.ts'
-import { batches, datasets, jobs, updates } from '../schema.ts'
+import { datasets } from '../schema/domains.ts'
+import { batches, jobs, updates } from '../schema/updates.ts'
 
 /** The texts that one update calibrated a domain on, as stored. */
 export type BatchRow = typeof batches.$inferSelect

@@ -1,7 +1,7 @@
 import { eq } from 'drizzle-orm'
 import type { CacheStats } from '../../../contracts/response-cache-object.ts'
 import type { Database } from '../../../contracts/database.ts'
-import { cacheCounts } from '../schema.ts'
+import { cacheCounts } from '../schema/usage.ts'
 
 /** The size and the counts of one tenant's response cache. */
 export type CacheCountsRow = typeof cacheCounts.$inferSelect

@@ -1,7 +1,8 @@
 import { and, eq, inArray, isNull, notExists, or, sql } from 'drizzle-orm'
 import type { DatasetRef } from '@copal/shared/wire/adaptation-jobs.ts'
 import type { Database } from '../../../contracts/database.ts'
-import { batches, datasets, holdouts, updates } from '../schema.ts'
+import { datasets, holdouts } from '../schema/domains.ts'
+import { batches, updates } from '../schema/updates.ts'
 
 /** An update that the gate rejected may be forced until the next update of its model starts. */
 export const isForceable = sql`${updates.state} = 'failed' and ${updates.errorCode} = 'gate_failed' and not exists (

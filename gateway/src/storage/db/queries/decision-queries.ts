@@ -1,6 +1,6 @@
 import { asc, desc, eq } from 'drizzle-orm'
 import type { Database } from '../../../contracts/database.ts'
-import { decisions } from '../schema.ts'
+import { decisions } from '../schema/masks.ts'
 
 /** A decision about a mask, as stored. */
 export type DecisionRow = typeof decisions.$inferSelect

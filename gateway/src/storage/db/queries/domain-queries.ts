@@ -1,15 +1,10 @@
 import { eq, sql } from 'drizzle-orm'
 import type { Database } from '../../../contracts/database.ts'
-import {
-  apiKeys,
-  batches,
-  datasets,
-  domains,
-  evaluations,
-  holdouts,
-  statistics,
-  usageTotals,
-} from '../schema.ts'
+import { datasets, domains, holdouts } from '../schema/domains.ts'
+import { apiKeys } from '../schema/keys.ts'
+import { evaluations } from '../schema/masks.ts'
+import { batches, statistics } from '../schema/updates.ts'
+import { usageTotals } from '../schema/usage.ts'
 
 /** A registered domain. */
 export type DomainRow = typeof domains.$inferSelect

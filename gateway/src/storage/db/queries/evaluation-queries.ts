@@ -1,6 +1,6 @@
 import { eq, sql } from 'drizzle-orm'
 import type { Database } from '../../../contracts/database.ts'
-import { evaluations } from '../schema.ts'
+import { evaluations } from '../schema/masks.ts'
 
 /** One cell of the R matrix: the loss of a mask on one version of a domain's holdout. */
 export type EvaluationRow = typeof evaluations.$inferSelect

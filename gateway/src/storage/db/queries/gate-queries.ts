@@ -1,12 +1,23 @@
 import { and, desc, eq, getTableColumns, inArray, isNotNull, sql } from 'drizzle-orm'
 import type { GenerationCheck } from '@copal/shared/wire/adaptation-jobs.ts'
+import type { UpdateState } from '@copal/shared/wire/admin.ts'
 import type { Database } from '../../../contracts/database.ts'
-import { decisions, evaluations, jobs, masks } from '../schema.ts'
+import { decisions, evaluations, masks } from '../schema/masks.ts'
+import { jobs, updates } from '../schema/updates.ts'
 import type { DecisionRow } from './decision-queries.ts'
 import type { EvaluationRow } from './evaluation-queries.ts'
 
-/** An evaluation, and whether its mask was ever active; the dense model counts as not. */
-export type GateCell = EvaluationRow & { wasActive: boolean }
+/** An evaluation, and whether its mask is a stage: it was active and is not rolled back. The dense model is none. */
+export type GateCell = EvaluationRow & { isStage: boolean }
+
+const ofMask = (...states: UpdateState[]) =>
+  sql`exists (
+    select 1 from ${updates} where ${updates.model} = ${masks.model} and ${updates.maskVersion} = ${masks.version}
+      and ${inArray(updates.state, states)}
+  )`
+
+// A mask that was imported before imports had updates has none. One that was imported twice may have one of each state.
+const isStage = sql`(${masks.promotedAt} is not null and (${ofMask('promoted', 'promoting')} or not ${ofMask('rolled_back')}))`
 
 /** Returns the evaluations of a model's masks on some holdout versions. */
 export async function listCellsOn(
@@ -19,7 +30,7 @@ export async function listCellsOn(
   return db
     .select({
       ...getTableColumns(evaluations),
-      wasActive: sql`${masks.promotedAt} is not null`.mapWith(Boolean),
+      isStage: isStage.mapWith(Boolean),
     })
     .from(evaluations)
     .leftJoin(masks, and(eq(masks.model, evaluations.model), eq(masks.version, evaluations.version)))

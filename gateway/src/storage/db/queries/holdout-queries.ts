@@ -1,6 +1,7 @@
 import { and, asc, desc, eq, sql } from 'drizzle-orm'
 import type { Database } from '../../../contracts/database.ts'
-import { domains, evaluations, GENERAL_HOLDOUT, holdouts } from '../schema.ts'
+import { domains, GENERAL_HOLDOUT, holdouts } from '../schema/domains.ts'
+import { evaluations } from '../schema/masks.ts'
 
 /** One version of a domain's holdout. */
 export type HoldoutRow = typeof holdouts.$inferSelect

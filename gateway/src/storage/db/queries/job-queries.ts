@@ -1,6 +1,6 @@
 import { and, eq, inArray, isNull } from 'drizzle-orm'
 import type { Database } from '../../../contracts/database.ts'
-import { jobs, updates } from '../schema.ts'
+import { jobs, updates } from '../schema/updates.ts'
 
 /** A job for nodes, as stored. */
 export type JobRow = typeof jobs.$inferSelect

@@ -2,7 +2,7 @@ import { and, desc, eq, isNull, or, sql } from 'drizzle-orm'
 import type { ActiveKey, KeyRow } from '../../../contracts/api-key.ts'
 import type { Database } from '../../../contracts/database.ts'
 import type { Limits } from '../../../contracts/limits.ts'
-import { apiKeys, tenants } from '../schema.ts'
+import { apiKeys, tenants } from '../schema/keys.ts'
 
 /** The row of a new key. */
 export type NewKeyRow = typeof apiKeys.$inferInsert

@@ -1,7 +1,8 @@
 import { and, asc, desc, eq, exists, inArray, isNotNull, isNull, sql } from 'drizzle-orm'
 import type { DatasetRef } from '@copal/shared/wire/adaptation-jobs.ts'
 import type { Database } from '../../../contracts/database.ts'
-import { batches, masks, models, updates } from '../schema.ts'
+import { masks, models } from '../schema/masks.ts'
+import { batches, updates } from '../schema/updates.ts'
 import { countBatch } from './batch-queries.ts'
 import type { UpdatePatch, UpdateRow } from './update-queries.ts'
 

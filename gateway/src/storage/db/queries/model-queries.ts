@@ -4,7 +4,8 @@ import type { HeartbeatResponse } from '@copal/shared/wire/heartbeat.ts'
 import { trialsInForce } from '../trials-in-force.ts'
 import type { StoredTrial, TrialKind } from '../../../contracts/trial.ts'
 import type { Database } from '../../../contracts/database.ts'
-import { masks, models, updates } from '../schema.ts'
+import { masks, models } from '../schema/masks.ts'
+import { updates } from '../schema/updates.ts'
 
 /** A model that a node ever registered, with its desired state. */
 export type ModelRow = typeof models.$inferSelect

@@ -1,7 +1,7 @@
 import { eq } from 'drizzle-orm'
 import type { PolicyOverrides } from '@copal/shared/wire/admin-policy.ts'
 import type { Database } from '../../../contracts/database.ts'
-import { decisions, policies } from '../schema.ts'
+import { decisions, policies } from '../schema/masks.ts'
 
 /** Returns the changes that an operator made to the policy of a model; undefined if there are none. */
 export async function findPolicyOverrides(db: Database, model: string): Promise<PolicyOverrides | undefined> {

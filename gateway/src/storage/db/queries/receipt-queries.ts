@@ -1,7 +1,7 @@
 import { and, avg, count, eq, getTableColumns, gte, inArray, lt, ne, sql, sum } from 'drizzle-orm'
 import type { Receipt } from '@copal/shared/wire/receipts.ts'
 import type { Database } from '../../../contracts/database.ts'
-import { receipts } from '../schema.ts'
+import { receipts } from '../schema/usage.ts'
 import { addToUsageDays } from './usage-day-queries.ts'
 import { jsonColumn, addToUsageTotals } from './usage-total-queries.ts'
 

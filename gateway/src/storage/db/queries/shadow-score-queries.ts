@@ -1,7 +1,7 @@
 import { and, count, eq, gte, lt, sql, sum } from 'drizzle-orm'
 import type { ShadowScore } from '@copal/shared/wire/heartbeat.ts'
 import type { Database } from '../../../contracts/database.ts'
-import { shadowScores } from '../schema.ts'
+import { shadowScores } from '../schema/usage.ts'
 import { OTHER_DOMAINS } from './usage-total-queries.ts'
 import type { ModelRow } from './model-queries.ts'
 import type { StoredTrial } from '../../../contracts/trial.ts'

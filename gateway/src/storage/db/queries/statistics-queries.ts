@@ -1,7 +1,8 @@
 import { and, asc, eq, inArray, ne, sql } from 'drizzle-orm'
 import type { StatisticsRef } from '@copal/shared/wire/adaptation-jobs.ts'
 import type { Database } from '../../../contracts/database.ts'
-import { datasets, statistics } from '../schema.ts'
+import { datasets } from '../schema/domains.ts'
+import { statistics } from '../schema/updates.ts'
 
 /** A statistics artifact in R2. */
 export type StatisticsRow = typeof statistics.$inferSelect

@@ -1,7 +1,7 @@
 import { and, count, eq, isNull } from 'drizzle-orm'
 import type { Database } from '../../../contracts/database.ts'
 import type { Limits } from '../../../contracts/limits.ts'
-import { apiKeys, tenants } from '../schema.ts'
+import { apiKeys, tenants } from '../schema/keys.ts'
 
 /** A tenant as stored. */
 export type TenantRow = typeof tenants.$inferSelect

@@ -1,6 +1,6 @@
 import { gte, lt } from 'drizzle-orm'
 import type { Database } from '../../../contracts/database.ts'
-import { tombstones } from '../schema.ts'
+import { tombstones } from '../schema/domains.ts'
 
 /** A deletion of samples; fields that are null match every sample. */
 export type TombstoneRow = typeof tombstones.$inferSelect

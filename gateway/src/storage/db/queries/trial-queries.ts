@@ -2,7 +2,8 @@ import { and, eq, isNotNull, or, sql, type SQL } from 'drizzle-orm'
 import type { SQLiteColumn } from 'drizzle-orm/sqlite-core'
 import type { Database } from '../../../contracts/database.ts'
 import type { StoredTrial, StoredWatch, TrialNotes } from '../../../contracts/trial.ts'
-import { decisions, models, updates } from '../schema.ts'
+import { decisions, models } from '../schema/masks.ts'
+import { updates } from '../schema/updates.ts'
 import { quarantineDatasets } from './batch-queries.ts'
 import type { ModelRow } from './model-queries.ts'
 import {
@@ -23,16 +24,21 @@ export interface UpdateTrials {
  * Begins or ends trials together, by compare-and-set.
  *
  * @param decision stored in the same transaction
- * @returns false if the row has another revision; then nothing is stored
+ * @param update the update whose trials begin; it must not have changed either, or they would outlive it
+ * @returns false if a row has another revision; then nothing is stored
  */
 export async function setTrials(
   db: Database,
   model: Pick<ModelRow, 'id' | 'revision'>,
   trials: UpdateTrials,
   decision?: Omit<typeof decisions.$inferInsert, 'id' | 'model'>,
+  update?: Pick<UpdateRow, 'id' | 'revision'>,
 ): Promise<boolean> {
   const { id, revision } = model
-  const unchanged = and(eq(models.id, id), eq(models.revision, revision))
+  const isRunning =
+    update &&
+    sql`exists (select 1 from ${updates} where ${updates.id} = ${update.id} and ${updates.revision} = ${update.revision})`
+  const unchanged = and(eq(models.id, id), eq(models.revision, revision), isRunning)
   const change = db
     .update(models)
     .set({ ...trials, revision: revision + 1 })

@@ -1,6 +1,7 @@
 import { and, desc, eq, isNotNull, isNull, sql } from 'drizzle-orm'
 import type { Database } from '../../../contracts/database.ts'
-import { decisions, updates } from '../schema.ts'
+import { decisions } from '../schema/masks.ts'
+import { updates } from '../schema/updates.ts'
 
 /** A COPAL update as stored. */
 export type UpdateRow = typeof updates.$inferSelect

@@ -1,7 +1,8 @@
 import { and, eq, gte, lt, ne, sql } from 'drizzle-orm'
 import type { UnchargedUsage } from '../../../contracts/reservation.ts'
 import type { Database } from '../../../contracts/database.ts'
-import { apiKeys, receipts, usageDays } from '../schema.ts'
+import { apiKeys } from '../schema/keys.ts'
+import { receipts, usageDays } from '../schema/usage.ts'
 import { receiptChanges } from './usage-total-queries.ts'
 
 /** A day, milliseconds. */

@@ -1,6 +1,6 @@
 import { and, eq, gt, sql, sum, type SQL } from 'drizzle-orm'
 import type { Database } from '../../../contracts/database.ts'
-import { usageTotals } from '../schema.ts'
+import { usageTotals } from '../schema/usage.ts'
 
 /**
  * The name under which totals count all further domains; no domain can have it. Requests may name any domain, and each

@@ -12,7 +12,7 @@ import {
   sumChargedTokens,
 } from '../../../../../gateway/src/storage/db/queries/usage-day-queries.ts'
 import { deleteOldUsageDays } from '../../../../../gateway/src/storage/retention.ts'
-import { usageDays } from '../../../../../gateway/src/storage/db/schema.ts'
+import { usageDays } from '../../../../../gateway/src/storage/db/schema/usage.ts'
 import { createKey, receiptOf } from '../../../support/requests/gateway-requests.ts'
 
 const db = openDatabase(env.DB)

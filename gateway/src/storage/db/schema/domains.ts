@@ -1,0 +1,52 @@
+/** Tables of domains and their texts: frozen datasets, holdouts and deletions. Times are Unix milliseconds. */
+import { index, integer, primaryKey, sqliteTable, text } from 'drizzle-orm/sqlite-core'
+
+/** The name under which the operator's fixed holdout stands beside those of domains; no domain can have it. */
+export const GENERAL_HOLDOUT = '(general)'
+
+/** Domains that were sampled or created; their held-out texts are in `holdouts`. */
+export const domains = sqliteTable('domains', {
+  name: text().primaryKey(),
+  createdAt: integer().notNull(),
+  /** The tenant whose sample created it; null if an operator created it, or if it is older than this column. */
+  createdBy: text(),
+})
+
+/** Frozen calibration datasets; each is the R2 object `datasets/<sha256>`, newline-delimited JSON. */
+export const datasets = sqliteTable('datasets', {
+  sha256: text().primaryKey(),
+  domain: text().notNull(),
+  samples: integer().notNull(),
+  bytes: integer().notNull(),
+  createdAt: integer().notNull(),
+})
+
+/**
+ * The versions of each domain's holdout, from 1; each is an immutable dataset. Losses are compared on the same version only.
+ * The domain {@link GENERAL_HOLDOUT} holds the operator's fixed text.
+ */
+export const holdouts = sqliteTable(
+  'holdouts',
+  {
+    domain: text().notNull(),
+    version: integer().notNull(),
+    sha256: text().notNull(),
+    samples: integer().notNull(),
+    characters: integer().notNull(),
+    createdAt: integer().notNull(),
+  },
+  (table) => [
+    primaryKey({ columns: [table.domain, table.version] }),
+    index('holdouts_sha256').on(table.sha256),
+  ],
+)
+
+/** Deletions of samples. Queued samples that are older and match every given column are not stored. */
+export const tombstones = sqliteTable('tombstones', {
+  id: integer().primaryKey({ autoIncrement: true }),
+  domain: text(),
+  keyId: text(),
+  tenant: text(),
+  requestId: text(),
+  createdAt: integer().notNull(),
+})

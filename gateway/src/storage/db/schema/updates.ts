@@ -1,0 +1,134 @@
+/** Tables of updates, their jobs, and the batches and statistics that they leave. Times are Unix milliseconds. */
+import type { Job, JobReport } from '@copal/shared/wire/adaptation-jobs.ts'
+import type { DomainWeights, PatternRules } from '@copal/shared/wire/selection.ts'
+import { sql } from 'drizzle-orm'
+import { index, integer, primaryKey, real, sqliteTable, text, uniqueIndex } from 'drizzle-orm/sqlite-core'
+
+/** COPAL updates; `state` changes only through the reducer, by compare-and-set on `revision`. */
+export const updates = sqliteTable(
+  'updates',
+  {
+    id: text().primaryKey(),
+    model: text().notNull(),
+    domains: text({ mode: 'json' }).$type<string[]>().notNull(),
+    method: text().notNull(),
+    pattern: text().notNull(),
+    /** Sparsity patterns of single linears, see `patternRules`. */
+    patterns: text({ mode: 'json' }).$type<PatternRules>().notNull().default({}),
+    scope: text({ enum: ['row', 'matrix'] }).notNull(),
+    samples: integer().notNull(),
+    length: integer().notNull(),
+    seed: integer().notNull(),
+    state: text({
+      enum: [
+        'collecting',
+        'calibrating',
+        'evaluating',
+        'confirming',
+        'canary',
+        'promoting',
+        'promoted',
+        'rolled_back',
+        'failed',
+        'cancelled',
+      ],
+    }).notNull(),
+    revision: integer().notNull().default(0),
+    /** SHA-256 of this update's own datasets, one per domain, once they are collected. */
+    datasets: text({ mode: 'json' }).$type<string[]>(),
+    /** The mask that was active when its datasets were collected. */
+    parentVersion: integer(),
+    maskVersion: integer(),
+    /** The candidate that `maskVersion` is or will be, from 1. */
+    candidate: integer().notNull().default(1),
+    /** Domain weights of that candidate's selection; null for the weights of the policy. */
+    weights: text({ mode: 'json' }).$type<DomainWeights>(),
+    errorCode: text(),
+    errorMessage: text(),
+    createdAt: integer().notNull(),
+    finishedAt: integer(),
+  },
+  (table) => [
+    index('updates_model_state').on(table.model, table.state),
+    // One running update per model: a second one cannot be inserted.
+    uniqueIndex('updates_running')
+      .on(table.model)
+      .where(sql`${table.finishedAt} is null`),
+  ],
+)
+
+/** Jobs for nodes, sent in heartbeat responses. `nodeId` is the node that took it last, `handedTo` are all that ever did. */
+export const jobs = sqliteTable(
+  'jobs',
+  {
+    id: text().primaryKey(),
+    updateId: text().notNull(),
+    model: text().notNull(),
+    kind: text({ enum: ['calibrate', 'evaluate'] }).notNull(),
+    payload: text({ mode: 'json' }).$type<Job>().notNull(),
+    state: text({ enum: ['queued', 'running', 'done', 'failed', 'cancelled'] }).notNull(),
+    progress: real().notNull().default(0),
+    message: text().notNull().default(''),
+    result: text({ mode: 'json' }).$type<NonNullable<JobReport['result']>>(),
+    errorCode: text(),
+    errorMessage: text(),
+    nodeId: text(),
+    handedTo: text({ mode: 'json' }).$type<string[]>().notNull().default([]),
+    attempts: integer().notNull().default(0),
+    /** Attempts in a row that were lost without more progress than `bestProgress`. */
+    stalls: integer().notNull().default(0),
+    bestProgress: real().notNull().default(0),
+    /** Nodes that get the job only while no other node is alive, because they made what it checks. */
+    avoidNodes: text({ mode: 'json' }).$type<string[]>().notNull().default([]),
+    createdAt: integer().notNull(),
+    /** When `nodeId` took it. */
+    handedAt: integer(),
+    /** Time of the last report of this attempt, null before the first; the job of a silent node is handed out again. */
+    seenAt: integer(),
+  },
+  (table) => [
+    index('jobs_model_state').on(table.model, table.state),
+    index('jobs_update').on(table.updateId),
+  ],
+)
+
+/**
+ * The texts that one update calibrated a domain on; a text is in one batch of a model only. `counted` batches are in the
+ * statistics that masks are selected from; `quarantined` ones belong to updates that were rolled back; `retired` ones no
+ * longer count.
+ */
+export const batches = sqliteTable(
+  'batches',
+  {
+    model: text().notNull(),
+    datasetSha256: text().notNull(),
+    updateId: text().notNull(),
+    domain: text().notNull(),
+    state: text({ enum: ['counted', 'quarantined', 'retired'] }).notNull(),
+    /** Calibrated tokens, as the node reported; null if the update's method read no statistics, and for older batches. */
+    tokens: integer(),
+    /** False until the reservoir knows which texts the batch contains, for batches that are older than this column. */
+    marked: integer({ mode: 'boolean' }).notNull().default(true),
+    createdAt: integer().notNull(),
+  },
+  (table) => [
+    primaryKey({ columns: [table.model, table.datasetSha256, table.updateId] }),
+    index('batches_domain').on(table.domain),
+    index('batches_update').on(table.updateId),
+  ],
+)
+
+/** Statistics artifacts in R2, `statistics/<artifact>/…`: sums over some batches of one domain. */
+export const statistics = sqliteTable(
+  'statistics',
+  {
+    model: text().notNull(),
+    artifact: text().notNull(),
+    domain: text().notNull(),
+    /** The datasets that it sums. */
+    datasets: text({ mode: 'json' }).$type<string[]>().notNull(),
+    bytes: integer().notNull(),
+    createdAt: integer().notNull(),
+  },
+  (table) => [primaryKey({ columns: [table.model, table.artifact] })],
+)

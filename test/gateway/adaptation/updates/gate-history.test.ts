@@ -1,0 +1,76 @@
+import { describe, expect, test } from 'vitest'
+import {
+  adminJson,
+  getUpdate,
+  importTexts,
+  SimulatedNode,
+  startUpdate,
+  type Scores,
+} from '../../support/doubles/simulated-node.ts'
+
+/** Scores by domain and by the order in which masks are evaluated; 0 is dense. */
+function scoresOf(perplexities: Record<string, number[]>): Scores {
+  const order: (string | null)[] = [null]
+  return ({ mask }, domain) => {
+    if (!order.includes(mask)) order.push(mask)
+    return Math.log(perplexities[domain]?.[order.indexOf(mask)] ?? 12)
+  }
+}
+
+describe('the best stage', () => {
+  test('is no mask that was rolled back, whose texts do not count any more', async () => {
+    const scores = scoresOf({ 'best-old': [10, 12, 12, 11.9], 'best-new': [10, 20, 12, 20] })
+    const node = new SimulatedNode('best-1', 'best', scores)
+    await node.beat()
+    await importTexts('best-old')
+    expect((await node.finish((await startUpdate('best', ['best-old'])).id)).state).toBe('promoted')
+    await importTexts('best-new')
+    expect((await node.finish((await startUpdate('best', ['best-new'])).id)).state).toBe('promoted')
+    await adminJson('POST', '/rollback', { model: 'best', version: 1 })
+    await importTexts('best-old', 80, 'more')
+    const end = await node.finish((await startUpdate('best', ['best-old'])).id)
+    expect(end.error).toBeNull()
+    expect(end).toMatchObject({ state: 'promoted', mask_version: 3 })
+    const best = (end.decisions?.[0]?.figures ?? []).filter(({ name }) => name === 'perplexity / best')
+    expect(best.length).toBeGreaterThan(0)
+    expect(best.every(({ note }) => note === 'm1')).toBe(true)
+  })
+
+  test('is a mask that was rolled back and is active again', async () => {
+    const scores = scoresOf({ 'again-old': [10, 12, 11, 12], 'again-new': [10, 20, 12, 15] })
+    const node = new SimulatedNode('again-best-1', 'again-best', scores)
+    await node.beat()
+    await importTexts('again-old')
+    await node.finish((await startUpdate('again-best', ['again-old'])).id)
+    await importTexts('again-new')
+    await node.finish((await startUpdate('again-best', ['again-new'])).id)
+    for (const version of [1, 2]) await adminJson('POST', '/rollback', { model: 'again-best', version })
+    await importTexts('again-old', 80, 'more')
+    const end = await node.finish((await startUpdate('again-best', ['again-old'])).id)
+    const best = (end.decisions?.[0]?.figures ?? []).filter(({ name }) => name === 'perplexity / best')
+    expect(best.find(({ domain }) => domain === 'again-new')).toMatchObject({ note: 'm2', passed: false })
+  })
+})
+
+test('an update without new texts is confirmed by a second node as every other', async () => {
+  const nodes = ['bare-1', 'bare-2'].map((id) => new SimulatedNode(id, 'bare'))
+  for (const node of nodes) await node.beat()
+  await importTexts('bare-a')
+  const run = async (id: string) => {
+    for (let turn = 0; turn < 30 && (await getUpdate(id)).finished_at === null; turn += 1) {
+      for (const node of nodes) {
+        await node.beat()
+        await node.work()
+      }
+    }
+    return getUpdate(id)
+  }
+  const demand = { samples: 64, length: 64 }
+  expect((await run((await startUpdate('bare', ['bare-a'], demand)).id)).state).toBe('promoted')
+  const { id } = await startUpdate('bare', ['bare-a'], { samples: 256, length: 64 })
+  const end = await run(id)
+  expect(end.decisions?.slice(0, 2).map(({ kind, verdict }) => [kind, verdict])).toEqual([
+    ['gate', 'passed'],
+    ['confirm', 'passed'],
+  ])
+})
