@@ -123,7 +123,10 @@ async function record(
   await recordEvaluations(deps.db, rows)
 }
 
-/** Returns the promoted mask with the lowest loss on a holdout version, if it can be compared window by window. */
+/**
+ * Returns the mask with the lowest loss on a holdout version of those that were active, if it can be compared window by window.
+ * Masks that were rolled back do not count: without their texts no later mask can be as good on the domains that they added.
+ */
 function bestStage(
   cells: readonly GateCell[],
   sha256: string,
@@ -131,8 +134,8 @@ function bestStage(
 ): GateHoldout['best'] | undefined {
   const [best] = cells
     .filter(
-      ({ holdoutSha256, wasActive, windowNll }) =>
-        holdoutSha256 === sha256 && wasActive && windowNll?.length === windows,
+      ({ holdoutSha256, isStage, windowNll }) =>
+        holdoutSha256 === sha256 && isStage && windowNll?.length === windows,
     )
     .toSorted((a, b) => a.nllMean - b.nllMean)
   return best && { version: best.version, nllMean: best.nllMean, windowNll: best.windowNll }
