@@ -18,9 +18,12 @@ import { requireMaskVersion, requireModel, type StepDeps } from './update-step.t
 /** The masks that a candidate is compared with, by the ids of the jobs that evaluate them. */
 type Reference = { jobId: string; version: number; mask: string | null; checkGeneration: boolean }
 
-/** Returns whether an update activates an imported mask: it has collected nothing and selects nothing. */
-export function isImport({ datasets }: UpdateRow): boolean {
-  return datasets?.length === 0
+/**
+ * Returns whether an update activates an imported mask: no node selects it. An update that found too little new text has no
+ * datasets either, but selects a mask.
+ */
+export async function isImport(deps: Pick<StepDeps, 'db'>, { id }: UpdateRow): Promise<boolean> {
+  return (await findJob(deps.db, calibrateJobId({ id, candidate: 1 }))) === undefined
 }
 
 /**
@@ -35,7 +38,11 @@ export async function queueEvaluations(deps: StepDeps, update: UpdateRow): Promi
   const first = await findJob(deps.db, evaluateJobId({ id: update.id, candidate: 1 }))
   const holdouts = first
     ? holdoutsOf(first)
-    : await currentHoldouts(deps, { domains: isImport(update) ? [] : update.domains }, windowTokens)
+    : await currentHoldouts(
+        deps,
+        { domains: (await isImport(deps, update)) ? [] : update.domains },
+        windowTokens,
+      )
   const payload: EvaluateJob = {
     kind: 'evaluate',
     id: evaluateJobId(update),

@@ -60,7 +60,7 @@ async function mustConfirm(
   update: UpdateRow,
   { confirm }: AdaptationPolicy,
 ): Promise<boolean> {
-  if (isImport(update) || confirm === 1) return false
+  if (confirm === 1 || (await isImport(deps, update))) return false
   return confirm === 2 || (await liveNodes(deps, update.model)).length >= 2
 }
 
