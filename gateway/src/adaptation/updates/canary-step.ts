@@ -126,11 +126,9 @@ async function begin(deps: StepDeps, update: UpdateRow, model: ModelRow, version
     sinceMs: deps.nowMs(),
     updateId: update.id,
   }
-  // If the row has changed, the next call tries again.
-  await setTrials(deps.db, model, {
-    canary: { ...trial, share },
-    shadow: { ...trial, share: shadowShare },
-  })
+  const started = { canary: { ...trial, share }, shadow: { ...trial, share: shadowShare } }
+  // If a row has changed, the next call tries again, unless the update has ended.
+  await setTrials(deps.db, model, started, undefined, update)
 }
 
 /** The mask was selected and judged beside its parent, and is of no use beside another mask. */
