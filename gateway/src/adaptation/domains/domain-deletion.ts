@@ -79,9 +79,10 @@ export async function deleteTexts(
     const replacement =
       remaining.length > 0 ? await freezeRemaining(deps, domain, hash, remaining) : undefined
     await replaceDataset(deps.db, hash, replacement, deps.nowMs())
+    // Before the texts, by which a call that continues finds the dataset.
+    await deleteStatisticsOf(deps, [hash])
     await deps.artifacts.delete(datasetKey(hash))
     await forgetDatasets(deps.db, [hash])
-    await deleteStatisticsOf(deps, [hash])
     frozen += affected
   }
   return { sampled, frozen }

@@ -8,6 +8,10 @@ import {
   findLatestHoldout,
   insertHoldout,
 } from '../../../../gateway/src/storage/db/queries/holdout-queries.ts'
+import {
+  insertStatistics,
+  listStatistics,
+} from '../../../../gateway/src/storage/db/queries/statistics-queries.ts'
 import { batches } from '../../../../gateway/src/storage/db/schema/updates.ts'
 import { deleteTexts } from '../../../../gateway/src/adaptation/domains/domain-deletion.ts'
 import { datasetKey } from '../../../../gateway/src/storage/artifacts/artifact-keys.ts'
@@ -98,7 +102,9 @@ test('texts of one request are deleted, and those of a tenant, also where old on
 })
 
 test('an interrupted deletion is completed by the next call', async () => {
-  await storeBatch('broken', [wrote('stays'), wrote('leaves')])
+  const summed = await storeBatch('broken', [wrote('stays'), wrote('leaves')])
+  const statistics = { model: 'broken', domain: 'broken', datasets: [summed], bytes: 1, createdAt: 1 }
+  await insertStatistics(db, { ...statistics, artifact: 'b'.repeat(64) })
   await storeBatch('broken', [wrote('leaves')])
   const deleteObjects = vi.fn<R2Bucket['delete']>().mockRejectedValueOnce(new Error('R2 is away'))
   const artifacts = new Proxy(env.ARTIFACTS, {
@@ -112,6 +118,8 @@ test('an interrupted deletion is completed by the next call', async () => {
     'R2 is away',
   )
   expect(await listDatasetsOf(db, 'broken')).toHaveLength(3)
+  // Whatever fails afterwards, no sum over the text is left.
+  expect(await listStatistics(db, 'broken')).toEqual([])
   await remove('broken', 'key=leaves')
   expect(await listDatasetsOf(db, 'broken')).toHaveLength(1)
   expect(await countedTexts('broken')).toEqual([wrote('stays')])
