@@ -84,7 +84,8 @@ export const ADAPTATION_OPERATIONS: readonly Operation[] = [
     path: '/admin/updates',
     id: 'createUpdate',
     tag: 'Adaptation',
-    summary: 'Starts an update, which calibrates a new mask on samples.',
+    summary:
+      'Starts an update: it calibrates a new mask on samples, and activates the mask if it passes the gate.',
     key: 'operator',
     body: named('CreateUpdate', createUpdate),
     response: named('Update', updateEntry),
@@ -105,7 +106,7 @@ export const ADAPTATION_OPERATIONS: readonly Operation[] = [
     path: '/admin/updates/{id}',
     id: 'getUpdate',
     tag: 'Adaptation',
-    summary: 'Returns an update and its progress.',
+    summary: 'Returns an update with its progress and what was decided about its masks.',
     key: 'operator',
     response: named('Update', updateEntry),
     errors: ['not_found'],
@@ -126,7 +127,7 @@ export const ADAPTATION_OPERATIONS: readonly Operation[] = [
     id: 'forceUpdate',
     tag: 'Adaptation',
     summary:
-      'Activates a mask that the gate rejected for being worse. The decision keeps the admin key and the reason. Responds 409 for a mask that gives no text, and for all but the newest update of a model.',
+      'Activates a mask that the gate rejected for being worse. The decision keeps the reason and the id of the admin key. Responds 409 for a mask that does not generate text, and for all but the newest update of a model.',
     key: 'operator',
     body: named('ForceUpdate', forceUpdate),
     response: named('Update', updateEntry),
@@ -180,7 +181,7 @@ export const ADAPTATION_OPERATIONS: readonly Operation[] = [
     id: 'importMask',
     tag: 'Adaptation',
     summary:
-      'Uploads a mask file under its SHA-256 and registers it as a mask version. With `activate` an update evaluates it, and activates it if it passes the gate; a mask that was active before is active again at once.',
+      'Uploads a mask file under its SHA-256 and registers it as a mask version. With `activate` an update evaluates the mask, and activates it if it passes the gate. A mask that was active before becomes active again at once.',
     key: 'operator',
     params: { sha256: sha256Hex },
     querySchema: importMask,
@@ -221,7 +222,8 @@ export const ADAPTATION_OPERATIONS: readonly Operation[] = [
     path: '/admin/rollback',
     id: 'rollBack',
     tag: 'Adaptation',
-    summary: 'Activates the previous mask, or a named earlier one.',
+    summary:
+      'Activates the previous mask, or a named earlier one. The updates since then become `rolled_back`, and their texts do not count any more.',
     key: 'operator',
     body: named('Rollback', rollback),
     response: named('RolledBack', rolledBack),

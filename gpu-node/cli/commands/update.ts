@@ -31,7 +31,9 @@ interface UpdateOptions extends PatternRuleOptions {
 export function addUpdate(program: Command, session: Session): void {
   program
     .command('update')
-    .description('calibrate on the sampled texts of the domains, and swap to the new mask')
+    .description(
+      'calibrate on the sampled texts of the domains, and swap to the new mask if it passes the gate',
+    )
     .argument('<domain...>', 'the domains to calibrate on; domains of earlier updates still count')
     .option('--model <id>', 'which model, if the fleet serves several')
     .option(
@@ -72,7 +74,7 @@ export function addUpdate(program: Command, session: Session): void {
         session.print(
           options.json,
           created,
-          () => `Started update ${created.id}. Follow it with: copal updates`,
+          () => `Started update ${created.id}. Follow it with: copal updates ${created.id}`,
         )
         return
       }

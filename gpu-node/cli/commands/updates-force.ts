@@ -36,7 +36,7 @@ export function addUpdatesForce(updates: Command, session: Session): void {
         session.print(
           json,
           forced,
-          () => `Update ${forced.id}: ${forced.state}. Follow it with: copal updates`,
+          () => `Update ${forced.id}: ${forced.state}. Follow it with: copal updates ${forced.id}`,
         )
         return
       }

@@ -5,14 +5,14 @@ const count = z.int().min(0)
 
 /** One measured figure of a decision, with the limit that it was compared with. */
 export const decisionFigure = z.object({
-  name: z.string().describe('What was measured, such as `loss against parent`.'),
+  name: z.string().describe('What was measured, such as `perplexity / parent`.'),
   domain: z.string().nullable().describe('The domain; null for a figure over all of them.'),
   holdout: z.string().nullable().describe('SHA-256 of the holdout version that was measured on, if any.'),
   tokens: count.nullable(),
   value: z.number().nullable().describe('The point estimate; null where it is not finite.'),
   lower: z.number().nullable().describe('Lower confidence bound.'),
   upper: z.number().nullable().describe('Upper confidence bound.'),
-  limit: z.number().nullable().describe('What the bound or the value must not exceed.'),
+  limit: z.number().nullable().describe('What the value or its bound is compared with.'),
   passed: z.boolean(),
   note: z.string().optional(),
 })

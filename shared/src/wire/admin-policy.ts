@@ -14,36 +14,39 @@ const minutes = z
 const gate = z.strictObject({
   confidence: z.number().min(0.5).max(0.9999).describe('Confidence of each one-sided bound.'),
   max_regression: ratio(10).describe(
-    'Upper bound against the active mask, on every domain and the general holdout.',
+    'Maximum of the perplexity relative to the active mask, as an upper bound, on every known domain and the general holdout.',
   ),
   max_regression_from_best: ratio(10).describe(
-    'Upper bound against the best mask so far, on the same holdout version.',
+    'Maximum of the perplexity relative to the best promoted mask, as an upper bound, on the same holdout version.',
   ),
   max_refresh_regression: ratio(10).describe(
-    'Upper bound over all domains for an update without a new domain; one with a new domain must be better.',
+    'Maximum of the perplexity over all domains relative to the active mask, as an upper bound, for an update without a new domain. An update with a new domain must be better than the active mask.',
   ),
   max_dense_ratio: ratio(1000).describe(
-    'Against the dense model: of the general holdout for every mask, of every holdout for the first mask of a model.',
+    'Maximum of the perplexity relative to the dense model: on the general holdout for every mask, on every holdout for the first mask of a model.',
   ),
   max_candidates: z
     .int()
     .min(1)
     .max(3)
-    .describe('Masks that are selected from the same statistics before the update fails.'),
+    .describe('How many masks an update may select from the same statistics before it fails.'),
 })
 
 /** A passed mask serves a share of the conversations beside the active one. */
 const canary = z.strictObject({
-  enabled: z.boolean(),
-  share: z.number().gt(0).max(1),
+  enabled: z.boolean().describe('False: a mask that passed the gate is promoted at once.'),
+  share: z.number().gt(0).max(1).describe('Share of the conversations that the new mask answers.'),
   shadow_share: z
     .number()
     .gt(0)
     .max(1)
     .describe('Share of sampled requests that are scored under both masks.'),
-  min_minutes: minutes,
+  min_minutes: minutes.describe('No mask is promoted earlier.'),
   max_minutes: minutes.describe('After this time without harm the mask is promoted.'),
-  min_scored_tokens: z.int().min(0),
+  min_scored_tokens: z
+    .int()
+    .min(0)
+    .describe('Tokens to score under both masks before a mask that is proven not worse is promoted.'),
   false_alarm: z
     .number()
     .gt(0)
@@ -52,7 +55,9 @@ const canary = z.strictObject({
 })
 
 /** After promotion the mask is watched, and rolled back if it does harm. */
-const watch = z.strictObject({ soak_minutes: minutes })
+const watch = z.strictObject({
+  soak_minutes: minutes.describe('How long a promoted mask is watched; 0: not at all.'),
+})
 
 /** How statistics of domains and batches are weighted. */
 const statistics = z.strictObject({

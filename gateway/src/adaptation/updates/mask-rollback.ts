@@ -11,6 +11,7 @@ import { findUpdateOfMask } from '../../storage/db/queries/update-queries.ts'
 import { planRollback } from '../statistics/rollback-plan.ts'
 import { findOperatorModel } from '../models/find-operator-model.ts'
 import type { StepDeps } from './update-step.ts'
+import { nameOf } from './trial-check.ts'
 import { nextState, type UpdateEvent } from './update-states.ts'
 
 /** The dependencies of a roll-back. */
@@ -52,11 +53,10 @@ async function rollbackDecision(
   version: number,
 ) {
   const update = activeVersion === 0 ? undefined : await findUpdateOfMask(deps.db, id, activeVersion)
-  const nameOf = (mask: number) => (mask === 0 ? 'the dense weights' : `m${mask}`)
   return {
     kind: 'roll_back' as const,
     verdict: 'done' as const,
-    reason: `An operator returned from ${nameOf(activeVersion)} to ${nameOf(version)}.`,
+    reason: `An operator rolled back from ${nameOf(activeVersion)} to ${nameOf(version)}.`,
     updateId: update?.id ?? null,
     maskVersion: activeVersion,
   }
@@ -92,8 +92,8 @@ function statesBefore(event: UpdateEvent): UpdateState[] {
 
 function superseded({ id }: ModelRow): { code: ErrorCode; message: string } {
   const message =
-    `Masks of '${id}' were rolled back since this update began, and its mask is selected from their texts too. ` +
-    'Start it again.'
+    `Masks of '${id}' were rolled back since this update began, and its mask was also selected from their texts. ` +
+    'Start the update again.'
   return { code: 'conflict', message }
 }
 

@@ -57,6 +57,13 @@ export function evidenceOf({ figures, scoredRequests, scoredTokens }: TrialVerdi
   }
 }
 
+/** What happened to the requests that a figure counts, by its name. */
+const WHAT_HAPPENED: Readonly<Record<string, string>> = {
+  'failed requests': 'failed',
+  'slow first tokens': 'had a slow first token',
+  'slow tokens': 'had slow tokens',
+}
+
 /** Describes the figures that prove harm, for the reason of a decision. */
 export function describeHarm({ harmful }: TrialVerdict, beside: string): string {
   return harmful
@@ -64,7 +71,7 @@ export function describeHarm({ harmful }: TrialVerdict, beside: string): string 
       name === 'loss'
         ? `its loss ${domain === null ? 'on all traffic' : `on domain '${domain}'`} is at least ` +
           `${(lower ?? 0).toFixed(4)} nats a token above that of ${beside}, and ${(limit ?? 0).toFixed(4)} are allowed`
-        : `at least ${percent(lower)} of its requests are ${name}, and ${percent(limit)} are allowed beside ${beside}`,
+        : `at least ${percent(lower)} of its requests ${WHAT_HAPPENED[name] ?? name}, and ${percent(limit)} are allowed beside ${beside}`,
     )
     .join('; ')
 }

@@ -105,7 +105,7 @@ describe('rolling back', () => {
       kind: 'roll_back',
       verdict: 'done',
       mask_version: 2,
-      reason: 'An operator returned from m2 to m1.',
+      reason: 'An operator rolled back from m2 to m1.',
       actor: expect.stringMatching(/^admin-[0-9a-f]+$/) as string,
     })
     await node.beat()

@@ -134,7 +134,7 @@ test('statistics of a deleted dataset or domain are deleted, and cannot be store
   expect(await filesOf(alone)).toBe(0)
 })
 
-test('a dataset of another domain is refused', async () => {
+test('a dataset of another domain is rejected', async () => {
   const one = await artifactOf('model-e', 'mine', [await dataset('theirs')])
   expect((await upload(one)).status).toBe(404)
   expect(await artifactsOf('model-e')).toEqual([])
