@@ -1,5 +1,5 @@
 import type { Heartbeat } from '@copal/shared/wire/heartbeat.ts'
-import { isAssigned } from './trial-assignment.ts'
+import { canaryFor, shadowFor } from './trial-assignment.ts'
 import type { Trials } from '../../contracts/trial.ts'
 import type { AcquireResult, AcquireRequest, FailedAttempt, NoNode } from '../../contracts/acquire.ts'
 import type { Lease, LeaseView } from '../../contracts/lease.ts'
@@ -382,29 +382,13 @@ export class FleetState {
   }
 
   /** Returns the version of the canary that must serve a request's conversation. */
-  #canaryOf({
-    model,
-    version,
-    account,
-    conversation = account,
-  }: Pick<AcquireRequest, 'model' | 'version' | 'account' | 'conversation'>) {
-    const canary = this.#lastHeard(model)?.trials.canary
-    const isAssignedHere =
-      canary &&
-      version === undefined &&
-      conversation !== undefined &&
-      isAssigned('canary', canary, model, conversation)
-    return isAssignedHere ? canary.version : undefined
+  #canaryOf(request: Parameters<typeof canaryFor>[1]): number | undefined {
+    return canaryFor(this.#lastHeard(request.model)?.trials, request)
   }
 
   /** Returns the version of the shadow under which a node must score a request's output. */
-  #shadowOf({ model, version, requestId }: AcquireRequest, node: Node): number | undefined {
-    const shadow = this.#lastHeard(model)?.trials.shadow
-    const isAssignedHere =
-      shadow &&
-      version === undefined &&
-      isReady(node.heartbeat, shadow.version) &&
-      isAssigned('shadow', shadow, model, requestId)
-    return isAssignedHere ? shadow.version : undefined
+  #shadowOf(request: AcquireRequest, { heartbeat }: Node): number | undefined {
+    const version = shadowFor(this.#lastHeard(request.model)?.trials, request)
+    return version !== undefined && isReady(heartbeat, version) ? version : undefined
   }
 }

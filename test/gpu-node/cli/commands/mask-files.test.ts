@@ -1,10 +1,6 @@
-import { createHash } from 'node:crypto'
-import { once } from 'node:events'
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
-import { createServer, type IncomingMessage } from 'node:http'
 import { join } from 'node:path'
-import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest'
-import type { MaskEntry } from '@copal/shared/wire/admin.ts'
+import { afterAll, beforeAll, expect, test } from 'vitest'
 import { decodeMask, encodeMask } from '@copal/shared/mask/mask-codec.ts'
 import { decodeSafetensors } from '@copal/shared/mask/safetensors-container.ts'
 import { runCommand } from '../../../../gpu-node/cli/program.ts'
@@ -12,49 +8,14 @@ import { openModel } from '../../../../gpu-node/src/model/open-model.ts'
 import { randomHalfMask } from '../../../support/models/random-masks.ts'
 import { bfloat16Bits } from '../../../support/models/safetensors-writer.ts'
 import { temporaryDir } from '../../../support/harness/temporary.ts'
+import { maskGateway, sha256, type MaskGatewayOptions } from '../../../support/doubles/mask-gateway.ts'
 import { recordedTerminal, type RecordedTerminal } from '../../../support/doubles/recorded-terminal.ts'
 import { openTinyModel, type TinyModel } from '../../../support/models/tiny-model.ts'
 
 const Q = 'model.layers.0.self_attn.q_proj.weight'
-const ADMIN_KEY = 'the admin key'
 
 let tiny: TinyModel
 let cache: string
-
-const EVALUATED = {
-  id: 'upd_1',
-  model: 'tiny',
-  domains: ['legal'],
-  method: 'copal',
-  pattern: '0.5',
-  patterns: {},
-  scope: 'row',
-  progress: 1,
-  message: '',
-  mask_version: 4,
-  parent_version: 3,
-  candidate: 1,
-  created_at: '2026-11-27T00:00:00Z',
-  finished_at: '2026-11-27T00:01:00Z',
-  job: null,
-}
-const REGISTERED: MaskEntry = {
-  model: 'tiny',
-  version: 4,
-  sha256: 'a'.repeat(64),
-  parent_version: null,
-  method: 'wanda',
-  pattern: '0.5',
-  scope: 'row',
-  sparsity: 0.5,
-  churn: null,
-  domains: [],
-  bytes: 1000,
-  active: false,
-  previous: false,
-  created_at: '2026-11-26T23:00:00Z',
-  promoted_at: null,
-}
 
 beforeAll(async () => {
   tiny = await openTinyModel()
@@ -62,72 +23,11 @@ beforeAll(async () => {
 })
 afterAll(() => tiny.remove())
 
-interface Upload {
-  path: string
-  query: Record<string, string>
-  length: string | undefined
-  body: Buffer
+/** A gateway and the model that a checkout would find. */
+async function fakeGateway(file: Uint8Array, options?: MaskGatewayOptions) {
+  const { env, uploads } = await maskGateway(file, options)
+  return { env: { ...env, COPAL_CACHE: cache, COPAL_MODEL: join(tiny.dir, 'model') }, uploads }
 }
-
-/** A gateway that has one mask file and takes others, which were served before or not; `damage` changes what it sends. */
-async function fakeGateway(
-  file: Uint8Array,
-  damage: (bytes: Uint8Array) => Uint8Array = (bytes) => bytes,
-  promotedAt: string | null = null,
-  update?: { state: string; error: { code: string; message: string } | null },
-) {
-  const uploads: Upload[] = []
-  const server = createServer((request, response) => {
-    void (async () => {
-      const url = new URL(request.url ?? '', 'http://gateway')
-      expect(request.headers.authorization).toBe(`Bearer ${ADMIN_KEY}`)
-      if (request.method === 'GET' && url.pathname === '/admin/masks/3/file') {
-        response.writeHead(200, { etag: `"${sha256(file)}"` }).end(damage(file))
-        return
-      }
-      if (update && url.pathname === '/admin/updates/upd_1') {
-        const entry = { ...EVALUATED, ...update }
-        response.writeHead(200, { 'content-type': 'application/json' }).end(JSON.stringify(entry))
-        return
-      }
-      if (url.pathname === '/admin/status') {
-        response.destroy()
-        return
-      }
-      const upload = {
-        path: url.pathname,
-        query: Object.fromEntries(url.searchParams),
-        length: request.headers['content-length'],
-        body: await bodyOf(request),
-      }
-      uploads.push(upload)
-      const isActivated = upload.query['activate'] === 'true'
-      const active = isActivated && !update
-      const evaluation = isActivated && update ? { update: 'upd_1' } : {}
-      const entry = { ...REGISTERED, active, promoted_at: promotedAt, ...evaluation }
-      response.writeHead(201, { 'content-type': 'application/json' }).end(JSON.stringify(entry))
-    })()
-  }).listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  onTestFinished(() => void server.close())
-  const address = server.address()
-  if (address === null || typeof address === 'string') throw new Error('no port')
-  const env = {
-    COPAL_BASE_URL: `http://127.0.0.1:${address.port}`,
-    COPAL_ADMIN_KEY: ADMIN_KEY,
-    COPAL_CACHE: cache,
-    COPAL_MODEL: join(tiny.dir, 'model'),
-  }
-  return { env, uploads }
-}
-
-async function bodyOf(request: IncomingMessage): Promise<Buffer> {
-  const chunks: Buffer[] = []
-  for await (const chunk of request) chunks.push(chunk as Buffer)
-  return Buffer.concat(chunks)
-}
-
-const sha256 = (bytes: Uint8Array) => createHash('sha256').update(bytes).digest('hex')
 
 async function run(
   env: Record<string, string>,
@@ -158,7 +58,7 @@ test('a mask is exported byte for byte, and no existing file is overwritten', as
 
 test('a file that arrives damaged is not kept', async () => {
   const { bytes } = await maskOf(2)
-  const { env } = await fakeGateway(bytes, (sent) => sent.with(sent.length - 1, 7))
+  const { env } = await fakeGateway(bytes, { damage: (sent) => sent.with(sent.length - 1, 7) })
   const cwd = temporaryDir()
   const terminal = await run(env, cwd, 'masks', 'export', '3', '--out', 'm3.safetensors')
   expect([terminal.code, terminal.errors()]).toEqual([1, expect.stringContaining('arrived damaged')])
@@ -264,7 +164,7 @@ test('a mask that was never served is followed through the gate', async () => {
   const { bytes } = await maskOf(5, { values: true })
   const cwd = temporaryDir()
   writeFileSync(join(cwd, 'w.safetensors'), bytes)
-  const passing = await fakeGateway(bytes, undefined, null, { state: 'promoted', error: null })
+  const passing = await fakeGateway(bytes, { update: { state: 'promoted', error: null } })
   const passed = await run(passing.env, cwd, 'masks', 'import', 'w.safetensors', '--activate', '--json')
   expect([passed.code, JSON.parse(passed.output())]).toMatchObject([
     0,
@@ -274,7 +174,7 @@ test('a mask that was never served is followed through the gate', async () => {
     code: 'gate_failed',
     message: "m4 is rejected. 'GET /admin/updates/upd_1' shows what was measured.",
   }
-  const failing = await fakeGateway(bytes, undefined, null, { state: 'failed', error })
+  const failing = await fakeGateway(bytes, { update: { state: 'failed', error } })
   const failed = await run(failing.env, cwd, 'masks', 'import', 'w.safetensors', '--activate')
   expect(failed.code).toBe(1)
   expect(failed.errors()).toContain("m4 is rejected. 'copal updates upd_1' shows what was measured.")
@@ -299,7 +199,7 @@ test('an activated mask is reported as active even if the status cannot be fetch
 
 test('for a mask that was served before the output recommends a rollback', async () => {
   const { bytes } = await maskOf(5, { values: true })
-  const { env } = await fakeGateway(bytes, undefined, '2026-11-27T00:00:00Z')
+  const { env } = await fakeGateway(bytes, { promotedAt: '2026-11-27T00:00:00Z' })
   const cwd = temporaryDir()
   writeFileSync(join(cwd, 'w.safetensors'), bytes)
   const known = await run(env, cwd, 'masks', 'import', 'w.safetensors')
