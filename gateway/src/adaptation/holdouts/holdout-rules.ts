@@ -2,7 +2,7 @@
 import { AppError } from '@copal/shared/errors.ts'
 
 /** Estimate for English text; the node, which has the tokenizer, counts exactly. */
-const CHARACTERS_PER_TOKEN = 4
+export const CHARACTERS_PER_TOKEN = 4
 /** Holdouts grow until they have this size: the bound of a paired comparison is then about 1 % wide. */
 const TARGET_HOLDOUT_TOKENS = 8_192
 /** Maximum size of a version, because every mask is evaluated on all of it. */

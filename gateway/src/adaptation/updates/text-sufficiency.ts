@@ -1,8 +1,6 @@
 import { AppError } from '@copal/shared/errors.ts'
-import { estimateTokens } from '../holdouts/holdout-rules.ts'
+import { CHARACTERS_PER_TOKEN, estimateTokens } from '../holdouts/holdout-rules.ts'
 
-/** Estimate for English text; the node, which has the tokenizer, counts exactly. */
-const CHARACTERS_PER_TOKEN = 4
 /**
  * How much text an update takes, as a multiple of its demand. The margin is for texts with more characters to a token than
  * estimated; it is small, because texts that are taken but not calibrated on are lost to later updates.
