@@ -1,7 +1,10 @@
 import { env } from 'cloudflare:workers'
 import { expect, test } from 'vitest'
 import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
-import { insertReceipts } from '../../../../gateway/src/storage/db/queries/receipt-queries.ts'
+import {
+  insertReceipts,
+  sumTokensByDomain,
+} from '../../../../gateway/src/storage/db/queries/receipt-queries.ts'
 import {
   selectionWeights,
   trafficWeights,
@@ -48,4 +51,12 @@ test('the policy chooses equal weights, named ones, or those of the last 30 days
   expect(await selectionWeights(deps, 'weights', domains, { 'w-code': 3 })).toEqual({ 'w-code': 3 })
   const weights = await selectionWeights(deps, 'weights', domains, 'traffic')
   expect((weights['w-code'] ?? 0) / (weights['w-mail'] ?? 0)).toBeCloseTo(60 / 15, 9)
+})
+
+test('the tokens of domains are those of the newest receipts', async () => {
+  const db = openDatabase(env.DB)
+  for (const [atMs, domain] of ['old', 'new', 'new'].entries())
+    await insertReceipts(db, 'node-1', [receiptOf(`n-${atMs}`, { model: 'newest', domain })], 'node', atMs)
+  expect(await sumTokensByDomain(db, 'newest', 0, 2)).toEqual(new Map([['new', 30]]))
+  expect(Object.fromEntries(await sumTokensByDomain(db, 'newest', 0))).toEqual({ new: 30, old: 15 })
 })

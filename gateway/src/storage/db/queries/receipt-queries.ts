@@ -1,4 +1,4 @@
-import { and, avg, count, eq, getTableColumns, gte, inArray, lt, ne, sql, sum } from 'drizzle-orm'
+import { and, avg, count, desc, eq, getTableColumns, gte, inArray, lt, ne, sql, sum } from 'drizzle-orm'
 import type { Receipt } from '@copal/shared/wire/receipts.ts'
 import type { Database } from '../../../contracts/database.ts'
 import { receipts } from '../schema/usage.ts'
@@ -92,18 +92,31 @@ export async function findSettledReceipts(
     .where(inArray(requestId, wanted))
 }
 
-/** Returns the settled tokens of each domain of a model since `fromMs`; superseded attempts do not count. */
+/** Enough for shares of domains; a month may have millions, which would take longer than the database lets a statement. */
+const MAX_SUMMED_RECEIPTS = 200_000
+
+/**
+ * Returns the settled tokens of each domain of a model since `fromMs`, of the newest receipts; superseded attempts do not
+ * count.
+ */
 export async function sumTokensByDomain(
   db: Database,
   model: string,
   fromMs: number,
+  limit = MAX_SUMMED_RECEIPTS,
 ): Promise<Map<string, number>> {
   const { domain, promptTokens, completionTokens, finishReason, createdAt } = receipts
-  const rows = await db
-    .select({ domain, tokens: sql`sum(${promptTokens} + ${completionTokens})`.mapWith(Number) })
+  const newest = db
+    .select({ domain, tokens: sql<number>`${promptTokens} + ${completionTokens}`.as('tokens') })
     .from(receipts)
     .where(and(eq(receipts.model, model), ne(finishReason, 'superseded'), gte(createdAt, fromMs)))
-    .groupBy(domain)
+    .orderBy(desc(createdAt))
+    .limit(limit)
+    .as('newest')
+  const rows = await db
+    .select({ domain: newest.domain, tokens: sum(newest.tokens).mapWith(Number) })
+    .from(newest)
+    .groupBy(newest.domain)
   return new Map(rows.map((row) => [row.domain, row.tokens]))
 }
 
