@@ -2,7 +2,7 @@ import { env } from 'cloudflare:workers'
 import { expect, test, vi } from 'vitest'
 import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
 import { listCounted } from '../../../../gateway/src/storage/db/queries/batch-queries.ts'
-import { listDatasetsOf } from '../../../../gateway/src/storage/db/queries/dataset-queries.ts'
+import { forgetDatasets, listDatasetsOf } from '../../../../gateway/src/storage/db/queries/dataset-queries.ts'
 import { ensureDomains } from '../../../../gateway/src/storage/db/queries/domain-queries.ts'
 import {
   findLatestHoldout,
@@ -99,6 +99,16 @@ test('texts of one request are deleted, and those of a tenant, also where old on
   expect(await remove('filters', 'request=req_2&tenant=leaving')).toMatchObject({ deleted_frozen: 0 })
   expect(await remove('filters', 'tenant=leaving')).toMatchObject({ deleted_frozen: 2 })
   expect(await countedTexts('filters')).toEqual([wrote('stays')])
+})
+
+test('any number of records of datasets are deleted together', async () => {
+  const hashes = Array.from({ length: 150 }, (_, index) => String(index).padStart(64, 'd'))
+  await env.DB.batch(
+    hashes.map((hash) => env.DB.prepare(`insert into datasets values (?, 'many', 1, 1, 1)`).bind(hash)),
+  )
+  expect(await listDatasetsOf(db, 'many')).toHaveLength(150)
+  await forgetDatasets(db, hashes)
+  expect(await listDatasetsOf(db, 'many')).toEqual([])
 })
 
 test('an interrupted deletion is completed by the next call', async () => {

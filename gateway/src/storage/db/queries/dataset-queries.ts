@@ -113,5 +113,7 @@ export async function replaceDataset(
 
 /** Deletes the records of datasets whose texts were deleted. */
 export async function forgetDatasets(db: Database, hashes: readonly string[]): Promise<void> {
-  if (hashes.length > 0) await db.delete(datasets).where(inArray(datasets.sha256, [...hashes]))
+  // All hashes in one parameter, because a statement has at most 100.
+  const given = sql`(select value from json_each(${JSON.stringify(hashes)}))`
+  if (hashes.length > 0) await db.delete(datasets).where(inArray(datasets.sha256, given))
 }
