@@ -22,12 +22,12 @@ import { isFiniteLoss, soundnessFigures } from './soundness.ts'
 
 /** A domain with fewer held-out tokens is bounded together with other such domains. */
 const FULL_HOLDOUT_TOKENS = 8192
-/** What the perplexity of such a domain may be at most, relative to the parent's. */
+/** Maximum perplexity of such a domain, relative to the parent's. */
 const MAX_SMALL_REGRESSION = 1.1
 /**
- * Share of the error that the policy allows a constraint which its bound is computed for, so 96 % for 95 %. Window
- * differences are not quite normal, and of the measured texts one would be let through a little more often than is allowed
- * (docs/measurements/gate.md).
+ * Bounds of constraints are computed for this share of the error that the policy allows: at 96 % confidence for 95 %.
+ * Window differences are not quite normal, so with the whole error one of the measured losses would pass a little more
+ * often than is allowed (docs/measurements/gate.md).
  */
 const USED_ERROR = 0.8
 /** A mask this much above its limit against the dense model is damaged as a whole: other domain weights do not mend it. */

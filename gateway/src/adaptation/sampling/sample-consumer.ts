@@ -28,7 +28,8 @@ const MAX_RETRY_DELAY_S = 600
  *
  * Messages may arrive twice and in any order: a reservoir remembers the texts that it was offered. A message that is
  * not a sample is dropped with a line in the log, and so are samples that were deleted after they were queued, however late
- * they arrive. If a reservoir cannot be reached, its messages are retried. Samples that would create a domain beyond the maximum number are dropped, with one line in the log for each batch.
+ * they arrive. If a reservoir cannot be reached, its messages are retried. Samples that would create a domain beyond the
+ * maximum number are dropped, with one line in the log for each batch of messages.
  */
 export async function consumeSamples(
   deps: Pick<Deps, 'db' | 'reservoir' | 'nowMs'>,

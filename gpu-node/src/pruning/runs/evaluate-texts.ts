@@ -37,7 +37,8 @@ export interface TextEvaluation {
 
 /**
  * Computes the perplexity of each source with one set of weights, at background priority, and checks what they generate if
- * that is requested. The weights are loaded at the start and released at the end. A child process cuts the texts into windows (see `cutWindows`).
+ * that is requested. The weights are loaded at the start and released at the end. A child process cuts the texts into
+ * windows (see `cutWindows`).
  *
  * @throws AppError as `Backend.load` and `cutWindows` do, or `context_length_exceeded`; the reason of `signal`
  */

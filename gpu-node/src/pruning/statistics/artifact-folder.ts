@@ -80,8 +80,9 @@ export async function accumulateStatistic<Summed extends Pick<Artifact, 'id' | '
 }
 
 /**
- * Replaces artifacts of disjoint datasets, all with the same statistics, by one artifact that holds their sum. A process that is killed on the way
- * leaves either all of them, or their sum, or (for an instant) both, which {@link coverParts} handles.
+ * Replaces artifacts of disjoint datasets, all with the same statistics, by one artifact that holds their sum. A process
+ * that is killed on the way leaves either all of them, or their sum, or (for an instant) both, which {@link coverParts}
+ * handles.
  *
  * @throws DamagedArtifactError when a tensor is missing or does not have its hash
  */
