@@ -131,7 +131,7 @@ describe('the watch of a promoted mask', () => {
     })
     await seedReceipts(model, { maskVersion: 2, count: 200, failEvery: 3, atMs: Date.now() + 1_000 })
     await after(11_000)
-    expect((await decisions()).at(-1)?.reason).toMatch(/failed requests/)
+    expect((await decisions()).at(-1)?.reason).toMatch(/of its requests failed, and/)
     expect(await modelRow()).toMatchObject({ activeVersion: 1 })
   })
 
