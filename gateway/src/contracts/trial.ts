@@ -26,7 +26,7 @@ export interface TrialEvidence {
 /** Notes of the checks of a trial or a watch that an update runs. They are not part of the desired state. */
 export interface TrialNotes {
   checkedAtMs?: number
-  /** When a live node held the mask for the first time. */
+  /** Since when a live node holds the mask; left out while none does, so that the time begins anew. */
   servedSinceMs?: number | undefined
   /** Since when no live node can load the mask; left out while one can, or while no node is alive. */
   unableSinceMs?: number | undefined

@@ -51,7 +51,7 @@ export async function canary(deps: StepDeps, update: UpdateRow): Promise<StepOut
   if (!isCheckDue(trial, nowMs)) return undefined
   if (!(await claimCheck(deps.db, checked, nowMs, CHECK_INTERVAL_MS))) return undefined
   const nodes = await liveNodes(deps, model.id)
-  const { isServed, ...notes } = noteNodes(trial, nodes, version, nowMs)
+  const notes = noteNodes(trial, nodes, version, nowMs)
   if (notes.unableSinceMs !== undefined && nowMs - notes.unableSinceMs >= LOAD_TIMEOUT_MS) {
     throw new AppError(
       'node_failed',
@@ -74,11 +74,11 @@ export async function canary(deps: StepDeps, update: UpdateRow): Promise<StepOut
   await noteCheck(deps.db, checked, { ...notes, evidence: evidenceOf(verdict) })
   return decide(verdict, policy, {
     beside: nameOf(model.activeVersion),
-    servedMs: notes.servedSinceMs === undefined || !isServed ? undefined : nowMs - notes.servedSinceMs,
+    servedMs: notes.servedSinceMs === undefined ? undefined : nowMs - notes.servedSinceMs,
   })
 }
 
-/** @param servedMs since when a node holds the mask; undefined while no live node does */
+/** @param servedMs for how long a live node has held the mask; undefined while none does */
 function decide(
   verdict: TrialVerdict,
   { canary: limits }: AdaptationPolicy,

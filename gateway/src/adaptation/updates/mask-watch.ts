@@ -88,7 +88,7 @@ async function watchMask(deps: StepDeps, model: ModelRow, watch: StoredWatch): P
   const checked = { model: model.id, kind: 'watch', updateId } as const
   if (!isCheckDue(watch, nowMs)) return
   if (!(await claimCheck(deps.db, checked, nowMs, CHECK_INTERVAL_MS))) return
-  const { isServed: _, ...notes } = noteNodes(watch, await liveNodes(deps, model.id), version, nowMs)
+  const notes = noteNodes(watch, await liveNodes(deps, model.id), version, nowMs)
   const verdict = await judgeTrial(
     deps.db,
     {

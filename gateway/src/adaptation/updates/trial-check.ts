@@ -17,21 +17,20 @@ export async function liveNodes(deps: Pick<StepDeps, 'fleet'>, model: string): P
   return nodes.filter((node) => node.model === model && node.alive && !node.draining)
 }
 
-/** Notes whether a live node holds the mask of a trial, and since when none can load it. */
+/** Notes since when a live node holds the mask of a trial, and since when none can load it. */
 export function noteNodes(
   notes: TrialNotes,
   nodes: readonly NodeView[],
   version: number,
   nowMs: number,
-): Pick<TrialNotes, 'servedSinceMs' | 'unableSinceMs'> & { isServed: boolean } {
+): Pick<TrialNotes, 'servedSinceMs' | 'unableSinceMs'> {
   const states = nodes.map(
     ({ weightSets }) => weightSets.find((set) => set.version === version)?.state ?? 'absent',
   )
   const isServed = states.includes('ready')
   const isUnable = nodes.length > 0 && !isServed && !states.includes('loading')
   return {
-    isServed,
-    servedSinceMs: notes.servedSinceMs ?? (isServed ? nowMs : undefined),
+    servedSinceMs: isServed ? (notes.servedSinceMs ?? nowMs) : undefined,
     unableSinceMs: isUnable ? (notes.unableSinceMs ?? nowMs) : undefined,
   }
 }

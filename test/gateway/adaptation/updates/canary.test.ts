@@ -167,10 +167,12 @@ describe('a canary', () => {
     await score(0, 1_000)
     const loading = [...(ready(1).weightSets ?? []), { version: 2, state: 'loading' as const, requests: 0 }]
     expect((await after(11_000))?.state).toBe('canary')
-    // While no live node holds the mask, the maximum time does not end the canary.
+    // While no live node holds the mask, the maximum time does not end the canary, and then it begins anew.
     const back = { activeVersion: 1, weightSets: loading }
     expect((await after(31 * MINUTE_MS, back))?.state).toBe('canary')
-    expect((await after(40 * MINUTE_MS))?.state).toBe('promoting')
+    expect((await after(40 * MINUTE_MS))?.state).toBe('canary')
+    expect((await after(69 * MINUTE_MS))?.state).toBe('canary')
+    expect((await after(71 * MINUTE_MS))?.state).toBe('promoting')
     expect((await decisions())[0]?.reason).toContain('1000 requests with 40000 tokens were scored')
   })
 
@@ -184,6 +186,19 @@ describe('a canary', () => {
     expect(await findUpdate(db, id)).toMatchObject({ errorCode: 'node_failed' })
     expect((await findUpdate(db, id))?.errorMessage).toContain('out of memory')
     expect(await modelRow()).toMatchObject({ activeVersion: 1, canary: null, shadow: null })
+  })
+
+  test('that a node could load in between does not fail for what happened before', async () => {
+    const { after, holding } = await inCanary('reloadable')
+    const failed = { version: 2, state: 'failed' as const, requests: 0, error: 'out of memory' }
+    const broken = { activeVersion: 1, weightSets: [...(ready(1).weightSets ?? []), failed] }
+    for (const [ms, beat] of [
+      [11_000, broken],
+      [60_000, holding],
+      [600_000, broken],
+    ] as const)
+      expect((await after(ms, beat))?.state).toBe('canary')
+    expect((await after(721_000, broken))?.state).toBe('failed')
   })
 
   test('is judged at most once in ten seconds, and alike by a gateway that has just started', async () => {
