@@ -35,7 +35,8 @@ export async function promote(deps: StepDeps, update: UpdateRow): Promise<StepOu
     )
     mask = await findMask(deps.db, update.model, version)
   }
-  // Still not promoted: the update has left the state `promoting` meanwhile, which the next read of its row shows.
+  // Still not promoted: meanwhile the update has left the state `promoting`, or another mask became active. The next call
+  // sees which.
   if (!mask?.promotedAt) return undefined
   const nodes = await liveNodes(deps, update.model)
   const waitedMs = deps.nowMs() - mask.promotedAt

@@ -10,6 +10,9 @@ import {
   insertDecision,
   listDecisionsOf,
 } from '../../../../gateway/src/storage/db/queries/decision-queries.ts'
+import { listCounted } from '../../../../gateway/src/storage/db/queries/batch-queries.ts'
+import { insertDataset } from '../../../../gateway/src/storage/db/queries/dataset-queries.ts'
+import { findMask, promoteMask } from '../../../../gateway/src/storage/db/queries/mask-queries.ts'
 import { findModel } from '../../../../gateway/src/storage/db/queries/model-queries.ts'
 import { findUpdate } from '../../../../gateway/src/storage/db/queries/update-queries.ts'
 import { advanceUpdate } from '../../../../gateway/src/adaptation/updates/advance-update.ts'
@@ -276,5 +279,28 @@ describe('promotion', () => {
     expect((await advanceUpdate(testDeps(), id))?.state).toBe('failed')
     expect(await findUpdate(db, id)).toMatchObject({ errorCode: 'conflict' })
     expect(await findModel(db, 'stale')).toMatchObject({ activeVersion: 0 })
+  })
+
+  test('changes nothing if another mask becomes active between its check and its transaction', async () => {
+    const node = new SimulatedNode('between-1', 'between')
+    await node.beat()
+    await seedMasks('between', [1, 2])
+    const sha256 = '6'.repeat(64)
+    const own = { sha256, domain: 'code', samples: 1 }
+    await insertDataset(db, { ...own, bytes: 1, createdAt: 1 })
+    const id = await seedUpdate('between', 2, { state: 'promoting', parentVersion: 1, datasets: [sha256] })
+    await activate('between', 0)
+    const before = await findModel(db, 'between')
+    await promoteMask(db, { id, model: 'between' }, 2, [own], Date.now())
+    expect(await findModel(db, 'between')).toEqual(before)
+    expect(await findMask(db, 'between', 2)).toMatchObject({ promotedAt: null })
+    expect(await listCounted(db, 'between')).toEqual([])
+    // Beside its parent it does, and once.
+    await activate('between', 1)
+    for (let call = 0; call < 2; call += 1)
+      await promoteMask(db, { id, model: 'between' }, 2, [own], Date.now())
+    expect(await findModel(db, 'between')).toMatchObject({ activeVersion: 2, previousVersion: 1 })
+    expect(await findMask(db, 'between', 2)).toMatchObject({ promotedAt: expect.any(Number) as number })
+    expect(await listCounted(db, 'between')).toMatchObject([own])
   })
 })

@@ -57,16 +57,16 @@ export async function setBatchesMarked(db: Database, domain: string): Promise<vo
 }
 
 /**
- * Creates the statement that counts a dataset of an update that is promoting, with the tokens that the node reported. It
+ * Creates the statement that counts a dataset of an update where `guard` holds, with the tokens that the node reported. It
  * belongs into the transaction that activates the mask.
  */
 export function countBatch(
   db: Database,
   update: { id: string; model: string },
   { sha256, domain }: Pick<DatasetRef, 'sha256' | 'domain'>,
+  guard: SQL,
   nowMs: number,
 ) {
-  const promoting = sql`exists (select 1 from ${updates} where ${updates.id} = ${update.id} and ${updates.state} = 'promoting')`
   // Every candidate of an update is selected from the same datasets, so each job reports the same number.
   const tokens = sql`(
     select max(json_extract(counted.value, '$.tokens')) from ${jobs}, json_each(${jobs.result}, '$.tokens') counted
@@ -79,7 +79,7 @@ export function countBatch(
   return db
     .insert(batches)
     .select(
-      sql`select ${update.model}, ${sha256}, ${update.id}, ${domain}, 'counted', ${tokens}, ${marked}, ${nowMs} where ${promoting}`,
+      sql`select ${update.model}, ${sha256}, ${update.id}, ${domain}, 'counted', ${tokens}, ${marked}, ${nowMs} where ${guard}`,
     )
     .onConflictDoNothing()
 }

@@ -1,7 +1,7 @@
-import { and, asc, desc, eq, exists, inArray, isNotNull, isNull, sql } from 'drizzle-orm'
+import { and, asc, desc, eq, exists, inArray, isNotNull, isNull, or, sql } from 'drizzle-orm'
 import type { DatasetRef } from '@copal/shared/wire/adaptation-jobs.ts'
 import type { Database } from '../../../contracts/database.ts'
-import { masks, models } from '../schema/masks.ts'
+import { decisions, masks, models } from '../schema/masks.ts'
 import { batches, updates } from '../schema/updates.ts'
 import { countBatch } from './batch-queries.ts'
 import type { UpdatePatch, UpdateRow } from './update-queries.ts'
@@ -88,7 +88,8 @@ export async function registerMask(
 
 /**
  * Makes an update's mask the active one and the active one the previous, and counts its datasets in the statistics, in
- * one transaction. Does so only once and only while the update is promoting, so that a repetition does not undo a roll-back.
+ * one transaction. Does so only once and only while the update is promoting, so that a repetition does not undo a roll-back;
+ * and only while its parent is active, with which the mask was compared, unless an operator has forced it.
  */
 export async function promoteMask(
   db: Database,
@@ -99,6 +100,9 @@ export async function promoteMask(
 ): Promise<void> {
   const { id: updateId, model } = update
   const promoting = sql`exists (select 1 from ${updates} where ${updates.id} = ${updateId} and ${updates.state} = 'promoting')`
+  const parent = sql`(select coalesce(${updates.parentVersion}, 0) from ${updates} where ${updates.id} = ${updateId})`
+  const forced = sql`exists (select 1 from ${decisions} where ${decisions.updateId} = ${updateId} and ${decisions.kind} = 'force')`
+  const activated = sql`exists (select 1 from ${models} where ${models.id} = ${model} and ${models.activeVersion} = ${version})`
   const candidate = sql`exists (select 1 from ${masks} where ${masks.model} = ${model} and ${masks.version} = ${version} and ${masks.promotedAt} is null)`
   await db.batch([
     db
@@ -108,12 +112,20 @@ export async function promoteMask(
         activeVersion: version,
         revision: sql`${models.revision} + 1`,
       })
-      .where(and(eq(models.id, model), promoting, candidate)),
+      .where(and(eq(models.id, model), promoting, candidate, or(eq(models.activeVersion, parent), forced))),
     db
       .update(masks)
       .set({ promotedAt: nowMs })
-      .where(and(eq(masks.model, model), eq(masks.version, version), isNull(masks.promotedAt), promoting)),
-    ...own.map((dataset) => countBatch(db, update, dataset, nowMs)),
+      .where(
+        and(
+          eq(masks.model, model),
+          eq(masks.version, version),
+          isNull(masks.promotedAt),
+          promoting,
+          activated,
+        ),
+      ),
+    ...own.map((dataset) => countBatch(db, update, dataset, sql`${promoting} and ${activated}`, nowMs)),
   ])
 }
 
