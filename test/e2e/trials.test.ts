@@ -25,8 +25,13 @@ beforeAll(async () => {
   fleet = await startFleet()
   await fleet.start('node-a')
   for (const seed of [1, 2]) masks.push(randomHalfMask(fleet.model, seed).bytes)
-  await serve(1)
-  await fleet.importMask(masks[1]!, false)
+  await until('the model to be known', async () => {
+    const { models } = await fleet.admin<StatusReport>('GET', '/admin/status')
+    return models[0]
+  })
+  // The canary must have been active before, so m2 is served first.
+  await fleet.importMask(masks[0]!, false)
+  for (const version of [2, 1] as const) await serve(version)
 })
 afterAll(() => fleet?.stop())
 

@@ -245,7 +245,7 @@ export const ADAPTATION_OPERATIONS: readonly Operation[] = [
     id: 'startCanary',
     tag: 'Adaptation',
     summary:
-      'Starts a canary: a registered mask serves a share of the conversations until another mask becomes active.',
+      'Starts a canary: a mask serves a share of the conversations until another mask becomes active. Responds 409 for a mask that was never active and has not passed the gate.',
     key: 'operator',
     body: named('StartTrial', startTrial),
     response: named('Canary', canaryReport),

@@ -6,7 +6,7 @@ import { modelId } from './identifiers.ts'
 export const startTrial = z.strictObject({
   /** May be left out while the fleet serves one model. */
   model: modelId.optional(),
-  /** A registered mask that is not active; 0 is dense. */
+  /** A registered mask that is not active; 0 is dense. A canary's was active before or has passed the gate. */
   mask_version: z.int().min(0),
   share: z
     .number()

@@ -1,8 +1,10 @@
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import type { ImportedMask } from '@copal/shared/wire/admin.ts'
 import { sha256 } from '@copal/shared/wire/signature.ts'
 import { openModel } from '../../../gpu-node/src/model/open-model.ts'
 import { randomHalfMask } from '../models/random-masks.ts'
+import { activateUnproven } from './activate-mask.ts'
 import { rejectedUpdate } from './rejected-update.ts'
 import type { Service } from './service.ts'
 
@@ -33,12 +35,15 @@ export async function seedResources(
   const { bytes } = randomHalfMask(model, 1)
   const [hash, file] = [await sha256(bytes), join(dir, 'mask.safetensors')]
   await writeFile(file, bytes)
-  const imported = await fetch(new URL(`/admin/masks/${hash}`, baseUrl), {
+  const imported = await fetch(new URL(`/admin/masks/${hash}?activate=true`, baseUrl), {
     method: 'PUT',
     headers: { authorization: `Bearer ${adminKey}` },
     body: bytes,
   })
   if (!imported.ok) throw new Error(await imported.text())
+  // A canary must have been active before.
+  await activateUnproven(admin, ((await imported.json()) as ImportedMask).update)
+  await admin('POST', '/admin/rollback', { model: model.id, version: 0 })
 
   const texts = Array.from({ length: 40 }, (_, index) => `text ${index} ${SENTENCE.repeat(60)}`)
   for (const domain of ['learnt', 'emptied', 'deleted'])

@@ -1,6 +1,7 @@
 import { AppError } from '@copal/shared/errors.ts'
 import type { StartTrial } from '@copal/shared/wire/admin-trials.ts'
-import { findMask } from '../../storage/db/queries/mask-queries.ts'
+import { hasPassedGate } from '../../storage/db/queries/gate-queries.ts'
+import { findMask, type MaskRow } from '../../storage/db/queries/mask-queries.ts'
 import { setTrial, type ModelRow } from '../../storage/db/queries/model-queries.ts'
 import type { Deps } from '../../contracts/bindings.ts'
 import { findOperatorModel } from '../models/find-operator-model.ts'
@@ -12,8 +13,11 @@ import type { StoredTrial, TrialKind } from '../../contracts/trial.ts'
  *
  * Nodes learn of the trial with their next heartbeat and take part as soon as they have loaded the mask.
  *
+ * A canary answers clients, so its mask must be proven: it was active before, passed the gate, or is the dense model.
+ *
  * @returns the model after the change
- * @throws AppError `model_not_found`, `not_found`; `conflict` for the active mask, and while an update runs a trial
+ * @throws AppError `model_not_found`, `not_found`; `conflict` for the active mask, for a canary of an unproven one, and
+ * while an update runs a trial
  */
 export async function startTrial(
   deps: Pick<Deps, 'db' | 'nowMs'>,
@@ -29,14 +33,9 @@ export async function startTrial(
         { param: 'mask_version' },
       )
     }
-    if (version !== 0 && !(await findMask(deps.db, model.id, version))) {
-      throw new AppError(
-        'not_found',
-        `'${model.id}' has no mask m${version}. 'GET /admin/masks' lists the masks.`,
-        { param: 'mask_version' },
-      )
-    }
+    const mask = version === 0 ? undefined : await requireMask(deps, model, version)
     requireNoUpdateTrial(model, kind)
+    if (mask && kind === 'canary') await requireProven(deps, mask)
     const now = trialsInForce(model)[kind]
     const sinceMs = now?.version === version ? now.sinceMs : deps.nowMs()
     const trial: StoredTrial = { version, share, beside: model.activeVersion, sinceMs }
@@ -61,6 +60,27 @@ export async function endTrial(
     const ended = trialsInForce(model)[kind] !== undefined
     if (await setTrial(deps.db, model, kind, null)) return { model: { ...model, [kind]: null }, ended }
   }
+}
+
+async function requireMask(deps: Pick<Deps, 'db'>, { id }: ModelRow, version: number): Promise<MaskRow> {
+  const mask = await findMask(deps.db, id, version)
+  if (mask) return mask
+  throw new AppError('not_found', `'${id}' has no mask m${version}. 'GET /admin/masks' lists the masks.`, {
+    param: 'mask_version',
+  })
+}
+
+/** Rejects a mask that was never active and that no gate has passed: it might answer clients with anything. */
+async function requireProven(deps: Pick<Deps, 'db'>, { model, version, promotedAt }: MaskRow): Promise<void> {
+  if (promotedAt !== null || (await hasPassedGate(deps.db, model, version))) return
+  throw new AppError(
+    'conflict',
+    `Mask m${version} of '${model}' was never active and has not passed the gate, and a canary answers clients. Compare ` +
+      `it with a shadow, which answers none ('PUT /admin/shadow'). The gate judges masks of updates ` +
+      `('POST /admin/updates') and files that are imported with 'activate'; an update whose mask it rejected can be ` +
+      `forced ('POST /admin/updates/:id/force').`,
+    { param: 'mask_version' },
+  )
 }
 
 /**

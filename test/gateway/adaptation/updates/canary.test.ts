@@ -269,7 +269,7 @@ describe("an operator's trials", () => {
       const model = `busy-${kind}`
       const node = new SimulatedNode(`${model}-1`, model)
       await node.beat()
-      await seedMasks(model, [1, 2, 3])
+      await seedMasks(model, [1, 2, 3], { promoted: [1, 3] })
       expect((await admin('PUT', `/${kind}`, { model, mask_version: 3, share: 0.5 })).status).toBe(200)
       const id = await seedUpdate(model, 2)
       await node.beat()

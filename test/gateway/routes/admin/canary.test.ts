@@ -5,6 +5,7 @@ import type { Heartbeat } from '@copal/shared/wire/heartbeat.ts'
 import type { ChatCall } from '@copal/shared/wire/node-calls.ts'
 import type { CanaryReport } from '@copal/shared/wire/admin-trials.ts'
 import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
+import { insertDecision } from '../../../../gateway/src/storage/db/queries/decision-queries.ts'
 import { activateVersion, findModel } from '../../../../gateway/src/storage/db/queries/model-queries.ts'
 import { masks } from '../../../../gateway/src/storage/db/schema/masks.ts'
 import { conversationKey } from '../../../../gateway/src/fleet/client/conversation-key.ts'
@@ -52,8 +53,10 @@ beforeAll(async () => {
     bytes: 100,
     createdAt: 1,
   }
-  for (const version of [4, 5, 6]) {
-    const own = { version, sha256: sha256Of(version), updateId: `update-${version}` }
+  for (const version of [4, 5, 6, 7]) {
+    // m7 was never active.
+    const promotedAt = version === 7 ? null : 1
+    const own = { version, sha256: sha256Of(version), updateId: `update-${version}`, promotedAt }
     await openDatabase(env.DB)
       .insert(masks)
       .values({ ...mask, ...own })
@@ -95,6 +98,29 @@ describe('a canary', () => {
       expect([body, response.status, (await errorOf(response)).param]).toEqual([body, status, param])
     }
     expect(await adminJson<CanaryReport>('GET', '/canary')).toMatchObject({ canary: null, versions: [] })
+  })
+
+  test('is rejected for a mask that was never active and that no gate has passed, at any share, and says what to do', async () => {
+    const decide = (verdict: 'passed' | 'failed', kind: 'gate' | 'confirm' = 'gate', model = 'tiny') => {
+      const decision = { model, updateId: 'update-7', maskVersion: 7, kind, verdict }
+      return insertDecision(openDatabase(env.DB), { ...decision, reason: '', actor: 'copal', createdAt: 1 })
+    }
+    await decide('failed')
+    await decide('passed', 'confirm')
+    await decide('passed', 'gate', 'other')
+    for (const share of [0.01, 1]) {
+      const response = await start({ mask_version: 7, share })
+      expect(response.status).toBe(409)
+      const { code, param, message } = await errorOf(response)
+      expect([code, param]).toEqual(['conflict', 'mask_version'])
+      expect(message).toMatch(/m7 .* has not passed the gate.*'PUT \/admin\/shadow'.*'activate'.*force/)
+    }
+    // A shadow answers nobody.
+    expect((await admin('PUT', '/shadow', { mask_version: 7, share: 0.5 })).status).toBe(200)
+    await adminJson('DELETE', '/shadow')
+    await decide('passed')
+    expect((await start({ mask_version: 7, share: 0.01 })).status).toBe(200)
+    await adminJson('DELETE', '/canary')
   })
 
   test('is sent to nodes, and serves no conversation before a node holds its mask', async () => {

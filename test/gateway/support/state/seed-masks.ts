@@ -14,11 +14,17 @@ import { receiptOf } from '../requests/gateway-requests.ts'
 const db = openDatabase(env.DB)
 let seeded = 0
 
-/** Registers masks with the given versions of a model that has a node, and activates the first unless told otherwise. */
+/**
+ * Registers masks with the given versions of a model that has a node, and activates the first unless told otherwise. Only
+ * the active one was promoted, unless told otherwise.
+ */
 export async function seedMasks(
   model: string,
   versions: readonly number[],
-  { active = versions[0] }: { active?: number | null | undefined } = {},
+  {
+    active = versions[0],
+    promoted = active == null ? [] : [active],
+  }: { active?: number | null | undefined; promoted?: readonly number[] } = {},
 ): Promise<void> {
   for (const version of versions) {
     await db.insert(masks).values({
@@ -33,6 +39,7 @@ export async function seedMasks(
       domains: [],
       bytes: 100,
       createdAt: 1,
+      promotedAt: promoted.includes(version) ? 1 : null,
     })
   }
   if (active != null) await activate(model, active)

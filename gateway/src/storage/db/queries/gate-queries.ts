@@ -58,6 +58,17 @@ export async function findDenseGeneration(db: Database, model: string): Promise<
   return row?.result?.kind === 'evaluate' ? row.result.generation : undefined
 }
 
+/** Returns whether the gate has passed a mask, in any update. */
+export async function hasPassedGate(db: Database, model: string, maskVersion: number): Promise<boolean> {
+  const passed = and(
+    eq(decisions.model, model),
+    eq(decisions.maskVersion, maskVersion),
+    eq(decisions.kind, 'gate'),
+    eq(decisions.verdict, 'passed'),
+  )
+  return (await db.$count(decisions, passed)) > 0
+}
+
 /** Returns the gate's last decision about a mask of an update. */
 export async function findGateDecision(
   db: Database,
