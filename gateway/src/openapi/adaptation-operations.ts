@@ -181,7 +181,7 @@ export const ADAPTATION_OPERATIONS: readonly Operation[] = [
     id: 'importMask',
     tag: 'Adaptation',
     summary:
-      'Uploads a mask file under its SHA-256 and registers it as a mask version. With `activate` an update evaluates the mask, and activates it if it passes the gate. A mask that was active before becomes active again at once.',
+      'Uploads a mask file under its SHA-256 and registers it as a mask version. With `activate` an update evaluates the mask, and activates it if it passes the gate. A mask that was active before becomes active again at once, unless it was rolled back (409).',
     key: 'operator',
     params: { sha256: sha256Hex },
     querySchema: importMask,
@@ -223,7 +223,7 @@ export const ADAPTATION_OPERATIONS: readonly Operation[] = [
     id: 'rollBack',
     tag: 'Adaptation',
     summary:
-      'Activates the previous mask, or a named earlier one. The updates since then become `rolled_back`, and their texts do not count any more.',
+      'Activates the previous mask, or a named earlier one. A mask that was rolled back must be named (409). The updates since then become `rolled_back`, and their texts do not count any more.',
     key: 'operator',
     body: named('Rollback', rollback),
     response: named('RolledBack', rolledBack),

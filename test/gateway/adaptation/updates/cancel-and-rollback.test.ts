@@ -110,7 +110,15 @@ describe('rolling back', () => {
     })
     await node.beat()
     expect(node.activeVersion).toBe(1)
-    expect(await (await rollBack('back')).json()).toEqual({ active_version: 2 })
+    // A second call does not bring back what was rolled back, unless it names it.
+    const again = await rollBack('back')
+    const { code, message } = await errorOf(again)
+    expect([again.status, code]).toEqual([409, 'conflict'])
+    expect(message).toMatch(
+      new RegExp(`m2 .*was rolled back.*${second.id}.*Name the version .*: 2 for this mask`),
+    )
+    expect(await findModel(db, 'back')).toMatchObject({ activeVersion: 1, previousVersion: 2 })
+    expect(await (await rollBack('back', 2)).json()).toEqual({ active_version: 2 })
     expect((await getUpdate(second.id)).state).toBe('promoted')
     // m2 descends from m1.
     expect((await getUpdate(first.id)).state).toBe('promoted')

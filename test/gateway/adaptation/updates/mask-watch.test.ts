@@ -114,6 +114,9 @@ describe('the watch of a promoted mask', () => {
     })
     expect(decision?.reason).toMatch(/^Rolled back: .*domain 'legal'.*above that of m1/)
     expect((await node.beat(holding(2, 1, 2))).desired).toMatchObject({ active: { version: 1 } })
+    // The previous mask is the harmful one: an operator who rolls back once more must name it.
+    const refused = await admin('POST', '/rollback', { model: 'harmful' })
+    expect([refused.status, (await errorOf(refused)).code]).toEqual([409, 'conflict'])
     // The watch ends with the next call, and nothing is rolled back again.
     await after(30_000)
     expect(await modelRow()).toMatchObject({ activeVersion: 1, watch: null, shadow: null })

@@ -159,8 +159,19 @@ describe('an imported file that is activated', () => {
     expect((await node.beat()).desired).toEqual(desired)
 
     expect(await adminJson('POST', '/rollback', { model })).toEqual({ active_version: 2 })
-    const back = await (await put(two, `?model=${model}&activate=true`)).json<ImportedMask>()
-    expect(back).toMatchObject({ version: 3, active: true })
+    const refused = await put(two, `?model=${model}&activate=true`)
+    expect([refused.status, (await errorOf(refused)).message]).toEqual([
+      409,
+      expect.stringMatching(/m3 .*was rolled back.*'POST \/admin\/rollback': 3 for this mask/),
+    ])
+    expect((await node.beat()).desired.active).toMatchObject({ version: 2 })
+    expect(await adminJson('POST', '/rollback', { model, version: 3 })).toEqual({ active_version: 3 })
+    // m2 is not rolled back, because m3 descends from it.
+    await adminJson('POST', '/rollback', { model, version: 0 })
+    await adminJson('POST', '/rollback', { model, version: 3 })
+    const back = await (await put(one, `?model=${model}&activate=true`)).json<ImportedMask>()
+    expect(back).toMatchObject({ version: 2, active: true })
+    await adminJson('POST', '/rollback', { model, version: 3 })
     const { r } = await adminJson<DriftReport>('GET', `/drift?model=${model}`)
     expect(r.stages.map(({ mask_version: version }) => version)).toEqual([0, 1, 2, 3])
   })
