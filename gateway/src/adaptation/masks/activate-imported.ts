@@ -2,8 +2,7 @@ import { AppError } from '@copal/shared/errors.ts'
 import type { MaskRow } from '../../storage/db/queries/mask-queries.ts'
 import type { ModelRow } from '../../storage/db/queries/model-queries.ts'
 import { insertUpdate } from '../../storage/db/queries/update-queries.ts'
-import type { Deps } from '../../contracts/bindings.ts'
-import { requireNotRolledBack, rollBack } from '../updates/mask-rollback.ts'
+import { requireNotRolledBack, rollBack, type RollbackDeps } from '../updates/mask-rollback.ts'
 
 /** Nothing is calibrated, so these fields of an update mean nothing here. */
 const UNUSED = { samples: 1, length: 16, seed: 0 } as const
@@ -25,7 +24,7 @@ export interface ImportUpdate {
  * @throws AppError `conflict` for a mask that was rolled back, and while another update of the model is running
  */
 export async function activateMask(
-  deps: Pick<Deps, 'db' | 'nowMs'>,
+  deps: RollbackDeps,
   model: ModelRow,
   mask: MaskRow,
   actor: string,

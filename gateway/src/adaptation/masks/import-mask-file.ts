@@ -34,7 +34,7 @@ const MAX_DOMAINS = 256
  * rolled back and while another update is running, and what `store` throws
  */
 export async function importMaskFile(
-  deps: Pick<Deps, 'db' | 'artifacts' | 'nowMs'>,
+  deps: Pick<Deps, 'db' | 'artifacts' | 'reservoir' | 'nowMs'>,
   sha256: string,
   request: ImportMask,
   { store, actor }: { store: () => Promise<boolean>; actor: string },

@@ -1,5 +1,6 @@
 import { AppError, type ErrorCode } from '@copal/shared/errors.ts'
 import { updateState, type RollbackRequest, type UpdateState } from '@copal/shared/wire/admin.ts'
+import { cancelJobsOf } from '../../storage/db/queries/job-queries.ts'
 import { findMask, IMPORT_PREFIX } from '../../storage/db/queries/mask-queries.ts'
 import type { ModelRow } from '../../storage/db/queries/model-queries.ts'
 import {
@@ -8,6 +9,7 @@ import {
   type ActivationChange,
 } from '../../storage/db/queries/rollback-queries.ts'
 import { findUpdateOfMask } from '../../storage/db/queries/update-queries.ts'
+import { releaseTexts } from '../statistics/release-texts.ts'
 import { planRollback } from '../statistics/rollback-plan.ts'
 import { findOperatorModel } from '../models/find-operator-model.ts'
 import type { StepDeps } from './update-step.ts'
@@ -15,7 +17,7 @@ import { nameOf } from './trial-check.ts'
 import { nextState, type UpdateEvent } from './update-states.ts'
 
 /** The dependencies of a roll-back. */
-export type RollbackDeps = Pick<StepDeps, 'db' | 'nowMs'>
+export type RollbackDeps = Pick<StepDeps, 'db' | 'artifacts' | 'reservoir' | 'nowMs'>
 
 /**
  * Activates an earlier mask: `version`, or the previous one; 0 is the dense model. Nodes swap with their next heartbeat.
@@ -86,7 +88,8 @@ async function rollbackDecision(
 }
 
 /**
- * Activates a mask that was active before, or the dense model, as {@link rollBack} does.
+ * Activates a mask that was active before, or the dense model, as {@link rollBack} does. Updates that fail by it lose their
+ * jobs and give their texts back.
  *
  * @param decision stored if, and only if, the mask becomes active
  * @returns false if the model has changed meanwhile; then nothing is changed
@@ -105,7 +108,13 @@ export async function rollBackTo(
     superseded: { from: statesBefore('failed'), to: 'failed', error: superseded(model) },
     decision,
   } as const
-  return activateEarlier(deps.db, model, change, deps.nowMs())
+  const ended = await activateEarlier(deps.db, model, change, deps.nowMs())
+  if (!ended) return false
+  for (const update of ended) {
+    await cancelJobsOf(deps.db, update.id)
+    await releaseTexts(deps, update)
+  }
+  return true
 }
 
 /** Returns the states in which an event applies. */

@@ -3,7 +3,9 @@ import { expect, test } from 'vitest'
 import type { CalibrateJob } from '@copal/shared/wire/adaptation-jobs.ts'
 import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
 import { listBatchesOf, listCounted } from '../../../../gateway/src/storage/db/queries/batch-queries.ts'
-import { findJob } from '../../../../gateway/src/storage/db/queries/job-queries.ts'
+import { findJob, listJobsOf } from '../../../../gateway/src/storage/db/queries/job-queries.ts'
+import { findUpdate } from '../../../../gateway/src/storage/db/queries/update-queries.ts'
+import { readDataset } from '../../../../gateway/src/storage/artifacts/datasets.ts'
 import { findModel } from '../../../../gateway/src/storage/db/queries/model-queries.ts'
 import {
   adminJson,
@@ -11,6 +13,7 @@ import {
   importTexts,
   SimulatedNode,
   startUpdate,
+  testDeps,
 } from '../../support/doubles/simulated-node.ts'
 
 const db = openDatabase(env.DB)
@@ -36,6 +39,13 @@ async function inputOf(updateId: string): Promise<Pick<CalibrateJob, 'datasets' 
   if (job?.payload.kind !== 'calibrate') throw new Error('the job is missing')
   const { datasets, accumulated } = job.payload
   return { datasets, accumulated }
+}
+
+/** Returns the number of a domain's texts that no update of a model has, and the texts of an update's dataset. */
+async function textsOf(model: string, domain: string, updateId: string) {
+  const [dataset = ''] = (await findUpdate(db, updateId))?.datasets ?? []
+  const { newSamples } = await testDeps().reservoir(domain).stats(model)
+  return { newSamples, frozen: await readDataset(testDeps(), dataset) }
 }
 
 test('after m3 was rolled back to m1, the next update reads exactly what one would that never saw m2 and m3', async () => {
@@ -88,12 +98,20 @@ test('an update that has read what is rolled back fails, and one that has not go
   for (const domain of ['mean-a', 'mean-b', 'mean-c']) await importTexts(domain)
   await update(node, 'meanwhile', 'mean-a')
   await update(node, 'meanwhile', 'mean-b')
+  const before = await textsOf('meanwhile', 'mean-c', '')
   const reader = await startUpdate('meanwhile', ['mean-c'])
   await node.reach(reader.id, 'evaluating')
+  expect((await textsOf('meanwhile', 'mean-c', reader.id)).newSamples).toBeLessThan(before.newSamples)
+  const openJobs = async (id: string) =>
+    (await listJobsOf(db, [id])).filter(({ state }) => state === 'queued' || state === 'running')
+  expect(await openJobs(reader.id)).not.toEqual([])
   await rollBack('meanwhile', 1)
   expect(await getUpdate(reader.id)).toMatchObject({ state: 'failed', error: { code: 'conflict' } })
   expect((await getUpdate(reader.id)).error?.message).toContain('rolled back')
   expect((await node.beat()).jobs).toEqual([])
+  // It leaves nothing: neither jobs, nor a dataset, nor taken texts.
+  expect(await openJobs(reader.id)).toEqual([])
+  expect(await textsOf('meanwhile', 'mean-c', reader.id)).toEqual(before)
   expect(await findModel(db, 'meanwhile')).toMatchObject({ activeVersion: 1 })
   const next = await update(node, 'meanwhile', 'mean-c')
   expect((await inputOf(next)).accumulated.map(({ domain }) => domain)).toEqual(['mean-a'])
@@ -108,6 +126,7 @@ test('a mask that the gate rejected cannot be forced after what it was selected 
   const node = await newNode('unforced')
   for (const domain of ['unf-a', 'unf-b']) await importTexts(domain)
   await update(node, 'unforced', 'unf-a')
+  const before = await textsOf('unforced', 'unf-b', '')
   const { id } = await startUpdate('unforced', ['unf-b'])
   await node.reach(id, 'calibrating')
   await node.beat()
@@ -116,8 +135,10 @@ test('a mask that the gate rejected cannot be forced after what it was selected 
   )
     .bind(id)
     .run()
+  expect((await textsOf('unforced', 'unf-b', id)).frozen).not.toBeUndefined()
   await rollBack('unforced', 0)
   expect(await getUpdate(id)).toMatchObject({ state: 'failed', error: { code: 'conflict' } })
+  expect(await textsOf('unforced', 'unf-b', id)).toEqual(before)
 })
 
 test('a domain that a roll-back leaves without statistics gets back its newest retired batch', async () => {

@@ -7,6 +7,7 @@ import { batches, jobs, updates } from '../schema/updates.ts'
 import { changeCounted, isAmong } from './batch-queries.ts'
 import { isForceable } from './dataset-queries.ts'
 import type { ModelRow } from './model-queries.ts'
+import type { UpdateRow } from './update-queries.ts'
 
 /** A mask that was ever active, as a roll-back considers it. */
 export type ServedMask = Pick<
@@ -58,14 +59,14 @@ export interface ActivationChange {
  * Makes an earlier mask active and the active one the previous, moves updates and their batches, and stores the decision, in
  * one transaction, by compare-and-set on the model. So an update that is promoting cannot activate its mask afterwards.
  *
- * @returns false if the model has another revision; then nothing is changed
+ * @returns the updates that were superseded; undefined if the model has another revision, then nothing is changed
  */
 export async function activateEarlier(
   db: Database,
   model: Pick<ModelRow, 'id' | 'revision'>,
   { version, rolledBack, reinstated, superseded, decision }: ActivationChange,
   nowMs: number,
-): Promise<boolean> {
+): Promise<UpdateRow[] | undefined> {
   const { id, revision } = model
   const unchanged = exists(
     db
@@ -105,6 +106,7 @@ export async function activateEarlier(
         unchanged,
       ),
     )
+    .returning()
   const stored = decision
     ? [
         db.insert(decisions).select(
@@ -137,5 +139,7 @@ export async function activateEarlier(
       })
       .where(and(eq(models.id, id), eq(models.revision, revision))),
   ])
-  return results.at(-1)?.meta.changes === 1
+  const last = results.at(-1)
+  if (!last || !('meta' in last) || last.meta.changes !== 1) return undefined
+  return results.find((result) => Array.isArray(result)) ?? []
 }
