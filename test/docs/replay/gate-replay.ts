@@ -114,7 +114,6 @@ export function replayGate(windows: GateWindows, { name, ratios, newDomain, runs
     const generation = { candidate: GENERATION, dense: GENERATION }
     const { verdict, figures } = gateVerdict({
       policy: PRESETS.production.gate,
-      isFirst: false,
       holdouts,
       generation,
     })

@@ -19,19 +19,17 @@ export interface GateHoldout {
   /** Share of the traffic, relative to the other holdouts. */
   weight: number
   candidate: HoldoutLosses
-  /** The active mask; absent for the first mask of a model. */
+  /** The active mask; absent where its loss is not finite, and for the first mask of a model. */
   parent?: HoldoutLosses
   /** The promoted mask that is best on this version; absent if none was evaluated. */
   best?: HoldoutLosses & { version: number }
-  /** Needed of every holdout for the first mask of a model, else of the general one. */
+  /** Needed of each holdout without a parent, and of the general one. */
   dense?: HoldoutLosses
 }
 
 /** What the gate decides on. */
 export interface GateInput {
   policy: AdaptationPolicy['gate']
-  /** Whether no mask is active, so that the candidate is compared with the dense model. */
-  isFirst: boolean
   holdouts: readonly GateHoldout[]
   generation: { candidate: GenerationCheck; dense: GenerationCheck }
 }

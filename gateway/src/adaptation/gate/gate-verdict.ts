@@ -58,12 +58,11 @@ interface Check {
 
 /** Decides whether a mask may serve. A pure function. */
 export function gateVerdict(input: GateInput): GateVerdict {
-  const { holdouts, isFirst } = input
+  const { holdouts } = input
   const soundness = soundnessFigures(input)
   const isMeasured = holdouts.length > 0
   const isFinite = holdouts.every((holdout) => isFiniteLoss(holdout.candidate))
-  const checks =
-    !isFinite || !isMeasured ? [] : isFirst ? [againstDense(input, holdouts)] : laterMaskChecks(input)
+  const checks = isFinite && isMeasured ? comparisons(input) : []
   const figures = [
     ...soundness,
     ...(isMeasured
@@ -91,27 +90,28 @@ export function isForceable(figures: readonly DecisionFigure[]): boolean {
   return SOUNDNESS_FIGURES.every((name) => figures.some((each) => each.name === name && each.passed))
 }
 
-function laterMaskChecks(input: GateInput): Check[] {
+/** Holdouts without a parent are compared with the dense model alone: all of them for the first mask of a model. */
+function comparisons(input: GateInput): Check[] {
   const { holdouts, policy } = input
-  const old = holdouts.filter(({ isNew }) => !isNew)
-  const general = holdouts.filter(({ domain }) => domain === GENERAL_HOLDOUT)
+  const old = holdouts.filter(({ isNew, parent }) => !isNew && parent)
+  const ofDense = holdouts.filter(({ domain, parent }) => domain === GENERAL_HOLDOUT || !parent)
   return [
     purpose(input),
     constraints(input, old, COMPARISONS.parent, policy.max_regression, ({ parent }) => parent),
     constraints(input, old, COMPARISONS.best, policy.max_regression_from_best, ({ best }) => best),
-    againstDense(input, general),
+    againstDense(input, ofDense),
   ]
 }
 
 /** The reason for an update: the mean loss over all domains falls, or with known domains only hardly rises. */
 function purpose({ holdouts, policy }: GateInput): Check {
   const ofDomains = holdouts.filter(({ domain }) => domain !== GENERAL_HOLDOUT)
-  const counted = (ofDomains.length > 0 ? ofDomains : holdouts).map((holdout) => ({
-    holdout,
-    weight: ofDomains.length > 0 ? holdout.weight : 1,
-    windows: pair(holdout, holdout.parent),
-  }))
-  const small = counted.filter(({ holdout, weight }) => isSmall(holdout) && weight > 0)
+  const counted = (ofDomains.length > 0 ? ofDomains : holdouts).flatMap((holdout) => {
+    const weight = ofDomains.length > 0 ? holdout.weight : 1
+    return holdout.parent && weight > 0 ? [{ holdout, weight, windows: pair(holdout, holdout.parent) }] : []
+  })
+  if (counted.length === 0) return { figures: [], violations: [] }
+  const small = counted.filter(({ holdout }) => isSmall(holdout))
   const estimate = weightedMean([
     ...counted
       .filter(({ holdout }) => !isSmall(holdout))
@@ -125,7 +125,7 @@ function purpose({ holdouts, policy }: GateInput): Check {
           },
         ]),
   ])
-  const isRefresh = !holdouts.some(({ isNew }) => isNew)
+  const isRefresh = !counted.some(({ holdout }) => holdout.isNew)
   const limit = isRefresh ? policy.max_refresh_regression : 1
   const bounded = boundMean(estimate, policy.confidence)
   const result = ratioFigure(COMPARISONS.purpose, bounded, limit, {}, !isRefresh)

@@ -69,19 +69,14 @@ export async function measure(deps: StepDeps, update: UpdateRow, jobs: Evaluatio
       isNew: update.domains.includes(domain) && !counted.has(domain),
       weight: weights.get(domain) ?? 0,
       candidate: losses,
-      ...(ofParent ? { parent: ofParent } : {}),
+      // With an active mask that gives no finite loss nothing can be compared.
+      ...(ofParent && isFiniteLoss(ofParent) ? { parent: ofParent } : {}),
       ...(ofDense ? { dense: ofDense } : {}),
       ...(best ? { best } : {}),
     }
   })
   requireSameWindows(jobs, holdouts)
-  return {
-    policy: policy.gate,
-    // An active mask that gives no finite loss is nothing to be compared with.
-    isFirst: holdouts.some(({ parent: losses }) => !losses || !isFiniteLoss(losses)),
-    holdouts,
-    generation,
-  }
+  return { policy: policy.gate, holdouts, generation }
 }
 
 function measured({ job, result }: FinishedJob): Measured {

@@ -14,13 +14,24 @@ export interface HoldoutSketch {
   parent?: number
   best?: { version: number; ratio: number }
   windows?: number
+  /** Scored tokens of each window. */
+  scored?: number
   isNew?: boolean
   weight?: number
 }
 
 /** Creates the measurements of a holdout; the differences between masks spread by 0.02 nats over its windows. */
 function holdoutOf(sketch: HoldoutSketch): GateHoldout {
-  const { domain, candidate, parent, best, windows = FULL_WINDOWS, isNew = false, weight = 1 } = sketch
+  const {
+    domain,
+    candidate,
+    parent,
+    best,
+    windows = FULL_WINDOWS,
+    scored = 511,
+    isNew = false,
+    weight = 1,
+  } = sketch
   const lossesOf = (ratio: number | null, spread = 0) => {
     if (ratio === null) return { nllMean: null, windowNll: Array.from({ length: windows }, () => null) }
     const nllMean = Math.log(10 * ratio)
@@ -35,7 +46,7 @@ function holdoutOf(sketch: HoldoutSketch): GateHoldout {
   return {
     domain,
     sha256: domain.padEnd(64, '0'),
-    windowTokens: Array.from({ length: windows }, () => 511),
+    windowTokens: Array.from({ length: windows }, () => scored),
     isNew,
     weight,
     candidate: lossesOf(candidate, SPREAD),
@@ -49,7 +60,6 @@ function holdoutOf(sketch: HoldoutSketch): GateHoldout {
 export function gateInput(sketches: readonly HoldoutSketch[], changes: Partial<GateInput> = {}): GateInput {
   return {
     policy: PRESETS.production.gate,
-    isFirst: sketches.every(({ parent }) => parent === undefined),
     holdouts: sketches.map(holdoutOf),
     generation: { candidate: SOUND_GENERATION, dense: SOUND_GENERATION },
     ...changes,

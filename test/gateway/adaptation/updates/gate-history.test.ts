@@ -52,6 +52,39 @@ describe('the best stage', () => {
   })
 })
 
+test.each([
+  ['is promoted', 12, 'promoted'],
+  ['fails', 13.2, 'failed'],
+] as const)(
+  'an active mask without a finite loss on one holdout is still a limit on the others: the update %s',
+  async (_, ofOld, state) => {
+    const model = `broken-${state}`
+    const scores = scoresOf({ [`${model}-old`]: [10, 12, ofOld], [`${model}-new`]: [10, Infinity, 14] })
+    const node = new SimulatedNode(`${model}-1`, model, (job, domain) => {
+      const loss = scores(job, domain)
+      return loss === Infinity ? null : loss
+    })
+    await node.beat()
+    await adminJson('PUT', '/policy', { model, gate: { max_candidates: 1 } })
+    await importTexts(`${model}-old`)
+    await node.finish((await startUpdate(model, [`${model}-old`])).id)
+    await importTexts(`${model}-new`)
+    const end = await node.finish((await startUpdate(model, [`${model}-new`])).id)
+    expect(end.state).toBe(state)
+    const figures = end.decisions?.find(({ kind }) => kind === 'gate')?.figures ?? []
+    // Domains are shared by all models of this file.
+    const compared = figures.filter(
+      ({ name, domain }) => name.startsWith('perplexity') && (domain?.startsWith(model) ?? true),
+    )
+    expect(compared.map(({ name, domain }) => [name, domain])).toEqual([
+      ['perplexity / parent, weighted', null],
+      ['perplexity / parent', `${model}-old`],
+      ['perplexity / best', `${model}-old`],
+      ['perplexity / dense', `${model}-new`],
+    ])
+  },
+)
+
 test('an update without new texts is confirmed by a second node as every other', async () => {
   const nodes = ['bare-1', 'bare-2'].map((id) => new SimulatedNode(id, 'bare'))
   for (const node of nodes) await node.beat()
