@@ -19,7 +19,7 @@ function describePassed(figures: readonly DecisionFigure[], confidence: number):
     return `Its perplexity is at most ${times(worst)} that of the dense model on every holdout.`
   }
   return (
-    `Its perplexity over all domains is ${times(purpose.value)} that of the active mask, and with ` +
+    `Its perplexity over all domains${purpose.note === undefined ? '' : ` (${purpose.note})`} is ${times(purpose.value)} that of the active mask, and with ` +
     `${percent(confidence)} confidence at most ${times(purpose.upper)}. No domain loses more than the policy allows.`
   )
 }
@@ -47,8 +47,9 @@ function describeFailed({ name, domain, value, upper, limit, note }: DecisionFig
     case COMPARISONS.parent:
     case COMPARISONS.best: {
       const bound = upper === null ? '' : `, with an upper bound of ${times(upper)}`
-      const unproven = upper === null && note !== undefined ? ` (${note})` : ''
-      const reference = name === COMPARISONS.best ? `its best mask (${note})` : 'the active mask'
+      const isBest = name === COMPARISONS.best
+      const unproven = !isBest && upper === null && note !== undefined ? ` (${note})` : ''
+      const reference = isBest ? `its best mask (${note})` : 'the active mask'
       return `Its perplexity${where} is ${times(value)} that of ${reference}${bound}${unproven}; at most ${times(limit)} is allowed.`
     }
     default:

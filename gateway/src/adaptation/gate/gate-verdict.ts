@@ -1,13 +1,7 @@
 import type { DecisionFigure } from '@copal/shared/wire/admin-decisions.ts'
-import {
-  boundMean,
-  meanDifference,
-  pooledMeanDifference,
-  weightedMean,
-  type MeanEstimate,
-  type PairedWindows,
-} from '@copal/shared/metrics/paired-bound.ts'
+import { boundMean, meanDifference, weightedMean } from '@copal/shared/metrics/paired-bound.ts'
 import { GENERAL_HOLDOUT } from '../../storage/db/schema/domains.ts'
+import { groupsOf, pair, type Compared, type ComparisonGroup } from './comparison-groups.ts'
 import {
   COMPARISONS,
   figure,
@@ -20,10 +14,9 @@ import type { GateHoldout, GateInput, HoldoutLosses } from './gate-input.ts'
 import { describeVerdict } from './gate-reason.ts'
 import { isFiniteLoss, soundnessFigures } from './soundness.ts'
 
-/** A domain with fewer held-out tokens is bounded together with other such domains. */
-const FULL_HOLDOUT_TOKENS = 8192
-/** Maximum perplexity of such a domain, relative to the parent's. */
+/** Maximum perplexity of a domain with a small holdout, relative to the parent's. */
 const MAX_SMALL_REGRESSION = 1.1
+const FEW_WINDOWS = 'too few windows for a bound'
 /**
  * Bounds of constraints are computed for this share of the error that the policy allows: at 96 % confidence for 95 %.
  * Window differences are not quite normal, so with the whole error one of the measured losses would pass a little more
@@ -103,37 +96,57 @@ function comparisons(input: GateInput): Check[] {
   ]
 }
 
-/** The reason for an update: the mean loss over all domains falls, or with known domains only hardly rises. */
+/**
+ * The reason for an update: the mean loss over all domains falls, or with known domains only hardly rises. Small domains
+ * with too few windows for a bound are left out as long as others remain.
+ */
 function purpose({ holdouts, policy }: GateInput): Check {
   const ofDomains = holdouts.filter(({ domain }) => domain !== GENERAL_HOLDOUT)
-  const counted = (ofDomains.length > 0 ? ofDomains : holdouts).flatMap((holdout) => {
-    const weight = ofDomains.length > 0 ? holdout.weight : 1
-    return holdout.parent && weight > 0 ? [{ holdout, weight, windows: pair(holdout, holdout.parent) }] : []
-  })
-  if (counted.length === 0) return { figures: [], violations: [] }
-  const small = counted.filter(({ holdout }) => isSmall(holdout))
-  const estimate = weightedMean([
-    ...counted
-      .filter(({ holdout }) => !isSmall(holdout))
-      .map(({ weight, windows }) => ({ weight, estimate: meanDifference(windows) })),
-    ...(small.length === 0
-      ? []
-      : [
-          {
-            weight: small.reduce((sum, { weight }) => sum + weight, 0),
-            estimate: pooledMeanDifference(small),
-          },
-        ]),
-  ])
-  const isRefresh = !counted.some(({ holdout }) => holdout.isNew)
+  const groups = groupsOf(
+    (ofDomains.length > 0 ? ofDomains : holdouts).flatMap((holdout) => {
+      const weight = ofDomains.length > 0 ? holdout.weight : 1
+      return holdout.parent && weight > 0 ? [{ holdout, weight, windows: pair(holdout, holdout.parent) }] : []
+    }),
+  )
+  if (groups.length === 0) return { figures: [], violations: [] }
+  const bounded = groups.filter(({ hasBound }) => hasBound)
+  const counted = bounded.length > 0 ? bounded : groups
+  const omitted = groups.filter((group) => !counted.includes(group)).flatMap(({ members }) => members)
+  const members = counted.flatMap((group) => group.members)
+  const estimate = weightedMean(
+    counted.map((group) => ({
+      weight: group.members.reduce((sum, { weight }) => sum + weight, 0),
+      estimate: group.estimate,
+    })),
+  )
+  const isRefresh = !members.some(({ holdout }) => holdout.isNew)
   const limit = isRefresh ? policy.max_refresh_regression : 1
-  const bounded = boundMean(estimate, policy.confidence)
-  const result = ratioFigure(COMPARISONS.purpose, bounded, limit, {}, !isRefresh)
-  const worse = counted.flatMap(({ holdout: { domain }, windows }) => {
+  const note = omitted.length === 0 ? {} : { note: `without ${namesOf(omitted)}: ${FEW_WINDOWS}` }
+  const result = ratioFigure(
+    COMPARISONS.purpose,
+    boundMean(estimate, policy.confidence),
+    limit,
+    note,
+    !isRefresh,
+  )
+  const worse = members.flatMap(({ holdout: { domain }, windows }) => {
     const { mean } = meanDifference(windows)
     return mean > 0 ? [{ domain, excess: mean }] : []
   })
-  return { figures: [result], violations: result.passed ? [] : worse }
+  // A new domain has no constraint, so that nothing else would look at it.
+  const ofNew = omitted
+    .filter(({ holdout }) => holdout.isNew)
+    .map((each) => ({
+      domain: each.holdout.domain,
+      result: smallFigure(each, `${FEW_WINDOWS}: its own estimate`),
+    }))
+  return {
+    figures: [result, ...ofNew.map((each) => each.result)],
+    violations: [
+      ...(result.passed ? [] : worse),
+      ...ofNew.flatMap((each) => violationsOf(each.result, [each.domain])),
+    ],
+  }
 }
 
 /** Compares each holdout with the same one under another mask, small ones together. */
@@ -146,54 +159,70 @@ function constraints(
 ): Check {
   const compared = holdouts.flatMap((holdout) => {
     const reference = referenceOf(holdout)
-    return reference ? [{ holdout, reference, windows: pair(holdout, reference) }] : []
+    if (!reference) return []
+    const windows = pair(holdout, reference)
+    const weight = windows.tokens.reduce((sum, tokens) => sum + tokens, 0)
+    const mask = reference.version === undefined ? undefined : `m${reference.version}`
+    return [{ holdout, windows, weight, mask }]
   })
-  const bounded = (estimate: MeanEstimate, rest: Partial<DecisionFigure>) =>
-    ratioFigure(name, boundMean(estimate, 1 - USED_ERROR * (1 - policy.confidence)), limit, rest)
+  const confidence = 1 - USED_ERROR * (1 - policy.confidence)
   const check: Check = { figures: [], violations: [] }
   const add = (result: DecisionFigure, domains: readonly string[]) => {
     check.figures.push(result)
-    if (result.passed) return
-    const reached = result.upper ?? result.value ?? Number.POSITIVE_INFINITY
-    const excess = Math.log(reached / (result.limit ?? 1))
-    check.violations.push(...domains.map((domain) => ({ domain, excess })))
+    check.violations.push(...violationsOf(result, domains))
   }
-  for (const { holdout, reference, windows } of compared.filter((each) => !isSmall(each.holdout))) {
-    const note = reference.version === undefined ? {} : { note: `m${reference.version}` }
-    add(bounded(meanDifference(windows), { ...ofHoldout(holdout), ...note }), [holdout.domain])
-  }
-  const small = compared.filter(({ holdout }) => isSmall(holdout))
-  if (small.length > 0) {
-    const pooled = pooledMeanDifference(
-      small.map(({ windows }) => ({
-        windows,
-        weight: windows.tokens.reduce((sum, tokens) => sum + tokens, 0),
-      })),
-    )
-    const [only] = small
-    const where =
-      small.length === 1 && only
-        ? ofHoldout(only.holdout)
-        : { note: `together: ${small.map(({ holdout }) => holdout.domain).join(', ')}` }
-    const worst = small.filter(({ windows }) => meanDifference(windows).mean >= pooled.mean)
-    add(
-      bounded(pooled, where),
-      worst.map(({ holdout }) => holdout.domain),
-    )
-  }
-  if (name === COMPARISONS.parent) {
-    for (const { holdout, windows } of small) {
-      const note = `fewer than ${FULL_HOLDOUT_TOKENS} tokens: its own estimate`
-      const own = pointFigure(name, meanDifference(windows).mean, MAX_SMALL_REGRESSION, {
-        ...ofHoldout(holdout),
-        note,
-      })
-      add({ ...own, passed: (own.value ?? Number.POSITIVE_INFINITY) < MAX_SMALL_REGRESSION }, [
-        holdout.domain,
-      ])
+  for (const group of groupsOf(compared)) {
+    const { members, estimate, hasBound } = group
+    if (hasBound) {
+      const worst = members.filter(({ windows }) => meanDifference(windows).mean >= estimate.mean)
+      add(
+        ratioFigure(name, boundMean(estimate, confidence), limit, ofGroup(group)),
+        worst.map(({ holdout }) => holdout.domain),
+      )
+    }
+    if (!group.isSmall || (hasBound && name !== COMPARISONS.parent)) continue
+    for (const each of members) {
+      const note = `${hasBound ? 'a small holdout' : FEW_WINDOWS}: its own estimate`
+      const result =
+        name === COMPARISONS.parent
+          ? smallFigure(each, note)
+          : pointFigure(name, meanDifference(each.windows).mean, limit, {
+              ...ofHoldout(each.holdout),
+              note: each.mask === undefined ? note : `${each.mask}; ${note}`,
+            })
+      add(result, [each.holdout.domain])
     }
   }
   return check
+}
+
+/** Creates the figure of a small domain by itself, which has no bound. */
+function smallFigure({ holdout, windows }: Compared, note: string): DecisionFigure {
+  const own = pointFigure(COMPARISONS.parent, meanDifference(windows).mean, MAX_SMALL_REGRESSION, {
+    ...ofHoldout(holdout),
+    note,
+  })
+  return { ...own, passed: (own.value ?? Number.POSITIVE_INFINITY) < MAX_SMALL_REGRESSION }
+}
+
+/** Returns the part of a figure that names what is bounded together, and the mask of a comparison with an earlier one. */
+function ofGroup({
+  members,
+}: ComparisonGroup<Compared & { mask: string | undefined }>): Partial<DecisionFigure> {
+  const [first, ...others] = members
+  if (!first || others.length > 0) return { note: `together: ${namesOf(members)}` }
+  return { ...ofHoldout(first.holdout), ...(first.mask === undefined ? {} : { note: first.mask }) }
+}
+
+function namesOf(compared: readonly Compared[]): string {
+  return compared.map(({ holdout }) => holdout.domain).join(', ')
+}
+
+/** Returns by how much domains lost more than allowed, according to a figure of theirs. */
+function violationsOf({ passed, upper, value, limit }: DecisionFigure, domains: readonly string[]) {
+  if (passed) return []
+  const excess = Math.log((upper ?? value ?? Number.POSITIVE_INFINITY) / (limit ?? 1))
+  return domains.map((domain): Violation => ({ domain, excess }))
 }
 
 /** Compares point estimates with the dense model, which any pruning makes worse. */
@@ -207,21 +236,4 @@ function againstDense({ policy }: GateInput, holdouts: readonly GateHoldout[]): 
     passed || domain === null || value === null ? [] : [{ domain, excess: Math.log(value / (limit ?? 1)) }],
   )
   return { figures, violations }
-}
-
-/** The first token of a window is context only and not scored, but it is held-out text. */
-function isSmall({ windowTokens }: GateHoldout): boolean {
-  return windowTokens.reduce((sum, tokens) => sum + tokens + 1, 0) < FULL_HOLDOUT_TOKENS
-}
-
-function pair({ candidate, windowTokens }: GateHoldout, reference: HoldoutLosses | undefined): PairedWindows {
-  return {
-    candidate: finite(candidate.windowNll),
-    reference: finite(reference?.windowNll),
-    tokens: windowTokens,
-  }
-}
-
-function finite(losses: readonly (number | null)[] | null | undefined): number[] {
-  return (losses ?? []).map((loss) => loss ?? Number.NaN)
 }

@@ -202,13 +202,120 @@ describe('small holdouts', () => {
     ])
   })
 
-  test('of one window each cannot be bounded, so the mask is not proven', () => {
-    const { verdict, figures } = verdictOf([{ domain: 'tiny', candidate: 1.2, parent: 1.3, windows: 1 }])
-    expect(verdict).toBe('failed')
-    expect(figures.find(({ name }) => name === 'perplexity / parent')).toMatchObject({
-      upper: null,
-      passed: false,
+  describe('with too few windows for a bound together', () => {
+    const beside = (tiny: Partial<HoldoutSketch>): HoldoutSketch[] => [
+      { domain: 'full', candidate: 1.3, parent: 1.3 },
+      { domain: 'tiny', candidate: 1.3, parent: 1.3, ...tiny },
+    ]
+    const note = 'too few windows for a bound: its own estimate'
+
+    test.each([
+      [1, 0.01],
+      [1, 9],
+      [2, 9],
+      [4, 9],
+    ])('do not block a mask: %d windows with %d × the weight', (windows, weight) => {
+      // The differences of windows are far enough apart for a bound above every limit.
+      const { verdict, reason, figures } = verdictOf(beside({ candidate: 1.36, windows, weight }))
+      expect(verdict).toBe('passed')
+      expect(reason).toContain('over all domains (without tiny: too few windows for a bound) is 1.000 ×')
+      expect(figures.filter(({ name }) => name.startsWith('perplexity / parent'))).toMatchObject([
+        {
+          name: 'perplexity / parent, weighted',
+          value: expect.closeTo(1, 9) as number,
+          note: 'without tiny: too few windows for a bound',
+        },
+        { domain: 'full', limit: 1.05, upper: expect.any(Number) as number },
+        { domain: 'tiny', limit: 1.1, upper: null, note },
+      ])
     })
+
+    test('keep their own estimates below 1.10 ×, and within the limit to their best mask', () => {
+      const worse = verdictOf(beside({ candidate: 1.3 * 1.11, windows: 2 }))
+      expect(worse.verdict).toBe('failed')
+      expect(worse.violations).toEqual([{ domain: 'tiny', excess: expect.any(Number) as number }])
+      const toBest = (ratio: number) =>
+        verdictOf(beside({ windows: 2, best: { version: 4, ratio: 1.3 / ratio } }))
+      expect(toBest(1.09).verdict).toBe('passed')
+      const far = toBest(1.12)
+      expect(far.verdict).toBe('failed')
+      expect(far.reason).toBe(
+        `Its perplexity on 'tiny' is 1.120 × that of its best mask (m4; ${note}); at most 1.100 × is allowed.`,
+      )
+      expect(far.violations.map(({ domain }) => domain)).toEqual(['tiny'])
+    })
+
+    test('are bounded from five windows on, also against the best mask', () => {
+      const sketches = beside({ windows: 5, weight: 9, best: { version: 4, ratio: 1.3 } })
+      const figures = verdictOf(sketches).figures.filter(({ domain }) => domain === 'tiny')
+      expect(figures.map(({ name, upper, limit }) => [name, upper !== null, limit])).toEqual([
+        ['perplexity / parent', true, 1.05],
+        ['perplexity / parent', false, 1.1],
+        ['perplexity / best', true, 1.1],
+      ])
+      expect(figures[2]?.note).toBe('m4')
+      expect(figuresOf(sketches, 'perplexity / parent, weighted')[0]?.note).toBeUndefined()
+    })
+
+    test('are not bounded if each has a single window, however many they are', () => {
+      const many = Array.from({ length: 6 }, (_, index) => ({
+        domain: `tiny-${index}`,
+        candidate: 1.3,
+        parent: 1.3,
+        windows: 1,
+      }))
+      expect(verdictOf([{ domain: 'full', candidate: 1.3, parent: 1.3 }, ...many]).verdict).toBe('passed')
+    })
+
+    test('are judged like this too if their windows are long', () => {
+      const long = beside({ windows: 2, scored: 8191 })
+      expect(verdictOf(long).verdict).toBe('passed')
+      expect(figuresOf(long, 'perplexity / parent')[1]).toMatchObject({ domain: 'tiny', limit: 1.1, note })
+    })
+
+    test('and new: the others need not fall then, but the new one has the limit of a small one', () => {
+      const withNew = (ratio: number) =>
+        verdictOf(beside({ candidate: 1.3 * ratio, windows: 2, isNew: true }))
+      const good = withNew(0.8)
+      expect(good.verdict).toBe('passed')
+      expect(good.figures.find(({ name }) => name === 'perplexity / parent, weighted')).toMatchObject({
+        limit: 1.01,
+      })
+      const bad = withNew(1.11)
+      expect(bad.verdict).toBe('failed')
+      expect(bad.violations.map(({ domain }) => domain)).toEqual(['tiny'])
+    })
+
+    test('and without any other domain do not prove a mask', () => {
+      const { verdict, figures } = verdictOf([{ domain: 'tiny', candidate: 1.2, parent: 1.3, windows: 1 }])
+      expect(verdict).toBe('failed')
+      expect(figures.find(({ name }) => name === 'perplexity / parent, weighted')).toMatchObject({
+        upper: null,
+        passed: false,
+      })
+      expect(figures.find(({ name }) => name === 'perplexity / parent')).toMatchObject({ note, passed: true })
+    })
+  })
+})
+
+describe('where the active mask gives no finite loss', () => {
+  const withBroken = (legal: number, code: number): HoldoutSketch[] => [
+    { domain: 'legal', candidate: 1.2 * legal, parent: 1.2, best: { version: 4, ratio: 1.2 } },
+    { domain: 'code', candidate: code, best: { version: 4, ratio: 1 } },
+  ]
+
+  test('a holdout is compared with dense alone, and the others keep their constraints and the purpose', () => {
+    const { verdict, figures } = verdictOf(withBroken(1, 1.5))
+    expect(verdict).toBe('passed')
+    const compared = figures.filter(({ name }) => name.startsWith('perplexity'))
+    expect(compared.map(({ name, domain }) => [name, domain])).toEqual([
+      ['perplexity / parent, weighted', null],
+      ['perplexity / parent', 'legal'],
+      ['perplexity / best', 'legal'],
+      ['perplexity / dense', 'code'],
+    ])
+    expect(verdictOf(withBroken(1.06, 1)).violations.map(({ domain }) => domain)).toContain('legal')
+    expect(verdictOf(withBroken(1, 1.51)).violations.map(({ domain }) => domain)).toEqual(['code'])
   })
 })
 
