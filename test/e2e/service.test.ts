@@ -176,6 +176,8 @@ describe('adaptation', () => {
   })
 
   test('a swap under eight running streams causes no error, and no response mixes two masks', async () => {
+    // A canary waits for the watch over the mask before it, by default an hour.
+    await service.admin('PUT', '/admin/policy', { watch: { soak_minutes: 0 } })
     const update = await service.admin<UpdateEntry>('POST', '/admin/updates', { domains: ['speech'] })
     await until('the update to be near its swap', async () => {
       const { progress, finished_at } = await service.admin<UpdateEntry>('GET', `/admin/updates/${update.id}`)

@@ -14,7 +14,7 @@ import type { GateHoldout, GateInput, HoldoutLosses } from './gate-input.ts'
 import { describeVerdict } from './gate-reason.ts'
 import { isFiniteLoss, soundnessFigures } from './soundness.ts'
 
-/** Maximum perplexity of a domain with a small holdout, relative to the parent's. */
+/** Maximum perplexity of a domain with a small holdout, relative to the parent's, unless the policy allows even bounds more. */
 const MAX_SMALL_REGRESSION = 1.1
 const FEW_WINDOWS = 'too few windows for a bound'
 /**
@@ -138,7 +138,7 @@ function purpose({ holdouts, policy }: GateInput): Check {
     .filter(({ holdout }) => holdout.isNew)
     .map((each) => ({
       domain: each.holdout.domain,
-      result: smallFigure(each, `${FEW_WINDOWS}: its own estimate`),
+      result: smallFigure(each, policy, `${FEW_WINDOWS}: its own estimate`),
     }))
   return {
     figures: [result, ...ofNew.map((each) => each.result)],
@@ -185,7 +185,7 @@ function constraints(
       const note = `${hasBound ? 'a small holdout' : FEW_WINDOWS}: its own estimate`
       const result =
         name === COMPARISONS.parent
-          ? smallFigure(each, note)
+          ? smallFigure(each, policy, note)
           : pointFigure(name, meanDifference(each.windows).mean, limit, {
               ...ofHoldout(each.holdout),
               note: each.mask === undefined ? note : `${each.mask}; ${note}`,
@@ -197,12 +197,17 @@ function constraints(
 }
 
 /** Creates the figure of a small domain by itself, which has no bound. */
-function smallFigure({ holdout, windows }: Compared, note: string): DecisionFigure {
-  const own = pointFigure(COMPARISONS.parent, meanDifference(windows).mean, MAX_SMALL_REGRESSION, {
+function smallFigure(
+  { holdout, windows }: Compared,
+  policy: GateInput['policy'],
+  note: string,
+): DecisionFigure {
+  const limit = Math.max(MAX_SMALL_REGRESSION, policy.max_regression)
+  const own = pointFigure(COMPARISONS.parent, meanDifference(windows).mean, limit, {
     ...ofHoldout(holdout),
     note,
   })
-  return { ...own, passed: (own.value ?? Number.POSITIVE_INFINITY) < MAX_SMALL_REGRESSION }
+  return { ...own, passed: (own.value ?? Number.POSITIVE_INFINITY) < limit }
 }
 
 /** Returns the part of a figure that names what is bounded together, and the mask of a comparison with an earlier one. */

@@ -202,6 +202,13 @@ describe('small holdouts', () => {
     ])
   })
 
+  test('have no limit of their own below one that the policy allows even bounds', () => {
+    const policy = { ...PRESETS.production.gate, max_regression: 1.2, max_refresh_regression: 1.2 }
+    const small = [{ domain: 'one', candidate: 1.3 * 1.15, parent: 1.3, windows: 12 }]
+    expect(verdictOf(small, { policy }).verdict).toBe('passed')
+    expect(verdictOf(small, { policy: { ...policy, max_regression: 1.05 } }).verdict).toBe('failed')
+  })
+
   describe('with too few windows for a bound together', () => {
     const beside = (tiny: Partial<HoldoutSketch>): HoldoutSketch[] => [
       { domain: 'full', candidate: 1.3, parent: 1.3 },
