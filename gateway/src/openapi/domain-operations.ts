@@ -39,7 +39,7 @@ export const DOMAIN_OPERATIONS: readonly Operation[] = [
     id: 'deleteSamples',
     tag: 'Adaptation',
     summary:
-      'Deletes the texts of a key, a tenant or a request from a domain, including its frozen datasets and every version of its holdout; the next update calibrates on the remaining texts again. With several parameters: the texts that match all of them. A text that another request sent too stays for that one. Without a parameter: deletes all samples but no frozen texts. Queued samples that are deleted are not stored later. Responds 409 while an update runs.',
+      'Deletes the texts of a key, a tenant or a request from a domain, including its frozen datasets and every version of its holdout; the next update calibrates on the remaining texts again. With several parameters: the texts that match all of them. A text that another request sent too stays for that one. Without a parameter: deletes all samples but no frozen texts. Queued samples that are deleted are not stored later. Responds 409 while an update runs that may read the texts: in any state but `canary`.',
     key: 'operator',
     params: { domain: domainName },
     query: {

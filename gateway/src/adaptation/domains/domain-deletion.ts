@@ -23,15 +23,17 @@ type DeletionDeps = Pick<Deps, 'db' | 'artifacts' | 'reservoir' | 'nowMs'>
  * Deletes a domain with everything that was stored for it: samples, holdouts, frozen datasets, evaluations and totals.
  * Masks that were chosen with its statistics stay; the next update no longer counts them.
  *
- * @throws AppError `conflict` while an update that may read its texts is running
+ * @throws AppError `conflict` while an update that may read its texts is running, or began meanwhile
  */
 export async function deleteDomain(deps: DeletionDeps, domain: string): Promise<void> {
-  await requireNoRunningUpdate(deps, domain)
+  const canaries = await requireNoReader(deps, domain)
   await writeTombstone(deps, domain)
   await deps.reservoir(domain).clear()
   const hashes = await listDatasetsOf(deps.db, domain)
   if (hashes.length > 0) await deps.artifacts.delete(hashes.map(datasetKey))
   await deleteStatisticsOf(deps, hashes)
+  // Before the records, by which a call that continues finds the datasets.
+  await requireNoNewReader(deps, domain, canaries)
   await forgetDomain(deps.db, domain)
 }
 
@@ -56,14 +58,14 @@ export interface DeletedTexts {
  * statistics and masks do not depend on what was deleted. Texts frozen before datasets recorded keys stay.
  *
  * @param filter at least one field
- * @throws AppError `conflict` while an update that may read the texts is running
+ * @throws AppError `conflict` while an update that may read the texts is running, or began meanwhile
  */
 export async function deleteTexts(
   deps: DeletionDeps,
   domain: string,
   filter: Pick<SourceFilter, 'keyId' | 'tenant' | 'requestId'>,
 ): Promise<DeletedTexts> {
-  await requireNoRunningUpdate(deps, domain)
+  const canaries = await requireNoReader(deps, domain)
   await writeTombstone(deps, domain, filter)
   const { tenant } = filter
   const tenantKeyIds = tenant === undefined ? [] : await listKeyIds(deps.db, tenant)
@@ -85,6 +87,7 @@ export async function deleteTexts(
     await forgetDatasets(deps.db, [hash])
     frozen += affected
   }
+  await requireNoNewReader(deps, domain, canaries)
   return { sampled, frozen }
 }
 
@@ -112,12 +115,38 @@ function withoutSources(text: StoredText, filter: SourceFilter): StoredText | un
   return sources.length > 0 ? { ...text, sources } : undefined
 }
 
-async function requireNoRunningUpdate({ db }: Pick<Deps, 'db'>, domain: string): Promise<void> {
-  const [running] = await listRunningUpdates(db)
-  if (!running) return
+/**
+ * Rejects a deletion while an update runs that may read texts. In the state `canary`, which may last hours, an update reads
+ * none any more.
+ *
+ * @returns the ids of the updates whose canary runs
+ */
+async function requireNoReader({ db }: Pick<Deps, 'db'>, domain: string): Promise<Set<string>> {
+  const running = await listRunningUpdates(db)
+  const reader = running.find(({ state }) => state !== 'canary')
+  if (!reader) return new Set(running.map(({ id }) => id))
   throw new AppError(
     'conflict',
-    `Nothing was deleted: update '${running.id}' is ${running.state} and may read the texts of '${domain}'. Wait until ` +
-      `it ends, or cancel it with 'POST /admin/updates/${running.id}/cancel'.`,
+    `Nothing was deleted: update '${reader.id}' is ${reader.state} and may read the texts of '${domain}'. Wait until ` +
+      `it ends, or cancel it with 'POST /admin/updates/${reader.id}/cancel'.`,
+  )
+}
+
+/**
+ * Rejects a deletion during which an update began: it may have frozen texts after they were looked for.
+ *
+ * @param known the updates that were running before
+ */
+async function requireNoNewReader(
+  { db }: Pick<Deps, 'db'>,
+  domain: string,
+  known: ReadonlySet<string>,
+): Promise<void> {
+  const reader = (await listRunningUpdates(db)).find(({ id }) => !known.has(id))
+  if (!reader) return
+  throw new AppError(
+    'conflict',
+    `Update '${reader.id}' began during the deletion and may have frozen texts of '${domain}'. Wait until it ends, or ` +
+      `cancel it with 'POST /admin/updates/${reader.id}/cancel', then delete again.`,
   )
 }

@@ -1,5 +1,4 @@
 import { AppError } from '@copal/shared/errors.ts'
-import { findDatasets } from '../../storage/db/queries/dataset-queries.ts'
 import { findMask, promoteMask } from '../../storage/db/queries/mask-queries.ts'
 import type { UpdateRow } from '../../storage/db/queries/update-queries.ts'
 import type { NodeView } from '../../contracts/node-view.ts'
@@ -26,13 +25,7 @@ export async function promote(deps: StepDeps, update: UpdateRow): Promise<StepOu
   let mask = await findMask(deps.db, update.model, version)
   if (mask && mask.promotedAt === null) {
     await requireParent(deps, update)
-    await promoteMask(
-      deps.db,
-      update,
-      version,
-      await findDatasets(deps.db, update.datasets ?? []),
-      deps.nowMs(),
-    )
+    await promoteMask(deps.db, update, version, deps.nowMs())
     mask = await findMask(deps.db, update.model, version)
   }
   // Still not promoted: meanwhile the update has left the state `promoting`, or another mask became active. The next call

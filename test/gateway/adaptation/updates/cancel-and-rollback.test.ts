@@ -193,7 +193,7 @@ describe('rolling back', () => {
     const own = await findDatasets(db, row.datasets ?? [])
     expect(own).toHaveLength(1)
     await cancel(id)
-    await promoteMask(db, row, 1, own, Date.now())
+    await promoteMask(db, row, 1, Date.now())
     expect(await findModel(db, 'late')).toMatchObject({ activeVersion: 0 })
     expect(await listCounted(db, 'late')).toEqual([])
   })

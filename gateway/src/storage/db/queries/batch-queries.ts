@@ -57,29 +57,26 @@ export async function setBatchesMarked(db: Database, domain: string): Promise<vo
 }
 
 /**
- * Creates the statement that counts a dataset of an update where `guard` holds, with the tokens that the node reported. It
- * belongs into the transaction that activates the mask.
+ * Creates the statement that counts the datasets of an update where `guard` holds, with the tokens that the node reported.
+ * It belongs into the transaction that activates the mask. It reads the datasets there, because a deletion may replace them
+ * at any time.
  */
-export function countBatch(
-  db: Database,
-  update: { id: string; model: string },
-  { sha256, domain }: Pick<DatasetRef, 'sha256' | 'domain'>,
-  guard: SQL,
-  nowMs: number,
-) {
+export function countDatasets(db: Database, updateId: string, guard: SQL, nowMs: number) {
   // Every candidate of an update is selected from the same datasets, so each job reports the same number.
   const tokens = sql`(
     select max(json_extract(counted.value, '$.tokens')) from ${jobs}, json_each(${jobs.result}, '$.tokens') counted
-    where ${jobs.updateId} = ${update.id} and ${jobs.kind} = 'calibrate' and json_extract(counted.value, '$.sha256') = ${sha256}
+    where ${jobs.updateId} = ${updateId} and ${jobs.kind} = 'calibrate' and json_extract(counted.value, '$.sha256') = ${datasets.sha256}
   )`
   // The reservoir did not mark the texts of an update that the version before has begun, whose job names no weights.
   const marked = sql`exists (
-    select 1 from ${jobs} where ${jobs.updateId} = ${update.id} and json_type(${jobs.payload}, '$.selection.weights') is not null
+    select 1 from ${jobs} where ${jobs.updateId} = ${updateId} and json_type(${jobs.payload}, '$.selection.weights') is not null
   )`
   return db
     .insert(batches)
     .select(
-      sql`select ${update.model}, ${sha256}, ${update.id}, ${domain}, 'counted', ${tokens}, ${marked}, ${nowMs} where ${guard}`,
+      sql`select ${updates.model}, ${datasets.sha256}, ${updates.id}, ${datasets.domain}, 'counted', ${tokens}, ${marked}, ${nowMs}
+        from ${updates}, json_each(${updates.datasets}) as own inner join ${datasets} on ${datasets.sha256} = own.value
+        where ${updates.id} = ${updateId} and ${guard}`,
     )
     .onConflictDoNothing()
 }

@@ -62,9 +62,10 @@ export async function findUnusedDatasets(db: Database, hashes: readonly string[]
 }
 
 /**
- * Replaces a dataset by one with the remaining texts, in the batches of every model and as its domain's holdout, or removes
- * it there if `replacement` is undefined. A holdout version never changes, so the latest one is followed by a new one. The
- * record of the old dataset stays until {@link forgetDatasets}, so that this can be repeated.
+ * Replaces a dataset by one with the remaining texts, in the batches of every model, in every update and as its domain's
+ * holdout, or removes it there if `replacement` is undefined, in one transaction. A holdout version never changes, so the
+ * latest one is followed by a new one. The record of the old dataset stays until {@link forgetDatasets}, so that this can be
+ * repeated.
  */
 export async function replaceDataset(
   db: Database,
@@ -72,43 +73,52 @@ export async function replaceDataset(
   replacement: (DatasetRef & { characters: number }) | undefined,
   nowMs: number,
 ): Promise<void> {
-  const replaced = eq(batches.datasetSha256, old)
-  if (replacement) {
-    const { sha256: hash, samples: number, characters } = replacement
-    const { model, updateId, state, tokens, marked, createdAt: countedAt } = batches
-    const copied = db
-      .select({
-        model,
-        datasetSha256: sql<string>`${hash}`.as('dataset'),
-        updateId,
-        domain: batches.domain,
-        state,
-        tokens,
-        marked,
-        createdAt: countedAt,
-      })
-      .from(batches)
-      .where(replaced)
-    const newest = sql`(select max(version) from ${holdouts} newer where newer.domain = ${holdouts.domain})`
-    const next = sql`select ${holdouts.domain}, ${holdouts.version} + 1, ${hash}, ${number}, ${characters}, ${nowMs}
-      from ${holdouts} where ${holdouts.sha256} = ${old} and ${holdouts.version} = ${newest}`
-    await db.batch([
-      // The remaining texts of two datasets may be the same.
-      db.insert(batches).select(copied).onConflictDoNothing(),
-      db.insert(holdouts).select(next).onConflictDoNothing(),
-    ])
-  }
-  const kept = sql`select coalesce(json_group_array(iif(value = ${old}, ${replacement?.sha256 ?? null}, value)), '[]')
-    from json_each(${updates.datasets}) where value <> ${old} or ${replacement ? 1 : 0}`
+  const kept = sql`(
+    select coalesce(json_group_array(distinct iif(value = ${old}, ${replacement?.sha256 ?? null}, value)), '[]')
+    from json_each(${updates.datasets}) where value <> ${old} or ${replacement ? 1 : 0}
+  )`
   await db.batch([
-    db.delete(batches).where(replaced),
-    db.delete(holdouts).where(eq(holdouts.sha256, old)),
-    // An update that can still be forced counts what is left.
+    // A canary's update counts what is left when it is promoted, and so does one that can still be forced. It gets another
+    // revision, so that no step goes on with the old dataset.
     db
       .update(updates)
-      .set({ datasets: sql`(${kept})` })
+      .set({ datasets: kept, revision: sql`${updates.revision} + 1` })
       .where(sql`exists (select 1 from json_each(${updates.datasets}) where value = ${old})`),
+    ...(replacement ? insertReplacement(db, old, replacement, nowMs) : []),
+    db.delete(batches).where(eq(batches.datasetSha256, old)),
+    db.delete(holdouts).where(eq(holdouts.sha256, old)),
   ])
+}
+
+/** Creates the statements that add a replacement wherever a dataset is in batches or the latest holdout. */
+function insertReplacement(
+  db: Database,
+  old: string,
+  { sha256: hash, samples: number, characters }: DatasetRef & { characters: number },
+  nowMs: number,
+) {
+  const { model, updateId, state, tokens, marked, createdAt: countedAt } = batches
+  const copied = db
+    .select({
+      model,
+      datasetSha256: sql<string>`${hash}`.as('dataset'),
+      updateId,
+      domain: batches.domain,
+      state,
+      tokens,
+      marked,
+      createdAt: countedAt,
+    })
+    .from(batches)
+    .where(eq(batches.datasetSha256, old))
+  const newest = sql`(select max(version) from ${holdouts} newer where newer.domain = ${holdouts.domain})`
+  const next = sql`select ${holdouts.domain}, ${holdouts.version} + 1, ${hash}, ${number}, ${characters}, ${nowMs}
+    from ${holdouts} where ${holdouts.sha256} = ${old} and ${holdouts.version} = ${newest}`
+  return [
+    // The remaining texts of two datasets may be the same.
+    db.insert(batches).select(copied).onConflictDoNothing(),
+    db.insert(holdouts).select(next).onConflictDoNothing(),
+  ] as const
 }
 
 /** Deletes the records of datasets whose texts were deleted. */

@@ -1,9 +1,8 @@
 import { and, asc, desc, eq, exists, inArray, isNotNull, isNull, or, sql } from 'drizzle-orm'
-import type { DatasetRef } from '@copal/shared/wire/adaptation-jobs.ts'
 import type { Database } from '../../../contracts/database.ts'
 import { decisions, masks, models } from '../schema/masks.ts'
 import { batches, updates } from '../schema/updates.ts'
-import { countBatch } from './batch-queries.ts'
+import { countDatasets } from './batch-queries.ts'
 import type { UpdatePatch, UpdateRow } from './update-queries.ts'
 
 /** Prefix of the `updateId` of imported masks, which no update made. */
@@ -95,7 +94,6 @@ export async function promoteMask(
   db: Database,
   update: Pick<UpdateRow, 'id' | 'model'>,
   version: number,
-  own: readonly DatasetRef[],
   nowMs: number,
 ): Promise<void> {
   const { id: updateId, model } = update
@@ -125,7 +123,7 @@ export async function promoteMask(
           activated,
         ),
       ),
-    ...own.map((dataset) => countBatch(db, update, dataset, sql`${promoting} and ${activated}`, nowMs)),
+    countDatasets(db, updateId, sql`${promoting} and ${activated}`, nowMs),
   ])
 }
 
