@@ -43,6 +43,8 @@ test('a canary serves the conversations that the hash selects with its own mask,
   const canary = { mask_version: 2, share: 0.5 }
   await fleet.admin('PUT', '/admin/canary', canary)
   await until('the node to hold it', async () => (await canaryReport()).nodes?.ready || undefined)
+  // The node has kept m2 loaded, but the fleet learns of the canary with a heartbeat.
+  await heard()
   const [reader] = keys
   const alone = new Map<string, string>()
   for (const version of ['1', '2'])
