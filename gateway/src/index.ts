@@ -2,7 +2,12 @@ import { WorkflowEntrypoint, type WorkflowEvent, type WorkflowStep } from 'cloud
 import { runUpdateWorkflow, type UpdateWorkflowParams } from './adaptation/updates/update-workflow.ts'
 import type { SampleMessage } from '@copal/shared/wire/sample-message.ts'
 import { createApp } from './app.ts'
-import { deleteOldUsageDays, deleteOldReceipts, deleteOldScores, deleteOldTombstones } from './storage/retention.ts'
+import {
+  deleteOldUsageDays,
+  deleteOldReceipts,
+  deleteOldScores,
+  deleteOldTombstones,
+} from './storage/retention.ts'
 import { createDeps } from './deps.ts'
 import type { Bindings } from './contracts/bindings.ts'
 import { consumeSamples } from './adaptation/sampling/sample-consumer.ts'

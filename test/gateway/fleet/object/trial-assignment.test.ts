@@ -8,11 +8,14 @@ const chosen = (version: number, share: number, kind: 'canary' | 'shadow' = 'can
   new Set(IDS.filter((id) => isAssigned(kind, { version, share }, model, id)))
 
 describe('a share', () => {
-  test.each([0.01, 0.1, 0.5, 0.9])('of %f contains that share of the conversations, within chance', (share) => {
-    const expected = share * IDS.length
-    const deviation = Math.sqrt(IDS.length * share * (1 - share))
-    expect(Math.abs(chosen(5, share).size - expected)).toBeLessThan(4 * deviation)
-  })
+  test.each([0.01, 0.1, 0.5, 0.9])(
+    'of %f contains that share of the conversations, within chance',
+    (share) => {
+      const expected = share * IDS.length
+      const deviation = Math.sqrt(IDS.length * share * (1 - share))
+      expect(Math.abs(chosen(5, share).size - expected)).toBeLessThan(4 * deviation)
+    },
+  )
 
   test('of 1 contains all conversations', () => {
     expect(chosen(5, 1).size).toBe(IDS.length)

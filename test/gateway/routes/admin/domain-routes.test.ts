@@ -21,7 +21,10 @@ const domainOf = async (name: string) =>
 
 describe('domains', () => {
   test('store imported texts redacted and split into pieces', async () => {
-    const long = Array.from({ length: 600 }, (_, index) => `Sentence ${1000 + index} of the long text. `).join('')
+    const long = Array.from(
+      { length: 600 },
+      (_, index) => `Sentence ${1000 + index} of the long text. `,
+    ).join('')
     const answer = await adminJson('POST', '/domains/imported/texts', {
       texts: [long, 'write to jane@example.org'],
     })
