@@ -33,7 +33,7 @@ export function addCanary(program: Command, session: Session): void {
   addTrialOptions(canary, 'conversations')
     .addHelpText(
       'after',
-      '\nOnly a mask that was active before or has passed the gate, or dense, can be a canary; a shadow can be any mask.' +
+      '\nOnly a mask that was active before or has passed the gate, or dense, can be a\ncanary; a shadow can be any mask.' +
         '\n\nExamples:\n  copal canary m5 --share 10%\n  copal canary\n  copal canary m5 --share 50%\n  copal canary --end',
     )
     .action(async (mask: number | undefined, options: TrialOptions, command: Command) => {
