@@ -4,6 +4,7 @@
  */
 import { readFileSync, rmSync, statSync } from 'node:fs'
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import type { DomainEntry, DriftReport, MaskEntry, UpdateEntry } from '@copal/shared/wire/admin.ts'
 import OpenAI from 'openai'
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest'
@@ -270,7 +271,7 @@ describe('adaptation', () => {
     const canary = { enabled: true, share: 0.5, shadow_share: 1, min_minutes: 5, max_minutes: 10 }
     await service.admin('PUT', '/admin/policy', { gate: lax, canary, watch: { soak_minutes: 0 } })
     onTestFinished(async () => void (await service.admin('PUT', '/admin/policy', {})))
-    const load = streamLoad(client, MODEL, 2)
+    const load = streamLoad(client, MODEL, 1)
     onTestFinished(async () => void (await load.stop()))
     const { id } = await service.admin<UpdateEntry>('POST', '/admin/updates', {
       domains: ['speech'],
@@ -284,7 +285,11 @@ describe('adaptation', () => {
     const texts = passages('speech.evaluation.txt', 40).map((text) => text.slice(0, 400))
     let end: UpdateEntry | undefined
     const ended = untilUpdateEnded(service, id).then((update) => (end = update))
-    while (!end) await sendTraffic(client, MODEL, 'speech', texts, true)
+    for (let from = 0; !end; from = (from + 4) % texts.length) {
+      await sendTraffic(client, MODEL, 'speech', texts.slice(from, from + 4), true)
+      // A node scores when it has nothing else to do.
+      await sleep(4_000)
+    }
     await ended
     const answers = await load.stop()
     expect(end).toMatchObject({ state: 'rolled_back' })
