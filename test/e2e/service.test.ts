@@ -282,6 +282,8 @@ describe('adaptation', () => {
       return state === 'canary' || finished_at !== null ? `${state}: ${message}` : undefined
     })
     expect(begun).toMatch(/^canary/)
+    // The canary has the limits of the gate: the default ones now.
+    await service.admin('PUT', '/admin/policy', { canary, watch: { soak_minutes: 0 } })
     const texts = passages('speech.evaluation.txt', 40).map((text) => text.slice(0, 400))
     let end: UpdateEntry | undefined
     const ended = untilUpdateEnded(service, id).then((update) => (end = update))
