@@ -19,7 +19,7 @@ export const decisionFigure = z.object({
 /** One measured figure of a decision. */
 export type DecisionFigure = z.output<typeof decisionFigure>
 
-/** What was decided. */
+/** The kinds of decisions. */
 export const decisionKind = z.enum([
   'gate',
   'confirm',
@@ -30,15 +30,18 @@ export const decisionKind = z.enum([
   'roll_back',
   'policy',
 ])
-/** What was decided. */
+/** A kind of decision. */
 export type DecisionKind = z.output<typeof decisionKind>
+
+/** How a decision ended. */
+export const decisionVerdict = z.enum(['passed', 'failed', 'retried', 'done'])
+/** How a decision ended. */
+export type DecisionVerdict = z.output<typeof decisionVerdict>
 
 /** One decision. */
 export const decisionEntry = z.object({
   kind: decisionKind,
-  verdict: z
-    .enum(['passed', 'failed', 'retried', 'done'])
-    .describe('`retried`: rejected, and another candidate was selected.'),
+  verdict: decisionVerdict.describe('`retried`: rejected, and another candidate was selected.'),
   reason: z.string(),
   mask_version: count.nullable(),
   actor: z.string().describe('The id of the admin key, or `copal` for decisions of the service itself.'),

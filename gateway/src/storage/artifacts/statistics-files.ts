@@ -126,7 +126,7 @@ export async function deleteStaleStatistics({
   }
 }
 
-/** Deletes an artifact: its rows first, so that no node is told of it any more. */
+/** Deletes an artifact. Its rows go first, so that no new job names it. */
 async function deleteStatistics({ db, artifacts }: StatisticsDeps, artifact: string): Promise<void> {
   await forgetStatistics(db, artifact)
   const keys = [...(await storedSizes(artifacts, artifact)).keys()].map((file) =>

@@ -1,5 +1,5 @@
 /** Tables of models, their masks, and what the masks are judged by. Times are Unix milliseconds. */
-import type { DecisionFigure } from '@copal/shared/wire/admin-decisions.ts'
+import type { DecisionFigure, DecisionKind, DecisionVerdict } from '@copal/shared/wire/admin-decisions.ts'
 import type { PolicyOverrides } from '@copal/shared/wire/admin-policy.ts'
 import { index, integer, primaryKey, real, sqliteTable, text, uniqueIndex } from 'drizzle-orm/sqlite-core'
 import type { StoredTrial, StoredWatch } from '../../../contracts/trial.ts'
@@ -87,10 +87,8 @@ export const decisions = sqliteTable(
     /** Null for a decision that belongs to no update. */
     updateId: text(),
     maskVersion: integer(),
-    kind: text({
-      enum: ['gate', 'confirm', 'canary', 'watch', 'force', 'promote', 'roll_back', 'policy'],
-    }).notNull(),
-    verdict: text({ enum: ['passed', 'failed', 'retried', 'done'] }).notNull(),
+    kind: text().$type<DecisionKind>().notNull(),
+    verdict: text().$type<DecisionVerdict>().notNull(),
     reason: text().notNull(),
     figures: text({ mode: 'json' }).$type<DecisionFigure[]>().notNull().default([]),
     /** The admin key's id, or `copal` for decisions of the service itself. */

@@ -1,5 +1,6 @@
 /** Tables of updates, their jobs, and the batches and statistics that they leave. Times are Unix milliseconds. */
 import type { Job, JobReport } from '@copal/shared/wire/adaptation-jobs.ts'
+import type { UpdateState } from '@copal/shared/wire/admin.ts'
 import type { DomainWeights, PatternRules } from '@copal/shared/wire/selection.ts'
 import { sql } from 'drizzle-orm'
 import { index, integer, primaryKey, real, sqliteTable, text, uniqueIndex } from 'drizzle-orm/sqlite-core'
@@ -19,20 +20,7 @@ export const updates = sqliteTable(
     samples: integer().notNull(),
     length: integer().notNull(),
     seed: integer().notNull(),
-    state: text({
-      enum: [
-        'collecting',
-        'calibrating',
-        'evaluating',
-        'confirming',
-        'canary',
-        'promoting',
-        'promoted',
-        'rolled_back',
-        'failed',
-        'cancelled',
-      ],
-    }).notNull(),
+    state: text().$type<UpdateState>().notNull(),
     revision: integer().notNull().default(0),
     /** SHA-256 of this update's own datasets, one per domain, once they are collected. */
     datasets: text({ mode: 'json' }).$type<string[]>(),
