@@ -15,11 +15,13 @@ export interface OfferedTexts {
   texts: readonly ClientText[]
 }
 
+/** The dependencies of {@link offerSamples}. */
+interface OfferDeps extends Pick<Deps, 'waitUntil' | 'keyPepper'> {
+  samples: { send(message: SampleMessage, options: { contentType: 'json' }): Promise<unknown> }
+}
+
 /** Redacts texts and queues them for the reservoir of their domain, after the response has been sent. */
-export function offerSamples(
-  deps: Pick<Deps, 'samples' | 'waitUntil' | 'keyPepper'>,
-  { texts, ...request }: OfferedTexts,
-): void {
+export function offerSamples(deps: OfferDeps, { texts, ...request }: OfferedTexts): void {
   const offered = texts.filter(({ text }) => text.trim() !== '')
   if (offered.length === 0) return
   const send = async () => {

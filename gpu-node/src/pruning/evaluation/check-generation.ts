@@ -1,6 +1,7 @@
 import { AppError } from '@copal/shared/errors.ts'
 import type { GenerationCheck } from '@copal/shared/wire/adaptation-jobs.ts'
-import type { DenseModel } from '../../model/master/dense-model.ts'
+import type { LlamaConfig } from '../../model/config/llama-config.ts'
+import type { TextCodec } from '../../model/tokenizer/text-codec.ts'
 
 /** Openings of ordinary text, which a model continues for a while. */
 export const GENERATION_PROMPTS = [
@@ -55,7 +56,13 @@ export interface GeneratingBackend<Weights> {
   }>
 }
 
-/** What was generated for one prompt. */
+/** The part of a model that generation uses. */
+interface GeneratingModel {
+  config: Pick<LlamaConfig, 'contextLength' | 'vocabSize' | 'eosTokenIds'>
+  codec: Pick<TextCodec, 'encodeDocument'>
+}
+
+/** The output generated for one prompt. */
 interface Generated {
   tokens: number[]
   /** Entropy of the distribution of each token, nats. */
@@ -72,7 +79,7 @@ interface Generated {
 export async function checkGeneration<Weights>(
   backend: GeneratingBackend<Weights>,
   weights: Weights,
-  { config, codec }: Pick<DenseModel, 'config' | 'codec'>,
+  { config, codec }: GeneratingModel,
   signal?: AbortSignal,
 ): Promise<GenerationCheck> {
   const texts: Generated[] = []

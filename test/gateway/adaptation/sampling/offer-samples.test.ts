@@ -23,7 +23,7 @@ async function queued(
     send: async (message: SampleMessage) => {
       messages.push(message)
     },
-  } as unknown as Queue<SampleMessage>
+  }
   offerSamples(
     { samples, keyPepper, waitUntil: (pending) => work.push(pending) },
     { requestId, key: key(keyId), model: 'tiny', domain, texts },

@@ -8,14 +8,13 @@ import {
   repeatedBigrams,
   type GeneratingBackend,
 } from '../../../../gpu-node/src/pruning/evaluation/check-generation.ts'
-import type { DenseModel } from '../../../../gpu-node/src/model/master/dense-model.ts'
 
 const VOCAB = 1000
 const END = 7
 const model = {
   config: { contextLength: 256, vocabSize: VOCAB, eosTokenIds: [END] },
   codec: { encodeDocument: (text: string) => Array.from(text, (char) => char.charCodeAt(0)) },
-} as unknown as DenseModel
+}
 
 type Plan = Parameters<GeneratingBackend<string>['step']>[0]
 
