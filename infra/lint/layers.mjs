@@ -168,7 +168,7 @@ const layers = {
     const file = relative(context.cwd, context.filename).split(sep).join('/')
     const lists = LISTS.filter((list) => positionIn(list, file) >= 0)
 
-    /** @param {{ source?: any }} node */
+    /** @param {{ source?: import('oxlint/plugins-dev').ESTree.Expression | null }} node */
     function checkImport({ source }) {
       const target = source?.type === 'Literal' ? resolveImport(file, source.value) : undefined
       if (target === undefined) return

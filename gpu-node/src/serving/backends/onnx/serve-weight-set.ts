@@ -16,7 +16,7 @@ interface StepRunner {
  *
  * @param load loads the weights that the first call names
  */
-// oxlint-disable-next-line typescript/no-unnecessary-type-parameters -- the messages in the body have the type too
+// oxlint-disable-next-line typescript/no-unnecessary-type-parameters -- the rule overlooks that the messages received in the body carry the options
 export function serveWeightSet<Options>(load: (options: Options) => Promise<StepRunner>): void {
   let runner: StepRunner | undefined
   let previous: Promise<void> = Promise.resolve()

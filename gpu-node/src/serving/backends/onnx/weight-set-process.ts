@@ -51,7 +51,7 @@ export function startWeightSetProcess<Options = LoadOptions>(
   const child = fork(fileURLToPath(worker), [], {
     serialization: 'advanced',
     execArgv: [],
-    // oxlint-disable-next-line node/no-process-env -- passed on unchanged, nothing is read from it
+    // oxlint-disable-next-line node/no-process-env -- the child needs the environment of the node (PATH, locale, proxies); no setting is read here
     env: { ...HUGE_PAGES, ...process.env },
     stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
   })
