@@ -13,7 +13,7 @@ export interface Trial {
   share: number
 }
 
-/** What a trial or a watch showed when it was judged last; gaps are in nats a token, of all traffic. */
+/** The evidence of a trial or a watch when it was last judged; gaps are over all traffic, in nats a token. */
 export interface TrialEvidence {
   requests: number
   tokens: number

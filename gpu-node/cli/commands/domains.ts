@@ -17,7 +17,7 @@ const TEXT_CHARACTERS = 4000
 /** Texts per request, so that a body stays below the gateway's limit. */
 const TEXTS_PER_REQUEST = 100
 
-/** Whose texts are deleted; texts must match every given field. */
+/** Selects the texts to delete: those that match every given field. */
 interface DeleteFilter {
   key?: string
   tenant?: string

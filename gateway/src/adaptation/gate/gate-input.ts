@@ -8,7 +8,7 @@ export interface HoldoutLosses {
   windowNll: readonly (number | null)[] | null
 }
 
-/** What was measured on one holdout version. */
+/** The losses of the masks on one holdout version. */
 export interface GateHoldout {
   domain: string
   sha256: string
@@ -27,7 +27,7 @@ export interface GateHoldout {
   dense?: HoldoutLosses
 }
 
-/** What the gate decides on. */
+/** The input of the gate. */
 export interface GateInput {
   policy: AdaptationPolicy['gate']
   holdouts: readonly GateHoldout[]

@@ -32,11 +32,11 @@ function describeFailed({ name, domain, value, upper, limit, note }: DecisionFig
     case 'finite logits':
       return 'It generates logits that are not finite.'
     case 'repetition':
-      return `It repeats ${percent(value ?? 1)} of what it generates; at most ${percent(limit ?? 1)} are allowed.`
+      return `It repeats ${percent(value ?? 1)} of its output; at most ${percent(limit ?? 1)} are allowed.`
     case 'entropy':
       return value === null
-        ? 'The entropy of what it generates is not finite.'
-        : `What it generates is close to noise: an entropy of ${value.toFixed(2)} nats, at most ${limit?.toFixed(2)} are allowed.`
+        ? 'The entropy of its output is not finite.'
+        : `Its output is close to noise: the entropy is ${value.toFixed(2)} nats; at most ${limit?.toFixed(2)} are allowed.`
     case COMPARISONS.dense:
       return `Its perplexity${where} is ${times(value)} that of the dense model; at most ${times(limit)} is allowed.`
     case COMPARISONS.purpose:

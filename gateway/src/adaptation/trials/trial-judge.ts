@@ -45,7 +45,7 @@ export interface TrialLimits {
   falseAlarm: number
 }
 
-/** What a trial shows so far. */
+/** The verdict on a trial so far, with its figures. */
 export interface TrialVerdict {
   /** Figures that prove harm: with any, the mask is rolled back. */
   harmful: DecisionFigure[]

@@ -41,7 +41,7 @@ export interface MaskSelection {
   onBlock?: (done: number, chosen: readonly Pick<ChosenLinear, 'swaps' | 'reconstruction'>[]) => void
   /** The blocks `first … end - 1`; default all. */
   blocks?: { first: number; end: number }
-  /** What the statistics and tokens of artifacts are multiplied by, by id; default 1. */
+  /** Factors for the statistics and tokens of artifacts, by id; an artifact that is not named has the factor 1. */
   factors?: ReadonlyMap<string, number> | undefined
 }
 

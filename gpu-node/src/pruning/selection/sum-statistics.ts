@@ -16,7 +16,7 @@ export interface SummedStatistics {
 interface Summation {
   /** If given, see {@link sumStatistics}. Domains that are not named have the weight 1. */
   weights?: DomainWeights | undefined
-  /** What the statistics and tokens of artifacts are multiplied by, by id; default 1. */
+  /** Factors for the statistics and tokens of artifacts, by id; an artifact that is not named has the factor 1. */
   factors?: ReadonlyMap<string, number> | undefined
 }
 

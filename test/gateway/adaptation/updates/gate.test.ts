@@ -179,7 +179,7 @@ test('a mask that generates noise is rejected, however low its loss', async () =
   const { id } = await startUpdate('noise', ['noise-old'])
   const end = await node.finish(id)
   expect(end).toMatchObject({ state: 'failed', candidate: 1, error: { code: 'gate_failed' } })
-  expect(end.error?.message).toContain('It repeats 99 % of what it generates; at most 90 % are allowed.')
+  expect(end.error?.message).toContain('It repeats 99 % of its output; at most 90 % are allowed.')
   const forced = await admin('POST', `/updates/${id}/force`, { reason: 'I want to see it anyway' })
   expect([forced.status, (await errorOf(forced)).message]).toEqual([
     409,
