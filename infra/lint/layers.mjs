@@ -168,9 +168,9 @@ const layers = {
     const file = relative(context.cwd, context.filename).split(sep).join('/')
     const lists = LISTS.filter((list) => positionIn(list, file) >= 0)
 
-    /** @param {{ source?: import('oxlint/plugins-dev').ESTree.Expression | null }} node */
+    /** @param {{ source?: { type: string, value?: unknown } | null }} node */
     function checkImport({ source }) {
-      const target = source?.type === 'Literal' ? resolveImport(file, source.value) : undefined
+      const target = typeof source?.value === 'string' ? resolveImport(file, source.value) : undefined
       if (target === undefined) return
       const problem = lists.length === 0 ? unlisted(file) : violation(lists, file, target)
       if (problem !== undefined) context.report({ node: source, message: problem })
