@@ -21,14 +21,12 @@ import {
   startUpdate,
   testDeps,
 } from '../../support/doubles/simulated-node.ts'
+import { ready } from '../../support/doubles/whole-updates.ts'
 import { errorOf } from '../../support/requests/gateway-requests.ts'
 import { offeredSample } from '../../support/requests/offered-sample.ts'
 import { seedScores, seedUpdate, setPolicy } from '../../support/state/seed-masks.ts'
 
 const db = openDatabase(env.DB)
-const ready = (...versions: number[]) => ({
-  weightSets: versions.map((version) => ({ version, state: 'ready' as const, requests: 0 })),
-})
 const deleteKey = (domain: string) => admin('DELETE', `/domains/${domain}/samples?key=key_leaves`)
 const cancel = (id: string) => adminJson('POST', `/updates/${id}/cancel`)
 

@@ -5,7 +5,6 @@ import type { DomainEntry } from '@copal/shared/wire/admin.ts'
 import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
 import { listBatchesOf, listCounted } from '../../../../gateway/src/storage/db/queries/batch-queries.ts'
 import { findJob } from '../../../../gateway/src/storage/db/queries/job-queries.ts'
-import { readDataset } from '../../../../gateway/src/storage/artifacts/datasets.ts'
 import {
   admin,
   adminJson,
@@ -14,12 +13,10 @@ import {
   startUpdate,
   testDeps,
 } from '../../support/doubles/simulated-node.ts'
+import { newNode, runUpdate, textsOf } from '../../support/doubles/whole-updates.ts'
 import { errorOf } from '../../support/requests/gateway-requests.ts'
 
 const db = openDatabase(env.DB)
-const textsOf = async (hash = '') => ((await readDataset(testDeps(), hash)) ?? []).map(({ text }) => text)
-const jobOf = async (updateId: string) =>
-  (await findJob(db, `${updateId}-calibrate`))?.payload as CalibrateJob
 
 async function domainOf(name: string): Promise<DomainEntry | undefined> {
   return (await adminJson<{ data: DomainEntry[] }>('GET', '/domains')).data.find(
@@ -27,29 +24,16 @@ async function domainOf(name: string): Promise<DomainEntry | undefined> {
   )
 }
 
-/** Runs a whole update and returns the job that it sent to the node. */
-async function update(node: SimulatedNode, model: string, domains: string[]): Promise<CalibrateJob> {
-  const { id } = await startUpdate(model, domains)
-  expect((await node.finish(id)).state).toBe('promoted')
-  return jobOf(id)
-}
-
-async function newNode(model: string): Promise<SimulatedNode> {
-  const node = new SimulatedNode(`${model}-1`, model)
-  await node.beat()
-  return node
-}
-
 describe('a text counts once', () => {
   test('the same texts sent twice leave the datasets of a job as they were, and so its statistics', async () => {
     const [once, twice] = [await newNode('once'), await newNode('twice')]
     await importTexts('dup-a', 80)
-    const job = await update(once, 'once', ['dup-a'])
+    const job = await runUpdate(once, 'once', ['dup-a'])
     for (let round = 0; round < 3; round += 1) await importTexts('dup-a', 80)
-    const again = await update(twice, 'twice', ['dup-a'])
+    const again = await runUpdate(twice, 'twice', ['dup-a'])
     expect(again.datasets.map(({ sha256 }) => sha256)).toEqual(job.datasets.map(({ sha256 }) => sha256))
     // The next update takes other texts, however often these are sent.
-    const next = await update(once, 'once', ['dup-a'])
+    const next = await runUpdate(once, 'once', ['dup-a'])
     const [before, after] = await Promise.all(
       [job, next].map(({ datasets }) => textsOf(datasets[0]?.sha256 ?? '')),
     )
@@ -59,13 +43,13 @@ describe('a text counts once', () => {
   test('twice a day for ten days: all batches are disjoint, and the weights of the domains do not move', async () => {
     const node = await newNode('days')
     await importTexts('days-quiet')
-    await update(node, 'days', ['days-quiet'])
+    await runUpdate(node, 'days', ['days-quiet'])
     // Most texts at once: each time that the holdout grows, the active mask is evaluated again.
     await importTexts('days-busy', 80)
     const jobs: CalibrateJob[] = []
     for (let half = 0; half < 20; half += 1) {
       await importTexts('days-busy', 4, `days-busy ${half}`)
-      jobs.push(await update(node, 'days', ['days-busy']))
+      jobs.push(await runUpdate(node, 'days', ['days-busy']))
     }
     expect(new Set(jobs.map(({ selection }) => JSON.stringify(selection.weights)))).toEqual(new Set(['{}']))
     const counted = await listCounted(db, 'days')
@@ -106,7 +90,7 @@ test('texts of an update that the version before has begun, and that the reservo
   expect((await node.finish(id)).state).toBe('promoted')
   const [batch] = await listBatchesOf(db, id)
   expect(batch).toMatchObject({ state: 'counted', marked: false })
-  const next = await update(node, 'flight', ['flight-a'])
+  const next = await runUpdate(node, 'flight', ['flight-a'])
   const old = await textsOf(batch?.datasetSha256)
   const taken = await textsOf(next.datasets[0]?.sha256)
   expect(old.length).toBeGreaterThan(0)
@@ -118,12 +102,12 @@ describe('a domain without enough new text', () => {
   test('is selected again from what counts, if it has statistics', async () => {
     const node = await newNode('refresh')
     await importTexts('refresh-a', 40)
-    const first = await update(node, 'refresh', ['refresh-a'])
+    const first = await runUpdate(node, 'refresh', ['refresh-a'])
     // Takes all that is left.
     await adminJson('DELETE', '/domains/refresh-a/samples')
     await importTexts('refresh-a', 1, 'refresh more')
     const available = await domainOf('refresh-a')
-    const again = await update(node, 'refresh', ['refresh-a'])
+    const again = await runUpdate(node, 'refresh', ['refresh-a'])
     expect(again.datasets).toEqual([])
     expect(again.accumulated.map(({ sha256 }) => sha256)).toEqual(first.datasets.map(({ sha256 }) => sha256))
     // It has taken nothing.
@@ -150,12 +134,12 @@ describe('the job of an update', () => {
   test('has the weights and the half-life of the policy, and the times from which it counts', async () => {
     const node = await newNode('policy')
     await importTexts('policy-a')
-    const first = await update(node, 'policy', ['policy-a'])
+    const first = await runUpdate(node, 'policy', ['policy-a'])
     expect(first.selection.weights).toEqual({})
     expect(first).not.toHaveProperty('halfLifeDays')
     const statistics = { half_life_days: 90, weights: { 'policy-a': 3 } }
     await adminJson('PUT', '/policy', { model: 'policy', statistics })
-    const second = await update(node, 'policy', ['policy-a'])
+    const second = await runUpdate(node, 'policy', ['policy-a'])
     expect(second).toMatchObject({ halfLifeDays: 90, selection: { weights: { 'policy-a': 3 } } })
     const times = [...second.accumulated, ...second.datasets].map(({ createdAt }) => createdAt ?? 0)
     expect(times).toEqual(times.toSorted((one, other) => one - other))
@@ -172,7 +156,7 @@ describe('the job of an update', () => {
     })
     await node.beat()
     for (const domain of ['again-a', 'again-b']) await importTexts(domain)
-    await update(node, 'again', ['again-a'])
+    await runUpdate(node, 'again', ['again-a'])
     const { id } = await startUpdate('again', ['again-b'])
     expect(await node.finish(id)).toMatchObject({ state: 'promoted', candidate: 2, mask_version: 3 })
     const [one, two] = await Promise.all(

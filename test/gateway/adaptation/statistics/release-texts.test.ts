@@ -1,10 +1,7 @@
 import { env } from 'cloudflare:workers'
 import { describe, expect, test } from 'vitest'
-import type { CalibrateJob } from '@copal/shared/wire/adaptation-jobs.ts'
 import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
-import { findJob } from '../../../../gateway/src/storage/db/queries/job-queries.ts'
 import { findUpdate } from '../../../../gateway/src/storage/db/queries/update-queries.ts'
-import { readDataset } from '../../../../gateway/src/storage/artifacts/datasets.ts'
 import { advanceUpdate } from '../../../../gateway/src/adaptation/updates/advance-update.ts'
 import { cancelUpdate, createUpdate } from '../../../../gateway/src/adaptation/updates/update-requests.ts'
 import {
@@ -14,24 +11,9 @@ import {
   startUpdate,
   testDeps,
 } from '../../support/doubles/simulated-node.ts'
+import { calibrationOf, newNode, runUpdate, textsOf } from '../../support/doubles/whole-updates.ts'
 
 const db = openDatabase(env.DB)
-const textsOf = async (hash = '') => ((await readDataset(testDeps(), hash)) ?? []).map(({ text }) => text)
-const jobOf = async (updateId: string) =>
-  (await findJob(db, `${updateId}-calibrate`))?.payload as CalibrateJob
-
-/** Runs a whole update and returns the job that it sent to the node. */
-async function update(node: SimulatedNode, model: string, domains: string[]): Promise<CalibrateJob> {
-  const { id } = await startUpdate(model, domains)
-  expect((await node.finish(id)).state).toBe('promoted')
-  return jobOf(id)
-}
-
-async function newNode(model: string): Promise<SimulatedNode> {
-  const node = new SimulatedNode(`${model}-1`, model)
-  await node.beat()
-  return node
-}
 
 describe('texts of an update that ends without promotion', () => {
   const newSamples = async (model: string, domain: string) =>
@@ -58,7 +40,7 @@ describe('texts of an update that ends without promotion', () => {
       expect((await getUpdate(id)).state).toBe(end)
       expect(await newSamples(model, `${model}-a`)).toBe(all)
       expect(await textsOf(dataset ?? '')).toEqual([])
-      const again = await update(node, model, [`${model}-a`])
+      const again = await runUpdate(node, model, [`${model}-a`])
       expect(again.datasets[0]?.sha256).toBe(dataset)
     },
   )
@@ -81,7 +63,7 @@ describe('texts of an update that ends without promotion', () => {
     expect(await textsOf(dataset ?? '')).not.toEqual([])
     const next = await startUpdate('kept', ['kept-a'], { samples: 100 })
     await node.reach(next.id, 'calibrating')
-    expect((await jobOf(next.id)).datasets.map(({ sha256 }) => sha256)).toEqual([dataset])
+    expect((await calibrationOf(next.id)).datasets.map(({ sha256 }) => sha256)).toEqual([dataset])
     await cancelUpdate(testDeps(), next.id)
     expect(await newSamples('kept', 'kept-a')).toBe(all)
     expect(await textsOf(dataset ?? '')).toEqual([])
@@ -100,7 +82,7 @@ describe('texts of an update that ends without promotion', () => {
       .run()
     expect(await newSamples('stopped', 'stopped-a')).toBeLessThan(all)
     const [dataset] = (await findUpdate(db, id))?.datasets ?? []
-    const job = await update(node, 'stopped', ['stopped-a'])
+    const job = await runUpdate(node, 'stopped', ['stopped-a'])
     expect(job.datasets.map(({ sha256 }) => sha256)).toEqual([dataset])
   })
 })

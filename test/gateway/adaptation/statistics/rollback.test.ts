@@ -11,20 +11,15 @@ import {
   adminJson,
   getUpdate,
   importTexts,
-  SimulatedNode,
+  type SimulatedNode,
   startUpdate,
   testDeps,
 } from '../../support/doubles/simulated-node.ts'
+import { newNode } from '../../support/doubles/whole-updates.ts'
 
 const db = openDatabase(env.DB)
 const rollBack = (model: string, version: number) => adminJson('POST', '/rollback', { model, version })
 const countedDomains = async (model: string) => (await listCounted(db, model)).map(({ domain }) => domain)
-
-async function newNode(model: string): Promise<SimulatedNode> {
-  const node = new SimulatedNode(`${model}-1`, model)
-  await node.beat()
-  return node
-}
 
 /** Runs a whole update and returns its id. */
 async function update(node: SimulatedNode, model: string, domain: string): Promise<string> {

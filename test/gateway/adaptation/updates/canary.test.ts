@@ -13,6 +13,7 @@ import { changeUpdate, findUpdate } from '../../../../gateway/src/storage/db/que
 import { advanceUpdate } from '../../../../gateway/src/adaptation/updates/advance-update.ts'
 import { canary as canaryStep } from '../../../../gateway/src/adaptation/updates/canary-step.ts'
 import { admin, adminJson, SimulatedNode, testDeps } from '../../support/doubles/simulated-node.ts'
+import { ready } from '../../support/doubles/whole-updates.ts'
 import { errorOf, get } from '../../support/requests/gateway-requests.ts'
 import {
   activate,
@@ -25,9 +26,6 @@ import {
 
 const db = openDatabase(env.DB)
 const MINUTE_MS = 60_000
-const ready = (...versions: number[]): Partial<Heartbeat> => ({
-  weightSets: versions.map((version) => ({ version, state: 'ready', requests: 0 })),
-})
 
 /** A model that serves m1, with an update whose m2 has passed the gate, and a node that holds both masks. */
 async function inCanary(model: string, canary: PolicyOverrides['canary'] = {}, { isHeld = true } = {}) {

@@ -18,6 +18,7 @@ import { findUpdate } from '../../../../gateway/src/storage/db/queries/update-qu
 import { advanceUpdate } from '../../../../gateway/src/adaptation/updates/advance-update.ts'
 import { watchMasks } from '../../../../gateway/src/adaptation/updates/mask-watch.ts'
 import { admin, adminJson, SimulatedNode, testDeps } from '../../support/doubles/simulated-node.ts'
+import { ready } from '../../support/doubles/whole-updates.ts'
 import { errorOf } from '../../support/requests/gateway-requests.ts'
 import {
   activate,
@@ -33,7 +34,7 @@ const MINUTE_MS = 60_000
 
 const holding = (active: number, ...versions: number[]): Partial<Heartbeat> => ({
   activeVersion: active,
-  weightSets: versions.map((version) => ({ version, state: 'ready', requests: 0 })),
+  ...ready(...versions),
 })
 
 /** A model whose update promotes m2 beside m1, and a node that serves it. */
