@@ -7,7 +7,9 @@ export interface KeyRow {
   name: string
   hash: string
   prefix: string
+  /** The domain of requests that name none, or of their unclear texts if `discoverDomains`. */
   defaultDomain: string
+  discoverDomains: boolean
   sampling: SamplingPolicy
   createdAt: number
   revokedAt: number | null

@@ -46,6 +46,8 @@ export const calibrateJob = z.object({
   kind: z.literal('calibrate'),
   id: z.string(),
   model: modelId,
+  /** Share of the node's time that the job may take; absent, all that requests leave. */
+  nodeShare: z.number().gt(0).max(1).optional(),
   /** Datasets of this update, to calibrate unless their statistics are on disk. */
   datasets: z.array(datasetRef),
   /** Datasets of earlier updates, whose statistics also count; calibrated again where this node lacks them. */
@@ -71,6 +73,8 @@ export const evaluateJob = z.object({
   kind: z.literal('evaluate'),
   id: z.string(),
   model: modelId,
+  /** Share of the node's time that the job may take; absent, all that requests leave. */
+  nodeShare: z.number().gt(0).max(1).optional(),
   /** The mask to evaluate; null is dense. */
   mask: sha256Hex.nullable(),
   holdouts: z.array(datasetRef),

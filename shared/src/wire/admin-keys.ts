@@ -80,6 +80,8 @@ export const createKey = z
     tenant: tenantName.optional(),
     scopes: uniqueList(keyScope, 3).default(['inference']),
     default_domain: domainName.default('default'),
+    /** Whether requests that name no domain are sorted into domains by their text; left out: if no default is given. */
+    discover_domains: z.boolean().optional(),
     /** Null allows all, including later ones. */
     allowed_domains: uniqueList(domainName, 64).nullish(),
     allowed_models: uniqueList(modelId, 64).nullish(),
@@ -123,6 +125,9 @@ export const keyEntry = z.object({
   prefix: z.string().describe('The first characters of the key, so that people can tell keys apart.'),
   scopes: z.array(keyScope),
   default_domain: z.string(),
+  discover_domains: z
+    .boolean()
+    .describe('Whether texts of requests that name no domain are sorted into domains by their content.'),
   allowed_domains: z.array(z.string()).nullable(),
   allowed_models: z.array(z.string()).nullable(),
   sampling: samplingPolicy,
@@ -149,6 +154,7 @@ export const tenantEntry = z.object({
   name: z.string(),
   keys: count.describe('Valid keys.'),
   limits: limitsEntry.describe('Limits of all its keys together.'),
+  sampling: samplingPolicy.describe('The most that a key of the tenant may have sampled.'),
   created_at: time,
 })
 /** One entry of `GET /admin/tenants`. */

@@ -70,6 +70,86 @@ const statistics = z.strictObject({
   weights: z.enum(['equal', 'traffic']).or(domainWeights).describe('Weights of the domains in a selection.'),
 })
 
+/** Updates that start by themselves. Times of day are UTC. */
+const triggers = z.strictObject({
+  enabled: z.boolean().describe('False: only an operator starts updates.'),
+  dry_run: z.boolean().describe('True: nothing starts; decisions tell what would have started and why.'),
+  schedule: z
+    .string()
+    .max(128)
+    .nullable()
+    .describe('Cron expression, UTC: when due, every domain with new text is updated. null: no schedule.'),
+  new_segments: z
+    .int()
+    .min(1)
+    .max(100_000)
+    .describe('A domain is due when it has this many segments, of 512 tokens each, that were never counted.'),
+  max_gap: z
+    .number()
+    .gt(0)
+    .max(100)
+    .nullable()
+    .describe(
+      'A domain is due when its scored loss above the dense model, nats a token, exceeds this. null: never.',
+    ),
+  cooldown_minutes: minutes.describe('Time between the end of an update and the start of the next one.'),
+  max_per_day: z.int().min(1).max(1_000).describe('Maximum number of updates that start in 24 hours.'),
+  quiet_hours: z
+    .string()
+    .regex(/^([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-3]):[0-5]\d$/, "expected hours like '22:00-06:00'")
+    .nullable()
+    .describe('Hours of the day, UTC, in which no update starts, like 22:00-06:00; null: none.'),
+  max_domains: z.int().min(1).max(64).describe('Maximum number of due domains that one update takes.'),
+})
+
+/** What an update may cost. */
+const effort = z.strictObject({
+  node_share: z
+    .number()
+    .min(0.01)
+    .max(1)
+    .describe("Share of a node's time that a job of an update takes; while requests run it yields to them."),
+  max_holdouts: z
+    .int()
+    .min(1)
+    .max(256)
+    .describe('Maximum number of holdouts that an update evaluates: most traffic first, the others in turn.'),
+})
+
+/** How much one key may shape what a domain learns. */
+const influence = z.strictObject({
+  max_key_share: z
+    .number()
+    .gt(0)
+    .max(1)
+    .describe(
+      "Maximum share of one key in an update's text of a domain; the fair share where fewer keys send text.",
+    ),
+  outlier_deviations: z
+    .number()
+    .min(1)
+    .max(100)
+    .nullable()
+    .describe(
+      'A text whose dense loss is this many deviations from the median of its domain waits for review; null: none does.',
+    ),
+})
+
+/** Domains that are found in traffic without a name. */
+const discovery = z.strictObject({
+  enabled: z.boolean().describe('False: text without an explicit domain goes to the default of its key.'),
+  accept_texts: z
+    .int()
+    .min(1)
+    .max(100_000)
+    .nullable()
+    .describe('A proposed domain of this many texts is accepted by itself; null: an operator accepts it.'),
+  own_masks: z.boolean().describe('True: a domain may be served by a mask of its own beside the shared one.'),
+  own_mask_gain: ratio(10).describe(
+    "Minimum of the domain's perplexity under the shared mask relative to that under its own.",
+  ),
+})
+
 /** The complete policy of a model. */
 export const adaptationPolicy = z.strictObject({
   preset: z
@@ -79,6 +159,10 @@ export const adaptationPolicy = z.strictObject({
   canary,
   watch,
   statistics,
+  triggers,
+  effort,
+  influence,
+  discovery,
   confirm: z
     .union([z.literal(1), z.literal(2), z.literal('auto')])
     .describe(
@@ -95,6 +179,10 @@ export const policyOverrides = z.strictObject({
   canary: canary.partial().optional(),
   watch: watch.partial().optional(),
   statistics: statistics.partial().optional(),
+  triggers: triggers.partial().optional(),
+  effort: effort.partial().optional(),
+  influence: influence.partial().optional(),
+  discovery: discovery.partial().optional(),
   confirm: adaptationPolicy.shape.confirm.optional(),
 })
 /** Changes to the policy of a preset. */
@@ -139,13 +227,33 @@ const PRODUCTION: AdaptationPolicy = {
   },
   watch: { soak_minutes: 60 },
   statistics: { half_life_days: null, weights: 'equal' },
+  triggers: {
+    enabled: true,
+    dry_run: false,
+    schedule: null,
+    new_segments: 16,
+    max_gap: 0.5,
+    cooldown_minutes: 60,
+    max_per_day: 6,
+    quiet_hours: null,
+    max_domains: 8,
+  },
+  effort: { node_share: 0.3, max_holdouts: 16 },
+  influence: { max_key_share: 0.1, outlier_deviations: 6 },
+  discovery: { enabled: true, accept_texts: null, own_masks: false, own_mask_gain: 1.03 },
   confirm: 'auto',
 }
 
 /** The policies that a deployment chooses from. */
 export const PRESETS: Readonly<Record<AdaptationPreset, AdaptationPolicy>> = {
   production: PRODUCTION,
-  local: { ...PRODUCTION, preset: 'local', canary: { ...PRODUCTION.canary, enabled: false } },
+  local: {
+    ...PRODUCTION,
+    preset: 'local',
+    canary: { ...PRODUCTION.canary, enabled: false },
+    triggers: { ...PRODUCTION.triggers, cooldown_minutes: 1, max_per_day: 100 },
+    discovery: { ...PRODUCTION.discovery, accept_texts: 48 },
+  },
 }
 
 /** Returns the policy of a preset with an operator's changes. */
@@ -157,6 +265,10 @@ export function effectivePolicy(preset: AdaptationPreset, overrides: PolicyOverr
     canary: withChanges(base.canary, overrides.canary),
     watch: withChanges(base.watch, overrides.watch),
     statistics: withChanges(base.statistics, overrides.statistics),
+    triggers: withChanges(base.triggers, overrides.triggers),
+    effort: withChanges(base.effort, overrides.effort),
+    influence: withChanges(base.influence, overrides.influence),
+    discovery: withChanges(base.discovery, overrides.discovery),
     confirm: overrides.confirm ?? base.confirm,
   }
 }

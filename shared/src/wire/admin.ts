@@ -55,6 +55,8 @@ export const domainEntry = z.object({
     .nullable()
     .optional()
     .describe('The latest version of the holdout. Versions never change; a small holdout grows by new ones.'),
+  owner: z.string().nullable().describe('The tenant that alone may use it; null: it is shared.'),
+  review_samples: count.optional().describe('Texts set aside as outliers, for review.'),
   calibrated_datasets: count.describe('Datasets that count in a promoted mask.'),
   last_sample_at: time.nullable(),
 })
@@ -108,6 +110,11 @@ export const updateState = z.enum([
 /** The state of an update. */
 export type UpdateState = z.output<typeof updateState>
 
+/** What starts an update. */
+export const updateTrigger = z.enum(['manual', 'volume', 'drift', 'schedule'])
+/** What starts an update. */
+export type UpdateTrigger = z.output<typeof updateTrigger>
+
 /** An update, as `GET /admin/updates` and `GET /admin/updates/:id` return it. */
 export const updateEntry = z.object({
   id: z.string(),
@@ -128,6 +135,8 @@ export const updateEntry = z.object({
     'The mask of the update that was selected last, from 1: the gate may ask for two more from the same statistics.',
   ),
   error: z.object({ code: z.string(), message: z.string() }).nullable(),
+  trigger: updateTrigger.describe('What started it.'),
+  trigger_reason: z.string().describe('Why it started then; empty where an operator started it.'),
   created_at: time,
   finished_at: time.nullable(),
   job: jobReport
@@ -172,6 +181,7 @@ export const maskEntry = z.object({
     .describe('Fraction of weights that the parent mask treats differently; null without a parent.'),
   domains: z.array(z.string()),
   bytes: count,
+  pinned: z.boolean().describe('Whether its file is kept however old it is.'),
   active: z.boolean(),
   previous: z.boolean(),
   created_at: time,

@@ -3,6 +3,7 @@
  * the protocol between gateway and nodes is internal.
  */
 import { z } from 'zod'
+import { boundedArray } from './bounded-collections.ts'
 import { chatRequest } from './chat.ts'
 import { completionRequest } from './completions.ts'
 import { embeddingsRequest } from './embeddings.ts'
@@ -68,6 +69,40 @@ export const LATE_HEADER = 'x-copal-late'
 
 /** Beginning of the comment that names the mask version of a late stream before its first event: `: mask 12`. */
 export const MASK_COMMENT = ': mask '
+
+/** Body of `POST /rpc/describe`: what the dense weights make of texts, by which they are sorted into domains. */
+export const describeCall = z.object({
+  model: modelId,
+  texts: boundedArray(
+    z
+      .string()
+      .min(1)
+      .max(64 * 1024),
+  )
+    .min(1)
+    .max(64),
+  /** Tokens of each text that are read, from its beginning. */
+  maxTokens: z.int().min(1).max(4096).default(256),
+})
+
+/** A parsed body of `POST /rpc/describe`. */
+export type DescribeCall = z.output<typeof describeCall>
+
+/** The description of one text under the dense weights, which do not move when masks change. */
+export const textDescription = z.object({
+  /** The tokens that were read. */
+  tokens: count,
+  /** Mean over the tokens of the last hidden states, f32; empty where the text has no token. */
+  embedding: boundedArray(z.number()).max(16_384),
+  /** Mean negative log-likelihood, nats a token, of the tokens after the first; null with fewer than two. */
+  nllMean: z.number().nullable(),
+})
+
+/** The description of one text. */
+export type TextDescription = z.output<typeof textDescription>
+
+/** Response of `POST /rpc/describe`, in the order of the texts. */
+export const describeResult = z.object({ texts: boundedArray(textDescription).max(64) })
 
 /** Body of `POST /rpc/evaluate`, the perplexity of a text; the response is newline-delimited {@link EvaluateEvent}s. */
 export const evaluateCall = z.object({

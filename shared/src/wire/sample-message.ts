@@ -20,6 +20,8 @@ export const sampleMessage = z.object({
   consentVersion: z.int().min(0).optional(),
   model: modelId,
   domain: domainName,
+  /** True where neither request nor key names the domain: it is to be found, and `domain` is where unclear texts go. */
+  discover: z.boolean().optional(),
   /** The beginning of the client's text, already redacted, because a queue stores its messages. */
   text: z
     .string()

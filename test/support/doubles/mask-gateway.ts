@@ -37,6 +37,7 @@ const REGISTERED: MaskEntry = {
   churn: null,
   domains: [],
   bytes: 1000,
+  pinned: false,
   active: false,
   previous: false,
   created_at: '2026-11-26T23:00:00Z',

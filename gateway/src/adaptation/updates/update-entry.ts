@@ -39,6 +39,8 @@ export function updateEntry(
       update.errorCode === null || update.errorMessage === null
         ? null
         : { code: update.errorCode, message: update.errorMessage },
+    trigger: update.trigger,
+    trigger_reason: update.triggerReason,
     created_at: new Date(update.createdAt).toISOString(),
     finished_at: update.finishedAt === null ? null : new Date(update.finishedAt).toISOString(),
     job: current ? jobEntry(current) : null,

@@ -3,7 +3,12 @@ import { AppError } from '@copal/shared/errors.ts'
 import { importTexts, type DomainEntry } from '@copal/shared/wire/admin.ts'
 import type { AppEnv } from '../../contracts/context.ts'
 import { countCalibratedDatasets } from '../../storage/db/queries/batch-queries.ts'
-import { ensureDomains, findDomain, listDomains } from '../../storage/db/queries/domain-queries.ts'
+import {
+  ensureDomains,
+  findDomain,
+  listDomains,
+  type DomainRow,
+} from '../../storage/db/queries/domain-queries.ts'
 import { listLatestHoldouts, type HoldoutRow } from '../../storage/db/queries/holdout-queries.ts'
 import { listModels } from '../../storage/db/queries/model-queries.ts'
 import type { Deps } from '../../contracts/bindings.ts'
@@ -42,9 +47,9 @@ export function domainRoutes(): Hono<AppEnv> {
       ])
       const model = c.req.query('model') ?? (models.length === 1 ? models[0]?.id : undefined)
       const data = await Promise.all(
-        domains.map(async ({ name }) =>
+        domains.map(async ({ name, owner }) =>
           domainEntry(
-            name,
+            { name, owner },
             await deps.reservoir(name).stats(model),
             calibrated.get(name) ?? 0,
             holdouts.find(({ domain }) => domain === name),
@@ -153,7 +158,7 @@ function requireQueryParameters(c: Context<AppEnv>, known: readonly string[]): v
 }
 
 function domainEntry(
-  name: string,
+  { name, owner }: Pick<DomainRow, 'name' | 'owner'>,
   stats: ReservoirStats,
   calibratedDatasets: number,
   holdout: HoldoutRow | undefined,
@@ -168,6 +173,7 @@ function domainEntry(
     holdout_tokens: estimateTokens(holdout?.characters ?? stats.holdoutCharacters),
     holdout_frozen: holdout !== undefined,
     holdout_version: holdout?.version ?? null,
+    owner,
     calibrated_datasets: calibratedDatasets,
     last_sample_at: stats.lastSampleAtMs === null ? null : new Date(stats.lastSampleAtMs).toISOString(),
   }

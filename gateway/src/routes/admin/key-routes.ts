@@ -167,6 +167,7 @@ function keyEntry(row: KeyRow, nowMs: number): KeyEntry {
     prefix: row.prefix,
     scopes: row.scopes,
     default_domain: row.defaultDomain,
+    discover_domains: row.discoverDomains,
     allowed_domains: row.allowedDomains,
     allowed_models: row.allowedModels,
     sampling: row.sampling,

@@ -114,6 +114,7 @@ function maskEntry(model: ModelRow, mask: MaskRow): MaskEntry {
     churn: mask.churn,
     domains: mask.domains,
     bytes: mask.bytes,
+    pinned: mask.pinned,
     active: mask.version === model.activeVersion,
     previous: mask.version === model.previousVersion,
     created_at: new Date(mask.createdAt).toISOString(),

@@ -56,6 +56,12 @@ async function requireTenantOfPath(c: Context<ActorEnv>): Promise<string> {
   throw new AppError('not_found', `There is no tenant '${name}'. 'GET /admin/tenants' lists the tenants.`)
 }
 
-function tenantEntry({ name, keys, limits, createdAt }: CountedTenant): TenantEntry {
-  return { name, keys, limits: limitsEntry(limits), created_at: new Date(createdAt).toISOString() }
+function tenantEntry({ name, keys, limits, sampling, createdAt }: CountedTenant): TenantEntry {
+  return {
+    name,
+    keys,
+    limits: limitsEntry(limits),
+    sampling,
+    created_at: new Date(createdAt).toISOString(),
+  }
 }

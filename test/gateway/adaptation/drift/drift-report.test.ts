@@ -20,6 +20,7 @@ const promoted = (version: number, updateDomains: string[], domains: string[], m
     bytes: 1,
     createdAt: version,
     promotedAt: version,
+    pinned: false,
   }
   return { mask, updateDomains }
 }

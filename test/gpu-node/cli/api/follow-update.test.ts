@@ -19,6 +19,8 @@ const WAITING: UpdateEntry = {
   parent_version: null,
   candidate: 1,
   error: null,
+  trigger: 'manual',
+  trigger_reason: '',
   created_at: '2026-11-26T23:00:00Z',
   job: null,
   finished_at: null,

@@ -20,6 +20,7 @@ const ENTRY: KeyEntry = {
   prefix: 'sk-copal-abcdef',
   scopes: ['inference'],
   default_domain: 'legal',
+  discover_domains: false,
   allowed_domains: null,
   allowed_models: ['tiny'],
   sampling: 'opt_in',

@@ -19,6 +19,8 @@ const UPDATE: UpdateEntry = {
   parent_version: null,
   candidate: 1,
   error: { code: 'insufficient_samples', message: MESSAGE },
+  trigger: 'manual',
+  trigger_reason: '',
   created_at: '2026-11-27T00:00:00.000Z',
   finished_at: '2026-11-27T00:01:00.000Z',
   job: null,

@@ -37,7 +37,7 @@ export async function admitDomain(
     db
       .insert(domains)
       .select(
-        sql`select ${name}, ${nowMs}, tenant
+        sql`select ${name}, ${nowMs}, tenant, null
           from json_each(${JSON.stringify(keyIds)}) as sampled left join ${apiKeys} on api_keys.id = sampled.value
           where ${hasRoom} and ${mayCreate} limit 1`,
       )

@@ -15,6 +15,7 @@ export async function listTenants(db: Database, name?: string): Promise<CountedT
       name: tenants.name,
       createdAt: tenants.createdAt,
       limits: tenants.limits,
+      sampling: tenants.sampling,
       keys: count(apiKeys.id),
     })
     .from(tenants)

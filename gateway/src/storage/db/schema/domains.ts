@@ -10,7 +10,49 @@ export const domains = sqliteTable('domains', {
   createdAt: integer().notNull(),
   /** The tenant whose sample created it; null if an operator created it, or if it is older than this column. */
   createdBy: text(),
+  /** The tenant that alone may use it; null: all tenants share it. */
+  owner: text(),
 })
+
+/**
+ * Domains that were found in texts without a domain, until an operator or the policy accepts or discards them. Their texts
+ * wait in the reservoir of `(unassigned)`.
+ */
+export const domainProposals = sqliteTable(
+  'domain_proposals',
+  {
+    id: text().primaryKey(),
+    model: text().notNull(),
+    /** The suggested name, from the terms. */
+    name: text().notNull(),
+    terms: text({ mode: 'json' }).$type<string[]>().notNull(),
+    texts: integer().notNull(),
+    characters: integer().notNull(),
+    /** The dense embedding's centroid, by which texts of the cluster are recognized. */
+    centroid: text({ mode: 'json' }).$type<number[]>().notNull(),
+    state: text({ enum: ['proposed', 'accepted', 'discarded', 'merged'] }).notNull(),
+    /** The domain that it became or was merged into. */
+    domain: text(),
+    createdAt: integer().notNull(),
+    updatedAt: integer().notNull(),
+  },
+  (table) => [index('domain_proposals_state').on(table.model, table.state)],
+)
+
+/** Versions of the classifier of each model, which sorts texts into domains; the R2 object `classifiers/<sha256>`. */
+export const classifiers = sqliteTable(
+  'classifiers',
+  {
+    model: text().notNull(),
+    version: integer().notNull(),
+    sha256: text().notNull(),
+    /** The domains that it knows, sorted. */
+    domains: text({ mode: 'json' }).$type<string[]>().notNull(),
+    texts: integer().notNull(),
+    createdAt: integer().notNull(),
+  },
+  (table) => [primaryKey({ columns: [table.model, table.version] })],
+)
 
 /** Frozen calibration datasets; each is the R2 object `datasets/<sha256>`, newline-delimited JSON. */
 export const datasets = sqliteTable('datasets', {
@@ -19,6 +61,8 @@ export const datasets = sqliteTable('datasets', {
   samples: integer().notNull(),
   bytes: integer().notNull(),
   createdAt: integer().notNull(),
+  /** When its texts were deleted because of their age; its statistics alone remain. Null while they are stored. */
+  expiredAt: integer(),
 })
 
 /**

@@ -10,6 +10,10 @@ export const tenants = sqliteTable('tenants', {
   createdAt: integer().notNull(),
   /** Limits of all its keys together. */
   limits: text({ mode: 'json' }).$type<Limits>().notNull().default({}),
+  /** The most that any of its keys may have sampled. */
+  sampling: text({ enum: ['never', 'opt_in', 'always'] })
+    .notNull()
+    .default('always'),
 })
 
 /** API keys, never the keys themselves. A rotated key has two hashes until `previousUntil`. */
@@ -22,6 +26,8 @@ export const apiKeys = sqliteTable(
     hash: text().notNull(),
     prefix: text().notNull(),
     defaultDomain: text().notNull(),
+    /** Whether texts of requests that name no domain are sorted into domains by their content. */
+    discoverDomains: integer({ mode: 'boolean' }).notNull().default(false),
     sampling: text({ enum: ['never', 'opt_in', 'always'] }).notNull(),
     createdAt: integer().notNull(),
     revokedAt: integer(),

@@ -22,6 +22,8 @@ export const models = sqliteTable('models', {
   shadow: text({ mode: 'json' }).$type<StoredTrial>(),
   /** The mask that is watched after its promotion, in force while it is active. */
   watch: text({ mode: 'json' }).$type<StoredWatch>(),
+  /** Versions of masks that serve single domains instead of the active one, by domain. */
+  domainVersions: text({ mode: 'json' }).$type<Record<string, number>>().notNull().default({}),
 })
 
 /** Registered masks; the file is the R2 object `masks/<sha256>`. */
@@ -46,6 +48,8 @@ export const masks = sqliteTable(
     createdAt: integer().notNull(),
     /** When it became active for the first time; null if it never was. */
     promotedAt: integer(),
+    /** Kept by an operator, however old and unused it is. */
+    pinned: integer({ mode: 'boolean' }).notNull().default(false),
   },
   (table) => [
     primaryKey({ columns: [table.model, table.version] }),

@@ -1,6 +1,6 @@
 /** Tables of updates, their jobs, and the batches and statistics that they leave. Times are Unix milliseconds. */
 import type { Job, JobReport } from '@copal/shared/wire/adaptation-jobs.ts'
-import type { UpdateState } from '@copal/shared/wire/admin.ts'
+import type { UpdateState, UpdateTrigger } from '@copal/shared/wire/admin.ts'
 import type { DomainWeights, PatternRules } from '@copal/shared/wire/selection.ts'
 import { sql } from 'drizzle-orm'
 import { index, integer, primaryKey, real, sqliteTable, text, uniqueIndex } from 'drizzle-orm/sqlite-core'
@@ -33,6 +33,9 @@ export const updates = sqliteTable(
     weights: text({ mode: 'json' }).$type<DomainWeights>(),
     errorCode: text(),
     errorMessage: text(),
+    trigger: text().$type<UpdateTrigger>().notNull().default('manual'),
+    /** Why it started then, for people; empty where an operator started it. */
+    triggerReason: text().notNull().default(''),
     createdAt: integer().notNull(),
     finishedAt: integer(),
   },
