@@ -20,6 +20,8 @@ export interface OfferedSample extends SampleSource {
   opening?: string | undefined
   text: string
   atMs: number
+  /** Mean negative log-likelihood of its beginning under the dense weights, nats a token, where a node has described it. */
+  nllMean?: number | undefined
 }
 
 /** A stored text, and the requests that contained it: the first ones, if there were many. */
