@@ -1,0 +1,103 @@
+import { AppError } from '@copal/shared/errors.ts'
+import { z } from 'zod'
+import { domainName } from '@copal/shared/wire/inference-fields.ts'
+import type { DomainClassifier, LinearMachine } from './classifier.ts'
+import { GRAM_BUCKETS } from './gram-vector.ts'
+
+/** Most bytes of a stored classifier. */
+export const MAX_CLASSIFIER_BYTES = 16 * 1024 * 1024
+const MAX_DOMAINS = 1024
+const VERSION = 1
+
+const floats = z
+  .base64()
+  .refine((text) => (atobLength(text) & 3) === 0, 'expected whole f32 values')
+  .transform((text) => new Float32Array(Uint8Array.from(atob(text), (c) => c.charCodeAt(0)).buffer))
+  .refine((values) => values.every(Number.isFinite), 'expected finite values')
+const machine = { weights: floats, bias: floats, sharpness: z.number().positive() }
+
+const stored = z
+  .object({
+    version: z.literal(VERSION),
+    domains: z.array(domainName).max(MAX_DOMAINS),
+    minTokens: z.int().nonnegative(),
+    grams: z.object(machine),
+    dense: z.object({ ...machine, mean: floats, scale: floats }).nullable(),
+    thresholds: z.object({ both: z.number().nullable(), grams: z.number().nullable() }),
+  })
+  .refine(({ domains, grams, dense }) => {
+    const k = domains.length
+    const size = dense?.mean.length ?? 0
+    return (
+      grams.bias.length === k &&
+      grams.weights.length === k * GRAM_BUCKETS &&
+      (dense === null ||
+        (dense.bias.length === k && dense.weights.length === k * size && dense.scale.length === size))
+    )
+  }, 'expected arrays of matching sizes')
+
+/** Encodes a classifier as UTF-8 JSON with base64 arrays of little-endian f32. */
+export function encodeClassifier(classifier: DomainClassifier): Uint8Array {
+  const { grams, dense, thresholds } = classifier
+  return new TextEncoder().encode(
+    JSON.stringify({
+      version: VERSION,
+      domains: classifier.domains,
+      minTokens: classifier.minTokens,
+      grams: encodeMachine(grams),
+      dense: dense && { ...encodeMachine(dense), mean: base64(dense.mean), scale: base64(dense.scale) },
+      // JSON has no -Infinity.
+      thresholds: {
+        both: Number.isFinite(thresholds.both) ? thresholds.both : null,
+        grams: Number.isFinite(thresholds.grams) ? thresholds.grams : null,
+      },
+    }),
+  )
+}
+
+/**
+ * Decodes a stored classifier.
+ *
+ * @throws AppError `internal_error` for bytes that `encodeClassifier` of this version did not write
+ */
+export function decodeClassifier(bytes: Uint8Array): DomainClassifier {
+  const parsed = bytes.length <= MAX_CLASSIFIER_BYTES ? stored.safeParse(parse(bytes)) : null
+  if (!parsed?.success) {
+    throw new AppError(
+      'internal_error',
+      'The stored classifier of domains cannot be read. It must be trained again.',
+      {
+        cause: parsed?.error,
+      },
+    )
+  }
+  const { version: _, thresholds, ...classifier } = parsed.data
+  return {
+    ...classifier,
+    thresholds: { both: thresholds.both ?? -Infinity, grams: thresholds.grams ?? -Infinity },
+  }
+}
+
+function parse(bytes: Uint8Array): unknown {
+  try {
+    return JSON.parse(new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes))
+  } catch {
+    return undefined
+  }
+}
+
+function encodeMachine({ weights, bias, sharpness }: LinearMachine) {
+  return { weights: base64(weights), bias: base64(bias), sharpness }
+}
+
+function base64(values: Float32Array): string {
+  const bytes = new Uint8Array(values.buffer, values.byteOffset, values.byteLength)
+  let text = ''
+  for (let at = 0; at < bytes.length; at += 0x8000)
+    text += String.fromCharCode(...bytes.subarray(at, at + 0x8000))
+  return btoa(text)
+}
+
+function atobLength(text: string): number {
+  return (text.length / 4) * 3 - (text.endsWith('==') ? 2 : text.endsWith('=') ? 1 : 0)
+}

@@ -1,0 +1,167 @@
+import type { DomainClassifier, LabelledText, LinearMachine, TrainingOptions } from './classifier.ts'
+import { GRAM_BUCKETS, gramVector, type SparseVector } from './gram-vector.ts'
+import { fitRidge, type Ridge } from './ridge.ts'
+import { standardise } from './standardise.ts'
+
+const MAX_EXAMPLES = 800
+const FALSE_REJECTIONS = 0.02
+const MIN_TOKENS = 16
+const DENSE_PENALTY = 1
+const GRAM_PENALTY = 0.3
+
+/** Trains a classifier. The same examples in the same order give the same classifier. Domains need two examples or more. */
+export function trainClassifier(
+  examples: readonly LabelledText[],
+  options: TrainingOptions = {},
+): DomainClassifier {
+  const chosen = drawEvenly(examples, options.maxExamples ?? MAX_EXAMPLES)
+  const domains = [...new Set(chosen.map(({ domain }) => domain))].toSorted()
+  const labels = chosen.map(({ domain }) => domains.indexOf(domain))
+  const vectors = chosen.map(({ text }) => gramVector(text))
+  const gramFit = fitRidge(gramKernel(vectors), labels, domains.length, GRAM_PENALTY)
+  const grams: LinearMachine = {
+    ...gramWeights(vectors, gramFit, domains.length),
+    sharpness: sharpness(gramFit, labels, domains.length),
+  }
+  const size = chosen[0]?.embedding.length ?? 0
+  const falseRejections = options.falseRejections ?? FALSE_REJECTIONS
+  const common = { domains, minTokens: options.minTokens ?? MIN_TOKENS, grams }
+  const gramBest = bestOutputs([gramFit], labels, domains.length)
+  if (size === 0 || chosen.some(({ embedding }) => embedding.length !== size)) {
+    const threshold = quantile(gramBest, falseRejections)
+    return { ...common, dense: null, thresholds: { both: threshold, grams: threshold } }
+  }
+  const { rows, mean, scale } = standardise(
+    chosen.map(({ embedding }) => embedding),
+    size,
+  )
+  const denseFit = fitRidge(denseKernel(rows, size), labels, domains.length, DENSE_PENALTY)
+  const dense = {
+    ...denseWeights(rows, size, denseFit, domains.length),
+    sharpness: sharpness(denseFit, labels, domains.length),
+    mean,
+    scale,
+  }
+  return {
+    ...common,
+    dense,
+    thresholds: {
+      both: quantile(bestOutputs([gramFit, denseFit], labels, domains.length), falseRejections),
+      grams: quantile(gramBest, falseRejections),
+    },
+  }
+}
+
+/** Takes examples from the domains in turn, evenly spread over each, until there are enough. */
+function drawEvenly(examples: readonly LabelledText[], max: number): LabelledText[] {
+  const byDomain = Map.groupBy(examples, ({ domain }) => domain)
+  const share = Math.max(2, Math.floor(max / Math.max(1, byDomain.size)))
+  return [...byDomain.values()].flatMap((all) => {
+    const step = Math.max(1, all.length / share)
+    return Array.from({ length: Math.min(all.length, share) }, (_, index) => all[Math.floor(index * step)]!)
+  })
+}
+
+/** Inner products of texts, plus 1 for the bias. */
+function gramKernel(vectors: readonly SparseVector[]): Float64Array {
+  const n = vectors.length
+  const kernel = new Float64Array(n * n)
+  const spread = new Float32Array(GRAM_BUCKETS)
+  for (const [i, { indices, values }] of vectors.entries()) {
+    for (const [at, bucket] of indices.entries()) spread[bucket] = values[at]!
+    for (let j = 0; j <= i; j++) {
+      const other = vectors[j]!
+      let sum = 1
+      for (let at = 0; at < other.indices.length; at++) sum += spread[other.indices[at]!]! * other.values[at]!
+      kernel[i * n + j] = sum
+      kernel[j * n + i] = sum
+    }
+    for (const bucket of indices) spread[bucket] = 0
+  }
+  return kernel
+}
+
+function gramWeights(
+  vectors: readonly SparseVector[],
+  { dual }: Ridge,
+  classes: number,
+): Pick<LinearMachine, 'weights' | 'bias'> {
+  const weights = new Float32Array(classes * GRAM_BUCKETS)
+  const bias = new Float32Array(classes)
+  for (const [i, { indices, values }] of vectors.entries()) {
+    for (let c = 0; c < classes; c++) {
+      const factor = dual[i * classes + c]!
+      bias[c]! += factor
+      const row = c * GRAM_BUCKETS
+      for (let at = 0; at < indices.length; at++) weights[row + indices[at]!]! += factor * values[at]!
+    }
+  }
+  return { weights, bias }
+}
+
+/** Inner products by dimension, plus 1 for the bias. */
+function denseKernel(rows: Float32Array, size: number): Float64Array {
+  const n = rows.length / size
+  const kernel = new Float64Array(n * n)
+  for (let i = 0; i < n; i++) {
+    for (let j = 0; j <= i; j++) {
+      let sum = 0
+      for (let d = 0; d < size; d++) sum += rows[i * size + d]! * rows[j * size + d]!
+      kernel[i * n + j] = sum / size + 1
+      kernel[j * n + i] = kernel[i * n + j]!
+    }
+  }
+  return kernel
+}
+
+function denseWeights(
+  rows: Float32Array,
+  size: number,
+  { dual }: Ridge,
+  classes: number,
+): Pick<LinearMachine, 'weights' | 'bias'> {
+  const n = rows.length / size
+  const weights = new Float32Array(classes * size)
+  const bias = new Float32Array(classes)
+  for (let i = 0; i < n; i++) {
+    for (let c = 0; c < classes; c++) {
+      const factor = dual[i * classes + c]!
+      bias[c]! += factor
+      for (let d = 0; d < size; d++) weights[c * size + d]! += (factor * rows[i * size + d]!) / size
+    }
+  }
+  return { weights, bias }
+}
+
+/** Finds the factor under which the left-out outputs, as logits, are most likely. */
+function sharpness({ leftOut }: Ridge, labels: readonly number[], classes: number): number {
+  let best = 1
+  let least = Infinity
+  for (let factor = 1; factor <= 64; factor *= Math.SQRT2) {
+    let loss = 0
+    for (const [i, label] of labels.entries()) {
+      let sum = 0
+      for (let c = 0; c < classes; c++) sum += Math.exp(factor * leftOut[i * classes + c]!)
+      loss += Math.log(sum) - factor * leftOut[i * classes + label]!
+    }
+    if (loss < least) [least, best] = [loss, factor]
+  }
+  return best
+}
+
+/** The best mean output of each example, left out. */
+function bestOutputs(fits: readonly Ridge[], labels: readonly number[], classes: number): number[] {
+  return labels.map((_, i) => {
+    let best = -Infinity
+    for (let c = 0; c < classes; c++) {
+      const mean = fits.reduce((sum, { leftOut }) => sum + leftOut[i * classes + c]!, 0) / fits.length
+      best = Math.max(best, mean)
+    }
+    return best
+  })
+}
+
+function quantile(values: readonly number[], share: number): number {
+  const sorted = values.toSorted((a, b) => a - b)
+  return sorted[Math.floor(share * sorted.length)] ?? -Infinity
+}

