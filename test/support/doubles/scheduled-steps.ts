@@ -34,7 +34,7 @@ export const generate = (state: EngineState, length: number, partition: string |
   )
 /** Adds a text to score. */
 export const score = (state: EngineState, length: number, weights: WeightSet): Request =>
-  addRequest(state, { kind: 'score', nll: new Float32Array(length - 1) }, prompt(length), weights)
+  addRequest(state, { kind: 'score', nll: new Float32Array(length - 1), sum: null }, prompt(length), weights)
 
 /** Runs one step as a backend would; every sampled token is 7. */
 export function step(state: EngineState, weights: WeightSet, policy: ReturnType<typeof createPolicy>) {

@@ -10,7 +10,7 @@ import type { RequestTracker } from './request-tracker.ts'
 import type { EnginePolicy } from './engine-policy.ts'
 import { checkBiases, checkTokens, contextExceeded, overloaded, textTooLong } from './request-errors.ts'
 import { cancelled } from '../../platform/unless-aborted.ts'
-import type { Goal, Request } from './engine-request.ts'
+import type { Goal, Request, ScoreGoal } from './engine-request.ts'
 import { createEmbeddingOutput, createGenerationOutput } from './output-handlers.ts'
 import { waitingRequests, type EngineState } from './engine-state.ts'
 
@@ -27,7 +27,9 @@ export interface AdmissionDeps extends Pick<EngineDeps, 'config' | 'codec'> {
 }
 
 /** Creates the methods of an engine that start requests. */
-export function createAdmission(deps: AdmissionDeps): Pick<Engine, 'generate' | 'embed' | 'score'> {
+export function createAdmission(
+  deps: AdmissionDeps,
+): Pick<Engine, 'generate' | 'embed' | 'score' | 'meanHidden'> {
   const { config, codec, policy, state, tracker, nowMs, checkOpen, accept } = deps
   const queues = createEventQueues<GenerateEvent>(policy.maxUnread)
   const endTokens = new Set(config.eosTokenIds)
@@ -38,6 +40,17 @@ export function createAdmission(deps: AdmissionDeps): Pick<Engine, 'generate' | 
   function checkQueueLength(): void {
     if (waitingRequests(state).length >= policy.maxWaiting)
       throw overloaded('requests waiting', policy.maxWaiting, backlogMs())
+  }
+
+  async function runScore(
+    { weights, tokens, signal }: Parameters<Engine['score']>[0],
+    goal: ScoreGoal,
+  ): Promise<void> {
+    if (tokens.length > policy.contextLength) throw textTooLong(tokens.length, policy.contextLength)
+    if (tracker.pendingScores >= policy.maxScores)
+      throw overloaded('texts to score', policy.maxScores, backlogMs())
+    if (signal?.aborted) throw cancelled()
+    await tracker.trackScore(accept(goal, tokens, weights), signal)
   }
 
   function goalOf(spec: GenerateRequest, maxNewTokens: number, fail: (error: AppError) => void): Goal {
@@ -112,17 +125,24 @@ export function createAdmission(deps: AdmissionDeps): Pick<Engine, 'generate' | 
       return { embedding: result.promise, outcome }
     },
 
-    async score({ weights, tokens, signal }) {
+    async score(spec) {
+      const { tokens } = spec
       checkOpen()
       checkTokens(tokens, config.vocabSize, 'tokens')
       if (tokens.length < 2)
         throw new AppError('invalid_request', 'Scoring a text needs at least two tokens.')
-      if (tokens.length > policy.contextLength) throw textTooLong(tokens.length, policy.contextLength)
-      if (tracker.pendingScores >= policy.maxScores)
-        throw overloaded('texts to score', policy.maxScores, backlogMs())
-      if (signal?.aborted) throw cancelled()
-      const request = accept({ kind: 'score', nll: new Float32Array(tokens.length - 1) }, tokens, weights)
-      return tracker.trackScore(request, signal)
+      const nll = new Float32Array(tokens.length - 1)
+      await runScore(spec, { kind: 'score', nll, sum: null })
+      return nll
+    },
+
+    async meanHidden(spec) {
+      const { tokens } = spec
+      checkOpen()
+      checkTokens(tokens, config.vocabSize, 'tokens')
+      const sum = new Float64Array(config.hiddenSize)
+      await runScore(spec, { kind: 'score', nll: new Float32Array(0), sum })
+      return Float32Array.from(sum, (value) => value / tokens.length)
     },
   }
 }

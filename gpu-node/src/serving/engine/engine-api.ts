@@ -59,6 +59,16 @@ export interface Engine {
     signal?: AbortSignal
   }): Promise<Float32Array>
   /**
+   * Returns what {@link embed} computes, f32 `[hidden]`, on the given weights and at the priority of {@link score}.
+   *
+   * @throws AppError as {@link score} does
+   */
+  meanHidden(request: {
+    weights: WeightSet
+    tokens: readonly number[]
+    signal?: AbortSignal
+  }): Promise<Float32Array>
+  /**
    * Embeds a text: the mean over its tokens of the last hidden state, after the final norm, f32 `[hidden]`, on the
    * weights that are active when its first step runs. It is queued, prefilled in chunks and preempted like the prompt of
    * a generation, and restarts on the active weights when its own are drained, so it never mixes two masks.

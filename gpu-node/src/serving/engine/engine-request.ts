@@ -38,10 +38,13 @@ export interface GenerateGoal {
   readonly prefixes: readonly NamedPrefix[]
 }
 
-/** Goal of a request that scores a text; `nll[i]` is of token `i + 1` given all before it, in nats. */
+/** Goal of a request at low priority: it scores a text, or sums its last hidden states. */
 export interface ScoreGoal {
   readonly kind: 'score'
+  /** `nll[i]` is of token `i + 1` given all before it, in nats; empty where hidden states are summed. */
   readonly nll: Float32Array
+  /** The sum of the last hidden states, f64 `[hidden]`, over the tokens fed so far; null where the text is scored. */
+  readonly sum: Float64Array | null
 }
 
 /** Goal of a request that sums the last hidden states of a text; `sum` is f64 `[hidden]`, over the tokens fed so far. */
@@ -100,6 +103,6 @@ export function pinOf(request: Request): WeightSet | undefined {
 }
 
 /** Returns the number of tokens that prefill feeds: all, except the last one of a scored text, which predicts nothing. */
-export function prefillLength(request: Request): number {
-  return request.goal.kind === 'score' ? request.tokens.length - 1 : request.tokens.length
+export function prefillLength({ goal, tokens }: Request): number {
+  return goal.kind === 'score' && !goal.sum ? tokens.length - 1 : tokens.length
 }

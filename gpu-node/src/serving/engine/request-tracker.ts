@@ -54,8 +54,8 @@ export interface RequestTracker {
     arrivedMs: number,
     output: OutputHandler,
   ): Promise<GenerationOutcome>
-  /** Tracks a scoring until it ends. */
-  trackScore(request: Request, signal: AbortSignal | undefined): Promise<Float32Array>
+  /** Tracks a scoring until its goal is reached. */
+  trackScore(request: Request, signal: AbortSignal | undefined): Promise<void>
   /** Delivers the results of a step and ends the requests that it completed. */
   deliverStep(outcome: StepOutcome, times: StepTimes): void
   /** Ends a request or scoring with an error. */
@@ -82,7 +82,7 @@ export function createRequestTracker(
   ended: () => void,
 ): RequestTracker {
   const tracked = new Map<Request, TrackedRequest>()
-  const scores = new Map<Request, { resolve: (nll: Float32Array) => void; reject: (error: Error) => void }>()
+  const scores = new Map<Request, { resolve: () => void; reject: (error: Error) => void }>()
   let meanRequestMs = 1000
 
   function markStarted(request: Request, weights: WeightSet, startedMs: number, cachedTokens: number): void {
@@ -134,11 +134,10 @@ export function createRequestTracker(
   }
 
   function completeScore(request: Request): void {
-    const { goal } = request
     const waiter = scores.get(request)
     scores.delete(request)
     endRequest(state, request)
-    if (goal.kind === 'score') waiter?.resolve(goal.nll)
+    waiter?.resolve()
   }
 
   function fail(request: Request, error: AppError): void {
@@ -184,11 +183,11 @@ export function createRequestTracker(
     },
 
     async trackScore(request, signal) {
-      const { promise, resolve, reject } = Promise.withResolvers<Float32Array>()
+      const { promise, resolve, reject } = Promise.withResolvers<void>()
       scores.set(request, { resolve, reject })
       const dispose = watch({ signal }, () => fail(request, cancelled()), undefined)
       try {
-        return await promise
+        await promise
       } finally {
         dispose()
       }

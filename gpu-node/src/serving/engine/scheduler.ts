@@ -154,7 +154,8 @@ function planScore(
     budget,
   )
   if (piece < 1) return undefined
-  return { work: { request, from, to: from + piece, output: 'nll', shared: [] }, admit: !sequence }
+  const output = request.goal.kind === 'score' && request.goal.sum ? 'hidden_sum' : 'nll'
+  return { work: { request, from, to: from + piece, output, shared: [] }, admit: !sequence }
 }
 
 function startsOn(state: EngineState, request: Request, weights: WeightSet): boolean {

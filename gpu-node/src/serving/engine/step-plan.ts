@@ -109,13 +109,13 @@ export function commitStep(state: EngineState, step: ReservedStep, result: StepR
     } else if (output.kind === 'nll' && request.goal.kind === 'score') {
       request.goal.nll.set(output.nll, work.from)
       if (work.to === request.goal.nll.length) scored.push(request)
-    } else if (output.kind === 'hidden_sum' && request.goal.kind === 'embed') {
+    } else if (output.kind === 'hidden_sum' && request.goal.kind !== 'generate' && request.goal.sum) {
       addHidden(request.goal.sum, output.sum, work.from === 0)
-      if (work.to === request.tokens.length) embedded.push(request)
+      if (work.to === request.tokens.length) (request.goal.kind === 'score' ? scored : embedded).push(request)
     }
   })
-  const scoring = draft.work.some((work) => work.output === 'nll')
-  const serving = draft.work.some((work) => work.output !== 'nll')
+  const scoring = draft.work.some(({ request }) => request.goal.kind === 'score')
+  const serving = draft.work.some(({ request }) => request.goal.kind !== 'score')
   if (scoring) state.stepsSinceScore = 0
   else if (serving) state.stepsSinceScore += 1
   return { pinned, progressed, sampled, scored, embedded }
@@ -178,8 +178,8 @@ export function tokensByKind({ draft }: ReservedStep): {
   scoreTokens: number
 } {
   const tokens = { prefillTokens: 0, decodeTokens: 0, scoreTokens: 0 }
-  for (const { request, from, to, output } of draft.work) {
-    if (output === 'nll') tokens.scoreTokens += to - from
+  for (const { request, from, to } of draft.work) {
+    if (request.goal.kind === 'score') tokens.scoreTokens += to - from
     else if (from >= request.promptTokens) tokens.decodeTokens += to - from
     else tokens.prefillTokens += to - from
   }

@@ -9,6 +9,7 @@ import { completions } from './routes/completions-route.ts'
 import type { NodeServerDeps } from './generation/node-server-deps.ts'
 import { embeddings } from './routes/embeddings-route.ts'
 import { createEncoder } from './prompts/encoder.ts'
+import { describeTexts } from './routes/describe-route.ts'
 import { evaluate } from './routes/evaluation-route.ts'
 import { createGenerate } from './generation/generate-response.ts'
 import { createGrammarCompiler } from '../grammar/grammar-compiler.ts'
@@ -66,6 +67,7 @@ export function createNodeServer(deps: NodeServerDeps): NodeServer {
   app.route('/rpc/responses', responses(inference))
   app.route('/rpc/embeddings', embeddings(deps, receipts, calls, nowMs, inference))
   app.route('/rpc/evaluate', evaluate(deps, read))
+  app.route('/rpc/describe', describeTexts(deps, read, scoreTimeoutMs))
 
   app.get('/health', (c) => {
     const { activeVersion } = engine

@@ -1,0 +1,106 @@
+import { Hono } from 'hono'
+import { AppError, toAppError } from '@copal/shared/errors.ts'
+import { describeCall, type TextDescription } from '@copal/shared/wire/node-calls.ts'
+import { validate } from '@copal/shared/wire/validate.ts'
+import type { WeightSet } from '../../contract/backend.ts'
+import { requireModel } from '../generation/request-weights.ts'
+import type { NodeServerDeps } from '../generation/node-server-deps.ts'
+import { sum } from '../receipts/score-outcome.ts'
+import type { ReadCall } from './route-deps.ts'
+
+/** Largest body: 64 texts of 64 KB as JSON, with room for escapes. */
+const MAX_DESCRIBE_BYTES = 8 * 1024 * 1024
+/** Characters that give one token in all but unusual text; more of a text is not tokenised. */
+const CHARACTERS_PER_TOKEN = 8
+/** Texts of all calls that the engine holds at once, so that they leave room for the scores of receipts. */
+const MAX_CONCURRENT_TEXTS = 4
+/** Calls that may wait; one more is rejected, because the gateway can ask another node or later. */
+const MAX_CALLS = 8
+
+/**
+ * Creates the route of `POST /rpc/describe`: the mean last hidden state and the mean loss of texts under the dense weights,
+ * which no swap moves. It runs at the priority of scores, in two passes a text.
+ *
+ * @param timeoutMs after which a call fails with `deadline_exceeded`
+ */
+export function describeTexts(
+  deps: Pick<NodeServerDeps, 'model' | 'engine' | 'weights'>,
+  read: ReadCall,
+  timeoutMs: number,
+): Hono {
+  const { model, engine, weights } = deps
+  let calls = 0
+  let running = 0
+  const waiting: (() => void)[] = []
+
+  /** Runs a task when fewer than the maximum number run. */
+  async function inTurn<T>(task: () => Promise<T>): Promise<T> {
+    if (running >= MAX_CONCURRENT_TEXTS) await new Promise<void>((resolve) => waiting.push(resolve))
+    else running += 1
+    try {
+      return await task()
+    } finally {
+      // The next task takes the place of this one.
+      const next = waiting.shift()
+      if (next) next()
+      else running -= 1
+    }
+  }
+
+  async function describe(
+    text: string,
+    maxTokens: number,
+    { dense, signal }: { dense: WeightSet; signal: AbortSignal },
+  ): Promise<TextDescription> {
+    signal.throwIfAborted()
+    const tokens = model.codec
+      .encodeDocument(text.slice(0, maxTokens * CHARACTERS_PER_TOKEN))
+      .slice(0, Math.min(maxTokens, engine.policy.contextLength))
+    if (tokens.length === 0) return { tokens: 0, embedding: [], nllMean: null }
+    const embedding = await engine.meanHidden({ weights: dense, tokens, signal })
+    const nllMean =
+      tokens.length < 2
+        ? null
+        : sum(await engine.score({ weights: dense, tokens, signal })) / (tokens.length - 1)
+    if (!embedding.every(Number.isFinite) || !Number.isFinite(nllMean ?? 0))
+      throw new AppError(
+        'node_failed',
+        'The hidden states or losses of the dense model are not finite numbers.',
+      )
+    return { tokens: tokens.length, embedding: [...embedding], nllMean }
+  }
+
+  return new Hono().post('/', async (c) => {
+    const call = validate(describeCall, await read(c.req.raw, MAX_DESCRIBE_BYTES))
+    requireModel({ model }, call.model)
+    const dense = weights(0)
+    if (!dense) {
+      const message =
+        'The dense weights are not loaded on this node, so it cannot describe texts. Try again in 5 s.'
+      throw new AppError('no_node_available', message, { retryAfterS: 5 })
+    }
+    if (calls >= MAX_CALLS) {
+      const message = `${MAX_CALLS} calls wait to be described. Try again in 5 s.`
+      throw new AppError('overloaded', message, { retryAfterS: 5 })
+    }
+    calls += 1
+    const release = engine.hold(dense)
+    const failed = new AbortController()
+    const deadline = AbortSignal.timeout(timeoutMs)
+    const signal = AbortSignal.any([failed.signal, deadline, c.req.raw.signal])
+    try {
+      const described = await Promise.all(
+        call.texts.map((text) => inTurn(() => describe(text, call.maxTokens, { dense, signal }))),
+      )
+      return c.json({ texts: described })
+    } catch (thrown) {
+      if (!deadline.aborted) throw thrown
+      const message = `The texts were not described within ${timeoutMs / 1000} s. Send fewer, or try again later.`
+      throw new AppError('deadline_exceeded', message, { cause: toAppError(thrown) })
+    } finally {
+      failed.abort()
+      release()
+      calls -= 1
+    }
+  })
+}
