@@ -10,7 +10,7 @@ import {
 } from './storage/retention.ts'
 import { createDeps } from './deps.ts'
 import type { Bindings } from './contracts/bindings.ts'
-import { consumeSamples } from './adaptation/sampling/sample-consumer.ts'
+import { consumeSamples } from './adaptation/intake/sample-consumer.ts'
 import { pepperStoredKeys } from './keys/pepper-stored-keys.ts'
 import { deleteOldParts } from './storage/artifacts/mask-parts.ts'
 import { deleteStaleStatistics } from './storage/artifacts/statistics-files.ts'

@@ -5,8 +5,8 @@ import type { Deps } from '../../contracts/bindings.ts'
 import type { OfferedSample } from '../../contracts/reservoir-object.ts'
 import { findTenantsOfKeys } from '../../storage/db/queries/key-queries.ts'
 import { listTombstones, type TombstoneRow } from '../../storage/db/queries/tombstone-queries.ts'
-import { isDeleted } from './tombstones.ts'
-import { SAMPLE_QUEUE } from './sample-queue.ts'
+import { isDeleted } from '../sampling/tombstones.ts'
+import { SAMPLE_QUEUE } from '../sampling/sample-queue.ts'
 
 /** Maximum number of domains. Any key that is sampled can name one, and each costs storage and an evaluation per update. */
 const MAX_DOMAINS = 256
