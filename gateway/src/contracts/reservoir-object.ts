@@ -22,6 +22,36 @@ export interface OfferedSample extends SampleSource {
   atMs: number
   /** Mean negative log-likelihood of its beginning under the dense weights, nats a token, where a node has described it. */
   nllMean?: number | undefined
+  /** Its dense embedding, by which it may be an example of its domain. */
+  description?: DenseDescription | undefined
+  /** The classifier put it into the domain, so it is no example of it. */
+  found?: boolean | undefined
+}
+
+/** What the dense weights of a model make of a text. */
+export interface DenseDescription {
+  /** SHA-256 of the model's dense weights. */
+  baseSha256: string
+  tokens: number
+  /** f32. */
+  embedding: readonly number[]
+  nllMean: number | null
+}
+
+/** A stored text without a description. */
+export interface UndescribedText {
+  hash: string
+  /** Its beginning. */
+  text: string
+}
+
+/** A stored text with its description. */
+export interface DescribedText extends UndescribedText, Omit<DenseDescription, 'baseSha256'> {
+  /** The tenants of its sources. */
+  tenants: string[]
+  characters: number
+  /** The proposed domain that it belongs to. */
+  proposal: string | null
 }
 
 /** A stored text, and the requests that contained it: the first ones, if there were many. */
@@ -102,4 +132,33 @@ export interface ReservoirObject extends Rpc.DurableObjectBranded {
 
   /** Deletes everything stored for the domain, marks included. */
   clear(): void
+
+  /**
+   * Returns texts that lack a description, in a fixed random order, and how many have one. Texts that the classifier found
+   * are left out, and unless `heldOut` is set, so are held-out ones.
+   *
+   * @param want the number of descriptions to have; at most `limit` texts are returned
+   */
+  undescribed(request: { baseSha256: string; want: number; limit: number; heldOut?: boolean }): {
+    described: number
+    texts: UndescribedText[]
+  }
+
+  /** Stores descriptions of stored texts by their hashes, and forgets those under other weights than `bases`. */
+  describe(descriptions: readonly ({ hash: string } & DenseDescription)[], bases: readonly string[]): void
+
+  /** Returns described texts in a fixed random order. */
+  described(baseSha256: string, limit: number): DescribedText[]
+
+  /** Sets which proposed domain each described text belongs to; texts that are not named belong to none. */
+  propose(baseSha256: string, proposals: Readonly<Record<string, readonly string[]>>): void
+
+  /** Returns the number of texts of each proposed domain. */
+  proposalSizes(): Record<string, number>
+
+  /** Returns texts of a proposed domain as they were offered, one offer for each source, and their hashes. */
+  offersOf(proposal: string, limit: number): { hashes: string[]; offers: OfferedSample[] }
+
+  /** Deletes texts by their hashes. */
+  deleteByHash(hashes: readonly string[]): void
 }

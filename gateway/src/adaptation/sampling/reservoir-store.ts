@@ -205,6 +205,13 @@ export class ReservoirStore {
     })
   }
 
+  /** Deletes texts by their hashes. */
+  deleteByHash(hashes: readonly string[]): void {
+    this.#storage.transactionSync(
+      () => void this.#deleteSources('hash IN (SELECT value FROM json_each(?))', JSON.stringify(hashes)),
+    )
+  }
+
   /** Deletes the expired sources, and the texts that have none left. */
   expire(): void {
     const untilMs = this.#options.nowMs() - this.#options.timeToLiveMs

@@ -1,13 +1,17 @@
 import { DurableObject } from 'cloudflare:workers'
 import type { Bindings } from '../../contracts/bindings.ts'
+import { ReservoirDescriptions } from './reservoir-descriptions.ts'
 import { ReservoirStore } from './reservoir-store.ts'
 import type {
+  DenseDescription,
+  DescribedText,
   ReservoirObject,
   StoredText,
   OfferedSample,
   ReservoirStats,
   SourceFilter,
   TakeRequest,
+  UndescribedText,
 } from '../../contracts/reservoir-object.ts'
 
 const DAY_MS = 24 * 60 * 60 * 1000
@@ -24,6 +28,7 @@ const RESERVOIR_OPTIONS = {
 /** The Durable Object of one domain's samples: redacted texts in a bounded uniform pool and a holdout, for 30 days. */
 export class Reservoir extends DurableObject<Bindings> implements ReservoirObject {
   readonly #store: ReservoirStore
+  readonly #descriptions: ReservoirDescriptions
 
   constructor(ctx: DurableObjectState, env: Bindings) {
     super(ctx, env)
@@ -32,12 +37,14 @@ export class Reservoir extends DurableObject<Bindings> implements ReservoirObjec
       seed: crypto.randomUUID(),
       nowMs: () => Date.now(),
     })
+    this.#descriptions = new ReservoirDescriptions(ctx.storage)
     // Hashing is asynchronous. No call is delivered before it ends.
     void ctx.blockConcurrencyWhile(() => this.#store.migrate())
   }
 
   async offer(offers: readonly OfferedSample[]): Promise<void> {
     await this.#store.offer(offers)
+    await this.#descriptions.addOffered(offers)
     await this.#scheduleExpiry()
   }
 
@@ -71,6 +78,37 @@ export class Reservoir extends DurableObject<Bindings> implements ReservoirObjec
 
   clear(): void {
     this.#store.clear()
+  }
+
+  undescribed(request: Parameters<ReservoirDescriptions['undescribed']>[0]): {
+    described: number
+    texts: UndescribedText[]
+  } {
+    return this.#descriptions.undescribed(request)
+  }
+
+  describe(descriptions: readonly ({ hash: string } & DenseDescription)[], bases: readonly string[]): void {
+    this.#descriptions.describe(descriptions, bases)
+  }
+
+  described(baseSha256: string, limit: number): DescribedText[] {
+    return this.#descriptions.described(baseSha256, limit)
+  }
+
+  propose(baseSha256: string, proposals: Readonly<Record<string, readonly string[]>>): void {
+    this.#descriptions.propose(baseSha256, proposals)
+  }
+
+  proposalSizes(): Record<string, number> {
+    return this.#descriptions.proposalSizes()
+  }
+
+  offersOf(proposal: string, limit: number): { hashes: string[]; offers: OfferedSample[] } {
+    return this.#descriptions.offersOf(proposal, limit)
+  }
+
+  deleteByHash(hashes: readonly string[]): void {
+    this.#store.deleteByHash(hashes)
   }
 
   /** Deletes the expired texts. */

@@ -8,6 +8,14 @@ export function maskKey(hash: string): string {
   return `masks/${hash}`
 }
 
+/** Prefix of the R2 keys of classifiers. */
+export const CLASSIFIER_PREFIX = 'classifiers/'
+
+/** Returns the R2 key of a classifier of domains. */
+export function classifierKey(hash: string): string {
+  return `${CLASSIFIER_PREFIX}${hash}`
+}
+
 /** Prefix of the R2 keys of statistics artifacts. */
 export const STATISTICS_PREFIX = 'statistics/'
 

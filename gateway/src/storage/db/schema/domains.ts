@@ -4,6 +4,9 @@ import { index, integer, primaryKey, sqliteTable, text } from 'drizzle-orm/sqlit
 /** The name under which the operator's fixed holdout stands beside those of domains; no domain can have it. */
 export const GENERAL_HOLDOUT = '(general)'
 
+/** The name of the reservoir of texts that fit into no domain yet; no domain can have it. */
+export const UNASSIGNED = '(unassigned)'
+
 /** Domains that were sampled or created; their held-out texts are in `holdouts`. */
 export const domains = sqliteTable('domains', {
   name: text().primaryKey(),

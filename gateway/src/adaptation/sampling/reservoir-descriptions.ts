@@ -1,0 +1,200 @@
+import type {
+  DenseDescription,
+  DescribedText,
+  OfferedSample,
+  SampleSource,
+  Side,
+  UndescribedText,
+} from '../../contracts/reservoir-object.ts'
+import { headOf, textHash } from './text-hash.ts'
+
+/** Characters of a text that describing and classifying read, more than the first 128 tokens in most text. */
+const HEAD_CHARACTERS = 1024
+
+/**
+ * - `descriptions`: what the dense weights of a model make of stored texts; `embedding` is f32. `found` is 1 if the
+ *   classifier put the text into the domain, and `embedding` is empty then. It goes with its text.
+ */
+const TABLES = `
+  CREATE TABLE IF NOT EXISTS descriptions (
+    hash TEXT NOT NULL, base TEXT NOT NULL, tokens INTEGER NOT NULL, embedding BLOB NOT NULL, nll REAL,
+    found INTEGER NOT NULL, proposal TEXT, PRIMARY KEY (hash, base)
+  ) WITHOUT ROWID;
+  CREATE INDEX IF NOT EXISTS descriptions_base ON descriptions (base, found);
+  CREATE INDEX IF NOT EXISTS descriptions_proposal ON descriptions (proposal);
+  CREATE TRIGGER IF NOT EXISTS texts_deleted AFTER DELETE ON texts BEGIN
+    DELETE FROM descriptions WHERE hash = OLD.hash;
+  END;
+`
+
+type Row = { hash: string; text: string; characters: number; tokens: number; embedding: ArrayBuffer } & {
+  nll: number | null
+  proposal: string | null
+  tenants: string
+}
+
+/** The descriptions of a reservoir's texts under dense weights: examples of a domain, or what is to be clustered. */
+export class ReservoirDescriptions {
+  readonly #storage: DurableObjectStorage
+  readonly #sql: SqlStorage
+
+  /** @param storage has the tables of texts and sources */
+  constructor(storage: DurableObjectStorage) {
+    this.#storage = storage
+    this.#sql = storage.sql
+    this.#sql.exec(TABLES)
+  }
+
+  /** Stores the descriptions of offers whose texts were kept, and which texts the classifier found. */
+  async addOffered(offers: readonly OfferedSample[]): Promise<void> {
+    const known = offers.filter(({ description, found }) => description ?? found)
+    if (known.length === 0) return
+    const hashed = await Promise.all(
+      known.map(async ({ text, description, found }) => ({ hash: await textHash(text), description, found })),
+    )
+    this.#storage.transactionSync(() => {
+      for (const { hash, description, found } of hashed) {
+        if (found) this.#insert({ hash, baseSha256: '', tokens: 0, embedding: [], nllMean: null }, true)
+        else if (description) this.#insert({ hash, ...description }, false)
+      }
+    })
+  }
+
+  undescribed({
+    baseSha256,
+    want,
+    limit,
+    heldOut = false,
+  }: {
+    baseSha256: string
+    want: number
+    limit: number
+    heldOut?: boolean
+  }): { described: number; texts: UndescribedText[] } {
+    const { described } = this.#sql
+      .exec<{ described: number }>(
+        'SELECT count(*) AS described FROM descriptions WHERE base = ? AND found = 0',
+        baseSha256,
+      )
+      .one()
+    const texts = this.#sql
+      .exec<{ hash: string; text: string }>(
+        `SELECT hash, substr(text, 1, ${HEAD_CHARACTERS}) AS text FROM texts
+         WHERE (side = 'pool' OR ?1) AND NOT EXISTS (
+           SELECT 1 FROM descriptions WHERE descriptions.hash = texts.hash AND (base = ?2 OR found = 1)
+         ) ORDER BY priority LIMIT ?3`,
+        heldOut ? 1 : 0,
+        baseSha256,
+        Math.max(0, Math.min(limit, want - described)),
+      )
+      .toArray()
+    return {
+      described,
+      texts: texts.map(({ hash, text }) => ({ hash, text: headOf(text, HEAD_CHARACTERS) })),
+    }
+  }
+
+  describe(descriptions: readonly ({ hash: string } & DenseDescription)[], bases: readonly string[]): void {
+    this.#storage.transactionSync(() => {
+      this.#sql.exec(
+        'DELETE FROM descriptions WHERE found = 0 AND base NOT IN (SELECT value FROM json_each(?))',
+        JSON.stringify(bases),
+      )
+      for (const description of descriptions) this.#insert(description, false)
+    })
+  }
+
+  described(baseSha256: string, limit: number): DescribedText[] {
+    return this.#sql
+      .exec<Row>(
+        `SELECT hash, substr(text, 1, ${HEAD_CHARACTERS}) AS text, characters, tokens, embedding, nll, proposal,
+           (SELECT json_group_array(DISTINCT tenant) FROM sources WHERE sources.hash = texts.hash) AS tenants
+         FROM texts JOIN descriptions USING (hash)
+         WHERE base = ? AND found = 0 ORDER BY priority LIMIT ?`,
+        baseSha256,
+        limit,
+      )
+      .toArray()
+      .map(({ text, embedding, nll, tenants, ...row }) => ({
+        ...row,
+        text: headOf(text, HEAD_CHARACTERS),
+        embedding: [...new Float32Array(embedding)],
+        nllMean: nll,
+        tenants: JSON.parse(tenants) as string[],
+      }))
+  }
+
+  propose(baseSha256: string, proposals: Readonly<Record<string, readonly string[]>>): void {
+    this.#storage.transactionSync(() => {
+      this.#sql.exec('UPDATE descriptions SET proposal = NULL WHERE base = ?', baseSha256)
+      for (const [proposal, hashes] of Object.entries(proposals)) {
+        this.#sql.exec(
+          'UPDATE descriptions SET proposal = ? WHERE base = ? AND hash IN (SELECT value FROM json_each(?))',
+          proposal,
+          baseSha256,
+          JSON.stringify(hashes),
+        )
+      }
+    })
+  }
+
+  proposalSizes(): Record<string, number> {
+    const rows = this.#sql.exec<{ proposal: string; texts: number }>(
+      'SELECT proposal, count(*) AS texts FROM descriptions WHERE proposal IS NOT NULL GROUP BY proposal',
+    )
+    return Object.fromEntries(rows.toArray().map(({ proposal, texts }) => [proposal, texts]))
+  }
+
+  offersOf(proposal: string, limit: number): { hashes: string[]; offers: OfferedSample[] } {
+    const texts = this.#sql
+      .exec<{ hash: string; base: string; text: string; side: Side } & Omit<Row, 'proposal' | 'tenants'>>(
+        `SELECT hash, base, text, side, tokens, embedding, nll FROM texts JOIN descriptions USING (hash)
+         WHERE proposal = ? ORDER BY priority LIMIT ?`,
+        proposal,
+        limit,
+      )
+      .toArray()
+    const offers = texts.flatMap(({ hash, base, text, side, tokens, embedding, nll }) => {
+      const sources = this.#sql.exec<
+        { [N in keyof SampleSource]: SampleSource[N] } & { opening: string; atMs: number }
+      >(
+        `SELECT request_id AS requestId, key_id AS keyId, tenant, conversation, consent_version AS consentVersion,
+           opening, at_ms AS atMs
+         FROM sources WHERE hash = ? ORDER BY at_ms, key_id, conversation`,
+        hash,
+      )
+      const description = {
+        baseSha256: base,
+        tokens,
+        embedding: [...new Float32Array(embedding)],
+        nllMean: nll,
+      }
+      return sources.toArray().map((source) => ({
+        ...source,
+        side,
+        text,
+        description,
+        ...(nll === null ? {} : { nllMean: nll }),
+      }))
+    })
+    return { hashes: texts.map(({ hash }) => hash), offers }
+  }
+
+  /** Inserts a description unless its text is not stored. An example stays one. */
+  #insert(
+    { hash, baseSha256, tokens, embedding, nllMean }: { hash: string } & DenseDescription,
+    found: boolean,
+  ): void {
+    const bytes = Float32Array.from(embedding).buffer
+    this.#sql.exec(
+      `INSERT INTO descriptions SELECT ?1, ?2, ?3, ?4, ?5, ?6, NULL WHERE EXISTS (SELECT 1 FROM texts WHERE hash = ?1)
+       ON CONFLICT DO NOTHING`,
+      hash,
+      baseSha256,
+      tokens,
+      bytes,
+      nllMean,
+      found ? 1 : 0,
+    )
+  }
+}

@@ -1,0 +1,105 @@
+/** Tests what the dense weights make of stored texts, in the reservoir that stores them. */
+import { env } from 'cloudflare:workers'
+import { runInDurableObject } from 'cloudflare:test'
+import { expect, test } from 'vitest'
+import { textHash } from '../../../../gateway/src/adaptation/sampling/text-hash.ts'
+import type { OfferedSample } from '../../../../gateway/src/contracts/reservoir-object.ts'
+import { offeredSample } from '../../support/requests/offered-sample.ts'
+
+const BASE = 'b'.repeat(64)
+const reservoir = (name: string) => env.RESERVOIR.get(env.RESERVOIR.idFromName(name))
+const description = (value: number, baseSha256 = BASE) => ({
+  baseSha256,
+  tokens: 20,
+  embedding: [value, 1],
+  nllMean: value,
+})
+const described = (text: string, value: number, changes: Partial<OfferedSample> = {}) =>
+  offeredSample(text, { side: 'pool', description: description(value), ...changes })
+
+function rows(name: string): Promise<number> {
+  return runInDurableObject(
+    reservoir(name),
+    (_instance, { storage }) =>
+      storage.sql.exec<{ n: number }>('SELECT count(*) AS n FROM descriptions').one().n,
+  )
+}
+
+test('a stored text keeps its description, and a text that the classifier found is no example', async () => {
+  const domain = reservoir('described')
+  await domain.offer([
+    described('a', 0.5),
+    described('b', 0.25, { side: 'holdout' }),
+    offeredSample('c', { side: 'pool', found: true }),
+    offeredSample('d', { side: 'pool' }),
+  ])
+  const texts = await domain.described(BASE, 10)
+  expect(texts.toSorted((a, b) => a.text.localeCompare(b.text))).toMatchObject([
+    { text: 'a', tokens: 20, embedding: [0.5, 1], nllMean: 0.5, tenants: ['tenant'], proposal: null },
+    { text: 'b', embedding: [0.25, 1], nllMean: 0.25 },
+  ])
+  const { described: count, texts: without } = await domain.undescribed({
+    baseSha256: BASE,
+    want: 10,
+    limit: 10,
+  })
+  expect({ count, without: without.map(({ text }) => text) }).toEqual({ count: 2, without: ['d'] })
+})
+
+test('no more texts are to be described than are wanted, and held-out ones only where they are asked for', async () => {
+  const domain = reservoir('to describe')
+  const texts = ['a', 'b', 'c', 'd'].map((text) => offeredSample(text, { side: 'pool' }))
+  await domain.offer([...texts, offeredSample('e', { side: 'holdout' })])
+  const ask = async (request: { want: number; limit?: number; heldOut?: boolean }) =>
+    (await domain.undescribed({ baseSha256: BASE, limit: 10, ...request })).texts.length
+  expect(await ask({ want: 10 })).toBe(4)
+  expect(await ask({ want: 10, heldOut: true })).toBe(5)
+  expect(await ask({ want: 10, limit: 3 })).toBe(3)
+  await domain.describe([{ hash: await textHash('a'), ...description(1) }], [BASE])
+  expect(await ask({ want: 3 })).toBe(2)
+  expect(await ask({ want: 1 })).toBe(0)
+})
+
+test('a description goes with its text: deleted by key, by hash, or with the domain', async () => {
+  const domain = reservoir('deleted descriptions')
+  await domain.offer([described('a', 1, { keyId: 'leaves' }), described('b', 2), described('c', 3)])
+  expect(await rows('deleted descriptions')).toBe(3)
+  expect(await domain.deleteTexts({ keyId: 'leaves' })).toBe(1)
+  expect((await domain.described(BASE, 10)).map(({ text }) => text).toSorted()).toEqual(['b', 'c'])
+  await domain.deleteByHash([await textHash('b')])
+  expect(await rows('deleted descriptions')).toBe(1)
+  await domain.clear()
+  expect(await rows('deleted descriptions')).toBe(0)
+})
+
+test('descriptions of weights that no model has any more are forgotten', async () => {
+  const domain = reservoir('other weights')
+  const other = 'c'.repeat(64)
+  await domain.offer([described('a', 1)])
+  await domain.describe([{ hash: await textHash('a'), ...description(2, other) }], [BASE, other])
+  expect(await rows('other weights')).toBe(2)
+  await domain.describe([], [other])
+  expect(await domain.described(BASE, 10)).toEqual([])
+  expect(await domain.described(other, 10)).toMatchObject([{ embedding: [2, 1] }])
+})
+
+test('the texts of a proposed domain are offered again as they were, with their sides, sources and descriptions', async () => {
+  const staging = reservoir('proposing')
+  const twice = { tenant: 'other', keyId: 'other key', conversation: 'other conversation' }
+  const first = described('a', 1, { opening: 'opening', nllMean: 1 })
+  await staging.offer([
+    first,
+    described('a', 1, { ...twice, nllMean: 1 }),
+    described('b', 2, { side: 'holdout' }),
+  ])
+  const hash = await textHash('a')
+  await staging.propose(BASE, { 'proposal-1': [hash] })
+  expect(await staging.proposalSizes()).toEqual({ 'proposal-1': 1 })
+  const { hashes, offers } = await staging.offersOf('proposal-1', 10)
+  expect(hashes).toEqual([hash])
+  expect(offers).toHaveLength(2)
+  expect(offers).toContainEqual(first)
+  expect(offers).toContainEqual(expect.objectContaining({ ...twice, text: 'a', side: 'pool' }))
+  await staging.propose(BASE, {})
+  expect(await staging.proposalSizes()).toEqual({})
+})
