@@ -33,7 +33,8 @@ export interface AcquireRequest {
  * - `cut`: the connection broke after the response had begun, so the output that was sent must still be settled
  * - `failed`: the node returned an invalid response or an internal error, or stopped working on the request
  * - `full`: the node accepts no requests now
- * - `refused`: the request itself is at fault, or its client has left
+ * - `refused`: the request or its tenant is at fault, a part of the node that only some requests need is busy, or its
+ *   client has left
  */
 export interface FailedAttempt {
   readonly requestId: string
@@ -47,7 +48,7 @@ export interface FailedAttempt {
  * - `unknown`: no node of this model has registered
  * - `absent`: no node of the model can take requests
  * - `full`: every node that can take requests has its maximum
- * - `retries`: the retry budget is used up, because too many requests fail
+ * - `retries`: its tenant's share of the retry budget is used up, because too many of its requests fail
  * - `left`: its client has left
  */
 export interface NoNode {

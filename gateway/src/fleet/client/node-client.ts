@@ -218,7 +218,8 @@ export function nodeError(error: AppError, retryAfterS: number): NodeCallError {
     ...(error.param === null ? {} : { param: error.param }),
     ...(retryAfterS > 0 ? { retryAfterS } : {}),
   })
-  const isFull = error.code === 'overloaded' || error.code === 'no_node_available'
+  // An error that names a field is about a part of the node that only some requests need, like the schemas to compile.
+  const isFull = (error.code === 'overloaded' && error.param === null) || error.code === 'no_node_available'
   const isFault = error.code === 'node_failed' || error.code === 'internal_error'
   return new NodeCallError(forwarded, isFull ? 'full' : isFault ? 'failed' : 'refused')
 }

@@ -4,7 +4,7 @@ const MIN_PAUSE_MS = 1_000
 const MAX_PAUSE_MS = 30_000
 
 /**
- * The circuit breaker of one node. Pure: it has no clock of its own.
+ * A circuit breaker for requests to one node, see `node-breakers.ts`. Pure: it has no clock of its own.
  *
  * Three consecutive failures open it, and the node gets no request for a second. Then it is half open and lets one
  * request at a time through as a probe. A probe that gets a token closes it. A probe that fails opens it again, twice as
@@ -31,9 +31,15 @@ export class CircuitBreaker {
     if (this.#failures >= FAILURE_THRESHOLD) this.#probe = leaseId
   }
 
-  /** Records the first token of a request. A probe succeeds with it, because its output may take minutes to end. */
-  recordToken(leaseId: string): void {
-    if (this.#probe === leaseId) this.recordSuccess()
+  /**
+   * Records the first token of a request. A probe succeeds with it, because its output may take minutes to end.
+   *
+   * @returns whether it was the probe, which closed the breaker
+   */
+  recordToken(leaseId: string): boolean {
+    if (this.#probe !== leaseId) return false
+    this.recordSuccess()
+    return true
   }
 
   /** Records a completed request and closes the breaker. */

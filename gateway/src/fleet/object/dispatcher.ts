@@ -37,11 +37,13 @@ export class Dispatcher {
     // The same attempt asks again if the reply was lost: it keeps its position.
     const waiting = this.#queue.find(request.requestId)
     if (waiting) return waiting.pending.promise
-    if (!request.failed) this.#retries.earn(nowMs)
+    const { tenant = '' } = request
+    if (!request.failed) this.#retries.earn(tenant, nowMs)
     else {
-      this.#state.fail(request.failed, nowMs)
+      this.#state.fail({ ...request.failed, tenant }, nowMs)
       this.serveQueue()
-      if (!this.#retries.spend(nowMs)) return { ...this.#state.noNode(request, nowMs), reason: 'retries' }
+      if (!this.#retries.spend(tenant, nowMs))
+        return { ...this.#state.noNode(request, nowMs), reason: 'retries' }
     }
     const acquired = this.#queue.wouldWait(request)
       ? this.#state.noNode(request, nowMs)

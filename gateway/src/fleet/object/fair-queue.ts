@@ -1,4 +1,5 @@
 import type { AcquireRequest } from '../../contracts/acquire.ts'
+import { tenantOf } from './leases.ts'
 
 /** A waiting request. */
 export interface QueuedRequest<T> {
@@ -173,10 +174,6 @@ function queueKey(request: AcquireRequest): string {
     priorityRank(request),
     exclude.length > 0,
   ])
-}
-
-function tenantOf({ tenant = '' }: AcquireRequest): string {
-  return tenant
 }
 
 /** Returns the rank of a request's priority; lower ranks go first. */

@@ -1,7 +1,7 @@
 import type { Heartbeat } from '@copal/shared/wire/heartbeat.ts'
 import type { Trials } from '../../contracts/trial.ts'
 import type { Priority } from '../../contracts/acquire.ts'
-import { CircuitBreaker } from './circuit-breaker.ts'
+import { NodeBreakers } from './node-breakers.ts'
 import { PrefixIndex } from './prefix-index.ts'
 import type { Lease } from '../../contracts/lease.ts'
 import type { NodeView } from '../../contracts/node-view.ts'
@@ -21,7 +21,7 @@ interface NodeReport {
 
 /** The state of a node in the fleet. */
 export interface Node extends NodeReport {
-  readonly breaker: CircuitBreaker
+  readonly breakers: NodeBreakers
   readonly prefixes: PrefixIndex
   /** When the heartbeat before the last arrived. A node awaits each reply, so it composed the last one after that time. */
   previousHeartbeatMs: number
@@ -46,7 +46,7 @@ export interface NodeRecord extends Omit<NodeReport, 'trials' | 'drained'> {
 export function createNode(report: NodeReport): Node {
   return {
     ...report,
-    breaker: new CircuitBreaker(),
+    breakers: new NodeBreakers(),
     prefixes: new PrefixIndex(),
     previousHeartbeatMs: -Infinity,
     suspect: false,

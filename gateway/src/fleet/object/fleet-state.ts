@@ -3,7 +3,7 @@ import { canaryFor, shadowFor } from './trial-assignment.ts'
 import type { Trials } from '../../contracts/trial.ts'
 import type { AcquireResult, AcquireRequest, FailedAttempt, NoNode } from '../../contracts/acquire.ts'
 import type { Lease, LeaseView } from '../../contracts/lease.ts'
-import { Leases } from './leases.ts'
+import { Leases, tenantOf } from './leases.ts'
 import {
   isDraining,
   isReady,
@@ -113,7 +113,7 @@ export class FleetState {
     if (!picked || maskVersion === undefined) return this.noNode(request, nowMs)
     const { node } = picked
     const { requestId, model, domain, account, tenant, promptTokens } = request
-    node.breaker.recordSent(requestId)
+    node.breakers.recordSent(requestId, tenantOf(request))
     node.prefixes.addDispatched(maskVersion, request.prefix ?? [], nowMs)
     this.#leases.add(node, {
       requestId,
@@ -159,13 +159,15 @@ export class FleetState {
   }
 
   /** Returns the reason that a request for a model gets no node now. */
-  noNode({ model, version }: Pick<AcquireRequest, 'model' | 'version'>, nowMs: number): NoNode {
+  noNode(request: Pick<AcquireRequest, 'model' | 'version' | 'tenant'>, nowMs: number): NoNode {
+    const { model, version } = request
+    const tenant = tenantOf(request)
     const nodes = [...this.#nodes.values()]
     const own = nodes.filter(({ heartbeat }) => heartbeat.model.id === model)
     const able = this.#ableNodes(model, version, nowMs)
-    const open = able.filter(({ breaker }) => breaker.allows(nowMs))
+    const open = able.filter(({ breakers }) => breakers.allows(tenant, nowMs))
     const alive = nodes.filter((node) => this.#isAlive(node, nowMs))
-    const againMs = able.flatMap(({ breaker }) => breaker.nextProbeAtMs() ?? [])
+    const againMs = able.flatMap(({ breakers }) => breakers.nextProbeAtMs(tenant) ?? [])
     return {
       ok: false,
       reason: own.length === 0 ? 'unknown' : open.length === 0 ? 'absent' : 'full',
@@ -175,13 +177,15 @@ export class FleetState {
   }
 
   /** Ends the lease of a failed attempt. A node that broke or was full gets no request until its next heartbeat. */
-  fail({ requestId, nodeId, how }: FailedAttempt, nowMs: number): void {
+  fail({ requestId, nodeId, how, ...owner }: FailedAttempt & Pick<Lease, 'tenant'>, nowMs: number): void {
     const node = this.#nodes.get(nodeId)
     if (node) {
+      const tenant = tenantOf(node.leases.get(requestId) ?? owner)
       if (how === 'broke' || how === 'cut') node.suspect = true
       if (how === 'full') node.atCapacity = true
       if (how !== 'refused') node.prefixes.forgetDispatched()
-      if (how === 'broke' || how === 'cut' || how === 'failed') node.breaker.recordFailure(requestId, nowMs)
+      if (how === 'broke' || how === 'cut' || how === 'failed')
+        node.breakers.recordFailure(requestId, tenant, nowMs)
     }
     if (how !== 'cut') this.release([requestId])
   }
@@ -191,7 +195,7 @@ export class FleetState {
     const found = this.#leases.find(requestId)
     if (!found) return
     const { node, lease } = found
-    node.breaker.recordSuccess()
+    node.breakers.recordSuccess(tenantOf(lease))
     const durationMs = nowMs - lease.acquiredAtMs
     const mean = this.#meanRequestMs.get(lease.model) ?? durationMs
     this.#meanRequestMs.set(lease.model, mean + 0.1 * (durationMs - mean))
@@ -331,7 +335,8 @@ export class FleetState {
     for (const lease of leases) this.#leases.add(node, lease)
   }
 
-  #candidates({ priority, prefix = [] }: AcquireRequest, nowMs: number): (Candidate & { node: Node })[] {
+  #candidates(request: AcquireRequest, nowMs: number): (Candidate & { node: Node })[] {
+    const { priority, prefix = [] } = request
     return [...this.#nodes.values()].map((node) => {
       const { heartbeat } = node
       const { load, nodeId } = heartbeat
@@ -339,7 +344,7 @@ export class FleetState {
       return {
         id: nodeId,
         model: heartbeat.model.id,
-        alive: this.#isAlive(node, nowMs) && node.breaker.allows(nowMs),
+        alive: this.#isAlive(node, nowMs) && node.breakers.allows(tenantOf(request), nowMs),
         draining: isDraining(node),
         activeVersion: isReady(heartbeat) ? heartbeat.activeVersion : undefined,
         readyVersions: readyVersions(heartbeat),

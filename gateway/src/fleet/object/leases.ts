@@ -33,7 +33,7 @@ export class Leases {
   renew(node: Node, progress: RequestProgress, nowMs: number): void {
     const lease = node.leases.get(progress.requestId)
     if (!lease) return
-    if (progress.completionTokens > 0) node.breaker.recordToken(progress.requestId)
+    if (progress.completionTokens > 0) node.breakers.recordToken(progress.requestId, tenantOf(lease))
     const progressAtMs = Math.max(lease.progressAtMs, nowMs - progress.idleMs)
     node.leases.set(progress.requestId, {
       ...lease,
@@ -61,7 +61,7 @@ export class Leases {
       const found = this.find(requestId)
       if (!found) continue
       const { node, lease } = found
-      node.breaker.recordEnd(requestId)
+      node.breakers.recordEnd(requestId, tenantOf(lease))
       node.leases.delete(requestId)
       this.#nodeByLease.delete(requestId)
       if (lease.tenant === undefined) continue
@@ -101,4 +101,9 @@ export class Leases {
     if (lease.named) return 'taken'
     return node.previousHeartbeatMs - lease.acquiredAtMs < this.#policy.connectMs ? 'sent' : 'missing'
   }
+}
+
+/** Returns the tenant of a lease or a request; those without one count as one tenant. */
+export function tenantOf({ tenant = '' }: { readonly tenant?: string | undefined }): string {
+  return tenant
 }

@@ -1,36 +1,51 @@
-/** Requests that earn one retry. The balance is counted in requests, so that fractions of retries add up exactly. */
+/** Requests that earn one retry. Balances are counted in requests, so that fractions of retries add up exactly. */
 const REQUESTS_PER_RETRY = 5
 /** Retries that each second earns, so that a fleet with little traffic can retry too. */
 const RETRIES_PER_SECOND = 10
-const MAX_RETRIES = 200
+/** The retries that all tenants together may be ahead of what they have earned; one tenant alone may be half of it. */
+const MAX_RETRIES = 400
 
 /**
- * The budget of retries. Pure: it has no clock of its own.
+ * The budget of retries, shared by the tenants. Pure: it has no clock of its own.
  *
- * A fleet that fails under load would fail more under the added load of retries. So retries are at most a fifth of the
- * requests, plus a reserve that covers the requests of a node that dies.
+ * A fleet that fails under load would fail more under the added load of retries. So a tenant's retries are at most a fifth
+ * of its requests, plus what it may borrow of a reserve, which covers the requests of a node that dies. A tenant may borrow
+ * only as much as is left for the others (the dynamic threshold of shared packet buffers): one tenant whose requests all
+ * fail gets half of the reserve, two get a third each, and no tenant can use it up.
  */
 export class RetryBudget {
-  #balance = MAX_RETRIES * REQUESTS_PER_RETRY
+  /** What each tenant has borrowed, in requests; tenants without debt are left out. */
+  readonly #debts = new Map<string, number>()
   #atMs = -Infinity
 
-  /** Adds the share of a retry that a first attempt earns. */
-  earn(nowMs: number): void {
-    this.#add(nowMs, 1)
+  /** Returns the share of a retry that a first attempt earns to what its tenant has borrowed. */
+  earn(tenant: string, nowMs: number): void {
+    this.#refill(nowMs)
+    this.#repay(tenant, 1)
   }
 
-  /** Takes one retry; returns false if none is left. */
-  spend(nowMs: number): boolean {
-    this.#add(nowMs, 0)
-    if (this.#balance < REQUESTS_PER_RETRY) return false
-    this.#balance -= REQUESTS_PER_RETRY
+  /** Takes one retry for a tenant; returns false if none is left for it. */
+  spend(tenant: string, nowMs: number): boolean {
+    this.#refill(nowMs)
+    let borrowed = 0
+    for (const debt of this.#debts.values()) borrowed += debt
+    const own = (this.#debts.get(tenant) ?? 0) + REQUESTS_PER_RETRY
+    if (own > MAX_RETRIES * REQUESTS_PER_RETRY - borrowed) return false
+    this.#debts.set(tenant, own)
     return true
   }
 
-  #add(nowMs: number, requests: number): void {
+  /** Shares what the time since the last call earned among the tenants that have borrowed. */
+  #refill(nowMs: number): void {
     const seconds = Number.isFinite(this.#atMs) ? Math.max(0, nowMs - this.#atMs) / 1000 : 0
-    const earned = requests + seconds * RETRIES_PER_SECOND * REQUESTS_PER_RETRY
-    this.#balance = Math.min(MAX_RETRIES * REQUESTS_PER_RETRY, this.#balance + earned)
     this.#atMs = nowMs
+    const share = (seconds * RETRIES_PER_SECOND * REQUESTS_PER_RETRY) / this.#debts.size
+    if (share > 0) for (const tenant of this.#debts.keys()) this.#repay(tenant, share)
+  }
+
+  #repay(tenant: string, requests: number): void {
+    const debt = (this.#debts.get(tenant) ?? 0) - requests
+    if (debt > 0) this.#debts.set(tenant, debt)
+    else this.#debts.delete(tenant)
   }
 }

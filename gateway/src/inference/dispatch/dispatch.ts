@@ -115,11 +115,11 @@ async function prefixKeysOf(
  *
  * Not after a deadline: the node may still be working on the request, and another node would be as late. And not after
  * a second internal error: the request itself is likely the cause, and trying it everywhere would count as a failure of
- * every node.
+ * every node. And not where a node limits the tenant: its requests would take as much of the other nodes.
  */
 function mayRetryElsewhere(error: AppError, failedUnexpectedly: boolean): boolean {
   if (isUnexpected(error)) return !failedUnexpectedly
-  return error.retryable && error.code !== 'deadline_exceeded'
+  return error.retryable && error.code !== 'deadline_exceeded' && error.code !== 'rate_limit_exceeded'
 }
 
 function isUnexpected({ code }: AppError): boolean {

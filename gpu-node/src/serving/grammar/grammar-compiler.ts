@@ -3,11 +3,12 @@ import { AppError } from '@copal/shared/errors.ts'
 import type { Addon, Grammar, Vocabulary } from '../../../native/addon.d.ts'
 import { loadNative, NativeUnavailableError } from '../../platform/native-addon.ts'
 import type { TokenConstraint } from '../contract/token-constraint.ts'
-import { createSerialQueue } from '../../platform/serial-queue.ts'
+import { createFairSerialQueue } from '../../platform/fair-serial-queue.ts'
 import { unlessAborted } from '../../platform/unless-aborted.ts'
 import type { LlamaConfig } from '../../model/config/llama-config.ts'
 import type { TextCodec } from '../../model/tokenizer/text-codec.ts'
 import { createTenantCache } from './tenant-cache.ts'
+import { createTenantSchemaLimits } from './tenant-schema-limits.ts'
 import { createGrammarConstraint } from './grammar-constraint.ts'
 import { toClientError } from './grammar-errors.ts'
 import { createCompileSandbox, TooCostlyError, type CompileSandbox } from './compile-sandbox.ts'
@@ -30,8 +31,9 @@ export interface GrammarCompiler {
    * Compiles a grammar. Requests of one tenant share compiled grammars.
    *
    * @returns a function that creates the constraint of one output
-   * @throws AppError `invalid_request` when the grammar cannot be compiled or the addon is missing; `overloaded` when too
-   * many grammars wait, `client_closed_request`, `node_failed`
+   * @throws AppError `invalid_request` when the grammar cannot be compiled or the addon is missing; `overloaded` with
+   * `param` when too many grammars wait; `rate_limit_exceeded` when too many of the tenant do, or when its grammars made
+   * the compiling process fail; `client_closed_request`, `node_failed`
    */
   compile(source: GrammarSource, options?: CompileOptions): Promise<() => TokenConstraint>
 }
@@ -58,8 +60,6 @@ const MAX_CACHED = 32
 const MAX_KNOWN_COSTLY = 256
 /** Grammars that may wait. One is compiled at a time, so that compilation takes one thread at most. */
 const MAX_WAITING = 16
-/** Grammars of one tenant that may wait. */
-const MAX_WAITING_PER_TENANT = 4
 /** Key of requests without a tenant; no tenant has this name. */
 const NO_TENANT = ''
 
@@ -71,48 +71,56 @@ export function createGrammarCompiler(deps: {
   load?: Load
   /** Sandbox in which every grammar is compiled first. */
   sandbox?: CompileSandbox
+  nowMs?: () => number
 }): GrammarCompiler {
   const { codec, config, load = loadNative, sandbox = createCompileSandbox() } = deps
   const cached = createTenantCache<SharedCompilation>(MAX_CACHED)
   const costly = createTenantCache<TooCostlyError>(MAX_KNOWN_COSTLY)
-  const queue = createSerialQueue('schemas to compile', MAX_WAITING)
-  const waitingOf = new Map<string, number>()
+  const queue = createFairSerialQueue('schemas to compile', MAX_WAITING)
+  const limits = createTenantSchemaLimits(deps.nowMs)
   let vocabulary: Promise<Vocabulary> | undefined
 
-  async function compile({ language, text, param }: GrammarSource, signal: AbortSignal): Promise<Grammar> {
+  async function compile(
+    { language, text, param }: GrammarSource,
+    owner: string,
+    signal: AbortSignal,
+  ): Promise<Grammar> {
     const addon = loadAddon(load, param)
-    return queue.run(async () => {
+    const work = async () => {
       vocabulary ??= createVocabulary(addon, codec, config)
       await Promise.all([vocabulary, sandbox({ language, text })])
       return (await vocabulary).compile(language, text)
-    }, signal)
+    }
+    try {
+      return await queue.run(work, owner, signal)
+    } catch (thrown) {
+      throw thrown instanceof AppError && thrown.code === 'overloaded' ? ofField(thrown, param) : thrown
+    }
   }
 
   /** Compiles a grammar, counted for the tenant that requested it first. */
   async function compileFor(
     tenant: string | undefined,
+    key: string,
     source: GrammarSource,
     signal: AbortSignal,
   ): Promise<Grammar> {
-    if (tenant === undefined) return compile(source, signal)
-    const others = waitingOf.get(tenant) ?? 0
-    if (others >= MAX_WAITING_PER_TENANT) {
-      const message = `${others} of your schemas already wait to be compiled on this node. Try again later.`
-      throw new AppError('overloaded', message, { retryAfterS: 1 })
-    }
-    waitingOf.set(tenant, others + 1)
+    if (tenant === undefined) return compile(source, NO_TENANT, signal)
+    const leave = limits.admit(tenant, { key, param: source.param })
     try {
-      return await compile(source, signal)
+      return await compile(source, tenant, signal)
+    } catch (thrown) {
+      const isCrash = thrown instanceof AppError && thrown.code === 'node_failed'
+      if (isCrash || thrown instanceof TooCostlyError) limits.recordCrash(tenant, key)
+      throw thrown
     } finally {
-      const remaining = waitingOf.get(tenant)! - 1
-      if (remaining > 0) waitingOf.set(tenant, remaining)
-      else waitingOf.delete(tenant)
+      leave()
     }
   }
 
   function startCompiling(key: string, source: GrammarSource, tenant: string | undefined): SharedCompilation {
     const abandon = new AbortController()
-    const grammar = compileFor(tenant, source, abandon.signal)
+    const grammar = compileFor(tenant, key, source, abandon.signal)
     const compiling = { grammar, waiters: 0, abandon }
     const owner = tenant ?? NO_TENANT
     grammar.catch((thrown: unknown) => {
@@ -142,6 +150,11 @@ export function createGrammarCompiler(deps: {
       }
     },
   }
+}
+
+/** Names the field that a busy part of the node concerns, so that the node does not count as full for other requests. */
+function ofField({ code, message, retryAfterS = 1 }: AppError, param: string): AppError {
+  return new AppError(code, message, { param, retryAfterS })
 }
 
 function loadAddon(load: Load, param: string): ReturnType<Load> {

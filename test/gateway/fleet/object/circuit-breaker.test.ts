@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest'
 import { CircuitBreaker } from '../../../../gateway/src/fleet/object/circuit-breaker.ts'
+import { NodeBreakers } from '../../../../gateway/src/fleet/object/node-breakers.ts'
 import { RetryBudget } from '../../../../gateway/src/fleet/object/retry-budget.ts'
 
 function opened(): CircuitBreaker {
@@ -65,12 +66,59 @@ test('retries are limited to a fifth of the requests plus a reserve that refills
   const budget = new RetryBudget()
   const spendAll = (nowMs: number) => {
     let spent = 0
-    while (budget.spend(nowMs)) spent += 1
+    while (budget.spend('one', nowMs)) spent += 1
     return spent
   }
   expect(spendAll(0)).toBe(200)
-  for (let request = 0; request < 50; request += 1) budget.earn(0)
+  for (let request = 0; request < 50; request += 1) budget.earn('one', 0)
   expect(spendAll(0)).toBe(10)
   expect(spendAll(2_000)).toBe(20)
   expect(spendAll(3_600_000)).toBe(200)
+})
+
+test('a tenant whose requests all fail cannot use up the retries of others', () => {
+  const budget = new RetryBudget()
+  const spendAll = (tenant: string) => {
+    let spent = 0
+    while (budget.spend(tenant, 0)) spent += 1
+    return spent
+  }
+  expect(spendAll('bad')).toBe(200)
+  expect(spendAll('good')).toBe(100)
+  for (let request = 0; request < 50; request += 1) budget.earn('bad', 0)
+  expect(spendAll('good')).toBe(5)
+})
+
+test("the failures of one tenant open its own breaker on a node, and not that of other tenants'", () => {
+  const breakers = new NodeBreakers()
+  for (let failure = 0; failure < 10; failure += 1) breakers.recordFailure(`bad-${failure}`, 'bad', 0)
+  expect(breakers.allows('bad', 999)).toBe(false)
+  expect(breakers.nextProbeAtMs('bad')).toBe(1_000)
+  expect(breakers.allows('good', 0)).toBe(true)
+  expect(breakers.nextProbeAtMs('good')).toBeUndefined()
+  breakers.recordSuccess('good')
+  breakers.recordFailure('good-1', 'good', 0)
+  expect(breakers.allows('good', 0)).toBe(true)
+})
+
+test('a node that fails for several tenants in a row gets no requests of anybody', () => {
+  const breakers = new NodeBreakers()
+  for (const id of ['a-1', 'a-2']) breakers.recordFailure(id, 'a', 0)
+  expect(breakers.allows('c', 0)).toBe(true)
+  breakers.recordFailure('b-1', 'b', 0)
+  expect([breakers.allows('c', 999), breakers.nextProbeAtMs('c')]).toEqual([false, 1_000])
+  breakers.recordSent('probe', 'c')
+  expect(breakers.allows('d', 1_000)).toBe(false)
+  breakers.recordToken('probe', 'c')
+  expect(breakers.allows('d', 1_000)).toBe(true)
+})
+
+test('probes of a tenant whose requests fail do not keep a node from others', () => {
+  const breakers = new NodeBreakers()
+  for (const id of ['bad-1', 'bad-2']) breakers.recordFailure(id, 'bad', 0)
+  breakers.recordFailure('good-1', 'good', 0)
+  breakers.recordSent('bad-3', 'bad')
+  breakers.recordFailure('bad-3', 'bad', 1_000)
+  expect(breakers.allows('good', 1_000)).toBe(true)
+  expect(breakers.allows('bad', 1_000)).toBe(false)
 })

@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, expect, test, vi } from 'vitest'
+import { AppError } from '@copal/shared/errors.ts'
 import type { Grammar } from '../../../../gpu-node/native/addon.d.ts'
 import {
   createGrammarCompiler,
@@ -17,11 +18,12 @@ afterAll(() => tiny.remove())
 const source = (text: string): GrammarSource => ({ language: 'json_schema', text, param: 'tools' })
 
 /** Creates a compiler whose sandbox calls end on demand, and whose compiled grammars are empty. */
-function setup() {
+function setup(nowMs = () => 0) {
   const compiled: string[] = []
   const calls = new Map<string, PromiseWithResolvers<void>>()
   const grammars = createGrammarCompiler({
     ...tiny.model,
+    nowMs,
     load: () => ({ createVocabulary: async () => ({ compile: async () => ({}) as Grammar }) }),
     async sandbox({ text }) {
       compiled.push(text)
@@ -65,16 +67,56 @@ test('a grammar known as too costly is rejected at once, under the field of the 
   expect(compiled).toEqual(['costly'])
 })
 
-test('few grammars of one tenant wait, so that those of others are compiled', async () => {
+test('few grammars of one tenant wait, the excess is refused as its own, and those of others are compiled between', async () => {
   const { grammars, compiled, sandboxCall } = setup()
   const ask = (text: string, tenant: string) => grammars.compile(source(text), { tenant })
   const waiting = ['a', 'b', 'c', 'd'].map((text) => ask(text, 'tenant-1'))
-  await expect(ask('e', 'tenant-1')).rejects.toMatchObject({ code: 'overloaded', retryAfterS: 1 })
+  await expect(ask('e', 'tenant-1')).rejects.toMatchObject({ code: 'rate_limit_exceeded', retryAfterS: 1 })
   const others = ask('f', 'tenant-2')
   for (const text of 'abcdef') sandboxCall(text).resolve()
   await Promise.all([...waiting, others])
   expect(await ask('e', 'tenant-1')).toBeTypeOf('function')
-  await vi.waitFor(() => expect(compiled).toEqual(['a', 'b', 'c', 'd', 'f', 'e']), WAIT)
+  await vi.waitFor(() => expect(compiled).toEqual(['a', 'b', 'f', 'c', 'd', 'e']), WAIT)
+})
+
+test('a schema that made the compiling process fail is refused for a minute, for its tenant only', async () => {
+  let nowMs = 0
+  const { grammars, compiled, sandboxCall } = setup(() => nowMs)
+  const ask = (text: string, tenant: string) => grammars.compile(source(text), { tenant })
+  const crash = new AppError('node_failed', 'The process that compiles schemas on this node failed.')
+  for (const text of ['bad-1', 'bad-2', 'bad-3']) {
+    sandboxCall(text).promise.catch(() => undefined)
+    sandboxCall(text).reject(crash)
+  }
+  await expect(ask('bad-1', 'tenant-1')).rejects.toMatchObject({ code: 'node_failed' })
+  const refusal = { code: 'rate_limit_exceeded', param: 'tools', retryAfterS: 60 }
+  await expect(ask('bad-1', 'tenant-1')).rejects.toMatchObject(refusal)
+  sandboxCall('good').resolve()
+  expect(await ask('good', 'tenant-1')).toBeTypeOf('function')
+  for (const text of ['bad-2', 'bad-3'])
+    await expect(ask(text, 'tenant-1')).rejects.toMatchObject({ code: 'node_failed' })
+  // Three failures: new schemas of the tenant wait too, but neither compiled ones nor those of others.
+  sandboxCall('new').resolve()
+  await expect(ask('new', 'tenant-1')).rejects.toMatchObject(refusal)
+  expect(await ask('good', 'tenant-1')).toBeTypeOf('function')
+  expect(await ask('new', 'tenant-2')).toBeTypeOf('function')
+  nowMs = 60_000
+  expect(await ask('new', 'tenant-1')).toBeTypeOf('function')
+  expect(compiled).toEqual(['bad-1', 'good', 'bad-2', 'bad-3', 'new', 'new'])
+})
+
+test('a full queue of schemas is an error about the field, so that the node does not count as full', async () => {
+  const { grammars, sandboxCall } = setup()
+  const texts = Array.from({ length: 16 }, (_, index) => `s-${index}`)
+  const waiting = texts.map((text, index) =>
+    grammars.compile(source(text), { tenant: `tenant-${index % 4}` }),
+  )
+  await expect(grammars.compile(source('more'), { tenant: 'tenant-4' })).rejects.toMatchObject({
+    code: 'overloaded',
+    param: 'tools',
+  })
+  for (const text of texts) sandboxCall(text).resolve()
+  await Promise.all(waiting)
 })
 
 test("another tenant's grammars, compiled or rejected, save a tenant no time", async () => {
