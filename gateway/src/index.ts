@@ -9,13 +9,14 @@ import {
   deleteOldTombstones,
 } from './storage/retention.ts'
 import { createDeps } from './deps.ts'
-import type { Bindings } from './contracts/bindings.ts'
+import type { Bindings, Deps } from './contracts/bindings.ts'
 import { consumeSamples } from './adaptation/intake/sample-consumer.ts'
 import { pepperStoredKeys } from './keys/pepper-stored-keys.ts'
 import { deleteOldParts } from './storage/artifacts/mask-parts.ts'
 import { deleteStaleStatistics } from './storage/artifacts/statistics-files.ts'
 import { advanceUpdates } from './adaptation/updates/advance-update.ts'
 import { watchMasks } from './adaptation/updates/mask-watch.ts'
+import { runTriggers } from './adaptation/triggers/run-triggers.ts'
 
 export { ResponseCache } from './inference/cache/response-cache.ts'
 export { Fleet } from './fleet/object/fleet.ts'
@@ -33,10 +34,15 @@ export class UpdateWorkflow extends WorkflowEntrypoint<Bindings, UpdateWorkflowP
 
 const app = createApp()
 
-/** The tasks of the cron trigger. */
+/** The cron triggers in `wrangler.toml`. */
+const EVERY_MINUTE = '* * * * *'
+const EVERY_FIVE_MINUTES = '*/5 * * * *'
+
+/** The tasks of every minute. */
+const MINUTE_TASKS = { advanceUpdates, watchMasks, runTriggers }
+
+/** The tasks of every five minutes. */
 const TASKS = {
-  advanceUpdates,
-  watchMasks,
   deleteOldParts,
   deleteStaleStatistics,
   pepperStoredKeys,
@@ -49,13 +55,18 @@ const TASKS = {
 export default {
   fetch: (request, env, ctx) => app.fetch(request, env, ctx),
   queue: (batch, env, ctx) => consumeSamples(createDeps(env, ctx), batch),
-  async scheduled(_controller, env, ctx) {
+  async scheduled({ cron }, env, ctx) {
     const deps = createDeps(env, ctx)
+    // An event of the local service names no trigger, and runs all.
+    const tasks = {
+      ...(cron === EVERY_FIVE_MINUTES ? {} : MINUTE_TASKS),
+      ...(cron === EVERY_MINUTE ? {} : TASKS),
+    }
     // A failing task must not end the event: the runtime would cancel the other tasks with it.
-    const run = ([name, task]: [string, (typeof TASKS)[keyof typeof TASKS]]) =>
+    const run = ([name, task]: [string, (deps: Deps) => Promise<void>]) =>
       task(deps).catch((error: unknown) =>
         console.error(`The cron task '${name}' failed; the next run retries it:`, error),
       )
-    await Promise.all(Object.entries(TASKS).map(run))
+    await Promise.all(Object.entries(tasks).map(run))
   },
 } satisfies ExportedHandler<Bindings, SampleMessage>

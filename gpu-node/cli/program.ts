@@ -16,6 +16,7 @@ import { addPolicy } from './commands/policy.ts'
 import { addShadow } from './commands/shadow.ts'
 import { addStatus } from './commands/status.ts'
 import { addTenants } from './commands/tenants.ts'
+import { addTriggers } from './commands/triggers.ts'
 import { addUpdate } from './commands/update.ts'
 import { addCancel, addUpdates } from './commands/updates.ts'
 import { createSession, type Session } from './api/session.ts'
@@ -91,6 +92,7 @@ export async function createProgram(session: Session, options = { lab: true }): 
     addUpdate,
     addUpdates,
     addCancel,
+    addTriggers,
     addMethods,
     addMasks,
     addRollback,

@@ -13,6 +13,7 @@ import {
   updateEntry,
 } from '@copal/shared/wire/admin.ts'
 import { policyReport, setPolicy } from '@copal/shared/wire/admin-policy.ts'
+import { triggersReport } from '@copal/shared/wire/admin-triggers.ts'
 import { importMask } from '@copal/shared/wire/mask-import.ts'
 import { joinMaskParts } from '@copal/shared/wire/mask-parts.ts'
 import { sha256Hex } from '@copal/shared/wire/identifiers.ts'
@@ -138,7 +139,8 @@ export const ADAPTATION_OPERATIONS: readonly Operation[] = [
     path: '/admin/policy',
     id: 'getPolicy',
     tag: 'Adaptation',
-    summary: 'Returns the adaptation policy of a model: gate, canary, watch and statistics.',
+    summary:
+      'Returns the adaptation policy of a model: gate, canary, watch, statistics, triggers, effort, influence and discovery.',
     key: 'operator',
     ...ofModel,
     response: named('Policy', policyReport),
@@ -153,6 +155,17 @@ export const ADAPTATION_OPERATIONS: readonly Operation[] = [
     body: named('SetPolicy', setPolicy),
     response: named('Policy', policyReport),
     errors: NO_MODEL,
+  },
+  {
+    method: 'get',
+    path: '/admin/triggers',
+    id: 'getTriggers',
+    tag: 'Adaptation',
+    summary:
+      'Reports which domains are due for an update and why, what runs, and when the next update may start by itself.',
+    key: 'operator',
+    ...ofModel,
+    response: named('Triggers', triggersReport),
   },
   {
     method: 'get',

@@ -13,7 +13,9 @@ interface PolicyOptions {
 export function addPolicy(program: Command, session: Session): void {
   const policy = program
     .command('policy')
-    .description('the rules that a new mask must meet: show, set, reset')
+    .description(
+      'when updates start, what they may cost, and the rules that a new mask must meet: show, set, reset',
+    )
     .addHelpText(
       'after',
       '\nExamples:\n  copal policy show\n  copal policy set gate.max_regression=1.08 canary.enabled=true',
@@ -42,7 +44,7 @@ export function addPolicy(program: Command, session: Session): void {
   )
     .addHelpText(
       'after',
-      '\nExamples:\n  copal policy set gate.max_regression=1.08\n  copal policy set preset=production confirm=2\n  copal policy set statistics.weights=legal:2,code:1',
+      '\nExamples:\n  copal policy set gate.max_regression=1.08\n  copal policy set preset=production confirm=2\n  copal policy set statistics.weights=legal:2,code:1\n  copal policy set triggers.quiet_hours=22:00-06:00',
     )
     .action(async (settings: string[], { model, json }: PolicyOptions) => {
       // Checked before the gateway is called.

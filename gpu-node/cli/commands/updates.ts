@@ -58,6 +58,7 @@ function describeOne(update: UpdateEntry, session: Session): string {
     state: describeProgress(update),
     mask: version === null ? '-' : formatMask(version),
     started: formatAge(update.created_at, Date.now()),
+    trigger: update.trigger_reason === '' ? update.trigger : `${update.trigger}: ${update.trigger_reason}`,
     message: withCommands(error?.message ?? update.job?.message ?? message),
   }
   const lines = Object.entries(facts).map(([name, value]) => `${name.padEnd(8)} ${value}`)
@@ -78,6 +79,7 @@ function describe(updates: UpdateEntry[], session: Session): string {
         title: 'MASK',
         value: (update) => (update.mask_version === null ? '-' : formatMask(update.mask_version)),
       },
+      { title: 'TRIGGER', value: (update) => update.trigger },
       { title: 'STARTED', value: (update) => formatAge(update.created_at, nowMs) },
     ],
     updates,

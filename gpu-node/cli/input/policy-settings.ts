@@ -21,8 +21,8 @@ export function withSettings(overrides: PolicyOverrides, settings: readonly stri
   for (const setting of settings) {
     const [name, text] = splitSetting(setting)
     const [part = '', field] = name.split('.')
-    if (field === undefined) changed[part] = parseValue(text)
-    else changed[part] = { ...(changed[part] as object | undefined), [field]: parseValue(text) }
+    const value = parseValue(text, name)
+    changed[part] = field === undefined ? value : { ...(changed[part] as object | undefined), [field]: value }
   }
   return changed
 }
@@ -43,9 +43,12 @@ function splitSetting(setting: string): [name: string, value: string] {
   return [name, value]
 }
 
+/** The setting whose value may be weights of domains; hours of the day have colons too. */
+const WEIGHTS = 'statistics.weights'
+
 /** Parses `legal:2,code:1` as weights of domains, and numbers, `true`, `false` and `null` as in JSON; all else is a word. */
-function parseValue(text: string): unknown {
-  if (text.includes(':')) {
+function parseValue(text: string, name: string): unknown {
+  if (name === WEIGHTS && text.includes(':')) {
     return Object.fromEntries(
       text.split(',').map((part) => {
         const [domain = '', weight = ''] = part.split(':')

@@ -19,7 +19,7 @@ function describeDecision(
   const what = [kind.replace('_', ' '), ...(mask === null ? [] : [formatMask(mask)])].join(' of ')
   const isTrial = kind === 'canary' || kind === 'watch'
   const who = actor === 'copal' ? '' : ` by ${actor}`
-  const head = `${what}: ${verdict}${who}, ${formatAge(createdAt, Date.now())}\n${reason}`
+  const head = `${what}: ${verdict.replace('_', ' ')}${who}, ${formatAge(createdAt, Date.now())}\n${reason}`
   return figures.length === 0 ? head : `${head}\n${figureTable(figures, isTrial, session)}`
 }
 

@@ -21,6 +21,7 @@ export type DecisionFigure = z.output<typeof decisionFigure>
 
 /** The kinds of decisions. */
 export const decisionKind = z.enum([
+  'trigger',
   'gate',
   'confirm',
   'canary',
@@ -34,14 +35,16 @@ export const decisionKind = z.enum([
 export type DecisionKind = z.output<typeof decisionKind>
 
 /** How a decision ended. */
-export const decisionVerdict = z.enum(['passed', 'failed', 'retried', 'done'])
+export const decisionVerdict = z.enum(['passed', 'failed', 'retried', 'done', 'dry_run'])
 /** How a decision ended. */
 export type DecisionVerdict = z.output<typeof decisionVerdict>
 
 /** One decision. */
 export const decisionEntry = z.object({
   kind: decisionKind,
-  verdict: decisionVerdict.describe('`retried`: rejected, and another candidate was selected.'),
+  verdict: decisionVerdict.describe(
+    '`retried`: rejected, and another candidate was selected. `dry_run`: it would have been done.',
+  ),
   reason: z.string(),
   mask_version: count.nullable(),
   actor: z.string().describe('The id of the admin key, or `copal` for decisions of the service itself.'),

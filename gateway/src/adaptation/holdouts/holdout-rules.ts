@@ -52,6 +52,12 @@ export function hasAmpleHoldout(characters: number, windowTokens: number): boole
   return estimateTokens(characters) >= windowTokens * AMPLE_WINDOWS
 }
 
+/** Returns the held-out tokens that each domain of an update needs, and that one of them needs, which judges the mask alone. */
+export function minHeldOutTokens(windowTokens: number): { each: number; alone: number } {
+  const each = Math.ceil(windowTokens * MIN_WINDOWS)
+  return { each, alone: Math.max(each, MIN_HOLDOUT_TOKENS) }
+}
+
 /**
  * Checks that an update's domains have enough held-out text to judge a mask: each at least one evaluation window, and one
  * of them at least {@link MIN_HOLDOUT_TOKENS}.
@@ -59,13 +65,12 @@ export function hasAmpleHoldout(characters: number, windowTokens: number): boole
  * @throws AppError `insufficient_samples` that names a domain and the tokens that it lacks
  */
 export function requireHoldouts(texts: readonly HeldOutText[], windowTokens: number): void {
-  const minTokens = Math.ceil(windowTokens * MIN_WINDOWS)
+  const { each: minTokens, alone: needed } = minHeldOutTokens(windowTokens)
   const measured = texts.map((text) => ({ domain: text.domain, tokens: heldOutTokens(text) }))
   for (const { domain, tokens } of measured) {
     if (tokens < minTokens) throw tooLittle(domain, tokens, minTokens, 'needed to evaluate a mask')
   }
   const largest = measured.toSorted((one, other) => other.tokens - one.tokens)[0]
-  const needed = Math.max(minTokens, MIN_HOLDOUT_TOKENS)
   if (!largest || largest.tokens >= needed) return
   const purpose =
     texts.length === 1

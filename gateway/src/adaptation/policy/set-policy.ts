@@ -7,6 +7,8 @@ import {
 } from '@copal/shared/wire/admin-policy.ts'
 import type { Deps } from '../../contracts/bindings.ts'
 import { findPolicyOverrides, setPolicyOverrides } from '../../storage/db/queries/policy-queries.ts'
+import { requireQuietHours } from './quiet-hours.ts'
+import { requireSchedule } from './schedule.ts'
 
 type PolicyDeps = Pick<Deps, 'db' | 'adaptationPreset' | 'nowMs'>
 
@@ -22,7 +24,7 @@ export async function policyReport(
 /**
  * Replaces an operator's changes to the policy of a model, and records who changed what.
  *
- * @throws AppError `invalid_request` for values that contradict each other
+ * @throws AppError `invalid_request` for values that contradict each other, and for a schedule that is none
  */
 export async function setPolicy(
   deps: PolicyDeps,
@@ -40,6 +42,9 @@ export async function setPolicy(
       { param: 'canary.min_minutes' },
     )
   }
+  const { schedule, quiet_hours: quietHours } = policy.triggers
+  if (schedule !== null) requireSchedule(schedule, deps.nowMs())
+  if (quietHours !== null) requireQuietHours(quietHours)
   const changes = describeChanges(before, policy)
   await setPolicyOverrides(
     deps.db,

@@ -32,6 +32,11 @@ export function isEnough(characters: number, demand: TextDemand): boolean {
   return estimateTokens(characters) >= neededTokens(demand)
 }
 
+/** Returns the estimated tokens that text lacks for a dataset. */
+export function missingTokens(characters: number, demand: TextDemand): number {
+  return Math.max(0, neededTokens(demand) - estimateTokens(characters))
+}
+
 /**
  * Creates the error for a domain that has neither statistics nor enough new text.
  *

@@ -1,8 +1,15 @@
 import { AppError } from '@copal/shared/errors.ts'
 import { suggestName } from '@copal/shared/suggest-name.ts'
-import type { UpdateRequest } from '@copal/shared/wire/admin.ts'
+import type { UpdateRequest, UpdateTrigger } from '@copal/shared/wire/admin.ts'
+import type { DecisionFigure } from '@copal/shared/wire/admin-decisions.ts'
+import { SERVICE_ACTOR } from '../../storage/db/queries/decision-queries.ts'
 import { ensureDomains } from '../../storage/db/queries/domain-queries.ts'
-import { findUpdate, insertUpdate, type UpdateRow } from '../../storage/db/queries/update-queries.ts'
+import {
+  findUpdate,
+  insertUpdate,
+  type DecisionOfUpdate,
+  type UpdateRow,
+} from '../../storage/db/queries/update-queries.ts'
 import type { Deps } from '../../contracts/bindings.ts'
 import { requireDomainTexts } from './require-domain-texts.ts'
 import { advanceUpdate } from './advance-update.ts'
@@ -19,15 +26,24 @@ const DEFAULT_METHODS = ['continual-wanda+allocated+rows+swaps', 'continual-wand
 const PLAIN_METHOD = 'continual-wanda+swaps'
 const DEFAULT_PATTERN = '0.5'
 
+/** What starts an update by itself, for the decision about it. */
+export interface UpdateCause {
+  trigger: Exclude<UpdateTrigger, 'manual'>
+  reason: string
+  figures: DecisionFigure[]
+}
+
 /**
  * Stores a new update; {@link beginUpdate} or the next heartbeat starts it.
  *
+ * @param cause what starts it by itself; undefined for an operator
  * @throws AppError `insufficient_samples`, `conflict` that names the update of this model that is still running,
  * `invalid_request`, `model_not_found`, `no_node_available`
  */
 export async function createUpdate(
   deps: Pick<StepDeps, 'db' | 'fleet' | 'reservoir' | 'nowMs'>,
   request: UpdateRequest,
+  cause?: UpdateCause,
 ): Promise<UpdateRow> {
   const model = await findOperatorModel(deps.db, request.model)
   const { samples, length, seed } = request
@@ -44,7 +60,8 @@ export async function createUpdate(
   await requireDomainTexts(deps, model.id, domains, { samples, length }, evaluationWindow(model))
   await ensureDomains(deps.db, domains, deps.nowMs())
   const id = `upd_${crypto.randomUUID().replaceAll('-', '')}`
-  const running = await insertUpdate(deps.db, {
+  const createdAt = deps.nowMs()
+  const started = {
     id,
     model: model.id,
     domains,
@@ -56,8 +73,15 @@ export async function createUpdate(
     length,
     seed,
     state: 'collecting',
-    createdAt: deps.nowMs(),
-  })
+    createdAt,
+  } as const
+  const running = cause
+    ? await insertUpdate(
+        deps.db,
+        { ...started, trigger: cause.trigger, triggerReason: cause.reason },
+        { ...decisionOf(cause), createdAt },
+      )
+    : await insertUpdate(deps.db, started)
   if (running) {
     throw new AppError(
       'conflict',
@@ -66,6 +90,11 @@ export async function createUpdate(
     )
   }
   return requireUpdate(deps, id)
+}
+
+function decisionOf({ trigger, reason, figures }: UpdateCause): DecisionOfUpdate {
+  const started = `Started by ${trigger}: ${reason}`
+  return { kind: 'trigger', verdict: 'done', reason: started, figures, actor: SERVICE_ACTOR }
 }
 
 /**

@@ -13,6 +13,7 @@ import { policyRoutes } from './policy-routes.ts'
 import { statusRoutes } from './status-routes.ts'
 import { tenantRoutes } from './tenant-routes.ts'
 import { trialRoutes } from './trial-routes.ts'
+import { triggerRoutes } from './trigger-routes.ts'
 import { updateRoutes } from './update-routes.ts'
 
 /** Creates the routes under `/admin`. Tenant administrators may use those of keys and tenants, the operator all. */
@@ -30,6 +31,7 @@ export function adminRoutes(keyring: Keyring): Hono<ActorEnv> {
   app.route('/', updateRoutes())
   app.route('/', maskRoutes())
   app.route('/', policyRoutes())
+  app.route('/', triggerRoutes())
   app.route('/', trialRoutes())
   app.route('/', evaluationRoutes())
   app.route('/', driftRoutes())

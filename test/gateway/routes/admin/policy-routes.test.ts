@@ -55,12 +55,32 @@ describe('the policy of a model', () => {
     ['a misspelt field', { gate: { max_regresion: 1.1 } }, 'gate'],
     ['a ratio below 1', { gate: { max_regression: 0.95 } }, 'gate.max_regression'],
     ['a canary that would end before it may', { canary: { min_minutes: 200 } }, 'canary.min_minutes'],
+    ['a schedule with a sixth field', { triggers: { schedule: '0 0 3 * * *' } }, 'triggers.schedule'],
+    ['a schedule of words', { triggers: { schedule: 'every night' } }, 'triggers.schedule'],
+    ['a schedule that never comes round', { triggers: { schedule: '0 0 31 2 *' } }, 'triggers.schedule'],
+    ['hours that do not exist', { triggers: { quiet_hours: '22:00-25:00' } }, 'triggers.quiet_hours'],
+    ['quiet hours without a length', { triggers: { quiet_hours: '22:00-22:00' } }, 'triggers.quiet_hours'],
     ['an unknown preset', { preset: 'careless' }, 'preset'],
   ])('is not changed by %s', async (_, body, param) => {
     await known('policy-c')
     const response = await admin('PUT', '/policy', { model: 'policy-c', ...body })
     expect([response.status, (await errorOf(response)).param]).toEqual([400, param])
     expect(await adminJson('GET', '/policy?model=policy-c')).toMatchObject({ overrides: {} })
+  })
+
+  test('names the fields of a schedule that is none', async () => {
+    await known('policy-d')
+    const response = await admin('PUT', '/policy', {
+      model: 'policy-d',
+      triggers: { schedule: '61 3 * * *' },
+    })
+    expect((await errorOf(response)).message).toMatch(
+      /'triggers\.schedule' is '61 3 \* \* \*', which is no schedule: .*61.*'0 3 \* \* \*' is every night at 3\./,
+    )
+    const stored = { triggers: { schedule: '0 3 * * 1-5', quiet_hours: '22:00-06:00' } }
+    expect(await adminJson('PUT', '/policy', { model: 'policy-d', ...stored })).toMatchObject({
+      overrides: stored,
+    })
   })
 
   test('is not for callers without the admin key', async () => {

@@ -36,12 +36,18 @@ test('values are numbers, words, switches, null and weights of domains', () => {
     'confirm=auto',
     'statistics.half_life_days=null',
     'statistics.weights=legal:2,code:0.5',
+    'triggers.quiet_hours=22:00-06:00',
+    'triggers.schedule=0 3 * * *',
+    'triggers.dry_run=true',
+    'effort.node_share=0.2',
   ]
   expect(withSettings({ gate: { max_regression: 1.08, max_candidates: 2 } }, settings)).toEqual({
     gate: { max_regression: 1.1, max_candidates: 2, confidence: 0.99 },
     canary: { enabled: false },
     confirm: 'auto',
     statistics: { half_life_days: null, weights: { legal: 2, code: 0.5 } },
+    triggers: { quiet_hours: '22:00-06:00', schedule: '0 3 * * *', dry_run: true },
+    effort: { node_share: 0.2 },
   })
 })
 

@@ -33,6 +33,19 @@ test('one update is shown with its whole message, which names commands', async (
   expect(stdout).toContain(`\nmessage  ${TOLD}\n`)
 })
 
+test('what started an update is shown, with the reason for one that started by itself', async () => {
+  const automatic: UpdateEntry = {
+    ...UPDATE,
+    trigger: 'volume',
+    trigger_reason: "'law': 20 new segments, and 16 are enough.",
+  }
+  const one = await copal(automatic, ['updates', UPDATE.id])
+  expect(one.stdout).toContain("\ntrigger  volume: 'law': 20 new segments, and 16 are enough.\n")
+  expect((await copal(UPDATE, ['updates', UPDATE.id])).stdout).toContain('\ntrigger  manual\n')
+  const all = await copal({ data: [automatic] }, ['updates'], { piped: true })
+  expect(all.stdout).toMatch(/ TRIGGER .*\n.* volume /)
+})
+
 test('a table is cut only on a terminal, not in a pipe', async () => {
   const cut = await copal({ data: [UPDATE] }, ['updates'])
   expect(cut.stdout).toContain('…')

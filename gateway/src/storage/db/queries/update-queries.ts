@@ -9,18 +9,22 @@ export type UpdateRow = typeof updates.$inferSelect
 /**
  * Stores a new update unless another update of its model is running.
  *
+ * @param decision stored in the same transaction if the update is
  * @returns the other running update, or undefined
  */
 export async function insertUpdate(
   db: Database,
   update: typeof updates.$inferInsert,
+  decision?: DecisionOfUpdate & { createdAt: number },
 ): Promise<UpdateRow | undefined> {
-  const [, running] = await db.batch([
-    db.insert(updates).values(update).onConflictDoNothing(),
+  const { id, model } = update
+  const [running] = await db.batch([
     db
       .select()
       .from(updates)
-      .where(and(eq(updates.model, update.model), isNull(updates.finishedAt))),
+      .where(and(eq(updates.model, model), isNull(updates.finishedAt))),
+    db.insert(updates).values(update).onConflictDoNothing(),
+    ...(decision ? [insertDecisionOf(db, { id, model, revision: 0, maskVersion: null }, decision)] : []),
   ])
   return running.find(({ id }) => id !== update.id)
 }

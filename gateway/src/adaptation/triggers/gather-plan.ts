@@ -1,0 +1,119 @@
+import type { AdaptationPolicy } from '@copal/shared/wire/admin-policy.ts'
+import { createUpdate as updateDefaults } from '@copal/shared/wire/admin.ts'
+import type { Deps } from '../../contracts/bindings.ts'
+import { listDomains } from '../../storage/db/queries/domain-queries.ts'
+import { listLatestHoldouts } from '../../storage/db/queries/holdout-queries.ts'
+import type { ModelRow } from '../../storage/db/queries/model-queries.ts'
+import {
+  findPolicySetMs,
+  listDryRuns,
+  listPastUpdates,
+  sumTokensUnder,
+} from '../../storage/db/queries/trigger-queries.ts'
+import { sumDrift } from '../../storage/db/queries/usage-total-queries.ts'
+import { trialsInForce } from '../../storage/db/trials-in-force.ts'
+import { evaluationWindow } from '../updates/evaluation-window.ts'
+import type { TextDemand } from '../updates/text-sufficiency.ts'
+import { domainHistories } from './domain-history.ts'
+import type { DomainFacts } from './due-domain.ts'
+import type { PlanInput } from './plan-update.ts'
+import { nextStart } from './start-times.ts'
+
+/** The dependencies of plans. */
+export type PlanDeps = Pick<Deps, 'db' | 'fleet' | 'reservoir' | 'nowMs' | 'adaptationPreset'>
+
+const DAY_MS = 24 * 60 * 60 * 1000
+/** Reservoirs that are asked at once. */
+const MAX_CALLS = 16
+
+/**
+ * Returns the text that an update takes of each domain which starts by itself: as many tokens as one that an operator starts,
+ * in shorter sequences where the context of the model is shorter.
+ */
+export function automaticDemand({ contextLength }: Pick<ModelRow, 'contextLength'>): TextDemand {
+  const { samples, length } = updateDefaults.parse({ domains: ['any'] })
+  const shorter = Math.min(length, contextLength)
+  return { samples: Math.ceil((samples * length) / shorter), length: shorter }
+}
+
+/**
+ * Reads what a plan for a model is made from.
+ *
+ * @param options `always: false` reads no texts while no update may start, which is most of the time
+ */
+export async function gatherPlan(
+  deps: PlanDeps,
+  model: ModelRow,
+  policy: AdaptationPolicy,
+  options: { always: boolean },
+): Promise<PlanInput> {
+  const nowMs = deps.nowMs()
+  const [updates, dryRuns, policySetMs, obstacle] = await Promise.all([
+    listPastUpdates(deps.db, model.id),
+    listDryRuns(deps.db, model.id, nowMs - DAY_MS),
+    findPolicySetMs(deps.db, model.id),
+    findObstacle(deps, model, policy),
+  ])
+  const input = {
+    nowMs,
+    policy: policy.triggers,
+    policySetMs,
+    demand: automaticDemand(model),
+    windowTokens: evaluationWindow(model),
+    updates,
+    dryRuns: dryRuns.map(({ createdAt }) => createdAt),
+    obstacle,
+  }
+  const isNeeded = options.always || nextStart(input).waitsFor === undefined
+  const histories = domainHistories(updates, policy.triggers.cooldown_minutes)
+  const domains = isNeeded ? await listFacts(deps, model) : []
+  return {
+    ...input,
+    domains: domains.map((facts) => ({ ...facts, history: histories.get(facts.domain) })),
+  }
+}
+
+async function listFacts(deps: PlanDeps, model: ModelRow): Promise<Omit<DomainFacts, 'history'>[]> {
+  const versions = [model.activeVersion, model.previousVersion ?? model.activeVersion]
+  const [domains, holdouts, drift, traffic] = await Promise.all([
+    listDomains(deps.db),
+    listLatestHoldouts(deps.db),
+    sumDrift(deps.db, { model: model.id }),
+    sumTokensUnder(deps.db, model.id, versions),
+  ])
+  const facts: Omit<DomainFacts, 'history'>[] = []
+  for (let first = 0; first < domains.length; first += MAX_CALLS) {
+    const some = domains.slice(first, first + MAX_CALLS)
+    const stats = await Promise.all(some.map(({ name }) => deps.reservoir(name).stats(model.id)))
+    for (const [index, { newCharacters, holdoutCharacters }] of stats.entries()) {
+      const { name: domain = '', createdAt = 0 } = some[index] ?? {}
+      facts.push({
+        domain,
+        newCharacters,
+        heldOut: {
+          latest: holdouts.find((holdout) => holdout.domain === domain)?.characters,
+          reservoir: holdoutCharacters,
+        },
+        scored: drift.find((each) => each.domain === domain && each.maskVersion === model.activeVersion),
+        trafficTokens: traffic.get(domain) ?? 0,
+        createdAtMs: createdAt,
+      })
+    }
+  }
+  return facts
+}
+
+/** Returns why an update of a model could not succeed now. */
+async function findObstacle(
+  deps: PlanDeps,
+  model: ModelRow,
+  policy: AdaptationPolicy,
+): Promise<string | undefined> {
+  const trials = trialsInForce(model)
+  const operators = Object.values(trials).find(({ updateId }) => updateId === undefined)
+  // Its own canary could not begin.
+  if (operators && policy.canary.enabled) return `an operator's trial of m${operators.version} is running`
+  // Without a node nobody knows which pruning methods there are.
+  if ((await deps.fleet.offeredMethods(model.id)) === null) return `no node of '${model.id}' is alive`
+  return undefined
+}

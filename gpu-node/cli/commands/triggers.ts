@@ -1,0 +1,80 @@
+import type { Command } from 'commander'
+import { triggersReport, type TriggerDomain, type TriggersReport } from '@copal/shared/wire/admin-triggers.ts'
+import { modelQuery } from '../input/mask-argument.ts'
+import type { Session } from '../api/session.ts'
+
+/** Adds `copal triggers`. */
+export function addTriggers(program: Command, session: Session): void {
+  program
+    .command('triggers')
+    .description('show which domains are due for an update, and when the next one may start by itself')
+    .option('--model <id>', 'which model, if the fleet serves several')
+    .option('--json', 'print JSON')
+    .addHelpText(
+      'after',
+      '\nExamples:\n  copal triggers\n  copal policy set triggers.quiet_hours=22:00-06:00 triggers.max_per_day=2',
+    )
+    .action(async ({ model, json }: { model?: string; json?: boolean }) => {
+      const report = await session.client().admin('GET', `/triggers${modelQuery(model)}`, triggersReport)
+      session.print(json, report, () => describe(report, session))
+    })
+}
+
+function describe(report: TriggersReport, session: Session): string {
+  const { model, running, domains, next_domains: next } = report
+  const facts = [
+    `Triggers of ${model}${report.dry_run ? ' (dry run: nothing starts)' : ''}`,
+    ...(running === null ? [] : [describeRunning(running, report.node_share)]),
+    describeStart(report),
+    ...(next.length === 0 ? [] : [`The next update takes ${next.join(', ')}.`]),
+    ...(report.next_schedule_at === null
+      ? []
+      : [`The schedule comes round at ${formatTime(report.next_schedule_at)}.`]),
+  ]
+  if (domains.length === 0) return `${facts.join('\n')}\n\nThere is no domain yet.`
+  return `${facts.join('\n')}\n\n${describeDomains(domains, session)}`
+}
+
+function describeRunning(
+  { id, state, progress, domains, trigger, job }: NonNullable<TriggersReport['running']>,
+  share: number,
+) {
+  const work = job === null ? '' : `, ${job.message}`
+  return (
+    `Running: ${id} (${trigger}) of ${domains.join(', ')}: ${state} ${Math.floor(progress * 100)} %${work}. ` +
+    `It yields to requests, and takes at most ${Math.round(share * 100)} % of a node's time while there are any.`
+  )
+}
+
+function describeStart({
+  enabled,
+  running,
+  waits_for: waitsFor,
+  next_start_at: at,
+  started_today: started,
+}: TriggersReport) {
+  const today = `${started} started in 24 hours.`
+  if (running !== null) return `Another one may start when it has ended. ${today}`
+  if (waitsFor === null) return `An update may start now. ${today}`
+  const when = at === null ? '' : `, at ${formatTime(at)} at the earliest`
+  return enabled ? `No update may start now: ${waitsFor}${when}. ${today}` : `No update starts: ${waitsFor}.`
+}
+
+function describeDomains(domains: readonly TriggerDomain[], session: Session): string {
+  return session.table(
+    [
+      { title: 'DOMAIN', value: ({ domain }) => domain },
+      { title: 'NEW', value: (each) => String(each.new_segments), align: 'right' },
+      { title: 'GAP', value: ({ gap }) => (gap === null ? '-' : gap.toFixed(3)), align: 'right' },
+      { title: 'TRAFFIC', value: (each) => `${(each.traffic_share * 100).toFixed(0)} %`, align: 'right' },
+      { title: 'GAIN', value: ({ gain }) => gain.toFixed(2), align: 'right' },
+      { title: 'DUE', value: ({ due }) => due ?? 'no' },
+      { title: 'REASON', value: ({ reason }) => reason, shrinks: true },
+    ],
+    domains,
+  )
+}
+
+function formatTime(time: string): string {
+  return `${time.slice(0, 16).replace('T', ' ')} UTC`
+}

@@ -1,0 +1,314 @@
+import { env } from 'cloudflare:workers'
+import { createExecutionContext, createScheduledController, waitOnExecutionContext } from 'cloudflare:test'
+import { beforeEach, describe, expect, onTestFinished, test, vi } from 'vitest'
+import type { UpdateEntry } from '@copal/shared/wire/admin.ts'
+import type { TriggersReport } from '@copal/shared/wire/admin-triggers.ts'
+import type { PolicyOverrides } from '@copal/shared/wire/admin-policy.ts'
+import { runTriggers } from '../../../../gateway/src/adaptation/triggers/run-triggers.ts'
+import worker from '../../../../gateway/src/index.ts'
+import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
+import { listDecisions } from '../../../../gateway/src/storage/db/queries/decision-queries.ts'
+import { ensureDomains } from '../../../../gateway/src/storage/db/queries/domain-queries.ts'
+import { usageTotals } from '../../../../gateway/src/storage/db/schema/usage.ts'
+import {
+  admin,
+  adminJson,
+  getUpdate,
+  importTexts,
+  SimulatedNode,
+  testDeps,
+} from '../../support/doubles/simulated-node.ts'
+import { offeredSample } from '../../support/requests/offered-sample.ts'
+
+const db = openDatabase(env.DB)
+const MINUTE = 60_000
+/** Times in which nothing may start for other reasons than those under test. */
+const AT_ONCE = { cooldown_minutes: 0, max_per_day: 100 }
+
+const setPolicy = (model: string, triggers: PolicyOverrides['triggers'], rest: PolicyOverrides = {}) =>
+  adminJson('PUT', '/policy', { model, triggers, ...rest })
+const reportOf = (model: string) => adminJson<TriggersReport>('GET', `/triggers?model=${model}`)
+const updatesOf = async (model: string) =>
+  (await adminJson<{ data: UpdateEntry[] }>('GET', '/updates')).data.filter(
+    (update) => update.model === model,
+  )
+const triggerDecisions = async (model: string) =>
+  (await listDecisions(db, model, 50)).filter(({ kind }) => kind === 'trigger')
+
+/** Runs the task as if `minutes` had passed. */
+const tick = (minutes = 0) => runTriggers(testDeps({ nowMs: () => Date.now() + minutes * MINUTE }))
+
+/** Creates a node of a model, whose domains are the only ones that can be due. */
+async function modelWithNode(model: string): Promise<SimulatedNode> {
+  const node = new SimulatedNode(`${model}-1`, model)
+  await node.beat()
+  return node
+}
+
+/** Imports `segments` segments of 2,048 characters or more that an update can take, and as much held-out text as it needs. */
+async function importSegments(domain: string, segments: number, name = domain): Promise<void> {
+  await ensureDomains(db, [domain], 0)
+  const offers = (side: 'pool' | 'holdout', count: number) =>
+    Array.from({ length: count }, (_, index) =>
+      offeredSample(`${name} ${side} ${index} `.padEnd(1_024, 'words of it '), { side, atMs: Date.now() }),
+    )
+  await testDeps()
+    .reservoir(domain)
+    .offer([...offers('pool', segments * 2), ...offers('holdout', 8)])
+}
+
+// Each test has models of its own, but domains are of all models.
+beforeEach(async () => {
+  await env.DB.exec(
+    "UPDATE updates SET finished_at = coalesce(finished_at, 0), state = 'cancelled' WHERE finished_at IS NULL",
+  )
+  for (const table of ['domains', 'models', 'policies', 'usage_totals'])
+    await env.DB.exec(`DELETE FROM ${table}`)
+})
+
+test('a domain with enough new text is updated by itself, by the cron trigger of every minute and the default policy', async () => {
+  const node = await modelWithNode('auto')
+  await importSegments('auto-a', 20)
+  const ctx = createExecutionContext()
+  await worker.scheduled(createScheduledController({ cron: '* * * * *' }), env, ctx)
+  await waitOnExecutionContext(ctx)
+  const [started] = await updatesOf('auto')
+  const reason = "'auto-a': 20 new segments, and 16 are enough."
+  expect(started).toMatchObject({ domains: ['auto-a'], trigger: 'volume', trigger_reason: reason })
+  const ended = await node.finish(started?.id ?? '')
+  expect(ended.state).toBe('promoted')
+  expect(ended.decisions?.map(({ kind, verdict, actor }) => [kind, verdict, actor])).toEqual([
+    ['trigger', 'done', 'copal'],
+    ['gate', 'passed', 'copal'],
+    ['promote', 'done', 'copal'],
+  ])
+  expect(ended.decisions?.[0]).toMatchObject({
+    reason: `Started by volume: ${reason}`,
+    figures: [{ name: 'new segments', domain: 'auto-a', value: 20, limit: 16, passed: true }],
+  })
+  // Its texts are counted now.
+  await tick(120)
+  expect(await updatesOf('auto')).toHaveLength(1)
+})
+
+test('the heavy tasks do not run every minute, and the triggers not with the heavy ones', async () => {
+  await modelWithNode('cron')
+  await importSegments('cron-a', 20)
+  const ctx = createExecutionContext()
+  await worker.scheduled(createScheduledController({ cron: '*/5 * * * *' }), env, ctx)
+  await waitOnExecutionContext(ctx)
+  expect(await updatesOf('cron')).toEqual([])
+  await worker.scheduled(createScheduledController(), env, ctx)
+  await waitOnExecutionContext(ctx)
+  expect(await updatesOf('cron')).toHaveLength(1)
+})
+
+test('several due domains become one update, and the next one waits for the cool-down', async () => {
+  const node = await modelWithNode('merge')
+  for (const name of ['a', 'b', 'c']) await importSegments(`merge-${name}`, 16)
+  await setPolicy('merge', { max_domains: 2, cooldown_minutes: 60 })
+  // Traffic of one of them.
+  const counts = {
+    requests: 1,
+    completionTokens: 0,
+    driftRequests: 0,
+    driftTokens: 0,
+    nllMasked: 0,
+    nllDense: 0,
+  }
+  const usage = { tenant: '', model: 'merge', maskVersion: 0, finishReason: 'stop' as const, ...counts }
+  await db.insert(usageTotals).values([
+    { ...usage, domain: 'merge-a', promptTokens: 10 },
+    { ...usage, domain: 'merge-b', promptTokens: 900 },
+    { ...usage, domain: 'merge-c', promptTokens: 20 },
+  ])
+  await Promise.all([tick(), tick(), tick()])
+  const [first, ...others] = await updatesOf('merge')
+  expect(others).toEqual([])
+  expect(await triggerDecisions('merge')).toHaveLength(1)
+  expect(first?.domains[0]).toBe('merge-b')
+  expect(first?.domains).toHaveLength(2)
+  expect(await reportOf('merge')).toMatchObject({
+    running: { id: first?.id, trigger: 'volume', domains: first?.domains },
+    waits_for: `update ${first?.id} is ${(await getUpdate(first?.id ?? '')).state}`,
+    next_start_at: null,
+    started_today: 1,
+  })
+  expect((await node.finish(first?.id ?? '')).state).toBe('promoted')
+  await tick(58)
+  expect(await updatesOf('merge')).toHaveLength(1)
+  await tick(61)
+  const [second] = await updatesOf('merge')
+  expect([...(first?.domains ?? []), ...(second?.domains ?? [])].toSorted()).toEqual([
+    'merge-a',
+    'merge-b',
+    'merge-c',
+  ])
+})
+
+test('drift starts an update: the gap that was scored under the active mask alone', async () => {
+  const node = await modelWithNode('drift')
+  await importSegments('drift-a', 24)
+  await setPolicy('drift', { ...AT_ONCE, max_gap: 0.4 })
+  await tick()
+  const [first] = await updatesOf('drift')
+  await node.finish(first?.id ?? '')
+  await importSegments('drift-a', 5, 'more of drift')
+  const scored = (maskVersion: number, gap: number) => ({
+    tenant: '',
+    model: 'drift',
+    domain: 'drift-a',
+    maskVersion,
+    finishReason: 'stop' as const,
+    requests: 50,
+    promptTokens: 5_000,
+    completionTokens: 0,
+    driftRequests: 50,
+    driftTokens: 5_000,
+    nllMasked: 5_000 * (3 + gap),
+    nllDense: 5_000 * 3,
+  })
+  await db.insert(usageTotals).values([scored(0, 5), scored(1, 0.39)])
+  await tick(1)
+  expect(await updatesOf('drift')).toHaveLength(1)
+  await db.update(usageTotals).set({ nllMasked: 5_000 * 3.41 })
+  await tick(1)
+  const [second] = await updatesOf('drift')
+  expect(second).toMatchObject({
+    trigger: 'drift',
+    trigger_reason: expect.stringContaining('0.410 nats a token, above 0.4'),
+  })
+})
+
+describe('a dry run', () => {
+  test('starts nothing, and says once what would have started and why', async () => {
+    await modelWithNode('dry')
+    await importSegments('dry-a', 16)
+    await setPolicy('dry', { ...AT_ONCE, dry_run: true })
+    for (const minutes of [0, 1, 2, 60]) await tick(minutes)
+    expect(await updatesOf('dry')).toEqual([])
+    expect(await triggerDecisions('dry')).toMatchObject([
+      {
+        verdict: 'dry_run',
+        updateId: null,
+        actor: 'copal',
+        reason: "Would have started by volume: 'dry-a': 16 new segments, and 16 are enough.",
+      },
+    ])
+    expect(await reportOf('dry')).toMatchObject({ dry_run: true, next_domains: ['dry-a'] })
+    // Another domain is another decision.
+    await importSegments('dry-b', 16)
+    for (const minutes of [61, 62]) await tick(minutes)
+    expect(await triggerDecisions('dry')).toHaveLength(2)
+    await setPolicy('dry', AT_ONCE)
+    await tick(63)
+    expect((await updatesOf('dry'))[0]?.domains.toSorted()).toEqual(['dry-a', 'dry-b'])
+  })
+})
+
+describe('nothing starts', () => {
+  test.each([
+    ['while triggers are off', { enabled: false }, /triggers are off/],
+    ['in quiet hours', { quiet_hours: quietNow() }, /are quiet hours/],
+  ])('%s', async (name, triggers, reason) => {
+    const model = `still-${name.length}`
+    await modelWithNode(model)
+    await importSegments(`${model}-a`, 16)
+    await setPolicy(model, triggers)
+    await tick()
+    expect(await updatesOf(model)).toEqual([])
+    expect(await reportOf(model)).toMatchObject({
+      waits_for: expect.stringMatching(reason),
+      next_domains: [`${model}-a`],
+    })
+  })
+
+  test('while no node of the model is alive', async () => {
+    await modelWithNode('dead')
+    await importSegments('dead-a', 16)
+    const fleet = { offeredMethods: () => Promise.resolve(null) }
+    await runTriggers(testDeps({ fleet: fleet as never }))
+    expect(await updatesOf('dead')).toEqual([])
+    await tick()
+    expect(await updatesOf('dead')).toHaveLength(1)
+  })
+
+  test('of a domain without enough held-out text, and the report says how much is missing', async () => {
+    await modelWithNode('held')
+    await ensureDomains(db, ['held-a'], 0)
+    const texts = Array.from({ length: 40 }, (_, index) =>
+      offeredSample(`held ${index} `.padEnd(1_024, 'words of it '), { side: 'pool', atMs: Date.now() }),
+    )
+    await testDeps().reservoir('held-a').offer(texts)
+    await tick()
+    expect(await updatesOf('held')).toEqual([])
+    expect((await reportOf('held')).domains).toMatchObject([
+      {
+        domain: 'held-a',
+        due: null,
+        missing_holdout_tokens: 80,
+        reason: expect.stringContaining('80 tokens of held-out'),
+      },
+    ])
+  })
+})
+
+test('after failed updates a domain is not tried again every minute, but after twice the time each time', async () => {
+  await modelWithNode('failing')
+  await importSegments('failing-a', 16)
+  await setPolicy('failing', AT_ONCE)
+  const starts: number[] = []
+  for (let minutes = 0; minutes < 200; minutes += 5) {
+    const before = (await updatesOf('failing')).length
+    await tick(minutes)
+    const updates = await updatesOf('failing')
+    if (updates.length === before) continue
+    starts.push(minutes)
+    const failed = `state = 'failed', error_code = 'node_failed', error_message = 'broken'`
+    await env.DB.exec(
+      `UPDATE updates SET ${failed}, finished_at = created_at, revision = revision + 1 WHERE finished_at IS NULL`,
+    )
+    await testDeps()
+      .reservoir('failing-a')
+      .release({ model: 'failing', updateId: updates[0]?.id ?? '' })
+  }
+  expect(starts).toEqual([0, 15, 45, 105])
+  const [domain] = (await reportOf('failing')).domains
+  expect(domain).toMatchObject({ failures: 4, due: null, not_before: expect.any(String) })
+})
+
+test('a task that fails for one model goes on with the others', async () => {
+  await modelWithNode('broken')
+  await modelWithNode('whole')
+  await importSegments('whole-a', 16)
+  await env.DB.exec(`INSERT INTO policies VALUES ('broken', '{"triggers":{"quiet_hours":7}}', 0)`)
+  const logged = vi.spyOn(console, 'error').mockImplementation(() => undefined)
+  onTestFinished(() => logged.mockRestore())
+  await tick()
+  expect(logged.mock.calls[0]?.[0]).toContain("The triggers of model 'broken' failed")
+  expect(await updatesOf('whole')).toHaveLength(1)
+})
+
+test('50 domains are planned in one tick, within two seconds', async () => {
+  await modelWithNode('fifty')
+  const names = Array.from({ length: 50 }, (_, index) => `fifty-${String(index).padStart(2, '0')}`)
+  for (const name of names) await importSegments(name, 16)
+  const startedMs = performance.now()
+  const report = await reportOf('fifty')
+  const tookMs = performance.now() - startedMs
+  expect(report.domains.filter(({ due }) => due === 'volume')).toHaveLength(50)
+  expect(report.next_domains).toHaveLength(8)
+  expect(tookMs).toBeLessThan(2_000)
+  await tick()
+  expect((await updatesOf('fifty'))[0]?.domains).toHaveLength(8)
+})
+
+test('the report is for operators only', async () => {
+  expect((await admin('GET', '/triggers', undefined, 'sk-copal-of-nobody')).status).toBe(401)
+})
+
+/** Quiet hours around now, however late it is. */
+function quietNow(): string {
+  const at = (minutes: number) => new Date(Date.now() + minutes * MINUTE).toISOString().slice(11, 16)
+  return `${at(-60)}-${at(60)}`
+}

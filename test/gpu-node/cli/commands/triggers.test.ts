@@ -1,0 +1,88 @@
+import { expect, test } from 'vitest'
+import type { TriggersReport } from '@copal/shared/wire/admin-triggers.ts'
+import { copal } from '../../../support/doubles/copal-command.ts'
+
+const REPORT: TriggersReport = {
+  model: 'tiny',
+  enabled: true,
+  dry_run: false,
+  running: null,
+  waits_for: '60 minutes must pass after the last update',
+  next_start_at: '2026-11-27T13:05:00.000Z',
+  next_schedule_at: '2026-11-28T03:00:00.000Z',
+  started_today: 2,
+  next_domains: ['law', 'mail'],
+  node_share: 0.3,
+  domains: [
+    {
+      domain: 'law',
+      new_segments: 24,
+      gap: 0.6123,
+      traffic_share: 0.75,
+      gain: 11.02,
+      due: 'volume',
+      reason: '24 new segments, and 16 are enough',
+      missing_holdout_tokens: 0,
+      failures: 0,
+      not_before: null,
+    },
+    {
+      domain: 'chat',
+      new_segments: 3,
+      gap: null,
+      traffic_share: 0.25,
+      gain: 0.46,
+      due: null,
+      reason: '3 of 16 new segments',
+      missing_holdout_tokens: 0,
+      failures: 0,
+      not_before: null,
+    },
+  ],
+}
+const show = (report: TriggersReport) => copal(report, ['triggers'], { piped: true })
+
+test('domains are shown with what makes them due, and with the time of the next start', async () => {
+  const { stdout } = await show(REPORT)
+  expect(stdout).toContain(
+    'No update may start now: 60 minutes must pass after the last update, at 2026-11-27 13:05 UTC',
+  )
+  expect(stdout).toContain('The next update takes law, mail.')
+  expect(stdout).toContain('The schedule comes round at 2026-11-28 03:00 UTC.')
+  expect(stdout).toMatch(/^law +24 +0\.612 +75 % +11\.02 +volume +24 new segments, and 16 are enough$/m)
+  expect(stdout).toMatch(/^chat +3 +- +25 % +0\.46 +no +3 of 16 new segments$/m)
+})
+
+test('a running update is shown with its progress and its priority', async () => {
+  const { stdout } = await show({
+    ...REPORT,
+    running: {
+      id: 'upd_1',
+      domains: ['law'],
+      state: 'calibrating',
+      progress: 0.256,
+      message: 'calibrating',
+      trigger: 'drift',
+      trigger_reason: '',
+      job: {
+        state: 'running',
+        progress: 0.3,
+        message: 'calibrating law, block 3 of 30',
+        node: 'n',
+        attempt: 1,
+      },
+    },
+  })
+  expect(stdout).toContain('Running: upd_1 (drift) of law: calibrating 25 %, calibrating law, block 3 of 30.')
+  expect(stdout).toContain("yields to requests, and takes at most 30 % of a node's time")
+})
+
+test('a dry run, and triggers that are off, say so', async () => {
+  expect((await show({ ...REPORT, dry_run: true, waits_for: null })).stdout).toContain(
+    'Triggers of tiny (dry run: nothing starts)\nAn update may start now.',
+  )
+  const off = { ...REPORT, enabled: false, waits_for: "triggers are off ('triggers.enabled' is false)" }
+  expect((await show(off)).stdout).toContain(
+    "No update starts: triggers are off ('triggers.enabled' is false).",
+  )
+})
