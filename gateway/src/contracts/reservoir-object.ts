@@ -39,14 +39,14 @@ export interface DenseDescription {
 }
 
 /** A stored text without a description. */
-export interface UndescribedText {
+export interface TextToDescribe {
   hash: string
   /** Its beginning. */
   text: string
 }
 
 /** A stored text with its description. */
-export interface DescribedText extends UndescribedText, Omit<DenseDescription, 'baseSha256'> {
+export interface DescribedText extends TextToDescribe, Omit<DenseDescription, 'baseSha256'> {
   /** The tenants of its sources. */
   tenants: string[]
   characters: number
@@ -139,16 +139,16 @@ export interface ReservoirObject extends Rpc.DurableObjectBranded {
    *
    * @param want the number of descriptions to have; at most `limit` texts are returned
    */
-  undescribed(request: { baseSha256: string; want: number; limit: number; heldOut?: boolean }): {
+  textsToDescribe(request: { baseSha256: string; want: number; limit: number; heldOut?: boolean }): {
     described: number
-    texts: UndescribedText[]
+    texts: TextToDescribe[]
   }
 
   /** Stores descriptions of stored texts by their hashes, and forgets those under other weights than `bases`. */
-  describe(descriptions: readonly ({ hash: string } & DenseDescription)[], bases: readonly string[]): void
+  storeDescriptions(descriptions: readonly ({ hash: string } & DenseDescription)[], bases: readonly string[]): void
 
   /** Returns described texts in a fixed random order. */
-  described(baseSha256: string, limit: number): DescribedText[]
+  listDescribed(baseSha256: string, limit: number): DescribedText[]
 
   /** Sets which proposed domain each described text belongs to; texts that are not named belong to none. */
   propose(baseSha256: string, proposals: Readonly<Record<string, readonly string[]>>): void

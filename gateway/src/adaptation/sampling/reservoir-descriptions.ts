@@ -4,7 +4,7 @@ import type {
   OfferedSample,
   SampleSource,
   Side,
-  UndescribedText,
+  TextToDescribe,
 } from '../../contracts/reservoir-object.ts'
 import { headOf, textHash } from './text-hash.ts'
 
@@ -60,7 +60,7 @@ export class ReservoirDescriptions {
     })
   }
 
-  undescribed({
+  textsToDescribe({
     baseSha256,
     want,
     limit,
@@ -70,7 +70,7 @@ export class ReservoirDescriptions {
     want: number
     limit: number
     heldOut?: boolean
-  }): { described: number; texts: UndescribedText[] } {
+  }): { described: number; texts: TextToDescribe[] } {
     const { described } = this.#sql
       .exec<{ described: number }>(
         'SELECT count(*) AS described FROM descriptions WHERE base = ? AND found = 0',
@@ -94,7 +94,10 @@ export class ReservoirDescriptions {
     }
   }
 
-  describe(descriptions: readonly ({ hash: string } & DenseDescription)[], bases: readonly string[]): void {
+  storeDescriptions(
+    descriptions: readonly ({ hash: string } & DenseDescription)[],
+    bases: readonly string[],
+  ): void {
     this.#storage.transactionSync(() => {
       this.#sql.exec(
         'DELETE FROM descriptions WHERE found = 0 AND base NOT IN (SELECT value FROM json_each(?))',
@@ -104,7 +107,7 @@ export class ReservoirDescriptions {
     })
   }
 
-  described(baseSha256: string, limit: number): DescribedText[] {
+  listDescribed(baseSha256: string, limit: number): DescribedText[] {
     return this.#sql
       .exec<Row>(
         `SELECT hash, substr(text, 1, ${HEAD_CHARACTERS}) AS text, characters, tokens, embedding, nll, proposal,

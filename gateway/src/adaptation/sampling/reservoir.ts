@@ -11,7 +11,7 @@ import type {
   ReservoirStats,
   SourceFilter,
   TakeRequest,
-  UndescribedText,
+  TextToDescribe,
 } from '../../contracts/reservoir-object.ts'
 
 const DAY_MS = 24 * 60 * 60 * 1000
@@ -80,19 +80,22 @@ export class Reservoir extends DurableObject<Bindings> implements ReservoirObjec
     this.#store.clear()
   }
 
-  undescribed(request: Parameters<ReservoirDescriptions['undescribed']>[0]): {
+  textsToDescribe(request: Parameters<ReservoirDescriptions['textsToDescribe']>[0]): {
     described: number
-    texts: UndescribedText[]
+    texts: TextToDescribe[]
   } {
-    return this.#descriptions.undescribed(request)
+    return this.#descriptions.textsToDescribe(request)
   }
 
-  describe(descriptions: readonly ({ hash: string } & DenseDescription)[], bases: readonly string[]): void {
-    this.#descriptions.describe(descriptions, bases)
+  storeDescriptions(
+    descriptions: readonly ({ hash: string } & DenseDescription)[],
+    bases: readonly string[],
+  ): void {
+    this.#descriptions.storeDescriptions(descriptions, bases)
   }
 
-  described(baseSha256: string, limit: number): DescribedText[] {
-    return this.#descriptions.described(baseSha256, limit)
+  listDescribed(baseSha256: string, limit: number): DescribedText[] {
+    return this.#descriptions.listDescribed(baseSha256, limit)
   }
 
   propose(baseSha256: string, proposals: Readonly<Record<string, readonly string[]>>): void {

@@ -33,12 +33,12 @@ test('a stored text keeps its description, and a text that the classifier found 
     offeredSample('c', { side: 'pool', found: true }),
     offeredSample('d', { side: 'pool' }),
   ])
-  const texts = await domain.described(BASE, 10)
+  const texts = await domain.listDescribed(BASE, 10)
   expect(texts.toSorted((a, b) => a.text.localeCompare(b.text))).toMatchObject([
     { text: 'a', tokens: 20, embedding: [0.5, 1], nllMean: 0.5, tenants: ['tenant'], proposal: null },
     { text: 'b', embedding: [0.25, 1], nllMean: 0.25 },
   ])
-  const { described: count, texts: without } = await domain.undescribed({
+  const { described: count, texts: without } = await domain.textsToDescribe({
     baseSha256: BASE,
     want: 10,
     limit: 10,
@@ -51,11 +51,11 @@ test('no more texts are to be described than are wanted, and held-out ones only 
   const texts = ['a', 'b', 'c', 'd'].map((text) => offeredSample(text, { side: 'pool' }))
   await domain.offer([...texts, offeredSample('e', { side: 'holdout' })])
   const ask = async (request: { want: number; limit?: number; heldOut?: boolean }) =>
-    (await domain.undescribed({ baseSha256: BASE, limit: 10, ...request })).texts.length
+    (await domain.textsToDescribe({ baseSha256: BASE, limit: 10, ...request })).texts.length
   expect(await ask({ want: 10 })).toBe(4)
   expect(await ask({ want: 10, heldOut: true })).toBe(5)
   expect(await ask({ want: 10, limit: 3 })).toBe(3)
-  await domain.describe([{ hash: await textHash('a'), ...description(1) }], [BASE])
+  await domain.storeDescriptions([{ hash: await textHash('a'), ...description(1) }], [BASE])
   expect(await ask({ want: 3 })).toBe(2)
   expect(await ask({ want: 1 })).toBe(0)
 })
@@ -65,7 +65,7 @@ test('a description goes with its text: deleted by key, by hash, or with the dom
   await domain.offer([described('a', 1, { keyId: 'leaves' }), described('b', 2), described('c', 3)])
   expect(await rows('deleted descriptions')).toBe(3)
   expect(await domain.deleteTexts({ keyId: 'leaves' })).toBe(1)
-  expect((await domain.described(BASE, 10)).map(({ text }) => text).toSorted()).toEqual(['b', 'c'])
+  expect((await domain.listDescribed(BASE, 10)).map(({ text }) => text).toSorted()).toEqual(['b', 'c'])
   await domain.deleteByHash([await textHash('b')])
   expect(await rows('deleted descriptions')).toBe(1)
   await domain.clear()
@@ -76,11 +76,11 @@ test('descriptions of weights that no model has any more are forgotten', async (
   const domain = reservoir('other weights')
   const other = 'c'.repeat(64)
   await domain.offer([described('a', 1)])
-  await domain.describe([{ hash: await textHash('a'), ...description(2, other) }], [BASE, other])
+  await domain.storeDescriptions([{ hash: await textHash('a'), ...description(2, other) }], [BASE, other])
   expect(await rows('other weights')).toBe(2)
-  await domain.describe([], [other])
-  expect(await domain.described(BASE, 10)).toEqual([])
-  expect(await domain.described(other, 10)).toMatchObject([{ embedding: [2, 1] }])
+  await domain.storeDescriptions([], [other])
+  expect(await domain.listDescribed(BASE, 10)).toEqual([])
+  expect(await domain.listDescribed(other, 10)).toMatchObject([{ embedding: [2, 1] }])
 })
 
 test('the texts of a proposed domain are offered again as they were, with their sides, sources and descriptions', async () => {
