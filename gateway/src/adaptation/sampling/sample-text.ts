@@ -1,7 +1,7 @@
 import { contentText, type ChatMessage } from '@copal/shared/wire/chat.ts'
 import { promptsOf, type CompletionRequest } from '@copal/shared/wire/completions.ts'
 import type { ClientText } from '../../contracts/generation.ts'
-import { redact } from './redact.ts'
+import { redact } from '../redaction/redact.ts'
 
 /** Maximum UTF-8 bytes of one sample. */
 const MAX_TEXT_BYTES = 64 * 1024

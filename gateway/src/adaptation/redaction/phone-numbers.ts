@@ -1,0 +1,125 @@
+import { isValidPhoneNumber, type CountryCode } from 'libphonenumber-js/max'
+import { acceptedWindows, digitRuns, type DigitGroup, type DigitRun, type Window } from './digit-runs.ts'
+import { matchingWords } from './matching-form.ts'
+import { PHONE_FORMS } from './phone-forms.ts'
+import type { Span } from './span.ts'
+
+const SEPARATOR = /^(?:[ .\-/]| ?[()] ?|[ .\-/][()] ?|\) ?[.\-/ ]| - | \/ |--)$/
+const SIZE = { minDigits: 7, maxDigits: 17, maxGroups: 8 }
+/** Numbers that programs are full of: the largest and smallest of 32 bits. */
+const CONSTANTS = new Set(['2147483647', '2147483648', '4294967295', '4294967296'])
+/**
+ * Checks by metadata cost some 30 µs each. A text with more candidates is a list of numbers: the rest of those that have a
+ * form are replaced without a check.
+ */
+const MAX_CHECKS = 400
+/** Words after which any number of seven digits and more is a phone number. */
+const LABEL = new RegExp(
+  matchingWords(
+    String.raw`(?:\b(?:tel|phone|telephone|mobile|cell|fax|whatsapp|signal|sms|hotline|call|dial|ring|text|contact|telefon(?:nummer|o|e|u)?|telefoon(?:nummer)?|handy(?:nummer)?|mobil(?:nummer|e|ny|tel(?:efon)?)?|mobiel|rufnummer|durchwahl|portable|movil|celular|cellulare|cell|telemovel|komorka|komorkowy|tlf|tfn|puh|gsm|nomor|dien thoai|numar|τηλ|тел|телефон|моб)|電話|手机|手機|电话|携帯|전화|휴대폰|연락처|هاتف|טלפון|फोन|โทร)[\p{L}]{0,6}[^\p{L}\d\n]{0,4}(?:(?:number|no|nr|num|numero|numer|me|us|at|on|is|ist|est|es|to|番号|号码|號碼|번호|は|是|:)[^\p{L}\d\n]{0,4}){0,3}$`,
+  ),
+  'iu',
+)
+
+/** Finds phone numbers: international ones, and national ones in the forms of their countries or after a label. */
+export function findPhoneNumbers(text: string): Span[] {
+  const spans: Span[] = []
+  const check = limitedCheck()
+  for (const run of digitRuns(text, SEPARATOR)) {
+    const { groups } = run
+    if (digitsOf(groups, 0, groups.length - 1).length < SIZE.minDigits) continue
+    const windows = acceptedWindows(run, SIZE, (window) => isPhoneNumber(text, run, window, check))
+    for (const { first, last } of windows) spans.push(spanOf(text, groups, first, last))
+  }
+  return spans
+}
+
+type Check = (digits: string, country?: CountryCode) => boolean
+
+function limitedCheck(): Check {
+  let checks = 0
+  return (digits, country) => checks++ >= MAX_CHECKS || isValidPhoneNumber(digits, country)
+}
+
+function isPhoneNumber(text: string, { groups }: DigitRun, window: Window, check: Check): boolean {
+  const { first, last, digits } = window
+  const start = groups[first]?.start ?? 0
+  const end = groups[last]?.end ?? 0
+  if (/^(?:\w|[.,:]\d|%)/.test(text.slice(end, end + 2))) return false
+  const before = text.slice(Math.max(0, start - 2), start)
+  const abroad = /\+[ (]?$/.test(before)
+    ? digits
+    : /^(?:00|011)[1-9]/.test(digits)
+      ? digits.replace(/^(?:00|011)/, '')
+      : undefined
+  if (abroad !== undefined) return isInternational(text, groups, window, abroad, check)
+  if (digits.length > 12 || /^0{2}|^(\d)\1+$/.test(digits) || CONSTANTS.has(digits)) return false
+  if (/[\p{L}_$€£#@\\+]$|\d[.,:]$/u.test(before) && first === 0) return false
+  const shape = groups.slice(first, last + 1).map((group) => group.digits)
+  if (isLabelled(text, start)) return !isDate(text.slice(start, end))
+  const joined = shape.join(',')
+  for (const { groups: form, countries, bare } of PHONE_FORMS) {
+    if (!form.test(joined) || (bare && !standsApart(text, start, end))) continue
+    if (digits.length < 8 || isDate(text.slice(start, end)) || /^-?[.-]$|[=*/^<>%-]$/.test(before.trim()))
+      return false
+    if (countries === undefined ? digits.length >= 9 : countries.some((country) => check(digits, country)))
+      return true
+  }
+  return false
+}
+
+/** Accepts what the metadata accept, or else what has the length of a number and groups, and is the longest such window. */
+function isInternational(
+  text: string,
+  groups: readonly DigitGroup[],
+  { first, last }: Window,
+  digits: string,
+  check: Check,
+): boolean {
+  if (digits.length < 7 || digits.startsWith('0')) return false
+  if (digits.length <= 15 && check(`+${digits}`)) return true
+  // Example numbers and new ranges are in no metadata.
+  const grouped = last > first && digits.length >= 8 && digits.length <= 13
+  const whole = last === groups.length - 1 || digits.length + (groups[last + 1]?.digits.length ?? 0) > 13
+  return (
+    whole &&
+    (grouped ||
+      (digits.length >= 10 && digits.length <= 13 && text.charAt((groups[first]?.start ?? 0) - 1) === '+'))
+  )
+}
+
+function standsApart(text: string, start: number, end: number): boolean {
+  return (
+    /(?:^|[\s"'`(>,;|\uFFFC])$/.test(text.slice(Math.max(0, start - 1), start)) &&
+    !/^\s*[*/+=<>-]/.test(text.slice(end, end + 3))
+  )
+}
+
+/** Returns whether a word like "phone" stands before a number. */
+function isLabelled(text: string, start: number): boolean {
+  return LABEL.test(text.slice(Math.max(0, start - 40), start))
+}
+
+function isDate(candidate: string): boolean {
+  return /^(?:\d{1,2}([./-])\d{1,2}\1(?:19|20)?\d\d(?!\d)|(?:19|20)\d\d([./-])\d{1,2}\2\d{1,2}(?!\d)|(?:19|20)\d\d[01]\d[0-3]\d$)/.test(
+    candidate,
+  )
+}
+
+function digitsOf(groups: readonly DigitGroup[], first: number, last: number): string {
+  return groups
+    .slice(first, Math.min(last + 1, first + SIZE.maxGroups))
+    .map(({ digits }) => digits)
+    .join('')
+}
+
+/** Returns the span of a number with the plus sign and the bracket before it. */
+function spanOf(text: string, groups: readonly DigitGroup[], first: number, last: number): Span {
+  let start = groups[first]?.start ?? 0
+  const end = groups[last]?.end ?? start
+  const before = /\(?\+ ?\(?$|\($/.exec(text.slice(Math.max(0, start - 4), start))?.[0] ?? ''
+  const closes = text.slice(start, end).includes(')')
+  if (before.includes('+') || closes)
+    start -= before.startsWith('(') && !closes ? before.length - 1 : before.length
+  return { start, end }
+}

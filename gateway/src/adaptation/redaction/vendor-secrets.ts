@@ -1,0 +1,43 @@
+import { rules } from '@secretlint/secretlint-rule-preset-recommend'
+import type { Span } from './span.ts'
+
+/**
+ * Rules of the preset that are not used: one reads files, one lets a text switch off rules by a comment, and two replace a
+ * whole address where the user and the password in it are enough.
+ */
+const LEFT_OUT = ['gcp', 'filter-comments', 'basicauth', 'database-connection-string'].map(
+  (name) => `@secretlint/secretlint-rule-${name}`,
+)
+/** What is used of a rule. The types of the preset are in a package that it does not bring. */
+interface VendorRule {
+  meta: { id: string }
+  create(context: object, options: object): { file?(source: object): unknown }
+}
+
+const TEXT_RULES = (rules as unknown as readonly VendorRule[]).filter(
+  ({ meta }) => !LEFT_OUT.includes(meta.id),
+)
+
+/**
+ * Finds the credentials of vendors by the rules of secretlint: AWS, GitHub, GitLab, Slack, Stripe, OpenAI, Anthropic, npm
+ * and others. Its rules are called without its command line and its configuration, which need Node.
+ */
+export function findVendorSecrets(text: string): Span[] {
+  const spans: Span[] = []
+  // Messages name what was found. They are never made, so they cannot reach a log.
+  const context = {
+    sharedOptions: {},
+    createTranslator: () => () => ({ message: '', messageId: '' }),
+    report: ({ range: [start, end] }: { range: readonly [number, number] }) => spans.push({ start, end }),
+    ignore: () => undefined,
+  }
+  const source = {
+    filePath: undefined,
+    content: text,
+    contentType: 'text',
+    ext: '.txt',
+    hasBOM: false,
+  }
+  for (const rule of TEXT_RULES) void rule.create(context, {}).file?.(source)
+  return spans
+}
