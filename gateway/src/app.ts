@@ -6,6 +6,7 @@ import { createCompletedRequests } from './usage/limits/completed-requests.ts'
 import { requireKey } from './middleware/auth.ts'
 import { allowCors } from './middleware/cors.ts'
 import { errorResponse, notFoundResponse } from './middleware/error-responses.ts'
+import { limitLists } from './middleware/list-limit.ts'
 import { traceRequests } from './middleware/tracing.ts'
 import { adminRoutes } from './routes/admin/admin-routes.ts'
 import { chatCompletionRoutes } from './routes/openai/chat-completion-routes.ts'
@@ -28,6 +29,7 @@ export function createApp(options: { recheckKeyMs?: number } = {}): Hono<AppEnv>
   const app = new Hono<AppEnv>()
   const keyring = createKeyring()
   const completedRequests = createCompletedRequests()
+  const listLimit = limitLists()
   app.onError(errorResponse)
   app.notFound(notFoundResponse)
 
@@ -46,6 +48,7 @@ export function createApp(options: { recheckKeyMs?: number } = {}): Hono<AppEnv>
   for (const base of ['/v1', '']) {
     for (const path of ['/chat/*', '/completions', '/embeddings', '/responses/*', '/models/*'])
       app.use(base + path, allowCors(), requireKey(keyring, options.recheckKeyMs))
+    app.use(`${base}/models/*`, listLimit)
     app.route(`${base}/chat/completions`, chatCompletionRoutes())
     app.route(`${base}/completions`, completionRoutes())
     app.route(`${base}/embeddings`, embeddingRoutes())

@@ -81,6 +81,13 @@ function createIsolateDeps(env: Bindings): IsolateDeps['parts'] {
     policy: readPolicy(env),
     adaptationPreset: readAdaptationPreset(env),
     keyTrustMs: readWholeNumber(env, 'COPAL_KEY_TRUST_MS', SETTINGS.COPAL_KEY_TRUST_MS.default),
+    unknownKeysPerMinute: readWholeNumber(
+      env,
+      'COPAL_UNKNOWN_KEYS_PER_MINUTE',
+      SETTINGS.COPAL_UNKNOWN_KEYS_PER_MINUTE.default,
+    ),
+    unknownKeyEdgeLimit: env.UNKNOWN_KEYS,
+    listsPerMinute: readWholeNumber(env, 'COPAL_LISTS_PER_MINUTE', SETTINGS.COPAL_LISTS_PER_MINUTE.default),
     receiptDays: readReceiptDays(env),
     otlpEndpoint: env.OTEL_EXPORTER_OTLP_ENDPOINT || undefined,
     nowMs: () => Date.now(),

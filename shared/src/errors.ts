@@ -99,7 +99,8 @@ const ERROR_TABLE = {
     status: 429,
     type: 'rate_limit_error',
     retryable: true,
-    remedy: 'The key or its tenant reached a limit: retry after `retry-after`, or request fewer tokens.',
+    remedy:
+      'The key, its tenant or its network address reached a limit: retry after `retry-after`, or request fewer tokens.',
   },
   insufficient_quota: {
     status: 429,

@@ -73,6 +73,18 @@ export const SETTINGS = {
     default: 30_000,
     meaning: 'How long an isolate trusts a key that it has looked up.',
   },
+  COPAL_UNKNOWN_KEYS_PER_MINUTE: {
+    readers: ['gateway'],
+    default: 60,
+    meaning:
+      'Unknown API keys that an isolate looks up for one client address (IPv6: a /64) a minute; more get a 429. 0 is no limit ([unknown keys](keys.md#unknown-keys)).',
+  },
+  COPAL_LISTS_PER_MINUTE: {
+    readers: ['gateway'],
+    default: 300,
+    meaning:
+      'Lists (`GET /v1/models`, `GET /admin/…`) that an isolate answers for one API key a minute, 0 without limit; the admin key has none ([limits](keys.md#limits)).',
+  },
   COPAL_ADAPTATION: {
     readers: ['gateway'],
     default: 'production',

@@ -24,6 +24,10 @@ export interface Bindings extends PolicyBindings, AccessBindings {
   /** An `mtls_certificates` binding: the client certificate for calls to nodes. */
   NODE_CERTIFICATE?: Fetcher
   COPAL_KEY_TRUST_MS?: string
+  COPAL_UNKNOWN_KEYS_PER_MINUTE?: string
+  COPAL_LISTS_PER_MINUTE?: string
+  /** Cloudflare's rate limit for addresses that send unknown keys; optional. */
+  UNKNOWN_KEYS?: RateLimit
   COPAL_RECEIPT_DAYS?: string
   COPAL_ADAPTATION?: string
   COPAL_REVOKED_NODES?: string
@@ -68,6 +72,12 @@ export interface Deps {
    * for at most twice this time.
    */
   readonly keyTrustMs: number
+  /** Unknown keys that an isolate looks up for one client address a minute; 0 is no limit. */
+  readonly unknownKeysPerMinute: number
+  /** Counts the unknown keys of an address over isolates, where the binding exists. */
+  readonly unknownKeyEdgeLimit: RateLimit | undefined
+  /** Lists that an isolate answers for one key a minute; 0 is no limit. */
+  readonly listsPerMinute: number
   /** How many days receipts are kept; 0 keeps them all. */
   readonly receiptDays: number
   /** The adaptation policy of models for which an operator has set none. */

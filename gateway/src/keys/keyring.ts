@@ -1,6 +1,7 @@
 import { findKeyByHash } from '../storage/db/queries/key-queries.ts'
 import type { ActiveKey } from '../contracts/api-key.ts'
 import type { Deps } from '../contracts/bindings.ts'
+import { createUnknownKeyLimit } from './unknown-key-limit.ts'
 import { digestOf, KEY_PREFIX, pepperedHash, sameHash } from './key-secret.ts'
 
 const MAX_CACHED_KEYS = 1_024
@@ -16,10 +17,18 @@ export interface Keyring {
   /**
    * Checks a token that a client sent.
    *
-   * @throws the error of the database if the token is not cached and the lookup fails
+   * @param address the client's network, see `clientNetwork`
+   * @throws AppError `rate_limit_exceeded` if the address has sent too many unknown keys; the error of the database if the
+   * token is not cached and the lookup fails
    */
-  check(deps: Pick<Deps, 'db' | 'keyPepper' | 'keyTrustMs' | 'nowMs'>, token: string): Promise<KeyCheck>
+  check(deps: KeyringDeps, token: string, address: string): Promise<KeyCheck>
 }
+
+/** What a key check needs of the dependencies. */
+type KeyringDeps = Pick<
+  Deps,
+  'db' | 'keyPepper' | 'keyTrustMs' | 'nowMs' | 'unknownKeysPerMinute' | 'unknownKeyEdgeLimit'
+>
 
 interface Entry {
   key: ActiveKey
@@ -32,11 +41,14 @@ interface Entry {
  * Creates the keyring of an isolate.
  *
  * Keys are looked up in D1 by their peppered hash. Found keys are cached by their SHA-256 for `keyTrustMs`, so that most
- * requests need neither the database nor the pepper. Unknown keys are not cached, so that a new key works at once. The
- * index lookup does not take constant time, but it compares a MAC, which cannot be targeted without the pepper.
+ * requests need neither the database nor the pepper. Unknown keys are refused from memory for some seconds, and each client
+ * may send few of them, see `unknown-key-limit.ts`. A key that was valid here before is not limited, so that a flood of
+ * unknown keys from the same address does not lock it out. The index lookup does not take constant time, but it compares
+ * a MAC, which cannot be targeted without the pepper.
  */
 export function createKeyring(): Keyring {
   const cache = new Map<string, Entry>()
+  const unknownKeys = createUnknownKeyLimit()
 
   const lookUp = async (
     deps: Pick<Deps, 'db' | 'keyPepper' | 'keyTrustMs'>,
@@ -52,14 +64,17 @@ export function createKeyring(): Keyring {
   }
 
   return {
-    async check(deps, token) {
+    async check(deps, token, address) {
       if (!token.startsWith(KEY_PREFIX)) return { ok: false, reason: 'unknown' }
       const nowMs = deps.nowMs()
       const digest = await digestOf(token)
       let entry = cache.get(digest)
       if (!entry || entry.untilMs <= nowMs) {
+        const find = () => lookUp(deps, digest, nowMs)
+        entry = entry
+          ? await find()
+          : await unknownKeys.lookUp(deps, { digest, address, cached: () => cache.get(digest), find })
         cache.delete(digest)
-        entry = await lookUp(deps, digest, nowMs)
         if (!entry) return { ok: false, reason: 'unknown' }
         const [oldest] = cache.keys()
         if (cache.size >= MAX_CACHED_KEYS && oldest !== undefined) cache.delete(oldest)

@@ -5,6 +5,7 @@ import type { ActorEnv, KeyedEnv } from '../contracts/context.ts'
 import type { KeyRow, Actor } from '../contracts/api-key.ts'
 import type { Deps } from '../contracts/bindings.ts'
 import type { KeyCheck, Keyring } from '../keys/keyring.ts'
+import { clientNetwork } from '../keys/unknown-key-limit.ts'
 import { digestOf, KEY_PREFIX, sameHash, displayPart } from '../keys/key-secret.ts'
 
 /** Creates middleware that admits requests with an API key of the scope `inference`, and sets it as `key`. */
@@ -12,7 +13,8 @@ export function requireKey(keyring: Keyring, recheckMs?: number): MiddlewareHand
   return async (c, next) => {
     const { deps } = c.var
     const token = bearerToken(c.req.header('authorization'), 'an API key', `${KEY_PREFIX}…`)
-    const check = await keyring.check(deps, token)
+    const address = clientNetwork(c.req.header('cf-connecting-ip'))
+    const check = await keyring.check(deps, token, address)
     if (!check.ok) {
       throw (await isAdminKey(deps, token))
         ? new AppError(
@@ -24,7 +26,7 @@ export function requireKey(keyring: Keyring, recheckMs?: number): MiddlewareHand
     requireScope(check.key, 'inference', 'An API key')
     c.set('key', check.key)
     c.set('keyWatch', {
-      inForce: async () => (await keyring.check(deps, token)).ok,
+      inForce: async () => (await keyring.check(deps, token, address)).ok,
       everyMs: recheckMs ?? deps.keyTrustMs,
     })
     await next()
@@ -34,7 +36,8 @@ export function requireKey(keyring: Keyring, recheckMs?: number): MiddlewareHand
 /** Creates middleware that admits requests with the admin key or an API key of `scope`, and sets the caller as `actor`. */
 export function requireActor(keyring: Keyring, scope: KeyScope): MiddlewareHandler<ActorEnv> {
   return async (c, next) => {
-    c.set('actor', await findActor(c.var.deps, keyring, c.req.header('authorization'), scope))
+    const address = clientNetwork(c.req.header('cf-connecting-ip'))
+    c.set('actor', await findActor(c.var.deps, keyring, c.req.header('authorization'), { scope, address }))
     await next()
   }
 }
@@ -58,11 +61,11 @@ async function findActor(
   deps: Deps,
   keyring: Keyring,
   header: string | undefined,
-  scope: KeyScope,
+  { scope, address }: { scope: KeyScope; address: string },
 ): Promise<Actor> {
   const token = bearerToken(header, 'the admin key', '<admin key>')
   if (await isAdminKey(deps, token)) return { kind: 'operator' }
-  const check = await keyring.check(deps, token)
+  const check = await keyring.check(deps, token, address)
   if (check.ok) {
     requireScope(check.key, scope, `The admin key, or an API key`)
     return { kind: 'tenant', key: check.key }

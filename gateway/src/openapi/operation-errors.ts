@@ -8,7 +8,6 @@ import type { JsonSchema } from './openapi-schema.ts'
 const GENERATION_ERRORS: readonly ErrorCode[] = [
   'context_length_exceeded',
   'model_not_found',
-  'rate_limit_exceeded',
   'insufficient_quota',
   'overloaded',
   'node_failed',
@@ -41,7 +40,12 @@ export function errorsOf(operation: Operation): ErrorCase[] {
     'internal_error',
     ...(key === 'none'
       ? []
-      : (['invalid_api_key', 'insufficient_permissions', 'service_unavailable'] as const)),
+      : ([
+          'invalid_api_key',
+          'insufficient_permissions',
+          'rate_limit_exceeded',
+          'service_unavailable',
+        ] as const)),
     ...(reads ? (['invalid_request'] as const) : []),
     ...((body ?? takesFile) ? (['body_too_large'] as const) : []),
     ...(isGeneration(operation) ? GENERATION_ERRORS : []),

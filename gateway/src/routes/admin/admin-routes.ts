@@ -2,6 +2,7 @@ import { Hono } from 'hono'
 import type { ActorEnv } from '../../contracts/context.ts'
 import type { Keyring } from '../../keys/keyring.ts'
 import { requireActor, requireOperator } from '../../middleware/auth.ts'
+import { limitLists } from '../../middleware/list-limit.ts'
 import { domainRoutes } from './domain-routes.ts'
 import { driftRoutes } from './drift-routes.ts'
 import { evaluationRoutes } from './evaluation-routes.ts'
@@ -19,7 +20,7 @@ import { updateRoutes } from './update-routes.ts'
 /** Creates the routes under `/admin`. Tenant administrators may use those of keys and tenants, the operator all. */
 export function adminRoutes(keyring: Keyring): Hono<ActorEnv> {
   const app = new Hono<ActorEnv>()
-  app.use(requireActor(keyring, 'admin'))
+  app.use(requireActor(keyring, 'admin'), limitLists())
   app.route('/', keyRoutes())
   app.route('/', tenantRoutes())
   // Applies to all routes below, and to unknown paths.

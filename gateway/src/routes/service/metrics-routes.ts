@@ -3,6 +3,7 @@ import type { ActorEnv } from '../../contracts/context.ts'
 import { tenantOf } from '../../keys/key-grants.ts'
 import type { Keyring } from '../../keys/keyring.ts'
 import { requireActor } from '../../middleware/auth.ts'
+import { limitLists } from '../../middleware/list-limit.ts'
 import { rejectMethod } from '../../middleware/error-responses.ts'
 import { formatMetrics } from '../../telemetry/exposition.ts'
 import { collectMetrics, collectTenantMetrics } from '../../usage/metrics/collect-metrics.ts'
@@ -13,7 +14,7 @@ import { collectMetrics, collectTenantMetrics } from '../../usage/metrics/collec
  */
 export function metricsRoutes(keyring: Keyring): Hono<ActorEnv> {
   return new Hono<ActorEnv>()
-    .get('/metrics', requireActor(keyring, 'read-metrics'), async (c) => {
+    .get('/metrics', requireActor(keyring, 'read-metrics'), limitLists(), async (c) => {
       const { deps, actor } = c.var
       const tenant = tenantOf(actor, undefined)
       const families = await (tenant === undefined

@@ -1,0 +1,55 @@
+import type { MiddlewareHandler } from 'hono'
+import { AppError } from '@copal/shared/errors.ts'
+import type { Actor, KeyRow } from '../contracts/api-key.ts'
+import type { AppEnv } from '../contracts/context.ts'
+import { retryAfterSeconds } from '../runtime/retry-after.ts'
+
+/** Keys whose lists are counted; beyond it the one that was counted longest ago starts anew. */
+const MAX_KEYS = 4_096
+
+/** The Hono environment behind `requireKey` or `requireActor`. */
+interface CallerEnv extends AppEnv {
+  Variables: AppEnv['Variables'] & { key?: KeyRow; actor?: Actor }
+}
+
+/** What is left of a key's lists. */
+interface Allowance {
+  left: number
+  atMs: number
+}
+
+/**
+ * Creates middleware that bounds the lists and reports that a key reads, which cost the database more than a request for
+ * a node costs, by a token bucket for each key. The operator's admin key has no limit. Mount it behind `requireKey` or
+ * `requireActor`; only `GET` is counted.
+ *
+ * @throws AppError `rate_limit_exceeded`
+ */
+export function limitLists(): MiddlewareHandler<CallerEnv> {
+  const allowances = new Map<string, Allowance>()
+  return async (c, next) => {
+    const { actor, key, deps } = c.var
+    const keyId = actor?.kind === 'tenant' ? actor.key.id : key?.id
+    const limit = deps.listsPerMinute
+    if (c.req.method === 'GET' && keyId !== undefined && limit > 0) {
+      const atMs = deps.nowMs()
+      const known = allowances.get(keyId) ?? { left: limit, atMs }
+      const left = Math.min(limit, known.left + (limit * (atMs - known.atMs)) / 60_000)
+      if (left < 1) throw tooManyLists(limit, ((1 - left) * 60_000) / limit)
+      allowances.delete(keyId)
+      const [oldest] = allowances.keys()
+      if (allowances.size >= MAX_KEYS && oldest !== undefined) allowances.delete(oldest)
+      allowances.set(keyId, { left: left - 1, atMs })
+    }
+    await next()
+  }
+}
+
+function tooManyLists(limit: number, waitMs: number): AppError {
+  const retryAfterS = retryAfterSeconds(waitMs)
+  return new AppError(
+    'rate_limit_exceeded',
+    `This key may read ${limit} lists a minute. Keep the last one, and try again in ${retryAfterS} s.`,
+    { retryAfterS },
+  )
+}
