@@ -14,6 +14,7 @@ import { takeNodeLock } from './serving/control/node-lock.ts'
 import { createJobWork } from './serving/control/node-job-work.ts'
 import { openJobRunner } from './serving/control/node-jobs.ts'
 import { openNodeState } from './serving/control/node-state.ts'
+import { createTrafficWatch } from './serving/control/traffic-watch.ts'
 import { openReceiptOutbox } from './serving/control/receipt-outbox.ts'
 import { supportedMethods } from './pruning/selection/allocate-ratios.ts'
 import type { Engine } from './serving/engine/engine-api.ts'
@@ -139,6 +140,7 @@ export async function startNode(settings: NodeSettings, environment: NodeProcess
       datasets,
       evaluator,
       statistics: createStatisticsExchange({ home, model, gateway, log }),
+      traffic: createTrafficWatch(() => engine.load().running + engine.load().waiting),
       threads: settings.threads,
     })
     const jobs = await openJobRunner({ home, work, log, onChange: () => heartbeats.sendSoon() })

@@ -2,6 +2,7 @@ import { AppError, parseErrorBody } from '@copal/shared/errors.ts'
 import type { Job } from '@copal/shared/wire/adaptation-jobs.ts'
 import { findJobs, insertJob, type JobRow } from '../../storage/db/queries/job-queries.ts'
 import type { UpdateRow } from '../../storage/db/queries/update-queries.ts'
+import { findPolicy } from '../policy/find-policy.ts'
 import type { Step, StepDeps, StepOutcome } from './update-step.ts'
 
 /** A job that has ended with a result. */
@@ -81,16 +82,18 @@ function suffix(candidate: number): string {
 }
 
 /**
- * Queues a job of an update, unless a job with its id exists.
+ * Queues a job of an update, unless a job with its id exists. It may take the share of a node's time that the policy allows.
  *
  * @param avoidNodes nodes that get it only while no other node is alive
  */
 export async function queueJob(
-  deps: Pick<StepDeps, 'db' | 'nowMs'>,
+  deps: Pick<StepDeps, 'db' | 'nowMs' | 'adaptationPreset'>,
   update: UpdateRow,
-  payload: Job,
+  work: Job,
   avoidNodes: readonly string[] = [],
 ): Promise<void> {
+  const { effort } = await findPolicy(deps, update.model)
+  const payload = { ...work, nodeShare: effort.node_share }
   await insertJob(deps.db, {
     id: payload.id,
     updateId: update.id,

@@ -55,12 +55,14 @@ export interface RunnerOptions {
   forward: boolean
   /** Default `all`. */
   statistics?: StatisticSet
+  /** Called between chunks; the work goes on when it has settled. By default it yields to the event loop. */
+  pause?: (() => Promise<void>) | undefined
 }
 
 /** Creates a runner. Its graphs serve every block of the model, because the weights are their inputs. */
 export async function createBlockRunner(
   { config, master }: { config: LlamaConfig; master: DenseMaster },
-  { length, threads, forward, statistics: set = 'all' }: RunnerOptions,
+  { length, threads, forward, statistics: set = 'all', pause = yieldToEventLoop }: RunnerOptions,
 ): Promise<BlockRunner> {
   const weights = allocateBlock(config)
   const sums = createBlockSums(config, set)
@@ -99,7 +101,7 @@ export async function createBlockRunner(
         const blockOutput = await calibrateChunk(chunk, hidden)
         if (next) hiddenOfChunk(next, chunk, config).set(blockOutput.data as Float32Array)
         freeTensor(blockOutput)
-        await yieldToEventLoop()
+        await pause()
       }
       return sums
     },
@@ -110,7 +112,7 @@ export async function createBlockRunner(
         const blockOutput = outputs[SEGMENT_OUTPUT.down] as Tensor
         hiddenOfChunk(hidden, chunk, config).set(blockOutput.data as Float32Array)
         freeTensor(blockOutput)
-        await yieldToEventLoop()
+        await pause()
       }
     },
     async release() {

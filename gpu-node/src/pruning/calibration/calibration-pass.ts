@@ -23,14 +23,17 @@ export interface CalibrationPass {
 /**
  * Creates a pass for sequences of at most `length` tokens. Its memory does not depend on the number of layers: the weights of
  * one block, its statistics, one chunk of activations, and the hidden states of all sequences.
+ *
+ * @param pause called between chunks, see `RunnerOptions`
  */
 export async function createCalibrationPass(
   model: { config: LlamaConfig; master: DenseMaster },
   length: number,
   threads: number,
   statistics: StatisticSet = 'all',
+  pause?: () => Promise<void>,
 ): Promise<CalibrationPass> {
-  const runner = await createBlockRunner(model, { length, threads, forward: false, statistics })
+  const runner = await createBlockRunner(model, { length, threads, forward: false, statistics, pause })
   return {
     async run(sequences, partial, onBlock) {
       const hidden = partial.hidden ?? embedTokens(model, sequences.tokens)

@@ -2,6 +2,7 @@ import { AppError } from '@copal/shared/errors.ts'
 import type { GenerationCheck } from '@copal/shared/wire/adaptation-jobs.ts'
 import type { LlamaConfig } from '../../model/config/llama-config.ts'
 import type { TextCodec } from '../../model/tokenizer/text-codec.ts'
+import type { ScoringOptions } from './evaluate-windows.ts'
 
 /** Openings of ordinary text, which a model continues for a while. */
 export const GENERATION_PROMPTS = [
@@ -80,7 +81,7 @@ export async function checkGeneration<Weights>(
   backend: GeneratingBackend<Weights>,
   weights: Weights,
   { config, codec }: GeneratingModel,
-  signal?: AbortSignal,
+  { pause, signal }: Pick<ScoringOptions, 'pause' | 'signal'> = {},
 ): Promise<GenerationCheck> {
   const texts: Generated[] = []
   for (const [index, prompt] of GENERATION_PROMPTS.entries()) {
@@ -88,7 +89,14 @@ export async function checkGeneration<Weights>(
     const encoded = codec
       .encodeDocument(prompt)
       .slice(0, Math.max(1, config.contextLength - GENERATION_TOKENS))
-    const generator = { backend, weights, vocabSize: config.vocabSize, ends: config.eosTokenIds, signal }
+    const generator = {
+      backend,
+      weights,
+      vocabSize: config.vocabSize,
+      ends: config.eosTokenIds,
+      pause,
+      signal,
+    }
     texts.push(await generate(generator, sequence, Int32Array.from(encoded)))
   }
   const entropies = texts.flatMap((text) => text.entropies)
@@ -106,11 +114,12 @@ interface Generator<Weights> {
   weights: Weights
   vocabSize: number
   ends: readonly number[]
+  pause: ScoringOptions['pause']
   signal: AbortSignal | undefined
 }
 
 async function generate<Weights>(
-  { backend, weights, vocabSize, ends, signal }: Generator<Weights>,
+  { backend, weights, vocabSize, ends, pause, signal }: Generator<Weights>,
   sequence: number,
   prompt: Int32Array,
 ): Promise<Generated> {
@@ -135,6 +144,7 @@ async function generate<Weights>(
     result.tokens.push(output.token)
     result.entropies.push(entropyOf(output.top, vocabSize))
     if (ends.includes(output.token)) break
+    await pause?.(signal)
     const position = prompt.length + result.tokens.length - 1
     work = { sequence, tokens: Int32Array.of(output.token), position, output: 'token' }
     drop = []

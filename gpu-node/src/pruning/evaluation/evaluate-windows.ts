@@ -36,6 +36,8 @@ export interface EvaluatedWeights {
 /** Callbacks and cancellation of an evaluation. */
 export interface ScoringOptions {
   onProgress?: ((windowsDone: number, windowsTotal: number) => void) | undefined
+  /** Called after each step; the work goes on when it has settled. */
+  pause?: ((signal?: AbortSignal) => Promise<void>) | undefined
   signal?: AbortSignal | undefined
 }
 
@@ -80,11 +82,11 @@ export async function* scoreWindows<Weights>(
   backend: Pick<ScoringBackend<Weights>, 'step'>,
   weights: Weights,
   sources: readonly TextWindows[],
-  { onProgress, signal }: ScoringOptions,
+  { onProgress, pause, signal }: ScoringOptions,
 ): AsyncGenerator<Evaluation> {
   const total = sources.reduce((sum, { windows }) => sum + windows.length, 0)
   onProgress?.(0, total)
-  const score = createScorer(backend, weights, signal)
+  const score = createScorer(backend, weights, { pause, signal })
   let done = 0
   for (const { windows } of sources) {
     const windowNll: number[] = []
@@ -123,7 +125,7 @@ export function requireContext({ config }: DenseModel, windowTokens: number): vo
 function createScorer<Weights>(
   backend: Pick<ScoringBackend<Weights>, 'step'>,
   weights: Weights,
-  signal: AbortSignal | undefined,
+  { pause, signal }: Pick<ScoringOptions, 'pause' | 'signal'>,
 ): (window: Int32Array) => Promise<number> {
   let sequence = 0
   return async (window) => {
@@ -141,6 +143,7 @@ function createScorer<Weights>(
       const [output] = outputs
       if (!output || !('nll' in output)) throw new RangeError('the backend did not score the window')
       for (const nll of output.nll) sum += nll
+      await pause?.(signal)
     }
     return sum
   }

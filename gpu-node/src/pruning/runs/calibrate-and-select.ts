@@ -26,6 +26,7 @@ import { gatherArtifacts, tidyStatistics } from './gather-statistics.ts'
  * weights file. The same task gives the same bytes, whatever statistics were on disk before, and however often the process was
  * killed and started again.
  *
+ * @param pause called between pieces of the work, which goes on when it has settled
  * @throws AppError `insufficient_samples`, `invalid_request`, `mask_invalid` (of the parent mask), `unsupported_model`
  * (weights or activations are not finite)
  */
@@ -34,6 +35,7 @@ export async function calibrateAndSelect(
   given: CalibrationTask,
   threads: number,
   onProgress: (progress: CalibrationProgress) => void,
+  pause?: () => Promise<void>,
 ): Promise<CalibrationOutcome> {
   const task = { ...given, statisticsDir: await openStatisticsFolder(given.statisticsDir, model) }
   const { config } = model
@@ -54,7 +56,9 @@ export async function calibrateAndSelect(
   for (let repairs = 0; ; repairs++) {
     try {
       const calibrateStart = performance.now()
-      const artifacts = needsStatistics ? await gatherArtifacts(model, task, wanted, threads, onProgress) : []
+      const artifacts = needsStatistics
+        ? await gatherArtifacts(model, task, wanted, threads, onProgress, pause)
+        : []
       const selectStart = performance.now()
       const share = selectionShare(task)
       const { path, sha256, bytes, scope, sparsity, swaps, reconstruction } = await selectToFile({
@@ -65,6 +69,7 @@ export async function calibrateAndSelect(
         metadata,
         dir: task.workDir,
         threads,
+        pause,
         onBlock: (done, chosen) =>
           onProgress({
             fraction: 1 - share + (share * done) / config.layers,

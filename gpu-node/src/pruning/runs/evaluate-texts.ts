@@ -65,7 +65,7 @@ export async function evaluateTexts<Weights>(
     for await (const evaluation of scoreWindows(backend, weights, texts, options))
       evaluations.push(evaluation)
     if (!options.checkGeneration) return { sources: evaluations }
-    return { sources: evaluations, generation: await checkGeneration(backend, weights, model, signal) }
+    return { sources: evaluations, generation: await checkGeneration(backend, weights, model, options) }
   } finally {
     await backend.release(weights)
   }

@@ -29,6 +29,7 @@ const MAX_SPARE_ARTIFACTS = 2
  * sensitivities uses artifacts with or without them, and calibrates without them.
  *
  * @param wanted distinct datasets
+ * @param pause called between pieces of the work
  */
 export async function gatherArtifacts(
   model: DenseModel,
@@ -36,6 +37,7 @@ export async function gatherArtifacts(
   wanted: readonly DatasetFile[],
   threads: number,
   onProgress: (progress: CalibrationProgress) => void,
+  pause?: () => Promise<void>,
 ): Promise<Artifact[]> {
   const set = neededStatistics(task)
   const onDisk = await listArtifacts(task.statisticsDir, model.master.baseSha256)
@@ -48,7 +50,7 @@ export async function gatherArtifacts(
     if (!missing.includes(dataset.sha256)) continue
     samples.push({ dataset, sequences: await readSequences(model, task, dataset) })
   }
-  const pass = await createCalibrationPass(model, task.length, threads, set)
+  const pass = await createCalibrationPass(model, task.length, threads, set, pause)
   try {
     const { layers } = model.config
     for (const [index, { dataset, sequences }] of samples.entries()) {

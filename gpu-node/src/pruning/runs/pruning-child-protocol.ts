@@ -10,9 +10,15 @@ export interface ModelReference {
   baseSha256: string
 }
 
-/** The one request that a child receives. */
+/** The one request that a child receives. `share` is that of the time which the work may take while requests run. */
 export type ChildRequest =
-  | { kind: 'calibrate'; model: ModelReference; task: CalibrationTask; threads: number }
+  | {
+      kind: 'calibrate'
+      model: ModelReference
+      task: CalibrationTask
+      threads: number
+      share?: number | undefined
+    }
   | {
       kind: 'windows'
       model: ModelReference
@@ -20,6 +26,12 @@ export type ChildRequest =
       windowTokens: number
       maxWindows: number
     }
+
+/** Tells a child whether requests run, which its work yields to. */
+export interface TrafficMessage {
+  kind: 'traffic'
+  isBusy: boolean
+}
 
 /** A message of a child: progress, or its one result. */
 export type ChildMessage =

@@ -7,11 +7,21 @@ import { inspect } from 'node:util'
 import { AppError, errorBody, toAppError } from '@copal/shared/errors.ts'
 import { openModel } from '../../model/open-model.ts'
 import { calibrateAndSelect } from './calibrate-and-select.ts'
-import type { ChildMessage, ChildRequest, ModelReference } from './pruning-child-protocol.ts'
+import type { ChildMessage, ChildRequest, ModelReference, TrafficMessage } from './pruning-child-protocol.ts'
+import { createPacer, type Pacer } from '../../platform/pacer.ts'
+import { yieldToEventLoop } from '../calibration/block-runner.ts'
 import { cutWindows } from '../evaluation/text-windows.ts'
 
 process.once('disconnect', () => process.exit(1))
-process.once('message', (request: ChildRequest) => void serve(request))
+let pacer: Pacer | undefined
+let isBusy = false
+process.on('message', (message: ChildRequest | TrafficMessage) => {
+  if (message.kind !== 'traffic') void serve(message)
+  else {
+    isBusy = message.isBusy
+    pacer?.bind(isBusy)
+  }
+})
 
 async function serve(request: ChildRequest): Promise<void> {
   let end: ChildMessage
@@ -29,9 +39,19 @@ async function serve(request: ChildRequest): Promise<void> {
 async function perform(request: ChildRequest): Promise<ChildMessage> {
   const model = await openReferencedModel(request.model)
   if (request.kind === 'calibrate') {
-    const { task, threads } = request
-    const outcome = await calibrateAndSelect(model, task, threads, (progress) =>
-      send({ type: 'progress', progress }),
+    const { task, threads, share = 1 } = request
+    const own = (pacer = createPacer(share))
+    own.bind(isBusy)
+    const outcome = await calibrateAndSelect(
+      model,
+      task,
+      threads,
+      (progress) => send({ type: 'progress', progress }),
+      async () => {
+        // Without it no message would arrive.
+        await yieldToEventLoop()
+        await own.pause()
+      },
     )
     return { type: 'calibrated', outcome }
   }

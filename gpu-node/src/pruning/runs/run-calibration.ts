@@ -8,6 +8,10 @@ export interface CalibrationOptions extends CalibrationTask {
   model: ModelReference
   /** Number of threads; default one per processor. They have a lower priority than serving. */
   threads?: number | undefined
+  /** Share of the time that the work takes while requests run; default 1. */
+  share?: number | undefined
+  /** Tells whether requests run, until the function that it returns is called; by default none do. */
+  watchTraffic?: ((onChange: (isBusy: boolean) => void) => () => void) | undefined
   onProgress?: ((progress: CalibrationProgress) => void) | undefined
   signal?: AbortSignal | undefined
 }
@@ -22,12 +26,19 @@ export interface CalibrationOptions extends CalibrationTask {
  * process died; the reason of `signal`
  */
 export async function runCalibration(options: CalibrationOptions): Promise<CalibrationOutcome> {
-  const { model, threads, onProgress, signal, ...task } = options
-  const request = { kind: 'calibrate', model, task, threads: threads ?? availableParallelism() } as const
+  const { model, threads, share, watchTraffic, onProgress, signal, ...task } = options
+  const request = {
+    kind: 'calibrate',
+    model,
+    task,
+    threads: threads ?? availableParallelism(),
+    share,
+  } as const
   const startedMs = performance.now()
   let first: number | undefined
   const result = await runInChild(request, {
     signal,
+    watchTraffic,
     onProgress: ({ fraction, message }) => {
       // Statistics found on disk took no time, so the estimate starts at the first report.
       first ??= fraction

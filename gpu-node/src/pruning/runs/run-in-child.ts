@@ -2,7 +2,7 @@ import { fork } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
 import { AppError, parseErrorBody } from '@copal/shared/errors.ts'
 import type { CalibrationProgress } from './calibration-task.ts'
-import type { ChildMessage, ChildRequest } from './pruning-child-protocol.ts'
+import type { ChildMessage, ChildRequest, TrafficMessage } from './pruning-child-protocol.ts'
 
 const PROGRAM = fileURLToPath(new URL('./pruning-child.ts', import.meta.url))
 
@@ -21,9 +21,11 @@ export async function runInChild(
   options: {
     signal?: AbortSignal | undefined
     onProgress?: ((progress: CalibrationProgress) => void) | undefined
+    /** Tells from now on whether requests run, until the function that it returns is called. */
+    watchTraffic?: ((onChange: (isBusy: boolean) => void) => () => void) | undefined
   } = {},
 ): Promise<ChildResult> {
-  const { signal, onProgress } = options
+  const { signal, onProgress, watchTraffic } = options
   signal?.throwIfAborted()
   const child = fork(PROGRAM, [], {
     // Supports typed arrays.
@@ -34,6 +36,7 @@ export async function runInChild(
   })
   const kill = () => void child.kill('SIGKILL')
   signal?.addEventListener('abort', kill, { once: true })
+  let endWatch: (() => void) | undefined
   try {
     const end = await new Promise<ChildMessage | AppError>((resolve, reject) => {
       let last: ChildMessage | undefined
@@ -53,6 +56,10 @@ export async function runInChild(
         )
       })
       child.send(request, (error) => error && reject(error))
+      endWatch = watchTraffic?.((isBusy) => {
+        // The end of the child is noticed by its exit.
+        if (child.connected) child.send({ kind: 'traffic', isBusy } satisfies TrafficMessage, () => undefined)
+      })
     })
     signal?.throwIfAborted()
     if (end instanceof AppError) throw end
@@ -61,6 +68,7 @@ export async function runInChild(
     if (end.type === 'progress') throw new RangeError('progress is not a result')
     return end
   } finally {
+    endWatch?.()
     signal?.removeEventListener('abort', kill)
     kill()
   }

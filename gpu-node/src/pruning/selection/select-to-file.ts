@@ -34,6 +34,8 @@ export interface FileSelection extends Pick<
   metadata: Pick<MaskMeta, 'domains' | 'parent' | 'created'>
   /** Folder for the file, which is named by its hash. */
   dir: string
+  /** Called after each linear; the work goes on when it has settled. */
+  pause?: (() => Promise<void>) | undefined
 }
 
 /**
@@ -43,7 +45,7 @@ export interface FileSelection extends Pick<
  * @throws as {@link chooseMask}
  */
 export async function selectToFile(file: FileSelection): Promise<SelectedFile> {
-  const { model, metadata, dir, selection: requested, ...choice } = file
+  const { model, metadata, dir, pause, selection: requested, ...choice } = file
   const selection = withAllocation(model, requested)
   const { method: name, pattern, scope, patterns = {} } = selection
   const method = parseMethod(name)
@@ -57,6 +59,7 @@ export async function selectToFile(file: FileSelection): Promise<SelectedFile> {
       await writer.add(linear.name, linear)
       if (linear.swaps) swaps[linear.name] = linear.swaps
       if (linear.reconstruction) reconstruction[linear.name] = linear.reconstruction
+      await pause?.()
     }
     await chooseMask({ ...choice, model, selection, onLinear })
     return {

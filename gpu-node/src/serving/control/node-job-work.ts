@@ -14,6 +14,8 @@ import type { DatasetStore } from './dataset-store.ts'
 import type { MaskEvaluator } from './mask-evaluator.ts'
 import type { JobContext, JobWork } from './node-jobs.ts'
 import type { StatisticsExchange } from './statistics-exchange.ts'
+import type { TrafficWatch } from './traffic-watch.ts'
+import { createPacer } from '../../platform/pacer.ts'
 
 /** Parts of {@link createJobWork}. */
 export interface JobWorkDeps {
@@ -23,6 +25,8 @@ export interface JobWorkDeps {
   datasets: DatasetStore
   evaluator: MaskEvaluator
   statistics: StatisticsExchange
+  /** What the work of a job with a `nodeShare` yields to. */
+  traffic: TrafficWatch
   /** Threads of the calibration's forward pass; null for all processors, at low priority. */
   threads: number | null
 }
@@ -71,6 +75,8 @@ export function createJobWork(deps: JobWorkDeps): JobWork {
       workDir: deps.masks.dir,
       statisticsDir: join(deps.home, 'statistics'),
       threads: deps.threads ?? undefined,
+      share: job.nodeShare,
+      watchTraffic: (onChange) => deps.traffic.subscribe(onChange),
       signal,
       onProgress: ({ fraction, message }) =>
         progress(FETCH_SHARE + (1 - FETCH_SHARE - UPLOAD_SHARE) * fraction, message),
@@ -81,20 +87,25 @@ export function createJobWork(deps: JobWorkDeps): JobWork {
     const { signal, progress } = context
     progress(0, 'fetching holdouts')
     const holdouts = await fetchDatasets(job.holdouts, context)
-    const { sources: evaluations, generation } = await deps.evaluator.evaluate(
-      job.mask,
-      holdouts.map(({ path, sha256 }) => ({ path, sha256 })),
-      {
-        windowTokens: job.windowTokens,
-        checkGeneration: job.checkGeneration,
-        signal,
-        onProgress: (done, total) =>
-          progress(
-            FETCH_SHARE + (1 - FETCH_SHARE) * (total > 0 ? done / total : 1),
-            `evaluating, window ${done} of ${total}`,
-          ),
-      },
-    )
+    const pacer = createPacer(job.nodeShare ?? 1)
+    const endWatch = deps.traffic.subscribe((isBusy) => pacer.bind(isBusy))
+    const { sources: evaluations, generation } = await deps.evaluator
+      .evaluate(
+        job.mask,
+        holdouts.map(({ path, sha256 }) => ({ path, sha256 })),
+        {
+          windowTokens: job.windowTokens,
+          checkGeneration: job.checkGeneration,
+          pause: (abort) => pacer.pause(abort),
+          signal,
+          onProgress: (done, total) =>
+            progress(
+              FETCH_SHARE + (1 - FETCH_SHARE) * (total > 0 ? done / total : 1),
+              `evaluating, window ${done} of ${total}`,
+            ),
+        },
+      )
+      .finally(endWatch)
     return {
       kind: 'evaluate',
       domains: evaluations.map(({ tokens, nllMean, perplexity, windowNll, windowTokens }, index) => {

@@ -17,6 +17,7 @@ import type {
 } from '../../../../gpu-node/src/pruning/runs/pruning-child-protocol.ts'
 import { writeWordsDataset } from '../../../support/pruning/calibration-datasets.ts'
 import { storedStatistics, statisticsFolderOf } from '../../../support/pruning/stored-statistics.ts'
+import { commandLine, descendants } from '../../../support/processes/service.ts'
 import { openTinyModel, type TinyModel } from '../../../support/models/tiny-model.ts'
 
 const PROGRAM = fileURLToPath(
@@ -80,6 +81,61 @@ async function untilBlock(child: ChildProcess, blocks: number): Promise<void> {
     child.once('exit', () => reject(new Error('the child ended before it could be killed')))
   })
 }
+
+/** Returns the processor time of a process in seconds; undefined when it has ended. */
+async function processorSeconds(pid: number): Promise<number | undefined> {
+  const stat = await readFile(`/proc/${pid}/stat`, 'utf8').catch(() => undefined)
+  if (stat === undefined) return undefined
+  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ')
+  return (Number(fields[11]) + Number(fields[12])) / 100
+}
+
+test.skipIf(process.platform !== 'linux')(
+  'a calibration takes its share of the time while requests run, and all of it when they have ended',
+  async () => {
+    const before = new Set(descendants(process.pid))
+    const childOf = () =>
+      descendants(process.pid).find((pid) => !before.has(pid) && commandLine(pid).includes('pruning-child'))
+    let setBusy: (isBusy: boolean) => void = () => undefined
+    const given = options({
+      datasets: [long],
+      samples: 400,
+      share: 0.25,
+      watchTraffic: (onChange) => {
+        setBusy = onChange
+        onChange(true)
+        return () => undefined
+      },
+    })
+    const blocks: string[] = []
+    const abort = new AbortController()
+    const running = runCalibration({
+      ...given,
+      signal: abort.signal,
+      onProgress: ({ message }) => blocks.push(message),
+    })
+    running.catch(() => undefined)
+    await expect.poll(() => blocks.length, { interval: 10 }).toBeGreaterThan(0)
+    const pid = childOf() ?? 0
+    /** The processor time that the child takes, as a share of the time that passes. */
+    const measure = async (ms: number) => {
+      const [startMs, startS] = [performance.now(), await processorSeconds(pid)]
+      await sleep(ms)
+      return ((await processorSeconds(pid)) ?? 0) - (startS ?? 0) > 0
+        ? (((await processorSeconds(pid)) ?? 0) - (startS ?? 0)) / ((performance.now() - startMs) / 1_000)
+        : 0
+    }
+    const bound = await measure(2_000)
+    setBusy(false)
+    await sleep(100)
+    const free = await measure(500)
+    abort.abort(new Error('enough'))
+    await expect(running).rejects.toThrow('enough')
+    expect(bound).toBeGreaterThan(0.05)
+    expect(bound).toBeLessThan(0.25 * 1.2)
+    expect(free).toBeGreaterThan(bound * 1.5)
+  },
+)
 
 test('the child process returns the mask of its task, reports every block, and gives the same bytes again', async () => {
   const messages: string[] = []

@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto'
 import { existsSync } from 'node:fs'
 import { mkdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { expect, onTestFinished, test } from 'vitest'
 import { AppError } from '@copal/shared/errors.ts'
 import type { CalibrateJob, EvaluateJob } from '@copal/shared/wire/adaptation-jobs.ts'
@@ -9,6 +10,7 @@ import { createDatasetStore } from '../../../../gpu-node/src/serving/control/dat
 import type { Evaluation } from '../../../../gpu-node/src/pruning/evaluation/evaluate-windows.ts'
 import type { MaskEvaluator } from '../../../../gpu-node/src/serving/control/mask-evaluator.ts'
 import type { GatewayClient } from '../../../../gpu-node/src/serving/control/gateway-client.ts'
+import { createTrafficWatch } from '../../../../gpu-node/src/serving/control/traffic-watch.ts'
 import { createJobWork } from '../../../../gpu-node/src/serving/control/node-job-work.ts'
 import type { JobContext } from '../../../../gpu-node/src/serving/control/node-jobs.ts'
 import type { StatisticsExchange } from '../../../../gpu-node/src/serving/control/statistics-exchange.ts'
@@ -73,6 +75,7 @@ function workWith(evaluate: (path: string) => Promise<void>, changes: Partial<Ev
     datasets: createDatasetStore({ home, gateway }),
     evaluator,
     statistics,
+    traffic: createTrafficWatch(() => 0),
     threads: 1,
   })
   return { work, datasets: join(home, 'datasets') }
@@ -111,6 +114,38 @@ test('the result of an evaluation has the losses of windows, null where they are
   expect((await work.evaluate(job, context)).generation).toBeUndefined()
 })
 
+test.each([
+  ['takes its share of the time while requests run', 1, 0.25],
+  ['takes all the time that it needs while none do', 0, 1],
+])('an evaluation %s', async (_, requests, expected) => {
+  const home = temporaryDir()
+  let workedMs = 0
+  const work = createJobWork({
+    home,
+    model: { spec: 'tiny', cacheDir: home, id: 'tiny', baseSha256: 'a'.repeat(64) },
+    masks: createMaskStore({ home, gateway, log: memoryLog() }),
+    datasets: createDatasetStore({ home, gateway }),
+    evaluator: {
+      async evaluate(_mask, _sources, { pause, signal }) {
+        for (let step = 0; step < 20; step += 1) {
+          const stepMs = performance.now()
+          await sleep(15)
+          workedMs += performance.now() - stepMs
+          await pause?.(signal)
+        }
+        throw new AppError('mask_invalid', 'enough')
+      },
+    },
+    statistics,
+    traffic: createTrafficWatch(() => requests),
+    threads: 1,
+  })
+  const startMs = performance.now()
+  await expect(work.evaluate({ ...job, nodeShare: 0.25 }, context)).rejects.toThrow('enough')
+  expect(workedMs / (performance.now() - startMs)).toBeGreaterThan(expected * 0.8)
+  expect(workedMs / (performance.now() - startMs)).toBeLessThan(expected * 1.1)
+})
+
 test('texts of clients are removed after a failed job too', async () => {
   const { work, datasets } = workWith(() => Promise.reject(new AppError('mask_invalid', 'damaged')))
   await expect(work.evaluate(job, context)).rejects.toThrow('damaged')
@@ -140,6 +175,7 @@ test('a failed mask upload is repeated without repeating the selection', async (
     datasets: createDatasetStore({ home, gateway }),
     evaluator: { evaluate: refuse },
     statistics,
+    traffic: createTrafficWatch(() => 0),
     threads: 1,
   })
   const messages: string[] = []

@@ -6,6 +6,7 @@ import type { CalibrateJob, DatasetRef, StatisticsRef } from '@copal/shared/wire
 import { WORDS } from '../../../../gpu-node/bench/models/words.ts'
 import { createDatasetStore } from '../../../../gpu-node/src/serving/control/dataset-store.ts'
 import { createGatewayClient } from '../../../../gpu-node/src/serving/control/gateway-client.ts'
+import { createTrafficWatch } from '../../../../gpu-node/src/serving/control/traffic-watch.ts'
 import { createJobWork } from '../../../../gpu-node/src/serving/control/node-job-work.ts'
 import { createStatisticsExchange } from '../../../../gpu-node/src/serving/control/statistics-exchange.ts'
 import { createMaskStore } from '../../../../gpu-node/src/serving/masks/mask-store.ts'
@@ -68,6 +69,7 @@ function createNode() {
     masks: createMaskStore({ home, gateway: client, log }),
     datasets: createDatasetStore({ home, gateway: client }),
     evaluator: { evaluate: () => Promise.reject(new Error('no evaluations here')) },
+    traffic: createTrafficWatch(() => 0),
     statistics: createStatisticsExchange({
       home,
       model: tiny.model,
