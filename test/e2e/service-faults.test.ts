@@ -49,7 +49,7 @@ beforeAll(async () => {
   // The masks m1 and m2: only a mask that was active before can be restored.
   for (const seed of [1, 2]) await importMask(randomHalfMask(model, seed).bytes)
   // A canary waits for the watch over the mask before it, by default an hour.
-  await service.admin('PUT', '/admin/policy', { watch: { soak_minutes: 0 } })
+  await service.setPolicy({ watch: { soak_minutes: 0 } })
   for (const domain of ['speech', 'novel'])
     await service.admin('POST', `/admin/domains/${domain}/texts`, {
       texts: passages(`${domain}.calibration.txt`, 120),
@@ -142,7 +142,7 @@ test('a canary goes on after kill -9 of its node and of the gateway, and answers
   const canary = { enabled: true, share: 0.5, min_minutes: 0, max_minutes: 0.2, min_scored_tokens: 0 }
   // Masks of random weights differ more than the gate allows, which is not the point here.
   const gate = { max_regression: 10, max_regression_from_best: 10, max_refresh_regression: 10 }
-  await service.admin('PUT', '/admin/policy', { gate, canary, watch: { soak_minutes: 0 } })
+  await service.setPolicy({ gate, canary, watch: { soak_minutes: 0 } })
   const parent = (await service.admin<StatusReport>('GET', '/admin/status')).models[0]?.active_version
   const { id } = await service.admin<UpdateEntry>('POST', '/admin/updates', { domains: ['speech'] })
   const begun = await until('the canary', async () => {

@@ -178,7 +178,7 @@ describe('adaptation', () => {
 
   test('a swap under eight running streams causes no error, and no response mixes two masks', async () => {
     // A canary waits for the watch over the mask before it, by default an hour.
-    await service.admin('PUT', '/admin/policy', { watch: { soak_minutes: 0 } })
+    await service.setPolicy({ watch: { soak_minutes: 0 } })
     const update = await service.admin<UpdateEntry>('POST', '/admin/updates', { domains: ['speech'] })
     await until('the update to be near its swap', async () => {
       const { progress, finished_at } = await service.admin<UpdateEntry>('GET', `/admin/updates/${update.id}`)
@@ -269,8 +269,8 @@ describe('adaptation', () => {
       max_dense_ratio: 1000,
     }
     const canary = { enabled: true, share: 0.5, shadow_share: 1, min_minutes: 5, max_minutes: 10 }
-    await service.admin('PUT', '/admin/policy', { gate: lax, canary, watch: { soak_minutes: 0 } })
-    onTestFinished(async () => void (await service.admin('PUT', '/admin/policy', {})))
+    await service.setPolicy({ gate: lax, canary, watch: { soak_minutes: 0 } })
+    onTestFinished(async () => void (await service.setPolicy({})))
     const load = streamLoad(client, MODEL, 1)
     onTestFinished(async () => void (await load.stop()))
     const { id } = await service.admin<UpdateEntry>('POST', '/admin/updates', {
@@ -283,7 +283,7 @@ describe('adaptation', () => {
     })
     expect(begun).toMatch(/^canary/)
     // The canary has the limits of the gate: the default ones now.
-    await service.admin('PUT', '/admin/policy', { canary, watch: { soak_minutes: 0 } })
+    await service.setPolicy({ canary, watch: { soak_minutes: 0 } })
     const versionsOf = () => new Set(load.answers.flatMap(({ fingerprints }) => fingerprints))
     await until('answers of both masks', () => versionsOf().size > 1 || undefined)
     // A node scores when it has nothing else to do.

@@ -45,6 +45,8 @@ const SHORT_CANARY = {
 }
 /** A canary begins when the watch over the mask before it has ended; a deployment watches for an hour. */
 const SHORT_WATCH = { soak_minutes: 0.5 }
+/** The demo starts the updates itself, and an automatic one would come between. */
+const BY_HAND = { triggers: { enabled: false } }
 /** A mask that ruins the model. */
 const BAD_SELECTION = { method: 'magnitude', pattern: '0.95' }
 const POLL_MS = 500
@@ -68,7 +70,7 @@ const session = createSession({
 let service: ChildProcess | undefined
 try {
   service = (await isServing()) ? undefined : await startService()
-  await demonstrate()
+  await withPolicy(BY_HAND, demonstrate)
 } catch (error) {
   const userError = toUserError(error, process.cwd())
   if (!userError) throw error

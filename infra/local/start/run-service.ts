@@ -165,9 +165,8 @@ async function run(
     clearTimeout(notice),
   )
   gateway.markReady()
-  // Both run until the signal is aborted. A gateway that stands at a breakpoint answers no health check.
+  // Runs until the signal is aborted. A gateway that stands at a breakpoint answers no health check.
   if (!settings.inspectorPorts) watchGateway(origin, gateway, signal).catch(() => undefined)
-  runCron(origin, signal).catch(() => undefined)
   const apiKey = await ensureApiKey(origin, home, signal)
   // The gateway may still list a node that was killed a moment ago, so wait for the new one.
   await nodeReady
@@ -189,6 +188,8 @@ async function run(
     bar.end()
     if (outcome !== undefined) print(outcome)
   }
+  // Not before: an update that starts by itself while the packaged text arrives would take the place of the first one.
+  runCron(origin, signal).catch(() => undefined)
   await new Promise(() => undefined)
 }
 

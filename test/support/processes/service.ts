@@ -9,6 +9,7 @@ import { freePort } from '../../../infra/local/processes/ports.ts'
 import { openHome } from '../../../infra/local/service/home.ts'
 import { readSettings } from '../../../infra/local/service/service-settings.ts'
 import type { StatusReport, UpdateEntry } from '@copal/shared/wire/admin.ts'
+import type { PolicyOverrides, PolicyReport } from '@copal/shared/wire/admin-policy.ts'
 import { copyMigratedState } from './migrated-state.ts'
 
 const ROOT = fileURLToPath(new URL('../../..', import.meta.url))
@@ -24,14 +25,19 @@ export interface Service {
   output(): string
   /** Calls the gateway with the admin key. Throws on any status but 2xx. */
   admin<T>(method: string, path: string, body?: unknown): Promise<T>
+  /** Replaces the changes to the policy of its model. Triggers stay off unless they are changed. */
+  setPolicy(overrides: PolicyOverrides): Promise<PolicyReport>
   /** Returns the pids below the service whose command line contains `pattern`. */
   pids(pattern: string): number[]
   /** Ends the service as Ctrl-C does. Removes the home unless it was given or `keep` is set. */
   stop(options?: { keep?: boolean }): Promise<void>
 }
 
+/** Tests start updates themselves, and an automatic one would come between. */
+const BY_HAND = { triggers: { enabled: false } } satisfies PolicyOverrides
+
 /**
- * Starts `npm start` and waits until it printed how to call it.
+ * Starts `npm start` and waits until it printed how to call it. Its triggers are off.
  *
  * @param options `migrated` gives a new home the migrated database, which saves the start the seconds of the migrations
  */
@@ -70,9 +76,14 @@ export async function startService(
     if (!response.ok) throw new Error(`${method} ${path}: ${response.status} ${text}`)
     return JSON.parse(text) as T
   }
+  const setPolicy = (overrides: PolicyOverrides) =>
+    admin<PolicyReport>('PUT', '/admin/policy', { ...BY_HAND, ...overrides })
+  const { overrides } = await admin<PolicyReport>('GET', '/admin/policy')
+  await setPolicy(overrides)
   return {
     home,
     nodePort,
+    setPolicy,
     ...credentials,
     output: () => output,
     admin,

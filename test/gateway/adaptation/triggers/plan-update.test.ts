@@ -249,7 +249,9 @@ describe('the next update', () => {
   })
 
   test('serves each of 50 due domains within 50 updates, however little traffic it has', () => {
-    const starts = new Map(Array.from({ length: 50 }, (_, index) => [`d${index}`, 0] as const))
+    const starts = new Map<string, number>(
+      Array.from({ length: 50 }, (_, index) => [`d${index}`, 0] as const),
+    )
     const served = new Set<string>()
     for (let round = 1; round <= 50; round += 1) {
       const facts = [...starts].map(([name, lastStartMs], index) =>
