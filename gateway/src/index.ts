@@ -10,6 +10,7 @@ import {
 } from './storage/retention.ts'
 import { createDeps } from './deps.ts'
 import type { Bindings, Deps } from './contracts/bindings.ts'
+import { findDomains } from './adaptation/intake/find-domains.ts'
 import { consumeSamples } from './adaptation/intake/sample-consumer.ts'
 import { pepperStoredKeys } from './keys/pepper-stored-keys.ts'
 import { deleteOldParts } from './storage/artifacts/mask-parts.ts'
@@ -39,7 +40,7 @@ const EVERY_MINUTE = '* * * * *'
 const EVERY_FIVE_MINUTES = '*/5 * * * *'
 
 /** The tasks of every minute. */
-const MINUTE_TASKS = { advanceUpdates, watchMasks, runTriggers }
+const MINUTE_TASKS = { advanceUpdates, watchMasks, findDomains, runTriggers }
 
 /** The tasks of every five minutes. */
 const TASKS = {

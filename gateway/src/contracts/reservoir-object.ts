@@ -153,8 +153,11 @@ export interface ReservoirObject extends Rpc.DurableObjectBranded {
   /** Sets which proposed domain each described text belongs to; texts that are not named belong to none. */
   propose(baseSha256: string, proposals: Readonly<Record<string, readonly string[]>>): void
 
-  /** Returns the number of texts of each proposed domain. */
-  proposalSizes(): Record<string, number>
+  /** Returns the number of texts of each proposed domain, under the given weights or all. */
+  proposalSizes(baseSha256?: string): Record<string, number>
+
+  /** Returns the tenants of the texts of a proposed domain. */
+  tenantsOf(proposal: string, limit: number): string[]
 
   /** Returns texts of a proposed domain as they were offered, one offer for each source, and their hashes. */
   offersOf(proposal: string, limit: number): { hashes: string[]; offers: OfferedSample[] }

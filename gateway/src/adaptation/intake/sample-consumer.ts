@@ -7,38 +7,43 @@ import { findTenantsOfKeys } from '../../storage/db/queries/key-queries.ts'
 import { listTombstones, type TombstoneRow } from '../../storage/db/queries/tombstone-queries.ts'
 import { isDeleted } from '../sampling/tombstones.ts'
 import { SAMPLE_QUEUE } from '../sampling/sample-queue.ts'
+import { UNASSIGNED } from '../../storage/db/schema/domains.ts'
+import { sortSamples } from './sort-samples.ts'
 
 /** Maximum number of domains. Any key that is sampled can name one, and each costs storage and an evaluation per update. */
 const MAX_DOMAINS = 256
 /** Maximum number of domains that the samples of one tenant create, so that a tenant that invents names cannot use up all. */
 const MAX_DOMAINS_PER_TENANT = 32
 const DOMAIN_LIMITS = { maxDomains: MAX_DOMAINS, maxPerTenant: MAX_DOMAINS_PER_TENANT }
-/** A sample with the message that carries it. */
+/** A sample with the message that carries it, the domain that it goes to, and what was found of its text. */
 interface QueuedSample {
   message: Message
   sample: SampleMessage
+  domain: string
+  extra: Pick<OfferedSample, 'nllMean' | 'description' | 'found'>
 }
+
+type ConsumerDeps = Parameters<typeof sortSamples>[0] & Pick<Deps, 'reservoir'>
 
 /** Delays between retries. With the queue's maximum retries they bridge an outage of an hour. */
 const MIN_RETRY_DELAY_S = 5
 const MAX_RETRY_DELAY_S = 600
 
 /**
- * Offers queued samples, which were redacted before they were queued, to the reservoirs of their domains.
+ * Offers queued samples, which were redacted before they were queued, to the reservoirs of their domains, which are found
+ * first where neither request nor key names them.
  *
  * Messages may arrive twice and in any order: a reservoir remembers the texts that it was offered. A message that is
  * not a sample is dropped with a line in the log, and so are samples that were deleted after they were queued, however late
  * they arrive. If a reservoir cannot be reached, its messages are retried. Samples that would create a domain beyond the
  * maximum number are dropped, with one line in the log for each batch of messages.
  */
-export async function consumeSamples(
-  deps: Pick<Deps, 'db' | 'reservoir' | 'nowMs'>,
-  batch: MessageBatch,
-): Promise<void> {
-  const samples: QueuedSample[] = []
+export async function consumeSamples(deps: ConsumerDeps, batch: MessageBatch): Promise<void> {
+  const queued: QueuedSample[] = []
   for (const message of batch.messages) {
     try {
-      samples.push({ message, sample: validate(sampleMessage, message.body) })
+      const sample = validate(sampleMessage, message.body)
+      queued.push({ message, sample, domain: sample.domain, extra: {} })
     } catch (error) {
       console.warn(
         `Dropped message ${message.id} of queue ${batch.queue}, which is not a sample:`,
@@ -47,21 +52,24 @@ export async function consumeSamples(
       message.ack()
     }
   }
+  if (queued.length === 0) return
+  const samples = await findDomains(deps, queued)
   if (samples.length === 0) return
   const context = readContext(deps, samples)
   const rejected = new Map<string, number>()
   let deleted = 0
-  const byDomain = [...Map.groupBy(samples, ({ sample }) => sample.domain)]
+  const byDomain = [...Map.groupBy(samples, ({ domain }) => domain)]
   await Promise.all(
     byDomain.map(async ([domain, group]) => {
       try {
         const { tombstones, tenants } = await context
         const offers = group
-          .map((queued) => toOffer(queued, tenants))
+          .map((one) => toOffer(one, tenants))
           .filter((offer) => !isDeleted(tombstones, domain, offer, offer.atMs))
         const keyIds = [...new Set(offers.map(({ keyId }) => keyId))]
         if (
           offers.length === 0 ||
+          domain === UNASSIGNED ||
           (await admitDomain(deps.db, domain, keyIds, deps.nowMs(), DOMAIN_LIMITS))
         ) {
           if (offers.length > 0) await deps.reservoir(domain).offer(offers)
@@ -93,6 +101,31 @@ export async function consumeSamples(
   )
 }
 
+/** Finds the domains of the samples that name none. Those that need a node while there is none are retried later. */
+async function findDomains(deps: ConsumerDeps, queued: readonly QueuedSample[]): Promise<QueuedSample[]> {
+  const unsorted = queued.filter(({ sample }) => sample.discover)
+  if (unsorted.length === 0) return [...queued]
+  const known = queued.filter(({ sample }) => !sample.discover)
+  let reason: unknown
+  const sorted = await sortSamples(
+    deps,
+    unsorted.map(({ sample, message }) => ({ sample, isLastAttempt: isLastAttempt({ message }) })),
+  ).catch((error: unknown) => unsorted.map(() => ({ retry: error })))
+  const found = unsorted.flatMap((one, index) => {
+    const result = sorted[index]
+    if (result && 'domain' in result) return { ...one, ...result }
+    reason = result?.retry
+    one.message.retry({ delaySeconds: retryDelayS(one.message.attempts) })
+    return []
+  })
+  if (found.length < unsorted.length)
+    console.warn(
+      `The domains of ${unsorted.length - found.length} samples will be found later:`,
+      String(reason),
+    )
+  return [...known, ...found]
+}
+
 /** Returns whether the queue will move the message to the dead-letter queue instead of retrying it. */
 function isLastAttempt({ message }: { message: Message }): boolean {
   return message.attempts > SAMPLE_QUEUE.retries
@@ -117,7 +150,10 @@ async function readContext(
   return { tombstones, tenants }
 }
 
-function toOffer({ message, sample }: QueuedSample, tenants: ReadonlyMap<string, string>): OfferedSample {
+function toOffer(
+  { message, sample, extra }: QueuedSample,
+  tenants: ReadonlyMap<string, string>,
+): OfferedSample {
   const { requestId, keyId, tenant, conversation = '', consentVersion = 0, side, opening, text } = sample
   return {
     requestId,
@@ -129,5 +165,6 @@ function toOffer({ message, sample }: QueuedSample, tenants: ReadonlyMap<string,
     opening,
     text,
     atMs: message.timestamp.getTime(),
+    ...extra,
   }
 }

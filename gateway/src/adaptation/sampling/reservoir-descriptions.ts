@@ -6,26 +6,11 @@ import type {
   Side,
   TextToDescribe,
 } from '../../contracts/reservoir-object.ts'
+import { firstPiece } from './sample-placement.ts'
 import { headOf, textHash } from './text-hash.ts'
 
 /** Characters of a text that describing and classifying read, more than the first 128 tokens in most text. */
 const HEAD_CHARACTERS = 1024
-
-/**
- * - `descriptions`: what the dense weights of a model make of stored texts; `embedding` is f32. `found` is 1 if the
- *   classifier put the text into the domain, and `embedding` is empty then. It goes with its text.
- */
-const TABLES = `
-  CREATE TABLE IF NOT EXISTS descriptions (
-    hash TEXT NOT NULL, base TEXT NOT NULL, tokens INTEGER NOT NULL, embedding BLOB NOT NULL, nll REAL,
-    found INTEGER NOT NULL, proposal TEXT, PRIMARY KEY (hash, base)
-  ) WITHOUT ROWID;
-  CREATE INDEX IF NOT EXISTS descriptions_base ON descriptions (base, found);
-  CREATE INDEX IF NOT EXISTS descriptions_proposal ON descriptions (proposal);
-  CREATE TRIGGER IF NOT EXISTS texts_deleted AFTER DELETE ON texts BEGIN
-    DELETE FROM descriptions WHERE hash = OLD.hash;
-  END;
-`
 
 type Row = { hash: string; text: string; characters: number; tokens: number; embedding: ArrayBuffer } & {
   nll: number | null
@@ -38,11 +23,10 @@ export class ReservoirDescriptions {
   readonly #storage: DurableObjectStorage
   readonly #sql: SqlStorage
 
-  /** @param storage has the tables of texts and sources */
+  /** @param storage has the tables of a reservoir */
   constructor(storage: DurableObjectStorage) {
     this.#storage = storage
     this.#sql = storage.sql
-    this.#sql.exec(TABLES)
   }
 
   /** Stores the descriptions of offers whose texts were kept, and which texts the classifier found. */
@@ -50,7 +34,11 @@ export class ReservoirDescriptions {
     const known = offers.filter(({ description, found }) => description ?? found)
     if (known.length === 0) return
     const hashed = await Promise.all(
-      known.map(async ({ text, description, found }) => ({ hash: await textHash(text), description, found })),
+      known.map(async ({ text, description, found }) => ({
+        hash: await textHash(firstPiece(text)),
+        description,
+        found,
+      })),
     )
     this.#storage.transactionSync(() => {
       for (const { hash, description, found } of hashed) {
@@ -141,11 +129,24 @@ export class ReservoirDescriptions {
     })
   }
 
-  proposalSizes(): Record<string, number> {
+  proposalSizes(baseSha256?: string): Record<string, number> {
     const rows = this.#sql.exec<{ proposal: string; texts: number }>(
-      'SELECT proposal, count(*) AS texts FROM descriptions WHERE proposal IS NOT NULL GROUP BY proposal',
+      `SELECT proposal, count(*) AS texts FROM descriptions
+       WHERE proposal IS NOT NULL AND (?1 IS NULL OR base = ?1) GROUP BY proposal`,
+      baseSha256 ?? null,
     )
     return Object.fromEntries(rows.toArray().map(({ proposal, texts }) => [proposal, texts]))
+  }
+
+  tenantsOf(proposal: string, limit: number): string[] {
+    return this.#sql
+      .exec<{ tenant: string }>(
+        `SELECT DISTINCT tenant FROM sources JOIN descriptions USING (hash) WHERE proposal = ? LIMIT ?`,
+        proposal,
+        limit,
+      )
+      .toArray()
+      .map(({ tenant }) => tenant)
   }
 
   offersOf(proposal: string, limit: number): { hashes: string[]; offers: OfferedSample[] } {

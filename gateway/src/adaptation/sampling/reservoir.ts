@@ -102,8 +102,12 @@ export class Reservoir extends DurableObject<Bindings> implements ReservoirObjec
     this.#descriptions.propose(baseSha256, proposals)
   }
 
-  proposalSizes(): Record<string, number> {
-    return this.#descriptions.proposalSizes()
+  proposalSizes(baseSha256?: string): Record<string, number> {
+    return this.#descriptions.proposalSizes(baseSha256)
+  }
+
+  tenantsOf(proposal: string, limit: number): string[] {
+    return this.#descriptions.tenantsOf(proposal, limit)
   }
 
   offersOf(proposal: string, limit: number): { hashes: string[]; offers: OfferedSample[] } {

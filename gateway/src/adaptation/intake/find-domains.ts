@@ -1,0 +1,65 @@
+import { AppError } from '@copal/shared/errors.ts'
+import type { Deps } from '../../contracts/bindings.ts'
+import {
+  deleteDecidedProposals,
+  isDiscovering,
+  listProposals,
+} from '../../storage/db/queries/discovery-queries.ts'
+import { listModels, type ModelRow } from '../../storage/db/queries/model-queries.ts'
+import { UNASSIGNED } from '../../storage/db/schema/domains.ts'
+import { findPolicy } from '../policy/find-policy.ts'
+import { proposeDomains } from './propose-domains.ts'
+import { acceptProposal, finishProposals } from './settle-proposal.ts'
+import { trainOnExamples } from './train-on-examples.ts'
+
+/** Texts that a run has described, at most, for each model. */
+const MAX_DESCRIBED = 96
+/** Days that decided proposals are listed. */
+const DECIDED_DAYS = 30
+const DAY_MS = 24 * 60 * 60 * 1000
+
+type FindDeps = Parameters<typeof trainOnExamples>[0] & Pick<Deps, 'adaptationPreset'>
+
+/**
+ * The cron task that finds domains: proposes clusters of the texts that fit into none, accepts those that the policy lets
+ * be accepted, and trains the classifier of each model. Without a node, what needs none is done.
+ */
+export async function findDomains(deps: FindDeps): Promise<void> {
+  await finishProposals(deps)
+  await deleteDecidedProposals(deps.db, deps.nowMs() - DECIDED_DAYS * DAY_MS)
+  if (!(await isDiscovering(deps.db)) && (await isStagingEmpty(deps))) return
+  const models = await listModels(deps.db)
+  const bases = models.map(({ baseSha256 }) => baseSha256)
+  for (const model of models) {
+    try {
+      await findDomainsOf(deps, model, bases)
+    } catch (error) {
+      // No node, or one that has no time: the next run tries again.
+      if (!(error instanceof AppError) || !error.retryable) throw error
+    }
+  }
+}
+
+async function findDomainsOf(deps: FindDeps, model: ModelRow, bases: readonly string[]): Promise<void> {
+  const { discovery } = await findPolicy(deps, model.id)
+  if (!discovery.enabled) return
+  const budget = { texts: MAX_DESCRIBED }
+  await proposeDomains(deps, model, budget, bases)
+  if (discovery.accept_texts !== null) await acceptLarge(deps, model, discovery.accept_texts)
+  await trainOnExamples(deps, model, budget, bases)
+}
+
+/** Accepts the proposals that have enough texts. */
+async function acceptLarge(deps: FindDeps, model: ModelRow, minTexts: number): Promise<void> {
+  const open = await listProposals(deps.db, { model: model.id, state: 'proposed' })
+  for (const proposal of open.filter(({ texts }) => texts >= minTexts)) {
+    const reason = `It has ${proposal.texts} texts; the policy accepts those of ${minTexts}.`
+    const { domain } = await acceptProposal(deps, proposal, proposal.name, { actor: 'copal', reason })
+    console.log(`Accepted the found domain '${domain}' of ${proposal.texts} texts.`)
+  }
+}
+
+async function isStagingEmpty({ reservoir }: Pick<Deps, 'reservoir'>): Promise<boolean> {
+  const { samples, holdoutSamples } = await reservoir(UNASSIGNED).stats()
+  return samples + holdoutSamples === 0
+}

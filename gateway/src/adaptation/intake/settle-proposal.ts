@@ -1,0 +1,153 @@
+import { AppError } from '@copal/shared/errors.ts'
+import { recordAudit } from '../../audit/record-audit.ts'
+import type { Deps } from '../../contracts/bindings.ts'
+import type { OfferedSample } from '../../contracts/reservoir-object.ts'
+import {
+  decideProposal,
+  findKeyReaches,
+  findProposals,
+  insertDomain,
+  type ProposalRow,
+} from '../../storage/db/queries/discovery-queries.ts'
+import { listDomains } from '../../storage/db/queries/domain-queries.ts'
+import { UNASSIGNED } from '../../storage/db/schema/domains.ts'
+import { NO_PROPOSAL } from './propose-domains.ts'
+import { mayUse } from './sort-samples.ts'
+
+/** Texts that are moved by one call of the reservoirs: with 16 sources each and 64 KB they must fit into a message. */
+const TEXTS_PER_MOVE = 16
+
+type SettleDeps = Pick<Deps, 'db' | 'reservoir' | 'nowMs'>
+
+/** Who decides about a proposal, for the audit log. */
+export interface Decider {
+  actor: string
+  reason?: string
+  requestId?: string
+}
+
+/**
+ * Makes a proposal a domain, which belongs to the tenant that all its texts are of, or else to all; its texts move there
+ * with their sides.
+ *
+ * @throws AppError `conflict` if the proposal is decided, or the name taken
+ */
+export async function acceptProposal(
+  deps: SettleDeps,
+  proposal: ProposalRow,
+  name: string,
+  decider: Decider,
+): Promise<{ domain: string; owner: string | null }> {
+  const { db, nowMs } = deps
+  const owner = await ownerOf(deps, proposal.id)
+  if ((await listDomains(db)).some((domain) => domain.name === name)) {
+    const message = `There is a domain '${name}' already. Give another name, or merge the proposal into it.`
+    throw new AppError('conflict', message, { param: 'name' })
+  }
+  await decide(deps, proposal, { state: 'accepted', domain: name }, decider)
+  await insertDomain(db, { name, createdAt: nowMs(), owner })
+  await moveTexts(deps, { id: proposal.id, domain: name })
+  return { domain: name, owner }
+}
+
+/**
+ * Moves the texts of a proposal into a domain, as far as their keys may use it; the others go to their keys' defaults.
+ *
+ * @throws AppError `conflict` if the proposal is decided, `not_found` if there is no such domain
+ */
+export async function mergeProposal(
+  deps: SettleDeps,
+  proposal: ProposalRow,
+  domain: string,
+  decider: Decider,
+): Promise<void> {
+  if (!(await listDomains(deps.db)).some(({ name }) => name === domain)) {
+    const message = `There is no domain '${domain}'. 'GET /admin/domains' lists them.`
+    throw new AppError('not_found', message, { param: 'domain' })
+  }
+  await decide(deps, proposal, { state: 'merged', domain }, decider)
+  await moveTexts(deps, { id: proposal.id, domain })
+}
+
+/**
+ * Discards a proposal and deletes its texts.
+ *
+ * @throws AppError `conflict` if the proposal is decided
+ */
+export async function discardProposal(
+  deps: SettleDeps,
+  proposal: ProposalRow,
+  decider: Decider,
+): Promise<void> {
+  await decide(deps, proposal, { state: 'discarded', domain: null }, decider)
+  await deleteTextsOf(deps, proposal.id)
+}
+
+/** Moves or deletes what is left of proposals whose decision was interrupted. */
+export async function finishProposals(deps: SettleDeps): Promise<void> {
+  const sizes = await deps.reservoir(UNASSIGNED).proposalSizes()
+  const ids = Object.keys(sizes).filter((id) => id !== NO_PROPOSAL)
+  if (ids.length === 0) return
+  for (const { id, state, domain, createdAt } of await findProposals(deps.db, ids)) {
+    if (state === 'discarded') await deleteTextsOf(deps, id)
+    if ((state !== 'accepted' && state !== 'merged') || domain === null) continue
+    if (state === 'accepted')
+      await insertDomain(deps.db, { name: domain, createdAt, owner: await ownerOf(deps, id) })
+    await moveTexts(deps, { id, domain })
+  }
+}
+
+/** Returns the tenant that all texts of a proposal are of; null if there are several, or one is unknown. */
+async function ownerOf({ reservoir }: Pick<Deps, 'reservoir'>, id: string): Promise<string | null> {
+  const tenants = await reservoir(UNASSIGNED).tenantsOf(id, 2)
+  return (tenants.length === 1 && tenants[0]) || null
+}
+
+async function decide(
+  deps: SettleDeps,
+  proposal: ProposalRow,
+  decision: Pick<ProposalRow, 'state' | 'domain'>,
+  { actor, reason, requestId }: Decider,
+): Promise<void> {
+  const { id, model, texts } = proposal
+  if (!(await decideProposal(deps.db, id, decision, deps.nowMs()))) {
+    const message = `The proposal '${id}' is decided already, or was replaced. 'GET /admin/proposals' lists the open ones.`
+    throw new AppError('conflict', message)
+  }
+  await recordAudit(deps, {
+    actor,
+    action: `proposal.${decision.state}`,
+    target: id,
+    before: { model, texts, state: proposal.state },
+    after: decision,
+    ...(reason === undefined ? {} : { reason }),
+    requestId,
+  })
+}
+
+/** Offers the texts of a proposal to a domain, and deletes them from the staging area when that has them. */
+async function moveTexts(deps: SettleDeps, { id, domain }: { id: string; domain: string }): Promise<void> {
+  const staging = deps.reservoir(UNASSIGNED)
+  const owners = new Map((await listDomains(deps.db)).map(({ name, owner }) => [name, owner]))
+  for (;;) {
+    const { hashes, offers } = await staging.offersOf(id, TEXTS_PER_MOVE)
+    if (hashes.length === 0) return
+    const reaches = await findKeyReaches(deps.db, [...new Set(offers.map(({ keyId }) => keyId))])
+    const target = ({ keyId, tenant }: OfferedSample): string | undefined => {
+      const reach = reaches.get(keyId) ?? { tenant, allowedDomains: null, defaultDomain: '' }
+      return [domain, reach.defaultDomain].find((name) => mayUse(name, reach, owners))
+    }
+    for (const [name, group] of Map.groupBy(offers, target))
+      if (name !== undefined) await deps.reservoir(name).offer(group)
+    await staging.deleteByHash(hashes)
+  }
+}
+
+async function deleteTextsOf({ reservoir }: Pick<Deps, 'reservoir'>, id: string): Promise<void> {
+  const staging = reservoir(UNASSIGNED)
+  for (;;) {
+    const { hashes } = await staging.offersOf(id, TEXTS_PER_MOVE)
+    if (hashes.length === 0) return
+    await staging.deleteByHash(hashes)
+  }
+}

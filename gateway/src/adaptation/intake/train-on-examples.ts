@@ -1,0 +1,65 @@
+import type { Deps } from '../../contracts/bindings.ts'
+import { listDomains } from '../../storage/db/queries/domain-queries.ts'
+import type { ModelRow } from '../../storage/db/queries/model-queries.ts'
+import type { LabelledText } from '../discovery/classifier.ts'
+import { trainClassifier } from '../discovery/train-classifier.ts'
+import { loadClassifier, storeClassifier } from './classifier-store.ts'
+import { describeStored, type DescribeBudget } from './describe-stored.ts'
+
+/** Examples of a domain: 20 suffice for kinds of text that are clearly different. */
+const EXAMPLES = 64
+/** A domain with fewer examples is not known to the classifier. */
+export const MIN_EXAMPLES = 8
+/** Most examples of a training, which takes the isolate's time: it grows with their cube. */
+const MAX_TRAINED = 480
+/** A classifier is trained anew when it could learn from this many times as many examples. */
+const GROWTH = 1.5
+
+type TrainDeps = Pick<
+  Deps,
+  'db' | 'artifacts' | 'reservoir' | 'fleet' | 'nodeSecrets' | 'nodeFetch' | 'nowMs'
+>
+
+/**
+ * Trains the classifier of a model on examples of the domains, if the domains with enough examples are others than those
+ * that it knows, if there are many more examples, or if it belongs to other weights. Has missing examples described, as far
+ * as the budget goes.
+ *
+ * @returns whether it was trained
+ */
+export async function trainOnExamples(
+  deps: TrainDeps,
+  model: ModelRow,
+  budget: DescribeBudget,
+  bases: readonly string[],
+): Promise<boolean> {
+  const domains = (await listDomains(deps.db)).map(({ name }) => name)
+  const counts = new Map<string, number>()
+  for (const domain of domains) {
+    const texts = await describeStored(deps, model, { domain, want: EXAMPLES }, budget, bases)
+    if (texts >= MIN_EXAMPLES) counts.set(domain, Math.min(texts, EXAMPLES))
+  }
+  // Of one domain nothing can be told apart.
+  if (counts.size < 2) return false
+  const stored = await loadClassifier(deps, model)
+  const total = [...counts.values()].reduce((sum, count) => sum + count, 0)
+  const known = stored?.row.domains.join('\n')
+  if (stored && known === [...counts.keys()].sort().join('\n') && total < GROWTH * stored.row.texts)
+    return false
+  const perDomain = Math.max(MIN_EXAMPLES, Math.floor(MAX_TRAINED / counts.size))
+  const examples: LabelledText[] = []
+  for (const domain of counts.keys()) {
+    const described = await deps
+      .reservoir(domain)
+      .listDescribed(model.baseSha256, Math.min(EXAMPLES, perDomain))
+    const usable = described.filter(({ embedding }) => embedding.length > 0)
+    examples.push(...usable.map(({ text, embedding }) => ({ text, embedding, domain })))
+  }
+  const classifier = trainClassifier(examples, { maxExamples: MAX_TRAINED })
+  const version = await storeClassifier(deps, model, classifier, total)
+  console.log(
+    `Trained classifier ${version} of '${model.id}' on ${examples.length} texts of the domains ` +
+      `${classifier.domains.join(', ')}.`,
+  )
+  return true
+}

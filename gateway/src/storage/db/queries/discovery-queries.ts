@@ -1,0 +1,166 @@
+import { and, desc, eq, inArray, isNull, ne, sql } from 'drizzle-orm'
+import type { Database } from '../../../contracts/database.ts'
+import { classifiers, domainProposals, domains } from '../schema/domains.ts'
+import { apiKeys } from '../schema/keys.ts'
+
+/** A version of the classifier of a model. */
+export type ClassifierRow = typeof classifiers.$inferSelect
+/** A domain that was found, and what became of it. */
+export type ProposalRow = typeof domainProposals.$inferSelect
+
+/** Returns the newest classifier of a model. */
+export async function findClassifier(db: Database, model: string): Promise<ClassifierRow | undefined> {
+  return db
+    .select()
+    .from(classifiers)
+    .where(eq(classifiers.model, model))
+    .orderBy(desc(classifiers.version))
+    .limit(1)
+    .get()
+}
+
+/** Returns the newest classifier of every model. */
+export async function listClassifiers(db: Database): Promise<ClassifierRow[]> {
+  const newest = sql`(select max(version) from ${classifiers} as other where other.model = ${classifiers.model})`
+  return db
+    .select()
+    .from(classifiers)
+    .where(sql`${classifiers.version} = ${newest}`)
+}
+
+/** Stores the next version of a classifier. @returns false if another one has the version already */
+export async function insertClassifier(db: Database, row: ClassifierRow): Promise<boolean> {
+  const result = await db.insert(classifiers).values(row).onConflictDoNothing()
+  return result.meta.changes === 1
+}
+
+/** Deletes the versions of a classifier before `version`, and returns their hashes that no other version has. */
+export async function forgetClassifiers(db: Database, model: string, version: number): Promise<string[]> {
+  const old = await db
+    .delete(classifiers)
+    .where(and(eq(classifiers.model, model), sql`${classifiers.version} < ${version}`))
+    .returning({ sha256: classifiers.sha256 })
+  const hashes = old.map(({ sha256 }) => sha256)
+  const kept = await db
+    .select({ sha256: classifiers.sha256 })
+    .from(classifiers)
+    .where(sql`${classifiers.sha256} in (select value from json_each(${JSON.stringify(hashes)}))`)
+  return hashes.filter((hash) => !kept.some(({ sha256 }) => sha256 === hash))
+}
+
+/** Returns the proposals of a model in a state, or of all, the largest first. */
+export async function listProposals(
+  db: Database,
+  filter: { model?: string; state?: ProposalRow['state'] } = {},
+): Promise<ProposalRow[]> {
+  return db
+    .select()
+    .from(domainProposals)
+    .where(
+      and(
+        filter.model === undefined ? undefined : eq(domainProposals.model, filter.model),
+        filter.state === undefined ? undefined : eq(domainProposals.state, filter.state),
+      ),
+    )
+    .orderBy(desc(domainProposals.texts), domainProposals.id)
+}
+
+/** Returns proposals by their ids. */
+export async function findProposals(db: Database, ids: readonly string[]): Promise<ProposalRow[]> {
+  return db
+    .select()
+    .from(domainProposals)
+    .where(sql`${domainProposals.id} in (select value from json_each(${JSON.stringify(ids)}))`)
+}
+
+/** Replaces the open proposals of a model: those with a known id are changed, others begin, and the rest is removed. */
+export async function replaceProposals(
+  db: Database,
+  model: string,
+  rows: readonly ProposalRow[],
+): Promise<void> {
+  const open = and(eq(domainProposals.model, model), eq(domainProposals.state, 'proposed'))
+  const ids = sql`(select value from json_each(${JSON.stringify(rows.map(({ id }) => id))}))`
+  await db.batch([
+    db.delete(domainProposals).where(and(open, sql`${domainProposals.id} not in ${ids}`)),
+    ...rows.map((row) => {
+      const { name, terms, texts, characters, centroid, updatedAt } = row
+      return db
+        .insert(domainProposals)
+        .values(row)
+        .onConflictDoUpdate({
+          target: domainProposals.id,
+          set: { name, terms, texts, characters, centroid, updatedAt },
+          setWhere: eq(domainProposals.state, 'proposed'),
+        })
+    }),
+  ])
+}
+
+/** Decides an open proposal. @returns false if it is decided already */
+export async function decideProposal(
+  db: Database,
+  id: string,
+  decision: Pick<ProposalRow, 'state' | 'domain'>,
+  nowMs: number,
+): Promise<boolean> {
+  const result = await db
+    .update(domainProposals)
+    .set({ ...decision, updatedAt: nowMs })
+    .where(and(eq(domainProposals.id, id), eq(domainProposals.state, 'proposed')))
+  return result.meta.changes === 1
+}
+
+/** Deletes decided proposals that are older than a time. */
+export async function deleteDecidedProposals(db: Database, beforeMs: number): Promise<void> {
+  await db
+    .delete(domainProposals)
+    .where(and(ne(domainProposals.state, 'proposed'), sql`${domainProposals.updatedAt} < ${beforeMs}`))
+}
+
+/** Registers a domain that was found. @returns false if the name is taken */
+export async function insertDomain(
+  db: Database,
+  domain: { name: string; createdAt: number; owner: string | null },
+): Promise<boolean> {
+  const result = await db.insert(domains).values(domain).onConflictDoNothing()
+  return result.meta.changes === 1
+}
+
+/** What a key may use, by which it is decided where its texts go. */
+export interface KeyReach {
+  tenant: string
+  defaultDomain: string
+  allowedDomains: string[] | null
+}
+
+/** Returns what keys may use, by their ids; revoked keys too. */
+export async function findKeyReaches(db: Database, ids: readonly string[]): Promise<Map<string, KeyReach>> {
+  const rows = await db
+    .select({
+      id: apiKeys.id,
+      tenant: apiKeys.tenant,
+      defaultDomain: apiKeys.defaultDomain,
+      allowedDomains: apiKeys.allowedDomains,
+    })
+    .from(apiKeys)
+    .where(sql`${apiKeys.id} in (select value from json_each(${JSON.stringify(ids)}))`)
+  return new Map(rows.map(({ id, ...reach }) => [id, reach]))
+}
+
+/** Returns whether the domains of any key's texts are to be found. */
+export async function isDiscovering(db: Database): Promise<boolean> {
+  const row = await db
+    .select({ id: apiKeys.id })
+    .from(apiKeys)
+    .where(
+      and(
+        eq(apiKeys.discoverDomains, true),
+        isNull(apiKeys.revokedAt),
+        inArray(apiKeys.sampling, ['opt_in', 'always']),
+      ),
+    )
+    .limit(1)
+    .get()
+  return row !== undefined
+}

@@ -1,0 +1,226 @@
+/** Tests how the domains of texts are found that name none: classified, clustered, proposed and accepted. */
+import { env } from 'cloudflare:workers'
+import {
+  createExecutionContext,
+  createMessageBatch,
+  getQueueResult,
+  runInDurableObject,
+} from 'cloudflare:test'
+import { beforeAll, expect, onTestFinished, test, vi } from 'vitest'
+import { loadClassifier } from '../../../../gateway/src/adaptation/intake/classifier-store.ts'
+import { findDomains } from '../../../../gateway/src/adaptation/intake/find-domains.ts'
+import { consumeSamples } from '../../../../gateway/src/adaptation/intake/sample-consumer.ts'
+import { SAMPLE_QUEUE } from '../../../../gateway/src/adaptation/sampling/sample-queue.ts'
+import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
+import { insertDomain, listProposals } from '../../../../gateway/src/storage/db/queries/discovery-queries.ts'
+import { listDomains } from '../../../../gateway/src/storage/db/queries/domain-queries.ts'
+import { UNASSIGNED } from '../../../../gateway/src/storage/db/schema/domains.ts'
+import {
+  startDescribingNode,
+  textOfKind,
+  type DescribingNode,
+  type Kind,
+} from '../../support/doubles/describing-node.ts'
+import { testDeps } from '../../support/doubles/simulated-node.ts'
+import { createKey } from '../../support/requests/gateway-requests.ts'
+import { storedTexts } from '../../support/state/reservoir-state.ts'
+
+const MODEL = { id: 'tiny', baseSha256: 'a'.repeat(64) }
+const db = openDatabase(env.DB)
+const reservoir = (domain: string) => env.RESERVOIR.get(env.RESERVOIR.idFromName(domain))
+
+let node: DescribingNode
+let key: string
+let nextRequest = 0
+
+beforeAll(async () => {
+  vi.spyOn(console, 'log').mockImplementation(() => undefined)
+  node = await startDescribingNode(MODEL.id)
+  key = (await createKey({ tenant: 'acme', discoverDomains: true, sampling: 'always' })).id
+  await consume([...samples('law', 20, { domain: 'legal' }), ...samples('code', 20, { domain: 'software' })])
+})
+
+const deps = () => testDeps({ nodeFetch: (url, init) => node.nodeFetch(url, init) })
+
+/** Returns messages with texts of a kind, each of a conversation of its own. */
+function samples(kind: Kind, count: number, changes: object = {}) {
+  return Array.from({ length: count }, () => {
+    const number = nextRequest++
+    return {
+      requestId: `req_${number}`,
+      keyId: key,
+      tenant: 'acme',
+      conversation: `conversation ${number}`,
+      side: number % 4 === 0 ? 'holdout' : 'pool',
+      consentVersion: 1,
+      model: MODEL.id,
+      domain: 'default',
+      text: textOfKind(kind, number),
+      ...changes,
+    }
+  })
+}
+
+const unnamed = (kind: Kind, count = 1, changes: object = {}) =>
+  samples(kind, count, { discover: true, ...changes })
+
+async function consume(bodies: readonly object[], attempts = 1) {
+  const retried: string[] = []
+  for (let from = 0; from < bodies.length; from += 32) {
+    const messages = bodies.slice(from, from + 32).map((body, index) => ({
+      id: `m${from + index}`,
+      timestamp: new Date(),
+      attempts,
+      body,
+    }))
+    const batch = createMessageBatch(SAMPLE_QUEUE.queue, messages)
+    await consumeSamples(deps(), batch)
+    const { retryMessages } = await getQueueResult(batch, createExecutionContext())
+    retried.push(...retryMessages.map(({ msgId }) => msgId))
+  }
+  return retried
+}
+
+async function countTexts(domain: string): Promise<number> {
+  return (await storedTexts(domain)).length
+}
+
+/** Returns the domain that has a text now. */
+async function domainOf({ text }: { text: string }): Promise<string | undefined> {
+  for (const domain of [UNASSIGNED, 'default', 'private', ...(await listDomains(db)).map(({ name }) => name)])
+    if ((await storedTexts(domain)).includes(text)) return domain
+  return undefined
+}
+
+async function sort(message: ReturnType<typeof samples>[number]) {
+  await consume([message])
+  return domainOf(message)
+}
+
+test('without a classifier texts wait for one, no node is asked, and short ones go to the default of the key', async () => {
+  const short = unnamed('law', 1, { text: 'Thank you!' })[0]!
+  expect(await sort(short)).toBe('default')
+  const [text] = unnamed('law')
+  expect(await sort(text!)).toBe(UNASSIGNED)
+  expect(node.calls).toEqual([])
+})
+
+test('the classifier is trained on the texts of named domains and sorts by what a node describes', async () => {
+  await findDomains(deps())
+  expect((await loadClassifier(deps(), MODEL))?.row).toMatchObject({
+    version: 1,
+    domains: ['legal', 'software'],
+  })
+  node.calls = []
+  expect(await sort(unnamed('law')[0]!)).toBe('legal')
+  expect(await sort(unnamed('code')[0]!)).toBe('software')
+  expect(node.calls.map(({ length }) => length)).toEqual([1, 1])
+  expect(await sort(unnamed('recipe')[0]!)).toBe(UNASSIGNED)
+  // Found texts are no examples: the classifier does not learn from itself.
+  const { described } = await reservoir('legal').textsToDescribe({
+    baseSha256: MODEL.baseSha256,
+    want: 100,
+    limit: 100,
+  })
+  expect(described).toBe((await reservoir('legal').listDescribed(MODEL.baseSha256, 100)).length)
+  expect(described).toBeLessThan(await countTexts('legal'))
+})
+
+test('nothing changes while nothing is new: no version, no call of the node', async () => {
+  await findDomains(deps())
+  node.calls = []
+  await findDomains(deps())
+  expect(node.calls).toEqual([])
+  expect((await loadClassifier(deps(), MODEL))?.row.version).toBe(1)
+})
+
+test('while no node responds samples are retried, and at the last attempt their n-grams decide', async () => {
+  const warn = vi.spyOn(console, 'warn').mockImplementation(() => undefined)
+  node.isAway = true
+  onTestFinished(() => {
+    node.isAway = false
+    warn.mockRestore()
+  })
+  const [law, named] = [unnamed('law')[0]!, samples('law', 1, { domain: 'legal' })[0]!]
+  expect(await consume([law, named])).toEqual(['m0'])
+  expect(await domainOf(named)).toBe('legal')
+  expect(await domainOf(law)).toBeUndefined()
+  expect(await consume([law], SAMPLE_QUEUE.retries + 1)).toEqual([])
+  expect(await domainOf(law)).toBe('legal')
+})
+
+test('a text goes into no domain that its key may not use, or that belongs to another tenant', async () => {
+  const limited = await createKey({ tenant: 'acme', allowedDomains: ['default', 'software'] })
+  expect(await sort(unnamed('law', 1, { keyId: limited.id })[0]!)).toBe('default')
+  expect(await sort(unnamed('code', 1, { keyId: limited.id })[0]!)).toBe('software')
+  // It may use no domain that is found later, so its texts wait for none.
+  expect(await sort(unnamed('sport', 1, { keyId: limited.id })[0]!)).toBe('default')
+  const other = await createKey({ tenant: 'globex', discoverDomains: true })
+  await env.DB.prepare(`UPDATE domains SET owner = 'acme' WHERE name = 'legal'`).run()
+  expect(await sort(unnamed('law', 1, { keyId: other.id, tenant: 'globex' })[0]!)).toBe('default')
+  expect(await sort(unnamed('law')[0]!)).toBe('legal')
+  await env.DB.prepare(`UPDATE domains SET owner = NULL WHERE name = 'legal'`).run()
+})
+
+test('texts that fit nowhere become a proposal; accepted by the policy, a domain that keeps their sides and gets later ones', async () => {
+  await consume(unnamed('recipe', 30))
+  await findDomains(deps())
+  const [proposal] = await listProposals(db, { state: 'proposed' })
+  expect(proposal!.texts).toBeGreaterThan(24)
+  expect(proposal!.terms.join(' ')).toMatch(
+    /butter|flour|oven|simmer|garlic|whisk|tablespoon|pepper|dough|roast/,
+  )
+  const sides = (domain: string) =>
+    runInDurableObject(reservoir(domain), (_instance, { storage }) =>
+      storage.sql
+        .exec<{ text: string; side: string }>(
+          `SELECT text, side FROM texts WHERE text LIKE '%butter%' ORDER BY text`,
+        )
+        .toArray(),
+    )
+  const before = await sides(UNASSIGNED)
+  // More of the kind: the proposal stays the same one, and the local policy accepts 48 texts.
+  await consume(unnamed('recipe', 24))
+  await findDomains(deps())
+  const accepted = await listProposals(db, { state: 'accepted' })
+  expect(accepted).toMatchObject([{ id: proposal!.id }])
+  const found = accepted[0]!.domain!
+  expect((await listDomains(db)).find(({ name }) => name === found)).toMatchObject({ owner: 'acme' })
+  const after = await sides(found)
+  for (const text of before) expect(after).toContainEqual(text)
+  expect(await sides(UNASSIGNED)).toEqual([])
+  expect((await loadClassifier(deps(), MODEL))?.row).toMatchObject({
+    version: 2,
+    domains: expect.arrayContaining([found]),
+  })
+  expect(await sort(unnamed('recipe')[0]!)).toBe(found)
+})
+
+test('another isolate reads the classifier from storage, and other dense weights need another one', async () => {
+  const { get, put } = env.ARTIFACTS
+  const artifacts = { get: get.bind(env.ARTIFACTS), put: put.bind(env.ARTIFACTS) } as unknown as R2Bucket
+  const stored = await loadClassifier({ db, artifacts }, MODEL)
+  expect(stored?.classifier.domains).toHaveLength(3)
+  const changed = { ...MODEL, baseSha256: 'b'.repeat(64) }
+  expect(await loadClassifier({ db, artifacts }, changed)).toBeUndefined()
+  await env.DB.prepare(`UPDATE models SET base_sha256 = ? WHERE id = 'tiny'`).bind(changed.baseSha256).run()
+  node.calls = []
+  await findDomains(deps())
+  expect(node.calls.length).toBeGreaterThan(0)
+  expect((await loadClassifier(deps(), changed))?.row.version).toBe(3)
+  await env.DB.prepare(`UPDATE models SET base_sha256 = ? WHERE id = 'tiny'`).bind(MODEL.baseSha256).run()
+  await findDomains(deps())
+})
+
+test('an interrupted acceptance is finished by the next run', async () => {
+  await consume(unnamed('sport', 30))
+  await findDomains(deps())
+  const [proposal] = await listProposals(db, { state: 'proposed' })
+  await env.DB.prepare(`UPDATE domain_proposals SET state = 'accepted', domain = 'sports' WHERE id = ?`)
+    .bind(proposal!.id)
+    .run()
+  await findDomains(deps())
+  expect(await countTexts('sports')).toBe(proposal!.texts)
+  expect((await listDomains(db)).find(({ name }) => name === 'sports')?.owner).toBe('acme')
+  expect(await insertDomain(db, { name: 'sports', createdAt: 0, owner: null })).toBe(false)
+})
