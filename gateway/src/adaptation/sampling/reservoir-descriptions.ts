@@ -6,7 +6,6 @@ import type {
   Side,
   TextToDescribe,
 } from '../../contracts/reservoir-object.ts'
-import { firstPiece } from './sample-placement.ts'
 import { headOf, textHash } from './text-hash.ts'
 
 /** Characters of a text that describing and classifying read, more than the first 128 tokens in most text. */
@@ -35,7 +34,7 @@ export class ReservoirDescriptions {
     if (known.length === 0) return
     const hashed = await Promise.all(
       known.map(async ({ text, description, found }) => ({
-        hash: await textHash(firstPiece(text)),
+        hash: await textHash(text),
         description,
         found,
       })),
