@@ -54,8 +54,7 @@ async function acceptLarge(deps: FindDeps, model: ModelRow, minTexts: number): P
   const open = await listProposals(deps.db, { model: model.id, state: 'proposed' })
   for (const proposal of open.filter(({ texts }) => texts >= minTexts)) {
     const reason = `It has ${proposal.texts} texts; the policy accepts those of ${minTexts}.`
-    const { domain } = await acceptProposal(deps, proposal, proposal.name, { actor: 'copal', reason })
-    console.log(`Accepted the found domain '${domain}' of ${proposal.texts} texts.`)
+    await acceptProposal(deps, proposal, proposal.name, { actor: 'copal', reason })
   }
 }
 

@@ -56,10 +56,6 @@ export async function trainOnExamples(
     examples.push(...usable.map(({ text, embedding }) => ({ text, embedding, domain })))
   }
   const classifier = trainClassifier(examples, { maxExamples: MAX_TRAINED })
-  const version = await storeClassifier(deps, model, classifier, total)
-  console.log(
-    `Trained classifier ${version} of '${model.id}' on ${examples.length} texts of the domains ` +
-      `${classifier.domains.join(', ')}.`,
-  )
+  await storeClassifier(deps, model, classifier, total)
   return true
 }

@@ -34,7 +34,6 @@ let key: string
 let nextRequest = 0
 
 beforeAll(async () => {
-  vi.spyOn(console, 'log').mockImplementation(() => undefined)
   node = await startDescribingNode(MODEL.id)
   key = (await createKey({ tenant: 'acme', discoverDomains: true, sampling: 'always' })).id
   await consume([...samples('law', 20, { domain: 'legal' }), ...samples('code', 20, { domain: 'software' })])
@@ -98,10 +97,10 @@ async function sort(message: ReturnType<typeof samples>[number]) {
 }
 
 test('without a classifier texts wait for one, no node is asked, and short ones go to the default of the key', async () => {
-  const short = unnamed('law', 1, { text: 'Thank you!' })[0]!
+  const short = unnamed('law', 1, { text: 'Thank you!' })[0]
   expect(await sort(short)).toBe('default')
   const [text] = unnamed('law')
-  expect(await sort(text!)).toBe(UNASSIGNED)
+  expect(await sort(text)).toBe(UNASSIGNED)
   expect(node.calls).toEqual([])
 })
 
@@ -112,10 +111,10 @@ test('the classifier is trained on the texts of named domains and sorts by what 
     domains: ['legal', 'software'],
   })
   node.calls = []
-  expect(await sort(unnamed('law')[0]!)).toBe('legal')
-  expect(await sort(unnamed('code')[0]!)).toBe('software')
+  expect(await sort(unnamed('law')[0])).toBe('legal')
+  expect(await sort(unnamed('code')[0])).toBe('software')
   expect(node.calls.map(({ length }) => length)).toEqual([1, 1])
-  expect(await sort(unnamed('recipe')[0]!)).toBe(UNASSIGNED)
+  expect(await sort(unnamed('recipe')[0])).toBe(UNASSIGNED)
   // Found texts are no examples: the classifier does not learn from itself.
   const { described } = await reservoir('legal').textsToDescribe({
     baseSha256: MODEL.baseSha256,
@@ -141,7 +140,7 @@ test('while no node responds samples are retried, and at the last attempt their 
     node.isAway = false
     warn.mockRestore()
   })
-  const [law, named] = [unnamed('law')[0]!, samples('law', 1, { domain: 'legal' })[0]!]
+  const [law, named] = [unnamed('law')[0], samples('law', 1, { domain: 'legal' })[0]]
   expect(await consume([law, named])).toEqual(['m0'])
   expect(await domainOf(named)).toBe('legal')
   expect(await domainOf(law)).toBeUndefined()
@@ -151,14 +150,14 @@ test('while no node responds samples are retried, and at the last attempt their 
 
 test('a text goes into no domain that its key may not use, or that belongs to another tenant', async () => {
   const limited = await createKey({ tenant: 'acme', allowedDomains: ['default', 'software'] })
-  expect(await sort(unnamed('law', 1, { keyId: limited.id })[0]!)).toBe('default')
-  expect(await sort(unnamed('code', 1, { keyId: limited.id })[0]!)).toBe('software')
+  expect(await sort(unnamed('law', 1, { keyId: limited.id })[0])).toBe('default')
+  expect(await sort(unnamed('code', 1, { keyId: limited.id })[0])).toBe('software')
   // It may use no domain that is found later, so its texts wait for none.
-  expect(await sort(unnamed('sport', 1, { keyId: limited.id })[0]!)).toBe('default')
+  expect(await sort(unnamed('sport', 1, { keyId: limited.id })[0])).toBe('default')
   const other = await createKey({ tenant: 'globex', discoverDomains: true })
   await env.DB.prepare(`UPDATE domains SET owner = 'acme' WHERE name = 'legal'`).run()
-  expect(await sort(unnamed('law', 1, { keyId: other.id, tenant: 'globex' })[0]!)).toBe('default')
-  expect(await sort(unnamed('law')[0]!)).toBe('legal')
+  expect(await sort(unnamed('law', 1, { keyId: other.id, tenant: 'globex' })[0])).toBe('default')
+  expect(await sort(unnamed('law')[0])).toBe('legal')
   await env.DB.prepare(`UPDATE domains SET owner = NULL WHERE name = 'legal'`).run()
 })
 
@@ -166,8 +165,8 @@ test('texts that fit nowhere become a proposal; accepted by the policy, a domain
   await consume(unnamed('recipe', 30))
   await findDomains(deps())
   const [proposal] = await listProposals(db, { state: 'proposed' })
-  expect(proposal!.texts).toBeGreaterThan(24)
-  expect(proposal!.terms.join(' ')).toMatch(
+  expect(proposal.texts).toBeGreaterThan(24)
+  expect(proposal.terms.join(' ')).toMatch(
     /butter|flour|oven|simmer|garlic|whisk|tablespoon|pepper|dough|roast/,
   )
   const sides = (domain: string) =>
@@ -183,8 +182,8 @@ test('texts that fit nowhere become a proposal; accepted by the policy, a domain
   await consume(unnamed('recipe', 24))
   await findDomains(deps())
   const accepted = await listProposals(db, { state: 'accepted' })
-  expect(accepted).toMatchObject([{ id: proposal!.id }])
-  const found = accepted[0]!.domain!
+  expect(accepted).toMatchObject([{ id: proposal.id }])
+  const found = accepted[0].domain!
   expect((await listDomains(db)).find(({ name }) => name === found)).toMatchObject({ owner: 'acme' })
   const after = await sides(found)
   for (const text of before) expect(after).toContainEqual(text)
@@ -193,7 +192,7 @@ test('texts that fit nowhere become a proposal; accepted by the policy, a domain
     version: 2,
     domains: expect.arrayContaining([found]),
   })
-  expect(await sort(unnamed('recipe')[0]!)).toBe(found)
+  expect(await sort(unnamed('recipe')[0])).toBe(found)
 })
 
 test('another isolate reads the classifier from storage, and other dense weights need another one', async () => {
@@ -217,10 +216,10 @@ test('an interrupted acceptance is finished by the next run', async () => {
   await findDomains(deps())
   const [proposal] = await listProposals(db, { state: 'proposed' })
   await env.DB.prepare(`UPDATE domain_proposals SET state = 'accepted', domain = 'sports' WHERE id = ?`)
-    .bind(proposal!.id)
+    .bind(proposal.id)
     .run()
   await findDomains(deps())
-  expect(await countTexts('sports')).toBe(proposal!.texts)
+  expect(await countTexts('sports')).toBe(proposal.texts)
   expect((await listDomains(db)).find(({ name }) => name === 'sports')?.owner).toBe('acme')
   expect(await insertDomain(db, { name: 'sports', createdAt: 0, owner: null })).toBe(false)
 })

@@ -62,7 +62,9 @@ function describe(text: string): TextDescription {
   const embedding = Array.from({ length: SIZE }, () => 0)
   for (const word of words) {
     const kind = KINDS.findIndex((name) => WORDS[name].split(' ').includes(word))
-    const random = createRandom([...word].reduce((hash, letter) => 31 * hash + letter.charCodeAt(0), 7))
+    const random = createRandom(
+      new TextEncoder().encode(word).reduce((hash, byte) => (31 * hash + byte) % 2 ** 31, 7),
+    )
     const ofKind = createRandom(kind)
     for (let d = 0; d < SIZE; d++)
       embedding[d] = (embedding[d] ?? 0) + (random() - 0.5 + 2 * (ofKind() - 0.5)) / words.length
