@@ -10,7 +10,6 @@ import { TEST_ADMIN_KEY, TEST_KEY_PEPPER, TEST_NODE_SECRET } from './support/set
 const root = resolve(import.meta.dirname, '../..')
 /** What the Worker imports of `node_modules`: 360 files. */
 const PACKAGES = [
-  '@secretlint/secretlint-rule-preset-recommend',
   '@opentelemetry/api',
   '@opentelemetry/core',
   '@opentelemetry/resources',

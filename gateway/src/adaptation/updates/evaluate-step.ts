@@ -1,6 +1,7 @@
-import { gateVerdict } from '../gate/gate-verdict.ts'
+import { figure } from '../gate/gate-figures.ts'
+import { gateVerdict, type GateVerdict } from '../gate/gate-verdict.ts'
 import type { UpdateRow } from '../../storage/db/queries/update-queries.ts'
-import { queueEvaluations, queueReferences } from './gate-jobs.ts'
+import { leftOutDomains, queueEvaluations, queueReferences } from './gate-jobs.ts'
 import { measure } from './gate-measurements.ts'
 import { gateOutcome } from './gate-outcome.ts'
 import {
@@ -13,7 +14,7 @@ import {
 import type { StepDeps, StepOutcome } from './update-step.ts'
 
 /**
- * The step in which nodes evaluate the mask on every holdout, and the active mask and the dense model on holdouts without
+ * The step in which nodes evaluate the mask on the holdouts, and the active mask and the dense model on holdouts without
  * such an evaluation. The gate then decides whether the mask may serve.
  */
 export const evaluateStep: JobStep = {
@@ -34,5 +35,19 @@ async function decide(
   if (!(await queueReferences(deps, update, candidate.job))) return undefined
   const parent = find(evaluateParentJobId(update))
   const dense = find(evaluateDenseJobId(update))
-  return gateOutcome(deps, update, gateVerdict(await measure(deps, update, { candidate, parent, dense })))
+  const verdict = gateVerdict(await measure(deps, update, { candidate, parent, dense }))
+  const leftOut = await leftOutDomains(deps, candidate.job)
+  return gateOutcome(deps, update, leftOut.length === 0 ? verdict : withLeftOut(verdict, leftOut))
+}
+
+/** Adds to a verdict which domains it says nothing about. */
+function withLeftOut(verdict: GateVerdict, domains: readonly string[]): GateVerdict {
+  const { length } = domains
+  const note = `not evaluated, because of effort.max_holdouts: ${domains.join(', ')}`
+  const reason = `${verdict.reason} ${length === 1 ? 'One domain was' : `${length} domains were`} not evaluated.`
+  return {
+    ...verdict,
+    reason,
+    figures: [...verdict.figures, figure('holdouts left out', true, { value: length, note })],
+  }
 }

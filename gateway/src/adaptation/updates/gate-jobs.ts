@@ -4,7 +4,13 @@ import { findDenseGeneration, listCellsOn, type GateCell } from '../../storage/d
 import { findJob, findJobs, type JobRow } from '../../storage/db/queries/job-queries.ts'
 import { findMask, type MaskRow } from '../../storage/db/queries/mask-queries.ts'
 import type { UpdateRow } from '../../storage/db/queries/update-queries.ts'
+import { lastEvaluated } from '../../storage/db/queries/evaluation-queries.ts'
+import { listHoldouts } from '../../storage/db/queries/holdout-queries.ts'
+import { sumTokensByDomain } from '../../storage/db/queries/receipt-queries.ts'
+import { GENERAL_HOLDOUT } from '../../storage/db/schema/domains.ts'
+import { chooseHoldouts } from '../holdouts/choose-holdouts.ts'
 import { currentHoldouts } from '../holdouts/current-holdouts.ts'
+import { findPolicy } from '../policy/find-policy.ts'
 import { evaluationWindow } from './evaluation-window.ts'
 import {
   calibrateJobId,
@@ -14,6 +20,9 @@ import {
   queueJob,
 } from './update-jobs.ts'
 import { requireMaskVersion, requireModel, type StepDeps } from './update-step.ts'
+
+/** The time over which traffic decides which holdouts are evaluated, as it does for their weights in the gate. */
+const TRAFFIC_MS = 30 * 24 * 60 * 60 * 1000
 
 /** The masks that a candidate is compared with, by the ids of the jobs that evaluate them. */
 type Reference = { jobId: string; version: number; mask: string | null; checkGeneration: boolean }
@@ -38,9 +47,10 @@ export async function queueEvaluations(deps: StepDeps, update: UpdateRow): Promi
   const first = await findJob(deps.db, evaluateJobId({ id: update.id, candidate: 1 }))
   const holdouts = first
     ? holdoutsOf(first)
-    : await currentHoldouts(
+    : await holdoutsToEvaluate(
         deps,
-        { domains: (await isImport(deps, update)) ? [] : update.domains },
+        update,
+        (await isImport(deps, update)) ? [] : update.domains,
         windowTokens,
       )
   const payload: EvaluateJob = {
@@ -56,6 +66,36 @@ export async function queueEvaluations(deps: StepDeps, update: UpdateRow): Promi
   await queueJob(deps, update, payload, await selectingNodes(deps, update))
   const stored = await findJob(deps.db, payload.id)
   if (stored) await queueReferences(deps, update, stored)
+}
+
+/** Returns the current holdouts, as many as the policy allows. */
+async function holdoutsToEvaluate(
+  deps: StepDeps,
+  { model }: UpdateRow,
+  updated: readonly string[],
+  windowTokens: number,
+): Promise<DatasetRef[]> {
+  const holdouts = await currentHoldouts(deps, { domains: updated }, windowTokens)
+  const [policy, tokens, evaluatedMs] = await Promise.all([
+    findPolicy(deps, model),
+    sumTokensByDomain(deps.db, model, deps.nowMs() - TRAFFIC_MS),
+    lastEvaluated(deps.db, model),
+  ])
+  const { max_holdouts: maxHoldouts } = policy.effort
+  return chooseHoldouts(holdouts, { updated, maxHoldouts, tokens, evaluatedMs })
+}
+
+/**
+ * Returns the domains that had a holdout when an update's first candidate was evaluated, and were not evaluated because the
+ * policy allows fewer.
+ */
+export async function leftOutDomains(deps: Pick<StepDeps, 'db'>, evaluation: JobRow): Promise<string[]> {
+  const evaluated = new Set(holdoutsOf(evaluation).map(({ domain }) => domain))
+  const first = await findJob(deps.db, evaluateJobId({ id: evaluation.updateId, candidate: 1 }))
+  const untilMs = first?.createdAt ?? evaluation.createdAt
+  const known = (await listHoldouts(deps.db)).filter(({ createdAt }) => createdAt <= untilMs)
+  const names = new Set(known.map(({ domain }) => domain).filter((domain) => domain !== GENERAL_HOLDOUT))
+  return [...names].filter((domain) => !evaluated.has(domain)).sort()
 }
 
 /**

@@ -1,4 +1,4 @@
-import { eq, sql } from 'drizzle-orm'
+import { and, eq, gt, max, sql } from 'drizzle-orm'
 import type { Database } from '../../../contracts/database.ts'
 import { evaluations } from '../schema/masks.ts'
 
@@ -27,4 +27,15 @@ export async function recordEvaluations(db: Database, rows: readonly EvaluationR
 /** Returns every evaluation of a model's masks. */
 export async function listEvaluations(db: Database, model: string): Promise<EvaluationRow[]> {
   return db.select().from(evaluations).where(eq(evaluations.model, model))
+}
+
+/** Returns when a mask of a model, not the dense one, was last evaluated on each domain. */
+export async function lastEvaluated(db: Database, model: string): Promise<Map<string, number>> {
+  const { domain, createdAt, version } = evaluations
+  const rows = await db
+    .select({ domain, atMs: max(createdAt) })
+    .from(evaluations)
+    .where(and(eq(evaluations.model, model), gt(version, 0)))
+    .groupBy(domain)
+  return new Map(rows.map((row) => [row.domain, row.atMs ?? 0]))
 }
