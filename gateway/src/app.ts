@@ -3,6 +3,7 @@ import type { AppEnv } from './contracts/context.ts'
 import { createDeps } from './deps.ts'
 import { createKeyring } from './keys/keyring.ts'
 import { createCompletedRequests } from './usage/limits/completed-requests.ts'
+import { createKnownRejections } from './usage/limits/known-rejections.ts'
 import { requireKey } from './middleware/auth.ts'
 import { allowCors } from './middleware/cors.ts'
 import { errorResponse, notFoundResponse } from './middleware/error-responses.ts'
@@ -29,6 +30,7 @@ export function createApp(options: { recheckKeyMs?: number } = {}): Hono<AppEnv>
   const app = new Hono<AppEnv>()
   const keyring = createKeyring()
   const completedRequests = createCompletedRequests()
+  const knownRejections = createKnownRejections()
   const listLimit = limitLists()
   app.onError(errorResponse)
   app.notFound(notFoundResponse)
@@ -37,6 +39,7 @@ export function createApp(options: { recheckKeyMs?: number } = {}): Hono<AppEnv>
     c.set('requestId', `req_${crypto.randomUUID().replaceAll('-', '')}`)
     c.set('deps', createDeps(c.env, c.executionCtx))
     c.set('completedRequests', completedRequests)
+    c.set('knownRejections', knownRejections)
     // Before the handler runs: setting a header on an existing response would copy it.
     c.header('x-request-id', c.get('requestId'))
     await next()

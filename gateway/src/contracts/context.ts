@@ -1,5 +1,6 @@
 import type { ActiveKey, Actor, KeyWatchOptions } from './api-key.ts'
 import type { Bindings, Deps } from './bindings.ts'
+import type { KnownRejections } from './known-rejections.ts'
 import type { RequestTrace } from './request-trace.ts'
 
 /** The Hono environment of every route. */
@@ -11,6 +12,7 @@ export interface AppEnv {
     requestId: string
     trace: RequestTrace
     completedRequests: CompletedRequests
+    knownRejections: KnownRejections
   }
 }
 

@@ -27,6 +27,8 @@ export type AdmissionRequest = AcquireRequest & {
   limits?: LimitedRequest
   /** Other requests that have completed and no longer count as concurrent. */
   completedRequests?: readonly string[]
+  /** Requests that an isolate has rejected without a call, since it last reported them. */
+  rejectedRequests?: readonly RejectionCount[]
 }
 
 /** The node for a request, the reason that there is none, or the limit that the request exceeds. */

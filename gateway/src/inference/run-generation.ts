@@ -26,7 +26,7 @@ export async function runGeneration(
   generation: Generation,
   listener?: ResponseListener,
 ): Promise<Response> {
-  const { deps, trace, key, requestId, completedRequests } = c.var
+  const { deps, trace, key, requestId, completedRequests, knownRejections } = c.var
   const { model, maxTokens, prompts = 1, choices = 1 } = generation
   const span = trace.startCall('generate', {
     'gen_ai.request.model': model.id,
@@ -47,13 +47,17 @@ export async function runGeneration(
   const metering = createMetering(deps, {
     key,
     requestId,
+    model: model.id,
+    promptTokens: generation.promptTokens,
     completedRequests,
+    knownRejections,
     setHeader: (name, value) => c.header(name, value),
     maxTokens,
     prompts,
     choices,
   })
   try {
+    metering.rejectIfKnown()
     const dispatched = await dispatch(deps, {
       requestId,
       key,

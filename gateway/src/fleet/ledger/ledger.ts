@@ -22,8 +22,8 @@ export const RESERVATION_MS = 120_000
 const REMEMBER_MS = 30_000
 /** How long a request that was settled by an estimate is remembered, for the receipt that corrects it. */
 const REMEMBER_ESTIMATE_MS = 600_000
-/** The retry time while running requests may return reserved usage. */
-const IN_FLIGHT_MS = 2_000
+/** The longest retry time while running requests may return reserved usage. */
+export const IN_FLIGHT_MS = 2_000
 
 interface Settled {
   reservation: Reservation

@@ -117,9 +117,15 @@ export class Fleet extends DurableObject<Bindings> implements FleetObject {
     return true
   }
 
-  async acquire({ limits, completedRequests = [], ...request }: AdmissionRequest): Promise<AdmissionResult> {
+  async acquire({
+    limits,
+    completedRequests = [],
+    rejectedRequests = [],
+    ...request
+  }: AdmissionRequest): Promise<AdmissionResult> {
     // Before any await, because the receipt of the failed attempt may be on its way.
     if (request.failed) this.#superseded.add(request.failed.requestId, Date.now())
+    for (const { reason, requests, ...of } of rejectedRequests) this.#rejections.count(of, reason, requests)
     for (const requestId of completedRequests) this.#ledger.finish(requestId, false, Date.now())
     if (!limits) return this.#dispatch(request)
     for (const account of limits.accounts) {

@@ -18,17 +18,18 @@ export class RejectionCounts {
     this.#maxCounts = maxCounts
   }
 
-  /** Counts one rejected request; a request whose client left is not counted. */
+  /** Counts rejected requests; those whose clients left are not counted. */
   count(
     { tenant = '', model }: { tenant?: string | undefined; model: string },
     reason: RejectionReason,
+    rejected = 1,
   ): void {
     if (reason === 'left') return
     const named = { tenant, model: this.#isServed(model) ? model : UNKNOWN_MODEL, reason }
     const isCounted = this.#counts.has(keyOf(named)) || this.#counts.size < this.#maxCounts
     const labels = isCounted ? named : { tenant: OTHER, model: OTHER, reason }
     const { requests } = this.#counts.get(keyOf(labels)) ?? { requests: 0 }
-    this.#counts.set(keyOf(labels), { ...labels, requests: requests + 1 })
+    this.#counts.set(keyOf(labels), { ...labels, requests: requests + rejected })
   }
 
   /** Returns all counts. */

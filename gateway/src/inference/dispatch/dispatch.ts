@@ -51,6 +51,7 @@ export async function dispatch(deps: Deps, request: DispatchRequest): Promise<Di
   /** True once a node failed with an internal error. */
   let failedUnexpectedly = false
   for (let attempt = 1; ; attempt += 1) {
+    const rejectedRequests = metering.takeRejected()
     const leaseId = attempt === 1 ? requestId : `${requestId}.${attempt}`
     const acquired = await acquireNode(deps, signal, {
       model: model.id,
@@ -65,6 +66,7 @@ export async function dispatch(deps: Deps, request: DispatchRequest): Promise<Di
       ...(prefix.length > 0 ? { prefix } : {}),
       exclude,
       failed: last && { requestId: last.requestId, nodeId: last.nodeId, how: last.how },
+      ...(rejectedRequests.length > 0 ? { rejectedRequests } : {}),
       ...(metering.limits ? { limits: metering.limits, completedRequests: completedRequests.take() } : {}),
     })
     metering.applyAdmission(acquired)
