@@ -16,6 +16,8 @@ export interface Generation {
   path: string
   model: ModelName
   domain: string
+  /** Whether its sampled text is sorted into a domain by its content, because neither request nor key names one. */
+  discover?: boolean
   sample: boolean
   /** The estimated number of tokens of all prompts. */
   promptTokens: number

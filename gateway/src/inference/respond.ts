@@ -16,7 +16,7 @@ import type { Generation } from '../contracts/generation.ts'
  */
 export async function respond(c: Context<KeyedEnv>, generation: Generation): Promise<Response> {
   const { deps, key, requestId } = c.var
-  const { model, domain, sample, newTexts } = generation
+  const { model, domain, discover, sample, newTexts } = generation
   requireAllowed(key.allowedModels, model.id, 'model', 'model')
   const cache = await openCache(c, generation)
   if (cache?.found) return cache.found
@@ -27,6 +27,7 @@ export async function respond(c: Context<KeyedEnv>, generation: Generation): Pro
     cache?.listener,
   )
   if (cache) response.headers.set('x-copal-cache', cache.status)
-  if (sample && newTexts) offerSamples(deps, { requestId, key, model: model.id, domain, texts: newTexts() })
+  if (sample && newTexts)
+    offerSamples(deps, { requestId, key, model: model.id, domain, discover, texts: newTexts() })
   return response
 }

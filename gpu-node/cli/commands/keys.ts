@@ -21,7 +21,8 @@ interface CreateOptions extends LimitOptions {
   json?: boolean
   tenant?: string
   scopes?: KeyScope[]
-  domain: string
+  domain?: string
+  discover?: boolean
   domains?: string[]
   models?: string[]
   sampling: SamplingPolicy
@@ -126,7 +127,9 @@ function addCreate(keys: Command, session: Session): void {
       'what it may do, separated by commas: inference, read-metrics, admin (default: inference)',
       scopes,
     )
-    .option('--domain <name>', 'domain of its requests', 'default')
+    .option('--domain <name>', "domain of its requests that name none (default: 'default')")
+    .option('--discover', 'find the domains of their texts; unclear ones go to --domain (default without it)')
+    .option('--no-discover', 'take them all for texts of --domain')
     .option(
       '--domains <names>',
       'the only domains that its requests may name, separated by commas',
@@ -160,7 +163,8 @@ function addCreate(keys: Command, session: Session): void {
         name,
         ...(options.tenant === undefined ? {} : { tenant: options.tenant }),
         ...(options.scopes === undefined ? {} : { scopes: options.scopes }),
-        default_domain: options.domain,
+        ...(options.domain === undefined ? {} : { default_domain: options.domain }),
+        ...(options.discover === undefined ? {} : { discover_domains: options.discover }),
         ...(options.domains === undefined ? {} : { allowed_domains: options.domains }),
         ...(options.models === undefined ? {} : { allowed_models: options.models }),
         ...(options.expiresIn === undefined

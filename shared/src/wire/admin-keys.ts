@@ -23,6 +23,9 @@ export type KeyScope = z.output<typeof keyScope>
 /** The tenant of keys created without one; it always exists. */
 export const DEFAULT_TENANT = 'default'
 
+/** The domain of requests that name none, of keys created without one. */
+export const DEFAULT_DOMAIN = 'default'
+
 /** Tenant names: lower-case letters, digits and inner `-`, `_`, `.`, like domain names. */
 export const tenantName = z
   .string()
@@ -79,9 +82,15 @@ export const createKey = z
     /** By default the tenant of the calling key, or `default`. */
     tenant: tenantName.optional(),
     scopes: uniqueList(keyScope, 3).default(['inference']),
-    default_domain: domainName.default('default'),
-    /** Whether requests that name no domain are sorted into domains by their text; left out: if no default is given. */
-    discover_domains: z.boolean().optional(),
+    default_domain: domainName
+      .optional()
+      .describe('The domain of requests that name none, or of their unclear texts. Left out: `default`.'),
+    discover_domains: z
+      .boolean()
+      .optional()
+      .describe(
+        'Whether texts of requests that name no domain are sorted into domains by their content. Left out: true if no `default_domain` is given.',
+      ),
     /** Null allows all, including later ones. */
     allowed_domains: uniqueList(domainName, 64).nullish(),
     allowed_models: uniqueList(modelId, 64).nullish(),
@@ -91,10 +100,14 @@ export const createKey = z
       .datetime({ offset: true, error: 'expected a time like 2027-01-31T12:00:00Z' })
       .nullish(),
   })
-  .refine(({ default_domain, allowed_domains }) => allowed_domains?.includes(default_domain) ?? true, {
-    path: ['default_domain'],
-    error: "expected one of 'allowed_domains'",
-  })
+  .refine(
+    ({ default_domain = DEFAULT_DOMAIN, allowed_domains }) =>
+      allowed_domains?.includes(default_domain) ?? true,
+    {
+      path: ['default_domain'],
+      error: "expected one of 'allowed_domains'",
+    },
+  )
 /** A body of `POST /admin/keys`, as sent. */
 export type CreateKey = z.input<typeof createKey>
 /** A parsed body of `POST /admin/keys`. */

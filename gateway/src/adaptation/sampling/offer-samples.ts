@@ -12,6 +12,8 @@ export interface OfferedTexts {
   key: Pick<ActiveKey, 'id' | 'tenant' | 'consentVersion'>
   model: string
   domain: string
+  /** Whether the domain of each text is to be found; `domain` is where unclear texts go. */
+  discover?: boolean | undefined
   texts: readonly ClientText[]
 }
 
@@ -42,7 +44,7 @@ export function offerSamples(deps: OfferDeps, { texts, ...request }: OfferedText
 
 async function createMessage(
   secret: string,
-  { requestId, key, model, domain }: Omit<OfferedTexts, 'texts'>,
+  { requestId, key, model, domain, discover }: Omit<OfferedTexts, 'texts'>,
   { text, opening }: ClientText,
 ): Promise<SampleMessage> {
   const redacted = redactSample(text)
@@ -62,6 +64,7 @@ async function createMessage(
     consentVersion: key.consentVersion,
     model,
     domain,
+    ...(discover ? { discover } : {}),
     text: redacted,
   }
 }

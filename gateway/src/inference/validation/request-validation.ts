@@ -10,6 +10,8 @@ import { maySample } from '../../adaptation/sampling/consent.ts'
 /** The domain of a request, and whether its text may be sampled. */
 export interface Admission {
   domain: string
+  /** Whether neither the request nor its key names the domain: `domain` is where unclear texts go. */
+  discover: boolean
   sample: boolean
 }
 
@@ -28,7 +30,11 @@ export function readAdmission(c: Context<KeyedEnv>): Admission {
     throw new AppError('invalid_request', `Invalid 'x-copal-domain': ${reason}.`, { param: 'x-copal-domain' })
   }
   requireAllowed(key.allowedDomains, result.data, 'domain', 'x-copal-domain')
-  return { domain: result.data, sample: maySample(key.sampling, c.req.header('x-copal-sample')) }
+  return {
+    domain: result.data,
+    discover: header === undefined && key.discoverDomains,
+    sample: maySample(key.sampling, c.req.header('x-copal-sample')),
+  }
 }
 
 /**

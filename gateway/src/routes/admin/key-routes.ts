@@ -3,6 +3,7 @@ import { AppError } from '@copal/shared/errors.ts'
 import { suggestName } from '@copal/shared/suggest-name.ts'
 import {
   createKey,
+  DEFAULT_DOMAIN,
   DEFAULT_TENANT,
   rotateKey,
   setLimits,
@@ -54,7 +55,8 @@ export function keyRoutes(): Hono<ActorEnv> {
         peppered: true,
         tenant,
         ...grants,
-        defaultDomain: request.default_domain,
+        defaultDomain: request.default_domain ?? DEFAULT_DOMAIN,
+        discoverDomains: request.discover_domains ?? request.default_domain === undefined,
         sampling: request.sampling,
         createdAt: deps.nowMs(),
       })

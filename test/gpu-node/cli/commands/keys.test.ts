@@ -89,10 +89,13 @@ test('create sends its options and prints only the key', async () => {
   expect(createKey.parse(calls.at(-1)?.body)).toEqual({
     name: 'notebook',
     scopes: ['inference'],
-    default_domain: 'default',
     sampling: 'opt_in',
     limits: {},
   })
+  await run('keys', 'create', 'notebook', '--domain', 'legal', '--discover')
+  expect(calls.at(-1)?.body).toMatchObject({ default_domain: 'legal', discover_domains: true })
+  await run('keys', 'create', 'notebook', '--no-discover')
+  expect(calls.at(-1)?.body).toMatchObject({ discover_domains: false })
 })
 
 test('an unknown model gives a warning, and the key is created', async () => {
