@@ -73,6 +73,20 @@ export interface ReservoirStats {
   holdoutSamples: number
   holdoutCharacters: number
   lastSampleAtMs: number | null
+  /** Texts that are set aside because their dense loss is far from that of the domain; they count nowhere else. */
+  reviewSamples: number
+}
+
+/** A text that is set aside for review. */
+export interface ReviewText {
+  /** SHA-256 of the text. */
+  id: string
+  text: string
+  keyId: string
+  tenant: string
+  side: Side
+  /** Dense loss, nats a token. */
+  nllMean: number
 }
 
 /** Selects sources. A source matches if it matches every given field; without fields all match. */
@@ -89,6 +103,10 @@ export interface TakeRequest {
   model: string
   updateId: string
   maxCharacters: number
+  /** Maximum share of one key, and of one tenant, in the characters; the fair share where fewer give text. */
+  maxKeyShare?: number | undefined
+  /** Robust deviations of the dense loss from which on a text is set aside; null: none is. */
+  outlierDeviations?: number | null | undefined
 }
 
 /** The Durable Object that stores the samples of one domain. Implemented by `adaptation/sampling/reservoir.ts`. */
@@ -97,11 +115,20 @@ export interface ReservoirObject extends Rpc.DurableObjectBranded {
   offer(offers: readonly OfferedSample[]): Promise<void>
 
   /**
-   * Returns texts of the pool that were not taken for the model before, in a fixed random order, up to `maxCharacters`,
-   * and marks them as taken by the update. Called again for the same update, it returns the same texts, except deleted
-   * ones.
+   * Returns texts of the pool that were not taken for the model before, in a fixed random order and fairly by tenant and key,
+   * up to `maxCharacters`, and marks them as taken by the update. Called again for the same update, it returns the same
+   * texts, except deleted ones.
    */
   take(request: TakeRequest): StoredText[]
+
+  /** Returns the number of characters that {@link take} would take. */
+  available(request: Omit<TakeRequest, 'updateId'>): number
+
+  /** Returns texts that are set aside for review, the highest loss first. */
+  review(maxTexts: number): ReviewText[]
+
+  /** Puts a text that is set aside back for good, or deletes it. Returns false if it is not set aside. */
+  resolveReview(id: string, decision: 'keep' | 'drop'): boolean
 
   /** Ends the marks of an update whose texts do not count: they may be taken again. */
   release(update: Pick<TakeRequest, 'model' | 'updateId'>): void
@@ -109,7 +136,7 @@ export interface ReservoirObject extends Rpc.DurableObjectBranded {
   /** Marks texts as taken that were calibrated on before the reservoir kept marks. `hashes` are their SHA-256. */
   markTaken(marks: { model: string; updateId: string; hashes: readonly string[] }): void
 
-  /** Returns the held-out texts in a fixed random order, up to `maxCharacters`. They never enter the pool from then on. */
+  /** Returns held-out texts in a fixed random order and fairly by tenant and key, up to `maxCharacters`. They never enter the pool from then on. */
   holdout(maxCharacters: number): StoredText[]
 
   /**
@@ -145,7 +172,10 @@ export interface ReservoirObject extends Rpc.DurableObjectBranded {
   }
 
   /** Stores descriptions of stored texts by their hashes, and forgets those under other weights than `bases`. */
-  storeDescriptions(descriptions: readonly ({ hash: string } & DenseDescription)[], bases: readonly string[]): void
+  storeDescriptions(
+    descriptions: readonly ({ hash: string } & DenseDescription)[],
+    bases: readonly string[],
+  ): void
 
   /** Returns described texts in a fixed random order. */
   listDescribed(baseSha256: string, limit: number): DescribedText[]

@@ -6,6 +6,7 @@ import type {
   Side,
   TextToDescribe,
 } from '../../contracts/reservoir-object.ts'
+import { firstPiece } from './sample-placement.ts'
 import { headOf, textHash } from './text-hash.ts'
 
 /** Characters of a text that describing and classifying read, more than the first 128 tokens in most text. */
@@ -34,7 +35,7 @@ export class ReservoirDescriptions {
     if (known.length === 0) return
     const hashed = await Promise.all(
       known.map(async ({ text, description, found }) => ({
-        hash: await textHash(text),
+        hash: await textHash(firstPiece(text)),
         description,
         found,
       })),

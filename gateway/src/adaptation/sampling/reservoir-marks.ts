@@ -1,5 +1,3 @@
-import type { TakeRequest } from '../../contracts/reservoir-object.ts'
-
 /** The marks of texts that updates have taken. A text is taken once for a model, and its mark outlives it. */
 export class ReservoirMarks {
   readonly #sql: SqlStorage
@@ -16,27 +14,6 @@ export class ReservoirMarks {
       updateId,
     )
     return mark !== undefined
-  }
-
-  /**
-   * Marks texts of the pool that the model has not taken before, in the order of priority, until they have `maxCharacters`.
-   *
-   * @returns their hashes
-   */
-  addNew({ model, updateId, maxCharacters }: TakeRequest): string[] {
-    const hashes: string[] = []
-    let characters = 0
-    for (const row of this.#sql.exec<{ hash: string; characters: number }>(
-      `SELECT hash, characters FROM texts
-       WHERE side = 'pool' AND hash NOT IN (SELECT hash FROM taken WHERE model = ?) ORDER BY priority`,
-      model,
-    )) {
-      if (characters >= maxCharacters) break
-      hashes.push(row.hash)
-      characters += row.characters
-    }
-    this.add(model, updateId, hashes)
-    return hashes
   }
 
   /** Marks texts by their hashes, whether they are stored or not. */

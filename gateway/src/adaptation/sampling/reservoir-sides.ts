@@ -22,10 +22,13 @@ export class ReservoirSides {
     // Until the texts of an old frozen holdout are known, the rule of that time keeps them out of the pool.
     if (this.#facts.number('old_sides') !== undefined && sideOfHash(hash) !== side) return false
     const other = OTHER[side]
+    // A plus sign keeps SQLite from reading all texts of a side by another index.
     const [conflict] = this.#sql.exec(
-      `SELECT 1 FROM texts WHERE head IN (?1, ?2) AND side = ?3
+      `SELECT 1 FROM texts WHERE head IN (?1, ?2) AND +side = ?3
        UNION ALL
-       SELECT 1 FROM sources JOIN texts USING (hash) WHERE sources.opening IN (?1, ?2) AND texts.side = ?3
+       SELECT 1 FROM texts WHERE hash IN (?1, ?2, ?4) AND +side = ?3
+       UNION ALL
+       SELECT 1 FROM sources JOIN texts USING (hash) WHERE sources.opening IN (?1, ?2) AND +texts.side = ?3
        UNION ALL
        SELECT 1 FROM sides WHERE hash IN (?1, ?2, ?4) AND side = ?3
        LIMIT 1`,
@@ -42,6 +45,8 @@ export class ReservoirSides {
     this.#sql.exec(
       `INSERT OR IGNORE INTO sides
        SELECT head, side FROM texts WHERE hash IN (SELECT value FROM json_each(?1))
+       UNION
+       SELECT hash, side FROM texts WHERE hash IN (SELECT value FROM json_each(?1))
        UNION
        SELECT sources.opening, texts.side FROM sources JOIN texts USING (hash)
        WHERE hash IN (SELECT value FROM json_each(?1))`,

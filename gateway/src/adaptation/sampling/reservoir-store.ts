@@ -1,14 +1,20 @@
-import { placeSample, type SamplePlacement } from './sample-placement.ts'
+import { drawFairly, type DrawableText } from './fair-draw.ts'
+import { ReservoirDeletions } from './reservoir-deletions.ts'
 import { ReservoirFacts } from './reservoir-facts.ts'
+import { ReservoirIntake, type IntakeBounds, type Tallies } from './reservoir-intake.ts'
 import { ReservoirMarks } from './reservoir-marks.ts'
-import { createTables, migrateOldSamples } from './reservoir-schema.ts'
+import { migrateReservoir } from './reservoir-migration.ts'
+import { ReservoirNearDuplicates } from './reservoir-near-duplicates.ts'
+import { NOT_SET_ASIDE, ReservoirReview } from './reservoir-review.ts'
+import { createTables } from './reservoir-schema.ts'
 import { ReservoirSides } from './reservoir-sides.ts'
+import { ReservoirTally } from './reservoir-tally.ts'
 import { ReservoirTexts, type SideBounds } from './reservoir-texts.ts'
-import { matchesFilter, sourceCondition } from './source-filter.ts'
-import { headOf } from './text-hash.ts'
+import { placePieces } from './sample-placement.ts'
 import type {
   OfferedSample,
   ReservoirStats,
+  ReviewText,
   Side,
   SourceFilter,
   StoredText,
@@ -16,12 +22,7 @@ import type {
 } from '../../contracts/reservoir-object.ts'
 
 /** Options of a {@link ReservoirStore}. */
-export interface ReservoirOptions {
-  pool: SideBounds
-  holdout: SideBounds
-  /** Maximum number of sources of a text, so that a call can return all texts with theirs. A text goes with the stored ones. */
-  sourcesPerText: number
-  timeToLiveMs: number
+export interface ReservoirOptions extends IntakeBounds {
   /** How long offers are remembered, to ignore texts that are sent again and messages that are delivered twice. */
   rememberOffersMs: number
   /** Determines which texts are kept; ignored if the domain has a seed already. */
@@ -29,32 +30,22 @@ export interface ReservoirOptions {
   nowMs(): number
 }
 
-/** The size of a side, and the priority from which on it accepts no texts. */
-type SideTally = SideBounds & { threshold: number }
-
-/** The facts that offers change, besides the texts. */
-interface Tally {
-  seen: number
-  lastAtMs: number
-  sides: Record<Side, SideTally>
-}
-
-interface PlacedSample {
-  offer: OfferedSample
-  placement: SamplePlacement
-}
-
 const SIDES = ['pool', 'holdout'] as const
+/** Maximum share of one key in what is drawn, where a call names none. */
+const DEFAULT_KEY_SHARE = 0.1
+/** Robust deviations from which on a text is set aside, until a call names another number. */
+const DEFAULT_DEVIATIONS = 6
 
 /**
- * A bounded uniform sample of a domain's texts (the pool), with a disjoint holdout.
+ * A bounded sample of a domain's texts (the pool), with a disjoint holdout, in which no tenant and no key takes more room than
+ * its share while others need it. Within a key it is uniform.
  *
- * The hash of a text determines its priority ({@link placeSample}). A side keeps the texts with the lowest priorities
- * until it is full, and from then on accepts only texts below the lowest priority that it ever rejected. This is
- * reservoir sampling (Vitter's algorithm R in distribution) that stays uniform under a bound on characters, ignores
- * duplicates and gives the same result when messages are delivered twice. When texts expire, are deleted or are taken by
- * a model, the threshold is raised by the freed proportion, so that newer texts fill the space. Taken texts make room
- * before others do.
+ * The hash of a text, or of a piece of a long one, determines its priority ({@link placePieces}). When a side is full, the key
+ * that has most of it loses its text with the highest priority, and from then on stores only texts of lower priorities. This
+ * is reservoir sampling (Vitter's algorithm R in distribution) of each key that stays uniform under a bound on characters,
+ * ignores duplicates and gives the same result when messages are delivered twice. When texts expire, are deleted or are taken
+ * by a model, the thresholds are raised by the freed proportion, so that newer texts fill the space. Taken texts make room
+ * before others do. Of texts that are almost the same, the first is stored.
  */
 export class ReservoirStore {
   readonly #storage: DurableObjectStorage
@@ -64,6 +55,12 @@ export class ReservoirStore {
   readonly #sides: ReservoirSides
   readonly #texts: ReservoirTexts
   readonly #marks: ReservoirMarks
+  readonly #review: ReservoirReview
+  readonly #deletions: ReservoirDeletions
+  readonly #nearDuplicates: ReservoirNearDuplicates
+  readonly #intake: ReservoirIntake
+  /** Counted once, so that each of thousands of texts costs only its own rows; undefined after a change by anything else. */
+  #tallies: Tallies | undefined
 
   /** Call {@link migrate} before anything else. */
   constructor(storage: DurableObjectStorage, options: ReservoirOptions) {
@@ -75,49 +72,70 @@ export class ReservoirStore {
     this.#sides = new ReservoirSides(this.#sql, this.#facts)
     this.#texts = new ReservoirTexts(this.#sql)
     this.#marks = new ReservoirMarks(this.#sql)
+    this.#review = new ReservoirReview(this.#sql)
+    this.#deletions = new ReservoirDeletions(this.#sql)
+    this.#nearDuplicates = new ReservoirNearDuplicates(this.#sql)
+    const parts = { sides: this.#sides, nearDuplicates: this.#nearDuplicates }
+    this.#intake = new ReservoirIntake(this.#sql, options, parts)
     this.#facts.initialize('seed', options.seed)
   }
 
   /** Moves what an earlier version stored into the tables of this version. */
   migrate(): Promise<void> {
-    return migrateOldSamples(this.#storage)
+    return migrateReservoir(this.#storage)
   }
 
   /** Offers texts, and keeps those that belong into the sample. */
   async offer(offers: readonly OfferedSample[]): Promise<void> {
     const seed = this.#facts.text('seed')
-    const placed = await Promise.all(
-      offers.map(async (offer) => ({ offer, placement: await placeSample(seed, offer) })),
-    )
+    const placed = await Promise.all(offers.map((offer) => placePieces(seed, offer)))
+    const { rememberOffersMs, timeToLiveMs } = this.#options
     const nowMs = this.#options.nowMs()
-    this.#storage.transactionSync(() => {
-      this.#sql.exec('DELETE FROM offered WHERE at_ms < ?', nowMs - this.#options.rememberOffersMs)
-      this.#sql.exec('DELETE FROM deletions WHERE at_ms < ?', nowMs - this.#options.timeToLiveMs)
-      const deletions = this.#deletions()
-      const tally = this.#openTally()
-      for (const sample of placed) {
-        const { offer } = sample
-        if (deletions.some(({ atMs, filter }) => offer.atMs < atMs && matchesFilter(offer, filter))) continue
-        if (this.#isNew(sample, nowMs)) this.#insert(sample, tally, nowMs)
+    try {
+      this.#storage.transactionSync(() => {
+        this.#sql.exec('DELETE FROM offered WHERE at_ms < ?', nowMs - rememberOffersMs)
+        this.#deletions.forget(nowMs - timeToLiveMs)
+        const isDeleted = this.#deletions.matcher()
+        const tallies = this.#openTallies()
+        let seen = this.#facts.number('seen') ?? 0
+        let lastAtMs = this.#facts.number('last_at_ms') ?? 0
+        for (const sample of placed) {
+          if (isDeleted(sample.offer) || !this.#intake.store(sample, tallies, nowMs)) continue
+          seen += 1
+          lastAtMs = Math.max(lastAtMs, Math.min(sample.offer.atMs, nowMs))
+        }
+        if (seen > 0) {
+          this.#facts.set('seen', seen)
+          this.#facts.set('last_at_ms', lastAtMs)
+        }
+        for (const side of SIDES) tallies[side].save()
+      })
+    } catch (error) {
+      this.#forgetCounts()
+      throw error
+    }
+  }
+
+  /** Takes texts of the pool for an update, fairly by tenant and key, until they have `maxCharacters`. */
+  take(request: TakeRequest): StoredText[] {
+    const { model, updateId } = request
+    return this.#storage.transactionSync(() => {
+      if (!this.#marks.isAny(model, updateId)) {
+        const hashes = this.#draw(request).map(({ hash }) => hash)
+        this.#marks.add(model, updateId, hashes)
+        this.#sides.rememberStored(hashes)
+        this.#raiseThresholds('pool')
       }
-      this.#saveTally(tally)
+      return this.#texts.list('hash IN (SELECT hash FROM taken WHERE model = ? AND update_id = ?)', [
+        model,
+        updateId,
+      ])
     })
   }
 
-  /** Takes texts of the pool for an update, in the order of priority, until they have `maxCharacters`. */
-  take({ model, updateId, maxCharacters }: TakeRequest): StoredText[] {
-    return this.#storage.transactionSync(() => {
-      if (!this.#marks.isAny(model, updateId)) {
-        const hashes = this.#marks.addNew({ model, updateId, maxCharacters })
-        this.#sides.rememberStored(hashes)
-        this.#raiseThreshold('pool')
-      }
-      return this.#texts.list(
-        'hash IN (SELECT hash FROM taken WHERE model = ? AND update_id = ?)',
-        [model, updateId],
-        Infinity,
-      ).texts
-    })
+  /** Returns the number of characters that {@link take} would take. */
+  available(request: Omit<TakeRequest, 'updateId'>): number {
+    return this.#draw(request).reduce((sum, { characters }) => sum + characters, 0)
   }
 
   /** Lets the texts of an update be taken again. */
@@ -139,15 +157,15 @@ export class ReservoirStore {
       this.#marks.add(model, updateId, hashes)
       this.#sides.remember('pool', hashes)
       this.#texts.delete('holdout', hashes)
-      this.#raiseThreshold('pool')
+      this.#raiseThresholds('pool')
     })
   }
 
-  /** Returns the held-out texts in the order of priority, until they have `maxCharacters`, and remembers their side. */
+  /** Returns held-out texts, fairly by tenant and key, until they have `maxCharacters`, and remembers their side. */
   holdout(maxCharacters: number): StoredText[] {
-    const { texts, hashes } = this.#texts.list(`side = 'holdout'`, [], maxCharacters)
+    const hashes = this.#drawHoldout(maxCharacters).map(({ hash }) => hash)
     this.#sides.rememberStored(hashes)
-    return texts
+    return this.#texts.list('hash IN (SELECT value FROM json_each(?))', [JSON.stringify(hashes)])
   }
 
   /** Keeps the texts of an old holdout out of the pool, by their hashes. */
@@ -156,30 +174,46 @@ export class ReservoirStore {
       this.#sides.remember('holdout', hashes)
       this.#texts.delete('pool', hashes)
       this.#facts.delete('old_sides')
+      this.#forgetCounts()
     })
   }
 
   /** Returns the sizes and counts of the reservoir, with those of texts that a model has not taken. */
   stats(model?: string): ReservoirStats {
-    const pool = this.#texts.size('pool')
+    this.#review.setAside(this.#deviations())
+    const inPool = `side = 'pool' AND ${NOT_SET_ASIDE}`
+    const pool = this.#texts.sizeWhere(inPool)
     const fresh =
       model === undefined
         ? pool
-        : this.#texts.sizeWhere(
-            `side = 'pool' AND hash NOT IN (SELECT hash FROM taken WHERE model = ?)`,
-            model,
-          )
-    const holdout = this.#texts.size('holdout')
+        : this.#texts.sizeWhere(`${inPool} AND hash NOT IN (SELECT hash FROM taken WHERE model = ?)`, model)
+    const holdout = this.#drawHoldout(this.#options.holdout.characters)
     return {
       samples: pool.texts,
       characters: pool.characters,
       newSamples: fresh.texts,
       newCharacters: fresh.characters,
       seen: this.#facts.number('seen') ?? 0,
-      holdoutSamples: holdout.texts,
-      holdoutCharacters: holdout.characters,
+      holdoutSamples: holdout.length,
+      holdoutCharacters: holdout.reduce((sum, { characters }) => sum + characters, 0),
       lastSampleAtMs: this.#facts.number('last_at_ms') ?? null,
+      reviewSamples: this.#review.count(),
     }
+  }
+
+  /** Returns texts that are set aside for review. */
+  review(maxTexts: number): ReviewText[] {
+    this.#review.setAside(this.#deviations())
+    return this.#review.list(maxTexts)
+  }
+
+  /** Puts a text that is set aside back for good, or deletes it. Returns false if it is not set aside. */
+  resolveReview(id: string, decision: 'keep' | 'drop'): boolean {
+    return this.#storage.transactionSync(() => {
+      const isResolved = decision === 'keep' ? this.#review.keep(id) : this.#review.drop(id)
+      this.#forgetCounts()
+      return isResolved
+    })
   }
 
   /**
@@ -189,33 +223,45 @@ export class ReservoirStore {
    */
   delete(filter: SourceFilter = {}): number {
     return this.#storage.transactionSync(() => {
-      this.#rememberDeletion(filter)
-      const { condition, values } = sourceCondition(filter)
-      return this.#deleteSources(condition, ...values)
+      this.#deletions.remember(filter, this.#options.nowMs())
+      return this.#afterDeletion(this.#deletions.delete(filter))
     })
   }
 
   /** Deletes everything but the seed: texts, marks and counts. */
   clear(): void {
     this.#storage.transactionSync(() => {
-      for (const table of ['texts', 'sources', 'taken', 'sides', 'offered', 'deletions'])
+      for (const table of ['texts', 'sources', 'taken', 'sides', 'offered', 'deletions', 'thresholds'])
         this.#sql.exec(`DELETE FROM ${table}`)
       this.#facts.deleteAllBut('seed')
-      this.#rememberDeletion({})
+      this.#deletions.remember({}, this.#options.nowMs())
+      this.#forgetCounts()
     })
   }
 
   /** Deletes texts by their hashes. */
   deleteByHash(hashes: readonly string[]): void {
+    const list = JSON.stringify(hashes)
     this.#storage.transactionSync(
-      () => void this.#deleteSources('hash IN (SELECT value FROM json_each(?))', JSON.stringify(hashes)),
+      () =>
+        void this.#afterDeletion(
+          this.#deletions.deleteSources('hash IN (SELECT value FROM json_each(?))', list),
+        ),
     )
   }
 
   /** Deletes the expired sources, and the texts that have none left. */
   expire(): void {
     const untilMs = this.#options.nowMs() - this.#options.timeToLiveMs
-    this.#storage.transactionSync(() => this.#deleteSources('at_ms <= ?', untilMs))
+    this.#storage.transactionSync(() => {
+      this.#afterDeletion(this.#deletions.deleteSources('at_ms <= ?', untilMs))
+      // Keys that have no text any more begin anew, or else each key that ever sent one would leave a row.
+      this.#sql.exec(
+        `DELETE FROM thresholds WHERE NOT EXISTS (
+           SELECT 1 FROM texts WHERE texts.side = thresholds.side AND texts.tenant = thresholds.tenant
+             AND texts.key_id = thresholds.key_id)`,
+      )
+    })
   }
 
   /** Returns when the next source expires, Unix milliseconds. */
@@ -224,154 +270,65 @@ export class ReservoirStore {
     return at === null ? undefined : at + this.#options.timeToLiveMs
   }
 
-  /** Returns whether the text was not offered before in its conversation, and remembers that it was. */
-  #isNew({ offer, placement }: PlacedSample, nowMs: number): boolean {
-    const { hash } = placement
-    // Requests that were queued before samples named their conversation.
-    const conversation = offer.conversation || offer.requestId
-    const { rowsWritten } = this.#sql.exec(
-      'INSERT OR IGNORE INTO offered VALUES (?, ?)',
-      `${hash} ${conversation}`,
-      nowMs,
+  /** Draws texts of the pool that a model has not taken. */
+  #draw({
+    model,
+    maxCharacters,
+    maxKeyShare,
+    outlierDeviations,
+  }: Omit<TakeRequest, 'updateId'>): DrawableText[] {
+    if (outlierDeviations !== undefined) this.#facts.set('outlier_deviations', outlierDeviations ?? 0)
+    this.#review.setAside(this.#deviations())
+    const texts = this.#texts.listDrawable(
+      `side = 'pool' AND ${NOT_SET_ASIDE} AND hash NOT IN (SELECT hash FROM taken WHERE model = ?)`,
+      [model],
     )
-    if (rowsWritten === 0) return false
-    const [stored] = this.#sql.exec(
-      'SELECT 1 FROM sources WHERE hash = ? AND key_id = ? AND conversation = ?',
-      hash,
-      offer.keyId,
-      conversation,
-    )
-    return stored === undefined
+    return drawFairly(texts, { maxCharacters, maxKeyShare: maxKeyShare ?? DEFAULT_KEY_SHARE })
   }
 
-  #insert({ offer, placement }: PlacedSample, tally: Tally, nowMs: number): void {
-    const { hash, head, side, priority } = placement
-    const size = tally.sides[side]
-    const atMs = Math.min(offer.atMs, nowMs)
-    tally.seen += 1
-    tally.lastAtMs = Math.max(atMs, tally.lastAtMs)
-    if (atMs <= nowMs - this.#options.timeToLiveMs || !this.#sides.accepts(placement)) return
-    const [stored] = this.#sql.exec('SELECT 1 FROM texts WHERE hash = ?', hash)
-    if (stored) {
-      this.#insertSource(offer, placement, atMs)
-      return
+  #drawHoldout(maxCharacters: number): DrawableText[] {
+    this.#review.setAside(this.#deviations())
+    const texts = this.#texts.listDrawable(`side = 'holdout' AND ${NOT_SET_ASIDE}`, [])
+    return drawFairly(texts, { maxCharacters, maxKeyShare: DEFAULT_KEY_SHARE })
+  }
+
+  /** Returns the deviations of the last update; null if texts are not set aside. */
+  #deviations(): number | null {
+    const deviations = this.#facts.number('outlier_deviations') ?? DEFAULT_DEVIATIONS
+    return deviations === 0 ? null : deviations
+  }
+
+  #openTallies(): Tallies {
+    this.#tallies ??= {
+      pool: new ReservoirTally(this.#sql, 'pool'),
+      holdout: new ReservoirTally(this.#sql, 'holdout'),
     }
-    if (priority >= size.threshold) return
-    // A few long texts must not fill the holdout.
-    const text = side === 'holdout' ? headOf(offer.text) : offer.text
-    this.#sql.exec(
-      `INSERT INTO texts VALUES (?1, ?2, ?3, ?4, ?5, ?6, EXISTS (SELECT 1 FROM taken WHERE hash = ?1))`,
-      hash,
-      head,
-      side,
-      priority,
-      text,
-      text.length,
-    )
-    this.#insertSource(offer, placement, atMs)
-    size.texts += 1
-    size.characters += text.length
-    this.#evict(side, size)
+    return this.#tallies
   }
 
-  #insertSource(offer: OfferedSample, { hash, opening }: SamplePlacement, atMs: number): void {
-    const { requestId, keyId, tenant, conversation, consentVersion } = offer
-    this.#sql.exec(
-      `INSERT OR IGNORE INTO sources SELECT ?, ?, ?, ?, ?, ?, ?, ?
-       WHERE (SELECT count(*) FROM sources WHERE hash = ?) < ?`,
-      hash,
-      keyId,
-      conversation || requestId,
-      requestId,
-      tenant,
-      consentVersion,
-      opening,
-      atMs,
-      hash,
-      this.#options.sourcesPerText,
-    )
+  /** Forgets what is counted in memory, because texts have changed by something else than an offer. */
+  #forgetCounts(): void {
+    this.#tallies = undefined
+    this.#nearDuplicates.clear()
   }
 
-  #evict(side: Side, size: SideTally): void {
-    const bounds = this.#options[side]
-    while (size.texts > bounds.texts || size.characters > bounds.characters) {
-      const [last] = this.#sql.exec<{ hash: string; priority: number; characters: number; taken: number }>(
-        `SELECT hash, priority, characters, taken FROM texts WHERE side = ? ORDER BY taken DESC, priority DESC LIMIT 1`,
-        side,
-      )
-      if (!last) return
-      this.#sql.exec('DELETE FROM texts WHERE hash = ?', last.hash)
-      this.#sql.exec('DELETE FROM sources WHERE hash = ?', last.hash)
-      size.texts -= 1
-      size.characters -= last.characters
-      if (last.taken === 0) size.threshold = last.priority
-    }
-  }
-
-  /** Reads the tally once for a transaction, so that each of thousands of texts costs only its own rows. */
-  #openTally(): Tally {
-    const side = (name: Side) => ({ ...this.#texts.size(name), threshold: this.#threshold(name) })
-    return {
-      seen: this.#facts.number('seen') ?? 0,
-      lastAtMs: this.#facts.number('last_at_ms') ?? 0,
-      sides: { pool: side('pool'), holdout: side('holdout') },
-    }
-  }
-
-  #saveTally({ seen, lastAtMs, sides }: Tally): void {
-    if (seen === 0) return
-    this.#facts.set('seen', seen)
-    this.#facts.set('last_at_ms', lastAtMs)
-    for (const side of SIDES) {
-      const { threshold } = sides[side]
-      if (threshold < this.#threshold(side)) this.#facts.set(`${side}_threshold`, threshold)
-    }
-  }
-
-  #rememberDeletion(filter: SourceFilter): void {
-    this.#sql.exec('INSERT INTO deletions VALUES (?, ?)', JSON.stringify(filter), this.#options.nowMs())
-  }
-
-  #deletions(): { atMs: number; filter: SourceFilter }[] {
-    return this.#sql
-      .exec<{ filter: string; atMs: number }>('SELECT filter, at_ms AS atMs FROM deletions')
-      .toArray()
-      .map(({ filter, atMs }) => ({ atMs, filter: JSON.parse(filter) as SourceFilter }))
-  }
-
-  /** Deletes sources, and the texts that have none left. Returns the number of texts that lost a source. */
-  #deleteSources(condition: string, ...values: (string | number)[]): number {
-    const { lost } = this.#sql
-      .exec<{ lost: number }>(
-        `SELECT count(DISTINCT hash) AS lost FROM sources WHERE ${condition}`,
-        ...values,
-      )
-      .one()
-    if (lost === 0) return 0
-    this.#sql.exec(
-      `DELETE FROM offered WHERE id IN (SELECT hash || ' ' || conversation FROM sources WHERE ${condition})`,
-      ...values,
-    )
-    this.#sql.exec(`DELETE FROM sources WHERE ${condition}`, ...values)
-    for (const side of SIDES) {
-      const { rowsWritten } = this.#sql.exec(
-        'DELETE FROM texts WHERE side = ? AND hash NOT IN (SELECT hash FROM sources)',
-        side,
-      )
-      if (rowsWritten > 0) this.#raiseThreshold(side)
-    }
+  #afterDeletion(lost: number): number {
+    this.#forgetCounts()
+    if (lost > 0) for (const side of SIDES) this.#raiseThresholds(side)
     return lost
   }
 
-  /** Raises the threshold of a side by the proportion to which texts that no model has taken can grow. */
-  #raiseThreshold(side: Side): void {
+  /** Raises the thresholds of a side by the proportion to which texts that no model has taken can grow. */
+  #raiseThresholds(side: Side): void {
+    this.#forgetCounts()
     const left = this.#texts.sizeWhere('side = ? AND taken = 0', side)
-    const raised = this.#threshold(side) * growthFactor(this.#options[side], left)
-    this.#facts.set(`${side}_threshold`, Math.min(1, raised))
-  }
-
-  #threshold(side: Side): number {
-    return this.#facts.number(`${side}_threshold`) ?? 1
+    const factor = growthFactor(this.#options[side], left)
+    this.#sql.exec(
+      'UPDATE thresholds SET threshold = threshold * ? WHERE side = ?',
+      Math.min(factor, 1e9),
+      side,
+    )
+    this.#sql.exec('DELETE FROM thresholds WHERE side = ? AND threshold >= 1', side)
   }
 }
 

@@ -1,4 +1,5 @@
 import type { SampleSource, Side, StoredText } from '../../contracts/reservoir-object.ts'
+import type { DrawableText } from './fair-draw.ts'
 
 /** The maximum size of a side, or its current size. */
 export interface SideBounds {
@@ -16,30 +17,25 @@ export class ReservoirTexts {
     this.#sql = sql
   }
 
-  /** Returns the texts that meet an SQL condition in the order of priority, until they have `maxCharacters`, and their hashes. */
-  list(
-    condition: string,
-    values: readonly string[],
-    maxCharacters: number,
-  ): { texts: StoredText[]; hashes: string[] } {
-    const texts: StoredText[] = []
-    const hashes: string[] = []
-    let characters = 0
-    for (const { hash, text } of this.#sql.exec<{ hash: string; text: string }>(
-      `SELECT hash, text FROM texts WHERE ${condition} ORDER BY priority`,
-      ...values,
-    )) {
-      if (characters >= maxCharacters) break
-      texts.push({ text, sources: this.#sourcesOf(hash) })
-      hashes.push(hash)
-      characters += text.length
-    }
-    return { texts, hashes }
+  /** Returns the texts that meet an SQL condition in the order of priority. */
+  list(condition: string, values: readonly string[]): StoredText[] {
+    return this.#sql
+      .exec<{ hash: string; text: string }>(
+        `SELECT hash, text FROM texts WHERE ${condition} ORDER BY priority`,
+        ...values,
+      )
+      .toArray()
+      .map(({ hash, text }) => ({ text, sources: this.#sourcesOf(hash) }))
   }
 
-  /** Returns the size of a side. */
-  size(side: Side): SideBounds {
-    return this.sizeWhere('side = ?', side)
+  /** Returns what a draw needs of the texts that meet an SQL condition, in the order of priority. */
+  listDrawable(condition: string, values: readonly string[]): DrawableText[] {
+    return this.#sql
+      .exec<{ [Name in keyof DrawableText]: DrawableText[Name] }>(
+        `SELECT hash, characters, tenant, key_id AS keyId FROM texts WHERE ${condition} ORDER BY priority`,
+        ...values,
+      )
+      .toArray()
   }
 
   /** Returns the size of the texts that meet an SQL condition. */

@@ -9,6 +9,7 @@ import type {
   StoredText,
   OfferedSample,
   ReservoirStats,
+  ReviewText,
   SourceFilter,
   TakeRequest,
   TextToDescribe,
@@ -25,7 +26,7 @@ const RESERVOIR_OPTIONS = {
   rememberOffersMs: 60 * 60 * 1000,
 }
 
-/** The Durable Object of one domain's samples: redacted texts in a bounded uniform pool and a holdout, for 30 days. */
+/** The Durable Object of one domain's samples: redacted texts in a bounded pool and a holdout, for 30 days. */
 export class Reservoir extends DurableObject<Bindings> implements ReservoirObject {
   readonly #store: ReservoirStore
   readonly #descriptions: ReservoirDescriptions
@@ -50,6 +51,18 @@ export class Reservoir extends DurableObject<Bindings> implements ReservoirObjec
 
   take(request: TakeRequest): StoredText[] {
     return this.#store.take(request)
+  }
+
+  available(request: Omit<TakeRequest, 'updateId'>): number {
+    return this.#store.available(request)
+  }
+
+  review(maxTexts: number): ReviewText[] {
+    return this.#store.review(maxTexts)
+  }
+
+  resolveReview(id: string, decision: 'keep' | 'drop'): boolean {
+    return this.#store.resolveReview(id, decision)
   }
 
   release(update: Pick<TakeRequest, 'model' | 'updateId'>): void {

@@ -2,11 +2,12 @@ import { env } from 'cloudflare:workers'
 import { evictDurableObject, runInDurableObject } from 'cloudflare:test'
 import { expect, test } from 'vitest'
 import { sideOfHash } from '../../../../gateway/src/adaptation/sampling/sample-placement.ts'
-import { textHash } from '../../../../gateway/src/adaptation/sampling/text-hash.ts'
+import { splitText } from '../../../../gateway/src/adaptation/sampling/split-text.ts'
+import { headHash, textHash } from '../../../../gateway/src/adaptation/sampling/text-hash.ts'
 import { offeredSample } from '../../support/requests/offered-sample.ts'
 import { holdoutOf, poolOf, withStore } from '../../support/state/reservoir-state.ts'
 
-/** The tables of the version before. */
+/** The tables of version 1. */
 const OLD_SCHEMA = `
   CREATE TABLE IF NOT EXISTS samples (
     hash TEXT PRIMARY KEY, share TEXT NOT NULL, priority REAL NOT NULL, key_id TEXT NOT NULL,
@@ -122,6 +123,99 @@ test('after a frozen holdout, texts stay on the side that they had until the hol
     expect(poolOf(store)).not.toContain(frozen)
     await store.offer([offeredSample('new', { side: 'holdout', atMs: 100 })])
     expect(holdoutOf(store)).toEqual(['new'])
+  })
+})
+
+/** The tables of version 2, with what is needed of them. */
+const SECOND_SCHEMA = `
+  CREATE TABLE texts (
+    hash TEXT PRIMARY KEY, head TEXT NOT NULL, side TEXT NOT NULL, priority REAL NOT NULL, text TEXT NOT NULL,
+    characters INTEGER NOT NULL, taken INTEGER NOT NULL DEFAULT 0
+  ) WITHOUT ROWID;
+  CREATE INDEX texts_priority ON texts (side, priority);
+  CREATE TABLE sources (
+    hash TEXT NOT NULL, key_id TEXT NOT NULL, conversation TEXT NOT NULL, request_id TEXT NOT NULL, tenant TEXT NOT NULL,
+    consent_version INTEGER NOT NULL, opening TEXT NOT NULL, at_ms INTEGER NOT NULL,
+    PRIMARY KEY (hash, key_id, conversation)
+  ) WITHOUT ROWID;
+  CREATE TABLE taken (
+    model TEXT NOT NULL, hash TEXT NOT NULL, update_id TEXT NOT NULL, PRIMARY KEY (model, hash)
+  ) WITHOUT ROWID;
+  CREATE TABLE facts (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
+  INSERT INTO facts VALUES ('seed', 'seed of 2'), ('seen', 9), ('pool_threshold', 0.75), ('schema', 2);
+`
+
+/** Fills the storage of a Durable Object like version 2. The texts are on the pool, from the keys `key 0`, `key 1`, … */
+async function fillSecond(
+  storage: DurableObjectStorage,
+  stored: readonly string[],
+  taken: readonly string[],
+) {
+  for (const table of ['texts', 'sources', 'taken', 'facts'])
+    storage.sql.exec(`DROP TABLE IF EXISTS ${table}`)
+  storage.sql.exec(SECOND_SCHEMA)
+  for (const [index, text] of stored.entries()) {
+    const [hash, head] = [await textHash(text), await headHash(text)]
+    storage.sql.exec(
+      `INSERT INTO texts VALUES (?, ?, 'pool', ?, ?, ?, ?)`,
+      hash,
+      head,
+      index / 10,
+      text,
+      text.length,
+      taken.includes(text) ? 1 : 0,
+    )
+    storage.sql.exec(
+      `INSERT INTO sources VALUES (?, ?, 'c', 'r', 'tenant', 1, ?, 50)`,
+      hash,
+      `key ${index}`,
+      head,
+    )
+  }
+  for (const text of taken) storage.sql.exec(`INSERT INTO taken VALUES ('m', ?, 'old')`, await textHash(text))
+}
+
+const longText = (name: string) => Array.from({ length: 1_000 }, (_, index) => `${name} ${index}`).join(' ')
+
+test('long texts of version 2 are split into pieces of their key, and those of a taken text stay taken', async () => {
+  await withStore('second version', async (open, storage) => {
+    const bounds = { texts: 100, characters: 1e6 }
+    const [long, taken] = [longText('new'), longText('old')]
+    await fillSecond(storage, ['short', long, taken], [taken])
+    for (const store of [open({ pool: bounds, holdout: bounds }), open({ pool: bounds, holdout: bounds })]) {
+      await store.migrate()
+      const fresh = store.take({ model: 'm', updateId: 'next', maxCharacters: Infinity })
+      expect(fresh.map(({ text }) => text).toSorted()).toEqual(
+        ['short', ...splitText(long, 4_096)].toSorted(),
+      )
+      expect(
+        new Set(fresh.flatMap(({ sources }) => sources.map(({ keyId, tenant }) => `${tenant} ${keyId}`))),
+      ).toEqual(new Set(['tenant key 0', 'tenant key 1']))
+    }
+    const store = open({ pool: bounds, holdout: bounds })
+    expect(store.stats('m')).toMatchObject({
+      samples: 1 + 2 * splitText(long, 4_096).length,
+      newSamples: 0,
+      seen: 9,
+    })
+    // A taken text that is gone is known by its hash, so the pieces of the same text are not new either.
+    store.delete({ keyId: 'key 2' })
+    await store.offer([offeredSample(taken, { side: 'pool', atMs: 100, conversation: 'again' })])
+    expect(store.take({ model: 'm', updateId: 'later', maxCharacters: Infinity })).toEqual([])
+    await store.offer([offeredSample(taken, { side: 'holdout', atMs: 100, conversation: 'held out' })])
+    expect(holdoutOf(store)).toEqual([])
+  })
+})
+
+test('the threshold of a side of version 2 becomes that of each of its keys', async () => {
+  await withStore('old threshold', async (open, storage) => {
+    await fillSecond(storage, ['one', 'two'], [])
+    await open().migrate()
+    expect(storage.sql.exec('SELECT * FROM thresholds').toArray()).toEqual([
+      { side: 'pool', tenant: 'tenant', key_id: 'key 0', threshold: 0.75 },
+      { side: 'pool', tenant: 'tenant', key_id: 'key 1', threshold: 0.75 },
+    ])
+    expect(storage.sql.exec(`SELECT value FROM facts WHERE name = 'schema'`).one()).toEqual({ value: 3 })
   })
 })
 

@@ -1,4 +1,5 @@
 import { expect, test } from 'vitest'
+import { splitText } from '../../../../gateway/src/adaptation/sampling/split-text.ts'
 import { headHash, textHash } from '../../../../gateway/src/adaptation/sampling/text-hash.ts'
 import type { ReservoirStore } from '../../../../gateway/src/adaptation/sampling/reservoir-store.ts'
 import type { Side } from '../../../../gateway/src/contracts/reservoir-object.ts'
@@ -32,16 +33,32 @@ test('a text that a model took does not enter the holdout when it is gone', asyn
   })
 })
 
-test('a text that was held out does not enter the pool when it is gone, and neither does what it was truncated to', async () => {
+test('a text that was held out does not enter the pool when it is gone, and neither do its pieces nor what begins like it', async () => {
   await withStore('held side', async (open) => {
     const store = open()
-    const long = 'a long text '.repeat(400)
+    const long = Array.from({ length: 900 }, (_, index) => `word ${index}`).join(' ')
+    const pieces = splitText(long, 4_096)
     await store.offer([on('holdout', long)])
-    const [held = ''] = holdoutOf(store)
-    expect(held).toBe(long.slice(0, 4_096))
+    expect(holdoutOf(store).toSorted()).toEqual(pieces.toSorted())
     store.delete()
-    await store.offer([on('pool', long), on('pool', held), on('pool', `${held} with another end`)])
+    const begun = long.slice(0, 4_096)
+    await store.offer([long, begun, `${begun} with another end`, ...pieces].map((text) => on('pool', text)))
     expect(poolOf(store)).toEqual([])
+  })
+})
+
+test('the pieces of a message are on its side, and a piece that is on the other side is left out', async () => {
+  await withStore('sides of pieces', async (open) => {
+    const bounds = { texts: 100, characters: 1e6 }
+    const store = open({ pool: bounds, holdout: bounds })
+    const part = (word: string) => `${word} `.repeat(800)
+    const shared = splitText(`${part('begin')}\n\n${part('shared')}`, 4_096)
+    await store.offer([on('pool', shared.at(-1) ?? '')])
+    await store.offer([on('holdout', `${part('begin')}\n\n${part('shared')}`)])
+    expect(shared.length).toBeGreaterThan(1)
+    const { pool, holdout } = sidesOf(store)
+    expect(pool).toEqual(shared.slice(-1))
+    expect(holdout.toSorted()).toEqual(shared.slice(0, -1).toSorted())
   })
 })
 

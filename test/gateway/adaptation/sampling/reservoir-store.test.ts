@@ -215,6 +215,7 @@ describe('deletion', () => {
         holdoutSamples: 0,
         holdoutCharacters: 0,
         lastSampleAtMs: null,
+        reviewSamples: 0,
       })
     })
   })

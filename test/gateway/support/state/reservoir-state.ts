@@ -16,7 +16,17 @@ export const SMALL_RESERVOIR: ReservoirOptions = {
   nowMs: () => 100,
 }
 
-const TABLES = ['texts', 'sources', 'taken', 'sides', 'offered', 'deletions', 'facts']
+const TABLES = [
+  'texts',
+  'sources',
+  'taken',
+  'sides',
+  'offered',
+  'deletions',
+  'facts',
+  'thresholds',
+  'descriptions',
+]
 
 type Open = (options?: Partial<ReservoirOptions>) => ReservoirStore
 

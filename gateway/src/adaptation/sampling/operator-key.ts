@@ -1,0 +1,2 @@
+/** Key id of texts that an operator imported. */
+export const OPERATOR_KEY_ID = 'operator'
