@@ -12,7 +12,8 @@ export interface StreamedResponse {
 /** The requests of streaming clients. */
 export interface StreamedTraffic {
   model: string
-  domain: string
+  /** Left out, the service finds it. */
+  domain?: string
   prompts: readonly string[]
 }
 
@@ -74,7 +75,9 @@ async function streamOnce(
     const prompt = prompts[index % prompts.length] ?? ''
     const stream = await client.completions.create(
       { model, prompt, max_tokens: 48, temperature: 0.8, stream: true },
-      { headers: { 'x-copal-domain': domain, 'x-copal-sample': 'true' } },
+      {
+        headers: { 'x-copal-sample': 'true', ...(domain === undefined ? {} : { 'x-copal-domain': domain }) },
+      },
     )
     for await (const chunk of stream) {
       characters += chunk.choices[0]?.text.length ?? 0
@@ -88,4 +91,19 @@ async function streamOnce(
       error: error instanceof Error ? error.message : String(error),
     }
   }
+}
+
+/** Describes finished streams for people: how many failed, and which masks they saw. */
+export function summariseStreams(streamed: readonly StreamedResponse[]): string {
+  const perMask = new Map<string, number>()
+  for (const { fingerprints } of streamed) {
+    for (const name of fingerprints) perMask.set(name, (perMask.get(name) ?? 0) + 1)
+  }
+  const masks = [...perMask]
+    .toSorted(([a], [b]) => a.localeCompare(b))
+    .map(([name, count]) => `${count} from ${name.replace(/^.*-/, '')}`)
+  const failed = streamed.filter(({ error }) => error !== undefined)
+  const mixed = streamed.filter(({ fingerprints }) => fingerprints.length > 1).length
+  const first = failed[0]?.error
+  return `${streamed.length} finished, ${failed.length} failed${first ? ` (${first})` : ''}, ${mixed} mixed two masks; ${masks.join(', ')}`
 }

@@ -41,11 +41,7 @@ const TASKS = {
       'COPAL_FIRST_UPDATE',
     ],
   },
-  demo: {
-    file: 'infra/local/demo/demo.ts',
-    does: 'Shows two domains being learned while clients stream, on the running service or on one that it starts.',
-    settings: ['COPAL_PORT', 'COPAL_NODE_PORT', 'COPAL_HOME', 'COPAL_CACHE', 'COPAL_MODEL', 'COPAL_BASE_URL'],
-  },
+  demo: { file: 'infra/local/demo/demo.ts', ownHelp: true },
   bench: { file: 'gpu-node/bench/main.ts', ownHelp: true },
   'lab:texts': {
     file: 'gpu-node/lab/texts/report-texts.ts',

@@ -14,12 +14,12 @@ test.each(NAMES)('npm run %s is a file', (name) => {
   expect(existsSync(join(ROOT, file))).toBe(true)
 })
 
-test.each(NAMES.filter((name) => name !== 'bench'))('npm run %s tells what it takes', (name) => {
+test.each(NAMES.filter((name) => name !== 'bench' && name !== 'demo'))('npm run %s tells what it takes', (name) => {
   expect(readTask([name, '--help']).help).toMatch(new RegExp(`^Usage: npm (run )?${name}`))
 })
 
-test('the benchmarks are commands of a program that has help of its own', () => {
-  expect(readTask(['bench', '--help'])).toMatchObject({ args: ['--help'] })
+test.each(['bench', 'demo'])('npm run %s has help of its own', (name) => {
+  expect(readTask([name, '--help'])).toMatchObject({ args: ['--help'] })
 })
 
 test.each([
@@ -28,7 +28,7 @@ test.each([
     "npm start does not take '--port'. Set COPAL_PORT: COPAL_PORT=9000 npm start",
   ],
   [['start', '--node-port=9001'], 'Set COPAL_NODE_PORT: COPAL_NODE_PORT=9001 npm start'],
-  [['demo', 'now'], "npm run demo does not take 'now'. See: npm run demo -- --help"],
+  [['dev', 'now'], "npm run dev does not take 'now'. See: npm run dev -- --help"],
   [['lab:texts'], "Missing argument 'directory': npm run lab:texts -- <directory>"],
   [['lab:texts', '--out'], "npm run lab:texts does not take '--out'."],
   [['lab:texts', 'a', 'b'], "npm run lab:texts does not take 'b'."],
