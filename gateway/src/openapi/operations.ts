@@ -3,6 +3,7 @@ import { DOMAIN_OPERATIONS } from './domain-operations.ts'
 import { INFERENCE_OPERATIONS } from './inference-operations.ts'
 import { KEY_OPERATIONS } from './key-operations.ts'
 import type { Operation } from './operation.ts'
+import { PROPOSAL_OPERATIONS } from './proposal-operations.ts'
 import { SERVICE_OPERATIONS } from './service-operations.ts'
 
 /** All routes except those for nodes, in the order of the reference page. */
@@ -10,6 +11,7 @@ export const OPERATIONS: readonly Operation[] = [
   ...INFERENCE_OPERATIONS,
   ...KEY_OPERATIONS,
   ...DOMAIN_OPERATIONS,
+  ...PROPOSAL_OPERATIONS,
   ...ADAPTATION_OPERATIONS,
   ...SERVICE_OPERATIONS,
 ]

@@ -10,6 +10,7 @@ import {
 import { listOf } from '../api/api-client.ts'
 import { counted, formatAge, formatCount } from '@copal/gpu-node/platform/quantities.ts'
 import type { Session } from '../api/session.ts'
+import { addProposals } from './domains-proposed.ts'
 import { readTextFile, splitIntoTexts } from '../input/text-file.ts'
 
 /** About 900 English tokens: enough for one calibration sample, and short enough that a file gives many. */
@@ -95,6 +96,7 @@ export function addDomains(program: Command, session: Session): void {
         .admin('DELETE', `/domains/${encodeURIComponent(name)}`, deletedDomain)
       session.print(json, gone, () => `Deleted ${name}.`)
     })
+  addProposals(domains, session)
 }
 
 /** Describes what was deleted. Finding nothing is no error: the id of a revoked key cannot be checked. */

@@ -5,6 +5,7 @@ import {
   isDiscovering,
   listProposals,
 } from '../../storage/db/queries/discovery-queries.ts'
+import { listDomains } from '../../storage/db/queries/domain-queries.ts'
 import { listModels, type ModelRow } from '../../storage/db/queries/model-queries.ts'
 import { UNASSIGNED } from '../../storage/db/schema/domains.ts'
 import { findPolicy } from '../policy/find-policy.ts'
@@ -52,7 +53,10 @@ async function findDomainsOf(deps: FindDeps, model: ModelRow, bases: readonly st
 /** Accepts the proposals that have enough texts. */
 async function acceptLarge(deps: FindDeps, model: ModelRow, minTexts: number): Promise<void> {
   const open = await listProposals(deps.db, { model: model.id, state: 'proposed' })
+  const taken = new Set((await listDomains(deps.db)).map(({ name }) => name))
   for (const proposal of open.filter(({ texts }) => texts >= minTexts)) {
+    // Somebody else's since: the next proposal of the texts has another name.
+    if (taken.has(proposal.name)) continue
     const reason = `It has ${proposal.texts} texts; the policy accepts those of ${minTexts}.`
     await acceptProposal(deps, proposal, proposal.name, { actor: 'copal', reason })
   }

@@ -60,13 +60,15 @@ export async function mergeProposal(
   proposal: ProposalRow,
   domain: string,
   decider: Decider,
-): Promise<void> {
-  if (!(await listDomains(deps.db)).some(({ name }) => name === domain)) {
+): Promise<{ owner: string | null }> {
+  const known = (await listDomains(deps.db)).find(({ name }) => name === domain)
+  if (!known) {
     const message = `There is no domain '${domain}'. 'GET /admin/domains' lists them.`
     throw new AppError('not_found', message, { param: 'domain' })
   }
   await decide(deps, proposal, { state: 'merged', domain }, decider)
   await moveTexts(deps, { id: proposal.id, domain })
+  return { owner: known.owner }
 }
 
 /**

@@ -11,6 +11,7 @@ import { keyRoutes } from './key-routes.ts'
 import { maskRoutes } from './mask-routes.ts'
 import { fleetRoutes } from './fleet-routes.ts'
 import { policyRoutes } from './policy-routes.ts'
+import { proposalRoutes } from './proposal-routes.ts'
 import { statusRoutes } from './status-routes.ts'
 import { tenantRoutes } from './tenant-routes.ts'
 import { trialRoutes } from './trial-routes.ts'
@@ -28,6 +29,7 @@ export function adminRoutes(keyring: Keyring): Hono<ActorEnv> {
   app.route('/', statusRoutes())
   app.route('/', fleetRoutes())
   app.route('/', domainRoutes())
+  app.route('/', proposalRoutes())
   app.route('/', holdoutRoutes())
   app.route('/', updateRoutes())
   app.route('/', maskRoutes())

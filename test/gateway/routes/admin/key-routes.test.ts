@@ -44,6 +44,7 @@ describe('a key', () => {
       prefix: key.slice(0, 15),
       scopes: ['inference'],
       default_domain: 'legal',
+      discover_domains: false,
       allowed_domains: ['code', 'legal'],
       allowed_models: null,
       sampling: 'never',
@@ -70,10 +71,15 @@ describe('a key', () => {
   test('defaults to inference, to opt-in sampling, and to all models and domains', async () => {
     expect(await create({ name: 'plain' })).toMatchObject({
       default_domain: 'default',
+      discover_domains: true,
       sampling: 'opt_in',
       scopes: ['inference'],
       allowed_models: null,
       allowed_domains: null,
+    })
+    expect(await create({ name: 'both', default_domain: 'legal', discover_domains: true })).toMatchObject({
+      default_domain: 'legal',
+      discover_domains: true,
     })
   })
 

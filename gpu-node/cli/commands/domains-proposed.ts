@@ -1,0 +1,123 @@
+import type { Command } from 'commander'
+import {
+  proposalEntry,
+  settledProposal,
+  type ProposalEntry,
+  type SettledProposal,
+} from '@copal/shared/wire/admin-proposals.ts'
+import { counted, formatAge, formatCount } from '@copal/gpu-node/platform/quantities.ts'
+import { listOf } from '../api/api-client.ts'
+import { modelQuery } from '../input/mask-argument.ts'
+import type { Session } from '../api/session.ts'
+
+/** Characters of a text in the list. */
+const SHOWN_CHARACTERS = 100
+
+/** Adds `copal domains proposed`, `accept`, `merge` and `discard`. */
+export function addProposals(domains: Command, session: Session): void {
+  domains
+    .command('proposed')
+    .description('list domains that were found in texts without one, and wait for a decision')
+    .option('--model <id>', 'only those found by this model')
+    .option('--json', 'print JSON')
+    .addHelpText(
+      'after',
+      '\nExamples:\n  copal domains proposed\n  copal domains accept found_0123456789ab --name recipes',
+    )
+    .action(async ({ model }: { model?: string }, command: Command) => {
+      const { json } = command.optsWithGlobals<{ json?: boolean }>()
+      const path = `/proposals${modelQuery(model)}`
+      const { data } = await session.client().admin('GET', path, listOf(proposalEntry))
+      session.print(json, data, () => describe(data, session))
+    })
+
+  domains
+    .command('accept')
+    .description('make a proposed domain one; its texts move there, and later ones of the kind go there')
+    .argument('<id>', 'id of the proposal, see copal domains proposed')
+    .option('--name <name>', 'name of the domain (default: the suggested one)')
+    .option('--json', 'print JSON')
+    .addHelpText('after', '\nExample:\n  copal domains accept found_0123456789ab --name recipes')
+    .action(async (id: string, { name }: { name?: string }, command: Command) => {
+      const settled = await settle(session, id, 'accept', name === undefined ? {} : { name })
+      print(session, command, settled, ({ domain, owner }) =>
+        owner === null
+          ? `Accepted as ${domain}, which all tenants may use.`
+          : `Accepted as ${domain}, which the tenant ${owner} alone may use.`,
+      )
+    })
+
+  domains
+    .command('merge')
+    .description('move the texts of a proposed domain into a domain')
+    .argument('<id>', 'id of the proposal, see copal domains proposed')
+    .argument('<domain>', 'the domain that gets the texts')
+    .option('--json', 'print JSON')
+    .addHelpText('after', '\nExample:\n  copal domains merge found_0123456789ab legal')
+    .action(async (id: string, domain: string, _options: unknown, command: Command) => {
+      print(session, command, await settle(session, id, 'merge', { domain }), () => `Merged into ${domain}.`)
+    })
+
+  domains
+    .command('discard')
+    .description('discard a proposed domain and delete its texts')
+    .argument('<id>', 'id of the proposal, see copal domains proposed')
+    .option('--json', 'print JSON')
+    .addHelpText('after', '\nExample:\n  copal domains discard found_0123456789ab')
+    .action(async (id: string, _options: unknown, command: Command) => {
+      print(
+        session,
+        command,
+        await settle(session, id, 'discard', {}),
+        () => `Discarded ${id} and its texts.`,
+      )
+    })
+}
+
+function settle(
+  session: Session,
+  id: string,
+  decision: 'accept' | 'merge' | 'discard',
+  body: object,
+): Promise<SettledProposal> {
+  const path = `/proposals/${encodeURIComponent(id)}/${decision}`
+  return session.client().admin('POST', path, settledProposal, body)
+}
+
+function print(
+  session: Session,
+  command: Command,
+  settled: SettledProposal,
+  describeIt: (settled: SettledProposal) => string,
+): void {
+  const { json } = command.optsWithGlobals<{ json?: boolean }>()
+  session.print(json, settled, () => describeIt(settled))
+}
+
+function describe(proposals: ProposalEntry[], session: Session): string {
+  if (proposals.length === 0) {
+    return 'No domain is proposed. Texts of keys that find domains are grouped once 24 of them fit into none.'
+  }
+  const nowMs = Date.now()
+  const table = session.table(
+    [
+      { title: 'PROPOSAL', value: ({ id }) => id },
+      { title: 'NAME', value: ({ name }) => name, shrinks: true },
+      { title: 'TEXTS', value: ({ texts }) => formatCount(texts), align: 'right' },
+      { title: 'CHARACTERS', value: ({ characters }) => formatCount(characters), align: 'right' },
+      { title: 'TERMS', value: ({ terms }) => terms.join(' '), shrinks: true },
+      { title: 'FOUND', value: (proposal) => formatAge(proposal.created_at, nowMs) },
+    ],
+    proposals,
+  )
+  const previews = proposals.map(
+    ({ id, preview }) =>
+      `${id}, ${counted(preview.length, 'text')} of it:\n${preview.map((text) => `  ${oneLine(text)}`).join('\n')}`,
+  )
+  return `${table}\n\n${previews.join('\n')}`
+}
+
+function oneLine(text: string): string {
+  const line = text.replaceAll(/\s+/g, ' ').trim()
+  return line.length > SHOWN_CHARACTERS ? `${line.slice(0, SHOWN_CHARACTERS - 1).toWellFormed()}…` : line
+}

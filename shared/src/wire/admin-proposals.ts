@@ -1,0 +1,42 @@
+/** Domains that were found in texts without a domain, as the admin API shows and settles them. Public, so snake_case. */
+import { z } from 'zod'
+import { domainName } from './inference-fields.ts'
+
+const time = z.iso.datetime()
+
+/** One entry of `GET /admin/proposals`. */
+export const proposalEntry = z.object({
+  id: z.string(),
+  model: z.string(),
+  name: z.string().describe('The suggested name, from the terms.'),
+  terms: z.array(z.string()).describe('Words that more of its texts contain than of the others.'),
+  texts: z.int(),
+  characters: z.int(),
+  state: z.enum(['proposed', 'accepted', 'discarded', 'merged']),
+  domain: z.string().nullable().describe('The domain that it became or was merged into.'),
+  preview: z.array(z.string()).describe('The beginnings of up to three of its texts, redacted.'),
+  created_at: time,
+  updated_at: time,
+})
+/** One entry of `GET /admin/proposals`. */
+export type ProposalEntry = z.output<typeof proposalEntry>
+
+/** Body of `POST /admin/proposals/:id/accept`. */
+export const acceptProposal = z.strictObject({
+  name: domainName.optional().describe('Name of the new domain. Left out: the suggested one.'),
+})
+
+/** Body of `POST /admin/proposals/:id/merge`. */
+export const mergeProposal = z.strictObject({
+  domain: domainName.describe('The domain that gets its texts.'),
+})
+
+/** Response of the calls that settle a proposal. */
+export const settledProposal = z.object({
+  id: z.string(),
+  state: z.enum(['accepted', 'discarded', 'merged']),
+  domain: z.string().nullable(),
+  owner: z.string().nullable().describe('The tenant that alone may use the domain; null: all may.'),
+})
+/** A response of a call that settles a proposal. */
+export type SettledProposal = z.output<typeof settledProposal>

@@ -1,0 +1,143 @@
+/** Tests that an operator lists domains that were found, and accepts, merges or discards them. */
+import { env } from 'cloudflare:workers'
+import { expect, test } from 'vitest'
+import type { ProposalEntry } from '@copal/shared/wire/admin-proposals.ts'
+import { textHash } from '../../../../gateway/src/adaptation/sampling/text-hash.ts'
+import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
+import {
+  replaceProposals,
+  type ProposalRow,
+} from '../../../../gateway/src/storage/db/queries/discovery-queries.ts'
+import { ensureDomains, listDomains } from '../../../../gateway/src/storage/db/queries/domain-queries.ts'
+import { UNASSIGNED } from '../../../../gateway/src/storage/db/schema/domains.ts'
+import { textOfKind, type Kind } from '../../support/doubles/describing-node.ts'
+import { admin, adminJson } from '../../support/doubles/simulated-node.ts'
+import { createKey, errorOf } from '../../support/requests/gateway-requests.ts'
+import { offeredSample } from '../../support/requests/offered-sample.ts'
+import { storedTexts } from '../../support/state/reservoir-state.ts'
+
+const BASE = 'a'.repeat(64)
+const db = openDatabase(env.DB)
+const staging = () => env.RESERVOIR.get(env.RESERVOIR.idFromName(UNASSIGNED))
+const description = { baseSha256: BASE, tokens: 40, embedding: [1, 2], nllMean: 2 }
+
+/** Stages texts of keys and proposes them as a domain. */
+async function propose(id: string, kind: Kind, owners: readonly { keyId: string; tenant: string }[]) {
+  const texts = owners.map((_, index) => textOfKind(kind, 7_000 + index))
+  await staging().offer(
+    texts.map((text, index) => offeredSample(text, { side: 'pool', description, ...owners[index] })),
+  )
+  await staging().propose(BASE, { [id]: await Promise.all(texts.map((text) => textHash(text))) })
+  const row: ProposalRow = {
+    id,
+    model: 'tiny',
+    name: `${kind}-found`,
+    terms: ['term', kind],
+    texts: texts.length,
+    characters: texts.join('').length,
+    centroid: [1, 2],
+    state: 'proposed',
+    domain: null,
+    createdAt: 1,
+    updatedAt: 2,
+  }
+  await replaceProposals(db, 'tiny', [row])
+  return texts
+}
+
+const owned = (tenant: string, count: number) =>
+  Array.from({ length: count }, (_, index) => ({ keyId: `key ${index} of ${tenant}`, tenant }))
+
+test('proposals are listed with their terms, sizes and the beginnings of three texts', async () => {
+  const texts = await propose('found_listed', 'law', owned('acme', 5))
+  const { data } = await adminJson<{ data: ProposalEntry[] }>('GET', '/proposals')
+  expect(data).toMatchObject([
+    {
+      id: 'found_listed',
+      model: 'tiny',
+      name: 'law-found',
+      terms: ['term', 'law'],
+      texts: 5,
+      state: 'proposed',
+      domain: null,
+    },
+  ])
+  const [{ preview } = { preview: [] }] = data
+  expect(preview).toHaveLength(3)
+  for (const start of preview) {
+    expect(start.length).toBeLessThanOrEqual(240)
+    expect(texts.some((text) => text.startsWith(start))).toBe(true)
+  }
+  expect((await adminJson<{ data: unknown[] }>('GET', '/proposals?model=other')).data).toEqual([])
+})
+
+test('an accepted proposal of one tenant is that tenant’s domain; it can be decided once', async () => {
+  const texts = await propose('found_accepted', 'code', owned('acme', 4))
+  expect(await adminJson('POST', '/proposals/found_accepted/accept', { name: 'programs' })).toEqual({
+    id: 'found_accepted',
+    state: 'accepted',
+    domain: 'programs',
+    owner: 'acme',
+  })
+  expect(await storedTexts('programs')).toEqual(texts.toSorted())
+  expect(await storedTexts(UNASSIGNED)).not.toContain(texts[0])
+  expect((await listDomains(db)).find(({ name }) => name === 'programs')?.owner).toBe('acme')
+  const again = await admin('POST', '/proposals/found_accepted/discard')
+  expect(again.status).toBe(409)
+  expect((await adminJson<{ data: unknown[] }>('GET', '/proposals')).data).toEqual([])
+})
+
+test('a proposal of several tenants becomes a shared domain, under a name that is free', async () => {
+  await ensureDomains(db, ['taken'], 0)
+  await propose('found_shared', 'recipe', [...owned('acme', 2), ...owned('globex', 2)])
+  const refused = await admin('POST', '/proposals/found_shared/accept', { name: 'taken' })
+  expect(refused.status).toBe(409)
+  expect(await errorOf(refused)).toMatchObject({ param: 'name' })
+  expect(await adminJson('POST', '/proposals/found_shared/accept', {})).toMatchObject({
+    domain: 'recipe-found',
+    owner: null,
+  })
+})
+
+test('merged texts go where their keys may go: those of another tenant or of a limited key to their default', async () => {
+  await ensureDomains(db, ['mine', 'default'], 0)
+  await env.DB.prepare(`UPDATE domains SET owner = 'acme' WHERE name = 'mine'`).run()
+  const free = await createKey({ tenant: 'acme' })
+  const limited = await createKey({ tenant: 'acme', allowedDomains: ['default'] })
+  const other = await createKey({ tenant: 'globex' })
+  const [a = '', b = '', c = ''] = await propose('found_merged', 'sport', [
+    { keyId: free.id, tenant: 'acme' },
+    { keyId: limited.id, tenant: 'acme' },
+    { keyId: other.id, tenant: 'globex' },
+  ])
+  expect((await admin('POST', '/proposals/found_merged/merge', { domain: 'nowhere' })).status).toBe(404)
+  expect(await adminJson('POST', '/proposals/found_merged/merge', { domain: 'mine' })).toEqual({
+    id: 'found_merged',
+    state: 'merged',
+    domain: 'mine',
+    owner: 'acme',
+  })
+  expect(await storedTexts('mine')).toEqual([a])
+  expect(await storedTexts('default')).toEqual([b, c].toSorted())
+})
+
+test('a discarded proposal is gone with its texts, and an unknown one is not found', async () => {
+  const texts = await propose('found_discarded', 'law', owned('initech', 3))
+  await adminJson('POST', '/proposals/found_discarded/discard')
+  const left = await storedTexts(UNASSIGNED)
+  for (const text of texts) expect(left).not.toContain(text)
+  expect((await admin('POST', '/proposals/found_nowhere/accept')).status).toBe(404)
+})
+
+test('decisions are in the audit log, without texts', async () => {
+  const { results } = await env.DB.prepare(
+    `SELECT action, target, before, after FROM audit WHERE action LIKE 'proposal.%' ORDER BY id`,
+  ).all<{ action: string; target: string; after: string }>()
+  expect(results.map(({ action, target }) => `${action} ${target}`)).toEqual([
+    'proposal.accepted found_accepted',
+    'proposal.accepted found_shared',
+    'proposal.merged found_merged',
+    'proposal.discarded found_discarded',
+  ])
+  expect(JSON.stringify(results)).not.toContain('number 70')
+})

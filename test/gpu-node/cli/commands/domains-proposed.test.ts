@@ -1,0 +1,87 @@
+import { once } from 'node:events'
+import { createServer, type Server } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest'
+import type { ProposalEntry } from '@copal/shared/wire/admin-proposals.ts'
+import { runCommand } from '../../../../gpu-node/cli/program.ts'
+import { recordedTerminal } from '../../../support/doubles/recorded-terminal.ts'
+
+const PROPOSAL: ProposalEntry = {
+  id: 'found_0123456789ab',
+  model: 'tiny',
+  name: 'butter-flour',
+  terms: ['butter', 'flour', 'oven'],
+  texts: 31,
+  characters: 9_300,
+  state: 'proposed',
+  domain: null,
+  preview: ['Melt the butter\nin a pan.', `Preheat ${'the oven '.repeat(30)}`],
+  created_at: new Date(Date.now() - 3_600_000).toISOString(),
+  updated_at: new Date().toISOString(),
+}
+
+let server: Server
+let env: Record<string, string>
+let calls: { call: string; body: unknown }[] = []
+let response: unknown
+
+/** The gateway's side of HTTP. */
+beforeAll(async () => {
+  server = createServer((request, answer) => {
+    let text = ''
+    request.on('data', (chunk) => (text += String(chunk)))
+    request.on('end', () => {
+      calls.push({
+        call: `${request.method} ${request.url}`,
+        body: text === '' ? undefined : JSON.parse(text),
+      })
+      answer.writeHead(200, { 'content-type': 'application/json' })
+      answer.end(JSON.stringify(response))
+    })
+  }).listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const { port } = server.address() as AddressInfo
+  env = { COPAL_BASE_URL: `http://127.0.0.1:${port}`, COPAL_ADMIN_KEY: 'a' }
+})
+afterAll(() => server.close())
+beforeEach(() => {
+  calls = []
+})
+
+async function run(...args: string[]): Promise<string> {
+  const terminal = recordedTerminal({ env })
+  expect(await runCommand(['domains', ...args], terminal)).toBe(0)
+  return terminal.output()
+}
+
+test('proposed shows each proposal with its terms, its size and texts of one line', async () => {
+  response = { data: [PROPOSAL] }
+  const shown = await run('proposed', '--model', 'tiny')
+  expect(calls[0]?.call).toBe('GET /admin/proposals?model=tiny')
+  for (const part of [PROPOSAL.id, 'butter-flour', '31', 'Melt the butter in a pan.'])
+    expect(shown).toContain(part)
+  for (const line of shown.split('\n')) expect(line.length).toBeLessThanOrEqual(120)
+  expect(JSON.parse(await run('proposed', '--json'))).toEqual([PROPOSAL])
+  response = { data: [] }
+  expect(await run('proposed')).toContain('No domain is proposed.')
+})
+
+test('accept, merge and discard send their decision and print what became of it', async () => {
+  response = { id: PROPOSAL.id, state: 'accepted', domain: 'recipes', owner: 'acme' }
+  expect(await run('accept', PROPOSAL.id, '--name', 'recipes')).toBe(
+    'Accepted as recipes, which the tenant acme alone may use.\n',
+  )
+  response = { id: PROPOSAL.id, state: 'accepted', domain: 'butter-flour', owner: null }
+  expect(await run('accept', PROPOSAL.id)).toBe('Accepted as butter-flour, which all tenants may use.\n')
+  response = { id: PROPOSAL.id, state: 'merged', domain: 'legal', owner: null }
+  expect(await run('merge', PROPOSAL.id, 'legal')).toBe('Merged into legal.\n')
+  response = { id: PROPOSAL.id, state: 'discarded', domain: null, owner: null }
+  expect(await run('discard', PROPOSAL.id)).toBe(`Discarded ${PROPOSAL.id} and its texts.\n`)
+  const path = `POST /admin/proposals/${PROPOSAL.id}`
+  expect(calls).toEqual([
+    { call: `${path}/accept`, body: { name: 'recipes' } },
+    { call: `${path}/accept`, body: {} },
+    { call: `${path}/merge`, body: { domain: 'legal' } },
+    { call: `${path}/discard`, body: {} },
+  ])
+})
