@@ -3,9 +3,15 @@ import { matchSpans, type Span } from './span.ts'
 const IPV4 = /(?<![\w.])\d{1,3}(?:\.\d{1,3}){3}(?!\.?\d)/g
 const IPV6 = /(?<![\w:.])(?:[0-9A-Fa-f]{0,4}:){2,7}(?:[0-9A-Fa-f]{0,4}|\d{1,3}(?:\.\d{1,3}){3})(?![\w:])/g
 
-/** Finds IPv4 and IPv6 addresses. */
+/** Addresses of nobody: loopback, any, broadcast. */
+const NOBODY = /^(?:127\.\d+\.\d+\.\d+|0\.0\.0\.0|255(?:\.\d+){3}|[0:]+1?)$/
+
+/** Finds IPv4 and IPv6 addresses, except those that every machine has. */
 export function findIpAddresses(text: string): Span[] {
-  return [...matchSpans(IPV6, text, isIpv6), ...matchSpans(IPV4, text, isIpv4)]
+  return [
+    ...matchSpans(IPV6, text, (candidate) => isIpv6(candidate) && !NOBODY.test(candidate)),
+    ...matchSpans(IPV4, text, (candidate) => isIpv4(candidate) && !NOBODY.test(candidate)),
+  ]
 }
 
 function isIpv4(candidate: string): boolean {
@@ -19,5 +25,7 @@ function isIpv6(candidate: string): boolean {
   const halves = candidate.split('::')
   const groups = candidate.split(':').filter(Boolean).length
   if (halves.length === 1) return groups === 8
+  // `Section 1::` is no address.
+  if (groups === 1 && halves[1] === '' && !/[A-Fa-f]/.test(candidate)) return false
   return halves.length === 2 && groups >= 1 && groups <= 7 && /\d/.test(candidate)
 }

@@ -4,7 +4,7 @@ import { matchSpans, type Span } from './span.ts'
 const PASSPORT_NAMES =
   'passport|reisepass(?:nummer|-?nr\\.?)?|passnummer|pass-?nr|passeport|pasaporte|passaporto|paspoort(?:nummer)?|paszport(?:u)?|passaporte|pasaport|passi(?:n numero)?|utlevel|паспорта?|パスポート|旅券|护照|護照|여권'
 const NUMBER_WORD =
-  '(?:(?:number|no|nr|num|numero|numer|nummer|id|code|book|n°|nº|#|серия|номер|号码?|號碼?|番号|번호)[ .:]{0,2})?'
+  '(?:(?:number|no|nr|n\\.|num|numero|numer|nummer|id|code|book|n°|nº|#|серия|номер|号码?|號碼?|番号|번호)[ .:]{0,2})?'
 const LINK = '(?:[ .:#=*"\'|-]{0,6}|(?:is|ist|est|es|e|jest|は|是|为|為|는|은)[ :：]{0,2})'
 const PASSPORT = new RegExp(
   `(?<!\\p{L})(?:${matchingWords(PASSPORT_NAMES)})[ .:]{0,2}${matchingWords(NUMBER_WORD)}${matchingWords(LINK)}((?:[A-Z]{0,3} ?\\d[A-Z0-9]{1,3} ?\\d{2,8}[A-Z0-9]{0,4}|[A-Z0-9]{6,10}))(?![A-Za-z0-9])`,
@@ -12,7 +12,7 @@ const PASSPORT = new RegExp(
 )
 /** Machine-readable lines of passports and cards, ICAO 9303. */
 const MACHINE_READABLE =
-  /(?<![A-Z0-9<])(?:P[A-Z<][A-Z]{3}[A-Z<]{39}|[A-Z0-9<]{9}\d[A-Z<]{3}\d{7}[MFX<]\d{7}[A-Z0-9<]{14}[\d<]\d|[IAC][A-Z<][A-Z]{3}[A-Z0-9<]{9}[\d<][A-Z0-9<]{15}|\d{7}[MFX<]\d{7}[A-Z<]{3}[A-Z0-9<]{11}\d)(?![A-Z0-9<])/g
+  /(?<![A-Z0-9<])(?:P[A-Z<][A-Z<]{3}[A-Z<]{39}|[A-Z0-9<]{9}\d[A-Z<]{3}\d{7}[MFX<]\d{7}[A-Z0-9<]{14}[\d<]\d|[IAC][A-Z<][A-Z]{3}[A-Z0-9<]{9}[\d<][A-Z0-9<]{15}|\d{7}[MFX<]\d{7}[A-Z<]{3}[A-Z0-9<]{11}\d)(?![A-Z0-9<])/g
 
 /** Finds passport numbers after their name, and machine-readable lines. */
 export function findPassports(text: string): Span[] {

@@ -7,7 +7,7 @@ const PASSWORD = matchingWords(
 )
 /** Names of other secrets. */
 const SECRET =
-  'api[_-]?key|apikey|access[_-]?key|account[_-]?key|auth[_-]?key|private[_-]?key|signing[_-]?key|encryption[_-]?key|master[_-]?key|license[_-]?key|secret|token|credentials?|pepper'
+  'api[_-]?key|apikey|access[_-]?key|account[_-]?key|auth[_-]?key|private[_-]?key|signing[_-]?key|encryption[_-]?key|master[_-]?key|license[_-]?key|secret|token(?!i[sz]|s_|_?(?:count|limit|type|kind|id|s)\\b)|credentials?|pepper'
 const NAME_END = '[A-Za-z0-9_]{0,24}["\'\\]]{0,2}'
 const ASSIGN = '\\s{0,8}(?:=>|:=|[:=])\\s{0,8}'
 
@@ -43,6 +43,9 @@ const COOKIE =
   /\b(?:[\w.-]{0,20}sess(?:ion)?(?:_?id)?|connect\.sid|sid|auth)=([A-Za-z0-9%+/_.:~-]{16,2048}=*)/gi
 const OPTION =
   /--?(?:password|passwd|pass|token|secret|api-key|apikey|auth-token|access-token)[ =]["']?([^\s"'`-][^\s"'`]{5,512})/gi
+/** Elements: `<password>…</password>`. */
+const ELEMENT =
+  /<(?:[\w:.-]{0,24})(?:password|passwd|passphrase|secret|token|api-?key)>([^<>\s]{4,512})(?=<\/)/gi
 const USER_OPTION = /\bcurl\b[^\n]{0,200}?\s(?:-u|--user)[ =]?["']?([^\s:"'-]{1,64}:[^\s"']{3,128})/g
 
 /** Finds the values of fields, variables, parameters and options that are named like a secret. */
@@ -57,6 +60,7 @@ export function findLabelledSecrets(text: string): Span[] {
     ...matchSpans(RANDOM_PARAMETER, text, isLongRandom),
     ...matchSpans(COOKIE, text, isLongRandom),
     ...matchSpans(OPTION, text, (value) => isValue(value) && isRandom(value)),
+    ...matchSpans(ELEMENT, text, isValue),
     ...matchSpans(USER_OPTION, text, isValue),
   ]
 }

@@ -47,8 +47,9 @@ export const NATIONAL_NUMBERS: readonly NationalNumber[] = [
   { pattern: alone('\\d{2}(?: ?\\d{3} ?\\d{3}|\\.\\d{3}\\.\\d{3})[ -]?[A-Z]', 'gi'), validate: isDni },
   { pattern: alone('[XYZ][ -]?\\d{7}[ -]?[A-Z]', 'gi'), validate: isNie },
   {
+    // Letters can stand for digits; the checksum of sixteen letters is right by chance in every 26th word.
     pattern: alone(
-      '[A-Z]{3} ?[A-Z]{3} ?[0-9LMNPQRSTUV]{2}[A-Z][0-9LMNPQRSTUV]{2} ?[A-Z][0-9LMNPQRSTUV]{3}[A-Z]',
+      '(?=[A-Z]{6}[A-Z]{0,5}\\d)[A-Z]{6}[0-9LMNPQRSTUV]{2}[A-Z][0-9LMNPQRSTUV]{2}[A-Z][0-9LMNPQRSTUV]{3}[A-Z]',
       'gi',
     ),
     validate: isCodiceFiscale,

@@ -46,6 +46,7 @@ export const PHONE_FORMS: readonly PhoneForm[] = [
   { groups: /^1?[2-9]\d\d[2-9]\d{6}$/, countries: ['US', 'CA'], bare: true },
   // After a trunk zero: 06 12 34 56 78, 020 7946 0958, 030/1234567, 0412 345 678, 090-1234-5678.
   { groups: /^0[1-9](?:,\d\d){4}$/ },
+  { groups: /^0,[1-9]\d\d,\d{3},\d\d,\d\d$/, countries: ['TR'] },
   { groups: /^0[1-9]\d{0,3},\d{3,4}(?:,\d{2,4}){1,3}$/ },
   { groups: /^0[1-9]\d{0,4},\d{5,8}(?:,\d{1,4})?$/ },
   { groups: /^0[1-9]\d{0,4}(?:,\d{1,4}){1,5}$/, countries: TRUNK_ZERO },
@@ -64,5 +65,6 @@ export const PHONE_FORMS: readonly PhoneForm[] = [
   { groups: /^(?:69\d|2\d\d),\d{3},\d{4}$|^69\d{2},\d{3},\d{3}$/, countries: ['GR'] },
   { groups: /^[1-9]\d,9\d{4},\d{4}$/, countries: ['BR'] },
   { groups: /^[1-9]\d,[2-5]\d{3},\d{4}$/, countries: ['BR', 'MX'] },
+  { groups: /^(?:33|55|56|81),\d{4},\d{4}$/, countries: ['MX'] },
   { groups: /^8,9\d\d,\d{3}(?:,\d\d,\d\d|,\d{4})$/, countries: ['RU', 'KZ'] },
 ]

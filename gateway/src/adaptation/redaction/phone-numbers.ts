@@ -16,7 +16,7 @@ const MAX_CHECKS = 400
 /** Words after which any number of seven digits and more is a phone number. */
 const LABEL = new RegExp(
   matchingWords(
-    String.raw`(?:\b(?:tel|phone|telephone|mobile|cell|fax|whatsapp|signal|sms|hotline|call|dial|ring|text|contact|telefon(?:nummer|o|e|u)?|telefoon(?:nummer)?|handy(?:nummer)?|mobil(?:nummer|e|ny|tel(?:efon)?)?|mobiel|rufnummer|durchwahl|portable|movil|celular|cellulare|cell|telemovel|komorka|komorkowy|tlf|tfn|puh|gsm|nomor|dien thoai|numar|τηλ|тел|телефон|моб)|電話|手机|手機|电话|携帯|전화|휴대폰|연락처|هاتف|טלפון|फोन|โทร)[\p{L}]{0,6}[^\p{L}\d\n]{0,4}(?:(?:number|no|nr|num|numero|numer|me|us|at|on|is|ist|est|es|to|番号|号码|號碼|번호|は|是|:)[^\p{L}\d\n]{0,4}){0,3}$`,
+    String.raw`(?:(?<!\p{L})(?:tel|phone|telephone|mobile|cell|fax|whatsapp|signal|sms|hotline|call|dial|ring|text|contact|telefon(?:nummer|o|e|u)?|telefoon(?:nummer)?|handy(?:nummer)?|mobil(?:nummer|e|ny|tel(?:efon)?)?|mobiel|rufnummer|durchwahl|portable|movil|celular|cellulare|cell|telemovel|komorka|komorkowy|kom|cep|natel|tlf|tfn|puh|gsm|nomor|dien thoai|numar|τηλ|тел|телефон|моб)|電話|手机|手機|电话|携帯|전화|휴대폰|연락처|هاتف|טלפון|फोन|โทร)[\p{L}]{0,6}[^\p{L}\d\n]{0,4}(?:(?:number|no|nr|num|numero|numer|me|us|at|on|is|ist|est|es|to|番号|号码|號碼|번호|は|是|:)[^\p{L}\d\n]{0,4}){0,3}$`,
   ),
   'iu',
 )
@@ -46,21 +46,26 @@ function isPhoneNumber(text: string, { groups }: DigitRun, window: Window, check
   const start = groups[first]?.start ?? 0
   const end = groups[last]?.end ?? 0
   if (/^(?:\w|[.,:]\d|%)/.test(text.slice(end, end + 2))) return false
+  // A range in brackets after a value is none: 402 (389-423).
+  const written = text.slice(start, end)
+  if (written.includes('(') && !written.includes(')')) return false
   const before = text.slice(Math.max(0, start - 2), start)
   const abroad = /\+[ (]?$/.test(before)
     ? digits
     : /^(?:00|011)[1-9]/.test(digits)
       ? digits.replace(/^(?:00|011)/, '')
       : undefined
-  if (abroad !== undefined) return isInternational(text, groups, window, abroad, check)
+  if (abroad !== undefined && isInternational(text, groups, window, abroad, check)) return true
+  if (/\+[ (]?$/.test(before)) return false
   if (digits.length > 12 || /^0{2}|^(\d)\1+$/.test(digits) || CONSTANTS.has(digits)) return false
-  if (/[\p{L}_$€£#@\\+]$|\d[.,:]$/u.test(before) && first === 0) return false
+  if (/[\w$€£#@\\+]$|\d[.,:]$|[\p{Script=Cyrillic}\p{Script=Greek}]$/u.test(before) && first === 0)
+    return false
   const shape = groups.slice(first, last + 1).map((group) => group.digits)
   if (isLabelled(text, start)) return !isDate(text.slice(start, end))
   const joined = shape.join(',')
   for (const { groups: form, countries, bare } of PHONE_FORMS) {
     if (!form.test(joined) || (bare && !standsApart(text, start, end))) continue
-    if (digits.length < 8 || isDate(text.slice(start, end)) || /^-?[.-]$|[=*/^<>%-]$/.test(before.trim()))
+    if (digits.length < 8 || isDate(text.slice(start, end)) || /[.-]$|[=*/^<>%-] ?$/.test(before))
       return false
     if (countries === undefined ? digits.length >= 9 : countries.some((country) => check(digits, country)))
       return true
@@ -88,9 +93,13 @@ function isInternational(
   )
 }
 
+/** A space, a quote, a bracket, or a letter of a script without spaces between words. */
+const STANDS_APART =
+  /(?:^|[\s"'`(>,;|\uFFFC\p{Script=Han}\p{Script=Hiragana}\p{Script=Katakana}\p{Script=Hangul}])$/u
+
 function standsApart(text: string, start: number, end: number): boolean {
   return (
-    /(?:^|[\s"'`(>,;|\uFFFC])$/.test(text.slice(Math.max(0, start - 1), start)) &&
+    STANDS_APART.test(text.slice(Math.max(0, start - 1), start)) &&
     !/^\s*[*/+=<>-]/.test(text.slice(end, end + 3))
   )
 }
@@ -101,7 +110,7 @@ function isLabelled(text: string, start: number): boolean {
 }
 
 function isDate(candidate: string): boolean {
-  return /^(?:\d{1,2}([./-])\d{1,2}\1(?:19|20)?\d\d(?!\d)|(?:19|20)\d\d([./-])\d{1,2}\2\d{1,2}(?!\d)|(?:19|20)\d\d[01]\d[0-3]\d$)/.test(
+  return /^(?:\d{1,2}([./-])\d{1,2}\1(?:19|20)?\d\d(?!\d|\1\d)|(?:19|20)\d\d([./-])\d{1,2}\2\d{1,2}(?!\d)|(?:19|20)\d\d[01]\d[0-3]\d$)/.test(
     candidate,
   )
 }

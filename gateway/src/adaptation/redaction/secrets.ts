@@ -21,7 +21,7 @@ const FORMATS: readonly RegExp[] = [
   /(?<![A-Za-z0-9_/-])1\/\/0[A-Za-z0-9_-]{30,}/g,
   /(?<![A-Za-z0-9_~.-])[A-Za-z0-9_~.]{3}\dQ~[A-Za-z0-9_~.-]{31,34}(?![A-Za-z0-9_~.-])/g,
   // 64 bytes in base64: keys of Azure storage. Digests name their algorithm, as `sha512-…`.
-  /(?<![A-Za-z0-9+/_-])[A-Za-z0-9+/]{86}==(?![A-Za-z0-9=])/g,
+  /(?<![A-Za-z0-9+/_-]|integrity["']?[:=] ?["'])[A-Za-z0-9+/]{86}==(?![A-Za-z0-9=])/g,
   /(?<![A-Za-z0-9])\d{8,10}:AA[A-Za-z0-9_-]{32,33}(?![A-Za-z0-9_-])/g,
   /(?<![A-Za-z0-9])(?:SK|AC)[0-9a-f]{32}(?![0-9A-Za-z])/g,
   /(?<![A-Za-z0-9_-])key-[0-9a-f]{32}(?![0-9A-Za-z])/g,

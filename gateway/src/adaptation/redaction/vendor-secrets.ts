@@ -28,7 +28,8 @@ export function findVendorSecrets(text: string): Span[] {
   const context = {
     sharedOptions: {},
     createTranslator: () => () => ({ message: '', messageId: '' }),
-    report: ({ range: [start, end] }: { range: readonly [number, number] }) => spans.push({ start, end }),
+    report: ({ range: [start, end] }: { range: readonly [number, number] }) =>
+      spans.push({ start: start + fieldLength(text.slice(start, end)), end }),
     ignore: () => undefined,
   }
   const source = {
@@ -40,4 +41,9 @@ export function findVendorSecrets(text: string): Span[] {
   }
   for (const rule of TEXT_RULES) void rule.create(context, {}).file?.(source)
   return spans
+}
+
+/** Returns the length of the name before a value: some rules report `_authToken=…` or `"aws_secret_access_key": "…`. */
+function fieldLength(found: string): number {
+  return /^["']?[\w.-]{3,40}["']?\s{0,8}(?:=>|[:=])\s{0,8}["']?(?=[^/\s])/.exec(found)?.[0].length ?? 0
 }
