@@ -117,7 +117,8 @@ export const ADAPTATION_OPERATIONS: readonly Operation[] = [
     path: '/admin/updates/{id}/cancel',
     id: 'cancelUpdate',
     tag: 'Adaptation',
-    summary: 'Cancels a running update.',
+    summary:
+      'Cancels a running update. Responds 409 once a node serves its mask, which can then only be rolled back.',
     key: 'operator',
     response: named('Update', updateEntry),
     errors: ['not_found', 'conflict'],

@@ -36,7 +36,7 @@ export function addUpdates(program: Command, session: Session): void {
 export function addCancel(program: Command, session: Session): void {
   program
     .command('cancel')
-    .description('cancel an update that has not promoted its mask')
+    .description('cancel an update whose mask no node serves yet')
     .argument('<id>', 'id of the update, see copal updates')
     .option('--json', 'print JSON')
     .addHelpText('after', '\nExample:\n  copal cancel upd_0123456789abcdef')

@@ -24,7 +24,7 @@ export async function moveUpdate(
   const change = { ...patch, state, finishedAt }
   const stored = decision && { ...decision, createdAt: deps.nowMs() }
   const changed =
-    update.state === 'promoting' && state === 'failed'
+    update.state === 'promoting' && (state === 'failed' || state === 'cancelled')
       ? await failPromotion(deps.db, update, change)
       : update.state === 'canary'
         ? await endCanary(deps.db, update, change, stored)

@@ -15,6 +15,7 @@ import { requireDomainTexts } from './require-domain-texts.ts'
 import { advanceUpdate } from './advance-update.ts'
 import { moveUpdate } from './move-update.ts'
 import { evaluationWindow } from './evaluation-window.ts'
+import { liveNodes } from './trial-check.ts'
 import { findOperatorModel } from '../models/find-operator-model.ts'
 import type { StepDeps } from './update-step.ts'
 
@@ -154,27 +155,42 @@ export async function beginUpdate(deps: StepDeps & Pick<Deps, 'updateWorkflow'>,
 }
 
 /**
- * Cancels an update; nodes stop its job with their next heartbeat.
+ * Cancels an update; nodes stop its job with their next heartbeat. A mask that is to become active, and that no node serves yet,
+ * is taken back: the one before stays in use.
  *
  * @throws AppError `not_found`, `conflict` when it is too late
  */
 export async function cancelUpdate(
-  deps: Pick<StepDeps, 'db' | 'artifacts' | 'reservoir' | 'nowMs'>,
+  deps: Pick<StepDeps, 'db' | 'artifacts' | 'fleet' | 'reservoir' | 'nowMs'>,
   id: string,
 ): Promise<UpdateRow> {
   for (;;) {
     const update = await requireUpdate(deps, id)
     if (update.state === 'cancelled') return update
+    if (update.state === 'promoting') await requireNotServed(deps, update)
     if (await moveUpdate(deps, update, { event: 'cancelled', patch: {} })) return requireUpdate(deps, id)
     // After a lost race, try again. Otherwise the state does not allow it.
     if ((await requireUpdate(deps, id)).revision !== update.revision) continue
     throw new AppError(
       'conflict',
-      update.state === 'promoting' || update.state === 'promoted'
-        ? `Update '${id}' is ${update.state}, so its mask may be active. Roll it back with 'POST /admin/rollback'.`
+      update.state === 'promoted'
+        ? `Update '${id}' is promoted, so its mask is active. Roll it back with 'POST /admin/rollback'.`
         : `Update '${id}' has already ended: it is ${update.state}.`,
     )
   }
+}
+
+/** @throws AppError `conflict` if a live node serves the mask of an update */
+async function requireNotServed(
+  deps: Pick<StepDeps, 'fleet'>,
+  { id, model, maskVersion }: UpdateRow,
+): Promise<void> {
+  const serving = (await liveNodes(deps, model)).find(({ activeVersion }) => activeVersion === maskVersion)
+  if (!serving) return
+  throw new AppError(
+    'conflict',
+    `Update '${id}' is promoting, and node '${serving.id}' serves its mask already. Roll it back with 'POST /admin/rollback'.`,
+  )
 }
 
 /**

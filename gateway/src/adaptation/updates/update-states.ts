@@ -47,8 +47,8 @@ const TRANSITIONS: Record<UpdateState, Partial<Record<UpdateEvent, UpdateState>>
   },
   confirming: { ...WORKING, canary_started: 'canary', approved: 'promoting' },
   canary: { ...WORKING, approved: 'promoting', rolled_back: 'rolled_back' },
-  // From here on the mask may be active: the update cannot be cancelled, but the mask can be rolled back.
-  promoting: { converged: 'promoted', rolled_back: 'rolled_back', failed: 'failed' },
+  // From here on the mask may be active. Once a node serves it, it can only be rolled back.
+  promoting: { ...WORKING, converged: 'promoted', rolled_back: 'rolled_back' },
   promoted: { rolled_back: 'rolled_back' },
   rolled_back: { reinstated: 'promoted' },
   failed: { forced: 'promoting' },

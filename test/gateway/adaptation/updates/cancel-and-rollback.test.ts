@@ -73,16 +73,80 @@ describe('cancelling', () => {
     expect((await getUpdate(id)).state).toBe('cancelled')
   })
 
-  test('of a promoting update is rejected with instructions', async () => {
-    const node = new SimulatedNode('too-late-1', 'too-late')
+  test('an update that another node confirms ends it', async () => {
+    const nodes = [
+      new SimulatedNode('unconfirmed-1', 'unconfirmed'),
+      new SimulatedNode('unconfirmed-2', 'unconfirmed'),
+    ]
+    const work = async () => {
+      for (const node of nodes) {
+        await node.work()
+        await node.beat()
+      }
+    }
+    await work()
+    await importTexts('unconfirmed-a')
+    const { id } = await startUpdate('unconfirmed', ['unconfirmed-a'])
+    while ((await getUpdate(id)).state !== 'confirming') await work()
+    expect((await cancel(id)).status).toBe(200)
+    for (const node of nodes) expect((await node.beat()).jobs).toEqual([])
+    expect((await getUpdate(id)).state).toBe('cancelled')
+    expect(await findModel(db, 'unconfirmed')).toMatchObject({ activeVersion: 0 })
+  })
+
+  test('a canary ends its trials, and the active mask answers all conversations again', async () => {
+    const node = new SimulatedNode('bird-1', 'bird')
     await node.beat()
+    await adminJson('PUT', '/policy', { model: 'bird', canary: { enabled: true } })
+    await importTexts('bird-a')
+    const { id } = await startUpdate('bird', ['bird-a'])
+    await node.reach(id, 'canary')
+    await node.beat()
+    expect(await findModel(db, 'bird')).toMatchObject({ canary: { updateId: id, version: 1 } })
+    expect((await cancel(id)).status).toBe(200)
+    expect(await findModel(db, 'bird')).toMatchObject({ canary: null, shadow: null, activeVersion: 0 })
+    expect((await node.beat()).desired).toMatchObject({ active: null })
+  })
+
+  test('a promotion before a node serves the mask takes it back, and the one before stays in use', async () => {
+    const node = new SimulatedNode('back-out-1', 'back-out')
+    await node.beat()
+    await importTexts('back-out-a')
+    const first = await node.finish((await startUpdate('back-out', ['back-out-a'])).id)
+    await importTexts('back-out-a', 80, 'more to back out')
+    const counted = await listCounted(db, 'back-out')
+    const { id } = await startUpdate('back-out', ['back-out-a'])
+    await node.reach(id, 'promoting')
+    expect(await findModel(db, 'back-out')).toMatchObject({ activeVersion: 2, previousVersion: 1 })
+    const [response] = await Promise.all([cancel(id), advanceUpdate(testDeps(), id)])
+    expect(await response.json()).toMatchObject({ state: 'cancelled', error: null })
+    await advanceUpdate(testDeps(), id)
+    expect(await findModel(db, 'back-out')).toMatchObject({ activeVersion: 1 })
+    expect((await node.beat()).desired).toMatchObject({ active: { version: 1 } })
+    expect(await listCounted(db, 'back-out')).toEqual(counted)
+    expect((await getUpdate(first.id)).state).toBe('promoted')
+    // Its texts are free again.
+    const next = await node.finish((await startUpdate('back-out', ['back-out-a'])).id)
+    expect(next).toMatchObject({ state: 'promoted', mask_version: 3, parent_version: 1 })
+  })
+
+  test('a promotion that a node serves already is rejected with instructions', async () => {
+    const node = new SimulatedNode('too-late-1', 'too-late')
+    const slow = new SimulatedNode('too-late-2', 'too-late')
+    await node.beat()
+    await adminJson('PUT', '/policy', { model: 'too-late', confirm: 1 })
     await importTexts('too-late-a')
     const { id } = await startUpdate('too-late', ['too-late-a'])
     await node.reach(id, 'promoting')
+    // One that does not swap holds the promotion up.
+    await slow.beat({ activeVersion: 0 })
+    // It learns of the mask, and then reports that it serves it.
+    for (let beat = 0; beat < 2; beat += 1) await node.beat()
     for (const state of ['promoting', 'promoted'] as const) {
       const response = await cancel(id)
       expect(response.status).toBe(409)
       expect((await errorOf(response)).message).toMatch(new RegExp(`${state}.*rollback`))
+      await slow.beat({ activeVersion: 1 })
       await node.finish(id)
     }
     const failed = await cancel('upd_unknown')

@@ -46,6 +46,7 @@ const MOVES: [UpdateState, UpdateEvent, UpdateState][] = [
   ['failed', 'forced', 'promoting'],
   ['promoting', 'converged', 'promoted'],
   ['promoting', 'failed', 'failed'],
+  ['promoting', 'cancelled', 'cancelled'],
   ['promoting', 'rolled_back', 'rolled_back'],
   ['promoted', 'rolled_back', 'rolled_back'],
   ['rolled_back', 'reinstated', 'promoted'],
