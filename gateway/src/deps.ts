@@ -8,12 +8,14 @@ import { createNodeSecrets } from './fleet/auth/node-secrets.ts'
 import { createPrefixSalts } from './fleet/client/prefix-keys.ts'
 import { readList, readWholeNumber } from './runtime/variables.ts'
 import { readPolicy } from './fleet/object/policy-variables.ts'
-import { createAttestations } from './fleet/auth/attestations.ts'
+import { ATTESTED_DAYS, createAttestations } from './fleet/auth/attestations.ts'
 import { notConfigured } from './runtime/not-configured.ts'
 import type { Bindings, Deps } from './contracts/bindings.ts'
+import type { Recogniser } from './contracts/recogniser.ts'
+import { createRecogniser, recogniserUrl } from './adaptation/redaction/recogniser.ts'
 
 /** Minimum days to keep receipts: a receipt that is sent again is recognized by the stored one. */
-const MIN_RECEIPT_DAYS = 7
+const MIN_RECEIPT_DAYS = ATTESTED_DAYS
 
 /** The part of {@link Deps} that is the same for all events of an isolate, by its bindings. */
 const depsByBindings = new WeakMap<Bindings, IsolateDeps>()
@@ -61,6 +63,7 @@ function createIsolateDeps(env: Bindings): IsolateDeps['parts'] {
     )
   }
   const access = readAccess(env)
+  const policy = readPolicy(env)
   return {
     db: openDatabase(env.DB),
     artifacts: env.ARTIFACTS,
@@ -70,7 +73,7 @@ function createIsolateDeps(env: Bindings): IsolateDeps['parts'] {
     updateWorkflow: env.UPDATE_WORKFLOW,
     nodeSecrets: createNodeSecrets(gatewaySecrets),
     revokedNodes: readRevokedNodes(env),
-    attestations: createAttestations(gatewaySecrets),
+    attestations: createAttestations(gatewaySecrets, policy),
     prefixSalt: createPrefixSalts(gatewaySecrets[0]),
     nodeFetch(url, init) {
       const headers = { ...init.headers, ...access(url) }
@@ -78,7 +81,7 @@ function createIsolateDeps(env: Bindings): IsolateDeps['parts'] {
     },
     adminKeySha256,
     keyPepper,
-    policy: readPolicy(env),
+    policy,
     adaptationPreset: readAdaptationPreset(env),
     keyTrustMs: readWholeNumber(env, 'COPAL_KEY_TRUST_MS', SETTINGS.COPAL_KEY_TRUST_MS.default),
     unknownKeysPerMinute: readWholeNumber(
@@ -89,6 +92,7 @@ function createIsolateDeps(env: Bindings): IsolateDeps['parts'] {
     unknownKeyEdgeLimit: env.UNKNOWN_KEYS,
     listsPerMinute: readWholeNumber(env, 'COPAL_LISTS_PER_MINUTE', SETTINGS.COPAL_LISTS_PER_MINUTE.default),
     receiptDays: readReceiptDays(env),
+    recogniser: readRecogniser(env),
     otlpEndpoint: env.OTEL_EXPORTER_OTLP_ENDPOINT || undefined,
     nowMs: () => Date.now(),
   }
@@ -129,6 +133,16 @@ function readAdaptationPreset(env: Bindings): AdaptationPreset {
   const preset = env.COPAL_ADAPTATION || SETTINGS.COPAL_ADAPTATION.default
   if (preset === 'production' || preset === 'local') return preset
   throw notConfigured(`the variable COPAL_ADAPTATION is '${preset}'; 'production' or 'local' is expected.`)
+}
+
+function readRecogniser(env: Bindings): Recogniser | undefined {
+  const address = env.COPAL_RECOGNISER_URL
+  if (!address) return undefined
+  const url = recogniserUrl(address)
+  if (url) return createRecogniser({ url, token: env.COPAL_RECOGNISER_TOKEN })
+  throw notConfigured(
+    'the variable COPAL_RECOGNISER_URL must be an address with https, or with http on this machine, without a user name.',
+  )
 }
 
 function readReceiptDays(env: Bindings): number {

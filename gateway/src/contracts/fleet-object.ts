@@ -8,6 +8,14 @@ import type { Trials } from './trial.ts'
 /** The limit that rejected a request, or the reason that it got no node; `left` is no rejection: its client left. */
 export type RejectionReason = LimitRejection['limit'] | NoNode['reason']
 
+/** The use of a signature by a node. */
+export interface SignatureUse {
+  nodeId: string
+  /** The signature itself, which differs for each time, path and body. */
+  mac: string
+  signedAtMs: number
+}
+
 /** The number of requests of a tenant for a model that were rejected for one reason. */
 export interface RejectionCount {
   tenant: string
@@ -56,13 +64,18 @@ export interface FleetObject extends Rpc.DurableObjectBranded {
    * @param desiredVersion undefined while D1 does not respond: the last known version stays
    * @returns `known`: false if D1 must be asked first, because the node or its weights are new; `registered`: whether
    * the pruning methods of its process are known, so that heartbeats need not list them; `drained`: whether the
-   * operator drains the node; `replaced`: another process uses the name now, and this heartbeat was ignored
+   * operator drains the node; `replaced`: another process uses the name now, and this heartbeat was ignored;
+   * `replayed`: its signature was used before, and it was ignored
    */
   heartbeat(
     heartbeat: Heartbeat,
     desiredVersion: number | undefined,
     trials?: Trials,
-  ): Promise<{ known: boolean; registered: boolean; drained: boolean; replaced?: true }>
+    signature?: SignatureUse,
+  ): Promise<{ known: boolean; registered: boolean; drained: boolean; replaced?: true; replayed?: true }>
+
+  /** Records the use of the signature of a call; returns false if it was used before, also by a heartbeat. */
+  useSignature(signature: SignatureUse): boolean
 
   /**
    * Stops new requests to a node, or allows them again. Running requests continue. Lasts until the node restarts.

@@ -5,11 +5,14 @@ import { validate, parseJson } from '@copal/shared/wire/validate.ts'
 import {
   BODY_HASH_HEADER,
   claimedNodeId,
+  replayedError,
   sha256,
   SIGNATURE_HEADER,
+  signatureUse,
   verify,
 } from '@copal/shared/wire/signature.ts'
 import type { AppEnv } from '../contracts/context.ts'
+import type { SignatureUse } from '../contracts/fleet-object.ts'
 import { decodeBody, readBody } from '../runtime/body-reader.ts'
 
 /**
@@ -37,6 +40,21 @@ export async function requireSignature(c: Context<AppEnv>, bodySha256: string): 
     `The secret of node '${nodeId}' was revoked by the gateway's COPAL_REVOKED_NODES. Give the node another name and ` +
       "that name's secret: `npx copal nodes secret <node id>`.",
   )
+}
+
+/** Returns the use of a verified call's signature. Calls of the Fleet object that change its state take it with them. */
+export function signatureOf(c: Context<AppEnv>): SignatureUse {
+  return signatureUse(c.req.header(SIGNATURE_HEADER))
+}
+
+/**
+ * Checks that a verified call is made for the first time. The Fleet object remembers the signatures of all isolates.
+ *
+ * @throws AppError `invalid_signature`
+ */
+export async function requireFirstUse(c: Context<AppEnv>): Promise<void> {
+  // Not repeated after a failure: the first attempt may have used the signature.
+  if (!(await c.var.deps.fleet.useSignature(signatureOf(c)))) throw replayedError()
 }
 
 /**

@@ -9,13 +9,19 @@ import {
 } from '@opentelemetry/api'
 import { W3CTraceContextPropagator } from '@opentelemetry/core'
 import { resourceFromAttributes } from '@opentelemetry/resources'
-import { BasicTracerProvider, type ReadableSpan, type SpanProcessor } from '@opentelemetry/sdk-trace-base'
+import {
+  AlwaysOnSampler,
+  BasicTracerProvider,
+  type ReadableSpan,
+  type SpanProcessor,
+} from '@opentelemetry/sdk-trace-base'
 import type { RequestTrace } from '../contracts/request-trace.ts'
 
 /** Creates the traces of an isolate's requests. */
 export interface Tracing {
   /**
-   * Starts the server span of a request, as a child of the caller's span if its headers name one. `onEnd` receives the
+   * Starts the server span of a request, as a child of the caller's span if its headers name one, also if the caller does
+   * not sample. `onEnd` receives the
    * sampled spans of the request when the last one has ended.
    */
   begin(name: string, headers: Headers, onEnd: (spans: ReadableSpan[]) => void): RequestTrace
@@ -33,6 +39,8 @@ const REQUEST_SPANS = createContextKey('copal request spans')
 export function createTracing(): Tracing {
   const provider = new BasicTracerProvider({
     resource: resourceFromAttributes({ 'service.name': 'copal-gateway' }),
+    // By default a client that names a trace which is not sampled would hide its requests from the operator.
+    sampler: new AlwaysOnSampler(),
     spanProcessors: [createRequestProcessor()],
   })
   const tracer = provider.getTracer('copal-gateway')

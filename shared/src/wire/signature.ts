@@ -64,6 +64,25 @@ export function claimedNodeId(header: string | null | undefined): string {
 }
 
 /**
+ * Returns the time and the HMAC of a signature, by which a second use of it is recognised. Verify it first.
+ *
+ * @throws AppError `invalid_signature`
+ */
+export function signatureUse(header: string | null | undefined): {
+  nodeId: string
+  mac: string
+  signedAtMs: number
+} {
+  const { nodeId, mac, atMs } = parseHeader(header)
+  return { nodeId, mac, signedAtMs: atMs }
+}
+
+/** Creates the error of a call whose signature was used before. */
+export function replayedError(): AppError {
+  return new AppError('invalid_signature', 'This call was made before. Sign every call anew.')
+}
+
+/**
  * Verifies in constant time that `header` signs `request` for this recipient, and that the signature is fresh.
  *
  * @param secrets of the node; two while a secret is being replaced, and either may have signed

@@ -2,6 +2,7 @@ import { env } from 'cloudflare:workers'
 import { createExecutionContext, waitOnExecutionContext } from 'cloudflare:test'
 import { expect, test, vi } from 'vitest'
 import { createApp } from '../../../gateway/src/app.ts'
+import { createTracing } from '../../../gateway/src/telemetry/trace.ts'
 import { sendHeartbeat, createKey, ORIGIN, until } from '../support/requests/gateway-requests.ts'
 import { startNode } from '../support/doubles/node-double.ts'
 
@@ -112,4 +113,17 @@ test('an unreachable collector causes a warning in the log and fails no request'
   await waitOnExecutionContext(ctx)
   expect(log.mock.calls.flat().join(' ')).toContain('1 spans are lost')
   log.mockRestore()
+})
+
+test('a client whose trace is not sampled cannot hide its request', async () => {
+  const ended: string[] = []
+  const headers = new Headers({ traceparent: `00-${TRACE}-b7ad6b7169203331-00` })
+  const trace = createTracing().begin('GET /', headers, (spans) =>
+    ended.push(...spans.map(({ name }) => name)),
+  )
+  const call = trace.startCall('generate', {})
+  expect(trace.headers(call)['traceparent']).toMatch(new RegExp(`^00-${TRACE}-[0-9a-f]{16}-01$`))
+  call.end()
+  trace.span.end()
+  expect(ended).toEqual(['generate', 'GET /'])
 })

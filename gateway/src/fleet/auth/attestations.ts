@@ -1,24 +1,74 @@
 import { hmac, isHmac } from '@copal/shared/wire/hmac.ts'
 import type { GatewaySecrets, AttestedCall, Attestations } from '../../contracts/node-auth.ts'
 
-/** Separates attestations from other HMACs under the gateway's secret. Changing it would invalidate those in flight. */
-const LABEL = 'copal ticket 1'
+/** Separates attestations from other HMACs under the gateway's secret. */
+const LABEL = 'copal attestation 2'
+/** Label of attestations of versions without a time of issue. */
+const UNTIMED_LABEL = 'copal ticket 1'
 
-/** Creates attestations with the first secret, which no node has, and accepts those made with any of the secrets. */
-export function createAttestations(secrets: GatewaySecrets): Attestations {
+/**
+ * Days for which a node can report on a request, from its call on.
+ *
+ * Receipts must survive an outage of the node or the gateway, so a week. A stored receipt, by which a second one is
+ * recognised, is kept for at least as long, so that no receipt counts twice. The usage of a request whose receipt comes
+ * later has long been charged by an estimate.
+ */
+export const ATTESTED_DAYS = 7
+const DAY_MS = 86_400_000
+/** How long after the longest response a node can send it to the cache. */
+const LATE_ANSWER_MS = 600_000
+
+/** Hexadecimal digits of the time of issue, in seconds; the other 56 of 64 are the beginning of the HMAC. */
+const TIME_DIGITS = 8
+const ATTESTATION_DIGITS = 64
+
+/**
+ * Creates attestations with the first secret, which no node has, and accepts those made with any of the secrets until they
+ * expire. They are 64 hexadecimal digits, as nodes of earlier versions expect.
+ *
+ * @param totalMs the longest time that a response takes
+ */
+export function createAttestations(
+  secrets: GatewaySecrets,
+  { totalMs = 0, nowMs = () => Date.now() }: { totalMs?: number; nowMs?: () => number } = {},
+): Attestations {
+  const issueAt = async (secret: string, time: string, call: AttestedCall): Promise<string> => {
+    const mac = await hmac(secret, `${LABEL}\n${time}\n${contentOf(call)}`)
+    return time + mac.slice(0, ATTESTATION_DIGITS - TIME_DIGITS)
+  }
   return {
-    issue: (call) => hmac(secrets[0], contentOf(call)),
+    issue: (call) =>
+      issueAt(
+        secrets[0],
+        Math.floor(nowMs() / 1000)
+          .toString(16)
+          .padStart(TIME_DIGITS, '0'),
+        call,
+      ),
     async verify(attestation, call) {
-      if (attestation === undefined) return false
-      const text = contentOf(call)
-      for (const secret of secrets) if (await isHmac(secret, text, attestation)) return true
+      if (attestation?.length !== ATTESTATION_DIGITS) return false
+      const time = attestation.slice(0, TIME_DIGITS)
+      const ageMs = nowMs() - Number.parseInt(time, 16) * 1000
+      const lifetimeMs = 'answer' in call.subject ? totalMs + LATE_ANSWER_MS : ATTESTED_DAYS * DAY_MS
+      for (const secret of secrets) {
+        if (ageMs <= lifetimeMs && isEqual(await issueAt(secret, time, call), attestation)) return true
+        // Of requests that were running when the gateway was upgraded. To be removed with the next version.
+        if (await isHmac(secret, `${UNTIMED_LABEL}\n${contentOf(call)}`, attestation)) return true
+      }
       return false
     },
   }
 }
 
+/** Compares two attestations in constant time. */
+function isEqual(one: string, other: string): boolean {
+  const encoder = new TextEncoder()
+  const [a, b] = [encoder.encode(one), encoder.encode(other)]
+  return a.byteLength === b.byteLength && crypto.subtle.timingSafeEqual(a, b)
+}
+
 function contentOf({ nodeId, subject }: AttestedCall): string {
-  return `${LABEL}\n${JSON.stringify([nodeId, ...factsOf(subject)])}`
+  return JSON.stringify([nodeId, ...factsOf(subject)])
 }
 
 function factsOf(subject: AttestedCall['subject']): (string | number | null)[] {

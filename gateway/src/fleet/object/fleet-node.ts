@@ -39,6 +39,8 @@ export interface NodeRecord extends Omit<NodeReport, 'trials' | 'drained'> {
   /** Left out in records that are older than trials. */
   trials?: Trials
   drained?: boolean
+  /** The latest time that it has signed a call. Left out in older records. */
+  signedAtMs?: number
   leases: Lease[]
 }
 

@@ -26,11 +26,13 @@ import type {
   AdmissionRequest,
   AdmissionResult,
   Settlement,
+  SignatureUse,
 } from '../../contracts/fleet-object.ts'
 import type { FleetSnapshot } from '../../contracts/node-view.ts'
 import type { NodeRecord } from './fleet-node.ts'
 import { FleetState } from './fleet-state.ts'
 import { SupersededAttempts } from './superseded-attempts.ts'
+import { UsedSignatures } from './used-signatures.ts'
 
 /** The maximum interval between sweeps for expired leases and silent nodes, while any node is remembered. */
 const SWEEP_MS = 10_000
@@ -61,6 +63,7 @@ export class Fleet extends DurableObject<Bindings> implements FleetObject {
   readonly #dispatcher: Dispatcher
   readonly #rejections: RejectionCounts
   readonly #superseded = new SupersededAttempts()
+  readonly #signatures = new UsedSignatures()
   #ledger = new Ledger()
   #sweepScheduled = false
   #saveScheduled: ReturnType<typeof setTimeout> | undefined
@@ -75,7 +78,10 @@ export class Fleet extends DurableObject<Bindings> implements FleetObject {
     this.#rejections = new RejectionCounts((model) => this.#state.contextLengthOf(model) !== undefined)
     void ctx.blockConcurrencyWhile(async () => {
       const records = await ctx.storage.list<NodeRecord>({ prefix: NODE_KEY })
-      for (const record of records.values()) this.#state.restore(record)
+      for (const { signedAtMs, ...record } of records.values()) {
+        this.#state.restore(record)
+        if (signedAtMs !== undefined) this.#signatures.restore(record.heartbeat.nodeId, signedAtMs)
+      }
       const { ledger, leaseIds } = await loadLedger(ctx.storage, Date.now())
       this.#ledger = ledger
       this.#sweepScheduled = (await ctx.storage.getAlarm()) !== null
@@ -89,8 +95,11 @@ export class Fleet extends DurableObject<Bindings> implements FleetObject {
     heartbeat: Heartbeat,
     desiredVersion: number | undefined,
     trials?: Trials,
-  ): Promise<{ known: boolean; registered: boolean; drained: boolean; replaced?: true }> {
+    signature?: SignatureUse,
+  ): Promise<{ known: boolean; registered: boolean; drained: boolean; replaced?: true; replayed?: true }> {
     const { nodeId } = heartbeat
+    if (signature && !this.useSignature(signature))
+      return { known: true, registered: false, drained: false, replayed: true }
     if (this.#state.isReplaced(heartbeat))
       return { known: true, registered: false, drained: false, replaced: true }
     if (!this.#state.heartbeat(heartbeat, desiredVersion, Date.now(), trials))
@@ -108,6 +117,10 @@ export class Fleet extends DurableObject<Bindings> implements FleetObject {
       registered: this.#state.methodsOf(nodeId) !== undefined,
       drained: this.#state.isDrained(nodeId),
     }
+  }
+
+  useSignature(signature: SignatureUse): boolean {
+    return this.#signatures.use(signature, Date.now())
   }
 
   async drain(nodeId: string, drained: boolean): Promise<boolean> {
@@ -240,6 +253,7 @@ export class Fleet extends DurableObject<Bindings> implements FleetObject {
     await this.#settleUnconfirmed()
     const nowMs = Date.now()
     const { leases, forgotten } = this.#state.expire(nowMs)
+    for (const nodeId of forgotten) this.#signatures.forget(nodeId)
     if (forgotten.length > 0) await this.ctx.storage.delete(forgotten.map((id) => NODE_KEY + id))
     this.#sweepScheduled = false
     if (!this.#state.empty || !this.#ledger.empty) await this.#scheduleSweep()
@@ -321,7 +335,9 @@ export class Fleet extends DurableObject<Bindings> implements FleetObject {
   async #storeNode(nodeId: string, options: DurableObjectPutOptions = {}): Promise<void> {
     const record = this.#state.record(nodeId)
     if (!record) return
-    const kept = { ...record, leases: record.leases.slice(-MAX_STORED_LEASES) }
+    const signedAtMs = this.#signatures.lastSignedMs(nodeId)
+    const leases = record.leases.slice(-MAX_STORED_LEASES)
+    const kept = { ...record, leases, ...(signedAtMs === undefined ? {} : { signedAtMs }) }
     await this.ctx.storage.put(NODE_KEY + nodeId, kept, options)
   }
 

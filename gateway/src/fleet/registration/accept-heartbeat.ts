@@ -1,6 +1,8 @@
 import { AppError } from '@copal/shared/errors.ts'
+import { replayedError } from '@copal/shared/wire/signature.ts'
 import type { Heartbeat } from '@copal/shared/wire/heartbeat.ts'
 import type { Deps } from '../../contracts/bindings.ts'
+import type { SignatureUse } from '../../contracts/fleet-object.ts'
 import { ensureModel, type ModelState } from '../../storage/db/queries/model-queries.ts'
 import { trialsInForce } from '../../storage/db/trials-in-force.ts'
 
@@ -19,15 +21,17 @@ export interface AcceptedHeartbeat {
  *
  * Without the database the call fails, but the fleet still counts the heartbeat of a node it knows.
  *
- * @throws AppError `conflict` if the node has other weights than the registered model, or another process has replaced it
+ * @throws AppError `invalid_signature` if the same heartbeat was accepted before; `conflict` if the node has other weights than the registered model, or another process has replaced it
  */
 export async function acceptHeartbeat(
   deps: Pick<Deps, 'db' | 'fleet' | 'nowMs'>,
   heartbeat: Heartbeat,
+  signature?: SignatureUse,
 ): Promise<AcceptedHeartbeat> {
   const { nodeId } = heartbeat
   const state = await ensureModel(deps.db, heartbeat.model, deps.nowMs()).catch(async (cause: unknown) => {
-    await deps.fleet.heartbeat(heartbeat, undefined)
+    const { replayed } = await deps.fleet.heartbeat(heartbeat, undefined, undefined, signature)
+    if (replayed) throw replayedError()
     throw cause
   })
   const { model } = state
@@ -40,11 +44,13 @@ export async function acceptHeartbeat(
       { param: 'model.baseSha256' },
     )
   }
-  const { registered, drained, replaced } = await deps.fleet.heartbeat(
+  const { registered, drained, replaced, replayed } = await deps.fleet.heartbeat(
     heartbeat,
     model.activeVersion,
     trialsInForce(model),
+    signature,
   )
+  if (replayed) throw replayedError()
   if (replaced) {
     throw new AppError(
       'conflict',

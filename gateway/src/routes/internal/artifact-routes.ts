@@ -13,7 +13,7 @@ import { storeMaskFile } from '../../storage/artifacts/mask-files.ts'
 import { joinMaskFile, storeMaskPart } from '../../storage/artifacts/mask-parts.ts'
 import { decodeBody } from '../../runtime/body-reader.ts'
 import { rejectMethod } from '../../middleware/error-responses.ts'
-import { readSignedBody, requireSignature } from '../../middleware/signed-calls.ts'
+import { readSignedBody, requireFirstUse, requireSignature } from '../../middleware/signed-calls.ts'
 import { datasetKey, maskKey, statisticsKey } from '../../storage/artifacts/artifact-keys.ts'
 import { completeStatistics, storeStatisticsPiece } from '../../storage/artifacts/statistics-files.ts'
 
@@ -24,7 +24,8 @@ const CACHE_CONTROL = 'private, max-age=31536000, immutable'
  * Creates the routes by which nodes exchange masks, datasets and statistics; mount them at `/internal`. Masks, datasets and
  * pieces of statistics are named by their SHA-256.
  *
- * Every call is signed. An upload is signed over the hash in its path, against which the stored bytes are checked.
+ * Every call is signed. An upload is signed over the hash in its path, against which the stored bytes are checked, and its
+ * signature is accepted once.
  */
 export function artifactRoutes(): Hono<AppEnv> {
   return new Hono<AppEnv>()
@@ -32,12 +33,14 @@ export function artifactRoutes(): Hono<AppEnv> {
     .put('/masks/:sha256', async (c) => {
       const hash = pathHash(c)
       await requireSignature(c, hash)
+      await requireFirstUse(c)
       await storeMaskFile(c.var.deps.artifacts, hash, c.req.raw)
       return c.json({ sha256: hash }, 201)
     })
     .post('/masks/:sha256', async (c) => {
       const hash = pathHash(c)
       const { body } = await readSignedBody(c, MAX_LIST_BYTES)
+      await requireFirstUse(c)
       const { parts } = validate(joinMaskParts, parseJson(decodeBody(body)))
       await joinMaskFile(c.var.deps.artifacts, hash, parts)
       return c.json({ sha256: hash }, 201)
@@ -46,6 +49,7 @@ export function artifactRoutes(): Hono<AppEnv> {
     .put('/masks/:sha256/parts/:part', async (c) => {
       const part = pathHash(c, 'part')
       await requireSignature(c, part)
+      await requireFirstUse(c)
       await storeMaskPart(c.var.deps.artifacts, pathHash(c), part, c.req.raw)
       return c.json({ sha256: part }, 201)
     })
@@ -57,6 +61,7 @@ export function artifactRoutes(): Hono<AppEnv> {
     .put(`/statistics/:artifact/${STATISTICS_MANIFEST}`, async (c) => {
       const artifact = pathHash(c, 'artifact')
       const { body } = await readSignedBody(c, MAX_STATISTICS_MANIFEST_BYTES)
+      await requireFirstUse(c)
       const manifest = validate(statisticsManifest, parseJson(decodeBody(body)))
       if (manifest.artifact !== artifact)
         throw new AppError('invalid_request', `The manifest is of ${manifest.artifact}.`, {
@@ -72,6 +77,7 @@ export function artifactRoutes(): Hono<AppEnv> {
     .put('/statistics/:artifact/:piece', async (c) => {
       const piece = pathHash(c, 'piece')
       await requireSignature(c, piece)
+      await requireFirstUse(c)
       await storeStatisticsPiece(c.var.deps.artifacts, pathHash(c, 'artifact'), piece, c.req.raw)
       return c.json({ sha256: piece }, 201)
     })

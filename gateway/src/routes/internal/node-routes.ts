@@ -7,7 +7,7 @@ import { responseKey } from '../../inference/cache/cache-key.ts'
 import type { AppEnv } from '../../contracts/context.ts'
 import { findModelState } from '../../storage/db/queries/model-queries.ts'
 import { rejectMethod } from '../../middleware/error-responses.ts'
-import { readNodeReport } from '../../middleware/signed-calls.ts'
+import { readNodeReport, requireFirstUse, signatureOf } from '../../middleware/signed-calls.ts'
 import { advanceUpdates } from '../../adaptation/updates/advance-update.ts'
 import { applyJobReports } from '../../adaptation/updates/job-reports.ts'
 import { jobsForNode } from '../../adaptation/updates/job-assignment.ts'
@@ -24,7 +24,7 @@ export function nodeRoutes(): Hono<AppEnv> {
     .post('/heartbeat', async (c) => {
       const { deps } = c.var
       const report = await readNodeReport(c, heartbeat, MAX_BODY_BYTES)
-      const { state, registered, drained } = await acceptHeartbeat(deps, report)
+      const { state, registered, drained } = await acceptHeartbeat(deps, report, signatureOf(c))
       await settleShadowScores(deps, report)
       await applyJobReports(deps, report.nodeId, report.jobs)
       // Job reports can change the desired masks; the node should get the change in this response.
@@ -41,7 +41,7 @@ export function nodeRoutes(): Hono<AppEnv> {
     .post('/receipts', async (c) => {
       const { deps } = c.var
       const batch = await readNodeReport(c, receiptBatch, MAX_BODY_BYTES)
-      return c.json({ settled: await settleReceipts(deps, batch) })
+      return c.json({ settled: await settleReceipts(deps, batch, () => requireFirstUse(c)) })
     })
     .all('/receipts', rejectMethod('POST'))
     .post('/answers', async (c) => {
@@ -49,10 +49,14 @@ export function nodeRoutes(): Hono<AppEnv> {
       const report = await readNodeReport(c, cachedResponse, MAX_BODY_BYTES)
       const { tenant, key, ttlMs, attestation, body: text, ...fields } = report
       const { nodeId } = report
-      if (!(await deps.attestations.verify(attestation, { nodeId, subject: { answer: report } }))) {
+      const [isAttested] = await Promise.all([
+        deps.attestations.verify(attestation, { nodeId, subject: { answer: report } }),
+        requireFirstUse(c),
+      ])
+      if (!isAttested) {
         throw new AppError(
           'invalid_request',
-          `The response was not cached: the gateway did not ask node '${nodeId}' for it. If the node is older than ` +
+          `The response was not cached: the gateway did not ask node '${nodeId}' for it, or not of late. If the node is older than ` +
             'the gateway and sends no attestations, upgrade it.',
           { param: 'attestation' },
         )

@@ -23,8 +23,8 @@ export async function attestedRecords<T extends Receipt | ShadowScore>(
   const rejected = checked.filter(({ isAttested }) => !isAttested).map(({ rest }) => rest.requestId)
   if (rejected.length > 0)
     console.error(
-      `${rejected.length} of ${records.length} ${what} of node '${nodeId}' are ignored: their attestations do not match, so the ` +
-        `node was not called with these requests. The first is ${rejected[0]}.`,
+      `${rejected.length} of ${records.length} ${what} of node '${nodeId}' are ignored: their attestations do not match ` +
+        `or have expired, so the node was not called with these requests of late. The first is ${rejected[0]}.`,
     )
   return checked.filter(({ isAttested }) => isAttested).map(({ rest }) => rest)
 }

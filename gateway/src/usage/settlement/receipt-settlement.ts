@@ -6,13 +6,16 @@ import { attestedRecords } from './attested-records.ts'
 /**
  * Stores the receipts of a node, ends their leases, and charges their reservations. Settling is idempotent by request id.
  *
+ * @param requireFirstUse throws if the batch is a repetition of a call; asked at the same time as what was superseded
  * @returns the number of receipts that were new
  */
 export async function settleReceipts(
   deps: Pick<Deps, 'db' | 'fleet' | 'nowMs' | 'attestations'>,
   { nodeId, receipts: sent }: ReceiptBatch,
+  requireFirstUse: () => Promise<void>,
 ): Promise<number> {
-  const receipts = await markSuperseded(deps, await attestedRecords(deps, nodeId, sent, 'receipts'))
+  const attested = await attestedRecords(deps, nodeId, sent, 'receipts')
+  const [receipts] = await Promise.all([markSuperseded(deps, attested), requireFirstUse()])
   const settled = await insertReceipts(deps.db, nodeId, receipts, 'node', deps.nowMs())
   await deps.fleet.settle(
     receipts.map(({ requestId, promptTokens, completionTokens, finishReason }) => ({

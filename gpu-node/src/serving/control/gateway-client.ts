@@ -62,12 +62,22 @@ export function createGatewayClient(deps: {
   const stallTimeoutMs = deps.stallTimeoutMs ?? STALL_TIMEOUT_MS
   const base = new URL(deps.baseUrl.endsWith('/') ? deps.baseUrl : `${deps.baseUrl}/`)
 
+  let lastMs = -Infinity
+  let callsInMs = 0
+  /** Returns the time to sign with. Equal calls within a millisecond would have one signature, which is accepted once. */
+  const signingTime = (): number => {
+    const atMs = Math.floor(nowMs())
+    callsInMs = atMs === lastMs ? callsInMs + 1 : 0
+    lastMs = atMs
+    return atMs + callsInMs
+  }
+
   async function call(outgoing: GatewayCall): Promise<Response> {
     const { method, path, signed, headers, deadline, signal, ...sent } = outgoing
     const url = new URL(path.slice(1), base)
     const { nodeId } = deps
     const request = { nodeId, to: 'gateway', method, path: url.pathname + url.search, ...signed } as const
-    const signing = await signedHeaders(deps.secret, request, nowMs())
+    const signing = await signedHeaders(deps.secret, request, signingTime())
     let response: Response
     try {
       response = await fetch(url, {

@@ -16,6 +16,7 @@ import {
   post,
   receiptOf,
   signedPost,
+  signingTime,
 } from '../../support/requests/gateway-requests.ts'
 import { ask, createLimitedKey } from '../../support/requests/limited-requests.ts'
 import { startNode, type NodeDouble } from '../../support/doubles/node-double.ts'
@@ -119,8 +120,8 @@ describe('a receipt', () => {
     expect(await answer.json()).toEqual({ settled: 0 })
     expect(log).toHaveBeenCalledOnce()
     expect(log).toHaveBeenCalledWith(
-      `5 of 5 receipts of node 'taken' are ignored: their attestations do not match, so the node was not called with these ` +
-        `requests. The first is ${requestId}.`,
+      `5 of 5 receipts of node 'taken' are ignored: their attestations do not match or have expired, so the node was ` +
+        `not called with these requests of late. The first is ${requestId}.`,
     )
     expect([await isLeased(requestId), await used()]).toEqual([true, 0])
     // Its hundred tokens stay reserved until the valid receipt arrives.
@@ -224,7 +225,7 @@ async function tell(
   const headers = await signedHeaders(
     secret,
     { nodeId, to: 'gateway', method: 'POST', path, body },
-    Date.now(),
+    signingTime(),
   )
   const ctx = createExecutionContext()
   const response = await createApp().request(

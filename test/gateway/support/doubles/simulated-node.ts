@@ -17,7 +17,7 @@ import { createDeps } from '../../../../gateway/src/deps.ts'
 import type { Deps } from '../../../../gateway/src/contracts/bindings.ts'
 import { fetchDocumented } from '../requests/documented.ts'
 import { heartbeatOf } from '../../../support/doubles/heartbeat.ts'
-import { sendHeartbeat, ORIGIN } from '../requests/gateway-requests.ts'
+import { sendHeartbeat, ORIGIN, signingTime } from '../requests/gateway-requests.ts'
 import { TEST_ADMIN_KEY, TEST_NODE_SECRET } from '../setup/secrets.ts'
 
 /** Returns the dependencies of the Worker's own events, with changes. A clock that is ahead makes time pass. */
@@ -59,7 +59,7 @@ export async function signedCall(
   const signing = await signedHeaders(
     secret ?? (await nodeSecret(TEST_NODE_SECRET, 'node-1')),
     signed,
-    Date.now(),
+    signingTime(),
   )
   return exports.default.fetch(
     new Request(ORIGIN + path, {

@@ -59,6 +59,16 @@ export async function errorOf(response: Response): Promise<ErrorBody['error']> {
   return (await response.json<ErrorBody>()).error
 }
 
+const lastSigned = { atMs: 0, ms: 0 }
+
+/** Returns the time, a little later at each call, as nodes sign: equal calls have signatures of their own. */
+export function signingTime(): number {
+  const atMs = Date.now()
+  lastSigned.ms = atMs === lastSigned.atMs ? lastSigned.ms + 1 : 0
+  lastSigned.atMs = atMs
+  return atMs + lastSigned.ms
+}
+
 /** Calls the gateway as a node, with attestations. `as` signs as another node, `send` uses other bindings. */
 export async function signedPost(
   path: string,
@@ -71,7 +81,11 @@ export async function signedPost(
 ): Promise<Response> {
   const body = new Uint8Array(new TextEncoder().encode(JSON.stringify(await withAttestations(told))))
   const signed = { nodeId: as, to: 'gateway', method: 'POST', path, body } as const
-  const headers = await signedHeaders(secret ?? (await nodeSecret(TEST_NODE_SECRET, as)), signed, Date.now())
+  const headers = await signedHeaders(
+    secret ?? (await nodeSecret(TEST_NODE_SECRET, as)),
+    signed,
+    signingTime(),
+  )
   return send(new Request(ORIGIN + path, { method: 'POST', headers, body }))
 }
 
