@@ -91,6 +91,17 @@ export const SETTINGS = {
     meaning:
       'The policy of models for which none is set: `production` (gate, canary, watch) or `local` (gate, promote, watch), which `npm start` sets ([canary and watch](architecture/update.md#canary)).',
   },
+  COPAL_RECOGNISER_URL: {
+    readers: ['gateway'],
+    unset: 'none',
+    meaning:
+      'An endpoint that finds names and addresses in redacted texts before they are stored: https, or http on this machine ([recogniser](consent.md#names-and-addresses)).',
+  },
+  COPAL_RECOGNISER_TOKEN: {
+    readers: ['gateway'],
+    secret: true,
+    meaning: 'The bearer token for that endpoint.',
+  },
   COPAL_RECEIPT_DAYS: {
     readers: ['gateway'],
     default: 30,

@@ -5,6 +5,7 @@ import type { FleetObject } from './fleet-object.ts'
 import type { FleetPolicy, PolicyBindings } from './fleet-policy.ts'
 import type { AccessBindings, Attestations, NodeSecrets } from './node-auth.ts'
 import type { PrefixSalt } from './prompt-prefix.ts'
+import type { Recogniser } from './recogniser.ts'
 import type { ReservoirObject } from './reservoir-object.ts'
 import type { ResponseCacheObject } from './response-cache-object.ts'
 
@@ -30,6 +31,9 @@ export interface Bindings extends PolicyBindings, AccessBindings {
   UNKNOWN_KEYS?: RateLimit
   COPAL_RECEIPT_DAYS?: string
   COPAL_ADAPTATION?: string
+  COPAL_RECOGNISER_URL?: string
+  /** Sent to the recogniser as bearer token. */
+  COPAL_RECOGNISER_TOKEN?: string
   COPAL_REVOKED_NODES?: string
   /** The SHA-256 of the admin key, in lower-case hex. */
   ADMIN_KEY_SHA256?: string
@@ -82,6 +86,8 @@ export interface Deps {
   readonly receiptDays: number
   /** The adaptation policy of models for which an operator has set none. */
   readonly adaptationPreset: AdaptationPreset
+  /** Finds names and addresses in redacted texts, where an operator has one. */
+  readonly recogniser: Recogniser | undefined
   nowMs(): number
   /** Keeps the event alive until `work` settles, beyond the response. */
   waitUntil(work: Promise<unknown>): void

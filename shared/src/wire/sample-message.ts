@@ -22,6 +22,8 @@ export const sampleMessage = z.object({
   domain: domainName,
   /** True where neither request nor key names the domain: it is to be found, and `domain` is where unclear texts go. */
   discover: z.boolean().optional(),
+  /** The version of the rules that redacted the text; absent in messages that were queued before samples named it. */
+  redaction: z.int().min(0).optional(),
   /** The beginning of the client's text, already redacted, because a queue stores its messages. */
   text: z
     .string()

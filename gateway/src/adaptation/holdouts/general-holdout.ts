@@ -11,6 +11,7 @@ import { listRunningUpdates } from '../../storage/db/queries/update-queries.ts'
 import { GENERAL_HOLDOUT } from '../../storage/db/schema/domains.ts'
 import type { Deps } from '../../contracts/bindings.ts'
 import type { StoredText } from '../../contracts/reservoir-object.ts'
+import { recogniseTexts } from '../redaction/recognise-texts.ts'
 import { redact } from '../redaction/redact.ts'
 import { splitText } from '../sampling/split-text.ts'
 import { storeVersion } from './current-holdouts.ts'
@@ -31,12 +32,12 @@ export async function findGeneralHoldout(deps: Pick<Deps, 'db'>): Promise<Holdou
  * @throws AppError `invalid_request` if there is too much or too little text
  */
 export async function setGeneralHoldout(
-  deps: Pick<Deps, 'db' | 'artifacts' | 'nowMs'>,
+  deps: Pick<Deps, 'db' | 'artifacts' | 'nowMs' | 'recogniser'>,
   texts: readonly string[],
 ): Promise<HoldoutRow> {
-  const pieces = texts
-    .flatMap((text) => splitText(redact(text), MAX_PIECE_CHARACTERS))
-    .map((text): StoredText => ({ text, sources: [] }))
+  const parts = texts.flatMap((text) => splitText(redact(text), MAX_PIECE_CHARACTERS))
+  const recognised = await recogniseTexts(deps.recogniser, parts)
+  const pieces = recognised.map((text): StoredText => ({ text, sources: [] }))
   requireSize(pieces.reduce((sum, { text }) => sum + text.length, 0))
   for (;;) {
     const last = await findGeneralHoldout(deps)

@@ -8,6 +8,7 @@ import { listTombstones, type TombstoneRow } from '../../storage/db/queries/tomb
 import { isDeleted } from '../sampling/tombstones.ts'
 import { SAMPLE_QUEUE } from '../sampling/sample-queue.ts'
 import { UNASSIGNED } from '../../storage/db/schema/domains.ts'
+import { redactQueued } from './redact-queued.ts'
 import { sortSamples } from './sort-samples.ts'
 
 /** Maximum number of domains. Any key that is sampled can name one, and each costs storage and an evaluation per update. */
@@ -23,7 +24,7 @@ interface QueuedSample {
   extra: Pick<OfferedSample, 'nllMean' | 'description' | 'found'>
 }
 
-type ConsumerDeps = Parameters<typeof sortSamples>[0] & Pick<Deps, 'reservoir'>
+type ConsumerDeps = Parameters<typeof sortSamples>[0] & Pick<Deps, 'reservoir' | 'recogniser'>
 
 /** Delays between retries. With the queue's maximum retries they bridge an outage of an hour. */
 const MIN_RETRY_DELAY_S = 5
@@ -31,7 +32,7 @@ const MAX_RETRY_DELAY_S = 600
 
 /**
  * Offers queued samples, which were redacted before they were queued, to the reservoirs of their domains, which are found
- * first where neither request nor key names them.
+ * first where neither request nor key names them. Samples that older rules redacted are redacted again before.
  *
  * Messages may arrive twice and in any order: a reservoir remembers the texts that it was offered. A message that is
  * not a sample is dropped with a line in the log, and so are samples that were deleted after they were queued, however late
@@ -53,7 +54,7 @@ export async function consumeSamples(deps: ConsumerDeps, batch: MessageBatch): P
     }
   }
   if (queued.length === 0) return
-  const samples = await findDomains(deps, queued)
+  const samples = await findDomains(deps, await redactAgain(deps, queued))
   if (samples.length === 0) return
   const context = readContext(deps, samples)
   const rejected = new Map<string, number>()
@@ -99,6 +100,21 @@ export async function consumeSamples(deps: ConsumerDeps, batch: MessageBatch): P
       `tenants have created ${MAX_DOMAINS_PER_TENANT} domains already, or there are ${MAX_DOMAINS} domains. Delete domains ` +
       "that are not needed with 'DELETE /admin/domains/:domain', or import a text to create a domain.",
   )
+}
+
+/** Redacts the samples as they may be stored. While the recogniser fails, all are retried later. */
+async function redactAgain(deps: ConsumerDeps, queued: readonly QueuedSample[]): Promise<QueuedSample[]> {
+  try {
+    return await redactQueued(deps, queued)
+  } catch (error) {
+    console.error(
+      `${queued.length} samples are not stored, because the recogniser has not read them. They are tried again for an ` +
+        `hour, then moved to the queue '${SAMPLE_QUEUE.deadLetters}':`,
+      String(error),
+    )
+    for (const { message } of queued) message.retry({ delaySeconds: retryDelayS(message.attempts) })
+    return []
+  }
 }
 
 /** Finds the domains of the samples that name none. Those that need a node while there is none are retried later. */

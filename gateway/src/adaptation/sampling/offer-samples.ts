@@ -2,6 +2,7 @@ import type { SampleMessage } from '@copal/shared/wire/sample-message.ts'
 import type { ActiveKey } from '../../contracts/api-key.ts'
 import type { Deps } from '../../contracts/bindings.ts'
 import type { ClientText } from '../../contracts/generation.ts'
+import { REDACTION_VERSION } from '../redaction/redact.ts'
 import { conversationId, conversationSide } from './conversation.ts'
 import { redactSample } from './sample-text.ts'
 import { headHash } from './text-hash.ts'
@@ -65,6 +66,7 @@ async function createMessage(
     model,
     domain,
     ...(discover ? { discover } : {}),
+    redaction: REDACTION_VERSION,
     text: redacted,
   }
 }

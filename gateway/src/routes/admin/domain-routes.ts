@@ -15,6 +15,7 @@ import type { Deps } from '../../contracts/bindings.ts'
 import { estimateTokens } from '../../adaptation/holdouts/holdout-rules.ts'
 import { parseDomain } from '../../adaptation/domains/domain-name.ts'
 import { conversationId, conversationSide } from '../../adaptation/sampling/conversation.ts'
+import { recogniseTexts } from '../../adaptation/redaction/recognise-texts.ts'
 import { redact } from '../../adaptation/redaction/redact.ts'
 import type { OfferedSample, ReservoirStats } from '../../contracts/reservoir-object.ts'
 import { deleteAllSamples, deleteDomain, deleteTexts } from '../../adaptation/domains/domain-deletion.ts'
@@ -69,7 +70,8 @@ export function domainRoutes(): Hono<AppEnv> {
       let offers: OfferedSample[] = []
       // One text at a time, so that the redacted texts are never all in memory at once.
       for (const whole of texts) {
-        for (const text of splitText(redact(whole), MAX_PIECE_CHARACTERS)) {
+        const parts = splitText(redact(whole), MAX_PIECE_CHARACTERS)
+        for (const text of await recogniseTexts(deps.recogniser, parts)) {
           offers.push(await offerPiece(deps, requestId, text, atMs))
           pieces += 1
           if (offers.length < MAX_TEXTS_PER_OFFER) continue

@@ -3,6 +3,7 @@ import { expect, test } from 'vitest'
 import type { ChatMessage } from '@copal/shared/wire/chat.ts'
 import type { SampleMessage } from '@copal/shared/wire/sample-message.ts'
 import { consumeSamples } from '../../../../gateway/src/adaptation/intake/sample-consumer.ts'
+import { REDACTION_VERSION } from '../../../../gateway/src/adaptation/redaction/redact.ts'
 import { offerSamples } from '../../../../gateway/src/adaptation/sampling/offer-samples.ts'
 import { newMessage, openingOf } from '../../../../gateway/src/adaptation/sampling/sample-text.ts'
 import type { ClientText } from '../../../../gateway/src/contracts/generation.ts'
@@ -44,6 +45,7 @@ test('a sample names its request, key, tenant and consent version', async () => 
     opening: expect.stringMatching(/^[0-9a-f]{64}$/) as string,
     model: 'tiny',
     domain: 'offered',
+    redaction: REDACTION_VERSION,
     text: 'Write to [email].',
   })
 })
