@@ -13,7 +13,7 @@ import {
 import { sumDrift } from '../../storage/db/queries/usage-total-queries.ts'
 import { trialsInForce } from '../../storage/db/trials-in-force.ts'
 import { evaluationWindow } from '../updates/evaluation-window.ts'
-import type { TextDemand } from '../updates/text-sufficiency.ts'
+import { charactersToTake, isEnough, type TextDemand } from '../updates/text-sufficiency.ts'
 import { domainHistories } from './domain-history.ts'
 import type { DomainFacts } from './due-domain.ts'
 import type { PlanInput } from './plan-update.ts'
@@ -66,14 +66,19 @@ export async function gatherPlan(
   }
   const isNeeded = options.always || nextStart(input).waitsFor === undefined
   const histories = domainHistories(updates, policy.triggers.cooldown_minutes)
-  const domains = isNeeded ? await listFacts(deps, model) : []
+  const domains = isNeeded ? await listFacts(deps, model, policy, input.demand) : []
   return {
     ...input,
     domains: domains.map((facts) => ({ ...facts, history: histories.get(facts.domain) })),
   }
 }
 
-async function listFacts(deps: PlanDeps, model: ModelRow): Promise<Omit<DomainFacts, 'history'>[]> {
+async function listFacts(
+  deps: PlanDeps,
+  model: ModelRow,
+  policy: AdaptationPolicy,
+  demand: TextDemand,
+): Promise<Omit<DomainFacts, 'history'>[]> {
   const versions = [model.activeVersion, model.previousVersion ?? model.activeVersion]
   const [domains, holdouts, drift, traffic] = await Promise.all([
     listDomains(deps.db),
@@ -84,12 +89,13 @@ async function listFacts(deps: PlanDeps, model: ModelRow): Promise<Omit<DomainFa
   const facts: Omit<DomainFacts, 'history'>[] = []
   for (let first = 0; first < domains.length; first += MAX_CALLS) {
     const some = domains.slice(first, first + MAX_CALLS)
-    const stats = await Promise.all(some.map(({ name }) => deps.reservoir(name).stats(model.id)))
-    for (const [index, { newCharacters, holdoutCharacters }] of stats.entries()) {
+    const texts = await Promise.all(some.map(({ name }) => textsOf(deps, name, model, policy, demand)))
+    for (const [index, { newCharacters, takeableCharacters, holdoutCharacters }] of texts.entries()) {
       const { name: domain = '', createdAt = 0 } = some[index] ?? {}
       facts.push({
         domain,
         newCharacters,
+        takeableCharacters,
         heldOut: {
           latest: holdouts.find((holdout) => holdout.domain === domain)?.characters,
           reservoir: holdoutCharacters,
@@ -101,6 +107,26 @@ async function listFacts(deps: PlanDeps, model: ModelRow): Promise<Omit<DomainFa
     }
   }
   return facts
+}
+
+/** Returns the sizes of a domain's texts. What an update would take is drawn only where there is enough text for one. */
+async function textsOf(
+  { reservoir }: PlanDeps,
+  domain: string,
+  { id: model }: ModelRow,
+  { influence }: AdaptationPolicy,
+  demand: TextDemand,
+): Promise<{ newCharacters: number; takeableCharacters: number; holdoutCharacters: number }> {
+  const { newCharacters, holdoutCharacters } = await reservoir(domain).stats(model)
+  const takeableCharacters = isEnough(newCharacters, demand)
+    ? await reservoir(domain).available({
+        model,
+        maxCharacters: charactersToTake(demand),
+        maxKeyShare: influence.max_key_share,
+        outlierDeviations: influence.outlier_deviations,
+      })
+    : newCharacters
+  return { newCharacters, takeableCharacters, holdoutCharacters }
 }
 
 /** Returns why an update of a model could not succeed now. */

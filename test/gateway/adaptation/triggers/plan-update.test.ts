@@ -35,6 +35,7 @@ function domain(
   return {
     domain: name,
     newCharacters: segments * SEGMENT,
+    takeableCharacters: segments * SEGMENT,
     heldOut: { latest: undefined, reservoir: 3_000 * 4 },
     scored:
       gap === undefined ? undefined : { tokens: 10_000, nllMasked: 30_000 + gap * 10_000, nllDense: 30_000 },
@@ -127,6 +128,16 @@ describe('a domain is due', () => {
     // A schedule that was set after three this morning begins tomorrow.
     expect(due(at(0), { policySetMs: three + MINUTE })).toBeUndefined()
     expect(due(domain('empty', { segments: 0 }))).toBeUndefined()
+  })
+
+  test('only with enough text of which no key gives more than its share', () => {
+    const facts = domain('one key', { segments: 40, takeableCharacters: 3 * SEGMENT })
+    expect(plan([facts]).domains[0]).toMatchObject({
+      due: undefined,
+      newSegments: 40,
+      reason:
+        '40 new segments, and 16 are enough, but about 512 tokens of new text are missing for an update',
+    })
   })
 
   test('only with enough held-out text, and the plan says how much is missing', () => {
