@@ -6,6 +6,7 @@ import { addGateway } from './commands/gateway-command.ts'
 import { addGrammar } from './commands/grammar-command.ts'
 import { addKernels } from './commands/kernels-command.ts'
 import { addMemory } from './commands/memory-command.ts'
+import { addNeighbours } from './commands/neighbours-command.ts'
 import { addRatio } from './commands/ratio-command.ts'
 import { addService } from './commands/service-command.ts'
 import { addSwaps } from './commands/swaps-command.ts'
@@ -40,6 +41,7 @@ export function createBenchProgram(bench: Workbench): Command {
     addMemory,
     addGrammar,
     addGateway,
+    addNeighbours,
   ]) {
     add(program, bench)
   }

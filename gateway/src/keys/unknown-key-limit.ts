@@ -9,7 +9,7 @@ const MAX_REMEMBERED = 4_096
 const MAX_LOOKUPS = 8
 const MAX_LOOKUPS_PER_ADDRESS = 2
 /** How long a look-up waits for its turn, and how often it checks whether it is. */
-const MAX_WAIT_MS = 2_000
+const MAX_WAIT_MS = 5_000
 const CHECK_MS = 5
 /** Different keys of one address, and of all, that wait. */
 const MAX_WAITING_PER_ADDRESS = 16

@@ -4,6 +4,8 @@ import type { Actor, KeyRow } from '../contracts/api-key.ts'
 import type { AppEnv } from '../contracts/context.ts'
 import { retryAfterSeconds } from '../runtime/retry-after.ts'
 
+/** The part of a minute's lists that may be read at once. */
+const BURST = 1 / 6
 /** Keys whose lists are counted; beyond it the one that was counted longest ago starts anew. */
 const MAX_KEYS = 4_096
 
@@ -33,8 +35,9 @@ export function limitLists(): MiddlewareHandler<CallerEnv> {
     const limit = deps.listsPerMinute
     if (c.req.method === 'GET' && keyId !== undefined && limit > 0) {
       const atMs = deps.nowMs()
-      const known = allowances.get(keyId) ?? { left: limit, atMs }
-      const left = Math.min(limit, known.left + (limit * (atMs - known.atMs)) / 60_000)
+      const burst = Math.max(1, limit * BURST)
+      const known = allowances.get(keyId) ?? { left: burst, atMs }
+      const left = Math.min(burst, known.left + (limit * (atMs - known.atMs)) / 60_000)
       if (left < 1) throw tooManyLists(limit, ((1 - left) * 60_000) / limit)
       allowances.delete(keyId)
       const [oldest] = allowances.keys()

@@ -20,6 +20,12 @@ export interface Contender {
   stop(): Promise<void>
 }
 
+/** A gateway of ours. */
+export interface GatewayContender extends Contender {
+  /** Returns the same gateway, called with a key that has these fields besides the usual ones. */
+  withKey(name: string, fields: { tenant?: string; [field: string]: unknown }): Promise<GatewayContender>
+}
+
 /** The upstream of all gateways. */
 export interface Upstream extends Contender {
   readonly url: string
@@ -61,17 +67,28 @@ export async function startWorker(options: {
   root: string
   dir: string
   upstream: Upstream
-}): Promise<Contender> {
-  const { name, root, dir, upstream } = options
+  /** How long its node takes for a response. */
+  responseMs?: number
+}): Promise<GatewayContender> {
+  const { name, root, dir, upstream, responseMs = 0 } = options
   const nodeId = 'bench'
   const variables = { OTEL_EXPORTER_OTLP_ENDPOINT: upstream.url }
   const gateway = await startBuiltGateway({ root, dir, variables })
   const { url, pids, adminKey } = gateway
   const stop = () => gateway.stop()
   try {
-    const headers = { authorization: `Bearer ${await makeKey(url, adminKey)}` }
-    await upstream.attach({ gatewayUrl: url, secret: await gateway.nodeSecret(nodeId), nodeId })
-    return { name, pids, request: (stream, prompt) => chat(url, stream, prompt, headers), stop }
+    const withKey = async (as: string, fields: { tenant?: string }): Promise<GatewayContender> => {
+      const headers = { authorization: `Bearer ${await makeKey(url, adminKey, fields)}` }
+      return {
+        name: as,
+        pids,
+        request: (stream, prompt) => chat(url, stream, prompt, headers),
+        stop,
+        withKey,
+      }
+    }
+    await upstream.attach({ gatewayUrl: url, secret: await gateway.nodeSecret(nodeId), nodeId, responseMs })
+    return await withKey(name, {})
   } catch (error) {
     await stop()
     throw error
@@ -185,7 +202,11 @@ function chat(
   }
 }
 
-async function makeKey(url: string, adminKey: string): Promise<string> {
+async function makeKey(
+  url: string,
+  adminKey: string,
+  { tenant = 'bench', ...fields }: { tenant?: string; [field: string]: unknown },
+): Promise<string> {
   const admin = async (method: string, path: string, body: object): Promise<unknown> => {
     const headers = { authorization: `Bearer ${adminKey}`, 'content-type': 'application/json' }
     const response = await fetch(url + path, { method, headers, body: JSON.stringify(body) })
@@ -193,7 +214,12 @@ async function makeKey(url: string, adminKey: string): Promise<string> {
     if (!response.ok) throw new Error(`${method} ${path}: ${response.status} ${text}`)
     return JSON.parse(text)
   }
-  await admin('PUT', '/admin/tenants/bench', { limits: LIMITS })
-  const made = await admin('POST', '/admin/keys', { name: 'bench', tenant: 'bench', limits: LIMITS })
+  await admin('PUT', `/admin/tenants/${tenant}`, { limits: LIMITS })
+  const made = await admin('POST', '/admin/keys', {
+    name: 'bench',
+    tenant,
+    limits: LIMITS,
+    ...fields,
+  })
   return (made as { key: string }).key
 }

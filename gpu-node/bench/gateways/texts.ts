@@ -2,6 +2,8 @@
 
 /** Name of the model in requests and responses. */
 export const MODEL = 'bench-model'
+/** Beginning of a prompt to which a node responds with an error, whose code follows. */
+export const FAULT = 'fault:'
 /** Prompt tokens in the reported usage. */
 export const PROMPT_TOKENS = 60
 /** Tokens of a response; a stream has one chunk for each. */

@@ -7,7 +7,9 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import type { ChatCall } from '@copal/shared/wire/node-calls.ts'
 import type { Receipt } from '@copal/shared/wire/receipts.ts'
 import { createGatewayClient } from '@copal/gpu-node/serving/control/gateway-client.ts'
-import { jsonResponse, MODEL, PROMPT_TOKENS, streamEvents, TOKENS } from './texts.ts'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { AppError, errorBody, type ErrorCode } from '@copal/shared/errors.ts'
+import { FAULT, jsonResponse, MODEL, PROMPT_TOKENS, streamEvents, TOKENS } from './texts.ts'
 
 /** Message to the upstream: register as a node of this gateway. */
 export interface Attach {
@@ -15,6 +17,8 @@ export interface Attach {
   /** Secret of the node. */
   secret: string
   nodeId: string
+  /** How long the node takes for a response; by default it responds at once. */
+  responseMs?: number
 }
 /** Message from the upstream. */
 export type UpstreamMessage = { port: number; attached?: string } | { error: string }
@@ -35,16 +39,24 @@ process.on('disconnect', () => process.exit())
  * Responds to a request.
  *
  * @param onCall receives the request that a gateway has forwarded
+ * @param responseMs how long it takes
  */
 async function respond(
   request: IncomingMessage,
   response: ServerResponse,
   onCall?: (body: unknown) => void,
+  responseMs = 0,
 ): Promise<void> {
   const chunks: Buffer[] = []
   for await (const chunk of request) chunks.push(chunk as Buffer)
   if (request.url?.endsWith('/traces') || chunks.length === 0) return void response.end('{}')
-  const body = JSON.parse(Buffer.concat(chunks).toString()) as { stream?: boolean; request?: typeof body }
+  const body = JSON.parse(Buffer.concat(chunks).toString()) as ForwardedCall
+  const fault = faultOf(body.request ?? body)
+  if (fault) {
+    response.writeHead(fault.status, { 'content-type': 'application/json', 'retry-after': '1' })
+    return void response.end(JSON.stringify(errorBody(fault)))
+  }
+  if (responseMs > 0) await sleep(responseMs)
   if ((body.request ?? body).stream === true) {
     response.writeHead(200, { 'content-type': 'text/event-stream', 'x-copal-mask': '0' })
     for (const event of streamEvents) response.write(event)
@@ -56,13 +68,32 @@ async function respond(
   onCall?.(body)
 }
 
-async function registerAsNode({ gatewayUrl, secret, nodeId }: Attach): Promise<void> {
+/** What is read of a call. */
+interface ForwardedCall {
+  stream?: boolean
+  messages?: { content?: unknown }[]
+  request?: ForwardedCall
+}
+
+/** Returns the error that a prompt asks for. */
+function faultOf({ messages = [] }: ForwardedCall): AppError | undefined {
+  const content = messages.at(-1)?.content
+  if (typeof content !== 'string' || !content.startsWith(FAULT)) return undefined
+  const [code = '', param] = content.slice(FAULT.length).split(' ')
+  return new AppError(
+    code as ErrorCode,
+    'The prompt asked for this error.',
+    param === undefined ? {} : { param },
+  )
+}
+
+async function registerAsNode({ gatewayUrl, secret, nodeId, responseMs }: Attach): Promise<void> {
   const gateway = createGatewayClient({ baseUrl: gatewayUrl, nodeId, secret })
   let waiting: Receipt[] = []
   const node = createServer(
     // A busy gateway may close the connection on which it sends spans. That is no failure.
     (request, response) =>
-      void respond(request, response, (call) => waiting.push(receiptOf(call))).catch(() =>
+      void respond(request, response, (call) => waiting.push(receiptOf(call)), responseMs).catch(() =>
         response.destroy(),
       ),
   )

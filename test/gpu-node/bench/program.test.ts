@@ -33,6 +33,7 @@ test('help lists every benchmark with what it measures', async () => {
     'memory',
     'grammar',
     'gateway',
+    'neighbours',
   ])
     expect(output).toMatch(new RegExp(`^ {2}${name} .*\\w`, 'm'))
 })
