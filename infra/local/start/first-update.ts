@@ -20,7 +20,12 @@ import { formatMask, formatPerplexity } from '../../../gpu-node/src/platform/qua
 import { splitIntoTexts } from '../../../gpu-node/cli/input/text-file.ts'
 
 const DOMAIN = 'general'
-const TEXT_CHARACTERS = 4000
+const TEXT_CHARACTERS = 1500
+/**
+ * How much of the rest is imported: what one update takes, and a quarter more, which is held out. More would start further
+ * updates by itself, of text that is nobody's traffic.
+ */
+const IMPORT_CHARACTERS = 60_000
 /** How much of the bundled text becomes the general holdout: about 5,000 tokens, which two cores score in some 20 s. */
 const HOLDOUT_CHARACTERS = 20_000
 const TEXTS_PER_REQUEST = 50
@@ -72,16 +77,18 @@ async function hasEnded(client: ApiClient): Promise<boolean> {
   return (await findUpdate(client)) === undefined
 }
 
-/** Returns the bundled text in two disjoint parts: what to import, and every eighth text or so, of both books, to hold out. */
+/** Returns two disjoint parts of the bundled text, each of both books: what to import, and what to hold out. */
 function splitBundledText(): { texts: string[]; heldOut: string[] } {
   const text = readFileSync(join(import.meta.dirname, 'texts', 'general.txt'), 'utf8')
-  const every = Math.floor(text.length / HOLDOUT_CHARACTERS)
   const all = splitIntoTexts(text, TEXT_CHARACTERS)
-  const isHeldOut = (_text: string, index: number) => index % every === every - 1
-  return {
-    texts: all.filter((_text, index) => !isHeldOut(_text, index)),
-    heldOut: all.filter(isHeldOut),
-  }
+  const heldOut = spread(all, Math.round(HOLDOUT_CHARACTERS / TEXT_CHARACTERS))
+  const others = all.filter((each) => !heldOut.includes(each))
+  return { texts: spread(others, Math.round(IMPORT_CHARACTERS / TEXT_CHARACTERS)), heldOut }
+}
+
+/** Picks `count` texts, evenly spread over all of them. */
+function spread(texts: readonly string[], count: number): string[] {
+  return Array.from({ length: count }, (_, index) => texts[Math.floor((index * texts.length) / count)] ?? '')
 }
 
 /** Sets the general holdout, unless there is one. */
