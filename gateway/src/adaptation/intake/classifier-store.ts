@@ -33,11 +33,19 @@ const cachedByBucket = new WeakMap<R2Bucket, Map<string, Omit<StoredClassifier, 
  * or cannot be read, so that it must be trained anew.
  */
 export async function loadClassifier(
-  { db, artifacts }: StoreDeps,
+  deps: StoreDeps,
   model: { id: string; baseSha256: string },
 ): Promise<StoredClassifier | undefined> {
-  const row = await findClassifier(db, model.id)
-  if (!row) return undefined
+  const row = await findClassifier(deps.db, model.id)
+  return row && openClassifier(deps, model, row)
+}
+
+/** Returns a version of a classifier, like {@link loadClassifier}. */
+export async function openClassifier(
+  { artifacts }: Pick<StoreDeps, 'artifacts'>,
+  model: { baseSha256: string },
+  row: ClassifierRow,
+): Promise<StoredClassifier | undefined> {
   const cache = cachedByBucket.get(artifacts) ?? new Map<string, Omit<StoredClassifier, 'row'>>()
   cachedByBucket.set(artifacts, cache)
   let stored = cache.get(row.sha256)

@@ -1,16 +1,19 @@
 import { AppError } from '@copal/shared/errors.ts'
+import { effectivePolicy } from '@copal/shared/wire/admin-policy.ts'
 import type { TextDescription } from '@copal/shared/wire/node-calls.ts'
 import type { SampleMessage } from '@copal/shared/wire/sample-message.ts'
 import type { Deps } from '../../contracts/bindings.ts'
 import type { OfferedSample } from '../../contracts/reservoir-object.ts'
 import { describeTexts, TEXTS_PER_CALL } from '../../fleet/client/describe-texts.ts'
-import { findKeyReaches, type KeyReach } from '../../storage/db/queries/discovery-queries.ts'
-import { listDomains } from '../../storage/db/queries/domain-queries.ts'
-import { findModel, type ModelRow } from '../../storage/db/queries/model-queries.ts'
+import {
+  findSortContext,
+  type KeyReach,
+  type SortContext,
+} from '../../storage/db/queries/discovery-queries.ts'
+import type { ModelRow } from '../../storage/db/queries/model-queries.ts'
 import { UNASSIGNED } from '../../storage/db/schema/domains.ts'
 import { classify } from '../discovery/classify.ts'
-import { findPolicy } from '../policy/find-policy.ts'
-import { loadClassifier, type StoredClassifier } from './classifier-store.ts'
+import { openClassifier, type StoredClassifier } from './classifier-store.ts'
 
 /** Texts of a batch of messages that a node describes; the n-grams alone decide about more. */
 const MAX_DESCRIBED = 2 * TEXTS_PER_CALL
@@ -50,18 +53,15 @@ export async function sortSamples(
 ): Promise<SortedSample[]> {
   const sorted: SortedSample[] = []
   const models = Map.groupBy(samples.keys(), (index) => samples[index]?.sample.model ?? '')
-  const [reaches, domains] = await Promise.all([
-    findKeyReaches(deps.db, [...new Set(samples.map(({ sample }) => sample.keyId))]),
-    listDomains(deps.db),
-  ])
-  const owners = new Map(domains.map(({ name, owner }) => [name, owner]))
   for (const [id, indices] of models) {
     const group = indices.flatMap((index) => samples[index] ?? [])
-    const results = await sortForModel(deps, id, group)
+    const keyIds = [...new Set(group.map(({ sample }) => sample.keyId))]
+    const context = await findSortContext(deps.db, id, keyIds)
+    const results = await sortForModel(deps, context, group)
     for (const [at, index] of indices.entries()) {
       const { sample } = group[at] as UnsortedSample
       const result = results[at] as SortedSample
-      sorted[index] = 'retry' in result ? result : admit(result, sample, reaches.get(sample.keyId), owners)
+      sorted[index] = 'retry' in result ? result : admit(result, sample, context)
     }
   }
   return sorted
@@ -71,9 +71,9 @@ export async function sortSamples(
 function admit(
   result: Extract<SortedSample, { domain: string }>,
   sample: UnsortedSample['sample'],
-  reach: KeyReach | undefined,
-  owners: ReadonlyMap<string, string | null>,
+  { reaches, owners }: SortContext,
 ): SortedSample {
+  const reach = reaches.get(sample.keyId)
   const toDefault = { ...result, domain: sample.domain, extra: { nllMean: result.extra.nllMean } }
   if (result.domain === sample.domain) return result
   // A key with a list may use no domain that is found later, so its texts need not wait for one.
@@ -96,13 +96,13 @@ export function mayUse(
 
 async function sortForModel(
   deps: SortDeps,
-  modelId: string,
+  { model, overrides, classifier }: SortContext,
   samples: readonly UnsortedSample[],
 ): Promise<SortedSample[]> {
   const toDefault = ({ sample }: UnsortedSample): SortedSample => ({ domain: sample.domain, extra: {} })
-  const model = await findModel(deps.db, modelId)
-  if (!model || !(await findPolicy(deps, modelId)).discovery.enabled) return samples.map(toDefault)
-  const stored = await loadClassifier(deps, model)
+  if (!model || !effectivePolicy(deps.adaptationPreset, overrides).discovery.enabled)
+    return samples.map(toDefault)
+  const stored = classifier && (await openClassifier(deps, model, classifier))
   if (!stored) {
     return samples.map((unsorted) =>
       estimateTokens(unsorted.sample.text) < MIN_TOKENS

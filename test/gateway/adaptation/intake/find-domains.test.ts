@@ -6,7 +6,7 @@ import {
   getQueueResult,
   runInDurableObject,
 } from 'cloudflare:test'
-import { beforeAll, expect, onTestFinished, test, vi } from 'vitest'
+import { beforeAll, beforeEach, expect, onTestFinished, test, vi } from 'vitest'
 import { loadClassifier } from '../../../../gateway/src/adaptation/intake/classifier-store.ts'
 import { findDomains } from '../../../../gateway/src/adaptation/intake/find-domains.ts'
 import { consumeSamples } from '../../../../gateway/src/adaptation/intake/sample-consumer.ts'
@@ -39,6 +39,8 @@ beforeAll(async () => {
   await consume([...samples('law', 20, { domain: 'legal' }), ...samples('code', 20, { domain: 'software' })])
 })
 
+beforeEach(() => node.heartbeat())
+
 const deps = () => testDeps({ nodeFetch: (url, init) => node.nodeFetch(url, init) })
 
 /** Returns a message with a text of a kind, of a conversation of its own. */
@@ -63,6 +65,7 @@ const samples = (kind: Kind, count: number, changes: object = {}) =>
 const unnamed = (kind: Kind, changes: object = {}) => sample(kind, { discover: true, ...changes })
 
 async function consume(bodies: readonly object[], attempts = 1) {
+  await node.heartbeat()
   const retried: string[] = []
   for (let from = 0; from < bodies.length; from += 32) {
     const messages = bodies.slice(from, from + 32).map((body, index) => ({

@@ -28,6 +28,8 @@ export interface DescribingNode {
   nodeFetch: Deps['nodeFetch']
   /** Texts of each call. */
   calls: string[][]
+  /** Tells the gateway that it is alive, for some seconds. */
+  heartbeat(): Promise<void>
   /** While it is set, calls fail as those of a node that is gone. */
   isAway: boolean
 }
@@ -38,8 +40,10 @@ export async function startDescribingNode(
   baseSha256 = 'a'.repeat(64),
 ): Promise<DescribingNode> {
   const registered = { id: model, baseSha256, contextLength: 2048, parameters: 1000 }
-  await sendHeartbeat({ id: 'node-1', url: 'http://127.0.0.1:1' }, model, { model: registered })
   const node: DescribingNode = {
+    async heartbeat() {
+      await sendHeartbeat({ id: 'node-1', url: 'http://127.0.0.1:1' }, model, { model: registered })
+    },
     calls: [],
     isAway: false,
     async nodeFetch(url, init) {
@@ -50,6 +54,7 @@ export async function startDescribingNode(
       return Response.json({ texts: texts.map(describe) })
     },
   }
+  await node.heartbeat()
   return node
 }
 

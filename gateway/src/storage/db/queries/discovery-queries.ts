@@ -1,7 +1,10 @@
 import { and, desc, eq, inArray, isNull, ne, sql } from 'drizzle-orm'
+import type { PolicyOverrides } from '@copal/shared/wire/admin-policy.ts'
 import type { Database } from '../../../contracts/database.ts'
 import { classifiers, domainProposals, domains } from '../schema/domains.ts'
 import { apiKeys } from '../schema/keys.ts'
+import { models, policies } from '../schema/masks.ts'
+import type { ModelRow } from './model-queries.ts'
 
 /** A version of the classifier of a model. */
 export type ClassifierRow = typeof classifiers.$inferSelect
@@ -10,22 +13,16 @@ export type ProposalRow = typeof domainProposals.$inferSelect
 
 /** Returns the newest classifier of a model. */
 export async function findClassifier(db: Database, model: string): Promise<ClassifierRow | undefined> {
+  return selectClassifier(db, model).get()
+}
+
+function selectClassifier(db: Database, model: string) {
   return db
     .select()
     .from(classifiers)
     .where(eq(classifiers.model, model))
     .orderBy(desc(classifiers.version))
     .limit(1)
-    .get()
-}
-
-/** Returns the newest classifier of every model. */
-export async function listClassifiers(db: Database): Promise<ClassifierRow[]> {
-  const newest = sql`(select max(version) from ${classifiers} as other where other.model = ${classifiers.model})`
-  return db
-    .select()
-    .from(classifiers)
-    .where(sql`${classifiers.version} = ${newest}`)
 }
 
 /** Stores the next version of a classifier. @returns false if another one has the version already */
@@ -136,7 +133,46 @@ export interface KeyReach {
 
 /** Returns what keys may use, by their ids; revoked keys too. */
 export async function findKeyReaches(db: Database, ids: readonly string[]): Promise<Map<string, KeyReach>> {
-  const rows = await db
+  return reachesById(await selectKeyReaches(db, ids))
+}
+
+/** What is to be known to sort the texts of a model into domains. */
+export interface SortContext {
+  /** Undefined for a model that no node ever registered. */
+  model: ModelRow | undefined
+  overrides: PolicyOverrides | undefined
+  /** The newest classifier. */
+  classifier: ClassifierRow | undefined
+  /** The owner of each domain; null: it is shared. */
+  owners: Map<string, string | null>
+  /** What the keys of the texts may use. */
+  reaches: Map<string, KeyReach>
+}
+
+/** Returns what is to be known to sort texts, by one call of the database, because every batch of messages asks for it. */
+export async function findSortContext(
+  db: Database,
+  model: string,
+  keyIds: readonly string[],
+): Promise<SortContext> {
+  const [modelRows, policyRows, classifierRows, domainRows, keyRows] = await db.batch([
+    db.select().from(models).where(eq(models.id, model)),
+    db.select({ policy: policies.policy }).from(policies).where(eq(policies.model, model)),
+    selectClassifier(db, model),
+    db.select({ name: domains.name, owner: domains.owner }).from(domains),
+    selectKeyReaches(db, keyIds),
+  ])
+  return {
+    model: modelRows[0],
+    overrides: policyRows[0]?.policy,
+    classifier: classifierRows[0],
+    owners: new Map(domainRows.map(({ name, owner }) => [name, owner])),
+    reaches: reachesById(keyRows),
+  }
+}
+
+function selectKeyReaches(db: Database, ids: readonly string[]) {
+  return db
     .select({
       id: apiKeys.id,
       tenant: apiKeys.tenant,
@@ -145,6 +181,9 @@ export async function findKeyReaches(db: Database, ids: readonly string[]): Prom
     })
     .from(apiKeys)
     .where(sql`${apiKeys.id} in (select value from json_each(${JSON.stringify(ids)}))`)
+}
+
+function reachesById(rows: readonly ({ id: string } & KeyReach)[]): Map<string, KeyReach> {
   return new Map(rows.map(({ id, ...reach }) => [id, reach]))
 }
 
