@@ -11,6 +11,7 @@ import {
   startWorker,
   type Contender,
 } from '../gateways/contenders.ts'
+import { compareSampling } from '../gateways/sampling-cost.ts'
 import { findLitellm, findPortkey } from '../gateways/installed.ts'
 import { watchMemory } from '../gateways/memory.ts'
 import { count, positive, type Workbench } from './workbench.ts'
@@ -25,6 +26,7 @@ interface GatewayOptions {
   portkey?: string
   litellm?: string
   memory?: number
+  samples?: number
 }
 
 /** Adds the benchmark of our gateway beside others. */
@@ -49,6 +51,11 @@ export function addGateway(program: Command, bench: Workbench): void {
     .option('--portkey <folder>', 'where it is installed, if not on the PATH')
     .option('--litellm <virtual environment>', 'where it is installed, if not on the PATH')
     .option('--memory <requests>', 'instead, send this many requests and report the memory of workerd', count)
+    .option(
+      '--samples <per second>',
+      'instead, report what sampling adds to a response, and the memory of workerd at this rate',
+      count,
+    )
     .action((options: GatewayOptions) => benchGateway(options, bench))
 }
 
@@ -61,7 +68,13 @@ async function benchGateway(options: GatewayOptions, { home, print }: Workbench)
   try {
     const upstream = await startUpstream()
     running.push(upstream)
-    await start(startWorker({ name: 'copal', root: ROOT, dir: join(home, 'copal'), upstream }))
+    const ours = await startWorker({ name: 'copal', root: ROOT, dir: join(home, 'copal'), upstream })
+    running.push(ours)
+    if (options.samples !== undefined) {
+      await compareSampling(ours, { ...options, samplesPerSecond: options.samples }, print)
+      print(`\n${machineLine()}`)
+      return
+    }
     if (options.against !== undefined) {
       const root = resolve(options.against)
       await start(startWorker({ name: 'copal, other checkout', root, dir: join(home, 'other'), upstream }))
