@@ -325,6 +325,7 @@ describe('an update may start', () => {
     ['09:30-17:00', 12, Date.UTC(2026, 10, 25, 17)],
     ['09:30-17:00', 9, undefined],
     ['09:30-17:00', 17, undefined],
+    ['09:30-17:00', 18, undefined],
   ])('outside the quiet hours %s; at %i:00 it waits until %s', (quiet_hours, hour, endMs) => {
     const nowMs = Date.UTC(2026, 10, 25, hour)
     const start = startOf({ nowMs, policy: { ...POLICY, quiet_hours } })
