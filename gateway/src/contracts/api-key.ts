@@ -27,8 +27,8 @@ export interface KeyRow {
   consentVersion: number
 }
 
-/** A key in use, with the limits that it shares with the other keys of its tenant. */
-export type ActiveKey = KeyRow & { tenantLimits: Limits | null }
+/** A key in use, with the limits that it shares with the other keys of its tenant, and the most that these may have sampled. */
+export type ActiveKey = KeyRow & { tenantLimits: Limits | null; tenantSampling: SamplingPolicy | null }
 
 /** The caller of the admin API: the operator with the admin key, or an administrator of one tenant. */
 export type Actor = { kind: 'operator' } | { kind: 'tenant'; key: KeyRow }

@@ -2,9 +2,13 @@ import { AppError } from '@copal/shared/errors.ts'
 import type { KeyRow, Actor } from '../contracts/api-key.ts'
 import { limitsEntry } from '../usage/limits/key-limits.ts'
 import type { Limits } from '../contracts/limits.ts'
+import { isLooser } from './sampling-policy.ts'
 
 /** The rights of a key. An administrator can grant only rights that its own key has. */
-export type Grants = Pick<KeyRow, 'scopes' | 'allowedModels' | 'allowedDomains' | 'expiresAt' | 'limits'>
+export type Grants = Pick<
+  KeyRow,
+  'scopes' | 'allowedModels' | 'allowedDomains' | 'expiresAt' | 'limits' | 'sampling'
+>
 
 /**
  * Returns the tenant that a call is about: the named one, or the actor's own; undefined (all) for an operator who names
@@ -44,7 +48,58 @@ export function requireGrants(actor: Actor, requested: Grants): void {
       { param: 'expires_at' },
     )
   }
+  requireSampling(actor, requested.sampling)
   requireLimits(actor, requested.limits)
+}
+
+/**
+ * Checks that an actor changes, rotates or revokes only a key that may do no more than its own. Its own key is allowed.
+ *
+ * @throws AppError `insufficient_permissions` that names the field in which the key exceeds the actor's
+ */
+export function requireNotAbove(actor: Actor, row: Grants & Pick<KeyRow, 'id'>): void {
+  if (actor.kind === 'operator' || row.id === actor.key.id) return
+  try {
+    requireGrants(actor, row)
+  } catch (cause) {
+    if (!(cause instanceof AppError)) throw cause
+    throw new AppError(
+      'insufficient_permissions',
+      `The key '${row.id}' may do more than this key: '${cause.param}' exceeds its own. Only a key that may do as much, or the admin key, can change it.`,
+      { cause, param: cause.param ?? 'id' },
+    )
+  }
+}
+
+/** Returns whether a key may do no more than the actor's own, which is then shown to the actor. */
+export function isNotAbove(actor: Actor, row: Grants & Pick<KeyRow, 'id'>): boolean {
+  try {
+    requireNotAbove(actor, row)
+    return true
+  } catch {
+    return false
+  }
+}
+
+/**
+ * Checks that an actor does not let more be sampled than its own key may.
+ *
+ * @param current the key to change, as it is now; the actor's own may be stricter now than the cached actor
+ * @throws AppError `insufficient_permissions`
+ */
+export function requireSampling(
+  actor: Actor,
+  requested: KeyRow['sampling'],
+  current?: Pick<KeyRow, 'id' | 'sampling'>,
+): void {
+  if (actor.kind === 'operator') return
+  const { sampling } = current?.id === actor.key.id ? current : actor.key
+  if (!isLooser(requested, sampling)) return
+  throw new AppError(
+    'insufficient_permissions',
+    `This key cannot grant the sampling policy '${requested}': its own is '${sampling}', and a key that it creates or changes may have this or a stricter one.`,
+    { param: 'sampling' },
+  )
 }
 
 /**

@@ -23,6 +23,9 @@ export type KeyScope = z.output<typeof keyScope>
 /** The tenant of keys created without one; it always exists. */
 export const DEFAULT_TENANT = 'default'
 
+/** The most that keys of a tenant may have sampled until the operator sets another policy. */
+export const DEFAULT_TENANT_SAMPLING: SamplingPolicy = 'always'
+
 /** The domain of requests that name none, of keys created without one. */
 export const DEFAULT_DOMAIN = 'default'
 
@@ -69,8 +72,13 @@ const limitsEntry = z.object({
 /** Current limits. */
 export type LimitsEntry = z.output<typeof limitsEntry>
 
-/** Body of `PATCH /admin/keys/:id` and `PUT /admin/tenants/:tenant`. */
-export const setLimits = z.strictObject({ limits: limitChanges.default({}) })
+/** Body of `PATCH /admin/keys/:id` and `PUT /admin/tenants/:tenant`; what is left out stays as it is. */
+export const accountChanges = z.strictObject({
+  limits: limitChanges.default({}),
+  sampling: samplingPolicy
+    .optional()
+    .describe('Of a tenant: the most that a key of it may have sampled. Texts that are stored already stay.'),
+})
 
 /**
  * Body of `POST /admin/keys`. Only the response contains the key itself. Strict, unlike other bodies: a misspelt field would

@@ -5,6 +5,7 @@ import { validate, parseJson } from '@copal/shared/wire/validate.ts'
 import type { KeyedEnv } from '../../contracts/context.ts'
 import { requireAllowed } from '../../keys/allow-list.ts'
 import { decodeBody, readBody } from '../../runtime/body-reader.ts'
+import { stricterPolicy } from '../../keys/sampling-policy.ts'
 import { maySample } from '../../adaptation/sampling/consent.ts'
 
 /** The domain of a request, and whether its text may be sampled. */
@@ -33,7 +34,7 @@ export function readAdmission(c: Context<KeyedEnv>): Admission {
   return {
     domain: result.data,
     discover: header === undefined && key.discoverDomains,
-    sample: maySample(key.sampling, c.req.header('x-copal-sample')),
+    sample: maySample(stricterPolicy(key.sampling, key.tenantSampling), c.req.header('x-copal-sample')),
   }
 }
 

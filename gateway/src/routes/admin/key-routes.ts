@@ -2,35 +2,46 @@ import { Hono, type Context } from 'hono'
 import { AppError } from '@copal/shared/errors.ts'
 import { suggestName } from '@copal/shared/suggest-name.ts'
 import {
+  accountChanges,
   createKey,
   DEFAULT_DOMAIN,
   DEFAULT_TENANT,
   rotateKey,
-  setLimits,
   type CreatedKey,
   type KeyEntry,
 } from '@copal/shared/wire/admin-keys.ts'
 import type { ActorEnv } from '../../contracts/context.ts'
 import {
+  changeKey,
   findKey,
   insertKey,
+  insertKeyWithin,
   listKeys,
   revokeKey,
-  setKeyLimits,
   rotateKey as storeRotation,
 } from '../../storage/db/queries/key-queries.ts'
 import type { KeyRow } from '../../contracts/api-key.ts'
 import { listTenants } from '../../storage/db/queries/tenant-queries.ts'
 import type { Deps } from '../../contracts/bindings.ts'
-import { requireGrants, requireLimits, tenantOf } from '../../keys/key-grants.ts'
+import {
+  isNotAbove,
+  requireGrants,
+  requireLimits,
+  requireNotAbove,
+  requireSampling,
+  tenantOf,
+} from '../../keys/key-grants.ts'
 import { digestOf, generateKey, pepperedHash } from '../../keys/key-secret.ts'
 import { changeLimits, limitsEntry } from '../../usage/limits/key-limits.ts'
 import { rejectMethod } from '../../middleware/error-responses.ts'
 import { readAdminBody } from './admin-body.ts'
 
+/** Keys of a tenant that its administrators can create: each costs a row that lists read. Operators are not limited. */
+const MAX_KEYS_PER_TENANT = 1_000
+
 /**
  * Creates the routes that create, list, limit, rotate and revoke API keys: all keys for the operator, the keys of its
- * tenant for a tenant administrator.
+ * tenant that may do no more than its own for a tenant administrator.
  */
 export function keyRoutes(): Hono<ActorEnv> {
   return new Hono<ActorEnv>()
@@ -44,11 +55,12 @@ export function keyRoutes(): Hono<ActorEnv> {
         allowedDomains: request.allowed_domains ?? null,
         expiresAt: expiryOf(request.expires_at, deps.nowMs()),
         limits: changeLimits({}, request.limits),
+        sampling: request.sampling,
       }
       requireGrants(actor, grants)
       await requireTenant(deps, tenant)
       const { key, ...secret } = await newSecret(deps)
-      const row = await insertKey(deps.db, {
+      const stored = {
         id: `key_${crypto.randomUUID().replaceAll('-', '')}`,
         name: request.name,
         ...secret,
@@ -57,15 +69,20 @@ export function keyRoutes(): Hono<ActorEnv> {
         ...grants,
         defaultDomain: request.default_domain ?? DEFAULT_DOMAIN,
         discoverDomains: request.discover_domains ?? request.default_domain === undefined,
-        sampling: request.sampling,
         createdAt: deps.nowMs(),
-      })
+      }
+      const row = await (actor.kind === 'operator'
+        ? insertKey(deps.db, stored)
+        : insertKeyWithin(deps.db, stored, MAX_KEYS_PER_TENANT))
+      if (!row) throw tooManyKeys(tenant)
       return showOnce(c, row, key, 201)
     })
     .get('/keys', async (c) => {
       const { deps, actor } = c.var
       const keys = await listKeys(deps.db, tenantOf(actor, c.req.query('tenant')))
-      return c.json({ data: keys.map((key) => keyEntry(key, deps.nowMs())) })
+      return c.json({
+        data: keys.filter((key) => isNotAbove(actor, key)).map((key) => keyEntry(key, deps.nowMs())),
+      })
     })
     .all('/keys', rejectMethod('GET', 'POST'))
     .post('/keys/:id/rotate', async (c) => {
@@ -75,7 +92,7 @@ export function keyRoutes(): Hono<ActorEnv> {
       const nowMs = deps.nowMs()
       const old = await findKey(deps.db, id, tenantOf(actor, undefined))
       if (!old) throw unknownKey(id)
-      requireGrants(actor, old)
+      requireNotAbove(actor, old)
       if (old.expiresAt !== null && old.expiresAt <= nowMs) {
         const since = new Date(old.expiresAt).toISOString()
         throw new AppError(
@@ -100,20 +117,25 @@ export function keyRoutes(): Hono<ActorEnv> {
     .all('/keys/:id/rotate', rejectMethod('POST'))
     .patch('/keys/:id', async (c) => {
       const { deps, actor } = c.var
-      const changes = await readAdminBody(c, setLimits)
+      const changes = await readAdminBody(c, accountChanges)
       const id = c.req.param('id')
       const row = await findKey(deps.db, id, tenantOf(actor, undefined))
       if (!row) throw unknownKey(id)
       const limits = changeLimits(row.limits, changes.limits)
+      const sampling = changes.sampling ?? row.sampling
+      requireNotAbove(actor, row)
       requireLimits(actor, limits, row)
-      await setKeyLimits(deps.db, id, limits)
-      return c.json(keyEntry({ ...row, limits }, deps.nowMs()))
+      requireSampling(actor, sampling, row)
+      await changeKey(deps.db, id, { limits, sampling })
+      return c.json(keyEntry({ ...row, limits, sampling }, deps.nowMs()))
     })
     .delete('/keys/:id', async (c) => {
       const { deps, actor } = c.var
       const id = c.req.param('id')
-      if (await revokeKey(deps.db, id, deps.nowMs(), tenantOf(actor, undefined)))
-        return c.json({ id, revoked: true })
+      const tenant = tenantOf(actor, undefined)
+      const row = await findKey(deps.db, id, tenant)
+      if (row) requireNotAbove(actor, row)
+      if (row && (await revokeKey(deps.db, id, deps.nowMs(), tenant))) return c.json({ id, revoked: true })
       throw unknownKey(id)
     })
     .all('/keys/:id', rejectMethod('PATCH', 'DELETE'))
@@ -150,6 +172,14 @@ async function requireTenant(deps: Pick<Deps, 'db'>, name: string): Promise<void
     `There is no tenant '${name}'.${nearest === undefined ? '' : ` Did you mean '${nearest}'?`} ` +
       `'PUT /admin/tenants/${name}' creates it.`,
     { param: 'tenant' },
+  )
+}
+
+function tooManyKeys(tenant: string): AppError {
+  return new AppError(
+    'conflict',
+    `The tenant '${tenant}' has ${MAX_KEYS_PER_TENANT} keys, the most that its administrators can create. Revoke keys that ` +
+      "are not needed with 'DELETE /admin/keys/:id', or ask the operator, who has no such limit.",
   )
 }
 

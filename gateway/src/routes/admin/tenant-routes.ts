@@ -2,12 +2,18 @@ import { Hono, type Context } from 'hono'
 import { z } from 'zod'
 import { AppError } from '@copal/shared/errors.ts'
 import { validate } from '@copal/shared/wire/validate.ts'
-import { setLimits, tenantName, type CacheEntry, type TenantEntry } from '@copal/shared/wire/admin-keys.ts'
+import {
+  accountChanges,
+  DEFAULT_TENANT_SAMPLING,
+  tenantName,
+  type CacheEntry,
+  type TenantEntry,
+} from '@copal/shared/wire/admin-keys.ts'
 import type { ActorEnv } from '../../contracts/context.ts'
 import {
+  changeTenant,
   ensureTenant,
   listTenants,
-  setTenantLimits,
   type CountedTenant,
 } from '../../storage/db/queries/tenant-queries.ts'
 import { tenantOf } from '../../keys/key-grants.ts'
@@ -30,10 +36,13 @@ export function tenantRoutes(): Hono<ActorEnv> {
     .put('/tenants/:tenant', requireOperator(), async (c) => {
       const { deps } = c.var
       const name = validate(tenantPath, c.req.param()).tenant
-      const changes = await readAdminBody(c, setLimits)
+      const changes = await readAdminBody(c, accountChanges)
       await ensureTenant(deps.db, name, deps.nowMs())
       const [tenant] = await listTenants(deps.db, name)
-      await setTenantLimits(deps.db, name, changeLimits(tenant?.limits ?? {}, changes.limits))
+      await changeTenant(deps.db, name, {
+        limits: changeLimits(tenant?.limits ?? {}, changes.limits),
+        sampling: changes.sampling ?? tenant?.sampling ?? DEFAULT_TENANT_SAMPLING,
+      })
       return c.json((await listTenants(deps.db, name)).map(tenantEntry)[0])
     })
     .all('/tenants/:tenant', rejectMethod('PUT'))

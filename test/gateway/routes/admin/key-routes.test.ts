@@ -303,10 +303,44 @@ describe('an administrator with limits', () => {
     const change = (changes: CreateKey['limits']) => refused('PATCH', `/keys/${id}`, { limits: changes })
     expect(await refused('POST', `/keys/${id}/rotate`)).toBe('limits.requests_per_minute')
     expect(await change({ requests_per_minute: 101 })).toBe('limits.requests_per_minute')
-    // Limits that the operator set stay when others are changed.
+    expect(await change({ concurrent_requests: 1 })).toBe('limits.requests_per_minute')
+    expect(await change({ requests_per_minute: 60, tokens_per_month: 1000 })).toBe(
+      'limits.requests_per_minute',
+    )
+    await adminJson('PATCH', `/keys/${id}`, { limits: { requests_per_minute: 60, tokens_per_month: 1000 } })
     expect(await change({ concurrent_requests: 1 })).toBeNull()
-    expect(await change({ requests_per_minute: 60, tokens_per_month: 1000 })).toBeNull()
     expect(await refused('POST', `/keys/${id}/rotate`)).toBeNull()
+  })
+
+  test('neither revokes, limits, rotates nor sees a key above its own, and the error names the field', async () => {
+    const { own, as, refused } = await setUp()
+    const stronger = await create({ name: 'stronger', scopes: ['inference'] })
+    expect(await refused('DELETE', `/keys/${stronger.id}`)).toBe('limits.requests_per_minute')
+    expect(await refused('PATCH', `/keys/${stronger.id}`, { limits: { concurrent_requests: 1 } })).toBe(
+      'limits.requests_per_minute',
+    )
+    expect(await refused('POST', `/keys/${stronger.id}/rotate`)).toBe('limits.requests_per_minute')
+    expect(await statusOf(stronger.key)).toBe(200)
+    const equal = await create({ name: 'equal', limits })
+    const { data } = await (await as('GET', '/keys')).json<{ data: KeyEntry[] }>()
+    expect(data.map(({ id }) => id)).toEqual(expect.arrayContaining([own.id, equal.id]))
+    expect(data.map(({ id }) => id)).not.toContain(stronger.id)
+    expect(await refused('DELETE', `/keys/${equal.id}`)).toBeNull()
+    expect(await refused('DELETE', `/keys/${own.id}`)).toBeNull()
+  })
+
+  test('cannot create more than 1,000 keys for its tenant, while the operator can', async () => {
+    const { as } = await setUp()
+    await env.DB.prepare(
+      `insert into api_keys (id, name, hash, prefix, default_domain, sampling, created_at)
+       with recursive n(i) as (select 1 union all select i + 1 from n where i < 1000)
+       select 'bulk_' || i, 'bulk', 'bulk_' || i, '', 'default', 'never', 0 from n`,
+    ).run()
+    const response = await as('POST', '/keys', { name: 'one more', limits })
+    expect(response.status).toBe(409)
+    expect((await errorOf(response)).message).toContain('Revoke keys that are not needed')
+    expect((await create({ name: 'of the operator' })).tenant).toBe('default')
+    await env.DB.prepare("delete from api_keys where id like 'bulk_%'").run()
   })
 })
 
@@ -354,5 +388,40 @@ describe('wrong input', () => {
     const { id } = await create({ name: 'graceful' })
     const response = await admin('POST', `/keys/${id}/rotate`, { grace_seconds: 365 * 24 * 3600 })
     expect([response.status, (await errorOf(response)).param]).toEqual([400, 'grace_seconds'])
+  })
+})
+
+describe('consent', () => {
+  const consentOf = async (id: string) => (await findKey(db, id))?.consentVersion
+
+  test('no administrator creates or makes a key whose sampling is above its own', async () => {
+    const own = await create({ name: 'strict', scopes: ['admin', 'inference'], sampling: 'never' })
+    const sampled = async (method: string, path: string, body: unknown) => {
+      const response = await admin(method, path, body, own.key)
+      return response.ok ? null : (await errorOf(response)).param
+    }
+    const looser = await create({ name: 'looser', sampling: 'opt_in' })
+    for (const sampling of ['opt_in', 'always'] as const)
+      expect(await sampled('POST', '/keys', { name: 'new', sampling })).toBe('sampling')
+    expect(await sampled('POST', '/keys', { name: 'new', sampling: 'never' })).toBeNull()
+    expect(await sampled('PATCH', `/keys/${looser.id}`, { sampling: 'never' })).toBe('sampling')
+    expect(await sampled('PATCH', `/keys/${own.id}`, { sampling: 'always' })).toBe('sampling')
+  })
+
+  test('a changed policy of a key or of its tenant is a new consent version', async () => {
+    await adminJson('PUT', '/tenants/consenting')
+    const { id } = await create({ name: 'changing', tenant: 'consenting', sampling: 'always' })
+    expect(await adminJson('PATCH', `/keys/${id}`, { sampling: 'opt_in' })).toMatchObject({
+      sampling: 'opt_in',
+    })
+    expect(await consentOf(id)).toBe(2)
+    await adminJson('PATCH', `/keys/${id}`, { sampling: 'opt_in', limits: { concurrent_requests: 3 } })
+    expect(await consentOf(id)).toBe(2)
+    expect(await adminJson('PUT', '/tenants/consenting', { sampling: 'never' })).toMatchObject({
+      sampling: 'never',
+    })
+    expect(await consentOf(id)).toBe(3)
+    expect(await adminJson('PUT', '/tenants/consenting', {})).toMatchObject({ sampling: 'never' })
+    expect(await consentOf(id)).toBe(3)
   })
 })

@@ -1,5 +1,6 @@
-import { and, desc, eq, isNull, or, sql } from 'drizzle-orm'
+import { and, count, desc, eq, isNull, or, sql } from 'drizzle-orm'
 import type { ActiveKey, KeyRow } from '../../../contracts/api-key.ts'
+import type { SamplingPolicy } from '@copal/shared/wire/admin-keys.ts'
 import type { Database } from '../../../contracts/database.ts'
 import type { Limits } from '../../../contracts/limits.ts'
 import { apiKeys, tenants } from '../schema/keys.ts'
@@ -17,7 +18,7 @@ export async function findKeyByHash(
   { hash, digest }: { hash: string; digest: string },
 ): Promise<ActiveKey | undefined> {
   const found = await db
-    .select({ key: apiKeys, tenantLimits: tenants.limits })
+    .select({ key: apiKeys, tenantLimits: tenants.limits, tenantSampling: tenants.sampling })
     .from(apiKeys)
     .leftJoin(tenants, eq(tenants.name, apiKeys.tenant))
     .where(
@@ -31,7 +32,7 @@ export async function findKeyByHash(
       ),
     )
     .get()
-  return found && { ...found.key, tenantLimits: found.tenantLimits }
+  return found && { ...found.key, tenantLimits: found.tenantLimits, tenantSampling: found.tenantSampling }
 }
 
 /** Returns one key unless it is revoked, or belongs to another tenant than `tenant`. */
@@ -72,6 +73,24 @@ export async function insertKey(db: Database, key: NewKeyRow): Promise<KeyRow> {
   return db.insert(apiKeys).values(key).returning().get()
 }
 
+/** Stores a new key and returns its row; undefined if its tenant has `maxKeys` keys that are not revoked. */
+export async function insertKeyWithin(
+  db: Database,
+  key: NewKeyRow & { id: string; tenant: string },
+  maxKeys: number,
+): Promise<KeyRow | undefined> {
+  const [[row], [total]] = await db.batch([
+    db.insert(apiKeys).values(key).returning(),
+    db
+      .select({ keys: count() })
+      .from(apiKeys)
+      .where(and(isNull(apiKeys.revokedAt), ofTenant(key.tenant))),
+  ])
+  if ((total?.keys ?? 0) <= maxKeys) return row
+  await db.delete(apiKeys).where(eq(apiKeys.id, key.id))
+  return undefined
+}
+
 /**
  * Gives a key a new secret. The current one stays valid until `previousUntil`; an earlier one ends now.
  *
@@ -90,9 +109,14 @@ export async function rotateKey(
     .get()
 }
 
-/** Sets a key's limits; isolates apply them within 30 s. */
-export async function setKeyLimits(db: Database, id: string, limits: Limits): Promise<void> {
-  await db.update(apiKeys).set({ limits }).where(eq(apiKeys.id, id))
+/** Sets a key's limits and sampling policy; isolates apply them within 30 s. A new policy is a new consent version. */
+export async function changeKey(
+  db: Database,
+  id: string,
+  { limits, sampling }: { limits: Limits; sampling: SamplingPolicy },
+): Promise<void> {
+  const consentVersion = sql`${apiKeys.consentVersion} + (${apiKeys.sampling} <> ${sampling})`
+  await db.update(apiKeys).set({ limits, sampling, consentVersion }).where(eq(apiKeys.id, id))
 }
 
 /**

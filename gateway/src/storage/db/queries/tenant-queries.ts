@@ -1,4 +1,5 @@
-import { and, count, eq, isNull } from 'drizzle-orm'
+import { and, count, eq, isNull, sql } from 'drizzle-orm'
+import type { SamplingPolicy } from '@copal/shared/wire/admin-keys.ts'
 import type { Database } from '../../../contracts/database.ts'
 import type { Limits } from '../../../contracts/limits.ts'
 import { apiKeys, tenants } from '../schema/keys.ts'
@@ -30,7 +31,21 @@ export async function ensureTenant(db: Database, name: string, nowMs: number): P
   await db.insert(tenants).values({ name, createdAt: nowMs }).onConflictDoNothing()
 }
 
-/** Sets a tenant's limits; isolates apply them within 30 s. */
-export async function setTenantLimits(db: Database, name: string, limits: Limits): Promise<void> {
-  await db.update(tenants).set({ limits }).where(eq(tenants.name, name))
+/**
+ * Sets a tenant's limits, and the most that its keys may have sampled; isolates apply them within 30 s. Another most is
+ * another consent version of each of its keys.
+ */
+export async function changeTenant(
+  db: Database,
+  name: string,
+  { limits, sampling }: { limits: Limits; sampling: SamplingPolicy },
+): Promise<void> {
+  const differs = sql`exists (select 1 from ${tenants} where ${tenants.name} = ${name} and ${tenants.sampling} <> ${sampling})`
+  await db.batch([
+    db
+      .update(apiKeys)
+      .set({ consentVersion: sql`${apiKeys.consentVersion} + 1` })
+      .where(and(eq(apiKeys.tenant, name), differs)),
+    db.update(tenants).set({ limits, sampling }).where(eq(tenants.name, name)),
+  ])
 }
