@@ -1,6 +1,7 @@
 import { WorkflowEntrypoint, type WorkflowEvent, type WorkflowStep } from 'cloudflare:workers'
 import { runUpdateWorkflow, type UpdateWorkflowParams } from './adaptation/updates/update-workflow.ts'
 import type { SampleMessage } from '@copal/shared/wire/sample-message.ts'
+import { appendPendingAudit, deleteOldAudit } from './audit/audit-chain.ts'
 import { createApp } from './app.ts'
 import {
   deleteOldUsageDays,
@@ -40,7 +41,7 @@ const EVERY_MINUTE = '* * * * *'
 const EVERY_FIVE_MINUTES = '*/5 * * * *'
 
 /** The tasks of every minute. */
-const MINUTE_TASKS = { advanceUpdates, watchMasks, findDomains, runTriggers }
+const MINUTE_TASKS = { advanceUpdates, watchMasks, findDomains, runTriggers, appendPendingAudit }
 
 /** The tasks of every five minutes. */
 const TASKS = {
@@ -51,6 +52,7 @@ const TASKS = {
   deleteOldTombstones,
   deleteOldReceipts,
   deleteOldUsageDays,
+  deleteOldAudit,
 }
 
 export default {

@@ -1,6 +1,7 @@
 import { Command, CommanderError } from 'commander'
 import manifest from './package.json' with { type: 'json' }
 import { toUserError } from '@copal/gpu-node/platform/user-error.ts'
+import { addAudit } from './commands/audit.ts'
 import { addCanary } from './commands/canary.ts'
 import { addDomains } from './commands/domains.ts'
 import { addDrift } from './commands/drift.ts'
@@ -104,6 +105,7 @@ export async function createProgram(session: Session, options = { lab: true }): 
     addLab,
     addKeys,
     addTenants,
+    addAudit,
   ]) {
     add(program, session)
   }

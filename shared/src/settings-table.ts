@@ -108,6 +108,11 @@ export const SETTINGS = {
     meaning:
       'How long D1 keeps receipts, of which it holds some thirty million; 7 or more, 0 keeps all ([receipts](operations.md#receipts)).',
   },
+  COPAL_AUDIT_DAYS: {
+    readers: ['gateway'],
+    default: 365,
+    meaning: 'How long the audit log is kept; 0 keeps all ([audit log](operations.md#audit-log)).',
+  },
   COPAL_NODE_SILENT_MS: {
     readers: ['gateway'],
     default: 6_000,

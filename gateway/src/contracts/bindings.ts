@@ -30,6 +30,7 @@ export interface Bindings extends PolicyBindings, AccessBindings {
   /** Cloudflare's rate limit for addresses that send unknown keys; optional. */
   UNKNOWN_KEYS?: RateLimit
   COPAL_RECEIPT_DAYS?: string
+  COPAL_AUDIT_DAYS?: string
   COPAL_ADAPTATION?: string
   COPAL_RECOGNISER_URL?: string
   /** Sent to the recogniser as bearer token. */
@@ -84,6 +85,8 @@ export interface Deps {
   readonly listsPerMinute: number
   /** How many days receipts are kept; 0 keeps them all. */
   readonly receiptDays: number
+  /** How many days rows of the audit log are kept; 0 keeps them all. */
+  readonly auditDays: number
   /** The adaptation policy of models for which an operator has set none. */
   readonly adaptationPreset: AdaptationPreset
   /** Finds names and addresses in redacted texts, where an operator has one. */

@@ -1,4 +1,5 @@
 import { ADAPTATION_OPERATIONS } from './adaptation-operations.ts'
+import { AUDIT_OPERATIONS } from './audit-operations.ts'
 import { DOMAIN_OPERATIONS } from './domain-operations.ts'
 import { INFERENCE_OPERATIONS } from './inference-operations.ts'
 import { KEY_OPERATIONS } from './key-operations.ts'
@@ -10,6 +11,7 @@ import { SERVICE_OPERATIONS } from './service-operations.ts'
 export const OPERATIONS: readonly Operation[] = [
   ...INFERENCE_OPERATIONS,
   ...KEY_OPERATIONS,
+  ...AUDIT_OPERATIONS,
   ...DOMAIN_OPERATIONS,
   ...PROPOSAL_OPERATIONS,
   ...ADAPTATION_OPERATIONS,

@@ -2,7 +2,9 @@ import { Hono } from 'hono'
 import type { ActorEnv } from '../../contracts/context.ts'
 import type { Keyring } from '../../keys/keyring.ts'
 import { requireActor, requireOperator } from '../../middleware/auth.ts'
+import { auditActions } from '../../middleware/audit-actions.ts'
 import { limitLists } from '../../middleware/list-limit.ts'
+import { auditRoutes } from './audit-routes.ts'
 import { domainRoutes } from './domain-routes.ts'
 import { driftRoutes } from './drift-routes.ts'
 import { evaluationRoutes } from './evaluation-routes.ts'
@@ -21,12 +23,13 @@ import { updateRoutes } from './update-routes.ts'
 /** Creates the routes under `/admin`. Tenant administrators may use those of keys and tenants, the operator all. */
 export function adminRoutes(keyring: Keyring): Hono<ActorEnv> {
   const app = new Hono<ActorEnv>()
-  app.use(requireActor(keyring, 'admin'), limitLists())
+  app.use(requireActor(keyring, 'admin'), limitLists(), auditActions())
   app.route('/', keyRoutes())
   app.route('/', tenantRoutes())
   // Applies to all routes below, and to unknown paths.
   app.use(requireOperator())
   app.route('/', statusRoutes())
+  app.route('/', auditRoutes())
   app.route('/', fleetRoutes())
   app.route('/', domainRoutes())
   app.route('/', proposalRoutes())

@@ -1,6 +1,8 @@
 import { Hono } from 'hono'
 import { AppError } from '@copal/shared/errors.ts'
 import { acceptHeartbeat } from '../../fleet/registration/accept-heartbeat.ts'
+import { NodeEvents, type NodeEvent } from '../../audit/node-events.ts'
+import { claimedNodeId, SIGNATURE_HEADER } from '@copal/shared/wire/signature.ts'
 import { heartbeat, type HeartbeatResponse } from '@copal/shared/wire/heartbeat.ts'
 import { cachedResponse, receiptBatch } from '@copal/shared/wire/receipts.ts'
 import { responseKey } from '../../inference/cache/cache-key.ts'
@@ -20,11 +22,25 @@ const MAX_BODY_BYTES = 4 * 1024 * 1024
 
 /** Creates the routes for the signed reports of nodes; mount them at `/internal/nodes`. */
 export function nodeRoutes(): Hono<AppEnv> {
-  return new Hono<AppEnv>()
+  const events = new NodeEvents()
+  const app = new Hono<AppEnv>()
+  app.use(async (c, next) => {
+    await next()
+    const event = rejectedEvent(c.error)
+    const claimed = event && claimedNode(c.req.header(SIGNATURE_HEADER))
+    if (!claimed) return
+    c.var.deps.waitUntil(events.record(c.var.deps, claimed, event, { error: c.error?.message ?? '' }))
+  })
+  return app
     .post('/heartbeat', async (c) => {
       const { deps } = c.var
       const report = await readNodeReport(c, heartbeat, MAX_BODY_BYTES)
       const { state, registered, drained } = await acceptHeartbeat(deps, report, signatureOf(c))
+      // Methods come with the first heartbeats of a process.
+      if (!registered || report.methods !== undefined) {
+        const { nodeId, process, url } = report
+        deps.waitUntil(events.record(deps, nodeId, 'started', { process, url }))
+      }
       await settleShadowScores(deps, report)
       await applyJobReports(deps, report.nodeId, report.jobs)
       // Job reports can change the desired masks; the node should get the change in this response.
@@ -66,4 +82,19 @@ export function nodeRoutes(): Hono<AppEnv> {
       return c.json({ kept: true })
     })
     .all('/answers', rejectMethod('POST'))
+}
+
+/** Returns what the audit log calls a rejected call of a node; undefined if it is no event of the node's name. */
+function rejectedEvent(error: Error | undefined): NodeEvent | undefined {
+  if (!(error instanceof AppError)) return undefined
+  if (error.code === 'invalid_signature') return 'signature_rejected'
+  return error.code === 'conflict' && error.param === 'process' ? 'replaced' : undefined
+}
+
+function claimedNode(header: string | undefined): string | undefined {
+  try {
+    return claimedNodeId(header)
+  } catch {
+    return undefined
+  }
 }

@@ -1,21 +1,118 @@
-import { desc } from 'drizzle-orm'
+import { and, asc, desc, eq, gt, gte, inArray, lt, lte, or, sql } from 'drizzle-orm'
 import type { Database } from '../../../contracts/database.ts'
-import { audit } from '../schema/audit.ts'
+import { audit, auditCheckpoints, auditPending } from '../schema/audit.ts'
 
 /** A row of the audit log. */
 export type AuditRow = typeof audit.$inferSelect
+
+/** A row that the log has not numbered yet. */
+export type PendingAuditRow = typeof auditPending.$inferSelect
+
+/** The row that a deletion by retention ended with. */
+export type AuditCheckpoint = typeof auditCheckpoints.$inferSelect
+
+/** Which rows of the log are listed. */
+export interface AuditFilter {
+  /** Number of the row after which the list begins. */
+  after: number
+  actor?: string | undefined
+  target?: string | undefined
+  sinceMs?: number | undefined
+}
 
 /** Returns the newest row; undefined if there is none. */
 export async function findLastAuditRow(db: Database): Promise<AuditRow | undefined> {
   return db.select().from(audit).orderBy(desc(audit.id)).limit(1).get()
 }
 
+/** Returns rows in their order. */
+export async function listAuditRows(
+  db: Database,
+  { after, actor, target, sinceMs }: AuditFilter,
+  limit: number,
+): Promise<AuditRow[]> {
+  const filter = and(
+    gt(audit.id, after),
+    actor === undefined ? undefined : eq(audit.actor, actor),
+    target === undefined ? undefined : eq(audit.target, target),
+    sinceMs === undefined ? undefined : gte(audit.createdAt, sinceMs),
+  )
+  return db.select().from(audit).where(filter).orderBy(asc(audit.id)).limit(limit)
+}
+
+/** Stores what the log shall record, and returns its number among the pending. */
+export async function insertPendingAudit(db: Database, row: Omit<PendingAuditRow, 'id'>): Promise<number> {
+  return (await db.insert(auditPending).values(row).returning({ id: auditPending.id }).get()).id
+}
+
+/** Completes a pending row when its action has ended. */
+export async function settlePendingAudit(
+  db: Database,
+  id: number,
+  result: Pick<PendingAuditRow, 'target' | 'before' | 'after' | 'reason'>,
+): Promise<void> {
+  await db
+    .update(auditPending)
+    .set({ ...result, settled: true })
+    .where(eq(auditPending.id, id))
+}
+
+/** Returns pending rows that are complete, or older than `abandonedMs` because nothing will complete them; oldest first. */
+export async function listPendingAudit(
+  db: Database,
+  abandonedMs: number,
+  limit: number,
+): Promise<PendingAuditRow[]> {
+  return db
+    .select()
+    .from(auditPending)
+    .where(or(eq(auditPending.settled, true), lt(auditPending.createdAt, abandonedMs)))
+    .orderBy(asc(auditPending.id))
+    .limit(limit)
+}
+
 /**
- * Appends a row.
+ * Appends rows and deletes the pending ones that they are made of, all or nothing.
  *
- * @returns false if another row has its number already
+ * @param pendingIds at most 90
+ * @throws when a row has one of the numbers already
  */
-export async function insertAuditRow(db: Database, row: AuditRow): Promise<boolean> {
-  const inserted = await db.insert(audit).values(row).onConflictDoNothing().returning({ id: audit.id }).get()
-  return inserted !== undefined
+export async function appendAuditRows(
+  db: Database,
+  rows: readonly AuditRow[],
+  pendingIds: readonly number[],
+): Promise<void> {
+  const settled = db.delete(auditPending).where(inArray(auditPending.id, [...pendingIds]))
+  await db.batch([settled, ...rows.map((row) => db.insert(audit).values(row))])
+}
+
+/** Returns the last checkpoint; undefined if nothing was ever deleted. */
+export async function findAuditCheckpoint(db: Database): Promise<AuditCheckpoint | undefined> {
+  return db.select().from(auditCheckpoints).orderBy(desc(auditCheckpoints.id)).limit(1).get()
+}
+
+/** Returns the row that a deletion of rows older than `beforeMs` ends with: the last of the oldest `limit` rows. */
+export async function findRetentionEnd(
+  db: Database,
+  beforeMs: number,
+  limit: number,
+): Promise<AuditRow | undefined> {
+  // The first row that stays ends the deletion, whatever the times of later ones are.
+  const firstKept = sql`(select min(${audit.id}) from ${audit} where ${audit.createdAt} >= ${beforeMs})`
+  const newest = sql`(select max(${audit.id}) from ${audit})`
+  const old = await db
+    .select()
+    .from(audit)
+    .where(and(lt(audit.id, sql`coalesce(${firstKept}, ${newest})`)))
+    .orderBy(asc(audit.id))
+    .limit(limit)
+  return old.at(-1)
+}
+
+/** Stores a checkpoint and deletes the rows up to it. */
+export async function deleteAuditRows(db: Database, checkpoint: AuditCheckpoint): Promise<void> {
+  await db.batch([
+    db.insert(auditCheckpoints).values(checkpoint),
+    db.delete(audit).where(lte(audit.id, checkpoint.id)),
+  ])
 }

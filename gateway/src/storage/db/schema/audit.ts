@@ -2,8 +2,9 @@
 import { index, integer, sqliteTable, text } from 'drizzle-orm/sqlite-core'
 
 /**
- * Every decision and admin action, in order; rows are only appended. Each row's hash covers its fields and the hash of the row
- * before, so that a changed or missing row is noticed.
+ * Every decision and admin action, in order. Triggers of the database refuse to change rows, and to delete rows that no
+ * checkpoint covers. Each row's hash covers its fields and the hash of the row before, so that a changed or missing row is
+ * noticed.
  */
 export const audit = sqliteTable(
   'audit',
@@ -22,9 +23,12 @@ export const audit = sqliteTable(
     reason: text().notNull().default(''),
     requestId: text(),
     createdAt: integer().notNull(),
-    /** SHA-256 of the row before, or 64 zeros. */
+    /** Hash of the row before, or 64 zeros. */
     previousHash: text().notNull(),
+    /** SHA-256 of the fields above, in hex; anybody can check it. */
     hash: text().notNull(),
+    /** HMAC of the hash with a key that only the gateway has; '' in rows that are older than this column. */
+    seal: text().notNull().default(''),
   },
   (table) => [
     index('audit_created').on(table.createdAt),
@@ -32,3 +36,30 @@ export const audit = sqliteTable(
     index('audit_actor').on(table.actor, table.id),
   ],
 )
+
+/**
+ * What the log has not numbered yet. An action is written here before it is done, a decision by a trigger in the statement that
+ * stores it, so that neither happens without a record.
+ */
+export const auditPending = sqliteTable('audit_pending', {
+  id: integer().primaryKey({ autoIncrement: true }),
+  actor: text().notNull(),
+  action: text().notNull(),
+  target: text().notNull(),
+  before: text({ mode: 'json' }).$type<unknown>(),
+  after: text({ mode: 'json' }).$type<unknown>(),
+  reason: text().notNull().default(''),
+  requestId: text(),
+  createdAt: integer().notNull(),
+  /** False while the action runs. */
+  settled: integer({ mode: 'boolean' }).notNull(),
+})
+
+/** The last row of each deletion by retention: with its hash the rows after it can still be verified. */
+export const auditCheckpoints = sqliteTable('audit_checkpoints', {
+  /** Number of the last deleted row. */
+  id: integer().primaryKey(),
+  hash: text().notNull(),
+  seal: text().notNull(),
+  createdAt: integer().notNull(),
+})

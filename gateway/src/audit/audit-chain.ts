@@ -1,0 +1,89 @@
+import { auditHash, FIRST_PREVIOUS_HASH } from '@copal/shared/wire/admin-audit.ts'
+import { hmac } from '@copal/shared/wire/hmac.ts'
+import type { Deps } from '../contracts/bindings.ts'
+import {
+  appendAuditRows,
+  deleteAuditRows,
+  findLastAuditRow,
+  findRetentionEnd,
+  listPendingAudit,
+  type AuditRow,
+  type PendingAuditRow,
+} from '../storage/db/queries/audit-queries.ts'
+
+type ChainDeps = Pick<Deps, 'db' | 'nowMs' | 'keyPepper'>
+
+/** After this time an action without a result is recorded as one whose end is unknown. */
+const ABANDONED_MS = 5 * 60_000
+/** Rows that are appended at once; each is a statement of a batch. */
+const ROWS_PER_APPEND = 25
+/** Rows that a run appends at most. */
+const MAX_APPENDS = 40
+const ROWS_PER_DELETION = 500
+const MAX_DELETIONS = 10
+const DAY_MS = 24 * 60 * 60 * 1000
+
+/**
+ * Appends the pending rows to the chain. Any number of isolates may do so at the same time: the rows of only one get the next
+ * numbers, and in the same transaction the pending rows that they are made of go, so each is appended exactly once.
+ */
+export async function appendPendingAudit(deps: ChainDeps): Promise<void> {
+  for (let append = 0; append < MAX_APPENDS; append += 1) {
+    const last = await findLastAuditRow(deps.db)
+    const pending = await listPendingAudit(deps.db, deps.nowMs() - ABANDONED_MS, ROWS_PER_APPEND)
+    if (pending.length === 0) return
+    const rows = await chain(deps, last, pending)
+    try {
+      await appendAuditRows(
+        deps.db,
+        rows,
+        pending.map(({ id }) => id),
+      )
+    } catch (error) {
+      // Another isolate took the numbers.
+      if ((await findLastAuditRow(deps.db))?.id === last?.id) throw error
+    }
+  }
+}
+
+/** Deletes rows older than the retention, and keeps the hash of the last one as checkpoint. */
+export async function deleteOldAudit(deps: ChainDeps & Pick<Deps, 'auditDays'>): Promise<void> {
+  if (deps.auditDays === 0) return
+  const nowMs = deps.nowMs()
+  for (let deletion = 0; deletion < MAX_DELETIONS; deletion += 1) {
+    const end = await findRetentionEnd(deps.db, nowMs - deps.auditDays * DAY_MS, ROWS_PER_DELETION)
+    if (!end) return
+    const { id, hash } = end
+    const seal = await checkpointSeal(deps.keyPepper, id, hash)
+    await deleteAuditRows(deps.db, { id, hash, seal, createdAt: nowMs })
+  }
+}
+
+/** Returns the seal of a row: without the pepper, who can write to the database cannot write a row that has one. */
+export function auditSeal(keyPepper: string, hash: string): Promise<string> {
+  return hmac(keyPepper, `copal audit row ${hash}`)
+}
+
+/** Returns the seal of a checkpoint. */
+export function checkpointSeal(keyPepper: string, id: number, hash: string): Promise<string> {
+  return hmac(keyPepper, `copal audit checkpoint ${id} ${hash}`)
+}
+
+async function chain(
+  { keyPepper }: ChainDeps,
+  last: AuditRow | undefined,
+  pending: readonly PendingAuditRow[],
+): Promise<AuditRow[]> {
+  const rows: AuditRow[] = []
+  let previousHash = last?.hash ?? FIRST_PREVIOUS_HASH
+  let id = last?.id ?? 0
+  for (const { settled, id: _, ...fields } of pending) {
+    id += 1
+    const row = { ...fields, id, previousHash, after: settled ? fields.after : { outcome: 'unknown' } }
+    const { requestId: request_id, createdAt: created_at } = row
+    const hash = await auditHash({ ...row, request_id, created_at, previous_hash: previousHash })
+    rows.push({ ...row, hash, seal: await auditSeal(keyPepper, hash) })
+    previousHash = hash
+  }
+  return rows
+}

@@ -1,0 +1,34 @@
+import type { Deps } from '../contracts/bindings.ts'
+import { findKey } from '../storage/db/queries/key-queries.ts'
+import { listTenants } from '../storage/db/queries/tenant-queries.ts'
+
+type Reader = (deps: Pick<Deps, 'db'>, params: readonly string[]) => Promise<unknown>
+
+const key: Reader = async ({ db }, [id = '']) => {
+  const row = await findKey(db, id, undefined)
+  if (!row) return null
+  const { hash: _hash, previousHash: _previousHash, ...shown } = row
+  return shown
+}
+
+const tenant: Reader = async ({ db }, [name = '']) => {
+  const row = (await listTenants(db, name)).at(0)
+  return row ?? null
+}
+
+/** What the rows of the audit log show of the things that a route changes, by the pattern of the route. */
+const READERS: Readonly<Record<string, Reader>> = {
+  '/admin/keys': key,
+  '/admin/keys/:id': key,
+  '/admin/keys/:id/rotate': key,
+  '/admin/tenants/:tenant': tenant,
+}
+
+/** Returns the state of what a route changes, without secrets and texts; null where there is none to show. */
+export async function readAuditedState(
+  deps: Pick<Deps, 'db'>,
+  pattern: string,
+  params: readonly string[],
+): Promise<unknown> {
+  return (await READERS[pattern]?.(deps, params)) ?? null
+}

@@ -1,0 +1,176 @@
+import { env } from 'cloudflare:workers'
+import { expect, test } from 'vitest'
+import { auditHash, FIRST_PREVIOUS_HASH, type AuditPage } from '@copal/shared/wire/admin-audit.ts'
+import { appendPendingAudit, deleteOldAudit } from '../../../gateway/src/audit/audit-chain.ts'
+import { announceAudit, recordAudit } from '../../../gateway/src/audit/record-audit.ts'
+import { openDatabase } from '../../../gateway/src/storage/db/open-database.ts'
+import { insertDecision } from '../../../gateway/src/storage/db/queries/decision-queries.ts'
+import { heartbeatOf } from '../../support/doubles/heartbeat.ts'
+import { admin, adminJson, testDeps } from '../support/doubles/simulated-node.ts'
+import { createKey, sendHeartbeat, signedPost, until } from '../support/requests/gateway-requests.ts'
+
+const DAY_MS = 24 * 60 * 60 * 1000
+const db = openDatabase(env.DB)
+const list = (query = '') => adminJson<AuditPage>('GET', `/audit?limit=500${query}`)
+const entry = (target: string) => ({ actor: 'copal', action: 'test', target })
+
+/** Returns the numbers of rows that do not follow from the row before. */
+async function brokenRows({ data, checkpoint }: AuditPage): Promise<number[]> {
+  let previous = checkpoint?.hash ?? FIRST_PREVIOUS_HASH
+  let id = checkpoint?.id ?? 0
+  const broken: number[] = []
+  for (const row of data) {
+    id += 1
+    const sound = row.id === id && row.previous_hash === previous && row.hash === (await auditHash(row))
+    if (!sound || !row.sealed) broken.push(row.id)
+    previous = row.hash
+  }
+  return broken
+}
+
+test('rows of isolates that append at the same time are chained once each, without gaps', async () => {
+  const targets = Array.from({ length: 24 }, (_, index) => `row-${index}`)
+  await Promise.all(
+    targets.map(async (target) => {
+      await recordAudit(testDeps(), entry(target))
+      await appendPendingAudit(testDeps())
+    }),
+  )
+  const page = await list()
+  expect(
+    page.data
+      .map(({ target }) => target)
+      .filter((target) => target.startsWith('row-'))
+      .toSorted(),
+  ).toEqual(targets.toSorted())
+  expect(await brokenRows(page)).toEqual([])
+})
+
+test('the database refuses to change or delete rows, and shows rows that were written without the pepper', async () => {
+  await recordAudit(testDeps(), entry('kept'))
+  const { data } = await list('&target=kept')
+  const id = data[0]!.id
+  await expect(env.DB.prepare('UPDATE audit SET actor = ? WHERE id = ?').bind('x', id).run()).rejects.toThrow(
+    /never changed/,
+  )
+  await expect(env.DB.prepare('DELETE FROM audit WHERE id = ?').bind(id).run()).rejects.toThrow(
+    /behind a checkpoint/,
+  )
+  // Whoever drops the triggers can compute the hashes of another history, but not its seals.
+  await env.DB.exec('DROP TRIGGER audit_no_update')
+  const forged = { ...data[0]!, actor: 'somebody' }
+  await env.DB.prepare('UPDATE audit SET actor = ?, hash = ? WHERE id = ?')
+    .bind(forged.actor, await auditHash(forged), id)
+    .run()
+  expect((await list('&target=kept')).data).toMatchObject([{ actor: 'somebody', sealed: false }])
+  await env.DB.prepare('UPDATE audit SET actor = ?, hash = ? WHERE id = ?')
+    .bind('copal', data[0]!.hash, id)
+    .run()
+  expect(await brokenRows(await list())).toEqual([])
+})
+
+test('a decision is in the log through the statement that stores it, with its figures and reason', async () => {
+  await insertDecision(db, {
+    model: 'audited',
+    updateId: 'update-1',
+    maskVersion: 3,
+    kind: 'promote',
+    verdict: 'done',
+    reason: 'The canary passed.',
+    actor: 'copal',
+    createdAt: Date.now(),
+  })
+  expect((await list('&target=audited/m3')).data).toMatchObject([
+    {
+      actor: 'copal',
+      action: 'decision.promote',
+      reason: 'The canary passed.',
+      after: { verdict: 'done', update: 'update-1', figures: [] },
+    },
+  ])
+})
+
+test('admin actions are recorded with actor, target, before and after, and no secret', async () => {
+  const response = await admin('POST', '/keys', { name: 'audited', scopes: ['inference'] })
+  const { id, key } = await response.json<{ id: string; key: string }>()
+  await adminJson('PATCH', `/keys/${id}`, { limits: { requests_per_minute: 7 } })
+  await adminJson('DELETE', `/keys/${id}`)
+  const { data } = await until('three rows', async () => {
+    const page = await list(`&target=${id}`)
+    return page.data.length === 3 ? page : undefined
+  })
+  expect(data.map(({ action }) => action)).toEqual([
+    'POST /admin/keys',
+    'PATCH /admin/keys/:id',
+    'DELETE /admin/keys/:id',
+  ])
+  expect(data[0]).toMatchObject({
+    actor: expect.stringMatching(/^admin-[0-9a-f]{8}$/),
+    request_id: response.headers.get('x-request-id'),
+    before: null,
+    after: { status: 201, state: { name: 'audited', revokedAt: null } },
+  })
+  expect(data[1]).toMatchObject({
+    before: { limits: {} },
+    after: { status: 200, state: { limits: { requestsPerMinute: 7 } } },
+  })
+  expect(data[2]).toMatchObject({ after: { status: 200 } })
+  expect(JSON.stringify(data)).not.toContain(key)
+  expect(JSON.stringify(data)).not.toContain('"hash":"' + key)
+})
+
+test('rejected actions of authenticated actors are recorded with the error', async () => {
+  const { id, key } = await createKey({ scopes: ['admin'] })
+  const rejected = await admin('PUT', '/policy', {}, key)
+  expect(rejected.status).toBe(403)
+  const rows = await until('the row', async () => {
+    const { data } = await list(`&actor=${id}`)
+    return data.length > 0 ? data : undefined
+  })
+  expect(rows).toMatchObject([
+    { action: 'PUT /admin/policy', after: { status: 403, error: 'insufficient_permissions' } },
+  ])
+})
+
+test('an action whose end was lost is recorded as one of unknown outcome, and none happens without a row', async () => {
+  const hour = 60 * 60_000
+  await announceAudit({ db, nowMs: () => Date.now() - hour }, entry('lost'))
+  await appendPendingAudit(testDeps())
+  expect((await list('&target=lost')).data).toMatchObject([{ after: { outcome: 'unknown' } }])
+})
+
+test('the log shows when a node starts, is replaced under its name, and is imitated', async () => {
+  const node = { id: 'audited-1', url: 'http://127.0.0.1:1' }
+  await sendHeartbeat(node, 'audited-nodes', { process: 'one' })
+  await sendHeartbeat(node, 'audited-nodes', { process: 'two' })
+  await expect(sendHeartbeat(node, 'audited-nodes', { process: 'one' })).rejects.toThrow(/has replaced it/)
+  const report = heartbeatOf(node, 'audited-nodes')
+  const imitate = () => signedPost('/internal/nodes/heartbeat', report, { secret: 'guessed'.repeat(8) })
+  expect((await imitate()).status).toBe(401)
+  expect((await imitate()).status).toBe(401)
+  const rows = await until('four rows', async () => {
+    const { data } = await list('&target=audited-1')
+    return data.length >= 4 ? data : undefined
+  })
+  expect(rows.map(({ actor, action }) => [actor, action])).toEqual([
+    ['node:audited-1', 'node.started'],
+    ['node:audited-1', 'node.started'],
+    ['node:audited-1', 'node.replaced'],
+    ['node:audited-1', 'node.signature_rejected'],
+  ])
+})
+
+test('retention deletes old rows behind a sealed checkpoint, and the rest is still verified', async () => {
+  const later = (days: number) => ({ ...testDeps(), auditDays: 10, nowMs: () => Date.now() + days * DAY_MS })
+  await recordAudit(testDeps(), entry('old'))
+  await appendPendingAudit(testDeps())
+  await recordAudit(later(20), entry('new'))
+  await appendPendingAudit(testDeps())
+  await deleteOldAudit(later(20))
+  const page = await list()
+  expect(page.data.map(({ target }) => target)).toEqual(['new'])
+  expect(page.checkpoint).toMatchObject({ id: page.data[0]!.id - 1, sealed: true })
+  expect(await brokenRows(page)).toEqual([])
+  await deleteOldAudit({ ...later(90), auditDays: 0 })
+  expect((await list()).data).toHaveLength(1)
+})
