@@ -1,7 +1,9 @@
+import type { AdaptationPolicy } from '@copal/shared/wire/admin-policy.ts'
 import type { StoredText } from '../../contracts/reservoir-object.ts'
 import { freezeDataset } from '../../storage/artifacts/datasets.ts'
 import { listCountedDomains } from '../../storage/db/queries/batch-queries.ts'
 import type { UpdateRow } from '../../storage/db/queries/update-queries.ts'
+import { findPolicy } from '../policy/find-policy.ts'
 import { markKnownTexts } from '../statistics/mark-known-texts.ts'
 import { releaseEarlier } from '../statistics/release-texts.ts'
 import { evaluationWindow } from './evaluation-window.ts'
@@ -25,8 +27,9 @@ export async function collect(deps: StepDeps, update: UpdateRow): Promise<StepOu
   const counted = await listCountedDomains(deps.db, update.model)
   // Every domain is checked before anything is stored.
   const domains: string[] = []
+  const { influence } = await findPolicy(deps, update.model)
   for (const domain of update.domains) {
-    const characters = charactersOf(await take(deps, update, domain))
+    const characters = charactersOf(await take(deps, update, domain, influence))
     if (isEnough(characters, update)) domains.push(domain)
     else if (!counted.has(domain)) throw tooFewSamples(domain, characters, update)
     else await deps.reservoir(domain).release({ model: update.model, updateId: update.id })
@@ -34,16 +37,25 @@ export async function collect(deps: StepDeps, update: UpdateRow): Promise<StepOu
   const datasets: string[] = []
   // One at a time: an isolate has 128 MB, and freezing a domain may take some tens of MB.
   for (const domain of domains) {
-    const { sha256 } = await freezeDataset(deps, domain, await take(deps, update, domain))
+    const { sha256 } = await freezeDataset(deps, domain, await take(deps, update, domain, influence))
     datasets.push(sha256)
   }
   return { event: 'collected', patch: { datasets, parentVersion: model.activeVersion } }
 }
 
-async function take(deps: StepDeps, update: UpdateRow, domain: string): Promise<StoredText[]> {
-  return deps
-    .reservoir(domain)
-    .take({ model: update.model, updateId: update.id, maxCharacters: charactersToTake(update) })
+async function take(
+  deps: StepDeps,
+  update: UpdateRow,
+  domain: string,
+  influence: AdaptationPolicy['influence'],
+): Promise<StoredText[]> {
+  return deps.reservoir(domain).take({
+    model: update.model,
+    updateId: update.id,
+    maxCharacters: charactersToTake(update),
+    maxKeyShare: influence.max_key_share,
+    outlierDeviations: influence.outlier_deviations,
+  })
 }
 
 function charactersOf(texts: readonly StoredText[]): number {
