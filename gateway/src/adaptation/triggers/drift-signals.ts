@@ -40,7 +40,7 @@ const gapDetector: DriftDetector = ({ policy: { max_gap: maxGap }, scored }) => 
 }
 
 /** The detectors; the first one that finds something makes a domain due. */
-export const DETECTORS: readonly DriftDetector[] = [gapDetector]
+const DETECTORS: readonly DriftDetector[] = [gapDetector]
 
 /** Returns the first signal of the detectors. */
 export function findDrift(

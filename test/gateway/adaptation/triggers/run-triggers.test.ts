@@ -14,7 +14,6 @@ import {
   admin,
   adminJson,
   getUpdate,
-  importTexts,
   SimulatedNode,
   testDeps,
 } from '../../support/doubles/simulated-node.ts'
@@ -309,7 +308,7 @@ test('the report is for operators only', async () => {
 
 /** Returns 1,024 characters that are like those of no other name. */
 function textOf(name: string): string {
-  let state = [...name].reduce((hash, letter) => (Math.imul(hash, 31) + letter.charCodeAt(0)) >>> 0, 7)
+  let state = name.split('').reduce((hash, letter) => (Math.imul(hash, 31) + letter.charCodeAt(0)) >>> 0, 7)
   const words = Array.from({ length: 160 }, () => {
     state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0
     return state.toString(36)
