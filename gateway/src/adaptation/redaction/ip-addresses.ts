@@ -3,8 +3,8 @@ import { matchSpans, type Span } from './span.ts'
 const IPV4 = /(?<![\w.])\d{1,3}(?:\.\d{1,3}){3}(?!\.?\d)/g
 const IPV6 = /(?<![\w:.])(?:[0-9A-Fa-f]{0,4}:){2,7}(?:[0-9A-Fa-f]{0,4}|\d{1,3}(?:\.\d{1,3}){3})(?![\w:])/g
 
-/** Addresses of nobody: loopback, any, broadcast. */
-const NOBODY = /^(?:127\.\d+\.\d+\.\d+|0\.0\.0\.0|255(?:\.\d+){3}|[0:]+1?)$/
+/** Addresses of nobody: loopback, any, broadcast. Four single digits are a version or the number of a section. */
+const NOBODY = /^(?:127\.\d+\.\d+\.\d+|0\.0\.0\.0|255(?:\.\d+){3}|\d(?:\.\d){3}|[0:]+1?)$/
 
 /** Finds IPv4 and IPv6 addresses, except those that every machine has. */
 export function findIpAddresses(text: string): Span[] {

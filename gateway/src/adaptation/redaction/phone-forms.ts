@@ -49,7 +49,8 @@ export const PHONE_FORMS: readonly PhoneForm[] = [
   { groups: /^0,[1-9]\d\d,\d{3},\d\d,\d\d$/, countries: ['TR'] },
   { groups: /^0[1-9]\d{0,3},\d{3,4}(?:,\d{2,4}){1,3}$/ },
   { groups: /^0[1-9]\d{0,4},\d{5,8}(?:,\d{1,4})?$/ },
-  { groups: /^0[1-9]\d{0,4}(?:,\d{1,4}){1,5}$/, countries: TRUNK_ZERO },
+  // ZIP codes of nine digits have five and four.
+  { groups: /^(?!\d{5},\d{4}$)0[1-9]\d{0,4}(?:,\d{1,4}){1,5}$/, countries: TRUNK_ZERO },
   { groups: /^0[1-9]\d{8,10}$/, countries: TRUNK_ZERO, bare: true },
   // Without one: China, India, Italy, Spain, Portugal, Poland, Greece, Brazil, Russia.
   { groups: /^1[3-9]\d,\d{4},\d{4}$/, countries: ['CN'] },

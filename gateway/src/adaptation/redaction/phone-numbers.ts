@@ -41,36 +41,57 @@ function limitedCheck(): Check {
   return (digits, country) => checks++ >= MAX_CHECKS || isValidPhoneNumber(digits, country)
 }
 
-function isPhoneNumber(text: string, { groups }: DigitRun, window: Window, check: Check): boolean {
+function isPhoneNumber(text: string, run: DigitRun, window: Window, check: Check): boolean {
+  const { groups } = run
   const { first, last, digits } = window
   const start = groups[first]?.start ?? 0
   const end = groups[last]?.end ?? 0
-  if (/^(?:\w|[.,:]\d|%)/.test(text.slice(end, end + 2))) return false
-  // A range in brackets after a value is none: 402 (389-423).
   const written = text.slice(start, end)
+  // Part of a longer word or number, or a range in brackets after a value: 402 (389-423).
+  if (/^(?:\w|[.,:]\d|%)/.test(text.slice(end, end + 2))) return false
   if (written.includes('(') && !written.includes(')')) return false
   const before = text.slice(Math.max(0, start - 2), start)
-  const abroad = /\+[ (]?$/.test(before)
-    ? digits
-    : /^(?:00|011)[1-9]/.test(digits)
-      ? digits.replace(/^(?:00|011)/, '')
-      : undefined
-  if (abroad !== undefined && isInternational(text, groups, window, abroad, check)) return true
-  if (/\+[ (]?$/.test(before)) return false
-  if (digits.length > 12 || /^0{2}|^(\d)\1+$/.test(digits) || CONSTANTS.has(digits)) return false
-  if (/[\w$€£#@\\+]$|\d[.,:]$|[\p{Script=Cyrillic}\p{Script=Greek}]$/u.test(before) && first === 0)
-    return false
-  const shape = groups.slice(first, last + 1).map((group) => group.digits)
-  if (isLabelled(text, start)) return !isDate(text.slice(start, end))
-  const joined = shape.join(',')
-  for (const { groups: form, countries, bare } of PHONE_FORMS) {
-    if (!form.test(joined) || (bare && !standsApart(text, start, end))) continue
-    if (digits.length < 8 || isDate(text.slice(start, end)) || /[.-]$|[=*/^<>%-] ?$/.test(before))
-      return false
-    if (countries === undefined ? digits.length >= 9 : countries.some((country) => check(digits, country)))
-      return true
-  }
-  return false
+  const hasPlus = /\+[ (]?$/.test(before)
+  const prefix = hasPlus
+    ? ''
+    : /[\w.,:-]$/.test(before)
+      ? undefined
+      : /^(?:00|011)(?=[1-9])/.exec(digits)?.[0]
+  if (prefix !== undefined && isInternational(text, groups, window, digits.slice(prefix.length), check))
+    return true
+  if (hasPlus || digits.length > 12 || /^00|^(\d)\1+$/.test(digits) || CONSTANTS.has(digits)) return false
+  if (/\d[.,:]$|[$€£#@\\]$/.test(before)) return false
+  if (first === 0 && /[\w\p{Script=Cyrillic}\p{Script=Greek}]$/u.test(before)) return false
+  if (isDate(written)) return false
+  // A row of single digits.
+  if (groups.slice(first, last + 1).filter((group) => group.digits.length === 1).length > 2) return false
+  return (
+    isLabelled(text, start) ||
+    (!/[.-]$|[=*/^<>%-] ?$/.test(before) && hasNationalForm(text, run, window, check))
+  )
+}
+
+function hasNationalForm(
+  text: string,
+  { groups }: DigitRun,
+  { first, last, digits }: Window,
+  check: Check,
+): boolean {
+  const start = groups[first]?.start ?? 0
+  const end = groups[last]?.end ?? 0
+  const shape = groups
+    .slice(first, last + 1)
+    .map((group) => group.digits)
+    .join(',')
+  const isApart = standsApart(text, start, end)
+  // Three numbers of a longer row of numbers.
+  const isOfRow = !/^0|[-.()]/.test(text.slice(start, end)) && last - first + 1 < groups.length
+  return PHONE_FORMS.some(({ groups: form, countries, bare }) => {
+    if (!form.test(shape) || (bare && !isApart) || (!bare && isOfRow)) return false
+    // A dot and a hyphen in one number: DFAR 252.227-7015.
+    if (/\d\.\d.*\d-\d|\d-\d.*\d\.\d/.test(text.slice(start, end))) return false
+    return countries === undefined ? digits.length >= 9 : countries.some((country) => check(digits, country))
+  })
 }
 
 /** Accepts what the metadata accept, or else what has the length of a number and groups, and is the longest such window. */

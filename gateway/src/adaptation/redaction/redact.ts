@@ -18,9 +18,15 @@ import {
 /** The version of these rules. Texts that were redacted by an older one are redacted again before they are stored. */
 export const REDACTION_VERSION = 2
 
-/** A redacted text, and how many replacements of each class it has. */
+/** What was replaced in a text as it was written. */
+export interface Replacement extends Span {
+  of: RedactionClass
+}
+
+/** A redacted text, what was replaced in it, and how many replacements of each class it has. */
 export interface Redaction {
   text: string
+  spans: readonly Replacement[]
   counts: Partial<Record<RedactionClass, number>>
 }
 
@@ -51,31 +57,33 @@ export function redact(text: string): string {
  */
 export function redactCounted(text: string): Redaction {
   const form = matchingForm(text)
-  const found: (Span & { of: RedactionClass })[] = []
+  const found: Replacement[] = []
   let rest = form.text
   for (const of of REDACTION_CLASSES) {
     const spans = mergeSpans(DETECTORS[of](rest))
     rest = maskSpans(rest, spans)
     for (const span of spans) found.push({ ...form.original(span), of })
   }
-  if (found.length === 0) return { text, counts: {} }
+  if (found.length === 0) return { text, spans: [], counts: {} }
   return replaceSpans(
     text,
     found.toSorted((a, b) => a.start - b.start),
   )
 }
 
-function replaceSpans(text: string, spans: readonly (Span & { of: RedactionClass })[]): Redaction {
+function replaceSpans(text: string, spans: readonly Replacement[]): Redaction {
   const parts: string[] = []
   const counts: Redaction['counts'] = {}
+  const replaced: Replacement[] = []
   let from = 0
   for (const { start, end, of } of spans) {
     // Two spans of the matching form can be parts of one written character.
     if (end <= from) continue
     parts.push(text.slice(from, Math.max(start, from)), `[${of}]`)
+    replaced.push({ start: Math.max(start, from), end, of })
     counts[of] = (counts[of] ?? 0) + 1
     from = end
   }
   parts.push(text.slice(from))
-  return { text: parts.join(''), counts }
+  return { text: parts.join(''), spans: replaced, counts }
 }
