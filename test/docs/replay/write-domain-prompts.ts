@@ -22,6 +22,11 @@ const TRAINING = 60
 const HELD_OUT = { report: 200, other: 100 }
 const MAX_PROMPTS_OF_DOCUMENT = 8
 const TOKENS = Math.max(...LENGTHS)
+/** Characters of a document within which a prompt is cut, and those by which documents begin later. */
+const PART_CHARACTERS = 3600
+const OFFSET_CHARACTERS = 400
+/** Prompts of one step. */
+const BATCH = 8
 
 const folder = resolve(process.argv[2] ?? '.')
 mkdirSync(folder, { recursive: true })
@@ -29,21 +34,34 @@ const model = await openModel(DEFAULT_MODEL, { cacheDir: join(homedir(), '.cache
 const backend = createSparseBackend({ addon: loadNative(), threads: 2, kvTokens: 0, ownTokens: 8192 })
 const weights = await backend.load({ model, version: 0, maskPath: null, priority: 'background' })
 let sequence = 0
+/** Sequences whose keys and values the backend holds. */
+let held: number[] = []
 
-/** Cuts prompts out of documents: one from each in turn, until there are enough. No two overlap. */
+/**
+ * Cuts prompts out of documents: one from each in turn, until there are enough. No two overlap. A quarter of the documents
+ * give their beginning; the others begin later, at a line or a word.
+ */
 function promptsOf(documents: readonly string[], wanted: number): { document: number; tokens: number[] }[] {
   const prompts: { document: number; tokens: number[] }[] = []
   for (let round = 0; round < MAX_PROMPTS_OF_DOCUMENT; round++) {
     for (const [document, text] of documents.entries()) {
       if (prompts.length === wanted) return prompts
-      const at = round * TOKENS * 8
-      const start = round === 0 ? 0 : text.indexOf('\n', at) + 1 || text.indexOf(' ', at) + 1
-      if (round > 0 && (start < at || start >= at + TOKENS * 4)) continue
-      const tokens = model.codec.encode(text.slice(start, start + TOKENS * 8).trimStart()).slice(0, TOKENS)
+      const at = round * PART_CHARACTERS + (document % 4) * OFFSET_CHARACTERS
+      const start = at === 0 ? 0 : startAfter(text, at)
+      const cut = text.slice(start, start + PART_CHARACTERS - 4 * OFFSET_CHARACTERS).trimStart()
+      const tokens = model.codec.encode(cut).slice(0, TOKENS)
       if (tokens.length === TOKENS) prompts.push({ document, tokens })
     }
   }
   return prompts
+}
+
+/** The next line after a place in a text, or the next word where the line is long. */
+function startAfter(text: string, at: number): number {
+  const line = text.indexOf('\n', at)
+  if (line >= 0 && line < at + OFFSET_CHARACTERS) return line + 1
+  const word = text.indexOf(' ', at)
+  return word < 0 ? text.length : word + 1
 }
 
 function textOf(tokens: readonly number[]): string {
@@ -51,26 +69,28 @@ function textOf(tokens: readonly number[]): string {
   return new TextDecoder().decode(bytes).replaceAll('\uFFFD', '')
 }
 
-/** The mean last hidden states of the first 30, 60 and 128 tokens. They do not depend on later tokens. */
-async function embed(tokens: readonly number[]): Promise<Float64Array[]> {
-  const sum = new Float64Array(model.config.hiddenSize)
-  const means: Float64Array[] = []
-  const drop = sequence > 0 ? [sequence] : []
-  sequence++
+/** The mean last hidden states of the first 30, 60 and 128 tokens of each prompt. They do not depend on later tokens. */
+async function embed(batch: readonly (readonly number[])[]): Promise<Float64Array[][]> {
+  const sums = batch.map(() => new Float64Array(model.config.hiddenSize))
+  const means: Float64Array[][] = batch.map(() => [])
+  let drop = held
+  held = batch.map(() => ++sequence)
   let position = 0
   for (const length of LENGTHS) {
-    const work = {
-      sequence,
+    const work = batch.map((tokens, index) => ({
+      sequence: held[index]!,
       tokens: Int32Array.from(tokens.slice(position, length)),
       position,
       output: 'hidden_sum' as const,
+    }))
+    const { outputs } = await backend.step({ weights, work, drop })
+    for (const [index, output] of outputs.entries()) {
+      if (output.kind !== 'hidden_sum') throw new RangeError('the backend did not embed the prompt')
+      for (const [dimension, value] of output.sum.entries()) sums[index]![dimension]! += value
+      means[index]!.push(sums[index]!.map((value) => value / length))
     }
-    const { outputs } = await backend.step({ weights, work: [work], drop: position === 0 ? drop : [] })
-    const [output] = outputs
-    if (output?.kind !== 'hidden_sum') throw new RangeError('the backend did not embed the prompt')
-    for (const [index, value] of output.sum.entries()) sum[index]! += value
-    means.push(sum.map((value) => value / length))
     position = length
+    drop = []
   }
   return means
 }
@@ -91,14 +111,17 @@ async function writeKind(source: PackagedTexts, heldOut: number): Promise<void> 
   }
   const prompts: Prompt[] = []
   for (const side of ['training', 'held_out'] as const) {
-    for (const { document, tokens } of sides[side]) {
-      const means = await embed(tokens)
-      prompts.push({
-        side,
-        document,
-        texts: LENGTHS.map((length) => textOf(tokens.slice(0, length))),
-        embeddings: means.map((mean) => encodeEmbedding(mean)),
-      })
+    for (let at = 0; at < sides[side].length; at += BATCH) {
+      const batch = sides[side].slice(at, at + BATCH)
+      const means = await embed(batch.map(({ tokens }) => tokens))
+      for (const [index, { document, tokens }] of batch.entries()) {
+        prompts.push({
+          side,
+          document,
+          texts: LENGTHS.map((length) => textOf(tokens.slice(0, length))),
+          embeddings: means[index]!.map((mean) => encodeEmbedding(mean)),
+        })
+      }
     }
   }
   writeFileSync(

@@ -7,7 +7,7 @@ import { GRAM_BUCKETS } from './gram-vector.ts'
 /** Most bytes of a stored classifier. */
 export const MAX_CLASSIFIER_BYTES = 16 * 1024 * 1024
 const MAX_DOMAINS = 1024
-const VERSION = 1
+const VERSION = 2
 
 const floats = z
   .base64()
@@ -16,19 +16,37 @@ const floats = z
   .refine((values) => values.every(Number.isFinite), 'expected finite values')
 const machine = { weights: floats, bias: floats, sharpness: z.number().positive() }
 
+const scale = z.tuple([z.number(), z.number().positive()])
+
 const stored = z
   .object({
     version: z.literal(VERSION),
     domains: z.array(domainName).max(MAX_DOMAINS),
     minTokens: z.int().nonnegative(),
-    grams: z.object(machine),
+    grams: z.object({ ...machine, inverseFrequencies: floats }),
     dense: z.object({ ...machine, mean: floats, scale: floats }).nullable(),
-    thresholds: z.object({ both: z.number().nullable(), grams: z.number().nullable() }),
+    novelty: z
+      .object({
+        centres: floats,
+        neighbours: floats,
+        whitening: floats,
+        penalty: z.number().positive(),
+        scales: z.object({ domain: scale, neighbour: scale }),
+        threshold: z.number(),
+      })
+      .nullable(),
+    gramThreshold: z.number().nullable(),
   })
-  .refine(({ domains, grams, dense }) => {
+  .refine(({ domains, grams, dense, novelty }) => {
     const k = domains.length
     const size = dense?.mean.length ?? 0
     return (
+      (novelty === null) === (dense === null) &&
+      (novelty === null ||
+        (novelty.centres.length === k * size &&
+          novelty.neighbours.length === novelty.whitening.length &&
+          novelty.neighbours.length % size === 0)) &&
+      grams.inverseFrequencies.length === GRAM_BUCKETS &&
       grams.bias.length === k &&
       grams.weights.length === k * GRAM_BUCKETS &&
       (dense === null ||
@@ -38,19 +56,22 @@ const stored = z
 
 /** Encodes a classifier as UTF-8 JSON with base64 arrays of little-endian f32. */
 export function encodeClassifier(classifier: DomainClassifier): Uint8Array {
-  const { grams, dense, thresholds } = classifier
+  const { grams, dense, novelty, gramThreshold } = classifier
   return new TextEncoder().encode(
     JSON.stringify({
       version: VERSION,
       domains: classifier.domains,
       minTokens: classifier.minTokens,
-      grams: encodeMachine(grams),
+      grams: { ...encodeMachine(grams), inverseFrequencies: base64(grams.inverseFrequencies) },
       dense: dense && { ...encodeMachine(dense), mean: base64(dense.mean), scale: base64(dense.scale) },
-      // JSON has no -Infinity.
-      thresholds: {
-        both: Number.isFinite(thresholds.both) ? thresholds.both : null,
-        grams: Number.isFinite(thresholds.grams) ? thresholds.grams : null,
+      novelty: novelty && {
+        ...novelty,
+        centres: base64(novelty.centres),
+        neighbours: base64(novelty.neighbours),
+        whitening: base64(novelty.whitening),
       },
+      // JSON has no -Infinity, which is that of a classifier without examples.
+      gramThreshold: Number.isFinite(gramThreshold) ? gramThreshold : null,
     }),
   )
 }
@@ -71,11 +92,8 @@ export function decodeClassifier(bytes: Uint8Array): DomainClassifier {
       },
     )
   }
-  const { version: _, thresholds, ...classifier } = parsed.data
-  return {
-    ...classifier,
-    thresholds: { both: thresholds.both ?? -Infinity, grams: thresholds.grams ?? -Infinity },
-  }
+  const { version: _, gramThreshold, ...classifier } = parsed.data
+  return { ...classifier, gramThreshold: gramThreshold ?? -Infinity }
 }
 
 function parse(bytes: Uint8Array): unknown {

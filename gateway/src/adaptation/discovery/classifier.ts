@@ -1,4 +1,5 @@
 /** What a classifier of domains is, and what it says. */
+import type { Novelty } from './novelty.ts'
 
 /** A text whose domain is known. */
 export interface LabelledText {
@@ -12,7 +13,7 @@ export interface LabelledText {
 export interface TrainingOptions {
   /** Most examples that are trained on, drawn evenly from the domains. 800 by default, which bounds the time. */
   maxExamples?: number
-  /** Share of the examples' own kinds that may be rejected as unknown. 0.02 by default. */
+  /** Share of the examples' own kinds that may be rejected as unknown. 0.03 by default. */
   falseRejections?: number
   /** Texts of fewer tokens are not classified. 16 by default. */
   minTokens?: number
@@ -34,11 +35,13 @@ export interface DomainClassifier {
   domains: readonly string[]
   minTokens: number
   /** Of the character n-grams. */
-  grams: LinearMachine
+  grams: LinearMachine & { inverseFrequencies: Float32Array }
   /** Of the embedding, null where the examples had none. */
   dense: (LinearMachine & { mean: Float32Array; scale: Float32Array }) | null
-  /** A text is rejected when the best mean output is below: with embedding, and of the n-grams alone. */
-  thresholds: { both: number; grams: number }
+  /** Tells texts that are like no domain, by their embedding; null where the examples had none. */
+  novelty: Novelty | null
+  /** A text without an embedding is rejected when the best output of the n-grams is below. */
+  gramThreshold: number
 }
 
 /** A text to classify. */

@@ -1,17 +1,19 @@
 import type { Classification, DomainClassifier, LinearMachine, UnlabelledText } from './classifier.ts'
-import { GRAM_BUCKETS, gramVector } from './gram-vector.ts'
+import { GRAM_BUCKETS, gramVector, weigh } from './gram-vector.ts'
+import { noveltyOf } from './novelty.ts'
 
 /** Classifies a text: the sum of both machines' log-probabilities decides, or that of the n-grams alone. */
 export function classify(
   classifier: DomainClassifier,
   { text, embedding, tokens }: UnlabelledText,
 ): Classification {
-  const { domains, grams, thresholds } = classifier
+  const { domains, grams, novelty, gramThreshold } = classifier
   const outputs = [gramOutputs(grams, text)]
   const sharpness = [grams.sharpness]
   const dense = classifier.dense?.mean.length === embedding.length ? classifier.dense : null
-  if (dense) {
-    outputs.push(denseOutputs(dense, embedding))
+  const row = dense && Float32Array.from(embedding, (value, d) => (value - dense.mean[d]!) * dense.scale[d]!)
+  if (dense && row) {
+    outputs.push(denseOutputs(dense, row))
     sharpness.push(dense.sharpness)
   }
   const logits = domains.map((_, c) =>
@@ -25,16 +27,19 @@ export function classify(
   const [first, second] = ranked
   if (!first) return { rejected: 'unknown', nearest: null }
   if (tokens < classifier.minTokens) return { rejected: 'too_short', nearest: first.domain }
-  const best = Math.max(
-    ...domains.map((_, c) => outputs.reduce((sum, output) => sum + output[c]!, 0) / outputs.length),
-  )
-  if (best < (dense ? thresholds.both : thresholds.grams))
-    return { rejected: 'unknown', nearest: first.domain }
+  const isUnknown =
+    row && novelty
+      ? noveltyOf(novelty, row) > novelty.threshold
+      : Math.max(...(outputs[0] ?? [])) < gramThreshold
+  if (isUnknown) return { rejected: 'unknown', nearest: first.domain }
   return { ...first, margin: first.probability - (second?.probability ?? 0) }
 }
 
-function gramOutputs({ weights, bias }: LinearMachine, text: string): number[] {
-  const { indices, values } = gramVector(text)
+function gramOutputs(
+  { weights, bias, inverseFrequencies }: DomainClassifier['grams'],
+  text: string,
+): number[] {
+  const { indices, values } = weigh(gramVector(text), inverseFrequencies)
   return Array.from(bias, (start, c) => {
     let sum = start
     for (let at = 0; at < indices.length; at++) sum += weights[c * GRAM_BUCKETS + indices[at]!]! * values[at]!
@@ -42,14 +47,11 @@ function gramOutputs({ weights, bias }: LinearMachine, text: string): number[] {
   })
 }
 
-function denseOutputs(
-  { weights, bias, mean, scale }: NonNullable<DomainClassifier['dense']>,
-  embedding: readonly number[],
-): number[] {
-  const size = mean.length
+function denseOutputs({ weights, bias }: LinearMachine, row: Float32Array): number[] {
+  const size = row.length
   return Array.from(bias, (start, c) => {
     let sum = start
-    for (let d = 0; d < size; d++) sum += weights[c * size + d]! * (embedding[d]! - mean[d]!) * scale[d]!
+    for (let d = 0; d < size; d++) sum += weights[c * size + d]! * row[d]!
     return sum
   })
 }

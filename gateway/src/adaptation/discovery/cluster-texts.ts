@@ -1,7 +1,7 @@
 import { nameClusters, type ClusterName } from './cluster-names.ts'
-import { kMeans, silhouette } from './k-means.ts'
+import { kMeans, predictionStrength } from './k-means.ts'
 import { whitenedComponents } from './principal-components.ts'
-import { seededRandom } from './seeded-random.ts'
+import { seededRandom, type Random } from './seeded-random.ts'
 import { standardise } from './standardise.ts'
 
 /** A text to cluster. */
@@ -17,8 +17,8 @@ export interface ClusterOptions {
   minSize?: number
   /** Most clusters. 12 by default. */
   maxClusters?: number
-  /** Principal components; 8 by default. */
-  components?: number
+  /** Numbers of principal components to try; 4 and 8 by default. */
+  components?: readonly number[]
   /** Most items; later ones stay unassigned. 1,000 by default, which bounds the time. */
   maxItems?: number
   /** Names that must not be suggested. */
@@ -41,12 +41,12 @@ export interface TextClusters {
 
 const MIN_SIZE = 12
 const MAX_CLUSTERS = 12
-const COMPONENTS = 8
+const COMPONENTS = [4, 8]
 const MAX_ITEMS = 1000
-/** Below this mean silhouette the items are one cluster. */
-const MIN_SILHOUETTE = 0.15
+/** Clusters count when halves of the items agree on them this much; below, the items are one cluster. */
+const MIN_STRENGTH = 0.8
 
-/** Clusters texts by their embeddings: k-means on whitened principal components, with the k of the best silhouette. */
+/** Clusters texts by their embeddings: k-means on whitened principal components, with as many clusters as halves agree on. */
 export function clusterTexts(items: readonly ClusterItem[], options: ClusterOptions = {}): TextClusters {
   const minSize = options.minSize ?? MIN_SIZE
   const size = items[0]?.embedding.length ?? 0
@@ -57,15 +57,8 @@ export function clusterTexts(items: readonly ClusterItem[], options: ClusterOpti
     used.map(({ embedding }) => embedding),
     size,
   )
-  const { scores, components } = whitenedComponents(rows, size, options.components ?? COMPONENTS, random)
   const maxClusters = Math.min(options.maxClusters ?? MAX_CLUSTERS, Math.floor(used.length / minSize))
-  let groups = new Int32Array(used.length)
-  let best = MIN_SILHOUETTE
-  for (let k = 2; k <= maxClusters; k++) {
-    const grouping = kMeans(scores, components, k, random)
-    const quality = silhouette(scores, components, grouping.groups, k)
-    if (quality > best) [best, groups] = [quality, Int32Array.from(grouping.groups)]
-  }
+  const groups = findGroups(rows, size, options.components ?? COMPONENTS, maxClusters, random)
   const members = [...Map.groupBy(groups.keys(), (index) => groups[index]!).values()]
     .filter(({ length }) => length >= minSize)
     .toSorted((a, b) => b.length - a.length || a[0]! - b[0]!)
@@ -77,4 +70,28 @@ export function clusterTexts(items: readonly ClusterItem[], options: ClusterOpti
     options.taken ?? [],
   )
   return { clusters: members.map((cluster, at) => ({ members: cluster, ...names[at]! })), unassigned }
+}
+
+/** Groups rows into the most clusters that are found again in halves of the rows. */
+function findGroups(
+  rows: Float32Array,
+  size: number,
+  tried: readonly number[],
+  maxClusters: number,
+  random: Random,
+): Int32Array {
+  let groups: Int32Array = new Int32Array(rows.length / size)
+  let most = 1
+  let strongest = 0
+  for (const wanted of tried) {
+    const { scores, components } = whitenedComponents(rows, size, wanted, random)
+    for (let k = 2; k <= maxClusters; k++) {
+      const strength = predictionStrength(scores, components, k, random)
+      if (strength < MIN_STRENGTH || k < most || (k === most && strength <= strongest)) continue
+      most = k
+      strongest = strength
+      groups = kMeans(scores, components, k, random).groups
+    }
+  }
+  return groups
 }

@@ -32,3 +32,17 @@ export function gramVector(text: string): SparseVector {
   const norm = Math.sqrt(values.reduce((sum, value) => sum + value * value, 0))
   return { indices, values: values.map((value) => value / (norm || 1)) }
 }
+
+/** Weighs n-grams by how few of the texts have them: logarithms of inverse document frequencies, by bucket. */
+export function inverseFrequencies(vectors: readonly SparseVector[]): Float32Array {
+  const counts = new Float32Array(GRAM_BUCKETS)
+  for (const { indices } of vectors) for (const bucket of indices) counts[bucket]!++
+  return counts.map((count) => Math.log((vectors.length + 1) / (count + 0.5)))
+}
+
+/** Multiplies a vector by weights of the buckets, and brings it to length 1 again. */
+export function weigh({ indices, values }: SparseVector, weights: Float32Array): SparseVector {
+  const weighed = values.map((value, at) => value * weights[indices[at]!]!)
+  const norm = Math.sqrt(weighed.reduce((sum, value) => sum + value * value, 0)) || 1
+  return { indices, values: weighed.map((value) => value / norm) }
+}

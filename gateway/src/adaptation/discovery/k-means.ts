@@ -1,6 +1,8 @@
 import type { Random } from './seeded-random.ts'
 
 const RESTARTS = 8
+/** Random halvings of the points. */
+const HALVINGS = 6
 const MAX_ITERATIONS = 50
 
 /** Points in groups. */
@@ -23,30 +25,57 @@ export function kMeans(points: Float64Array, size: number, k: number, random: Ra
   return best!
 }
 
-/** Mean silhouette: how much nearer points are to their own group than to the next, -1 to 1; needs two groups. */
-export function silhouette(points: Float64Array, size: number, groups: Int32Array, k: number): number {
-  const n = groups.length
-  const counts = new Float64Array(k)
-  for (const group of groups) counts[group]!++
+/**
+ * How well groups of one half of the points predict those of the other (Tibshirani and Walther, 2005): of the worst group,
+ * the share of pairs that the other half's centres also put together; mean over several halvings, 0 to 1.
+ */
+export function predictionStrength(points: Float64Array, size: number, k: number, random: Random): number {
   let total = 0
-  const sums = new Float64Array(k)
-  for (let i = 0; i < n; i++) {
-    sums.fill(0)
-    for (let j = 0; j < n; j++)
-      if (j !== i) sums[groups[j]!]! += Math.sqrt(distance2(points, i, points, j, size))
-    const own = groups[i]!
-    if (counts[own]! < 2) continue
-    const inner = sums[own]! / (counts[own]! - 1)
-    let outer = Infinity
-    for (let c = 0; c < k; c++)
-      if (c !== own && counts[c]! > 0) outer = Math.min(outer, sums[c]! / counts[c]!)
-    total += (outer - inner) / Math.max(outer, inner, 1e-12)
+  for (let halving = 0; halving < HALVINGS; halving++) {
+    const halves: [number[], number[]] = [[], []]
+    for (let i = 0; i < points.length / size; i++) halves[random() < 0.5 ? 0 : 1].push(i)
+    const [first, second] = halves.map((half) => {
+      const chosen = new Float64Array(half.length * size)
+      for (const [at, i] of half.entries()) chosen.set(points.subarray(i * size, (i + 1) * size), at * size)
+      return chosen
+    }) as [Float64Array, Float64Array]
+    if (first.length < k * size || second.length < k * size) return 0
+    const own = kMeans(second, size, k, random).groups
+    const { centres } = kMeans(first, size, k, random)
+    total += leastAgreement(
+      own,
+      own.map((_, i) => nearestCentre(second, i, centres, size).group),
+      k,
+    )
   }
-  return total / n
+  return total / HALVINGS
+}
+
+/** Of the worst of `k` groups, the share of its pairs that are together in the other grouping too. */
+function leastAgreement(groups: Int32Array, others: Int32Array, k: number): number {
+  const pairs = Array.from({ length: k }, () => new Float64Array(k))
+  for (const [i, group] of groups.entries()) pairs[group]![others[i]!]!++
+  let least = 1
+  for (const counts of pairs) {
+    const count = counts.reduce((sum, value) => sum + value, 0)
+    const together = counts.reduce((sum, value) => sum + value * (value - 1), 0)
+    least = Math.min(least, count < 2 ? 0 : together / (count * (count - 1)))
+  }
+  return least
+}
+
+function nearestCentre(points: Float64Array, i: number, centres: Float64Array, size: number) {
+  let group = 0
+  let least = Infinity
+  for (let c = 0; c < centres.length / size; c++) {
+    const distance = distance2(points, i, centres, c, size)
+    if (distance < least) [least, group] = [distance, c]
+  }
+  return { group, distance: least }
 }
 
 /** Squared distance of row `i` of one matrix to row `j` of another. */
-export function distance2(a: Float64Array, i: number, b: Float64Array, j: number, size: number): number {
+function distance2(a: Float64Array, i: number, b: Float64Array, j: number, size: number): number {
   let sum = 0
   for (let d = 0; d < size; d++) sum += (a[i * size + d]! - b[j * size + d]!) ** 2
   return sum
@@ -79,15 +108,10 @@ function iterate(points: Float64Array, size: number, centres: Float64Array): Gro
     let moved = false
     inertia = 0
     for (let i = 0; i < n; i++) {
-      let group = 0
-      let least = Infinity
-      for (let c = 0; c < k; c++) {
-        const distance = distance2(points, i, centres, c, size)
-        if (distance < least) [least, group] = [distance, c]
-      }
+      const { group, distance } = nearestCentre(points, i, centres, size)
       moved ||= groups[i] !== group
       groups[i] = group
-      inertia += least
+      inertia += distance
     }
     if (!moved) break
     const counts = new Float64Array(k)

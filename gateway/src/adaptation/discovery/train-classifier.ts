@@ -1,13 +1,16 @@
 import type { DomainClassifier, LabelledText, LinearMachine, TrainingOptions } from './classifier.ts'
-import { GRAM_BUCKETS, gramVector, type SparseVector } from './gram-vector.ts'
+import { GRAM_BUCKETS, gramVector, inverseFrequencies, weigh, type SparseVector } from './gram-vector.ts'
 import { fitRidge, type Ridge } from './ridge.ts'
+import { fitNovelty } from './novelty.ts'
 import { standardise } from './standardise.ts'
 
 const MAX_EXAMPLES = 800
-const FALSE_REJECTIONS = 0.02
+const FALSE_REJECTIONS = 0.03
 const MIN_TOKENS = 16
-const DENSE_PENALTY = 1
-const GRAM_PENALTY = 0.3
+/** Most examples that a text is compared with to tell whether it is like none: time and size of a stored classifier. */
+const NOVELTY_EXAMPLES = 400
+const DENSE_PENALTY = 0.3
+const GRAM_PENALTY = 0.1
 
 /** Trains a classifier. The same examples in the same order give the same classifier. Domains need two examples or more. */
 export function trainClassifier(
@@ -17,19 +20,21 @@ export function trainClassifier(
   const chosen = drawEvenly(examples, options.maxExamples ?? MAX_EXAMPLES)
   const domains = [...new Set(chosen.map(({ domain }) => domain))].toSorted()
   const labels = chosen.map(({ domain }) => domains.indexOf(domain))
-  const vectors = chosen.map(({ text }) => gramVector(text))
+  const counted = chosen.map(({ text }) => gramVector(text))
+  const frequencies = inverseFrequencies(counted)
+  const vectors = counted.map((vector) => weigh(vector, frequencies))
   const gramFit = fitRidge(gramKernel(vectors), labels, domains.length, GRAM_PENALTY)
-  const grams: LinearMachine = {
+  const grams = {
+    inverseFrequencies: frequencies,
     ...gramWeights(vectors, gramFit, domains.length),
     sharpness: sharpness(gramFit, labels, domains.length),
   }
   const size = chosen[0]?.embedding.length ?? 0
   const falseRejections = options.falseRejections ?? FALSE_REJECTIONS
   const common = { domains, minTokens: options.minTokens ?? MIN_TOKENS, grams }
-  const gramBest = bestOutputs([gramFit], labels, domains.length)
+  const gramThreshold = quantile(bestOutputs(gramFit, labels, domains.length), falseRejections)
   if (size === 0 || chosen.some(({ embedding }) => embedding.length !== size)) {
-    const threshold = quantile(gramBest, falseRejections)
-    return { ...common, dense: null, thresholds: { both: threshold, grams: threshold } }
+    return { ...common, dense: null, novelty: null, gramThreshold }
   }
   const { rows, mean, scale } = standardise(
     chosen.map(({ embedding }) => embedding),
@@ -42,14 +47,20 @@ export function trainClassifier(
     mean,
     scale,
   }
-  return {
-    ...common,
-    dense,
-    thresholds: {
-      both: quantile(bestOutputs([gramFit, denseFit], labels, domains.length), falseRejections),
-      grams: quantile(gramBest, falseRejections),
-    },
-  }
+  const compared = spread(chosen.length, NOVELTY_EXAMPLES)
+  const novelty = fitNovelty(
+    Float32Array.from(compared.flatMap((index) => [...rows.subarray(index * size, (index + 1) * size)])),
+    size,
+    compared.map((index) => labels[index]!),
+    falseRejections,
+  )
+  return { ...common, dense, novelty, gramThreshold }
+}
+
+/** Indices below `length`, evenly spread, at most `max`. */
+function spread(length: number, max: number): number[] {
+  const step = Math.max(1, length / max)
+  return Array.from({ length: Math.min(length, max) }, (_, index) => Math.floor(index * step))
 }
 
 /** Takes examples from the domains in turn, evenly spread over each, until there are enough. */
@@ -149,16 +160,9 @@ function sharpness({ leftOut }: Ridge, labels: readonly number[], classes: numbe
   return best
 }
 
-/** The best mean output of each example, left out. */
-function bestOutputs(fits: readonly Ridge[], labels: readonly number[], classes: number): number[] {
-  return labels.map((_, i) => {
-    let best = -Infinity
-    for (let c = 0; c < classes; c++) {
-      const mean = fits.reduce((sum, { leftOut }) => sum + leftOut[i * classes + c]!, 0) / fits.length
-      best = Math.max(best, mean)
-    }
-    return best
-  })
+/** The best output of each example, left out. */
+function bestOutputs({ leftOut }: Ridge, labels: readonly number[], classes: number): number[] {
+  return labels.map((_, i) => Math.max(...leftOut.subarray(i * classes, (i + 1) * classes)))
 }
 
 function quantile(values: readonly number[], share: number): number {

@@ -1,0 +1,88 @@
+import { expect, test } from 'vitest'
+import {
+  decodeClassifier,
+  encodeClassifier,
+} from '../../../../gateway/src/adaptation/discovery/classifier-codec.ts'
+import { classify } from '../../../../gateway/src/adaptation/discovery/classify.ts'
+import { clusterTexts } from '../../../../gateway/src/adaptation/discovery/cluster-texts.ts'
+import { seededRandom } from '../../../../gateway/src/adaptation/discovery/seeded-random.ts'
+import { trainClassifier } from '../../../../gateway/src/adaptation/discovery/train-classifier.ts'
+
+const SIZE = 32
+const WORDS: Record<string, string[]> = {
+  cooking: ['butter', 'onion', 'simmer', 'oven', 'garlic'],
+  law: ['court', 'statute', 'plaintiff', 'appeal', 'tort'],
+  sport: ['goal', 'referee', 'league', 'striker', 'match'],
+}
+const KINDS = Object.keys(WORDS)
+
+/** Texts of made-up kinds: words of the kind, and embeddings around a corner of their own. */
+function textsOf(domain: string, count: number, seed: number) {
+  const random = seededRandom(seed)
+  const corner = KINDS.indexOf(domain) < 0 ? KINDS.length : KINDS.indexOf(domain)
+  const words = WORDS[domain] ?? ['nebula', 'orbit', 'quasar', 'zenith', 'comet']
+  return Array.from({ length: count }, () => ({
+    domain,
+    tokens: 60,
+    text: Array.from({ length: 30 }, () => words[Math.floor(random() * words.length)]).join(' '),
+    embedding: Array.from({ length: SIZE }, (_, d) => random() - 0.5 + (d % 4 === corner ? 2 : 0)),
+  }))
+}
+
+const training = KINDS.flatMap((kind) => textsOf(kind, 20, 1))
+const heldOut = KINDS.flatMap((kind) => textsOf(kind, 40, 2))
+
+test('texts are classified after a round trip through the stored form, with and without embeddings', () => {
+  const classifier = decodeClassifier(encodeClassifier(trainClassifier(training)))
+  const right = (texts: typeof heldOut) =>
+    texts.filter((text) => {
+      const found = classify(classifier, text)
+      return 'domain' in found && found.domain === text.domain
+    }).length / texts.length
+  expect(right(heldOut)).toBeGreaterThan(0.9)
+  expect(right(heldOut.map((text) => ({ ...text, embedding: [] })))).toBeGreaterThan(0.9)
+})
+
+test('a text of a kind without labels is rejected, and so is a short one', () => {
+  const classifier = trainClassifier(training)
+  const unknown = textsOf('stars', 40, 3).map((text) => classify(classifier, text))
+  expect(unknown.filter((found) => 'rejected' in found && found.rejected === 'unknown')).toHaveLength(40)
+  expect(classify(classifier, { ...heldOut[0]!, tokens: 3 })).toEqual({
+    rejected: 'too_short',
+    nearest: 'cooking',
+  })
+})
+
+test('the same examples give the same bytes', () => {
+  expect(encodeClassifier(trainClassifier(training))).toEqual(encodeClassifier(trainClassifier(training)))
+})
+
+test('a stored classifier with arrays of other sizes is not read', () => {
+  const stored = JSON.parse(new TextDecoder().decode(encodeClassifier(trainClassifier(training)))) as object
+  const broken = new TextEncoder().encode(JSON.stringify({ ...stored, domains: ['cooking'] }))
+  expect(() => decodeClassifier(broken)).toThrow('must be trained again')
+  expect(() => decodeClassifier(new Uint8Array([1, 2]))).toThrow('must be trained again')
+})
+
+test('a classifier without examples knows no domain', () => {
+  expect(classify(trainClassifier([]), heldOut[0]!)).toEqual({ rejected: 'unknown', nearest: null })
+})
+
+test('kinds are found without labels, named by their words, and names that are taken are left out', () => {
+  const { clusters, unassigned } = clusterTexts(heldOut, { taken: ['court-appeal'] })
+  expect(unassigned).toEqual([])
+  expect(clusters).toHaveLength(KINDS.length)
+  for (const { members, terms, name } of clusters) {
+    const kinds = new Set(members.map((index) => heldOut[index]!.domain))
+    expect(kinds.size).toBe(1)
+    const [kind = ''] = kinds
+    expect(WORDS[kind]).toEqual(expect.arrayContaining(terms))
+    expect(name).toMatch(/^[a-z]+-[a-z]+(-\d)?$/)
+  }
+  expect(new Set(clusters.map(({ name }) => name)).size).toBe(clusters.length)
+})
+
+test('texts of one kind are one cluster, and too few texts are none', () => {
+  expect(clusterTexts(textsOf('law', 60, 4)).clusters).toHaveLength(1)
+  expect(clusterTexts(textsOf('law', 5, 4))).toEqual({ clusters: [], unassigned: [0, 1, 2, 3, 4] })
+})
