@@ -108,3 +108,27 @@ test('the fleet is asked for a node with the conversation of a request, sampled 
   expect(asked.every((conversation) => (conversation ?? '') !== '')).toBe(true)
   expect(asked[2]).not.toBe(asked[0])
 })
+
+test('of a key that finds domains only requests that name none wait for one, and the response names the default', async () => {
+  const node = await startNode('finding-1', [{ kind: 'answer', body: '{}' }])
+  await sendHeartbeat(node, 'finding')
+  const { key } = await createKey({ sampling: 'always', defaultDomain: 'finding', discoverDomains: true })
+  const send = async (content: string, headers: Record<string, string> = {}) => {
+    const body = { model: 'finding', messages: [{ role: 'user', content }] }
+    const response = await post(key, '/v1/chat/completions', body, { headers })
+    expect(response.status).toBe(200)
+    return response.headers.get('x-copal-domain')
+  }
+  const long = 'A text without a domain that is long enough to be told apart from others. '
+  expect(await send(`Unnamed. ${long}`)).toBe('finding')
+  expect(await send(`Named. ${long}`, { 'x-copal-domain': 'named' })).toBe('named')
+  expect(await send('Short.')).toBe('finding')
+  const stored = (domain: string) =>
+    until(`a text in ${domain}`, async () => {
+      const texts = await storedTexts(domain)
+      return texts.length > 0 ? texts : undefined
+    })
+  expect(await stored('(unassigned)')).toEqual([`Unnamed. ${long}`])
+  expect(await stored('named')).toEqual([`Named. ${long}`])
+  expect(await stored('finding')).toEqual(['Short.'])
+})
