@@ -23,7 +23,7 @@ export interface Span {
 export type Detector = (text: string) => readonly Span[]
 
 /** Takes the place of what an earlier detector found. No pattern matches it, and it is neither space nor punctuation. */
-export const MASK = '\uFFFC'
+const MASK = '\uFFFC'
 
 /** Returns the spans of every match of a pattern, or of its group 1 where it has one. */
 export function matchSpans(pattern: RegExp, text: string, accept?: (match: string) => boolean): Span[] {
