@@ -5,6 +5,7 @@ import { INFERENCE_OPERATIONS } from './inference-operations.ts'
 import { KEY_OPERATIONS } from './key-operations.ts'
 import type { Operation } from './operation.ts'
 import { PROPOSAL_OPERATIONS } from './proposal-operations.ts'
+import { REVIEW_OPERATIONS } from './review-operations.ts'
 import { SERVICE_OPERATIONS } from './service-operations.ts'
 
 /** All routes except those for nodes, in the order of the reference page. */
@@ -14,6 +15,7 @@ export const OPERATIONS: readonly Operation[] = [
   ...AUDIT_OPERATIONS,
   ...DOMAIN_OPERATIONS,
   ...PROPOSAL_OPERATIONS,
+  ...REVIEW_OPERATIONS,
   ...ADAPTATION_OPERATIONS,
   ...SERVICE_OPERATIONS,
 ]

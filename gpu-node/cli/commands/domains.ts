@@ -11,6 +11,7 @@ import { listOf } from '../api/api-client.ts'
 import { counted, formatAge, formatCount } from '@copal/gpu-node/platform/quantities.ts'
 import type { Session } from '../api/session.ts'
 import { addProposals } from './domains-proposed.ts'
+import { addReview } from './domains-review.ts'
 import { readTextFile, splitIntoTexts } from '../input/text-file.ts'
 
 /** About 900 English tokens: enough for one calibration sample, and short enough that a file gives many. */
@@ -97,6 +98,7 @@ export function addDomains(program: Command, session: Session): void {
       session.print(json, gone, () => `Deleted ${name}.`)
     })
   addProposals(domains, session)
+  addReview(domains, session)
 }
 
 /** Describes what was deleted. Finding nothing is no error: the id of a revoked key cannot be checked. */

@@ -14,6 +14,7 @@ import { maskRoutes } from './mask-routes.ts'
 import { fleetRoutes } from './fleet-routes.ts'
 import { policyRoutes } from './policy-routes.ts'
 import { proposalRoutes } from './proposal-routes.ts'
+import { reviewRoutes } from './review-routes.ts'
 import { statusRoutes } from './status-routes.ts'
 import { tenantRoutes } from './tenant-routes.ts'
 import { trialRoutes } from './trial-routes.ts'
@@ -33,6 +34,7 @@ export function adminRoutes(keyring: Keyring): Hono<ActorEnv> {
   app.route('/', fleetRoutes())
   app.route('/', domainRoutes())
   app.route('/', proposalRoutes())
+  app.route('/', reviewRoutes())
   app.route('/', holdoutRoutes())
   app.route('/', updateRoutes())
   app.route('/', maskRoutes())

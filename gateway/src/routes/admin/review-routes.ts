@@ -1,0 +1,66 @@
+import { Hono, type Context } from 'hono'
+import { AppError } from '@copal/shared/errors.ts'
+import type { ReviewEntry, SettledReview } from '@copal/shared/wire/admin-review.ts'
+import { parseDomain } from '../../adaptation/domains/domain-name.ts'
+import { recordAudit } from '../../audit/record-audit.ts'
+import type { ActorEnv } from '../../contracts/context.ts'
+import { actorId } from '../../keys/actor-id.ts'
+import { rejectMethod } from '../../middleware/error-responses.ts'
+import { findDomain } from '../../storage/db/queries/domain-queries.ts'
+
+/** Maximum number of texts that are listed. */
+const MAX_LISTED = 100
+const PREVIEW_CHARACTERS = 200
+
+/** Creates the routes that list the texts of a domain that are set aside, and keep or drop them. */
+export function reviewRoutes(): Hono<ActorEnv> {
+  const path = '/domains/:domain/review'
+  return new Hono<ActorEnv>()
+    .get(path, async (c) => {
+      const domain = await requireDomain(c)
+      const texts = await c.var.deps.reservoir(domain).review(MAX_LISTED)
+      const data = texts.map(({ id, keyId, tenant, side, nllMean, text }): ReviewEntry => ({
+        id,
+        key: keyId,
+        tenant,
+        side,
+        nll: nllMean,
+        characters: text.length,
+        preview: text.slice(0, PREVIEW_CHARACTERS).toWellFormed(),
+      }))
+      return c.json({ data })
+    })
+    .all(path, rejectMethod('GET'))
+    .post(`${path}/:id/keep`, (c) => settle(c, 'keep'))
+    .all(`${path}/:id/keep`, rejectMethod('POST'))
+    .post(`${path}/:id/drop`, (c) => settle(c, 'drop'))
+    .all(`${path}/:id/drop`, rejectMethod('POST'))
+}
+
+async function settle(c: Context<ActorEnv>, decision: 'keep' | 'drop'): Promise<Response> {
+  const { deps, actor, requestId } = c.var
+  const domain = await requireDomain(c)
+  const id = c.req.param('id') ?? ''
+  if (!(await deps.reservoir(domain).resolveReview(id, decision))) {
+    throw new AppError(
+      'not_found',
+      `No text '${id}' of '${domain}' is set aside. 'GET /admin/domains/${domain}/review' lists them.`,
+    )
+  }
+  await recordAudit(deps, {
+    actor: actorId(deps, actor),
+    action: `review.${decision}`,
+    target: `${domain} ${id}`,
+    requestId,
+  })
+  return c.json({ domain, id, decision } satisfies SettledReview)
+}
+
+/** @throws AppError `not_found` */
+async function requireDomain(c: Context<ActorEnv>): Promise<string> {
+  const domain = parseDomain(c.req.param('domain') ?? '', 'domain')
+  if (await findDomain(c.var.deps.db, domain)) return domain
+  throw new AppError('not_found', `There is no domain '${domain}'. 'GET /admin/domains' lists them.`, {
+    param: 'domain',
+  })
+}

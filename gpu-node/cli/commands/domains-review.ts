@@ -1,0 +1,49 @@
+import { type Command, Option } from 'commander'
+import { reviewEntry, settledReview, type ReviewEntry } from '@copal/shared/wire/admin-review.ts'
+import { formatCount } from '@copal/gpu-node/platform/quantities.ts'
+import { listOf } from '../api/api-client.ts'
+import type { Session } from '../api/session.ts'
+
+/** Adds `copal domains review`. */
+export function addReview(domains: Command, session: Session): void {
+  domains
+    .command('review')
+    .description('list texts of a domain that are set aside as outliers; keep or drop one')
+    .argument('<name>', 'the domain')
+    .addOption(new Option('--keep <id>', 'put a text back for good').conflicts('drop'))
+    .option('--drop <id>', 'delete a text')
+    .option('--json', 'print JSON')
+    .addHelpText(
+      'after',
+      '\nExamples:\n  copal domains review legal\n  copal domains review legal --drop 3f9c…',
+    )
+    .action(async (name: string, { keep, drop }: { keep?: string; drop?: string }, command: Command) => {
+      const { json } = command.optsWithGlobals<{ json?: boolean }>()
+      const path = `/domains/${encodeURIComponent(name)}/review`
+      const id = keep ?? drop
+      if (id === undefined) {
+        const { data } = await session.client().admin('GET', path, listOf(reviewEntry))
+        session.print(json, data, () => describe(data, name, session))
+        return
+      }
+      const decision = keep === undefined ? 'drop' : 'keep'
+      const settled = await session
+        .client()
+        .admin('POST', `${path}/${encodeURIComponent(id)}/${decision}`, settledReview, {})
+      session.print(json, settled, () => (decision === 'keep' ? `Kept ${id}.` : `Deleted ${id}.`))
+    })
+}
+
+function describe(entries: ReviewEntry[], name: string, session: Session): string {
+  if (entries.length === 0) return `No text of ${name} is set aside.`
+  return session.table(
+    [
+      { title: 'TEXT', value: ({ id }) => id },
+      { title: 'KEY', value: ({ key }) => key },
+      { title: 'LOSS', value: ({ nll }) => nll.toFixed(2), align: 'right' },
+      { title: 'CHARACTERS', value: ({ characters }) => formatCount(characters), align: 'right' },
+      { title: 'BEGINNING', value: ({ preview }) => preview.replaceAll(/\s+/g, ' '), shrinks: true },
+    ],
+    entries,
+  )
+}
