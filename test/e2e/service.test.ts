@@ -176,10 +176,18 @@ describe('adaptation', () => {
     expect(domains.find((domain) => domain.name === 'private')?.samples ?? 0).toBe(0)
   })
 
-  test('a swap under eight running streams causes no error, and no response mixes two masks', async () => {
+  test('a domain is updated by itself, and no stream that runs meanwhile fails or mixes two masks', async () => {
     // A canary waits for the watch over the mask before it, by default an hour.
-    await service.setPolicy({ watch: { soak_minutes: 0 } })
-    const update = await service.admin<UpdateEntry>('POST', '/admin/updates', { domains: ['speech'] })
+    const byItself = { enabled: true, cooldown_minutes: 0, new_segments: 12 }
+    await service.setPolicy({ watch: { soak_minutes: 0 }, effort: { node_share: 1 }, triggers: byItself })
+    // As the local cron does each minute.
+    await fetch(`${service.baseUrl}/cdn-cgi/local/scheduled?cron=${encodeURIComponent('* * * * *')}`)
+    const update = await until('an update that starts by itself', async () => {
+      const { data } = await service.admin<{ data: UpdateEntry[] }>('GET', '/admin/updates')
+      return data.find(({ trigger }) => trigger !== 'manual')
+    })
+    await service.setPolicy({ watch: { soak_minutes: 0 }, effort: { node_share: 1 } })
+    expect(update).toMatchObject({ domains: ['speech'], trigger: 'volume' })
     await until('the update to be near its swap', async () => {
       const { progress, finished_at } = await service.admin<UpdateEntry>('GET', `/admin/updates/${update.id}`)
       return progress > 0.8 || finished_at !== null ? true : undefined
