@@ -14,6 +14,7 @@ import { addMasks, addRollback } from './commands/masks.ts'
 import { addMethods } from './commands/methods.ts'
 import { addDrain, addNodes } from './commands/nodes.ts'
 import { addPolicy } from './commands/policy.ts'
+import { addSamples } from './commands/samples.ts'
 import { addShadow } from './commands/shadow.ts'
 import { addStatus } from './commands/status.ts'
 import { addTenants } from './commands/tenants.ts'
@@ -105,6 +106,7 @@ export async function createProgram(session: Session, options = { lab: true }): 
     addLab,
     addKeys,
     addTenants,
+    addSamples,
     addAudit,
   ]) {
     add(program, session)

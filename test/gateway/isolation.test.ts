@@ -32,6 +32,7 @@ const OF_TENANTS = [
   'GET /admin/tenants',
   'GET /admin/tenants/:tenant/cache',
   'DELETE /admin/tenants/:tenant/cache',
+  'DELETE /admin/samples',
 ]
 /** Whatever else there is under `/admin`, now and later. */
 const OF_THE_OPERATOR = [

@@ -5,6 +5,7 @@ import {
   importedTexts,
   importTexts,
 } from '@copal/shared/wire/admin.ts'
+import { deletedSamples as sampleDeletion } from '@copal/shared/wire/admin-samples.ts'
 import { generalHoldout } from '@copal/shared/wire/admin-holdout.ts'
 import { domainName } from '@copal/shared/wire/inference-fields.ts'
 import { listOf, named, type Operation } from './operation.ts'
@@ -49,6 +50,22 @@ export const DOMAIN_OPERATIONS: readonly Operation[] = [
     },
     response: named('DeletedSamples', deletedSamples),
     errors: ['not_found', 'conflict'],
+  },
+  {
+    method: 'delete',
+    path: '/admin/samples',
+    id: 'deleteSamplesEverywhere',
+    tag: 'Adaptation',
+    summary:
+      'Deletes the texts of a request, a key or a tenant in all domains; with several parameters, the texts that match all of them. A tenant administrator deletes texts of its own tenant. Samples are deleted at once; responds 202 where an update still reads frozen texts: repeat the call when it has ended.',
+    key: 'admin',
+    query: {
+      request: 'Id of the request, as in its `x-request-id`.',
+      key: 'Id of the key.',
+      tenant: 'Name of the tenant.',
+    },
+    response: named('SampleDeletion', sampleDeletion),
+    errors: ['invalid_request'],
   },
   {
     method: 'delete',

@@ -16,6 +16,7 @@ import { listOf } from '../api/api-client.ts'
 import { addLimitOptions, formatLimits, limitChanges, type LimitOptions } from '../options/limit-options.ts'
 import { formatAge, formatDuration } from '@copal/gpu-node/platform/quantities.ts'
 import type { Session } from '../api/session.ts'
+import { addKeySampling } from './key-sampling.ts'
 
 interface CreateOptions extends LimitOptions {
   json?: boolean
@@ -32,9 +33,10 @@ interface CreateOptions extends LimitOptions {
 export function addKeys(program: Command, session: Session): void {
   const keys = program
     .command('keys')
-    .description('API keys: list, create, limit, rotate, revoke')
+    .description('API keys: list, create, limit, set the sampling of, rotate, revoke')
     .addHelpText('after', '\nExamples:\n  copal keys create notebook\n  copal keys list')
   addCreate(keys, session)
+  addKeySampling(keys, session)
   keys
     .command('list')
     .description('list API keys that were not revoked')

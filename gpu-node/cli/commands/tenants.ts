@@ -1,8 +1,10 @@
-import type { Command } from 'commander'
+import { Option, type Command } from 'commander'
 import {
   cacheEntry,
   type CacheEntry,
   clearedCache,
+  samplingPolicy,
+  type SamplingPolicy,
   tenantEntry,
   type TenantEntry,
 } from '@copal/shared/wire/admin-keys.ts'
@@ -16,6 +18,13 @@ import {
   formatPercent,
 } from '@copal/gpu-node/platform/quantities.ts'
 import type { Session } from '../api/session.ts'
+import { settleStoredTexts } from './samples.ts'
+
+interface SetOptions extends LimitOptions {
+  json?: boolean
+  sampling?: SamplingPolicy
+  deleteTexts?: boolean
+}
 
 export function addTenants(program: Command, session: Session): void {
   const tenants = program
@@ -34,20 +43,29 @@ export function addTenants(program: Command, session: Session): void {
 
   const set = tenants
     .command('set')
-    .description('create a tenant, or change its limits; limits that are not named stay as they are')
+    .description('create a tenant, or change its limits; what is not named stays as it is')
     .argument('<name>', 'name of the tenant: lower-case letters, digits, and - _ . inside')
+    .addOption(
+      new Option('--sampling <policy>', 'the most that its keys may have sampled').choices(
+        samplingPolicy.options,
+      ),
+    )
+    .option('--delete-texts', 'delete the texts of its keys that are stored')
   addLimitOptions(set)
     .option('--json', 'print JSON')
     .addHelpText(
       'after',
       '\nExamples:\n  copal tenants set acme --requests-per-minute 600 --tokens-per-month 50000000\n' +
+        '  copal tenants set acme --sampling never --delete-texts\n' +
         '  copal tenants set acme --requests-per-minute none',
     )
-    .action(async (name: string, { json, ...options }: LimitOptions & { json?: boolean }) => {
+    .action(async (name: string, { json, sampling, deleteTexts, ...options }: SetOptions) => {
+      const changes = { limits: limitChanges(options), ...(sampling === undefined ? {} : { sampling }) }
       const tenant = await session
         .client()
-        .admin('PUT', `/tenants/${encodeURIComponent(name)}`, tenantEntry, { limits: limitChanges(options) })
+        .admin('PUT', `/tenants/${encodeURIComponent(name)}`, tenantEntry, changes)
       session.print(json, tenant, () => describe([tenant], session))
+      if (sampling !== undefined) await settleStoredTexts(session, 'tenant', name, deleteTexts === true)
     })
 
   tenants
@@ -85,6 +103,7 @@ function describe(tenants: TenantEntry[], session: Session): string {
       { title: 'TENANT', value: (tenant) => tenant.name, shrinks: true },
       { title: 'KEYS', value: (tenant) => formatCount(tenant.keys), align: 'right' },
       { title: 'LIMITS', value: (tenant) => formatLimits(tenant.limits), shrinks: true },
+      { title: 'SAMPLING', value: (tenant) => tenant.sampling },
       { title: 'CREATED', value: (tenant) => formatAge(tenant.created_at, nowMs) },
     ],
     tenants,

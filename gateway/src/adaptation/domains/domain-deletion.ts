@@ -71,6 +71,35 @@ export async function deleteTexts(
   const tenantKeyIds = tenant === undefined ? [] : await listKeyIds(deps.db, tenant)
   const sources = { ...filter, tenantKeyIds }
   const sampled = await deps.reservoir(domain).deleteTexts(sources)
+  const frozen = await deleteFrozenTexts(deps, domain, sources)
+  await requireNoNewReader(deps, domain, canaries)
+  return { sampled, frozen }
+}
+
+/** Returns the datasets of a domain, also its holdouts, that contain matching texts. */
+export async function listAffectedDatasets(
+  deps: DeletionDeps,
+  domain: string,
+  sources: SourceFilter,
+): Promise<string[]> {
+  const affected: string[] = []
+  for (const hash of await listDatasetsOf(deps.db, domain)) {
+    const texts = (await readDataset(deps, hash)) ?? []
+    if (texts.some((text) => isFrom(text, sources))) affected.push(hash)
+  }
+  return affected
+}
+
+/**
+ * Deletes matching texts from the datasets and holdouts of a domain. Call it while no update reads them.
+ *
+ * @returns the number of texts; a text counts once for each dataset that contained it
+ */
+export async function deleteFrozenTexts(
+  deps: DeletionDeps,
+  domain: string,
+  sources: SourceFilter,
+): Promise<number> {
   let frozen = 0
   // If this is interrupted, the current dataset is still listed, and calling it again continues.
   for (const hash of await listDatasetsOf(deps.db, domain)) {
@@ -87,8 +116,7 @@ export async function deleteTexts(
     await forgetDatasets(deps.db, [hash])
     frozen += affected
   }
-  await requireNoNewReader(deps, domain, canaries)
-  return { sampled, frozen }
+  return frozen
 }
 
 /** Freezes the remaining texts of a dataset, as old as it is, so that they count for as much. */

@@ -1,4 +1,4 @@
-import { Hono, type Context } from 'hono'
+import { Hono } from 'hono'
 import { AppError } from '@copal/shared/errors.ts'
 import { importTexts, type DomainEntry } from '@copal/shared/wire/admin.ts'
 import type { AppEnv } from '../../contracts/context.ts'
@@ -22,6 +22,7 @@ import { deleteAllSamples, deleteDomain, deleteTexts } from '../../adaptation/do
 import { splitText } from '../../adaptation/sampling/split-text.ts'
 import { rejectMethod } from '../../middleware/error-responses.ts'
 import { readAdminBody } from './admin-body.ts'
+import { requireQueryParameters } from './query-parameters.ts'
 
 /** An isolate has 128 MB for all of its requests, and a body is in memory three times: as bytes, as text and parsed. */
 const MAX_IMPORT_BYTES = 4 * 1024 * 1024
@@ -130,33 +131,6 @@ async function requireDomain({ db }: Pick<Deps, 'db'>, name: string): Promise<st
   throw new AppError('not_found', `There is no domain '${domain}'. 'GET /admin/domains' lists them.`, {
     param: 'domain',
   })
-}
-
-/**
- * Rejects query parameters that the route does not understand: a mistyped filter would delete more than intended.
- *
- * @throws AppError `invalid_request` that names a query parameter which is unknown, empty or repeated
- */
-function requireQueryParameters(c: Context<AppEnv>, known: readonly string[]): void {
-  for (const [name, values] of Object.entries(c.req.queries())) {
-    if (!known.includes(name)) {
-      const expected =
-        known.length > 0
-          ? `The known query parameters are: ${known.join(', ')}.`
-          : 'This path has no query parameters.'
-      throw new AppError(
-        'invalid_request',
-        `Nothing was deleted: the query parameter '${name}' is unknown. ${expected}`,
-        { param: name },
-      )
-    }
-    if (values.length === 1 && values[0] !== '') continue
-    throw new AppError(
-      'invalid_request',
-      `Nothing was deleted: the query parameter '${name}' must be given once and must not be empty.`,
-      { param: name },
-    )
-  }
 }
 
 function domainEntry(

@@ -21,10 +21,11 @@ import { changeLimits, limitsEntry } from '../../usage/limits/key-limits.ts'
 import { requireOperator } from '../../middleware/auth.ts'
 import { rejectMethod } from '../../middleware/error-responses.ts'
 import { readAdminBody } from './admin-body.ts'
+import { sampleRoutes } from './sample-routes.ts'
 
 const tenantPath = z.object({ tenant: tenantName })
 
-/** Creates the routes of tenants and their response caches: all tenants for the operator, its own for an administrator. */
+/** Creates the routes of tenants, their response caches and the deletion of their samples: all tenants for the operator, its own for an administrator. */
 export function tenantRoutes(): Hono<ActorEnv> {
   return new Hono<ActorEnv>()
     .get('/tenants', async (c) => {
@@ -56,6 +57,7 @@ export function tenantRoutes(): Hono<ActorEnv> {
       return c.json({ tenant, deleted: await c.var.deps.responseCache(tenant).clear() })
     })
     .all('/tenants/:tenant/cache', rejectMethod('GET', 'DELETE'))
+    .route('/', sampleRoutes())
 }
 
 /** @throws AppError `invalid_request` for an invalid name, `insufficient_permissions` for another tenant, `not_found` */

@@ -104,7 +104,11 @@ test('texts of one request are deleted, and those of a tenant, also where old on
 test('any number of records of datasets are deleted together', async () => {
   const hashes = Array.from({ length: 150 }, (_, index) => String(index).padStart(64, 'd'))
   await env.DB.batch(
-    hashes.map((hash) => env.DB.prepare(`insert into datasets values (?, 'many', 1, 1, 1)`).bind(hash)),
+    hashes.map((hash) =>
+      env.DB.prepare(
+        `insert into datasets (sha256, domain, samples, bytes, created_at) values (?, 'many', 1, 1, 1)`,
+      ).bind(hash),
+    ),
   )
   expect(await listDatasetsOf(db, 'many')).toHaveLength(150)
   await forgetDatasets(db, hashes)

@@ -4,9 +4,9 @@ import type { AddressInfo } from 'node:net'
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest'
 import type { StatusReport } from '@copal/shared/wire/admin.ts'
 import {
+  accountChanges,
   createKey,
   rotateKey,
-  setLimits,
   type CreatedKey,
   type KeyEntry,
 } from '@copal/shared/wire/admin-keys.ts'
@@ -154,7 +154,13 @@ test('rotate prints the new key to standard output and the validity of the old o
 })
 
 test('revoke, limit and the tenants commands print what they did', async () => {
-  const tenant = { name: 'acme', keys: 2, limits: ENTRY.limits, created_at: ENTRY.created_at }
+  const tenant = {
+    name: 'acme',
+    keys: 2,
+    sampling: 'always',
+    limits: ENTRY.limits,
+    created_at: ENTRY.created_at,
+  }
   answers = {
     [`DELETE /admin/keys/${ENTRY.id}`]: { id: ENTRY.id, revoked: true },
     'GET /admin/tenants': { data: [tenant] },
@@ -163,15 +169,15 @@ test('revoke, limit and the tenants commands print what they did', async () => {
   }
   expect((await run('keys', 'revoke', ENTRY.id)).output()).toBe(`Revoked ${ENTRY.id}.\n`)
   expect((await run('tenants', 'list')).output()).toMatch(
-    /TENANT +KEYS +LIMITS +CREATED\nacme +2 +60 req\/min, 1,000,000 tok\/month +3 h ago/,
+    /TENANT +KEYS +LIMITS +SAMPLING +CREATED\nacme +2 +60 req\/min, 1,000,000 tok\/month +always +3 h ago/,
   )
   expect((await run('tenants', 'set', 'acme')).output()).toContain('acme')
   const limits = '--requests-per-minute 60 --tokens-per-month none --concurrent 4'.split(' ')
   expect((await run('keys', 'limit', ENTRY.id, ...limits)).output()).toBe(
     `Limits of ${ENTRY.id}: 60 req/min, 1,000,000 tok/month.\n`,
   )
-  expect(setLimits.parse(calls.at(-2)?.body)).toEqual({ limits: {} })
-  expect(setLimits.parse(calls.at(-1)?.body)).toEqual({
+  expect(accountChanges.parse(calls.at(-2)?.body)).toEqual({ limits: {} })
+  expect(accountChanges.parse(calls.at(-1)?.body)).toEqual({
     limits: { requests_per_minute: 60, tokens_per_month: null, concurrent_requests: 4 },
   })
 })

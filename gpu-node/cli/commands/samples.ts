@@ -1,0 +1,63 @@
+import type { Command } from 'commander'
+import { deletedSamples, type DeletedSamples } from '@copal/shared/wire/admin-samples.ts'
+import { counted } from '@copal/gpu-node/platform/quantities.ts'
+import type { Session } from '../api/session.ts'
+
+type Source = 'request' | 'key' | 'tenant'
+
+/** Adds `copal samples`. */
+export function addSamples(program: Command, session: Session): void {
+  const samples = program
+    .command('samples')
+    .description('texts that were sampled: delete')
+    .addHelpText('after', '\nExample:\n  copal samples delete --key key_0123456789abcdef')
+  const remove = samples
+    .command('delete')
+    .description('delete the stored texts of a request, a key or a tenant in all domains')
+    .option('--request <id>', 'texts of this request')
+    .option('--key <id>', 'texts of this key')
+    .option('--tenant <name>', 'texts of the keys of this tenant')
+    .option('--json', 'print JSON')
+    .addHelpText(
+      'after',
+      '\nExamples:\n  copal samples delete --request req_0123456789abcdef\n  copal samples delete --tenant acme',
+    )
+    .action(async ({ json, ...sources }: { json?: boolean } & Partial<Record<Source, string>>) => {
+      if (Object.keys(sources).length === 0)
+        remove.error('error: name what to delete, like --key key_0123456789abcdef')
+      const deleted = await deleteSamples(session, sources)
+      session.print(json, deleted, () => describe(deleted))
+    })
+}
+
+/** Deletes the stored texts of a key or tenant whose policy was changed, or says on stderr how to do it. */
+export async function settleStoredTexts(
+  session: Session,
+  source: 'key' | 'tenant',
+  name: string,
+  wanted: boolean,
+): Promise<void> {
+  const message = wanted
+    ? describe(await deleteSamples(session, { [source]: name }))
+    : `Texts that were sampled before stay. Delete them with: copal samples delete --${source} ${name}`
+  session.terminal.stderr.write(`${message}\n`)
+}
+
+function deleteSamples(session: Session, sources: Partial<Record<Source, string>>): Promise<DeletedSamples> {
+  const query = new URLSearchParams(sources).toString()
+  return session.client().admin('DELETE', `/samples?${query}`, deletedSamples)
+}
+
+function describe({ domains, pending }: DeletedSamples): string {
+  const lines = domains.map(
+    ({ domain, deleted, deleted_frozen: frozen, masks }) =>
+      `${domain}: deleted ${counted(deleted, 'text')} and ${counted(frozen, 'frozen text')}` +
+      (masks.length > 0 ? `; these masks were chosen with them and stay: ${masks.join(', ')}` : ''),
+  )
+  const waiting = pending.map(
+    ({ domain, update }) =>
+      `${domain}: frozen texts are left, because update ${update} reads them. Repeat the command when it has ended.`,
+  )
+  const all = [...lines, ...waiting]
+  return all.length > 0 ? all.join('\n') : 'No stored text is of it.'
+}

@@ -1,0 +1,28 @@
+/** The response of the admin API about the deletion of samples. Public, so snake_case. */
+import { z } from 'zod'
+
+const count = z.int().min(0)
+
+/** Response of `DELETE /admin/samples?request=&key=&tenant=`: what was deleted in each domain that had such texts. */
+export const deletedSamples = z.object({
+  domains: z.array(
+    z.object({
+      domain: z.string(),
+      deleted: count.describe('Samples that were deleted.'),
+      deleted_frozen: count.describe(
+        'Texts that were deleted from datasets and holdouts; once for each of them.',
+      ),
+      updates: z
+        .array(z.string())
+        .describe('Updates whose statistics contained such texts. The next update calibrates without them.'),
+      masks: z
+        .array(z.string())
+        .describe('Masks, as `model@mask-version`, that were chosen with such statistics. They stay.'),
+    }),
+  ),
+  pending: z
+    .array(z.object({ domain: z.string(), update: z.string() }))
+    .describe('Domains whose frozen texts an update still reads. Repeat the call when it has ended.'),
+})
+/** A response of `DELETE /admin/samples`. */
+export type DeletedSamples = z.output<typeof deletedSamples>
