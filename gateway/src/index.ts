@@ -16,6 +16,7 @@ import { consumeSamples } from './adaptation/intake/sample-consumer.ts'
 import { pepperStoredKeys } from './keys/pepper-stored-keys.ts'
 import { deleteOldParts } from './storage/artifacts/mask-parts.ts'
 import { deleteStaleStatistics } from './storage/artifacts/statistics-files.ts'
+import { sweepArtifacts } from './storage/artifacts/sweep-artifacts.ts'
 import { advanceUpdates } from './adaptation/updates/advance-update.ts'
 import { watchMasks } from './adaptation/updates/mask-watch.ts'
 import { runTriggers } from './adaptation/triggers/run-triggers.ts'
@@ -53,6 +54,7 @@ const TASKS = {
   deleteOldReceipts,
   deleteOldUsageDays,
   deleteOldAudit,
+  sweepArtifacts,
 }
 
 export default {

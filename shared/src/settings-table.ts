@@ -108,6 +108,12 @@ export const SETTINGS = {
     meaning:
       'How long D1 keeps receipts, of which it holds some thirty million; 7 or more, 0 keeps all ([receipts](operations.md#receipts)).',
   },
+  COPAL_MASK_DAYS: {
+    readers: ['gateway'],
+    default: 90,
+    meaning:
+      'How long files of masks are kept that are neither in use nor pinned; 0 keeps all ([artifacts](operations.md#artifacts)).',
+  },
   COPAL_AUDIT_DAYS: {
     readers: ['gateway'],
     default: 365,

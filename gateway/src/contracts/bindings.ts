@@ -31,6 +31,7 @@ export interface Bindings extends PolicyBindings, AccessBindings {
   UNKNOWN_KEYS?: RateLimit
   COPAL_RECEIPT_DAYS?: string
   COPAL_AUDIT_DAYS?: string
+  COPAL_MASK_DAYS?: string
   COPAL_ADAPTATION?: string
   COPAL_RECOGNISER_URL?: string
   /** Sent to the recogniser as bearer token. */
@@ -85,6 +86,8 @@ export interface Deps {
   readonly listsPerMinute: number
   /** How many days receipts are kept; 0 keeps them all. */
   readonly receiptDays: number
+  /** How many days the files of masks are kept that nothing needs; 0 keeps them all. */
+  readonly maskDays: number
   /** How many days rows of the audit log are kept; 0 keeps them all. */
   readonly auditDays: number
   /** The adaptation policy of models for which an operator has set none. */

@@ -8,6 +8,7 @@ import type { Session } from '../api/session.ts'
 import { addMaskExport } from './mask-export.ts'
 import { addMaskImport } from './mask-import.ts'
 import { addMaskInspect } from './mask-inspect.ts'
+import { addMaskPin } from './mask-pin.ts'
 import { addMasksBuild } from './masks-build.ts'
 
 export function addMasks(program: Command, session: Session): void {
@@ -30,6 +31,7 @@ export function addMasks(program: Command, session: Session): void {
   addMaskImport(masks, session)
   addMaskInspect(masks, session)
   addMasksBuild(masks, session)
+  addMaskPin(masks, session)
 }
 
 export function addRollback(program: Command, session: Session): void {
@@ -63,7 +65,7 @@ function describe(masks: MaskEntry[], session: Session): string {
   return session.table(
     [
       { title: 'MASK', value: (mask) => formatMask(mask.version) },
-      { title: 'ROLE', value: (mask) => (mask.active ? 'active' : mask.previous ? 'previous' : '') },
+      { title: 'ROLE', value: roleOf },
       {
         title: 'METHOD',
         value: (mask) => `${mask.method} ${mask.pattern}${mask.scope === 'matrix' ? ' matrix' : ''}`,
@@ -80,4 +82,11 @@ function describe(masks: MaskEntry[], session: Session): string {
     ],
     masks,
   )
+}
+
+function roleOf({ active, previous, pinned, swept_at: sweptAt }: MaskEntry): string {
+  if (active) return 'active'
+  if (previous) return 'previous'
+  if (sweptAt != null) return 'no file'
+  return pinned ? 'pinned' : ''
 }

@@ -182,6 +182,10 @@ export const maskEntry = z.object({
   domains: z.array(z.string()),
   bytes: count,
   pinned: z.boolean().describe('Whether its file is kept however old it is.'),
+  swept_at: time
+    .nullable()
+    .optional()
+    .describe('When its file was given up, because nothing used it; null while the file is kept.'),
   active: z.boolean(),
   previous: z.boolean(),
   created_at: time,

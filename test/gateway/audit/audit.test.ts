@@ -14,6 +14,11 @@ const db = openDatabase(env.DB)
 const list = (query = '') => adminJson<AuditPage>('GET', `/audit?limit=500${query}`)
 const entry = (target: string) => ({ actor: 'copal', action: 'test', target })
 
+function firstOf<T>([row]: readonly T[]): T {
+  if (row === undefined) throw new Error('there is no row')
+  return row
+}
+
 /** Returns the numbers of rows that do not follow from the row before. */
 async function brokenRows({ data, checkpoint }: AuditPage): Promise<number[]> {
   let previous = checkpoint?.hash ?? FIRST_PREVIOUS_HASH
@@ -49,7 +54,7 @@ test('rows of isolates that append at the same time are chained once each, witho
 test('the database refuses to change or delete rows, and shows rows that were written without the pepper', async () => {
   await recordAudit(testDeps(), entry('kept'))
   const { data } = await list('&target=kept')
-  const id = data[0]!.id
+  const id = firstOf(data).id
   await expect(env.DB.prepare('UPDATE audit SET actor = ? WHERE id = ?').bind('x', id).run()).rejects.toThrow(
     /never changed/,
   )
@@ -58,13 +63,13 @@ test('the database refuses to change or delete rows, and shows rows that were wr
   )
   // Whoever drops the triggers can compute the hashes of another history, but not its seals.
   await env.DB.exec('DROP TRIGGER audit_no_update')
-  const forged = { ...data[0]!, actor: 'somebody' }
+  const forged = { ...firstOf(data), actor: 'somebody' }
   await env.DB.prepare('UPDATE audit SET actor = ?, hash = ? WHERE id = ?')
     .bind(forged.actor, await auditHash(forged), id)
     .run()
   expect((await list('&target=kept')).data).toMatchObject([{ actor: 'somebody', sealed: false }])
   await env.DB.prepare('UPDATE audit SET actor = ?, hash = ? WHERE id = ?')
-    .bind('copal', data[0]!.hash, id)
+    .bind('copal', firstOf(data).hash, id)
     .run()
   expect(await brokenRows(await list())).toEqual([])
 })
@@ -169,7 +174,7 @@ test('retention deletes old rows behind a sealed checkpoint, and the rest is sti
   await deleteOldAudit(later(20))
   const page = await list()
   expect(page.data.map(({ target }) => target)).toEqual(['new'])
-  expect(page.checkpoint).toMatchObject({ id: page.data[0]!.id - 1, sealed: true })
+  expect(page.checkpoint).toMatchObject({ id: firstOf(page.data).id - 1, sealed: true })
   expect(await brokenRows(page)).toEqual([])
   await deleteOldAudit({ ...later(90), auditDays: 0 })
   expect((await list()).data).toHaveLength(1)

@@ -11,6 +11,7 @@ import {
   registerMask,
   type MaskRow,
 } from '../../storage/db/queries/mask-queries.ts'
+import { keepFile } from '../../storage/db/queries/sweep-queries.ts'
 import { findModel, type ModelRow } from '../../storage/db/queries/model-queries.ts'
 import type { Deps } from '../../contracts/bindings.ts'
 import { maskKey } from '../../storage/artifacts/artifact-keys.ts'
@@ -65,7 +66,11 @@ async function register(
   denseWeights: number,
 ): Promise<MaskRow> {
   const known = await findMaskByHash(deps.db, model.id, sha256)
-  if (known) return known
+  if (known) {
+    // Its file is here again; it is given up anew unless it becomes active or is pinned.
+    if (known.sweptAt !== null) await keepFile(deps.db, known)
+    return { ...known, sweptAt: null }
+  }
   const header = await readStoredHeader(deps.artifacts, sha256)
   const { meta } = header
   if (meta.baseSha256 !== model.baseSha256) {

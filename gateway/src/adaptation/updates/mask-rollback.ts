@@ -43,6 +43,7 @@ export async function rollBack(deps: RollbackDeps, request: RollbackRequest, act
     }
     if (version === model.activeVersion) return version
     await requireWasActive(deps, model, version)
+    await requireFile(deps, model, version)
     if (request.version === undefined) await requireNotRolledBack(deps, model, version)
     const decision = await rollbackDecision(deps, model, version)
     if (await rollBackTo(deps, model, version, { ...decision, actor })) return version
@@ -68,6 +69,20 @@ export async function requireNotRolledBack(
     `Mask m${version} of '${id}' was rolled back, and may have done harm: see 'GET /admin/updates/${update.id}'. Name the ` +
       `version that is to be active in 'POST /admin/rollback': ${version} for this mask nevertheless, that of another ` +
       `mask, or 0 for the dense model.`,
+  )
+}
+
+/** Rejects a mask whose file was swept. */
+async function requireFile(
+  { db }: Pick<RollbackDeps, 'db'>,
+  { id }: ModelRow,
+  version: number,
+): Promise<void> {
+  if (version === 0 || (await findMask(db, id, version))?.sweptAt == null) return
+  throw new AppError(
+    'conflict',
+    `The file of mask m${version} of '${id}' was deleted, because nothing has used it for COPAL_MASK_DAYS. Import it again ` +
+      "with 'copal masks import' if you have a copy. 'copal masks pin' keeps the file of a mask.",
   )
 }
 

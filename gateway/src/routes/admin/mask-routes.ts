@@ -1,4 +1,4 @@
-import { Hono } from 'hono'
+import { Hono, type Context } from 'hono'
 import { z } from 'zod'
 import { AppError } from '@copal/shared/errors.ts'
 import { rollback, type ImportedMask, type MaskEntry } from '@copal/shared/wire/admin.ts'
@@ -10,6 +10,7 @@ import type { Deps } from '../../contracts/bindings.ts'
 import type { ActorEnv } from '../../contracts/context.ts'
 import { actorId } from '../../keys/actor-id.ts'
 import { findMask, listMasks, type MaskRow } from '../../storage/db/queries/mask-queries.ts'
+import { setPinned } from '../../storage/db/queries/sweep-queries.ts'
 import type { ModelRow } from '../../storage/db/queries/model-queries.ts'
 import { storeMaskFile } from '../../storage/artifacts/mask-files.ts'
 import { importMaskFile } from '../../adaptation/masks/import-mask-file.ts'
@@ -83,12 +84,32 @@ export function maskRoutes(): Hono<ActorEnv> {
       return c.json({ sha256: part }, 201)
     })
     .all('/masks/:sha256/parts/:part', rejectMethod('PUT'))
+    .put('/masks/:version/pin', async (c) => c.json(await pin(c, true)))
+    .delete('/masks/:version/pin', async (c) => c.json(await pin(c, false)))
+    .all('/masks/:version/pin', rejectMethod('PUT', 'DELETE'))
     .post('/rollback', async (c) => {
       const request = await readAdminBody(c, rollback)
       const { deps, actor } = c.var
       return c.json({ active_version: await rollBack(deps, request, actorId(deps, actor)) })
     })
     .all('/rollback', rejectMethod('POST'))
+}
+
+/** Pins a mask, or ends that. Pinning keeps a file that is not deleted yet. */
+async function pin(c: Context<ActorEnv>, pinned: boolean): Promise<MaskEntry> {
+  const { db, artifacts } = c.var.deps
+  const model = await findOperatorModel(db, c.req.query('model'))
+  const version = c.req.param('version')?.replace(/^m/, '') ?? ''
+  const mask = /^[1-9]\d{0,9}$/.test(version) ? await findMask(db, model.id, Number(version)) : undefined
+  if (!mask) {
+    const message = `'${model.id}' has no mask '${version}'. 'GET /admin/masks' lists the masks.`
+    throw new AppError('not_found', message)
+  }
+  if (pinned && !(await artifacts.head(maskKey(mask.sha256)))) {
+    throw new AppError('conflict', `The file of mask m${version} of '${model.id}' was deleted already.`)
+  }
+  await setPinned(db, mask, pinned)
+  return maskEntry(model, { ...mask, pinned, sweptAt: pinned ? null : mask.sweptAt })
 }
 
 /** Starts the update that evaluates an imported mask, if there is one. */
@@ -115,6 +136,7 @@ function maskEntry(model: ModelRow, mask: MaskRow): MaskEntry {
     domains: mask.domains,
     bytes: mask.bytes,
     pinned: mask.pinned,
+    swept_at: mask.sweptAt === null ? null : new Date(mask.sweptAt).toISOString(),
     active: mask.version === model.activeVersion,
     previous: mask.version === model.previousVersion,
     created_at: new Date(mask.createdAt).toISOString(),

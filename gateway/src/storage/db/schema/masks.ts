@@ -50,6 +50,8 @@ export const masks = sqliteTable(
     promotedAt: integer(),
     /** Kept by an operator, however old and unused it is. */
     pinned: integer({ mode: 'boolean' }).notNull().default(false),
+    /** Since when its file is to be deleted, a day later, because nothing needs it; null while the file is kept. */
+    sweptAt: integer(),
   },
   (table) => [
     primaryKey({ columns: [table.model, table.version] }),

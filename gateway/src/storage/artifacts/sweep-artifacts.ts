@@ -1,0 +1,57 @@
+import type { Deps } from '../../contracts/bindings.ts'
+import {
+  giveUpMasks,
+  keepUsedMasks,
+  keptClassifiers,
+  keptDatasets,
+  keptMasks,
+} from '../db/queries/sweep-queries.ts'
+import { CLASSIFIER_PREFIX, datasetKey, maskKey } from './artifact-keys.ts'
+
+type SweepDeps = Pick<Deps, 'db' | 'artifacts' | 'nowMs' | 'maskDays'>
+
+const DAY_MS = 24 * 60 * 60 * 1000
+const TICK_MS = 5 * 60_000
+/** A run sweeps the files whose hash begins with one digit, so 16 runs sweep all, and no place must be remembered. */
+const SHARDS = 16
+/** Pages of a thousand files of one kind that a run reads at most. */
+const MAX_PAGES = 5
+
+/**
+ * Deletes masks, datasets and classifiers in R2 that nothing in the database needs.
+ *
+ * A file younger than a day stays, because it is stored before the database names it. Masks are first given up, and a day later
+ * their files are deleted unless they are needed again. Statistics and parts of masks have sweeps of their own.
+ */
+export async function sweepArtifacts(deps: SweepDeps): Promise<void> {
+  const { db, nowMs, maskDays } = deps
+  const shard = Math.floor(nowMs() / TICK_MS) % SHARDS
+  const graceMs = nowMs() - DAY_MS
+  await keepUsedMasks(db)
+  if (maskDays > 0) await giveUpMasks(db, nowMs() - maskDays * DAY_MS, nowMs())
+  await sweep(deps, maskKey(''), shard, (hashes) => keptMasks(db, hashes, graceMs))
+  await sweep(deps, datasetKey(''), shard, (hashes) => keptDatasets(db, hashes))
+  await sweep(deps, CLASSIFIER_PREFIX, shard, (hashes) => keptClassifiers(db, hashes))
+}
+
+async function sweep(
+  { artifacts, nowMs }: SweepDeps,
+  prefix: string,
+  shard: number,
+  keptOf: (hashes: readonly string[]) => Promise<Set<string>>,
+): Promise<void> {
+  let cursor: string | undefined
+  for (let page = 0; page < MAX_PAGES; page += 1) {
+    const listed = await artifacts.list({
+      prefix: prefix + shard.toString(16),
+      ...(cursor === undefined ? {} : { cursor }),
+    })
+    const old = listed.objects.filter(({ uploaded }) => uploaded.getTime() < nowMs() - DAY_MS)
+    const hashes = old.map(({ key }) => key.slice(prefix.length))
+    const kept = hashes.length === 0 ? new Set<string>() : await keptOf(hashes)
+    const garbage = hashes.filter((hash) => !kept.has(hash))
+    if (garbage.length > 0) await artifacts.delete(garbage.map((hash) => prefix + hash))
+    if (!listed.truncated) return
+    cursor = listed.cursor
+  }
+}

@@ -1,0 +1,1 @@
+ALTER TABLE `masks` ADD `swept_at` integer;

@@ -1,0 +1,102 @@
+import { env } from 'cloudflare:workers'
+import { eq } from 'drizzle-orm'
+import { expect, test } from 'vitest'
+import type { MaskEntry } from '@copal/shared/wire/admin.ts'
+import { maskKey } from '../../../../gateway/src/storage/artifacts/artifact-keys.ts'
+import { sweepArtifacts } from '../../../../gateway/src/storage/artifacts/sweep-artifacts.ts'
+import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
+import { listMasks, type MaskRow } from '../../../../gateway/src/storage/db/queries/mask-queries.ts'
+import { masks, models } from '../../../../gateway/src/storage/db/schema/masks.ts'
+import { admin, adminJson, testDeps } from '../../support/doubles/simulated-node.ts'
+import { errorOf, sendHeartbeat } from '../../support/requests/gateway-requests.ts'
+import { seedMasks } from '../../support/state/seed-masks.ts'
+
+const DAY_MS = 24 * 60 * 60 * 1000
+const TICK_MS = 5 * 60_000
+const db = openDatabase(env.DB)
+
+/** Runs the cron task as often as it takes to see all files, a number of days from now. */
+async function sweepAll(days: number, maskDays = 1): Promise<void> {
+  for (let tick = 0; tick < 16; tick += 1) {
+    const nowMs = Date.now() + days * DAY_MS + tick * TICK_MS
+    await sweepArtifacts(testDeps({ maskDays, nowMs: () => nowMs }))
+  }
+}
+
+async function storedKeys(prefix: string): Promise<string[]> {
+  return (await env.ARTIFACTS.list({ prefix })).objects.map(({ key }) => key)
+}
+
+async function seeded(model: string, count: number, active: number): Promise<MaskRow[]> {
+  await sendHeartbeat({ id: `node-${model}`, url: 'http://127.0.0.1:1' }, model)
+  const versions = Array.from({ length: count }, (_, index) => index + 1)
+  await seedMasks(model, versions, { active })
+  const rows = await listMasks(db, model)
+  for (const { sha256 } of rows) await env.ARTIFACTS.put(maskKey(sha256), 'mask')
+  return rows
+}
+
+/** Returns numbers below `bound` that follow from a seed. */
+function numbersFrom(seed: number): (bound: number) => number {
+  let state = seed
+  return (bound) => {
+    state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0
+    return Math.floor((state / 2 ** 32) * bound)
+  }
+}
+
+test.each([1, 2, 3, 4])('of a random graph exactly what is reachable stays (seed %i)', async (seed) => {
+  const next = numbersFrom(seed)
+  const model = `sweep-${seed}`
+  const any = () => 1 + next(20)
+  const rows = await seeded(model, 20, any())
+  const roles = { previous: any(), canary: any(), shadow: any(), watch: any(), own: any(), pinned: any() }
+  await db
+    .update(models)
+    .set({
+      previousVersion: roles.previous,
+      canary: { version: roles.canary, share: 0.1, beside: 0, sinceMs: 1 },
+      shadow: { version: roles.shadow, share: 0.1, beside: 0, sinceMs: 1 },
+      watch: { version: roles.watch, beside: 0, sinceMs: 1, untilMs: 2 },
+      domainVersions: { legal: roles.own },
+    } as never)
+    .where(eq(models.id, model))
+  await adminJson('PUT', `/masks/${roles.pinned}/pin?model=${model}`)
+  const active = rows.filter(({ promotedAt }) => promotedAt !== null).map(({ version }) => version)
+  const reachable = new Set([...active, ...Object.values(roles)])
+
+  await sweepAll(2)
+  expect((await storedKeys('masks/')).length).toBeGreaterThanOrEqual(20)
+  await sweepAll(4)
+  const stored = new Set(await storedKeys('masks/'))
+  const kept = rows.filter(({ sha256 }) => stored.has(maskKey(sha256))).map(({ version }) => version)
+  expect(kept.toSorted((a, b) => a - b)).toEqual([...reachable].toSorted((a, b) => a - b))
+})
+
+test('garbage goes after a day, and what is in flight or recorded stays', async () => {
+  const garbage = ['masks/', 'datasets/', 'classifiers/'].map((prefix) => prefix + 'e'.repeat(64))
+  for (const key of garbage) await env.ARTIFACTS.put(key, 'x')
+  await sweepAll(0)
+  for (const key of garbage) expect(await env.ARTIFACTS.head(key)).not.toBeNull()
+  await sweepAll(2)
+  for (const key of garbage) expect(await env.ARTIFACTS.head(key)).toBeNull()
+})
+
+test('a mask without a file says so, no roll-back returns to it, and without a retention none is given up', async () => {
+  const rows = await seeded('swept', 3, 3)
+  await db.update(masks).set({ promotedAt: 1 }).where(eq(masks.model, 'swept'))
+  await sweepAll(2, 0)
+  await sweepAll(4, 0)
+  for (const { sha256 } of rows) expect(await env.ARTIFACTS.head(maskKey(sha256))).not.toBeNull()
+
+  await db.update(masks).set({ sweptAt: 1 }).where(eq(masks.version, 1))
+  const { data } = await adminJson<{ data: MaskEntry[] }>('GET', '/masks?model=swept')
+  expect(data.map(({ swept_at }) => swept_at)).toEqual([null, null, '1970-01-01T00:00:00.001Z'])
+  const refused = await admin('POST', '/rollback', { model: 'swept', version: 1 })
+  expect(refused.status).toBe(409)
+  expect((await errorOf(refused)).message).toMatch(/The file of mask m1 of 'swept' was deleted/)
+
+  // Pinned in time, the file stays.
+  expect(await adminJson('PUT', '/masks/m1/pin?model=swept')).toMatchObject({ pinned: true, swept_at: null })
+  expect(await adminJson('DELETE', '/masks/m1/pin?model=swept')).toMatchObject({ pinned: false })
+})
