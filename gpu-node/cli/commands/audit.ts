@@ -97,7 +97,7 @@ async function* pages(session: Session, filter: Omit<ListOptions, 'json'>) {
   while (after !== null) {
     const query = new URLSearchParams({ limit: String(ROWS_PER_PAGE), after: String(after) })
     for (const [name, value] of Object.entries(filter)) query.set(name, value)
-    const page = await session.client().admin('GET', `/audit?${query}`, auditPage)
+    const page = await session.client().admin('GET', `/audit?${query.toString()}`, auditPage)
     yield page
     after = page.next_after
   }
