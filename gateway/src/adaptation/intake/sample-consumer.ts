@@ -11,9 +11,9 @@ import { UNASSIGNED } from '../../storage/db/schema/domains.ts'
 import { redactQueued } from './redact-queued.ts'
 import { sortSamples } from './sort-samples.ts'
 
-/** Maximum number of domains. Any key that is sampled can name one, and each costs storage and an evaluation per update. */
+/** Domains in all up to which samples of no known tenant create one: each costs storage, and evaluations of updates. */
 const MAX_DOMAINS = 256
-/** Maximum number of domains that the samples of one tenant create, so that a tenant that invents names cannot use up all. */
+/** Domains that the samples of one tenant create at most. There is no maximum of all tenants that some could use up. */
 const MAX_DOMAINS_PER_TENANT = 32
 const DOMAIN_LIMITS = { maxDomains: MAX_DOMAINS, maxPerTenant: MAX_DOMAINS_PER_TENANT }
 /** A sample with the message that carries it, the domain that it goes to, and what was found of its text. */
@@ -97,7 +97,7 @@ export async function consumeSamples(deps: ConsumerDeps, batch: MessageBatch): P
   const dropped = [...rejected.values()].reduce((sum, count) => sum + count, 0)
   console.warn(
     `Dropped ${dropped} samples of the new domains ${[...rejected.keys()].sort().join(', ')}: the samples of their ` +
-      `tenants have created ${MAX_DOMAINS_PER_TENANT} domains already, or there are ${MAX_DOMAINS} domains. Delete domains ` +
+      `tenants have created ${MAX_DOMAINS_PER_TENANT} domains already, or name no known tenant while there are ${MAX_DOMAINS} domains. Delete domains ` +
       "that are not needed with 'DELETE /admin/domains/:domain', or import a text to create a domain.",
   )
 }

@@ -255,6 +255,22 @@ test('the samples of a tenant create 32 domains at most, whatever their key, and
   for (const { name } of await made()) await forgetDomain(db, name)
 })
 
+test('eight tenants that create all the domains that they can leave a ninth its own', async () => {
+  const db = openDatabase(env.DB)
+  const warn = vi.spyOn(console, 'warn').mockImplementation(() => undefined)
+  onTestFinished(() => warn.mockRestore())
+  for (let tenant = 0; tenant < 8; tenant++) {
+    const { id } = await createKey({ tenant: `crowd-${tenant}` })
+    await consume(Array.from({ length: 33 }, (_, index) => sample(`crowd-${tenant}-${index}`, 0, 'text', id)))
+  }
+  const made = async () => (await listDomains(db)).filter(({ name }) => name.startsWith('crowd-'))
+  expect(await made()).toHaveLength(8 * 32)
+  const ninth = await createKey({ tenant: 'crowd-ninth' })
+  await consume([sample('crowd-ninth', 0, 'of the ninth', ninth.id)])
+  expect(await storedTexts('crowd-ninth')).toEqual(['of the ninth'])
+  for (const { name } of await made()) await forgetDomain(db, name)
+})
+
 test('beyond 256 domains samples of new domains are dropped with one log line per batch, and those of known ones kept', async () => {
   const db = openDatabase(env.DB)
   const known = await listDomains(db)

@@ -20,7 +20,8 @@ export async function ensureDomains(db: Database, names: readonly string[], nowM
 
 /**
  * Registers a domain when its first samples arrive, for the tenant of one of their keys that has created fewer than
- * `maxPerTenant` domains in this way. Does nothing if there are `maxDomains` domains in total.
+ * `maxPerTenant` domains in this way, however many there are of others. Samples of no known tenant register it while there are
+ * fewer than `maxDomains` domains in total.
  *
  * @returns whether the domain is registered now
  */
@@ -39,7 +40,7 @@ export async function admitDomain(
       .select(
         sql`select ${name}, ${nowMs}, tenant, null
           from json_each(${JSON.stringify(keyIds)}) as sampled left join ${apiKeys} on api_keys.id = sampled.value
-          where ${hasRoom} and ${mayCreate} limit 1`,
+          where iif(tenant is null, ${hasRoom}, ${mayCreate}) limit 1`,
       )
       .onConflictDoNothing(),
     db.select({ name: domains.name }).from(domains).where(eq(domains.name, name)),
