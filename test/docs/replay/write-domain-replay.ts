@@ -68,7 +68,7 @@ const cases = SETS.flatMap(({ known, unknown }) =>
     const { clusters, unassigned } = clusterTexts(heldOut)
     const ofLargestKind = clusters.reduce((sum, { members }) => {
       const kinds = Map.groupBy(members, (index) => heldOut[index]?.domain)
-      return sum + Math.max(...kinds.values().map((own) => own.length))
+      return sum + Math.max(...[...kinds.values()].map((own) => own.length))
     }, 0)
     return {
       known,

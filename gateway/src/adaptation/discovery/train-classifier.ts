@@ -47,7 +47,7 @@ export function trainClassifier(
     mean,
     scale,
   }
-  const compared = spread(chosen.length, NOVELTY_EXAMPLES)
+  const compared = evenIndices(chosen.length, NOVELTY_EXAMPLES)
   const novelty = fitNovelty(
     Float32Array.from(compared.flatMap((index) => [...rows.subarray(index * size, (index + 1) * size)])),
     size,
@@ -58,7 +58,7 @@ export function trainClassifier(
 }
 
 /** Indices below `length`, evenly spread, at most `max`. */
-function spread(length: number, max: number): number[] {
+function evenIndices(length: number, max: number): number[] {
   const step = Math.max(1, length / max)
   return Array.from({ length: Math.min(length, max) }, (_, index) => Math.floor(index * step))
 }

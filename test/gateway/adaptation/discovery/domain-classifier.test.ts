@@ -47,7 +47,7 @@ test('a text of a kind without labels is rejected, and so is a short one', () =>
   const classifier = trainClassifier(training)
   const unknown = textsOf('stars', 40, 3).map((text) => classify(classifier, text))
   expect(unknown.filter((found) => 'rejected' in found && found.rejected === 'unknown')).toHaveLength(40)
-  expect(classify(classifier, { ...heldOut[0]!, tokens: 3 })).toEqual({
+  expect(classify(classifier, { ...heldOut.at(0)!, tokens: 3 })).toEqual({
     rejected: 'too_short',
     nearest: 'cooking',
   })
@@ -65,7 +65,7 @@ test('a stored classifier with arrays of other sizes is not read', () => {
 })
 
 test('a classifier without examples knows no domain', () => {
-  expect(classify(trainClassifier([]), heldOut[0]!)).toEqual({ rejected: 'unknown', nearest: null })
+  expect(classify(trainClassifier([]), heldOut.at(0)!)).toEqual({ rejected: 'unknown', nearest: null })
 })
 
 test('kinds are found without labels, named by their words, and names that are taken are left out', () => {
@@ -73,7 +73,7 @@ test('kinds are found without labels, named by their words, and names that are t
   expect(unassigned).toEqual([])
   expect(clusters).toHaveLength(KINDS.length)
   for (const { members, terms, name } of clusters) {
-    const kinds = new Set(members.map((index) => heldOut[index]!.domain))
+    const kinds = new Set(members.map((index) => heldOut.at(index)!.domain))
     expect(kinds.size).toBe(1)
     const [kind = ''] = kinds
     expect(WORDS[kind]).toEqual(expect.arrayContaining(terms))
