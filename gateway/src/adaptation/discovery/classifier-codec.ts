@@ -7,7 +7,7 @@ import { GRAM_BUCKETS } from './gram-vector.ts'
 /** Most bytes of a stored classifier. */
 export const MAX_CLASSIFIER_BYTES = 16 * 1024 * 1024
 const MAX_DOMAINS = 1024
-const VERSION = 2
+const VERSION = 3
 
 const floats = z
   .base64()
@@ -30,6 +30,7 @@ const stored = z
         centres: floats,
         neighbours: floats,
         whitening: floats,
+        projections: floats,
         penalty: z.number().positive(),
         scales: z.object({ domain: scale, neighbour: scale }),
         threshold: z.number(),
@@ -45,7 +46,8 @@ const stored = z
       (novelty === null ||
         (novelty.centres.length === k * size &&
           novelty.neighbours.length === novelty.whitening.length &&
-          novelty.neighbours.length % size === 0)) &&
+          novelty.neighbours.length % size === 0 &&
+          novelty.projections.length === (k * novelty.whitening.length) / size)) &&
       grams.inverseFrequencies.length === GRAM_BUCKETS &&
       grams.bias.length === k &&
       grams.weights.length === k * GRAM_BUCKETS &&
@@ -69,6 +71,7 @@ export function encodeClassifier(classifier: DomainClassifier): Uint8Array {
         centres: base64(novelty.centres),
         neighbours: base64(novelty.neighbours),
         whitening: base64(novelty.whitening),
+        projections: base64(novelty.projections),
       },
       // JSON has no -Infinity, which is that of a classifier without examples.
       gramThreshold: Number.isFinite(gramThreshold) ? gramThreshold : null,

@@ -11,7 +11,7 @@ export interface LabelledText {
 
 /** Settings of a training. */
 export interface TrainingOptions {
-  /** Most examples that are trained on, drawn evenly from the domains. 800 by default, which bounds the time. */
+  /** Most examples that are trained on, drawn evenly from the domains. 600 by default, which bounds the time. */
   maxExamples?: number
   /** Share of the examples' own kinds that may be rejected as unknown. 0.03 by default. */
   falseRejections?: number

@@ -8,6 +8,8 @@ export interface Novelty {
   neighbours: Float32Array
   /** `[examples, size]` row-major, `L⁻¹R`: residuals R from the domains' means, and `L Lᵀ = R Rᵀ + n λ I`. */
   whitening: Float32Array
+  /** `[domains, examples]` row-major: the means of the domains times the whitening. */
+  projections: Float32Array
   /** The penalty λ of the covariance. */
   penalty: number
   /** Mean and deviation of the distance to a domain, and to a neighbour, over examples that were left out. */
@@ -16,7 +18,7 @@ export interface Novelty {
   threshold: number
 }
 
-type Reference = Pick<Novelty, 'centres' | 'neighbours' | 'whitening' | 'penalty'>
+type Reference = Pick<Novelty, 'centres' | 'neighbours' | 'whitening' | 'projections' | 'penalty'>
 
 const FOLDS = 5
 /** λ relative to the mean variance of a dimension within domains: few examples say little about directions. */
@@ -70,17 +72,16 @@ function combine(scales: Novelty['scales'], [domain, neighbour]: [number, number
 }
 
 /** The least Mahalanobis distance to a domain, and the least angle to an example (as a chord). */
-function distancesOf(
-  { centres, neighbours, whitening, penalty }: Reference,
-  row: Float32Array,
-): [number, number] {
+function distancesOf(reference: Reference, row: Float32Array): [number, number] {
+  const { centres, neighbours, whitening, projections, penalty } = reference
   const size = row.length
+  const projected = project(row, whitening, size)
+  const examples = projected.length
   let domain = Infinity
-  const residual = new Float32Array(size)
-  for (let start = 0; start < centres.length; start += size) {
-    for (let d = 0; d < size; d++) residual[d] = row[d]! - centres[start + d]!
-    let squares = product(residual, 0, residual, 0, size)
-    for (let i = 0; i < whitening.length; i += size) squares -= product(residual, 0, whitening, i, size) ** 2
+  for (let start = 0, at = 0; start < centres.length; start += size, at += examples) {
+    let squares = 0
+    for (let d = 0; d < size; d++) squares += (row[d]! - centres[start + d]!) ** 2
+    for (let i = 0; i < examples; i++) squares -= (projected[i]! - projections[at + i]!) ** 2
     domain = Math.min(domain, Math.sqrt(Math.max(0, squares) / penalty))
   }
   const length = Math.sqrt(product(row, 0, row, 0, size)) || 1
@@ -88,6 +89,14 @@ function distancesOf(
   for (let i = 0; i < neighbours.length; i += size)
     nearest = Math.max(nearest, product(row, 0, neighbours, i, size) / length)
   return [domain, Math.sqrt(Math.max(0, 2 - 2 * nearest))]
+}
+
+/** Multiplies each of the rows by the whitening: `[rows, examples]` row-major. */
+function project(rows: Float32Array, whitening: Float32Array, size: number): Float32Array {
+  const examples = whitening.length / size
+  return Float32Array.from({ length: (rows.length / size) * examples }, (_, at) =>
+    product(rows, Math.floor(at / examples) * size, whitening, (at % examples) * size, size),
+  )
 }
 
 function refer(
@@ -117,7 +126,8 @@ function refer(
   const variance = product(residuals, 0, residuals, 0, n * size) / Math.max(1, n * size)
   const penalty = COVARIANCE_PENALTY * variance + 1e-6
   whiten(residuals, n, size, penalty)
-  return { centres, neighbours, whitening: residuals, penalty }
+  const projections = project(centres, residuals, size)
+  return { centres, neighbours, whitening: residuals, projections, penalty }
 }
 
 /** Replaces R by `L⁻¹R` with `L Lᵀ = R Rᵀ + n λ I`. */

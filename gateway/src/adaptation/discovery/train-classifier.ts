@@ -4,11 +4,11 @@ import { fitRidge, type Ridge } from './ridge.ts'
 import { fitNovelty } from './novelty.ts'
 import { standardise } from './standardise.ts'
 
-const MAX_EXAMPLES = 800
+const MAX_EXAMPLES = 600
 const FALSE_REJECTIONS = 0.03
 const MIN_TOKENS = 16
 /** Most examples that a text is compared with to tell whether it is like none: time and size of a stored classifier. */
-const NOVELTY_EXAMPLES = 400
+const NOVELTY_EXAMPLES = 200
 const DENSE_PENALTY = 0.3
 const GRAM_PENALTY = 0.1
 
