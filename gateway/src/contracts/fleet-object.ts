@@ -128,11 +128,11 @@ export interface FleetObject extends Rpc.DurableObjectBranded {
   rejectionCounts(): RejectionCount[]
 
   /**
-   * Returns the version that would serve a conversation now; undefined if no node of the model is known.
+   * Returns the version that would serve a conversation of a domain now; undefined if no node of the model is known.
    *
-   * @param conversation as in `acquire`: the id of the conversation, or the account
+   * @param request its `conversation` as in `acquire`: the id of the conversation, or the account
    */
-  versionFor(model: string, conversation: string): number | undefined
+  versionFor(request: Pick<AcquireRequest, 'model' | 'conversation' | 'domain'>): number | undefined
 
   /** Returns the pruning methods that the nodes of a model offer; null if no node of it is alive. */
   offeredMethods(model: string): string[] | null

@@ -42,8 +42,11 @@ export interface StoredTrial extends Trial, TrialNotes {
   updateId?: string
 }
 
-/** The trials of one model. */
-export type Trials = Partial<Record<TrialKind, Trial>>
+/** The trials of one model, and what else is served beside its active mask. */
+export interface Trials extends Partial<Record<TrialKind, Trial>> {
+  /** Versions of the masks that serve single domains instead of the active one, by domain. */
+  own?: Readonly<Record<string, number>>
+}
 
 /** A mask that is watched after its promotion, as stored in D1. It ends when another mask becomes active. */
 export interface StoredWatch extends TrialNotes {

@@ -29,6 +29,7 @@ export const decisionKind = z.enum([
   'force',
   'promote',
   'roll_back',
+  'own_mask',
   'policy',
 ])
 /** A kind of decision. */

@@ -100,6 +100,15 @@ export const heartbeat = z.object({
 /** A parsed heartbeat. */
 export type Heartbeat = z.output<typeof heartbeat>
 
+/** Maximum number of domains of a model that have masks of their own. */
+export const MAX_OWN_MASKS = 64
+
+/** A mask that serves one domain instead of the active one. */
+export const ownMaskRef = maskRef.extend({ domain: domainName })
+
+/** A mask that serves one domain instead of the active one. */
+export type OwnMaskRef = z.output<typeof ownMaskRef>
+
 /** The response to a heartbeat. */
 export const heartbeatResponse = z.object({
   /** The gateway knows what does not change about this process (`methods`): the next heartbeat may leave it out. */
@@ -109,6 +118,8 @@ export const heartbeatResponse = z.object({
     previous: maskRef.nullable(),
     /** Masks of running trials, which nodes also keep loaded. */
     trials: z.array(maskRef).max(4).optional(),
+    /** Masks of single domains, which nodes load beside the others as far as their memory allows. */
+    own: boundedArray(ownMaskRef).max(MAX_OWN_MASKS).optional(),
   }),
   /** Jobs that this node should run. A reported job that is missing here is over: the node forgets it, or cancels it if it runs. */
   jobs: z.array(job),

@@ -1,5 +1,5 @@
 import type { Heartbeat } from '@copal/shared/wire/heartbeat.ts'
-import { canaryFor, shadowFor } from './trial-assignment.ts'
+import { canaryFor, ownMaskFor, shadowFor } from './trial-assignment.ts'
 import type { Trials } from '../../contracts/trial.ts'
 import type { AcquireResult, AcquireRequest, FailedAttempt, NoNode } from '../../contracts/acquire.ts'
 import type { Lease, LeaseView } from '../../contracts/lease.ts'
@@ -104,12 +104,13 @@ export class FleetState {
       desiredVersion: this.#lastHeard(request.model)?.desiredVersion ?? 0,
       spillover: this.#policy.spillover,
     }
-    // A canary must not delay or fail a request: if none is free, or an attempt failed, the active mask serves it.
-    const canary = request.exclude.length === 0 ? this.#canaryOf(request) : undefined
-    const canaryNode =
-      canary === undefined ? undefined : pickNode(candidates, { ...pickRequest, version: canary })
-    const picked = canaryNode ?? pickNode(candidates, pickRequest)
-    const maskVersion = request.version ?? (canaryNode ? canary : picked?.activeVersion)
+    // A mask beside the active one must not delay or fail a request: if no node with it is free, or an attempt failed, the
+    // active mask serves it.
+    const beside = request.exclude.length === 0 ? this.#versionBeside(request) : undefined
+    const besideNode =
+      beside === undefined ? undefined : pickNode(candidates, { ...pickRequest, version: beside })
+    const picked = besideNode ?? pickNode(candidates, pickRequest)
+    const maskVersion = request.version ?? (besideNode ? beside : picked?.activeVersion)
     if (!picked || maskVersion === undefined) return this.noNode(request, nowMs)
     const { node } = picked
     const { requestId, model, domain, account, tenant, promptTokens } = request
@@ -137,7 +138,7 @@ export class FleetState {
       nodeId,
       url,
       maskVersion,
-      ...(canaryNode ? { pinned: true } : {}),
+      ...(besideNode ? { pinned: true } : {}),
       ...(shadow === undefined ? {} : { shadow }),
     }
   }
@@ -304,17 +305,20 @@ export class FleetState {
     return undefined
   }
 
-  /** Returns the version that would serve a conversation now; undefined if no node of the model is known. */
-  versionFor(model: string, conversation: string, nowMs: number): number | undefined {
-    const canary = this.#canaryOf({ model, conversation })
+  /** Returns the version that would serve a conversation of a domain now; undefined if no node of the model is known. */
+  versionFor(
+    { model, conversation, domain }: Pick<AcquireRequest, 'model' | 'conversation' | 'domain'>,
+    nowMs: number,
+  ): number | undefined {
+    const beside = this.#versionBeside({ model, conversation, domain })
     const isHeld = [...this.#nodes.values()].some(
       (node) =>
         node.heartbeat.model.id === model &&
         this.#isAlive(node, nowMs) &&
-        canary !== undefined &&
-        isReady(node.heartbeat, canary),
+        beside !== undefined &&
+        isReady(node.heartbeat, beside),
     )
-    return isHeld ? canary : this.#lastHeard(model)?.desiredVersion
+    return isHeld ? beside : this.#lastHeard(model)?.desiredVersion
   }
 
   /** Returns the lease of a request; undefined if it is settled or unknown. */
@@ -386,9 +390,12 @@ export class FleetState {
     return newest
   }
 
-  /** Returns the version of the canary that must serve a request's conversation. */
-  #canaryOf(request: Parameters<typeof canaryFor>[1]): number | undefined {
-    return canaryFor(this.#lastHeard(request.model)?.trials, request)
+  /** Returns the version that must serve a request instead of the active one: its domain's own mask, or else a canary. */
+  #versionBeside(
+    request: Parameters<typeof canaryFor>[1] & Parameters<typeof ownMaskFor>[1],
+  ): number | undefined {
+    const trials = this.#lastHeard(request.model)?.trials
+    return ownMaskFor(trials, request) ?? canaryFor(trials, request)
   }
 
   /** Returns the version of the shadow under which a node must score a request's output. */

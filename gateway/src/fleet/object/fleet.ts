@@ -236,8 +236,8 @@ export class Fleet extends DurableObject<Bindings> implements FleetObject {
     return this.#rejections.list()
   }
 
-  versionFor(model: string, conversation: string): number | undefined {
-    return this.#state.versionFor(model, conversation, Date.now())
+  versionFor(request: Pick<AcquireRequest, 'model' | 'conversation' | 'domain'>): number | undefined {
+    return this.#state.versionFor(request, Date.now())
   }
 
   offeredMethods(model: string): string[] | null {

@@ -11,6 +11,15 @@ export function isAssigned(kind: TrialKind, { version, share }: Trial, model: st
   return spreadHash(`${kind}\n${model}\n${version}\n${id}`) < share * 2 ** 32
 }
 
+/** Returns the version of the mask that a request's domain has for itself; a request that names its weights has none. */
+export function ownMaskFor(
+  trials: Trials | undefined,
+  { version, domain }: Pick<AcquireRequest, 'version' | 'domain'>,
+): number | undefined {
+  const own = trials?.own
+  return version === undefined && own && Object.hasOwn(own, domain) ? own[domain] : undefined
+}
+
 /** Returns the version of the canary that must serve a request's conversation; a request that names its weights has none. */
 export function canaryFor(
   trials: Trials | undefined,

@@ -47,7 +47,7 @@ export async function acceptHeartbeat(
   const { registered, drained, replaced, replayed } = await deps.fleet.heartbeat(
     heartbeat,
     model.activeVersion,
-    trialsInForce(model),
+    { ...trialsInForce(model), own: model.domainVersions },
     signature,
   )
   if (replayed) throw replayedError()

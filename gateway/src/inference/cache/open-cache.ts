@@ -72,7 +72,8 @@ export async function openCache(
   }
   if (!directive.mayUseCached) return missed
   const lookUp = async () => {
-    const version = model.version ?? (await deps.fleet.versionFor(model.id, conversationKey(key.id, opening)))
+    const conversation = conversationKey(key.id, opening)
+    const version = model.version ?? (await deps.fleet.versionFor({ model: model.id, conversation, domain }))
     // After the timeout this request must not become the leader: others would wait for it in vain.
     if (version === undefined || timedOut) return undefined
     flightKey = responseKey(cacheKey, version)

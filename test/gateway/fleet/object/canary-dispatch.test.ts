@@ -5,6 +5,8 @@ import { isAssigned } from '../../../../gateway/src/fleet/object/trial-assignmen
 import { a, acquireRequest, b, readyWeightSets } from '../../support/state/fleet-state.ts'
 import { heartbeatOf } from '../../../support/doubles/heartbeat.ts'
 
+const conversationOf = (conversation: string) => ({ model: 'm', conversation, domain: 'default' })
+
 describe('a canary', () => {
   const both = (changes: Partial<Heartbeat> = {}) => ({
     activeVersion: 4,
@@ -55,19 +57,19 @@ describe('a canary', () => {
     expect(inShare).toBeGreaterThan(70)
     expect(inShare).toBeLessThan(130)
     for (const [index, conversation] of conversations.entries())
-      expect(fleet.versionFor('m', conversation, 0)).toBe([...(served[index] ?? [])][0])
+      expect(fleet.versionFor(conversationOf(conversation), 0)).toBe([...(served[index] ?? [])][0])
   })
 
   test('is served by a node that holds it; the active mask serves if none does or all of those are full', () => {
     const fleet = new FleetState()
     fleet.heartbeat(heartbeatOf(a, 'm', readyWeightSets(4)), 4, 0, trials)
-    expect(fleet.versionFor('m', inside, 0)).toBe(4)
+    expect(fleet.versionFor(conversationOf(inside), 0)).toBe(4)
     expect(fleet.acquire(acquireRequest('request-1', { account: inside }), 0)).toMatchObject({
       maskVersion: 4,
     })
     const load = { running: 0, waiting: 0, kvTokensUsed: 0, kvTokensTotal: 1, slots: 1 }
     fleet.heartbeat(heartbeatOf(b, 'm', both({ load })), 4, 1, trials)
-    expect([inside, outside].map((account) => fleet.versionFor('m', account, 1))).toEqual([5, 4])
+    expect([inside, outside].map((account) => fleet.versionFor(conversationOf(account), 1))).toEqual([5, 4])
     for (const id of ['request-2', 'request-3'])
       expect(fleet.acquire(acquireRequest(id, { account: inside }), 1)).toMatchObject({
         nodeId: 'b',
@@ -96,17 +98,17 @@ describe('a canary', () => {
     const fleet = new FleetState()
     fleet.heartbeat(heartbeatOf(a, 'm', both()), 4, 0, trials)
     fleet.heartbeat(heartbeatOf(a, 'm', both()), undefined, 1)
-    expect(fleet.versionFor('m', inside, 1)).toBe(5)
+    expect(fleet.versionFor(conversationOf(inside), 1)).toBe(5)
     const record = fleet.record('a')
     if (!record) throw new Error('no record')
     const restored = new FleetState()
     restored.restore(structuredClone(record))
-    expect(restored.versionFor('m', inside, 2)).toBe(5)
+    expect(restored.versionFor(conversationOf(inside), 2)).toBe(5)
     const { trials: _, ...older } = record
     const fromBefore = new FleetState()
     fromBefore.restore(older)
-    expect(fromBefore.versionFor('m', inside, 2)).toBe(4)
+    expect(fromBefore.versionFor(conversationOf(inside), 2)).toBe(4)
     fleet.heartbeat(heartbeatOf(b, 'm', both()), 4, 2)
-    expect(fleet.versionFor('m', inside, 2)).toBe(4)
+    expect(fleet.versionFor(conversationOf(inside), 2)).toBe(4)
   })
 })

@@ -52,7 +52,8 @@ export async function findModelState(db: Database, id: string): Promise<ModelSta
       masks,
       and(
         eq(masks.model, models.id),
-        sql`${masks.version} in (${models.activeVersion}, ${models.previousVersion}, ${trialVersion(models.canary)}, ${trialVersion(models.shadow)})`,
+        sql`(${masks.version} in (${models.activeVersion}, ${models.previousVersion}, ${trialVersion(models.canary)}, ${trialVersion(models.shadow)})
+          or ${masks.version} in (select value from json_each(${models.domainVersions})))`,
       ),
     )
     .where(eq(models.id, id))
@@ -63,12 +64,17 @@ export async function findModelState(db: Database, id: string): Promise<ModelSta
   const find = (version: number | null) => known.find((mask) => mask.version === version) ?? null
   const onTrial = Object.values(trialsInForce(model)).map(({ version }) => version)
   const trials = known.filter(({ version }) => onTrial.includes(version))
+  const own = Object.entries(model.domainVersions).flatMap(([domain, version]) => {
+    const mask = find(version)
+    return mask ? [{ domain, ...mask }] : []
+  })
   return {
     model,
     desired: {
       active: find(model.activeVersion),
       previous: find(model.previousVersion),
       ...(trials.length > 0 ? { trials } : {}),
+      ...(own.length > 0 ? { own } : {}),
     },
     isUpdating,
   }

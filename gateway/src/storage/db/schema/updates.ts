@@ -36,6 +36,8 @@ export const updates = sqliteTable(
     trigger: text().$type<UpdateTrigger>().notNull().default('manual'),
     /** Why it started then, for people; empty where an operator started it. */
     triggerReason: text().notNull().default(''),
+    /** The domain that gets the mask for itself, beside the shared one; null for a mask that all domains share. */
+    ownDomain: text(),
     createdAt: integer().notNull(),
     finishedAt: integer(),
   },

@@ -1,0 +1,1 @@
+ALTER TABLE `updates` ADD `own_domain` text;
