@@ -112,6 +112,7 @@ export async function startNode(settings: NodeSettings, environment: NodeProcess
     await Promise.all([masks.sweep(), datasets.clear()])
     await removeUnusedMasks()
 
+    const memory = { bytes: weightBytes(settings), bytesOfSet: 4 * parameterCount(model) }
     const kvTokens = settings.kvTokens ?? kvTokensForMemory(model, log)
     const backend = chooseBackend({
       ...settings,
@@ -131,7 +132,15 @@ export async function startNode(settings: NodeSettings, environment: NodeProcess
     })
     telemetry.metrics.trackEngine(engine)
     const outbox = await openReceiptOutbox({ home, nodeId, gateway, log })
-    const swap = createMaskSwap({ model, backend, engine, masks, log, onChange: () => heartbeats.sendSoon() })
+    const swap = createMaskSwap({
+      model,
+      backend,
+      engine,
+      masks,
+      log,
+      memory,
+      onChange: () => heartbeats.sendSoon(),
+    })
     const evaluator = createMaskEvaluator({ backend, model, reference, masks })
     const work = createJobWork({
       home,
@@ -150,6 +159,7 @@ export async function startNode(settings: NodeSettings, environment: NodeProcess
       model,
       engine,
       weights: (version) => swap.weights(version) ?? null,
+      countUse: (domain) => swap.countUse(domain),
       evaluateText: createTextEvaluator({ evaluator, maskOf: (version) => swap.maskOf(version) }),
       onReceipt: (receipt) => outbox.add(receipt),
       onCacheableResponse: createCachedResponseSender({ gateway, log }),
@@ -199,8 +209,8 @@ export async function startNode(settings: NodeSettings, environment: NodeProcess
 
     /** Removes unused masks except those served or kept loaded; called at the start and after each swap. */
     function removeUnusedMasks(): Promise<void> {
-      const { active, previous, trials = [] } = stateFile.current().desired
-      return masks.removeUnused([active, previous, ...trials].map((mask) => mask?.sha256 ?? null))
+      const { active, previous, trials = [], own = [] } = stateFile.current().desired
+      return masks.removeUnused([active, previous, ...trials, ...own].map((mask) => mask?.sha256 ?? null))
     }
 
     function onHeartbeatResponse(response: HeartbeatResponse, sent: Heartbeat): void {
@@ -279,6 +289,11 @@ function stoppingResponse(): Response {
   return Response.json(errorBody(error), { status: error.status, headers: { 'retry-after': '1' } })
 }
 
+/** Returns the memory for weight sets: half of what is free before any is loaded, unless the settings say otherwise. */
+function weightBytes({ weightBytes: given }: NodeSettings): number {
+  return given ?? Math.floor(process.availableMemory() / 2)
+}
+
 /** Returns the key/value budget that fits into memory, and logs when it is smaller than the default. */
 function kvTokensForMemory({ config }: DenseModel, log: Log): number {
   const freeBytes = process.availableMemory()
@@ -309,5 +324,7 @@ function parameterCount(model: DenseModel): number {
 }
 
 function isSameDesired(a: HeartbeatResponse['desired'], b: HeartbeatResponse['desired']): boolean {
-  return JSON.stringify([a.active, a.previous, a.trials]) === JSON.stringify([b.active, b.previous, b.trials])
+  const textOf = ({ active, previous, trials, own }: HeartbeatResponse['desired']) =>
+    JSON.stringify([active, previous, trials, own])
+  return textOf(a) === textOf(b)
 }

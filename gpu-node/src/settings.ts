@@ -70,6 +70,11 @@ const environment = z
       1e9,
       'a number of tokens of key/value cache, at least 64, is expected',
     ).optional(),
+    COPAL_WEIGHT_BYTES: wholeNumber(
+      0,
+      1e15,
+      'bytes of memory for weight sets are expected; 0 loads no masks of single domains',
+    ).optional(),
     COPAL_MAX_RUNNING: wholeNumber(
       1,
       4096,
@@ -161,6 +166,8 @@ export interface NodeSettings {
   requestTimeoutMs: number
   threads: number | null
   kvTokens: number | null
+  /** Memory for weight sets together, beyond which masks of single domains are not held; null for half of the free one. */
+  weightBytes: number | null
   maxRunning: number | null
   provider: 'cpu' | 'webgpu' | 'cuda'
   /** `auto`: the sparse engine if its addon loads, otherwise ONNX. */
@@ -215,6 +222,7 @@ export function readNodeSettings(env: Readonly<Record<string, string | undefined
     requestTimeoutMs: read.COPAL_REQUEST_TIMEOUT_MS,
     threads: read.COPAL_THREADS ?? null,
     kvTokens: read.COPAL_KV_TOKENS ?? null,
+    weightBytes: read.COPAL_WEIGHT_BYTES ?? null,
     maxRunning: read.COPAL_MAX_RUNNING ?? null,
     provider: read.COPAL_PROVIDER,
     backend: read.COPAL_BACKEND,

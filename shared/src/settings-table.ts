@@ -261,6 +261,12 @@ export const SETTINGS = {
     unset: '4 × context, or what a quarter of the free memory holds',
     meaning: 'Tokens of key/value cache, at least 64 ([memory](operations.md#memory-of-a-node)).',
   },
+  COPAL_WEIGHT_BYTES: {
+    readers: ['node'],
+    unset: 'half of the memory that is free at the start',
+    meaning:
+      'Memory for weight sets. Masks of single domains are held as far as they fit beside the others; 0: none ([memory](operations.md#memory-of-a-node)).',
+  },
   COPAL_MAX_RUNNING: {
     readers: ['node'],
     unset: '8',

@@ -24,6 +24,7 @@ test('the secret alone suffices, because everything else has a default', () => {
     requestTimeoutMs: 1_800_000,
     threads: null,
     kvTokens: null,
+    weightBytes: null,
     maxRunning: null,
     provider: 'cpu',
     backend: 'auto',

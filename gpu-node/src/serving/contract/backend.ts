@@ -34,6 +34,8 @@ export interface WeightSet {
    * in which they were requested. Otherwise each sequence has keys and values of its own.
    */
   readonly paged: boolean
+  /** Memory that it takes, with what it shares with other sets; absent where the backend does not know. */
+  readonly bytes?: number
   /** Settles when the set can no longer run: with the cause, or with undefined after `release`. */
   readonly ended: Promise<Error | undefined>
 }

@@ -1,11 +1,13 @@
 import { AppError, toAppError } from '@copal/shared/errors.ts'
-import type { WeightSetState } from '@copal/shared/wire/heartbeat.ts'
+import type { OwnMaskRef, WeightSetState } from '@copal/shared/wire/heartbeat.ts'
 import type { Backend, WeightSet } from '../contract/backend.ts'
 import { reasonOf, type Log } from '../../platform/log.ts'
 import type { DenseModel } from '../../model/master/dense-model.ts'
 import type { MaskStore } from './mask-store.ts'
+import { chooseOwnMasks, createDomainUse } from './own-masks.ts'
 import {
   planSwap,
+  requiredSets,
   type DesiredMasks,
   type HeldWeightSet,
   type WeightSetName,
@@ -36,6 +38,8 @@ export interface MaskSwap {
   start(desired: DesiredMasks): Promise<void>
   /** Applies a new desired state and returns at once. A new active mask that is ready is activated before it returns. */
   converge(desired: DesiredMasks): void
+  /** Counts a request of a domain. If the masks of single domains do not all fit into memory, the least used are not held. */
+  countUse(domain: string): void
   /** Returns the version that new requests start on. */
   activeVersion(): number
   /** Returns the state of every set, ordered by version, for the heartbeat. */
@@ -59,6 +63,8 @@ export interface MaskSwapDeps {
   log: Log
   /** Called when a state that heartbeats report has changed. */
   onChange: () => void
+  /** Memory for all sets together, and what a set is taken to need that has no known size; no limit by default. */
+  memory?: { bytes: number; bytesOfSet: number }
   /** Time after which requests of a draining set restart on the active one, if their output has not begun. */
   drainMs?: number
   /** Wait before a failed load is repeated: the first wait, which doubles up to the longest. */
@@ -81,6 +87,8 @@ export function createMaskSwap(deps: MaskSwapDeps): MaskSwap {
   const nowMs = deps.nowMs ?? Date.now
   const drainMs = deps.drainMs ?? 30_000
   const retryMs = deps.retryMs ?? { first: 2_000, max: 60_000 }
+  const memory = deps.memory ?? { bytes: Infinity, bytesOfSet: 0 }
+  const use = createDomainUse(nowMs)
   const held = new Map<number, Entry>()
   /** Running loads and releases. */
   const pendingWork = new Set<Promise<void>>()
@@ -94,7 +102,7 @@ export function createMaskSwap(deps: MaskSwapDeps): MaskSwap {
   function reconcile(): void {
     while (!closed) {
       clearTimeout(timer)
-      const plan = planSwap(desired, [...held.values()], active, nowMs())
+      const plan = planSwap({ ...desired, own: ownMasks() }, [...held.values()], active, nowMs())
       if (!activate(plan)) return
       for (const version of plan.drain) startDrain(version)
       for (const version of plan.forget) held.delete(version)
@@ -105,6 +113,38 @@ export function createMaskSwap(deps: MaskSwapDeps): MaskSwap {
         return
       }
     }
+  }
+
+  /** Returns the masks of single domains to hold. None is loaded before those that leave have given their memory back. */
+  function ownMasks(): OwnMaskRef[] {
+    const required = requiredSets(desired)
+    const isRequired = (version: number) => required.some((name) => name.version === version)
+    const own = (desired.own ?? []).filter(({ version }) => !isRequired(version))
+    const isOwn = (version: number) => own.some((mask) => mask.version === version)
+    const isHeld = ({ version, sha256 }: WeightSetName) => held.get(version)?.sha256 === sha256
+    const others = new Set([...required.map(({ version }) => version), ...held.keys()])
+    const othersBytes = [...others]
+      .filter((version) => !isOwn(version))
+      .reduce((sum, version) => sum + bytesOf(version), 0)
+    const chosen = chooseOwnMasks(own, {
+      freeBytes: memory.bytes - othersBytes,
+      bytesOf,
+      useOf: (domain) => use.of(domain),
+      isHeld: (version) => held.get(version)?.weights != null,
+    })
+    const isLeaving = own.some((mask) => held.get(mask.version)?.weights && !chosen.includes(mask))
+    return isLeaving ? chosen.filter(isHeld) : chosen
+  }
+
+  /** Returns the memory of a set; while it is not loaded, that of the largest mask, or else of any set. */
+  function bytesOf(version: number): number {
+    const known = (entries: Entry[]) => entries.flatMap(({ weights }) => weights?.bytes ?? [])
+    const own = held.get(version)?.weights?.bytes
+    if (own !== undefined) return own
+    const all = [...held.values()]
+    const masked = known(all.filter((entry) => entry.version !== 0))
+    const sizes = masked.length > 0 && version !== 0 ? masked : known(all)
+    return sizes.length > 0 ? Math.max(...sizes) : memory.bytesOfSet
   }
 
   function track(work: Promise<void>): void {
@@ -246,7 +286,11 @@ export function createMaskSwap(deps: MaskSwapDeps): MaskSwap {
     },
     converge(next) {
       desired = next
+      use.keep((next.own ?? []).map(({ domain }) => domain))
       reconcile()
+    },
+    countUse(domain) {
+      if (desired.own?.some((mask) => mask.domain === domain)) use.add(domain)
     },
     activeVersion: () => active ?? 0,
     weightSets: () =>
@@ -264,7 +308,13 @@ export function createMaskSwap(deps: MaskSwapDeps): MaskSwap {
     },
     maskOf(version) {
       if (version === 0) return null
-      const names = [desired.active, desired.previous, ...(desired.trials ?? []), held.get(version)]
+      const names = [
+        desired.active,
+        desired.previous,
+        ...(desired.trials ?? []),
+        ...(desired.own ?? []),
+        held.get(version),
+      ]
       return names.find((name) => name?.version === version)?.sha256
     },
     settled,

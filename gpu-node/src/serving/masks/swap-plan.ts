@@ -34,12 +34,17 @@ export interface SwapPlan {
 
 const DENSE: WeightSetName = { version: 0, sha256: null }
 
+/** Returns the sets that a node holds whatever memory they take. */
+export function requiredSets({ active, previous, trials = [] }: DesiredMasks): WeightSetName[] {
+  return uniqueByVersion([active ?? DENSE, DENSE, previous ?? DENSE, ...trials])
+}
+
 /**
  * Plans the next actions that bring a node closer to the desired state; an empty plan when nothing is to be done.
  *
  * The dense set is always kept: it serves when nothing else can, and is the reference of drift. The active set is kept
  * until its successor is ready, so that a mask that cannot be loaded never interrupts serving. The previous set stays
- * loaded, so that a roll-back is immediate; trial masks are loaded beside them. Sets load one at a time, the most needed
+ * loaded, so that a roll-back is immediate; trial masks, and then those of single domains, are loaded beside them. Sets load one at a time, the most needed
  * first, because loading takes memory and processor time from serving. A version held under another hash (the gateway
  * restarted its numbering) is drained before its successor is loaded.
  *
@@ -52,7 +57,7 @@ export function planSwap(
   nowMs: number,
 ): SwapPlan {
   const target: WeightSetName = desired.active ?? DENSE
-  const wanted = uniqueByVersion([target, DENSE, desired.previous ?? DENSE, ...(desired.trials ?? [])])
+  const wanted = uniqueByVersion([...requiredSets(desired), ...(desired.own ?? [])])
   const byVersion = new Map(held.map((set) => [set.version, set]))
   const isWanted = (set: WeightSetName) => wanted.some((name) => isSameSet(name, set))
 

@@ -87,7 +87,7 @@ function faultyBackend() {
   return { backend, events, failing, live, crashVersion }
 }
 
-function setup(retryMs = { first: 5, max: 20 }) {
+function setup(retryMs = { first: 5, max: 20 }, memory?: { bytes: number; bytesOfSet: number }) {
   const faulty = faultyBackend()
   const log = memoryLog()
   const busy = new Map<number, PromiseWithResolvers<void>>()
@@ -128,6 +128,7 @@ function setup(retryMs = { first: 5, max: 20 }) {
     log,
     onChange: () => {},
     retryMs,
+    ...(memory ? { memory } : {}),
   })
   onTestFinished(() => swap.close())
   const states = () => Object.fromEntries(swap.weightSets().map(({ version, state }) => [version, state]))
@@ -146,6 +147,41 @@ test('a node starts on its desired mask, then loads dense, then the previous mas
   expect(events.slice(2)).toEqual(['load 0', 'load 1'])
   expect(live.get(2)?.source).toMatchObject({ maskPath: `/masks/${B.sha256}`, priority: 'serving' })
   expect(live.get(0)?.source.maskPath).toBeNull()
+})
+
+test('masks of single domains are loaded last, as far as they fit, and the least used gives way', async () => {
+  // Dense, the active and the previous mask take three, so that one of two masks fits.
+  const { swap, events, states, busy } = setup(undefined, { bytes: 400, bytesOfSet: 100 })
+  const own = [
+    { ...C, domain: 'code' },
+    { version: 4, sha256: 'd'.repeat(64), domain: 'legal' },
+  ]
+  await swap.start({ active: B, previous: A, own })
+  await swap.settled()
+  expect(states()).toEqual({ 0: 'ready', 1: 'ready', 2: 'ready', 3: 'ready' })
+  expect(events.filter((event) => event.startsWith('load'))).toEqual(['load 2', 'load 0', 'load 1', 'load 3'])
+  expect(swap.maskOf(4)).toBe('d'.repeat(64))
+  events.length = 0
+  busy.set(3, Promise.withResolvers())
+  for (let request = 0; request < 3; request += 1) swap.countUse('legal')
+  swap.countUse('unknown')
+  swap.converge({ active: B, previous: A, own })
+  await vi.waitFor(() => expect(states()).toMatchObject({ 3: 'draining' }), WAIT)
+  // Its requests end before the other one takes its memory.
+  expect(events).toEqual(['drain 3'])
+  busy.get(3)?.resolve()
+  await vi.waitFor(() => expect(states()).toEqual({ 0: 'ready', 1: 'ready', 2: 'ready', 4: 'ready' }), WAIT)
+  expect(events).toEqual(['drain 3', 'release 3', 'load 4'])
+})
+
+test('masks of single domains give way to a canary, which is loaded whatever memory it takes', async () => {
+  const { swap, states } = setup(undefined, { bytes: 300, bytesOfSet: 100 })
+  const own = [{ ...C, domain: 'code' }]
+  await swap.start({ active: A, previous: null, own })
+  await swap.settled()
+  expect(states()).toEqual({ 0: 'ready', 1: 'ready', 3: 'ready' })
+  swap.converge({ active: A, previous: null, own, trials: [B, { version: 9, sha256: '9'.repeat(64) }] })
+  await vi.waitFor(() => expect(states()).toEqual({ 0: 'ready', 1: 'ready', 2: 'ready', 9: 'ready' }), WAIT)
 })
 
 test('a node that cannot load dense either reports why and does not start', async () => {

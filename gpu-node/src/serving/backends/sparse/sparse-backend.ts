@@ -140,7 +140,7 @@ export function createSparseBackend(options: SparseBackendOptions): SparseBacken
         await engine.release(handle)
         throw thrown
       }
-      const weights: WeightSet = { version, source, paged: true, ended }
+      const weights: WeightSet = { version, source, paged: true, bytes: handle.bytes, ended }
       sets.set(weights, loaded)
       log?.info('weight set loaded', {
         version,

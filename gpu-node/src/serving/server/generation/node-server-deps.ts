@@ -16,6 +16,8 @@ export interface NodeServerDeps {
   engine: Engine
   /** Returns the weight set of a version if new requests can start on it; 0 is dense, the reference of drift. */
   weights: (version: number) => WeightSet | null
+  /** Counts a request of a domain that may have weights of its own. */
+  countUse?: (domain: string) => void
   /** Compiles grammars; by default for the model's vocabulary. */
   grammars?: GrammarCompiler
   /** Evaluates the perplexity of a text. Events are sent as they arrive; an error becomes the last event. */

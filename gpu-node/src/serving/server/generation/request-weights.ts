@@ -25,11 +25,12 @@ export function requireModel({ model }: Pick<NodeServerDeps, 'model'>, requested
  * @throws AppError `no_node_available` when this node does not hold the weights
  */
 export function chooseWeights(
-  deps: Pick<NodeServerDeps, 'engine' | 'weights'>,
-  call: { model: string; maskVersion?: number | undefined },
+  deps: Pick<NodeServerDeps, 'engine' | 'weights' | 'countUse'>,
+  call: { model: string; domain: string; maskVersion?: number | undefined },
   parts: number,
 ): WeightSet | null {
-  const { model, maskVersion } = call
+  const { model, domain, maskVersion } = call
+  deps.countUse?.(domain)
   if (maskVersion === undefined && parts <= 1) return null
   const weights = maskVersion === undefined ? deps.engine.active : deps.weights(maskVersion)
   if (weights) return weights

@@ -1,0 +1,60 @@
+import type { OwnMaskRef } from '@copal/shared/wire/heartbeat.ts'
+
+/** Time after which a request counts half. */
+const HALF_LIFE_MS = 10 * 60_000
+/** How much more a mask must be used to replace one that is held, so that two of them do not take turns. */
+const REPLACE_FACTOR = 2
+
+/** Counts the recent requests of domains; old ones count less and less. */
+export interface DomainUse {
+  add(domain: string): void
+  of(domain: string): number
+  /** Forgets all other domains. */
+  keep(domains: readonly string[]): void
+}
+
+/** Creates a {@link DomainUse} without requests. */
+export function createDomainUse(nowMs: () => number): DomainUse {
+  const counts = new Map<string, { count: number; atMs: number }>()
+  const of = (domain: string) => {
+    const known = counts.get(domain)
+    return known ? known.count * 2 ** ((known.atMs - nowMs()) / HALF_LIFE_MS) : 0
+  }
+  return {
+    add: (domain) => void counts.set(domain, { count: of(domain) + 1, atMs: nowMs() }),
+    of,
+    keep(domains) {
+      for (const domain of counts.keys()) if (!domains.includes(domain)) counts.delete(domain)
+    },
+  }
+}
+
+/** What the choice of own masks depends on. */
+export interface OwnMaskRoom {
+  /** Memory that the other sets leave. */
+  freeBytes: number
+  /** Returns the size of a set, estimated while it is not loaded. */
+  bytesOf: (version: number) => number
+  useOf: (domain: string) => number
+  isHeld: (version: number) => boolean
+}
+
+/** Returns those masks of single domains that are to be loaded: the most used ones that fit into memory together. */
+export function chooseOwnMasks(own: readonly OwnMaskRef[], room: OwnMaskRoom): OwnMaskRef[] {
+  const rankOf = ({ domain, version }: OwnMaskRef) =>
+    room.useOf(domain) * (room.isHeld(version) ? REPLACE_FACTOR : 1)
+  const ranked = own.toSorted(
+    (a, b) =>
+      rankOf(b) - rankOf(a) ||
+      Number(room.isHeld(b.version)) - Number(room.isHeld(a.version)) ||
+      a.version - b.version,
+  )
+  const chosen: OwnMaskRef[] = []
+  let { freeBytes } = room
+  for (const mask of ranked) {
+    freeBytes -= room.bytesOf(mask.version)
+    if (freeBytes < 0) break
+    chosen.push(mask)
+  }
+  return chosen
+}
