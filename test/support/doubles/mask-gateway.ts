@@ -20,6 +20,8 @@ const EVALUATED = {
   mask_version: 4,
   parent_version: 3,
   candidate: 1,
+  trigger: 'manual',
+  trigger_reason: '',
   created_at: '2026-11-27T00:00:00Z',
   finished_at: '2026-11-27T00:01:00Z',
   job: null,

@@ -235,7 +235,9 @@ describe('tokens', () => {
       const { acquire } = await used()
       const errors = loseDatabase()
       expect((await acquire('a', { tokensPerMonth: 150 })).ok).toBe(true)
-      expect(errors).toHaveBeenCalledOnce()
+      // The audit log of the heartbeat before may report the loss too.
+      const ofUsage = errors.mock.calls.filter(([message]) => String(message).includes('monthly usage'))
+      expect(ofUsage).toHaveLength(1)
       vi.restoreAllMocks()
       expect(await acquire('b', { tokensPerMonth: 150 })).toMatchObject({
         ok: false,

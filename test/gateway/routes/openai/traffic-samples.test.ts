@@ -82,7 +82,7 @@ test('of a growing chat, of its retries and of several prompts each new text is 
   const conversations = await runInDurableObject(reservoir('conversations'), (_instance, { storage }) =>
     storage.sql
       .exec<{ text: string; conversation: string; tenant: string }>(
-        'SELECT text, conversation, tenant FROM sources JOIN texts USING (hash)',
+        'SELECT text, conversation, sources.tenant FROM sources JOIN texts USING (hash)',
       )
       .toArray(),
   )

@@ -96,6 +96,7 @@ describe('the OpenAPI document', () => {
       '401 invalid_api_key',
       '403 insufficient_permissions',
       '404 not_found',
+      '429 rate_limit_exceeded',
       '500 internal_error',
       '503 service_unavailable',
     ])
