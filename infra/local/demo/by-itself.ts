@@ -24,6 +24,8 @@ const IMPATIENT = {
   watch: SHORT_WATCH,
   triggers: { enabled: true, cooldown_minutes: 0, new_segments: 12, max_per_day: 100 },
   discovery: { enabled: true, accept_texts: 24 },
+  // Of a deployment the requests take precedence; here somebody waits for the update.
+  effort: { node_share: 1 },
 } satisfies PolicyOverrides
 
 /**
