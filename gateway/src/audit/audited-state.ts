@@ -1,4 +1,5 @@
 import type { Deps } from '../contracts/bindings.ts'
+import { findDomain } from '../storage/db/queries/domain-queries.ts'
 import { findKey } from '../storage/db/queries/key-queries.ts'
 import { listTenants } from '../storage/db/queries/tenant-queries.ts'
 
@@ -16,8 +17,11 @@ const tenant: Reader = async ({ db }, [name = '']) => {
   return row ?? null
 }
 
+const domain: Reader = async ({ db }, [name = '']) => (await findDomain(db, name)) ?? null
+
 /** What the rows of the audit log show of the things that a route changes, by the pattern of the route. */
 const READERS: Readonly<Record<string, Reader>> = {
+  '/admin/domains/:domain': domain,
   '/admin/keys': key,
   '/admin/keys/:id': key,
   '/admin/keys/:id/rotate': key,

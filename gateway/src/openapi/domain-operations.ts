@@ -1,10 +1,14 @@
 import {
+  createOwnMask,
   deletedDomain,
   deletedSamples,
   domainEntry,
   importedTexts,
   importTexts,
+  removedOwnMask,
+  updateEntry,
 } from '@copal/shared/wire/admin.ts'
+import { changedDomain, rebuiltDomain, setDomain } from '@copal/shared/wire/admin-domains.ts'
 import { deletedSamples as sampleDeletion } from '@copal/shared/wire/admin-samples.ts'
 import { generalHoldout } from '@copal/shared/wire/admin-holdout.ts'
 import { domainName } from '@copal/shared/wire/inference-fields.ts'
@@ -33,6 +37,30 @@ export const DOMAIN_OPERATIONS: readonly Operation[] = [
     body: named('ImportTexts', importTexts),
     response: named('ImportedTexts', importedTexts),
     status: 201,
+  },
+  {
+    method: 'put',
+    path: '/admin/domains/{domain}',
+    id: 'setDomain',
+    tag: 'Adaptation',
+    summary: 'Sets the owner of a domain. Samples of other tenants are not stored in it from then on.',
+    key: 'operator',
+    params: { domain: domainName },
+    body: named('SetDomain', setDomain),
+    response: named('ChangedDomain', changedDomain),
+    errors: ['not_found'],
+  },
+  {
+    method: 'post',
+    path: '/admin/domains/{domain}/rebuild',
+    id: 'rebuildDomain',
+    tag: 'Adaptation',
+    summary:
+      'Has the statistics of a domain made anew from the texts that are retained: what was calibrated does not count any more, and the next update may take every text of the reservoir. Responds 409 while an update runs that reads the statistics, or whose canary counts texts of the domain.',
+    key: 'operator',
+    params: { domain: domainName },
+    response: named('RebuiltDomain', rebuiltDomain),
+    errors: ['not_found', 'conflict'],
   },
   {
     method: 'delete',
@@ -66,6 +94,32 @@ export const DOMAIN_OPERATIONS: readonly Operation[] = [
     },
     response: named('SampleDeletion', sampleDeletion),
     errors: ['invalid_request'],
+  },
+  {
+    method: 'post',
+    path: '/admin/domains/{domain}/mask',
+    id: 'createOwnMask',
+    tag: 'Adaptation',
+    summary:
+      'Starts an update that makes a mask for one domain alone. It serves that domain if it is better there than the shared mask by `discovery.own_mask_gain`. Responds 409 unless `discovery.own_masks` is true and a mask is active.',
+    key: 'operator',
+    params: { domain: domainName },
+    body: named('CreateOwnMask', createOwnMask),
+    response: named('Update', updateEntry),
+    status: 201,
+    errors: ['not_found', 'model_not_found', 'no_node_available', 'conflict', 'insufficient_samples'],
+  },
+  {
+    method: 'delete',
+    path: '/admin/domains/{domain}/mask',
+    id: 'removeOwnMask',
+    tag: 'Adaptation',
+    summary: 'Lets the shared mask serve a domain that has a mask of its own. Responds 404 if it has none.',
+    key: 'operator',
+    params: { domain: domainName },
+    query: { model: 'Id of the model. Optional if there is only one.' },
+    response: named('RemovedOwnMask', removedOwnMask),
+    errors: ['not_found', 'model_not_found', 'no_node_available'],
   },
   {
     method: 'delete',

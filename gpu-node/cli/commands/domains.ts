@@ -11,7 +11,9 @@ import { listOf } from '../api/api-client.ts'
 import { counted, formatAge, formatCount } from '@copal/gpu-node/platform/quantities.ts'
 import type { Session } from '../api/session.ts'
 import { addProposals } from './domains-proposed.ts'
+import { addRebuild } from './domains-rebuild.ts'
 import { addReview } from './domains-review.ts'
+import { addSet } from './domains-set.ts'
 import { readTextFile, splitIntoTexts } from '../input/text-file.ts'
 
 /** About 900 English tokens: enough for one calibration sample, and short enough that a file gives many. */
@@ -99,6 +101,8 @@ export function addDomains(program: Command, session: Session): void {
     })
   addProposals(domains, session)
   addReview(domains, session)
+  addRebuild(domains, session)
+  addSet(domains, session)
 }
 
 /** Describes what was deleted. Finding nothing is no error: the id of a revoked key cannot be checked. */
@@ -128,6 +132,7 @@ function describe(entries: DomainEntry[], session: Session): string {
         align: 'right',
       },
       { title: 'CALIBRATED', value: (domain) => formatCount(domain.calibrated_datasets), align: 'right' },
+      { title: 'OWNER', value: ({ owner }) => owner ?? 'shared' },
       { title: 'LAST', value: (domain) => formatAge(domain.last_sample_at, nowMs) },
     ],
     entries,

@@ -1,6 +1,6 @@
 import { validate } from '@copal/shared/wire/validate.ts'
 import { sampleMessage, type SampleMessage } from '@copal/shared/wire/sample-message.ts'
-import { admitDomain } from '../../storage/db/queries/domain-queries.ts'
+import { admitDomain, listDomains } from '../../storage/db/queries/domain-queries.ts'
 import type { Deps } from '../../contracts/bindings.ts'
 import type { OfferedSample } from '../../contracts/reservoir-object.ts'
 import { findTenantsOfKeys } from '../../storage/db/queries/key-queries.ts'
@@ -36,7 +36,7 @@ const MAX_RETRY_DELAY_S = 600
  *
  * Messages may arrive twice and in any order: a reservoir remembers the texts that it was offered. A message that is
  * not a sample is dropped with a line in the log, and so are samples that were deleted after they were queued, however late
- * they arrive. If a reservoir cannot be reached, its messages are retried. Samples that would create a domain beyond the
+ * they arrive, and those of other tenants than the owner of their domain. If a reservoir cannot be reached, its messages are retried. Samples that would create a domain beyond the
  * maximum number are dropped, with one line in the log for each batch of messages.
  */
 export async function consumeSamples(deps: ConsumerDeps, batch: MessageBatch): Promise<void> {
@@ -59,14 +59,17 @@ export async function consumeSamples(deps: ConsumerDeps, batch: MessageBatch): P
   const context = readContext(deps, samples)
   const rejected = new Map<string, number>()
   let deleted = 0
+  let foreign = 0
   const byDomain = [...Map.groupBy(samples, ({ domain }) => domain)]
   await Promise.all(
     byDomain.map(async ([domain, group]) => {
       try {
-        const { tombstones, tenants } = await context
-        const offers = group
+        const { tombstones, tenants, owners } = await context
+        const owner = owners.get(domain) ?? null
+        const kept = group
           .map((one) => toOffer(one, tenants))
           .filter((offer) => !isDeleted(tombstones, domain, offer, offer.atMs))
+        const offers = kept.filter(({ tenant }) => owner === null || tenant === owner)
         const keyIds = [...new Set(offers.map(({ keyId }) => keyId))]
         if (
           offers.length === 0 ||
@@ -75,7 +78,8 @@ export async function consumeSamples(deps: ConsumerDeps, batch: MessageBatch): P
         ) {
           if (offers.length > 0) await deps.reservoir(domain).offer(offers)
         } else rejected.set(domain, offers.length)
-        deleted += group.length - offers.length
+        deleted += group.length - kept.length
+        foreign += kept.length - offers.length
         for (const { message } of group) message.ack()
       } catch (error) {
         const dead = batch.queue === SAMPLE_QUEUE.queue ? group.filter(isLastAttempt).length : 0
@@ -93,6 +97,7 @@ export async function consumeSamples(deps: ConsumerDeps, batch: MessageBatch): P
     }),
   )
   if (deleted > 0) console.warn(`Dropped ${deleted} samples that were deleted after they had been queued.`)
+  if (foreign > 0) console.warn(`Dropped ${foreign} samples whose domain belongs to another tenant.`)
   if (rejected.size === 0) return
   const dropped = [...rejected.values()].reduce((sum, count) => sum + count, 0)
   console.warn(
@@ -152,18 +157,28 @@ function retryDelayS(attempts: number): number {
   return Math.min(MIN_RETRY_DELAY_S * 2 ** (attempts - 1), MAX_RETRY_DELAY_S)
 }
 
-/** Reads the deletions that may concern queued samples, and the tenants of keys where samples do not name them. */
+/** What decides whether samples are stored. */
+interface StoreContext {
+  /** The deletions that may concern them. */
+  tombstones: TombstoneRow[]
+  /** The tenants of keys, where samples do not name them. */
+  tenants: ReadonlyMap<string, string>
+  /** The owners of domains; null: all share it. */
+  owners: ReadonlyMap<string, string | null>
+}
+
 async function readContext(
   { db }: Pick<Deps, 'db'>,
   samples: readonly QueuedSample[],
-): Promise<{ tombstones: TombstoneRow[]; tenants: ReadonlyMap<string, string> }> {
+): Promise<StoreContext> {
   const oldestMs = Math.min(...samples.map(({ message }) => message.timestamp.getTime()))
   const keyIds = samples.flatMap(({ sample }) => (sample.tenant === undefined ? sample.keyId : []))
-  const [tombstones, tenants] = await Promise.all([
+  const [tombstones, tenants, domains] = await Promise.all([
     listTombstones(db, oldestMs),
     keyIds.length > 0 ? findTenantsOfKeys(db, keyIds) : new Map<string, string>(),
+    listDomains(db),
   ])
-  return { tombstones, tenants }
+  return { tombstones, tenants, owners: new Map(domains.map(({ name, owner }) => [name, owner])) }
 }
 
 function toOffer(

@@ -5,6 +5,7 @@ import { requireActor, requireOperator } from '../../middleware/auth.ts'
 import { auditActions } from '../../middleware/audit-actions.ts'
 import { limitLists } from '../../middleware/list-limit.ts'
 import { auditRoutes } from './audit-routes.ts'
+import { domainChangeRoutes } from './domain-change-routes.ts'
 import { domainRoutes } from './domain-routes.ts'
 import { driftRoutes } from './drift-routes.ts'
 import { evaluationRoutes } from './evaluation-routes.ts'
@@ -12,6 +13,7 @@ import { holdoutRoutes } from './holdout-routes.ts'
 import { keyRoutes } from './key-routes.ts'
 import { maskRoutes } from './mask-routes.ts'
 import { fleetRoutes } from './fleet-routes.ts'
+import { ownMaskRoutes } from './own-mask-routes.ts'
 import { policyRoutes } from './policy-routes.ts'
 import { proposalRoutes } from './proposal-routes.ts'
 import { reviewRoutes } from './review-routes.ts'
@@ -32,7 +34,9 @@ export function adminRoutes(keyring: Keyring): Hono<ActorEnv> {
   app.route('/', statusRoutes())
   app.route('/', auditRoutes())
   app.route('/', fleetRoutes())
+  app.route('/', domainChangeRoutes())
   app.route('/', domainRoutes())
+  app.route('/', ownMaskRoutes())
   app.route('/', proposalRoutes())
   app.route('/', reviewRoutes())
   app.route('/', holdoutRoutes())

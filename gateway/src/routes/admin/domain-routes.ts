@@ -1,14 +1,8 @@
 import { Hono } from 'hono'
-import { AppError } from '@copal/shared/errors.ts'
 import { importTexts, type DomainEntry } from '@copal/shared/wire/admin.ts'
 import type { AppEnv } from '../../contracts/context.ts'
 import { countCalibratedDatasets } from '../../storage/db/queries/batch-queries.ts'
-import {
-  ensureDomains,
-  findDomain,
-  listDomains,
-  type DomainRow,
-} from '../../storage/db/queries/domain-queries.ts'
+import { ensureDomains, listDomains, type DomainRow } from '../../storage/db/queries/domain-queries.ts'
 import { listLatestHoldouts, type HoldoutRow } from '../../storage/db/queries/holdout-queries.ts'
 import { listModels } from '../../storage/db/queries/model-queries.ts'
 import type { Deps } from '../../contracts/bindings.ts'
@@ -23,6 +17,7 @@ import { splitText } from '../../adaptation/sampling/split-text.ts'
 import { rejectMethod } from '../../middleware/error-responses.ts'
 import { readAdminBody } from './admin-body.ts'
 import { requireQueryParameters } from './query-parameters.ts'
+import { requireDomain } from './require-domain.ts'
 
 /** An isolate has 128 MB for all of its requests, and a body is in memory three times: as bytes, as text and parsed. */
 const MAX_IMPORT_BYTES = 4 * 1024 * 1024
@@ -55,6 +50,7 @@ export function domainRoutes(): Hono<AppEnv> {
             await deps.reservoir(name).stats(model),
             calibrated.get(name) ?? 0,
             holdouts.find(({ domain }) => domain === name),
+            models.find(({ id }) => id === model)?.domainVersions[name] ?? null,
           ),
         ),
       )
@@ -103,7 +99,7 @@ export function domainRoutes(): Hono<AppEnv> {
       await deleteDomain(c.var.deps, domain)
       return c.json({ domain, deleted: true })
     })
-    .all('/domains/:domain', rejectMethod('DELETE'))
+    .all('/domains/:domain', rejectMethod('PUT', 'DELETE'))
 }
 
 async function offerPiece(
@@ -124,20 +120,12 @@ async function offerPiece(
   }
 }
 
-/** @throws AppError `not_found` for a domain that never had a text, so that a mistyped name is noticed */
-async function requireDomain({ db }: Pick<Deps, 'db'>, name: string): Promise<string> {
-  const domain = parseDomain(name, 'domain')
-  if (await findDomain(db, domain)) return domain
-  throw new AppError('not_found', `There is no domain '${domain}'. 'GET /admin/domains' lists them.`, {
-    param: 'domain',
-  })
-}
-
 function domainEntry(
   { name, owner }: Pick<DomainRow, 'name' | 'owner'>,
   stats: ReservoirStats,
   calibratedDatasets: number,
   holdout: HoldoutRow | undefined,
+  ownMask: number | null,
 ): DomainEntry {
   return {
     name,
@@ -150,6 +138,7 @@ function domainEntry(
     holdout_frozen: holdout !== undefined,
     holdout_version: holdout?.version ?? null,
     owner,
+    own_mask: ownMask,
     calibrated_datasets: calibratedDatasets,
     last_sample_at: stats.lastSampleAtMs === null ? null : new Date(stats.lastSampleAtMs).toISOString(),
   }

@@ -1,4 +1,18 @@
-import { and, asc, count, desc, eq, inArray, not, notExists, sql, type SQL } from 'drizzle-orm'
+import {
+  and,
+  asc,
+  count,
+  desc,
+  eq,
+  inArray,
+  isNull,
+  ne,
+  not,
+  notExists,
+  or,
+  sql,
+  type SQL,
+} from 'drizzle-orm'
 import { alias, type SQLiteColumn } from 'drizzle-orm/sqlite-core'
 import type { DatasetRef } from '@copal/shared/wire/adaptation-jobs.ts'
 import type { Database } from '../../../contracts/database.ts'
@@ -49,6 +63,30 @@ export async function listUnmarkedBatches(db: Database, domain: string): Promise
     .select()
     .from(batches)
     .where(and(eq(batches.domain, domain), eq(batches.marked, false)))
+}
+
+/**
+ * Takes every batch of a domain, of all models, out of the statistics for good, unless an update runs that may read them: any
+ * but a canary of other domains.
+ */
+export async function retireForRebuild(db: Database, domain: string): Promise<void> {
+  const named = sql`exists (select 1 from json_each(${updates.domains}) as own where own.value = ${domain})`
+  const reader = db
+    .select({ one: sql`1` })
+    .from(updates)
+    .where(and(isNull(updates.finishedAt), or(ne(updates.state, 'canary'), named)))
+  await db
+    .update(batches)
+    .set({ state: 'rebuilt', marked: true })
+    .where(and(eq(batches.domain, domain), eq(batches.state, 'counted'), notExists(reader)))
+}
+
+/** Returns the batches of a domain that do not count since it was rebuilt. */
+export async function listRebuilt(db: Database, domain: string): Promise<BatchRow[]> {
+  return db
+    .select()
+    .from(batches)
+    .where(and(eq(batches.domain, domain), eq(batches.state, 'rebuilt')))
 }
 
 /** Records that the reservoir knows the texts of a domain's batches. */

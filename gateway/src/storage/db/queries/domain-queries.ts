@@ -58,6 +58,11 @@ export async function findDomain(db: Database, name: string): Promise<DomainRow 
   return db.select().from(domains).where(eq(domains.name, name)).get()
 }
 
+/** Sets the tenant that alone may use a domain; null: all may. Texts that are stored stay. */
+export async function setDomainOwner(db: Database, name: string, owner: string | null): Promise<void> {
+  await db.update(domains).set({ owner }).where(eq(domains.name, name))
+}
+
 /** Deletes a domain with its datasets, holdouts, statistics, evaluations and usage totals. */
 export async function forgetDomain(db: Database, name: string): Promise<void> {
   await db.batch([

@@ -88,7 +88,7 @@ export const jobs = sqliteTable(
 /**
  * The texts that one update calibrated a domain on; a text is in one batch of a model only. `counted` batches are in the
  * statistics that masks are selected from; `quarantined` ones belong to updates that were rolled back; `retired` ones no
- * longer count.
+ * longer count; `rebuilt` ones never count again, because an operator had the statistics of the domain made anew.
  */
 export const batches = sqliteTable(
   'batches',
@@ -97,7 +97,7 @@ export const batches = sqliteTable(
     datasetSha256: text().notNull(),
     updateId: text().notNull(),
     domain: text().notNull(),
-    state: text({ enum: ['counted', 'quarantined', 'retired'] }).notNull(),
+    state: text({ enum: ['counted', 'quarantined', 'retired', 'rebuilt'] }).notNull(),
     /** Calibrated tokens, as the node reported; null if the update's method read no statistics, and for older batches. */
     tokens: integer(),
     /** False until the reservoir knows which texts the batch contains, for batches that are older than this column. */

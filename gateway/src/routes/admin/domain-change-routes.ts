@@ -1,0 +1,33 @@
+import { Hono } from 'hono'
+import { AppError } from '@copal/shared/errors.ts'
+import { setDomain, type ChangedDomain } from '@copal/shared/wire/admin-domains.ts'
+import { rebuildDomain } from '../../adaptation/domains/rebuild-domain.ts'
+import type { ActorEnv } from '../../contracts/context.ts'
+import { rejectMethod } from '../../middleware/error-responses.ts'
+import { setDomainOwner } from '../../storage/db/queries/domain-queries.ts'
+import { listTenants } from '../../storage/db/queries/tenant-queries.ts'
+import { readAdminBody } from './admin-body.ts'
+import { requireDomain } from './require-domain.ts'
+
+/** Creates the routes that set the owner of a domain, and have its statistics made anew. */
+export function domainChangeRoutes(): Hono<ActorEnv> {
+  return new Hono<ActorEnv>()
+    .put('/domains/:domain', async (c) => {
+      const { db } = c.var.deps
+      const domain = await requireDomain({ db }, c.req.param('domain'))
+      const { owner } = await readAdminBody(c, setDomain)
+      if (owner !== null && (await listTenants(db, owner)).length === 0)
+        throw new AppError(
+          'not_found',
+          `There is no tenant '${owner}'. 'GET /admin/tenants' lists the tenants.`,
+          { param: 'owner' },
+        )
+      await setDomainOwner(db, domain, owner)
+      return c.json({ domain, owner } satisfies ChangedDomain)
+    })
+    .post('/domains/:domain/rebuild', async (c) => {
+      const domain = await requireDomain(c.var.deps, c.req.param('domain'))
+      return c.json(await rebuildDomain(c.var.deps, domain))
+    })
+    .all('/domains/:domain/rebuild', rejectMethod('POST'))
+}

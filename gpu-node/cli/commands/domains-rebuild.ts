@@ -1,0 +1,32 @@
+import type { Command } from 'commander'
+import { rebuiltDomain, type RebuiltDomain } from '@copal/shared/wire/admin-domains.ts'
+import { counted } from '@copal/gpu-node/platform/quantities.ts'
+import type { Session } from '../api/session.ts'
+
+/** Adds `copal domains rebuild`. */
+export function addRebuild(domains: Command, session: Session): void {
+  domains
+    .command('rebuild')
+    .description('make the statistics of a domain anew from the texts that are retained')
+    .argument('<name>', 'the domain')
+    .option('--json', 'print JSON')
+    .addHelpText('after', '\nExample:\n  copal domains rebuild legal')
+    .action(async (name: string, _options: unknown, command: Command) => {
+      const { json } = command.optsWithGlobals<{ json?: boolean }>()
+      const path = `/domains/${encodeURIComponent(name)}/rebuild`
+      const rebuilt = await session.client().admin('POST', path, rebuiltDomain)
+      session.print(json, rebuilt, () => describe(rebuilt))
+    })
+}
+
+function describe({ domain, datasets, samples, characters, models }: RebuiltDomain): string {
+  const retained = `${counted(samples, 'text')} (${counted(characters, 'character')})`
+  const lines = [`${domain}: ${counted(datasets, 'dataset')} no longer count; ${retained} are retained.`]
+  for (const { model, starts } of models)
+    lines.push(
+      starts === 'by_trigger'
+        ? `${model} has no statistics of it until the next update, which a trigger starts when there is enough text.`
+        : `${model} has no statistics of it until you run: copal update ${domain} --model ${model}`,
+    )
+  return lines.join('\n')
+}
