@@ -31,6 +31,7 @@ const GATEWAY = [
     'adaptation/discovery',
     'adaptation/masks',
     'adaptation/updates',
+    'adaptation/own-masks',
     'adaptation/gate',
     'adaptation/trials',
     'adaptation/holdouts',

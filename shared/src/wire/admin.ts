@@ -57,6 +57,12 @@ export const domainEntry = z.object({
     .describe('The latest version of the holdout. Versions never change; a small holdout grows by new ones.'),
   owner: z.string().nullable().describe('The tenant that alone may use it; null: it is shared.'),
   review_samples: count.optional().describe('Texts set aside as outliers, for review.'),
+  own_mask: count
+    .nullable()
+    .optional()
+    .describe(
+      'The mask that serves it instead of the shared one, for `model`, or the only model; null: none.',
+    ),
   calibrated_datasets: count.describe('Datasets that count in a promoted mask.'),
   last_sample_at: time.nullable(),
 })
@@ -75,6 +81,22 @@ export const deletedSamples = z.object({
 })
 /** A response of `DELETE /admin/domains/:domain/samples`. */
 export type DeletedSamples = z.output<typeof deletedSamples>
+
+/** Body of `POST /admin/domains/:domain/mask`. */
+export const createOwnMask = z.object({
+  /** May be left out while the fleet serves one model. */
+  model: modelId.optional(),
+  selection: selectionSpec.partial().default({}),
+  samples: z.int().min(1).max(4096).default(16),
+  length: z.int().min(16).max(32768).default(512),
+  seed: z.int().min(0).default(0),
+})
+
+/** Response of `DELETE /admin/domains/:domain/mask`. */
+export const removedOwnMask = z.object({
+  domain: z.string(),
+  mask_version: count.describe('The mask that served the domain.'),
+})
 
 /** Response of `DELETE /admin/domains/:domain`. */
 export const deletedDomain = z.object({ domain: z.string(), deleted: z.literal(true) })
@@ -111,7 +133,7 @@ export const updateState = z.enum([
 export type UpdateState = z.output<typeof updateState>
 
 /** What starts an update. */
-export const updateTrigger = z.enum(['manual', 'volume', 'drift', 'schedule'])
+export const updateTrigger = z.enum(['manual', 'volume', 'drift', 'schedule', 'own_mask'])
 /** What starts an update. */
 export type UpdateTrigger = z.output<typeof updateTrigger>
 
@@ -136,6 +158,11 @@ export const updateEntry = z.object({
   ),
   error: z.object({ code: z.string(), message: z.string() }).nullable(),
   trigger: updateTrigger.describe('What started it.'),
+  own_domain: z
+    .string()
+    .nullable()
+    .optional()
+    .describe('The domain that gets the mask for itself; null where all domains share it.'),
   trigger_reason: z.string().describe('Why it started then; empty where an operator started it.'),
   created_at: time,
   finished_at: time.nullable(),

@@ -11,6 +11,7 @@ export const COMPARISONS = {
   parent: 'perplexity / parent',
   best: 'perplexity / best',
   dense: 'perplexity / dense',
+  own: 'perplexity / shared',
   purpose: 'perplexity / parent, weighted',
 } as const
 

@@ -39,6 +39,10 @@ function describeFailed({ name, domain, value, upper, limit, note }: DecisionFig
         : `Its output is close to noise: the entropy is ${value.toFixed(2)} nats; at most ${limit?.toFixed(2)} are allowed.`
     case COMPARISONS.dense:
       return `Its perplexity${where} is ${times(value)} that of the dense model; at most ${times(limit)} is allowed.`
+    case COMPARISONS.own: {
+      const bound = upper === null ? (note ?? 'no upper bound') : `an upper bound of ${times(upper)}`
+      return `Its perplexity${where} is ${times(value)} that of the shared mask, with ${bound}; at most ${times(limit)} is allowed.`
+    }
     case COMPARISONS.purpose:
       return (
         `Its perplexity over all domains is ${times(value)} that of the active mask, with an upper bound of ` +

@@ -5,9 +5,18 @@ import type { Deps } from '../../contracts/bindings.ts'
 
 type ReleaseDeps = Pick<Deps, 'db' | 'artifacts' | 'reservoir'>
 
-/** Returns whether an operator may still force an update, so that it keeps its texts until the next one of its model. */
-export function keepsTexts({ errorCode }: { errorCode?: string | null }): boolean {
-  return errorCode === 'gate_failed'
+/**
+ * Returns whether an operator may still force an update, so that it keeps its texts until the next one of its model. A mask of
+ * a single domain cannot be forced.
+ */
+export function keepsTexts({
+  errorCode,
+  ownDomain,
+}: {
+  errorCode?: string | null
+  ownDomain: string | null
+}): boolean {
+  return errorCode === 'gate_failed' && ownDomain === null
 }
 
 /**
@@ -22,10 +31,10 @@ export async function releaseTexts(deps: ReleaseDeps, update: UpdateRow): Promis
   }
 }
 
-/** Releases the texts of all updates of a model that ended before `update` and were not promoted. */
+/** Releases the texts of all updates of a model that ended before `update` and were not promoted for all domains. */
 export async function releaseEarlier(deps: ReleaseDeps, update: UpdateRow): Promise<void> {
   for (const earlier of await listUpdatesBefore(deps.db, update)) {
-    if (earlier.state !== 'promoted') await release(deps, earlier)
+    if (earlier.state !== 'promoted' || earlier.ownDomain !== null) await release(deps, earlier)
     // It has collected, and so done the same for those before it.
     if (earlier.datasets !== null && earlier.datasets.length > 0) return
   }

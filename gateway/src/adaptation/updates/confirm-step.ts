@@ -99,7 +99,7 @@ async function conclude(
 ): Promise<StepOutcome> {
   const decision = { kind: 'confirm', reason, figures, actor: SERVICE_ACTOR } as const
   if (!passed) return rejection(update, { ...decision, verdict: 'failed' })
-  const event = approval(await findPolicy(deps, update.model))
+  const event = approval(await findPolicy(deps, update.model), update)
   return { event, patch: {}, decision: { ...decision, verdict: 'passed' } }
 }
 

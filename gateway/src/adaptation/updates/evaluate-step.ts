@@ -1,6 +1,9 @@
 import { figure } from '../gate/gate-figures.ts'
 import { gateVerdict, type GateVerdict } from '../gate/gate-verdict.ts'
 import type { UpdateRow } from '../../storage/db/queries/update-queries.ts'
+import { ownMaskVerdict } from '../gate/own-mask-verdict.ts'
+import { findPolicy } from '../policy/find-policy.ts'
+import { ownMaskOutcome } from './own-mask-step.ts'
 import { leftOutDomains, queueEvaluations, queueReferences } from './gate-jobs.ts'
 import { measure } from './gate-measurements.ts'
 import { gateOutcome } from './gate-outcome.ts'
@@ -35,7 +38,12 @@ async function decide(
   if (!(await queueReferences(deps, update, candidate.job))) return undefined
   const parent = find(evaluateParentJobId(update))
   const dense = find(evaluateDenseJobId(update))
-  const verdict = gateVerdict(await measure(deps, update, { candidate, parent, dense }))
+  const measured = await measure(deps, update, { candidate, parent, dense })
+  if (update.ownDomain !== null) {
+    const { own_mask_gain: minGain } = (await findPolicy(deps, update.model)).discovery
+    return ownMaskOutcome(deps, update, ownMaskVerdict(measured, { domain: update.ownDomain, minGain }))
+  }
+  const verdict = gateVerdict(measured)
   const leftOut = await leftOutDomains(deps, candidate.job)
   return gateOutcome(deps, update, leftOut.length === 0 ? verdict : withLeftOut(verdict, leftOut))
 }

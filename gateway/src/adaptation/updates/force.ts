@@ -46,6 +46,8 @@ async function findObstacle(deps: Pick<StepDeps, 'db'>, update: UpdateRow): Prom
     const failure = state === 'failed' && errorCode !== null ? ` with the code '${errorCode}'` : ''
     return `Update '${id}' is ${state}${failure}. Only an update that the gate rejected ('gate_failed') can be forced.`
   }
+  if (update.ownDomain !== null)
+    return `Update '${id}' makes a mask for '${update.ownDomain}' alone. Such a mask cannot be forced: the shared one serves the domain.`
   const newest = await findLastUpdate(deps.db, model)
   if (newest && newest.id !== id)
     return `Update '${id}' is not the newest of '${model}': '${newest.id}' is. Only the newest can be forced; start the update again.`

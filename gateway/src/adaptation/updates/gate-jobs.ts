@@ -71,11 +71,13 @@ export async function queueEvaluations(deps: StepDeps, update: UpdateRow): Promi
 /** Returns the current holdouts, as many as the policy allows. */
 async function holdoutsToEvaluate(
   deps: StepDeps,
-  { model }: UpdateRow,
+  { model, ownDomain }: UpdateRow,
   updated: readonly string[],
   windowTokens: number,
 ): Promise<DatasetRef[]> {
   const holdouts = await currentHoldouts(deps, { domains: updated }, windowTokens)
+  if (ownDomain !== null)
+    return holdouts.filter(({ domain }) => domain === ownDomain || domain === GENERAL_HOLDOUT)
   const [policy, tokens, evaluatedMs] = await Promise.all([
     findPolicy(deps, model),
     sumTokensByDomain(deps.db, model, deps.nowMs() - TRAFFIC_MS),

@@ -21,7 +21,7 @@ export async function gateOutcome(
   const policy = await findPolicy(deps, update.model)
   const decision = { kind: 'gate', reason, figures, actor: SERVICE_ACTOR } as const
   if (verdict === 'passed') {
-    const event = (await mustConfirm(deps, update, policy)) ? 'unconfirmed' : approval(policy)
+    const event = (await mustConfirm(deps, update, policy)) ? 'unconfirmed' : approval(policy, update)
     return { event, patch: {}, decision: { ...decision, verdict } }
   }
   const weights =
@@ -36,9 +36,12 @@ export async function gateOutcome(
   return rejection(update, { ...decision, verdict })
 }
 
-/** Returns the event of a mask that is approved: it becomes a canary, or active at once. */
-export function approval(policy: AdaptationPolicy): 'canary_started' | 'approved' {
-  return policy.canary.enabled ? 'canary_started' : 'approved'
+/** Returns the event of a mask that is approved: it becomes a canary, or active at once. One of a single domain has no canary. */
+export function approval(
+  policy: AdaptationPolicy,
+  { ownDomain }: Pick<UpdateRow, 'ownDomain'>,
+): 'canary_started' | 'approved' {
+  return policy.canary.enabled && ownDomain === null ? 'canary_started' : 'approved'
 }
 
 /** Returns the end of an update whose mask is rejected. */
@@ -54,8 +57,8 @@ export function rejection(update: UpdateRow, decision: DecisionOfUpdate): StepOu
   }
 }
 
-/** An imported mask was selected elsewhere, so there is nothing that another node could repeat. */
-async function mustConfirm(
+/** Returns whether another node must select a mask too. An imported mask was selected elsewhere: no node could repeat that. */
+export async function mustConfirm(
   deps: StepDeps,
   update: UpdateRow,
   { confirm }: AdaptationPolicy,

@@ -9,6 +9,8 @@ import {
   type ActivationChange,
 } from '../../storage/db/queries/rollback-queries.ts'
 import { findUpdateOfMask } from '../../storage/db/queries/update-queries.ts'
+import { SERVICE_ACTOR } from '../../storage/db/queries/decision-queries.ts'
+import { removalDecision } from '../own-masks/remove-own-masks.ts'
 import { releaseTexts } from '../statistics/release-texts.ts'
 import { planRollback } from '../statistics/rollback-plan.ts'
 import { findOperatorModel } from '../models/find-operator-model.ts'
@@ -122,6 +124,14 @@ export async function rollBackTo(
     reinstated: { masks: kept, from: statesBefore('reinstated'), to: 'promoted' },
     superseded: { from: statesBefore('failed'), to: 'failed', error: superseded(model) },
     decision,
+    removals: Object.keys(model.domainVersions).map((domain) =>
+      removalDecision(
+        model,
+        { domain, reason: `${nameOf(version)} became active by a roll-back.` },
+        decision?.actor ?? SERVICE_ACTOR,
+        deps.nowMs(),
+      ),
+    ),
   } as const
   const ended = await activateEarlier(deps.db, model, change, deps.nowMs())
   if (!ended) return false

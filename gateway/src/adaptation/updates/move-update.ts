@@ -8,8 +8,8 @@ import { keepsTexts, releaseTexts } from '../statistics/release-texts.ts'
 
 /**
  * Moves an update to its next state. An update that ends without promotion loses its jobs and datasets and gives its texts
- * back; if the gate rejected its mask, it keeps both for an operator who forces it, until the next update of the model. An
- * update that leaves the state `canary` ends its trials.
+ * back; if the gate rejected its mask, it keeps both for an operator who forces it, until the next update of the model. One
+ * that makes a mask for a single domain always gives its texts back. An update that leaves the state `canary` ends its trials.
  *
  * @returns false if the event does not apply in this state, or the update has changed meanwhile
  */
@@ -31,7 +31,9 @@ export async function moveUpdate(
         : await changeUpdate(deps.db, update, change, stored)
   if (changed && (state === 'failed' || state === 'cancelled' || state === 'rolled_back')) {
     await cancelJobsOf(deps.db, update.id)
-    if (!keepsTexts(patch)) await releaseTexts(deps, update)
+    if (!keepsTexts({ ...patch, ownDomain: update.ownDomain })) await releaseTexts(deps, update)
   }
+  // They are for the next shared mask too.
+  if (changed && state === 'promoted' && update.ownDomain !== null) await releaseTexts(deps, update)
   return changed
 }

@@ -4,6 +4,7 @@ import type { UpdateRow } from '../../storage/db/queries/update-queries.ts'
 import type { NodeView } from '../../contracts/node-view.ts'
 import { SERVICE_ACTOR } from '../../storage/db/queries/decision-queries.ts'
 import { isForced, startWatch } from './mask-watch.ts'
+import { promoteOwnMask, rejudgeOwnMasks } from './own-mask-step.ts'
 import { liveNodes, nameOf } from './trial-check.ts'
 import { requireMaskVersion, requireModel, type StepDeps, type StepOutcome } from './update-step.ts'
 
@@ -22,6 +23,7 @@ const LOAD_GRACE_MS = 15_000
  */
 export async function promote(deps: StepDeps, update: UpdateRow): Promise<StepOutcome | undefined> {
   const version = requireMaskVersion(update)
+  if (update.ownDomain !== null) return promoteOwnMask(deps, update, version)
   let mask = await findMask(deps.db, update.model, version)
   if (mask && mask.promotedAt === null) {
     await requireParent(deps, update)
@@ -31,6 +33,7 @@ export async function promote(deps: StepDeps, update: UpdateRow): Promise<StepOu
   // Still not promoted: meanwhile the update has left the state `promoting`, or another mask became active. The next call
   // sees which.
   if (!mask?.promotedAt) return undefined
+  await rejudgeOwnMasks(deps, update)
   const nodes = await liveNodes(deps, update.model)
   const waitedMs = deps.nowMs() - mask.promotedAt
   if (waitedMs >= LOAD_GRACE_MS) requireLoadable(nodes, version)

@@ -40,6 +40,7 @@ export function updateEntry(
         ? null
         : { code: update.errorCode, message: update.errorMessage },
     trigger: update.trigger,
+    own_domain: update.ownDomain,
     trigger_reason: update.triggerReason,
     created_at: new Date(update.createdAt).toISOString(),
     finished_at: update.finishedAt === null ? null : new Date(update.finishedAt).toISOString(),

@@ -1,6 +1,7 @@
 import { AppError } from '@copal/shared/errors.ts'
 import { suggestName } from '@copal/shared/suggest-name.ts'
 import type { UpdateRequest, UpdateTrigger } from '@copal/shared/wire/admin.ts'
+import type { DomainWeights } from '@copal/shared/wire/selection.ts'
 import type { DecisionFigure } from '@copal/shared/wire/admin-decisions.ts'
 import { SERVICE_ACTOR } from '../../storage/db/queries/decision-queries.ts'
 import { ensureDomains } from '../../storage/db/queries/domain-queries.ts'
@@ -38,13 +39,15 @@ export interface UpdateCause {
  * Stores a new update; {@link beginUpdate} or the next heartbeat starts it.
  *
  * @param cause what starts it by itself; undefined for an operator
+ * @param own for a mask of one domain alone: that domain, and the weights of its selection
  * @throws AppError `insufficient_samples`, `conflict` that names the update of this model that is still running,
  * `invalid_request`, `model_not_found`, `no_node_available`
  */
 export async function createUpdate(
-  deps: Pick<StepDeps, 'db' | 'fleet' | 'reservoir' | 'nowMs'>,
+  deps: Pick<StepDeps, 'db' | 'fleet' | 'reservoir' | 'adaptationPreset' | 'nowMs'>,
   request: UpdateRequest,
   cause?: UpdateCause,
+  own?: { domain: string; weights: DomainWeights },
 ): Promise<UpdateRow> {
   const model = await findOperatorModel(deps.db, request.model)
   const { samples, length, seed } = request
@@ -75,6 +78,7 @@ export async function createUpdate(
     seed,
     state: 'collecting',
     createdAt,
+    ...(own ? { ownDomain: own.domain, weights: own.weights } : {}),
   } as const
   const running = cause
     ? await insertUpdate(

@@ -4,8 +4,8 @@ import type { Database } from '../../../contracts/database.ts'
 import { datasets, holdouts } from '../schema/domains.ts'
 import { batches, updates } from '../schema/updates.ts'
 
-/** An update that the gate rejected may be forced until the next update of its model starts. */
-export const isForceable = sql`${updates.state} = 'failed' and ${updates.errorCode} = 'gate_failed' and not exists (
+/** An update for all domains that the gate rejected may be forced until the next update of its model starts. */
+export const isForceable = sql`${updates.state} = 'failed' and ${updates.errorCode} = 'gate_failed' and ${updates.ownDomain} is null and not exists (
   select 1 from ${updates} later where later.model = ${updates.model}
     and (later.created_at, later.rowid) > (${updates.createdAt}, "updates".rowid)
 )`

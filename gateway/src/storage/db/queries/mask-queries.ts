@@ -129,7 +129,7 @@ export async function promoteMask(
 
 /**
  * Ends a promoting update as failed and reverts {@link promoteMask}: the previous version is active again, and the mask
- * counts as never promoted. By compare-and-set on the update.
+ * counts as never promoted. A domain whose own mask it was is served by the shared one again. By compare-and-set on the update.
  *
  * @returns false if the update has changed
  */
@@ -158,9 +158,22 @@ export async function failPromotion(
       .where(and(eq(masks.model, model), eq(masks.version, version), promoting)),
     db.delete(batches).where(and(eq(batches.updateId, id), promoting)),
     db
+      .update(models)
+      .set({
+        domainVersions: sql`(select json_group_object(own.key, own.value) from json_each(${models.domainVersions}) own where own.value <> ${version})`,
+        revision: sql`${models.revision} + 1`,
+      })
+      .where(
+        and(
+          eq(models.id, model),
+          promoting,
+          sql`exists (select 1 from json_each(${models.domainVersions}) own where own.value = ${version})`,
+        ),
+      ),
+    db
       .update(updates)
       .set({ ...patch, revision: revision + 1 })
       .where(unchanged),
   ])
-  return results[3].meta.changes === 1
+  return results[4].meta.changes === 1
 }

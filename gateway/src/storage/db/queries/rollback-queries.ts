@@ -53,6 +53,8 @@ export interface ActivationChange {
   /** What happens to updates that run, or can still be forced, and whose masks are selected from texts that do not count any more. */
   superseded: Omit<UpdateChange, 'masks'> & { error: { code: string; message: string } }
   decision?: Omit<typeof decisions.$inferInsert, 'id' | 'model' | 'createdAt'> | undefined
+  /** The decisions that single domains lose their own masks, which were compared with another shared mask. */
+  removals: readonly Omit<typeof decisions.$inferInsert, 'id' | 'model' | 'createdAt'>[]
 }
 
 /**
@@ -64,7 +66,7 @@ export interface ActivationChange {
 export async function activateEarlier(
   db: Database,
   model: Pick<ModelRow, 'id' | 'revision'>,
-  { version, rolledBack, reinstated, superseded, decision }: ActivationChange,
+  { version, rolledBack, reinstated, superseded, decision, removals }: ActivationChange,
   nowMs: number,
 ): Promise<UpdateRow[] | undefined> {
   const { id, revision } = model
@@ -107,15 +109,13 @@ export async function activateEarlier(
       ),
     )
     .returning()
-  const stored = decision
-    ? [
-        db.insert(decisions).select(
-          sql`select null, ${id}, ${decision.updateId ?? null}, ${decision.maskVersion ?? null}, ${decision.kind},
-            ${decision.verdict}, ${decision.reason}, ${JSON.stringify(decision.figures ?? [])}, ${decision.actor}, ${nowMs}
-            where ${unchanged}`,
-        ),
-      ]
-    : []
+  const stored = [...(decision ? [decision] : []), ...removals].map((each) =>
+    db.insert(decisions).select(
+      sql`select null, ${id}, ${each.updateId ?? null}, ${each.maskVersion ?? null}, ${each.kind},
+        ${each.verdict}, ${each.reason}, ${JSON.stringify(each.figures ?? [])}, ${each.actor}, ${nowMs}
+        where ${unchanged}`,
+    ),
+  )
   // The row of the model changes last, because the other statements depend on its revision.
   const results = await db.batch([
     move(rolledBack),
@@ -135,6 +135,7 @@ export async function activateEarlier(
         // Trials of updates are beside the mask that was active. If it becomes active again they must not go on.
         canary: withoutUpdate(models.canary),
         shadow: withoutUpdate(models.shadow),
+        domainVersions: {},
         revision: revision + 1,
       })
       .where(and(eq(models.id, id), eq(models.revision, revision))),
