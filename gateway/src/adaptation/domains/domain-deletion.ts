@@ -6,6 +6,7 @@ import {
   listDatasetsOf,
   replaceDataset,
 } from '../../storage/db/queries/dataset-queries.ts'
+import { SERVICE_ACTOR } from '../../storage/db/queries/decision-queries.ts'
 import { forgetDomain } from '../../storage/db/queries/domain-queries.ts'
 import { listKeyIds } from '../../storage/db/queries/key-queries.ts'
 import { listRunningUpdates } from '../../storage/db/queries/update-queries.ts'
@@ -14,6 +15,7 @@ import type { SourceFilter, StoredText } from '../../contracts/reservoir-object.
 import { datasetKey } from '../../storage/artifacts/artifact-keys.ts'
 import { freezeDataset, readDataset } from '../../storage/artifacts/datasets.ts'
 import { deleteStatisticsOf } from '../../storage/artifacts/statistics-files.ts'
+import { removeOwnMasksOf } from '../own-masks/remove-own-masks.ts'
 import { matchesFilter } from '../sampling/source-filter.ts'
 import { writeTombstone } from '../sampling/tombstones.ts'
 
@@ -21,11 +23,16 @@ type DeletionDeps = Pick<Deps, 'db' | 'artifacts' | 'reservoir' | 'nowMs'>
 
 /**
  * Deletes a domain with everything that was stored for it: samples, holdouts, frozen datasets, evaluations and totals.
- * Masks that were chosen with its statistics stay; the next update no longer counts them.
+ * Masks that were chosen with its statistics stay; the next update no longer counts them. A mask of its own no longer serves.
  *
+ * @param actor the id of an admin key, for the decision about its own mask
  * @throws AppError `conflict` while an update that may read its texts is running, or began meanwhile
  */
-export async function deleteDomain(deps: DeletionDeps, domain: string): Promise<void> {
+export async function deleteDomain(
+  deps: DeletionDeps,
+  domain: string,
+  actor: string = SERVICE_ACTOR,
+): Promise<void> {
   const canaries = await requireNoReader(deps, domain)
   await writeTombstone(deps, domain)
   await deps.reservoir(domain).clear()
@@ -34,6 +41,7 @@ export async function deleteDomain(deps: DeletionDeps, domain: string): Promise<
   await deleteStatisticsOf(deps, hashes)
   // Before the records, by which a call that continues finds the datasets.
   await requireNoNewReader(deps, domain, canaries)
+  await removeOwnMasksOf(deps, domain, 'it was deleted.', actor)
   await forgetDomain(deps.db, domain)
 }
 

@@ -1,6 +1,6 @@
 import { Hono } from 'hono'
 import { importTexts, type DomainEntry } from '@copal/shared/wire/admin.ts'
-import type { AppEnv } from '../../contracts/context.ts'
+import type { ActorEnv } from '../../contracts/context.ts'
 import { countCalibratedDatasets } from '../../storage/db/queries/batch-queries.ts'
 import { ensureDomains, listDomains, type DomainRow } from '../../storage/db/queries/domain-queries.ts'
 import { listLatestHoldouts, type HoldoutRow } from '../../storage/db/queries/holdout-queries.ts'
@@ -14,6 +14,7 @@ import { redact } from '../../adaptation/redaction/redact.ts'
 import type { OfferedSample, ReservoirStats } from '../../contracts/reservoir-object.ts'
 import { deleteAllSamples, deleteDomain, deleteTexts } from '../../adaptation/domains/domain-deletion.ts'
 import { splitText } from '../../adaptation/sampling/split-text.ts'
+import { actorId } from '../../keys/actor-id.ts'
 import { rejectMethod } from '../../middleware/error-responses.ts'
 import { readAdminBody } from './admin-body.ts'
 import { requireQueryParameters } from './query-parameters.ts'
@@ -32,8 +33,8 @@ const MAX_TEXTS_PER_OFFER = 256
 const OPERATOR_KEY_ID = 'operator'
 
 /** Creates the routes that list and delete domains, import texts and delete samples. */
-export function domainRoutes(): Hono<AppEnv> {
-  return new Hono<AppEnv>()
+export function domainRoutes(): Hono<ActorEnv> {
+  return new Hono<ActorEnv>()
     .get('/domains', async (c) => {
       const { deps } = c.var
       const [domains, calibrated, holdouts, models] = await Promise.all([
@@ -96,7 +97,7 @@ export function domainRoutes(): Hono<AppEnv> {
     .delete('/domains/:domain', async (c) => {
       requireQueryParameters(c, [])
       const domain = await requireDomain(c.var.deps, c.req.param('domain'))
-      await deleteDomain(c.var.deps, domain)
+      await deleteDomain(c.var.deps, domain, actorId(c.var.deps, c.var.actor))
       return c.json({ domain, deleted: true })
     })
     .all('/domains/:domain', rejectMethod('PUT', 'DELETE'))

@@ -2,6 +2,7 @@ import { Hono } from 'hono'
 import { setPolicy as setPolicyBody } from '@copal/shared/wire/admin-policy.ts'
 import type { ActorEnv } from '../../contracts/context.ts'
 import { findOperatorModel } from '../../adaptation/models/find-operator-model.ts'
+import { removeAllOwnMasks } from '../../adaptation/own-masks/remove-own-masks.ts'
 import { policyReport, setPolicy } from '../../adaptation/policy/set-policy.ts'
 import { actorId } from '../../keys/actor-id.ts'
 import { rejectMethod } from '../../middleware/error-responses.ts'
@@ -19,7 +20,10 @@ export function policyRoutes(): Hono<ActorEnv> {
       const { deps, actor } = c.var
       const { model, ...overrides } = await readAdminBody(c, setPolicyBody)
       const { id } = await findOperatorModel(deps.db, model)
-      return c.json(await setPolicy(deps, id, overrides, actorId(deps, actor)))
+      const report = await setPolicy(deps, id, overrides, actorId(deps, actor))
+      if (!report.policy.discovery.own_masks)
+        await removeAllOwnMasks(deps, id, 'discovery.own_masks is false.', actorId(deps, actor))
+      return c.json(report)
     })
     .all('/policy', rejectMethod('GET', 'PUT'))
 }

@@ -1,0 +1,205 @@
+import { env } from 'cloudflare:workers'
+import { describe, expect, test } from 'vitest'
+import type { CalibrateJob, EvaluateJob } from '@copal/shared/wire/adaptation-jobs.ts'
+import type { DomainEntry, UpdateEntry } from '@copal/shared/wire/admin.ts'
+import type { DecisionEntry } from '@copal/shared/wire/admin-decisions.ts'
+import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
+import { listDecisions } from '../../../../gateway/src/storage/db/queries/decision-queries.ts'
+import { listJobsOf } from '../../../../gateway/src/storage/db/queries/job-queries.ts'
+import { findModel } from '../../../../gateway/src/storage/db/queries/model-queries.ts'
+import { ensureDomains } from '../../../../gateway/src/storage/db/queries/domain-queries.ts'
+import {
+  admin,
+  adminJson,
+  getUpdate,
+  importTexts,
+  SimulatedNode,
+  startUpdate,
+  type Scores,
+} from '../../support/doubles/simulated-node.ts'
+import { errorOf } from '../../support/requests/gateway-requests.ts'
+import { setPolicy } from '../../support/state/seed-masks.ts'
+
+const db = openDatabase(env.DB)
+
+/** Perplexities by the order in which the masks of a model are evaluated: 0 is dense, 1 the first mask. */
+function scoresOf(perplexities: Record<string, number[]>): Scores {
+  const order: (string | null)[] = [null]
+  return ({ mask }, domain) => {
+    if (!order.includes(mask)) order.push(mask)
+    const row = perplexities[domain] ?? [10, 12]
+    return Math.log(row[Math.min(order.indexOf(mask), row.length - 1)] ?? 12)
+  }
+}
+
+/** Starts a model with an active mask of two domains, `<model>-one` and `<model>-two`, whose policy allows own masks. */
+async function sharedMask(model: string, one: number[], two: number[] = [10, 12]) {
+  const node = new SimulatedNode(
+    `${model}-1`,
+    model,
+    scoresOf({ [`${model}-one`]: one, [`${model}-two`]: two }),
+  )
+  await node.beat()
+  await setPolicy(model, { discovery: { own_masks: true }, watch: { soak_minutes: 0 } })
+  await importTexts(`${model}-one`)
+  await importTexts(`${model}-two`)
+  expect((await node.finish((await startUpdate(model, [`${model}-one`, `${model}-two`])).id)).state).toBe(
+    'promoted',
+  )
+  return node
+}
+
+const startOwn = (model: string, domain: string): Promise<UpdateEntry> =>
+  adminJson('POST', `/domains/${domain}/mask`, { model, samples: 2, length: 64 })
+
+async function makeOwn(node: SimulatedNode, model: string): Promise<UpdateEntry> {
+  return node.finish((await startOwn(model, `${model}-one`)).id)
+}
+
+const ownMasks = async (model: string) => (await findModel(db, model))?.domainVersions
+const ownDecisions = async (model: string) =>
+  (await listDecisions(db, model, 20)).filter(({ kind }) => kind === 'own_mask').toReversed()
+
+describe('a mask of a single domain', () => {
+  test('serves that domain beside the shared mask when the domain gains enough, and nodes are told of it', async () => {
+    const node = await sharedMask('own', [10, 12, 11])
+    const { id, own_domain: domain } = await startOwn('own', 'own-one')
+    expect(domain).toBe('own-one')
+    const end = await node.finish(id)
+    expect(end).toMatchObject({ state: 'promoted', mask_version: 2 })
+    expect(await findModel(db, 'own')).toMatchObject({ activeVersion: 1, domainVersions: { 'own-one': 2 } })
+    expect(end.decisions?.map(({ kind, verdict }: DecisionEntry) => [kind, verdict])).toEqual([
+      ['own_mask', 'passed'],
+      ['promote', 'done'],
+    ])
+    expect(end.decisions?.[0]?.reason).toMatch(
+      /'own-one' under the shared mask is 1\.091 × .* at least 1\.030 × is required/,
+    )
+    const { desired } = await node.beat()
+    expect(desired).toMatchObject({ active: { version: 1 }, own: [{ domain: 'own-one', version: 2 }] })
+    const { data } = await adminJson<{ data: DomainEntry[] }>('GET', '/domains?model=own')
+    const shown = data
+      .filter(({ name }) => name.startsWith('own-'))
+      .map(({ name, own_mask: mask }) => [name, mask])
+    expect(shown).toEqual([
+      ['own-one', 2],
+      ['own-two', null],
+    ])
+  })
+
+  test('is selected with a high weight of the domain, measured on it and the general holdout alone, and takes no text away', async () => {
+    const node = await sharedMask('alone', [10, 12, 11])
+    await importTexts('alone-one', 80, 'alone later')
+    const before = await adminJson<{ data: DomainEntry[] }>('GET', '/domains?model=alone')
+    const end = await makeOwn(node, 'alone')
+    const jobs = (await listJobsOf(db, [end.id])).map(({ payload }) => payload)
+    const calibration = jobs.find((job): job is CalibrateJob => job.kind === 'calibrate')
+    expect(calibration?.selection.weights).toEqual({ 'alone-one': 1, 'alone-two': 0.05 })
+    expect(calibration?.datasets).toHaveLength(1)
+    const evaluations = jobs.filter((job): job is EvaluateJob => job.kind === 'evaluate')
+    const measured = new Set(evaluations.flatMap(({ holdouts }) => holdouts.map(({ domain }) => domain)))
+    expect([...measured].filter((domain) => domain.startsWith('alone'))).toEqual(['alone-one'])
+    const after = await adminJson<{ data: DomainEntry[] }>('GET', '/domains?model=alone')
+    const newOf = ({ data }: typeof after) => data.find(({ name }) => name === 'alone-one')?.new_samples
+    expect(newOf(after)).toBe(newOf(before))
+    expect(newOf(after)).toBeGreaterThan(0)
+  })
+
+  test('is rejected when the domain gains too little, keeps no texts, and cannot be forced', async () => {
+    const node = await sharedMask('little', [10, 12, 11.8])
+    const end = await makeOwn(node, 'little')
+    expect(end).toMatchObject({ state: 'failed', candidate: 1, error: { code: 'gate_failed' } })
+    expect(end.error?.message).toMatch(
+      /on 'little-one' is 0\.983 × that of the shared mask.*at most 0\.971 × is allowed/,
+    )
+    expect(await ownMasks('little')).toEqual({})
+    const reason = 'it is good enough for us'
+    const forced = await admin('POST', `/updates/${end.id}/force`, { reason })
+    expect([forced.status, (await errorOf(forced)).message]).toEqual([
+      409,
+      expect.stringContaining("makes a mask for 'little-one' alone"),
+    ])
+  })
+
+  test('is not made while the policy forbids it, for the dense model, or for a domain that does not exist', async () => {
+    const node = new SimulatedNode('refused-1', 'refused')
+    await node.beat()
+    await ensureDomains(db, ['refused-one'], 1)
+    const errorFor = async (domain: string) => {
+      const response = await admin('POST', `/domains/${domain}/mask`, { model: 'refused' })
+      return [response.status, (await errorOf(response)).message]
+    }
+    expect(await errorFor('refused-none')).toEqual([404, expect.stringContaining("no domain 'refused-none'")])
+    expect(await errorFor('refused-one')).toEqual([409, expect.stringContaining("'discovery.own_masks'")])
+    await setPolicy('refused', { discovery: { own_masks: true } })
+    expect(await errorFor('refused-one')).toEqual([409, expect.stringContaining('serves the dense model')])
+  })
+})
+
+describe('the shared mask serves a domain again', () => {
+  test('when an operator asks for it', async () => {
+    const node = await sharedMask('asked', [10, 12, 11])
+    await makeOwn(node, 'asked')
+    expect(await adminJson('DELETE', '/domains/asked-one/mask?model=asked')).toEqual({
+      domain: 'asked-one',
+      mask_version: 2,
+    })
+    expect(await ownMasks('asked')).toEqual({})
+    expect((await node.beat()).desired).not.toHaveProperty('own')
+    expect((await ownDecisions('asked')).at(-1)).toMatchObject({
+      verdict: 'done',
+      maskVersion: 2,
+      reason: "The shared mask serves 'asked-one' again: an operator asked for it.",
+    })
+    expect((await admin('DELETE', '/domains/asked-one/mask?model=asked')).status).toBe(404)
+  })
+
+  test('when a new shared mask is nearly as good there, and not while it is still worse', async () => {
+    // Evaluated in this order: the first shared mask, the own one, two more shared ones.
+    const node = await sharedMask('later', [10, 12, 11, 11.9, 11.1], [10, 12, 13, 11.9, 11.8])
+    await makeOwn(node, 'later')
+    await importTexts('later-two', 80, 'later more')
+    expect((await node.finish((await startUpdate('later', ['later-two'])).id)).state).toBe('promoted')
+    expect(await findModel(db, 'later')).toMatchObject({
+      activeVersion: 3,
+      domainVersions: { 'later-one': 2 },
+    })
+    await importTexts('later-two', 80, 'later still more')
+    expect((await node.finish((await startUpdate('later', ['later-two'])).id)).state).toBe('promoted')
+    expect(await findModel(db, 'later')).toMatchObject({ activeVersion: 4, domainVersions: {} })
+    const last = (await ownDecisions('later')).at(-1)
+    expect(last?.reason).toContain('beside the new shared m4, m2 no longer gains')
+    expect(last?.figures).toMatchObject([{ name: 'perplexity / shared', passed: false }])
+  })
+
+  test('after a roll-back, when the policy is turned off, and when the domain is deleted', async () => {
+    const node = await sharedMask('gone', [10, 12, 11])
+    await makeOwn(node, 'gone')
+    await adminJson('POST', '/rollback', { model: 'gone', version: 0 })
+    expect(await ownMasks('gone')).toEqual({})
+    expect((await ownDecisions('gone')).at(-1)?.reason).toContain('dense')
+
+    const other = await sharedMask('off', [10, 12, 11])
+    await makeOwn(other, 'off')
+    await adminJson('PUT', '/policy', { model: 'off', discovery: { own_masks: false } })
+    expect(await ownMasks('off')).toEqual({})
+    expect((await ownDecisions('off')).at(-1)?.reason).toContain('discovery.own_masks is false')
+
+    const third = await sharedMask('deleted', [10, 12, 11])
+    await makeOwn(third, 'deleted')
+    await adminJson('DELETE', '/domains/deleted-one')
+    expect(await ownMasks('deleted')).toEqual({})
+    expect((await ownDecisions('deleted')).at(-1)?.reason).toContain('it was deleted')
+  })
+})
+
+test('an update whose shared mask changes meanwhile gives its domain no mask', async () => {
+  const node = await sharedMask('raced', [10, 12, 11])
+  const { id } = await startOwn('raced', 'raced-one')
+  await node.reach(id, 'evaluating')
+  await adminJson('POST', '/rollback', { model: 'raced', version: 0 })
+  const end = await node.finish(id)
+  expect(end.state).toBe('failed')
+  expect(await ownMasks('raced')).toEqual({})
+  expect((await getUpdate(id)).error?.code).toBe('conflict')
+})
