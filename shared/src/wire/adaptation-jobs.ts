@@ -16,6 +16,8 @@ export const datasetRef = z.object({
   samples: count,
   /** When its texts were frozen, Unix milliseconds; the half-life of statistics counts from it. */
   createdAt: count.optional(),
+  /** True: its texts were deleted because of their age. It counts by its statistics alone, and must not be fetched. */
+  expired: z.boolean().optional(),
 })
 
 /** A dataset that the gateway froze. */

@@ -3,15 +3,19 @@ import type { SelectionSpec } from '@copal/shared/wire/selection.ts'
 import type { DenseModel } from '../../model/master/dense-model.ts'
 import { parseMethod } from '../methods/method-registry.ts'
 import type { StatisticSet } from '../statistics/statistic-names.ts'
-import { partId, type Artifact } from '../statistics/statistics-artifact.ts'
+import { coverDatasets, type Cover } from '../statistics/artifact-folder.ts'
+import { partId, statisticsOf, type Artifact } from '../statistics/statistics-artifact.ts'
 
 /** A dataset file on this machine, newline-delimited `{"text": …}`, named by its hash. */
 export interface DatasetFile {
+  /** Not read if it is expired. */
   path: string
   sha256: string
   domain: string
   /** When its texts were frozen, Unix milliseconds; as of the newest one by default. */
   createdAt?: number | undefined
+  /** True: there is no text any more, so that it counts by statistics that exist. */
+  expired?: boolean | undefined
 }
 
 /** The input of a calibration: plain data, so that it can be sent to another process. */
@@ -103,6 +107,32 @@ export function wantedParts(
       sets.map((set) => [datasetPartId(model, task, dataset, set), dataset.sha256] as const),
     ),
   )
+}
+
+/**
+ * Finds the artifacts that add up to some datasets. The text of an expired one cannot be sampled again, so where the statistics
+ * of the task's own sampling are missing, those of another sampling count, with everything that they are summed with.
+ */
+export function coverWanted(
+  model: Pick<DenseModel, 'master'>,
+  task: Pick<CalibrationTask, 'samples' | 'length' | 'seed'>,
+  artifacts: readonly Artifact[],
+  datasets: readonly Pick<DatasetFile, 'sha256' | 'expired'>[],
+  needed: StatisticSet,
+): Cover {
+  const wanted = wantedParts(model, task, datasets, needed)
+  const cover = coverDatasets(artifacts, wanted)
+  const gone = new Set(datasets.flatMap(({ sha256, expired }) => (expired ? sha256 : [])))
+  if (!cover.missing.some((dataset) => gone.has(dataset))) return cover
+  const known = new Set(datasets.map(({ sha256 }) => sha256))
+  for (const artifact of artifacts) {
+    const { parts } = artifact
+    if (needed === 'all' && statisticsOf(artifact) !== 'all') continue
+    if (!parts.every(({ datasetSha256 }) => known.has(datasetSha256))) continue
+    if (!parts.some(({ datasetSha256 }) => gone.has(datasetSha256))) continue
+    for (const { id, datasetSha256 } of parts) wanted.set(id, datasetSha256)
+  }
+  return coverDatasets(artifacts, wanted)
 }
 
 /** Fraction of the progress that selection by scores takes. */

@@ -3,15 +3,11 @@ import type { DenseModel } from '../../model/master/dense-model.ts'
 import { createCalibrationPass } from '../calibration/calibration-pass.ts'
 import { readDataset } from '../calibration/dataset-text.ts'
 import { sampleSequences } from '../calibration/token-sequences.ts'
-import {
-  coverDatasets,
-  mergeArtifacts,
-  pruneArtifacts,
-  touchArtifacts,
-} from '../statistics/artifact-folder.ts'
+import { mergeArtifacts, pruneArtifacts, touchArtifacts } from '../statistics/artifact-folder.ts'
 import { discardPartials, openPartial } from '../statistics/partial-artifact.ts'
 import { listArtifacts, statisticsOf, type Artifact } from '../statistics/statistics-artifact.ts'
 import {
+  coverWanted,
   datasetPartId,
   neededStatistics,
   selectionShare,
@@ -41,8 +37,9 @@ export async function gatherArtifacts(
 ): Promise<Artifact[]> {
   const set = neededStatistics(task)
   const onDisk = await listArtifacts(task.statisticsDir, model.master.baseSha256)
-  const { chosen, missing } = coverDatasets(onDisk, wantedParts(model, task, wanted, set))
+  const { chosen, missing } = coverWanted(model, task, onDisk, wanted, set)
   await touchArtifacts(chosen)
+  requireText(wanted, missing, task)
   if (missing.length === 0) return chosen
   // All texts are read before the first is calibrated, so that too little text is reported at once.
   const samples = []
@@ -71,6 +68,21 @@ export async function gatherArtifacts(
     await pass.release()
   }
   return chosen
+}
+
+/** @throws AppError `insufficient_samples` when an expired dataset is missing, which cannot be calibrated again */
+function requireText(
+  wanted: readonly DatasetFile[],
+  missing: readonly string[],
+  { selection }: CalibrationTask,
+): void {
+  const gone = wanted.find(({ sha256, expired }) => expired && missing.includes(sha256))
+  if (!gone) return
+  throw new AppError(
+    'insufficient_samples',
+    `The texts of a dataset of domain '${gone.domain}' have expired, and there are no statistics of it that the method ` +
+      `'${selection.method}' can be used with. Use a method that needs no others, or rebuild the domain.`,
+  )
 }
 
 async function readSequences(model: DenseModel, task: CalibrationTask, dataset: DatasetFile) {
@@ -123,9 +135,9 @@ export async function tidyStatistics(
   }
   const onDisk = await listArtifacts(statisticsDir, baseSha256)
   const known = [...task.datasets, ...task.accumulated]
-  const held = coverDatasets(onDisk, wantedParts(model, task, known, neededStatistics(task))).chosen
+  const held = coverWanted(model, task, onDisk, known, neededStatistics(task)).chosen
   // A later update may read statistics that this method does not.
-  const fullest = coverDatasets(onDisk, wantedParts(model, task, known, 'all')).chosen
+  const fullest = coverWanted(model, task, onDisk, known, 'all').chosen
   const keep = new Set([...held, ...fullest].map(({ id }) => id))
   await pruneArtifacts(statisticsDir, baseSha256, keep, MAX_SPARE_ARTIFACTS)
   await discardPartials(statisticsDir)

@@ -47,8 +47,10 @@ export function createJobWork(deps: JobWorkDeps): JobWork {
 
   async function fetchDatasets(refs: readonly DatasetRef[], { signal }: JobContext): Promise<DatasetFile[]> {
     const files: DatasetFile[] = []
-    for (const { sha256, domain, createdAt } of refs)
-      files.push({ sha256, domain, createdAt, path: await deps.datasets.ensure(sha256, signal) })
+    for (const { sha256, domain, createdAt, expired } of refs) {
+      const path = expired ? '' : await deps.datasets.ensure(sha256, signal)
+      files.push({ sha256, domain, createdAt, expired, path })
+    }
     return files
   }
 

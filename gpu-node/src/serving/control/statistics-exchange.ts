@@ -10,8 +10,12 @@ import {
 } from '@copal/shared/wire/statistics-manifest.ts'
 import type { DenseModel } from '../../model/master/dense-model.ts'
 import { reasonOf, type Log } from '../../platform/log.ts'
-import { countedDatasets, neededStatistics, wantedParts } from '../../pruning/runs/calibration-task.ts'
-import { coverDatasets } from '../../pruning/statistics/artifact-folder.ts'
+import {
+  countedDatasets,
+  coverWanted,
+  neededStatistics,
+  wantedParts,
+} from '../../pruning/runs/calibration-task.ts'
 import {
   receiveArtifact,
   sendArtifact,
@@ -60,15 +64,19 @@ export function createStatisticsExchange(deps: {
   const folder = () => (opened ??= openStatisticsFolder(join(deps.home, 'statistics'), model))
 
   async function fetchArtifact(
-    { artifact }: StatisticsRef,
-    parts: ReadonlyMap<string, string>,
+    { artifact, datasets }: StatisticsRef,
+    { parts, expired }: { parts: ReadonlyMap<string, string>; expired: ReadonlySet<string> },
     signal: AbortSignal,
   ): Promise<void> {
     const manifest = await readManifest(
       await gateway.downloadStatistics(artifact, STATISTICS_MANIFEST, signal),
     )
-    // The id of a part covers the weights, the text and its sampling, so these are the statistics that the job wants.
-    const isWanted = manifest.parts.every(({ id, datasetSha256 }) => parts.get(id) === datasetSha256)
+    // The id of a part covers the weights, the text and its sampling, so these are the statistics that the job wants. Those of
+    // an expired text are wanted whatever its sampling was, with all that they are summed with.
+    const isAny = datasets.some((dataset) => expired.has(dataset))
+    const isWanted = manifest.parts.every(({ id, datasetSha256 }) =>
+      isAny ? datasets.includes(datasetSha256) : parts.get(id) === datasetSha256,
+    )
     if (manifest.artifact !== artifact || manifest.baseSha256 !== baseSha256 || !isWanted)
       throw new UnusableStatisticsError(`the statistics ${artifact} are not those of the job`)
     await receiveArtifact(await folder(), manifest, model.config, (piece) =>
@@ -83,12 +91,13 @@ export function createStatisticsExchange(deps: {
       if (stored.length === 0 || wanted.length === 0) return
       const parts = wantedParts(model, job, wanted, neededStatistics(job))
       const onDisk = await listArtifacts(await folder(), baseSha256)
-      const { chosen, missing } = coverDatasets(onDisk, parts)
+      const expired = new Set(wanted.flatMap((dataset) => (dataset.expired ? dataset.sha256 : [])))
+      const { chosen, missing } = coverWanted(model, job, onDisk, wanted, neededStatistics(job))
       const held = chosen.map((artifact) => artifact.parts.map(({ datasetSha256 }) => datasetSha256))
       for (const ref of chooseDownloads(stored, missing, held)) {
         progress(0, `fetching statistics of ${ref.domain}`)
         try {
-          await fetchArtifact(ref, parts, signal)
+          await fetchArtifact(ref, { parts, expired }, signal)
           log.info('statistics fetched', { artifact: ref.artifact, domain: ref.domain, bytes: ref.bytes })
         } catch (error) {
           signal.throwIfAborted()

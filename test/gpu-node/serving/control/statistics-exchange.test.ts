@@ -124,6 +124,48 @@ test('a second node with an empty home gets the mask of the first without one ca
   expect(alone.maskSha256).toBe(three.maskSha256)
 })
 
+test('a node that joins after texts have expired gets the same mask from merged statistics', async () => {
+  const [a, b, c] = [dataset('legal', 1), dataset('legal', 2), dataset('sea', 3)]
+  const first = createNode()
+  const one = await first.run(jobOf([a, b], []))
+  const two = await first.run(jobOf([c], [a, b], { statistics: one.stored }))
+  const merged = two.stored.find(({ datasets }) => datasets.length === 2)
+  expect(merged).toBeDefined()
+  const [sea] = two.stored.filter(({ domain }) => domain === 'sea')
+  const full = await first.run(jobOf([], [a, b, c]))
+  // The gateway deletes the texts, and no longer has the single parts either.
+  for (const { sha256 } of [a, b]) gateway.artifacts.delete(`datasets/${sha256}`)
+  const expired = [a, b].map((ref) => ({ ...ref, expired: true }))
+  const statistics = [merged!, sea!]
+  const second = createNode()
+  const copy = await second.run(jobOf([], [...expired, c], { statistics }))
+  expect(copy.passes).toEqual([])
+  expect(copy.maskSha256).toBe(full.maskSha256)
+  expect(gateway.calls.filter((call) => call.includes(`/datasets/${a.sha256}`))).toHaveLength(3)
+
+  // An update of another sampling calibrates what it can, and takes the rest as it is.
+  const other = await createNode().run(jobOf([c], expired, { statistics, length: 16 }))
+  expect(other.passes).toEqual(['sea'])
+  expect(other.tokens.map(({ sha256 }) => sha256).toSorted()).toEqual(
+    [a, b, c].map(({ sha256 }) => sha256).toSorted(),
+  )
+})
+
+test('a job whose expired texts have no usable statistics fails, and calibrates nothing', async () => {
+  const [a, c] = [dataset('legal', 1), dataset('sea', 3)]
+  const { stored } = await createNode().run(jobOf([a], []))
+  gateway.artifacts.delete(`datasets/${a.sha256}`)
+  const expired = { ...a, expired: true }
+  const message = "The texts of a dataset of domain 'legal' have expired"
+  const node = createNode()
+  await expect(node.run(jobOf([c], [expired]))).rejects.toThrow(message)
+  const copal = { ...jobOf([], []).selection, method: 'copal' }
+  const sensitive = jobOf([c], [expired], { statistics: stored, selection: copal })
+  await expect(node.run(sensitive)).rejects.toThrow(message)
+  const onDisk = (await node.statistics()).flatMap(({ parts }) => parts)
+  expect(onDisk.map(({ domain }) => domain)).toEqual(['legal'])
+})
+
 test('a new part is stored in pieces before the job is done, with one file for each piece and the manifest last', async () => {
   const a = dataset('legal', 1)
   const { stored } = await createNode().run(jobOf([a], []))
