@@ -1,7 +1,11 @@
 import type { UpdateRow } from '../../storage/db/queries/update-queries.ts'
 
 /** The part of an update that its domains' histories are made of. */
-export type PastUpdate = Pick<UpdateRow, 'id' | 'domains' | 'state' | 'trigger' | 'createdAt' | 'finishedAt'>
+export type PastUpdate = Pick<
+  UpdateRow,
+  'id' | 'domains' | 'state' | 'trigger' | 'createdAt' | 'finishedAt'
+> &
+  Partial<Pick<UpdateRow, 'ownDomain'>>
 
 /** What updates of a domain came to. */
 export interface DomainHistory {
@@ -22,7 +26,7 @@ const MAX_BACK_OFF_MS = 7 * 24 * 60 * MINUTE_MS
 /**
  * Returns the history of each domain. After an update that failed, was rolled back or was cancelled, its domains wait: for the
  * cool-down, at least 15 minutes, and twice as long after each further one in a row, at most a week. An update whose mask went
- * live ends the row.
+ * live ends the row. Updates that make a mask for one domain alone do not count.
  *
  * @param updates of one model, newest first
  */
@@ -31,7 +35,8 @@ export function domainHistories(
   cooldownMinutes: number,
 ): Map<string, DomainHistory> {
   const found = new Map<string, DomainHistory & { isRowOver: boolean; failedAtMs: number | undefined }>()
-  for (const { domains, state, createdAt, finishedAt } of updates) {
+  for (const { domains, state, ownDomain, createdAt, finishedAt } of updates) {
+    if (ownDomain != null) continue
     for (const domain of domains) {
       const known = found.get(domain) ?? {
         lastStartMs: createdAt,

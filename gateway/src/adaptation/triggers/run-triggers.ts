@@ -1,6 +1,6 @@
 import { AppError } from '@copal/shared/errors.ts'
 import type { DecisionFigure } from '@copal/shared/wire/admin-decisions.ts'
-import { createUpdate as updateRequest } from '@copal/shared/wire/admin.ts'
+import { createOwnMask, createUpdate as updateRequest } from '@copal/shared/wire/admin.ts'
 import type { AdaptationPolicy } from '@copal/shared/wire/admin-policy.ts'
 import type { Deps } from '../../contracts/bindings.ts'
 import { insertDecision, SERVICE_ACTOR } from '../../storage/db/queries/decision-queries.ts'
@@ -8,12 +8,15 @@ import { listModels, type ModelRow } from '../../storage/db/queries/model-querie
 import { listDryRuns } from '../../storage/db/queries/trigger-queries.ts'
 import { figure } from '../gate/gate-figures.ts'
 import { findPolicy } from '../policy/find-policy.ts'
-import { beginUpdate, createUpdate } from '../updates/update-requests.ts'
+import { createOwnMaskUpdate } from '../updates/own-mask-request.ts'
+import { beginUpdate, createUpdate, type UpdateCause } from '../updates/update-requests.ts'
+import { findDueOwnMask } from './due-own-mask.ts'
 import { automaticDemand, gatherPlan, type PlanDeps } from './gather-plan.ts'
 import { describeStart, planUpdate, type PlannedDomain } from './plan-update.ts'
 
 /** The dependencies of the task. */
-export type TriggerDeps = PlanDeps & Pick<Deps, 'artifacts' | 'keyPepper' | 'updateWorkflow'>
+export type TriggerDeps = PlanDeps &
+  Pick<Deps, 'artifacts' | 'keyPepper' | 'nodeSecrets' | 'nodeFetch' | 'updateWorkflow'>
 
 /** Starts the update of each model that is due, or records what a dry run would have started. A task of the cron trigger. */
 export async function runTriggers(deps: TriggerDeps): Promise<void> {
@@ -30,8 +33,10 @@ async function runModel(deps: TriggerDeps, model: ModelRow): Promise<void> {
   const policy = await findPolicy(deps, model.id)
   if (!policy.triggers.enabled) return
   const plan = planUpdate(await gatherPlan(deps, model, policy, { always: false }))
-  if (plan.start.waitsFor !== undefined || plan.next.length === 0) return
-  if (policy.triggers.dry_run) await recordDryRun(deps, model, policy, plan.next)
+  if (plan.start.waitsFor !== undefined) return
+  if (plan.next.length === 0) return seekOwnMask(deps, model, policy)
+  if (policy.triggers.dry_run)
+    await recordDryRun(deps, model, domainsIn(plan.next), causeOf(policy, plan.next))
   else await start(deps, model, policy, plan.next)
 }
 
@@ -41,16 +46,29 @@ async function start(
   policy: AdaptationPolicy,
   planned: readonly PlannedDomain[],
 ): Promise<void> {
-  const { trigger, reason } = describeStart(planned)
-  const { samples, length } = automaticDemand(model)
-  const request = updateRequest.parse({
-    model: model.id,
-    domains: planned.map(({ domain }) => domain),
-    samples,
-    length,
-  })
+  const domains = domainsIn(planned)
+  const request = updateRequest.parse({ model: model.id, domains, ...automaticDemand(model) })
+  await begin(deps, model, () => createUpdate(deps, request, causeOf(policy, planned)))
+}
+
+/** Starts the update that makes a mask for one domain alone, if a domain may need one and no shared update is due. */
+async function seekOwnMask(deps: TriggerDeps, model: ModelRow, policy: AdaptationPolicy): Promise<void> {
+  const due = await findDueOwnMask(deps, model, policy)
+  if (!due) return
+  const { domain, reason, figure: cost } = due
+  const cause: UpdateCause = { trigger: 'own_mask', reason, figures: [cost] }
+  if (policy.triggers.dry_run) return recordDryRun(deps, model, [domain], cause)
+  const request = createOwnMask.parse({ model: model.id, ...automaticDemand(model) })
+  await begin(deps, model, () => createOwnMaskUpdate(deps, domain, request, cause))
+}
+
+async function begin(
+  deps: TriggerDeps,
+  model: ModelRow,
+  create: () => Promise<{ id: string }>,
+): Promise<void> {
   try {
-    const { id } = await createUpdate(deps, request, { trigger, reason, figures: figuresOf(policy, planned) })
+    const { id } = await create()
     await beginUpdate(deps, id)
   } catch (error) {
     // Another update was started or texts were deleted since the plan was made; the next plan knows.
@@ -63,22 +81,29 @@ async function start(
 async function recordDryRun(
   deps: TriggerDeps,
   model: ModelRow,
-  policy: AdaptationPolicy,
-  planned: readonly PlannedDomain[],
+  domains: readonly string[],
+  { trigger, reason, figures }: UpdateCause,
 ): Promise<void> {
   const [last] = await listDryRuns(deps.db, model.id, 0, 1)
-  const names = planned.map(({ domain }) => domain).toSorted()
+  const names = domains.toSorted()
   if (last && JSON.stringify(domainsOf(last.figures)) === JSON.stringify(names)) return
-  const { trigger, reason } = describeStart(planned)
   await insertDecision(deps.db, {
     model: model.id,
     kind: 'trigger',
     verdict: 'dry_run',
     reason: `Would have started by ${trigger}: ${reason}`,
-    figures: figuresOf(policy, planned),
+    figures,
     actor: SERVICE_ACTOR,
     createdAt: deps.nowMs(),
   })
+}
+
+function causeOf(policy: AdaptationPolicy, planned: readonly PlannedDomain[]): UpdateCause {
+  return { ...describeStart(planned), figures: figuresOf(policy, planned) }
+}
+
+function domainsIn(planned: readonly PlannedDomain[]): string[] {
+  return planned.map(({ domain }) => domain)
 }
 
 function domainsOf(figures: readonly DecisionFigure[]): string[] {

@@ -10,13 +10,7 @@ import { openDatabase } from '../../../../gateway/src/storage/db/open-database.t
 import { listDecisions } from '../../../../gateway/src/storage/db/queries/decision-queries.ts'
 import { ensureDomains } from '../../../../gateway/src/storage/db/queries/domain-queries.ts'
 import { usageTotals } from '../../../../gateway/src/storage/db/schema/usage.ts'
-import {
-  admin,
-  adminJson,
-  getUpdate,
-  SimulatedNode,
-  testDeps,
-} from '../../support/doubles/simulated-node.ts'
+import { admin, adminJson, getUpdate, SimulatedNode, testDeps } from '../../support/doubles/simulated-node.ts'
 import { offeredSample } from '../../support/requests/offered-sample.ts'
 
 const db = openDatabase(env.DB)

@@ -10,9 +10,9 @@ const MAX_UPDATES = 500
 
 /** Returns the latest updates of a model, newest first, without what only their steps read. */
 export async function listPastUpdates(db: Database, model: string) {
-  const { id, domains, state, trigger, createdAt, finishedAt } = updates
+  const { id, domains, state, trigger, ownDomain, createdAt, finishedAt } = updates
   return db
-    .select({ id, domains, state, trigger, createdAt, finishedAt })
+    .select({ id, domains, state, trigger, ownDomain, createdAt, finishedAt })
     .from(updates)
     .where(eq(updates.model, model))
     .orderBy(desc(createdAt), desc(sql`rowid`))

@@ -1,0 +1,56 @@
+import type { DecisionFigure } from '@copal/shared/wire/admin-decisions.ts'
+import type { AdaptationPolicy } from '@copal/shared/wire/admin-policy.ts'
+import { MAX_OWN_MASKS } from '@copal/shared/wire/heartbeat.ts'
+import { listCountedDomains } from '../../storage/db/queries/batch-queries.ts'
+import { listEvaluations } from '../../storage/db/queries/evaluation-queries.ts'
+import { listLatestHoldouts } from '../../storage/db/queries/holdout-queries.ts'
+import type { ModelRow } from '../../storage/db/queries/model-queries.ts'
+import { listSoughtDomains } from '../../storage/db/queries/own-mask-queries.ts'
+import { ofHoldout, pointFigure, COMPARISONS } from '../gate/gate-figures.ts'
+import type { PlanDeps } from './gather-plan.ts'
+
+/** A domain for which a mask of its own is to be sought. */
+export interface DueOwnMask {
+  domain: string
+  reason: string
+  figure: DecisionFigure
+}
+
+/**
+ * Returns the domain that a mask of its own could help most, if the policy allows such masks: the shared mask costs it most
+ * beside the dense model, and more than a mask of its own must gain. Each domain is tried once beside each shared mask, and
+ * none while that is still watched and may be rolled back.
+ */
+export async function findDueOwnMask(
+  { db }: Pick<PlanDeps, 'db'>,
+  model: ModelRow,
+  { discovery }: AdaptationPolicy,
+): Promise<DueOwnMask | undefined> {
+  const { id, activeVersion, domainVersions, watch } = model
+  if (!discovery.own_masks || activeVersion === 0 || watch?.version === activeVersion) return undefined
+  if (Object.keys(domainVersions).length >= MAX_OWN_MASKS) return undefined
+  const [holdouts, evaluations, counted, sought] = await Promise.all([
+    listLatestHoldouts(db),
+    listEvaluations(db, id),
+    listCountedDomains(db, id),
+    listSoughtDomains(db, id, activeVersion),
+  ])
+  const lossOf = (version: number, sha256: string) =>
+    evaluations.find((each) => each.version === version && each.holdoutSha256 === sha256)
+  const costs = holdouts.flatMap(({ domain, sha256 }) => {
+    if (!counted.has(domain) || sought.has(domain) || Object.hasOwn(domainVersions, domain)) return []
+    const [shared, dense] = [lossOf(activeVersion, sha256), lossOf(0, sha256)]
+    if (!shared || !dense) return []
+    return [{ domain, sha256, tokens: shared.tokens, cost: shared.nllMean - dense.nllMean }]
+  })
+  const [worst] = costs.toSorted((a, b) => b.cost - a.cost || a.domain.localeCompare(b.domain))
+  if (!worst || worst.cost < Math.log(discovery.own_mask_gain)) return undefined
+  const { domain, sha256, tokens, cost } = worst
+  const holdout = { domain, sha256, windowTokens: [tokens], isNew: false, weight: 1 }
+  const measured = ofHoldout({ ...holdout, candidate: { nllMean: null, windowNll: null } })
+  const figure = pointFigure(COMPARISONS.dense, cost, discovery.own_mask_gain, measured)
+  const reason =
+    `'${domain}': its perplexity under the shared m${activeVersion} is ${Math.exp(cost).toFixed(2)} × that of the dense ` +
+    'model, so that a mask of its own may gain enough.'
+  return { domain, reason, figure: { ...figure, passed: true } }
+}

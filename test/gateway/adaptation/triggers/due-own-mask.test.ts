@@ -1,0 +1,82 @@
+import { env } from 'cloudflare:workers'
+import { expect, test } from 'vitest'
+import type { UpdateEntry } from '@copal/shared/wire/admin.ts'
+import { runTriggers } from '../../../../gateway/src/adaptation/triggers/run-triggers.ts'
+import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
+import { listDecisions } from '../../../../gateway/src/storage/db/queries/decision-queries.ts'
+import { findModel } from '../../../../gateway/src/storage/db/queries/model-queries.ts'
+import {
+  adminJson,
+  importTexts,
+  SimulatedNode,
+  startUpdate,
+  testDeps,
+  type Scores,
+} from '../../support/doubles/simulated-node.ts'
+
+const db = openDatabase(env.DB)
+const MINUTE = 60_000
+const updatesOf = async (model: string) =>
+  (await adminJson<{ data: UpdateEntry[] }>('GET', '/updates')).data.filter((each) => each.model === model)
+
+/** Runs the task as if `minutes` had passed. */
+const tick = (minutes = 0) => runTriggers(testDeps({ nowMs: () => Date.now() + minutes * MINUTE }))
+
+/** Scores by the order of evaluation: dense, the shared mask, then masks of single domains. */
+function scoresOf(perplexities: Record<string, number[]>): Scores {
+  const order: (string | null)[] = [null]
+  return ({ mask }, domain) => {
+    if (!order.includes(mask)) order.push(mask)
+    return Math.log(perplexities[domain]?.[order.indexOf(mask)] ?? 12)
+  }
+}
+
+/** Lets no update start for new text, and no watch keep one from starting. */
+const setPolicy = (model: string, triggers = {}, discovery = {}) =>
+  adminJson('PUT', '/policy', {
+    model,
+    watch: { soak_minutes: 0 },
+    triggers: { cooldown_minutes: 0, max_per_day: 100, new_segments: 100_000, max_gap: null, ...triggers },
+    discovery: { own_masks: true, ...discovery },
+  })
+
+test('masks of single domains are sought by themselves, most cost first, once beside each shared mask', async () => {
+  const scores = {
+    'seek-cheap': [10, 10.2],
+    'seek-costly': [10, 14, 11],
+    'seek-middle': [10, 12, 13, 12],
+  }
+  const node = new SimulatedNode('seek-1', 'seek', scoresOf(scores))
+  await node.beat()
+  await setPolicy('seek', {}, { own_masks: false })
+  const domains = Object.keys(scores)
+  for (const domain of domains) await importTexts(domain)
+  await node.finish((await startUpdate('seek', domains)).id)
+  await tick(1)
+  expect(await updatesOf('seek')).toHaveLength(1)
+
+  await setPolicy('seek', { dry_run: true })
+  await tick(1)
+  await tick(2)
+  const [dryRun, ...others] = (await listDecisions(db, 'seek', 20)).filter(({ kind }) => kind === 'trigger')
+  expect(dryRun).toMatchObject({
+    verdict: 'dry_run',
+    reason: expect.stringContaining("Would have started by own_mask: 'seek-costly'") as string,
+  })
+  expect(others).toEqual([])
+
+  await setPolicy('seek')
+  await tick(3)
+  const [first] = await updatesOf('seek')
+  expect(first).toMatchObject({ own_domain: 'seek-costly', trigger: 'own_mask' })
+  expect(first?.trigger_reason).toContain('1.40 × that of the dense model')
+  expect((await node.finish(first?.id ?? '')).state).toBe('promoted')
+  await tick(4)
+  const [second] = await updatesOf('seek')
+  expect(second).toMatchObject({ own_domain: 'seek-middle' })
+  expect((await node.finish(second?.id ?? '')).error?.code).toBe('gate_failed')
+  // The last one cannot gain 3 %, and the others were tried.
+  await tick(5)
+  expect(await updatesOf('seek')).toHaveLength(3)
+  expect((await findModel(db, 'seek'))?.domainVersions).toEqual({ 'seek-costly': 2 })
+})
