@@ -1,6 +1,6 @@
 import { eq, sql } from 'drizzle-orm'
 import type { Database } from '../../../contracts/database.ts'
-import { datasets, domains, holdouts } from '../schema/domains.ts'
+import { datasets, domains, holdouts, pendingDeletions } from '../schema/domains.ts'
 import { apiKeys } from '../schema/keys.ts'
 import { evaluations } from '../schema/masks.ts'
 import { batches, statistics } from '../schema/updates.ts'
@@ -72,6 +72,7 @@ export async function forgetDomain(db: Database, name: string): Promise<void> {
     db.delete(evaluations).where(eq(evaluations.domain, name)),
     db.delete(datasets).where(eq(datasets.domain, name)),
     db.delete(usageTotals).where(eq(usageTotals.domain, name)),
+    db.delete(pendingDeletions).where(eq(pendingDeletions.domain, name)),
     db.delete(domains).where(eq(domains.name, name)),
   ])
 }

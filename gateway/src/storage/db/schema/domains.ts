@@ -88,6 +88,16 @@ export const holdouts = sqliteTable(
   ],
 )
 
+/** Deletions of frozen texts of a domain that wait for the end of an update, which may read them. */
+export const pendingDeletions = sqliteTable('pending_deletions', {
+  id: integer().primaryKey({ autoIncrement: true }),
+  domain: text().notNull(),
+  keyId: text(),
+  tenant: text(),
+  requestId: text(),
+  createdAt: integer().notNull(),
+})
+
 /** Deletions of samples. Queued samples that are older and match every given column are not stored. */
 export const tombstones = sqliteTable('tombstones', {
   id: integer().primaryKey({ autoIncrement: true }),
