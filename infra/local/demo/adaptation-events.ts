@@ -10,8 +10,9 @@ import { createProgressBar } from '../../../gpu-node/cli/output/progress-bar.ts'
 import { interrupted, print, session } from './demo-session.ts'
 
 const POLL_MS = 2_000
-/** Domains and updates are looked after once a minute. When nothing has happened for this long, nothing will. */
-const QUIET_MS = 150_000
+/** Domains and updates are looked after once a minute, and a busy node takes minutes to read the texts. When nothing has happened
+ * for this long, nothing will. */
+const QUIET_MS = 300_000
 
 /**
  * Prints the domains that are found and the updates that start by themselves, until every new domain is served by a mask that
