@@ -6,6 +6,8 @@ const COMMANDS: readonly (readonly [call: string, command: string])[] = [
   ['GET nodes', 'copal nodes'],
   ['GET domains', 'copal domains'],
   ['DELETE domains/*', 'copal domains delete *'],
+  ['POST domains/*/mask', 'copal domains mask *'],
+  ['DELETE domains/*/mask', 'copal domains mask * --remove'],
   ['GET domains/*/review', 'copal domains review *'],
   ['GET proposals', 'copal domains proposed'],
   ['POST domains/*/texts', 'copal domains import * <file>'],

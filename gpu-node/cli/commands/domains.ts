@@ -8,8 +8,9 @@ import {
   importedTexts,
 } from '@copal/shared/wire/admin.ts'
 import { listOf } from '../api/api-client.ts'
-import { counted, formatAge, formatCount } from '@copal/gpu-node/platform/quantities.ts'
+import { counted, formatAge, formatCount, formatMask } from '@copal/gpu-node/platform/quantities.ts'
 import type { Session } from '../api/session.ts'
+import { addMask } from './domains-mask.ts'
 import { addProposals } from './domains-proposed.ts'
 import { addRebuild } from './domains-rebuild.ts'
 import { addReview } from './domains-review.ts'
@@ -101,6 +102,7 @@ export function addDomains(program: Command, session: Session): void {
     })
   addProposals(domains, session)
   addReview(domains, session)
+  addMask(domains, session)
   addRebuild(domains, session)
   addSet(domains, session)
 }
@@ -132,6 +134,7 @@ function describe(entries: DomainEntry[], session: Session): string {
         align: 'right',
       },
       { title: 'CALIBRATED', value: (domain) => formatCount(domain.calibrated_datasets), align: 'right' },
+      { title: 'MASK', value: ({ own_mask: mask }) => (mask == null ? 'shared' : formatMask(mask)) },
       { title: 'OWNER', value: ({ owner }) => owner ?? 'shared' },
       { title: 'LAST', value: (domain) => formatAge(domain.last_sample_at, nowMs) },
     ],

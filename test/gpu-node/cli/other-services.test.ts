@@ -27,6 +27,7 @@ const LINES = [
   'domains merge p1 law',
   'domains discard p1',
   'domains review law',
+  'domains mask law',
   'domains rebuild law',
   'domains set law --shared',
   'samples delete --key k',

@@ -28,3 +28,45 @@ test('texts of a tenant and of a request are deleted, and the domain stays', asy
   expect(stdout).toBe('Deleted 1 sampled text and 0 frozen texts of a b and req_1 from general.\n')
   expect(calls).toEqual(['DELETE /admin/domains/general/samples?tenant=a%20b&request=req_1'])
 })
+
+test('a domain gets a mask of its own, or loses it', async () => {
+  const calls: string[] = []
+  const update = {
+    id: 'upd_1',
+    model: 'm',
+    domains: ['legal'],
+    method: 'wanda',
+    pattern: '0.5',
+    patterns: {},
+    scope: 'row',
+    state: 'promoted',
+    progress: 1,
+    message: '',
+    mask_version: 7,
+    parent_version: 6,
+    candidate: 1,
+    error: null,
+    trigger: 'manual',
+    trigger_reason: '',
+    created_at: '2026-11-01T00:00:00.000Z',
+    finished_at: '2026-11-01T00:01:00.000Z',
+    job: null,
+  }
+  const answer = (call: string) => {
+    calls.push(call)
+    return call.startsWith('DELETE') ? { domain: 'legal', mask_version: 7 } : update
+  }
+  expect((await copal(answer, ['domains', 'mask', 'legal'])).stdout).toBe(
+    'm7 serves legal where a node holds it. See: copal domains\n',
+  )
+  expect((await copal(answer, ['domains', 'mask', 'legal', '--detach'])).stdout).toContain('upd_1')
+  expect((await copal(answer, ['domains', 'mask', 'legal', '--remove', '--model', 'a/b'])).stdout).toBe(
+    'The shared mask serves legal again, instead of m7.\n',
+  )
+  expect(calls).toEqual([
+    'POST /admin/domains/legal/mask',
+    'GET /admin/updates/upd_1',
+    'POST /admin/domains/legal/mask',
+    'DELETE /admin/domains/legal/mask?model=a%2Fb',
+  ])
+})
