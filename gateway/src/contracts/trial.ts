@@ -46,6 +46,8 @@ export interface StoredTrial extends Trial, TrialNotes {
 export interface Trials extends Partial<Record<TrialKind, Trial>> {
   /** Versions of the masks that serve single domains instead of the active one, by domain. */
   own?: Readonly<Record<string, number>>
+  /** The version that the active one replaces while it is rolled out: nodes whose turn has not come serve it. */
+  replaced?: number
 }
 
 /** A mask that is watched after its promotion, as stored in D1. It ends when another mask becomes active. */

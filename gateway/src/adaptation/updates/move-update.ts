@@ -25,7 +25,7 @@ export async function moveUpdate(
   const stored = decision && { ...decision, createdAt: deps.nowMs() }
   const changed =
     update.state === 'promoting' && (state === 'failed' || state === 'cancelled')
-      ? await failPromotion(deps.db, update, change)
+      ? await failPromotion(deps.db, update, change, stored)
       : update.state === 'canary'
         ? await endCanary(deps.db, update, change, stored)
         : await changeUpdate(deps.db, update, change, stored)

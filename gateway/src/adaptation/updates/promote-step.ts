@@ -2,24 +2,25 @@ import { AppError } from '@copal/shared/errors.ts'
 import { findMask, promoteMask } from '../../storage/db/queries/mask-queries.ts'
 import type { UpdateRow } from '../../storage/db/queries/update-queries.ts'
 import type { NodeView } from '../../contracts/node-view.ts'
+import { countWaves } from '../../fleet/registration/roll-out.ts'
 import { SERVICE_ACTOR } from '../../storage/db/queries/decision-queries.ts'
 import { isForced, startWatch } from './mask-watch.ts'
 import { promoteOwnMask, rejudgeOwnMasks } from './own-mask-step.ts'
-import { liveNodes, nameOf } from './trial-check.ts'
+import { liveNodes, loadError, nameOf } from './trial-check.ts'
 import { requireMaskVersion, requireModel, type StepDeps, type StepOutcome } from './update-step.ts'
 
-/** How long the slower nodes are waited for, once a live node serves the mask. */
-const CONVERGENCE_TIMEOUT_MS = 120_000
+/** How long each wave of nodes is waited for, once a live node serves the mask. */
+const WAVE_TIMEOUT_MS = 120_000
 
 /** Nodes retry loading during this time, so that a temporary failure does not fail the update. */
 const LOAD_GRACE_MS = 15_000
 
 /**
- * Activates the mask once, and waits until the live nodes serve it. As long as no live node does, it waits: then nothing
- * shows that the mask can be loaded. Once one does, the mask is watched.
+ * Activates the mask once, and waits until the live nodes serve it: one first, then the others in waves (`roll-out.ts`). As
+ * long as no live node does, it waits: then nothing shows that the mask can be loaded. Once one does, the mask is watched.
+ * If the first node cannot load it, the update fails, and the mask before it is active again.
  *
- * @throws AppError `node_failed` when no live node can load it; `conflict` when the mask that it was compared with is no
- * longer active
+ * @throws AppError `conflict` when the mask that it was compared with is no longer active
  */
 export async function promote(deps: StepDeps, update: UpdateRow): Promise<StepOutcome | undefined> {
   const version = requireMaskVersion(update)
@@ -36,12 +37,12 @@ export async function promote(deps: StepDeps, update: UpdateRow): Promise<StepOu
   await rejudgeOwnMasks(deps, update)
   const nodes = await liveNodes(deps, update.model)
   const waitedMs = deps.nowMs() - mask.promotedAt
-  if (waitedMs >= LOAD_GRACE_MS) requireLoadable(nodes, version)
   const serving = nodes.filter((node) => node.activeVersion === version)
-  if (serving.length === 0) return undefined
+  if (serving.length === 0) return waitedMs < LOAD_GRACE_MS ? undefined : failedOutcome(nodes, version)
   await startWatch(deps, update, version)
-  if (serving.length < nodes.length && waitedMs < CONVERGENCE_TIMEOUT_MS) return undefined
-  const reason = `Active; ${serving.length} of ${nodes.length} live nodes serve it.`
+  if (serving.length < nodes.length && waitedMs < WAVE_TIMEOUT_MS * countWaves(nodes.length)) return undefined
+  const failed = failedNodes(nodes, version).length > 0 ? ` ${loadError(nodes, version)}` : ''
+  const reason = `Active; ${serving.length} of ${nodes.length} live nodes serve it.${failed}`
   const decision = { kind: 'promote', verdict: 'done', reason, actor: SERVICE_ACTOR } as const
   return { event: 'converged', patch: {}, decision }
 }
@@ -59,17 +60,25 @@ async function requireParent(deps: StepDeps, update: UpdateRow): Promise<void> {
   )
 }
 
+/**
+ * Returns the failure of an update whose mask no node serves, because those that were to load it first cannot; undefined
+ * while one of them still tries.
+ */
+function failedOutcome(nodes: readonly NodeView[], version: number): StepOutcome | undefined {
+  const begun = nodes.filter(({ weightSets }) => weightSets.some((set) => set.version === version))
+  if (begun.length === 0 || failedNodes(nodes, version).length < begun.length) return undefined
+  const reason =
+    `Mask m${version} cannot be loaded, so no other node gets it, and the mask before it stays in use. ` +
+    loadError(nodes, version)
+  const decision = { kind: 'promote', verdict: 'failed', reason, actor: SERVICE_ACTOR } as const
+  return { event: 'failed', patch: { errorCode: 'node_failed', errorMessage: reason }, decision }
+}
+
 /** A node that serves the version does not count as failed, even if its weight set broke since: it will be loaded again. */
-function requireLoadable(nodes: readonly NodeView[], version: number): void {
-  const failures = nodes.flatMap(({ id, activeVersion, weightSets }) => {
-    const set = weightSets.find((candidate) => candidate.version === version)
-    return set?.state === 'failed' && activeVersion !== version ? [{ id, reason: set.error }] : []
-  })
-  const [first] = failures
-  if (!first || failures.length < nodes.length) return
-  throw new AppError(
-    'node_failed',
-    `No node can load mask m${version}, so the previous mask stays in use. Node '${first.id}' reports: ` +
-      (first.reason ?? 'no reason. See its log.'),
+function failedNodes(nodes: readonly NodeView[], version: number): NodeView[] {
+  return nodes.filter(
+    ({ activeVersion, weightSets }) =>
+      activeVersion !== version &&
+      weightSets.some((set) => set.version === version && set.state === 'failed'),
   )
 }

@@ -98,10 +98,12 @@ export class FleetState {
     // The same attempt asks again if the reply was lost.
     this.release([request.requestId])
     const candidates = this.#candidates(request, nowMs)
+    const lastHeard = this.#lastHeard(request.model)
     const pickRequest = {
       ...request,
       exclude: request.exclude.filter((id) => (this.#nodes.get(id)?.seenAtMs ?? 0) <= sinceMs),
-      desiredVersion: this.#lastHeard(request.model)?.desiredVersion ?? 0,
+      desiredVersion: lastHeard?.desiredVersion ?? 0,
+      replacedVersion: lastHeard?.trials.replaced,
       spillover: this.#policy.spillover,
     }
     // A mask beside the active one must not delay or fail a request: if no node with it is free, or an attempt failed, the
@@ -310,15 +312,14 @@ export class FleetState {
     { model, conversation, domain }: Pick<AcquireRequest, 'model' | 'conversation' | 'domain'>,
     nowMs: number,
   ): number | undefined {
-    const beside = this.#versionBeside({ model, conversation, domain })
-    const isHeld = [...this.#nodes.values()].some(
-      (node) =>
-        node.heartbeat.model.id === model &&
-        this.#isAlive(node, nowMs) &&
-        beside !== undefined &&
-        isReady(node.heartbeat, beside),
+    const live = [...this.#nodes.values()].filter(
+      (node) => node.heartbeat.model.id === model && this.#isAlive(node, nowMs),
     )
-    return isHeld ? beside : this.#lastHeard(model)?.desiredVersion
+    const beside = this.#versionBeside({ model, conversation, domain })
+    if (beside !== undefined && live.some(({ heartbeat }) => isReady(heartbeat, beside))) return beside
+    const { desiredVersion, trials } = this.#lastHeard(model) ?? {}
+    const isServed = live.some(({ heartbeat }) => heartbeat.activeVersion === desiredVersion)
+    return isServed ? desiredVersion : (trials?.replaced ?? desiredVersion)
   }
 
   /** Returns the lease of a request; undefined if it is settled or unknown. */

@@ -25,6 +25,8 @@ export interface PickRequest {
   readonly requestId: string
   /** The desired version of the model; 0 is dense. */
   readonly desiredVersion: number
+  /** The version that the desired one replaces while it is rolled out; both may serve until all nodes have it. */
+  readonly replacedVersion?: number | undefined
   /** The version that the request names; no other may serve it. */
   readonly version?: number | undefined
   /** Nodes that this request has already failed on. */
@@ -38,7 +40,8 @@ export interface PickRequest {
  *
  * Nodes that are not alive, are draining or have no weight set ready are out. If the request names a version, nodes that
  * do not hold it are out. Otherwise, while any remaining node has the desired version active, nodes that do not are out,
- * so that a node that was away during a swap serves no traffic with replaced weights. Full nodes are out as well.
+ * so that a node that was away during a swap serves no traffic with replaced weights. During a roll-out the replaced version
+ * counts as desired too, or else the first node would get all the traffic. Full nodes are out as well.
  *
  * Among the rest the node with the longest cached prefix wins, unless it has over `spillover` more requests than the
  * least loaded node, so that a hot prefix spreads. Without a cached prefix the least loaded node wins. Ties go to
@@ -50,7 +53,10 @@ export function pickNode<T extends Candidate>(nodes: readonly T[], request: Pick
   const able = nodes.filter((node) => canServe(node, request))
   const current =
     request.version === undefined
-      ? able.filter((node) => node.activeVersion === request.desiredVersion)
+      ? able.filter(
+          ({ activeVersion }) =>
+            activeVersion === request.desiredVersion || activeVersion === request.replacedVersion,
+        )
       : able
   const free = (current.length > 0 ? current : able).filter(({ full }) => !full)
   const maxLoad = Math.min(...free.map(({ load }) => load)) + request.spillover

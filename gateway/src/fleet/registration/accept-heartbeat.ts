@@ -47,7 +47,11 @@ export async function acceptHeartbeat(
   const { registered, drained, replaced, replayed } = await deps.fleet.heartbeat(
     heartbeat,
     model.activeVersion,
-    { ...trialsInForce(model), own: model.domainVersions },
+    {
+      ...trialsInForce(model),
+      own: model.domainVersions,
+      ...(state.isRollingOut ? { replaced: model.previousVersion ?? 0 } : {}),
+    },
     signature,
   )
   if (replayed) throw replayedError()

@@ -1,6 +1,7 @@
 import { Hono } from 'hono'
 import { AppError } from '@copal/shared/errors.ts'
 import { acceptHeartbeat } from '../../fleet/registration/accept-heartbeat.ts'
+import { desiredFor } from '../../fleet/registration/roll-out.ts'
 import { NodeEvents, type NodeEvent } from '../../audit/node-events.ts'
 import { claimedNodeId, SIGNATURE_HEADER } from '@copal/shared/wire/signature.ts'
 import { heartbeat, type HeartbeatResponse } from '@copal/shared/wire/heartbeat.ts'
@@ -44,8 +45,10 @@ export function nodeRoutes(): Hono<AppEnv> {
       await settleShadowScores(deps, report)
       await applyJobReports(deps, report.nodeId, report.jobs)
       // Job reports can change the desired masks; the node should get the change in this response.
-      const { desired, isUpdating } =
+      const current =
         report.jobs.length > 0 ? ((await findModelState(deps.db, state.model.id)) ?? state) : state
+      const { isUpdating } = current
+      const desired = await desiredFor(deps, report.nodeId, current)
       const worker = { ...report, draining: report.draining || drained }
       const { watch } = state.model
       if (watch && isCheckDue(watch, deps.nowMs())) await watchMasks(deps, state.model.id)

@@ -3,7 +3,12 @@ import type { Database } from '../../../contracts/database.ts'
 import { decisions, masks, models } from '../schema/masks.ts'
 import { batches, updates } from '../schema/updates.ts'
 import { countDatasets } from './batch-queries.ts'
-import type { UpdatePatch, UpdateRow } from './update-queries.ts'
+import {
+  insertDecisionOf,
+  type DecisionOfUpdate,
+  type UpdatePatch,
+  type UpdateRow,
+} from './update-queries.ts'
 
 /** Prefix of the `updateId` of imported masks, which no update made. */
 export const IMPORT_PREFIX = 'import:'
@@ -131,12 +136,14 @@ export async function promoteMask(
  * Ends a promoting update as failed and reverts {@link promoteMask}: the previous version is active again, and the mask
  * counts as never promoted. A domain whose own mask it was is served by the shared one again. By compare-and-set on the update.
  *
+ * @param decision stored in the same transaction
  * @returns false if the update has changed
  */
 export async function failPromotion(
   db: Database,
   update: Pick<UpdateRow, 'id' | 'model' | 'revision' | 'maskVersion'>,
   patch: UpdatePatch,
+  decision?: DecisionOfUpdate & { createdAt: number },
 ): Promise<boolean> {
   const { id, model, revision } = update
   const version = update.maskVersion ?? 0
@@ -170,10 +177,11 @@ export async function failPromotion(
           sql`exists (select 1 from json_each(${models.domainVersions}) own where own.value = ${version})`,
         ),
       ),
+    ...(decision ? [insertDecisionOf(db, update, decision)] : []),
     db
       .update(updates)
       .set({ ...patch, revision: revision + 1 })
       .where(unchanged),
   ])
-  return results[4].meta.changes === 1
+  return results.at(-1)?.meta.changes === 1
 }

@@ -30,22 +30,34 @@ export interface ModelState {
   desired: HeartbeatResponse['desired']
   /** Whether an update of the model is running; only then are there jobs. */
   isUpdating: boolean
+  /** Whether the active mask is being promoted, so that nodes take it over in waves, see `fleet/registration/roll-out.ts`. */
+  isRollingOut: boolean
 }
 
 /** Returns the state of a model by one statement, because every heartbeat of every node asks for it. */
 export async function findModelState(db: Database, id: string): Promise<ModelState | undefined> {
   const trialVersion = (trial: typeof models.canary | typeof models.shadow) =>
     sql`json_extract(${trial}, '$.version')`
+  const isRunning = and(eq(updates.model, models.id), isNull(updates.finishedAt))
+  const isPromoting = and(
+    isRunning,
+    eq(updates.state, 'promoting'),
+    eq(updates.maskVersion, models.activeVersion),
+    isNull(updates.ownDomain),
+  )
+  const hasUpdate = (which: typeof isRunning) =>
+    exists(
+      db
+        .select({ one: sql`1` })
+        .from(updates)
+        .where(which),
+    ).mapWith(Boolean)
   const rows = await db
     .select({
       model: models,
       mask: { version: masks.version, sha256: masks.sha256 },
-      isUpdating: exists(
-        db
-          .select({ one: sql`1` })
-          .from(updates)
-          .where(and(eq(updates.model, models.id), isNull(updates.finishedAt))),
-      ).mapWith(Boolean),
+      isUpdating: hasUpdate(isRunning),
+      isRollingOut: hasUpdate(isPromoting),
     })
     .from(models)
     .leftJoin(
@@ -59,7 +71,7 @@ export async function findModelState(db: Database, id: string): Promise<ModelSta
     .where(eq(models.id, id))
   const [first] = rows
   if (!first) return undefined
-  const { model, isUpdating } = first
+  const { model, isUpdating, isRollingOut } = first
   const known = rows.flatMap(({ mask }) => mask ?? [])
   const find = (version: number | null) => known.find((mask) => mask.version === version) ?? null
   const onTrial = Object.values(trialsInForce(model)).map(({ version }) => version)
@@ -77,6 +89,7 @@ export async function findModelState(db: Database, id: string): Promise<ModelSta
       ...(own.length > 0 ? { own } : {}),
     },
     isUpdating,
+    isRollingOut,
   }
 }
 

@@ -1,0 +1,64 @@
+import type { HeartbeatResponse } from '@copal/shared/wire/heartbeat.ts'
+import type { Deps } from '../../contracts/bindings.ts'
+import type { NodeView } from '../../contracts/node-view.ts'
+import type { ModelState } from '../../storage/db/queries/model-queries.ts'
+
+/**
+ * The share of the nodes that load a mask at once after the first. A load takes processor time, memory and network from
+ * serving, and a mask that only some nodes cannot load must not occupy the fleet. With a quarter, a fleet of any size has its
+ * new mask after five waves.
+ */
+const SURGE_SHARE = 0.25
+
+/** Returns how many nodes may load a mask at once: one until a node serves it, because nothing else shows that it loads. */
+function maxLoading(nodes: number, isProven: boolean): number {
+  return isProven ? Math.max(1, Math.ceil(SURGE_SHARE * nodes)) : 1
+}
+
+/** Returns the number of waves after the first node, at least one, which is the one of a single node. */
+export function countWaves(nodes: number): number {
+  return Math.max(1, Math.ceil((nodes - 1) / maxLoading(nodes, true)))
+}
+
+/** Returns whether a node serves a version, holds it, or tries to. */
+function hasBegun({ activeVersion, weightSets }: NodeView, version: number): boolean {
+  return activeVersion === version || weightSets.some((set) => set.version === version)
+}
+
+/**
+ * Returns whether a node takes part in the roll-out of a version by now. Pure: it follows from the reports of the nodes alone,
+ * so that every caller decides alike, also after a restart.
+ *
+ * A node that has begun goes on. One that failed to load the version keeps its place while it tries again, so that a mask that
+ * cannot be loaded stops by itself. A node that is gone frees its place. The others follow in the order of their names.
+ *
+ * @param nodes the nodes of the model
+ */
+export function takesPart(nodeId: string, nodes: readonly NodeView[], version: number): boolean {
+  if (nodes.some((node) => node.id === nodeId && hasBegun(node, version))) return true
+  const live = nodes.filter(({ alive, draining }) => alive && !draining)
+  const serving = live.filter(({ activeVersion }) => activeVersion === version)
+  const begun = live.filter((node) => hasBegun(node, version))
+  const free = maxLoading(live.length, serving.length > 0) - (begun.length - serving.length)
+  const waiting = live
+    .filter((node) => !begun.includes(node))
+    .map(({ id }) => id)
+    .sort()
+  return waiting.slice(0, Math.max(0, free)).includes(nodeId)
+}
+
+/**
+ * Returns the masks that a node must serve and hold now. While a mask is rolled out, nodes whose turn has not come go on with
+ * the mask that it replaces. After a roll-back no mask is rolled out, and all nodes return at once.
+ */
+export async function desiredFor(
+  deps: Pick<Deps, 'fleet'>,
+  nodeId: string,
+  { model, desired, isRollingOut }: ModelState,
+): Promise<HeartbeatResponse['desired']> {
+  if (!isRollingOut) return desired
+  const { nodes } = await deps.fleet.snapshot()
+  const own = nodes.filter((node) => node.model === model.id)
+  if (takesPart(nodeId, own, model.activeVersion)) return desired
+  return { ...desired, active: desired.previous, previous: null }
+}
