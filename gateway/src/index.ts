@@ -13,12 +13,15 @@ import { createDeps } from './deps.ts'
 import type { Bindings, Deps } from './contracts/bindings.ts'
 import { findDomains } from './adaptation/intake/find-domains.ts'
 import { consumeSamples } from './adaptation/intake/sample-consumer.ts'
+import { finishDeletions } from './adaptation/domains/sample-deletion.ts'
 import { pepperStoredKeys } from './keys/pepper-stored-keys.ts'
+import { expireDatasets } from './storage/artifacts/expire-datasets.ts'
 import { deleteOldParts } from './storage/artifacts/mask-parts.ts'
 import { deleteStaleStatistics } from './storage/artifacts/statistics-files.ts'
 import { sweepArtifacts } from './storage/artifacts/sweep-artifacts.ts'
 import { advanceUpdates } from './adaptation/updates/advance-update.ts'
 import { watchMasks } from './adaptation/updates/mask-watch.ts'
+import { describeDue } from './adaptation/triggers/describe-due.ts'
 import { runTriggers } from './adaptation/triggers/run-triggers.ts'
 
 export { ResponseCache } from './inference/cache/response-cache.ts'
@@ -42,7 +45,15 @@ const EVERY_MINUTE = '* * * * *'
 const EVERY_FIVE_MINUTES = '*/5 * * * *'
 
 /** The tasks of every minute. */
-const MINUTE_TASKS = { advanceUpdates, watchMasks, findDomains, runTriggers, appendPendingAudit }
+const MINUTE_TASKS = {
+  advanceUpdates,
+  watchMasks,
+  findDomains,
+  describeDue,
+  runTriggers,
+  finishDeletions,
+  appendPendingAudit,
+}
 
 /** The tasks of every five minutes. */
 const TASKS = {
@@ -54,6 +65,7 @@ const TASKS = {
   deleteOldReceipts,
   deleteOldUsageDays,
   deleteOldAudit,
+  expireDatasets,
   sweepArtifacts,
 }
 

@@ -109,6 +109,15 @@ export interface TakeRequest {
   outlierDeviations?: number | null | undefined
 }
 
+/** Which texts an update would take or hold out, and how many of them are returned. */
+export interface LossRequest extends Omit<TakeRequest, 'updateId'> {
+  /** The update that would take them, to which nothing is missing once it has; undefined if none has begun. */
+  updateId?: string | undefined
+  /** SHA-256 of the dense weights under which the losses are. */
+  baseSha256: string
+  limit: number
+}
+
 /** The Durable Object that stores the samples of one domain. Implemented by `adaptation/sampling/reservoir.ts`. */
 export interface ReservoirObject extends Rpc.DurableObjectBranded {
   /** Offers redacted texts. A text that was offered before in the same conversation is ignored. */
@@ -171,10 +180,21 @@ export interface ReservoirObject extends Rpc.DurableObjectBranded {
     texts: TextToDescribe[]
   }
 
-  /** Stores descriptions of stored texts by their hashes, and forgets those under other weights than `bases`. */
+  /**
+   * Returns texts that lack a dense loss: those that keys have sent among the ones that {@link take} and {@link holdout} would
+   * draw, and others until enough texts have a loss to tell outliers by.
+   */
+  textsWithoutLoss(request: LossRequest): TextToDescribe[]
+
+  /**
+   * Stores descriptions of stored texts by their hashes, and forgets those under other weights than `bases`.
+   *
+   * @param isPoolOnly whether held-out texts are no examples of the domain
+   */
   storeDescriptions(
     descriptions: readonly ({ hash: string } & DenseDescription)[],
     bases: readonly string[],
+    isPoolOnly?: boolean,
   ): void
 
   /** Returns described texts in a fixed random order. */

@@ -1,16 +1,23 @@
 import type {
   DenseDescription,
   DescribedText,
+  LossRequest,
   OfferedSample,
   SampleSource,
   Side,
   TextToDescribe,
 } from '../../contracts/reservoir-object.ts'
+import type { DrawableText } from './fair-draw.ts'
+import { OPERATOR_KEY_ID } from './operator-key.ts'
 import { firstPiece } from './sample-placement.ts'
 import { headOf, textHash } from './text-hash.ts'
 
 /** Characters of a text that describing and classifying read, more than the first 128 tokens in most text. */
 const HEAD_CHARACTERS = 1024
+/** Known losses from which on outliers are told: twice as many as telling them needs at least. */
+const ENOUGH_LOSSES = 40
+/** Texts come in multiples of this many where there are more to describe, since a call of a node takes as many. */
+const WHOLE_CALL = 16
 
 type Row = { hash: string; text: string; characters: number; tokens: number; embedding: ArrayBuffer } & {
   nll: number | null
@@ -82,16 +89,50 @@ export class ReservoirDescriptions {
     }
   }
 
+  /** @param drawn the texts that an update would take or hold out */
+  textsWithoutLoss(
+    drawn: readonly DrawableText[],
+    { baseSha256, limit }: Pick<LossRequest, 'baseSha256' | 'limit'>,
+  ): TextToDescribe[] {
+    const sent = drawn.filter(({ keyId }) => keyId !== OPERATOR_KEY_ID).map(({ hash }) => hash)
+    // What the operator imports spoils nothing.
+    if (sent.length === 0) return []
+    const { known } = this.#sql
+      .exec<{ known: number }>(
+        'SELECT count(*) AS known FROM descriptions WHERE base = ? AND nll IS NOT NULL',
+        baseSha256,
+      )
+      .one()
+    const missing = this.#sql
+      .exec<{ hash: string; text: string; isSent: number }>(
+        `SELECT hash, substr(text, 1, ${HEAD_CHARACTERS}) AS text,
+           hash IN (SELECT value FROM json_each(?1)) AS isSent
+         FROM texts WHERE offered_nll IS NULL
+           AND NOT EXISTS (SELECT 1 FROM descriptions WHERE descriptions.hash = texts.hash AND base = ?2)
+         ORDER BY isSent DESC, side = 'holdout', priority LIMIT ?3`,
+        JSON.stringify(sent),
+        baseSha256,
+        limit,
+      )
+      .toArray()
+    const needed = missing.filter(({ isSent }) => isSent === 1).length
+    return missing
+      .slice(0, Math.max(Math.ceil(needed / WHOLE_CALL) * WHOLE_CALL, ENOUGH_LOSSES - known))
+      .map(({ hash, text }) => ({ hash, text: headOf(text, HEAD_CHARACTERS) }))
+  }
+
   storeDescriptions(
     descriptions: readonly ({ hash: string } & DenseDescription)[],
     bases: readonly string[],
+    isPoolOnly = false,
   ): void {
     this.#storage.transactionSync(() => {
       this.#sql.exec(
-        'DELETE FROM descriptions WHERE found = 0 AND base NOT IN (SELECT value FROM json_each(?))',
+        `DELETE FROM descriptions WHERE base <> '' AND base NOT IN (SELECT value FROM json_each(?))`,
         JSON.stringify(bases),
       )
-      for (const description of descriptions) this.#insert(description, false)
+      for (const description of descriptions)
+        this.#insert(description, !this.#isExample(description.hash, isPoolOnly))
     })
   }
 
@@ -184,12 +225,26 @@ export class ReservoirDescriptions {
     return { hashes: texts.map(({ hash }) => hash), offers }
   }
 
+  /** Returns whether a text may be an example of the domain: neither held out nor put there by the classifier. */
+  #isExample(hash: string, isPoolOnly: boolean): boolean {
+    return (
+      this.#sql
+        .exec(
+          `SELECT 1 FROM texts WHERE hash = ?1 AND (side = 'holdout' AND ?2
+             OR EXISTS (SELECT 1 FROM descriptions WHERE descriptions.hash = ?1 AND found = 1))`,
+          hash,
+          isPoolOnly ? 1 : 0,
+        )
+        .toArray().length === 0
+    )
+  }
+
   /** Inserts a description unless its text is not stored. An example stays one. */
   #insert(
     { hash, baseSha256, tokens, embedding, nllMean }: { hash: string } & DenseDescription,
     found: boolean,
   ): void {
-    const bytes = Float32Array.from(embedding).buffer
+    const bytes = Float32Array.from(found ? [] : embedding).buffer
     this.#sql.exec(
       `INSERT INTO descriptions SELECT ?1, ?2, ?3, ?4, ?5, ?6, NULL WHERE EXISTS (SELECT 1 FROM texts WHERE hash = ?1)
        ON CONFLICT DO NOTHING`,

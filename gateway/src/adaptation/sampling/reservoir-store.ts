@@ -12,6 +12,7 @@ import { ReservoirTally } from './reservoir-tally.ts'
 import { ReservoirTexts, type SideBounds } from './reservoir-texts.ts'
 import { placePieces } from './sample-placement.ts'
 import type {
+  LossRequest,
   OfferedSample,
   ReservoirStats,
   ReviewText,
@@ -136,6 +137,12 @@ export class ReservoirStore {
   /** Returns the number of characters that {@link take} would take. */
   available(request: Omit<TakeRequest, 'updateId'>): number {
     return this.#draw(request).reduce((sum, { characters }) => sum + characters, 0)
+  }
+
+  /** Returns what {@link take} would take and {@link holdout} hold out; nothing once the update has taken texts. */
+  drawable({ updateId, ...request }: Omit<LossRequest, 'baseSha256' | 'limit'>): DrawableText[] {
+    if (updateId !== undefined && this.#marks.isAny(request.model, updateId)) return []
+    return [...this.#draw(request), ...this.#drawHoldout(this.#options.holdout.characters)]
   }
 
   /** Lets the texts of an update be taken again. */

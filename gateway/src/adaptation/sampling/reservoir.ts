@@ -5,6 +5,7 @@ import { ReservoirStore } from './reservoir-store.ts'
 import type {
   DenseDescription,
   DescribedText,
+  LossRequest,
   ReservoirObject,
   StoredText,
   OfferedSample,
@@ -100,11 +101,16 @@ export class Reservoir extends DurableObject<Bindings> implements ReservoirObjec
     return this.#descriptions.textsToDescribe(request)
   }
 
+  textsWithoutLoss(request: LossRequest): TextToDescribe[] {
+    return this.#descriptions.textsWithoutLoss(this.#store.drawable(request), request)
+  }
+
   storeDescriptions(
     descriptions: readonly ({ hash: string } & DenseDescription)[],
     bases: readonly string[],
+    isPoolOnly = false,
   ): void {
-    this.#descriptions.storeDescriptions(descriptions, bases)
+    this.#descriptions.storeDescriptions(descriptions, bases, isPoolOnly)
   }
 
   listDescribed(baseSha256: string, limit: number): DescribedText[] {

@@ -7,7 +7,7 @@ import type { DomainHistory } from './domain-history.ts'
 import { findDrift, type DriftDetector, type ScoredTraffic } from './drift-signals.ts'
 
 /** The tokens of a segment, by which the policy counts text. */
-const SEGMENT_TOKENS = 512
+export const SEGMENT_TOKENS = 512
 
 /** What starts an update without an operator. */
 export type AutomaticTrigger = Exclude<UpdateTrigger, 'manual'>

@@ -13,7 +13,8 @@ import {
 import { sumDrift } from '../../storage/db/queries/usage-total-queries.ts'
 import { trialsInForce } from '../../storage/db/trials-in-force.ts'
 import { evaluationWindow } from '../updates/evaluation-window.ts'
-import { charactersToTake, isEnough, type TextDemand } from '../updates/text-sufficiency.ts'
+import { drawOf } from '../updates/draw-of.ts'
+import { isEnough, type TextDemand } from '../updates/text-sufficiency.ts'
 import { domainHistories } from './domain-history.ts'
 import type { DomainFacts } from './due-domain.ts'
 import type { PlanInput } from './plan-update.ts'
@@ -119,12 +120,7 @@ async function textsOf(
 ): Promise<{ newCharacters: number; takeableCharacters: number; holdoutCharacters: number }> {
   const { newCharacters, holdoutCharacters } = await reservoir(domain).stats(model)
   const takeableCharacters = isEnough(newCharacters, demand)
-    ? await reservoir(domain).available({
-        model,
-        maxCharacters: charactersToTake(demand),
-        maxKeyShare: influence.max_key_share,
-        outlierDeviations: influence.outlier_deviations,
-      })
+    ? await reservoir(domain).available(drawOf({ model, ...demand }, influence))
     : newCharacters
   return { newCharacters, takeableCharacters, holdoutCharacters }
 }

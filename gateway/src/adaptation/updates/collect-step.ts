@@ -1,15 +1,23 @@
 import type { AdaptationPolicy } from '@copal/shared/wire/admin-policy.ts'
-import type { StoredText } from '../../contracts/reservoir-object.ts'
+import type { StoredText, TakeRequest } from '../../contracts/reservoir-object.ts'
 import { freezeDataset } from '../../storage/artifacts/datasets.ts'
 import { listCountedDomains } from '../../storage/db/queries/batch-queries.ts'
+import { listModels, type ModelRow } from '../../storage/db/queries/model-queries.ts'
 import type { UpdateRow } from '../../storage/db/queries/update-queries.ts'
 import { findPolicy } from '../policy/find-policy.ts'
+import { describeLosses } from '../sampling/describe-losses.ts'
 import { markKnownTexts } from '../statistics/mark-known-texts.ts'
 import { releaseEarlier } from '../statistics/release-texts.ts'
 import { evaluationWindow } from './evaluation-window.ts'
 import { requireHeldOutTexts } from './require-domain-texts.ts'
-import { charactersToTake, isEnough, tooFewSamples } from './text-sufficiency.ts'
+import { drawOf } from './draw-of.ts'
+import { isEnough, tooFewSamples } from './text-sufficiency.ts'
 import { requireModel, type StepDeps, type StepOutcome } from './update-step.ts'
+
+/** Texts of unknown loss that an update has described, of all of its domains together. */
+const MAX_DESCRIBED = 512
+/** How long after it was created an update has texts described. Beyond that, only their shares bound what keys do. */
+const DESCRIBE_MS = 60_000
 
 /**
  * Takes the new texts of each domain, freezes them as datasets, and records the active mask as the parent.
@@ -19,15 +27,16 @@ import { requireModel, type StepDeps, type StepOutcome } from './update-step.ts'
  *
  * @throws AppError `insufficient_samples` for a domain with neither statistics nor enough new text
  */
-export async function collect(deps: StepDeps, update: UpdateRow): Promise<StepOutcome> {
+export async function collect(deps: StepDeps, update: UpdateRow): Promise<StepOutcome | undefined> {
   const model = await requireModel(deps, update)
   await releaseEarlier(deps, update)
   for (const domain of update.domains) await markKnownTexts(deps, domain)
   await requireHeldOutTexts(deps, update.domains, evaluationWindow(model))
+  const { influence } = await findPolicy(deps, update.model)
+  if (!(await describeAll(deps, update, model, influence))) return undefined
   const counted = await listCountedDomains(deps.db, update.model)
   // Every domain is checked before anything is stored.
   const domains: string[] = []
-  const { influence } = await findPolicy(deps, update.model)
   for (const domain of update.domains) {
     const characters = charactersOf(await take(deps, update, domain, influence))
     if (isEnough(characters, update)) domains.push(domain)
@@ -43,19 +52,47 @@ export async function collect(deps: StepDeps, update: UpdateRow): Promise<StepOu
   return { event: 'collected', patch: { datasets, parentVersion: model.activeVersion } }
 }
 
-async function take(
+/**
+ * Has the texts described that the update would take without a known dense loss, so that outliers are set aside first. What
+ * no node describes in time is taken all the same.
+ *
+ * @returns false in a heartbeat while another call may still do it
+ */
+async function describeAll(
+  deps: StepDeps,
+  update: UpdateRow,
+  model: ModelRow,
+  influence: AdaptationPolicy['influence'],
+): Promise<boolean> {
+  const untilMs = update.createdAt + DESCRIBE_MS
+  if (influence.outlier_deviations === null || deps.nowMs() >= untilMs) return true
+  const bases = (await listModels(deps.db)).map(({ baseSha256 }) => baseSha256)
+  const budget = { texts: MAX_DESCRIBED, untilMs }
+  for (const domain of update.domains) {
+    const request = { ...drawOf(update, influence), updateId: update.id }
+    if (!deps.isHeartbeat) await describeLosses(deps, model, domain, request, { bases, budget })
+    else if (await isMissing(deps, model, domain, request)) return false
+  }
+  return true
+}
+
+async function isMissing(
+  deps: StepDeps,
+  { baseSha256 }: ModelRow,
+  domain: string,
+  request: TakeRequest,
+): Promise<boolean> {
+  const texts = await deps.reservoir(domain).textsWithoutLoss({ ...request, baseSha256, limit: 1 })
+  return texts.length > 0
+}
+
+function take(
   deps: StepDeps,
   update: UpdateRow,
   domain: string,
   influence: AdaptationPolicy['influence'],
 ): Promise<StoredText[]> {
-  return deps.reservoir(domain).take({
-    model: update.model,
-    updateId: update.id,
-    maxCharacters: charactersToTake(update),
-    maxKeyShare: influence.max_key_share,
-    outlierDeviations: influence.outlier_deviations,
-  })
+  return deps.reservoir(domain).take({ ...drawOf(update, influence), updateId: update.id })
 }
 
 function charactersOf(texts: readonly StoredText[]): number {

@@ -2,7 +2,9 @@ import { listCountedDomains } from '../../storage/db/queries/batch-queries.ts'
 import { listLatestHoldouts } from '../../storage/db/queries/holdout-queries.ts'
 import { findLastUpdate } from '../../storage/db/queries/update-queries.ts'
 import { requireHoldouts, type HeldOutText } from '../holdouts/holdout-rules.ts'
+import { findPolicy } from '../policy/find-policy.ts'
 import { keepsTexts } from '../statistics/release-texts.ts'
+import { drawOf } from './draw-of.ts'
 import { isEnough, tooFewSamples, type TextDemand } from './text-sufficiency.ts'
 import type { StepDeps } from './update-step.ts'
 
@@ -13,22 +15,24 @@ import type { StepDeps } from './update-step.ts'
  * @throws AppError `insufficient_samples` that names a domain and the tokens that it lacks
  */
 export async function requireDomainTexts(
-  deps: Pick<StepDeps, 'db' | 'reservoir'>,
+  deps: Pick<StepDeps, 'db' | 'reservoir' | 'adaptationPreset'>,
   model: string,
   domains: readonly string[],
   demand: TextDemand,
   windowTokens: number,
 ): Promise<void> {
-  const [counted, last] = await Promise.all([
+  const [counted, last, { influence }] = await Promise.all([
     listCountedDomains(deps.db, model),
     findLastUpdate(deps.db, model),
+    findPolicy(deps, model),
   ])
   // The update gives back the texts that the one before keeps, so it decides when it collects.
   const mayGetMore = last !== undefined && keepsTexts(last)
   for (const name of domains) {
     if (counted.has(name) || mayGetMore) continue
-    const { newCharacters } = await deps.reservoir(name).stats(model)
-    if (!isEnough(newCharacters, demand)) throw tooFewSamples(name, newCharacters, demand)
+    // What a key sends beyond its share is not taken.
+    const characters = await deps.reservoir(name).available(drawOf({ model, ...demand }, influence))
+    if (!isEnough(characters, demand)) throw tooFewSamples(name, characters, demand)
   }
   await requireHeldOutTexts(deps, domains, windowTokens)
 }

@@ -15,8 +15,19 @@ export interface StepOutcome {
 /** The dependencies of steps. */
 export type StepDeps = Pick<
   Deps,
-  'db' | 'artifacts' | 'fleet' | 'reservoir' | 'adaptationPreset' | 'keyPepper' | 'nowMs'
->
+  | 'db'
+  | 'artifacts'
+  | 'fleet'
+  | 'reservoir'
+  | 'adaptationPreset'
+  | 'keyPepper'
+  | 'nodeSecrets'
+  | 'nodeFetch'
+  | 'nowMs'
+> & {
+  /** Set in a heartbeat, which must not take long: a step that would call nodes is left to others for some time. */
+  isHeartbeat?: boolean
+}
 
 /**
  * The work of one state: checks what exists and does what is missing. It is idempotent, and may run concurrently.

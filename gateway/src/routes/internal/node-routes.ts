@@ -52,7 +52,7 @@ export function nodeRoutes(): Hono<AppEnv> {
       const worker = { ...report, draining: report.draining || drained }
       const { watch } = state.model
       if (watch && isCheckDue(watch, deps.nowMs())) await watchMasks(deps, state.model.id)
-      if (isUpdating) await advanceUpdates(deps, state.model.id)
+      if (isUpdating) await advanceUpdates({ ...deps, isHeartbeat: true }, state.model.id)
       const jobs = isUpdating ? await jobsForNode(deps, worker) : []
       return c.json<HeartbeatResponse>({ registered, desired, jobs })
     })

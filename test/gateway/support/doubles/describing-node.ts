@@ -61,7 +61,7 @@ export async function startDescribingNode(
 /** Dimensions of the embeddings. */
 const SIZE = 24
 
-/** Returns the mean of the words' vectors, which are random; a kind has one direction beside those of its words. */
+/** Returns a high loss for text without known words, and the mean of the words' vectors, which are random; a kind has one direction beside those of its words. */
 function describe(text: string): TextDescription {
   const words = text.split(' ')
   const embedding = Array.from({ length: SIZE }, () => 0)
@@ -74,5 +74,6 @@ function describe(text: string): TextDescription {
     for (let d = 0; d < SIZE; d++)
       embedding[d] = (embedding[d] ?? 0) + (random() - 0.5 + 2 * (ofKind() - 0.5)) / words.length
   }
-  return { tokens: words.length, embedding, nllMean: 2 }
+  const isKnown = words.some((word) => KINDS.some((name) => WORDS[name].split(' ').includes(word)))
+  return { tokens: words.length, embedding, nllMean: isKnown ? 2 : 12 }
 }
