@@ -13,9 +13,7 @@ import { createDeps } from './deps.ts'
 import type { Bindings, Deps } from './contracts/bindings.ts'
 import { findDomains } from './adaptation/intake/find-domains.ts'
 import { consumeSamples } from './adaptation/intake/sample-consumer.ts'
-import { finishDeletions } from './adaptation/domains/sample-deletion.ts'
 import { pepperStoredKeys } from './keys/pepper-stored-keys.ts'
-import { expireDatasets } from './storage/artifacts/expire-datasets.ts'
 import { deleteOldParts } from './storage/artifacts/mask-parts.ts'
 import { deleteStaleStatistics } from './storage/artifacts/statistics-files.ts'
 import { sweepArtifacts } from './storage/artifacts/sweep-artifacts.ts'
@@ -51,7 +49,6 @@ const MINUTE_TASKS = {
   findDomains,
   describeDue,
   runTriggers,
-  finishDeletions,
   appendPendingAudit,
 }
 
@@ -65,7 +62,6 @@ const TASKS = {
   deleteOldReceipts,
   deleteOldUsageDays,
   deleteOldAudit,
-  expireDatasets,
   sweepArtifacts,
 }
 
