@@ -1,5 +1,6 @@
 import type { Deps } from '../contracts/bindings.ts'
 import { deleteReceipts } from './db/queries/receipt-queries.ts'
+import { deleteRequestDomains } from './db/queries/request-domain-queries.ts'
 import { deleteShadowScores } from './db/queries/shadow-score-queries.ts'
 import { deleteTombstones } from './db/queries/tombstone-queries.ts'
 import { DAY_MS, deleteUsageDays } from './db/queries/usage-day-queries.ts'
@@ -17,9 +18,10 @@ const USAGE_DAYS = 62
 const RECEIPTS_PER_STATEMENT = 2_000
 const MAX_STATEMENTS = 50
 
-/** Deletes old shadow scores. */
+/** Deletes old shadow scores, and found domains of requests a day later, when their receipts and scores have arrived. */
 export async function deleteOldScores(deps: Pick<Deps, 'db' | 'nowMs'>): Promise<void> {
   await deleteShadowScores(deps.db, deps.nowMs() - SCORE_DAYS * DAY_MS)
+  await deleteRequestDomains(deps.db, deps.nowMs() - DAY_MS)
 }
 
 /** Deletes the records of deletions that no queued sample can be older than. */

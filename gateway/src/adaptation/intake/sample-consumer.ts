@@ -8,6 +8,7 @@ import { listTombstones, type TombstoneRow } from '../../storage/db/queries/tomb
 import { isDeleted } from '../sampling/tombstones.ts'
 import { SAMPLE_QUEUE } from '../sampling/sample-queue.ts'
 import { UNASSIGNED } from '../../storage/db/schema/domains.ts'
+import { storeFoundDomains } from './store-found-domains.ts'
 import { redactQueued } from './redact-queued.ts'
 import { sortSamples } from './sort-samples.ts'
 
@@ -132,8 +133,9 @@ async function findDomains(deps: ConsumerDeps, queued: readonly QueuedSample[]):
     deps,
     unsorted.map(({ sample, message }) => ({ sample, isLastAttempt: isLastAttempt({ message }) })),
   ).catch((error: unknown) => unsorted.map(() => ({ retry: error })))
+  const results = await storeFoundDomains(deps, unsorted, sorted)
   const found = unsorted.flatMap((one, index) => {
-    const result = sorted[index]
+    const result = results[index]
     if (result && 'domain' in result) return { ...one, ...result }
     reason = result?.retry
     one.message.retry({ delaySeconds: retryDelayS(one.message.attempts) })

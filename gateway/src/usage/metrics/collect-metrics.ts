@@ -11,9 +11,10 @@ import { shadowFamilies, verdictFamilies } from './trial-metrics.ts'
 
 /** Collects every metric of the service: traffic, drift, response caches, the fleet and its trials. */
 export async function collectMetrics({ db, fleet }: Pick<Deps, 'db' | 'fleet'>): Promise<MetricFamily[]> {
-  const [usage, drift, caches, models, snapshot, rejections] = await Promise.all([
+  const [usage, drift, settled, caches, models, snapshot, rejections] = await Promise.all([
     sumUsage(db),
     sumDrift(db),
+    sumDrift(db, { asSettled: true }),
     listCacheCounts(db),
     listModels(db),
     fleet.snapshot(),
@@ -22,7 +23,7 @@ export async function collectMetrics({ db, fleet }: Pick<Deps, 'db' | 'fleet'>):
   return [
     ...usageFamilies(usage),
     rejectionFamily(rejections),
-    ...driftFamilies(drift),
+    ...driftFamilies(drift, settled),
     ...cacheFamilies(caches),
     ...fleetFamilies(models, snapshot),
     ...verdictFamilies(models),
@@ -35,16 +36,17 @@ export async function collectTenantMetrics(
   { db, fleet }: Pick<Deps, 'db' | 'fleet'>,
   tenant: string,
 ): Promise<MetricFamily[]> {
-  const [usage, drift, caches, rejections] = await Promise.all([
+  const [usage, drift, settled, caches, rejections] = await Promise.all([
     sumUsage(db, tenant),
     sumDrift(db, { tenant }),
+    sumDrift(db, { tenant, asSettled: true }),
     listCacheCounts(db, tenant),
     fleet.rejectionCounts(),
   ])
   return [
     ...usageFamilies(usage),
     rejectionFamily(rejections.filter((rejection) => rejection.tenant === tenant)),
-    ...driftFamilies(drift),
+    ...driftFamilies(drift, settled),
     ...cacheFamilies(caches),
   ]
 }

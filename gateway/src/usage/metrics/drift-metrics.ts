@@ -1,8 +1,12 @@
 import type { DriftSum } from '../../storage/db/queries/usage-total-queries.ts'
 import type { MetricFamily } from '../../telemetry/exposition.ts'
 
-/** Returns the drift metrics: the loss by pruning on sampled traffic. */
-export function driftFamilies(drift: readonly DriftSum[]): MetricFamily[] {
+/**
+ * Returns the drift metrics: the loss by pruning on sampled traffic.
+ *
+ * @param settled the sums by the domains that requests were settled under, because a counter must not fall
+ */
+export function driftFamilies(drift: readonly DriftSum[], settled: readonly DriftSum[]): MetricFamily[] {
   const labels = (row: DriftSum) => ({ model: row.model, domain: row.domain, mask_version: row.maskVersion })
   return [
     {
@@ -18,7 +22,7 @@ export function driftFamilies(drift: readonly DriftSum[]): MetricFamily[] {
       name: 'copal_drift_tokens_total',
       help: 'Sampled tokens scored under the mask and under dense weights.',
       type: 'counter',
-      samples: drift.map((row) => ({ labels: labels(row), value: row.tokens })),
+      samples: settled.map((row) => ({ labels: labels(row), value: row.tokens })),
     },
   ]
 }

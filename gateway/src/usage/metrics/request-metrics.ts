@@ -1,4 +1,4 @@
-import { type UsageSum, ESTIMATED } from '../../storage/db/queries/usage-total-queries.ts'
+import { type UsageSum, ESTIMATED, MOVED } from '../../storage/db/queries/usage-total-queries.ts'
 import type { MetricFamily } from '../../telemetry/exposition.ts'
 import type { RejectionCount } from '../../contracts/fleet-object.ts'
 
@@ -15,16 +15,21 @@ export function usageFamilies(usage: readonly UsageSum[]): MetricFamily[] {
     help,
     type: 'counter',
     samples: usage
-      .filter(({ finishReason }) => finishReason !== ESTIMATED)
+      .filter(({ finishReason }) => finishReason !== ESTIMATED && finishReason !== MOVED)
       .map((row) => ({ labels: { ...labels(row), outcome: row.finishReason }, value: value(row) })),
   })
-  // Gauges: an estimate falls when the receipt arrives after all, which a counter must not.
-  const estimate = (name: string, help: string, value: (row: UsageSum) => number): MetricFamily => ({
+  // Gauges: an estimate falls when the receipt arrives after all, and a domain may lose what is found to be another's.
+  const gauge = (
+    name: string,
+    help: string,
+    reason: UsageSum['finishReason'],
+    value: (row: UsageSum) => number,
+  ): MetricFamily => ({
     name,
     help,
     type: 'gauge',
     samples: usage
-      .filter(({ finishReason }) => finishReason === ESTIMATED)
+      .filter(({ finishReason }) => finishReason === reason)
       .map((row) => ({ labels: labels(row), value: value(row) })),
   })
   return [
@@ -35,14 +40,28 @@ export function usageFamilies(usage: readonly UsageSum[]): MetricFamily[] {
       'Generated tokens of settled requests.',
       (row) => row.completionTokens,
     ),
-    estimate(
+    gauge(
       'copal_requests_estimated',
       'Requests whose lease expired without a receipt: their node died or cannot reach the gateway.',
+      ESTIMATED,
       (row) => row.requests,
     ),
-    estimate(
+    gauge(
       'copal_tokens_estimated',
       'Tokens charged for requests whose lease expired without a receipt, of prompts and outputs.',
+      ESTIMATED,
+      (row) => row.promptTokens + row.completionTokens,
+    ),
+    gauge(
+      'copal_requests_moved',
+      'Settled requests whose domain was found afterwards: below zero under the domain that they are counted under, above under the one found.',
+      MOVED,
+      (row) => row.requests,
+    ),
+    gauge(
+      'copal_tokens_moved',
+      'Tokens of settled requests whose domain was found afterwards, with the same signs.',
+      MOVED,
       (row) => row.promptTokens + row.completionTokens,
     ),
   ]

@@ -14,7 +14,10 @@ import { SAMPLE_QUEUE } from '../../../../gateway/src/adaptation/sampling/sample
 import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
 import { insertDomain, listProposals } from '../../../../gateway/src/storage/db/queries/discovery-queries.ts'
 import { listDomains } from '../../../../gateway/src/storage/db/queries/domain-queries.ts'
+import { insertReceipts } from '../../../../gateway/src/storage/db/queries/receipt-queries.ts'
+import { sumTokensUnder } from '../../../../gateway/src/storage/db/queries/trigger-queries.ts'
 import { UNASSIGNED } from '../../../../gateway/src/storage/db/schema/domains.ts'
+import { receipts } from '../../../../gateway/src/storage/db/schema/usage.ts'
 import {
   startDescribingNode,
   textOfKind,
@@ -22,7 +25,7 @@ import {
   type Kind,
 } from '../../support/doubles/describing-node.ts'
 import { testDeps } from '../../support/doubles/simulated-node.ts'
-import { createKey } from '../../support/requests/gateway-requests.ts'
+import { createKey, receiptOf } from '../../support/requests/gateway-requests.ts'
 import { storedTexts } from '../../support/state/reservoir-state.ts'
 
 const MODEL = { id: 'tiny', baseSha256: 'a'.repeat(64) }
@@ -124,6 +127,38 @@ test('the classifier is trained on the texts of named domains and sorts by what 
   })
   expect(described).toBe((await reservoir('legal').listDescribed(MODEL.baseSha256, 100)).length)
   expect(described).toBeLessThan(await countTexts('legal'))
+})
+
+test('the found domain reaches the receipts of requests, whichever comes first, however often samples are delivered', async () => {
+  const [before, after, unknown] = [unnamed('law'), unnamed('code'), unnamed('recipe')]
+  const settle = ({ requestId }: { requestId: string }) =>
+    insertReceipts(db, 'node-1', [receiptOf(requestId, { account: key })], 'node', Date.now())
+  const domains = async () => {
+    const stored = await db.select().from(receipts)
+    return [before, after, unknown].map(
+      (message) => stored.find(({ requestId }) => requestId === message.requestId)?.domain,
+    )
+  }
+  await settle(before)
+  await consume([before, after, unknown])
+  await consume([unknown, after, before])
+  await settle(after)
+  await settle(unknown)
+  expect(await domains()).toEqual(['legal', 'software', 'default'])
+  const tokens = await sumTokensUnder(db, MODEL.id, [0])
+  expect(Object.fromEntries(tokens)).toEqual({ default: 15, legal: 15, software: 15 })
+})
+
+test('samples whose found domains cannot be stored are delivered again', async () => {
+  const warn = vi.spyOn(console, 'warn').mockImplementation(() => undefined)
+  const message = unnamed('law')
+  await env.DB.exec('ALTER TABLE request_domains RENAME TO request_domains_away')
+  const retried = await consume([message])
+  await env.DB.exec('ALTER TABLE request_domains_away RENAME TO request_domains')
+  warn.mockRestore()
+  expect(retried).toHaveLength(1)
+  expect(await domainOf(message)).toBeUndefined()
+  expect(await sort(message)).toBe('legal')
 })
 
 test('nothing changes while nothing is new: no version, no call of the node', async () => {

@@ -2,11 +2,20 @@ import { and, avg, count, desc, eq, getTableColumns, gte, inArray, lt, ne, sql, 
 import type { Receipt } from '@copal/shared/wire/receipts.ts'
 import type { Database } from '../../../contracts/database.ts'
 import { receipts } from '../schema/usage.ts'
+import { domainOf } from './found-domain-sql.ts'
 import { addToUsageDays } from './usage-day-queries.ts'
 import { jsonColumn, addToUsageTotals } from './usage-total-queries.ts'
 
-/** All columns of the receipts in a JSON parameter, so that one statement stores any number of them. */
-const INCOMING_COLUMNS = sql.join(Object.keys(getTableColumns(receipts)).map(jsonColumn), sql`, `)
+/**
+ * All columns of the receipts in a JSON parameter, so that one statement stores any number of them. The domain is the one
+ * that was found for the request, if there is one.
+ */
+const INCOMING_COLUMNS = sql.join(
+  Object.keys(getTableColumns(receipts)).map((name) =>
+    name === 'domain' ? domainOf(jsonColumn('requestId'), jsonColumn(name)) : jsonColumn(name),
+  ),
+  sql`, `,
+)
 
 /** The columns of a receipt that replaces an estimate: all but the request id. */
 const REPLACEMENT = {

@@ -2,12 +2,13 @@ import { and, count, eq, gte, lt, sql, sum } from 'drizzle-orm'
 import type { ShadowScore } from '@copal/shared/wire/heartbeat.ts'
 import type { Database } from '../../../contracts/database.ts'
 import { shadowScores } from '../schema/usage.ts'
+import { domainOf } from './found-domain-sql.ts'
 import { OTHER_DOMAINS } from './usage-total-queries.ts'
 import type { ModelRow } from './model-queries.ts'
 import type { StoredTrial } from '../../../contracts/trial.ts'
 
-/** 12 columns per row, at most 100 bound parameters per statement. */
-const ROWS_PER_STATEMENT = 8
+/** 12 columns per row and the request id three times, at most 100 bound parameters per statement. */
+const ROWS_PER_STATEMENT = 6
 
 /** Stores scores; a repeated score is stored once. */
 export async function insertShadowScores(
@@ -19,7 +20,7 @@ export async function insertShadowScores(
     requestId,
     shadowVersion,
     model,
-    domain,
+    domain: domainOf(sql`${requestId}`, sql`${domain}`),
     maskVersion,
     promptTokens: prompt.tokens,
     promptNll: prompt.nll,

@@ -1,6 +1,7 @@
-import { and, eq, gt, sql, sum, type SQL } from 'drizzle-orm'
+import { and, eq, gt, ne, sql, sum, type SQL } from 'drizzle-orm'
 import type { Database } from '../../../contracts/database.ts'
 import { usageTotals } from '../schema/usage.ts'
+import { domainOf } from './found-domain-sql.ts'
 
 /**
  * The name under which totals count all further domains; no domain can have it. Requests may name any domain, and each
@@ -14,6 +15,12 @@ export const NAMED_DOMAINS = 64
 /** The finish reason of a request whose lease expired, until its receipt arrives. */
 export const ESTIMATED = 'estimated'
 
+/**
+ * The finish reason of sums that moved to another domain: negative under the one that the receipts were counted under, and
+ * positive under the one that was found, so that over all domains they are zero.
+ */
+export const MOVED = 'moved'
+
 /** Returns a column of the receipts in a parameter, which is a JSON list of objects. */
 export const jsonColumn = (name: string): SQL => sql.raw(`json_extract(value, '$.${name}')`)
 
@@ -25,7 +32,7 @@ export const jsonColumn = (name: string): SQL => sql.raw(`json_extract(value, '$
 export const receiptChanges = (json: string): SQL => sql`
   incoming as (
     select min(key), ${jsonColumn('requestId')} request_id, ${jsonColumn('keyId')} key_id, ${jsonColumn('model')} model,
-      ${jsonColumn('domain')} domain, ${jsonColumn('maskVersion')} mask_version, ${jsonColumn('finishReason')} finish_reason,
+      ${domainOf(jsonColumn('requestId'), jsonColumn('domain'))} domain, ${jsonColumn('maskVersion')} mask_version, ${jsonColumn('finishReason')} finish_reason,
       ${jsonColumn('promptTokens')} prompt_tokens, ${jsonColumn('completionTokens')} completion_tokens,
       ${jsonColumn('driftTokens')} drift_tokens, ${jsonColumn('nllMasked')} nll_masked, ${jsonColumn('nllDense')} nll_dense,
       ${jsonColumn('estimated')} estimated, ${jsonColumn('createdAt')} created_at
@@ -51,8 +58,13 @@ export const receiptChanges = (json: string): SQL => sql`
  * Domains are counted by name if they are registered or among the first of their tenant; the others are counted together.
  */
 export function addToUsageTotals(db: Database, json: string) {
+  return addChangesToTotals(db, receiptChanges(json))
+}
+
+/** Adds the rows of a common table expression `changed`, which has the columns of {@link receiptChanges}, to the totals. */
+export function addChangesToTotals(db: Database, changes: SQL) {
   const counted = sql`
-    with ${receiptChanges(json)}, owned as (
+    with ${changes}, owned as (
       select changed.*, coalesce(tenant, '') tenant, domain in (select name from domains) or exists (
         select 1 from usage_totals old
         where old.tenant = coalesce(api_keys.tenant, '') and old.model = changed.model and old.domain = changed.domain
@@ -126,7 +138,7 @@ export async function sumUsage(db: Database, onlyTenant?: string): Promise<Usage
       completionTokens,
     })
     .from(usageTotals)
-    .where(and(gt(requests, 0), onlyTenant === undefined ? undefined : eq(tenant, onlyTenant)))
+    .where(and(ne(requests, 0), onlyTenant === undefined ? undefined : eq(tenant, onlyTenant)))
     .orderBy(tenant, model, domain, maskVersion, finishReason)
 }
 
@@ -141,18 +153,23 @@ export interface DriftSum {
   nllDense: number
 }
 
-/** Returns drift sums, one row per model, domain and mask version; of one model or tenant, or of all. */
+/**
+ * Returns drift sums, one row per model, domain and mask version; of one model or tenant, or of all.
+ *
+ * @param only.asSettled by the domains that requests were settled under, so that no sum ever falls
+ */
 export async function sumDrift(
   db: Database,
-  only: { model?: string; tenant?: string } = {},
+  only: { model?: string; tenant?: string; asSettled?: boolean } = {},
 ): Promise<DriftSum[]> {
   const { tenant, model, domain, maskVersion, driftRequests, driftTokens, nllMasked, nllDense } = usageTotals
+  const requests = sum(driftRequests).mapWith(Number)
   return db
     .select({
       model,
       domain,
       maskVersion,
-      requests: sum(driftRequests).mapWith(Number),
+      requests,
       tokens: sum(driftTokens).mapWith(Number),
       nllMasked: sum(nllMasked).mapWith(Number),
       nllDense: sum(nllDense).mapWith(Number),
@@ -160,11 +177,13 @@ export async function sumDrift(
     .from(usageTotals)
     .where(
       and(
-        gt(driftRequests, 0),
+        ne(driftRequests, 0),
+        only.asSettled ? ne(usageTotals.finishReason, MOVED) : undefined,
         only.model === undefined ? undefined : eq(model, only.model),
         only.tenant === undefined ? undefined : eq(tenant, only.tenant),
       ),
     )
     .groupBy(model, domain, maskVersion)
+    .having(gt(requests, 0))
     .orderBy(model, domain, maskVersion)
 }

@@ -44,8 +44,13 @@ export const usageTotals = sqliteTable(
     model: text().notNull(),
     domain: text().notNull(),
     maskVersion: integer().notNull(),
-    /** `estimated` for a request whose lease expired, until its receipt arrives, so that counts of the others never fall. */
-    finishReason: text({ enum: ['stop', 'length', 'cancelled', 'refused', 'error', 'estimated'] }).notNull(),
+    /**
+     * `estimated` for a request whose lease expired, until its receipt arrives, and `moved` for what was found to be of
+     * another domain, negative under the old one: so that counts of the others never fall.
+     */
+    finishReason: text({
+      enum: ['stop', 'length', 'cancelled', 'refused', 'error', 'estimated', 'moved'],
+    }).notNull(),
     requests: integer().notNull(),
     promptTokens: integer().notNull(),
     completionTokens: integer().notNull(),
@@ -74,6 +79,17 @@ export const usageDays = sqliteTable(
     tokens: integer().notNull(),
   },
   (table) => [primaryKey({ columns: [table.keyId, table.day] }), index('usage_days_day').on(table.day)],
+)
+
+/** The domains of requests that were found by their texts, by the request id of the first attempt; kept for a day. */
+export const requestDomains = sqliteTable(
+  'request_domains',
+  {
+    requestId: text().primaryKey(),
+    domain: text().notNull(),
+    createdAt: integer().notNull(),
+  },
+  (table) => [index('request_domains_created').on(table.createdAt)],
 )
 
 /** Scores of one output under the mask that generated it and under a shadow; sums of nats over the same tokens. */

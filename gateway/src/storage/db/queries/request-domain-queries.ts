@@ -1,0 +1,75 @@
+import { lt, sql } from 'drizzle-orm'
+import type { Database } from '../../../contracts/database.ts'
+import { receipts, requestDomains, shadowScores } from '../schema/usage.ts'
+import { firstAttempt } from './found-domain-sql.ts'
+import { addChangesToTotals, MOVED } from './usage-total-queries.ts'
+
+/** Attempts of a request whose records may have been stored before its domain was found. */
+const MAX_ATTEMPTS = 8
+
+/** The domain that was found for a request. */
+export interface FoundDomain {
+  requestId: string
+  domain: string
+}
+
+/**
+ * Stores the domains that were found for requests; the first one of a request stays. What is settled later is counted under
+ * it. Receipts and scores that are stored already get it, and their sums move to it: once, however often this is called, since
+ * receipts that have the domain are not moved. An estimate does not move; the receipt that replaces it has the domain.
+ */
+export async function storeRequestDomains(
+  db: Database,
+  found: readonly FoundDomain[],
+  nowMs: number,
+): Promise<void> {
+  if (found.length === 0) return
+  const json = JSON.stringify(found)
+  const attempts = JSON.stringify(
+    found.flatMap(({ requestId }) =>
+      Array.from({ length: MAX_ATTEMPTS }, (_, index) =>
+        index === 0 ? requestId : `${requestId}.${index + 1}`,
+      ),
+    ),
+  )
+  const isOfBatch = sql`request_id in (select value from json_each(${attempts}))`
+  const domainIn = (table: 'receipts' | 'shadow_scores') =>
+    sql`(select domain from request_domains where request_id = ${firstAttempt(sql.raw(`${table}.request_id`))})`
+  const moving = sql`
+    moving as (
+      select *, ${domainIn('receipts')} found from receipts
+      where ${isOfBatch} and not estimated and finish_reason <> 'superseded' and domain <> ${domainIn('receipts')}
+    ), changed as (
+      select -1 sign, key_id, created_at, model, domain, mask_version, ${MOVED} finish_reason, prompt_tokens,
+        completion_tokens, drift_tokens, nll_masked, nll_dense
+      from moving
+      union all
+      select 1, key_id, created_at, model, found, mask_version, ${MOVED}, prompt_tokens, completion_tokens, drift_tokens,
+        nll_masked, nll_dense
+      from moving
+    )`
+  // One transaction.
+  await db.batch([
+    db
+      .insert(requestDomains)
+      .select(
+        sql`select json_extract(value, '$.requestId'), json_extract(value, '$.domain'), ${nowMs} from json_each(${json})
+          where true`,
+      )
+      .onConflictDoNothing(),
+    addChangesToTotals(db, moving),
+    db
+      .update(receipts)
+      .set({ domain: domainIn('receipts') })
+      .where(sql`${isOfBatch} and not estimated and domain <> ${domainIn('receipts')}`),
+    db
+      .update(shadowScores)
+      .set({ domain: domainIn('shadow_scores') })
+      .where(sql`${isOfBatch} and domain <> ${domainIn('shadow_scores')}`),
+  ])
+}
+
+/** Deletes the found domains from before a time. */
+export async function deleteRequestDomains(db: Database, beforeMs: number): Promise<void> {
+  await db.delete(requestDomains).where(lt(requestDomains.createdAt, beforeMs))
+}
