@@ -1,4 +1,4 @@
-/** Canary and shadow end to end: the real gateway, a real node with the tiny model, and two masks of it. */
+/** Canary, shadow and roll-out end to end: the real gateway, real nodes with the tiny model, and masks of it. */
 import type { Completion } from '@copal/shared/wire/completions.ts'
 import type { StatusReport } from '@copal/shared/wire/admin.ts'
 import type { CanaryReport, ShadowReport } from '@copal/shared/wire/admin-trials.ts'
@@ -102,6 +102,47 @@ test('a shadow scores responses under both masks, and no client gets its output'
   expect(exchanged.domain.prompt.nll_active).toBeCloseTo(domain.prompt.nll_shadow ?? 0, 5)
   expect(exchanged.domain.prompt.nll_shadow).toBeCloseTo(domain.prompt.nll_active ?? 0, 5)
 })
+
+test('a mask is rolled out one node first, and a roll-back has reached all nodes within five seconds', async () => {
+  await serve(1)
+  for (const id of ['node-b', 'node-c']) await fleet.start(id)
+  await until('all nodes to serve m1', async () => (await serving(1)) === 3 || undefined)
+  const { key } = await newKey()
+  const answered = new Set<string | null>()
+  let isDone = false
+  const traffic = (async () => {
+    while (!isDone) answered.add((await ask(key)).mask)
+  })()
+  const importing = fleet.importMask(randomHalfMask(fleet.model, 3).bytes, true)
+  const begun: number[] = []
+  await until('all nodes to serve m3', async () => {
+    const { nodes } = await fleet.admin<StatusReport>('GET', '/admin/status')
+    const [served, held] = [
+      nodes.filter((node) => node.active_version === 3).length,
+      nodes.filter((node) => node.weight_sets.some(({ version }) => version === 3)).length,
+    ]
+    if (served === 0) begun.push(held)
+    return served === 3 || undefined
+  })
+  expect((await importing).version).toBe(3)
+  // Before one node served it, no other held it.
+  expect(Math.max(...begun)).toBeLessThanOrEqual(1)
+
+  const decidedMs = performance.now()
+  await fleet.admin('POST', '/admin/rollback', { model: 'tiny', version: 1 })
+  await until('all nodes to serve m1 again', async () => (await serving(1)) === 3 || undefined)
+  const tookMs = performance.now() - decidedMs
+  isDone = true
+  await traffic
+  expect(answered).toEqual(new Set(['1', '3']))
+  expect(tookMs).toBeLessThan(5_000)
+})
+
+/** Returns the number of nodes that serve a version. */
+async function serving(version: number): Promise<number> {
+  const { nodes } = await fleet.admin<StatusReport>('GET', '/admin/status')
+  return nodes.filter((node) => node.alive && node.active_version === version).length
+}
 
 /** Sends requests under a shadow and returns its report. The responses equal `before`, and nothing else is charged. */
 async function shadowed(key: string, version: number, before: Awaited<ReturnType<typeof ask>>) {
