@@ -92,6 +92,7 @@ function createIsolateDeps(env: Bindings): IsolateDeps['parts'] {
     unknownKeyEdgeLimit: env.UNKNOWN_KEYS,
     listsPerMinute: readWholeNumber(env, 'COPAL_LISTS_PER_MINUTE', SETTINGS.COPAL_LISTS_PER_MINUTE.default),
     receiptDays: readReceiptDays(env),
+    datasetDays: readWholeNumber(env, 'COPAL_DATASET_DAYS', SETTINGS.COPAL_DATASET_DAYS.default),
     maskDays: readWholeNumber(env, 'COPAL_MASK_DAYS', SETTINGS.COPAL_MASK_DAYS.default),
     auditDays: readWholeNumber(env, 'COPAL_AUDIT_DAYS', SETTINGS.COPAL_AUDIT_DAYS.default),
     recogniser: readRecogniser(env),

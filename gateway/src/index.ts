@@ -13,7 +13,9 @@ import { createDeps } from './deps.ts'
 import type { Bindings, Deps } from './contracts/bindings.ts'
 import { findDomains } from './adaptation/intake/find-domains.ts'
 import { consumeSamples } from './adaptation/intake/sample-consumer.ts'
+import { finishDeletions } from './adaptation/domains/sample-deletion.ts'
 import { pepperStoredKeys } from './keys/pepper-stored-keys.ts'
+import { expireDatasets } from './storage/artifacts/expire-datasets.ts'
 import { deleteOldParts } from './storage/artifacts/mask-parts.ts'
 import { deleteStaleStatistics } from './storage/artifacts/statistics-files.ts'
 import { sweepArtifacts } from './storage/artifacts/sweep-artifacts.ts'
@@ -49,6 +51,7 @@ const MINUTE_TASKS = {
   findDomains,
   describeDue,
   runTriggers,
+  finishDeletions,
   appendPendingAudit,
 }
 
@@ -62,6 +65,7 @@ const TASKS = {
   deleteOldReceipts,
   deleteOldUsageDays,
   deleteOldAudit,
+  expireDatasets,
   sweepArtifacts,
 }
 

@@ -108,6 +108,12 @@ export const SETTINGS = {
     meaning:
       'How long D1 keeps receipts, of which it holds some thirty million; 7 or more, 0 keeps all ([receipts](operations.md#receipts)).',
   },
+  COPAL_DATASET_DAYS: {
+    readers: ['gateway'],
+    default: 90,
+    meaning:
+      'How long the texts that updates have calibrated on are kept; then their statistics alone remain. 0 keeps all ([consent](consent.md#what-is-stored)).',
+  },
   COPAL_MASK_DAYS: {
     readers: ['gateway'],
     default: 90,

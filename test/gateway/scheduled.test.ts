@@ -19,6 +19,7 @@ test('a failing cron task is logged with its name, and the other tasks run', asy
   expect(logged.mock.calls.map(([message]) => String(message)).sort()).toEqual([
     "The cron task 'advanceUpdates' failed; the next run retries it:",
     "The cron task 'deleteOldReceipts' failed; the next run retries it:",
+    "The cron task 'expireDatasets' failed; the next run retries it:",
     "The cron task 'sweepArtifacts' failed; the next run retries it:",
   ])
   expect(await findKey(openDatabase(env.DB), id)).toMatchObject({ peppered: true })

@@ -31,6 +31,7 @@ export interface Bindings extends PolicyBindings, AccessBindings {
   UNKNOWN_KEYS?: RateLimit
   COPAL_RECEIPT_DAYS?: string
   COPAL_AUDIT_DAYS?: string
+  COPAL_DATASET_DAYS?: string
   COPAL_MASK_DAYS?: string
   COPAL_ADAPTATION?: string
   COPAL_RECOGNISER_URL?: string
@@ -86,6 +87,8 @@ export interface Deps {
   readonly listsPerMinute: number
   /** How many days receipts are kept; 0 keeps them all. */
   readonly receiptDays: number
+  /** How many days the texts of calibrated datasets are kept; 0 keeps them all. */
+  readonly datasetDays: number
   /** How many days the files of masks are kept that nothing needs; 0 keeps them all. */
   readonly maskDays: number
   /** How many days rows of the audit log are kept; 0 keeps them all. */

@@ -85,7 +85,7 @@ export const DOMAIN_OPERATIONS: readonly Operation[] = [
     id: 'deleteSamplesEverywhere',
     tag: 'Adaptation',
     summary:
-      'Deletes the texts of a request, a key or a tenant in all domains; with several parameters, the texts that match all of them. A tenant administrator deletes texts of its own tenant. Samples are deleted at once; responds 202 where an update still reads frozen texts: repeat the call when it has ended.',
+      'Deletes the texts of a request, a key or a tenant in all domains; with several parameters, the texts that match all of them. A tenant administrator deletes texts of its own tenant. Samples are deleted at once; responds 202 where an update still reads frozen texts, which are deleted when it has ended.',
     key: 'admin',
     query: {
       request: 'Id of the request, as in its `x-request-id`.',

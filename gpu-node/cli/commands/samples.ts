@@ -48,7 +48,7 @@ function deleteSamples(session: Session, sources: Partial<Record<Source, string>
   return session.client().admin('DELETE', `/samples?${query}`, deletedSamples)
 }
 
-function describe({ domains, pending }: DeletedSamples): string {
+function describe({ domains, pending, kept }: DeletedSamples): string {
   const lines = domains.map(
     ({ domain, deleted, deleted_frozen: frozen, masks }) =>
       `${domain}: deleted ${counted(deleted, 'text')} and ${counted(frozen, 'frozen text')}` +
@@ -56,8 +56,13 @@ function describe({ domains, pending }: DeletedSamples): string {
   )
   const waiting = pending.map(
     ({ domain, update }) =>
-      `${domain}: frozen texts are left, because update ${update} reads them. Repeat the command when it has ended.`,
+      `${domain}: frozen texts are left, because update ${update} reads them. They are deleted when it has ended.`,
   )
-  const all = [...lines, ...waiting]
-  return all.length > 0 ? all.join('\n') : 'No stored text is of it.'
+  const left = kept.map(
+    ({ domain, datasets }) =>
+      `${domain}: statistics of ${counted(datasets, 'dataset')} stay, whose texts have expired; whether such texts were among ` +
+      `them is not known. To make them anew: copal domains rebuild ${domain}`,
+  )
+  const found = [...lines, ...waiting]
+  return [...(found.length > 0 ? found : ['No stored text is of it.']), ...left].join('\n')
 }

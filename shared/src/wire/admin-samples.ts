@@ -22,7 +22,12 @@ export const deletedSamples = z.object({
   ),
   pending: z
     .array(z.object({ domain: z.string(), update: z.string() }))
-    .describe('Domains whose frozen texts an update still reads. Repeat the call when it has ended.'),
+    .describe('Domains whose frozen texts an update still reads. They are deleted when it has ended.'),
+  kept: z
+    .array(z.object({ domain: z.string(), datasets: count }))
+    .describe(
+      'Domains whose statistics count datasets the texts of which have expired, and how many. Whose texts these were is not known any more; they stay until the domain is rebuilt or deleted.',
+    ),
 })
 /** A response of `DELETE /admin/samples`. */
 export type DeletedSamples = z.output<typeof deletedSamples>

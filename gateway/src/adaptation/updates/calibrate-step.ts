@@ -8,6 +8,7 @@ import type { UpdateRow } from '../../storage/db/queries/update-queries.ts'
 import { maskKey } from '../../storage/artifacts/artifact-keys.ts'
 import { findPolicy } from '../policy/find-policy.ts'
 import { selectionWeights } from '../statistics/selection-weights.ts'
+import { withoutLost } from '../statistics/retire-lost.ts'
 import { usableStatistics } from '../statistics/usable-statistics.ts'
 import { calibrateJobId, queueJob, invalidResult, type FinishedJob, type JobStep } from './update-jobs.ts'
 import type { StepDeps, StepOutcome } from './update-step.ts'
@@ -94,7 +95,10 @@ async function inputOf(
     findDatasets(deps.db, own),
     listCounted(deps.db, update.model),
   ])
-  return { datasets, accumulated: counted.filter(({ sha256 }) => !own.includes(sha256)) }
+  const earlier = counted.filter(({ sha256 }) => !own.includes(sha256))
+  const stored = await listStatistics(deps.db, update.model)
+  const accumulated = await withoutLost(deps, update.model, { own: datasets, counted: earlier, stored })
+  return { datasets, accumulated }
 }
 
 /** Returns the domains of the datasets that the node reports to have counted. */

@@ -7,6 +7,7 @@ import {
   type StatisticsManifest,
 } from '@copal/shared/wire/statistics-manifest.ts'
 import type { Deps } from '../../contracts/bindings.ts'
+import { listExpired } from '../db/queries/expiry-queries.ts'
 import {
   forgetStatistics,
   insertStatistics,
@@ -80,6 +81,11 @@ export async function completeStatistics(
   await deleteContained(deps, row, manifest)
 }
 
+/** Returns whether the files of an artifact are there: its manifest is stored last. */
+export async function isStored({ artifacts }: Pick<Deps, 'artifacts'>, artifact: string): Promise<boolean> {
+  return (await artifacts.head(statisticsKey(artifact, STATISTICS_MANIFEST))) !== null
+}
+
 /** Returns the manifest of an artifact; undefined if it is gone or not one. */
 async function readStatisticsManifest(
   artifacts: R2Bucket,
@@ -136,13 +142,23 @@ async function deleteStatistics({ db, artifacts }: StatisticsDeps, artifact: str
     await artifacts.delete(keys.slice(first, first + 1000))
 }
 
-/** Deletes the artifacts that another one contains, unless they have sensitivities and that one has none. */
+/**
+ * Deletes the artifacts that another one contains, unless they have sensitivities and that one has none. The largest with a
+ * dataset whose texts have expired stays until the next one: it counts if the last update is rolled back.
+ */
 async function deleteContained(
   deps: StatisticsDeps,
   row: StatisticsRow,
   manifest: StatisticsManifest,
 ): Promise<void> {
-  for (const { artifact } of await listContained(deps.db, row)) {
+  const others = await listContained(deps.db, row)
+  const expired = await listExpired(deps.db, row.datasets)
+  const [spare] = others
+    .filter(({ datasets }) => datasets.length < row.datasets.length)
+    .filter(({ datasets }) => datasets.some((dataset) => expired.has(dataset)))
+    .toSorted((a, b) => b.datasets.length - a.datasets.length)
+  for (const { artifact } of others) {
+    if (artifact === spare?.artifact) continue
     const contained = await readStatisticsManifest(deps.artifacts, artifact)
     if (contained && hasSensitivities(contained) && !hasSensitivities(manifest)) continue
     await deleteStatistics(deps, artifact)

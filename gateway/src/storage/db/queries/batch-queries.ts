@@ -18,19 +18,21 @@ import type { DatasetRef } from '@copal/shared/wire/adaptation-jobs.ts'
 import type { Database } from '../../../contracts/database.ts'
 import { datasets } from '../schema/domains.ts'
 import { batches, jobs, updates } from '../schema/updates.ts'
+import { datasetRefOf } from './dataset-queries.ts'
 
 /** The texts that one update calibrated a domain on, as stored. */
 export type BatchRow = typeof batches.$inferSelect
 
 /** Returns the datasets in a model's statistics, oldest first. A dataset that two updates have in common is listed once. */
 export async function listCounted(db: Database, model: string): Promise<DatasetRef[]> {
-  const { sha256, domain, samples, createdAt } = datasets
-  return db
-    .selectDistinct({ sha256, domain, samples, createdAt })
+  const { sha256, domain, samples, createdAt, expiredAt } = datasets
+  const rows = await db
+    .selectDistinct({ sha256, domain, samples, createdAt, expiredAt })
     .from(batches)
     .innerJoin(datasets, eq(datasets.sha256, batches.datasetSha256))
     .where(and(eq(batches.model, model), eq(batches.state, 'counted')))
     .orderBy(asc(createdAt), asc(sha256))
+  return rows.map(datasetRefOf)
 }
 
 /** Returns the domains of which a model has statistics. */

@@ -10,9 +10,12 @@ export const isForceable = sql`${updates.state} = 'failed' and ${updates.errorCo
     and (later.created_at, later.rowid) > (${updates.createdAt}, "updates".rowid)
 )`
 
-/** Stores the record of a frozen dataset; does nothing if it exists. */
+/** Stores the record of a frozen dataset. If it exists, it has its texts again. */
 export async function insertDataset(db: Database, dataset: typeof datasets.$inferInsert): Promise<void> {
-  await db.insert(datasets).values(dataset).onConflictDoNothing()
+  await db
+    .insert(datasets)
+    .values(dataset)
+    .onConflictDoUpdate({ target: datasets.sha256, set: { expiredAt: null } })
 }
 
 const reference = {
@@ -20,6 +23,15 @@ const reference = {
   domain: datasets.domain,
   samples: datasets.samples,
   createdAt: datasets.createdAt,
+  expiredAt: datasets.expiredAt,
+}
+
+/** Creates the reference to a dataset that a job names. */
+export function datasetRefOf({
+  expiredAt,
+  ...ref
+}: DatasetRef & Pick<typeof datasets.$inferSelect, 'expiredAt'>): DatasetRef {
+  return expiredAt === null ? ref : { ...ref, expired: true }
 }
 
 /** Returns references to datasets, in the order of their hashes; unknown ones are left out. */
@@ -29,7 +41,8 @@ export async function findDatasets(db: Database, hashes: readonly string[]): Pro
     .select(reference)
     .from(datasets)
     .where(inArray(datasets.sha256, [...hashes]))
-  return hashes.flatMap((hash) => rows.find(({ sha256 }) => sha256 === hash) ?? [])
+  const refs = new Map(rows.map((row) => [row.sha256, datasetRefOf(row)]))
+  return hashes.flatMap((hash) => refs.get(hash) ?? [])
 }
 
 /** Returns every dataset of a domain, including the versions of its holdout. */

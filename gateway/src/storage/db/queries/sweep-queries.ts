@@ -67,12 +67,12 @@ export async function keptMasks(
   return new Set([...registered, ...named].map(({ hash }) => hash))
 }
 
-/** Returns those of some datasets that are recorded. */
+/** Returns those of some datasets that are recorded and have not expired. */
 export async function keptDatasets(db: Database, hashes: readonly string[]): Promise<Set<string>> {
   const rows = await db
     .select({ hash: datasets.sha256 })
     .from(datasets)
-    .where(inArray(datasets.sha256, list(hashes)))
+    .where(and(inArray(datasets.sha256, list(hashes)), isNull(datasets.expiredAt)))
   return new Set(rows.map(({ hash }) => hash))
 }
 
