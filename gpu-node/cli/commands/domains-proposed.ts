@@ -117,7 +117,8 @@ function describe(proposals: ProposalEntry[], session: Session): string {
   return `${table}\n\n${previews.join('\n')}`
 }
 
-function oneLine(text: string): string {
+/** Returns the beginning of a text on one line. */
+export function oneLine(text: string): string {
   const line = text.replaceAll(/\s+/g, ' ').trim()
   return line.length > SHOWN_CHARACTERS ? `${line.slice(0, SHOWN_CHARACTERS - 1).toWellFormed()}…` : line
 }

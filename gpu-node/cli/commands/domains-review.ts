@@ -1,8 +1,9 @@
 import { type Command, Option } from 'commander'
 import { reviewEntry, settledReview, type ReviewEntry } from '@copal/shared/wire/admin-review.ts'
-import { formatCount } from '@copal/gpu-node/platform/quantities.ts'
+import { counted } from '@copal/gpu-node/platform/quantities.ts'
 import { listOf } from '../api/api-client.ts'
 import type { Session } from '../api/session.ts'
+import { oneLine } from './domains-proposed.ts'
 
 /** Adds `copal domains review`. */
 export function addReview(domains: Command, session: Session): void {
@@ -23,7 +24,7 @@ export function addReview(domains: Command, session: Session): void {
       const id = keep ?? drop
       if (id === undefined) {
         const { data } = await session.client().admin('GET', path, listOf(reviewEntry))
-        session.print(json, data, () => describe(data, name, session))
+        session.print(json, data, () => describe(data, name))
         return
       }
       const decision = keep === undefined ? 'drop' : 'keep'
@@ -34,16 +35,13 @@ export function addReview(domains: Command, session: Session): void {
     })
 }
 
-function describe(entries: ReviewEntry[], name: string, session: Session): string {
+function describe(entries: ReviewEntry[], name: string): string {
   if (entries.length === 0) return `No text of ${name} is set aside.`
-  return session.table(
-    [
-      { title: 'TEXT', value: ({ id }) => id },
-      { title: 'KEY', value: ({ key }) => key },
-      { title: 'LOSS', value: ({ nll }) => nll.toFixed(2), align: 'right' },
-      { title: 'CHARACTERS', value: ({ characters }) => formatCount(characters), align: 'right' },
-      { title: 'BEGINNING', value: ({ preview }) => preview.replaceAll(/\s+/g, ' '), shrinks: true },
-    ],
-    entries,
-  )
+  // An id takes most of a line.
+  return entries
+    .map(
+      ({ id, key, nll, characters, preview }) =>
+        `${id}\n  ${key}, loss ${nll.toFixed(2)}, ${counted(characters, 'character')}\n  ${oneLine(preview)}`,
+    )
+    .join('\n')
 }

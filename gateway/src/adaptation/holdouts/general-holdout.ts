@@ -13,12 +13,10 @@ import type { Deps } from '../../contracts/bindings.ts'
 import type { StoredText } from '../../contracts/reservoir-object.ts'
 import { recogniseTexts } from '../redaction/recognise-texts.ts'
 import { redact } from '../redaction/redact.ts'
+import { MAX_PIECE_CHARACTERS } from '../sampling/sample-placement.ts'
 import { splitText } from '../sampling/split-text.ts'
 import { storeVersion } from './current-holdouts.ts'
 import { estimateTokens, MIN_HOLDOUT_TOKENS } from './holdout-rules.ts'
-
-/** Texts are stored in pieces of about 1,000 tokens, like those of domains. */
-const MAX_PIECE_CHARACTERS = 4 * 1024
 
 /** Returns the latest version of the operator's general holdout. */
 export async function findGeneralHoldout(deps: Pick<Deps, 'db'>): Promise<HoldoutRow | undefined> {

@@ -13,6 +13,8 @@ import { recogniseTexts } from '../../adaptation/redaction/recognise-texts.ts'
 import { redact } from '../../adaptation/redaction/redact.ts'
 import type { OfferedSample, ReservoirStats } from '../../contracts/reservoir-object.ts'
 import { deleteAllSamples, deleteDomain, deleteTexts } from '../../adaptation/domains/domain-deletion.ts'
+import { OPERATOR_KEY_ID } from '../../adaptation/sampling/operator-key.ts'
+import { MAX_PIECE_CHARACTERS } from '../../adaptation/sampling/sample-placement.ts'
 import { splitText } from '../../adaptation/sampling/split-text.ts'
 import { actorId } from '../../keys/actor-id.ts'
 import { rejectMethod } from '../../middleware/error-responses.ts'
@@ -22,15 +24,8 @@ import { requireDomain } from './require-domain.ts'
 
 /** An isolate has 128 MB for all of its requests, and a body is in memory three times: as bytes, as text and parsed. */
 const MAX_IMPORT_BYTES = 4 * 1024 * 1024
-/**
- * Imported texts are split into pieces of about 1,000 tokens, and each piece is a conversation of its own: pieces of one
- * text are on both sides, or else an operator who imports one long text would have no holdout. They do not overlap.
- */
-const MAX_PIECE_CHARACTERS = 4 * 1024
 /** Maximum number of texts offered to a reservoir in one call. */
 const MAX_TEXTS_PER_OFFER = 256
-/** Key id of texts that an operator imported. */
-const OPERATOR_KEY_ID = 'operator'
 
 /** Creates the routes that list and delete domains, import texts and delete samples. */
 export function domainRoutes(): Hono<ActorEnv> {
@@ -68,6 +63,8 @@ export function domainRoutes(): Hono<ActorEnv> {
       let offers: OfferedSample[] = []
       // One text at a time, so that the redacted texts are never all in memory at once.
       for (const whole of texts) {
+        // Each piece is a conversation of its own: pieces of one text are on both sides, or else an operator who imports one
+        // long text would have no holdout. They do not overlap.
         const parts = splitText(redact(whole), MAX_PIECE_CHARACTERS)
         for (const text of await recogniseTexts(deps.recogniser, parts)) {
           offers.push(await offerPiece(deps, requestId, text, atMs))
@@ -140,6 +137,7 @@ function domainEntry(
     holdout_version: holdout?.version ?? null,
     owner,
     own_mask: ownMask,
+    review_samples: stats.reviewSamples,
     calibrated_datasets: calibratedDatasets,
     last_sample_at: stats.lastSampleAtMs === null ? null : new Date(stats.lastSampleAtMs).toISOString(),
   }

@@ -1,6 +1,7 @@
 /** Tests that an operator sees the texts of a domain that are set aside, and keeps or drops them. */
 import { env } from 'cloudflare:workers'
 import { expect, test } from 'vitest'
+import type { DomainEntry } from '@copal/shared/wire/admin.ts'
 import type { ReviewEntry } from '@copal/shared/wire/admin-review.ts'
 import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
 import { ensureDomains } from '../../../../gateway/src/storage/db/queries/domain-queries.ts'
@@ -20,6 +21,8 @@ test('outliers are listed with key, loss and beginning, kept or dropped once, an
   ])
   const path = '/domains/reviewed/review'
   const list = async () => (await adminJson<{ data: ReviewEntry[] }>('GET', path)).data
+  const { data: domains } = await adminJson<{ data: DomainEntry[] }>('GET', '/domains')
+  expect(domains.find(({ name }) => name === 'reviewed')?.review_samples).toBe(2)
   const entries = await list()
   expect(entries).toHaveLength(2)
   expect(entries[0]).toMatchObject({ key: 'spoiler', nll: 12, side: 'pool', characters: 10 })
