@@ -93,6 +93,7 @@ export const DOMAIN_OPERATIONS: readonly Operation[] = [
       tenant: 'Name of the tenant.',
     },
     response: named('SampleDeletion', sampleDeletion),
+    accepted: 'An update still reads frozen texts, which are deleted when it has ended.',
     errors: ['invalid_request'],
   },
   {

@@ -127,6 +127,7 @@ function describe(operation: Operation): DescribedOperation {
           ...(streams ? { 'text/event-stream': { schema: streamEventSchema(streams) } } : {}),
         },
       },
+      ...(operation.accepted === undefined ? {} : { 202: { description: operation.accepted, content } }),
       ...Object.fromEntries(
         errorResponsesOf(operation).map(({ status: failed, name }) => [
           failed,

@@ -37,6 +37,8 @@ export interface Operation {
     | 'application/x-ndjson'
   /** Status of success if it is not 200. */
   status?: 201
+  /** When it responds 202 with the same body, because a part is done later. */
+  accepted?: string
   /** Headers of the response, in addition to those of every inference response. */
   headers?: Readonly<Record<string, HeaderField>>
   /** Server-sent events, the response to a request with `stream: true`. */

@@ -10,7 +10,7 @@ import '../../../../gateway/src/index.ts'
 const ANSWERS = OPERATIONS.map((operation) => ({
   operation,
   path: new RegExp(`^${operation.path.replaceAll(/\{\w+\}/g, '[^/]+')}$`),
-  status: operation.status ?? 200,
+  statuses: [operation.status ?? 200, ...(operation.accepted === undefined ? [] : [202])],
   codes: new Set<string>(errorsOf(operation).map(({ code }) => code)),
 }))
 
@@ -25,7 +25,7 @@ export async function fetchDocumented(request: Request): Promise<Response> {
   const answers = ANSWERS.find(
     (each) => each.operation.method === method && (each.path.test(path) || each.path.test(`/v1${path}`)),
   )
-  if (!answers || response.status === answers.status) return response
+  if (!answers || answers.statuses.includes(response.status)) return response
   const { error } = await response.clone().json<ErrorBody>()
   if (answers.codes.has(error.code) || isUnread(error.code)) return response
   throw new Error(

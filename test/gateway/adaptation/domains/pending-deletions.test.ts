@@ -1,0 +1,91 @@
+import { env } from 'cloudflare:workers'
+import { createExecutionContext, createScheduledController, waitOnExecutionContext } from 'cloudflare:test'
+import { expect, test } from 'vitest'
+import type { DeletedSamples } from '@copal/shared/wire/admin-samples.ts'
+import worker from '../../../../gateway/src/index.ts'
+import { finishDeletions } from '../../../../gateway/src/adaptation/domains/sample-deletion.ts'
+import { readDataset } from '../../../../gateway/src/storage/artifacts/datasets.ts'
+import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
+import { listCounted } from '../../../../gateway/src/storage/db/queries/batch-queries.ts'
+import { listDatasetsOf } from '../../../../gateway/src/storage/db/queries/dataset-queries.ts'
+import { listPendingDeletions } from '../../../../gateway/src/storage/db/queries/pending-deletion-queries.ts'
+import { admin, adminJson, importTexts, startUpdate, testDeps } from '../../support/doubles/simulated-node.ts'
+import { newNode } from '../../support/doubles/whole-updates.ts'
+import { offeredSample } from '../../support/requests/offered-sample.ts'
+import { setPolicy } from '../../support/state/seed-masks.ts'
+
+const db = openDatabase(env.DB)
+
+/** An update of a domain, called like the model, that calibrates on texts of a key that leaves. */
+async function calibrating(model: string, keyId: string) {
+  const node = await newNode(model)
+  // No node describes texts here, which the update would wait for.
+  await setPolicy(model, { influence: { outlier_deviations: null } })
+  await importTexts(model)
+  await testDeps()
+    .reservoir(model)
+    .offer(
+      Array.from({ length: 60 }, (_, index) =>
+        offeredSample(`${keyId} wrote text ${index} ${'words and more '.repeat(6)}`, {
+          requestId: `${model}-${index}`,
+          keyId,
+        }),
+      ),
+    )
+  const { id } = await startUpdate(model, [model], { samples: 32 })
+  await node.reach(id, 'calibrating')
+  await node.beat()
+  return { node, id }
+}
+
+async function frozenTexts(domain: string): Promise<string> {
+  const hashes = await listDatasetsOf(db, domain)
+  return JSON.stringify(await Promise.all(hashes.map((hash) => readDataset(testDeps(), hash))))
+}
+
+async function tick(): Promise<void> {
+  const ctx = createExecutionContext()
+  await worker.scheduled(createScheduledController({ cron: '* * * * *' }), env, ctx)
+  await waitOnExecutionContext(ctx)
+}
+
+test('a deletion that an update holds up is answered with 202, and finished when the update has ended', async () => {
+  const { node, id } = await calibrating('held', 'key_held')
+  const response = await admin('DELETE', '/samples?key=key_held')
+  expect(response.status).toBe(202)
+  const deleted = await response.json<DeletedSamples>()
+  expect(deleted.pending).toEqual([{ domain: 'held', update: id }])
+  expect(deleted.domains).toMatchObject([{ domain: 'held', deleted_frozen: 0, updates: [id] }])
+  await finishDeletions(testDeps())
+  expect(await frozenTexts('held')).toContain('key_held')
+  expect(await listPendingDeletions(db, 10)).toHaveLength(1)
+
+  expect((await node.finish(id)).state).toBe('promoted')
+  await tick()
+  expect(await listPendingDeletions(db, 10)).toEqual([])
+  expect(await frozenTexts('held')).not.toContain('key_held')
+  // What is left counts, and the deletion is in the audit log with what was made of the texts.
+  expect(await listCounted(db, 'held')).toHaveLength(1)
+  const { data } = await adminJson<{ data: unknown[] }>('GET', '/audit?limit=500')
+  expect(data).toContainEqual(
+    expect.objectContaining({
+      action: 'samples.deletion_finished',
+      target: 'held',
+      before: expect.objectContaining({ keyId: 'key_held' }) as unknown,
+      after: expect.objectContaining({ updates: [id], masks: ['held@mask-1'] }) as unknown,
+    }),
+  )
+})
+
+test('a deletion whose update was cancelled is finished too, and one of a deleted domain is forgotten', async () => {
+  for (const model of ['stopped', 'dropped']) {
+    const { id } = await calibrating(model, `key_${model}`)
+    expect((await admin('DELETE', `/samples?key=key_${model}`)).status).toBe(202)
+    await adminJson('POST', `/updates/${id}/cancel`)
+  }
+  await adminJson('DELETE', '/domains/dropped')
+  expect(await listPendingDeletions(db, 10)).toMatchObject([{ domain: 'stopped', keyId: 'key_stopped' }])
+  await finishDeletions(testDeps())
+  expect(await listPendingDeletions(db, 10)).toEqual([])
+  expect(await frozenTexts('stopped')).not.toContain('key_stopped')
+})
