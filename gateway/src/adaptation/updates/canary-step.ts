@@ -34,8 +34,7 @@ const END_CALLS = { canary: "'DELETE /admin/canary'", shadow: "'DELETE /admin/sh
  * It is rolled back as soon as harm is proven. It is approved when it is proven not to be worse, or after a maximum time
  * without harm. The trials are in the model's row and the evidence in scores and receipts, so any caller can go on.
  *
- * @throws AppError `conflict` if an operator's trial is running or another mask became active; `node_failed` if no live
- * node can load the mask
+ * @throws AppError `conflict` if an operator's trial is running or another mask became active
  */
 export async function canary(deps: StepDeps, update: UpdateRow): Promise<StepOutcome | undefined> {
   const version = requireMaskVersion(update)
@@ -53,11 +52,11 @@ export async function canary(deps: StepDeps, update: UpdateRow): Promise<StepOut
   const nodes = await liveNodes(deps, model.id)
   const notes = noteNodes(trial, nodes, version, nowMs)
   if (notes.unableSinceMs !== undefined && nowMs - notes.unableSinceMs >= LOAD_TIMEOUT_MS) {
-    throw new AppError(
-      'node_failed',
+    const reason =
       `No live node could load mask m${version} for ${LOAD_TIMEOUT_MS / 1_000} s, so it is not promoted. ` +
-        loadError(nodes, version),
-    )
+      loadError(nodes, version)
+    const decision = { kind: 'canary', verdict: 'failed', reason, actor: SERVICE_ACTOR } as const
+    return { event: 'failed', patch: { errorCode: 'node_failed', errorMessage: reason }, decision }
   }
   const policy = await findPolicy(deps, model.id)
   const verdict = await judgeTrial(

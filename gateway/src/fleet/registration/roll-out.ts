@@ -1,4 +1,4 @@
-import type { HeartbeatResponse } from '@copal/shared/wire/heartbeat.ts'
+import type { Heartbeat, HeartbeatResponse } from '@copal/shared/wire/heartbeat.ts'
 import type { Deps } from '../../contracts/bindings.ts'
 import type { NodeView } from '../../contracts/node-view.ts'
 import type { ModelState } from '../../storage/db/queries/model-queries.ts'
@@ -20,10 +20,21 @@ export function countWaves(nodes: number): number {
   return Math.max(1, Math.ceil((nodes - 1) / maxLoading(nodes, true)))
 }
 
+/** What a node reports of its weights. */
+type Report = Pick<NodeView, 'activeVersion' | 'weightSets'>
+
 /** Returns whether a node serves a version, holds it, or tries to. */
-function hasBegun({ activeVersion, weightSets }: NodeView, version: number): boolean {
+function hasBegun({ activeVersion, weightSets }: Report, version: number): boolean {
   return activeVersion === version || weightSets.some((set) => set.version === version)
 }
+
+const IS_DONE = {
+  /** The roll-out of the active mask. */
+  serve: ({ activeVersion }, version) => activeVersion === version,
+  /** The load of a mask on trial. */
+  hold: ({ weightSets }, version) =>
+    weightSets.some((set) => set.version === version && set.state === 'ready'),
+} satisfies Record<string, (node: Report, version: number) => boolean>
 
 /**
  * Returns whether a node takes part in the roll-out of a version by now. Pure: it follows from the reports of the nodes alone,
@@ -33,13 +44,19 @@ function hasBegun({ activeVersion, weightSets }: NodeView, version: number): boo
  * cannot be loaded stops by itself. A node that is gone frees its place. The others follow in the order of their names.
  *
  * @param nodes the nodes of the model
+ * @param to what the nodes are to do with the version
  */
-export function takesPart(nodeId: string, nodes: readonly NodeView[], version: number): boolean {
+export function takesPart(
+  nodeId: string,
+  nodes: readonly NodeView[],
+  version: number,
+  to: keyof typeof IS_DONE = 'serve',
+): boolean {
   if (nodes.some((node) => node.id === nodeId && hasBegun(node, version))) return true
   const live = nodes.filter(({ alive, draining }) => alive && !draining)
-  const serving = live.filter(({ activeVersion }) => activeVersion === version)
+  const done = live.filter((node) => IS_DONE[to](node, version))
   const begun = live.filter((node) => hasBegun(node, version))
-  const free = maxLoading(live.length, serving.length > 0) - (begun.length - serving.length)
+  const free = maxLoading(live.length, done.length > 0) - (begun.length - done.length)
   const waiting = live
     .filter((node) => !begun.includes(node))
     .map(({ id }) => id)
@@ -49,16 +66,24 @@ export function takesPart(nodeId: string, nodes: readonly NodeView[], version: n
 
 /**
  * Returns the masks that a node must serve and hold now. While a mask is rolled out, nodes whose turn has not come go on with
- * the mask that it replaces. After a roll-back no mask is rolled out, and all nodes return at once.
+ * the mask that it replaces; a mask on trial they do not hold yet. After a roll-back no mask is rolled out, and all nodes
+ * return at once.
  */
 export async function desiredFor(
   deps: Pick<Deps, 'fleet'>,
-  nodeId: string,
+  report: Pick<Heartbeat, 'nodeId' | 'activeVersion' | 'weightSets'>,
   { model, desired, isRollingOut }: ModelState,
 ): Promise<HeartbeatResponse['desired']> {
-  if (!isRollingOut) return desired
+  const { trials = [] } = desired
+  const isNew = ({ version }: { version: number }) => !hasBegun(report, version)
+  const mustWait = isRollingOut && isNew({ version: model.activeVersion })
+  // Most nodes have begun, and need not ask for the others.
+  if (!mustWait && !trials.some(isNew)) return desired
   const { nodes } = await deps.fleet.snapshot()
   const own = nodes.filter((node) => node.model === model.id)
-  if (takesPart(nodeId, own, model.activeVersion)) return desired
-  return { ...desired, active: desired.previous, previous: null }
+  const held = trials.filter(({ version }) => takesPart(report.nodeId, own, version, 'hold'))
+  const { trials: _, ...others } = desired
+  const allowed = { ...others, ...(held.length > 0 ? { trials: held } : {}) }
+  if (!mustWait || takesPart(report.nodeId, own, model.activeVersion)) return allowed
+  return { ...allowed, active: desired.previous, previous: null }
 }

@@ -48,7 +48,7 @@ export function nodeRoutes(): Hono<AppEnv> {
       const current =
         report.jobs.length > 0 ? ((await findModelState(deps.db, state.model.id)) ?? state) : state
       const { isUpdating } = current
-      const desired = await desiredFor(deps, report.nodeId, current)
+      const desired = await desiredFor(deps, report, current)
       const worker = { ...report, draining: report.draining || drained }
       const { watch } = state.model
       if (watch && isCheckDue(watch, deps.nowMs())) await watchMasks(deps, state.model.id)

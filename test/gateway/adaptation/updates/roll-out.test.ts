@@ -145,6 +145,35 @@ describe('the roll-out of a mask', () => {
     expect((await joined.beat())[0]).toBe(2)
   })
 
+  test('a canary is loaded in waves too, and one that the first node cannot load reaches no other node', async () => {
+    const nodes = Array.from({ length: 5 }, (_, at) => new SimulatedNode(`trial-${at + 1}`, 'trial'))
+    const beat = async (states: Partial<Record<number, WeightSetState['state']>> = {}) => {
+      const told: number[] = []
+      for (const [at, node] of nodes.entries()) {
+        const state = states[at]
+        const weightSets = [setOf(1), ...(state === undefined ? [] : [setOf(2, state, 'no memory')])]
+        const { desired } = await node.beat({ activeVersion: 1, weightSets })
+        if (desired.trials?.some(({ version }) => version === 2)) told.push(at)
+      }
+      return told
+    }
+    await beat()
+    await seedMasks('trial', [1, 2])
+    const id = await seedUpdate('trial', 2, { state: 'canary', parentVersion: 1 })
+    await advanceUpdate(testDeps(), id)
+    expect(await beat()).toEqual([0])
+    expect(await beat({ 0: 'ready' })).toEqual([0, 1, 2])
+    expect(await beat({ 0: 'ready', 1: 'ready', 2: 'loading' })).toEqual([0, 1, 2, 3])
+    expect(await beat({ 0: 'failed' })).toEqual([0])
+    const after = (ms: number) => advanceUpdate(testDeps({ nowMs: () => Date.now() + ms }), id)
+    expect((await after(11_000))?.state).toBe('canary')
+    expect((await after(132_000))?.state).toBe('failed')
+    expect(await listDecisionsOf(db, id)).toMatchObject([
+      { kind: 'canary', verdict: 'failed', reason: expect.stringMatching(/'trial-1' reports: no memory/) },
+    ])
+    expect(await beat({ 0: 'failed' })).toEqual([])
+  })
+
   test('a roll-back reaches all nodes with one heartbeat, also in the middle of a roll-out', async () => {
     const { id, nodes, beatAll: all } = await begin('back', 5)
     for (let wave = 0; wave < 4; wave += 1) {

@@ -100,6 +100,18 @@ describe('a roll-out', () => {
     expect(['node-8', 'node-9'].map((id) => takesPart(id, nodes, 2))).toEqual([false, true])
   })
 
+  test('has the nodes load a mask on trial in waves too', () => {
+    const partOfTrial = (...states: State[]) => {
+      const nodes = fleetOf(...states)
+      return nodes.filter(({ id }) => takesPart(id, nodes, 2, 'hold')).length
+    }
+    expect(partOfTrial('absent', 'absent', 'absent', 'absent', 'absent')).toBe(1)
+    expect(partOfTrial('failed', 'absent', 'absent', 'absent', 'absent')).toBe(1)
+    expect(partOfTrial('ready', 'absent', 'absent', 'absent', 'absent')).toBe(3)
+    expect(partOfTrial('ready', 'loading', 'failed', 'absent', 'absent')).toBe(3)
+    expect(partOfTrial('ready', 'ready', 'ready', 'absent', 'absent')).toBe(5)
+  })
+
   test('lets every node that holds the mask already, as after a canary, switch at once', () => {
     const nodes = fleetOf('ready', 'ready', 'ready', 'ready')
     expect(partOf(nodes)).toHaveLength(4)
