@@ -15,12 +15,13 @@ const { ReservoirStore } = (await import(`${SAMPLING}/reservoir-store.ts`)) as {
 }
 const { placeSample } = (await import(`${SAMPLING}/sample-placement.ts`)) as { placeSample: Place }
 
-/** What an update of 16 × 512 tokens takes of a domain. */
-export const MAX_CHARACTERS = 16 * 512 * 4 * 1.25
+/** Sequences, of 512 tokens, that a mask is calibrated on. */
+export const SAMPLES = 16
+/** What an update takes of a domain. */
+const MAX_CHARACTERS = SAMPLES * 512 * 4 * 1.25
 /** Keys of ordinary traffic, and characters of each of their requests. */
 const HONEST_KEYS = 14
 const REQUEST_CHARACTERS = 600
-const SEED = 'poison'
 
 /** Kinds of text that a key sends to spoil a domain. */
 export type Poison = 'random tokens' | 'one repeated text' | '16 KB texts'
@@ -66,6 +67,7 @@ export function assignKeys(
 /** Returns the texts that an update takes of the reservoir, after the requests were offered to it. */
 export async function takenTexts(
   requests: readonly Request[],
+  seed: string,
 ): Promise<{ texts: Request[]; review: number }> {
   const store = new ReservoirStore(sqliteStorage(), {
     pool: { texts: 2_048, characters: 4 * 1024 * 1024 },
@@ -73,7 +75,7 @@ export async function takenTexts(
     sourcesPerText: 16,
     timeToLiveMs: 1e9,
     rememberOffersMs: 1e9,
-    seed: SEED,
+    seed,
     nowMs: () => 1e6,
   })
   await store.migrate()
@@ -94,10 +96,10 @@ export async function takenTexts(
 }
 
 /** Returns the texts that the version before took: whole texts by their lots, whoever sent them, each text once. */
-export async function takenBefore(requests: readonly Request[]): Promise<Request[]> {
+export async function takenBefore(requests: readonly Request[], seed: string): Promise<Request[]> {
   const unique = [...new Map(requests.map((request) => [request.text, request])).values()]
   const placed = await Promise.all(
-    unique.map(async (request) => ({ request, place: await placeSample(SEED, { text: request.text }) })),
+    unique.map(async (request) => ({ request, place: await placeSample(seed, { text: request.text }) })),
   )
   const texts: Request[] = []
   let characters = 0

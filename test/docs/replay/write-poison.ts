@@ -3,7 +3,7 @@
  * of an update by the code of the reservoir, selects a mask from them, and evaluates it on held-out text of the domain.
  */
 import { createHash } from 'node:crypto'
-import { mkdirSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs'
 import { homedir, tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { openModel } from '../../../gpu-node/src/model/open-model.ts'
@@ -21,6 +21,7 @@ import {
   poisonTexts,
   takenBefore,
   takenTexts,
+  SAMPLES,
   type Poison,
   type Request,
   type Sender,
@@ -41,6 +42,8 @@ const backend = createSparseBackend({ addon: loadNative(), threads: 2, kvTokens:
 
 /** Returns the mean dense loss of the beginning of each text. */
 async function describe(texts: readonly string[]): Promise<{ text: string; nllMean: number }[]> {
+  const path = join(work, `${createHash('sha256').update(texts.join('\0')).digest('hex')}.losses.json`)
+  if (existsSync(path)) return JSON.parse(readFileSync(path, 'utf8')) as { text: string; nllMean: number }[]
   const unique = [...new Set(texts)]
   const sources = await Promise.all(
     unique.map((text) => cutWindows({ texts: [text.slice(0, 1024)] }, model.codec, DESCRIBED_TOKENS, 1)),
@@ -48,13 +51,23 @@ async function describe(texts: readonly string[]): Promise<{ text: string; nllMe
   const losses = new Map<string, number>()
   for await (const { nllMean } of evaluateWindows(backend, { model, version: 0, maskPath: null }, sources))
     losses.set(unique[losses.size] ?? '', nllMean)
-  return texts.map((text) => ({ text, nllMean: losses.get(text) ?? 0 }))
+  const described = texts.map((text) => ({ text, nllMean: losses.get(text) ?? 0 }))
+  writeFileSync(path, JSON.stringify(described))
+  return described
 }
+
+/** By the hash of the texts that a mask was selected from. In a file, so that a run can be continued. */
+const PERPLEXITIES = join(work, 'perplexities.json')
+const perplexities = new Map<string, number>(
+  existsSync(PERPLEXITIES) ? (JSON.parse(readFileSync(PERPLEXITIES, 'utf8')) as [string, number][]) : [],
+)
 
 /** Selects a mask from texts, and returns its perplexity on held-out text. */
 async function perplexityFrom(texts: readonly Request[]): Promise<number> {
   const data = texts.map(({ text }) => `${JSON.stringify({ text })}\n`).join('')
   const sha256 = createHash('sha256').update(data).digest('hex')
+  const known = perplexities.get(sha256)
+  if (known !== undefined) return known
   const path = join(work, `${sha256}.ndjson`)
   writeFileSync(path, data)
   const { maskPath } = await calibrateAndSelect(
@@ -62,7 +75,7 @@ async function perplexityFrom(texts: readonly Request[]): Promise<number> {
     {
       datasets: [{ path, sha256, domain: 'novel' }],
       accumulated: [],
-      samples: 16,
+      samples: SAMPLES,
       length: 512,
       seed: 0,
       selection: { method: METHOD, pattern: '0.5', scope: 'row' as const, weights: {} },
@@ -74,7 +87,10 @@ async function perplexityFrom(texts: readonly Request[]): Promise<number> {
     2,
     () => {},
   )
-  return evaluate(maskPath)
+  const perplexity = await evaluate(maskPath)
+  perplexities.set(sha256, perplexity)
+  writeFileSync(PERPLEXITIES, JSON.stringify([...perplexities]))
+  return perplexity
 }
 
 async function evaluate(maskPath: string | null): Promise<number> {
@@ -101,44 +117,65 @@ const words = Array.from({ length: 40_000 }, (_, id) =>
 const ordinary = await describe(ordinaryTexts(read('test/fixtures/text/novel.calibration.txt')).slice(0, 280))
 process.stderr.write(`described ${ordinary.length} texts\n`)
 
-interface Row {
-  poison: Poison | null
-  sender: Sender | null
-  /** Share of the requests, and of the characters that the update takes, now and before. */
-  requests: number
+/** What one draw of the update's texts gave, by the reservoir and by the version before. */
+interface Draw {
+  seed: string
+  /** Share of the poison in the characters that the update takes. */
   share: number
   share_before: number
   /** Texts that were set aside for review. */
   review: number
   perplexity: number
+  /** Null where it was not measured. */
   perplexity_before: number | null
+}
+
+interface Row {
+  poison: Poison | null
+  sender: Sender | null
+  /** Whether a node had described the texts before they were drawn. */
+  described: boolean
+  /** Share of the poison in the requests. */
+  requests: number
+  draws: Draw[]
 }
 
 const dense = await evaluate(null)
 const rows: Row[] = []
-async function measure(poison: Poison | null, sender: Sender | null): Promise<void> {
-  const count = poison && sender ? poisonCount(ordinary.length, sender) : 0
-  const spoiled = poison ? await describe(poisonTexts(poison, count, words, foreign)) : []
-  const requests = assignKeys(ordinary, spoiled, sender ?? 'one key')
-  const { texts, review } = await takenTexts(requests)
-  const before = await takenBefore(requests)
-  const row: Row = {
-    poison,
-    sender,
-    requests: count / requests.length,
-    share: poisonShare(texts),
+
+async function measure(
+  row: Omit<Row, 'draws' | 'requests'> & { texts: readonly Omit<Request, 'keyId'>[] },
+  seed: string,
+  isBeforeMeasured: boolean,
+): Promise<void> {
+  const { poison, sender, described, texts } = row
+  const offered = [ordinary, texts].map((part) =>
+    described ? part : part.map(({ text }) => ({ text, nllMean: undefined })),
+  )
+  const requests = assignKeys(offered[0] ?? [], offered[1] ?? [], sender ?? 'one key')
+  const { texts: taken, review } = await takenTexts(requests, seed)
+  const before = await takenBefore(requests, seed)
+  const draw: Draw = {
+    seed,
+    share: poisonShare(taken),
     share_before: poisonShare(before),
     review,
-    perplexity: await perplexityFrom(texts),
-    perplexity_before: sender === 'ten keys' ? null : await perplexityFrom(before),
+    perplexity: await perplexityFrom(taken),
+    perplexity_before: isBeforeMeasured ? await perplexityFrom(before) : null,
   }
-  rows.push(row)
-  process.stderr.write(`${JSON.stringify(row)}\n`)
+  const known = rows.find(
+    (each) => each.poison === poison && each.sender === sender && each.described === described,
+  )
+  const same = known?.draws.findIndex((each) => each.seed === seed) ?? -1
+  if (known && same >= 0) known.draws[same] = draw
+  else if (known) known.draws.push(draw)
+  else rows.push({ poison, sender, described, requests: texts.length / requests.length, draws: [draw] })
+  process.stderr.write(`${JSON.stringify({ poison, sender, described, ...draw })}\n`)
   const result = {
     model: model.id,
     method: METHOD,
     pattern: '0.5',
-    samples: 16,
+    samples: SAMPLES,
     window_tokens: WINDOW_TOKENS,
     windows: WINDOWS,
     dense,
@@ -148,8 +185,32 @@ async function measure(poison: Poison | null, sender: Sender | null): Promise<vo
   writeFileSync(join(ROOT, 'docs/results/poison/poison.json'), `${JSON.stringify(result, null, 1)}\n`)
 }
 
-await measure(null, null)
+const POISONS: readonly Poison[] = ['random tokens', 'one repeated text', '16 KB texts']
+const sent = new Map<string, { text: string; nllMean: number }[]>()
 for (const sender of ['one key', 'ten keys'] as const)
-  for (const poison of ['random tokens', 'one repeated text', '16 KB texts'] as const)
-    await measure(poison, sender)
+  for (const poison of POISONS)
+    sent.set(
+      `${poison} ${sender}`,
+      await describe(poisonTexts(poison, poisonCount(ordinary.length, sender), words, foreign)),
+    )
+const textsOf = (poison: Poison, sender: Sender) => sent.get(`${poison} ${sender}`) ?? []
+/** What is measured, the most telling first: `[poison, sender, seed, described, before]`. */
+const RUNS: readonly [Poison | null, Sender | null, string, boolean, boolean][] = [
+  [null, null, 'poison', true, true],
+  ['random tokens', 'one key', 'poison', true, true],
+  ['one repeated text', 'one key', 'poison', true, true],
+  ['16 KB texts', 'one key', 'poison', true, true],
+  ['random tokens', 'ten keys', 'poison', true, false],
+  ['one repeated text', 'ten keys', 'poison', true, false],
+  ['16 KB texts', 'ten keys', 'poison', true, false],
+  ...['second', 'third'].flatMap((seed): [Poison | null, Sender | null, string, boolean, boolean][] => [
+    [null, null, seed, true, false],
+    ['16 KB texts', 'one key', seed, true, false],
+  ]),
+  ['random tokens', 'one key', 'poison', false, false],
+]
+for (const [poison, sender, seed, described, before] of RUNS) {
+  const texts = poison && sender ? textsOf(poison, sender) : []
+  await measure({ poison, sender, described, texts }, seed, before)
+}
 process.exit(0)
