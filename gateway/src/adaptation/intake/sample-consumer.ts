@@ -3,7 +3,7 @@ import { sampleMessage, type SampleMessage } from '@copal/shared/wire/sample-mes
 import { admitDomain, listDomains } from '../../storage/db/queries/domain-queries.ts'
 import type { Deps } from '../../contracts/bindings.ts'
 import type { OfferedSample } from '../../contracts/reservoir-object.ts'
-import { findTenantsOfKeys } from '../../storage/db/queries/key-queries.ts'
+import { findConsents, findTenantsOfKeys, type KeyConsent } from '../../storage/db/queries/key-queries.ts'
 import { listTombstones, type TombstoneRow } from '../../storage/db/queries/tombstone-queries.ts'
 import { isDeleted } from '../sampling/tombstones.ts'
 import { SAMPLE_QUEUE } from '../sampling/sample-queue.ts'
@@ -37,7 +37,7 @@ const MAX_RETRY_DELAY_S = 600
  *
  * Messages may arrive twice and in any order: a reservoir remembers the texts that it was offered. A message that is
  * not a sample is dropped with a line in the log, and so are samples that were deleted after they were queued, however late
- * they arrive, and those of other tenants than the owner of their domain. If a reservoir cannot be reached, its messages are retried. Samples that would create a domain beyond the
+ * they arrive, those of keys whose policy has changed since, and those of other tenants than the owner of their domain. If a reservoir cannot be reached, its messages are retried. Samples that would create a domain beyond the
  * maximum number are dropped, with one line in the log for each batch of messages.
  */
 export async function consumeSamples(deps: ConsumerDeps, batch: MessageBatch): Promise<void> {
@@ -60,17 +60,19 @@ export async function consumeSamples(deps: ConsumerDeps, batch: MessageBatch): P
   const context = readContext(deps, samples)
   const rejected = new Map<string, number>()
   let deleted = 0
+  let withdrawn = 0
   let foreign = 0
   const byDomain = [...Map.groupBy(samples, ({ domain }) => domain)]
   await Promise.all(
     byDomain.map(async ([domain, group]) => {
       try {
-        const { tombstones, tenants, owners } = await context
+        const { tombstones, tenants, owners, consents } = await context
         const owner = owners.get(domain) ?? null
         const kept = group
           .map((one) => toOffer(one, tenants))
           .filter((offer) => !isDeleted(tombstones, domain, offer, offer.atMs))
-        const offers = kept.filter(({ tenant }) => owner === null || tenant === owner)
+        const allowed = kept.filter((offer) => isConsented(offer, consents.get(offer.keyId)))
+        const offers = allowed.filter(({ tenant }) => owner === null || tenant === owner)
         const keyIds = [...new Set(offers.map(({ keyId }) => keyId))]
         if (
           offers.length === 0 ||
@@ -80,7 +82,8 @@ export async function consumeSamples(deps: ConsumerDeps, batch: MessageBatch): P
           if (offers.length > 0) await deps.reservoir(domain).offer(offers)
         } else rejected.set(domain, offers.length)
         deleted += group.length - kept.length
-        foreign += kept.length - offers.length
+        withdrawn += kept.length - allowed.length
+        foreign += allowed.length - offers.length
         for (const { message } of group) message.ack()
       } catch (error) {
         const dead = batch.queue === SAMPLE_QUEUE.queue ? group.filter(isLastAttempt).length : 0
@@ -98,6 +101,8 @@ export async function consumeSamples(deps: ConsumerDeps, batch: MessageBatch): P
     }),
   )
   if (deleted > 0) console.warn(`Dropped ${deleted} samples that were deleted after they had been queued.`)
+  if (withdrawn > 0)
+    console.warn(`Dropped ${withdrawn} samples of keys whose sampling policy has changed since.`)
   if (foreign > 0) console.warn(`Dropped ${foreign} samples whose domain belongs to another tenant.`)
   if (rejected.size === 0) return
   const dropped = [...rejected.values()].reduce((sum, count) => sum + count, 0)
@@ -165,6 +170,8 @@ interface StoreContext {
   tombstones: TombstoneRow[]
   /** The tenants of keys, where samples do not name them. */
   tenants: ReadonlyMap<string, string>
+  /** What may be sampled of the keys now. */
+  consents: ReadonlyMap<string, KeyConsent>
   /** The owners of domains; null: all share it. */
   owners: ReadonlyMap<string, string | null>
 }
@@ -175,12 +182,26 @@ async function readContext(
 ): Promise<StoreContext> {
   const oldestMs = Math.min(...samples.map(({ message }) => message.timestamp.getTime()))
   const keyIds = samples.flatMap(({ sample }) => (sample.tenant === undefined ? sample.keyId : []))
-  const [tombstones, tenants, domains] = await Promise.all([
+  const [tombstones, tenants, consents, domains] = await Promise.all([
     listTombstones(db, oldestMs),
     keyIds.length > 0 ? findTenantsOfKeys(db, keyIds) : new Map<string, string>(),
+    findConsents(db, [...new Set(samples.map(({ sample }) => sample.keyId))]),
     listDomains(db),
   ])
-  return { tombstones, tenants, owners: new Map(domains.map(({ name, owner }) => [name, owner])) }
+  return { tombstones, tenants, consents, owners: new Map(domains.map(({ name, owner }) => [name, owner])) }
+}
+
+/**
+ * Returns whether a sample may still be stored. An isolate samples under the old policy of a key for half a minute after it has
+ * changed; which requests would be sampled under the new one is not known here. Samples of older gateways name no version.
+ */
+function isConsented(
+  { consentVersion }: Pick<OfferedSample, 'consentVersion'>,
+  consent: KeyConsent | undefined,
+): boolean {
+  if (!consent) return true
+  if (consent.policies.includes('never')) return false
+  return consentVersion === 0 || consentVersion >= consent.version
 }
 
 function toOffer(

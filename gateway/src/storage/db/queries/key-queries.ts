@@ -59,6 +59,28 @@ export async function listKeyIds(db: Database, tenant: string): Promise<string[]
   return rows.map(({ id }) => id)
 }
 
+/** What may be sampled of a key now, by its own policy and by that of its tenant. */
+export interface KeyConsent {
+  version: number
+  policies: readonly SamplingPolicy[]
+}
+
+/** Returns what may be sampled of keys, by their ids, also of revoked ones. */
+export async function findConsents(db: Database, ids: readonly string[]): Promise<Map<string, KeyConsent>> {
+  const { id, consentVersion: version, sampling } = apiKeys
+  const rows = await db
+    .select({ id, version, sampling, ofTenants: tenants.sampling })
+    .from(apiKeys)
+    .leftJoin(tenants, eq(tenants.name, apiKeys.tenant))
+    .where(sql`${id} in (select value from json_each(${JSON.stringify(ids)}))`)
+  return new Map(
+    rows.map((row) => [
+      row.id,
+      { version: row.version, policies: [row.sampling, row.ofTenants ?? row.sampling] },
+    ]),
+  )
+}
+
 /** Returns the tenants of keys by their ids, also of revoked ones. */
 export async function findTenantsOfKeys(db: Database, ids: readonly string[]): Promise<Map<string, string>> {
   const rows = await db
