@@ -1,4 +1,5 @@
 import { domainName } from '@copal/shared/wire/inference-fields.ts'
+import { functionWords } from './function-words.ts'
 
 const TERMS = 6
 const NAME_TERMS = 2
@@ -14,7 +15,7 @@ export interface ClusterName {
 }
 
 /**
- * Names groups of texts by the words that many of a group's texts contain and few of the others.
+ * Names groups of texts by the words that many of a group's texts contain and few of the others. Function words are left out.
  *
  * @param groups texts by group
  * @param others texts of no group, which count as others
@@ -31,8 +32,9 @@ export function nameClusters(
   return groups.map((texts, group) => {
     const own = frequencies[group]!
     const rest = all - texts.length
+    const ignored = functionWords(own)
     const scored = [...own]
-      .filter(([, count]) => count >= 2)
+      .filter(([term, count]) => count >= 2 && !ignored.has(term))
       .map(([term, count]) => {
         const inside = count / texts.length
         const outside = frequencies.reduce(
@@ -41,9 +43,10 @@ export function nameClusters(
         )
         return { term, score: inside * Math.log((inside + 0.01) / (outside / Math.max(1, rest) + 0.01)) }
       })
+      .filter(({ score }) => score > 0)
       .toSorted((a, b) => b.score - a.score || (a.term < b.term ? -1 : 1))
     const terms = scored.slice(0, TERMS).map(({ term }) => term)
-    const name = uniqueName(terms.slice(0, NAME_TERMS).join('-'), used)
+    const name = uniqueName(nameTerms(terms).join('-'), used)
     used.add(name)
     return { name, terms }
   })
@@ -60,6 +63,15 @@ function documentFrequencies(texts: readonly string[]): Map<string, number> {
 function wordsOf(text: string): Set<string> {
   const plain = text.slice(0, MAX_CHARACTERS).normalize('NFKD').replaceAll(/\p{M}/gu, '').toLowerCase()
   return new Set(plain.match(/(?<![\p{L}\p{N}])[a-z][a-z0-9]{2,23}(?![\p{L}\p{N}])/gu))
+}
+
+/** The first terms that are not forms of each other, as `token` and `tokens` are. */
+function nameTerms(terms: readonly string[]): string[] {
+  const chosen: string[] = []
+  for (const term of terms)
+    if (chosen.length < NAME_TERMS && !chosen.some((one) => one.startsWith(term) || term.startsWith(one)))
+      chosen.push(term)
+  return chosen
 }
 
 function uniqueName(wanted: string, used: ReadonlySet<string>): string {

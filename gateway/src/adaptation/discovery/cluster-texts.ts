@@ -1,6 +1,6 @@
 import { nameClusters, type ClusterName } from './cluster-names.ts'
 import { kMeans, predictionStrength } from './k-means.ts'
-import { whitenedComponents } from './principal-components.ts'
+import { principalComponents } from './principal-components.ts'
 import { seededRandom, type Random } from './seeded-random.ts'
 import { standardise } from './standardise.ts'
 
@@ -17,8 +17,8 @@ export interface ClusterOptions {
   minSize?: number
   /** Most clusters. 12 by default. */
   maxClusters?: number
-  /** Numbers of principal components to try; 4 and 8 by default. */
-  components?: readonly number[]
+  /** Principal components by which texts are compared; 8 by default. */
+  components?: number
   /** Most items; later ones stay unassigned. 1,000 by default, which bounds the time. */
   maxItems?: number
   /** Names that must not be suggested. */
@@ -41,12 +41,16 @@ export interface TextClusters {
 
 const MIN_SIZE = 12
 const MAX_CLUSTERS = 12
-const COMPONENTS = [4, 8]
+const COMPONENTS = 8
 const MAX_ITEMS = 1000
-/** Clusters count when halves of the items agree on them this much; below, the items are one cluster. */
-const MIN_STRENGTH = 0.8
+/**
+ * Clusters count when halves of the items agree on them this much, by their number: halves of one kind agree well on two
+ * halves along the direction in which it varies most, but not on more.
+ */
+const MIN_STRENGTHS: Readonly<Record<number, number>> = { 2: 0.95, 3: 0.75 }
+const MIN_STRENGTH = 0.7
 
-/** Clusters texts by their embeddings: k-means on whitened principal components, with as many clusters as halves agree on. */
+/** Clusters texts by their embeddings: k-means on principal components, with as many clusters as halves agree on. */
 export function clusterTexts(items: readonly ClusterItem[], options: ClusterOptions = {}): TextClusters {
   const minSize = options.minSize ?? MIN_SIZE
   const size = items[0]?.embedding.length ?? 0
@@ -72,26 +76,18 @@ export function clusterTexts(items: readonly ClusterItem[], options: ClusterOpti
   return { clusters: members.map((cluster, at) => ({ members: cluster, ...names[at]! })), unassigned }
 }
 
-/** Groups rows into the most clusters that are found again in halves of the rows. */
+/** Groups rows into the most clusters that are found again in halves of the rows; one where none are. */
 function findGroups(
   rows: Float32Array,
   size: number,
-  tried: readonly number[],
+  wanted: number,
   maxClusters: number,
   random: Random,
 ): Int32Array {
+  const { scores, components } = principalComponents(rows, size, wanted, random)
   let groups: Int32Array = new Int32Array(rows.length / size)
-  let most = 1
-  let strongest = 0
-  for (const wanted of tried) {
-    const { scores, components } = whitenedComponents(rows, size, wanted, random)
-    for (let k = 2; k <= maxClusters; k++) {
-      const strength = predictionStrength(scores, components, k, random)
-      if (strength < MIN_STRENGTH || k < most || (k === most && strength <= strongest)) continue
-      most = k
-      strongest = strength
+  for (let k = 2; k <= maxClusters; k++)
+    if (predictionStrength(scores, components, k, random) >= (MIN_STRENGTHS[k] ?? MIN_STRENGTH))
       groups = kMeans(scores, components, k, random).groups
-    }
-  }
   return groups
 }

@@ -5,13 +5,13 @@ const ITERATIONS = 24
 const EXTRA = 4
 
 /**
- * Projects standardised rows on their principal components and gives each component the variance 1: directions in which
- * kinds of text differ little count as much as those in which all texts vary.
+ * Projects standardised rows on their principal components, relative to the deviation along the first one: directions in which
+ * all texts vary count more than those in which few do.
  *
  * @param rows `[examples, size]` row-major, mean 0 in each dimension
  * @returns `[examples, components]` row-major; fewer components than wanted where there are fewer examples or dimensions
  */
-export function whitenedComponents(
+export function principalComponents(
   rows: Float32Array,
   size: number,
   wanted: number,
@@ -39,10 +39,21 @@ export function whitenedComponents(
       }
     orthonormalise(scores, n, width)
   }
-  const whitened = new Float64Array(n * components)
+  // Rows times these directions are scores times variances, so a direction is as long as the deviation along it.
+  directions.fill(0)
   for (let i = 0; i < n; i++)
-    for (let c = 0; c < components; c++) whitened[i * components + c] = scores[i * width + c]! * Math.sqrt(n)
-  return { scores: whitened, components }
+    for (let d = 0; d < size; d++)
+      for (let c = 0; c < width; c++)
+        directions[d * width + c]! += rows[i * size + d]! * scores[i * width + c]!
+  const deviations = new Float64Array(components)
+  for (let d = 0; d < size; d++)
+    for (let c = 0; c < components; c++) deviations[c]! += directions[d * width + c]! ** 2
+  const first = deviations[0] || 1
+  const projected = new Float64Array(n * components)
+  for (let i = 0; i < n; i++)
+    for (let c = 0; c < components; c++)
+      projected[i * components + c] = scores[i * width + c]! * Math.sqrt((n * deviations[c]!) / first)
+  return { scores: projected, components }
 }
 
 /** Makes the columns of `[n, width]` orthogonal and of length 1, each by those before it (Gram-Schmidt, twice). */
