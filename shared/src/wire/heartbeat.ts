@@ -104,7 +104,7 @@ export type Heartbeat = z.output<typeof heartbeat>
 export const MAX_OWN_MASKS = 64
 
 /** A mask that serves one domain instead of the active one. */
-export const ownMaskRef = maskRef.extend({ domain: domainName })
+const ownMaskRef = maskRef.extend({ domain: domainName })
 
 /** A mask that serves one domain instead of the active one. */
 export type OwnMaskRef = z.output<typeof ownMaskRef>

@@ -58,7 +58,7 @@ function againstDense(holdout: GateHoldout, maxRatio: number): DecisionFigure {
 }
 
 /** Describes by how much a domain gains by its own mask. */
-export function describeGain(
+function describeGain(
   { value, upper }: DecisionFigure,
   { domain, minGain }: OwnMaskDemand,
   confidence: number,

@@ -1,13 +1,9 @@
 import { env } from 'cloudflare:workers'
-import { eq } from 'drizzle-orm'
 import { expect, test } from 'vitest'
-import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
-import { models } from '../../../../gateway/src/storage/db/schema/masks.ts'
 import { cacheOf, newRequest, ready, untilCached, useCachedNode } from '../../support/doubles/cached-node.ts'
 import { createKey, sendHeartbeat } from '../../support/requests/gateway-requests.ts'
 import { activate, seedMasks } from '../../support/state/seed-masks.ts'
 
-const db = openDatabase(env.DB)
 const cached = useCachedNode()
 const maskOf = ({ headers }: Response) => headers.get('x-copal-mask')
 
@@ -19,10 +15,9 @@ async function serveOwnMasks(): Promise<void> {
   await beat(0, 1)
   await seedMasks('tiny', [1, 6])
   await activate('tiny', 1)
-  await db
-    .update(models)
-    .set({ domainVersions: { legal: 6 } })
-    .where(eq(models.id, 'tiny'))
+  await env.DB.prepare('update models set domain_versions = ? where id = ?')
+    .bind(JSON.stringify({ legal: 6 }), 'tiny')
+    .run()
 }
 
 test('requests of a domain are answered and cached under its own mask, by header or key, while a node holds it', async () => {
