@@ -6,7 +6,7 @@ import { announceAudit, recordAudit } from '../../../gateway/src/audit/record-au
 import { openDatabase } from '../../../gateway/src/storage/db/open-database.ts'
 import { insertDecision } from '../../../gateway/src/storage/db/queries/decision-queries.ts'
 import { heartbeatOf } from '../../support/doubles/heartbeat.ts'
-import { admin, adminJson, testDeps } from '../support/doubles/simulated-node.ts'
+import { admin, adminJson, signedCall, testDeps } from '../support/doubles/simulated-node.ts'
 import { createKey, sendHeartbeat, signedPost, until } from '../support/requests/gateway-requests.ts'
 
 const DAY_MS = 24 * 60 * 60 * 1000
@@ -162,6 +162,22 @@ test('the log shows when a node starts, is replaced under its name, and is imita
     ['node:audited-1', 'node.started'],
     ['node:audited-1', 'node.replaced'],
     ['node:audited-1', 'node.signature_rejected'],
+  ])
+})
+
+test('the log shows uploads and downloads that imitate a node', async () => {
+  const wrong = 'guessed'.repeat(8)
+  const path = `/internal/masks/${'a'.repeat(64)}`
+  const since = encodeURIComponent(new Date().toISOString())
+  for (const method of ['PUT', 'GET'] as const)
+    expect((await signedCall(method, path, new Uint8Array(), wrong)).status).toBe(401)
+  const rows = await until('a row', async () => {
+    const { data } = await list(`&target=node-1&since=${since}`)
+    return data.length > 0 ? data : undefined
+  })
+  // The two are one event, because it is of one kind and of one name.
+  expect(rows.map(({ actor, action }) => [actor, action])).toEqual([
+    ['node:node-1', 'node.signature_rejected'],
   ])
 })
 

@@ -8,10 +8,12 @@ import {
 } from '@copal/shared/wire/statistics-manifest.ts'
 import { sha256Hex } from '@copal/shared/wire/identifiers.ts'
 import { validate, parseJson } from '@copal/shared/wire/validate.ts'
+import { NodeEvents } from '../../audit/node-events.ts'
 import type { AppEnv } from '../../contracts/context.ts'
 import { storeMaskFile } from '../../storage/artifacts/mask-files.ts'
 import { joinMaskFile, storeMaskPart } from '../../storage/artifacts/mask-parts.ts'
 import { decodeBody } from '../../runtime/body-reader.ts'
+import { auditNodeCalls } from '../../middleware/audit-node-calls.ts'
 import { rejectMethod } from '../../middleware/error-responses.ts'
 import { readSignedBody, requireFirstUse, requireSignature } from '../../middleware/signed-calls.ts'
 import { datasetKey, maskKey, statisticsKey } from '../../storage/artifacts/artifact-keys.ts'
@@ -29,6 +31,7 @@ const CACHE_CONTROL = 'private, max-age=31536000, immutable'
  */
 export function artifactRoutes(): Hono<AppEnv> {
   return new Hono<AppEnv>()
+    .use(auditNodeCalls(new NodeEvents()))
     .get('/masks/:sha256', (c) => sendArtifact(c, maskKey(pathHash(c)), 'mask', 'application/octet-stream'))
     .put('/masks/:sha256', async (c) => {
       const hash = pathHash(c)

@@ -2,13 +2,13 @@ import { Hono } from 'hono'
 import { AppError } from '@copal/shared/errors.ts'
 import { acceptHeartbeat } from '../../fleet/registration/accept-heartbeat.ts'
 import { desiredFor } from '../../fleet/registration/roll-out.ts'
-import { NodeEvents, type NodeEvent } from '../../audit/node-events.ts'
-import { claimedNodeId, SIGNATURE_HEADER } from '@copal/shared/wire/signature.ts'
+import { NodeEvents } from '../../audit/node-events.ts'
 import { heartbeat, type HeartbeatResponse } from '@copal/shared/wire/heartbeat.ts'
 import { cachedResponse, receiptBatch } from '@copal/shared/wire/receipts.ts'
 import { responseKey } from '../../inference/cache/cache-key.ts'
 import type { AppEnv } from '../../contracts/context.ts'
 import { findModelState } from '../../storage/db/queries/model-queries.ts'
+import { auditNodeCalls } from '../../middleware/audit-node-calls.ts'
 import { rejectMethod } from '../../middleware/error-responses.ts'
 import { readNodeReport, requireFirstUse, signatureOf } from '../../middleware/signed-calls.ts'
 import { advanceUpdates } from '../../adaptation/updates/advance-update.ts'
@@ -25,13 +25,7 @@ const MAX_BODY_BYTES = 4 * 1024 * 1024
 export function nodeRoutes(): Hono<AppEnv> {
   const events = new NodeEvents()
   const app = new Hono<AppEnv>()
-  app.use(async (c, next) => {
-    await next()
-    const event = rejectedEvent(c.error)
-    const claimed = event && claimedNode(c.req.header(SIGNATURE_HEADER))
-    if (!claimed) return
-    c.var.deps.waitUntil(events.record(c.var.deps, claimed, event, { error: c.error?.message ?? '' }))
-  })
+  app.use(auditNodeCalls(events))
   return app
     .post('/heartbeat', async (c) => {
       const { deps } = c.var
@@ -85,19 +79,4 @@ export function nodeRoutes(): Hono<AppEnv> {
       return c.json({ kept: true })
     })
     .all('/answers', rejectMethod('POST'))
-}
-
-/** Returns what the audit log calls a rejected call of a node; undefined if it is no event of the node's name. */
-function rejectedEvent(error: Error | undefined): NodeEvent | undefined {
-  if (!(error instanceof AppError)) return undefined
-  if (error.code === 'invalid_signature') return 'signature_rejected'
-  return error.code === 'conflict' && error.param === 'process' ? 'replaced' : undefined
-}
-
-function claimedNode(header: string | undefined): string | undefined {
-  try {
-    return claimedNodeId(header)
-  } catch {
-    return undefined
-  }
 }
