@@ -251,6 +251,7 @@ export class SimulatedNode {
       await this.work()
       const update = await getUpdate(updateId)
       if (update.finished_at !== null) return update
+      if (update.state === 'collecting') await scheduler.wait(300)
     }
     throw new Error(`update ${updateId} did not end: ${JSON.stringify(await getUpdate(updateId))}`)
   }
@@ -260,6 +261,8 @@ export class SimulatedNode {
     for (let turn = 0; turn < 30; turn += 1) {
       const update = await getUpdate(updateId)
       if (update.state === state) return update
+      // Heartbeats wait while another call asks this node, in vain, to describe texts.
+      if (update.state === 'collecting') await scheduler.wait(300)
       await this.work()
       await this.beat()
     }
