@@ -1,6 +1,7 @@
 import type { Deps } from '../contracts/bindings.ts'
 import { findDomain } from '../storage/db/queries/domain-queries.ts'
 import { findKey } from '../storage/db/queries/key-queries.ts'
+import { listPolicyOverrides } from '../storage/db/queries/policy-queries.ts'
 import { listTenants } from '../storage/db/queries/tenant-queries.ts'
 
 type Reader = (deps: Pick<Deps, 'db'>, params: readonly string[]) => Promise<unknown>
@@ -19,10 +20,14 @@ const tenant: Reader = async ({ db }, [name = '']) => {
 
 const domain: Reader = async ({ db }, [name = '']) => (await findDomain(db, name)) ?? null
 
+/** Of all models, because the body names the model. */
+const policy: Reader = async ({ db }) => listPolicyOverrides(db)
+
 /** What the rows of the audit log show of the things that a route changes, by the pattern of the route. */
 const READERS: Readonly<Record<string, Reader>> = {
   '/admin/domains/:domain': domain,
   '/admin/keys': key,
+  '/admin/policy': policy,
   '/admin/keys/:id': key,
   '/admin/keys/:id/rotate': key,
   '/admin/tenants/:tenant': tenant,

@@ -124,6 +124,22 @@ test('admin actions are recorded with actor, target, before and after, and no se
   expect(JSON.stringify(data)).not.toContain('"hash":"' + key)
 })
 
+test('a change of the policy is recorded with the policy before and after', async () => {
+  const model = 'audited-policy'
+  await sendHeartbeat({ id: 'audited-policy-1', url: 'http://127.0.0.1:1' }, model)
+  const start = encodeURIComponent(new Date().toISOString())
+  for (const min_minutes of [3, 4]) await adminJson('PUT', '/policy', { model, canary: { min_minutes } })
+  const rows = await until('two rows', async () => {
+    const { data } = await list(`&since=${start}`)
+    const found = data.filter(({ action }) => action === 'PUT /admin/policy')
+    return found.length === 2 ? found : undefined
+  })
+  expect(rows[1]).toMatchObject({
+    before: { [model]: { canary: { min_minutes: 3 } } },
+    after: { status: 200, state: { [model]: { canary: { min_minutes: 4 } } } },
+  })
+})
+
 test('rejected actions of authenticated actors are recorded with the error', async () => {
   const { id, key } = await createKey({ scopes: ['admin'] })
   const rejected = await admin('PUT', '/policy', {}, key)

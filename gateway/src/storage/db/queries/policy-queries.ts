@@ -13,6 +13,15 @@ export async function findPolicyOverrides(db: Database, model: string): Promise<
   return row?.policy
 }
 
+/** Returns the changes that operators made to the policies of all models, by model. */
+export async function listPolicyOverrides(db: Database): Promise<Record<string, PolicyOverrides>> {
+  const rows = await db
+    .select({ model: policies.model, policy: policies.policy })
+    .from(policies)
+    .orderBy(policies.model)
+  return Object.fromEntries(rows.map(({ model, policy }) => [model, policy]))
+}
+
 /**
  * Replaces the changes to the policy of a model.
  *
