@@ -15,7 +15,7 @@ export interface TrainingOptions {
   maxExamples?: number
   /** Share of the examples' own kinds that may be rejected as unknown. 0.03 by default. */
   falseRejections?: number
-  /** Texts of fewer tokens are not classified. 16 by default. */
+  /** Texts of fewer tokens are not classified. 48 by default. */
   minTokens?: number
 }
 

@@ -6,7 +6,8 @@ import { standardise } from './standardise.ts'
 
 const MAX_EXAMPLES = 600
 const FALSE_REJECTIONS = 0.03
-const MIN_TOKENS = 16
+/** Kinds of text are not told apart by 30 tokens, and mostly by 60. */
+export const MIN_TOKENS = 48
 /** Most examples that a text is compared with to tell whether it is like none: time and size of a stored classifier. */
 const NOVELTY_EXAMPLES = 200
 const DENSE_PENALTY = 0.3

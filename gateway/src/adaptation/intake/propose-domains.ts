@@ -9,12 +9,16 @@ import { listDomains } from '../../storage/db/queries/domain-queries.ts'
 import type { ModelRow } from '../../storage/db/queries/model-queries.ts'
 import { UNASSIGNED } from '../../storage/db/schema/domains.ts'
 import { clusterTexts, type TextCluster } from '../discovery/cluster-texts.ts'
+import { isKnownKind } from '../discovery/known-kind.ts'
+import { loadClassifier } from './classifier-store.ts'
 import { describeStored, type DescribeBudget } from './describe-stored.ts'
 
 /** Texts that are clustered: a fixed random choice of those that wait. */
 const MAX_CLUSTERED = 512
 /** Texts from which on they are clustered. */
 const MIN_TEXTS = 24
+/** Tokens of a text, as it was described, from which on it is clustered: shorter ones are not told apart. */
+const MIN_TOKENS = 60
 /** They are clustered again when there are this many new ones, and this share of those before. */
 const MIN_NEW_TEXTS = 12
 const MIN_NEW_SHARE = 0.2
@@ -22,11 +26,14 @@ const MIN_NEW_SHARE = 0.2
 /** The mark of texts that the last clustering put into no cluster. */
 export const NO_PROPOSAL = ''
 
-type ProposeDeps = Pick<Deps, 'db' | 'reservoir' | 'fleet' | 'nodeSecrets' | 'nodeFetch' | 'nowMs'>
+type ProposeDeps = Pick<
+  Deps,
+  'db' | 'artifacts' | 'reservoir' | 'fleet' | 'nodeSecrets' | 'nodeFetch' | 'nowMs'
+>
 
 /**
  * Clusters the texts that fit into no domain, once there are enough of them and many new ones since the last time, and stores
- * a proposal for each cluster. A cluster that has most texts of an earlier proposal keeps that one's id.
+ * a proposal for each cluster that is of no kind that the classifier knows. A cluster that has most texts of an earlier proposal keeps that one's id.
  */
 export async function proposeDomains(
   deps: ProposeDeps,
@@ -47,8 +54,17 @@ export async function proposeDomains(
     listProposals(db, { model: model.id, state: 'proposed' }),
     listDomains(db),
   ])
-  const texts = described.filter(({ embedding }) => embedding.length > 0)
-  const { clusters } = clusterTexts(texts, { taken: domains.map(({ name }) => name) })
+  const texts = described.filter(({ embedding, tokens }) => embedding.length > 0 && tokens >= MIN_TOKENS)
+  const stored = await loadClassifier(deps, model)
+  const found = clusterTexts(texts, { taken: domains.map(({ name }) => name) }).clusters
+  const clusters = found.filter(
+    ({ members }) =>
+      !stored ||
+      !isKnownKind(
+        stored.classifier,
+        members.flatMap((index) => (texts[index] ? [texts[index].embedding] : [])),
+      ),
+  )
   const rows = matchProposals(model.id, clusters, texts, { open, nowMs: nowMs() })
   await replaceProposals(db, model.id, rows)
   const inCluster = new Set(clusters.flatMap(({ members }) => members))

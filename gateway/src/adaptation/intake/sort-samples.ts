@@ -13,6 +13,7 @@ import {
 import type { ModelRow } from '../../storage/db/queries/model-queries.ts'
 import { UNASSIGNED } from '../../storage/db/schema/domains.ts'
 import { classify } from '../discovery/classify.ts'
+import { MIN_TOKENS } from '../discovery/train-classifier.ts'
 import { openClassifier, type StoredClassifier } from './classifier-store.ts'
 
 /** Texts of a batch of messages that a node describes; the n-grams alone decide about more. */
@@ -21,8 +22,6 @@ const MAX_DESCRIBED = 2 * TEXTS_PER_CALL
 const HEAD_CHARACTERS = 1024
 /** Characters of a token, to estimate the length of a text that no node has read. */
 const CHARACTERS_PER_TOKEN = 4
-/** Shorter texts tell too little to be clustered, as the classifier's minimum. */
-const MIN_TOKENS = 16
 
 /** A sample whose domain is to be found, and whether this is the last attempt, at which it must not wait for a node. */
 export interface UnsortedSample {

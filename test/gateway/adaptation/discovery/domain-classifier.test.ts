@@ -5,6 +5,7 @@ import {
 } from '../../../../gateway/src/adaptation/discovery/classifier-codec.ts'
 import { classify } from '../../../../gateway/src/adaptation/discovery/classify.ts'
 import { clusterTexts } from '../../../../gateway/src/adaptation/discovery/cluster-texts.ts'
+import { isKnownKind } from '../../../../gateway/src/adaptation/discovery/known-kind.ts'
 import { seededRandom } from '../../../../gateway/src/adaptation/discovery/seeded-random.ts'
 import { trainClassifier } from '../../../../gateway/src/adaptation/discovery/train-classifier.ts'
 
@@ -85,4 +86,12 @@ test('kinds are found without labels, named by their words, and names that are t
 test('texts of one kind are one cluster, and too few texts are none', () => {
   expect(clusterTexts(textsOf('law', 60, 4)).clusters).toHaveLength(1)
   expect(clusterTexts(textsOf('law', 5, 4))).toEqual({ clusters: [], unassigned: [0, 1, 2, 3, 4] })
+})
+
+test('a group of texts of a domain is known as such, and one of another kind is not', () => {
+  const classifier = trainClassifier(training)
+  const embeddings = (kind: string) => textsOf(kind, 30, 9).map(({ embedding }) => embedding)
+  for (const kind of KINDS) expect(isKnownKind(classifier, embeddings(kind))).toBe(true)
+  expect(isKnownKind(classifier, embeddings('stars'))).toBe(false)
+  expect(isKnownKind(trainClassifier([]), embeddings('law'))).toBe(false)
 })

@@ -259,3 +259,44 @@ test('an interrupted acceptance is finished by the next run', async () => {
   expect((await listDomains(db)).find(({ name }) => name === 'sports')?.owner).toBe('acme')
   expect(await insertDomain(db, { name: 'sports', createdAt: 0, owner: null })).toBe(false)
 })
+
+test('waiting texts of a kind that is a domain already do not become a second one', async () => {
+  const siblings = samples('recipe', 30).map(({ requestId, keyId, tenant, conversation, text }) => ({
+    requestId,
+    keyId,
+    tenant,
+    conversation,
+    consentVersion: 1,
+    text,
+    atMs: Date.now(),
+  }))
+  await reservoir(UNASSIGNED).offer(siblings)
+  const before = await listProposals(db)
+  await findDomains(deps())
+  expect(Object.keys(await reservoir(UNASSIGNED).proposalSizes())).toEqual([''])
+  expect(await listProposals(db)).toHaveLength(before.length)
+})
+
+test('texts of fewer than 48 tokens go to the default of the key, and of fewer than 60 are in no proposal', async () => {
+  const cut = (kind: Kind, words: number) => {
+    const message = unnamed(kind)
+    return { ...message, text: message.text.split(' ').slice(0, words).join(' ') }
+  }
+  const short = cut('law', 23)
+  expect(await sort(short)).toBe('default')
+  const medium = Array.from({ length: 30 }, () => cut('sport', 28))
+  await reservoir(UNASSIGNED).offer(
+    medium.map(({ requestId, keyId, tenant, text }) => ({
+      requestId,
+      keyId,
+      tenant,
+      conversation: requestId,
+      consentVersion: 1,
+      text,
+      atMs: Date.now(),
+    })),
+  )
+  const before = await listProposals(db)
+  await findDomains(deps())
+  expect(await listProposals(db)).toHaveLength(before.length)
+})
