@@ -116,22 +116,19 @@ test('a merged artifact replaces those that it contains, except ones with statis
 
 test('the largest sum with expired texts that a merged one contains stays, for a roll-back of the last update', async () => {
   const [a, b, c] = [await dataset('spare'), await dataset('spare'), await dataset('spare')]
-  const sums = [
-    await artifactOf('model-s', 'spare', [a]),
-    await artifactOf('model-s', 'spare', [a, b]),
-    await artifactOf('model-s', 'spare', [b]),
-  ]
-  const [, two] = sums
-  for (const artifact of sums) await upload(artifact)
+  const one = await artifactOf('model-s', 'spare', [a])
+  const two = await artifactOf('model-s', 'spare', [a, b])
+  const other = await artifactOf('model-s', 'spare', [b])
+  for (const artifact of [one, two, other]) await upload(artifact)
   await env.DB.prepare('update datasets set expired_at = 1 where sha256 = ?').bind(a).run()
   const three = await artifactOf('model-s', 'spare', [a, b, c])
   await upload(three)
   expect(await artifactsOf('model-s')).toEqual(
-    [two!, three].map(({ manifest }) => manifest.artifact).toSorted(),
+    [two, three].map(({ manifest }) => manifest.artifact).toSorted(),
   )
   const refs = await listStatistics(testDeps().db, 'model-s')
   const wanted = [a, b].map((hash) => ({ sha256: hash, domain: 'spare', samples: 1 }))
-  expect(usableStatistics(refs, wanted).map(({ artifact }) => artifact)).toEqual([two!.manifest.artifact])
+  expect(usableStatistics(refs, wanted).map(({ artifact }) => artifact)).toEqual([two.manifest.artifact])
 })
 
 test('statistics of a deleted dataset or domain are deleted, and cannot be stored afterwards', async () => {
