@@ -5,7 +5,7 @@ import type { DomainClassifier, LinearMachine } from './classifier.ts'
 import { GRAM_BUCKETS } from './gram-vector.ts'
 
 /** Most bytes of a stored classifier. */
-export const MAX_CLASSIFIER_BYTES = 16 * 1024 * 1024
+const MAX_CLASSIFIER_BYTES = 16 * 1024 * 1024
 const MAX_DOMAINS = 1024
 const VERSION = 3
 

@@ -9,7 +9,7 @@ import { describeStored, type DescribeBudget } from './describe-stored.ts'
 /** Examples of a domain: 20 suffice for kinds of text that are clearly different. */
 const EXAMPLES = 64
 /** A domain with fewer examples is not known to the classifier. */
-export const MIN_EXAMPLES = 8
+const MIN_EXAMPLES = 8
 /** Most examples of a training, which takes the isolate's time: it grows with their cube. */
 const MAX_TRAINED = 480
 /** A classifier is trained anew when it could learn from this many times as many examples. */

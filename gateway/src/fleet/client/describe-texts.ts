@@ -7,7 +7,7 @@ import { askFleet } from './ask-fleet.ts'
 import { callNode, NodeCallError, noResponseInTime, type NodeAddress } from './node-client.ts'
 
 /** Tokens of each text that are read: by 128, more change little about which domain it is of. */
-export const DESCRIBED_TOKENS = 128
+const DESCRIBED_TOKENS = 128
 /** Texts of one call; a node on a processor reads 16 of 128 tokens twice in a few seconds. */
 export const TEXTS_PER_CALL = 16
 /** Time for a call. Nodes describe when they have nothing else to do. */

@@ -21,7 +21,7 @@ const promoted = (version: number, updateDomains: string[], domains: string[], m
     createdAt: version,
     promotedAt: version,
     pinned: false,
-  sweptAt: null,
+    sweptAt: null,
   }
   return { mask, updateDomains }
 }

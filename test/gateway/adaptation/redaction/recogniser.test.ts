@@ -3,8 +3,9 @@ import { createRecogniser, recogniserUrl } from '../../../../gateway/src/adaptat
 import { recogniseTexts } from '../../../../gateway/src/adaptation/redaction/recognise-texts.ts'
 
 const url = new URL('https://recogniser.example/spans')
+type Send = (url: URL, init: RequestInit) => Promise<Response>
 const answering = (body: unknown, status = 200) =>
-  vi.fn((_url: URL, _init: RequestInit) =>
+  vi.fn<Send>(() =>
     Promise.resolve(new Response(typeof body === 'string' ? body : JSON.stringify(body), { status })),
   )
 
@@ -28,7 +29,7 @@ test('spans that overlap are joined', async () => {
 })
 
 test('many texts are sent in several calls, in order', async () => {
-  const send = vi.fn((_url: URL, init: RequestInit) => {
+  const send = vi.fn<Send>((_url, init) => {
     const { texts } = JSON.parse(init.body as string) as { texts: string[] }
     return Promise.resolve(Response.json({ spans: texts.map(() => [{ start: 0, end: 1, label: 'other' }]) }))
   })
@@ -50,7 +51,7 @@ test.each([
   ['a span outside of the text', answering({ spans: [[{ start: 0, end: 9, label: 'name' }]] })],
   ['an empty span', answering({ spans: [[{ start: 2, end: 2, label: 'name' }]] })],
   ['more than a mebibyte', answering(`{"spans":[[]],"x":"${'J'.repeat(1_100_000)}"}`)],
-  ['no response', vi.fn(() => Promise.reject(new TypeError('Jane')))],
+  ['no response', vi.fn<Send>(() => Promise.reject(new TypeError('Jane')))],
 ])('%s is an error that quotes no text', async (_, send) => {
   const error = await recogniseTexts(createRecogniser({ url }, send), ['Jane']).catch(
     (thrown: unknown) => thrown,

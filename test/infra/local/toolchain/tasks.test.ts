@@ -14,9 +14,12 @@ test.each(NAMES)('npm run %s is a file', (name) => {
   expect(existsSync(join(ROOT, file))).toBe(true)
 })
 
-test.each(NAMES.filter((name) => name !== 'bench' && name !== 'demo'))('npm run %s tells what it takes', (name) => {
-  expect(readTask([name, '--help']).help).toMatch(new RegExp(`^Usage: npm (run )?${name}`))
-})
+test.each(NAMES.filter((name) => name !== 'bench' && name !== 'demo'))(
+  'npm run %s tells what it takes',
+  (name) => {
+    expect(readTask([name, '--help']).help).toMatch(new RegExp(`^Usage: npm (run )?${name}`))
+  },
+)
 
 test.each(['bench', 'demo'])('npm run %s has help of its own', (name) => {
   expect(readTask([name, '--help'])).toMatchObject({ args: ['--help'] })

@@ -26,7 +26,7 @@ export async function insertUpdate(
     db.insert(updates).values(update).onConflictDoNothing(),
     ...(decision ? [insertDecisionOf(db, { id, model, revision: 0, maskVersion: null }, decision)] : []),
   ])
-  return running.find(({ id }) => id !== update.id)
+  return running.find((other) => other.id !== id)
 }
 
 /** Returns one update. */
