@@ -33,7 +33,8 @@ type ProposeDeps = Pick<
 
 /**
  * Clusters the texts that fit into no domain, once there are enough of them and many new ones since the last time, and stores
- * a proposal for each cluster that is of no kind that the classifier knows. A cluster that has most texts of an earlier proposal keeps that one's id.
+ * a proposal for each cluster that is of no kind that the classifier knows.
+ * A cluster that has most texts of an earlier proposal keeps that one's id.
  */
 export async function proposeDomains(
   deps: ProposeDeps,
@@ -46,6 +47,10 @@ export async function proposeDomains(
   const request = { domain: UNASSIGNED, want: MAX_CLUSTERED, heldOut: true }
   const ready = await describeStored(deps, model, request, budget, bases)
   if (ready < MIN_TEXTS) return
+  // A part of the texts may look like one kind where all of them are several.
+  const next = { baseSha256: model.baseSha256, want: MAX_CLUSTERED, limit: 1, heldOut: true }
+  const { texts: undescribed } = await staging.textsToDescribe(next)
+  if (undescribed.length > 0) return
   const sizes = await staging.proposalSizes(model.baseSha256)
   const seen = Object.values(sizes).reduce((sum, size) => sum + size, 0)
   if (ready - seen < Math.max(MIN_NEW_TEXTS, MIN_NEW_SHARE * seen)) return
