@@ -124,8 +124,17 @@ test('each operation succeeds for some requests that the document allows', async
   const unsaid = Object.entries((await readDocument()).paths)
     .flatMap(([path, methods]) => Object.keys(methods).map((method) => `${method.toUpperCase()} ${path}`))
     .filter((name) => ![...(counts.get(name)?.keys() ?? [])].some((status) => status < 300))
-  // Schemathesis does not request the document that it tests.
-  expect(unsaid).toEqual(['GET /openapi.json'])
+  expect(unsaid.toSorted()).toEqual(
+    [
+      // Schemathesis does not request the document that it tests.
+      'GET /openapi.json',
+      // They need texts that were described and clustered, or set aside: proposal-routes.test.ts, review-routes.test.ts.
+      ...['accept', 'merge', 'discard'].map((verb) => `POST /admin/proposals/{id}/${verb}`),
+      ...['keep', 'drop'].map((verb) => `POST /admin/domains/{domain}/review/{id}/${verb}`),
+      // They need a promoted mask that knows the domain: own-mask.test.ts.
+      ...['DELETE', 'POST'].map((method) => `${method} /admin/domains/{domain}/mask`),
+    ].toSorted(),
+  )
 }, 300_000)
 
 test('a response that is not documented fails: its status, its error code, its headers', async () => {

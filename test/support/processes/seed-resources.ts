@@ -4,6 +4,7 @@ import type { ImportedMask } from '@copal/shared/wire/admin.ts'
 import { sha256 } from '@copal/shared/wire/signature.ts'
 import { openModel } from '../../../gpu-node/src/model/open-model.ts'
 import { randomHalfMask } from '../models/random-masks.ts'
+import { passages } from '../text/passages.ts'
 import { activateUnproven } from './activate-mask.ts'
 import { rejectedUpdate } from './rejected-update.ts'
 import type { Service } from './service.ts'
@@ -45,8 +46,9 @@ export async function seedResources(
   await activateUnproven(admin, ((await imported.json()) as ImportedMask).update)
   await admin('POST', '/admin/rollback', { model: model.id, version: 0 })
 
-  const texts = Array.from({ length: 40 }, (_, index) => `text ${index} ${SENTENCE.repeat(60)}`)
-  for (const domain of ['learnt', 'emptied', 'deleted'])
+  // Different ones: of near-duplicates a domain keeps one.
+  const texts = passages('speech.calibration.txt', 40)
+  for (const domain of ['learnt', 'emptied', 'deleted', 'rebuilt'])
     await admin('POST', `/admin/domains/${domain}/texts`, { texts })
   const update = { domains: ['learnt'], samples: 2, length: 16 }
   const { id: updateId } = await admin<{ id: string }>('POST', '/admin/updates', update)
@@ -71,7 +73,11 @@ export async function seedResources(
     'PUT /admin/nodes/{id}/drain': node,
     'DELETE /admin/nodes/{id}/drain': node,
     'DELETE /admin/domains/{domain}/samples': { path: { domain: 'emptied' } },
+    'DELETE /admin/samples': { query: { request: 'req_of_nobody' } },
     'DELETE /admin/domains/{domain}': { path: { domain: 'deleted' } },
+    'PUT /admin/domains/{domain}': { path: { domain: 'learnt' }, body: { owner: null } },
+    'POST /admin/domains/{domain}/rebuild': { path: { domain: 'rebuilt' } },
+    'GET /admin/domains/{domain}/review': { path: { domain: 'learnt' } },
     'PUT /admin/holdout': { body: { texts: texts.slice(0, 20) } },
     'POST /admin/updates': { body: { ...update, model: model.id } },
     'GET /admin/updates/{id}': { path: { id: updateId } },
@@ -83,6 +89,8 @@ export async function seedResources(
     'PUT /admin/policy': { body: { model: model.id, gate: { max_regression: 1.08 } } },
     'GET /admin/masks': ofModel,
     'GET /admin/masks/{version}/file': { ...ofModel, path: { version: '1' } },
+    'PUT /admin/masks/{version}/pin': { ...ofModel, path: { version: '1' } },
+    'DELETE /admin/masks/{version}/pin': { ...ofModel, path: { version: '1' } },
     'PUT /admin/masks/{sha256}': { ...maskFile, file },
     'POST /admin/masks/{sha256}': { ...maskFile, body: { parts: [hash] } },
     'PUT /admin/masks/{sha256}/parts/{part}': { path: { sha256: hash, part: hash }, file },
