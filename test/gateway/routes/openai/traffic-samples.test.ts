@@ -119,7 +119,9 @@ test('of a key that finds domains only requests that name none wait for one, and
     expect(response.status).toBe(200)
     return response.headers.get('x-copal-domain')
   }
-  const long = 'A text without a domain that is long enough to be told apart from others. '
+  const long =
+    'A text without a domain that is long enough to be told apart from others: of fewer than 48 tokens, estimated by ' +
+    'its characters, nobody could say what it is about, so it would go to the default domain of its key at once. '
   expect(await send(`Unnamed. ${long}`)).toBe('finding')
   expect(await send(`Named. ${long}`, { 'x-copal-domain': 'named' })).toBe('named')
   expect(await send('Short.')).toBe('finding')
