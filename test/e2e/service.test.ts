@@ -164,8 +164,9 @@ describe('the OpenAI client', () => {
 
 describe('adaptation', () => {
   test('traffic with consent is sampled, other traffic is not', async () => {
-    await sendTraffic(client, MODEL, 'speech', passages('speech.calibration.txt', 40), true)
+    // First: the node scores a bounded number of texts that wait, and the others follow at once.
     await sendTraffic(client, MODEL, 'novel', passages('novel.calibration.txt', 8, 600), true)
+    await sendTraffic(client, MODEL, 'speech', passages('speech.calibration.txt', 40), true)
     await sendTraffic(client, MODEL, 'private', passages('novel.evaluation.txt', 3), false)
     const domains = await until('all samples', async () => {
       const { data } = await service.admin<{ data: DomainEntry[] }>('GET', '/admin/domains')
