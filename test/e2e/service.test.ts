@@ -280,8 +280,6 @@ describe('adaptation', () => {
     const canary = { enabled: true, share: 0.5, shadow_share: 1, min_minutes: 5, max_minutes: 10 }
     await service.setPolicy({ gate: lax, canary, watch: { soak_minutes: 0 } })
     onTestFinished(async () => void (await service.setPolicy({})))
-    const load = streamLoad(client, MODEL, 1)
-    onTestFinished(async () => void (await load.stop()))
     const { id } = await service.admin<UpdateEntry>('POST', '/admin/updates', {
       domains: ['speech'],
       selection: { method: 'magnitude', pattern: '0.4' },
@@ -291,6 +289,8 @@ describe('adaptation', () => {
       return state === 'canary' || finished_at !== null ? `${state}: ${message}` : undefined
     })
     expect(begun).toMatch(/^canary/)
+    const load = streamLoad(client, MODEL, 1)
+    onTestFinished(async () => void (await load.stop()))
     // The canary has the limits of the gate: the default ones now.
     await service.setPolicy({ canary, watch: { soak_minutes: 0 } })
     const versionsOf = () => new Set(load.answers.flatMap(({ fingerprints }) => fingerprints))
