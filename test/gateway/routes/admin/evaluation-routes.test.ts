@@ -68,7 +68,7 @@ describe('evaluating a text', () => {
     const double = await startNode('eval-silent-1', [{ kind: 'stream', chunks, ending: 'hang' }])
     await sendHeartbeat({ id: 'eval-silent-1', url: double.url }, 'eval-silent')
     const context = createExecutionContext()
-    const app = createApp().route('/impatient', evaluationRoutes(300))
+    const app = createApp().route('/impatient', evaluationRoutes(1_500))
     const body = JSON.stringify({ model: 'eval-silent', text: 'x' })
     const request = new Request(`${ORIGIN}/impatient/evaluate`, { method: 'POST', body })
     const response = await app.fetch(request, env, context)
