@@ -1,30 +1,17 @@
 import { accountId, accountInMonth, type Account } from './account.ts'
-import type { LimitedAccount, Limits } from '../../contracts/limits.ts'
+import type { LimitedAccount } from '../../contracts/limits.ts'
 import { monthOf, monthStartMs } from '../../runtime/month.ts'
 import type { AccountRecord, Reservation, LedgerChanges, ReservationResult } from './ledger-records.ts'
-import type {
-  Rate,
-  Rates,
-  LimitRejection,
-  UnchargedUsage,
-  ReservationRequest,
-  Unit,
-} from '../../contracts/reservation.ts'
+import type { UnchargedUsage, ReservationRequest } from '../../contracts/reservation.ts'
+import { findRejection, ratesOf, sizeReservation, type OpenedAccount } from './reservation-rules.ts'
 import { SlidingMinute } from './sliding-minute.ts'
 
-/** The tokens reserved for an output without a client's bound; it gets no more than these. */
-export const DEFAULT_COMPLETION_TOKENS = 4_096
-/** The minimum of that reservation: with fewer tokens left, the request is rejected instead of being cut short. */
-export const MIN_COMPLETION_TOKENS = 256
 /** The lifetime of a reservation that no node reports. */
 export const RESERVATION_MS = 120_000
 /** How long a settled request is remembered for a retry of it. Short, because thousands may be settled per second. */
 const REMEMBER_MS = 30_000
 /** How long a request that was settled by an estimate is remembered, for the receipt that corrects it. */
 const REMEMBER_ESTIMATE_MS = 600_000
-/** The longest retry time while running requests may return reserved usage. */
-export const IN_FLIGHT_MS = 2_000
-
 interface Settled {
   reservation: Reservation
   tokens: number
@@ -79,14 +66,17 @@ export class Ledger {
       known.touchedAtMs = nowMs
       this.#byLease.set(known.leaseId, known)
       this.#changedReservations.add(known.requestId)
-      return { ok: true, maxTokens: known.maxTokens, rates: this.#rates(request.accounts, nowMs) }
+      return {
+        ok: true,
+        maxTokens: known.maxTokens,
+        rates: ratesOf(this.#opened(request.accounts, nowMs), nowMs),
+      }
     }
     const month = monthOf(nowMs)
-    for (const account of request.accounts) this.#openAccount(account, nowMs)
-    const { tokens, maxTokens } = this.#sizeReservation(request, nowMs)
-    const rejection = this.#findRejection(request.accounts, tokens, nowMs)
-    if (rejection)
-      return { ok: false, rejection: { ...rejection, rates: this.#rates(request.accounts, nowMs) } }
+    const opened = this.#opened(request.accounts, nowMs)
+    const { tokens, maxTokens } = sizeReservation(request, opened, nowMs)
+    const rejection = findRejection(opened, tokens, nowMs)
+    if (rejection) return { ok: false, rejection: { ...rejection, rates: ratesOf(opened, nowMs) } }
     const accounts = request.accounts.map(accountId)
     let second = 0
     for (const account of this.#accountsOf(accounts, nowMs)) {
@@ -108,7 +98,7 @@ export class Ledger {
     this.#add(reservation)
     this.#changedReservations.add(requestId)
     for (const id of accounts) this.#changedAccounts.add(id)
-    return { ok: true, maxTokens, rates: this.#rates(request.accounts, nowMs) }
+    return { ok: true, maxTokens, rates: ratesOf(opened, nowMs) }
   }
 
   /**
@@ -243,87 +233,6 @@ export class Ledger {
     }
   }
 
-  /** Returns the tokens to reserve, and the bound of the output if the client sets none. */
-  #sizeReservation(request: ReservationRequest, nowMs: number): { tokens: number; maxTokens: number | null } {
-    const { promptTokens, contextLength, prompts = 1, choices = 1 } = request
-    // Prompts of different lengths leave together as much room as that many prompts of the mean length.
-    const inContext =
-      contextLength === undefined ? Infinity : Math.max(0, contextLength - Math.floor(promptTokens / prompts))
-    if (request.maxTokens !== null)
-      return { tokens: promptTokens + choices * Math.min(request.maxTokens, inContext), maxTokens: null }
-    const maxCompletion = Math.min(DEFAULT_COMPLETION_TOKENS, inContext)
-    const remaining = request.accounts.flatMap(({ limits, ...account }) => {
-      const { minute, spent, reserved } = this.#account(account, nowMs)
-      const { tokensPerMinute = Infinity, tokensPerMonth = Infinity } = limits
-      return [tokensPerMinute - minute.used('tokens', nowMs), tokensPerMonth - spent - reserved]
-    })
-    const left = Math.min(...remaining)
-    if (left === Infinity) return { tokens: promptTokens + choices * maxCompletion, maxTokens: null }
-    const room = Math.floor((left - promptTokens) / choices)
-    const completion = Math.max(Math.min(maxCompletion, MIN_COMPLETION_TOKENS), Math.min(maxCompletion, room))
-    return { tokens: promptTokens + choices * completion, maxTokens: completion }
-  }
-
-  #findRejection(
-    accounts: readonly LimitedAccount[],
-    tokens: number,
-    nowMs: number,
-  ): Omit<LimitRejection, 'rates'> | undefined {
-    for (const { kind, name, limits } of accounts) {
-      const account = this.#account({ kind, name }, nowMs)
-      const reject = (
-        limit: LimitRejection['limit'],
-        allowed: number,
-        used: number,
-        needed: number,
-        retryAfterMs: number | null,
-      ) => ({ kind, limit, allowed, remaining: Math.max(0, allowed - used), needed, retryAfterMs })
-      const { requestsPerMinute, tokensPerMinute, tokensPerMonth, concurrentRequests } = limits
-      if (tokensPerMonth !== undefined && account.spent + account.reserved + tokens > tokensPerMonth) {
-        const isLasting = account.spent + tokens > tokensPerMonth
-        const used = isLasting ? account.spent : account.spent + account.reserved
-        return reject('month', tokensPerMonth, used, tokens, isLasting ? null : IN_FLIGHT_MS)
-      }
-      if (concurrentRequests !== undefined && account.running >= concurrentRequests)
-        return reject('concurrent', concurrentRequests, account.running, 1, IN_FLIGHT_MS)
-      const requests = account.minute.used('requests', nowMs)
-      if (requestsPerMinute !== undefined && requests + 1 > requestsPerMinute) {
-        const excess = requests + 1 - requestsPerMinute
-        return reject(
-          'requests',
-          requestsPerMinute,
-          requests,
-          1,
-          account.minute.waitMs('requests', excess, nowMs),
-        )
-      }
-      const used = account.minute.used('tokens', nowMs)
-      if (tokensPerMinute !== undefined && used + tokens > tokensPerMinute) {
-        const waitMs = account.minute.waitMs('tokens', used + tokens - tokensPerMinute, nowMs)
-        const mayBeReturned = used - account.reserved + tokens <= tokensPerMinute
-        const retryAfterMs = mayBeReturned ? Math.min(waitMs, IN_FLIGHT_MS) : waitMs
-        return reject('tokens', tokensPerMinute, used, tokens, tokens > tokensPerMinute ? null : retryAfterMs)
-      }
-    }
-    return undefined
-  }
-
-  #rates(accounts: readonly LimitedAccount[], nowMs: number): Rates {
-    const tightest = (unit: Unit, limitOf: (limits: Limits) => number | undefined): Rate | undefined =>
-      accounts
-        .flatMap(({ limits, ...account }): Rate[] => {
-          const limit = limitOf(limits)
-          if (limit === undefined) return []
-          const { minute } = this.#account(account, nowMs)
-          const remaining = Math.max(0, limit - minute.used(unit, nowMs))
-          return [{ limit, remaining, resetMs: minute.resetMs(unit, nowMs) }]
-        })
-        .reduce<Rate | undefined>((a, b) => (a && a.remaining <= b.remaining ? a : b), undefined)
-    const requests = tightest('requests', (limits) => limits.requestsPerMinute)
-    const tokens = tightest('tokens', (limits) => limits.tokensPerMinute)
-    return { ...(requests ? { requests } : {}), ...(tokens ? { tokens } : {}) }
-  }
-
   #add(reservation: Reservation): void {
     this.#reservations.set(reservation.requestId, reservation)
     this.#byLease.set(reservation.leaseId, reservation)
@@ -402,9 +311,8 @@ export class Ledger {
     return opened
   }
 
-  #account(account: Omit<LimitedAccount, 'limits'>, nowMs: number): Account {
-    const found = this.#accounts.get(accountId(account))
-    if (!found) throw new Error(`the account ${accountId(account)} was not opened`)
-    return accountInMonth(found, nowMs)
+  /** Returns accounts with their usage, and creates those that are new. */
+  #opened(accounts: readonly LimitedAccount[], nowMs: number): OpenedAccount[] {
+    return accounts.map((account) => ({ ...account, account: this.#openAccount(account, nowMs) }))
   }
 }

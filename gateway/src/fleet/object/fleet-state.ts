@@ -1,4 +1,5 @@
 import type { Heartbeat } from '@copal/shared/wire/heartbeat.ts'
+import { FleetActivity } from './fleet-activity.ts'
 import { canaryFor, ownMaskFor, shadowFor } from './trial-assignment.ts'
 import type { Trials } from '../../contracts/trial.ts'
 import type { AcquireResult, AcquireRequest, FailedAttempt, NoNode } from '../../contracts/acquire.ts'
@@ -40,14 +41,12 @@ export class FleetState {
   readonly #leases: Leases
   /** The running mean of the duration of a model's requests. */
   readonly #meanRequestMs = new Map<string, number>()
-  /** The time of the last heartbeat or sweep. */
-  #lastActivityMs = -Infinity
-  /** The time since which heartbeats and sweeps had no gap as long as the silence of a dead node. */
-  #activeSinceMs = -Infinity
+  readonly #activity: FleetActivity
 
   constructor(policy: FleetPolicy = DEFAULT_POLICY) {
     this.#policy = policy
     this.#leases = new Leases(policy)
+    this.#activity = new FleetActivity(policy.deadMs)
   }
 
   /**
@@ -62,7 +61,7 @@ export class FleetState {
     nowMs: number,
     trials: Trials = {},
   ): boolean {
-    this.#noteActivity(nowMs)
+    this.#activity.note(nowMs)
     const known = this.#nodes.get(heartbeat.nodeId)
     const isSame = known?.heartbeat.model.baseSha256 === heartbeat.model.baseSha256
     const desired = desiredVersion ?? (isSame ? known?.desiredVersion : undefined)
@@ -249,12 +248,11 @@ export class FleetState {
    * Returns the expired leases, to be settled and released, and the ids of forgotten nodes: those that have been gone for
    * long and have no lease.
    *
-   * Silence while the fleet itself was away (the gateway down, its machine asleep) does not count. After it, every node
-   * has `deadMs` to send its heartbeat and receipts.
+   * Silence while the fleet itself was away does not count, see {@link FleetActivity}.
    */
   expire(nowMs: number): { leases: Lease[]; forgotten: string[] } {
-    this.#noteActivity(nowMs)
-    const graceEndsMs = this.#activeSinceMs + this.#policy.deadMs
+    this.#activity.note(nowMs)
+    const { graceEndsMs } = this.#activity
     const expired: Lease[] = []
     const forgotten: string[] = []
     for (const [id, node] of this.#nodes) {
@@ -375,11 +373,6 @@ export class FleetState {
 
   #isAlive(node: Node, nowMs: number): boolean {
     return nowMs - node.seenAtMs < this.#policy.silentMs && !node.suspect && !node.heartbeat.leaving
-  }
-
-  #noteActivity(nowMs: number): void {
-    if (nowMs - this.#lastActivityMs >= this.#policy.deadMs) this.#activeSinceMs = nowMs
-    this.#lastActivityMs = nowMs
   }
 
   /** Returns the node of a model with the latest heartbeat, which carries the latest desired state from D1. */

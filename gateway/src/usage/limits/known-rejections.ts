@@ -2,7 +2,7 @@ import type { LimitedAccount } from '../../contracts/limits.ts'
 import type { RejectionCount } from '../../contracts/fleet-object.ts'
 import type { KnownRejections, MeteredSize } from '../../contracts/known-rejections.ts'
 import type { LimitRejection } from '../../contracts/reservation.ts'
-import { IN_FLIGHT_MS } from '../../fleet/ledger/ledger.ts'
+import { IN_FLIGHT_MS } from '../../fleet/ledger/reservation-rules.ts'
 import { monthStartMs } from '../../runtime/month.ts'
 
 /** How long a rejection for tokens a minute holds, which are given back second by second. */

@@ -1,9 +1,9 @@
 import { describe, expect, test } from 'vitest'
+import { Ledger } from '../../../../gateway/src/fleet/ledger/ledger.ts'
 import {
   DEFAULT_COMPLETION_TOKENS,
   MIN_COMPLETION_TOKENS,
-  Ledger,
-} from '../../../../gateway/src/fleet/ledger/ledger.ts'
+} from '../../../../gateway/src/fleet/ledger/reservation-rules.ts'
 import { reservationRequest, key, START_MS, tenant } from '../../support/state/ledger.ts'
 
 describe('requests per minute', () => {
