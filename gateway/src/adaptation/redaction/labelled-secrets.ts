@@ -11,7 +11,7 @@ const SECRET =
 const NAME_END = '[A-Za-z0-9_]{0,24}["\'\\]]{0,2}'
 const ASSIGN = '\\s{0,8}(?:=>|:=|[:=])\\s{0,8}'
 
-/** `password = "…"`, `"password": "…"`: any value. */
+/** `password = "…"`, `"password": "…"`, whatever the value looks like. */
 const QUOTED_PASSWORD = new RegExp(
   `(?:${PASSWORD})${NAME_END}${ASSIGN}["'\`]([^"'\`\\s]{4,512})(?=["'\`])`,
   'giu',
@@ -21,7 +21,7 @@ const QUOTED_SECRET = new RegExp(
   `(?:${SECRET})${NAME_END}${ASSIGN}["'\`]([^"'\`\\s]{6,512})(?=["'\`])`,
   'giu',
 )
-/** `DB_PASSWORD=…`, as in files and commands: any value. */
+/** `DB_PASSWORD=…` as in files and commands, whatever the value looks like. */
 const ENVIRONMENT =
   /(?<![A-Z0-9])[A-Z0-9_]{0,40}(?:PASSWORD|PASSWD|PASSPHRASE|PASS|PWD|SECRET|TOKEN|API_?KEY|ACCESS_KEY|ACCOUNT_KEY|PRIVATE_KEY|ENCRYPTION_KEY|SIGNING_KEY|MASTER_KEY|PEPPER|CREDENTIALS?|DSN)(?:_[A-Z0-9_]{0,30})?=["']?([^\s"'`;&|<>]{4,512})/g
 /** `password: hunter2`, `passwort = …`, `my password is …`: a word with a digit or a sign. */

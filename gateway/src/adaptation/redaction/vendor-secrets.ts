@@ -14,9 +14,8 @@ interface VendorRule {
   create(context: object, options: object): { file?(source: object): unknown }
 }
 
-const TEXT_RULES = (rules as unknown as readonly VendorRule[]).filter(
-  ({ meta }) => !LEFT_OUT.includes(meta.id),
-)
+const RULES: readonly VendorRule[] = rules
+const TEXT_RULES = RULES.filter(({ meta }) => !LEFT_OUT.includes(meta.id))
 
 /**
  * Finds the credentials of vendors by the rules of secretlint: AWS, GitHub, GitLab, Slack, Stripe, OpenAI, Anthropic, npm

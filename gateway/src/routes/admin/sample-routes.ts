@@ -7,7 +7,7 @@ import { tenantOf } from '../../keys/key-grants.ts'
 import { rejectMethod } from '../../middleware/error-responses.ts'
 import { requireQueryParameters } from './query-parameters.ts'
 
-/** Creates the route that deletes samples in all domains: any for the operator, those of its tenant for an administrator. */
+/** Creates the route that deletes samples in all domains. An administrator deletes those of its tenant, the operator all. */
 export function sampleRoutes(): Hono<ActorEnv> {
   return new Hono<ActorEnv>()
     .delete('/samples', async (c) => {

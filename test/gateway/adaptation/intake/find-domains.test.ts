@@ -232,8 +232,13 @@ test('texts that fit nowhere become a proposal; accepted by the policy, a domain
 })
 
 test('another isolate reads the classifier from storage, and other dense weights need another one', async () => {
-  const { get, put } = env.ARTIFACTS
-  const artifacts = { get: get.bind(env.ARTIFACTS), put: put.bind(env.ARTIFACTS) } as unknown as R2Bucket
+  // Another object for the same bucket, as another isolate has: classifiers are cached by it.
+  const artifacts = new Proxy(env.ARTIFACTS, {
+    get(bucket, name) {
+      const value: unknown = Reflect.get(bucket, name)
+      return typeof value === 'function' ? (value.bind(bucket) as unknown) : value
+    },
+  })
   const stored = await loadClassifier({ db, artifacts }, MODEL)
   expect(stored?.classifier.domains).toHaveLength(3)
   const changed = { ...MODEL, baseSha256: 'b'.repeat(64) }

@@ -68,8 +68,8 @@ export async function listUnmarkedBatches(db: Database, domain: string): Promise
 }
 
 /**
- * Takes every batch of a domain, of all models, out of the statistics for good, unless an update runs that may read them: any
- * but a canary of other domains.
+ * Takes every batch of a domain, of all models, out of the statistics for good. Does nothing while an update runs that may read
+ * them; only a canary of other domains does not.
  */
 export async function retireForRebuild(db: Database, domain: string): Promise<void> {
   const named = sql`exists (select 1 from json_each(${updates.domains}) as own where own.value = ${domain})`
