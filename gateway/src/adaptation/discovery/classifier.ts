@@ -1,4 +1,4 @@
-/** What a classifier of domains is, and what it says. */
+/** The types of a classifier of domains, its input and its output. */
 import type { Novelty } from './novelty.ts'
 
 /** A text whose domain is known. */
@@ -23,7 +23,7 @@ export interface TrainingOptions {
 export interface LinearMachine {
   /** `[domains, features]` row-major. */
   weights: Float32Array
-  /** Of each domain. */
+  /** Added to the output of each domain. */
   bias: Float32Array
   /** Factor from outputs to log-probabilities, before they are normalised. */
   sharpness: number
@@ -31,16 +31,16 @@ export interface LinearMachine {
 
 /** A classifier of texts into domains, trained by `trainClassifier`. */
 export interface DomainClassifier {
-  /** In the order of the machines' outputs, sorted. */
+  /** Sorted; the machines' outputs have the same order. */
   domains: readonly string[]
   minTokens: number
-  /** Of the character n-grams. */
+  /** The machine over the character n-grams. */
   grams: LinearMachine & { inverseFrequencies: Float32Array }
-  /** Of the embedding, null where the examples had none. */
+  /** The machine over the embedding; null where the examples had none. */
   dense: (LinearMachine & { mean: Float32Array; scale: Float32Array }) | null
   /** Tells texts that are like no domain, by their embedding; null where the examples had none. */
   novelty: Novelty | null
-  /** A text without an embedding is rejected when the best output of the n-grams is below. */
+  /** A text without an embedding is rejected if the best output of the n-grams is below this. */
   gramThreshold: number
 }
 
@@ -57,7 +57,7 @@ export interface UnlabelledText {
 export type Classification =
   | {
       domain: string
-      /** Of the domain, 0 to 1. */
+      /** Probability that the text is of the domain, 0 to 1. */
       probability: number
       /** Difference to the probability of the second best domain; 1 where there is one domain only. */
       margin: number
