@@ -1,24 +1,38 @@
 import { once } from 'node:events'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
+import { text } from 'node:stream/consumers'
 import { onTestFinished } from 'vitest'
 import { runCommand, type ExitCode } from '../../../gpu-node/cli/program.ts'
 import { recordedTerminal } from './recorded-terminal.ts'
+
+/** A call that the double of the gateway got: `GET /admin/status`, and its JSON body. */
+export interface ReceivedCall {
+  call: string
+  body: unknown
+}
 
 /**
  * Runs one `copal` command against a double of the gateway.
  *
  * @param answers the response to every call, or a function of the call (`GET /admin/status`). Calls without a response break off.
+ * @returns what the command printed, and the calls that it made, in order
  */
 export async function copal(
   answers: object | ((call: string) => object | undefined),
   args: string[],
   terminalOptions: { piped?: boolean; cwd?: string; stdin?: string } = {},
-): Promise<{ code: ExitCode; stdout: string; stderr: string }> {
-  const server = createServer(({ method, url }, response) => {
-    const answer = typeof answers === 'function' ? answers(`${method} ${url}`) : answers
-    if (answer === undefined) response.destroy()
-    else response.writeHead(200, { 'content-type': 'application/json' }).end(JSON.stringify(answer))
+): Promise<{ code: ExitCode; stdout: string; stderr: string; calls: ReceivedCall[] }> {
+  const calls: ReceivedCall[] = []
+  const server = createServer((request, response) => {
+    void (async () => {
+      const body = await text(request)
+      const call = `${request.method} ${request.url}`
+      calls.push({ call, body: body === '' ? undefined : JSON.parse(body) })
+      const answer = typeof answers === 'function' ? answers(call) : answers
+      if (answer === undefined) response.destroy()
+      else response.writeHead(200, { 'content-type': 'application/json' }).end(JSON.stringify(answer))
+    })()
   }).listen(0, '127.0.0.1')
   onTestFinished(() => void server.close())
   await once(server, 'listening')
@@ -30,5 +44,5 @@ export async function copal(
   }
   const terminal = recordedTerminal({ ...terminalOptions, env })
   const code = await runCommand(args, terminal)
-  return { code, stdout: terminal.output(), stderr: terminal.errors() }
+  return { code, stdout: terminal.output(), stderr: terminal.errors(), calls }
 }

@@ -1,10 +1,6 @@
-import { once } from 'node:events'
-import { createServer, type Server } from 'node:http'
-import type { AddressInfo } from 'node:net'
-import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest'
+import { beforeEach, expect, test } from 'vitest'
 import type { DeletedSamples } from '@copal/shared/wire/admin-samples.ts'
-import { runCommand } from '../../../../gpu-node/cli/program.ts'
-import { recordedTerminal, type RecordedTerminal } from '../../../support/doubles/recorded-terminal.ts'
+import { copal, type ReceivedCall } from '../../../support/doubles/copal-command.ts'
 
 const LIMITS = {
   requests_per_minute: null,
@@ -37,39 +33,24 @@ const TENANT = {
 }
 const NOTHING: DeletedSamples = { domains: [], pending: [], kept: [] }
 
-let server: Server
-let env: Record<string, string>
-let calls: { call: string; body: unknown }[] = []
-let answers: Record<string, unknown> = {}
-
-/** The gateway's side of HTTP. */
-beforeAll(async () => {
-  server = createServer((request, response) => {
-    let text = ''
-    request.on('data', (chunk) => (text += String(chunk)))
-    request.on('end', () => {
-      const call = `${request.method} ${request.url}`
-      calls.push({ call, body: text === '' ? undefined : JSON.parse(text) })
-      response.writeHead(answers[call] === undefined ? 500 : 200, { 'content-type': 'application/json' })
-      response.end(JSON.stringify(answers[call] ?? {}))
-    })
-  }).listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  env = {
-    COPAL_BASE_URL: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
-    COPAL_ADMIN_KEY: 'a',
-  }
-})
-afterAll(() => server.close())
+let calls: ReceivedCall[] = []
+let answers: Record<string, object> = {}
 beforeEach(() => {
   calls = []
   answers = {}
 })
 
-async function run(...args: string[]): Promise<RecordedTerminal> {
-  const terminal = recordedTerminal({ env })
-  expect(await runCommand(args, terminal)).toBe(0)
-  return terminal
+async function run(...args: string[]) {
+  const result = await copal((call) => answers[call], args)
+  calls.push(...result.calls)
+  return result
+}
+
+/** Runs a command that must succeed. */
+async function succeed(...args: string[]) {
+  const result = await run(...args)
+  expect(result.code).toBe(0)
+  return result
 }
 
 test('samples delete names what it deleted, what was made of it, what is pending and what statistics keep', async () => {
@@ -79,7 +60,7 @@ test('samples delete names what it deleted, what was made of it, what is pending
     pending: [{ domain: 'mail', update: 'up_2' }],
     kept: [{ domain: 'legal', datasets: 2 }],
   } satisfies DeletedSamples
-  const shown = (await run('samples', 'delete', '--key', 'key_1')).output()
+  const shown = (await succeed('samples', 'delete', '--key', 'key_1')).stdout
   expect(shown.trimEnd().split('\n')).toEqual([
     'legal: deleted 3 texts and 1 frozen text; these masks were chosen with them and stay: tiny@mask-2',
     'mail: frozen texts are left, because update up_2 reads them. They are deleted when it has ended.',
@@ -87,9 +68,8 @@ test('samples delete names what it deleted, what was made of it, what is pending
       ' To make them anew: copal domains rebuild legal',
   ])
   answers['DELETE /admin/samples?request=req_1'] = NOTHING
-  expect((await run('samples', 'delete', '--request', 'req_1')).output()).toBe('No stored text is of it.\n')
-  const terminal = recordedTerminal({ env })
-  expect(await runCommand(['samples', 'delete'], terminal)).toBe(2)
+  expect((await succeed('samples', 'delete', '--request', 'req_1')).stdout).toBe('No stored text is of it.\n')
+  expect((await run('samples', 'delete')).code).toBe(2)
   expect(calls).toHaveLength(2)
 })
 
@@ -98,20 +78,20 @@ test('keys sampling and tenants set change the policy, and delete stored texts o
   answers['PUT /admin/tenants/acme'] = TENANT
   answers['DELETE /admin/samples?key=key_1'] = NOTHING
   answers['DELETE /admin/samples?tenant=acme'] = NOTHING
-  const kept = await run('keys', 'sampling', 'key_1', 'never')
-  expect(kept.output()).toBe('Sampling of key_1: never, within half a minute.\n')
-  expect(kept.errors()).toContain('copal samples delete --key key_1')
+  const kept = await succeed('keys', 'sampling', 'key_1', 'never')
+  expect(kept.stdout).toBe('Sampling of key_1: never, within half a minute.\n')
+  expect(kept.stderr).toContain('copal samples delete --key key_1')
   expect(calls).toEqual([{ call: 'PATCH /admin/keys/key_1', body: { sampling: 'never' } }])
-  await run('keys', 'sampling', 'key_1', 'never', '--delete-texts')
+  await succeed('keys', 'sampling', 'key_1', 'never', '--delete-texts')
   expect(calls.at(-1)?.call).toBe('DELETE /admin/samples?key=key_1')
 
   calls = []
-  const tenant = await run('tenants', 'set', 'acme', '--sampling', 'never')
-  expect(tenant.errors()).toContain('copal samples delete --tenant acme')
+  const tenant = await succeed('tenants', 'set', 'acme', '--sampling', 'never')
+  expect(tenant.stderr).toContain('copal samples delete --tenant acme')
   expect(calls).toEqual([
     { call: 'PUT /admin/tenants/acme', body: expect.objectContaining({ sampling: 'never' }) as unknown },
   ])
-  await run('tenants', 'set', 'acme', '--sampling', 'never', '--delete-texts')
+  await succeed('tenants', 'set', 'acme', '--sampling', 'never', '--delete-texts')
   expect(calls.at(-1)?.call).toBe('DELETE /admin/samples?tenant=acme')
 })
 
@@ -126,7 +106,7 @@ test('domains rebuild tells how much text there is and what starts the update', 
       { model: 'other', starts: 'by_trigger' },
     ],
   }
-  const shown = (await run('domains', 'rebuild', 'legal')).output()
+  const shown = (await succeed('domains', 'rebuild', 'legal')).stdout
   for (const part of [
     '2 datasets',
     '40 texts',
@@ -139,14 +119,14 @@ test('domains rebuild tells how much text there is and what starts the update', 
 
 test('domains set names the owner of a domain, or shares it', async () => {
   answers['PUT /admin/domains/legal'] = { domain: 'legal', owner: 'acme' }
-  expect((await run('domains', 'set', 'legal', '--owner', 'acme')).output()).toContain(
+  expect((await succeed('domains', 'set', 'legal', '--owner', 'acme')).stdout).toContain(
     'legal belongs to acme.',
   )
   answers['PUT /admin/domains/legal'] = { domain: 'legal', owner: null }
-  expect((await run('domains', 'set', 'legal', '--shared')).output()).toBe(
+  expect((await succeed('domains', 'set', 'legal', '--shared')).stdout).toBe(
     'legal is shared by every tenant.\n',
   )
   expect(calls.map(({ body }) => body)).toEqual([{ owner: 'acme' }, { owner: null }])
-  expect(await runCommand(['domains', 'set', 'legal'], recordedTerminal({ env }))).toBe(2)
+  expect((await run('domains', 'set', 'legal')).code).toBe(2)
   expect(calls).toHaveLength(2)
 })

@@ -1,10 +1,6 @@
-import { once } from 'node:events'
-import { createServer, type Server } from 'node:http'
-import type { AddressInfo } from 'node:net'
-import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest'
+import { beforeEach, expect, test } from 'vitest'
 import type { ProposalEntry } from '@copal/shared/wire/admin-proposals.ts'
-import { runCommand } from '../../../../gpu-node/cli/program.ts'
-import { recordedTerminal } from '../../../support/doubles/recorded-terminal.ts'
+import { copal, type ReceivedCall } from '../../../support/doubles/copal-command.ts'
 
 const PROPOSAL: ProposalEntry = {
   id: 'found_0123456789ab',
@@ -20,38 +16,17 @@ const PROPOSAL: ProposalEntry = {
   updated_at: new Date().toISOString(),
 }
 
-let server: Server
-let env: Record<string, string>
-let calls: { call: string; body: unknown }[] = []
-let response: unknown
-
-/** The gateway's side of HTTP. */
-beforeAll(async () => {
-  server = createServer((request, answer) => {
-    let text = ''
-    request.on('data', (chunk) => (text += String(chunk)))
-    request.on('end', () => {
-      calls.push({
-        call: `${request.method} ${request.url}`,
-        body: text === '' ? undefined : JSON.parse(text),
-      })
-      answer.writeHead(200, { 'content-type': 'application/json' })
-      answer.end(JSON.stringify(response))
-    })
-  }).listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const { port } = server.address() as AddressInfo
-  env = { COPAL_BASE_URL: `http://127.0.0.1:${port}`, COPAL_ADMIN_KEY: 'a' }
-})
-afterAll(() => server.close())
+let calls: ReceivedCall[] = []
+let response: object = {}
 beforeEach(() => {
   calls = []
 })
 
 async function run(...args: string[]): Promise<string> {
-  const terminal = recordedTerminal({ env })
-  expect(await runCommand(['domains', ...args], terminal)).toBe(0)
-  return terminal.output()
+  const result = await copal(response, ['domains', ...args])
+  expect(result.code).toBe(0)
+  calls.push(...result.calls)
+  return result.stdout
 }
 
 test('proposed shows each proposal with its terms, its size and texts of one line', async () => {

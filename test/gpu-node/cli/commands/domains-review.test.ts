@@ -1,10 +1,6 @@
-import { once } from 'node:events'
-import { createServer, type Server } from 'node:http'
-import type { AddressInfo } from 'node:net'
-import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest'
+import { expect, test } from 'vitest'
 import type { ReviewEntry } from '@copal/shared/wire/admin-review.ts'
-import { runCommand } from '../../../../gpu-node/cli/program.ts'
-import { recordedTerminal } from '../../../support/doubles/recorded-terminal.ts'
+import { copal } from '../../../support/doubles/copal-command.ts'
 
 const ENTRY: ReviewEntry = {
   id: '3f9c'.repeat(16),
@@ -16,36 +12,14 @@ const ENTRY: ReviewEntry = {
   preview: `qzx\nwvu ${'random '.repeat(40)}`,
 }
 
-let server: Server
-let env: Record<string, string>
-let calls: string[] = []
-let response: unknown
-
-/** The gateway's side of HTTP. */
-beforeAll(async () => {
-  server = createServer((request, answer) => {
-    calls.push(`${request.method} ${request.url}`)
-    answer.writeHead(200, { 'content-type': 'application/json' })
-    answer.end(JSON.stringify(response))
-  }).listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const { port } = server.address() as AddressInfo
-  env = { COPAL_BASE_URL: `http://127.0.0.1:${port}`, COPAL_ADMIN_KEY: 'a' }
-})
-afterAll(() => server.close())
-beforeEach(() => {
-  calls = []
-})
-
-async function run(...args: string[]): Promise<{ code: number; output: string; errors: string }> {
-  const terminal = recordedTerminal({ env })
-  const code = await runCommand(['domains', 'review', ...args], terminal)
-  return { code, output: terminal.output(), errors: terminal.errors() }
+async function run(response: object, ...args: string[]) {
+  const { code, stdout, stderr, calls } = await copal(response, ['domains', 'review', ...args])
+  return { code, output: stdout, errors: stderr, calls: calls.map(({ call }) => call) }
 }
 
 test('review lists the texts that are set aside, with id, key, loss, length and beginning', async () => {
-  response = { data: [ENTRY] }
-  const { code, output } = await run('legal/2')
+  const listed = { data: [ENTRY] }
+  const { code, output, calls } = await run(listed, 'legal/2')
   expect(code).toBe(0)
   expect(calls).toEqual(['GET /admin/domains/legal%2F2/review'])
   expect(output.trim().split('\n')).toEqual([
@@ -54,25 +28,25 @@ test('review lists the texts that are set aside, with id, key, loss, length and 
     expect.stringMatching(/^ {2}qzx wvu random .*…$/u),
   ])
   for (const line of output.split('\n')) expect(line.length).toBeLessThanOrEqual(120)
-  expect(JSON.parse((await run('legal', '--json')).output)).toEqual([ENTRY])
-  response = { data: [] }
-  expect((await run('legal')).output).toContain('No text of legal is set aside.')
+  expect(JSON.parse((await run(listed, 'legal', '--json')).output)).toEqual([ENTRY])
+  expect((await run({ data: [] }, 'legal')).output).toContain('No text of legal is set aside.')
 })
 
 test('--keep and --drop settle one text and say what became of it', async () => {
   for (const decision of ['keep', 'drop'] as const) {
-    calls = []
-    response = { domain: 'legal', id: ENTRY.id, decision }
-    const { code, output } = await run('legal', `--${decision}`, ENTRY.id)
+    const response = { domain: 'legal', id: ENTRY.id, decision }
+    const { code, output, calls } = await run(response, 'legal', `--${decision}`, ENTRY.id)
     expect(code).toBe(0)
     expect(calls).toEqual([`POST /admin/domains/legal/review/${ENTRY.id}/${decision}`])
     expect(output.trim()).toBe(`${decision === 'keep' ? 'Kept' : 'Deleted'} ${ENTRY.id}.`)
   }
-  expect(JSON.parse((await run('legal', '--drop', ENTRY.id, '--json')).output)).toEqual(response)
+  const dropped = { domain: 'legal', id: ENTRY.id, decision: 'drop' }
+  const { output } = await run(dropped, 'legal', '--drop', ENTRY.id, '--json')
+  expect(JSON.parse(output)).toEqual(dropped)
 })
 
 test('a text cannot be kept and dropped at once, and nothing is sent', async () => {
-  const { code, errors } = await run('legal', '--keep', 'a', '--drop', 'b')
+  const { code, errors, calls } = await run({}, 'legal', '--keep', 'a', '--drop', 'b')
   expect(code).not.toBe(0)
   expect(errors).toMatch(/--keep.*--drop|--drop.*--keep/u)
   expect(calls).toEqual([])

@@ -1,7 +1,4 @@
-import { once } from 'node:events'
-import { createServer, type Server } from 'node:http'
-import type { AddressInfo } from 'node:net'
-import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest'
+import { beforeEach, expect, test } from 'vitest'
 import type { StatusReport } from '@copal/shared/wire/admin.ts'
 import {
   accountChanges,
@@ -10,8 +7,7 @@ import {
   type CreatedKey,
   type KeyEntry,
 } from '@copal/shared/wire/admin-keys.ts'
-import { runCommand } from '../../../../gpu-node/cli/program.ts'
-import { recordedTerminal, type RecordedTerminal } from '../../../support/doubles/recorded-terminal.ts'
+import { copal, type ReceivedCall } from '../../../support/doubles/copal-command.ts'
 
 const ENTRY: KeyEntry = {
   id: `key_${'0'.repeat(32)}`,
@@ -35,37 +31,18 @@ const ENTRY: KeyEntry = {
   previous_valid_until: null,
 }
 
-let server: Server
-let env: Record<string, string>
-let calls: { call: string; body: unknown }[] = []
-let answers: Record<string, unknown> = {}
-
-/** The gateway's side of HTTP: what it is asked is kept, what it answers is set by the test. */
-beforeAll(async () => {
-  server = createServer((request, response) => {
-    let text = ''
-    request.on('data', (chunk) => (text += String(chunk)))
-    request.on('end', () => {
-      const call = `${request.method} ${request.url}`
-      calls.push({ call, body: text === '' ? undefined : JSON.parse(text) })
-      const answer = answers[call]
-      response.writeHead(answer === undefined ? 500 : 200, { 'content-type': 'application/json' })
-      response.end(JSON.stringify(answer ?? {}))
-    })
-  }).listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const { port } = server.address() as AddressInfo
-  env = { COPAL_BASE_URL: `http://127.0.0.1:${port}`, COPAL_ADMIN_KEY: 'a' }
-})
-afterAll(() => server.close())
+let calls: ReceivedCall[] = []
+/** The response to each call; others break off. */
+let answers: Record<string, object> = {}
 beforeEach(() => {
   calls = []
 })
 
-async function run(...args: string[]): Promise<RecordedTerminal> {
-  const terminal = recordedTerminal({ env })
-  expect(await runCommand(args, terminal)).toBe(0)
-  return terminal
+async function run(...args: string[]) {
+  const result = await copal((call) => answers[call], args)
+  expect(result.code).toBe(0)
+  calls.push(...result.calls)
+  return result
 }
 
 test('create sends its options and prints only the key', async () => {
@@ -73,8 +50,8 @@ test('create sends its options and prints only the key', async () => {
   answers = { 'POST /admin/keys': created }
   const options =
     '--tenant acme --scopes inference,admin --domain legal --domains legal,code --models tiny --expires-in 2h'
-  const terminal = await run('keys', 'create', 'notebook', ...options.split(' '))
-  expect(terminal.output()).toBe('sk-copal-abcdefgh\n')
+  const printed = await run('keys', 'create', 'notebook', ...options.split(' '))
+  expect(printed.stdout).toBe('sk-copal-abcdefgh\n')
   const sent = createKey.parse(calls[0]?.body)
   expect(sent).toMatchObject({
     name: 'notebook',
@@ -85,7 +62,7 @@ test('create sends its options and prints only the key', async () => {
     allowed_models: ['tiny'],
   })
   expect(Math.abs(Date.parse(sent.expires_at ?? '') - Date.now() - 7_200_000)).toBeLessThan(60_000)
-  expect(JSON.parse((await run('keys', 'create', 'notebook', '--json')).output())).toEqual(created)
+  expect(JSON.parse((await run('keys', 'create', 'notebook', '--json')).stdout)).toEqual(created)
   expect(createKey.parse(calls.at(-1)?.body)).toEqual({
     name: 'notebook',
     scopes: ['inference'],
@@ -114,29 +91,29 @@ test('an unknown model gives a warning, and the key is created', async () => {
   const models = ['tiny', 'large-model'].map((id) => ({ ...model, id }))
   const status: StatusReport = { version: '1', models, nodes: [], updates_running: 0 }
   answers = { ...made, 'GET /admin/status': status }
-  const terminal = await create('tiny,tinny,other')
-  expect(terminal.output()).toBe('sk-copal-abcdefgh\n')
-  expect(terminal.errors()).toBe(
+  const printed = await create('tiny,tinny,other')
+  expect(printed.stdout).toBe('sk-copal-abcdefgh\n')
+  expect(printed.stderr).toBe(
     "Warning: the gateway does not know the model 'tinny'. Did you mean 'tiny'? The key may use it once a node serves it.\n" +
       "Warning: the gateway does not know the model 'other'. Known models: tiny, large-model. The key may use it once a node serves it.\n",
   )
-  expect((await create('tiny')).errors()).toBe('')
+  expect((await create('tiny')).stderr).toBe('')
   // As to a tenant's administrator, or to nobody at all.
   answers = made
-  expect((await create('other')).errors()).toBe('')
+  expect((await create('other')).stderr).toBe('')
 })
 
 test('list shows a table that fits the terminal, of all keys or of one tenant', async () => {
   answers = { 'GET /admin/keys': { data: [ENTRY] }, 'GET /admin/keys?tenant=new': { data: [] } }
-  const lines = (await run('keys', 'list')).output().split('\n')
+  const lines = (await run('keys', 'list')).stdout.split('\n')
   expect(Math.max(...lines.map((line) => line.length))).toBeLessThanOrEqual(80)
   const text = lines.join('\n')
   for (const shown of ['notebook', 'acme', 'sk-copal-abcdef', 'legal', 'tiny', '3 h ago', 'in 90 d'])
     expect(text).toContain(shown)
-  expect((await run('keys', 'list', '--tenant', 'new')).output()).toBe(
+  expect((await run('keys', 'list', '--tenant', 'new')).stdout).toBe(
     'There are no keys. Create one with: copal keys create <name>\n',
   )
-  expect(JSON.parse((await run('keys', 'list', '--json')).output())).toEqual([ENTRY])
+  expect(JSON.parse((await run('keys', 'list', '--json')).stdout)).toEqual([ENTRY])
 })
 
 test('rotate prints the new key to standard output and the validity of the old one to standard error', async () => {
@@ -146,9 +123,9 @@ test('rotate prints the new key to standard output and the validity of the old o
     previous_valid_until: '2099-01-01T00:00:00.000Z',
   }
   answers = { [`POST /admin/keys/${ENTRY.id}/rotate`]: rotated }
-  const terminal = await run('keys', 'rotate', ENTRY.id)
-  expect(terminal.output()).toBe('sk-copal-new\n')
-  expect(terminal.errors()).toBe('The old key is valid until 2099-01-01T00:00:00.000Z.\n')
+  const printed = await run('keys', 'rotate', ENTRY.id)
+  expect(printed.stdout).toBe('sk-copal-new\n')
+  expect(printed.stderr).toBe('The old key is valid until 2099-01-01T00:00:00.000Z.\n')
   await run('keys', 'rotate', ENTRY.id, '--grace', '30m')
   expect(calls.map(({ body }) => rotateKey.parse(body).grace_seconds)).toEqual([86_400, 1_800])
 })
@@ -167,13 +144,13 @@ test('revoke, limit and the tenants commands print what they did', async () => {
     'PUT /admin/tenants/acme': tenant,
     [`PATCH /admin/keys/${ENTRY.id}`]: ENTRY,
   }
-  expect((await run('keys', 'revoke', ENTRY.id)).output()).toBe(`Revoked ${ENTRY.id}.\n`)
-  expect((await run('tenants', 'list')).output()).toMatch(
+  expect((await run('keys', 'revoke', ENTRY.id)).stdout).toBe(`Revoked ${ENTRY.id}.\n`)
+  expect((await run('tenants', 'list')).stdout).toMatch(
     /TENANT +KEYS +LIMITS +SAMPLING +CREATED\nacme +2 +60 req\/min, 1,000,000 tok\/month +always +3 h ago/,
   )
-  expect((await run('tenants', 'set', 'acme')).output()).toContain('acme')
+  expect((await run('tenants', 'set', 'acme')).stdout).toContain('acme')
   const limits = '--requests-per-minute 60 --tokens-per-month none --concurrent 4'.split(' ')
-  expect((await run('keys', 'limit', ENTRY.id, ...limits)).output()).toBe(
+  expect((await run('keys', 'limit', ENTRY.id, ...limits)).stdout).toBe(
     `Limits of ${ENTRY.id}: 60 req/min, 1,000,000 tok/month.\n`,
   )
   expect(accountChanges.parse(calls.at(-2)?.body)).toEqual({ limits: {} })
@@ -187,10 +164,8 @@ test('the response cache of a tenant is shown in a line and can be cleared', asy
     'GET /admin/tenants/acme/cache': { tenant: 'acme', answers: 1_200, bytes: 3e6, hits: 30, misses: 10 },
     'DELETE /admin/tenants/acme/cache': { tenant: 'acme', deleted: 1_200 },
   }
-  expect((await run('tenants', 'cache', 'acme')).output()).toMatch(
+  expect((await run('tenants', 'cache', 'acme')).stdout).toMatch(
     /^1,200 cached responses, .*MB?\. 30 of 40 lookups found a response \(75.*%\)\.\n$/,
   )
-  expect((await run('tenants', 'cache', 'acme', '--clear')).output()).toBe(
-    'Deleted 1,200 cached responses.\n',
-  )
+  expect((await run('tenants', 'cache', 'acme', '--clear')).stdout).toBe('Deleted 1,200 cached responses.\n')
 })
