@@ -20,22 +20,10 @@ import {
   testDeps,
   type Scores,
 } from '../../support/doubles/simulated-node.ts'
+import { scoresByOrder } from '../../support/doubles/scores-by-order.ts'
 import { errorOf } from '../../support/requests/gateway-requests.ts'
 
 const db = openDatabase(env.DB)
-
-/**
- * Scores by the order in which the masks of a model are evaluated: 0 is dense, 1 the first mask. Domains without an entry
- * score the same under every mask.
- */
-function scoresOf(perplexities: Record<string, number[]>): Scores {
-  const order: (string | null)[] = [null]
-  return ({ mask }, domain) => {
-    if (!order.includes(mask)) order.push(mask)
-    const row = perplexities[domain] ?? [10, 12]
-    return Math.log(row[Math.min(order.indexOf(mask), row.length - 1)] ?? 12)
-  }
-}
 
 /** Starts a model whose first mask was calibrated on one domain and is active. */
 async function servingModel(model: string, scores: Scores) {
@@ -55,7 +43,7 @@ describe('an update with a new domain', () => {
   test('passes the gate when it gains more there than the old one loses, and says so in its decision', async () => {
     const node = await servingModel(
       'gain',
-      scoresOf({ 'gain-old': [10, 12, 12.2], 'gain-new': [10, 20, 14] }),
+      scoresByOrder({ 'gain-old': [10, 12, 12.2], 'gain-new': [10, 20, 14] }),
     )
     const { id } = await startUpdate('gain', ['gain-new'])
     const end = await node.finish(id)
@@ -74,7 +62,7 @@ describe('an update with a new domain', () => {
   test('evaluates the active mask once for each holdout version, and keeps the losses of windows', async () => {
     const node = await servingModel(
       'once',
-      scoresOf({ 'once-old': [10, 12, 11.9], 'once-new': [10, 20, 15] }),
+      scoresByOrder({ 'once-old': [10, 12, 11.9], 'once-new': [10, 20, 15] }),
     )
     const { id } = await startUpdate('once', ['once-new'])
     await node.finish(id)
@@ -91,7 +79,7 @@ describe('an update with a new domain', () => {
   test('is selected again with other weights when an old domain loses too much, and the better candidate serves', async () => {
     const node = await servingModel(
       'again',
-      scoresOf({ 'again-old': [10, 12, 13.2, 12.1], 'again-new': [10, 20, 12, 13] }),
+      scoresByOrder({ 'again-old': [10, 12, 13.2, 12.1], 'again-new': [10, 20, 12, 13] }),
     )
     const { id } = await startUpdate('again', ['again-new'])
     const end = await node.finish(id)
@@ -119,7 +107,7 @@ describe('an update with a new domain', () => {
   test('fails after three candidates with the figures of each, and the active mask stays', async () => {
     const node = await servingModel(
       'three',
-      scoresOf({ 'three-old': [10, 12, 13.2], 'three-new': [10, 20, 12] }),
+      scoresByOrder({ 'three-old': [10, 12, 13.2], 'three-new': [10, 20, 12] }),
     )
     const { id } = await startUpdate('three', ['three-new'])
     const end = await node.finish(id)
@@ -145,7 +133,7 @@ describe('an update with a new domain', () => {
   test('fails at once where other weights cannot help, or the policy allows one candidate', async () => {
     const node = await servingModel(
       'single',
-      scoresOf({ 'single-old': [10, 12, 13.2], 'single-new': [10, 20, 12] }),
+      scoresByOrder({ 'single-old': [10, 12, 13.2], 'single-new': [10, 20, 12] }),
     )
     await adminJson('PUT', '/policy', { model: 'single', gate: { max_candidates: 1 } })
     const end = await node.finish((await startUpdate('single', ['single-new'])).id)
@@ -157,7 +145,7 @@ describe('an update with a new domain', () => {
 
 describe('the first mask of a model', () => {
   test('is compared with dense, and not selected again where all of its domains fail', async () => {
-    const node = new SimulatedNode('first-1', 'first', scoresOf({ 'first-a': [10, 15.1] }))
+    const node = new SimulatedNode('first-1', 'first', scoresByOrder({ 'first-a': [10, 15.1] }))
     await node.beat()
     await importTexts('first-a')
     const end = await node.finish((await startUpdate('first', ['first-a'])).id)
@@ -168,7 +156,7 @@ describe('the first mask of a model', () => {
 })
 
 test('a mask that generates noise is rejected, however low its loss', async () => {
-  const node = await servingModel('noise', scoresOf({ 'noise-old': [10, 12, 9] }))
+  const node = await servingModel('noise', scoresByOrder({ 'noise-old': [10, 12, 9] }))
   const done = node.done.bind(node)
   node.done = async (job: Job): Promise<JobReport> => {
     const report = await done(job)
@@ -190,7 +178,7 @@ test('a mask that generates noise is rejected, however low its loss', async () =
 test('concurrent steps give one decision for each candidate', async () => {
   const node = await servingModel(
     'crowd',
-    scoresOf({ 'crowd-old': [10, 12, 13.2, 12], 'crowd-new': [10, 20, 12] }),
+    scoresByOrder({ 'crowd-old': [10, 12, 13.2, 12], 'crowd-new': [10, 20, 12] }),
   )
   const { id } = await startUpdate('crowd', ['crowd-new'])
   const crowd = () => Promise.all(Array.from({ length: 5 }, () => advanceUpdate(testDeps(), id)))
@@ -207,7 +195,10 @@ test('concurrent steps give one decision for each candidate', async () => {
 })
 
 test('a gateway that stopped between two of the evaluation jobs queues the missing ones', async () => {
-  const node = await servingModel('gap', scoresOf({ 'gap-old': [10, 12, 11.9], 'gap-new': [10, 20, 15] }))
+  const node = await servingModel(
+    'gap',
+    scoresByOrder({ 'gap-old': [10, 12, 11.9], 'gap-new': [10, 20, 15] }),
+  )
   const { id } = await startUpdate('gap', ['gap-new'])
   await node.reach(id, 'evaluating')
   await advanceUpdate(testDeps(), id)
@@ -224,7 +215,7 @@ describe('an update that the gate rejected', () => {
   test('can be forced with a reason, which the decision keeps with the admin key', async () => {
     const node = await servingModel(
       'force',
-      scoresOf({ 'force-old': [10, 12, 13.2], 'force-new': [10, 20, 12] }),
+      scoresByOrder({ 'force-old': [10, 12, 13.2], 'force-new': [10, 20, 12] }),
     )
     const { id } = await startUpdate('force', ['force-new'])
     expect((await node.finish(id)).state).toBe('failed')
@@ -250,7 +241,7 @@ describe('an update that the gate rejected', () => {
   test('cannot be forced when a newer one was started, or when it failed for another reason', async () => {
     const node = await servingModel(
       'late',
-      scoresOf({ 'late-old': [10, 12, 13.2], 'late-new': [10, 20, 12] }),
+      scoresByOrder({ 'late-old': [10, 12, 13.2], 'late-new': [10, 20, 12] }),
     )
     // Domains are of all models, and this file has more by now than an update evaluates by default.
     const effort = { max_holdouts: 256 }

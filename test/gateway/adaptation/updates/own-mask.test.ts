@@ -15,29 +15,19 @@ import {
   importTexts,
   SimulatedNode,
   startUpdate,
-  type Scores,
 } from '../../support/doubles/simulated-node.ts'
+import { scoresByOrder } from '../../support/doubles/scores-by-order.ts'
 import { errorOf } from '../../support/requests/gateway-requests.ts'
 import { setPolicy } from '../../support/state/seed-masks.ts'
 
 const db = openDatabase(env.DB)
-
-/** Perplexities by the order in which the masks of a model are evaluated: 0 is dense, 1 the first mask. */
-function scoresOf(perplexities: Record<string, number[]>): Scores {
-  const order: (string | null)[] = [null]
-  return ({ mask }, domain) => {
-    if (!order.includes(mask)) order.push(mask)
-    const row = perplexities[domain] ?? [10, 12]
-    return Math.log(row[Math.min(order.indexOf(mask), row.length - 1)] ?? 12)
-  }
-}
 
 /** Starts a model with an active mask of two domains, `<model>-one` and `<model>-two`, whose policy allows own masks. */
 async function sharedMask(model: string, one: number[], two: number[] = [10, 12]) {
   const node = new SimulatedNode(
     `${model}-1`,
     model,
-    scoresOf({ [`${model}-one`]: one, [`${model}-two`]: two }),
+    scoresByOrder({ [`${model}-one`]: one, [`${model}-two`]: two }),
   )
   await node.beat()
   await setPolicy(model, { discovery: { own_masks: true }, watch: { soak_minutes: 0 } })

@@ -8,6 +8,7 @@ import { skipWithoutAddon } from '../../../support/harness/skip-without-addon.ts
 import { createRandom } from '../../../support/harness/random.ts'
 import { referenceHidden } from '../../../support/models/reference-model.ts'
 import { openTinyModel, type TinyModel } from '../../../support/models/tiny-model.ts'
+import { cosine } from '../../../support/harness/cosine.ts'
 
 const random = createRandom(21)
 /** Longer than a prefill chunk, and than one run of a backend. */
@@ -23,17 +24,6 @@ beforeAll(async () => {
   tiny = await openTinyModel({ contextLength: 512 })
 })
 afterAll(() => tiny.remove())
-
-function cosine(a: ArrayLike<number>, b: ArrayLike<number>): number {
-  expect(a.length).toBe(b.length)
-  let [dot, ofA, ofB] = [0, 0, 0]
-  for (let i = 0; i < a.length; i++) {
-    dot += a[i]! * b[i]!
-    ofA += a[i]! ** 2
-    ofB += b[i]! ** 2
-  }
-  return dot / Math.sqrt(ofA * ofB)
-}
 
 if (!addon) skipWithoutAddon('the sparse engine')
 describe.each(BACKENDS)('$name', ({ name, create, selfTolerance }) => {

@@ -1,6 +1,22 @@
 /** The audit log. Times are Unix milliseconds. */
 import { index, integer, sqliteTable, text } from 'drizzle-orm/sqlite-core'
 
+/** What was done, by whom and why. */
+const entry = {
+  /** `operator`, the id of an admin key, a node as `node:<id>`, or `copal` for the service itself. */
+  actor: text().notNull(),
+  /** A verb phrase like `key.create` or `mask.promote`. */
+  action: text().notNull(),
+  /** What it was done to, like a key's id or a model and mask version. */
+  target: text().notNull(),
+  /** JSON of what changed, before and after; null where there is nothing. Never a secret or a text of a client. */
+  before: text({ mode: 'json' }).$type<unknown>(),
+  after: text({ mode: 'json' }).$type<unknown>(),
+  reason: text().notNull().default(''),
+  requestId: text(),
+  createdAt: integer().notNull(),
+}
+
 /**
  * Every decision and admin action, in order. Triggers of the database refuse to change rows, and to delete rows that no
  * checkpoint covers. Each row's hash covers its fields and the hash of the row before, so that a changed or missing row is
@@ -11,18 +27,7 @@ export const audit = sqliteTable(
   {
     /** 1, 2, 3, … without gaps. */
     id: integer().primaryKey(),
-    /** `operator`, the id of an admin key, a node as `node:<id>`, or `copal` for the service itself. */
-    actor: text().notNull(),
-    /** A verb phrase like `key.create` or `mask.promote`. */
-    action: text().notNull(),
-    /** What it was done to, like a key's id or a model and mask version. */
-    target: text().notNull(),
-    /** JSON of what changed, before and after; null where there is nothing. Never a secret or a text of a client. */
-    before: text({ mode: 'json' }).$type<unknown>(),
-    after: text({ mode: 'json' }).$type<unknown>(),
-    reason: text().notNull().default(''),
-    requestId: text(),
-    createdAt: integer().notNull(),
+    ...entry,
     /** Hash of the row before, or 64 zeros. */
     previousHash: text().notNull(),
     /** SHA-256 of the fields above, in hex; anybody can check it. */
@@ -43,14 +48,7 @@ export const audit = sqliteTable(
  */
 export const auditPending = sqliteTable('audit_pending', {
   id: integer().primaryKey({ autoIncrement: true }),
-  actor: text().notNull(),
-  action: text().notNull(),
-  target: text().notNull(),
-  before: text({ mode: 'json' }).$type<unknown>(),
-  after: text({ mode: 'json' }).$type<unknown>(),
-  reason: text().notNull().default(''),
-  requestId: text(),
-  createdAt: integer().notNull(),
+  ...entry,
   /** False while the action runs. */
   settled: integer({ mode: 'boolean' }).notNull(),
 })

@@ -12,6 +12,7 @@ import { randomHalfMask } from '../../../../support/models/random-masks.ts'
 import { logSoftmax, referenceHidden, referenceLogits } from '../../../../support/models/reference-model.ts'
 import { openTinyModel, type TinyModel } from '../../../../support/models/tiny-model.ts'
 import { call, startTestNode, type TestNode } from '../../../../support/processes/in-process-node.ts'
+import { cosine } from '../../../../support/harness/cosine.ts'
 
 const SHORT = 'The court finds that the contract was void.'
 const TEXTS = [SHORT, 'for (let i = 0; i < n; i++) total += values[i]; // over several chunks. '.repeat(6)]
@@ -26,17 +27,6 @@ async function describeBy(node: TestNode, fields: object = {}) {
   const response = await node.post('/rpc/describe', { model: 'tiny', texts: TEXTS, ...fields })
   expect(response.status).toBe(200)
   return describeResult.parse(await response.json()).texts
-}
-
-function cosine(a: ArrayLike<number>, b: ArrayLike<number>): number {
-  expect(a.length).toBe(b.length)
-  let [dot, ofA, ofB] = [0, 0, 0]
-  for (let i = 0; i < a.length; i++) {
-    dot += a[i]! * b[i]!
-    ofA += a[i]! ** 2
-    ofB += b[i]! ** 2
-  }
-  return dot / Math.sqrt(ofA * ofB)
 }
 
 if (!addon) skipWithoutAddon('the sparse engine')
