@@ -11,8 +11,8 @@ import {
   SimulatedNode,
   startUpdate,
   testDeps,
-  type Scores,
 } from '../../support/doubles/simulated-node.ts'
+import { scoresByOrder } from '../../support/doubles/scores-by-order.ts'
 
 const db = openDatabase(env.DB)
 const MINUTE = 60_000
@@ -21,15 +21,6 @@ const updatesOf = async (model: string) =>
 
 /** Runs the task as if `minutes` had passed. */
 const tick = (minutes = 0) => runTriggers(testDeps({ nowMs: () => Date.now() + minutes * MINUTE }))
-
-/** Scores by the order of evaluation: dense, the shared mask, then masks of single domains. */
-function scoresOf(perplexities: Record<string, number[]>): Scores {
-  const order: (string | null)[] = [null]
-  return ({ mask }, domain) => {
-    if (!order.includes(mask)) order.push(mask)
-    return Math.log(perplexities[domain]?.[order.indexOf(mask)] ?? 12)
-  }
-}
 
 /** Lets no update start for new text, and no watch keep one from starting. */
 const setPolicy = (model: string, triggers = {}, discovery = {}) =>
@@ -46,7 +37,7 @@ test('masks of single domains are sought by themselves, most cost first, once be
     'seek-costly': [10, 14, 11],
     'seek-middle': [10, 12, 13, 12],
   }
-  const node = new SimulatedNode('seek-1', 'seek', scoresOf(scores))
+  const node = new SimulatedNode('seek-1', 'seek', scoresByOrder(scores))
   await node.beat()
   await setPolicy('seek', {}, { own_masks: false })
   const domains = Object.keys(scores)

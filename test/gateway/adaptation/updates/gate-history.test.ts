@@ -5,21 +5,12 @@ import {
   importTexts,
   SimulatedNode,
   startUpdate,
-  type Scores,
 } from '../../support/doubles/simulated-node.ts'
-
-/** Scores by domain and by the order in which masks are evaluated; 0 is dense. */
-function scoresOf(perplexities: Record<string, number[]>): Scores {
-  const order: (string | null)[] = [null]
-  return ({ mask }, domain) => {
-    if (!order.includes(mask)) order.push(mask)
-    return Math.log(perplexities[domain]?.[order.indexOf(mask)] ?? 12)
-  }
-}
+import { scoresByOrder } from '../../support/doubles/scores-by-order.ts'
 
 describe('the best stage', () => {
   test('is no mask that was rolled back, whose texts do not count any more', async () => {
-    const scores = scoresOf({ 'best-old': [10, 12, 12, 11.9], 'best-new': [10, 20, 12, 20] })
+    const scores = scoresByOrder({ 'best-old': [10, 12, 12, 11.9], 'best-new': [10, 20, 12, 20] })
     const node = new SimulatedNode('best-1', 'best', scores)
     await node.beat()
     await importTexts('best-old')
@@ -37,7 +28,7 @@ describe('the best stage', () => {
   })
 
   test('is a mask that was rolled back and is active again', async () => {
-    const scores = scoresOf({ 'again-old': [10, 12, 11, 12], 'again-new': [10, 20, 12, 15] })
+    const scores = scoresByOrder({ 'again-old': [10, 12, 11, 12], 'again-new': [10, 20, 12, 15] })
     const node = new SimulatedNode('again-best-1', 'again-best', scores)
     await node.beat()
     await importTexts('again-old')
@@ -59,7 +50,7 @@ test.each([
   'an active mask without a finite loss on one holdout is still a limit on the others: the update %s',
   async (_, ofOld, state) => {
     const model = `broken-${state}`
-    const scores = scoresOf({ [`${model}-old`]: [10, 12, ofOld], [`${model}-new`]: [10, Infinity, 14] })
+    const scores = scoresByOrder({ [`${model}-old`]: [10, 12, ofOld], [`${model}-new`]: [10, Infinity, 14] })
     const node = new SimulatedNode(`${model}-1`, model, (job, domain) => {
       const loss = scores(job, domain)
       return loss === Infinity ? null : loss
