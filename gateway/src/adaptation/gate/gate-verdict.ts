@@ -174,11 +174,7 @@ function constraints(
   for (const group of groupsOf(compared)) {
     const { members, estimate, hasBound } = group
     if (hasBound) {
-      const worst = members.filter(({ windows }) => meanDifference(windows).mean >= estimate.mean)
-      add(
-        ratioFigure(name, boundMean(estimate, confidence), limit, ofGroup(group)),
-        worst.map(({ holdout }) => holdout.domain),
-      )
+      add(ratioFigure(name, boundMean(estimate, confidence), limit, ofGroup(group)), losersOf(group))
     }
     if (!group.isSmall || (hasBound && name !== COMPARISONS.parent)) continue
     for (const each of members) {
@@ -194,6 +190,20 @@ function constraints(
     }
   }
   return check
+}
+
+/**
+ * Returns the domains that made a group lose: each that lost, because the one that lost most may be the general holdout, which
+ * no weight of a domain is for. If none lost, the bound alone is too wide, and it is the worst ones.
+ */
+function losersOf({ members, estimate }: ComparisonGroup<Compared>): string[] {
+  const means = members.map(({ holdout, windows }) => ({
+    domain: holdout.domain,
+    mean: meanDifference(windows).mean,
+  }))
+  const lost = means.filter(({ mean }) => mean > 0)
+  const losers = lost.length > 0 ? lost : means.filter(({ mean }) => mean >= estimate.mean)
+  return losers.map(({ domain }) => domain)
 }
 
 /** Creates the figure of a small domain by itself, which has no bound. */

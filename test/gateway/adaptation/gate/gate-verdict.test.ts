@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest'
 import { PRESETS } from '@copal/shared/wire/admin-policy.ts'
 import { gateVerdict, isForceable } from '../../../../gateway/src/adaptation/gate/gate-verdict.ts'
+import { reselectionWeights } from '../../../../gateway/src/adaptation/gate/reselection-weights.ts'
 import { SOUND_GENERATION } from '../../support/doubles/simulated-node.ts'
 import { gateInput, type HoldoutSketch } from './gate-holdouts.ts'
 
@@ -200,6 +201,18 @@ describe('small holdouts', () => {
     expect(verdictOf(small(1, 1.06)).violations).toEqual([
       { domain: 'two', excess: expect.any(Number) as number },
     ])
+  })
+
+  test('that lost together are all named, also if the general holdout lost most', () => {
+    const { verdict, violations } = verdictOf([
+      { domain: 'books', candidate: 1.3 * 1.054, parent: 1.3, windows: 8, weight: 1 },
+      { domain: '(general)', candidate: 1.3 * 1.071, parent: 1.3, windows: 8, weight: 0 },
+      { domain: 'code', candidate: 0.9, parent: 1.3, weight: 3, isNew: true },
+    ])
+    expect(verdict).toBe('failed')
+    expect(violations.map(({ domain }) => domain)).toEqual(['books', '(general)'])
+    const weights = reselectionWeights(['books', 'code'], {}, violations)
+    expect(weights?.['books']).toBeGreaterThan(weights?.['code'] ?? Infinity)
   })
 
   test('have no limit of their own below one that the policy allows even bounds', () => {
