@@ -44,12 +44,20 @@ const app = createApp()
 const EVERY_MINUTE = '* * * * *'
 const EVERY_FIVE_MINUTES = '*/5 * * * *'
 
+/** One after the other: both have a node describe texts, and at once they would have the same ones described. */
+async function findThenDescribe(deps: Deps): Promise<void> {
+  try {
+    await findDomains(deps)
+  } finally {
+    await describeDue(deps)
+  }
+}
+
 /** The tasks of every minute. */
 const MINUTE_TASKS = {
   advanceUpdates,
   watchMasks,
-  findDomains,
-  describeDue,
+  findDomains: findThenDescribe,
   runTriggers,
   finishDeletions,
   appendPendingAudit,
