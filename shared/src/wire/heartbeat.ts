@@ -13,6 +13,8 @@ export const weightSetState = z.object({
   version: count,
   state: z.enum(['loading', 'ready', 'draining', 'failed']),
   requests: count,
+  /** Bytes that it takes in memory; absent from older nodes. */
+  bytes: count.optional(),
   error: z.string().max(1024).optional(),
 })
 
@@ -57,6 +59,21 @@ export const shadowScore = z.object({
 /** The score of one response under the active mask and under the shadow. */
 export type ShadowScore = z.output<typeof shadowScore>
 
+/**
+ * A node's score of the probe texts, which are the same on every node (`probe-texts.ts`), under one weight set: sums of
+ * negative log-likelihood, nats, over `tokens` tokens. Nodes with the same mask should agree.
+ */
+export const probeScore = z.object({
+  maskVersion: count,
+  tokens: z.int().min(1),
+  nll: z.number(),
+  /** Milliseconds before this heartbeat. */
+  measuredMsAgo: z.number().min(0),
+})
+
+/** A node's score of the probe texts. */
+export type ProbeScore = z.output<typeof probeScore>
+
 /** Maximum scores in one heartbeat. */
 export const MAX_SHADOW_SCORES = 64
 
@@ -94,6 +111,8 @@ export const heartbeat = z.object({
   requests: boundedArray(requestProgress).default([]),
   /** Repeated until a heartbeat with them gets its response. */
   shadows: boundedArray(shadowScore).max(MAX_SHADOW_SCORES).optional(),
+  /** The newest score of the probe texts under each weight set; absent from older nodes. */
+  probes: boundedArray(probeScore).max(8).optional(),
   jobs: boundedArray(jobReport),
 })
 

@@ -6,6 +6,14 @@ import { domainName } from './inference-fields.ts'
 import { cacheTarget } from './node-calls.ts'
 import { nodeId } from './node-secret.ts'
 
+/**
+ * Whether the client's text of a request was scored for drift, and why not. `too_short`: fewer tokens than say anything.
+ * `budget`: the node had no room to score it in time. `evicted`: it waited and gave way to traffic or to newer texts.
+ */
+export const scoringOutcome = z.enum(['scored', 'not_sampled', 'too_short', 'budget', 'evicted', 'failed'])
+/** Whether the client's text of a request was scored for drift, and why not. */
+export type ScoringOutcome = z.output<typeof scoringOutcome>
+
 /** A node's account of one request. */
 export const receipt = z.object({
   requestId: z.string().min(8).max(64),
@@ -24,6 +32,8 @@ export const receipt = z.object({
   totalMs: z.number(),
   /** Sampled requests: sums of negative log-likelihood, in nats, over the same `tokens` tokens of the client's text. */
   drift: z.object({ tokens: count, nllMasked: z.number(), nllDense: z.number() }).nullable(),
+  /** Absent from older nodes. */
+  scoring: scoringOutcome.optional(),
 })
 
 /** A node's account of one request. */

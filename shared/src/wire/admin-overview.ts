@@ -1,0 +1,76 @@
+/** What the overview of the dashboard shows, in one response. Public, so snake_case. */
+import { z } from 'zod'
+import { alertEntry } from './admin-alerts.ts'
+import { decisionKind, decisionVerdict } from './admin-decisions.ts'
+import { maskEntry, nodeEntry, updateEntry } from './admin.ts'
+import { canaryReport } from './admin-trials.ts'
+
+const count = z.int().min(0)
+const time = z.iso.datetime()
+/** A mean with the bounds of its 95 % interval, nats a token. */
+const estimate = z.object({ mean: z.number(), lower: z.number(), upper: z.number() })
+
+/** A decision in the list of the newest. */
+export const recentDecision = z.object({
+  kind: decisionKind,
+  verdict: decisionVerdict,
+  reason: z.string(),
+  mask_version: count.nullable(),
+  update: z.string().nullable(),
+  domains: z.array(z.string()),
+  actor: z.string(),
+  created_at: time,
+})
+/** A decision in the list of the newest. */
+export type RecentDecision = z.output<typeof recentDecision>
+
+/** The last 24 hours of one domain. */
+export const domainSummary = z.object({
+  name: z.string(),
+  traffic_share: z.number().min(0).max(1),
+  requests: count,
+  gap: estimate.nullable().describe('Under the mask that serves it; null while too little is scored.'),
+  gap_trend: z
+    .array(z.number().nullable())
+    .describe('Means of `gap` over eight equal parts of the 24 hours.'),
+  drifting: z.boolean().describe('An alert of the domain holds.'),
+})
+/** The last 24 hours of one domain. */
+export type DomainSummary = z.output<typeof domainSummary>
+
+/** Response of `GET /admin/overview?model=`, and data of the event `overview` of `GET /admin/events`. */
+export const overviewReport = z.object({
+  at: time,
+  version: z.string(),
+  model: z.object({
+    id: z.string(),
+    parameters: count,
+    active_version: count,
+    previous_version: count.nullable(),
+    active_since: time.nullable(),
+    mask: maskEntry.nullable().describe('Null where the dense weights serve.'),
+    weight_bytes: count
+      .nullable()
+      .describe('Bytes of the packed weights on a node; null if no node reports them.'),
+    dense_bytes: count.nullable().describe('Bytes of the dense weights in the same precision.'),
+    converged: z.boolean(),
+  }),
+  models: z.array(z.string()).describe('All models of the fleet.'),
+  nodes: z.array(nodeEntry),
+  traffic: z.object({
+    requests_per_second: z.number().min(0),
+    tokens_per_second: z.number().min(0),
+    running: count,
+    waiting: count,
+    first_token_ms_p95: z.number().nullable(),
+    failed_share: z.number().min(0).max(1).nullable(),
+    tokens_trend: z.array(count).describe('Tokens of each of the last 60 minutes.'),
+  }),
+  domains: z.array(domainSummary).describe('By traffic, most first; at most 50.'),
+  updates: z.array(updateEntry).describe('Running ones, then the newest ended one.'),
+  canary: canaryReport.nullable(),
+  decisions: z.array(recentDecision).describe('The newest 20.'),
+  alerts: z.array(alertEntry).describe('Those that hold.'),
+})
+/** A response of `GET /admin/overview`. */
+export type OverviewReport = z.output<typeof overviewReport>

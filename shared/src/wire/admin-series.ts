@@ -1,0 +1,85 @@
+/** Series over time of traffic and drift, as `GET /admin/series` returns them. Public, so snake_case. */
+import { z } from 'zod'
+import { domainName } from './inference-fields.ts'
+import { modelId } from './identifiers.ts'
+
+const count = z.int().min(0)
+
+/** Widths of the periods of a series, seconds: a minute, five minutes, an hour, a day. */
+export const SERIES_WIDTHS = [60, 300, 3_600, 86_400] as const
+
+/** Query of `GET /admin/series`. */
+export const seriesQuery = z.object({
+  /** May be left out while the fleet serves one model. */
+  model: modelId.optional(),
+  /** By default every domain. */
+  domain: domainName.optional(),
+  /** By default 24 hours before `to`. */
+  from: z.iso.datetime().optional(),
+  /** By default now. */
+  to: z.iso.datetime().optional(),
+  /** Seconds. By default the narrowest width that gives at most 300 periods. */
+  width: z.coerce
+    .number()
+    .pipe(z.literal([...SERIES_WIDTHS], `expected one of ${SERIES_WIDTHS.join(', ')}`))
+    .optional(),
+})
+/** A parsed query of `GET /admin/series`. */
+export type SeriesQuery = z.output<typeof seriesQuery>
+
+const column = z.array(z.number().nullable())
+
+/** Means over requests with the bounds of 95 % intervals that are clustered by request; null where too little was scored. */
+const estimate = z.object({ mean: column, lower: column, upper: column })
+
+/** Requests of which texts were not scored, by the reason. */
+export const notScored = z.object({
+  not_sampled: z.array(count),
+  too_short: z.array(count),
+  budget: z.array(count),
+  evicted: z.array(count),
+  failed: z.array(count),
+})
+
+/** The series of one domain under one mask. Every array has one value for each of its `periods`. */
+export const maskSeries = z.object({
+  domain: z.string(),
+  mask_version: count,
+  periods: z.array(count).describe('Indexes into `starts` of the response, ascending.'),
+  requests: z.array(count),
+  failed: z.array(count),
+  prompt_tokens: z.array(count),
+  completion_tokens: z.array(count),
+  first_token_ms: z.object({ p50: column, p95: column }),
+  scored_requests: z.array(count),
+  scored_tokens: z.array(count),
+  dense: estimate.describe('Loss under dense weights, nats a token: does the traffic change?'),
+  pruned: estimate.describe('Loss under the mask, nats a token.'),
+  gap: estimate.describe('`pruned` minus `dense`, nats a token: what pruning costs.'),
+  not_scored: notScored,
+})
+/** The series of one domain under one mask. */
+export type MaskSeries = z.output<typeof maskSeries>
+
+/** An event that charts mark on their time axis. */
+export const seriesMark = z.object({
+  at: z.iso.datetime(),
+  kind: z.enum(['promoted', 'rolled_back', 'canary', 'gate_failed', 'alert']),
+  mask_version: count.nullable(),
+  domain: z.string().nullable(),
+  update: z.string().nullable().describe('Id of the update that it belongs to.'),
+  text: z.string().describe('What happened, in one sentence.'),
+})
+/** An event that charts mark on their time axis. */
+export type SeriesMark = z.output<typeof seriesMark>
+
+/** Response of `GET /admin/series`. */
+export const seriesReport = z.object({
+  model: z.string(),
+  width: count.describe('Width of a period, seconds.'),
+  starts: z.array(count).describe('Starts of the periods, Unix seconds, ascending and without gaps.'),
+  series: z.array(maskSeries),
+  marks: z.array(seriesMark),
+})
+/** A response of `GET /admin/series`. */
+export type SeriesReport = z.output<typeof seriesReport>
