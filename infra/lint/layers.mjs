@@ -44,6 +44,7 @@ const GATEWAY = [
     'keys',
     'usage/settlement',
     'usage/metrics',
+    'usage/series',
     'usage/limits',
     'fleet/object',
     'fleet/registration',
