@@ -7,7 +7,7 @@
  */
 import { posix, relative, sep } from 'node:path'
 
-const SHARED = under('shared/src', ['wire', 'mask', 'metrics', '.'])
+const SHARED = under('shared/src', ['wire', 'mask', 'metrics', 'telemetry', '.'])
 
 const GATEWAY = [
   ...under('gateway/src', [
@@ -36,6 +36,9 @@ const GATEWAY = [
     'adaptation/trials',
     'adaptation/holdouts',
     'adaptation/statistics',
+    'adaptation/drift/detectors',
+    'adaptation/drift/probes',
+    'adaptation/drift/alerts',
     'adaptation/drift',
     'adaptation/policy',
     'adaptation/models',

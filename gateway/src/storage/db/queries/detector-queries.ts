@@ -1,0 +1,172 @@
+import { and, asc, eq, inArray, lt, sql, type SQL } from 'drizzle-orm'
+import type { Database } from '../../../contracts/database.ts'
+import { alerts, detectorCursors, detectorStates } from '../schema/detectors.ts'
+import { domains } from '../schema/domains.ts'
+import { masks } from '../schema/masks.ts'
+import { receipts } from '../schema/usage.ts'
+import type { AlertRow } from './alert-queries.ts'
+
+/** The detectors of one signal of one domain, as stored. */
+export type DetectorRow = typeof detectorStates.$inferSelect
+
+/** What the detectors read of some scored requests: means over the requests of their clipped losses, nats a token. */
+export interface Observation {
+  domain: string
+  maskVersion: number
+  /** Start of the minute in which their receipts were stored, Unix milliseconds. */
+  minuteMs: number
+  requests: number
+  dense: number
+  gap: number
+}
+
+/** How the scores of single requests are read. */
+export interface ObservationRules {
+  /** Requests of which fewer tokens were scored are left out. */
+  minTokens: number
+  /** Maximum observations of a domain and mask a minute; where there were more requests, each is a mean over some. */
+  perMinute: number
+  /** Losses of a request beyond these bounds count as the bound. */
+  dense: readonly [number, number]
+  gap: readonly [number, number]
+}
+
+const MINUTE_MS = 60_000
+/** States of one statement, so that its parameter stays below 2 MB. */
+const STATES_PER_STATEMENT = 100
+
+/** Returns how far the detectors of a model have read, Unix milliseconds; 0 if they never did. */
+export async function findDetectorCursor(db: Database, model: string): Promise<number> {
+  const row = await db.select().from(detectorCursors).where(eq(detectorCursors.model, model)).get()
+  return row?.throughMs ?? 0
+}
+
+/**
+ * Returns the observations of the receipts that were stored in a time, oldest first, of registered domains. The cost is that of
+ * the receipts of this time, and the number of rows has a bound by `perMinute`, however many there were.
+ */
+export async function listObservations(
+  db: Database,
+  model: string,
+  { fromMs, toMs }: { fromMs: number; toMs: number },
+  rules: ObservationRules,
+): Promise<Observation[]> {
+  const clipped = (value: SQL, [least, most]: readonly [number, number]) =>
+    sql`min(max(${value}, ${least}), ${most})`
+  // A parameter would be a floating-point number, and the division not one of integers.
+  const minute = sql.raw(`created_at / ${MINUTE_MS} * ${MINUTE_MS}`)
+  const parts = sql.raw(`ntile(${Math.floor(rules.perMinute)})`)
+  const { driftTokens, nllDense, nllMasked } = receipts
+  return db.all<Observation>(sql`
+    with scored as (
+      select domain, mask_version, request_id, created_at, ${minute} minute,
+        ${clipped(sql`${nllDense} / ${driftTokens}`, rules.dense)} dense,
+        ${clipped(sql`(${nllMasked} - ${nllDense}) / ${driftTokens}`, rules.gap)} gap
+      from ${receipts}
+      where model = ${model} and created_at >= ${fromMs} and created_at < ${toMs}
+        and mask_version in (select 0 union all select version from ${masks} where model = ${model})
+        and drift_tokens >= ${rules.minTokens} and nll_dense is not null and nll_masked is not null
+        and finish_reason <> 'superseded' and domain in (select name from ${domains})
+    ), parts as (
+      select *, ${parts} over (
+        partition by domain, mask_version, minute order by created_at, request_id
+      ) part from scored
+    )
+    select domain, mask_version "maskVersion", minute "minuteMs", count(*) requests, avg(dense) dense, avg(gap) gap
+    from parts group by domain, mask_version, minute, part order by minute, domain, mask_version, part`)
+}
+
+/** Returns the stored detectors of some domains of a model, or of all models and domains. */
+export async function listDetectorStates(
+  db: Database,
+  model?: string,
+  ofDomains?: readonly string[],
+): Promise<DetectorRow[]> {
+  const wanted = sql`(select value from json_each(${JSON.stringify(ofDomains ?? [])}))`
+  const { model: named, domain, signal, maskVersion } = detectorStates
+  return db
+    .select()
+    .from(detectorStates)
+    .where(
+      and(
+        model === undefined ? undefined : eq(named, model),
+        ofDomains === undefined ? undefined : inArray(domain, wanted),
+      ),
+    )
+    .orderBy(asc(named), asc(domain), asc(signal), asc(maskVersion))
+}
+
+/** What reading some receipts changed. */
+export interface DetectorAdvance {
+  model: string
+  /** How far the detectors had read before, and have read now, Unix milliseconds. */
+  fromCursorMs: number
+  throughMs: number
+  states: readonly DetectorRow[]
+  raised: readonly AlertRow[]
+  ended: readonly string[]
+  nowMs: number
+}
+
+/**
+ * Stores what reading some receipts changed, in one transaction, unless another isolate has read them meanwhile: then nothing
+ * is stored.
+ *
+ * @returns whether it was stored
+ */
+export async function storeDetectorAdvance(db: Database, advance: DetectorAdvance): Promise<boolean> {
+  const { model, fromCursorMs, throughMs, states, raised, ended, nowMs } = advance
+  const isFirst = sql`coalesce((select through_ms from ${detectorCursors} where model = ${model}), 0) = ${fromCursorMs}`
+  const parts: DetectorRow[][] = []
+  for (let from = 0; from < states.length; from += STATES_PER_STATEMENT)
+    parts.push(states.slice(from, from + STATES_PER_STATEMENT))
+  const storeStates = parts.map((part) =>
+    db
+      .insert(detectorStates)
+      .select(
+        sql`select ${columns('model', 'domain', 'maskVersion', 'signal', 'requests', 'state', 'updatedAt')}
+          from json_each(${JSON.stringify(part)}) where ${isFirst}`,
+      )
+      .onConflictDoUpdate({
+        target: [
+          detectorStates.model,
+          detectorStates.domain,
+          detectorStates.maskVersion,
+          detectorStates.signal,
+        ],
+        set: {
+          requests: sql`excluded.requests`,
+          state: sql`excluded.state`,
+          updatedAt: sql`excluded.updated_at`,
+        },
+      }),
+  )
+  const storeAlerts = db
+    .insert(alerts)
+    .select(
+      sql`select ${columns('id', 'kind', 'model', 'subject', 'domain', 'maskVersion', 'nodeId', 'message', 'reference', 'level', 'raisedAt', 'endedAt')}
+        from json_each(${JSON.stringify(raised)}) where ${isFirst}`,
+    )
+    .onConflictDoNothing()
+  const storeEnds = db
+    .update(alerts)
+    .set({ endedAt: nowMs })
+    .where(sql`id in (select value from json_each(${JSON.stringify(ended)})) and ended_at is null and ${isFirst}`)
+  const storeCursor = db
+    .insert(detectorCursors)
+    .select(sql`select ${model}, ${throughMs} where ${isFirst}`)
+    .onConflictDoUpdate({ target: detectorCursors.model, set: { throughMs: sql`excluded.through_ms` } })
+  // Ends come first: an alert may end and another one of the same subject begin. The cursor comes last, since all depend on it.
+  const results = await db.batch([storeEnds, storeAlerts, ...storeStates, storeCursor])
+  return (results.at(-1)?.meta.changes ?? 0) > 0
+}
+
+/** Deletes detectors that have read nothing since a time. */
+export async function deleteDetectorStates(db: Database, beforeMs: number): Promise<void> {
+  await db.delete(detectorStates).where(lt(detectorStates.updatedAt, beforeMs))
+}
+
+/** Returns columns of the rows in a parameter, which is a JSON list of objects. */
+function columns(...names: string[]): SQL {
+  return sql.raw(names.map((name) => `json_extract(value, '$.${name}')`).join(', '))
+}
