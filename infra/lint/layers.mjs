@@ -15,6 +15,7 @@ const GATEWAY = [
     'app.ts',
     'deps.ts',
     'routes/openai',
+    'routes/dashboard',
     'routes/admin',
     'routes/internal',
     'routes/service',
