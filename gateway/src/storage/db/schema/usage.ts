@@ -1,4 +1,5 @@
 /** Tables of receipts and of what is summed from them. Times are Unix milliseconds. */
+import type { ScoringOutcome } from '@copal/shared/wire/receipts.ts'
 import { index, integer, primaryKey, real, sqliteTable, text } from 'drizzle-orm/sqlite-core'
 
 /** One row per settled attempt of a request, from the node's receipt. Usage and drift are sums of it. */
@@ -20,6 +21,8 @@ export const receipts = sqliteTable(
     driftTokens: integer(),
     nllMasked: real(),
     nllDense: real(),
+    /** Whether the text was scored, and why not; null from older nodes. */
+    scoring: text().$type<ScoringOutcome>(),
     /** Settled by the gateway when the lease expired; the node's own receipt replaces it if it still arrives. */
     estimated: integer({ mode: 'boolean' }).notNull(),
     createdAt: integer().notNull(),
@@ -27,7 +30,7 @@ export const receipts = sqliteTable(
     keyId: text(),
   },
   (table) => [
-    index('receipts_created').on(table.createdAt),
+    index('receipts_mask').on(table.model, table.maskVersion, table.createdAt),
     index('receipts_key').on(table.keyId, table.createdAt),
   ],
 )

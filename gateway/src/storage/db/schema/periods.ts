@@ -1,0 +1,115 @@
+/**
+ * Roll-ups of receipts by periods of time, which all add up: two rows of any kind make one by adding their columns. A receipt is
+ * counted in one period of each width in the transaction that stores it, so nothing has to be folded later, and a correction
+ * reaches all widths.
+ */
+import { integer, primaryKey, real, sqliteTable, text } from 'drizzle-orm/sqlite-core'
+
+const count = () => integer().notNull()
+const total = () => real().notNull()
+
+/** Requests by time to first token; bucket `i` is up to `FIRST_TOKEN_BOUNDS_MS[i]`. */
+const firstTokenBuckets = {
+  firstToken0: count(),
+  firstToken1: count(),
+  firstToken2: count(),
+  firstToken3: count(),
+  firstToken4: count(),
+  firstToken5: count(),
+  firstToken6: count(),
+  firstToken7: count(),
+  firstToken8: count(),
+  firstToken9: count(),
+  firstToken10: count(),
+  firstToken11: count(),
+  firstToken12: count(),
+  firstToken13: count(),
+  firstToken14: count(),
+  firstToken15: count(),
+  firstToken16: count(),
+  firstToken17: count(),
+  firstToken18: count(),
+  firstToken19: count(),
+}
+
+/** Requests by duration; bucket `i` is up to `DURATION_BOUNDS_MS[i]`. */
+const durationBuckets = {
+  duration0: count(),
+  duration1: count(),
+  duration2: count(),
+  duration3: count(),
+  duration4: count(),
+  duration5: count(),
+  duration6: count(),
+  duration7: count(),
+  duration8: count(),
+  duration9: count(),
+  duration10: count(),
+  duration11: count(),
+  duration12: count(),
+  duration13: count(),
+  duration14: count(),
+}
+
+/** Traffic and drift of a domain of a model under a mask, by period. */
+export const trafficPeriods = sqliteTable(
+  'traffic_periods',
+  {
+    model: text().notNull(),
+    /** `(other)` for all domains that are not in `period_domains`. */
+    domain: text().notNull(),
+    /** Seconds. */
+    width: integer().notNull(),
+    /** Start of the period, Unix seconds, a multiple of `width`. */
+    start: integer().notNull(),
+    maskVersion: integer().notNull(),
+    /** Settled requests and estimates; without superseded attempts. */
+    requests: count(),
+    failed: count(),
+    /** Attempts whose request was retried, which count nowhere else. */
+    superseded: count(),
+    promptTokens: count(),
+    completionTokens: count(),
+    firstTokenSumMs: total(),
+    durationSumMs: total(),
+    ...firstTokenBuckets,
+    ...durationBuckets,
+    /** Requests whose texts were scored under mask and dense weights. */
+    scoredRequests: count(),
+    scoredTokens: count(),
+    /** Sums, and sums of squares, of the mean losses of requests, nats a token: under the mask, dense, and of the difference. */
+    maskedSum: total(),
+    maskedSquares: total(),
+    denseSum: total(),
+    denseSquares: total(),
+    gapSum: total(),
+    gapSquares: total(),
+    /** Sums of losses over the scored tokens, nats. */
+    nllMasked: total(),
+    nllDense: total(),
+    /** Requests whose texts were not scored, by the reason. */
+    notSampled: count(),
+    tooShort: count(),
+    overBudget: count(),
+    evicted: count(),
+    scoringFailed: count(),
+  },
+  (table) => [
+    primaryKey({ columns: [table.model, table.domain, table.width, table.start, table.maskVersion] }),
+  ],
+)
+
+/**
+ * Domains that periods count by name: registered ones, and the first others of a model. What was settled before `since` is counted
+ * under `(other)`, so that a receipt always says which rows it was counted in.
+ */
+export const periodDomains = sqliteTable(
+  'period_domains',
+  {
+    model: text().notNull(),
+    domain: text().notNull(),
+    /** Unix milliseconds. */
+    since: integer().notNull(),
+  },
+  (table) => [primaryKey({ columns: [table.model, table.domain] })],
+)
