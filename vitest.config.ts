@@ -27,7 +27,7 @@ export default defineConfig({
       {
         test: {
           name: 'unit',
-          include: ['test/{shared,gpu-node,infra,docs}/**/*.test.ts'],
+          include: ['test/{shared,gpu-node,dashboard,infra,docs}/**/*.test.ts'],
           exclude: OWN_PROCESS,
           isolate: false,
           testTimeout: 60_000,

@@ -93,6 +93,7 @@ const NODE = [
     'local/bootstrap.mjs',
     'local/copal.mjs',
     'local/build-native.mjs',
+    'local/dashboard',
     'local/toolchain',
   ]),
   ...under('gpu-node/cli', [
@@ -160,7 +161,34 @@ const NODE = [
   ...SHARED,
 ]
 
-const LISTS = [GATEWAY, NODE]
+const DASHBOARD = [
+  ...under('gateway/dashboard', ['dev']),
+  ...under('gateway/dashboard/src', [
+    'main.tsx',
+    'early.ts',
+    'app',
+    'pages/sign-in',
+    'pages/overview',
+    'pages/domains',
+    'pages/domain',
+    'pages/updates',
+    'pages/masks',
+    'pages/nodes',
+    'pages/keys',
+    'pages/audit',
+    'pages/playground',
+    'charts',
+    'components',
+    'session',
+    'navigation',
+    'data',
+    'theme',
+    'format',
+  ]),
+  ...SHARED,
+]
+
+const LISTS = [GATEWAY, NODE, DASHBOARD]
 
 /** Folders of the workspaces by package name, as their `exports` map them. */
 const PACKAGES = {

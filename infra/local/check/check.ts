@@ -21,6 +21,7 @@ const checks: Check[] = [
   { name: 'lint and boundaries (oxlint)', ...ours('oxlint', '--type-aware') },
   { name: 'types of shared, node, infra and tests (tsc)', ...ours('tsc', '-p', '.') },
   { name: 'types of the gateway (tsc)', ...ours('tsc', '-p', 'gateway') },
+  { name: 'types of the dashboard (tsc)', ...ours('tsc', '-p', join('gateway', 'dashboard')) },
   { name: 'dead code (knip)', ...ours('knip', '--no-progress') },
   {
     name: 'size and start of the Worker (wrangler deploy --dry-run)',

@@ -1,0 +1,91 @@
+/**
+ * Builds the dashboard into `gateway/dashboard/dist`: `index.html`, and an icon, style sheet and scripts whose names contain
+ * the hashes of their contents. Prints the sizes. `node gateway/dashboard/build.mjs`
+ */
+import { build } from 'esbuild'
+import { mkdir, readFile, readdir, rm, writeFile } from 'node:fs/promises'
+import { basename, join } from 'node:path'
+import { pathToFileURL } from 'node:url'
+import { gzipSync } from 'node:zlib'
+
+const HERE = import.meta.dirname
+/** The folder with the built files, which the Worker serves under {@link PUBLIC_PATH}. */
+export const DIST = join(HERE, 'dist')
+/** The path under which the files of the dashboard are served. */
+export const PUBLIC_PATH = '/dashboard/'
+/** Maximum bytes of all files together, each compressed by gzip. */
+export const MAX_COMPRESSED_BYTES = 100 * 1024
+
+const ENTRIES = {
+  main: 'src/main.tsx',
+  early: 'src/early.ts',
+  style: 'src/styles/style.css',
+  icon: 'icon.svg',
+}
+
+/**
+ * Builds the dashboard anew.
+ *
+ * @param {string} [folder] where the files are written to
+ * @returns {Promise<{ file: string, bytes: number, compressedBytes: number }[]>} the files and their sizes
+ */
+export async function buildDashboard(folder = DIST) {
+  await rm(folder, { recursive: true, force: true })
+  await mkdir(folder, { recursive: true })
+  const { metafile } = await build({
+    entryPoints: Object.entries(ENTRIES).map(([out, path]) => ({ in: join(HERE, path), out })),
+    outdir: folder,
+    entryNames: '[name]-[hash]',
+    bundle: true,
+    minify: true,
+    format: 'esm',
+    target: 'es2022',
+    jsx: 'automatic',
+    jsxImportSource: 'preact',
+    loader: { '.svg': 'copy' },
+    legalComments: 'none',
+    metafile: true,
+    absWorkingDir: HERE,
+    logLevel: 'warning',
+  })
+  /** @type {Record<string, string>} */
+  const names = {}
+  for (const [path, { entryPoint }] of Object.entries(metafile.outputs)) {
+    const key = Object.keys(ENTRIES).find((name) => ENTRIES[name] === entryPoint)
+    names[key ?? basename(path).split('-')[0]] ??= PUBLIC_PATH + basename(path)
+  }
+  const template = await readFile(join(HERE, 'index.html'), 'utf8')
+  const page = template.replaceAll(/\{\{(\w+)\}\}/g, (_, name) => {
+    if (names[name] === undefined) throw new Error(`index.html names ${name}, which was not built.`)
+    return names[name]
+  })
+  await writeFile(join(folder, 'index.html'), page.replaceAll(/>\s+</g, '><').trim())
+  return sizes(folder)
+}
+
+async function sizes(folder) {
+  const files = (await readdir(folder)).sort()
+  return Promise.all(
+    files.map(async (file) => {
+      const content = await readFile(join(folder, file))
+      return { file, bytes: content.length, compressedBytes: gzipSync(content, { level: 9 }).length }
+    }),
+  )
+}
+
+/** Renders sizes as lines for people. */
+export function describeSizes(files) {
+  const kilobytes = (bytes) => `${(bytes / 1024).toFixed(1)} KB`
+  const total = files.reduce((sum, { compressedBytes }) => sum + compressedBytes, 0)
+  return [
+    ...files.map(
+      ({ file, bytes, compressedBytes }) =>
+        `${file}  ${kilobytes(bytes)}, ${kilobytes(compressedBytes)} compressed`,
+    ),
+    `In all ${kilobytes(total)} compressed, of at most ${kilobytes(MAX_COMPRESSED_BYTES)}.`,
+  ].join('\n')
+}
+
+if (process.argv[1] && import.meta.url === pathToFileURL(process.argv[1]).href) {
+  process.stdout.write(`${describeSizes(await buildDashboard())}\n`)
+}

@@ -1,0 +1,43 @@
+/** The pages by their paths, and the navigation. */
+import type { ComponentType } from 'preact'
+import type { SessionEntry } from '@copal/shared/wire/admin-session.ts'
+import type { PathParams } from '../navigation/routes.ts'
+import { DomainPage } from '../pages/domain/domain-page.tsx'
+import { DomainsPage } from '../pages/domains/domains-page.tsx'
+import { OverviewPage } from '../pages/overview/overview-page.tsx'
+
+/** A page and the path that shows it. */
+export interface Route {
+  pattern: string
+  page: ComponentType<{ params: PathParams }>
+}
+
+/** All pages. The first pattern that matches wins. */
+export const ROUTES: readonly Route[] = [
+  { pattern: '/', page: OverviewPage },
+  { pattern: '/domains', page: DomainsPage },
+  { pattern: '/domains/:name', page: DomainPage },
+]
+
+/** A link of the navigation. */
+export interface NavigationEntry {
+  to: string
+  title: string
+  /** Who may see the page. */
+  roles: readonly SessionEntry['role'][]
+}
+
+const READERS = ['operator', 'observer'] as const
+const ALL = ['operator', 'observer', 'tenant'] as const
+
+/** The navigation, in its order. */
+export const NAVIGATION: readonly NavigationEntry[] = [
+  { to: '/', title: 'Overview', roles: READERS },
+  { to: '/domains', title: 'Domains', roles: READERS },
+  { to: '/updates', title: 'Updates', roles: READERS },
+  { to: '/masks', title: 'Masks', roles: READERS },
+  { to: '/nodes', title: 'Fleet', roles: READERS },
+  { to: '/playground', title: 'Playground', roles: READERS },
+  { to: '/keys', title: 'Keys', roles: ALL },
+  { to: '/audit', title: 'Audit', roles: ALL },
+]

@@ -1,0 +1,53 @@
+import { useMemo } from 'preact/hooks'
+import { formatCount, formatLossDifference } from '../format/numbers.ts'
+import { SeriesChart } from './series-chart.tsx'
+
+/** The evidence of a trial after some tokens: nats a token. */
+export interface ConfidencePoint {
+  tokens: number
+  gap: number
+  lower: number
+  upper: number
+}
+
+interface ConfidenceSequenceProps {
+  title: string
+  summary: string
+  /** Oldest first. */
+  points: readonly ConfidencePoint[]
+  /** The gap that the mask must not exceed, nats a token. */
+  limit: number
+  height?: number
+}
+
+/** How the interval of a trial closes in on the bound as tokens are scored. Not enough tokens is said, not drawn as zero. */
+export function ConfidenceSequence({ title, summary, points, limit, height = 220 }: ConfidenceSequenceProps) {
+  const x = useMemo(() => points.map(({ tokens }) => tokens), [points])
+  const lines = useMemo(
+    () => [
+      {
+        label: 'Gap to the other mask',
+        values: points.map(({ gap }) => gap),
+        lower: points.map(({ lower }) => lower),
+        upper: points.map(({ upper }) => upper),
+        colour: 'accent' as const,
+      },
+    ],
+    [points],
+  )
+  const bounds = useMemo(() => [{ value: limit, label: `bound ${formatLossDifference(limit)}` }], [limit])
+  if (points.length === 0) return <p class="soft">Not enough tokens are scored yet.</p>
+  return (
+    <SeriesChart
+      title={title}
+      summary={summary}
+      x={x}
+      lines={lines}
+      bounds={bounds}
+      formatX={formatCount}
+      formatY={formatLossDifference}
+      xTitle="Tokens scored"
+      height={height}
+    />
+  )
+}

@@ -1,0 +1,137 @@
+import { useMemo, useRef, useState } from 'preact/hooks'
+import { heatClass, heatRange, type HeatRange, type HeatScale } from './heat-levels.ts'
+
+interface HeatMapProps {
+  title: string
+  /** What it says, in words. */
+  summary: string
+  rows: readonly string[]
+  columns: readonly string[]
+  /** `[row][column]`: what the colour shows; null: not known. */
+  values: readonly (readonly (number | null)[])[]
+  scale: HeatScale
+  format: (value: number) => string
+  /** Text of a cell. Default: none, for maps of many cells; the cell under the cursor is described above. */
+  text?: (row: number, column: number) => string
+  /** What a cell says in full. Default: its row, column and value. */
+  describe?: (row: number, column: number) => string
+  /** The title of the rows, above them. */
+  corner?: string
+  /** Ends of the colours. Default: those of the values. */
+  range?: HeatRange
+  /** A column that is marked. */
+  currentColumn?: number
+}
+
+/** A table whose cells have colours. The arrow keys move between cells; the one with the focus is described above. */
+export function HeatMap(props: HeatMapProps) {
+  const { title, summary, rows, columns, values, scale, format, text, corner = '', currentColumn } = props
+  const range = useMemo(() => props.range ?? heatRange(values, scale), [props.range, values, scale])
+  const [current, setCurrent] = useState<readonly [row: number, column: number]>()
+  const table = useRef<HTMLTableElement>(null)
+  const describe =
+    props.describe ??
+    ((row: number, column: number) => {
+      const value = values[row]?.[column]
+      return `${rows[row]}, ${columns[column]}: ${typeof value === 'number' ? format(value) : 'not known'}`
+    })
+  const [focusRow, focusColumn] = current ?? [0, 0]
+  const move = (row: number, column: number) => {
+    const next = [clamp(row, rows.length), clamp(column, columns.length)] as const
+    setCurrent(next)
+    table.current?.querySelector<HTMLElement>(`[data-cell="${next[0]},${next[1]}"]`)?.focus()
+  }
+  return (
+    <figure class="chart heat-map">
+      <figcaption>
+        <span class="chart-title">{title}</span>
+        <span class="readout" aria-live="polite">
+          {current ? describe(...current) : summary}
+        </span>
+      </figcaption>
+      <div class="wide">
+        <table
+          ref={table}
+          class={text ? 'heat-texts' : 'heat-cells'}
+          onMouseLeave={() => setCurrent(undefined)}
+        >
+          <caption class="visually-hidden">
+            {title}. {summary} The arrow keys move between cells.
+          </caption>
+          <thead>
+            <tr>
+              <th scope="col">{corner}</th>
+              {columns.map((column, index) => (
+                <th key={column} scope="col" class={index === currentColumn ? 'heat-current' : ''}>
+                  {column}
+                </th>
+              ))}
+            </tr>
+          </thead>
+          <tbody
+            onKeyDown={(event) => {
+              const step = (
+                { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] } as const
+              )[event.key as 'ArrowUp']
+              if (!step) return
+              event.preventDefault()
+              move(focusRow + step[0], focusColumn + step[1])
+            }}
+          >
+            {rows.map((row, rowIndex) => (
+              <tr key={row}>
+                <th scope="row">{row}</th>
+                {columns.map((column, columnIndex) => (
+                  <td
+                    key={column}
+                    class={heatClass(values[rowIndex]?.[columnIndex], range, scale)}
+                    data-cell={`${rowIndex},${columnIndex}`}
+                    tabIndex={rowIndex === focusRow && columnIndex === focusColumn ? 0 : -1}
+                    onFocus={() => setCurrent([rowIndex, columnIndex])}
+                    onMouseEnter={() => setCurrent([rowIndex, columnIndex])}
+                  >
+                    {text ? (
+                      text(rowIndex, columnIndex)
+                    ) : (
+                      <span class="visually-hidden">{describe(rowIndex, columnIndex)}</span>
+                    )}
+                  </td>
+                ))}
+              </tr>
+            ))}
+          </tbody>
+        </table>
+      </div>
+      <HeatLegend range={range} scale={scale} format={format} />
+    </figure>
+  )
+}
+
+/** What the colours mean. */
+function HeatLegend({
+  range,
+  scale,
+  format,
+}: {
+  range: HeatRange
+  scale: HeatScale
+  format: (value: number) => string
+}) {
+  const levels =
+    scale === 'sequential'
+      ? ['seq-0', 'seq-1', 'seq-2', 'seq-3', 'seq-4', 'seq-5', 'seq-6']
+      : ['cold-6', 'cold-4', 'cold-2', 'heat-0', 'heat-2', 'heat-4', 'heat-6']
+  return (
+    <p class="heat-legend soft" aria-hidden="true">
+      <span>{format(range.low)}</span>
+      {levels.map((level) => (
+        <span key={level} class={`heat-swatch ${level}`} />
+      ))}
+      <span>{format(range.high)}</span>
+    </p>
+  )
+}
+
+function clamp(index: number, length: number): number {
+  return Math.max(0, Math.min(length - 1, index))
+}

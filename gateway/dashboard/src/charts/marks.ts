@@ -1,0 +1,43 @@
+/** Marks of decisions on the time axis that all charts share. */
+import type { SeriesMark } from '@copal/shared/wire/admin-series.ts'
+import { toMs } from '../format/times.ts'
+
+/** Marks at about the same place, and where: 0 to 1 of the axis. */
+export interface MarkGroup {
+  position: number
+  marks: SeriesMark[]
+}
+
+/** How each kind of mark looks, and its name. */
+export const MARK_KINDS: Readonly<Record<SeriesMark['kind'], { shape: string; name: string }>> = {
+  promoted: { shape: '▲', name: 'Mask promoted' },
+  rolled_back: { shape: '↺', name: 'Rolled back' },
+  canary: { shape: '◐', name: 'Canary started' },
+  gate_failed: { shape: '✕', name: 'Gate failed' },
+  alert: { shape: '!', name: 'Alert' },
+}
+
+/**
+ * Places marks on an axis; those closer than `minGap` to the first of a group join it.
+ *
+ * @param fromS start of the axis, Unix seconds
+ * @param toS end of the axis, Unix seconds
+ * @param minGap fraction of the axis
+ */
+export function groupMarks(
+  marks: readonly SeriesMark[],
+  fromS: number,
+  toS: number,
+  minGap = 0.025,
+): MarkGroup[] {
+  const groups: MarkGroup[] = []
+  const ordered = marks.toSorted((a, b) => toMs(a.at) - toMs(b.at))
+  for (const mark of ordered) {
+    const position = (toMs(mark.at) / 1000 - fromS) / (toS - fromS)
+    if (!(position >= 0 && position <= 1)) continue
+    const last = groups.at(-1)
+    if (last && position - last.position < minGap) last.marks.push(mark)
+    else groups.push({ position, marks: [mark] })
+  }
+  return groups
+}

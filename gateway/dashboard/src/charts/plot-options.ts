@@ -1,0 +1,197 @@
+/** What uPlot draws: lines with bands, bounds and marks. */
+import type uPlot from 'uplot'
+import { colourVariable, dashesOf, type LineColour } from './colours.ts'
+import { timeLabels } from './time-axis.ts'
+
+/** Values of a line at each x; null where nothing is known. */
+export type Values = readonly (number | null)[]
+
+/** One line of a chart, with the bounds of its interval if it has them. */
+export interface Line {
+  label: string
+  values: Values
+  lower?: Values
+  upper?: Values
+  colour: LineColour
+  /** Thinner and without a name at the cursor: one of many. */
+  isBackground?: boolean
+}
+
+/** A horizontal line that values are compared with. */
+export interface Bound {
+  value: number
+  label: string
+}
+
+/** Everything that a plot draws. */
+export interface PlotContent {
+  /** Unix seconds, or numbers; ascending. */
+  x: readonly number[]
+  /** End of the axis; default: the last x. */
+  xEnd: number
+  lines: readonly Line[]
+  bounds: readonly Bound[]
+  /** Where marks are drawn, on the x axis. */
+  markAt: readonly number[]
+}
+
+/** How a plot is drawn; a change makes it anew. */
+export interface PlotShape {
+  height: number
+  isTime: boolean
+  includesZero: boolean
+  formatX: (value: number) => string
+  formatY: (value: number) => string
+  syncKey: string | undefined
+}
+
+/** Pixels left of the plot, where the labels of the y axis stand. */
+export const AXIS_WIDTH = 64
+/** Pixels right of the plot. */
+export const END_PADDING = 12
+
+/** The columns that uPlot draws: x, then for each line its values and, where it has them, its bounds. */
+export function plotData({ x, lines }: PlotContent): uPlot.AlignedData {
+  const columns: (readonly (number | null)[])[] = lines.flatMap(({ values, lower, upper }) =>
+    lower && upper ? [values, upper, lower] : [values],
+  )
+  return [[...x], ...columns.map((column) => [...column])] as uPlot.AlignedData
+}
+
+/** The smallest and largest value of lines, bands and bounds, with some room; 0 to 1 without any. */
+export function yRange(content: PlotContent, includesZero: boolean): [number, number] {
+  let low = includesZero ? 0 : Number.POSITIVE_INFINITY
+  let high = includesZero ? 0 : Number.NEGATIVE_INFINITY
+  const take = (value: number | null) => {
+    if (value === null) return
+    low = Math.min(low, value)
+    high = Math.max(high, value)
+  }
+  for (const { values, lower = [], upper = [] } of content.lines) {
+    for (const column of [values, lower, upper]) column.forEach(take)
+  }
+  for (const { value } of content.bounds) take(value)
+  if (low > high || (low === 0 && high === 0)) return [0, 1]
+  const room = (high - low || Math.abs(high) || 1) * 0.06
+  return [includesZero && low === 0 ? 0 : low - room, includesZero && high === 0 ? 0 : high + room]
+}
+
+/**
+ * Options of a plot.
+ *
+ * @param content read anew at each draw
+ * @param colour resolves the CSS variable of a colour
+ */
+export function plotOptions(
+  shape: PlotShape,
+  content: () => PlotContent,
+  colour: (variable: string, alpha?: number) => string,
+  width: number,
+  onCursor: (index: number | undefined) => void,
+): uPlot.Options {
+  const { height, isTime, includesZero, formatX, formatY, syncKey } = shape
+  const { lines } = content()
+  const series: uPlot.Series[] = [{}]
+  const bands: uPlot.Band[] = []
+  for (const { label, colour: name, lower, upper, isBackground = false } of lines) {
+    const stroke = colour(colourVariable(name), isBackground ? 0.5 : 1)
+    const dash = dashesOf(name)
+    series.push({
+      label,
+      stroke,
+      width: isBackground ? 1 : 1.75,
+      ...(dash ? { dash } : {}),
+      spanGaps: false,
+      points: { show: (_plot, index) => isAlone(content(), index), size: 4, fill: stroke },
+    })
+    if (!lower || !upper) continue
+    const at = series.length
+    series.push({ label: `${label}, upper bound`, points: { show: false } })
+    series.push({ label: `${label}, lower bound`, points: { show: false } })
+    bands.push({ series: [at, at + 1], fill: colour(colourVariable(name), 0.16) })
+  }
+  const axis = {
+    stroke: colour('--muted'),
+    grid: { stroke: colour('--rule'), width: 1 },
+    ticks: { show: false },
+    font: '12px system-ui, sans-serif',
+  } satisfies uPlot.Axis
+  return {
+    width,
+    height,
+    series,
+    bands,
+    legend: { show: false },
+    padding: [8, END_PADDING, 0, 0],
+    scales: {
+      x: { time: isTime, range: () => [content().x[0] ?? 0, content().xEnd] },
+      y: { range: () => yRange(content(), includesZero) },
+    },
+    axes: [
+      {
+        ...axis,
+        grid: { show: false },
+        size: 28,
+        space: 72,
+        values: (_plot, ticks, _index, _space, step) =>
+          isTime ? timeLabels(ticks, step) : ticks.map(formatX),
+      },
+      { ...axis, size: AXIS_WIDTH, space: 36, values: (_plot, ticks) => ticks.map(formatY) },
+    ],
+    cursor: {
+      y: false,
+      drag: { x: false, y: false },
+      points: { size: 6 },
+      ...(syncKey === undefined ? {} : { sync: { key: syncKey } }),
+    },
+    hooks: {
+      setCursor: [({ cursor }) => onCursor(cursor.idx ?? undefined)],
+      draw: [(plot) => drawOver(plot, content(), colour)],
+    },
+  }
+}
+
+/** Whether a point has no neighbours to draw a line to, in any line. */
+function isAlone({ lines, x }: PlotContent, seriesIndex: number): boolean {
+  const line = lines[seriesIndex - 1]
+  if (!line || x.length > 2_000) return false
+  const known = line.values.filter((value) => value !== null).length
+  return known > 0 && known <= 2
+}
+
+/** Draws bounds and marks over the lines. */
+function drawOver(
+  plot: uPlot,
+  { bounds, markAt }: PlotContent,
+  colour: (variable: string, alpha?: number) => string,
+): void {
+  const { ctx, bbox } = plot
+  const pixels = devicePixelRatio
+  ctx.save()
+  ctx.lineWidth = pixels
+  ctx.font = `${12 * pixels}px system-ui, sans-serif`
+  for (const { value, label } of bounds) {
+    const y = Math.round(plot.valToPos(value, 'y', true))
+    ctx.strokeStyle = colour('--harm')
+    ctx.fillStyle = colour('--harm')
+    ctx.setLineDash([6 * pixels, 4 * pixels])
+    ctx.beginPath()
+    ctx.moveTo(bbox.left, y)
+    ctx.lineTo(bbox.left + bbox.width, y)
+    ctx.stroke()
+    ctx.textAlign = 'right'
+    ctx.textBaseline = y - bbox.top > 20 * pixels ? 'bottom' : 'top'
+    ctx.fillText(label, bbox.left + bbox.width - 4 * pixels, y)
+  }
+  ctx.setLineDash([2 * pixels, 3 * pixels])
+  ctx.strokeStyle = colour('--muted')
+  for (const at of markAt) {
+    const x = Math.round(plot.valToPos(at, 'x', true))
+    if (x < bbox.left || x > bbox.left + bbox.width) continue
+    ctx.beginPath()
+    ctx.moveTo(x, bbox.top)
+    ctx.lineTo(x, bbox.top + bbox.height)
+    ctx.stroke()
+  }
+  ctx.restore()
+}

@@ -1,0 +1,221 @@
+import uPlot from 'uplot'
+import { useEffect, useId, useMemo, useRef, useState } from 'preact/hooks'
+import type { SeriesMark } from '@copal/shared/wire/admin-series.ts'
+import { formatNumber } from '../format/numbers.ts'
+import { toMs } from '../format/times.ts'
+import { ChartTable } from './chart-table.tsx'
+import { colourReader, colourVariable, dashesOf, onThemeChange } from './colours.ts'
+import { MarkRow } from './mark-row.tsx'
+import {
+  plotData,
+  plotOptions,
+  type Bound,
+  type Line,
+  type PlotContent,
+  type PlotShape,
+} from './plot-options.ts'
+import { periodLabel } from './time-axis.ts'
+
+interface SeriesChartProps {
+  /** What the chart shows; its name for screen readers too. */
+  title: string
+  /** What it says, in words: the evidence is below the sentence, for screen readers too. */
+  summary: string
+  /** Starts of the periods, Unix seconds; or numbers with `formatX`. Ascending. */
+  x: readonly number[]
+  /** End of the axis: the end of the last period. */
+  xEnd?: number
+  lines: readonly Line[]
+  bounds?: readonly Bound[]
+  /** Decisions that the time axis marks. */
+  marks?: readonly SeriesMark[]
+  formatY?: (value: number) => string
+  /** Given where x is no time. */
+  formatX?: (value: number) => string
+  xTitle?: string
+  /** The y axis begins at 0. Default: true. */
+  includesZero?: boolean
+  /** Pixels. */
+  height?: number
+  /** Charts with the same key share their cursor. */
+  syncKey?: string
+  /** Called with a mark that is clicked. */
+  onMark?: (mark: SeriesMark) => void
+}
+
+const NO_BOUNDS: readonly Bound[] = []
+const NO_MARKS: readonly SeriesMark[] = []
+
+/**
+ * Lines over time with bands and marks. The arrow keys move the cursor, whose values stand above the plot; a table has all
+ * values.
+ */
+export function SeriesChart(props: SeriesChartProps) {
+  const { title, summary, x, lines, bounds = NO_BOUNDS, marks = NO_MARKS, formatY = formatNumber } = props
+  const { formatX, includesZero = true, height = 220, syncKey, xTitle = 'Time' } = props
+  const xEnd = props.xEnd ?? x.at(-1) ?? 0
+  const [cursor, setCursor] = useState<number>()
+  const host = useRef<HTMLDivElement>(null)
+  const plot = useRef<uPlot>(undefined)
+  const summaryId = useId()
+  const labelX = formatX ?? periodLabel
+  const content = useMemo<PlotContent>(
+    () => ({ x, xEnd, lines, bounds, markAt: marks.map(({ at }) => toMs(at) / 1000) }),
+    [x, xEnd, lines, bounds, marks],
+  )
+  const contentNow = useRef(content)
+  contentNow.current = content
+  // A plot is made anew when its lines change, and gets new values otherwise.
+  const key = lines
+    .map(
+      ({ label, colour, lower, isBackground }) =>
+        `${label}|${colour}|${lower ? 1 : 0}|${isBackground ? 1 : 0}`,
+    )
+    .join()
+
+  useEffect(() => {
+    const element = host.current
+    if (!element) return undefined
+    const shape: PlotShape = {
+      height,
+      isTime: formatX === undefined,
+      includesZero,
+      formatX: formatX ?? periodLabel,
+      formatY,
+      syncKey,
+    }
+    const make = () => {
+      plot.current?.destroy()
+      const options = plotOptions(
+        shape,
+        () => contentNow.current,
+        colourReader(element),
+        element.clientWidth,
+        setCursor,
+      )
+      plot.current = new uPlot(options, plotData(contentNow.current), element)
+    }
+    make()
+    const resizing = new ResizeObserver(() => {
+      if (plot.current && plot.current.width !== element.clientWidth)
+        plot.current.setSize({ width: element.clientWidth, height })
+    })
+    resizing.observe(element)
+    const stopTheme = onThemeChange(make)
+    return () => {
+      stopTheme()
+      resizing.disconnect()
+      plot.current?.destroy()
+      plot.current = undefined
+    }
+    // `formatX` and `formatY` are pure and do not change while a chart is shown.
+  }, [key, height, includesZero, syncKey])
+  const drawn = useRef<PlotContent>(undefined)
+  useEffect(() => {
+    if (drawn.current !== undefined && drawn.current !== content) plot.current?.setData(plotData(content))
+    drawn.current = content
+  }, [content])
+
+  const moveCursor = (index: number) => {
+    const at = x[Math.max(0, Math.min(x.length - 1, index))]
+    if (plot.current && at !== undefined)
+      plot.current.setCursor({ left: plot.current.valToPos(at, 'x'), top: height / 3 })
+  }
+  return (
+    <figure class="chart">
+      <figcaption>
+        <span class="chart-title">{title}</span>
+        <Readout lines={lines} x={x} cursor={cursor} labelX={labelX} formatY={formatY} />
+      </figcaption>
+      <p id={summaryId} class="visually-hidden">
+        {summary} The left and right arrow keys read the values.
+      </p>
+      <div
+        ref={host}
+        class={`plot plot-${height}`}
+        style={{ height: `${height}px` }}
+        role="img"
+        aria-label={title}
+        aria-describedby={summaryId}
+        tabIndex={0}
+        onKeyDown={(event) => {
+          const step = { ArrowLeft: -1, ArrowRight: 1, PageUp: -10, PageDown: 10 }[event.key]
+          const target =
+            event.key === 'Home'
+              ? 0
+              : event.key === 'End'
+                ? x.length - 1
+                : step && (cursor ?? x.length) + step
+          if (target === undefined) return
+          event.preventDefault()
+          moveCursor(target)
+        }}
+        onBlur={() => plot.current?.setCursor({ left: -10, top: -10 })}
+      />
+      {marks.length > 0 && (
+        <MarkRow
+          marks={marks}
+          fromS={x[0] ?? 0}
+          toS={xEnd}
+          {...(props.onMark ? { onMark: props.onMark } : {})}
+        />
+      )}
+      <ChartTable title={title} xTitle={xTitle} x={x} lines={lines} labelX={labelX} formatY={formatY} />
+    </figure>
+  )
+}
+
+interface ReadoutProps {
+  lines: readonly Line[]
+  x: readonly number[]
+  cursor: number | undefined
+  labelX: (value: number) => string
+  formatY: (value: number) => string
+}
+
+/** The names of the lines, and their values at the cursor. It keeps its height. */
+function Readout({ lines, x, cursor, labelX, formatY }: ReadoutProps) {
+  const at = cursor === undefined ? undefined : x[cursor]
+  return (
+    <span class="readout" aria-live="polite">
+      {lines
+        .filter(({ isBackground }) => !isBackground)
+        .map(({ label, values, lower, upper, colour }) => {
+          const value = cursor === undefined ? null : values[cursor]
+          const low = cursor === undefined ? null : lower?.[cursor]
+          const high = cursor === undefined ? null : upper?.[cursor]
+          return (
+            <span key={label} class="readout-line">
+              <svg class="swatch" viewBox="0 0 16 4" aria-hidden="true">
+                <line
+                  x1="0"
+                  y1="2"
+                  x2="16"
+                  y2="2"
+                  stroke={`var(${colourVariable(colour)})`}
+                  stroke-width="3"
+                  stroke-dasharray={dashesOf(colour)
+                    ?.map((dash) => dash / 2)
+                    .join(' ')}
+                />
+              </svg>
+              {label}
+              {at !== undefined && (
+                <span class="num">
+                  {' '}
+                  {typeof value === 'number' ? formatY(value) : 'no data'}
+                  {typeof low === 'number' && typeof high === 'number' && (
+                    <span class="soft">
+                      {' '}
+                      ({formatY(low)} to {formatY(high)})
+                    </span>
+                  )}
+                </span>
+              )}
+            </span>
+          )
+        })}
+      {at !== undefined && <span class="soft readout-x">{labelX(at)}</span>}
+    </span>
+  )
+}

@@ -1,0 +1,83 @@
+/** The states of a page that has nothing to show, or nothing new. */
+import type { ComponentChildren } from 'preact'
+import { formatDuration } from '../format/numbers.ts'
+import { useNow } from '../data/now.ts'
+import type { ApiError } from '../data/client.ts'
+
+/** Nothing is there yet: says why and how something comes. */
+export function Empty({ title, children }: { title: string; children?: ComponentChildren }) {
+  return (
+    <div class="notice">
+      <p class="notice-title">{title}</p>
+      {children}
+    </div>
+  )
+}
+
+/** What failed, and what to do. */
+export function Failing({ error, reload }: { error: ApiError; reload?: () => void }) {
+  return (
+    <div class="notice notice-harm" role="alert">
+      <p class="notice-title">
+        <span aria-hidden="true">▲</span> {error.message}
+      </p>
+      <p class="soft">
+        {advice(error)}{' '}
+        {reload && (
+          <button type="button" class="link" onClick={reload}>
+            Try again
+          </button>
+        )}
+      </p>
+    </div>
+  )
+}
+
+function advice(error: ApiError): string {
+  if (error.status === 0) return 'It is tried again by itself.'
+  if (error.status >= 500) return "The gateway's log says more. It is tried again by itself."
+  if (error.status === 429) return 'It is tried again by itself, more slowly.'
+  return `The gateway's code for it is ${error.code}.`
+}
+
+/** What this key may not see, and which key may. */
+export function Forbidden({ message }: { message?: string }) {
+  return (
+    <div class="notice">
+      <p class="notice-title">This key may not see this page.</p>
+      <p class="soft">
+        {message ?? ''} Sign in by the admin key or by a key that may read all, or choose another page.
+      </p>
+    </div>
+  )
+}
+
+/** Says since when nothing new came, while the last numbers stay visible. */
+export function Stale({
+  receivedAtMs,
+  error,
+}: {
+  receivedAtMs: number | undefined
+  error?: ApiError | undefined
+}) {
+  const now = useNow()
+  const age =
+    receivedAtMs === undefined ? 'No data' : `No data for ${formatDuration((now - receivedAtMs) / 1000)}`
+  return (
+    <p class="stale" role="status" title={error?.message}>
+      <span aria-hidden="true">◌</span> {age}, trying again
+    </p>
+  )
+}
+
+/** Lines that keep the place of what is loading. */
+export function Skeleton({ lines = 3 }: { lines?: number }) {
+  return (
+    <div class="skeleton" role="status">
+      <span class="visually-hidden">Loading</span>
+      {Array.from({ length: lines }, (_, index) => (
+        <span key={index} class="skeleton-line" aria-hidden="true" />
+      ))}
+    </div>
+  )
+}

@@ -1,0 +1,70 @@
+import type { ComponentChildren } from 'preact'
+import { useEffect, useRef } from 'preact/hooks'
+import { useNavigation } from '../navigation/navigation.tsx'
+
+interface PageProps {
+  title: string
+  /** What is the case, in words with numbers. Read aloud when it changes. */
+  sentence?: ComponentChildren
+  /** Links and buttons beside the title. */
+  actions?: ComponentChildren
+  /** Where this page is, above the title: links to the pages above. */
+  above?: ComponentChildren
+  children?: ComponentChildren
+}
+
+/** A page: its title, its sentence, then the evidence. Going to a page moves the focus to its title. */
+export function Page({ title, sentence, actions, above, children }: PageProps) {
+  const heading = useRef<HTMLHeadingElement>(null)
+  const { path } = useNavigation()
+  const firstPath = useRef(path)
+  useEffect(() => {
+    document.title = `${title} · copal`
+  }, [title])
+  useEffect(() => {
+    if (firstPath.current !== path || history.state !== null) heading.current?.focus({ preventScroll: true })
+    firstPath.current = path
+  }, [path])
+  return (
+    <>
+      <header class="page-head">
+        {above !== undefined && <p class="page-above">{above}</p>}
+        <div class="page-title">
+          <h1 ref={heading} tabIndex={-1}>
+            {title}
+          </h1>
+          {actions !== undefined && <div class="page-actions">{actions}</div>}
+        </div>
+        {sentence !== undefined && (
+          <div class="sentence" aria-live="polite">
+            {sentence}
+          </div>
+        )}
+      </header>
+      {children}
+    </>
+  )
+}
+
+interface SectionProps {
+  title: string
+  /** A short explanation beside the title. */
+  note?: ComponentChildren
+  actions?: ComponentChildren
+  children: ComponentChildren
+  class?: string
+}
+
+/** A part of a page, with a heading of the second level. */
+export function Section({ title, note, actions, children, class: className = '' }: SectionProps) {
+  return (
+    <section class={`section ${className}`}>
+      <div class="section-head">
+        <h2>{title}</h2>
+        {note !== undefined && <p class="soft">{note}</p>}
+        {actions !== undefined && <div class="section-actions">{actions}</div>}
+      </div>
+      {children}
+    </section>
+  )
+}

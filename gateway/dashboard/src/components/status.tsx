@@ -1,0 +1,15 @@
+import type { ComponentChildren } from 'preact'
+
+/** How something is: told by a shape and a word, not by colour alone. */
+export type Tone = 'good' | 'harm' | 'busy' | 'quiet'
+
+const SHAPES: Readonly<Record<Tone, string>> = { good: '●', harm: '▲', busy: '◐', quiet: '○' }
+
+/** A state in one word, with a shape. */
+export function Status({ tone, children }: { tone: Tone; children: ComponentChildren }) {
+  return (
+    <span class={`status status-${tone}`}>
+      <span aria-hidden="true">{SHAPES[tone]}</span> {children}
+    </span>
+  )
+}

@@ -1,0 +1,59 @@
+import { formatShare } from '../format/numbers.ts'
+import { Time } from './time.tsx'
+import type { ComponentChildren } from 'preact'
+
+/** One step of something that runs. */
+export interface Step {
+  label: string
+  state: 'done' | 'running' | 'waiting' | 'failed' | 'skipped'
+  /** When it ended, or began if it runs. */
+  at?: string | null
+  note?: ComponentChildren
+  /** 0 to 1, of a step that runs. */
+  progress?: number | undefined
+}
+
+const SHAPES = { done: '●', running: '◐', waiting: '○', failed: '▲', skipped: '–' } as const
+const WORDS = {
+  done: 'done',
+  running: 'running',
+  waiting: 'waiting',
+  failed: 'failed',
+  skipped: 'left out',
+} as const
+
+/** The steps of something that runs, in order, with their times. */
+export function Stepper({ steps, label }: { steps: readonly Step[]; label: string }) {
+  return (
+    <ol class="stepper" aria-label={label}>
+      {steps.map(({ label: name, state, at, note, progress }) => (
+        <li key={name} class={`step step-${state}`} aria-current={state === 'running' ? 'step' : undefined}>
+          <span class="step-shape" aria-hidden="true">
+            {SHAPES[state]}
+          </span>
+          <span class="step-name">{name}</span>
+          <span class="step-state">
+            {state === 'running' && progress !== undefined
+              ? formatShare(Math.round(progress * 100) / 100)
+              : WORDS[state]}
+            {at && (
+              <>
+                {' '}
+                <Time at={at} />
+              </>
+            )}
+          </span>
+          {progress !== undefined && state === 'running' && <ProgressBar value={progress} label={name} />}
+          {note !== undefined && <span class="step-note">{note}</span>}
+        </li>
+      ))}
+    </ol>
+  )
+}
+
+/** A bar of how much is done. */
+export function ProgressBar({ value, label }: { value: number; label: string }) {
+  return (
+    <progress class="progress" max={1} value={value} aria-label={`${label}: ${formatShare(value)} done`} />
+  )
+}

@@ -1,0 +1,136 @@
+/** Gives components what the admin API returns, and keeps it up to date. */
+import { createContext, type ComponentChildren } from 'preact'
+import { useCallback, useContext, useEffect, useMemo, useState } from 'preact/hooks'
+import type { Client, Endpoint } from './client.ts'
+import { overview, eventsPath } from './endpoints.ts'
+import { receiveEvents } from './live-events.ts'
+import { staleAfter, type Resource, type Snapshot } from './resource.ts'
+import { ResourceStore } from './resource-store.ts'
+
+interface Data {
+  client: Client
+  store: ResourceStore
+  /** Whether events come; if not, pages fetch by themselves. */
+  isLive: boolean
+}
+
+const DataContext = createContext<Data | undefined>(undefined)
+
+/** Names of the events, and prefixes of the paths whose data each makes out of date. */
+const EVENTS: Readonly<Record<string, readonly string[]>> = {
+  overview: [],
+  alert: ['/admin/alerts', '/admin/detectors'],
+  decision: ['/admin/updates', '/admin/masks', '/admin/triggers', '/admin/series', '/admin/drift'],
+  update: ['/admin/updates', '/admin/triggers'],
+}
+
+/** Provides {@link useResource} and {@link useClient} to what is inside, and receives events of a model. */
+export function DataProvider({
+  client,
+  model,
+  receivesEvents,
+  children,
+}: {
+  client: Client
+  model: string | undefined
+  /** False for keys that may not read them. */
+  receivesEvents: boolean
+  children: ComponentChildren
+}) {
+  const [isLive, setLive] = useState(false)
+  const store = useMemo(
+    () =>
+      new ResourceStore({
+        load: (path) => client.get({ path }),
+        nowMs: Date.now,
+        setTimer: (callback, ms) => setTimeout(callback, ms),
+        clearTimer: (timer) => clearTimeout(timer as number),
+        isVisible: () => !document.hidden,
+      }),
+    [client],
+  )
+  useEffect(() => {
+    const wake = () => {
+      if (!document.hidden) store.wake()
+    }
+    document.addEventListener('visibilitychange', wake)
+    return () => {
+      document.removeEventListener('visibilitychange', wake)
+      store.clear()
+    }
+  }, [store])
+  useEffect(() => {
+    if (!receivesEvents) return undefined
+    return receiveEvents(eventsPath(model), Object.keys(EVENTS), {
+      open: (path) => new EventSource(path),
+      onEvent: (name, data) => {
+        if (name === 'overview') store.put(overview(model).path, data)
+        for (const prefix of EVENTS[name] ?? []) store.invalidate(prefix)
+      },
+      onChange: setLive,
+      setTimer: (callback, ms) => setTimeout(callback, ms),
+      clearTimer: (timer) => clearTimeout(timer as number),
+    })
+  }, [store, model, receivesEvents])
+  const data = useMemo(() => ({ client, store, isLive }), [client, store, isLive])
+  return <DataContext.Provider value={data}>{children}</DataContext.Provider>
+}
+
+function useData(): Data {
+  const data = useContext(DataContext)
+  if (!data) throw new Error('Data is used outside of DataProvider.')
+  return data
+}
+
+const NOT_ASKED: Snapshot = { value: undefined, receivedAtMs: undefined, error: undefined }
+
+/**
+ * The response of an endpoint, which is fetched when it is first shown and then every `refreshMs`.
+ *
+ * @param endpoint `undefined`: nothing is fetched yet
+ * @param refreshMs period, milliseconds; `undefined`: it is fetched once
+ */
+export function useResource<T>(endpoint: Endpoint<T> | undefined, refreshMs?: number): Resource<T> {
+  const { store } = useData()
+  const path = endpoint?.path
+  const [, rerender] = useState({})
+  useEffect(() => {
+    if (path === undefined) return undefined
+    const unsubscribe = store.subscribe(path, refreshMs, () => rerender({}))
+    rerender({})
+    return unsubscribe
+  }, [store, path, refreshMs])
+  const snapshot = (path === undefined ? NOT_ASKED : store.read(path)) as Snapshot<T>
+  const reload = useCallback(() => {
+    if (path !== undefined) store.reload(path)
+  }, [store, path])
+  return { ...snapshot, staleAfterMs: staleAfter(refreshMs), reload }
+}
+
+/** The overview, which events bring, or which is fetched every 5 s while none come. */
+export function useOverview(
+  model: string | undefined,
+): Resource<NonNullable<ReturnType<typeof overview>['response']>> {
+  const { isLive } = useData()
+  const resource = useResource(overview(model), isLive ? undefined : 5_000)
+  return { ...resource, staleAfterMs: 15_000 }
+}
+
+/** Calls that change something. After one, `refresh` fetches what it has changed. */
+export function useClient(): Client & { refresh: (...prefixes: string[]) => void } {
+  const { client, store } = useData()
+  return useMemo(
+    () => ({
+      ...client,
+      refresh: (...prefixes) => {
+        for (const prefix of prefixes) store.invalidate(prefix)
+      },
+    }),
+    [client, store],
+  )
+}
+
+/** Whether events come by themselves. */
+export function useIsLive(): boolean {
+  return useData().isLive
+}

@@ -1,0 +1,61 @@
+/** The endpoints that pages read. `model` may be left out while the fleet has one. */
+import type {
+  DomainEntry,
+  DriftReport,
+  MaskEntry,
+  NodeEntry,
+  StatusReport,
+  UpdateEntry,
+} from '@copal/shared/wire/admin.ts'
+import type { AlertsReport, DetectorsReport, ProbesReport } from '@copal/shared/wire/admin-alerts.ts'
+import type { OverviewReport } from '@copal/shared/wire/admin-overview.ts'
+import type { ProposalEntry } from '@copal/shared/wire/admin-proposals.ts'
+import type { ReviewEntry } from '@copal/shared/wire/admin-review.ts'
+import type { SeriesReport } from '@copal/shared/wire/admin-series.ts'
+import type { TriggersReport } from '@copal/shared/wire/admin-triggers.ts'
+import { endpoint } from './client.ts'
+
+type Model = string | undefined
+/** A list, as the admin API wraps it. */
+export interface List<T> {
+  data: T[]
+}
+
+/** What the overview shows; events bring it too. */
+export const overview = (model: Model) => endpoint<OverviewReport>('/admin/overview', { model })
+/** Events by which the gateway sends what has changed. */
+export const eventsPath = (model: Model) => endpoint('/admin/events', { model }).path
+/** Models and nodes. */
+export const status = () => endpoint<StatusReport>('/admin/status')
+/** Nodes with their weight sets and load. */
+export const nodes = () => endpoint<List<NodeEntry>>('/admin/nodes')
+/** Domains with their samples. */
+export const domains = (model: Model) => endpoint<List<DomainEntry>>('/admin/domains', { model })
+/** Domains that were found in texts and wait for a decision. */
+export const proposals = (model: Model) => endpoint<List<ProposalEntry>>('/admin/proposals', { model })
+/** Texts of a domain that are set aside. */
+export const review = (domain: string) =>
+  endpoint<List<ReviewEntry>>(`/admin/domains/${encodeURIComponent(domain)}/review`)
+/** Series over time; `from` is ISO 8601, `width` in seconds. */
+export const series = (query: {
+  model?: Model
+  domain?: string | undefined
+  from?: string
+  width?: number | undefined
+}) => endpoint<SeriesReport>('/admin/series', query)
+/** Live drift and the R matrix of held-out perplexities. */
+export const drift = (model: Model) => endpoint<DriftReport>('/admin/drift', { model })
+/** Which domains are due for an update and why. */
+export const triggers = (model: Model) => endpoint<TriggersReport>('/admin/triggers', { model })
+/** States of the drift detectors. */
+export const detectors = (model: Model) => endpoint<DetectorsReport>('/admin/detectors', { model })
+/** Alerts: those that hold first. */
+export const alerts = (model: Model) => endpoint<AlertsReport>('/admin/alerts', { model })
+/** Scores of the probe texts by node. */
+export const probes = (model: Model) => endpoint<ProbesReport>('/admin/probes', { model })
+/** Masks of a model. */
+export const masks = (model: Model) => endpoint<List<MaskEntry>>('/admin/masks', { model })
+/** Updates, newest first. */
+export const updates = () => endpoint<List<UpdateEntry>>('/admin/updates')
+/** An update with its decisions. */
+export const update = (id: string) => endpoint<UpdateEntry>(`/admin/updates/${encodeURIComponent(id)}`)

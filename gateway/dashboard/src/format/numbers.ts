@@ -1,0 +1,121 @@
+/** Numbers as the dashboard shows them: three significant digits, with their unit. A missing number is a dash. */
+
+/** Shown instead of a number that is not known. */
+export const NONE = '–'
+const MINUS = '−'
+/** Keeps a number and its unit on one line. */
+const THIN = '\u202F'
+
+const threeDigits = new Intl.NumberFormat('en', { maximumSignificantDigits: 3 })
+const whole = new Intl.NumberFormat('en', { maximumFractionDigits: 0 })
+
+/** A number that may be missing. */
+export type Maybe = number | null | undefined
+
+/** Formats with three significant digits: `0.212`, `1,230`, `−0.05`. */
+export function formatNumber(value: Maybe): string {
+  if (value === null || value === undefined || !Number.isFinite(value)) return NONE
+  return threeDigits.format(value === 0 ? 0 : value).replace('-', MINUS)
+}
+
+/** Formats a count: `1,234`, from ten thousand on `12.3k`, `4.56M`, `7.89B`. */
+export function formatCount(value: Maybe): string {
+  if (value === null || value === undefined || !Number.isFinite(value)) return NONE
+  if (Math.abs(value) < 9_999.5) return whole.format(value).replace('-', MINUS)
+  const [scale, letter] = scaleOf(Math.abs(value), COUNT_SCALES)
+  return `${formatNumber(value / scale)}${letter}`
+}
+
+const COUNT_SCALES: readonly Scale[] = [
+  [1e9, 'B'],
+  [1e6, 'M'],
+  [1e3, 'k'],
+]
+
+/** Formats a number with a unit: `210 ms`. */
+export function formatUnit(value: Maybe, unit: string): string {
+  const number = formatNumber(value)
+  return number === NONE ? NONE : `${number}${THIN}${unit}`
+}
+
+/** Formats a fraction as per cent: `0.4123` as `41.2 %`. */
+export function formatShare(fraction: Maybe): string {
+  return formatUnit(fraction === null || fraction === undefined ? fraction : fraction * 100, '%')
+}
+
+const BYTE_SCALES: readonly Scale[] = [
+  [1e12, 'TB'],
+  [1e9, 'GB'],
+  [1e6, 'MB'],
+  [1e3, 'kB'],
+  [1, 'B'],
+]
+
+/** Formats bytes: `12.3 MB`, in powers of a thousand. */
+export function formatBytes(bytes: Maybe): string {
+  if (bytes === null || bytes === undefined || !Number.isFinite(bytes)) return NONE
+  const [scale, unit] = scaleOf(Math.abs(bytes), BYTE_SCALES)
+  return formatUnit(bytes / scale, unit)
+}
+
+/** Formats milliseconds: `210 ms`, `1.23 s`, `3 min 20 s`. */
+export function formatMs(ms: Maybe): string {
+  if (ms === null || ms === undefined || !Number.isFinite(ms)) return NONE
+  if (Math.abs(ms) < 999.5) return formatUnit(ms, 'ms')
+  return Math.abs(ms) < 59_950 ? formatUnit(ms / 1000, 's') : formatDuration(ms / 1000)
+}
+
+/** Formats a duration by its two largest units: `40 s`, `3 min`, `2 h 10 min`, `3 d`. */
+export function formatDuration(seconds: Maybe): string {
+  if (seconds === null || seconds === undefined || !Number.isFinite(seconds)) return NONE
+  const total = Math.max(0, Math.round(seconds))
+  if (total < 60) return `${total}${THIN}s`
+  const minutes = Math.round(total / 60)
+  if (total < 600) return joinUnits(Math.floor(total / 60), 'min', total % 60, 's')
+  if (minutes < 60) return `${minutes}${THIN}min`
+  if (minutes < 24 * 60) return joinUnits(Math.floor(minutes / 60), 'h', minutes % 60, 'min')
+  const hours = Math.round(minutes / 60)
+  return joinUnits(Math.floor(hours / 24), 'd', hours % 24, 'h')
+}
+
+function joinUnits(large: number, largeUnit: string, small: number, smallUnit: string): string {
+  const first = `${large}${THIN}${largeUnit}`
+  return small === 0 ? first : `${first} ${small}${THIN}${smallUnit}`
+}
+
+/** The relative change of perplexity that a difference of losses means; nats a token. */
+export function perplexityChange(nats: number): number {
+  return Math.expm1(nats)
+}
+
+/** Formats a difference of losses as a signed change of perplexity: `0.21` nats as `+23.4 %`. */
+export function formatLossDifference(nats: Maybe): string {
+  if (nats === null || nats === undefined || !Number.isFinite(nats)) return NONE
+  return signed(perplexityChange(nats) * 100, '%')
+}
+
+/** Formats a signed number of nats: `+0.21 nats`. */
+export function formatNats(nats: Maybe): string {
+  return nats === null || nats === undefined || !Number.isFinite(nats) ? NONE : signed(nats, 'nats')
+}
+
+function signed(value: number, unit: string): string {
+  const rounded = Number(value.toPrecision(3))
+  return `${rounded > 0 ? '+' : ''}${formatUnit(rounded, unit)}`
+}
+
+/** Formats the sparsity of a mask: `50 %`. */
+export const formatSparsity = formatShare
+
+/** Counts a noun: `1 node`, `3 nodes`. */
+export function plural(count: number, noun: string, nouns = `${noun}s`): string {
+  return `${formatCount(count)} ${count === 1 ? noun : nouns}`
+}
+
+type Scale = readonly [scale: number, unit: string]
+
+/** The largest scale whose numbers do not round to less than 1; the smallest if there is none. */
+function scaleOf(value: number, scales: readonly Scale[]): Scale {
+  const found = scales.find(([scale]) => Number((value / scale).toPrecision(3)) >= 1)
+  return found ?? scales.at(-1) ?? [1, '']
+}

@@ -1,0 +1,77 @@
+/** Times as the dashboard shows them: local, relative within an hour, in UTC on hover. */
+import { formatDuration } from './numbers.ts'
+
+const MINUTE_MS = 60_000
+const HOUR_MS = 3_600_000
+const MONTHS = ['Jan', 'Feb', 'Mar', 'Apr', 'May', 'Jun', 'Jul', 'Aug', 'Sep', 'Oct', 'Nov', 'Dec'] as const
+
+/** A time: milliseconds since 1970, or ISO 8601. */
+export type Instant = number | string
+
+/** Milliseconds since 1970. */
+export function toMs(at: Instant): number {
+  return typeof at === 'number' ? at : Date.parse(at)
+}
+
+/** Formats a time: `just now`, `12 min ago`, `in 5 min`, `03:12`, `27 Nov, 03:12`, `27 Nov 2025, 03:12`. */
+export function formatTime(at: Instant, nowMs: number): string {
+  const ageMs = nowMs - toMs(at)
+  if (Math.abs(ageMs) < HOUR_MS) return formatRelative(at, nowMs)
+  return formatClock(at, nowMs)
+}
+
+/** Formats a time by the clock: `03:12` today, else with its date. */
+export function formatClock(at: Instant, nowMs: number): string {
+  const date = new Date(toMs(at))
+  if (Number.isNaN(date.getTime())) return ''
+  const now = new Date(nowMs)
+  const clock = `${two(date.getHours())}:${two(date.getMinutes())}`
+  if (date.toDateString() === now.toDateString()) return clock
+  const day = `${date.getDate()} ${MONTHS[date.getMonth()]}`
+  return date.getFullYear() === now.getFullYear()
+    ? `${day}, ${clock}`
+    : `${day} ${date.getFullYear()}, ${clock}`
+}
+
+/** Formats a time relative to now: `12 min ago`, `in 2 h 10 min`. */
+export function formatRelative(at: Instant, nowMs: number): string {
+  const ageMs = nowMs - toMs(at)
+  if (Math.abs(ageMs) < 5_000) return 'just now'
+  const seconds = Math.abs(ageMs) / 1000
+  const span = formatDuration(seconds < 60 ? seconds : Math.round(seconds / 60) * 60)
+  return ageMs > 0 ? `${span} ago` : `in ${span}`
+}
+
+/** Formats a time in UTC to the second: `2026-11-27 03:12:45 UTC`. */
+export function formatUtc(at: Instant): string {
+  const date = new Date(toMs(at))
+  return Number.isNaN(date.getTime()) ? '' : `${date.toISOString().slice(0, 19).replace('T', ' ')} UTC`
+}
+
+/**
+ * The time that is left of something that runs, seconds, if it goes on as fast as so far.
+ *
+ * @param progress 0 to 1
+ * @returns `undefined` while less than 2 % is done, which says too little
+ */
+export function secondsLeft(startedAt: Instant, progress: number, nowMs: number): number | undefined {
+  if (progress < 0.02 || progress >= 1) return undefined
+  const elapsedMs = nowMs - toMs(startedAt)
+  return elapsedMs <= 0 ? undefined : (elapsedMs * (1 - progress)) / progress / 1000
+}
+
+/** Rounds a span that is estimated: to 10 s, a minute, 5 minutes or an hour. */
+export function roundEstimate(seconds: number): number {
+  const step = seconds < 90 ? 10 : seconds < 20 * 60 ? 60 : seconds < 3 * 3_600 ? 300 : 3_600
+  return Math.max(step, Math.round(seconds / step) * step)
+}
+
+/** How long a text that changes with time stays true, milliseconds. */
+export function refreshAfterMs(at: Instant, nowMs: number): number {
+  const ageMs = Math.abs(nowMs - toMs(at))
+  return ageMs < MINUTE_MS ? 1_000 : ageMs < HOUR_MS ? 15_000 : MINUTE_MS
+}
+
+function two(number: number): string {
+  return String(number).padStart(2, '0')
+}

@@ -1,0 +1,99 @@
+/** Who is signed in. The key becomes a cookie that scripts cannot read. */
+import { createContext, type ComponentChildren } from 'preact'
+import { useCallback, useContext, useEffect, useMemo, useRef, useState } from 'preact/hooks'
+import type { SessionEntry } from '@copal/shared/wire/admin-session.ts'
+import { createClient, endpoint, toApiError, type Client } from '../data/client.ts'
+
+const SESSION_PATH = '/dashboard/session'
+
+/** Whether somebody is signed in: `checking` before it is known. */
+export type SessionState =
+  | { state: 'checking' }
+  | { state: 'signed-out'; reason?: string }
+  | { state: 'signed-in'; session: SessionEntry }
+
+interface SessionValue {
+  current: SessionState
+  client: Client
+  /** Signs in by a key. @throws ApiError */
+  signIn: (key: string) => Promise<void>
+  signOut: () => Promise<void>
+}
+
+const SessionContext = createContext<SessionValue | undefined>(undefined)
+
+/** Provides {@link useSession} to what is inside; takes the code of a one-time link from the address. */
+export function SessionProvider({ children }: { children: ComponentChildren }) {
+  const [current, setCurrent] = useState<SessionState>({ state: 'checking' })
+  const csrf = useRef<string>(undefined)
+  const enter = useCallback((session: SessionEntry) => {
+    csrf.current = session.csrf
+    setCurrent({ state: 'signed-in', session })
+  }, [])
+  const client = useMemo(
+    () =>
+      createClient({
+        fetch: (path, init) => fetch(path, init),
+        csrf: () => csrf.current,
+        onSignedOut: () =>
+          setCurrent((before) =>
+            before.state === 'signed-in'
+              ? { state: 'signed-out', reason: 'Your session has ended. Sign in again.' }
+              : before,
+          ),
+      }),
+    [],
+  )
+  useEffect(() => {
+    const code = takeCode()
+    const opened = code
+      ? client.send<SessionEntry>('POST', SESSION_PATH, { code })
+      : client.get(endpoint<SessionEntry>(SESSION_PATH))
+    opened.then(enter, (cause: unknown) => {
+      const error = toApiError(cause)
+      if (code)
+        setCurrent({
+          state: 'signed-out',
+          reason: `This link does not sign in any more. It works once, for five minutes. ${error.message}`,
+        })
+      else if (error.status === 401) setCurrent({ state: 'signed-out' })
+      else setCurrent({ state: 'signed-out', reason: error.message })
+    })
+  }, [client, enter])
+  const value = useMemo<SessionValue>(
+    () => ({
+      current,
+      client,
+      signIn: async (key) => enter(await client.send<SessionEntry>('POST', SESSION_PATH, { key })),
+      signOut: async () => {
+        await client.send('DELETE', SESSION_PATH)
+        csrf.current = undefined
+        setCurrent({ state: 'signed-out', reason: 'You are signed out.' })
+      },
+    }),
+    [current, client, enter],
+  )
+  return <SessionContext.Provider value={value}>{children}</SessionContext.Provider>
+}
+
+/** Whether somebody is signed in, and how to change it. */
+export function useSessionState(): SessionValue {
+  const value = useContext(SessionContext)
+  if (!value) throw new Error('The session is used outside of SessionProvider.')
+  return value
+}
+
+/** The session of who is signed in. Only pages behind the sign-in call it. */
+export function useSession(): SessionEntry {
+  const { current } = useSessionState()
+  if (current.state !== 'signed-in') throw new Error('Nobody is signed in.')
+  return current.session
+}
+
+/** Takes the code of a one-time link out of the address, so that neither history nor a copied address has it. */
+function takeCode(): string | undefined {
+  const code = new URLSearchParams(location.hash.slice(1)).get('code')
+  if (code === null) return undefined
+  history.replaceState(null, '', location.pathname + location.search)
+  return code === '' ? undefined : code
+}
