@@ -1,4 +1,4 @@
-import { auditHash, FIRST_PREVIOUS_HASH } from '@copal/shared/wire/admin-audit.ts'
+import { auditHash, FIRST_PREVIOUS_HASH } from '@copal/shared/wire/audit-hash.ts'
 import { hmac } from '@copal/shared/wire/hmac.ts'
 import type { Deps } from '../contracts/bindings.ts'
 import {

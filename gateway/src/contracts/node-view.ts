@@ -18,6 +18,9 @@ export interface NodeView {
   waiting: number
   kvTokensUsed: number
   kvTokensTotal: number
+  /** What it runs on, for people; absent from older nodes, as the rate is. */
+  device?: string | undefined
+  tokensPerSecond?: number | undefined
   leases: number
   seenMsAgo: number
 }

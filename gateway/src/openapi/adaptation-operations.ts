@@ -18,6 +18,7 @@ import { importMask } from '@copal/shared/wire/mask-import.ts'
 import { joinMaskParts } from '@copal/shared/wire/mask-parts.ts'
 import { sha256Hex } from '@copal/shared/wire/identifiers.ts'
 import { canaryReport, endedTrial, shadowReport, startTrial } from '@copal/shared/wire/admin-trials.ts'
+import { trialCourses } from '@copal/shared/wire/admin-trial-course.ts'
 import { NODE_HEADER } from './headers.ts'
 import { listOf, named, type Operation } from './operation.ts'
 
@@ -110,6 +111,17 @@ export const ADAPTATION_OPERATIONS: readonly Operation[] = [
     summary: 'Returns an update with its progress and what was decided about its masks.',
     key: 'operator',
     response: named('Update', updateEntry),
+    errors: ['not_found'],
+  },
+  {
+    method: 'get',
+    path: '/admin/updates/{id}/trials',
+    id: 'getUpdateTrials',
+    tag: 'Adaptation',
+    summary:
+      'Returns how the evidence of the canary of an update, and of the watch of its mask, grew with the scored requests.',
+    key: 'operator',
+    response: named('TrialCourses', trialCourses),
     errors: ['not_found'],
   },
   {

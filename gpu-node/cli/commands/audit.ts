@@ -1,6 +1,7 @@
 import type { Command } from 'commander'
 import { UserError } from '@copal/gpu-node/platform/user-error.ts'
-import { auditHash, auditPage, FIRST_PREVIOUS_HASH, type AuditEntry } from '@copal/shared/wire/admin-audit.ts'
+import { auditPage, type AuditEntry } from '@copal/shared/wire/admin-audit.ts'
+import { auditHash, FIRST_PREVIOUS_HASH } from '@copal/shared/wire/audit-hash.ts'
 import type { Session } from '../api/session.ts'
 
 const ROWS_PER_PAGE = 500

@@ -47,14 +47,3 @@ export const auditQuery = z.object({
   actor: z.string().max(200).optional(),
   target: z.string().max(200).optional(),
 })
-
-/** The previous hash of the first row. */
-export const FIRST_PREVIOUS_HASH = '0'.repeat(64)
-
-/** Returns the SHA-256 of a row's fields and the hash of the row before, in hex. */
-export async function auditHash(row: Omit<AuditEntry, 'hash' | 'sealed'>): Promise<string> {
-  const { id, actor, action, target, before, after, reason, request_id, created_at, previous_hash } = row
-  const fields = [id, actor, action, target, before, after, reason, request_id, created_at, previous_hash]
-  const digest = await crypto.subtle.digest('SHA-256', new TextEncoder().encode(JSON.stringify(fields)))
-  return [...new Uint8Array(digest)].map((byte) => byte.toString(16).padStart(2, '0')).join('')
-}

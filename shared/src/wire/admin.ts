@@ -137,6 +137,19 @@ export const updateTrigger = z.enum(['manual', 'volume', 'drift', 'schedule', 'o
 /** What starts an update. */
 export type UpdateTrigger = z.output<typeof updateTrigger>
 
+/** A job of an update, as the response for a single update lists it. */
+const updateJob = z.object({
+  kind: z.enum(['calibrate', 'evaluate']),
+  state: z.enum(['queued', 'running', 'done', 'failed', 'cancelled']),
+  progress: z.number().min(0).max(1),
+  node: z.string().nullable(),
+  created_at: time,
+  started_at: time.nullable().describe('When the node took it; null while none has.'),
+  reported_at: time.nullable().describe("The node's last report; of a job that is done, its end."),
+})
+/** A job of an update. */
+export type UpdateJob = z.output<typeof updateJob>
+
 /** An update, as `GET /admin/updates` and `GET /admin/updates/:id` return it. */
 export const updateEntry = z.object({
   id: z.string(),
@@ -175,6 +188,10 @@ export const updateEntry = z.object({
       ),
     })
     .nullable(),
+  jobs: z
+    .array(updateJob)
+    .optional()
+    .describe('Its jobs, oldest first. Only in the response for a single update.'),
   decisions: z
     .array(decisionEntry)
     .optional()
@@ -337,7 +354,19 @@ export const nodeEntry = z.object({
   draining: z.boolean().describe('Takes no new requests, because it is stopping or an operator drains it.'),
   drained_by_operator: z.boolean().describe('An operator drains it, until it is undrained or has left.'),
   active_version: count,
-  weight_sets: z.array(z.object({ version: count, state: z.string(), requests: count })),
+  weight_sets: z.array(
+    z.object({
+      version: count,
+      state: z.string(),
+      requests: count,
+      bytes: count.nullable().optional().describe('Bytes that it takes in memory.'),
+      error: z.string().nullable().optional().describe('Why the node could not load it.'),
+    }),
+  ),
+  kv_tokens_used: count.optional().describe('Tokens of key/value cache in use.'),
+  kv_tokens_total: count.optional(),
+  device: z.string().nullable().optional().describe('What it runs on; null from older nodes.'),
+  tokens_per_second: z.number().nullable().optional().describe('Tokens generated, over the last seconds.'),
   running: count,
   waiting: count,
   leases: count.describe('Requests dispatched to it that are not settled yet.'),

@@ -1,6 +1,7 @@
 import { env } from 'cloudflare:workers'
 import { expect, test } from 'vitest'
-import { auditHash, FIRST_PREVIOUS_HASH, type AuditPage } from '@copal/shared/wire/admin-audit.ts'
+import type { AuditPage } from '@copal/shared/wire/admin-audit.ts'
+import { auditHash, FIRST_PREVIOUS_HASH } from '@copal/shared/wire/audit-hash.ts'
 import { appendPendingAudit, deleteOldAudit } from '../../../gateway/src/audit/audit-chain.ts'
 import { announceAudit, recordAudit } from '../../../gateway/src/audit/record-audit.ts'
 import { openDatabase } from '../../../gateway/src/storage/db/open-database.ts'

@@ -7,10 +7,11 @@ import {
 import { TrialJudge, type AnsweredRequest, type TrialLimits, type TrialVerdict } from './trial-judge.ts'
 
 /**
- * Scored requests that a verdict uses, and attempts of either mask: the first of the trial. It is computed from these rows
- * each time, so that a gateway that restarts goes on where it was, and their number bounds what that costs.
+ * Scored requests that a verdict uses: the first of the trial. It is computed from these rows each time, so that a gateway
+ * that restarts goes on where it was, and their number bounds what that costs.
  */
-const MAX_SCORES = 5_000
+export const MAX_SCORES = 5_000
+/** Likewise, attempts of either mask. */
 const MAX_ATTEMPTS = 2_000
 
 /** The masks of a trial, and the times at which they answered the requests that are compared. */

@@ -115,6 +115,11 @@ export class TrialJudge {
     own.tokens += tokens
   }
 
+  /** Returns the figure of the gap of all traffic, without the work of the others. */
+  gapOfAll(): DecisionFigure {
+    return gapFigure(null, this.#gap.bounds(), this.#tokens, this.#limits.maxGap)
+  }
+
   /** Adds an answered or failed request. */
   addRequest({ side, failed, firstTokenMs, tokenMs }: AnsweredRequest): void {
     this.#failures.add(side, failed)

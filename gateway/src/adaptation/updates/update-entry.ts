@@ -1,5 +1,5 @@
 import type { DecisionEntry } from '@copal/shared/wire/admin-decisions.ts'
-import type { UpdateEntry } from '@copal/shared/wire/admin.ts'
+import type { UpdateEntry, UpdateJob } from '@copal/shared/wire/admin.ts'
 import type { DecisionRow } from '../../storage/db/queries/decision-queries.ts'
 import type { JobRow } from '../../storage/db/queries/job-queries.ts'
 import type { UpdateRow } from '../../storage/db/queries/update-queries.ts'
@@ -13,7 +13,7 @@ const EVALUATION_ENDS = 0.95
  * Describes an update for the admin API.
  *
  * @param jobs its jobs
- * @param decisions what was decided about it; left out in lists
+ * @param decisions what was decided about it; left out in lists, as the jobs are then
  */
 export function updateEntry(
   update: UpdateRow,
@@ -45,7 +45,7 @@ export function updateEntry(
     created_at: new Date(update.createdAt).toISOString(),
     finished_at: update.finishedAt === null ? null : new Date(update.finishedAt).toISOString(),
     job: current ? jobEntry(current) : null,
-    ...(decisions ? { decisions: decisions.map(decisionEntry) } : {}),
+    ...(decisions ? { jobs: jobs.map(jobOfUpdate), decisions: decisions.map(decisionEntry) } : {}),
   }
 }
 
@@ -64,6 +64,18 @@ function decisionEntry(decision: DecisionRow): DecisionEntry {
 
 function jobEntry({ progress, message, nodeId, attempts }: JobRow): UpdateEntry['job'] {
   return { state: 'running', progress, message, node: nodeId, attempt: attempts }
+}
+
+function jobOfUpdate(job: JobRow): UpdateJob {
+  return {
+    kind: job.kind,
+    state: job.state,
+    progress: job.progress,
+    node: job.nodeId,
+    created_at: new Date(job.createdAt).toISOString(),
+    started_at: job.handedAt === null ? null : new Date(job.handedAt).toISOString(),
+    reported_at: job.seenAt === null ? null : new Date(job.seenAt).toISOString(),
+  }
 }
 
 /** Computes progress from the stored results, so that an update that failed keeps the progress it had. */

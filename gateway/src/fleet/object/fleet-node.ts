@@ -69,7 +69,7 @@ export function toRecord(node: Node): NodeRecord {
 /** Returns a node as the admin API and metrics show it. */
 export function toView(node: Node, alive: boolean, nowMs: number): NodeView {
   const { heartbeat } = node
-  const { running, waiting, kvTokensUsed, kvTokensTotal } = heartbeat.load
+  const { running, waiting, kvTokensUsed, kvTokensTotal, tokensPerSecond } = heartbeat.load
   return {
     id: heartbeat.nodeId,
     url: heartbeat.url,
@@ -84,6 +84,8 @@ export function toView(node: Node, alive: boolean, nowMs: number): NodeView {
     waiting,
     kvTokensUsed,
     kvTokensTotal,
+    device: heartbeat.device,
+    tokensPerSecond,
     leases: node.leases.size,
     seenMsAgo: nowMs - node.seenAtMs,
   }

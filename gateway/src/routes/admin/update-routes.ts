@@ -1,5 +1,6 @@
 import { Hono } from 'hono'
 import { createUpdate as updateRequest, forceUpdate as forceRequest } from '@copal/shared/wire/admin.ts'
+import type { TrialCourses } from '@copal/shared/wire/admin-trial-course.ts'
 import type { ActorEnv } from '../../contracts/context.ts'
 import { listDecisionsOf } from '../../storage/db/queries/decision-queries.ts'
 import { listJobsOf } from '../../storage/db/queries/job-queries.ts'
@@ -9,6 +10,7 @@ import { rejectMethod } from '../../middleware/error-responses.ts'
 import { actorId } from '../../keys/actor-id.ts'
 import { forceUpdate } from '../../adaptation/updates/force.ts'
 import { advanceUpdates } from '../../adaptation/updates/advance-update.ts'
+import { trialCourses } from '../../adaptation/trials/trial-courses.ts'
 import { updateEntry } from '../../adaptation/updates/update-entry.ts'
 import {
   cancelUpdate,
@@ -46,6 +48,13 @@ export function updateRoutes(): Hono<ActorEnv> {
       return c.json(await entryWithJobs(deps, await requireUpdate(deps, c.req.param('id'))))
     })
     .all('/updates/:id', rejectMethod('GET'))
+    .get('/updates/:id/trials', async (c) => {
+      const { deps } = c.var
+      const update = await requireUpdate(deps, c.req.param('id'))
+      const trials = await trialCourses(deps, update)
+      return c.json({ update: update.id, trials } satisfies TrialCourses)
+    })
+    .all('/updates/:id/trials', rejectMethod('GET'))
     .post('/updates/:id/cancel', async (c) => {
       const { deps } = c.var
       return c.json(await entryWithJobs(deps, await cancelUpdate(deps, c.req.param('id'))))

@@ -1,10 +1,6 @@
 import { expect, test } from 'vitest'
-import {
-  auditHash,
-  FIRST_PREVIOUS_HASH,
-  type AuditEntry,
-  type AuditPage,
-} from '@copal/shared/wire/admin-audit.ts'
+import type { AuditEntry, AuditPage } from '@copal/shared/wire/admin-audit.ts'
+import { auditHash, FIRST_PREVIOUS_HASH } from '@copal/shared/wire/audit-hash.ts'
 import { copal } from '../../../support/doubles/copal-command.ts'
 
 /** Returns a sound log whose rows follow from each other. */

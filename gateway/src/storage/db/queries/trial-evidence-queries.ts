@@ -11,6 +11,8 @@ export interface ScoredPrompt {
   tokens: number
   nll: number
   nllShadow: number
+  /** Unix milliseconds. */
+  createdAt: number
 }
 
 /** Returns the first scored prompts of a shadow beside a mask since a time, oldest first. */
@@ -27,6 +29,7 @@ export async function listScoredPrompts(
       tokens: promptTokens,
       nll: shadowScores.promptNll,
       nllShadow: shadowScores.promptNllShadow,
+      createdAt,
     })
     .from(shadowScores)
     .where(

@@ -1,0 +1,100 @@
+import type { TrialCourse } from '@copal/shared/wire/admin-trial-course.ts'
+import { listDecisionsOf, type DecisionRow } from '../../storage/db/queries/decision-queries.ts'
+import { findModel, type ModelRow } from '../../storage/db/queries/model-queries.ts'
+import { listScoredPrompts } from '../../storage/db/queries/trial-evidence-queries.ts'
+import type { UpdateRow } from '../../storage/db/queries/update-queries.ts'
+import { trialsInForce } from '../../storage/db/trials-in-force.ts'
+import type { Deps } from '../../contracts/bindings.ts'
+import { findPolicy } from '../policy/find-policy.ts'
+import { gapCourse } from './gap-course.ts'
+import { MAX_SCORES } from './judge-trial.ts'
+import { trialLimits } from './trial-judge.ts'
+
+type CourseDeps = Pick<Deps, 'db' | 'adaptationPreset'>
+
+/** A trial of an update, running or ended. */
+interface UpdateTrial {
+  kind: TrialCourse['kind']
+  judged: number
+  reference: number
+  sinceMs: number
+  running: boolean
+  /** The limit that its end was decided by. */
+  limit: number | undefined
+}
+
+/**
+ * Returns how the evidence of the trials of an update grew: its canary, and the watch of its mask after the promotion. As
+ * the verdicts, it is computed from the scores, so nothing is stored for it, and it ends with their retention.
+ */
+export async function trialCourses(deps: CourseDeps, update: UpdateRow): Promise<TrialCourse[]> {
+  const [model, decisions] = await Promise.all([
+    findModel(deps.db, update.model),
+    listDecisionsOf(deps.db, update.id),
+  ])
+  if (!model) return []
+  const trials = [canaryOf(update, model, decisions), watchOf(update, model, decisions)]
+  return Promise.all(trials.flatMap((trial) => (trial ? [courseOf(deps, update.model, trial)] : [])))
+}
+
+function canaryOf(update: UpdateRow, model: ModelRow, decisions: DecisionRow[]): UpdateTrial | undefined {
+  const { canary } = trialsInForce(model)
+  const running = canary?.updateId === update.id ? canary : undefined
+  const end = decisions.find(({ kind }) => kind === 'canary')
+  const judged = running?.version ?? end?.maskVersion
+  if (judged == null) return undefined
+  return {
+    kind: 'canary',
+    judged,
+    reference: update.parentVersion ?? 0,
+    sinceMs: running?.sinceMs ?? update.createdAt,
+    running: running !== undefined,
+    limit: limitOf(end),
+  }
+}
+
+function watchOf(update: UpdateRow, { watch }: ModelRow, decisions: DecisionRow[]): UpdateTrial | undefined {
+  const running = watch?.updateId === update.id ? watch : undefined
+  const end = decisions.find(({ kind }) => kind === 'watch')
+  const judged = running?.version ?? end?.maskVersion
+  if (judged == null) return undefined
+  return {
+    kind: 'watch',
+    judged,
+    reference: running?.beside ?? update.parentVersion ?? 0,
+    sinceMs: running?.sinceMs ?? update.createdAt,
+    running: running !== undefined && end === undefined,
+    limit: limitOf(end),
+  }
+}
+
+/** Returns the limit of the gap over all traffic, which is the first figure of a verdict. */
+function limitOf(end: DecisionRow | undefined): number | undefined {
+  return end?.figures.find(({ name, domain }) => name === 'loss' && domain === null)?.limit ?? undefined
+}
+
+async function courseOf(deps: CourseDeps, model: string, trial: UpdateTrial): Promise<TrialCourse> {
+  const { kind, judged, reference, sinceMs, running } = trial
+  const isCanary = kind === 'canary'
+  const policy = await findPolicy(deps, model)
+  const limits = trialLimits(policy, reference)
+  const versions = isCanary
+    ? { maskVersion: reference, shadowVersion: judged }
+    : { maskVersion: judged, shadowVersion: reference }
+  const scores = await listScoredPrompts(deps.db, { model, ...versions }, sinceMs, MAX_SCORES)
+  const timed = scores.map(({ domain, tokens, nll, nllShadow, createdAt }) => ({
+    domain,
+    tokens,
+    gap: (isCanary ? nllShadow - nll : nll - nllShadow) / tokens,
+    createdAtMs: createdAt,
+  }))
+  return {
+    kind,
+    mask_version: judged,
+    beside_version: reference,
+    running,
+    limit: trial.limit ?? limits.maxGap,
+    min_tokens: isCanary ? policy.canary.min_scored_tokens : null,
+    points: gapCourse(timed, limits),
+  }
+}
