@@ -60,7 +60,12 @@ export interface Client {
   /** Calls something that changes state, with the session's token. */
   send: <T>(method: ChangingMethod, path: string, body?: unknown) => Promise<T>
   /** As `send`, for responses that are streamed. The response has status 2xx. */
-  open: (method: ChangingMethod, path: string, body: unknown, signal: AbortSignal) => Promise<Response>
+  open: (
+    method: ChangingMethod,
+    path: string,
+    body: unknown,
+    options?: { signal?: AbortSignal; headers?: Readonly<Record<string, string>> },
+  ) => Promise<Response>
 }
 
 /** Creates a client. */
@@ -75,12 +80,18 @@ export function createClient({ fetch, csrf, onSignedOut }: ClientDeps): Client {
     }
     if (response.ok) return response
     const error = await readError(response)
-    if (error.status === 401) onSignedOut()
+    // Below `/v1` it means that no key is named which is charged.
+    if (error.status === 401 && !path.startsWith('/v1/')) onSignedOut()
     throw error
   }
 
-  function change(method: ChangingMethod, path: string, body: unknown, signal?: AbortSignal) {
-    const headers: Record<string, string> = { accept: 'application/json' }
+  function change(
+    method: ChangingMethod,
+    path: string,
+    body: unknown,
+    { signal, headers: more }: { signal?: AbortSignal; headers?: Readonly<Record<string, string>> } = {},
+  ) {
+    const headers: Record<string, string> = { accept: 'application/json', ...more }
     const token = csrf()
     if (token !== undefined) headers[csrfHeader] = token
     if (body !== undefined) headers['content-type'] = 'application/json'

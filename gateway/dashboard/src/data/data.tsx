@@ -1,9 +1,11 @@
 /** Gives components what the admin API returns, and keeps it up to date. */
 import { createContext, type ComponentChildren } from 'preact'
 import { useCallback, useContext, useEffect, useMemo, useState } from 'preact/hooks'
+import type { OverviewReport } from '@copal/shared/wire/admin-overview.ts'
 import type { Client, Endpoint } from './client.ts'
 import { overview, eventsPath } from './endpoints.ts'
 import { receiveEvents } from './live-events.ts'
+import { outOfDate } from './out-of-date.ts'
 import { staleAfter, type Resource, type Snapshot } from './resource.ts'
 import { ResourceStore } from './resource-store.ts'
 
@@ -15,14 +17,6 @@ interface Data {
 }
 
 const DataContext = createContext<Data | undefined>(undefined)
-
-/** Names of the events, and prefixes of the paths whose data each makes out of date. */
-const EVENTS: Readonly<Record<string, readonly string[]>> = {
-  overview: [],
-  alert: ['/admin/alerts', '/admin/detectors'],
-  decision: ['/admin/updates', '/admin/masks', '/admin/triggers', '/admin/series', '/admin/drift'],
-  update: ['/admin/updates', '/admin/triggers'],
-}
 
 /** Provides {@link useResource} and {@link useClient} to what is inside, and receives events of a model. */
 export function DataProvider({
@@ -61,11 +55,17 @@ export function DataProvider({
   }, [store])
   useEffect(() => {
     if (!receivesEvents) return undefined
-    return receiveEvents(eventsPath(model), Object.keys(EVENTS), {
-      open: (path) => new EventSource(path),
+    const { path } = overview(model)
+    return receiveEvents(eventsPath(model), ['overview', 'heartbeat'], {
+      open: (eventsAt) => new EventSource(eventsAt),
       onEvent: (name, data) => {
-        if (name === 'overview') store.put(overview(model).path, data)
-        for (const prefix of EVENTS[name] ?? []) store.invalidate(prefix)
+        if (name === 'heartbeat') {
+          store.touch(path)
+          return
+        }
+        const before = store.read(path).value as OverviewReport | undefined
+        store.put(path, data)
+        for (const prefix of outOfDate(before, data as OverviewReport)) store.invalidate(prefix)
       },
       onChange: setLive,
       setTimer: (callback, ms) => setTimeout(callback, ms),
@@ -108,9 +108,7 @@ export function useResource<T>(endpoint: Endpoint<T> | undefined, refreshMs?: nu
 }
 
 /** The overview, which events bring, or which is fetched every 5 s while none come. */
-export function useOverview(
-  model: string | undefined,
-): Resource<NonNullable<ReturnType<typeof overview>['response']>> {
+export function useOverview(model: string | undefined): Resource<OverviewReport> {
   const { isLive } = useData()
   const resource = useResource(overview(model), isLive ? undefined : 5_000)
   return { ...resource, staleAfterMs: 15_000 }

@@ -17,8 +17,8 @@ export interface LiveEventsDeps {
   clearTimer: (timer: unknown) => void
 }
 
-/** A connection that is silent for longer is broken, milliseconds: the service sends an overview every few seconds. */
-export const SILENCE_MS = 20_000
+/** A connection that is silent for longer is broken, milliseconds: the gateway sends a heartbeat every 10 s. */
+const SILENCE_MS = 20_000
 const MAX_RETRY_MS = 30_000
 
 /**

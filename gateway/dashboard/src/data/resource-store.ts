@@ -72,6 +72,16 @@ export class ResourceStore {
     this.#succeed(path, entry, value)
   }
 
+  /** Takes note that the value of a path still holds. */
+  touch(path: string): void {
+    const entry = this.#entries.get(path)
+    if (!entry || entry.snapshot.receivedAtMs === undefined) return
+    const wasFailing = entry.snapshot.error !== undefined
+    entry.snapshot = { ...entry.snapshot, receivedAtMs: this.#deps.nowMs(), error: undefined }
+    entry.failures = 0
+    if (wasFailing) this.#changed(path, entry)
+  }
+
   /** Fetches a path now. */
   reload(path: string): void {
     const entry = this.#entry(path)
