@@ -2,7 +2,16 @@ import type { AlertEntry } from '@copal/shared/wire/admin-alerts.ts'
 import type { AlertRow } from '../../../storage/db/queries/alert-queries.ts'
 
 /** Describes an alert for the admin API. */
-export function alertEntry({ id, kind, model, domain, maskVersion, nodeId, message, ...times }: AlertRow): AlertEntry {
+export function alertEntry({
+  id,
+  kind,
+  model,
+  domain,
+  maskVersion,
+  nodeId,
+  message,
+  ...times
+}: AlertRow): AlertEntry {
   return {
     id,
     kind,

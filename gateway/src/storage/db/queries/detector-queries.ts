@@ -151,7 +151,9 @@ export async function storeDetectorAdvance(db: Database, advance: DetectorAdvanc
   const storeEnds = db
     .update(alerts)
     .set({ endedAt: nowMs })
-    .where(sql`id in (select value from json_each(${JSON.stringify(ended)})) and ended_at is null and ${isFirst}`)
+    .where(
+      sql`id in (select value from json_each(${JSON.stringify(ended)})) and ended_at is null and ${isFirst}`,
+    )
   const storeCursor = db
     .insert(detectorCursors)
     .select(sql`select ${model}, ${throughMs} where ${isFirst}`)
