@@ -12,6 +12,7 @@ import { traceRequests } from './middleware/tracing.ts'
 import { adminRoutes } from './routes/admin/admin-routes.ts'
 import { chatCompletionRoutes } from './routes/openai/chat-completion-routes.ts'
 import { completionRoutes } from './routes/openai/completion-routes.ts'
+import { dashboardRoutes } from './routes/dashboard/dashboard-routes.ts'
 import { docsRoutes } from './routes/service/docs-routes.ts'
 import { embeddingRoutes } from './routes/openai/embedding-routes.ts'
 import { healthRoutes } from './routes/service/health-routes.ts'
@@ -59,6 +60,7 @@ export function createApp(options: { recheckKeyMs?: number } = {}): Hono<AppEnv>
     app.route(`${base}/models`, modelRoutes())
   }
   app.route('/admin', adminRoutes(keyring))
+  app.route('/dashboard', dashboardRoutes(keyring))
   app.route('/internal/nodes', nodeRoutes())
   app.route('/internal', artifactRoutes())
   app.route('/', healthRoutes())

@@ -17,6 +17,13 @@ import { createRecogniser, recogniserUrl } from './adaptation/redaction/recognis
 /** Minimum days to keep receipts: a receipt that is sent again is recognized by the stored one. */
 const MIN_RECEIPT_DAYS = ATTESTED_DAYS
 
+/** Minimum days to keep the periods of a width: sums over a month or less take the narrowest that there are. */
+const MIN_SERIES_DAYS = {
+  COPAL_SERIES_MINUTE_DAYS: 2,
+  COPAL_SERIES_HOUR_DAYS: 32,
+  COPAL_SERIES_DAYS: 32,
+} as const
+
 /** The part of {@link Deps} that is the same for all events of an isolate, by its bindings. */
 const depsByBindings = new WeakMap<Bindings, IsolateDeps>()
 interface IsolateDeps {
@@ -71,6 +78,7 @@ function createIsolateDeps(env: Bindings): IsolateDeps['parts'] {
     reservoir: (domain) => env.RESERVOIR.get(env.RESERVOIR.idFromName(domain)),
     responseCache: (tenant) => env.RESPONSE_CACHE.get(env.RESPONSE_CACHE.idFromName(tenant)),
     updateWorkflow: env.UPDATE_WORKFLOW,
+    assets: env.ASSETS,
     nodeSecrets: createNodeSecrets(gatewaySecrets),
     revokedNodes: readRevokedNodes(env),
     attestations: createAttestations(gatewaySecrets, policy),
@@ -92,6 +100,7 @@ function createIsolateDeps(env: Bindings): IsolateDeps['parts'] {
     unknownKeyEdgeLimit: env.UNKNOWN_KEYS,
     listsPerMinute: readWholeNumber(env, 'COPAL_LISTS_PER_MINUTE', SETTINGS.COPAL_LISTS_PER_MINUTE.default),
     receiptDays: readReceiptDays(env),
+    seriesDays: readSeriesDays(env),
     datasetDays: readWholeNumber(env, 'COPAL_DATASET_DAYS', SETTINGS.COPAL_DATASET_DAYS.default),
     maskDays: readWholeNumber(env, 'COPAL_MASK_DAYS', SETTINGS.COPAL_MASK_DAYS.default),
     auditDays: readWholeNumber(env, 'COPAL_AUDIT_DAYS', SETTINGS.COPAL_AUDIT_DAYS.default),
@@ -155,4 +164,20 @@ function readReceiptDays(env: Bindings): number {
     `the variable COPAL_RECEIPT_DAYS is '${days}'; receipts must be kept for at least ${MIN_RECEIPT_DAYS} days, ` +
       'because nodes that were offline send theirs again. Set it to 0 to keep all.',
   )
+}
+
+function readSeriesDays(env: Bindings): Deps['seriesDays'] {
+  const read = (name: keyof typeof MIN_SERIES_DAYS) => {
+    const days = readWholeNumber(env, name, SETTINGS[name].default)
+    if (days === 0 || days >= MIN_SERIES_DAYS[name]) return days
+    throw notConfigured(
+      `the variable ${name} is '${days}'; these periods must be kept for at least ${MIN_SERIES_DAYS[name]} days, because sums ` +
+        'over the last day or month are made of them. Set it to 0 to keep all.',
+    )
+  }
+  return {
+    minutes: read('COPAL_SERIES_MINUTE_DAYS'),
+    hours: read('COPAL_SERIES_HOUR_DAYS'),
+    days: read('COPAL_SERIES_DAYS'),
+  }
 }

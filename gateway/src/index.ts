@@ -5,6 +5,7 @@ import { appendPendingAudit, deleteOldAudit } from './audit/audit-chain.ts'
 import { createApp } from './app.ts'
 import {
   deleteOldUsageDays,
+  deleteOldPeriods,
   deleteOldReceipts,
   deleteOldScores,
   deleteOldTombstones,
@@ -14,6 +15,7 @@ import type { Bindings, Deps } from './contracts/bindings.ts'
 import { findDomains } from './adaptation/intake/find-domains.ts'
 import { consumeSamples } from './adaptation/intake/sample-consumer.ts'
 import { finishDeletions } from './adaptation/domains/sample-deletion.ts'
+import { deleteOldSessions } from './keys/dashboard-sessions.ts'
 import { pepperStoredKeys } from './keys/pepper-stored-keys.ts'
 import { expireDatasets } from './storage/artifacts/expire-datasets.ts'
 import { deleteOldParts } from './storage/artifacts/mask-parts.ts'
@@ -70,7 +72,9 @@ const TASKS = {
   pepperStoredKeys,
   deleteOldScores,
   deleteOldTombstones,
+  deleteOldSessions,
   deleteOldReceipts,
+  deleteOldPeriods,
   deleteOldUsageDays,
   deleteOldAudit,
   expireDatasets,

@@ -1,4 +1,5 @@
 /** Part of `npm run check`: checks that the Worker can be deployed, is small, and starts in time. */
+import { ensureDashboard } from '../local/dashboard/ensure-dashboard.ts'
 import { measureBundle } from './bundle.ts'
 
 /**
@@ -9,6 +10,8 @@ const MAX_GZIP_BYTES = 1024 * 1024
 /** Cloudflare rejects a Worker that needs more processor time than this before its first request. */
 const MAX_STARTUP_MS = 1000
 
+const { error } = ensureDashboard()
+if (error !== undefined) throw new Error(`The dashboard cannot be built:\n${error}`)
 const { bytes, gzipBytes, startupMs } = await measureBundle()
 const kib = (count: number) => `${(count / 1024).toFixed(0)} KiB`
 const summary =

@@ -3,6 +3,7 @@
  * Worker to Cloudflare. `docs/deploy.md` lists the prerequisites.
  */
 import { unstable_readConfig } from 'wrangler'
+import { ensureDashboard } from '../local/dashboard/ensure-dashboard.ts'
 import { ROOT } from '../local/toolchain/toolchain.mjs'
 import { planDeploy, targetOf, type Target } from './plan.ts'
 import { runWrangler } from './wrangler.ts'
@@ -18,6 +19,11 @@ async function deploy(): Promise<number> {
   const plan = planDeploy(databases, target, args)
   if ('error' in plan) {
     process.stderr.write(`copal: ${plan.error}\n`)
+    return 1
+  }
+  const { error } = ensureDashboard()
+  if (error !== undefined) {
+    process.stderr.write(`copal: The dashboard cannot be built:\n${error}\n`)
     return 1
   }
   for (const step of plan.steps) {

@@ -290,8 +290,8 @@ test('every route that takes a key is held against another tenant here', () => {
       `POST ${base}/embeddings`,
     ]),
   ]
-  // Open to everybody, and nodes' own, which are signed.
-  const keyless = /^(GET \/(health|docs|openapi\.json)|[A-Z]+ \/internal\/.*)$/
+  // Open to everybody, the caller's own session, and nodes' own, which are signed.
+  const keyless = /^(GET \/(health|docs|openapi\.json)|[A-Z]+ \/dashboard\/.*|[A-Z]+ \/internal\/.*)$/
   const routes = createApp()
     .routes.filter(({ method }) => method !== 'ALL')
     .map(({ method, path }) => `${method} ${path}`)

@@ -2,12 +2,15 @@ import { createHash } from 'node:crypto'
 import { resolve } from 'node:path'
 import { cloudflareTest, readD1Migrations } from '@cloudflare/vitest-plugin'
 import { defineConfig } from 'vitest/config'
+import { ensureDashboard } from '../../infra/local/dashboard/ensure-dashboard.ts'
 import { PURE_GATEWAY_TESTS } from '../support/harness/pure-gateway-tests.ts'
 import { WORKERS } from '../support/harness/workers.ts'
 import { CA, pemOf } from './support/setup/certificates.ts'
 import { TEST_ADMIN_KEY, TEST_KEY_PEPPER, TEST_NODE_SECRET } from './support/setup/secrets.ts'
 
 const root = resolve(import.meta.dirname, '../..')
+const { error } = ensureDashboard(root)
+if (error !== undefined) process.stderr.write(`The dashboard cannot be built:\n${error}\n`)
 /** What the Worker imports of `node_modules`: 360 files. */
 const PACKAGES = [
   '@opentelemetry/api',

@@ -1,10 +1,13 @@
 import { resolve } from 'node:path'
 import { cloudflareTest } from '@cloudflare/vitest-plugin'
 import { defineConfig } from 'vitest/config'
+import { ensureDashboard } from '../../infra/local/dashboard/ensure-dashboard.ts'
 import { PURE_GATEWAY_TESTS } from '../support/harness/pure-gateway-tests.ts'
 import { WORKERS } from '../support/harness/workers.ts'
 
 const root = resolve(import.meta.dirname, '../..')
+const { error } = ensureDashboard(root)
+if (error !== undefined) process.stderr.write(`The dashboard cannot be built:\n${error}\n`)
 
 /**
  * Tests without bindings share workerd processes. The others cannot: `reset()` of `cloudflare:test` leaves the data of Durable

@@ -30,8 +30,22 @@ export interface KeyRow {
 /** A key in use, with the limits that it shares with the other keys of its tenant, and the most that these may have sampled. */
 export type ActiveKey = KeyRow & { tenantLimits: Limits | null; tenantSampling: SamplingPolicy | null }
 
-/** The caller of the admin API: the operator with the admin key, or an administrator of one tenant. */
-export type Actor = { kind: 'operator' } | { kind: 'tenant'; key: KeyRow }
+/**
+ * The caller of the admin API: the operator with the admin key, an observer, who reads all and changes nothing, or a key of one
+ * tenant, which administers it or only reads.
+ */
+export type Actor = { kind: 'operator' } | { kind: 'observer' | 'tenant'; key: ActiveKey }
+
+/** A session of the dashboard. */
+export interface DashboardSession {
+  /** Identifies it; not its cookie. */
+  hash: string
+  actor: Actor
+  /** What the header `x-copal-csrf` of its requests must be. */
+  csrf: string
+  /** When it ends unless it is used before, milliseconds. */
+  expiresAtMs: number
+}
 
 /** Settings of a {@link KeyWatch}. */
 export interface KeyWatchOptions {

@@ -18,6 +18,8 @@ export interface Bindings extends PolicyBindings, AccessBindings {
   RESERVOIR: DurableObjectNamespace<ReservoirObject>
   RESPONSE_CACHE: DurableObjectNamespace<ResponseCacheObject>
   UPDATE_WORKFLOW: Workflow
+  /** The built files of the dashboard; absent where none were deployed. */
+  ASSETS?: Fetcher
   /** The secret that the secret of each node is derived from; no node has it. */
   NODE_SECRET?: string
   /** The next or previous `NODE_SECRET` during a rotation: accepted from nodes, never used to call them. */
@@ -30,6 +32,9 @@ export interface Bindings extends PolicyBindings, AccessBindings {
   /** Cloudflare's rate limit for addresses that send unknown keys; optional. */
   UNKNOWN_KEYS?: RateLimit
   COPAL_RECEIPT_DAYS?: string
+  COPAL_SERIES_MINUTE_DAYS?: string
+  COPAL_SERIES_HOUR_DAYS?: string
+  COPAL_SERIES_DAYS?: string
   COPAL_AUDIT_DAYS?: string
   COPAL_DATASET_DAYS?: string
   COPAL_MASK_DAYS?: string
@@ -60,6 +65,8 @@ export interface Deps {
   /** Returns the Durable Object that stores the cached responses of a tenant. */
   responseCache(tenant: string): DurableObjectStub<ResponseCacheObject>
   readonly updateWorkflow: Workflow
+  /** The built files of the dashboard. */
+  readonly assets: Fetcher | undefined
   /** Returns the secrets of any node, registered or not. */
   nodeSecrets(nodeId: string): Promise<NodeSecrets>
   /** Nodes whose secrets may have leaked: calls that they sign are rejected. */
@@ -87,6 +94,8 @@ export interface Deps {
   readonly listsPerMinute: number
   /** How many days receipts are kept; 0 keeps them all. */
   readonly receiptDays: number
+  /** How many days the periods of series are kept, by width (five minutes like minutes); 0 keeps them all. */
+  readonly seriesDays: Readonly<Record<'minutes' | 'hours' | 'days', number>>
   /** How many days the texts of calibrated datasets are kept; 0 keeps them all. */
   readonly datasetDays: number
   /** How many days the files of masks are kept that nothing needs; 0 keeps them all. */

@@ -1,4 +1,4 @@
-import type { ActiveKey, Actor, KeyWatchOptions } from './api-key.ts'
+import type { ActiveKey, Actor, DashboardSession, KeyWatchOptions } from './api-key.ts'
 import type { Bindings, Deps } from './bindings.ts'
 import type { KnownRejections } from './known-rejections.ts'
 import type { RequestTrace } from './request-trace.ts'
@@ -27,7 +27,13 @@ export interface KeyedEnv extends AppEnv {
 
 /** The Hono environment behind `requireActor`. */
 export interface ActorEnv extends AppEnv {
-  Variables: AppEnv['Variables'] & { actor: Actor }
+  Variables: AppEnv['Variables'] & {
+    actor: Actor
+    /** The session that the request came with; undefined for a bearer token. */
+    session: DashboardSession | undefined
+    /** Checks whether the key of a running response is still valid. */
+    actorInForce: () => Promise<boolean>
+  }
 }
 
 /**

@@ -6,5 +6,5 @@ const SHOWN_CHARACTERS = 8
 
 /** Returns the id of a caller of the admin API for the record of what was decided. */
 export function actorId(deps: Pick<Deps, 'adminKeySha256'>, actor: Actor): string {
-  return actor.kind === 'tenant' ? actor.key.id : `admin-${deps.adminKeySha256.slice(0, SHOWN_CHARACTERS)}`
+  return actor.kind === 'operator' ? `admin-${deps.adminKeySha256.slice(0, SHOWN_CHARACTERS)}` : actor.key.id
 }

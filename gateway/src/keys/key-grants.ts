@@ -11,14 +11,14 @@ export type Grants = Pick<
 >
 
 /**
- * Returns the tenant that a call is about: the named one, or the actor's own; undefined (all) for an operator who names
- * none.
+ * Returns the tenant that a call is about: the named one, or the actor's own; undefined (all) for an operator or observer
+ * who names none.
  *
  * @throws AppError `insufficient_permissions` for another tenant, whether it exists or not
  */
 export function tenantOf(actor: Actor, named: string | undefined): string | undefined {
-  if (actor.kind === 'operator' || named === undefined || named === actor.key.tenant)
-    return actor.kind === 'operator' ? named : actor.key.tenant
+  if (actor.kind !== 'tenant') return named
+  if (named === undefined || named === actor.key.tenant) return actor.key.tenant
   throw new AppError(
     'insufficient_permissions',
     `This key administers the tenant '${actor.key.tenant}' only. Leave 'tenant' out, or use the admin key.`,
@@ -33,6 +33,7 @@ export function tenantOf(actor: Actor, named: string | undefined): string | unde
  */
 export function requireGrants(actor: Actor, requested: Grants): void {
   if (actor.kind === 'operator') return
+  requireTenant(actor)
   const { key } = actor
   const scope = requested.scopes.find((name) => !key.scopes.includes(name))
   if (scope !== undefined) throw exceeds('scopes', `the scope '${scope}'`, key.scopes)
@@ -71,8 +72,9 @@ export function requireNotAbove(actor: Actor, row: Grants & Pick<KeyRow, 'id'>):
   }
 }
 
-/** Returns whether a key may do no more than the actor's own, which is then shown to the actor. */
+/** Returns whether a key may do no more than the actor's own, which is then shown to the actor. Observers see all. */
 export function isNotAbove(actor: Actor, row: Grants & Pick<KeyRow, 'id'>): boolean {
+  if (actor.kind === 'observer') return true
   try {
     requireNotAbove(actor, row)
     return true
@@ -127,6 +129,12 @@ export function requireLimits(
       { param: `limits.${name}` },
     )
   }
+}
+
+/** Routes refuse changes by observers before they come here; an observer's scopes must grant nothing either. */
+function requireTenant(actor: Exclude<Actor, { kind: 'operator' }>): void {
+  if (actor.kind === 'tenant') return
+  throw new AppError('insufficient_permissions', "A key with the scope 'read-admin' changes nothing.")
 }
 
 /** Returns the first of `requested` that is not in `own`; null means all. */

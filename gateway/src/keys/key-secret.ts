@@ -16,12 +16,20 @@ export interface NewKey {
 
 /** Generates an API key of 192 random bits. */
 export function generateKey(): NewKey {
-  const random = crypto.getRandomValues(new Uint8Array(24))
-  const secret = btoa(String.fromCharCode(...random))
+  const key = KEY_PREFIX + randomText(24)
+  return { key, prefix: key.slice(0, SHOWN_CHARACTERS) }
+}
+
+/** Generates a token of 256 random bits: 43 letters, digits, `-` and `_`. */
+export function randomToken(): string {
+  return randomText(32)
+}
+
+function randomText(bytes: number): string {
+  return btoa(String.fromCharCode(...crypto.getRandomValues(new Uint8Array(bytes))))
     .replaceAll('+', '-')
     .replaceAll('/', '_')
-  const key = KEY_PREFIX + secret
-  return { key, prefix: key.slice(0, SHOWN_CHARACTERS) }
+    .replaceAll('=', '')
 }
 
 /** Returns the part of a token that an error message may contain. */

@@ -2,51 +2,100 @@ import type { MiddlewareHandler } from 'hono'
 import { AppError } from '@copal/shared/errors.ts'
 import type { KeyScope } from '@copal/shared/wire/admin-keys.ts'
 import type { ActorEnv, KeyedEnv } from '../contracts/context.ts'
-import type { KeyRow, Actor } from '../contracts/api-key.ts'
+import type { ActiveKey, Actor, KeyRow } from '../contracts/api-key.ts'
 import type { Deps } from '../contracts/bindings.ts'
 import type { KeyCheck, Keyring } from '../keys/keyring.ts'
 import { clientNetwork } from '../keys/unknown-key-limit.ts'
+import { ADMIN_SCOPES, actorOfKey, mayChange } from '../keys/actor-of-key.ts'
 import { digestOf, KEY_PREFIX, sameHash, displayPart } from '../keys/key-secret.ts'
+import { chargedKey, KEY_HEADER } from './charged-key.ts'
+import { sessionOf } from './session-cookie.ts'
 
-/** Creates middleware that admits requests with an API key of the scope `inference`, and sets it as `key`. */
+const READING: readonly string[] = ['GET', 'HEAD', 'OPTIONS']
+
+/**
+ * Creates middleware that admits requests with an API key of the scope `inference`, or with a session of the dashboard that may
+ * use such a key, and sets it as `key`.
+ */
 export function requireKey(keyring: Keyring, recheckMs?: number): MiddlewareHandler<KeyedEnv> {
   return async (c, next) => {
     const { deps } = c.var
-    const token = bearerToken(c.req.header('authorization'), 'an API key', `${KEY_PREFIX}…`)
-    const address = clientNetwork(c.req.header('cf-connecting-ip'))
-    const check = await keyring.check(deps, token, address)
-    if (!check.ok) {
-      throw (await isAdminKey(deps, token))
-        ? new AppError(
-            'invalid_api_key',
-            "This is the admin key, which is valid only for '/admin' and '/metrics'. Send an API key here.",
-          )
-        : keyError(token, check)
+    const everyMs = recheckMs ?? deps.keyTrustMs
+    const header = c.req.header('authorization')
+    const signedIn = header === undefined ? await sessionOf(deps, c.req) : undefined
+    if (signedIn) {
+      c.set('key', await chargedKey(deps, signedIn.session.actor, c.req.header(KEY_HEADER)))
+      c.set('keyWatch', { inForce: signedIn.inForce, everyMs })
+    } else {
+      const token = bearerToken(header, 'an API key', `${KEY_PREFIX}…`)
+      const address = clientNetwork(c.req.header('cf-connecting-ip'))
+      const check = await keyring.check(deps, token, address)
+      if (!check.ok) {
+        throw (await isAdminKey(deps, token))
+          ? new AppError(
+              'invalid_api_key',
+              "This is the admin key, which is valid only for '/admin' and '/metrics'. Send an API key here.",
+            )
+          : keyError(token, check)
+      }
+      if (!check.key.scopes.includes('inference')) throw missingScope(check.key, ['inference'], 'An API key')
+      c.set('key', check.key)
+      c.set('keyWatch', { inForce: async () => (await keyring.check(deps, token, address)).ok, everyMs })
     }
-    requireScope(check.key, 'inference', 'An API key')
-    c.set('key', check.key)
-    c.set('keyWatch', {
-      inForce: async () => (await keyring.check(deps, token, address)).ok,
-      everyMs: recheckMs ?? deps.keyTrustMs,
-    })
     await next()
   }
 }
 
-/** Creates middleware that admits requests with the admin key or an API key of `scope`, and sets the caller as `actor`. */
-export function requireActor(keyring: Keyring, scope: KeyScope): MiddlewareHandler<ActorEnv> {
+/**
+ * Creates middleware that admits requests with the admin key, an API key of one of `scopes`, or a session of such a key, and
+ * sets the caller as `actor`. A bearer token goes before a session.
+ */
+export function requireActor(
+  keyring: Keyring,
+  scopes: readonly KeyScope[] = ADMIN_SCOPES,
+): MiddlewareHandler<ActorEnv> {
   return async (c, next) => {
-    const address = clientNetwork(c.req.header('cf-connecting-ip'))
-    c.set('actor', await findActor(c.var.deps, keyring, c.req.header('authorization'), { scope, address }))
+    const { deps } = c.var
+    const header = c.req.header('authorization')
+    const signedIn = header === undefined ? await sessionOf(deps, c.req) : undefined
+    c.set('session', signedIn?.session)
+    if (signedIn) {
+      const { actor } = signedIn.session
+      c.set('actor', actor.kind === 'operator' ? actor : requireScope(actor.key, scopes))
+      c.set('actorInForce', signedIn.inForce)
+    } else {
+      const token = bearerToken(header, 'the admin key', '<admin key>')
+      const address = clientNetwork(c.req.header('cf-connecting-ip'))
+      c.set('actor', await identify(deps, keyring, { token, address }, scopes))
+      c.set('actorInForce', async () => {
+        return (await isAdminKey(deps, token)) || (await keyring.check(deps, token, address)).ok
+      })
+    }
     await next()
   }
 }
 
-/** Creates middleware that admits only the operator, for routes that concern all tenants. Mount {@link requireActor} first. */
+/** Creates middleware that refuses changes by actors who only read. Mount {@link requireActor} first. */
+export function refuseChanges(): MiddlewareHandler<ActorEnv> {
+  return async (c, next) => {
+    if (!READING.includes(c.req.method) && !mayChange(c.var.actor)) {
+      throw new AppError(
+        'insufficient_permissions',
+        `This key only reads. '${c.req.method} ${c.req.path}' needs the admin key, or for keys and texts of a tenant a key with the scope 'admin'.`,
+      )
+    }
+    await next()
+  }
+}
+
+/**
+ * Creates middleware that admits only the operator, and observers, who only read, for routes that concern all tenants. Mount
+ * {@link requireActor} and {@link refuseChanges} first.
+ */
 export function requireOperator(): MiddlewareHandler<ActorEnv> {
   return async (c, next) => {
     const { actor } = c.var
-    if (actor.kind !== 'operator') {
+    if (actor.kind === 'tenant') {
       throw new AppError(
         'insufficient_permissions',
         `'${c.req.path}' concerns all tenants and needs the admin key. This key only administers the keys of the ` +
@@ -57,19 +106,21 @@ export function requireOperator(): MiddlewareHandler<ActorEnv> {
   }
 }
 
-async function findActor(
+/**
+ * Returns whose token it is.
+ *
+ * @throws AppError `invalid_api_key`, `insufficient_permissions` for a key that opens no part of the admin API,
+ * `rate_limit_exceeded` if the address has sent too many unknown keys
+ */
+export async function identify(
   deps: Deps,
   keyring: Keyring,
-  header: string | undefined,
-  { scope, address }: { scope: KeyScope; address: string },
+  { token, address }: { token: string; address: string },
+  scopes: readonly KeyScope[] = ADMIN_SCOPES,
 ): Promise<Actor> {
-  const token = bearerToken(header, 'the admin key', '<admin key>')
   if (await isAdminKey(deps, token)) return { kind: 'operator' }
   const check = await keyring.check(deps, token, address)
-  if (check.ok) {
-    requireScope(check.key, scope, `The admin key, or an API key`)
-    return { kind: 'tenant', key: check.key }
-  }
+  if (check.ok) return requireScope(check.key, scopes)
   throw token.startsWith(KEY_PREFIX)
     ? keyError(token, check)
     : new AppError(
@@ -79,16 +130,24 @@ async function findActor(
       )
 }
 
-/** Compares hashes in constant time. */
-async function isAdminKey(deps: Deps, token: string): Promise<boolean> {
+/** @throws AppError `insufficient_permissions` if a key has none of the scopes */
+function requireScope(key: ActiveKey, scopes: readonly KeyScope[]): Actor {
+  const actor = actorOfKey(key, scopes)
+  if (actor) return actor
+  throw missingScope(key, scopes, 'The admin key, or an API key')
+}
+
+/** Returns whether a token is the admin key. Compares hashes in constant time. */
+export async function isAdminKey(deps: Deps, token: string): Promise<boolean> {
   return sameHash(await digestOf(token), deps.adminKeySha256)
 }
 
-function requireScope(key: KeyRow, scope: KeyScope, who: string): void {
-  if (key.scopes.includes(scope)) return
-  throw new AppError(
+function missingScope(key: KeyRow, scopes: readonly KeyScope[], who: string): AppError {
+  const quoted = scopes.map((name) => `'${name}'`)
+  const needed = [quoted.slice(0, -1).join(', '), quoted.at(-1)].filter(Boolean).join(' or ')
+  return new AppError(
     'insufficient_permissions',
-    `${who} with the scope '${scope}' is needed here. This key has the scopes ${key.scopes.map((name) => `'${name}'`).join(', ')}.`,
+    `${who} with the scope ${needed} is needed here. This key has the scopes ${key.scopes.map((name) => `'${name}'`).join(', ')}.`,
   )
 }
 

@@ -31,7 +31,7 @@ export function limitLists(): MiddlewareHandler<CallerEnv> {
   const allowances = new Map<string, Allowance>()
   return async (c, next) => {
     const { actor, key, deps } = c.var
-    const keyId = actor?.kind === 'tenant' ? actor.key.id : key?.id
+    const keyId = actor && actor.kind !== 'operator' ? actor.key.id : key?.id
     const limit = deps.listsPerMinute
     if (c.req.method === 'GET' && keyId !== undefined && limit > 0) {
       const atMs = deps.nowMs()

@@ -6,6 +6,7 @@ import { formatMask } from '../../../gpu-node/src/platform/quantities.ts'
 import type { NodeMessage } from '../../../gpu-node/src/platform/supervisor.ts'
 import { toUserError } from '../../../gpu-node/src/platform/user-error.ts'
 import { offerNative } from '../build-native.mjs'
+import { ensureDashboard } from '../dashboard/ensure-dashboard.ts'
 import { preferredPort, requireFreePort } from '../processes/ports.ts'
 import { StartError } from '../processes/start-error.ts'
 import { supervise, type Supervised } from '../processes/supervise.ts'
@@ -153,6 +154,8 @@ async function run(
   nodeReady: Promise<void>,
   parts: Supervised[],
 ): Promise<void> {
+  const dashboard = ensureDashboard(settings.root)
+  if (dashboard.error !== undefined) printBelowBar(`The dashboard cannot be built: ${dashboard.error}`)
   await applyMigrations(settings, home, signal)
   signal.throwIfAborted()
   const gateway = supervise(gatewayPart(settings, home), print)

@@ -9,6 +9,7 @@ import { createProgressBar } from '../../../gpu-node/cli/output/progress-bar.ts'
 import { openModel } from '../../../gpu-node/src/model/open-model.ts'
 import { DEFAULT_MODEL } from '../../../gpu-node/src/model/source/resolve-model.ts'
 import { offerNative } from '../build-native.mjs'
+import { ensureDashboard } from '../dashboard/ensure-dashboard.ts'
 import { drawModelProgress } from '../start/model-progress.ts'
 import { closingLine, type TestReport } from './test-report.ts'
 import { ROOT } from '../toolchain/toolchain.mjs'
@@ -17,6 +18,9 @@ import { ROOT } from '../toolchain/toolchain.mjs'
 const NOISE =
   /^(uncaught exception; |exception = |stack: |console warning; message = Called \.text\(\)|JSON report written)/
 
+const dashboard = ensureDashboard()
+if (dashboard.error !== undefined)
+  process.stderr.write(`The dashboard cannot be built:\n${dashboard.error}\n`)
 // Built before the tests, because otherwise each test that needs it would build it. A failure is printed here.
 const [native] = await Promise.all([offerNative((line) => process.stderr.write(`${line}\n`)), fetchModel()])
 const scratch = mkdtempSync(join(tmpdir(), 'copal-test-'))

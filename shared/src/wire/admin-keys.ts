@@ -13,10 +13,11 @@ export const samplingPolicy = z.enum(['never', 'opt_in', 'always'])
 export type SamplingPolicy = z.output<typeof samplingPolicy>
 
 /**
- * A permission of a key: `inference` is `/v1`, `read-metrics` the figures of its tenant at `/metrics`, `admin` the keys of its
- * tenant under `/admin/keys`. Only the admin key of the service has access to everything else.
+ * A permission of a key: `inference` is `/v1`, `read-metrics` the figures of its tenant at `/metrics` and in the dashboard,
+ * `admin` also changes of its tenant's keys under `/admin/keys`, `read-admin` every `GET` of `/admin` and `/metrics` for all
+ * tenants, and no change. Only the admin key of the service can do everything else, and create keys with `read-admin`.
  */
-export const keyScope = z.enum(['inference', 'read-metrics', 'admin'])
+export const keyScope = z.enum(['inference', 'read-metrics', 'admin', 'read-admin'])
 /** A permission of a key. */
 export type KeyScope = z.output<typeof keyScope>
 
@@ -89,7 +90,7 @@ export const createKey = z
     name: z.string().min(1).max(128),
     /** By default the tenant of the calling key, or `default`. */
     tenant: tenantName.optional(),
-    scopes: uniqueList(keyScope, 3).default(['inference']),
+    scopes: uniqueList(keyScope, 4).default(['inference']),
     default_domain: domainName
       .optional()
       .describe('The domain of requests that name none, or of their unclear texts. Left out: `default`.'),
@@ -116,6 +117,10 @@ export const createKey = z
       error: "expected one of 'allowed_domains'",
     },
   )
+  .refine(({ scopes }) => !(scopes.includes('admin') && scopes.includes('read-admin')), {
+    path: ['scopes'],
+    error: "expected 'admin' or 'read-admin', not both: a key with 'read-admin' changes nothing",
+  })
 /** A body of `POST /admin/keys`, as sent. */
 export type CreateKey = z.input<typeof createKey>
 /** A parsed body of `POST /admin/keys`. */

@@ -28,6 +28,9 @@ export const sessionEntry = z.object({
 /** A session of the dashboard. */
 export type SessionEntry = z.output<typeof sessionEntry>
 
+/** Response of `DELETE /dashboard/session`. */
+export const signedOut = z.object({ signed_out: z.literal(true) })
+
 /** Response of `POST /admin/dashboard-links`: a link that opens the dashboard signed in, once, within five minutes. */
 export const dashboardLink = z.object({ url: z.url(), expires_at: z.iso.datetime() })
 /** A response of `POST /admin/dashboard-links`. */

@@ -1,10 +1,11 @@
 import { Hono } from 'hono'
 import type { ActorEnv } from '../../contracts/context.ts'
 import type { Keyring } from '../../keys/keyring.ts'
-import { requireActor, requireOperator } from '../../middleware/auth.ts'
+import { refuseChanges, requireActor, requireOperator } from '../../middleware/auth.ts'
 import { auditActions } from '../../middleware/audit-actions.ts'
 import { limitLists } from '../../middleware/list-limit.ts'
 import { auditRoutes } from './audit-routes.ts'
+import { dashboardLinkRoutes } from './dashboard-link-routes.ts'
 import { domainChangeRoutes } from './domain-change-routes.ts'
 import { domainRoutes } from './domain-routes.ts'
 import { driftRoutes } from './drift-routes.ts'
@@ -23,15 +24,19 @@ import { trialRoutes } from './trial-routes.ts'
 import { triggerRoutes } from './trigger-routes.ts'
 import { updateRoutes } from './update-routes.ts'
 
-/** Creates the routes under `/admin`. Tenant administrators may use those of keys and tenants, the operator all. */
+/**
+ * Creates the routes under `/admin`. Keys of a tenant may use those of keys, tenants, usage and its own domains, observers may
+ * read all, and the operator may do all.
+ */
 export function adminRoutes(keyring: Keyring): Hono<ActorEnv> {
   const app = new Hono<ActorEnv>()
-  app.use(requireActor(keyring, 'admin'), limitLists(), auditActions())
+  app.use(requireActor(keyring), limitLists(), auditActions(), refuseChanges())
   app.route('/', keyRoutes())
   app.route('/', tenantRoutes())
   // Applies to all routes below, and to unknown paths.
   app.use(requireOperator())
   app.route('/', statusRoutes())
+  app.route('/', dashboardLinkRoutes())
   app.route('/', auditRoutes())
   app.route('/', fleetRoutes())
   app.route('/', domainChangeRoutes())

@@ -9,12 +9,12 @@ import { formatMetrics } from '../../telemetry/exposition.ts'
 import { collectMetrics, collectTenantMetrics } from '../../usage/metrics/collect-metrics.ts'
 
 /**
- * Creates `GET /metrics`, in the Prometheus text format: all metrics for the admin key as a bearer token, the traffic of
- * its own tenant for an API key with the scope `read-metrics`.
+ * Creates `GET /metrics`, in the Prometheus text format: all metrics for the admin key or an API key with the scope
+ * `read-admin`, the traffic of its own tenant for one with the scope `read-metrics`.
  */
 export function metricsRoutes(keyring: Keyring): Hono<ActorEnv> {
   return new Hono<ActorEnv>()
-    .get('/metrics', requireActor(keyring, 'read-metrics'), limitLists(), async (c) => {
+    .get('/metrics', requireActor(keyring, ['read-metrics', 'read-admin']), limitLists(), async (c) => {
       const { deps, actor } = c.var
       const tenant = tenantOf(actor, undefined)
       const families = await (tenant === undefined

@@ -242,8 +242,9 @@ describe('a key with restrictions', () => {
       return Promise.all(paths.map(async (path) => (await get(path, key)).status))
     }
     expect(await opens(['inference'])).toEqual([200, 403, 403])
-    expect(await opens(['read-metrics'])).toEqual([403, 200, 403])
+    expect(await opens(['read-metrics'])).toEqual([403, 200, 200])
     expect(await opens(['admin'])).toEqual([403, 403, 200])
+    expect(await opens(['read-admin'])).toEqual([403, 200, 200])
     expect(await opens(['admin', 'inference', 'read-metrics'])).toEqual([200, 200, 200])
     const { key } = await create({ name: 'scoped', scopes: ['read-metrics'] })
     expect((await errorOf(await get('/v1/models', key))).message).toBe(

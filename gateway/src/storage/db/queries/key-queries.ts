@@ -44,6 +44,17 @@ export async function findKey(db: Database, id: string, tenant?: string): Promis
     .get()
 }
 
+/** Returns one key with the limits of its tenant unless it is revoked. */
+export async function findActiveKey(db: Database, id: string): Promise<ActiveKey | undefined> {
+  const found = await db
+    .select({ key: apiKeys, tenantLimits: tenants.limits, tenantSampling: tenants.sampling })
+    .from(apiKeys)
+    .leftJoin(tenants, eq(tenants.name, apiKeys.tenant))
+    .where(and(eq(apiKeys.id, id), isNull(apiKeys.revokedAt)))
+    .get()
+  return found && { ...found.key, tenantLimits: found.tenantLimits, tenantSampling: found.tenantSampling }
+}
+
 /** Returns all keys that are not revoked, newest first; of one tenant, or of all. */
 export async function listKeys(db: Database, tenant?: string): Promise<KeyRow[]> {
   return db

@@ -1,0 +1,88 @@
+import { hmac, isHmac } from '@copal/shared/wire/hmac.ts'
+import type { Actor, DashboardSession } from '../contracts/api-key.ts'
+import type { Deps } from '../contracts/bindings.ts'
+import {
+  deleteEndedSessions,
+  deleteSession,
+  findSessionRow,
+  insertSession,
+  touchSession,
+} from '../storage/db/queries/session-queries.ts'
+import { randomToken } from './key-secret.ts'
+import { actorOfSignedIn, signedInKey } from './session-key.ts'
+
+/** How long a session lasts without being used, and at most. */
+export const SESSION_IDLE_MS = 12 * 60 * 60_000
+/** How long a session lasts at most. */
+export const SESSION_MS = 7 * 24 * 60 * 60_000
+/** A use is recorded when the last record is this old, so that most requests write nothing. */
+const TOUCH_MS = 5 * 60_000
+
+type SessionDeps = Pick<Deps, 'db' | 'keyPepper' | 'adminKeySha256' | 'nowMs'>
+
+/**
+ * Creates a session.
+ *
+ * @returns the session, and the value of its cookie: a random part and its MAC under the pepper, so that invented cookies are
+ * refused without a look-up. The database has neither.
+ */
+export async function createSession(
+  deps: SessionDeps,
+  actor: Actor,
+): Promise<{ cookie: string; session: DashboardSession }> {
+  const random = randomToken()
+  const nowMs = deps.nowMs()
+  const hash = await hmac(deps.keyPepper, `copal dashboard session ${random}`)
+  const stored = {
+    hash,
+    ...(await signedInKey(deps, actor)),
+    createdAt: nowMs,
+    seenAt: nowMs,
+    expiresAt: nowMs + SESSION_MS,
+  }
+  await insertSession(deps.db, stored)
+  const cookie = `${random}.${await hmac(deps.keyPepper, `copal dashboard cookie ${random}`)}`
+  return {
+    cookie,
+    session: { hash, actor, csrf: await csrfOf(deps, random), expiresAtMs: nowMs + SESSION_IDLE_MS },
+  }
+}
+
+/** Returns the session of a cookie; undefined if there is none, or its key is no longer valid. */
+export async function findSession(
+  deps: SessionDeps & Pick<Deps, 'waitUntil'>,
+  cookie: string,
+): Promise<DashboardSession | undefined> {
+  const [, random, mac] = /^([\w-]{43})\.([0-9a-f]{64})$/.exec(cookie) ?? []
+  if (random === undefined || mac === undefined) return undefined
+  if (!(await isHmac(deps.keyPepper, `copal dashboard cookie ${random}`, mac))) return undefined
+  const hash = await hmac(deps.keyPepper, `copal dashboard session ${random}`)
+  const found = await findSessionRow(deps.db, hash)
+  if (!found) return undefined
+  const { session, key } = found
+  const nowMs = deps.nowMs()
+  if (nowMs >= Math.min(session.expiresAt, session.seenAt + SESSION_IDLE_MS)) return undefined
+  const actor = await actorOfSignedIn(deps, session, key)
+  if (!actor) return undefined
+  if (nowMs - session.seenAt >= TOUCH_MS) deps.waitUntil(touchSession(deps.db, hash, nowMs))
+  const expiresAtMs = Math.min(session.expiresAt, nowMs + SESSION_IDLE_MS)
+  return { hash, actor, csrf: await csrfOf(deps, random), expiresAtMs }
+}
+
+/** Ends a session. */
+export async function endSession(
+  deps: Pick<Deps, 'db'>,
+  { hash }: Pick<DashboardSession, 'hash'>,
+): Promise<void> {
+  await deleteSession(deps.db, hash)
+}
+
+/** Deletes sessions and one-time links that have expired. */
+export async function deleteOldSessions(deps: Pick<Deps, 'db' | 'nowMs'>): Promise<void> {
+  const nowMs = deps.nowMs()
+  await deleteEndedSessions(deps.db, nowMs, nowMs - SESSION_IDLE_MS)
+}
+
+function csrfOf(deps: Pick<Deps, 'keyPepper'>, random: string): Promise<string> {
+  return hmac(deps.keyPepper, `copal dashboard csrf ${random}`)
+}

@@ -1,0 +1,60 @@
+import { spawnSync } from 'node:child_process'
+import { createHash } from 'node:crypto'
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { join, relative } from 'node:path'
+import { ROOT } from '../toolchain/toolchain.mjs'
+
+/** The outcome: `error` is the output of a build that failed. */
+export type DashboardBuild = { built: boolean; error?: undefined } | { error: string }
+
+/**
+ * Builds the dashboard unless its sources are as they were at the last build. The folder of the built files exists afterwards in
+ * any case, because Wrangler does not start without it; the gateway says in a page that it has no dashboard.
+ *
+ * @param root the checkout
+ */
+export function ensureDashboard(root: string = ROOT): DashboardBuild {
+  const dir = join(root, 'gateway', 'dashboard')
+  const dist = join(dir, 'dist')
+  mkdirSync(dist, { recursive: true })
+  // Not in `dist`, which is uploaded.
+  const stamp = join(root, 'node_modules', '.cache', 'copal-dashboard.sha256')
+  const hash = hashSources(root, dir)
+  if (existsSync(join(dist, 'index.html')) && readStamp(stamp) === hash) return { built: false }
+  const { status, stdout, stderr, error } = spawnSync(process.execPath, [join(dir, 'build.mjs')], {
+    cwd: root,
+    encoding: 'utf8',
+  })
+  mkdirSync(dist, { recursive: true })
+  if (status !== 0) return { error: error?.message ?? `${stdout}${stderr}`.trim() }
+  mkdirSync(join(root, 'node_modules', '.cache'), { recursive: true })
+  writeFileSync(stamp, hash)
+  return { built: true }
+}
+
+/** Hashes everything that the built files depend on: the sources, what they import of `shared`, and the locked packages. */
+function hashSources(root: string, dir: string): string {
+  const hash = createHash('sha256')
+  const files = [join(root, 'package-lock.json'), ...filesOf(dir), ...filesOf(join(root, 'shared', 'src'))]
+  for (const file of files.toSorted()) {
+    const content = readFileSync(file)
+    hash.update(`${relative(root, file)}\n${content.length}\n`).update(content)
+  }
+  return hash.digest('hex')
+}
+
+function filesOf(dir: string): string[] {
+  return readdirSync(dir, { withFileTypes: true }).flatMap((entry) => {
+    const path = join(dir, entry.name)
+    if (entry.isFile()) return [path]
+    return entry.isDirectory() && !['dist', 'node_modules'].includes(entry.name) ? filesOf(path) : []
+  })
+}
+
+function readStamp(path: string): string | undefined {
+  try {
+    return readFileSync(path, 'utf8')
+  } catch {
+    return undefined
+  }
+}
