@@ -23,6 +23,9 @@ import { deleteStaleStatistics } from './storage/artifacts/statistics-files.ts'
 import { sweepArtifacts } from './storage/artifacts/sweep-artifacts.ts'
 import { advanceUpdates } from './adaptation/updates/advance-update.ts'
 import { watchMasks } from './adaptation/updates/mask-watch.ts'
+import { advanceDetectors } from './adaptation/drift/detectors/advance-detectors.ts'
+import { deleteOldDrift } from './adaptation/drift/detectors/delete-old-drift.ts'
+import { endStaleProbeAlerts } from './adaptation/drift/probes/end-probe-alerts.ts'
 import { describeDue } from './adaptation/triggers/describe-due.ts'
 import { runTriggers } from './adaptation/triggers/run-triggers.ts'
 
@@ -60,6 +63,8 @@ const MINUTE_TASKS = {
   advanceUpdates,
   watchMasks,
   findDomains: findThenDescribe,
+  advanceDetectors,
+  endStaleProbeAlerts,
   runTriggers,
   finishDeletions,
   appendPendingAudit,
@@ -77,6 +82,7 @@ const TASKS = {
   deleteOldPeriods,
   deleteOldUsageDays,
   deleteOldAudit,
+  deleteOldDrift,
   expireDatasets,
   sweepArtifacts,
 }

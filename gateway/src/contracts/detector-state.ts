@@ -40,3 +40,6 @@ export interface DetectorState {
   /** When each detector last alarmed, Unix milliseconds. */
   alarms: { pageHinkleyMs: number | null; adwinMs: number | null }
 }
+
+/** The statistics above which the detectors alarm: in deviations of the signal, and relative to what is significant. */
+export const ALARM_THRESHOLDS = { pageHinkley: 35, adwin: 1 } as const

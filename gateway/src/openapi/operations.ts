@@ -1,6 +1,7 @@
 import { ADAPTATION_OPERATIONS } from './adaptation-operations.ts'
 import { AUDIT_OPERATIONS } from './audit-operations.ts'
 import { DOMAIN_OPERATIONS } from './domain-operations.ts'
+import { DRIFT_OPERATIONS } from './drift-operations.ts'
 import { INFERENCE_OPERATIONS } from './inference-operations.ts'
 import { KEY_OPERATIONS } from './key-operations.ts'
 import type { Operation } from './operation.ts'
@@ -17,5 +18,6 @@ export const OPERATIONS: readonly Operation[] = [
   ...PROPOSAL_OPERATIONS,
   ...REVIEW_OPERATIONS,
   ...ADAPTATION_OPERATIONS,
+  ...DRIFT_OPERATIONS,
   ...SERVICE_OPERATIONS,
 ]

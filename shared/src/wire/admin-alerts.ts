@@ -1,5 +1,6 @@
 /** Alerts and the state of drift detectors. Public, so snake_case. */
 import { z } from 'zod'
+import { modelId } from './identifiers.ts'
 
 const count = z.int().min(0)
 const time = z.iso.datetime()
@@ -27,6 +28,15 @@ export const alertEntry = z.object({
 })
 /** One entry of `GET /admin/alerts`. */
 export type AlertEntry = z.output<typeof alertEntry>
+
+/** Query of `GET /admin/alerts`. */
+export const alertsQuery = z.object({
+  /** By default all models. */
+  model: modelId.optional(),
+  /** True: only alerts that hold. */
+  active: z.stringbool({ error: "expected 'true' or 'false'" }).default(false),
+  limit: z.coerce.number().int().min(1).max(200).default(100),
+})
 
 /** Response of `GET /admin/alerts`: those that hold first, then the newest. */
 export const alertsReport = z.object({ alerts: z.array(alertEntry) })

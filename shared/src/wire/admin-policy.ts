@@ -92,6 +92,11 @@ const triggers = z.strictObject({
     .describe(
       'A domain is due when its scored loss above the dense model, nats a token, exceeds this. null: never.',
     ),
+  drift: z
+    .enum(['any', 'gap', 'off'])
+    .describe(
+      'A domain is due while a drift alert of it holds. `any`: also if only its traffic changed; `gap`: if pruning costs it more than it did; `off`: never.',
+    ),
   cooldown_minutes: minutes.describe('Time between the end of an update and the start of the next one.'),
   max_per_day: z.int().min(1).max(1_000).describe('Maximum number of updates that start in 24 hours.'),
   quiet_hours: z
@@ -135,6 +140,15 @@ const influence = z.strictObject({
     ),
 })
 
+/** The fixed texts by which the weights of nodes are compared. */
+const probes = z.strictObject({
+  on_mismatch: z
+    .enum(['alert', 'drain'])
+    .describe(
+      'What happens to a node whose score of the probe texts does not match. `drain`: it also gets no new requests, while another node whose score matches serves; an operator ends that.',
+    ),
+})
+
 /** Domains that are found in traffic without a name. */
 const discovery = z.strictObject({
   enabled: z.boolean().describe('False: text without an explicit domain goes to the default of its key.'),
@@ -162,6 +176,7 @@ export const adaptationPolicy = z.strictObject({
   triggers,
   effort,
   influence,
+  probes,
   discovery,
   confirm: z
     .union([z.literal(1), z.literal(2), z.literal('auto')])
@@ -182,6 +197,7 @@ export const policyOverrides = z.strictObject({
   triggers: triggers.partial().optional(),
   effort: effort.partial().optional(),
   influence: influence.partial().optional(),
+  probes: probes.partial().optional(),
   discovery: discovery.partial().optional(),
   confirm: adaptationPolicy.shape.confirm.optional(),
 })
@@ -233,6 +249,7 @@ const PRODUCTION: AdaptationPolicy = {
     schedule: null,
     new_segments: 16,
     max_gap: 0.5,
+    drift: 'any',
     cooldown_minutes: 60,
     max_per_day: 6,
     quiet_hours: null,
@@ -240,6 +257,7 @@ const PRODUCTION: AdaptationPolicy = {
   },
   effort: { node_share: 0.3, max_holdouts: 16 },
   influence: { max_key_share: 0.1, outlier_deviations: 6 },
+  probes: { on_mismatch: 'alert' },
   discovery: { enabled: true, accept_texts: null, own_masks: false, own_mask_gain: 1.03 },
   confirm: 'auto',
 }
@@ -268,6 +286,7 @@ export function effectivePolicy(preset: AdaptationPreset, overrides: PolicyOverr
     triggers: withChanges(base.triggers, overrides.triggers),
     effort: withChanges(base.effort, overrides.effort),
     influence: withChanges(base.influence, overrides.influence),
+    probes: withChanges(base.probes, overrides.probes),
     discovery: withChanges(base.discovery, overrides.discovery),
     confirm: overrides.confirm ?? base.confirm,
   }

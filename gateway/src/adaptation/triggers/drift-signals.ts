@@ -1,3 +1,4 @@
+import type { AlertKind } from '@copal/shared/wire/admin-alerts.ts'
 import type { AdaptationPolicy } from '@copal/shared/wire/admin-policy.ts'
 
 /** Losses of a domain's traffic that was scored under the active mask and the dense model: sums of nats over `tokens` tokens. */
@@ -7,12 +8,21 @@ export interface ScoredTraffic {
   nllDense: number
 }
 
+/** An alert of a domain that holds: means of the signal before and after the change, nats a token. */
+export interface HeldAlert {
+  kind: AlertKind
+  reference: number
+  level: number
+}
+
 /** What a detector knows of a domain. */
 export interface DriftInput {
   domain: string
   policy: AdaptationPolicy['triggers']
   /** Of the active mask alone: what was scored before it became active says nothing about it. */
   scored: ScoredTraffic | undefined
+  /** Alerts of the domain that hold. */
+  alerts: readonly HeldAlert[]
 }
 
 /** A reason to update a domain because its traffic changed, or is served worse than it should be. */
@@ -39,8 +49,19 @@ const gapDetector: DriftDetector = ({ policy: { max_gap: maxGap }, scored }) => 
   return { reason: `its scored gap is ${gap.toFixed(3)} nats a token, above ${maxGap}` }
 }
 
+/** The alerts are those of Page-Hinkley and ADWIN, which a task of the cron trigger advances. */
+const alertDetector: DriftDetector = ({ policy: { drift }, alerts }) => {
+  if (drift === 'off') return undefined
+  const change = ({ reference, level }: HeldAlert) =>
+    `${level.toFixed(2)} nats a token, and was ${reference.toFixed(2)}`
+  const gap = alerts.find(({ kind }) => kind === 'gap_drift')
+  if (gap) return { reason: `what pruning costs it rose: it is ${change(gap)}` }
+  const input = drift === 'any' ? alerts.find(({ kind }) => kind === 'input_drift') : undefined
+  return input && { reason: `its traffic changed: its dense loss is ${change(input)}` }
+}
+
 /** The detectors; the first one that finds something makes a domain due. */
-const DETECTORS: readonly DriftDetector[] = [gapDetector]
+const DETECTORS: readonly DriftDetector[] = [gapDetector, alertDetector]
 
 /** Returns the first signal of the detectors. */
 export function findDrift(

@@ -4,7 +4,7 @@ import { nextOccurrence } from '../policy/schedule.ts'
 import { estimateTokens, heldOutTokens, minHeldOutTokens } from '../holdouts/holdout-rules.ts'
 import { isEnough, missingTokens, type TextDemand } from '../updates/text-sufficiency.ts'
 import type { DomainHistory } from './domain-history.ts'
-import { findDrift, type DriftDetector, type ScoredTraffic } from './drift-signals.ts'
+import { findDrift, type DriftDetector, type HeldAlert, type ScoredTraffic } from './drift-signals.ts'
 
 /** The tokens of a segment, by which the policy counts text. */
 export const SEGMENT_TOKENS = 512
@@ -22,6 +22,8 @@ export interface DomainFacts {
   /** Characters of held-out text: of its latest version, if it has one, and in the reservoir. */
   heldOut: { latest: number | undefined; reservoir: number }
   scored: ScoredTraffic | undefined
+  /** Drift alerts that hold. */
+  alerts: readonly HeldAlert[]
   /** Tokens that were settled under the active and the previous mask. */
   trafficTokens: number
   history: DomainHistory | undefined
@@ -98,12 +100,12 @@ function triggerOf(
   newSegments: number,
   { nowMs, policy, policySetMs, detectors }: DueRules,
 ): { due: AutomaticTrigger | undefined; reason: string } {
-  const { domain, scored, history, createdAtMs } = facts
+  const { domain, scored, alerts, history, createdAtMs } = facts
   const text = `${newSegments} new segments`
   if (newSegments >= policy.new_segments) {
     return { due: 'volume', reason: `${text}, and ${policy.new_segments} are enough` }
   }
-  const drift = findDrift({ domain, policy, scored }, detectors)
+  const drift = findDrift({ domain, policy, scored, alerts }, detectors)
   if (drift) return { due: 'drift', reason: `${drift.reason}; ${text}` }
   const sinceMs = Math.max(history?.lastStartMs ?? 0, policySetMs, createdAtMs)
   const scheduledMs = policy.schedule === null ? undefined : nextOccurrence(policy.schedule, sinceMs)

@@ -4,6 +4,7 @@ import type { Keyring } from '../../keys/keyring.ts'
 import { refuseChanges, requireActor, requireOperator } from '../../middleware/auth.ts'
 import { auditActions } from '../../middleware/audit-actions.ts'
 import { limitLists } from '../../middleware/list-limit.ts'
+import { alertRoutes } from './alert-routes.ts'
 import { auditRoutes } from './audit-routes.ts'
 import { dashboardLinkRoutes } from './dashboard-link-routes.ts'
 import { domainChangeRoutes } from './domain-change-routes.ts'
@@ -14,6 +15,7 @@ import { holdoutRoutes } from './holdout-routes.ts'
 import { keyRoutes } from './key-routes.ts'
 import { maskRoutes } from './mask-routes.ts'
 import { fleetRoutes } from './fleet-routes.ts'
+import { overviewRoutes } from './overview-routes.ts'
 import { ownMaskRoutes } from './own-mask-routes.ts'
 import { policyRoutes } from './policy-routes.ts'
 import { proposalRoutes } from './proposal-routes.ts'
@@ -37,6 +39,7 @@ export function adminRoutes(keyring: Keyring): Hono<ActorEnv> {
   app.use(requireOperator())
   app.route('/', statusRoutes())
   app.route('/', dashboardLinkRoutes())
+  app.route('/', overviewRoutes())
   app.route('/', auditRoutes())
   app.route('/', fleetRoutes())
   app.route('/', domainChangeRoutes())
@@ -52,5 +55,6 @@ export function adminRoutes(keyring: Keyring): Hono<ActorEnv> {
   app.route('/', trialRoutes())
   app.route('/', evaluationRoutes())
   app.route('/', driftRoutes())
+  app.route('/', alertRoutes())
   return app
 }

@@ -17,6 +17,7 @@ import { jobsForNode } from '../../adaptation/updates/job-assignment.ts'
 import { isCheckDue } from '../../adaptation/updates/trial-check.ts'
 import { watchMasks } from '../../adaptation/updates/mask-watch.ts'
 import { settleReceipts } from '../../usage/settlement/receipt-settlement.ts'
+import { recordProbes } from '../../adaptation/drift/probes/record-probes.ts'
 import { settleShadowScores } from '../../usage/settlement/shadow-score-settlement.ts'
 
 const MAX_BODY_BYTES = 4 * 1024 * 1024
@@ -37,6 +38,7 @@ export function nodeRoutes(): Hono<AppEnv> {
         deps.waitUntil(events.record(deps, nodeId, 'started', { process, url }))
       }
       await settleShadowScores(deps, report)
+      await recordProbes(deps, report)
       await applyJobReports(deps, report.nodeId, report.jobs)
       // Job reports can change the desired masks; the node should get the change in this response.
       const current =

@@ -39,6 +39,7 @@ function domain(
     heldOut: { latest: undefined, reservoir: 3_000 * 4 },
     scored:
       gap === undefined ? undefined : { tokens: 10_000, nllMasked: 30_000 + gap * 10_000, nllDense: 30_000 },
+    alerts: [],
     trafficTokens: 1_000,
     history: undefined,
     createdAtMs: 0,
@@ -83,6 +84,28 @@ describe('a domain is due', () => {
       ['code', undefined, '15 of 16 new segments'],
     ])
     expect(names(next)).toEqual(['legal'])
+  })
+
+  test('by drift while an alert of it holds, as far as the policy wants', () => {
+    const changed = { kind: 'input_drift', reference: 3.4, level: 3.9 } as const
+    const costly = { kind: 'gap_drift', reference: 0.3, level: 0.45 } as const
+    const domains = [
+      domain('input', { segments: 4, alerts: [changed] }),
+      domain('gap', { segments: 4, alerts: [changed, costly] }),
+      domain('quiet', { segments: 4 }),
+    ]
+    const dueBy = (drift: 'any' | 'gap' | 'off') =>
+      plan(domains, { policy: { ...POLICY, drift } })
+        .domains.filter(({ due }) => due === 'drift')
+        .map(({ domain: name, reason }) => [name, reason])
+        .toSorted()
+    const gap = ['gap', 'what pruning costs it rose: it is 0.45 nats a token, and was 0.30; 4 new segments']
+    expect(dueBy('any')).toEqual([
+      gap,
+      ['input', 'its traffic changed: its dense loss is 3.90 nats a token, and was 3.40; 4 new segments'],
+    ])
+    expect(dueBy('gap')).toEqual([gap])
+    expect(dueBy('off')).toEqual([])
   })
 
   test('by drift where the gap is above the limit, enough was scored, and there is text to learn from', () => {

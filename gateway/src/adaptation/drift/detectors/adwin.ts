@@ -1,4 +1,4 @@
-import type { AdwinState } from '../../../contracts/detector-state.ts'
+import { ALARM_THRESHOLDS, type AdwinState } from '../../../contracts/detector-state.ts'
 import type { Change } from './page-hinkley.ts'
 import type { SignalRules } from './signals.ts'
 
@@ -106,7 +106,7 @@ export class Adwin {
     for (;;) {
       const cut = this.#largestDifference()
       this.#state.ratio = cut?.ratio ?? 0
-      if (!cut || cut.ratio <= 1) return change
+      if (!cut || cut.ratio <= ALARM_THRESHOLDS.adwin) return change
       change ??= { before: cut.before, after: cut.after }
       this.#dropOldest()
     }

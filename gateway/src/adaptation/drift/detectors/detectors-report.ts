@@ -1,16 +1,16 @@
 import type { DetectorEntry } from '@copal/shared/wire/admin-alerts.ts'
+import { ALARM_THRESHOLDS } from '../../../contracts/detector-state.ts'
 import type { DetectorRow } from '../../../storage/db/queries/detector-queries.ts'
 import { Adwin } from './adwin.ts'
-import { PAGE_HINKLEY, PageHinkley } from './page-hinkley.ts'
+import { PageHinkley } from './page-hinkley.ts'
 import { SIGNALS } from './signals.ts'
 
-/** Describes stored detectors for the admin API and metrics: two entries for each row, one a detector. */
-export function detectorEntries(rows: readonly DetectorRow[]): (DetectorEntry & { model: string })[] {
-  return rows.flatMap(({ model, domain, maskVersion, signal, requests, state }) => {
+/** Describes stored detectors of one model for the admin API: two entries for each row, one a detector. */
+export function detectorEntries(rows: readonly DetectorRow[]): DetectorEntry[] {
+  return rows.flatMap(({ domain, maskVersion, signal, requests, state }) => {
     const rules = SIGNALS[signal]
     const window = new Adwin(state.adwin, rules)
     const common = {
-      model,
       domain,
       mask_version: maskVersion,
       signal,
@@ -23,14 +23,14 @@ export function detectorEntries(rows: readonly DetectorRow[]): (DetectorEntry & 
         ...common,
         detector: 'page_hinkley' as const,
         statistic: new PageHinkley(state.pageHinkley, rules).statistic,
-        threshold: PAGE_HINKLEY.threshold,
+        threshold: ALARM_THRESHOLDS.pageHinkley,
         alarmed_at: timeOf(pageHinkleyMs),
       },
       {
         ...common,
         detector: 'adwin' as const,
         statistic: state.adwin.ratio,
-        threshold: 1,
+        threshold: ALARM_THRESHOLDS.adwin,
         alarmed_at: timeOf(adwinMs),
       },
     ]

@@ -1,4 +1,8 @@
-import type { CumulativeSum, PageHinkleyState } from '../../../contracts/detector-state.ts'
+import {
+  ALARM_THRESHOLDS,
+  type CumulativeSum,
+  type PageHinkleyState,
+} from '../../../contracts/detector-state.ts'
 import type { SignalRules } from './signals.ts'
 
 /** Parameters of the test, in standard deviations of the signal. */
@@ -16,7 +20,7 @@ export interface PageHinkleyParameters {
 /** Calibrated by replay, see `docs/measurements/drift.md`. */
 export const PAGE_HINKLEY: PageHinkleyParameters = {
   tolerance: 0.25,
-  threshold: 35,
+  threshold: ALARM_THRESHOLDS.pageHinkley,
   maxDeviation: 4,
   warmUp: 100,
 }

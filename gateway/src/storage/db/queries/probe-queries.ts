@@ -1,4 +1,4 @@
-import { and, asc, eq, gte } from 'drizzle-orm'
+import { and, asc, eq, gte, lt, lte } from 'drizzle-orm'
 import type { Database } from '../../../contracts/database.ts'
 import { probeScores } from '../schema/detectors.ts'
 
@@ -25,5 +25,22 @@ export async function listProbeScores(
     .orderBy(asc(probeScores.model), asc(probeScores.maskVersion), asc(probeScores.nodeId))
 }
 
-/** What a node measured. */
-export type NewProbeScore = Omit<ProbeRow, 'firstNll' | 'mismatches'>
+/** Stores scores, unless a newer one of the same node and mask is stored. */
+export async function storeProbeScores(db: Database, rows: readonly ProbeRow[]): Promise<void> {
+  const [first, ...rest] = rows.map((row) =>
+    db
+      .insert(probeScores)
+      .values(row)
+      .onConflictDoUpdate({
+        target: [probeScores.model, probeScores.maskVersion, probeScores.nodeId],
+        set: row,
+        setWhere: lte(probeScores.measuredAt, row.measuredAt),
+      }),
+  )
+  if (first) await db.batch([first, ...rest])
+}
+
+/** Deletes scores that were measured before a time. */
+export async function deleteProbeScores(db: Database, beforeMs: number): Promise<void> {
+  await db.delete(probeScores).where(lt(probeScores.measuredAt, beforeMs))
+}

@@ -1,0 +1,61 @@
+import type { ProbeRow } from '../../../storage/db/queries/probe-queries.ts'
+
+/**
+ * Difference from the other nodes, nats a token, from which on a score does not match. Kernels and the precision of the
+ * surviving values (bf16, int8) differ by less than a hundredth on the probe texts; a weight set with one wrong decoder block
+ * differs by tenths.
+ */
+export const NODE_TOLERANCE = 0.05
+
+/** Difference from what the same process measured first. The same kernels on the same weights repeat themselves. */
+export const OWN_TOLERANCE = 0.005
+
+/** Part of a tolerance within which a node must score before its alert ends. */
+const ENDED_SHARE = 0.5
+
+/** Scores that are older say nothing about the present weights. */
+export const MAX_PROBE_AGE_MS = 60 * 60 * 1000
+
+/** A part of a score that a comparison needs. */
+export type ComparedProbe = Pick<ProbeRow, 'nodeId' | 'tokens' | 'nll' | 'firstNll'>
+
+/** The ways in which a score may not match: the other nodes, or what the process itself measured first. */
+export type ProbeMismatch = 'nodes' | 'own'
+
+/** How a node's score compares with what is expected of it. */
+export interface ProbeVerdict {
+  nodeId: string
+  nll: number
+  /** What the nodes agree on; undefined for a single node. */
+  expected: number | undefined
+  mismatch: ProbeMismatch | undefined
+}
+
+/**
+ * Compares the scores of the probe texts on the nodes that hold one mask. A pure function.
+ *
+ * Nodes are expected to score as the median of them does. Of an even number the lower of the two in the middle counts, so that
+ * of two nodes that differ the one with the higher loss is wrong: damage makes a model worse. A node whose score changed while
+ * its process kept the weights is wrong whatever the others score, also if it is alone. Only scores over the same number of
+ * tokens are compared, because other versions of a node may have other probe texts.
+ *
+ * @param scores of one model and mask
+ * @param wrong nodes that have not matched so far: they match again within half the tolerance
+ */
+export function compareProbes(
+  scores: readonly ComparedProbe[],
+  wrong: ReadonlySet<string> = new Set(),
+): ProbeVerdict[] {
+  return scores.map(({ nodeId, tokens, nll, firstNll }) => {
+    const share = wrong.has(nodeId) ? ENDED_SHARE : 1
+    const comparable = scores.filter((other) => other.tokens === tokens).map((other) => other.nll)
+    const expected = comparable.length > 1 ? lowerMedian(comparable) : undefined
+    const isUnlikeNodes = expected !== undefined && Math.abs(nll - expected) > share * NODE_TOLERANCE
+    const isUnlikeItself = Math.abs(nll - firstNll) > share * OWN_TOLERANCE
+    return { nodeId, nll, expected, mismatch: isUnlikeNodes ? 'nodes' : isUnlikeItself ? 'own' : undefined }
+  })
+}
+
+function lowerMedian(values: readonly number[]): number {
+  return values.toSorted((a, b) => a - b)[Math.floor((values.length - 1) / 2)] ?? Number.NaN
+}
