@@ -1,7 +1,7 @@
 import type { ComponentChildren } from 'preact'
+import type { Tone } from './tone.ts'
 
-/** How something is: told by a shape and a word, not by colour alone. */
-export type Tone = 'good' | 'harm' | 'busy' | 'quiet'
+export type { Tone }
 
 const SHAPES: Readonly<Record<Tone, string>> = { good: '●', harm: '▲', busy: '◐', quiet: '○' }
 

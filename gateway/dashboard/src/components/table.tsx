@@ -13,8 +13,11 @@ export interface Column<Row> {
   cell?: (row: Row) => ComponentChildren
   /** `end` for numbers. */
   align?: 'start' | 'end'
-  /** On a phone a row is a list of two lines: the `first` columns, then the others with their titles; `none`: left out. */
-  phone?: 'first' | 'second' | 'none'
+  /**
+   * On a phone a row has two lines: the `first` columns, then the `second` ones with their titles and the `bare` ones without;
+   * `none` is left out.
+   */
+  phone?: 'first' | 'second' | 'bare' | 'none'
   /** Explains the column on hover. */
   hint?: string
 }

@@ -75,3 +75,11 @@ export function refreshAfterMs(at: Instant, nowMs: number): number {
 function two(number: number): string {
   return String(number).padStart(2, '0')
 }
+
+/** Formats the beginning of something that lasts: `for 12 min` within an hour, then `since 03:12`. */
+export function formatSince(at: Instant, nowMs: number): string {
+  const ageMs = nowMs - toMs(at)
+  if (ageMs >= 0 && ageMs < HOUR_MS)
+    return `for ${formatDuration(Math.max(60, Math.floor(ageMs / MINUTE_MS) * 60))}`
+  return `since ${formatClock(at, nowMs)}`
+}

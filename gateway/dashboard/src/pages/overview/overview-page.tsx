@@ -1,6 +1,83 @@
-import { Page } from '../../components/page.tsx'
+import type { OverviewReport } from '@copal/shared/wire/admin-overview.ts'
+import { Code } from '../../components/copy-button.tsx'
+import { Loaded } from '../../components/loaded.tsx'
+import { Empty } from '../../components/notices.tsx'
+import { Page, Section } from '../../components/page.tsx'
+import { Sentence } from '../../components/sentence.tsx'
+import { useOverview } from '../../data/data.tsx'
+import { useNow } from '../../data/now.ts'
+import { useModel } from '../../navigation/navigation.tsx'
+import { AdaptingNow, Alerts } from './adapting-now.tsx'
+import { Decisions } from './decisions.tsx'
+import { DomainsByTraffic } from './domains-by-traffic.tsx'
+import { OverviewSkeleton } from './overview-skeleton.tsx'
+import { adaptingSentence, costSentence, curlExample, healthSentence, isUnused } from './status-sentences.ts'
+import { TrafficFacts } from './traffic-facts.tsx'
 
-/** The page of overview. */
+/** Is it well? Is it adapting? What changed, and did it help? */
 export function OverviewPage() {
-  return <Page title="Overview" />
+  const resource = useOverview(useModel())
+  const { value } = resource
+  return (
+    <Page title="Overview" sentence={value ? <StatusSentence overview={value} /> : <SentencePlace />}>
+      <Loaded resource={resource} skeleton={<OverviewSkeleton />}>
+        {(overview) => <OverviewBody overview={overview} />}
+      </Loaded>
+    </Page>
+  )
+}
+
+function StatusSentence({ overview }: { overview: OverviewReport }) {
+  const now = useNow(5_000)
+  return (
+    <Sentence
+      phrases={[
+        ...healthSentence(overview),
+        ' ',
+        ...costSentence(overview),
+        ' ',
+        ...adaptingSentence(overview, now),
+      ]}
+    />
+  )
+}
+
+/** Keeps the place of the sentence while it loads. */
+function SentencePlace() {
+  return (
+    <p class="soft sentence-place">
+      <span class="visually-hidden">Loading</span>
+    </p>
+  )
+}
+
+function OverviewBody({ overview }: { overview: OverviewReport }) {
+  return (
+    <div class="overview">
+      <TrafficFacts overview={overview} />
+      {isUnused(overview) ? (
+        <Section title="First request">
+          <Empty title="No traffic yet. Send a request:">
+            <Code text={curlExample(location.origin, overview.model.id)} label="A request with curl" />
+            <p class="soft">
+              Traffic of a domain is sampled, scored and, once there is enough of it, a mask is made for it.
+              Name the domain by the header <code>x-copal-domain</code>, or leave it out and domains are
+              found.
+            </p>
+          </Empty>
+        </Section>
+      ) : (
+        <>
+          <div class="columns overview-first">
+            <AdaptingNow overview={overview} />
+            <Alerts alerts={overview.alerts} />
+          </div>
+          <div class="columns overview-first">
+            <Decisions decisions={overview.decisions} />
+            <DomainsByTraffic domains={overview.domains} />
+          </div>
+        </>
+      )}
+    </div>
+  )
 }

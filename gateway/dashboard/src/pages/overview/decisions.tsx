@@ -1,0 +1,58 @@
+import type { RecentDecision } from '@copal/shared/wire/admin-overview.ts'
+import { Section } from '../../components/page.tsx'
+import { Status, type Tone } from '../../components/status.tsx'
+import { Time } from '../../components/time.tsx'
+import { DECISION_KINDS, DECISION_VERDICTS } from '../../format/words.ts'
+import { Link } from '../../navigation/link.tsx'
+import { paths } from '../../navigation/routes.ts'
+
+/** How many are shown; the page of updates has all. */
+const SHOWN = 10
+
+/** What was decided and why, newest first. */
+export function Decisions({ decisions }: { decisions: readonly RecentDecision[] }) {
+  return (
+    <Section title="Decisions" note="newest first" actions={<Link to="/updates">All updates</Link>}>
+      {decisions.length === 0 && <p class="soft">Nothing was decided yet.</p>}
+      <ol class="log">
+        {decisions.slice(0, SHOWN).map((decision) => (
+          <Decision
+            key={`${decision.created_at} ${decision.kind} ${decision.mask_version}`}
+            decision={decision}
+          />
+        ))}
+      </ol>
+    </Section>
+  )
+}
+
+function Decision({ decision }: { decision: RecentDecision }) {
+  const { kind, verdict, reason, mask_version: version, update, created_at: createdAt, actor } = decision
+  const words = [DECISION_KINDS[kind], DECISION_VERDICTS[verdict]].filter((word) => word !== '').join(' ')
+  return (
+    <li>
+      <span class="log-time soft">
+        <Time at={createdAt} />
+      </span>
+      <div>
+        <p class="entry-line">
+          <Status tone={toneOf(decision)}>{words}</Status>
+          {version !== null && <Link to={paths.mask(version)}>mask {version}</Link>}
+          {actor !== 'copal' && <span class="soft">by {actor}</span>}
+          {update !== null && (
+            <span class="entry-end">
+              <Link to={paths.update(update)}>why</Link>
+            </span>
+          )}
+        </p>
+        <p class="soft">{reason}</p>
+      </div>
+    </li>
+  )
+}
+
+function toneOf({ kind, verdict }: RecentDecision): Tone {
+  if (verdict === 'failed' || kind === 'roll_back') return 'harm'
+  if (verdict === 'passed' || kind === 'promote') return 'good'
+  return kind === 'trigger' ? 'busy' : 'quiet'
+}
