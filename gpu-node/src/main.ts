@@ -7,6 +7,7 @@ import { AppError } from '@copal/shared/errors.ts'
 import { startNode, type CopalNode } from './compose.ts'
 import { createLog, reasonOf, type Log } from './platform/log.ts'
 import { createProgressLines } from './platform/progress-lines.ts'
+import { createLogExport, type LogExport } from './serving/telemetry/log-export.ts'
 import { readNodeSettings } from './settings.ts'
 import { createSupervisor } from './platform/supervisor.ts'
 import { describeSystemError } from './platform/system-error.ts'
@@ -24,6 +25,7 @@ const defaultFormat = process.stderr.isTTY ? 'plain' : 'json'
 let log: Log = createLog({ format: defaultFormat, write })
 const starting = new AbortController()
 let node: CopalNode | undefined
+let logExport: LogExport | null = null
 let ending = false
 /** Time that running requests have to finish when the node is stopped. */
 let graceMs = 0
@@ -43,6 +45,7 @@ async function end(why: string, maxGraceMs: number): Promise<void> {
   setTimeout(() => process.exit(0), (node ? maxGraceMs : CLEANUP_MS) + SHUTDOWN_MS).unref()
   starting.abort(new AppError('no_node_available', `The node was stopped while it started (${why}).`))
   await node?.stop(maxGraceMs)
+  await logExport?.shutdown()
   // While the node starts, `main` ends the process after its cleanup.
   if (node) process.exit(0)
 }
@@ -50,7 +53,12 @@ async function end(why: string, maxGraceMs: number): Promise<void> {
 async function main(): Promise<void> {
   const settings = readNodeSettings(process.env)
   graceMs = settings.graceMs
-  log = createLog({ format: settings.logFormat ?? defaultFormat, write })
+  logExport = createLogExport(settings.otel)
+  log = createLog({
+    format: settings.logFormat ?? defaultFormat,
+    write,
+    onRecord: (record) => logExport?.add(record),
+  })
   const lines = createProgressLines(write)
   node = await startNode(settings, {
     log,

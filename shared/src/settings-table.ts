@@ -108,6 +108,22 @@ export const SETTINGS = {
     meaning:
       'How long D1 keeps receipts, of which it holds some thirty million; 7 or more, 0 keeps all ([receipts](operations.md#receipts)).',
   },
+  COPAL_SERIES_MINUTE_DAYS: {
+    readers: ['gateway'],
+    default: 2,
+    meaning:
+      'How long the series of traffic and drift are kept by minutes and five minutes; 2 or more, 0 keeps all ([series](operations.md#series)).',
+  },
+  COPAL_SERIES_HOUR_DAYS: {
+    readers: ['gateway'],
+    default: 60,
+    meaning: 'How long they are kept by hours; 32 or more, 0 keeps all.',
+  },
+  COPAL_SERIES_DAYS: {
+    readers: ['gateway'],
+    default: 730,
+    meaning: 'How long they are kept by days; 32 or more, 0 keeps all.',
+  },
   COPAL_DATASET_DAYS: {
     readers: ['gateway'],
     default: 90,
@@ -188,8 +204,76 @@ export const SETTINGS = {
   },
   OTEL_EXPORTER_OTLP_ENDPOINT: {
     readers: ['gateway', 'node'],
-    unset: 'no spans are exported',
-    meaning: 'The OTLP/HTTP collector for spans, like `http://127.0.0.1:4318`. `/metrics` is always there.',
+    unset: 'nothing is exported',
+    meaning:
+      'The OTLP/HTTP collector for spans, metrics and logs, like `http://127.0.0.1:4318` ([telemetry](telemetry.md)). `/metrics` is always there.',
+  },
+  OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: {
+    readers: ['gateway', 'node'],
+    unset: '`/v1/traces` of it',
+    meaning: 'The whole address for spans alone.',
+  },
+  OTEL_EXPORTER_OTLP_METRICS_ENDPOINT: {
+    readers: ['gateway', 'node'],
+    unset: '`/v1/metrics` of it',
+    meaning: 'The whole address for metrics alone.',
+  },
+  OTEL_EXPORTER_OTLP_LOGS_ENDPOINT: {
+    readers: ['gateway', 'node'],
+    unset: '`/v1/logs` of it',
+    meaning: 'The whole address for log lines alone.',
+  },
+  OTEL_EXPORTER_OTLP_HEADERS: {
+    readers: ['gateway', 'node'],
+    secret: true,
+    unset: 'none',
+    meaning: 'Headers for the collector, `name=value` separated by commas, values percent-encoded.',
+  },
+  OTEL_TRACES_EXPORTER: {
+    readers: ['gateway', 'node'],
+    default: 'otlp',
+    meaning: '`none`: no spans are made.',
+  },
+  OTEL_METRICS_EXPORTER: {
+    readers: ['gateway', 'node'],
+    default: 'otlp',
+    meaning: '`none` or `prometheus`: metrics are only at `/metrics`.',
+  },
+  OTEL_LOGS_EXPORTER: {
+    readers: ['gateway', 'node'],
+    default: 'otlp',
+    meaning: '`none`: log lines are only written.',
+  },
+  OTEL_METRIC_EXPORT_INTERVAL: {
+    readers: ['node'],
+    default: 60_000,
+    meaning: 'Milliseconds between two exports of metrics. The gateway exports them once a minute.',
+  },
+  OTEL_TRACES_SAMPLER: {
+    readers: ['gateway', 'node'],
+    unset: '`always_on` on the gateway, `parentbased_always_on` on nodes',
+    meaning:
+      'Which requests are traced: `always_on`, `always_off`, `traceidratio`, or these with `parentbased_` in front ([sampling](telemetry.md#sampling)).',
+  },
+  OTEL_TRACES_SAMPLER_ARG: {
+    readers: ['gateway', 'node'],
+    default: 1,
+    meaning: 'The share that `traceidratio` traces, 0 to 1.',
+  },
+  OTEL_SERVICE_NAME: {
+    readers: ['gateway', 'node'],
+    unset: '`copal-gateway`, `copal-node`',
+    meaning: '`service.name` of what is exported.',
+  },
+  OTEL_RESOURCE_ATTRIBUTES: {
+    readers: ['gateway', 'node'],
+    unset: 'none',
+    meaning: 'Further attributes of it, `name=value` separated by commas.',
+  },
+  OTEL_SDK_DISABLED: {
+    readers: ['gateway', 'node'],
+    default: 'false',
+    meaning: '`true`: nothing is exported.',
   },
 
   COPAL_MODEL: {
@@ -309,6 +393,23 @@ export const SETTINGS = {
     readers: ['node'],
     default: 2_000,
     meaning: 'Between two heartbeats, 50 to 60000; keep it well below `COPAL_NODE_SILENT_MS`.',
+  },
+  COPAL_SCORING_SHARE: {
+    readers: ['node'],
+    default: 0.05,
+    meaning:
+      'Share of the time of steps that scoring may take from requests, 0 to 0.5; 0 scores only while there are none ([scoring](architecture/node-engine.md#scoring)).',
+  },
+  COPAL_SCORE_TIMEOUT_MS: {
+    readers: ['node'],
+    default: 60_000,
+    meaning: 'How long the receipt of a sampled request may wait for its scores.',
+  },
+  COPAL_PROBE_MS: {
+    readers: ['node'],
+    default: 300_000,
+    meaning:
+      'How often each loaded mask is scored on the probe texts ([probe texts](architecture/node-engine.md#probe-texts)).',
   },
   COPAL_REQUEST_TIMEOUT_MS: {
     readers: ['node'],

@@ -46,7 +46,7 @@ test('every variable that a source or a document names is in the table', () => {
 })
 
 test('every variable of the table is read by code', () => {
-  const code = repositoryFiles('gateway/src', 'gpu-node', 'infra', 'test/support')
+  const code = repositoryFiles('gateway/src', 'gpu-node', 'shared/src/telemetry', 'infra', 'test/support')
     .filter(isText)
     .map((path) => readText(path))
     .join('\n')

@@ -148,13 +148,6 @@ export const NODE_METRICS = {
     labels: ['mask_version'],
     meaning: 'Memory of a loaded weight set, with what it shares with others.',
   },
-  weightsSparsity: {
-    name: 'copal.node.weights.sparsity',
-    type: 'gauge',
-    unit: '1',
-    labels: ['mask_version'],
-    meaning: 'Share of the weights that the mask of a loaded set prunes; 0 of dense.',
-  },
   weightLoads: {
     name: 'copal.node.weight_loads',
     type: 'counter',

@@ -1,7 +1,7 @@
 /** Jobs that the gateway hands to nodes in heartbeat responses, and their results. */
 import { z } from 'zod'
 import { boundedArray, boundedRecord } from './bounded-collections.ts'
-import { count, modelId, sha256Hex } from './identifiers.ts'
+import { count, modelId, sha256Hex, traceparent } from './identifiers.ts'
 import { domainName } from './inference-fields.ts'
 import { MAX_LINEARS, selectionSpec } from './selection.ts'
 
@@ -68,6 +68,8 @@ export const calibrateJob = z.object({
   compareWith: sha256Hex.optional(),
   /** Creation time of the update; part of the mask file, so that the job run twice gives the same bytes. */
   created: z.iso.datetime(),
+  /** The span of the update's step. */
+  traceparent,
 })
 
 /** An evaluation job: the loss of a mask on holdouts. */
@@ -83,6 +85,8 @@ export const evaluateJob = z.object({
   windowTokens: z.int().min(16).max(32768),
   /** Whether to check what the weights generate for fixed prompts. */
   checkGeneration: z.boolean().optional(),
+  /** The span of the update's step. */
+  traceparent,
 })
 
 /** A job that the gateway hands to a node. */

@@ -21,3 +21,9 @@ export type MaskRef = z.output<typeof maskRef>
  * nothing without a valid one.
  */
 export const attestation = sha256Hex.optional()
+
+/** The trace context of a sampled span, as the W3C header has it; absent where nothing is traced. */
+export const traceparent = z
+  .string()
+  .regex(/^00-[0-9a-f]{32}-[0-9a-f]{16}-01$/, 'expected a sampled W3C traceparent')
+  .optional()

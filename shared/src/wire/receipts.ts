@@ -1,7 +1,7 @@
 /** The node's messages to the gateway about finished requests: receipts, and responses for the cache. */
 import { z } from 'zod'
 import { boundedArray } from './bounded-collections.ts'
-import { attestation, count, modelId } from './identifiers.ts'
+import { attestation, count, modelId, traceparent } from './identifiers.ts'
 import { domainName } from './inference-fields.ts'
 import { cacheTarget } from './node-calls.ts'
 import { nodeId } from './node-secret.ts'
@@ -34,6 +34,8 @@ export const receipt = z.object({
   drift: z.object({ tokens: count, nllMasked: z.number(), nllDense: z.number() }).nullable(),
   /** Absent from older nodes. */
   scoring: scoringOutcome.optional(),
+  /** The node's span of the request, so that its settlement ends the same trace. Never stored. */
+  traceparent,
 })
 
 /** A node's account of one request. */

@@ -1,6 +1,7 @@
 import { InMemorySpanExporter, SimpleSpanProcessor } from '@opentelemetry/sdk-trace-node'
 import type { EvaluateEvent } from '@copal/shared/wire/node-calls.ts'
 import type { Receipt } from '@copal/shared/wire/receipts.ts'
+import { readOtelSettings } from '@copal/shared/telemetry/otel-settings.ts'
 import { SIGNATURE_HEADER, signedHeaders } from '@copal/shared/wire/signature.ts'
 import type { Backend, WeightSet } from '../../../gpu-node/src/serving/contract/backend.ts'
 import type { Engine, EngineDeps } from '../../../gpu-node/src/serving/engine/engine-api.ts'
@@ -15,6 +16,7 @@ import { memoryLog } from '../doubles/memory-log.ts'
 
 const NODE_SECRET = `node-under-test:${'5'.repeat(64)}`
 const NODE_ID = 'node-under-test'
+const TEST_RESOURCE = { 'service.name': 'copal-node', 'service.instance.id': NODE_ID }
 /** The second secret, which is valid during a rotation. */
 export const OTHER_SECRET = 'another of sixteen bytes'
 
@@ -64,6 +66,7 @@ export async function startTestNode(
       | 'keepAliveMs'
       | 'onCacheableResponse'
       | 'scoreTimeoutMs'
+      | 'describeTimeoutMs'
       | 'requestTimeoutMs'
     >
   >,
@@ -71,8 +74,8 @@ export async function startTestNode(
   const { backend, model, dense, named, engine: engineDeps, ...serverDeps } = options
   const spans = new InMemorySpanExporter()
   const telemetry = createNodeTelemetry({
-    nodeId: NODE_ID,
-    otlpEndpoint: null,
+    model: model.id,
+    otel: readOtelSettings({}, { sampler: 'parentbased_always_on', resource: TEST_RESOURCE }),
     processors: [new SimpleSpanProcessor(spans)],
   })
   const engine = createEngine({
@@ -85,6 +88,7 @@ export async function startTestNode(
   })
   telemetry.metrics.trackEngine(engine)
   const receipts: Receipt[] = []
+  telemetry.metrics.trackNode({ weightSets: () => [], receiptsWaiting: () => receipts.length })
   const log = memoryLog()
   const server = createNodeServer({
     nodeId: NODE_ID,

@@ -20,6 +20,8 @@ export interface HeartbeatLoopDeps {
   /** Receives the reply to `heartbeat`. */
   onResponse: (response: HeartbeatResponse, heartbeat: Heartbeat) => void
   log: Log
+  /** Called after each heartbeat. */
+  onSent?: (outcome: 'answered' | 'failed') => void
   intervalMs?: number
   /** Changes within this time share a heartbeat. */
   debounceMs?: number
@@ -69,6 +71,7 @@ export function createHeartbeatLoop(deps: HeartbeatLoopDeps): HeartbeatLoop {
     try {
       response = await deps.gateway.heartbeat(heartbeat)
     } catch (error) {
+      deps.onSent?.('failed')
       if (failures === 0)
         deps.log.warn('gateway lost; serving goes on', {
           code: toAppError(error).code,
@@ -79,6 +82,7 @@ export function createHeartbeatLoop(deps: HeartbeatLoopDeps): HeartbeatLoop {
     }
     if (failures > 0) deps.log.info('gateway found again')
     failures = 0
+    deps.onSent?.('answered')
     deps.onResponse(response, heartbeat)
   }
 

@@ -13,6 +13,7 @@ import {
 } from '@copal/shared/wire/adaptation-jobs.ts'
 import { validate } from '@copal/shared/wire/validate.ts'
 import { reasonOf, type Log } from '../../platform/log.ts'
+import type { JobObserver } from '../contract/observers.ts'
 import { readIfThere, writeAtomically } from '../../platform/content-store.ts'
 
 /** The interface of a running job to its runner. */
@@ -53,6 +54,7 @@ export interface JobRunnerDeps {
   home: string
   work: JobWork
   log: Log
+  observer?: JobObserver
   /** Called when a job changed state. */
   onChange: () => void
   /** Wait before the first repetition after a temporary failure. */
@@ -100,10 +102,12 @@ export async function openJobRunner(deps: JobRunnerDeps): Promise<JobRunner> {
 
   async function run(entry: Entry, job: Job): Promise<void> {
     const { signal } = entry.abort
+    const observed = deps.observer?.started(job)
     const context: JobContext = {
       signal,
       progress(fraction, message) {
         if (signal.aborted) return
+        observed?.progress(clamp(fraction))
         entry.report = {
           ...entry.report,
           progress: clamp(fraction),
@@ -124,8 +128,11 @@ export async function openJobRunner(deps: JobRunnerDeps): Promise<JobRunner> {
       // Reported only once it is stored; otherwise its file could be written after the job was settled and removed.
       entry.report = report
       deps.log.info('job done', { id: job.id, kind: job.kind, tookMs: Date.now() - startedMs })
+      observed?.ended('done')
     } catch (error) {
       recordFailure(entry, job, error)
+      if (signal.aborted) observed?.ended('cancelled')
+      else observed?.ended('failed', toAppError(error).code)
     }
     entry.job = null
     deps.onChange()

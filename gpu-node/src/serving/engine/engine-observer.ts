@@ -6,6 +6,8 @@ export interface EngineObserver {
   step?(step: {
     maskVersion: number
     durationMs: number
+    /** Sequences that it computed. */
+    sequences: number
     prefillTokens: number
     decodeTokens: number
     scoreTokens: number

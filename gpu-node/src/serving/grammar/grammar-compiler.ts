@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto'
 import { AppError } from '@copal/shared/errors.ts'
 import type { Addon, Grammar, Vocabulary } from '../../../native/addon.d.ts'
 import { loadNative, NativeUnavailableError } from '../../platform/native-addon.ts'
+import type { GrammarObserver } from '../contract/observers.ts'
 import type { TokenConstraint } from '../contract/token-constraint.ts'
 import { createFairSerialQueue } from '../../platform/fair-serial-queue.ts'
 import { unlessAborted } from '../../platform/unless-aborted.ts'
@@ -71,6 +72,7 @@ export function createGrammarCompiler(deps: {
   load?: Load
   /** Sandbox in which every grammar is compiled first. */
   sandbox?: CompileSandbox
+  observer?: GrammarObserver
   nowMs?: () => number
 }): GrammarCompiler {
   const { codec, config, load = loadNative, sandbox = createCompileSandbox() } = deps
@@ -86,14 +88,20 @@ export function createGrammarCompiler(deps: {
     signal: AbortSignal,
   ): Promise<Grammar> {
     const addon = loadAddon(load, param)
+    const startedMs = performance.now()
+    const observe = (outcome: 'compiled' | 'failed') =>
+      deps.observer?.compiled(outcome, performance.now() - startedMs)
     const work = async () => {
       vocabulary ??= createVocabulary(addon, codec, config)
       await Promise.all([vocabulary, sandbox({ language, text })])
       return (await vocabulary).compile(language, text)
     }
     try {
-      return await queue.run(work, owner, signal)
+      const grammar = await queue.run(work, owner, signal)
+      observe('compiled')
+      return grammar
     } catch (thrown) {
+      if (!signal.aborted) observe('failed')
       throw thrown instanceof AppError && thrown.code === 'overloaded' ? ofField(thrown, param) : thrown
     }
   }

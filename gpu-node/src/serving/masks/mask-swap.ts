@@ -1,6 +1,7 @@
 import { AppError, toAppError } from '@copal/shared/errors.ts'
 import type { OwnMaskRef, WeightSetState } from '@copal/shared/wire/heartbeat.ts'
 import type { Backend, WeightSet } from '../contract/backend.ts'
+import type { SwapObserver } from '../contract/observers.ts'
 import { reasonOf, type Log } from '../../platform/log.ts'
 import type { DenseModel } from '../../model/master/dense-model.ts'
 import type { MaskStore } from './mask-store.ts'
@@ -46,6 +47,8 @@ export interface MaskSwap {
   weightSets(): WeightSetState[]
   /** Returns the set of a version if new requests can start on it; a draining set does not count. */
   weights(version: number): WeightSet | undefined
+  /** Returns the sets that new requests can start on: the active one, then the others by version. */
+  readySets(): WeightSet[]
   /** Returns the mask hash of a version that is held or desired; null is dense, undefined unknown. */
   maskOf(version: number): string | null | undefined
   /** Settles when no load, activation or release remains that can be done now. */
@@ -61,6 +64,7 @@ export interface MaskSwapDeps {
   engine: SwapEngine
   masks: Pick<MaskStore, 'ensure'>
   log: Log
+  observer?: SwapObserver
   /** Called when a state that heartbeats report has changed. */
   onChange: () => void
   /** Memory for all sets together, and what a set is taken to need that has no known size; no limit by default. */
@@ -166,7 +170,9 @@ export function createMaskSwap(deps: MaskSwapDeps): MaskSwap {
     const weights = plan.activate === null ? null : held.get(plan.activate)?.weights
     if (!weights) return true
     try {
+      const startedMs = performance.now()
       deps.engine.setActive(weights)
+      deps.observer?.phase('flip', performance.now() - startedMs)
     } catch (error) {
       if (!(error instanceof AppError)) throw error
       deps.log.warn('a loaded mask is not activated', {
@@ -176,6 +182,7 @@ export function createMaskSwap(deps: MaskSwapDeps): MaskSwap {
       return false
     }
     deps.log.info('new requests start on another mask', { version: weights.version, before: active })
+    deps.observer?.swapped()
     active = weights.version
     serving.resolve()
     deps.onChange()
@@ -200,13 +207,16 @@ export function createMaskSwap(deps: MaskSwapDeps): MaskSwap {
     held.set(name.version, entry)
     deps.onChange()
     try {
-      const maskPath = name.sha256 === null ? null : await deps.masks.ensure(name.sha256, signal)
+      const { sha256 } = name
+      const maskPath = sha256 === null ? null : await timed('fetch', deps.masks.ensure(sha256, signal))
       signal.throwIfAborted()
       const source = { model: deps.model, version: name.version, maskPath, priority: 'serving' } as const
-      const weights = await deps.backend.load(source)
+      const weights = await timed('pack', deps.backend.load(source))
       if (closed) return await deps.backend.release(weights)
       markReady(entry, weights)
+      deps.observer?.loaded('ready')
     } catch (error) {
+      deps.observer?.loaded(signal.aborted ? 'abandoned' : 'failed')
       if (signal.aborted) return void held.delete(name.version)
       markFailed(entry, error)
       deps.log.error('weight set cannot be loaded', {
@@ -217,6 +227,13 @@ export function createMaskSwap(deps: MaskSwapDeps): MaskSwap {
         retryInMs: entry.retryAtMs - nowMs(),
       })
     }
+  }
+
+  async function timed<T>(phase: Parameters<SwapObserver['phase']>[0], part: Promise<T>): Promise<T> {
+    const startedMs = performance.now()
+    const result = await part
+    deps.observer?.phase(phase, performance.now() - startedMs)
+    return result
   }
 
   function markReady(entry: Entry, weights: WeightSet): void {
@@ -258,7 +275,7 @@ export function createMaskSwap(deps: MaskSwapDeps): MaskSwap {
 
   async function drainAndRelease(entry: Entry, weights: WeightSet): Promise<void> {
     try {
-      await deps.engine.drain(entry.version, drainMs)
+      await timed('drain', deps.engine.drain(entry.version, drainMs))
       await deps.backend.release(weights)
       deps.log.info('weight set released', { version: entry.version })
     } catch (error) {
@@ -300,12 +317,17 @@ export function createMaskSwap(deps: MaskSwapDeps): MaskSwap {
           version: entry.version,
           state: entry.state,
           requests: deps.engine.requestsOn(entry.version),
+          ...(entry.weights?.bytes === undefined ? {} : { bytes: entry.weights.bytes }),
           ...(entry.state === 'failed' ? { error: reasonOf(entry.cause).slice(0, 1024) } : {}),
         })),
     weights(version) {
       const entry = held.get(version)
       return entry?.state === 'ready' ? (entry.weights ?? undefined) : undefined
     },
+    readySets: () =>
+      [...held.values()]
+        .sort((a, b) => Number(b.version === active) - Number(a.version === active) || a.version - b.version)
+        .flatMap(({ state, weights }) => (state === 'ready' && weights ? weights : [])),
     maskOf(version) {
       if (version === 0) return null
       const names = [

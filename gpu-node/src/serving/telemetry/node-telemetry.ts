@@ -1,5 +1,10 @@
-import { resourceFromAttributes } from '@opentelemetry/resources'
 import type { SpanProcessor } from '@opentelemetry/sdk-trace-node'
+import { encodeMetrics } from '@copal/shared/telemetry/otlp-metrics.ts'
+import { sendOtlp } from '@copal/shared/telemetry/otlp-send.ts'
+import type { OtelSettings } from '@copal/shared/telemetry/otel-settings.ts'
+import type { Log } from '../../platform/log.ts'
+import type { JobObserver } from '../contract/observers.ts'
+import { createJobTelemetry } from './job-telemetry.ts'
 import { createNodeMetrics, type NodeMetrics } from './node-metrics.ts'
 import { createNodeTracing, type NodeTracing } from './node-tracing.ts'
 
@@ -7,26 +12,43 @@ import { createNodeTracing, type NodeTracing } from './node-tracing.ts'
 export interface NodeTelemetry {
   readonly tracing: NodeTracing
   readonly metrics: NodeMetrics
+  readonly jobs: JobObserver
+  /** Sends what has not been sent, and stops. */
   shutdown(): Promise<void>
 }
 
-/** Creates the spans and metrics of a node under one resource. */
+/** Creates the spans and metrics of a node. Metrics are pushed at the interval of the settings, if they have a target. */
 export function createNodeTelemetry(options: {
-  nodeId: string
-  otlpEndpoint: string | null
+  /** The model that the node serves. */
+  model: string
+  otel: OtelSettings
+  log?: Log
   processors?: SpanProcessor[]
 }): NodeTelemetry {
-  const resource = resourceFromAttributes({
-    'service.name': 'copal-node',
-    'service.instance.id': options.nodeId,
-  })
-  const tracing = createNodeTracing({ ...options, resource })
-  const metrics = createNodeMetrics({ resource })
+  const { otel, log } = options
+  const startMs = Date.now()
+  const tracing = createNodeTracing(options)
+  const metrics = createNodeMetrics(options)
+  let hasFailed = false
+
+  async function push(): Promise<void> {
+    if (!otel.metrics) return
+    const body = encodeMetrics(metrics.collect(), otel.resource, { startMs, nowMs: Date.now() })
+    const reason = await sendOtlp(otel.metrics, body)
+    if (reason !== undefined && !hasFailed) log?.warn('metrics are not exported', { reason })
+    if (reason === undefined && hasFailed) log?.info('metrics are exported again')
+    hasFailed = reason !== undefined
+  }
+
+  const timer = otel.metrics ? setInterval(() => void push(), otel.metricIntervalMs) : undefined
+  timer?.unref()
   return {
     tracing,
     metrics,
+    jobs: createJobTelemetry(tracing, metrics),
     async shutdown() {
-      await Promise.allSettled([tracing.shutdown(), metrics.shutdown()])
+      clearInterval(timer)
+      await Promise.allSettled([tracing.shutdown(), push()])
     },
   }
 }

@@ -1,23 +1,33 @@
 import { ROOT_CONTEXT, type Context, type TextMapGetter, type Tracer } from '@opentelemetry/api'
 import { W3CTraceContextPropagator } from '@opentelemetry/core'
 import { OTLPTraceExporter } from '@opentelemetry/exporter-trace-otlp-http'
-import type { Resource } from '@opentelemetry/resources'
-import { BatchSpanProcessor, NodeTracerProvider, type SpanProcessor } from '@opentelemetry/sdk-trace-node'
+import { resourceFromAttributes } from '@opentelemetry/resources'
+import {
+  AlwaysOffSampler,
+  AlwaysOnSampler,
+  BatchSpanProcessor,
+  NodeTracerProvider,
+  ParentBasedSampler,
+  TraceIdRatioBasedSampler,
+  type Sampler,
+  type SpanProcessor,
+} from '@opentelemetry/sdk-trace-node'
+import type { OtelSettings } from '@copal/shared/telemetry/otel-settings.ts'
 
 /** The tracing of a node. Contexts are passed explicitly, so nothing is registered globally. */
 export interface NodeTracing {
   readonly tracer: Tracer
   /** Returns the caller's context from `traceparent` and `tracestate`; the root context without them. */
   contextOf(headers: Headers): Context
+  /** Returns the context that a `traceparent` names; the root context without one. */
+  contextOfParent(traceparent: string | undefined): Context
   /** Exports the remaining spans. */
   shutdown(): Promise<void>
 }
 
 /** Options of the tracing of a node. */
 export interface NodeTracingOptions {
-  resource: Resource
-  /** Base address of an OTLP collector (`http://127.0.0.1:4318`); null exports nothing. */
-  otlpEndpoint: string | null
+  otel: Pick<OtelSettings, 'traces' | 'sampler' | 'resource'>
   /** Further processors: tests keep spans in memory. */
   processors?: SpanProcessor[]
 }
@@ -27,24 +37,45 @@ const HEADERS: TextMapGetter<Headers> = {
   get: (headers, key) => headers.get(key) ?? undefined,
 }
 
-/** Creates tracing with W3C propagation. An unreachable collector loses spans, but never fails a request. */
-export function createNodeTracing({
-  resource,
-  otlpEndpoint,
-  processors = [],
-}: NodeTracingOptions): NodeTracing {
-  const exporting = otlpEndpoint
-    ? [
-        new BatchSpanProcessor(
-          new OTLPTraceExporter({ url: `${otlpEndpoint.replace(/\/+$/, '')}/v1/traces` }),
-        ),
-      ]
+/**
+ * Creates tracing with W3C propagation. Without a collector no span is made. An unreachable collector loses spans, but
+ * never fails a request.
+ */
+export function createNodeTracing({ otel, processors = [] }: NodeTracingOptions): NodeTracing {
+  const { traces, sampler, resource } = otel
+  const exporting = traces
+    ? [new BatchSpanProcessor(new OTLPTraceExporter({ url: traces.url, headers: { ...traces.headers } }))]
     : []
-  const provider = new NodeTracerProvider({ resource, spanProcessors: [...exporting, ...processors] })
+  const spanProcessors = [...exporting, ...processors]
+  const provider = new NodeTracerProvider({
+    resource: resourceFromAttributes({ ...resource }),
+    sampler: spanProcessors.length > 0 ? createSampler(sampler) : new AlwaysOffSampler(),
+    spanProcessors,
+  })
   const propagator = new W3CTraceContextPropagator()
+  const contextOf = (headers: Headers) => propagator.extract(ROOT_CONTEXT, headers, HEADERS)
   return {
     tracer: provider.getTracer('copal-node'),
-    contextOf: (headers) => propagator.extract(ROOT_CONTEXT, headers, HEADERS),
+    contextOf,
+    contextOfParent: (traceparent) =>
+      traceparent === undefined ? ROOT_CONTEXT : contextOf(new Headers({ traceparent })),
     shutdown: () => provider.shutdown(),
+  }
+}
+
+function createSampler({ name, ratio }: OtelSettings['sampler']): Sampler {
+  switch (name) {
+    case 'always_on':
+      return new AlwaysOnSampler()
+    case 'always_off':
+      return new AlwaysOffSampler()
+    case 'traceidratio':
+      return new TraceIdRatioBasedSampler(ratio)
+    case 'parentbased_always_on':
+      return new ParentBasedSampler({ root: new AlwaysOnSampler() })
+    case 'parentbased_always_off':
+      return new ParentBasedSampler({ root: new AlwaysOffSampler() })
+    case 'parentbased_traceidratio':
+      return new ParentBasedSampler({ root: new TraceIdRatioBasedSampler(ratio) })
   }
 }

@@ -1,11 +1,14 @@
-import { once } from 'node:events'
-import { createServer } from 'node:http'
-import type { AddressInfo } from 'node:net'
 import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest'
-import type { ReadableSpan } from '@opentelemetry/sdk-trace-node'
+import { InMemorySpanExporter, SimpleSpanProcessor, type ReadableSpan } from '@opentelemetry/sdk-trace-node'
+import { prometheusName } from '../../../../shared/src/telemetry/metric.ts'
+import { NODE_METRICS } from '../../../../shared/src/telemetry/node-metric-table.ts'
+import { readOtelSettings } from '../../../../shared/src/telemetry/otel-settings.ts'
+import { createLog, logInTrace } from '../../../../gpu-node/src/platform/log.ts'
+import { createLogExport } from '../../../../gpu-node/src/serving/telemetry/log-export.ts'
 import { createNodeTelemetry } from '../../../../gpu-node/src/serving/telemetry/node-telemetry.ts'
 import { createArithmeticBackend } from '../../../support/doubles/arithmetic-backend.ts'
 import { call, startTestNode, type TestNode } from '../../../support/processes/in-process-node.ts'
+import { startOtlpReceiver } from '../../../support/telemetry/otlp-receiver.ts'
 import { openTinyModel, type TinyModel } from '../../../support/models/tiny-model.ts'
 
 let tiny: TinyModel
@@ -58,13 +61,40 @@ test("a streamed call's span continues the gateway's trace, has queue, prefill a
   expect(edges).toEqual(edges.toSorted((a, b) => a - b))
 })
 
-test('a rejected call ends its span with the error, and starts its own trace without a traceparent', async () => {
+test('a receipt names the span of its request, and none where the request is not sampled', async () => {
+  node.spans.reset()
+  const post = async (flags: string) => {
+    const sent = call(REQUEST)
+    const headers = { traceparent: `00-${TRACE}-${PARENT}-${flags}` }
+    await (await node.post('/rpc/completions', sent, { headers })).text()
+    await node.untilReceipts(node.receipts.length)
+    return node.receipts.at(-1)
+  }
+  const traced = await post('01')
+  const server = node.spans.getFinishedSpans().find((span) => span.name === 'POST /rpc/completions')
+  expect(traced?.traceparent).toBe(`00-${TRACE}-${server?.spanContext().spanId}-01`)
+  node.spans.reset()
+  expect((await post('00'))?.traceparent).toBeUndefined()
+  expect(node.spans.getFinishedSpans()).toEqual([])
+})
+
+test('a rejected call ends its span with the code of the error, and without text of the client', async () => {
   node.spans.reset()
   await node.post('/rpc/completions', call({ ...REQUEST, model: 'other' }))
   const [span] = node.spans.getFinishedSpans()
-  expect(span?.status.message).toMatch(/other/)
-  expect(span?.events[0]?.name).toBe('exception')
+  expect(span?.attributes).toMatchObject({
+    'error.type': 'model_not_found',
+    'http.response.status_code': 404,
+  })
+  expect(span?.status).toEqual({ code: 2 })
   expect(span?.parentSpanContext).toBeUndefined()
+})
+
+test('every documented metric of a node is at /metrics, and no other', async () => {
+  const text = await (await fetch(`${node.url}/metrics`)).text()
+  const names = [...text.matchAll(/^# TYPE (\S+) (\S+)$/gm)].map(([, name, type]) => `${name} ${type}`)
+  const documented = Object.values(NODE_METRICS).map((metric) => `${prometheusName(metric)} ${metric.type}`)
+  expect(names.toSorted()).toEqual(documented.toSorted())
 })
 
 test('metrics count requests by outcome, tokens, steps and load in the Prometheus text format', async () => {
@@ -82,16 +112,37 @@ test('metrics count requests by outcome, tokens, steps and load in the Prometheu
   expect(
     value(/^copal_node_step_tokens_total\{mask_version="2",phase="decode"\} (\d+)/m),
   ).toBeGreaterThanOrEqual(4)
-  expect(value(/^copal_node_time_to_first_token_seconds_count (\d+)/m)).toBeGreaterThan(0)
+  const genAi = 'gen_ai_operation_name="text_completion",gen_ai_provider_name="copal",gen_ai_request_model="'
+  const counted = (name: string) => value(new RegExp(`^${name}_count\\{${genAi}[^"]*"\\} (\\d+)`, 'm'))
+  expect(counted('gen_ai_server_request_duration_seconds')).toBeGreaterThan(0)
+  expect(counted('gen_ai_server_time_to_first_token_seconds')).toBeGreaterThan(0)
+  expect(counted('gen_ai_server_time_per_output_token_seconds')).toBeGreaterThan(0)
+  expect(text).toMatch(
+    /^gen_ai_server_request_duration_seconds_count\{.*error_type="model_not_found"\} \d+$/m,
+  )
   expect(value(/^copal_node_inter_token_latency_seconds_count (\d+)/m)).toBeGreaterThan(0)
   expect(value(/^copal_node_step_duration_seconds_count\{mask_version="2"\} (\d+)/m)).toBeGreaterThan(0)
+  expect(value(/^copal_node_step_batch_size_sum\{mask_version="2"\} (\d+)/m)).toBeGreaterThan(0)
   expect(value(/^copal_node_queue_duration_seconds_count (\d+)/m)).toBeGreaterThan(0)
   expect(value(/^copal_node_active_mask_version (\d+)/m)).toBe(2)
-  expect(value(/^copal_node_kv_tokens_total (\d+)/m)).toBe(node.engine.policy.kvTokens)
+  expect(value(/^copal_node_kv_tokens (\d+)/m)).toBe(node.engine.policy.kvTokens)
   expect(value(/^copal_node_requests_waiting (\d+)/m)).toBe(0)
+  expect(value(/^process_memory_usage_bytes (\d+)/m)).toBeGreaterThan(1e6)
   // Every line must be a comment or a sample; a scraper rejects anything else.
   for (const line of text.trim().split('\n'))
     expect(line).toMatch(/^(# (HELP|TYPE) |[a-z_]+(\{[^}]*\})? [-+0-9.eInf]+$)/)
+})
+
+test('the latency of a sampled request links to its trace for a scraper that asks for OpenMetrics', async () => {
+  const headers = { traceparent: `00-${TRACE}-${PARENT}-01` }
+  await (await node.post('/rpc/completions', call(REQUEST), { headers })).text()
+  const response = await fetch(`${node.url}/metrics`, { headers: { accept: 'application/openmetrics-text' } })
+  expect(response.headers.get('content-type')).toMatch(/^application\/openmetrics-text; version=1\.0\.0/)
+  const text = await response.text()
+  expect(text).toMatch(
+    new RegExp(`^gen_ai_server_request_duration_seconds_bucket\\{.*\\} \\d+ # \\{trace_id="${TRACE}",`, 'm'),
+  )
+  expect(text.endsWith('# EOF\n')).toBe(true)
 })
 
 test('metrics report how much of the key/value cache later prompts can share, and how much of prompts was shared', async () => {
@@ -112,24 +163,80 @@ test('metrics report how much of the key/value cache later prompts can share, an
   expect(await metric('prompt_tokens_cached_total')).toBe(64)
 })
 
-test('spans are exported to the OTLP collector when one is configured', async () => {
-  const received: { path: string | undefined; body: string }[] = []
-  const collector = createServer((request, response) => {
-    let body = ''
-    request.on('data', (data: Buffer) => (body += data.toString('latin1')))
-    request.on('end', () => {
-      received.push({ path: request.url, body })
-      response.writeHead(200, { 'content-type': 'application/json' }).end('{}')
-    })
-  })
-  onTestFinished(() => void collector.close())
-  await once(collector.listen(0, '127.0.0.1'), 'listening')
-  const { port } = collector.address() as AddressInfo
-  const telemetry = createNodeTelemetry({ nodeId: 'node-otlp', otlpEndpoint: `http://127.0.0.1:${port}/` })
+test('spans, metrics and log lines reach an OTLP receiver under one resource, with the headers', async () => {
+  const receiver = await startOtlpReceiver()
+  onTestFinished(() => receiver.close())
+  const otel = readOtelSettings(
+    { OTEL_EXPORTER_OTLP_ENDPOINT: receiver.url, OTEL_EXPORTER_OTLP_HEADERS: 'x-key=secret' },
+    { sampler: 'always_on', resource: { 'service.name': 'copal-node', 'service.instance.id': 'node-otlp' } },
+  )
+  const telemetry = createNodeTelemetry({ model: 'tiny', otel })
+  const logs = createLogExport(otel)
+  const log = createLog({ format: 'json', write: () => undefined, onRecord: (record) => logs?.add(record) })
   telemetry.tracing.tracer.startSpan('a span to export').end()
-  await telemetry.shutdown()
-  expect(received).toHaveLength(1)
-  expect(received[0]?.path).toBe('/v1/traces')
-  expect(received[0]?.body).toContain('a span to export')
-  expect(received[0]?.body).toContain('node-otlp')
+  telemetry.metrics.heartbeat('failed')
+  logInTrace(log, { traceId: TRACE, spanId: PARENT }).warn('a line to export', { requestId: 'r-1' })
+  await Promise.all([telemetry.shutdown(), logs?.shutdown()])
+
+  expect(receiver.calls.map(({ path }) => path).toSorted()).toEqual(['/v1/logs', '/v1/metrics', '/v1/traces'])
+  for (const { headers, body } of receiver.calls) {
+    expect(headers['x-key']).toBe('secret')
+    expect(JSON.stringify(body)).toContain('node-otlp')
+  }
+  expect(receiver.spans().map(({ name }) => name)).toEqual(['a span to export'])
+  expect(receiver.metrics().find(({ name }) => name === 'copal.node.heartbeats')?.sum).toMatchObject({
+    isMonotonic: true,
+    dataPoints: [{ asDouble: 1, attributes: [{ key: 'outcome', value: { stringValue: 'failed' } }] }],
+  })
+  expect(receiver.logs()).toMatchObject([
+    { body: { stringValue: 'a line to export' }, severityText: 'WARN', traceId: TRACE, spanId: PARENT },
+  ])
+})
+
+test('a share of the requests that no caller decided about is traced, as the ratio says', () => {
+  const spans = new InMemorySpanExporter()
+  const otel = readOtelSettings(
+    { OTEL_TRACES_SAMPLER_ARG: '0.25' },
+    { sampler: 'parentbased_traceidratio', resource: {} },
+  )
+  const { tracing } = createNodeTelemetry({
+    model: 'tiny',
+    otel,
+    processors: [new SimpleSpanProcessor(spans)],
+  })
+  const root = tracing.contextOf(new Headers())
+  for (let index = 0; index < 2_000; index++) tracing.tracer.startSpan('root', {}, root).end()
+  // 500 are expected; beyond these bounds are 6 standard deviations.
+  expect(spans.getFinishedSpans().length).toBeGreaterThan(384)
+  expect(spans.getFinishedSpans().length).toBeLessThan(616)
+  spans.reset()
+  const sampled = tracing.contextOf(new Headers({ traceparent: `00-${TRACE}-${PARENT}-01` }))
+  for (let index = 0; index < 20; index++) tracing.tracer.startSpan('child', {}, sampled).end()
+  expect(spans.getFinishedSpans()).toHaveLength(20)
+})
+
+test('a job is a span in the trace of its update, and its progress a metric while it runs', () => {
+  const spans = new InMemorySpanExporter()
+  const otel = readOtelSettings({}, { sampler: 'parentbased_always_on', resource: {} })
+  const telemetry = createNodeTelemetry({
+    model: 'tiny',
+    otel,
+    processors: [new SimpleSpanProcessor(spans)],
+  })
+  const samplesOf = (metric: object) =>
+    telemetry.metrics.collect().find((family) => family.metric === metric)?.samples
+  const job = telemetry.jobs.started({
+    id: 'job-1',
+    kind: 'calibrate',
+    traceparent: `00-${TRACE}-${PARENT}-01`,
+  })
+  job.progress(0.5)
+  expect(samplesOf(NODE_METRICS.jobProgress)).toEqual([{ labels: ['calibrate'], value: 0.5 }])
+  job.ended('failed', 'node_failed')
+  expect(samplesOf(NODE_METRICS.jobProgress)).toEqual([])
+  expect(samplesOf(NODE_METRICS.jobs)).toEqual([{ labels: ['calibrate', 'failed'], value: 1 }])
+  const [span] = spans.getFinishedSpans()
+  expect(span?.name).toBe('job calibrate')
+  expect(span?.parentSpanContext).toMatchObject({ traceId: TRACE, spanId: PARENT })
+  expect(span?.attributes).toMatchObject({ 'copal.job.outcome': 'failed', 'error.type': 'node_failed' })
 })

@@ -8,7 +8,14 @@ import type { Engine } from '../../engine/engine-api.ts'
 import type { Embedding, EmbeddingCall, EmbedRequest } from '../../engine/embedding-request.ts'
 import type { GenerationOutcome } from '../../engine/generation-request.ts'
 import { textTooLong } from '../../engine/request-errors.ts'
-import { endGenerated, endRejected, startCallSpan } from '../../telemetry/generation-spans.ts'
+import {
+  endGenerated,
+  endRejected,
+  sampledTrace,
+  startCallSpan,
+  traceparentOf,
+} from '../../telemetry/generation-spans.ts'
+import { logInTrace } from '../../../platform/log.ts'
 import { requireEmbeddingsFit } from '../generation/response-size.ts'
 import { responseHeaders, chooseWeights, fingerprint, requireModel } from '../generation/request-weights.ts'
 import type { RunningCall, RunningCalls } from '../generation/running-calls.ts'
@@ -43,8 +50,20 @@ export function embeddings(
   return new Hono().post('/', async (c) => {
     const { request, ...call } = validate(embeddingsCall, await read(c.req.raw, MAX_CALL_BYTES))
     const arrivedMs = nowMs()
-    const receiptCall: ReceiptCall = { ...call, model: request.model, sampledText: null }
     const span = startCallSpan(tracing.tracer, tracing.contextOf(c.req.raw.headers), '/rpc/embeddings')
+    span.span.setAttributes({
+      'copal.request': call.requestId,
+      'copal.domain': call.domain,
+      'gen_ai.request.model': request.model,
+    })
+    const trace = sampledTrace(span)
+    const { operation } = span
+    const receiptCall: ReceiptCall = {
+      ...call,
+      model: request.model,
+      sampledText: null,
+      traceparent: traceparentOf(span),
+    }
     const started: EmbeddingCall[] = []
     const running = calls.begin(call.requestId)
     const clientGone = new AbortController()
@@ -69,6 +88,7 @@ export function embeddings(
       }))
       const outcome = combineOutcomes(await outcomesOf(started), 1)
       endGenerated(tracing.tracer, span, outcome)
+      metrics.ended({ operation, outcome, outputs: texts.length, trace })
       receipts.settle(receiptCall, outcome)
       const maskVersion = embedded[0]?.maskVersion ?? 0
       const body: EmbeddingsResponse = {
@@ -86,10 +106,11 @@ export function embeddings(
       if (started.length > 0) {
         const outcome = combineOutcomes(await outcomesOf(started), 1)
         endGenerated(tracing.tracer, span, { ...outcome, error })
+        metrics.ended({ operation, outcome: { ...outcome, error }, outputs: started.length, trace })
         receipts.settle(receiptCall, outcome)
       } else {
         endRejected(span, error)
-        metrics.rejected(error.code)
+        metrics.rejected({ operation, code: error.code, durationMs: nowMs() - arrivedMs, trace })
         receipts.reject(receiptCall, arrivedMs, error)
       }
       throw thrown
@@ -103,7 +124,7 @@ export function embeddings(
       {
         keepAliveMs: deps.keepAliveMs ?? LATE_AFTER_MS,
         onCancel: () => clientGone.abort(),
-        onError: logBrokenResponse(deps.log, call.requestId),
+        onError: logBrokenResponse(logInTrace(deps.log, trace), call.requestId),
       },
     )
   })

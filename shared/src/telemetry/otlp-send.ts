@@ -1,0 +1,33 @@
+/** Where one signal is sent. */
+export interface OtlpTarget {
+  readonly url: string
+  readonly headers: Readonly<Record<string, string>>
+}
+
+/** Timeout of an export, milliseconds. */
+const EXPORT_TIMEOUT_MS = 5_000
+
+/**
+ * Sends one OTLP request in JSON. It is not repeated: what a collector does not take is lost.
+ *
+ * @param body the JSON, encoded or not
+ * @returns why it was not taken; undefined if it was
+ */
+export async function sendOtlp(
+  target: OtlpTarget,
+  body: object | Uint8Array<ArrayBuffer>,
+): Promise<string | undefined> {
+  const { url, headers } = target
+  try {
+    const response = await fetch(url, {
+      method: 'POST',
+      headers: { ...headers, 'content-type': 'application/json' },
+      body: body instanceof Uint8Array ? body : JSON.stringify(body),
+      signal: AbortSignal.timeout(EXPORT_TIMEOUT_MS),
+    })
+    await response.body?.cancel()
+    return response.ok ? undefined : `the collector at ${url} answered HTTP ${response.status}`
+  } catch (error) {
+    return `cannot reach the collector at ${url}: ${String(error)}`
+  }
+}
