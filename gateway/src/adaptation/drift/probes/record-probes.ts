@@ -53,8 +53,8 @@ async function recordProbe(
   const stored = await listProbeScores(db, model, 0, maskVersion)
   const before = stored.find((row) => row.nodeId === nodeId)
   const isSameProcess = before?.process === process
-  if (isSameProcess && before.measuredAt + SAME_MS >= measuredAt) return
   const nll = sum / tokens
+  if (before && measuredAt <= before.measuredAt + (isSameProcess && before.nll === nll ? SAME_MS : 0)) return
   const own: ProbeRow = {
     model,
     maskVersion,
