@@ -1,4 +1,5 @@
 import type { Deps } from '../contracts/bindings.ts'
+import { deletePeriods, deleteUnusedNames, type PeriodWidth } from './db/queries/period-queries.ts'
 import { deleteReceipts } from './db/queries/receipt-queries.ts'
 import { deleteRequestDomains } from './db/queries/request-domain-queries.ts'
 import { deleteShadowScores } from './db/queries/shadow-score-queries.ts'
@@ -15,8 +16,13 @@ const TOMBSTONE_DAYS = 30
 const USAGE_DAYS = 62
 
 /** Bounds of a run: a statement takes some tens of milliseconds, and the database must stay free for other queries. */
-const RECEIPTS_PER_STATEMENT = 2_000
-const MAX_STATEMENTS = 50
+const ROWS_PER_STATEMENT = 2_000
+/** Enough for 1,333 requests a second, where the run is that of every five minutes. */
+const MAX_RECEIPT_STATEMENTS = 200
+const MAX_PERIOD_STATEMENTS = 50
+
+/** Days after which no receipt is corrected any more: nodes send theirs again for a week. */
+const CORRECTION_DAYS = 8
 
 /** Deletes old shadow scores, and found domains of requests a day later, when their receipts and scores have arrived. */
 export async function deleteOldScores(deps: Pick<Deps, 'db' | 'nowMs'>): Promise<void> {
@@ -35,13 +41,39 @@ export async function deleteOldUsageDays(deps: Pick<Deps, 'db' | 'nowMs'>): Prom
 }
 
 /**
- * Deletes old receipts, because a D1 database holds about thirty million. Totals and usage days keep what `/metrics`, drift
- * and budgets need of them. A run deletes at most 100,000.
+ * Deletes old receipts, because a D1 database holds about thirty million. Totals, usage days and periods keep what `/metrics`,
+ * drift, series and budgets need of them. A run deletes at most 400,000.
  */
 export async function deleteOldReceipts(deps: Pick<Deps, 'db' | 'nowMs' | 'receiptDays'>): Promise<void> {
   const { db, nowMs, receiptDays } = deps
   if (receiptDays === 0) return
   const beforeMs = nowMs() - receiptDays * DAY_MS
-  for (let statement = 0; statement < MAX_STATEMENTS; statement += 1)
-    if ((await deleteReceipts(db, beforeMs, RECEIPTS_PER_STATEMENT)) < RECEIPTS_PER_STATEMENT) return
+  let after = 0
+  for (let statement = 0; statement < MAX_RECEIPT_STATEMENTS; statement += 1) {
+    const { examined, deleted, last } = await deleteReceipts(db, {
+      beforeMs,
+      after,
+      limit: ROWS_PER_STATEMENT,
+    })
+    if (deleted === 0 || examined < ROWS_PER_STATEMENT) return
+    after = last
+  }
+}
+
+/** Deletes periods that are older than their widths are kept, and the names of domains that have none. */
+export async function deleteOldPeriods(deps: Pick<Deps, 'db' | 'nowMs' | 'seriesDays'>): Promise<void> {
+  const { db, nowMs, seriesDays } = deps
+  const keptDays: [PeriodWidth, number][] = [
+    [60, seriesDays.minutes],
+    [300, seriesDays.minutes],
+    [3_600, seriesDays.hours],
+    [86_400, seriesDays.days],
+  ]
+  for (const [width, days] of keptDays) {
+    if (days === 0) continue
+    const before = Math.floor((nowMs() - days * DAY_MS) / 1000)
+    for (let statement = 0; statement < MAX_PERIOD_STATEMENTS; statement += 1)
+      if ((await deletePeriods(db, { width, before }, ROWS_PER_STATEMENT)) < ROWS_PER_STATEMENT) break
+  }
+  await deleteUnusedNames(db, nowMs() - CORRECTION_DAYS * DAY_MS)
 }

@@ -1,10 +1,10 @@
 import type { AdaptationPolicy } from '@copal/shared/wire/admin-policy.ts'
 import type { DomainWeights } from '@copal/shared/wire/selection.ts'
-import { sumTokensByDomain } from '../../storage/db/queries/receipt-queries.ts'
+import { sumTokensByDomain } from '../../storage/db/queries/period-queries.ts'
 import type { Deps } from '../../contracts/bindings.ts'
 
 const DAY_MS = 24 * 60 * 60 * 1000
-/** Traffic is counted over this time; receipts may be kept shorter. */
+/** Traffic is counted over this time. */
 const TRAFFIC_MS = 30 * DAY_MS
 /** The least share of a domain: without one, a domain that is quiet for a month would be pruned away. */
 const MIN_SHARE = 0.01
@@ -18,7 +18,11 @@ export async function selectionWeights(
 ): Promise<DomainWeights> {
   if (policy === 'equal') return {}
   if (policy !== 'traffic') return policy
-  return trafficWeights(domains, await sumTokensByDomain(deps.db, model, deps.nowMs() - TRAFFIC_MS))
+  const nowMs = deps.nowMs()
+  return trafficWeights(
+    domains,
+    await sumTokensByDomain(deps.db, model, { fromMs: nowMs - TRAFFIC_MS, nowMs }),
+  )
 }
 
 /**

@@ -8,7 +8,7 @@ import type {
   VersionTraffic,
 } from '@copal/shared/wire/admin-trials.ts'
 import type { ModelRow } from '../../storage/db/queries/model-queries.ts'
-import { sumVersionsSince } from '../../storage/db/queries/receipt-queries.ts'
+import { sumVersionsSince } from '../../storage/db/queries/period-queries.ts'
 import type { Deps } from '../../contracts/bindings.ts'
 import type { FleetSnapshot } from '../../contracts/node-view.ts'
 import { trialsInForce } from '../../storage/db/trials-in-force.ts'
@@ -16,12 +16,15 @@ import type { StoredTrial } from '../../contracts/trial.ts'
 import { sumTrialScores } from '../../storage/db/queries/shadow-score-queries.ts'
 
 /** Compares a canary with the active mask on the traffic since it began. */
-export async function canaryReport(deps: Pick<Deps, 'db' | 'fleet'>, model: ModelRow): Promise<CanaryReport> {
+export async function canaryReport(
+  deps: Pick<Deps, 'db' | 'fleet' | 'nowMs'>,
+  model: ModelRow,
+): Promise<CanaryReport> {
   const { canary } = trialsInForce(model)
   const head = { model: model.id, active_version: model.activeVersion }
   if (!canary) return { ...head, canary: null, nodes: null, versions: [] }
   const [sums, snapshot] = await Promise.all([
-    sumVersionsSince(deps.db, model.id, canary.sinceMs),
+    sumVersionsSince(deps.db, model.id, { fromMs: canary.sinceMs, nowMs: deps.nowMs() }),
     deps.fleet.snapshot(),
   ])
   return {

@@ -6,7 +6,7 @@ import { findMask, type MaskRow } from '../../storage/db/queries/mask-queries.ts
 import type { UpdateRow } from '../../storage/db/queries/update-queries.ts'
 import { lastEvaluated } from '../../storage/db/queries/evaluation-queries.ts'
 import { listHoldouts } from '../../storage/db/queries/holdout-queries.ts'
-import { sumTokensByDomain } from '../../storage/db/queries/receipt-queries.ts'
+import { sumTokensByDomain } from '../../storage/db/queries/period-queries.ts'
 import { GENERAL_HOLDOUT } from '../../storage/db/schema/domains.ts'
 import { chooseHoldouts } from '../holdouts/choose-holdouts.ts'
 import { currentHoldouts } from '../holdouts/current-holdouts.ts'
@@ -78,9 +78,10 @@ async function holdoutsToEvaluate(
   const holdouts = await currentHoldouts(deps, { domains: updated }, windowTokens)
   if (ownDomain !== null)
     return holdouts.filter(({ domain }) => domain === ownDomain || domain === GENERAL_HOLDOUT)
+  const nowMs = deps.nowMs()
   const [policy, tokens, evaluatedMs] = await Promise.all([
     findPolicy(deps, model),
-    sumTokensByDomain(deps.db, model, deps.nowMs() - TRAFFIC_MS),
+    sumTokensByDomain(deps.db, model, { fromMs: nowMs - TRAFFIC_MS, nowMs }),
     lastEvaluated(deps.db, model),
   ])
   const { max_holdouts: maxHoldouts } = policy.effort

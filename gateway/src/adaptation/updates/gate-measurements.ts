@@ -4,7 +4,7 @@ import { perplexity } from '@copal/shared/metrics/perplexity.ts'
 import { listCountedDomains } from '../../storage/db/queries/batch-queries.ts'
 import { recordEvaluations } from '../../storage/db/queries/evaluation-queries.ts'
 import { findDenseGeneration, listCellsOn, type GateCell } from '../../storage/db/queries/gate-queries.ts'
-import { sumTokensByDomain } from '../../storage/db/queries/receipt-queries.ts'
+import { sumTokensByDomain } from '../../storage/db/queries/period-queries.ts'
 import type { UpdateRow } from '../../storage/db/queries/update-queries.ts'
 import type { GateHoldout, GateInput, HoldoutLosses } from '../gate/gate-input.ts'
 import { isFiniteLoss } from '../gate/soundness.ts'
@@ -42,6 +42,7 @@ export async function measure(deps: StepDeps, update: UpdateRow, jobs: Evaluatio
   await record(deps, update, requireMaskVersion(update), jobs.candidate, candidate)
   const refs = holdoutsOf(jobs.candidate.job)
   const names = refs.map(({ domain }) => domain)
+  const nowMs = deps.nowMs()
   const [cells, counted, tokens, policy, generation] = await Promise.all([
     listCellsOn(
       deps.db,
@@ -49,7 +50,7 @@ export async function measure(deps: StepDeps, update: UpdateRow, jobs: Evaluatio
       refs.map(({ sha256 }) => sha256),
     ),
     listCountedDomains(deps.db, update.model),
-    sumTokensByDomain(deps.db, update.model, deps.nowMs() - TRAFFIC_MS),
+    sumTokensByDomain(deps.db, update.model, { fromMs: nowMs - TRAFFIC_MS, nowMs }),
     findPolicy(deps, update.model),
     generationChecks(deps, update, jobs),
   ])

@@ -1,8 +1,10 @@
+import { FIRST_TOKEN_BOUNDS_MS, histogramQuantile } from '@copal/shared/metrics/latency-histogram.ts'
 import type { Deps } from '../../contracts/bindings.ts'
+import { sumPeriods } from '../../storage/db/queries/period-queries.ts'
 
 /** The traffic of a model in the last minutes. */
 export interface RecentTraffic {
-  /** Settled requests, over the last two minutes or so. */
+  /** Settled requests, over the last minute or two. */
   requestsPerSecond: number
   /** Settled tokens of prompts and outputs, over the same time. */
   tokensPerSecond: number
@@ -14,14 +16,42 @@ export interface RecentTraffic {
   tokensTrend: number[]
 }
 
-/** Returns the traffic of a model in the last minutes, from its roll-ups. */
+const MINUTE = 60
+const TREND_MINUTES = 60
+/** Minutes that quantiles and shares are made of, the current one among them. */
+const STEADY_MINUTES = 15
+/** Likewise of rates: the current one, which has just begun, and the one before. */
+const RATE_MINUTES = 2
+
+/** Returns the traffic of a model in the last minutes, from its periods. */
 export async function recentTraffic(deps: Pick<Deps, 'db' | 'nowMs'>, model: string): Promise<RecentTraffic> {
-  await Promise.resolve([deps, model])
+  const now = deps.nowMs() / 1000
+  const current = Math.floor(now / MINUTE) * MINUTE
+  const from = current - (TREND_MINUTES - 1) * MINUTE
+  const rows = await sumPeriods(deps.db, model, { width: MINUTE, from, until: current + MINUTE })
+  const since = (minutes: number) => rows.filter(({ start }) => start > current - minutes * MINUTE)
+  const sum = (periods: typeof rows, value: (row: (typeof rows)[number]) => number) =>
+    periods.reduce((total, row) => total + value(row), 0)
+  const fast = since(RATE_MINUTES)
+  const fastSeconds = now - current + (RATE_MINUTES - 1) * MINUTE
+  const steady = since(STEADY_MINUTES)
+  const requests = sum(steady, (row) => row.requests)
   return {
-    requestsPerSecond: 0,
-    tokensPerSecond: 0,
-    firstTokenMsP95: null,
-    failedShare: null,
-    tokensTrend: Array.from({ length: 60 }, () => 0),
+    requestsPerSecond: sum(fast, (row) => row.requests) / fastSeconds,
+    tokensPerSecond: sum(fast, (row) => row.tokens) / fastSeconds,
+    firstTokenMsP95: histogramQuantile(
+      [...FIRST_TOKEN_BOUNDS_MS, null].map((_, bucket) =>
+        sum(steady, (row) => row.firstTokenCounts[bucket] ?? 0),
+      ),
+      FIRST_TOKEN_BOUNDS_MS,
+      0.95,
+    ),
+    failedShare: requests === 0 ? null : sum(steady, (row) => row.failed) / requests,
+    tokensTrend: Array.from({ length: TREND_MINUTES }, (_, minute) =>
+      sum(
+        rows.filter(({ start }) => start === from + minute * MINUTE),
+        (row) => row.tokens,
+      ),
+    ),
   }
 }

@@ -1,10 +1,8 @@
 import { env } from 'cloudflare:workers'
 import { expect, test } from 'vitest'
 import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
-import {
-  insertReceipts,
-  sumVersionsSince,
-} from '../../../../gateway/src/storage/db/queries/receipt-queries.ts'
+import { sumVersionsSince } from '../../../../gateway/src/storage/db/queries/period-queries.ts'
+import { insertReceipts } from '../../../../gateway/src/storage/db/queries/receipt-queries.ts'
 import { sumChargedTokens } from '../../../../gateway/src/storage/db/queries/usage-day-queries.ts'
 import { sumUsage } from '../../../../gateway/src/storage/db/queries/usage-total-queries.ts'
 import { SupersededAttempts } from '../../../../gateway/src/fleet/object/superseded-attempts.ts'
@@ -57,7 +55,9 @@ test('a request that was retried on another node counts once, and not as an erro
   await settle('superseded-2', { requestId: `${requestId}.2`, completionTokens: 7 })
   expect(await told(model, account)).toEqual({ usage: [['stop', 1, 7]], charged: 17 })
   // The comparison of masks includes the failed attempt.
-  expect(await sumVersionsSince(db, model, 0)).toMatchObject([{ requests: 2, failed: 1 }])
+  expect(await sumVersionsSince(db, model, { fromMs: 0, nowMs: Date.now() })).toMatchObject([
+    { requests: 2, failed: 1 },
+  ])
 })
 
 /** A request on one of two nodes, its receipt, and the gateway's next call of the fleet. */

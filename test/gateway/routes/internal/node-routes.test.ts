@@ -5,7 +5,7 @@ import type { HeartbeatResponse } from '@copal/shared/wire/heartbeat.ts'
 import { createApp } from '../../../../gateway/src/app.ts'
 import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
 import { activateVersion, findModel } from '../../../../gateway/src/storage/db/queries/model-queries.ts'
-import { deleteReceipts, insertReceipts } from '../../../../gateway/src/storage/db/queries/receipt-queries.ts'
+import { insertReceipts } from '../../../../gateway/src/storage/db/queries/receipt-queries.ts'
 import { sumDrift, sumUsage } from '../../../../gateway/src/storage/db/queries/usage-total-queries.ts'
 import { deleteOldReceipts } from '../../../../gateway/src/storage/retention.ts'
 import { masks } from '../../../../gateway/src/storage/db/schema/masks.ts'
@@ -209,6 +209,7 @@ describe('receipts', () => {
       timeToFirstTokenMs: 13,
       totalMs: 41,
       drift: { tokens: 4, nllMasked: 10, nllDense: 8 },
+      scoring: 'scored',
     })
     expect(await settle(measured)).toEqual({ settled: 1 })
     const { drift, ...fields } = measured
@@ -251,7 +252,6 @@ describe('receipts', () => {
     const deps = testDeps({ nowMs: () => now })
     await deleteOldReceipts({ ...deps, receiptDays: 0 })
     expect(await stored()).toBe(5)
-    expect(await deleteReceipts(db, now - 30 * DAY_MS, 1)).toBe(1)
     await deleteOldReceipts(deps)
     expect(await stored()).toBe(2)
     expect((await sumUsage(db)).filter((row) => row.model === model)).toMatchObject([{ requests: 5 }])

@@ -1,10 +1,12 @@
 import { eq, sql } from 'drizzle-orm'
 import type { Database } from '../../../contracts/database.ts'
 import { datasets, domains, holdouts, pendingDeletions } from '../schema/domains.ts'
+import { alerts, detectorStates } from '../schema/detectors.ts'
 import { apiKeys } from '../schema/keys.ts'
 import { evaluations } from '../schema/masks.ts'
 import { batches, statistics } from '../schema/updates.ts'
 import { usageTotals } from '../schema/usage.ts'
+import { deletePeriodsOf } from './period-queries.ts'
 
 /** A registered domain. */
 export type DomainRow = typeof domains.$inferSelect
@@ -63,7 +65,7 @@ export async function setDomainOwner(db: Database, name: string, owner: string |
   await db.update(domains).set({ owner }).where(eq(domains.name, name))
 }
 
-/** Deletes a domain with its datasets, holdouts, statistics, evaluations and usage totals. */
+/** Deletes a domain with its datasets, holdouts, statistics, evaluations, usage totals and periods. */
 export async function forgetDomain(db: Database, name: string): Promise<void> {
   await db.batch([
     db.delete(batches).where(eq(batches.domain, name)),
@@ -72,6 +74,9 @@ export async function forgetDomain(db: Database, name: string): Promise<void> {
     db.delete(evaluations).where(eq(evaluations.domain, name)),
     db.delete(datasets).where(eq(datasets.domain, name)),
     db.delete(usageTotals).where(eq(usageTotals.domain, name)),
+    deletePeriodsOf(db, name),
+    db.delete(detectorStates).where(eq(detectorStates.domain, name)),
+    db.delete(alerts).where(eq(alerts.domain, name)),
     db.delete(pendingDeletions).where(eq(pendingDeletions.domain, name)),
     db.delete(domains).where(eq(domains.name, name)),
   ])

@@ -1,10 +1,12 @@
-import { and, avg, count, desc, eq, getTableColumns, gte, inArray, lt, ne, sql, sum } from 'drizzle-orm'
+import { getTableColumns, inArray, sql } from 'drizzle-orm'
 import type { Receipt } from '@copal/shared/wire/receipts.ts'
 import type { Database } from '../../../contracts/database.ts'
 import { receipts } from '../schema/usage.ts'
 import { domainOf } from './found-domain-sql.ts'
 import { addToUsageDays } from './usage-day-queries.ts'
-import { jsonColumn, addToUsageTotals } from './usage-total-queries.ts'
+import { addChangesToPeriods, nameChangedDomains } from './period-changes.ts'
+import { jsonColumn, receiptChanges } from './receipt-changes.ts'
+import { addToUsageTotals } from './usage-total-queries.ts'
 
 /**
  * All columns of the receipts in a JSON parameter, so that one statement stores any number of them. The domain is the one
@@ -32,6 +34,7 @@ const REPLACEMENT = {
   driftTokens: sql`excluded.drift_tokens`,
   nllMasked: sql`excluded.nll_masked`,
   nllDense: sql`excluded.nll_dense`,
+  scoring: sql`excluded.scoring`,
   estimated: sql`excluded.estimated`,
   createdAt: sql`excluded.created_at`,
   keyId: sql`coalesce(excluded.key_id, ${receipts.keyId})`,
@@ -46,7 +49,7 @@ export type StoredReceipt = Omit<Receipt, 'finishReason' | 'attestation'> & {
 type ReceiptOrigin = 'node' | 'estimate'
 
 /**
- * Stores receipts and counts them in totals and usage days. Only the first receipt of a request id is stored, but an
+ * Stores receipts and counts them in totals, usage days and periods. Only the first receipt of a request id is stored, but an
  * estimate is replaced once by the receipt of a node.
  *
  * @returns the number of stored receipts
@@ -65,6 +68,7 @@ export async function insertReceipts(
     driftTokens: drift?.tokens ?? null,
     nllMasked: drift?.nllMasked ?? null,
     nllDense: drift?.nllDense ?? null,
+    scoring: receipt.scoring ?? null,
     estimated: origin === 'estimate',
     createdAt: nowMs,
   }))
@@ -80,7 +84,14 @@ export async function insertReceipts(
       setWhere: sql`${receipts.estimated} = 1 and excluded.estimated = 0`,
     })
   // One transaction.
-  const [, , { meta }] = await db.batch([addToUsageTotals(db, json), addToUsageDays(db, json), store])
+  const changes = receiptChanges(json)
+  const [, , , , { meta }] = await db.batch([
+    addToUsageTotals(db, json),
+    addToUsageDays(db, json),
+    nameChangedDomains(db, changes, nowMs),
+    addChangesToPeriods(db, changes),
+    store,
+  ])
   return meta.changes
 }
 
@@ -101,82 +112,28 @@ export async function findSettledReceipts(
     .where(inArray(requestId, wanted))
 }
 
-/** Enough for shares of domains; a month may have millions, which would take longer than the database lets a statement. */
-const MAX_SUMMED_RECEIPTS = 200_000
-
 /**
- * Returns the settled tokens of each domain of a model since `fromMs`, of the newest receipts; superseded attempts do not
- * count.
- */
-export async function sumTokensByDomain(
-  db: Database,
-  model: string,
-  fromMs: number,
-  limit = MAX_SUMMED_RECEIPTS,
-): Promise<Map<string, number>> {
-  const { domain, promptTokens, completionTokens, finishReason, createdAt } = receipts
-  const newest = db
-    .select({ domain, tokens: sql<number>`${promptTokens} + ${completionTokens}`.as('tokens') })
-    .from(receipts)
-    .where(and(eq(receipts.model, model), ne(finishReason, 'superseded'), gte(createdAt, fromMs)))
-    .orderBy(desc(createdAt))
-    .limit(limit)
-    .as('newest')
-  const rows = await db
-    .select({ domain: newest.domain, tokens: sum(newest.tokens).mapWith(Number) })
-    .from(newest)
-    .groupBy(newest.domain)
-  return new Map(rows.map((row) => [row.domain, row.tokens]))
-}
-
-/** Sums of the receipts of one mask version. */
-export interface VersionSum {
-  maskVersion: number
-  requests: number
-  failed: number
-  promptTokens: number
-  completionTokens: number
-  timeToFirstTokenMs: number | null
-  totalMs: number | null
-  driftTokens: number | null
-  nllMasked: number | null
-  nllDense: number | null
-}
-
-/** Returns sums, and means of times, of a model's mask versions since `fromMs`. Failed attempts count, even if retried. */
-export async function sumVersionsSince(db: Database, model: string, fromMs: number): Promise<VersionSum[]> {
-  const { maskVersion, finishReason, promptTokens, completionTokens, createdAt } = receipts
-  const { timeToFirstTokenMs, totalMs, driftTokens, nllMasked, nllDense } = receipts
-  return db
-    .select({
-      maskVersion,
-      requests: count(),
-      failed: sql`sum(${finishReason} in ('error', 'superseded'))`.mapWith(Number),
-      promptTokens: sum(promptTokens).mapWith(Number),
-      completionTokens: sum(completionTokens).mapWith(Number),
-      timeToFirstTokenMs: avg(timeToFirstTokenMs).mapWith(Number),
-      totalMs: avg(totalMs).mapWith(Number),
-      driftTokens: sum(driftTokens).mapWith(Number),
-      nllMasked: sum(nllMasked).mapWith(Number),
-      nllDense: sum(nllDense).mapWith(Number),
-    })
-    .from(receipts)
-    .where(and(eq(receipts.model, model), gte(createdAt, fromMs)))
-    .groupBy(maskVersion)
-}
-
-/**
- * Deletes at most `limit` receipts from before a time, oldest first. Totals and usage days do not change.
+ * Deletes receipts from before a time among the next `limit` after a place in the order in which they were first stored, in which
+ * times mostly ascend. Totals, usage days and periods do not change. An index by time would cost every receipt another write.
  *
- * @returns the number of deleted receipts
+ * @param after the place to begin after, 0 or the `last` of the call before
  */
-export async function deleteReceipts(db: Database, beforeMs: number, limit: number): Promise<number> {
-  const old = db
-    .select({ requestId: receipts.requestId })
-    .from(receipts)
-    .where(lt(receipts.createdAt, beforeMs))
-    .orderBy(receipts.createdAt)
-    .limit(limit)
-  const { meta } = await db.delete(receipts).where(inArray(receipts.requestId, old))
-  return meta.changes
+export async function deleteReceipts(
+  db: Database,
+  { beforeMs, after, limit }: { beforeMs: number; after: number; limit: number },
+): Promise<{ examined: number; deleted: number; last: number }> {
+  const next = sql`(select rowid from ${receipts} where rowid > ${after} order by rowid limit ${limit})`
+  const place = {
+    examined: sql`count(*)`.mapWith(Number),
+    last: sql`coalesce(max(rowid), ${after})`.mapWith(Number),
+  }
+  const [[found], { meta }] = await db.batch([
+    db.select(place).from(next),
+    db
+      .delete(receipts)
+      .where(
+        sql`rowid > ${after} and rowid <= (select max(rowid) from ${next}) and created_at < ${beforeMs}`,
+      ),
+  ])
+  return { examined: found?.examined ?? 0, last: found?.last ?? after, deleted: meta.changes }
 }

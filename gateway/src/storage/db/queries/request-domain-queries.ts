@@ -2,7 +2,9 @@ import { lt, sql } from 'drizzle-orm'
 import type { Database } from '../../../contracts/database.ts'
 import { receipts, requestDomains, shadowScores } from '../schema/usage.ts'
 import { firstAttempt } from './found-domain-sql.ts'
-import { addChangesToTotals, MOVED } from './usage-total-queries.ts'
+import { addChangesToPeriods, nameChangedDomains } from './period-changes.ts'
+import { movedReceipts } from './receipt-changes.ts'
+import { addChangesToTotals } from './usage-total-queries.ts'
 
 /** Attempts of a request whose records may have been stored before its domain was found. */
 const MAX_ATTEMPTS = 8
@@ -35,19 +37,10 @@ export async function storeRequestDomains(
   const isOfBatch = sql`request_id in (select value from json_each(${attempts}))`
   const domainIn = (table: 'receipts' | 'shadow_scores') =>
     sql`(select domain from request_domains where request_id = ${firstAttempt(sql.raw(`${table}.request_id`))})`
-  const moving = sql`
-    moving as (
-      select *, ${domainIn('receipts')} found from receipts
-      where ${isOfBatch} and not estimated and finish_reason <> 'superseded' and domain <> ${domainIn('receipts')}
-    ), changed as (
-      select -1 sign, key_id, created_at, model, domain, mask_version, ${MOVED} finish_reason, prompt_tokens,
-        completion_tokens, drift_tokens, nll_masked, nll_dense
-      from moving
-      union all
-      select 1, key_id, created_at, model, found, mask_version, ${MOVED}, prompt_tokens, completion_tokens, drift_tokens,
-        nll_masked, nll_dense
-      from moving
-    )`
+  const moved = movedReceipts(
+    sql`select *, ${domainIn('receipts')} found from receipts
+      where ${isOfBatch} and not estimated and finish_reason <> 'superseded' and domain <> ${domainIn('receipts')}`,
+  )
   // One transaction.
   await db.batch([
     db
@@ -57,7 +50,9 @@ export async function storeRequestDomains(
           where true`,
       )
       .onConflictDoNothing(),
-    addChangesToTotals(db, moving),
+    addChangesToTotals(db, moved),
+    nameChangedDomains(db, moved, nowMs),
+    addChangesToPeriods(db, moved),
     db
       .update(receipts)
       .set({ domain: domainIn('receipts') })

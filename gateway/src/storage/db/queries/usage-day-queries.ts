@@ -3,7 +3,7 @@ import type { UnchargedUsage } from '../../../contracts/reservation.ts'
 import type { Database } from '../../../contracts/database.ts'
 import { apiKeys } from '../schema/keys.ts'
 import { receipts, usageDays } from '../schema/usage.ts'
-import { receiptChanges } from './usage-total-queries.ts'
+import { receiptChanges } from './receipt-changes.ts'
 
 /** A day, milliseconds. */
 export const DAY_MS = 24 * 60 * 60 * 1000
@@ -16,7 +16,7 @@ export function addToUsageDays(db: Database, json: string) {
   const counted = sql`
     with ${receiptChanges(json)}
     select key_id, created_at / ${sql.raw(String(DAY_MS))}, sum(sign * (prompt_tokens + completion_tokens))
-    from changed where key_id is not null group by 1, 2`
+    from changed where key_id is not null and finish_reason <> 'superseded' group by 1, 2`
   return db
     .insert(usageDays)
     .select(counted)

@@ -1,7 +1,7 @@
 import { and, eq, gt, ne, sql, sum, type SQL } from 'drizzle-orm'
 import type { Database } from '../../../contracts/database.ts'
 import { usageTotals } from '../schema/usage.ts'
-import { domainOf } from './found-domain-sql.ts'
+import { receiptChanges } from './receipt-changes.ts'
 
 /**
  * The name under which totals count all further domains; no domain can have it. Requests may name any domain, and each
@@ -21,35 +21,6 @@ export const ESTIMATED = 'estimated'
  */
 export const MOVED = 'moved'
 
-/** Returns a column of the receipts in a parameter, which is a JSON list of objects. */
-export const jsonColumn = (name: string): SQL => sql.raw(`json_extract(value, '$.${name}')`)
-
-/**
- * Returns a common table expression `changed`: the changes of sums that storing the receipts in a parameter will cause. A
- * new receipt has sign 1, and an estimate that it replaces has sign -1. Of several rows of one request only the first is
- * stored. A superseded attempt changes nothing: the attempt after it counts.
- */
-export const receiptChanges = (json: string): SQL => sql`
-  incoming as (
-    select min(key), ${jsonColumn('requestId')} request_id, ${jsonColumn('keyId')} key_id, ${jsonColumn('model')} model,
-      ${domainOf(jsonColumn('requestId'), jsonColumn('domain'))} domain, ${jsonColumn('maskVersion')} mask_version, ${jsonColumn('finishReason')} finish_reason,
-      ${jsonColumn('promptTokens')} prompt_tokens, ${jsonColumn('completionTokens')} completion_tokens,
-      ${jsonColumn('driftTokens')} drift_tokens, ${jsonColumn('nllMasked')} nll_masked, ${jsonColumn('nllDense')} nll_dense,
-      ${jsonColumn('estimated')} estimated, ${jsonColumn('createdAt')} created_at
-    from json_each(${json}) group by request_id
-  ), changed as (
-    select 1 sign, coalesce(new.key_id, old.key_id) key_id, new.created_at, new.model, new.domain, new.mask_version,
-      iif(new.estimated, ${ESTIMATED}, new.finish_reason) finish_reason, new.prompt_tokens, new.completion_tokens,
-      new.drift_tokens, new.nll_masked, new.nll_dense
-    from incoming new left join receipts old using (request_id)
-    where new.finish_reason <> 'superseded' and (old.request_id is null or (old.estimated and not new.estimated))
-    union all
-    select -1, old.key_id, old.created_at, old.model, old.domain, old.mask_version,
-      ${ESTIMATED}, old.prompt_tokens, old.completion_tokens, old.drift_tokens, old.nll_masked, old.nll_dense
-    from receipts old join incoming new using (request_id)
-    where old.estimated and not new.estimated
-  )`
-
 /**
  * Adds receipts to the totals, and subtracts the estimates that they replace. Run it before the receipts are stored, in the
  * same transaction. A trigger would do the same, but D1 does not apply triggers in migrations reliably
@@ -61,15 +32,19 @@ export function addToUsageTotals(db: Database, json: string) {
   return addChangesToTotals(db, receiptChanges(json))
 }
 
-/** Adds the rows of a common table expression `changed`, which has the columns of {@link receiptChanges}, to the totals. */
+/**
+ * Adds the rows of a common table expression `changed`, which has the columns of {@link receiptChanges}, to the totals.
+ * Superseded attempts do not count.
+ */
 export function addChangesToTotals(db: Database, changes: SQL) {
   const counted = sql`
     with ${changes}, owned as (
       select changed.*, coalesce(tenant, '') tenant, domain in (select name from domains) or exists (
         select 1 from usage_totals old
         where old.tenant = coalesce(api_keys.tenant, '') and old.model = changed.model and old.domain = changed.domain
-      ) is_named
+      ) is_named, case when moved then ${MOVED} when estimated then ${ESTIMATED} else finish_reason end outcome
       from changed left join api_keys on api_keys.id = key_id
+      where finish_reason <> 'superseded'
     ), names as (
       select tenant, model, count(distinct domain) number from usage_totals
       where (tenant, model) in (select tenant, model from owned where not is_named) and domain <> ${OTHER_DOMAINS}
@@ -81,7 +56,7 @@ export function addChangesToTotals(db: Database, changes: SQL) {
         ) <= ${NAMED_DOMAINS} then domain else ${OTHER_DOMAINS} end name
       from owned left join names using (tenant, model)
     )
-    select tenant, model, name, mask_version, finish_reason,
+    select tenant, model, name, mask_version, outcome,
       sum(sign), sum(sign * prompt_tokens), sum(sign * completion_tokens), sum(sign * (drift_tokens is not null)),
       sum(sign * coalesce(drift_tokens, 0)), sum(sign * coalesce(nll_masked, 0)), sum(sign * coalesce(nll_dense, 0))
     from named

@@ -3,10 +3,8 @@ import { env } from 'cloudflare:workers'
 import { beforeAll, describe, expect, test } from 'vitest'
 import { openDatabase } from '../../../../../gateway/src/storage/db/open-database.ts'
 import { ensureDomains } from '../../../../../gateway/src/storage/db/queries/domain-queries.ts'
-import {
-  insertReceipts,
-  sumTokensByDomain,
-} from '../../../../../gateway/src/storage/db/queries/receipt-queries.ts'
+import { sumTokensByDomain } from '../../../../../gateway/src/storage/db/queries/period-queries.ts'
+import { insertReceipts } from '../../../../../gateway/src/storage/db/queries/receipt-queries.ts'
 import { storeRequestDomains } from '../../../../../gateway/src/storage/db/queries/request-domain-queries.ts'
 import { insertShadowScores } from '../../../../../gateway/src/storage/db/queries/shadow-score-queries.ts'
 import { sumTokensUnder } from '../../../../../gateway/src/storage/db/queries/trigger-queries.ts'
@@ -43,7 +41,7 @@ async function figuresOf(model: string) {
   const nonZero = (sums: Map<string, number>) =>
     Object.fromEntries([...sums].filter(([, tokens]) => tokens !== 0))
   return {
-    receipts: nonZero(await sumTokensByDomain(db, model, 0)),
+    periods: nonZero(await sumTokensByDomain(db, model, { fromMs: 0, nowMs: Date.now() })),
     sums: nonZero(await sumTokensUnder(db, model, [0])),
     drift: Object.fromEntries(
       (await sumDrift(db, { model })).map(({ domain, tokens, requests }) => [domain, { tokens, requests }]),
@@ -56,7 +54,7 @@ const figures = (requests: Record<string, number>) => {
   const each = <T>(value: (count: number) => T) =>
     Object.fromEntries(Object.entries(requests).map(([domain, count]) => [domain, value(count)]))
   const tokens = each((count) => 15 * count)
-  return { receipts: tokens, sums: tokens, drift: each((count) => ({ tokens: 4 * count, requests: count })) }
+  return { periods: tokens, sums: tokens, drift: each((count) => ({ tokens: 4 * count, requests: count })) }
 }
 
 describe('the domain that is found for a request', () => {

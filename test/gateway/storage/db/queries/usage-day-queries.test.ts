@@ -62,7 +62,7 @@ test('a month keeps its sum when receipts of earlier days are deleted', async ()
   const nowMs = MONTH_MS + 20 * DAY_MS + 1
   for (const day of [0, 3, 3, 19, 20]) await key.settle(MONTH_MS + day * DAY_MS)
   expect(await key.used(nowMs)).toBe(75)
-  await deleteReceipts(db, MONTH_MS + 20 * DAY_MS, 1_000)
+  await deleteReceipts(db, { beforeMs: MONTH_MS + 20 * DAY_MS, after: 0, limit: 1_000 })
   expect(await key.used(nowMs)).toBe(75)
 })
 

@@ -1,0 +1,75 @@
+import { sql, type SQL } from 'drizzle-orm'
+import { domainOf } from './found-domain-sql.ts'
+
+/** Returns a column of the receipts in a parameter, which is a JSON list of objects. */
+export const jsonColumn = (name: string): SQL => sql.raw(`json_extract(value, '$.${name}')`)
+
+/** Columns of receipts that sums are made of, besides the domain. */
+const COUNTED = {
+  keyId: 'key_id',
+  createdAt: 'created_at',
+  model: 'model',
+  maskVersion: 'mask_version',
+  finishReason: 'finish_reason',
+  estimated: 'estimated',
+  promptTokens: 'prompt_tokens',
+  completionTokens: 'completion_tokens',
+  timeToFirstTokenMs: 'time_to_first_token_ms',
+  totalMs: 'total_ms',
+  driftTokens: 'drift_tokens',
+  nllMasked: 'nll_masked',
+  nllDense: 'nll_dense',
+  scoring: 'scoring',
+}
+
+const incomingColumns = sql.join(
+  Object.entries(COUNTED).map(([name, column]) => sql`${jsonColumn(name)} ${sql.raw(column)}`),
+  sql`, `,
+)
+
+/** The columns of a table of receipts, its key first unless it is another expression. */
+const columnsOf = (table: 'new' | 'old' | 'moving', keyId = `${table}.key_id`): SQL =>
+  sql.raw(
+    [
+      keyId,
+      ...Object.values(COUNTED)
+        .slice(1)
+        .map((column) => `${table}.${column}`),
+    ].join(', '),
+  )
+
+/** The columns of `changed`, in the order of the selections below. */
+const CHANGED = sql.raw(`changed(sign, moved, domain, ${Object.values(COUNTED).join(', ')})`)
+
+/**
+ * Returns a common table expression `changed`: the changes of sums that storing the receipts in a parameter will cause. A
+ * new receipt has sign 1, and an estimate that it replaces has sign -1. Of several rows of one request only the first is
+ * stored. A superseded attempt is a change of its own, for the counts of such attempts: the attempt after it counts.
+ */
+export const receiptChanges = (json: string): SQL => sql`
+  incoming as (
+    select min(key), ${jsonColumn('requestId')} request_id,
+      ${domainOf(jsonColumn('requestId'), jsonColumn('domain'))} domain, ${incomingColumns}
+    from json_each(${json}) group by request_id
+  ), ${CHANGED} as (
+    select 1, 0, new.domain, ${columnsOf('new', 'coalesce(new.key_id, old.key_id)')}
+    from incoming new left join receipts old using (request_id)
+    where old.request_id is null or (old.estimated and not new.estimated)
+    union all
+    select -1, 0, old.domain, ${columnsOf('old')}
+    from receipts old join incoming new using (request_id)
+    where old.estimated and not new.estimated
+  )`
+
+/**
+ * Returns a common table expression `changed`: receipts that move to another domain. Each has sign -1 under its own domain and
+ * sign 1 under the one that was found.
+ *
+ * @param moving a query of receipts, with a column `found`
+ */
+export const movedReceipts = (moving: SQL): SQL => sql`
+  moving as (${moving}), ${CHANGED} as (
+    select -1, 1, moving.domain, ${columnsOf('moving')} from moving
+    union all
+    select 1, 1, moving.found, ${columnsOf('moving')} from moving
+  )`

@@ -1,0 +1,61 @@
+import { env } from 'cloudflare:workers'
+import { eq } from 'drizzle-orm'
+import { expect, test } from 'vitest'
+import { SERIES_WIDTHS } from '@copal/shared/wire/admin-series.ts'
+import { openDatabase } from '../../../gateway/src/storage/db/open-database.ts'
+import { deleteReceipts, insertReceipts } from '../../../gateway/src/storage/db/queries/receipt-queries.ts'
+import { DAY_MS } from '../../../gateway/src/storage/db/queries/usage-day-queries.ts'
+import { periodDomains, trafficPeriods } from '../../../gateway/src/storage/db/schema/periods.ts'
+import { receipts } from '../../../gateway/src/storage/db/schema/usage.ts'
+import { deleteOldPeriods } from '../../../gateway/src/storage/retention.ts'
+import { receiptOf } from '../support/requests/gateway-requests.ts'
+
+const db = openDatabase(env.DB)
+const NOW_MS = Date.UTC(2026, 10, 28, 19, 30)
+
+test('receipts are deleted in the order in which they were stored, past one that was replaced later', async () => {
+  const settle = (id: string, atMs: number, origin: 'node' | 'estimate' = 'node') =>
+    insertReceipts(db, 'node-1', [receiptOf(`order-${id}`)], origin, atMs)
+  await settle('old-1', 1)
+  await settle('replaced', 2, 'estimate')
+  await settle('old-2', 3)
+  await settle('new-1', 100)
+  await settle('replaced', 101)
+  await settle('new-2', 102)
+  const first = await deleteReceipts(db, { beforeMs: 100, after: 0, limit: 2 })
+  expect(first).toMatchObject({ examined: 2, deleted: 1 })
+  const second = await deleteReceipts(db, { beforeMs: 100, after: first.last, limit: 2 })
+  expect(second).toMatchObject({ examined: 2, deleted: 1 })
+  expect(await deleteReceipts(db, { beforeMs: 100, after: second.last, limit: 2 })).toMatchObject({
+    examined: 1,
+    deleted: 0,
+  })
+  const left = await db.select({ id: receipts.requestId }).from(receipts)
+  expect(left.map(({ id }) => id).sort()).toEqual(['order-new-1', 'order-new-2', 'order-replaced'])
+})
+
+test('periods are kept as long as their width says, and a domain without any loses its name', async () => {
+  const ages = [1, 3, 61, 731]
+  for (const days of ages.toReversed()) {
+    const changes = { model: 'aged', domain: days > 730 ? 'gone' : 'stays' }
+    await insertReceipts(db, 'node-1', [receiptOf(`aged-${days}`, changes)], 'node', NOW_MS - days * DAY_MS)
+  }
+  const deps = { db, nowMs: () => NOW_MS, seriesDays: { minutes: 2, hours: 60, days: 730 } }
+  await deleteOldPeriods({ ...deps, seriesDays: { minutes: 0, hours: 0, days: 0 } })
+  const agesOf = async (width: number) => {
+    const rows = await db.select().from(trafficPeriods).where(eq(trafficPeriods.model, 'aged'))
+    return rows
+      .filter((row) => row.width === width)
+      .map(({ start }) => Math.floor((NOW_MS / 1000 - start) / 86_400))
+      .sort((a, b) => a - b)
+  }
+  const names = async () => {
+    const rows = await db.select().from(periodDomains).where(eq(periodDomains.model, 'aged'))
+    return rows.map(({ domain }) => domain).sort()
+  }
+  expect(await Promise.all(SERIES_WIDTHS.map(agesOf))).toEqual([ages, ages, ages, ages])
+  expect(await names()).toEqual(['gone', 'stays'])
+  await deleteOldPeriods(deps)
+  expect(await Promise.all(SERIES_WIDTHS.map(agesOf))).toEqual([[1], [1], [1, 3], [1, 3, 61]])
+  expect(await names()).toEqual(['stays'])
+})
