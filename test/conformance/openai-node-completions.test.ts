@@ -116,7 +116,8 @@ test('report the usage of a stream in a chunk of its own if requested', async ()
 
 describe('reject with its name', () => {
   test.each([
-    ['echo', { echo: true }],
+    ['max_tokens', { max_tokens: 0 }],
+    ['n', { echo: true, logprobs: 1, n: 2 }],
     ['suffix', { suffix: 'mat' }],
     ['best_of', { best_of: 3 }],
     ['stream_options', { stream_options: { include_usage: true } }],

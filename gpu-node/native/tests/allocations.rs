@@ -34,6 +34,10 @@ fn work(sequence: usize, position: usize, tokens: usize, output: Output<'static>
     Work { sequence: sequence as u64, position, tokens, cached: 0, pages, output }
 }
 
+fn scores(length: usize, alternatives: usize) -> Output<'static> {
+    Output::Scores { targets: &TARGETS[..length], alternatives, logits: false }
+}
+
 /// Works for the prompts of all sequences, which have different lengths.
 fn prefill() -> Vec<Work<'static>> {
     (0..SEQUENCES).map(|index| work(index, 0, PROMPT - index, Output::Logits)).collect()
@@ -59,7 +63,8 @@ fn steps() -> Vec<(&'static str, Vec<Vec<Work<'static>>>)> {
         ("decode of all", decode(SEQUENCES)),
         ("prefill", chunks(|_| Output::None)),
         ("prefill to its end", chunks(|_| Output::Logits)),
-        ("scores", chunks(|length| Output::Nll(&TARGETS[..length]))),
+        ("scores", chunks(|length| scores(length, 0))),
+        ("scores with alternatives", chunks(|length| scores(length, 5))),
         ("sums of hidden states", chunks(|_| Output::HiddenSum)),
         // The chunks above have shortened the sequences.
         ("the prompts again", vec![prefill()]),

@@ -42,7 +42,8 @@ fn scores(engine: &mut Engine, weights: &WeightSet, chunks: &[usize], others: us
             pages: &pages[index + 1],
             output: if index % 2 == 0 { Output::Logits } else { Output::None },
         });
-        let output = Output::Nll(&targets[range.clone()]);
+        let targets = &targets[range.clone()];
+        let output = Output::Scores { targets, alternatives: 0, logits: false };
         let tokens = &own[range.clone()];
         let work = Work { sequence: 1, position: at, tokens, cached: 0, pages: &pages[0], output };
         engine.step(weights, &other_works.chain([work]).collect::<Vec<_>>(), &mut all).unwrap();
@@ -119,7 +120,7 @@ fn a_sequence_on_shared_pages_gives_the_bits_of_one_that_computed_them() {
                 tokens: &own[cached..],
                 cached,
                 pages: &pages,
-                output: Output::Nll(&targets[cached..]),
+                output: Output::Scores { targets: &targets[cached..], alternatives: 0, logits: false },
             };
             let mut found = Vec::new();
             engine.step(&weights, &[work], &mut found).unwrap();
@@ -130,6 +131,51 @@ fn a_sequence_on_shared_pages_gives_the_bits_of_one_that_computed_them() {
 
 fn bits(values: &[f32]) -> Vec<u32> {
     values.iter().map(|value| value.to_bits()).collect()
+}
+
+#[test]
+fn scores_are_followed_by_the_most_probable_tokens_and_by_logits_if_wanted() {
+    let model = model("alternatives");
+    let weights = weights(&model, Format::BF16);
+    let own = tokens(7);
+    let targets: Vec<i32> = own[1..].iter().map(|&token| token as i32).chain([-1]).collect();
+    for kernel in Implementation::supported() {
+        let plain = scores(&mut engine(&model, kernel, 2, 64), &weights, &[TOKENS], 0);
+        let mut engine = engine(&model, kernel, 2, 64);
+        let output = Output::Scores { targets: &targets, alternatives: 3, logits: true };
+        let pages = pages_of(0);
+        let work = Work { sequence: 1, position: 0, tokens: &own, cached: 0, pages: &pages, output };
+        let mut found = Vec::new();
+        engine.step(&weights, &[work], &mut found).unwrap();
+        let last = engine.logits(0).unwrap().to_vec();
+        assert_eq!(found.len(), (TOKENS - 1) * 7);
+        for (position, found) in found.chunks(7).enumerate() {
+            assert_eq!(found[0].to_bits(), plain[position].to_bits(), "{}", kernel.name());
+            let (output, pages) = (Output::Logits, pages_of(1));
+            let work = Work {
+                sequence: 2,
+                position,
+                tokens: &own[position..=position],
+                cached: 0,
+                pages: &pages,
+                output,
+            };
+            engine.step(&weights, &[work], &mut Vec::new()).unwrap();
+            let logits = engine.logits(0).unwrap();
+            let mut ranked: Vec<usize> = (0..logits.len()).collect();
+            ranked.sort_by(|&a, &b| logits[b].total_cmp(&logits[a]).then(a.cmp(&b)));
+            let target = logits[targets[position] as usize];
+            for (&token, pair) in ranked.iter().zip(found[1..].chunks(2)) {
+                assert_eq!(pair[0] as usize, token, "{}", kernel.name());
+                assert!((pair[1] - found[0] - (target - logits[token])).abs() < 1e-4, "{}", kernel.name());
+            }
+        }
+        let (output, pages) = (Output::Logits, pages_of(1));
+        let tokens = &own[TOKENS - 1..];
+        let work = Work { sequence: 2, position: TOKENS - 1, tokens, cached: 0, pages: &pages, output };
+        engine.step(&weights, &[work], &mut Vec::new()).unwrap();
+        assert_eq!(bits(&last), bits(engine.logits(0).unwrap()), "{}", kernel.name());
+    }
 }
 
 #[test]

@@ -245,6 +245,7 @@ function testAddon(addon: Addon): void {
         positions: Int32Array.of(0),
         lengths: Int32Array.of(1),
         outputs: Uint8Array.of(1),
+        alternatives: Uint8Array.of(0),
         cachedLengths: Int32Array.of(0),
         pageCounts: Int32Array.of(1),
         tokens: Int32Array.of(1),

@@ -112,7 +112,7 @@ describe('chat completions', () => {
 
 describe('completions', () => {
   test.each<[field: string, value: unknown, param: string, message: RegExp]>([
-    ['echo', true, 'echo', /cannot be repeated/],
+    ['max_tokens', 0, 'max_tokens', /at least 1; 0 needs 'echo': true/],
     ['suffix', 'end', 'suffix', /suffix/],
     ['best_of', 3, 'best_of', /value of 'n', 1/],
     ['logprobs', 6, 'logprobs', /<=5/],
@@ -126,6 +126,16 @@ describe('completions', () => {
     const error = errorOf(completion({ [field]: value }))
     expect(error.param).toBe(param)
     expect(error.message).toMatch(message)
+  })
+
+  test('several choices of a prompt that is only repeated are rejected, because they would be equal', () => {
+    for (const fields of [{ logprobs: 1 }, { max_tokens: 0 }]) {
+      const { param, message } = errorOf(completion({ echo: true, n: 2, ...fields }))
+      expect(param).toBe('n')
+      expect(message).toMatch(/every choice would repeat the same/)
+    }
+    expect(completion({ echo: true, n: 2 })).not.toThrow()
+    expect(completion({ echo: true, max_tokens: 0, logprobs: 5 })).not.toThrow()
   })
 
   test.each([['text'], [['one', 'two']], [[1, 2]], [[[1, 2], [3]]]])('accept the prompt %j', (prompt) => {

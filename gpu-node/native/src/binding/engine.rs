@@ -95,22 +95,34 @@ impl JsEngine {
         step: Unknown<'_>,
     ) -> Result<Object<'env>> {
         guarded(|| {
-            let [sequences, positions, lengths, outputs, cached, page_counts, tokens, targets, pages, drops] =
-                read(
-                    &step,
-                    [
-                        c"sequences",
-                        c"positions",
-                        c"lengths",
-                        c"outputs",
-                        c"cachedLengths",
-                        c"pageCounts",
-                        c"tokens",
-                        c"targets",
-                        c"pages",
-                        c"drops",
-                    ],
-                )?;
+            let [
+                sequences,
+                positions,
+                lengths,
+                outputs,
+                alternatives,
+                cached,
+                page_counts,
+                tokens,
+                targets,
+                pages,
+                drops,
+            ] = read(
+                &step,
+                [
+                    c"sequences",
+                    c"positions",
+                    c"lengths",
+                    c"outputs",
+                    c"alternatives",
+                    c"cachedLengths",
+                    c"pageCounts",
+                    c"tokens",
+                    c"targets",
+                    c"pages",
+                    c"drops",
+                ],
+            )?;
             let (tokens, targets) = (tokens.i32_array()?, targets.i32_array()?);
             let (pages, drops) = (pages.i32_array()?, drops.f64_array()?);
             if targets.len() != tokens.len() {
@@ -125,6 +137,7 @@ impl JsEngine {
                 positions: &positions.i32_array()?,
                 lengths: &lengths.i32_array()?,
                 outputs: &outputs.u8_array()?,
+                alternatives: &alternatives.u8_array()?,
                 cached: &cached.i32_array()?,
                 page_counts: &page_counts.i32_array()?,
             };

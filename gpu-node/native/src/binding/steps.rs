@@ -124,7 +124,11 @@ impl Step {
             output: match item.output {
                 0 => Output::None,
                 1 => Output::Logits,
-                2 => Output::Nll(&self.targets[item.tokens.clone()]),
+                2 | 4 => Output::Scores {
+                    targets: &self.targets[item.tokens.clone()],
+                    alternatives: item.alternatives,
+                    logits: item.output == 4,
+                },
                 _ => Output::HiddenSum,
             },
         }
@@ -136,6 +140,7 @@ pub(super) struct Item {
     sequence: u64,
     position: usize,
     output: u8,
+    alternatives: usize,
     cached: usize,
     tokens: Range<usize>,
     pages: Range<usize>,
@@ -147,6 +152,7 @@ pub(super) struct ItemColumns<'a> {
     pub(super) positions: &'a [i32],
     pub(super) lengths: &'a [i32],
     pub(super) outputs: &'a [u8],
+    pub(super) alternatives: &'a [u8],
     pub(super) cached: &'a [i32],
     pub(super) page_counts: &'a [i32],
 }
@@ -168,6 +174,7 @@ pub(super) fn read_items(columns: &ItemColumns<'_>, tokens: usize, pages: usize)
         ("positions", columns.positions.len()),
         ("lengths", columns.lengths.len()),
         ("outputs", columns.outputs.len()),
+        ("alternatives", columns.alternatives.len()),
         ("cachedLengths", columns.cached.len()),
         ("pageCounts", columns.page_counts.len()),
     ] {
@@ -179,9 +186,9 @@ pub(super) fn read_items(columns: &ItemColumns<'_>, tokens: usize, pages: usize)
     let (mut token_end, mut page_end) = (0, 0);
     for (index, &id) in columns.sequences.iter().enumerate() {
         let output = columns.outputs[index];
-        if output > 3 {
+        if output > 4 {
             return Err(invalid(
-                "outputs are 0 (none), 1 (logits), 2 (negative log-likelihoods) or 3 (sum of hidden states)",
+                "outputs are 0 (none), 1 (logits), 2 (negative log-likelihoods), 3 (sum of hidden states) or 4 (1 and 2)",
             ));
         }
         let (token_start, page_start) = (token_end, page_end);
@@ -191,6 +198,7 @@ pub(super) fn read_items(columns: &ItemColumns<'_>, tokens: usize, pages: usize)
             sequence: sequence("sequences", id)?,
             position: whole("positions", columns.positions[index])?,
             output,
+            alternatives: columns.alternatives[index].into(),
             cached: whole("cachedLengths", columns.cached[index])?,
             tokens: token_start..token_end,
             pages: page_start..page_end,

@@ -69,15 +69,18 @@ impl Outputs {
         self.head(forward, weights, 0, self.sampled)
     }
 
-    /// Appends the negative log-likelihoods of pairs of a row of the batch and a token.
+    /// Appends the negative log-likelihoods of pairs of a row of the batch and a token, each followed by the
+    /// `alternatives` most probable tokens of its row.
     pub(super) fn score(
         &mut self,
         forward: &mut Forward,
         weights: &WeightSet,
         mut pairs: impl Iterator<Item = (usize, usize)>,
+        alternatives: usize,
         results: &mut Vec<f32>,
     ) -> Result<(), MultiplyError> {
         let (vocab, first) = (self.config.vocab, self.sampled);
+        let width = 1 + 2 * alternatives;
         loop {
             let (mut tokens, mut count) = ([0; SCORE_ROWS], 0);
             for (row, token) in pairs.by_ref().take(SCORE_ROWS) {
@@ -90,16 +93,18 @@ impl Outputs {
             }
             self.head(forward, weights, first, count)?;
             let start = results.len();
-            results.resize(start + count, 0.0);
+            results.resize(start + count * width, 0.0);
             let rows = &self.logits[first * vocab..];
             let cpu = forward.cpu();
             let score = |first: usize, out: &mut [f32]| {
-                for (index, out) in (first..).zip(out) {
+                for (index, out) in (first..).zip(out.chunks_exact_mut(width)) {
                     let logits = &rows[index * vocab..][..vocab];
-                    *out = cpu.log_sum_exp(logits) - logits[tokens[index]];
+                    let log_sum_exp = cpu.log_sum_exp(logits);
+                    out[0] = log_sum_exp - logits[tokens[index]];
+                    rank(logits, log_sum_exp, &mut out[1..]);
                 }
             };
-            by_rows(forward.multiplier().pool(), &mut results[start..], 1, &score)?;
+            by_rows(forward.multiplier().pool(), &mut results[start..], width, &score)?;
         }
     }
 
@@ -141,5 +146,34 @@ impl Outputs {
             done += rows;
         }
         Ok(())
+    }
+}
+
+/// Writes the most probable tokens, each followed by its negative log-likelihood: most probable first, ties to the lower
+/// id. A token is exact in an f32, because no vocabulary has more than 2^24 tokens.
+fn rank(logits: &[f32], log_sum_exp: f32, out: &mut [f32]) {
+    let count = out.len() / 2;
+    if count == 0 {
+        return;
+    }
+    let mut found = 0;
+    for (token, &logit) in logits.iter().enumerate() {
+        let mut place = found;
+        if found == count {
+            if logit <= out[2 * count - 1] {
+                continue;
+            }
+            place -= 1;
+        } else {
+            found += 1;
+        }
+        while place > 0 && out[2 * place - 1] < logit {
+            out.copy_within(2 * place - 2..2 * place, 2 * place);
+            place -= 1;
+        }
+        (out[2 * place], out[2 * place + 1]) = (token as f32, logit);
+    }
+    for pair in out.chunks_exact_mut(2) {
+        pair[1] = log_sum_exp - pair[1];
     }
 }

@@ -132,7 +132,8 @@ impl Engine {
     }
 
     /// Runs a step. Appends to `results` the negative log-likelihoods and sums of hidden states, `[hidden]`, of the works
-    /// that asked for them, in the order of the works. Logits can be read until the next step.
+    /// that asked for them, in the order of the works. With alternatives, each log-likelihood is followed by them, most
+    /// probable first: the token, and its negative log-likelihood. Logits can be read until the next step.
     ///
     /// Allocates only for `results`, for a new sequence, and for the logits of more works than in any step before.
     pub fn step(
@@ -146,7 +147,7 @@ impl Engine {
         let _running = pace.step();
         let held = |sequence| self.sequences.get(&(weights.id(), sequence)).copied().unwrap_or(0);
         check(&self.config, &self.pool, &mut self.page_uses, held, work)?;
-        let sampled = work.iter().filter(|work| matches!(work.output, Output::Logits)).count();
+        let sampled = work.iter().filter(|work| work.output.has_logits()).count();
         self.outputs.begin(sampled)?;
         // Positions from the first new token on are overwritten. If the step fails they no longer count as held.
         for item in work {
@@ -183,10 +184,14 @@ impl Engine {
                 Output::None => {}
                 Output::Logits if is_end => outputs.add_sampled(forward, weights, rows.end - 1),
                 Output::Logits => {}
-                Output::Nll(targets) => {
+                Output::Scores { targets, alternatives, logits } => {
+                    let last = rows.end - 1;
                     let wanted = rows.zip(&targets[span.tokens]).filter(|(_, target)| **target >= 0);
                     let pairs = wanted.map(|(row, &target)| (row, target as usize));
-                    outputs.score(forward, weights, pairs, results)?;
+                    outputs.score(forward, weights, pairs, alternatives, results)?;
+                    if logits && is_end {
+                        outputs.add_sampled(forward, weights, last);
+                    }
                 }
                 Output::HiddenSum => {
                     if span.tokens.start == 0 {

@@ -47,10 +47,24 @@ pub enum Output<'a> {
     None,
     /// The logits after the last one.
     Logits,
-    /// The negative log-likelihood of each of these targets after its token; negative targets are skipped.
-    Nll(&'a [i32]),
+    /// The negative log-likelihoods of targets.
+    Scores {
+        /// The token to score after each token; negative ones are skipped.
+        targets: &'a [i32],
+        /// Number of most probable tokens that follow each score.
+        alternatives: usize,
+        /// Also the logits after the last token.
+        logits: bool,
+    },
     /// The sum of the last hidden states of the tokens, after the final norm.
     HiddenSum,
+}
+
+impl Output<'_> {
+    /// Whether the logits after the last token are wanted.
+    pub(super) fn has_logits(&self) -> bool {
+        matches!(self, Output::Logits | Output::Scores { logits: true, .. })
+    }
 }
 
 /// Why a step failed. After `Misfit` and `OutOfMemory` only the dropped sequences have changed. After `Multiply` the
@@ -129,7 +143,10 @@ fn fault_of(config: &ModelConfig, pool: &PagePool, held: usize, item: &Work<'_>)
     if let Some(page) = pages[..position.div_ceil(PAGE_TOKENS)].iter().find(|&&page| !pool.is_written(page)) {
         return Some(format!("page {page} was never written"));
     }
-    let Output::Nll(targets) = item.output else { return None };
+    let Output::Scores { targets, alternatives, .. } = item.output else { return None };
+    if alternatives > vocab {
+        return Some(format!("it wants {alternatives} alternatives from a vocabulary of {vocab} tokens"));
+    }
     if targets.len() != tokens.len() {
         return Some(format!("it has {} targets for {} tokens", targets.len(), tokens.len()));
     }

@@ -68,6 +68,23 @@ export interface TokenBias {
 /** Tokens that may come next: token `i` is allowed if bit `i % 32` of word `i / 32` is 1. */
 export type TokenMask = Uint32Array
 
+/** Prompt tokens to score beside the output of their work. */
+export interface PromptScoring {
+  /** The token after each of the work's tokens; -1 skips a position. */
+  targets: Int32Array
+  /** Number of most probable tokens to report in place of each target. */
+  alternatives: number
+}
+
+/** Log-probabilities of tokens in nats, and the tokens that were most probable in their place. */
+export interface TokenScores {
+  /** f32 `[tokens]`, of the unpenalised distribution at temperature 1. */
+  logprobs: Float32Array
+  /** Most probable first, ties to the lower id: i32 and f32 `[tokens, alternatives]`. */
+  topTokens: Int32Array
+  topLogprobs: Float32Array
+}
+
 /** The new tokens of one sequence in one step, and the output that is requested for them. */
 export interface SequenceWork {
   /** Engine-wide id; its key/value state lives in the backend from its first work until it is dropped. */
@@ -92,6 +109,8 @@ export interface SequenceWork {
    */
   output: 'none' | 'token' | 'nll' | 'hidden_sum'
   targets?: Int32Array
+  /** With `none` and `token`: also scores tokens of the prompt. */
+  promptScores?: PromptScoring
   /**
    * With `token`: the tokens that may be sampled. Awaited once the logits are ready, so that it is computed while the
    * step runs. Never rejects; null allows every token.
@@ -115,9 +134,15 @@ export interface TokenAlternative {
 
 /** The output of one sequence in one step. */
 export type SequenceOutput =
-  | { kind: 'none' }
+  | { kind: 'none'; promptScores?: TokenScores }
   /** `logprob` is of the unpenalised distribution at temperature 1; `top` is empty unless requested. */
-  | { kind: 'token'; token: number; logprob: number; top: TokenAlternative[] }
+  | {
+      kind: 'token'
+      token: number
+      logprob: number
+      top: TokenAlternative[]
+      promptScores?: TokenScores
+    }
   /** Negative log-likelihoods in nats, one a target that is not -1, in order. */
   | { kind: 'nll'; nll: Float32Array }
   /** f32 `[hidden]`, summed in f64 over the tokens of the work. */

@@ -1,6 +1,7 @@
 /** Admits requests: rejects those that cannot be served and adds the others to the scheduler's state. */
 import { AppError, toAppError } from '@copal/shared/errors.ts'
 import type { WeightSet } from '../contract/backend.ts'
+import { createTokenScores } from '../contract/token-scores.ts'
 import { createGeneratedText } from './generated-text.ts'
 import type { Engine, EngineDeps } from './engine-api.ts'
 import type { Embedding } from './embedding-request.ts'
@@ -10,7 +11,7 @@ import type { RequestTracker } from './request-tracker.ts'
 import type { EnginePolicy } from './engine-policy.ts'
 import { checkBiases, checkTokens, contextExceeded, overloaded, textTooLong } from './request-errors.ts'
 import { cancelled } from '../../platform/unless-aborted.ts'
-import type { Goal, Request, ScoreGoal } from './engine-request.ts'
+import type { GenerateGoal, Goal, Request, ScoreGoal } from './engine-request.ts'
 import { createEmbeddingOutput, createGenerationOutput } from './output-handlers.ts'
 import { waitingRequests, type EngineState } from './engine-state.ts'
 
@@ -53,15 +54,21 @@ export function createAdmission(
     await tracker.trackScore(accept(goal, tokens, weights), signal)
   }
 
-  function goalOf(spec: GenerateRequest, maxNewTokens: number, fail: (error: AppError) => void): Goal {
-    const { constraint } = spec
+  function goalOf(
+    spec: GenerateRequest,
+    maxNewTokens: number,
+    fail: (error: AppError) => void,
+  ): GenerateGoal {
+    const { constraint, promptLogprobs = -1 } = spec
     return {
       kind: 'generate',
       sampler: { ...spec.sampling, promptTokens: spec.prompt.length },
       maxNewTokens,
       restartable: spec.restartable && !spec.weights,
-      partition: spec.partition ?? null,
+      partition: promptLogprobs >= 0 ? null : (spec.partition ?? null),
       prefixes: spec.prefixes ?? [],
+      promptScores:
+        promptLogprobs >= 0 ? createTokenScores(spec.prompt.length - 1, promptLogprobs) : undefined,
       allowedAfter:
         constraint &&
         ((generated: readonly number[]) =>
@@ -77,8 +84,10 @@ export function createAdmission(
       checkOpen()
       checkTokens(spec.prompt, config.vocabSize, 'prompt')
       checkBiases(spec.sampling.logitBias ?? [], config.vocabSize)
+      const readsOnly = spec.maxTokens === 0
       const room = policy.contextLength - spec.prompt.length
-      if (room < 1) throw contextExceeded(spec.prompt.length, policy.contextLength)
+      if (readsOnly && room < 0) throw textTooLong(spec.prompt.length, policy.contextLength)
+      if (!readsOnly && room < 1) throw contextExceeded(spec.prompt.length, policy.contextLength)
       checkQueueLength()
       const maxNewTokens = Math.min(spec.maxTokens ?? room, room)
       const newText = () =>
@@ -88,6 +97,7 @@ export function createAdmission(
           stops: spec.stops,
           maxNewTokens,
           logprobs: spec.sampling.topLogprobs >= 0,
+          reportsEnd: goal.promptScores !== undefined,
         })
       const arrivedMs = nowMs()
       const request: Request = accept(
@@ -100,7 +110,11 @@ export function createAdmission(
         request,
         spec,
         arrivedMs,
-        createGenerationOutput(queue, newText, spec.constraint),
+        createGenerationOutput(queue, newText, {
+          constraint: spec.constraint,
+          promptScores: goal.promptScores,
+          readsOnly,
+        }),
       )
       return { events: queue.events, outcome }
     },

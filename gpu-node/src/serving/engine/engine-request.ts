@@ -1,5 +1,5 @@
 import type { NamedPrefix } from './prefix-names.ts'
-import type { SamplerSpec, TokenMask, WeightSet } from '../contract/backend.ts'
+import type { SamplerSpec, TokenMask, TokenScores, WeightSet } from '../contract/backend.ts'
 
 /** The key/value state of a request on one weight set of a backend. A request that restarts gets a new one. */
 export interface Sequence {
@@ -38,6 +38,8 @@ export interface GenerateGoal {
   readonly prefixes: readonly NamedPrefix[]
 }
 
+  /** Scores of all prompt tokens but the first, filled in by prefill; omitted when they are not requested. */
+  readonly promptScores?: TokenScores | undefined
 /** Goal of a request at low priority: it scores a text, or sums its last hidden states. */
 export interface ScoreGoal {
   readonly kind: 'score'

@@ -3,7 +3,7 @@ import type { TextCodec } from '../../model/tokenizer/text-codec.ts'
 import { createTextStream } from './text-stream.ts'
 
 /** A generated token as clients receive it. It carries no bytes, since many may be queued until they are read. */
-export type TokenLogprob = Omit<SampledToken, 'kind'>
+export type TokenLogprob = Omit<SampledToken, 'kind' | 'promptScores'>
 
 type SampledToken = Extract<SequenceOutput, { kind: 'token' }>
 
@@ -30,6 +30,8 @@ export interface GeneratedTextOptions {
   stops: readonly string[]
   maxNewTokens: number
   logprobs: boolean
+  /** Reports the log-probability of an end token too, as vLLM does. */
+  reportsEnd?: boolean
 }
 
 const NO_BYTES = new Uint8Array(0)
@@ -41,6 +43,7 @@ export function createGeneratedText({
   stops,
   maxNewTokens,
   logprobs,
+  reportsEnd = false,
 }: GeneratedTextOptions): GeneratedText {
   const stream = createTextStream(stops)
   let pending: TokenLogprob[] = []
@@ -56,10 +59,12 @@ export function createGeneratedText({
     take(output) {
       if (endTokens.has(output.token)) {
         const { text, tokens } = stream.end()
-        return { text, tokens: release(tokens), reason: 'stop' }
+        const released = release(tokens)
+        if (logprobs && reportsEnd) released.push(logprobOf(output))
+        return { text, tokens: released, reason: 'stop' }
       }
       completionTokens += 1
-      if (logprobs) pending.push(output)
+      if (logprobs) pending.push(logprobOf(output))
       const delta = stream.push(codec.isSpecial(output.token) ? NO_BYTES : codec.tokenBytes(output.token))
       if (stream.stopped) return { text: delta.text, tokens: release(delta.tokens), reason: 'stop' }
       if (completionTokens < maxNewTokens)
@@ -71,4 +76,9 @@ export function createGeneratedText({
       return completionTokens
     },
   }
+}
+
+/** Returns what clients receive of a sampled token, without the scores of its prompt. */
+function logprobOf({ token, logprob, top }: SampledToken): TokenLogprob {
+  return { token, logprob, top }
 }

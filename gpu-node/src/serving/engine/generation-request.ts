@@ -1,6 +1,6 @@
 import type { AppError } from '@copal/shared/errors.ts'
 import type { RequestProgress } from '@copal/shared/wire/heartbeat.ts'
-import type { SamplerSpec, WeightSet } from '../contract/backend.ts'
+import type { SamplerSpec, TokenScores, WeightSet } from '../contract/backend.ts'
 import type { NamedPrefix } from './prefix-names.ts'
 import type { TokenLogprob } from './generated-text.ts'
 import type { TokenConstraint } from '../contract/token-constraint.ts'
@@ -13,8 +13,13 @@ export interface GenerateRequest {
   part?: number
   /** Token ids, at least one. */
   prompt: readonly number[]
-  /** At most this many new tokens; null, or more than fit in the context, means as many as fit. */
+  /** At most this many new tokens; null, or more than fit in the context, means as many as fit. 0 only reads the prompt. */
   maxTokens: number | null
+  /**
+   * Scores the prompt tokens after the first one, with this number of most probable tokens in place of each. Such a
+   * prompt shares no computed pages, because all of its tokens must be computed; omitted or -1 for no scores.
+   */
+  promptLogprobs?: number
   sampling: Omit<SamplerSpec, 'promptTokens'>
   stops: readonly string[]
   /** The weights to generate with; null or omitted: those that are active at its first step. */
@@ -44,6 +49,8 @@ export interface GenerateRequest {
  */
 export type GenerateEvent =
   | { type: 'pinned'; maskVersion: number }
+  /** Before the first text, if requested: one row for each prompt token but the first. */
+  | { type: 'prompt'; scores: TokenScores }
   | { type: 'text'; text: string; tokens: TokenLogprob[] }
   | {
       type: 'finished'

@@ -1,5 +1,5 @@
 import type { AppError } from '@copal/shared/errors.ts'
-import type { SequenceOutput } from '../contract/backend.ts'
+import type { SequenceOutput, TokenScores } from '../contract/backend.ts'
 import type { GeneratedText } from './generated-text.ts'
 import type { TokenConstraint } from '../contract/token-constraint.ts'
 import type { Embedding } from './embedding-request.ts'
@@ -21,22 +21,40 @@ export interface OutputHandler {
   readonly completionTokens: number
 }
 
-/** Turns sampled tokens into events; the grammar constraint is released when the request ends. */
+/**
+ * Turns sampled tokens into events; the grammar constraint is released when the request ends.
+ *
+ * @param promptScores complete when the first token is sampled; undefined when they are not requested
+ * @param readsOnly nothing is generated: the first token is dropped and ends the request
+ */
 export function createGenerationOutput(
   queue: EventQueue<GenerateEvent>,
   newText: () => GeneratedText,
-  constraint: TokenConstraint | undefined,
+  {
+    constraint,
+    promptScores,
+    readsOnly,
+  }: {
+    constraint: TokenConstraint | undefined
+    promptScores: TokenScores | undefined
+    readsOnly: boolean
+  },
 ): OutputHandler {
   let generated = newText()
+  let isFirst = true
   return {
     pinned: (maskVersion) => queue.push({ type: 'pinned', maskVersion }),
     token(output) {
+      if (isFirst && promptScores) queue.push({ type: 'prompt', scores: promptScores })
+      isFirst = false
+      if (readsOnly) return 'length'
       const { text, tokens, reason } = generated.take(output)
       if (text !== '' || tokens.length > 0) queue.push({ type: 'text', text, tokens })
       return reason
     },
     restart() {
       generated = newText()
+      isFirst = true
       constraint?.release()
     },
     finished(reason, promptTokens, cachedTokens) {

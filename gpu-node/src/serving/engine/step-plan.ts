@@ -14,6 +14,7 @@ import { leaveStep, pendingDrops, queueDrop, type EngineState } from './engine-s
 export interface ReservedStep {
   readonly draft: StepDraft
   /** The plan for the backend. */
+import { hasPromptScores, promptScoringOf, storePromptScores } from './prompt-scores.ts'
   readonly plan: StepPlan
   /** The sequence of each work of the draft, in its order. */
   readonly sequences: readonly Sequence[]
@@ -111,6 +112,7 @@ export function commitStep(state: EngineState, step: ReservedStep, result: StepR
       if (work.to === request.goal.nll.length) scored.push(request)
     } else if (output.kind === 'hidden_sum' && request.goal.kind !== 'generate' && request.goal.sum) {
       addHidden(request.goal.sum, output.sum, work.from === 0)
+    storePromptScores(request, work.from, output)
       if (work.to === request.tokens.length) (request.goal.kind === 'score' ? scored : embedded).push(request)
     }
   })
@@ -156,8 +158,14 @@ function sequenceWork(
   if (goal.kind === 'generate' && goal.allowedAfter && output === 'token')
     work.allowed = goal.allowedAfter(request.tokens.slice(request.promptTokens))
   if (opens && from > 0) work.cached = Int32Array.from(request.tokens.slice(0, from))
-  if (output === 'nll') work.targets = Int32Array.from(request.tokens.slice(from + 1, to + 1))
-  return work
+  if (output === 'nll' && goal.kind === 'score') {
+    const isScored = (index: number) => index >= goal.first
+    work.targets = Int32Array.from(request.tokens.slice(from + 1, to + 1), (token, i) =>
+      isScored(from + 1 + i) ? token : -1,
+    )
+  }
+  const promptScores = promptScoringOf(request, from, to)
+  return promptScores ? { ...work, promptScores } : work
 }
 
 function checkResult(draft: StepDraft, { outputs }: StepResult): void {
@@ -165,7 +173,9 @@ function checkResult(draft: StepDraft, { outputs }: StepResult): void {
     outputs.length === draft.work.length &&
     draft.work.every(({ output, from, to }, index) => {
       const got = outputs[index]
-      return got?.kind === output && (got.kind !== 'nll' || got.nll.length === to - from)
+      const scored = goal.kind === 'score' ? Math.max(0, to + 1 - Math.max(from + 1, goal.first)) : 0
+      if (got?.kind !== output || (got.kind === 'nll' && got.nll.length !== scored)) return false
+      return hasPromptScores(plan.work[index] as SequenceWork, got)
     })
   if (!fits)
     throw new AppError('node_failed', 'The backend returned step results that do not match the plan.')

@@ -47,6 +47,17 @@ export function requireDistinct(work: readonly SequenceWork[]): void {
   )
 }
 
+/**
+ * Checks that work has as many targets as tokens, where it has targets.
+ *
+ * @throws AppError `internal_error`
+ */
+export function requireTargets(work: SequenceWork): void {
+  const { tokens, targets, output, promptScores } = work
+  const given = output === 'nll' ? (targets?.length ?? 0) : (promptScores?.targets.length ?? tokens.length)
+  if (given !== tokens.length) throw invalidWork(work, `it has ${given} targets for ${tokens.length} tokens`)
+}
+
 /** Creates the error for work that violates the contract of backends. */
 export function invalidWork({ sequence }: SequenceWork, why: string): AppError {
   return new AppError('internal_error', `The work of sequence ${sequence} does not fit: ${why}.`)

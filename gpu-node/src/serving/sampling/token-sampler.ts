@@ -86,8 +86,8 @@ function forbidOthers(logits: Float32Array, allowed: TokenMask): void {
   }
 }
 
-/** Returns the `count` largest logits as log-probabilities, by insertion into a short list. */
-function mostProbable(logits: Float32Array, count: number, logSumExp: number): TokenAlternative[] {
+/** Returns the `count` largest logits as log-probabilities, by insertion into a short list; ties go to the lower id. */
+export function mostProbable(logits: Float32Array, count: number, logSumExp: number): TokenAlternative[] {
   const top: TokenAlternative[] = []
   if (count === 0) return top
   let threshold = -Infinity

@@ -358,6 +358,49 @@ describe.each(BACKENDS)('$name', ({ create, exactTolerance, selfTolerance }) => 
     await steps.run([], [1410, 1411])
   })
 
+  test('a prompt is scored beside its work, with the most probable tokens in place of each', async () => {
+    const steps = await serving()
+    const tokens = randomTokens(45, 70)
+    const targets = Int32Array.of(...tokens.subarray(1), -1)
+    const expected = referenceLogits(tiny.model.config, tiny.tensors, [...tokens]).map(logSoftmax)
+    const { sampler } = generateWork(1500, tokens)
+    const [begin, end] = [0, 60, 70].flatMap((from, index, cuts) => {
+      const to = cuts[index + 1]
+      if (to === undefined) return []
+      const promptScores = { targets: targets.slice(from, to), alternatives: 3 }
+      const work = { sequence: 1500, tokens: tokens.slice(from, to), position: from, promptScores }
+      return [
+        { ...work, ...(from === 0 ? { sampler, output: 'none' } : { output: 'token' }) } as SequenceWork,
+      ]
+    })
+    // Beside another sequence, whose results lie between.
+    const other: SequenceWork = { sequence: 1501, tokens, position: 0, output: 'nll', targets }
+    const [first] = await steps.run([begin!, other])
+    const [last] = await steps.run([end!])
+    const parts = [first, last].map((output) => (output as Token).promptScores!)
+    expect(parts.map(({ logprobs: found }) => found.length)).toEqual([60, 9])
+    const scores = parts.flatMap((part) => [...part.logprobs])
+    expectClose(
+      scores,
+      [...tokens.subarray(1)].map((target, i) => expected[i]![target]!),
+      exactTolerance,
+    )
+    const [whole] = await steps.generate(1502, tokens, 1)
+    expect((last as Token).token).toBe(whole!.token)
+    const top = parts.flatMap(({ topTokens, topLogprobs }) =>
+      [...topTokens].map((token, i) => ({ token, logprob: topLogprobs[i]! })),
+    )
+    top.forEach(({ token, logprob }, index) => {
+      const row = expected[Math.floor(index / 3)]!
+      expect(Math.abs(logprob - row[token]!)).toBeLessThanOrEqual(2 * exactTolerance)
+      const ranked = row.toSorted((a, b) => b - a)
+      expect(Math.abs(logprob - ranked[index % 3]!)).toBeLessThanOrEqual(2 * exactTolerance)
+      // The same bits, so that a client can tell whether a token was the most probable one.
+      if (token === tokens[Math.floor(index / 3) + 1]) expect(logprob).toBe(scores[Math.floor(index / 3)])
+    })
+    await steps.run([], [1500, 1501, 1502])
+  })
+
   describe('invalid work is rejected, and the set continues', () => {
     const one = Int32Array.of(1)
     const scored = (count: number, targets: number): SequenceWork => ({

@@ -1,9 +1,15 @@
 import { createScriptLogitKernels } from '../../sampling/logit-kernels.ts'
-import type { Sampler } from '../../sampling/token-sampler.ts'
+import { mostProbable, type Sampler } from '../../sampling/token-sampler.ts'
 import type { InferenceSession } from '../../../pruning/graph/onnx-runtime.ts'
 import type { LlamaConfig } from '../../../model/config/llama-config.ts'
-import type { SequenceOutput, SequenceWork } from '../../contract/backend.ts'
-import { createSamplers, invalidWork, requireDistinct } from '../../sampling/sequence-samplers.ts'
+import type { PromptScoring, SequenceOutput, SequenceWork, TokenScores } from '../../contract/backend.ts'
+import { createTokenScores, requireFiniteScores, scoredTargets } from '../../contract/token-scores.ts'
+import {
+  createSamplers,
+  invalidWork,
+  requireDistinct,
+  requireTargets,
+} from '../../sampling/sequence-samplers.ts'
 import { runForward, type Batch, type BatchMember } from '../../../pruning/graph/decoder-forward.ts'
 import { KeyValueCache, type SequenceSlot, type Slab } from '../../../pruning/graph/key-value-cache.ts'
 
@@ -12,6 +18,9 @@ import { KeyValueCache, type SequenceSlot, type Slab } from '../../../pruning/gr
  * memory of scores and logits stays bounded.
  */
 const MAX_RUN_TOKENS = 256
+
+/** Rows whose logits are in memory at a time while a prompt is scored. */
+const SCORED_ROWS = 32
 
 /** Runs the steps of one weight set. Not reentrant. */
 export interface Runner {
@@ -30,29 +39,66 @@ interface Item {
 /** Creates a runner for a session of the decoder graph. */
 export function createRunner(session: InferenceSession, config: LlamaConfig): Runner {
   const cache = new KeyValueCache(config)
-  const samplers = createSamplers(createScriptLogitKernels(config.vocabSize))
+  const kernels = createScriptLogitKernels(config.vocabSize)
+  const samplers = createSamplers(kernels)
 
   const accept = (work: SequenceWork): Item => {
-    const { sequence, tokens, position, targets } = work
+    const { sequence, tokens, position } = work
     const held = cache.lengthOf(sequence)
     if (tokens.length === 0) throw invalidWork(work, 'it has no tokens')
     if (position > held) throw invalidWork(work, `it starts at position ${position}, ${held} tokens are held`)
-    if (work.output === 'nll' && targets?.length !== tokens.length) {
-      throw invalidWork(work, `it has ${targets?.length ?? 0} targets for ${tokens.length} tokens`)
-    }
+    requireTargets(work)
     const sampler = samplers.accept(work)
     return { work, place: cache.reserve(sequence, position, position + tokens.length), sampler }
   }
 
-  const finish = async ({ work, sampler }: Item, logits: Float32Array): Promise<SequenceOutput> => {
-    if (work.output === 'none' || !sampler) return { kind: 'none' }
+  const finish = async (
+    { work, sampler }: Item,
+    logits: Float32Array,
+    scored: { promptScores?: TokenScores } = {},
+  ): Promise<SequenceOutput> => {
+    if (work.output === 'none' || !sampler) return { kind: 'none', ...scored }
     const allowed = (await work.allowed) ?? null
-    return { kind: 'token', ...sampler.sample(logits, work.position + work.tokens.length, allowed) }
+    const token = sampler.sample(logits, work.position + work.tokens.length, allowed)
+    return { kind: 'token', ...token, ...scored }
+  }
+
+  /** Runs a chunk of a prompt whose tokens are scored: the logits of all its tokens, a few rows at a time. */
+  const runScored = async (item: Item, { targets, alternatives }: PromptScoring): Promise<SequenceOutput> => {
+    const { work, place } = item
+    const { vocabSize } = config
+    const promptScores = createTokenScores(scoredTargets({ targets }), alternatives)
+    let row = 0
+    let logits = new Float32Array()
+    for (let begin = 0; begin < work.tokens.length; begin += SCORED_ROWS) {
+      const tokens = work.tokens.subarray(begin, begin + SCORED_ROWS)
+      const outputIndices = [...tokens.keys()]
+      const member = { slot: place.slot, position: work.position + begin, tokens, outputIndices, targets: [] }
+      const batch = { slab: place.slab, members: [member], output: 'logits' as const }
+      const [rows] = await runForward(session, config, batch)
+      place.length = work.position + begin + tokens.length
+      for (const index of outputIndices) {
+        const end = (index + 1) * vocabSize
+        logits = (rows as Float32Array<ArrayBuffer>).subarray(end - vocabSize, end)
+        const target = targets[begin + index] as number
+        if (target === -1) continue
+        const logSumExp = kernels.logSumExp(logits)
+        promptScores.logprobs[row] = (logits[target] as number) - logSumExp
+        for (const [rank, { token, logprob }] of mostProbable(logits, alternatives, logSumExp).entries()) {
+          promptScores.topTokens[row * alternatives + rank] = token
+          promptScores.topLogprobs[row * alternatives + rank] = logprob
+        }
+        row += 1
+      }
+    }
+    requireFiniteScores(promptScores)
+    return finish(item, logits, { promptScores })
   }
 
   /** Runs a chunk of one sequence, in runs of at most {@link MAX_RUN_TOKENS}. */
   const runChunk = async (item: Item): Promise<SequenceOutput> => {
     const { work, place } = item
+    if (work.promptScores) return runScored(item, work.promptScores)
     const scores: Float32Array[] = []
     const sum = new Float64Array(config.hiddenSize)
     let logits = new Float32Array()
@@ -94,7 +140,10 @@ export function createRunner(session: InferenceSession, config: LlamaConfig): Ru
       const items = work.map(accept)
       const outputs = new Map<Item, SequenceOutput>()
       const together = Map.groupBy(
-        items.filter((item) => item.work.tokens.length === 1 && !ALONE[item.work.output]),
+        items.filter(
+          ({ work: { tokens, output, promptScores } }) =>
+            tokens.length === 1 && !ALONE[output] && !promptScores,
+        ),
         ({ place }) => place.slab,
       )
       for (const [slab, group] of together) {

@@ -49,7 +49,7 @@ export interface ModelEngine {
   ): Promise<EngineWeights>
   /**
    * Runs a step, then `finish` before any other step, because logits are those of the last step. `results` are the
-   * log-likelihoods and hidden sums of all work, concatenated in order.
+   * log-likelihoods, with their alternatives, and the hidden sums of all work, concatenated in order.
    *
    * @throws AppError `overloaded` when there are not enough pages for work without pages, `node_failed`, `internal_error`
    */
@@ -148,6 +148,9 @@ const OUTPUT_CODES = { none: 0, token: 1, nll: 2, hidden_sum: 3 } as const satis
   StepOutput
 >
 
+/** The codes for work that also scores tokens of a prompt. */
+const SCORED_CODES: Record<SequenceWork['output'], StepOutput> = { ...OUTPUT_CODES, none: 2, token: 4 }
+
 function runStep(
   engine: Engine,
   weights: EngineWeights,
@@ -162,6 +165,7 @@ function runStep(
   const positions = new Int32Array(work.length)
   const lengths = new Int32Array(work.length)
   const outputs = new Uint8Array(work.length)
+  const alternatives = new Uint8Array(work.length)
   const cachedLengths = new Int32Array(work.length)
   const pageCounts = new Int32Array(work.length)
   let at = 0
@@ -169,11 +173,14 @@ function runStep(
     sequences[index] = item.sequence
     positions[index] = item.position
     lengths[index] = item.tokens.length
-    outputs[index] = OUTPUT_CODES[item.output]
+    const { promptScores } = item
+    outputs[index] = promptScores ? SCORED_CODES[item.output] : OUTPUT_CODES[item.output]
+    alternatives[index] = promptScores?.alternatives ?? 0
     cachedLengths[index] = item.cached?.length ?? 0
     pageCounts[index] = pages[index]?.length ?? 0
     tokens.set(item.tokens, at)
     if (item.output === 'nll' && item.targets) targets.set(item.targets, at)
+    if (promptScores) targets.set(promptScores.targets, at)
     at += item.tokens.length
   }
   return explain(
@@ -182,6 +189,7 @@ function runStep(
       positions,
       lengths,
       outputs,
+      alternatives,
       cachedLengths,
       pageCounts,
       tokens,

@@ -12,18 +12,21 @@ import {
   type Backend,
   type SequenceOutput,
   type SequenceWork,
+  type TokenScores,
   type WeightSet,
 } from '../../contract/backend.ts'
+import { scoredTargets } from '../../contract/token-scores.ts'
 import { selfTestPrompt, checkSelfTest } from '../../contract/self-test.ts'
 import {
   createSamplers,
-  invalidWork,
   requireDistinct,
+  requireTargets,
   type Samplers,
 } from '../../sampling/sequence-samplers.ts'
 import { placesInMask, type MaskPlaces } from './mask-locations.ts'
 import { createModelEngine, type ModelEngine } from './model-engine.ts'
 import { createNativeLogitKernels } from './native-logit-kernels.ts'
+import { readTokenScores } from './read-token-scores.ts'
 
 /** Settings of the sparse engine. */
 export interface SparseBackendOptions {
@@ -195,9 +198,8 @@ function accept(
 ): readonly (Sampler | undefined)[] {
   requireDistinct(work)
   return work.map((item) => {
-    const { tokens, position, targets, output } = item
-    if (output === 'nll' && targets?.length !== tokens.length)
-      throw invalidWork(item, `it has ${targets?.length ?? 0} targets for ${tokens.length} tokens`)
+    const { tokens, position } = item
+    requireTargets(item)
     if (position + tokens.length > config.contextLength) {
       throw new AppError(
         'context_length_exceeded',
@@ -219,8 +221,13 @@ async function outputsOf(
   let read = 0
   let sampled = 0
   let turnMs = performance.now()
-  for (const [index, { output, targets, position, tokens, allowed }] of work.entries()) {
+  for (const [index, { output, targets, position, tokens, allowed, promptScores }] of work.entries()) {
     const sampler = samplers[index]
+    const scored: { promptScores?: TokenScores } = {}
+    if (promptScores) {
+      const size = scoredTargets(promptScores) * (1 + 2 * promptScores.alternatives)
+      scored.promptScores = readTokenScores(results.subarray(read, (read += size)), promptScores.alternatives)
+    }
     if (output === 'nll') {
       const count = targets?.reduce((sum, target) => sum + (target === -1 ? 0 : 1), 0) ?? 0
       outputs.push({ kind: 'nll', nll: results.slice(read, (read += count)) })
@@ -232,8 +239,9 @@ async function outputsOf(
         await nextTurn()
         turnMs = performance.now()
       }
-      outputs.push({ kind: 'token', ...sampler.sample(logitsOf(sampled++), position + tokens.length, mask) })
-    } else outputs.push({ kind: 'none' })
+      const token = sampler.sample(logitsOf(sampled++), position + tokens.length, mask)
+      outputs.push({ kind: 'token', ...token, ...scored })
+    } else outputs.push({ kind: 'none', ...scored })
   }
   return outputs
 }

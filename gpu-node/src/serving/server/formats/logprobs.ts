@@ -1,6 +1,7 @@
 import type { ChatTokenLogprob } from '@copal/shared/wire/chat.ts'
 import type { CompletionLogprobs } from '@copal/shared/wire/completions.ts'
 import type { TokenLogprob } from '../../engine/generated-text.ts'
+import type { TokenAlternative } from '../../contract/backend.ts'
 import type { TextCodec } from '../../../model/tokenizer/text-codec.ts'
 
 /** A function that returns the UTF-8 bytes of a token, which may be part of a character. */
@@ -15,28 +16,40 @@ export function chatLogprobs(tokens: readonly TokenLogprob[], tokenBytes: TokenB
   return tokens.map((token) => ({ ...described(token), top_logprobs: token.top.map(described) }))
 }
 
+/** A token of a completion. The first token of a prompt has neither a log-probability nor alternatives. */
+export interface CompletionToken {
+  token: number
+  logprob: number | null
+  top: readonly TokenAlternative[] | null
+}
+
 /**
  * Formats log-probabilities as the older completions do.
  *
- * @param offset code points of the output before the first of `tokens`
+ * @param offset code points of the text before the first of `tokens`; negative for a prompt whose first tokens are not
+ *   part of its text
  * @returns the log-probabilities and the offset after the last of `tokens`
  */
 export function completionLogprobs(
-  tokens: readonly TokenLogprob[],
+  tokens: readonly CompletionToken[],
   tokenBytes: TokenBytes,
   offset: number,
 ): { logprobs: CompletionLogprobs; offset: number } {
   const logprobs: CompletionLogprobs = { tokens: [], token_logprobs: [], top_logprobs: [], text_offset: [] }
-  const textOf = ({ token }: { token: number }) => tokenText(tokenBytes(token), 'bytes:')
+  const textOf = (token: number) => tokenText(tokenBytes(token), 'bytes:')
   let at = offset
-  for (const token of tokens) {
+  for (const { token, logprob, top } of tokens) {
     logprobs.tokens.push(textOf(token))
-    logprobs.token_logprobs.push(token.logprob)
+    logprobs.token_logprobs.push(logprob)
     logprobs.top_logprobs.push(
-      Object.fromEntries([...token.top, token].map((other) => [textOf(other), other.logprob])),
+      logprob === null
+        ? null
+        : Object.fromEntries(
+            [...(top ?? []), { token, logprob }].map((other) => [textOf(other.token), other.logprob]),
+          ),
     )
-    logprobs.text_offset.push(at)
-    at += countCharacters(tokenBytes(token.token))
+    logprobs.text_offset.push(Math.max(0, at))
+    at += countCharacters(tokenBytes(token))
   }
   return { logprobs, offset: at }
 }

@@ -3,7 +3,9 @@ import type { ChatCompletion, ChatCompletionChunk, FinishReason } from '@copal/s
 import type { Completion, CompletionChunk } from '@copal/shared/wire/completions.ts'
 import type { Usage } from '@copal/shared/wire/inference-fields.ts'
 import type { TokenLogprob } from '../../engine/generated-text.ts'
-import { chatLogprobs, completionLogprobs, type TokenBytes } from './logprobs.ts'
+import type { TokenScores } from '../../contract/backend.ts'
+import { echoPrompt, type EchoedPrompt, type PromptEcho } from './echoed-prompt.ts'
+import { chatLogprobs, completionLogprobs, type CompletionToken, type TokenBytes } from './logprobs.ts'
 
 /** The fields that every object of a response repeats. */
 export interface OutputHead {
@@ -19,10 +21,12 @@ export interface FinishedChoice {
   text: string
   tokens: TokenLogprob[]
   reason: FinishReason
+  /** Scores of the tokens of its prompt, if they were requested. */
+  promptScores?: TokenScores | undefined
 }
 
 /**
- * The response format of one API. A response that is not streamed uses `body`. A stream uses `start`, `delta`,
+ * The response format of one API. A response that is not streamed uses `body`. A stream uses `start`, `echo`, `delta`,
  * `endChoice` and `end` in this order, with the calls of different choices interleaved.
  */
 export interface OutputFormat {
@@ -31,6 +35,8 @@ export interface OutputFormat {
   body(choices: readonly FinishedChoice[], usage: Usage): object
   /** Returns the first objects of a stream with this number of choices, before any text. */
   start(choices: number): object[]
+  /** Returns the objects that repeat the prompt of a choice; absent where no prompt is repeated. */
+  echo?(choice: number, promptScores: TokenScores | undefined): object[]
   delta(choice: number, text: string, tokens: TokenLogprob[]): object[]
   /** Returns the objects that end one choice. */
   endChoice(choice: number, reason: FinishReason): object[]
@@ -95,18 +101,30 @@ export function chatFormat(
   }
 }
 
-/** Formats `text_completion`, in one piece and in chunks. */
+/** Formats `text_completion`, in one piece and in chunks; with `echo`, each choice begins with its prompt. */
 export function completionFormat(
   head: OutputHead,
-  { logprobs, tokenBytes, withUsage }: FormatOptions,
+  { logprobs, tokenBytes, withUsage, echo }: FormatOptions & { echo?: PromptEcho | undefined },
 ): OutputFormat {
   /** Code points of each choice written so far. */
   const offsets: number[] = []
-  const choice = <Reason>(index: number, text: string, tokens: TokenLogprob[], finish_reason: Reason) => {
+  const choice = <Reason>(
+    index: number,
+    text: string,
+    tokens: readonly CompletionToken[],
+    finish_reason: Reason,
+  ) => {
     const offset = offsets[index] ?? 0
     const described = logprobs ? completionLogprobs(tokens, tokenBytes, offset) : null
     offsets[index] = described?.offset ?? offset
     return { index, text, logprobs: described?.logprobs ?? null, finish_reason }
+  }
+  const echoOf = (index: number, scores: TokenScores | undefined): EchoedPrompt => {
+    const prompt = echo?.(index)
+    if (!prompt) return { text: '', tokens: [] }
+    const echoed = echoPrompt(prompt, scores, tokenBytes)
+    offsets[index] = echoed.offset
+    return echoed
   }
   const chunk = (choices: CompletionChunk['choices']): CompletionChunk => ({
     ...fields(head, 'text_completion'),
@@ -117,12 +135,21 @@ export function completionFormat(
     namesEvents: false,
     body: (choices, usage): Completion => ({
       ...fields(head, 'text_completion'),
-      choices: choices.map(({ text, tokens, reason }, index) =>
-        choice(index, text, tokens, withoutTools(reason)),
-      ),
+      choices: choices.map(({ text, tokens, reason, promptScores }, index) => {
+        const prompt = echoOf(index, promptScores)
+        return choice(index, prompt.text + text, [...prompt.tokens, ...tokens], withoutTools(reason))
+      }),
       usage,
     }),
     start: () => [],
+    ...(echo
+      ? {
+          echo(index, scores) {
+            const prompt = echoOf(index, scores)
+            return [chunk([choice(index, prompt.text, prompt.tokens, null)])]
+          },
+        }
+      : {}),
     delta: (index, text, tokens) => [chunk([choice(index, text, tokens, null)])],
     endChoice: (index, reason) => [chunk([choice(index, '', [], withoutTools(reason))])],
     end: (usage) => (withUsage ? [{ ...chunk([]), usage }] : []),

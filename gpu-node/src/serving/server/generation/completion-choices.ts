@@ -11,7 +11,10 @@ import type {
 import { philox } from '../../sampling/random-draw.ts'
 
 /** The choices that one call generates: the same number for each of its prompts. */
-export interface ChoicesPlan extends Pick<GenerateRequest, 'maxTokens' | 'sampling' | 'stops'> {
+export interface ChoicesPlan extends Pick<
+  GenerateRequest,
+  'maxTokens' | 'sampling' | 'stops' | 'promptLogprobs'
+> {
   prompts: readonly (readonly number[])[]
   choicesPerPrompt: number
   /** Named prefixes of the first prompt. */

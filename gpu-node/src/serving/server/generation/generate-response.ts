@@ -2,6 +2,7 @@ import { AppError, toAppError } from '@copal/shared/errors.ts'
 import type { Usage } from '@copal/shared/wire/inference-fields.ts'
 import type { CacheTarget } from '@copal/shared/wire/node-calls.ts'
 import { MAX_CACHED_RESPONSE_BYTES } from '@copal/shared/wire/receipts.ts'
+import type { TokenScores } from '../../contract/backend.ts'
 import type { GenerationOutcome } from '../../engine/generation-request.ts'
 import { endGenerated, endRejected, startCallSpan } from '../../telemetry/generation-spans.ts'
 import type { OutputFormat, OutputHead, FinishedChoice } from '../formats/output-format.ts'
@@ -183,8 +184,9 @@ async function collectChoices({
     if (event.type === 'pinned') {
       // A second `pinned` event means a restart on other weights, which discards the output so far.
       maskVersion = event.maskVersion
-      Object.assign(current, { text: '', tokens: [] })
-    } else if (event.type === 'text') {
+      Object.assign(current, { text: '', tokens: [], promptScores: undefined })
+    } else if (event.type === 'prompt') current.promptScores = event.scores
+    else if (event.type === 'text') {
       current.text += event.text
       current.tokens.push(...event.tokens)
     } else current.reason = event.reason
@@ -225,10 +227,18 @@ function usageOf({
   cachedTokens: number
   completionTokens: number
 }): Usage {
+  const promptScores = new Map<number, TokenScores>()
+  const echoed = new Set<number>()
   return {
     prompt_tokens: promptTokens,
+    if (event.type === 'prompt') {
+      promptScores.set(choice, event.scores)
+      continue
+    }
     completion_tokens: completionTokens,
     total_tokens: promptTokens + completionTokens,
+    if (format.echo && !echoed.has(choice)) yield* format.echo(choice, promptScores.get(choice))
+    echoed.add(choice)
     prompt_tokens_details: { cached_tokens: cachedTokens },
   }
 }

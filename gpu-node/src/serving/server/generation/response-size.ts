@@ -19,14 +19,16 @@ const LIMIT = `${MAX_RESPONSE_BYTES / (1024 * 1024)} MiB, the limit of one respo
  * @throws AppError `invalid_request` that says how many tokens fit
  */
 export function requireLogprobsFit(
-  { prompts, choicesPerPrompt, maxTokens, sampling }: ChoicesPlan,
+  { prompts, choicesPerPrompt, maxTokens, sampling, promptLogprobs = -1 }: ChoicesPlan,
   contextLength: number,
   logprobBytes: number,
   param: string,
 ): void {
   if (maxTokens === null || sampling.topLogprobs < 0) return
   const tokens = prompts.reduce(
-    (sum, prompt) => sum + choicesPerPrompt * Math.min(maxTokens, contextLength - prompt.length),
+    (sum, { length }) =>
+      sum +
+      choicesPerPrompt * (Math.min(maxTokens, contextLength - length) + (promptLogprobs >= 0 ? length : 0)),
     0,
   )
   const fittingTokens = Math.floor(MAX_RESPONSE_BYTES / (logprobBytes * (1 + sampling.topLogprobs)))

@@ -2,6 +2,7 @@ import { Hono } from 'hono'
 import { promptsOf } from '@copal/shared/wire/completions.ts'
 import { completionCall } from '@copal/shared/wire/node-calls.ts'
 import { validate } from '@copal/shared/wire/validate.ts'
+import type { ClientPrompt } from '../formats/echoed-prompt.ts'
 import { completionFormat } from '../formats/output-format.ts'
 import { COMPLETION_LOGPROB_BYTES, requireLogprobsFit } from '../generation/response-size.ts'
 import { MAX_CALL_BYTES, type InferenceRouteDeps } from './route-deps.ts'
@@ -16,7 +17,14 @@ export function completions(deps: Omit<InferenceRouteDeps, 'grammars'>): Hono {
     const { request, ...call } = validate(completionCall, await read(c.req.raw, MAX_CALL_BYTES))
     const withUsage = request.stream_options?.include_usage ?? false
     const topLogprobs = request.logprobs ?? -1
-    const [first = []] = promptsOf(request)
+    const clientPrompts = promptsOf(request)
+    const [first = []] = clientPrompts
+    let prompts: number[][] = []
+    const echo = (choice: number): ClientPrompt => {
+      const index = Math.floor(choice / (request.n ?? 1))
+      const text = clientPrompts[index]
+      return { text: typeof text === 'string' ? text : undefined, tokens: prompts[index] ?? [] }
+    }
     return generate(
       {
         ...call,
@@ -25,12 +33,13 @@ export function completions(deps: Omit<InferenceRouteDeps, 'grammars'>): Hono {
         idPrefix: 'cmpl-',
         async prepare(signal) {
           const field = { name: 'prompt', value: request.prompt }
-          const prompts = await tokensOf(promptsOf(request), field, model.config, encoder, signal)
+          prompts = await tokensOf(clientPrompts, field, model.config, encoder, signal)
           const plan = {
             ...samplingOf(request, topLogprobs),
             prompts,
             prefixes: promptPrefixes(call.prefix, first.length, prompts[0]?.length ?? 0),
             choicesPerPrompt: request.n ?? 1,
+            promptLogprobs: request.echo ? topLogprobs : -1,
             maxTokens: completionMaxTokens(request),
           }
           if (!request.stream)
@@ -43,6 +52,7 @@ export function completions(deps: Omit<InferenceRouteDeps, 'grammars'>): Hono {
             logprobs: topLogprobs >= 0,
             tokenBytes: (id) => model.codec.tokenBytes(id),
             withUsage,
+            echo: request.echo ? echo : undefined,
           }),
       },
       c.req.raw,

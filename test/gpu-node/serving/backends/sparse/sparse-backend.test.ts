@@ -163,6 +163,7 @@ function testSparse(built: Addon): void {
         positions: Int32Array.of(position),
         lengths: Int32Array.of(12),
         outputs: Uint8Array.of(2),
+        alternatives: Uint8Array.of(0),
         cachedLengths: Int32Array.of(0),
         pageCounts: Int32Array.of(3),
         tokens: piece,
