@@ -39,6 +39,8 @@ export const updates = sqliteTable(
     /** The domain that gets the mask for itself, beside the shared one; null for a mask that all domains share. */
     ownDomain: text(),
     createdAt: integer().notNull(),
+    /** When it came into its state; null for updates that are older than this column, and before the first change. */
+    stateSince: integer(),
     finishedAt: integer(),
   },
   (table) => [

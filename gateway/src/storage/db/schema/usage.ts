@@ -127,3 +127,18 @@ export const cacheCounts = sqliteTable('cache_counts', {
   answers: integer().notNull(),
   bytes: integer().notNull(),
 })
+
+/**
+ * Counts behind metrics that no other table holds, and that many isolates add to. Their labels have few values: domains, outcomes
+ * and classes of personal data.
+ */
+export const metricCounts = sqliteTable(
+  'metric_counts',
+  {
+    metric: text({ enum: ['samplerDecisions', 'redactions'] }).notNull(),
+    /** The values of the labels, in their order. */
+    labels: text({ mode: 'json' }).$type<string[]>().notNull(),
+    value: integer().notNull(),
+  },
+  (table) => [primaryKey({ columns: [table.metric, table.labels] })],
+)
