@@ -28,26 +28,26 @@ function statistics(values: readonly number[], { tolerance, maxDeviation, warmUp
 
 test('the statistic is the distance of the sum of deviations from its minimum', () => {
   const values = [...noise(150, 3), ...noise(40, 3.6, 2)]
-  const test = new PageHinkley(
+  const detector = new PageHinkley(
     startPageHinkley(),
     { ...RULES, twoSided: false },
     { ...PAGE_HINKLEY, threshold: 1e9 },
   )
   const expected = statistics(values)
   for (const [index, value] of values.entries()) {
-    test.add(value)
-    expect(test.statistic).toBeCloseTo(expected[index] ?? Number.NaN, 8)
+    detector.add(value)
+    expect(detector.statistic).toBeCloseTo(expected[index] ?? Number.NaN, 8)
   }
-  expect(test.statistic).toBeGreaterThan(5)
+  expect(detector.statistic).toBeGreaterThan(5)
 })
 
 test('a rise and a fall of a deviation are found within 100 observations, with the means before and after', () => {
   for (const to of [3.4, 2.6]) {
-    const test = new PageHinkley(startPageHinkley(), RULES)
+    const detector = new PageHinkley(startPageHinkley(), RULES)
     const before = noise(2_000, 3)
-    expect(before.map((value) => test.add(value)).filter(Boolean)).toEqual([])
+    expect(before.map((value) => detector.add(value)).filter(Boolean)).toEqual([])
     const found = noise(100, to, 3)
-      .map((value) => test.add(value))
+      .map((value) => detector.add(value))
       .find(Boolean)
     expect(found?.before).toBeCloseTo(3, 1)
     expect(found?.after).toBeCloseTo(to, 0.5)
@@ -55,10 +55,10 @@ test('a rise and a fall of a deviation are found within 100 observations, with t
 })
 
 test('no single observation alarms, however far it is', () => {
-  const test = new PageHinkley(startPageHinkley(), RULES)
-  for (const value of noise(500, 3)) test.add(value)
+  const detector = new PageHinkley(startPageHinkley(), RULES)
+  for (const value of noise(500, 3)) detector.add(value)
   for (let count = 0; count < Math.floor(PAGE_HINKLEY.threshold / PAGE_HINKLEY.maxDeviation) - 1; count += 1)
-    expect(test.add(8)).toBeUndefined()
+    expect(detector.add(8)).toBeUndefined()
 })
 
 test('a change below the smallest that matters never alarms, and a falling gap does not either', () => {
