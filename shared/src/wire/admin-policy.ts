@@ -67,7 +67,12 @@ const statistics = z.strictObject({
     .max(3650)
     .nullable()
     .describe('A batch counts half after this time; null: always fully.'),
-  weights: z.enum(['equal', 'traffic']).or(domainWeights).describe('Weights of the domains in a selection.'),
+  weights: z
+    .enum(['balanced', 'equal', 'traffic'])
+    .or(domainWeights)
+    .describe(
+      'Weights of the domains in a selection. `balanced`: those that the active mask knows weigh together at least as much as the new ones.',
+    ),
 })
 
 /** Updates that start by themselves. Times of day are UTC. */
@@ -242,7 +247,7 @@ const PRODUCTION: AdaptationPolicy = {
     false_alarm: 0.01,
   },
   watch: { soak_minutes: 60 },
-  statistics: { half_life_days: null, weights: 'equal' },
+  statistics: { half_life_days: null, weights: 'balanced' },
   triggers: {
     enabled: true,
     dry_run: false,

@@ -9,20 +9,41 @@ const TRAFFIC_MS = 30 * DAY_MS
 /** The least share of a domain: without one, a domain that is quiet for a month would be pruned away. */
 const MIN_SHARE = 0.01
 
+/** The domains of a selection. */
+interface SelectedDomains {
+  domains: readonly string[]
+  /** Those of the active mask. */
+  known: readonly string[]
+}
+
 /** Returns the weights of the domains in a selection, by the policy of the model; domains that are not named have 1. */
 export async function selectionWeights(
   deps: Pick<Deps, 'db' | 'nowMs'>,
   model: string,
-  domains: readonly string[],
+  { domains, known }: SelectedDomains,
   policy: AdaptationPolicy['statistics']['weights'],
 ): Promise<DomainWeights> {
   if (policy === 'equal') return {}
+  if (policy === 'balanced') return balancedWeights({ domains, known })
   if (policy !== 'traffic') return policy
   const nowMs = deps.nowMs()
   return trafficWeights(
     domains,
     await sumTokensByDomain(deps.db, model, { fromMs: nowMs - TRAFFIC_MS, nowMs }),
   )
+}
+
+/**
+ * Returns weights, with the mean 1, by which known domains together count at least as much as new ones. With equal weights
+ * one known domain beside three new ones lost 6 % (docs/measurements/demo.md). A pure function.
+ */
+export function balancedWeights({ domains, known }: SelectedDomains): DomainWeights {
+  const numberKnown = domains.filter((domain) => known.includes(domain)).length
+  const numberNew = domains.length - numberKnown
+  if (numberKnown === 0 || numberNew <= numberKnown) return {}
+  const ofNew = domains.length / (2 * numberNew)
+  const ofKnown = domains.length / (2 * numberKnown)
+  return Object.fromEntries(domains.map((domain) => [domain, known.includes(domain) ? ofKnown : ofNew]))
 }
 
 /**

@@ -58,10 +58,12 @@ async function calibrateJob(deps: StepDeps, update: UpdateRow): Promise<Calibrat
   const policy = (await findPolicy(deps, update.model)).statistics
   const { datasets, accumulated } = await inputOf(deps, update)
   const domains = [...new Set([...datasets, ...accumulated].map(({ domain }) => domain))].sort()
-  const [parent, weights] = await Promise.all([
-    update.parentVersion ? findMask(deps.db, update.model, update.parentVersion) : undefined,
-    update.weights ?? selectionWeights(deps, update.model, domains, policy.weights),
-  ])
+  const parent = update.parentVersion
+    ? await findMask(deps.db, update.model, update.parentVersion)
+    : undefined
+  const weights =
+    update.weights ??
+    (await selectionWeights(deps, update.model, { domains, known: parent?.domains ?? [] }, policy.weights))
   const { samples, length, seed, method, pattern, patterns, scope } = update
   return {
     kind: 'calibrate',

@@ -69,10 +69,12 @@ export async function mustConfirm(
 
 async function nextWeights(deps: StepDeps, update: UpdateRow, violations: GateVerdict['violations']) {
   if (violations.length === 0) return undefined
-  const [mask, job] = await Promise.all([
+  const [mask, parent, job] = await Promise.all([
     findMask(deps.db, update.model, requireMaskVersion(update)),
+    update.parentVersion ? findMask(deps.db, update.model, update.parentVersion) : undefined,
     findJob(deps.db, calibrateJobId(update)),
   ])
   if (!mask || job?.payload.kind !== 'calibrate') return undefined
-  return reselectionWeights(mask.domains, job.payload.selection.weights ?? {}, violations)
+  const weights = job.payload.selection.weights ?? {}
+  return reselectionWeights({ domains: mask.domains, known: parent?.domains ?? [], weights }, violations)
 }

@@ -211,7 +211,10 @@ describe('small holdouts', () => {
     ])
     expect(verdict).toBe('failed')
     expect(violations.map(({ domain }) => domain)).toEqual(['books', '(general)'])
-    const weights = reselectionWeights(['books', 'code'], {}, violations)
+    const weights = reselectionWeights(
+      { domains: ['books', 'code'], known: ['books'], weights: {} },
+      violations,
+    )
     expect(weights?.['books']).toBeGreaterThan(weights?.['code'] ?? Infinity)
   })
 

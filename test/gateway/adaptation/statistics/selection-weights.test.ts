@@ -1,11 +1,9 @@
 import { env } from 'cloudflare:workers'
 import { expect, test } from 'vitest'
 import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
+import { insertReceipts } from '../../../../gateway/src/storage/db/queries/receipt-queries.ts'
 import {
-  insertReceipts,
-  sumTokensByDomain,
-} from '../../../../gateway/src/storage/db/queries/receipt-queries.ts'
-import {
+  balancedWeights,
   selectionWeights,
   trafficWeights,
 } from '../../../../gateway/src/adaptation/statistics/selection-weights.ts'
@@ -31,6 +29,20 @@ test('weights by traffic are shares with the mean 1, and a quiet domain keeps 1 
   expect(trafficWeights(['code'], new Map())).toEqual({})
 })
 
+test('balanced weights give known domains at least half of the weight', () => {
+  const known = ['books']
+  expect(balancedWeights({ domains: ['books', 'code', 'mail', 'law'], known })).toEqual({
+    books: 2,
+    code: expect.closeTo(2 / 3, 12) as number,
+    mail: expect.closeTo(2 / 3, 12) as number,
+    law: expect.closeTo(2 / 3, 12) as number,
+  })
+  // They have half or more by equal weights already, or there is nothing to balance.
+  expect(balancedWeights({ domains: ['books', 'code'], known })).toEqual({})
+  expect(balancedWeights({ domains: ['code', 'mail'], known })).toEqual({})
+  expect(balancedWeights({ domains: ['books'], known })).toEqual({})
+})
+
 test('the policy chooses equal weights, named ones, or those of the last 30 days of settled requests', async () => {
   const deps = testDeps()
   const domains = ['w-code', 'w-mail']
@@ -47,16 +59,10 @@ test('the policy chooses equal weights, named ones, or those of the last 30 days
   await settle('w-3', 'w-mail', Date.now())
   await settle('w-4', 'w-mail', Date.now(), { finishReason: 'superseded' })
   await settle('w-5', 'w-mail', Date.now() - 31 * 24 * 60 * 60 * 1000)
-  expect(await selectionWeights(deps, 'weights', domains, 'equal')).toEqual({})
-  expect(await selectionWeights(deps, 'weights', domains, { 'w-code': 3 })).toEqual({ 'w-code': 3 })
-  const weights = await selectionWeights(deps, 'weights', domains, 'traffic')
+  expect(await selectionWeights(deps, 'weights', { domains, known: [] }, 'equal')).toEqual({})
+  expect(await selectionWeights(deps, 'weights', { domains, known: [] }, { 'w-code': 3 })).toEqual({
+    'w-code': 3,
+  })
+  const weights = await selectionWeights(deps, 'weights', { domains, known: [] }, 'traffic')
   expect((weights['w-code'] ?? 0) / (weights['w-mail'] ?? 0)).toBeCloseTo(60 / 15, 9)
-})
-
-test('the tokens of domains are those of the newest receipts', async () => {
-  const db = openDatabase(env.DB)
-  for (const [atMs, domain] of ['old', 'new', 'new'].entries())
-    await insertReceipts(db, 'node-1', [receiptOf(`n-${atMs}`, { model: 'newest', domain })], 'node', atMs)
-  expect(await sumTokensByDomain(db, 'newest', 0, 2)).toEqual(new Map([['new', 30]]))
-  expect(Object.fromEntries(await sumTokensByDomain(db, 'newest', 0))).toEqual({ new: 30, old: 15 })
 })
