@@ -84,7 +84,7 @@ export function addChangesToPeriods(db: Database, changes: SQL) {
             and (known.since <= changed.created_at or (moved and sign > 0))
         ), domain, ${OTHER_DOMAINS}) name,
         iif(finish_reason = 'superseded', 0, sign) request, coalesce(drift_tokens, 0) > 0 is_scored,
-        nll_masked / nullif(drift_tokens, 0) masked, nll_dense / nullif(drift_tokens, 0) dense,
+        ${meanOf('nll_masked')} masked, ${meanOf('nll_dense')} dense,
         ${bucketOf('time_to_first_token_ms', FIRST_TOKEN_BOUNDS_MS)} first_token_bucket,
         ${bucketOf('duration_ms', DURATION_BOUNDS_MS)} duration_bucket
       from (select *, iif(estimated, null, total_ms) duration_ms from changed) changed
@@ -118,8 +118,13 @@ function termOf(column: string): string {
   return `sum(request * (${term}))`
 }
 
-/** The number of the bucket that a value is in; null for null. */
-function bucketOf(column: string, bounds: readonly number[]): SQL {
+/** The mean loss of a request, nats a token; of a parameter, whose sums may be whole numbers, it must not be a whole one. */
+function meanOf(column: string): SQL {
+  return sql.raw(`${column} * 1.0 / nullif(drift_tokens, 0)`)
+}
+
+/** Returns the number of the bucket that a value is in, as SQL; null for null. */
+export function bucketOf(column: string, bounds: readonly number[]): SQL {
   const cases = bounds.map((bound, bucket) => `when ${column} <= ${bound} then ${bucket}`)
   return sql.raw(`case when ${column} is null then null ${cases.join(' ')} else ${bounds.length} end`)
 }

@@ -160,7 +160,9 @@ function draw(model: string, seed: number): Happening[] {
   const receiptFor = (request: number): StoredReceipt => {
     const tokens = below(4) === 0 ? 0 : 16 + below(240)
     const scoring = pick([...scoringOutcome.options, undefined], undefined)
-    const dense = (1 + 3 * random()) * tokens
+    const exact = (1 + 3 * random()) * tokens
+    // Whole numbers too, which SQLite divides otherwise.
+    const dense = below(2) === 0 ? exact : Math.round(exact)
     return {
       ...receiptOf(`${model}-${request}`, { model, domain: pick(domains, '') }),
       maskVersion: below(3),
@@ -171,7 +173,7 @@ function draw(model: string, seed: number): Happening[] {
       totalMs: 10 ** (6 * random()),
       drift:
         scoring === 'scored'
-          ? { tokens, nllDense: dense, nllMasked: dense + tokens * (random() - 0.3) }
+          ? { tokens, nllDense: dense, nllMasked: dense + below(2) * tokens * (random() - 0.3) }
           : null,
       scoring,
     }
