@@ -7,6 +7,7 @@ import { createCachedResponseSender } from './serving/control/cached-response-se
 import { createDatasetStore } from './serving/control/dataset-store.ts'
 import { createTextEvaluator } from './serving/control/text-evaluation.ts'
 import { createMaskEvaluator } from './serving/control/mask-evaluator.ts'
+import { createProbeScorer } from './serving/control/probe-scorer.ts'
 import { createGatewayClient } from './serving/control/gateway-client.ts'
 import { createHeartbeatLoop } from './serving/control/heartbeat-loop.ts'
 import { createStatisticsExchange } from './serving/control/statistics-exchange.ts'
@@ -19,7 +20,7 @@ import { openReceiptOutbox } from './serving/control/receipt-outbox.ts'
 import { supportedMethods } from './pruning/selection/allocate-ratios.ts'
 import type { Engine } from './serving/engine/engine-api.ts'
 import { createEngine } from './serving/engine/engine.ts'
-import { defaultKvTokens } from './serving/engine/engine-policy.ts'
+import { defaultKvTokens, MAX_SCORE_TOKENS } from './serving/engine/engine-policy.ts'
 import { listen } from './platform/listener.ts'
 import type { Log } from './platform/log.ts'
 import { createMaskStore } from './serving/masks/mask-store.ts'
@@ -99,7 +100,7 @@ export async function startNode(settings: NodeSettings, environment: NodeProcess
       id: model.id,
       baseSha256: model.master.baseSha256,
     }
-    const telemetry = createNodeTelemetry({ nodeId, otlpEndpoint: settings.otlpEndpoint })
+    const telemetry = createNodeTelemetry({ model: model.id, otel: settings.otel, log })
     started.push(() => telemetry.shutdown())
     const gateway = createGatewayClient({
       baseUrl: settings.gatewayUrl,
@@ -113,7 +114,10 @@ export async function startNode(settings: NodeSettings, environment: NodeProcess
     await removeUnusedMasks()
 
     const memory = { bytes: weightBytes(settings), bytesOfSet: 4 * parameterCount(model) }
-    const kvTokens = settings.kvTokens ?? kvTokensForMemory(model, log)
+    const requestKvTokens = settings.kvTokens ?? kvTokensForMemory(model, log)
+    const contextLength = Math.min(model.config.contextLength, requestKvTokens)
+    const scoreKvTokens = Math.min(MAX_SCORE_TOKENS, contextLength)
+    const kvTokens = requestKvTokens + scoreKvTokens
     const backend = chooseBackend({
       ...settings,
       kvTokens,
@@ -127,6 +131,9 @@ export async function startNode(settings: NodeSettings, environment: NodeProcess
       observer: telemetry.metrics.observer,
       policy: {
         kvTokens,
+        contextLength,
+        scoreKvTokens,
+        scoringShare: settings.scoringShare,
         ...(settings.maxRunning === null ? {} : { maxRunning: settings.maxRunning }),
       },
     })
@@ -138,8 +145,19 @@ export async function startNode(settings: NodeSettings, environment: NodeProcess
       engine,
       masks,
       log,
+      observer: telemetry.metrics.swaps,
       memory,
-      onChange: () => heartbeats.sendSoon(),
+      onChange() {
+        heartbeats.sendSoon()
+        probes.check()
+      },
+    })
+    const probes = createProbeScorer({
+      engine,
+      codec: model.codec,
+      weightSets: () => swap.readySets(),
+      log,
+      intervalMs: settings.probeMs,
     })
     const evaluator = createMaskEvaluator({ backend, model, reference, masks })
     const work = createJobWork({
@@ -152,7 +170,17 @@ export async function startNode(settings: NodeSettings, environment: NodeProcess
       traffic: createTrafficWatch(() => engine.load().running + engine.load().waiting),
       threads: settings.threads,
     })
-    const jobs = await openJobRunner({ home, work, log, onChange: () => heartbeats.sendSoon() })
+    const jobs = await openJobRunner({
+      home,
+      work,
+      log,
+      observer: telemetry.jobs,
+      onChange: () => heartbeats.sendSoon(),
+    })
+    telemetry.metrics.trackNode({
+      weightSets: () => swap.weightSets(),
+      receiptsWaiting: () => outbox.pending(),
+    })
     const server = createNodeServer({
       nodeId,
       secrets: [settings.secret, ...settings.otherSecrets],
@@ -161,9 +189,13 @@ export async function startNode(settings: NodeSettings, environment: NodeProcess
       weights: (version) => swap.weights(version) ?? null,
       countUse: (domain) => swap.countUse(domain),
       evaluateText: createTextEvaluator({ evaluator, maskOf: (version) => swap.maskOf(version) }),
-      onReceipt: (receipt) => outbox.add(receipt),
+      onReceipt(receipt) {
+        if (receipt.scoring) telemetry.metrics.scored(receipt.scoring)
+        outbox.add(receipt)
+      },
       onCacheableResponse: createCachedResponseSender({ gateway, log }),
       requestTimeoutMs: settings.requestTimeoutMs,
+      scoreTimeoutMs: settings.scoreTimeoutMs,
       telemetry,
       log,
     })
@@ -178,6 +210,7 @@ export async function startNode(settings: NodeSettings, environment: NodeProcess
       gateway,
       snapshot,
       onResponse: onHeartbeatResponse,
+      onSent: (outcome) => telemetry.metrics.heartbeat(outcome),
       log,
       intervalMs: settings.heartbeatMs,
     })
@@ -203,6 +236,7 @@ export async function startNode(settings: NodeSettings, environment: NodeProcess
         ...(prefixes ? { prefixes } : {}),
         requests: server.progress(),
         shadows: server.shadows.pendingScores().slice(0, MAX_SHADOW_SCORES),
+        probes: probes.scores(),
         jobs: jobs.reports(),
       }
     }
@@ -231,6 +265,7 @@ export async function startNode(settings: NodeSettings, environment: NodeProcess
 
     // A failed start stops the parts in reverse order.
     started.push(() => swap.close())
+    started.push(async () => probes.close())
     signal.throwIfAborted()
     const remembered = stateFile.current()
     await swap.start(remembered.model === model.id ? remembered.desired : { active: null, previous: null })
@@ -247,6 +282,7 @@ export async function startNode(settings: NodeSettings, environment: NodeProcess
       async stop(graceMs) {
         draining = true
         heartbeats.sendSoon()
+        probes.close()
         await withTimeout(idle(), graceMs)
         engine.close()
         await awaitStop(listener.close(500))

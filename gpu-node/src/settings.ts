@@ -2,14 +2,26 @@ import { homedir } from 'node:os'
 import { resolve } from 'node:path'
 import { AppError } from '@copal/shared/errors.ts'
 import { SETTINGS } from '@copal/shared/settings-table.ts'
+import {
+  OtelVariableError,
+  readOtelSettings,
+  type OtelSettings,
+} from '@copal/shared/telemetry/otel-settings.ts'
 import { nodeId, nodeIdOfSecret } from '@copal/shared/wire/node-secret.ts'
 import { z } from 'zod'
 import type { KernelName, Precision } from '../native/addon.d.ts'
 import { MAX_THREADS, PRECISIONS } from './serving/contract/backend.ts'
+import { MAX_SCORING_SHARE } from './serving/engine/engine-policy.ts'
 
 const text = (message: string) => z.string({ error: message }).min(1, message)
 const wholeNumber = (min: number, max: number, message: string) =>
   z.string().regex(/^\d+$/, message).transform(Number).pipe(z.number().min(min, message).max(max, message))
+const share = (max: number, message: string) =>
+  z
+    .string()
+    .regex(/^\d*\.?\d+$/, message)
+    .transform(Number)
+    .pipe(z.number().max(max, message))
 const url = (message: string) =>
   z.url({ protocol: /^https?$/, error: message }).transform((value) => value.replace(/\/+$/, ''))
 
@@ -80,6 +92,20 @@ const environment = z
       4096,
       'a number of requests served at once, 1 to 4096, is expected',
     ).optional(),
+    COPAL_SCORING_SHARE: share(
+      MAX_SCORING_SHARE,
+      `a share of the time of steps, 0 to ${MAX_SCORING_SHARE}, is expected`,
+    ).default(SETTINGS.COPAL_SCORING_SHARE.default),
+    COPAL_SCORE_TIMEOUT_MS: wholeNumber(
+      1,
+      3_600_000,
+      'milliseconds that a receipt may wait for its scores, 1 to 3600000, are expected',
+    ).default(SETTINGS.COPAL_SCORE_TIMEOUT_MS.default),
+    COPAL_PROBE_MS: wholeNumber(
+      1_000,
+      86_400_000,
+      'milliseconds between two scores of the probe texts, 1000 to 86400000, are expected',
+    ).default(SETTINGS.COPAL_PROBE_MS.default),
     COPAL_HEARTBEAT_MS: wholeNumber(
       50,
       60_000,
@@ -110,7 +136,6 @@ const environment = z
     COPAL_PRECISION: precision.default(SETTINGS.COPAL_PRECISION.default),
     COPAL_HEAD_PRECISION: precision.default(SETTINGS.COPAL_HEAD_PRECISION.default),
     COPAL_LOG: z.enum(['plain', 'json'], { error: "'plain' or 'json' is expected" }).optional(),
-    OTEL_EXPORTER_OTLP_ENDPOINT: url('an address like http://127.0.0.1:4318 is expected').optional(),
   })
   .refine((read) => !read.COPAL_ACCESS_CLIENT_ID === !read.COPAL_ACCESS_CLIENT_SECRET, {
     path: ['COPAL_ACCESS_CLIENT_ID'],
@@ -169,6 +194,12 @@ export interface NodeSettings {
   /** Memory for weight sets together, beyond which masks of single domains are not held; null for half of the free one. */
   weightBytes: number | null
   maxRunning: number | null
+  /** Share of the time of steps that scoring may take from requests. */
+  scoringShare: number
+  /** Time that a receipt may wait for its scores. */
+  scoreTimeoutMs: number
+  /** Time between two scores of the probe texts under a weight set. */
+  probeMs: number
   provider: 'cpu' | 'webgpu' | 'cuda'
   /** `auto`: the sparse engine if its addon loads, otherwise ONNX. */
   backend: 'onnx' | 'sparse' | 'auto'
@@ -179,7 +210,8 @@ export interface NodeSettings {
   /** Precision of the sparse engine's head. */
   headPrecision: Precision
   logFormat: 'plain' | 'json' | null
-  otlpEndpoint: string | null
+  /** Where spans, metrics and log lines are sent. */
+  otel: OtelSettings
 }
 
 /**
@@ -224,13 +256,36 @@ export function readNodeSettings(env: Readonly<Record<string, string | undefined
     kvTokens: read.COPAL_KV_TOKENS ?? null,
     weightBytes: read.COPAL_WEIGHT_BYTES ?? null,
     maxRunning: read.COPAL_MAX_RUNNING ?? null,
+    scoringShare: read.COPAL_SCORING_SHARE,
+    scoreTimeoutMs: read.COPAL_SCORE_TIMEOUT_MS,
+    probeMs: read.COPAL_PROBE_MS,
     provider: read.COPAL_PROVIDER,
     backend: read.COPAL_BACKEND,
     kernel: read.COPAL_KERNEL ?? null,
     precision: read.COPAL_PRECISION,
     headPrecision: read.COPAL_HEAD_PRECISION,
     logFormat: read.COPAL_LOG ?? null,
-    otlpEndpoint: read.OTEL_EXPORTER_OTLP_ENDPOINT ?? null,
+    otel: readOtel(given, nodeIdOfSecret(read.COPAL_NODE_SECRET) ?? ''),
+  }
+}
+
+/** Reads the standard variables of OpenTelemetry. The gateway decides by default which requests are traced. */
+function readOtel(env: Readonly<Record<string, string | undefined>>, id: string): OtelSettings {
+  try {
+    return readOtelSettings(env, {
+      sampler: 'parentbased_always_on',
+      resource: { 'service.name': 'copal-node', 'service.instance.id': id },
+    })
+  } catch (error) {
+    if (!(error instanceof OtelVariableError)) throw error
+    const { variable, message } = error
+    // Headers hold the credentials of the collector.
+    const value = variable.endsWith('_HEADERS') ? '' : ` is '${env[variable]}'`
+    throw new AppError(
+      'invalid_request',
+      `The environment of the node is invalid.\n${variable}${value}: ${message}`,
+      { cause: error },
+    )
   }
 }
 

@@ -26,14 +26,29 @@ test('the secret alone suffices, because everything else has a default', () => {
     kvTokens: null,
     weightBytes: null,
     maxRunning: null,
+    scoringShare: 0.05,
+    scoreTimeoutMs: 60_000,
+    probeMs: 300_000,
     provider: 'cpu',
     backend: 'auto',
     kernel: null,
     precision: 'bf16',
     headPrecision: 'int8',
     logFormat: null,
-    otlpEndpoint: null,
+    otel: {
+      traces: null,
+      metrics: null,
+      logs: null,
+      sampler: { name: 'parentbased_always_on', ratio: 1 },
+      resource: { 'service.name': 'copal-node', 'service.instance.id': 'node-1' },
+      metricIntervalMs: 60_000,
+    },
   })
+})
+
+test('the share of scoring is a fraction, and may be 0', () => {
+  expect(readNodeSettings({ ...SECRET, COPAL_SCORING_SHARE: '0.125' }).scoringShare).toBe(0.125)
+  expect(readNodeSettings({ ...SECRET, COPAL_SCORING_SHARE: '0' }).scoringShare).toBe(0)
 })
 
 test('an empty variable counts as absent', () => {
@@ -99,6 +114,10 @@ test.each([
   ['COPAL_GRACE_MS', '30s', /COPAL_GRACE_MS is '30s': milliseconds that running requests have/],
   ['COPAL_GRACE_MS', '3600001', /COPAL_GRACE_MS is '3600001'/],
   ['COPAL_MAX_RUNNING', '0', /COPAL_MAX_RUNNING is '0'/],
+  ['COPAL_SCORING_SHARE', '0.6', /COPAL_SCORING_SHARE is '0.6': a share of the time of steps, 0 to 0.5/],
+  ['COPAL_SCORING_SHARE', '5%', /COPAL_SCORING_SHARE is '5%'/],
+  ['COPAL_SCORE_TIMEOUT_MS', '0', /COPAL_SCORE_TIMEOUT_MS is '0'/],
+  ['COPAL_PROBE_MS', '10', /COPAL_PROBE_MS is '10': milliseconds between two scores/],
   ['COPAL_PROVIDER', 'tpu', /COPAL_PROVIDER is 'tpu': 'cpu', 'webgpu' or 'cuda'/],
   ['COPAL_BACKEND', 'torch', /COPAL_BACKEND is 'torch': 'onnx', 'sparse' or 'auto'/],
   [

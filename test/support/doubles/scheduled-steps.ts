@@ -5,14 +5,15 @@ import type {
 } from '../../../gpu-node/src/serving/contract/backend.ts'
 import { checkInvariants } from '../engine/engine-invariants.ts'
 import type { createPolicy } from '../../../gpu-node/src/serving/engine/engine-policy.ts'
-import type { Request } from '../../../gpu-node/src/serving/engine/engine-request.ts'
+import type { Request, ScoreLane } from '../../../gpu-node/src/serving/engine/engine-request.ts'
 import { choosePreemptions, planStep } from '../../../gpu-node/src/serving/engine/scheduler.ts'
 import {
   addRequest,
   preemptRequest,
   type EngineState,
 } from '../../../gpu-node/src/serving/engine/engine-state.ts'
-import { commitStep, reserveStep } from '../../../gpu-node/src/serving/engine/step-plan.ts'
+import { payForStep } from '../../../gpu-node/src/serving/engine/scoring-share.ts'
+import { commitStep, reserveStep, tokensByKind } from '../../../gpu-node/src/serving/engine/step-plan.ts'
 
 const SAMPLER = { seed: 1, topLogprobs: -1 } as SamplerSpec
 
@@ -33,10 +34,20 @@ export const generate = (state: EngineState, length: number, partition: string |
     null,
   )
 /** Adds a text to score. */
-export const score = (state: EngineState, length: number, weights: WeightSet): Request =>
-  addRequest(state, { kind: 'score', nll: new Float32Array(length - 1), sum: null }, prompt(length), weights)
+export const score = (
+  state: EngineState,
+  length: number,
+  weights: WeightSet,
+  lane: ScoreLane = 'drift',
+): Request =>
+  addRequest(
+    state,
+    { kind: 'score', lane, first: 1, nll: new Float32Array(length - 1), sum: null },
+    prompt(length),
+    weights,
+  )
 
-/** Runs one step as a backend would; every sampled token is 7. */
+/** Runs one step as a backend would; every sampled token is 7, and every token costs the same. */
 export function step(state: EngineState, weights: WeightSet, policy: ReturnType<typeof createPolicy>) {
   for (const victim of choosePreemptions(state, weights, policy)) preemptRequest(state, victim)
   const draft = planStep(state, weights, policy)
@@ -47,6 +58,9 @@ export function step(state: EngineState, weights: WeightSet, policy: ReturnType<
     return output === 'token' ? { kind: 'token', token: 7, logprob: 0, top: [] } : { kind: 'none' }
   })
   const outcome = commitStep(state, reserved, { outputs })
+  const { prefillTokens, decodeTokens, scoreTokens } = tokensByKind(reserved)
+  const tokens = prefillTokens + decodeTokens + scoreTokens
+  payForStep(state, policy, { scoreTokens, tokens, quiet: draft.quiet }, tokens)
   checkInvariants(state, policy)
-  return { draft, outcome }
+  return { draft, outcome, scoreTokens, tokens }
 }

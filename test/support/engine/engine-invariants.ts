@@ -1,6 +1,7 @@
 import { PAGE_TOKENS } from '../../../gpu-node/src/serving/contract/backend.ts'
 import { holdersOf, pagesFor } from '../../../gpu-node/src/serving/engine/page-pool.ts'
 import { sequenceOf } from '../../../gpu-node/src/serving/engine/engine-request.ts'
+import { scorePages } from '../../../gpu-node/src/serving/engine/scoring-share.ts'
 import type { EnginePolicy } from '../../../gpu-node/src/serving/engine/engine-policy.ts'
 import {
   kvTokensUsed,
@@ -17,6 +18,9 @@ export function checkInvariants(state: EngineState, policy: EnginePolicy): void 
   const used = kvTokensUsed(state)
   demand(used <= policy.kvTokens, `${used} key/value tokens are taken of ${policy.kvTokens}`)
   const running = runningRequests(state).length
+  const own = pagesFor(policy.scoreKvTokens)
+  const left = state.pages.free.length + state.pages.idle.size + scorePages(state)
+  demand(left >= own, `requests left ${left} pages to scoring, which has ${own} of its own`)
   demand(running <= policy.maxRunning, `${running} requests run, at most ${policy.maxRunning} may`)
   let lastOrder = 0
   const sequences = new Set<number>()

@@ -44,7 +44,7 @@ export function createAdmission(
   }
 
   async function runScore(
-    { weights, tokens, signal }: Parameters<Engine['score']>[0],
+    { weights, tokens, signal }: Parameters<Engine['meanHidden']>[0],
     goal: ScoreGoal,
   ): Promise<void> {
     if (tokens.length > policy.contextLength) throw textTooLong(tokens.length, policy.contextLength)
@@ -100,11 +100,8 @@ export function createAdmission(
           reportsEnd: goal.promptScores !== undefined,
         })
       const arrivedMs = nowMs()
-      const request: Request = accept(
-        goalOf(spec, maxNewTokens, (error) => tracker.fail(request, error)),
-        spec.prompt,
-        spec.weights ?? null,
-      )
+      const goal = goalOf(spec, maxNewTokens, (error) => tracker.fail(request, error))
+      const request: Request = accept(goal, spec.prompt, spec.weights ?? null)
       const queue = queues.open(() => tracker.fail(request, cancelled()))
       const outcome = tracker.track(
         request,
@@ -140,22 +137,24 @@ export function createAdmission(
     },
 
     async score(spec) {
-      const { tokens } = spec
+      const { tokens, lane, first = 1 } = spec
       checkOpen()
       checkTokens(tokens, config.vocabSize, 'tokens')
       if (tokens.length < 2)
         throw new AppError('invalid_request', 'Scoring a text needs at least two tokens.')
-      const nll = new Float32Array(tokens.length - 1)
-      await runScore(spec, { kind: 'score', nll, sum: null })
+      if (!(Number.isInteger(first) && first >= 1 && first < tokens.length))
+        throw new AppError('invalid_request', `Token ${first} of ${tokens.length} cannot be scored first.`)
+      const nll = new Float32Array(tokens.length - first)
+      await runScore(spec, { kind: 'score', lane, first, nll, sum: null })
       return nll
     },
 
     async meanHidden(spec) {
-      const { tokens } = spec
+      const { tokens, lane } = spec
       checkOpen()
       checkTokens(tokens, config.vocabSize, 'tokens')
       const sum = new Float64Array(config.hiddenSize)
-      await runScore(spec, { kind: 'score', nll: new Float32Array(0), sum })
+      await runScore(spec, { kind: 'score', lane, first: 1, nll: new Float32Array(0), sum })
       return Float32Array.from(sum, (value) => value / tokens.length)
     },
   }

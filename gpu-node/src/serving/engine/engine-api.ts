@@ -6,6 +6,7 @@ import type { EmbeddingCall, EmbedRequest } from './embedding-request.ts'
 import type { GenerateRequest, Generation, PartProgress } from './generation-request.ts'
 import type { EngineObserver } from './engine-observer.ts'
 import type { EnginePolicy } from './engine-policy.ts'
+import type { ScoreLane } from './engine-request.ts'
 import type { EngineState } from './engine-state.ts'
 
 /** Parts that an engine is composed of. */
@@ -48,14 +49,18 @@ export interface Engine {
    */
   generate(request: GenerateRequest): Generation
   /**
-   * Returns the negative log-likelihoods in nats of tokens 1 … n−1 given all before them, f32 `[n − 1]`. Scoring runs
-   * when no other request does, and in small pieces beside running requests.
+   * Returns the negative log-likelihoods in nats of tokens `first … n−1` given all before them, f32 `[n − first]`. Scoring
+   * runs freely without requests, and in small pieces beside them, for a reserved share of the work. The lanes take turns.
+   *
+   * @param request `first` is at least 1 and 1 by default; tokens before it are context
    *
    * @throws AppError `context_length_exceeded`, `invalid_request`, `overloaded`, `client_closed_request`, `node_failed`
    */
   score(request: {
     weights: WeightSet
     tokens: readonly number[]
+    lane: ScoreLane
+    first?: number
     signal?: AbortSignal
   }): Promise<Float32Array>
   /**
@@ -66,6 +71,7 @@ export interface Engine {
   meanHidden(request: {
     weights: WeightSet
     tokens: readonly number[]
+    lane: ScoreLane
     signal?: AbortSignal
   }): Promise<Float32Array>
   /**

@@ -18,13 +18,26 @@ export interface EnginePolicy {
   maxUnread: number
   /** Prefill chunks end at multiples of this, whatever else runs, so that results do not depend on load. */
   prefillChunk: number
-  /** Tokens of one step; at least `maxRunning + prefillChunk`, so that no running request waits for a prompt. */
+  /**
+   * Tokens of requests in one step; at least `maxRunning + prefillChunk`, so that no running request waits for a prompt.
+   * A piece of scoring comes on top.
+   */
   stepTokens: number
-  /** Tokens of one piece of scoring beside running requests. */
+  /** Tokens of one piece of scoring beside requests. */
   scoreChunk: number
-  /** Steps with request work between two pieces of scoring. */
-  scoreEverySteps: number
+  /** Share of the work that scoring may take from requests, 0 to 0.5; 0 scores only while there are none. */
+  scoringShare: number
+  /** Part of the key/value budget that requests leave to scoring, in whole pages; 0 where it is one context. */
+  scoreKvTokens: number
 }
+
+/** Most tokens of a text that is scored, its context among them, so that the pages of scoring have room for it. */
+export const MAX_SCORE_TOKENS = 512
+
+/** Default of {@link EnginePolicy.scoringShare}. */
+const SCORING_SHARE = 0.05
+/** Largest share of scoring. */
+export const MAX_SCORING_SHARE = 0.5
 
 /** Full contexts that the key/value budget holds where memory allows. */
 const KV_CONTEXTS = 4
@@ -52,6 +65,7 @@ export function defaultKvTokens(
  * Completes a policy for a model of `modelContextLength` tokens. The defaults suit a backend that steps sequences in turn
  * on a CPU, where a prefill chunk of 64 tokens keeps steps well below 200 ms. With a key/value budget below the model's
  * context, the budget is the context. Budgets are rounded up to whole pages.
+ * Scoring gets what one context leaves of the key/value budget, at most {@link MAX_SCORE_TOKENS} and one context.
  *
  * @throws RangeError when a bound is not positive, or steps are too short for what may run
  */
@@ -60,27 +74,40 @@ export function createPolicy(modelContextLength: number, bounds: Partial<EngineP
   const maxRunning = bounds.maxRunning ?? 8
   const prefillChunk = bounds.prefillChunk ?? 64
   const least = maxRunning + prefillChunk
+  const contextLength = Math.min(bounds.contextLength ?? modelContextLength, kvTokens)
   const policy: EnginePolicy = {
     maxWaiting: 64,
     maxScores: 32,
     maxUnread: 262_144,
     stepTokens: least,
     scoreChunk: 32,
-    scoreEverySteps: 4,
+    scoringShare: SCORING_SHARE,
     ...bounds,
-    contextLength: Math.min(bounds.contextLength ?? modelContextLength, kvTokens),
-    kvTokens: Math.ceil(kvTokens / PAGE_TOKENS) * PAGE_TOKENS,
+    contextLength,
+    kvTokens: wholePages(kvTokens),
+    scoreKvTokens: Math.min(
+      wholePages(bounds.scoreKvTokens ?? Math.min(MAX_SCORE_TOKENS, contextLength)),
+      wholePages(kvTokens) - wholePages(contextLength),
+    ),
     maxRunning,
     prefillChunk,
   }
-  for (const [name, value] of Object.entries(policy)) {
+  const { scoringShare, scoreKvTokens, ...counts } = policy
+  for (const [name, value] of Object.entries(counts)) {
     if (!Number.isSafeInteger(value) || value < 1)
       throw new RangeError(`${name} is ${value}, expected a positive integer`)
   }
+  if (!(scoreKvTokens >= 0)) throw new RangeError(`scoreKvTokens is ${scoreKvTokens}, expected 0 or more`)
+  if (!(scoringShare >= 0 && scoringShare <= MAX_SCORING_SHARE))
+    throw new RangeError(`scoringShare is ${scoringShare}, expected a share from 0 to ${MAX_SCORING_SHARE}`)
   if (policy.stepTokens < least) {
     throw new RangeError(
       `stepTokens is ${policy.stepTokens}, expected at least maxRunning + prefillChunk = ${least}`,
     )
   }
   return policy
+}
+
+function wholePages(tokens: number): number {
+  return Math.ceil(tokens / PAGE_TOKENS) * PAGE_TOKENS
 }

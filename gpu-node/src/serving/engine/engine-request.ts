@@ -9,6 +9,8 @@ export interface Sequence {
   fed: number
   /** Pages of the key/value budget, in the order of positions; the first ones may be shared. */
   pages: number[]
+  /** It belongs to a scoring, which has pages of its own. */
+  readonly scores: boolean
   /** A step that contains it is running. */
   inFlight: boolean
 }
@@ -36,14 +38,20 @@ export interface GenerateGoal {
   readonly partition: string | null
   /** Prefixes of the prompt by the names that the caller gives them. */
   readonly prefixes: readonly NamedPrefix[]
-}
-
   /** Scores of all prompt tokens but the first, filled in by prefill; omitted when they are not requested. */
   readonly promptScores?: TokenScores | undefined
-/** Goal of a request at low priority: it scores a text, or sums its last hidden states. */
+}
+
+/** The purposes of scoring; they take turns, one text each. */
+export type ScoreLane = 'drift' | 'shadow' | 'describe' | 'probe'
+
+/** Goal of a request in the share of scoring: it scores a text, or sums its last hidden states. */
 export interface ScoreGoal {
   readonly kind: 'score'
-  /** `nll[i]` is of token `i + 1` given all before it, in nats; empty where hidden states are summed. */
+  readonly lane: ScoreLane
+  /** Index of the first token that is scored, at least 1; those before it are context. */
+  readonly first: number
+  /** `nll[i]` is of token `first + i` given all before it, in nats; empty where hidden states are summed. */
   readonly nll: Float32Array
   /** The sum of the last hidden states, f64 `[hidden]`, over the tokens fed so far; null where the text is scored. */
   readonly sum: Float64Array | null

@@ -2,7 +2,23 @@ import { PAGE_TOKENS, type WeightSet } from '../contract/backend.ts'
 import type { PrefixIndex } from './prefix-names.ts'
 import { createPagePool, evictPages, freePages, pagesFor, releasePages, type PagePool } from './page-pool.ts'
 import type { EnginePolicy } from './engine-policy.ts'
-import { createRequest, pinOf, sequenceOf, type Goal, type Request, type Sequence } from './engine-request.ts'
+import {
+  createRequest,
+  pinOf,
+  sequenceOf,
+  type Goal,
+  type Request,
+  type ScoreLane,
+  type Sequence,
+} from './engine-request.ts'
+
+/** The account of the work that scoring takes beside requests. */
+export interface ScoringAccount {
+  /** Work that scoring may do now, in the units of `payForStep`; negative after it did more than its share. */
+  credit: number
+  /** Turn in which each lane last began a text. */
+  readonly served: Map<ScoreLane, number>
+}
 
 /** The state that scheduling decides on. Only the transitions in this file and in step-plan.ts change it. */
 export interface EngineState {
@@ -20,8 +36,7 @@ export interface EngineState {
   nextOrder: number
   nextSequence: number
   turn: number
-  /** Committed steps with request work since the last piece of scoring. */
-  stepsSinceScore: number
+  readonly scoring: ScoringAccount
 }
 
 /** Creates the state of an engine without requests. */
@@ -36,7 +51,7 @@ export function createState({ kvTokens }: Pick<EnginePolicy, 'kvTokens'>): Engin
     nextOrder: 1,
     nextSequence: 1,
     turn: 0,
-    stepsSinceScore: 0,
+    scoring: { credit: 0, served: new Map() },
   }
 }
 

@@ -17,6 +17,7 @@ import { createPolicy } from './engine-policy.ts'
 import { shuttingDown, stepError, weightsLost } from './request-errors.ts'
 import type { Request } from './engine-request.ts'
 import { choosePreemptions, isIdle, planStep } from './scheduler.ts'
+import { payForStep } from './scoring-share.ts'
 import {
   addRequest,
   boundTo,
@@ -46,6 +47,7 @@ export function createEngine(deps: EngineDeps): Engine {
   const policy = createPolicy(config.contextLength, deps.policy)
   const state = createState(policy)
   let closed = false
+  let lastStepEndedMs = 0
 
   const inspect = () => deps.inspect?.(state, policy)
   const afterChange = () => {
@@ -87,10 +89,24 @@ export function createEngine(deps: EngineDeps): Engine {
       return failStep(step, thrown)
     }
     const endedMs = nowMs()
+    const tokens = tokensByKind(step)
+    payForStep(
+      state,
+      policy,
+      {
+        scoreTokens: tokens.scoreTokens,
+        tokens: tokens.prefillTokens + tokens.decodeTokens + tokens.scoreTokens,
+        quiet: step.draft.quiet,
+      },
+      // Steps of several weight sets overlap, and mostly wait for each other.
+      Math.max(0, endedMs - Math.max(startedMs, lastStepEndedMs)),
+    )
+    lastStepEndedMs = endedMs
     observer?.step?.({
       maskVersion: weights.version,
       durationMs: endedMs - startedMs,
-      ...tokensByKind(step),
+      sequences: step.draft.work.length,
+      ...tokens,
     })
     tracker.deliverStep(outcome, { weights, startedMs, endedMs })
     drains.settle()

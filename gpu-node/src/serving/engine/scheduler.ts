@@ -9,69 +9,59 @@
  *   blocks no other request, so several choices of one prompt, and equal prompts that arrive together, are computed once.
  * - Every running request gets its next token in every step of its weight set. The rest of the step's tokens goes to
  *   prompts, one chunk each, least recently served first, so a short prompt does not wait for a long one.
- * - When there is no page for a next token, scoring requests are preempted first, then the youngest request. The oldest request
- *   always gets its pages, so there is no deadlock. A preempted request prefills its prompt and its output again, in
- *   chunks, or shares what is still cached of it. The result has the same bits on the sparse engine and is equal up to
- *   rounding on ONNX.
- * - Scoring uses whole steps when no generation runs. While generations run, it gets a small chunk every few steps.
+ * - When there is no page for a next token, the youngest request is preempted. The oldest request always gets its pages, so
+ *   there is no deadlock. A preempted request prefills its prompt and its output again, in chunks, or shares what is still
+ *   cached of it. The result has the same bits on the sparse engine and is equal up to rounding on ONNX.
+ * - Scoring uses whole steps when there are no requests. Beside them it has a reserved share of the work, and pages of its
+ *   own (`scoring-share.ts`). A text that holds more pages than these gives them up before any request does.
  */
 import { PAGE_TOKENS, type SequenceWork, type WeightSet } from '../contract/backend.ts'
+import type { DraftWork, StepDraft } from './step-draft.ts'
 import { freePages, holdersOf, pagesFor } from './page-pool.ts'
 import { cachedPages, keysToFill, nextSharedKey } from './prefix-reuse.ts'
 import { pinOf, prefillLength, sequenceOf, type Request, type Sequence } from './engine-request.ts'
 import type { EnginePolicy } from './engine-policy.ts'
+import { isQuiet, pagesForRequests, planScoring, scorePages, scoringRequests } from './scoring-share.ts'
 import { pendingDrops, runningRequests, waitingRequests, type EngineState } from './engine-state.ts'
-
-/** Tokens `from … to - 1` of one request. */
-export interface DraftWork {
-  readonly request: Request
-  readonly from: number
-  readonly to: number
-  readonly output: SequenceWork['output']
-  /** Pages of the tokens before `from` that the request shares; none unless it is admitted. */
-  readonly shared: readonly number[]
-}
-
-/** One planned step of one weight set, not yet reserved. */
-export interface StepDraft {
-  readonly weights: WeightSet
-  /** Sequences that the backend must drop. */
-  readonly drops: readonly number[]
-  /** Requests that leave the queue with this step; each has work in it. */
-  readonly admissions: readonly Request[]
-  readonly work: readonly DraftWork[]
-}
 
 /** Returns the requests to preempt so that the next step of `weights` has its pages; youngest first. */
 export function choosePreemptions(state: EngineState, weights: WeightSet, policy: EnginePolicy): Request[] {
   const victims: Request[] = []
   /** How many holders each page of the victims still has. */
   const holders = new Map<number, number>()
-  let free = freePages(state.pages)
+  const scores = scoringRequests(state)
+  const own = pagesFor(policy.scoreKvTokens)
+  let held = scorePages(state)
+  let free = pagesForRequests(state, policy)
   const preempt = (candidates: readonly Request[]): boolean => {
     const victim = candidates.findLast((request) => !victims.includes(request) && canPreempt(request))
     if (!victim) return false
     victims.push(victim)
-    for (const page of sequenceOf(victim)?.pages ?? []) {
+    const { pages, scores: isScoring } = sequenceOf(victim)!
+    for (const page of pages) {
       const left = (holders.get(page) ?? holdersOf(state.pages, page)) - 1
       holders.set(page, left)
       if (left === 0) free += 1
     }
+    if (isScoring) {
+      free -= Math.max(0, own - held + pages.length) - Math.max(0, own - held)
+      held -= pages.length
+    }
     return true
   }
-  const scores = state.requests.filter((request) => request.goal.kind === 'score')
+  const preemptScoring = () => held > own && preempt(scores)
   const running = runningRequests(state)
   for (const request of running) {
     if (request.status.kind !== 'decode' || pinOf(request) !== weights || victims.includes(request)) continue
     const needed = pagesForNext(request.status.sequence)
     const younger = running.filter((other) => other.order > request.order)
-    while (free < needed && (preempt(scores) || preempt(younger))) continue
+    while (free < needed && (preemptScoring() || preempt(younger))) continue
     if (free >= needed) free -= needed
   }
   const [head] = waitingRequests(state)
   if (head && startsOn(state, head, weights) && running.length < policy.maxRunning) {
     const { needed } = admission(state, head, weights)
-    while (free < needed + running.length && preempt(scores)) continue
+    while (free < needed + running.length && preemptScoring()) continue
   }
   return victims
 }
@@ -80,7 +70,8 @@ export function choosePreemptions(state: EngineState, weights: WeightSet, policy
 export function planStep(state: EngineState, weights: WeightSet, policy: EnginePolicy): StepDraft {
   const drops = pendingDrops(state, weights)
   const work: DraftWork[] = []
-  let free = freePages(state.pages)
+  const initial = pagesForRequests(state, policy)
+  let free = initial
   let budget = policy.stepTokens
 
   const running = runningRequests(state)
@@ -124,38 +115,15 @@ export function planStep(state: EngineState, weights: WeightSet, policy: EngineP
     budget -= to - from
   }
 
-  const scoring = planScore(state, weights, policy, { free, budget, admitted: admissions.length })
+  const scoring = planScoring(state, weights, policy, freePages(state.pages) - (initial - free))
   if (scoring?.admit) admissions.push(scoring.work.request)
   if (scoring) work.push(scoring.work)
-  return { weights, drops, admissions, work }
+  return { weights, drops, admissions, work, quiet: isQuiet(state) }
 }
 
 /** Returns whether a draft has nothing for the backend. */
 export function isIdle(draft: StepDraft): boolean {
   return draft.work.length === 0 && draft.drops.length === 0
-}
-
-function planScore(
-  state: EngineState,
-  weights: WeightSet,
-  policy: EnginePolicy,
-  { free, budget, admitted }: { free: number; budget: number; admitted: number },
-): { work: DraftWork; admit: boolean } | undefined {
-  const request = state.requests.find((other) => other.goal.kind === 'score' && pinOf(other) === weights)
-  if (!request || admitted > 0) return undefined
-  const quiet = !state.requests.some(({ goal }) => goal.kind !== 'score')
-  if (!quiet && state.stepsSinceScore < policy.scoreEverySteps) return undefined
-  const sequence = sequenceOf(request)
-  if (!sequence && pagesFor(request.tokens.length) > free) return undefined
-  const from = sequence?.fed ?? 0
-  const piece = Math.min(
-    quiet ? policy.prefillChunk : policy.scoreChunk,
-    prefillLength(request) - from,
-    budget,
-  )
-  if (piece < 1) return undefined
-  const output = request.goal.kind === 'score' && request.goal.sum ? 'hidden_sum' : 'nll'
-  return { work: { request, from, to: from + piece, output, shared: [] }, admit: !sequence }
 }
 
 function startsOn(state: EngineState, request: Request, weights: WeightSet): boolean {

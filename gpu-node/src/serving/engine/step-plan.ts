@@ -4,9 +4,17 @@
  */
 import { AppError } from '@copal/shared/errors.ts'
 import type { SequenceOutput, SequenceWork, StepPlan, StepResult } from '../contract/backend.ts'
-import { pinOf, sequenceOf, type Request, type RequestStatus, type Sequence } from './engine-request.ts'
-import type { DraftWork, StepDraft } from './scheduler.ts'
+import {
+  pinOf,
+  prefillLength,
+  sequenceOf,
+  type Request,
+  type RequestStatus,
+  type Sequence,
+} from './engine-request.ts'
+import type { DraftWork, StepDraft } from './step-draft.ts'
 import { pagesFor, releasePages, sharePages, takePages } from './page-pool.ts'
+import { hasPromptScores, promptScoringOf, storePromptScores } from './prompt-scores.ts'
 import { indexFilledPrefixes, cacheFilledPages } from './prefix-reuse.ts'
 import { leaveStep, pendingDrops, queueDrop, type EngineState } from './engine-state.ts'
 
@@ -14,7 +22,6 @@ import { leaveStep, pendingDrops, queueDrop, type EngineState } from './engine-s
 export interface ReservedStep {
   readonly draft: StepDraft
   /** The plan for the backend. */
-import { hasPromptScores, promptScoringOf, storePromptScores } from './prompt-scores.ts'
   readonly plan: StepPlan
   /** The sequence of each work of the draft, in its order. */
   readonly sequences: readonly Sequence[]
@@ -85,7 +92,7 @@ export function releaseStep(state: EngineState, step: ReservedStep): void {
  */
 export function commitStep(state: EngineState, step: ReservedStep, result: StepResult): StepOutcome {
   const { draft, sequences } = step
-  checkResult(draft, result)
+  checkResult(step, result)
   const pinned: { request: Request; cachedTokens: number }[] = []
   const progressed: Request[] = []
   const scored: Request[] = []
@@ -98,28 +105,27 @@ export function commitStep(state: EngineState, step: ReservedStep, result: StepR
     leaveStep(state, sequence)
     if (sequenceOf(request) !== sequence) return
     progressed.push(request)
-    if (step.before.get(request)?.status.kind === 'waiting') pinned.push({ request, cachedTokens: work.from })
+    if (step.before.get(request)?.status.kind === 'waiting') {
+      pinned.push({ request, cachedTokens: work.from })
+      if (request.goal.kind === 'score') state.scoring.served.set(request.goal.lane, ++state.turn)
+    }
     cacheFilledPages(state, request, sequence, work.from, work.to)
     sequence.fed = work.to
     if (request.status.kind === 'prefill') request.turn = ++state.turn
+    storePromptScores(request, work.from, output)
     if (output.kind === 'token') {
       if (request.status.kind === 'prefill') indexFilledPrefixes(state, request, sequence)
       request.tokens.push(output.token)
       request.status = { kind: 'decode', sequence }
       sampled.push({ request, output })
     } else if (output.kind === 'nll' && request.goal.kind === 'score') {
-      request.goal.nll.set(output.nll, work.from)
-      if (work.to === request.goal.nll.length) scored.push(request)
+      request.goal.nll.set(output.nll, Math.max(0, work.from + 1 - request.goal.first))
+      if (work.to === prefillLength(request)) scored.push(request)
     } else if (output.kind === 'hidden_sum' && request.goal.kind !== 'generate' && request.goal.sum) {
       addHidden(request.goal.sum, output.sum, work.from === 0)
-    storePromptScores(request, work.from, output)
       if (work.to === request.tokens.length) (request.goal.kind === 'score' ? scored : embedded).push(request)
     }
   })
-  const scoring = draft.work.some(({ request }) => request.goal.kind === 'score')
-  const serving = draft.work.some(({ request }) => request.goal.kind !== 'score')
-  if (scoring) state.stepsSinceScore = 0
-  else if (serving) state.stepsSinceScore += 1
   return { pinned, progressed, sampled, scored, embedded }
 }
 
@@ -135,6 +141,7 @@ function openSequence(state: EngineState, draft: StepDraft, { request, from, sha
     weights: pinOf(request) ?? draft.weights,
     fed: from,
     pages: [...shared],
+    scores: request.goal.kind === 'score',
     inFlight: true,
   }
   request.status = { kind: 'prefill', sequence }
@@ -168,10 +175,10 @@ function sequenceWork(
   return promptScores ? { ...work, promptScores } : work
 }
 
-function checkResult(draft: StepDraft, { outputs }: StepResult): void {
+function checkResult({ draft, plan }: ReservedStep, { outputs }: StepResult): void {
   const fits =
     outputs.length === draft.work.length &&
-    draft.work.every(({ output, from, to }, index) => {
+    draft.work.every(({ request: { goal }, output, from, to }, index) => {
       const got = outputs[index]
       const scored = goal.kind === 'score' ? Math.max(0, to + 1 - Math.max(from + 1, goal.first)) : 0
       if (got?.kind !== output || (got.kind === 'nll' && got.nll.length !== scored)) return false

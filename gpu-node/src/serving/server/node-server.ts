@@ -1,5 +1,7 @@
 import { Hono } from 'hono'
 import { AppError, errorBody, toAppError } from '@copal/shared/errors.ts'
+import { acceptedFormat, EXPOSITION_TYPES, formatMetrics } from '@copal/shared/telemetry/exposition.ts'
+import { SETTINGS } from '@copal/shared/settings-table.ts'
 import type { RequestProgress } from '@copal/shared/wire/heartbeat.ts'
 import { reasonOf } from '../../platform/log.ts'
 import { readSignedJson } from './signed-body.ts'
@@ -37,12 +39,14 @@ export interface NodeServer {
 export function createNodeServer(deps: NodeServerDeps): NodeServer {
   const { engine, model, telemetry, log } = deps
   const nowMs = deps.nowMs ?? (() => performance.timeOrigin + performance.now())
-  const { scoreTimeoutMs = 120_000 } = deps
+  const { scoreTimeoutMs = SETTINGS.COPAL_SCORE_TIMEOUT_MS.default } = deps
   const receipts = createReceiptIssuer({
     engine,
     log,
     nowMs,
+    codec: model.codec,
     denseWeights: () => deps.weights(0),
+    isServing: (weights) => weights === engine.active || weights === deps.weights(weights.version),
     onReceipt: deps.onReceipt,
     activeVersion: () => engine.activeVersion,
     scoreTimeoutMs,
@@ -58,7 +62,7 @@ export function createNodeServer(deps: NodeServerDeps): NodeServer {
   const inference: InferenceRouteDeps = {
     model,
     encoder: createEncoder(model, engine.policy.contextLength),
-    grammars: deps.grammars ?? createGrammarCompiler(model),
+    grammars: deps.grammars ?? createGrammarCompiler({ ...model, observer: telemetry.metrics.grammars }),
     generate,
     read,
   }
@@ -67,17 +71,18 @@ export function createNodeServer(deps: NodeServerDeps): NodeServer {
   app.route('/rpc/responses', responses(inference))
   app.route('/rpc/embeddings', embeddings(deps, receipts, calls, nowMs, inference))
   app.route('/rpc/evaluate', evaluate(deps, read))
-  app.route('/rpc/describe', describeTexts(deps, read, scoreTimeoutMs))
+  app.route('/rpc/describe', describeTexts(deps, read))
 
   app.get('/health', (c) => {
     const { activeVersion } = engine
     return c.json({ status: 'ok', model: model.id, activeVersion, ready: activeVersion !== null })
   })
-  app.get('/metrics', async (c) =>
-    c.text(await telemetry.metrics.prometheus(), 200, {
-      'content-type': 'text/plain; version=0.0.4; charset=utf-8',
-    }),
-  )
+  app.get('/metrics', (c) => {
+    const format = acceptedFormat(c.req.header('accept'))
+    return c.text(formatMetrics(telemetry.metrics.collect(), format), 200, {
+      'content-type': EXPOSITION_TYPES[format],
+    })
+  })
 
   app.notFound((c) =>
     errorResponse(new AppError('not_found', `There is no ${c.req.method} ${c.req.path} on this node.`)),

@@ -34,7 +34,7 @@ test('a request is pinned, streams its text, and finishes with its counts', asyn
 test('many concurrent requests of random lengths equal each alone, within the budget', async () => {
   const random = createRandom(5)
   const { backend, engine } = startArithmeticEngine({
-    policy: { kvTokens: 304, prefillChunk: 16, maxRunning: 6, maxWaiting: 100 },
+    policy: { kvTokens: 304, scoreKvTokens: 0, prefillChunk: 16, maxRunning: 6, maxWaiting: 100 },
   })
   engine.setActive(backend.weights(1))
   const specs = Array.from({ length: 60 }, () => {

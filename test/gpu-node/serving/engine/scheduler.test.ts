@@ -14,7 +14,13 @@ import {
   runningRequests,
   waitingRequests,
 } from '../../../../gpu-node/src/serving/engine/engine-state.ts'
-import { commitStep, releaseStep, reserveStep } from '../../../../gpu-node/src/serving/engine/step-plan.ts'
+import { payForStep } from '../../../../gpu-node/src/serving/engine/scoring-share.ts'
+import {
+  commitStep,
+  releaseStep,
+  reserveStep,
+  tokensByKind,
+} from '../../../../gpu-node/src/serving/engine/step-plan.ts'
 import { createRandom } from '../../../support/harness/random.ts'
 import { generate, score, step, weightSet } from '../../../support/doubles/scheduled-steps.ts'
 
@@ -99,7 +105,7 @@ test('a smaller request does not overtake one at the head of the queue that does
 })
 
 test('when the budget runs out the youngest request is preempted, and prefills again on the same weights', () => {
-  const policy = createPolicy(64, { kvTokens: 80, prefillChunk: 16, maxRunning: 4 })
+  const policy = createPolicy(64, { kvTokens: 80, scoreKvTokens: 0, prefillChunk: 16, maxRunning: 4 })
   const state = createState(policy)
   const a = weightSet(1)
   state.active = a
@@ -118,30 +124,7 @@ test('when the budget runs out the youngest request is preempted, and prefills a
   expect(younger.tokens.length).toBe(before + 1)
 })
 
-test('scoring waits during prefill, and runs in small pieces beside decoding and in large ones alone', () => {
-  const policy = createPolicy(1000, {
-    kvTokens: 2000,
-    prefillChunk: 16,
-    scoreChunk: 4,
-    scoreEverySteps: 3,
-    maxRunning: 4,
-  })
-  const state = createState(policy)
-  const a = weightSet(1)
-  state.active = a
-  const request = generate(state, 40)
-  const text = score(state, 100, a)
-  const scored = () =>
-    step(state, a, policy)
-      .draft.work.filter((work) => work.request === text)
-      .map((work) => work.to - work.from)
-  while (request.status.kind !== 'decode') expect(scored()).toEqual([])
-  expect([scored(), scored(), scored(), scored(), scored()]).toEqual([[4], [], [], [], [4]])
-  endRequest(state, request)
-  expect(scored()).toEqual([16])
-})
-
-test('scoring gives up its pages to a request, and restarts afterwards', () => {
+test('scoring gives up pages that are not its own to a request, and restarts afterwards', () => {
   const policy = createPolicy(64, { kvTokens: 64, prefillChunk: 16, maxRunning: 4 })
   const state = createState(policy)
   const a = weightSet(1)
@@ -196,7 +179,7 @@ test('sequences that a failed step opened in the backend are dropped by the next
   generate(state, 5)
   score(state, 5, a)
   const failed = reserveStep(state, planStep(state, a, policy))
-  expect(failed.draft.work).toHaveLength(2)
+  expect(failed.draft.work).toHaveLength(3)
   releaseStep(state, failed)
   for (const { request } of failed.draft.work) endRequest(state, request)
   const next = reserveStep(state, planStep(state, a, policy))
@@ -229,7 +212,7 @@ test.each([1, 2, 3, 4, 5, 6, 7, 8])(
       prefillChunk: 16,
       maxRunning: 1 + pick(6),
       scoreChunk: 4,
-      scoreEverySteps: 2,
+      scoringShare: [0, 0.05, 0.5][pick(3)]!,
     })
     const state = createState(policy)
     let sets = [weightSet(1)]
@@ -250,7 +233,7 @@ test.each([1, 2, 3, 4, 5, 6, 7, 8])(
       const draft = planStep(state, weights, policy)
       if (isIdle(draft)) return false
       const tokens = draft.work.reduce((sum, work) => sum + work.to - work.from, 0)
-      expect(tokens).toBeLessThanOrEqual(policy.stepTokens)
+      expect(tokens).toBeLessThanOrEqual(policy.stepTokens + (draft.quiet ? 0 : policy.scoreChunk))
       const reserved = reserveStep(state, draft)
       for (const id of reserved.plan.drop) known.delete(id)
       for (const { id } of reserved.sequences) known.set(id, weights)
@@ -270,6 +253,9 @@ test.each([1, 2, 3, 4, 5, 6, 7, 8])(
         return output === 'token' ? { kind: 'token', token: 7, logprob: 0, top: [] } : { kind: 'none' }
       })
       const outcome = commitStep(state, reserved, { outputs })
+      const { prefillTokens, decodeTokens, scoreTokens } = tokensByKind(reserved)
+      const tokens = prefillTokens + decodeTokens + scoreTokens
+      payForStep(state, policy, { scoreTokens, tokens, quiet: reserved.draft.quiet }, tokens)
       for (const { request } of outcome.sampled) {
         if (request.tokens.length - request.promptTokens < limits.get(request)!) continue
         endRequest(state, request)

@@ -18,9 +18,9 @@ test('scores are complete, in order, and survive being preempted', async () => {
   const weights = backend.weights(1)
   engine.setActive(weights)
   const tokens = Array.from({ length: 100 }, (_, index) => (index * 37) % 256)
-  const alone = await engine.score({ weights, tokens })
+  const alone = await engine.score({ weights, lane: 'drift', tokens })
   expect(alone).toHaveLength(99)
-  const again = engine.score({ weights, tokens })
+  const again = engine.score({ weights, lane: 'drift', tokens })
   await untilTrue(() => engine.load().kvTokensUsed > 0)
   const requests = Array.from({ length: 6 }, (_, index) =>
     readGeneration(engine.generate(request([index + 1], { maxTokens: 40 }))),
@@ -33,7 +33,7 @@ test('scores on other weights than the active ones run there', async () => {
   const { backend, engine } = startArithmeticEngine()
   engine.setActive(backend.weights(1))
   const dense = backend.weights(0)
-  const nll = await engine.score({ weights: dense, tokens: [1, 2, 3] })
+  const nll = await engine.score({ weights: dense, lane: 'drift', tokens: [1, 2, 3] })
   expect(nll).toHaveLength(2)
   expect(backend.plans.every((plan) => plan.weights === dense)).toBe(true)
 })
@@ -45,7 +45,7 @@ test('a request gets the pages that scoring on other weights holds', async () =>
   engine.setActive(backend.weights(1))
   const dense = backend.weights(0)
   const tokens = Array.from({ length: 120 }, (_, index) => index)
-  const score = engine.score({ weights: dense, tokens })
+  const score = engine.score({ weights: dense, lane: 'drift', tokens })
   await untilTrue(() => backend.kvTokens > 0)
   const prompt = tokens.slice(0, 100)
   const result = await readGeneration(engine.generate(request(prompt)))
@@ -56,16 +56,22 @@ test('a request gets the pages that scoring on other weights holds', async () =>
 test('scoring is rejected when texts are too short, too long, aborted or too many, or their weights fail', async () => {
   const { backend, engine } = startArithmeticEngine({ policy: { maxScores: 1 }, onStep: () => sleep(5) })
   const weights = backend.weights(1)
-  await expect(engine.score({ weights, tokens: [1] })).rejects.toMatchObject({ code: 'invalid_request' })
-  await expect(engine.score({ weights, tokens: Array<number>(129).fill(1) })).rejects.toMatchObject({
+  await expect(engine.score({ weights, lane: 'drift', tokens: [1] })).rejects.toMatchObject({
+    code: 'invalid_request',
+  })
+  await expect(
+    engine.score({ weights, lane: 'drift', tokens: Array<number>(129).fill(1) }),
+  ).rejects.toMatchObject({
     code: 'context_length_exceeded',
   })
   const controller = new AbortController()
-  const first = engine.score({ weights, tokens: [1, 2], signal: controller.signal })
-  await expect(engine.score({ weights, tokens: [1, 2] })).rejects.toMatchObject({ code: 'overloaded' })
+  const first = engine.score({ weights, lane: 'drift', tokens: [1, 2], signal: controller.signal })
+  await expect(engine.score({ weights, lane: 'drift', tokens: [1, 2] })).rejects.toMatchObject({
+    code: 'overloaded',
+  })
   controller.abort()
   await expect(first).rejects.toMatchObject({ code: 'client_closed_request' })
-  const doomed = engine.score({ weights, tokens: [1, 2] })
+  const doomed = engine.score({ weights, lane: 'drift', tokens: [1, 2] })
   backend.kill(weights)
   await expect(doomed).rejects.toMatchObject({ code: 'node_failed' })
 })
@@ -106,7 +112,7 @@ test('mean hidden states at low priority survive being preempted, and never run 
   const weights = backend.weights(1)
   engine.setActive(weights)
   const tokens = Array.from({ length: 100 }, (_, index) => (index * 37) % 256)
-  const mean = engine.meanHidden({ weights, tokens })
+  const mean = engine.meanHidden({ weights, lane: 'describe', tokens })
   await untilTrue(() => engine.load().kvTokensUsed > 0)
   expect(engine.load()).toMatchObject({ running: 0, waiting: 0, scoring: 1 })
   const requests = Array.from({ length: 6 }, (_, index) =>

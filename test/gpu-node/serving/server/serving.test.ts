@@ -194,7 +194,10 @@ test("drift in the receipt scores the client's text under the mask and under den
   const receipt = (await node.untilReceipts(before + 1)).at(-1)
   const tokens = tiny.model.codec.encode(prompt)
   const sumOf = async (weights: WeightSet | undefined) =>
-    (await node.engine.score({ weights: weights as WeightSet, tokens })).reduce((sum, nll) => sum + nll, 0)
+    (await node.engine.score({ weights: weights as WeightSet, lane: 'drift', tokens })).reduce(
+      (sum, nll) => sum + nll,
+      0,
+    )
   expect(receipt).toMatchObject({ maskVersion: 2, drift: { tokens: tokens.length - 1 } })
   expect(receipt?.drift?.nllMasked).toBeCloseTo(await sumOf(sets[2]), 2)
   expect(receipt?.drift?.nllDense).toBeCloseTo(await sumOf(sets[0]), 2)
@@ -228,7 +231,7 @@ test('output is also scored under the trial mask, streamed or not, and its recei
   const said = choice?.logprobs?.token_logprobs.reduce<number>((sum, logprob) => sum - (logprob ?? NaN), 0)
   expect(atOnce?.answer.nll).toBeCloseTo(said ?? NaN, 2)
   const tokens = [...promptTokens, ...tiny.model.codec.encode(choice?.text ?? '')]
-  const nll = await node.engine.score({ weights: sets[2] as WeightSet, tokens })
+  const nll = await node.engine.score({ weights: sets[2] as WeightSet, lane: 'drift', tokens })
   const sumOf = (part: Float32Array) => part.reduce((sum, value) => sum + value, 0)
   expect(atOnce?.prompt.nllShadow).toBeCloseTo(sumOf(nll.subarray(0, promptTokens.length - 1)), 2)
   expect(atOnce?.answer.nllShadow).not.toBeCloseTo(atOnce?.answer.nll ?? NaN, 2)
@@ -272,7 +275,7 @@ test('the score of a text equals the log-probabilities of its tokens when they w
   for await (const event of generation.events) if (event.type === 'text') generated.push(...event.tokens)
   expect(generated.length).toBeGreaterThan(4)
   const tokens = [...prompt, ...generated.map(({ token }) => token)]
-  const nll = await node.engine.score({ weights: sets[1] as WeightSet, tokens })
+  const nll = await node.engine.score({ weights: sets[1] as WeightSet, lane: 'drift', tokens })
   const ofGenerated = [...nll.subarray(prompt.length - 1)]
   ofGenerated.forEach((value, index) => expect(value).toBeCloseTo(-generated[index]!.logprob, 3))
 })

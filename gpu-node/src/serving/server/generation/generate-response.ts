@@ -4,7 +4,14 @@ import type { CacheTarget } from '@copal/shared/wire/node-calls.ts'
 import { MAX_CACHED_RESPONSE_BYTES } from '@copal/shared/wire/receipts.ts'
 import type { TokenScores } from '../../contract/backend.ts'
 import type { GenerationOutcome } from '../../engine/generation-request.ts'
-import { endGenerated, endRejected, startCallSpan } from '../../telemetry/generation-spans.ts'
+import {
+  endGenerated,
+  endRejected,
+  sampledTrace,
+  startCallSpan,
+  traceparentOf,
+} from '../../telemetry/generation-spans.ts'
+import { logInTrace } from '../../../platform/log.ts'
 import type { OutputFormat, OutputHead, FinishedChoice } from '../formats/output-format.ts'
 import { responseHeaders, chooseWeights, fingerprint, requireModel } from './request-weights.ts'
 import type { RunningCalls } from './running-calls.ts'
@@ -12,6 +19,7 @@ import { startChoices, type ChoiceEvent, type Choices, type ChoicesPlan } from '
 import type { NodeServerDeps } from './node-server-deps.ts'
 import { respondWhenReady, logBrokenResponse, LATE_AFTER_MS } from './late-response.ts'
 import type { ReceiptIssuer, ReceiptCall } from '../receipts/receipt-issuer.ts'
+import type { ClientText } from '../prompts/client-text.ts'
 import type { ShadowScorer } from '../receipts/shadow-scoring.ts'
 import { EVENT_STREAM, eventStream, type EventStreamOptions } from './event-stream.ts'
 import { withTimeout } from '../../../platform/timeout.ts'
@@ -43,8 +51,8 @@ interface GenerationCall {
    * @throws AppError when the request cannot be served as it is
    */
   prepare: (signal: AbortSignal) => Promise<ChoicesPlan>
-  /** Returns the client's own text as tokens; may be costly. */
-  clientText: () => readonly number[]
+  /** Returns the client's new text once `prepare` has returned; may be costly. */
+  clientText: () => ClientText
   format: (head: OutputHead) => OutputFormat
 }
 
@@ -84,10 +92,20 @@ export function createGenerate(
   return async function generate(call, request) {
     const arrivedMs = nowMs()
     const running = calls.begin(call.requestId)
-    const receiptCall: ReceiptCall = { ...call, sampledText: call.sample ? call.clientText : null }
     const route = new URL(request.url).pathname
     const span = startCallSpan(tracing.tracer, tracing.contextOf(request.headers), route)
-    span.span.setAttributes({ 'copal.request': call.requestId, 'copal.domain': call.domain })
+    span.span.setAttributes({
+      'copal.request': call.requestId,
+      'copal.domain': call.domain,
+      'gen_ai.request.model': call.model,
+    })
+    const trace = sampledTrace(span)
+    const { operation } = span
+    const receiptCall: ReceiptCall = {
+      ...call,
+      sampledText: call.sample ? call.clientText : null,
+      traceparent: traceparentOf(span),
+    }
     const abort = new AbortController()
     const cancel = () => abort.abort()
     request.signal.addEventListener('abort', cancel, { once: true })
@@ -106,20 +124,21 @@ export function createGenerate(
         }
         const choices = startChoices(engine, plan, common, abort)
         for (const { prompt, outcome } of choices.parts) running.track(prompt, outcome)
-        void choices.outcome.then(settle)
+        void choices.outcome.then((outcome) => settle(outcome, choices.parts.length))
         return choices
       } catch (thrown) {
         const error = toAppError(thrown)
         endRejected(span, error)
-        metrics.rejected(error.code)
+        metrics.rejected({ operation, code: error.code, durationMs: nowMs() - arrivedMs, trace })
         receipts.reject(receiptCall, arrivedMs, error)
         running.end()
         throw thrown
       }
     }
 
-    function settle(outcome: GenerationOutcome): void {
+    function settle(outcome: GenerationOutcome, outputs: number): void {
       endGenerated(tracing.tracer, span, outcome)
+      metrics.ended({ operation, outcome, outputs, trace })
       receipts.settle(receiptCall, outcome)
       running.end()
       const { shadowVersion } = call
@@ -134,7 +153,7 @@ export function createGenerate(
     })
     const headersOf = (maskVersion: number | undefined) =>
       responseHeaders(deps.nodeId, call.domain, maskVersion)
-    const onError = logBrokenResponse(log, call.requestId)
+    const onError = logBrokenResponse(logInTrace(log, trace), call.requestId)
     const starting = start()
     if (!call.stream) {
       const pending = starting.then(async (choices) => {
@@ -208,10 +227,18 @@ async function* streamObjects(
 ): AsyncGenerator<object, void, undefined> {
   // Nothing is sent before the first token, because until then another node can still serve the request.
   let isStarted = false
+  const promptScores = new Map<number, TokenScores>()
+  const echoed = new Set<number>()
   for await (const { choice, event } of events) {
     if (event.type === 'pinned') continue
+    if (event.type === 'prompt') {
+      promptScores.set(choice, event.scores)
+      continue
+    }
     if (!isStarted) yield* format.start(count)
     isStarted = true
+    if (format.echo && !echoed.has(choice)) yield* format.echo(choice, promptScores.get(choice))
+    echoed.add(choice)
     if (event.type === 'text') yield* format.delta(choice, event.text, event.tokens)
     else yield* format.endChoice(choice, event.reason)
   }
@@ -227,18 +254,10 @@ function usageOf({
   cachedTokens: number
   completionTokens: number
 }): Usage {
-  const promptScores = new Map<number, TokenScores>()
-  const echoed = new Set<number>()
   return {
     prompt_tokens: promptTokens,
-    if (event.type === 'prompt') {
-      promptScores.set(choice, event.scores)
-      continue
-    }
     completion_tokens: completionTokens,
     total_tokens: promptTokens + completionTokens,
-    if (format.echo && !echoed.has(choice)) yield* format.echo(choice, promptScores.get(choice))
-    echoed.add(choice)
     prompt_tokens_details: { cached_tokens: cachedTokens },
   }
 }

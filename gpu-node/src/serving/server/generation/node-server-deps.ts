@@ -32,8 +32,10 @@ export interface NodeServerDeps {
   nowMs?: () => number
   /** Time limit of a request, counted from its tokenisation; none when unset. */
   requestTimeoutMs?: number
-  /** Time limit of scoring a sampled text; after it the receipt is sent without drift. */
+  /** Time from the end of a request to that of its scoring; after it the receipt is sent without drift. */
   scoreTimeoutMs?: number
+  /** Time limit of a call that describes texts. */
+  describeTimeoutMs?: number
   /** Time without output after which a keep-alive is sent, so that proxies do not close the connection. */
   keepAliveMs?: number
 }

@@ -34,14 +34,6 @@ export function chatPrompt(
   return codec.renderChat(described, codec.rendersTools && tools.length > 0 ? tools : undefined)
 }
 
-/** Returns the client's own text in a conversation: the user messages, separated by blank lines. */
-export function userText(messages: readonly Pick<ChatMessage, 'role' | 'content'>[]): string {
-  return messages
-    .filter((message) => message.role === 'user')
-    .map((message) => contentText(message.content))
-    .join('\n\n')
-}
-
 /** Maps the role; `developer` is OpenAI's newer name for `system`. */
 function roleOf({ role }: Message): ChatTurn['role'] {
   return role === 'developer' ? 'system' : role

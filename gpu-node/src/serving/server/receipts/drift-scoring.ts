@@ -1,69 +1,149 @@
-import type { Receipt } from '@copal/shared/wire/receipts.ts'
+import type { Receipt, ScoringOutcome } from '@copal/shared/wire/receipts.ts'
 import type { WeightSet } from '../../contract/backend.ts'
 import type { Engine } from '../../engine/engine-api.ts'
+import { MAX_SCORE_TOKENS } from '../../engine/engine-policy.ts'
 import { reasonOf, type Log } from '../../../platform/log.ts'
 import type { TextCodec } from '../../../model/tokenizer/text-codec.ts'
-import { isExpectedScoringFailure, sum } from './score-outcome.ts'
+import type { ClientText } from '../prompts/client-text.ts'
+import { failureOutcome } from './score-outcome.ts'
+import { createScorePace } from './score-pace.ts'
+import { drawWindow, type ScoreWindow } from './score-window.ts'
 
-/** Shortest client text that is scored; a shorter one says too little about drift. */
+/** Fewest tokens of client text that are scored; fewer say too little about drift. */
 const MIN_TOKENS = 16
-
-/** Tokens of a text that are scored. Drift is a mean over many texts, so the beginning suffices and receipts wait less. */
-const MAX_TOKENS = 256
-
-/** Characters that give `MAX_TOKENS` tokens in all but unusual text. */
-const MAX_CHARACTERS = 8 * MAX_TOKENS
+/** Most tokens of a text that are scored. Drift is a mean over many texts, so a part of each suffices. */
+const MAX_WINDOW = MAX_SCORE_TOKENS / 2
+/** Texts that may wait. More would only wait longer: their receipts are held until they are scored. */
+const MAX_WAITING = 8
 
 /** Parts that drift scoring needs. */
 export interface DriftDeps {
   engine: Pick<Engine, 'score' | 'policy'>
+  codec: Pick<TextCodec, 'encodeDocument'>
   denseWeights: () => WeightSet | null
+  /** Whether requests can still start on the weights; those of a replaced mask are not kept for scoring. */
+  isServing: (weights: WeightSet) => boolean
   log: Log
+  /** Time from the end of a request to that of its scoring. */
   scoreTimeoutMs: number
 }
 
-/** Tokenises the part of a client's text that is scored. */
-export function clientTextTokens(codec: Pick<TextCodec, 'encodeDocument'>, text: string): number[] {
-  return codec.encodeDocument(text.slice(0, MAX_CHARACTERS))
+/** The fields of a receipt that scoring decides. */
+export type DriftScore = Required<Pick<Receipt, 'drift' | 'scoring'>>
+
+/** Scores the client's own text of sampled requests. */
+export interface DriftScorer {
+  /**
+   * Scores a text under the weights that generated the response, and under dense weights. One text at a time is scored,
+   * the oldest first.
+   *
+   * Only the client's new text is scored, with the prompt before it as context: generated text would favour the weights
+   * that generated it, the template's tokens say nothing about the domain, and earlier messages were scored with the
+   * requests that brought them.
+   *
+   * @param text returns the text; it may throw
+   * @returns at the latest after `scoreTimeoutMs`. `drift` is of the same tokens under both weights
+   */
+  score(requestId: string, weights: WeightSet, text: () => ClientText): Promise<DriftScore>
+}
+
+interface WaitingText {
+  readonly requestId: string
+  readonly weights: WeightSet
+  readonly text: ClientText
+  readonly deadlineMs: number
+  /** Aborted at the deadline. */
+  readonly abort: AbortController
+  readonly end: (score: DriftScore) => void
 }
 
 /**
- * Scores a client's own text at low priority, under the weights that generated the response and under dense weights.
+ * Creates a scorer without texts.
  *
- * Only the client's text is scored: generated text would favour the weights that generated it, and the template's tokens
- * say nothing about the domain.
- *
- * @param clientText returns the client's text as tokens; at most the first 256 are scored
- * @returns sums over the same `tokens` tokens (all but the first). Null when the text was not scored: it is too short, no
- *   dense set is loaded, scoring took too long or failed, or a score is not finite, which JSON cannot represent. A
- *   receipt also carries null when its request was not sampled; the two cases are not distinguished, because drift is a
- *   mean over samples and a missing one does no harm.
+ * When more texts wait than may, the oldest one is left out. What a text says has no part in that, nor has its length, so
+ * the texts that are scored are a fair sample of each moment; moments of high load have fewer. Receipts name the outcome.
  */
-export async function scoreDrift(
-  deps: DriftDeps,
-  weights: WeightSet,
-  clientText: () => readonly number[],
-): Promise<Receipt['drift']> {
-  const dense = weights.version === 0 ? weights : deps.denseWeights()
-  if (!dense) return null
-  try {
-    const text = clientText().slice(0, Math.min(MAX_TOKENS, deps.engine.policy.contextLength))
-    if (text.length < MIN_TOKENS) return null
-    const signal = AbortSignal.timeout(deps.scoreTimeoutMs)
-    const nllMasked = sum(await deps.engine.score({ weights, tokens: text, signal }))
-    const nllDense =
-      dense === weights ? nllMasked : sum(await deps.engine.score({ weights: dense, tokens: text, signal }))
-    if (!Number.isFinite(nllMasked) || !Number.isFinite(nllDense)) {
-      const reason = `its negative log-likelihood is ${nllMasked} masked and ${nllDense} dense`
-      deps.log.warn('a sampled text was not scored', { version: weights.version, reason })
-      return null
-    }
-    return { tokens: text.length - 1, nllMasked, nllDense }
-  } catch (error) {
-    // Under load some texts are not scored, by design. Other failures are logged.
-    if (!isExpectedScoringFailure(error)) {
-      deps.log.warn('a sampled text was not scored', { version: weights.version, reason: reasonOf(error) })
-    }
-    return null
+export function createDriftScorer(deps: DriftDeps): DriftScorer {
+  const { engine, log, scoreTimeoutMs } = deps
+  const maxTokens = Math.min(MAX_SCORE_TOKENS, engine.policy.contextLength)
+  const pace = createScorePace(Math.min(MAX_WINDOW, maxTokens >> 1), scoreTimeoutMs)
+  const bos = deps.codec.encodeDocument('')
+  const waiting: WaitingText[] = []
+  let isScoring = false
+
+  async function scoreWaiting(): Promise<void> {
+    if (isScoring) return
+    isScoring = true
+    for (let next = waiting.shift(); next; next = waiting.shift()) next.end(await scoreText(next))
+    isScoring = false
   }
+
+  async function scoreText(item: WaitingText): Promise<DriftScore> {
+    if (!deps.isServing(item.weights)) return unscored('evicted')
+    const startedMs = performance.now()
+    const windowTokens = pace.windowTokens(item.deadlineMs - startedMs)
+    if (windowTokens === null) return unscored('budget')
+    const { requestId, weights, text, abort } = item
+    const window = drawWindow(text, { requestId, windowTokens, minTokens: MIN_TOKENS, maxTokens, bos })
+    if (!window) return unscored('too_short')
+    const dense = weights.version === 0 ? weights : deps.denseWeights()
+    if (!dense) return unscored('failed')
+    try {
+      const nllMasked = await nllOf(weights, window, abort.signal)
+      const nllDense = dense === weights ? nllMasked : await nllOf(dense, window, abort.signal)
+      pace.record(windowTokens, performance.now() - startedMs, true)
+      if (!Number.isFinite(nllMasked) || !Number.isFinite(nllDense))
+        throw new Error(`its negative log-likelihood is ${nllMasked} masked and ${nllDense} dense`)
+      return { drift: { tokens: window.scored.length, nllMasked, nllDense }, scoring: 'scored' }
+    } catch (error) {
+      if (abort.signal.aborted) pace.record(windowTokens, performance.now() - startedMs, false)
+      const outcome = failureOutcome(error)
+      if (outcome === 'failed')
+        log.warn('a sampled text was not scored', { version: weights.version, reason: reasonOf(error) })
+      return unscored(outcome)
+    }
+  }
+
+  /** Returns the sum over the scored tokens of a window, nats. */
+  async function nllOf(weights: WeightSet, { tokens, scored }: ScoreWindow, signal: AbortSignal) {
+    const first = scored[0]!
+    const nll = await engine.score({ weights, tokens, lane: 'drift', first, signal })
+    return scored.reduce((sum, position) => sum + nll[position - first]!, 0)
+  }
+
+  function leaveOut(item: WaitingText, outcome: ScoringOutcome): void {
+    const at = waiting.indexOf(item)
+    if (at < 0) return item.abort.abort()
+    waiting.splice(at, 1)
+    item.end(unscored(outcome))
+  }
+
+  return {
+    async score(requestId, weights, readText) {
+      let text: ClientText
+      try {
+        text = readText()
+      } catch (error) {
+        log.warn('a sampled text was not scored', { version: weights.version, reason: reasonOf(error) })
+        return unscored('failed')
+      }
+      if (text.own.length < MIN_TOKENS) return unscored('too_short')
+      const { promise, resolve: end } = Promise.withResolvers<DriftScore>()
+      const deadlineMs = performance.now() + scoreTimeoutMs
+      const item = { requestId, weights, text, deadlineMs, abort: new AbortController(), end }
+      const timer = setTimeout(() => leaveOut(item, 'budget'), scoreTimeoutMs)
+      waiting.push(item)
+      void scoreWaiting()
+      if (waiting.length > MAX_WAITING) leaveOut(waiting[0]!, 'evicted')
+      try {
+        return await promise
+      } finally {
+        clearTimeout(timer)
+      }
+    },
+  }
+}
+
+function unscored(scoring: ScoringOutcome): DriftScore {
+  return { drift: null, scoring }
 }

@@ -4,7 +4,8 @@ import type { Receipt } from '@copal/shared/wire/receipts.ts'
 import type { WeightSet } from '../../contract/backend.ts'
 import type { GenerationOutcome } from '../../engine/generation-request.ts'
 import { finishReasonOf } from '../../engine/request-errors.ts'
-import { scoreDrift, type DriftDeps } from './drift-scoring.ts'
+import type { ClientText } from '../prompts/client-text.ts'
+import { createDriftScorer, type DriftDeps } from './drift-scoring.ts'
 
 /** The call that a receipt describes. */
 export interface ReceiptCall {
@@ -15,8 +16,10 @@ export interface ReceiptCall {
   account?: string | undefined
   /** Proves to the gateway that it issued this call. */
   attestation?: string | undefined
-  /** Returns the client's own text as tokens; null when the text may not be scored. */
-  sampledText: (() => readonly number[]) | null
+  /** The span of the call, in the form of a `traceparent` header. */
+  traceparent?: string | undefined
+  /** Returns the client's new text; null when the text may not be scored. */
+  sampledText: (() => ClientText) | null
 }
 
 /** Issues exactly one receipt per call, except for rejected calls that another node may serve. */
@@ -41,19 +44,27 @@ export interface ReceiptDeps extends DriftDeps {
 /** Creates an issuer without outstanding receipts. */
 export function createReceiptIssuer(deps: ReceiptDeps): ReceiptIssuer {
   const outstanding = new Map<string, { receipt: Receipt; sent: Promise<void> }>()
+  const scorer = createDriftScorer(deps)
 
-  async function scoreAndSend(call: ReceiptCall, weights: WeightSet, receipt: Receipt): Promise<void> {
-    const drift = call.sampledText ? await scoreDrift(deps, weights, call.sampledText) : null
-    outstanding.delete(call.requestId)
-    deps.onReceipt({ ...receipt, drift })
+  async function scoreAndSend(
+    { requestId }: ReceiptCall,
+    weights: WeightSet,
+    text: () => ClientText,
+    receipt: Receipt,
+  ): Promise<void> {
+    const score = await scorer.score(requestId, weights, text)
+    outstanding.delete(requestId)
+    deps.onReceipt({ ...receipt, ...score })
   }
 
   return {
     settle(call, outcome) {
       const receipt = receiptOf(call, outcome, deps.activeVersion())
       const isComplete = outcome.finishReason === 'stop' || outcome.finishReason === 'length'
-      if (call.sampledText && outcome.weights && isComplete) {
-        outstanding.set(call.requestId, { receipt, sent: scoreAndSend(call, outcome.weights, receipt) })
+      const { sampledText } = call
+      if (sampledText && outcome.weights && isComplete) {
+        const sent = scoreAndSend(call, outcome.weights, sampledText, receipt)
+        outstanding.set(call.requestId, { receipt, sent })
       } else deps.onReceipt(receipt)
     },
     reject(call, arrivedMs, error) {
@@ -62,6 +73,7 @@ export function createReceiptIssuer(deps: ReceiptDeps): ReceiptIssuer {
       deps.onReceipt({
         requestId,
         ...gatewayFields(call),
+        ...traceField(call),
         model,
         domain,
         maskVersion: deps.activeVersion() ?? 0,
@@ -72,6 +84,7 @@ export function createReceiptIssuer(deps: ReceiptDeps): ReceiptIssuer {
         timeToFirstTokenMs: null,
         totalMs: deps.nowMs() - arrivedMs,
         drift: null,
+        scoring: 'not_sampled',
       })
     },
     scoringProgress: () =>
@@ -93,6 +106,7 @@ function receiptOf(call: ReceiptCall, outcome: GenerationOutcome, activeVersion:
   return {
     requestId: call.requestId,
     ...gatewayFields(call),
+    ...traceField(call),
     model: call.model,
     domain: call.domain,
     maskVersion: outcome.weights?.version ?? activeVersion ?? 0,
@@ -103,6 +117,7 @@ function receiptOf(call: ReceiptCall, outcome: GenerationOutcome, activeVersion:
     timeToFirstTokenMs: firstTokenMs === null ? null : firstTokenMs - arrivedMs,
     totalMs: endedMs - arrivedMs,
     drift: null,
+    scoring: 'not_sampled',
   }
 }
 
@@ -112,4 +127,8 @@ export function gatewayFields({ account, attestation }: Pick<ReceiptCall, 'accou
     ...(account === undefined ? {} : { account }),
     ...(attestation === undefined ? {} : { attestation }),
   }
+}
+
+function traceField({ traceparent }: Pick<ReceiptCall, 'traceparent'>) {
+  return traceparent === undefined ? {} : { traceparent }
 }

@@ -1,8 +1,11 @@
+import type { ScoringOutcome } from '@copal/shared/wire/receipts.ts'
 import { AppError } from '@copal/shared/errors.ts'
 
-/** Returns whether scoring failed by load or timeout; then the text is not scored, by design. */
-export function isExpectedScoringFailure(error: unknown): boolean {
-  return error instanceof AppError && (error.code === 'overloaded' || error.code === 'client_closed_request')
+/** Returns the outcome of a text whose scoring failed: by a timeout or load, since its weights were replaced, or otherwise. */
+export function failureOutcome(error: unknown): Extract<ScoringOutcome, 'budget' | 'evicted' | 'failed'> {
+  if (!(error instanceof AppError)) return 'failed'
+  if (error.code === 'overloaded' || error.code === 'client_closed_request') return 'budget'
+  return error.code === 'deadline_exceeded' ? 'evicted' : 'failed'
 }
 
 /** Sums negative log-likelihoods in f64. */

@@ -4,12 +4,11 @@ import type { Engine } from '../../engine/engine-api.ts'
 import type { GenerationOutcome } from '../../engine/generation-request.ts'
 import { reasonOf, type Log } from '../../../platform/log.ts'
 import { gatewayFields, type ReceiptCall } from './receipt-issuer.ts'
-import { isExpectedScoringFailure, sum } from './score-outcome.ts'
+import { failureOutcome, sum } from './score-outcome.ts'
+import { createScorePace } from './score-pace.ts'
 
-/** Tokens scored at the end of a prompt. */
-const MAX_PROMPT_TOKENS = 256
-/** Tokens scored at the start of an output. */
-const MAX_OUTPUT_TOKENS = 256
+/** Most tokens scored at the end of a prompt, and at the start of its output. */
+const MAX_PART_TOKENS = 256
 /** Fewest tokens that are scored; fewer say too little. */
 const MIN_TOKENS = 16
 /** Calls that may wait to be scored. Further calls are skipped, because any share of requests suffices. */
@@ -30,7 +29,7 @@ export interface ShadowedCall extends Pick<ReceiptCall, 'account' | 'attestation
 export interface ShadowScorer {
   /**
    * Scores the prompt and the output of an ended generation, under the weights that generated it and under the trial
-   * weights. Calls are scored in turn, at low priority. Returns at once; a failed scoring gives no score.
+   * weights. Calls are scored in turn, in the share of scoring. Returns at once; a failed scoring gives no score.
    */
   score(call: ShadowedCall, outcome: GenerationOutcome): void
   /** Returns the scores that the gateway has not acknowledged, oldest first. */
@@ -53,15 +52,24 @@ export function createShadowScorer(deps: ShadowDeps): ShadowScorer {
   let waiting = 0
   let turn: Promise<void> = Promise.resolve()
   let unreported: ShadowScore[] = []
+  const pace = createScorePace(MAX_PART_TOKENS, deps.scoreTimeoutMs)
 
-  async function run(call: ShadowedCall, generatedBy: WeightSet, text: ScoredText): Promise<void> {
+  async function run(
+    call: ShadowedCall,
+    generatedBy: WeightSet,
+    whole: GenerationOutcome['text'],
+  ): Promise<void> {
+    const startedMs = performance.now()
+    const partTokens = pace.windowTokens(deps.scoreTimeoutMs)!
+    const signal = AbortSignal.timeout(deps.scoreTimeoutMs)
     try {
       const trial = deps.weights(call.shadowVersion)
+      const text = scoredText(whole, partTokens)
       if (!trial) return
-      const signal = AbortSignal.timeout(deps.scoreTimeoutMs)
       const { tokens } = text
-      const nll = await deps.engine.score({ weights: generatedBy, tokens, signal })
-      const nllShadow = await deps.engine.score({ weights: trial, tokens, signal })
+      const nll = await deps.engine.score({ weights: generatedBy, tokens, lane: 'shadow', signal })
+      const nllShadow = await deps.engine.score({ weights: trial, tokens, lane: 'shadow', signal })
+      pace.record(partTokens, performance.now() - startedMs, true)
       const { requestId, model, domain, shadowVersion } = call
       const score = {
         requestId,
@@ -76,8 +84,9 @@ export function createShadowScorer(deps: ShadowDeps): ShadowScorer {
       if (!sums.every(Number.isFinite)) throw new Error('its negative log-likelihood is not finite')
       unreported = [...unreported, score].slice(-MAX_UNREPORTED)
     } catch (error) {
+      if (signal.aborted) pace.record(partTokens, performance.now() - startedMs, false)
       // Under load some calls are not scored, by design. Other failures are logged.
-      if (isExpectedScoringFailure(error)) return
+      if (failureOutcome(error) !== 'failed') return
       deps.log.warn('an output was not scored under the trial mask', {
         version: call.shadowVersion,
         reason: reasonOf(error),
@@ -89,10 +98,9 @@ export function createShadowScorer(deps: ShadowDeps): ShadowScorer {
     score(call, { finishReason, weights, text }) {
       const isComplete = finishReason === 'stop' || finishReason === 'length'
       if (!isComplete || !weights || weights.version === call.shadowVersion || waiting >= MAX_WAITING) return
-      const scored = scoredText(text)
-      if (scored.tokens.length <= MIN_TOKENS) return
+      if (scoredText(text, MAX_PART_TOKENS).tokens.length <= MIN_TOKENS) return
       waiting += 1
-      turn = turn.then(() => run(call, weights, scored)).finally(() => (waiting -= 1))
+      turn = turn.then(() => run(call, weights, text)).finally(() => (waiting -= 1))
     },
     pendingScores: () => unreported,
     acknowledge(received) {
@@ -108,10 +116,10 @@ interface ScoredText {
   promptTokens: number
 }
 
-function scoredText({ tokens, promptTokens }: GenerationOutcome['text']): ScoredText {
-  const from = Math.max(0, promptTokens - MAX_PROMPT_TOKENS)
+function scoredText({ tokens, promptTokens }: GenerationOutcome['text'], partTokens: number): ScoredText {
+  const from = Math.max(0, promptTokens - partTokens)
   return {
-    tokens: tokens.slice(from, promptTokens + MAX_OUTPUT_TOKENS),
+    tokens: tokens.slice(from, promptTokens + partTokens),
     promptTokens: promptTokens - from,
   }
 }

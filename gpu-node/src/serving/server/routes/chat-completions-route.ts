@@ -3,9 +3,9 @@ import { chatCall } from '@copal/shared/wire/node-calls.ts'
 import { validate } from '@copal/shared/wire/validate.ts'
 import { chatFormat } from '../formats/output-format.ts'
 import { CHAT_LOGPROB_BYTES, requireLogprobsFit } from '../generation/response-size.ts'
-import { chatPrompt, userText } from '../prompts/chat-prompt.ts'
+import { chatPrompt } from '../prompts/chat-prompt.ts'
+import { newClientText } from '../prompts/client-text.ts'
 import { MAX_CALL_BYTES, type InferenceRouteDeps } from './route-deps.ts'
-import { clientTextTokens } from '../receipts/drift-scoring.ts'
 import { promptPrefixes } from '../prompts/prompt-tokens.ts'
 import { chatMaxTokens, chatTopLogprobs, samplingOf } from '../generation/sampling-options.ts'
 import { CHAT_FIELDS, compileStructure, structureOf } from '../prompts/structured-output.ts'
@@ -20,6 +20,7 @@ export function chatCompletions(deps: InferenceRouteDeps): Hono {
     const { request, ...call } = validate(chatCall, await read(c.req.raw, MAX_CALL_BYTES))
     const structure = structureOf(request, CHAT_FIELDS)
     const withUsage = request.stream_options?.include_usage ?? false
+    const prompt = { text: '', tokens: [] as readonly number[] }
     return generate(
       {
         ...call,
@@ -27,12 +28,13 @@ export function chatCompletions(deps: InferenceRouteDeps): Hono {
         stream: request.stream ?? false,
         idPrefix: 'chatcmpl-',
         async prepare(signal) {
-          const prompt = chatPrompt(codec, request, structure.tools)
-          const [tokens = []] = await encoder.encode([prompt], 'prompt', signal)
+          prompt.text = chatPrompt(codec, request, structure.tools)
+          const [tokens = []] = await encoder.encode([prompt.text], 'prompt', signal)
+          prompt.tokens = tokens
           const plan = {
             ...samplingOf(request, chatTopLogprobs(request)),
             prompts: [tokens],
-            prefixes: promptPrefixes(call.prefix, prompt.length, tokens.length),
+            prefixes: promptPrefixes(call.prefix, prompt.text.length, tokens.length),
             choicesPerPrompt: request.n ?? 1,
             maxTokens: chatMaxTokens(request),
             constrain: await compileStructure(grammars, structure, { signal, tenant: call.tenant }),
@@ -41,7 +43,7 @@ export function chatCompletions(deps: InferenceRouteDeps): Hono {
             requireLogprobsFit(plan, config.contextLength, CHAT_LOGPROB_BYTES, 'top_logprobs')
           return plan
         },
-        clientText: () => clientTextTokens(codec, userText(request.messages)),
+        clientText: () => newClientText(codec, prompt, request.messages),
         format(head) {
           const format = chatFormat(head, {
             logprobs: request.logprobs ?? false,

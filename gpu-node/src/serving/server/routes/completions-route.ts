@@ -6,7 +6,7 @@ import type { ClientPrompt } from '../formats/echoed-prompt.ts'
 import { completionFormat } from '../formats/output-format.ts'
 import { COMPLETION_LOGPROB_BYTES, requireLogprobsFit } from '../generation/response-size.ts'
 import { MAX_CALL_BYTES, type InferenceRouteDeps } from './route-deps.ts'
-import { clientTextTokens } from '../receipts/drift-scoring.ts'
+import { wholePrompt } from '../prompts/client-text.ts'
 import { promptPrefixes, tokensOf } from '../prompts/prompt-tokens.ts'
 import { completionMaxTokens, samplingOf } from '../generation/sampling-options.ts'
 
@@ -46,7 +46,7 @@ export function completions(deps: Omit<InferenceRouteDeps, 'grammars'>): Hono {
             requireLogprobsFit(plan, model.config.contextLength, COMPLETION_LOGPROB_BYTES, 'logprobs')
           return plan
         },
-        clientText: () => (typeof first === 'string' ? clientTextTokens(model.codec, first) : first),
+        clientText: () => wholePrompt(prompts[0] ?? []),
         format: (head) =>
           completionFormat(head, {
             logprobs: topLogprobs >= 0,

@@ -1,8 +1,10 @@
+import { hash } from 'node:crypto'
 import { Hono } from 'hono'
 import { AppError, toAppError } from '@copal/shared/errors.ts'
 import { describeCall, type TextDescription } from '@copal/shared/wire/node-calls.ts'
 import { validate } from '@copal/shared/wire/validate.ts'
 import type { WeightSet } from '../../contract/backend.ts'
+import { MAX_SCORE_TOKENS } from '../../engine/engine-policy.ts'
 import { requireModel } from '../generation/request-weights.ts'
 import type { NodeServerDeps } from '../generation/node-server-deps.ts'
 import { sum } from '../receipts/score-outcome.ts'
@@ -12,23 +14,26 @@ import type { ReadCall } from './route-deps.ts'
 const MAX_DESCRIBE_BYTES = 8 * 1024 * 1024
 /** Characters that give one token in all but unusual text; more of a text is not tokenised. */
 const CHARACTERS_PER_TOKEN = 8
-/** Texts of all calls that the engine holds at once, so that they leave room for the scores of receipts. */
+/** Texts of all calls that the engine holds at once. */
 const MAX_CONCURRENT_TEXTS = 4
+/** Texts of calls that passed their deadline whose descriptions are kept, so that the next try goes on from there. */
+const MAX_KEPT = 256
+/** Time limit of a call: a busy node describes some ten texts in it. */
+const TIMEOUT_MS = 120_000
 /** Calls that may wait; one more is rejected, because the gateway can ask another node or later. */
 const MAX_CALLS = 8
 
 /**
  * Creates the route of `POST /rpc/describe`: the mean last hidden state and the mean loss of texts under the dense weights,
- * which no swap moves. It runs at the priority of scores, in two passes a text.
- *
- * @param timeoutMs after which a call fails with `deadline_exceeded`
+ * which no swap moves. It runs in the share of scoring, in two passes a text. A call that is not complete in time fails with
+ * `deadline_exceeded`; the same texts then continue where it stopped.
  */
 export function describeTexts(
-  deps: Pick<NodeServerDeps, 'model' | 'engine' | 'weights'>,
+  deps: Pick<NodeServerDeps, 'model' | 'engine' | 'weights' | 'describeTimeoutMs'>,
   read: ReadCall,
-  timeoutMs: number,
 ): Hono {
-  const { model, engine, weights } = deps
+  const { model, engine, weights, describeTimeoutMs: timeoutMs = TIMEOUT_MS } = deps
+  const kept = new Map<string, TextDescription>()
   let calls = 0
   let running = 0
   const waiting: (() => void)[] = []
@@ -53,21 +58,30 @@ export function describeTexts(
     { dense, signal }: { dense: WeightSet; signal: AbortSignal },
   ): Promise<TextDescription> {
     signal.throwIfAborted()
+    const key = keyOf(text, maxTokens)
+    const known = kept.get(key)
+    if (known) return known
     const tokens = model.codec
       .encodeDocument(text.slice(0, maxTokens * CHARACTERS_PER_TOKEN))
-      .slice(0, Math.min(maxTokens, engine.policy.contextLength))
+      .slice(0, Math.min(maxTokens, MAX_SCORE_TOKENS, engine.policy.contextLength))
     if (tokens.length === 0) return { tokens: 0, embedding: [], nllMean: null }
-    const embedding = await engine.meanHidden({ weights: dense, tokens, signal })
+    const embedding = await engine.meanHidden({ weights: dense, tokens, lane: 'describe', signal })
     const nllMean =
       tokens.length < 2
         ? null
-        : sum(await engine.score({ weights: dense, tokens, signal })) / (tokens.length - 1)
+        : sum(await engine.score({ weights: dense, tokens, lane: 'describe', signal })) / (tokens.length - 1)
     if (!embedding.every(Number.isFinite) || !Number.isFinite(nllMean ?? 0))
       throw new AppError(
         'node_failed',
         'The hidden states or losses of the dense model are not finite numbers.',
       )
-    return { tokens: tokens.length, embedding: [...embedding], nllMean }
+    const description = { tokens: tokens.length, embedding: [...embedding], nllMean }
+    kept.set(key, description)
+    for (const oldest of kept.keys()) {
+      if (kept.size <= MAX_KEPT) break
+      kept.delete(oldest)
+    }
+    return description
   }
 
   return new Hono().post('/', async (c) => {
@@ -92,6 +106,7 @@ export function describeTexts(
       const described = await Promise.all(
         call.texts.map((text) => inTurn(() => describe(text, call.maxTokens, { dense, signal }))),
       )
+      for (const text of call.texts) kept.delete(keyOf(text, call.maxTokens))
       return c.json({ texts: described })
     } catch (thrown) {
       if (!deadline.aborted) throw thrown
@@ -103,4 +118,8 @@ export function describeTexts(
       calls -= 1
     }
   })
+}
+
+function keyOf(text: string, maxTokens: number): string {
+  return hash('sha256', `${maxTokens}:${text}`, 'base64')
 }

@@ -2,9 +2,9 @@ import { Hono } from 'hono'
 import { responsesCall } from '@copal/shared/wire/node-calls.ts'
 import { validate } from '@copal/shared/wire/validate.ts'
 import { toChatRequest } from '@copal/shared/wire/responses.ts'
-import { chatPrompt, userText } from '../prompts/chat-prompt.ts'
+import { chatPrompt } from '../prompts/chat-prompt.ts'
+import { newClientText } from '../prompts/client-text.ts'
 import { MAX_CALL_BYTES, type InferenceRouteDeps } from './route-deps.ts'
-import { clientTextTokens } from '../receipts/drift-scoring.ts'
 import { promptPrefixes } from '../prompts/prompt-tokens.ts'
 import { responseFormat } from '../formats/responses-format.ts'
 import { samplingOf } from '../generation/sampling-options.ts'
@@ -19,6 +19,7 @@ export function responses(deps: InferenceRouteDeps): Hono {
     const chat = toChatRequest(request)
     const structure = structureOf(chat, RESPONSE_FIELDS)
     const { model, temperature, top_p, seed } = request
+    const prompt = { text: '', tokens: [] as readonly number[] }
     return generate(
       {
         ...call,
@@ -26,18 +27,19 @@ export function responses(deps: InferenceRouteDeps): Hono {
         stream: request.stream ?? false,
         idPrefix: 'resp_',
         async prepare(signal) {
-          const prompt = chatPrompt(codec, chat, structure.tools)
-          const [tokens = []] = await encoder.encode([prompt], 'prompt', signal)
+          prompt.text = chatPrompt(codec, chat, structure.tools)
+          const [tokens = []] = await encoder.encode([prompt.text], 'prompt', signal)
+          prompt.tokens = tokens
           return {
             ...samplingOf({ model, temperature, top_p, seed }, -1),
             prompts: [tokens],
-            prefixes: promptPrefixes(call.prefix, prompt.length, tokens.length),
+            prefixes: promptPrefixes(call.prefix, prompt.text.length, tokens.length),
             choicesPerPrompt: 1,
             maxTokens: request.max_output_tokens ?? null,
             constrain: await compileStructure(grammars, structure, { signal, tenant: call.tenant }),
           }
         },
-        clientText: () => clientTextTokens(codec, userText(chat.messages)),
+        clientText: () => newClientText(codec, prompt, chat.messages),
         format: (head) => responseFormat(head, request, structure.tools.length > 0),
       },
       c.req.raw,

@@ -1,6 +1,4 @@
 import { afterAll, beforeAll, expect, onTestFinished, test, vi } from 'vitest'
-import type { TextCodec } from '../../../../../gpu-node/src/model/tokenizer/text-codec.ts'
-import { clientTextTokens } from '../../../../../gpu-node/src/serving/server/receipts/drift-scoring.ts'
 import { createEncoder } from '../../../../../gpu-node/src/serving/server/prompts/encoder.ts'
 import { openTinyModel, type TinyModel } from '../../../../support/models/tiny-model.ts'
 
@@ -77,10 +75,4 @@ test('a failed thread is reported as a node failure, for that call alone', async
   for (let time = 0; time < 2; time++)
     await expect(encoder.encode([LONG], 'prompt')).rejects.toMatchObject({ code: 'node_failed' })
   expect(await encoder.encode(['the cat'], 'prompt')).toHaveLength(1)
-})
-
-test('only the scored part of a sampled text is tokenised', () => {
-  const encodeDocument = vi.fn<TextCodec['encodeDocument']>(() => [1])
-  clientTextTokens({ encodeDocument }, LONG)
-  expect(encodeDocument.mock.calls[0]?.[0].length).toBe(2048)
 })

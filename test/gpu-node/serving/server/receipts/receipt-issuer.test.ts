@@ -1,10 +1,11 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { expect, test, vi } from 'vitest'
 import { AppError } from '@copal/shared/errors.ts'
-import type { ChatCompletion } from '@copal/shared/wire/chat.ts'
+import type { ChatCompletion, ChatMessage } from '@copal/shared/wire/chat.ts'
 import type { CachedResponse } from '@copal/shared/wire/receipts.ts'
 import type { GrammarCompiler } from '../../../../../gpu-node/src/serving/grammar/grammar-compiler.ts'
 import { unlessAborted } from '../../../../../gpu-node/src/platform/unless-aborted.ts'
+import { chatPrompt } from '../../../../../gpu-node/src/serving/server/prompts/chat-prompt.ts'
 import { arithmeticNodes, CHAT, json, PROMPT } from '../../../../support/doubles/arithmetic-node.ts'
 import { call } from '../../../../support/processes/in-process-node.ts'
 
@@ -48,6 +49,7 @@ test('every outcome gives one receipt with its counts', async () => {
     completionTokens: 24,
     finishReason: 'length',
     drift: null,
+    scoring: 'not_sampled',
   }
   expect(receipts).toMatchObject([
     { requestId: 'request-whole', ...done },
@@ -137,11 +139,11 @@ test("a sampled request's receipt holds the scores of the client's text under th
     if (plan.work.some((work) => work.output === 'nll')) await gate?.promise
   }
   const { node, active, dense } = await start({ arithmetic: { onStep } })
-  const messages = [
+  const messages: ChatMessage[] = [
     { role: 'system', content: 'be brief and not scored' },
     { role: 'user', content: 'the first thing that the client says here' },
     { role: 'assistant', content: 'an answer that is not scored' },
-    { role: 'user', content: [{ type: 'text', text: 'and the second thing' }] },
+    { role: 'user', content: [{ type: 'text', text: 'and the second thing, which is new' }] },
   ]
   const response = await node.post(
     '/rpc/chat-completions',
@@ -156,13 +158,22 @@ test("a sampled request's receipt holds the scores of the client's text under th
   gate = undefined
   const [receipt] = await node.untilReceipts(1)
   await node.server.settled()
-  const tokens = nodes
-    .model()
-    .codec.encode('the first thing that the client says here\n\nand the second thing')
-  const sum = (values: Float32Array) => values.reduce((total, value) => total + value, 0)
-  expect(receipt?.drift?.tokens).toBe(tokens.length - 1)
-  expect(receipt?.drift?.nllMasked).toBeCloseTo(sum(await node.engine.score({ weights: active, tokens })), 2)
-  expect(receipt?.drift?.nllDense).toBeCloseTo(sum(await node.engine.score({ weights: dense, tokens })), 2)
+  const { codec } = nodes.model()
+  const whole = codec.encode(chatPrompt(codec, { messages }, []))
+  const after = codec.encode('<|im_end|>\n<|im_start|>assistant\n').length
+  const own = codec.encode('and the second thing, which is new').length
+  const tokens = whole.slice(0, -after)
+  expect(receipt?.scoring).toBe('scored')
+  expect(receipt?.drift?.tokens).toBe(own)
+  const sum = (values: Float32Array) => values.slice(-own).reduce((total, value) => total + value, 0)
+  expect(receipt?.drift?.nllMasked).toBeCloseTo(
+    sum(await node.engine.score({ weights: active, lane: 'drift', tokens })),
+    2,
+  )
+  expect(receipt?.drift?.nllDense).toBeCloseTo(
+    sum(await node.engine.score({ weights: dense, lane: 'drift', tokens })),
+    2,
+  )
   expect(receipt?.drift?.nllMasked).not.toBe(receipt?.drift?.nllDense)
 })
 
@@ -178,7 +189,11 @@ test('drift is empty when a sampled text is too short, dense weights are missing
   }
   const slow = await start({ arithmetic: { onStep }, scoreTimeoutMs: 20 })
   await (await slow.node.post('/rpc/completions', call(PROMPT, { sample: true }))).text()
-  for (const { node } of [short, bare, slow]) {
-    expect((await node.untilReceipts(1))[0]).toMatchObject({ finishReason: 'length', drift: null })
+  for (const [{ node }, scoring] of [
+    [short, 'too_short'],
+    [bare, 'failed'],
+    [slow, 'budget'],
+  ] as const) {
+    expect((await node.untilReceipts(1))[0]).toMatchObject({ finishReason: 'length', drift: null, scoring })
   }
 })

@@ -3,6 +3,7 @@ import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest'
 import { describeResult } from '@copal/shared/wire/node-calls.ts'
+import type { StepPlan } from '../../../../../gpu-node/src/serving/contract/backend.ts'
 import { HIDDEN_SIZE } from '../../../../support/doubles/arithmetic-backend.ts'
 import { arithmeticNodes, type ArithmeticNodeOptions } from '../../../../support/doubles/arithmetic-node.ts'
 import { addon, BACKENDS } from '../../../../support/engine/backends.ts'
@@ -79,7 +80,7 @@ describe.each(BACKENDS.slice(0, 2))('$name', ({ create, exactTolerance, selfTole
     for (const [index, { embedding, tokens, nllMean }] of before.entries()) {
       const ids = tiny.model.codec.encodeDocument(TEXTS[index]!)
       expect(tokens).toBe(ids.length)
-      const nll = await node.engine.score({ weights: dense, tokens: ids })
+      const nll = await node.engine.score({ weights: dense, lane: 'drift', tokens: ids })
       const expected = nll.reduce((total, value) => total + value, 0) / nll.length
       expect(Math.abs(nllMean! - expected)).toBeLessThan(Math.max(selfTolerance, 1e-5))
       expect(cosine(embedding, embedded.data[index]!.embedding)).toBeGreaterThan(0.9999)
@@ -122,12 +123,37 @@ describe('a call', () => {
 
   test('fails at its deadline, and leaves nothing behind', async () => {
     const { node } = await startNode({
-      scoreTimeoutMs: 20,
+      describeTimeoutMs: 20,
       arithmetic: { onStep: () => new Promise((resolve) => setTimeout(resolve, 50)) },
     })
     const response = await node.post('/rpc/describe', { model: 'tiny', texts: TEXTS })
     expect(response.status).toBe(504)
     expect(node.engine.load().scoring).toBe(0)
+  })
+
+  test('that came too late continues where it stopped when it is tried again', async () => {
+    let steps = 0
+    const gate = Promise.withResolvers<void>()
+    // Each text takes a pass for its embedding and one for its loss; the last pass of the second text is held up.
+    const onStep = async ({ work }: StepPlan) => {
+      steps += work.length
+      if (steps > 3) await gate.promise
+    }
+    const { node } = await startNode({ describeTimeoutMs: 500, arithmetic: { onStep } })
+    const texts = [SHORT, `${SHORT} Another one.`]
+    const ask = () => node.post('/rpc/describe', { model: 'tiny', texts, maxTokens: 8 })
+    expect((await ask()).status).toBe(504)
+    gate.resolve()
+    steps = 0
+    const response = await ask()
+    expect(response.status).toBe(200)
+    const { texts: described } = describeResult.parse(await response.json())
+    expect(described.map(({ tokens }) => tokens)).toEqual([8, 8])
+    // Two passes for the second text; those of the first were kept.
+    expect(steps).toBe(2)
+    steps = 0
+    await describeBy(node, { texts, maxTokens: 8 })
+    expect(steps).toBe(4)
   })
 
   test('beyond the calls that may wait is rejected as overloaded', async () => {

@@ -1,0 +1,99 @@
+/**
+ * Reserves a share of the work for scoring, so that no backlog of requests starves it, and no backlog of texts takes more.
+ *
+ * While requests run or wait, every committed step adds its share to a credit, and scoring pays for its part of the step. A
+ * piece runs when the credit is not negative. It may then be overdrawn by one piece, which later steps repay. Without
+ * requests, scoring runs freely and pays nothing.
+ *
+ * Scoring has pages of its own: requests leave `scoreKvTokens` of the key/value budget to it. One text at a time is scored.
+ */
+import { freePages, pagesFor } from './page-pool.ts'
+import { pinOf, prefillLength, sequenceOf, type Request } from './engine-request.ts'
+import type { EnginePolicy } from './engine-policy.ts'
+import type { EngineState } from './engine-state.ts'
+import type { DraftWork } from './step-draft.ts'
+import type { WeightSet } from '../contract/backend.ts'
+
+/**
+ * Largest cost of one step, and largest credit, in milliseconds. A longer step is a stall of the machine: taken in full,
+ * it would silence scoring for minutes or let it run on for as long.
+ */
+const MAX_COST = 1_000
+
+/** Returns the scorings that have not ended, in order of arrival. */
+export function scoringRequests({ requests }: EngineState): Request[] {
+  return requests.filter(({ goal }) => goal.kind === 'score')
+}
+
+/** Whether no request runs or waits, so that scoring takes nothing from any. */
+export function isQuiet({ requests }: EngineState): boolean {
+  return requests.every(({ goal }) => goal.kind === 'score')
+}
+
+/** Returns the pages that requests can take: those that scoring does not hold of its own stay free. */
+export function pagesForRequests(state: EngineState, policy: EnginePolicy): number {
+  return freePages(state.pages) - Math.max(0, pagesFor(policy.scoreKvTokens) - scorePages(state))
+}
+
+/** Returns the pages that scorings hold, also those that were abandoned while a step of theirs runs. */
+export function scorePages({ requests, abandoned }: EngineState): number {
+  const sequences = [...requests.flatMap((request) => sequenceOf(request) ?? []), ...abandoned]
+  return sequences.reduce((sum, { scores, pages }) => sum + (scores ? pages.length : 0), 0)
+}
+
+/**
+ * Returns the scoring that runs next, on whatever weights: the one that has begun, otherwise the oldest of the lane that
+ * was served longest ago.
+ */
+function nextScoring(state: EngineState): Request | undefined {
+  const scorings = scoringRequests(state)
+  const begun = scorings.find((request) => sequenceOf(request))
+  if (begun) return begun
+  const servedAt = ({ goal }: Request) =>
+    (goal.kind === 'score' ? state.scoring.served.get(goal.lane) : undefined) ?? 0
+  return scorings.toSorted((a, b) => servedAt(a) - servedAt(b) || a.order - b.order)[0]
+}
+
+/**
+ * Plans the piece of scoring that the next step of `weights` contains, beyond the step's tokens for requests.
+ *
+ * @param free pages that the rest of the step leaves, those of scoring among them
+ */
+export function planScoring(
+  state: EngineState,
+  weights: WeightSet,
+  policy: EnginePolicy,
+  free: number,
+): { work: DraftWork; admit: boolean } | undefined {
+  const request = nextScoring(state)
+  if (request?.goal.kind !== 'score' || pinOf(request) !== weights) return undefined
+  const quiet = isQuiet(state)
+  if (!quiet && (policy.scoringShare === 0 || state.scoring.credit < 0)) return undefined
+  const sequence = sequenceOf(request)
+  if (!sequence && pagesFor(request.tokens.length) > free) return undefined
+  const from = sequence?.fed ?? 0
+  const to = Math.min(prefillLength(request), from + (quiet ? policy.prefillChunk : policy.scoreChunk))
+  const output = request.goal.sum ? 'hidden_sum' : 'nll'
+  return { work: { request, from, to, output, shared: [] }, admit: !sequence }
+}
+
+/**
+ * Accounts for a committed step.
+ *
+ * @param step its tokens, and whether requests ran or waited when it was planned
+ * @param cost what it took, of all steps in the same unit: milliseconds in which no other step ran
+ */
+export function payForStep(
+  state: EngineState,
+  { scoringShare }: Pick<EnginePolicy, 'scoringShare'>,
+  step: { scoreTokens: number; tokens: number; quiet: boolean },
+  cost: number,
+): void {
+  if (step.quiet || step.tokens === 0) return
+  const { scoring } = state
+  const scored = step.scoreTokens / step.tokens
+  scoring.credit += Math.min(cost, MAX_COST) * (scoringShare - scored)
+  // What is not wanted now is not saved up.
+  const isWanted = scoringRequests(state).length > 0
+  scoring.credit = Math.min(scoring.credit, isWanted ? MAX_COST : 0)
+}

@@ -1,0 +1,24 @@
+import type { SequenceWork, WeightSet } from '../contract/backend.ts'
+import type { Request } from './engine-request.ts'
+
+/** Tokens `from … to - 1` of one request. */
+export interface DraftWork {
+  readonly request: Request
+  readonly from: number
+  readonly to: number
+  readonly output: SequenceWork['output']
+  /** Pages of the tokens before `from` that the request shares; none unless it is admitted. */
+  readonly shared: readonly number[]
+}
+
+/** One planned step of one weight set, not yet reserved. */
+export interface StepDraft {
+  readonly weights: WeightSet
+  /** Sequences that the backend must drop. */
+  readonly drops: readonly number[]
+  /** Requests that leave the queue with this step; each has work in it. */
+  readonly admissions: readonly Request[]
+  readonly work: readonly DraftWork[]
+  /** Neither ran nor waited a request when it was planned. */
+  readonly quiet: boolean
+}
