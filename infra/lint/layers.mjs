@@ -21,6 +21,7 @@ const GATEWAY = [
     'routes/service',
     'openapi',
     'middleware',
+    'dashboard',
     'inference',
     'inference/stream',
     'inference/dispatch',
@@ -74,6 +75,7 @@ const NODE = [
     'program.ts',
     'commands',
     'gateways',
+    'storage',
     'memory',
     'pruning',
     'engine',
@@ -162,7 +164,7 @@ const NODE = [
 ]
 
 const DASHBOARD = [
-  ...under('gateway/dashboard', ['dev']),
+  ...under('gateway/dashboard', ['dev', 'build.mjs']),
   ...under('gateway/dashboard/src', [
     'main.tsx',
     'early.ts',

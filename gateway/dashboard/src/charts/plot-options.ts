@@ -50,11 +50,14 @@ export const AXIS_WIDTH = 64
 /** Pixels right of the plot. */
 export const END_PADDING = 12
 
-/** The columns that uPlot draws: x, then for each line its values and, where it has them, its bounds. */
+/**
+ * The columns that uPlot draws: x, then for each line its values and, where it has them, its bounds. The first line comes last,
+ * so that it is drawn over the others.
+ */
 export function plotData({ x, lines }: PlotContent): uPlot.AlignedData {
-  const columns: (readonly (number | null)[])[] = lines.flatMap(({ values, lower, upper }) =>
-    lower && upper ? [values, upper, lower] : [values],
-  )
+  const columns: (readonly (number | null)[])[] = lines
+    .toReversed()
+    .flatMap(({ values, lower, upper }) => (lower && upper ? [values, upper, lower] : [values]))
   return [[...x], ...columns.map((column) => [...column])] as uPlot.AlignedData
 }
 
@@ -93,7 +96,7 @@ export function plotOptions(
   const { lines } = content()
   const series: uPlot.Series[] = [{}]
   const bands: uPlot.Band[] = []
-  for (const { label, colour: name, lower, upper, isBackground = false } of lines) {
+  for (const { label, colour: name, values, lower, upper, isBackground = false } of lines.toReversed()) {
     const stroke = colour(colourVariable(name), isBackground ? 0.5 : 1)
     const dash = dashesOf(name)
     series.push({
@@ -102,7 +105,7 @@ export function plotOptions(
       width: isBackground ? 1 : 1.75,
       ...(dash ? { dash } : {}),
       spanGaps: false,
-      points: { show: (_plot, index) => isAlone(content(), index), size: 4, fill: stroke },
+      points: { show: isSparse(values), size: 4, fill: stroke },
     })
     if (!lower || !upper) continue
     const at = series.length
@@ -151,11 +154,9 @@ export function plotOptions(
   }
 }
 
-/** Whether a point has no neighbours to draw a line to, in any line. */
-function isAlone({ lines, x }: PlotContent, seriesIndex: number): boolean {
-  const line = lines[seriesIndex - 1]
-  if (!line || x.length > 2_000) return false
-  const known = line.values.filter((value) => value !== null).length
+/** Whether a line has so few values that it needs points to be seen. */
+function isSparse(values: Values): boolean {
+  const known = values.filter((value) => value !== null).length
   return known > 0 && known <= 2
 }
 

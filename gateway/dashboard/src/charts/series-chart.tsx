@@ -39,6 +39,8 @@ interface SeriesChartProps {
   height?: number
   /** Charts with the same key share their cursor. */
   syncKey?: string
+  /** Shows the marks below the axis, not only as lines through the plot. Default: true. */
+  hasMarkRow?: boolean
   /** Called with a mark that is clicked. */
   onMark?: (mark: SeriesMark) => void
 }
@@ -152,7 +154,7 @@ export function SeriesChart(props: SeriesChartProps) {
         }}
         onBlur={() => plot.current?.setCursor({ left: -10, top: -10 })}
       />
-      {marks.length > 0 && (
+      {(props.hasMarkRow ?? props.marks !== undefined) && (
         <MarkRow
           marks={marks}
           fromS={x[0] ?? 0}

@@ -51,6 +51,10 @@ interface ConfirmProps {
   done: string
   /** Default: `harm`, for what takes something away. */
   tone?: 'harm' | 'plain'
+  /** Fields between the consequences and the buttons. */
+  fields?: ComponentChildren
+  /** Whether the fields are filled in. Default: true. */
+  isReady?: boolean
   /** Asks for a reason of at least so many characters. */
   reason?: { label: string; minLength: number }
   disabled?: boolean
@@ -80,7 +84,7 @@ export function ConfirmButton(props: ConfirmProps) {
 }
 
 function ConfirmDialog(props: ConfirmProps & { onClose: () => void }) {
-  const { title, consequences, confirm, act, done, tone = 'harm', reason, onClose } = props
+  const { title, consequences, confirm, act, done, tone = 'harm', reason, fields, onClose } = props
   const [text, setText] = useState('')
   const [isBusy, setBusy] = useState(false)
   const [problem, setProblem] = useState<string>()
@@ -98,7 +102,7 @@ function ConfirmDialog(props: ConfirmProps & { onClose: () => void }) {
       setBusy(false)
     }
   }
-  const isReady = !reason || text.trim().length >= reason.minLength
+  const isReady = (props.isReady ?? true) && (!reason || text.trim().length >= reason.minLength)
   return (
     <Dialog title={title} onClose={onClose}>
       <form
@@ -110,6 +114,7 @@ function ConfirmDialog(props: ConfirmProps & { onClose: () => void }) {
         {consequences.map((consequence, index) => (
           <p key={index}>{consequence}</p>
         ))}
+        {fields}
         {reason && (
           <p class="field">
             <label for={reasonId}>{reason.label}</label>

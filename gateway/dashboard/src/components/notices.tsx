@@ -81,3 +81,19 @@ export function Skeleton({ lines = 3 }: { lines?: number }) {
     </div>
   )
 }
+
+/** Keeps the places of charts that load: their plots of so many pixels, with title, marks and table. */
+export function ChartSkeleton({ heights }: { heights: readonly number[] }) {
+  return (
+    <div role="status">
+      <span class="visually-hidden">Loading</span>
+      {heights.map((height, index) => (
+        <div
+          key={index}
+          class="chart chart-place"
+          style={{ height: `${height + (index === 0 ? 82 : 57)}px` }}
+        />
+      ))}
+    </div>
+  )
+}

@@ -33,7 +33,7 @@ export function Page({ title, sentence, actions, above, children }: PageProps) {
           <h1 ref={heading} tabIndex={-1}>
             {title}
           </h1>
-          {actions !== undefined && <div class="page-actions">{actions}</div>}
+          {actions && <div class="page-actions">{actions}</div>}
         </div>
         {sentence !== undefined && (
           <div class="sentence" aria-live="polite">
@@ -43,6 +43,15 @@ export function Page({ title, sentence, actions, above, children }: PageProps) {
       </header>
       {children}
     </>
+  )
+}
+
+/** Keeps the place of a sentence while what it says loads. */
+export function SentencePlace() {
+  return (
+    <p class="sentence-place">
+      <span class="visually-hidden">Loading</span>
+    </p>
   )
 }
 

@@ -30,6 +30,8 @@ interface TableProps<Row> {
   rowKey: (row: Row) => string
   /** Shows a field that filters rows as you type. */
   filter?: boolean
+  /** Text of that field at first. */
+  initialFilter?: string | undefined
   /** Name of the file of the export, without `.csv`; without it there is no export. */
   csv?: string
   initialOrder?: SortOrder
@@ -49,6 +51,7 @@ export function Table<Row>(props: TableProps<Row>) {
     rows,
     rowKey,
     filter = false,
+    initialFilter = '',
     csv,
     initialOrder,
     empty,
@@ -56,7 +59,7 @@ export function Table<Row>(props: TableProps<Row>) {
     limit = 100,
   } = props
   const [order, setOrder] = useState(initialOrder)
-  const [text, setText] = useState('')
+  const [text, setText] = useState(initialFilter)
   const [showsAll, setShowsAll] = useState(false)
   const shown = useMemo(
     () => sortRows(filterRows(rows, columns, text), columns, order),

@@ -1,6 +1,6 @@
 /** Gives components what the admin API returns, and keeps it up to date. */
 import { createContext, type ComponentChildren } from 'preact'
-import { useCallback, useContext, useEffect, useMemo, useState } from 'preact/hooks'
+import { useCallback, useContext, useEffect, useMemo, useRef, useState } from 'preact/hooks'
 import type { OverviewReport } from '@copal/shared/wire/admin-overview.ts'
 import type { Client, Endpoint } from './client.ts'
 import { overview, eventsPath } from './endpoints.ts'
@@ -89,8 +89,13 @@ const NOT_ASKED: Snapshot = { value: undefined, receivedAtMs: undefined, error: 
  *
  * @param endpoint `undefined`: nothing is fetched yet
  * @param refreshMs period, milliseconds; `undefined`: it is fetched once
+ * @param options.keepsLast shows what the last endpoint returned until the new one responds, so that the page does not jump
  */
-export function useResource<T>(endpoint: Endpoint<T> | undefined, refreshMs?: number): Resource<T> {
+export function useResource<T>(
+  endpoint: Endpoint<T> | undefined,
+  refreshMs?: number,
+  { keepsLast = false }: { keepsLast?: boolean } = {},
+): Resource<T> {
   const { store } = useData()
   const path = endpoint?.path
   const [, rerender] = useState({})
@@ -100,7 +105,11 @@ export function useResource<T>(endpoint: Endpoint<T> | undefined, refreshMs?: nu
     rerender({})
     return unsubscribe
   }, [store, path, refreshMs])
-  const snapshot = (path === undefined ? NOT_ASKED : store.read(path)) as Snapshot<T>
+  const last = useRef<Snapshot<T>>(undefined)
+  const current = (path === undefined ? NOT_ASKED : store.read(path)) as Snapshot<T>
+  if (current.value !== undefined) last.current = current
+  const isComing = path !== undefined && current.value === undefined && current.error === undefined
+  const snapshot = keepsLast && isComing ? (last.current ?? current) : current
   const reload = useCallback(() => {
     if (path !== undefined) store.reload(path)
   }, [store, path])

@@ -9,6 +9,7 @@ import type {
 } from '@copal/shared/wire/admin.ts'
 import type { AlertsReport, DetectorsReport, ProbesReport } from '@copal/shared/wire/admin-alerts.ts'
 import type { OverviewReport } from '@copal/shared/wire/admin-overview.ts'
+import type { PolicyReport } from '@copal/shared/wire/admin-policy.ts'
 import type { ProposalEntry } from '@copal/shared/wire/admin-proposals.ts'
 import type { ReviewEntry } from '@copal/shared/wire/admin-review.ts'
 import type { SeriesReport } from '@copal/shared/wire/admin-series.ts'
@@ -47,6 +48,8 @@ export const series = (query: {
 export const drift = (model: Model) => endpoint<DriftReport>('/admin/drift', { model })
 /** Which domains are due for an update and why. */
 export const triggers = (model: Model) => endpoint<TriggersReport>('/admin/triggers', { model })
+/** The adaptation policy in force. */
+export const policy = (model: Model) => endpoint<PolicyReport>('/admin/policy', { model })
 /** States of the drift detectors. */
 export const detectors = (model: Model) => endpoint<DetectorsReport>('/admin/detectors', { model })
 /** Alerts: those that hold first. */

@@ -91,7 +91,12 @@ export function perplexityChange(nats: number): number {
 /** Formats a difference of losses as a signed change of perplexity: `0.21` nats as `+23.4 %`. */
 export function formatLossDifference(nats: Maybe): string {
   if (nats === null || nats === undefined || !Number.isFinite(nats)) return NONE
-  return signed(perplexityChange(nats) * 100, '%')
+  return formatSignedPercent(perplexityChange(nats) * 100)
+}
+
+/** Formats a signed change in per cent: `+2.12 %`. */
+export function formatSignedPercent(percent: number): string {
+  return signed(percent, '%')
 }
 
 /** Formats a signed number of nats: `+0.21 nats`. */

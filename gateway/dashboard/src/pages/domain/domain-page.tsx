@@ -1,6 +1,98 @@
-import { Page } from '../../components/page.tsx'
+import { useMemo } from 'preact/hooks'
+import type { DomainEntry } from '@copal/shared/wire/admin.ts'
+import { Loaded } from '../../components/loaded.tsx'
+import { ChartSkeleton, Empty } from '../../components/notices.tsx'
+import { Page, Section, SentencePlace } from '../../components/page.tsx'
+import { RangeChoice, useRange } from '../../components/range-choice.tsx'
+import { Sentence } from '../../components/sentence.tsx'
+import { useOverview, useResource } from '../../data/data.tsx'
+import { domains, drift, series } from '../../data/endpoints.ts'
+import { Link } from '../../navigation/link.tsx'
+import { useModel } from '../../navigation/navigation.tsx'
+import type { PathParams } from '../../navigation/routes.ts'
+import { useSession } from '../../session/session.tsx'
+import { Detectors } from './detectors.tsx'
+import { RemoveFromDomain, UpdateDomain } from './domain-actions.tsx'
+import { costPhrases } from './domain-sentence.ts'
+import { DriftCharts } from './drift-charts.tsx'
+import { HoldoutByMask, RMatrix } from './r-matrix.tsx'
+import { KeptTexts } from './kept-texts.tsx'
+import { NextUpdate } from './next-update.tsx'
+import { ReviewQueue } from './review-queue.tsx'
 
-/** The page of domain. */
-export function DomainPage() {
-  return <Page title="Domain" />
+/** One domain: what pruning costs it, what is kept of it, and what makes its next update. */
+export function DomainPage({ params }: { params: PathParams }) {
+  const name = params['name'] ?? ''
+  const session = useSession()
+  const readsAll = session.role !== 'tenant'
+  const mayChange = session.role === 'operator' && session.may_change
+  const model = useModel()
+  const { from } = useRange()
+  const list = useResource(domains(model), 30_000)
+  const report = useResource(series({ model, domain: name, from }), 60_000, { keepsLast: true })
+  const entry = list.value?.data.find((domain) => domain.name === name)
+  const isUnknown = list.value !== undefined && !entry && report.value?.series.length === 0
+  return (
+    <Page
+      title={name}
+      above={<Link to="/domains">Domains</Link>}
+      sentence={readsAll ? <DomainSentence name={name} entry={entry} /> : undefined}
+      actions={mayChange && entry && <UpdateDomain name={name} entry={entry} />}
+    >
+      {isUnknown ? (
+        <Empty title="There is no domain of this name, and no traffic names it.">
+          <p class="soft">
+            A request makes one by the header <code>x-copal-domain: {name}</code>.
+          </p>
+        </Empty>
+      ) : (
+        <>
+          <Section title="Drift" actions={<RangeChoice />}>
+            <Loaded resource={report} skeleton={<ChartSkeleton heights={[200, 200, 112]} />}>
+              {(value) => <DriftCharts report={value} domain={name} />}
+            </Loaded>
+          </Section>
+          {readsAll && <NextUpdate name={name} />}
+          <div class="columns">
+            <Section title="What is kept">
+              <Loaded resource={list}>{() => <KeptTexts entry={entry} />}</Loaded>
+            </Section>
+            {readsAll && <Detectors name={name} />}
+          </div>
+          {readsAll && (entry?.review_samples ?? 0) > 0 && <ReviewQueue name={name} />}
+          {readsAll && <HeldOut name={name} />}
+          {mayChange && entry && (
+            <Section title="Take away">
+              <RemoveFromDomain name={name} entry={entry} />
+            </Section>
+          )}
+        </>
+      )}
+    </Page>
+  )
+}
+
+function DomainSentence({ name, entry }: { name: string; entry: DomainEntry | undefined }) {
+  const { value } = useOverview(useModel())
+  const phrases = useMemo(() => (value ? costPhrases(name, value, entry) : undefined), [name, value, entry])
+  return phrases ? <Sentence phrases={phrases} /> : <SentencePlace />
+}
+
+/** What masks did to held-out text: of this domain by mask, and of all domains as the R matrix. */
+function HeldOut({ name }: { name: string }) {
+  const resource = useResource(drift(useModel()), 120_000)
+  return (
+    <Loaded resource={resource}>
+      {(report) => (
+        <div class="columns">
+          <Section title="Held-out text by mask" note="perplexity">
+            <HoldoutByMask report={report} domain={name} />
+          </Section>
+          <Section title="All domains after each mask" note="R matrix">
+            <RMatrix report={report} domain={name} />
+          </Section>
+        </div>
+      )}
+    </Loaded>
+  )
 }

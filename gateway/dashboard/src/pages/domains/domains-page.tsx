@@ -1,6 +1,96 @@
-import { Page } from '../../components/page.tsx'
+import { useMemo } from 'preact/hooks'
+import { Loaded } from '../../components/loaded.tsx'
+import { ChartSkeleton, Empty, Skeleton } from '../../components/notices.tsx'
+import { Page, Section, SentencePlace } from '../../components/page.tsx'
+import { RangeChoice, useRange } from '../../components/range-choice.tsx'
+import { Sentence } from '../../components/sentence.tsx'
+import { useOverview, useResource } from '../../data/data.tsx'
+import type { Resource } from '../../data/resource.ts'
+import { domains, proposals, series } from '../../data/endpoints.ts'
+import { useModel } from '../../navigation/navigation.tsx'
+import { useSession } from '../../session/session.tsx'
+import { domainRows, domainsSentence } from './domain-rows.ts'
+import { DomainsTable } from './domains-table.tsx'
+import { GapByDomain } from './gap-by-domain.tsx'
+import { Proposals } from './proposals.tsx'
 
-/** The page of domains. */
+/** All domains: what pruning costs each, what is kept of it, and what was found. */
 export function DomainsPage() {
-  return <Page title="Domains" />
+  const { role } = useSession()
+  return role === 'tenant' ? <TenantDomains /> : <AllDomains />
+}
+
+function AllDomains() {
+  const model = useModel()
+  const { from } = useRange()
+  const list = useResource(domains(model), 30_000)
+  const overview = useOverview(model)
+  const found = useResource(proposals(model), 60_000)
+  const report = useResource(series({ model, from }), 60_000, { keepsLast: true })
+  const rows = useMemo(() => domainRows(list.value?.data ?? [], overview.value), [list.value, overview.value])
+  return (
+    <Page
+      title="Domains"
+      sentence={
+        list.value && isSettled(found) && isSettled(overview) ? (
+          <Sentence phrases={domainsSentence(rows, found.value?.data ?? [])} />
+        ) : (
+          <SentencePlace />
+        )
+      }
+    >
+      <Section title="What pruning costs" note="perplexity over dense" actions={<RangeChoice />}>
+        <Loaded resource={report} skeleton={<ChartSkeleton heights={[240]} />}>
+          {(value) => <GapByDomain report={value} />}
+        </Loaded>
+      </Section>
+      <Section title="All domains">
+        <Loaded resource={list} skeleton={<Skeleton lines={24} />}>
+          {() => <DomainsTable rows={rows} readsAll />}
+        </Loaded>
+      </Section>
+      <Section title="Found in the traffic" note="texts without a domain that are alike">
+        <Loaded resource={found}>
+          {({ data }) => (
+            <Proposals proposals={data} domains={(list.value?.data ?? []).map(({ name }) => name)} />
+          )}
+        </Loaded>
+      </Section>
+    </Page>
+  )
+}
+
+/** Whether a resource has responded, so that a sentence does not change as each comes. */
+function isSettled({ value, error }: Resource<unknown>): boolean {
+  return value !== undefined || error !== undefined
+}
+
+/** The domains that a tenant owns. */
+function TenantDomains() {
+  const list = useResource(domains(useModel()), 30_000)
+  const rows = useMemo(() => domainRows(list.value?.data ?? [], undefined), [list.value])
+  return (
+    <Page
+      title="Domains"
+      sentence={
+        list.value && (
+          <p>{`Your tenant owns ${rows.length === 1 ? '1 domain' : `${rows.length} domains`}.`}</p>
+        )
+      }
+    >
+      <Section title="Your domains">
+        <Loaded resource={list}>
+          {() =>
+            rows.length === 0 ? (
+              <Empty title="No domain belongs to your tenant.">
+                <p class="soft">Whoever runs the service can give it one.</p>
+              </Empty>
+            ) : (
+              <DomainsTable rows={rows} readsAll={false} />
+            )
+          }
+        </Loaded>
+      </Section>
+    </Page>
+  )
 }

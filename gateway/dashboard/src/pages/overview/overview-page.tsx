@@ -2,7 +2,7 @@ import type { OverviewReport } from '@copal/shared/wire/admin-overview.ts'
 import { Code } from '../../components/copy-button.tsx'
 import { Loaded } from '../../components/loaded.tsx'
 import { Empty } from '../../components/notices.tsx'
-import { Page, Section } from '../../components/page.tsx'
+import { Page, Section, SentencePlace } from '../../components/page.tsx'
 import { Sentence } from '../../components/sentence.tsx'
 import { useOverview } from '../../data/data.tsx'
 import { useNow } from '../../data/now.ts'
@@ -39,15 +39,6 @@ function StatusSentence({ overview }: { overview: OverviewReport }) {
         ...adaptingSentence(overview, now),
       ]}
     />
-  )
-}
-
-/** Keeps the place of the sentence while it loads. */
-function SentencePlace() {
-  return (
-    <p class="soft sentence-place">
-      <span class="visually-hidden">Loading</span>
-    </p>
   )
 }
 

@@ -1,0 +1,106 @@
+/**
+ * Serves the built dashboard with the responses of an invented service, to look at it in each state:
+ * `node gateway/dashboard/dev/server.mjs [port] [live|empty|failing|stale|forbidden|signed-out|many]`
+ */
+import { createServer } from 'node:http'
+import { readFile } from 'node:fs/promises'
+import { extname, join } from 'node:path'
+import { buildDashboard, DIST } from '../build.mjs'
+import { PRESETS } from '@copal/shared/wire/admin-policy.ts'
+import * as fixtures from './fixtures.ts'
+import { answer, respond as respondAboutOperations } from './operation-fixtures.ts'
+
+const [port = '8790', mode = 'live'] = process.argv.slice(2)
+const TYPES = { '.html': 'text/html', '.js': 'text/javascript', '.css': 'text/css', '.svg': 'image/svg+xml' }
+const CSP =
+  "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'"
+await buildDashboard()
+
+const session = {
+  role: 'operator',
+  name: 'admin key',
+  tenant: null,
+  may_change: true,
+  csrf: 'c',
+  expires_at: new Date(Date.now() + 3.6e6).toISOString(),
+}
+
+const list = { data: [] }
+function respond(url) {
+  const path = url.pathname
+  const isEmpty = mode === 'empty'
+  const count = mode === 'many' ? 50 : 6
+  if (path === '/admin/overview') return isEmpty ? fixtures.emptyOverview() : fixtures.overview()
+  if (path === '/admin/series') {
+    const span =
+      (Date.now() - Date.parse(url.searchParams.get('from') ?? new Date(Date.now() - 864e5))) / 1000
+    const report = fixtures.series(
+      Math.round(span / 3600) * 3600,
+      count,
+      url.searchParams.get('domain') ?? undefined,
+    )
+    return isEmpty ? { ...report, series: [], marks: [] } : report
+  }
+  if (path === '/admin/domains') return isEmpty ? list : fixtures.domains()
+  if (path === '/admin/proposals') return isEmpty ? list : fixtures.proposals()
+  if (path.endsWith('/review')) return path.includes('support') ? fixtures.review() : list
+  if (path === '/admin/drift') return fixtures.drift()
+  if (path === '/admin/triggers') return fixtures.triggers()
+  if (path === '/admin/policy') return { policy: PRESETS.production, overrides: {}, model: 'm' }
+  if (path === '/admin/detectors') return fixtures.detectors()
+  if (path === '/admin/alerts') return fixtures.alerts()
+  return respondAboutOperations(url, isEmpty)
+}
+
+let asked = 0
+createServer(async (request, response) => {
+  const url = new URL(request.url, 'http://localhost')
+  const send = (status, body) => {
+    response.writeHead(status, { 'content-type': 'application/json' })
+    response.end(JSON.stringify(body))
+  }
+  const fail = (status, code, message) => send(status, { error: { message, code } })
+  if (url.pathname === '/dashboard/session') {
+    if (mode === 'signed-out' && request.method === 'GET') return fail(401, 'invalid_api_key', 'Sign in.')
+    return send(200, session)
+  }
+  if (url.pathname === '/admin/events') {
+    if (mode !== 'live') return fail(404, 'not_found', 'No events.')
+    response.writeHead(200, { 'content-type': 'text/event-stream' })
+    const tick = () => response.write(`event: overview\ndata: ${JSON.stringify(fixtures.overview())}\n\n`)
+    tick()
+    const timer = setInterval(tick, 2_000)
+    response.on('close', () => clearInterval(timer))
+    return
+  }
+  if (url.pathname.startsWith('/admin/')) {
+    asked++
+    if (mode === 'forbidden')
+      return fail(403, 'insufficient_permissions', "This needs the scope 'read-admin'.")
+    if (mode === 'failing') return fail(503, 'not_configured', 'The database D1 did not respond within 5 s.')
+    if (mode === 'stale' && asked > 12) return request.socket.destroy()
+    const body = request.method === 'GET' ? await respond(url) : {}
+    return body === undefined ? fail(404, 'not_found', `There is no ${url.pathname}.`) : send(200, body)
+  }
+  if (url.pathname === '/v1/chat/completions') return stream(request, response)
+  const file = url.pathname.replace('/dashboard/', '')
+  const content = await readFile(join(DIST, file)).catch(() => undefined)
+  response.writeHead(200, {
+    'content-type': content ? TYPES[extname(file)] : 'text/html',
+    'content-security-policy': CSP,
+  })
+  response.end(content ?? (await readFile(join(DIST, 'index.html'))))
+}).listen(Number(port), () => process.stdout.write(`http://localhost:${port}/dashboard\n`))
+
+/** Streams an answer, one token every 30 ms; dense weights are slower. */
+async function stream(request, response) {
+  let body = ''
+  for await (const part of request) body += part
+  const { model } = JSON.parse(body)
+  response.writeHead(200, { 'content-type': 'text/event-stream' })
+  for (const data of answer(model)) {
+    await new Promise((resolve) => setTimeout(resolve, model.endsWith('@dense') ? 45 : 30))
+    response.write(`data: ${data}\n\n`)
+  }
+  response.end()
+}

@@ -1,0 +1,94 @@
+import type { DeletedSamples, DomainEntry, UpdateEntry } from '@copal/shared/wire/admin.ts'
+import type { RebuiltDomain } from '@copal/shared/wire/admin-domains.ts'
+import { ConfirmButton } from '../../components/dialog.tsx'
+import { useClient } from '../../data/data.tsx'
+import { plural } from '../../format/numbers.ts'
+import { useModel, useNavigation } from '../../navigation/navigation.tsx'
+import { paths } from '../../navigation/routes.ts'
+
+interface DomainProps {
+  name: string
+  entry: DomainEntry
+}
+
+/** Starts an update of a domain. */
+export function UpdateDomain({ name, entry }: DomainProps) {
+  const { send, refresh } = useClient()
+  const { go } = useNavigation()
+  const model = useModel()
+  const texts = plural(entry.samples, 'text')
+  return (
+    <ConfirmButton
+      label="Update it"
+      tone="plain"
+      title={`Start an update of ${name}?`}
+      consequences={[
+        `A node calibrates a new mask on ${texts} of the domain, beside the requests that it serves. It serves only if it passes the gate and its canary.`,
+        'The update can be cancelled until its mask serves, and rolled back afterwards.',
+      ]}
+      confirm="Start the update"
+      act={async () => {
+        const body = { domains: [name], ...(model === undefined ? {} : { model }) }
+        const update = await send<UpdateEntry>('POST', '/admin/updates', body)
+        refresh('/admin/updates', '/admin/triggers', '/admin/overview')
+        go(paths.update(update.id))
+      }}
+      done={`An update of ${name} has started.`}
+    />
+  )
+}
+
+/** Takes something of a domain away. */
+export function RemoveFromDomain({ name, entry }: DomainProps) {
+  const { send, refresh } = useClient()
+  const { go } = useNavigation()
+  const path = `/admin/domains/${encodeURIComponent(name)}`
+  const texts = plural(entry.samples, 'text')
+  return (
+    <div class="button-row">
+      <ConfirmButton
+        label="Rebuild statistics"
+        title={`Rebuild the statistics of ${name}?`}
+        consequences={[
+          `What was calibrated of ${name} does not count any more: ${plural(entry.calibrated_datasets, 'dataset')}. The next update makes its statistics anew from the ${texts} that are kept.`,
+          'Masks that serve stay as they are. The old statistics cannot be brought back.',
+        ]}
+        confirm="Rebuild"
+        act={async () => {
+          await send<RebuiltDomain>('POST', `${path}/rebuild`)
+          refresh('/admin/domains', '/admin/triggers')
+        }}
+        done={`The statistics of ${name} are made anew by the next update.`}
+      />
+      <ConfirmButton
+        label="Delete texts"
+        title={`Delete the texts of ${name}?`}
+        consequences={[
+          `${texts} of the reservoir are deleted, and those that wait in the queue. Texts that updates have frozen stay.`,
+          'They cannot be brought back; new traffic fills the domain again.',
+        ]}
+        confirm={`Delete ${texts}`}
+        act={async () => {
+          await send<DeletedSamples>('DELETE', `${path}/samples`)
+          refresh('/admin/domains', '/admin/triggers')
+        }}
+        done={`The texts of ${name} are deleted.`}
+      />
+      <ConfirmButton
+        label="Delete the domain"
+        title={`Delete ${name}?`}
+        consequences={[
+          `Everything that is stored for ${name} is deleted: ${texts}, its held-out text, its statistics and evaluations. Masks that were made with it stay.`,
+          'It cannot be brought back. Requests that name the domain make it anew.',
+        ]}
+        confirm={`Delete ${name}`}
+        act={async () => {
+          await send('DELETE', path)
+          refresh('/admin/domains', '/admin/triggers', '/admin/drift', '/admin/overview')
+          go('/domains')
+        }}
+        done={`${name} is deleted.`}
+      />
+    </div>
+  )
+}

@@ -1,0 +1,102 @@
+/** The sentences of a domain's page. */
+import type { DomainEntry } from '@copal/shared/wire/admin.ts'
+import type { AdaptationPolicy } from '@copal/shared/wire/admin-policy.ts'
+import type { OverviewReport } from '@copal/shared/wire/admin-overview.ts'
+import type { TriggerDomain, TriggersReport } from '@copal/shared/wire/admin-triggers.ts'
+import { paths } from '../../navigation/routes.ts'
+import { formatLossDifference, formatShare } from '../../format/numbers.ts'
+import type { Phrase } from '../../format/phrases.ts'
+
+/** Says how much traffic a domain brings, what pruning costs it under which mask, and whether it drifts. */
+export function costPhrases(
+  name: string,
+  overview: OverviewReport,
+  entry: DomainEntry | undefined,
+): Phrase[] {
+  const summary = overview.domains.find((domain) => domain.name === name)
+  if (!summary || summary.requests === 0) return [`${name} had no traffic in the last 24 hours.`]
+  const version = entry?.own_mask ?? overview.model.active_version
+  const share = `${name} brings ${formatShare(summary.traffic_share)} of the traffic. `
+  const drifts: Phrase[] = summary.drifting ? [' ', { harm: 'It drifts.' }] : []
+  if (version === 0) return [share, 'The dense weights serve it.', ...drifts]
+  const mask: Phrase[] = [
+    ' under ',
+    {
+      to: paths.mask(version),
+      text: typeof entry?.own_mask === 'number' ? `its own mask ${version}` : `mask ${version}`,
+    },
+  ]
+  if (summary.gap === null)
+    return [
+      share,
+      'What pruning costs it',
+      ...mask,
+      ' is not known yet: too few requests were scored.',
+      ...drifts,
+    ]
+  const { mean, lower, upper } = summary.gap
+  return [
+    share,
+    'Pruning costs it ',
+    { nats: mean, lower, upper },
+    ` perplexity over dense (${formatLossDifference(lower)} to ${formatLossDifference(upper)})`,
+    ...mask,
+    '.',
+    ...drifts,
+  ]
+}
+
+/** One thing that may make a domain due, and how far off it is. */
+export interface TriggerRow {
+  name: string
+  /** 0 to 1; `undefined` where it cannot be measured. */
+  progress: number | undefined
+  now: string
+  dueAt: string
+}
+
+/** What makes a domain due for an update, and how far off each is. */
+export function triggerRows(
+  domain: TriggerDomain,
+  policy: AdaptationPolicy['triggers'] | undefined,
+): TriggerRow[] {
+  if (!policy) return []
+  const rows: TriggerRow[] = [
+    {
+      name: 'New text',
+      progress: Math.min(1, domain.new_segments / policy.new_segments),
+      now: `${domain.new_segments}`,
+      dueAt: `${policy.new_segments} segments of 512 tokens`,
+    },
+  ]
+  if (policy.max_gap !== null)
+    rows.push({
+      name: 'Cost of pruning',
+      progress: domain.gap === null ? undefined : Math.max(0, Math.min(1, domain.gap / policy.max_gap)),
+      now: domain.gap === null ? 'too few scores' : formatLossDifference(domain.gap),
+      dueAt: formatLossDifference(policy.max_gap),
+    })
+  return rows
+}
+
+/** Says when the next update of a domain starts, or what it waits for. */
+export function nextUpdatePhrases(name: string, triggers: TriggersReport): Phrase[] {
+  const domain = triggers.domains.find((entry) => entry.domain === name)
+  const { running } = triggers
+  if (running?.domains.includes(name))
+    return ['An ', { to: paths.update(running.id), text: 'update' }, ' of it runs now.']
+  if (!triggers.enabled) return ['Updates do not start by themselves: an operator starts them.']
+  if (!domain) return []
+  const trials = triggers.dry_run ? ' Nothing starts: triggers are in a dry run.' : ''
+  if (domain.due === null) return [`It is not due for an update: ${endSentence(domain.reason)}${trials}`]
+  const waits = triggers.waits_for === null ? '' : ` It waits: ${endSentence(triggers.waits_for)}`
+  const start: Phrase[] =
+    triggers.next_start_at === null
+      ? []
+      : [' The next update may start ', { at: triggers.next_start_at }, '.']
+  return [`It is due for an update: ${endSentence(domain.reason)}${waits}`, ...start, trials]
+}
+
+function endSentence(text: string): string {
+  return /[.!?]$/.test(text) ? text : `${text}.`
+}

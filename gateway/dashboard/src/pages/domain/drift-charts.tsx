@@ -1,0 +1,117 @@
+import { useMemo } from 'preact/hooks'
+import type { SeriesMark, SeriesReport } from '@copal/shared/wire/admin-series.ts'
+import type { Line } from '../../charts/plot-options.ts'
+import { SeriesChart } from '../../charts/series-chart.tsx'
+import { joinMasks, lastKnown, mapLine, type DomainSeries } from '../../data/domain-series.ts'
+import {
+  formatCount,
+  formatDuration,
+  formatLossDifference,
+  formatNumber,
+  formatShare,
+  formatSignedPercent,
+  perplexityChange,
+} from '../../format/numbers.ts'
+import { useNavigation } from '../../navigation/navigation.tsx'
+import { paths } from '../../navigation/routes.ts'
+
+const SYNC = 'domain'
+
+/** Is the traffic changing (dense), and what does pruning cost (gap)? With the decisions on the shared axis. */
+export function DriftCharts({ report, domain }: { report: SeriesReport; domain: string }) {
+  const { go } = useNavigation()
+  const joined = useMemo(() => joinMasks(report, domain), [report, domain])
+  const lines = useMemo(() => linesOf(joined, report.width), [joined, report.width])
+  const marks = useMemo(
+    () => report.marks.filter((mark) => mark.domain === null || mark.domain === domain),
+    [report, domain],
+  )
+  const shared = {
+    x: report.starts,
+    xEnd: (report.starts.at(-1) ?? 0) + report.width,
+    syncKey: SYNC,
+    marks,
+    onMark: ({ update }: SeriesMark) => {
+      if (update !== null) go(paths.update(update))
+    },
+  }
+  const gap = lastKnown(joined.gap)
+  return (
+    <>
+      <SeriesChart
+        {...shared}
+        title="What pruning costs"
+        summary={
+          gap
+            ? `Perplexity over dense, last ${formatLossDifference(gap.mean)}.`
+            : 'Too few requests were scored in this time.'
+        }
+        lines={lines.gap}
+        formatY={formatSignedPercent}
+        height={200}
+      />
+      <SeriesChart
+        {...shared}
+        hasMarkRow={false}
+        title="Perplexity of the traffic"
+        summary="Dense shows whether the traffic changes; the distance between the lines is the cost of pruning."
+        lines={lines.perplexity}
+        formatY={formatNumber}
+        includesZero={false}
+        height={200}
+      />
+      <SeriesChart
+        {...shared}
+        hasMarkRow={false}
+        title="Tokens"
+        summary={`${formatCount(joined.totals.tokens)} tokens of ${formatCount(joined.totals.requests)} requests in this time.`}
+        lines={lines.tokens}
+        formatY={formatCount}
+        height={112}
+      />
+      <p class="soft chart-note">{scoredNote(joined)}</p>
+    </>
+  )
+}
+
+function linesOf(
+  { dense, pruned, gap, tokens }: DomainSeries,
+  widthS: number,
+): {
+  gap: Line[]
+  perplexity: Line[]
+  tokens: Line[]
+} {
+  return {
+    gap: [
+      {
+        label: 'cost, 95 % interval',
+        colour: 'accent',
+        ...mapLine(gap, (nats) => perplexityChange(nats) * 100),
+      },
+    ],
+    perplexity: [
+      { label: 'pruned', colour: 1, ...mapLine(pruned, Math.exp) },
+      { label: 'dense', colour: 0, ...mapLine(dense, Math.exp) },
+    ],
+    tokens: [{ label: `in each ${formatDuration(widthS)}`, colour: 'ink', values: tokens }],
+  }
+}
+
+/** Says how many requests the intervals rest on, and why the others were not scored. */
+function scoredNote({ totals }: DomainSeries): string {
+  if (totals.requests === 0) return 'No requests in this time.'
+  const { not_sampled: notSampled, too_short: tooShort, budget, evicted, failed } = totals.notScored
+  const reasons = [
+    [notSampled, 'not in the sample'],
+    [tooShort, 'too short'],
+    [budget, 'over the share of node time for scoring'],
+    [evicted, 'pushed out by newer ones'],
+    [failed, 'failed'],
+  ] as const
+  const others = reasons
+    .filter(([count]) => count > 0)
+    .map(([count, reason]) => `${formatCount(count)} ${reason}`)
+  const share = formatShare(totals.scored / totals.requests)
+  return `${formatCount(totals.scored)} of ${formatCount(totals.requests)} requests were scored (${share})${others.length > 0 ? `; the others were not: ${others.join(', ')}` : ''}. Each period shows the mask under which most of its requests were scored.`
+}

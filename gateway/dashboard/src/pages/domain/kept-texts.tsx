@@ -1,0 +1,45 @@
+import type { DomainEntry } from '@copal/shared/wire/admin.ts'
+import { Facts } from '../../components/facts.tsx'
+import { Time } from '../../components/time.tsx'
+import { formatCount } from '../../format/numbers.ts'
+
+/** How much text of a domain is kept, how old, and for whom. */
+export function KeptTexts({ entry }: { entry: DomainEntry | undefined }) {
+  if (!entry) return <p class="soft">No text of it is kept yet: none was sampled.</p>
+  const heldOut =
+    entry.holdout_tokens === undefined
+      ? formatCount(entry.holdout_samples)
+      : formatCount(entry.holdout_tokens)
+  return (
+    <>
+      <Facts
+        facts={[
+          {
+            label: 'Texts',
+            value: formatCount(entry.samples),
+            title: `${formatCount(entry.characters)} characters, redacted`,
+          },
+          { label: 'New', value: formatCount(entry.new_samples), title: 'No update has taken them yet' },
+          { label: 'Offered', value: formatCount(entry.seen), title: 'Texts ever offered to the domain' },
+          {
+            label: entry.holdout_tokens === undefined ? 'Held-out texts' : 'Held-out tokens',
+            value: heldOut,
+            title: 'Masks are judged on them, and never calibrated on them',
+          },
+          {
+            label: 'Calibrated',
+            value: formatCount(entry.calibrated_datasets),
+            title: 'Datasets that count in a promoted mask',
+          },
+        ]}
+      />
+      <p class="soft chart-note">
+        {entry.owner === null ? 'Shared by all tenants.' : `Only tenant ${entry.owner} may use it.`}{' '}
+        {typeof entry.holdout_version === 'number'
+          ? `The held-out text is frozen, version ${entry.holdout_version}.`
+          : 'The held-out text is not frozen yet.'}{' '}
+        Last sample: <Time at={entry.last_sample_at} missing="none" />.
+      </p>
+    </>
+  )
+}

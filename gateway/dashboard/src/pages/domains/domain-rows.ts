@@ -1,0 +1,45 @@
+/** The rows of the page of domains, and its sentence. */
+import type { DomainEntry } from '@copal/shared/wire/admin.ts'
+import type { DomainSummary, OverviewReport } from '@copal/shared/wire/admin-overview.ts'
+import type { ProposalEntry } from '@copal/shared/wire/admin-proposals.ts'
+import { plural } from '../../format/numbers.ts'
+import { listNames, type Phrase } from '../../format/phrases.ts'
+
+/** A domain with its samples, and its traffic if it is known. */
+export interface DomainRow {
+  entry: DomainEntry
+  summary: DomainSummary | undefined
+}
+
+/** Joins samples and traffic by the names of domains: by traffic, most first. */
+export function domainRows(
+  entries: readonly DomainEntry[],
+  overview: OverviewReport | undefined,
+): DomainRow[] {
+  const summaries = new Map(overview?.domains.map((summary) => [summary.name, summary]))
+  return entries
+    .map((entry) => ({ entry, summary: summaries.get(entry.name) }))
+    .toSorted((a, b) => (b.summary?.traffic_share ?? 0) - (a.summary?.traffic_share ?? 0))
+}
+
+/** Says how many domains there are, which of them drift, and what waits for a decision. */
+export function domainsSentence(rows: readonly DomainRow[], proposals: readonly ProposalEntry[]): Phrase[] {
+  const drifting = rows.filter(({ summary }) => summary?.drifting).map(({ entry }) => entry.name)
+  const inReview = rows.reduce((sum, { entry }) => sum + (entry.review_samples ?? 0), 0)
+  const parts: Phrase[] = [
+    rows.length === 0 ? 'No domain has samples yet.' : `${plural(rows.length, 'domain')}; `,
+  ]
+  if (rows.length > 0)
+    parts.push(
+      drifting.length === 0
+        ? 'none drifts.'
+        : { harm: `${listNames(drifting)} ${drifting.length === 1 ? 'drifts' : 'drift'}.` },
+    )
+  if (proposals.length > 0)
+    parts.push(
+      ` ${plural(proposals.length, 'found domain')} ${proposals.length === 1 ? 'waits' : 'wait'} for a name.`,
+    )
+  if (inReview > 0)
+    parts.push(` ${plural(inReview, 'text')} ${inReview === 1 ? 'is' : 'are'} set aside for review.`)
+  return parts
+}
