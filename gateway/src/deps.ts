@@ -12,6 +12,12 @@ import { ATTESTED_DAYS, createAttestations } from './fleet/auth/attestations.ts'
 import { notConfigured } from './runtime/not-configured.ts'
 import type { Bindings, Deps } from './contracts/bindings.ts'
 import type { Recogniser } from './contracts/recogniser.ts'
+import { createGatewayTelemetry } from './telemetry/gateway-telemetry.ts'
+import {
+  OtelVariableError,
+  readOtelSettings,
+  type OtelSettings,
+} from '@copal/shared/telemetry/otel-settings.ts'
 import { createRecogniser, recogniserUrl } from './adaptation/redaction/recogniser.ts'
 
 /** Minimum days to keep receipts: a receipt that is sent again is recognized by the stored one. */
@@ -105,7 +111,7 @@ function createIsolateDeps(env: Bindings): IsolateDeps['parts'] {
     maskDays: readWholeNumber(env, 'COPAL_MASK_DAYS', SETTINGS.COPAL_MASK_DAYS.default),
     auditDays: readWholeNumber(env, 'COPAL_AUDIT_DAYS', SETTINGS.COPAL_AUDIT_DAYS.default),
     recogniser: readRecogniser(env),
-    otlpEndpoint: env.OTEL_EXPORTER_OTLP_ENDPOINT || undefined,
+    telemetry: createGatewayTelemetry(readOtel(env)),
     nowMs: () => Date.now(),
   }
 }
@@ -155,6 +161,16 @@ function readRecogniser(env: Bindings): Recogniser | undefined {
   throw notConfigured(
     'the variable COPAL_RECOGNISER_URL must be an address with https, or with http on this machine, without a user name.',
   )
+}
+
+/** By default every request is sampled: a caller that names a trace which is not must not hide its request. */
+function readOtel(env: Bindings): OtelSettings {
+  try {
+    return readOtelSettings(env, { sampler: 'always_on', resource: { 'service.name': 'copal-gateway' } })
+  } catch (error) {
+    if (!(error instanceof OtelVariableError)) throw error
+    throw notConfigured(`the variable ${error.variable} cannot be used: ${error.message}.`)
+  }
 }
 
 function readReceiptDays(env: Bindings): number {

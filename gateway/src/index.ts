@@ -27,6 +27,7 @@ import { advanceDetectors } from './adaptation/drift/detectors/advance-detectors
 import { deleteOldDrift } from './adaptation/drift/detectors/delete-old-drift.ts'
 import { endStaleProbeAlerts } from './adaptation/drift/probes/end-probe-alerts.ts'
 import { describeDue } from './adaptation/triggers/describe-due.ts'
+import { exportMetrics } from './usage/metrics/export-metrics.ts'
 import { runTriggers } from './adaptation/triggers/run-triggers.ts'
 
 export { ResponseCache } from './inference/cache/response-cache.ts'
@@ -68,6 +69,7 @@ const MINUTE_TASKS = {
   runTriggers,
   finishDeletions,
   appendPendingAudit,
+  exportMetrics,
 }
 
 /** The tasks of every five minutes. */

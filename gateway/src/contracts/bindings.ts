@@ -8,9 +8,11 @@ import type { PrefixSalt } from './prompt-prefix.ts'
 import type { Recogniser } from './recogniser.ts'
 import type { ReservoirObject } from './reservoir-object.ts'
 import type { ResponseCacheObject } from './response-cache-object.ts'
+import type { GatewayTelemetry } from './telemetry.ts'
+import type { OtelVariables } from '@copal/shared/telemetry/otel-settings.ts'
 
 /** Bindings and variables of the Worker, as `wrangler.toml` and the secrets declare them. */
-export interface Bindings extends PolicyBindings, AccessBindings {
+export interface Bindings extends PolicyBindings, AccessBindings, OtelVariables {
   DB: D1Database
   ARTIFACTS: R2Bucket
   SAMPLES: Queue<SampleMessage>
@@ -47,8 +49,6 @@ export interface Bindings extends PolicyBindings, AccessBindings {
   ADMIN_KEY_SHA256?: string
   /** The secret that is part of the hash of every API key, so that the database alone reveals no key. */
   KEY_PEPPER?: string
-  /** The base URL of an OTLP/HTTP collector; spans are exported only if it is set. */
-  OTEL_EXPORTER_OTLP_ENDPOINT?: string
 }
 
 type NodeFetchInit = Omit<RequestInit, 'headers'> & { headers?: Record<string, string> }
@@ -79,7 +79,7 @@ export interface Deps {
   nodeFetch(url: URL, init: NodeFetchInit): Promise<Response>
   readonly adminKeySha256: string
   readonly keyPepper: string
-  readonly otlpEndpoint: string | undefined
+  readonly telemetry: GatewayTelemetry
   readonly policy: FleetPolicy
   /**
    * How long a looked-up key is cached, and how often the key of a running request is checked again. A revoked key works

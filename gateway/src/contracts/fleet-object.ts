@@ -1,3 +1,4 @@
+import type { MetricFamily } from '@copal/shared/telemetry/family.ts'
 import type { Heartbeat } from '@copal/shared/wire/heartbeat.ts'
 import type { AcquireResult, AcquireRequest, FailedAttempt, NoNode } from './acquire.ts'
 import type { LeaseView } from './lease.ts'
@@ -123,6 +124,9 @@ export interface FleetObject extends Rpc.DurableObjectBranded {
 
   /** Returns all remembered nodes. */
   snapshot(): FleetSnapshot
+
+  /** Returns how requests got their nodes since this object started, and the state of the circuit breakers. */
+  dispatchMetrics(): MetricFamily[]
 
   /** Returns the counts of rejected requests since this object started. */
   rejectionCounts(): RejectionCount[]

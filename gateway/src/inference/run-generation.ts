@@ -28,15 +28,20 @@ export async function runGeneration(
 ): Promise<Response> {
   const { deps, trace, key, requestId, completedRequests, knownRejections } = c.var
   const { model, maxTokens, prompts = 1, choices = 1 } = generation
-  const span = trace.startCall('generate', {
+  const operation = operationOf(generation.path)
+  const span = trace.startCall(`${operation} ${model.id}`, {
+    'gen_ai.operation.name': operation,
+    'gen_ai.provider.name': 'copal',
     'gen_ai.request.model': model.id,
+    'gen_ai.request.stream': generation.request.stream === true,
     'copal.domain': generation.domain,
     'copal.sampled': generation.sample,
   })
   const endSpan = (error?: Error) => {
+    // Without its message, which may quote the request.
     if (error) {
-      span.recordException(error)
-      span.setStatus({ code: SpanStatusCode.ERROR, message: error.message })
+      span.setAttribute('error.type', error instanceof AppError ? error.code : error.name)
+      span.setStatus({ code: SpanStatusCode.ERROR })
     }
     span.end()
   }
@@ -66,6 +71,7 @@ export async function runGeneration(
       metering,
       completedRequests,
       headers: trace.headers(span),
+      startLease: (attempt) => trace.startPart('lease', span, { 'copal.attempt': attempt }),
       signal: abort.signal,
       alarms,
     })
@@ -120,4 +126,10 @@ function isClientAbort(error: unknown): boolean {
   return (
     error instanceof AppError && (error.code === 'client_closed_request' || error.code === 'invalid_api_key')
   )
+}
+
+/** Returns the operation of a route of the node RPC by the GenAI conventions; the Responses API is a chat, too. */
+function operationOf(path: string): 'chat' | 'text_completion' | 'embeddings' {
+  if (path.endsWith('/embeddings')) return 'embeddings'
+  return path.endsWith('/rpc/completions') ? 'text_completion' : 'chat'
 }

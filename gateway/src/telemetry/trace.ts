@@ -1,31 +1,20 @@
 import {
+  INVALID_SPAN_CONTEXT,
   ROOT_CONTEXT,
   SpanKind,
-  TraceFlags,
   createContextKey,
   trace,
   type Context,
   type Span,
+  type TextMapGetter,
+  type TextMapSetter,
 } from '@opentelemetry/api'
 import { W3CTraceContextPropagator } from '@opentelemetry/core'
 import { resourceFromAttributes } from '@opentelemetry/resources'
-import {
-  AlwaysOnSampler,
-  BasicTracerProvider,
-  type ReadableSpan,
-  type SpanProcessor,
-} from '@opentelemetry/sdk-trace-base'
-import type { RequestTrace } from '../contracts/request-trace.ts'
-
-/** Creates the traces of an isolate's requests. */
-export interface Tracing {
-  /**
-   * Starts the server span of a request, as a child of the caller's span if its headers name one, also if the caller does
-   * not sample. `onEnd` receives the
-   * sampled spans of the request when the last one has ended.
-   */
-  begin(name: string, headers: Headers, onEnd: (spans: ReadableSpan[]) => void): RequestTrace
-}
+import { BasicTracerProvider, type ReadableSpan, type SpanProcessor } from '@opentelemetry/sdk-trace-base'
+import type { OtelSettings } from '@copal/shared/telemetry/otel-settings.ts'
+import type { RequestTrace, Tracing } from '../contracts/request-trace.ts'
+import { createSampler } from './sampler.ts'
 
 interface RequestSpans {
   open: number
@@ -34,40 +23,71 @@ interface RequestSpans {
 }
 
 const REQUEST_SPANS = createContextKey('copal request spans')
+const NO_SPAN = trace.wrapSpanContext(INVALID_SPAN_CONTEXT)
+const GETTER: TextMapGetter<Headers> = {
+  get: (carrier, key) => carrier.get(key) ?? undefined,
+  keys: (carrier) => [...carrier.keys()],
+}
+const SETTER: TextMapSetter<Record<string, string>> = {
+  set: (target, key, value) => void (target[key] = value),
+}
 
-/** Sets up the OpenTelemetry SDK for Workers: no global provider, no timers, and the spans are returned per request. */
-export function createTracing(): Tracing {
+/**
+ * Sets up the OpenTelemetry SDK for Workers: no global provider, no timers, and the spans are returned per request.
+ * Without a collector there is no span at all, and the caller's trace context goes on to the node as it came.
+ */
+export function createTracing(settings: Pick<OtelSettings, 'traces' | 'sampler' | 'resource'>): Tracing {
+  const propagator = new W3CTraceContextPropagator()
+  if (!settings.traces) return passOn(propagator)
   const provider = new BasicTracerProvider({
-    resource: resourceFromAttributes({ 'service.name': 'copal-gateway' }),
-    // By default a client that names a trace which is not sampled would hide its requests from the operator.
-    sampler: new AlwaysOnSampler(),
+    resource: resourceFromAttributes({ ...settings.resource }),
+    sampler: createSampler(settings.sampler),
     spanProcessors: [createRequestProcessor()],
   })
   const tracer = provider.getTracer('copal-gateway')
-  const propagator = new W3CTraceContextPropagator()
   return {
     begin(name, headers, onEnd) {
       const requestSpans: RequestSpans = { open: 0, ended: [], onEnd }
-      const parent = propagator.extract(ROOT_CONTEXT.setValue(REQUEST_SPANS, requestSpans), headers, {
-        get: (carrier, key) => carrier.get(key) ?? undefined,
-        keys: (carrier) => [...carrier.keys()],
-      })
+      const base = ROOT_CONTEXT.setValue(REQUEST_SPANS, requestSpans)
+      const parent = propagator.extract(base, headers, GETTER)
       const span = tracer.startSpan(name, { kind: SpanKind.SERVER }, parent)
-      const context = trace.setSpan(parent, span)
+      const contextOf = (other: Span) => trace.setSpan(parent, other)
+      // Children of a span that is not sampled are that span: they cost nothing.
+      const child: RequestTrace['startPart'] = span.isRecording()
+        ? (partName, of, attributes) => tracer.startSpan(partName, { attributes }, contextOf(of))
+        : () => span
       return {
         span,
+        startPart: child,
         startCall: (callName, attributes) =>
-          tracer.startSpan(callName, { kind: SpanKind.CLIENT, attributes }, context),
-        headers(callSpan) {
-          const carrier: Record<string, string> = {}
-          propagator.inject(trace.setSpan(context, callSpan), carrier, {
-            set: (target, key, value) => void (target[key] = value),
-          })
-          return carrier
-        },
+          span.isRecording()
+            ? tracer.startSpan(callName, { kind: SpanKind.CLIENT, attributes }, contextOf(span))
+            : span,
+        headers: (of) => headersOf(propagator, contextOf(of)),
       }
     },
   }
+}
+
+/** Creates the tracing of a gateway without a collector. */
+function passOn(propagator: W3CTraceContextPropagator): Tracing {
+  return {
+    begin: (_name, headers) => ({
+      span: NO_SPAN,
+      startCall: () => NO_SPAN,
+      startPart: () => NO_SPAN,
+      headers: () =>
+        headers.has('traceparent')
+          ? headersOf(propagator, propagator.extract(ROOT_CONTEXT, headers, GETTER))
+          : {},
+    }),
+  }
+}
+
+function headersOf(propagator: W3CTraceContextPropagator, context: Context): Record<string, string> {
+  const carrier: Record<string, string> = {}
+  propagator.inject(context, carrier, SETTER)
+  return carrier
 }
 
 /** Creates the processor that collects the spans of each request, by its context, and passes them on when the last ends. */
@@ -84,7 +104,7 @@ function createRequestProcessor(): SpanProcessor {
       const requestSpans = spansByObject.get(span)
       if (!requestSpans) return
       requestSpans.open -= 1
-      if (span.spanContext().traceFlags & TraceFlags.SAMPLED) requestSpans.ended.push(span)
+      requestSpans.ended.push(span)
       if (requestSpans.open === 0) requestSpans.onEnd(requestSpans.ended.splice(0))
     },
     forceFlush: async () => {},

@@ -22,7 +22,6 @@ const GEN_AI_REQUEST = [
   'gen_ai.operation.name',
   'gen_ai.provider.name',
   'gen_ai.request.model',
-  'gen_ai.response.model',
   'gen_ai.usage.input_tokens',
   'gen_ai.usage.output_tokens',
   'gen_ai.response.finish_reasons',
@@ -35,7 +34,7 @@ export const SPANS = [
     half: 'gateway',
     kind: 'server',
     parent: "the caller's span",
-    attributes: [...HTTP_SERVER, 'copal.request_id'],
+    attributes: [...HTTP_SERVER, 'copal.request_id', 'copal.cache'],
     meaning: 'A call of the gateway, until its response begins.',
   },
   {

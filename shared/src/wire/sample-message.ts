@@ -24,6 +24,8 @@ export const sampleMessage = z.object({
   discover: z.boolean().optional(),
   /** The version of the rules that redacted the text; absent in messages that were queued before samples named it. */
   redaction: z.int().min(0).optional(),
+  /** How much was replaced of each class of personal data, for metrics; absent if nothing was. */
+  redactions: z.record(z.string().max(32), z.int().min(0)).optional(),
   /** The beginning of the client's text, already redacted, because a queue stores its messages. */
   text: z
     .string()

@@ -3,6 +3,7 @@ import { createExecutionContext, waitOnExecutionContext } from 'cloudflare:test'
 import { expect, test, vi } from 'vitest'
 import { createApp } from '../../../gateway/src/app.ts'
 import { createTracing } from '../../../gateway/src/telemetry/trace.ts'
+import { readOtelSettings, type OtelVariables } from '../../../shared/src/telemetry/otel-settings.ts'
 import { sendHeartbeat, createKey, ORIGIN, until } from '../support/requests/gateway-requests.ts'
 import { startNode } from '../support/doubles/node-double.ts'
 
@@ -27,7 +28,7 @@ function stream(key: string, model: string): Request {
   return new Request(`${ORIGIN}/v1/completions`, {
     method: 'POST',
     headers: { authorization: `Bearer ${key}`, traceparent: `00-${TRACE}-b7ad6b7169203331-01` },
-    body: JSON.stringify({ model, prompt: 'x', stream: true }),
+    body: JSON.stringify({ model, prompt: 'a private prompt', stream: true }),
   })
 }
 
@@ -59,8 +60,9 @@ test('a trace spans client, gateway and node, and its generation span lasts as l
   })
   const spans = resourceSpans[0]?.scopeSpans[0]?.spans ?? []
   const server = spans.find(({ kind }) => kind === 2)
-  const generation = spans.find(({ name }) => name === 'generate')
-  if (!server || !generation) throw new Error(`unexpected spans: ${JSON.stringify(spans)}`)
+  const generation = spans.find(({ name }) => name === 'text_completion traced')
+  const lease = spans.find(({ name }) => name === 'lease')
+  if (!server || !generation || !lease) throw new Error(`unexpected spans: ${JSON.stringify(spans)}`)
   expect(server).toMatchObject({
     name: 'POST /v1/completions',
     traceId: TRACE,
@@ -68,6 +70,16 @@ test('a trace spans client, gateway and node, and its generation span lasts as l
   })
   expect(server.attributes).toContainEqual({ key: 'http.response.status_code', value: { intValue: 200 } })
   expect(generation).toMatchObject({ kind: 3, traceId: TRACE, parentSpanId: server.spanId })
+  expect(lease).toMatchObject({ kind: 1, traceId: TRACE, parentSpanId: generation.spanId })
+  expect(lease.attributes).toContainEqual({
+    key: 'copal.lease.outcome',
+    value: { stringValue: 'leased' },
+  })
+  expect(generation.attributes).toContainEqual({
+    key: 'gen_ai.operation.name',
+    value: { stringValue: 'text_completion' },
+  })
+  expect(JSON.stringify(spans)).not.toContain('a private prompt')
   expect(generation.attributes).toContainEqual({ key: 'copal.node', value: { stringValue: 'traced-1' } })
   expect(generation.attributes).toContainEqual({
     key: 'copal.stream_end',
@@ -115,15 +127,54 @@ test('an unreachable collector causes a warning in the log and fails no request'
   log.mockRestore()
 })
 
-test('a client whose trace is not sampled cannot hide its request', async () => {
+/** Begins the trace of a request that names an own trace, with the given flags. */
+function begin(variables: OtelVariables, flags?: string) {
   const ended: string[] = []
-  const headers = new Headers({ traceparent: `00-${TRACE}-b7ad6b7169203331-00` })
-  const trace = createTracing().begin('GET /', headers, (spans) =>
+  const settings = readOtelSettings(
+    { OTEL_EXPORTER_OTLP_ENDPOINT: 'http://127.0.0.1:9', ...variables },
+    { sampler: 'always_on', resource: {} },
+  )
+  const headers = new Headers(flags ? { traceparent: `00-${TRACE}-b7ad6b7169203331-${flags}` } : {})
+  const trace = createTracing(settings).begin('GET /', headers, (spans) =>
     ended.push(...spans.map(({ name }) => name)),
   )
-  const call = trace.startCall('generate', {})
-  expect(trace.headers(call)['traceparent']).toMatch(new RegExp(`^00-${TRACE}-[0-9a-f]{16}-01$`))
+  const call = trace.startCall('chat', {})
+  const part = trace.startPart('lease', call, {})
+  part.end()
+  const sent = trace.headers(call)['traceparent']
   call.end()
   trace.span.end()
-  expect(ended).toEqual(['generate', 'GET /'])
+  return { ended, sent }
+}
+
+test('a client whose trace is not sampled cannot hide its request', () => {
+  const { ended, sent } = begin({}, '00')
+  expect(sent).toMatch(new RegExp(`^00-${TRACE}-[0-9a-f]{16}-01$`))
+  expect(ended).toEqual(['lease', 'chat', 'GET /'])
+})
+
+test('the standard variables let the caller decide, and a request that is not sampled makes no span anywhere', () => {
+  expect(begin({ OTEL_TRACES_SAMPLER: 'parentbased_always_off' }, '01').ended).toHaveLength(3)
+  const { ended, sent } = begin({ OTEL_TRACES_SAMPLER: 'parentbased_always_on' }, '00')
+  expect(ended).toEqual([])
+  // The node takes the flag over.
+  expect(sent).toMatch(new RegExp(`^00-${TRACE}-[0-9a-f]{16}-00$`))
+  expect(begin({ OTEL_TRACES_SAMPLER: 'always_off' }, '01').ended).toEqual([])
+})
+
+test('a share of the requests is traced, whole', () => {
+  const variables = { OTEL_TRACES_SAMPLER: 'traceidratio', OTEL_TRACES_SAMPLER_ARG: '0.25' }
+  const traces = Array.from({ length: 2_000 }, () => begin(variables).ended.length)
+  const traced = traces.filter((spans) => spans > 0)
+  // 500 are expected; beyond these bounds are 6 standard deviations.
+  expect(traced.length).toBeGreaterThan(384)
+  expect(traced.length).toBeLessThan(616)
+  expect(new Set(traced)).toEqual(new Set([3]))
+})
+
+test('without a collector there is no span, and the context of the caller goes on to the node', () => {
+  const { ended, sent } = begin({ OTEL_TRACES_EXPORTER: 'none' }, '01')
+  expect(ended).toEqual([])
+  expect(sent).toBe(`00-${TRACE}-b7ad6b7169203331-01`)
+  expect(begin({ OTEL_TRACES_EXPORTER: 'none' }).sent).toBeUndefined()
 })

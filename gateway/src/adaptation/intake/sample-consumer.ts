@@ -4,6 +4,7 @@ import { admitDomain, listDomains } from '../../storage/db/queries/domain-querie
 import type { Deps } from '../../contracts/bindings.ts'
 import type { OfferedSample } from '../../contracts/reservoir-object.ts'
 import { findConsents, findTenantsOfKeys, type KeyConsent } from '../../storage/db/queries/key-queries.ts'
+import { addMetricCounts } from '../../storage/db/queries/metric-count-queries.ts'
 import { listTombstones, type TombstoneRow } from '../../storage/db/queries/tombstone-queries.ts'
 import { isDeleted } from '../sampling/tombstones.ts'
 import { SAMPLE_QUEUE } from '../sampling/sample-queue.ts'
@@ -11,6 +12,7 @@ import { UNASSIGNED } from '../../storage/db/schema/domains.ts'
 import { storeFoundDomains } from './store-found-domains.ts'
 import { redactQueued } from './redact-queued.ts'
 import { sortSamples } from './sort-samples.ts'
+import { createSampleCounts } from './sample-counts.ts'
 
 /** Domains in all up to which samples of no known tenant create one: each costs storage, and evaluations of updates. */
 const MAX_DOMAINS = 256
@@ -58,6 +60,7 @@ export async function consumeSamples(deps: ConsumerDeps, batch: MessageBatch): P
   const samples = await findDomains(deps, await redactAgain(deps, queued))
   if (samples.length === 0) return
   const context = readContext(deps, samples)
+  const counts = createSampleCounts()
   const rejected = new Map<string, number>()
   let deleted = 0
   let withdrawn = 0
@@ -80,7 +83,15 @@ export async function consumeSamples(deps: ConsumerDeps, batch: MessageBatch): P
           (await admitDomain(deps.db, domain, keyIds, deps.nowMs(), DOMAIN_LIMITS))
         ) {
           if (offers.length > 0) await deps.reservoir(domain).offer(offers)
-        } else rejected.set(domain, offers.length)
+          counts.decided(domain, 'offered', offers.length)
+          counts.redacted(group.map(({ sample }) => sample))
+        } else {
+          rejected.set(domain, offers.length)
+          counts.decided(domain, 'no_domain', offers.length)
+        }
+        counts.decided(domain, 'deleted', group.length - kept.length)
+        counts.decided(domain, 'withdrawn', kept.length - allowed.length)
+        counts.decided(domain, 'foreign', allowed.length - offers.length)
         deleted += group.length - kept.length
         withdrawn += kept.length - allowed.length
         foreign += allowed.length - offers.length
@@ -88,6 +99,8 @@ export async function consumeSamples(deps: ConsumerDeps, batch: MessageBatch): P
       } catch (error) {
         const dead = batch.queue === SAMPLE_QUEUE.queue ? group.filter(isLastAttempt).length : 0
         const retried = group.length - dead
+        counts.decided(domain, 'retried', retried)
+        counts.decided(domain, 'dead', dead)
         if (retried > 0) console.error(`${retried} samples of domain '${domain}' will be retried:`, error)
         if (dead > 0) {
           console.error(
@@ -99,6 +112,10 @@ export async function consumeSamples(deps: ConsumerDeps, batch: MessageBatch): P
         for (const { message } of group) message.retry({ delaySeconds: retryDelayS(message.attempts) })
       }
     }),
+  )
+  // Metrics are worth no second attempt: the messages are acknowledged.
+  await addMetricCounts(deps.db, counts.list()).catch((error: unknown) =>
+    console.warn('The samples are missing in the metrics:', error),
   )
   if (deleted > 0) console.warn(`Dropped ${deleted} samples that were deleted after they had been queued.`)
   if (withdrawn > 0)

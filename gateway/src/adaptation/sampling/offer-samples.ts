@@ -4,7 +4,7 @@ import type { Deps } from '../../contracts/bindings.ts'
 import type { ClientText } from '../../contracts/generation.ts'
 import { REDACTION_VERSION } from '../redaction/redact.ts'
 import { conversationId, conversationSide } from './conversation.ts'
-import { redactSample } from './sample-text.ts'
+import { redactSample, redactSampleCounted } from './sample-text.ts'
 import { headHash } from './text-hash.ts'
 
 /** The new texts of a request that may be sampled. */
@@ -48,7 +48,7 @@ async function createMessage(
   { requestId, key, model, domain, discover }: Omit<OfferedTexts, 'texts'>,
   { text, opening }: ClientText,
 ): Promise<SampleMessage> {
-  const redacted = redactSample(text)
+  const { text: redacted, counts } = redactSampleCounted(text)
   const redactedOpening = opening === text ? redacted : redactSample(opening)
   const [conversation, side, openingHash] = await Promise.all([
     conversationId(secret, key.id, opening),
@@ -67,6 +67,7 @@ async function createMessage(
     domain,
     ...(discover ? { discover } : {}),
     redaction: REDACTION_VERSION,
+    ...(Object.keys(counts).length > 0 ? { redactions: counts } : {}),
     text: redacted,
   }
 }

@@ -1,7 +1,7 @@
 import { contentText, type ChatMessage } from '@copal/shared/wire/chat.ts'
 import { promptsOf, type CompletionRequest } from '@copal/shared/wire/completions.ts'
 import type { ClientText } from '../../contracts/generation.ts'
-import { redact } from '../redaction/redact.ts'
+import { redactCounted, type Redaction } from '../redaction/redact.ts'
 
 /** Maximum UTF-8 bytes of one sample. */
 const MAX_TEXT_BYTES = 64 * 1024
@@ -43,7 +43,13 @@ export function promptTexts(request: CompletionRequest): ClientText[] {
  * would not be recognized.
  */
 export function redactSample(text: string): string {
-  return truncateSample(redact(text.slice(0, MAX_REDACTED_CHARACTERS)))
+  return redactSampleCounted(text).text
+}
+
+/** Does what {@link redactSample} does, and counts what was replaced of each class, also in the part that is cut off. */
+export function redactSampleCounted(text: string): Pick<Redaction, 'text' | 'counts'> {
+  const { text: redacted, counts } = redactCounted(text.slice(0, MAX_REDACTED_CHARACTERS))
+  return { text: truncateSample(redacted), counts }
 }
 
 /** Truncates a text to the maximum size of a sample, never inside a character. */

@@ -16,7 +16,10 @@ import { describeStart, planUpdate, type PlannedDomain } from './plan-update.ts'
 
 /** The dependencies of the task. */
 export type TriggerDeps = PlanDeps &
-  Pick<Deps, 'artifacts' | 'keyPepper' | 'nodeSecrets' | 'nodeFetch' | 'updateWorkflow'>
+  Pick<
+    Deps,
+    'artifacts' | 'keyPepper' | 'nodeSecrets' | 'nodeFetch' | 'updateWorkflow' | 'telemetry' | 'waitUntil'
+  >
 
 /** Starts the update of each model that is due, or records what a dry run would have started. A task of the cron trigger. */
 export async function runTriggers(deps: TriggerDeps): Promise<void> {

@@ -13,7 +13,7 @@ import type { StepDeps, StepOutcome } from './update-step.ts'
  * gives no text can never be forced
  */
 export async function forceUpdate(
-  deps: Pick<StepDeps, 'db' | 'artifacts' | 'reservoir' | 'nowMs'>,
+  deps: Pick<StepDeps, 'db' | 'artifacts' | 'reservoir' | 'nowMs' | 'telemetry' | 'waitUntil'>,
   id: string,
   { reason, actor }: { reason: string; actor: string },
 ): Promise<UpdateRow> {

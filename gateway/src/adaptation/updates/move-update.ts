@@ -5,6 +5,7 @@ import { failPromotion } from '../../storage/db/queries/mask-queries.ts'
 import { endCanary } from '../../storage/db/queries/trial-queries.ts'
 import { cancelJobsOf } from '../../storage/db/queries/job-queries.ts'
 import { keepsTexts, releaseTexts } from '../statistics/release-texts.ts'
+import { updateSpans } from './update-spans.ts'
 
 /**
  * Moves an update to its next state. An update that ends without promotion loses its jobs and datasets and gives its texts
@@ -14,15 +15,16 @@ import { keepsTexts, releaseTexts } from '../statistics/release-texts.ts'
  * @returns false if the event does not apply in this state, or the update has changed meanwhile
  */
 export async function moveUpdate(
-  deps: Pick<StepDeps, 'db' | 'artifacts' | 'reservoir' | 'nowMs'>,
+  deps: Pick<StepDeps, 'db' | 'artifacts' | 'reservoir' | 'nowMs' | 'telemetry' | 'waitUntil'>,
   update: UpdateRow,
   { event, patch, decision }: StepOutcome,
 ): Promise<boolean> {
   const state = nextState(update.state, event)
   if (state === undefined) return false
-  const finishedAt = hasEnded(state) ? (update.finishedAt ?? deps.nowMs()) : null
-  const change = { ...patch, state, finishedAt }
-  const stored = decision && { ...decision, createdAt: deps.nowMs() }
+  const nowMs = deps.nowMs()
+  const finishedAt = hasEnded(state) ? (update.finishedAt ?? nowMs) : null
+  const change = { ...patch, state, stateSince: nowMs, finishedAt }
+  const stored = decision && { ...decision, createdAt: nowMs }
   const changed =
     update.state === 'promoting' && (state === 'failed' || state === 'cancelled')
       ? await failPromotion(deps.db, update, change, stored)
@@ -35,5 +37,6 @@ export async function moveUpdate(
   }
   // They are for the next shared mask too.
   if (changed && state === 'promoted' && update.ownDomain !== null) await releaseTexts(deps, update)
+  if (changed) deps.telemetry.sendEnded(deps, await updateSpans(update, { event, ...change }))
   return changed
 }

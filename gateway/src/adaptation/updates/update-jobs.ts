@@ -3,6 +3,7 @@ import type { Job } from '@copal/shared/wire/adaptation-jobs.ts'
 import { findJobs, insertJob, type JobRow } from '../../storage/db/queries/job-queries.ts'
 import type { UpdateRow } from '../../storage/db/queries/update-queries.ts'
 import { findPolicy } from '../policy/find-policy.ts'
+import { stepTraceparent } from './update-spans.ts'
 import type { Step, StepDeps, StepOutcome } from './update-step.ts'
 
 /** A job that has ended with a result. */
@@ -87,13 +88,14 @@ function suffix(candidate: number): string {
  * @param avoidNodes nodes that get it only while no other node is alive
  */
 export async function queueJob(
-  deps: Pick<StepDeps, 'db' | 'nowMs' | 'adaptationPreset'>,
+  deps: Pick<StepDeps, 'db' | 'nowMs' | 'adaptationPreset' | 'telemetry'>,
   update: UpdateRow,
   work: Job,
   avoidNodes: readonly string[] = [],
 ): Promise<void> {
   const { effort } = await findPolicy(deps, update.model)
-  const payload = { ...work, nodeShare: effort.node_share }
+  const traced = deps.telemetry.settings.traces ? { traceparent: await stepTraceparent(update) } : {}
+  const payload = { ...work, nodeShare: effort.node_share, ...traced }
   await insertJob(deps.db, {
     id: payload.id,
     updateId: update.id,

@@ -165,7 +165,7 @@ export async function beginUpdate(deps: StepDeps & Pick<Deps, 'updateWorkflow'>,
  * @throws AppError `not_found`, `conflict` when it is too late
  */
 export async function cancelUpdate(
-  deps: Pick<StepDeps, 'db' | 'artifacts' | 'fleet' | 'reservoir' | 'nowMs'>,
+  deps: Pick<StepDeps, 'db' | 'artifacts' | 'fleet' | 'reservoir' | 'nowMs' | 'telemetry' | 'waitUntil'>,
   id: string,
 ): Promise<UpdateRow> {
   for (;;) {

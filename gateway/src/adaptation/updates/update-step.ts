@@ -24,6 +24,8 @@ export type StepDeps = Pick<
   | 'nodeSecrets'
   | 'nodeFetch'
   | 'nowMs'
+  | 'telemetry'
+  | 'waitUntil'
 > & {
   /** Set in a heartbeat, which must not take long: a step that would call nodes is left to others for some time. */
   isHeartbeat?: boolean

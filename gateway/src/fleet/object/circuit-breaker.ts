@@ -3,6 +3,9 @@ const FAILURE_THRESHOLD = 3
 const MIN_PAUSE_MS = 1_000
 const MAX_PAUSE_MS = 30_000
 
+/** Open: no request is sent. Half open: one may be, as a probe, or is on its way. */
+export type BreakerState = 'closed' | 'half_open' | 'open'
+
 /**
  * A circuit breaker for requests to one node, see `node-breakers.ts`. Pure: it has no clock of its own.
  *
@@ -19,6 +22,12 @@ export class CircuitBreaker {
   /** Returns whether a request may be sent. */
   allows(nowMs: number): boolean {
     return this.#failures < FAILURE_THRESHOLD || (nowMs >= this.#openUntilMs && this.#probe === undefined)
+  }
+
+  /** Returns its state. */
+  state(nowMs: number): BreakerState {
+    if (this.#failures < FAILURE_THRESHOLD) return 'closed'
+    return this.#probe !== undefined || nowMs >= this.#openUntilMs ? 'half_open' : 'open'
   }
 
   /** Returns when the next probe may be sent; undefined while a probe is running or the breaker is closed. */

@@ -31,6 +31,11 @@ export class Dispatcher {
     this.#queue = new FairQueue(policy.queueSize)
   }
 
+  /** The number of requests that wait. */
+  get queueLength(): number {
+    return this.#queue.length
+  }
+
   /** Leases a node for a request as soon as one can take it, or returns the reason that none will. */
   acquire(request: AcquireRequest): AcquireResult | Promise<AcquireResult> {
     const nowMs = Date.now()

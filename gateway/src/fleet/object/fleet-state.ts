@@ -1,4 +1,5 @@
 import type { Heartbeat } from '@copal/shared/wire/heartbeat.ts'
+import type { BreakerState } from './circuit-breaker.ts'
 import { FleetActivity } from './fleet-activity.ts'
 import { canaryFor, ownMaskFor, shadowFor } from './trial-assignment.ts'
 import type { Trials } from '../../contracts/trial.ts'
@@ -268,6 +269,15 @@ export class FleetState {
       }
     }
     return { leases: expired, forgotten }
+  }
+
+  /** Returns the state of every node's circuit breaker. */
+  breakerStates(nowMs: number): { node: string; model: string; state: BreakerState }[] {
+    return Array.from(this.#nodes, ([node, { heartbeat, breakers }]) => ({
+      node,
+      model: heartbeat.model.id,
+      state: breakers.state(nowMs),
+    }))
   }
 
   /** True if there is nothing that can expire. */

@@ -1,4 +1,5 @@
 import { DurableObject } from 'cloudflare:workers'
+import type { MetricFamily } from '@copal/shared/telemetry/family.ts'
 import type { Heartbeat } from '@copal/shared/wire/heartbeat.ts'
 import { openDatabase } from '../../storage/db/open-database.ts'
 import {
@@ -14,6 +15,7 @@ import { Ledger } from '../ledger/ledger.ts'
 import type { LimitedAccount } from '../../contracts/limits.ts'
 import type { UnchargedUsage } from '../../contracts/reservation.ts'
 import type { Trials } from '../../contracts/trial.ts'
+import { DispatchMetrics } from './dispatch-metrics.ts'
 import { Dispatcher } from './dispatcher.ts'
 import type { Lease, LeaseView } from '../../contracts/lease.ts'
 import { readPolicy } from './policy-variables.ts'
@@ -62,6 +64,7 @@ export class Fleet extends DurableObject<Bindings> implements FleetObject {
   readonly #state: FleetState
   readonly #dispatcher: Dispatcher
   readonly #rejections: RejectionCounts
+  readonly #metrics: DispatchMetrics
   readonly #superseded = new SupersededAttempts()
   readonly #signatures = new UsedSignatures()
   #ledger = new Ledger()
@@ -75,6 +78,10 @@ export class Fleet extends DurableObject<Bindings> implements FleetObject {
     this.#policy = readPolicy(env)
     this.#state = new FleetState(this.#policy)
     this.#dispatcher = new Dispatcher(this.#state, this.#policy)
+    this.#metrics = new DispatchMetrics({
+      queueLength: () => this.#dispatcher.queueLength,
+      breakers: () => this.#state.breakerStates(Date.now()),
+    })
     this.#rejections = new RejectionCounts((model) => this.#state.contextLengthOf(model) !== undefined)
     void ctx.blockConcurrencyWhile(async () => {
       const records = await ctx.storage.list<NodeRecord>({ prefix: NODE_KEY })
@@ -169,7 +176,10 @@ export class Fleet extends DurableObject<Bindings> implements FleetObject {
   }
 
   async #dispatch(request: AcquireRequest): Promise<AcquireResult> {
+    const sinceMs = Date.now()
+    if (request.failed) this.#metrics.failed(request.model, request.failed.how)
     const acquired = await this.#dispatcher.acquire(request)
+    this.#metrics.acquired(request, acquired, Date.now() - sinceMs)
     if (!acquired.ok) this.#rejections.count(request, acquired.reason)
     return acquired
   }
@@ -180,6 +190,7 @@ export class Fleet extends DurableObject<Bindings> implements FleetObject {
   }
 
   fail(attempt: FailedAttempt): void {
+    this.#metrics.failed(this.#state.leaseOf(attempt.requestId)?.model, attempt.how)
     this.#state.fail(attempt, Date.now())
     this.#dispatcher.serveQueue()
   }
@@ -230,6 +241,10 @@ export class Fleet extends DurableObject<Bindings> implements FleetObject {
 
   snapshot(): FleetSnapshot {
     return this.#state.snapshot(Date.now())
+  }
+
+  dispatchMetrics(): MetricFamily[] {
+    return this.#metrics.collect()
   }
 
   rejectionCounts(): RejectionCount[] {

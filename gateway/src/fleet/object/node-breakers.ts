@@ -1,4 +1,4 @@
-import { CircuitBreaker } from './circuit-breaker.ts'
+import { CircuitBreaker, type BreakerState } from './circuit-breaker.ts'
 
 /** How often a tenant's failures count for all, until a request succeeds: one fewer than opens a breaker. */
 const MAX_COUNTED_FAILURES = 2
@@ -18,6 +18,11 @@ export class NodeBreakers {
   readonly #byTenant = new Map<string, CircuitBreaker>()
   /** The failures of each tenant that counted for all since the last success. */
   readonly #counted = new Map<string, number>()
+
+  /** Returns the state of the breaker for all tenants. */
+  state(nowMs: number): BreakerState {
+    return this.#all.state(nowMs)
+  }
 
   /** Returns whether a request of a tenant may be sent. */
   allows(tenant: string, nowMs: number): boolean {

@@ -1,5 +1,7 @@
+import type { Span } from '@opentelemetry/api'
 import type { AppError } from '@copal/shared/errors.ts'
 import type { FailedAttempt, Priority } from '../../contracts/acquire.ts'
+import type { AdmissionResult } from '../../contracts/fleet-object.ts'
 import type { ActiveKey } from '../../contracts/api-key.ts'
 import type { Deps } from '../../contracts/bindings.ts'
 import type { CompletedRequests } from '../../contracts/context.ts'
@@ -27,6 +29,8 @@ export interface DispatchRequest {
   completedRequests: CompletedRequests
   /** Trace headers to send with the calls to nodes. */
   headers: Record<string, string>
+  /** Starts the span of an attempt, counted from 1, to lease a node. */
+  startLease: (attempt: number) => Span
   signal: AbortSignal
   alarms: Alarms
 }
@@ -53,7 +57,8 @@ export async function dispatch(deps: Deps, request: DispatchRequest): Promise<Di
   for (let attempt = 1; ; attempt += 1) {
     const rejectedRequests = metering.takeRejected()
     const leaseId = attempt === 1 ? requestId : `${requestId}.${attempt}`
-    const acquired = await acquireNode(deps, signal, {
+    const span = request.startLease(attempt)
+    const acquiring = acquireNode(deps, signal, {
       model: model.id,
       version: model.version,
       requestId: leaseId,
@@ -69,6 +74,7 @@ export async function dispatch(deps: Deps, request: DispatchRequest): Promise<Di
       ...(rejectedRequests.length > 0 ? { rejectedRequests } : {}),
       ...(metering.limits ? { limits: metering.limits, completedRequests: completedRequests.take() } : {}),
     })
+    const acquired = await endWithResult(span, acquiring)
     metering.applyAdmission(acquired)
     if (!acquired.ok) {
       if (acquired.rejection) throw new Error('applyAdmission must throw when a limit rejects')
@@ -99,6 +105,27 @@ export async function dispatch(deps: Deps, request: DispatchRequest): Promise<Di
       last = { requestId: leaseId, nodeId, how, error: thrown.error }
       exclude.push(nodeId)
     }
+  }
+}
+
+/** Ends the span of an attempt with the node that was leased, or the reason that none was. */
+async function endWithResult(span: Span, acquiring: Promise<AdmissionResult>): Promise<AdmissionResult> {
+  try {
+    const acquired = await acquiring
+    if (acquired.ok)
+      span.setAttributes({
+        'copal.node': acquired.nodeId,
+        'copal.mask': acquired.maskVersion,
+        'copal.lease.outcome': 'leased',
+      })
+    else
+      span.setAttribute(
+        'copal.lease.outcome',
+        acquired.rejection ? acquired.rejection.limit : acquired.reason,
+      )
+    return acquired
+  } finally {
+    span.end()
   }
 }
 

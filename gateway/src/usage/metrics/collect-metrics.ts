@@ -1,52 +1,104 @@
+import type { MetricFamily } from '@copal/shared/telemetry/family.ts'
 import type { Deps } from '../../contracts/bindings.ts'
+import { listAlerts } from '../../storage/db/queries/alert-queries.ts'
 import { listCacheCounts } from '../../storage/db/queries/cache-count-queries.ts'
+import { listDetectorStates } from '../../storage/db/queries/detector-queries.ts'
+import { listMetricCounts } from '../../storage/db/queries/metric-count-queries.ts'
+import {
+  averageJobProgress,
+  countDecisions,
+  countUpdates,
+  listMaskSparsities,
+  listNamedDomains,
+  listNewestGates,
+  sumCacheCounts,
+  sumUsageOfService,
+  sumUsageOfTenant,
+} from '../../storage/db/queries/metric-total-queries.ts'
 import { listModels } from '../../storage/db/queries/model-queries.ts'
-import { sumDrift, sumUsage } from '../../storage/db/queries/usage-total-queries.ts'
-import type { MetricFamily } from '../../telemetry/exposition.ts'
-import { cacheFamilies } from './cache-metrics.ts'
-import { driftFamilies } from './drift-metrics.ts'
-import { fleetFamilies } from './fleet-metrics.ts'
-import { rejectionFamily, usageFamilies } from './request-metrics.ts'
-import { shadowFamilies, verdictFamilies } from './trial-metrics.ts'
+import { listProbeScores } from '../../storage/db/queries/probe-queries.ts'
+import { listRunningUpdates } from '../../storage/db/queries/update-queries.ts'
+import { alertSamples } from './alert-metrics.ts'
+import { cacheSamples } from './cache-metrics.ts'
+import { countSamples } from './count-metrics.ts'
+import { driftSamples } from './drift-metrics.ts'
+import { dispatchSamples, fleetSamples, sparsitySamples } from './fleet-metrics.ts'
+import { createLabelBounds, MAX_DOMAINS } from './label-bounds.ts'
+import { familiesOf, tenantFamiliesOf } from './metric-samples.ts'
+import { rejectionSamples, usageSamples } from './request-metrics.ts'
+import { shadowSamples, trialSamples } from './trial-metrics.ts'
+import { updateSamples } from './update-metrics.ts'
+import { boundRows } from './usage-rows.ts'
 
-/** Collects every metric of the service: traffic, drift, response caches, the fleet and its trials. */
-export async function collectMetrics({ db, fleet }: Pick<Deps, 'db' | 'fleet'>): Promise<MetricFamily[]> {
-  const [usage, drift, settled, caches, models, snapshot, rejections] = await Promise.all([
-    sumUsage(db),
-    sumDrift(db),
-    sumDrift(db, { asSettled: true }),
-    listCacheCounts(db),
+type MetricDeps = Pick<Deps, 'db' | 'fleet' | 'nowMs'>
+
+/** Age of the newest score of the probe texts after which a node has no series of it. */
+const PROBE_AGE_MS = 3_600_000
+
+/** Collects every metric of the service. What it reads does not grow with requests or tenants. */
+export async function collectMetrics({ db, fleet, nowMs }: MetricDeps): Promise<MetricFamily[]> {
+  const [models, named, usage, snapshot, rejections, dispatch] = await Promise.all([
     listModels(db),
+    listNamedDomains(db, MAX_DOMAINS),
+    sumUsageOfService(db),
     fleet.snapshot(),
     fleet.rejectionCounts(),
+    fleet.dispatchMetrics(),
   ])
-  return [
-    ...usageFamilies(usage),
-    rejectionFamily(rejections),
-    ...driftFamilies(drift, settled),
-    ...cacheFamilies(caches),
-    ...fleetFamilies(models, snapshot),
-    ...verdictFamilies(models),
-    ...(await shadowFamilies(db, models)),
-  ]
+  const [counts, caches, sparsities, detectors, alerts, probes] = await Promise.all([
+    listMetricCounts(db),
+    sumCacheCounts(db),
+    listMaskSparsities(db),
+    listDetectorStates(db),
+    listAlerts(db, { active: true }),
+    listProbeScores(db, undefined, nowMs() - PROBE_AGE_MS),
+  ])
+  const [updates, running, progress, decisions, gates] = await Promise.all([
+    countUpdates(db),
+    listRunningUpdates(db),
+    averageJobProgress(db),
+    countDecisions(db),
+    listNewestGates(db),
+  ])
+  const bounds = createLabelBounds(models, named, usage)
+  const rows = boundRows(usage, bounds)
+  return familiesOf({
+    ...usageSamples(rows),
+    ...rejectionSamples(rejections),
+    ...driftSamples(rows),
+    ...cacheSamples(caches),
+    ...fleetSamples(models, snapshot),
+    ...sparsitySamples(models, sparsities),
+    ...dispatchSamples(dispatch),
+    ...trialSamples(models),
+    ...(await shadowSamples(db, models, bounds)),
+    ...countSamples(counts, new Set(named.map(({ domain }) => domain))),
+    ...updateSamples({ counts: updates, running, progress, decisions, gates }, bounds, nowMs()),
+    ...alertSamples(models, { detectors, alerts, probes }, bounds),
+  })
 }
 
 /** Collects the metrics of one tenant's traffic. */
 export async function collectTenantMetrics(
-  { db, fleet }: Pick<Deps, 'db' | 'fleet'>,
+  { db, fleet }: MetricDeps,
   tenant: string,
 ): Promise<MetricFamily[]> {
-  const [usage, drift, settled, caches, rejections] = await Promise.all([
-    sumUsage(db, tenant),
-    sumDrift(db, { tenant }),
-    sumDrift(db, { tenant, asSettled: true }),
+  const [models, usage, [caches], rejections] = await Promise.all([
+    listModels(db),
+    sumUsageOfTenant(db, tenant),
     listCacheCounts(db, tenant),
     fleet.rejectionCounts(),
   ])
-  return [
-    ...usageFamilies(usage),
-    rejectionFamily(rejections.filter((rejection) => rejection.tenant === tenant)),
-    ...driftFamilies(drift, settled),
-    ...cacheFamilies(caches),
-  ]
+  // Its own domains are bounded where they are counted.
+  const own = usage.map(({ model, domain }) => ({ model, domain }))
+  const rows = boundRows(usage, createLabelBounds(models, own, usage))
+  return tenantFamiliesOf(
+    {
+      ...usageSamples(rows),
+      ...rejectionSamples(rejections.filter((rejection) => rejection.tenant === tenant)),
+      ...driftSamples(rows),
+      ...cacheSamples(caches),
+    },
+    tenant,
+  )
 }

@@ -1,28 +1,41 @@
-import type { DriftSum } from '../../storage/db/queries/usage-total-queries.ts'
-import type { MetricFamily } from '../../telemetry/exposition.ts'
+import type { Sample } from '@copal/shared/telemetry/family.ts'
+import { MOVED } from '../../storage/db/queries/usage-total-queries.ts'
+import type { MetricSamples } from './metric-samples.ts'
+import type { UsageRow } from './usage-rows.ts'
 
-/**
- * Returns the drift metrics: the loss by pruning on sampled traffic.
- *
- * @param settled the sums by the domains that requests were settled under, because a counter must not fall
- */
-export function driftFamilies(drift: readonly DriftSum[], settled: readonly DriftSum[]): MetricFamily[] {
-  const labels = (row: DriftSum) => ({ model: row.model, domain: row.domain, mask_version: row.maskVersion })
-  return [
-    {
-      name: 'copal_drift_gap_nats',
-      help: 'Loss by pruning on sampled traffic: masked minus dense negative log-likelihood, nats per token.',
-      type: 'gauge',
-      samples: drift.map((row) => ({
-        labels: labels(row),
-        value: (row.nllMasked - row.nllDense) / row.tokens,
-      })),
-    },
-    {
-      name: 'copal_drift_tokens_total',
-      help: 'Sampled tokens scored under the mask and under dense weights.',
-      type: 'counter',
-      samples: settled.map((row) => ({ labels: labels(row), value: row.tokens })),
-    },
-  ]
+/** Returns the loss of sampled traffic under masks and under dense weights. */
+export function driftSamples(rows: readonly UsageRow[]) {
+  const all = sumsOf(rows)
+  // By the domains that requests were settled under, because a counter must not fall.
+  const settled = sumsOf(rows.filter(({ finishReason }) => finishReason !== MOVED))
+  return {
+    driftGap: all.map(({ labels, nllMasked, nllDense, tokens }) => ({
+      labels,
+      value: (nllMasked - nllDense) / tokens,
+    })),
+    driftNll: settled.flatMap(({ labels, nllMasked, nllDense }): Sample[] => [
+      { labels: [...labels, 'pruned'], value: nllMasked },
+      { labels: [...labels, 'dense'], value: nllDense },
+    ]),
+    driftTokens: settled.map(({ labels, tokens }) => ({ labels, value: tokens })),
+    driftRequests: settled.map(({ labels, requests }) => ({ labels, value: requests })),
+  } satisfies Partial<MetricSamples>
+}
+
+/** Returns the sums over finish reasons, where anything was scored. */
+function sumsOf(rows: readonly UsageRow[]) {
+  const groups = Map.groupBy(rows, ({ model, domain, maskVersion }) =>
+    JSON.stringify([model, domain, maskVersion]),
+  )
+  return Array.from(groups.values(), (group) => {
+    const sum = (value: (row: UsageRow) => number) => group.reduce((total, row) => total + value(row), 0)
+    const [{ model, domain, maskVersion } = { model: '', domain: '', maskVersion: 0 }] = group
+    return {
+      labels: [model, domain, maskVersion],
+      requests: sum((row) => row.driftRequests),
+      tokens: sum((row) => row.driftTokens),
+      nllMasked: sum((row) => row.nllMasked),
+      nllDense: sum((row) => row.nllDense),
+    }
+  }).filter(({ requests, tokens }) => requests > 0 && tokens > 0)
 }

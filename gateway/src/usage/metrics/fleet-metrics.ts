@@ -1,50 +1,67 @@
+import type { MetricFamily, Sample } from '@copal/shared/telemetry/family.ts'
+import { GATEWAY_METRICS, type GatewayMetricName } from '@copal/shared/telemetry/gateway-metric-table.ts'
+import type { FleetSnapshot, NodeView } from '../../contracts/node-view.ts'
 import type { ModelRow } from '../../storage/db/queries/model-queries.ts'
-import type { FleetSnapshot } from '../../contracts/node-view.ts'
-import type { MetricFamily } from '../../telemetry/exposition.ts'
-import { trialFamilies } from './trial-metrics.ts'
+import { VERSION } from '../../runtime/version.ts'
+import { versionsInForce } from './label-bounds.ts'
+import type { MetricSamples } from './metric-samples.ts'
 
 /** Returns the state of the models and of their nodes. */
-export function fleetFamilies(models: readonly ModelRow[], { nodes }: FleetSnapshot): MetricFamily[] {
-  const perNode = (
-    name: string,
-    help: string,
-    value: (node: (typeof nodes)[number]) => number,
-  ): MetricFamily => ({
-    name,
-    help,
-    type: 'gauge',
-    samples: nodes.map((node) => ({ labels: { node: node.id, model: node.model }, value: value(node) })),
-  })
-  return [
-    {
-      name: 'copal_model_active_version',
-      help: 'The desired mask version of the fleet; 0 is dense.',
-      type: 'gauge',
-      samples: models.map((model) => ({ labels: { model: model.id }, value: model.activeVersion })),
-    },
-    ...trialFamilies(models),
-    {
-      name: 'copal_nodes_alive',
-      help: 'Nodes whose heartbeats arrive.',
-      type: 'gauge',
-      samples: models.map(({ id }) => ({
-        labels: { model: id },
-        value: nodes.filter((node) => node.alive && node.model === id).length,
-      })),
-    },
-    perNode('copal_node_leases', 'Requests dispatched to a node and not settled yet.', (node) => node.leases),
-    perNode('copal_node_requests_running', 'Requests that run on a node.', (node) => node.running),
-    perNode('copal_node_requests_waiting', 'Requests that wait on a node.', (node) => node.waiting),
-    perNode('copal_node_kv_tokens_used', 'Tokens of key/value cache in use.', (node) => node.kvTokensUsed),
-    perNode(
-      'copal_node_kv_tokens',
-      'Capacity of the key/value cache in tokens.',
-      (node) => node.kvTokensTotal,
+export function fleetSamples(models: readonly ModelRow[], { nodes }: FleetSnapshot) {
+  const perNode = (value: (node: NodeView) => number): Sample[] =>
+    nodes.map((node) => ({ labels: [node.id, node.model], value: value(node) }))
+  const perModel = (value: (model: ModelRow, own: NodeView[]) => number): Sample[] =>
+    models.map((model) => {
+      const own = nodes.filter((node) => node.model === model.id)
+      return { labels: [model.id], value: value(model, own) }
+    })
+  return {
+    nodesAlive: perModel((_, own) => own.filter(({ alive }) => alive).length),
+    modelActiveVersion: perModel(({ activeVersion }) => activeVersion),
+    modelConverged: perModel(({ activeVersion }, own) =>
+      own.every((node) => !node.serving || node.activeVersion === activeVersion) ? 1 : 0,
     ),
-    perNode(
-      'copal_node_active_version',
-      'The mask version that new requests start on.',
-      (node) => node.activeVersion,
+    nodeLeases: perNode(({ leases }) => leases),
+    nodeRequestsRunning: perNode(({ running }) => running),
+    nodeRequestsWaiting: perNode(({ waiting }) => waiting),
+    nodeKvTokensUsed: perNode(({ kvTokensUsed }) => kvTokensUsed),
+    nodeKvTokens: perNode(({ kvTokensTotal }) => kvTokensTotal),
+    nodeActiveVersion: perNode(({ activeVersion }) => activeVersion),
+    nodeWeightsSize: nodes.flatMap(({ id, model, weightSets }) =>
+      weightSets.flatMap(({ version, bytes }): Sample[] =>
+        bytes === undefined ? [] : [{ labels: [id, model, version], value: bytes }],
+      ),
     ),
+    buildInfo: [{ labels: [VERSION], value: 1 }],
+  } satisfies Partial<MetricSamples>
+}
+
+/** Returns the sparsity of the masks in force. */
+export function sparsitySamples(
+  models: readonly ModelRow[],
+  masks: readonly { model: string; version: number; sparsity: number }[],
+): MetricSamples<'maskSparsity'> {
+  return {
+    maskSparsity: models.flatMap((model) => {
+      const versions = versionsInForce(model)
+      return masks
+        .filter((mask) => mask.model === model.id && versions.includes(mask.version))
+        .map(({ version, sparsity }): Sample => ({ labels: [model.id, version], value: sparsity }))
+    }),
+  }
+}
+
+/** Returns what the Fleet object has measured. */
+export function dispatchSamples(families: readonly MetricFamily[]) {
+  const samplesOf = (name: GatewayMetricName) => [
+    ...(families.find(({ metric }) => metric.name === GATEWAY_METRICS[name].name)?.samples ?? []),
   ]
+  return {
+    dispatchLeases: samplesOf('dispatchLeases'),
+    dispatchFailures: samplesOf('dispatchFailures'),
+    dispatchRetries: samplesOf('dispatchRetries'),
+    dispatchQueueLength: samplesOf('dispatchQueueLength'),
+    dispatchQueueDuration: samplesOf('dispatchQueueDuration'),
+    nodeBreakerState: samplesOf('nodeBreakerState'),
+  } satisfies Partial<MetricSamples>
 }

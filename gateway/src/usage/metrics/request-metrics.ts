@@ -1,78 +1,46 @@
-import { type UsageSum, ESTIMATED, MOVED } from '../../storage/db/queries/usage-total-queries.ts'
-import type { MetricFamily } from '../../telemetry/exposition.ts'
+import type { Sample } from '@copal/shared/telemetry/family.ts'
 import type { RejectionCount } from '../../contracts/fleet-object.ts'
+import { ESTIMATED, MOVED } from '../../storage/db/queries/usage-total-queries.ts'
+import type { MetricSamples } from './metric-samples.ts'
+import type { UsageRow } from './usage-rows.ts'
 
-/** Returns the counts of requests and tokens by tenant, model, domain and mask. */
-export function usageFamilies(usage: readonly UsageSum[]): MetricFamily[] {
-  const labels = ({ tenant, model, domain, maskVersion }: UsageSum) => ({
-    ...(tenant === null ? {} : { tenant }),
-    model,
-    domain,
-    mask_version: maskVersion,
-  })
-  const family = (name: string, help: string, value: (row: UsageSum) => number): MetricFamily => ({
-    name,
-    help,
-    type: 'counter',
-    samples: usage
-      .filter(({ finishReason }) => finishReason !== ESTIMATED && finishReason !== MOVED)
-      .map((row) => ({ labels: { ...labels(row), outcome: row.finishReason }, value: value(row) })),
-  })
+/** Returns the counts of requests and tokens by model, domain and mask. */
+export function usageSamples(rows: readonly UsageRow[]) {
+  const counter = (value: (row: UsageRow) => number): Sample[] =>
+    rows
+      .filter(
+        ({ finishReason, requests }) =>
+          finishReason !== ESTIMATED && finishReason !== MOVED && requests !== 0,
+      )
+      .map((row) => ({ labels: [...labelsOf(row), row.finishReason], value: value(row) }))
   // Gauges: an estimate falls when the receipt arrives after all, and a domain may lose what is found to be another's.
-  const gauge = (
-    name: string,
-    help: string,
-    reason: UsageSum['finishReason'],
-    value: (row: UsageSum) => number,
-  ): MetricFamily => ({
-    name,
-    help,
-    type: 'gauge',
-    samples: usage
-      .filter(({ finishReason }) => finishReason === reason)
-      .map((row) => ({ labels: labels(row), value: value(row) })),
-  })
-  return [
-    family('copal_requests_total', 'Settled requests.', (row) => row.requests),
-    family('copal_prompt_tokens_total', 'Prompt tokens of settled requests.', (row) => row.promptTokens),
-    family(
-      'copal_completion_tokens_total',
-      'Generated tokens of settled requests.',
-      (row) => row.completionTokens,
-    ),
-    gauge(
-      'copal_requests_estimated',
-      'Requests whose lease expired without a receipt: their node died or cannot reach the gateway.',
-      ESTIMATED,
-      (row) => row.requests,
-    ),
-    gauge(
-      'copal_tokens_estimated',
-      'Tokens charged for requests whose lease expired without a receipt, of prompts and outputs.',
-      ESTIMATED,
-      (row) => row.promptTokens + row.completionTokens,
-    ),
-    gauge(
-      'copal_requests_moved',
-      'Settled requests whose domain was found afterwards: below zero under the domain that they are counted under, above under the one found.',
-      MOVED,
-      (row) => row.requests,
-    ),
-    gauge(
-      'copal_tokens_moved',
-      'Tokens of settled requests whose domain was found afterwards, with the same signs.',
-      MOVED,
-      (row) => row.promptTokens + row.completionTokens,
-    ),
-  ]
+  const gauge = (reason: UsageRow['finishReason'], value: (row: UsageRow) => number): Sample[] =>
+    rows
+      .filter(({ finishReason, requests }) => finishReason === reason && requests !== 0)
+      .map((row) => ({ labels: labelsOf(row), value: value(row) }))
+  const tokens = (row: UsageRow) => row.promptTokens + row.completionTokens
+  return {
+    requests: counter(({ requests }) => requests),
+    promptTokens: counter(({ promptTokens }) => promptTokens),
+    completionTokens: counter(({ completionTokens }) => completionTokens),
+    requestsEstimated: gauge(ESTIMATED, ({ requests }) => requests),
+    tokensEstimated: gauge(ESTIMATED, tokens),
+    requestsMoved: gauge(MOVED, ({ requests }) => requests),
+    tokensMoved: gauge(MOVED, tokens),
+  } satisfies Partial<MetricSamples>
 }
 
-/** Returns the counts of requests that got no node. */
-export function rejectionFamily(rejections: readonly RejectionCount[]): MetricFamily {
+/** Returns the counts of requests that got no node, over the given tenants. */
+export function rejectionSamples(rejections: readonly RejectionCount[]): MetricSamples<'requestsRefused'> {
+  const groups = Map.groupBy(rejections, ({ model, reason }) => JSON.stringify([model, reason]))
   return {
-    name: 'copal_requests_refused_total',
-    help: 'Requests that got no node: over a limit, or none could take them. Starts from zero when the Fleet object restarts.',
-    type: 'counter',
-    samples: rejections.map(({ requests, ...labels }) => ({ labels, value: requests })),
+    requestsRefused: Array.from(groups.values(), (group): Sample => {
+      const [{ model, reason } = { model: '', reason: '' }] = group
+      return { labels: [model, reason], value: group.reduce((sum, { requests }) => sum + requests, 0) }
+    }),
   }
+}
+
+function labelsOf({ model, domain, maskVersion }: UsageRow) {
+  return [model, domain, maskVersion]
 }

@@ -2,6 +2,7 @@ import type { ReceiptBatch } from '@copal/shared/wire/receipts.ts'
 import type { Deps } from '../../contracts/bindings.ts'
 import { insertReceipts, type StoredReceipt } from '../../storage/db/queries/receipt-queries.ts'
 import { attestedRecords } from './attested-records.ts'
+import { settlementSpans } from './settlement-spans.ts'
 
 /**
  * Stores the receipts of a node, ends their leases, and charges their reservations. Settling is idempotent by request id.
@@ -10,11 +11,16 @@ import { attestedRecords } from './attested-records.ts'
  * @returns the number of receipts that were new
  */
 export async function settleReceipts(
-  deps: Pick<Deps, 'db' | 'fleet' | 'nowMs' | 'attestations'>,
+  deps: Pick<Deps, 'db' | 'fleet' | 'nowMs' | 'attestations' | 'telemetry' | 'waitUntil'>,
   { nodeId, receipts: sent }: ReceiptBatch,
   requireFirstUse: () => Promise<void>,
 ): Promise<number> {
-  const attested = await attestedRecords(deps, nodeId, sent, 'receipts')
+  const startMs = deps.nowMs()
+  const records = await attestedRecords(deps, nodeId, sent, 'receipts')
+  const attested = records.map((record) => {
+    const { traceparent: _, ...receipt } = record
+    return receipt
+  })
   const [receipts] = await Promise.all([markSuperseded(deps, attested), requireFirstUse()])
   const settled = await insertReceipts(deps.db, nodeId, receipts, 'node', deps.nowMs())
   await deps.fleet.settle(
@@ -24,6 +30,7 @@ export async function settleReceipts(
       succeeded: finishReason === 'stop' || finishReason === 'length',
     })),
   )
+  deps.telemetry.sendEnded(deps, settlementSpans(nodeId, records, { startMs, endMs: deps.nowMs() }))
   return settled
 }
 

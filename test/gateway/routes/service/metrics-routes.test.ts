@@ -102,7 +102,7 @@ test('metrics report which requests got no node and why', async () => {
   const lines = (await (await get('/metrics')).text()).split('\n')
   const refused = lines.filter((line) => line.includes(refusing) && line.includes('refused_total'))
   expect(refused).toEqual([
-    `copal_requests_refused_total{tenant="refused-tenant",model="${refusing}",reason="absent"} 1`,
-    `copal_requests_refused_total{tenant="refused-tenant",model="${refusing}",reason="requests"} 1`,
+    `copal_requests_refused_total{model="${refusing}",reason="absent"} 1`,
+    `copal_requests_refused_total{model="${refusing}",reason="requests"} 1`,
   ])
 })

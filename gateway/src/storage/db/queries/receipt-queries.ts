@@ -5,6 +5,7 @@ import { receipts } from '../schema/usage.ts'
 import { domainOf } from './found-domain-sql.ts'
 import { addToUsageDays } from './usage-day-queries.ts'
 import { addChangesToPeriods, nameChangedDomains } from './period-changes.ts'
+import { addChangesToMetricCounts } from './metric-count-queries.ts'
 import { jsonColumn, receiptChanges } from './receipt-changes.ts'
 import { addToUsageTotals } from './usage-total-queries.ts'
 
@@ -41,7 +42,7 @@ const REPLACEMENT = {
 }
 
 /** A receipt as stored; if the request was retried its finish reason is `superseded`, however it ended. */
-export type StoredReceipt = Omit<Receipt, 'finishReason' | 'attestation'> & {
+export type StoredReceipt = Omit<Receipt, 'finishReason' | 'attestation' | 'traceparent'> & {
   finishReason: (typeof receipts.$inferSelect)['finishReason']
 }
 
@@ -85,11 +86,12 @@ export async function insertReceipts(
     })
   // One transaction.
   const changes = receiptChanges(json)
-  const [, , , , { meta }] = await db.batch([
+  const [, , , , , { meta }] = await db.batch([
     addToUsageTotals(db, json),
     addToUsageDays(db, json),
     nameChangedDomains(db, changes, nowMs),
     addChangesToPeriods(db, changes),
+    addChangesToMetricCounts(db, changes),
     store,
   ])
   return meta.changes

@@ -87,6 +87,17 @@ export async function findLastUpdate(db: Database, model: string): Promise<Updat
     .get()
 }
 
+/** Returns the running updates of a model and the one that ended last, newest first. */
+export async function listCurrentUpdates(db: Database, model: string): Promise<UpdateRow[]> {
+  const ended = await db
+    .select()
+    .from(updates)
+    .where(and(eq(updates.model, model), isNotNull(updates.finishedAt)))
+    .orderBy(desc(updates.createdAt), desc(sql`rowid`))
+    .limit(1)
+  return [...(await listRunningUpdates(db, model)), ...ended]
+}
+
 /** Returns the running updates of one model, or of all. */
 export async function listRunningUpdates(db: Database, onlyModel?: string): Promise<UpdateRow[]> {
   return db
@@ -109,6 +120,7 @@ export type UpdatePatch = Partial<
     | 'weights'
     | 'errorCode'
     | 'errorMessage'
+    | 'stateSince'
     | 'finishedAt'
   >
 >

@@ -135,7 +135,9 @@ export const cacheCounts = sqliteTable('cache_counts', {
 export const metricCounts = sqliteTable(
   'metric_counts',
   {
-    metric: text({ enum: ['samplerDecisions', 'redactions'] }).notNull(),
+    metric: text({
+      enum: ['samplerDecisions', 'redactions', 'requestDuration', 'timeToFirstToken', 'scoringOutcomes'],
+    }).notNull(),
     /** The values of the labels, in their order. */
     labels: text({ mode: 'json' }).$type<string[]>().notNull(),
     value: integer().notNull(),

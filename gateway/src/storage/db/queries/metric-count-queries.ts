@@ -1,0 +1,63 @@
+import { sql, type SQL } from 'drizzle-orm'
+import { DURATION_BOUNDS_MS, FIRST_TOKEN_BOUNDS_MS } from '@copal/shared/metrics/latency-histogram.ts'
+import type { Database } from '../../../contracts/database.ts'
+import { metricCounts } from '../schema/usage.ts'
+import { bucketOf } from './period-changes.ts'
+
+/** A count behind a metric, by the values of its labels. */
+export type MetricCount = typeof metricCounts.$inferSelect
+
+/** The label of a histogram's sum, milliseconds, in the place of the number of a bucket. */
+export const SUM_LABEL = 'sum'
+
+/** Adds to counts, by one statement. */
+export async function addMetricCounts(db: Database, counts: readonly MetricCount[]): Promise<void> {
+  const added = counts.filter(({ value }) => value > 0)
+  if (added.length === 0) return
+  await addRows(
+    db,
+    sql`select json_extract(value, '$.metric'), json_extract(value, '$.labels'), sum(json_extract(value, '$.value'))
+    from json_each(${JSON.stringify(added)}) group by 1, 2`,
+  )
+}
+
+/**
+ * Counts receipts by model: their latencies by bucket, and whether they were scored. Unlike periods these sums never fall, as
+ * counters must not. Run it in the transaction that stores the receipts, before they are stored.
+ *
+ * @param changes a common table expression `changed`; estimates and superseded attempts are left out
+ */
+export function addChangesToMetricCounts(db: Database, changes: SQL) {
+  const durations = bucketOf('total_ms', DURATION_BOUNDS_MS)
+  const firstTokens = bucketOf('time_to_first_token_ms', FIRST_TOKEN_BOUNDS_MS)
+  return addRows(
+    db,
+    sql`with ${changes}, settled as (
+      select * from changed where sign > 0 and not estimated and finish_reason <> 'superseded'
+    ), counted(metric, model, label, value) as (
+      select 'requestDuration', model, cast(${durations} as text), 1 from settled
+      union all select 'requestDuration', model, ${SUM_LABEL}, total_ms from settled
+      union all select 'timeToFirstToken', model, cast(${firstTokens} as text), 1 from settled
+        where time_to_first_token_ms is not null
+      union all select 'timeToFirstToken', model, ${SUM_LABEL}, time_to_first_token_ms from settled
+        where time_to_first_token_ms is not null
+      union all select 'scoringOutcomes', model, scoring, 1 from settled where scoring is not null
+    )
+    select metric, json_array(model, label), cast(round(sum(value)) as integer) from counted group by 1, 2`,
+  )
+}
+
+function addRows(db: Database, rows: SQL) {
+  return db
+    .insert(metricCounts)
+    .select(rows)
+    .onConflictDoUpdate({
+      target: [metricCounts.metric, metricCounts.labels],
+      set: { value: sql`value + excluded.value` },
+    })
+}
+
+/** Returns all counts. */
+export async function listMetricCounts(db: Database): Promise<MetricCount[]> {
+  return db.select().from(metricCounts).orderBy(metricCounts.metric, metricCounts.labels)
+}
