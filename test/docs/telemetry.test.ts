@@ -38,11 +38,11 @@ const known = new Set<unknown>(Object.values(conventions))
 const isOwn = (name: string) => name.startsWith('copal.') || !name.includes('.')
 
 test('metrics and attributes outside copal.* are names of the pinned semantic conventions', () => {
-  const { dependencies } = JSON.parse(readText('gpu-node/package.json')) as {
-    dependencies: Record<string, string>
+  const { devDependencies } = JSON.parse(readText('package.json')) as {
+    devDependencies: Record<string, string>
   }
   expect(readText(PAGE)).toContain(
-    `\`@opentelemetry/semantic-conventions\` ${dependencies['@opentelemetry/semantic-conventions']}`,
+    `\`@opentelemetry/semantic-conventions\` ${devDependencies['@opentelemetry/semantic-conventions']}`,
   )
   const names = [...gatewayMetrics, ...nodeMetrics].flatMap(({ name, labels }) => [name, ...labels])
   const attributes = SPANS.flatMap(({ attributes: own }) => [...own])
