@@ -21,6 +21,7 @@ import { nodeRoutes } from './routes/internal/node-routes.ts'
 import { metricsRoutes } from './routes/service/metrics-routes.ts'
 import { modelRoutes } from './routes/openai/model-routes.ts'
 import { responseRoutes } from './routes/openai/response-routes.ts'
+import { rootRoutes } from './routes/service/root-routes.ts'
 
 /**
  * Creates the HTTP application of the gateway. Create one for each isolate: its key cache and tracer live as long.
@@ -63,6 +64,7 @@ export function createApp(options: { recheckKeyMs?: number } = {}): Hono<AppEnv>
   app.route('/dashboard', dashboardRoutes(keyring))
   app.route('/internal/nodes', nodeRoutes())
   app.route('/internal', artifactRoutes())
+  app.route('/', rootRoutes())
   app.route('/', healthRoutes())
   app.route('/', docsRoutes())
   app.route('/', metricsRoutes(keyring))

@@ -7,31 +7,45 @@ import type { Operation } from './operation.ts'
 import { OPERATIONS } from './operations.ts'
 import type { JsonSchema } from './openapi-schema.ts'
 
+/** The look of the dashboard: its colours, type and hairlines (`gateway/dashboard/src/styles/tokens.css`). */
 const STYLE = `
-:root{color-scheme:light dark;--line:light-dark(#d5d8dc,#3a3f45);--soft:light-dark(#5c6370,#a0a7b1);--code:light-dark(#f2f3f5,#22262b);--accent:light-dark(#0b5cad,#7ab7ff)}
+:root{color-scheme:light dark;--paper:light-dark(#fbfbfa,#15171a);--ink:light-dark(#1a1d21,#e8e6e3);--muted:light-dark(#5f6770,#9aa3ad);--rule:light-dark(#e4e4e0,#2a2e33);--accent:light-dark(#0b6bcb,#6db3f2);--tint:light-dark(#f3f3f0,#1d2024)}
 *{box-sizing:border-box}
-body{font:16px/1.5 system-ui,sans-serif;margin:0 auto;max-width:60rem;padding:1.5rem 1rem 4rem;overflow-wrap:anywhere}
-a{color:var(--accent)}
-h1{margin:0 0 .25rem}h2{margin:3rem 0 0;border-bottom:1px solid var(--line)}
-code,pre{font:.875em/1.5 ui-monospace,monospace;background:var(--code);border-radius:.25rem}
-code{padding:.1em .3em}pre{padding:.75rem;overflow-x:auto}pre code{padding:0}
-article{margin-top:1.75rem}article h3{margin:0;font-size:1.05rem}article p{margin:.25rem 0}
-.method{display:inline-block;min-width:3.5rem;color:var(--accent);font-weight:700}
-.soft{color:var(--soft)}
-details{margin:.5rem 0}summary{cursor:pointer}
-dl{margin:.5rem 0 0;border-top:1px solid var(--line)}
-dl>div{display:grid;grid-template-columns:14rem 1fr;gap:0 1rem;padding:.4rem 0;border-bottom:1px solid var(--line)}
+body{font:14px/1.5 system-ui,sans-serif;font-variant-numeric:tabular-nums;color:var(--ink);background:var(--paper);margin:0 auto;max-width:60rem;padding:0 16px 64px;overflow-wrap:anywhere}
+a{color:var(--accent);text-decoration:none}a:hover{text-decoration:underline}
+:focus-visible{outline:2px solid var(--accent);outline-offset:2px}
+.top{display:flex;gap:16px;align-items:baseline;padding:12px 0;border-bottom:1px solid var(--rule)}.top strong{margin-right:auto}
+h1{font-size:20px;line-height:28px;font-weight:600;margin:24px 0 4px}
+h2{font-size:16px;line-height:24px;font-weight:600;margin:40px 0 0;padding-bottom:4px;border-bottom:1px solid var(--rule)}
+p{max-width:44rem}
+code,pre{font:13px/1.5 ui-monospace,monospace;background:var(--tint)}
+code{padding:1px 4px;border-radius:2px}pre{padding:12px;overflow-x:auto;border:1px solid var(--rule)}pre code{padding:0;background:none}
+article{margin-top:24px}article h3{margin:0;font-size:14px;font-weight:600}article p{margin:4px 0}
+.method{display:inline-block;min-width:56px;color:var(--muted)}
+.soft{color:var(--muted)}
+details{margin:4px 0}summary{cursor:pointer;color:var(--accent)}
+dl{margin:4px 0 0;border-top:1px solid var(--rule)}
+dl>div{display:grid;grid-template-columns:14rem 1fr;gap:0 16px;padding:6px 0;border-bottom:1px solid var(--rule)}
 dd{margin:0}
-table{border-collapse:collapse;margin:.75rem 0}
-th,td{text-align:left;vertical-align:top;padding:.4rem 1rem .4rem 0;border-bottom:1px solid var(--line);overflow-wrap:normal}
+table{border-collapse:collapse;margin:12px 0}
+th,td{text-align:left;vertical-align:top;padding:6px 16px 6px 0;border-bottom:1px solid var(--rule);overflow-wrap:normal}th{font-weight:600}
 .wide{overflow-x:auto}
 @media(max-width:40rem){dl>div{grid-template-columns:1fr}}
 `
 
+/** What the request at the top of the page is filled in with. */
+export interface DocsExample {
+  model?: string | undefined
+  /** The domain to name; by default the request names none. */
+  domain?: string | undefined
+  /** Who is signed in. */
+  signedIn?: { name: string; keyPrefix?: string } | undefined
+}
+
 const ERRORS = 'Errors'
 
 /** Renders the document as an HTML page without scripts, fonts, images or other external resources. */
-export function renderDocsPage(document: OpenApiDocument, origin: string): string {
+export function renderDocsPage(document: OpenApiDocument, origin: string, example: DocsExample = {}): string {
   const { title, version, description } = document.info
   const tags = document.tags.map(({ name }) => name)
   const sections = tags.map((tag) => {
@@ -43,11 +57,12 @@ export function renderDocsPage(document: OpenApiDocument, origin: string): strin
   return `<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">
 <title>${escape(title)} API</title><style>${STYLE}</style></head>
-<body><header><h1>${escape(title)} API</h1>
-<p class="soft">Version ${escape(version)} · <a href="openapi.json">OpenAPI document</a></p>
+<body><header><div class="top"><strong>copal</strong><a href="/dashboard">Dashboard</a><a href="openapi.json">OpenAPI document</a></div>
+<h1>${escape(title)} API</h1>
+<p class="soft">Version ${escape(version)}</p>
 <p>${prose(description)}</p>
 <nav>${[...tags, ERRORS].map((tag) => `<a href="#${anchor(tag)}">${escape(tag)}</a>`).join(' · ')}</nav></header>
-<h2>Start</h2><pre><code>${escape(example(origin))}</code></pre>
+<h2>Start</h2>${caption(example)}<pre><code>${escape(curl(origin, example))}</code></pre>
 <main>${sections.join('')}${errors()}</main></body></html>
 `
 }
@@ -150,11 +165,25 @@ function errors(): string {
 ${headers('Error headers', ERROR_HEADERS)}</section>`
 }
 
-function example(origin: string): string {
-  return `curl ${origin}/v1/chat/completions \\
-  -H "authorization: Bearer $COPAL_API_KEY" \\
-  -H "content-type: application/json" \\
-  -d '{"model": "…", "messages": [{"role": "user", "content": "Hello."}]}'`
+function caption({ signedIn }: DocsExample): string {
+  if (!signedIn) return ''
+  const { name, keyPrefix } = signedIn
+  const key =
+    keyPrefix === undefined
+      ? 'An API key is needed here; <code>npx copal keys create notebook</code> makes one.'
+      : `Its key begins with <code>${escape(keyPrefix)}</code>.`
+  return `<p>Signed in as <strong>${escape(name)}</strong>. ${key}</p>`
+}
+
+function curl(origin: string, { model = '…', domain }: DocsExample): string {
+  const body = JSON.stringify({ model, messages: [{ role: 'user', content: 'Hello.' }] })
+  return [
+    `curl ${origin}/v1/chat/completions`,
+    '-H "authorization: Bearer $COPAL_API_KEY"',
+    '-H "content-type: application/json"',
+    ...(domain === undefined ? [] : [`-H "x-copal-domain: ${domain}"`]),
+    `-d '${body}'`,
+  ].join(' \\\n  ')
 }
 
 function anchor(text: string): string {

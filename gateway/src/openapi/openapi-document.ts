@@ -1,4 +1,5 @@
 import { safeParse } from 'zod/v4/core'
+import { CSRF_HEADER, SESSION_COOKIE } from '@copal/shared/wire/admin-session.ts'
 import { VERSION } from '../runtime/version.ts'
 import { errorResponse } from './response-schemas.ts'
 import { streamEventSchema } from './stream-events.ts'
@@ -41,7 +42,7 @@ export interface DescribedOperation {
   tags: string[]
   summary: string
   description: string
-  security?: []
+  security?: Record<string, string[]>[]
   parameters: Parameter[]
   requestBody?: { required: boolean; content: object }
   /** Responses by status; errors refer to the document's components. */
@@ -71,6 +72,12 @@ export function createDocument(): OpenApiDocument {
       ),
       securitySchemes: {
         key: { type: 'http', scheme: 'bearer', description: 'An API key, or the admin key.' },
+        session: {
+          type: 'apiKey',
+          in: 'cookie',
+          name: SESSION_COOKIE,
+          description: `A session of the dashboard, in place of a bearer token. What may change something also needs the header \`${CSRF_HEADER}\`.`,
+        },
       },
     },
   }
@@ -101,8 +108,9 @@ function describe(operation: Operation): DescribedOperation {
     operationId: id,
     tags: [tag],
     summary,
-    description: keyRequirement(key),
+    description: keyRequirement(operation),
     ...(key === 'none' ? { security: [] } : {}),
+    ...(key === 'session' ? { security: [{ session: [] }] } : {}),
     parameters: [
       ...pathParameters(operation),
       ...queryParameters(operation),
@@ -138,16 +146,24 @@ function describe(operation: Operation): DescribedOperation {
   }
 }
 
-function keyRequirement(key: Operation['key']): string {
+function keyRequirement({ key, method }: Operation): string {
   switch (key) {
     case 'none':
       return 'Requires no key.'
+    case 'session':
+      return 'Requires the cookie of a session of the dashboard.'
     case 'operator':
-      return 'Requires the admin key.'
+      return method === 'get'
+        ? "Requires the admin key, or an API key with the scope 'read-admin'."
+        : 'Requires the admin key.'
     case 'inference':
       return "Requires an API key with the scope 'inference'."
+    case 'admin':
+      return method === 'get'
+        ? "Requires the admin key, or an API key with the scope 'admin', 'read-metrics' or 'read-admin'."
+        : "Requires the admin key, or an API key with the scope 'admin'."
     default:
-      return `Requires the admin key, or an API key with the scope '${key}'.`
+      return "Requires the admin key, or an API key with the scope 'read-metrics' or 'read-admin'."
   }
 }
 

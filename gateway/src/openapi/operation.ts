@@ -15,10 +15,10 @@ export interface Operation {
   /** Path with its parameters in braces. */
   path: string
   id: string
-  tag: 'Inference' | 'Keys and tenants' | 'Adaptation' | 'Service'
+  tag: 'Inference' | 'Keys and tenants' | 'Adaptation' | 'Dashboard' | 'Service'
   summary: string
-  /** The key that the operation requires. */
-  key: 'inference' | 'read-metrics' | 'admin' | 'operator' | 'none'
+  /** The key that the operation requires; `session`: the cookie of a session of the dashboard. */
+  key: 'inference' | 'read-metrics' | 'admin' | 'operator' | 'session' | 'none'
   /** Schemas of the path parameters that do not accept every text. */
   params?: Record<string, $ZodType>
   /** Descriptions of the query parameters that accept every text. */
@@ -35,6 +35,7 @@ export interface Operation {
     | 'text/html'
     | 'application/octet-stream'
     | 'application/x-ndjson'
+    | 'text/event-stream'
   /** Status of success if it is not 200. */
   status?: 201
   /** When it responds 202 with the same body, because a part is done later. */

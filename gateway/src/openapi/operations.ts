@@ -1,5 +1,6 @@
 import { ADAPTATION_OPERATIONS } from './adaptation-operations.ts'
 import { AUDIT_OPERATIONS } from './audit-operations.ts'
+import { DASHBOARD_OPERATIONS } from './dashboard-operations.ts'
 import { DOMAIN_OPERATIONS } from './domain-operations.ts'
 import { DRIFT_OPERATIONS } from './drift-operations.ts'
 import { INFERENCE_OPERATIONS } from './inference-operations.ts'
@@ -19,5 +20,6 @@ export const OPERATIONS: readonly Operation[] = [
   ...REVIEW_OPERATIONS,
   ...ADAPTATION_OPERATIONS,
   ...DRIFT_OPERATIONS,
+  ...DASHBOARD_OPERATIONS,
   ...SERVICE_OPERATIONS,
 ]

@@ -8,11 +8,13 @@ import { alertRoutes } from './alert-routes.ts'
 import { auditRoutes } from './audit-routes.ts'
 import { dashboardLinkRoutes } from './dashboard-link-routes.ts'
 import { domainChangeRoutes } from './domain-change-routes.ts'
+import { domainListRoutes } from './domain-list-routes.ts'
 import { domainRoutes } from './domain-routes.ts'
 import { driftRoutes } from './drift-routes.ts'
 import { evaluationRoutes } from './evaluation-routes.ts'
 import { holdoutRoutes } from './holdout-routes.ts'
 import { keyRoutes } from './key-routes.ts'
+import { maskPictureRoutes } from './mask-picture-routes.ts'
 import { maskRoutes } from './mask-routes.ts'
 import { fleetRoutes } from './fleet-routes.ts'
 import { overviewRoutes } from './overview-routes.ts'
@@ -25,6 +27,7 @@ import { tenantRoutes } from './tenant-routes.ts'
 import { trialRoutes } from './trial-routes.ts'
 import { triggerRoutes } from './trigger-routes.ts'
 import { updateRoutes } from './update-routes.ts'
+import { usageRoutes } from './usage-routes.ts'
 
 /**
  * Creates the routes under `/admin`. Keys of a tenant may use those of keys, tenants, usage and its own domains, observers may
@@ -35,6 +38,8 @@ export function adminRoutes(keyring: Keyring): Hono<ActorEnv> {
   app.use(requireActor(keyring), limitLists(), auditActions(), refuseChanges())
   app.route('/', keyRoutes())
   app.route('/', tenantRoutes())
+  app.route('/', usageRoutes())
+  app.route('/', domainListRoutes())
   // Applies to all routes below, and to unknown paths.
   app.use(requireOperator())
   app.route('/', statusRoutes())
@@ -50,6 +55,7 @@ export function adminRoutes(keyring: Keyring): Hono<ActorEnv> {
   app.route('/', holdoutRoutes())
   app.route('/', updateRoutes())
   app.route('/', maskRoutes())
+  app.route('/', maskPictureRoutes())
   app.route('/', policyRoutes())
   app.route('/', triggerRoutes())
   app.route('/', trialRoutes())

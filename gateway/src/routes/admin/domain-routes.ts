@@ -1,17 +1,13 @@
 import { Hono } from 'hono'
-import { importTexts, type DomainEntry } from '@copal/shared/wire/admin.ts'
+import { importTexts } from '@copal/shared/wire/admin.ts'
 import type { ActorEnv } from '../../contracts/context.ts'
-import { countCalibratedDatasets } from '../../storage/db/queries/batch-queries.ts'
-import { ensureDomains, listDomains, type DomainRow } from '../../storage/db/queries/domain-queries.ts'
-import { listLatestHoldouts, type HoldoutRow } from '../../storage/db/queries/holdout-queries.ts'
-import { listModels } from '../../storage/db/queries/model-queries.ts'
+import { ensureDomains } from '../../storage/db/queries/domain-queries.ts'
 import type { Deps } from '../../contracts/bindings.ts'
-import { estimateTokens } from '../../adaptation/holdouts/holdout-rules.ts'
 import { parseDomain } from '../../adaptation/domains/domain-name.ts'
 import { conversationId, conversationSide } from '../../adaptation/sampling/conversation.ts'
 import { recogniseTexts } from '../../adaptation/redaction/recognise-texts.ts'
 import { redact } from '../../adaptation/redaction/redact.ts'
-import type { OfferedSample, ReservoirStats } from '../../contracts/reservoir-object.ts'
+import type { OfferedSample } from '../../contracts/reservoir-object.ts'
 import { deleteAllSamples, deleteDomain, deleteTexts } from '../../adaptation/domains/domain-deletion.ts'
 import { OPERATOR_KEY_ID } from '../../adaptation/sampling/operator-key.ts'
 import { MAX_PIECE_CHARACTERS } from '../../adaptation/sampling/sample-placement.ts'
@@ -27,32 +23,9 @@ const MAX_IMPORT_BYTES = 4 * 1024 * 1024
 /** Maximum number of texts offered to a reservoir in one call. */
 const MAX_TEXTS_PER_OFFER = 256
 
-/** Creates the routes that list and delete domains, import texts and delete samples. */
+/** Creates the routes that delete domains, import texts and delete samples. */
 export function domainRoutes(): Hono<ActorEnv> {
   return new Hono<ActorEnv>()
-    .get('/domains', async (c) => {
-      const { deps } = c.var
-      const [domains, calibrated, holdouts, models] = await Promise.all([
-        listDomains(deps.db),
-        countCalibratedDatasets(deps.db),
-        listLatestHoldouts(deps.db),
-        listModels(deps.db),
-      ])
-      const model = c.req.query('model') ?? (models.length === 1 ? models[0]?.id : undefined)
-      const data = await Promise.all(
-        domains.map(async ({ name, owner }) =>
-          domainEntry(
-            { name, owner },
-            await deps.reservoir(name).stats(model),
-            calibrated.get(name) ?? 0,
-            holdouts.find(({ domain }) => domain === name),
-            models.find(({ id }) => id === model)?.domainVersions[name] ?? null,
-          ),
-        ),
-      )
-      return c.json({ data })
-    })
-    .all('/domains', rejectMethod('GET'))
     .post('/domains/:domain/texts', async (c) => {
       const { deps, requestId } = c.var
       const domain = parseDomain(c.req.param('domain'), 'domain')
@@ -115,30 +88,5 @@ async function offerPiece(
     side: await conversationSide(keyPepper, text),
     text,
     atMs,
-  }
-}
-
-function domainEntry(
-  { name, owner }: Pick<DomainRow, 'name' | 'owner'>,
-  stats: ReservoirStats,
-  calibratedDatasets: number,
-  holdout: HoldoutRow | undefined,
-  ownMask: number | null,
-): DomainEntry {
-  return {
-    name,
-    samples: stats.samples,
-    characters: stats.characters,
-    new_samples: stats.newSamples,
-    seen: stats.seen,
-    holdout_samples: holdout?.samples ?? stats.holdoutSamples,
-    holdout_tokens: estimateTokens(holdout?.characters ?? stats.holdoutCharacters),
-    holdout_frozen: holdout !== undefined,
-    holdout_version: holdout?.version ?? null,
-    owner,
-    own_mask: ownMask,
-    review_samples: stats.reviewSamples,
-    calibrated_datasets: calibratedDatasets,
-    last_sample_at: stats.lastSampleAtMs === null ? null : new Date(stats.lastSampleAtMs).toISOString(),
   }
 }

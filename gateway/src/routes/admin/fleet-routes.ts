@@ -4,7 +4,7 @@ import { suggestName } from '@copal/shared/suggest-name.ts'
 import type { NodeEntry } from '@copal/shared/wire/admin.ts'
 import type { AppEnv } from '../../contracts/context.ts'
 import type { Deps } from '../../contracts/bindings.ts'
-import type { NodeView } from '../../contracts/node-view.ts'
+import { nodeEntry } from '../../fleet/client/node-entry.ts'
 import { rejectMethod } from '../../middleware/error-responses.ts'
 
 /** Creates the routes that list nodes and drain them. */
@@ -18,34 +18,6 @@ export function fleetRoutes(): Hono<AppEnv> {
     .put('/nodes/:id/drain', async (c) => c.json(await drain(c.var.deps, c.req.param('id'), true)))
     .delete('/nodes/:id/drain', async (c) => c.json(await drain(c.var.deps, c.req.param('id'), false)))
     .all('/nodes/:id/drain', rejectMethod('PUT', 'DELETE'))
-}
-
-/** Describes a node for the admin API. */
-export function nodeEntry(node: NodeView): NodeEntry {
-  return {
-    id: node.id,
-    url: node.url,
-    model: node.model,
-    alive: node.alive,
-    draining: node.draining,
-    drained_by_operator: node.drainedByOperator,
-    active_version: node.activeVersion,
-    weight_sets: node.weightSets.map(({ version, state, requests, bytes, error }) => ({
-      version,
-      state,
-      requests,
-      bytes: bytes ?? null,
-      error: error ?? null,
-    })),
-    kv_tokens_used: node.kvTokensUsed,
-    kv_tokens_total: node.kvTokensTotal,
-    device: node.device ?? null,
-    tokens_per_second: node.tokensPerSecond ?? null,
-    running: node.running,
-    waiting: node.waiting,
-    leases: node.leases,
-    seen_ms_ago: node.seenMsAgo,
-  }
 }
 
 /** @throws AppError `not_found` */

@@ -9,10 +9,10 @@ import { validate } from '@copal/shared/wire/validate.ts'
 import type { Deps } from '../../contracts/bindings.ts'
 import type { ActorEnv } from '../../contracts/context.ts'
 import { actorId } from '../../keys/actor-id.ts'
-import { findMask, listMasks, type MaskRow } from '../../storage/db/queries/mask-queries.ts'
+import { findMask, listMasks } from '../../storage/db/queries/mask-queries.ts'
 import { setPinned } from '../../storage/db/queries/sweep-queries.ts'
-import type { ModelRow } from '../../storage/db/queries/model-queries.ts'
 import { storeMaskFile } from '../../storage/artifacts/mask-files.ts'
+import { maskEntry } from '../../adaptation/masks/mask-entry.ts'
 import { importMaskFile } from '../../adaptation/masks/import-mask-file.ts'
 import { joinMaskFile, storeMaskPart } from '../../storage/artifacts/mask-parts.ts'
 import { rejectMethod } from '../../middleware/error-responses.ts'
@@ -120,26 +120,4 @@ function beginImported(
   if (!update) return maskEntry(model, mask)
   if (update.isNew) deps.waitUntil(beginUpdate(deps, update.id))
   return { ...maskEntry(model, mask), update: update.id }
-}
-
-function maskEntry(model: ModelRow, mask: MaskRow): MaskEntry {
-  return {
-    model: mask.model,
-    version: mask.version,
-    sha256: mask.sha256,
-    parent_version: mask.parentVersion,
-    method: mask.method,
-    pattern: mask.pattern,
-    scope: mask.scope,
-    sparsity: mask.sparsity,
-    churn: mask.churn,
-    domains: mask.domains,
-    bytes: mask.bytes,
-    pinned: mask.pinned,
-    swept_at: mask.sweptAt === null ? null : new Date(mask.sweptAt).toISOString(),
-    active: mask.version === model.activeVersion,
-    previous: mask.version === model.previousVersion,
-    created_at: new Date(mask.createdAt).toISOString(),
-    promoted_at: mask.promotedAt === null ? null : new Date(mask.promotedAt).toISOString(),
-  }
 }

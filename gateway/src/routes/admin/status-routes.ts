@@ -6,8 +6,8 @@ import { listRunningUpdates } from '../../storage/db/queries/update-queries.ts'
 import { rejectMethod } from '../../middleware/error-responses.ts'
 import { trialEntry, watchEntry } from '../../adaptation/trials/trial-report.ts'
 import { trialsInForce } from '../../storage/db/trials-in-force.ts'
+import { hasConverged, nodeEntry } from '../../fleet/client/node-entry.ts'
 import { VERSION } from '../../runtime/version.ts'
-import { nodeEntry } from './fleet-routes.ts'
 
 /** Creates the route that reports models, nodes and running updates. */
 export function statusRoutes(): Hono<AppEnv> {
@@ -23,14 +23,13 @@ export function statusRoutes(): Hono<AppEnv> {
         version: VERSION,
         models: served.map(({ model, mask }) => {
           const { canary, shadow } = trialsInForce(model)
-          const able = nodes.filter((node) => node.serving && node.model === model.id)
           return {
             id: model.id,
             active_version: model.activeVersion,
             previous_version: model.previousVersion,
             sparsity: mask?.sparsity ?? 0,
             context_length: model.contextLength,
-            converged: able.length > 0 && able.every((node) => node.activeVersion === model.activeVersion),
+            converged: hasConverged(nodes, model),
             canary: canary ? trialEntry(canary) : null,
             shadow: shadow ? trialEntry(shadow) : null,
             watch: watchEntry(model),

@@ -102,13 +102,24 @@ export function requireSizedBody(
 }
 
 /**
- * Reads the header of a mask file in R2.
+ * Reads the header of a mask file in R2 that was just stored.
  *
  * @throws AppError `mask_invalid` if the object is no mask file
  */
 export async function readStoredHeader(artifacts: R2Bucket, sha256: string): Promise<MaskHeader> {
+  const header = await findStoredHeader(artifacts, sha256)
+  if (header) return header
+  throw new AppError('internal_error', `Mask ${sha256} is gone right after it was stored.`)
+}
+
+/**
+ * Reads the header of a mask file in R2; undefined if there is no such file.
+ *
+ * @throws AppError `mask_invalid` if the object is no mask file
+ */
+export async function findStoredHeader(artifacts: R2Bucket, sha256: string): Promise<MaskHeader | undefined> {
   const object = await artifacts.get(maskKey(sha256), { range: { offset: 0, length: MAX_HEADER_BYTES } })
-  if (!object) throw new AppError('internal_error', `Mask ${sha256} is gone right after it was stored.`)
+  if (!object) return undefined
   const header = readMaskHeader(new Uint8Array(await object.arrayBuffer()))
   if (header.fileBytes !== object.size) {
     throw maskInvalid(`its header describes ${header.fileBytes} bytes, it has ${object.size}`)

@@ -16,6 +16,8 @@ describe('the OpenAPI document', () => {
     )
     const routes = createApp()
       .routes.filter(({ method, path }) => method !== 'ALL' && !path.startsWith('/internal'))
+      // Pages and files of the dashboard, for browsers.
+      .filter(({ path }) => path !== '/' && !/^\/dashboard\/(\*|:file.*)$/.test(path))
       .map(({ method, path }) => `${method} ${path.replaceAll(/:(\w+)/g, '{$1}')}`)
       // The same routes without the prefix, for clients whose base URL is the gateway's plain address.
       .filter((route) => !/^[A-Z]+ \/(chat|completions|responses|embeddings|models)(\/|$)/.test(route))

@@ -1,6 +1,7 @@
-import { asc, desc, eq } from 'drizzle-orm'
+import { and, asc, desc, eq, or } from 'drizzle-orm'
 import type { Database } from '../../../contracts/database.ts'
 import { decisions } from '../schema/masks.ts'
+import { updates } from '../schema/updates.ts'
 
 /** A decision about a mask, as stored. */
 export type DecisionRow = typeof decisions.$inferSelect
@@ -26,4 +27,46 @@ export async function listDecisions(db: Database, model: string, limit: number):
     .where(eq(decisions.model, model))
     .orderBy(desc(decisions.id))
     .limit(limit)
+}
+
+/** Returns the latest decisions of a model, newest first, with the domains of their updates. */
+export async function listRecentDecisions(
+  db: Database,
+  model: string,
+  limit: number,
+): Promise<{ decision: DecisionRow; domains: string[] | null }[]> {
+  return db
+    .select({ decision: decisions, domains: updates.domains })
+    .from(decisions)
+    .leftJoin(updates, eq(updates.id, decisions.updateId))
+    .where(eq(decisions.model, model))
+    .orderBy(desc(decisions.id))
+    .limit(limit)
+}
+
+/** Returns the last decision that made the active mask of a model active: its promotion, or the roll-back of another mask. */
+export async function findActivation(
+  db: Database,
+  { id, activeVersion }: { id: string; activeVersion: number },
+): Promise<DecisionRow | undefined> {
+  return db
+    .select()
+    .from(decisions)
+    .where(
+      and(
+        eq(decisions.model, id),
+        or(
+          and(
+            eq(decisions.kind, 'promote'),
+            eq(decisions.verdict, 'done'),
+            eq(decisions.maskVersion, activeVersion),
+          ),
+          and(eq(decisions.kind, 'roll_back'), eq(decisions.verdict, 'done')),
+          and(eq(decisions.kind, 'watch'), eq(decisions.verdict, 'failed')),
+        ),
+      ),
+    )
+    .orderBy(desc(decisions.id))
+    .limit(1)
+    .get()
 }

@@ -1,0 +1,84 @@
+import type { OverviewReport } from '@copal/shared/wire/admin-overview.ts'
+import type { Deps } from '../contracts/bindings.ts'
+import { overviewReport } from './overview.ts'
+
+/** How long an overview serves all streams of an isolate. */
+const FRESH_MS = 2_000
+/** A computation that has not ended by then is taken for lost, as when its client left. */
+const LOST_MS = 10_000
+/** How often a stream looks whether the computation of another one has ended. */
+const CHECK_MS = 50
+/** Models whose overviews are kept; one name that is not a model takes none. */
+const MAX_MODELS = 64
+
+/** An overview as JSON. */
+export interface SharedOverview {
+  json: string
+  /** Equal for overviews that differ only in the time. */
+  state: string
+}
+
+interface Entry {
+  overview: SharedOverview | undefined
+  atMs: number
+  /** When a computation began that has not ended; undefined without one. */
+  sinceMs: number | undefined
+}
+
+/** The overviews of an isolate. */
+export interface OverviewCache {
+  /**
+   * Returns the overview of a model, at most two seconds old.
+   *
+   * @throws AppError as `overviewReport`
+   */
+  read(deps: Pick<Deps, 'db' | 'fleet' | 'nowMs'>, model: string | undefined): Promise<SharedOverview>
+}
+
+/**
+ * Creates an empty cache. Streams share what one of them computes; the others look for it by a timer of their own, because in
+ * workerd a request must not wait for the input and output of another one.
+ *
+ * @param compute the double of a test
+ */
+export function createOverviewCache(compute: typeof overviewReport = overviewReport): OverviewCache {
+  const entries = new Map<string, Entry>()
+  return {
+    async read(deps, model) {
+      const key = model ?? ''
+      for (;;) {
+        const nowMs = deps.nowMs()
+        const entry = entries.get(key)
+        if (entry?.overview && nowMs - entry.atMs < FRESH_MS) return entry.overview
+        if (entry?.sinceMs === undefined || nowMs - entry.sinceMs >= LOST_MS) break
+        // What it replaces is good enough meanwhile.
+        if (entry.overview) return entry.overview
+        await new Promise((resolve) => setTimeout(resolve, CHECK_MS))
+      }
+      const previous = entries.get(key)
+      const begun = { ...(previous ?? { overview: undefined, atMs: 0 }), sinceMs: deps.nowMs() }
+      store(entries, key, begun)
+      try {
+        const overview = describe(await compute(deps, model))
+        store(entries, key, { overview, atMs: deps.nowMs(), sinceMs: undefined })
+        return overview
+      } catch (error) {
+        if (previous) store(entries, key, { ...previous, sinceMs: undefined })
+        else entries.delete(key)
+        throw error
+      }
+    },
+  }
+}
+
+function describe(report: OverviewReport): SharedOverview {
+  const nodes = report.nodes.map((node) => ({ ...node, seen_ms_ago: 0 }))
+  return { json: JSON.stringify(report), state: JSON.stringify({ ...report, at: '', nodes }) }
+}
+
+function store(entries: Map<string, Entry>, key: string, entry: Entry): void {
+  entries.delete(key)
+  const [oldest] = entries.keys()
+  if (entries.size >= MAX_MODELS && oldest !== undefined) entries.delete(oldest)
+  entries.set(key, entry)
+}

@@ -1,0 +1,118 @@
+import type { OverviewReport } from '@copal/shared/wire/admin-overview.ts'
+import { alertEntry } from '../adaptation/drift/alerts/alert-entry.ts'
+import { maskEntry } from '../adaptation/masks/mask-entry.ts'
+import { findOperatorModel } from '../adaptation/models/find-operator-model.ts'
+import { canaryReport } from '../adaptation/trials/trial-report.ts'
+import { updateEntry } from '../adaptation/updates/update-entry.ts'
+import type { Deps } from '../contracts/bindings.ts'
+import type { NodeView } from '../contracts/node-view.ts'
+import { hasConverged, nodeEntry } from '../fleet/client/node-entry.ts'
+import { VERSION } from '../runtime/version.ts'
+import { listAlerts } from '../storage/db/queries/alert-queries.ts'
+import { findActivation, listRecentDecisions } from '../storage/db/queries/decision-queries.ts'
+import { listJobsOf } from '../storage/db/queries/job-queries.ts'
+import { findMask } from '../storage/db/queries/mask-queries.ts'
+import { listModels } from '../storage/db/queries/model-queries.ts'
+import { listCurrentUpdates } from '../storage/db/queries/update-queries.ts'
+import { trialsInForce } from '../storage/db/trials-in-force.ts'
+import { domainSummaries } from '../usage/series/domain-summaries.ts'
+import { recentTraffic } from '../usage/series/recent-traffic.ts'
+
+const MAX_DECISIONS = 20
+const MAX_ALERTS = 50
+
+type OverviewDeps = Pick<Deps, 'db' | 'fleet' | 'nowMs'>
+
+/**
+ * Gathers what the overview of the dashboard shows of a model. It costs the same however many requests there ever were: traffic
+ * and domains are read from roll-ups.
+ *
+ * @param modelId by default the first of the models
+ * @throws AppError `model_not_found`, `no_node_available` when no model is known
+ */
+export async function overviewReport(
+  deps: OverviewDeps,
+  modelId: string | undefined,
+): Promise<OverviewReport> {
+  const { db } = deps
+  const models = await listModels(db)
+  const model =
+    models.find(({ id }) => id === modelId) ?? (await findOperatorModel(db, modelId ?? models[0]?.id))
+  const { id, activeVersion } = model
+  const [{ nodes: all }, alerts, mask, activation, traffic, decisions, updates, canary] = await Promise.all([
+    deps.fleet.snapshot(),
+    listAlerts(db, { model: id, active: true, limit: MAX_ALERTS }),
+    findMask(db, id, activeVersion),
+    findActivation(db, model),
+    recentTraffic(deps, id),
+    listRecentDecisions(db, id, MAX_DECISIONS),
+    currentUpdates(deps, id),
+    trialsInForce(model).canary ? canaryReport(deps, model) : null,
+  ])
+  const drifting = new Set(alerts.flatMap(({ domain }) => domain ?? []))
+  const domains = await domainSummaries(deps, model, drifting)
+  const nodes = all.filter((node) => node.model === id)
+  const activeSinceMs = activation?.createdAt ?? mask?.promotedAt ?? null
+  return {
+    at: new Date(deps.nowMs()).toISOString(),
+    version: VERSION,
+    model: {
+      id,
+      parameters: model.parameters,
+      active_version: activeVersion,
+      previous_version: model.previousVersion,
+      active_since: activeSinceMs === null ? null : new Date(activeSinceMs).toISOString(),
+      mask: mask ? maskEntry(model, mask) : null,
+      weight_bytes: bytesOf(nodes, activeVersion),
+      dense_bytes: bytesOf(nodes, 0),
+      converged: hasConverged(nodes, model),
+    },
+    models: models.map((each) => each.id),
+    nodes: nodes.map(nodeEntry),
+    traffic: {
+      requests_per_second: traffic.requestsPerSecond,
+      tokens_per_second: traffic.tokensPerSecond,
+      running: sum(nodes, ({ running }) => running),
+      waiting: sum(nodes, ({ waiting }) => waiting),
+      first_token_ms_p95: traffic.firstTokenMsP95,
+      failed_share: traffic.failedShare,
+      tokens_trend: traffic.tokensTrend,
+    },
+    domains,
+    updates,
+    canary,
+    decisions: decisions.map(({ decision, domains: names }) => ({
+      kind: decision.kind,
+      verdict: decision.verdict,
+      reason: decision.reason,
+      mask_version: decision.maskVersion,
+      update: decision.updateId,
+      domains: names ?? [],
+      actor: decision.actor,
+      created_at: new Date(decision.createdAt).toISOString(),
+    })),
+    alerts: alerts.map(alertEntry),
+  }
+}
+
+async function currentUpdates({ db }: Pick<Deps, 'db'>, model: string) {
+  const rows = await listCurrentUpdates(db, model)
+  const jobs = await listJobsOf(
+    db,
+    rows.map(({ id }) => id),
+  )
+  const byUpdate = Map.groupBy(jobs, ({ updateId }) => updateId)
+  return rows.map((update) => updateEntry(update, byUpdate.get(update.id) ?? []))
+}
+
+/** Returns the bytes of a weight set on the node where it takes most; null if no node reports them. */
+function bytesOf(nodes: readonly NodeView[], version: number): number | null {
+  const sizes = nodes
+    .flatMap(({ weightSets }) => weightSets)
+    .flatMap((set) => (set.version === version && set.bytes !== undefined ? [set.bytes] : []))
+  return sizes.length > 0 ? Math.max(...sizes) : null
+}
+
+function sum(nodes: readonly NodeView[], of: (node: NodeView) => number): number {
+  return nodes.reduce((total, node) => total + of(node), 0)
+}

@@ -1,0 +1,128 @@
+import { env } from 'cloudflare:workers'
+import { createExecutionContext, waitOnExecutionContext } from 'cloudflare:test'
+import { expect, test } from 'vitest'
+import { overviewReport, type OverviewReport } from '@copal/shared/wire/admin-overview.ts'
+import type { CreatedKey } from '@copal/shared/wire/admin-keys.ts'
+import { createApp } from '../../../../gateway/src/app.ts'
+import { createOverviewCache } from '../../../../gateway/src/dashboard/overview-cache.ts'
+import { admin, adminJson, testDeps } from '../../support/doubles/simulated-node.ts'
+import { signIn } from '../../support/requests/dashboard-session.ts'
+import { errorOf, sendHeartbeat } from '../../support/requests/gateway-requests.ts'
+import { seedMasks } from '../../support/state/seed-masks.ts'
+
+/** Reads server-sent events one by one. */
+function readEvents(response: Response) {
+  const reader = response.body?.pipeThrough(new TextDecoderStream()).getReader()
+  let rest = ''
+  return {
+    async next(): Promise<{ event: string; data: string } | undefined> {
+      while (!rest.includes('\n\n')) {
+        const { value, done } = (await reader?.read()) ?? { value: undefined, done: true }
+        if (done) return undefined
+        rest += value ?? ''
+      }
+      const [block = '', ...others] = rest.split('\n\n')
+      rest = others.join('\n\n')
+      const field = (name: string) => new RegExp(`^${name}: (.*)$`, 'm').exec(block)?.[1] ?? ''
+      return { event: field('event'), data: field('data') }
+    },
+    cancel: () => reader?.cancel(),
+  }
+}
+
+test('the overview of a model matches its schema, and names every model', async () => {
+  expect((await admin('GET', '/overview')).status).toBe(503)
+  await sendHeartbeat({ id: 'overview-1', url: 'http://127.0.0.1:1' }, 'overview-b', {
+    weightSets: [{ version: 0, state: 'ready', requests: 0, bytes: 2_000 }],
+  })
+  await sendHeartbeat({ id: 'overview-2', url: 'http://127.0.0.1:2' }, 'overview-a')
+  await seedMasks('overview-b', [1, 2])
+  const report = overviewReport.parse(await adminJson('GET', '/overview?model=overview-b'))
+  expect(report).toMatchObject({
+    model: { id: 'overview-b', active_version: 1, dense_bytes: 2_000, weight_bytes: null, converged: false },
+    models: ['overview-a', 'overview-b'],
+    nodes: [{ id: 'overview-1' }],
+    canary: null,
+    updates: [],
+    alerts: [],
+  })
+  expect(report.model.mask).toMatchObject({ version: 1, active: true })
+  expect(report.traffic.tokens_trend).toHaveLength(60)
+  expect(await adminJson('GET', '/overview')).toMatchObject({ model: { id: 'overview-a' } })
+  const unknown = await admin('GET', '/overview?model=no')
+  expect([unknown.status, (await errorOf(unknown)).code]).toEqual([404, 'model_not_found'])
+})
+
+test('streams send the overview at once and when it has changed, then a heartbeat, and end with the session', async () => {
+  await sendHeartbeat({ id: 'overview-1', url: 'http://127.0.0.1:1' }, 'overview-b')
+  const { id, key } = await adminJson<CreatedKey>('POST', '/keys', { name: 'screen', scopes: ['read-admin'] })
+  const browser = await signIn({ key })
+  const response = await browser.send('GET', '/admin/events?model=overview-b')
+  expect(response.headers.get('content-type')).toContain('text/event-stream')
+  const events = readEvents(response)
+  const first = await events.next()
+  expect(first?.event).toBe('overview')
+  expect(JSON.parse(first?.data ?? '')).toMatchObject({ nodes: [{ drained_by_operator: false }] })
+  await adminJson('PUT', '/nodes/overview-1/drain')
+  const second = await events.next()
+  expect(second?.event).toBe('overview')
+  expect(JSON.parse(second?.data ?? '')).toMatchObject({ nodes: [{ drained_by_operator: true }] })
+  await adminJson('DELETE', `/keys/${id}`)
+  // Nothing else changes: what follows is at most the end of a node that is no longer heard of.
+  for (;;) {
+    const event = await events.next()
+    if (!event) break
+    expect(event.event).toBe('overview')
+  }
+}, 30_000)
+
+test('a key has few streams at once, and gets one again when it has closed another', async () => {
+  await sendHeartbeat({ id: 'overview-1', url: 'http://127.0.0.1:1' }, 'overview-b')
+  const app = createApp()
+  const open = async () => {
+    const ctx = createExecutionContext()
+    const { key } = await created
+    const response = await app.request(
+      '/admin/events?model=overview-b',
+      { headers: { authorization: `Bearer ${key}` } },
+      { ...env, COPAL_LISTS_PER_MINUTE: '0' },
+      ctx,
+    )
+    return { response, ended: () => waitOnExecutionContext(ctx) }
+  }
+  const created = adminJson<CreatedKey>('POST', '/keys', { name: 'many screens', scopes: ['read-admin'] })
+  const streams = []
+  for (let i = 0; i < 16; i += 1) streams.push(await open())
+  const { response: refused } = await open()
+  expect([refused.status, (await errorOf(refused)).code]).toEqual([429, 'rate_limit_exceeded'])
+  await streams[0]?.response.body?.cancel()
+  await expect
+    .poll(async () => {
+      const { response } = await open()
+      await response.body?.cancel()
+      return response.status
+    })
+    .toBe(200)
+  for (const { response } of streams.slice(1)) await response.body?.cancel()
+}, 30_000)
+
+test('streams that look at the same time share one computation', async () => {
+  let computed = 0
+  const report = { nodes: [], at: 'now' } as unknown as OverviewReport
+  const gate = Promise.withResolvers<undefined>()
+  const cache = createOverviewCache(async () => {
+    computed += 1
+    await gate.promise
+    return report
+  })
+  let nowMs = 1_000
+  const deps = testDeps({ nowMs: () => nowMs })
+  const all = Array.from({ length: 5 }, () => cache.read(deps, 'm'))
+  gate.resolve(undefined)
+  await Promise.all(all)
+  await cache.read(deps, 'm')
+  expect(computed).toBe(1)
+  nowMs += 2_000
+  await Promise.all([cache.read(deps, 'm'), cache.read(deps, 'm')])
+  expect(computed).toBe(2)
+})
