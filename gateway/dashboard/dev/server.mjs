@@ -78,7 +78,7 @@ createServer(async (request, response) => {
     if (mode === 'forbidden')
       return fail(403, 'insufficient_permissions', "This needs the scope 'read-admin'.")
     if (mode === 'failing') return fail(503, 'not_configured', 'The database D1 did not respond within 5 s.')
-    if (mode === 'stale' && asked > 12) return request.socket.destroy()
+    if (mode === 'stale' && asked > 2) return request.socket.destroy()
     const body = request.method === 'GET' ? await respond(url) : {}
     return body === undefined ? fail(404, 'not_found', `There is no ${url.pathname}.`) : send(200, body)
   }
@@ -89,7 +89,8 @@ createServer(async (request, response) => {
     'content-type': content ? TYPES[extname(file)] : 'text/html',
     'content-security-policy': CSP,
   })
-  response.end(content ?? (await readFile(join(DIST, 'index.html'))))
+  // While another build runs the page is missing for a moment.
+  response.end(content ?? (await readFile(join(DIST, 'index.html')).catch(() => 'building')))
 }).listen(Number(port), () => process.stdout.write(`http://localhost:${port}/dashboard\n`))
 
 /** Streams an answer, one token every 30 ms; dense weights are slower. */

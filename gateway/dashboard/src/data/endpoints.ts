@@ -7,6 +7,7 @@ import type {
   StatusReport,
   UpdateEntry,
 } from '@copal/shared/wire/admin.ts'
+import type { KeyEntry } from '@copal/shared/wire/admin-keys.ts'
 import type { AlertsReport, DetectorsReport, ProbesReport } from '@copal/shared/wire/admin-alerts.ts'
 import type { OverviewReport } from '@copal/shared/wire/admin-overview.ts'
 import type { PolicyReport } from '@copal/shared/wire/admin-policy.ts'
@@ -62,3 +63,5 @@ export const masks = (model: Model) => endpoint<List<MaskEntry>>('/admin/masks',
 export const updates = () => endpoint<List<UpdateEntry>>('/admin/updates')
 /** An update with its decisions. */
 export const update = (id: string) => endpoint<UpdateEntry>(`/admin/updates/${encodeURIComponent(id)}`)
+/** API keys that the session may see. */
+export const keys = () => endpoint<List<KeyEntry>>('/admin/keys')

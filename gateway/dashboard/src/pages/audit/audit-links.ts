@@ -1,0 +1,58 @@
+/** What entries of the audit log name, as paths of the dashboard, and how they read. */
+import type { AuditEntry } from '@copal/shared/wire/admin-audit.ts'
+import { paths } from '../../navigation/routes.ts'
+
+/** The page of what an entry was done to; `undefined` where there is none. */
+export function targetPath({ action, target }: Pick<AuditEntry, 'action' | 'target'>): string | undefined {
+  const id = target.split('/').at(-1) ?? ''
+  if (target.startsWith('key_')) return `/keys?q=${encodeURIComponent(target)}`
+  if (/^upd[-_]/.test(target) || action.includes('/updates/')) return paths.update(target)
+  const mask = /^m(\d+)$/.exec(id)
+  if (mask) return paths.mask(Number(mask[1]))
+  if (action.includes('/domains/')) return paths.domain(target)
+  if (action.includes('/nodes/') || action.startsWith('node.'))
+    return `${paths.nodes()}?q=${encodeURIComponent(target)}`
+  if (action.includes('/tenants/')) return `/keys?view=tenants&q=${encodeURIComponent(target)}`
+  return undefined
+}
+
+/** The page of who did it; `undefined` for the admin key and the service. */
+export function actorPath(actor: string): string | undefined {
+  const [kind, id] = actor.split(':')
+  if (kind === 'node' && id !== undefined) return `${paths.nodes()}?q=${encodeURIComponent(id)}`
+  if (kind === 'key' && id !== undefined) return `/keys?q=${encodeURIComponent(id)}`
+  return actor.startsWith('key_') ? `/keys?q=${encodeURIComponent(actor)}` : undefined
+}
+
+/** How an action ended, in a word; empty where the entry does not say. */
+export function outcomeOf(after: unknown): string {
+  if (typeof after !== 'object' || after === null) return ''
+  for (const name of ['error', 'verdict', 'outcome', 'status'])
+    if (name in after) return String(Reflect.get(after, name)).replaceAll('_', ' ')
+  return ''
+}
+
+/** What differs between the state before and after, one line a field. */
+export function changesOf({ before, after }: Pick<AuditEntry, 'before' | 'after'>): string[] {
+  const old = fieldsOf(before)
+  const now = fieldsOf(stateOf(after))
+  return [...new Set([...Object.keys(old), ...Object.keys(now)])].flatMap((name) => {
+    const from = JSON.stringify(old[name])
+    const to = JSON.stringify(now[name])
+    if (from === to) return []
+    if (from === undefined) return [`${name}: ${to}`]
+    return [`${name}: ${from} → ${to ?? 'removed'}`]
+  })
+}
+
+/** Admin calls record their status, and beside it the state that they left. */
+function stateOf(after: unknown): unknown {
+  return typeof after === 'object' && after !== null && 'status' in after && 'state' in after
+    ? after.state
+    : after
+}
+
+function fieldsOf(value: unknown): Record<string, unknown> {
+  if (value === null || value === undefined) return {}
+  return typeof value === 'object' && !Array.isArray(value) ? { ...value } : { value }
+}

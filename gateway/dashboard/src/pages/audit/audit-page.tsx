@@ -1,0 +1,248 @@
+import { useEffect, useState } from 'preact/hooks'
+import type { AuditEntry } from '@copal/shared/wire/admin-audit.ts'
+import { Loaded } from '../../components/loaded.tsx'
+import { Empty } from '../../components/notices.tsx'
+import { Page, Section } from '../../components/page.tsx'
+import { Status } from '../../components/status.tsx'
+import { Table, type Column } from '../../components/table.tsx'
+import { Time } from '../../components/time.tsx'
+import { useToast } from '../../components/toast.tsx'
+import { toApiError } from '../../data/client.ts'
+import { useClient, useResource } from '../../data/data.tsx'
+import { plural } from '../../format/numbers.ts'
+import { Link } from '../../navigation/link.tsx'
+import { useNavigation } from '../../navigation/navigation.tsx'
+import { newestAudit } from './audit-endpoints.ts'
+import { actorPath, changesOf, outcomeOf, targetPath } from './audit-links.ts'
+import { VerifyChain } from './verify-button.tsx'
+
+/** Who did what to what, newest first, and whether the log is as it was written. */
+export function AuditPage() {
+  const { query, setQuery } = useNavigation()
+  const actor = query.get('actor') ?? undefined
+  const target = query.get('target') ?? undefined
+  const newest = useResource(newestAudit({ actor, target }), 30_000)
+  const older = useOlder({ actor, target })
+  const entries = newest.value && merge(newest.value.data, older.entries)
+  const next = older.entries.length > 0 ? older.next : newest.value?.next_before
+  const filters = [
+    ...(actor === undefined ? [] : [{ name: 'actor', text: `by ${actor}` }]),
+    ...(target === undefined ? [] : [{ name: 'target', text: `about ${target}` }]),
+  ]
+  return (
+    <Page title="Audit" sentence={entries && <p>{sentenceOf(entries)}</p>}>
+      <VerifyChain />
+      <Section title="Entries">
+        {filters.length > 0 && (
+          <p class="filters">
+            Only entries{' '}
+            {filters.map(({ name, text }) => (
+              <button
+                key={name}
+                type="button"
+                class="button button-small"
+                title="Show others too"
+                onClick={() => setQuery({ [name]: null })}
+              >
+                {text} ×
+              </button>
+            ))}
+          </p>
+        )}
+        <Loaded resource={newest}>
+          {() => (
+            <>
+              <Table
+                caption="Entries of the audit log, newest first"
+                columns={columnsOf((name, value) => setQuery({ [name]: value }))}
+                rows={entries ?? []}
+                rowKey={({ id }) => String(id)}
+                filter
+                csv="copal-audit"
+                limit={50}
+                empty={
+                  <Empty title={filters.length > 0 ? 'No entry matches.' : 'The log is empty.'}>
+                    <p>
+                      Every change by a key, every decision of the service and every node that comes or goes
+                      is kept here.
+                    </p>
+                  </Empty>
+                }
+              />
+              {next != null && (
+                <button
+                  type="button"
+                  class="button"
+                  disabled={older.isLoading}
+                  onClick={() => older.load(next)}
+                >
+                  {older.isLoading ? 'Loading …' : 'Load older entries'}
+                </button>
+              )}
+            </>
+          )}
+        </Loaded>
+      </Section>
+    </Page>
+  )
+}
+
+function sentenceOf(entries: readonly AuditEntry[]): string {
+  const [newest] = entries
+  if (!newest) return 'Nothing is recorded.'
+  const dayAgo = Date.now() - 86_400_000
+  const today = entries.filter(({ created_at: at }) => at >= dayAgo)
+  const actors = new Set(today.map(({ actor }) => actor))
+  const rejected = today.filter(({ after }) => isError(after)).length
+  return `${plural(today.length, 'entry', 'entries')} in the last 24 hours by ${plural(actors.size, 'actor')}${rejected > 0 ? `; ${rejected} of them ${rejected === 1 ? 'was' : 'were'} rejected` : ''}. Entry ${newest.id} is the newest.`
+}
+
+function isError(after: unknown): boolean {
+  return typeof after === 'object' && after !== null && 'error' in after
+}
+
+/** Entries by id, newest first; the newest page comes anew every half minute. */
+function merge(newest: readonly AuditEntry[], older: readonly AuditEntry[]): AuditEntry[] {
+  const byId = new Map([...older, ...newest].map((entry) => [entry.id, entry]))
+  return [...byId.values()].toSorted((a, b) => b.id - a.id)
+}
+
+/** Older pages, which are loaded by hand and kept while the filter stays. */
+function useOlder({ actor, target }: { actor: string | undefined; target: string | undefined }) {
+  const client = useClient()
+  const toast = useToast()
+  const [entries, setEntries] = useState<readonly AuditEntry[]>([])
+  const [next, setNext] = useState<number | null | undefined>()
+  const [isLoading, setLoading] = useState(false)
+  useEffect(() => {
+    setEntries([])
+    setNext(undefined)
+  }, [actor, target])
+  const load = (before: number) => {
+    setLoading(true)
+    client
+      .get(newestAudit({ actor, target }, before))
+      .then(
+        (page) => {
+          setEntries((all) => [...all, ...page.data])
+          setNext(page.next_before)
+        },
+        (cause: unknown) => toast(toApiError(cause).message, 'harm'),
+      )
+      .finally(() => setLoading(false))
+  }
+  return { entries, next, isLoading, load }
+}
+
+function columnsOf(narrow: (name: 'actor' | 'target', value: string) => void): Column<AuditEntry>[] {
+  return [
+    {
+      key: 'id',
+      title: 'Entry',
+      align: 'end',
+      phone: 'second',
+      value: ({ id }) => id,
+      cell: ({ id, hash, request_id: request }) => (
+        <span class="num" title={`Hash ${hash}${request === null ? '' : `\nRequest ${request}`}`}>
+          {id}
+        </span>
+      ),
+    },
+    {
+      key: 'time',
+      title: 'Time',
+      phone: 'second',
+      value: ({ created_at: at }) => new Date(at).toISOString(),
+      cell: ({ created_at: at }) => <Time at={at} as="clock" />,
+    },
+    {
+      key: 'actor',
+      title: 'Who',
+      phone: 'second',
+      value: ({ actor }) => actor,
+      cell: ({ actor }) => (
+        <Named text={actor} path={actorPath(actor)} onNarrow={() => narrow('actor', actor)} />
+      ),
+    },
+    {
+      key: 'action',
+      title: 'Action',
+      phone: 'first',
+      value: ({ action }) => action,
+      cell: ({ action }) => <code class="action">{action}</code>,
+    },
+    {
+      key: 'target',
+      title: 'To what',
+      phone: 'second',
+      value: ({ target }) => target,
+      cell: (entry) =>
+        entry.target === '' ? null : (
+          <Named
+            text={entry.target}
+            path={targetPath(entry)}
+            onNarrow={() => narrow('target', entry.target)}
+          />
+        ),
+    },
+    {
+      key: 'outcome',
+      title: 'Outcome',
+      phone: 'first',
+      value: ({ after }) => outcomeOf(after),
+      cell: ({ after }) =>
+        isError(after) ? <Status tone="harm">{outcomeOf(after)}</Status> : <span>{outcomeOf(after)}</span>,
+    },
+    {
+      key: 'reason',
+      title: 'Reason and change',
+      value: (entry) => [entry.reason, ...changesOf(entry)].join(' ').trim(),
+      cell: (entry) => <Change entry={entry} />,
+    },
+  ]
+}
+
+/** A name that links to what it names, and a button that shows only its entries. */
+function Named({ text, path, onNarrow }: { text: string; path: string | undefined; onNarrow: () => void }) {
+  return (
+    <span class="named">
+      {path === undefined ? (
+        <span title={text}>{text}</span>
+      ) : (
+        <Link to={path} title={text}>
+          {text}
+        </Link>
+      )}
+      <button
+        type="button"
+        class="quiet"
+        onClick={onNarrow}
+        aria-label={`Only entries of ${text}`}
+        title="Only these"
+      >
+        ⌕
+      </button>
+    </span>
+  )
+}
+
+function Change({ entry }: { entry: AuditEntry }) {
+  const changes = changesOf(entry)
+  return (
+    <>
+      {entry.reason !== '' && <span class="reason">{entry.reason}</span>}
+      {changes.length > 0 && (
+        <details class="more">
+          <summary>{plural(changes.length, 'field')} changed</summary>
+          <ul class="changes">
+            {changes.map((change) => (
+              <li key={change}>
+                <code>{change}</code>
+              </li>
+            ))}
+          </ul>
+        </details>
+      )}
+    </>
+  )
+}

@@ -1,0 +1,101 @@
+import type { UsageReport } from '@copal/shared/wire/admin-usage.ts'
+import { Sparkline } from '../../charts/sparkline.tsx'
+import { Loaded } from '../../components/loaded.tsx'
+import { Empty } from '../../components/notices.tsx'
+import { Num } from '../../components/num.tsx'
+import { Section } from '../../components/page.tsx'
+import { Status } from '../../components/status.tsx'
+import { Table, type Column } from '../../components/table.tsx'
+import type { Resource } from '../../data/resource.ts'
+import { formatCount, formatShare } from '../../format/numbers.ts'
+import { UsageBars } from './usage-bars.tsx'
+import { daysOf, tokensByDay, type UsageRow } from './usage-rows.ts'
+
+/** What keys used, by day. */
+export function UsageSection({
+  usage,
+  rows,
+}: {
+  usage: Resource<UsageReport>
+  rows: readonly UsageRow[] | undefined
+}) {
+  return (
+    <Loaded resource={usage}>
+      {(report) =>
+        report.data.length === 0 ? (
+          <Empty title="No key has used a token yet." />
+        ) : (
+          <>
+            <UsageBars days={daysOf(report)} tokens={tokensByDay(report)} />
+            <Section title="By key">
+              <Table
+                caption="Usage by key"
+                columns={columnsOf(report.days)}
+                rows={rows ?? []}
+                rowKey={({ key }) => key}
+                filter
+                csv="copal-usage"
+              />
+            </Section>
+          </>
+        )
+      }
+    </Loaded>
+  )
+}
+
+function columnsOf(days: number): Column<UsageRow>[] {
+  return [
+    {
+      key: 'name',
+      title: 'Key',
+      phone: 'first',
+      value: ({ name, prefix }) => `${name} ${prefix}…`,
+      cell: ({ name, prefix, revoked }) => (
+        <>
+          {name}
+          <span class="cell-note">
+            <code>{prefix}…</code>
+            {revoked && ' revoked'}
+          </span>
+        </>
+      ),
+    },
+    { key: 'tenant', title: 'Tenant', value: ({ tenant }) => tenant },
+    {
+      key: 'days',
+      title: `${days} days`,
+      phone: 'first',
+      value: () => null,
+      cell: ({ tokens, name }) => <Sparkline values={tokens} label={`Tokens of ${name} by day`} />,
+    },
+    {
+      key: 'total',
+      title: 'Tokens',
+      align: 'end',
+      value: ({ total }) => total,
+      cell: ({ total }) => <Num title={total.toLocaleString('en')}>{formatCount(total)}</Num>,
+    },
+    {
+      key: 'month',
+      title: 'This month',
+      align: 'end',
+      value: ({ month }) => month,
+      cell: ({ month }) => <Num title={month.toLocaleString('en')}>{formatCount(month)}</Num>,
+    },
+    {
+      key: 'limit',
+      title: 'Of its limit',
+      align: 'end',
+      value: ({ share }) => share,
+      cell: ({ share, monthLimit }) =>
+        share === null ? (
+          <span class="soft">no limit</span>
+        ) : share >= 0.9 ? (
+          <Status tone="harm">{`${formatShare(share)} of ${formatCount(monthLimit)}`}</Status>
+        ) : (
+          <Num>{`${formatShare(share)} of ${formatCount(monthLimit)}`}</Num>
+        ),
+    },
+  ]
+}

@@ -1,0 +1,37 @@
+import type { MaskEntry, NodeEntry } from '@copal/shared/wire/admin.ts'
+import { ConfirmButton } from '../../components/dialog.tsx'
+import { useClient } from '../../data/data.tsx'
+import { maskName, maskNameFirst } from '../../format/mask-names.ts'
+import { useSession } from '../../session/session.tsx'
+import { activationConsequences } from './activation-words.ts'
+
+interface ActivateButtonProps {
+  model: string
+  /** The version that is active now. */
+  from: number
+  /** The version that becomes active; 0 is dense. */
+  to: number
+  masks: readonly MaskEntry[]
+  nodes: readonly NodeEntry[]
+  label?: string
+}
+
+/** Makes an earlier mask active, after it said what that changes. */
+export function ActivateButton({ model, from, to, masks, nodes, label }: ActivateButtonProps) {
+  const client = useClient()
+  const { may_change: mayChange } = useSession()
+  if (!mayChange || from === to) return null
+  return (
+    <ConfirmButton
+      label={label ?? `Roll back to ${maskName(to)}`}
+      title={`Make ${maskName(to)} active?`}
+      consequences={activationConsequences({ model, from, to, masks, nodes })}
+      confirm={`Make ${maskName(to)} active`}
+      act={async () => {
+        await client.send('POST', '/admin/rollback', { model, version: to })
+        client.refresh('/admin/')
+      }}
+      done={`${maskNameFirst(to)} is active.`}
+    />
+  )
+}

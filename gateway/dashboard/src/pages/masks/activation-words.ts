@@ -1,0 +1,68 @@
+/** What making an earlier mask active does, before an operator does it. */
+import type { MaskEntry, NodeEntry } from '@copal/shared/wire/admin.ts'
+import { joinNames, maskName, maskNameFirst } from '../../format/mask-names.ts'
+import { plural } from '../../format/numbers.ts'
+
+/** What a change of the active mask concerns. */
+export interface Activation {
+  model: string
+  from: number
+  to: number
+  masks: readonly MaskEntry[]
+  nodes: readonly NodeEntry[]
+}
+
+/** Says what making an earlier mask active does. */
+export function activationConsequences({ model, from, to, masks, nodes }: Activation): string[] {
+  const alive = nodes.filter((node) => node.alive && !node.draining && node.model === model)
+  const holding = alive.filter((node) =>
+    node.weight_sets.some((set) => set.version === to && set.state === 'ready'),
+  )
+  const running = alive.reduce((sum, node) => sum + node.running, 0)
+  const undone = undoneMasks(masks, from, to)
+  const domains = joinNames([...new Set(undone.flatMap((mask) => mask.domains))])
+  const speed =
+    alive.length === 0
+      ? 'No live node can serve it now.'
+      : holding.length === alive.length
+        ? `${alive.length === 1 ? 'The live node holds it' : `All ${alive.length} live nodes hold it`}, so the next request of every conversation uses it.`
+        : holding.length > 0
+          ? `${holding.length} of ${alive.length} live nodes hold it and serve it at once; the others load it first.`
+          : `${alive.length === 1 ? 'The live node loads' : 'The live nodes load'} it first, and ${maskName(from)} serves until then.`
+  return [
+    `${maskNameFirst(to)} serves all conversations of ${model} instead of ${maskName(from)}. ${speed}`,
+    ...(running > 0
+      ? [
+          `${plural(running, 'request')} that ${running === 1 ? 'runs' : 'run'} now ${running === 1 ? 'ends' : 'end'} on ${maskName(from)}.`,
+        ]
+      : []),
+    ...(undone.length > 0
+      ? [
+          `${joinNames(undone.map(({ version }) => maskNameFirst(version)))} ${undone.length === 1 ? 'counts' : 'count'} as rolled back${domains === '' ? '' : `, and the texts of ${domains} that ${undone.length === 1 ? 'it' : 'they'} learned do not count any more`}.`,
+        ]
+      : []),
+    from === 0
+      ? 'To return, roll back to the dense weights on the page of masks.'
+      : `To return, open ${maskName(from)} and make it active again; its texts then count again.`,
+  ]
+}
+
+/** The promoted masks that are not in the line of the mask that becomes active. */
+function undoneMasks(masks: readonly MaskEntry[], from: number, to: number): MaskEntry[] {
+  const byVersion = new Map(masks.map((mask) => [mask.version, mask]))
+  const line = (version: number) => {
+    const versions = new Set<number>()
+    for (
+      let each = version;
+      each !== 0 && !versions.has(each);
+      each = byVersion.get(each)?.parent_version ?? 0
+    )
+      versions.add(each)
+    return versions
+  }
+  const kept = line(to)
+  return [...line(from)].flatMap((version) => {
+    const mask = byVersion.get(version)
+    return mask && !kept.has(version) ? [mask] : []
+  })
+}

@@ -1,0 +1,90 @@
+/** Masks in words. */
+import type { DriftReport, MaskEntry, UpdateEntry } from '@copal/shared/wire/admin.ts'
+import type { Tone } from '../../components/tone.ts'
+import { joinNames, maskName, maskNameFirst } from '../../format/mask-names.ts'
+import { formatBytes, formatShare, plural } from '../../format/numbers.ts'
+
+/** The state of a mask, in a word. */
+export function stateOfMask(
+  mask: Pick<MaskEntry, 'active' | 'previous' | 'promoted_at' | 'swept_at'>,
+  update: Pick<UpdateEntry, 'state' | 'error' | 'own_domain'> | undefined,
+): { word: string; tone: Tone } {
+  if (mask.active) return { word: 'serves', tone: 'good' }
+  if (update?.state === 'canary') return { word: 'canary', tone: 'busy' }
+  if (update?.state === 'rolled_back') return { word: 'rolled back', tone: 'harm' }
+  if (update?.state === 'promoted' && update.own_domain != null)
+    return { word: `serves ${update.own_domain}`, tone: 'good' }
+  if (mask.swept_at != null) return { word: 'file deleted', tone: 'quiet' }
+  if (mask.previous) return { word: 'previous', tone: 'quiet' }
+  if (mask.promoted_at !== null) return { word: 'served', tone: 'quiet' }
+  if (update?.error?.code === 'gate_failed') return { word: 'rejected', tone: 'harm' }
+  return { word: 'never served', tone: 'quiet' }
+}
+
+/** The sentence of all masks. */
+export function masksSentence(masks: readonly MaskEntry[], activeVersion: number): string {
+  if (masks.length === 0) return 'There is no mask yet: the dense weights serve.'
+  const served = masks.filter(({ promoted_at: at }) => at !== null).length
+  const active = masks.find(({ version }) => version === activeVersion)
+  const previous = masks.find((mask) => mask.previous && !mask.active)
+  const now = active
+    ? `${maskNameFirst(active.version)} serves: it leaves out ${formatShare(active.sparsity)} of the weights, chosen for ${joinNames(active.domains)}.`
+    : 'The dense weights serve.'
+  const back = previous ? ` ${maskNameFirst(previous.version)} is the one before.` : ''
+  return `${now}${back} ${served} of ${plural(masks.length, 'mask')} ${served === 1 ? 'has' : 'have'} served.`
+}
+
+/** The sentence of one mask. */
+export function maskSentence(mask: MaskEntry, state: { word: string }): string {
+  const parent = mask.parent_version === null ? 'the dense weights' : maskName(mask.parent_version)
+  const churn =
+    mask.churn === null ? '' : `, and treats ${formatShare(mask.churn)} of the weights unlike ${parent}`
+  const is = state.word.startsWith('serves')
+    ? `${state.word} now`
+    : state.word === 'never served'
+      ? 'has never served'
+      : state.word === 'served'
+        ? 'has served'
+        : `is ${state.word.startsWith('file') ? 'gone: its file was deleted' : stateWithArticle(state.word)}`
+  return `${maskNameFirst(mask.version)} ${is}. It leaves out ${formatShare(mask.sparsity)} of the weights${churn}. It was chosen for ${joinNames(mask.domains)}; its file has ${formatBytes(mask.bytes)}.`
+}
+
+function stateWithArticle(word: string): string {
+  if (word === 'previous') return 'the one before the active mask'
+  return word === 'canary' ? 'a canary' : word
+}
+
+/** Perplexities of a mask on held-out text, beside its parent and the dense weights. */
+export interface PerplexityRow {
+  domain: string
+  own: number
+  parent: number | null
+  dense: number | null
+  /** Whether the domain was among those that chose the mask. */
+  learned: boolean
+}
+
+/** The rows of the R matrix that concern one mask; empty if it is not in the matrix. */
+export function perplexityRows(
+  r: DriftReport['r'],
+  mask: Pick<MaskEntry, 'version' | 'parent_version' | 'domains'>,
+): PerplexityRow[] {
+  const rowOf = (version: number) =>
+    r.perplexity[r.stages.findIndex((stage) => stage.mask_version === version)]
+  const own = rowOf(mask.version)
+  const parent = rowOf(mask.parent_version ?? 0)
+  const dense = rowOf(0)
+  return r.domains.flatMap((domain, column) => {
+    const value = own?.[column]
+    if (value == null) return []
+    return [
+      {
+        domain,
+        own: value,
+        parent: parent?.[column] ?? null,
+        dense: dense?.[column] ?? null,
+        learned: mask.domains.includes(domain),
+      },
+    ]
+  })
+}

@@ -1,0 +1,187 @@
+import { useState } from 'preact/hooks'
+import type { MaskEntry, UpdateEntry } from '@copal/shared/wire/admin.ts'
+import { Loaded } from '../../components/loaded.tsx'
+import { Empty } from '../../components/notices.tsx'
+import { Num } from '../../components/num.tsx'
+import { Page, Section } from '../../components/page.tsx'
+import { Status } from '../../components/status.tsx'
+import { Time } from '../../components/time.tsx'
+import { useResource } from '../../data/data.tsx'
+import * as endpoints from '../../data/endpoints.ts'
+import { maskName } from '../../format/mask-names.ts'
+import { formatBytes, formatShare } from '../../format/numbers.ts'
+import { Link } from '../../navigation/link.tsx'
+import { useModel } from '../../navigation/navigation.tsx'
+import { paths } from '../../navigation/routes.ts'
+import { ActivateButton } from './activate-button.tsx'
+import { LineageCell } from './lineage-cell.tsx'
+import { lineageRows } from './lineage.ts'
+import { masksSentence, stateOfMask } from './mask-words.ts'
+
+/** Rows that are shown before a button shows the others. */
+const FIRST_ROWS = 40
+
+/** The masks of a model: where each comes from, what serves, what served. */
+export function MasksPage() {
+  const model = useModel()
+  const masks = useResource(endpoints.masks(model), 15_000)
+  const status = useResource(endpoints.status(), 10_000)
+  const updates = useResource(endpoints.updates(), 15_000)
+  const list = masks.value?.data
+  const current = status.value?.models.find(({ id }) => id === (model ?? list?.[0]?.model ?? id))
+  const active = current?.active_version ?? list?.find((mask) => mask.active)?.version ?? 0
+  return (
+    <Page
+      title="Masks"
+      sentence={list && <p>{masksSentence(list, active)}</p>}
+      actions={
+        list &&
+        current &&
+        status.value && (
+          <>
+            {current.previous_version !== null && current.previous_version !== 0 && (
+              <ActivateButton
+                model={current.id}
+                from={active}
+                to={current.previous_version}
+                masks={list}
+                nodes={status.value.nodes}
+              />
+            )}
+            <ActivateButton model={current.id} from={active} to={0} masks={list} nodes={status.value.nodes} />
+          </>
+        )
+      }
+    >
+      <Section title="Lineage" note="Newest first; each mask hangs on the one that it was selected from">
+        <Loaded resource={masks}>
+          {({ data }) =>
+            data.length === 0 ? (
+              <Empty title="There is no mask yet.">
+                <p>
+                  The first <Link to="/updates">update</Link> selects one from the texts of your domains.
+                </p>
+              </Empty>
+            ) : (
+              <LineageTable masks={data} active={active} updates={updates.value?.data ?? []} />
+            )
+          }
+        </Loaded>
+      </Section>
+    </Page>
+  )
+}
+
+function LineageTable({
+  masks,
+  active,
+  updates,
+}: {
+  masks: readonly MaskEntry[]
+  active: number
+  updates: readonly UpdateEntry[]
+}) {
+  const [showsAll, setShowsAll] = useState(false)
+  const { rows, lanes } = lineageRows(masks, active)
+  const byVersion = new Map(masks.map((mask) => [mask.version, mask]))
+  const shown = showsAll ? rows : rows.slice(0, FIRST_ROWS)
+  return (
+    <div class="table lineage-table" style={{ '--lanes': lanes }}>
+      <table>
+        <caption class="visually-hidden">Masks, newest first</caption>
+        <thead>
+          <tr>
+            <th scope="col">
+              <span class="visually-hidden">Lineage</span>
+            </th>
+            <th scope="col">Mask</th>
+            <th scope="col">State</th>
+            <th scope="col">Chosen for</th>
+            <th scope="col" class="align-end">
+              Sparsity
+            </th>
+            <th scope="col" class="align-end" title="Share of weights that its parent treats differently">
+              Churn
+            </th>
+            <th scope="col" class="align-end">
+              File
+            </th>
+            <th scope="col" class="align-end">
+              Created
+            </th>
+          </tr>
+        </thead>
+        <tbody>
+          {shown.map((row) => {
+            const mask = byVersion.get(row.version)
+            return (
+              <tr key={row.version}>
+                <td class="lineage-cell">
+                  <div style={{ width: `${lanes * 16}px` }} />
+                  <LineageCell row={row} lanes={lanes} isActive={row.version === active} />
+                </td>
+                {mask ? (
+                  <MaskCells mask={mask} update={updateOf(mask, updates)} />
+                ) : (
+                  <DenseCells isActive={active === 0} />
+                )}
+              </tr>
+            )
+          })}
+        </tbody>
+      </table>
+      {shown.length < rows.length && (
+        <button type="button" class="button button-small" onClick={() => setShowsAll(true)}>
+          Show all {rows.length - 1} masks
+        </button>
+      )}
+    </div>
+  )
+}
+
+/** The update that made a mask, among the newest. */
+export function updateOf(mask: MaskEntry, updates: readonly UpdateEntry[]): UpdateEntry | undefined {
+  return updates.find((update) => update.model === mask.model && update.mask_version === mask.version)
+}
+
+function MaskCells({ mask, update }: { mask: MaskEntry; update: UpdateEntry | undefined }) {
+  const state = stateOfMask(mask, update)
+  const parent = mask.parent_version === null ? 'the dense weights' : maskName(mask.parent_version)
+  return (
+    <>
+      <td class="phone-first">
+        <Link to={paths.mask(mask.version)} title={`From ${parent}`}>
+          Mask {mask.version}
+        </Link>
+        <span class="visually-hidden">, from {parent}</span>
+        {mask.pinned && <span class="soft"> pinned</span>}
+      </td>
+      <td class="phone-first">
+        <Status tone={state.tone}>{state.word}</Status>
+      </td>
+      <td class="phone-second">{mask.domains.join(', ')}</td>
+      <td class="align-end phone-second" data-title="Sparsity">
+        <Num>{formatShare(mask.sparsity)}</Num>
+      </td>
+      <td class="align-end phone-second" data-title="Churn">
+        <Num>{formatShare(mask.churn)}</Num>
+      </td>
+      <td class="align-end phone-none">
+        <Num>{formatBytes(mask.bytes)}</Num>
+      </td>
+      <td class="align-end phone-second">
+        <Time at={mask.created_at} as="clock" />
+      </td>
+    </>
+  )
+}
+
+function DenseCells({ isActive }: { isActive: boolean }) {
+  return (
+    <>
+      <td class="phone-first">Dense weights</td>
+      <td class="phone-first">{isActive && <Status tone="good">serves</Status>}</td>
+      <td class="phone-none" colSpan={5} />
+    </>
+  )
+}

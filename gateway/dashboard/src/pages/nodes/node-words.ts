@@ -1,0 +1,100 @@
+/** Nodes in words. */
+import type { ProbeEntry } from '@copal/shared/wire/admin-alerts.ts'
+import type { NodeEntry } from '@copal/shared/wire/admin.ts'
+import type { Tone } from '../../components/tone.ts'
+import { maskName, shortMaskName } from '../../format/mask-names.ts'
+import { formatDuration, formatNumber, plural } from '../../format/numbers.ts'
+
+/** Requests that a node still has. The gateway's count and the node's own may differ for a moment. */
+export function requestsOf({
+  leases,
+  running,
+  waiting,
+}: Pick<NodeEntry, 'leases' | 'running' | 'waiting'>): number {
+  return Math.max(leases, running + waiting)
+}
+
+/** The state of a node, in a word. */
+export function stateOfNode(node: NodeEntry): { word: string; tone: Tone } {
+  if (!node.alive) return { word: 'away', tone: 'harm' }
+  if (node.draining)
+    return requestsOf(node) === 0 ? { word: 'drained', tone: 'quiet' } : { word: 'draining', tone: 'busy' }
+  const active = node.weight_sets.find(({ version }) => version === node.active_version)
+  return active?.state === 'ready' ? { word: 'serves', tone: 'good' } : { word: 'loading', tone: 'busy' }
+}
+
+/** The weight sets of a node beside the active one: `13, 15 loading`. */
+export function otherSets({
+  weight_sets: sets,
+  active_version: active,
+}: Pick<NodeEntry, 'weight_sets' | 'active_version'>): string {
+  return sets
+    .filter(({ version }) => version !== active)
+    .map(({ version, state }) => `${shortMaskName(version)}${state === 'ready' ? '' : ` ${state}`}`)
+    .join(', ')
+}
+
+/** Share of the pages of key/value cache in use; `undefined` if the node has none. */
+export function pagesShare({
+  kv_tokens_used: used,
+  kv_tokens_total: total,
+}: Pick<NodeEntry, 'kv_tokens_used' | 'kv_tokens_total'>): number | undefined {
+  return used === undefined || !total ? undefined : used / total
+}
+
+/** The sentence of the fleet. */
+export function fleetSentence(nodes: readonly NodeEntry[], activeVersion: number | undefined): string {
+  if (nodes.length === 0) return 'No node has reported yet, so nothing can be served.'
+  const alive = nodes.filter(({ alive: is }) => is)
+  const able = alive.filter(({ draining }) => !draining)
+  const away = nodes.filter(({ alive: is }) => !is)
+  const behind =
+    activeVersion === undefined ? [] : able.filter((node) => node.active_version !== activeVersion)
+  const running = able.reduce((sum, node) => sum + node.running, 0)
+  const waiting = able.reduce((sum, node) => sum + node.waiting, 0)
+  const parts = [
+    able.length === 0
+      ? 'No node takes requests.'
+      : `${able.length === nodes.length && nodes.length > 1 ? `All ${nodes.length} nodes serve` : `${plural(able.length, 'node')} of ${nodes.length} ${able.length === 1 ? 'serves' : 'serve'}`}: ${plural(running, 'request')} ${running === 1 ? 'runs' : 'run'}, ${waiting === 0 ? 'none waits' : `${waiting} ${waiting === 1 ? 'waits' : 'wait'}`}.`,
+    ...(behind.length > 0 && activeVersion !== undefined
+      ? [
+          `${plural(behind.length, 'node')} ${behind.length === 1 ? 'does' : 'do'} not serve ${maskName(activeVersion)} yet.`,
+        ]
+      : []),
+    ...away.map((node) => `${node.id} has been away for ${formatDuration(node.seen_ms_ago / 1000)}.`),
+  ]
+  return parts.join(' ')
+}
+
+/** Says what draining a node does. */
+export function drainConsequences(node: NodeEntry, nodes: readonly NodeEntry[]): string[] {
+  const others = nodes.filter(
+    (other) => other.id !== node.id && other.model === node.model && other.alive && !other.draining,
+  )
+  const open = requestsOf(node)
+  return [
+    open === 0
+      ? `${node.id} gets no new requests; it has none now, so it can be stopped at once.`
+      : `${node.id} gets no new requests; ${plural(open, 'request')} that it has ${open === 1 ? 'runs' : 'run'} to the end.`,
+    others.length === 0
+      ? `No other node serves ${node.model}: new requests wait, and fail when nothing takes them in time.`
+      : `New requests go to ${others.length === 1 ? (others[0]?.id ?? '') : `${others.length} other nodes`}.`,
+    'To return, end the draining: it gets requests again at once. A restart of the node ends it too.',
+  ]
+}
+
+/** The sentence of the probes: whether nodes with the same mask agree. */
+export function probesSentence(probes: readonly ProbeEntry[]): string {
+  if (probes.length === 0) return 'No node has scored the probe texts yet.'
+  const wrong = probes.filter(({ matches }) => !matches)
+  if (wrong.length === 0) {
+    const versions = [...new Set(probes.map(({ mask_version: version }) => version))]
+    return `Nodes with the same weights agree on the probe texts, under ${plural(versions.length, 'weight set')}.`
+  }
+  return wrong
+    .map(
+      ({ node, mask_version: version, nll, expected }) =>
+        `${node} scores the probe texts unlike the others under ${maskName(version)}: ${formatNumber(nll)} nats a token instead of ${formatNumber(expected)}. Its weights may be damaged: drain it and restart it.`,
+    )
+    .join(' ')
+}

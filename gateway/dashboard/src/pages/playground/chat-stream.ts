@@ -1,0 +1,85 @@
+/** Reads the server-sent events of a streamed chat completion. */
+import type { ChatCompletionChunk } from '@copal/shared/wire/chat.ts'
+import type { Usage } from '@copal/shared/wire/inference-fields.ts'
+
+/** A token with its surprise. */
+export interface StreamToken {
+  text: string
+  /** Negative log-probability, nats; `undefined` for text without logprobs. */
+  surprise: number | undefined
+}
+
+/** One event of a stream. */
+export type StreamEvent =
+  | { kind: 'tokens'; tokens: StreamToken[]; maskVersion: number | undefined }
+  | { kind: 'finish'; reason: string }
+  | { kind: 'usage'; usage: Usage }
+  | { kind: 'error'; message: string }
+  | { kind: 'done' }
+
+/**
+ * Cuts a stream of text into events.
+ *
+ * Feed it the text as it comes; it keeps what does not end with an empty line yet.
+ */
+export class EventReader {
+  #rest = ''
+
+  /** Returns the events that are complete with this text. */
+  read(text: string): StreamEvent[] {
+    const parts = (this.#rest + text).replaceAll('\r\n', '\n').split('\n\n')
+    this.#rest = parts.pop() ?? ''
+    return parts.flatMap(eventsOf)
+  }
+}
+
+function eventsOf(block: string): StreamEvent[] {
+  const lines = block.split('\n')
+  const data = lines
+    .filter((line) => line.startsWith('data:'))
+    .map((line) => line.slice(5).trimStart())
+    .join('\n')
+  if (data === '') return []
+  if (data === '[DONE]') return [{ kind: 'done' }]
+  const parsed: unknown = JSON.parse(data)
+  const message = errorMessageOf(parsed)
+  if (message !== undefined) return [{ kind: 'error', message }]
+  return chunkEvents(parsed as ChatCompletionChunk)
+}
+
+function errorMessageOf(value: unknown): string | undefined {
+  if (typeof value !== 'object' || value === null || !('error' in value)) return undefined
+  const { error } = value
+  return typeof error === 'object' && error !== null && 'message' in error
+    ? String(error.message)
+    : 'The stream broke off.'
+}
+
+function chunkEvents({
+  choices,
+  usage,
+  system_fingerprint: fingerprint,
+}: ChatCompletionChunk): StreamEvent[] {
+  const [choice] = choices
+  const events: StreamEvent[] = []
+  if (choice) {
+    const scored = choice.logprobs?.content ?? []
+    const text = choice.delta.content ?? ''
+    const tokens =
+      scored.length > 0
+        ? scored.map(({ token, logprob }) => ({ text: token, surprise: -logprob }))
+        : text === ''
+          ? []
+          : [{ text, surprise: undefined }]
+    if (tokens.length > 0) events.push({ kind: 'tokens', tokens, maskVersion: versionOf(fingerprint) })
+    if (choice.finish_reason !== null) events.push({ kind: 'finish', reason: choice.finish_reason })
+  }
+  if (usage) events.push({ kind: 'usage', usage })
+  return events
+}
+
+/** The mask version in a fingerprint, `copal-<model>-m<version>`; 0 is dense. */
+function versionOf(fingerprint: string | undefined): number | undefined {
+  const version = /-m(\d+)$/.exec(fingerprint ?? '')?.[1]
+  return version === undefined ? undefined : Number(version)
+}

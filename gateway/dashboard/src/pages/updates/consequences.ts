@@ -1,0 +1,36 @@
+/** What will happen, to whom, and how to return, before an operator does it. */
+import type { UpdateEntry } from '@copal/shared/wire/admin.ts'
+import { joinNames, maskName, maskNameFirst } from '../../format/mask-names.ts'
+import { plural } from '../../format/numbers.ts'
+
+/** Says what cancelling an update does. */
+export function cancelConsequences({
+  state,
+  parent_version: parent,
+  mask_version: version,
+  domains,
+}: UpdateEntry): string[] {
+  const before = parent === null ? 'The active mask' : maskNameFirst(parent)
+  const serves =
+    state === 'canary'
+      ? `${version === null ? 'The canary' : maskNameFirst(version)} stops serving its share; ${maskName(parent ?? 0)} serves all conversations again. Running requests end where they are.`
+      : `${before} goes on serving everybody. The node stops the job with its next heartbeat.`
+  return [
+    serves,
+    `The texts of ${joinNames(domains)} are given back, so a later update can take them.`,
+    'It cannot be resumed: start a new update to try again.',
+  ]
+}
+
+/** Says what forcing a rejected mask does. */
+export function forceConsequences(
+  { mask_version: version, parent_version: parent, model }: UpdateEntry,
+  failed: number,
+): string[] {
+  const mask = maskName(version ?? 0)
+  return [
+    `${maskNameFirst(version ?? 0)} becomes active for all conversations of ${model}, although ${plural(failed, 'figure')} of the gate ${failed === 1 ? 'misses its limit' : 'miss their limits'}.`,
+    'It serves without a canary, and nothing rolls it back by itself.',
+    `To return, roll back to ${maskName(parent ?? 0)} on the page of ${mask}.`,
+  ]
+}

@@ -1,0 +1,182 @@
+import { useState } from 'preact/hooks'
+import type { DecisionEntry } from '@copal/shared/wire/admin-decisions.ts'
+import type { DriftReport } from '@copal/shared/wire/admin.ts'
+import { IntervalBar } from '../../charts/interval-bar.tsx'
+import { Choice } from '../../components/fields.tsx'
+import { Num } from '../../components/num.tsx'
+import { Section } from '../../components/page.tsx'
+import { Status } from '../../components/status.tsx'
+import { Table, type Column } from '../../components/table.tsx'
+import { formatCount, formatNumber, formatShare, NONE } from '../../format/numbers.ts'
+import { Link } from '../../navigation/link.tsx'
+import { paths } from '../../navigation/routes.ts'
+import { gateTable, type GateRow, type SoundnessRow } from './gate-rows.ts'
+
+interface GateSectionProps {
+  /** The decisions of the gate, oldest first: one a candidate. */
+  decisions: readonly DecisionEntry[]
+  parentVersion: number | null
+  r: DriftReport['r'] | undefined
+}
+
+/** What the gate measured of each candidate: the change of perplexity with its interval against the bound. */
+export function GateSection({ decisions, parentVersion, r }: GateSectionProps) {
+  const [chosen, setChosen] = useState<number>()
+  const index = Math.min(chosen ?? decisions.length - 1, decisions.length - 1)
+  const decision = decisions[index]
+  if (!decision) return null
+  const { rows, soundness, range } = gateTable(decision, parentVersion, r)
+  const failed = rows.filter(({ passed }) => !passed).length
+  return (
+    <Section
+      title="Gate"
+      note={`${rows.length - failed} of ${rows.length} comparisons within their bounds`}
+      actions={
+        decisions.length > 1 && (
+          <Choice
+            label="Candidate"
+            value={String(index)}
+            options={decisions.map((_, each) => ({ value: String(each), label: `Candidate ${each + 1}` }))}
+            onChange={(value) => setChosen(Number(value))}
+          />
+        )
+      }
+    >
+      <p class="reason">{decision.reason}</p>
+      {rows.length > 0 && (
+        <Table
+          caption="Comparisons of the gate"
+          columns={columnsOf(
+            range,
+            rows.some(({ reference }) => reference !== null),
+          )}
+          rows={rows}
+          rowKey={(row) => `${row.against} ${row.subject} ${row.note ?? ''}`}
+        />
+      )}
+      <SoundnessList rows={soundness} />
+    </Section>
+  )
+}
+
+const AGAINST: Readonly<Record<GateRow['against'], string>> = {
+  parent: 'active mask',
+  best: 'best mask',
+  dense: 'dense',
+  shared: 'shared mask',
+}
+
+function columnsOf(range: readonly [number, number], hasPerplexities: boolean): Column<GateRow>[] {
+  const columns: Column<GateRow>[] = [
+    {
+      key: 'domain',
+      title: 'Domain',
+      phone: 'first',
+      value: ({ subject }) => subject,
+      cell: ({ subject, domain, note, tokens }) => (
+        <span title={tokens === null ? undefined : `${formatCount(tokens)} held-out tokens`}>
+          {domain === null ? subject : <Link to={paths.domain(domain)}>{subject}</Link>}
+          {note !== undefined && <span class="cell-note">{note}</span>}
+        </span>
+      ),
+    },
+    { key: 'against', title: 'Against', value: ({ against }) => AGAINST[against] },
+    {
+      key: 'reference',
+      title: 'Its perplexity',
+      align: 'end',
+      phone: 'none',
+      hint: 'Perplexity of the mask that the candidate is compared with, on the same held-out text.',
+      value: ({ reference }) => reference,
+      cell: ({ reference }) => <Num>{formatNumber(reference)}</Num>,
+    },
+    {
+      key: 'candidate',
+      title: 'Candidate',
+      align: 'end',
+      phone: 'none',
+      hint: 'Perplexity of the candidate.',
+      value: ({ candidate }) => candidate,
+      cell: ({ candidate }) => <Num>{formatNumber(candidate)}</Num>,
+    },
+    {
+      key: 'change',
+      title: 'Change',
+      align: 'end',
+      hint: 'Perplexity of the candidate relative to the other.',
+      value: ({ ratio }) => (ratio === null ? null : ratio - 1),
+      cell: (row) => <Num title={intervalOf(row)}>{formatChange(row.ratio)}</Num>,
+    },
+    {
+      key: 'interval',
+      title: '',
+      phone: 'none',
+      value: () => null,
+      cell: (row) =>
+        row.against === 'dense' ? null : (
+          <IntervalBar
+            value={relative(row.ratio)}
+            lower={relative(row.lower)}
+            upper={relative(row.upper)}
+            bound={relative(row.limit)}
+            range={[range[0] - 1, range[1] - 1]}
+            label={`${formatChange(row.ratio)}, ${intervalOf(row) ?? 'without an interval'}; the bound is ${formatChange(row.limit)}`}
+          />
+        ),
+    },
+    {
+      key: 'bound',
+      title: 'Bound',
+      align: 'end',
+      hint: 'The upper end of the interval must not exceed it.',
+      value: ({ limit }) => limit,
+      cell: ({ limit }) => <Num>{formatChange(limit)}</Num>,
+    },
+    {
+      key: 'verdict',
+      title: 'Verdict',
+      phone: 'first',
+      align: 'end',
+      value: ({ passed }) => (passed ? 'within' : 'beyond'),
+      cell: ({ passed }) => <Status tone={passed ? 'good' : 'harm'}>{passed ? 'within' : 'beyond'}</Status>,
+    },
+  ]
+  return hasPerplexities ? columns : columns.filter(({ key }) => key !== 'reference' && key !== 'candidate')
+}
+
+function relative(ratio: number | null): number | null {
+  return ratio === null ? null : ratio - 1
+}
+
+function formatChange(ratio: number | null): string {
+  if (ratio === null) return NONE
+  if (ratio >= 3) return `× ${formatNumber(ratio)}`
+  const change = formatShare(Math.round((ratio - 1) * 10_000) / 10_000)
+  return ratio > 1.00005 ? `+${change}` : change
+}
+
+function intervalOf({ lower, upper }: GateRow): string | undefined {
+  return upper === null
+    ? undefined
+    : `${formatChange(lower)} to ${formatChange(upper)} with the confidence of the policy`
+}
+
+/** Checks that compare no perplexities: whether the mask gives text at all. */
+function SoundnessList({ rows }: { rows: readonly SoundnessRow[] }) {
+  if (rows.length === 0) return null
+  return (
+    <ul class="checks" aria-label="Checks of what the mask generates">
+      {rows.map(({ name, value, limit, passed, note }) => (
+        <li key={name} title={note}>
+          <Status tone={passed ? 'good' : 'harm'}>{name}</Status>
+          {value !== null && limit !== null && (
+            <span class="soft">
+              {' '}
+              {formatNumber(value)} of at most {formatNumber(limit)}
+            </span>
+          )}
+        </li>
+      ))}
+    </ul>
+  )
+}

@@ -1,0 +1,45 @@
+import type { UpdateEntry } from '@copal/shared/wire/admin.ts'
+import { Stepper, type Step } from '../../components/stepper.tsx'
+import { formatDuration } from '../../format/numbers.ts'
+import { useNow } from '../../data/now.ts'
+import { jobSecondsLeft, runningJob, type UpdateStep } from './update-steps.ts'
+import { timeLeft } from './update-words.ts'
+
+const STATES = {
+  done: 'done',
+  running: 'running',
+  failed: 'failed',
+  skipped: 'skipped',
+  ahead: 'waiting',
+} as const
+
+/** The steps of an update with their times; the one that runs tells its progress and the time left. */
+export function UpdateSteps({ steps, update }: { steps: readonly UpdateStep[]; update: UpdateEntry }) {
+  const now = useNow(1_000)
+  const job = runningJob(update)
+  return (
+    <div class="stepper-wide">
+      <Stepper
+        label={`Steps of update ${update.id}`}
+        steps={steps.map(({ label, state, endedAtMs, durationMs, note }): Step => {
+          const isWorking = state === 'running' && job !== undefined
+          const notes = [
+            durationMs === undefined || state === 'skipped'
+              ? ''
+              : `${state === 'running' ? 'for ' : ''}${formatDuration(durationMs / 1000)}`,
+            note ?? '',
+            isWorking ? timeLeft(jobSecondsLeft(update, now)) : '',
+            isWorking ? (update.job?.message ?? '') : '',
+          ].filter((part) => part !== '')
+          return {
+            label,
+            state: STATES[state],
+            at: endedAtMs === undefined || state === 'skipped' ? null : new Date(endedAtMs).toISOString(),
+            note: notes.length > 0 ? notes.join(' · ') : undefined,
+            progress: isWorking ? job.progress : undefined,
+          }
+        })}
+      />
+    </div>
+  )
+}

@@ -1,0 +1,126 @@
+/** What is the case with updates, in words. */
+import type { TriggersReport } from '@copal/shared/wire/admin-triggers.ts'
+import type { UpdateEntry, UpdateState, UpdateTrigger } from '@copal/shared/wire/admin.ts'
+import type { DecisionKind, DecisionVerdict } from '@copal/shared/wire/admin-decisions.ts'
+import type { Tone } from '../../components/tone.ts'
+import { joinNames, maskName, maskNameFirst } from '../../format/mask-names.ts'
+import { formatDuration, formatShare } from '../../format/numbers.ts'
+import { roundEstimate } from '../../format/times.ts'
+import { hasEnded } from './update-steps.ts'
+
+/** The word and the tone of a state. */
+export const STATES: Readonly<Record<UpdateState, { word: string; tone: Tone }>> = {
+  collecting: { word: 'collecting', tone: 'busy' },
+  calibrating: { word: 'calibrating', tone: 'busy' },
+  evaluating: { word: 'at the gate', tone: 'busy' },
+  confirming: { word: 'confirming', tone: 'busy' },
+  canary: { word: 'canary', tone: 'busy' },
+  promoting: { word: 'rolling out', tone: 'busy' },
+  promoted: { word: 'promoted', tone: 'good' },
+  rolled_back: { word: 'rolled back', tone: 'harm' },
+  failed: { word: 'failed', tone: 'harm' },
+  cancelled: { word: 'cancelled', tone: 'quiet' },
+}
+
+/** What started an update. */
+export const TRIGGERS: Readonly<Record<UpdateTrigger, string>> = {
+  manual: 'an operator',
+  volume: 'new text',
+  drift: 'drift',
+  schedule: 'the schedule',
+  own_mask: 'an own mask',
+}
+
+/** The kinds of decisions. */
+export const KINDS: Readonly<Record<DecisionKind, string>> = {
+  trigger: 'Trigger',
+  gate: 'Gate',
+  confirm: 'Second node',
+  canary: 'Canary',
+  watch: 'Watch',
+  force: 'Forced',
+  promote: 'Promoted',
+  roll_back: 'Rolled back',
+  own_mask: 'Own mask',
+  policy: 'Policy',
+}
+
+/** The word and the tone of a verdict. */
+export const VERDICTS: Readonly<Record<DecisionVerdict, { word: string; tone: Tone }>> = {
+  passed: { word: 'passed', tone: 'good' },
+  failed: { word: 'failed', tone: 'harm' },
+  retried: { word: 'another candidate', tone: 'quiet' },
+  done: { word: 'done', tone: 'good' },
+  dry_run: { word: 'dry run', tone: 'quiet' },
+}
+
+/** The state of an update; a failure says of what. */
+export function stateOfUpdate({ state, error }: Pick<UpdateEntry, 'state' | 'error'>): {
+  word: string
+  tone: Tone
+} {
+  return state === 'failed' && error?.code === 'gate_failed'
+    ? { word: 'rejected', tone: 'harm' }
+    : STATES[state]
+}
+
+/** `about 12 min left`; empty where that is not known. */
+export function timeLeft(seconds: number | undefined): string {
+  return seconds === undefined ? '' : `about ${formatDuration(roundEstimate(seconds))} left`
+}
+
+/** The sentence of an update that runs. */
+export function runningSentence(update: UpdateEntry, secondsLeft: number | undefined): string {
+  const { word } = STATES[update.state]
+  const left = timeLeft(secondsLeft)
+  const node = update.job?.node == null ? '' : ` on ${update.job.node}`
+  const progress =
+    update.state === 'canary' || update.state === 'promoting' || !update.job
+      ? ''
+      : `: ${formatShare(Math.round(update.job.progress * 100) / 100)} of this step${left === '' ? '' : `, ${left}`}`
+  const mask = update.mask_version === null ? '' : ` of ${maskName(update.mask_version)}`
+  return `The update of ${joinNames(update.domains)} is ${wordInSentence(word, mask)}${node}${progress}.`
+}
+
+function wordInSentence(word: string, mask: string): string {
+  if (word === 'canary') return `in the canary${mask}`
+  return word === 'rolling out' ? `rolling out${mask.replace(' of', '')}` : word
+}
+
+/** The sentence of an update that has ended. */
+export function endedSentence(update: UpdateEntry): string {
+  const { state, mask_version: version, parent_version: parent, domains, own_domain: own } = update
+  const learned = joinNames(domains)
+  const mask = version === null ? '' : maskNameFirst(version)
+  if (state === 'promoted')
+    return own == null
+      ? `${mask} was promoted; it was selected from ${learned}.`
+      : `${mask} serves ${own} alone, beside the shared mask.`
+  if (state === 'rolled_back')
+    return `${mask} was rolled back${parent === null ? '' : ` to ${maskName(parent)}`}, and what it learned of ${learned} does not count.`
+  if (state === 'cancelled') return `The update of ${learned} was cancelled; nothing was changed.`
+  if (update.error?.code === 'gate_failed')
+    return `${mask} was rejected by the gate, so ${parent === null ? 'the mask before' : maskName(parent)} stayed in use.`
+  return `The update of ${learned} failed: ${sentenceEnd(update.error?.message ?? 'no reason is known')}`
+}
+
+function sentenceEnd(text: string): string {
+  return text.endsWith('.') ? text : `${text}.`
+}
+
+/** What starts next by itself, and what keeps it from starting. */
+export function nextSentence(triggers: Omit<TriggersReport, 'domains' | 'model'>): string {
+  if (!triggers.enabled) return 'Updates start by hand only: the policy has no triggers.'
+  const dry = triggers.dry_run ? ' This is a dry run: it is only noted.' : ''
+  if (triggers.running) return `The next one waits for it.${dry}`
+  if (triggers.next_domains.length === 0) return `No domain is due.${dry}`
+  const due = `${joinNames(triggers.next_domains)} ${triggers.next_domains.length === 1 ? 'is' : 'are'} due`
+  return triggers.waits_for === null
+    ? `${due}; the update starts within a minute.${dry}`
+    : `${due}. ${sentenceEnd(triggers.waits_for)}${dry}`
+}
+
+/** The newest update that has ended, of a list with the newest first. */
+export function lastEnded(updates: readonly UpdateEntry[]): UpdateEntry | undefined {
+  return updates.find(hasEnded)
+}

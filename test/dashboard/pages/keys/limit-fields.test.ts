@@ -1,0 +1,34 @@
+import { expect, test } from 'vitest'
+import {
+  limitChangesOf,
+  parseLimit,
+  textsOf,
+} from '../../../../gateway/dashboard/src/pages/keys/limit-fields.ts'
+
+test.each([
+  ['', null],
+  ['100', 100],
+  ['1,000', 1_000],
+  ['20k', 20_000],
+  ['1.5M', 1_500_000],
+  ['2b', 2e9],
+  ['0', undefined],
+  ['-1', undefined],
+  ['1.5', undefined],
+  ['many', undefined],
+  ['2000b', undefined],
+])('%j is the limit %s', (text, limit) => {
+  expect(parseLimit(text)).toBe(limit)
+})
+
+test('only limits that differ are changed, and an emptied field removes one', () => {
+  const before = {
+    requests_per_minute: 60,
+    tokens_per_minute: 1_000,
+    tokens_per_month: null,
+    concurrent_requests: null,
+  }
+  const texts = { ...textsOf(before), tokens_per_minute: '', tokens_per_month: '1M' }
+  expect(limitChangesOf(texts, before)).toEqual({ tokens_per_minute: null, tokens_per_month: 1_000_000 })
+  expect(limitChangesOf({ ...texts, concurrent_requests: 'x' }, before)).toBeUndefined()
+})

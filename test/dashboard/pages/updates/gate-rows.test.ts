@@ -1,0 +1,93 @@
+import { expect, test } from 'vitest'
+import type { DecisionEntry, DecisionFigure } from '@copal/shared/wire/admin-decisions.ts'
+import type { DriftReport } from '@copal/shared/wire/admin.ts'
+import { gateTable, isForceable } from '../../../../gateway/dashboard/src/pages/updates/gate-rows.ts'
+
+function figureOf(name: string, changes: Partial<DecisionFigure> = {}): DecisionFigure {
+  return {
+    name,
+    domain: null,
+    holdout: null,
+    tokens: null,
+    value: null,
+    lower: null,
+    upper: null,
+    limit: null,
+    passed: true,
+    ...changes,
+  }
+}
+
+const speech = figureOf('perplexity / parent', {
+  domain: 'speech',
+  holdout: 'aa',
+  value: 0.9,
+  lower: 0.88,
+  upper: 0.93,
+  limit: 1.05,
+})
+
+const r: DriftReport['r'] = {
+  domains: ['speech'],
+  stages: [
+    { mask_version: 0, calibrated_domains: [] },
+    { mask_version: 13, calibrated_domains: [] },
+  ],
+  perplexity: [[8], [20]],
+  holdouts: [{ domain: 'speech', version: 1, sha256: 'aa' }],
+  backward_transfer: null,
+  forgetting: [],
+}
+
+test('the comparison over all domains comes first, then domains, then the best and the dense mask', () => {
+  const figures = [
+    figureOf('finite loss'),
+    figureOf('perplexity / dense', { domain: '(general)', value: 1.3, limit: 1.5 }),
+    figureOf('perplexity / best', { domain: 'speech', value: 0.95, limit: 1.1 }),
+    speech,
+    figureOf('perplexity / parent, weighted', { value: 0.97, upper: 0.99, limit: 1 }),
+  ]
+  const { rows, soundness } = gateTable({ figures }, 13)
+  expect(rows.map(({ subject, against }) => `${subject}/${against}`)).toEqual([
+    'all domains/parent',
+    'speech/parent',
+    'speech/best',
+    'general text/dense',
+  ])
+  expect(soundness.map(({ name }) => name)).toEqual(['finite loss'])
+})
+
+test('perplexities are shown where they were measured on the same held-out text', () => {
+  expect(gateTable({ figures: [speech] }, 13, r).rows[0]).toMatchObject({ reference: 20, candidate: 18 })
+  const other = { ...speech, holdout: 'bb' }
+  expect(gateTable({ figures: [other] }, 13, r).rows[0]).toMatchObject({ reference: null, candidate: null })
+})
+
+test('the range of a chart holds every bound and limit against the active mask', () => {
+  const [from, to] = gateTable({ figures: [speech] }, 13).range
+  expect(from).toBeLessThanOrEqual(0.88)
+  expect(to).toBeGreaterThanOrEqual(1.05)
+  expect(to - from).toBeLessThan(0.2)
+})
+
+test('small domains that are bounded together are one row', () => {
+  const { rows } = gateTable({ figures: [{ ...speech, domain: null, note: 'together: law, code' }] }, 13)
+  expect(rows[0]).toMatchObject({ subject: 'law, code', note: 'bounded together' })
+})
+
+test('a rejected mask can be forced only if it gives text', () => {
+  const gate = (passed: boolean): DecisionEntry => ({
+    kind: 'gate',
+    verdict: 'failed',
+    reason: '',
+    mask_version: 14,
+    actor: 'copal',
+    created_at: '2026-11-28T02:00:00.000Z',
+    figures: [figureOf('repetition', { passed }), { ...speech, passed: false }],
+  })
+  const update = { state: 'failed', error: { code: 'gate_failed' }, mask_version: 14, own_domain: null }
+  expect(isForceable({ ...update, decisions: [gate(true)] })).toBe(true)
+  expect(isForceable({ ...update, decisions: [gate(false)] })).toBe(false)
+  expect(isForceable({ ...update, state: 'promoted', decisions: [gate(true)] })).toBe(false)
+  expect(isForceable({ ...update, own_domain: 'law', decisions: [gate(true)] })).toBe(false)
+})
