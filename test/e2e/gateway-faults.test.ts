@@ -102,8 +102,8 @@ testNoRequestIsLeft(faults)
 
 /** Returns the rejected requests of a tenant, which the fleet object counts in memory. */
 async function refusals(tenant: string): Promise<number> {
-  const metrics = await faults.fleet.admin<string>('GET', '/metrics')
-  return sumMetric(metrics, 'copal_requests_refused_total', `tenant="${tenant}"`)
+  const metrics = await faults.fleet.tenantMetrics(tenant)
+  return sumMetric(metrics, 'copal_requests_refused_total')
 }
 
 /** Returns the completion tokens of a response. */

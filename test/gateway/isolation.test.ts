@@ -35,6 +35,7 @@ const OF_TENANTS = [
   'DELETE /admin/samples',
   'GET /admin/usage',
   'GET /admin/domains',
+  'GET /admin/series',
 ]
 /** Whatever else there is under `/admin`, now and later. */
 const OF_THE_OPERATOR = [
@@ -185,11 +186,12 @@ describe('a key of one tenant', () => {
     const text = await (await get('/metrics', ours.key)).text()
     const labels = 'tenant="ours",model="model-of-ours",domain="ours-domain",mask_version="0",outcome="stop"'
     expect(text.split('\n')).toContain(`copal_prompt_tokens_total{${labels}} 11`)
-    expect(text).toContain('copal_drift_gap_nats{model="model-of-ours"')
+    expect(text).toContain('copal_drift_gap_nats{tenant="ours",model="model-of-ours"')
     expect(text).not.toContain('theirs')
     expect(text).not.toContain('isolation-1')
     const all = await (await get('/metrics')).text()
-    expect(all).toContain('copal_prompt_tokens_total{tenant="theirs",model="model-of-theirs"')
+    expect(all).toContain('copal_prompt_tokens_total{model="model-of-theirs"')
+    expect(all).not.toContain('tenant=')
     expect(all).toContain('copal_node_leases{node="isolation-1"')
   })
 

@@ -212,7 +212,7 @@ async function refusalOf({ ask }: Pick<FaultFleet, 'ask'>, tokens: number, key: 
 
 /** Returns the tokens of all receipts of a tenant, estimated receipts included. */
 async function charged(fleet: TestFleet, tenant: string): Promise<number> {
-  const metrics = await fleet.admin<string>('GET', '/metrics')
+  const metrics = await fleet.tenantMetrics(tenant)
   const names = ['copal_prompt_tokens_total', 'copal_completion_tokens_total', 'copal_tokens_estimated']
-  return names.reduce((sum, name) => sum + sumMetric(metrics, name, `tenant="${tenant}"`), 0)
+  return names.reduce((sum, name) => sum + sumMetric(metrics, name), 0)
 }

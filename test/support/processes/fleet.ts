@@ -53,6 +53,8 @@ export interface TestFleet {
   admin<T>(method: string, path: string, body?: unknown): Promise<T>
   /** Creates an API key. */
   key(limits?: object, tenant?: string): Promise<{ id: string; key: string }>
+  /** Returns the metrics that a key of a tenant with the scope `read-metrics` sees. */
+  tenantMetrics(tenant: string): Promise<string>
   /** The model that its nodes serve. */
   readonly model: DenseModel
   /** Registers a mask file. Activates it if asked to, whatever the gate says; then a node must be alive. */
@@ -78,14 +80,17 @@ export interface TestFleet {
  * Starts a gateway without nodes.
  *
  * @param backend of its nodes
- * @param variables override the gateway's timeouts
+ * @param variables of the gateway, such as other timeouts
+ * @param nodeVariables of every node
  */
 export async function startFleet({
   backend = 'onnx',
   variables = {},
+  nodeVariables = {},
 }: {
   backend?: 'onnx' | 'sparse'
   variables?: Record<string, string>
+  nodeVariables?: Record<string, string>
 } = {}): Promise<TestFleet> {
   const dir = await mkdtemp(join(tmpdir(), 'copal-fleet-'))
   const tiny = await createTinyLlama(join(dir, 'tiny'), { contextLength: 16_384 })
@@ -141,7 +146,15 @@ export async function startFleet({
       const made = await admin<{ id: string; key: string }>('POST', '/admin/keys', wanted)
       return { id: made.id, key: made.key }
     },
+    async tenantMetrics(tenant) {
+      const wanted = { name: 'metrics', tenant, scopes: ['read-metrics'] }
+      const { key } = await admin<{ key: string }>('POST', '/admin/keys', wanted)
+      const response = await fetch(`${url}/metrics`, { headers: { authorization: `Bearer ${key}` } })
+      if (!response.ok) throw new Error(`GET /metrics: ${response.status} ${await response.text()}`)
+      return response.text()
+    },
     environment: async (id) => ({
+      ...nodeVariables,
       COPAL_MODEL: tiny.dir,
       COPAL_HOME: join(dir, id),
       COPAL_CACHE: cacheDir,
