@@ -54,7 +54,7 @@ const MODEL: DenseModel = {
 }
 
 /** Creates a backend whose loads fail and whose sets crash on demand; the real ones have tests of their own. */
-function faultyBackend() {
+function faultyBackend(sizeOf: (version: number) => { bytes?: number }) {
   const events: string[] = []
   const failing = new Map<number, Error>()
   const live = new Map<number, WeightSet>()
@@ -66,7 +66,8 @@ function faultyBackend() {
       const failure = failing.get(source.version)
       if (failure) throw failure
       const { promise, resolve } = Promise.withResolvers<Error | undefined>()
-      const set: WeightSet = { version: source.version, source, paged: false, ended: promise }
+      const { version } = source
+      const set: WeightSet = { version, source, paged: false, ended: promise, ...sizeOf(version) }
       live.set(source.version, set)
       ends.set(set, resolve)
       return set
@@ -87,8 +88,12 @@ function faultyBackend() {
   return { backend, events, failing, live, crashVersion }
 }
 
-function setup(retryMs = { first: 5, max: 20 }, memory?: { bytes: number; bytesOfSet: number }) {
-  const faulty = faultyBackend()
+function setup(
+  retryMs = { first: 5, max: 20 },
+  memory?: { bytes: number; bytesOfSet: number },
+  sizeOf: (version: number) => { bytes?: number } = () => ({}),
+) {
+  const faulty = faultyBackend(sizeOf)
   const log = memoryLog()
   const busy = new Map<number, PromiseWithResolvers<void>>()
   let activeSet: WeightSet | undefined
@@ -237,6 +242,21 @@ test('a mask that cannot be loaded is reported and retried while the old one ser
   failing.delete(2)
   await vi.waitFor(() => expect(swap.activeVersion()).toBe(2), WAIT)
   expect(swap.weightSets()[2]).toEqual({ version: 2, state: 'ready', requests: 0 })
+})
+
+test('the sets that serve are named with the active one first, and the memory of each is reported', async () => {
+  const { swap, failing } = setup({ first: 10_000, max: 10_000 }, undefined, (version) => ({
+    bytes: 100 + version,
+  }))
+  failing.set(1, new AppError('mask_invalid', 'no'))
+  await swap.start({ active: B, previous: A })
+  await swap.settled()
+  expect(swap.readySets().map(({ version }) => version)).toEqual([2, 0])
+  expect(swap.weightSets()).toEqual([
+    { version: 0, state: 'ready', requests: 0, bytes: 100 },
+    { version: 1, state: 'failed', requests: 0, error: 'no' },
+    { version: 2, state: 'ready', requests: 0, bytes: 102 },
+  ])
 })
 
 test('a node starts on dense when the file of its mask is unavailable', async () => {
