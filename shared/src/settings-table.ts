@@ -409,7 +409,7 @@ export const SETTINGS = {
     readers: ['node'],
     default: 300_000,
     meaning:
-      'How often each loaded mask is scored on the probe texts ([probe texts](architecture/node-engine.md#probe-texts)).',
+      'How often each loaded mask is scored on the probe texts ([probe texts](architecture/drift.md#probe-texts)).',
   },
   COPAL_REQUEST_TIMEOUT_MS: {
     readers: ['node'],
