@@ -4,6 +4,7 @@ import { toUserError } from '@copal/gpu-node/platform/user-error.ts'
 import { addAlerts } from './commands/alerts.ts'
 import { addAudit } from './commands/audit.ts'
 import { addCanary } from './commands/canary.ts'
+import { addDashboard } from './commands/dashboard.ts'
 import { addDomains } from './commands/domains.ts'
 import { addDrift } from './commands/drift.ts'
 import { addEvaluate } from './commands/evaluate.ts'
@@ -87,6 +88,7 @@ export async function createProgram(session: Session, options = { lab: true }): 
     )
   for (const add of [
     addStatus,
+    addDashboard,
     addNodes,
     addDrain,
     addGenerate,

@@ -16,7 +16,7 @@ export const DRIFT_OPERATIONS: readonly Operation[] = [
     tag: 'Adaptation',
     summary:
       'Returns traffic and drift over time, by domain and mask, with the promotions, roll-backs and alerts of that time.',
-    key: 'operator',
+    key: 'admin',
     querySchema: seriesQuery,
     response: named('Series', seriesReport),
     errors: ofModel.errors,

@@ -126,7 +126,7 @@ function addCreate(keys: Command, session: Session): void {
     .option('--tenant <name>', "tenant of the key, see copal tenants list (default: 'default')")
     .option(
       '--scopes <names>',
-      'what it may do, separated by commas: inference, read-metrics, admin (default: inference)',
+      'what it may do, separated by commas: inference, read-metrics, admin, read-admin (default: inference)',
       scopes,
     )
     .option('--domain <name>', "domain of its requests that name none (default: 'default')")
@@ -158,6 +158,7 @@ function addCreate(keys: Command, session: Session): void {
       '\nExamples:\n  copal keys create notebook\n' +
         '  copal keys create lawyers --tenant acme --domain legal --sampling always\n' +
         '  copal keys create grafana --scopes read-metrics --expires-in 90d\n' +
+        '  copal keys create screen --scopes read-admin\n' +
         '  copal keys create guest --requests-per-minute 20 --tokens-per-month 1000000',
     )
     .action(async (name: string, options: CreateOptions) => {

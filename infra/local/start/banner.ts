@@ -11,10 +11,13 @@ export interface Banner {
   /** `dense`, or the mask that serves, like `m3`. */
   serving: string
   credentialsPath: string
+  /** A link that opens the dashboard signed in, once; undefined if none could be made. */
+  dashboardLink: string | undefined
 }
 
 /** Returns how to call the service. The commands in it work as pasted. */
-export function renderBanner({ origin, apiKey, adminKey, model, serving, credentialsPath }: Banner): string {
+export function renderBanner(banner: Banner): string {
+  const { origin, apiKey, adminKey, model, serving, credentialsPath, dashboardLink } = banner
   const question = 'What is the capital of France?'
   return `
 copal serves ${model} (${serving})
@@ -23,6 +26,7 @@ copal serves ${model} (${serving})
   API key    ${apiKey}
   Admin key  ${adminKey}
   (also in ${credentialsPath})
+  Dashboard  ${origin}/dashboard${dashboardLink === undefined ? '' : `\n  Signed in  ${dashboardLink}\n  (once, within five minutes; another one: npx copal dashboard)`}
 
 Try it with curl:
 

@@ -1,4 +1,5 @@
 import { join } from 'node:path'
+import { dashboardLink } from '@copal/shared/wire/admin-session.ts'
 import { createApiClient } from '../../../gpu-node/cli/api/api-client.ts'
 import { createProgressBar } from '../../../gpu-node/cli/output/progress-bar.ts'
 import { isFullDisk } from '../../../gpu-node/src/platform/full-disk.ts'
@@ -180,14 +181,27 @@ async function run(
   const { adminKey } = home.secrets
   const serving = formatMask(model.copal.mask_version)
   const credentialsPath = join(home.dir, 'credentials.json')
-  process.stdout.write(renderBanner({ origin, apiKey, adminKey, model: model.id, serving, credentialsPath }))
+  const client = createApiClient({ origin, apiKey, adminKey }, signal)
+  const link = await client.admin('POST', '/dashboard-links', dashboardLink).catch(() => undefined)
+  signal.throwIfAborted()
+  process.stdout.write(
+    renderBanner({
+      origin,
+      apiKey,
+      adminKey,
+      model: model.id,
+      serving,
+      credentialsPath,
+      dashboardLink: link?.url,
+    }),
+  )
   if (settings.inspectorPorts) {
     process.stdout.write(renderDevelopmentBanner(settings, home, settings.inspectorPorts))
     restartOnChange(supervisedNode, settings, signal)
   }
 
   if (settings.firstUpdate) {
-    const outcome = await firstUpdate(createApiClient({ origin, apiKey, adminKey }, signal), bar, signal)
+    const outcome = await firstUpdate(client, bar, signal)
     bar.end()
     if (outcome !== undefined) print(outcome)
   }
@@ -196,12 +210,18 @@ async function run(
   await new Promise(() => undefined)
 }
 
-/** Restarts the node when one of its sources changes. */
+/** Restarts the node when one of its sources changes, and builds the dashboard when one of its own does. */
 function restartOnChange(node: Supervised, { root }: Settings, signal: AbortSignal): void {
   const folders = [join(root, 'gpu-node', 'src'), join(root, 'shared', 'src')]
   watchSources(folders, signal, (path) => {
     printBelowBar(`${path.slice(root.length + 1)} changed; restarting the node …`)
     node.restart()
+  })
+  watchSources([join(root, 'gateway', 'dashboard', 'src')], signal, () => {
+    const { error } = ensureDashboard(root)
+    printBelowBar(
+      error === undefined ? 'The dashboard was built.' : `The dashboard cannot be built: ${error}`,
+    )
   })
 }
 

@@ -81,7 +81,7 @@ test.each([
   { args: ['lab', 'compare', 'a', '--methods', 'x,x'], says: 'Two different methods' },
   {
     args: ['keys', 'create', 'x', '--scopes', 'root'],
-    says: 'Expected one of inference, read-metrics, admin.',
+    says: 'Expected one of inference, read-metrics, admin, read-admin.',
   },
   { args: ['keys', 'revoke', ''], says: "argument 'id' is empty" },
   { args: ['update', 'law', ''], says: "argument 'domain' is empty" },

@@ -22,6 +22,7 @@ import { ownMaskRoutes } from './own-mask-routes.ts'
 import { policyRoutes } from './policy-routes.ts'
 import { proposalRoutes } from './proposal-routes.ts'
 import { reviewRoutes } from './review-routes.ts'
+import { seriesRoutes } from './series-routes.ts'
 import { statusRoutes } from './status-routes.ts'
 import { tenantRoutes } from './tenant-routes.ts'
 import { trialRoutes } from './trial-routes.ts'
@@ -40,6 +41,7 @@ export function adminRoutes(keyring: Keyring): Hono<ActorEnv> {
   app.route('/', tenantRoutes())
   app.route('/', usageRoutes())
   app.route('/', domainListRoutes())
+  app.route('/', seriesRoutes())
   // Applies to all routes below, and to unknown paths.
   app.use(requireOperator())
   app.route('/', statusRoutes())

@@ -1,17 +1,14 @@
 import { Hono } from 'hono'
-import { seriesQuery } from '@copal/shared/wire/admin-series.ts'
-import { validate } from '@copal/shared/wire/validate.ts'
 import type { AppEnv } from '../../contracts/context.ts'
 import { listEvaluations } from '../../storage/db/queries/evaluation-queries.ts'
 import { listHoldouts } from '../../storage/db/queries/holdout-queries.ts'
 import { listPromotedMasks } from '../../storage/db/queries/mask-queries.ts'
 import { sumDrift } from '../../storage/db/queries/usage-total-queries.ts'
 import { driftReport } from '../../adaptation/drift/drift-report.ts'
-import { seriesReport } from '../../usage/series/series-report.ts'
 import { rejectMethod } from '../../middleware/error-responses.ts'
 import { findOperatorModel } from '../../adaptation/models/find-operator-model.ts'
 
-/** Creates the routes that report the cost of pruning, on live traffic, after each mask and over time. */
+/** Creates the route that reports the cost of pruning, on live traffic and after each mask. */
 export function driftRoutes(): Hono<AppEnv> {
   return new Hono<AppEnv>()
     .get('/drift', async (c) => {
@@ -35,11 +32,4 @@ export function driftRoutes(): Hono<AppEnv> {
       )
     })
     .all('/drift', rejectMethod('GET'))
-    .get('/series', async (c) => {
-      const { deps } = c.var
-      const { model, ...query } = validate(seriesQuery, c.req.query())
-      const { id } = await findOperatorModel(deps.db, model)
-      return c.json(await seriesReport(deps, id, query))
-    })
-    .all('/series', rejectMethod('GET'))
 }

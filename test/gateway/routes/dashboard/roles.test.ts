@@ -123,6 +123,12 @@ describe('a key of a tenant', () => {
     const { key } = await create({ scopes: ['read-metrics'] })
     const { data } = await (await admin('GET', '/domains', undefined, key)).json<{ data: DomainEntry[] }>()
     expect(data.map(({ name }) => name)).toEqual(['ours'])
+    const series = (domain: string) => admin('GET', `/series?model=tiny${domain}`, undefined, key)
+    expect((await series('&domain=ours')).status).toBe(200)
+    for (const domain of ['', '&domain=theirs', '&domain=shared', '&domain=of-nobody']) {
+      const refused = await series(domain)
+      expect([refused.status, (await errorOf(refused)).param]).toEqual([403, 'domain'])
+    }
     for (const path of ['/overview', '/events', '/masks', '/masks/1/linears', '/updates', '/audit', '/nodes'])
       expect((await admin('GET', path, undefined, key)).status).toBe(403)
   })
