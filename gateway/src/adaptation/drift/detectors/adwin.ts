@@ -150,24 +150,22 @@ export class Adwin {
   }
 
   #whole(): Part {
-    let whole: Part = { count: 0, total: 0, squares: 0 }
-    for (const [level, buckets] of this.#state.levels.entries())
-      for (let at = 0; at < buckets.length; at += 2)
-        whole = joinParts(whole, {
-          count: 2 ** level,
-          total: buckets[at] ?? 0,
-          squares: buckets[at + 1] ?? 0,
-        })
-    return whole
+    let [count, total, squares] = [0, 0, 0]
+    for (const [level, buckets] of this.#state.levels.entries()) {
+      const each = 2 ** level
+      for (let at = 0; at < buckets.length; at += 2) {
+        const sum = buckets[at] ?? 0
+        count += each
+        total += sum
+        squares += (buckets[at + 1] ?? 0) + (sum * sum) / each
+      }
+    }
+    return { count, total, squares: count === 0 ? 0 : Math.max(0, squares - (total * total) / count) }
   }
 }
 
-/** Joins two parts; squared deviations add up with that between the two means. */
+/** Joins two parts of the same size; squared deviations add up with that between the two means. */
 function joinParts(a: Part, b: Part): Part {
-  const count = a.count + b.count
-  const between =
-    a.count === 0 || b.count === 0
-      ? 0
-      : ((a.count * b.count) / count) * (a.total / a.count - b.total / b.count) ** 2
-  return { count, total: a.total + b.total, squares: a.squares + b.squares + between }
+  const between = (a.total - b.total) ** 2 / (2 * a.count)
+  return { count: 2 * a.count, total: a.total + b.total, squares: a.squares + b.squares + between }
 }

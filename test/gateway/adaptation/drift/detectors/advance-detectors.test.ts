@@ -45,7 +45,9 @@ async function modelWithTraffic(model: string) {
       const nllMasked = nllDense + TOKENS * (gap + 0.1 * (noise[2 * index + 1] ?? 0))
       sent += 1
       return receiptOf(`${model}-request-${sent}`, {
-        ...{ model, domain: `${model}-legal`, maskVersion },
+        model,
+        domain: `${model}-legal`,
+        maskVersion,
         drift: { tokens: TOKENS, nllMasked, nllDense },
         ...changes,
       })
