@@ -28,7 +28,8 @@ test('actors that are keys or nodes link to them', () => {
 test('the outcome is the error, the verdict or the status', () => {
   expect(outcomeOf({ status: 409, error: 'conflict' })).toBe('conflict')
   expect(outcomeOf({ verdict: 'dry_run' })).toBe('dry run')
-  expect(outcomeOf({ status: 200 })).toBe('200')
+  expect(outcomeOf({ status: 201 })).toBe('done')
+  expect(outcomeOf({ status: 404 })).toBe('404')
   expect(outcomeOf(null)).toBe('')
 })
 
@@ -36,5 +37,6 @@ test('what an admin call changed is told field by field', () => {
   const before = { sampling: 'never', limits: {} }
   const after = { status: 200, state: { sampling: 'always', limits: {} } }
   expect(changesOf({ before, after })).toEqual(['sampling: "never" → "always"'])
+  expect(changesOf({ before: null, after: { verdict: 'passed' } })).toEqual([])
   expect(changesOf({ before: { name: 'a' }, after: null })).toEqual(['name: "a" → removed'])
 })

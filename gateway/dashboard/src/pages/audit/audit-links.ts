@@ -28,15 +28,24 @@ export function actorPath(actor: string): string | undefined {
 export function outcomeOf(after: unknown): string {
   if (typeof after !== 'object' || after === null) return ''
   for (const name of ['error', 'verdict', 'outcome', 'status'])
-    if (name in after) return String(Reflect.get(after, name)).replaceAll('_', ' ')
+    if (name in after) return wordOf(Reflect.get(after, name))
   return ''
 }
+
+function wordOf(outcome: unknown): string {
+  if (typeof outcome === 'number' && outcome >= 200 && outcome < 300) return 'done'
+  return String(outcome).replaceAll('_', ' ')
+}
+
+/** Fields that tell the outcome and not what was changed. */
+const OUTCOME_FIELDS = new Set(['status', 'error', 'verdict', 'outcome'])
 
 /** What differs between the state before and after, one line a field. */
 export function changesOf({ before, after }: Pick<AuditEntry, 'before' | 'after'>): string[] {
   const old = fieldsOf(before)
   const now = fieldsOf(stateOf(after))
   return [...new Set([...Object.keys(old), ...Object.keys(now)])].flatMap((name) => {
+    if (OUTCOME_FIELDS.has(name)) return []
     const from = JSON.stringify(old[name])
     const to = JSON.stringify(now[name])
     if (from === to) return []

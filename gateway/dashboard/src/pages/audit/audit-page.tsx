@@ -30,7 +30,7 @@ export function AuditPage() {
     ...(target === undefined ? [] : [{ name: 'target', text: `about ${target}` }]),
   ]
   return (
-    <Page title="Audit" sentence={entries && <p>{sentenceOf(entries)}</p>}>
+    <Page title="Audit" sentence={entries && <p>{sentenceOf(entries, next != null)}</p>}>
       <VerifyChain />
       <Section title="Entries">
         {filters.length > 0 && (
@@ -87,14 +87,15 @@ export function AuditPage() {
   )
 }
 
-function sentenceOf(entries: readonly AuditEntry[]): string {
+function sentenceOf(entries: readonly AuditEntry[], hasMore: boolean): string {
   const [newest] = entries
   if (!newest) return 'Nothing is recorded.'
   const dayAgo = Date.now() - 86_400_000
   const today = entries.filter(({ created_at: at }) => at >= dayAgo)
   const actors = new Set(today.map(({ actor }) => actor))
   const rejected = today.filter(({ after }) => isError(after)).length
-  return `${plural(today.length, 'entry', 'entries')} in the last 24 hours by ${plural(actors.size, 'actor')}${rejected > 0 ? `; ${rejected} of them ${rejected === 1 ? 'was' : 'were'} rejected` : ''}. Entry ${newest.id} is the newest.`
+  const count = `${hasMore && today.length === entries.length ? 'More than ' : ''}${plural(today.length, 'entry', 'entries')}`
+  return `${count} in the last 24 hours by ${plural(actors.size, 'actor')}${rejected > 0 ? `; ${rejected} of them ${rejected === 1 ? 'was' : 'were'} rejected` : ''}. Entry ${newest.id} is the newest.`
 }
 
 function isError(after: unknown): boolean {

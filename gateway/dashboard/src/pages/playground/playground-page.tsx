@@ -29,8 +29,8 @@ export function PlaygroundPage() {
       title="Playground"
       sentence={
         <p>
-          The same prompt to two sets of weights, token by token. The darker a token, the less it was
-          expected. Nothing of it is sampled.
+          The same prompt to two sets of weights. The stronger the tint of a token, the less it was expected.
+          Nothing of it is sampled.
         </p>
       }
     >
@@ -129,7 +129,7 @@ function Compare({ model, masks, status, isReady }: CompareProps) {
         />
         <div class="prompt-options">
           <TextField
-            label="At most"
+            label="Tokens, at most"
             type="number"
             value={maxTokens}
             onInput={setMaxTokens}

@@ -23,7 +23,7 @@ export function trialSentence(
       ? `Harm is proven: all of the interval is above the bound of ${bound}.`
       : last.upper < limit
         ? `It is proven not worse: all of the interval is below the bound of ${bound}.`
-        : `The interval still holds the bound of ${bound}.`
+        : `${running ? 'It is not decided yet: the' : 'The'} bound of ${bound} is within the interval.`
   return `${mask} changes the perplexity by ${formatLossDifference(last.gap)} beside ${other}, ${between}, after ${evidence}. ${verdict}`
 }
 

@@ -87,21 +87,44 @@ function wordInSentence(word: string, mask: string): string {
   return word === 'rolling out' ? `rolling out${mask.replace(' of', '')}` : word
 }
 
-/** The sentence of an update that has ended. */
+/** The sentence of an update that has ended: what came of it and why, and whether it helped. */
 export function endedSentence(update: UpdateEntry): string {
   const { state, mask_version: version, parent_version: parent, domains, own_domain: own } = update
   const learned = joinNames(domains)
   const mask = version === null ? '' : maskNameFirst(version)
-  if (state === 'promoted')
-    return own == null
-      ? `${mask} was promoted; it was selected from ${learned}.`
-      : `${mask} serves ${own} alone, beside the shared mask.`
-  if (state === 'rolled_back')
-    return `${mask} was rolled back${parent === null ? '' : ` to ${maskName(parent)}`}, and what it learned of ${learned} does not count.`
-  if (state === 'cancelled') return `The update of ${learned} was cancelled; nothing was changed.`
-  if (update.error?.code === 'gate_failed')
-    return `${mask} was rejected by the gate, so ${parent === null ? 'the mask before' : maskName(parent)} stayed in use.`
-  return `The update of ${learned} failed: ${sentenceEnd(update.error?.message ?? 'no reason is known')}`
+  const before = parent === null ? 'the mask before' : maskName(parent)
+  const reason = reasonOfEnd(update)
+  switch (state) {
+    case 'promoted':
+      return own == null
+        ? `${mask} was promoted; it was selected from ${learned}.${gainOf(update)}`
+        : `${mask} serves ${own} alone, beside the shared mask.`
+    case 'rolled_back':
+      return `${mask} was rolled back to ${before}, and what it learned of ${learned} does not count.${reason}`
+    case 'cancelled':
+      return `The update of ${learned} was cancelled; ${before} stayed in use.`
+    default:
+      return update.error?.code === 'gate_failed'
+        ? `${mask} was rejected by the gate, so ${before} stayed in use.${reason}`
+        : `The update of ${learned} failed: ${sentenceEnd(update.error?.message ?? 'no reason is known')}`
+  }
+}
+
+/** What the last decision that failed says, without the words that the sentence has already. */
+function reasonOfEnd({ decisions }: UpdateEntry): string {
+  const failed = decisions?.findLast(({ verdict, kind }) => verdict === 'failed' || kind === 'roll_back')
+  if (!failed) return ''
+  const reason = failed.reason.replace(/^Rolled back: /, '')
+  return ` ${sentenceEnd(reason.charAt(0).toUpperCase() + reason.slice(1))}`
+}
+
+/** Whether it helped: the change of perplexity over all domains that the gate measured. */
+function gainOf({ decisions, parent_version: parent }: UpdateEntry): string {
+  const gate = decisions?.findLast(({ kind }) => kind === 'gate')
+  const value = gate?.figures.find(({ name }) => name === 'perplexity / parent, weighted')?.value
+  if (value == null) return ''
+  const change = value - 1
+  return ` Perplexity over all domains ${change <= 0 ? 'fell' : 'rose'} by ${formatShare(Math.abs(change))} against ${maskName(parent ?? 0)}.`
 }
 
 function sentenceEnd(text: string): string {

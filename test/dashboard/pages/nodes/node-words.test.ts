@@ -1,0 +1,81 @@
+import { expect, test } from 'vitest'
+import type { NodeEntry } from '@copal/shared/wire/admin.ts'
+import {
+  drainConsequences,
+  fleetSentence,
+  otherSets,
+  pagesShare,
+  probesSentence,
+  stateOfNode,
+} from '../../../../gateway/dashboard/src/pages/nodes/node-words.ts'
+
+function nodeOf(id: string, changes: Partial<NodeEntry> = {}): NodeEntry {
+  return {
+    id,
+    url: '',
+    model: 'smollm',
+    alive: true,
+    draining: false,
+    drained_by_operator: false,
+    active_version: 14,
+    weight_sets: [{ version: 14, state: 'ready', requests: 0 }],
+    running: 2,
+    waiting: 0,
+    leases: 2,
+    seen_ms_ago: 500,
+    ...changes,
+  }
+}
+
+test('the fleet in a sentence names nodes that are behind or away', () => {
+  expect(fleetSentence([nodeOf('a'), nodeOf('b')], 14)).toBe('All 2 nodes serve: 4 requests run, none waits.')
+  const nodes = [
+    nodeOf('a'),
+    nodeOf('b', { active_version: 13 }),
+    nodeOf('c', { alive: false, seen_ms_ago: 60_000 }),
+  ]
+  expect(fleetSentence(nodes, 14).replaceAll('\u202F', ' ')).toBe(
+    '2 nodes of 3 serve: 4 requests run, none waits. 1 node does not serve mask 14 yet. c has been away for 1 min.',
+  )
+  expect(fleetSentence([nodeOf('a', { draining: true })], 14)).toBe('No node takes requests.')
+})
+
+test('the state of a node', () => {
+  expect(stateOfNode(nodeOf('a')).word).toBe('serves')
+  expect(stateOfNode(nodeOf('a', { alive: false })).word).toBe('away')
+  expect(stateOfNode(nodeOf('a', { draining: true })).word).toBe('draining')
+  expect(stateOfNode(nodeOf('a', { draining: true, running: 0, leases: 0 })).word).toBe('drained')
+  expect(stateOfNode(nodeOf('a', { active_version: 15 })).word).toBe('loading')
+})
+
+test('other weight sets and the share of pages', () => {
+  const node = nodeOf('a', { kv_tokens_used: 50, kv_tokens_total: 200 })
+  node.weight_sets.push(
+    { version: 0, state: 'ready', requests: 0 },
+    { version: 15, state: 'loading', requests: 0 },
+  )
+  expect(otherSets(node)).toBe('dense, 15 loading')
+  expect(pagesShare(node)).toBe(0.25)
+  expect(pagesShare(nodeOf('b'))).toBeUndefined()
+})
+
+test('draining the last node warns that nothing else serves the model', () => {
+  const node = nodeOf('a')
+  expect(drainConsequences(node, [node]).join(' ')).toContain('No other node serves smollm')
+  expect(drainConsequences(node, [node, nodeOf('b')]).join(' ')).toContain('New requests go to b.')
+})
+
+test('a node whose probes differ is named with what to do', () => {
+  const probe = (node: string, nll: number, matches: boolean) => ({
+    node,
+    mask_version: 14,
+    nll,
+    expected: 2.41,
+    matches,
+    measured_at: '2026-11-28T02:00:00.000Z',
+  })
+  expect(probesSentence([probe('a', 2.41, true)])).toContain('agree on the probe texts')
+  expect(probesSentence([probe('a', 2.41, true), probe('b', 2.94, false)])).toContain(
+    'b scores the probe texts unlike the others under mask 14: 2.94 nats a token instead of 2.41.',
+  )
+})
