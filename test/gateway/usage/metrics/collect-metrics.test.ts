@@ -1,0 +1,129 @@
+import { env } from 'cloudflare:workers'
+import { createExecutionContext } from 'cloudflare:test'
+import { expect, test } from 'vitest'
+import { GATEWAY_METRICS } from '@copal/shared/telemetry/gateway-metric-table.ts'
+import { prometheusName, type Metric } from '@copal/shared/telemetry/metric.ts'
+import { createDeps } from '../../../../gateway/src/deps.ts'
+import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
+import { addMetricCounts } from '../../../../gateway/src/storage/db/queries/metric-count-queries.ts'
+import { insertReceipts } from '../../../../gateway/src/storage/db/queries/receipt-queries.ts'
+import { exportMetrics } from '../../../../gateway/src/usage/metrics/export-metrics.ts'
+import { startNode } from '../../support/doubles/node-double.ts'
+import { createKey, get, receiptOf, sendHeartbeat } from '../../support/requests/gateway-requests.ts'
+
+const db = openDatabase(env.DB)
+const table: (Metric & { perTenant?: true })[] = Object.values(GATEWAY_METRICS)
+const namesOf = (metrics: readonly Metric[]) =>
+  metrics.map((metric) => `${prometheusName(metric)} ${metric.type}`)
+
+/** Returns the names and types of metrics in Prometheus' text format. */
+function namesIn(text: string): string[] {
+  return [...text.matchAll(/^# TYPE (\S+) (\S+)$/gm)].map(([, name, type]) => `${name} ${type}`)
+}
+
+async function scrape(token?: string): Promise<string> {
+  return (await get('/metrics', token)).text()
+}
+
+test('every documented metric of the gateway is at /metrics, and no other', async () => {
+  expect(namesIn(await scrape())).toEqual(namesOf(table))
+})
+
+test('a key that reads metrics sees those of its tenant, with its name as a label', async () => {
+  const { id, key } = await createKey({ tenant: 'scraped', scopes: ['read-metrics'] })
+  await insertReceipts(db, 'n1', [receiptOf('scraped-1', { account: id })], 'node', Date.now())
+  const text = await scrape(key)
+  expect(namesIn(text)).toEqual(namesOf(table.filter(({ perTenant }) => perTenant)))
+  const samples = text.split('\n').filter((line) => line !== '' && !line.startsWith('#'))
+  expect(samples.length).toBeGreaterThan(3)
+  for (const sample of samples) expect(sample).toContain('{tenant="scraped"')
+})
+
+test('no service-wide metric names a tenant', async () => {
+  const { id } = await createKey({ tenant: 'unnamed-tenant' })
+  await insertReceipts(db, 'n1', [receiptOf('unnamed-1', { account: id })], 'node', Date.now())
+  expect(await scrape()).not.toMatch(/tenant=|unnamed-tenant/)
+})
+
+test('a receipt is in the latencies and scoring outcomes once, under double delivery and after an estimate', async () => {
+  const model = 'latency-model'
+  const receipts = [
+    receiptOf('latency-1', { model, totalMs: 30, timeToFirstTokenMs: 15, scoring: 'scored' }),
+    receiptOf('latency-2', { model, totalMs: 90_000, timeToFirstTokenMs: null, scoring: 'budget' }),
+  ]
+  const [first] = receipts
+  if (!first) throw new Error('there is no receipt')
+  await insertReceipts(db, 'n1', [{ ...first, totalMs: 777, finishReason: 'error' }], 'estimate', 1)
+  for (const batch of [receipts, receipts, receipts.toReversed()])
+    await insertReceipts(db, 'n1', batch, 'node', 2)
+  const lines = (await scrape()).split('\n').filter((line) => line.includes(`model="${model}"`))
+  expect(lines).toEqual(
+    expect.arrayContaining([
+      `copal_request_duration_seconds_bucket{model="${model}",le="0.02"} 0`,
+      `copal_request_duration_seconds_bucket{model="${model}",le="0.04"} 1`,
+      `copal_request_duration_seconds_bucket{model="${model}",le="81.92"} 1`,
+      `copal_request_duration_seconds_bucket{model="${model}",le="+Inf"} 2`,
+      `copal_request_duration_seconds_sum{model="${model}"} 90.03`,
+      `copal_request_duration_seconds_count{model="${model}"} 2`,
+      `copal_request_time_to_first_token_seconds_count{model="${model}"} 1`,
+      `copal_request_time_to_first_token_seconds_sum{model="${model}"} 0.015`,
+      `copal_scoring_outcomes_total{model="${model}",outcome="scored"} 1`,
+      `copal_scoring_outcomes_total{model="${model}",outcome="budget"} 1`,
+    ]),
+  )
+})
+
+test('domains that clients invent are counted together beyond the named ones, so that series have a bound', async () => {
+  const model = 'invented-domains'
+  const invented = Array.from({ length: 300 }, (_, index) =>
+    receiptOf(`invented-${index}`, { model, domain: `invented-${index}` }),
+  )
+  for (let from = 0; from < invented.length; from += 100)
+    await insertReceipts(db, 'n1', invented.slice(from, from + 100), 'node', Date.now())
+  const counts = (await scrape())
+    .split('\n')
+    .filter((line) => line.startsWith(`copal_requests_total{model="${model}"`))
+  expect(counts.length).toBeLessThanOrEqual(65)
+  const total = counts.reduce((sum, line) => sum + Number(line.split(' ').at(-1)), 0)
+  expect(total).toBe(300)
+  expect(counts.some((line) => line.includes('domain="(other)"'))).toBe(true)
+})
+
+test('counts of samples and redactions add up over isolates', async () => {
+  const counts = [
+    { metric: 'redactions', labels: ['email'], value: 2 },
+    { metric: 'redactions', labels: ['email'], value: 1 },
+    { metric: 'samplerDecisions', labels: ['never-registered', 'offered'], value: 4 },
+  ] as const
+  const rows = counts.map((count) => ({ ...count, labels: [...count.labels] }))
+  await Promise.all([addMetricCounts(db, rows), addMetricCounts(db, rows)])
+  const lines = (await scrape()).split('\n')
+  expect(lines).toContain('copal_redactions_total{class="email"} 6')
+  expect(lines).toContain('copal_sampler_decisions_total{domain="(other)",decision="offered"} 8')
+})
+
+test('the cron task pushes the metrics to the collector of the metrics endpoint', async () => {
+  const collector = await startNode('metrics-collector', [{ kind: 'answer', body: '{}' }])
+  await sendHeartbeat({ id: 'pushed-1', url: 'http://127.0.0.1:9' }, 'pushed')
+  const bindings = {
+    ...env,
+    OTEL_EXPORTER_OTLP_METRICS_ENDPOINT: `${collector.url}/otlp/v1/metrics`,
+    OTEL_EXPORTER_OTLP_HEADERS: 'x-api-key=secret',
+    OTEL_SERVICE_NAME: 'gateway-under-test',
+  }
+  await exportMetrics(createDeps(bindings, createExecutionContext()))
+  const [call] = await collector.calls()
+  expect(call?.path).toBe('/otlp/v1/metrics')
+  expect(call?.headers['x-api-key']).toBe('secret')
+  const { resourceMetrics } = JSON.parse(call?.body ?? '') as {
+    resourceMetrics: { scopeMetrics: { metrics: { name: string; gauge?: { dataPoints: object[] } }[] }[] }[]
+  }
+  expect(JSON.stringify(resourceMetrics)).toContain('gateway-under-test')
+  const metrics = resourceMetrics[0]?.scopeMetrics[0]?.metrics ?? []
+  expect(metrics.find(({ name }) => name === 'copal.nodes_alive')?.gauge?.dataPoints).toContainEqual(
+    expect.objectContaining({
+      asDouble: 1,
+      attributes: [{ key: 'model', value: { stringValue: 'pushed' } }],
+    }),
+  )
+})
