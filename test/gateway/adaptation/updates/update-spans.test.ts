@@ -27,10 +27,14 @@ test('an update is a trace with a span for each step, and its jobs name the span
   await importTexts(`${model}-a`)
   const ctx = createExecutionContext()
   const deps = createDeps({ ...env, OTEL_EXPORTER_OTLP_ENDPOINT: collector.url }, ctx)
-  const { id } = await createUpdate(
-    deps,
-    updateRequest.parse({ model, domains: [`${model}-a`], samples: 2, length: 64 }),
-  )
+  const { id } = await createUpdate(deps, {
+    model,
+    domains: [`${model}-a`],
+    selection: { scope: 'row' },
+    samples: 2,
+    length: 64,
+    seed: 0,
+  })
   // Freezes the texts, and queues the job of the next step.
   await advanceUpdate(deps, id)
   const job = await findJob(openDatabase(env.DB), `${id}-calibrate`)
