@@ -1,7 +1,9 @@
 import { randomUUID } from 'node:crypto'
+import { availableParallelism, cpus } from 'node:os'
 import { join } from 'node:path'
 import { AppError, errorBody } from '@copal/shared/errors.ts'
 import { MAX_SHADOW_SCORES, type Heartbeat, type HeartbeatResponse } from '@copal/shared/wire/heartbeat.ts'
+import { MAX_THREADS, type Backend } from './serving/contract/backend.ts'
 import { chooseBackend } from './serving/backends/choose-backend.ts'
 import { createCachedResponseSender } from './serving/control/cached-response-sender.ts'
 import { createDatasetStore } from './serving/control/dataset-store.ts'
@@ -31,6 +33,7 @@ import type { OnModelProgress } from './platform/progress.ts'
 import { createNodeServer } from './serving/server/node-server.ts'
 import type { NodeSettings } from './settings.ts'
 import { createNodeTelemetry } from './serving/telemetry/node-telemetry.ts'
+import { createTokenRate } from './serving/telemetry/token-rate.ts'
 import { withTimeout } from './platform/timeout.ts'
 
 /** A running node. */
@@ -124,11 +127,18 @@ export async function startNode(settings: NodeSettings, environment: NodeProcess
       workDir: join(home, 'work'),
       log,
     })
+    const generated = createTokenRate()
     const engine = createEngine({
       backend,
       config: model.config,
       codec: model.codec,
-      observer: telemetry.metrics.observer,
+      observer: {
+        ...telemetry.metrics.observer,
+        token(token) {
+          generated.count()
+          telemetry.metrics.observer.token?.(token)
+        },
+      },
       policy: {
         kvTokens,
         contextLength,
@@ -204,6 +214,7 @@ export async function startNode(settings: NodeSettings, environment: NodeProcess
     let draining = false
     let leaving = false
     const methods = supportedMethods(model)
+    const device = describeDevice(backend, settings.threads)
     /** Whether the gateway knows the facts about this process that do not change. */
     let registered = false
     const heartbeats = createHeartbeatLoop({
@@ -231,8 +242,8 @@ export async function startNode(settings: NodeSettings, environment: NodeProcess
         },
         activeVersion: swap.activeVersion(),
         weightSets: swap.weightSets(),
-        load: loadOf(engine),
-        ...(registered ? {} : { methods }),
+        load: { ...loadOf(engine), tokensPerSecond: generated.perSecond() },
+        ...(registered ? {} : { methods, device }),
         ...(prefixes ? { prefixes } : {}),
         requests: server.progress(),
         shadows: server.shadows.pendingScores().slice(0, MAX_SHADOW_SCORES),
@@ -350,6 +361,13 @@ function kvTokensForMemory({ config }: DenseModel, log: Log): number {
 function loadOf(engine: Engine): Heartbeat['load'] {
   const { running, waiting, kvTokensUsed, kvTokensTotal } = engine.load()
   return { running, waiting, kvTokensUsed, kvTokensTotal, slots: engine.policy.maxRunning }
+}
+
+/** Returns what a node runs on: processor, threads, and the backend with its precision and kernel. */
+function describeDevice({ name }: Backend, threads: number | null): string {
+  const processor = cpus()[0]?.model.replace(/\s+/g, ' ').trim() || 'unknown processor'
+  const count = threads ?? Math.min(availableParallelism(), MAX_THREADS)
+  return `${processor}, ${count} ${count === 1 ? 'thread' : 'threads'}, ${name}`.slice(0, 128)
 }
 
 function parameterCount(model: DenseModel): number {
