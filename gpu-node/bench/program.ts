@@ -7,7 +7,9 @@ import { addGrammar } from './commands/grammar-command.ts'
 import { addKernels } from './commands/kernels-command.ts'
 import { addMemory } from './commands/memory-command.ts'
 import { addNeighbours } from './commands/neighbours-command.ts'
+import { addReceipts } from './commands/receipts-command.ts'
 import { addRatio } from './commands/ratio-command.ts'
+import { addScoring } from './commands/scoring-command.ts'
 import { addService } from './commands/service-command.ts'
 import { addSwaps } from './commands/swaps-command.ts'
 import type { Workbench } from './commands/workbench.ts'
@@ -36,12 +38,14 @@ export function createBenchProgram(bench: Workbench): Command {
     addEngine,
     addKernels,
     addSwaps,
+    addScoring,
     addFront,
     addRatio,
     addMemory,
     addGrammar,
     addGateway,
     addNeighbours,
+    addReceipts,
   ]) {
     add(program, bench)
   }

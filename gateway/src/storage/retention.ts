@@ -20,6 +20,8 @@ const ROWS_PER_STATEMENT = 2_000
 /** Enough for 1,333 requests a second, where the run is that of every five minutes. */
 const MAX_RECEIPT_STATEMENTS = 200
 const MAX_PERIOD_STATEMENTS = 50
+/** Pause between them, in which the database serves others: without one, receipts waited for the whole run. */
+const PAUSE_MS = 10
 
 /** Days after which no receipt is corrected any more: nodes send theirs again for a week. */
 const CORRECTION_DAYS = 8
@@ -56,6 +58,7 @@ export async function deleteOldReceipts(deps: Pick<Deps, 'db' | 'nowMs' | 'recei
       limit: ROWS_PER_STATEMENT,
     })
     if (deleted === 0 || examined < ROWS_PER_STATEMENT) return
+    await pause()
     after = last
   }
 }
@@ -74,6 +77,11 @@ export async function deleteOldPeriods(deps: Pick<Deps, 'db' | 'nowMs' | 'series
     const before = Math.floor((nowMs() - days * DAY_MS) / 1000)
     for (let statement = 0; statement < MAX_PERIOD_STATEMENTS; statement += 1)
       if ((await deletePeriods(db, { width, before }, ROWS_PER_STATEMENT)) < ROWS_PER_STATEMENT) break
+      else await pause()
   }
   await deleteUnusedNames(db, nowMs() - CORRECTION_DAYS * DAY_MS)
+}
+
+function pause(): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, PAUSE_MS))
 }

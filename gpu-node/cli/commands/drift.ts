@@ -1,17 +1,41 @@
-import type { Command } from 'commander'
+import { Option, type Command } from 'commander'
 import { driftReport, type DriftReport } from '@copal/shared/wire/admin.ts'
+import { plotDrift, plotFile } from './drift-plot.ts'
+import { watchDrift } from './drift-watch.ts'
+import { timeSpan, type SeriesOptions } from '../input/series-options.ts'
 import { modelQuery } from '../input/mask-argument.ts'
 import { formatCount, formatMask, formatPerplexity } from '@copal/gpu-node/platform/quantities.ts'
 import type { Session } from '../api/session.ts'
 
+interface DriftOptions extends SeriesOptions {
+  json?: boolean
+  watch?: boolean
+  plot?: string
+}
+
+/** Adds `copal drift`. */
 export function addDrift(program: Command, session: Session): void {
   program
     .command('drift')
     .description('show what pruning costs each domain, now and after each earlier mask')
     .option('--model <id>', 'which model, if the fleet serves several')
+    .addOption(new Option('--watch', 'show the last 24 hours of traffic, every 5 seconds').conflicts('json'))
+    .addOption(
+      new Option('--plot <file>', 'write a plot of the gap over time, .svg or .png')
+        .argParser(plotFile)
+        .conflicts(['json', 'watch']),
+    )
+    .option('--domain <name>', 'with --watch or --plot: only this domain')
+    .option('--since <time>', 'with --plot: how far back, like 6h or 30d (default: 1d)', timeSpan)
     .option('--json', 'print JSON')
-    .addHelpText('after', '\nExamples:\n  copal drift\n  copal drift --json | jq .r.backward_transfer')
-    .action(async ({ json, model }: { json?: boolean; model?: string }) => {
+    .addHelpText(
+      'after',
+      '\nExamples:\n  copal drift\n  copal drift --watch\n  copal drift --plot gap.svg --domain legal --since 7d\n  copal drift --json | jq .r.backward_transfer',
+    )
+    .action(async ({ json, watch, plot, ...series }: DriftOptions) => {
+      if (watch) return watchDrift(session, series)
+      if (plot !== undefined) return plotDrift(session, plot, series)
+      const { model } = series
       const report = await session.client().admin('GET', `/drift${modelQuery(model)}`, driftReport)
       session.print(json, report, () =>
         describeDrift(report, (columns, rows) => session.table(columns, rows)),

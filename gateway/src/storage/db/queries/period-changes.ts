@@ -47,17 +47,18 @@ const ADDED = Object.fromEntries(
 )
 
 /**
- * Gives domains of `changed` a name in the periods if they are registered or among the first others of their model, from now on.
- * Run it before {@link addChangesToPeriods}, in the same transaction.
+ * Gives domains a name in the periods if they are registered or among the first others of their model, from now on. Run it before
+ * {@link addChangesToPeriods}, in the same transaction.
  *
- * @param changes a common table expression `changed`
+ * @param counted a query of the columns `model` and `domain`
  */
-export function nameChangedDomains(db: Database, changes: SQL, nowMs: number) {
+export function namePeriodDomains(db: Database, counted: SQL, nowMs: number) {
   const named = sql`
-    with ${changes}, wanted as (
-      select distinct model, domain, domain in (select name from domains) is_registered from changed
-      where sign > 0 and not exists (
-        select 1 from period_domains known where known.model = changed.model and known.domain = changed.domain)
+    with counted as (${counted}), wanted as (
+      select model, domain, domain in (select name from domains) is_registered
+      from (select distinct model, domain from counted) counted
+      where not exists (
+        select 1 from period_domains known where known.model = counted.model and known.domain = counted.domain)
     ), ranked as (
       select *, dense_rank() over (partition by model, is_registered order by domain) place from wanted
     )

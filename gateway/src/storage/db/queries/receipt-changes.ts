@@ -61,6 +61,11 @@ export const receiptChanges = (json: string): SQL => sql`
     where old.estimated and not new.estimated
   )`
 
+/** Returns a query of the models and domains of the receipts in a parameter, counted before or not. */
+export const incomingDomains = (json: string): SQL => sql`
+  select ${jsonColumn('model')} model, ${domainOf(jsonColumn('requestId'), jsonColumn('domain'))} domain
+  from json_each(${json})`
+
 /**
  * Returns a common table expression `changed`: receipts that move to another domain. Each has sign -1 under its own domain and
  * sign 1 under the one that was found.

@@ -4,9 +4,9 @@ import type { Database } from '../../../contracts/database.ts'
 import { receipts } from '../schema/usage.ts'
 import { domainOf } from './found-domain-sql.ts'
 import { addToUsageDays } from './usage-day-queries.ts'
-import { addChangesToPeriods, nameChangedDomains } from './period-changes.ts'
+import { addChangesToPeriods, namePeriodDomains } from './period-changes.ts'
 import { addChangesToMetricCounts } from './metric-count-queries.ts'
-import { jsonColumn, receiptChanges } from './receipt-changes.ts'
+import { incomingDomains, jsonColumn, receiptChanges } from './receipt-changes.ts'
 import { addToUsageTotals } from './usage-total-queries.ts'
 
 /**
@@ -89,7 +89,7 @@ export async function insertReceipts(
   const [, , , , , { meta }] = await db.batch([
     addToUsageTotals(db, json),
     addToUsageDays(db, json),
-    nameChangedDomains(db, changes, nowMs),
+    namePeriodDomains(db, incomingDomains(json), nowMs),
     addChangesToPeriods(db, changes),
     addChangesToMetricCounts(db, changes),
     store,

@@ -2,7 +2,7 @@ import { lt, sql } from 'drizzle-orm'
 import type { Database } from '../../../contracts/database.ts'
 import { receipts, requestDomains, shadowScores } from '../schema/usage.ts'
 import { firstAttempt } from './found-domain-sql.ts'
-import { addChangesToPeriods, nameChangedDomains } from './period-changes.ts'
+import { addChangesToPeriods, namePeriodDomains } from './period-changes.ts'
 import { movedReceipts } from './receipt-changes.ts'
 import { addChangesToTotals } from './usage-total-queries.ts'
 
@@ -37,10 +37,9 @@ export async function storeRequestDomains(
   const isOfBatch = sql`request_id in (select value from json_each(${attempts}))`
   const domainIn = (table: 'receipts' | 'shadow_scores') =>
     sql`(select domain from request_domains where request_id = ${firstAttempt(sql.raw(`${table}.request_id`))})`
-  const moved = movedReceipts(
-    sql`select *, ${domainIn('receipts')} found from receipts
-      where ${isOfBatch} and not estimated and finish_reason <> 'superseded' and domain <> ${domainIn('receipts')}`,
-  )
+  const moving = sql`select *, ${domainIn('receipts')} found from receipts
+      where ${isOfBatch} and not estimated and finish_reason <> 'superseded' and domain <> ${domainIn('receipts')}`
+  const moved = movedReceipts(moving)
   // One transaction.
   await db.batch([
     db
@@ -51,7 +50,7 @@ export async function storeRequestDomains(
       )
       .onConflictDoNothing(),
     addChangesToTotals(db, moved),
-    nameChangedDomains(db, moved, nowMs),
+    namePeriodDomains(db, sql`select model, found domain from (${moving})`, nowMs),
     addChangesToPeriods(db, moved),
     db
       .update(receipts)

@@ -147,7 +147,7 @@ describe('the domain that is found for a request', () => {
       const lines = (await (await get('/metrics')).text()).split('\n')
       return lines.filter((line) => line.startsWith(`${name}{`) && line.includes(`"${model}"`))
     }
-    const labels = (domain: string) => `tenant="acme",model="${model}",domain="${domain}",mask_version="0"`
+    const labels = (domain: string) => `model="${model}",domain="${domain}",mask_version="0"`
     await settle(model, ['a', 'b'])
     const counters = ['copal_requests_total', 'copal_prompt_tokens_total', 'copal_drift_tokens_total']
     const before = await Promise.all(counters.map(read))
