@@ -51,9 +51,19 @@ test('a node serves dense, calibrates a mask, uploads it, swaps to it and evalua
   await heartbeatWhere(gateway, (beat) => beat.activeVersion === 1)
   expect((await generate(gateway, node, 'request-pruned')).mask).toBe('1')
   await vi.waitFor(() => expect(gateway.receipts.size).toBe(2), WAIT)
-  const drift = gateway.receipts.get('request-pruned')?.drift
+  const { drift, scoring } = gateway.receipts.get('request-pruned')!
+  expect(scoring).toBe('scored')
   expect(drift?.tokens).toBeGreaterThan(0)
   expect(drift?.nllMasked).not.toBe(drift?.nllDense)
+
+  // The probe texts are scored under the new mask as soon as it is loaded.
+  const probed = await heartbeatWhere(gateway, ({ probes = [] }) => probes.length > 1)
+  const [byDense, byMask] = [0, 1].map((version) =>
+    probed.probes?.find(({ maskVersion }) => maskVersion === version),
+  )
+  expect(byMask?.tokens).toBe(byDense?.tokens)
+  expect(byMask?.nll).not.toBe(byDense?.nll)
+  expect(probed.device).toMatch(/1 thread, onnx/)
 
   const holdout = gateway.addDataset('legal', TEXTS.slice(0, 5))
   const evaluateJob: EvaluateJob = {
