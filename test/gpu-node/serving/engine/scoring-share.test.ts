@@ -85,14 +85,14 @@ test.each([
   const { state, active, totals, scored, runRound } = busyNode({ scoringShare })
   const sets = [active, weightSet(0)].slice(0, count)
   const refill = keepScoring(state, ['drift'], sets)
-  for (let round = 0; round < 6_000; round++) {
+  for (let round = 0; round < 2_000; round++) {
     refill()
     runRound(sets)
   }
   const share = totals.scoreTokens / totals.tokens
   expect(share).toBeGreaterThan(0.8 * scoringShare)
   expect(share).toBeLessThan(1.2 * scoringShare)
-  expect(scored.length).toBeGreaterThan(15)
+  expect(scored.length).toBeGreaterThan(4)
 })
 
 test('scoring progresses when requests use up the key/value budget, and no request gives way to it', () => {

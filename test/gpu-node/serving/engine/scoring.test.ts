@@ -1,6 +1,9 @@
 /** Tests scoring and embeddings beside requests. */
 import { setTimeout as sleep } from 'node:timers/promises'
-import { expect, test } from 'vitest'
+import { writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { expect, onTestFinished, test } from 'vitest'
+import { createEngine } from '../../../../gpu-node/src/serving/engine/engine.ts'
 import {
   CONFIG,
   readGeneration,
@@ -9,6 +12,12 @@ import {
   textOf,
   untilTrue,
 } from '../../../support/doubles/arithmetic-engine.ts'
+import { addon, BACKENDS } from '../../../support/engine/backends.ts'
+import { checkInvariants } from '../../../support/engine/engine-invariants.ts'
+import { skipWithoutAddon } from '../../../support/harness/skip-without-addon.ts'
+import { temporaryDir } from '../../../support/harness/temporary.ts'
+import { randomHalfMask } from '../../../support/models/random-masks.ts'
+import { openTinyModel } from '../../../support/models/tiny-model.ts'
 import { createRandom } from '../../../support/harness/random.ts'
 
 test('scores are complete, in order, and survive being preempted', async () => {
@@ -27,6 +36,49 @@ test('scores are complete, in order, and survive being preempted', async () => {
   )
   expect(await again).toEqual(alone)
   await Promise.all(requests)
+})
+
+test('texts are scored beside requests that never end, as without them, of which only the wanted tokens', async () => {
+  const { backend, engine } = startArithmeticEngine({
+    config: { ...CONFIG, contextLength: 1024 },
+    policy: { maxWaiting: 100 },
+  })
+  const active = backend.weights(1)
+  const dense = backend.weights(0)
+  engine.setActive(active)
+  const texts = Array.from({ length: 3 }, (_, text) =>
+    Array.from({ length: 257 }, (_, index) => (index * 37 + text) % 256),
+  )
+  const scoreAll = () =>
+    Promise.all(
+      texts.flatMap((tokens, text) =>
+        [active, dense].map((weights) =>
+          engine.score({ weights, tokens, lane: text % 2 ? 'drift' : 'shadow', first: 1 + 16 * text }),
+        ),
+      ),
+    )
+  const alone = await scoreAll()
+  expect(alone.map(({ length }) => length)).toEqual(
+    texts.flatMap((_, text) => Array(2).fill(256 - 16 * text)),
+  )
+
+  let isRunning = true
+  const clients = Array.from({ length: 40 }, async (_, client) => {
+    for (let round = 0; isRunning; round++)
+      await readGeneration(engine.generate(request([client, round % 256, 7], { maxTokens: 20 })))
+  })
+  await untilTrue(() => engine.load().waiting > 20)
+  const before = backend.plans.length
+  expect(await scoreAll()).toEqual(alone)
+  const plans = backend.plans.slice(before)
+  isRunning = false
+  await Promise.all(clients)
+  // The pieces ran beside requests, and in few of the steps.
+  const pieces = plans.flatMap(({ work }) => work.filter(({ output }) => output === 'nll'))
+  expect(Math.max(...pieces.map(({ tokens }) => tokens.length))).toBe(32)
+  expect(plans.filter(({ work }) => work.some(({ output }) => output === 'token')).length).toBeGreaterThan(
+    pieces.length,
+  )
 })
 
 test('scores on other weights than the active ones run there', async () => {
@@ -156,3 +208,46 @@ test('embeddings are rejected when they are empty, too long, late or cancelled, 
   engine.setActive(backend.weights(1))
   expect((await embed(Array<number>(128).fill(1)).embedding).maskVersion).toBe(1)
 })
+
+if (!addon) skipWithoutAddon('the sparse engine')
+test.runIf(addon)(
+  'on the sparse engine a text scored beside requests has the same bits as alone',
+  async () => {
+    const tiny = await openTinyModel({ contextLength: 512 })
+    onTestFinished(() => tiny.remove())
+    const backend = BACKENDS[1]!.create(temporaryDir())
+    const maskPath = join(temporaryDir(), 'mask.safetensors')
+    await writeFile(maskPath, randomHalfMask(tiny.model, 5).bytes)
+    const load = (version: number, path: string | null) =>
+      backend.load({ model: tiny.model, version, maskPath: path, priority: 'serving' })
+    const sets = [await load(1, maskPath), await load(0, null)]
+    const { config, codec } = tiny.model
+    const engine = createEngine({
+      backend,
+      config,
+      codec,
+      inspect: checkInvariants,
+      policy: { maxRunning: 4 },
+    })
+    onTestFinished(async () => {
+      engine.close()
+      for (const weights of sets) await backend.release(weights)
+    })
+    engine.setActive(sets[0]!)
+    const tokens = Array.from({ length: 300 }, (_, index) => (index * 37) % config.vocabSize)
+    const scoreBoth = () =>
+      Promise.all(sets.map((weights) => engine.score({ weights, tokens, lane: 'drift', first: 100 })))
+    const alone = await scoreBoth()
+    let isRunning = true
+    const clients = Array.from({ length: 8 }, async (_, client) => {
+      for (let round = 0; isRunning; round++)
+        await readGeneration(engine.generate(request([client + 1, round % 200, 7], { maxTokens: 30 })))
+    })
+    await untilTrue(() => engine.load().running > 0)
+    const beside = await scoreBoth()
+    isRunning = false
+    await Promise.all(clients)
+    expect(beside).toEqual(alone)
+    expect(alone[0]).not.toEqual(alone[1])
+  },
+)
