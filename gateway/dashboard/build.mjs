@@ -1,6 +1,6 @@
 /**
  * Builds the dashboard into `gateway/dashboard/dist`: `index.html`, and an icon, style sheet and scripts whose names contain
- * the hashes of their contents. Prints the sizes. `node gateway/dashboard/build.mjs`
+ * the hashes of their contents. Prints the sizes. `node gateway/dashboard/build.mjs [folder]`
  */
 import { build } from 'esbuild'
 import { mkdir, readFile, readdir, rm, writeFile } from 'node:fs/promises'
@@ -30,8 +30,8 @@ const ENTRIES = {
  * @returns {Promise<{ file: string, bytes: number, compressedBytes: number }[]>} the files and their sizes
  */
 export async function buildDashboard(folder = DIST) {
-  await rm(folder, { recursive: true, force: true })
   await mkdir(folder, { recursive: true })
+  const before = await readdir(folder)
   const { metafile } = await build({
     entryPoints: Object.entries(ENTRIES).map(([out, path]) => ({ in: join(HERE, path), out })),
     outdir: folder,
@@ -44,6 +44,7 @@ export async function buildDashboard(folder = DIST) {
     jsxImportSource: 'preact',
     loader: { '.svg': 'copy' },
     legalComments: 'none',
+    charset: 'utf8',
     metafile: true,
     absWorkingDir: HERE,
     logLevel: 'warning',
@@ -60,6 +61,10 @@ export async function buildDashboard(folder = DIST) {
     return names[name]
   })
   await writeFile(join(folder, 'index.html'), page.replaceAll(/>\s+</g, '><').trim())
+  // Last, and never the folder itself: a running Wrangler watches it, and serves the old files meanwhile.
+  const built = new Set(['index.html', ...Object.keys(metafile.outputs).map((path) => basename(path))])
+  for (const file of before.filter((name) => !built.has(name)))
+    await rm(join(folder, file), { recursive: true })
   return sizes(folder)
 }
 
@@ -87,5 +92,5 @@ export function describeSizes(files) {
 }
 
 if (process.argv[1] && import.meta.url === pathToFileURL(process.argv[1]).href) {
-  process.stdout.write(`${describeSizes(await buildDashboard())}\n`)
+  process.stdout.write(`${describeSizes(await buildDashboard(process.argv[2]))}\n`)
 }

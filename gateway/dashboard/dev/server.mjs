@@ -3,9 +3,10 @@
  * `node gateway/dashboard/dev/server.mjs [port] [live|empty|failing|stale|forbidden|signed-out|many]`
  */
 import { createServer } from 'node:http'
-import { readFile } from 'node:fs/promises'
+import { mkdtemp, readFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
 import { extname, join } from 'node:path'
-import { buildDashboard, DIST } from '../build.mjs'
+import { buildDashboard } from '../build.mjs'
 import { PRESETS } from '@copal/shared/wire/admin-policy.ts'
 import * as fixtures from './fixtures.ts'
 import { answer, respond as respondAboutOperations } from './operation-fixtures.ts'
@@ -14,7 +15,9 @@ const [port = '8790', mode = 'live'] = process.argv.slice(2)
 const TYPES = { '.html': 'text/html', '.js': 'text/javascript', '.css': 'text/css', '.svg': 'image/svg+xml' }
 const CSP =
   "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'"
-await buildDashboard()
+/** A folder of its own, so that servers in several states and other builds are independent. */
+const DIST = await mkdtemp(join(tmpdir(), 'copal-dashboard-'))
+await buildDashboard(DIST)
 
 const session = {
   role: 'operator',
@@ -89,8 +92,7 @@ createServer(async (request, response) => {
     'content-type': content ? TYPES[extname(file)] : 'text/html',
     'content-security-policy': CSP,
   })
-  // While another build runs the page is missing for a moment.
-  response.end(content ?? (await readFile(join(DIST, 'index.html')).catch(() => 'building')))
+  response.end(content ?? (await readFile(join(DIST, 'index.html'))))
 }).listen(Number(port), () => process.stdout.write(`http://localhost:${port}/dashboard\n`))
 
 /** Streams an answer, one token every 30 ms; dense weights are slower. */

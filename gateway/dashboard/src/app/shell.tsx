@@ -3,7 +3,8 @@ import { useEffect, useState } from 'preact/hooks'
 import { SelectField } from '../components/fields.tsx'
 import { useToast } from '../components/toast.tsx'
 import { toApiError } from '../data/client.ts'
-import { useOverview } from '../data/data.tsx'
+import { useOverview, useStaleSince } from '../data/data.tsx'
+import { formatDuration } from '../format/numbers.ts'
 import { Link } from '../navigation/link.tsx'
 import { useModel, useNavigation } from '../navigation/navigation.tsx'
 import { useSession, useSessionState } from '../session/session.tsx'
@@ -54,7 +55,23 @@ export function Shell({ children }: { children: ComponentChildren }) {
       <main id="content" class="page" tabIndex={-1}>
         {children}
       </main>
+      <Stale />
     </>
+  )
+}
+
+/** Says since when nothing new came, while the last numbers stay visible. */
+function Stale() {
+  const sinceMs = useStaleSince()
+  return (
+    <p class={sinceMs === undefined ? 'stale' : 'stale stale-shown'} role="status">
+      {sinceMs !== undefined && (
+        <>
+          <span aria-hidden="true">▲</span> No data for{' '}
+          <span aria-live="off">{formatDuration((Date.now() - sinceMs) / 1000)}</span>, trying again
+        </>
+      )}
+    </p>
   )
 }
 

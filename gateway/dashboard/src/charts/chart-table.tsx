@@ -1,5 +1,5 @@
 import { useState } from 'preact/hooks'
-import type { Line } from './plot-options.ts'
+import type { Line } from './plot-data.ts'
 
 interface ChartTableProps {
   title: string

@@ -1,5 +1,11 @@
 import { useMemo } from 'preact/hooks'
-import { formatCount, formatLossDifference } from '../format/numbers.ts'
+import {
+  formatCount,
+  formatLossDifference,
+  formatPercentTick,
+  formatSignedPercent,
+  perplexityChange,
+} from '../format/numbers.ts'
 import { SeriesChart } from './series-chart.tsx'
 
 /** The evidence of a trial after some tokens: nats a token. */
@@ -27,15 +33,18 @@ export function ConfidenceSequence({ title, summary, points, limit, height = 220
     () => [
       {
         label: 'Gap to the other mask',
-        values: points.map(({ gap }) => gap),
-        lower: points.map(({ lower }) => lower),
-        upper: points.map(({ upper }) => upper),
+        values: points.map(({ gap }) => percent(gap)),
+        lower: points.map(({ lower }) => percent(lower)),
+        upper: points.map(({ upper }) => percent(upper)),
         colour: 'accent' as const,
       },
     ],
     [points],
   )
-  const bounds = useMemo(() => [{ value: limit, label: `bound ${formatLossDifference(limit)}` }], [limit])
+  const bounds = useMemo(
+    () => [{ value: percent(limit), label: `bound ${formatLossDifference(limit)}` }],
+    [limit],
+  )
   if (points.length === 0) return <p class="soft">Not enough tokens are scored yet.</p>
   return (
     <SeriesChart
@@ -45,9 +54,15 @@ export function ConfidenceSequence({ title, summary, points, limit, height = 220
       lines={lines}
       bounds={bounds}
       formatX={formatCount}
-      formatY={formatLossDifference}
+      formatY={formatSignedPercent}
+      formatTick={formatPercentTick}
       xTitle="Tokens scored"
       height={height}
     />
   )
+}
+
+/** A difference of losses as a change of perplexity in per cent, so that the ticks of the axis are round. */
+function percent(nats: number): number {
+  return perplexityChange(nats) * 100
 }

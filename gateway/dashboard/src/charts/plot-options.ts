@@ -1,39 +1,8 @@
 /** What uPlot draws: lines with bands, bounds and marks. */
 import type uPlot from 'uplot'
-import { colourVariable, dashesOf, type LineColour } from './colours.ts'
+import { colourVariable, dashesOf } from './colours.ts'
+import { isSparse, yRange, type PlotContent } from './plot-data.ts'
 import { timeLabels } from './time-axis.ts'
-
-/** Values of a line at each x; null where nothing is known. */
-export type Values = readonly (number | null)[]
-
-/** One line of a chart, with the bounds of its interval if it has them. */
-export interface Line {
-  label: string
-  values: Values
-  lower?: Values
-  upper?: Values
-  colour: LineColour
-  /** Thinner and without a name at the cursor: one of many. */
-  isBackground?: boolean
-}
-
-/** A horizontal line that values are compared with. */
-export interface Bound {
-  value: number
-  label: string
-}
-
-/** Everything that a plot draws. */
-export interface PlotContent {
-  /** Unix seconds, or numbers; ascending. */
-  x: readonly number[]
-  /** End of the axis; default: the last x. */
-  xEnd: number
-  lines: readonly Line[]
-  bounds: readonly Bound[]
-  /** Where marks are drawn, on the x axis. */
-  markAt: readonly number[]
-}
 
 /** How a plot is drawn; a change makes it anew. */
 export interface PlotShape {
@@ -41,43 +10,14 @@ export interface PlotShape {
   isTime: boolean
   includesZero: boolean
   formatX: (value: number) => string
-  formatY: (value: number) => string
+  formatTick: (value: number) => string
   syncKey: string | undefined
 }
 
 /** Pixels left of the plot, where the labels of the y axis stand. */
 export const AXIS_WIDTH = 64
 /** Pixels right of the plot. */
-export const END_PADDING = 12
-
-/**
- * The columns that uPlot draws: x, then for each line its values and, where it has them, its bounds. The first line comes last,
- * so that it is drawn over the others.
- */
-export function plotData({ x, lines }: PlotContent): uPlot.AlignedData {
-  const columns: (readonly (number | null)[])[] = lines
-    .toReversed()
-    .flatMap(({ values, lower, upper }) => (lower && upper ? [values, upper, lower] : [values]))
-  return [[...x], ...columns.map((column) => [...column])] as uPlot.AlignedData
-}
-
-/** The smallest and largest value of lines, bands and bounds, with some room; 0 to 1 without any. */
-export function yRange(content: PlotContent, includesZero: boolean): [number, number] {
-  let low = includesZero ? 0 : Number.POSITIVE_INFINITY
-  let high = includesZero ? 0 : Number.NEGATIVE_INFINITY
-  const take = (value: number | null) => {
-    if (value === null) return
-    low = Math.min(low, value)
-    high = Math.max(high, value)
-  }
-  for (const { values, lower = [], upper = [] } of content.lines) {
-    for (const column of [values, lower, upper]) column.forEach(take)
-  }
-  for (const { value } of content.bounds) take(value)
-  if (low > high || (low === 0 && high === 0)) return [0, 1]
-  const room = (high - low || Math.abs(high) || 1) * 0.06
-  return [includesZero && low === 0 ? 0 : low - room, includesZero && high === 0 ? 0 : high + room]
-}
+export const END_PADDING = 20
 
 /**
  * Options of a plot.
@@ -92,7 +32,7 @@ export function plotOptions(
   width: number,
   onCursor: (index: number | undefined) => void,
 ): uPlot.Options {
-  const { height, isTime, includesZero, formatX, formatY, syncKey } = shape
+  const { height, isTime, includesZero, formatX, formatTick, syncKey } = shape
   const { lines } = content()
   const series: uPlot.Series[] = [{}]
   const bands: uPlot.Band[] = []
@@ -139,7 +79,7 @@ export function plotOptions(
         values: (_plot, ticks, _index, _space, step) =>
           isTime ? timeLabels(ticks, step) : ticks.map(formatX),
       },
-      { ...axis, size: AXIS_WIDTH, space: 36, values: (_plot, ticks) => ticks.map(formatY) },
+      { ...axis, size: AXIS_WIDTH, space: 36, values: (_plot, ticks) => ticks.map(formatTick) },
     ],
     cursor: {
       y: false,
@@ -152,12 +92,6 @@ export function plotOptions(
       draw: [(plot) => drawOver(plot, content(), colour)],
     },
   }
-}
-
-/** Whether a line has so few values that it needs points to be seen. */
-function isSparse(values: Values): boolean {
-  const known = values.filter((value) => value !== null).length
-  return known > 0 && known <= 2
 }
 
 /** Draws bounds and marks over the lines. */

@@ -4,16 +4,11 @@ import type { SeriesMark } from '@copal/shared/wire/admin-series.ts'
 import { formatNumber } from '../format/numbers.ts'
 import { toMs } from '../format/times.ts'
 import { ChartTable } from './chart-table.tsx'
-import { colourReader, colourVariable, dashesOf, onThemeChange } from './colours.ts'
+import { colourVariable, dashesOf } from './colours.ts'
 import { MarkRow } from './mark-row.tsx'
-import {
-  plotData,
-  plotOptions,
-  type Bound,
-  type Line,
-  type PlotContent,
-  type PlotShape,
-} from './plot-options.ts'
+import { plotData, type Bound, type Line, type PlotContent } from './plot-data.ts'
+import { plotOptions, type PlotShape } from './plot-options.ts'
+import { colourReader, onThemeChange } from './theme-colours.ts'
 import { periodLabel } from './time-axis.ts'
 
 interface SeriesChartProps {
@@ -30,6 +25,8 @@ interface SeriesChartProps {
   /** Decisions that the time axis marks. */
   marks?: readonly SeriesMark[]
   formatY?: (value: number) => string
+  /** Labels of the y axis. Default: as `formatY`. */
+  formatTick?: (value: number) => string
   /** Given where x is no time. */
   formatX?: (value: number) => string
   xTitle?: string
@@ -83,7 +80,7 @@ export function SeriesChart(props: SeriesChartProps) {
       isTime: formatX === undefined,
       includesZero,
       formatX: formatX ?? periodLabel,
-      formatY,
+      formatTick: props.formatTick ?? formatY,
       syncKey,
     }
     const make = () => {
@@ -95,7 +92,7 @@ export function SeriesChart(props: SeriesChartProps) {
         element.clientWidth,
         setCursor,
       )
-      plot.current = new uPlot(options, plotData(contentNow.current), element)
+      plot.current = new uPlot(options, plotData(contentNow.current) as uPlot.AlignedData, element)
     }
     make()
     const resizing = new ResizeObserver(() => {
@@ -114,14 +111,19 @@ export function SeriesChart(props: SeriesChartProps) {
   }, [key, height, includesZero, syncKey])
   const drawn = useRef<PlotContent>(undefined)
   useEffect(() => {
-    if (drawn.current !== undefined && drawn.current !== content) plot.current?.setData(plotData(content))
+    if (drawn.current !== undefined && drawn.current !== content)
+      plot.current?.setData(plotData(content) as uPlot.AlignedData)
     drawn.current = content
   }, [content])
 
-  const moveCursor = (index: number) => {
-    const at = x[Math.max(0, Math.min(x.length - 1, index))]
-    if (plot.current && at !== undefined)
-      plot.current.setCursor({ left: plot.current.valToPos(at, 'x'), top: height / 3 })
+  /** Moves the cursor, and those of the charts that share it. */
+  const moveCursor = (index: number | undefined) => {
+    const at = index === undefined ? undefined : x[Math.max(0, Math.min(x.length - 1, index))]
+    const shared = syncKey === undefined ? [] : uPlot.sync(syncKey).plots
+    for (const each of new Set([...shared, plot.current])) {
+      if (each && at !== undefined) each.setCursor({ left: each.valToPos(at, 'x'), top: each.height / 3 })
+      else each?.setCursor({ left: -10, top: -10 })
+    }
   }
   return (
     <figure class="chart">
@@ -152,7 +154,7 @@ export function SeriesChart(props: SeriesChartProps) {
           event.preventDefault()
           moveCursor(target)
         }}
-        onBlur={() => plot.current?.setCursor({ left: -10, top: -10 })}
+        onBlur={() => moveCursor(undefined)}
       />
       {(props.hasMarkRow ?? props.marks !== undefined) && (
         <MarkRow

@@ -1,7 +1,6 @@
 import type { ComponentChildren, VNode } from 'preact'
 import { stateOf, type Resource } from '../data/resource.ts'
-import { useNow } from '../data/now.ts'
-import { Empty, Failing, Forbidden, Skeleton, Stale } from './notices.tsx'
+import { Empty, Failing, Forbidden, Skeleton } from './notices.tsx'
 
 interface LoadedProps<T> {
   resource: Resource<T>
@@ -10,23 +9,19 @@ interface LoadedProps<T> {
   skeleton?: VNode
   /** Shown instead of the children when the gateway knows nothing of this name (404). */
   missing?: ComponentChildren
-  /** Shown above the children when nothing new came for long. Default: true; false where the page tells already. */
-  showsStale?: boolean
 }
 
-/** Shows a resource in each of its states: loading, live, stale, failing, forbidden, missing. */
-export function Loaded<T>({ resource, children, skeleton, missing, showsStale = true }: LoadedProps<T>) {
-  const state = stateOf(resource, useNow(5_000))
-  const { value, error, receivedAtMs, reload } = resource
+/**
+ * Shows a resource in each of its states: loading, live, failing, forbidden, missing. Values that became stale stay; the shell
+ * says so.
+ */
+export function Loaded<T>({ resource, children, skeleton, missing }: LoadedProps<T>) {
+  const state = stateOf(resource)
+  const { value, error, reload } = resource
   if (state === 'forbidden') return <Forbidden {...(error ? { message: error.message } : {})} />
   if (state === 'missing')
     return <>{missing ?? <Empty title={error?.message ?? 'There is nothing of this name.'} />}</>
   if (value === undefined)
     return error ? <Failing error={error} reload={reload} /> : (skeleton ?? <Skeleton />)
-  return (
-    <>
-      {state === 'stale' && showsStale && <Stale receivedAtMs={receivedAtMs} error={error} />}
-      {children(value)}
-    </>
-  )
+  return <>{children(value)}</>
 }

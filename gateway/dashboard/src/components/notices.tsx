@@ -1,7 +1,5 @@
 /** The states of a page that has nothing to show, or nothing new. */
 import type { ComponentChildren } from 'preact'
-import { formatDuration } from '../format/numbers.ts'
-import { useNow } from '../data/now.ts'
 import type { ApiError } from '../data/client.ts'
 
 /** Nothing is there yet: says why and how something comes. */
@@ -49,24 +47,6 @@ export function Forbidden({ message }: { message?: string }) {
         {message ?? ''} Sign in by the admin key or by a key that may read all, or choose another page.
       </p>
     </div>
-  )
-}
-
-/** Says since when nothing new came, while the last numbers stay visible. */
-export function Stale({
-  receivedAtMs,
-  error,
-}: {
-  receivedAtMs: number | undefined
-  error?: ApiError | undefined
-}) {
-  const now = useNow()
-  const age =
-    receivedAtMs === undefined ? 'No data' : `No data for ${formatDuration((now - receivedAtMs) / 1000)}`
-  return (
-    <p class="stale" role="status" title={error?.message}>
-      <span aria-hidden="true">◌</span> {age}, trying again
-    </p>
   )
 }
 

@@ -5,8 +5,9 @@ import type { OverviewReport } from '@copal/shared/wire/admin-overview.ts'
 import type { Client, Endpoint } from './client.ts'
 import { overview, eventsPath } from './endpoints.ts'
 import { receiveEvents } from './live-events.ts'
+import { useNow } from './now.ts'
 import { outOfDate } from './out-of-date.ts'
-import { staleAfter, type Resource, type Snapshot } from './resource.ts'
+import type { Resource, Snapshot } from './resource.ts'
 import { ResourceStore } from './resource-store.ts'
 
 interface Data {
@@ -15,6 +16,9 @@ interface Data {
   /** Whether events come; if not, pages fetch by themselves. */
   isLive: boolean
 }
+
+/** While events come, the overview is fetched only if they bring nothing of it for so long, milliseconds. */
+const EVENTS_MS = 30_000
 
 const DataContext = createContext<Data | undefined>(undefined)
 
@@ -113,14 +117,12 @@ export function useResource<T>(
   const reload = useCallback(() => {
     if (path !== undefined) store.reload(path)
   }, [store, path])
-  return { ...snapshot, staleAfterMs: staleAfter(refreshMs), reload }
+  return { ...snapshot, reload }
 }
 
 /** The overview, which events bring, or which is fetched every 5 s while none come. */
 export function useOverview(model: string | undefined): Resource<OverviewReport> {
-  const { isLive } = useData()
-  const resource = useResource(overview(model), isLive ? undefined : 5_000)
-  return { ...resource, staleAfterMs: 15_000 }
+  return useResource(overview(model), useData().isLive ? EVENTS_MS : 5_000)
 }
 
 /** Calls that change something. After one, `refresh` fetches what it has changed. */
@@ -137,7 +139,9 @@ export function useClient(): Client & { refresh: (...prefixes: string[]) => void
   )
 }
 
-/** Whether events come by themselves. */
-export function useIsLive(): boolean {
-  return useData().isLive
+/** When the oldest of the stale values on the page came, milliseconds; `undefined` while all are fresh. */
+export function useStaleSince(): number | undefined {
+  const { store } = useData()
+  useNow(1_000)
+  return store.staleSinceMs()
 }

@@ -1,7 +1,7 @@
 /** Responses by path, shared by everything on the page that shows them. */
 import type { ApiError } from './client.ts'
 import { toApiError } from './client.ts'
-import { retryDelayMs, type Snapshot } from './resource.ts'
+import { isStale, retryDelayMs, type Snapshot } from './resource.ts'
 
 /** What a store needs. Timers are those of the browser. */
 export interface StoreDeps {
@@ -121,6 +121,15 @@ export class ResourceStore {
     }
   }
 
+  /** When the oldest of the stale values that are shown came, milliseconds; `undefined` if none is stale. */
+  staleSinceMs(): number | undefined {
+    const times = [...this.#entries.values()].flatMap(({ snapshot, subscribers }) => {
+      if (subscribers.size === 0 || snapshot.receivedAtMs === undefined) return []
+      return isStale(snapshot, shortestPeriod(subscribers), this.#deps.nowMs()) ? [snapshot.receivedAtMs] : []
+    })
+    return times.length > 0 ? Math.min(...times) : undefined
+  }
+
   /** Forgets everything, at sign-out. */
   clear(): void {
     for (const entry of this.#entries.values()) {
@@ -181,9 +190,9 @@ export class ResourceStore {
   #delayMs({ snapshot, subscribers, failures }: Entry): number | undefined {
     if (snapshot.error) return retryDelayMs(snapshot.error, failures)
     if (snapshot.receivedAtMs === undefined) return 0
-    const periods = [...subscribers].flatMap(({ refreshMs }) => (refreshMs === undefined ? [] : [refreshMs]))
+    const periodMs = shortestPeriod(subscribers)
     const ageMs = this.#deps.nowMs() - snapshot.receivedAtMs
-    return periods.length > 0 ? Math.max(0, Math.min(...periods) - ageMs) : undefined
+    return periodMs === undefined ? undefined : Math.max(0, periodMs - ageMs)
   }
 
   #forgetOldest(): void {
@@ -192,4 +201,10 @@ export class ResourceStore {
       if (entry.subscribers.size === 0) this.#entries.delete(path)
     }
   }
+}
+
+/** The shortest period in which a path is fetched, milliseconds; `undefined`: it is fetched once. */
+function shortestPeriod(subscribers: ReadonlySet<Subscriber>): number | undefined {
+  const periods = [...subscribers].flatMap(({ refreshMs }) => (refreshMs === undefined ? [] : [refreshMs]))
+  return periods.length > 0 ? Math.min(...periods) : undefined
 }

@@ -12,29 +12,34 @@ export interface Snapshot<T = unknown> {
 
 /** A snapshot that is kept up to date. */
 export interface Resource<T> extends Snapshot<T> {
-  /** The time after which it counts as stale, milliseconds; `undefined`: it is read once. */
-  staleAfterMs: number | undefined
   /** Fetches it now. */
   reload: () => void
 }
 
 /** The state of a page: `forbidden` is a key that may not see it. */
-export type ResourceState = 'loading' | 'live' | 'stale' | 'failing' | 'forbidden' | 'missing'
+export type ResourceState = 'loading' | 'ready' | 'failing' | 'forbidden' | 'missing'
 
-/** Tells in which state a resource is shown. A value that was received stays visible while it is stale. */
-export function stateOf(resource: Omit<Resource<unknown>, 'reload'>, nowMs: number): ResourceState {
-  const { value, error, receivedAtMs, staleAfterMs } = resource
+/** Tells in which state a resource is shown. A value that was received stays visible when later attempts fail. */
+export function stateOf({ value, error }: Pick<Snapshot, 'value' | 'error'>): ResourceState {
   if (error?.status === 403) return 'forbidden'
   if (error?.status === 404) return 'missing'
   if (value === undefined) return error ? 'failing' : 'loading'
-  const isOld =
-    staleAfterMs !== undefined && receivedAtMs !== undefined && nowMs - receivedAtMs > staleAfterMs
-  return isOld || error !== undefined ? 'stale' : 'live'
+  return 'ready'
 }
 
-/** The time after which data that is fetched every `refreshMs` is stale: three periods, at least 15 s. */
-export function staleAfter(refreshMs: number | undefined): number | undefined {
-  return refreshMs === undefined ? undefined : Math.max(15_000, 3 * refreshMs)
+/**
+ * Whether a value is stale: the last attempt failed, or it is older than three periods and 15 s.
+ *
+ * @param refreshMs the period in which it is fetched; `undefined`: it is fetched once, and old only after a failure
+ */
+export function isStale(
+  { value, error, receivedAtMs }: Snapshot,
+  refreshMs: number | undefined,
+  nowMs: number,
+): boolean {
+  if (value === undefined || receivedAtMs === undefined) return false
+  if (error) return error.status !== 403 && error.status !== 404
+  return refreshMs !== undefined && nowMs - receivedAtMs > Math.max(15_000, 3 * refreshMs)
 }
 
 /** Milliseconds until the next attempt after `failures` in a row: 1 s, doubling to 30 s; `undefined`: another cannot help. */

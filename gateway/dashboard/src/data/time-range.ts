@@ -7,7 +7,7 @@ export type RangeName = keyof typeof RANGES
 
 /** The span of a query parameter; 24 hours if it names none. */
 export function rangeOf(name: string | null): RangeName {
-  return name !== null && name in RANGES ? (name as RangeName) : '24h'
+  return name !== null && Object.hasOwn(RANGES, name) ? (name as RangeName) : '24h'
 }
 
 /** The start of a span that ends now, rounded so that it is the same for a while: to 5 minutes, or for days to an hour. */

@@ -7,6 +7,10 @@ const MINUS = '−'
 const THIN = '\u202F'
 
 const threeDigits = new Intl.NumberFormat('en', { maximumSignificantDigits: 3 })
+const exactlyThreeDigits = new Intl.NumberFormat('en', {
+  minimumSignificantDigits: 3,
+  maximumSignificantDigits: 3,
+})
 const whole = new Intl.NumberFormat('en', { maximumFractionDigits: 0 })
 
 /** A number that may be missing. */
@@ -94,19 +98,27 @@ export function formatLossDifference(nats: Maybe): string {
   return formatSignedPercent(perplexityChange(nats) * 100)
 }
 
-/** Formats a signed change in per cent: `+2.12 %`. */
+/** Formats a signed change in per cent with exactly three digits, so that columns align: `+2.10 %`. */
 export function formatSignedPercent(percent: number): string {
-  return signed(percent, '%')
+  return signed(percent, '%', exactlyThreeDigits)
+}
+
+/** Formats a signed change in per cent for an axis: `+2 %`. */
+export function formatPercentTick(percent: number): string {
+  return signed(percent, '%', threeDigits)
 }
 
 /** Formats a signed number of nats: `+0.21 nats`. */
 export function formatNats(nats: Maybe): string {
-  return nats === null || nats === undefined || !Number.isFinite(nats) ? NONE : signed(nats, 'nats')
+  return nats === null || nats === undefined || !Number.isFinite(nats)
+    ? NONE
+    : signed(nats, 'nats', threeDigits)
 }
 
-function signed(value: number, unit: string): string {
+function signed(value: number, unit: string, digits: Intl.NumberFormat): string {
   const rounded = Number(value.toPrecision(3))
-  return `${rounded > 0 ? '+' : ''}${formatUnit(rounded, unit)}`
+  const number = digits.format(Math.abs(rounded))
+  return `${rounded > 0 ? '+' : rounded < 0 ? MINUS : ''}${rounded === 0 ? '0' : number}${THIN}${unit}`
 }
 
 /** Formats the sparsity of a mask: `50 %`. */

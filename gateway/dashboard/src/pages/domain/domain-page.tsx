@@ -1,6 +1,7 @@
 import { useMemo } from 'preact/hooks'
 import type { DomainEntry } from '@copal/shared/wire/admin.ts'
 import { Loaded } from '../../components/loaded.tsx'
+import { LoadedTogether } from '../../components/loaded-together.tsx'
 import { ChartSkeleton, Empty } from '../../components/notices.tsx'
 import { Page, Section, SentencePlace } from '../../components/page.tsx'
 import { RangeChoice, useRange } from '../../components/range-choice.tsx'
@@ -46,7 +47,7 @@ export function DomainPage({ params }: { params: PathParams }) {
           </p>
         </Empty>
       ) : (
-        <>
+        <LoadedTogether resources={[list, report]}>
           <Section title="Drift" actions={<RangeChoice />}>
             <Loaded resource={report} skeleton={<ChartSkeleton heights={[200, 200, 112]} />}>
               {(value) => <DriftCharts report={value} domain={name} />}
@@ -66,16 +67,17 @@ export function DomainPage({ params }: { params: PathParams }) {
               <RemoveFromDomain name={name} entry={entry} />
             </Section>
           )}
-        </>
+        </LoadedTogether>
       )}
     </Page>
   )
 }
 
 function DomainSentence({ name, entry }: { name: string; entry: DomainEntry | undefined }) {
-  const { value } = useOverview(useModel())
+  const { value, error } = useOverview(useModel())
   const phrases = useMemo(() => (value ? costPhrases(name, value, entry) : undefined), [name, value, entry])
-  return phrases ? <Sentence phrases={phrases} /> : <SentencePlace />
+  if (phrases) return <Sentence phrases={phrases} />
+  return error ? null : <SentencePlace />
 }
 
 /** What masks did to held-out text: of this domain by mask, and of all domains as the R matrix. */

@@ -1,6 +1,6 @@
 import { useMemo } from 'preact/hooks'
 import type { SeriesMark, SeriesReport } from '@copal/shared/wire/admin-series.ts'
-import type { Line } from '../../charts/plot-options.ts'
+import type { Line } from '../../charts/plot-data.ts'
 import { SeriesChart } from '../../charts/series-chart.tsx'
 import { joinMasks, lastKnown, mapLine, type DomainSeries } from '../../data/domain-series.ts'
 import {
@@ -8,6 +8,7 @@ import {
   formatDuration,
   formatLossDifference,
   formatNumber,
+  formatPercentTick,
   formatShare,
   formatSignedPercent,
   perplexityChange,
@@ -48,6 +49,7 @@ export function DriftCharts({ report, domain }: { report: SeriesReport; domain: 
         }
         lines={lines.gap}
         formatY={formatSignedPercent}
+        formatTick={formatPercentTick}
         height={200}
       />
       <SeriesChart

@@ -1,5 +1,6 @@
 import { useMemo } from 'preact/hooks'
 import { Loaded } from '../../components/loaded.tsx'
+import { LoadedTogether } from '../../components/loaded-together.tsx'
 import { ChartSkeleton, Empty, Skeleton } from '../../components/notices.tsx'
 import { Page, Section, SentencePlace } from '../../components/page.tsx'
 import { RangeChoice, useRange } from '../../components/range-choice.tsx'
@@ -34,28 +35,30 @@ function AllDomains() {
       sentence={
         list.value && isSettled(found) && isSettled(overview) ? (
           <Sentence phrases={domainsSentence(rows, found.value?.data ?? [])} />
-        ) : (
+        ) : list.error ? undefined : (
           <SentencePlace />
         )
       }
     >
-      <Section title="What pruning costs" note="perplexity over dense" actions={<RangeChoice />}>
-        <Loaded resource={report} skeleton={<ChartSkeleton heights={[240]} />}>
-          {(value) => <GapByDomain report={value} />}
-        </Loaded>
-      </Section>
-      <Section title="All domains">
-        <Loaded resource={list} skeleton={<Skeleton lines={24} />}>
-          {() => <DomainsTable rows={rows} readsAll />}
-        </Loaded>
-      </Section>
-      <Section title="Found in the traffic" note="texts without a domain that are alike">
-        <Loaded resource={found}>
-          {({ data }) => (
-            <Proposals proposals={data} domains={(list.value?.data ?? []).map(({ name }) => name)} />
-          )}
-        </Loaded>
-      </Section>
+      <LoadedTogether resources={[list, report, found]}>
+        <Section title="What pruning costs" note="perplexity over dense" actions={<RangeChoice />}>
+          <Loaded resource={report} skeleton={<ChartSkeleton heights={[240]} />}>
+            {(value) => <GapByDomain report={value} />}
+          </Loaded>
+        </Section>
+        <Section title="All domains">
+          <Loaded resource={list} skeleton={<Skeleton lines={24} />}>
+            {() => <DomainsTable rows={rows} readsAll />}
+          </Loaded>
+        </Section>
+        <Section title="Found in the traffic" note="texts without a domain that are alike">
+          <Loaded resource={found}>
+            {({ data }) => (
+              <Proposals proposals={data} domains={(list.value?.data ?? []).map(({ name }) => name)} />
+            )}
+          </Loaded>
+        </Section>
+      </LoadedTogether>
     </Page>
   )
 }

@@ -1,9 +1,14 @@
 import { useMemo } from 'preact/hooks'
 import type { SeriesReport } from '@copal/shared/wire/admin-series.ts'
 import { SeriesChart } from '../../charts/series-chart.tsx'
-import type { Line } from '../../charts/plot-options.ts'
-import { domainsByTokens, joinMasks, lastKnown, mapLine } from '../../data/domain-series.ts'
-import { formatLossDifference, formatSignedPercent, perplexityChange } from '../../format/numbers.ts'
+import type { Line } from '../../charts/plot-data.ts'
+import { gapsByDomain } from '../../data/domain-series.ts'
+import {
+  formatLossDifference,
+  formatPercentTick,
+  formatSignedPercent,
+  perplexityChange,
+} from '../../format/numbers.ts'
 import { useNavigation } from '../../navigation/navigation.tsx'
 import { paths } from '../../navigation/routes.ts'
 
@@ -13,23 +18,22 @@ const COLOURED = 8
 /** What pruning costs each domain over time, in per cent of perplexity. */
 export function GapByDomain({ report }: { report: SeriesReport }) {
   const { go } = useNavigation()
-  const names = useMemo(() => domainsByTokens(report), [report])
-  const joined = useMemo(() => names.map((name) => joinMasks(report, name)), [report, names])
+  const gaps = useMemo(() => gapsByDomain(report), [report])
   const lines = useMemo<Line[]>(
     () =>
-      joined.map(({ domain, gap }, index) => ({
+      gaps.map(({ domain, values }, index) => ({
         label: domain,
-        values: mapLine(gap, (nats) => perplexityChange(nats) * 100).values,
+        values: values.map((nats) => (nats === null ? null : perplexityChange(nats) * 100)),
         colour: index < COLOURED ? index : ('muted' as const),
         isBackground: index >= COLOURED,
       })),
-    [joined],
+    [gaps],
   )
-  if (joined.every(({ gap }) => gap.values.every((value) => value === null)))
+  if (gaps.every(({ values }) => values.every((value) => value === null)))
     return <p class="soft">Too few requests were scored in this time.</p>
-  const last = joined.slice(0, COLOURED).flatMap(({ domain, gap }) => {
-    const known = lastKnown(gap)
-    return known ? [`${domain} ${formatLossDifference(known.mean)}`] : []
+  const last = gaps.slice(0, COLOURED).flatMap(({ domain, values }) => {
+    const known = values.findLast((value) => value !== null)
+    return typeof known === 'number' ? [`${domain} ${formatLossDifference(known)}`] : []
   })
   return (
     <SeriesChart
@@ -40,6 +44,7 @@ export function GapByDomain({ report }: { report: SeriesReport }) {
       lines={lines}
       marks={report.marks}
       formatY={formatSignedPercent}
+      formatTick={formatPercentTick}
       height={240}
       onMark={({ update }) => {
         if (update !== null) go(paths.update(update))

@@ -19,7 +19,10 @@ export function OverviewPage() {
   const resource = useOverview(useModel())
   const { value } = resource
   return (
-    <Page title="Overview" sentence={value ? <StatusSentence overview={value} /> : <SentencePlace />}>
+    <Page
+      title="Overview"
+      sentence={value ? <StatusSentence overview={value} /> : resource.error ? undefined : <SentencePlace />}
+    >
       <Loaded resource={resource} skeleton={<OverviewSkeleton />}>
         {(overview) => <OverviewBody overview={overview} />}
       </Loaded>

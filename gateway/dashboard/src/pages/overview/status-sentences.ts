@@ -93,7 +93,10 @@ export function isUnused({ domains, traffic, decisions }: OverviewReport): boole
 
 /** A first request, to copy. */
 export function curlExample(origin: string, model: string): string {
-  const body = JSON.stringify({ model, messages: [{ role: 'user', content: 'Hello.' }] })
+  const body = [
+    `{"model": ${JSON.stringify(model)},`,
+    ` "messages": [{"role": "user", "content": "Hello."}]}`,
+  ].join('\n       ')
   return `curl ${origin}/v1/chat/completions \\
   -H "authorization: Bearer $COPAL_API_KEY" \\
   -H "content-type: application/json" \\

@@ -14,6 +14,10 @@ export function SignInPage({ reason }: { reason?: string }) {
     document.title = 'Sign in · copal'
   }, [])
   const submit = async () => {
+    if (key.trim() === '') {
+      setProblem('Enter a key.')
+      return
+    }
     setBusy(true)
     setProblem(undefined)
     try {
@@ -44,13 +48,8 @@ export function SignInPage({ reason }: { reason?: string }) {
           value={key}
           onInput={setKey}
           problem={problem}
-          required
         />
-        <button
-          type="submit"
-          class="button button-plain button-filled"
-          disabled={key.trim() === '' || isBusy}
-        >
+        <button type="submit" class="button button-plain button-filled" disabled={isBusy}>
           {isBusy ? 'Signing in …' : 'Sign in'}
         </button>
       </form>

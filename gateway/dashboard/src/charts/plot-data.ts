@@ -1,0 +1,69 @@
+/** What a plot shows, as uPlot takes it. */
+import type { LineColour } from './colours.ts'
+
+/** Values of a line at each x; null where nothing is known. */
+export type Values = readonly (number | null)[]
+
+/** One line of a chart, with the bounds of its interval if it has them. */
+export interface Line {
+  label: string
+  values: Values
+  lower?: Values
+  upper?: Values
+  colour: LineColour
+  /** Thinner and without a name at the cursor: one of many. */
+  isBackground?: boolean
+}
+
+/** A horizontal line that values are compared with. */
+export interface Bound {
+  value: number
+  label: string
+}
+
+/** Everything that a plot draws. */
+export interface PlotContent {
+  /** Unix seconds, or numbers; ascending. */
+  x: readonly number[]
+  /** End of the axis; default: the last x. */
+  xEnd: number
+  lines: readonly Line[]
+  bounds: readonly Bound[]
+  /** Where marks are drawn, on the x axis. */
+  markAt: readonly number[]
+}
+
+/**
+ * The columns that uPlot draws: x, then for each line its values and, where it has them, its bounds. The first line comes last,
+ * so that it is drawn over the others.
+ */
+export function plotData({ x, lines }: PlotContent): (readonly (number | null)[])[] {
+  const columns = lines
+    .toReversed()
+    .flatMap(({ values, lower, upper }) => (lower && upper ? [values, upper, lower] : [values]))
+  return [x, ...columns]
+}
+
+/** The smallest and largest value of lines, bands and bounds, with some room; 0 to 1 without any. */
+export function yRange(content: PlotContent, includesZero: boolean): [number, number] {
+  let low = includesZero ? 0 : Number.POSITIVE_INFINITY
+  let high = includesZero ? 0 : Number.NEGATIVE_INFINITY
+  const take = (value: number | null) => {
+    if (value === null) return
+    low = Math.min(low, value)
+    high = Math.max(high, value)
+  }
+  for (const { values, lower = [], upper = [] } of content.lines) {
+    for (const column of [values, lower, upper]) column.forEach(take)
+  }
+  for (const { value } of content.bounds) take(value)
+  if (low > high || (low === 0 && high === 0)) return [0, 1]
+  const room = (high - low || Math.abs(high) || 1) * 0.06
+  return [includesZero && low === 0 ? 0 : low - room, includesZero && high === 0 ? 0 : high + room]
+}
+
+/** Whether a line has so few values that it needs points to be seen. */
+export function isSparse(values: Values): boolean {
+  const known = values.filter((value) => value !== null).length
+  return known > 0 && known <= 2
+}

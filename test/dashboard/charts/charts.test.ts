@@ -1,0 +1,101 @@
+import { expect, test } from 'vitest'
+import type { SeriesMark } from '@copal/shared/wire/admin-series.ts'
+import { heatClass, heatRange } from '../../../gateway/dashboard/src/charts/heat-levels.ts'
+import { groupMarks } from '../../../gateway/dashboard/src/charts/marks.ts'
+import { isSparse, plotData, yRange, type Line } from '../../../gateway/dashboard/src/charts/plot-data.ts'
+import { sparkPath } from '../../../gateway/dashboard/src/charts/spark-path.ts'
+import { timeLabels } from '../../../gateway/dashboard/src/charts/time-axis.ts'
+
+const line = (values: (number | null)[], bounds?: { lower: number[]; upper: number[] }): Line => ({
+  label: 'x',
+  colour: 0,
+  values,
+  ...bounds,
+})
+const content = (lines: Line[], bounds: number[] = []) => ({
+  x: [0, 1],
+  xEnd: 2,
+  lines,
+  bounds: bounds.map((value) => ({ value, label: '' })),
+  markAt: [],
+})
+
+test('bands follow their line, and the first line is drawn over the others', () => {
+  const banded = line([1, 2], { lower: [0, 1], upper: [2, 3] })
+  expect(plotData(content([banded, line([5, null])]))).toEqual([
+    [0, 1],
+    [5, null],
+    [1, 2],
+    [2, 3],
+    [0, 1],
+  ])
+})
+
+test('the y axis holds bands and bounds', () => {
+  const [low, high] = yRange(content([line([1, 2], { lower: [0.5, 1], upper: [2, 4] })], [5]), true)
+  expect(low).toBe(0)
+  expect(high).toBeGreaterThan(5)
+  expect(yRange(content([line([null, null])]), true)).toEqual([0, 1])
+  const [flatLow, flatHigh] = yRange(content([line([3, 3])]), false)
+  expect(flatLow).toBeLessThan(3)
+  expect(flatHigh).toBeGreaterThan(3)
+  const [below, zero] = yRange(content([line([-2, -1])]), true)
+  expect([below < -2, zero]).toEqual([true, 0])
+})
+
+test('a line of one or two values needs points', () => {
+  expect([isSparse([null, 1, null]), isSparse([]), isSparse([1, 2, 3])]).toEqual([true, false, false])
+})
+
+const markAt = (seconds: number): SeriesMark => ({
+  at: new Date(seconds * 1000).toISOString(),
+  kind: 'promoted',
+  mask_version: 1,
+  domain: null,
+  update: null,
+  text: '',
+})
+
+test('marks that are close share a place, and those outside the axis are left out', () => {
+  const groups = groupMarks([markAt(101), markAt(100), markAt(150), markAt(99), markAt(201)], 100, 200)
+  expect(groups.map(({ position, marks }) => [position, marks.length])).toEqual([
+    [0, 2],
+    [0.5, 1],
+  ])
+})
+
+test('a diverging scale is symmetric around zero, a sequential one has the ends of its values', () => {
+  const values = [
+    [-1, 4],
+    [null, 0],
+  ]
+  expect(heatRange(values, 'diverging')).toEqual({ low: -4, high: 4 })
+  expect(heatRange(values, 'sequential')).toEqual({ low: -1, high: 4 })
+  expect(heatRange([[null]], 'sequential')).toEqual({ low: 0, high: 0 })
+  const range = heatRange(values, 'diverging')
+  expect([4, -4, 0, -2, null].map((value) => heatClass(value, range, 'diverging'))).toEqual([
+    'heat-6',
+    'cold-6',
+    'heat-0',
+    'cold-3',
+    'heat-none',
+  ])
+  expect([1, 5, 9].map((value) => heatClass(value, { low: 1, high: 9 }, 'sequential'))).toEqual([
+    'seq-0',
+    'seq-3',
+    'seq-6',
+  ])
+  expect(heatClass(1, { low: 1, high: 1 }, 'sequential')).toBe('seq-0')
+})
+
+test('a small line has a gap where a value is missing, and a dot for a lone value', () => {
+  expect(sparkPath([0, 1, null, 1], 10, 6, true)).toBe('M1 5L3.7 1M9 1h.01')
+  expect(sparkPath([], 10, 6, true)).toBe('')
+  expect(sparkPath([2, 2], 10, 6, false)).toBe('M1 3L9 3')
+})
+
+test('a time axis shows hours, and the day where it begins', () => {
+  const at = (day: number, hour: number) => new Date(2026, 10, day, hour).getTime() / 1000
+  expect(timeLabels([at(27, 20), at(28, 0), at(28, 4)], 4 * 3_600)).toEqual(['20:00', '28 Nov', '04:00'])
+  expect(timeLabels([at(27, 0), at(28, 0)], 86_400)).toEqual(['27 Nov', '28 Nov'])
+})

@@ -1,0 +1,86 @@
+import { expect, test } from 'vitest'
+import { PRESETS } from '@copal/shared/wire/admin-policy.ts'
+import type { TriggersReport } from '@copal/shared/wire/admin-triggers.ts'
+import { phrasesText, type Phrase } from '../../../../gateway/dashboard/src/format/phrases.ts'
+import {
+  costPhrases,
+  nextUpdatePhrases,
+  triggerRows,
+} from '../../../../gateway/dashboard/src/pages/domain/domain-sentence.ts'
+import { domainOf, overviewWith } from '../../../support/dashboard/overview.ts'
+
+const read = (phrases: Phrase[]) =>
+  phrasesText(phrases, Date.parse('2026-11-28T12:00:00Z')).replaceAll('\u202F', ' ')
+
+const triggerDomain: TriggersReport['domains'][number] = {
+  domain: 'code',
+  new_segments: 4,
+  gap: 0.1,
+  traffic_share: 0.5,
+  gain: 1,
+  due: null,
+  reason: '4 of 16 new segments',
+  missing_holdout_tokens: 0,
+  failures: 0,
+  not_before: null,
+}
+function triggersWith(changes: Partial<TriggersReport> = {}): TriggersReport {
+  return {
+    model: 'm',
+    enabled: true,
+    dry_run: false,
+    running: null,
+    waits_for: null,
+    next_start_at: null,
+    next_schedule_at: null,
+    started_today: 0,
+    next_domains: [],
+    node_share: 0.3,
+    domains: [triggerDomain],
+    ...changes,
+  }
+}
+
+test('the sentence tells traffic, cost with interval, and the mask', () => {
+  expect(read(costPhrases('code', overviewWith(), undefined))).toBe(
+    'code brings 50 % of the traffic. Pruning costs it +3.05 % perplexity over dense (+2.02 % to +4.08 %) under mask 14.',
+  )
+})
+
+test('drift, missing scores and missing traffic are said', () => {
+  const drifting = overviewWith({ domains: [{ ...domainOf('code', 0.03), drifting: true }] })
+  expect(read(costPhrases('code', drifting, undefined))).toMatch(/It drifts\.$/)
+  expect(read(costPhrases('poetry', overviewWith(), undefined))).toContain('is not known yet')
+  expect(read(costPhrases('other', overviewWith(), undefined))).toBe(
+    'other had no traffic in the last 24 hours.',
+  )
+})
+
+test('what makes a domain due is measured against the policy', () => {
+  const rows = triggerRows(triggerDomain, PRESETS.production.triggers)
+  expect(rows.map(({ name, progress }) => [name, progress])).toEqual([
+    ['New text', 0.25],
+    ['Cost of pruning', 0.2],
+  ])
+  const [, unknown] = triggerRows({ ...triggerDomain, gap: null }, PRESETS.production.triggers)
+  expect(unknown).toMatchObject({ progress: undefined, now: 'too few scores' })
+})
+
+test('the next update runs, waits, is not due or needs an operator', () => {
+  expect(read(nextUpdatePhrases('code', triggersWith()))).toBe(
+    'It is not due for an update: 4 of 16 new segments.',
+  )
+  const due = [{ ...triggerDomain, due: 'volume' as const, reason: '16 new segments.' }]
+  const waiting = triggersWith({
+    domains: due,
+    waits_for: 'An update runs',
+    next_start_at: '2026-11-28T12:10:00Z',
+  })
+  expect(read(nextUpdatePhrases('code', waiting))).toBe(
+    'It is due for an update: 16 new segments. It waits: An update runs. The next update may start in 10 min.',
+  )
+  expect(read(nextUpdatePhrases('code', triggersWith({ enabled: false })))).toContain(
+    'an operator starts them',
+  )
+  expect(nextUpdatePhrases('other', triggersWith())).toEqual([])
+})

@@ -1,0 +1,40 @@
+import { expect, test } from 'vitest'
+import type { DomainEntry } from '@copal/shared/wire/admin.ts'
+import type { ProposalEntry } from '@copal/shared/wire/admin-proposals.ts'
+import { phrasesText } from '../../../../gateway/dashboard/src/format/phrases.ts'
+import { domainRows, domainsSentence } from '../../../../gateway/dashboard/src/pages/domains/domain-rows.ts'
+import { domainOf, overviewWith } from '../../../support/dashboard/overview.ts'
+
+const entryOf = (name: string, reviewed = 0): DomainEntry => ({
+  name,
+  samples: 1,
+  characters: 10,
+  seen: 1,
+  holdout_samples: 0,
+  holdout_frozen: false,
+  owner: null,
+  review_samples: reviewed,
+  calibrated_datasets: 0,
+  last_sample_at: null,
+})
+const proposal = { id: 'p' } as ProposalEntry
+
+test('domains come by traffic, and those without any at the end', () => {
+  const overview = overviewWith({
+    domains: [
+      { ...domainOf('code', 0.1), traffic_share: 0.2 },
+      { ...domainOf('speech', 0.1), traffic_share: 0.8 },
+    ],
+  })
+  const rows = domainRows([entryOf('poetry'), entryOf('code'), entryOf('speech')], overview)
+  expect(rows.map(({ entry }) => entry.name)).toEqual(['speech', 'code', 'poetry'])
+})
+
+test('the sentence counts domains, and names what drifts and what waits', () => {
+  const overview = overviewWith({ domains: [{ ...domainOf('code', 0.1), drifting: true }] })
+  const rows = domainRows([entryOf('code', 2), entryOf('speech')], overview)
+  expect(phrasesText(domainsSentence(rows, [proposal]), 0)).toBe(
+    '2 domains; code drifts. 1 found domain waits for a name. 2 texts are set aside for review.',
+  )
+  expect(phrasesText(domainsSentence([], []), 0)).toBe('No domain has samples yet.')
+})

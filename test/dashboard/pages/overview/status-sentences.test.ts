@@ -1,0 +1,80 @@
+import { expect, test } from 'vitest'
+import type { OverviewReport } from '@copal/shared/wire/admin-overview.ts'
+import { phrasesText, type Phrase } from '../../../../gateway/dashboard/src/format/phrases.ts'
+import {
+  adaptingSentence,
+  costSentence,
+  curlExample,
+  healthSentence,
+  isUnused,
+} from '../../../../gateway/dashboard/src/pages/overview/status-sentences.ts'
+import { alertOf, domainOf, nodeOf, overviewWith, updateOf } from '../../../support/dashboard/overview.ts'
+
+const now = Date.parse('2026-11-28T12:00:00Z')
+const read = (phrases: Phrase[]) => phrasesText(phrases, now).replaceAll('\u202F', ' ')
+const dense = (changes: Partial<OverviewReport> = {}) =>
+  overviewWith({ model: { ...overviewWith().model, active_version: 0, active_since: null }, ...changes })
+
+test('a service without problems is well, and says which mask serves for how long', () => {
+  expect(read(healthSentence(overviewWith()))).toBe('All is well. Mask 14 serves for 30 min.')
+  expect(read(healthSentence(dense()))).toBe('All is well. The dense weights serve; no mask is active yet.')
+})
+
+test('what is wrong comes first, the worst before the rest', () => {
+  const overview = overviewWith({
+    nodes: [nodeOf('node-1', true), nodeOf('node-2', false)],
+    traffic: { ...overviewWith().traffic, failed_share: 0.042 },
+    alerts: [alertOf('a'), alertOf('b')],
+  })
+  expect(read(healthSentence(overview))).toBe(
+    '1 of 2 nodes is silent, 4.2 % of the requests fail and 2 alerts hold. Mask 14 serves for 30 min.',
+  )
+  expect(read(healthSentence(overviewWith({ nodes: [] })))).toContain('No node is alive, so requests fail.')
+})
+
+test('a few failed requests are no problem', () => {
+  const traffic = { ...overviewWith().traffic, failed_share: 0.009 }
+  expect(read(healthSentence(overviewWith({ traffic })))).toContain('All is well.')
+})
+
+test('the cost names the domain that pays most and bounds the others', () => {
+  expect(read(costSentence(overviewWith()))).toBe(
+    'Pruning costs code most, +3.05 % perplexity over dense; no other domain more than +2.02 %.',
+  )
+  expect(read(costSentence(overviewWith({ domains: [domainOf('code', 0.03)] })))).toBe(
+    'Pruning costs code +3.05 % perplexity over dense.',
+  )
+})
+
+test('an unknown cost is said, and dense weights cost nothing', () => {
+  expect(read(costSentence(overviewWith({ domains: [domainOf('code', null)] })))).toContain('not known yet')
+  expect(costSentence(overviewWith({ domains: [] }))).toEqual([])
+  expect(costSentence(dense())).toEqual([])
+})
+
+test('what adapts is told with its progress and the time left', () => {
+  expect(read(adaptingSentence(overviewWith(), now))).toBe('Nothing is adapting.')
+  expect(read(adaptingSentence(overviewWith({ updates: [updateOf()] }), now))).toBe(
+    'An update of code is calibrating, 50 %, about 10 min left.',
+  )
+  const canary = overviewWith({ updates: [updateOf({ state: 'canary' })] })
+  expect(read(adaptingSentence(canary, now))).toBe('An update of code is in canary, 50 %.')
+  const ended = overviewWith({ updates: [updateOf({ state: 'promoted', progress: 1 })] })
+  expect(read(adaptingSentence(ended, now))).toBe('Nothing is adapting.')
+})
+
+test('a service is unused until it has traffic or a decision', () => {
+  const traffic = { ...overviewWith().traffic, tokens_trend: [0, 0] }
+  expect(isUnused(overviewWith({ domains: [], traffic }))).toBe(true)
+  expect(isUnused(overviewWith({ domains: [] }))).toBe(false)
+})
+
+test('the first request is valid shell and JSON, whatever the name of the model', () => {
+  const text = curlExample('http://x', `it's "m"`)
+  const quoted = /-d ('.*')$/s.exec(text)?.[1] ?? ''
+  const body = quoted
+    .replaceAll(String.raw`'\''`, '\u0000')
+    .replaceAll("'", '')
+    .replaceAll('\u0000', "'")
+  expect(JSON.parse(body)).toEqual({ model: `it's "m"`, messages: [{ role: 'user', content: 'Hello.' }] })
+})

@@ -1,0 +1,112 @@
+import type { OverviewReport } from '@copal/shared/wire/admin-overview.ts'
+
+type Domain = OverviewReport['domains'][number]
+
+/** An overview of a service in which all is well, with changes. */
+export function overviewWith(changes: Partial<OverviewReport> = {}): OverviewReport {
+  return {
+    at: '2026-11-28T12:00:00Z',
+    version: '1',
+    model: {
+      id: 'm',
+      parameters: 1_000,
+      active_version: 14,
+      previous_version: 13,
+      active_since: '2026-11-28T11:30:00Z',
+      mask: null,
+      weight_bytes: null,
+      dense_bytes: null,
+      converged: true,
+    },
+    models: ['m'],
+    nodes: [nodeOf('node-1', true), nodeOf('node-2', true)],
+    traffic: {
+      requests_per_second: 1,
+      tokens_per_second: 100,
+      running: 0,
+      waiting: 0,
+      first_token_ms_p95: null,
+      failed_share: 0,
+      tokens_trend: [0, 1],
+    },
+    domains: [domainOf('code', 0.03), domainOf('speech', 0.02), domainOf('poetry', null)],
+    updates: [],
+    canary: null,
+    decisions: [],
+    alerts: [],
+    ...changes,
+  }
+}
+
+/** A node of the overview. */
+export function nodeOf(id: string, alive: boolean): OverviewReport['nodes'][number] {
+  return {
+    id,
+    url: `http://${id}`,
+    model: 'm',
+    alive,
+    draining: false,
+    drained_by_operator: false,
+    active_version: 14,
+    weight_sets: [],
+    running: 0,
+    waiting: 0,
+    leases: 0,
+    seen_ms_ago: 0,
+  }
+}
+
+/** A domain with a cost of pruning, nats a token. */
+export function domainOf(name: string, gap: number | null): Domain {
+  return {
+    name,
+    traffic_share: 0.5,
+    requests: 10,
+    gap: gap === null ? null : { mean: gap, lower: gap - 0.01, upper: gap + 0.01 },
+    gap_trend: [],
+    drifting: false,
+  }
+}
+
+/** An update that started ten minutes before the overview. */
+export function updateOf(
+  changes: Partial<OverviewReport['updates'][number]> = {},
+): OverviewReport['updates'][number] {
+  return {
+    id: 'u1',
+    model: 'm',
+    domains: ['code'],
+    method: 'wanda',
+    pattern: '50%',
+    patterns: {},
+    scope: 'row',
+    state: 'calibrating',
+    progress: 0.5,
+    message: '',
+    mask_version: null,
+    parent_version: 14,
+    candidate: 1,
+    error: null,
+    trigger: 'drift',
+    trigger_reason: '',
+    created_at: '2026-11-28T11:50:00Z',
+    finished_at: null,
+    job: null,
+    ...changes,
+  }
+}
+
+/** An alert that holds. */
+export function alertOf(id: string): OverviewReport['alerts'][number] {
+  return {
+    id,
+    kind: 'gap_drift',
+    model: 'm',
+    domain: 'code',
+    mask_version: 14,
+    node: null,
+    message: 'It costs more.',
+    raised_at: '2026-11-28T11:59:00Z',
+    ended_at: null,
+  }
+}
