@@ -88,6 +88,9 @@ export async function seedResources(
     'GET /admin/policy': ofModel,
     'PUT /admin/policy': { body: { model: model.id, gate: { max_regression: 1.08 } } },
     'GET /admin/masks': ofModel,
+    'GET /admin/overview': ofModel,
+    'GET /admin/masks/{version}/linears': { ...ofModel, path: { version: '1' } },
+    'GET /admin/masks/{version}/churn/{other}': { ...ofModel, path: { version: '1', other: '0' } },
     'GET /admin/masks/{version}/file': { ...ofModel, path: { version: '1' } },
     'PUT /admin/masks/{version}/pin': { ...ofModel, path: { version: '1' } },
     'DELETE /admin/masks/{version}/pin': { ...ofModel, path: { version: '1' } },
@@ -105,5 +108,8 @@ export async function seedResources(
       body: { model: model.id, mask_version: 0, text: SENTENCE.repeat(8), window_tokens: 16 },
     },
     'GET /admin/drift': ofModel,
+    'GET /admin/alerts': { query: { model: model.id } },
+    'GET /admin/detectors': ofModel,
+    'GET /admin/probes': ofModel,
   }
 }

@@ -90,6 +90,30 @@ describe('the first start', () => {
     expect(stderr).toBe('')
   })
 
+  test('prints a link that opens the dashboard signed in, once', async () => {
+    const [, link = ''] = await until(
+      'the link',
+      () => /^ +Signed in +(\S+)$/m.exec(service.output()) ?? undefined,
+    )
+    const { origin, pathname, hash } = new URL(link)
+    expect([origin, pathname]).toEqual([new URL(service.baseUrl).origin, '/dashboard'])
+    expect(await (await fetch(link)).text()).toContain('<script')
+    const signIn = async (code: string) =>
+      fetch(new URL('/dashboard/session', service.baseUrl), {
+        method: 'POST',
+        body: JSON.stringify({ code }),
+      })
+    const [code, other] = [hash, (await copal('dashboard')).stdout].map(
+      (text) => text.trim().split('#code=')[1] ?? '',
+    )
+    const session = await signIn(code ?? '')
+    expect([session.status, (await signIn(code ?? '')).status]).toEqual([201, 401])
+    expect((await signIn(other ?? '')).status).toBe(201)
+    const cookie = session.headers.get('set-cookie')?.split(';')[0] ?? ''
+    const overview = await fetch(new URL('/admin/overview', service.baseUrl), { headers: { cookie } })
+    expect(await overview.json()).toMatchObject({ model: { id: 'tiny' }, nodes: [{ model: 'tiny' }] })
+  })
+
   test('lets only the owner read its secrets', () => {
     for (const name of ['credentials.json', 'secrets.json', 'gateway.env']) {
       expect(statSync(join(home, name)).mode & 0o777).toBe(0o600)
