@@ -36,6 +36,15 @@ export const receipts = sqliteTable(
 )
 
 /**
+ * One row, of id 1: receipts that were stored before this time may be deleted, Unix milliseconds. A receipt of a request from before
+ * it, of which nothing is stored, was counted already: as such or as an estimate.
+ */
+export const receiptHorizons = sqliteTable('receipt_horizons', {
+  id: integer().primaryKey(),
+  beforeMs: integer().notNull(),
+})
+
+/**
  * Sums of all receipts that were ever stored, by the labels of `/metrics` and drift. They are updated as receipts are
  * stored, so that reading them is cheap and old receipts can be deleted.
  */
