@@ -8,7 +8,7 @@ export const AUDIT_OPERATIONS: readonly Operation[] = [
     path: '/admin/audit',
     id: 'listAudit',
     tag: 'Service',
-    summary: 'Lists decisions and admin actions, oldest first, with the hashes that chain them.',
+    summary: 'Lists decisions and admin actions, with the hashes that chain them.',
     key: 'operator',
     querySchema: auditQuery,
     response: named('AuditPage', auditPage),

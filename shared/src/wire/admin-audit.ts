@@ -34,7 +34,15 @@ export const auditPage = z.object({
     .object({ id: z.int(), hash, sealed: z.boolean() })
     .nullable()
     .describe('The last row that retention deleted; the first remaining one continues from it.'),
-  next_after: z.int().nullable().describe('`after` of the next page; null on the last.'),
+  next_after: z
+    .int()
+    .nullable()
+    .describe('`after` of the next page; null on the last, and where the newest come first.'),
+  next_before: z
+    .int()
+    .nullable()
+    .optional()
+    .describe('Where the newest come first, `before` of the next page; null on the last.'),
 })
 /** A page of the audit log. */
 export type AuditPage = z.output<typeof auditPage>
@@ -42,6 +50,13 @@ export type AuditPage = z.output<typeof auditPage>
 /** Filters of `GET /admin/audit`. */
 export const auditQuery = z.object({
   after: z.coerce.number().int().min(0).default(0),
+  order: z.enum(['oldest', 'newest']).default('oldest').describe('Which rows come first.'),
+  before: z.coerce
+    .number()
+    .int()
+    .min(1)
+    .optional()
+    .describe('Only rows before this one, such as `next_before` of a page with `order=newest`.'),
   limit: z.coerce.number().int().min(1).max(500).default(100),
   since: z.iso.datetime({ offset: true }).optional(),
   actor: z.string().max(200).optional(),

@@ -212,3 +212,15 @@ test('retention deletes old rows behind a sealed checkpoint, and the rest is sti
   await deleteOldAudit({ ...later(90), auditDays: 0 })
   expect((await list()).data).toHaveLength(1)
 })
+
+test('the newest rows come first on request, page by page', async () => {
+  for (const target of ['first', 'second', 'third']) await recordAudit(testDeps(), entry(target))
+  await appendPendingAudit(testDeps())
+  const all = (await list()).data.map(({ id }) => id)
+  const newest = (query: string) => adminJson<AuditPage>('GET', `/audit?order=newest&limit=2${query}`)
+  const page = await newest('')
+  expect(page.data.map(({ id }) => id)).toEqual(all.slice(-2).reverse())
+  expect(page).toMatchObject({ next_after: null, next_before: all.at(-2) })
+  const older = await newest(`&before=${page.next_before}`)
+  expect(older.data[0]?.id).toBe(all.at(-3))
+})

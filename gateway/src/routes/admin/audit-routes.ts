@@ -16,6 +16,7 @@ export function auditRoutes(): Hono<ActorEnv> {
       const sinceMs = since === undefined ? undefined : Date.parse(since)
       const rows = await listAuditRows(deps.db, { ...filter, sinceMs }, limit)
       const checkpoint = await findAuditCheckpoint(deps.db)
+      const next = rows.length < limit ? null : (rows.at(-1)?.id ?? null)
       const data = rows.map(async ({ seal, requestId, createdAt, previousHash, hash, ...row }) => ({
         ...row,
         request_id: requestId,
@@ -34,7 +35,8 @@ export function auditRoutes(): Hono<ActorEnv> {
                 checkpoint.seal === (await checkpointSeal(deps.keyPepper, checkpoint.id, checkpoint.hash)),
             }
           : null,
-        next_after: rows.length < limit ? null : (rows.at(-1)?.id ?? null),
+        next_after: filter.order === 'newest' ? null : next,
+        ...(filter.order === 'newest' ? { next_before: next } : {}),
       } satisfies AuditPage)
     })
     .all('/audit', rejectMethod('GET'))

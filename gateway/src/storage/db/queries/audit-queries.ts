@@ -15,6 +15,9 @@ export type AuditCheckpoint = typeof auditCheckpoints.$inferSelect
 export interface AuditFilter {
   /** Number of the row after which the list begins. */
   after: number
+  /** Number of the row before which the list ends. */
+  before?: number | undefined
+  order?: 'oldest' | 'newest'
   actor?: string | undefined
   target?: string | undefined
   sinceMs?: number | undefined
@@ -25,19 +28,21 @@ export async function findLastAuditRow(db: Database): Promise<AuditRow | undefin
   return db.select().from(audit).orderBy(desc(audit.id)).limit(1).get()
 }
 
-/** Returns rows in their order. */
+/** Returns rows in their order, or the newest first. */
 export async function listAuditRows(
   db: Database,
-  { after, actor, target, sinceMs }: AuditFilter,
+  { after, before, order = 'oldest', actor, target, sinceMs }: AuditFilter,
   limit: number,
 ): Promise<AuditRow[]> {
   const filter = and(
     gt(audit.id, after),
+    before === undefined ? undefined : lt(audit.id, before),
     actor === undefined ? undefined : eq(audit.actor, actor),
     target === undefined ? undefined : eq(audit.target, target),
     sinceMs === undefined ? undefined : gte(audit.createdAt, sinceMs),
   )
-  return db.select().from(audit).where(filter).orderBy(asc(audit.id)).limit(limit)
+  const direction = order === 'newest' ? desc : asc
+  return db.select().from(audit).where(filter).orderBy(direction(audit.id)).limit(limit)
 }
 
 /** Stores what the log shall record, and returns its number among the pending. */
