@@ -1,7 +1,11 @@
 import { expect, test } from 'vitest'
 import type { DecisionEntry } from '@copal/shared/wire/admin-decisions.ts'
 import type { UpdateEntry, UpdateJob } from '@copal/shared/wire/admin.ts'
-import { jobSecondsLeft, stepsOf } from '../../../../gateway/dashboard/src/pages/updates/update-steps.ts'
+import {
+  expectedTrials,
+  jobSecondsLeft,
+  stepsOf,
+} from '../../../../gateway/dashboard/src/pages/updates/update-steps.ts'
 
 const START = Date.parse('2026-11-28T02:00:00.000Z')
 const MINUTE_MS = 60_000
@@ -149,4 +153,11 @@ test('the time left is that of the running job at the pace so far', () => {
   const jobs = [jobOf('calibrate', 1, { state: 'running', progress: 0.25 })]
   expect(jobSecondsLeft(updateOf({ jobs }), START + 11 * MINUTE_MS)).toBeCloseTo(30 * 60)
   expect(jobSecondsLeft(updateOf({ jobs: [] }), START)).toBeUndefined()
+})
+
+test('trials that ran or run have their places before their scores are known', () => {
+  expect(expectedTrials(updateOf({ state: 'canary' }), false)).toEqual(['canary'])
+  const decisions = [decisionOf('canary', 'passed', 1)]
+  expect(expectedTrials(updateOf({ state: 'promoted', decisions }), true)).toEqual(['canary', 'watch'])
+  expect(expectedTrials(updateOf({ state: 'failed' }), false)).toEqual([])
 })

@@ -3,6 +3,7 @@ import type { MaskEntry } from '@copal/shared/wire/admin.ts'
 import { HeatMap } from '../../charts/heat-map.tsx'
 import { SelectField } from '../../components/fields.tsx'
 import { Loaded } from '../../components/loaded.tsx'
+import { Skeleton } from '../../components/notices.tsx'
 import { Section } from '../../components/page.tsx'
 import { useResource } from '../../data/data.tsx'
 import { maskName } from '../../format/mask-names.ts'
@@ -15,7 +16,7 @@ export function SparsitySection({ mask }: { mask: MaskEntry }) {
   const linears = useResource(maskLinears(mask.version, mask.model))
   return (
     <Section title="Sparsity by linear">
-      <Loaded resource={linears}>
+      <Loaded resource={linears} skeleton={<Skeleton lines={8} />}>
         {(found) => {
           const values = found.linears.map(({ layer, kind, sparsity }) => ({ layer, kind, value: sparsity }))
           return (
@@ -58,7 +59,7 @@ export function ChurnSection({ mask, masks }: { mask: MaskEntry; masks: readonly
         />
       }
     >
-      <Loaded resource={churn}>
+      <Loaded resource={churn} skeleton={<Skeleton lines={8} />}>
         {(found) => {
           const values = found.linears.map(({ layer, kind, churn: value }) => ({ layer, kind, value }))
           return (

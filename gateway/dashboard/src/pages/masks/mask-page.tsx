@@ -2,7 +2,7 @@ import type { MaskEntry, StatusReport, UpdateEntry } from '@copal/shared/wire/ad
 import { ConfirmButton } from '../../components/dialog.tsx'
 import { Facts } from '../../components/facts.tsx'
 import { Loaded } from '../../components/loaded.tsx'
-import { Empty } from '../../components/notices.tsx'
+import { Empty, Skeleton } from '../../components/notices.tsx'
 import { MaskLink } from '../../components/mask-link.tsx'
 import { Num } from '../../components/num.tsx'
 import { Page, Section } from '../../components/page.tsx'
@@ -69,7 +69,6 @@ function MaskBody({
   update: UpdateEntry | undefined
 }) {
   const drift = useResource(endpoints.drift(mask.model))
-  const rows = drift.value ? perplexityRows(drift.value.r, mask) : []
   const children = masks.filter(({ parent_version: parent }) => parent === mask.version)
   const state = stateOfMask(mask, update)
   const hasFile = mask.swept_at == null
@@ -123,17 +122,20 @@ function MaskBody({
           ))}
         </ul>
       </Section>
-      {rows.length > 0 && (
-        <Section title="Perplexity on held-out text" note="Lower is better">
-          <Table
-            caption="Perplexity by domain"
-            columns={PERPLEXITY_COLUMNS}
-            rows={rows}
-            rowKey={({ domain }) => domain}
-            csv={`copal-mask-${mask.version}`}
-          />
-        </Section>
-      )}
+      <Section title="Perplexity on held-out text" note="Lower is better">
+        <Loaded resource={drift} skeleton={<Skeleton lines={6} />}>
+          {({ r }) => (
+            <Table
+              caption="Perplexity by domain"
+              columns={PERPLEXITY_COLUMNS}
+              rows={perplexityRows(r, mask)}
+              rowKey={({ domain }) => domain}
+              csv={`copal-mask-${mask.version}`}
+              empty={<p class="soft">It was not evaluated on the present held-out texts.</p>}
+            />
+          )}
+        </Loaded>
+      </Section>
       {hasFile ? (
         <>
           <SparsitySection mask={mask} />

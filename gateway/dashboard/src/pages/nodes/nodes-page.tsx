@@ -180,7 +180,6 @@ function drainColumn(nodes: readonly NodeEntry[]): Column<NodeEntry> {
     key: 'drain',
     title: '',
     align: 'end',
-    phone: 'first',
     value: () => null,
     cell: (node) => <DrainButton node={node} nodes={nodes} />,
   }

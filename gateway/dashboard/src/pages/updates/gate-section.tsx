@@ -17,10 +17,12 @@ interface GateSectionProps {
   decisions: readonly DecisionEntry[]
   parentVersion: number | null
   r: DriftReport['r'] | undefined
+  /** `r` is on its way: the places of the perplexities are kept. */
+  isLoading: boolean
 }
 
 /** What the gate measured of each candidate: the change of perplexity with its interval against the bound. */
-export function GateSection({ decisions, parentVersion, r }: GateSectionProps) {
+export function GateSection({ decisions, parentVersion, r, isLoading }: GateSectionProps) {
   const [chosen, setChosen] = useState<number>()
   const index = Math.min(chosen ?? decisions.length - 1, decisions.length - 1)
   const decision = decisions[index]
@@ -46,10 +48,7 @@ export function GateSection({ decisions, parentVersion, r }: GateSectionProps) {
       {rows.length > 0 && (
         <Table
           caption="Comparisons of the gate"
-          columns={columnsOf(
-            range,
-            rows.some(({ reference }) => reference !== null),
-          )}
+          columns={columnsOf(range, isLoading || rows.some(({ reference }) => reference !== null))}
           rows={rows}
           rowKey={(row) => `${row.against} ${row.subject} ${row.note ?? ''}`}
         />

@@ -10,6 +10,9 @@ import { maskName } from '../../format/mask-names.ts'
 import { closingPoints, trialSentence } from './trial-words.ts'
 import type { CanaryPolicy } from './update-endpoints.ts'
 
+/** The titles of the kinds of trials. */
+export const TRIAL_TITLES = { canary: 'Canary', watch: 'Watch' } as const
+
 interface TrialSectionProps {
   course: TrialCourse
   /** The running trial of the model, if it is this one. */
@@ -21,10 +24,9 @@ interface TrialSectionProps {
 export function TrialSection({ course, trial, policy }: TrialSectionProps) {
   const { kind, points, limit, running, min_tokens: minTokens } = course
   const scored = points.at(-1)?.tokens ?? 0
-  const title = kind === 'canary' ? 'Canary' : 'Watch'
   const share = trial && 'share' in trial ? `${formatShare(trial.share)} of conversations` : undefined
   return (
-    <Section title={title} note={running ? share : 'ended'}>
+    <Section title={TRIAL_TITLES[kind]} note={running ? share : 'ended'}>
       <p class="reason">{trialSentence(course)}</p>
       {running && minTokens !== null && minTokens > 0 && scored < minTokens && (
         <div class="trial-progress">

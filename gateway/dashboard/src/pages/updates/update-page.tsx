@@ -3,7 +3,7 @@ import { ConfirmButton } from '../../components/dialog.tsx'
 import { Facts } from '../../components/facts.tsx'
 import { Loaded } from '../../components/loaded.tsx'
 import { MaskLink } from '../../components/mask-link.tsx'
-import { Empty } from '../../components/notices.tsx'
+import { Empty, Skeleton } from '../../components/notices.tsx'
 import { Page, Section } from '../../components/page.tsx'
 import { Status } from '../../components/status.tsx'
 import { Time } from '../../components/time.tsx'
@@ -19,9 +19,9 @@ import { cancelConsequences, forceConsequences } from './consequences.ts'
 import { DecisionLog } from './decision-log.tsx'
 import { isForceable } from './gate-rows.ts'
 import { GateSection } from './gate-section.tsx'
-import { TrialSection } from './trial-section.tsx'
+import { TRIAL_TITLES, TrialSection } from './trial-section.tsx'
 import { policy, trialCourses } from './update-endpoints.ts'
-import { hasEnded, jobSecondsLeft, stepsOf } from './update-steps.ts'
+import { expectedTrials, hasEnded, jobSecondsLeft, stepsOf } from './update-steps.ts'
 import { UpdateSteps } from './update-stepper.tsx'
 import { endedSentence, runningSentence, stateOfUpdate, TRIGGERS } from './update-words.ts'
 
@@ -57,9 +57,8 @@ function UpdateBody({ update }: { update: UpdateEntry }) {
   const model = status.value?.models.find(({ id }) => id === update.model)
   const watch = model?.watch?.update_id === update.id ? model.watch : null
   const canary = model?.canary?.update_id === update.id ? model.canary : null
-  const isTried = update.state === 'canary' || update.state === 'promoted' || update.state === 'rolled_back'
   const courses = useResource(
-    isTried ? trialCourses(update.id) : undefined,
+    expectedTrials(update, watch !== null).length > 0 ? trialCourses(update.id) : undefined,
     isRunning || watch ? 15_000 : undefined,
   )
   const drift = useResource(update.mask_version === null ? undefined : endpoints.drift(update.model))
@@ -71,18 +70,30 @@ function UpdateBody({ update }: { update: UpdateEntry }) {
       <Section title="Steps">
         <UpdateSteps steps={stepsOf(update, watch !== null, now)} update={update} />
       </Section>
-      {courses.value?.trials.map((course) => (
-        <TrialSection
-          key={course.kind}
-          course={course}
-          trial={course.running ? (course.kind === 'canary' ? canary : watch) : null}
-          policy={limits.value?.policy.canary}
-        />
-      ))}
+      {expectedTrials(update, watch !== null).map((kind) => {
+        const course = courses.value?.trials.find((each) => each.kind === kind)
+        if (!course)
+          return (
+            <Section key={kind} title={TRIAL_TITLES[kind]}>
+              <div class="trial-place">
+                {courses.value ? <p class="soft">Its scores are not known.</p> : <Skeleton lines={8} />}
+              </div>
+            </Section>
+          )
+        return (
+          <TrialSection
+            key={kind}
+            course={course}
+            trial={course.running ? (kind === 'canary' ? canary : watch) : null}
+            policy={limits.value?.policy.canary}
+          />
+        )
+      })}
       <GateSection
         decisions={decisions.filter(({ kind }) => kind === 'gate')}
         parentVersion={update.parent_version}
         r={drift.value?.r}
+        isLoading={drift.value === undefined && drift.error === undefined}
       />
       <Section title="Decisions">
         <DecisionLog decisions={decisions} />

@@ -184,3 +184,13 @@ export function jobSecondsLeft(update: UpdateEntry, nowMs: number): number | und
   const job = runningJob(update)
   return job?.started_at == null ? undefined : secondsLeft(job.started_at, job.progress, nowMs)
 }
+
+/** The trials that an update has or had, in their order, so that their places are there before their scores. */
+export function expectedTrials(update: UpdateEntry, watching: boolean): ('canary' | 'watch')[] {
+  const has = (kind: DecisionEntry['kind']) =>
+    update.decisions?.some((decision) => decision.kind === kind) ?? false
+  return [
+    ...(update.state === 'canary' || has('canary') ? (['canary'] as const) : []),
+    ...(watching || has('watch') ? (['watch'] as const) : []),
+  ]
+}
