@@ -16,7 +16,7 @@ const OWN_PROCESS = [
   'test/gpu-node/serving/grammar/grammar-compiler.test.ts',
 ]
 /** Conformance tests that start a service of their own. */
-const OWN_SERVICE = ['test/conformance/{schemathesis,openai-errors}.test.ts']
+const OWN_SERVICE = ['test/conformance/{schemathesis,openai-errors,lm-eval}.test.ts']
 
 export default defineConfig({
   test: {

@@ -50,7 +50,7 @@ export interface TestFleet {
   readonly gatewaySecret: string
   /** Returns the secret of a node. */
   nodeSecret(id: string): Promise<string>
-  admin<T>(method: string, path: string, body?: unknown): Promise<T>
+  admin<T>(method: string, path: string, body?: unknown, timeoutMs?: number): Promise<T>
   /** Creates an API key. */
   key(limits?: object, tenant?: string): Promise<{ id: string; key: string }>
   /** Returns the metrics that a key of a tenant with the scope `read-metrics` sees. */
@@ -109,16 +109,17 @@ export async function startFleet({
   const nodes = new Map<string, FleetNode & { relay: Relay }>()
   let gateway: ChildProcess | undefined
 
-  const admin = async <T>(method: string, path: string, body?: unknown): Promise<T> => {
+  const admin = async <T>(method: string, path: string, body?: unknown, timeoutMs = 10_000): Promise<T> => {
     const response = await fetch(url + path, {
       method,
       headers: { authorization: `Bearer ${home.secrets.adminKey}`, 'content-type': 'application/json' },
       ...(body === undefined ? {} : { body: JSON.stringify(body) }),
-      signal: AbortSignal.timeout(10_000),
+      signal: AbortSignal.timeout(timeoutMs),
     })
     const text = await response.text()
     if (!response.ok) throw new Error(`${method} ${path}: ${response.status} ${text}`)
-    return (text.startsWith('{') ? JSON.parse(text) : text) as T
+    const isJson = response.headers.get('content-type')?.includes('application/json')
+    return (isJson ? JSON.parse(text) : text) as T
   }
   const fleet: TestFleet = {
     url,

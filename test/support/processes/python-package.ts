@@ -26,11 +26,19 @@ interface PythonOptions {
   timeoutMs?: number
 }
 
-/** Installs a package once, in a folder beside the cached models. Needs Python and pip. */
-export async function pythonPackage(name: string, version: string): Promise<PythonPackage> {
+/**
+ * Installs a package once, in a folder beside the cached models. Needs Python and pip.
+ *
+ * @param dependencies requirements to install instead of those that the package declares
+ */
+export async function pythonPackage(
+  name: string,
+  version: string,
+  dependencies?: readonly string[],
+): Promise<PythonPackage> {
   const cache = resolve(process.env['COPAL_CACHE'] || join(homedir(), '.cache', 'copal'))
   const folder = join(cache, `conformance-${name}-${version}-packages`)
-  if (!existsSync(folder)) await install(`${name}==${version}`, folder)
+  if (!existsSync(folder)) await install(`${name}==${version}`, dependencies, folder)
   return {
     async run(args, { cwd, env, modules = [], timeoutMs = 600_000 } = {}) {
       const path = [folder, ...modules].join(process.platform === 'win32' ? ';' : ':')
@@ -53,11 +61,17 @@ export async function pythonPackage(name: string, version: string): Promise<Pyth
   }
 }
 
-async function install(requirement: string, folder: string): Promise<void> {
+async function install(
+  requirement: string,
+  dependencies: readonly string[] | undefined,
+  folder: string,
+): Promise<void> {
   const made = `${folder}.${process.pid}`
   const pip = ['-m', 'pip', 'install', '--quiet', '--no-input', '--disable-pip-version-check']
   try {
-    await run(PYTHON, [...pip, '--only-binary', ':all:', '--target', made, requirement])
+    const into = [...pip, '--only-binary', ':all:', '--target', made]
+    await run(PYTHON, [...into, ...(dependencies ? ['--no-deps'] : []), requirement])
+    if (dependencies) await run(PYTHON, [...into, ...dependencies])
     await rename(made, folder)
   } finally {
     await rm(made, { recursive: true, force: true })

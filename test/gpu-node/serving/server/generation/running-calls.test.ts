@@ -48,9 +48,9 @@ test('invalid calls are rejected with an OpenAI error that names the problem', a
   const embed = (input: unknown) => post('/rpc/embeddings', call({ model: 'tiny', input }))
   expect(await embed([1, 99_999])).toMatchObject({ status: 400, param: 'input[1]' })
   expect(await embed([[99_999], [2]])).toMatchObject({ status: 400, param: 'input[0][0]' })
-  expect(await post('/rpc/completions', call({ ...PROMPT, echo: true }))).toMatchObject({
+  expect(await post('/rpc/completions', call({ ...PROMPT, max_tokens: 0 }))).toMatchObject({
     status: 400,
-    param: 'request.echo',
+    param: 'request.max_tokens',
   })
   expect(await post('/rpc/nothing', {})).toMatchObject({ status: 404, code: 'not_found' })
 })
