@@ -86,6 +86,7 @@ const NODE = [
   ...under('infra', [
     'lint',
     'deploy',
+    'observability/dashboards',
     'local/demo',
     'local/test',
     'local/check',

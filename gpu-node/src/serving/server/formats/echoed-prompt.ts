@@ -33,7 +33,7 @@ export function echoPrompt(
   const decoded = decode(prompt.tokens, tokenBytes)
   const text = prompt.text ?? decoded
   const before = decoded.endsWith(text) ? decoded.slice(0, decoded.length - text.length) : ''
-  return { text, tokens: scores ? describe(prompt.tokens, scores) : [], offset: -[...before].length }
+  return { text, tokens: scores ? describe(prompt.tokens, scores) : [], offset: -Array.from(before).length }
 }
 
 function describe(tokens: readonly number[], scores: TokenScores): CompletionToken[] {
