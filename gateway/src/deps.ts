@@ -23,6 +23,9 @@ import { createRecogniser, recogniserUrl } from './adaptation/redaction/recognis
 /** Minimum days to keep receipts: a receipt that is sent again is recognized by the stored one. */
 const MIN_RECEIPT_DAYS = ATTESTED_DAYS
 
+/** Minimum receipts to keep: trials read the first thousands of either mask. */
+const MIN_MAX_RECEIPTS = 1_000_000
+
 /** Minimum days to keep the periods of a width: sums over a month or less take the narrowest that there are. */
 const MIN_SERIES_DAYS = {
   COPAL_SERIES_MINUTE_DAYS: 2,
@@ -106,6 +109,7 @@ function createIsolateDeps(env: Bindings): IsolateDeps['parts'] {
     unknownKeyEdgeLimit: env.UNKNOWN_KEYS,
     listsPerMinute: readWholeNumber(env, 'COPAL_LISTS_PER_MINUTE', SETTINGS.COPAL_LISTS_PER_MINUTE.default),
     receiptDays: readReceiptDays(env),
+    maxReceipts: readMaxReceipts(env),
     seriesDays: readSeriesDays(env),
     datasetDays: readWholeNumber(env, 'COPAL_DATASET_DAYS', SETTINGS.COPAL_DATASET_DAYS.default),
     maskDays: readWholeNumber(env, 'COPAL_MASK_DAYS', SETTINGS.COPAL_MASK_DAYS.default),
@@ -163,8 +167,13 @@ function readRecogniser(env: Bindings): Recogniser | undefined {
   )
 }
 
-/** By default every request is sampled: a caller that names a trace which is not must not hide its request. */
-function readOtel(env: Bindings): OtelSettings {
+/**
+ * Reads the standard variables of OpenTelemetry. By default every request is sampled: a caller that names a trace which is not
+ * must not hide its request.
+ *
+ * @throws AppError `internal_error` that names a variable that cannot be used
+ */
+export function readOtel(env: Bindings): OtelSettings {
   try {
     return readOtelSettings(env, { sampler: 'always_on', resource: { 'service.name': 'copal-gateway' } })
   } catch (error) {
@@ -179,6 +188,15 @@ function readReceiptDays(env: Bindings): number {
   throw notConfigured(
     `the variable COPAL_RECEIPT_DAYS is '${days}'; receipts must be kept for at least ${MIN_RECEIPT_DAYS} days, ` +
       'because nodes that were offline send theirs again. Set it to 0 to keep all.',
+  )
+}
+
+function readMaxReceipts(env: Bindings): number {
+  const receipts = readWholeNumber(env, 'COPAL_MAX_RECEIPTS', SETTINGS.COPAL_MAX_RECEIPTS.default)
+  if (receipts === 0 || receipts >= MIN_MAX_RECEIPTS) return receipts
+  throw notConfigured(
+    `the variable COPAL_MAX_RECEIPTS is '${receipts}'; at least ${MIN_MAX_RECEIPTS} must be kept, because trials are judged by ` +
+      'receipts. Set it to 0 to keep all.',
   )
 }
 

@@ -1,5 +1,6 @@
-import { WorkflowEntrypoint, type WorkflowEvent, type WorkflowStep } from 'cloudflare:workers'
+import { env, WorkflowEntrypoint, type WorkflowEvent, type WorkflowStep } from 'cloudflare:workers'
 import { runUpdateWorkflow, type UpdateWorkflowParams } from './adaptation/updates/update-workflow.ts'
+import type { OtelSettings } from '@copal/shared/telemetry/otel-settings.ts'
 import type { SampleMessage } from '@copal/shared/wire/sample-message.ts'
 import { appendPendingAudit, deleteOldAudit } from './audit/audit-chain.ts'
 import { createApp } from './app.ts'
@@ -10,7 +11,8 @@ import {
   deleteOldScores,
   deleteOldTombstones,
 } from './storage/retention.ts'
-import { createDeps } from './deps.ts'
+import { createDeps, readOtel } from './deps.ts'
+import { captureConsole } from './telemetry/console-log.ts'
 import type { Bindings, Deps } from './contracts/bindings.ts'
 import { findDomains } from './adaptation/intake/find-domains.ts'
 import { consumeSamples } from './adaptation/intake/sample-consumer.ts'
@@ -45,6 +47,16 @@ export class UpdateWorkflow extends WorkflowEntrypoint<Bindings, UpdateWorkflowP
 }
 
 const app = createApp()
+const consoleLog = captureConsole(console, { json: env.COPAL_LOG === 'json', otel: otelOfLogs() })
+
+function otelOfLogs(): Pick<OtelSettings, 'logs' | 'resource'> {
+  try {
+    return readOtel(env)
+  } catch {
+    // Every request fails with the name of the variable; without this function none could.
+    return { logs: null, resource: {} }
+  }
+}
 
 /** The cron triggers in `wrangler.toml`. */
 const EVERY_MINUTE = '* * * * *'
@@ -90,10 +102,18 @@ const TASKS = {
 }
 
 export default {
-  fetch: (request, env, ctx) => app.fetch(request, env, ctx),
-  queue: (batch, env, ctx) => consumeSamples(createDeps(env, ctx), batch),
-  async scheduled({ cron }, env, ctx) {
-    const deps = createDeps(env, ctx)
+  fetch(request, bindings, ctx) {
+    const response = Promise.resolve(app.fetch(request, bindings, ctx))
+    consoleLog.sendAfter(ctx, response)
+    return response
+  },
+  queue(batch, bindings, ctx) {
+    const consumed = consumeSamples(createDeps(bindings, ctx), batch)
+    consoleLog.sendAfter(ctx, consumed)
+    return consumed
+  },
+  async scheduled({ cron }, bindings, ctx) {
+    const deps = createDeps(bindings, ctx)
     // An event of the local service names no trigger, and runs all.
     const tasks = {
       ...(cron === EVERY_FIVE_MINUTES ? {} : MINUTE_TASKS),
@@ -104,6 +124,8 @@ export default {
       task(deps).catch((error: unknown) =>
         console.error(`The cron task '${name}' failed; the next run retries it:`, error),
       )
-    await Promise.all(Object.entries(tasks).map(run))
+    const done = Promise.all(Object.entries(tasks).map(run))
+    consoleLog.sendAfter(ctx, done)
+    await done
   },
 } satisfies ExportedHandler<Bindings, SampleMessage>

@@ -12,6 +12,7 @@ import { addRatio } from './commands/ratio-command.ts'
 import { addScoring } from './commands/scoring-command.ts'
 import { addService } from './commands/service-command.ts'
 import { addSwaps } from './commands/swaps-command.ts'
+import { addTelemetry } from './commands/telemetry-command.ts'
 import type { Workbench } from './commands/workbench.ts'
 
 /**
@@ -39,6 +40,7 @@ export function createBenchProgram(bench: Workbench): Command {
     addKernels,
     addSwaps,
     addScoring,
+    addTelemetry,
     addFront,
     addRatio,
     addMemory,

@@ -106,7 +106,13 @@ export const SETTINGS = {
     readers: ['gateway'],
     default: 30,
     meaning:
-      'How long D1 keeps receipts, of which it holds some thirty million; 7 or more, 0 keeps all ([receipts](operations.md#receipts)).',
+      'How long D1 keeps receipts, if they are not too many; 7 or more, 0 keeps all ([receipts](operations.md#receipts)).',
+  },
+  COPAL_MAX_RECEIPTS: {
+    readers: ['gateway'],
+    default: 16_000_000,
+    meaning:
+      'Above how many receipts the oldest are deleted before their days are over; 1000000 or more, 0 keeps all ([receipts](operations.md#receipts)).',
   },
   COPAL_SERIES_MINUTE_DAYS: {
     readers: ['gateway'],
@@ -424,9 +430,9 @@ export const SETTINGS = {
       'How long running requests may go on when the node is stopped ([stopping](operations.md#stopping-a-node)).',
   },
   COPAL_LOG: {
-    readers: ['node'],
-    unset: '`plain` at a terminal, else `json`',
-    meaning: "The format of the node's log.",
+    readers: ['node', 'gateway'],
+    unset: '`plain` at a terminal, else `json`; the gateway `plain`',
+    meaning: 'The format of the log: `plain`, or `json` with one object a line ([logs](operations.md#logs)).',
   },
 
   COPAL_PORT: {

@@ -34,6 +34,7 @@ export interface Bindings extends PolicyBindings, AccessBindings, OtelVariables 
   /** Cloudflare's rate limit for addresses that send unknown keys; optional. */
   UNKNOWN_KEYS?: RateLimit
   COPAL_RECEIPT_DAYS?: string
+  COPAL_MAX_RECEIPTS?: string
   COPAL_SERIES_MINUTE_DAYS?: string
   COPAL_SERIES_HOUR_DAYS?: string
   COPAL_SERIES_DAYS?: string
@@ -41,6 +42,8 @@ export interface Bindings extends PolicyBindings, AccessBindings, OtelVariables 
   COPAL_DATASET_DAYS?: string
   COPAL_MASK_DAYS?: string
   COPAL_ADAPTATION?: string
+  /** `json`: the console writes JSON. */
+  COPAL_LOG?: string
   COPAL_RECOGNISER_URL?: string
   /** Sent to the recogniser as bearer token. */
   COPAL_RECOGNISER_TOKEN?: string
@@ -94,6 +97,8 @@ export interface Deps {
   readonly listsPerMinute: number
   /** How many days receipts are kept; 0 keeps them all. */
   readonly receiptDays: number
+  /** Above how many receipts the oldest are deleted, however old; 0 keeps them all. */
+  readonly maxReceipts: number
   /** How many days the periods of series are kept, by width (five minutes like minutes); 0 keeps them all. */
   readonly seriesDays: Readonly<Record<'minutes' | 'hours' | 'days', number>>
   /** How many days the texts of calibrated datasets are kept; 0 keeps them all. */

@@ -1,6 +1,7 @@
 import type { Context } from 'hono'
 import { AppError, errorBody, toAppError } from '@copal/shared/errors.ts'
 import type { AppEnv } from '../contracts/context.ts'
+import type { RequestTrace } from '../contracts/request-trace.ts'
 import { causeChain, toOutageError } from './outage-error.ts'
 
 /** Creates the error response for anything thrown; unexpected errors are logged with their stacks. */
@@ -9,6 +10,7 @@ export function errorResponse(thrown: Error, c: Context<AppEnv>): Response {
   if (error !== thrown || error.code === 'internal_error') {
     console.error(
       `${c.req.method} ${c.req.path} failed (request ${c.var.requestId}):`,
+      ...traceFields(c.var.trace),
       causeChain(thrown)
         .map(({ stack }) => stack)
         .join('\ncaused by '),
@@ -19,6 +21,13 @@ export function errorResponse(thrown: Error, c: Context<AppEnv>): Response {
   if (error.retryAfterS !== undefined) c.header('retry-after', String(error.retryAfterS))
   // Not `c.json`: its status type does not allow 499, nginx's code for a client that closed the connection.
   return Response.json(errorBody(error), { status: error.status, headers: c.res.headers })
+}
+
+/** Returns the trace of a sampled request as fields of a log line. The request may have failed before it had one. */
+function traceFields(trace: RequestTrace | undefined): object[] {
+  if (!trace?.span.isRecording()) return []
+  const { traceId, spanId } = trace.span.spanContext()
+  return [{ trace_id: traceId, span_id: spanId }]
 }
 
 /** Creates the response for a path without a route. */

@@ -23,6 +23,7 @@ interface GatewayOptions {
   prompt?: number
   against?: string
   bare?: true
+  telemetry?: true
   portkey?: string
   litellm?: string
   memory?: number
@@ -48,6 +49,7 @@ export function addGateway(program: Command, bench: Workbench): void {
       '--bare',
       'also measure Workers that only forward requests, one of them after calling a Durable Object: the cost of the runtime',
     )
+    .option('--telemetry', 'also measure our gateway without telemetry: what spans of every request cost')
     .option('--portkey <folder>', 'where it is installed, if not on the PATH')
     .option('--litellm <virtual environment>', 'where it is installed, if not on the PATH')
     .option('--memory <requests>', 'instead, send this many requests and report the memory of workerd', count)
@@ -78,6 +80,12 @@ async function benchGateway(options: GatewayOptions, { home, print }: Workbench)
     if (options.against !== undefined) {
       const root = resolve(options.against)
       await start(startWorker({ name: 'copal, other checkout', root, dir: join(home, 'other'), upstream }))
+    }
+    if (options.telemetry) {
+      const dir = join(home, 'without-telemetry')
+      await start(
+        startWorker({ name: 'copal, without telemetry', root: ROOT, dir, upstream, telemetry: false }),
+      )
     }
     if (options.bare) {
       for (const ask of [false, true])

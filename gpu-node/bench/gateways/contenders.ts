@@ -69,10 +69,12 @@ export async function startWorker(options: {
   upstream: Upstream
   /** How long its node takes for a response. */
   responseMs?: number
+  /** False: no spans, metrics and log lines are made for a collector. */
+  telemetry?: boolean
 }): Promise<GatewayContender> {
-  const { name, root, dir, upstream, responseMs = 0 } = options
+  const { name, root, dir, upstream, responseMs = 0, telemetry = true } = options
   const nodeId = 'bench'
-  const variables = { OTEL_EXPORTER_OTLP_ENDPOINT: upstream.url }
+  const variables: Record<string, string> = telemetry ? { OTEL_EXPORTER_OTLP_ENDPOINT: upstream.url } : {}
   const gateway = await startBuiltGateway({ root, dir, variables })
   const { url, pids, adminKey } = gateway
   const stop = () => gateway.stop()

@@ -28,6 +28,8 @@ test('help lists every benchmark with what it measures', async () => {
     'engine',
     'kernels',
     'swaps',
+    'scoring',
+    'telemetry',
     'front',
     'ratio',
     'memory',

@@ -1,0 +1,151 @@
+import { once } from 'node:events'
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { readOtelSettings } from '@copal/shared/telemetry/otel-settings.ts'
+import { createSparseBackend } from '@copal/gpu-node/serving/backends/sparse/sparse-backend.ts'
+import { createEngine } from '@copal/gpu-node/serving/engine/engine.ts'
+import type { EngineObserver } from '@copal/gpu-node/serving/engine/engine-observer.ts'
+import { loadNative } from '@copal/gpu-node/platform/native-addon.ts'
+import type { DenseModel } from '@copal/gpu-node/model/master/dense-model.ts'
+import {
+  endGenerated,
+  sampledTrace,
+  startCallSpan,
+} from '@copal/gpu-node/serving/telemetry/generation-spans.ts'
+import { createNodeTelemetry } from '@copal/gpu-node/serving/telemetry/node-telemetry.ts'
+import { FORMS, type Form } from './engine-contender.ts'
+import { GREEDY } from '../serving/greedy.ts'
+import { formatSpread, line, spread } from '../measurement/report.ts'
+
+/** Tokens of a generation; short ones have more spans a token. */
+const TOKENS = 64
+const PUSH_MS = 1_000
+
+/** What happened in one round. */
+interface Round {
+  tokensPerS: number
+  /** Processor time of this process for each token, which other processes disturb less than its speed. */
+  cpuMsPerToken: number
+}
+
+/**
+ * Measures what all telemetry of a node costs its streams: the observer of the engine, a trace of every request with its
+ * phases, exemplars, and pushes of spans, and of metrics each second, to a collector in this process. Rounds with it and
+ * without it take turns on one engine.
+ *
+ * @returns lines for people
+ * @throws NativeUnavailableError when the addon is not built
+ */
+export async function benchTelemetry(options: {
+  model: DenseModel
+  maskPath: string
+  form: Form
+  streams: number
+  rounds: number
+  roundMs: number
+}): Promise<string[]> {
+  const { model, maskPath, form, streams, rounds, roundMs } = options
+  const collector = createServer((request, response) => {
+    request
+      .resume()
+      .on('end', () => response.writeHead(200, { 'content-type': 'application/json' }).end('{}'))
+  })
+  await once(collector.listen(0, '127.0.0.1'), 'listening')
+  const { port } = collector.address() as AddressInfo
+  const otel = readOtelSettings(
+    {
+      OTEL_EXPORTER_OTLP_ENDPOINT: `http://127.0.0.1:${port}`,
+      OTEL_METRIC_EXPORT_INTERVAL: String(PUSH_MS),
+    },
+    { sampler: 'always_on', resource: { 'service.name': 'copal-bench' } },
+  )
+  const [precision, headPrecision] = FORMS[form]
+  const backend = createSparseBackend({ addon: loadNative(), precision, headPrecision })
+  let generated = 0
+  let telemetry: ReturnType<typeof createNodeTelemetry> | undefined
+  const observer: EngineObserver = {
+    step: (step) => telemetry?.metrics.observer.step?.(step),
+    token(token) {
+      generated += 1
+      telemetry?.metrics.observer.token?.(token)
+    },
+    ended: (outcome) => telemetry?.metrics.observer.ended?.(outcome),
+  }
+  const engine = createEngine({
+    backend,
+    config: model.config,
+    codec: model.codec,
+    policy: { maxRunning: streams },
+    observer,
+  })
+  const weights = await backend.load({ model, version: 1, maskPath, priority: 'serving' })
+  engine.setActive(weights)
+
+  let isRunning = true
+  async function stream(index: number): Promise<void> {
+    for (let round = 0; isRunning; round++) {
+      const { tracing, metrics } = telemetry ?? {}
+      const call =
+        tracing && startCallSpan(tracing.tracer, tracing.contextOf(new Headers()), '/rpc/completions')
+      const generation = engine.generate({
+        id: `stream-${index}-${round}`,
+        prompt: Array.from(
+          { length: TOKENS },
+          (_, i) => ((i + round) * 7919 + index * 31) % model.config.vocabSize,
+        ),
+        maxTokens: TOKENS,
+        sampling: { ...GREEDY, temperature: 1, seed: index },
+        stops: [],
+        restartable: false,
+      })
+      for await (const event of generation.events) if (event.type === 'finished' || !isRunning) break
+      const outcome = await generation.outcome
+      if (!call || !tracing) continue
+      endGenerated(tracing.tracer, call, outcome)
+      metrics?.ended({ operation: call.operation, outcome, outputs: 1, trace: sampledTrace(call) })
+    }
+  }
+
+  async function run(isOn: boolean): Promise<Round> {
+    telemetry = isOn ? createNodeTelemetry({ model: model.id, otel }) : undefined
+    const [before, startedMs, usage] = [generated, performance.now(), process.cpuUsage()]
+    await sleep(roundMs)
+    const { user, system } = process.cpuUsage(usage)
+    const tokens = generated - before
+    const round = {
+      tokensPerS: (1000 * tokens) / (performance.now() - startedMs),
+      cpuMsPerToken: (user + system) / 1000 / tokens,
+    }
+    await telemetry?.shutdown()
+    return round
+  }
+
+  const streaming = Promise.all(Array.from({ length: streams }, (_, index) => stream(index)))
+  await sleep(roundMs / 2)
+  const without: Round[] = []
+  const beside: Round[] = []
+  for (let round = 0; round < rounds; round++) {
+    // The order alternates, so that a machine that slows down favours neither.
+    for (const isOn of round % 2 === 0 ? [false, true] : [true, false])
+      (isOn ? beside : without).push(await run(isOn))
+  }
+  isRunning = false
+  await streaming
+  engine.close()
+  await backend.release(weights)
+  collector.close()
+
+  const lost = without.map(
+    ({ tokensPerS }, round) => 100 * (1 - (beside[round]?.tokensPerS ?? 0) / tokensPerS),
+  )
+  const speed = (all: readonly Round[]) => formatSpread(spread(all.map((r) => r.tokensPerS)), 'tok/s')
+  const cpu = (all: readonly Round[]) => formatSpread(spread(all.map((r) => r.cpuMsPerToken)), 'ms/tok', 3)
+  return [
+    line(`${streams} streams without telemetry`, speed(without)),
+    line('with all of it', speed(beside)),
+    line('lost, by pairs of rounds', formatSpread(spread(lost), '%')),
+    line('processor time without telemetry', cpu(without)),
+    line('processor time with it', cpu(beside)),
+  ]
+}
