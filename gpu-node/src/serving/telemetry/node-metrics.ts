@@ -22,8 +22,8 @@ export interface EndedCall {
 
 /** Parts of a node whose state is read at every collection. */
 export interface NodeState {
-  weightSets(): readonly WeightSetState[]
-  receiptsWaiting(): number
+  readonly weightSets: () => readonly WeightSetState[]
+  readonly receiptsWaiting: () => number
 }
 
 /** The metrics of a node. */
