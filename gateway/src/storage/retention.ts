@@ -1,6 +1,6 @@
 import type { Deps } from '../contracts/bindings.ts'
 import { deletePeriods, deleteUnusedNames, type PeriodWidth } from './db/queries/period-queries.ts'
-import { deleteReceipts } from './db/queries/receipt-queries.ts'
+import { deleteReceipts, findReceiptTime, moveReceiptHorizon } from './db/queries/receipt-queries.ts'
 import { deleteRequestDomains } from './db/queries/request-domain-queries.ts'
 import { deleteShadowScores } from './db/queries/shadow-score-queries.ts'
 import { deleteTombstones } from './db/queries/tombstone-queries.ts'
@@ -43,13 +43,18 @@ export async function deleteOldUsageDays(deps: Pick<Deps, 'db' | 'nowMs'>): Prom
 }
 
 /**
- * Deletes old receipts, because a D1 database holds about thirty million. Totals, usage days and periods keep what `/metrics`,
- * drift, series and budgets need of them. A run deletes at most 400,000.
+ * Deletes old receipts, and the oldest ones where there are too many, because a D1 database holds 10 GB. Totals, usage days and
+ * periods keep what `/metrics`, drift, series and budgets need of them. A run deletes at most 400,000.
  */
-export async function deleteOldReceipts(deps: Pick<Deps, 'db' | 'nowMs' | 'receiptDays'>): Promise<void> {
-  const { db, nowMs, receiptDays } = deps
-  if (receiptDays === 0) return
-  const beforeMs = nowMs() - receiptDays * DAY_MS
+export async function deleteOldReceipts(
+  deps: Pick<Deps, 'db' | 'nowMs' | 'receiptDays' | 'maxReceipts'>,
+): Promise<void> {
+  const { db, nowMs, receiptDays, maxReceipts } = deps
+  const tooMany = maxReceipts === 0 ? undefined : await findReceiptTime(db, maxReceipts)
+  const beforeMs = Math.max(tooMany ?? 0, receiptDays === 0 ? 0 : nowMs() - receiptDays * DAY_MS)
+  if (beforeMs === 0) return
+  // First, so that no receipt which is delivered again counts again in between.
+  await moveReceiptHorizon(db, beforeMs)
   let after = 0
   for (let statement = 0; statement < MAX_RECEIPT_STATEMENTS; statement += 1) {
     const { examined, deleted, last } = await deleteReceipts(db, {

@@ -3,11 +3,16 @@ import { eq } from 'drizzle-orm'
 import { expect, test } from 'vitest'
 import { SERIES_WIDTHS } from '@copal/shared/wire/admin-series.ts'
 import { openDatabase } from '../../../gateway/src/storage/db/open-database.ts'
-import { deleteReceipts, insertReceipts } from '../../../gateway/src/storage/db/queries/receipt-queries.ts'
+import {
+  deleteReceipts,
+  findReceiptTime,
+  insertReceipts,
+} from '../../../gateway/src/storage/db/queries/receipt-queries.ts'
+import { sumUsage } from '../../../gateway/src/storage/db/queries/usage-total-queries.ts'
 import { DAY_MS } from '../../../gateway/src/storage/db/queries/usage-day-queries.ts'
 import { periodDomains, trafficPeriods } from '../../../gateway/src/storage/db/schema/periods.ts'
 import { receipts } from '../../../gateway/src/storage/db/schema/usage.ts'
-import { deleteOldPeriods } from '../../../gateway/src/storage/retention.ts'
+import { deleteOldPeriods, deleteOldReceipts } from '../../../gateway/src/storage/retention.ts'
 import { receiptOf } from '../support/requests/gateway-requests.ts'
 
 const db = openDatabase(env.DB)
@@ -32,6 +37,42 @@ test('receipts are deleted in the order in which they were stored, past one that
   })
   const left = await db.select({ id: receipts.requestId }).from(receipts)
   expect(left.map(({ id }) => id).sort()).toEqual(['order-new-1', 'order-new-2', 'order-replaced'])
+})
+
+test('a receipt that was deleted does not count again, but those of later requests and of kept estimates do', async () => {
+  const model = 'horizon'
+  const settle = (id: string, atMs: number, attestedAtMs?: number, origin: 'node' | 'estimate' = 'node') =>
+    insertReceipts(db, 'node-1', [{ ...receiptOf(`horizon-${id}`, { model }), attestedAtMs }], origin, atMs)
+  const requests = async () =>
+    (await sumUsage(db)).filter((row) => row.model === model).reduce((sum, row) => sum + row.requests, 0)
+  await settle('deleted', 1_000, 900)
+  await settle('estimated', 2_500, undefined, 'estimate')
+  const deps = { db, receiptDays: 0, maxReceipts: 0, nowMs: () => 2_000 + DAY_MS }
+  await deleteOldReceipts(deps)
+  expect(await settle('deleted', 2_600, 900)).toBe(0)
+  await deleteOldReceipts({ ...deps, receiptDays: 1 })
+  const left = await db.select().from(receipts).where(eq(receipts.model, model))
+  expect(left.map(({ requestId }) => requestId)).toEqual(['horizon-estimated'])
+  expect(await settle('deleted', 3_000, 900)).toBe(0)
+  expect(await settle('never seen, but its lease was estimated', 3_000, 1_999)).toBe(0)
+  expect(await settle('estimated', 3_000, 900)).toBe(1)
+  expect(await settle('later', 3_000, 2_000)).toBe(1)
+  expect(await settle('of an unknown time', 3_000)).toBe(1)
+  expect(await requests()).toBe(4)
+  // The horizon never moves back, so no deleted receipt is counted again.
+  await deleteOldReceipts({ ...deps, receiptDays: 1, nowMs: () => 1_500 + DAY_MS })
+  expect(await settle('deleted', 3_000, 900)).toBe(0)
+})
+
+test('the oldest of too many receipts are those that were stored before a number of others', async () => {
+  await db.delete(receipts)
+  for (const atMs of [10, 20, 30, 40])
+    await insertReceipts(db, 'node-1', [receiptOf(`many-${atMs}`)], 'node', atMs)
+  expect(await findReceiptTime(db, 4)).toBeUndefined()
+  expect(await findReceiptTime(db, 2)).toBe(20)
+  await deleteOldReceipts({ db, receiptDays: 0, maxReceipts: 2, nowMs: () => 50 })
+  const left = await db.select({ createdAt: receipts.createdAt }).from(receipts)
+  expect(left.map(({ createdAt }) => createdAt)).toEqual([20, 30, 40])
 })
 
 test('periods are kept as long as their width says, and a domain without any loses its name', async () => {

@@ -60,6 +60,17 @@ export function createAttestations(
   }
 }
 
+/**
+ * Returns when a verified attestation was issued, Unix milliseconds; undefined if it does not tell.
+ *
+ * @param nowMs by the clock of the gateway
+ */
+export function attestedTime(attestation: string, nowMs: number): number | undefined {
+  const issuedMs = Number.parseInt(attestation.slice(0, TIME_DIGITS), 16) * 1000
+  // Those without a time begin with any digits.
+  return nowMs - issuedMs <= ATTESTED_DAYS * DAY_MS && issuedMs <= nowMs ? issuedMs : undefined
+}
+
 /** Compares two attestations in constant time. */
 function isEqual(one: string, other: string): boolean {
   const encoder = new TextEncoder()

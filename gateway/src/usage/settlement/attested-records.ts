@@ -1,22 +1,23 @@
 import type { ShadowScore } from '@copal/shared/wire/heartbeat.ts'
 import type { Receipt } from '@copal/shared/wire/receipts.ts'
+import { attestedTime } from '../../fleet/auth/attestations.ts'
 import type { Deps } from '../../contracts/bindings.ts'
 
 /**
  * Returns the records whose attestation shows that the node was called with their request. The others are logged and
- * dropped.
+ * dropped. Each of the others tells when that was, if its attestation does.
  *
  * @param what the kind of the records, for the log
  */
 export async function attestedRecords<T extends Receipt | ShadowScore>(
-  deps: Pick<Deps, 'attestations'>,
+  deps: Pick<Deps, 'attestations' | 'nowMs'>,
   nodeId: string,
   records: readonly T[],
   what: string,
-): Promise<Omit<T, 'attestation'>[]> {
+): Promise<(Omit<T, 'attestation'> & { attestedAtMs: number | undefined })[]> {
   const checked = await Promise.all(
     records.map(async ({ attestation, ...rest }) => ({
-      rest,
+      rest: { ...rest, attestedAtMs: attestedTime(attestation ?? '', deps.nowMs()) },
       isAttested: await deps.attestations.verify(attestation, { nodeId, subject: { request: rest } }),
     })),
   )

@@ -4,6 +4,14 @@ import { domainOf } from './found-domain-sql.ts'
 /** Returns a column of the receipts in a parameter, which is a JSON list of objects. */
 export const jsonColumn = (name: string): SQL => sql.raw(`json_extract(value, '$.${name}')`)
 
+/**
+ * Whether a receipt in a parameter may be stored: not one of a request from before the horizon of which nothing is stored, because
+ * it was counted before. Its request's time is that of the attestation, where this tells it.
+ */
+export const isCountable = sql`(
+  coalesce(${jsonColumn('attestedAtMs')}, 9e15) >= coalesce((select before_ms from receipt_horizons), 0)
+  or exists (select 1 from receipts where request_id = ${jsonColumn('requestId')}))`
+
 /** Columns of receipts that sums are made of, besides the domain. */
 const COUNTED = {
   keyId: 'key_id',
@@ -50,7 +58,7 @@ export const receiptChanges = (json: string): SQL => sql`
   incoming as (
     select min(key), ${jsonColumn('requestId')} request_id,
       ${domainOf(jsonColumn('requestId'), jsonColumn('domain'))} domain, ${incomingColumns}
-    from json_each(${json}) group by request_id
+    from json_each(${json}) where ${isCountable} group by request_id
   ), ${CHANGED} as (
     select 1, 0, new.domain, ${columnsOf('new', 'coalesce(new.key_id, old.key_id)')}
     from incoming new left join receipts old using (request_id)

@@ -1,12 +1,12 @@
 import { getTableColumns, inArray, sql } from 'drizzle-orm'
 import type { Receipt } from '@copal/shared/wire/receipts.ts'
 import type { Database } from '../../../contracts/database.ts'
-import { receipts } from '../schema/usage.ts'
+import { receiptHorizons, receipts } from '../schema/usage.ts'
 import { domainOf } from './found-domain-sql.ts'
 import { addToUsageDays } from './usage-day-queries.ts'
 import { addChangesToPeriods, namePeriodDomains } from './period-changes.ts'
 import { addChangesToMetricCounts } from './metric-count-queries.ts'
-import { incomingDomains, jsonColumn, receiptChanges } from './receipt-changes.ts'
+import { incomingDomains, isCountable, jsonColumn, receiptChanges } from './receipt-changes.ts'
 import { addToUsageTotals } from './usage-total-queries.ts'
 
 /**
@@ -43,6 +43,8 @@ const REPLACEMENT = {
 
 /** A receipt as stored; if the request was retried its finish reason is `superseded`, however it ended. */
 export type StoredReceipt = Omit<Receipt, 'finishReason' | 'attestation' | 'traceparent'> & {
+  /** When the node was called with its request, Unix milliseconds; undefined if that is unknown. */
+  attestedAtMs?: number | undefined
   finishReason: (typeof receipts.$inferSelect)['finishReason']
 }
 
@@ -77,8 +79,7 @@ export async function insertReceipts(
   const json = JSON.stringify(rows)
   const store = db
     .insert(receipts)
-    // Without `where`, SQLite parses the following `on conflict` as the condition of a join.
-    .select(sql`select ${INCOMING_COLUMNS} from json_each(${json}) where true`)
+    .select(sql`select ${INCOMING_COLUMNS} from json_each(${json}) where ${isCountable}`)
     .onConflictDoUpdate({
       target: receipts.requestId,
       set: REPLACEMENT,
@@ -112,6 +113,32 @@ export async function findSettledReceipts(
     .select({ requestId, tokens, finishReason, estimated })
     .from(receipts)
     .where(inArray(requestId, wanted))
+}
+
+/**
+ * Moves the horizon, before which receipts may be deleted, to a time unless it is later already. It never moves back.
+ */
+export async function moveReceiptHorizon(db: Database, beforeMs: number): Promise<void> {
+  await db
+    .insert(receiptHorizons)
+    .values({ id: 1, beforeMs })
+    .onConflictDoUpdate({
+      target: receiptHorizons.id,
+      set: { beforeMs: sql`max(before_ms, excluded.before_ms)` },
+    })
+}
+
+/** Returns when the receipt was stored that `count` receipts were stored after, about; undefined if there are not as many. */
+export async function findReceiptTime(db: Database, count: number): Promise<number | undefined> {
+  const last = sql`(select max(rowid) from ${receipts})`
+  const row = await db
+    .select({ createdAt: receipts.createdAt })
+    .from(receipts)
+    .where(sql`rowid <= ${last} - ${count}`)
+    .orderBy(sql`rowid desc`)
+    .limit(1)
+    .get()
+  return row?.createdAt
 }
 
 /**

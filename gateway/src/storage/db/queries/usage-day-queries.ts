@@ -1,4 +1,4 @@
-import { and, eq, gte, lt, ne, sql } from 'drizzle-orm'
+import { and, eq, gte, lt, lte, ne, sql } from 'drizzle-orm'
 import type { UnchargedUsage } from '../../../contracts/reservation.ts'
 import type { Database } from '../../../contracts/database.ts'
 import { apiKeys } from '../schema/keys.ts'
@@ -28,7 +28,8 @@ export function addToUsageDays(db: Database, json: string) {
 
 /**
  * Returns the tokens that a key, or all keys of a tenant, were charged from the beginning of the day of `fromMs` until
- * `beforeMs`. Whole days are summed from usage days and only the last one from its receipts, so older ones can be deleted.
+ * `beforeMs`. Days are summed, the last one as well, without its receipts since `beforeMs`: so the cost is that of these, and
+ * older ones can be deleted.
  */
 export async function sumChargedTokens(
   db: Database,
@@ -43,20 +44,20 @@ export async function sumChargedTokens(
     .select({ tokens: sql`coalesce(sum(${usageDays.tokens}), 0)`.mapWith(Number) })
     .from(usageDays)
     .innerJoin(apiKeys, eq(apiKeys.id, usageDays.keyId))
-    .where(and(owner, gte(usageDays.day, firstDay), lt(usageDays.day, lastDay)))
-  const rest = db
-    .select({ tokens: sql`coalesce(sum(${promptTokens} + ${completionTokens}), 0)`.mapWith(Number) })
+    .where(and(owner, gte(usageDays.day, firstDay), lte(usageDays.day, lastDay)))
+  const since = db
+    .select({ tokens: sql`coalesce(-sum(${promptTokens} + ${completionTokens}), 0)`.mapWith(Number) })
     .from(receipts)
     .innerJoin(apiKeys, eq(apiKeys.id, keyId))
     .where(
       and(
         owner,
         ne(finishReason, 'superseded'),
-        gte(createdAt, Math.max(firstDay, lastDay) * DAY_MS),
-        lt(createdAt, beforeMs),
+        gte(createdAt, beforeMs),
+        lt(createdAt, (lastDay + 1) * DAY_MS),
       ),
     )
-  const parts = await db.batch([days, rest])
+  const parts = await db.batch([days, since])
   return parts.flat().reduce((sum, { tokens }) => sum + tokens, 0)
 }
 
