@@ -46,9 +46,7 @@ test('texts are scored beside requests that never end, as without them, of which
   const active = backend.weights(1)
   const dense = backend.weights(0)
   engine.setActive(active)
-  const texts = Array.from({ length: 3 }, (_, text) =>
-    Array.from({ length: 257 }, (_, index) => (index * 37 + text) % 256),
-  )
+  const texts = [0, 1, 2].map((text) => Array.from({ length: 257 }, (_, index) => (index * 37 + text) % 256))
   const scoreAll = () =>
     Promise.all(
       texts.flatMap((tokens, text) =>

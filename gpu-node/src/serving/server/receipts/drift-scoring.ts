@@ -91,12 +91,12 @@ export function createDriftScorer(deps: DriftDeps): DriftScorer {
     try {
       const nllMasked = await nllOf(weights, window, abort.signal)
       const nllDense = dense === weights ? nllMasked : await nllOf(dense, window, abort.signal)
-      pace.record(windowTokens, performance.now() - startedMs, true)
+      pace.record(window.tokens.length, performance.now() - startedMs, true)
       if (!Number.isFinite(nllMasked) || !Number.isFinite(nllDense))
         throw new Error(`its negative log-likelihood is ${nllMasked} masked and ${nllDense} dense`)
       return { drift: { tokens: window.scored.length, nllMasked, nllDense }, scoring: 'scored' }
     } catch (error) {
-      if (abort.signal.aborted) pace.record(windowTokens, performance.now() - startedMs, false)
+      if (abort.signal.aborted) pace.record(window.tokens.length, performance.now() - startedMs, false)
       const outcome = failureOutcome(error)
       if (outcome === 'failed')
         log.warn('a sampled text was not scored', { version: weights.version, reason: reasonOf(error) })

@@ -1,19 +1,21 @@
 /** Fewest tokens of a window. */
 const MIN_WINDOW = 32
+/** Tokens that are computed for each token of a window: it has as many of context. */
+const TOKENS_PER_WINDOW_TOKEN = 2
 /** Part of the time left that a window is planned to take. */
 const MARGIN = 0.8
 
 /** Chooses how much of a text is scored, so that a slow or busy node scores short windows instead of none in time. */
 export interface ScorePace {
-  /** Returns the tokens of a window that fits into the time left; null when none does. */
+  /** Returns the tokens of a window that fits with its context into the time left; null when none does. */
   windowTokens(leftMs: number): number | null
-  /** Records how long a window took, or that it was not complete after this time. */
-  record(windowTokens: number, tookMs: number, isComplete: boolean): void
+  /** Records how long a text of `tokens` tokens with its context took, or that it was not complete after this time. */
+  record(tokens: number, tookMs: number, isComplete: boolean): void
 }
 
 /**
- * Creates a pace for windows of at most `maxTokens` tokens. It begins with the largest and follows the latest window; one
- * that was not complete halves the next.
+ * Creates a pace for windows of at most `maxTokens` tokens. It begins with the largest and follows the latest text; one that
+ * was not complete halves the next.
  *
  * @param timeoutMs time of a text that did not wait: it always gets a window
  */
@@ -21,12 +23,12 @@ export function createScorePace(maxTokens: number, timeoutMs: number): ScorePace
   let msPerToken = 0
   return {
     windowTokens(leftMs) {
-      const fitting = Math.floor((MARGIN * leftMs) / msPerToken)
+      const fitting = Math.floor((MARGIN * leftMs) / msPerToken / TOKENS_PER_WINDOW_TOKEN)
       if (fitting >= MIN_WINDOW) return Math.min(maxTokens, fitting)
       return leftMs > timeoutMs / 2 ? Math.min(maxTokens, MIN_WINDOW) : null
     },
-    record(windowTokens, tookMs, isComplete) {
-      msPerToken = (tookMs / windowTokens) * (isComplete ? 1 : 2)
+    record(tokens, tookMs, isComplete) {
+      msPerToken = (tookMs / tokens) * (isComplete ? 1 : 2)
     },
   }
 }

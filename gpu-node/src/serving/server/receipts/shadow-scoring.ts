@@ -60,16 +60,15 @@ export function createShadowScorer(deps: ShadowDeps): ShadowScorer {
     whole: GenerationOutcome['text'],
   ): Promise<void> {
     const startedMs = performance.now()
-    const partTokens = pace.windowTokens(deps.scoreTimeoutMs)!
     const signal = AbortSignal.timeout(deps.scoreTimeoutMs)
+    const text = scoredText(whole, pace.windowTokens(deps.scoreTimeoutMs)!)
+    const { tokens } = text
     try {
       const trial = deps.weights(call.shadowVersion)
-      const text = scoredText(whole, partTokens)
       if (!trial) return
-      const { tokens } = text
       const nll = await deps.engine.score({ weights: generatedBy, tokens, lane: 'shadow', signal })
       const nllShadow = await deps.engine.score({ weights: trial, tokens, lane: 'shadow', signal })
-      pace.record(partTokens, performance.now() - startedMs, true)
+      pace.record(tokens.length, performance.now() - startedMs, true)
       const { requestId, model, domain, shadowVersion } = call
       const score = {
         requestId,
@@ -84,7 +83,7 @@ export function createShadowScorer(deps: ShadowDeps): ShadowScorer {
       if (!sums.every(Number.isFinite)) throw new Error('its negative log-likelihood is not finite')
       unreported = [...unreported, score].slice(-MAX_UNREPORTED)
     } catch (error) {
-      if (signal.aborted) pace.record(partTokens, performance.now() - startedMs, false)
+      if (signal.aborted) pace.record(tokens.length, performance.now() - startedMs, false)
       // Under load some calls are not scored, by design. Other failures are logged.
       if (failureOutcome(error) !== 'failed') return
       deps.log.warn('an output was not scored under the trial mask', {
