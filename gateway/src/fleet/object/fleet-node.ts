@@ -120,10 +120,12 @@ export function wasRestarted(before: Heartbeat, after: Heartbeat): boolean {
   return before.leaving || before.process !== after.process
 }
 
-/** Returns the pruning methods that the process of a heartbeat has registered before. */
-export function registeredMethods(
+/** Returns what the process of a heartbeat has registered before, and does not repeat: its pruning methods and its device. */
+export function registered(
   known: Pick<Node, 'heartbeat'> | undefined,
   heartbeat: Heartbeat,
-): Heartbeat['methods'] {
-  return known && !wasRestarted(known.heartbeat, heartbeat) ? known.heartbeat.methods : undefined
+): Pick<Heartbeat, 'methods' | 'device'> {
+  if (!known || wasRestarted(known.heartbeat, heartbeat)) return {}
+  const { methods, device } = known.heartbeat
+  return { methods, device }
 }

@@ -14,7 +14,7 @@ import {
   toRecord,
   maxRequests,
   toView,
-  registeredMethods,
+  registered,
   wasRestarted,
   type Node,
   type NodeRecord,
@@ -67,9 +67,13 @@ export class FleetState {
     const isSame = known?.heartbeat.model.baseSha256 === heartbeat.model.baseSha256
     const desired = desiredVersion ?? (isSame ? known?.desiredVersion : undefined)
     if (desired === undefined) return false
-    const methods = heartbeat.methods ?? (isSame ? registeredMethods(known, heartbeat) : undefined)
+    const before = isSame ? registered(known, heartbeat) : {}
     const report = {
-      heartbeat: { ...heartbeat, ...(methods ? { methods } : {}) },
+      heartbeat: {
+        ...heartbeat,
+        methods: heartbeat.methods ?? before.methods,
+        device: heartbeat.device ?? before.device,
+      },
       desiredVersion: desired,
       trials: desiredVersion === undefined ? (known?.trials ?? {}) : trials,
       drained: known !== undefined && known.drained && !wasRestarted(known.heartbeat, heartbeat),

@@ -37,6 +37,17 @@ test('a node offers the methods that its process registered, and none of another
   expect(restored.methodsOf('a')).toBeUndefined()
 })
 
+test('the device that a process registered is shown while it runs, and not that of another process', () => {
+  const fleet = new FleetState()
+  const deviceAt = (nowMs: number) => fleet.snapshot(nowMs).nodes[0]?.device
+  const { device, ...renewed } = heartbeatOf(a, 'm', { process: 'first', device: 'EPYC, 8 threads' })
+  fleet.heartbeat({ ...renewed, device }, 0, 0)
+  fleet.heartbeat(renewed, 0, 1)
+  expect(deviceAt(1)).toBe('EPYC, 8 threads')
+  fleet.heartbeat({ ...renewed, process: 'second' }, 0, 2)
+  expect(deviceAt(2)).toBeUndefined()
+})
+
 describe('acquire', () => {
   test('spreads requests over equal nodes before any heartbeat lists them', () => {
     const fleet = new FleetState()
