@@ -2,6 +2,7 @@ import { expect, test } from 'vitest'
 import type { DecisionEntry } from '@copal/shared/wire/admin-decisions.ts'
 import type { UpdateEntry } from '@copal/shared/wire/admin.ts'
 import {
+  canarySentence,
   endedSentence,
   nextSentence,
   runningSentence,
@@ -22,7 +23,7 @@ const update = {
 const decision = { verdict: 'failed', kind: 'watch', figures: [] } as unknown as DecisionEntry
 
 test('a running update tells its step, its node and the time left', () => {
-  const job = { state: 'running', progress: 0.434, message: '', node: 'node-2', attempt: 1 } as const
+  const job = { state: 'running', progress: 0.428, message: '', node: 'node-2', attempt: 1 } as const
   expect(plain(runningSentence({ ...update, state: 'calibrating', job }, 610))).toBe(
     'The update of speech and code is calibrating on node-2: 43 % of this step, about 10 min left.',
   )
@@ -52,11 +53,22 @@ test('a rolled back and a rejected update tell why', () => {
 })
 
 test('what starts next is told with what it waits for', () => {
-  const triggers = { enabled: true, dry_run: false, running: null, next_domains: ['code'], waits_for: null }
-  const next = (changes: object) =>
-    nextSentence({ ...triggers, ...changes } as Parameters<typeof nextSentence>[0])
+  const triggers = { enabled: true, dry_run: false, next_domains: ['code'], waits_for: null }
+  const next = (changes: object, isRunning = false) => nextSentence({ ...triggers, ...changes }, isRunning)
   expect(next({})).toBe('code is due; the update starts within a minute.')
   expect(next({ waits_for: 'The cooldown ends at 12:00' })).toBe('code is due. The cooldown ends at 12:00.')
   expect(next({ next_domains: [] })).toBe('No domain is due.')
+  expect(next({}, true)).toBe('The next one waits for it.')
   expect(next({ enabled: false })).toContain('by hand only')
+})
+
+test('a canary tells whom it answers and what was seen so far', () => {
+  const trial = { mask_version: 15, share: 0.1, since: '', update_id: null, evidence: null }
+  expect(plain(canarySentence(trial, 14))).toBe(
+    'Mask 15 answers 10 % of the conversations beside mask 14. Nothing was scored under both masks yet.',
+  )
+  const evidence = { requests: 400, tokens: 11_300, gap: -0.0067, lower: -0.044, upper: 0.0307 }
+  expect(plain(canarySentence({ ...trial, evidence }, 14))).toContain(
+    'So far its perplexity differs by −0.668 %, between −4.30 % and +3.12 %, over 11.3k tokens.',
+  )
 })

@@ -18,6 +18,10 @@ export function VerifyChain() {
   const client = useClient()
   const [state, setState] = useState<State>({ kind: 'idle' })
   const verify = async () => {
+    if (!isSecureContext) {
+      setState({ kind: 'failed', message: 'this browser hashes only over https. Use copal audit verify.' })
+      return
+    }
     setState({ kind: 'busy', rows: 0 })
     try {
       const check = await verifyChain(

@@ -1,4 +1,5 @@
 import { useState } from 'preact/hooks'
+import { ChartTable } from '../../charts/chart-table.tsx'
 import { formatCount } from '../../format/numbers.ts'
 
 const WIDTH = 600
@@ -48,6 +49,14 @@ export function UsageBars({ days, tokens }: { days: readonly string[]; tokens: r
         <span>{days[0]}</span>
         <span>{days.at(-1)}</span>
       </p>
+      <ChartTable
+        title="Tokens by day"
+        xTitle="Day"
+        x={days.map((_, day) => day)}
+        lines={[{ label: 'Tokens', values: tokens, colour: 'ink' }]}
+        labelX={(day) => days[day] ?? ''}
+        formatY={formatCount}
+      />
     </figure>
   )
 }

@@ -2,7 +2,7 @@ import { useState } from 'preact/hooks'
 import { Facts } from '../../components/facts.tsx'
 import { SelectField } from '../../components/fields.tsx'
 import { Status } from '../../components/status.tsx'
-import { formatCount, formatMs, formatNumber } from '../../format/numbers.ts'
+import { formatCount, formatMs, formatNumber, formatShare } from '../../format/numbers.ts'
 import { shortMaskName } from '../../format/mask-names.ts'
 import type { WeightChoice } from './model-choices.ts'
 import { describeSurprise, tintOf } from './surprise.ts'
@@ -32,6 +32,7 @@ export function AnswerColumn({ label, version, choices, onChoose, answer, common
         onChange={(value) => onChoose(Number(value))}
       />
       <Tokens answer={answer} common={common} />
+      <TokenTable answer={answer} label={label} />
       {isOther && state !== 'idle' && (
         <p class="soft">
           This answer is of {shortMaskName(answer.maskVersion ?? null)}; the choice was changed since.
@@ -86,7 +87,6 @@ function Tokens({ answer, common }: { answer: Answer; common: number | undefined
       </p>
       <p
         class="tokens"
-        tabIndex={tokens.length > 0 ? 0 : undefined}
         onMouseLeave={() => setCurrent(undefined)}
         onMouseOver={(event) => {
           const index = event.target instanceof HTMLElement ? event.target.dataset['index'] : undefined
@@ -109,5 +109,46 @@ function Tokens({ answer, common }: { answer: Answer; common: number | undefined
         </p>
       )}
     </>
+  )
+}
+
+/** The tokens with their probabilities as a table, for those who do not see the tints or want the numbers. */
+function TokenTable({ answer: { tokens }, label }: { answer: Answer; label: string }) {
+  const [isOpen, setOpen] = useState(false)
+  if (tokens.length === 0) return null
+  return (
+    <details class="chart-table" onToggle={(event) => setOpen(event.currentTarget.open)}>
+      <summary>Show as a table</summary>
+      {isOpen && (
+        <div class="wide" tabIndex={0} role="region" aria-label={`${label}, tokens`}>
+          <table>
+            <thead>
+              <tr>
+                <th scope="col">Token</th>
+                <th scope="col" class="align-end">
+                  Probability
+                </th>
+                <th scope="col" class="align-end">
+                  Nats
+                </th>
+              </tr>
+            </thead>
+            <tbody>
+              {tokens.map(({ text, surprise }, index) => (
+                <tr key={index}>
+                  <td>
+                    <code>{JSON.stringify(text)}</code>
+                  </td>
+                  <td class="align-end num">
+                    {surprise === undefined ? '–' : formatShare(Math.exp(-surprise))}
+                  </td>
+                  <td class="align-end num">{surprise === undefined ? '–' : surprise.toFixed(2)}</td>
+                </tr>
+              ))}
+            </tbody>
+          </table>
+        </div>
+      )}
+    </details>
   )
 }

@@ -23,7 +23,7 @@ import { TRIAL_TITLES, TrialSection } from './trial-section.tsx'
 import { policy, trialCourses } from './update-endpoints.ts'
 import { expectedTrials, hasEnded, jobSecondsLeft, stepsOf } from './update-steps.ts'
 import { UpdateSteps } from './update-stepper.tsx'
-import { endedSentence, runningSentence, stateOfUpdate, TRIGGERS } from './update-words.ts'
+import { canarySentence, endedSentence, runningSentence, stateOfUpdate, TRIGGERS } from './update-words.ts'
 
 /** One update: its steps, what the gate and the trials measured, what was decided, and what can be done. */
 export function UpdatePage({ params }: { params: PathParams }) {
@@ -46,8 +46,22 @@ export function UpdatePage({ params }: { params: PathParams }) {
 
 function UpdateSentence({ update }: { update: UpdateEntry }) {
   const now = useNow(hasEnded(update) ? 60_000 : 1_000)
+  const status = useResource(endpoints.status(), 10_000)
+  const model = status.value?.models.find(({ id }) => id === update.model)
+  const canary = model?.canary?.update_id === update.id ? model.canary : undefined
+  const watch = model?.watch?.update_id === update.id ? model.watch : undefined
+  if (canary) return <p>{canarySentence(canary, update.parent_version ?? 0)}</p>
+  if (!hasEnded(update)) return <p>{runningSentence(update, jobSecondsLeft(update, now))}</p>
   return (
-    <p>{hasEnded(update) ? endedSentence(update) : runningSentence(update, jobSecondsLeft(update, now))}</p>
+    <p>
+      {endedSentence(update)}
+      {watch && (
+        <>
+          {' '}
+          It is watched until <Time at={watch.until} as="clock" />.
+        </>
+      )}
+    </p>
   )
 }
 

@@ -1,10 +1,11 @@
 /** What is the case with updates, in words. */
+import type { TrialEntry } from '@copal/shared/wire/admin-trials.ts'
 import type { TriggersReport } from '@copal/shared/wire/admin-triggers.ts'
 import type { UpdateEntry, UpdateState, UpdateTrigger } from '@copal/shared/wire/admin.ts'
 import type { DecisionKind, DecisionVerdict } from '@copal/shared/wire/admin-decisions.ts'
 import type { Tone } from '../../components/tone.ts'
 import { joinNames, maskName, maskNameFirst } from '../../format/mask-names.ts'
-import { formatDuration, formatShare } from '../../format/numbers.ts'
+import { formatCount, formatDuration, formatLossDifference, formatShare } from '../../format/numbers.ts'
 import { roundEstimate } from '../../format/times.ts'
 import { hasEnded } from './update-steps.ts'
 
@@ -87,6 +88,15 @@ function wordInSentence(word: string, mask: string): string {
   return word === 'rolling out' ? `rolling out${mask.replace(' of', '')}` : word
 }
 
+/** The sentence of an update in its canary: who it answers, and what was seen so far. */
+export function canarySentence(trial: TrialEntry, besideVersion: number): string {
+  const { mask_version: version, share, evidence } = trial
+  const serves = `${maskNameFirst(version)} answers ${formatShare(share)} of the conversations beside ${maskName(besideVersion)}.`
+  if (!evidence || evidence.gap === null) return `${serves} Nothing was scored under both masks yet.`
+  const { gap, lower, upper, tokens } = evidence
+  return `${serves} So far its perplexity differs by ${formatLossDifference(gap)}, between ${formatLossDifference(lower)} and ${formatLossDifference(upper)}, over ${formatCount(tokens)} tokens.`
+}
+
 /** The sentence of an update that has ended: what came of it and why, and whether it helped. */
 export function endedSentence(update: UpdateEntry): string {
   const { state, mask_version: version, parent_version: parent, domains, own_domain: own } = update
@@ -132,10 +142,13 @@ function sentenceEnd(text: string): string {
 }
 
 /** What starts next by itself, and what keeps it from starting. */
-export function nextSentence(triggers: Omit<TriggersReport, 'domains' | 'model'>): string {
+export function nextSentence(
+  triggers: Pick<TriggersReport, 'enabled' | 'dry_run' | 'next_domains' | 'waits_for'>,
+  isRunning: boolean,
+): string {
   if (!triggers.enabled) return 'Updates start by hand only: the policy has no triggers.'
   const dry = triggers.dry_run ? ' This is a dry run: it is only noted.' : ''
-  if (triggers.running) return `The next one waits for it.${dry}`
+  if (isRunning) return `The next one waits for it.${dry}`
   if (triggers.next_domains.length === 0) return `No domain is due.${dry}`
   const due = `${joinNames(triggers.next_domains)} ${triggers.next_domains.length === 1 ? 'is' : 'are'} due`
   return triggers.waits_for === null

@@ -51,7 +51,7 @@ export function UpdatesPage() {
               : last
                 ? `Nothing runs. ${endedSentence(last)}`
                 : 'There was no update yet.'}{' '}
-            {triggers.value && nextSentence(triggers.value)}
+            {triggers.value && nextSentence(triggers.value, current !== undefined)}
           </p>
         )
       }
