@@ -42,4 +42,4 @@ export interface DetectorState {
 }
 
 /** The statistics above which the detectors alarm: in deviations of the signal, and relative to what is significant. */
-export const ALARM_THRESHOLDS = { pageHinkley: 35, adwin: 1 } as const
+export const ALARM_THRESHOLDS = { pageHinkley: 50, adwin: 1 } as const

@@ -49,7 +49,7 @@ async function recordProbe(
 ): Promise<void> {
   const { db } = deps
   const nowMs = deps.nowMs()
-  const measuredAt = nowMs - measuredMsAgo
+  const measuredAt = Math.round(nowMs - measuredMsAgo)
   const stored = await listProbeScores(db, model, 0, maskVersion)
   const before = stored.find((row) => row.nodeId === nodeId)
   const isSameProcess = before?.process === process

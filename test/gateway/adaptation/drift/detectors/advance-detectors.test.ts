@@ -55,6 +55,18 @@ async function modelWithTraffic(model: string) {
     await insertReceipts(db, `${model}-1`, receipts, 'node', startMs + minute * MINUTE_MS + 1)
     return receipts
   }
+  /** Stores eight receipts in each of some minutes. */
+  async function during(from: number, to: number, losses: Parameters<typeof store>[2] = {}): Promise<void> {
+    const first = sent + 1
+    await store(from, 8 * (to - from), losses)
+    // In one call and then moved, because storing has sums to keep.
+    await env.DB.prepare(
+      `update receipts set created_at = created_at + (cast(substr(request_id, ?) as int) - ?) / 8 * ${MINUTE_MS}
+        where model = ? and created_at = ?`,
+    )
+      .bind(`${model}-request-`.length + 1, first, model, startMs + from * MINUTE_MS + 1)
+      .run()
+  }
   const advance = (minute: number) =>
     advanceDetectors(testDeps({ nowMs: () => startMs + minute * MINUTE_MS + 40_000 }))
   const states = async () => {
@@ -67,7 +79,7 @@ async function modelWithTraffic(model: string) {
     )
   }
   const alerts = async () => (await adminJson<AlertsReport>('GET', `/alerts?model=${model}`)).alerts
-  return { store, advance, states, alerts, startMs }
+  return { store, during, advance, states, alerts, startMs }
 }
 
 describe('the detectors of a model', () => {
@@ -119,11 +131,9 @@ describe('the detectors of a model', () => {
 
 describe('a domain', () => {
   test('whose pruning costs more alerts once, until its cost has returned', async () => {
-    const { store, advance, states, alerts } = await modelWithTraffic('gap')
-    await store(0, 8)
-    for (let minute = 1; minute < 20; minute += 1) await store(minute, 8)
-    await store(20, 8, { gap: 0.8 })
-    for (let minute = 21; minute < 32; minute += 1) await store(minute, 8, { gap: 0.8 })
+    const { during, advance, states, alerts } = await modelWithTraffic('gap')
+    await during(0, 20)
+    await during(20, 32, { gap: 0.8 })
     for (const minute of [10, 20, 30, 32]) await advance(minute)
     const [alert, ...others] = await alerts()
     expect(others).toEqual([])
@@ -141,16 +151,16 @@ describe('a domain', () => {
     expect(
       detectors.filter(({ alarmed_at: at }) => at !== null).every(({ signal }) => signal === 'gap'),
     ).toBe(true)
-    for (let minute = 32; minute < 50; minute += 1) await store(minute, 8)
+    await during(32, 50)
     for (const minute of [42, 50]) await advance(minute)
     expect((await alerts()).map(({ ended_at: at }) => at === null)).toEqual([false])
     expect((await states())['gap m1']?.requests).toBe(400)
   })
 
   test('whose traffic changes alerts for its input, not for its gap, and a new mask starts with a new gap', async () => {
-    const { store, advance, states, alerts } = await modelWithTraffic('input')
-    for (let minute = 0; minute < 20; minute += 1) await store(minute, 8)
-    for (let minute = 20; minute < 32; minute += 1) await store(minute, 8, { dense: 4 })
+    const { store, during, advance, states, alerts } = await modelWithTraffic('input')
+    await during(0, 20)
+    await during(20, 32, { dense: 4 })
     for (const minute of [10, 20, 30, 32]) await advance(minute)
     expect(await alerts()).toMatchObject([{ kind: 'input_drift', domain: 'input-legal', mask_version: null }])
     await activate('input', 2)
@@ -166,9 +176,9 @@ describe('a domain', () => {
   })
 
   test('whose mask no longer serves has no alert of its gap', async () => {
-    const { store, advance, alerts } = await modelWithTraffic('replaced')
-    for (let minute = 0; minute < 20; minute += 1) await store(minute, 8)
-    for (let minute = 20; minute < 30; minute += 1) await store(minute, 8, { gap: 1 })
+    const { during, advance, alerts } = await modelWithTraffic('replaced')
+    await during(0, 20)
+    await during(20, 30, { gap: 1 })
     for (const minute of [10, 20, 30]) await advance(minute)
     expect(await alerts()).toMatchObject([{ kind: 'gap_drift', ended_at: null }])
     await activate('replaced', 2)
