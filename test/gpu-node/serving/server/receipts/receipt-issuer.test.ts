@@ -177,6 +177,34 @@ test("a sampled request's receipt holds the scores of the client's text under th
   expect(receipt?.drift?.nllMasked).not.toBe(receipt?.drift?.nllDense)
 })
 
+test('the new text of each API is scored: the input of a response, a prompt, a prompt of token ids', async () => {
+  const { node } = await start()
+  const text = 'what the client asks in its own words here'
+  const { codec } = nodes.model()
+  const own = codec.encode(text).length
+  const ask = async (path: string, request: object, requestId: string) =>
+    (await node.post(path, call({ model: 'tiny', ...request }, { sample: true, requestId }))).text()
+  const history = [
+    { role: 'user', content: 'an earlier question of the client' },
+    { role: 'assistant', content: 'an earlier answer' },
+  ]
+  await ask('/rpc/responses', { input: text, instructions: 'be brief' }, 'request-response')
+  await ask('/rpc/responses', { input: [...history, { role: 'user', content: text }] }, 'request-later')
+  await ask('/rpc/completions', { prompt: text, max_tokens: 2 }, 'request-prompt')
+  await ask('/rpc/completions', { prompt: codec.encode(text), max_tokens: 2 }, 'request-tokens')
+  const receipts = await node.untilReceipts(4)
+  const scored = new Map(
+    receipts.map(({ requestId, scoring, drift }) => [requestId, [scoring, drift?.tokens]]),
+  )
+  expect(Object.fromEntries(scored)).toEqual({
+    'request-response': ['scored', own],
+    'request-later': ['scored', own],
+    // Nothing precedes the first token of a prompt.
+    'request-prompt': ['scored', own - 1],
+    'request-tokens': ['scored', own - 1],
+  })
+})
+
 test('drift is empty when a sampled text is too short, dense weights are missing, or scoring takes too long', async () => {
   const short = await start()
   await (
