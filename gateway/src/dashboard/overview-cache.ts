@@ -1,6 +1,7 @@
 import type { OverviewReport } from '@copal/shared/wire/admin-overview.ts'
 import type { Deps } from '../contracts/bindings.ts'
 import { overviewReport } from './overview.ts'
+import { rememberDomains } from './remembered-domains.ts'
 
 /** How long an overview serves all streams of an isolate. */
 const FRESH_MS = 2_000
@@ -43,6 +44,7 @@ export interface OverviewCache {
  */
 export function createOverviewCache(compute: typeof overviewReport = overviewReport): OverviewCache {
   const entries = new Map<string, Entry>()
+  const summarise = rememberDomains()
   return {
     async read(deps, model) {
       const key = model ?? ''
@@ -59,7 +61,7 @@ export function createOverviewCache(compute: typeof overviewReport = overviewRep
       const begun = { ...(previous ?? { overview: undefined, atMs: 0 }), sinceMs: deps.nowMs() }
       store(entries, key, begun)
       try {
-        const overview = describe(await compute(deps, model))
+        const overview = describe(await compute(deps, model, summarise))
         store(entries, key, { overview, atMs: deps.nowMs(), sinceMs: undefined })
         return overview
       } catch (error) {

@@ -28,11 +28,13 @@ type OverviewDeps = Pick<Deps, 'db' | 'fleet' | 'nowMs'>
  * and domains are read from roll-ups.
  *
  * @param modelId by default the first of the models
+ * @param summarise summarises the domains
  * @throws AppError `model_not_found`, `no_node_available` when no model is known
  */
 export async function overviewReport(
   deps: OverviewDeps,
   modelId: string | undefined,
+  summarise: typeof domainSummaries = domainSummaries,
 ): Promise<OverviewReport> {
   const { db } = deps
   const models = await listModels(db)
@@ -50,7 +52,7 @@ export async function overviewReport(
     trialsInForce(model).canary ? canaryReport(deps, model) : null,
   ])
   const drifting = new Set(alerts.flatMap(({ domain }) => domain ?? []))
-  const domains = await domainSummaries(deps, model, drifting)
+  const domains = await summarise(deps, model, drifting)
   const nodes = all.filter((node) => node.model === id)
   const activeSinceMs = activation?.createdAt ?? mask?.promotedAt ?? null
   return {

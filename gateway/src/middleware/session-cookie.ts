@@ -29,7 +29,7 @@ export interface CookieSession {
  * @throws AppError `invalid_api_key` if the session has ended, `insufficient_permissions` if another page sent the request
  */
 export async function sessionOf(deps: Deps, req: Request): Promise<CookieSession | undefined> {
-  const cookie = parse(req.header('cookie') ?? '', SESSION_COOKIE)[SESSION_COOKIE]
+  const cookie = sessionCookie(req)
   if (cookie === undefined) return undefined
   const session = await findSession(deps, cookie)
   if (!session) {
@@ -47,6 +47,11 @@ export async function sessionOf(deps: Deps, req: Request): Promise<CookieSession
     )
   }
   return { session, inForce: async () => (await findSession(deps, cookie)) !== undefined }
+}
+
+/** Returns the cookie of a session, which may have ended. */
+export function sessionCookie(req: Request): string | undefined {
+  return parse(req.header('cookie') ?? '', SESSION_COOKIE)[SESSION_COOKIE]
 }
 
 /**

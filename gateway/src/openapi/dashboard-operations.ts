@@ -72,7 +72,7 @@ export const DASHBOARD_OPERATIONS: readonly Operation[] = [
     id: 'streamEvents',
     tag: 'Dashboard',
     summary:
-      'Streams server-sent events until the client leaves or its key is no longer valid: `overview` at once and when it has changed, at most every two seconds, and `heartbeat` every ten seconds.',
+      'Streams server-sent events until the client leaves or its key is no longer valid: `overview` at once and when it has changed, at most every two seconds, `heartbeat` every ten seconds, and `end` after two minutes, when the client shall open another stream.',
     key: 'operator',
     query: { model: 'Id of the model. By default the first one.' },
     response: 'text/event-stream',

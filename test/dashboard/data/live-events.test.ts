@@ -56,6 +56,15 @@ test('events are parsed and make the page live', () => {
   expect(states).toEqual([true])
 })
 
+test('a stream that the gateway ends is followed by another one, and the page stays live', () => {
+  const { opened, states, send } = connections()
+  send('heartbeat', '{}')
+  send('end', '{}')
+  expect(opened.map(({ isClosed }) => isClosed)).toEqual([true, false])
+  send('overview', '{}')
+  expect(states).toEqual([true])
+})
+
 test('a connection that breaks is opened again, later and later, until events come', () => {
   const { opened, states, send, pass } = connections()
   send('heartbeat', '{}')

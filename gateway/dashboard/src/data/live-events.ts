@@ -70,6 +70,12 @@ export function receiveEvents(path: string, names: readonly string[], deps: Live
         if (typeof data === 'string') deps.onEvent(name, JSON.parse(data))
       })
     }
+    // The gateway ends each stream after a while: what it sent is not old.
+    const follow = () => {
+      opened.close()
+      connect()
+    }
+    opened.addEventListener('end', ifCurrent(follow))
     opened.addEventListener('open', ifCurrent(watchSilence))
     opened.addEventListener('error', ifCurrent(restart))
     watchSilence()

@@ -6,19 +6,29 @@ import { StreamSlots } from '../../dashboard/stream-slots.ts'
 import { actorId } from '../../keys/actor-id.ts'
 import { rejectMethod } from '../../middleware/error-responses.ts'
 
-/** How often a stream looks for another overview. */
-const TICK_MS = 2_000
 /** Ticks between two heartbeats, and between two checks of the key. */
 const HEARTBEAT_TICKS = 5
-/** A stream ends after this time; clients open another one by themselves. */
-const MAX_STREAM_MS = 60 * 60_000
+/**
+ * A stream ends after this time, and the page opens another one: Cloudflare allows a request 1,000 queries of D1, and an overview
+ * takes about a dozen.
+ */
+const MAX_STREAM_MS = 2 * 60_000
+
+/** The times of a stream, milliseconds. */
+interface StreamTimes {
+  /** How often it looks for another overview. */
+  tickMs: number
+  maxStreamMs: number
+}
+
+const TIMES: StreamTimes = { tickMs: 2_000, maxStreamMs: MAX_STREAM_MS }
 
 /**
  * Creates the routes of the overview of the dashboard: once, and as server-sent events while it changes.
  *
- * @param options.tickMs shorter in tests
+ * @param times shorter in tests
  */
-export function overviewRoutes({ tickMs = TICK_MS }: { tickMs?: number } = {}): Hono<ActorEnv> {
+export function overviewRoutes({ tickMs, maxStreamMs }: StreamTimes = TIMES): Hono<ActorEnv> {
   const overviews = createOverviewCache()
   const slots = new StreamSlots()
   return new Hono<ActorEnv>()
@@ -38,6 +48,7 @@ export function overviewRoutes({ tickMs = TICK_MS }: { tickMs?: number } = {}): 
           await sendOverviews(stream, {
             first,
             tickMs,
+            endMs: deps.nowMs() + maxStreamMs,
             next: () => overviews.read(deps, model),
             isAllowed: actorInForce,
             nowMs: () => deps.nowMs(),
@@ -53,19 +64,22 @@ export function overviewRoutes({ tickMs = TICK_MS }: { tickMs?: number } = {}): 
 interface Feed {
   first: SharedOverview
   tickMs: number
+  endMs: number
   next: () => Promise<SharedOverview>
   isAllowed: () => Promise<boolean>
   nowMs: () => number
 }
 
-/** Sends the overview and each that differs from the one before, until the client leaves or its key is no longer valid. */
+/**
+ * Sends the overview and each that differs from the one before, until the client leaves, its key is no longer valid, or there is
+ * no overview, so that the client learns that its figures are old. A planned end is announced by the event `end`.
+ */
 async function sendOverviews(
   stream: SSEStreamingApi,
-  { first, tickMs, next, isAllowed, nowMs }: Feed,
+  { first, tickMs, endMs, next, isAllowed, nowMs }: Feed,
 ): Promise<void> {
-  const endMs = nowMs() + MAX_STREAM_MS
   let current = first
-  await stream.writeSSE({ event: 'overview', data: first.json, retry: 3_000 })
+  await stream.writeSSE({ event: 'overview', data: first.json, retry: 1_000 })
   for (let tick = 1; !stream.aborted && nowMs() < endMs; tick += 1) {
     await stream.sleep(tickMs)
     if (stream.aborted) return
@@ -75,10 +89,11 @@ async function sendOverviews(
       const at = new Date(nowMs()).toISOString()
       await stream.writeSSE({ event: 'heartbeat', data: JSON.stringify({ at }) })
     }
-    // While the database does not respond, the page says that its figures are old.
-    const latest = await next().catch(() => current)
+    const latest = await next().catch(() => undefined)
+    if (!latest) return
     if (latest.state === current.state) continue
     current = latest
     await stream.writeSSE({ event: 'overview', data: latest.json })
   }
+  await stream.writeSSE({ event: 'end', data: '{}' })
 }

@@ -8,7 +8,7 @@ import type { AppEnv } from '../../contracts/context.ts'
 import { actorId } from '../../keys/actor-id.ts'
 import { mayChange } from '../../keys/actor-of-key.ts'
 import { redeemLink } from '../../keys/dashboard-links.ts'
-import { createSession, endSession } from '../../keys/dashboard-sessions.ts'
+import { createSession, endSession, findSession } from '../../keys/dashboard-sessions.ts'
 import { digestOf, KEY_PREFIX } from '../../keys/key-secret.ts'
 import type { Keyring } from '../../keys/keyring.ts'
 import { clientNetwork, createUnknownKeyLimit } from '../../keys/unknown-key-limit.ts'
@@ -17,6 +17,7 @@ import { rejectMethod } from '../../middleware/error-responses.ts'
 import {
   clearSessionCookie,
   requireSameOrigin,
+  sessionCookie,
   sessionOf,
   setSessionCookie,
 } from '../../middleware/session-cookie.ts'
@@ -54,13 +55,10 @@ export function sessionRoutes(keyring: Keyring): Hono<AppEnv> {
           : await signIn(deps, request.key, address)
       if (!actor) throw usedLink()
       const { cookie, session } = await createSession(deps, actor)
-      const entry = {
-        actor: actorId(deps, actor),
-        action: 'dashboard.sign_in',
-        target: actor.kind,
-        requestId,
-      }
-      await recordAudit(deps, entry)
+      const before = sessionCookie(c.req)
+      const replaced = before === undefined ? undefined : await findSession(deps, before)
+      if (replaced) await endSession(deps, replaced)
+      await record(deps, 'dashboard.sign_in', actor, requestId)
       setSessionCookie(c, cookie)
       c.header('cache-control', 'no-store')
       return c.json(sessionEntry(session), 201)
@@ -74,11 +72,17 @@ export function sessionRoutes(keyring: Keyring): Hono<AppEnv> {
     .delete('/session', async (c) => {
       const signedIn = await sessionOf(c.var.deps, c.req)
       if (!signedIn) throw notSignedIn()
-      await endSession(c.var.deps, signedIn.session)
+      const { deps, requestId } = c.var
+      await endSession(deps, signedIn.session)
+      await record(deps, 'dashboard.sign_out', signedIn.session.actor, requestId)
       clearSessionCookie(c)
       return c.json({ signed_out: true })
     })
     .all('/session', rejectMethod('GET', 'POST', 'DELETE'))
+}
+
+async function record(deps: Deps, action: string, actor: Actor, requestId: string): Promise<void> {
+  await recordAudit(deps, { actor: actorId(deps, actor), action, target: actor.kind, requestId })
 }
 
 function sessionEntry({ actor, csrf, expiresAtMs }: DashboardSession): SessionEntry {

@@ -159,6 +159,12 @@ describe('a session', () => {
     ])
   })
 
+  test('is replaced by the next one of the same browser', async () => {
+    const browser = await signIn()
+    expect((await postSession({ key: TEST_ADMIN_KEY }, { cookie: browser.cookie })).status).toBe(201)
+    expect((await browser.send('GET', '/admin/keys')).status).toBe(401)
+  })
+
   test('is not made by an invented or altered cookie', async () => {
     const { cookie } = await signIn()
     const altered = [
