@@ -7,7 +7,7 @@ import {
   type DueDomain,
   type DueRules,
 } from './due-domain.ts'
-import { scoredGap } from './drift-signals.ts'
+import { scoredGap, type HeldAlert } from './drift-signals.ts'
 import { nextStart, type StartInput, type StartTime } from './start-times.ts'
 
 /** What a plan is made from. */
@@ -20,6 +20,8 @@ export interface PlannedDomain extends DueDomain {
   domain: string
   /** Scored loss above the dense model, nats a token; undefined where too little was scored. */
   gap: number | undefined
+  /** Drift alerts that hold. */
+  alerts: readonly HeldAlert[]
   /** Share of the settled tokens, 0 to 1. */
   trafficShare: number
   /** Expected gain: gap × traffic share × new segments. */
@@ -63,11 +65,11 @@ export function planUpdate(input: PlanInput): UpdatePlan {
   const shares = sharesOf(facts, dueNames)
   const unknownGap = Math.max(...judged.map(({ gap }) => gap ?? 0), 0) || UNKNOWN_GAP
   const domains = judged
-    .map(({ facts: { domain, history }, due, gap }): PlannedDomain => {
+    .map(({ facts: { domain, history, alerts }, due, gap }): PlannedDomain => {
       const trafficShare = shares.get(domain)?.actual ?? 0
       const expected = Math.max(0, gap ?? unknownGap) * (shares.get(domain)?.expected ?? 0) * due.newSegments
       const { failures = 0, retryAtMs } = history ?? {}
-      return { ...due, domain, gap, trafficShare, gain: expected, failures, retryAtMs }
+      return { ...due, domain, gap, alerts, trafficShare, gain: expected, failures, retryAtMs }
     })
     .toSorted(
       (a, b) =>

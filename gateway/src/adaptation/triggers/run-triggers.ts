@@ -115,7 +115,7 @@ function domainsOf(figures: readonly DecisionFigure[]): string[] {
 
 /** What made the domains due, with the limits of the policy. */
 function figuresOf({ triggers }: AdaptationPolicy, planned: readonly PlannedDomain[]): DecisionFigure[] {
-  return planned.flatMap(({ domain, newSegments, gap }) => [
+  return planned.flatMap(({ domain, newSegments, gap, alerts }) => [
     figure('new segments', newSegments >= triggers.new_segments, {
       domain,
       value: newSegments,
@@ -130,5 +130,12 @@ function figuresOf({ triggers }: AdaptationPolicy, planned: readonly PlannedDoma
             limit: triggers.max_gap,
           }),
         ]),
+    ...alerts.map(({ kind, reference, level }) =>
+      figure(kind === 'gap_drift' ? 'gap, changed from' : 'dense loss, changed from', true, {
+        domain,
+        value: level,
+        limit: reference,
+      }),
+    ),
   ])
 }

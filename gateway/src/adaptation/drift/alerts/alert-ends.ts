@@ -16,6 +16,11 @@ export function hasReturned({ kind, reference, level }: AlertRow, recent: number
   return left <= RETURNED_SHARE && (kind === 'gap_drift' || left >= -RETURNED_SHARE)
 }
 
+/** Returns whether a change leads to the other side of where a signal was before a drift alert, so that another alert is due. */
+export function isReversed({ reference, level }: AlertRow, after: number): boolean {
+  return (after - reference) / (level - reference) < -RETURNED_SHARE
+}
+
 /** What decides that a drift alert has ended although its signal has not returned. */
 export interface ServedNow {
   /** Returns whether a mask serves a domain, or is on trial. */

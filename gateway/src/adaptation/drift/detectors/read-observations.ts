@@ -1,7 +1,7 @@
 import type { DriftSignalName } from '../../../contracts/detector-state.ts'
 import type { AlertRow } from '../../../storage/db/queries/alert-queries.ts'
 import type { DetectorRow, Observation } from '../../../storage/db/queries/detector-queries.ts'
-import { hasReturned } from '../alerts/alert-ends.ts'
+import { hasReturned, isReversed } from '../alerts/alert-ends.ts'
 import { alertSubject } from '../alerts/alert-subject.ts'
 import { driftAlert } from '../alerts/drift-alert.ts'
 import { DetectorPair, startDetectors } from './detector-pair.ts'
@@ -73,17 +73,22 @@ export function readObservations({ model, known, held, observations, nowMs }: De
     const kind = signal === 'dense' ? 'input_drift' : 'gap_drift'
     const key = keyOf(kind, alertSubject(kind, domain, maskVersion))
     const holds = holding.get(key)
-    if (alarm && !holds) {
+    if (holds && alarm && isReversed(holds, alarm.after)) end(key, holds)
+    if (alarm && !holding.has(key)) {
       const alert = driftAlert({ model, domain, signal, maskVersion, ...alarm }, nowMs)
       holding.set(key, alert)
       raised.push(alert)
     }
     if (!holds || state.recent === null || state.pageHinkley.count < MIN_RETURN) return
-    if (!hasReturned(holds, state.recent)) return
-    holding.delete(key)
+    if (holding.get(key) !== holds || !hasReturned(holds, state.recent)) return
+    end(key, holds)
     pair.restart()
-    if (raised.includes(holds)) holds.endedAt = nowMs
-    else ended.push(holds.id)
+  }
+
+  function end(key: string, alert: AlertRow): void {
+    holding.delete(key)
+    if (raised.includes(alert)) alert.endedAt = nowMs
+    else ended.push(alert.id)
   }
 
   for (const observation of observations) {
