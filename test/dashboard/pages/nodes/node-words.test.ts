@@ -28,7 +28,7 @@ function nodeOf(id: string, changes: Partial<NodeEntry> = {}): NodeEntry {
 }
 
 test('the fleet in a sentence names nodes that are behind or away', () => {
-  expect(fleetSentence([nodeOf('a'), nodeOf('b')], 14)).toBe('All 2 nodes serve: 4 requests run, none waits.')
+  expect(fleetSentence([nodeOf('a'), nodeOf('b')], 14)).toBe('Both nodes serve: 4 requests run, none waits.')
   const nodes = [
     nodeOf('a'),
     nodeOf('b', { active_version: 13 }),

@@ -42,3 +42,13 @@ test('an error event is an error with its message, and usage is read from the la
   const usage = { prompt_tokens: 5, completion_tokens: 7, total_tokens: 12 }
   expect(reader.read(chunk(undefined, { usage }))).toEqual([{ kind: 'usage', usage }])
 })
+
+test('a character that two tokens share belongs to the second one', () => {
+  const part = (token: string, bytes: number[]) =>
+    chunk({
+      delta: { content: '' },
+      logprobs: { content: [{ token, logprob: -1, bytes, top_logprobs: [] }], refusal: null },
+    })
+  const events = new EventReader().read(part('bytes:\\xc3', [0xc3]) + part('bytes:\\xa9', [0xa9]))
+  expect(events).toMatchObject([{ tokens: [{ text: '' }] }, { tokens: [{ text: 'é' }] }])
+})

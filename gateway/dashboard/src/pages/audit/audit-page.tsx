@@ -234,7 +234,9 @@ function Change({ entry }: { entry: AuditEntry }) {
       {entry.reason !== '' && <span class="reason">{entry.reason}</span>}
       {changes.length > 0 && (
         <details class="more">
-          <summary>{plural(changes.length, 'field')} changed</summary>
+          <summary>
+            {entry.before === null ? 'Details' : `${plural(changes.length, 'field')} changed`}
+          </summary>
           <ul class="changes">
             {changes.map((change) => (
               <li key={change}>

@@ -64,7 +64,7 @@ export function ChurnSection({ mask, masks }: { mask: MaskEntry; masks: readonly
           const values = found.linears.map(({ layer, kind, churn: value }) => ({ layer, kind, value }))
           return (
             <LinearMap
-              title={`Share of weights that ${maskName(other)} treats differently`}
+              title={`Share of weights that differ from ${maskName(other)}`}
               values={values}
               summary={`${formatShare(found.churn)} of all weights differ. ${summaryOf(values, 'Every linear differs in')}`}
             />

@@ -35,23 +35,22 @@ export function masksSentence(masks: readonly MaskEntry[], activeVersion: number
 }
 
 /** The sentence of one mask. */
-export function maskSentence(mask: MaskEntry, state: { word: string }): string {
+export function maskSentence(mask: MaskEntry, { word }: { word: string }): string {
   const parent = mask.parent_version === null ? 'the dense weights' : maskName(mask.parent_version)
   const churn =
     mask.churn === null ? '' : `, and treats ${formatShare(mask.churn)} of the weights unlike ${parent}`
-  const is = state.word.startsWith('serves')
-    ? `${state.word} now`
-    : state.word === 'never served'
-      ? 'has never served'
-      : state.word === 'served'
-        ? 'has served'
-        : `is ${state.word.startsWith('file') ? 'gone: its file was deleted' : stateWithArticle(state.word)}`
-  return `${maskNameFirst(mask.version)} ${is}. It leaves out ${formatShare(mask.sparsity)} of the weights${churn}. It was chosen for ${joinNames(mask.domains)}; its file has ${formatBytes(mask.bytes)}.`
+  return `${maskNameFirst(mask.version)} ${STATE_CLAUSES[word] ?? `${word} now`}. It leaves out ${formatShare(mask.sparsity)} of the weights${churn}. It was chosen for ${joinNames(mask.domains)}; its file has ${formatBytes(mask.bytes)}.`
 }
 
-function stateWithArticle(word: string): string {
-  if (word === 'previous') return 'the one before the active mask'
-  return word === 'canary' ? 'a canary' : word
+/** What the sentence of a mask says of its state; a mask that serves says what it serves. */
+const STATE_CLAUSES: Readonly<Record<string, string>> = {
+  previous: 'is the one before the active mask',
+  served: 'has served',
+  'never served': 'has never served',
+  canary: 'is a canary',
+  rejected: 'was rejected by the gate',
+  'rolled back': 'was rolled back',
+  'file deleted': 'is gone: its file was deleted',
 }
 
 /** Perplexities of a mask on held-out text, beside its parent and the dense weights. */

@@ -52,10 +52,9 @@ export function fleetSentence(nodes: readonly NodeEntry[], activeVersion: number
     activeVersion === undefined ? [] : able.filter((node) => node.active_version !== activeVersion)
   const running = able.reduce((sum, node) => sum + node.running, 0)
   const waiting = able.reduce((sum, node) => sum + node.waiting, 0)
+  const load = `${plural(running, 'request')} ${running === 1 ? 'runs' : 'run'}, ${waiting === 0 ? 'none waits' : `${waiting} ${waiting === 1 ? 'waits' : 'wait'}`}`
   const parts = [
-    able.length === 0
-      ? 'No node takes requests.'
-      : `${able.length === nodes.length && nodes.length > 1 ? `All ${nodes.length} nodes serve` : `${plural(able.length, 'node')} of ${nodes.length} ${able.length === 1 ? 'serves' : 'serve'}`}: ${plural(running, 'request')} ${running === 1 ? 'runs' : 'run'}, ${waiting === 0 ? 'none waits' : `${waiting} ${waiting === 1 ? 'waits' : 'wait'}`}.`,
+    able.length === 0 ? 'No node takes requests.' : `${describeServing(able.length, nodes.length)}: ${load}.`,
     ...(behind.length > 0 && activeVersion !== undefined
       ? [
           `${plural(behind.length, 'node')} ${behind.length === 1 ? 'does' : 'do'} not serve ${maskName(activeVersion)} yet.`,
@@ -64,6 +63,12 @@ export function fleetSentence(nodes: readonly NodeEntry[], activeVersion: number
     ...away.map((node) => `${node.id} has been away for ${formatDuration(node.seen_ms_ago / 1000)}.`),
   ]
   return parts.join(' ')
+}
+
+/** `Both nodes serve`, `1 node of 3 serves`. */
+function describeServing(able: number, all: number): string {
+  if (able === all && all > 1) return all === 2 ? 'Both nodes serve' : `All ${all} nodes serve`
+  return `${plural(able, 'node')} of ${all} ${able === 1 ? 'serves' : 'serve'}`
 }
 
 /** Says what draining a node does. */

@@ -13,13 +13,23 @@ interface AnswerColumnProps {
   version: number
   choices: readonly WeightChoice[]
   onChoose: (version: number) => void
+  /** Whether a live node holds the weights. */
+  isLoaded: boolean
   answer: Answer
   /** Tokens with which both answers begin alike; `undefined` while one is missing. */
   common: number | undefined
 }
 
 /** One answer: the weights, its tokens tinted by their surprise, then speed and cost. */
-export function AnswerColumn({ label, version, choices, onChoose, answer, common }: AnswerColumnProps) {
+export function AnswerColumn({
+  label,
+  version,
+  choices,
+  onChoose,
+  answer,
+  common,
+  isLoaded,
+}: AnswerColumnProps) {
   const { figures, usage, state } = answer
   const isOther = answer.maskVersion !== undefined && answer.maskVersion !== version
   return (
@@ -31,6 +41,11 @@ export function AnswerColumn({ label, version, choices, onChoose, answer, common
         options={choices.map((choice) => ({ value: String(choice.version), label: choice.label }))}
         onChange={(value) => onChoose(Number(value))}
       />
+      {!isLoaded && (
+        <p class="soft">
+          No live node holds these weights. Nodes hold what is active, what was before, and what is on trial.
+        </p>
+      )}
       <Tokens answer={answer} common={common} />
       <TokenTable answer={answer} label={label} />
       {isOther && state !== 'idle' && (

@@ -20,31 +20,57 @@ export type StreamEvent =
 /**
  * Cuts a stream of text into events.
  *
- * Feed it the text as it comes; it keeps what does not end with an empty line yet.
+ * Feed it the text as it comes; it keeps what does not end with an empty line yet, and the bytes of a character that goes on in
+ * the next token.
  */
 export class EventReader {
   #rest = ''
+  readonly #decoder = new TextDecoder()
 
   /** Returns the events that are complete with this text. */
   read(text: string): StreamEvent[] {
     const parts = (this.#rest + text).replaceAll('\r\n', '\n').split('\n\n')
     this.#rest = parts.pop() ?? ''
-    return parts.flatMap(eventsOf)
+    return parts.flatMap((block) => this.#eventsOf(block))
   }
-}
 
-function eventsOf(block: string): StreamEvent[] {
-  const lines = block.split('\n')
-  const data = lines
-    .filter((line) => line.startsWith('data:'))
-    .map((line) => line.slice(5).trimStart())
-    .join('\n')
-  if (data === '') return []
-  if (data === '[DONE]') return [{ kind: 'done' }]
-  const parsed: unknown = JSON.parse(data)
-  const message = errorMessageOf(parsed)
-  if (message !== undefined) return [{ kind: 'error', message }]
-  return chunkEvents(parsed as ChatCompletionChunk)
+  #eventsOf(block: string): StreamEvent[] {
+    const lines = block.split('\n')
+    const data = lines
+      .filter((line) => line.startsWith('data:'))
+      .map((line) => line.slice(5).trimStart())
+      .join('\n')
+    if (data === '') return []
+    if (data === '[DONE]') return [{ kind: 'done' }]
+    const parsed: unknown = JSON.parse(data)
+    const message = errorMessageOf(parsed)
+    if (message !== undefined) return [{ kind: 'error', message }]
+    return this.#chunkEvents(parsed as ChatCompletionChunk)
+  }
+
+  #chunkEvents({ choices, usage, system_fingerprint: fingerprint }: ChatCompletionChunk): StreamEvent[] {
+    const [choice] = choices
+    const events: StreamEvent[] = []
+    if (choice) {
+      const scored = choice.logprobs?.content ?? []
+      const text = choice.delta.content ?? ''
+      const tokens =
+        scored.length > 0
+          ? scored.map((token) => ({ text: this.#textOf(token), surprise: -token.logprob }))
+          : text === ''
+            ? []
+            : [{ text, surprise: undefined }]
+      if (tokens.length > 0) events.push({ kind: 'tokens', tokens, maskVersion: versionOf(fingerprint) })
+      if (choice.finish_reason !== null) events.push({ kind: 'finish', reason: choice.finish_reason })
+    }
+    if (usage) events.push({ kind: 'usage', usage })
+    return events
+  }
+
+  /** A token that ends within a character has no text of its own, but its bytes; the token that ends it gets the character. */
+  #textOf({ token, bytes }: { token: string; bytes: readonly number[] }): string {
+    return bytes.length === 0 ? token : this.#decoder.decode(Uint8Array.from(bytes), { stream: true })
+  }
 }
 
 function errorMessageOf(value: unknown): string | undefined {
@@ -53,29 +79,6 @@ function errorMessageOf(value: unknown): string | undefined {
   return typeof error === 'object' && error !== null && 'message' in error
     ? String(error.message)
     : 'The stream broke off.'
-}
-
-function chunkEvents({
-  choices,
-  usage,
-  system_fingerprint: fingerprint,
-}: ChatCompletionChunk): StreamEvent[] {
-  const [choice] = choices
-  const events: StreamEvent[] = []
-  if (choice) {
-    const scored = choice.logprobs?.content ?? []
-    const text = choice.delta.content ?? ''
-    const tokens =
-      scored.length > 0
-        ? scored.map(({ token, logprob }) => ({ text: token, surprise: -logprob }))
-        : text === ''
-          ? []
-          : [{ text, surprise: undefined }]
-    if (tokens.length > 0) events.push({ kind: 'tokens', tokens, maskVersion: versionOf(fingerprint) })
-    if (choice.finish_reason !== null) events.push({ kind: 'finish', reason: choice.finish_reason })
-  }
-  if (usage) events.push({ kind: 'usage', usage })
-  return events
 }
 
 /** The mask version in a fingerprint, `copal-<model>-m<version>`; 0 is dense. */

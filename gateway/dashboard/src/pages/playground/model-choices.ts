@@ -46,7 +46,7 @@ export function firstChoices(
   const known = (text: string | null) =>
     text === null ? undefined : choices.find(({ version }) => String(version) === text)?.version
   const left = known(query.left) ?? choices[0]?.version ?? 0
-  const others = choices.filter(({ version }) => version !== left)
+  const others = choices.filter(({ version, isLoaded }) => version !== left && isLoaded)
   const right =
     known(query.right) ?? others.find(({ version }) => version === 0)?.version ?? others[0]?.version ?? left
   return [left, right]

@@ -89,7 +89,10 @@ function Compare({ model, masks, status, isReady }: CompareProps) {
   const hasEnded = [left, right].every(({ answer: { state } }) => state === 'done' || state === 'stopped')
   const common = commonTokens(left.answer.tokens, right.answer.tokens)
   const promptId = useId()
-  const canAsk = prompt.trim() !== '' && isLimit && !isBusy && isReady
+  const isLoaded = (version: number) =>
+    choices.some((choice) => choice.version === version && choice.isLoaded)
+  const hasLoaded = isLoaded(leftVersion) || isLoaded(rightVersion)
+  const canAsk = hasLoaded && prompt.trim() !== '' && isLimit && !isBusy && isReady
   const ask = () => {
     if (!canAsk) return
     const question = {
@@ -99,8 +102,8 @@ function Compare({ model, masks, status, isReady }: CompareProps) {
       temperature: Number(temperature),
       keyId: charged,
     }
-    left.ask({ ...question, version: leftVersion })
-    right.ask({ ...question, version: rightVersion })
+    if (isLoaded(leftVersion)) left.ask({ ...question, version: leftVersion })
+    if (isLoaded(rightVersion)) right.ask({ ...question, version: rightVersion })
   }
   const nameOf = (answer: typeof left.answer, version: number) => maskName(answer.maskVersion ?? version)
   return (
@@ -129,7 +132,7 @@ function Compare({ model, masks, status, isReady }: CompareProps) {
         />
         <div class="prompt-options">
           <TextField
-            label="Tokens, at most"
+            label="Max. tokens"
             type="number"
             value={maxTokens}
             onInput={setMaxTokens}
@@ -193,6 +196,7 @@ function Compare({ model, masks, status, isReady }: CompareProps) {
           version={leftVersion}
           choices={choices}
           onChoose={(version) => setQuery({ left: String(version), right: String(rightVersion) })}
+          isLoaded={isLoaded(leftVersion)}
           answer={left.answer}
           common={hasEnded ? common : undefined}
         />
@@ -201,6 +205,7 @@ function Compare({ model, masks, status, isReady }: CompareProps) {
           version={rightVersion}
           choices={choices}
           onChoose={(version) => setQuery({ left: String(leftVersion), right: String(version) })}
+          isLoaded={isLoaded(rightVersion)}
           answer={right.answer}
           common={hasEnded ? common : undefined}
         />
