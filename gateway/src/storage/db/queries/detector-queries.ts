@@ -2,7 +2,7 @@ import { and, asc, eq, inArray, lt, sql, type SQL } from 'drizzle-orm'
 import type { Database } from '../../../contracts/database.ts'
 import { alerts, detectorCursors, detectorStates } from '../schema/detectors.ts'
 import { domains } from '../schema/domains.ts'
-import { masks } from '../schema/masks.ts'
+import { masks, models } from '../schema/masks.ts'
 import { receipts } from '../schema/usage.ts'
 import type { AlertRow } from './alert-queries.ts'
 
@@ -94,6 +94,40 @@ export async function listDetectorStates(
       ),
     )
     .orderBy(asc(named), asc(domain), asc(signal), asc(maskVersion))
+}
+
+/** The statistics of the detectors of one signal, which {@link ALARM_THRESHOLDS} are compared with. */
+export interface DetectorStatistics extends Pick<DetectorRow, 'model' | 'domain' | 'maskVersion' | 'signal'> {
+  pageHinkley: number
+  adwin: number
+}
+
+/**
+ * Returns the statistics of the detectors of registered domains: of their traffic, and of the gap under the masks that serve
+ * now. A scrape reads them, so they come without the states that they are of.
+ */
+export async function listDetectorStatistics(db: Database): Promise<DetectorStatistics[]> {
+  const { model, domain, maskVersion, signal, state } = detectorStates
+  const part = (path: string) => sql<number>`json_extract(${state}, ${sql.raw(`'$.${path}'`)})`
+  const own = sql`json_extract(${models.domainVersions}, '$."' || ${domain} || '"')`
+  return db
+    .select({
+      model,
+      domain,
+      maskVersion,
+      signal,
+      pageHinkley: sql<number>`max(${part('pageHinkley.up.sum')}, ${part('pageHinkley.down.sum')})`,
+      adwin: part('adwin.ratio'),
+    })
+    .from(detectorStates)
+    .innerJoin(models, eq(models.id, model))
+    .where(
+      and(
+        inArray(domain, db.select({ name: domains.name }).from(domains)),
+        sql`(${signal} = 'dense' or ${maskVersion} = coalesce(${own}, ${models.activeVersion}))`,
+      ),
+    )
+    .orderBy(asc(model), asc(domain), asc(signal))
 }
 
 /** What reading some receipts changed. */

@@ -8,6 +8,7 @@ import { openDatabase } from '../../../../../gateway/src/storage/db/open-databas
 import {
   findDetectorCursor,
   listDetectorStates,
+  listDetectorStatistics,
 } from '../../../../../gateway/src/storage/db/queries/detector-queries.ts'
 import { ensureDomains, forgetDomain } from '../../../../../gateway/src/storage/db/queries/domain-queries.ts'
 import { insertReceipts } from '../../../../../gateway/src/storage/db/queries/receipt-queries.ts'
@@ -171,6 +172,12 @@ describe('a domain', () => {
       'gap m1': { requests: 256 },
       'gap m2': { requests: 4 },
     })
+    const statistics = (await listDetectorStatistics(db)).filter((each) => each.model === 'input')
+    expect(statistics).toMatchObject([
+      { domain: 'input-legal', maskVersion: 0, signal: 'dense', adwin: expect.any(Number) as number },
+      { domain: 'input-legal', maskVersion: 2, signal: 'gap', pageHinkley: 0, adwin: 0 },
+    ])
+    expect(statistics).toHaveLength(2)
     await forgetDomain(db, 'input-legal')
     expect([await states(), await alerts()]).toEqual([{}, []])
   })
