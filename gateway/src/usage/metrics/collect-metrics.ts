@@ -71,7 +71,7 @@ export async function collectMetrics({ db, fleet, nowMs }: MetricDeps): Promise<
     ...sparsitySamples(models, sparsities),
     ...dispatchSamples(dispatch),
     ...trialSamples(models),
-    ...(await shadowSamples(db, models, bounds)),
+    ...(await shadowSamples(db, models)),
     ...countSamples(counts, new Set(named.map(({ domain }) => domain))),
     ...updateSamples({ counts: updates, running, progress, decisions, gates }, bounds, nowMs()),
     ...alertSamples(models, { detectors, alerts, probes }, bounds),

@@ -4,7 +4,7 @@ import type { Database } from '../../contracts/database.ts'
 import type { ModelRow } from '../../storage/db/queries/model-queries.ts'
 import { sumTrialScores } from '../../storage/db/queries/shadow-score-queries.ts'
 import { trialsInForce } from '../../storage/db/trials-in-force.ts'
-import type { LabelBounds } from './label-bounds.ts'
+import { MAX_DOMAINS } from './label-bounds.ts'
 import type { MetricSamples } from './metric-samples.ts'
 
 /** Returns the shares of trials, and what the canaries of updates and the watches showed when they were judged last. */
@@ -44,9 +44,8 @@ export function trialSamples(models: readonly ModelRow[]) {
 export async function shadowSamples(
   db: Database,
   models: readonly ModelRow[],
-  bounds: LabelBounds,
 ): Promise<MetricSamples<'shadowGap' | 'shadowTokens'>> {
-  const parts = (await Promise.all(models.map((model) => partsOf(db, model, bounds)))).flat()
+  const parts = (await Promise.all(models.map((model) => partsOf(db, model)))).flat()
   return {
     shadowGap: parts
       .filter(({ tokens }) => tokens > 0)
@@ -55,26 +54,16 @@ export async function shadowSamples(
   }
 }
 
-/** Returns the sums of a model's shadow by domain and text; only of domains that metrics name. */
-async function partsOf(db: Database, model: ModelRow, bounds: LabelBounds) {
+/** Returns the sums of a model's shadow by domain and text; scores are stored of registered domains only. */
+async function partsOf(db: Database, model: ModelRow) {
   const { shadow } = trialsInForce(model)
   if (!shadow) return []
   const sums = await sumTrialScores(db, model, shadow)
-  return sums
-    .filter(({ domain }) => bounds.domain(model.id, domain) === domain)
-    .flatMap((sum) => {
-      const labels = [model.id, sum.domain, shadow.version]
-      return [
-        {
-          labels: [...labels, 'prompt'],
-          tokens: sum.promptTokens,
-          gap: sum.promptNllShadow - sum.promptNll,
-        },
-        {
-          labels: [...labels, 'answer'],
-          tokens: sum.answerTokens,
-          gap: sum.answerNllShadow - sum.answerNll,
-        },
-      ]
-    })
+  return sums.slice(0, MAX_DOMAINS).flatMap((sum) => {
+    const labels = [model.id, sum.domain, shadow.version]
+    return [
+      { labels: [...labels, 'prompt'], tokens: sum.promptTokens, gap: sum.promptNllShadow - sum.promptNll },
+      { labels: [...labels, 'answer'], tokens: sum.answerTokens, gap: sum.answerNllShadow - sum.answerNll },
+    ]
+  })
 }

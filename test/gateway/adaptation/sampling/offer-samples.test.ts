@@ -46,6 +46,7 @@ test('a sample names its request, key, tenant and consent version', async () => 
     model: 'tiny',
     domain: 'offered',
     redaction: REDACTION_VERSION,
+    redactions: { email: 1 },
     text: 'Write to [email].',
   })
 })
