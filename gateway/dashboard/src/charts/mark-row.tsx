@@ -24,7 +24,7 @@ export function MarkRow({ marks, fromS, toS, onMark }: MarkRowProps) {
             type="button"
             class={`mark ${group.marks.some(({ kind }) => kind === 'alert' || kind === 'rolled_back') ? 'mark-harm' : ''}`}
             style={{ left: `${group.position * 100}%` }}
-            aria-label={group.marks.map(describeMark).join(' ')}
+            aria-label={describeGroup(group)}
             onMouseEnter={() => setShown(group)}
             onFocus={() => setShown(group)}
             onBlur={() => setShown(undefined)}
@@ -63,6 +63,12 @@ export function MarkRow({ marks, fromS, toS, onMark }: MarkRowProps) {
       </div>
     </div>
   )
+}
+
+/** The decisions of a place, in words; begins with what the button shows where that is their number. */
+function describeGroup({ marks }: MarkGroup): string {
+  const texts = marks.map(describeMark).join(' ')
+  return marks.length === 1 ? texts : `${marks.length} decisions. ${texts}`
 }
 
 function describeMark(mark: SeriesMark): string {

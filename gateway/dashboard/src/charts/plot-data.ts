@@ -67,3 +67,8 @@ export function isSparse(values: Values): boolean {
   const known = values.filter((value) => value !== null).length
   return known > 0 && known <= 2
 }
+
+/** Whether no line has a value. */
+export function isEmpty({ lines }: Pick<PlotContent, 'lines'>): boolean {
+  return lines.every(({ values }) => values.every((value) => value === null))
+}

@@ -1,7 +1,7 @@
 /** What uPlot draws: lines with bands, bounds and marks. */
 import type uPlot from 'uplot'
 import { colourVariable, dashesOf } from './colours.ts'
-import { isSparse, yRange, type PlotContent } from './plot-data.ts'
+import { isEmpty, isSparse, yRange, type PlotContent } from './plot-data.ts'
 import { timeLabels } from './time-axis.ts'
 
 /** How a plot is drawn; a change makes it anew. */
@@ -79,7 +79,12 @@ export function plotOptions(
         values: (_plot, ticks, _index, _space, step) =>
           isTime ? timeLabels(ticks, step) : ticks.map(formatX),
       },
-      { ...axis, size: AXIS_WIDTH, space: 36, values: (_plot, ticks) => ticks.map(formatTick) },
+      {
+        ...axis,
+        size: AXIS_WIDTH,
+        space: 36,
+        values: (_plot, ticks) => (isEmpty(content()) ? ticks.map(() => '') : ticks.map(formatTick)),
+      },
     ],
     cursor: {
       y: false,

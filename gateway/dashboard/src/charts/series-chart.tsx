@@ -6,7 +6,7 @@ import { toMs } from '../format/times.ts'
 import { ChartTable } from './chart-table.tsx'
 import { colourVariable, dashesOf } from './colours.ts'
 import { MarkRow } from './mark-row.tsx'
-import { plotData, type Bound, type Line, type PlotContent } from './plot-data.ts'
+import { isEmpty as hasNoValue, plotData, type Bound, type Line, type PlotContent } from './plot-data.ts'
 import { plotOptions, type PlotShape } from './plot-options.ts'
 import { colourReader, onThemeChange } from './theme-colours.ts'
 import { periodLabel } from './time-axis.ts'
@@ -36,6 +36,8 @@ interface SeriesChartProps {
   height?: number
   /** Charts with the same key share their cursor. */
   syncKey?: string
+  /** Shown in the plot while no line has a value. */
+  empty?: string
   /** Shows the marks below the axis, not only as lines through the plot. Default: true. */
   hasMarkRow?: boolean
   /** Called with a mark that is clicked. */
@@ -54,6 +56,7 @@ export function SeriesChart(props: SeriesChartProps) {
   const { formatX, includesZero = true, height = 220, syncKey, xTitle = 'Time' } = props
   const xEnd = props.xEnd ?? x.at(-1) ?? 0
   const [cursor, setCursor] = useState<number>()
+  const isEmpty = useMemo(() => hasNoValue({ lines }), [lines])
   const host = useRef<HTMLDivElement>(null)
   const plot = useRef<uPlot>(undefined)
   const summaryId = useId()
@@ -134,28 +137,33 @@ export function SeriesChart(props: SeriesChartProps) {
       <p id={summaryId} class="visually-hidden">
         {summary} The left and right arrow keys read the values.
       </p>
-      <div
-        ref={host}
-        class={`plot plot-${height}`}
-        style={{ height: `${height}px` }}
-        role="img"
-        aria-label={title}
-        aria-describedby={summaryId}
-        tabIndex={0}
-        onKeyDown={(event) => {
-          const step = { ArrowLeft: -1, ArrowRight: 1, PageUp: -10, PageDown: 10 }[event.key]
-          const target =
-            event.key === 'Home'
-              ? 0
-              : event.key === 'End'
-                ? x.length - 1
-                : step && (cursor ?? x.length) + step
-          if (target === undefined) return
-          event.preventDefault()
-          moveCursor(target)
-        }}
-        onBlur={() => moveCursor(undefined)}
-      />
+      <div class="plot-place">
+        <div
+          ref={host}
+          class={`plot plot-${height}`}
+          style={{ height: `${height}px` }}
+          role="img"
+          aria-label={title}
+          aria-describedby={summaryId}
+          tabIndex={0}
+          onKeyDown={(event) => {
+            const step = { ArrowLeft: -1, ArrowRight: 1, PageUp: -10, PageDown: 10 }[event.key]
+            const target =
+              event.key === 'Home'
+                ? 0
+                : event.key === 'End'
+                  ? x.length - 1
+                  : step && (cursor ?? x.length) + step
+            if (target === undefined) return
+            event.preventDefault()
+            moveCursor(target)
+          }}
+          onBlur={() => moveCursor(undefined)}
+        />
+        {isEmpty && (
+          <p class="plot-empty soft">{props.empty ?? 'Not enough tokens are scored in this time.'}</p>
+        )}
+      </div>
       {(props.hasMarkRow ?? props.marks !== undefined) && (
         <MarkRow
           marks={marks}

@@ -2,7 +2,7 @@
 import { createContext, type ComponentChildren } from 'preact'
 import { useCallback, useContext, useEffect, useMemo, useRef, useState } from 'preact/hooks'
 import type { SessionEntry } from '@copal/shared/wire/admin-session.ts'
-import { createClient, endpoint, toApiError, type Client } from '../data/client.ts'
+import { createClient, endpoint, toApiError, type ApiError, type Client } from '../data/client.ts'
 
 const SESSION_PATH = '/dashboard/session'
 
@@ -45,20 +45,20 @@ export function SessionProvider({ children }: { children: ComponentChildren }) {
     [],
   )
   useEffect(() => {
-    const code = takeCode()
-    const opened = code
-      ? client.send<SessionEntry>('POST', SESSION_PATH, { code })
-      : client.get(endpoint<SessionEntry>(SESSION_PATH))
-    opened.then(enter, (cause: unknown) => {
-      const error = toApiError(cause)
-      if (code)
-        setCurrent({
-          state: 'signed-out',
-          reason: `This link does not sign in any more. It works once, for five minutes. ${error.message}`,
-        })
-      else if (error.status === 401) setCurrent({ state: 'signed-out' })
-      else setCurrent({ state: 'signed-out', reason: error.message })
-    })
+    const open = (code: string | undefined) => {
+      const opened = code
+        ? client.send<SessionEntry>('POST', SESSION_PATH, { code })
+        : client.get(endpoint<SessionEntry>(SESSION_PATH))
+      opened.then(enter, (cause: unknown) => setCurrent(signedOut(toApiError(cause), code !== undefined)))
+    }
+    // A link that is opened in a tab of the dashboard changes only the fragment.
+    const openLink = () => {
+      const code = takeCode()
+      if (code !== undefined) open(code)
+    }
+    open(takeCode())
+    addEventListener('hashchange', openLink)
+    return () => removeEventListener('hashchange', openLink)
   }, [client, enter])
   const value = useMemo<SessionValue>(
     () => ({
@@ -88,6 +88,17 @@ export function useSession(): SessionEntry {
   const { current } = useSessionState()
   if (current.state !== 'signed-in') throw new Error('Nobody is signed in.')
   return current.session
+}
+
+/** The state after a sign-in that failed, with what to do. */
+function signedOut(error: ApiError, byLink: boolean): SessionState {
+  if (byLink && error.status === 401)
+    return {
+      state: 'signed-out',
+      reason:
+        'This link does not sign in any more: it works once, within five minutes. Use a key, or make another link.',
+    }
+  return error.status === 401 ? { state: 'signed-out' } : { state: 'signed-out', reason: error.message }
 }
 
 /** Takes the code of a one-time link out of the address, so that neither history nor a copied address has it. */

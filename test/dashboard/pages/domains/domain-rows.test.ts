@@ -19,15 +19,15 @@ const entryOf = (name: string, reviewed = 0): DomainEntry => ({
 })
 const proposal = { id: 'p' } as ProposalEntry
 
-test('domains come by traffic, and those without any at the end', () => {
+test('domains come by traffic, without samples too, and those without traffic at the end', () => {
   const overview = overviewWith({
     domains: [
       { ...domainOf('code', 0.1), traffic_share: 0.2 },
       { ...domainOf('speech', 0.1), traffic_share: 0.8 },
     ],
   })
-  const rows = domainRows([entryOf('poetry'), entryOf('code'), entryOf('speech')], overview)
-  expect(rows.map(({ entry }) => entry.name)).toEqual(['speech', 'code', 'poetry'])
+  const rows = domainRows([entryOf('poetry'), entryOf('code')], overview)
+  expect(rows.map(({ name }) => name)).toEqual(['speech', 'code', 'poetry'])
 })
 
 test('the sentence counts domains, and names what drifts and what waits', () => {
@@ -36,5 +36,5 @@ test('the sentence counts domains, and names what drifts and what waits', () => 
   expect(phrasesText(domainsSentence(rows, [proposal]), 0)).toBe(
     '2 domains; code drifts. 1 found domain waits for a name. 2 texts are set aside for review.',
   )
-  expect(phrasesText(domainsSentence([], []), 0)).toBe('No domain has samples yet.')
+  expect(phrasesText(domainsSentence([], []), 0)).toBe('No domain has traffic or samples yet.')
 })

@@ -86,7 +86,7 @@ export function nextUpdatePhrases(name: string, triggers: TriggersReport): Phras
   if (running?.domains.includes(name))
     return ['An ', { to: paths.update(running.id), text: 'update' }, ' of it runs now.']
   if (!triggers.enabled) return ['Updates do not start by themselves: an operator starts them.']
-  if (!domain) return []
+  if (!domain) return ['No text of it is kept yet, so no update can be made of it.']
   const trials = triggers.dry_run ? ' Nothing starts: triggers are in a dry run.' : ''
   if (domain.due === null) return [`It is not due for an update: ${endSentence(domain.reason)}${trials}`]
   const waits = triggers.waits_for === null ? '' : ` It waits: ${endSentence(triggers.waits_for)}`

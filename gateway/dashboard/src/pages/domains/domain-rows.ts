@@ -5,9 +5,10 @@ import type { ProposalEntry } from '@copal/shared/wire/admin-proposals.ts'
 import { plural } from '../../format/numbers.ts'
 import { listNames, type Phrase } from '../../format/phrases.ts'
 
-/** A domain with its samples, and its traffic if it is known. */
+/** A domain with its samples and its traffic, as far as it has them. */
 export interface DomainRow {
-  entry: DomainEntry
+  name: string
+  entry: DomainEntry | undefined
   summary: DomainSummary | undefined
 }
 
@@ -17,17 +18,18 @@ export function domainRows(
   overview: OverviewReport | undefined,
 ): DomainRow[] {
   const summaries = new Map(overview?.domains.map((summary) => [summary.name, summary]))
-  return entries
-    .map((entry) => ({ entry, summary: summaries.get(entry.name) }))
+  const byName = new Map(entries.map((entry) => [entry.name, entry]))
+  return [...new Set([...byName.keys(), ...summaries.keys()])]
+    .map((name) => ({ name, entry: byName.get(name), summary: summaries.get(name) }))
     .toSorted((a, b) => (b.summary?.traffic_share ?? 0) - (a.summary?.traffic_share ?? 0))
 }
 
 /** Says how many domains there are, which of them drift, and what waits for a decision. */
 export function domainsSentence(rows: readonly DomainRow[], proposals: readonly ProposalEntry[]): Phrase[] {
-  const drifting = rows.filter(({ summary }) => summary?.drifting).map(({ entry }) => entry.name)
-  const inReview = rows.reduce((sum, { entry }) => sum + (entry.review_samples ?? 0), 0)
+  const drifting = rows.filter(({ summary }) => summary?.drifting).map(({ name }) => name)
+  const inReview = rows.reduce((sum, { entry }) => sum + (entry?.review_samples ?? 0), 0)
   const parts: Phrase[] = [
-    rows.length === 0 ? 'No domain has samples yet.' : `${plural(rows.length, 'domain')}; `,
+    rows.length === 0 ? 'No domain has traffic or samples yet.' : `${plural(rows.length, 'domain')}; `,
   ]
   if (rows.length > 0)
     parts.push(

@@ -48,7 +48,7 @@ function AllDomains() {
         </Section>
         <Section title="All domains">
           <Loaded resource={list} skeleton={<Skeleton lines={24} />}>
-            {() => <DomainsTable rows={rows} readsAll />}
+            {() => <DomainsTable rows={rows} readsAll isDense={overview.value?.model.active_version === 0} />}
           </Loaded>
         </Section>
         <Section title="Found in the traffic" note="texts without a domain that are alike">
@@ -89,7 +89,7 @@ function TenantDomains() {
                 <p class="soft">Whoever runs the service can give it one.</p>
               </Empty>
             ) : (
-              <DomainsTable rows={rows} readsAll={false} />
+              <DomainsTable rows={rows} readsAll={false} isDense={false} />
             )
           }
         </Loaded>

@@ -1,22 +1,22 @@
-import { LossDifference } from '../../components/num.tsx'
-import { Status } from '../../components/status.tsx'
+import { useMemo } from 'preact/hooks'
 import { Table, type Column } from '../../components/table.tsx'
 import { Time } from '../../components/time.tsx'
 import { formatCount, formatShare } from '../../format/numbers.ts'
 import { Link } from '../../navigation/link.tsx'
 import { paths } from '../../navigation/routes.ts'
 import type { DomainRow } from './domain-rows.ts'
+import { Cost, driftWord, DriftState } from './summary-cells.tsx'
 
 const NAME: Column<DomainRow> = {
   key: 'name',
   title: 'Domain',
-  value: ({ entry }) => entry.name,
-  cell: ({ entry }) => <Link to={paths.domain(entry.name)}>{entry.name}</Link>,
+  value: ({ name }) => name,
+  cell: ({ name }) => <Link to={paths.domain(name)}>{name}</Link>,
   phone: 'first',
 }
 
 /** Columns of the traffic, which a tenant does not see. */
-const TRAFFIC: readonly Column<DomainRow>[] = [
+const trafficColumns = (isDense: boolean): readonly Column<DomainRow>[] => [
   {
     key: 'traffic',
     title: 'Traffic',
@@ -30,23 +30,15 @@ const TRAFFIC: readonly Column<DomainRow>[] = [
     key: 'cost',
     title: 'Cost',
     value: ({ summary }) => summary?.gap?.mean,
-    cell: ({ summary }) => (
-      <LossDifference
-        nats={summary?.gap?.mean}
-        lower={summary?.gap?.lower}
-        upper={summary?.gap?.upper}
-        missing="too few scores"
-      />
-    ),
+    cell: ({ summary }) => <Cost summary={summary} isDense={isDense} />,
     align: 'end',
     hint: 'Perplexity over dense of the last 24 hours, which pruning costs',
   },
   {
     key: 'state',
     title: 'State',
-    value: ({ summary }) => (summary?.drifting ? 'drifting' : 'steady'),
-    cell: ({ summary }) =>
-      summary?.drifting ? <Status tone="harm">drifting</Status> : <Status tone="quiet">steady</Status>,
+    value: ({ summary }) => driftWord(summary),
+    cell: ({ summary }) => <DriftState summary={summary} />,
     phone: 'bare',
   },
 ]
@@ -55,26 +47,26 @@ const SAMPLES: readonly Column<DomainRow>[] = [
   {
     key: 'samples',
     title: 'Samples',
-    value: ({ entry }) => entry.samples,
-    cell: ({ entry }) => formatCount(entry.samples),
+    value: ({ entry }) => entry?.samples,
+    cell: ({ entry }) => formatCount(entry?.samples),
     align: 'end',
     hint: 'Texts that are kept now',
   },
   {
     key: 'new',
     title: 'New',
-    value: ({ entry }) => entry.new_samples,
-    cell: ({ entry }) => formatCount(entry.new_samples),
+    value: ({ entry }) => entry?.new_samples,
+    cell: ({ entry }) => formatCount(entry?.new_samples),
     align: 'end',
     hint: 'Texts that no update has taken yet',
   },
   {
     key: 'holdout',
     title: 'Held out',
-    value: ({ entry }) => entry.holdout_tokens ?? entry.holdout_samples,
+    value: ({ entry }) => entry?.holdout_tokens ?? entry?.holdout_samples,
     cell: ({ entry }) =>
-      entry.holdout_tokens === undefined
-        ? formatCount(entry.holdout_samples)
+      entry?.holdout_tokens === undefined
+        ? formatCount(entry?.holdout_samples)
         : `${formatCount(entry.holdout_tokens)} tokens`,
     align: 'end',
     phone: 'none',
@@ -83,8 +75,8 @@ const SAMPLES: readonly Column<DomainRow>[] = [
   {
     key: 'review',
     title: 'In review',
-    value: ({ entry }) => entry.review_samples,
-    cell: ({ entry }) => formatCount(entry.review_samples ?? 0),
+    value: ({ entry }) => entry?.review_samples,
+    cell: ({ entry }) => formatCount(entry && (entry.review_samples ?? 0)),
     align: 'end',
     phone: 'none',
     hint: 'Texts that are set aside because their loss is far from that of the others',
@@ -92,9 +84,9 @@ const SAMPLES: readonly Column<DomainRow>[] = [
   {
     key: 'mask',
     title: 'Own mask',
-    value: ({ entry }) => entry.own_mask,
+    value: ({ entry }) => entry?.own_mask,
     cell: ({ entry }) =>
-      typeof entry.own_mask === 'number' ? (
+      typeof entry?.own_mask === 'number' ? (
         <Link to={paths.mask(entry.own_mask)}>mask {entry.own_mask}</Link>
       ) : (
         '–'
@@ -104,32 +96,44 @@ const SAMPLES: readonly Column<DomainRow>[] = [
   {
     key: 'owner',
     title: 'Owner',
-    value: ({ entry }) => entry.owner,
-    cell: ({ entry }) => entry.owner ?? <span class="soft">shared</span>,
+    value: ({ entry }) => entry?.owner,
+    cell: ({ entry }) => (entry ? (entry.owner ?? <span class="soft">shared</span>) : '–'),
     phone: 'none',
   },
   {
     key: 'last',
     title: 'Last sample',
-    value: ({ entry }) => entry.last_sample_at,
-    cell: ({ entry }) => <Time at={entry.last_sample_at} missing="none" />,
+    value: ({ entry }) => entry?.last_sample_at,
+    cell: ({ entry }) => <Time at={entry?.last_sample_at} missing="none" />,
   },
 ]
 
+interface DomainsTableProps {
+  rows: readonly DomainRow[]
+  /** False for a tenant, which does not see the traffic. */
+  readsAll: boolean
+  /** The dense weights serve. */
+  isDense: boolean
+}
+
 /** Domains with their traffic and samples. */
-export function DomainsTable({ rows, readsAll }: { rows: readonly DomainRow[]; readsAll: boolean }) {
+export function DomainsTable({ rows, readsAll, isDense }: DomainsTableProps) {
+  const columns = useMemo(
+    () => [NAME, ...(readsAll ? trafficColumns(isDense) : []), ...SAMPLES],
+    [readsAll, isDense],
+  )
   return (
     <Table
       caption="Domains"
-      columns={[NAME, ...(readsAll ? TRAFFIC : []), ...SAMPLES]}
+      columns={columns}
       rows={rows}
-      rowKey={({ entry }) => entry.name}
+      rowKey={({ name }) => name}
       filter={rows.length > 8}
       csv="domains"
       empty={
         <p class="soft">
-          No domain has samples yet. Requests that name a domain, or whose key has one, fill it; import texts
-          by <code>copal domains import</code>.
+          No domain has traffic or samples yet. Requests that name a domain, or whose key has one, fill it;
+          import texts by <code>copal domains import</code>.
         </p>
       }
     />

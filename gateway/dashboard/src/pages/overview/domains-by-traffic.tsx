@@ -1,14 +1,14 @@
+import { useMemo } from 'preact/hooks'
 import type { DomainSummary } from '@copal/shared/wire/admin-overview.ts'
 import { Sparkline } from '../../charts/sparkline.tsx'
-import { LossDifference } from '../../components/num.tsx'
 import { Section } from '../../components/page.tsx'
-import { Status } from '../../components/status.tsx'
 import { Table, type Column } from '../../components/table.tsx'
 import { formatLossDifference, formatShare } from '../../format/numbers.ts'
 import { Link } from '../../navigation/link.tsx'
 import { paths } from '../../navigation/routes.ts'
+import { Cost, driftWord, DriftState } from '../domains/summary-cells.tsx'
 
-const COLUMNS: readonly Column<DomainSummary>[] = [
+const columnsOf = (isDense: boolean): readonly Column<DomainSummary>[] => [
   {
     key: 'name',
     title: 'Domain',
@@ -29,9 +29,7 @@ const COLUMNS: readonly Column<DomainSummary>[] = [
     key: 'gap',
     title: 'Cost',
     value: ({ gap }) => gap?.mean,
-    cell: ({ gap }) => (
-      <LossDifference nats={gap?.mean} lower={gap?.lower} upper={gap?.upper} missing="too few scores" />
-    ),
+    cell: (summary) => <Cost summary={summary} isDense={isDense} />,
     align: 'end',
     hint: 'Perplexity over dense, which pruning costs',
   },
@@ -49,19 +47,26 @@ const COLUMNS: readonly Column<DomainSummary>[] = [
     key: 'state',
     title: 'State',
     phone: 'bare',
-    value: ({ drifting }) => (drifting ? 'drifting' : 'steady'),
-    cell: ({ drifting }) =>
-      drifting ? <Status tone="harm">drifting</Status> : <Status tone="quiet">steady</Status>,
+    value: driftWord,
+    cell: (summary) => <DriftState summary={summary} />,
   },
 ]
 
 /** The domains with the most traffic, what pruning costs them, and whether they drift. */
-export function DomainsByTraffic({ domains }: { domains: readonly DomainSummary[] }) {
+export function DomainsByTraffic({
+  domains,
+  isDense,
+}: {
+  domains: readonly DomainSummary[]
+  /** The dense weights serve. */
+  isDense: boolean
+}) {
+  const columns = useMemo(() => columnsOf(isDense), [isDense])
   return (
     <Section title="Domains by traffic" note="24 hours" actions={<Link to="/domains">All domains</Link>}>
       <Table
         caption="Domains by traffic"
-        columns={COLUMNS}
+        columns={columns}
         rows={domains}
         rowKey={({ name }) => name}
         limit={12}

@@ -49,29 +49,33 @@ function OverviewBody({ overview }: { overview: OverviewReport }) {
   return (
     <div class="overview">
       <TrafficFacts overview={overview} />
+      <div class="columns overview-first">
+        <AdaptingNow overview={overview} />
+        <Alerts alerts={overview.alerts} />
+      </div>
       {isUnused(overview) ? (
-        <Section title="First request">
-          <Empty title="No traffic yet. Send a request:">
-            <Code text={curlExample(location.origin, overview.model.id)} label="A request with curl" />
-            <p class="soft">
-              Traffic of a domain is sampled, scored and, once there is enough of it, a mask is made for it.
-              Name the domain by the header <code>x-copal-domain</code>, or leave it out and domains are
-              found.
-            </p>
-          </Empty>
-        </Section>
+        <FirstRequest model={overview.model.id} />
       ) : (
-        <>
-          <div class="columns overview-first">
-            <AdaptingNow overview={overview} />
-            <Alerts alerts={overview.alerts} />
-          </div>
-          <div class="columns overview-first">
-            <Decisions decisions={overview.decisions} />
-            <DomainsByTraffic domains={overview.domains} />
-          </div>
-        </>
+        <div class="columns overview-first">
+          <Decisions decisions={overview.decisions} />
+          <DomainsByTraffic domains={overview.domains} isDense={overview.model.active_version === 0} />
+        </div>
       )}
     </div>
+  )
+}
+
+/** How the first traffic comes. */
+function FirstRequest({ model }: { model: string }) {
+  return (
+    <Section title="First request" class="overview-first">
+      <Empty title="No traffic yet. Send a request:">
+        <Code text={curlExample(location.origin, model)} label="A request with curl" />
+        <p class="soft">
+          Traffic of a domain is sampled, scored and, once there is enough of it, a mask is made for it. Name
+          the domain by the header <code>x-copal-domain</code>, or leave it out and domains are found.
+        </p>
+      </Empty>
+    </Section>
   )
 }

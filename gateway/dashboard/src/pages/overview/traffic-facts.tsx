@@ -8,7 +8,6 @@ import {
   formatNumber,
   formatShare,
   formatSparsity,
-  NONE,
 } from '../../format/numbers.ts'
 
 /** The figures of the last minutes, and what the mask saves. */
@@ -61,10 +60,7 @@ export function TrafficFacts({ overview }: { overview: OverviewReport }) {
               model.dense_bytes === null
                 ? undefined
                 : `Dense: ${formatBytes(model.dense_bytes)} in the same precision`,
-            beside:
-              saved === null ? null : (
-                <span class="soft">{saved > 0 ? `${formatShare(saved)} saved` : NONE}</span>
-              ),
+            beside: saved !== null && saved > 0.001 && <span class="soft">{formatShare(saved)} saved</span>,
           },
         ]}
       />

@@ -57,7 +57,7 @@ export function SignInPage({ reason }: { reason?: string }) {
         The key is exchanged for a cookie that no script can read, and is kept nowhere else. On the machine of
         the service, this opens the dashboard without typing a key:
       </p>
-      <Code text="npm run copal -- dashboard" label="Command that prints a link" />
+      <Code text="npx copal dashboard" label="Command that prints a link" />
     </main>
   )
 }
