@@ -2,7 +2,7 @@ import type { MetricFamily } from '@copal/shared/telemetry/family.ts'
 import type { Deps } from '../../contracts/bindings.ts'
 import { listAlerts } from '../../storage/db/queries/alert-queries.ts'
 import { listCacheCounts } from '../../storage/db/queries/cache-count-queries.ts'
-import { listDetectorStates } from '../../storage/db/queries/detector-queries.ts'
+import { listDetectorStatistics } from '../../storage/db/queries/detector-queries.ts'
 import { listMetricCounts } from '../../storage/db/queries/metric-count-queries.ts'
 import {
   averageJobProgress,
@@ -32,6 +32,8 @@ import { boundRows } from './usage-rows.ts'
 
 type MetricDeps = Pick<Deps, 'db' | 'fleet' | 'nowMs'>
 
+/** Alerts that hold and are counted at most. */
+const MAX_ALERTS = 2_000
 /** Age of the newest score of the probe texts after which a node has no series of it. */
 const PROBE_AGE_MS = 3_600_000
 
@@ -49,8 +51,8 @@ export async function collectMetrics({ db, fleet, nowMs }: MetricDeps): Promise<
     listMetricCounts(db),
     sumCacheCounts(db),
     listMaskSparsities(db),
-    listDetectorStates(db),
-    listAlerts(db, { active: true }),
+    listDetectorStatistics(db),
+    listAlerts(db, { active: true, limit: MAX_ALERTS }),
     listProbeScores(db, undefined, nowMs() - PROBE_AGE_MS),
   ])
   const [updates, running, progress, decisions, gates] = await Promise.all([

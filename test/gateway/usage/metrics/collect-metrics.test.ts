@@ -1,10 +1,13 @@
 import { env } from 'cloudflare:workers'
-import { createExecutionContext } from 'cloudflare:test'
+import { createExecutionContext, createMessageBatch } from 'cloudflare:test'
 import { expect, test } from 'vitest'
 import { GATEWAY_METRICS } from '@copal/shared/telemetry/gateway-metric-table.ts'
 import { prometheusName, type Metric } from '@copal/shared/telemetry/metric.ts'
 import { createDeps } from '../../../../gateway/src/deps.ts'
 import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
+import { consumeSamples } from '../../../../gateway/src/adaptation/intake/sample-consumer.ts'
+import { raiseAlerts } from '../../../../gateway/src/storage/db/queries/alert-queries.ts'
+import { storeProbeScores } from '../../../../gateway/src/storage/db/queries/probe-queries.ts'
 import { addMetricCounts } from '../../../../gateway/src/storage/db/queries/metric-count-queries.ts'
 import { insertReceipts } from '../../../../gateway/src/storage/db/queries/receipt-queries.ts'
 import { exportMetrics } from '../../../../gateway/src/usage/metrics/export-metrics.ts'
@@ -100,6 +103,47 @@ test('counts of samples and redactions add up over isolates', async () => {
   const lines = (await scrape()).split('\n')
   expect(lines).toContain('copal_redactions_total{class="email"} 6')
   expect(lines).toContain('copal_sampler_decisions_total{domain="(other)",decision="offered"} 8')
+})
+
+test('queued samples are counted by what became of them, with what was redacted before', async () => {
+  const sample = { requestId: 'sampled-1', keyId: 'key', model: 'tiny', domain: 'sampled' }
+  const body = { ...sample, redaction: 2, redactions: { iban: 3 }, text: 'a text with [iban]' }
+  const message = { id: 'm1', timestamp: new Date(), attempts: 1, body }
+  await consumeSamples(
+    createDeps(env, createExecutionContext()),
+    createMessageBatch('copal-samples', [message]),
+  )
+  // A domain has a series of its own once a receipt has named it.
+  await insertReceipts(db, 'n1', [receiptOf('sampled-1', { domain: 'sampled' })], 'node', Date.now())
+  const lines = (await scrape()).split('\n')
+  expect(lines).toContain('copal_sampler_decisions_total{domain="sampled",decision="offered"} 1')
+  expect(lines).toContain('copal_redactions_total{class="iban"} 3')
+})
+
+test('alerts that hold are counted by kind, and probe texts show which node does not match', async () => {
+  const model = 'alerted'
+  await sendHeartbeat({ id: 'alerted-1', url: 'http://127.0.0.1:9' }, model)
+  const subject = { subject: 'legal', domain: 'legal', maskVersion: 0, nodeId: null }
+  const alert = { model, ...subject, message: 'm', reference: 0, level: 1, raisedAt: 1 }
+  await raiseAlerts(db, [
+    { ...alert, id: 'alert-1', kind: 'gap_drift', endedAt: null },
+    { ...alert, id: 'alert-2', kind: 'input_drift', endedAt: 2 },
+  ])
+  const probe = { model, maskVersion: 3, process: 'p', tokens: 10, firstNll: 2, measuredAt: Date.now() }
+  await storeProbeScores(db, [
+    { ...probe, nodeId: 'alerted-1', nll: 2, mismatches: 0 },
+    { ...probe, nodeId: 'alerted-2', nll: 9, mismatches: 1 },
+  ])
+  const lines = (await scrape()).split('\n')
+  for (const line of [
+    `copal_alerts{model="${model}",kind="gap_drift"} 1`,
+    `copal_alerts{model="${model}",kind="input_drift"} 0`,
+    `copal_alerts{model="${model}",kind="probe_mismatch"} 0`,
+    `copal_probe_nll_nats{node="alerted-2",model="${model}",mask_version="3"} 9`,
+    `copal_probe_matches{node="alerted-1",model="${model}",mask_version="3"} 1`,
+    `copal_probe_matches{node="alerted-2",model="${model}",mask_version="3"} 0`,
+  ])
+    expect(lines).toContain(line)
 })
 
 test('the cron task pushes the metrics to the collector of the metrics endpoint', async () => {
