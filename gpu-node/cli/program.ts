@@ -20,6 +20,7 @@ import { addSamples } from './commands/samples.ts'
 import { addShadow } from './commands/shadow.ts'
 import { addStatus } from './commands/status.ts'
 import { addTenants } from './commands/tenants.ts'
+import { addTop } from './commands/top.ts'
 import { addTriggers } from './commands/triggers.ts'
 import { addUpdate } from './commands/update.ts'
 import { addCancel, addUpdates } from './commands/updates.ts'
@@ -89,6 +90,7 @@ export async function createProgram(session: Session, options = { lab: true }): 
   for (const add of [
     addStatus,
     addDashboard,
+    addTop,
     addNodes,
     addDrain,
     addGenerate,

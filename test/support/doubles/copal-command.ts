@@ -12,6 +12,12 @@ export interface ReceivedCall {
   body: unknown
 }
 
+/** A response with a status of its own. */
+interface StatusAnswer {
+  status: number
+  body: object
+}
+
 /**
  * Runs one `copal` command against a double of the gateway.
  *
@@ -23,15 +29,32 @@ export async function copal(
   args: string[],
   terminalOptions: { piped?: boolean; cwd?: string; stdin?: string } = {},
 ): Promise<{ code: ExitCode; stdout: string; stderr: string; calls: ReceivedCall[] }> {
+  const { env, calls } = await gatewayOf(
+    typeof answers === 'function' ? (answers as (call: string) => object | undefined) : () => answers,
+  )
+  const terminal = recordedTerminal({ ...terminalOptions, env })
+  const code = await runCommand(args, terminal)
+  return { code, stdout: terminal.output(), stderr: terminal.errors(), calls }
+}
+
+/**
+ * Starts a double of the gateway until the end of the test.
+ *
+ * @returns the environment of a command that calls it, and the calls that it got
+ */
+export async function gatewayOf(
+  answer: (call: string) => object | StatusAnswer | undefined,
+): Promise<{ env: Record<string, string>; calls: ReceivedCall[] }> {
   const calls: ReceivedCall[] = []
   const server = createServer((request, response) => {
     void (async () => {
       const body = await text(request)
       const call = `${request.method} ${request.url}`
       calls.push({ call, body: body === '' ? undefined : JSON.parse(body) })
-      const answer = typeof answers === 'function' ? answers(call) : answers
-      if (answer === undefined) response.destroy()
-      else response.writeHead(200, { 'content-type': 'application/json' }).end(JSON.stringify(answer))
+      const given = answer(call)
+      if (given === undefined) return response.destroy()
+      const { status, body: sent } = isStatusAnswer(given) ? given : { status: 200, body: given }
+      return response.writeHead(status, { 'content-type': 'application/json' }).end(JSON.stringify(sent))
     })()
   }).listen(0, '127.0.0.1')
   onTestFinished(() => void server.close())
@@ -42,7 +65,9 @@ export async function copal(
     COPAL_ADMIN_KEY: 'admin key',
     COPAL_API_KEY: 'api key',
   }
-  const terminal = recordedTerminal({ ...terminalOptions, env })
-  const code = await runCommand(args, terminal)
-  return { code, stdout: terminal.output(), stderr: terminal.errors(), calls }
+  return { env, calls }
+}
+
+function isStatusAnswer(answer: object): answer is StatusAnswer {
+  return 'status' in answer && typeof answer.status === 'number' && 'body' in answer
 }

@@ -1,0 +1,152 @@
+import type { Command } from 'commander'
+import { overviewReport, type DomainSummary, type OverviewReport } from '@copal/shared/wire/admin-overview.ts'
+import {
+  counted,
+  formatBytes,
+  formatCount,
+  formatDuration,
+  formatMask,
+  formatPercent,
+} from '@copal/gpu-node/platform/quantities.ts'
+import { UserError } from '@copal/gpu-node/platform/user-error.ts'
+import type { Session } from '../api/session.ts'
+import { wholeNumber } from '../options/option-parsers.ts'
+import { liveView } from '../output/live-view.ts'
+import { sparkline } from '../output/sparkline.ts'
+import { nodeTable } from './node-table.ts'
+
+/** Minutes of tokens that the line of traffic shows. */
+const TREND_MINUTES = 30
+
+interface TopOptions {
+  model?: string
+  interval: number
+  once?: boolean
+  json?: boolean
+}
+
+/** Adds `copal top`. */
+export function addTop(program: Command, session: Session): void {
+  program
+    .command('top')
+    .description('watch the fleet: traffic, nodes, domains, updates and alerts, until Ctrl-C')
+    .option('--model <id>', 'which model, if the fleet serves several')
+    .option('--interval <seconds>', 'time between two drawings', wholeNumber, 2)
+    .option('--once', 'print the present state and end')
+    .option('--json', 'print the present state as JSON and end')
+    .addHelpText('after', '\nExamples:\n  copal top\n  copal top --once\n  copal top --json | jq .traffic')
+    .action(async ({ model, interval, once, json }: TopOptions) => {
+      const path = `/overview${model === undefined ? '' : `?${new URLSearchParams({ model }).toString()}`}`
+      if (once || json) {
+        const report = await fetchOverview(session, path)
+        return session.print(json, report, () => describeOverview(report, session.table))
+      }
+      let shown: string | undefined
+      await liveView(session.terminal, Math.max(1, interval) * 1000, async () => {
+        try {
+          shown = describeOverview(await fetchOverview(session, path), session.table)
+          return shown
+        } catch (error) {
+          // A gateway that restarts does not end the view; the first drawing must succeed.
+          if (shown === undefined || session.terminal.signal.aborted || !(error instanceof UserError))
+            throw error
+          return `${shown}\n\nNo news: ${error.message}`
+        }
+      })
+    })
+}
+
+async function fetchOverview(session: Session, path: string): Promise<OverviewReport> {
+  try {
+    return await session.client().admin('GET', path, overviewReport)
+  } catch (error) {
+    if (!(error instanceof UserError) || error.code !== 'not_found') throw error
+    throw new UserError(
+      'not_found',
+      `${error.message} 'copal top' needs a node that has registered, and a gateway with GET /admin/overview. 'copal status' works without.`,
+    )
+  }
+}
+
+/** Renders the state of the fleet: traffic, alerts, nodes, domains, updates. */
+export function describeOverview(report: OverviewReport, table: Session['table']): string {
+  const { nodes, domains, alerts } = report
+  return [
+    [describeModel(report), describeTraffic(report)].join('\n'),
+    alerts.map(({ message, raised_at: at }) => `! ${timeOf(at)}  ${message}`).join('\n'),
+    nodes.length === 0 ? 'No node is known.' : nodeTable(nodes, { table }),
+    domains.length === 0 ? 'No domain has traffic in the last 24 hours.' : domainTable(domains, table),
+    describeUpdates(report),
+  ]
+    .filter((part) => part !== '')
+    .join('\n\n')
+}
+
+function describeModel({ at, version, model }: OverviewReport): string {
+  const { id, active_version: active, mask, weight_bytes: bytes, dense_bytes: dense, converged } = model
+  const size =
+    bytes === null
+      ? []
+      : [`${formatBytes(bytes)} of weights${dense === null ? '' : ` (dense ${formatBytes(dense)})`}`]
+  const facts = [
+    `${id} ${formatMask(active)}`,
+    ...(mask === null ? [] : [`${formatPercent(mask.sparsity)} pruned`]),
+    ...size,
+    converged ? 'converged' : 'not converged yet',
+  ]
+  return `${facts.join(', ')}  -  copal ${version}, ${timeOf(at)}`
+}
+
+function describeTraffic({ traffic }: OverviewReport): string {
+  const { first_token_ms_p95: firstToken, failed_share: failed } = traffic
+  const facts = [
+    `${traffic.requests_per_second.toFixed(1)} requests/s`,
+    `${traffic.tokens_per_second.toFixed(0)} tokens/s`,
+    `${formatCount(traffic.running)} running`,
+    `${formatCount(traffic.waiting)} waiting`,
+    ...(firstToken === null ? [] : [`first token ${(firstToken / 1000).toFixed(2)} s (95 %)`]),
+    ...(failed === null ? [] : [`${formatPercent(failed)} failed`]),
+  ]
+  return `${facts.join('  ')}  ${sparkline(traffic.tokens_trend.slice(-TREND_MINUTES))}`
+}
+
+function domainTable(domains: readonly DomainSummary[], table: Session['table']): string {
+  return table(
+    [
+      { title: 'DOMAIN', value: (domain) => domain.name, shrinks: true },
+      { title: 'SHARE', value: (domain) => formatPercent(domain.traffic_share), align: 'right' },
+      { title: 'REQUESTS', value: (domain) => formatCount(domain.requests), align: 'right' },
+      { title: 'GAP', value: ({ gap }) => (gap === null ? '-' : gap.mean.toFixed(3)), align: 'right' },
+      {
+        title: '95 %',
+        value: ({ gap }) => (gap === null ? '-' : `${gap.lower.toFixed(3)} to ${gap.upper.toFixed(3)}`),
+      },
+      { title: '24 HOURS', value: (domain) => sparkline(domain.gap_trend) },
+      { title: 'ALERT', value: (domain) => (domain.drifting ? 'drifting' : '') },
+    ],
+    domains,
+  )
+}
+
+function describeUpdates({ at, updates, canary }: OverviewReport): string {
+  const lines = updates.map(
+    ({ id, state, domains, progress, message, created_at: since, finished_at: end }) => {
+      const of = `${id} ${domains.join(', ')}: ${state}`
+      if (end !== null) return `Last update ${of}, ${timeOf(end)}. ${message}`
+      const age = formatDuration(Date.parse(at) - Date.parse(since))
+      return `Update ${of}, ${formatPercent(progress)}, for ${age}. ${message}`
+    },
+  )
+  if (canary?.canary) {
+    const { mask_version: version, share, evidence } = canary.canary
+    const scored = evidence === null ? '' : `, ${counted(evidence.requests, 'scored request')}`
+    lines.push(
+      `Canary: ${formatMask(version)} for ${formatPercent(share)} of the conversations${scored}. See: copal canary`,
+    )
+  }
+  return lines.join('\n')
+}
+
+function timeOf(iso: string): string {
+  return new Date(iso).toLocaleTimeString()
+}
