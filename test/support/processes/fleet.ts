@@ -50,6 +50,7 @@ export interface TestFleet {
   readonly gatewaySecret: string
   /** Returns the secret of a node. */
   nodeSecret(id: string): Promise<string>
+  readonly adminKey: string
   admin<T>(method: string, path: string, body?: unknown, timeoutMs?: number): Promise<T>
   /** Creates an API key. */
   key(limits?: object, tenant?: string): Promise<{ id: string; key: string }>
@@ -124,6 +125,7 @@ export async function startFleet({
   const fleet: TestFleet = {
     url,
     gatewaySecret: home.secrets.nodeSecret,
+    adminKey: home.secrets.adminKey,
     nodeSecret: (id) => nodeSecret(home.secrets.nodeSecret, id),
     stateDir: home.stateDir,
     admin,
