@@ -22,7 +22,7 @@ const DAY_MS = 86_400_000
 const DOMAINS = 10
 const MASKS = 2
 /** Rows that one statement inserts when the database is filled. */
-const FILLED_AT_ONCE = 100_000
+const FILLED_AT_ONCE = 20_000
 
 /**
  * Measures the storage of receipts of some checkouts in turn, in workerd's D1: inserting batches beside many stored receipts,

@@ -4,6 +4,7 @@ import { receipts, requestDomains, shadowScores } from '../schema/usage.ts'
 import { firstAttempt } from './found-domain-sql.ts'
 import { addChangesToPeriods, namePeriodDomains } from './period-changes.ts'
 import { movedReceipts } from './receipt-changes.ts'
+import { addToShadowPeriods, scoreColumns } from './shadow-periods.ts'
 import { addChangesToTotals } from './usage-total-queries.ts'
 
 /** Attempts of a request whose records may have been stored before its domain was found. */
@@ -40,6 +41,14 @@ export async function storeRequestDomains(
   const moving = sql`select *, ${domainIn('receipts')} found from receipts
       where ${isOfBatch} and not estimated and finish_reason <> 'superseded' and domain <> ${domainIn('receipts')}`
   const moved = movedReceipts(moving)
+  const isMoving = sql`${isOfBatch} and domain <> ${domainIn('shadow_scores')}`
+  const movingScores = sql`select *, ${domainIn('shadow_scores')} found from shadow_scores where ${isMoving}`
+  const movedScores = sql`
+    select -1 sign, 1 moved, ${scoreColumns()} from (${movingScores})
+    union all
+    select 1, 1, ${scoreColumns('found')} from (${movingScores})`
+  const named = sql`
+    select model, found domain from (${moving}) union select model, found from (${movingScores})`
   // One transaction.
   await db.batch([
     db
@@ -50,16 +59,17 @@ export async function storeRequestDomains(
       )
       .onConflictDoNothing(),
     addChangesToTotals(db, moved),
-    namePeriodDomains(db, sql`select model, found domain from (${moving})`, nowMs),
+    namePeriodDomains(db, named, nowMs),
     addChangesToPeriods(db, moved),
     db
       .update(receipts)
       .set({ domain: domainIn('receipts') })
       .where(sql`${isOfBatch} and not estimated and domain <> ${domainIn('receipts')}`),
+    addToShadowPeriods(db, movedScores),
     db
       .update(shadowScores)
       .set({ domain: domainIn('shadow_scores') })
-      .where(sql`${isOfBatch} and domain <> ${domainIn('shadow_scores')}`),
+      .where(isMoving),
   ])
 }
 

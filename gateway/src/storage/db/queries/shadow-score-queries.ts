@@ -1,44 +1,75 @@
-import { and, count, eq, gte, lt, sql, sum } from 'drizzle-orm'
+import { getTableColumns, lt, sql } from 'drizzle-orm'
+import { toSnakeCase } from 'drizzle-orm/casing'
 import type { ShadowScore } from '@copal/shared/wire/heartbeat.ts'
 import type { Database } from '../../../contracts/database.ts'
+import type { StoredTrial } from '../../../contracts/trial.ts'
+import { shadowPeriods } from '../schema/periods.ts'
 import { shadowScores } from '../schema/usage.ts'
 import { domainOf } from './found-domain-sql.ts'
-import { OTHER_DOMAINS } from './usage-total-queries.ts'
 import type { ModelRow } from './model-queries.ts'
-import type { StoredTrial } from '../../../contracts/trial.ts'
+import { namePeriodDomains } from './period-changes.ts'
+import { incomingDomains, jsonColumn } from './receipt-changes.ts'
+import { addToShadowPeriods, scoreColumns, shadowSumsSince } from './shadow-periods.ts'
 
-/** 12 columns per row and the request id three times, at most 100 bound parameters per statement. */
-const ROWS_PER_STATEMENT = 6
+/**
+ * All columns of the scores in a JSON parameter, so that one statement stores any number of them. The domain is the one that was
+ * found for the request, if there is one.
+ */
+const INCOMING_COLUMNS = Object.keys(getTableColumns(shadowScores)).map((name) => ({
+  name,
+  value: name === 'domain' ? domainOf(jsonColumn('requestId'), jsonColumn(name)) : jsonColumn(name),
+}))
 
-/** Stores scores; a repeated score is stored once. */
+/** Stores scores, and counts them in periods; a repeated score is stored and counted once. */
 export async function insertShadowScores(
   db: Database,
   scores: readonly Omit<ShadowScore, 'attestation'>[],
   nowMs: number,
 ): Promise<void> {
-  const rows = scores.map(({ requestId, shadowVersion, model, domain, maskVersion, prompt, answer }) => ({
-    requestId,
-    shadowVersion,
-    model,
-    domain: domainOf(sql`${requestId}`, sql`${domain}`),
-    maskVersion,
-    promptTokens: prompt.tokens,
-    promptNll: prompt.nll,
-    promptNllShadow: prompt.nllShadow,
-    answerTokens: answer.tokens,
-    answerNll: answer.nll,
-    answerNllShadow: answer.nllShadow,
-    createdAt: nowMs,
-  }))
-  const insert = (from: number) =>
-    db
-      .insert(shadowScores)
-      .values(rows.slice(from, from + ROWS_PER_STATEMENT))
-      .onConflictDoNothing()
-  if (rows.length === 0) return
-  const rest = []
-  for (let from = ROWS_PER_STATEMENT; from < rows.length; from += ROWS_PER_STATEMENT) rest.push(insert(from))
-  await db.batch([insert(0), ...rest])
+  if (scores.length === 0) return
+  const rows = scores.map(
+    ({
+      requestId,
+      shadowVersion,
+      model,
+      domain,
+      maskVersion,
+      prompt,
+      answer,
+    }): typeof shadowScores.$inferInsert => ({
+      requestId,
+      shadowVersion,
+      model,
+      domain,
+      maskVersion,
+      promptTokens: prompt.tokens,
+      promptNll: prompt.nll,
+      promptNllShadow: prompt.nllShadow,
+      answerTokens: answer.tokens,
+      answerNll: answer.nll,
+      answerNllShadow: answer.nllShadow,
+      createdAt: nowMs,
+    }),
+  )
+  const json = JSON.stringify(rows)
+  const columns = INCOMING_COLUMNS.map(({ name, value }) => sql`${value} ${sql.raw(toSnakeCase(name))}`)
+  const added = sql`
+    select 1 sign, 0 moved, ${scoreColumns()}
+    from (select min(key), ${sql.join(columns, sql`, `)} from json_each(${json}) group by request_id, shadow_version) incoming
+    where not exists (select 1 from shadow_scores known
+      where known.request_id = incoming.request_id and known.shadow_version = incoming.shadow_version)`
+  const store = db
+    .insert(shadowScores)
+    // Without `where`, SQLite parses the following `on conflict` as the condition of a join.
+    .select(
+      sql`select ${sql.join(
+        INCOMING_COLUMNS.map(({ value }) => value),
+        sql`, `,
+      )} from json_each(${json}) where true`,
+    )
+    .onConflictDoNothing()
+  // One transaction.
+  await db.batch([namePeriodDomains(db, incomingDomains(json), nowMs), addToShadowPeriods(db, added), store])
 }
 
 /** The scores of one domain; the losses are sums of nats over the tokens. */
@@ -53,49 +84,20 @@ export interface ShadowSum {
   answerNllShadow: number
 }
 
-/** Returns the scores of one mask's outputs under another since a time, by domain; unregistered domains are one. */
-async function sumShadowScores(
-  db: Database,
-  versions: { model: string; shadowVersion: number; maskVersion: number },
-  fromMs: number,
-): Promise<ShadowSum[]> {
-  const { domain: named, ...columns } = shadowScores
-  const domain = sql<string>`iif(${named} in (select name from domains), ${named}, ${OTHER_DOMAINS})`
-  return db
-    .select({
-      domain,
-      requests: count(),
-      promptTokens: sum(columns.promptTokens).mapWith(Number),
-      promptNll: sum(columns.promptNll).mapWith(Number),
-      promptNllShadow: sum(columns.promptNllShadow).mapWith(Number),
-      answerTokens: sum(columns.answerTokens).mapWith(Number),
-      answerNll: sum(columns.answerNll).mapWith(Number),
-      answerNllShadow: sum(columns.answerNllShadow).mapWith(Number),
-    })
-    .from(shadowScores)
-    .where(
-      and(
-        eq(columns.model, versions.model),
-        eq(columns.shadowVersion, versions.shadowVersion),
-        eq(columns.maskVersion, versions.maskVersion),
-        gte(columns.createdAt, fromMs),
-      ),
-    )
-    .groupBy(domain)
-    .orderBy(domain)
-}
-
-/** Deletes scores from before a time. */
+/** Deletes scores from before a time, with the periods that began before it. */
 export async function deleteShadowScores(db: Database, beforeMs: number): Promise<void> {
-  await db.delete(shadowScores).where(lt(shadowScores.createdAt, beforeMs))
+  await db.batch([
+    db.delete(shadowScores).where(lt(shadowScores.createdAt, beforeMs)),
+    db.delete(shadowPeriods).where(lt(shadowPeriods.start, Math.floor(beforeMs / 1000))),
+  ])
 }
 
-/** Returns the scores of a shadow, by domain. */
+/** Returns the sums of the scores of a shadow since it began, by domain. */
 export function sumTrialScores(db: Database, model: ModelRow, shadow: StoredTrial): Promise<ShadowSum[]> {
   const versions = {
     model: model.id,
     shadowVersion: shadow.version,
     maskVersion: model.activeVersion,
   }
-  return sumShadowScores(db, versions, shadow.sinceMs)
+  return db.all<ShadowSum>(shadowSumsSince(versions, shadow.sinceMs))
 }

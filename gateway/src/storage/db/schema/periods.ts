@@ -3,7 +3,7 @@
  * counted in one period of each width in the transaction that stores it, so nothing has to be folded later, and a correction
  * reaches all widths.
  */
-import { integer, primaryKey, real, sqliteTable, text } from 'drizzle-orm/sqlite-core'
+import { index, integer, primaryKey, real, sqliteTable, text } from 'drizzle-orm/sqlite-core'
 
 const count = () => integer().notNull()
 const total = () => real().notNull()
@@ -112,4 +112,32 @@ export const periodDomains = sqliteTable(
     since: integer().notNull(),
   },
   (table) => [primaryKey({ columns: [table.model, table.domain] })],
+)
+
+/** Sums of the scores of shadows by minute and by hour, so that a trial is reported without reading its scores. */
+export const shadowPeriods = sqliteTable(
+  'shadow_periods',
+  {
+    model: text().notNull(),
+    shadowVersion: integer().notNull(),
+    maskVersion: integer().notNull(),
+    domain: text().notNull(),
+    /** Seconds: 60 or 3600. */
+    width: integer().notNull(),
+    /** Start of the period, Unix seconds, a multiple of `width`. */
+    start: integer().notNull(),
+    requests: count(),
+    promptTokens: count(),
+    promptNll: total(),
+    promptNllShadow: total(),
+    answerTokens: count(),
+    answerNll: total(),
+    answerNllShadow: total(),
+  },
+  (table) => [
+    primaryKey({
+      columns: [table.model, table.shadowVersion, table.maskVersion, table.domain, table.width, table.start],
+    }),
+    index('shadow_periods_start').on(table.start),
+  ],
 )

@@ -6,11 +6,15 @@ import { ensureDomains } from '../../../../../gateway/src/storage/db/queries/dom
 import { sumTokensByDomain } from '../../../../../gateway/src/storage/db/queries/period-queries.ts'
 import { insertReceipts } from '../../../../../gateway/src/storage/db/queries/receipt-queries.ts'
 import { storeRequestDomains } from '../../../../../gateway/src/storage/db/queries/request-domain-queries.ts'
-import { insertShadowScores } from '../../../../../gateway/src/storage/db/queries/shadow-score-queries.ts'
+import {
+  insertShadowScores,
+  sumTrialScores,
+} from '../../../../../gateway/src/storage/db/queries/shadow-score-queries.ts'
+import { findModel, type ModelRow } from '../../../../../gateway/src/storage/db/queries/model-queries.ts'
 import { sumTokensUnder } from '../../../../../gateway/src/storage/db/queries/trigger-queries.ts'
 import { sumDrift, sumUsage } from '../../../../../gateway/src/storage/db/queries/usage-total-queries.ts'
 import { deleteOldScores } from '../../../../../gateway/src/storage/retention.ts'
-import { createKey, get, receiptOf } from '../../../support/requests/gateway-requests.ts'
+import { createKey, get, receiptOf, sendHeartbeat } from '../../../support/requests/gateway-requests.ts'
 
 const db = openDatabase(env.DB)
 const drift = { tokens: 4, nllMasked: 10, nllDense: 8 }
@@ -47,6 +51,13 @@ async function figuresOf(model: string) {
       (await sumDrift(db, { model })).map(({ domain, tokens, requests }) => [domain, { tokens, requests }]),
     ),
   }
+}
+
+async function modelRow(model: string): Promise<ModelRow> {
+  await sendHeartbeat({ id: 'node-1', url: 'http://127.0.0.1:9' }, model)
+  const row = await findModel(db, model)
+  if (!row) throw new Error(`the model '${model}' is unknown`)
+  return row
 }
 
 /** Figures where each request has 15 tokens, of which 4 are scored. */
@@ -123,12 +134,12 @@ describe('the domain that is found for a request', () => {
       prompt: { tokens: 4, nll: 8, nllShadow: 7 },
       answer: { tokens: 0, nll: 0, nllShadow: 0 },
     })
-    await insertShadowScores(db, [score('before'), score('other')], 1)
+    await insertShadowScores(db, [score('before'), score('other')], Date.now())
     await find(model, ['before', 'after'])
     await insertShadowScores(
       db,
       ['after', ...Array.from({ length: 9 }, (_, at) => `many-${at}`)].map(score),
-      1,
+      Date.now(),
     )
     const { results } = await env.DB.prepare(
       'select domain, count(*) scores from shadow_scores where model = ? group by domain order by domain',
@@ -139,6 +150,16 @@ describe('the domain that is found for a request', () => {
       { domain: 'default', scores: 10 },
       { domain: 'legal', scores: 2 },
     ])
+    const trial = { version: 2, share: 1, beside: 1, sinceMs: 0 }
+    const sums = await sumTrialScores(db, { ...(await modelRow(model)), activeVersion: 1 }, trial)
+    expect(sums).toMatchObject([
+      { domain: 'default', requests: 10, promptTokens: 40, promptNll: 80, promptNllShadow: 70 },
+      { domain: 'legal', requests: 2, promptTokens: 8, promptNll: 16, promptNllShadow: 14 },
+    ])
+    // Delivered again, and found again.
+    await insertShadowScores(db, [score('before'), score('after'), score('other')], Date.now())
+    await find(model, ['before', 'after'])
+    expect(await sumTrialScores(db, { ...(await modelRow(model)), activeVersion: 1 }, trial)).toEqual(sums)
   })
 
   test('lowers no counter of /metrics: what moved is a gauge that is zero over all domains', async () => {
