@@ -10,7 +10,7 @@ import { callNode, NodeCallError, noResponseInTime, type NodeAddress } from './n
 const DESCRIBED_TOKENS = 128
 /** Texts of one call; a node on a processor reads 16 of 128 tokens twice in a few seconds. */
 export const TEXTS_PER_CALL = 16
-/** Time for a call. Nodes describe when they have nothing else to do. */
+/** Time for a call. A busy node describes in its share of scoring, and continues when the same texts come again. */
 const TIMEOUT_MS = 60_000
 /** Maximum bytes of a response: numbers of 16 embeddings of 16,384. */
 const MAX_RESPONSE_BYTES = 8 * 1024 * 1024
