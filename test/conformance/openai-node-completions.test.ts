@@ -36,6 +36,31 @@ test('continue a text, streamed and not streamed, with log-probabilities in the 
   }
 })
 
+test('repeat a prompt before the output, with the log-probabilities of its tokens, streamed and not streamed', async () => {
+  const echoed = { ...prompt, prompt: ['the cat sat on', 'a mat'], echo: true, logprobs: 1 }
+  const whole = await client.completions.create(echoed)
+  const [first, second] = whole.choices
+  expect(first?.text.startsWith('the cat sat on')).toBe(true)
+  expect(first?.logprobs?.token_logprobs).toHaveLength(first!.logprobs!.tokens!.length)
+  expect(first?.logprobs?.token_logprobs?.[0]).toBeNull()
+  const chunks = await collect(await client.completions.create({ ...echoed, stream: true }))
+  for (const choice of [first!, second!]) {
+    const own = chunks.flatMap(({ choices }) => choices.filter(({ index }) => index === choice.index))
+    expect(own.map(({ text }) => text).join('')).toBe(choice.text)
+    const scores = own.flatMap(({ logprobs }): unknown[] => logprobs?.token_logprobs ?? [])
+    expect(scores).toEqual(choice.logprobs?.token_logprobs)
+  }
+  const read = await client.completions.create({ ...echoed, max_tokens: 0 })
+  expect(read.choices.map(({ text, finish_reason: reason }) => [text, reason])).toEqual([
+    ['the cat sat on', 'length'],
+    ['a mat', 'length'],
+  ])
+  expect(read.usage).toMatchObject({ prompt_tokens: whole.usage!.prompt_tokens, completion_tokens: 0 })
+  expect(read.choices[1]?.logprobs?.token_logprobs).toEqual(
+    second?.logprobs?.token_logprobs?.slice(0, read.choices[1]!.logprobs!.tokens!.length),
+  )
+})
+
 test('continue several texts, each as it would be alone', async () => {
   const both = await client.completions.create({ ...prompt, prompt: ['the cat', 'a mat'], n: 1 })
   expect(both.choices.map(({ index }) => index)).toEqual([0, 1])
