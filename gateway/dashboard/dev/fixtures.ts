@@ -417,7 +417,7 @@ export function drift(): DriftReport {
       })),
       perplexity: stages.map((_stage, stage) =>
         columns.map((_column, column) =>
-          column > stage + 1
+          stage > 0 && column > stage + 1
             ? null
             : (bases[column] ?? 1) *
               (stage === 0 ? 1 : 1.09 - 0.012 * stage + 0.01 * ((column * 3 + stage) % 4)),

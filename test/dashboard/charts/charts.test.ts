@@ -2,7 +2,12 @@ import { expect, test } from 'vitest'
 import type { SeriesMark } from '@copal/shared/wire/admin-series.ts'
 import { heatClass, heatRange } from '../../../gateway/dashboard/src/charts/heat-levels.ts'
 import { groupMarks } from '../../../gateway/dashboard/src/charts/marks.ts'
-import { isSparse, plotData, yRange, type Line } from '../../../gateway/dashboard/src/charts/plot-data.ts'
+import {
+  lonelyIndexes,
+  plotData,
+  yRange,
+  type Line,
+} from '../../../gateway/dashboard/src/charts/plot-data.ts'
 import { sparkPath } from '../../../gateway/dashboard/src/charts/spark-path.ts'
 import { timeLabels } from '../../../gateway/dashboard/src/charts/time-axis.ts'
 
@@ -43,8 +48,9 @@ test('the y axis holds bands and bounds', () => {
   expect([below < -2, zero]).toEqual([true, 0])
 })
 
-test('a line of one or two values needs points', () => {
-  expect([isSparse([null, 1, null]), isSparse([]), isSparse([1, 2, 3])]).toEqual([true, false, false])
+test('values between gaps are drawn as points', () => {
+  expect(lonelyIndexes([1, null, 2, 3, null, 4])).toEqual([0, 5])
+  expect([lonelyIndexes([]), lonelyIndexes([1, 2]), lonelyIndexes([null])]).toEqual([[], [], []])
 })
 
 const markAt = (seconds: number): SeriesMark => ({

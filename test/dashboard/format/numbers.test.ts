@@ -3,6 +3,7 @@ import {
   formatBytes,
   formatCount,
   formatDuration,
+  formatExact,
   formatLossDifference,
   formatMs,
   formatNats,
@@ -82,6 +83,10 @@ test('a difference of losses is a change of perplexity, with a sign and three di
   expect(spaced(formatLossDifference(0))).toBe('0 %')
   expect(formatLossDifference(null)).toBe('–')
   expect(spaced(formatNats(0.21))).toBe('+0.21 nats')
+})
+
+test('perplexities in a column have three digits each', () => {
+  expect([7.2, 12.46, 1234, null].map((value) => formatExact(value))).toEqual(['7.20', '12.5', '1,230', '–'])
 })
 
 test('changes in a column align, and those on an axis are short', () => {

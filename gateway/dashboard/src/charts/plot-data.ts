@@ -62,10 +62,12 @@ export function yRange(content: PlotContent, includesZero: boolean): [number, nu
   return [includesZero && low === 0 ? 0 : low - room, includesZero && high === 0 ? 0 : high + room]
 }
 
-/** Whether a line has so few values that it needs points to be seen. */
-export function isSparse(values: Values): boolean {
-  const known = values.filter((value) => value !== null).length
-  return known > 0 && known <= 2
+/** Indexes of values between gaps, to which no line leads: they are drawn as points. */
+export function lonelyIndexes(values: Values): number[] {
+  const isMissing = (value: number | null | undefined) => value === null || value === undefined
+  return [...values.keys()].filter(
+    (index) => !isMissing(values[index]) && isMissing(values[index - 1]) && isMissing(values[index + 1]),
+  )
 }
 
 /** Whether no line has a value. */

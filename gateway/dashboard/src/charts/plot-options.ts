@@ -1,7 +1,7 @@
 /** What uPlot draws: lines with bands, bounds and marks. */
 import type uPlot from 'uplot'
 import { colourVariable, dashesOf } from './colours.ts'
-import { isEmpty, isSparse, yRange, type PlotContent } from './plot-data.ts'
+import { isEmpty, lonelyIndexes, yRange, type PlotContent } from './plot-data.ts'
 import { timeLabels } from './time-axis.ts'
 
 /** How a plot is drawn; a change makes it anew. */
@@ -36,7 +36,9 @@ export function plotOptions(
   const { lines } = content()
   const series: uPlot.Series[] = [{}]
   const bands: uPlot.Band[] = []
-  for (const { label, colour: name, values, lower, upper, isBackground = false } of lines.toReversed()) {
+  for (const [index, { label, colour: name, lower, upper, isBackground = false }] of [
+    ...lines.entries(),
+  ].toReversed()) {
     const stroke = colour(colourVariable(name), isBackground ? 0.5 : 1)
     const dash = dashesOf(name)
     series.push({
@@ -45,7 +47,13 @@ export function plotOptions(
       width: isBackground ? 1 : 1.75,
       ...(dash ? { dash } : {}),
       spanGaps: false,
-      points: { show: isSparse(values), size: 4, fill: stroke },
+      points: {
+        show: true,
+        size: 5,
+        width: 0,
+        fill: stroke,
+        filter: () => lonelyIndexes(content().lines[index]?.values ?? []),
+      },
     })
     if (!lower || !upper) continue
     const at = series.length
@@ -94,9 +102,39 @@ export function plotOptions(
     },
     hooks: {
       setCursor: [({ cursor }) => onCursor(cursor.idx ?? undefined)],
-      draw: [(plot) => drawOver(plot, content(), colour)],
+      draw: [
+        (plot) => {
+          drawLonelyIntervals(plot, content(), colour)
+          drawOver(plot, content(), colour)
+        },
+      ],
     },
   }
+}
+
+/** Draws the intervals of points to which no band leads. */
+function drawLonelyIntervals(
+  plot: uPlot,
+  { x, lines }: PlotContent,
+  colour: (variable: string, alpha?: number) => string,
+): void {
+  const { ctx } = plot
+  ctx.save()
+  ctx.lineWidth = 5 * devicePixelRatio
+  for (const { values, lower, upper, colour: name } of lines) {
+    if (!lower || !upper) continue
+    ctx.strokeStyle = colour(colourVariable(name), 0.16)
+    for (const index of lonelyIndexes(values)) {
+      const [at, low, high] = [x[index], lower[index], upper[index]]
+      if (typeof at !== 'number' || typeof low !== 'number' || typeof high !== 'number') continue
+      const left = plot.valToPos(at, 'x', true)
+      ctx.beginPath()
+      ctx.moveTo(left, plot.valToPos(low, 'y', true))
+      ctx.lineTo(left, plot.valToPos(high, 'y', true))
+      ctx.stroke()
+    }
+  }
+  ctx.restore()
 }
 
 /** Draws bounds and marks over the lines. */

@@ -10,6 +10,11 @@ export function maskNameFirst(version: number): string {
   return version === 0 ? 'The dense weights' : `Mask ${version}`
 }
 
+/** The form of a verb after a mask or the dense weights, which are several: `serves`, `serve`. */
+export function maskVerb(version: number, one: string, several: string): string {
+  return version === 0 ? several : one
+}
+
 /** Names a mask in a table: `14`, `dense`. */
 export function shortMaskName(version: number | null): string {
   return version === null ? '–' : version === 0 ? 'dense' : String(version)

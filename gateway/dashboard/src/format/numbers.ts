@@ -22,6 +22,12 @@ export function formatNumber(value: Maybe): string {
   return threeDigits.format(value === 0 ? 0 : value).replace('-', MINUS)
 }
 
+/** Formats with exactly three significant digits, for columns of alike numbers: `7.20`. */
+export function formatExact(value: Maybe): string {
+  if (value === null || value === undefined || !Number.isFinite(value)) return NONE
+  return exactlyThreeDigits.format(value === 0 ? 0 : value).replace('-', MINUS)
+}
+
 /** Formats a count: `1,234`, from ten thousand on `12.3k`, `4.56M`, `7.89B`. */
 export function formatCount(value: Maybe): string {
   if (value === null || value === undefined || !Number.isFinite(value)) return NONE

@@ -16,7 +16,7 @@ const dense = (changes: Partial<OverviewReport> = {}) =>
   overviewWith({ model: { ...overviewWith().model, active_version: 0, active_since: null }, ...changes })
 
 test('a service without problems is well, and says which mask serves for how long', () => {
-  expect(read(healthSentence(overviewWith()))).toBe('All is well. Mask 14 serves for 30 min.')
+  expect(read(healthSentence(overviewWith()))).toBe('All is well. Mask 14 has served for 30 min.')
   expect(read(healthSentence(dense()))).toBe('All is well. The dense weights serve; no mask is active yet.')
 })
 
@@ -27,7 +27,7 @@ test('what is wrong comes first, the worst before the rest', () => {
     alerts: [alertOf('a'), alertOf('b')],
   })
   expect(read(healthSentence(overview))).toBe(
-    '1 of 2 nodes is silent, 4.2 % of the requests fail and 2 alerts hold. Mask 14 serves for 30 min.',
+    '1 of 2 nodes is silent, 4.2 % of the requests fail and 2 alerts hold. Mask 14 has served for 30 min.',
   )
   expect(read(healthSentence(overviewWith({ nodes: [] })))).toContain('No node is alive, so requests fail.')
 })

@@ -2,7 +2,7 @@ import { useMemo } from 'preact/hooks'
 import type { DriftReport } from '@copal/shared/wire/admin.ts'
 import { HeatMap } from '../../charts/heat-map.tsx'
 import { Table, type Column } from '../../components/table.tsx'
-import { formatNumber, formatSignedPercent, NONE } from '../../format/numbers.ts'
+import { formatExact, formatSignedPercent, NONE } from '../../format/numbers.ts'
 import { Link } from '../../navigation/link.tsx'
 import { paths } from '../../navigation/routes.ts'
 import { changesFromDense, maskName, perplexityByMask, type MaskPerplexity } from './held-out.ts'
@@ -23,13 +23,13 @@ export function RMatrix({ report, domain }: { report: DriftReport; domain: strin
       values={changes}
       scale="diverging"
       format={formatSignedPercent}
-      text={(row, column) => formatNumber(value(row, column))}
+      text={(row, column) => formatExact(value(row, column))}
       describe={(row, column) => {
         const change = changes[row]?.[column]
         const stage = stages[row]
         const over =
           typeof change === 'number' && row > 0 ? `, ${formatSignedPercent(change)} over dense` : ''
-        return `${maskName(stage?.mask_version ?? 0)}, ${domains[column]}: ${formatNumber(value(row, column))}${over}`
+        return `${maskName(stage?.mask_version ?? 0)}, ${domains[column]}: ${formatExact(value(row, column))}${over}`
       }}
       corner="After"
       currentColumn={domains.indexOf(domain)}
@@ -49,7 +49,7 @@ const COLUMNS: readonly Column<MaskPerplexity>[] = [
     key: 'perplexity',
     title: 'Perplexity',
     value: ({ perplexity }) => perplexity,
-    cell: ({ perplexity }) => formatNumber(perplexity),
+    cell: ({ perplexity }) => formatExact(perplexity),
     align: 'end',
     phone: 'first',
   },

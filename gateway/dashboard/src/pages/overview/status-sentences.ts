@@ -36,7 +36,7 @@ export function healthSentence(overview: OverviewReport): Phrase[] {
   const mask: Phrase = { to: paths.mask(model.active_version), text: `Mask ${model.active_version}` }
   return model.active_since === null
     ? [lead, ' ', mask, ' serves.']
-    : [lead, ' ', mask, ' serves ', { since: model.active_since }, '.']
+    : [lead, ' ', mask, ' has served ', { since: model.active_since }, '.']
 }
 
 type CostlyDomain = DomainSummary & { gap: NonNullable<DomainSummary['gap']> }
