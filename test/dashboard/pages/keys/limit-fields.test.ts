@@ -3,6 +3,7 @@ import {
   limitChangesOf,
   parseLimit,
   textsOf,
+  withText,
 } from '../../../../gateway/dashboard/src/pages/keys/limit-fields.ts'
 
 test.each([
@@ -31,4 +32,12 @@ test('only limits that differ are changed, and an emptied field removes one', ()
   const texts = { ...textsOf(before), tokens_per_minute: '', tokens_per_month: '1M' }
   expect(limitChangesOf(texts, before)).toEqual({ tokens_per_minute: null, tokens_per_month: 1_000_000 })
   expect(limitChangesOf({ ...texts, concurrent_requests: 'x' }, before)).toBeUndefined()
+})
+
+test('two fields that change at once keep both texts', () => {
+  const texts = [withText('tokens_per_minute', '5'), withText('tokens_per_month', '7')].reduce(
+    (before, change) => change(before),
+    textsOf(undefined),
+  )
+  expect(texts).toMatchObject({ tokens_per_minute: '5', tokens_per_month: '7' })
 })

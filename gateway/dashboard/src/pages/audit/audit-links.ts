@@ -40,15 +40,22 @@ function wordOf(outcome: unknown): string {
 /** Fields that tell the outcome and not what was changed. */
 const OUTCOME_FIELDS = new Set(['status', 'error', 'verdict', 'outcome'])
 
+/** Characters of a value that are shown. */
+const MAX_SHOWN = 160
+
+function shorten(json: string | undefined): string | undefined {
+  return json === undefined || json.length <= MAX_SHOWN ? json : `${json.slice(0, MAX_SHOWN)}…`
+}
+
 /** What differs between the state before and after, one line a field. */
 export function changesOf({ before, after }: Pick<AuditEntry, 'before' | 'after'>): string[] {
   const old = fieldsOf(before)
   const now = fieldsOf(stateOf(after))
   return [...new Set([...Object.keys(old), ...Object.keys(now)])].flatMap((name) => {
     if (OUTCOME_FIELDS.has(name)) return []
-    const from = JSON.stringify(old[name])
-    const to = JSON.stringify(now[name])
-    if (from === to) return []
+    const [oldJson, newJson] = [JSON.stringify(old[name]), JSON.stringify(now[name])]
+    if (oldJson === newJson) return []
+    const [from, to] = [shorten(oldJson), shorten(newJson)]
     if (from === undefined) return [`${name}: ${to}`]
     return [`${name}: ${from} → ${to ?? 'removed'}`]
   })

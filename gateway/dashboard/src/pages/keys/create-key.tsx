@@ -8,7 +8,7 @@ import type {
 } from '@copal/shared/wire/admin-keys.ts'
 import { SelectField, TextField } from '../../components/fields.tsx'
 import { useClient } from '../../data/data.tsx'
-import { limitChangesOf, textsOf } from './limit-fields.ts'
+import { limitChangesOf, textsOf, withText } from './limit-fields.ts'
 import { LimitInputs, SamplingInput } from './limit-inputs.tsx'
 import { FormDialog } from './form-dialog.tsx'
 
@@ -103,7 +103,7 @@ export function CreateKeyDialog({ tenants, isOperator, onCreated, onClose }: Cre
       />
       <details class="more">
         <summary>Limits</summary>
-        <LimitInputs texts={texts} onChange={setTexts} />
+        <LimitInputs texts={texts} onChange={(limit, text) => setTexts(withText(limit, text))} />
       </details>
     </FormDialog>
   )

@@ -4,7 +4,7 @@ import { TextField } from '../../components/fields.tsx'
 import { useToast } from '../../components/toast.tsx'
 import { useClient } from '../../data/data.tsx'
 import { FormDialog } from './form-dialog.tsx'
-import { limitChangesOf, textsOf } from './limit-fields.ts'
+import { limitChangesOf, textsOf, withText } from './limit-fields.ts'
 import { LimitInputs, SamplingInput } from './limit-inputs.tsx'
 
 /** Changes the limits and the sampling of a key. */
@@ -61,7 +61,7 @@ function EditAccountDialog({ title, account, samplingLabel, send, onClose }: Edi
       }}
       onClose={onClose}
     >
-      <LimitInputs texts={texts} onChange={setTexts} />
+      <LimitInputs texts={texts} onChange={(limit, text) => setTexts(withText(limit, text))} />
       <SamplingInput label={samplingLabel} value={sampling} onChange={setSampling} />
     </FormDialog>
   )
@@ -95,7 +95,7 @@ export function CreateTenantDialog({ onClose }: { onClose: () => void }) {
         required
         hint="Lower-case letters, digits and dashes, like acme"
       />
-      <LimitInputs texts={texts} onChange={setTexts} />
+      <LimitInputs texts={texts} onChange={(limit, text) => setTexts(withText(limit, text))} />
       <SamplingInput
         label="The most that its keys may have sampled"
         value={sampling}

@@ -46,3 +46,8 @@ export function limitChangesOf(texts: LimitTexts, before: LimitsEntry | undefine
   }
   return changes
 }
+
+/** Texts with one of them changed. */
+export function withText(name: LimitName, text: string): (texts: LimitTexts) => LimitTexts {
+  return (texts) => ({ ...texts, [name]: text })
+}

@@ -1,7 +1,7 @@
 import type { LimitsEntry, SamplingPolicy } from '@copal/shared/wire/admin-keys.ts'
 import { SelectField, TextField } from '../../components/fields.tsx'
 import { formatCount } from '../../format/numbers.ts'
-import { LIMITS, parseLimit, type LimitTexts } from './limit-fields.ts'
+import { LIMITS, parseLimit, type LimitName, type LimitTexts } from './limit-fields.ts'
 
 /** Fields of limits; empty is no limit. */
 export function LimitInputs({
@@ -9,7 +9,7 @@ export function LimitInputs({
   onChange,
 }: {
   texts: LimitTexts
-  onChange: (texts: LimitTexts) => void
+  onChange: (name: LimitName, text: string) => void
 }) {
   return (
     <div class="field-grid">
@@ -19,7 +19,7 @@ export function LimitInputs({
           label={label}
           value={texts[name]}
           placeholder="no limit"
-          onInput={(value) => onChange({ ...texts, [name]: value })}
+          onInput={(text) => onChange(name, text)}
           problem={
             parseLimit(texts[name]) === undefined ? 'Expected a number such as 500, 20k or 5M.' : undefined
           }

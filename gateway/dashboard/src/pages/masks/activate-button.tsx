@@ -1,7 +1,7 @@
 import type { MaskEntry, NodeEntry } from '@copal/shared/wire/admin.ts'
 import { ConfirmButton } from '../../components/dialog.tsx'
 import { useClient } from '../../data/data.tsx'
-import { maskName, maskNameFirst } from '../../format/mask-names.ts'
+import { maskName, maskNameFirst, maskVerb } from '../../format/mask-names.ts'
 import { useSession } from '../../session/session.tsx'
 import { activationConsequences } from './activation-words.ts'
 
@@ -31,7 +31,7 @@ export function ActivateButton({ model, from, to, masks, nodes, label }: Activat
         await client.send('POST', '/admin/rollback', { model, version: to })
         client.refresh('/admin/')
       }}
-      done={`${maskNameFirst(to)} is active.`}
+      done={`${maskNameFirst(to)} ${maskVerb(to, 'is', 'are')} active.`}
     />
   )
 }

@@ -1,6 +1,6 @@
 /** What making an earlier mask active does, before an operator does it. */
 import type { MaskEntry, NodeEntry } from '@copal/shared/wire/admin.ts'
-import { joinNames, maskName, maskNameFirst } from '../../format/mask-names.ts'
+import { joinNames, maskName, maskNameFirst, maskVerb } from '../../format/mask-names.ts'
 import { plural } from '../../format/numbers.ts'
 
 /** What a change of the active mask concerns. */
@@ -28,9 +28,9 @@ export function activationConsequences({ model, from, to, masks, nodes }: Activa
         ? `${alive.length === 1 ? 'The live node holds it' : `All ${alive.length} live nodes hold it`}, so the next request of every conversation uses it.`
         : holding.length > 0
           ? `${holding.length} of ${alive.length} live nodes hold it and serve it at once; the others load it first.`
-          : `${alive.length === 1 ? 'The live node loads' : 'The live nodes load'} it first, and ${maskName(from)} serves until then.`
+          : `${alive.length === 1 ? 'The live node loads' : 'The live nodes load'} it first, and ${maskName(from)} ${maskVerb(from, 'serves', 'serve')} until then.`
   return [
-    `${maskNameFirst(to)} serves all conversations of ${model} instead of ${maskName(from)}. ${speed}`,
+    `${maskNameFirst(to)} ${maskVerb(to, 'serves', 'serve')} all conversations of ${model} instead of ${maskName(from)}. ${speed}`,
     ...(running > 0
       ? [
           `${plural(running, 'request')} that ${running === 1 ? 'runs' : 'run'} now ${running === 1 ? 'ends' : 'end'} on ${maskName(from)}.`,

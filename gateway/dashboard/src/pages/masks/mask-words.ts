@@ -4,13 +4,18 @@ import type { Tone } from '../../components/tone.ts'
 import { joinNames, maskName, maskNameFirst } from '../../format/mask-names.ts'
 import { formatBytes, formatShare, plural } from '../../format/numbers.ts'
 
-/** The state of a mask, in a word. */
+/**
+ * The state of a mask, in a word.
+ *
+ * @param isCanary whether it serves a share of the conversations, by an update or by an operator
+ */
 export function stateOfMask(
   mask: Pick<MaskEntry, 'active' | 'previous' | 'promoted_at' | 'swept_at'>,
   update: Pick<UpdateEntry, 'state' | 'error' | 'own_domain'> | undefined,
+  isCanary = update?.state === 'canary',
 ): { word: string; tone: Tone } {
   if (mask.active) return { word: 'serves', tone: 'good' }
-  if (update?.state === 'canary') return { word: 'canary', tone: 'busy' }
+  if (isCanary) return { word: 'canary', tone: 'busy' }
   if (update?.state === 'rolled_back') return { word: 'rolled back', tone: 'harm' }
   if (update?.state === 'promoted' && update.own_domain != null)
     return { word: `serves ${update.own_domain}`, tone: 'good' }

@@ -63,7 +63,12 @@ export function MasksPage() {
                 </p>
               </Empty>
             ) : (
-              <LineageTable masks={data} active={active} updates={updates.value?.data ?? []} />
+              <LineageTable
+                masks={data}
+                active={active}
+                updates={updates.value?.data ?? []}
+                canary={current?.canary?.mask_version}
+              />
             )
           }
         </Loaded>
@@ -76,10 +81,13 @@ function LineageTable({
   masks,
   active,
   updates,
+  canary,
 }: {
   masks: readonly MaskEntry[]
   active: number
   updates: readonly UpdateEntry[]
+  /** The version of the canary. */
+  canary: number | undefined
 }) {
   const [showsAll, setShowsAll] = useState(false)
   const { rows, lanes } = lineageRows(masks, active)
@@ -121,7 +129,11 @@ function LineageTable({
                   <LineageCell row={row} lanes={lanes} isActive={row.version === active} />
                 </td>
                 {mask ? (
-                  <MaskCells mask={mask} update={updateOf(mask, updates)} />
+                  <MaskCells
+                    mask={mask}
+                    update={updateOf(mask, updates)}
+                    isCanary={mask.version === canary}
+                  />
                 ) : (
                   <DenseCells isActive={active === 0} />
                 )}
@@ -144,8 +156,16 @@ export function updateOf(mask: MaskEntry, updates: readonly UpdateEntry[]): Upda
   return updates.find((update) => update.model === mask.model && update.mask_version === mask.version)
 }
 
-function MaskCells({ mask, update }: { mask: MaskEntry; update: UpdateEntry | undefined }) {
-  const state = stateOfMask(mask, update)
+function MaskCells({
+  mask,
+  update,
+  isCanary,
+}: {
+  mask: MaskEntry
+  update: UpdateEntry | undefined
+  isCanary: boolean
+}) {
+  const state = stateOfMask(mask, update, isCanary)
   const parent = mask.parent_version === null ? 'the dense weights' : maskName(mask.parent_version)
   return (
     <>

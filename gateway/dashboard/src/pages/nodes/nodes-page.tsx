@@ -14,7 +14,7 @@ import { useClient, useResource } from '../../data/data.tsx'
 import * as endpoints from '../../data/endpoints.ts'
 import { shortMaskName } from '../../format/mask-names.ts'
 import { formatBytes, formatCount, formatDuration, formatNumber, formatShare } from '../../format/numbers.ts'
-import { useModel } from '../../navigation/navigation.tsx'
+import { useModel, useNavigation } from '../../navigation/navigation.tsx'
 import { useSession } from '../../session/session.tsx'
 import {
   drainConsequences,
@@ -32,6 +32,7 @@ export function NodesPage() {
   const status = useResource(endpoints.status(), 3_000)
   const probes = useResource(endpoints.probes(model), 30_000)
   const { may_change: mayChange } = useSession()
+  const wanted = useNavigation().query.get('q') ?? undefined
   const nodes = status.value?.nodes
   const active = status.value?.models.find(
     ({ id }) => id === (model ?? status.value?.models[0]?.id),
@@ -46,7 +47,8 @@ export function NodesPage() {
               columns={mayChange ? [...columnsOf(active), drainColumn(all)] : columnsOf(active)}
               rows={all}
               rowKey={({ id }) => id}
-              filter={all.length > 8}
+              filter={all.length > 8 || wanted !== undefined}
+              initialFilter={wanted}
               csv="copal-nodes"
               empty={<NoNodes />}
             />

@@ -1,6 +1,6 @@
 /** What will happen, to whom, and how to return, before an operator does it. */
 import type { UpdateEntry } from '@copal/shared/wire/admin.ts'
-import { joinNames, maskName, maskNameFirst } from '../../format/mask-names.ts'
+import { joinNames, maskName, maskNameFirst, maskVerb } from '../../format/mask-names.ts'
 import { plural } from '../../format/numbers.ts'
 
 /** Says what cancelling an update does. */
@@ -13,8 +13,8 @@ export function cancelConsequences({
   const before = parent === null ? 'The active mask' : maskNameFirst(parent)
   const serves =
     state === 'canary'
-      ? `${version === null ? 'The canary' : maskNameFirst(version)} stops serving its share; ${maskName(parent ?? 0)} serves all conversations again. Running requests end where they are.`
-      : `${before} goes on serving everybody. The node stops the job with its next heartbeat.`
+      ? `${version === null ? 'The canary' : maskNameFirst(version)} stops serving its share; ${maskName(parent ?? 0)} ${maskVerb(parent ?? 0, 'serves', 'serve')} all conversations again. Running requests end where they are.`
+      : `${before} ${maskVerb(parent ?? 1, 'goes', 'go')} on serving everybody. The node stops the job with its next heartbeat.`
   return [
     serves,
     `The texts of ${joinNames(domains)} are given back, so a later update can take them.`,

@@ -1,3 +1,4 @@
+import { useMemo } from 'preact/hooks'
 import type { TrialCourse } from '@copal/shared/wire/admin-trial-course.ts'
 import type { TrialEntry, WatchEntry } from '@copal/shared/wire/admin-trials.ts'
 import { ConfidenceSequence } from '../../charts/confidence-sequence.tsx'
@@ -23,6 +24,8 @@ interface TrialSectionProps {
 /** A canary or a watch: its confidence sequence against the bound, and what it still waits for. */
 export function TrialSection({ course, trial, policy }: TrialSectionProps) {
   const { kind, points, limit, running, min_tokens: minTokens } = course
+  // The chart is drawn anew when its points change.
+  const shown = useMemo(() => closingPoints({ points, limit }), [points, limit])
   const scored = points.at(-1)?.tokens ?? 0
   const share = trial && 'share' in trial ? `${formatShare(trial.share)} of conversations` : undefined
   return (
@@ -40,7 +43,7 @@ export function TrialSection({ course, trial, policy }: TrialSectionProps) {
       <ConfidenceSequence
         title={`Cost over ${maskName(course.beside_version)}, change of perplexity`}
         summary={trialSentence(course)}
-        points={closingPoints(course)}
+        points={shown}
         limit={limit}
       />
     </Section>

@@ -21,7 +21,7 @@ import { isForceable } from './gate-rows.ts'
 import { GateSection } from './gate-section.tsx'
 import { TRIAL_TITLES, TrialSection } from './trial-section.tsx'
 import { policy, trialCourses } from './update-endpoints.ts'
-import { expectedTrials, hasEnded, jobSecondsLeft, stepsOf } from './update-steps.ts'
+import { expectedTrials, hasEnded, jobSecondsLeft } from './update-steps.ts'
 import { UpdateSteps } from './update-stepper.tsx'
 import { canarySentence, endedSentence, runningSentence, stateOfUpdate, TRIGGERS } from './update-words.ts'
 
@@ -45,7 +45,7 @@ export function UpdatePage({ params }: { params: PathParams }) {
 }
 
 function UpdateSentence({ update }: { update: UpdateEntry }) {
-  const now = useNow(hasEnded(update) ? 60_000 : 1_000)
+  const now = useNow(hasEnded(update) ? 60_000 : 5_000)
   const status = useResource(endpoints.status(), 10_000)
   const model = status.value?.models.find(({ id }) => id === update.model)
   const canary = model?.canary?.update_id === update.id ? model.canary : undefined
@@ -77,12 +77,11 @@ function UpdateBody({ update }: { update: UpdateEntry }) {
   )
   const drift = useResource(update.mask_version === null ? undefined : endpoints.drift(update.model))
   const limits = useResource(canary ? policy(update.model) : undefined)
-  const now = useNow(isRunning || watch ? 1_000 : 60_000)
   const decisions = update.decisions ?? []
   return (
     <>
       <Section title="Steps">
-        <UpdateSteps steps={stepsOf(update, watch !== null, now)} update={update} />
+        <UpdateSteps update={update} isWatched={watch !== null} />
       </Section>
       {expectedTrials(update, watch !== null).map((kind) => {
         const course = courses.value?.trials.find((each) => each.kind === kind)

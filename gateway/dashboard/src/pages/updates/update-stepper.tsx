@@ -2,7 +2,7 @@ import type { UpdateEntry } from '@copal/shared/wire/admin.ts'
 import { Stepper, type Step } from '../../components/stepper.tsx'
 import { formatDuration } from '../../format/numbers.ts'
 import { useNow } from '../../data/now.ts'
-import { jobSecondsLeft, runningJob, type UpdateStep } from './update-steps.ts'
+import { hasEnded, jobSecondsLeft, runningJob, stepsOf } from './update-steps.ts'
 import { timeLeft } from './update-words.ts'
 
 const STATES = {
@@ -14,9 +14,10 @@ const STATES = {
 } as const
 
 /** The steps of an update with their times; the one that runs tells its progress and the time left. */
-export function UpdateSteps({ steps, update }: { steps: readonly UpdateStep[]; update: UpdateEntry }) {
-  const now = useNow(1_000)
+export function UpdateSteps({ update, isWatched = false }: { update: UpdateEntry; isWatched?: boolean }) {
+  const now = useNow(hasEnded(update) && !isWatched ? 60_000 : 1_000)
   const job = runningJob(update)
+  const steps = stepsOf(update, isWatched, now)
   return (
     <div class="stepper-wide">
       <Stepper

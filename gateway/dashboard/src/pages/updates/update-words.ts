@@ -146,7 +146,7 @@ export function nextSentence(
   triggers: Pick<TriggersReport, 'enabled' | 'dry_run' | 'next_domains' | 'waits_for'>,
   isRunning: boolean,
 ): string {
-  if (!triggers.enabled) return 'Updates start by hand only: the policy has no triggers.'
+  if (!triggers.enabled) return 'Updates start by hand only: the triggers are off.'
   const dry = triggers.dry_run ? ' This is a dry run: it is only noted.' : ''
   if (isRunning) return `The next one waits for it.${dry}`
   if (triggers.next_domains.length === 0) return `No domain is due.${dry}`

@@ -17,7 +17,7 @@ import { useModel } from '../../navigation/navigation.tsx'
 import { paths } from '../../navigation/routes.ts'
 import { useSession } from '../../session/session.tsx'
 import { StartUpdateButton } from './start-update.tsx'
-import { hasEnded, jobSecondsLeft, stepsOf } from './update-steps.ts'
+import { hasEnded, jobSecondsLeft } from './update-steps.ts'
 import { UpdateSteps } from './update-stepper.tsx'
 import {
   endedSentence,
@@ -37,7 +37,7 @@ export function UpdatesPage() {
   const own = updates.value?.data.filter((update) => model === undefined || update.model === model)
   const runningId = own?.find((update) => !hasEnded(update))?.id
   const running = useResource(runningId === undefined ? undefined : endpoints.update(runningId), 3_000)
-  const now = useNow(runningId === undefined ? 60_000 : 1_000)
+  const now = useNow(runningId === undefined ? 60_000 : 5_000)
   const current = running.value ?? own?.find(({ id }) => id === runningId)
   const last = own && lastEnded(own)
   return (
@@ -62,7 +62,7 @@ export function UpdatesPage() {
           title="Running"
           note={<Link to={paths.update(current.id)}>Open, cancel, or see its figures</Link>}
         >
-          <UpdateSteps steps={stepsOf(current, false, now)} update={current} />
+          <UpdateSteps update={current} />
         </Section>
       )}
       <Section title="All updates">
