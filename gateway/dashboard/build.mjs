@@ -3,6 +3,7 @@
  * the hashes of their contents. Prints the sizes. `node gateway/dashboard/build.mjs [folder]`
  */
 import { build } from 'esbuild'
+import { createHash } from 'node:crypto'
 import { mkdir, readFile, readdir, rm, writeFile } from 'node:fs/promises'
 import { basename, join } from 'node:path'
 import { pathToFileURL } from 'node:url'
@@ -11,6 +12,8 @@ import { gzipSync } from 'node:zlib'
 const HERE = import.meta.dirname
 /** The folder with the built files, which the Worker serves under {@link PUBLIC_PATH}. */
 export const DIST = join(HERE, 'dist')
+/** The module with the built files. */
+const MODULE = join(HERE, 'built-files.mjs')
 /** The path under which the files of the dashboard are served. */
 export const PUBLIC_PATH = '/dashboard/'
 /** Maximum bytes of all files together, each compressed by gzip. */
@@ -61,11 +64,25 @@ export async function buildDashboard(folder = DIST) {
     return names[name]
   })
   await writeFile(join(folder, 'index.html'), page.replaceAll(/>\s+</g, '><').trim())
-  // Last, and never the folder itself: a running Wrangler watches it, and serves the old files meanwhile.
   const built = new Set(['index.html', ...Object.keys(metafile.outputs).map((path) => basename(path))])
   for (const file of before.filter((name) => !built.has(name)))
     await rm(join(folder, file), { recursive: true })
+  if (folder === DIST) await writeModule()
   return sizes(folder)
+}
+
+/**
+ * Writes the built files as a module, which the Worker is bundled with: as assets of Wrangler they would put another Worker in
+ * front of each request of the API.
+ */
+async function writeModule() {
+  const files = await Promise.all(
+    (await readdir(DIST)).sort().map(async (name) => {
+      const body = await readFile(join(DIST, name), 'utf8')
+      return { name, etag: createHash('sha256').update(body).digest('hex').slice(0, 16), body }
+    }),
+  )
+  await writeFile(MODULE, `export const files = ${JSON.stringify(files)}\n`)
 }
 
 async function sizes(folder) {

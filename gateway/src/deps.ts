@@ -87,7 +87,6 @@ function createIsolateDeps(env: Bindings): IsolateDeps['parts'] {
     reservoir: (domain) => env.RESERVOIR.get(env.RESERVOIR.idFromName(domain)),
     responseCache: (tenant) => env.RESPONSE_CACHE.get(env.RESPONSE_CACHE.idFromName(tenant)),
     updateWorkflow: env.UPDATE_WORKFLOW,
-    assets: env.ASSETS,
     nodeSecrets: createNodeSecrets(gatewaySecrets),
     revokedNodes: readRevokedNodes(env),
     attestations: createAttestations(gatewaySecrets, policy),

@@ -66,6 +66,7 @@ const GATEWAY = [
     'runtime',
     'contracts',
   ]),
+  'gateway/dashboard/built-files.mjs',
   ...SHARED,
 ]
 

@@ -20,8 +20,6 @@ export interface Bindings extends PolicyBindings, AccessBindings, OtelVariables 
   RESERVOIR: DurableObjectNamespace<ReservoirObject>
   RESPONSE_CACHE: DurableObjectNamespace<ResponseCacheObject>
   UPDATE_WORKFLOW: Workflow
-  /** The built files of the dashboard; absent where none were deployed. */
-  ASSETS?: Fetcher
   /** The secret that the secret of each node is derived from; no node has it. */
   NODE_SECRET?: string
   /** The next or previous `NODE_SECRET` during a rotation: accepted from nodes, never used to call them. */
@@ -68,8 +66,6 @@ export interface Deps {
   /** Returns the Durable Object that stores the cached responses of a tenant. */
   responseCache(tenant: string): DurableObjectStub<ResponseCacheObject>
   readonly updateWorkflow: Workflow
-  /** The built files of the dashboard. */
-  readonly assets: Fetcher | undefined
   /** Returns the secrets of any node, registered or not. */
   nodeSecrets(nodeId: string): Promise<NodeSecrets>
   /** Nodes whose secrets may have leaked: calls that they sign are rejected. */

@@ -1,8 +1,9 @@
 import { createHash, randomBytes } from 'node:crypto'
-import { mkdirSync } from 'node:fs'
+import { existsSync, mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { nodeSecret } from '@copal/shared/wire/node-secret.ts'
 import { runWrangler } from '../../../infra/deploy/wrangler.ts'
+import { ensureDashboard } from '../../../infra/local/dashboard/ensure-dashboard.ts'
 import { IpcChild } from './child.ts'
 import type { RunWorker, WorkerMessage } from './worker.ts'
 
@@ -32,6 +33,8 @@ export async function startBuiltGateway(options: {
   const { root, dir, variables, inspectorPort } = options
   mkdirSync(dir, { recursive: true })
   const bundle = join(dir, 'bundle')
+  // An older checkout has none.
+  if (existsSync(join(root, 'gateway', 'dashboard'))) ensureDashboard(root)
   const build = await runWrangler(['deploy', '--dry-run', '--outdir', bundle], { terminal: false, root })
   if (build.exitCode !== 0) throw new Error(`The Worker of ${root} cannot be bundled:\n${build.output}`)
   const adminKey = randomSecret()

@@ -5,6 +5,7 @@
 import { spawnSync } from 'node:child_process'
 import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { ensureDashboard } from '../dashboard/ensure-dashboard.ts'
 import { ROOT } from '../toolchain/toolchain.mjs'
 
 interface Check {
@@ -31,7 +32,10 @@ const checks: Check[] = [
   ...rustChecks(),
 ]
 
-const failed: string[] = []
+// The gateway imports what it builds.
+const dashboard = ensureDashboard()
+if (dashboard.error !== undefined) say(`The dashboard cannot be built:\n${dashboard.error}`)
+const failed: string[] = dashboard.error === undefined ? [] : ['build of the dashboard']
 for (const { name, command, args, skip } of checks) {
   if (skip !== undefined) {
     say(`-- ${name}: ${skip}`)

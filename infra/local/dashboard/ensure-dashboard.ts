@@ -4,28 +4,29 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 
 import { join, relative } from 'node:path'
 import { ROOT } from '../toolchain/toolchain.mjs'
 
+/** The module that `gateway/dashboard/build.mjs` writes. */
+const MODULE = 'built-files.mjs'
+
 /** The outcome: `error` is the output of a build that failed. */
 export type DashboardBuild = { built: boolean; error?: undefined } | { error: string }
 
 /**
- * Builds the dashboard unless its sources are as they were at the last build. The folder of the built files exists afterwards in
- * any case, because Wrangler does not start without it; the gateway says in a page that it has no dashboard.
+ * Builds the dashboard unless its sources are as they were at the last build. The module with the built files exists afterwards in
+ * any case, because the Worker imports it; without files the gateway says in a page that it has no dashboard.
  *
  * @param root the checkout
  */
 export function ensureDashboard(root: string = ROOT): DashboardBuild {
   const dir = join(root, 'gateway', 'dashboard')
-  const dist = join(dir, 'dist')
-  mkdirSync(dist, { recursive: true })
-  // Not in `dist`, which is uploaded.
+  const module = join(dir, MODULE)
   const stamp = join(root, 'node_modules', '.cache', 'copal-dashboard.sha256')
   const hash = hashSources(root, dir)
-  if (existsSync(join(dist, 'index.html')) && readStamp(stamp) === hash) return { built: false }
+  if (existsSync(module) && readStamp(stamp) === hash) return { built: false }
   const { status, stdout, stderr, error } = spawnSync(process.execPath, [join(dir, 'build.mjs')], {
     cwd: root,
     encoding: 'utf8',
   })
-  mkdirSync(dist, { recursive: true })
+  if (!existsSync(module)) writeFileSync(module, 'export const files = []\n')
   if (status !== 0) return { error: error?.message ?? `${stdout}${stderr}`.trim() }
   mkdirSync(join(root, 'node_modules', '.cache'), { recursive: true })
   writeFileSync(stamp, hash)
@@ -46,7 +47,7 @@ function hashSources(root: string, dir: string): string {
 function filesOf(dir: string): string[] {
   return readdirSync(dir, { withFileTypes: true }).flatMap((entry) => {
     const path = join(dir, entry.name)
-    if (entry.isFile()) return [path]
+    if (entry.isFile()) return entry.name === MODULE ? [] : [path]
     return entry.isDirectory() && !['dist', 'node_modules'].includes(entry.name) ? filesOf(path) : []
   })
 }

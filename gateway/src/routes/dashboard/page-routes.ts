@@ -1,5 +1,6 @@
-import { Hono, type Context } from 'hono'
+import { Hono } from 'hono'
 import { AppError } from '@copal/shared/errors.ts'
+import { files as BUILT_FILES, type BuiltFile } from '../../../dashboard/built-files.mjs'
 import type { AppEnv } from '../../contracts/context.ts'
 import { rejectMethod } from '../../middleware/error-responses.ts'
 
@@ -16,53 +17,59 @@ const SECURITY_HEADERS = {
   'cross-origin-resource-policy': 'same-origin',
 }
 
+const MEDIA_TYPES: Readonly<Record<string, string>> = {
+  html: 'text/html; charset=utf-8',
+  js: 'text/javascript; charset=utf-8',
+  css: 'text/css; charset=utf-8',
+  svg: 'image/svg+xml',
+}
+
 const NOT_BUILT = `<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">
 <title>copal</title></head>
 <body><h1>The dashboard is not built</h1>
 <p>This service was started or deployed without the files of the dashboard. Build them with
 <code>node gateway/dashboard/build.mjs</code> and start or deploy it again: <code>npm start</code> and
-<code>npm run deploy</code> do both.</p>
+<code>npm run deploy</code> do both, and say why the build fails.</p>
 <p>The API works without it: see <a href="/docs">the reference</a>.</p></body></html>
 `
 
-/** Creates the routes of the dashboard's page and of its files. Each path below is a page of the client's router. */
-export function pageRoutes(): Hono<AppEnv> {
+/**
+ * Creates the routes of the dashboard's page and of its files. Each path below is a page of the client's router.
+ *
+ * @param files the built files; none in a test
+ */
+export function pageRoutes(files: readonly BuiltFile[] = BUILT_FILES): Hono<AppEnv> {
+  const byName = new Map(files.map((file) => [file.name, file]))
   return new Hono<AppEnv>()
-    .get('/:file{[a-z]+-[A-Z0-9]{8}\\.[a-z0-9]+}', async (c) => {
-      const file = await findFile(c, `/${c.req.param('file')}`)
+    .get('/:file{[a-z]+-[A-Z0-9]{8}\\.[a-z0-9]+}', (c) => {
+      const file = byName.get(c.req.param('file'))
       if (!file)
         throw new AppError('not_found', `The dashboard has no file '${c.req.path}'. Load the page again.`)
       // The name contains the hash of the content.
-      return respond(file, 'public, max-age=31536000, immutable')
+      return respond(c.req, file, 'public, max-age=31536000, immutable')
     })
-    .get('*', async (c) => {
-      const page = await findFile(c, '/index.html')
-      if (page) return respond(page, 'no-cache')
-      return new Response(NOT_BUILT, {
-        status: 503,
-        headers: { ...SECURITY_HEADERS, 'content-type': 'text/html; charset=utf-8' },
-      })
+    .get('*', (c) => {
+      const page = byName.get('index.html')
+      if (page) return respond(c.req, page, 'no-cache')
+      const headers = { ...SECURITY_HEADERS, 'content-type': 'text/html; charset=utf-8' }
+      return new Response(NOT_BUILT, { status: 503, headers })
     })
     .all('*', rejectMethod('GET'))
 }
 
-/** Returns a built file, or that the client has it already; undefined if there is none. */
-async function findFile(c: Context<AppEnv>, path: string): Promise<Response | undefined> {
-  const known = c.req.header('if-none-match')
-  const headers = known === undefined ? {} : { 'if-none-match': known }
-  // The name of the host does not matter.
-  const response = await c.var.deps.assets?.fetch(new URL(path, 'https://assets'), { headers })
-  return response?.ok === true || response?.status === 304 ? response : undefined
-}
-
-function respond(file: Response, cacheControl: string): Response {
-  const kept = ['content-type', 'etag'].flatMap((name) => {
-    const value = file.headers.get(name)
-    return value === null ? [] : [[name, value] as const]
-  })
-  return new Response(file.body, {
-    status: file.status,
-    headers: { ...SECURITY_HEADERS, ...Object.fromEntries(kept), 'cache-control': cacheControl },
-  })
+function respond(
+  req: { header: (name: string) => string | undefined },
+  { name, etag, body }: BuiltFile,
+  cacheControl: string,
+): Response {
+  const headers = {
+    ...SECURITY_HEADERS,
+    'content-type': MEDIA_TYPES[name.split('.').at(-1) ?? ''] ?? 'application/octet-stream',
+    'cache-control': cacheControl,
+    etag: `"${etag}"`,
+  }
+  // A proxy that compresses marks it as weak.
+  const isKnown = req.header('if-none-match')?.includes(`"${etag}"`)
+  return isKnown ? new Response(null, { status: 304, headers }) : new Response(body, { headers })
 }

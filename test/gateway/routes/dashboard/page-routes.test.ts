@@ -1,7 +1,6 @@
-import { env, exports } from 'cloudflare:workers'
-import { createExecutionContext, waitOnExecutionContext } from 'cloudflare:test'
+import { exports } from 'cloudflare:workers'
 import { expect, test } from 'vitest'
-import { createApp } from '../../../../gateway/src/app.ts'
+import { pageRoutes } from '../../../../gateway/src/routes/dashboard/page-routes.ts'
 import { errorOf, ORIGIN } from '../../support/requests/gateway-requests.ts'
 
 const fetchPath = (path: string, init: RequestInit = {}) => exports.default.fetch(ORIGIN + path, init)
@@ -62,10 +61,7 @@ test('files are served below /dashboard alone, and only read', async () => {
 })
 
 test('a service without built files says how to build them', async () => {
-  const { ASSETS: _, ...bindings } = env
-  const ctx = createExecutionContext()
-  const response = await createApp().request('/dashboard', {}, bindings, ctx)
-  await waitOnExecutionContext(ctx)
+  const response = await pageRoutes([]).request('/masks')
   expect(response.status).toBe(503)
   expect(await response.text()).toContain('The dashboard is not built')
   expect(response.headers.get('content-security-policy')).toContain("default-src 'none'")

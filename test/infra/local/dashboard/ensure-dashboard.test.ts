@@ -1,4 +1,4 @@
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
@@ -6,14 +6,13 @@ import { ensureDashboard } from '../../../../infra/local/dashboard/ensure-dashbo
 
 let root: string
 const write = (path: string, text: string) => writeFileSync(join(root, path), text)
-const page = () => readFileSync(join(root, 'gateway/dashboard/dist/index.html'), 'utf8')
+const MODULE = 'gateway/dashboard/built-files.mjs'
+const built = () => readFileSync(join(root, MODULE), 'utf8')
 
 /** A build that copies one source, as the real one bundles many. */
 const BUILD = `
-import { copyFileSync, mkdirSync } from 'node:fs'
-const dir = import.meta.dirname
-mkdirSync(dir + '/dist', { recursive: true })
-copyFileSync(dir + '/src/page.html', dir + '/dist/index.html')
+import { copyFileSync } from 'node:fs'
+copyFileSync(import.meta.dirname + '/src/page.html', import.meta.dirname + '/built-files.mjs')
 `
 
 beforeEach(() => {
@@ -28,7 +27,7 @@ afterEach(() => rmSync(root, { recursive: true, force: true }))
 
 test('the dashboard is built when its sources, what they import or the packages changed, and only then', () => {
   expect(ensureDashboard(root)).toEqual({ built: true })
-  expect(page()).toBe('first')
+  expect(built()).toBe('first')
   expect(ensureDashboard(root)).toEqual({ built: false })
   for (const [path, text] of [
     ['gateway/dashboard/src/page.html', 'second'],
@@ -39,14 +38,14 @@ test('the dashboard is built when its sources, what they import or the packages 
     expect([path, ensureDashboard(root)]).toEqual([path, { built: true }])
     expect(ensureDashboard(root)).toEqual({ built: false })
   }
-  expect(page()).toBe('second')
-  rmSync(join(root, 'gateway/dashboard/dist'), { recursive: true })
+  expect(built()).toBe('second')
+  rmSync(join(root, MODULE))
   expect(ensureDashboard(root)).toEqual({ built: true })
 })
 
-test('a build that fails says why, is tried again, and leaves the folder that Wrangler needs', () => {
+test('a build that fails says why, is tried again, and leaves a module without files, which the Worker needs', () => {
   write('gateway/dashboard/build.mjs', 'console.error("no such thing"); process.exit(1)')
   for (let i = 0; i < 2; i += 1)
     expect(ensureDashboard(root)).toEqual({ error: expect.stringContaining('no such thing') as string })
-  expect(existsSync(join(root, 'gateway/dashboard/dist'))).toBe(true)
+  expect(built()).toBe('export const files = []\n')
 })

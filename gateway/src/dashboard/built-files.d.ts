@@ -1,0 +1,12 @@
+/** What `gateway/dashboard/build.mjs` writes: the files of the dashboard. */
+declare module '*/dashboard/built-files.mjs' {
+  /** One file: `index.html`, or one whose name contains the hash of its content. */
+  export interface BuiltFile {
+    name: string
+    /** Part of the hash of the content. */
+    etag: string
+    /** Text; all files are. */
+    body: string
+  }
+  export const files: readonly BuiltFile[]
+}
