@@ -4,7 +4,7 @@
  */
 import { build } from 'esbuild'
 import { createHash } from 'node:crypto'
-import { mkdir, readFile, readdir, rm, writeFile } from 'node:fs/promises'
+import { mkdir, readFile, readdir, rename, rm, writeFile } from 'node:fs/promises'
 import { basename, join } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { gzipSync } from 'node:zlib'
@@ -82,7 +82,9 @@ async function writeModule() {
       return { name, etag: createHash('sha256').update(body).digest('hex').slice(0, 16), body }
     }),
   )
-  await writeFile(MODULE, `export const files = ${JSON.stringify(files)}\n`)
+  // In one step: a Wrangler that runs bundles it as soon as it changes.
+  await writeFile(`${MODULE}.new`, `export const files = ${JSON.stringify(files)}\n`)
+  await rename(`${MODULE}.new`, MODULE)
 }
 
 async function sizes(folder) {

@@ -47,7 +47,7 @@ function hashSources(root: string, dir: string): string {
 function filesOf(dir: string): string[] {
   return readdirSync(dir, { withFileTypes: true }).flatMap((entry) => {
     const path = join(dir, entry.name)
-    if (entry.isFile()) return entry.name === MODULE ? [] : [path]
+    if (entry.isFile()) return entry.name.startsWith(MODULE) ? [] : [path]
     return entry.isDirectory() && !['dist', 'node_modules'].includes(entry.name) ? filesOf(path) : []
   })
 }
