@@ -415,7 +415,7 @@ export const SETTINGS = {
     readers: ['node'],
     default: 300_000,
     meaning:
-      'How often each loaded mask is scored on the probe texts ([probe texts](architecture/drift.md#probe-texts)).',
+      'How often each loaded mask is scored on the probe texts; less often where that takes long ([probe texts](architecture/drift.md#probe-texts)).',
   },
   COPAL_REQUEST_TIMEOUT_MS: {
     readers: ['node'],

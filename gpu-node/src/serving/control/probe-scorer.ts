@@ -8,6 +8,8 @@ import { reasonOf, type Log } from '../../platform/log.ts'
 
 /** Weight sets that are scored; a heartbeat takes no more. */
 const MAX_WEIGHT_SETS = 8
+/** A set waits at least so many times what its last score took, so that probes leave a slow node's share to traffic. */
+const PAUSE_FACTOR = 20
 /** Wait before a failed score is repeated. */
 const RETRY_MS = 30_000
 /** Reported per token for a score that is not finite, which JSON cannot represent; no working weights come near it. */
@@ -29,7 +31,7 @@ export interface ProbeDeps {
   /** Returns the weight sets that requests can start on, the most important first. */
   weightSets: () => readonly WeightSet[]
   log: Log
-  /** Time between two scores of a set. */
+  /** Time between two scores of a set, or longer where a score takes long. */
   intervalMs: number
   nowMs?: () => number
 }
@@ -73,6 +75,7 @@ export function createProbeScorer(deps: ProbeDeps): ProbeScorer {
     const probe = probes.get(weights)!
     const abort = new AbortController()
     current = { weights, abort }
+    const startedMs = nowMs()
     try {
       let nll = 0
       let tokens = 0
@@ -87,7 +90,7 @@ export function createProbeScorer(deps: ProbeDeps): ProbeScorer {
         })
       const finite = Number.isFinite(nll) ? nll : NOT_FINITE_NATS * tokens
       probe.score = { tokens, nll: finite, atMs: nowMs() }
-      probe.dueMs = nowMs() + intervalMs
+      probe.dueMs = nowMs() + Math.max(intervalMs, PAUSE_FACTOR * (nowMs() - startedMs))
     } catch (error) {
       probe.dueMs = nowMs() + Math.min(intervalMs, RETRY_MS)
       if (!closed && !abort.signal.aborted)

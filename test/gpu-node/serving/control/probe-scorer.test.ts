@@ -80,14 +80,17 @@ test('nodes with the same mask agree within 0.001 nats a token on every backend 
   }
 })
 
-test.runIf(addon)('on the sparse engine the score repeats to the last bit, so that any change shows', async () => {
-  const tested = BACKENDS[1]!
-  const path = await weightsFile()
-  const { mean } = await probe(tested, path)
-  expect((await probe(tested, path)).mean).toBe(mean)
-  // The lowest bit of the mantissa: the weight changes by less than a percent.
-  expect((await probe(tested, await weightsFile({ bits: 1 }))).mean).not.toBe(mean)
-})
+test.runIf(addon)(
+  'on the sparse engine the score repeats to the last bit, so that any change shows',
+  async () => {
+    const tested = BACKENDS[1]!
+    const path = await weightsFile()
+    const { mean } = await probe(tested, path)
+    expect((await probe(tested, path)).mean).toBe(mean)
+    // The lowest bit of the mantissa: the weight changes by less than a percent.
+    expect((await probe(tested, await weightsFile({ bits: 1 }))).mean).not.toBe(mean)
+  },
+)
 
 /** A scorer over weight sets that come and go; every token scores the version. */
 function start(options: { score?: Engine['score'] } = {}) {
@@ -115,6 +118,7 @@ function start(options: { score?: Engine['score'] } = {}) {
     scorer,
     scored,
     log,
+    advance: (ms: number) => (nowMs += ms),
     show: async (versions: WeightSet[], atMs = nowMs) => {
       sets = versions
       nowMs = atMs
@@ -144,6 +148,23 @@ test('each weight set is scored when it comes and every interval, and is forgott
   expect(scored).toHaveLength(4 * texts)
   await show([active], 1_200)
   expect(scorer.scores().map(({ maskVersion }) => maskVersion)).toEqual([7])
+})
+
+test('a node that takes long to score the probe texts does so less often', async () => {
+  const node = start({
+    score: async ({ tokens }) => {
+      node.advance(500)
+      return new Float32Array(tokens.length - 1)
+    },
+  })
+  const weights = setOf(1)
+  await node.show([weights])
+  const tookMs = 500 * PROBE_TEXTS.length
+  expect(node.scored).toHaveLength(PROBE_TEXTS.length)
+  await node.show([weights], 20 * tookMs)
+  expect(node.scored).toHaveLength(PROBE_TEXTS.length)
+  await node.show([weights], 21 * tookMs)
+  expect(node.scored).toHaveLength(2 * PROBE_TEXTS.length)
 })
 
 test('a loss that is not finite is reported as an absurd one and logged; a failure is repeated', async () => {
