@@ -37,15 +37,19 @@ test('the replay has the parameters, the measured losses and the cases of the co
   expect(replay.changes).toMatchObject(changeCases(windows, replay.changes[0]?.runs))
 })
 
+/** Long conversations, one after the other, are reported without a promise. */
+const promised = replay.stationary.filter(({ arrivals }) => arrivals !== 'long conversations')
+
 test('a domain that does not change alarms less than once in a month of the most that is read, surely', () => {
-  for (const { months, perMonthUpper } of replay.stationary) {
+  expect(promised).toHaveLength(6)
+  for (const { months, perMonthUpper } of promised) {
     expect(months).toBeGreaterThanOrEqual(30)
     expect(perMonthUpper).toBeLessThan(1)
   }
 })
 
 test('the code gives no alarm in the first 10,000 requests of a domain that does not change', () => {
-  for (const each of replay.stationary) expect(firstAlarms(windows, each)).toEqual({ dense: 0, gap: 0 })
+  for (const each of promised) expect(firstAlarms(windows, each)).toEqual({ dense: 0, gap: 0 })
 })
 
 test('the code gives the first delays of the replay', () => {

@@ -29,9 +29,9 @@ export interface DriftWindows {
 export const OBSERVATIONS_A_MONTH = OBSERVATIONS_PER_MINUTE * 60 * 24 * 30
 
 /** How requests follow each other: on their own, or in conversations whose texts follow each other in the source. */
-export type Arrivals = 'single' | 'conversations'
+export type Arrivals = keyof typeof MESSAGES
 /** Mean number of scored messages in a conversation; it is geometrically distributed. */
-const CONVERSATION = 4
+const MESSAGES = { single: 1, conversations: 4, 'long conversations': 16 } as const
 
 /** What a source's requests look like to the detectors, nats a token. */
 export interface ScoredText {
@@ -106,7 +106,7 @@ function* stream(
     do {
       yield texts[at % texts.length] ?? { dense: 0, gap: 0 }
       at += 1
-    } while (arrivals === 'conversations' && random() < 1 - 1 / CONVERSATION)
+    } while (random() < 1 - 1 / MESSAGES[arrivals])
   }
 }
 
@@ -239,7 +239,11 @@ function seedOf(name: string): number {
 /** Every source by itself, as a domain. */
 export function stationaryCases({ sources }: Pick<DriftWindows, 'sources'>, months = 30): StationaryCase[] {
   return Object.keys(sources).flatMap((source) =>
-    (['single', 'conversations'] as const).map((arrivals) => ({ source, arrivals, months })),
+    (['single', 'conversations', 'long conversations'] as const).map((arrivals) => ({
+      source,
+      arrivals,
+      months,
+    })),
   )
 }
 

@@ -15,7 +15,7 @@ export interface AdwinParameters {
 }
 
 /** Calibrated by replay, see `docs/measurements/drift.md`. */
-export const ADWIN: AdwinParameters = { confidence: 0.002, bucketsPerLevel: 5, checkEvery: 8, minPart: 16 }
+export const ADWIN: AdwinParameters = { confidence: 1e-4, bucketsPerLevel: 5, checkEvery: 8, minPart: 16 }
 
 /** A part of the window: its observations, their total and the sum of squared deviations from their mean. */
 interface Part {
