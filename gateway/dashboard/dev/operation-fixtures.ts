@@ -34,7 +34,7 @@ const LEARNED = [['speech'], ['code'], ['support', 'speech'], ['legal'], ['medic
 
 const ageOf = (version: number) => (15 - version) * 640 + 40
 
-export function masks(): { data: MaskEntry[] } {
+function masks(): { data: MaskEntry[] } {
   return {
     data: LINEAGE.map(([version, parent, state]) => ({
       model: MODEL,
@@ -102,7 +102,7 @@ const RUNNING: UpdateEntry = {
   },
 }
 
-export function updates(): { data: UpdateEntry[] } {
+function updates(): { data: UpdateEntry[] } {
   return { data: [RUNNING, ...LINEAGE.map((row) => updateOf(...row)).toReversed()] }
 }
 
@@ -117,7 +117,7 @@ const job = (kind: UpdateJob['kind'], createdMinutes: number, tookMinutes: numbe
 })
 
 /** One update with its jobs and decisions. */
-export function update(id: string): UpdateEntry | undefined {
+function update(id: string): UpdateEntry | undefined {
   const found = updates().data.find((each) => each.id === id)
   if (!found) return undefined
   if (found.id === RUNNING.id)
@@ -349,7 +349,7 @@ function trialFigures(gap: number): DecisionFigure[] {
 }
 
 /** The course of a canary; of a mask that was rolled back, the watch that proved harm too. */
-export function trials(id: string): TrialCourses | undefined {
+function trials(id: string): TrialCourses | undefined {
   const found = update(id)
   if (!found || found.mask_version === null || found.state === 'failed')
     return found && { update: id, trials: [] }
@@ -394,7 +394,7 @@ const linearsOf = (valueOf: (layer: number, kind: number) => number) =>
     KINDS.map((kind, index) => ({ layer, kind, value: valueOf(layer, index) })),
   ).flat()
 
-export function linears(version: number): MaskLinears {
+function linears(version: number): MaskLinears {
   return {
     model: MODEL,
     version,
@@ -404,7 +404,7 @@ export function linears(version: number): MaskLinears {
   }
 }
 
-export function churn(version: number, other: number): MaskChurn {
+function churn(version: number, other: number): MaskChurn {
   const scale = other === 0 ? 0.5 : 0.01 * Math.abs(version - other)
   return {
     model: MODEL,
@@ -461,7 +461,7 @@ function nodes(): NodeEntry[] {
   ]
 }
 
-export function status(isEmpty: boolean): StatusReport {
+function status(isEmpty: boolean): StatusReport {
   const updateOfCanary = updates().data.find(({ state }) => state === 'canary')
   return {
     version: '0.1.0',
@@ -491,7 +491,7 @@ export function status(isEmpty: boolean): StatusReport {
   }
 }
 
-export function probes(): ProbesReport {
+function probes(): ProbesReport {
   const probe = (name: string, version: number, nll: number, expected: number | null) => ({
     node: name,
     mask_version: version,
@@ -526,7 +526,7 @@ const KEY_NAMES = [
   'grafana',
 ]
 
-export function keys(): { data: KeyEntry[] } {
+function keys(): { data: KeyEntry[] } {
   return {
     data: KEY_NAMES.map((name, index) => ({
       id: `key_${String(index + 1).padStart(6, '0')}`,
@@ -548,7 +548,7 @@ export function keys(): { data: KeyEntry[] } {
   }
 }
 
-export function tenants(): { data: TenantEntry[] } {
+function tenants(): { data: TenantEntry[] } {
   return {
     data: ['acme', 'default'].map((name, index) => ({
       name,
@@ -561,7 +561,7 @@ export function tenants(): { data: TenantEntry[] } {
   }
 }
 
-export function usage(days: number) {
+function usage(days: number) {
   const from = new Date(Date.now() - (days - 1) * 86_400_000).toISOString().slice(0, 10)
   return {
     from,
@@ -626,7 +626,7 @@ async function makeLog(): Promise<AuditEntry[]> {
   return rows
 }
 
-export async function audit(query: URLSearchParams): Promise<AuditPage> {
+async function audit(query: URLSearchParams): Promise<AuditPage> {
   const all = await (log ??= makeLog())
   const limit = Number(query.get('limit') ?? 100)
   const isNewest = query.get('order') === 'newest'

@@ -79,13 +79,6 @@ test('a connection that breaks is opened again, later and later, until events co
   expect(opened).toHaveLength(4)
 })
 
-test('a stream that the gateway ends is followed by another one, and the page stays live', () => {
-  const { opened, states, send } = connections()
-  send('heartbeat', '{}')
-  send('end')
-  expect([opened.length, opened[0]?.isClosed, states]).toEqual([2, true, [true]])
-})
-
 test('a connection that falls silent is broken', () => {
   const { opened, states, send, pass } = connections()
   send('heartbeat', '{}')

@@ -3,7 +3,8 @@ import { useEffect, useState } from 'preact/hooks'
 import { SelectField } from '../components/fields.tsx'
 import { useToast } from '../components/toast.tsx'
 import { toApiError } from '../data/client.ts'
-import { useOverview, useStaleSince } from '../data/data.tsx'
+import { useResource, useStaleSince } from '../data/data.tsx'
+import { status } from '../data/endpoints.ts'
 import { formatDuration } from '../format/numbers.ts'
 import { Link } from '../navigation/link.tsx'
 import { useModel, useNavigation } from '../navigation/navigation.tsx'
@@ -79,14 +80,20 @@ function Stale() {
 function ModelChoice() {
   const { setQuery } = useNavigation()
   const model = useModel()
-  const { value } = useOverview(model)
-  const models = value?.models ?? []
+  const { value } = useResource(status(), 60_000)
+  const models = value?.models.map(({ id }) => id) ?? []
+  const [first] = models
+  // The gateway answers about one model; of several it must be told which.
+  const isOpen = model === undefined && models.length > 1
+  useEffect(() => {
+    if (isOpen && first !== undefined) setQuery({ model: first })
+  }, [isOpen, first, setQuery])
   if (models.length < 2) return null
   return (
     <SelectField
       label="Model"
       hidesLabel
-      value={model ?? value?.model.id ?? ''}
+      value={model ?? first ?? ''}
       options={models.map((id) => ({ value: id, label: id }))}
       onChange={(id) => setQuery({ model: id })}
     />

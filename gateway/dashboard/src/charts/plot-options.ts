@@ -15,9 +15,9 @@ export interface PlotShape {
 }
 
 /** Pixels left of the plot, where the labels of the y axis stand. */
-export const AXIS_WIDTH = 64
+const AXIS_WIDTH = 64
 /** Pixels right of the plot. */
-export const END_PADDING = 20
+const END_PADDING = 20
 
 /**
  * Options of a plot.

@@ -160,9 +160,7 @@ export function SeriesChart(props: SeriesChartProps) {
           }}
           onBlur={() => moveCursor(undefined)}
         />
-        {isEmpty && (
-          <p class="plot-empty soft">{props.empty ?? 'Not enough tokens are scored in this time.'}</p>
-        )}
+        {isEmpty && <p class="plot-empty soft">{props.empty ?? 'Nothing was scored in this time.'}</p>}
       </div>
       {(props.hasMarkRow ?? props.marks !== undefined) && (
         <MarkRow

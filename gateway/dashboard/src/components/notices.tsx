@@ -1,6 +1,7 @@
 /** The states of a page that has nothing to show, or nothing new. */
 import type { ComponentChildren } from 'preact'
 import type { ApiError } from '../data/client.ts'
+import { Code } from './copy-button.tsx'
 
 /** Nothing is there yet: says why and how something comes. */
 export function Empty({ title, children }: { title: string; children?: ComponentChildren }) {
@@ -12,8 +13,15 @@ export function Empty({ title, children }: { title: string; children?: Component
   )
 }
 
-/** What failed, and what to do. */
+/** What failed, and what to do. A service without a node has not failed: it has not begun. */
 export function Failing({ error, reload }: { error: ApiError; reload?: () => void }) {
+  if (error.code === 'no_node_available')
+    return (
+      <Empty title="No node has reported yet.">
+        <p>Start one on a machine that has the model:</p>
+        <Code label="Command" text="npm run node" />
+      </Empty>
+    )
   return (
     <div class="notice notice-harm" role="alert">
       <p class="notice-title">

@@ -136,7 +136,9 @@ function HeadCell<Row>({
   const direction = order?.key !== key ? undefined : order.descending ? 'descending' : 'ascending'
   return (
     <th scope="col" class={`align-${align}`} aria-sort={direction ?? 'none'} title={hint}>
-      {title === '' ? null : (
+      {title === '' ? (
+        <span class="visually-hidden">Actions</span>
+      ) : (
         <button type="button" onClick={() => onSort(nextOrder(order, key))}>
           {title}
           <span class="sort-mark" aria-hidden="true">

@@ -3,7 +3,6 @@ import type {
   DomainEntry,
   DriftReport,
   MaskEntry,
-  NodeEntry,
   StatusReport,
   UpdateEntry,
 } from '@copal/shared/wire/admin.ts'
@@ -29,8 +28,6 @@ export const overview = (model: Model) => endpoint<OverviewReport>('/admin/overv
 export const eventsPath = (model: Model) => endpoint('/admin/events', { model }).path
 /** Models and nodes. */
 export const status = () => endpoint<StatusReport>('/admin/status')
-/** Nodes with their weight sets and load. */
-export const nodes = () => endpoint<List<NodeEntry>>('/admin/nodes')
 /** Domains with their samples. */
 export const domains = (model: Model) => endpoint<List<DomainEntry>>('/admin/domains', { model })
 /** Domains that were found in texts and wait for a decision. */

@@ -76,14 +76,6 @@ export function receiveEvents(path: string, names: readonly string[], deps: Live
       connect()
     }
     opened.addEventListener('end', ifCurrent(follow))
-    // The gateway ends each stream after two minutes, and another one is opened.
-    opened.addEventListener(
-      'end',
-      ifCurrent(() => {
-        opened.close()
-        connect()
-      }),
-    )
     opened.addEventListener('open', ifCurrent(watchSilence))
     opened.addEventListener('error', ifCurrent(restart))
     watchSilence()

@@ -43,7 +43,7 @@ const COUNT_SCALES: readonly Scale[] = [
 ]
 
 /** Formats a number with a unit: `210 ms`. */
-export function formatUnit(value: Maybe, unit: string): string {
+function formatUnit(value: Maybe, unit: string): string {
   const number = formatNumber(value)
   return number === NONE ? NONE : `${number}${THIN}${unit}`
 }
@@ -126,9 +126,6 @@ function signed(value: number, unit: string, digits: Intl.NumberFormat): string 
   const number = digits.format(Math.abs(rounded))
   return `${rounded > 0 ? '+' : rounded < 0 ? MINUS : ''}${rounded === 0 ? '0' : number}${THIN}${unit}`
 }
-
-/** Formats the sparsity of a mask: `50 %`. */
-export const formatSparsity = formatShare
 
 /** Counts a noun: `1 node`, `3 nodes`. */
 export function plural(count: number, noun: string, nouns = `${noun}s`): string {

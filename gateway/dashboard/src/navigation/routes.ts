@@ -1,7 +1,7 @@
 /** Paths of pages, below the path of the dashboard. */
 
 /** The path of the dashboard. */
-export const BASE = '/dashboard'
+const BASE = '/dashboard'
 
 /** Values of the parameters of a path. */
 export type PathParams = Readonly<Record<string, string>>

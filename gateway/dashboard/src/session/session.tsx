@@ -48,8 +48,11 @@ export function SessionProvider({ children }: { children: ComponentChildren }) {
     const open = (code: string | undefined) => {
       const opened = code
         ? client.send<SessionEntry>('POST', SESSION_PATH, { code })
-        : client.get(endpoint<SessionEntry>(SESSION_PATH))
-      opened.then(enter, (cause: unknown) => setCurrent(signedOut(toApiError(cause), code !== undefined)))
+        : client.get(endpoint<SessionEntry | null>(SESSION_PATH))
+      opened.then(
+        (session) => (session ? enter(session) : setCurrent({ state: 'signed-out' })),
+        (cause: unknown) => setCurrent(signedOut(toApiError(cause), code !== undefined)),
+      )
     }
     // A link that is opened in a tab of the dashboard changes only the fragment.
     const openLink = () => {

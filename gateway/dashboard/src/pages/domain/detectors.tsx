@@ -5,8 +5,9 @@ import { Status } from '../../components/status.tsx'
 import { Table, type Column } from '../../components/table.tsx'
 import { Time } from '../../components/time.tsx'
 import { useResource } from '../../data/data.tsx'
-import { detectors } from '../../data/endpoints.ts'
+import { alerts, detectors } from '../../data/endpoints.ts'
 import { formatCount, formatNumber, formatShare } from '../../format/numbers.ts'
+import { ALERT_KINDS } from '../../format/words.ts'
 import { useModel } from '../../navigation/navigation.tsx'
 
 const NAMES: Readonly<Record<DetectorEntry['detector'], string>> = {
@@ -80,7 +81,10 @@ function watched({ signal, mask_version: version }: DetectorEntry): string {
   return signal === 'dense' ? 'traffic' : `cost of mask ${version}`
 }
 
-/** The detectors that read the scores of a domain. */
+/** Alerts that are shown: those that hold, then the newest. */
+const SHOWN_ALERTS = 5
+
+/** The detectors that read the scores of a domain, and its alerts. */
 export function Detectors({ name }: { name: string }) {
   const resource = useResource(detectors(useModel()), 60_000)
   return (
@@ -96,6 +100,33 @@ export function Detectors({ name }: { name: string }) {
           />
         )}
       </Loaded>
+      <DomainAlerts name={name} />
     </Section>
+  )
+}
+
+/** The alerts of a domain, those that hold first. */
+function DomainAlerts({ name }: { name: string }) {
+  const { value } = useResource(alerts(useModel()), 60_000)
+  const own = (value?.alerts ?? []).filter(({ domain }) => domain === name).slice(0, SHOWN_ALERTS)
+  return (
+    <ul class="alerts">
+      {own.map(({ id, kind, message, raised_at: raisedAt, ended_at: endedAt }) => (
+        <li key={id} class="entry">
+          <p class="entry-line">
+            <Status tone={endedAt === null ? 'harm' : 'quiet'}>{ALERT_KINDS[kind]}</Status>
+            <span class="soft entry-end">
+              <Time at={raisedAt} />
+              {endedAt !== null && (
+                <>
+                  , ended <Time at={endedAt} />
+                </>
+              )}
+            </span>
+          </p>
+          <p class={endedAt === null ? undefined : 'soft'}>{message}</p>
+        </li>
+      ))}
+    </ul>
   )
 }

@@ -9,12 +9,12 @@ import {
   formatLossDifference,
   formatNumber,
   formatPercentTick,
-  formatShare,
   formatSignedPercent,
   perplexityChange,
 } from '../../format/numbers.ts'
 import { useNavigation } from '../../navigation/navigation.tsx'
 import { paths } from '../../navigation/routes.ts'
+import { scoredNote, whyNothingScored } from './scored-note.ts'
 
 const SYNC = 'domain'
 
@@ -37,6 +37,7 @@ export function DriftCharts({ report, domain }: { report: SeriesReport; domain: 
     },
   }
   const gap = lastKnown(joined.gap)
+  const nothing = whyNothingScored(joined)
   return (
     <>
       <SeriesChart
@@ -48,6 +49,7 @@ export function DriftCharts({ report, domain }: { report: SeriesReport; domain: 
             : 'Too few requests were scored in this time.'
         }
         lines={lines.gap}
+        empty={nothing}
         formatY={formatSignedPercent}
         formatTick={formatPercentTick}
         height={200}
@@ -58,6 +60,7 @@ export function DriftCharts({ report, domain }: { report: SeriesReport; domain: 
         title="Perplexity of the traffic"
         summary="Dense shows whether the traffic changes; the distance between the lines is the cost of pruning."
         lines={lines.perplexity}
+        empty={nothing}
         formatY={formatNumber}
         includesZero={false}
         height={200}
@@ -98,22 +101,4 @@ function linesOf(
     ],
     tokens: [{ label: `in each ${formatDuration(widthS)}`, colour: 'ink', values: tokens }],
   }
-}
-
-/** Says how many requests the intervals rest on, and why the others were not scored. */
-function scoredNote({ totals }: DomainSeries): string {
-  if (totals.requests === 0) return 'No requests in this time.'
-  const { not_sampled: notSampled, too_short: tooShort, budget, evicted, failed } = totals.notScored
-  const reasons = [
-    [notSampled, 'not in the sample'],
-    [tooShort, 'too short'],
-    [budget, 'over the share of node time for scoring'],
-    [evicted, 'pushed out by newer ones'],
-    [failed, 'failed'],
-  ] as const
-  const others = reasons
-    .filter(([count]) => count > 0)
-    .map(([count, reason]) => `${formatCount(count)} ${reason}`)
-  const share = formatShare(totals.scored / totals.requests)
-  return `${formatCount(totals.scored)} of ${formatCount(totals.requests)} requests were scored (${share})${others.length > 0 ? `; the others were not: ${others.join(', ')}` : ''}. Each period shows the mask under which most of its requests were scored.`
 }

@@ -1,4 +1,5 @@
 import type { RecentDecision } from '@copal/shared/wire/admin-overview.ts'
+import { Folded } from '../../components/folded.tsx'
 import { Section } from '../../components/page.tsx'
 import { Status, type Tone } from '../../components/status.tsx'
 import { Time } from '../../components/time.tsx'
@@ -45,7 +46,7 @@ function Decision({ decision }: { decision: RecentDecision }) {
             </span>
           )}
         </p>
-        <p class="soft">{reason}</p>
+        <Folded text={reason} />
       </div>
     </li>
   )

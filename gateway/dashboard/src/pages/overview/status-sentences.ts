@@ -10,7 +10,7 @@ import { roundEstimate, secondsLeft } from '../../format/times.ts'
 const MAX_FAILED_SHARE = 0.01
 
 /** What is wrong now, one phrase each, worst first; empty when all is well. */
-export function problemsOf({ nodes, traffic, alerts, model }: OverviewReport): string[] {
+function problemsOf({ nodes, traffic, alerts, model }: OverviewReport): string[] {
   const alive = nodes.filter((node) => node.alive)
   const problems: string[] = []
   if (alive.length === 0) problems.push('no node is alive, so requests fail')

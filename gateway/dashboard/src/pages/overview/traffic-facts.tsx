@@ -1,14 +1,7 @@
 import type { OverviewReport } from '@copal/shared/wire/admin-overview.ts'
 import { Sparkline } from '../../charts/sparkline.tsx'
 import { Facts } from '../../components/facts.tsx'
-import {
-  formatBytes,
-  formatCount,
-  formatMs,
-  formatNumber,
-  formatShare,
-  formatSparsity,
-} from '../../format/numbers.ts'
+import { formatBytes, formatCount, formatMs, formatNumber, formatShare } from '../../format/numbers.ts'
 
 /** The figures of the last minutes, and what the mask saves. */
 export function TrafficFacts({ overview }: { overview: OverviewReport }) {
@@ -48,7 +41,7 @@ export function TrafficFacts({ overview }: { overview: OverviewReport }) {
           { label: 'Nodes alive', value: `${alive} of ${nodes.length}` },
           {
             label: 'Sparsity',
-            value: model.mask ? formatSparsity(model.mask.sparsity) : 'dense',
+            value: model.mask ? formatShare(model.mask.sparsity) : 'dense',
             title: model.mask
               ? `Mask ${model.mask.version}, ${model.mask.method}, pattern ${model.mask.pattern}`
               : undefined,

@@ -1,0 +1,32 @@
+/** What the intervals of a domain's charts rest on, in words. */
+import type { DomainSeries } from '../../data/domain-series.ts'
+import { formatCount, formatShare } from '../../format/numbers.ts'
+
+/** Says why nothing was scored: there was no traffic, or for which reason most requests were not. */
+export function whyNothingScored({ totals }: DomainSeries): string {
+  if (totals.requests === 0) return 'No requests in this time.'
+  if (totals.scored > 0) return 'Too few requests were scored in this time.'
+  const [most] = reasonsOf(totals).toSorted(([a], [b]) => b - a)
+  return `Nothing was scored in this time${most ? `: ${formatCount(most[0])} of ${formatCount(totals.requests)} requests ${most[0] === 1 ? 'was' : 'were'} ${most[1]}` : ''}.`
+}
+
+/** How many requests were not scored for each reason, without those that none has. */
+function reasonsOf({ notScored }: DomainSeries['totals']): [count: number, reason: string][] {
+  const { not_sampled: notSampled, too_short: tooShort, budget, evicted, failed } = notScored
+  const reasons: [number, string][] = [
+    [notSampled, 'not in the sample'],
+    [tooShort, 'too short'],
+    [budget, 'over the share of node time for scoring'],
+    [evicted, 'pushed out by newer ones'],
+    [failed, 'failed'],
+  ]
+  return reasons.filter(([count]) => count > 0)
+}
+
+/** Says how many requests the intervals rest on, and why the others were not scored. */
+export function scoredNote({ totals }: DomainSeries): string {
+  if (totals.requests === 0) return 'No requests in this time.'
+  const others = reasonsOf(totals).map(([count, reason]) => `${formatCount(count)} ${reason}`)
+  const share = formatShare(totals.scored / totals.requests)
+  return `${formatCount(totals.scored)} of ${formatCount(totals.requests)} requests were scored (${share})${others.length > 0 ? `; the others were not: ${others.join(', ')}` : ''}. Each period shows the mask under which most of its requests were scored.`
+}
