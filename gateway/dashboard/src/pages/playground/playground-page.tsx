@@ -23,7 +23,6 @@ export function PlaygroundPage() {
   const model = useModel()
   const status = useResource(endpoints.status(), 15_000)
   const masks = useResource(endpoints.masks(model), 60_000)
-  const ready = status.value && masks.value
   return (
     <Page
       title="Playground"
@@ -46,13 +45,9 @@ export function PlaygroundPage() {
               </Empty>
             )
           return (
-            <Compare
-              key={served.id}
-              model={served}
-              masks={masks.value?.data ?? []}
-              status={report}
-              isReady={Boolean(ready)}
-            />
+            <Loaded resource={masks}>
+              {({ data }) => <Compare key={served.id} model={served} masks={data} status={report} />}
+            </Loaded>
           )
         }}
       </Loaded>
@@ -64,10 +59,9 @@ interface CompareProps {
   model: StatusReport['models'][number]
   masks: readonly MaskEntry[]
   status: StatusReport
-  isReady: boolean
 }
 
-function Compare({ model, masks, status, isReady }: CompareProps) {
+function Compare({ model, masks, status }: CompareProps) {
   const { query, setQuery } = useNavigation()
   const choices = weightChoices(model.id, model.active_version, masks, status.nodes)
   const [leftVersion, rightVersion] = firstChoices(choices, {
@@ -92,7 +86,7 @@ function Compare({ model, masks, status, isReady }: CompareProps) {
   const isLoaded = (version: number) =>
     choices.some((choice) => choice.version === version && choice.isLoaded)
   const hasLoaded = isLoaded(leftVersion) || isLoaded(rightVersion)
-  const canAsk = hasLoaded && prompt.trim() !== '' && isLimit && !isBusy && isReady
+  const canAsk = hasLoaded && prompt.trim() !== '' && isLimit && !isBusy
   const ask = () => {
     if (!canAsk) return
     const question = {
@@ -147,10 +141,11 @@ function Compare({ model, masks, status, isReady }: CompareProps) {
             }))}
             onChange={setTemperature}
           />
-          {usable.length > 0 && (
+          {(usable.length > 0 || !keys.value) && (
             <SelectField
               label="Charged to"
               value={charged ?? ''}
+              disabled={!keys.value}
               options={usable.map(({ id, name, prefix }) => ({ value: id, label: `${name} (${prefix}…)` }))}
               onChange={setKeyId}
             />
