@@ -1,5 +1,6 @@
 /** Telemetry end to end: the real gateway and a real node send their spans, metrics and log lines to an OTLP receiver. */
 import { afterAll, beforeAll, expect, test } from 'vitest'
+import { SPANS, type SpanDefinition } from '../../shared/src/telemetry/span-table.ts'
 import { startFleet, type FleetNode, type TestFleet } from '../support/processes/fleet.ts'
 import { until } from '../support/processes/service.ts'
 import { startOtlpReceiver, type OtlpReceiver, type OtlpSpan } from '../support/telemetry/otlp-receiver.ts'
@@ -72,6 +73,21 @@ test('one trace leads from the client through lease, queue, prefill and decode t
   for (const [name, parent] of Object.entries(parents)) {
     const expected = parent === undefined ? CALLER : spans.get(parent)?.spanId
     expect([name, spans.get(name)?.parentSpanId]).toEqual([name, expected])
+  }
+})
+
+test('every span that was sent is documented, with its attributes', () => {
+  const documented: readonly SpanDefinition[] = SPANS
+  const kinds = { internal: 1, server: 2, client: 3 }
+  const spans = receiver.spans()
+  expect(spans.length).toBeGreaterThan(8)
+  for (const { name, kind, attributes } of spans) {
+    const own = documented.filter(
+      (span) => kinds[span.kind] === kind && (span.name === name || /^\{\w+\} \{\w+\}$/.test(span.name)),
+    )
+    const allowed = own.flatMap((span) => span.attributes)
+    const undocumented = attributes.filter(({ key: attribute }) => !allowed.includes(attribute))
+    expect([name, kind, undocumented]).toEqual([name, kind, []])
   }
 })
 
