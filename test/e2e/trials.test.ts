@@ -220,7 +220,7 @@ async function ask(key: string, changes: object = {}, consents = true) {
   })
   if (!response.ok) throw new Error(`HTTP ${response.status}: ${await response.text()}`)
   const { choices, system_fingerprint: fingerprint } = (await response.json()) as Completion
-  const logprobs = choices[0]?.logprobs?.token_logprobs ?? []
+  const logprobs = (choices[0]?.logprobs?.token_logprobs ?? []).map((logprob) => logprob ?? NaN)
   return {
     mask: response.headers.get('x-copal-mask'),
     fingerprint,
