@@ -6,7 +6,7 @@ import { listPeriods, type TrafficPeriod } from '../../storage/db/queries/period
 import { gapMoments } from './mask-series.ts'
 
 /** Maximum number of domains that a summary names. */
-export const MAX_SUMMARISED_DOMAINS = 50
+const MAX_SUMMARISED_DOMAINS = 50
 
 const HOUR = 3_600
 const HOURS = 24

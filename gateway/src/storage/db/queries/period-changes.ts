@@ -47,8 +47,8 @@ const ADDED = Object.fromEntries(
 )
 
 /**
- * Gives domains a name in the periods if they are registered or among the first others of their model, from now on. Run it before
- * {@link addChangesToPeriods}, in the same transaction.
+ * Gives domains a name in the periods if they are registered or among the first others of their model: for what is stored after
+ * anything was counted under no name. Run it before {@link addChangesToPeriods}, in the same transaction.
  *
  * @param counted a query of the columns `model` and `domain`
  */
@@ -61,13 +61,27 @@ export function namePeriodDomains(db: Database, counted: SQL, nowMs: number) {
         select 1 from period_domains known where known.model = counted.model and known.domain = counted.domain)
     ), ranked as (
       select *, dense_rank() over (partition by model, is_registered order by domain) place from wanted
+    ), decided as (
+      select *, is_registered or place + (
+        select count(*) from period_domains known
+        where known.model = ranked.model and known.domain <> ${OTHER_DOMAINS}
+          and known.domain not in (select name from domains)
+      ) <= ${NAMED_DOMAINS} is_named
+      from ranked
     )
-    select model, domain, ${nowMs} from ranked
-    where is_registered or place + (
-      select count(*) from period_domains known
-      where known.model = ranked.model and known.domain not in (select name from domains)
-    ) <= ${NAMED_DOMAINS}`
-  return db.insert(periodDomains).select(named).onConflictDoNothing()
+    select model, domain, coalesce((
+        select since + 1 from period_domains other where other.model = decided.model and other.domain = ${OTHER_DOMAINS}
+      ), 0)
+    from decided where is_named
+    union all
+    select distinct model, ${OTHER_DOMAINS}, ${nowMs} from decided where not is_named`
+  return db
+    .insert(periodDomains)
+    .select(named)
+    .onConflictDoUpdate({
+      target: [periodDomains.model, periodDomains.domain],
+      set: { since: sql`max(since, excluded.since)` },
+    })
 }
 
 /**

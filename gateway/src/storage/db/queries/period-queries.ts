@@ -186,7 +186,7 @@ export async function deleteUnusedNames(db: Database, beforeMs: number): Promise
 
 /** Every model and domain with periods, the other domains of a model among them. */
 const COUNTED_DOMAINS = sql`
-  select model, domain from period_domains union all select distinct model, ${OTHER_DOMAINS} from period_domains`
+  select model, domain from period_domains union select model, ${OTHER_DOMAINS} from period_domains`
 
 /** Whether a period is of a domain that is counted by name or of the others: names each, so that the index finds their rows. */
 function isCounted(model: string): SQL {
@@ -205,7 +205,7 @@ function periodsSince(model: string, { fromMs, nowMs }: { fromMs: number; nowMs:
   )
   return sql`(
     select period.* from json_each(${ranges}) range
-      cross join (select domain from period_domains where model = ${model} union all select ${OTHER_DOMAINS}) counted
+      cross join (select domain from period_domains where model = ${model} union select ${OTHER_DOMAINS}) counted
       cross join traffic_periods period on period.model = ${model} and period.domain = counted.domain
         and period.width = range.value ->> 0 and period.start >= range.value ->> 1 and period.start < range.value ->> 2)`
 }

@@ -81,7 +81,7 @@ export function shadowSumsSince(
         and created_at >= ${fromMs} and created_at < ${minute * 1000}
       union all
       select period.domain, requests, ${summed} from json_each(${ranges}) range
-        cross join (select domain from period_domains where model = ${model} union all select ${OTHER_DOMAINS}) counted
+        cross join (select domain from period_domains where model = ${model} union select ${OTHER_DOMAINS}) counted
         cross join shadow_periods period on period.model = ${model} and period.shadow_version = ${shadowVersion}
           and period.mask_version = ${maskVersion} and period.domain = counted.domain and period.width = range.value ->> 0
           and period.start >= range.value ->> 1 and period.start < range.value ->> 2

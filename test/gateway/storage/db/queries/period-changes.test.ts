@@ -225,6 +225,29 @@ describe('the periods of receipts', () => {
     },
   )
 
+  test('are the same in whatever order and batches the receipts arrive', async () => {
+    const random = seededRandom(7)
+    const receipts = draw('order', 5).flatMap((happening) =>
+      happening.kind === 'receipts' && happening.origin === 'node' ? happening.receipts : [],
+    )
+    const once = [...new Map(receipts.map((receipt) => [receipt.requestId, receipt])).values()]
+    const timed = once.map((receipt) => ({
+      receipt,
+      atMs: 1_790_000_000_000 + Math.floor(random() * 4 * DAY_MS),
+    }))
+    const settleAll = async (model: string, order: typeof timed) => {
+      for (const { receipt, atMs } of order) {
+        const own = { ...receipt, model, requestId: `${model}-${receipt.requestId}` }
+        await insertReceipts(db, 'node-1', [own], 'node', atMs)
+      }
+    }
+    await settleAll('forward', timed)
+    await settleAll('backward', timed.toReversed())
+    for (const width of SERIES_WIDTHS)
+      expectEqual(await stored('backward', width), await stored('forward', width))
+    expect((await stored('forward', 86_400)).size).toBeGreaterThan(20)
+  })
+
   test('of further domains are counted together, and corrected where they were counted', async () => {
     const model = 'crowded'
     const at = 1_790_000_000_000
