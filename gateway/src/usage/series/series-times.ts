@@ -25,6 +25,10 @@ export function seriesTimes(
     throw new AppError('invalid_request', `'from' must be before 'to', which is ${at(toMs)}.`, {
       param: 'from',
     })
+  if (fromMs < 0)
+    throw new AppError('invalid_request', `A series begins in 1970 or later; this one on ${at(fromMs)}.`, {
+      param: from === undefined ? 'to' : 'from',
+    })
   const days = { 60: seriesDays.minutes, 300: seriesDays.minutes, 3_600: seriesDays.hours, 86_400: 0 }
   const isKept = (each: keyof typeof days) => days[each] === 0 || fromMs >= nowMs() - days[each] * DAY_MS
   const chosen =

@@ -30,7 +30,13 @@ test('a named width is taken, if it does not give too many periods', () => {
   )
 })
 
-test('a time that ends before it begins is an error of the request', () => {
+test('a time that ends before it begins, or begins before 1970, is an error of the request', () => {
+  expect(() => seriesTimes({ from: undefined, to: '1969-12-31T12:00:00Z', width: undefined }, deps)).toThrow(
+    /begins in 1970 or later/,
+  )
+  expect(() => seriesTimes({ from: undefined, to: '0000-01-01T00:00:00Z', width: undefined }, deps)).toThrow(
+    /1970/,
+  )
   expect(() => seriesTimes({ from: ago(-1), to: undefined, width: undefined }, deps)).toThrow(
     /'from' must be before/,
   )
