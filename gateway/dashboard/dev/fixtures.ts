@@ -154,6 +154,15 @@ export function overview(): OverviewReport {
         185,
         14,
       ],
+      [
+        'policy',
+        'done',
+        'gate.max_regression from 1.05 to 1.02; canary.share from 0.1 to 0.2; triggers.new_segments from 16 to 128; triggers.max_gap from 0.5 to 0.05; influence.max_key_share from 0.1 to 0.05; discovery.accept_texts from null to 400.',
+        null,
+        [],
+        200,
+        null,
+      ],
       ['promote', 'done', 'Mask 14 is live for all.', 'upd_77aa10', ['speech'], 250, 14],
       [
         'canary',

@@ -16,15 +16,13 @@ interface PageProps {
 /** A page: its title, its sentence, then the evidence. Going to a page moves the focus to its title. */
 export function Page({ title, sentence, actions, above, children }: PageProps) {
   const heading = useRef<HTMLHeadingElement>(null)
-  const { path } = useNavigation()
-  const firstPath = useRef(path)
+  const { moves } = useNavigation()
   useEffect(() => {
     document.title = `${title} · copal`
   }, [title])
   useEffect(() => {
-    if (firstPath.current !== path || history.state !== null) heading.current?.focus({ preventScroll: true })
-    firstPath.current = path
-  }, [path])
+    if (moves > 0) heading.current?.focus({ preventScroll: true })
+  }, [moves])
   return (
     <>
       <header class="page-head">

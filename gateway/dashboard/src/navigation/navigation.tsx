@@ -8,6 +8,8 @@ export interface Navigation {
   /** Path below the dashboard, starting with `/`. */
   path: string
   query: URLSearchParams
+  /** How often the reader went to another page; 0 after loading. */
+  moves: number
   /** Goes to a path below the dashboard. */
   go: (to: string, options?: { replace?: boolean }) => void
   /** Sets query parameters of this page without adding to the history; null removes one. */
@@ -21,8 +23,12 @@ const NavigationContext = createContext<Navigation | undefined>(undefined)
 /** Provides {@link useNavigation} to what is inside. */
 export function NavigationProvider({ children }: { children: ComponentChildren }) {
   const [address, setAddress] = useState(currentAddress)
+  const [moves, setMoves] = useState(0)
   useEffect(() => {
-    const update = () => setAddress(currentAddress())
+    const update = () => {
+      setAddress(currentAddress())
+      setMoves((count) => count + 1)
+    }
     addEventListener('popstate', update)
     return () => removeEventListener('popstate', update)
   }, [])
@@ -35,12 +41,15 @@ export function NavigationProvider({ children }: { children: ComponentChildren }
     return {
       path: pathBelow(address.pathname),
       query,
+      moves,
       href,
       go: (to, { replace = false } = {}) => {
         if (replace) history.replaceState(null, '', href(to))
         else history.pushState(null, '', href(to))
         setAddress(currentAddress())
-        if (!replace) scrollTo(0, 0)
+        if (replace) return
+        setMoves((count) => count + 1)
+        scrollTo(0, 0)
       },
       setQuery: (changes) => {
         const next = new URLSearchParams(location.search)
@@ -53,7 +62,7 @@ export function NavigationProvider({ children }: { children: ComponentChildren }
         setAddress(currentAddress())
       },
     }
-  }, [address, href])
+  }, [address, moves, href])
   return <NavigationContext.Provider value={navigation}>{children}</NavigationContext.Provider>
 }
 

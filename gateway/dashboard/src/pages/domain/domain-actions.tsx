@@ -42,10 +42,29 @@ export function UpdateDomain({ name, entry }: DomainProps) {
 export function RemoveFromDomain({ name, entry }: DomainProps) {
   const { send, refresh } = useClient()
   const { go } = useNavigation()
+  const model = useModel()
+  const withModel = (path: string) =>
+    model === undefined ? path : `${path}?model=${encodeURIComponent(model)}`
   const path = `/admin/domains/${encodeURIComponent(name)}`
   const texts = plural(entry.samples, 'text')
   return (
     <div class="button-row">
+      {typeof entry.own_mask === 'number' && (
+        <ConfirmButton
+          label="Remove its own mask"
+          title={`Let the shared mask serve ${name}?`}
+          consequences={[
+            `Requests of ${name} are served by the shared mask instead of mask ${entry.own_mask}, at once. Those that run end as they began.`,
+            'An update of the domain alone can make another mask for it.',
+          ]}
+          confirm="Use the shared mask"
+          act={async () => {
+            await send('DELETE', withModel(`${path}/mask`))
+            refresh('/admin/domains', '/admin/masks', '/admin/overview')
+          }}
+          done={`The shared mask serves ${name}.`}
+        />
+      )}
       <ConfirmButton
         label="Rebuild statistics"
         title={`Rebuild the statistics of ${name}?`}
