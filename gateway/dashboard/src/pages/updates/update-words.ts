@@ -10,7 +10,7 @@ import { roundEstimate } from '../../format/times.ts'
 import { hasEnded } from './update-steps.ts'
 
 /** The word and the tone of a state. */
-export const STATES: Readonly<Record<UpdateState, { word: string; tone: Tone }>> = {
+const STATES: Readonly<Record<UpdateState, { word: string; tone: Tone }>> = {
   collecting: { word: 'collecting', tone: 'busy' },
   calibrating: { word: 'calibrating', tone: 'busy' },
   evaluating: { word: 'at the gate', tone: 'busy' },
