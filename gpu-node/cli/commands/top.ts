@@ -69,7 +69,7 @@ async function fetchOverview(session: Session, path: string): Promise<OverviewRe
 }
 
 /** Renders the state of the fleet: traffic, alerts, nodes, domains, updates. */
-export function describeOverview(report: OverviewReport, table: Session['table']): string {
+function describeOverview(report: OverviewReport, table: Session['table']): string {
   const { nodes, domains, alerts } = report
   return [
     [describeModel(report), describeTraffic(report)].join('\n'),

@@ -30,7 +30,7 @@ interface PanelOptions {
 }
 
 /** The data source that the reader of a dashboard chooses. */
-export const PROMETHEUS = { type: 'prometheus', uid: '${prometheus}' }
+const PROMETHEUS = { type: 'prometheus', uid: '${prometheus}' }
 
 const HEIGHT = 8
 const SPAN = 8

@@ -25,7 +25,7 @@ let found: Promise<PrometheusPrograms> | undefined
  *
  * @throws Error with one line that says what to install
  */
-export function prometheusPrograms(): Promise<PrometheusPrograms> {
+function prometheusPrograms(): Promise<PrometheusPrograms> {
   return (found ??= findPrograms())
 }
 
