@@ -58,6 +58,7 @@ const SAMPLES: readonly Column<DomainRow>[] = [
     value: ({ entry }) => entry?.new_samples,
     cell: ({ entry }) => formatCount(entry?.new_samples),
     align: 'end',
+    phone: 'none',
     hint: 'Texts that no update has taken yet',
   },
   {
@@ -104,6 +105,7 @@ const SAMPLES: readonly Column<DomainRow>[] = [
     key: 'last',
     title: 'Last sample',
     value: ({ entry }) => entry?.last_sample_at,
+    phone: 'none',
     cell: ({ entry }) => <Time at={entry?.last_sample_at} missing="none" />,
   },
 ]
