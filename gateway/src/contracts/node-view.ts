@@ -20,6 +20,8 @@ export interface NodeView {
   kvTokensTotal: number
   /** What it runs on, for people; absent from older nodes, as the rate is. */
   device?: string | undefined
+  /** Bytes of the dense weights in its precision, also while it does not hold them; absent until it did. */
+  denseBytes?: number | undefined
   tokensPerSecond?: number | undefined
   leases: number
   seenMsAgo: number

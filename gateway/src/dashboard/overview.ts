@@ -66,7 +66,7 @@ export async function overviewReport(
       active_since: activeSinceMs === null ? null : new Date(activeSinceMs).toISOString(),
       mask: mask ? maskEntry(model, mask) : null,
       weight_bytes: bytesOf(nodes, activeVersion),
-      dense_bytes: bytesOf(nodes, 0),
+      dense_bytes: maximum(nodes.map(({ denseBytes }) => denseBytes)),
       converged: hasConverged(nodes, model),
     },
     models: models.map((each) => each.id),
@@ -109,10 +109,13 @@ async function currentUpdates({ db }: Pick<Deps, 'db'>, model: string) {
 
 /** Returns the bytes of a weight set on the node where it takes most; null if no node reports them. */
 function bytesOf(nodes: readonly NodeView[], version: number): number | null {
-  const sizes = nodes
-    .flatMap(({ weightSets }) => weightSets)
-    .flatMap((set) => (set.version === version && set.bytes !== undefined ? [set.bytes] : []))
-  return sizes.length > 0 ? Math.max(...sizes) : null
+  const sets = nodes.flatMap(({ weightSets }) => weightSets)
+  return maximum(sets.map((set) => (set.version === version ? set.bytes : undefined)))
+}
+
+function maximum(values: readonly (number | undefined)[]): number | null {
+  const known = values.filter((value) => value !== undefined)
+  return known.length > 0 ? Math.max(...known) : null
 }
 
 function sum(nodes: readonly NodeView[], of: (node: NodeView) => number): number {

@@ -17,6 +17,8 @@ interface NodeReport {
   drained: boolean
   /** When its last heartbeat arrived. */
   seenAtMs: number
+  /** Bytes of the dense weights in its precision, since its process reported them last: it need not hold them any more. */
+  denseBytes?: number | undefined
 }
 
 /** The state of a node in the fleet. */
@@ -60,10 +62,10 @@ export function createNode(report: NodeReport): Node {
 
 /** Returns the record to store of a node. */
 export function toRecord(node: Node): NodeRecord {
-  const { desiredVersion, trials, drained, seenAtMs, leases } = node
+  const { desiredVersion, trials, drained, seenAtMs, denseBytes, leases } = node
   // The next heartbeat reports the prefixes again: they are not worth a write every two seconds.
   const { prefixes: _, ...heartbeat } = node.heartbeat
-  return { heartbeat, desiredVersion, trials, drained, seenAtMs, leases: [...leases.values()] }
+  return { heartbeat, desiredVersion, trials, drained, seenAtMs, denseBytes, leases: [...leases.values()] }
 }
 
 /** Returns a node as the admin API and metrics show it. */
@@ -85,6 +87,7 @@ export function toView(node: Node, alive: boolean, nowMs: number): NodeView {
     kvTokensUsed,
     kvTokensTotal,
     device: heartbeat.device,
+    denseBytes: node.denseBytes,
     tokensPerSecond,
     leases: node.leases.size,
     seenMsAgo: nowMs - node.seenAtMs,
@@ -120,12 +123,15 @@ export function wasRestarted(before: Heartbeat, after: Heartbeat): boolean {
   return before.leaving || before.process !== after.process
 }
 
-/** Returns what the process of a heartbeat has registered before, and does not repeat: its pruning methods and its device. */
+/**
+ * Returns what the process of a heartbeat has reported before, and does not repeat: its pruning methods, its device, and the bytes
+ * of dense weights that it no longer holds.
+ */
 export function registered(
-  known: Pick<Node, 'heartbeat'> | undefined,
+  known: Pick<Node, 'heartbeat' | 'denseBytes'> | undefined,
   heartbeat: Heartbeat,
-): Pick<Heartbeat, 'methods' | 'device'> {
+): Pick<Heartbeat, 'methods' | 'device'> & Pick<NodeReport, 'denseBytes'> {
   if (!known || wasRestarted(known.heartbeat, heartbeat)) return {}
   const { methods, device } = known.heartbeat
-  return { methods, device }
+  return { methods, device, denseBytes: known.denseBytes }
 }

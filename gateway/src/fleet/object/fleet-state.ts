@@ -78,6 +78,7 @@ export class FleetState {
       trials: desiredVersion === undefined ? (known?.trials ?? {}) : trials,
       drained: known !== undefined && known.drained && !wasRestarted(known.heartbeat, heartbeat),
       seenAtMs: nowMs,
+      denseBytes: heartbeat.weightSets.find(({ version }) => version === 0)?.bytes ?? before.denseBytes,
     }
     const node = known ?? createNode(report)
     if (known && known.heartbeat.process !== heartbeat.process) node.replacedProcess = known.heartbeat.process

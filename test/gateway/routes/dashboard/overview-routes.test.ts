@@ -6,6 +6,7 @@ import type { CreatedKey } from '@copal/shared/wire/admin-keys.ts'
 import { Hono } from 'hono'
 import { createApp } from '../../../../gateway/src/app.ts'
 import type { ActorEnv } from '../../../../gateway/src/contracts/context.ts'
+import { overviewReport as gatherOverview } from '../../../../gateway/src/dashboard/overview.ts'
 import { createOverviewCache } from '../../../../gateway/src/dashboard/overview-cache.ts'
 import { createKeyring } from '../../../../gateway/src/keys/keyring.ts'
 import { requireActor } from '../../../../gateway/src/middleware/auth.ts'
@@ -51,6 +52,12 @@ test('the overview of a model matches its schema, and names every model', async 
     updates: [],
     alerts: [],
   })
+  // Its process no longer holds the dense weights.
+  await sendHeartbeat({ id: 'overview-1', url: 'http://127.0.0.1:1' }, 'overview-b', {
+    weightSets: [{ version: 1, state: 'ready', requests: 0, bytes: 1_100 }],
+  })
+  const { model } = await gatherOverview(testDeps(), 'overview-b')
+  expect([model.weight_bytes, model.dense_bytes]).toEqual([1_100, 2_000])
   expect(report.model.mask).toMatchObject({ version: 1, active: true })
   expect(report.traffic.tokens_trend).toHaveLength(60)
   expect(await adminJson('GET', '/overview')).toMatchObject({ model: { id: 'overview-a' } })
