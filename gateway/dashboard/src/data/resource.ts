@@ -47,3 +47,8 @@ export function retryDelayMs(error: ApiError, failures: number): number | undefi
   const mayHelp = error.status === 0 || error.status === 429 || error.status >= 500
   return mayHelp ? Math.min(30_000, 1_000 * 2 ** (failures - 1)) : undefined
 }
+
+/** Whether a first response or error has come, so that what stands below can be placed. */
+export function hasCome({ value, error }: Pick<Snapshot, 'value' | 'error'>): boolean {
+  return value !== undefined || error !== undefined
+}

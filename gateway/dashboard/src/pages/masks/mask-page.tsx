@@ -159,7 +159,7 @@ const PERPLEXITY_COLUMNS: readonly Column<PerplexityRow>[] = [
     cell: ({ domain, learned }) => (
       <>
         {domain === '(general)' ? 'general text' : <Link to={paths.domain(domain)}>{domain}</Link>}
-        {learned && <span class="soft"> learned</span>}
+        {learned && <span class="cell-note">learned</span>}
       </>
     ),
   },

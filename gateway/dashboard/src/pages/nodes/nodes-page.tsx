@@ -3,7 +3,8 @@ import type { NodeEntry } from '@copal/shared/wire/admin.ts'
 import { ConfirmButton } from '../../components/dialog.tsx'
 import { Loaded } from '../../components/loaded.tsx'
 import { Code } from '../../components/copy-button.tsx'
-import { Empty } from '../../components/notices.tsx'
+import { LoadedTogether } from '../../components/loaded-together.tsx'
+import { Empty, Skeleton } from '../../components/notices.tsx'
 import { MaskLink } from '../../components/mask-link.tsx'
 import { Num } from '../../components/num.tsx'
 import { Page, Section } from '../../components/page.tsx'
@@ -12,6 +13,7 @@ import { Table, type Column } from '../../components/table.tsx'
 import { Time } from '../../components/time.tsx'
 import { useClient, useResource } from '../../data/data.tsx'
 import * as endpoints from '../../data/endpoints.ts'
+import { hasCome } from '../../data/resource.ts'
 import { shortMaskName } from '../../format/mask-names.ts'
 import { formatBytes, formatCount, formatDuration, formatNumber, formatShare } from '../../format/numbers.ts'
 import { useModel, useNavigation } from '../../navigation/navigation.tsx'
@@ -39,42 +41,50 @@ export function NodesPage() {
   )?.active_version
   return (
     <Page title="Fleet" sentence={nodes && <p>{fleetSentence(nodes, active)}</p>}>
-      <Section title="Nodes">
-        <Loaded resource={status}>
-          {({ nodes: all }) => (
-            <Table
-              caption="Nodes"
-              columns={mayChange ? [...columnsOf(active), drainColumn(all)] : columnsOf(active)}
-              rows={all}
-              rowKey={({ id }) => id}
-              filter={all.length > 8 || wanted !== undefined}
-              initialFilter={wanted}
-              csv="copal-nodes"
-              empty={<NoNodes />}
-            />
-          )}
-        </Loaded>
-      </Section>
-      <Section
-        title="Probe texts"
-        note="The same fixed texts, scored by every node after a swap and every few minutes"
-      >
-        <Loaded resource={probes}>
-          {({ probes: entries }) => (
-            <>
-              <p class="reason">{probesSentence(entries)}</p>
-              {entries.length > 0 && (
+      {!hasCome(status) ? (
+        <div class="page-place">
+          <Skeleton lines={8} />
+        </div>
+      ) : (
+        <LoadedTogether resources={[status, probes]}>
+          <Section title="Nodes">
+            <Loaded resource={status}>
+              {({ nodes: all }) => (
                 <Table
-                  caption="Scores of the probe texts"
-                  columns={PROBE_COLUMNS}
-                  rows={entries.toSorted((a, b) => Number(a.matches) - Number(b.matches))}
-                  rowKey={({ node, mask_version: version }) => `${node} ${version}`}
+                  caption="Nodes"
+                  columns={mayChange ? [...columnsOf(active), drainColumn(all)] : columnsOf(active)}
+                  rows={all}
+                  rowKey={({ id }) => id}
+                  filter={all.length > 8 || wanted !== undefined}
+                  initialFilter={wanted}
+                  csv="copal-nodes"
+                  empty={<NoNodes />}
                 />
               )}
-            </>
-          )}
-        </Loaded>
-      </Section>
+            </Loaded>
+          </Section>
+          <Section
+            title="Probe texts"
+            note="The same fixed texts, scored by every node after a swap and every few minutes"
+          >
+            <Loaded resource={probes}>
+              {({ probes: entries }) => (
+                <>
+                  <p class="reason">{probesSentence(entries)}</p>
+                  {entries.length > 0 && (
+                    <Table
+                      caption="Scores of the probe texts"
+                      columns={PROBE_COLUMNS}
+                      rows={entries.toSorted((a, b) => Number(a.matches) - Number(b.matches))}
+                      rowKey={({ node, mask_version: version }) => `${node} ${version}`}
+                    />
+                  )}
+                </>
+              )}
+            </Loaded>
+          </Section>
+        </LoadedTogether>
+      )}
     </Page>
   )
 }

@@ -2,7 +2,8 @@ import type { TriggerDomain } from '@copal/shared/wire/admin-triggers.ts'
 import type { UpdateEntry } from '@copal/shared/wire/admin.ts'
 import { Loaded } from '../../components/loaded.tsx'
 import { MaskLink } from '../../components/mask-link.tsx'
-import { Empty } from '../../components/notices.tsx'
+import { LoadedTogether } from '../../components/loaded-together.tsx'
+import { Empty, Skeleton } from '../../components/notices.tsx'
 import { LossDifference, Num } from '../../components/num.tsx'
 import { Page, Section } from '../../components/page.tsx'
 import { Status } from '../../components/status.tsx'
@@ -11,6 +12,7 @@ import { Time } from '../../components/time.tsx'
 import { useResource } from '../../data/data.tsx'
 import * as endpoints from '../../data/endpoints.ts'
 import { useNow } from '../../data/now.ts'
+import { hasCome } from '../../data/resource.ts'
 import { formatCount, formatDuration, formatShare } from '../../format/numbers.ts'
 import { Link } from '../../navigation/link.tsx'
 import { useModel } from '../../navigation/navigation.tsx'
@@ -40,6 +42,8 @@ export function UpdatesPage() {
   const now = useNow(runningId === undefined ? 60_000 : 5_000)
   const current = running.value ?? own?.find(({ id }) => id === runningId)
   const last = own && lastEnded(own)
+  // Sections are drawn at once, so that none of them moves when another one comes.
+  const isPlaced = hasCome(updates) && (runningId === undefined || hasCome(running))
   return (
     <Page
       title="Updates"
@@ -57,44 +61,52 @@ export function UpdatesPage() {
       }
       actions={mayChange && <StartUpdateButton isRunning={runningId !== undefined} model={model} />}
     >
-      {current && (
-        <Section
-          title="Running"
-          note={<Link to={paths.update(current.id)}>Open, cancel, or see its figures</Link>}
-        >
-          <UpdateSteps update={current} />
-        </Section>
+      {!isPlaced ? (
+        <div class="page-place">
+          <Skeleton lines={12} />
+        </div>
+      ) : (
+        <LoadedTogether resources={[updates, triggers]}>
+          {current && (
+            <Section
+              title="Running"
+              note={<Link to={paths.update(current.id)}>Open, cancel, or see its figures</Link>}
+            >
+              <UpdateSteps update={current} />
+            </Section>
+          )}
+          <Section title="All updates">
+            <Loaded resource={updates}>
+              {() => (
+                <Table
+                  caption="Updates, newest first"
+                  columns={COLUMNS}
+                  rows={own ?? []}
+                  rowKey={({ id }) => id}
+                  filter
+                  csv="copal-updates"
+                  limit={25}
+                  empty={<NoUpdates />}
+                />
+              )}
+            </Loaded>
+          </Section>
+          <Section title="Due next" note="Domains by what an update is expected to gain">
+            <Loaded resource={triggers}>
+              {({ domains }) => (
+                <Table
+                  caption="Domains by expected gain"
+                  columns={DUE_COLUMNS}
+                  rows={domains}
+                  rowKey={({ domain }) => domain}
+                  limit={12}
+                  empty={<p class="soft">No domain has text yet.</p>}
+                />
+              )}
+            </Loaded>
+          </Section>
+        </LoadedTogether>
       )}
-      <Section title="All updates">
-        <Loaded resource={updates}>
-          {() => (
-            <Table
-              caption="Updates, newest first"
-              columns={COLUMNS}
-              rows={own ?? []}
-              rowKey={({ id }) => id}
-              filter
-              csv="copal-updates"
-              limit={25}
-              empty={<NoUpdates />}
-            />
-          )}
-        </Loaded>
-      </Section>
-      <Section title="Due next" note="Domains by what an update is expected to gain">
-        <Loaded resource={triggers}>
-          {({ domains }) => (
-            <Table
-              caption="Domains by expected gain"
-              columns={DUE_COLUMNS}
-              rows={domains}
-              rowKey={({ domain }) => domain}
-              limit={12}
-              empty={<p class="soft">No domain has text yet.</p>}
-            />
-          )}
-        </Loaded>
-      </Section>
     </Page>
   )
 }
