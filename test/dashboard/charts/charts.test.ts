@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
 import type { SeriesMark } from '@copal/shared/wire/admin-series.ts'
 import { heatClass, heatRange } from '../../../gateway/dashboard/src/charts/heat-levels.ts'
-import { groupMarks } from '../../../gateway/dashboard/src/charts/marks.ts'
+import { groupAt, groupMarks, markWithUpdate } from '../../../gateway/dashboard/src/charts/marks.ts'
 import {
   lonelyIndexes,
   plotData,
@@ -68,6 +68,23 @@ test('marks that are close share a place, and those outside the axis are left ou
     [0, 2],
     [0.5, 1],
   ])
+})
+
+test('the decisions at the pointer are the nearest, and none if all are far', () => {
+  const groups = groupMarks([markAt(100), markAt(150)], 100, 200)
+  expect(groupAt(groups, 0.46, 0.05)?.position).toBe(0.5)
+  expect(groupAt(groups, 0.3, 0.05)).toBeUndefined()
+  expect(groupAt([], 0.3, 1)).toBeUndefined()
+})
+
+test('a click opens the newest update of a place', () => {
+  const [first, last] = [
+    { ...markAt(100), update: 'a' },
+    { ...markAt(101), update: 'b' },
+  ]
+  const [group] = groupMarks([first, last, markAt(101.5)], 100, 200)
+  expect(group && markWithUpdate(group)?.update).toBe('b')
+  expect(markWithUpdate({ position: 0, marks: [markAt(100)] })).toBeUndefined()
 })
 
 test('a diverging scale is symmetric around zero, a sequential one has the ends of its values', () => {

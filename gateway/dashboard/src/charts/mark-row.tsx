@@ -1,19 +1,16 @@
-import { useMemo, useState } from 'preact/hooks'
+import { useState } from 'preact/hooks'
 import type { SeriesMark } from '@copal/shared/wire/admin-series.ts'
-import { formatClock, formatUtc } from '../format/times.ts'
-import { groupMarks, MARK_KINDS, type MarkGroup } from './marks.ts'
+import { formatClock } from '../format/times.ts'
+import { MarkCard } from './mark-card.tsx'
+import { MARK_KINDS, markWithUpdate, type MarkGroup } from './marks.ts'
 
 interface MarkRowProps {
-  marks: readonly SeriesMark[]
-  /** Start and end of the axis, Unix seconds. */
-  fromS: number
-  toS: number
+  groups: readonly MarkGroup[]
   onMark?: (mark: SeriesMark) => void
 }
 
 /** The decisions below a time axis: the same marks and the same card at every chart. */
-export function MarkRow({ marks, fromS, toS, onMark }: MarkRowProps) {
-  const groups = useMemo(() => groupMarks(marks, fromS, toS), [marks, fromS, toS])
+export function MarkRow({ groups, onMark }: MarkRowProps) {
   const [shown, setShown] = useState<MarkGroup>()
   return (
     <div class="marks" onMouseLeave={() => setShown(undefined)}>
@@ -29,37 +26,14 @@ export function MarkRow({ marks, fromS, toS, onMark }: MarkRowProps) {
             onFocus={() => setShown(group)}
             onBlur={() => setShown(undefined)}
             onClick={() => {
-              const mark = group.marks.findLast(({ update }) => update !== null)
+              const mark = markWithUpdate(group)
               if (mark) onMark?.(mark)
             }}
           >
             <span aria-hidden="true">{shapeOf(group)}</span>
           </button>
         ))}
-        {shown && (
-          <div
-            class={`mark-card ${shown.position > 0.5 ? 'mark-card-end' : ''}`}
-            style={
-              shown.position > 0.5
-                ? { right: `${(1 - shown.position) * 100}%` }
-                : { left: `${shown.position * 100}%` }
-            }
-            aria-hidden="true"
-          >
-            {shown.marks.slice(-5).map((mark) => (
-              <p key={`${mark.at} ${mark.kind} ${mark.domain}`}>
-                <span class="soft" title={formatUtc(mark.at)}>
-                  {formatClock(mark.at, Date.now())} {MARK_KINDS[mark.kind].shape}
-                </span>{' '}
-                {mark.text}
-              </p>
-            ))}
-            {shown.marks.length > 5 && <p class="soft">and {shown.marks.length - 5} before</p>}
-            {shown.marks.some(({ update }) => update !== null) && (
-              <p class="soft">Click to open the update.</p>
-            )}
-          </div>
-        )}
+        {shown && <MarkCard group={shown} at="row" />}
       </div>
     </div>
   )

@@ -41,3 +41,19 @@ export function groupMarks(
   }
   return groups
 }
+
+/** The group nearest to a position of the axis, 0 to 1, at most `tolerance` away. */
+export function groupAt(
+  groups: readonly MarkGroup[],
+  position: number,
+  tolerance: number,
+): MarkGroup | undefined {
+  const distance = (group: MarkGroup) => Math.abs(group.position - position)
+  const [nearest] = groups.toSorted((a, b) => distance(a) - distance(b))
+  return nearest && distance(nearest) <= tolerance ? nearest : undefined
+}
+
+/** The newest mark of a group that belongs to an update, which a click opens. */
+export function markWithUpdate({ marks }: MarkGroup): SeriesMark | undefined {
+  return marks.findLast(({ update }) => update !== null)
+}

@@ -5,7 +5,9 @@ import { formatNumber } from '../format/numbers.ts'
 import { toMs } from '../format/times.ts'
 import { ChartTable } from './chart-table.tsx'
 import { colourVariable, dashesOf } from './colours.ts'
+import { MarkCard } from './mark-card.tsx'
 import { MarkRow } from './mark-row.tsx'
+import { groupAt, groupMarks, markWithUpdate, type MarkGroup } from './marks.ts'
 import { isEmpty as hasNoValue, plotData, type Bound, type Line, type PlotContent } from './plot-data.ts'
 import { plotOptions, type PlotShape } from './plot-options.ts'
 import { colourReader, onThemeChange } from './theme-colours.ts'
@@ -44,6 +46,8 @@ interface SeriesChartProps {
   onMark?: (mark: SeriesMark) => void
 }
 
+/** Distance from a mark at which the pointer is at it. */
+const NEAR_PIXELS = 6
 const NO_BOUNDS: readonly Bound[] = []
 const NO_MARKS: readonly SeriesMark[] = []
 
@@ -65,6 +69,8 @@ export function SeriesChart(props: SeriesChartProps) {
     () => ({ x, xEnd, lines, bounds, markAt: marks.map(({ at }) => toMs(at) / 1000) }),
     [x, xEnd, lines, bounds, marks],
   )
+  const groups = useMemo(() => groupMarks(marks, x[0] ?? 0, xEnd), [marks, x, xEnd])
+  const [near, setNear] = useState<MarkGroup>()
   const contentNow = useRef(content)
   contentNow.current = content
   // A plot is made anew when its lines change, and gets new values otherwise.
@@ -128,6 +134,12 @@ export function SeriesChart(props: SeriesChartProps) {
       else each?.setCursor({ left: -10, top: -10 })
     }
   }
+  /** Shows the decisions at which the pointer is. */
+  const point = (event: MouseEvent) => {
+    const box = plot.current?.over.getBoundingClientRect()
+    if (!box || box.width === 0) return
+    setNear(groupAt(groups, (event.clientX - box.left) / box.width, NEAR_PIXELS / box.width))
+  }
   return (
     <figure class="chart">
       <figcaption>
@@ -140,7 +152,13 @@ export function SeriesChart(props: SeriesChartProps) {
       <div class="plot-place">
         <div
           ref={host}
-          class={`plot plot-${height}`}
+          class={near && markWithUpdate(near) ? 'plot plot-link' : 'plot'}
+          onMouseMove={point}
+          onMouseLeave={() => setNear(undefined)}
+          onClick={() => {
+            const mark = near && markWithUpdate(near)
+            if (mark) props.onMark?.(mark)
+          }}
           style={{ height: `${height}px` }}
           role="img"
           aria-label={title}
@@ -161,14 +179,14 @@ export function SeriesChart(props: SeriesChartProps) {
           onBlur={() => moveCursor(undefined)}
         />
         {isEmpty && <p class="plot-empty soft">{props.empty ?? 'Nothing was scored in this time.'}</p>}
+        {near && (
+          <div class="plot-marks">
+            <MarkCard group={near} at="plot" />
+          </div>
+        )}
       </div>
       {(props.hasMarkRow ?? props.marks !== undefined) && (
-        <MarkRow
-          marks={marks}
-          fromS={x[0] ?? 0}
-          toS={xEnd}
-          {...(props.onMark ? { onMark: props.onMark } : {})}
-        />
+        <MarkRow groups={groups} {...(props.onMark ? { onMark: props.onMark } : {})} />
       )}
       <ChartTable title={title} xTitle={xTitle} x={x} lines={lines} labelX={labelX} formatY={formatY} />
     </figure>
