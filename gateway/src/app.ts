@@ -10,6 +10,7 @@ import { errorResponse, notFoundResponse } from './middleware/error-responses.ts
 import { limitLists } from './middleware/list-limit.ts'
 import { traceRequests } from './middleware/tracing.ts'
 import { adminRoutes } from './routes/admin/admin-routes.ts'
+import type { StreamTimes } from './routes/admin/overview-routes.ts'
 import { chatCompletionRoutes } from './routes/openai/chat-completion-routes.ts'
 import { completionRoutes } from './routes/openai/completion-routes.ts'
 import { dashboardRoutes } from './routes/dashboard/dashboard-routes.ts'
@@ -27,8 +28,9 @@ import { rootRoutes } from './routes/service/root-routes.ts'
  * Creates the HTTP application of the gateway. Create one for each isolate: its key cache and tracer live as long.
  *
  * @param options.recheckKeyMs interval at which the key of a running request is checked again
+ * @param options.streamTimes of the streams of `GET /admin/events`
  */
-export function createApp(options: { recheckKeyMs?: number } = {}): Hono<AppEnv> {
+export function createApp(options: { recheckKeyMs?: number; streamTimes?: StreamTimes } = {}): Hono<AppEnv> {
   const app = new Hono<AppEnv>()
   const keyring = createKeyring()
   const completedRequests = createCompletedRequests()
@@ -60,7 +62,7 @@ export function createApp(options: { recheckKeyMs?: number } = {}): Hono<AppEnv>
     app.route(`${base}/responses`, responseRoutes())
     app.route(`${base}/models`, modelRoutes())
   }
-  app.route('/admin', adminRoutes(keyring))
+  app.route('/admin', adminRoutes(keyring, options.streamTimes))
   app.route('/dashboard', dashboardRoutes(keyring))
   app.route('/internal/nodes', nodeRoutes())
   app.route('/internal', artifactRoutes())

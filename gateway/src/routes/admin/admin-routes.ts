@@ -17,7 +17,7 @@ import { keyRoutes } from './key-routes.ts'
 import { maskPictureRoutes } from './mask-picture-routes.ts'
 import { maskRoutes } from './mask-routes.ts'
 import { fleetRoutes } from './fleet-routes.ts'
-import { overviewRoutes } from './overview-routes.ts'
+import { overviewRoutes, type StreamTimes } from './overview-routes.ts'
 import { ownMaskRoutes } from './own-mask-routes.ts'
 import { policyRoutes } from './policy-routes.ts'
 import { proposalRoutes } from './proposal-routes.ts'
@@ -34,7 +34,7 @@ import { usageRoutes } from './usage-routes.ts'
  * Creates the routes under `/admin`. Keys of a tenant may use those of keys, tenants, usage and its own domains, observers may
  * read all, and the operator may do all.
  */
-export function adminRoutes(keyring: Keyring): Hono<ActorEnv> {
+export function adminRoutes(keyring: Keyring, streamTimes?: StreamTimes): Hono<ActorEnv> {
   const app = new Hono<ActorEnv>()
   app.use(requireActor(keyring), limitLists(), auditActions(), refuseChanges())
   app.route('/', keyRoutes())
@@ -46,7 +46,7 @@ export function adminRoutes(keyring: Keyring): Hono<ActorEnv> {
   app.use(requireOperator())
   app.route('/', statusRoutes())
   app.route('/', dashboardLinkRoutes())
-  app.route('/', overviewRoutes())
+  app.route('/', overviewRoutes(streamTimes))
   app.route('/', auditRoutes())
   app.route('/', fleetRoutes())
   app.route('/', domainChangeRoutes())

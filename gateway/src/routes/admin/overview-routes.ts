@@ -15,7 +15,7 @@ const HEARTBEAT_TICKS = 5
 const MAX_STREAM_MS = 2 * 60_000
 
 /** The times of a stream, milliseconds. */
-interface StreamTimes {
+export interface StreamTimes {
   /** How often it looks for another overview. */
   tickMs: number
   maxStreamMs: number
@@ -26,7 +26,7 @@ const TIMES: StreamTimes = { tickMs: 2_000, maxStreamMs: MAX_STREAM_MS }
 /**
  * Creates the routes of the overview of the dashboard: once, and as server-sent events while it changes.
  *
- * @param times shorter in tests
+ * @param times of the streams; shorter in tests
  */
 export function overviewRoutes({ tickMs, maxStreamMs }: StreamTimes = TIMES): Hono<ActorEnv> {
   const overviews = createOverviewCache()

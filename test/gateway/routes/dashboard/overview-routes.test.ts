@@ -1,19 +1,15 @@
 import { env } from 'cloudflare:workers'
-import { createExecutionContext, waitOnExecutionContext } from 'cloudflare:test'
-import { expect, test } from 'vitest'
+import { createExecutionContext } from 'cloudflare:test'
+import { expect, onTestFinished, test } from 'vitest'
 import { overviewReport, type OverviewReport } from '@copal/shared/wire/admin-overview.ts'
 import type { CreatedKey } from '@copal/shared/wire/admin-keys.ts'
-import { Hono } from 'hono'
 import { createApp } from '../../../../gateway/src/app.ts'
-import type { ActorEnv } from '../../../../gateway/src/contracts/context.ts'
 import { overviewReport as gatherOverview } from '../../../../gateway/src/dashboard/overview.ts'
 import { createOverviewCache } from '../../../../gateway/src/dashboard/overview-cache.ts'
-import { createKeyring } from '../../../../gateway/src/keys/keyring.ts'
-import { requireActor } from '../../../../gateway/src/middleware/auth.ts'
-import { overviewRoutes } from '../../../../gateway/src/routes/admin/overview-routes.ts'
 import { admin, adminJson, testDeps } from '../../support/doubles/simulated-node.ts'
 import { signIn } from '../../support/requests/dashboard-session.ts'
 import { errorOf, sendHeartbeat } from '../../support/requests/gateway-requests.ts'
+import { TEST_ADMIN_KEY } from '../../support/setup/secrets.ts'
 import { seedMasks } from '../../support/state/seed-masks.ts'
 
 /** Reads server-sent events one by one. */
@@ -34,6 +30,24 @@ function readEvents(response: Response) {
     },
     cancel: () => reader?.cancel(),
   }
+}
+
+/** Opens a stream of an application of its own, by default as the operator. */
+async function open(
+  app: ReturnType<typeof createApp>,
+  headers: Record<string, string> = { authorization: `Bearer ${TEST_ADMIN_KEY}` },
+  bindings: typeof env = env,
+): Promise<Response> {
+  return app.request('/admin/events?model=overview-b', { headers }, bindings, createExecutionContext())
+}
+
+/** Moves the clock forward for the rest of a test. */
+function later(ms: number): void {
+  const now = Date.now
+  Date.now = () => now() + ms
+  onTestFinished(() => {
+    Date.now = now
+  })
 }
 
 test('the overview of a model matches its schema, and names every model', async () => {
@@ -69,23 +83,14 @@ test('streams send the overview at once and when it has changed, then a heartbea
   await sendHeartbeat({ id: 'overview-1', url: 'http://127.0.0.1:1' }, 'overview-b')
   const { id, key } = await adminJson<CreatedKey>('POST', '/keys', { name: 'screen', scopes: ['read-admin'] })
   const { cookie } = await signIn({ key })
-  // The same routes and middleware, with shorter times.
-  let nowMs = Date.now()
-  const app = new Hono<ActorEnv>()
-    .use(async (c, next) => {
-      c.set('deps', testDeps({ nowMs: () => nowMs }))
-      await next()
-    })
-    .use(requireActor(createKeyring()))
-    .route('/', overviewRoutes({ tickMs: 50, maxStreamMs: 60_000 }))
-  const response = await app.request('/events?model=overview-b', { headers: { cookie } })
+  const response = await open(createApp({ streamTimes: { tickMs: 50, maxStreamMs: 60_000 } }), { cookie })
   expect(response.status).toBe(200)
   const events = readEvents(response)
   const first = await events.next()
   expect(first?.event).toBe('overview')
   expect(JSON.parse(first?.data ?? '')).toMatchObject({ nodes: [{ drained_by_operator: false }] })
   await adminJson('PUT', '/nodes/overview-1/drain')
-  nowMs += 2_000
+  later(2_000)
   const next = async () => {
     for (;;) {
       const event = await events.next()
@@ -102,35 +107,24 @@ test('streams send the overview at once and when it has changed, then a heartbea
 
 test('a stream that has lasted says that it ends, and one without an overview ends at once', async () => {
   await sendHeartbeat({ id: 'overview-1', url: 'http://127.0.0.1:1' }, 'overview-b')
-  let nowMs = Date.now()
-  let isBroken = false
-  const { fleet } = testDeps()
-  const deps = Object.defineProperty(testDeps({ nowMs: () => nowMs }), 'fleet', {
-    get() {
-      if (isBroken) throw new Error('the fleet is lost')
-      return fleet
-    },
-  })
-  const app = new Hono<ActorEnv>()
-    .use(async (c, next) => {
-      c.set('deps', deps)
-      c.set('actor', { kind: 'operator' })
-      c.set('actorInForce', () => Promise.resolve(true))
-      await next()
-    })
-    .route('/', overviewRoutes({ tickMs: 5, maxStreamMs: 60_000 }))
-  const open = async () => readEvents(await app.request('/events?model=overview-b'))
-  const lasting = await open()
+  const app = createApp({ streamTimes: { tickMs: 5, maxStreamMs: 60_000 } })
+  const lasting = readEvents(await open(app))
   expect((await lasting.next())?.event).toBe('overview')
   expect((await lasting.next())?.event).toBe('heartbeat')
-  nowMs += 60_000
+  later(60_000)
   let last
   for (let event = await lasting.next(); event; event = await lasting.next()) last = event
   expect(last?.event).toBe('end')
-  const breaking = await open()
+  await sendHeartbeat({ id: 'overview-1', url: 'http://127.0.0.1:1' }, 'overview-b')
+  const bindings = { ...env }
+  const breaking = readEvents(await open(app, undefined, bindings))
   expect((await breaking.next())?.event).toBe('overview')
-  isBroken = true
-  nowMs += 2_000
+  Object.defineProperty(bindings, 'FLEET', {
+    get() {
+      throw new Error('the fleet is lost')
+    },
+  })
+  later(2_000)
   let rest
   for (let event = await breaking.next(); event; event = await breaking.next()) rest = event
   expect(rest?.event ?? 'heartbeat').toBe('heartbeat')
@@ -139,31 +133,21 @@ test('a stream that has lasted says that it ends, and one without an overview en
 test('a key has few streams at once, and gets one again when it has closed another', async () => {
   await sendHeartbeat({ id: 'overview-1', url: 'http://127.0.0.1:1' }, 'overview-b')
   const app = createApp()
-  const open = async () => {
-    const ctx = createExecutionContext()
-    const { key } = await created
-    const response = await app.request(
-      '/admin/events?model=overview-b',
-      { headers: { authorization: `Bearer ${key}` } },
-      { ...env, COPAL_LISTS_PER_MINUTE: '0' },
-      ctx,
-    )
-    return { response, ended: () => waitOnExecutionContext(ctx) }
-  }
-  const created = adminJson<CreatedKey>('POST', '/keys', { name: 'many screens', scopes: ['read-admin'] })
+  const { key } = await adminJson<CreatedKey>('POST', '/keys', { name: 'screens', scopes: ['read-admin'] })
+  const another = () => open(app, { authorization: `Bearer ${key}` }, { ...env, COPAL_LISTS_PER_MINUTE: '0' })
   const streams = []
-  for (let i = 0; i < 16; i += 1) streams.push(await open())
-  const { response: refused } = await open()
+  for (let i = 0; i < 16; i += 1) streams.push(await another())
+  const refused = await another()
   expect([refused.status, (await errorOf(refused)).code]).toEqual([429, 'rate_limit_exceeded'])
-  await streams[0]?.response.body?.cancel()
+  await streams[0]?.body?.cancel()
   await expect
     .poll(async () => {
-      const { response } = await open()
+      const response = await another()
       await response.body?.cancel()
       return response.status
     })
     .toBe(200)
-  for (const { response } of streams.slice(1)) await response.body?.cancel()
+  for (const { body } of streams.slice(1)) await body?.cancel()
 }, 30_000)
 
 test('streams that look at the same time share one computation', async () => {
