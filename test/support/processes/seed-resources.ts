@@ -108,8 +108,15 @@ export async function seedResources(
       body: { model: model.id, mask_version: 0, text: SENTENCE.repeat(8), window_tokens: 16 },
     },
     'GET /admin/drift': ofModel,
+    'GET /admin/series': { query: { model: model.id, ...lastHours(20) } },
     'GET /admin/alerts': { query: { model: model.id } },
     'GET /admin/detectors': ofModel,
     'GET /admin/probes': ofModel,
   }
+}
+
+/** The query of a time that ends now. */
+function lastHours(hours: number): { from: string; to: string } {
+  const nowMs = Date.now()
+  return { from: new Date(nowMs - hours * 3_600_000).toISOString(), to: new Date(nowMs).toISOString() }
 }
