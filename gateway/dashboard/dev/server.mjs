@@ -56,7 +56,11 @@ function respond(url) {
 }
 
 let asked = 0
-createServer(async (request, response) => {
+createServer((request, response) => void answerRequest(request, response)).listen(Number(port), () =>
+  process.stdout.write(`http://localhost:${port}/dashboard\n`),
+)
+
+async function answerRequest(request, response) {
   const url = new URL(request.url, 'http://localhost')
   const send = (status, body) => {
     response.writeHead(status, { 'content-type': 'application/json' })
@@ -93,7 +97,7 @@ createServer(async (request, response) => {
     'content-security-policy': CSP,
   })
   response.end(content ?? (await readFile(join(DIST, 'index.html'))))
-}).listen(Number(port), () => process.stdout.write(`http://localhost:${port}/dashboard\n`))
+}
 
 /** Streams an answer, one token every 30 ms; dense weights are slower. */
 async function stream(request, response) {

@@ -97,8 +97,8 @@ describe('a domain is due', () => {
     const dueBy = (drift: 'any' | 'gap' | 'off') =>
       plan(domains, { policy: { ...POLICY, drift } })
         .domains.filter(({ due }) => due === 'drift')
-        .map(({ domain: name, reason }) => [name, reason])
-        .toSorted()
+        .map(({ domain: name, reason }): [string, string] => [name, reason])
+        .toSorted(([one], [other]) => one.localeCompare(other))
     const gap = ['gap', 'what pruning costs it rose: it is 0.45 nats a token, and was 0.30; 4 new segments']
     expect(dueBy('any')).toEqual([
       gap,

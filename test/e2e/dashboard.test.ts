@@ -1,0 +1,231 @@
+/**
+ * The dashboard in a real Chromium, on a real gateway with a real node and the tiny model. The tests share one browser session
+ * and run in order. With `SCREENSHOTS=folder` every page is also drawn there, in both widths.
+ */
+import { join } from 'node:path'
+import axe from 'axe-core'
+import type { Browser, BrowserContext, Page } from 'playwright-core'
+import type { StatusReport } from '@copal/shared/wire/admin.ts'
+import type { DashboardLink } from '@copal/shared/wire/admin-session.ts'
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import { randomHalfMask } from '../support/models/random-masks.ts'
+import { openBrowser } from '../support/processes/browser.ts'
+import { startFleet, type TestFleet } from '../support/processes/fleet.ts'
+import { until } from '../support/processes/service.ts'
+
+const SCRIPT = '<img src=x onerror="window.wasRun=1"><script>window.wasRun=1</script>'
+const WIDTHS = { desktop: { width: 1280, height: 900 }, phone: { width: 390, height: 844 } }
+const PAGES = [
+  '/dashboard',
+  '/dashboard/domains',
+  '/dashboard/domains/default',
+  '/dashboard/updates',
+  '/dashboard/masks',
+  '/dashboard/masks/2',
+  '/dashboard/nodes',
+  '/dashboard/keys',
+  '/dashboard/audit',
+  '/dashboard/playground',
+]
+
+let fleet: TestFleet
+let browser: Browser
+let context: BrowserContext
+let page: Page
+/** What the browser reported as errors. */
+const errors: string[] = []
+
+beforeAll(async () => {
+  ;[fleet, browser] = await Promise.all([startFleet(), openBrowser()])
+  // Axe is put into pages, which their own policy forbids to others.
+  context = await browser.newContext({ viewport: WIDTHS.desktop, bypassCSP: true })
+  page = await context.newPage()
+  context.setDefaultTimeout(90_000)
+  page.on('console', (message) => {
+    if (message.type() === 'error') errors.push(`${page.url()}: ${message.text()}`)
+  })
+  page.on('response', (response) => {
+    if (response.status() < 500) return
+    void response.text().then(
+      (body) => errors.push(`${response.url()}: ${body}`),
+      () => undefined,
+    )
+  })
+  page.on('pageerror', (error) => errors.push(`${page.url()}: ${error.message}`))
+})
+afterAll(async () => {
+  await browser?.close()
+  await fleet?.stop()
+})
+
+test('somebody without a session gets the form to sign in, and an unknown key is refused in words', async () => {
+  const response = await page.goto(`${fleet.url}/dashboard`)
+  expect(response?.headers()['content-security-policy']).toContain("default-src 'none'")
+  await page.getByLabel('Key').fill('sk-copal-made-up')
+  await page.getByRole('button', { name: 'Sign in' }).click()
+  await page.getByText('This key is unknown, revoked or expired.').waitFor()
+  errors.length = 0
+})
+
+test('a link signs in once, and its code leaves the address', async () => {
+  const { url } = await fleet.admin<DashboardLink>('POST', '/admin/dashboard-links')
+  const link = `${fleet.url}/dashboard${new URL(url).hash}`
+  await page.goto(link)
+  await page.getByRole('heading', { name: 'Overview' }).waitFor()
+  expect(page.url()).not.toContain('code=')
+  const [cookie] = await context.cookies()
+  expect(cookie).toMatchObject({ name: 'copal_session', httpOnly: true, sameSite: 'Strict' })
+  const other = await browser.newContext()
+  const second = await other.newPage()
+  await second.goto(link)
+  await second.getByRole('button', { name: 'Sign in' }).waitFor()
+  await other.close()
+})
+
+test('without a node, a mask or traffic every page says so', async () => {
+  await eachPage(
+    'empty',
+    PAGES.filter((path) => !/\/(masks|domains)\/./.test(path)),
+  )
+  // The API says that it knows no model.
+  expect(errors.filter((error) => !/ 503 |no model|No node/i.test(error))).toEqual([])
+})
+
+test('with a node, masks and traffic every page shows them, fits both widths and has no serious finding of axe', async () => {
+  await fleet.start('node-1')
+  await until('the model to be known', async () => {
+    const { models } = await fleet.admin<StatusReport>('GET', '/admin/status')
+    return models[0]
+  })
+  for (const seed of [1, 2]) await fleet.importMask(randomHalfMask(fleet.model, seed).bytes, true)
+  await untilActive(2)
+  // Names are data, whatever they look like.
+  await fleet.admin('POST', '/admin/keys', { name: SCRIPT.slice(0, 64) })
+  const { key } = await fleet.key()
+  for (let index = 0; index < 4; index += 1)
+    await complete(key, `Text ${index} of the default domain. ${SCRIPT}`)
+  await fleet.settled()
+  await eachPage('live', PAGES)
+  expect(errors).toEqual([])
+  expect(await page.evaluate('window.wasRun')).toBeUndefined()
+})
+
+test('the playground streams two sets of weights side by side, and shows a prompt as text', async () => {
+  await page.setViewportSize(WIDTHS.desktop)
+  await page.goto(`${fleet.url}/dashboard/playground`)
+  await page.getByRole('textbox').first().fill(SCRIPT)
+  await page.getByRole('button', { name: 'Ask both' }).click()
+  await page.locator('.tokens > *').first().waitFor({ state: 'attached' })
+  expect(await page.evaluate('window.wasRun')).toBeUndefined()
+  expect(errors).toEqual([])
+})
+
+test('rolling back says what it does, does it at once, and shows it', async () => {
+  await page.goto(`${fleet.url}/dashboard/masks`)
+  await page
+    .getByRole('button', { name: /^Roll back to mask 1|^Activate/ })
+    .first()
+    .click()
+  const dialog = page.getByRole('dialog')
+  expect(await dialog.textContent()).toContain('mask 1')
+  await dialog.getByRole('button', { name: /mask 1/ }).click()
+  await untilActive(1)
+  await dialog.waitFor({ state: 'hidden' })
+  await page.goto(`${fleet.url}/dashboard`)
+  await page
+    .getByText(/Mask 1/)
+    .first()
+    .waitFor()
+})
+
+test('a change without the token of the session, or from another site, changes nothing', async () => {
+  const statusOf = (headers: Record<string, string>) =>
+    page.evaluate(
+      async ([path, sent]) =>
+        (await fetch(path, { method: 'POST', headers: sent, body: '{"version":2}' })).status,
+      ['/admin/rollback', { 'content-type': 'application/json', ...headers }] as const,
+    )
+  expect(await statusOf({})).toBe(403)
+  expect(await statusOf({ 'x-copal-csrf': 'guessed' })).toBe(403)
+  const foreign = await context.newPage()
+  // Another origin of the same machine, from which a form needs no permission to send.
+  await foreign.goto(fleet.url.replace('127.0.0.1', 'localhost') + '/docs')
+  await foreign.setContent(
+    `<form method="post" enctype="text/plain" action="${fleet.url}/admin/rollback"><input name='{"version":2,"x":"' value='"}'></form>`,
+  )
+  const response = foreign.waitForResponse((each) => each.url().endsWith('/admin/rollback'))
+  await foreign.evaluate('document.forms[0].submit()')
+  expect((await response).status()).toBeGreaterThanOrEqual(400)
+  await foreign.close()
+  const { models } = await fleet.admin<StatusReport>('GET', '/admin/status')
+  expect(models[0]?.active_version).toBe(1)
+  errors.length = 0
+})
+
+test('when the gateway falls silent the page keeps what it has and says since when', async () => {
+  await page.goto(`${fleet.url}/dashboard`)
+  await page
+    .getByText(/Mask 1/)
+    .first()
+    .waitFor()
+  await fleet.killGateway()
+  await page.getByText(/No data for/).waitFor()
+  expect(await page.getByText(/Mask 1/).count()).toBeGreaterThan(0)
+  await draw('failing', '/dashboard')
+  await fleet.startGateway()
+  await page.getByText(/No data for/).waitFor({ state: 'hidden', timeout: 60_000 })
+})
+
+/** Opens pages in both widths, and expects no error, nothing that scrolls sideways, and no serious finding of axe. */
+async function eachPage(state: string, paths: readonly string[]): Promise<void> {
+  errors.length = 0
+  for (const path of paths) {
+    await page.setViewportSize(WIDTHS.desktop)
+    await page.goto(fleet.url + path)
+    await page.getByRole('heading', { level: 1 }).waitFor()
+    await page.locator('.skeleton').first().waitFor({ state: 'hidden' })
+    expect([path, await seriousFindings()]).toEqual([path, []])
+    for (const [name, size] of Object.entries(WIDTHS)) {
+      await page.setViewportSize(size)
+      expect([path, name, await tooWide()]).toEqual([path, name, []])
+      await draw(`${state}-${name}`, path)
+    }
+  }
+}
+
+/** Returns what stands beyond the right edge of the page, if that lets it scroll sideways. */
+function tooWide(): Promise<string[]> {
+  return page.evaluate(`document.documentElement.scrollWidth <= innerWidth ? [] : [...document.querySelectorAll('main *')]
+    .filter((element) => element.getBoundingClientRect().right > innerWidth && element.children.length === 0)
+    .map((element) => element.outerHTML.slice(0, 200))`)
+}
+
+async function seriousFindings(): Promise<string[]> {
+  await page.evaluate(axe.source)
+  return page.evaluate(`axe.run().then(({ violations }) => violations
+    .filter(({ impact }) => impact === 'serious' || impact === 'critical')
+    .map(({ id, nodes }) => id + ': ' + nodes[0].html))`)
+}
+
+async function draw(state: string, path: string): Promise<void> {
+  const folder = process.env['SCREENSHOTS']
+  if (!folder) return
+  const name = path.replace(/^\/dashboard\/?/, '').replaceAll('/', '-') || 'overview'
+  await page.screenshot({ path: join(folder, `${name}-${state}.png`), fullPage: true })
+}
+
+function untilActive(version: number): Promise<true> {
+  return until(`mask ${version}`, async () => {
+    const { models } = await fleet.admin<StatusReport>('GET', '/admin/status')
+    return models[0]?.active_version === version && models[0].converged ? true : undefined
+  })
+}
+
+async function complete(key: string, prompt: string): Promise<void> {
+  const response = await fetch(`${fleet.url}/v1/completions`, {
+    method: 'POST',
+    headers: { authorization: `Bearer ${key}`, 'content-type': 'application/json' },
+    body: JSON.stringify({ model: 'tiny', prompt, max_tokens: 4, temperature: 0 }),
+  })
+  if (!response.ok) throw new Error(await response.text())
+}
