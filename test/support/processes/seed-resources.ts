@@ -89,6 +89,7 @@ export async function seedResources(
     'PUT /admin/policy': { body: { model: model.id, gate: { max_regression: 1.08 } } },
     'GET /admin/masks': ofModel,
     'GET /admin/overview': ofModel,
+    'GET /admin/triggers': ofModel,
     'GET /admin/masks/{version}/linears': { ...ofModel, path: { version: '1' } },
     'GET /admin/masks/{version}/churn/{other}': { ...ofModel, path: { version: '1', other: '0' } },
     'GET /admin/masks/{version}/file': { ...ofModel, path: { version: '1' } },
