@@ -13,6 +13,8 @@ const HEARTBEAT_TICKS = 5
  * takes about a dozen.
  */
 const MAX_STREAM_MS = 2 * 60_000
+/** How long after that it has ended at the latest, unless its client is gone. */
+const LAST_MS = 30_000
 
 /** The times of a stream, milliseconds. */
 export interface StreamTimes {
@@ -42,13 +44,17 @@ export function overviewRoutes({ tickMs, maxStreamMs }: StreamTimes = TIMES): Ho
       const model = c.req.query('model')
       // Before the response begins, so that an unknown model is an error of its own.
       const first = await overviews.read(deps, model)
-      const release = slots.take(actorId(deps, actor))
+      const nowMs = deps.nowMs()
+      const endMs = nowMs + maxStreamMs
+      // The last overview may take a while.
+      const latestMs = endMs + LAST_MS
+      const release = slots.take(actorId(deps, actor), { nowMs, endMs: latestMs, signal: c.req.raw.signal })
       return streamSSE(c, async (stream) => {
         try {
           await sendOverviews(stream, {
             first,
             tickMs,
-            endMs: deps.nowMs() + maxStreamMs,
+            endMs,
             next: () => overviews.read(deps, model),
             isAllowed: actorInForce,
             nowMs: () => deps.nowMs(),

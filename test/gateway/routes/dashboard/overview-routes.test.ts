@@ -2,9 +2,11 @@ import { env } from 'cloudflare:workers'
 import { createExecutionContext } from 'cloudflare:test'
 import { expect, onTestFinished, test } from 'vitest'
 import { overviewReport, type OverviewReport } from '@copal/shared/wire/admin-overview.ts'
+import { AppError } from '@copal/shared/errors.ts'
 import type { CreatedKey } from '@copal/shared/wire/admin-keys.ts'
 import { createApp } from '../../../../gateway/src/app.ts'
 import { overviewReport as gatherOverview } from '../../../../gateway/src/dashboard/overview.ts'
+import { StreamSlots } from '../../../../gateway/src/dashboard/stream-slots.ts'
 import { createOverviewCache } from '../../../../gateway/src/dashboard/overview-cache.ts'
 import { admin, adminJson, testDeps } from '../../support/doubles/simulated-node.ts'
 import { signIn } from '../../support/requests/dashboard-session.ts'
@@ -149,6 +151,50 @@ test('a key has few streams at once, and gets one again when it has closed anoth
     .toBe(200)
   for (const { body } of streams.slice(1)) await body?.cancel()
 }, 30_000)
+
+test('a stream whose client has left, or that must have ended, keeps no slot, though its code is never run again', () => {
+  const slots = new StreamSlots()
+  const endMs = 60_000
+  const gone = new AbortController()
+  const take = (nowMs: number, signal = new AbortController().signal) =>
+    slots.take('one', { nowMs, endMs: nowMs + endMs, signal })
+  take(0, gone.signal)
+  for (let i = 1; i < 16; i += 1) take(i)
+  expect(() => take(20)).toThrow(AppError)
+  gone.abort()
+  const release = take(21)
+  expect(() => take(22)).toThrow(AppError)
+  // Those of other keys have their own.
+  slots.take('other', { nowMs: 23, endMs, signal: new AbortController().signal })
+  release()
+  release()
+  take(24)
+  expect(() => take(25)).toThrow(AppError)
+  take(1 + endMs)
+})
+
+test('the slot of a request that is aborted is free', async () => {
+  await sendHeartbeat({ id: 'overview-1', url: 'http://127.0.0.1:1' }, 'overview-b')
+  const { key } = await adminJson<CreatedKey>('POST', '/keys', { name: 'reloads', scopes: ['read-admin'] })
+  const app = createApp()
+  const reload = async () => {
+    const client = new AbortController()
+    const response = await app.request(
+      '/admin/events?model=overview-b',
+      { headers: { authorization: `Bearer ${key}` }, signal: client.signal },
+      { ...env, COPAL_LISTS_PER_MINUTE: '0' },
+      createExecutionContext(),
+    )
+    return { client, response }
+  }
+  const streams = []
+  for (let i = 0; i < 16; i += 1) streams.push(await reload())
+  expect((await reload()).response.status).toBe(429)
+  streams[0]?.client.abort()
+  const next = await reload()
+  expect(next.response.status).toBe(200)
+  for (const { response } of [...streams, next]) await response.body?.cancel()
+})
 
 test('streams that look at the same time share one computation', async () => {
   let computed = 0
