@@ -66,7 +66,7 @@ export function readOtelSettings(
   defaults: { sampler: SamplerName; resource: OtlpResource },
 ): OtelSettings {
   const isDisabled = variables.OTEL_SDK_DISABLED?.toLowerCase() === 'true'
-  const headers = readPairs('OTEL_EXPORTER_OTLP_HEADERS', variables.OTEL_EXPORTER_OTLP_HEADERS)
+  const headers = readHeaders(variables.OTEL_EXPORTER_OTLP_HEADERS)
   const target = (signal: keyof typeof SIGNALS): OtlpTarget | null => {
     const upper = SIGNALS[signal]
     const exporter = variables[`OTEL_${upper}_EXPORTER`] || 'otlp'
@@ -107,8 +107,30 @@ function readSampler(variables: OtelVariables, defaultName: SamplerName): OtelSe
 
 function readUrl(variable: string, value: string | undefined): string | undefined {
   if (!value) return undefined
-  if (URL.canParse(value) && /^https?:/.test(value)) return value
-  throw new OtelVariableError(variable, 'an address like http://127.0.0.1:4318 is expected')
+  if (
+    URL.canParse(value) &&
+    /^https?:/.test(value) &&
+    new URL(value).username === '' &&
+    new URL(value).password === ''
+  )
+    return value
+  throw new OtelVariableError(
+    variable,
+    'an address like http://127.0.0.1:4318 is expected, without a user name: headers are for that',
+  )
+}
+
+/** Reads headers. Their values are secrets: an error must not contain one, as that of `fetch` does. */
+function readHeaders(value: string | undefined): Record<string, string> {
+  const variable = 'OTEL_EXPORTER_OTLP_HEADERS'
+  const headers = readPairs(variable, value)
+  for (const [name, header] of Object.entries(headers))
+    if (!/^[\w!#$%&'*+.^`|~-]+$/.test(name) || !/^[\t\x20-\x7e]*$/.test(header))
+      throw new OtelVariableError(
+        variable,
+        'names and values of HTTP headers, in ASCII and without line breaks, are expected',
+      )
+  return headers
 }
 
 /** Reads `key=value,key=value`, with values percent-encoded as in W3C Baggage. */

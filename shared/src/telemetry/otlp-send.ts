@@ -18,16 +18,20 @@ export async function sendOtlp(
   body: object | Uint8Array<ArrayBuffer>,
 ): Promise<string | undefined> {
   const { url, headers } = target
+  // Some services take their key as a parameter.
+  const shown = url.replace(/[?#].*$/s, '')
   try {
     const response = await fetch(url, {
       method: 'POST',
+      // Another server must not get the headers, which may have a secret.
+      redirect: 'manual',
       headers: { ...headers, 'content-type': 'application/json' },
       body: body instanceof Uint8Array ? body : JSON.stringify(body),
       signal: AbortSignal.timeout(EXPORT_TIMEOUT_MS),
     })
     await response.body?.cancel()
-    return response.ok ? undefined : `the collector at ${url} answered HTTP ${response.status}`
+    return response.ok ? undefined : `the collector at ${shown} answered HTTP ${response.status}`
   } catch (error) {
-    return `cannot reach the collector at ${url}: ${String(error)}`
+    return `cannot reach the collector at ${shown}: ${String(error).replaceAll(url, shown)}`
   }
 }

@@ -78,3 +78,14 @@ test.each([
   expect(read).toThrow(OtelVariableError)
   expect(read).toThrow(expect.objectContaining({ variable }))
 })
+
+test.each([
+  ['OTEL_EXPORTER_OTLP_HEADERS', 'authorization=Bearer%20a-secret%0A'],
+  ['OTEL_EXPORTER_OTLP_HEADERS', 'authorization=a-secret%C3%BC'],
+  ['OTEL_EXPORTER_OTLP_HEADERS', 'a name=a-secret'],
+  ['OTEL_EXPORTER_OTLP_ENDPOINT', 'http://user:a-secret@collector:4318'],
+])('%s=%s is refused without its secret, which fetch would show', (variable, value) => {
+  const read = () => readOtelSettings({ [variable]: value }, DEFAULTS)
+  expect(read).toThrow(OtelVariableError)
+  expect(read).not.toThrow(/a-secret/)
+})
