@@ -1,7 +1,7 @@
 import type { Actor, ActiveKey } from '../contracts/api-key.ts'
 import type { Deps } from '../contracts/bindings.ts'
 import { actorOfKey } from './actor-of-key.ts'
-import { pepperedHash, sameHash } from './key-secret.ts'
+import { digestOf, pepperedHash, sameHash } from './key-secret.ts'
 
 /** The key that a session or a one-time link was created with, as stored. */
 export interface SignedInKey {
@@ -20,6 +20,19 @@ export async function signedInKey(
 ): Promise<SignedInKey> {
   if (actor.kind !== 'operator') return { keyId: actor.key.id, keyHash: actor.key.hash }
   return { keyId: null, keyHash: await pepperedHash(deps.keyPepper, deps.adminKeySha256) }
+}
+
+/**
+ * Returns whether a token is the present secret of its key, not the one from before its rotation, which is valid for a while: a
+ * session must not outlive the secret that it was created with.
+ */
+export async function isPresentSecret(
+  { keyPepper }: Pick<Deps, 'keyPepper'>,
+  { hash, peppered }: Pick<ActiveKey, 'hash' | 'peppered'>,
+  token: string,
+): Promise<boolean> {
+  const digest = await digestOf(token)
+  return sameHash(hash, peppered ? await pepperedHash(keyPepper, digest) : digest)
 }
 
 /**

@@ -11,6 +11,7 @@ import { redeemLink } from '../../keys/dashboard-links.ts'
 import { createSession, endSession, findSession } from '../../keys/dashboard-sessions.ts'
 import { digestOf, KEY_PREFIX } from '../../keys/key-secret.ts'
 import type { Keyring } from '../../keys/keyring.ts'
+import { isPresentSecret } from '../../keys/session-key.ts'
 import { clientNetwork, createUnknownKeyLimit } from '../../keys/unknown-key-limit.ts'
 import { identify, isAdminKey } from '../../middleware/auth.ts'
 import { rejectMethod } from '../../middleware/error-responses.ts'
@@ -40,7 +41,9 @@ export function sessionRoutes(keyring: Keyring): Hono<AppEnv> {
       : await limited(deps, key, address, async () =>
           (await isAdminKey(deps, key)) ? { kind: 'operator' } : undefined,
         )
-    return operator ?? identify(deps, keyring, { token: key, address })
+    const actor = operator ?? (await identify(deps, keyring, { token: key, address }))
+    if (actor.kind !== 'operator' && !(await isPresentSecret(deps, actor.key, key))) throw replacedKey()
+    return actor
   }
 
   return new Hono<AppEnv>()
@@ -100,6 +103,13 @@ function usedLink(): AppError {
   return new AppError(
     'invalid_api_key',
     "This link was used, or is older than five minutes. Sign in with a key, or make another link with 'copal dashboard'.",
+  )
+}
+
+function replacedKey(): AppError {
+  return new AppError(
+    'invalid_api_key',
+    'This key was rotated, and its old secret opens no session. Sign in with the new one.',
   )
 }
 

@@ -86,6 +86,17 @@ describe('signing in', () => {
     ])
   })
 
+  test('fails with the old secret of a rotated key, which is valid for a while: the session would outlive it', async () => {
+    const { id, key } = await createKey()
+    const rotated = await adminJson<CreatedKey>('POST', `/keys/${id}/rotate`, { grace_seconds: 3600 })
+    const old = await postSession({ key })
+    expect([old.status, (await errorOf(old)).message]).toEqual([
+      401,
+      'This key was rotated, and its old secret opens no session. Sign in with the new one.',
+    ])
+    expect((await postSession({ key: rotated.key })).status).toBe(201)
+  })
+
   test.each([
     ['keys', (i: number) => ({ key: `guess-${i}` })],
     ['codes', (i: number) => ({ code: `guess-${i}` })],
