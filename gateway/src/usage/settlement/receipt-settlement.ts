@@ -2,6 +2,7 @@ import type { ReceiptBatch } from '@copal/shared/wire/receipts.ts'
 import type { Deps } from '../../contracts/bindings.ts'
 import { insertReceipts, type StoredReceipt } from '../../storage/db/queries/receipt-queries.ts'
 import { attestedRecords } from './attested-records.ts'
+import { boundedReceipt } from './bounded-receipt.ts'
 import { settlementSpans } from './settlement-spans.ts'
 
 /**
@@ -19,7 +20,7 @@ export async function settleReceipts(
   const records = await attestedRecords(deps, nodeId, sent, 'receipts')
   const attested = records.map((record) => {
     const { traceparent: _, ...receipt } = record
-    return receipt
+    return boundedReceipt(receipt)
   })
   const [receipts] = await Promise.all([markSuperseded(deps, attested), requireFirstUse()])
   const settled = await insertReceipts(deps.db, nodeId, receipts, 'node', deps.nowMs())
