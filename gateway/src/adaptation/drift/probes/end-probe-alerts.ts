@@ -5,7 +5,7 @@ import { MAX_PROBE_AGE_MS } from './compare-probes.ts'
 
 /** Ends the alerts of nodes that have not scored the probe texts under the mask for an hour: they are gone, or no longer hold it. */
 export async function endStaleProbeAlerts({ db, nowMs }: Pick<Deps, 'db' | 'nowMs'>): Promise<void> {
-  const held = (await listAlerts(db, { active: true })).filter(({ kind }) => kind === 'probe_mismatch')
+  const held = await listAlerts(db, { kind: 'probe_mismatch', active: true })
   if (held.length === 0) return
   const scores = await listProbeScores(db, undefined, nowMs() - MAX_PROBE_AGE_MS)
   const stale = held.filter(

@@ -7,6 +7,7 @@ import {
   raiseAlerts,
   type AlertRow,
 } from '../../../storage/db/queries/alert-queries.ts'
+import { findMask } from '../../../storage/db/queries/mask-queries.ts'
 import { SERVICE_ACTOR } from '../../../storage/db/queries/decision-queries.ts'
 import {
   listProbeScores,
@@ -48,6 +49,8 @@ async function recordProbe(
   { maskVersion, tokens, nll: sum, measuredMsAgo }: ProbeScore,
 ): Promise<void> {
   const { db } = deps
+  // Dense weights are version 0. A node that invents versions would make rows and series of them.
+  if (maskVersion > 0 && !(await findMask(db, model, maskVersion))) return
   const nowMs = deps.nowMs()
   const measuredAt = Math.round(nowMs - measuredMsAgo)
   const stored = await listProbeScores(db, model, 0, maskVersion)
@@ -92,9 +95,8 @@ async function settleAlerts(
 ): Promise<void> {
   const { db } = deps
   const nowMs = deps.nowMs()
-  const held = (await listAlerts(db, { model, active: true })).filter(
-    (alert) => alert.kind === 'probe_mismatch' && alert.maskVersion === maskVersion,
-  )
+  const active = await listAlerts(db, { model, kind: 'probe_mismatch', active: true })
+  const held = active.filter((alert) => alert.maskVersion === maskVersion)
   const raised: AlertRow[] = []
   const ended: string[] = []
   for (const [index, { nodeId, nll, expected, mismatch }] of verdicts.entries()) {

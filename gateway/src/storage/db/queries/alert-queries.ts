@@ -1,4 +1,5 @@
 import { and, asc, desc, eq, gte, inArray, isNotNull, isNull, lt, sql } from 'drizzle-orm'
+import type { AlertKind } from '@copal/shared/wire/admin-alerts.ts'
 import type { Database } from '../../../contracts/database.ts'
 import { alerts } from '../schema/detectors.ts'
 
@@ -8,6 +9,7 @@ export type AlertRow = typeof alerts.$inferSelect
 /** Which alerts to list. */
 export interface AlertFilter {
   model?: string | undefined
+  kind?: AlertKind | undefined
   /** True: only those that hold. */
   active?: boolean
   limit?: number
@@ -18,7 +20,7 @@ const MAX_LISTED = 200
 /** Returns alerts: those that hold first, then the newest. */
 export async function listAlerts(
   db: Database,
-  { model, active = false, limit = MAX_LISTED }: AlertFilter = {},
+  { model, kind, active = false, limit = MAX_LISTED }: AlertFilter = {},
 ): Promise<AlertRow[]> {
   return db
     .select()
@@ -26,6 +28,7 @@ export async function listAlerts(
     .where(
       and(
         model === undefined ? undefined : eq(alerts.model, model),
+        kind === undefined ? undefined : eq(alerts.kind, kind),
         active ? isNull(alerts.endedAt) : undefined,
       ),
     )

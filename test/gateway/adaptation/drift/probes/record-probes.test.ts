@@ -3,6 +3,8 @@ import { describe, expect, test } from 'vitest'
 import type { AlertsReport, ProbesReport } from '@copal/shared/wire/admin-alerts.ts'
 import type { NodeEntry } from '@copal/shared/wire/admin.ts'
 import type { Heartbeat } from '@copal/shared/wire/heartbeat.ts'
+import { createAlert } from '../../../../../gateway/src/adaptation/drift/alerts/alert-subject.ts'
+import { listAlerts, raiseAlerts } from '../../../../../gateway/src/storage/db/queries/alert-queries.ts'
 import { endStaleProbeAlerts } from '../../../../../gateway/src/adaptation/drift/probes/end-probe-alerts.ts'
 import { MAX_PROBE_AGE_MS } from '../../../../../gateway/src/adaptation/drift/probes/compare-probes.ts'
 import { adminJson, SimulatedNode, testDeps } from '../../../support/doubles/simulated-node.ts'
@@ -104,4 +106,27 @@ test('a score that a node repeats in its heartbeats is stored once, and an old o
   await beat(0, { probes: [{ ...score, measuredMsAgo: 100 }] })
   await beat(0, { probes: [{ ...score, nll: 9, measuredMsAgo: 60_000 }] })
   expect(await probes()).toEqual([first])
+})
+
+test('a score under a mask that the model does not have is not stored', async () => {
+  const { beat, probes } = await fleetOf('invents', 1)
+  const score = { tokens: TOKENS, nll: 3.2 * TOKENS, measuredMsAgo: 0 }
+  await beat(0, { probes: [0, 1, 2].map((maskVersion) => ({ ...score, maskVersion })) })
+  expect((await probes()).map(({ mask_version }) => mask_version)).toEqual([0, 1])
+})
+
+test('an alert ends also where many newer alerts of domains hold', async () => {
+  const { score, wrongNodes } = await fleetOf('many', 1)
+  await score(0, 3.2)
+  await score(0, 3.4)
+  expect(await wrongNodes()).toEqual(['many-1'])
+  const newer = Array.from({ length: 200 }, (_, index) =>
+    createAlert(
+      { kind: 'input_drift', model: 'many', domain: `d${index}`, message: '', reference: 1, level: 2 },
+      Date.now() + 1_000,
+    ),
+  )
+  await raiseAlerts(testDeps().db, newer)
+  await score(0, 3.2)
+  expect((await listAlerts(testDeps().db, { kind: 'probe_mismatch', active: true })).length).toBe(0)
 })
