@@ -150,7 +150,7 @@ const probes = z.strictObject({
   on_mismatch: z
     .enum(['alert', 'drain'])
     .describe(
-      'What happens to a node whose score of the probe texts does not match. `drain`: it also gets no new requests, while another node whose score matches serves; an operator ends that.',
+      'What happens to a node whose score of the probe texts does not match. `drain`: if its own score changed, or two others agree against it, it also gets no new requests, while another node whose score matches serves; an operator ends that.',
     ),
 })
 

@@ -54,9 +54,21 @@ export function compareProbes(
     const comparable = scores.filter((other) => other.tokens === tokens).map((other) => other.nll)
     const expected = comparable.length > 1 ? lowerMedian(comparable) : undefined
     const isUnlikeNodes = expected !== undefined && Math.abs(nll - expected) > share * NODE_TOLERANCE
-    const isUnlikeItself = Math.abs(nll - firstNll) > share * OWN_TOLERANCE
+    const isUnlikeItself = isUnlikeFirst({ nll, firstNll }, share)
     return { nodeId, nll, expected, mismatch: isUnlikeNodes ? 'nodes' : isUnlikeItself ? 'own' : undefined }
   })
+}
+
+/**
+ * Returns whether a node's score is no longer what its process measured first.
+ *
+ * @param share the part of the tolerance that is allowed
+ */
+export function isUnlikeFirst(
+  { nll, firstNll }: Pick<ComparedProbe, 'nll' | 'firstNll'>,
+  share = 1,
+): boolean {
+  return Math.abs(nll - firstNll) > share * OWN_TOLERANCE
 }
 
 function lowerMedian(values: readonly number[]): number {

@@ -16,12 +16,14 @@ import {
 } from '../../../storage/db/queries/probe-queries.ts'
 import { findPolicy } from '../../policy/find-policy.ts'
 import { probeAlert } from '../alerts/probe-alert.ts'
-import { compareProbes, MAX_PROBE_AGE_MS, type ProbeVerdict } from './compare-probes.ts'
+import { compareProbes, isUnlikeFirst, MAX_PROBE_AGE_MS, type ProbeVerdict } from './compare-probes.ts'
 
 type ProbeDeps = Pick<Deps, 'db' | 'fleet' | 'nowMs' | 'adaptationPreset'>
 
 /** Older scores were in heartbeats before this one: a node repeats its newest score in each. */
 const NEW_MS = 30_000
+/** Nodes that must agree before another one is drained because it differs from them. */
+const MIN_AGREEING = 2
 /** The same score arrives with a slightly different age in each heartbeat. */
 const SAME_MS = 1_000
 
@@ -111,23 +113,27 @@ async function settleAlerts(
   }
   await raiseAlerts(db, raised)
   await endAlerts(db, ended, nowMs)
-  if (raised.length > 0) await drainWrongNodes(deps, raised, verdicts)
+  if (raised.length > 0) await drainWrongNodes(deps, raised, scores, verdicts)
 }
 
 /**
  * Drains the nodes of new alerts if the policy says so, and only as long as another node of the model serves whose score
- * matches: wrong output is better than none, and a comparison of two may blame the wrong one. An operator ends the draining.
+ * matches: wrong output is better than none. A node that is only unlike others is drained if two or more agree against it, so
+ * that one node which reports what is not true drains no other. An operator ends the draining.
  */
 async function drainWrongNodes(
   deps: ProbeDeps,
   raised: readonly AlertRow[],
+  scores: readonly ProbeRow[],
   verdicts: readonly ProbeVerdict[],
 ): Promise<void> {
+  const matching = verdicts.filter(({ mismatch }) => mismatch === undefined).map((each) => each.nodeId)
   for (const { model, nodeId, message } of raised) {
     const { probes } = await findPolicy(deps, model)
     if (probes.on_mismatch !== 'drain' || nodeId === null) continue
+    const own = scores.find((row) => row.nodeId === nodeId)
+    if (matching.length < MIN_AGREEING && !(own && isUnlikeFirst(own))) continue
     const { nodes } = await deps.fleet.snapshot()
-    const matching = verdicts.filter(({ mismatch }) => mismatch === undefined).map((each) => each.nodeId)
     const isReplaced = nodes.some(
       (node) => node.model === model && node.serving && node.id !== nodeId && matching.includes(node.id),
     )

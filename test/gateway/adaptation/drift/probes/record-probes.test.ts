@@ -87,6 +87,17 @@ describe('a node whose score of the probe texts is not that of the others', () =
     })
   })
 
+  test('is drained by the agreement of two others, not by the word of one', async () => {
+    const { score, wrongNodes } = await fleetOf('word', 3)
+    await setPolicy('word', { probes: { on_mismatch: 'drain' } })
+    await score(0, 3.2)
+    await score(1, 2)
+    // Of two, the better score is expected: an invented one, too.
+    expect([await wrongNodes(), await drained('word')]).toEqual([['word-1'], []])
+    await score(2, 3.2)
+    expect([await wrongNodes(), await drained('word')]).toEqual([['word-2'], ['word-2']])
+  })
+
   test('that is gone no longer alerts after an hour', async () => {
     const { score, wrongNodes } = await fleetOf('gone', 1)
     await score(0, 3.2)
