@@ -1,4 +1,5 @@
 import { env, exports } from 'cloudflare:workers'
+import { eq } from 'drizzle-orm'
 import { describe, expect, onTestFinished, test } from 'vitest'
 import type { AuditPage } from '@copal/shared/wire/admin-audit.ts'
 import type { CreatedKey, CreateKey } from '@copal/shared/wire/admin-keys.ts'
@@ -12,6 +13,7 @@ import {
 } from '../../../../gateway/src/keys/dashboard-sessions.ts'
 import { digestOf } from '../../../../gateway/src/keys/key-secret.ts'
 import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
+import { insertSession } from '../../../../gateway/src/storage/db/queries/session-queries.ts'
 import { dashboardLinks, dashboardSessions } from '../../../../gateway/src/storage/db/schema/dashboard.ts'
 import { admin, adminJson } from '../../support/doubles/simulated-node.ts'
 import { postSession, signIn, type Browser } from '../../support/requests/dashboard-session.ts'
@@ -232,6 +234,23 @@ describe('a session', () => {
     expect((await browser.send('GET', '/admin/keys')).status).toBe(200)
     expect((await change(id)).status).toBe(200)
     expect((await browser.send('GET', '/admin/keys')).status).toBe(401)
+  })
+
+  test('ends when its key has signed in a hundred times since, which does not end those of others', async () => {
+    const { id, key } = await createKey()
+    const [first, last, other] = [await signIn({ key }), await signIn({ key }), await signIn()]
+    const statusOf = async (browser: Browser) => (await browser.send('GET', '/admin/keys')).status
+    const row = await db.select().from(dashboardSessions).where(eq(dashboardSessions.keyId, id)).get()
+    const signInLater = async (hash: string, ms: number) => {
+      const seenAt = Date.now() + ms
+      if (row) await insertSession(db, { ...row, hash, createdAt: seenAt, seenAt })
+    }
+    for (let i = 0; i < 98; i += 1) await signInLater(`of a test ${i}`, 1_000)
+    for (const browser of [first, last, other]) expect(await statusOf(browser)).toBe(200)
+    for (let i = 98; i < 100; i += 1) await signInLater(`of a test ${i}`, 1_000)
+    for (const browser of [first, last]) expect(await statusOf(browser)).toBe(401)
+    expect(await statusOf(other)).toBe(200)
+    expect(await db.$count(dashboardSessions, eq(dashboardSessions.keyId, id))).toBe(100)
   })
 
   test('ends when its key expires', async () => {

@@ -1,4 +1,4 @@
-import { and, eq, gt, isNull, lt, lte, or } from 'drizzle-orm'
+import { and, desc, eq, gt, isNull, lt, lte, notInArray, or } from 'drizzle-orm'
 import type { ActiveKey } from '../../../contracts/api-key.ts'
 import type { Database } from '../../../contracts/database.ts'
 import { dashboardLinks, dashboardSessions } from '../schema/dashboard.ts'
@@ -9,9 +9,23 @@ export type SessionRow = typeof dashboardSessions.$inferSelect
 /** A one-time link as stored. */
 export type LinkRow = typeof dashboardLinks.$inferSelect
 
+/** Sessions of one key; who signs in with it once more ends the one that was used longest ago. */
+const MAX_SESSIONS_PER_KEY = 100
+
 /** Stores a session. */
 export async function insertSession(db: Database, session: SessionRow): Promise<void> {
-  await db.insert(dashboardSessions).values(session)
+  const { hash, keyId, seenAt } = dashboardSessions
+  const isOfKey = session.keyId === null ? isNull(keyId) : eq(keyId, session.keyId)
+  const kept = db
+    .select({ hash })
+    .from(dashboardSessions)
+    .where(isOfKey)
+    .orderBy(desc(seenAt), desc(dashboardSessions.createdAt), hash)
+    .limit(MAX_SESSIONS_PER_KEY)
+  await db.batch([
+    db.insert(dashboardSessions).values(session),
+    db.delete(dashboardSessions).where(and(isOfKey, notInArray(hash, kept))),
+  ])
 }
 
 /** Returns a session with its key; `key` is null for the admin key, and for a key that was revoked. */
