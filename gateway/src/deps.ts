@@ -111,6 +111,11 @@ function createIsolateDeps(env: Bindings): IsolateDeps['parts'] {
     maxReceipts: readMaxReceipts(env),
     seriesDays: readSeriesDays(env),
     datasetDays: readWholeNumber(env, 'COPAL_DATASET_DAYS', SETTINGS.COPAL_DATASET_DAYS.default),
+    previewCharacters: readWholeNumber(
+      env,
+      'COPAL_PREVIEW_CHARACTERS',
+      SETTINGS.COPAL_PREVIEW_CHARACTERS.default,
+    ),
     maskDays: readWholeNumber(env, 'COPAL_MASK_DAYS', SETTINGS.COPAL_MASK_DAYS.default),
     auditDays: readWholeNumber(env, 'COPAL_AUDIT_DAYS', SETTINGS.COPAL_AUDIT_DAYS.default),
     recogniser: readRecogniser(env),

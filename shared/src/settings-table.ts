@@ -136,6 +136,12 @@ export const SETTINGS = {
     meaning:
       'How long the texts that updates have calibrated on are kept; then their statistics alone remain. 0 keeps all ([consent](consent.md#what-is-stored)).',
   },
+  COPAL_PREVIEW_CHARACTERS: {
+    readers: ['gateway'],
+    default: 200,
+    meaning:
+      'How much of a kept text an operator is shown, redacted as it is stored; 0 shows none ([consent](consent.md#who-sees-texts)).',
+  },
   COPAL_MASK_DAYS: {
     readers: ['gateway'],
     default: 90,

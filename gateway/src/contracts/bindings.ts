@@ -38,6 +38,7 @@ export interface Bindings extends PolicyBindings, AccessBindings, OtelVariables 
   COPAL_SERIES_DAYS?: string
   COPAL_AUDIT_DAYS?: string
   COPAL_DATASET_DAYS?: string
+  COPAL_PREVIEW_CHARACTERS?: string
   COPAL_MASK_DAYS?: string
   COPAL_ADAPTATION?: string
   /** `json`: the console writes JSON. */
@@ -99,6 +100,8 @@ export interface Deps {
   readonly seriesDays: Readonly<Record<'minutes' | 'hours' | 'days', number>>
   /** How many days the texts of calibrated datasets are kept; 0 keeps them all. */
   readonly datasetDays: number
+  /** How many characters of a kept text are shown to an operator; 0 shows none. */
+  readonly previewCharacters: number
   /** How many days the files of masks are kept that nothing needs; 0 keeps them all. */
   readonly maskDays: number
   /** How many days rows of the audit log are kept; 0 keeps them all. */

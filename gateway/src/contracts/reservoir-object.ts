@@ -89,6 +89,17 @@ export interface ReviewText {
   nllMean: number
 }
 
+/** A kept text, as an operator is shown it. */
+export interface KeptText extends Pick<ReviewText, 'id' | 'keyId' | 'tenant' | 'side'> {
+  /** Its beginning. */
+  preview: string
+  characters: number
+  /** Whether an update has taken it. */
+  isTaken: boolean
+  /** Null for a text whose requests are not known any more. */
+  lastSeenAtMs: number | null
+}
+
 /** Selects sources. A source matches if it matches every given field; without fields all match. */
 export interface SourceFilter {
   keyId?: string | undefined
@@ -132,6 +143,9 @@ export interface ReservoirObject extends Rpc.DurableObjectBranded {
 
   /** Returns the number of characters that {@link take} would take. */
   available(request: Omit<TakeRequest, 'updateId'>): number
+
+  /** Returns the texts that requests brought last, newest first, with their first `previewCharacters`. None is set aside. */
+  newest(maxTexts: number, previewCharacters: number): KeptText[]
 
   /** Returns texts that are set aside for review, the highest loss first. */
   review(maxTexts: number): ReviewText[]

@@ -9,7 +9,7 @@ import {
   updateEntry,
 } from '@copal/shared/wire/admin.ts'
 import { changedDomain, rebuiltDomain, setDomain } from '@copal/shared/wire/admin-domains.ts'
-import { deletedSamples as sampleDeletion } from '@copal/shared/wire/admin-samples.ts'
+import { deletedSamples as sampleDeletion, sampleEntry } from '@copal/shared/wire/admin-samples.ts'
 import { generalHoldout } from '@copal/shared/wire/admin-holdout.ts'
 import { domainName } from '@copal/shared/wire/inference-fields.ts'
 import { listOf, named, type Operation } from './operation.ts'
@@ -61,6 +61,18 @@ export const DOMAIN_OPERATIONS: readonly Operation[] = [
     params: { domain: domainName },
     response: named('RebuiltDomain', rebuiltDomain),
     errors: ['not_found', 'conflict'],
+  },
+  {
+    method: 'get',
+    path: '/admin/domains/{domain}/samples',
+    id: 'listSamples',
+    tag: 'Adaptation',
+    summary:
+      'Lists the 20 kept texts of a domain that requests brought last, newest first, with their redacted beginnings.',
+    key: 'operator',
+    params: { domain: domainName },
+    response: listOf('Sample', sampleEntry),
+    errors: ['not_found'],
   },
   {
     method: 'delete',

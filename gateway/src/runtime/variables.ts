@@ -1,5 +1,12 @@
 import { notConfigured } from './not-configured.ts'
 
+/** Units of whole numbers by the ends of their names; without one of them they count requests. */
+const UNITS = [
+  ['_MS', 'in milliseconds'],
+  ['_DAYS', 'of days'],
+  ['_CHARACTERS', 'of characters'],
+] as const
+
 /**
  * Reads a variable that is a whole number.
  *
@@ -13,7 +20,7 @@ export function readWholeNumber<Name extends string>(
   const text = env[name]
   if (text === undefined || text === '') return defaultValue
   if (/^\d{1,9}$/.test(text)) return Number(text)
-  const unit = name.endsWith('_MS') ? 'in milliseconds' : name.endsWith('_DAYS') ? 'of days' : 'of requests'
+  const [, unit = 'of requests'] = UNITS.find(([ending]) => name.endsWith(ending)) ?? []
   throw notConfigured(`the variable ${name} is '${text}'; a whole number is expected, ${unit}.`)
 }
 

@@ -1,4 +1,4 @@
-/** The response of the admin API about the deletion of samples. Public, so snake_case. */
+/** Responses of the admin API about kept samples and their deletion. Public, so snake_case. */
 import { z } from 'zod'
 
 const count = z.int().min(0)
@@ -31,3 +31,21 @@ export const deletedSamples = z.object({
 })
 /** A response of `DELETE /admin/samples`. */
 export type DeletedSamples = z.output<typeof deletedSamples>
+
+/** One entry of `GET /admin/domains/:domain/samples`. */
+export const sampleEntry = z.object({
+  id: z.string().describe('SHA-256 of the text.'),
+  key: z.string().describe('The key that it counts for.'),
+  tenant: z.string(),
+  side: z
+    .enum(['pool', 'holdout'])
+    .describe('Whether updates may calibrate on it, or masks are judged on it.'),
+  taken: z.boolean().describe('An update has calibrated on it.'),
+  characters: count,
+  preview: z
+    .string()
+    .describe('Its beginning, redacted; empty where the service shows none (`COPAL_PREVIEW_CHARACTERS`).'),
+  last_seen_at: z.iso.datetime().nullable().describe('When a request brought it last.'),
+})
+/** One entry of `GET /admin/domains/:domain/samples`. */
+export type SampleEntry = z.output<typeof sampleEntry>

@@ -77,6 +77,7 @@ export async function seedResources(
     'DELETE /admin/domains/{domain}': { path: { domain: 'deleted' } },
     'PUT /admin/domains/{domain}': { path: { domain: 'learnt' }, body: { owner: null } },
     'POST /admin/domains/{domain}/rebuild': { path: { domain: 'rebuilt' } },
+    'GET /admin/domains/{domain}/samples': { path: { domain: 'learnt' } },
     'GET /admin/domains/{domain}/review': { path: { domain: 'learnt' } },
     'PUT /admin/holdout': { body: { texts: texts.slice(0, 20) } },
     'POST /admin/updates': { body: { ...update, model: model.id } },

@@ -12,6 +12,7 @@ import type { OverviewReport } from '@copal/shared/wire/admin-overview.ts'
 import type { PolicyReport } from '@copal/shared/wire/admin-policy.ts'
 import type { ProposalEntry } from '@copal/shared/wire/admin-proposals.ts'
 import type { ReviewEntry } from '@copal/shared/wire/admin-review.ts'
+import type { SampleEntry } from '@copal/shared/wire/admin-samples.ts'
 import type { SeriesReport } from '@copal/shared/wire/admin-series.ts'
 import type { TriggersReport } from '@copal/shared/wire/admin-triggers.ts'
 import { endpoint } from './client.ts'
@@ -32,6 +33,9 @@ export const status = () => endpoint<StatusReport>('/admin/status')
 export const domains = (model: Model) => endpoint<List<DomainEntry>>('/admin/domains', { model })
 /** Domains that were found in texts and wait for a decision. */
 export const proposals = (model: Model) => endpoint<List<ProposalEntry>>('/admin/proposals', { model })
+/** The newest kept texts of a domain. */
+export const samples = (domain: string) =>
+  endpoint<List<SampleEntry>>(`/admin/domains/${encodeURIComponent(domain)}/samples`)
 /** Texts of a domain that are set aside. */
 export const review = (domain: string) =>
   endpoint<List<ReviewEntry>>(`/admin/domains/${encodeURIComponent(domain)}/review`)

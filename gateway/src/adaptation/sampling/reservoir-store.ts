@@ -12,6 +12,7 @@ import { ReservoirTally } from './reservoir-tally.ts'
 import { ReservoirTexts, type SideBounds } from './reservoir-texts.ts'
 import { placePieces } from './sample-placement.ts'
 import type {
+  KeptText,
   LossRequest,
   OfferedSample,
   ReservoirStats,
@@ -206,6 +207,12 @@ export class ReservoirStore {
       lastSampleAtMs: this.#facts.number('last_at_ms') ?? null,
       reviewSamples: this.#review.count(),
     }
+  }
+
+  /** Returns the texts that requests brought last, newest first. */
+  newest(maxTexts: number, previewCharacters: number): KeptText[] {
+    this.#review.setAside(this.#deviations())
+    return this.#texts.newest(maxTexts, previewCharacters)
   }
 
   /** Returns texts that are set aside for review. */

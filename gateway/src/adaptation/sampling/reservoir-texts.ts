@@ -1,5 +1,6 @@
-import type { SampleSource, Side, StoredText } from '../../contracts/reservoir-object.ts'
+import type { KeptText, SampleSource, Side, StoredText } from '../../contracts/reservoir-object.ts'
 import type { DrawableText } from './fair-draw.ts'
+import { NOT_SET_ASIDE } from './reservoir-review.ts'
 
 /** The maximum size of a side, or its current size. */
 export interface SideBounds {
@@ -46,6 +47,21 @@ export class ReservoirTexts {
         ...values,
       )
       .one()
+  }
+
+  /** Returns the texts that requests brought last, newest first, without those that are set aside. */
+  newest(maxTexts: number, previewCharacters: number): KeptText[] {
+    return this.#sql
+      .exec<{ [Name in keyof Omit<KeptText, 'isTaken'>]: KeptText[Name] } & { taken: number }>(
+        `SELECT texts.hash AS id, substr(text, 1, ?) AS preview, characters, texts.key_id AS keyId, texts.tenant AS tenant, side,
+           taken, max(at_ms) AS lastSeenAtMs
+         FROM texts LEFT JOIN sources USING (hash) WHERE ${NOT_SET_ASIDE}
+         GROUP BY texts.hash ORDER BY lastSeenAtMs DESC, texts.hash LIMIT ?`,
+        previewCharacters,
+        maxTexts,
+      )
+      .toArray()
+      .map(({ taken, ...text }) => ({ ...text, isTaken: taken !== 0 }))
   }
 
   /** Deletes texts of one side whose hash, or that of their beginning, is in a list. */

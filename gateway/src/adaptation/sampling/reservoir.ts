@@ -3,6 +3,7 @@ import type { Bindings } from '../../contracts/bindings.ts'
 import { ReservoirDescriptions } from './reservoir-descriptions.ts'
 import { ReservoirStore } from './reservoir-store.ts'
 import type {
+  KeptText,
   DenseDescription,
   DescribedText,
   LossRequest,
@@ -56,6 +57,10 @@ export class Reservoir extends DurableObject<Bindings> implements ReservoirObjec
 
   available(request: Omit<TakeRequest, 'updateId'>): number {
     return this.#store.available(request)
+  }
+
+  newest(maxTexts: number, previewCharacters: number): KeptText[] {
+    return this.#store.newest(maxTexts, previewCharacters)
   }
 
   review(maxTexts: number): ReviewText[] {

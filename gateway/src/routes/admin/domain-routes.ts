@@ -1,5 +1,6 @@
 import { Hono } from 'hono'
 import { importTexts } from '@copal/shared/wire/admin.ts'
+import type { SampleEntry } from '@copal/shared/wire/admin-samples.ts'
 import type { ActorEnv } from '../../contracts/context.ts'
 import { ensureDomains } from '../../storage/db/queries/domain-queries.ts'
 import type { Deps } from '../../contracts/bindings.ts'
@@ -7,7 +8,7 @@ import { parseDomain } from '../../adaptation/domains/domain-name.ts'
 import { conversationId, conversationSide } from '../../adaptation/sampling/conversation.ts'
 import { recogniseTexts } from '../../adaptation/redaction/recognise-texts.ts'
 import { redact } from '../../adaptation/redaction/redact.ts'
-import type { OfferedSample } from '../../contracts/reservoir-object.ts'
+import type { KeptText, OfferedSample } from '../../contracts/reservoir-object.ts'
 import { deleteAllSamples, deleteDomain, deleteTexts } from '../../adaptation/domains/domain-deletion.ts'
 import { OPERATOR_KEY_ID } from '../../adaptation/sampling/operator-key.ts'
 import { MAX_PIECE_CHARACTERS } from '../../adaptation/sampling/sample-placement.ts'
@@ -23,7 +24,10 @@ const MAX_IMPORT_BYTES = 4 * 1024 * 1024
 /** Maximum number of texts offered to a reservoir in one call. */
 const MAX_TEXTS_PER_OFFER = 256
 
-/** Creates the routes that delete domains, import texts and delete samples. */
+/** Maximum number of kept texts that are listed. */
+const MAX_LISTED = 20
+
+/** Creates the routes that delete domains, import texts, and list and delete samples. */
 export function domainRoutes(): Hono<ActorEnv> {
   return new Hono<ActorEnv>()
     .post('/domains/:domain/texts', async (c) => {
@@ -63,7 +67,14 @@ export function domainRoutes(): Hono<ActorEnv> {
       const { sampled, frozen } = await deleteTexts(deps, domain, filter)
       return c.json({ domain, deleted: sampled, deleted_frozen: frozen })
     })
-    .all('/domains/:domain/samples', rejectMethod('DELETE'))
+    .get('/domains/:domain/samples', async (c) => {
+      requireQueryParameters(c, [])
+      const { deps } = c.var
+      const domain = await requireDomain(deps, c.req.param('domain'))
+      const texts = await deps.reservoir(domain).newest(MAX_LISTED, deps.previewCharacters)
+      return c.json({ data: texts.map(sampleEntry) })
+    })
+    .all('/domains/:domain/samples', rejectMethod('GET', 'DELETE'))
     .delete('/domains/:domain', async (c) => {
       requireQueryParameters(c, [])
       const domain = await requireDomain(c.var.deps, c.req.param('domain'))
@@ -88,5 +99,27 @@ async function offerPiece(
     side: await conversationSide(keyPepper, text),
     text,
     atMs,
+  }
+}
+
+function sampleEntry({
+  id,
+  keyId,
+  tenant,
+  side,
+  isTaken,
+  characters,
+  preview,
+  lastSeenAtMs,
+}: KeptText): SampleEntry {
+  return {
+    id,
+    key: keyId,
+    tenant,
+    side,
+    taken: isTaken,
+    characters,
+    preview: preview.toWellFormed(),
+    last_seen_at: lastSeenAtMs === null ? null : new Date(lastSeenAtMs).toISOString(),
   }
 }

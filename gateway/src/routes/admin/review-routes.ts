@@ -10,7 +10,6 @@ import { findDomain } from '../../storage/db/queries/domain-queries.ts'
 
 /** Maximum number of texts that are listed. */
 const MAX_LISTED = 100
-const PREVIEW_CHARACTERS = 200
 
 /** Creates the routes that list the texts of a domain that are set aside, and keep or drop them. */
 export function reviewRoutes(): Hono<ActorEnv> {
@@ -26,7 +25,7 @@ export function reviewRoutes(): Hono<ActorEnv> {
         side,
         nll: nllMean,
         characters: text.length,
-        preview: text.slice(0, PREVIEW_CHARACTERS).toWellFormed(),
+        preview: text.slice(0, c.var.deps.previewCharacters).toWellFormed(),
       }))
       return c.json({ data })
     })

@@ -56,7 +56,7 @@ export function DomainPage({ params }: { params: PathParams }) {
           {readsAll && <NextUpdate name={name} />}
           <div class="columns">
             <Section title="What is kept">
-              <Loaded resource={list}>{() => <KeptTexts entry={entry} />}</Loaded>
+              <Loaded resource={list}>{() => <KeptTexts entry={entry} showsTexts={readsAll} />}</Loaded>
             </Section>
             {readsAll && <Detectors name={name} />}
           </div>

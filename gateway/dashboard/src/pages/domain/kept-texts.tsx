@@ -1,10 +1,13 @@
+import { useState } from 'preact/hooks'
 import type { DomainEntry } from '@copal/shared/wire/admin.ts'
 import { Facts } from '../../components/facts.tsx'
 import { Time } from '../../components/time.tsx'
 import { formatCount } from '../../format/numbers.ts'
+import { NewestTexts } from './newest-texts.tsx'
 
 /** How much text of a domain is kept, how old, and for whom. */
-export function KeptTexts({ entry }: { entry: DomainEntry | undefined }) {
+export function KeptTexts({ entry, showsTexts }: { entry: DomainEntry | undefined; showsTexts: boolean }) {
+  const [isOpen, setOpen] = useState(false)
   if (!entry) return <p class="soft">No text of it is kept yet: none was sampled.</p>
   const heldOut =
     entry.holdout_tokens === undefined
@@ -40,6 +43,12 @@ export function KeptTexts({ entry }: { entry: DomainEntry | undefined }) {
           : 'The held-out text is not frozen yet.'}{' '}
         Last sample: <Time at={entry.last_sample_at} missing="none" />.
       </p>
+      {showsTexts && (
+        <details class="more" onToggle={(event) => setOpen(event.currentTarget.open)}>
+          <summary>Newest texts, redacted</summary>
+          {isOpen && <NewestTexts name={entry.name} />}
+        </details>
+      )}
     </>
   )
 }
