@@ -8,7 +8,7 @@ import type { KeyCheck, Keyring } from '../keys/keyring.ts'
 import { clientNetwork } from '../keys/unknown-key-limit.ts'
 import { ADMIN_SCOPES, actorOfKey, mayChange } from '../keys/actor-of-key.ts'
 import { digestOf, KEY_PREFIX, sameHash, displayPart } from '../keys/key-secret.ts'
-import { chargedKey, KEY_HEADER } from './charged-key.ts'
+import { chargedKey, isInForce, KEY_HEADER } from './charged-key.ts'
 import { sessionOf } from './session-cookie.ts'
 
 const READING: readonly string[] = ['GET', 'HEAD', 'OPTIONS']
@@ -24,8 +24,13 @@ export function requireKey(keyring: Keyring, recheckMs?: number): MiddlewareHand
     const header = c.req.header('authorization')
     const signedIn = header === undefined ? await sessionOf(deps, c.req) : undefined
     if (signedIn) {
-      c.set('key', await chargedKey(deps, signedIn.session.actor, c.req.header(KEY_HEADER)))
-      c.set('keyWatch', { inForce: signedIn.inForce, everyMs })
+      const { session, inForce } = signedIn
+      const key = await chargedKey(deps, session.actor, c.req.header(KEY_HEADER))
+      c.set('key', key)
+      c.set('keyWatch', {
+        inForce: async () => (await inForce()) && (await isInForce(deps, key.id)),
+        everyMs,
+      })
     } else {
       const token = bearerToken(header, 'an API key', `${KEY_PREFIX}…`)
       const address = clientNetwork(c.req.header('cf-connecting-ip'))

@@ -31,10 +31,9 @@ export async function chargedKey(
       { param: KEY_HEADER },
     )
   }
-  const key = mayChange(actor) ? await findActiveKey(deps.db, named) : undefined
+  const key = mayChange(actor) ? await findKeyInForce(deps, named) : undefined
   if (
     key?.scopes.includes('inference') &&
-    (key.expiresAt === null || key.expiresAt > deps.nowMs()) &&
     (own === undefined || (key.tenant === own.tenant && isNotAbove(actor, key)))
   )
     return key
@@ -43,4 +42,17 @@ export async function chargedKey(
     `This session may not use the key '${named}'. It may use keys with the scope 'inference' that it could create, see 'GET /admin/keys'.`,
     { param: KEY_HEADER },
   )
+}
+
+/** Returns whether a key is neither revoked nor expired. */
+export async function isInForce(deps: Pick<Deps, 'db' | 'nowMs'>, id: string): Promise<boolean> {
+  return (await findKeyInForce(deps, id)) !== undefined
+}
+
+async function findKeyInForce(
+  { db, nowMs }: Pick<Deps, 'db' | 'nowMs'>,
+  id: string,
+): Promise<ActiveKey | undefined> {
+  const key = await findActiveKey(db, id)
+  return key && (key.expiresAt === null || key.expiresAt > nowMs()) ? key : undefined
 }

@@ -1,7 +1,12 @@
+import { Hono } from 'hono'
 import { beforeAll, expect, test } from 'vitest'
 import type { CreatedKey, CreateKey } from '@copal/shared/wire/admin-keys.ts'
 import type { ChatCall } from '@copal/shared/wire/node-calls.ts'
-import { adminJson } from '../../support/doubles/simulated-node.ts'
+import type { KeyWatchOptions } from '../../../../gateway/src/contracts/api-key.ts'
+import type { KeyedEnv } from '../../../../gateway/src/contracts/context.ts'
+import { createKeyring } from '../../../../gateway/src/keys/keyring.ts'
+import { requireKey } from '../../../../gateway/src/middleware/auth.ts'
+import { adminJson, testDeps } from '../../support/doubles/simulated-node.ts'
 import { startNode, type NodeDouble } from '../../support/doubles/node-double.ts'
 import { signIn, type Browser } from '../../support/requests/dashboard-session.ts'
 import { errorOf, sendHeartbeat } from '../../support/requests/gateway-requests.ts'
@@ -51,4 +56,23 @@ test('nobody asks as a key that they could not have made, and no other page asks
   expect((await ask(observer, own.id)).status).toBe(403)
   expect((await ask(browser, undefined, { 'x-copal-csrf': '' })).status).toBe(403)
   expect((await ask(browser, undefined, { origin: 'https://evil.example' })).status).toBe(403)
+})
+
+test('a running request ends when the key that it is charged to is revoked', async () => {
+  const [{ cookie }, { id }] = [await signIn(), await create()]
+  const watches: KeyWatchOptions[] = []
+  const app = new Hono<KeyedEnv>()
+    .use(async (c, next) => {
+      c.set('deps', testDeps())
+      await next()
+    })
+    .get('/v1/models', requireKey(createKeyring()), (c) => {
+      watches.push(c.var.keyWatch)
+      return c.text('')
+    })
+  const response = await app.request('/v1/models', { headers: { cookie, 'x-copal-key': id } })
+  expect(response.status).toBe(200)
+  expect(await watches[0]?.inForce()).toBe(true)
+  await adminJson('DELETE', `/keys/${id}`)
+  expect(await watches[0]?.inForce()).toBe(false)
 })
