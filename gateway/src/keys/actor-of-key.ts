@@ -5,7 +5,7 @@ import type { Actor, ActiveKey } from '../contracts/api-key.ts'
 export const ADMIN_SCOPES: readonly KeyScope[] = ['admin', 'read-metrics', 'read-admin']
 
 /**
- * Returns whom a key is for routes that any of `scopes` opens.
+ * Returns the actor that a key stands for on routes that any of `scopes` opens.
  *
  * @returns undefined if it has none of them
  */

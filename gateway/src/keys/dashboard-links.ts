@@ -28,7 +28,7 @@ export async function createLink(
   return { code, expiresAtMs }
 }
 
-/** Uses a code. Returns whom it signs in; undefined if it was used, has expired, or its key is no longer valid. */
+/** Uses a code, and returns the actor that it signs in; undefined if it was used, has expired, or its key is no longer valid. */
 export async function redeemLink(deps: LinkDeps, code: string): Promise<Actor | undefined> {
   const link = await takeLink(deps.db, await codeHash(deps, code), deps.nowMs())
   if (!link) return undefined

@@ -36,7 +36,7 @@ export async function isPresentSecret(
 }
 
 /**
- * Returns whom a stored key is now.
+ * Returns the actor that a stored key stands for now.
  *
  * @param key its row; null for the admin key, and for a key that was revoked
  * @returns undefined if the key was revoked, rotated or replaced, or has expired

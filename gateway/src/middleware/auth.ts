@@ -112,7 +112,7 @@ export function requireOperator(): MiddlewareHandler<ActorEnv> {
 }
 
 /**
- * Returns whose token it is.
+ * Returns the actor that a token stands for.
  *
  * @throws AppError `invalid_api_key`, `insufficient_permissions` for a key that opens no part of the admin API,
  * `rate_limit_exceeded` if the address has sent too many unknown keys

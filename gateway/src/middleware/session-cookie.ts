@@ -8,7 +8,7 @@ import type { Deps } from '../contracts/bindings.ts'
 import { findSession, SESSION_MS } from '../keys/dashboard-sessions.ts'
 import { sameHash } from '../keys/key-secret.ts'
 
-/** What a session reads of a request. */
+/** The parts of a request that sessions need. */
 type Request = Pick<HonoRequest, 'method' | 'url' | 'header'>
 
 const READING: readonly string[] = ['GET', 'HEAD']
@@ -82,7 +82,7 @@ export function setSessionCookie(c: Context, value: string): void {
   setCookie(c, SESSION_COOKIE, value, { ...attributes(c), maxAge: SESSION_MS / 1000 })
 }
 
-/** Has the browser forget the cookie. */
+/** Deletes the cookie in the browser. */
 export function clearSessionCookie(c: Context): void {
   deleteCookie(c, SESSION_COOKIE, attributes(c))
 }

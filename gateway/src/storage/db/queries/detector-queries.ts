@@ -51,8 +51,8 @@ export async function listObservations(
   { fromMs, toMs }: { fromMs: number; toMs: number },
   rules: ObservationRules,
 ): Promise<Observation[]> {
-  const clipped = (value: SQL, [least, most]: readonly [number, number]) =>
-    sql`min(max(${value}, ${least}), ${most})`
+  const clipped = (value: SQL, [min, max]: readonly [number, number]) =>
+    sql`min(max(${value}, ${min}), ${max})`
   // A parameter would be a floating-point number, and the division not one of integers.
   const minute = sql.raw(`created_at / ${MINUTE_MS} * ${MINUTE_MS}`)
   const parts = sql.raw(`ntile(${Math.floor(rules.perMinute)})`)
