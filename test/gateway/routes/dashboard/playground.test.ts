@@ -1,12 +1,10 @@
-import { Hono } from 'hono'
+import { env } from 'cloudflare:workers'
+import { createExecutionContext, waitOnExecutionContext } from 'cloudflare:test'
 import { beforeAll, expect, test } from 'vitest'
 import type { CreatedKey, CreateKey } from '@copal/shared/wire/admin-keys.ts'
 import type { ChatCall } from '@copal/shared/wire/node-calls.ts'
-import type { KeyWatchOptions } from '../../../../gateway/src/contracts/api-key.ts'
-import type { KeyedEnv } from '../../../../gateway/src/contracts/context.ts'
-import { createKeyring } from '../../../../gateway/src/keys/keyring.ts'
-import { requireKey } from '../../../../gateway/src/middleware/auth.ts'
-import { adminJson, testDeps } from '../../support/doubles/simulated-node.ts'
+import { createApp } from '../../../../gateway/src/app.ts'
+import { adminJson } from '../../support/doubles/simulated-node.ts'
 import { startNode, type NodeDouble } from '../../support/doubles/node-double.ts'
 import { signIn, type Browser } from '../../support/requests/dashboard-session.ts'
 import { errorOf, sendHeartbeat } from '../../support/requests/gateway-requests.ts'
@@ -59,20 +57,29 @@ test('nobody asks as a key that they could not have made, and no other page asks
 })
 
 test('a running request ends when the key that it is charged to is revoked', async () => {
-  const [{ cookie }, { id }] = [await signIn(), await create()]
-  const watches: KeyWatchOptions[] = []
-  const app = new Hono<KeyedEnv>()
-    .use(async (c, next) => {
-      c.set('deps', testDeps())
-      await next()
-    })
-    .get('/v1/models', requireKey(createKeyring()), (c) => {
-      watches.push(c.var.keyWatch)
-      return c.text('')
-    })
-  const response = await app.request('/v1/models', { headers: { cookie, 'x-copal-key': id } })
+  const [{ cookie, entry }, { id }] = [await signIn(), await create()]
+  const slow = await startNode('playground-slow', [
+    {
+      kind: 'stream',
+      headers: { 'content-type': 'text/event-stream' },
+      chunks: ['data: {"a":1}\n\n'],
+      ending: 'hang',
+    },
+  ])
+  await sendHeartbeat(slow, 'slow')
+  const ctx = createExecutionContext()
+  const response = await createApp({ recheckKeyMs: 20 }).request(
+    '/v1/completions',
+    {
+      method: 'POST',
+      headers: { cookie, 'x-copal-csrf': entry.csrf, 'x-copal-key': id },
+      body: JSON.stringify({ model: 'slow', prompt: 'x', stream: true }),
+    },
+    env,
+    ctx,
+  )
   expect(response.status).toBe(200)
-  expect(await watches[0]?.inForce()).toBe(true)
   await adminJson('DELETE', `/keys/${id}`)
-  expect(await watches[0]?.inForce()).toBe(false)
+  expect(await response.text()).toContain('"code":"invalid_api_key"')
+  await waitOnExecutionContext(ctx)
 })
