@@ -91,9 +91,9 @@ describe('an update with a new domain', () => {
     const [first, second] = (await jobsOf(id)).filter((job): job is CalibrateJob => job.kind === 'calibrate')
     expect([first?.id, second?.id]).toEqual([`${id}-calibrate`, `${id}-calibrate-2`])
     const weights = second?.selection.weights ?? {}
-    // 10 % worse with a bound above 1.05: the factor is 1.5 + 10 · log(1.1/1.05).
+    // 10 % worse with a bound above 1.05: the factor is 2 + 40 · log(1.1/1.05).
     expect((weights['again-old'] ?? 0) / (weights['again-new'] ?? 1)).toBeCloseTo(
-      1.5 + 10 * Math.log(1.1 / 1.05),
+      2 + 40 * Math.log(1.1 / 1.05),
       6,
     )
     // Candidates and parent are compared on the same versions.
