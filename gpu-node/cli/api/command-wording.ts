@@ -4,6 +4,8 @@ import { UserError } from '@copal/gpu-node/platform/user-error.ts'
 /** Calls of the API that its messages recommend, and the commands that do the same. `*` is one segment of the path. */
 const COMMANDS: readonly (readonly [call: string, command: string])[] = [
   ['GET nodes', 'copal nodes'],
+  ['GET probes', 'copal nodes probes'],
+  ['GET alerts', 'copal alerts'],
   ['GET domains', 'copal domains'],
   ['DELETE domains/*', 'copal domains delete *'],
   ['POST domains/*/mask', 'copal domains mask *'],

@@ -6,6 +6,7 @@ import { listOf, type ApiClient } from '../api/api-client.ts'
 import { nodeTable, requestsOf } from './node-table.ts'
 import { counted, formatDuration } from '@copal/gpu-node/platform/quantities.ts'
 import type { Session } from '../api/session.ts'
+import { addNodeProbes } from './node-probes.ts'
 import { addNodeSecret } from './node-secret.ts'
 import { wholeNumber } from '../options/option-parsers.ts'
 
@@ -26,6 +27,7 @@ export function addNodes(program: Command, session: Session): void {
       )
     })
   addNodeSecret(nodes, session)
+  addNodeProbes(nodes, session)
 }
 
 export function addDrain(program: Command, session: Session): void {

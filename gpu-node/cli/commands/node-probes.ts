@@ -1,0 +1,38 @@
+import type { Command } from 'commander'
+import { probesReport, type ProbeEntry } from '@copal/shared/wire/admin-alerts.ts'
+import { formatMask } from '@copal/gpu-node/platform/quantities.ts'
+import type { Session } from '../api/session.ts'
+
+/** Adds `copal nodes probes`. */
+export function addNodeProbes(nodes: Command, session: Session): void {
+  nodes
+    .command('probes')
+    .description('show how nodes score the same fixed texts, which tells damaged weights')
+    .option('--model <id>', 'the model; default: the only one')
+    .option('--json', 'print JSON')
+    .addHelpText('after', '\nExample:\n  copal nodes probes')
+    .action(async (_: object, command: Command) => {
+      const { model, json } = command.optsWithGlobals<{ model?: string; json?: boolean }>()
+      const query = model === undefined ? '' : `?${new URLSearchParams({ model }).toString()}`
+      const report = await session.client().admin('GET', `/probes${query}`, probesReport)
+      session.print(json, report, () => describe(report.probes, session))
+    })
+}
+
+function describe(probes: readonly ProbeEntry[], session: Session): string {
+  if (probes.length === 0) return 'No node has scored the probe texts yet.'
+  return session.table(
+    [
+      { title: 'NODE', value: ({ node }) => node },
+      { title: 'MASK', value: ({ mask_version: mask }) => formatMask(mask) },
+      { title: 'LOSS', value: ({ nll }) => nll.toFixed(4), align: 'right' },
+      {
+        title: 'OTHERS',
+        value: ({ expected }) => (expected === null ? '-' : expected.toFixed(4)),
+        align: 'right',
+      },
+      { title: 'MATCHES', value: ({ matches }) => (matches ? 'yes' : 'NO') },
+    ],
+    probes,
+  )
+}
