@@ -19,7 +19,7 @@ test('the answers are alike up to the first token that differs', () => {
 
 test('the sentence tells where answers part and which was faster', () => {
   expect(comparisonSentence(answerOf('mask 14', 'abc', 30), answerOf('the dense weights', 'abd', 20))).toBe(
-    'The answers are alike for 2 tokens, then they part. Mask 14 was 1.5 × as fast.',
+    'The answers are alike for 2 tokens, then they part. Mask 14 answered 1.5 × as fast.',
   )
   expect(comparisonSentence(answerOf('mask 14', 'ab', 20), answerOf('mask 13', 'ab', 20.5))).toBe(
     'Both answers are the same 2 tokens. They came at the same speed.',

@@ -33,7 +33,7 @@ export function comparisonSentence(left: ComparedAnswer, right: ComparedAnswer):
   if (fastest === null || slowest === null) return alike
   return fastest / slowest < SAME_SPEED
     ? `${alike} They came at the same speed.`
-    : `${alike} ${upperFirst(fast.name)} was ${formatNumber(fastest / slowest)} × as fast.`
+    : `${alike} ${upperFirst(fast.name)} answered ${formatNumber(fastest / slowest)} × as fast.`
 }
 
 function order(left: ComparedAnswer, right: ComparedAnswer): readonly [ComparedAnswer, ComparedAnswer] {

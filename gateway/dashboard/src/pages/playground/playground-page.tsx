@@ -86,7 +86,9 @@ function Compare({ model, masks, status }: CompareProps) {
   const isLoaded = (version: number) =>
     choices.some((choice) => choice.version === version && choice.isLoaded)
   const hasLoaded = isLoaded(leftVersion) || isLoaded(rightVersion)
-  const canAsk = hasLoaded && prompt.trim() !== '' && isLimit && !isBusy
+  // Before the keys are there, a request would name none to charge.
+  const knowsKeys = keys.value !== undefined || keys.error !== undefined
+  const canAsk = hasLoaded && knowsKeys && prompt.trim() !== '' && isLimit && !isBusy
   const ask = () => {
     if (!canAsk) return
     const question = {
