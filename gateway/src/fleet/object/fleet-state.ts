@@ -1,7 +1,7 @@
 import type { Heartbeat } from '@copal/shared/wire/heartbeat.ts'
 import type { BreakerState } from './circuit-breaker.ts'
 import { FleetActivity } from './fleet-activity.ts'
-import { canaryFor, ownMaskFor, shadowFor } from './trial-assignment.ts'
+import { ServedVersions, type ServedRequest } from './served-versions.ts'
 import type { Trials } from '../../contracts/trial.ts'
 import type { AcquireResult, AcquireRequest, FailedAttempt, NoNode } from '../../contracts/acquire.ts'
 import type { Lease, LeaseView } from '../../contracts/lease.ts'
@@ -39,6 +39,7 @@ const RETRY_AFTER_MS = 5_000
 export class FleetState {
   readonly #policy: FleetPolicy
   readonly #nodes = new Map<string, Node>()
+  readonly #versions = new ServedVersions(this.#nodes, (node, nowMs) => this.#isAlive(node, nowMs))
   readonly #leases: Leases
   /** The running mean of the duration of a model's requests. */
   readonly #meanRequestMs = new Map<string, number>()
@@ -103,7 +104,7 @@ export class FleetState {
     // The same attempt asks again if the reply was lost.
     this.release([request.requestId])
     const candidates = this.#candidates(request, nowMs)
-    const lastHeard = this.#lastHeard(request.model)
+    const lastHeard = this.#versions.lastHeard(request.model)
     const pickRequest = {
       ...request,
       exclude: request.exclude.filter((id) => (this.#nodes.get(id)?.seenAtMs ?? 0) <= sinceMs),
@@ -113,7 +114,7 @@ export class FleetState {
     }
     // A mask beside the active one must not delay or fail a request: if no node with it is free, or an attempt failed, the
     // active mask serves it.
-    const beside = request.exclude.length === 0 ? this.#versionBeside(request) : undefined
+    const beside = request.exclude.length === 0 ? this.#versions.versionBeside(request) : undefined
     const besideNode =
       beside === undefined ? undefined : pickNode(candidates, { ...pickRequest, version: beside })
     const picked = besideNode ?? pickNode(candidates, pickRequest)
@@ -139,7 +140,8 @@ export class FleetState {
       expiresAtMs: nowMs + this.#policy.leaseMs,
     })
     const { nodeId, url } = node.heartbeat
-    const shadow = maskVersion === pickRequest.desiredVersion ? this.#shadowOf(request, node) : undefined
+    const shadow =
+      maskVersion === pickRequest.desiredVersion ? this.#versions.shadowOf(request, node) : undefined
     return {
       ok: true,
       nodeId,
@@ -321,18 +323,8 @@ export class FleetState {
   }
 
   /** Returns the version that would serve a conversation of a domain now; undefined if no node of the model is known. */
-  versionFor(
-    { model, conversation, domain }: Pick<AcquireRequest, 'model' | 'conversation' | 'domain'>,
-    nowMs: number,
-  ): number | undefined {
-    const live = [...this.#nodes.values()].filter(
-      (node) => node.heartbeat.model.id === model && this.#isAlive(node, nowMs),
-    )
-    const beside = this.#versionBeside({ model, conversation, domain })
-    if (beside !== undefined && live.some(({ heartbeat }) => isReady(heartbeat, beside))) return beside
-    const { desiredVersion, trials } = this.#lastHeard(model) ?? {}
-    const isServed = live.some(({ heartbeat }) => heartbeat.activeVersion === desiredVersion)
-    return isServed ? desiredVersion : (trials?.replaced ?? desiredVersion)
+  versionFor(request: ServedRequest, nowMs: number): number | undefined {
+    return this.#versions.versionFor(request, nowMs)
   }
 
   /** Returns the lease of a request; undefined if it is settled or unknown. */
@@ -388,28 +380,5 @@ export class FleetState {
 
   #isAlive(node: Node, nowMs: number): boolean {
     return nowMs - node.seenAtMs < this.#policy.silentMs && !node.suspect && !node.heartbeat.leaving
-  }
-
-  /** Returns the node of a model with the latest heartbeat, which carries the latest desired state from D1. */
-  #lastHeard(model: string): Node | undefined {
-    let newest: Node | undefined
-    for (const node of this.#nodes.values()) {
-      if (node.heartbeat.model.id === model && (!newest || node.seenAtMs >= newest.seenAtMs)) newest = node
-    }
-    return newest
-  }
-
-  /** Returns the version that must serve a request instead of the active one: its domain's own mask, or else a canary. */
-  #versionBeside(
-    request: Parameters<typeof canaryFor>[1] & Parameters<typeof ownMaskFor>[1],
-  ): number | undefined {
-    const trials = this.#lastHeard(request.model)?.trials
-    return ownMaskFor(trials, request) ?? canaryFor(trials, request)
-  }
-
-  /** Returns the version of the shadow under which a node must score a request's output. */
-  #shadowOf(request: AcquireRequest, { heartbeat }: Node): number | undefined {
-    const version = shadowFor(this.#lastHeard(request.model)?.trials, request)
-    return version !== undefined && isReady(heartbeat, version) ? version : undefined
   }
 }

@@ -1,0 +1,51 @@
+import type { AcquireRequest } from '../../contracts/acquire.ts'
+import { isReady, type Node } from './fleet-node.ts'
+import { canaryFor, ownMaskFor, shadowFor } from './trial-assignment.ts'
+
+/** The parts of a request that decide which mask version serves its conversation. */
+export type ServedRequest = Pick<AcquireRequest, 'model' | 'conversation' | 'domain'>
+
+/** Decides which mask versions serve a request, by the desired state that the heartbeats of nodes bring. */
+export class ServedVersions {
+  readonly #nodes: ReadonlyMap<string, Node>
+  readonly #isAlive: (node: Node, nowMs: number) => boolean
+
+  /** @param nodes the nodes of the fleet by id; their owner changes them */
+  constructor(nodes: ReadonlyMap<string, Node>, isAlive: (node: Node, nowMs: number) => boolean) {
+    this.#nodes = nodes
+    this.#isAlive = isAlive
+  }
+
+  /** Returns the node of a model with the latest heartbeat, which carries the latest desired state from D1. */
+  lastHeard(model: string): Node | undefined {
+    let newest: Node | undefined
+    for (const node of this.#nodes.values()) {
+      if (node.heartbeat.model.id === model && (!newest || node.seenAtMs >= newest.seenAtMs)) newest = node
+    }
+    return newest
+  }
+
+  /** Returns the version that must serve a request instead of the active one: its domain's own mask, or else a canary. */
+  versionBeside(request: ServedRequest & Pick<AcquireRequest, 'version' | 'account'>): number | undefined {
+    const trials = this.lastHeard(request.model)?.trials
+    return ownMaskFor(trials, request) ?? canaryFor(trials, request)
+  }
+
+  /** Returns the version of the shadow under which a node must score a request's output. */
+  shadowOf(request: AcquireRequest, { heartbeat }: Node): number | undefined {
+    const version = shadowFor(this.lastHeard(request.model)?.trials, request)
+    return version !== undefined && isReady(heartbeat, version) ? version : undefined
+  }
+
+  /** Returns the version that would serve a conversation of a domain now; undefined if no node of the model is known. */
+  versionFor({ model, conversation, domain }: ServedRequest, nowMs: number): number | undefined {
+    const live = [...this.#nodes.values()].filter(
+      (node) => node.heartbeat.model.id === model && this.#isAlive(node, nowMs),
+    )
+    const beside = this.versionBeside({ model, conversation, domain })
+    if (beside !== undefined && live.some(({ heartbeat }) => isReady(heartbeat, beside))) return beside
+    const { desiredVersion, trials } = this.lastHeard(model) ?? {}
+    const isServed = live.some(({ heartbeat }) => heartbeat.activeVersion === desiredVersion)
+    return isServed ? desiredVersion : (trials?.replaced ?? desiredVersion)
+  }
+}
