@@ -1,12 +1,11 @@
 import { Hono, type Context } from 'hono'
 import { AppError } from '@copal/shared/errors.ts'
 import type { ReviewEntry, SettledReview } from '@copal/shared/wire/admin-review.ts'
-import { parseDomain } from '../../adaptation/domains/domain-name.ts'
 import { recordAudit } from '../../audit/record-audit.ts'
 import type { ActorEnv } from '../../contracts/context.ts'
 import { actorId } from '../../keys/actor-id.ts'
 import { rejectMethod } from '../../middleware/error-responses.ts'
-import { findDomain } from '../../storage/db/queries/domain-queries.ts'
+import { requireDomain } from './require-domain.ts'
 
 /** Maximum number of texts that are listed. */
 const MAX_LISTED = 100
@@ -16,8 +15,9 @@ export function reviewRoutes(): Hono<ActorEnv> {
   const path = '/domains/:domain/review'
   return new Hono<ActorEnv>()
     .get(path, async (c) => {
-      const domain = await requireDomain(c)
-      const texts = await c.var.deps.reservoir(domain).review(MAX_LISTED)
+      const { deps } = c.var
+      const domain = await requireDomain(deps, c.req.param('domain'))
+      const texts = await deps.reservoir(domain).review(MAX_LISTED)
       const data = texts.map(({ id, keyId, tenant, side, nllMean, text }): ReviewEntry => ({
         id,
         key: keyId,
@@ -25,7 +25,7 @@ export function reviewRoutes(): Hono<ActorEnv> {
         side,
         nll: nllMean,
         characters: text.length,
-        preview: text.slice(0, c.var.deps.previewCharacters).toWellFormed(),
+        preview: text.slice(0, deps.previewCharacters).toWellFormed(),
       }))
       return c.json({ data })
     })
@@ -38,7 +38,7 @@ export function reviewRoutes(): Hono<ActorEnv> {
 
 async function settle(c: Context<ActorEnv>, decision: 'keep' | 'drop'): Promise<Response> {
   const { deps, actor, requestId } = c.var
-  const domain = await requireDomain(c)
+  const domain = await requireDomain(deps, c.req.param('domain') ?? '')
   const id = c.req.param('id') ?? ''
   if (!(await deps.reservoir(domain).resolveReview(id, decision))) {
     throw new AppError(
@@ -53,13 +53,4 @@ async function settle(c: Context<ActorEnv>, decision: 'keep' | 'drop'): Promise<
     requestId,
   })
   return c.json({ domain, id, decision } satisfies SettledReview)
-}
-
-/** @throws AppError `not_found` */
-async function requireDomain(c: Context<ActorEnv>): Promise<string> {
-  const domain = parseDomain(c.req.param('domain') ?? '', 'domain')
-  if (await findDomain(c.var.deps.db, domain)) return domain
-  throw new AppError('not_found', `There is no domain '${domain}'. 'GET /admin/domains' lists them.`, {
-    param: 'domain',
-  })
 }
