@@ -1,4 +1,4 @@
-import { and, count, desc, eq, isNull, or, sql } from 'drizzle-orm'
+import { and, count, desc, eq, isNull, or, sql, type SQL } from 'drizzle-orm'
 import type { ActiveKey, KeyRow } from '../../../contracts/api-key.ts'
 import type { SamplingPolicy } from '@copal/shared/wire/admin-keys.ts'
 import type { Database } from '../../../contracts/database.ts'
@@ -17,22 +17,14 @@ export async function findKeyByHash(
   db: Database,
   { hash, digest }: { hash: string; digest: string },
 ): Promise<ActiveKey | undefined> {
-  const found = await db
-    .select({ key: apiKeys, tenantLimits: tenants.limits, tenantSampling: tenants.sampling })
-    .from(apiKeys)
-    .leftJoin(tenants, eq(tenants.name, apiKeys.tenant))
-    .where(
-      and(
-        or(
-          and(eq(apiKeys.hash, hash), eq(apiKeys.peppered, true)),
-          eq(apiKeys.previousHash, hash),
-          and(eq(apiKeys.hash, digest), eq(apiKeys.peppered, false)),
-        ),
-        isNull(apiKeys.revokedAt),
-      ),
-    )
-    .get()
-  return found && { ...found.key, tenantLimits: found.tenantLimits, tenantSampling: found.tenantSampling }
+  return findActive(
+    db,
+    or(
+      and(eq(apiKeys.hash, hash), eq(apiKeys.peppered, true)),
+      eq(apiKeys.previousHash, hash),
+      and(eq(apiKeys.hash, digest), eq(apiKeys.peppered, false)),
+    ),
+  )
 }
 
 /** Returns one key unless it is revoked, or belongs to another tenant than `tenant`. */
@@ -46,11 +38,15 @@ export async function findKey(db: Database, id: string, tenant?: string): Promis
 
 /** Returns one key with the limits of its tenant unless it is revoked. */
 export async function findActiveKey(db: Database, id: string): Promise<ActiveKey | undefined> {
+  return findActive(db, eq(apiKeys.id, id))
+}
+
+async function findActive(db: Database, isWanted: SQL | undefined): Promise<ActiveKey | undefined> {
   const found = await db
     .select({ key: apiKeys, tenantLimits: tenants.limits, tenantSampling: tenants.sampling })
     .from(apiKeys)
     .leftJoin(tenants, eq(tenants.name, apiKeys.tenant))
-    .where(and(eq(apiKeys.id, id), isNull(apiKeys.revokedAt)))
+    .where(and(isWanted, isNull(apiKeys.revokedAt)))
     .get()
   return found && { ...found.key, tenantLimits: found.tenantLimits, tenantSampling: found.tenantSampling }
 }
