@@ -10,9 +10,9 @@ import { pathToFileURL } from 'node:url'
 import { gzipSync } from 'node:zlib'
 
 const HERE = import.meta.dirname
-/** The folder with the built files, which the Worker serves under {@link PUBLIC_PATH}. */
+/** The folder with the built files, to look at. */
 export const DIST = join(HERE, 'dist')
-/** The module with the built files. */
+/** The module with the built files, which the Worker serves under {@link PUBLIC_PATH}. */
 const MODULE = join(HERE, 'built-files.mjs')
 /** The path under which the files of the dashboard are served. */
 export const PUBLIC_PATH = '/dashboard/'
@@ -33,9 +33,7 @@ const ENTRIES = {
  * @returns {Promise<{ file: string, bytes: number, compressedBytes: number }[]>} the files and their sizes
  */
 export async function buildDashboard(folder = DIST) {
-  await mkdir(folder, { recursive: true })
-  const before = await readdir(folder)
-  const { metafile } = await build({
+  const { metafile, outputFiles } = await build({
     entryPoints: Object.entries(ENTRIES).map(([out, path]) => ({ in: join(HERE, path), out })),
     outdir: folder,
     entryNames: '[name]-[hash]',
@@ -49,6 +47,7 @@ export async function buildDashboard(folder = DIST) {
     legalComments: 'none',
     charset: 'utf8',
     metafile: true,
+    write: false,
     absWorkingDir: HERE,
     logLevel: 'warning',
   })
@@ -63,38 +62,50 @@ export async function buildDashboard(folder = DIST) {
     if (names[name] === undefined) throw new Error(`index.html names ${name}, which was not built.`)
     return names[name]
   })
-  await writeFile(join(folder, 'index.html'), page.replaceAll(/>\s+</g, '><').trim())
-  const built = new Set(['index.html', ...Object.keys(metafile.outputs).map((path) => basename(path))])
-  for (const file of before.filter((name) => !built.has(name)))
-    await rm(join(folder, file), { recursive: true })
-  if (folder === DIST) await writeModule()
-  return sizes(folder)
+  const files = [
+    ...outputFiles.map(({ path, text }) => ({ name: basename(path), body: text })),
+    { name: 'index.html', body: page.replaceAll(/>\s+</g, '><').trim() },
+  ].toSorted((a, b) => (a.name < b.name ? -1 : 1))
+  await writeFolder(folder, files)
+  if (folder === DIST) await writeModule(files)
+  return files.map(sizeOf)
+}
+
+/** Writes files into a folder, first those that the page loads, then the page, and removes other files. */
+async function writeFolder(folder, files) {
+  await mkdir(folder, { recursive: true })
+  const assets = files.filter(({ name }) => name !== 'index.html')
+  await Promise.all(assets.map(({ name, body }) => writeFile(join(folder, name), body)))
+  for (const { name, body } of files.filter((file) => !assets.includes(file)))
+    await replaceFile(join(folder, name), body)
+  const built = new Set(files.map(({ name }) => name))
+  for (const file of (await readdir(folder)).filter((name) => !built.has(name) && !name.endsWith('.new')))
+    await rm(join(folder, file), { recursive: true, force: true })
 }
 
 /**
  * Writes the built files as a module, which the Worker is bundled with: as assets of Wrangler they would put another Worker in
  * front of each request of the API.
  */
-async function writeModule() {
-  const files = await Promise.all(
-    (await readdir(DIST)).sort().map(async (name) => {
-      const body = await readFile(join(DIST, name), 'utf8')
-      return { name, etag: createHash('sha256').update(body).digest('hex').slice(0, 16), body }
-    }),
-  )
-  // In one step: a Wrangler that runs bundles it as soon as it changes.
-  await writeFile(`${MODULE}.new`, `export const files = ${JSON.stringify(files)}\n`)
-  await rename(`${MODULE}.new`, MODULE)
+async function writeModule(files) {
+  const listed = files.map(({ name, body }) => ({
+    name,
+    etag: createHash('sha256').update(body).digest('hex').slice(0, 16),
+    body,
+  }))
+  await replaceFile(MODULE, `export const files = ${JSON.stringify(listed)}\n`)
 }
 
-async function sizes(folder) {
-  const files = (await readdir(folder)).sort()
-  return Promise.all(
-    files.map(async (file) => {
-      const content = await readFile(join(folder, file))
-      return { file, bytes: content.length, compressedBytes: gzipSync(content, { level: 9 }).length }
-    }),
-  )
+/** Writes a file in one step: a Wrangler that runs bundles the module as soon as it changes, and another build may run beside. */
+async function replaceFile(path, content) {
+  const temporary = `${path}.${process.pid}.new`
+  await writeFile(temporary, content)
+  await rename(temporary, path)
+}
+
+function sizeOf({ name, body }) {
+  const bytes = Buffer.from(body)
+  return { file: name, bytes: bytes.length, compressedBytes: gzipSync(bytes, { level: 9 }).length }
 }
 
 /** Renders sizes as lines for people. */
