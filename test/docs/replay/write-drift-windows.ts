@@ -3,21 +3,18 @@
  * mask, damages a copy, and scores texts as long as requests are under both and under the dense model, which takes some ten
  * minutes on two processors.
  */
-import { createHash } from 'node:crypto'
 import { mkdirSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs'
 import { homedir, tmpdir } from 'node:os'
-import { join, resolve } from 'node:path'
+import { join } from 'node:path'
 import { PROBE_TEXTS } from '@copal/shared/probe-texts.ts'
 import { decodeMask, encodeMask } from '@copal/shared/mask/mask-codec.ts'
 import { openModel } from '../../../gpu-node/src/model/open-model.ts'
 import { DEFAULT_MODEL } from '../../../gpu-node/src/model/source/resolve-model.ts'
 import { loadNative } from '../../../gpu-node/src/platform/native-addon.ts'
-import { evaluateWindows } from '../../../gpu-node/src/pruning/evaluation/evaluate-windows.ts'
-import { calibrateAndSelect } from '../../../gpu-node/src/pruning/runs/calibrate-and-select.ts'
 import { createSparseBackend } from '../../../gpu-node/src/serving/backends/sparse/sparse-backend.ts'
 import { createRandom } from '../../support/harness/random.ts'
+import { ROOT, scoreTexts, selectMask, writeDomainDatasets } from './mask-selection.ts'
 
-const ROOT = resolve(import.meta.dirname, '../../..')
 const METHOD = 'continual-wanda'
 /** Scored tokens of a text: log-normal, within bounds. */
 const TOKENS = { median: 40, spread: 0.7, min: 8, max: 256 }
@@ -33,31 +30,13 @@ const SOURCES = {
 const work = process.argv[2] ?? mkdtempSync(join(tmpdir(), 'copal-drift-'))
 mkdirSync(work, { recursive: true })
 const model = await openModel(DEFAULT_MODEL, { cacheDir: join(homedir(), '.cache', 'copal') })
-const datasets = ['speech', 'novel'].map((domain) => {
-  const text = readFileSync(join(ROOT, `test/fixtures/text/${domain}.calibration.txt`), 'utf8')
-  const data = `${JSON.stringify({ text })}\n`
-  const sha256 = createHash('sha256').update(data).digest('hex')
-  const path = join(work, `${sha256}.ndjson`)
-  writeFileSync(path, data)
-  return { path, sha256, domain }
+const maskPath = await selectMask(model, {
+  work,
+  datasets: await writeDomainDatasets(work),
+  method: METHOD,
+  samples: 8,
+  print: (message) => process.stderr.write(`${message}\n`),
 })
-const { maskPath } = await calibrateAndSelect(
-  model,
-  {
-    datasets,
-    accumulated: [],
-    samples: 8,
-    length: 512,
-    seed: 0,
-    selection: { method: METHOD, pattern: '0.5', scope: 'row' as const, weights: {} },
-    parentMaskPath: null,
-    created: '2026-11-28T00:00:00.000Z',
-    workDir: work,
-    statisticsDir: join(work, 'statistics'),
-  },
-  2,
-  ({ message }) => process.stderr.write(`${message}\n`),
-)
 
 /** Writes a mask that keeps as many weights of each row, but partly the wrong ones. */
 function damage(path: string): string {
@@ -77,8 +56,7 @@ function damage(path: string): string {
 
 const random = createRandom(21)
 const normal = () => Math.sqrt(-2 * Math.log(1 - random())) * Math.cos(2 * Math.PI * random())
-const names = Object.keys(SOURCES)
-const sources = Object.values(SOURCES).map((path) => {
+const drawWindows = (path: string) => {
   const tokens = Int32Array.from(model.codec.encodeDocument(readFileSync(join(ROOT, path), 'utf8')))
   const windows: Int32Array[] = []
   let at = 0
@@ -91,25 +69,16 @@ const sources = Object.values(SOURCES).map((path) => {
     at += length
   }
   return { windows }
-})
-// The probe texts are scored as a node scores them: whole.
-names.push('probes')
-sources.push({ windows: PROBE_TEXTS.map((text) => Int32Array.from(model.codec.encodeDocument(text))) })
+}
+const texts = {
+  ...Object.fromEntries(Object.entries(SOURCES).map(([name, path]) => [name, drawWindows(path)])),
+  // The probe texts are scored as a node scores them: whole.
+  probes: { windows: PROBE_TEXTS.map((text) => Int32Array.from(model.codec.encodeDocument(text))) },
+}
 
 const backend = createSparseBackend({ addon: loadNative(), threads: 1, kvTokens: 0, ownTokens: 4096 })
-const losses: Record<string, Record<string, number[]>> = {}
-for (const [weights, path] of Object.entries({ dense: null, pruned: maskPath, damaged: damage(maskPath) })) {
-  const own: Record<string, number[]> = {}
-  losses[weights] = own
-  let index = 0
-  for await (const { windowNll } of evaluateWindows(
-    backend,
-    { model, version: path ? -1 : 0, maskPath: path },
-    sources,
-  ))
-    own[names[index++] ?? ''] = windowNll.map((loss) => Number(loss.toFixed(4)))
-  process.stderr.write(`scored ${weights}\n`)
-}
+const masks = { dense: null, pruned: maskPath, damaged: damage(maskPath) }
+const losses = await scoreTexts(backend, model, masks, texts, 4)
 const result = {
   model: model.id,
   method: METHOD,
@@ -117,7 +86,7 @@ const result = {
   damaged_blocks: DAMAGED_BLOCKS,
   sources: SOURCES,
   tokens: Object.fromEntries(
-    names.map((name, index) => [name, (sources[index]?.windows ?? []).map((window) => window.length - 1)]),
+    Object.entries(texts).map(([name, { windows }]) => [name, windows.map((window) => window.length - 1)]),
   ),
   losses,
 }

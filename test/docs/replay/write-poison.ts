@@ -5,14 +5,14 @@
 import { createHash } from 'node:crypto'
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs'
 import { homedir, tmpdir } from 'node:os'
-import { join, resolve } from 'node:path'
+import { join } from 'node:path'
 import { openModel } from '../../../gpu-node/src/model/open-model.ts'
 import { DEFAULT_MODEL } from '../../../gpu-node/src/model/source/resolve-model.ts'
 import { loadNative } from '../../../gpu-node/src/platform/native-addon.ts'
 import { evaluateWindows } from '../../../gpu-node/src/pruning/evaluation/evaluate-windows.ts'
 import { cutWindows } from '../../../gpu-node/src/pruning/evaluation/text-windows.ts'
-import { calibrateAndSelect } from '../../../gpu-node/src/pruning/runs/calibrate-and-select.ts'
 import { createSparseBackend } from '../../../gpu-node/src/serving/backends/sparse/sparse-backend.ts'
+import { ROOT, selectMask } from './mask-selection.ts'
 import {
   assignKeys,
   ordinaryTexts,
@@ -27,7 +27,6 @@ import {
   type Sender,
 } from './poison-traffic.ts'
 
-const ROOT = resolve(import.meta.dirname, '../../..')
 const METHOD = process.argv[3] ?? 'continual-wanda+swaps'
 const WINDOW_TOKENS = 512
 const WINDOWS = 16
@@ -70,23 +69,8 @@ async function perplexityFrom(texts: readonly Request[]): Promise<number> {
   if (known !== undefined) return known
   const path = join(work, `${sha256}.ndjson`)
   writeFileSync(path, data)
-  const { maskPath } = await calibrateAndSelect(
-    model,
-    {
-      datasets: [{ path, sha256, domain: 'novel' }],
-      accumulated: [],
-      samples: SAMPLES,
-      length: 512,
-      seed: 0,
-      selection: { method: METHOD, pattern: '0.5', scope: 'row' as const, weights: {} },
-      parentMaskPath: null,
-      created: '2026-11-28T00:00:00.000Z',
-      workDir: work,
-      statisticsDir: join(work, 'statistics'),
-    },
-    2,
-    () => {},
-  )
+  const datasets = [{ path, sha256, domain: 'novel' }]
+  const maskPath = await selectMask(model, { work, datasets, method: METHOD, samples: SAMPLES })
   const perplexity = await evaluate(maskPath)
   perplexities.set(sha256, perplexity)
   writeFileSync(PERPLEXITIES, JSON.stringify([...perplexities]))
