@@ -2,6 +2,7 @@ import { sql, type SQL } from 'drizzle-orm'
 import { DURATION_BOUNDS_MS, FIRST_TOKEN_BOUNDS_MS } from '@copal/shared/metrics/latency-histogram.ts'
 import type { Database } from '../../../contracts/database.ts'
 import { metricCounts } from '../schema/usage.ts'
+import { addedColumns } from './added-columns.ts'
 import { bucketOf } from './period-changes.ts'
 
 /** A count behind a metric, by the values of its labels. */
@@ -53,7 +54,7 @@ function addRows(db: Database, rows: SQL) {
     .select(rows)
     .onConflictDoUpdate({
       target: [metricCounts.metric, metricCounts.labels],
-      set: { value: sql`value + excluded.value` },
+      set: addedColumns(['value']),
     })
 }
 

@@ -1,10 +1,10 @@
 import { getTableColumns, sql, type SQL } from 'drizzle-orm'
-import { toSnakeCase } from 'drizzle-orm/casing'
 import { DURATION_BOUNDS_MS, FIRST_TOKEN_BOUNDS_MS } from '@copal/shared/metrics/latency-histogram.ts'
 import { SERIES_WIDTHS } from '@copal/shared/wire/admin-series.ts'
 import type { Database } from '../../../contracts/database.ts'
-import { periodDomains, trafficPeriods } from '../schema/periods.ts'
-import { NAMED_DOMAINS, OTHER_DOMAINS } from './usage-total-queries.ts'
+import { trafficPeriods } from '../schema/periods.ts'
+import { addedColumns } from './added-columns.ts'
+import { PERIOD_NAME } from './period-domains.ts'
 
 /** The columns in the order of the table: those of the key, and those that add up. */
 const KEY = ['model', 'domain', 'width', 'start', 'maskVersion']
@@ -41,63 +41,15 @@ const KEY_COLUMNS = list(KEY.map((column) => (column === 'start' ? 'wideStart' :
 const SUMS = list(SUMMED.map((column) => `sum(${column})`))
 const WIDTHS = JSON.stringify(SERIES_WIDTHS)
 
-/** The columns of an existing period when another is added to it. */
-const ADDED = Object.fromEntries(
-  SUMMED.map((column) => [column, sql.raw(`${toSnakeCase(column)} + excluded.${toSnakeCase(column)}`)]),
-)
-
-/**
- * Gives domains a name in the periods if they are registered or among the first others of their model: for what is stored after
- * anything was counted under no name. Run it before {@link addChangesToPeriods}, in the same transaction.
- *
- * @param counted a query of the columns `model` and `domain`
- */
-export function namePeriodDomains(db: Database, counted: SQL, nowMs: number) {
-  const named = sql`
-    with counted as (${counted}), wanted as (
-      select model, domain, domain in (select name from domains) is_registered
-      from (select distinct model, domain from counted) counted
-      where not exists (
-        select 1 from period_domains known where known.model = counted.model and known.domain = counted.domain)
-    ), ranked as (
-      select *, dense_rank() over (partition by model, is_registered order by domain) place from wanted
-    ), decided as (
-      select *, is_registered or place + (
-        select count(*) from period_domains known
-        where known.model = ranked.model and known.domain <> ${OTHER_DOMAINS}
-          and known.domain not in (select name from domains)
-      ) <= ${NAMED_DOMAINS} is_named
-      from ranked
-    )
-    select model, domain, coalesce((
-        select since + 1 from period_domains other where other.model = decided.model and other.domain = ${OTHER_DOMAINS}
-      ), 0)
-    from decided where is_named
-    union all
-    select distinct model, ${OTHER_DOMAINS}, ${nowMs} from decided where not is_named`
-  return db
-    .insert(periodDomains)
-    .select(named)
-    .onConflictDoUpdate({
-      target: [periodDomains.model, periodDomains.domain],
-      set: { since: sql`max(since, excluded.since)` },
-    })
-}
-
 /**
  * Adds the rows of a common table expression `changed` to the periods of their times, in all widths. Each is counted in the period
- * in which its receipt was stored, so what corrects it later reaches the same rows: under the name that its domain had then. Only
- * what moves to another domain takes the name of now, because it never moves again. A correction of a period that was deleted is
+ * in which its receipt was stored, so what corrects it later reaches the same rows. A correction of a period that was deleted is
  * dropped.
  */
 export function addChangesToPeriods(db: Database, changes: SQL) {
   const added = sql`
     with ${changes}, named as (
-      select changed.*, iif(exists (
-          select 1 from period_domains known
-          where known.model = changed.model and known.domain = changed.domain
-            and (known.since <= changed.created_at or (moved and sign > 0))
-        ), domain, ${OTHER_DOMAINS}) name,
+      select changed.*, ${PERIOD_NAME} name,
         iif(finish_reason = 'superseded', 0, sign) request, coalesce(drift_tokens, 0) > 0 is_scored,
         ${meanOf('nll_masked')} masked, ${meanOf('nll_dense')} dense,
         ${bucketOf('time_to_first_token_ms', FIRST_TOKEN_BOUNDS_MS)} first_token_bucket,
@@ -119,7 +71,7 @@ export function addChangesToPeriods(db: Database, changes: SQL) {
   return db
     .insert(trafficPeriods)
     .select(added)
-    .onConflictDoUpdate({ target: [model, domain, width, start, maskVersion], set: ADDED })
+    .onConflictDoUpdate({ target: [model, domain, width, start, maskVersion], set: addedColumns(SUMMED) })
 }
 
 /** The sum of a column over the rows of `named`. */

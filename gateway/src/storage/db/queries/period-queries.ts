@@ -3,6 +3,7 @@ import { DURATION_BOUNDS_MS, FIRST_TOKEN_BOUNDS_MS } from '@copal/shared/metrics
 import type { SERIES_WIDTHS } from '@copal/shared/wire/admin-series.ts'
 import type { Database } from '../../../contracts/database.ts'
 import { periodDomains, trafficPeriods } from '../schema/periods.ts'
+import { countedDomains } from './period-domains.ts'
 import { OTHER_DOMAINS } from './usage-total-queries.ts'
 
 /** A width of periods, seconds. */
@@ -205,7 +206,7 @@ function periodsSince(model: string, { fromMs, nowMs }: { fromMs: number; nowMs:
   )
   return sql`(
     select period.* from json_each(${ranges}) range
-      cross join (select domain from period_domains where model = ${model} union select ${OTHER_DOMAINS}) counted
+      cross join ${countedDomains(model)} counted
       cross join traffic_periods period on period.model = ${model} and period.domain = counted.domain
         and period.width = range.value ->> 0 and period.start >= range.value ->> 1 and period.start < range.value ->> 2)`
 }

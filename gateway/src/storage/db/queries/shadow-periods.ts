@@ -2,6 +2,8 @@ import { sql, type SQL } from 'drizzle-orm'
 import { toCamelCase } from 'drizzle-orm/casing'
 import type { Database } from '../../../contracts/database.ts'
 import { shadowPeriods } from '../schema/periods.ts'
+import { addedColumns } from './added-columns.ts'
+import { countedDomains, PERIOD_NAME } from './period-domains.ts'
 import { OTHER_DOMAINS } from './usage-total-queries.ts'
 
 /** Widths of the periods of scores, seconds: sums since a time need the minutes of its hour, and then hours. */
@@ -31,14 +33,7 @@ export const scoreColumns = (domain = 'domain'): SQL =>
  */
 export function addToShadowPeriods(db: Database, changed: SQL) {
   const added = sql`
-    with changed as (${changed}), named as (
-      select *, iif(exists (
-          select 1 from period_domains known
-          where known.model = changed.model and known.domain = changed.domain
-            and (known.since <= changed.created_at or (moved and sign > 0))
-        ), domain, ${OTHER_DOMAINS}) name
-      from changed
-    )
+    with changed as (${changed}), named as (select *, ${PERIOD_NAME} name from changed)
     select model, shadow_version, mask_version, name, value, created_at / 1000 / value * value, sum(sign), ${SIGNED}
     from named, json_each(${JSON.stringify(WIDTHS)}) group by 1, 2, 3, 4, 5, 6`
   const { model, shadowVersion, maskVersion, domain, width, start } = shadowPeriods
@@ -47,15 +42,7 @@ export function addToShadowPeriods(db: Database, changed: SQL) {
     .select(added)
     .onConflictDoUpdate({
       target: [model, shadowVersion, maskVersion, domain, width, start],
-      set: {
-        requests: sql`requests + excluded.requests`,
-        promptTokens: sql`prompt_tokens + excluded.prompt_tokens`,
-        promptNll: sql`prompt_nll + excluded.prompt_nll`,
-        promptNllShadow: sql`prompt_nll_shadow + excluded.prompt_nll_shadow`,
-        answerTokens: sql`answer_tokens + excluded.answer_tokens`,
-        answerNll: sql`answer_nll + excluded.answer_nll`,
-        answerNllShadow: sql`answer_nll_shadow + excluded.answer_nll_shadow`,
-      },
+      set: addedColumns(['requests', ...SUMMED.map(toCamelCase)]),
     })
 }
 
@@ -81,7 +68,7 @@ export function shadowSumsSince(
         and created_at >= ${fromMs} and created_at < ${minute * 1000}
       union all
       select period.domain, requests, ${summed} from json_each(${ranges}) range
-        cross join (select domain from period_domains where model = ${model} union select ${OTHER_DOMAINS}) counted
+        cross join ${countedDomains(model)} counted
         cross join shadow_periods period on period.model = ${model} and period.shadow_version = ${shadowVersion}
           and period.mask_version = ${maskVersion} and period.domain = counted.domain and period.width = range.value ->> 0
           and period.start >= range.value ->> 1 and period.start < range.value ->> 2

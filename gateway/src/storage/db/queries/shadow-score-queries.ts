@@ -7,7 +7,7 @@ import { shadowPeriods } from '../schema/periods.ts'
 import { shadowScores } from '../schema/usage.ts'
 import { domainOf } from './found-domain-sql.ts'
 import type { ModelRow } from './model-queries.ts'
-import { namePeriodDomains } from './period-changes.ts'
+import { namePeriodDomains } from './period-domains.ts'
 import { incomingDomains, jsonColumn } from './receipt-changes.ts'
 import { addToShadowPeriods, scoreColumns, shadowSumsSince } from './shadow-periods.ts'
 

@@ -3,6 +3,7 @@ import type { UnchargedUsage } from '../../../contracts/reservation.ts'
 import type { Database } from '../../../contracts/database.ts'
 import { apiKeys } from '../schema/keys.ts'
 import { receipts, usageDays } from '../schema/usage.ts'
+import { addedColumns } from './added-columns.ts'
 import { receiptChanges } from './receipt-changes.ts'
 
 /** A day, milliseconds. */
@@ -22,7 +23,7 @@ export function addToUsageDays(db: Database, json: string) {
     .select(counted)
     .onConflictDoUpdate({
       target: [usageDays.keyId, usageDays.day],
-      set: { tokens: sql`tokens + excluded.tokens` },
+      set: addedColumns(['tokens']),
     })
 }
 

@@ -1,6 +1,7 @@
 import { and, eq, gt, ne, sql, sum, type SQL } from 'drizzle-orm'
 import type { Database } from '../../../contracts/database.ts'
 import { usageTotals } from '../schema/usage.ts'
+import { addedColumns } from './added-columns.ts'
 import { receiptChanges } from './receipt-changes.ts'
 
 /**
@@ -20,6 +21,17 @@ export const ESTIMATED = 'estimated'
  * positive under the one that was found, so that over all domains they are zero.
  */
 export const MOVED = 'moved'
+
+/** The columns that add up. */
+const SUMMED = [
+  'requests',
+  'promptTokens',
+  'completionTokens',
+  'driftRequests',
+  'driftTokens',
+  'nllMasked',
+  'nllDense',
+]
 
 /**
  * Adds receipts to the totals, and subtracts the estimates that they replace. Run it before the receipts are stored, in the
@@ -72,15 +84,7 @@ export function addChangesToTotals(db: Database, changes: SQL) {
         usageTotals.maskVersion,
         usageTotals.finishReason,
       ],
-      set: {
-        requests: sql`requests + excluded.requests`,
-        promptTokens: sql`prompt_tokens + excluded.prompt_tokens`,
-        completionTokens: sql`completion_tokens + excluded.completion_tokens`,
-        driftRequests: sql`drift_requests + excluded.drift_requests`,
-        driftTokens: sql`drift_tokens + excluded.drift_tokens`,
-        nllMasked: sql`nll_masked + excluded.nll_masked`,
-        nllDense: sql`nll_dense + excluded.nll_dense`,
-      },
+      set: addedColumns(SUMMED),
     })
 }
 
