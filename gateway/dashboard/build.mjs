@@ -11,13 +11,13 @@ import { gzipSync } from 'node:zlib'
 
 const HERE = import.meta.dirname
 /** The folder with the built files, to look at. */
-export const DIST = join(HERE, 'dist')
+const DIST = join(HERE, 'dist')
 /** The module with the built files, which the Worker serves under {@link PUBLIC_PATH}. */
 const MODULE = join(HERE, 'built-files.mjs')
 /** The path under which the files of the dashboard are served. */
-export const PUBLIC_PATH = '/dashboard/'
+const PUBLIC_PATH = '/dashboard/'
 /** Maximum bytes of all files together, each compressed by gzip. */
-export const MAX_COMPRESSED_BYTES = 100 * 1024
+const MAX_COMPRESSED_BYTES = 100 * 1024
 
 const ENTRIES = {
   main: 'src/main.tsx',
@@ -109,7 +109,7 @@ function sizeOf({ name, body }) {
 }
 
 /** Renders sizes as lines for people. */
-export function describeSizes(files) {
+function describeSizes(files) {
   const kilobytes = (bytes) => `${(bytes / 1024).toFixed(1)} KB`
   const total = files.reduce((sum, { compressedBytes }) => sum + compressedBytes, 0)
   return [

@@ -1,10 +1,11 @@
-import type { DeletedSamples, DomainEntry, UpdateEntry } from '@copal/shared/wire/admin.ts'
+import type { DeletedSamples, DomainEntry } from '@copal/shared/wire/admin.ts'
 import type { RebuiltDomain } from '@copal/shared/wire/admin-domains.ts'
-import { ConfirmButton } from '../../components/dialog.tsx'
+import { ConfirmButton } from '../../components/confirm-button.tsx'
+import { endpoint } from '../../data/client.ts'
 import { useClient } from '../../data/data.tsx'
 import { plural } from '../../format/numbers.ts'
 import { useModel, useNavigation } from '../../navigation/navigation.tsx'
-import { paths } from '../../navigation/routes.ts'
+import { useStartUpdate } from '../updates/use-start-update.ts'
 
 interface DomainProps {
   name: string
@@ -13,9 +14,7 @@ interface DomainProps {
 
 /** Starts an update of a domain. */
 export function UpdateDomain({ name, entry }: DomainProps) {
-  const { send, refresh } = useClient()
-  const { go } = useNavigation()
-  const model = useModel()
+  const startUpdate = useStartUpdate(useModel())
   const texts = plural(entry.samples, 'text')
   return (
     <ConfirmButton
@@ -27,12 +26,7 @@ export function UpdateDomain({ name, entry }: DomainProps) {
         'The update can be cancelled until its mask serves, and rolled back afterwards.',
       ]}
       confirm="Start the update"
-      act={async () => {
-        const body = { domains: [name], ...(model === undefined ? {} : { model }) }
-        const update = await send<UpdateEntry>('POST', '/admin/updates', body)
-        refresh('/admin/updates', '/admin/triggers', '/admin/overview')
-        go(paths.update(update.id))
-      }}
+      act={() => startUpdate([name])}
       done={`An update of ${name} has started.`}
     />
   )
@@ -43,8 +37,6 @@ export function RemoveFromDomain({ name, entry }: DomainProps) {
   const { send, refresh } = useClient()
   const { go } = useNavigation()
   const model = useModel()
-  const withModel = (path: string) =>
-    model === undefined ? path : `${path}?model=${encodeURIComponent(model)}`
   const path = `/admin/domains/${encodeURIComponent(name)}`
   const texts = plural(entry.samples, 'text')
   return (
@@ -59,7 +51,7 @@ export function RemoveFromDomain({ name, entry }: DomainProps) {
           ]}
           confirm="Use the shared mask"
           act={async () => {
-            await send('DELETE', withModel(`${path}/mask`))
+            await send('DELETE', endpoint(`${path}/mask`, { model }).path)
             refresh('/admin/domains', '/admin/masks', '/admin/overview')
           }}
           done={`The shared mask serves ${name}.`}

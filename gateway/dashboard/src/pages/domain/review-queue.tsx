@@ -1,5 +1,5 @@
 import type { ReviewEntry, SettledReview } from '@copal/shared/wire/admin-review.ts'
-import { ConfirmButton } from '../../components/dialog.tsx'
+import { ConfirmButton } from '../../components/confirm-button.tsx'
 import { Loaded } from '../../components/loaded.tsx'
 import { Section } from '../../components/page.tsx'
 import { useToast } from '../../components/toast.tsx'

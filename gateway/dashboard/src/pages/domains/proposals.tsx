@@ -1,6 +1,6 @@
 import { useState } from 'preact/hooks'
 import type { ProposalEntry, SettledProposal } from '@copal/shared/wire/admin-proposals.ts'
-import { ConfirmButton } from '../../components/dialog.tsx'
+import { ConfirmButton } from '../../components/confirm-button.tsx'
 import { SelectField, TextField } from '../../components/fields.tsx'
 import { Time } from '../../components/time.tsx'
 import { useClient } from '../../data/data.tsx'

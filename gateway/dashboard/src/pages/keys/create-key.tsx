@@ -7,10 +7,10 @@ import type {
   TenantEntry,
 } from '@copal/shared/wire/admin-keys.ts'
 import { SelectField, TextField } from '../../components/fields.tsx'
+import { FormDialog } from '../../components/form-dialog.tsx'
 import { useClient } from '../../data/data.tsx'
 import { limitChangesOf, textsOf, withText } from './limit-fields.ts'
 import { LimitInputs, SamplingInput } from './limit-inputs.tsx'
-import { FormDialog } from './form-dialog.tsx'
 
 const SCOPES: readonly { value: KeyScope; label: string; operatorOnly?: boolean }[] = [
   { value: 'inference', label: 'Send requests' },

@@ -1,9 +1,9 @@
 import { useState } from 'preact/hooks'
 import type { KeyEntry, SamplingPolicy, TenantEntry } from '@copal/shared/wire/admin-keys.ts'
 import { TextField } from '../../components/fields.tsx'
+import { FormDialog } from '../../components/form-dialog.tsx'
 import { useToast } from '../../components/toast.tsx'
 import { useClient } from '../../data/data.tsx'
-import { FormDialog } from './form-dialog.tsx'
 import { limitChangesOf, textsOf, withText } from './limit-fields.ts'
 import { LimitInputs, SamplingInput } from './limit-inputs.tsx'
 

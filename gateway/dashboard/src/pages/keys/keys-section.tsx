@@ -1,6 +1,6 @@
 import { useState } from 'preact/hooks'
 import type { CreatedKey, KeyEntry } from '@copal/shared/wire/admin-keys.ts'
-import { ConfirmButton } from '../../components/dialog.tsx'
+import { ConfirmButton } from '../../components/confirm-button.tsx'
 import { Loaded } from '../../components/loaded.tsx'
 import { Empty } from '../../components/notices.tsx'
 import { Num } from '../../components/num.tsx'

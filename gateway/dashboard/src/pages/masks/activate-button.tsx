@@ -1,5 +1,5 @@
 import type { MaskEntry, NodeEntry } from '@copal/shared/wire/admin.ts'
-import { ConfirmButton } from '../../components/dialog.tsx'
+import { ConfirmButton } from '../../components/confirm-button.tsx'
 import { useClient } from '../../data/data.tsx'
 import { maskName, maskNameFirst, maskVerb } from '../../format/mask-names.ts'
 import { useSession } from '../../session/session.tsx'

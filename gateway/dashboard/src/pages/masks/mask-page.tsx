@@ -1,5 +1,5 @@
 import type { MaskEntry, StatusReport, UpdateEntry } from '@copal/shared/wire/admin.ts'
-import { ConfirmButton } from '../../components/dialog.tsx'
+import { ConfirmButton } from '../../components/confirm-button.tsx'
 import { Facts } from '../../components/facts.tsx'
 import { Loaded } from '../../components/loaded.tsx'
 import { Empty, Skeleton } from '../../components/notices.tsx'
@@ -9,6 +9,7 @@ import { Page, Section } from '../../components/page.tsx'
 import { Status } from '../../components/status.tsx'
 import { Table, type Column } from '../../components/table.tsx'
 import { Time } from '../../components/time.tsx'
+import { endpoint } from '../../data/client.ts'
 import { useClient, useResource } from '../../data/data.tsx'
 import * as endpoints from '../../data/endpoints.ts'
 import { maskNameFirst } from '../../format/mask-names.ts'
@@ -225,7 +226,7 @@ function MaskActions({
       {mask.swept_at == null && (
         <a
           class="button"
-          href={`/admin/masks/${mask.version}/file?model=${encodeURIComponent(mask.model)}`}
+          href={endpoint(`/admin/masks/${mask.version}/file`, { model: mask.model }).path}
           download
         >
           Download
@@ -248,7 +249,7 @@ function MaskActions({
 
 function PinButton({ mask }: { mask: MaskEntry }) {
   const client = useClient()
-  const path = `/admin/masks/${mask.version}/pin?model=${encodeURIComponent(mask.model)}`
+  const { path } = endpoint(`/admin/masks/${mask.version}/pin`, { model: mask.model })
   const change = (method: 'PUT' | 'DELETE') => async () => {
     await client.send(method, path)
     client.refresh('/admin/masks')

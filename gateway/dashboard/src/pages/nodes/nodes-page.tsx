@@ -1,6 +1,6 @@
 import type { ProbeEntry } from '@copal/shared/wire/admin-alerts.ts'
 import type { NodeEntry } from '@copal/shared/wire/admin.ts'
-import { ConfirmButton } from '../../components/dialog.tsx'
+import { ConfirmButton } from '../../components/confirm-button.tsx'
 import { Loaded } from '../../components/loaded.tsx'
 import { Code } from '../../components/copy-button.tsx'
 import { LoadedTogether } from '../../components/loaded-together.tsx'

@@ -1,6 +1,7 @@
 import { useState } from 'preact/hooks'
 import { Facts } from '../../components/facts.tsx'
 import { SelectField } from '../../components/fields.tsx'
+import { Problem } from '../../components/problem.tsx'
 import { Status } from '../../components/status.tsx'
 import { formatCount, formatMs, formatNumber, formatShare } from '../../format/numbers.ts'
 import { shortMaskName } from '../../format/mask-names.ts'
@@ -118,11 +119,7 @@ function Tokens({ answer, common }: { answer: Answer; common: number | undefined
           </span>
         ))}
       </p>
-      {problem !== undefined && (
-        <p class="harm" role="alert">
-          <span aria-hidden="true">▲</span> {problem}
-        </p>
-      )}
+      <Problem message={problem} />
     </>
   )
 }

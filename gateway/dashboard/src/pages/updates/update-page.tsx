@@ -1,5 +1,5 @@
 import type { MaskEntry, NodeEntry, StatusReport, UpdateEntry } from '@copal/shared/wire/admin.ts'
-import { ConfirmButton } from '../../components/dialog.tsx'
+import { ConfirmButton } from '../../components/confirm-button.tsx'
 import { Facts } from '../../components/facts.tsx'
 import { Loaded } from '../../components/loaded.tsx'
 import { MaskLink } from '../../components/mask-link.tsx'

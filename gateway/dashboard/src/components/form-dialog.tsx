@@ -1,21 +1,28 @@
 import type { ComponentChildren } from 'preact'
 import { useState } from 'preact/hooks'
-import { Dialog } from '../../components/dialog.tsx'
-import { toApiError } from '../../data/client.ts'
+import { toApiError } from '../data/client.ts'
+import { Dialog } from './dialog.tsx'
+import { Problem } from './problem.tsx'
 
 interface FormDialogProps {
   title: string
+  /** Text of the button that sends the form; says what it does. */
   submit: string
   /** Whether the form can be sent. */
   isReady: boolean
-  /** Sends it. What it throws is shown. */
+  /** Sends it. Errors that it throws are shown. */
   onSubmit: () => Promise<void>
   onClose: () => void
   children: ComponentChildren
+  /** Default: `plain`; `harm` for changes that take something away. */
+  tone?: 'harm' | 'plain'
+  /** Puts the focus on the button that closes the dialog. */
+  focusesLeave?: boolean
 }
 
-/** A form over the page. */
-export function FormDialog({ title, submit, isReady, onSubmit, onClose, children }: FormDialogProps) {
+/** A form over the page, which closes when it was sent. */
+export function FormDialog(props: FormDialogProps) {
+  const { title, submit, isReady, onSubmit, onClose, children, tone = 'plain', focusesLeave = false } = props
   const [problem, setProblem] = useState<string>()
   const [isBusy, setBusy] = useState(false)
   const send = async () => {
@@ -32,23 +39,18 @@ export function FormDialog({ title, submit, isReady, onSubmit, onClose, children
   return (
     <Dialog title={title} onClose={onClose}>
       <form
-        class="form"
         onSubmit={(event) => {
           event.preventDefault()
           void send()
         }}
       >
         {children}
-        {problem !== undefined && (
-          <p class="harm" role="alert">
-            <span aria-hidden="true">▲</span> {problem}
-          </p>
-        )}
+        <Problem message={problem} />
         <div class="dialog-actions">
-          <button type="button" class="button" onClick={onClose}>
+          <button type="button" class="button" onClick={onClose} autofocus={focusesLeave}>
             Leave it
           </button>
-          <button type="submit" class="button button-plain button-filled" disabled={!isReady || isBusy}>
+          <button type="submit" class={`button button-${tone} button-filled`} disabled={!isReady || isBusy}>
             {isBusy ? 'Working …' : submit}
           </button>
         </div>
