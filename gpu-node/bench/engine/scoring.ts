@@ -1,21 +1,18 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { FORMS, type Form } from './engine-contender.ts'
+import { FORMS } from './engine-contender.ts'
+import type { StreamsLoad } from './streams-load.ts'
 import { GREEDY } from '../serving/greedy.ts'
+import { comparePairs, measureSpeed, runPairs, type Speed } from '../measurement/paired-rounds.ts'
 import { formatSpread, line, spread } from '../measurement/report.ts'
 import { createSparseBackend } from '@copal/gpu-node/serving/backends/sparse/sparse-backend.ts'
 import { loadNative } from '@copal/gpu-node/platform/native-addon.ts'
 import { createEngine } from '@copal/gpu-node/serving/engine/engine.ts'
-import type { DenseModel } from '@copal/gpu-node/model/master/dense-model.ts'
 
 /** Tokens of a scored text: a window of 256 and as many before it. */
 const TEXT_TOKENS = 512
 
-/** What happened in one round. */
-interface Round {
-  /** Generated tokens a second, of all streams. */
-  tokensPerS: number
-  /** Processor time of this process for each generated token, which other processes disturb less than its speed. */
-  cpuMsPerToken: number
+/** Measurements of one round. */
+interface Round extends Speed {
   /** Scored and context tokens a second. */
   scoredPerS: number
   textMs: number[]
@@ -28,15 +25,7 @@ interface Round {
  * @returns lines for people
  * @throws NativeUnavailableError when the addon is not built
  */
-export async function benchScoring(options: {
-  model: DenseModel
-  maskPath: string
-  form: Form
-  streams: number
-  rounds: number
-  roundMs: number
-  scoringShare: number
-}): Promise<string[]> {
+export async function benchScoring(options: StreamsLoad & { scoringShare: number }): Promise<string[]> {
   const { model, maskPath, form, streams, rounds, roundMs, scoringShare } = options
   const [precision, headPrecision] = FORMS[form]
   const backend = createSparseBackend({ addon: loadNative(), precision, headPrecision })
@@ -57,7 +46,6 @@ export async function benchScoring(options: {
   engine.setActive(active)
 
   let isRunning = true
-  let scoring: AbortController | undefined
   let textMs: number[] = []
   const tokensOf = (length: number, seed: number) =>
     Array.from({ length }, (_, i) => (i * 7919 + seed * 31) % model.config.vocabSize)
@@ -88,52 +76,34 @@ export async function benchScoring(options: {
   }
 
   async function run(withScoring: boolean): Promise<Round> {
-    scoring = withScoring ? new AbortController() : undefined
+    const scoring = withScoring ? new AbortController() : undefined
     const texts = scoring && scoreTexts(scoring)
     textMs = []
-    const [generatedBefore, scoredBefore, startedMs] = [generated, scored, performance.now()]
-    const usage = process.cpuUsage()
-    await sleep(roundMs)
-    const { user, system } = process.cpuUsage(usage)
-    const seconds = (performance.now() - startedMs) / 1000
-    const result = {
-      tokensPerS: (generated - generatedBefore) / seconds,
-      cpuMsPerToken: (user + system) / 1000 / (generated - generatedBefore),
-      scoredPerS: (scored - scoredBefore) / seconds,
-      textMs,
-    }
+    const scoredBefore = scored
+    const speed = await measureSpeed(() => generated, roundMs)
+    const round = { ...speed, scoredPerS: (scored - scoredBefore) / speed.seconds, textMs }
     scoring?.abort()
     await texts
-    return result
+    return round
   }
 
   const streaming = Promise.all(Array.from({ length: streams }, (_, index) => stream(index)))
   await sleep(roundMs / 2)
-  const without: Round[] = []
-  const beside: Round[] = []
-  for (let round = 0; round < rounds; round++) {
-    // The order alternates, so that a machine that slows down favours neither.
-    for (const withScoring of round % 2 === 0 ? [false, true] : [true, false])
-      (withScoring ? beside : without).push(await run(withScoring))
-  }
+  const pairs = await runPairs(rounds, run)
   isRunning = false
   await streaming
   engine.close()
   await Promise.all([backend.release(active), backend.release(dense)])
 
-  const lost = without.map(({ tokensPerS }, round) => 100 * (1 - beside[round]!.tokensPerS / tokensPerS))
-  const cpu = (all: readonly Round[]) => spread(all.map(({ cpuMsPerToken }) => cpuMsPerToken))
-  const durations = beside.flatMap((round) => round.textMs)
+  const durations = pairs.with.flatMap((round) => round.textMs)
+  const names = {
+    without: `${streams} streams without scoring`,
+    with: `with a share of ${scoringShare}`,
+    noun: 'scoring',
+  }
   return [
-    line(
-      `${streams} streams without scoring`,
-      formatSpread(spread(without.map((r) => r.tokensPerS)), 'tok/s'),
-    ),
-    line(`with a share of ${scoringShare}`, formatSpread(spread(beside.map((r) => r.tokensPerS)), 'tok/s')),
-    line('lost, by pairs of rounds', formatSpread(spread(lost), '%')),
-    line('processor time without scoring', formatSpread(cpu(without), 'ms/tok', 2)),
-    line('processor time with it', formatSpread(cpu(beside), 'ms/tok', 2)),
-    line('scored, context among it', formatSpread(spread(beside.map((r) => r.scoredPerS)), 'tok/s')),
+    ...comparePairs(pairs, names, 2),
+    line('scored, context among it', formatSpread(spread(pairs.with.map((r) => r.scoredPerS)), 'tok/s')),
     ...(durations.length > 0
       ? [
           line(

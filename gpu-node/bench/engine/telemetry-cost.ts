@@ -7,27 +7,20 @@ import { createSparseBackend } from '@copal/gpu-node/serving/backends/sparse/spa
 import { createEngine } from '@copal/gpu-node/serving/engine/engine.ts'
 import type { EngineObserver } from '@copal/gpu-node/serving/engine/engine-observer.ts'
 import { loadNative } from '@copal/gpu-node/platform/native-addon.ts'
-import type { DenseModel } from '@copal/gpu-node/model/master/dense-model.ts'
 import {
   endGenerated,
   sampledTrace,
   startCallSpan,
 } from '@copal/gpu-node/serving/telemetry/generation-spans.ts'
 import { createNodeTelemetry } from '@copal/gpu-node/serving/telemetry/node-telemetry.ts'
-import { FORMS, type Form } from './engine-contender.ts'
+import { FORMS } from './engine-contender.ts'
+import type { StreamsLoad } from './streams-load.ts'
 import { GREEDY } from '../serving/greedy.ts'
-import { formatSpread, line, spread } from '../measurement/report.ts'
+import { comparePairs, measureSpeed, runPairs, type Speed } from '../measurement/paired-rounds.ts'
 
 /** Tokens of a generation; short ones have more spans a token. */
 const TOKENS = 64
 const PUSH_MS = 1_000
-
-/** What happened in one round. */
-interface Round {
-  tokensPerS: number
-  /** Processor time of this process for each token, which other processes disturb less than its speed. */
-  cpuMsPerToken: number
-}
 
 /**
  * Measures what all telemetry of a node costs its streams: the observer of the engine, a trace of every request with its
@@ -37,15 +30,8 @@ interface Round {
  * @returns lines for people
  * @throws NativeUnavailableError when the addon is not built
  */
-export async function benchTelemetry(options: {
-  model: DenseModel
-  maskPath: string
-  form: Form
-  streams: number
-  rounds: number
-  roundMs: number
-}): Promise<string[]> {
-  const { model, maskPath, form, streams, rounds, roundMs } = options
+export async function benchTelemetry(load: StreamsLoad): Promise<string[]> {
+  const { model, maskPath, form, streams, rounds, roundMs } = load
   const collector = createServer((request, response) => {
     request
       .resume()
@@ -107,45 +93,26 @@ export async function benchTelemetry(options: {
     }
   }
 
-  async function run(isOn: boolean): Promise<Round> {
+  async function run(isOn: boolean): Promise<Speed> {
     telemetry = isOn ? createNodeTelemetry({ model: model.id, otel }) : undefined
-    const [before, startedMs, usage] = [generated, performance.now(), process.cpuUsage()]
-    await sleep(roundMs)
-    const { user, system } = process.cpuUsage(usage)
-    const tokens = generated - before
-    const round = {
-      tokensPerS: (1000 * tokens) / (performance.now() - startedMs),
-      cpuMsPerToken: (user + system) / 1000 / tokens,
-    }
+    const speed = await measureSpeed(() => generated, roundMs)
     await telemetry?.shutdown()
-    return round
+    return speed
   }
 
   const streaming = Promise.all(Array.from({ length: streams }, (_, index) => stream(index)))
   await sleep(roundMs / 2)
-  const without: Round[] = []
-  const beside: Round[] = []
-  for (let round = 0; round < rounds; round++) {
-    // The order alternates, so that a machine that slows down favours neither.
-    for (const isOn of round % 2 === 0 ? [false, true] : [true, false])
-      (isOn ? beside : without).push(await run(isOn))
-  }
+  const pairs = await runPairs(rounds, run)
   isRunning = false
   await streaming
   engine.close()
   await backend.release(weights)
   collector.close()
 
-  const lost = without.map(
-    ({ tokensPerS }, round) => 100 * (1 - (beside[round]?.tokensPerS ?? 0) / tokensPerS),
-  )
-  const speed = (all: readonly Round[]) => formatSpread(spread(all.map((r) => r.tokensPerS)), 'tok/s')
-  const cpu = (all: readonly Round[]) => formatSpread(spread(all.map((r) => r.cpuMsPerToken)), 'ms/tok', 3)
-  return [
-    line(`${streams} streams without telemetry`, speed(without)),
-    line('with all of it', speed(beside)),
-    line('lost, by pairs of rounds', formatSpread(spread(lost), '%')),
-    line('processor time without telemetry', cpu(without)),
-    line('processor time with it', cpu(beside)),
-  ]
+  const names = {
+    without: `${streams} streams without telemetry`,
+    with: 'with all of it',
+    noun: 'telemetry',
+  }
+  return comparePairs(pairs, names, 3)
 }
