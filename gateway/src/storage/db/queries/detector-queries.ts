@@ -5,6 +5,7 @@ import { domains } from '../schema/domains.ts'
 import { masks, models } from '../schema/masks.ts'
 import { receipts } from '../schema/usage.ts'
 import type { AlertRow } from './alert-queries.ts'
+import { jsonColumns } from './json-columns.ts'
 
 /** The detectors of one signal of one domain, as stored. */
 export type DetectorRow = typeof detectorStates.$inferSelect
@@ -158,7 +159,7 @@ export async function storeDetectorAdvance(db: Database, advance: DetectorAdvanc
     db
       .insert(detectorStates)
       .select(
-        sql`select ${columns('model', 'domain', 'maskVersion', 'signal', 'requests', 'state', 'updatedAt')}
+        sql`select ${jsonColumns('model', 'domain', 'maskVersion', 'signal', 'requests', 'state', 'updatedAt')}
           from json_each(${JSON.stringify(part)}) where ${isFirst}`,
       )
       .onConflictDoUpdate({
@@ -178,7 +179,7 @@ export async function storeDetectorAdvance(db: Database, advance: DetectorAdvanc
   const storeAlerts = db
     .insert(alerts)
     .select(
-      sql`select ${columns('id', 'kind', 'model', 'subject', 'domain', 'maskVersion', 'nodeId', 'message', 'reference', 'level', 'raisedAt', 'endedAt')}
+      sql`select ${jsonColumns('id', 'kind', 'model', 'subject', 'domain', 'maskVersion', 'nodeId', 'message', 'reference', 'level', 'raisedAt', 'endedAt')}
         from json_each(${JSON.stringify(raised)}) where ${isFirst}`,
     )
     .onConflictDoNothing()
@@ -200,9 +201,4 @@ export async function storeDetectorAdvance(db: Database, advance: DetectorAdvanc
 /** Deletes detectors that have read nothing since a time. */
 export async function deleteDetectorStates(db: Database, beforeMs: number): Promise<void> {
   await db.delete(detectorStates).where(lt(detectorStates.updatedAt, beforeMs))
-}
-
-/** Returns columns of the rows in a parameter, which is a JSON list of objects. */
-function columns(...names: string[]): SQL {
-  return sql.raw(names.map((name) => `json_extract(value, '$.${name}')`).join(', '))
 }

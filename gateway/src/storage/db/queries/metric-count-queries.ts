@@ -3,6 +3,7 @@ import { DURATION_BOUNDS_MS, FIRST_TOKEN_BOUNDS_MS } from '@copal/shared/metrics
 import type { Database } from '../../../contracts/database.ts'
 import { metricCounts } from '../schema/usage.ts'
 import { addedColumns } from './added-columns.ts'
+import { jsonColumn, jsonColumns } from './json-columns.ts'
 import { bucketOf } from './period-changes.ts'
 
 /** A count behind a metric, by the values of its labels. */
@@ -17,7 +18,7 @@ export async function addMetricCounts(db: Database, counts: readonly MetricCount
   if (added.length === 0) return
   await addRows(
     db,
-    sql`select json_extract(value, '$.metric'), json_extract(value, '$.labels'), sum(json_extract(value, '$.value'))
+    sql`select ${jsonColumns('metric', 'labels')}, sum(${jsonColumn('value')})
     from json_each(${JSON.stringify(added)}) group by 1, 2`,
   )
 }

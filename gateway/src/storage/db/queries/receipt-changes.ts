@@ -1,8 +1,6 @@
 import { sql, type SQL } from 'drizzle-orm'
 import { domainOf } from './found-domain-sql.ts'
-
-/** Returns a column of the receipts in a parameter, which is a JSON list of objects. */
-export const jsonColumn = (name: string): SQL => sql.raw(`json_extract(value, '$.${name}')`)
+import { jsonColumn } from './json-columns.ts'
 
 /**
  * Whether a receipt in a parameter may be stored: not one of a request from before the horizon of which nothing is stored, because

@@ -7,7 +7,8 @@ import { addToUsageDays } from './usage-day-queries.ts'
 import { addChangesToPeriods } from './period-changes.ts'
 import { namePeriodDomains } from './period-domains.ts'
 import { addChangesToMetricCounts } from './metric-count-queries.ts'
-import { incomingDomains, isCountable, jsonColumn, receiptChanges } from './receipt-changes.ts'
+import { jsonColumn } from './json-columns.ts'
+import { incomingDomains, isCountable, receiptChanges } from './receipt-changes.ts'
 import { addToUsageTotals } from './usage-total-queries.ts'
 
 /**

@@ -4,6 +4,7 @@ import { receipts, requestDomains, shadowScores } from '../schema/usage.ts'
 import { firstAttempt } from './found-domain-sql.ts'
 import { addChangesToPeriods } from './period-changes.ts'
 import { namePeriodDomains } from './period-domains.ts'
+import { jsonColumns } from './json-columns.ts'
 import { movedReceipts } from './receipt-changes.ts'
 import { addToShadowPeriods, scoreColumns } from './shadow-periods.ts'
 import { addChangesToTotals } from './usage-total-queries.ts'
@@ -55,7 +56,7 @@ export async function storeRequestDomains(
     db
       .insert(requestDomains)
       .select(
-        sql`select json_extract(value, '$.requestId'), json_extract(value, '$.domain'), ${nowMs} from json_each(${json})
+        sql`select ${jsonColumns('requestId', 'domain')}, ${nowMs} from json_each(${json})
           where true`,
       )
       .onConflictDoNothing(),

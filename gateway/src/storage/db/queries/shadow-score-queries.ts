@@ -8,7 +8,8 @@ import { shadowScores } from '../schema/usage.ts'
 import { domainOf } from './found-domain-sql.ts'
 import type { ModelRow } from './model-queries.ts'
 import { namePeriodDomains } from './period-domains.ts'
-import { incomingDomains, jsonColumn } from './receipt-changes.ts'
+import { jsonColumn } from './json-columns.ts'
+import { incomingDomains } from './receipt-changes.ts'
 import { addToShadowPeriods, scoreColumns, shadowSumsSince } from './shadow-periods.ts'
 
 /**
