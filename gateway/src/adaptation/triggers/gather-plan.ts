@@ -1,7 +1,7 @@
 import type { AdaptationPolicy } from '@copal/shared/wire/admin-policy.ts'
 import { createUpdate as updateDefaults } from '@copal/shared/wire/admin.ts'
 import type { Deps } from '../../contracts/bindings.ts'
-import { listAlerts } from '../../storage/db/queries/alert-queries.ts'
+import { listHeldAlerts } from '../../storage/db/queries/alert-queries.ts'
 import { listDomains } from '../../storage/db/queries/domain-queries.ts'
 import { listLatestHoldouts } from '../../storage/db/queries/holdout-queries.ts'
 import type { ModelRow } from '../../storage/db/queries/model-queries.ts'
@@ -27,8 +27,6 @@ export type PlanDeps = Pick<Deps, 'db' | 'fleet' | 'reservoir' | 'nowMs' | 'adap
 const DAY_MS = 24 * 60 * 60 * 1000
 /** Reservoirs that are asked at once. */
 const MAX_CALLS = 16
-/** Alerts that hold, of which a domain has few. */
-const MAX_ALERTS = 2_000
 
 /**
  * Returns the text that an update takes of each domain which starts by itself: as many tokens as one that an operator starts,
@@ -89,7 +87,7 @@ async function listFacts(
     listLatestHoldouts(deps.db),
     sumDrift(deps.db, { model: model.id }),
     sumTokensUnder(deps.db, model.id, versions),
-    listAlerts(deps.db, { model: model.id, active: true, limit: MAX_ALERTS }),
+    listHeldAlerts(deps.db, model.id),
   ])
   const facts: Omit<DomainFacts, 'history'>[] = []
   for (let first = 0; first < domains.length; first += MAX_CALLS) {

@@ -8,14 +8,13 @@ import {
 import { validate } from '@copal/shared/wire/validate.ts'
 import { alertEntry } from '../../adaptation/drift/alerts/alert-entry.ts'
 import { detectorEntries } from '../../adaptation/drift/detectors/detectors-report.ts'
-import { MAX_PROBE_AGE_MS } from '../../adaptation/drift/probes/compare-probes.ts'
 import { probeEntries } from '../../adaptation/drift/probes/probes-report.ts'
 import { findOperatorModel } from '../../adaptation/models/find-operator-model.ts'
 import type { AppEnv } from '../../contracts/context.ts'
 import { rejectMethod } from '../../middleware/error-responses.ts'
 import { listAlerts } from '../../storage/db/queries/alert-queries.ts'
 import { listDetectorStates } from '../../storage/db/queries/detector-queries.ts'
-import { listProbeScores } from '../../storage/db/queries/probe-queries.ts'
+import { listProbeScores, MAX_PROBE_AGE_MS } from '../../storage/db/queries/probe-queries.ts'
 
 /** Creates the routes that show alerts, the drift detectors, and the nodes' scores of the probe texts. */
 export function alertRoutes(): Hono<AppEnv> {

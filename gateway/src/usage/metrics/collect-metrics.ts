@@ -1,6 +1,6 @@
 import type { MetricFamily } from '@copal/shared/telemetry/family.ts'
 import type { Deps } from '../../contracts/bindings.ts'
-import { listAlerts } from '../../storage/db/queries/alert-queries.ts'
+import { listHeldAlerts } from '../../storage/db/queries/alert-queries.ts'
 import { listCacheCounts } from '../../storage/db/queries/cache-count-queries.ts'
 import { listDetectorStatistics } from '../../storage/db/queries/detector-queries.ts'
 import { listMetricCounts } from '../../storage/db/queries/metric-count-queries.ts'
@@ -16,7 +16,7 @@ import {
   sumUsageOfTenant,
 } from '../../storage/db/queries/metric-total-queries.ts'
 import { listModels } from '../../storage/db/queries/model-queries.ts'
-import { listProbeScores } from '../../storage/db/queries/probe-queries.ts'
+import { listProbeScores, MAX_PROBE_AGE_MS } from '../../storage/db/queries/probe-queries.ts'
 import { listRunningUpdates } from '../../storage/db/queries/update-queries.ts'
 import { alertSamples } from './alert-metrics.ts'
 import { cacheSamples } from './cache-metrics.ts'
@@ -31,11 +31,6 @@ import { updateSamples } from './update-metrics.ts'
 import { boundRows } from './usage-rows.ts'
 
 type MetricDeps = Pick<Deps, 'db' | 'fleet' | 'nowMs'>
-
-/** Alerts that hold and are counted at most. */
-const MAX_ALERTS = 2_000
-/** Age of the newest score of the probe texts after which a node has no series of it. */
-const PROBE_AGE_MS = 3_600_000
 
 /** Collects every metric of the service. What it reads does not grow with requests or tenants. */
 export async function collectMetrics({ db, fleet, nowMs }: MetricDeps): Promise<MetricFamily[]> {
@@ -52,8 +47,8 @@ export async function collectMetrics({ db, fleet, nowMs }: MetricDeps): Promise<
     sumCacheCounts(db),
     listMaskSparsities(db),
     listDetectorStatistics(db),
-    listAlerts(db, { active: true, limit: MAX_ALERTS }),
-    listProbeScores(db, undefined, nowMs() - PROBE_AGE_MS),
+    listHeldAlerts(db),
+    listProbeScores(db, undefined, nowMs() - MAX_PROBE_AGE_MS),
   ])
   const [updates, running, progress, decisions, gates] = await Promise.all([
     countUpdates(db),

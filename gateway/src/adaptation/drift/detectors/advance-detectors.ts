@@ -1,5 +1,5 @@
 import type { Deps } from '../../../contracts/bindings.ts'
-import { endAlerts, listAlerts, type AlertRow } from '../../../storage/db/queries/alert-queries.ts'
+import { endAlerts, listHeldAlerts, type AlertRow } from '../../../storage/db/queries/alert-queries.ts'
 import {
   findDetectorCursor,
   listDetectorStates,
@@ -63,20 +63,14 @@ async function advanceModel({ db, nowMs }: DetectorDeps, { id: model }: ModelRow
   const [known, held] =
     names.length === 0
       ? [[], []]
-      : await Promise.all([
-          listDetectorStates(db, model, names),
-          listAlerts(db, { model, active: true, limit: MAX_HELD }),
-        ])
+      : await Promise.all([listDetectorStates(db, model, names), listHeldAlerts(db, model)])
   const read = readObservations({ model, known, held, observations, nowMs: now })
   await storeDetectorAdvance(db, { model, fromCursorMs, throughMs: toMs, ...read, nowMs: now })
 }
 
-/** More alerts than domains and nodes of a service have. */
-const MAX_HELD = 2_000
-
 /** Ends the drift alerts whose cause is gone. */
 async function endOverAlerts({ db, nowMs }: DetectorDeps, model: ModelRow): Promise<void> {
-  const held = await listAlerts(db, { model: model.id, active: true, limit: MAX_HELD })
+  const held = await listHeldAlerts(db, model.id)
   const ofDomains = held.filter(({ domain }) => domain !== null)
   if (ofDomains.length === 0) return
   const names = [...new Set(ofDomains.flatMap(({ domain }) => domain ?? []))]

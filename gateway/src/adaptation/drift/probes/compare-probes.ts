@@ -16,9 +16,6 @@ export const OWN_TOLERANCE = 1e-5
 /** Part of a tolerance within which a node must score before its alert ends. */
 const ENDED_SHARE = 0.5
 
-/** Scores that are older say nothing about the present weights. */
-export const MAX_PROBE_AGE_MS = 60 * 60 * 1000
-
 /** A part of a score that a comparison needs. */
 export type ComparedProbe = Pick<ProbeRow, 'nodeId' | 'tokens' | 'nll' | 'firstNll'>
 

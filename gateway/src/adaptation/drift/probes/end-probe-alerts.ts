@@ -1,7 +1,6 @@
 import type { Deps } from '../../../contracts/bindings.ts'
 import { endAlerts, listAlerts } from '../../../storage/db/queries/alert-queries.ts'
-import { listProbeScores } from '../../../storage/db/queries/probe-queries.ts'
-import { MAX_PROBE_AGE_MS } from './compare-probes.ts'
+import { listProbeScores, MAX_PROBE_AGE_MS } from '../../../storage/db/queries/probe-queries.ts'
 
 /** Ends the alerts of nodes that have not scored the probe texts under the mask for an hour: they are gone, or no longer hold it. */
 export async function endStaleProbeAlerts({ db, nowMs }: Pick<Deps, 'db' | 'nowMs'>): Promise<void> {

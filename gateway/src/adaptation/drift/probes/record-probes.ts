@@ -11,12 +11,13 @@ import { findMask } from '../../../storage/db/queries/mask-queries.ts'
 import { SERVICE_ACTOR } from '../../../storage/db/queries/decision-queries.ts'
 import {
   listProbeScores,
+  MAX_PROBE_AGE_MS,
   storeProbeScores,
   type ProbeRow,
 } from '../../../storage/db/queries/probe-queries.ts'
 import { findPolicy } from '../../policy/find-policy.ts'
 import { probeAlert } from '../alerts/probe-alert.ts'
-import { compareProbes, isUnlikeFirst, MAX_PROBE_AGE_MS, type ProbeVerdict } from './compare-probes.ts'
+import { compareProbes, isUnlikeFirst, type ProbeVerdict } from './compare-probes.ts'
 
 type ProbeDeps = Pick<Deps, 'db' | 'fleet' | 'nowMs' | 'adaptationPreset'>
 
@@ -113,7 +114,7 @@ async function settleAlerts(
   }
   await raiseAlerts(db, raised)
   await endAlerts(db, ended, nowMs)
-  if (raised.length > 0) await drainWrongNodes(deps, raised, scores, verdicts)
+  if (raised.length > 0) await drainWrongNodes(deps, model, raised, scores, verdicts)
 }
 
 /**
@@ -123,14 +124,16 @@ async function settleAlerts(
  */
 async function drainWrongNodes(
   deps: ProbeDeps,
+  model: string,
   raised: readonly AlertRow[],
   scores: readonly ProbeRow[],
   verdicts: readonly ProbeVerdict[],
 ): Promise<void> {
   const matching = verdicts.filter(({ mismatch }) => mismatch === undefined).map((each) => each.nodeId)
-  for (const { model, nodeId, message } of raised) {
-    const { probes } = await findPolicy(deps, model)
-    if (probes.on_mismatch !== 'drain' || nodeId === null) continue
+  const { probes } = await findPolicy(deps, model)
+  if (probes.on_mismatch !== 'drain') return
+  for (const { nodeId, message } of raised) {
+    if (nodeId === null) continue
     const own = scores.find((row) => row.nodeId === nodeId)
     if (matching.length < MIN_AGREEING && !(own && isUnlikeFirst(own))) continue
     const { nodes } = await deps.fleet.snapshot()

@@ -16,6 +16,8 @@ export interface AlertFilter {
 }
 
 const MAX_LISTED = 200
+/** More alerts than the domains and nodes of a service have. */
+const MAX_HELD = 2_000
 
 /** Returns alerts: those that hold first, then the newest. */
 export async function listAlerts(
@@ -34,6 +36,11 @@ export async function listAlerts(
     )
     .orderBy(asc(isNotNull(alerts.endedAt)), desc(alerts.raisedAt), desc(alerts.id))
     .limit(limit)
+}
+
+/** Returns all alerts that hold, of one model or of all. */
+export async function listHeldAlerts(db: Database, model?: string): Promise<AlertRow[]> {
+  return listAlerts(db, { model, active: true, limit: MAX_HELD })
 }
 
 /** Returns the alerts of a model that were raised in a time, oldest first; of one domain or of all. */

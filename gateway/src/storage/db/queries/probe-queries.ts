@@ -5,6 +5,9 @@ import { probeScores } from '../schema/detectors.ts'
 /** A node's score of the probe texts under one mask, as stored. */
 export type ProbeRow = typeof probeScores.$inferSelect
 
+/** Scores that are older say nothing about the present weights. */
+export const MAX_PROBE_AGE_MS = 60 * 60 * 1000
+
 /** Returns the scores of a model, or of all, that were measured since a time; under one mask or all. */
 export async function listProbeScores(
   db: Database,
