@@ -38,8 +38,9 @@ export async function overviewReport(
 ): Promise<OverviewReport> {
   const { db } = deps
   const models = await listModels(db)
-  const model =
-    models.find(({ id }) => id === modelId) ?? (await findOperatorModel(db, modelId ?? models[0]?.id))
+  const wanted = modelId ?? models[0]?.id
+  // It throws, and its message lists the models.
+  const model = models.find(({ id }) => id === wanted) ?? (await findOperatorModel(db, modelId))
   const { id, activeVersion } = model
   const [{ nodes: all }, alerts, mask, activation, traffic, decisions, updates, canary] = await Promise.all([
     deps.fleet.snapshot(),
