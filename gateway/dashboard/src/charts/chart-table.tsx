@@ -1,4 +1,4 @@
-import { useState } from 'preact/hooks'
+import { TableDetails } from '../components/table-details.tsx'
 import type { Line } from './plot-data.ts'
 
 interface ChartTableProps {
@@ -10,42 +10,22 @@ interface ChartTableProps {
   formatY: (value: number) => string
 }
 
-/** The values of a chart as a table, for those who do not see it or want the numbers. */
+/** The values of a chart as a table. */
 export function ChartTable({ title, xTitle, x, lines, labelX, formatY }: ChartTableProps) {
-  const [isOpen, setOpen] = useState(false)
   return (
-    <details class="chart-table" onToggle={(event) => setOpen(event.currentTarget.open)}>
-      <summary>Show as a table</summary>
-      {isOpen && (
-        <div class="wide" tabIndex={0} role="region" aria-label={`${title}, table`}>
-          <table>
-            <caption class="visually-hidden">{title}</caption>
-            <thead>
-              <tr>
-                <th scope="col">{xTitle}</th>
-                {lines.map(({ label }) => (
-                  <th key={label} scope="col" class="align-end">
-                    {label}
-                  </th>
-                ))}
-              </tr>
-            </thead>
-            <tbody>
-              {x.map((at, index) => (
-                <tr key={at}>
-                  <th scope="row">{labelX(at)}</th>
-                  {lines.map(({ label, values, lower, upper }) => (
-                    <td key={label} class="align-end num">
-                      {cell(values[index], lower?.[index], upper?.[index], formatY)}
-                    </td>
-                  ))}
-                </tr>
-              ))}
-            </tbody>
-          </table>
-        </div>
-      )}
-    </details>
+    <TableDetails
+      label={title}
+      rows={[...x.keys()]}
+      rowKey={(index) => index}
+      columns={[
+        { title: xTitle, cell: (index) => labelX(x[index] ?? 0) },
+        ...lines.map(({ label, values, lower, upper }) => ({
+          title: label,
+          align: 'end' as const,
+          cell: (index: number) => cell(values[index], lower?.[index], upper?.[index], formatY),
+        })),
+      ]}
+    />
   )
 }
 

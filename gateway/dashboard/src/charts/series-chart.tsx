@@ -71,6 +71,11 @@ export function SeriesChart(props: SeriesChartProps) {
   )
   const groups = useMemo(() => groupMarks(marks, x[0] ?? 0, xEnd), [marks, x, xEnd])
   const [near, setNear] = useState<MarkGroup>()
+  // The same element while the cursor moves, so that a table with thousands of cells is not drawn again.
+  const table = useMemo(
+    () => <ChartTable title={title} xTitle={xTitle} x={x} lines={lines} labelX={labelX} formatY={formatY} />,
+    [title, xTitle, x, lines, labelX, formatY],
+  )
   const contentNow = useRef(content)
   contentNow.current = content
   // A plot is made anew when its lines change, and gets new values otherwise.
@@ -88,7 +93,7 @@ export function SeriesChart(props: SeriesChartProps) {
       height,
       isTime: formatX === undefined,
       includesZero,
-      formatX: formatX ?? periodLabel,
+      formatX: labelX,
       formatTick: props.formatTick ?? formatY,
       syncKey,
     }
@@ -188,7 +193,7 @@ export function SeriesChart(props: SeriesChartProps) {
       {(props.hasMarkRow ?? props.marks !== undefined) && (
         <MarkRow groups={groups} {...(props.onMark ? { onMark: props.onMark } : {})} />
       )}
-      <ChartTable title={title} xTitle={xTitle} x={x} lines={lines} labelX={labelX} formatY={formatY} />
+      {table}
     </figure>
   )
 }

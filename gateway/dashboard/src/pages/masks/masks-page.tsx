@@ -1,9 +1,10 @@
-import { useState } from 'preact/hooks'
+import { useMemo, useState } from 'preact/hooks'
 import type { MaskEntry, UpdateEntry } from '@copal/shared/wire/admin.ts'
 import { Loaded } from '../../components/loaded.tsx'
 import { Empty } from '../../components/notices.tsx'
 import { Num } from '../../components/num.tsx'
 import { Page, Section } from '../../components/page.tsx'
+import { Headings, type Heading } from '../../components/plain-table.tsx'
 import { Status } from '../../components/status.tsx'
 import { Time } from '../../components/time.tsx'
 import { useResource } from '../../data/data.tsx'
@@ -20,6 +21,17 @@ import { masksSentence, stateOfMask } from './mask-words.ts'
 
 /** Rows that are shown before a button shows the others. */
 const FIRST_ROWS = 40
+
+const HEADINGS: readonly Heading[] = [
+  { title: 'Lineage', hidesTitle: true },
+  { title: 'Mask' },
+  { title: 'State' },
+  { title: 'Chosen for' },
+  { title: 'Sparsity', align: 'end' },
+  { title: 'Churn', align: 'end', hint: 'Share of weights that its parent treats differently' },
+  { title: 'File', align: 'end' },
+  { title: 'Created', align: 'end' },
+]
 
 /** The masks of a model: where each comes from, what serves, what served. */
 export function MasksPage() {
@@ -90,42 +102,20 @@ function LineageTable({
   canary: number | undefined
 }) {
   const [showsAll, setShowsAll] = useState(false)
-  const { rows, lanes } = lineageRows(masks, active)
+  const { rows, lanes } = useMemo(() => lineageRows(masks, active), [masks, active])
   const byVersion = new Map(masks.map((mask) => [mask.version, mask]))
   const shown = showsAll ? rows : rows.slice(0, FIRST_ROWS)
   return (
     <div class="table lineage-table" style={{ '--lanes': lanes }}>
       <table>
         <caption class="visually-hidden">Masks, newest first</caption>
-        <thead>
-          <tr>
-            <th scope="col">
-              <span class="visually-hidden">Lineage</span>
-            </th>
-            <th scope="col">Mask</th>
-            <th scope="col">State</th>
-            <th scope="col">Chosen for</th>
-            <th scope="col" class="align-end">
-              Sparsity
-            </th>
-            <th scope="col" class="align-end" title="Share of weights that its parent treats differently">
-              Churn
-            </th>
-            <th scope="col" class="align-end">
-              File
-            </th>
-            <th scope="col" class="align-end">
-              Created
-            </th>
-          </tr>
-        </thead>
+        <Headings columns={HEADINGS} />
         <tbody>
           {shown.map((row) => {
             const mask = byVersion.get(row.version)
             return (
               <tr key={row.version}>
                 <td class="lineage-cell">
-                  <div style={{ width: `${lanes * 16}px` }} />
                   <LineageCell row={row} lanes={lanes} isActive={row.version === active} />
                 </td>
                 {mask ? (

@@ -1,10 +1,13 @@
 import { useState } from 'preact/hooks'
 import { Facts } from '../../components/facts.tsx'
 import { SelectField } from '../../components/fields.tsx'
+import type { PlainColumn } from '../../components/plain-table.tsx'
 import { Problem } from '../../components/problem.tsx'
 import { Status } from '../../components/status.tsx'
-import { formatCount, formatMs, formatNumber, formatShare } from '../../format/numbers.ts'
+import { TableDetails } from '../../components/table-details.tsx'
+import { formatCount, formatMs, formatNumber, formatShare, NONE } from '../../format/numbers.ts'
 import { shortMaskName } from '../../format/mask-names.ts'
+import type { StreamToken } from './chat-stream.ts'
 import type { WeightChoice } from './model-choices.ts'
 import { describeSurprise, tintOf } from './surprise.ts'
 import type { Answer } from './use-answer.ts'
@@ -124,43 +127,29 @@ function Tokens({ answer, common }: { answer: Answer; common: number | undefined
   )
 }
 
-/** The tokens with their probabilities as a table, for those who do not see the tints or want the numbers. */
+/** The tokens with their probabilities as a table. */
 function TokenTable({ answer: { tokens }, label }: { answer: Answer; label: string }) {
-  const [isOpen, setOpen] = useState(false)
   if (tokens.length === 0) return null
   return (
-    <details class="chart-table" onToggle={(event) => setOpen(event.currentTarget.open)}>
-      <summary>Show as a table</summary>
-      {isOpen && (
-        <div class="wide" tabIndex={0} role="region" aria-label={`${label}, tokens`}>
-          <table>
-            <thead>
-              <tr>
-                <th scope="col">Token</th>
-                <th scope="col" class="align-end">
-                  Probability
-                </th>
-                <th scope="col" class="align-end">
-                  Nats
-                </th>
-              </tr>
-            </thead>
-            <tbody>
-              {tokens.map(({ text, surprise }, index) => (
-                <tr key={index}>
-                  <td>
-                    <code>{JSON.stringify(text)}</code>
-                  </td>
-                  <td class="align-end num">
-                    {surprise === undefined ? '–' : formatShare(Math.exp(-surprise))}
-                  </td>
-                  <td class="align-end num">{surprise === undefined ? '–' : surprise.toFixed(2)}</td>
-                </tr>
-              ))}
-            </tbody>
-          </table>
-        </div>
-      )}
-    </details>
+    <TableDetails
+      label={`${label}, tokens`}
+      rows={[...tokens.entries()]}
+      rowKey={([index]) => index}
+      columns={TOKEN_COLUMNS}
+    />
   )
 }
+
+const TOKEN_COLUMNS: readonly PlainColumn<[index: number, token: StreamToken]>[] = [
+  { title: 'Token', cell: ([, { text }]) => <code>{JSON.stringify(text)}</code> },
+  {
+    title: 'Probability',
+    align: 'end',
+    cell: ([, { surprise }]) => (surprise === undefined ? NONE : formatShare(Math.exp(-surprise))),
+  },
+  {
+    title: 'Nats',
+    align: 'end',
+    cell: ([, { surprise }]) => (surprise === undefined ? NONE : surprise.toFixed(2)),
+  },
+]

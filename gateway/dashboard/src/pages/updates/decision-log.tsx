@@ -1,8 +1,9 @@
 import type { DecisionEntry, DecisionFigure } from '@copal/shared/wire/admin-decisions.ts'
 import { Num } from '../../components/num.tsx'
+import { PlainTable, type PlainColumn } from '../../components/plain-table.tsx'
 import { Status } from '../../components/status.tsx'
 import { Time } from '../../components/time.tsx'
-import { formatLossDifference, formatNats, formatNumber, formatShare } from '../../format/numbers.ts'
+import { formatLossDifference, formatNats, formatNumber, formatShare, NONE } from '../../format/numbers.ts'
 import { KINDS, VERDICTS } from './update-words.ts'
 
 /** What was decided and why, newest first. Trials show their figures; those of the gate have a table of their own. */
@@ -38,58 +39,48 @@ function TrialFigures({ decision: { kind, figures } }: { decision: DecisionEntry
   return (
     <details class="figures">
       <summary>{figures.length === 1 ? 'The figure' : `The ${figures.length} figures`}</summary>
-      <div class="wide" tabIndex={0} role="region" aria-label={`Figures of the decision: ${KINDS[kind]}`}>
-        <table>
-          <thead>
-            <tr>
-              <th scope="col">Figure</th>
-              <th scope="col" class="align-end">
-                Value
-              </th>
-              <th scope="col" class="align-end">
-                Interval
-              </th>
-              <th scope="col" class="align-end">
-                Limit
-              </th>
-              <th scope="col">Verdict</th>
-            </tr>
-          </thead>
-          <tbody>
-            {figures.map((figure) => (
-              <tr key={`${figure.name} ${figure.domain ?? ''}`}>
-                <th scope="row" title={figure.note}>
-                  {figure.name}
-                  {figure.domain !== null && <span class="soft"> {figure.domain}</span>}
-                </th>
-                <td class="align-end">
-                  <Num title={exactOf(figure.name, figure.value)}>
-                    {formatFigure(figure.name, figure.value)}
-                  </Num>
-                </td>
-                <td class="align-end">
-                  <Num>
-                    {figure.lower === null && figure.upper === null
-                      ? '–'
-                      : `${formatFigure(figure.name, figure.lower)} to ${formatFigure(figure.name, figure.upper)}`}
-                  </Num>
-                </td>
-                <td class="align-end">
-                  <Num>{formatFigure(figure.name, figure.limit)}</Num>
-                </td>
-                <td>
-                  <Status tone={figure.passed ? 'good' : 'harm'}>
-                    {figure.passed ? 'within' : 'beyond'}
-                  </Status>
-                </td>
-              </tr>
-            ))}
-          </tbody>
-        </table>
-      </div>
+      <PlainTable
+        label={`Figures of the decision: ${KINDS[kind]}`}
+        columns={FIGURE_COLUMNS}
+        rows={figures}
+        rowKey={({ name, domain }) => `${name} ${domain ?? ''}`}
+      />
     </details>
   )
 }
+
+const FIGURE_COLUMNS: readonly PlainColumn<DecisionFigure>[] = [
+  {
+    title: 'Figure',
+    cell: ({ name, domain, note }) => (
+      <span title={note}>
+        {name}
+        {domain !== null && <span class="soft"> {domain}</span>}
+      </span>
+    ),
+  },
+  {
+    title: 'Value',
+    align: 'end',
+    cell: ({ name, value }) => <Num title={exactOf(name, value)}>{formatFigure(name, value)}</Num>,
+  },
+  {
+    title: 'Interval',
+    align: 'end',
+    cell: ({ name, lower, upper }) => (
+      <Num>
+        {lower === null && upper === null
+          ? NONE
+          : `${formatFigure(name, lower)} to ${formatFigure(name, upper)}`}
+      </Num>
+    ),
+  },
+  { title: 'Limit', align: 'end', cell: ({ name, limit }) => <Num>{formatFigure(name, limit)}</Num> },
+  {
+    title: 'Verdict',
+    cell: ({ passed }) => <Status tone={passed ? 'good' : 'harm'}>{passed ? 'within' : 'beyond'}</Status>,
+  },
+]
 
 /** Losses of trials are in nats, shares of requests are fractions, other figures are numbers. */
 function formatFigure(name: string, value: DecisionFigure['value']): string {
