@@ -8,12 +8,12 @@ import {
   findReceiptTime,
   insertReceipts,
 } from '../../../gateway/src/storage/db/queries/receipt-queries.ts'
-import { sumUsage } from '../../../gateway/src/storage/db/queries/usage-total-queries.ts'
 import { DAY_MS } from '../../../gateway/src/storage/db/queries/usage-day-queries.ts'
 import { periodDomains, trafficPeriods } from '../../../gateway/src/storage/db/schema/periods.ts'
 import { receipts } from '../../../gateway/src/storage/db/schema/usage.ts'
 import { deleteOldPeriods, deleteOldReceipts } from '../../../gateway/src/storage/retention.ts'
 import { receiptOf } from '../support/requests/gateway-requests.ts'
+import { sumUsage } from '../support/state/usage-sums.ts'
 
 const db = openDatabase(env.DB)
 const NOW_MS = Date.UTC(2026, 10, 28, 19, 30)

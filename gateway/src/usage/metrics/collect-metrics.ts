@@ -1,7 +1,7 @@
 import type { MetricFamily } from '@copal/shared/telemetry/family.ts'
 import type { Deps } from '../../contracts/bindings.ts'
 import { listHeldAlerts } from '../../storage/db/queries/alert-queries.ts'
-import { listCacheCounts } from '../../storage/db/queries/cache-count-queries.ts'
+import { findCacheCounts } from '../../storage/db/queries/cache-count-queries.ts'
 import { listDetectorStatistics } from '../../storage/db/queries/detector-queries.ts'
 import { listMetricCounts } from '../../storage/db/queries/metric-count-queries.ts'
 import {
@@ -80,10 +80,10 @@ export async function collectTenantMetrics(
   { db, fleet }: MetricDeps,
   tenant: string,
 ): Promise<MetricFamily[]> {
-  const [models, usage, [caches], rejections] = await Promise.all([
+  const [models, usage, caches, rejections] = await Promise.all([
     listModels(db),
     sumUsageOfTenant(db, tenant),
-    listCacheCounts(db, tenant),
+    findCacheCounts(db, tenant),
     fleet.rejectionCounts(),
   ])
   // Its own domains are bounded where they are counted.

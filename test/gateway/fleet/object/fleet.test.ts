@@ -2,11 +2,11 @@ import { env } from 'cloudflare:workers'
 import { evictDurableObject, runDurableObjectAlarm, runInDurableObject } from 'cloudflare:test'
 import { expect, onTestFinished, test, vi } from 'vitest'
 import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
-import { sumUsage } from '../../../../gateway/src/storage/db/queries/usage-total-queries.ts'
 import { DEFAULT_POLICY } from '../../../../gateway/src/fleet/object/policy-variables.ts'
 import { FleetState } from '../../../../gateway/src/fleet/object/fleet-state.ts'
 import type { Reservation } from '../../../../gateway/src/fleet/ledger/ledger-records.ts'
 import { heartbeatOf } from '../../../support/doubles/heartbeat.ts'
+import { sumUsage } from '../../support/state/usage-sums.ts'
 
 const node = { id: 'node-1', url: 'http://127.0.0.1:9' }
 const open = (name: string) => env.FLEET.get(env.FLEET.idFromName(name))

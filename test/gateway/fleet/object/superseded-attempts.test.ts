@@ -4,7 +4,6 @@ import { openDatabase } from '../../../../gateway/src/storage/db/open-database.t
 import { sumVersionsSince } from '../../../../gateway/src/storage/db/queries/period-queries.ts'
 import { insertReceipts } from '../../../../gateway/src/storage/db/queries/receipt-queries.ts'
 import { sumChargedTokens } from '../../../../gateway/src/storage/db/queries/usage-day-queries.ts'
-import { sumUsage } from '../../../../gateway/src/storage/db/queries/usage-total-queries.ts'
 import { SupersededAttempts } from '../../../../gateway/src/fleet/object/superseded-attempts.ts'
 import {
   sendHeartbeat,
@@ -14,6 +13,7 @@ import {
   signedPost,
 } from '../../support/requests/gateway-requests.ts'
 import { startNode } from '../../support/doubles/node-double.ts'
+import { sumUsage } from '../../support/state/usage-sums.ts'
 
 const db = openDatabase(env.DB)
 const JSON_TYPE = { 'content-type': 'application/json', 'x-copal-mask': '0' }

@@ -6,13 +6,14 @@ import { createApp } from '../../../../gateway/src/app.ts'
 import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
 import { activateVersion, findModel } from '../../../../gateway/src/storage/db/queries/model-queries.ts'
 import { insertReceipts } from '../../../../gateway/src/storage/db/queries/receipt-queries.ts'
-import { sumDrift, sumUsage } from '../../../../gateway/src/storage/db/queries/usage-total-queries.ts'
+import { sumDrift } from '../../../../gateway/src/storage/db/queries/usage-total-queries.ts'
 import { deleteOldReceipts } from '../../../../gateway/src/storage/retention.ts'
 import { masks } from '../../../../gateway/src/storage/db/schema/masks.ts'
 import { receipts as receiptTable } from '../../../../gateway/src/storage/db/schema/usage.ts'
 import { testDeps } from '../../support/doubles/simulated-node.ts'
 import { heartbeatOf } from '../../../support/doubles/heartbeat.ts'
 import { sendHeartbeat, errorOf, receiptOf, signedPost } from '../../support/requests/gateway-requests.ts'
+import { sumUsage } from '../../support/state/usage-sums.ts'
 
 const db = openDatabase(env.DB)
 const node = { id: 'node-1', url: 'http://127.0.0.1:9' }

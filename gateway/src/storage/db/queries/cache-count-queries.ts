@@ -14,11 +14,7 @@ export async function putCacheCounts(db: Database, tenant: string, stats: CacheS
     .onConflictDoUpdate({ target: cacheCounts.tenant, set: stats })
 }
 
-/** Returns the response caches that were ever used, or one tenant's, sorted by tenant. */
-export async function listCacheCounts(db: Database, tenant?: string): Promise<CacheCountsRow[]> {
-  return db
-    .select()
-    .from(cacheCounts)
-    .where(tenant === undefined ? undefined : eq(cacheCounts.tenant, tenant))
-    .orderBy(cacheCounts.tenant)
+/** Returns the counts of a tenant's response cache; undefined if it was never used. */
+export async function findCacheCounts(db: Database, tenant: string): Promise<CacheCountsRow | undefined> {
+  return db.select().from(cacheCounts).where(eq(cacheCounts.tenant, tenant)).get()
 }

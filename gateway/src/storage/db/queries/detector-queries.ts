@@ -146,10 +146,8 @@ export interface DetectorAdvance {
 /**
  * Stores what reading some receipts changed, in one transaction, unless another isolate has read them meanwhile: then nothing
  * is stored.
- *
- * @returns whether it was stored
  */
-export async function storeDetectorAdvance(db: Database, advance: DetectorAdvance): Promise<boolean> {
+export async function storeDetectorAdvance(db: Database, advance: DetectorAdvance): Promise<void> {
   const { model, fromCursorMs, throughMs, states, raised, ended, nowMs } = advance
   const isFirst = sql`coalesce((select through_ms from ${detectorCursors} where model = ${model}), 0) = ${fromCursorMs}`
   const parts: DetectorRow[][] = []
@@ -194,8 +192,7 @@ export async function storeDetectorAdvance(db: Database, advance: DetectorAdvanc
     .select(sql`select ${model}, ${throughMs} where ${isFirst}`)
     .onConflictDoUpdate({ target: detectorCursors.model, set: { throughMs: sql`excluded.through_ms` } })
   // Ends come first: an alert may end and another one of the same subject begin. The cursor comes last, since all depend on it.
-  const results = await db.batch([storeEnds, storeAlerts, ...storeStates, storeCursor])
-  return (results.at(-1)?.meta.changes ?? 0) > 0
+  await db.batch([storeEnds, storeAlerts, ...storeStates, storeCursor])
 }
 
 /** Deletes detectors that have read nothing since a time. */

@@ -88,39 +88,6 @@ export function addChangesToTotals(db: Database, changes: SQL) {
     })
 }
 
-/** Sums of settled requests and their tokens, by tenant, model, domain, mask version and finish reason. */
-export interface UsageSum {
-  /** Null for receipts that name no key. */
-  tenant: string | null
-  model: string
-  domain: string
-  maskVersion: number
-  finishReason: (typeof usageTotals.$inferSelect)['finishReason']
-  requests: number
-  promptTokens: number
-  completionTokens: number
-}
-
-/** Returns all usage ever settled, one row per tenant, model, domain, mask version and finish reason; of one tenant or all. */
-export async function sumUsage(db: Database, onlyTenant?: string): Promise<UsageSum[]> {
-  const { tenant, model, domain, maskVersion, finishReason, ...sums } = usageTotals
-  const { requests, promptTokens, completionTokens } = sums
-  return db
-    .select({
-      tenant: sql<string | null>`nullif(${tenant}, '')`,
-      model,
-      domain,
-      maskVersion,
-      finishReason,
-      requests,
-      promptTokens,
-      completionTokens,
-    })
-    .from(usageTotals)
-    .where(and(ne(requests, 0), onlyTenant === undefined ? undefined : eq(tenant, onlyTenant)))
-    .orderBy(tenant, model, domain, maskVersion, finishReason)
-}
-
 /** The loss by pruning on sampled traffic; the sums are nats over `tokens` tokens. */
 export interface DriftSum {
   model: string
@@ -132,16 +99,9 @@ export interface DriftSum {
   nllDense: number
 }
 
-/**
- * Returns drift sums, one row per model, domain and mask version; of one model or tenant, or of all.
- *
- * @param only.asSettled by the domains that requests were settled under, so that no sum ever falls
- */
-export async function sumDrift(
-  db: Database,
-  only: { model?: string; tenant?: string; asSettled?: boolean } = {},
-): Promise<DriftSum[]> {
-  const { tenant, model, domain, maskVersion, driftRequests, driftTokens, nllMasked, nllDense } = usageTotals
+/** Returns the drift sums of a model, one row per domain and mask version. */
+export async function sumDrift(db: Database, of: { model: string }): Promise<DriftSum[]> {
+  const { model, domain, maskVersion, driftRequests, driftTokens, nllMasked, nllDense } = usageTotals
   const requests = sum(driftRequests).mapWith(Number)
   return db
     .select({
@@ -154,14 +114,7 @@ export async function sumDrift(
       nllDense: sum(nllDense).mapWith(Number),
     })
     .from(usageTotals)
-    .where(
-      and(
-        ne(driftRequests, 0),
-        only.asSettled ? ne(usageTotals.finishReason, MOVED) : undefined,
-        only.model === undefined ? undefined : eq(model, only.model),
-        only.tenant === undefined ? undefined : eq(tenant, only.tenant),
-      ),
-    )
+    .where(and(ne(driftRequests, 0), eq(model, of.model)))
     .groupBy(model, domain, maskVersion)
     .having(gt(requests, 0))
     .orderBy(model, domain, maskVersion)

@@ -12,9 +12,10 @@ import {
 } from '../../../../../gateway/src/storage/db/queries/shadow-score-queries.ts'
 import { findModel, type ModelRow } from '../../../../../gateway/src/storage/db/queries/model-queries.ts'
 import { sumTokensUnder } from '../../../../../gateway/src/storage/db/queries/trigger-queries.ts'
-import { sumDrift, sumUsage } from '../../../../../gateway/src/storage/db/queries/usage-total-queries.ts'
+import { sumDrift } from '../../../../../gateway/src/storage/db/queries/usage-total-queries.ts'
 import { deleteOldScores } from '../../../../../gateway/src/storage/retention.ts'
 import { createKey, get, receiptOf, sendHeartbeat } from '../../../support/requests/gateway-requests.ts'
+import { sumUsage } from '../../../support/state/usage-sums.ts'
 
 const db = openDatabase(env.DB)
 const drift = { tokens: 4, nllMasked: 10, nllDense: 8 }

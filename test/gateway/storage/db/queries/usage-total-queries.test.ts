@@ -8,9 +8,9 @@ import {
   NAMED_DOMAINS,
   OTHER_DOMAINS,
   sumDrift,
-  sumUsage,
 } from '../../../../../gateway/src/storage/db/queries/usage-total-queries.ts'
 import { createKey, receiptOf } from '../../../support/requests/gateway-requests.ts'
+import { sumUsage } from '../../../support/state/usage-sums.ts'
 
 const db = openDatabase(env.DB)
 
