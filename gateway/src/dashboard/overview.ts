@@ -42,15 +42,16 @@ export async function overviewReport(
   // It throws, and its message lists the models.
   const model = models.find(({ id }) => id === wanted) ?? (await findOperatorModel(db, modelId))
   const { id, activeVersion } = model
+  const snapshot = deps.fleet.snapshot()
   const [{ nodes: all }, alerts, mask, activation, traffic, decisions, updates, canary] = await Promise.all([
-    deps.fleet.snapshot(),
+    snapshot,
     listAlerts(db, { model: id, active: true, limit: MAX_ALERTS }),
     findMask(db, id, activeVersion),
     findActivation(db, model),
     recentTraffic(deps, id),
     listRecentDecisions(db, id, MAX_DECISIONS),
     currentUpdates(deps, id),
-    trialsInForce(model).canary ? canaryReport(deps, model) : null,
+    trialsInForce(model).canary ? canaryReport(deps, model, snapshot) : null,
   ])
   const drifting = new Set(alerts.flatMap(({ domain }) => domain ?? []))
   const domains = await summarise(deps, model, drifting)

@@ -15,17 +15,22 @@ import { trialsInForce } from '../../storage/db/trials-in-force.ts'
 import type { StoredTrial } from '../../contracts/trial.ts'
 import { sumTrialScores } from '../../storage/db/queries/shadow-score-queries.ts'
 
-/** Compares a canary with the active mask on the traffic since it began. */
+/**
+ * Compares a canary with the active mask on the traffic since it began.
+ *
+ * @param known the nodes of the fleet, if the caller has asked for them already
+ */
 export async function canaryReport(
   deps: Pick<Deps, 'db' | 'fleet' | 'nowMs'>,
   model: ModelRow,
+  known?: Promise<FleetSnapshot>,
 ): Promise<CanaryReport> {
   const { canary } = trialsInForce(model)
   const head = { model: model.id, active_version: model.activeVersion }
   if (!canary) return { ...head, canary: null, nodes: null, versions: [] }
   const [sums, snapshot] = await Promise.all([
     sumVersionsSince(deps.db, model.id, { fromMs: canary.sinceMs, nowMs: deps.nowMs() }),
-    deps.fleet.snapshot(),
+    known ?? deps.fleet.snapshot(),
   ])
   return {
     ...head,
@@ -33,8 +38,8 @@ export async function canaryReport(
     nodes: trialNodes(snapshot, model.id, canary.version),
     versions: [model.activeVersion, canary.version].map((version): VersionTraffic => {
       const sum = sums.find(({ maskVersion }) => maskVersion === version)
-      const perToken = (nats: number | null | undefined) =>
-        sum?.driftTokens && nats != null ? nats / sum.driftTokens : null
+      const perToken = (nats: number | undefined) =>
+        sum?.driftTokens && nats !== undefined ? nats / sum.driftTokens : null
       return {
         mask_version: version,
         requests: sum?.requests ?? 0,
