@@ -7,11 +7,7 @@ import { createSparseBackend } from '@copal/gpu-node/serving/backends/sparse/spa
 import { createEngine } from '@copal/gpu-node/serving/engine/engine.ts'
 import type { EngineObserver } from '@copal/gpu-node/serving/engine/engine-observer.ts'
 import { loadNative } from '@copal/gpu-node/platform/native-addon.ts'
-import {
-  endGenerated,
-  sampledTrace,
-  startCallSpan,
-} from '@copal/gpu-node/serving/telemetry/generation-spans.ts'
+import { startCallTelemetry } from '@copal/gpu-node/serving/telemetry/call-telemetry.ts'
 import { createNodeTelemetry } from '@copal/gpu-node/serving/telemetry/node-telemetry.ts'
 import { FORMS } from './engine-contender.ts'
 import type { StreamsLoad } from './streams-load.ts'
@@ -71,11 +67,11 @@ export async function benchTelemetry(load: StreamsLoad): Promise<string[]> {
   let isRunning = true
   async function stream(index: number): Promise<void> {
     for (let round = 0; isRunning; round++) {
-      const { tracing, metrics } = telemetry ?? {}
-      const call =
-        tracing && startCallSpan(tracing.tracer, tracing.contextOf(new Headers()), '/rpc/completions')
+      const id = `stream-${index}-${round}`
+      const traced = { route: '/rpc/completions', requestId: id, domain: 'default', model: model.id }
+      const observed = telemetry && startCallTelemetry(telemetry, new Headers(), traced)
       const generation = engine.generate({
-        id: `stream-${index}-${round}`,
+        id,
         prompt: Array.from(
           { length: TOKENS },
           (_, i) => ((i + round) * 7919 + index * 31) % model.config.vocabSize,
@@ -87,9 +83,7 @@ export async function benchTelemetry(load: StreamsLoad): Promise<string[]> {
       })
       for await (const event of generation.events) if (event.type === 'finished' || !isRunning) break
       const outcome = await generation.outcome
-      if (!call || !tracing) continue
-      endGenerated(tracing.tracer, call, outcome)
-      metrics?.ended({ operation: call.operation, outcome, outputs: 1, trace: sampledTrace(call) })
+      observed?.ended(outcome, 1)
     }
   }
 

@@ -19,8 +19,21 @@ export interface CallSpan {
   readonly operation: Operation
 }
 
+/** A call that is traced. */
+export interface TracedCall {
+  /** Its path. */
+  route: string
+  requestId: string
+  domain: string
+  model: string
+}
+
 /** Starts the server span of a call as a child of the caller's. */
-export function startCallSpan(tracer: Tracer, parent: Context, route: string): CallSpan {
+export function startCallSpan(
+  tracer: Tracer,
+  parent: Context,
+  { route, requestId, domain, model }: TracedCall,
+): CallSpan {
   const operation = operationOf(route)
   const span = tracer.startSpan(`POST ${route}`, { kind: SpanKind.SERVER }, parent)
   if (span.isRecording())
@@ -30,6 +43,9 @@ export function startCallSpan(tracer: Tracer, parent: Context, route: string): C
       'url.path': route,
       'gen_ai.operation.name': operation,
       'gen_ai.provider.name': PROVIDER,
+      'gen_ai.request.model': model,
+      'copal.request': requestId,
+      'copal.domain': domain,
     })
   return { span, context: trace.setSpan(parent, span), operation }
 }
@@ -38,12 +54,6 @@ export function startCallSpan(tracer: Tracer, parent: Context, route: string): C
 export function sampledTrace({ span }: Pick<CallSpan, 'span'>): MeasuredIn {
   const { traceId, spanId, traceFlags } = span.spanContext()
   return traceFlags & TraceFlags.SAMPLED && span.isRecording() ? { traceId, spanId } : undefined
-}
-
-/** Returns the `traceparent` that names a call's span; undefined if it is not sampled. */
-export function traceparentOf(call: Pick<CallSpan, 'span'>): string | undefined {
-  const sampled = sampledTrace(call)
-  return sampled && `00-${sampled.traceId}-${sampled.spanId}-01`
 }
 
 /** Ends the span of a call that failed before it generated anything. */

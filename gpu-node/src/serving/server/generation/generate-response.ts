@@ -4,13 +4,7 @@ import type { CacheTarget } from '@copal/shared/wire/node-calls.ts'
 import { MAX_CACHED_RESPONSE_BYTES } from '@copal/shared/wire/receipts.ts'
 import type { TokenScores } from '../../contract/backend.ts'
 import type { GenerationOutcome } from '../../engine/generation-request.ts'
-import {
-  endGenerated,
-  endRejected,
-  sampledTrace,
-  startCallSpan,
-  traceparentOf,
-} from '../../telemetry/generation-spans.ts'
+import { startCallTelemetry } from '../../telemetry/call-telemetry.ts'
 import { logInTrace } from '../../../platform/log.ts'
 import type { OutputFormat, OutputHead, FinishedChoice } from '../formats/output-format.ts'
 import { responseHeaders, chooseWeights, fingerprint, requireModel } from './request-weights.ts'
@@ -71,7 +65,6 @@ export function createGenerate(
   nowMs: () => number,
 ): Generate {
   const { engine, telemetry, log } = deps
-  const { tracing, metrics } = telemetry
   const keepAliveMs = deps.keepAliveMs ?? 5_000
   const lateMs = deps.keepAliveMs ?? LATE_AFTER_MS
 
@@ -93,18 +86,11 @@ export function createGenerate(
     const arrivedMs = nowMs()
     const running = calls.begin(call.requestId)
     const route = new URL(request.url).pathname
-    const span = startCallSpan(tracing.tracer, tracing.contextOf(request.headers), route)
-    span.span.setAttributes({
-      'copal.request': call.requestId,
-      'copal.domain': call.domain,
-      'gen_ai.request.model': call.model,
-    })
-    const trace = sampledTrace(span)
-    const { operation } = span
+    const observed = startCallTelemetry(telemetry, request.headers, { ...call, route })
     const receiptCall: ReceiptCall = {
       ...call,
       sampledText: call.sample ? call.clientText : null,
-      traceparent: traceparentOf(span),
+      traceparent: observed.traceparent,
     }
     const abort = new AbortController()
     const cancel = () => abort.abort()
@@ -128,8 +114,7 @@ export function createGenerate(
         return choices
       } catch (thrown) {
         const error = toAppError(thrown)
-        endRejected(span, error)
-        metrics.rejected({ operation, code: error.code, durationMs: nowMs() - arrivedMs, trace })
+        observed.rejected(error, nowMs() - arrivedMs)
         receipts.reject(receiptCall, arrivedMs, error)
         running.end()
         throw thrown
@@ -137,8 +122,7 @@ export function createGenerate(
     }
 
     function settle(outcome: GenerationOutcome, outputs: number): void {
-      endGenerated(tracing.tracer, span, outcome)
-      metrics.ended({ operation, outcome, outputs, trace })
+      observed.ended(outcome, outputs)
       receipts.settle(receiptCall, outcome)
       running.end()
       const { shadowVersion } = call
@@ -153,7 +137,7 @@ export function createGenerate(
     })
     const headersOf = (maskVersion: number | undefined) =>
       responseHeaders(deps.nodeId, call.domain, maskVersion)
-    const onError = logBrokenResponse(logInTrace(log, trace), call.requestId)
+    const onError = logBrokenResponse(logInTrace(log, observed.trace), call.requestId)
     const starting = start()
     if (!call.stream) {
       const pending = starting.then(async (choices) => {

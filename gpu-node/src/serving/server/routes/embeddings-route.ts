@@ -8,13 +8,7 @@ import type { Engine } from '../../engine/engine-api.ts'
 import type { Embedding, EmbeddingCall, EmbedRequest } from '../../engine/embedding-request.ts'
 import type { GenerationOutcome } from '../../engine/generation-request.ts'
 import { textTooLong } from '../../engine/request-errors.ts'
-import {
-  endGenerated,
-  endRejected,
-  sampledTrace,
-  startCallSpan,
-  traceparentOf,
-} from '../../telemetry/generation-spans.ts'
+import { startCallTelemetry } from '../../telemetry/call-telemetry.ts'
 import { logInTrace } from '../../../platform/log.ts'
 import { requireEmbeddingsFit } from '../generation/response-size.ts'
 import { responseHeaders, chooseWeights, fingerprint, requireModel } from '../generation/request-weights.ts'
@@ -46,26 +40,20 @@ export function embeddings(
   { encoder, read }: Pick<InferenceRouteDeps, 'encoder' | 'read'>,
 ): Hono {
   const { engine, model, telemetry } = deps
-  const { tracing, metrics } = telemetry
   return new Hono().post('/', async (c) => {
     const { request, ...call } = validate(embeddingsCall, await read(c.req.raw, MAX_CALL_BYTES))
     const arrivedMs = nowMs()
-    const span = startCallSpan(tracing.tracer, tracing.contextOf(c.req.raw.headers), '/rpc/embeddings')
-    span.span.setAttributes({
-      'copal.request': call.requestId,
-      'copal.domain': call.domain,
-      'gen_ai.request.model': request.model,
-    })
-    const trace = sampledTrace(span)
-    const { operation } = span
+    const { requestId, domain } = call
+    const traced = { route: '/rpc/embeddings', requestId, domain, model: request.model }
+    const observed = startCallTelemetry(telemetry, c.req.raw.headers, traced)
     const receiptCall: ReceiptCall = {
       ...call,
       model: request.model,
       sampledText: null,
-      traceparent: traceparentOf(span),
+      traceparent: observed.traceparent,
     }
     const started: EmbeddingCall[] = []
-    const running = calls.begin(call.requestId)
+    const running = calls.begin(requestId)
     const clientGone = new AbortController()
     const signal = AbortSignal.any([clientGone.signal, c.req.raw.signal])
 
@@ -79,7 +67,7 @@ export function embeddings(
       for (const { length } of texts)
         if (length > engine.policy.contextLength) throw textTooLong(length, engine.policy.contextLength)
       const weights = chooseWeights(deps, { ...call, model: request.model }, texts.length)
-      const common = { id: call.requestId, weights, deadlineMs: deps.requestTimeoutMs }
+      const common = { id: requestId, weights, deadlineMs: deps.requestTimeoutMs }
       const embedded = await embedAll(engine, texts, common, { signal, started, running })
       const data = embedded.map(({ embedding }, index) => ({
         object: 'embedding' as const,
@@ -87,8 +75,7 @@ export function embeddings(
         embedding: encodeVector(unitLength(embedding), format),
       }))
       const outcome = combineOutcomes(await outcomesOf(started), 1)
-      endGenerated(tracing.tracer, span, outcome)
-      metrics.ended({ operation, outcome, outputs: texts.length, trace })
+      observed.ended(outcome, texts.length)
       receipts.settle(receiptCall, outcome)
       const maskVersion = embedded[0]?.maskVersion ?? 0
       const body: EmbeddingsResponse = {
@@ -105,12 +92,10 @@ export function embeddings(
       const error = toAppError(thrown)
       if (started.length > 0) {
         const outcome = combineOutcomes(await outcomesOf(started), 1)
-        endGenerated(tracing.tracer, span, { ...outcome, error })
-        metrics.ended({ operation, outcome: { ...outcome, error }, outputs: started.length, trace })
+        observed.ended({ ...outcome, error }, started.length)
         receipts.settle(receiptCall, outcome)
       } else {
-        endRejected(span, error)
-        metrics.rejected({ operation, code: error.code, durationMs: nowMs() - arrivedMs, trace })
+        observed.rejected(error, nowMs() - arrivedMs)
         receipts.reject(receiptCall, arrivedMs, error)
       }
       throw thrown
@@ -120,11 +105,11 @@ export function embeddings(
       embed()
         .catch(fail)
         .finally(() => running.end()),
-      (maskVersion) => responseHeaders(deps.nodeId, call.domain, maskVersion),
+      (maskVersion) => responseHeaders(deps.nodeId, domain, maskVersion),
       {
         keepAliveMs: deps.keepAliveMs ?? LATE_AFTER_MS,
         onCancel: () => clientGone.abort(),
-        onError: logBrokenResponse(logInTrace(deps.log, trace), call.requestId),
+        onError: logBrokenResponse(logInTrace(deps.log, observed.trace), requestId),
       },
     )
   })
