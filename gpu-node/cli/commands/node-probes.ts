@@ -1,6 +1,7 @@
 import type { Command } from 'commander'
 import { probesReport, type ProbeEntry } from '@copal/shared/wire/admin-alerts.ts'
 import { formatMask } from '@copal/gpu-node/platform/quantities.ts'
+import { modelQuery } from '../input/mask-argument.ts'
 import type { Session } from '../api/session.ts'
 
 /** Adds `copal nodes probes`. */
@@ -13,8 +14,7 @@ export function addNodeProbes(nodes: Command, session: Session): void {
     .addHelpText('after', '\nExample:\n  copal nodes probes')
     .action(async (_: object, command: Command) => {
       const { model, json } = command.optsWithGlobals<{ model?: string; json?: boolean }>()
-      const query = model === undefined ? '' : `?${new URLSearchParams({ model }).toString()}`
-      const report = await session.client().admin('GET', `/probes${query}`, probesReport)
+      const report = await session.client().admin('GET', `/probes${modelQuery(model)}`, probesReport)
       session.print(json, report, () => describe(report.probes, session))
     })
 }

@@ -10,6 +10,7 @@ import {
 } from '@copal/gpu-node/platform/quantities.ts'
 import { UserError } from '@copal/gpu-node/platform/user-error.ts'
 import type { Session } from '../api/session.ts'
+import { modelQuery } from '../input/mask-argument.ts'
 import { wholeNumber } from '../options/option-parsers.ts'
 import { liveView } from '../output/live-view.ts'
 import { sparkline } from '../output/sparkline.ts'
@@ -36,7 +37,7 @@ export function addTop(program: Command, session: Session): void {
     .option('--json', 'print the present state as JSON and end')
     .addHelpText('after', '\nExamples:\n  copal top\n  copal top --once\n  copal top --json | jq .traffic')
     .action(async ({ model, interval, once, json }: TopOptions) => {
-      const path = `/overview${model === undefined ? '' : `?${new URLSearchParams({ model }).toString()}`}`
+      const path = `/overview${modelQuery(model)}`
       if (once || json) {
         const report = await fetchOverview(session, path)
         return session.print(json, report, () => describeOverview(report, session.table))
