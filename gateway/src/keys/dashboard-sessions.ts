@@ -1,4 +1,3 @@
-import { hmac, isHmac } from '@copal/shared/wire/hmac.ts'
 import type { Actor, DashboardSession } from '../contracts/api-key.ts'
 import type { Deps } from '../contracts/bindings.ts'
 import {
@@ -8,55 +7,45 @@ import {
   insertSession,
   touchSession,
 } from '../storage/db/queries/session-queries.ts'
-import { randomToken } from './key-secret.ts'
-import { actorOfSignedIn, signedInKey } from './session-key.ts'
+import { createSecret, isSecretMac, secretMac, type SecretDeps } from './dashboard-secrets.ts'
+import { actorOfSignedIn } from './session-key.ts'
 
-/** How long a session lasts without being used, and at most. */
+/** How long a session lasts without being used. */
 export const SESSION_IDLE_MS = 12 * 60 * 60_000
 /** How long a session lasts at most. */
 export const SESSION_MS = 7 * 24 * 60 * 60_000
 /** A use is recorded when the last record is this old, so that most requests write nothing. */
 const TOUCH_MS = 5 * 60_000
 
-type SessionDeps = Pick<Deps, 'db' | 'keyPepper' | 'adminKeySha256' | 'nowMs'>
-
 /**
  * Creates a session.
  *
- * @returns the session, and the value of its cookie: a random part and its MAC under the pepper, so that invented cookies are
- * refused without a look-up. The database has neither.
+ * @returns the session, and the value of its cookie: a secret and its MAC under the pepper, so that invented cookies are refused
+ * without a look-up. The database has neither.
  */
 export async function createSession(
-  deps: SessionDeps,
+  deps: SecretDeps,
   actor: Actor,
 ): Promise<{ cookie: string; session: DashboardSession }> {
-  const random = randomToken()
-  const nowMs = deps.nowMs()
-  const hash = await hmac(deps.keyPepper, `copal dashboard session ${random}`)
-  const stored = {
-    hash,
-    ...(await signedInKey(deps, actor)),
-    createdAt: nowMs,
-    seenAt: nowMs,
-    expiresAt: nowMs + SESSION_MS,
-  }
-  await insertSession(deps.db, stored)
-  const cookie = `${random}.${await hmac(deps.keyPepper, `copal dashboard cookie ${random}`)}`
+  const { secret, stored } = await createSecret(deps, actor, 'session')
+  const { hash, createdAt } = stored
+  await insertSession(deps.db, { ...stored, seenAt: createdAt, expiresAt: createdAt + SESSION_MS })
+  const csrf = await secretMac(deps, 'csrf', secret)
   return {
-    cookie,
-    session: { hash, actor, csrf: await csrfOf(deps, random), expiresAtMs: nowMs + SESSION_IDLE_MS },
+    cookie: `${secret}.${await secretMac(deps, 'cookie', secret)}`,
+    session: { hash, actor, csrf, expiresAtMs: createdAt + SESSION_IDLE_MS },
   }
 }
 
 /** Returns the session of a cookie; undefined if there is none, or its key is no longer valid. */
 export async function findSession(
-  deps: SessionDeps & Pick<Deps, 'waitUntil'>,
+  deps: SecretDeps & Pick<Deps, 'waitUntil'>,
   cookie: string,
 ): Promise<DashboardSession | undefined> {
-  const [, random, mac] = /^([\w-]{43})\.([0-9a-f]{64})$/.exec(cookie) ?? []
-  if (random === undefined || mac === undefined) return undefined
-  if (!(await isHmac(deps.keyPepper, `copal dashboard cookie ${random}`, mac))) return undefined
-  const hash = await hmac(deps.keyPepper, `copal dashboard session ${random}`)
+  const [, secret, mac] = /^([\w-]{43})\.([0-9a-f]{64})$/.exec(cookie) ?? []
+  if (secret === undefined || mac === undefined) return undefined
+  if (!(await isSecretMac(deps, 'cookie', secret, mac))) return undefined
+  const hash = await secretMac(deps, 'session', secret)
   const found = await findSessionRow(deps.db, hash)
   if (!found) return undefined
   const { session, key } = found
@@ -66,7 +55,7 @@ export async function findSession(
   if (!actor) return undefined
   if (nowMs - session.seenAt >= TOUCH_MS) deps.waitUntil(touchSession(deps.db, hash, nowMs))
   const expiresAtMs = Math.min(session.expiresAt, nowMs + SESSION_IDLE_MS)
-  return { hash, actor, csrf: await csrfOf(deps, random), expiresAtMs }
+  return { hash, actor, csrf: await secretMac(deps, 'csrf', secret), expiresAtMs }
 }
 
 /** Ends a session. */
@@ -81,8 +70,4 @@ export async function endSession(
 export async function deleteOldSessions(deps: Pick<Deps, 'db' | 'nowMs'>): Promise<void> {
   const nowMs = deps.nowMs()
   await deleteEndedSessions(deps.db, nowMs, nowMs - SESSION_IDLE_MS)
-}
-
-function csrfOf(deps: Pick<Deps, 'keyPepper'>, random: string): Promise<string> {
-  return hmac(deps.keyPepper, `copal dashboard csrf ${random}`)
 }
