@@ -4,7 +4,6 @@
 export function colourReader(element: HTMLElement): (variable: string, alpha?: number) => string {
   const probe = document.createElement('span')
   probe.hidden = true
-  element.append(probe)
   const known = new Map<string, string>()
   return (variable, alpha = 1) => {
     const key = `${variable} ${alpha}`
@@ -12,7 +11,9 @@ export function colourReader(element: HTMLElement): (variable: string, alpha?: n
     if (found !== undefined) return found
     probe.style.color =
       alpha === 1 ? `var(${variable})` : `color-mix(in srgb, var(${variable}) ${alpha * 100}%, transparent)`
+    element.append(probe)
     const colour = getComputedStyle(probe).color
+    probe.remove()
     known.set(key, colour)
     return colour
   }

@@ -1,4 +1,4 @@
-import { useEffect, useState } from 'preact/hooks'
+import { useEffect, useMemo, useState } from 'preact/hooks'
 import type { AuditEntry } from '@copal/shared/wire/admin-audit.ts'
 import { Loaded } from '../../components/loaded.tsx'
 import { Empty } from '../../components/notices.tsx'
@@ -23,7 +23,10 @@ export function AuditPage() {
   const target = query.get('target') ?? undefined
   const newest = useResource(newestAudit({ actor, target }), 30_000)
   const older = useOlder({ actor, target })
-  const entries = newest.value && merge(newest.value.data, older.entries)
+  const entries = useMemo(
+    () => newest.value && merge(newest.value.data, older.entries),
+    [newest.value, older.entries],
+  )
   const next = older.entries.length > 0 ? older.next : newest.value?.next_before
   const filters = [
     ...(actor === undefined ? [] : [{ name: 'actor', text: `by ${actor}` }]),

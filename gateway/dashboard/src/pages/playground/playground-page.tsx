@@ -81,7 +81,7 @@ function Compare({ model, masks, status }: CompareProps) {
   const isLimit = Number.isInteger(limit) && limit >= 1 && limit <= MAX_TOKENS
   const isBusy = [left, right].some(({ answer: { state } }) => state === 'waiting' || state === 'streaming')
   const hasEnded = [left, right].every(({ answer: { state } }) => state === 'done' || state === 'stopped')
-  const common = commonTokens(left.answer.tokens, right.answer.tokens)
+  const common = hasEnded ? commonTokens(left.answer.tokens, right.answer.tokens) : undefined
   const promptId = useId()
   const isLoaded = (version: number) =>
     choices.some((choice) => choice.version === version && choice.isLoaded)
@@ -195,7 +195,7 @@ function Compare({ model, masks, status }: CompareProps) {
           onChoose={(version) => setQuery({ left: String(version), right: String(rightVersion) })}
           isLoaded={isLoaded(leftVersion)}
           answer={left.answer}
-          common={hasEnded ? common : undefined}
+          common={common}
         />
         <AnswerColumn
           label="Weights on the right"
@@ -204,7 +204,7 @@ function Compare({ model, masks, status }: CompareProps) {
           onChoose={(version) => setQuery({ left: String(leftVersion), right: String(version) })}
           isLoaded={isLoaded(rightVersion)}
           answer={right.answer}
-          common={hasEnded ? common : undefined}
+          common={common}
         />
       </div>
       <TintLegend />
