@@ -23,11 +23,10 @@ interface ConfidenceSequenceProps {
   points: readonly ConfidencePoint[]
   /** The gap that the mask must not exceed, nats a token. */
   limit: number
-  height?: number
 }
 
 /** How the interval of a trial closes in on the bound as tokens are scored. Not enough tokens is said, not drawn as zero. */
-export function ConfidenceSequence({ title, summary, points, limit, height = 220 }: ConfidenceSequenceProps) {
+export function ConfidenceSequence({ title, summary, points, limit }: ConfidenceSequenceProps) {
   const x = useMemo(() => points.map(({ tokens }) => tokens), [points])
   const lines = useMemo(
     () => [
@@ -57,7 +56,6 @@ export function ConfidenceSequence({ title, summary, points, limit, height = 220
       formatY={formatSignedPercent}
       formatTick={formatPercentTick}
       xTitle="Tokens scored"
-      height={height}
     />
   )
 }

@@ -17,8 +17,6 @@ interface HeatMapProps {
   describe?: (row: number, column: number) => string
   /** The title of the rows, above them. */
   corner?: string
-  /** Ends of the colours. Default: those of the values. */
-  range?: HeatRange
   /** A column that is marked. */
   currentColumn?: number
 }
@@ -26,7 +24,7 @@ interface HeatMapProps {
 /** A table whose cells have colours. The arrow keys move between cells; the one with the focus is described above. */
 export function HeatMap(props: HeatMapProps) {
   const { title, summary, rows, columns, values, scale, format, text, corner = '', currentColumn } = props
-  const range = useMemo(() => props.range ?? heatRange(values, scale), [props.range, values, scale])
+  const range = useMemo(() => heatRange(values, scale), [values, scale])
   const [current, setCurrent] = useState<readonly [row: number, column: number]>()
   const table = useRef<HTMLTableElement>(null)
   const describe =

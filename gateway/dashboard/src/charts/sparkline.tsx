@@ -4,22 +4,22 @@ interface SparklineProps {
   values: readonly (number | null)[]
   /** What it shows and how it goes, for screen readers. */
   label: string
-  /** Viewbox units. */
+  /** Pixels. */
   width?: number
-  height?: number
-  /** The line begins at 0. Default: true. */
-  includesZero?: boolean
 }
 
-/** A line as small as a word. */
-export function Sparkline({ values, label, width = 96, height = 20, includesZero = true }: SparklineProps) {
-  const path = sparkPath(values, width, height, includesZero)
+/** Height of a line, pixels. */
+const HEIGHT = 20
+
+/** A line as small as a word. It begins at 0. */
+export function Sparkline({ values, label, width = 96 }: SparklineProps) {
+  const path = sparkPath(values, width, HEIGHT, true)
   return (
     <svg
       class="sparkline"
-      viewBox={`0 0 ${width} ${height}`}
+      viewBox={`0 0 ${width} ${HEIGHT}`}
       width={width}
-      height={height}
+      height={HEIGHT}
       role="img"
       aria-label={label}
     >

@@ -12,14 +12,11 @@ interface TextFieldProps {
   problem?: string | undefined
   required?: boolean
   autocomplete?: string
-  /** Values to choose from while typing. */
-  options?: readonly string[]
-  disabled?: boolean
 }
 
 /** A field of one line with its label. */
 export function TextField(props: TextFieldProps) {
-  const { label, value, onInput, type = 'text', hint, problem, options, ...rest } = props
+  const { label, value, onInput, type = 'text', hint, problem, ...rest } = props
   const id = useId()
   const input = {
     ...rest,
@@ -39,17 +36,8 @@ export function TextField(props: TextFieldProps) {
         <input {...input} type="number" step="any" />
       ) : type === 'date' ? (
         <input {...input} type="date" />
-      ) : options ? (
-        <input {...input} list={`${id}-options`} />
       ) : (
         <input {...input} />
-      )}
-      {options && (
-        <datalist id={`${id}-options`}>
-          {options.map((option) => (
-            <option key={option} value={option} />
-          ))}
-        </datalist>
       )}
       {(problem !== undefined || hint !== undefined) && (
         <span id={`${id}-hint`} class={problem === undefined ? 'soft' : 'harm'}>

@@ -1,8 +1,6 @@
 import type { ComponentChildren } from 'preact'
 import type { Tone } from './tone.ts'
 
-export type { Tone }
-
 const SHAPES: Readonly<Record<Tone, string>> = { good: '●', harm: '▲', busy: '◐', quiet: '○' }
 
 /** A state in one word, with a shape. */

@@ -37,8 +37,6 @@ interface TableProps<Row> {
   initialOrder?: SortOrder
   /** Shown instead of the table when there are no rows. */
   empty?: ComponentChildren
-  /** Marks a row. */
-  rowClass?: (row: Row) => string | undefined
   /** Rows that are shown first; a button shows the others. Default: 100. */
   limit?: number
 }
@@ -55,7 +53,6 @@ export function Table<Row>(props: TableProps<Row>) {
     csv,
     initialOrder,
     empty,
-    rowClass,
     limit = 100,
   } = props
   const [order, setOrder] = useState(initialOrder)
@@ -99,7 +96,7 @@ export function Table<Row>(props: TableProps<Row>) {
         </thead>
         <tbody>
           {visible.map((row) => (
-            <tr key={rowKey(row)} class={rowClass?.(row)}>
+            <tr key={rowKey(row)}>
               {columns.map((column) => (
                 <td
                   key={column.key}

@@ -1,22 +1,14 @@
-import {
-  formatClock,
-  formatRelative,
-  formatTime,
-  formatUtc,
-  refreshAfterMs,
-  toMs,
-  type Instant,
-} from '../format/times.ts'
+import { formatClock, formatTime, formatUtc, refreshAfterMs, toMs, type Instant } from '../format/times.ts'
 import { useNow } from '../data/now.ts'
 
 interface TimeProps {
   at: Instant | null | undefined
   /** `auto`: relative within an hour, then by the clock. */
-  as?: 'auto' | 'relative' | 'clock'
+  as?: 'auto' | 'clock'
   missing?: string
 }
 
-const FORMATS = { auto: formatTime, relative: formatRelative, clock: formatClock }
+const FORMATS = { auto: formatTime, clock: formatClock }
 
 /** A local time, with UTC on hover. */
 export function Time({ at, as = 'auto', missing = '–' }: TimeProps) {

@@ -39,13 +39,9 @@ export const samples = (domain: string) =>
 /** Texts of a domain that are set aside. */
 export const review = (domain: string) =>
   endpoint<List<ReviewEntry>>(`/admin/domains/${encodeURIComponent(domain)}/review`)
-/** Series over time; `from` is ISO 8601, `width` in seconds. */
-export const series = (query: {
-  model?: Model
-  domain?: string | undefined
-  from?: string
-  width?: number | undefined
-}) => endpoint<SeriesReport>('/admin/series', query)
+/** Series over time of one domain or of all; `from` is ISO 8601. */
+export const series = (query: { model: Model; domain?: string; from: string }) =>
+  endpoint<SeriesReport>('/admin/series', query)
 /** Live drift and the R matrix of held-out perplexities. */
 export const drift = (model: Model) => endpoint<DriftReport>('/admin/drift', { model })
 /** Which domains are due for an update and why. */

@@ -11,7 +11,7 @@ export interface Navigation {
   /** How often the reader went to another page; 0 after loading. */
   moves: number
   /** Goes to a path below the dashboard. */
-  go: (to: string, options?: { replace?: boolean }) => void
+  go: (to: string) => void
   /** Sets query parameters of this page without adding to the history; null removes one. */
   setQuery: (changes: Readonly<Record<string, string | null>>) => void
   /** The address of a path below the dashboard, which keeps the model that is chosen. */
@@ -43,11 +43,9 @@ export function NavigationProvider({ children }: { children: ComponentChildren }
       query,
       moves,
       href,
-      go: (to, { replace = false } = {}) => {
-        if (replace) history.replaceState(null, '', href(to))
-        else history.pushState(null, '', href(to))
+      go: (to) => {
+        history.pushState(null, '', href(to))
         setAddress(currentAddress())
-        if (replace) return
         setMoves((count) => count + 1)
         scrollTo(0, 0)
       },

@@ -1,8 +1,9 @@
 import type { RecentDecision } from '@copal/shared/wire/admin-overview.ts'
 import { Folded } from '../../components/folded.tsx'
 import { Section } from '../../components/page.tsx'
-import { Status, type Tone } from '../../components/status.tsx'
+import { Status } from '../../components/status.tsx'
 import { Time } from '../../components/time.tsx'
+import type { Tone } from '../../components/tone.ts'
 import { DECISION_KINDS, DECISION_VERDICTS } from '../../format/words.ts'
 import { Link } from '../../navigation/link.tsx'
 import { paths } from '../../navigation/routes.ts'
@@ -29,7 +30,7 @@ export function Decisions({ decisions }: { decisions: readonly RecentDecision[] 
 
 function Decision({ decision }: { decision: RecentDecision }) {
   const { kind, verdict, reason, mask_version: version, update, created_at: createdAt, actor } = decision
-  const words = [DECISION_KINDS[kind], DECISION_VERDICTS[verdict]].filter((word) => word !== '').join(' ')
+  const words = `${DECISION_KINDS[kind]}${verdict === 'done' ? '' : ` ${DECISION_VERDICTS[verdict]}`}`
   return (
     <li>
       <span class="log-time soft">

@@ -1,11 +1,9 @@
-import type { AdaptationPolicy, PolicyReport } from '@copal/shared/wire/admin-policy.ts'
+import type { AdaptationPolicy } from '@copal/shared/wire/admin-policy.ts'
 import type { TrialCourses } from '@copal/shared/wire/admin-trial-course.ts'
 import { endpoint } from '../../data/client.ts'
 
 /** How the evidence of an update's canary and watch grew. */
 export const trialCourses = (id: string) =>
   endpoint<TrialCourses>(`/admin/updates/${encodeURIComponent(id)}/trials`)
-/** The policy of a model. */
-export const policy = (model: string | undefined) => endpoint<PolicyReport>('/admin/policy', { model })
 /** The part of a policy about canaries. */
 export type CanaryPolicy = AdaptationPolicy['canary']
