@@ -3,7 +3,7 @@ import { listNames, phrasesText } from '../../../gateway/dashboard/src/format/ph
 
 test('names are joined, and many are counted', () => {
   expect(
-    [[], ['a'], ['a', 'b'], ['a', 'b', 'c'], ['a', 'b', 'c', 'd']].map((names) => listNames(names)),
+    [[], ['a'], ['a', 'b'], ['a', 'b', 'c'], ['a', 'b', 'c', 'd']].map((names) => listNames(names, 3)),
   ).toEqual(['', 'a', 'a and b', 'a, b and c', 'a, b and 2 others'])
 })
 

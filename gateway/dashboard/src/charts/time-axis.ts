@@ -1,6 +1,6 @@
 /** Labels of a time axis: the hour, and the day where it begins. */
+import { clockOf, dayOf } from '../format/times.ts'
 
-const MONTHS = ['Jan', 'Feb', 'Mar', 'Apr', 'May', 'Jun', 'Jul', 'Aug', 'Sep', 'Oct', 'Nov', 'Dec'] as const
 const DAY_S = 86_400
 
 /**
@@ -12,21 +12,15 @@ const DAY_S = 86_400
 export function timeLabels(ticks: readonly number[], stepS: number): string[] {
   return ticks.map((tick, index) => {
     const date = new Date(tick * 1000)
-    const day = `${date.getDate()} ${MONTHS[date.getMonth()]}`
-    if (stepS >= DAY_S) return day
-    const clock = `${pad(date.getHours())}:${pad(date.getMinutes())}`
+    if (stepS >= DAY_S) return dayOf(date)
     const before = ticks[index - 1]
     const isNewDay = before !== undefined && new Date(before * 1000).getDate() !== date.getDate()
-    return isNewDay ? day : clock
+    return isNewDay ? dayOf(date) : clockOf(date)
   })
 }
 
 /** Formats the start of a period for a table and for screen readers: `27 Nov, 03:12`. */
 export function periodLabel(startS: number): string {
   const date = new Date(startS * 1000)
-  return `${date.getDate()} ${MONTHS[date.getMonth()]}, ${pad(date.getHours())}:${pad(date.getMinutes())}`
-}
-
-function pad(number: number): string {
-  return String(number).padStart(2, '0')
+  return `${dayOf(date)}, ${clockOf(date)}`
 }

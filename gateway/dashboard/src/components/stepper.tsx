@@ -1,4 +1,4 @@
-import { formatShare } from '../format/numbers.ts'
+import { formatProgress, formatShare } from '../format/numbers.ts'
 import { Time } from './time.tsx'
 import type { ComponentChildren } from 'preact'
 
@@ -33,9 +33,7 @@ export function Stepper({ steps, label }: { steps: readonly Step[]; label: strin
           </span>
           <span class="step-name">{name}</span>
           <span class="step-state">
-            {state === 'running' && progress !== undefined
-              ? formatShare(Math.round(progress * 100) / 100)
-              : WORDS[state]}
+            {state === 'running' && progress !== undefined ? formatProgress(progress) : WORDS[state]}
             {at && (
               <>
                 {' '}

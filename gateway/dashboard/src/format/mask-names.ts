@@ -19,9 +19,3 @@ export function maskVerb(version: number, one: string, several: string): string 
 export function shortMaskName(version: number | null): string {
   return version === null ? '–' : version === 0 ? 'dense' : String(version)
 }
-
-/** Joins names: `speech`, `speech and code`, `speech, code and law`; of more than `max` the others are counted. */
-export function joinNames(names: readonly string[], max = 4): string {
-  const shown = names.length > max ? [...names.slice(0, max - 1), `${names.length - max + 1} more`] : names
-  return shown.length < 2 ? (shown[0] ?? '') : `${shown.slice(0, -1).join(', ')} and ${shown.at(-1)}`
-}

@@ -16,21 +16,25 @@ const whole = new Intl.NumberFormat('en', { maximumFractionDigits: 0 })
 /** A number that may be missing. */
 export type Maybe = number | null | undefined
 
+function isKnown(value: Maybe): value is number {
+  return value !== null && value !== undefined && Number.isFinite(value)
+}
+
 /** Formats with three significant digits: `0.212`, `1,230`, `−0.05`. */
 export function formatNumber(value: Maybe): string {
-  if (value === null || value === undefined || !Number.isFinite(value)) return NONE
+  if (!isKnown(value)) return NONE
   return threeDigits.format(value === 0 ? 0 : value).replace('-', MINUS)
 }
 
 /** Formats with exactly three significant digits, for columns of alike numbers: `7.20`. */
 export function formatExact(value: Maybe): string {
-  if (value === null || value === undefined || !Number.isFinite(value)) return NONE
+  if (!isKnown(value)) return NONE
   return exactlyThreeDigits.format(value === 0 ? 0 : value).replace('-', MINUS)
 }
 
 /** Formats a count: `1,234`, from ten thousand on `12.3k`, `4.56M`, `7.89B`. */
 export function formatCount(value: Maybe): string {
-  if (value === null || value === undefined || !Number.isFinite(value)) return NONE
+  if (!isKnown(value)) return NONE
   if (Math.abs(value) < 9_999.5) return whole.format(value).replace('-', MINUS)
   const [scale, letter] = scaleOf(Math.abs(value), COUNT_SCALES)
   return `${formatNumber(value / scale)}${letter}`
@@ -53,6 +57,11 @@ export function formatShare(fraction: Maybe): string {
   return formatUnit(fraction === null || fraction === undefined ? fraction : fraction * 100, '%')
 }
 
+/** Formats progress, 0 to 1, in whole per cent: `43 %`. */
+export function formatProgress(progress: number): string {
+  return formatShare(Math.round(progress * 100) / 100)
+}
+
 const BYTE_SCALES: readonly Scale[] = [
   [1e12, 'TB'],
   [1e9, 'GB'],
@@ -63,21 +72,21 @@ const BYTE_SCALES: readonly Scale[] = [
 
 /** Formats bytes: `12.3 MB`, in powers of a thousand. */
 export function formatBytes(bytes: Maybe): string {
-  if (bytes === null || bytes === undefined || !Number.isFinite(bytes)) return NONE
+  if (!isKnown(bytes)) return NONE
   const [scale, unit] = scaleOf(Math.abs(bytes), BYTE_SCALES)
   return formatUnit(bytes / scale, unit)
 }
 
 /** Formats milliseconds: `210 ms`, `1.23 s`, `3 min 20 s`. */
 export function formatMs(ms: Maybe): string {
-  if (ms === null || ms === undefined || !Number.isFinite(ms)) return NONE
+  if (!isKnown(ms)) return NONE
   if (Math.abs(ms) < 999.5) return formatUnit(ms, 'ms')
   return Math.abs(ms) < 59_950 ? formatUnit(ms / 1000, 's') : formatDuration(ms / 1000)
 }
 
 /** Formats a duration by its two largest units: `40 s`, `3 min`, `2 h 10 min`, `3 d`. */
 export function formatDuration(seconds: Maybe): string {
-  if (seconds === null || seconds === undefined || !Number.isFinite(seconds)) return NONE
+  if (!isKnown(seconds)) return NONE
   const total = Math.max(0, Math.round(seconds))
   if (total < 60) return `${total}${THIN}s`
   const minutes = Math.round(total / 60)
@@ -100,7 +109,7 @@ export function perplexityChange(nats: number): number {
 
 /** Formats a difference of losses as a signed change of perplexity: `0.21` nats as `+23.4 %`. */
 export function formatLossDifference(nats: Maybe): string {
-  if (nats === null || nats === undefined || !Number.isFinite(nats)) return NONE
+  if (!isKnown(nats)) return NONE
   return formatSignedPercent(perplexityChange(nats) * 100)
 }
 
@@ -116,9 +125,7 @@ export function formatPercentTick(percent: number): string {
 
 /** Formats a signed number of nats: `+0.21 nats`. */
 export function formatNats(nats: Maybe): string {
-  return nats === null || nats === undefined || !Number.isFinite(nats)
-    ? NONE
-    : signed(nats, 'nats', threeDigits)
+  return isKnown(nats) ? signed(nats, 'nats', threeDigits) : NONE
 }
 
 function signed(value: number, unit: string, digits: Intl.NumberFormat): string {

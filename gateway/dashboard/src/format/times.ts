@@ -25,9 +25,9 @@ export function formatClock(at: Instant, nowMs: number): string {
   const date = new Date(toMs(at))
   if (Number.isNaN(date.getTime())) return ''
   const now = new Date(nowMs)
-  const clock = `${two(date.getHours())}:${two(date.getMinutes())}`
+  const clock = clockOf(date)
   if (date.toDateString() === now.toDateString()) return clock
-  const day = `${date.getDate()} ${MONTHS[date.getMonth()]}`
+  const day = dayOf(date)
   return date.getFullYear() === now.getFullYear()
     ? `${day}, ${clock}`
     : `${day} ${date.getFullYear()}, ${clock}`
@@ -60,6 +60,11 @@ export function secondsLeft(startedAt: Instant, progress: number, nowMs: number)
   return elapsedMs <= 0 ? undefined : (elapsedMs * (1 - progress)) / progress / 1000
 }
 
+/** Words for an estimated time that is left, seconds: `about 12 min left`; empty where it is not known. */
+export function timeLeft(seconds: number | undefined): string {
+  return seconds === undefined ? '' : `about ${formatDuration(roundEstimate(seconds))} left`
+}
+
 /** Rounds a span that is estimated: to 10 s, a minute, 5 minutes or an hour. */
 export function roundEstimate(seconds: number): number {
   const step = seconds < 90 ? 10 : seconds < 20 * 60 ? 60 : seconds < 3 * 3_600 ? 300 : 3_600
@@ -70,6 +75,16 @@ export function roundEstimate(seconds: number): number {
 export function refreshAfterMs(at: Instant, nowMs: number): number {
   const ageMs = Math.abs(nowMs - toMs(at))
   return ageMs < MINUTE_MS ? 1_000 : ageMs < HOUR_MS ? 15_000 : MINUTE_MS
+}
+
+/** The local day of a date: `27 Nov`. */
+export function dayOf(date: Date): string {
+  return `${date.getDate()} ${MONTHS[date.getMonth()]}`
+}
+
+/** The local hour and minute of a date: `03:12`. */
+export function clockOf(date: Date): string {
+  return `${two(date.getHours())}:${two(date.getMinutes())}`
 }
 
 function two(number: number): string {

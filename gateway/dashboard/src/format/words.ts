@@ -3,7 +3,7 @@ import type { UpdateState } from '@copal/shared/wire/admin.ts'
 import type { DecisionKind, DecisionVerdict } from '@copal/shared/wire/admin-decisions.ts'
 import type { AlertKind } from '@copal/shared/wire/admin-alerts.ts'
 
-/** What an update does, after `is` or `was`. */
+/** States of an update, after `is` or `was`. */
 export const UPDATE_STATES: Readonly<Record<UpdateState, string>> = {
   collecting: 'collecting texts',
   calibrating: 'calibrating',
@@ -17,9 +17,9 @@ export const UPDATE_STATES: Readonly<Record<UpdateState, string>> = {
   cancelled: 'cancelled',
 }
 
-/** Whether an update in this state still runs. */
-export function isRunning(state: UpdateState): boolean {
-  return !['promoted', 'rolled_back', 'failed', 'cancelled'].includes(state)
+/** Tells that an update does not run any more. */
+export function hasEnded({ state }: { state: UpdateState }): boolean {
+  return ['promoted', 'rolled_back', 'failed', 'cancelled'].includes(state)
 }
 
 /** Names of decisions. */
@@ -36,12 +36,12 @@ export const DECISION_KINDS: Readonly<Record<DecisionKind, string>> = {
   policy: 'Policy changed',
 }
 
-/** How decisions ended, after their names. */
+/** Outcomes of decisions, after their names. */
 export const DECISION_VERDICTS: Readonly<Record<DecisionVerdict, string>> = {
   passed: 'passed',
   failed: 'failed',
   retried: 'rejected, tried again',
-  done: '',
+  done: 'done',
   dry_run: 'dry run',
 }
 

@@ -5,7 +5,7 @@ import type { OverviewReport } from '@copal/shared/wire/admin-overview.ts'
 import type { TriggerDomain, TriggersReport } from '@copal/shared/wire/admin-triggers.ts'
 import { paths } from '../../navigation/routes.ts'
 import { formatLossDifference, formatShare } from '../../format/numbers.ts'
-import type { Phrase } from '../../format/phrases.ts'
+import { endSentence, type Phrase } from '../../format/phrases.ts'
 
 /** Says how much traffic a domain brings, what pruning costs it under which mask, and whether it drifts. */
 export function costPhrases(
@@ -95,8 +95,4 @@ export function nextUpdatePhrases(name: string, triggers: TriggersReport): Phras
       ? []
       : [' The next update may start ', { at: triggers.next_start_at }, '.']
   return [`It is due for an update: ${endSentence(domain.reason)}${waits}`, ...start, trials]
-}
-
-function endSentence(text: string): string {
-  return /[.!?]$/.test(text) ? text : `${text}.`
 }

@@ -13,7 +13,7 @@ export interface MaskPerplexity {
 }
 
 /** The name of a stage of the R matrix. */
-export function maskName(version: number): string {
+export function stageName(version: number): string {
   return version === 0 ? 'dense' : `mask ${version}`
 }
 

@@ -5,7 +5,7 @@ import { Table, type Column } from '../../components/table.tsx'
 import { formatExact, formatSignedPercent, NONE } from '../../format/numbers.ts'
 import { Link } from '../../navigation/link.tsx'
 import { paths } from '../../navigation/routes.ts'
-import { changesFromDense, maskName, perplexityByMask, type MaskPerplexity } from './held-out.ts'
+import { changesFromDense, stageName, perplexityByMask, type MaskPerplexity } from './held-out.ts'
 
 /** The R matrix: the perplexity of every domain after each mask, coloured by its distance from dense. */
 export function RMatrix({ report, domain }: { report: DriftReport; domain: string }) {
@@ -18,7 +18,7 @@ export function RMatrix({ report, domain }: { report: DriftReport; domain: strin
     <HeatMap
       title="Perplexity"
       summary="Colour: per cent over dense."
-      rows={stages.map(({ mask_version: version }) => maskName(version))}
+      rows={stages.map(({ mask_version: version }) => stageName(version))}
       columns={domains}
       values={changes}
       scale="diverging"
@@ -29,7 +29,7 @@ export function RMatrix({ report, domain }: { report: DriftReport; domain: strin
         const stage = stages[row]
         const over =
           typeof change === 'number' && row > 0 ? `, ${formatSignedPercent(change)} over dense` : ''
-        return `${maskName(stage?.mask_version ?? 0)}, ${domains[column]}: ${formatExact(value(row, column))}${over}`
+        return `${stageName(stage?.mask_version ?? 0)}, ${domains[column]}: ${formatExact(value(row, column))}${over}`
       }}
       corner="After"
       currentColumn={domains.indexOf(domain)}

@@ -6,8 +6,9 @@ import { Page, Section, SentencePlace } from '../../components/page.tsx'
 import { RangeChoice, useRange } from '../../components/range-choice.tsx'
 import { Sentence } from '../../components/sentence.tsx'
 import { useOverview, useResource } from '../../data/data.tsx'
-import type { Resource } from '../../data/resource.ts'
 import { domains, proposals, series } from '../../data/endpoints.ts'
+import { hasCome } from '../../data/resource.ts'
+import { plural } from '../../format/numbers.ts'
 import { useModel } from '../../navigation/navigation.tsx'
 import { useSession } from '../../session/session.tsx'
 import { domainRows, domainsSentence } from './domain-rows.ts'
@@ -33,7 +34,7 @@ function AllDomains() {
     <Page
       title="Domains"
       sentence={
-        list.value && isSettled(found) && isSettled(overview) ? (
+        list.value && hasCome(found) && hasCome(overview) ? (
           <Sentence phrases={domainsSentence(rows, found.value?.data ?? [])} />
         ) : list.error ? undefined : (
           <SentencePlace />
@@ -63,11 +64,6 @@ function AllDomains() {
   )
 }
 
-/** Whether a resource has responded, so that a sentence does not change as each comes. */
-function isSettled({ value, error }: Resource<unknown>): boolean {
-  return value !== undefined || error !== undefined
-}
-
 /** The domains that a tenant owns. */
 function TenantDomains() {
   const list = useResource(domains(useModel()), 30_000)
@@ -75,11 +71,7 @@ function TenantDomains() {
   return (
     <Page
       title="Domains"
-      sentence={
-        list.value && (
-          <p>{`Your tenant owns ${rows.length === 1 ? '1 domain' : `${rows.length} domains`}.`}</p>
-        )
-      }
+      sentence={list.value && <p>{`Your tenant owns ${plural(rows.length, 'domain')}.`}</p>}
     >
       <Section title="Your domains">
         <Loaded resource={list}>

@@ -14,8 +14,8 @@ export const SCOPE_WORDS: Readonly<Record<KeyScope, string>> = {
 /** The sampling policies, as tables show them. */
 export const SAMPLING_WORDS = { never: 'never', opt_in: 'when asked', always: 'always' } as const
 
-/** Share of a month's limit from which a key is named in the sentence. */
-const NEAR_LIMIT = 0.9
+/** Share of a month's limit from which a key is pointed out. */
+export const NEAR_LIMIT = 0.9
 const DAY_MS = 86_400_000
 /** Days before its end from which a key is named in the sentence. */
 const NEAR_END_DAYS = 7

@@ -8,6 +8,7 @@ import { Status } from '../../components/status.tsx'
 import { Table, type Column } from '../../components/table.tsx'
 import type { Resource } from '../../data/resource.ts'
 import { formatCount, formatShare } from '../../format/numbers.ts'
+import { NEAR_LIMIT } from './key-words.ts'
 import { UsageBars } from './usage-bars.tsx'
 import { daysOf, tokensByDay, type UsageRow } from './usage-rows.ts'
 
@@ -91,7 +92,7 @@ function columnsOf(days: number): Column<UsageRow>[] {
       cell: ({ share, monthLimit }) =>
         share === null ? (
           <span class="soft">no limit</span>
-        ) : share >= 0.9 ? (
+        ) : share >= NEAR_LIMIT ? (
           <Status tone="harm">{`${formatShare(share)} of ${formatCount(monthLimit)}`}</Status>
         ) : (
           <Num>{`${formatShare(share)} of ${formatCount(monthLimit)}`}</Num>

@@ -1,7 +1,8 @@
 /** What making an earlier mask active does, before an operator does it. */
 import type { MaskEntry, NodeEntry } from '@copal/shared/wire/admin.ts'
-import { joinNames, maskName, maskNameFirst, maskVerb } from '../../format/mask-names.ts'
+import { maskName, maskNameFirst, maskVerb } from '../../format/mask-names.ts'
 import { plural } from '../../format/numbers.ts'
+import { listNames } from '../../format/phrases.ts'
 
 /** What a change of the active mask concerns. */
 export interface Activation {
@@ -20,7 +21,7 @@ export function activationConsequences({ model, from, to, masks, nodes }: Activa
   )
   const running = alive.reduce((sum, node) => sum + node.running, 0)
   const undone = undoneMasks(masks, from, to)
-  const domains = joinNames([...new Set(undone.flatMap((mask) => mask.domains))])
+  const domains = listNames([...new Set(undone.flatMap((mask) => mask.domains))])
   const speed =
     alive.length === 0
       ? 'No live node can serve it now.'
@@ -38,7 +39,7 @@ export function activationConsequences({ model, from, to, masks, nodes }: Activa
       : []),
     ...(undone.length > 0
       ? [
-          `${joinNames(undone.map(({ version }) => maskNameFirst(version)))} ${undone.length === 1 ? 'counts' : 'count'} as rolled back${domains === '' ? '' : `, and the texts of ${domains} that ${undone.length === 1 ? 'it' : 'they'} learned do not count any more`}.`,
+          `${listNames(undone.map(({ version }) => maskNameFirst(version)))} ${undone.length === 1 ? 'counts' : 'count'} as rolled back${domains === '' ? '' : `, and the texts of ${domains} that ${undone.length === 1 ? 'it' : 'they'} learned do not count any more`}.`,
         ]
       : []),
     from === 0

@@ -1,8 +1,9 @@
 /** Masks in words. */
 import type { DriftReport, MaskEntry, UpdateEntry } from '@copal/shared/wire/admin.ts'
 import type { Tone } from '../../components/tone.ts'
-import { joinNames, maskName, maskNameFirst } from '../../format/mask-names.ts'
+import { maskName, maskNameFirst } from '../../format/mask-names.ts'
 import { formatBytes, formatShare, plural } from '../../format/numbers.ts'
+import { listNames } from '../../format/phrases.ts'
 
 /**
  * The state of a mask, in a word.
@@ -33,7 +34,7 @@ export function masksSentence(masks: readonly MaskEntry[], activeVersion: number
   const active = masks.find(({ version }) => version === activeVersion)
   const previous = masks.find((mask) => mask.previous && !mask.active)
   const now = active
-    ? `${maskNameFirst(active.version)} serves: it leaves out ${formatShare(active.sparsity)} of the weights, chosen for ${joinNames(active.domains)}.`
+    ? `${maskNameFirst(active.version)} serves: it leaves out ${formatShare(active.sparsity)} of the weights, chosen for ${listNames(active.domains)}.`
     : 'The dense weights serve.'
   const back = previous ? ` ${maskNameFirst(previous.version)} is the one before.` : ''
   return `${now}${back} ${served} of ${plural(masks.length, 'mask')} ${served === 1 ? 'has' : 'have'} served.`
@@ -41,10 +42,10 @@ export function masksSentence(masks: readonly MaskEntry[], activeVersion: number
 
 /** The sentence of one mask. */
 export function maskSentence(mask: MaskEntry, { word }: { word: string }): string {
-  const parent = mask.parent_version === null ? 'the dense weights' : maskName(mask.parent_version)
+  const parent = maskName(mask.parent_version ?? 0)
   const churn =
     mask.churn === null ? '' : `, and treats ${formatShare(mask.churn)} of the weights unlike ${parent}`
-  return `${maskNameFirst(mask.version)} ${STATE_CLAUSES[word] ?? `${word} now`}. It leaves out ${formatShare(mask.sparsity)} of the weights${churn}. It was chosen for ${joinNames(mask.domains)}; its file has ${formatBytes(mask.bytes)}.`
+  return `${maskNameFirst(mask.version)} ${STATE_CLAUSES[word] ?? `${word} now`}. It leaves out ${formatShare(mask.sparsity)} of the weights${churn}. It was chosen for ${listNames(mask.domains)}; its file has ${formatBytes(mask.bytes)}.`
 }
 
 /** What the sentence of a mask says of its state; a mask that serves says what it serves. */

@@ -156,7 +156,7 @@ function MaskCells({
   isCanary: boolean
 }) {
   const state = stateOfMask(mask, update, isCanary)
-  const parent = mask.parent_version === null ? 'the dense weights' : maskName(mask.parent_version)
+  const parent = maskName(mask.parent_version ?? 0)
   return (
     <>
       <td class="phone-first">

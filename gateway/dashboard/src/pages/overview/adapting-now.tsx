@@ -7,18 +7,18 @@ import { ProgressBar } from '../../components/stepper.tsx'
 import { Time } from '../../components/time.tsx'
 import { LossDifference } from '../../components/num.tsx'
 import { useNow } from '../../data/now.ts'
-import { formatCount, formatDuration, formatShare } from '../../format/numbers.ts'
+import { formatCount, formatProgress, formatShare } from '../../format/numbers.ts'
 import { listNames } from '../../format/phrases.ts'
-import { roundEstimate, secondsLeft } from '../../format/times.ts'
-import { ALERT_KINDS, isRunning, UPDATE_STATES } from '../../format/words.ts'
+import { secondsLeft, timeLeft } from '../../format/times.ts'
+import { ALERT_KINDS, hasEnded, UPDATE_STATES } from '../../format/words.ts'
 import { Link } from '../../navigation/link.tsx'
 import { paths } from '../../navigation/routes.ts'
 
 /** The updates that run, with their time left, and the canary. */
 export function AdaptingNow({ overview }: { overview: OverviewReport }) {
   const { updates, canary } = overview
-  const running = updates.filter(({ state }) => isRunning(state))
-  const last = updates.find(({ state }) => !isRunning(state))
+  const running = updates.filter((update) => !hasEnded(update))
+  const last = updates.find(hasEnded)
   return (
     <Section title="Adapting now" class="min-8">
       {running.map((update) => (
@@ -51,8 +51,8 @@ function RunningUpdate({ update }: { update: UpdateEntry }) {
         <Link to={paths.update(id)}>{name}</Link>
         <Status tone="busy">{UPDATE_STATES[state]}</Status>
         <span class="soft entry-end">
-          {formatShare(Math.round(progress * 100) / 100)}
-          {left === undefined ? '' : `, about ${formatDuration(roundEstimate(left))} left`}
+          {formatProgress(progress)}
+          {left !== undefined && `, ${timeLeft(left)}`}
         </span>
       </p>
       <ProgressBar value={progress} label={name} />

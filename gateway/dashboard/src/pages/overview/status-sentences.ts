@@ -1,10 +1,10 @@
 /** The sentences of the overview: is it well, what does pruning cost, is it adapting. */
 import type { DomainSummary, OverviewReport } from '@copal/shared/wire/admin-overview.ts'
 import { paths } from '../../navigation/routes.ts'
-import { formatDuration, formatShare, plural } from '../../format/numbers.ts'
-import { listNames, type Phrase } from '../../format/phrases.ts'
-import { isRunning, UPDATE_STATES } from '../../format/words.ts'
-import { roundEstimate, secondsLeft } from '../../format/times.ts'
+import { formatProgress, formatShare, plural } from '../../format/numbers.ts'
+import { capitalize, listNames, type Phrase } from '../../format/phrases.ts'
+import { hasEnded, UPDATE_STATES } from '../../format/words.ts'
+import { secondsLeft, timeLeft } from '../../format/times.ts'
 
 /** A share of failed requests above which the service is not called well. */
 const MAX_FAILED_SHARE = 0.01
@@ -31,7 +31,7 @@ export function healthSentence(overview: OverviewReport): Phrase[] {
   const { model } = overview
   const problems = problemsOf(overview)
   const lead: Phrase =
-    problems.length === 0 ? 'All is well.' : { harm: `${capital(listNames(problems, 5))}.` }
+    problems.length === 0 ? 'All is well.' : { harm: `${capitalize(listNames(problems, 5))}.` }
   if (model.active_version === 0) return [lead, ' The dense weights serve; no mask is active yet.']
   const mask: Phrase = { to: paths.mask(model.active_version), text: `Mask ${model.active_version}` }
   return model.active_since === null
@@ -68,14 +68,14 @@ export function costSentence({ model, domains }: OverviewReport): Phrase[] {
 
 /** Says what is adapting now, with the time that is left. */
 export function adaptingSentence({ updates }: OverviewReport, nowMs: number): Phrase[] {
-  const running = updates.filter(({ state }) => isRunning(state))
+  const running = updates.filter((update) => !hasEnded(update))
   const [first] = running
   if (!first) return ['Nothing is adapting.']
   const left = first.state === 'canary' ? undefined : secondsLeft(first.created_at, first.progress, nowMs)
   return [
     { to: paths.update(first.id), text: `An update of ${listNames(first.domains)}` },
-    ` is ${UPDATE_STATES[first.state]}, ${formatShare(Math.round(first.progress * 100) / 100)}`,
-    left === undefined ? '' : `, about ${formatDuration(roundEstimate(left))} left`,
+    ` is ${UPDATE_STATES[first.state]}, ${formatProgress(first.progress)}`,
+    left === undefined ? '' : `, ${timeLeft(left)}`,
     running.length > 1 ? `, and ${plural(running.length - 1, 'other update')} runs` : '',
     '.',
   ]
@@ -101,8 +101,4 @@ export function curlExample(origin: string, model: string): string {
   -H "authorization: Bearer $COPAL_API_KEY" \\
   -H "content-type: application/json" \\
   -d '${body.replaceAll("'", String.raw`'\''`)}'`
-}
-
-function capital(text: string): string {
-  return text.charAt(0).toUpperCase() + text.slice(1)
 }

@@ -1,5 +1,6 @@
 /** Two answers beside each other, in words. */
 import { formatNumber, plural } from '../../format/numbers.ts'
+import { capitalize } from '../../format/phrases.ts'
 import type { AnswerFigures } from './surprise.ts'
 
 /** The part of an answer that is compared. */
@@ -33,15 +34,11 @@ export function comparisonSentence(left: ComparedAnswer, right: ComparedAnswer):
   if (fastest === null || slowest === null) return alike
   return fastest / slowest < SAME_SPEED
     ? `${alike} They came at the same speed.`
-    : `${alike} ${upperFirst(fast.name)} answered ${formatNumber(fastest / slowest)} × as fast.`
+    : `${alike} ${capitalize(fast.name)} answered ${formatNumber(fastest / slowest)} × as fast.`
 }
 
 function order(left: ComparedAnswer, right: ComparedAnswer): readonly [ComparedAnswer, ComparedAnswer] {
   return (left.figures.tokensPerSecond ?? 0) >= (right.figures.tokensPerSecond ?? 0)
     ? [left, right]
     : [right, left]
-}
-
-function upperFirst(text: string): string {
-  return text.charAt(0).toUpperCase() + text.slice(1)
 }

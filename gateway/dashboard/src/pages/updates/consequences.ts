@@ -1,7 +1,8 @@
 /** What will happen, to whom, and how to return, before an operator does it. */
 import type { UpdateEntry } from '@copal/shared/wire/admin.ts'
-import { joinNames, maskName, maskNameFirst, maskVerb } from '../../format/mask-names.ts'
+import { maskName, maskNameFirst, maskVerb } from '../../format/mask-names.ts'
 import { plural } from '../../format/numbers.ts'
+import { listNames } from '../../format/phrases.ts'
 
 /** Says what cancelling an update does. */
 export function cancelConsequences({
@@ -17,7 +18,7 @@ export function cancelConsequences({
       : `${before} ${maskVerb(parent ?? 1, 'goes', 'go')} on serving everybody. The node stops the job with its next heartbeat.`
   return [
     serves,
-    `The texts of ${joinNames(domains)} are given back, so a later update can take them.`,
+    `The texts of ${listNames(domains)} are given back, so a later update can take them.`,
     'It cannot be resumed: start a new update to try again.',
   ]
 }

@@ -4,7 +4,8 @@ import { PlainTable, type PlainColumn } from '../../components/plain-table.tsx'
 import { Status } from '../../components/status.tsx'
 import { Time } from '../../components/time.tsx'
 import { formatLossDifference, formatNats, formatNumber, formatShare, NONE } from '../../format/numbers.ts'
-import { KINDS, VERDICTS } from './update-words.ts'
+import { DECISION_KINDS, DECISION_VERDICTS } from '../../format/words.ts'
+import { VERDICT_TONES } from './update-words.ts'
 
 /** What was decided and why, newest first. Trials show their figures; those of the gate have a table of their own. */
 export function DecisionLog({ decisions }: { decisions: readonly DecisionEntry[] }) {
@@ -18,8 +19,8 @@ export function DecisionLog({ decisions }: { decisions: readonly DecisionEntry[]
           </span>
           <div>
             <p class="log-head">
-              <strong>{KINDS[decision.kind]}</strong>{' '}
-              <Status tone={VERDICTS[decision.verdict].tone}>{VERDICTS[decision.verdict].word}</Status>
+              <strong>{DECISION_KINDS[decision.kind]}</strong>{' '}
+              <Status tone={VERDICT_TONES[decision.verdict]}>{DECISION_VERDICTS[decision.verdict]}</Status>
               {decision.mask_version !== null && decision.mask_version > 0 && (
                 <span class="soft"> mask {decision.mask_version}</span>
               )}
@@ -40,7 +41,7 @@ function TrialFigures({ decision: { kind, figures } }: { decision: DecisionEntry
     <details class="figures">
       <summary>{figures.length === 1 ? 'The figure' : `The ${figures.length} figures`}</summary>
       <PlainTable
-        label={`Figures of the decision: ${KINDS[kind]}`}
+        label={`Figures of the decision: ${DECISION_KINDS[kind]}`}
         columns={FIGURE_COLUMNS}
         rows={figures}
         rowKey={({ name, domain }) => `${name} ${domain ?? ''}`}

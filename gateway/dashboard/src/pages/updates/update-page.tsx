@@ -10,7 +10,9 @@ import { Time } from '../../components/time.tsx'
 import { useClient, useResource } from '../../data/data.tsx'
 import * as endpoints from '../../data/endpoints.ts'
 import { useNow } from '../../data/now.ts'
-import { joinNames, maskName } from '../../format/mask-names.ts'
+import { maskName } from '../../format/mask-names.ts'
+import { listNames } from '../../format/phrases.ts'
+import { hasEnded } from '../../format/words.ts'
 import { Link } from '../../navigation/link.tsx'
 import type { PathParams } from '../../navigation/routes.ts'
 import { useSession } from '../../session/session.tsx'
@@ -20,8 +22,8 @@ import { DecisionLog } from './decision-log.tsx'
 import { isForceable } from './gate-rows.ts'
 import { GateSection } from './gate-section.tsx'
 import { TRIAL_TITLES, TrialSection } from './trial-section.tsx'
-import { policy, trialCourses } from './update-endpoints.ts'
-import { expectedTrials, hasEnded, jobSecondsLeft } from './update-steps.ts'
+import { trialCourses } from './update-endpoints.ts'
+import { expectedTrials, jobSecondsLeft } from './update-steps.ts'
 import { UpdateSteps } from './update-stepper.tsx'
 import { canarySentence, endedSentence, runningSentence, stateOfUpdate, TRIGGERS } from './update-words.ts'
 
@@ -32,7 +34,7 @@ export function UpdatePage({ params }: { params: PathParams }) {
   const { value } = update
   return (
     <Page
-      title={value ? `Update of ${joinNames(value.domains)}` : 'Update'}
+      title={value ? `Update of ${listNames(value.domains)}` : 'Update'}
       above={<Link to="/updates">Updates</Link>}
       sentence={value && <UpdateSentence update={value} />}
       actions={value && <UpdateActions update={value} />}
@@ -76,7 +78,7 @@ function UpdateBody({ update }: { update: UpdateEntry }) {
     isRunning || watch ? 15_000 : undefined,
   )
   const drift = useResource(update.mask_version === null ? undefined : endpoints.drift(update.model))
-  const limits = useResource(canary ? policy(update.model) : undefined)
+  const limits = useResource(canary ? endpoints.policy(update.model) : undefined)
   const decisions = update.decisions ?? []
   return (
     <>
@@ -150,7 +152,7 @@ function CancelButton({ update }: { update: UpdateEntry }) {
   return (
     <ConfirmButton
       label={update.state === 'canary' ? 'End the canary' : 'Cancel'}
-      title={`Cancel the update of ${joinNames(update.domains)}?`}
+      title={`Cancel the update of ${listNames(update.domains)}?`}
       consequences={cancelConsequences(update)}
       confirm="Cancel the update"
       act={async () => {

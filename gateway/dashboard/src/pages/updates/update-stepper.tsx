@@ -1,9 +1,10 @@
 import type { UpdateEntry } from '@copal/shared/wire/admin.ts'
 import { Stepper, type Step } from '../../components/stepper.tsx'
 import { formatDuration } from '../../format/numbers.ts'
+import { timeLeft } from '../../format/times.ts'
+import { hasEnded } from '../../format/words.ts'
 import { useNow } from '../../data/now.ts'
-import { hasEnded, jobSecondsLeft, runningJob, stepsOf } from './update-steps.ts'
-import { timeLeft } from './update-words.ts'
+import { jobSecondsLeft, runningJob, stepsOf } from './update-steps.ts'
 
 const STATES = {
   done: 'done',

@@ -9,7 +9,6 @@ export interface UpdateStep {
   label: string
   /** `skipped`: the policy does not ask for it, or it was not reached. */
   state: 'done' | 'running' | 'failed' | 'skipped' | 'ahead'
-  startedAtMs: number | undefined
   endedAtMs: number | undefined
   /** Time that it took or takes, milliseconds; of several candidates together. */
   durationMs: number | undefined
@@ -17,7 +16,7 @@ export interface UpdateStep {
 }
 
 /** The steps in their order. */
-export const STEP_NAMES = ['collect', 'calibrate', 'gate', 'confirm', 'canary', 'promote', 'watch'] as const
+const STEP_NAMES = ['collect', 'calibrate', 'gate', 'confirm', 'canary', 'promote', 'watch'] as const
 /** The name of a step. */
 export type StepName = (typeof STEP_NAMES)[number]
 
@@ -45,11 +44,6 @@ interface Span {
   step: StepName
   fromMs: number
   toMs: number
-}
-
-/** Whether an update has ended. */
-export function hasEnded({ state }: Pick<UpdateEntry, 'state'>): boolean {
-  return STEP_OF_STATE[state] === undefined
 }
 
 /**
@@ -81,7 +75,6 @@ export function stepsOf(update: UpdateEntry, watching: boolean, nowMs: number): 
       name,
       label: LABELS[name],
       state,
-      startedAtMs: own[0]?.fromMs,
       endedAtMs: state === 'running' ? undefined : own.at(-1)?.toMs,
       durationMs: own.length > 0 ? own.reduce((sum, { fromMs, toMs }) => sum + toMs - fromMs, 0) : undefined,
       note: noteOf(name, update, decisions),

@@ -2,12 +2,13 @@
 import type { TrialEntry } from '@copal/shared/wire/admin-trials.ts'
 import type { TriggersReport } from '@copal/shared/wire/admin-triggers.ts'
 import type { UpdateEntry, UpdateState, UpdateTrigger } from '@copal/shared/wire/admin.ts'
-import type { DecisionKind, DecisionVerdict } from '@copal/shared/wire/admin-decisions.ts'
+import type { DecisionVerdict } from '@copal/shared/wire/admin-decisions.ts'
 import type { Tone } from '../../components/tone.ts'
-import { joinNames, maskName, maskNameFirst } from '../../format/mask-names.ts'
-import { formatCount, formatDuration, formatLossDifference, formatShare } from '../../format/numbers.ts'
-import { roundEstimate } from '../../format/times.ts'
-import { hasEnded } from './update-steps.ts'
+import { maskName, maskNameFirst } from '../../format/mask-names.ts'
+import { formatCount, formatLossDifference, formatProgress, formatShare } from '../../format/numbers.ts'
+import { capitalize, endSentence, listNames } from '../../format/phrases.ts'
+import { timeLeft } from '../../format/times.ts'
+import { hasEnded } from '../../format/words.ts'
 
 /** The word and the tone of a state. */
 const STATES: Readonly<Record<UpdateState, { word: string; tone: Tone }>> = {
@@ -32,27 +33,13 @@ export const TRIGGERS: Readonly<Record<UpdateTrigger, string>> = {
   own_mask: 'an own mask',
 }
 
-/** The kinds of decisions. */
-export const KINDS: Readonly<Record<DecisionKind, string>> = {
-  trigger: 'Trigger',
-  gate: 'Gate',
-  confirm: 'Second node',
-  canary: 'Canary',
-  watch: 'Watch',
-  force: 'Forced',
-  promote: 'Promoted',
-  roll_back: 'Rolled back',
-  own_mask: 'Own mask',
-  policy: 'Policy',
-}
-
-/** The word and the tone of a verdict. */
-export const VERDICTS: Readonly<Record<DecisionVerdict, { word: string; tone: Tone }>> = {
-  passed: { word: 'passed', tone: 'good' },
-  failed: { word: 'failed', tone: 'harm' },
-  retried: { word: 'another candidate', tone: 'quiet' },
-  done: { word: 'done', tone: 'good' },
-  dry_run: { word: 'dry run', tone: 'quiet' },
+/** The tone of a verdict. */
+export const VERDICT_TONES: Readonly<Record<DecisionVerdict, Tone>> = {
+  passed: 'good',
+  failed: 'harm',
+  retried: 'quiet',
+  done: 'good',
+  dry_run: 'quiet',
 }
 
 /** The state of an update; a failure says of what. */
@@ -65,11 +52,6 @@ export function stateOfUpdate({ state, error }: Pick<UpdateEntry, 'state' | 'err
     : STATES[state]
 }
 
-/** `about 12 min left`; empty where that is not known. */
-export function timeLeft(seconds: number | undefined): string {
-  return seconds === undefined ? '' : `about ${formatDuration(roundEstimate(seconds))} left`
-}
-
 /** The sentence of an update that runs. */
 export function runningSentence(update: UpdateEntry, secondsLeft: number | undefined): string {
   const { word } = STATES[update.state]
@@ -78,9 +60,9 @@ export function runningSentence(update: UpdateEntry, secondsLeft: number | undef
   const progress =
     update.state === 'canary' || update.state === 'promoting' || !update.job
       ? ''
-      : `: ${formatShare(Math.round(update.job.progress * 100) / 100)} of this step${left === '' ? '' : `, ${left}`}`
+      : `: ${formatProgress(update.job.progress)} of this step${left === '' ? '' : `, ${left}`}`
   const mask = update.mask_version === null ? '' : ` of ${maskName(update.mask_version)}`
-  return `The update of ${joinNames(update.domains)} is ${wordInSentence(word, mask)}${node}${progress}.`
+  return `The update of ${listNames(update.domains)} is ${wordInSentence(word, mask)}${node}${progress}.`
 }
 
 function wordInSentence(word: string, mask: string): string {
@@ -100,7 +82,7 @@ export function canarySentence(trial: TrialEntry, besideVersion: number): string
 /** The sentence of an update that has ended: what came of it and why, and whether it helped. */
 export function endedSentence(update: UpdateEntry): string {
   const { state, mask_version: version, parent_version: parent, domains, own_domain: own } = update
-  const learned = joinNames(domains)
+  const learned = listNames(domains)
   const mask = version === null ? '' : maskNameFirst(version)
   const before = parent === null ? 'the mask before' : maskName(parent)
   const reason = reasonOfEnd(update)
@@ -116,7 +98,7 @@ export function endedSentence(update: UpdateEntry): string {
     default:
       return update.error?.code === 'gate_failed'
         ? `${mask} was rejected by the gate, so ${before} stayed in use.${reason}`
-        : `The update of ${learned} failed: ${sentenceEnd(update.error?.message ?? 'no reason is known')}`
+        : `The update of ${learned} failed: ${endSentence(update.error?.message ?? 'no reason is known')}`
   }
 }
 
@@ -125,7 +107,7 @@ function reasonOfEnd({ decisions }: UpdateEntry): string {
   const failed = decisions?.findLast(({ verdict, kind }) => verdict === 'failed' || kind === 'roll_back')
   if (!failed) return ''
   const reason = failed.reason.replace(/^Rolled back: /, '')
-  return ` ${sentenceEnd(reason.charAt(0).toUpperCase() + reason.slice(1))}`
+  return ` ${endSentence(capitalize(reason))}`
 }
 
 /** Whether it helped: the change of perplexity over all domains that the gate measured. */
@@ -137,10 +119,6 @@ function gainOf({ decisions, parent_version: parent }: UpdateEntry): string {
   return ` Perplexity over all domains ${change <= 0 ? 'fell' : 'rose'} by ${formatShare(Math.abs(change))} against ${maskName(parent ?? 0)}.`
 }
 
-function sentenceEnd(text: string): string {
-  return text.endsWith('.') ? text : `${text}.`
-}
-
 /** What starts next by itself, and what keeps it from starting. */
 export function nextSentence(
   triggers: Pick<TriggersReport, 'enabled' | 'dry_run' | 'next_domains' | 'waits_for'>,
@@ -150,10 +128,10 @@ export function nextSentence(
   const dry = triggers.dry_run ? ' This is a dry run: it is only noted.' : ''
   if (isRunning) return `The next one waits for it.${dry}`
   if (triggers.next_domains.length === 0) return `No domain is due.${dry}`
-  const due = `${joinNames(triggers.next_domains)} ${triggers.next_domains.length === 1 ? 'is' : 'are'} due`
+  const due = `${listNames(triggers.next_domains)} ${triggers.next_domains.length === 1 ? 'is' : 'are'} due`
   return triggers.waits_for === null
     ? `${due}; the update starts within a minute.${dry}`
-    : `${due}. ${sentenceEnd(triggers.waits_for)}${dry}`
+    : `${due}. ${endSentence(triggers.waits_for)}${dry}`
 }
 
 /** The newest update that has ended, of a list with the newest first. */
