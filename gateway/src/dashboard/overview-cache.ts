@@ -2,6 +2,7 @@ import type { OverviewReport } from '@copal/shared/wire/admin-overview.ts'
 import type { Deps } from '../contracts/bindings.ts'
 import { overviewReport } from './overview.ts'
 import { rememberDomains } from './remembered-domains.ts'
+import { storeLatest } from '../runtime/bounded-map.ts'
 
 /** How long an overview serves all streams of an isolate. */
 const FRESH_MS = 2_000
@@ -59,13 +60,13 @@ export function createOverviewCache(compute: typeof overviewReport = overviewRep
       }
       const previous = entries.get(key)
       const begun = { ...(previous ?? { overview: undefined, atMs: 0 }), sinceMs: deps.nowMs() }
-      store(entries, key, begun)
+      storeLatest(entries, key, begun, MAX_MODELS)
       try {
         const overview = describe(await compute(deps, model, summarise))
-        store(entries, key, { overview, atMs: deps.nowMs(), sinceMs: undefined })
+        storeLatest(entries, key, { overview, atMs: deps.nowMs(), sinceMs: undefined }, MAX_MODELS)
         return overview
       } catch (error) {
-        if (previous) store(entries, key, { ...previous, sinceMs: undefined })
+        if (previous) storeLatest(entries, key, { ...previous, sinceMs: undefined }, MAX_MODELS)
         else entries.delete(key)
         throw error
       }
@@ -76,11 +77,4 @@ export function createOverviewCache(compute: typeof overviewReport = overviewRep
 function describe(report: OverviewReport): SharedOverview {
   const nodes = report.nodes.map((node) => ({ ...node, seen_ms_ago: 0 }))
   return { json: JSON.stringify(report), state: JSON.stringify({ ...report, at: '', nodes }) }
-}
-
-function store(entries: Map<string, Entry>, key: string, entry: Entry): void {
-  entries.delete(key)
-  const [oldest] = entries.keys()
-  if (entries.size >= MAX_MODELS && oldest !== undefined) entries.delete(oldest)
-  entries.set(key, entry)
 }

@@ -3,6 +3,7 @@ import type { ActiveKey } from '../contracts/api-key.ts'
 import type { Deps } from '../contracts/bindings.ts'
 import { createUnknownKeyLimit } from './unknown-key-limit.ts'
 import { digestOf, KEY_PREFIX, pepperedHash, sameHash } from './key-secret.ts'
+import { storeLatest } from '../runtime/bounded-map.ts'
 
 const MAX_CACHED_KEYS = 1_024
 
@@ -76,9 +77,7 @@ export function createKeyring(): Keyring {
           : await unknownKeys.lookUp(deps, { digest, address, cached: () => cache.get(digest), find })
         cache.delete(digest)
         if (!entry) return { ok: false, reason: 'unknown' }
-        const [oldest] = cache.keys()
-        if (cache.size >= MAX_CACHED_KEYS && oldest !== undefined) cache.delete(oldest)
-        cache.set(digest, entry)
+        storeLatest(cache, digest, entry, MAX_CACHED_KEYS)
       }
       const { key, rotated } = entry
       if (rotated && (key.previousUntil ?? 0) <= nowMs)

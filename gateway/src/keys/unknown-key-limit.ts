@@ -1,6 +1,7 @@
 import { AppError } from '@copal/shared/errors.ts'
 import type { Deps } from '../contracts/bindings.ts'
 import { retryAfterSeconds } from '../runtime/retry-after.ts'
+import { storeLatest } from '../runtime/bounded-map.ts'
 
 /** How long an unknown key is refused from memory. Short, so that a key that is created meanwhile works within seconds. */
 const REMEMBER_MS = 5_000
@@ -79,12 +80,12 @@ export function createUnknownKeyLimit(): UnknownKeyLimit {
   }
 
   const recordUnknown = async (deps: LimitDeps, digest: string, address: string): Promise<void> => {
-    store(unknown, digest, deps.nowMs() + REMEMBER_MS, MAX_REMEMBERED)
+    storeLatest(unknown, digest, deps.nowMs() + REMEMBER_MS, MAX_REMEMBERED)
     const { left, ...allowance } = allowanceOf(deps, address)
-    store(allowances, address, { ...allowance, left: Math.max(0, left - 1) }, MAX_ADDRESSES)
+    storeLatest(allowances, address, { ...allowance, left: Math.max(0, left - 1) }, MAX_ADDRESSES)
     const edge = await deps.unknownKeyEdgeLimit?.limit({ key: address }).catch(() => undefined)
     if (edge && !edge.success)
-      store(
+      storeLatest(
         allowances,
         address,
         { ...allowanceOf(deps, address), refusedUntilMs: deps.nowMs() + EDGE_PERIOD_MS },
@@ -148,14 +149,6 @@ function tooManyUnknown(waitMs: number): AppError {
       'Keys that are in use here go on working.',
     { retryAfterS },
   )
-}
-
-/** Stores an entry as the latest, and drops the oldest beyond the maximum. */
-function store<T>(entries: Map<string, T>, key: string, value: T, maxEntries: number): void {
-  entries.delete(key)
-  const [oldest] = entries.keys()
-  if (entries.size >= maxEntries && oldest !== undefined) entries.delete(oldest)
-  entries.set(key, value)
 }
 
 function countOf(keys: ReadonlyMap<string, string>, address: string): number {

@@ -3,6 +3,7 @@ import { AppError } from '@copal/shared/errors.ts'
 import type { Actor, KeyRow } from '../contracts/api-key.ts'
 import type { AppEnv } from '../contracts/context.ts'
 import { retryAfterSeconds } from '../runtime/retry-after.ts'
+import { storeLatest } from '../runtime/bounded-map.ts'
 
 /** The part of a minute's lists that may be read at once. */
 const BURST = 1 / 6
@@ -39,10 +40,7 @@ export function limitLists(): MiddlewareHandler<CallerEnv> {
       const known = allowances.get(keyId) ?? { left: burst, atMs }
       const left = Math.min(burst, known.left + (limit * (atMs - known.atMs)) / 60_000)
       if (left < 1) throw tooManyLists(limit, ((1 - left) * 60_000) / limit)
-      allowances.delete(keyId)
-      const [oldest] = allowances.keys()
-      if (allowances.size >= MAX_KEYS && oldest !== undefined) allowances.delete(oldest)
-      allowances.set(keyId, { left: left - 1, atMs })
+      storeLatest(allowances, keyId, { left: left - 1, atMs }, MAX_KEYS)
     }
     await next()
   }

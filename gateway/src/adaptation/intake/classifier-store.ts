@@ -9,6 +9,7 @@ import {
 } from '../../storage/db/queries/discovery-queries.ts'
 import type { DomainClassifier } from '../discovery/classifier.ts'
 import { decodeClassifier, encodeClassifier } from '../discovery/classifier-codec.ts'
+import { storeLatest } from '../../runtime/bounded-map.ts'
 
 type StoreDeps = Pick<Deps, 'db' | 'artifacts'>
 
@@ -52,9 +53,7 @@ export async function openClassifier(
   if (!stored) {
     stored = await readClassifier(artifacts, row)
     if (!stored) return undefined
-    const [oldest] = cache.keys()
-    if (oldest !== undefined && cache.size >= MAX_CACHED) cache.delete(oldest)
-    cache.set(row.sha256, stored)
+    storeLatest(cache, row.sha256, stored, MAX_CACHED)
   }
   return stored.baseSha256 === model.baseSha256 ? { row, ...stored } : undefined
 }

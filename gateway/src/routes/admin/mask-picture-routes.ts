@@ -10,6 +10,7 @@ import { rejectMethod } from '../../middleware/error-responses.ts'
 import { findStoredHeader } from '../../storage/artifacts/mask-files.ts'
 import { findMask } from '../../storage/db/queries/mask-queries.ts'
 import type { ModelRow } from '../../storage/db/queries/model-queries.ts'
+import { storeLatest } from '../../runtime/bounded-map.ts'
 
 /** Comparisons of masks that an isolate keeps; a file never changes, so neither does its comparison. */
 const MAX_COMPARISONS = 64
@@ -39,9 +40,7 @@ export function maskPictureRoutes(): Hono<ActorEnv> {
         .toSorted((a, b) => (a < b ? -1 : 1))
         .join(' ')
       const compared = comparisons.get(key) ?? (await compareMasks(deps.artifacts, first.mask, second.mask))
-      const [oldest] = comparisons.keys()
-      if (comparisons.size >= MAX_COMPARISONS && oldest !== undefined) comparisons.delete(oldest)
-      comparisons.set(key, compared)
+      storeLatest(comparisons, key, compared, MAX_COMPARISONS)
       c.header('cache-control', UNCHANGING)
       return c.json({
         model: model.id,

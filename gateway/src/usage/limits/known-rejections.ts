@@ -4,6 +4,7 @@ import type { KnownRejections, MeteredSize } from '../../contracts/known-rejecti
 import type { LimitRejection } from '../../contracts/reservation.ts'
 import { IN_FLIGHT_MS } from '../../fleet/ledger/reservation-rules.ts'
 import { monthStartMs } from '../../runtime/month.ts'
+import { storeLatest } from '../../runtime/bounded-map.ts'
 
 /** How long a rejection for tokens a minute holds, which are given back second by second. */
 const TOKENS_MS = 1_000
@@ -59,12 +60,9 @@ export function createKnownRejections(): KnownRejections {
       const account = accounts.find(({ kind }) => kind === rejection.kind)
       const holdsMs = account ? Math.min(trustMs, holdsForMs(rejection, nowMs)) : 0
       if (!account || holdsMs <= 0) return
-      const id = idOf(account)
-      known.delete(id)
-      const [oldest] = known.keys()
-      if (known.size >= MAX_ACCOUNTS && oldest !== undefined) known.delete(oldest)
       const limits = JSON.stringify(account.limits)
-      known.set(id, { rejection, size, limits, atMs: nowMs, untilMs: nowMs + holdsMs })
+      const entry = { rejection, size, limits, atMs: nowMs, untilMs: nowMs + holdsMs }
+      storeLatest(known, idOf(account), entry, MAX_ACCOUNTS)
     },
     takeCounts() {
       const taken = [...counts.values()]
