@@ -13,8 +13,8 @@ import { W3CTraceContextPropagator } from '@opentelemetry/core'
 import { resourceFromAttributes } from '@opentelemetry/resources'
 import { BasicTracerProvider, type ReadableSpan, type SpanProcessor } from '@opentelemetry/sdk-trace-base'
 import type { OtelSettings } from '@copal/shared/telemetry/otel-settings.ts'
+import { createSampler } from '@copal/shared/telemetry/sampler.ts'
 import type { RequestTrace, Tracing } from '../contracts/request-trace.ts'
-import { createSampler } from './sampler.ts'
 
 interface RequestSpans {
   open: number

@@ -4,15 +4,12 @@ import { OTLPTraceExporter } from '@opentelemetry/exporter-trace-otlp-http'
 import { resourceFromAttributes } from '@opentelemetry/resources'
 import {
   AlwaysOffSampler,
-  AlwaysOnSampler,
   BatchSpanProcessor,
   NodeTracerProvider,
-  ParentBasedSampler,
-  TraceIdRatioBasedSampler,
-  type Sampler,
   type SpanProcessor,
 } from '@opentelemetry/sdk-trace-node'
 import type { OtelSettings } from '@copal/shared/telemetry/otel-settings.ts'
+import { createSampler } from '@copal/shared/telemetry/sampler.ts'
 
 /** The tracing of a node. Contexts are passed explicitly, so nothing is registered globally. */
 export interface NodeTracing {
@@ -60,22 +57,5 @@ export function createNodeTracing({ otel, processors = [] }: NodeTracingOptions)
     contextOfParent: (traceparent) =>
       traceparent === undefined ? ROOT_CONTEXT : contextOf(new Headers({ traceparent })),
     shutdown: () => provider.shutdown(),
-  }
-}
-
-function createSampler({ name, ratio }: OtelSettings['sampler']): Sampler {
-  switch (name) {
-    case 'always_on':
-      return new AlwaysOnSampler()
-    case 'always_off':
-      return new AlwaysOffSampler()
-    case 'traceidratio':
-      return new TraceIdRatioBasedSampler(ratio)
-    case 'parentbased_always_on':
-      return new ParentBasedSampler({ root: new AlwaysOnSampler() })
-    case 'parentbased_always_off':
-      return new ParentBasedSampler({ root: new AlwaysOffSampler() })
-    case 'parentbased_traceidratio':
-      return new ParentBasedSampler({ root: new TraceIdRatioBasedSampler(ratio) })
   }
 }

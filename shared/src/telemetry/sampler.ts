@@ -5,7 +5,7 @@ import {
   TraceIdRatioBasedSampler,
   type Sampler,
 } from '@opentelemetry/sdk-trace-base'
-import type { OtelSettings } from '@copal/shared/telemetry/otel-settings.ts'
+import type { OtelSettings } from './otel-settings.ts'
 
 /** Creates the sampler that the standard variables name. */
 export function createSampler({ name, ratio }: OtelSettings['sampler']): Sampler {
