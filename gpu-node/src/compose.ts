@@ -363,7 +363,7 @@ function loadOf(engine: Engine): Heartbeat['load'] {
   return { running, waiting, kvTokensUsed, kvTokensTotal, slots: engine.policy.maxRunning }
 }
 
-/** Returns what a node runs on: processor, threads, and the backend with its precision and kernel. */
+/** Describes the device of a node: processor, threads, and the backend with its precision and kernel. */
 function describeDevice({ name }: Backend, threads: number | null): string {
   const processor = cpus()[0]?.model.replace(/\s+/g, ' ').trim() || 'unknown processor'
   const count = threads ?? Math.min(availableParallelism(), MAX_THREADS)

@@ -2,11 +2,11 @@ import { randomBytes } from 'node:crypto'
 import { formatSpread, line, spread } from '../measurement/report.ts'
 import { startReceiptStorage, type ReceiptStorage } from './storage-worker.ts'
 
-/** What is measured. */
+/** The load of one measurement. */
 export interface StorageLoad {
-  /** Receipts that are stored before, all of them old. */
+  /** Number of old receipts that are stored before the measurement. */
   stored: number
-  /** Receipts of a batch. */
+  /** Numbers of receipts in a batch. */
   batchSizes: readonly number[]
   repetitions: number
 }
@@ -68,7 +68,7 @@ export async function measureReceiptStorage(
   }
 }
 
-/** Deletes what one run deletes, while batches are inserted one after the other. */
+/** Runs the deletion of old receipts once, while batches are inserted one after the other. */
 async function deletion(name: string, storage: ReceiptStorage, nowMs: number): Promise<string> {
   const before = await countOld(storage, nowMs)
   const run = { isOver: false }

@@ -19,7 +19,7 @@ export interface Query {
   exemplar?: true
 }
 
-/** What all panels have. `unit` is one of Grafana's ids. */
+/** Options of every panel. `unit` is one of Grafana's ids. */
 interface PanelOptions {
   title: string
   description: string

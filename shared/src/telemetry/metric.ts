@@ -1,4 +1,4 @@
-/** A metric that a half exports. */
+/** A metric that the gateway or the node exports. */
 export interface Metric {
   /** The OpenTelemetry name. Prometheus has {@link prometheusName}. */
   readonly name: string

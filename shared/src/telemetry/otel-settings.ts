@@ -13,7 +13,7 @@ export const SAMPLERS = [
 /** The name of a sampler. */
 export type SamplerName = (typeof SAMPLERS)[number]
 
-/** Signals, by their names in paths, as variables name them. */
+/** Signals by their names in paths, with their names in variables. */
 const SIGNALS = { traces: 'TRACES', metrics: 'METRICS', logs: 'LOGS' } as const
 
 /** The standard environment variables of OpenTelemetry that copal reads. */
@@ -34,7 +34,7 @@ export interface OtelVariables {
   OTEL_METRIC_EXPORT_INTERVAL?: string | undefined
 }
 
-/** What is sent where. A signal without a target is not made. */
+/** Where each signal is sent, and which requests are traced. A signal without a target is not produced. */
 export interface OtelSettings {
   readonly traces: OtlpTarget | null
   readonly metrics: OtlpTarget | null

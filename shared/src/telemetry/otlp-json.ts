@@ -1,4 +1,4 @@
-/** Attributes of the process that sends, such as `service.name`. */
+/** Attributes of the sending process, such as `service.name`. */
 export type OtlpResource = Readonly<Record<string, string>>
 
 /** An attribute value. */

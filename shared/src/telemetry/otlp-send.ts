@@ -8,10 +8,10 @@ export interface OtlpTarget {
 const EXPORT_TIMEOUT_MS = 5_000
 
 /**
- * Sends one OTLP request in JSON. It is not repeated: what a collector does not take is lost.
+ * Sends one OTLP request in JSON, without a retry: data that the collector does not accept is lost.
  *
- * @param body the JSON, encoded or not
- * @returns why it was not taken; undefined if it was
+ * @param body an object to encode as JSON, or encoded JSON
+ * @returns the reason of a failure; undefined if the collector accepted it
  */
 export async function sendOtlp(
   target: OtlpTarget,

@@ -1,4 +1,4 @@
-/** A span that a half makes. */
+/** A span that the gateway or the node records. */
 export interface SpanDefinition {
   /** The name; words in braces vary: a model, an HTTP method and route, the state of an update. */
   readonly name: string

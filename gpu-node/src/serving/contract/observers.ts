@@ -1,4 +1,4 @@
-/** What parts of a node report to its telemetry. Called synchronously: it must be quick and must not throw. */
+/** Observers of the parts of a node. Calls are synchronous: an observer must be quick and must not throw. */
 
 /** Observes the weight sets of a node. */
 export interface SwapObserver {

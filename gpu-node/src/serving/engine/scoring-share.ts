@@ -30,19 +30,19 @@ export function isQuiet({ requests }: EngineState): boolean {
   return requests.every(({ goal }) => goal.kind === 'score')
 }
 
-/** Returns the pages that requests can take: those that scoring does not hold of its own stay free. */
+/** Returns the number of free pages for requests; unused pages of scoring are not among them. */
 export function pagesForRequests(state: EngineState, policy: EnginePolicy): number {
   return freePages(state.pages) - Math.max(0, pagesFor(policy.scoreKvTokens) - scorePages(state))
 }
 
-/** Returns the pages that scorings hold, also those that were abandoned while a step of theirs runs. */
+/** Returns the number of pages that scorings hold, including abandoned ones whose step still runs. */
 export function scorePages({ requests, abandoned }: EngineState): number {
   const sequences = [...requests.flatMap((request) => sequenceOf(request) ?? []), ...abandoned]
   return sequences.reduce((sum, { scores, pages }) => sum + (scores ? pages.length : 0), 0)
 }
 
 /**
- * Returns the scoring that runs next, on whatever weights: the one that has begun, otherwise the oldest of the lane that
+ * Returns the scoring that runs next, whatever its weights: the one that has begun, otherwise the oldest of the lane that
  * was served longest ago.
  */
 function nextScoring(state: EngineState): Request | undefined {
@@ -57,7 +57,7 @@ function nextScoring(state: EngineState): Request | undefined {
 /**
  * Plans the piece of scoring that the next step of `weights` contains, beyond the step's tokens for requests.
  *
- * @param free pages that the rest of the step leaves, those of scoring among them
+ * @param free pages that the rest of the step leaves, including those of scoring
  */
 export function planScoring(
   state: EngineState,
@@ -81,7 +81,7 @@ export function planScoring(
  * Accounts for a committed step.
  *
  * @param step its tokens, and whether requests ran or waited when it was planned
- * @param cost what it took, of all steps in the same unit: milliseconds in which no other step ran
+ * @param cost duration of the step in milliseconds, without the time in which another step ran
  */
 export function payForStep(
   state: EngineState,
@@ -93,7 +93,7 @@ export function payForStep(
   const { scoring } = state
   const scored = step.scoreTokens / step.tokens
   scoring.credit += Math.min(cost, MAX_COST) * (scoringShare - scored)
-  // What is not wanted now is not saved up.
+  // While no text waits, no credit is saved up.
   const isWanted = scoringRequests(state).length > 0
   scoring.credit = Math.min(scoring.credit, isWanted ? MAX_COST : 0)
 }

@@ -19,6 +19,6 @@ export interface StepDraft {
   /** Requests that leave the queue with this step; each has work in it. */
   readonly admissions: readonly Request[]
   readonly work: readonly DraftWork[]
-  /** Neither ran nor waited a request when it was planned. */
+  /** No request ran or waited when the step was planned. */
   readonly quiet: boolean
 }

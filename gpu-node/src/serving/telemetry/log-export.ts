@@ -5,16 +5,16 @@ import type { OtelSettings } from '@copal/shared/telemetry/otel-settings.ts'
 /** Sends log lines to a collector in batches. */
 export interface LogExport {
   add(record: LogRecord): void
-  /** Sends what waits, and stops. */
+  /** Sends the waiting lines. */
   shutdown(): Promise<void>
 }
 
 /** Batching delay, milliseconds. */
 const BATCHING_DELAY_MS = 1_000
-/** Lines that wait at most; while the collector is slow or away, the oldest are lost. */
+/** Most lines that wait; while the collector is slow or away, the oldest are lost. */
 const MAX_WAITING = 2_048
 
-/** Creates the export of log lines; null without a collector. A line that cannot be sent is lost: it is on stderr too. */
+/** Creates the export of log lines; null without a collector. A line that cannot be sent is lost, but it is also on stderr. */
 export function createLogExport(otel: Pick<OtelSettings, 'logs' | 'resource'>): LogExport | null {
   const { logs: target, resource } = otel
   if (!target) return null
@@ -22,11 +22,11 @@ export function createLogExport(otel: Pick<OtelSettings, 'logs' | 'resource'>): 
   let sending: Promise<void> = Promise.resolve()
   let timer: NodeJS.Timeout | undefined
 
-  function send(): Promise<void> {
+  const send = (): Promise<void> => {
     clearTimeout(timer)
     timer = undefined
     sending = sending.then(async () => {
-      if (!target || waiting.length === 0) return
+      if (waiting.length === 0) return
       const records = waiting
       waiting = []
       await sendOtlp(target, encodeLogs(records, resource))

@@ -13,7 +13,7 @@ export interface NodeTelemetry {
   readonly tracing: NodeTracing
   readonly metrics: NodeMetrics
   readonly jobs: JobObserver
-  /** Sends what has not been sent, and stops. */
+  /** Sends the remaining spans and metrics, and stops. */
   shutdown(): Promise<void>
 }
 

@@ -229,7 +229,7 @@ async function outputsOf(
       scored.promptScores = readTokenScores(results.subarray(read, (read += size)), promptScores.alternatives)
     }
     if (output === 'nll') {
-      const count = targets?.reduce((sum, target) => sum + (target === -1 ? 0 : 1), 0) ?? 0
+      const count = targets ? scoredTargets({ targets }) : 0
       outputs.push({ kind: 'nll', nll: results.slice(read, (read += count)) })
     } else if (output === 'hidden_sum') {
       outputs.push({ kind: 'hidden_sum', sum: results.slice(read, (read += hiddenSize)) })

@@ -13,7 +13,7 @@ import { drawWindow, type ScoreWindow } from './score-window.ts'
 const MIN_TOKENS = 16
 /** Most tokens of a text that are scored. Drift is a mean over many texts, so a part of each suffices. */
 const MAX_WINDOW = MAX_SCORE_TOKENS / 2
-/** Texts that may wait. More would only wait longer: their receipts are held until they are scored. */
+/** Most texts that wait. Each holds back its receipt, and more of them would only wait longer. */
 const MAX_WAITING = 8
 
 /** Parts that drift scoring needs. */
@@ -58,10 +58,10 @@ interface WaitingText {
 }
 
 /**
- * Creates a scorer without texts.
+ * Creates an idle scorer.
  *
- * When more texts wait than may, the oldest one is left out. What a text says has no part in that, nor has its length, so
- * the texts that are scored are a fair sample of each moment; moments of high load have fewer. Receipts name the outcome.
+ * When too many texts wait, the oldest one is left out, whatever its content and length. So the scored texts are a fair
+ * sample of each moment; moments of high load have fewer. Receipts name the outcome.
  */
 export function createDriftScorer(deps: DriftDeps): DriftScorer {
   const { engine, log, scoreTimeoutMs } = deps

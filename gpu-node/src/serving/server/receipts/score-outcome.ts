@@ -1,7 +1,7 @@
 import type { ScoringOutcome } from '@copal/shared/wire/receipts.ts'
 import { AppError } from '@copal/shared/errors.ts'
 
-/** Returns the outcome of a text whose scoring failed: by a timeout or load, since its weights were replaced, or otherwise. */
+/** Returns the outcome of a failed scoring: `budget` for load or a timeout, `evicted` if its weights were replaced. */
 export function failureOutcome(error: unknown): Extract<ScoringOutcome, 'budget' | 'evicted' | 'failed'> {
   if (!(error instanceof AppError)) return 'failed'
   if (error.code === 'overloaded' || error.code === 'client_closed_request') return 'budget'

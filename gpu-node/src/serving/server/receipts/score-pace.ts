@@ -1,23 +1,23 @@
 /** Fewest tokens of a window. */
 const MIN_WINDOW = 32
-/** Tokens that are computed for each token of a window: it has as many of context. */
+/** Tokens that are computed for each token of a window: the token and one of context. */
 const TOKENS_PER_WINDOW_TOKEN = 2
 /** Part of the time left that a window is planned to take. */
 const MARGIN = 0.8
 
 /** Chooses how much of a text is scored, so that a slow or busy node scores short windows instead of none in time. */
 export interface ScorePace {
-  /** Returns the tokens of a window that fits with its context into the time left; null when none does. */
+  /** Returns the size of a window that, with its context, can be scored in the time left; null if none can. */
   windowTokens(leftMs: number): number | null
-  /** Records how long a text of `tokens` tokens with its context took, or that it was not complete after this time. */
+  /** Records the time of a text of `tokens` tokens, context included; `isComplete` is false if it was given up. */
   record(tokens: number, tookMs: number, isComplete: boolean): void
 }
 
 /**
- * Creates a pace for windows of at most `maxTokens` tokens. It begins with the largest and follows the latest text; one that
- * was not complete halves the next.
+ * Creates a pace for windows of at most `maxTokens` tokens. It begins with the largest and follows the latest text; a text
+ * that was given up halves the next window.
  *
- * @param timeoutMs time of a text that did not wait: it always gets a window
+ * @param timeoutMs time limit of a text. One with more than half of it left always gets a window
  */
 export function createScorePace(maxTokens: number, timeoutMs: number): ScorePace {
   let msPerToken = 0

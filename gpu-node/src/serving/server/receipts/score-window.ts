@@ -12,10 +12,10 @@ export interface ScoreWindow {
 /**
  * Draws the window of a client's new text. The text is divided into equal windows of at most `windowTokens`, and the
  * request's id decides which one is taken: every token is as likely as any other, and the same request gives the same
- * window on every node. What precedes a window in the prompt is its context: as many tokens again.
+ * window on every node. The context of a window is the tokens before it in the prompt, as many as it may have itself.
  *
- * @param options `windowTokens` is at most half of `maxTokens`, which bounds window and context; `bos` starts every context,
- *   and precedes one that is cut off
+ * @param options `windowTokens` is at most half of `maxTokens`, which bounds window and context; `bos` precedes a context
+ *   that is cut off, if the prompt starts with it
  * @returns null when fewer than `minTokens` tokens could be scored
  */
 export function drawWindow(
@@ -34,7 +34,7 @@ export function drawWindow(
     bos: readonly number[]
   },
 ): ScoreWindow | null {
-  // Nothing precedes the first token of all.
+  // The first token of the prompt has no context, so it cannot be scored.
   const scorable = own.filter((position) => position > 0)
   if (scorable.length < minTokens) return null
   const windows = Math.ceil(scorable.length / windowTokens)
@@ -51,7 +51,7 @@ export function drawWindow(
   }
 }
 
-/** Returns a number in [0, 1) that an id decides. */
+/** Maps an id to a number in [0, 1). */
 function uniform(id: string): number {
   return Number.parseInt(hash('sha256', id, 'hex').slice(0, 8), 16) / 2 ** 32
 }
