@@ -123,12 +123,12 @@ export const SETTINGS = {
   COPAL_SERIES_HOUR_DAYS: {
     readers: ['gateway'],
     default: 60,
-    meaning: 'How long they are kept by hours; 32 or more, 0 keeps all.',
+    meaning: 'How long these series are kept by hours; 32 or more, 0 keeps all.',
   },
   COPAL_SERIES_DAYS: {
     readers: ['gateway'],
     default: 730,
-    meaning: 'How long they are kept by days; 32 or more, 0 keeps all.',
+    meaning: 'How long these series are kept by days; 32 or more, 0 keeps all.',
   },
   COPAL_DATASET_DAYS: {
     readers: ['gateway'],
@@ -222,17 +222,17 @@ export const SETTINGS = {
   },
   OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: {
     readers: ['gateway', 'node'],
-    unset: '`/v1/traces` of it',
+    unset: '`/v1/traces` of `OTEL_EXPORTER_OTLP_ENDPOINT`',
     meaning: 'The whole address for spans alone.',
   },
   OTEL_EXPORTER_OTLP_METRICS_ENDPOINT: {
     readers: ['gateway', 'node'],
-    unset: '`/v1/metrics` of it',
+    unset: '`/v1/metrics` of `OTEL_EXPORTER_OTLP_ENDPOINT`',
     meaning: 'The whole address for metrics alone.',
   },
   OTEL_EXPORTER_OTLP_LOGS_ENDPOINT: {
     readers: ['gateway', 'node'],
-    unset: '`/v1/logs` of it',
+    unset: '`/v1/logs` of `OTEL_EXPORTER_OTLP_ENDPOINT`',
     meaning: 'The whole address for log lines alone.',
   },
   OTEL_EXPORTER_OTLP_HEADERS: {
@@ -280,7 +280,7 @@ export const SETTINGS = {
   OTEL_RESOURCE_ATTRIBUTES: {
     readers: ['gateway', 'node'],
     unset: 'none',
-    meaning: 'Further attributes of it, `name=value` separated by commas.',
+    meaning: 'Further attributes of what is exported, `name=value` separated by commas.',
   },
   OTEL_SDK_DISABLED: {
     readers: ['gateway', 'node'],

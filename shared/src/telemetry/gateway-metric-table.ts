@@ -66,7 +66,7 @@ export const GATEWAY_METRICS = {
     unit: '{token}',
     labels: TRAFFIC,
     perTenant: true,
-    meaning: 'Tokens of prompts and outputs that those requests are charged.',
+    meaning: 'Tokens of prompts and outputs that requests without a receipt are charged.',
   },
   requestsMoved: {
     name: 'copal.requests_moved',
@@ -83,7 +83,8 @@ export const GATEWAY_METRICS = {
     unit: '{token}',
     labels: TRAFFIC,
     perTenant: true,
-    meaning: 'Their tokens, with the same signs.',
+    meaning:
+      'Tokens of requests whose domain was found afterwards, with the signs of `copal_requests_moved`.',
   },
   requestsRefused: {
     name: 'copal.requests_refused',
@@ -206,7 +207,7 @@ export const GATEWAY_METRICS = {
     type: 'gauge',
     unit: '{bool}',
     labels: ['model'],
-    meaning: '1 while every serving node has that mask active, else 0.',
+    meaning: '1 while every serving node has the mask active that nodes should serve, else 0.',
   },
   maskSparsity: {
     name: 'copal.mask.sparsity',
@@ -242,7 +243,7 @@ export const GATEWAY_METRICS = {
     type: 'gauge',
     unit: '{request}',
     labels: ['model', 'mask_version', 'trial'],
-    meaning: 'Requests behind it.',
+    meaning: 'Scored requests behind `copal_trial_gap_nats`.',
   },
   shadowGap: {
     name: 'copal.shadow.gap_nats',
@@ -256,7 +257,7 @@ export const GATEWAY_METRICS = {
     type: 'counter',
     unit: '{token}',
     labels: [...TRAFFIC, 'text'],
-    meaning: 'Tokens behind it.',
+    meaning: 'Scored tokens behind `copal_shadow_gap_nats`.',
   },
   driftGap: {
     name: 'copal.drift.gap_nats',
@@ -282,7 +283,7 @@ export const GATEWAY_METRICS = {
     unit: '{token}',
     labels: TRAFFIC,
     perTenant: true,
-    meaning: 'Tokens behind both.',
+    meaning: 'Scored tokens behind `copal_drift_gap_nats` and `copal_drift_nll_nats_total`.',
   },
   driftRequests: {
     name: 'copal.drift.requests',
@@ -290,7 +291,7 @@ export const GATEWAY_METRICS = {
     unit: '{request}',
     labels: TRAFFIC,
     perTenant: true,
-    meaning: 'Scored requests behind both.',
+    meaning: 'Scored requests behind `copal_drift_gap_nats` and `copal_drift_nll_nats_total`.',
   },
   scoringOutcomes: {
     name: 'copal.scoring.outcomes',
@@ -313,7 +314,7 @@ export const GATEWAY_METRICS = {
     type: 'gauge',
     unit: '{statistic}',
     labels: ['model', 'domain', 'signal', 'detector'],
-    meaning: 'The detector alarms above it.',
+    meaning: 'Threshold of a drift detector: it alarms when its statistic is above.',
   },
   alerts: {
     name: 'copal.alerts',
@@ -372,7 +373,7 @@ export const GATEWAY_METRICS = {
     type: 'gauge',
     unit: '1',
     labels: ['model', 'kind'],
-    meaning: 'Progress of its running jobs (`calibrate`, `evaluate`), mean.',
+    meaning: 'Progress of the running jobs of an update (`calibrate`, `evaluate`), mean.',
   },
   gateRatio: {
     name: 'copal.gate.perplexity_ratio',

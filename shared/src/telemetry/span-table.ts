@@ -127,7 +127,8 @@ export const SPANS = [
     kind: 'internal',
     parent: 'update',
     attributes: ['copal.update', 'copal.model', 'copal.update.event'],
-    meaning: 'A step of it: `collecting`, `calibrating`, `evaluating`, `confirming`, `canary`, `promoting`.',
+    meaning:
+      'A step of an update: `collecting`, `calibrating`, `evaluating`, `confirming`, `canary`, `promoting`.',
   },
   {
     name: 'job {kind}',
