@@ -166,7 +166,7 @@ const NODE = [
 ]
 
 const DASHBOARD = [
-  ...under('gateway/dashboard', ['dev', 'build.mjs']),
+  ...under('gateway/dashboard', ['dev', 'dev/responses', 'build.mjs']),
   ...under('gateway/dashboard/src', [
     'main.tsx',
     'early.ts',

@@ -7,9 +7,9 @@ import { mkdtemp, readFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { extname, join } from 'node:path'
 import { buildDashboard } from '../build.mjs'
-import { PRESETS } from '@copal/shared/wire/admin-policy.ts'
-import * as fixtures from './fixtures.ts'
-import { answer, respond as respondAboutOperations } from './operation-fixtures.ts'
+import { answer } from './responses/answer.ts'
+import { overview } from './responses/overview.ts'
+import { respond } from './responses/respond.ts'
 
 const [port = '8790', mode = 'live'] = process.argv.slice(2)
 const TYPES = { '.html': 'text/html', '.js': 'text/javascript', '.css': 'text/css', '.svg': 'image/svg+xml' }
@@ -26,33 +26,6 @@ const session = {
   may_change: true,
   csrf: 'c',
   expires_at: new Date(Date.now() + 3.6e6).toISOString(),
-}
-
-const list = { data: [] }
-function respond(url) {
-  const path = url.pathname
-  const isEmpty = mode === 'empty'
-  const count = mode === 'many' ? 50 : 6
-  if (path === '/admin/overview') return isEmpty ? fixtures.emptyOverview() : fixtures.overview()
-  if (path === '/admin/series') {
-    const span =
-      (Date.now() - Date.parse(url.searchParams.get('from') ?? new Date(Date.now() - 864e5))) / 1000
-    const report = fixtures.series(
-      Math.round(span / 3600) * 3600,
-      count,
-      url.searchParams.get('domain') ?? undefined,
-    )
-    return isEmpty ? { ...report, series: [], marks: [] } : report
-  }
-  if (path === '/admin/domains') return isEmpty ? list : fixtures.domains()
-  if (path === '/admin/proposals') return isEmpty ? list : fixtures.proposals()
-  if (path.endsWith('/review')) return path.includes('support') ? fixtures.review() : list
-  if (path === '/admin/drift') return fixtures.drift()
-  if (path === '/admin/triggers') return fixtures.triggers()
-  if (path === '/admin/policy') return { policy: PRESETS.production, overrides: {}, model: 'm' }
-  if (path === '/admin/detectors') return fixtures.detectors()
-  if (path === '/admin/alerts') return fixtures.alerts()
-  return respondAboutOperations(url, isEmpty)
 }
 
 let asked = 0
@@ -74,7 +47,7 @@ async function answerRequest(request, response) {
   if (url.pathname === '/admin/events') {
     if (mode !== 'live') return fail(404, 'not_found', 'No events.')
     response.writeHead(200, { 'content-type': 'text/event-stream' })
-    const tick = () => response.write(`event: overview\ndata: ${JSON.stringify(fixtures.overview())}\n\n`)
+    const tick = () => response.write(`event: overview\ndata: ${JSON.stringify(overview())}\n\n`)
     tick()
     const timer = setInterval(tick, 2_000)
     response.on('close', () => clearInterval(timer))
@@ -86,7 +59,7 @@ async function answerRequest(request, response) {
       return fail(403, 'insufficient_permissions', "This needs the scope 'read-admin'.")
     if (mode === 'failing') return fail(503, 'not_configured', 'The database D1 did not respond within 5 s.')
     if (mode === 'stale' && asked > 2) return request.socket.destroy()
-    const body = request.method === 'GET' ? await respond(url) : {}
+    const body = request.method === 'GET' ? await respond(url, mode) : {}
     return body === undefined ? fail(404, 'not_found', `There is no ${url.pathname}.`) : send(200, body)
   }
   if (url.pathname === '/v1/chat/completions') return stream(request, response)

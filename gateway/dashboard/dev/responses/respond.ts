@@ -1,0 +1,73 @@
+import { PRESETS } from '@copal/shared/wire/admin-policy.ts'
+import { alerts, detectors } from './alerts.ts'
+import { audit } from './audit.ts'
+import { domains, proposals, review, samples } from './domains.ts'
+import { drift, triggers } from './drift.ts'
+import { keys, tenants, usage } from './keys.ts'
+import { churn, linears, masks } from './masks.ts'
+import { probes, status } from './nodes.ts'
+import { emptyOverview, overview } from './overview.ts'
+import { series } from './series.ts'
+import { MODEL } from './service.ts'
+import { trials } from './trials.ts'
+import { update, updates } from './updates.ts'
+
+/** Which service responds: one with traffic, one that just started, or one with 50 domains. */
+export type Mode = 'live' | 'empty' | 'many'
+
+/** The response to a `GET` of the admin API; undefined where there is none. */
+export function respond({ pathname: path, searchParams: query }: URL, mode: Mode): unknown {
+  const [, area, name = '', part, other] = path.slice(1).split('/')
+  const isEmpty = mode === 'empty'
+  const none = { data: [] }
+  if (area === 'updates' && name !== '') return part === 'trials' ? trials(name) : update(name)
+  if (area === 'masks' && part === 'linears') return linears(Number(name))
+  if (area === 'masks' && part === 'churn') return churn(Number(name), Number(other))
+  if (area === 'domains' && part === 'review') return name === 'support' ? review() : none
+  if (area === 'domains' && part === 'samples') return isEmpty ? none : samples()
+  switch (path) {
+    case '/admin/overview':
+      return isEmpty ? emptyOverview() : overview()
+    case '/admin/series':
+      return seriesOf(query, mode)
+    case '/admin/domains':
+      return isEmpty ? none : domains()
+    case '/admin/proposals':
+      return isEmpty ? none : proposals()
+    case '/admin/drift':
+      return drift()
+    case '/admin/triggers':
+      return triggers()
+    case '/admin/policy':
+      return { policy: PRESETS.production, overrides: {}, model: 'm' }
+    case '/admin/detectors':
+      return detectors()
+    case '/admin/alerts':
+      return alerts()
+    case '/admin/updates':
+      return isEmpty ? none : updates()
+    case '/admin/masks':
+      return isEmpty ? none : masks()
+    case '/admin/status':
+      return status(isEmpty)
+    case '/admin/probes':
+      return isEmpty ? { model: MODEL, probes: [] } : probes()
+    case '/admin/keys':
+      return isEmpty ? none : keys()
+    case '/admin/tenants':
+      return tenants()
+    case '/admin/usage':
+      return isEmpty ? { ...usage(30), data: [] } : usage(Number(query.get('days') ?? 30))
+    case '/admin/audit':
+      return isEmpty ? { data: [], checkpoint: null, next_after: null } : audit(query)
+    default:
+      return undefined
+  }
+}
+
+function seriesOf(query: URLSearchParams, mode: Mode) {
+  const fromMs = Date.parse(query.get('from') ?? new Date(Date.now() - 864e5).toISOString())
+  const spanS = Math.round((Date.now() - fromMs) / 3_600_000) * 3_600
+  const report = series(spanS, mode === 'many' ? 50 : 6, query.get('domain') ?? undefined)
+  return mode === 'empty' ? { ...report, series: [], marks: [] } : report
+}
