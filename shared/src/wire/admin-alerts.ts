@@ -1,9 +1,6 @@
 /** Alerts and the state of drift detectors. Public, so snake_case. */
 import { z } from 'zod'
-import { modelId } from './identifiers.ts'
-
-const count = z.int().min(0)
-const time = z.iso.datetime()
+import { count, modelId, time } from './identifiers.ts'
 
 /**
  * The kinds of alerts. `input_drift`: the traffic of a domain changed (loss under dense weights). `gap_drift`: pruning costs

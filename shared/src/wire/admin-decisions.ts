@@ -1,7 +1,6 @@
 /** Decisions about masks, as the admin API shows them. Public, so snake_case. */
 import { z } from 'zod'
-
-const count = z.int().min(0)
+import { count } from './identifiers.ts'
 
 /** One measured figure of a decision, with the limit that it was compared with. */
 export const decisionFigure = z.object({

@@ -1,8 +1,7 @@
 /** What the admin API changes of a domain. Public, so snake_case. */
 import { z } from 'zod'
+import { count } from './identifiers.ts'
 import { tenantName } from './admin-keys.ts'
-
-const count = z.int().min(0)
 
 /** Body of `PUT /admin/domains/:domain`. */
 export const setDomain = z.strictObject({

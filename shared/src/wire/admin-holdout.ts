@@ -1,7 +1,6 @@
 /** The general holdout, as the admin API sets and shows it. Public, so snake_case. */
 import { z } from 'zod'
-
-const count = z.int().min(0)
+import { count } from './identifiers.ts'
 
 /** Maximum characters of the general holdout, about 32,768 tokens: every mask is evaluated on all of it. */
 export const MAX_GENERAL_CHARACTERS = 32_768 * 4

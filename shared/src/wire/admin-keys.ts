@@ -2,7 +2,7 @@
 import { z } from 'zod'
 import { boundedArray } from './bounded-collections.ts'
 import { domainName } from './inference-fields.ts'
-import { modelId } from './identifiers.ts'
+import { count, modelId, time } from './identifiers.ts'
 
 /**
  * Which requests of a key may be sampled: `never` none, `opt_in` those with `x-copal-sample: true`, `always` all but those
@@ -138,10 +138,6 @@ export const rotateKey = z.strictObject({
     .max(MAX_GRACE_S)
     .default(24 * 3600),
 })
-
-const count = z.int().min(0)
-/** ISO 8601, UTC. */
-const time = z.iso.datetime()
 
 /** One entry of `GET /admin/keys?tenant=`. */
 export const keyEntry = z.object({

@@ -1,7 +1,6 @@
 /** Sparsity of the linears of a mask, and the difference between two masks. Public, so snake_case. */
 import { z } from 'zod'
-
-const count = z.int().min(0)
+import { count } from './identifiers.ts'
 
 /** One linear of a mask. */
 const maskLinear = z.object({

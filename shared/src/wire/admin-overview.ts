@@ -1,12 +1,11 @@
-/** What the overview of the dashboard shows, in one response. Public, so snake_case. */
+/** The overview of the dashboard, in one response. Public, so snake_case. */
 import { z } from 'zod'
+import { count, time } from './identifiers.ts'
 import { alertEntry } from './admin-alerts.ts'
 import { decisionKind, decisionVerdict } from './admin-decisions.ts'
 import { maskEntry, nodeEntry, updateEntry } from './admin.ts'
 import { canaryReport } from './admin-trials.ts'
 
-const count = z.int().min(0)
-const time = z.iso.datetime()
 /** A mean with the bounds of its 95 % interval, nats a token. */
 const estimate = z.object({ mean: z.number(), lower: z.number(), upper: z.number() })
 

@@ -1,8 +1,7 @@
 /** Domains that were found in texts without a domain, as the admin API shows and settles them. Public, so snake_case. */
 import { z } from 'zod'
+import { time } from './identifiers.ts'
 import { domainName } from './inference-fields.ts'
-
-const time = z.iso.datetime()
 
 /** One entry of `GET /admin/proposals`. */
 export const proposalEntry = z.object({

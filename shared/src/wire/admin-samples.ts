@@ -1,7 +1,6 @@
 /** Responses of the admin API about kept samples and their deletion. Public, so snake_case. */
 import { z } from 'zod'
-
-const count = z.int().min(0)
+import { count } from './identifiers.ts'
 
 /** Response of `DELETE /admin/samples?request=&key=&tenant=`: what was deleted in each domain that had such texts. */
 export const deletedSamples = z.object({

@@ -1,9 +1,7 @@
 /** Series over time of traffic and drift, as `GET /admin/series` returns them. Public, so snake_case. */
 import { z } from 'zod'
 import { domainName } from './inference-fields.ts'
-import { modelId } from './identifiers.ts'
-
-const count = z.int().min(0)
+import { count, modelId } from './identifiers.ts'
 
 /** Widths of the periods of a series, seconds: a minute, five minutes, an hour, a day. */
 export const SERIES_WIDTHS = [60, 300, 3_600, 86_400] as const

@@ -1,7 +1,7 @@
-/** How the evidence of an update's trials grew, as the admin API shows it. Public, so snake_case. */
+/** The evidence of an update's trials over time, as the admin API shows it. Public, so snake_case. */
 import { z } from 'zod'
+import { count } from './identifiers.ts'
 
-const count = z.int().min(0)
 const nats = z.number().describe('Nats a prompt token.')
 
 /** The evidence after some scored requests. */

@@ -1,6 +1,6 @@
 /** Requests and responses of the admin API about trials: canary and shadow masks. Public, so snake_case. */
 import { z } from 'zod'
-import { modelId } from './identifiers.ts'
+import { count, modelId } from './identifiers.ts'
 
 /** Body of `PUT /admin/canary` and `PUT /admin/shadow`. Strict: a misspelt field would start another trial than intended. */
 export const startTrial = z.strictObject({
@@ -16,7 +16,6 @@ export const startTrial = z.strictObject({
 /** A parsed body of `PUT /admin/canary` or `PUT /admin/shadow`. */
 export type StartTrial = z.output<typeof startTrial>
 
-const count = z.int().min(0)
 const mean = z.number().nullable()
 
 /** What a trial that an update runs showed when it was judged last, by the prompts that both masks scored. */

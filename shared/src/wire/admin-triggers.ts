@@ -1,10 +1,7 @@
 /** What starts updates by itself, as the admin API shows it. Public, so snake_case. */
 import { z } from 'zod'
+import { count, time } from './identifiers.ts'
 import { updateEntry, updateTrigger } from './admin.ts'
-
-const count = z.int().min(0)
-/** ISO 8601, UTC. */
-const time = z.iso.datetime()
 
 /** One domain of `GET /admin/triggers`. */
 export const triggerDomain = z.object({

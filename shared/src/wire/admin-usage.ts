@@ -1,8 +1,7 @@
 /** Usage by key and day. Public, so snake_case. */
 import { z } from 'zod'
+import { count } from './identifiers.ts'
 import { tenantName } from './admin-keys.ts'
-
-const count = z.int().min(0)
 
 /** Days of usage that there are at most. */
 export const MAX_USAGE_DAYS = 62

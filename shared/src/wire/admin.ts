@@ -3,14 +3,10 @@ import { z } from 'zod'
 import { boundedArray } from './bounded-collections.ts'
 import { domainName } from './inference-fields.ts'
 import { jobReport } from './adaptation-jobs.ts'
-import { modelId } from './identifiers.ts'
+import { count, modelId, time } from './identifiers.ts'
 import { patternRules, selectionSpec } from './selection.ts'
 import { trialEntry, watchEntry } from './admin-trials.ts'
 import { decisionEntry } from './admin-decisions.ts'
-
-const count = z.int().min(0)
-/** ISO 8601, UTC. */
-const time = z.iso.datetime()
 
 /** Body of `POST /admin/domains/:domain/texts`: an operator's texts for a domain, redacted and sampled like traffic. */
 export const importTexts = z.object({

@@ -102,7 +102,7 @@ export const heartbeat = z.object({
     /** Tokens that it generated per second over the last seconds; absent from older nodes. */
     tokensPerSecond: z.number().min(0).optional(),
   }),
-  /** What it runs on, for people, like `AMD EPYC 9B14, 8 threads, avx512_bf16`; absent from older nodes. */
+  /** Its device, for people, like `AMD EPYC 9B14, 8 threads, avx512_bf16`; absent from older nodes. */
   device: z.string().max(128).optional(),
   /**
    * Names of the pruning methods that this node offers. They do not change while its process runs, so it leaves them out

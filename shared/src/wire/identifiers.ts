@@ -1,4 +1,4 @@
-/** Identifiers and counts of the admin API and of the protocol between gateway and nodes. */
+/** Identifiers, counts and times of the admin API and of the protocol between gateway and nodes. */
 import { z } from 'zod'
 
 /** A SHA-256 in lower-case hex. */
@@ -9,6 +9,9 @@ export const modelId = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$/)
 
 /** A count: a whole number, 0 or more. */
 export const count = z.int().min(0)
+
+/** A time: ISO 8601, UTC. */
+export const time = z.iso.datetime()
 
 /** A registered mask: its version for the model, and the SHA-256 of its file. Dense (version 0) has no file. */
 export const maskRef = z.object({ version: z.int().min(1), sha256: sha256Hex })
