@@ -1,6 +1,6 @@
 import type { Command } from 'commander'
 import { alertsReport, type AlertEntry } from '@copal/shared/wire/admin-alerts.ts'
-import { formatMask } from '@copal/gpu-node/platform/quantities.ts'
+import { formatMask, formatTime } from '@copal/gpu-node/platform/quantities.ts'
 import type { Session } from '../api/session.ts'
 
 interface AlertOptions {
@@ -56,8 +56,4 @@ function describe(alerts: readonly AlertEntry[], isActiveOnly: boolean, session:
   )
   const messages = holding.map(({ message }) => message)
   return [table, ...messages].join('\n\n')
-}
-
-function formatTime(time: string): string {
-  return `${time.slice(0, 16).replace('T', ' ')} UTC`
 }

@@ -37,7 +37,7 @@ export async function plotDrift(session: Session, file: string, options: SeriesO
   session.print(false, undefined, () => `Written to ${path}.`)
 }
 
-/** The gaps of the scored periods; a line is a domain under one mask. */
+/** Returns the gaps of the scored periods; a line is a domain under one mask. */
 function gapPoints({ series, starts }: SeriesReport): GapPoint[] {
   return series.flatMap(({ domain, mask_version: version, periods, gap }) =>
     periods.flatMap((period, index) => {
@@ -49,7 +49,7 @@ function gapPoints({ series, starts }: SeriesReport): GapPoint[] {
   )
 }
 
-/** What happened to masks, in two words. */
+/** Marks the events of masks, each with a label of two words. */
 function gapMarks({ marks }: SeriesReport): GapMark[] {
   const words = {
     promoted: 'active',

@@ -1,5 +1,10 @@
 import { seriesReport, type MaskSeries, type SeriesReport } from '@copal/shared/wire/admin-series.ts'
-import { formatCount, formatMask } from '@copal/gpu-node/platform/quantities.ts'
+import {
+  formatCount,
+  formatMask,
+  formatNatsInterval,
+  formatTimeOfDay,
+} from '@copal/gpu-node/platform/quantities.ts'
 import type { Session } from '../api/session.ts'
 import { seriesPath, type SeriesOptions } from '../input/series-options.ts'
 import { liveView } from '../output/live-view.ts'
@@ -23,7 +28,7 @@ export function describeSeries(report: SeriesReport, table: Session['table']): s
   const head = `${report.model} at ${at}. Loss on sampled traffic, nats a token; the gap is what pruning costs.`
   if (report.series.length === 0) return `${head}\n\nNo request has been settled in this time.`
   const rows = report.series.map((series) => rowOf(series, report.starts.length))
-  const marks = report.marks.slice(-5).map(({ at: markAt, text }) => `${timeOf(markAt)}  ${text}`)
+  const marks = report.marks.slice(-5).map(({ at: markAt, text }) => `${formatTimeOfDay(markAt)}  ${text}`)
   const lines = table(
     [
       { title: 'DOMAIN', value: (row) => row.domain, shrinks: true },
@@ -41,7 +46,7 @@ export function describeSeries(report: SeriesReport, table: Session['table']): s
   return [head, lines, ...(marks.length > 0 ? [marks.join('\n')] : [])].join('\n\n')
 }
 
-/** The newest means, and the gap in each period of the time. */
+/** Returns the newest means of a series, and its gap in each period. */
 function rowOf(series: MaskSeries, periods: number) {
   const { gap, dense, pruned } = series
   const last = gap.mean.findLastIndex((mean) => mean !== null)
@@ -58,7 +63,7 @@ function rowOf(series: MaskSeries, periods: number) {
     dense: dense.mean[last] ?? null,
     pruned: pruned.mean[last] ?? null,
     gap: gap.mean[last] ?? null,
-    interval: lower === null || upper === null ? '-' : `${lower.toFixed(3)} to ${upper.toFixed(3)}`,
+    interval: lower === null || upper === null ? '-' : formatNatsInterval(lower, upper),
     course: sparkline(course),
   }
 }
@@ -69,8 +74,4 @@ function total(values: readonly number[]): number {
 
 function number(value: number | null): string {
   return value === null ? '-' : value.toFixed(3)
-}
-
-function timeOf(iso: string): string {
-  return new Date(iso).toLocaleTimeString()
 }

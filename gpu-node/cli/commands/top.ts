@@ -6,7 +6,9 @@ import {
   formatCount,
   formatDuration,
   formatMask,
+  formatNatsInterval,
   formatPercent,
+  formatTimeOfDay,
 } from '@copal/gpu-node/platform/quantities.ts'
 import { UserError } from '@copal/gpu-node/platform/user-error.ts'
 import type { Session } from '../api/session.ts'
@@ -74,7 +76,7 @@ function describeOverview(report: OverviewReport, table: Session['table']): stri
   const { nodes, domains, alerts } = report
   return [
     [describeModel(report), describeTraffic(report)].join('\n'),
-    alerts.map(({ message, raised_at: at }) => `! ${timeOf(at)}  ${message}`).join('\n'),
+    alerts.map(({ message, raised_at: at }) => `! ${formatTimeOfDay(at)}  ${message}`).join('\n'),
     nodes.length === 0 ? 'No node is known.' : nodeTable(nodes, { table }),
     domains.length === 0 ? 'No domain has traffic in the last 24 hours.' : domainTable(domains, table),
     describeUpdates(report),
@@ -95,7 +97,7 @@ function describeModel({ at, version, model }: OverviewReport): string {
     ...size,
     converged ? 'converged' : 'not converged yet',
   ]
-  return `${facts.join(', ')}  -  copal ${version}, ${timeOf(at)}`
+  return `${facts.join(', ')}  -  copal ${version}, ${formatTimeOfDay(at)}`
 }
 
 function describeTraffic({ traffic }: OverviewReport): string {
@@ -120,7 +122,7 @@ function domainTable(domains: readonly DomainSummary[], table: Session['table'])
       { title: 'GAP', value: ({ gap }) => (gap === null ? '-' : gap.mean.toFixed(3)), align: 'right' },
       {
         title: '95 %',
-        value: ({ gap }) => (gap === null ? '-' : `${gap.lower.toFixed(3)} to ${gap.upper.toFixed(3)}`),
+        value: ({ gap }) => (gap === null ? '-' : formatNatsInterval(gap.lower, gap.upper)),
       },
       { title: '24 HOURS', value: (domain) => sparkline(domain.gap_trend) },
       { title: 'ALERT', value: (domain) => (domain.drifting ? 'drifting' : '') },
@@ -133,7 +135,7 @@ function describeUpdates({ at, updates, canary }: OverviewReport): string {
   const lines = updates.map(
     ({ id, state, domains, progress, message, created_at: since, finished_at: end }) => {
       const of = `${id} ${domains.join(', ')}: ${state}`
-      if (end !== null) return `Last update ${of}, ${timeOf(end)}. ${message}`
+      if (end !== null) return `Last update ${of}, ${formatTimeOfDay(end)}. ${message}`
       const age = formatDuration(Date.parse(at) - Date.parse(since))
       return `Update ${of}, ${formatPercent(progress)}, for ${age}. ${message}`
     },
@@ -146,8 +148,4 @@ function describeUpdates({ at, updates, canary }: OverviewReport): string {
     )
   }
   return lines.join('\n')
-}
-
-function timeOf(iso: string): string {
-  return new Date(iso).toLocaleTimeString()
 }

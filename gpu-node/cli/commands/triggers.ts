@@ -1,5 +1,6 @@
 import type { Command } from 'commander'
 import { triggersReport, type TriggerDomain, type TriggersReport } from '@copal/shared/wire/admin-triggers.ts'
+import { formatTime } from '@copal/gpu-node/platform/quantities.ts'
 import { modelQuery } from '../input/mask-argument.ts'
 import type { Session } from '../api/session.ts'
 
@@ -73,8 +74,4 @@ function describeDomains(domains: readonly TriggerDomain[], session: Session): s
     ],
     domains,
   )
-}
-
-function formatTime(time: string): string {
-  return `${time.slice(0, 16).replace('T', ' ')} UTC`
 }

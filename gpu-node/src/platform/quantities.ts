@@ -31,6 +31,16 @@ export function formatAge(iso: string | null, nowMs: number): string {
   return `${Math.floor(ms / 86_400_000)} d ago`
 }
 
+/** Formats an ISO time to the minute: `2026-11-28 21:05 UTC`. */
+export function formatTime(iso: string): string {
+  return `${iso.slice(0, 16).replace('T', ' ')} UTC`
+}
+
+/** Formats the time of day of an ISO time, in the user's time zone and language. */
+export function formatTimeOfDay(iso: string): string {
+  return new Date(iso).toLocaleTimeString()
+}
+
 /** Formats a ratio as per cent: 0.5 gives `50.0 %`. */
 export function formatPercent(fraction: number): string {
   return `${(fraction * 100).toFixed(1)} %`
@@ -50,6 +60,11 @@ export function counted(count: number, noun: string): string {
 export function formatPerplexity(perplexity: number): string {
   if (perplexity >= 100_000) return perplexity.toExponential(2)
   return perplexity >= 1000 ? perplexity.toFixed(0) : perplexity.toPrecision(4)
+}
+
+/** Formats the bounds of an interval of losses, nats: `0.012 to 0.034`. */
+export function formatNatsInterval(lower: number, upper: number): string {
+  return `${lower.toFixed(3)} to ${upper.toFixed(3)}`
 }
 
 /** Formats a mask version as `system_fingerprint` ends: `dense` for 0, else `m3`. */
