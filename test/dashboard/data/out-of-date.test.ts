@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
 import { outOfDate } from '../../../gateway/dashboard/src/data/out-of-date.ts'
-import { alertOf, nodeOf, overviewWith, updateOf } from '../../support/dashboard/overview.ts'
+import { alertOf, nodeOf, overviewWith, updateOf } from '../../support/dashboard/reports.ts'
 
 const before = overviewWith()
 
@@ -14,7 +14,7 @@ test.each([
   ['an update', overviewWith({ updates: [updateOf()] }), '/admin/updates'],
   [
     'a silent node',
-    overviewWith({ nodes: [nodeOf('node-1', false), nodeOf('node-2', true)] }),
+    overviewWith({ nodes: [nodeOf('node-1', { alive: false }), nodeOf('node-2')] }),
     '/admin/nodes',
   ],
   ['an alert', overviewWith({ alerts: [alertOf('a')] }), '/admin/alerts'],

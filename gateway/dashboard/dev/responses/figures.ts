@@ -1,7 +1,7 @@
 import type { DecisionFigure } from '@copal/shared/wire/admin-decisions.ts'
 
 /** A figure within its limit, with changes. */
-export function figure(name: string, changes: Partial<DecisionFigure>): DecisionFigure {
+export function figure(name: string, changes: Partial<DecisionFigure> = {}): DecisionFigure {
   return {
     name,
     domain: null,
@@ -23,8 +23,8 @@ export function gateFigures(isWorse: boolean): DecisionFigure[] {
     ? { value: 1.071, lower: 1.048, upper: 1.094, passed: false }
     : { value: 0.991, lower: 0.972, upper: 1.011 }
   return [
-    figure('finite loss', {}),
-    figure('finite logits', {}),
+    figure('finite loss'),
+    figure('finite logits'),
     figure('repetition', { value: 0.11, limit: 0.6 }),
     figure('entropy', { value: 2.4, limit: 7.1 }),
     figure('perplexity / parent, weighted', {

@@ -7,7 +7,7 @@ import {
   nextUpdatePhrases,
   triggerRows,
 } from '../../../../gateway/dashboard/src/pages/domain/domain-sentence.ts'
-import { domainOf, overviewWith } from '../../../support/dashboard/overview.ts'
+import { domainOf, overviewWith } from '../../../support/dashboard/reports.ts'
 
 const read = (phrases: Phrase[]) =>
   phrasesText(phrases, Date.parse('2026-11-28T12:00:00Z')).replaceAll('\u202F', ' ')

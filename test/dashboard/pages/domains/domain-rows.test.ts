@@ -3,7 +3,7 @@ import type { DomainEntry } from '@copal/shared/wire/admin.ts'
 import type { ProposalEntry } from '@copal/shared/wire/admin-proposals.ts'
 import { phrasesText } from '../../../../gateway/dashboard/src/format/phrases.ts'
 import { domainRows, domainsSentence } from '../../../../gateway/dashboard/src/pages/domains/domain-rows.ts'
-import { domainOf, overviewWith } from '../../../support/dashboard/overview.ts'
+import { domainOf, overviewWith } from '../../../support/dashboard/reports.ts'
 
 const entryOf = (name: string, reviewed = 0): DomainEntry => ({
   name,

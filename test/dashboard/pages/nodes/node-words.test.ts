@@ -1,5 +1,4 @@
 import { expect, test } from 'vitest'
-import type { NodeEntry } from '@copal/shared/wire/admin.ts'
 import {
   drainConsequences,
   fleetSentence,
@@ -8,24 +7,7 @@ import {
   probesSentence,
   stateOfNode,
 } from '../../../../gateway/dashboard/src/pages/nodes/node-words.ts'
-
-function nodeOf(id: string, changes: Partial<NodeEntry> = {}): NodeEntry {
-  return {
-    id,
-    url: '',
-    model: 'smollm',
-    alive: true,
-    draining: false,
-    drained_by_operator: false,
-    active_version: 14,
-    weight_sets: [{ version: 14, state: 'ready', requests: 0 }],
-    running: 2,
-    waiting: 0,
-    leases: 2,
-    seen_ms_ago: 500,
-    ...changes,
-  }
-}
+import { nodeOf } from '../../../support/dashboard/reports.ts'
 
 test('the fleet in a sentence names nodes that are behind or away', () => {
   expect(fleetSentence([nodeOf('a'), nodeOf('b')], 14)).toBe('Both nodes serve: 4 requests run, none waits.')
@@ -60,9 +42,11 @@ test('other weight sets and the share of pages', () => {
 })
 
 test('draining the last node warns that nothing else serves the model', () => {
-  const node = nodeOf('a')
+  const node = nodeOf('a', { model: 'smollm' })
   expect(drainConsequences(node, [node]).join(' ')).toContain('No other node serves smollm')
-  expect(drainConsequences(node, [node, nodeOf('b')]).join(' ')).toContain('New requests go to b.')
+  expect(drainConsequences(node, [node, nodeOf('b', { model: 'smollm' })]).join(' ')).toContain(
+    'New requests go to b.',
+  )
 })
 
 test('a node whose probes differ is named with what to do', () => {

@@ -8,7 +8,7 @@ import {
   healthSentence,
   isUnused,
 } from '../../../../gateway/dashboard/src/pages/overview/status-sentences.ts'
-import { alertOf, domainOf, nodeOf, overviewWith, updateOf } from '../../../support/dashboard/overview.ts'
+import { alertOf, domainOf, nodeOf, overviewWith, updateOf } from '../../../support/dashboard/reports.ts'
 
 const now = Date.parse('2026-11-28T12:00:00Z')
 const read = (phrases: Phrase[]) => phrasesText(phrases, now).replaceAll('\u202F', ' ')
@@ -22,7 +22,7 @@ test('a service without problems is well, and says which mask serves for how lon
 
 test('what is wrong comes first, the worst before the rest', () => {
   const overview = overviewWith({
-    nodes: [nodeOf('node-1', true), nodeOf('node-2', false)],
+    nodes: [nodeOf('node-1'), nodeOf('node-2', { alive: false })],
     traffic: { ...overviewWith().traffic, failed_share: 0.042 },
     alerts: [alertOf('a'), alertOf('b')],
   })

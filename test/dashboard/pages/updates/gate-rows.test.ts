@@ -1,24 +1,10 @@
 import { expect, test } from 'vitest'
-import type { DecisionEntry, DecisionFigure } from '@copal/shared/wire/admin-decisions.ts'
+import type { DecisionEntry } from '@copal/shared/wire/admin-decisions.ts'
 import type { DriftReport } from '@copal/shared/wire/admin.ts'
+import { figure } from '../../../../gateway/dashboard/dev/responses/figures.ts'
 import { gateTable, isForceable } from '../../../../gateway/dashboard/src/pages/updates/gate-rows.ts'
 
-function figureOf(name: string, changes: Partial<DecisionFigure> = {}): DecisionFigure {
-  return {
-    name,
-    domain: null,
-    holdout: null,
-    tokens: null,
-    value: null,
-    lower: null,
-    upper: null,
-    limit: null,
-    passed: true,
-    ...changes,
-  }
-}
-
-const speech = figureOf('perplexity / parent', {
+const speech = figure('perplexity / parent', {
   domain: 'speech',
   holdout: 'aa',
   value: 0.9,
@@ -41,11 +27,11 @@ const r: DriftReport['r'] = {
 
 test('the comparison over all domains comes first, then domains, then the best and the dense mask', () => {
   const figures = [
-    figureOf('finite loss'),
-    figureOf('perplexity / dense', { domain: '(general)', value: 1.3, limit: 1.5 }),
-    figureOf('perplexity / best', { domain: 'speech', value: 0.95, limit: 1.1 }),
+    figure('finite loss'),
+    figure('perplexity / dense', { domain: '(general)', value: 1.3, limit: 1.5 }),
+    figure('perplexity / best', { domain: 'speech', value: 0.95, limit: 1.1 }),
     speech,
-    figureOf('perplexity / parent, weighted', { value: 0.97, upper: 0.99, limit: 1 }),
+    figure('perplexity / parent, weighted', { value: 0.97, upper: 0.99, limit: 1 }),
   ]
   const { rows, soundness } = gateTable({ figures }, 13)
   expect(rows.map(({ subject, against }) => `${subject}/${against}`)).toEqual([
@@ -83,7 +69,7 @@ test('a rejected mask can be forced only if it gives text', () => {
     mask_version: 14,
     actor: 'copal',
     created_at: '2026-11-28T02:00:00.000Z',
-    figures: [figureOf('repetition', { passed }), { ...speech, passed: false }],
+    figures: [figure('repetition', { passed }), { ...speech, passed: false }],
   })
   const update = { state: 'failed', error: { code: 'gate_failed' }, mask_version: 14, own_domain: null }
   expect(isForceable({ ...update, decisions: [gate(true)] })).toBe(true)

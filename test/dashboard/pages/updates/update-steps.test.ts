@@ -6,37 +6,14 @@ import {
   jobSecondsLeft,
   stepsOf,
 } from '../../../../gateway/dashboard/src/pages/updates/update-steps.ts'
+import { updateOf as anyUpdate } from '../../../support/dashboard/reports.ts'
 
 const START = Date.parse('2026-11-28T02:00:00.000Z')
 const MINUTE_MS = 60_000
 const at = (minutes: number) => new Date(START + minutes * MINUTE_MS).toISOString()
 
-function updateOf(changes: Partial<UpdateEntry>): UpdateEntry {
-  return {
-    id: 'upd_1',
-    model: 'smollm',
-    domains: ['speech'],
-    method: 'copal',
-    pattern: '50%',
-    patterns: {},
-    scope: 'row',
-    state: 'calibrating',
-    progress: 0.2,
-    message: '',
-    mask_version: null,
-    parent_version: 13,
-    candidate: 1,
-    error: null,
-    trigger: 'volume',
-    trigger_reason: '',
-    created_at: at(0),
-    finished_at: null,
-    job: null,
-    jobs: [],
-    decisions: [],
-    ...changes,
-  }
-}
+const updateOf = (changes: Partial<UpdateEntry>) =>
+  anyUpdate({ created_at: at(0), jobs: [], decisions: [], ...changes })
 
 function jobOf(kind: UpdateJob['kind'], createdMinute: number, changes: Partial<UpdateJob> = {}): UpdateJob {
   return {

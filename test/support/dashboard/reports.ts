@@ -1,3 +1,4 @@
+import type { NodeEntry, UpdateEntry } from '@copal/shared/wire/admin.ts'
 import type { OverviewReport } from '@copal/shared/wire/admin-overview.ts'
 
 type Domain = OverviewReport['domains'][number]
@@ -19,7 +20,7 @@ export function overviewWith(changes: Partial<OverviewReport> = {}): OverviewRep
       converged: true,
     },
     models: ['m'],
-    nodes: [nodeOf('node-1', true), nodeOf('node-2', true)],
+    nodes: [nodeOf('node-1'), nodeOf('node-2')],
     traffic: {
       requests_per_second: 1,
       tokens_per_second: 100,
@@ -38,21 +39,22 @@ export function overviewWith(changes: Partial<OverviewReport> = {}): OverviewRep
   }
 }
 
-/** A node of the overview. */
-export function nodeOf(id: string, alive: boolean): OverviewReport['nodes'][number] {
+/** A live node, with changes. */
+export function nodeOf(id: string, changes: Partial<NodeEntry> = {}): NodeEntry {
   return {
     id,
     url: `http://${id}`,
     model: 'm',
-    alive,
+    alive: true,
     draining: false,
     drained_by_operator: false,
     active_version: 14,
-    weight_sets: [],
-    running: 0,
+    weight_sets: [{ version: 14, state: 'ready', requests: 0 }],
+    running: 2,
     waiting: 0,
-    leases: 0,
-    seen_ms_ago: 0,
+    leases: 2,
+    seen_ms_ago: 500,
+    ...changes,
   }
 }
 
@@ -69,9 +71,7 @@ export function domainOf(name: string, gap: number | null): Domain {
 }
 
 /** An update that started ten minutes before the overview. */
-export function updateOf(
-  changes: Partial<OverviewReport['updates'][number]> = {},
-): OverviewReport['updates'][number] {
+export function updateOf(changes: Partial<UpdateEntry> = {}): UpdateEntry {
   return {
     id: 'u1',
     model: 'm',
