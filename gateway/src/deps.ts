@@ -26,7 +26,7 @@ const MIN_RECEIPT_DAYS = ATTESTED_DAYS
 /** Minimum receipts to keep: trials read the first thousands of either mask. */
 const MIN_MAX_RECEIPTS = 1_000_000
 
-/** Minimum days to keep the periods of a width: sums over a month or less take the narrowest that there are. */
+/** Minimum days to keep the periods of a width, because sums over a month or less use the narrowest periods. */
 const MIN_SERIES_DAYS = {
   COPAL_SERIES_MINUTE_DAYS: 2,
   COPAL_SERIES_HOUR_DAYS: 32,

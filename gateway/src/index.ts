@@ -62,7 +62,7 @@ function otelOfLogs(): Pick<OtelSettings, 'logs' | 'resource'> {
 const EVERY_MINUTE = '* * * * *'
 const EVERY_FIVE_MINUTES = '*/5 * * * *'
 
-/** One after the other: both have a node describe texts, and at once they would have the same ones described. */
+/** Runs two tasks one after the other: both have a node describe texts, and in parallel they would choose the same texts. */
 async function findThenDescribe(deps: Deps): Promise<void> {
   try {
     await findDomains(deps)

@@ -17,7 +17,7 @@ export interface EndedSpan {
   readonly errorType?: string | undefined
 }
 
-/** What keeps an event alive until telemetry is sent. */
+/** An event of the Worker, which stays alive until telemetry is sent. */
 export interface TelemetryEvent {
   nowMs(): number
   waitUntil(work: Promise<unknown>): void

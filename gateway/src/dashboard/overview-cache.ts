@@ -6,7 +6,7 @@ import { storeLatest } from '../runtime/bounded-map.ts'
 
 /** How long an overview serves all streams of an isolate. */
 const FRESH_MS = 2_000
-/** A computation that has not ended by then is taken for lost, as when its client left. */
+/** A computation that takes longer is taken for lost: its client may have left. */
 const LOST_MS = 10_000
 /** How often a stream looks whether the computation of another one has ended. */
 const CHECK_MS = 50
@@ -41,7 +41,7 @@ export interface OverviewCache {
  * Creates an empty cache. Streams share what one of them computes; the others look for it by a timer of their own, because in
  * workerd a request must not wait for the input and output of another one.
  *
- * @param compute the double of a test
+ * @param compute replaced in tests
  */
 export function createOverviewCache(compute: typeof overviewReport = overviewReport): OverviewCache {
   const entries = new Map<string, Entry>()
@@ -54,7 +54,7 @@ export function createOverviewCache(compute: typeof overviewReport = overviewRep
         const entry = entries.get(key)
         if (entry?.overview && nowMs - entry.atMs < FRESH_MS) return entry.overview
         if (entry?.sinceMs === undefined || nowMs - entry.sinceMs >= LOST_MS) break
-        // What it replaces is good enough meanwhile.
+        // The overview that it will replace is good enough meanwhile.
         if (entry.overview) return entry.overview
         await new Promise((resolve) => setTimeout(resolve, CHECK_MS))
       }

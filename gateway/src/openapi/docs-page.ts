@@ -33,7 +33,7 @@ th,td{text-align:left;vertical-align:top;padding:6px 16px 6px 0;border-bottom:1p
 @media(max-width:40rem){dl>div{grid-template-columns:1fr}}
 `
 
-/** What the request at the top of the page is filled in with. */
+/** The values of the example request at the top of the page. */
 export interface DocsExample {
   model?: string | undefined
   /** The domain to name; by default the request names none. */

@@ -20,7 +20,7 @@ const ROWS_PER_STATEMENT = 2_000
 /** Enough for 1,333 requests a second, where the run is that of every five minutes. */
 const MAX_RECEIPT_STATEMENTS = 200
 const MAX_PERIOD_STATEMENTS = 50
-/** Pause between them, in which the database serves others: without one, receipts waited for the whole run. */
+/** Pause between statements, in which the database serves other queries: without it, receipts waited for the whole run. */
 const PAUSE_MS = 10
 
 /** Days after which no receipt is corrected any more: nodes send theirs again for a week. */

@@ -193,8 +193,8 @@ function constraints(
 }
 
 /**
- * Returns the domains that made a group lose: each that lost, because the one that lost most may be the general holdout, which
- * no weight of a domain is for. If none lost, the bound alone is too wide, and it is the worst ones.
+ * Returns the domains that made a group lose. These are all that lost, because the one that lost most may be the general
+ * holdout, which no weight of a domain is for. If none lost, only the bound is too wide, and the worst domains are returned.
  */
 function losersOf({ members, estimate }: ComparisonGroup<Compared>): string[] {
   const means = members.map(({ holdout, windows }) => ({

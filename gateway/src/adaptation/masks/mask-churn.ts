@@ -5,9 +5,9 @@ import { linearChurn, requireDense } from '@copal/shared/mask/mask-codec.ts'
 import { openMaskBits, type MaskBits } from '../../storage/artifacts/mask-bits.ts'
 import { byPlace, parseLinearName } from './linear-name.ts'
 
-/** Bits of both masks that are compared at most, bytes: some seconds of a processor. */
+/** Maximum bytes of the bits of both masks: comparing them takes some seconds of a processor. */
 const MAX_BYTES = 2 * 1024 * 1024 * 1024
-/** Reads of R2 for one comparison at most; Cloudflare allows a request 1,000 calls of other parts. */
+/** Maximum reads of R2 for one comparison: Cloudflare allows a request 1,000 calls of other services. */
 const MAX_READS = 900
 
 /** A mask to compare, without its bits; null is the dense model. */

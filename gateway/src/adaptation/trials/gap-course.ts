@@ -15,7 +15,7 @@ export interface TimedScore {
 
 /**
  * Returns how the gap over all traffic and its bounds grew with the scored requests, which come in the order of time. The
- * points are close together at the begin, where the bounds move most, and the last one is always there.
+ * points are close together at the beginning, where the bounds move most, and the last one is always there.
  */
 export function gapCourse(scores: readonly TimedScore[], limits: TrialLimits): CoursePoint[] {
   const judge = new TrialJudge(limits)

@@ -19,12 +19,12 @@ interface UpdateTrial {
   reference: number
   sinceMs: number
   running: boolean
-  /** The limit that its end was decided by. */
+  /** The limit by which its end was decided. */
   limit: number | undefined
 }
 
 /**
- * Returns how the evidence of the trials of an update grew: its canary, and the watch of its mask after the promotion. As
+ * Returns how the evidence of the trials of an update grew: its canary, and the watch of its mask after the promotion. Like
  * the verdicts, it is computed from the scores, so nothing is stored for it, and it ends with their retention.
  */
 export async function trialCourses(deps: CourseDeps, update: UpdateRow): Promise<TrialCourse[]> {

@@ -15,7 +15,7 @@ export interface DispatchState {
   readonly breakers: () => readonly { node: string; model: string; state: BreakerState }[]
 }
 
-/** Measures how requests get their nodes. From zero when the object restarts, as Prometheus expects of counters. */
+/** Measures how requests get their nodes. Counts start from zero when the object restarts, as Prometheus expects. */
 export class DispatchMetrics {
   readonly #meter: Meter = createMeter()
   readonly #leases = this.#meter.counter(GATEWAY_METRICS.dispatchLeases)

@@ -13,7 +13,7 @@ const HEARTBEAT_TICKS = 5
  * takes about a dozen.
  */
 const MAX_STREAM_MS = 2 * 60_000
-/** How long after that it has ended at the latest, unless its client is gone. */
+/** Time that a stream may take beyond that to end, because its last overview may take a while. */
 const LAST_MS = 30_000
 
 /** The times of a stream, milliseconds. */
@@ -46,7 +46,6 @@ export function overviewRoutes({ tickMs, maxStreamMs }: StreamTimes = TIMES): Ho
       const first = await overviews.read(deps, model)
       const nowMs = deps.nowMs()
       const endMs = nowMs + maxStreamMs
-      // The last overview may take a while.
       const latestMs = endMs + LAST_MS
       const release = slots.take(actorId(deps, actor), { nowMs, endMs: latestMs, signal: c.req.raw.signal })
       return streamSSE(c, async (stream) => {

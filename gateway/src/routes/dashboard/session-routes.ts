@@ -27,7 +27,7 @@ import { readAdminBody } from '../admin/admin-body.ts'
 /** Creates the routes by which the dashboard signs in and out. */
 export function sessionRoutes(keyring: Keyring): Hono<AppEnv> {
   const attempts = createUnknownKeyLimit()
-  /** Counts failed attempts of an address with what is no API key; the keyring counts those with one. */
+  /** Limits the failed attempts of an address with a secret that is no API key; the keyring limits those with one. */
   const limited = async (
     deps: Deps,
     secret: string,

@@ -31,9 +31,9 @@ export function docsRoutes(): Hono<AppEnv> {
     .all('/docs', rejectMethod('GET'))
 }
 
-/** Returns what the request on the page is filled in with for the session of the dashboard; nothing without one. */
+/** Returns the values of the example request for the session of the dashboard; none without a session. */
 async function exampleOf(deps: Deps, req: HonoRequest): Promise<DocsExample> {
-  // The page is public: it is shown as to anybody when the session has ended, or the database does not respond.
+  // The page is public: without a valid session, or while the database does not respond, it is the page for everybody.
   const signedIn = await sessionOf(deps, req).catch(() => undefined)
   if (!signedIn) return {}
   const { actor } = signedIn.session

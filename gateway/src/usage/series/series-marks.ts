@@ -24,7 +24,7 @@ export async function seriesMarks(
   )
 }
 
-/** The mark of a decision; undefined for one that changed nothing that clients were served. */
+/** Returns the mark of a decision; undefined for one that charts do not mark. */
 function decisionMark({ verdict, reason, ...decision }: MarkedDecision): SeriesMark | undefined {
   const mask = decision.maskVersion === null ? 'A mask' : `m${decision.maskVersion}`
   const mark = (kind: SeriesMark['kind'], text: string): SeriesMark => ({

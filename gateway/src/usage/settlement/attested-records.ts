@@ -4,8 +4,8 @@ import { attestedTime } from '../../fleet/auth/attestations.ts'
 import type { Deps } from '../../contracts/bindings.ts'
 
 /**
- * Returns the records whose attestation shows that the node was called with their request. The others are logged and
- * dropped. Each of the others tells when that was, if its attestation does.
+ * Returns the records whose attestation shows that the node was called with their request, with the time of the call if the
+ * attestation tells it. The others are logged and dropped.
  *
  * @param what the kind of the records, for the log
  */

@@ -12,7 +12,7 @@ export const MAX_HOLD_MS = 7 * 24 * 60 * 60 * 1000
  */
 export function hasReturned({ kind, reference, level }: AlertRow, recent: number): boolean {
   const left = (recent - reference) / (level - reference)
-  // A loss that fell below the old level is another change, unless it is the gap's, of which nobody complains.
+  // A dense loss that fell below its old level is another change. A gap that fell there is no problem.
   return left <= RETURNED_SHARE && (kind === 'gap_drift' || left >= -RETURNED_SHARE)
 }
 
@@ -33,8 +33,8 @@ export interface ServedNow {
 }
 
 /**
- * Returns whether the cause of a drift alert is gone: the mask no longer serves, an update has learnt the changed traffic, it
- * has been so for a week, or nothing was scored for a week.
+ * Returns whether the cause of a drift alert is gone: the mask no longer serves, an update has learnt the changed traffic, the
+ * alert has held for a week, or nothing was scored for a week.
  */
 export function isOver(alert: AlertRow, now: ServedNow): boolean {
   const { kind, domain, maskVersion, raisedAt } = alert

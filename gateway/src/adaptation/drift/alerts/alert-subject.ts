@@ -20,7 +20,7 @@ export function createAlert(alert: NewAlert, nowMs: number): AlertRow {
   }
 }
 
-/** Returns what an alert is about: of each kind one alert of a subject holds at a time. Changed traffic is of no mask. */
+/** Returns what an alert is about; at most one alert of each kind and subject holds at a time. Changed traffic has no mask. */
 export function alertSubject(kind: AlertKind, name: string, maskVersion: number | null): string {
   return kind === 'input_drift' ? name : `${name} m${maskVersion ?? 0}`
 }

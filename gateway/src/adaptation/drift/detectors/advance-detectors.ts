@@ -16,11 +16,11 @@ import { MIN_TOKENS, OBSERVATIONS_PER_MINUTE, SIGNALS } from './signals.ts'
 type DetectorDeps = Pick<Deps, 'db' | 'nowMs'>
 
 const MINUTE_MS = 60_000
-/** Receipts of a minute are all stored this time after its end, also by isolates with another clock. */
+/** Time after the end of a minute by which all its receipts are stored, even if the clocks of isolates differ. */
 const SETTLE_MS = 30_000
-/** Minutes that a run reads at most; behind by more, it catches up by ten minutes a minute. */
+/** Maximum minutes that a run reads: after an outage it catches up by ten minutes a minute. */
 const MAX_MINUTES = 10
-/** What is older is not read any more: the alarm would come too late. */
+/** Older minutes are not read any more: the alarm would come too late. */
 const MAX_LAG_MS = 24 * 60 * MINUTE_MS
 
 /**

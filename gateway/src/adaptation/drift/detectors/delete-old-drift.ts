@@ -4,12 +4,12 @@ import { deleteDetectorStates } from '../../../storage/db/queries/detector-queri
 import { deleteProbeScores } from '../../../storage/db/queries/probe-queries.ts'
 
 const DAY_MS = 24 * 60 * 60 * 1000
-/** Days after its end that an alert is kept, so that charts of a season have its mark. */
+/** Days that an alert is kept after its end, so that charts of three months show it. */
 const ALERT_DAYS = 92
-/** Days that detectors and scores are kept that nothing was added to: their mask, domain or node is gone. */
+/** Days that detectors and scores are kept after they last changed: their mask, domain or node is gone. */
 const STATE_DAYS = 30
 
-/** Deletes old alerts, and detectors and scores of the probe texts that nothing was added to for long. */
+/** Deletes old alerts, and detectors and scores of the probe texts that have not changed for long. */
 export async function deleteOldDrift({ db, nowMs }: Pick<Deps, 'db' | 'nowMs'>): Promise<void> {
   await deleteAlerts(db, nowMs() - ALERT_DAYS * DAY_MS)
   await deleteDetectorStates(db, nowMs() - STATE_DAYS * DAY_MS)

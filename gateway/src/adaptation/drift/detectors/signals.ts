@@ -1,6 +1,6 @@
 import type { DriftSignalName } from '../../../contracts/detector-state.ts'
 
-/** What the detectors take of a signal. */
+/** How the detectors read a signal. */
 export interface SignalRules {
   /** Least and largest value, nats a token: the loss of a request beyond it counts as the bound. */
   bounds: readonly [number, number]
@@ -25,12 +25,12 @@ export const SIGNALS: Readonly<Record<DriftSignalName, SignalRules>> = {
   gap: { bounds: [-1, 3], minChange: 0.05, minDeviation: 0.02, twoSided: false },
 }
 
-/** Fewer scored tokens of a request say nothing. */
+/** Minimum scored tokens of a request that the detectors read. */
 export const MIN_TOKENS = 8
 
 /**
  * Maximum observations of a domain and mask a minute. Where more requests were scored, each observation is the mean over some
- * of them, which is as sure and never rarer than what the thresholds were calibrated for. It bounds the work, and the number of
+ * of them, which has no more noise than the single requests that the thresholds were calibrated for. It bounds the work, and the number of
  * observations in a month (345,600), and so of false alarms.
  */
 export const OBSERVATIONS_PER_MINUTE = 8

@@ -66,7 +66,7 @@ export async function listAlertsBetween(
     .limit(MAX_LISTED)
 }
 
-/** Raises alerts. One of whose kind and subject another one holds is not raised again. */
+/** Raises alerts. An alert is not raised again while one of the same kind and subject holds. */
 export async function raiseAlerts(db: Database, rows: readonly AlertRow[]): Promise<void> {
   const [first, ...rest] = rows.map((row) => db.insert(alerts).values(row).onConflictDoNothing())
   if (first) await db.batch([first, ...rest])

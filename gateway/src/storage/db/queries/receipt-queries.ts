@@ -130,7 +130,7 @@ export async function moveReceiptHorizon(db: Database, beforeMs: number): Promis
     })
 }
 
-/** Returns when the receipt was stored that `count` receipts were stored after, about; undefined if there are not as many. */
+/** Returns about when the receipt was stored after which `count` others were stored; undefined if there are fewer. */
 export async function findReceiptTime(db: Database, count: number): Promise<number | undefined> {
   const last = sql`(select max(rowid) from ${receipts})`
   const row = await db

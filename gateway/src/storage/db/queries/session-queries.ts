@@ -9,7 +9,7 @@ export type SessionRow = typeof dashboardSessions.$inferSelect
 /** A one-time link as stored. */
 export type LinkRow = typeof dashboardLinks.$inferSelect
 
-/** Sessions of one key; who signs in with it once more ends the one that was used longest ago. */
+/** Maximum sessions of one key; the next one ends the one that was used longest ago. */
 const MAX_SESSIONS_PER_KEY = 100
 
 /** Stores a session. */

@@ -29,7 +29,7 @@ export function addToUsageDays(db: Database, json: string) {
 
 /**
  * Returns the tokens that a key, or all keys of a tenant, were charged from the beginning of the day of `fromMs` until
- * `beforeMs`. Days are summed, the last one as well, without its receipts since `beforeMs`: so the cost is that of these, and
+ * `beforeMs`. It sums days, the last one too, and subtracts the receipts since `beforeMs`. So it reads only these receipts, and
  * older ones can be deleted.
  */
 export async function sumChargedTokens(

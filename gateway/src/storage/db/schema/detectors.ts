@@ -33,7 +33,7 @@ export const alerts = sqliteTable(
     id: text().primaryKey(),
     kind: text().$type<AlertKind>().notNull(),
     model: text().notNull(),
-    /** What it is about, as one text: a domain, with its mask if the kind is of one, or a node and its mask. */
+    /** What it is about, as one text: a domain, a domain and a mask, or a node and a mask, by the kind. */
     subject: text().notNull(),
     domain: text(),
     maskVersion: integer(),

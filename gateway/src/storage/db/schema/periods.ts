@@ -100,9 +100,9 @@ export const trafficPeriods = sqliteTable(
 )
 
 /**
- * Domains that periods count by name: registered ones, and the first others of a model. What was stored before `since` is counted
- * under `(other)`, so that a receipt always says which rows it was counted in. In the row of `(other)` it is when something was
- * counted under it last.
+ * Domains that periods count by name: registered ones, and the first others of a model. Receipts that were stored before `since`
+ * are counted under `(other)`, so that a receipt always tells which rows count it. In the row of `(other)`, `since` is when
+ * something was counted under it last.
  */
 export const periodDomains = sqliteTable(
   'period_domains',
