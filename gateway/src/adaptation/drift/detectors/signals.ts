@@ -30,7 +30,7 @@ export const MIN_TOKENS = 8
 
 /**
  * Maximum observations of a domain and mask a minute. Where more requests were scored, each observation is the mean over some
- * of them, which has no more noise than the single requests that the thresholds were calibrated for. It bounds the work, and the number of
- * observations in a month (345,600), and so of false alarms.
+ * of them, which has no more noise than the single requests that the thresholds were calibrated for. It bounds the work, and
+ * the number of observations in a month (345,600), and so of false alarms.
  */
 export const OBSERVATIONS_PER_MINUTE = 8
