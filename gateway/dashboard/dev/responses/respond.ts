@@ -12,7 +12,7 @@ import { MODEL } from './service.ts'
 import { trials } from './trials.ts'
 import { update, updates } from './updates.ts'
 
-/** Which service responds: one with traffic, one that just started, or one with 50 domains. */
+/** The service that responds: one with traffic, one that just started, or one with 50 domains. */
 export type Mode = 'live' | 'empty' | 'many'
 
 /** The response to a `GET` of the admin API; undefined where there is none. */

@@ -39,7 +39,7 @@ export const ROUTES: readonly Route[] = [
 export interface NavigationEntry {
   to: string
   title: string
-  /** Who may see the page. */
+  /** Roles that may see the page. */
   roles: readonly SessionEntry['role'][]
 }
 

@@ -1,6 +1,6 @@
 /** Colours of charts. They are CSS variables, so that they follow the theme; canvases need them resolved. */
 
-/** Number of categorical colours; what comes after them repeats them dashed. */
+/** Number of categorical colours; later categories repeat them dashed. */
 const CATEGORIES = 8
 
 /** The colour of a line: the index of a category, or a role. */

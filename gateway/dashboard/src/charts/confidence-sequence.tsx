@@ -25,7 +25,7 @@ interface ConfidenceSequenceProps {
   limit: number
 }
 
-/** How the interval of a trial closes in on the bound as tokens are scored. Not enough tokens is said, not drawn as zero. */
+/** The interval of a trial against its bound as tokens are scored. Without points it says that there are too few tokens. */
 export function ConfidenceSequence({ title, summary, points, limit }: ConfidenceSequenceProps) {
   const x = useMemo(() => points.map(({ tokens }) => tokens), [points])
   const lines = useMemo(

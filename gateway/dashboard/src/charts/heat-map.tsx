@@ -3,17 +3,17 @@ import { heatClass, heatRange, type HeatRange, type HeatScale } from './heat-lev
 
 interface HeatMapProps {
   title: string
-  /** What it says, in words. */
+  /** The content in words, for screen readers. */
   summary: string
   rows: readonly string[]
   columns: readonly string[]
-  /** `[row][column]`: what the colour shows; null: not known. */
+  /** `[row][column]`: value of the colour; null: not known. */
   values: readonly (readonly (number | null)[])[]
   scale: HeatScale
   format: (value: number) => string
   /** Text of a cell. Default: none, for maps of many cells; the cell under the cursor is described above. */
   text?: (row: number, column: number) => string
-  /** What a cell says in full. Default: its row, column and value. */
+  /** Full text of a cell. Default: its row, column and value. */
   describe?: (row: number, column: number) => string
   /** The title of the rows, above them. */
   corner?: string
@@ -105,7 +105,7 @@ export function HeatMap(props: HeatMapProps) {
   )
 }
 
-/** What the colours mean. */
+/** The legend of the colours. */
 function HeatLegend({
   range,
   scale,

@@ -2,11 +2,11 @@ interface IntervalBarProps {
   value: number | null
   lower: number | null
   upper: number | null
-  /** What the interval is compared with. */
+  /** Limit of the value. */
   bound?: number | null
   /** Ends of the scale, the same for all bars of a column. */
   range: readonly [low: number, high: number]
-  /** What it says, in words. */
+  /** The content in words, for screen readers. */
   label: string
 }
 

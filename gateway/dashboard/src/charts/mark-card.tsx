@@ -1,10 +1,10 @@
 import { formatClock, formatUtc } from '../format/times.ts'
 import { MARK_KINDS, type MarkGroup } from './marks.ts'
 
-/** How many decisions a card names. */
+/** Maximum number of decisions on a card. */
 const SHOWN = 5
 
-/** What was decided at a place of the time axis: the same card wherever a mark is pointed at. */
+/** The decisions at one place of the time axis; the same card in the plot and below it. */
 export function MarkCard({ group, at }: { group: MarkGroup; at: 'row' | 'plot' }) {
   const { position, marks } = group
   const place = position > 0.5 ? { right: `${(1 - position) * 100}%` } : { left: `${position * 100}%` }

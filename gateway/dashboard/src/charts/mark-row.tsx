@@ -39,7 +39,7 @@ export function MarkRow({ groups, onMark }: MarkRowProps) {
   )
 }
 
-/** The decisions of a place, in words; begins with what the button shows where that is their number. */
+/** The decisions of a place, in words; begins with their number if the button shows it. */
 function describeGroup({ marks }: MarkGroup): string {
   const texts = marks.map(describeMark).join(' ')
   return marks.length === 1 ? texts : `${marks.length} decisions. ${texts}`

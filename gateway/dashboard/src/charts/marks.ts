@@ -8,7 +8,7 @@ export interface MarkGroup {
   marks: SeriesMark[]
 }
 
-/** How each kind of mark looks, and its name. */
+/** Shapes and names of the kinds of marks. */
 export const MARK_KINDS: Readonly<Record<SeriesMark['kind'], { shape: string; name: string }>> = {
   promoted: { shape: '▲', name: 'Mask promoted' },
   rolled_back: { shape: '↺', name: 'Rolled back' },

@@ -1,4 +1,4 @@
-/** What a plot shows, as uPlot takes it. */
+/** The content of a plot: lines, bounds and marks, and their columns for uPlot. */
 import type { LineColour } from './colours.ts'
 
 /** Values of a line at each x; null where nothing is known. */
@@ -21,7 +21,7 @@ export interface Bound {
   label: string
 }
 
-/** Everything that a plot draws. */
+/** The content of a plot. */
 export interface PlotContent {
   /** Unix seconds, or numbers; ascending. */
   x: readonly number[]
@@ -29,7 +29,7 @@ export interface PlotContent {
   xEnd: number
   lines: readonly Line[]
   bounds: readonly Bound[]
-  /** Where marks are drawn, on the x axis. */
+  /** Positions of the marks on the x axis. */
   markAt: readonly number[]
 }
 
@@ -70,7 +70,7 @@ export function lonelyIndexes(values: Values): number[] {
   )
 }
 
-/** Whether no line has a value. */
+/** True if no line has a value. */
 export function isEmpty({ lines }: Pick<PlotContent, 'lines'>): boolean {
   return lines.every(({ values }) => values.every((value) => value === null))
 }

@@ -1,10 +1,10 @@
-/** What uPlot draws: lines with bands, bounds and marks. */
+/** Options of uPlot for lines with bands, bounds and marks. */
 import type uPlot from 'uplot'
 import { colourVariable, dashesOf } from './colours.ts'
 import { isEmpty, lonelyIndexes, yRange, type PlotContent } from './plot-data.ts'
 import { timeLabels } from './time-axis.ts'
 
-/** How a plot is drawn; a change makes it anew. */
+/** Settings of a plot; a change makes it anew. */
 export interface PlotShape {
   height: number
   isTime: boolean

@@ -14,9 +14,9 @@ import { colourReader, onThemeChange } from './theme-colours.ts'
 import { periodLabel } from './time-axis.ts'
 
 interface SeriesChartProps {
-  /** What the chart shows; its name for screen readers too. */
+  /** The title, also the name for screen readers. */
   title: string
-  /** What it says, in words: the evidence is below the sentence, for screen readers too. */
+  /** The content in words, for screen readers. */
   summary: string
   /** Starts of the periods, Unix seconds; or numbers with `formatX`. Ascending. */
   x: readonly number[]

@@ -2,7 +2,7 @@ import { sparkPath } from './spark-path.ts'
 
 interface SparklineProps {
   values: readonly (number | null)[]
-  /** What it shows and how it goes, for screen readers. */
+  /** Name and course of the line, for screen readers. */
   label: string
   /** Pixels. */
   width?: number

@@ -10,13 +10,13 @@ interface ConfirmProps {
   title: string
   /** The effects, on whom, and how to return. One paragraph each. */
   consequences: readonly ComponentChildren[]
-  /** Text of the button that does it; says what it does. */
+  /** Text of the button that confirms; names the action. */
   confirm: string
   /** Does it. Errors that it throws are shown in the dialog. */
   act: (reason: string) => Promise<void>
-  /** Said when it is done. */
+  /** Message after success. */
   done: string
-  /** Default: `harm`, for what takes something away. */
+  /** Default: `harm`, for actions that take something away. */
   tone?: 'harm' | 'plain'
   /** Fields between the consequences and the buttons. */
   fields?: ComponentChildren
@@ -30,7 +30,7 @@ interface ConfirmProps {
   small?: boolean
 }
 
-/** A button that says what it will do before it does it. */
+/** A button whose action must be confirmed in a dialog that explains it. */
 export function ConfirmButton(props: ConfirmProps) {
   const { label, tone = 'harm', disabled = false, hint, small = false } = props
   const [isOpen, setOpen] = useState(false)

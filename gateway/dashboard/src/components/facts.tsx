@@ -1,6 +1,6 @@
 import type { ComponentChildren } from 'preact'
 
-/** One figure with what it counts. */
+/** One figure with its label. */
 export interface Fact {
   label: string
   value: ComponentChildren

@@ -8,7 +8,7 @@ interface TextFieldProps {
   type?: 'text' | 'password' | 'number' | 'date'
   placeholder?: string
   hint?: ComponentChildren
-  /** What is wrong with the value. */
+  /** Error of the value. */
   problem?: string | undefined
   required?: boolean
   autocomplete?: string

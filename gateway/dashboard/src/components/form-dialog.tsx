@@ -6,9 +6,9 @@ import { Problem } from './problem.tsx'
 
 interface FormDialogProps {
   title: string
-  /** Text of the button that sends the form; says what it does. */
+  /** Text of the button that sends the form; names the action. */
   submit: string
-  /** Whether the form can be sent. */
+  /** True when the form can be sent. */
   isReady: boolean
   /** Sends it. Errors that it throws are shown. */
   onSubmit: () => Promise<void>

@@ -7,7 +7,7 @@ interface LoadedTogetherProps {
   children: ComponentChildren
 }
 
-/** Says once what failed when nothing that a page shows could be read; else shows the page, whose parts have their own states. */
+/** Shows one error if all resources of a page failed; else the page, whose parts show their own states. */
 export function LoadedTogether({ resources, children }: LoadedTogetherProps) {
   const [first] = resources
   const isBroken = resources.every(({ value, error }) => value === undefined && error && error.status !== 403)

@@ -5,7 +5,7 @@ import { Empty, Failing, Forbidden, Skeleton } from './notices.tsx'
 interface LoadedProps<T> {
   resource: Resource<T>
   children: (value: T) => ComponentChildren
-  /** Shown while it loads, in the size of what comes. Default: three lines. */
+  /** Shown while it loads, in the size of the content. Default: three lines. */
   skeleton?: VNode
   /** Shown instead of the children when the gateway knows nothing of this name (404). */
   missing?: ComponentChildren

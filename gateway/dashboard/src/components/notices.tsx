@@ -1,9 +1,9 @@
-/** The states of a page that has nothing to show, or nothing new. */
+/** Notices of pages and parts: empty, failing, forbidden, loading. */
 import type { ComponentChildren } from 'preact'
 import type { ApiError } from '../data/client.ts'
 import { Code } from './copy-button.tsx'
 
-/** Nothing is there yet: says why and how something comes. */
+/** Notice of an empty page, with the reason and the way to fill it. */
 export function Empty({ title, children }: { title: string; children?: ComponentChildren }) {
   return (
     <div class="notice">
@@ -13,7 +13,7 @@ export function Empty({ title, children }: { title: string; children?: Component
   )
 }
 
-/** What failed, and what to do. A service without a node has not failed: it has not begun. */
+/** An error with advice. A service without a node is not an error: it has not begun. */
 export function Failing({ error, reload }: { error: ApiError; reload?: () => void }) {
   if (error.code === 'no_node_available')
     return (
@@ -46,7 +46,7 @@ function advice(error: ApiError): string {
   return `The gateway's code for it is ${error.code}.`
 }
 
-/** What this key may not see, and which key may. */
+/** Notice that this key may not see the page, with the keys that may. */
 export function Forbidden({ message }: { message?: string }) {
   return (
     <div class="notice">
@@ -58,7 +58,7 @@ export function Forbidden({ message }: { message?: string }) {
   )
 }
 
-/** Lines that keep the place of what is loading. */
+/** Placeholder lines of a part that loads. */
 export function Skeleton({ lines = 3 }: { lines?: number }) {
   return (
     <div class="skeleton" role="status">
@@ -70,7 +70,7 @@ export function Skeleton({ lines = 3 }: { lines?: number }) {
   )
 }
 
-/** Keeps the places of charts that load: their plots of so many pixels, with title, marks and table. */
+/** Placeholders of charts that load: plots of the given heights, pixels, each with title, marks and table. */
 export function ChartSkeleton({ heights }: { heights: readonly number[] }) {
   return (
     <div role="status">

@@ -1,6 +1,6 @@
 import { formatLossDifference, formatNats, NONE, type Maybe } from '../format/numbers.ts'
 
-/** A number that is formatted already, with what it says exactly on hover. */
+/** A formatted number, with its exact value on hover. */
 export function Num({ children, title }: { children: string; title?: string | undefined }) {
   return (
     <span class="num" title={children === NONE ? 'Not known' : title}>
@@ -15,7 +15,7 @@ interface LossDifferenceProps {
   /** Bounds of the interval. */
   lower?: Maybe
   upper?: Maybe
-  /** What is shown without a value. */
+  /** Shown without a value. */
   missing?: string
 }
 

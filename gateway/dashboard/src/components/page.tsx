@@ -4,11 +4,11 @@ import { useNavigation } from '../navigation/navigation.tsx'
 
 interface PageProps {
   title: string
-  /** What is the case, in words with numbers. Read aloud when it changes. */
+  /** The present state, in words with numbers. Read aloud when it changes. */
   sentence?: ComponentChildren
   /** Links and buttons beside the title. */
   actions?: ComponentChildren
-  /** Where this page is, above the title: links to the pages above. */
+  /** Links to the parent pages, above the title. */
   above?: ComponentChildren
   children?: ComponentChildren
 }
@@ -44,7 +44,7 @@ export function Page({ title, sentence, actions, above, children }: PageProps) {
   )
 }
 
-/** Keeps the place of a sentence while what it says loads. */
+/** Placeholder of a sentence while its data load. */
 export function SentencePlace() {
   return (
     <p class="sentence-place">

@@ -7,9 +7,9 @@ import { formatCount, plural } from '../format/numbers.ts'
 export interface Column<Row> {
   key: string
   title: string
-  /** What the cell is sorted by, searched in and exported as. */
+  /** Value of the cell for sorting, filtering and export. */
   value: (row: Row) => CellValue
-  /** What the cell shows. Default: `value`. */
+  /** Content of the cell. Default: `value`. */
   cell?: (row: Row) => ComponentChildren
   /** `end` for numbers. */
   align?: 'start' | 'end'
@@ -23,7 +23,7 @@ export interface Column<Row> {
 }
 
 interface TableProps<Row> {
-  /** What the rows are, for screen readers. */
+  /** Name of the table, for screen readers. */
   caption: string
   columns: readonly Column<Row>[]
   rows: readonly Row[]

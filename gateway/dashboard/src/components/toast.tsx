@@ -1,4 +1,4 @@
-/** Short messages about what was done, at the foot of the page. */
+/** Short messages at the foot of the page that confirm actions. */
 import { createContext, type ComponentChildren } from 'preact'
 import { useCallback, useContext, useRef, useState } from 'preact/hooks'
 
@@ -7,7 +7,7 @@ type Toast = { id: number; text: string; tone: 'plain' | 'harm' }
 const ToastContext = createContext<((text: string, tone?: Toast['tone']) => void) | undefined>(undefined)
 const SHOWN_MS = 8_000
 
-/** Provides {@link useToast} to what is inside, and shows the messages. */
+/** Provides {@link useToast} to its children, and shows the messages. */
 export function ToastProvider({ children }: { children: ComponentChildren }) {
   const [toasts, setToasts] = useState<readonly Toast[]>([])
   const last = useRef(0)

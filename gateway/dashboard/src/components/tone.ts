@@ -1,2 +1,2 @@
-/** How something is: `good`, does `harm`, is `busy`, or neither. */
+/** Meaning of a state for the operator; `quiet` is neither good nor bad. */
 export type Tone = 'good' | 'harm' | 'busy' | 'quiet'

@@ -42,7 +42,7 @@ export function toApiError(cause: unknown): ApiError {
   return new ApiError(cause instanceof Error ? cause.message : String(cause), 0, 'unreachable')
 }
 
-/** What a client needs. */
+/** Dependencies of a client. */
 export interface ClientDeps {
   fetch: (path: string, init: RequestInit) => Promise<Response>
   /** The token of the session; `undefined` before sign-in. */

@@ -1,4 +1,4 @@
-/** Gives components what the admin API returns, and keeps it up to date. */
+/** Provides components with responses of the admin API that are kept up to date. */
 import { createContext, type ComponentChildren } from 'preact'
 import { useCallback, useContext, useEffect, useMemo, useRef, useState } from 'preact/hooks'
 import type { OverviewReport } from '@copal/shared/wire/admin-overview.ts'
@@ -13,7 +13,7 @@ import { ResourceStore } from './resource-store.ts'
 interface Data {
   client: Client
   store: ResourceStore
-  /** Whether events come; if not, pages fetch by themselves. */
+  /** True while events come; else pages fetch by themselves. */
   isLive: boolean
 }
 
@@ -22,7 +22,7 @@ const EVENTS_MS = 30_000
 
 const DataContext = createContext<Data | undefined>(undefined)
 
-/** Provides {@link useResource} and {@link useClient} to what is inside, and receives events of a model. */
+/** Provides {@link useResource} and {@link useClient} to its children, and receives events of a model. */
 export function DataProvider({
   client,
   model,
@@ -93,7 +93,7 @@ const NOT_ASKED: Snapshot = { value: undefined, receivedAtMs: undefined, error: 
  *
  * @param endpoint `undefined`: nothing is fetched yet
  * @param refreshMs period, milliseconds; `undefined`: it is fetched once
- * @param options.keepsLast shows what the last endpoint returned until the new one responds, so that the page does not jump
+ * @param options.keepsLast shows the response of the last endpoint until the new one responds, so that the page does not jump
  */
 export function useResource<T>(
   endpoint: Endpoint<T> | undefined,
@@ -125,7 +125,7 @@ export function useOverview(model: string | undefined): Resource<OverviewReport>
   return useResource(overview(model), useData().isLive ? EVENTS_MS : 5_000)
 }
 
-/** Calls that change something. After one, `refresh` fetches what it has changed. */
+/** The client, and `refresh`, which fetches paths by their prefixes after a change. */
 export function useClient(): Client & { refresh: (...prefixes: string[]) => void } {
   const { client, store } = useData()
   return useMemo(
@@ -139,7 +139,7 @@ export function useClient(): Client & { refresh: (...prefixes: string[]) => void
   )
 }
 
-/** When the oldest of the stale values on the page came, milliseconds; `undefined` while all are fresh. */
+/** Time at which the oldest stale value on the page came, milliseconds; `undefined` while all are fresh. */
 export function useStaleSince(): number | undefined {
   const { store } = useData()
   useNow(1_000)

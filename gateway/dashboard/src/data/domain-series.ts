@@ -8,7 +8,7 @@ export interface EstimateLine {
   upper: (number | null)[]
 }
 
-/** What is known of one domain at each period of a report. */
+/** Losses and traffic of one domain at each period of a report. */
 export interface DomainSeries {
   domain: string
   /** Loss under dense weights, nats a token. */

@@ -23,9 +23,9 @@ export interface List<T> {
   data: T[]
 }
 
-/** What the overview shows; events bring it too. */
+/** The overview, which events bring too. */
 export const overview = (model: Model) => endpoint<OverviewReport>('/admin/overview', { model })
-/** Events by which the gateway sends what has changed. */
+/** Events with which the gateway pushes changes. */
 export const eventsPath = (model: Model) => endpoint('/admin/events', { model }).path
 /** Models and nodes. */
 export const status = () => endpoint<StatusReport>('/admin/status')

@@ -6,7 +6,7 @@ export interface EventConnection {
   close: () => void
 }
 
-/** What live events need. */
+/** Dependencies of {@link receiveEvents}. */
 export interface LiveEventsDeps {
   open: (path: string) => EventConnection
   /** Receives the data of each named event. */
@@ -70,7 +70,7 @@ export function receiveEvents(path: string, names: readonly string[], deps: Live
         if (typeof data === 'string') deps.onEvent(name, JSON.parse(data))
       })
     }
-    // The gateway ends each stream after a while: what it sent is not old.
+    // The gateway ends each stream after a while: the values are still fresh.
     const follow = () => {
       opened.close()
       connect()

@@ -3,7 +3,7 @@ import type { ApiError } from './client.ts'
 import { toApiError } from './client.ts'
 import { isStale, retryDelayMs, type Snapshot } from './resource.ts'
 
-/** What a store needs. Timers are those of the browser. */
+/** Dependencies of a store; the timers are the browser's outside tests. */
 export interface StoreDeps {
   load: (path: string) => Promise<unknown>
   nowMs: () => number
@@ -29,7 +29,7 @@ interface Entry {
 }
 
 const NOTHING: Snapshot = { value: undefined, receivedAtMs: undefined, error: undefined }
-/** Values that nobody shows are kept, so that going back shows them at once; the oldest go first. */
+/** Maximum number of paths. Values that are not shown are kept, so that going back shows them at once; the oldest go first. */
 const MAX_ENTRIES = 64
 
 /** Holds the last response of each path, fetches it again while it is shown, and tells those that show it. */
@@ -114,7 +114,7 @@ export class ResourceStore {
     }
   }
 
-  /** Fetches what is due, after the page was not visible. */
+  /** Fetches due paths, after the page was not visible. */
   wake(): void {
     for (const [path, entry] of this.#entries) {
       if (entry.subscribers.size > 0) this.#schedule(path, entry)

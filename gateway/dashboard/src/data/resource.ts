@@ -1,4 +1,4 @@
-/** What is known of a response that is fetched again and again, and the state in which a page shows it. */
+/** The last response and error of a path that is fetched repeatedly, and the state in which a page shows them. */
 import type { ApiError } from './client.ts'
 
 /** The last response of an endpoint and the last error since. */
@@ -19,7 +19,7 @@ export interface Resource<T> extends Snapshot<T> {
 /** The state of a page: `forbidden` is a key that may not see it. */
 export type ResourceState = 'loading' | 'ready' | 'failing' | 'forbidden' | 'missing'
 
-/** Tells in which state a resource is shown. A value that was received stays visible when later attempts fail. */
+/** Returns the state in which a resource is shown. A received value stays visible when later attempts fail. */
 export function stateOf({ value, error }: Pick<Snapshot, 'value' | 'error'>): ResourceState {
   if (error?.status === 403) return 'forbidden'
   if (error?.status === 404) return 'missing'
@@ -48,7 +48,7 @@ export function retryDelayMs(error: ApiError, failures: number): number | undefi
   return mayHelp ? Math.min(30_000, 1_000 * 2 ** (failures - 1)) : undefined
 }
 
-/** Whether a first response or error has come, so that what stands below can be placed. */
+/** Tells that a first response or error has come, so that the parts below can be placed. */
 export function hasCome({ value, error }: Pick<Snapshot, 'value' | 'error'>): boolean {
   return value !== undefined || error !== undefined
 }

@@ -1,6 +1,6 @@
 /** Sorting, filtering and exporting the rows of a table. */
 
-/** What a cell holds: what it is sorted by, searched in and exported as. */
+/** Value of a cell for sorting, filtering and export. */
 export type CellValue = string | number | boolean | null | undefined
 
 /** The part of a column that rows are sorted, filtered and exported by. */

@@ -1,11 +1,11 @@
-/** Sentences that are built of words, times and losses: pure, and shown with what hovering tells. */
+/** Sentences as data: words, times, losses and links, which components render with details on hover. */
 import { formatLossDifference } from './numbers.ts'
 import { formatSince, formatTime, type Instant } from './times.ts'
 
 /** A part of a sentence. */
 export type Phrase =
   | string
-  /** What is wrong. */
+  /** A problem. */
   | { harm: string }
   /** A difference of losses, nats a token, with the bounds of its interval. */
   | { nats: number; lower?: number; upper?: number }

@@ -71,7 +71,7 @@ export function roundEstimate(seconds: number): number {
   return Math.max(step, Math.round(seconds / step) * step)
 }
 
-/** How long a text that changes with time stays true, milliseconds. */
+/** Delay until a relative time must be rendered again, milliseconds. */
 export function refreshAfterMs(at: Instant, nowMs: number): number {
   const ageMs = Math.abs(nowMs - toMs(at))
   return ageMs < MINUTE_MS ? 1_000 : ageMs < HOUR_MS ? 15_000 : MINUTE_MS

@@ -3,12 +3,12 @@ import { createContext, type ComponentChildren } from 'preact'
 import { useCallback, useContext, useEffect, useMemo, useState } from 'preact/hooks'
 import { hrefOf, pathBelow } from './routes.ts'
 
-/** Where the reader is, and how to go elsewhere. */
+/** The current address, and functions that change it. */
 export interface Navigation {
   /** Path below the dashboard, starting with `/`. */
   path: string
   query: URLSearchParams
-  /** How often the reader went to another page; 0 after loading. */
+  /** Number of navigations since loading. */
   moves: number
   /** Goes to a path below the dashboard. */
   go: (to: string) => void
@@ -20,7 +20,7 @@ export interface Navigation {
 
 const NavigationContext = createContext<Navigation | undefined>(undefined)
 
-/** Provides {@link useNavigation} to what is inside. */
+/** Provides {@link useNavigation} to its children. */
 export function NavigationProvider({ children }: { children: ComponentChildren }) {
   const [address, setAddress] = useState(currentAddress)
   const [moves, setMoves] = useState(0)
@@ -64,7 +64,7 @@ export function NavigationProvider({ children }: { children: ComponentChildren }
   return <NavigationContext.Provider value={navigation}>{children}</NavigationContext.Provider>
 }
 
-/** Where the reader is, and how to go elsewhere. */
+/** The current address, and functions that change it. */
 export function useNavigation(): Navigation {
   const navigation = useContext(NavigationContext)
   if (!navigation) throw new Error('useNavigation is called outside of NavigationProvider.')

@@ -1,4 +1,4 @@
-/** Who is signed in. The key becomes a cookie that scripts cannot read. */
+/** The session of the reader. The key becomes a cookie that scripts cannot read. */
 import { createContext, type ComponentChildren } from 'preact'
 import { useCallback, useContext, useEffect, useMemo, useRef, useState } from 'preact/hooks'
 import type { SessionEntry } from '@copal/shared/wire/admin-session.ts'
@@ -6,7 +6,7 @@ import { createClient, endpoint, toApiError, type ApiError, type Client } from '
 
 const SESSION_PATH = '/dashboard/session'
 
-/** Whether somebody is signed in: `checking` before it is known. */
+/** State of the sign-in; `checking` before it is known. */
 export type SessionState =
   | { state: 'checking' }
   | { state: 'signed-out'; reason?: string }
@@ -22,7 +22,7 @@ interface SessionValue {
 
 const SessionContext = createContext<SessionValue | undefined>(undefined)
 
-/** Provides {@link useSession} to what is inside; takes the code of a one-time link from the address. */
+/** Provides {@link useSession} to its children; takes the code of a one-time link from the address. */
 export function SessionProvider({ children }: { children: ComponentChildren }) {
   const [current, setCurrent] = useState<SessionState>({ state: 'checking' })
   const csrf = useRef<string>(undefined)
@@ -79,21 +79,21 @@ export function SessionProvider({ children }: { children: ComponentChildren }) {
   return <SessionContext.Provider value={value}>{children}</SessionContext.Provider>
 }
 
-/** Whether somebody is signed in, and how to change it. */
+/** State of the sign-in, and functions that change it. */
 export function useSessionState(): SessionValue {
   const value = useContext(SessionContext)
   if (!value) throw new Error('The session is used outside of SessionProvider.')
   return value
 }
 
-/** The session of who is signed in. Only pages behind the sign-in call it. */
+/** The current session. Only pages behind the sign-in call it. */
 export function useSession(): SessionEntry {
   const { current } = useSessionState()
   if (current.state !== 'signed-in') throw new Error('Nobody is signed in.')
   return current.session
 }
 
-/** The state after a sign-in that failed, with what to do. */
+/** The state after a failed sign-in, with advice. */
 function signedOut(error: ApiError, byLink: boolean): SessionState {
   if (byLink && error.status === 401)
     return {

@@ -1,7 +1,7 @@
 import type { AuditPage } from '@copal/shared/wire/admin-audit.ts'
 import { endpoint, type Endpoint } from '../../data/client.ts'
 
-/** What a list of entries is narrowed to. */
+/** Filter of a list of entries. */
 export interface AuditFilter {
   actor?: string | undefined
   target?: string | undefined

@@ -1,8 +1,8 @@
-/** What entries of the audit log name, as paths of the dashboard, and how they read. */
+/** Pages, outcomes and changes that entries of the audit log refer to. */
 import type { AuditEntry } from '@copal/shared/wire/admin-audit.ts'
 import { paths } from '../../navigation/routes.ts'
 
-/** The page of what an entry was done to; `undefined` where there is none. */
+/** The page of an entry's target; `undefined` where there is none. */
 export function targetPath({ action, target }: Pick<AuditEntry, 'action' | 'target'>): string | undefined {
   const id = target.split('/').at(-1) ?? ''
   if (target.startsWith('key_')) return `/keys?q=${encodeURIComponent(target)}`
@@ -16,7 +16,7 @@ export function targetPath({ action, target }: Pick<AuditEntry, 'action' | 'targ
   return undefined
 }
 
-/** The page of who did it; `undefined` for the admin key and the service. */
+/** The page of an actor; `undefined` for the admin key and the service. */
 export function actorPath(actor: string): string | undefined {
   const [kind, id] = actor.split(':')
   if (kind === 'node' && id !== undefined) return `${paths.nodes()}?q=${encodeURIComponent(id)}`
@@ -24,7 +24,7 @@ export function actorPath(actor: string): string | undefined {
   return actor.startsWith('key_') ? `/keys?q=${encodeURIComponent(actor)}` : undefined
 }
 
-/** How an action ended, in a word; empty where the entry does not say. */
+/** The outcome of an action, in a word; empty where the entry has none. */
 export function outcomeOf(after: unknown): string {
   if (typeof after !== 'object' || after === null) return ''
   for (const name of ['error', 'verdict', 'outcome', 'status'])
@@ -37,7 +37,7 @@ function wordOf(outcome: unknown): string {
   return String(outcome).replaceAll('_', ' ')
 }
 
-/** Fields that tell the outcome and not what was changed. */
+/** Fields with the outcome rather than a change. */
 const OUTCOME_FIELDS = new Set(['status', 'error', 'verdict', 'outcome'])
 
 /** Characters of a value that are shown. */
@@ -47,7 +47,7 @@ function shorten(json: string | undefined): string | undefined {
   return json === undefined || json.length <= MAX_SHOWN ? json : `${json.slice(0, MAX_SHOWN)}…`
 }
 
-/** What differs between the state before and after, one line a field. */
+/** Differences between the state before and after, one line a field. */
 export function changesOf({ before, after }: Pick<AuditEntry, 'before' | 'after'>): string[] {
   const old = fieldsOf(before)
   const now = fieldsOf(stateOf(after))

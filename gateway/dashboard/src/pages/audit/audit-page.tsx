@@ -16,7 +16,7 @@ import { newestAudit } from './audit-endpoints.ts'
 import { actorPath, changesOf, outcomeOf, targetPath } from './audit-links.ts'
 import { VerifyChain } from './verify-button.tsx'
 
-/** Who did what to what, newest first, and whether the log is as it was written. */
+/** The audit log, newest first, and a check of its hashes. */
 export function AuditPage() {
   const { query, setQuery } = useNavigation()
   const actor = query.get('actor') ?? undefined
@@ -206,7 +206,7 @@ function columnsOf(narrow: (name: 'actor' | 'target', value: string) => void): C
   ]
 }
 
-/** A name that links to what it names, and a button that shows only its entries. */
+/** A name that links to its page, and a button that shows only its entries. */
 function Named({ text, path, onNarrow }: { text: string; path: string | undefined; onNarrow: () => void }) {
   return (
     <span class="named">

@@ -2,7 +2,7 @@
 import type { AuditEntry, AuditPage } from '@copal/shared/wire/admin-audit.ts'
 import { auditHash, FIRST_PREVIOUS_HASH } from '@copal/shared/wire/audit-hash.ts'
 
-/** What a check found. */
+/** Result of a check. */
 export type ChainCheck =
   | { sound: true; rows: number; last: string | null }
   | { sound: false; rows: number; brokenAt: number; what: string }

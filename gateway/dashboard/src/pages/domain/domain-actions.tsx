@@ -32,7 +32,7 @@ export function UpdateDomain({ name, entry }: DomainProps) {
   )
 }
 
-/** Takes something of a domain away. */
+/** Buttons that remove the own mask, the statistics, the texts or all of a domain. */
 export function RemoveFromDomain({ name, entry }: DomainProps) {
   const { send, refresh } = useClient()
   const { go } = useNavigation()

@@ -21,7 +21,7 @@ import { KeptTexts } from './kept-texts.tsx'
 import { NextUpdate } from './next-update.tsx'
 import { ReviewQueue } from './review-queue.tsx'
 
-/** One domain: what pruning costs it, what is kept of it, and what makes its next update. */
+/** One domain: cost of pruning, kept texts, and its next update. */
 export function DomainPage({ params }: { params: PathParams }) {
   const name = params['name'] ?? ''
   const session = useSession()
@@ -80,7 +80,7 @@ function DomainSentence({ name, entry }: { name: string; entry: DomainEntry | un
   return error ? null : <SentencePlace />
 }
 
-/** What masks did to held-out text: of this domain by mask, and of all domains as the R matrix. */
+/** Perplexities of held-out text: of this domain by mask, and of all domains as the R matrix. */
 function HeldOut({ name }: { name: string }) {
   const resource = useResource(drift(useModel()), 120_000)
   return (

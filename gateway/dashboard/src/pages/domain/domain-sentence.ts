@@ -7,7 +7,7 @@ import { paths } from '../../navigation/routes.ts'
 import { formatLossDifference, formatShare } from '../../format/numbers.ts'
 import { endSentence, type Phrase } from '../../format/phrases.ts'
 
-/** Says how much traffic a domain brings, what pruning costs it under which mask, and whether it drifts. */
+/** States a domain's share of the traffic, its cost of pruning and mask, and its drift. */
 export function costPhrases(
   name: string,
   overview: OverviewReport,
@@ -46,7 +46,7 @@ export function costPhrases(
   ]
 }
 
-/** One thing that may make a domain due, and how far off it is. */
+/** One trigger of an update of a domain, and its progress. */
 export interface TriggerRow {
   name: string
   /** 0 to 1; `undefined` where it cannot be measured. */
@@ -55,7 +55,7 @@ export interface TriggerRow {
   dueAt: string
 }
 
-/** What makes a domain due for an update, and how far off each is. */
+/** The triggers of an update of a domain with their progress. */
 export function triggerRows(
   domain: TriggerDomain,
   policy: AdaptationPolicy['triggers'] | undefined,
@@ -79,7 +79,7 @@ export function triggerRows(
   return rows
 }
 
-/** Says when the next update of a domain starts, or what it waits for. */
+/** States when the next update of a domain starts, or why it waits. */
 export function nextUpdatePhrases(name: string, triggers: TriggersReport): Phrase[] {
   const domain = triggers.domains.find((entry) => entry.domain === name)
   const { running } = triggers

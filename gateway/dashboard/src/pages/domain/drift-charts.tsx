@@ -18,7 +18,7 @@ import { scoredNote, whyNothingScored } from './scored-note.ts'
 
 const SYNC = 'domain'
 
-/** Is the traffic changing (dense), and what does pruning cost (gap)? With the decisions on the shared axis. */
+/** Drift of the traffic (dense) and cost of pruning (gap) over time, with the decisions on the shared axis. */
 export function DriftCharts({ report, domain }: { report: SeriesReport; domain: string }) {
   const { go } = useNavigation()
   const joined = useMemo(() => joinMasks(report, domain), [report, domain])

@@ -17,7 +17,7 @@ export function stageName(version: number): string {
   return version === 0 ? 'dense' : `mask ${version}`
 }
 
-/** How far each perplexity is from the dense one of its domain, per cent; null where either is not known. */
+/** The distance of each perplexity from the dense one of its domain, per cent; null where either is not known. */
 export function changesFromDense({ stages, perplexity }: RMatrix): (number | null)[][] {
   const dense = perplexity[stages.findIndex(({ mask_version: version }) => version === 0)]
   return perplexity.map((row) =>

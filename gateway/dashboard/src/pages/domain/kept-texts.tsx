@@ -5,7 +5,7 @@ import { Time } from '../../components/time.tsx'
 import { formatCount } from '../../format/numbers.ts'
 import { NewestTexts } from './newest-texts.tsx'
 
-/** How much text of a domain is kept, how old, and for whom. */
+/** The kept texts of a domain: amount, age and owner. */
 export function KeptTexts({ entry, showsTexts }: { entry: DomainEntry | undefined; showsTexts: boolean }) {
   const [isOpen, setOpen] = useState(false)
   if (!entry) return <p class="soft">No text of it is kept yet: none was sampled.</p>

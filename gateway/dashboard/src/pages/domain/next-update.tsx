@@ -8,7 +8,7 @@ import { formatCount, formatShare } from '../../format/numbers.ts'
 import { useModel } from '../../navigation/navigation.tsx'
 import { nextUpdatePhrases, triggerRows } from './domain-sentence.ts'
 
-/** What starts the next update of a domain, and how far off it is. */
+/** The triggers of the next update of a domain, and their progress. */
 export function NextUpdate({ name }: { name: string }) {
   const model = useModel()
   const resource = useResource(triggers(model), 60_000)

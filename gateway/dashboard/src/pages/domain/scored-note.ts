@@ -1,8 +1,8 @@
-/** What the intervals of a domain's charts rest on, in words. */
+/** The scored requests behind the intervals of a domain's charts, in words. */
 import type { DomainSeries } from '../../data/domain-series.ts'
 import { formatCount, formatShare } from '../../format/numbers.ts'
 
-/** Says why nothing was scored: there was no traffic, or for which reason most requests were not. */
+/** The reason why nothing was scored: no traffic, or the most frequent reason of the requests. */
 export function whyNothingScored({ totals }: DomainSeries): string {
   if (totals.requests === 0) return 'No requests in this time.'
   if (totals.scored > 0) return 'Too few requests were scored in this time.'
@@ -10,7 +10,7 @@ export function whyNothingScored({ totals }: DomainSeries): string {
   return `Nothing was scored in this time${most ? `: ${formatCount(most[0])} of ${formatCount(totals.requests)} requests ${most[0] === 1 ? 'was' : 'were'} ${most[1]}` : ''}.`
 }
 
-/** How many requests were not scored for each reason, without those that none has. */
+/** Counts of requests that were not scored, by reason; reasons with none are left out. */
 function reasonsOf({ notScored }: DomainSeries['totals']): [count: number, reason: string][] {
   const { not_sampled: notSampled, too_short: tooShort, budget, evicted, failed } = notScored
   const reasons: [number, string][] = [
@@ -23,7 +23,7 @@ function reasonsOf({ notScored }: DomainSeries['totals']): [count: number, reaso
   return reasons.filter(([count]) => count > 0)
 }
 
-/** Says how many requests the intervals rest on, and why the others were not scored. */
+/** The number of scored requests, and the reasons why the others were not. */
 export function scoredNote({ totals }: DomainSeries): string {
   if (totals.requests === 0) return 'No requests in this time.'
   const others = reasonsOf(totals).map(([count, reason]) => `${formatCount(count)} ${reason}`)

@@ -24,7 +24,7 @@ export function domainRows(
     .toSorted((a, b) => (b.summary?.traffic_share ?? 0) - (a.summary?.traffic_share ?? 0))
 }
 
-/** Says how many domains there are, which of them drift, and what waits for a decision. */
+/** Counts domains, and names those that drift and those that wait for a decision. */
 export function domainsSentence(rows: readonly DomainRow[], proposals: readonly ProposalEntry[]): Phrase[] {
   const drifting = rows.filter(({ summary }) => summary?.drifting).map(({ name }) => name)
   const inReview = rows.reduce((sum, { entry }) => sum + (entry?.review_samples ?? 0), 0)

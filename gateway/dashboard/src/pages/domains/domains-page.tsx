@@ -16,7 +16,7 @@ import { DomainsTable } from './domains-table.tsx'
 import { GapByDomain } from './gap-by-domain.tsx'
 import { Proposals } from './proposals.tsx'
 
-/** All domains: what pruning costs each, what is kept of it, and what was found. */
+/** All domains: cost of pruning, kept texts, and domains found in the traffic. */
 export function DomainsPage() {
   const { role } = useSession()
   return role === 'tenant' ? <TenantDomains /> : <AllDomains />

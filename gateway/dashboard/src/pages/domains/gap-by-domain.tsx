@@ -15,7 +15,7 @@ import { paths } from '../../navigation/routes.ts'
 /** The domains with the most traffic have colours; the others are drawn behind them. */
 const COLOURED = 8
 
-/** What pruning costs each domain over time, in per cent of perplexity. */
+/** The cost of pruning of each domain over time, per cent of perplexity. */
 export function GapByDomain({ report }: { report: SeriesReport }) {
   const { go } = useNavigation()
   const gaps = useMemo(() => gapsByDomain(report), [report])

@@ -9,7 +9,7 @@ interface SummaryProps {
   isDense: boolean
 }
 
-/** What pruning costs a domain, or why it is not known. */
+/** The cost of pruning of a domain, or the reason why it is not known. */
 export function Cost({ summary, isDense }: SummaryProps) {
   if (!summary) return <span class="soft">–</span>
   const { gap } = summary
@@ -23,7 +23,7 @@ export function Cost({ summary, isDense }: SummaryProps) {
   )
 }
 
-/** Whether a domain drifts, as far as it is scored. */
+/** Drift of a domain, as far as it is scored. */
 export function DriftState({ summary }: Pick<SummaryProps, 'summary'>) {
   if (summary?.drifting) return <Status tone="harm">drifting</Status>
   return summary && summary.gap !== null ? (

@@ -20,7 +20,7 @@ const DAY_MS = 86_400_000
 /** Days before its end from which a key is named in the sentence. */
 const NEAR_END_DAYS = 7
 
-/** The sentence of all keys: how many, what they used, and which need a look. */
+/** The sentence of all keys: count, tokens used, and keys near a limit or their end. */
 export function keysSentence(
   keys: readonly KeyEntry[],
   rows: readonly UsageRow[] | undefined,

@@ -25,7 +25,7 @@ const VIEWS = [
 /** Days of usage that are shown. */
 const USAGE_DAYS = 30
 
-/** Keys, what they used, and what they may use. */
+/** Keys, their usage and their limits. */
 export function KeysPage() {
   const { query, setQuery } = useNavigation()
   const { may_change: mayChange, role } = useSession()

@@ -18,7 +18,7 @@ import { SAMPLING_WORDS, SCOPE_WORDS } from './key-words.ts'
 import { describeLimits } from './limit-inputs.tsx'
 import type { UsageRow } from './usage-rows.ts'
 
-/** How long the old secret of a rotated key stays valid. */
+/** Time for which the old secret of a rotated key stays valid. */
 const GRACE_SECONDS = 24 * 3600
 
 interface KeysSectionProps {
@@ -28,7 +28,7 @@ interface KeysSectionProps {
   onRotated: (created: CreatedKey) => void
 }
 
-/** All keys with what they may do. */
+/** All keys with their scopes, limits and usage. */
 export function KeysSection({ keys, usage, filter, onRotated }: KeysSectionProps) {
   const { may_change: mayChange, role } = useSession()
   const months = new Map(usage?.map(({ key, month }) => [key, month]))

@@ -29,7 +29,7 @@ export function LimitInputs({
   )
 }
 
-/** The sampling policies with what they mean. */
+/** The sampling policies with their meanings. */
 const SAMPLING: readonly { value: SamplingPolicy; label: string }[] = [
   { value: 'opt_in', label: 'Only requests that ask for it' },
   { value: 'always', label: 'All but requests that refuse' },

@@ -7,7 +7,7 @@ const DAY_MS = 86_400_000
 /** Tokens of one key on each day, oldest first. */
 type KeyUsage = UsageReport['data'][number]
 
-/** A key's usage with what it may use this month. */
+/** A key's usage beside its limit of the month. */
 export interface UsageRow extends KeyUsage {
   /** Tokens since the first of the month, UTC. */
   month: number

@@ -12,7 +12,7 @@ import { NEAR_LIMIT } from './key-words.ts'
 import { UsageBars } from './usage-bars.tsx'
 import { daysOf, tokensByDay, type UsageRow } from './usage-rows.ts'
 
-/** What keys used, by day. */
+/** Tokens that keys used, by day. */
 export function UsageSection({
   usage,
   rows,

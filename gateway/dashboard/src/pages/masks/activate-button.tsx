@@ -16,7 +16,7 @@ interface ActivateButtonProps {
   label?: string
 }
 
-/** Makes an earlier mask active, after it said what that changes. */
+/** Makes an earlier mask active, after a confirmation. */
 export function ActivateButton({ model, from, to, masks, nodes, label }: ActivateButtonProps) {
   const client = useClient()
   const { may_change: mayChange } = useSession()

@@ -1,10 +1,10 @@
-/** What making an earlier mask active does, before an operator does it. */
+/** The effects of making an earlier mask active, told to the operator before. */
 import type { MaskEntry, NodeEntry } from '@copal/shared/wire/admin.ts'
 import { maskName, maskNameFirst, maskVerb } from '../../format/mask-names.ts'
 import { plural } from '../../format/numbers.ts'
 import { listNames } from '../../format/phrases.ts'
 
-/** What a change of the active mask concerns. */
+/** A change of the active mask. */
 export interface Activation {
   model: string
   from: number
@@ -13,7 +13,7 @@ export interface Activation {
   nodes: readonly NodeEntry[]
 }
 
-/** Says what making an earlier mask active does. */
+/** The effects of making an earlier mask active, and the way back. */
 export function activationConsequences({ model, from, to, masks, nodes }: Activation): string[] {
   const alive = nodes.filter((node) => node.alive && !node.draining && node.model === model)
   const holding = alive.filter((node) =>

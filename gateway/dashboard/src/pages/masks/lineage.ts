@@ -1,7 +1,7 @@
 /** The lineage of masks as a line with branches, one row a mask. */
 import type { MaskEntry } from '@copal/shared/wire/admin.ts'
 
-/** What a row needs of a mask. */
+/** The fields of a mask that a row depends on. */
 export type LineageMask = Pick<MaskEntry, 'version' | 'parent_version' | 'active' | 'promoted_at'>
 
 /** One row of the drawing; row 0 is the newest mask, the last row the dense weights (version 0). */

@@ -32,7 +32,7 @@ export function SparsitySection({ mask }: { mask: MaskEntry }) {
   )
 }
 
-/** How two masks differ, as a picture. */
+/** The difference of two masks by linear, layers × kinds. */
 export function ChurnSection({ mask, masks }: { mask: MaskEntry; masks: readonly MaskEntry[] }) {
   const [chosen, setChosen] = useState<number>()
   const other = chosen ?? mask.parent_version ?? 0

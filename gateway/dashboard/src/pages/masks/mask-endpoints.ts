@@ -4,6 +4,6 @@ import { endpoint } from '../../data/client.ts'
 /** The sparsity of each linear of a mask. */
 export const maskLinears = (version: number, model: string | undefined) =>
   endpoint<MaskLinears>(`/admin/masks/${version}/linears`, { model })
-/** How two masks differ, linear by linear; version 0 is dense. */
+/** The difference of two masks by linear; version 0 is dense. */
 export const maskChurn = (version: number, other: number, model: string | undefined) =>
   endpoint<MaskChurn>(`/admin/masks/${version}/churn/${other}`, { model })

@@ -23,7 +23,7 @@ import { ChurnSection, SparsitySection } from './linear-maps.tsx'
 import { maskSentence, perplexityRows, stateOfMask, type PerplexityRow } from './mask-words.ts'
 import { updateOf } from './masks-page.tsx'
 
-/** One mask: what chose it, where it leaves weights out, how it differs from others, what it costs. */
+/** One mask: the domains that it was chosen for, its sparsity by linear, its difference from others, its perplexity. */
 export function MaskPage({ params }: { params: PathParams }) {
   const version = Number(params['version'])
   const model = useModel()

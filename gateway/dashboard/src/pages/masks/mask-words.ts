@@ -48,7 +48,7 @@ export function maskSentence(mask: MaskEntry, { word }: { word: string }): strin
   return `${maskNameFirst(mask.version)} ${STATE_CLAUSES[word] ?? `${word} now`}. It leaves out ${formatShare(mask.sparsity)} of the weights${churn}. It was chosen for ${listNames(mask.domains)}; its file has ${formatBytes(mask.bytes)}.`
 }
 
-/** What the sentence of a mask says of its state; a mask that serves says what it serves. */
+/** Clauses of the sentence of a mask by its state; the others are `… now`. */
 const STATE_CLAUSES: Readonly<Record<string, string>> = {
   previous: 'is the one before the active mask',
   served: 'has served',
@@ -65,7 +65,7 @@ export interface PerplexityRow {
   own: number
   parent: number | null
   dense: number | null
-  /** Whether the domain was among those that chose the mask. */
+  /** True if the mask was chosen for the domain. */
   learned: boolean
 }
 

@@ -33,7 +33,7 @@ const HEADINGS: readonly Heading[] = [
   { title: 'Created', align: 'end' },
 ]
 
-/** The masks of a model: where each comes from, what serves, what served. */
+/** The masks of a model: lineage and states. */
 export function MasksPage() {
   const model = useModel()
   const masks = useResource(endpoints.masks(model), 15_000)

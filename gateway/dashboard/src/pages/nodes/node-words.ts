@@ -71,7 +71,7 @@ function describeServing(able: number, all: number): string {
   return `${plural(able, 'node')} of ${all} ${able === 1 ? 'serves' : 'serve'}`
 }
 
-/** Says what draining a node does. */
+/** The effects of draining a node, and the way back. */
 export function drainConsequences(node: NodeEntry, nodes: readonly NodeEntry[]): string[] {
   const others = nodes.filter(
     (other) => other.id !== node.id && other.model === node.model && other.alive && !other.draining,

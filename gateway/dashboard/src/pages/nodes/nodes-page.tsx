@@ -28,7 +28,7 @@ import {
   stateOfNode,
 } from './node-words.ts'
 
-/** The nodes: what each serves, how busy it is, whether its weights are sound. */
+/** The nodes: masks, load, and the soundness of their weights. */
 export function NodesPage() {
   const model = useModel()
   const status = useResource(endpoints.status(), 3_000)

@@ -8,10 +8,10 @@ import { DECISION_KINDS, DECISION_VERDICTS } from '../../format/words.ts'
 import { Link } from '../../navigation/link.tsx'
 import { paths } from '../../navigation/routes.ts'
 
-/** How many are shown; the page of updates has all. */
+/** Number of decisions that are shown; the page of updates has all. */
 const SHOWN = 10
 
-/** What was decided and why, newest first. */
+/** Recent decisions with their reasons, newest first. */
 export function Decisions({ decisions }: { decisions: readonly RecentDecision[] }) {
   return (
     <Section title="Decisions" note="newest first" actions={<Link to="/updates">All updates</Link>}>

@@ -52,7 +52,7 @@ const columnsOf = (isDense: boolean): readonly Column<DomainSummary>[] => [
   },
 ]
 
-/** The domains with the most traffic, what pruning costs them, and whether they drift. */
+/** The domains with the most traffic: cost of pruning and drift. */
 export function DomainsByTraffic({
   domains,
   isDense,

@@ -14,7 +14,7 @@ import { OverviewSkeleton } from './overview-skeleton.tsx'
 import { adaptingSentence, costSentence, curlExample, healthSentence, isUnused } from './status-sentences.ts'
 import { TrafficFacts } from './traffic-facts.tsx'
 
-/** Is it well? Is it adapting? What changed, and did it help? */
+/** The overview: health, adaptation, recent decisions and their effects. */
 export function OverviewPage() {
   const resource = useOverview(useModel())
   const { value } = resource
@@ -65,7 +65,7 @@ function OverviewBody({ overview }: { overview: OverviewReport }) {
   )
 }
 
-/** How the first traffic comes. */
+/** Instructions for the first request. */
 function FirstRequest({ model }: { model: string }) {
   return (
     <Section title="First request" class="overview-first">

@@ -1,4 +1,4 @@
-/** The sentences of the overview: is it well, what does pruning cost, is it adapting. */
+/** The sentences of the overview: health, cost of pruning, adaptation. */
 import type { DomainSummary, OverviewReport } from '@copal/shared/wire/admin-overview.ts'
 import { paths } from '../../navigation/routes.ts'
 import { formatProgress, formatShare, plural } from '../../format/numbers.ts'
@@ -9,7 +9,7 @@ import { secondsLeft, timeLeft } from '../../format/times.ts'
 /** A share of failed requests above which the service is not called well. */
 const MAX_FAILED_SHARE = 0.01
 
-/** What is wrong now, one phrase each, worst first; empty when all is well. */
+/** Present problems, one phrase each, worst first; empty when all is well. */
 function problemsOf({ nodes, traffic, alerts, model }: OverviewReport): string[] {
   const alive = nodes.filter((node) => node.alive)
   const problems: string[] = []
@@ -26,7 +26,7 @@ function problemsOf({ nodes, traffic, alerts, model }: OverviewReport): string[]
   return problems
 }
 
-/** Says what is wrong, or that all is well, and which mask serves since when. */
+/** Names the problems, or says that all is well; then the mask that serves, and since when. */
 export function healthSentence(overview: OverviewReport): Phrase[] {
   const { model } = overview
   const problems = problemsOf(overview)
@@ -41,7 +41,7 @@ export function healthSentence(overview: OverviewReport): Phrase[] {
 
 type CostlyDomain = DomainSummary & { gap: NonNullable<DomainSummary['gap']> }
 
-/** Says what pruning costs: the domain that pays most, and the bound of the others. */
+/** States the cost of pruning: the domain with the highest, and the bound of the others. */
 export function costSentence({ model, domains }: OverviewReport): Phrase[] {
   if (model.active_version === 0) return []
   const known = domains
@@ -66,7 +66,7 @@ export function costSentence({ model, domains }: OverviewReport): Phrase[] {
   ]
 }
 
-/** Says what is adapting now, with the time that is left. */
+/** States the running update with the time left. */
 export function adaptingSentence({ updates }: OverviewReport, nowMs: number): Phrase[] {
   const running = updates.filter((update) => !hasEnded(update))
   const [first] = running

@@ -3,7 +3,7 @@ import { Sparkline } from '../../charts/sparkline.tsx'
 import { Facts } from '../../components/facts.tsx'
 import { formatBytes, formatCount, formatMs, formatNumber, formatShare } from '../../format/numbers.ts'
 
-/** The figures of the last minutes, and what the mask saves. */
+/** Figures of the last minutes, and the memory that the mask saves. */
 export function TrafficFacts({ overview }: { overview: OverviewReport }) {
   const { traffic, nodes, model } = overview
   const alive = nodes.filter((node) => node.alive).length

@@ -17,7 +17,7 @@ export function commonTokens(left: readonly { text: string }[], right: readonly 
   return shorter
 }
 
-/** Differences of speed below are not told: they are within what two runs differ by. */
+/** Ratio of speeds below which they count as equal: two runs of one mask differ as much. */
 const SAME_SPEED = 1.05
 
 /** Compares two answers that have ended. */

@@ -9,7 +9,7 @@ export interface WeightChoice {
   isLoaded: boolean
 }
 
-/** Returns the choices: the active mask first, then what live nodes hold, then the others whose file is kept. */
+/** Returns the choices: the active mask first, then weights that live nodes hold, then other masks whose file is kept. */
 export function weightChoices(
   model: string,
   activeVersion: number,
@@ -38,7 +38,7 @@ export function weightChoices(
     )
 }
 
-/** The two choices to begin with: what the address names, else the active mask beside the dense weights. */
+/** The first two choices: those of the address, else the active mask beside the dense weights. */
 export function firstChoices(
   choices: readonly WeightChoice[],
   query: { left: string | null; right: string | null },

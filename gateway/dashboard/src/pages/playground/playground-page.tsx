@@ -214,7 +214,7 @@ function Compare({ model, masks, status }: CompareProps) {
 
 const TINT_WORDS = ['above 50 %', '20 to 50 %', '5 to 20 %', '1 to 5 %', 'below 1 %']
 
-/** What the tints mean. */
+/** The legend of the tints. */
 function TintLegend() {
   return (
     <ul class="tint-legend soft" aria-label="Probability of a token by its tint">

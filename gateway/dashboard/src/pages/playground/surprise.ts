@@ -1,4 +1,4 @@
-/** How surprising tokens are, for their tint and for the figures below a column. */
+/** The surprise of tokens, for their tint and for the figures below a column. */
 
 /** The steps of the tint, from expected to very surprising. */
 export const TINTS = 5

@@ -5,7 +5,7 @@ import { useClient } from '../../data/data.tsx'
 import { EventReader, type StreamEvent, type StreamToken } from './chat-stream.ts'
 import { figuresOf, type AnswerFigures } from './surprise.ts'
 
-/** What is asked. */
+/** One request of the playground. */
 export interface Question {
   model: string
   /** 0 is dense. */
@@ -17,7 +17,7 @@ export interface Question {
   keyId: string | undefined
 }
 
-/** An answer as it comes. */
+/** An answer while it is streamed. */
 export interface Answer {
   state: 'idle' | 'waiting' | 'streaming' | 'done' | 'stopped' | 'failed'
   tokens: readonly StreamToken[]

@@ -1,10 +1,10 @@
-/** What will happen, to whom, and how to return, before an operator does it. */
+/** The effects of cancelling or forcing an update, told to the operator before. */
 import type { UpdateEntry } from '@copal/shared/wire/admin.ts'
 import { maskName, maskNameFirst, maskVerb } from '../../format/mask-names.ts'
 import { plural } from '../../format/numbers.ts'
 import { listNames } from '../../format/phrases.ts'
 
-/** Says what cancelling an update does. */
+/** The effects of cancelling an update. */
 export function cancelConsequences({
   state,
   parent_version: parent,
@@ -23,7 +23,7 @@ export function cancelConsequences({
   ]
 }
 
-/** Says what forcing a rejected mask does. */
+/** The effects of forcing a rejected mask. */
 export function forceConsequences(
   { mask_version: version, parent_version: parent, model }: UpdateEntry,
   failed: number,

@@ -7,7 +7,7 @@ import { formatLossDifference, formatNats, formatNumber, formatShare, NONE } fro
 import { DECISION_KINDS, DECISION_VERDICTS } from '../../format/words.ts'
 import { VERDICT_TONES } from './update-words.ts'
 
-/** What was decided and why, newest first. Trials show their figures; those of the gate have a table of their own. */
+/** Decisions of an update with their reasons, newest first. Trials show their figures; those of the gate have a table of their own. */
 export function DecisionLog({ decisions }: { decisions: readonly DecisionEntry[] }) {
   if (decisions.length === 0) return <p class="soft">Nothing was decided yet.</p>
   return (

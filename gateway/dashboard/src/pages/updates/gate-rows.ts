@@ -1,13 +1,13 @@
-/** The gate's figures as rows: what was compared, on what, with which bound. */
+/** The gate's figures as rows: masks, held-out text, bound. */
 import type { DecisionEntry, DecisionFigure } from '@copal/shared/wire/admin-decisions.ts'
 import type { DriftReport } from '@copal/shared/wire/admin.ts'
 
 /** One comparison of perplexities. */
 export interface GateRow {
-  /** What it was measured on, for people: a domain, `all domains`, `general text`. */
+  /** Name of the held-out text: a domain, `all domains`, `general text`. */
   subject: string
   domain: string | null
-  /** What the candidate is compared with. */
+  /** The mask that the candidate is compared with. */
   against: 'parent' | 'best' | 'dense' | 'shared'
   /** Perplexity of the mask that it is compared with; null where it is not known. */
   reference: number | null
@@ -129,7 +129,7 @@ function rangeOf(rows: readonly GateRow[]): readonly [number, number] {
   return [low - margin, high + margin]
 }
 
-/** Whether the figures allow an operator to force the mask: it is worse, but it gives text. */
+/** Tells that an operator may force the mask: it is worse, but it gives text. */
 export function isForceable(update: {
   state: string
   error: { code: string } | null

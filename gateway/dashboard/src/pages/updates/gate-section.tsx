@@ -21,7 +21,7 @@ interface GateSectionProps {
   isLoading: boolean
 }
 
-/** What the gate measured of each candidate: the change of perplexity with its interval against the bound. */
+/** The gate's measurements of each candidate: changes of perplexity with their intervals against the bounds. */
 export function GateSection({ decisions, parentVersion, r, isLoading }: GateSectionProps) {
   const [chosen, setChosen] = useState<number>()
   const index = Math.min(chosen ?? decisions.length - 1, decisions.length - 1)

@@ -21,7 +21,7 @@ interface TrialSectionProps {
   policy: CanaryPolicy | undefined
 }
 
-/** A canary or a watch: its confidence sequence against the bound, and what it still waits for. */
+/** A canary or a watch: its confidence sequence against the bound, and the tokens and time that it still needs. */
 export function TrialSection({ course, trial, policy }: TrialSectionProps) {
   const { kind, points, limit, running, min_tokens: minTokens } = course
   // The chart is drawn anew when its points change.

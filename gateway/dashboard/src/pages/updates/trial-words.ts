@@ -1,4 +1,4 @@
-/** What a trial has shown, in words. */
+/** The evidence of a trial, in words. */
 import type { TrialCourse } from '@copal/shared/wire/admin-trial-course.ts'
 import { maskName, maskNameFirst } from '../../format/mask-names.ts'
 import { formatCount, formatLossDifference, plural } from '../../format/numbers.ts'

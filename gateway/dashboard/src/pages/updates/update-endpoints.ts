@@ -2,7 +2,7 @@ import type { AdaptationPolicy } from '@copal/shared/wire/admin-policy.ts'
 import type { TrialCourses } from '@copal/shared/wire/admin-trial-course.ts'
 import { endpoint } from '../../data/client.ts'
 
-/** How the evidence of an update's canary and watch grew. */
+/** The evidence of an update's canary and watch over time. */
 export const trialCourses = (id: string) =>
   endpoint<TrialCourses>(`/admin/updates/${encodeURIComponent(id)}/trials`)
 /** The part of a policy about canaries. */

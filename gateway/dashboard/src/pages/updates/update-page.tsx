@@ -27,7 +27,7 @@ import { expectedTrials, jobSecondsLeft } from './update-steps.ts'
 import { UpdateSteps } from './update-stepper.tsx'
 import { canarySentence, endedSentence, runningSentence, stateOfUpdate, TRIGGERS } from './update-words.ts'
 
-/** One update: its steps, what the gate and the trials measured, what was decided, and what can be done. */
+/** One update: steps, measurements of the gate and the trials, decisions, and the operator's actions. */
 export function UpdatePage({ params }: { params: PathParams }) {
   const id = params['id'] ?? ''
   const update = useResource(endpoints.update(id), 3_000)
@@ -134,7 +134,7 @@ function factsOf(update: UpdateEntry) {
   ]
 }
 
-/** What an operator can do with the update in its state. */
+/** The operator's actions on an update in its state. */
 function UpdateActions({ update }: { update: UpdateEntry }) {
   const { may_change: mayChange } = useSession()
   const status = useResource(endpoints.status(), 10_000)

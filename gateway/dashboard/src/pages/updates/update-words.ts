@@ -1,4 +1,4 @@
-/** What is the case with updates, in words. */
+/** The state of updates, in words. */
 import type { TrialEntry } from '@copal/shared/wire/admin-trials.ts'
 import type { TriggersReport } from '@copal/shared/wire/admin-triggers.ts'
 import type { UpdateEntry, UpdateState, UpdateTrigger } from '@copal/shared/wire/admin.ts'
@@ -24,7 +24,7 @@ const STATES: Readonly<Record<UpdateState, { word: string; tone: Tone }>> = {
   cancelled: { word: 'cancelled', tone: 'quiet' },
 }
 
-/** What started an update. */
+/** Names of the triggers, after `started by`. */
 export const TRIGGERS: Readonly<Record<UpdateTrigger, string>> = {
   manual: 'an operator',
   volume: 'new text',
@@ -42,7 +42,7 @@ export const VERDICT_TONES: Readonly<Record<DecisionVerdict, Tone>> = {
   dry_run: 'quiet',
 }
 
-/** The state of an update; a failure says of what. */
+/** The state of an update; a failure at the gate is a rejection. */
 export function stateOfUpdate({ state, error }: Pick<UpdateEntry, 'state' | 'error'>): {
   word: string
   tone: Tone
@@ -70,7 +70,7 @@ function wordInSentence(word: string, mask: string): string {
   return word === 'rolling out' ? `rolling out${mask.replace(' of', '')}` : word
 }
 
-/** The sentence of an update in its canary: who it answers, and what was seen so far. */
+/** The sentence of an update in its canary: its share of the conversations, and the evidence so far. */
 export function canarySentence(trial: TrialEntry, besideVersion: number): string {
   const { mask_version: version, share, evidence } = trial
   const serves = `${maskNameFirst(version)} answers ${formatShare(share)} of the conversations beside ${maskName(besideVersion)}.`
@@ -79,7 +79,7 @@ export function canarySentence(trial: TrialEntry, besideVersion: number): string
   return `${serves} So far its perplexity differs by ${formatLossDifference(gap)}, between ${formatLossDifference(lower)} and ${formatLossDifference(upper)}, over ${formatCount(tokens)} tokens.`
 }
 
-/** The sentence of an update that has ended: what came of it and why, and whether it helped. */
+/** The sentence of an update that has ended: the result, its reason, and the gain. */
 export function endedSentence(update: UpdateEntry): string {
   const { state, mask_version: version, parent_version: parent, domains, own_domain: own } = update
   const learned = listNames(domains)
@@ -102,7 +102,7 @@ export function endedSentence(update: UpdateEntry): string {
   }
 }
 
-/** What the last decision that failed says, without the words that the sentence has already. */
+/** The reason of the last failed decision, without the words that the sentence has already. */
 function reasonOfEnd({ decisions }: UpdateEntry): string {
   const failed = decisions?.findLast(({ verdict, kind }) => verdict === 'failed' || kind === 'roll_back')
   if (!failed) return ''
@@ -110,7 +110,7 @@ function reasonOfEnd({ decisions }: UpdateEntry): string {
   return ` ${endSentence(capitalize(reason))}`
 }
 
-/** Whether it helped: the change of perplexity over all domains that the gate measured. */
+/** The gain: the change of perplexity over all domains that the gate measured. */
 function gainOf({ decisions, parent_version: parent }: UpdateEntry): string {
   const gate = decisions?.findLast(({ kind }) => kind === 'gate')
   const value = gate?.figures.find(({ name }) => name === 'perplexity / parent, weighted')?.value
@@ -119,7 +119,7 @@ function gainOf({ decisions, parent_version: parent }: UpdateEntry): string {
   return ` Perplexity over all domains ${change <= 0 ? 'fell' : 'rose'} by ${formatShare(Math.abs(change))} against ${maskName(parent ?? 0)}.`
 }
 
-/** What starts next by itself, and what keeps it from starting. */
+/** The sentence of the next update that starts by itself, and of the reason why it waits. */
 export function nextSentence(
   triggers: Pick<TriggersReport, 'enabled' | 'dry_run' | 'next_domains' | 'waits_for'>,
   isRunning: boolean,

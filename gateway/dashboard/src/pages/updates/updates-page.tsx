@@ -31,7 +31,7 @@ import {
   TRIGGERS,
 } from './update-words.ts'
 
-/** What adapts now, what starts next, and what came of the updates before. */
+/** Running, next and earlier updates. */
 export function UpdatesPage() {
   const model = useModel()
   const updates = useResource(endpoints.updates(), 10_000)
