@@ -51,11 +51,11 @@ class Boundary extends Component<{ children: ComponentChildren }, { error?: Erro
     if (!error) return this.props.children
     return (
       <Page title="This page failed">
-        <Empty title="The dashboard made a mistake while it drew this page.">
+        <Empty title="The dashboard could not draw this page.">
           <p class="soft">{error.message}</p>
           <p>
             <button type="button" class="button" onClick={() => location.reload()}>
-              Load it again
+              Reload
             </button>
           </p>
         </Empty>

@@ -131,10 +131,10 @@ function SignOut() {
     <>
       <span
         class="soft who"
-        title={role === 'observer' ? 'This key reads all and changes nothing.' : undefined}
+        title={role === 'observer' ? 'This key may read everything and change nothing.' : undefined}
       >
         {name}
-        {role === 'observer' ? ', reads only' : ''}
+        {role === 'observer' ? ', read only' : ''}
       </span>
       <button
         type="button"

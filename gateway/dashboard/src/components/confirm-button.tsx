@@ -83,7 +83,7 @@ function ConfirmDialog(props: ConfirmProps & { onClose: () => void }) {
             aria-describedby={`${reasonId}-hint`}
           />
           <span class="soft" id={`${reasonId}-hint`}>
-            At least {reason.minLength} characters; it is kept.
+            At least {reason.minLength} characters; the audit log keeps it.
           </span>
         </p>
       )}

@@ -20,7 +20,7 @@ export function Loaded<T>({ resource, children, skeleton, missing }: LoadedProps
   const { value, error, reload } = resource
   if (state === 'forbidden') return <Forbidden {...(error ? { message: error.message } : {})} />
   if (state === 'missing')
-    return <>{missing ?? <Empty title={error?.message ?? 'There is nothing of this name.'} />}</>
+    return <>{missing ?? <Empty title={error?.message ?? 'Nothing has this name.'} />}</>
   if (value === undefined)
     return error ? <Failing error={error} reload={reload} /> : (skeleton ?? <Skeleton />)
   return <>{children(value)}</>

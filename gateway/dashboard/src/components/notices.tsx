@@ -40,10 +40,10 @@ export function Failing({ error, reload }: { error: ApiError; reload?: () => voi
 }
 
 function advice(error: ApiError): string {
-  if (error.status === 0) return 'It is tried again by itself.'
-  if (error.status >= 500) return "The gateway's log says more. It is tried again by itself."
-  if (error.status === 429) return 'It is tried again by itself, more slowly.'
-  return `The gateway's code for it is ${error.code}.`
+  if (error.status === 0) return 'The page tries again by itself.'
+  if (error.status >= 500) return "The gateway's log says more. The page tries again by itself."
+  if (error.status === 429) return 'The page tries again by itself, more slowly.'
+  return `Error code: ${error.code}.`
 }
 
 /** Notice that this key may not see the page, with the keys that may. */
@@ -52,7 +52,7 @@ export function Forbidden({ message }: { message?: string }) {
     <div class="notice">
       <p class="notice-title">This key may not see this page.</p>
       <p class="soft">
-        {message ?? ''} Sign in by the admin key or by a key that may read all, or choose another page.
+        {message ?? ''} Sign in with the admin key or a key that may read all, or choose another page.
       </p>
     </div>
   )

@@ -61,22 +61,22 @@ export function RemoveFromDomain({ name, entry }: DomainProps) {
         label="Rebuild statistics"
         title={`Rebuild the statistics of ${name}?`}
         consequences={[
-          `What was calibrated of ${name} does not count any more: ${plural(entry.calibrated_datasets, 'dataset')}. The next update makes its statistics anew from the ${texts} that are kept.`,
-          'Masks that serve stay as they are. The old statistics cannot be brought back.',
+          `The calibration on ${name} no longer counts: ${plural(entry.calibrated_datasets, 'dataset')}. The next update computes new statistics from the ${texts} that are kept.`,
+          'Masks that serve stay as they are. The old statistics cannot be restored.',
         ]}
         confirm="Rebuild"
         act={async () => {
           await send<RebuiltDomain>('POST', `${path}/rebuild`)
           refresh('/admin/domains', '/admin/triggers')
         }}
-        done={`The statistics of ${name} are made anew by the next update.`}
+        done={`The next update computes new statistics of ${name}.`}
       />
       <ConfirmButton
         label="Delete texts"
         title={`Delete the texts of ${name}?`}
         consequences={[
           `${texts} of the reservoir are deleted, and those that wait in the queue. Texts that updates have frozen stay.`,
-          'They cannot be brought back; new traffic fills the domain again.',
+          'They cannot be restored; new traffic fills the domain again.',
         ]}
         confirm={`Delete ${texts}`}
         act={async () => {
@@ -90,7 +90,7 @@ export function RemoveFromDomain({ name, entry }: DomainProps) {
         title={`Delete ${name}?`}
         consequences={[
           `Everything that is stored for ${name} is deleted: ${texts}, its held-out text, its statistics and evaluations. Masks that were made with it stay.`,
-          'It cannot be brought back. Requests that name the domain make it anew.',
+          'It cannot be restored. Requests that name the domain create a new one.',
         ]}
         confirm={`Delete ${name}`}
         act={async () => {

@@ -43,7 +43,7 @@ export function DomainPage({ params }: { params: PathParams }) {
       {isUnknown ? (
         <Empty title="There is no domain of this name, and no traffic names it.">
           <p class="soft">
-            A request makes one by the header <code>x-copal-domain: {name}</code>.
+            A request creates one with the header <code>x-copal-domain: {name}</code>.
           </p>
         </Empty>
       ) : (
@@ -63,7 +63,7 @@ export function DomainPage({ params }: { params: PathParams }) {
           {readsAll && (entry?.review_samples ?? 0) > 0 && <ReviewQueue name={name} />}
           {readsAll && <HeldOut name={name} />}
           {mayChange && entry && (
-            <Section title="Take away">
+            <Section title="Remove">
               <RemoveFromDomain name={name} entry={entry} />
             </Section>
           )}

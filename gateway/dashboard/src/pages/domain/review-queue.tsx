@@ -61,7 +61,7 @@ function ReviewText({ name, entry }: { name: string; entry: ReviewEntry }) {
             label="Drop"
             small
             title="Delete this text?"
-            consequences={['The text is deleted from the domain and cannot be brought back.']}
+            consequences={['The text is deleted from the domain and cannot be restored.']}
             confirm="Delete it"
             act={() => settle('drop')}
             done="The text is deleted."

@@ -52,7 +52,7 @@ function AllDomains() {
             {() => <DomainsTable rows={rows} readsAll isDense={overview.value?.model.active_version === 0} />}
           </Loaded>
         </Section>
-        <Section title="Found in the traffic" note="texts without a domain that are alike">
+        <Section title="Found in the traffic" note="similar texts without a domain">
           <Loaded resource={found}>
             {({ data }) => (
               <Proposals proposals={data} domains={(list.value?.data ?? []).map(({ name }) => name)} />
@@ -78,7 +78,7 @@ function TenantDomains() {
           {() =>
             rows.length === 0 ? (
               <Empty title="No domain belongs to your tenant.">
-                <p class="soft">Whoever runs the service can give it one.</p>
+                <p class="soft">The operator of the service can assign one.</p>
               </Empty>
             ) : (
               <DomainsTable rows={rows} readsAll={false} isDense={false} />

@@ -78,7 +78,7 @@ function ProposalActions({ proposal, domains }: { proposal: ProposalEntry; domai
           small
           title={`Merge ${texts} into a domain`}
           consequences={[
-            `The ${texts} move into the domain that you choose, as far as their keys may use it; the others go to the defaults of their keys. They cannot be parted again.`,
+            `The ${texts} move into the domain that you choose, as far as their keys may use it; the others go to the defaults of their keys. They cannot be separated again.`,
           ]}
           fields={
             <SelectField
@@ -98,7 +98,7 @@ function ProposalActions({ proposal, domains }: { proposal: ProposalEntry; domai
         small
         title={`Discard ${proposal.name}?`}
         consequences={[
-          `The ${texts} are deleted and cannot be brought back.`,
+          `The ${texts} are deleted and cannot be restored.`,
           'Later texts of the kind may be found and proposed again.',
         ]}
         confirm="Discard and delete"

@@ -179,7 +179,7 @@ function KeyActions({ account, onRotated }: { account: KeyEntry; onRotated: (cre
         title={`Revoke ${account.name}?`}
         consequences={[
           `Every client with this key gets 401 from now on; a request that streams ends within a few seconds.`,
-          'It does not come back: create another key to let them in again. What it used stays counted.',
+          'It cannot be restored: create another key to let them in again. Its usage stays counted.',
         ]}
         confirm={`Revoke ${account.name}`}
         act={async () => {

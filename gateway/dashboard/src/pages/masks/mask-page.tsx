@@ -143,7 +143,7 @@ function MaskBody({
           <ChurnSection mask={mask} masks={masks} />
         </>
       ) : (
-        <Empty title="Its file was deleted, because nothing used it for long.">
+        <Empty title="Its file was deleted because it had not been used for long.">
           <p>Pin a mask to keep its file.</p>
         </Empty>
       )}

@@ -65,7 +65,7 @@ export function MasksPage() {
         )
       }
     >
-      <Section title="Lineage" note="Newest first; each mask hangs on the one that it was selected from">
+      <Section title="Lineage" note="Newest first; each mask is joined to its parent">
         <Loaded resource={masks}>
           {({ data }) =>
             data.length === 0 ? (

@@ -73,7 +73,7 @@ function FirstRequest({ model }: { model: string }) {
         <Code text={curlExample(location.origin, model)} label="A request with curl" />
         <p class="soft">
           Traffic of a domain is sampled, scored and, once there is enough of it, a mask is made for it. Name
-          the domain by the header <code>x-copal-domain</code>, or leave it out and domains are found.
+          the domain in the header <code>x-copal-domain</code>, or leave it out and domains are found.
         </p>
       </Empty>
     </Section>

@@ -6,7 +6,7 @@ import { Problem } from '../../components/problem.tsx'
 import { Status } from '../../components/status.tsx'
 import { TableDetails } from '../../components/table-details.tsx'
 import { formatCount, formatMs, formatNumber, formatShare, NONE } from '../../format/numbers.ts'
-import { shortMaskName } from '../../format/mask-names.ts'
+import { maskName } from '../../format/mask-names.ts'
 import type { StreamToken } from './chat-stream.ts'
 import type { WeightChoice } from './model-choices.ts'
 import { describeSurprise, tintOf } from './surprise.ts'
@@ -47,14 +47,14 @@ export function AnswerColumn({
       />
       {!isLoaded && (
         <p class="soft">
-          No live node holds these weights. Nodes hold what is active, what was before, and what is on trial.
+          No live node holds these weights. Nodes hold the active mask, the previous one, and masks on trial.
         </p>
       )}
       <Tokens answer={answer} common={common} />
       <TokenTable answer={answer} label={label} />
       {isOther && state !== 'idle' && (
         <p class="soft">
-          This answer is of {shortMaskName(answer.maskVersion ?? null)}; the choice was changed since.
+          This answer is from {maskName(answer.maskVersion ?? 0)}; the choice has changed since.
         </p>
       )}
       <Facts

@@ -28,8 +28,8 @@ export function PlaygroundPage() {
       title="Playground"
       sentence={
         <p>
-          The same prompt to two sets of weights. The stronger the tint of a token, the less it was expected.
-          Nothing of it is sampled.
+          The same prompt to two sets of weights. The stronger the tint of a token, the less likely it was.
+          These requests are not sampled.
         </p>
       }
     >
