@@ -2,6 +2,7 @@ import { spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join, relative } from 'node:path'
+import { readStamp } from '../toolchain/read-stamp.ts'
 import { ROOT } from '../toolchain/toolchain.mjs'
 
 /** The module that `gateway/dashboard/build.mjs` writes. */
@@ -11,8 +12,8 @@ const MODULE = 'built-files.mjs'
 export type DashboardBuild = { built: boolean; error?: undefined } | { error: string }
 
 /**
- * Builds the dashboard unless its sources are as they were at the last build. The module with the built files exists afterwards in
- * any case, because the Worker imports it; without files the gateway says in a page that it has no dashboard.
+ * Builds the dashboard if its sources have changed since the last build. Afterwards the module with the built files exists even if
+ * the build failed, because the Worker imports it; without files the gateway serves a page that says so.
  *
  * @param root the checkout
  */
@@ -50,12 +51,4 @@ function filesOf(dir: string): string[] {
     if (entry.isFile()) return entry.name.startsWith(MODULE) ? [] : [path]
     return entry.isDirectory() && !['dist', 'node_modules'].includes(entry.name) ? filesOf(path) : []
   })
-}
-
-function readStamp(path: string): string | undefined {
-  try {
-    return readFileSync(path, 'utf8')
-  } catch {
-    return undefined
-  }
 }

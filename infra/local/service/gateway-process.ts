@@ -6,6 +6,7 @@ import { join } from 'node:path'
 import type { Home } from './home.ts'
 import { openLog } from '../processes/log-file.ts'
 import type { Settings } from './service-settings.ts'
+import { readStamp } from '../toolchain/read-stamp.ts'
 import { StartError } from '../processes/start-error.ts'
 import { lastLines, type Part } from '../processes/supervise.ts'
 
@@ -80,14 +81,6 @@ export async function applyMigrations(settings: Settings, home: Home, signal: Ab
     )
   }
   writeFileSync(stamp, applied)
-}
-
-function readStamp(path: string): string | undefined {
-  try {
-    return readFileSync(path, 'utf8')
-  } catch {
-    return undefined
-  }
 }
 
 function wranglerDev(settings: Settings, home: Home): string[] {
