@@ -18,6 +18,8 @@ export interface ScoringAccount {
   credit: number
   /** Turn in which each lane last began a text. */
   readonly served: Map<ScoreLane, number>
+  /** Steps since a request last ran or waited. */
+  quietSteps: number
 }
 
 /** The state that scheduling decides on. Only the transitions in this file and in step-plan.ts change it. */
@@ -51,7 +53,7 @@ export function createState({ kvTokens }: Pick<EnginePolicy, 'kvTokens'>): Engin
     nextOrder: 1,
     nextSequence: 1,
     turn: 0,
-    scoring: { credit: 0, served: new Map() },
+    scoring: { credit: 0, served: new Map(), quietSteps: 0 },
   }
 }
 

@@ -3,7 +3,8 @@
  *
  * While requests run or wait, every committed step adds its share to a credit, and scoring pays for its part of the step. A
  * piece runs when the credit is not negative. It may then be overdrawn by one piece, which later steps repay. Without
- * requests, scoring runs freely and pays nothing.
+ * requests, scoring runs freely and pays nothing. Its first pieces are small then, because a request that comes between two of
+ * a client waits for the piece that runs.
  *
  * Scoring has pages of its own: requests leave `scoreKvTokens` of the key/value budget to it. One text at a time is scored.
  */
@@ -19,6 +20,9 @@ import type { WeightSet } from '../contract/backend.ts'
  * it would silence scoring for minutes or let it run on for as long.
  */
 const MAX_COST = 1_000
+
+/** Tokens of the first piece after the last request; each further piece has twice as many, up to a prefill chunk. */
+const FIRST_QUIET_PIECE = 8
 
 /** Returns the scorings that have not ended, in order of arrival. */
 export function scoringRequests({ requests }: EngineState): Request[] {
@@ -72,9 +76,14 @@ export function planScoring(
   const sequence = sequenceOf(request)
   if (!sequence && pagesFor(request.tokens.length) > free) return undefined
   const from = sequence?.fed ?? 0
-  const to = Math.min(prefillLength(request), from + (quiet ? policy.prefillChunk : policy.scoreChunk))
+  const piece = quiet ? quietPiece(state, policy) : policy.scoreChunk
+  const to = Math.min(prefillLength(request), from + piece)
   const output = request.goal.sum ? 'hidden_sum' : 'nll'
   return { work: { request, from, to, output, shared: [] }, admit: !sequence }
+}
+
+function quietPiece({ scoring }: EngineState, { prefillChunk }: EnginePolicy): number {
+  return Math.min(prefillChunk, FIRST_QUIET_PIECE * 2 ** scoring.quietSteps)
 }
 
 /**
@@ -89,8 +98,9 @@ export function payForStep(
   step: { scoreTokens: number; tokens: number; quiet: boolean },
   cost: number,
 ): void {
-  if (step.quiet || step.tokens === 0) return
   const { scoring } = state
+  scoring.quietSteps = step.quiet ? scoring.quietSteps + 1 : 0
+  if (step.quiet || step.tokens === 0) return
   const scored = step.scoreTokens / step.tokens
   scoring.credit += Math.min(cost, MAX_COST) * (scoringShare - scored)
   // While no text waits, no credit is saved up.
