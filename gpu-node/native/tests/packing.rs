@@ -51,6 +51,30 @@ fn weights_come_back_within_their_precision_and_pruned_ones_as_zero() {
 }
 
 #[test]
+fn groups_of_tiny_weights_are_scaled_without_clipping() {
+    /// The smallest f16, of which small scales are multiples.
+    const STEP: f32 = 5.960_464_5e-8;
+    let shape = Random::new(12).normals(40 * 64, 1.0);
+    for precision in [Precision::Int8, Precision::Int4] {
+        let format = Format::usual(precision);
+        // Half of the range, and the number of codes in it.
+        let (reach, codes) = if precision == Precision::Int8 { (1.0, 127.0) } else { (2.0, 15.0) };
+        for size in [1e-3, 1e-4, 1e-5, 3.7e-6, 1e-6] {
+            for group in shape.chunks(64 * 8) {
+                let largest = group.iter().fold(0f32, |largest, weight| largest.max(weight.abs()));
+                let weights: Vec<f32> = group.iter().map(|weight| weight / largest * size).collect();
+                let found = packed(&weights, 64, None, format).unpack();
+                for (found, weight) in found.iter().zip(&weights) {
+                    // Half a code, whose scale is rounded up, and the rounding of a minimum.
+                    let allowed = 0.51 * (reach * size / codes + STEP) + STEP;
+                    assert!((found - weight).abs() <= allowed, "{precision:?}, {size}: {found} for {weight}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn a_mask_that_keeps_everything_changes_no_weight_of_bf16_and_int8() {
     let weights = Random::new(6).normals(40 * 100, 0.1);
     let mask = mask_of(40, 100, |_, _| true);

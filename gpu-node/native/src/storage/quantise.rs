@@ -135,9 +135,14 @@ fn range(values: &[f32]) -> Result<(f32, f32), Unrepresentable> {
 }
 
 /// Returns the scale as it is stored. `largest` is the row's largest absolute value.
+///
+/// Small scales are subnormal f16, which have few bits. These are rounded up, because a smaller scale would
+/// clip the largest weights. Others have enough bits to round to nearest.
 #[inline(always)]
 fn scale_of(row: &Row<'_>, scale: f32, largest: f32) -> Result<f16, Unrepresentable> {
-    let stored = f16::from_f32(scale);
+    let nearest = f16::from_f32(scale);
+    let is_too_small = scale < f16::MIN_POSITIVE.to_f32() && nearest.to_f32() < scale;
+    let stored = if is_too_small { f16::from_bits(nearest.to_bits() + 1) } else { nearest };
     if stored.is_finite() && f16::from_f32(largest).is_finite() {
         return Ok(stored);
     }
