@@ -97,7 +97,19 @@ export interface AddonError extends Error {
   detail?: string
 }
 
-export type KernelName = 'amx' | 'avx512bf16' | 'avx512' | 'avx2' | 'neon' | 'scalar'
+/**
+ * A set of instructions. `avx512` needs AVX-512 F, BW, DQ and VL (Skylake-X), `avx512vnni` also VNNI (Cascade Lake),
+ * `avx512vbmi2` also VBMI2 (Ice Lake, Zen 4). These three, `amx` and `avx2` give the same bits.
+ */
+export type KernelName =
+  | 'amx'
+  | 'avx512bf16'
+  | 'avx512vbmi2'
+  | 'avx512vnni'
+  | 'avx512'
+  | 'avx2'
+  | 'neon'
+  | 'scalar'
 export type Precision = 'bf16' | 'int8' | 'int4'
 
 /** Names a kernel. An unknown name throws an `InvalidArg` that lists the known ones. */

@@ -128,9 +128,9 @@ const environment = z
       .enum(['onnx', 'sparse', 'auto'], { error: "'onnx', 'sparse' or 'auto' is expected" })
       .default(SETTINGS.COPAL_BACKEND.default),
     COPAL_KERNEL: z
-      .enum(['amx', 'avx512bf16', 'avx512', 'avx2', 'neon', 'scalar'], {
+      .enum(['amx', 'avx512bf16', 'avx512vbmi2', 'avx512vnni', 'avx512', 'avx2', 'neon', 'scalar'], {
         error:
-          "'amx', 'avx512bf16', 'avx512', 'avx2', 'neon' or 'scalar' is expected; without it the machine's best is taken",
+          "'amx', 'avx512bf16', 'avx512vbmi2', 'avx512vnni', 'avx512', 'avx2', 'neon' or 'scalar' is expected; without it the machine's best is taken",
       })
       .optional(),
     COPAL_PRECISION: precision.default(SETTINGS.COPAL_PRECISION.default),

@@ -32,18 +32,33 @@ use std::arch::is_x86_feature_detected as is_feature_detected;
 #[cfg(target_arch = "x86_64")]
 level!($ avx2, has_avx2: "avx2" "fma" "f16c" "popcnt");
 
-// Ice Lake, Zen 4 and later: expanding moves of bytes and words (VBMI2), dot products of integers (VNNI).
+// Skylake-X and later.
 #[cfg(target_arch = "x86_64")]
 level!(
     $ avx512, has_avx512:
-    "avx512f" "avx512bw" "avx512vl" "avx512vbmi2" "avx512vnni" "avx2" "fma" "f16c" "popcnt"
+    "avx512f" "avx512bw" "avx512dq" "avx512vl" "avx2" "fma" "f16c" "popcnt"
+);
+
+// Cascade Lake and later: dot products of integers (VNNI).
+#[cfg(target_arch = "x86_64")]
+level!(
+    $ avx512vnni, has_avx512vnni:
+    "avx512f" "avx512bw" "avx512dq" "avx512vl" "avx512vnni" "avx2" "fma" "f16c" "popcnt"
+);
+
+// Ice Lake, Zen 4 and later: expanding moves of bytes and words (VBMI2).
+#[cfg(target_arch = "x86_64")]
+level!(
+    $ avx512vbmi2, has_avx512vbmi2:
+    "avx512f" "avx512bw" "avx512dq" "avx512vl" "avx512vnni" "avx512vbmi2" "avx2" "fma" "f16c" "popcnt"
 );
 
 // Sapphire Rapids, Zen 4 and later: dot products of bf16 pairs.
 #[cfg(target_arch = "x86_64")]
 level!(
     $ avx512bf16, has_avx512bf16:
-    "avx512f" "avx512bw" "avx512vl" "avx512vbmi2" "avx512vnni" "avx512bf16" "avx2" "fma" "f16c" "popcnt"
+    "avx512f" "avx512bw" "avx512dq" "avx512vl" "avx512vnni" "avx512vbmi2" "avx512bf16" "avx2" "fma" "f16c"
+    "popcnt"
 );
 
 // Every 64-bit ARM processor.

@@ -17,7 +17,8 @@ use std::fmt;
 use std::sync::OnceLock;
 
 /// Names of the implementations for all machines, on most of them from the fastest to the slowest.
-pub const IMPLEMENTATION_NAMES: [&str; 6] = ["amx", "avx512bf16", "avx512", "avx2", "neon", "scalar"];
+pub const IMPLEMENTATION_NAMES: [&str; 8] =
+    ["amx", "avx512bf16", "avx512vbmi2", "avx512vnni", "avx512", "avx2", "neon", "scalar"];
 
 /// The functions of one instruction set.
 ///
@@ -48,12 +49,21 @@ const AVX512_FNS: Implementation = Implementation {
 };
 
 #[cfg(target_arch = "x86_64")]
+const AVX512_VBMI2_FNS: Implementation = Implementation {
+    name: "avx512vbmi2",
+    needs: levels::has_avx512vbmi2,
+    multiply: kernels::AVX512_VBMI2,
+    packing: storage::packing::avx512vbmi2::FNS,
+    ..AVX512_FNS
+};
+
+#[cfg(target_arch = "x86_64")]
 static AMX: Implementation = Implementation {
     name: "amx",
-    needs: || levels::has_avx512() && x86::has_tiles(),
+    needs: || levels::has_avx512vbmi2() && x86::has_tiles(),
     permission: Some(x86::request_tiles),
     multiply: kernels::AMX,
-    ..AVX512_FNS
+    ..AVX512_VBMI2_FNS
 };
 
 #[cfg(target_arch = "x86_64")]
@@ -61,6 +71,17 @@ static AVX512_BF16: Implementation = Implementation {
     name: "avx512bf16",
     needs: levels::has_avx512bf16,
     multiply: kernels::AVX512_BF16,
+    ..AVX512_VBMI2_FNS
+};
+
+#[cfg(target_arch = "x86_64")]
+static AVX512_VBMI2: Implementation = AVX512_VBMI2_FNS;
+
+#[cfg(target_arch = "x86_64")]
+static AVX512_VNNI: Implementation = Implementation {
+    name: "avx512vnni",
+    needs: levels::has_avx512vnni,
+    multiply: kernels::AVX512_VNNI,
     ..AVX512_FNS
 };
 
@@ -118,8 +139,8 @@ fn detected() -> &'static [&'static Implementation] {
             // on Intel's processors.
             let bf16_is_fast = levels::has_avx512bf16() && x86::is_amd();
             let [first, second] =
-                if bf16_is_fast { [&AVX512_BF16, &AVX512] } else { [&AVX512, &AVX512_BF16] };
-            [&AMX, first, second, &AVX2, &SCALAR]
+                if bf16_is_fast { [&AVX512_BF16, &AVX512_VBMI2] } else { [&AVX512_VBMI2, &AVX512_BF16] };
+            [&AMX, first, second, &AVX512_VNNI, &AVX512, &AVX2, &SCALAR]
         };
         #[cfg(target_arch = "aarch64")]
         let all = [&NEON, &SCALAR];

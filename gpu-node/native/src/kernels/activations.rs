@@ -6,6 +6,7 @@ use crate::cpu::Implementation;
 use crate::pool::{Panicked, Pool};
 use crate::storage::{Format, Precision};
 use half::bf16;
+use std::ops::Range;
 
 /// Columns of the longest group: the unit of encoding.
 const GROUP: usize = crate::storage::MAX_GROUP;
@@ -190,17 +191,21 @@ impl Activations {
         self.tokens.div_ceil(CHUNK_TOKENS)
     }
 
-    /// Returns the first token of a chunk, and its panel.
-    pub(super) fn panel(&self, chunk: usize) -> (usize, Panel<'_>) {
+    /// Returns the tokens of a chunk.
+    pub(super) fn chunk_range(&self, chunk: usize) -> Range<usize> {
+        chunk_range(chunk, self.tokens)
+    }
+
+    /// Returns the panel of a chunk.
+    pub(super) fn panel(&self, chunk: usize) -> Panel<'_> {
         let (words, groups) = self.sizes_per_token();
-        let tokens = chunk_range(chunk, self.tokens);
-        let panel = Panel {
+        let tokens = self.chunk_range(chunk);
+        Panel {
             tokens: tokens.len(),
             words: &self.words[tokens.start * words..tokens.end * words],
             scales: &self.scales[tokens.start * groups..tokens.end * groups],
             sums: &self.sums[tokens.start * groups..tokens.end * groups],
-        };
-        (tokens.start, panel)
+        }
     }
 
     /// The number of words and of groups of one token.
@@ -210,7 +215,7 @@ impl Activations {
     }
 }
 
-fn chunk_range(chunk: usize, tokens: usize) -> std::ops::Range<usize> {
+fn chunk_range(chunk: usize, tokens: usize) -> Range<usize> {
     let start = chunk * CHUNK_TOKENS;
     start..(start + CHUNK_TOKENS).min(tokens)
 }
@@ -285,12 +290,14 @@ fn encode_int16(
     // Where the scale is so small that its inverse overflows, all codes are 0.
     let inverse = if scale > 1e-37 { 1.0 / scale } else { 0.0 };
     let mut codes = [0i16; GROUP];
-    let mut sum = 0;
+    let mut sum = 0i32;
     for (code, value) in codes.iter_mut().zip(values) {
         // Rounds to nearest, ties to even: the lowest bit of the sum has the value 1.
         const SHIFT: f32 = 12_582_912.0;
-        let rounded = (value * inverse + SHIFT).to_bits().cast_signed() - SHIFT.to_bits().cast_signed();
-        sum += rounded;
+        let shifted = (value * inverse + SHIFT).to_bits().cast_signed();
+        let rounded = shifted.wrapping_sub(SHIFT.to_bits().cast_signed());
+        // Codes of inputs that are not finite are not used and may be any numbers.
+        sum = rounded.wrapping_add(sum);
         *code = rounded as i16;
     }
     let (codes, _) = codes.as_chunks::<4>();

@@ -22,13 +22,14 @@ pub(super) unsafe fn expand_then_multiply(
     sums: &mut BlockSums,
 ) {
     let mut dense = Group([0; _]);
-    for group in 0..groups {
+    let panels = panel.each_group(groups);
+    for panel in panels {
         // SAFETY: `stream` starts with a group, by the contract; `dense` has room for a group of any format
         // and a vector more.
         unsafe {
             let read = expand(stream, 1, &mut dense.0);
             stream = &stream[read..];
-            multiply(&dense.0, 1, panel.group(group, groups), sums);
+            multiply(&dense.0, 1, panel, sums);
         }
     }
 }

@@ -22,20 +22,21 @@ mod neon;
 mod scalar;
 
 use crate::cpu::Implementation;
-use crate::storage::{BLOCK_ROWS, Format, Precision};
+use crate::storage::{BLOCK_ROWS, Format, Matrix, Precision};
 use activations::ChunkMut;
 pub(crate) use activations::fits_activations;
 pub use activations::{Activations, Encoding, MAX_ACTIVATIONS};
 #[cfg(target_arch = "x86_64")]
 pub(crate) use avx2::AVX2;
 #[cfg(target_arch = "x86_64")]
-pub(crate) use avx512::{AMX, AVX512, AVX512_BF16};
+pub(crate) use avx512::{AMX, AVX512, AVX512_BF16, AVX512_VBMI2, AVX512_VNNI};
 pub(crate) use disjoint::Disjoint;
 use function_tables::{ByGroup, ByTokens};
 pub use multiply::{MAX_PRODUCTS, Multiplier, MultiplyError, Product};
 #[cfg(target_arch = "aarch64")]
 pub(crate) use neon::NEON;
 pub(crate) use scalar::SCALAR;
+use std::ops::Range;
 
 /// Maximum number of tokens that one pass over the weights serves.
 pub const CHUNK_TOKENS: usize = 8;
@@ -54,6 +55,8 @@ pub(crate) struct MultiplyFns {
     dense_int4: ByGroup<ByTokens>,
     sparse_bf16: ByTokens,
     sparse_int8: ByGroup<ByTokens>,
+    /// For matrices that keep two of every four columns.
+    two_of_four_int8: ByGroup<ByTokens>,
     expand_bf16: ExpandFn,
     expand_int8: ByGroup<ExpandFn>,
 }
@@ -89,21 +92,39 @@ struct Panel<'a> {
 }
 
 impl<'a> Panel<'a> {
-    /// Returns the group `index` of a panel of `groups` groups.
-    fn group(self, index: usize, groups: usize) -> Panel<'a> {
+    /// Returns some of the `groups` groups of a panel.
+    fn groups(self, range: Range<usize>, groups: usize) -> Panel<'a> {
         let words = self.words.len() / groups;
+        let places = range.start * self.tokens..range.end * self.tokens;
         Panel {
             tokens: self.tokens,
-            words: &self.words[index * words..][..words],
-            scales: &self.scales[index * self.tokens..][..self.tokens],
-            sums: &self.sums[index * self.tokens..][..self.tokens],
+            words: &self.words[range.start * words..range.end * words],
+            scales: &self.scales[places.clone()],
+            sums: &self.sums[places],
         }
+    }
+
+    /// Returns each of the `groups` groups of a panel.
+    fn each_group(self, groups: usize) -> impl Iterator<Item = Panel<'a>> {
+        let words = self.words.chunks_exact(self.words.len() / groups);
+        let (scales, sums) = (self.scales.chunks_exact(self.tokens), self.sums.chunks_exact(self.tokens));
+        words.zip(scales).zip(sums).map(move |((words, scales), sums)| Panel {
+            tokens: self.tokens,
+            words,
+            scales,
+            sums,
+        })
     }
 }
 
 /// Products of one block, `[token][row]` f32.
+#[derive(Clone)]
 #[repr(align(64))]
 struct BlockSums([[f32; BLOCK_ROWS]; CHUNK_TOKENS]);
+
+impl BlockSums {
+    const ZERO: BlockSums = BlockSums([[0.0; BLOCK_ROWS]; CHUNK_TOKENS]);
+}
 
 impl Implementation {
     fn encode(&self, chunk: ChunkMut<'_>) {
@@ -111,16 +132,25 @@ impl Implementation {
         unsafe { (self.multiply.encode)(chunk) }
     }
 
-    /// Returns the function that multiplies blocks of `format` by a panel of `tokens` tokens.
-    fn block_fn(&self, format: Format, sparse: bool, tokens: usize) -> BlockFn {
+    /// Returns the function that multiplies dense groups of `format` by a panel of `tokens` tokens.
+    fn dense_fn(&self, format: Format, tokens: usize) -> BlockFn {
         let fns = &self.multiply;
-        let by_tokens = match (format.precision(), sparse) {
-            (Precision::Bf16, false) => &fns.dense_bf16,
-            (Precision::Bf16, true) => &fns.sparse_bf16,
-            (Precision::Int8, false) => fns.dense_int8.of(format.group()),
-            (Precision::Int8, true) => fns.sparse_int8.of(format.group()),
-            // Never stored sparse.
-            (Precision::Int4, _) => fns.dense_int4.of(format.group()),
+        let by_tokens = match format.precision() {
+            Precision::Bf16 => &fns.dense_bf16,
+            Precision::Int8 => fns.dense_int8.of(format.group()),
+            Precision::Int4 => fns.dense_int4.of(format.group()),
+        };
+        by_tokens[tokens - 1]
+    }
+
+    /// Returns the function that multiplies a matrix's groups by a panel of `tokens` tokens.
+    fn matrix_fn(&self, matrix: &Matrix, tokens: usize) -> BlockFn {
+        let (fns, format) = (&self.multiply, matrix.format());
+        let by_tokens = match format.precision() {
+            Precision::Bf16 if matrix.is_sparse() => &fns.sparse_bf16,
+            Precision::Int8 if matrix.keeps_two_of_four() => fns.two_of_four_int8.of(format.group()),
+            Precision::Int8 if matrix.is_sparse() => fns.sparse_int8.of(format.group()),
+            _ => return self.dense_fn(format, tokens),
         };
         by_tokens[tokens - 1]
     }

@@ -2,16 +2,22 @@
 
 use super::activations::fits_activations;
 use super::disjoint::Disjoint;
-use super::{Activations, BLOCK_ROWS, BlockFn, BlockSums, CHUNK_TOKENS, Encoding, ExpandFn, Panel};
+use super::{Activations, BLOCK_ROWS, BlockSums, CHUNK_TOKENS, Encoding, ExpandFn};
 use crate::cpu::Implementation;
 use crate::pool::{Panicked, Pool};
-use crate::storage::{Matrix, VECTOR_BYTES};
+use crate::storage::{MAX_GROUP, Matrix, VECTOR_BYTES};
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 /// Maximum number of matrices in one call of [`Multiplier::multiply_all`].
 pub const MAX_PRODUCTS: usize = 4;
+
+/// Bytes of the groups of a block that all chunks of tokens are multiplied by before the next groups: together
+/// with a chunk's inputs they fit the nearest cache.
+const SLICE_BYTES: usize = 16 << 10;
+/// Bytes of a dense group of any format, and more.
+const MAX_GROUP_BYTES: usize = 2 * BLOCK_ROWS * (MAX_GROUP + 1);
 
 /// A matrix `[rows, cols]`, and its products `[tokens, rows]` f32 row-major.
 pub type Product<'a> = (&'a Matrix, &'a mut [f32]);
@@ -22,11 +28,19 @@ pub struct Multiplier {
     implementation: &'static Implementation,
     pool: Pool,
     activations: Activations,
-    /// One block of expanded weights for each thread, for more than [`CHUNK_TOKENS`] tokens.
-    expanded: Vec<Mutex<Vec<u8>>>,
+    /// For each thread, for more than [`CHUNK_TOKENS`] tokens.
+    workspaces: Vec<Mutex<Workspace>>,
     /// For each thread's share of the blocks, how many of them are taken.
     taken: Vec<TakenBlocks>,
     max_cols: usize,
+}
+
+/// A thread's buffers for a block and several chunks of tokens.
+struct Workspace {
+    /// Expanded groups: [`SLICE_BYTES`] or one group, and a vector behind them.
+    dense: Vec<u8>,
+    /// The products of each chunk.
+    sums: Vec<BlockSums>,
 }
 
 /// A counter on a cache line of its own.
@@ -53,21 +67,18 @@ impl Multiplier {
         max_cols: usize,
     ) -> Result<Multiplier, MultiplyError> {
         let threads = pool.threads();
-        if !fits_activations(max_tokens, max_cols) || !fits_activations(threads * BLOCK_ROWS / 2, max_cols) {
+        if !fits_activations(max_tokens, max_cols) {
             return Err(MultiplyError::Shape(format!(
-                "{max_tokens} tokens of {max_cols} columns on {threads} threads need more than a gigabyte"
+                "{max_tokens} tokens of {max_cols} columns need more than a gigabyte"
             )));
         }
-        // Bytes of a block of bf16, the widest precision. A block of int8 has scales too and is still
-        // shorter.
-        let block = BLOCK_ROWS * 2 * max_cols.next_multiple_of(64) + VECTOR_BYTES;
-        let expanded = (0..threads).map(|_| Mutex::new(vec![0; block])).collect();
+        let workspaces = (0..threads).map(|_| Mutex::new(Workspace::new(max_tokens))).collect();
         let taken = (0..threads).map(|_| TakenBlocks::default()).collect();
         Ok(Multiplier {
             implementation,
             pool,
             activations: Activations::with_capacity(max_tokens, max_cols),
-            expanded,
+            workspaces,
             taken,
             max_cols,
         })
@@ -117,8 +128,8 @@ impl Multiplier {
     /// other once, not after every matrix.
     ///
     /// The result of a row does not depend on the number of threads, nor on the other rows. Up to
-    /// [`CHUNK_TOKENS`] tokens share one pass over the weights. For more tokens, the weights of a block are
-    /// expanded once, and each chunk of tokens reads them from the cache.
+    /// [`CHUNK_TOKENS`] tokens share one pass over the weights. For more tokens, a few groups of a block are
+    /// expanded at a time, and each chunk of tokens reads them from the cache.
     pub fn multiply_all(&mut self, products: &mut [Product<'_>]) -> Result<(), MultiplyError> {
         if products.len() > MAX_PRODUCTS {
             let count = products.len();
@@ -136,10 +147,10 @@ impl Multiplier {
             *product =
                 Some(MatrixProduct { implementation, matrix, activations, outputs: Disjoint::new(outputs) });
         }
-        let (expanded, taken) = (&self.expanded, &self.taken);
+        let (workspaces, taken) = (&self.workspaces, &self.taken);
         taken.iter().for_each(|taken| taken.0.store(0, Ordering::Relaxed));
         self.pool.run(&|part| {
-            let mut expanded = expanded[part].lock().unwrap_or_else(PoisonError::into_inner);
+            let mut workspace = workspaces[part].lock().unwrap_or_else(PoisonError::into_inner);
             // Its own share first, then the rest of the shares whose threads are behind.
             for share in (0..parts).map(|offset| (part + offset) % parts) {
                 let mut first = 0;
@@ -147,7 +158,7 @@ impl Multiplier {
                 for product in matrix_products.iter().flatten() {
                     let blocks = product.matrix.share(share, parts);
                     while next - first < blocks.len() {
-                        product.multiply_block(blocks.start + next - first, &mut expanded);
+                        product.multiply_block(blocks.start + next - first, &mut workspace);
                         next = taken[share].0.fetch_add(1, Ordering::Relaxed);
                     }
                     first += blocks.len();
@@ -187,59 +198,89 @@ struct MatrixProduct<'a> {
 }
 
 impl MatrixProduct<'_> {
-    /// Multiplies a block. One chunk of tokens reads it from memory. For more chunks a sparse block is
-    /// expanded first, and each chunk reads it from the cache.
-    fn multiply_block(&self, block: usize, expanded: &mut [u8]) {
+    /// Multiplies a block. One chunk of tokens reads it from memory. For more chunks, a slice of its groups is
+    /// expanded if it is sparse, and each chunk reads it from the cache before the next slice.
+    fn multiply_block(&self, block: usize, workspace: &mut Workspace) {
         let stream = self.matrix.block(block);
-        if self.activations.chunks() == 1 {
-            let (_, panel) = self.activations.panel(0);
-            let block_fn =
-                self.implementation.block_fn(self.matrix.format(), self.matrix.is_sparse(), panel.tokens);
-            self.multiply_panel(block, stream, block_fn, panel, 0);
-        } else if let Some(expand) = self.expand_fn() {
-            let groups = self.matrix.groups();
-            assert!(groups * self.matrix.format().dense_group() + VECTOR_BYTES <= expanded.len());
-            // SAFETY: the stream belongs to the matrix, and `expanded` has room for its groups.
-            unsafe { expand(stream, groups, expanded) };
-            self.multiply_chunks(block, expanded);
-        } else {
-            self.multiply_chunks(block, stream);
+        let chunks = self.activations.chunks();
+        if chunks == 1 {
+            let panel = self.activations.panel(0);
+            let mut sums = BlockSums::ZERO;
+            let block_fn = self.implementation.matrix_fn(self.matrix, panel.tokens);
+            // SAFETY: the stream has the format and sparsity that the function was chosen for and all groups of
+            // the matrix, with a vector behind them; the panel was encoded for the matrix's columns.
+            unsafe { block_fn(stream, self.matrix.groups(), panel, &mut sums) };
+            self.write(block, 0, &sums);
+            return;
+        }
+        let sums = &mut workspace.sums[..chunks];
+        sums.fill(BlockSums::ZERO);
+        self.multiply_slices(stream, &mut workspace.dense, sums);
+        for (chunk, sums) in sums.iter().enumerate() {
+            self.write(block, chunk, sums);
         }
     }
 
-    /// Returns the function that expands the matrix's blocks; `None` where they are dense.
+    /// Adds the products of a block and of every chunk to `sums[chunk]`.
+    fn multiply_slices(&self, mut stream: &[u8], dense: &mut [u8], sums: &mut [BlockSums]) {
+        let groups = self.matrix.groups();
+        let group_bytes = self.matrix.format().dense_group();
+        // Slices of about the same length.
+        let slices = (groups * group_bytes).div_ceil(SLICE_BYTES).min(groups);
+        let expand = self.expand_fn();
+        let mut first = 0;
+        for slice in 1..=slices {
+            let end = groups * slice / slices;
+            let length = (end - first) * group_bytes;
+            let slice = match expand {
+                Some(expand) => {
+                    assert!(length + VECTOR_BYTES <= dense.len());
+                    // SAFETY: the stream has these groups, and `dense` has room for them.
+                    let read = unsafe { expand(stream, end - first, dense) };
+                    stream = &stream[read..];
+                    &*dense
+                }
+                None => {
+                    let slice = stream;
+                    stream = &stream[length..];
+                    slice
+                }
+            };
+            for (chunk, sums) in sums.iter_mut().enumerate() {
+                let panel = self.activations.panel(chunk);
+                let block_fn = self.implementation.dense_fn(self.matrix.format(), panel.tokens);
+                // SAFETY: the slice is dense and has these groups, with a vector behind them; the panel was
+                // encoded for the matrix's columns.
+                unsafe { block_fn(slice, end - first, panel.groups(first..end, groups), sums) };
+            }
+            first = end;
+        }
+    }
+
+    /// Returns the function that expands the matrix's groups; `None` where they are dense.
     fn expand_fn(&self) -> Option<ExpandFn> {
         if self.matrix.is_sparse() { self.implementation.expand_fn(self.matrix.format()) } else { None }
     }
 
-    /// Multiplies a dense block by one chunk of tokens after the other.
-    fn multiply_chunks(&self, block: usize, stream: &[u8]) {
-        for chunk in 0..self.activations.chunks() {
-            let (first_token, panel) = self.activations.panel(chunk);
-            let block_fn = self.implementation.block_fn(self.matrix.format(), false, panel.tokens);
-            self.multiply_panel(block, stream, block_fn, panel, first_token);
-        }
-    }
-
-    /// Multiplies a block by one panel and writes the products of its rows.
-    fn multiply_panel(
-        &self,
-        block: usize,
-        stream: &[u8],
-        block_fn: BlockFn,
-        panel: Panel<'_>,
-        first_token: usize,
-    ) {
-        let mut sums = BlockSums([[0.0; BLOCK_ROWS]; CHUNK_TOKENS]);
-        // SAFETY: `stream` has the format and sparsity that the function was chosen for and all groups of the
-        // matrix, with a vector behind them; the panel was encoded for the matrix's columns.
-        unsafe { block_fn(stream, self.matrix.groups(), panel, &mut sums) };
+    /// Writes the products of a block's rows and a chunk.
+    fn write(&self, block: usize, chunk: usize, sums: &BlockSums) {
         let rows = self.matrix.block_rows(block);
-        for (token, sums) in sums.0[..panel.tokens].iter().enumerate() {
-            let start = (first_token + token) * self.matrix.rows() + rows.start;
+        for (token, sums) in self.activations.chunk_range(chunk).zip(&sums.0) {
+            let start = token * self.matrix.rows() + rows.start;
             // SAFETY: the rows of this block, which no other thread writes.
             let outputs = unsafe { self.outputs.range(start..start + rows.len()) };
             outputs.copy_from_slice(&sums[..rows.len()]);
+        }
+    }
+}
+
+impl Workspace {
+    /// Creates buffers for up to `max_tokens` tokens.
+    fn new(max_tokens: usize) -> Workspace {
+        let chunks = max_tokens.div_ceil(CHUNK_TOKENS);
+        Workspace {
+            dense: vec![0; SLICE_BYTES + MAX_GROUP_BYTES + VECTOR_BYTES],
+            sums: vec![BlockSums::ZERO; if chunks > 1 { chunks } else { 0 }],
         }
     }
 }

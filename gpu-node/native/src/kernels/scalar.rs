@@ -16,6 +16,7 @@ pub(crate) const SCALAR: MultiplyFns = MultiplyFns {
     dense_int4: by_group_and_tokens!(dense_int4),
     sparse_bf16: by_tokens!(sparse_bf16),
     sparse_int8: by_group_and_tokens!(sparse_int8),
+    two_of_four_int8: by_group_and_tokens!(sparse_int8),
     expand_bf16,
     expand_int8: ByGroup { of_64: expand_int8::<64>, of_32: expand_int8::<32> },
 };

@@ -12,6 +12,7 @@ pub struct Matrix {
     cols: usize,
     format: Format,
     sparse: bool,
+    two_of_four: bool,
     kept: u64,
     /// Offset of each block in `buffer`, and the end of the last one.
     offsets: Vec<usize>,
@@ -38,12 +39,17 @@ impl Matrix {
         }));
         let total = offsets[sizes.len()] + VECTOR_BYTES;
         let buffer = Mapping::new(MmapOptions::new().len(total).populate())?;
-        Ok(Matrix { rows, cols, format, sparse, kept: 0, offsets, buffer })
+        Ok(Matrix { rows, cols, format, sparse, two_of_four: false, kept: 0, offsets, buffer })
     }
 
     /// Returns block offsets, bytes and the count of kept weights, for the packer.
     pub(super) fn parts_mut(&mut self) -> (&[usize], &mut [u8], &mut u64) {
         (&self.offsets, &mut self.buffer, &mut self.kept)
+    }
+
+    /// Notes that every row of every block keeps two of every four columns, for the packer.
+    pub(super) fn set_two_of_four(&mut self) {
+        self.two_of_four = true;
     }
 
     /// Number of rows.
@@ -64,6 +70,11 @@ impl Matrix {
     /// Whether only kept weights are stored. Never the case in int4.
     pub fn is_sparse(&self) -> bool {
         self.sparse
+    }
+
+    /// Whether only kept weights are stored, two of every four columns, of whole blocks and groups.
+    pub(crate) fn keeps_two_of_four(&self) -> bool {
+        self.two_of_four
     }
 
     /// Number of kept weights; all of them if nothing is pruned.

@@ -3,7 +3,9 @@
 use super::group::Group;
 use super::packing::Packing;
 use super::quantise::{Row, Unrepresentable, quantise};
-use super::{BLOCK_ROWS, Format, MAX_GROUP, Mask, MaskError, Matrix, Precision, RowSource};
+use super::{
+    BLOCK_ROWS, Counted, Format, KeptRule, MAX_GROUP, Mask, MaskError, Matrix, Precision, RowSource,
+};
 use crate::cpu::Implementation;
 use std::fmt;
 use std::ops::Range;
@@ -71,6 +73,9 @@ pub fn pack_rows(
         .map_err(|error| PackError::Memory(error.to_string()))?;
     let (offsets, buffer, kept) = matrix.parts_mut();
     *kept = implementation.fill_blocks(Fill { source: &source, weights, offsets, buffer, pause })?;
+    if is_sparse && source.keeps_two_of_four() {
+        matrix.set_two_of_four();
+    }
     Ok(matrix)
 }
 
@@ -93,6 +98,13 @@ pub(super) struct Fill<'a> {
 }
 
 impl Source<'_> {
+    /// Whether every row of every block keeps two of every four columns. Blocks and groups must be whole.
+    fn keeps_two_of_four(&self) -> bool {
+        let rule = KeptRule { of: Counted::Columns(4), kept: 2 };
+        let is_whole = self.rows.is_multiple_of(BLOCK_ROWS) && self.cols.is_multiple_of(self.format.group());
+        is_whole && self.mask.is_some_and(|mask| rule.check(&mask, self.rows, self.cols).is_ok())
+    }
+
     /// Returns the size of every block, bytes.
     #[inline(always)]
     pub(super) fn sizes(&self) -> Vec<usize> {

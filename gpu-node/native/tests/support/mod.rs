@@ -69,7 +69,16 @@ pub fn masks(rows: usize, cols: usize, random: &mut Random) -> Vec<(&'static str
         ("everything", mask_of(rows, cols, |_, _| true)),
         ("full and empty rows", mask_of(rows, cols, |row, _| row % 3 == 0)),
         ("full and empty tiles", mask_of(rows, cols, |row, _| row / 16 % 2 == 1)),
-        ("2:4", mask_of(rows, cols, |row, col| (col + row) % 4 < 2)),
+        ("2:4", {
+            let patterns = [0b0011, 0b0101, 0b0110, 0b1001, 0b1010, 0b1100];
+            let mut pattern = 0;
+            mask_of(rows, cols, |_, col| {
+                if col % 4 == 0 {
+                    pattern = patterns[random.bits() as usize % patterns.len()];
+                }
+                pattern >> (col % 4) & 1 == 1
+            })
+        }),
     ]
 }
 

@@ -12,6 +12,7 @@ mod bf16;
 mod expand;
 mod int4;
 mod int8;
+mod two_of_four;
 
 use super::activations::{ChunkMut, encode_chunk};
 use super::function_tables::{ByGroup, by_group_and_tokens, by_tokens};
@@ -29,6 +30,7 @@ pub(crate) const AVX2: MultiplyFns = MultiplyFns {
     dense_int4: by_group_and_tokens!(int4::dense),
     sparse_bf16: by_tokens!(bf16::sparse),
     sparse_int8: by_group_and_tokens!(int8::sparse),
+    two_of_four_int8: by_group_and_tokens!(two_of_four::int8),
     expand_bf16: expand::bf16,
     expand_int8: ByGroup { of_64: expand::int8::<64>, of_32: expand::int8::<32> },
 };

@@ -5,12 +5,12 @@
 //! are two planes of bytes, the upper ones signed and the lower ones unsigned, whose products are combined
 //! afterwards. Integer sums are exact: a token gets the same bits as alone, where AVX-512 multiplies it.
 
-use super::expand::expand_int8;
+use super::expand::by_moves::expand_int8;
 use super::int4::{nibbles, scale_upper_nibbles};
 use super::integers::load_halves;
 use super::{BlockSums, Panel, TILES, Totals};
-use super::{add_totals, each_token, load, prefetch, store};
-use crate::cpu::levels::avx512;
+use super::{each_token, load, load_totals, prefetch, store, store_totals};
+use crate::cpu::levels::avx512vbmi2;
 use crate::kernels::CHUNK_TOKENS;
 use crate::storage::{BLOCK_ROWS, MAX_GROUP, TILE_ROWS, VECTOR_BYTES};
 use std::arch::asm;
@@ -51,7 +51,7 @@ const fn shape(tokens: usize, group: usize) -> Shape {
     Shape(shape)
 }
 
-avx512!(
+avx512vbmi2!(
     /// # Safety
     ///
     /// The contract of a `BlockFn`, for a chunk whose words are planes.
@@ -61,7 +61,7 @@ avx512!(
         panel: Panel<'_>,
         sums: &mut BlockSums,
     ) {
-        let mut totals = [[_mm512_setzero_ps(); TILES]; T];
+        let mut totals = load_totals::<T>(sums);
         let mut products = Products([0; _]);
         let mut at = stream.as_ptr();
         // SAFETY: the stream has the groups and the panel has their words, by the contract.
@@ -80,11 +80,11 @@ avx512!(
             }
             release();
         }
-        add_totals(&totals, sums);
+        store_totals(&totals, sums);
     }
 );
 
-avx512!(
+avx512vbmi2!(
     /// # Safety
     ///
     /// The contract of a `BlockFn`, for a chunk whose words are planes.
@@ -94,7 +94,7 @@ avx512!(
         panel: Panel<'_>,
         sums: &mut BlockSums,
     ) {
-        let mut totals = [[_mm512_setzero_ps(); TILES]; T];
+        let mut totals = load_totals::<T>(sums);
         let mut products = Products([0; _]);
         let mut codes = Codes([0; _]);
         let mut at = stream.as_ptr();
@@ -109,11 +109,11 @@ avx512!(
             }
             release();
         }
-        add_totals(&totals, sums);
+        store_totals(&totals, sums);
     }
 );
 
-avx512!(
+avx512vbmi2!(
     /// # Safety
     ///
     /// The contract of a `BlockFn`, for a chunk whose words are planes.
@@ -124,7 +124,7 @@ avx512!(
         sums: &mut BlockSums,
     ) {
         let nibbles = nibbles();
-        let mut totals = [[_mm512_setzero_ps(); TILES]; T];
+        let mut totals = load_totals::<T>(sums);
         let mut products = Products([0; _]);
         let mut codes = Codes([0; _]);
         let mut at = stream.as_ptr();
@@ -156,11 +156,11 @@ avx512!(
             }
             release();
         }
-        add_totals(&totals, sums);
+        store_totals(&totals, sums);
     }
 );
 
-avx512!(
+avx512vbmi2!(
     /// # Safety
     ///
     /// The machine has tiles, and the process has permission to use them.
@@ -174,7 +174,7 @@ avx512!(
     }
 );
 
-avx512!(
+avx512vbmi2!(
     /// Releases the tiles. Tiles in use keep a processor from deep sleep and are saved at every context switch.
     ///
     /// # Safety
@@ -187,7 +187,7 @@ avx512!(
     }
 );
 
-avx512!(
+avx512vbmi2!(
     /// Multiplies a group of weights by both planes of its inputs.
     ///
     /// # Safety
@@ -240,7 +240,7 @@ avx512!(
     }
 );
 
-avx512!(
+avx512vbmi2!(
     /// Adds a group's integer products, scaled by the scales of weights and inputs, as `integers::add_scaled`
     /// does.
     ///

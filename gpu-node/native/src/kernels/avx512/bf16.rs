@@ -5,90 +5,89 @@
 //! does twice as many.
 
 use super::{BlockSums, Panel, TILES, Totals};
-use super::{add_totals, each_token, load, load_mask32, prefetch};
-use crate::cpu::levels::{avx512, avx512bf16};
+use super::{each_token, load, load_totals, moves, prefetch, shuffles, store_totals};
+use crate::cpu::levels::{avx512, avx512bf16, avx512vbmi2};
 use crate::storage::{Format, VECTOR_BYTES};
 use std::arch::x86_64::*;
-use std::hint::black_box;
 
-/// Defines `dense` and `sparse` for inputs with `$words` words for a token's two columns, compiled for
-/// `$level`. `$add_pair` adds the products of two columns.
-macro_rules! block_fns {
+/// Defines a dense kernel for inputs with `$words` words for a token's two columns, compiled for `$level`.
+/// `$add_pair` adds the products of two columns.
+macro_rules! dense_fn {
     ($name:ident, $words:literal, $add_pair:ident, $level:ident) => {
-        pub(super) mod $name {
-            use super::*;
-
-            $level!(
-                /// # Safety
-                ///
-                /// The contract of a `BlockFn`.
-                pub(in crate::kernels::avx512) unsafe fn dense<const T: usize>(
-                    stream: &[u8],
-                    groups: usize,
-                    panel: Panel<'_>,
-                    sums: &mut BlockSums,
-                ) {
-                    let mut totals = [[_mm512_setzero_ps(); TILES]; T];
-                    let mut at = stream.as_ptr();
-                    let mut words = panel.words.as_ptr();
-                    for _ in 0..groups * Format::BF16.steps() {
-                        // SAFETY: the stream has the groups and the panel has their words, by the contract.
-                        unsafe {
-                            prefetch(at);
-                            prefetch(at.wrapping_add(VECTOR_BYTES));
-                            let pair = [load(at), load(at.add(VECTOR_BYTES))];
-                            $add_pair(&mut totals, pair, words);
-                            at = at.add(TILES * VECTOR_BYTES);
-                            words = words.add($words * T);
-                        }
+        $level!(
+            /// # Safety
+            ///
+            /// The contract of a `BlockFn`.
+            pub(super) unsafe fn $name<const T: usize>(
+                stream: &[u8],
+                groups: usize,
+                panel: Panel<'_>,
+                sums: &mut BlockSums,
+            ) {
+                let mut totals = load_totals::<T>(sums);
+                let mut at = stream.as_ptr();
+                let mut words = panel.words.as_ptr();
+                for _ in 0..groups * Format::BF16.steps() {
+                    // SAFETY: the stream has the groups and the panel has their words, by the contract.
+                    unsafe {
+                        prefetch(at);
+                        prefetch(at.wrapping_add(VECTOR_BYTES));
+                        let pair = [load(at), load(at.add(VECTOR_BYTES))];
+                        $add_pair(&mut totals, pair, words);
+                        at = at.add(TILES * VECTOR_BYTES);
+                        words = words.add($words * T);
                     }
-                    add_totals(&totals, sums);
                 }
-            );
-
-            $level!(
-                /// # Safety
-                ///
-                /// The contract of a `BlockFn`.
-                pub(in crate::kernels::avx512) unsafe fn sparse<const T: usize>(
-                    stream: &[u8],
-                    groups: usize,
-                    panel: Panel<'_>,
-                    sums: &mut BlockSums,
-                ) {
-                    let pruned = black_box(_mm512_setzero_si512());
-                    let mut totals = [[_mm512_setzero_ps(); TILES]; T];
-                    let mut at = stream.as_ptr();
-                    let mut words = panel.words.as_ptr();
-                    for _ in 0..groups {
-                        let mut masks = at;
-                        // SAFETY: the values of a group follow the masks that count them; an expanding move
-                        // reads only the vector it loads, which may end less than 64 bytes behind the stream.
-                        unsafe {
-                            at = at.add(Format::BF16.sparse_header());
-                            for _ in 0..Format::BF16.steps() {
-                                prefetch(at);
-                                let (mask, kept) = load_mask32(masks);
-                                let first = _mm512_mask_expand_epi16(pruned, mask, load(at));
-                                at = at.add(2 * kept);
-                                let (mask, kept) = load_mask32(masks.add(4));
-                                let second = _mm512_mask_expand_epi16(pruned, mask, load(at));
-                                at = at.add(2 * kept);
-                                masks = masks.add(4 * TILES);
-                                $add_pair(&mut totals, [first, second], words);
-                                words = words.add($words * T);
-                            }
-                        }
-                    }
-                    add_totals(&totals, sums);
-                }
-            );
-        }
+                store_totals(&totals, sums);
+            }
+        );
     };
 }
 
-block_fns!(floats, 2, add_columns, avx512);
-block_fns!(pairs, 1, add_dots, avx512bf16);
+/// Defines a sparse kernel. As [`dense_fn`]; `$expand` expands the values.
+macro_rules! sparse_fn {
+    ($name:ident, $words:literal, $add_pair:ident, $expand:ident, $level:ident) => {
+        $level!(
+            /// # Safety
+            ///
+            /// The contract of a `BlockFn`.
+            pub(super) unsafe fn $name<const T: usize>(
+                stream: &[u8],
+                groups: usize,
+                panel: Panel<'_>,
+                sums: &mut BlockSums,
+            ) {
+                let tables = $expand::words();
+                let mut totals = load_totals::<T>(sums);
+                let mut at = stream.as_ptr();
+                let mut words = panel.words.as_ptr();
+                for _ in 0..groups {
+                    let mut masks = at;
+                    // SAFETY: the values of a group follow the masks that count them; a load of 64 bytes from
+                    // a value on may end less than 64 bytes behind the stream.
+                    unsafe {
+                        at = at.add(Format::BF16.sparse_header());
+                        for _ in 0..Format::BF16.steps() {
+                            prefetch(at);
+                            let first = $expand::take_words(&tables, &mut at, masks);
+                            let second = $expand::take_words(&tables, &mut at, masks.add(4));
+                            masks = masks.add(4 * TILES);
+                            $add_pair(&mut totals, [first, second], words);
+                            words = words.add($words * T);
+                        }
+                    }
+                }
+                store_totals(&totals, sums);
+            }
+        );
+    };
+}
+
+dense_fn!(dense, 2, add_columns, avx512);
+dense_fn!(dense_pairs, 1, add_dots, avx512bf16);
+sparse_fn!(sparse_by_shuffles, 2, add_columns, shuffles, avx512);
+sparse_fn!(sparse_by_moves, 2, add_columns, moves, avx512vbmi2);
+sparse_fn!(sparse_pairs, 1, add_dots, moves, avx512bf16);
 
 avx512bf16!(
     /// Adds the products of two columns, whose bf16 lie side by side in a lane.

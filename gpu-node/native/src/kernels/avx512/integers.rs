@@ -1,49 +1,70 @@
 //! The parts that int8 and int4 share.
 
 use super::{Panel, STRANDS, TILES, Totals, each_token, load};
-use crate::cpu::levels::avx512;
+use crate::cpu::levels::{avx512, avx512vnni};
 use std::arch::asm;
 use std::arch::x86_64::*;
 
 /// Integer sums of a group, `[token][tile]`.
 pub(super) type Dots<const T: usize> = [[__m512i; TILES]; T];
 
+/// Defines a function that adds the products of a step's codes, compiled for `$level`. `$add_pairs` adds the
+/// products of pairs of 16-bit words.
+macro_rules! dot_fn {
+    ($name:ident, $add_pairs:ident, $level:ident) => {
+        $level!(
+            /// Adds the products of a step's codes, which are unsigned bytes: first the even columns, then the
+            /// odd ones, as 16-bit words.
+            ///
+            /// # Safety
+            ///
+            /// `words` points to the words of `T` tokens, two each.
+            #[inline]
+            pub(super) unsafe fn $name<const T: usize>(
+                dots: &mut Dots<T>,
+                pair: [__m512i; TILES],
+                words: *const u32,
+            ) {
+                let byte = _mm512_set1_epi16(255);
+                let even = pair.map(|codes| _mm512_and_si512(codes, byte));
+                let odd = pair.map(|codes| _mm512_srli_epi16::<8>(codes));
+                each_token!(T, TOKEN => {
+                    // SAFETY: guaranteed by the caller.
+                    let (first, second) = unsafe {
+                        let words = words.add(2 * TOKEN);
+                        (words.read().cast_signed(), words.add(1).read().cast_signed())
+                    };
+                    let (first, second) = (_mm512_set1_epi32(first), _mm512_set1_epi32(second));
+                    let dots = &mut dots[TOKEN];
+                    $add_pairs::<T>(&mut dots[0], even[0], first);
+                    $add_pairs::<T>(&mut dots[1], even[1], first);
+                    $add_pairs::<T>(&mut dots[0], odd[0], second);
+                    $add_pairs::<T>(&mut dots[1], odd[1], second);
+                });
+            }
+        );
+    };
+}
+
+dot_fn!(dot, add_pairs, avx512);
+dot_fn!(dot_vnni, add_pairs_vnni, avx512vnni);
+
 avx512!(
-    /// Adds the products of a step's codes, which are unsigned bytes: first the even columns, then the odd
-    /// ones, as 16-bit words.
-    ///
-    /// # Safety
-    ///
-    /// `words` points to the words of `T` tokens, two each.
+    /// Adds the products of pairs of 16-bit words.
     #[inline]
-    pub(super) unsafe fn dot<const T: usize>(dots: &mut Dots<T>, pair: [__m512i; TILES], words: *const u32) {
-        let byte = _mm512_set1_epi16(255);
-        let even = pair.map(|codes| _mm512_and_si512(codes, byte));
-        let odd = pair.map(|codes| _mm512_srli_epi16::<8>(codes));
-        each_token!(T, TOKEN => {
-            // SAFETY: guaranteed by the caller.
-            let (first, second) = unsafe {
-                let words = words.add(2 * TOKEN);
-                (words.read().cast_signed(), words.add(1).read().cast_signed())
-            };
-            let (first, second) = (_mm512_set1_epi32(first), _mm512_set1_epi32(second));
-            let dots = &mut dots[TOKEN];
-            add_pairs::<T>(&mut dots[0], even[0], first);
-            add_pairs::<T>(&mut dots[1], even[1], first);
-            add_pairs::<T>(&mut dots[0], odd[0], second);
-            add_pairs::<T>(&mut dots[1], odd[1], second);
-        });
+    pub(super) fn add_pairs<const T: usize>(sum: &mut __m512i, words: __m512i, inputs: __m512i) {
+        *sum = _mm512_add_epi32(*sum, _mm512_madd_epi16(words, inputs));
     }
 );
 
-avx512!(
+avx512vnni!(
     /// Adds the products of pairs of 16-bit words.
     ///
     /// The compiler splits most dependent accumulations into a multiplication and an addition, to shorten the
     /// chain of dependencies. With one token that is faster, because the latency of the chain is the limit.
     /// With more tokens the number of instructions is the limit, so the instruction is written out.
     #[inline]
-    fn add_pairs<const T: usize>(sum: &mut __m512i, words: __m512i, inputs: __m512i) {
+    pub(super) fn add_pairs_vnni<const T: usize>(sum: &mut __m512i, words: __m512i, inputs: __m512i) {
         if T == 1 {
             *sum = _mm512_dpwssd_epi32(*sum, words, inputs);
             return;

@@ -1,10 +1,6 @@
-//! AVX-512 with VBMI2 (expanding moves) and VNNI (dot products of integers): Ice Lake, Zen 4 and later.
-//!
-//! An expanding move inserts pruned weights between the packed ones. It is the merging form, into a copy of a
-//! register that holds the code of a pruned weight: the zeroing form waits for the previous value of its
-//! destination. The register passes through [`black_box`](std::hint::black_box); otherwise the compiler would
-//! see the zeros in it and choose the zeroing form. The compiler makes the move read memory directly, which
-//! is as fast as from a register on Zen 4.
+//! AVX-512: Skylake-X and later. Where the processor has them, dot products of integers (VNNI, from Cascade
+//! Lake on), expanding moves (VBMI2, from Ice Lake and Zen 4 on), dot products of bf16 pairs, and tiles (AMX).
+//! All of them give the same bits, apart from dot products of bf16 pairs.
 
 mod amx;
 mod bf16;
@@ -12,13 +8,15 @@ mod expand;
 mod int4;
 mod int8;
 mod integers;
+mod moves;
+mod shuffles;
+mod two_of_four;
 
 use super::activations::{ChunkMut, encode_chunk};
 use super::function_tables::{ByGroup, by_group_and_tokens, by_tokens};
 use super::{Bf16Words, BlockSums, MultiplyFns, Panel};
 use crate::cpu::levels::avx512;
 use crate::storage::TILE_ROWS;
-use std::arch::asm;
 use std::arch::x86_64::*;
 
 /// One function for each number of tokens: the first one up to three tokens, the second one, with tiles, from
@@ -38,44 +36,68 @@ macro_rules! tiles_from_4 {
     };
 }
 
-/// AVX-512 with bf16 weights multiplied as f32.
+/// AVX-512 alone: bf16 weights are multiplied as f32, and expanded by shuffles.
 pub(crate) const AVX512: MultiplyFns = MultiplyFns {
     bf16_words: Bf16Words::Floats,
     min_plane_tokens: usize::MAX,
     encode,
-    dense_bf16: by_tokens!(bf16::floats::dense),
+    dense_bf16: by_tokens!(bf16::dense),
     dense_int8: by_group_and_tokens!(int8::dense),
     dense_int4: by_group_and_tokens!(int4::dense),
-    sparse_bf16: by_tokens!(bf16::floats::sparse),
+    sparse_bf16: by_tokens!(bf16::sparse_by_shuffles),
     sparse_int8: by_group_and_tokens!(int8::sparse),
-    expand_bf16: expand::bf16,
-    expand_int8: ByGroup { of_64: expand::int8::<64>, of_32: expand::int8::<32> },
+    two_of_four_int8: by_group_and_tokens!(two_of_four::int8),
+    expand_bf16: expand::by_shuffles::bf16,
+    expand_int8: ByGroup { of_64: expand::by_shuffles::int8::<64>, of_32: expand::by_shuffles::int8::<32> },
+};
+
+/// AVX-512 with dot products of integers.
+pub(crate) const AVX512_VNNI: MultiplyFns = MultiplyFns {
+    dense_int8: by_group_and_tokens!(int8::dense_vnni),
+    dense_int4: by_group_and_tokens!(int4::dense_vnni),
+    sparse_int8: by_group_and_tokens!(int8::sparse_vnni),
+    two_of_four_int8: by_group_and_tokens!(two_of_four::int8_vnni),
+    ..AVX512
+};
+
+/// AVX-512 with dot products of integers and expanding moves.
+pub(crate) const AVX512_VBMI2: MultiplyFns = MultiplyFns {
+    sparse_bf16: by_tokens!(bf16::sparse_by_moves),
+    sparse_int8: by_group_and_tokens!(int8::sparse_vbmi2),
+    two_of_four_int8: by_group_and_tokens!(int8::sparse_vbmi2),
+    expand_bf16: expand::by_moves::bf16,
+    expand_int8: ByGroup { of_64: expand::by_moves::int8::<64>, of_32: expand::by_moves::int8::<32> },
+    ..AVX512_VNNI
 };
 
 /// AVX-512 with dot products of bf16 pairs: faster where they take as long as other multiply-adds.
 pub(crate) const AVX512_BF16: MultiplyFns = MultiplyFns {
     bf16_words: Bf16Words::Pairs,
-    dense_bf16: by_tokens!(bf16::pairs::dense),
-    sparse_bf16: by_tokens!(bf16::pairs::sparse),
-    ..AVX512
+    dense_bf16: by_tokens!(bf16::dense_pairs),
+    sparse_bf16: by_tokens!(bf16::sparse_pairs),
+    ..AVX512_VBMI2
 };
 
 /// AVX-512 with AMX tiles for the integer formats of several tokens.
 pub(crate) const AMX: MultiplyFns = MultiplyFns {
     min_plane_tokens: amx::MIN_TOKENS,
     dense_int8: ByGroup {
-        of_64: tiles_from_4!(int8::dense, amx::dense_int8, 64),
-        of_32: tiles_from_4!(int8::dense, amx::dense_int8, 32),
+        of_64: tiles_from_4!(int8::dense_vnni, amx::dense_int8, 64),
+        of_32: tiles_from_4!(int8::dense_vnni, amx::dense_int8, 32),
     },
     dense_int4: ByGroup {
-        of_64: tiles_from_4!(int4::dense, amx::dense_int4, 64),
-        of_32: tiles_from_4!(int4::dense, amx::dense_int4, 32),
+        of_64: tiles_from_4!(int4::dense_vnni, amx::dense_int4, 64),
+        of_32: tiles_from_4!(int4::dense_vnni, amx::dense_int4, 32),
     },
     sparse_int8: ByGroup {
-        of_64: tiles_from_4!(int8::sparse, amx::sparse_int8, 64),
-        of_32: tiles_from_4!(int8::sparse, amx::sparse_int8, 32),
+        of_64: tiles_from_4!(int8::sparse_vbmi2, amx::sparse_int8, 64),
+        of_32: tiles_from_4!(int8::sparse_vbmi2, amx::sparse_int8, 32),
     },
-    ..AVX512
+    two_of_four_int8: ByGroup {
+        of_64: tiles_from_4!(int8::sparse_vbmi2, amx::sparse_int8, 64),
+        of_32: tiles_from_4!(int8::sparse_vbmi2, amx::sparse_int8, 32),
+    },
+    ..AVX512_VBMI2
 };
 
 /// Prefetch distance, bytes; measured.
@@ -115,38 +137,6 @@ macro_rules! each_token {
 use each_token;
 
 avx512!(
-    /// Loads a vector's mask of 32 bits, and counts the values that it keeps.
-    ///
-    /// # Safety
-    ///
-    /// Four bytes are readable.
-    #[inline]
-    unsafe fn load_mask32(at: *const u8) -> (__mmask32, usize) {
-        // SAFETY: guaranteed by the caller.
-        let mask = unsafe { at.cast::<u32>().read_unaligned() };
-        (mask, mask.count_ones() as usize)
-    }
-);
-
-avx512!(
-    /// Loads a vector's mask of 64 bits, and counts the values that it keeps. Two loads: from one load the
-    /// compiler would move the mask from a general register to a mask register, which takes longer.
-    ///
-    /// # Safety
-    ///
-    /// Eight bytes are readable.
-    #[inline]
-    unsafe fn load_mask64(at: *const u8) -> (__mmask64, usize) {
-        let mask;
-        // SAFETY: only reads the eight bytes, which the caller guarantees to be readable.
-        unsafe {
-            asm!("kmovq {}, qword ptr [{}]", out(kreg) mask, in(reg) at, options(pure, readonly, nostack, preserves_flags));
-            (mask, at.cast::<u64>().read_unaligned().count_ones() as usize)
-        }
-    }
-);
-
-avx512!(
     /// # Safety
     ///
     /// 64 bytes are readable.
@@ -182,14 +172,26 @@ avx512!(
 
 avx512!(
     #[inline]
-    fn add_totals<const T: usize>(totals: &Totals<T>, sums: &mut BlockSums) {
+    fn load_totals<const T: usize>(sums: &BlockSums) -> Totals<T> {
+        let mut totals = [[_mm512_setzero_ps(); TILES]; T];
+        each_token!(T, TOKEN => {
+            let at = sums.0[TOKEN].as_ptr();
+            // SAFETY: a token has 16 sums for each of two tiles.
+            totals[TOKEN] = unsafe { [_mm512_loadu_ps(at), _mm512_loadu_ps(at.add(TILE_ROWS))] };
+        });
+        totals
+    }
+);
+
+avx512!(
+    #[inline]
+    fn store_totals<const T: usize>(totals: &Totals<T>, sums: &mut BlockSums) {
         each_token!(T, TOKEN => {
             let at = sums.0[TOKEN].as_mut_ptr();
-            // SAFETY: a token has 16 sums for each of two tiles.
+            // SAFETY: as above.
             unsafe {
-                let second = at.add(TILE_ROWS);
-                _mm512_storeu_ps(at, _mm512_add_ps(_mm512_loadu_ps(at), totals[TOKEN][0]));
-                _mm512_storeu_ps(second, _mm512_add_ps(_mm512_loadu_ps(second), totals[TOKEN][1]));
+                _mm512_storeu_ps(at, totals[TOKEN][0]);
+                _mm512_storeu_ps(at.add(TILE_ROWS), totals[TOKEN][1]);
             }
         });
     }

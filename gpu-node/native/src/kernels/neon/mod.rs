@@ -25,6 +25,7 @@ pub(crate) const NEON: MultiplyFns = MultiplyFns {
     dense_int4: by_group_and_tokens!(int4::dense),
     sparse_bf16: by_tokens!(bf16::sparse),
     sparse_int8: by_group_and_tokens!(int8::sparse),
+    two_of_four_int8: by_group_and_tokens!(int8::sparse),
     expand_bf16: expand::bf16,
     expand_int8: ByGroup { of_64: expand::int8::<64>, of_32: expand::int8::<32> },
 };

@@ -4,7 +4,7 @@ use super::{Packing, Vector, WORDS, Words};
 use crate::storage::{MAX_GROUP, TILE_ROWS, VECTOR_BYTES};
 use std::arch::x86_64::*;
 
-/// AVX-512 with VBMI2. Only the functions that are compiled for the level `avx512` name it: the machine has the
+/// AVX-512. Only the functions that are compiled for the level `avx512` or one above it name it: the machine has the
 /// instructions wherever its methods run.
 pub(super) struct Avx512;
 
@@ -17,35 +17,51 @@ impl Packing for Avx512 {
         }
     }
 
+    /// Compresses 16 codes at a time, as 32-bit lanes: AVX-512 without VBMI2 compresses no bytes. The codes behind the
+    /// kept ones of each part are overwritten by the next part.
     #[inline(always)]
     fn bytes(codes: &Vector, mask: u64, out: &mut Vector) {
-        // SAFETY: the machine has the instructions; both vectors are 64 bytes. The result is compressed in a
-        // register and stored whole, because the form that compresses to memory is slow on Zen.
-        unsafe {
-            let codes = _mm512_loadu_si512(codes.as_ptr().cast());
-            _mm512_storeu_si512(out.as_mut_ptr().cast(), _mm512_maskz_compress_epi8(mask, codes));
+        let mut kept = 0;
+        for (part, codes) in codes.chunks_exact(16).enumerate() {
+            let mask = (mask >> (16 * part)) as u16;
+            // SAFETY: the machine has the instructions; at most 48 codes were kept before, so 16 more fit in `out`.
+            unsafe {
+                let codes = _mm512_cvtepu8_epi32(_mm_loadu_si128(codes.as_ptr().cast()));
+                let codes = _mm512_cvtepi32_epi8(_mm512_maskz_compress_epi32(mask, codes));
+                _mm_storeu_si128(out.as_mut_ptr().add(kept).cast(), codes);
+            }
+            kept += mask.count_ones() as usize;
         }
     }
 
     #[inline(always)]
     fn words(codes: &Vector, mask: u32, out: &mut Vector) {
-        // SAFETY: as in `bytes`.
-        unsafe {
-            let codes = _mm512_loadu_si512(codes.as_ptr().cast());
-            _mm512_storeu_si512(out.as_mut_ptr().cast(), _mm512_maskz_compress_epi16(mask, codes));
+        let mut kept = 0;
+        for (part, codes) in codes.chunks_exact(32).enumerate() {
+            let mask = (mask >> (16 * part)) as u16;
+            // SAFETY: as in `bytes`, with two bytes for a code.
+            unsafe {
+                let codes = _mm512_cvtepu16_epi32(_mm256_loadu_si256(codes.as_ptr().cast()));
+                let codes = _mm512_cvtepi32_epi16(_mm512_maskz_compress_epi32(mask, codes));
+                _mm256_storeu_si256(out.as_mut_ptr().add(2 * kept).cast(), codes);
+            }
+            kept += mask.count_ones() as usize;
         }
     }
 
     #[inline(always)]
     fn spread(values: &Vector, mask: u32, out: &mut [f32; WORDS]) {
-        // SAFETY: the machine has the instructions; the input has 64 bytes, the output 32 values.
-        unsafe {
-            let words = _mm512_maskz_expand_epi16(mask, _mm512_loadu_si512(values.as_ptr().cast()));
-            let (low, high) = (_mm512_castsi512_si256(words), _mm512_extracti64x4_epi64::<1>(words));
-            for (out, words) in out.chunks_exact_mut(WORDS / 2).zip([low, high]) {
-                let floats = _mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(words));
-                _mm512_storeu_si512(out.as_mut_ptr().cast(), floats);
+        let mut kept = 0;
+        for (part, out) in out.chunks_exact_mut(WORDS / 2).enumerate() {
+            let mask = (mask >> (16 * part)) as u16;
+            // SAFETY: the machine has the instructions; at most 16 values were taken before, so 16 more are within the
+            // 64 bytes; the part has 16 values.
+            unsafe {
+                let words = _mm256_loadu_si256(values.as_ptr().add(2 * kept).cast());
+                let words = _mm512_maskz_expand_epi32(mask, _mm512_cvtepu16_epi32(words));
+                _mm512_storeu_si512(out.as_mut_ptr().cast(), _mm512_slli_epi32::<16>(words));
             }
+            kept += mask.count_ones() as usize;
         }
     }
 
@@ -103,5 +119,57 @@ impl Packing for Avx512 {
             }
         }
         vectors
+    }
+}
+
+/// AVX-512 with VBMI2. Only the functions that are compiled for the level `avx512vbmi2` name it.
+pub(super) struct Avx512Vbmi2;
+
+impl Packing for Avx512Vbmi2 {
+    #[inline(always)]
+    fn prefetch(values: &[f32]) {
+        Avx512::prefetch(values);
+    }
+
+    #[inline(always)]
+    fn keep(values: &[f32; MAX_GROUP], mask: u64, out: &mut [f32; MAX_GROUP]) {
+        Avx512::keep(values, mask, out);
+    }
+
+    #[inline(always)]
+    fn transpose(rows: &[&Words; TILE_ROWS], half: usize) -> [Vector; TILE_ROWS] {
+        Avx512::transpose(rows, half)
+    }
+
+    #[inline(always)]
+    fn bytes(codes: &Vector, mask: u64, out: &mut Vector) {
+        // SAFETY: the machine has the instructions; both vectors are 64 bytes. The result is compressed in a
+        // register and stored whole, because the form that compresses to memory is slow on Zen.
+        unsafe {
+            let codes = _mm512_loadu_si512(codes.as_ptr().cast());
+            _mm512_storeu_si512(out.as_mut_ptr().cast(), _mm512_maskz_compress_epi8(mask, codes));
+        }
+    }
+
+    #[inline(always)]
+    fn words(codes: &Vector, mask: u32, out: &mut Vector) {
+        // SAFETY: as in `bytes`.
+        unsafe {
+            let codes = _mm512_loadu_si512(codes.as_ptr().cast());
+            _mm512_storeu_si512(out.as_mut_ptr().cast(), _mm512_maskz_compress_epi16(mask, codes));
+        }
+    }
+
+    #[inline(always)]
+    fn spread(values: &Vector, mask: u32, out: &mut [f32; WORDS]) {
+        // SAFETY: the machine has the instructions; the input has 64 bytes, the output 32 values.
+        unsafe {
+            let words = _mm512_maskz_expand_epi16(mask, _mm512_loadu_si512(values.as_ptr().cast()));
+            let (low, high) = (_mm512_castsi512_si256(words), _mm512_extracti64x4_epi64::<1>(words));
+            for (out, words) in out.chunks_exact_mut(WORDS / 2).zip([low, high]) {
+                let floats = _mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(words));
+                _mm512_storeu_si512(out.as_mut_ptr().cast(), floats);
+            }
+        }
     }
 }

@@ -112,6 +112,8 @@ macro_rules! compiled_for {
 }
 
 #[cfg(target_arch = "x86_64")]
+compiled_for!(avx512vbmi2, avx512_primitives::Avx512Vbmi2);
+#[cfg(target_arch = "x86_64")]
 compiled_for!(avx512, avx512_primitives::Avx512);
 #[cfg(target_arch = "x86_64")]
 compiled_for!(avx2, Portable);

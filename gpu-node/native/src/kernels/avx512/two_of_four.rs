@@ -1,0 +1,150 @@
+//! int8 weights of which two of every four columns are kept. A step is four columns, so every row keeps two
+//! codes of it: all lie at known places, and the inputs are moved to the weights instead of the weights to
+//! their columns.
+
+use super::integers::{Dots, add_pairs, add_pairs_vnni, add_scaled, join_strands, load_halves};
+use super::{BlockSums, Panel, STRANDS, TILES};
+use super::{each_token, load_totals, prefetch, store_totals, strand_of};
+use crate::cpu::levels::{avx512, avx512vnni};
+use crate::storage::{BLOCK_ROWS, TILE_ROWS, VECTOR_BYTES};
+use std::arch::x86_64::*;
+
+/// Bytes of the codes that a vector keeps.
+const KEPT: usize = VECTOR_BYTES / 2;
+
+/// Defines a kernel compiled for `$level`. `$add_pairs` adds the products of pairs of 16-bit words.
+macro_rules! block_fn {
+    ($name:ident, $add_pairs:ident, $level:ident) => {
+        $level!(
+            /// # Safety
+            ///
+            /// The contract of a `BlockFn`, and every row of the stream keeps two codes of every step.
+            pub(super) unsafe fn $name<const GROUP: usize, const T: usize>(
+                stream: &[u8],
+                groups: usize,
+                panel: Panel<'_>,
+                sums: &mut BlockSums,
+            ) {
+                let tables = tables();
+                let mut totals = load_totals::<T>(sums);
+                let mut at = stream.as_ptr();
+                let mut words = panel.words.as_ptr();
+                for group in 0..groups {
+                    // SAFETY: the values of a group follow the masks, half a vector of them for each vector.
+                    unsafe {
+                        let scales = load_halves(at);
+                        let mut masks = at.add(2 * TILES * TILE_ROWS);
+                        at = masks.add(GROUP * BLOCK_ROWS / 8);
+                        let mut dots: [Dots<T>; STRANDS] = [[[_mm512_setzero_si512(); TILES]; T]; STRANDS];
+                        for _ in 0..GROUP / 4 / STRANDS {
+                            for strand in 0..STRANDS {
+                                prefetch(at);
+                                let lanes = [lanes_of(&tables, masks), lanes_of(&tables, masks.add(8))];
+                                let weights = [weights_at(at), weights_at(at.add(KEPT))];
+                                masks = masks.add(8 * TILES);
+                                at = at.add(TILES * KEPT);
+                                let dots = &mut dots[strand_of::<T>(strand)];
+                                each_token!(T, TOKEN => {
+                                    let pairs = pairs_of(&tables, words.add(2 * TOKEN));
+                                    for tile in 0..TILES {
+                                        let inputs = _mm512_permutexvar_epi32(lanes[tile], pairs);
+                                        $add_pairs::<T>(&mut dots[TOKEN][tile], weights[tile], inputs);
+                                    }
+                                });
+                                words = words.add(2 * T);
+                            }
+                        }
+                        add_scaled(&join_strands(&dots), scales, panel, group, &mut totals);
+                    }
+                }
+                store_totals(&totals, sums);
+            }
+        );
+    };
+}
+
+block_fn!(int8, add_pairs, avx512);
+block_fn!(int8_vnni, add_pairs_vnni, avx512vnni);
+
+/// What the kernels need in registers.
+struct Tables {
+    /// The place of each lane's four bits within half a mask.
+    shifts: __m512i,
+    /// For each four bits of a mask, the inputs of the two columns that they keep.
+    pairs: __m512i,
+}
+
+avx512!(
+    #[inline]
+    fn tables() -> Tables {
+        // SAFETY: the arrays have 64 bytes.
+        unsafe {
+            Tables {
+                shifts: _mm512_loadu_si512(SHIFTS.as_ptr().cast()),
+                pairs: _mm512_loadu_si512(PAIRS.as_ptr().cast()),
+            }
+        }
+    }
+);
+
+avx512!(
+    /// Returns each row's four bits of a mask in the lowest bits of its lane.
+    ///
+    /// # Safety
+    ///
+    /// Eight bytes are readable.
+    #[inline]
+    unsafe fn lanes_of(tables: &Tables, mask: *const u8) -> __m512i {
+        // SAFETY: guaranteed by the caller.
+        let (low, high) =
+            unsafe { (mask.cast::<i32>().read_unaligned(), mask.add(4).cast::<i32>().read_unaligned()) };
+        _mm512_srlv_epi32(_mm512_mask_set1_epi32(_mm512_set1_epi32(low), 0xff00, high), tables.shifts)
+    }
+);
+
+avx512!(
+    /// Loads half a vector of codes as weights, 16-bit words.
+    ///
+    /// # Safety
+    ///
+    /// 32 bytes are readable.
+    #[inline]
+    unsafe fn weights_at(at: *const u8) -> __m512i {
+        // SAFETY: guaranteed by the caller.
+        let codes = unsafe { _mm256_loadu_si256(at.cast()) };
+        _mm512_sub_epi16(_mm512_cvtepu8_epi16(codes), _mm512_set1_epi16(128))
+    }
+);
+
+avx512!(
+    /// Returns for each four bits of a mask a token's inputs of the two columns that they keep.
+    ///
+    /// # Safety
+    ///
+    /// `words` points to the two words of a step.
+    #[inline]
+    unsafe fn pairs_of(tables: &Tables, words: *const u32) -> __m512i {
+        // SAFETY: guaranteed by the caller.
+        let inputs = unsafe { words.cast::<i64>().read_unaligned() };
+        _mm512_shuffle_epi8(_mm512_set1_epi64(inputs), tables.pairs)
+    }
+);
+
+static SHIFTS: [u32; 16] = [0, 4, 8, 12, 16, 20, 24, 28, 0, 4, 8, 12, 16, 20, 24, 28];
+
+/// For each four bits with two ones, the bytes of the inputs of the two columns in a step's two words: of
+/// columns 0 and 2, and of columns 1 and 3.
+static PAIRS: [[u8; 4]; 16] = {
+    const PLACES: [u8; 4] = [0, 4, 2, 6];
+    let mut table = [[255; 4]; 16];
+    let mut bits: usize = 0;
+    while bits < 16 {
+        if bits.count_ones() == 2 {
+            let first = PLACES[bits.trailing_zeros() as usize];
+            let second = PLACES[bits.ilog2() as usize];
+            table[bits] = [first, first + 1, second, second + 1];
+        }
+        bits += 1;
+    }
+    table
+};
