@@ -116,7 +116,7 @@ export async function startNode(settings: NodeSettings, environment: NodeProcess
     await Promise.all([masks.sweep(), datasets.clear()])
     await removeUnusedMasks()
 
-    const memory = { bytes: weightBytes(settings), bytesOfSet: 4 * parameterCount(model) }
+    const weightBudget = weightBytes(settings)
     const requestKvTokens = settings.kvTokens ?? kvTokensForMemory(model, log)
     const contextLength = Math.min(model.config.contextLength, requestKvTokens)
     const scoreKvTokens = Math.min(MAX_SCORE_TOKENS, contextLength)
@@ -127,6 +127,7 @@ export async function startNode(settings: NodeSettings, environment: NodeProcess
       workDir: join(home, 'work'),
       log,
     })
+    const denseBytes = (backend.bytesPerWeight ?? 4) * parameterCount(model)
     const generated = createTokenRate()
     const engine = createEngine({
       backend,
@@ -156,7 +157,7 @@ export async function startNode(settings: NodeSettings, environment: NodeProcess
       masks,
       log,
       observer: telemetry.metrics.swaps,
-      memory,
+      memory: { bytes: weightBudget, denseBytes },
       onChange() {
         heartbeats.sendSoon()
         probes.check()
@@ -242,6 +243,7 @@ export async function startNode(settings: NodeSettings, environment: NodeProcess
         },
         activeVersion: swap.activeVersion(),
         weightSets: swap.weightSets(),
+        memory: { budgetBytes: weightBudget, freeBytes: swap.freeBytes(), unheld: swap.unheld() },
         load: { ...loadOf(engine), tokensPerSecond: generated.perSecond() },
         ...(registered ? {} : { methods, device }),
         ...(prefixes ? { prefixes } : {}),

@@ -85,7 +85,7 @@ const environment = z
     COPAL_WEIGHT_BYTES: wholeNumber(
       0,
       1e15,
-      'bytes of memory for weight sets are expected; 0 loads no masks of single domains',
+      'bytes of memory for weight sets are expected; 0 holds only what serves',
     ).optional(),
     COPAL_MAX_RUNNING: wholeNumber(
       1,
@@ -121,9 +121,10 @@ const environment = z
       86_400_000,
       'milliseconds that a request may take, 1 to 86400000, are expected',
     ).default(SETTINGS.COPAL_REQUEST_TIMEOUT_MS.default),
+    // Removed: ONNX Runtime had its CUDA and WebGPU libraries by it.
     COPAL_PROVIDER: z
-      .enum(['cpu', 'webgpu', 'cuda'], { error: "'cpu', 'webgpu' or 'cuda' is expected" })
-      .default(SETTINGS.COPAL_PROVIDER.default),
+      .literal('cpu', { error: 'ONNX Runtime runs on the processor only, so leave this variable out' })
+      .optional(),
     COPAL_BACKEND: z
       .enum(['onnx', 'sparse', 'auto'], { error: "'onnx', 'sparse' or 'auto' is expected" })
       .default(SETTINGS.COPAL_BACKEND.default),
@@ -191,7 +192,7 @@ export interface NodeSettings {
   requestTimeoutMs: number
   threads: number | null
   kvTokens: number | null
-  /** Memory for weight sets together, beyond which masks of single domains are not held; null for half of the free one. */
+  /** Memory for weight sets together, beyond which only what serves is held; null for half of the free one. */
   weightBytes: number | null
   maxRunning: number | null
   /** Share of the time of steps that scoring may take from requests. */
@@ -200,7 +201,6 @@ export interface NodeSettings {
   scoreTimeoutMs: number
   /** Time between two scores of the probe texts under a weight set. */
   probeMs: number
-  provider: 'cpu' | 'webgpu' | 'cuda'
   /** `auto`: the sparse engine if its addon loads, otherwise ONNX. */
   backend: 'onnx' | 'sparse' | 'auto'
   /** Kernel of the sparse engine; null for the fastest of the machine. */
@@ -259,7 +259,6 @@ export function readNodeSettings(env: Readonly<Record<string, string | undefined
     scoringShare: read.COPAL_SCORING_SHARE,
     scoreTimeoutMs: read.COPAL_SCORE_TIMEOUT_MS,
     probeMs: read.COPAL_PROBE_MS,
-    provider: read.COPAL_PROVIDER,
     backend: read.COPAL_BACKEND,
     kernel: read.COPAL_KERNEL ?? null,
     precision: read.COPAL_PRECISION,

@@ -367,7 +367,7 @@ export const SETTINGS = {
     readers: ['node'],
     unset: 'half of the memory that is free at the start',
     meaning:
-      'Memory for weight sets. Masks of single domains are held as far as they fit beside the others; 0: none ([memory](operations.md#memory-of-a-node)).',
+      'Memory for weight sets, most needed first. Those that do not fit are packed when they are needed; 0: only what serves ([memory](operations.md#memory-of-a-node)).',
   },
   COPAL_MAX_RUNNING: {
     readers: ['node'],
@@ -395,11 +395,6 @@ export const SETTINGS = {
     unset: "the machine's best",
     meaning:
       "The sparse engine's kernel: `amx`, `avx512bf16`, `avx512vbmi2`, `avx512vnni`, `avx512`, `avx2`, `neon` or `scalar`. `npm run bench -- kernels` reads it too.",
-  },
-  COPAL_PROVIDER: {
-    readers: ['node'],
-    default: 'cpu',
-    meaning: "ONNX Runtime's provider: `cpu`, `webgpu` or `cuda`. With the last two `auto` takes `onnx`.",
   },
   COPAL_HEARTBEAT_MS: {
     readers: ['node'],

@@ -58,7 +58,6 @@ async function referenceOf(mask: string | null, texts: readonly Int32Array[]): P
     maskPath: mask,
     workDir,
     threads: 2,
-    provider: 'cpu',
     background: false,
   } as const
   const session = await createDecoderSession(options)
@@ -66,7 +65,7 @@ async function referenceOf(mask: string | null, texts: readonly Int32Array[]): P
   const all: Distribution[][] = []
   for (const tokens of texts) {
     const { slab } = new KeyValueCache(config).reserve(0, 0, tokens.length)
-    const member = { slot: 0, position: 0, tokens, outputIndices: [...tokens.keys()], targets: [] }
+    const member = { slot: 0, position: 0, tokens, outputIndices: [...tokens.keys()] }
     const [rows] = await runForward(session, config, { slab, members: [member], output: 'logits' })
     all.push(
       Array.from(tokens, (_, i) =>

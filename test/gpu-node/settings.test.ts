@@ -29,7 +29,6 @@ test('the secret alone suffices, because everything else has a default', () => {
     scoringShare: 0.05,
     scoreTimeoutMs: 60_000,
     probeMs: 300_000,
-    provider: 'cpu',
     backend: 'auto',
     kernel: null,
     precision: 'bf16',
@@ -118,7 +117,7 @@ test.each([
   ['COPAL_SCORING_SHARE', '5%', /COPAL_SCORING_SHARE is '5%'/],
   ['COPAL_SCORE_TIMEOUT_MS', '0', /COPAL_SCORE_TIMEOUT_MS is '0'/],
   ['COPAL_PROBE_MS', '10', /COPAL_PROBE_MS is '10': milliseconds between two scores/],
-  ['COPAL_PROVIDER', 'tpu', /COPAL_PROVIDER is 'tpu': 'cpu', 'webgpu' or 'cuda'/],
+  ['COPAL_PROVIDER', 'cuda', /COPAL_PROVIDER is 'cuda': ONNX Runtime runs on the processor only/],
   ['COPAL_BACKEND', 'torch', /COPAL_BACKEND is 'torch': 'onnx', 'sparse' or 'auto'/],
   [
     'COPAL_KERNEL',

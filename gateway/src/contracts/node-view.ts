@@ -1,4 +1,4 @@
-import type { WeightSetState } from '@copal/shared/wire/heartbeat.ts'
+import type { SetMemoryReport, WeightSetState } from '@copal/shared/wire/heartbeat.ts'
 
 /** A node as the admin API and metrics show it. */
 export interface NodeView {
@@ -14,6 +14,8 @@ export interface NodeView {
   serving: boolean
   activeVersion: number
   weightSets: WeightSetState[]
+  /** Absent from older nodes. */
+  memory?: SetMemoryReport | undefined
   running: number
   waiting: number
   kvTokensUsed: number

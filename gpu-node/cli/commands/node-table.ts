@@ -1,5 +1,5 @@
 import type { NodeEntry } from '@copal/shared/wire/admin.ts'
-import { formatDuration, formatMask } from '@copal/gpu-node/platform/quantities.ts'
+import { formatBytes, formatDuration, formatMask } from '@copal/gpu-node/platform/quantities.ts'
 import type { Session } from '../api/session.ts'
 
 /** Renders nodes as a table, one per line. */
@@ -13,6 +13,8 @@ export function nodeTable(nodes: readonly NodeEntry[], session: Pick<Session, 't
       { title: 'RUN', value: (node) => String(node.running), align: 'right' },
       { title: 'WAIT', value: (node) => String(node.waiting), align: 'right' },
       { title: 'SEEN', value: (node) => `${formatDuration(node.seen_ms_ago)} ago`, align: 'right' },
+      { title: 'MEMORY', value: describeMemory },
+      { title: 'DEVICE', value: (node) => node.device ?? '' },
     ],
     nodes,
   )
@@ -29,6 +31,15 @@ function nodeState(node: NodeEntry): string {
   if (!node.alive) return 'away'
   if (!node.draining) return 'alive'
   return requestsOf(node) === 0 ? 'drained' : 'draining'
+}
+
+/** The memory that weight sets take, what they may take, and the sets that have no room in it. */
+function describeMemory({ weight_memory: memory }: NodeEntry): string {
+  if (!memory) return ''
+  const { budget_bytes: budget, free_bytes: free, unheld } = memory
+  const names = unheld.map(({ version }) => formatMask(version)).join(', ')
+  const used = `${formatBytes(budget - free)} of ${formatBytes(budget)}`
+  return names === '' ? used : `${used}, no room for ${names}`
 }
 
 function describeWeightSet(set: { version: number; state: string }): string {

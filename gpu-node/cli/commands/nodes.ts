@@ -17,7 +17,7 @@ const DEFAULT_WAIT_S = 600
 export function addNodes(program: Command, session: Session): void {
   const nodes = program
     .command('nodes')
-    .description('list nodes, the masks they serve and their load')
+    .description('list nodes, the masks they serve, their load, memory and device')
     .option('--json', 'print JSON')
     .addHelpText('after', '\nExamples:\n  copal nodes\n  copal nodes secret node-2')
     .action(async ({ json }: { json?: boolean }) => {

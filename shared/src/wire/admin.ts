@@ -359,6 +359,19 @@ export const nodeEntry = z.object({
       error: z.string().nullable().optional().describe('Why the node could not load it.'),
     }),
   ),
+  weight_memory: z
+    .object({
+      budget_bytes: count.describe('Memory for all of its weight sets.'),
+      free_bytes: count,
+      unheld: z
+        .array(z.object({ version: count, bytes: count }))
+        .describe(
+          'Weight sets that it should hold but has no memory for. It loads one when it has to serve.',
+        ),
+    })
+    .nullable()
+    .optional()
+    .describe('Null from older nodes. Sizes of sets that it has not loaded are estimates.'),
   kv_tokens_used: count.optional().describe('Tokens of key/value cache in use.'),
   kv_tokens_total: count.optional(),
   device: z.string().nullable().optional().describe('What it runs on; null from older nodes.'),

@@ -74,6 +74,18 @@ export const probeScore = z.object({
 /** A node's score of the probe texts. */
 export type ProbeScore = z.output<typeof probeScore>
 
+/** The memory of a node for weight sets. Sizes are estimates for sets that it has not loaded. */
+const setMemory = z.object({
+  /** Bytes for all sets together. */
+  budgetBytes: count,
+  freeBytes: count,
+  /** Desired sets that do not fit, except masks of single domains. The node loads one when it has to serve. */
+  unheld: boundedArray(z.object({ version: count, bytes: count })).default([]),
+})
+
+/** The memory of a node for weight sets. */
+export type SetMemoryReport = z.output<typeof setMemory>
+
 /** Maximum scores in one heartbeat. */
 export const MAX_SHADOW_SCORES = 64
 
@@ -91,6 +103,8 @@ export const heartbeat = z.object({
   /** The version new requests start on. */
   activeVersion: count,
   weightSets: boundedArray(weightSetState),
+  /** Absent from older nodes. */
+  memory: setMemory.optional(),
   load: z.object({
     running: count,
     waiting: count,

@@ -37,9 +37,15 @@ export function noteNodes(
 
 /** Returns the reason that a node gives for not loading a mask. */
 export function loadError(nodes: readonly NodeView[], version: number): string {
-  for (const { id, weightSets } of nodes) {
+  for (const { id, weightSets, memory } of nodes) {
     const failed = weightSets.find((set) => set.version === version && set.state === 'failed')
     if (failed) return `Node '${id}' reports: ${failed.error ?? 'no reason. See its log.'}`
+    const unheld = memory?.unheld.find((set) => set.version === version)
+    if (memory && unheld)
+      return (
+        `Node '${id}' has no memory for it beside its other weights: it takes ${megabytes(unheld.bytes)}, and ` +
+        `${megabytes(memory.freeBytes)} of ${megabytes(memory.budgetBytes)} are free. Raise its COPAL_WEIGHT_BYTES.`
+      )
   }
   return 'The nodes give no reason. See their logs.'
 }
@@ -73,6 +79,10 @@ export function describeHarm({ harmful }: TrialVerdict, beside: string): string 
         : `at least ${percent(lower)} of its requests ${WHAT_HAPPENED[name] ?? name}, and ${percent(limit)} are allowed beside ${beside}`,
     )
     .join('; ')
+}
+
+function megabytes(bytes: number): string {
+  return `${Math.round(bytes / 1e6)} MB`
 }
 
 function percent(share: number | null): string {

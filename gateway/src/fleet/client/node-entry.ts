@@ -18,6 +18,13 @@ export function nodeEntry(node: NodeView): NodeEntry {
       bytes: bytes ?? null,
       error: error ?? null,
     })),
+    weight_memory: node.memory
+      ? {
+          budget_bytes: node.memory.budgetBytes,
+          free_bytes: node.memory.freeBytes,
+          unheld: node.memory.unheld,
+        }
+      : null,
     kv_tokens_used: node.kvTokensUsed,
     kv_tokens_total: node.kvTokensTotal,
     device: node.device ?? null,

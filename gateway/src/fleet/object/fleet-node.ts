@@ -82,6 +82,7 @@ export function toView(node: Node, alive: boolean, nowMs: number): NodeView {
     serving: alive && !isDraining(node) && isReady(heartbeat),
     activeVersion: heartbeat.activeVersion,
     weightSets: heartbeat.weightSets,
+    memory: heartbeat.memory,
     running,
     waiting,
     kvTokensUsed,

@@ -13,8 +13,6 @@ export interface BatchMember {
   tokens: Int32Array
   /** Indices into `tokens` of the tokens that have an output, ascending. */
   outputIndices: readonly number[]
-  /** The next token to score after each of `outputIndices`; empty for logits. */
-  targets: readonly number[]
 }
 
 /** Sequences of one slab that run together. Slots between them that have no member run with dummy tokens. */
@@ -22,14 +20,14 @@ export interface Batch {
   slab: Slab
   members: readonly BatchMember[]
   /** The output of the tokens at `outputIndices`; `hidden` is of all tokens. */
-  output: 'none' | 'logits' | 'target_logprob' | 'hidden'
+  output: 'none' | 'logits' | 'hidden'
 }
 
 /**
  * Runs the model over a batch and writes the new keys and values into its slab.
  *
- * @returns for each member a view of one f32 buffer: logits `[outputs, vocab]`, log-probabilities of its targets
- * `[outputs]`, or hidden states `[length, hidden]`; empty for `none`
+ * @returns for each member a view of one f32 buffer: logits `[outputs, vocab]` or hidden states `[length, hidden]`; empty
+ * for `none`
  */
 export async function runForward(
   session: InferenceSession,
@@ -44,7 +42,6 @@ export async function runForward(
   // A slot without a member runs token 0 at position 0. Its results are not stored.
   const lastPositions = new Int32Array(batch).fill(length - 1)
   const rows: number[] = []
-  const targets: number[] = []
   for (const member of members) {
     const index = member.slot - first
     for (let i = 0; i < length; i++) {
@@ -52,10 +49,7 @@ export async function runForward(
       positions[index * length + i] = BigInt(member.position + i)
     }
     lastPositions[index] = member.position + length - 1
-    for (const [i, outputIndex] of member.outputIndices.entries()) {
-      rows.push(index * length + outputIndex)
-      targets.push(member.targets[i] ?? 0)
-    }
+    for (const outputIndex of member.outputIndices) rows.push(index * length + outputIndex)
   }
   const fetches: Record<string, null> = {}
   for (let layer = 0; layer < layers; layer++)
@@ -68,7 +62,6 @@ export async function runForward(
       last_position: new Tensor('int32', lastPositions, [batch]),
       total_length: new Tensor('int32', Int32Array.of(Math.max(...lastPositions) + 1), []),
       rows: new Tensor('int64', BigInt64Array.from(rows, BigInt), [rows.length]),
-      targets: new Tensor('int64', BigInt64Array.from(targets, BigInt), [rows.length, 1]),
       ...slab.past(first, batch),
     },
     fetches,
@@ -80,7 +73,8 @@ export async function runForward(
     const size = length * hiddenSize
     return members.map(({ slot }) => data.subarray((slot - first) * size, (slot - first + 1) * size))
   }
-  const width = output === 'logits' ? vocabSize : 1
   let row = 0
-  return members.map(({ outputIndices }) => data.subarray(row * width, (row += outputIndices.length) * width))
+  return members.map(({ outputIndices }) =>
+    data.subarray(row * vocabSize, (row += outputIndices.length) * vocabSize),
+  )
 }

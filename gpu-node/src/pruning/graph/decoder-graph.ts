@@ -18,11 +18,9 @@ export function newKeyValueNames(layer: number): [key: string, value: string] {
  * - `past_key_i`, `past_value_i` `[batch, kvHeads, capacity, headDim]` f32; rows from the first position of
  *   `positions` on are not read
  * - `rows` `[selected]` i64, the rows of `batch · length` that need the head; may be empty
- * - `targets` `[selected, 1]` i64
  *
  * Outputs:
  * - `logits` `[selected, vocabSize]` f32
- * - `target_logprob` `[selected, 1]` f32, natural logarithms, by a softmax that subtracts the maximum
  * - `hidden` `[batch · length, hiddenSize]` f32: every token after the final norm
  * - {@link newKeyValueNames} `[batch, length, kvHeads · headDim]` f32: the new rows, keys rotated. The owner of the cache
  *   writes them into it. The attention's own copy of past and new rows is not an output: onnxruntime-node copies every
@@ -83,7 +81,6 @@ export function buildDecoder(config: LlamaConfig, locate: WeightLocator): OnnxGr
       { name: 'last_position', type: 'int32', shape: ['batch'] },
       { name: 'total_length', type: 'int32', shape: [] },
       { name: 'rows', type: 'int64', shape: ['selected'] },
-      { name: 'targets', type: 'int64', shape: ['selected', 1] },
       ...perLayer(config, (layer) => keyValueNames(layer).past, [
         'batch',
         config.kvHeads,
@@ -93,7 +90,6 @@ export function buildDecoder(config: LlamaConfig, locate: WeightLocator): OnnxGr
     ],
     outputs: [
       { name: 'logits', type: 'float32', shape: ['selected', vocabSize] },
-      { name: 'target_logprob', type: 'float32', shape: ['selected', 1] },
       { name: 'hidden', type: 'float32', shape: ['all_tokens', hiddenSize] },
       ...perLayer(config, newKeyValueNames, ['batch', 'length', config.kvHeads * config.headDim]),
     ],
@@ -119,13 +115,6 @@ function addHead(graph: GraphBuilder, { vocabSize, hiddenSize, tiedEmbedding }: 
   } else {
     graph.linear('selected', 'lm_head.weight', [vocabSize, hiddenSize], 'logits')
   }
-  graph.add({ op: 'LogSoftmax', inputs: ['logits'], outputs: ['logprobs'], attributes: { axis: { int: 1 } } })
-  graph.add({
-    op: 'GatherElements',
-    inputs: ['logprobs', 'targets'],
-    outputs: ['target_logprob'],
-    attributes: { axis: { int: 1 } },
-  })
 }
 
 function perLayer(

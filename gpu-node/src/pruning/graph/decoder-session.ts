@@ -2,7 +2,6 @@ import type { LlamaConfig } from '../../model/config/llama-config.ts'
 import type { DenseMaster } from '../../model/master/dense-model.ts'
 import { buildDecoder } from './decoder-graph.ts'
 import { prepareWeightFiles } from './decoder-weight-files.ts'
-import type { ExecutionProvider } from './execution-provider.ts'
 import { InferenceSession } from './onnx-runtime.ts'
 import { encodeModel } from './onnx-writer.ts'
 
@@ -15,7 +14,6 @@ export interface DecoderSessionOptions {
   /** An empty directory that no one else uses. It may be removed once the session is created. */
   workDir: string
   threads: number
-  provider: ExecutionProvider
 }
 
 /** The lowest ONNX Runtime severity that is written to stderr: errors. */
@@ -27,10 +25,10 @@ const LOG_ERRORS = 3
  * @throws AppError `mask_invalid`, `mask_base_mismatch`
  */
 export async function createDecoderSession(options: DecoderSessionOptions): Promise<InferenceSession> {
-  const { config, master, maskPath, workDir, threads, provider } = options
+  const { config, master, maskPath, workDir, threads } = options
   const { baseDir, locate } = prepareWeightFiles(config, master, maskPath, workDir)
   return InferenceSession.create(encodeModel(buildDecoder(config, locate)), {
-    executionProviders: provider === 'cpu' ? ['cpu'] : [provider, 'cpu'],
+    executionProviders: ['cpu'],
     intraOpNumThreads: threads,
     interOpNumThreads: 1,
     // Shapes change from step to step, and the runtime would plan and keep a memory pattern for each.

@@ -143,12 +143,12 @@ async function forEachWindow(
   const own = await mkdtemp(join(workDir, 'weights-'))
   let session: InferenceSession | undefined
   try {
-    const options = { config, master, maskPath, workDir: own, threads, provider: 'cpu' } as const
+    const options = { config, master, maskPath, workDir: own, threads }
     session = await createDecoderSession(options)
     for (const [index, tokens] of windows.entries()) {
       signal.throwIfAborted()
       const { slab } = new KeyValueCache(config).reserve(0, 0, tokens.length)
-      const member = { slot: 0, position: 0, tokens, outputIndices: [...tokens.keys()], targets: [] }
+      const member = { slot: 0, position: 0, tokens, outputIndices: [...tokens.keys()] }
       const [logits] = await runForward(session, config, { slab, members: [member], output: 'logits' })
       onLogits(logits as Float32Array, index)
     }

@@ -13,7 +13,6 @@ export interface ChooseBackendOptions {
   kernel: KernelName | null
   precision: Precision
   headPrecision: Precision
-  provider: string
   threads: number | null
   kvTokens: number | null
   /** Scratch space of the ONNX backend. */
@@ -33,16 +32,15 @@ export interface ChooseBackendOptions {
  * machine cannot run the kernel
  */
 export function chooseBackend(options: ChooseBackendOptions): Backend {
-  const { backend: wanted, provider, workDir, log } = options
+  const { backend: wanted, workDir, log } = options
   const threads = options.threads ?? undefined
   const load = options.load ?? loadNative
   const serveOnnx = (why: string) => {
-    const onnx = createOnnxBackend({ workDir, threads, provider, log })
+    const onnx = createOnnxBackend({ workDir, threads, log })
     log.info('backend chosen', { backend: onnx.name, why })
     return onnx
   }
   if (wanted === 'onnx') return serveOnnx('COPAL_BACKEND is onnx')
-  if (wanted === 'auto' && provider !== 'cpu') return serveOnnx(`COPAL_PROVIDER is ${provider}`)
   try {
     const { precision, headPrecision } = options
     const engine = { threads, kernel: options.kernel ?? undefined, precision, headPrecision, log }
@@ -64,6 +62,7 @@ function byPriority(backends: Record<'serving' | 'background', Backend>): Backen
   const ownerOf = (weights: WeightSet) => owners.get(weights) ?? backends.serving
   return {
     name: backends.serving.name,
+    bytesPerWeight: backends.serving.bytesPerWeight ?? 4,
     async load(source) {
       const owner = backends[source.priority]
       const weights = await owner.load(source)

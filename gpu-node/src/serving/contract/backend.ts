@@ -159,6 +159,8 @@ export interface StepResult {
  */
 export interface Backend {
   readonly name: string
+  /** Memory that a dense weight takes, to estimate a set before it is loaded; 4 bytes by default. */
+  readonly bytesPerWeight?: number
   /** @throws AppError `mask_invalid`, `mask_base_mismatch`, `node_failed` */
   load(source: WeightSetSource): Promise<WeightSet>
   step(plan: StepPlan): Promise<StepResult>

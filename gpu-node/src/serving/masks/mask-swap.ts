@@ -1,14 +1,13 @@
 import { AppError, toAppError } from '@copal/shared/errors.ts'
-import type { OwnMaskRef, WeightSetState } from '@copal/shared/wire/heartbeat.ts'
+import type { WeightSetState } from '@copal/shared/wire/heartbeat.ts'
 import type { Backend, WeightSet } from '../contract/backend.ts'
 import type { SwapObserver } from '../contract/observers.ts'
 import { reasonOf, type Log } from '../../platform/log.ts'
 import type { DenseModel } from '../../model/master/dense-model.ts'
 import type { MaskStore } from './mask-store.ts'
-import { chooseOwnMasks, createDomainUse } from './own-masks.ts'
+import { createDomainUse, rankOwnMasks } from './own-masks.ts'
 import {
   planSwap,
-  requiredSets,
   type DesiredMasks,
   type HeldWeightSet,
   type WeightSetName,
@@ -39,12 +38,16 @@ export interface MaskSwap {
   start(desired: DesiredMasks): Promise<void>
   /** Applies a new desired state and returns at once. A new active mask that is ready is activated before it returns. */
   converge(desired: DesiredMasks): void
-  /** Counts a request of a domain. If the masks of single domains do not all fit into memory, the least used are not held. */
+  /** Counts a request of a domain. If the masks of single domains do not all fit into memory, the most used ones are held. */
   countUse(domain: string): void
   /** Returns the version that new requests start on. */
   activeVersion(): number
   /** Returns the state of every set, ordered by version, for the heartbeat. */
   weightSets(): WeightSetState[]
+  /** Returns the desired sets that do not fit into memory, except those of single domains, with their bytes. */
+  unheld(): { version: number; bytes: number }[]
+  /** Returns the memory for weight sets that no set takes, at least 0. */
+  freeBytes(): number
   /** Returns the set of a version if new requests can start on it; a draining set does not count. */
   weights(version: number): WeightSet | undefined
   /** Returns the sets that new requests can start on: the active one, then the others by version. */
@@ -67,8 +70,8 @@ export interface MaskSwapDeps {
   observer?: SwapObserver
   /** Called when a state that heartbeats report has changed. */
   onChange: () => void
-  /** Memory for all sets together, and what a set is taken to need that has no known size; no limit by default. */
-  memory?: { bytes: number; bytesOfSet: number }
+  /** Memory for all sets together, and that of the dense one while its size is unknown; no limit by default. */
+  memory?: { bytes: number; denseBytes: number }
   /** Time after which requests of a draining set restart on the active one, if their output has not begun. */
   drainMs?: number
   /** Wait before a failed load is repeated: the first wait, which doubles up to the longest. */
@@ -86,19 +89,24 @@ interface Entry extends HeldWeightSet {
   loading: AbortController
 }
 
+const DENSE: WeightSetName = { version: 0, sha256: null }
+
 /** Creates the mask swap of a node; nothing is loaded until `start`. */
 export function createMaskSwap(deps: MaskSwapDeps): MaskSwap {
   const nowMs = deps.nowMs ?? Date.now
   const drainMs = deps.drainMs ?? 30_000
   const retryMs = deps.retryMs ?? { first: 2_000, max: 60_000 }
-  const memory = deps.memory ?? { bytes: Infinity, bytesOfSet: 0 }
+  const memory = deps.memory ?? { bytes: Infinity, denseBytes: 0 }
   const use = createDomainUse(nowMs)
   const held = new Map<number, Entry>()
+  /** Bytes of the sets that were loaded, also of those that are no longer held, by name. */
+  const sizes = new Map<string, number>()
   /** Running loads and releases. */
   const pendingWork = new Set<Promise<void>>()
   const serving = Promise.withResolvers<void>()
   let desired: DesiredMasks = { active: null, previous: null }
   let active: number | null = null
+  let unheld: WeightSetName[] = []
   let timer: NodeJS.Timeout | undefined
   let closed = false
 
@@ -106,8 +114,14 @@ export function createMaskSwap(deps: MaskSwapDeps): MaskSwap {
   function reconcile(): void {
     while (!closed) {
       clearTimeout(timer)
-      const plan = planSwap({ ...desired, own: ownMasks() }, [...held.values()], active, nowMs())
+      const own = rankOwnMasks(desired.own ?? [], {
+        useOf: (domain) => use.of(domain),
+        isHeld: (version) => held.get(version)?.weights != null,
+      })
+      const budget = { budgetBytes: memory.bytes, bytesOf }
+      const plan = planSwap({ ...desired, own }, [...held.values()], active, nowMs(), budget)
       if (!activate(plan)) return
+      noteUnheld(plan.unheld.filter(({ version }) => !own.some((mask) => mask.version === version)))
       for (const version of plan.drain) startDrain(version)
       for (const version of plan.forget) held.delete(version)
       for (const version of plan.abandon) held.get(version)?.loading.abort()
@@ -119,36 +133,33 @@ export function createMaskSwap(deps: MaskSwapDeps): MaskSwap {
     }
   }
 
-  /** Returns the masks of single domains to hold. None is loaded before those that leave have given their memory back. */
-  function ownMasks(): OwnMaskRef[] {
-    const required = requiredSets(desired)
-    const isRequired = (version: number) => required.some((name) => name.version === version)
-    const own = (desired.own ?? []).filter(({ version }) => !isRequired(version))
-    const isOwn = (version: number) => own.some((mask) => mask.version === version)
-    const isHeld = ({ version, sha256 }: WeightSetName) => held.get(version)?.sha256 === sha256
-    const others = new Set([...required.map(({ version }) => version), ...held.keys()])
-    const othersBytes = [...others]
-      .filter((version) => !isOwn(version))
-      .reduce((sum, version) => sum + bytesOf(version), 0)
-    const chosen = chooseOwnMasks(own, {
-      freeBytes: memory.bytes - othersBytes,
-      bytesOf,
-      useOf: (domain) => use.of(domain),
-      isHeld: (version) => held.get(version)?.weights != null,
+  /** Keeps and logs the sets that do not fit into memory, when they change. */
+  function noteUnheld(names: WeightSetName[]): void {
+    const versionsOf = (sets: WeightSetName[]) => sets.map(({ version }) => version)
+    if (String(versionsOf(names)) === String(versionsOf(unheld))) return
+    unheld = names
+    deps.onChange()
+    if (names.length === 0) return
+    const neededBytes = names.reduce((sum, name) => sum + bytesOf(name), heldBytes())
+    deps.log.info('memory does not suffice for all weight sets, so some are packed when they are needed', {
+      versions: versionsOf(names).join(', '),
+      neededMegabytes: Math.round(neededBytes / 1e6),
+      megabytes: Math.round(memory.bytes / 1e6),
     })
-    const isLeaving = own.some((mask) => held.get(mask.version)?.weights && !chosen.includes(mask))
-    return isLeaving ? chosen.filter(isHeld) : chosen
   }
 
-  /** Returns the memory of a set; while it is not loaded, that of the largest mask, or else of any set. */
-  function bytesOf(version: number): number {
-    const known = (entries: Entry[]) => entries.flatMap(({ weights }) => weights?.bytes ?? [])
-    const own = held.get(version)?.weights?.bytes
-    if (own !== undefined) return own
-    const all = [...held.values()]
-    const masked = known(all.filter((entry) => entry.version !== 0))
-    const sizes = masked.length > 0 && version !== 0 ? masked : known(all)
-    return sizes.length > 0 ? Math.max(...sizes) : memory.bytesOfSet
+  /** Returns the memory of a set, an estimate for one that was never loaded: that of the largest mask. */
+  function bytesOf(name: WeightSetName): number {
+    const known = sizes.get(keyOf(name))
+    if (known !== undefined || name.version === 0) return known ?? memory.denseBytes
+    const masked = [...held.values()].flatMap(
+      ({ version, weights }) => (version !== 0 && weights?.bytes) || [],
+    )
+    return masked.length > 0 ? Math.max(...masked) : (sizes.get(keyOf(DENSE)) ?? memory.denseBytes)
+  }
+
+  function heldBytes(): number {
+    return [...held.values()].reduce((sum, set) => sum + (set.state === 'failed' ? 0 : bytesOf(set)), 0)
   }
 
   function track(work: Promise<void>): void {
@@ -238,6 +249,7 @@ export function createMaskSwap(deps: MaskSwapDeps): MaskSwap {
 
   function markReady(entry: Entry, weights: WeightSet): void {
     entry.weights = weights
+    if (weights.bytes !== undefined) sizes.set(keyOf(entry), weights.bytes)
     entry.state = 'ready'
     entry.cause = null
     entry.readyAtMs = nowMs()
@@ -269,6 +281,7 @@ export function createMaskSwap(deps: MaskSwapDeps): MaskSwap {
     const weights = entry?.weights
     if (!entry || !weights) return
     entry.state = 'draining'
+    entry.releaseByMs = nowMs() + drainMs
     deps.onChange()
     track(drainAndRelease(entry, weights))
   }
@@ -304,6 +317,8 @@ export function createMaskSwap(deps: MaskSwapDeps): MaskSwap {
     converge(next) {
       desired = next
       use.keep((next.own ?? []).map(({ domain }) => domain))
+      const named = [DENSE, ...namesOf(desired), ...held.values()].map(keyOf)
+      for (const key of sizes.keys()) if (!named.includes(key)) sizes.delete(key)
       reconcile()
     },
     countUse(domain) {
@@ -320,6 +335,8 @@ export function createMaskSwap(deps: MaskSwapDeps): MaskSwap {
           ...(entry.weights?.bytes === undefined ? {} : { bytes: entry.weights.bytes }),
           ...(entry.state === 'failed' ? { error: reasonOf(entry.cause).slice(0, 1024) } : {}),
         })),
+    unheld: () => unheld.map((name) => ({ version: name.version, bytes: bytesOf(name) })),
+    freeBytes: () => Math.max(0, memory.bytes - heldBytes()),
     weights(version) {
       const entry = held.get(version)
       return entry?.state === 'ready' ? (entry.weights ?? undefined) : undefined
@@ -330,14 +347,7 @@ export function createMaskSwap(deps: MaskSwapDeps): MaskSwap {
         .flatMap(({ state, weights }) => (state === 'ready' && weights ? weights : [])),
     maskOf(version) {
       if (version === 0) return null
-      const names = [
-        desired.active,
-        desired.previous,
-        ...(desired.trials ?? []),
-        ...(desired.own ?? []),
-        held.get(version),
-      ]
-      return names.find((name) => name?.version === version)?.sha256
+      return [...namesOf(desired), held.get(version)].find((name) => name?.version === version)?.sha256
     },
     settled,
     async close() {
@@ -350,4 +360,13 @@ export function createMaskSwap(deps: MaskSwapDeps): MaskSwap {
       await Promise.all(loaded.map((weights) => deps.backend.release(weights)))
     },
   }
+}
+
+/** Returns the names of all desired masks. */
+function namesOf({ active, previous, trials = [], own = [] }: DesiredMasks): WeightSetName[] {
+  return [active, previous, ...trials, ...own].filter((name) => name !== null)
+}
+
+function keyOf({ version, sha256 }: WeightSetName): string {
+  return `${version} ${sha256}`
 }

@@ -29,32 +29,17 @@ export function createDomainUse(nowMs: () => number): DomainUse {
   }
 }
 
-/** What the choice of own masks depends on. */
-export interface OwnMaskRoom {
-  /** Memory that the other sets leave. */
-  freeBytes: number
-  /** Returns the size of a set, estimated while it is not loaded. */
-  bytesOf: (version: number) => number
+/** What the order of own masks depends on. */
+export interface OwnMaskUse {
   useOf: (domain: string) => number
   isHeld: (version: number) => boolean
 }
 
-/** Returns those masks of single domains that are to be loaded: the most used ones that fit into memory together. */
-export function chooseOwnMasks(own: readonly OwnMaskRef[], room: OwnMaskRoom): OwnMaskRef[] {
-  const rankOf = ({ domain, version }: OwnMaskRef) =>
-    room.useOf(domain) * (room.isHeld(version) ? REPLACE_FACTOR : 1)
-  const ranked = own.toSorted(
+/** Orders masks of single domains by need: the most used ones first, so that these are held if not all fit into memory. */
+export function rankOwnMasks(own: readonly OwnMaskRef[], { useOf, isHeld }: OwnMaskUse): OwnMaskRef[] {
+  const rankOf = ({ domain, version }: OwnMaskRef) => useOf(domain) * (isHeld(version) ? REPLACE_FACTOR : 1)
+  return own.toSorted(
     (a, b) =>
-      rankOf(b) - rankOf(a) ||
-      Number(room.isHeld(b.version)) - Number(room.isHeld(a.version)) ||
-      a.version - b.version,
+      rankOf(b) - rankOf(a) || Number(isHeld(b.version)) - Number(isHeld(a.version)) || a.version - b.version,
   )
-  const chosen: OwnMaskRef[] = []
-  let { freeBytes } = room
-  for (const mask of ranked) {
-    freeBytes -= room.bytesOf(mask.version)
-    if (freeBytes < 0) break
-    chosen.push(mask)
-  }
-  return chosen
 }

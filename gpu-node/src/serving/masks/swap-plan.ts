@@ -1,4 +1,5 @@
 import type { HeartbeatResponse } from '@copal/shared/wire/heartbeat.ts'
+import { chooseHeldSets, type NeededSets, type SetMemory } from './memory-budget.ts'
 
 /** The masks that the gateway wants served and kept warm; null is dense. */
 export type DesiredMasks = HeartbeatResponse['desired']
@@ -14,6 +15,8 @@ export interface HeldWeightSet extends WeightSetName {
   state: 'loading' | 'ready' | 'draining' | 'failed'
   /** Time at which a failed set may be loaded again, Unix milliseconds. */
   retryAtMs: number
+  /** Time until which a successor without memory waits for a draining set, Unix milliseconds. */
+  releaseByMs?: number
 }
 
 /** The next actions towards the desired state. */
@@ -28,26 +31,27 @@ export interface SwapPlan {
   abandon: number[]
   /** The set to load next; null when there is none, or one is loading. */
   load: WeightSetName | null
+  /** Desired sets that do not fit into memory, to load once they are required. */
+  unheld: WeightSetName[]
   /** Time at which to plan again even if nothing happens; null for never. */
   wakeAtMs: number | null
 }
 
 const DENSE: WeightSetName = { version: 0, sha256: null }
-
-/** Returns the sets that a node holds whatever memory they take. */
-export function requiredSets({ active, previous, trials = [] }: DesiredMasks): WeightSetName[] {
-  return uniqueByVersion([active ?? DENSE, DENSE, previous ?? DENSE, ...trials])
-}
+const UNLIMITED: SetMemory<WeightSetName> = { budgetBytes: Infinity, bytesOf: () => 0 }
 
 /**
  * Plans the next actions that bring a node closer to the desired state; an empty plan when nothing is to be done.
  *
- * The dense set is always kept: it serves when nothing else can, and is the reference of drift. The active set is kept
- * until its successor is ready, so that a mask that cannot be loaded never interrupts serving. The previous set stays
- * loaded, so that a roll-back is immediate; trial masks, and then those of single domains, are loaded beside them. Sets load one at a time, the most needed
- * first, because loading takes memory and processor time from serving. A version held under another hash (the gateway
- * restarted its numbering) is drained before its successor is loaded.
+ * The serving set is kept until its successor is ready, so that a mask that cannot be loaded never interrupts serving.
+ * Both are held whatever memory they take. The others are held if they fit, in this order: the previous set, so that a
+ * roll-back is immediate; the masks of trials; dense, the reference of drift; the masks of single domains. Dense is
+ * required when nothing else can serve. Sets load one at a time, the most needed first, because loading takes memory and
+ * processor time from serving. A load that does not fit beside sets that leave waits for their release; that of the
+ * successor no longer than their `releaseByMs`, because streams may last long. A version held under another hash (the
+ * gateway restarted its numbering) is drained before its successor is loaded.
  *
+ * @param desired its `own` masks ordered by need
  * @param activeVersion version that new requests start on; null before anything serves
  */
 export function planSwap(
@@ -55,15 +59,16 @@ export function planSwap(
   held: readonly HeldWeightSet[],
   activeVersion: number | null,
   nowMs: number,
+  memory = UNLIMITED,
 ): SwapPlan {
   const target: WeightSetName = desired.active ?? DENSE
-  const wanted = uniqueByVersion([...requiredSets(desired), ...(desired.own ?? [])])
   const byVersion = new Map(held.map((set) => [set.version, set]))
+  const activate = planActivation(target, byVersion, activeVersion)
+  const serving = activate ?? activeVersion
+  const needed = neededSets(desired, byVersion, serving)
+  const { held: wanted, unheld } = chooseHeldSets(needed, memory)
   const isWanted = (set: WeightSetName) => wanted.some((name) => isSameSet(name, set))
-
-  const plan: SwapPlan = { activate: null, drain: [], forget: [], abandon: [], load: null, wakeAtMs: null }
-  plan.activate = planActivation(target, byVersion, activeVersion, isWanted)
-  const serving = plan.activate ?? activeVersion
+  const plan: SwapPlan = { activate, drain: [], forget: [], abandon: [], load: null, unheld, wakeAtMs: null }
 
   let loading = false
   for (const set of held) {
@@ -76,16 +81,49 @@ export function planSwap(
   }
   if (loading) return plan
 
+  const wakeAt = (atMs: number) => (plan.wakeAtMs = Math.min(plan.wakeAtMs ?? Infinity, atMs))
+  const releaseByMs = latestRelease(held, plan)
+  const heldBytes = held.reduce((sum, set) => sum + (set.state === 'failed' ? 0 : memory.bytesOf(set)), 0)
+  const fits = (name: WeightSetName) => heldBytes + memory.bytesOf(name) <= memory.budgetBytes
+  let isWaiting = false
   for (const name of wanted) {
     const set = byVersion.get(name.version)
     if (set && !(set.state === 'failed' && isWanted(set))) continue
-    if (set && set.retryAtMs > nowMs) {
-      plan.wakeAtMs = Math.min(plan.wakeAtMs ?? Infinity, set.retryAtMs)
-    } else {
-      plan.load ??= name
+    if (set && set.retryAtMs > nowMs) wakeAt(set.retryAtMs)
+    else if (plan.load === null && !isWaiting) {
+      const isRequired = needed.required.includes(name)
+      isWaiting = !fits(name) && releaseByMs > (isRequired ? nowMs : -Infinity)
+      if (!isWaiting) plan.load = name
+      else if (isRequired && releaseByMs < Infinity) wakeAt(releaseByMs)
     }
   }
   return plan
+}
+
+/** Returns the sets that the desired state and serving need, by need. */
+function neededSets(
+  { active, previous, trials = [], own = [] }: DesiredMasks,
+  held: ReadonlyMap<number, HeldWeightSet>,
+  serving: number | null,
+): NeededSets<WeightSetName> {
+  const target = active ?? DENSE
+  const servingSet = serving === null ? undefined : held.get(serving)
+  const isDenseRequired = servingSet
+    ? blocks(servingSet, target)
+    : serving === null && held.get(target.version)?.state === 'failed'
+  const required = uniqueByVersion([
+    ...(servingSet?.state === 'ready' ? [servingSet] : []),
+    target,
+    ...(isDenseRequired ? [DENSE] : []),
+  ])
+  const all = uniqueByVersion([...required, previous ?? DENSE, ...trials, DENSE, ...own])
+  return { required, optional: all.slice(required.length) }
+}
+
+/** Returns the time until which loads wait for the sets that leave; -Infinity without such sets. */
+function latestRelease(held: readonly HeldWeightSet[], { drain }: SwapPlan): number {
+  const leaving = held.filter(({ state, version }) => state === 'draining' || drain.includes(version))
+  return Math.max(-Infinity, ...leaving.map(({ releaseByMs = Infinity }) => releaseByMs))
 }
 
 /** Returns the target once it is ready, and dense when nothing serves or the serving set blocks its successor. */
@@ -93,7 +131,6 @@ function planActivation(
   target: WeightSetName,
   held: ReadonlyMap<number, HeldWeightSet>,
   activeVersion: number | null,
-  isWanted: (set: WeightSetName) => boolean,
 ): number | null {
   const isReady = (name: WeightSetName) => {
     const set = held.get(name.version)
@@ -101,9 +138,14 @@ function planActivation(
   }
   if (isReady(target)) return target.version === activeVersion ? null : target.version
   const active = activeVersion === null ? undefined : held.get(activeVersion)
-  const blocksTarget = active !== undefined && active.version === target.version && !isWanted(active)
-  if ((activeVersion === null || blocksTarget) && isReady(DENSE)) return DENSE.version
+  const isBlocked = active !== undefined && blocks(active, target)
+  if ((activeVersion === null || isBlocked) && isReady(DENSE)) return DENSE.version
   return null
+}
+
+/** Returns whether a set must be released before another one of its version can be loaded. */
+function blocks(set: WeightSetName, successor: WeightSetName): boolean {
+  return set.version === successor.version && !isSameSet(set, successor)
 }
 
 function isSameSet(a: WeightSetName, b: WeightSetName): boolean {

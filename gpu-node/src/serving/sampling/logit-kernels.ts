@@ -37,6 +37,13 @@ export function createScriptLogitKernels(vocabSize: number): LogitKernels {
   }
 }
 
+/** Returns the negative log-likelihood of a token in nats, which is not finite where the logits are not. */
+export function negativeLogLikelihood(logits: Float32Array, token: number): number {
+  let maximum = -Infinity
+  for (let i = 0; i < logits.length; i++) maximum = Math.max(maximum, logits[i] as number)
+  return logSumExpOf(logits, maximum) - (logits[token] as number)
+}
+
 /** Returns the largest logit, and the lowest id that has it. */
 function checkedMaximum(logits: Float32Array): { token: number; logit: number } {
   let token = 0

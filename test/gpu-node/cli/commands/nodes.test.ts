@@ -74,6 +74,14 @@ test('nodes are listed with their state, and one without requests is drained', a
   ])
 })
 
+test('a node shows the memory of its weight sets, what has no room in it, and its device', async () => {
+  const weight_memory = { budget_bytes: 2e9, free_bytes: 5e8, unheld: [{ version: 3, bytes: 7e8 }] }
+  lists = [[{ ...NODE, weight_memory, device: 'NVIDIA L4, vulkan, gpu-bf16' }]]
+  const { stdout } = await copal('nodes')
+  expect(stdout).toContain('1.5 GB of 2.0 GB, no room for m3')
+  expect(stdout).toContain('NVIDIA L4, vulkan, gpu-bf16')
+})
+
 test('draining waits until the node has no requests and prints how many are left', async () => {
   lists = [[{ ...DRAINED, running: 1, leases: 1 }], [IDLE]]
   const { code, stdout, stderr } = await copal('drain', 'node-1')

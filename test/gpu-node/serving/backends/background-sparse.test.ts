@@ -26,7 +26,6 @@ function testBackground(): void {
         kernel: null,
         precision,
         headPrecision: 'int8',
-        provider: 'cpu',
         threads: 1,
         kvTokens: 1024,
         workDir: tiny.dir,

@@ -15,7 +15,6 @@ function choose(overrides: Partial<ChooseBackendOptions>) {
     kernel: null,
     precision: 'bf16',
     headPrecision: 'int8',
-    provider: 'cpu',
     threads: 1,
     kvTokens: null,
     workDir: temporaryDir(),
@@ -42,10 +41,6 @@ test('auto selects ONNX when the addon does not load, and logs why', () => {
       { backend: 'onnx-cpu', why: expect.stringContaining('/nowhere/copal.node: it is not built') },
     ],
   ])
-})
-
-test('auto selects ONNX for a provider other than the CPU', () => {
-  expect(choose({ provider: 'webgpu' }).backend.name).toBe('onnx-webgpu')
 })
 
 test('sparse without the addon is an error that tells how to build it', () => {

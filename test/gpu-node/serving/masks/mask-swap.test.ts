@@ -90,7 +90,7 @@ function faultyBackend(sizeOf: (version: number) => { bytes?: number }) {
 
 function setup(
   retryMs = { first: 5, max: 20 },
-  memory?: { bytes: number; bytesOfSet: number },
+  memory?: { bytes: number; denseBytes: number },
   sizeOf: (version: number) => { bytes?: number } = () => ({}),
 ) {
   const faulty = faultyBackend(sizeOf)
@@ -143,20 +143,20 @@ function setup(
   return { ...faulty, swap, log, busy, unavailable, hanging, states, activeSet: () => activeSet, closeEngine }
 }
 
-test('a node starts on its desired mask, then loads dense, then the previous mask', async () => {
+test('a node starts on its desired mask, then loads the previous mask, then dense', async () => {
   const { swap, events, live } = setup()
   await swap.start({ active: B, previous: A })
   expect(swap.activeVersion()).toBe(2)
   expect(events.slice(0, 2)).toEqual(['load 2', 'activate 2'])
   await swap.settled()
-  expect(events.slice(2)).toEqual(['load 0', 'load 1'])
+  expect(events.slice(2)).toEqual(['load 1', 'load 0'])
   expect(live.get(2)?.source).toMatchObject({ maskPath: `/masks/${B.sha256}`, priority: 'serving' })
   expect(live.get(0)?.source.maskPath).toBeNull()
 })
 
 test('masks of single domains are loaded last, as far as they fit, and the least used gives way', async () => {
   // Dense, the active and the previous mask take three, so that one of two masks fits.
-  const { swap, events, states, busy } = setup(undefined, { bytes: 400, bytesOfSet: 100 })
+  const { swap, events, states, busy } = setup(undefined, { bytes: 400, denseBytes: 100 })
   const own = [
     { ...C, domain: 'code' },
     { version: 4, sha256: 'd'.repeat(64), domain: 'legal' },
@@ -164,7 +164,7 @@ test('masks of single domains are loaded last, as far as they fit, and the least
   await swap.start({ active: B, previous: A, own })
   await swap.settled()
   expect(states()).toEqual({ 0: 'ready', 1: 'ready', 2: 'ready', 3: 'ready' })
-  expect(events.filter((event) => event.startsWith('load'))).toEqual(['load 2', 'load 0', 'load 1', 'load 3'])
+  expect(events.filter((event) => event.startsWith('load'))).toEqual(['load 2', 'load 1', 'load 0', 'load 3'])
   expect(swap.maskOf(4)).toBe('d'.repeat(64))
   events.length = 0
   busy.set(3, Promise.withResolvers())
@@ -179,14 +179,52 @@ test('masks of single domains are loaded last, as far as they fit, and the least
   expect(events).toEqual(['drain 3', 'release 3', 'load 4'])
 })
 
-test('masks of single domains give way to a canary, which is loaded whatever memory it takes', async () => {
-  const { swap, states } = setup(undefined, { bytes: 300, bytesOfSet: 100 })
+test('masks of single domains, then dense, give way to canaries that do not fit beside them', async () => {
+  const { swap, states } = setup(undefined, { bytes: 300, denseBytes: 100 })
   const own = [{ ...C, domain: 'code' }]
-  await swap.start({ active: A, previous: null, own })
+  const canary = { version: 9, sha256: '9'.repeat(64) }
+  await swap.start({ active: A, previous: B, own })
   await swap.settled()
-  expect(states()).toEqual({ 0: 'ready', 1: 'ready', 3: 'ready' })
-  swap.converge({ active: A, previous: null, own, trials: [B, { version: 9, sha256: '9'.repeat(64) }] })
-  await vi.waitFor(() => expect(states()).toEqual({ 0: 'ready', 1: 'ready', 2: 'ready', 9: 'ready' }), WAIT)
+  expect(states()).toEqual({ 0: 'ready', 1: 'ready', 2: 'ready' })
+  swap.converge({ active: A, previous: B, own, trials: [canary] })
+  await vi.waitFor(() => expect(states()).toEqual({ 1: 'ready', 2: 'ready', 9: 'ready' }), WAIT)
+  expect(swap.unheld()).toEqual([{ version: 0, bytes: 100 }])
+  expect(swap.freeBytes()).toBe(0)
+  swap.converge({ active: A, previous: B, own })
+  await vi.waitFor(() => expect(states()).toEqual({ 0: 'ready', 1: 'ready', 2: 'ready' }), WAIT)
+  expect(swap.unheld()).toEqual([])
+})
+
+test('with memory for one set, a swap and a roll-back pack the mask again when it has to serve', async () => {
+  const { swap, events, states } = setup(undefined, { bytes: 100, denseBytes: 200 }, () => ({ bytes: 90 }))
+  await swap.start({ active: A, previous: null })
+  await swap.settled()
+  expect(events).toEqual(['load 1', 'activate 1'])
+  expect(swap.unheld()).toEqual([{ version: 0, bytes: 200 }])
+  swap.converge({ active: B, previous: A })
+  await vi.waitFor(() => expect(states()).toEqual({ 2: 'ready' }), WAIT)
+  swap.converge({ active: A, previous: B })
+  await vi.waitFor(() => expect(states()).toEqual({ 1: 'ready' }), WAIT)
+  expect(events.slice(2)).toEqual(
+    ['load 2', 'activate 2', 'drain 1', 'release 1'].concat(['load 1', 'activate 1', 'drain 2', 'release 2']),
+  )
+})
+
+test('a set that turns out too large gives its memory back, and is not loaded again and again', async () => {
+  const sizes = [40, 60, 80]
+  const { swap, events, states } = setup(undefined, { bytes: 130, denseBytes: 40 }, (version) => ({
+    bytes: sizes[version]!,
+  }))
+  await swap.start({ active: A, previous: A })
+  await swap.settled()
+  expect(states()).toEqual({ 0: 'ready', 1: 'ready' })
+  // The canary is taken for as large as the active mask, which would fit in the place of dense.
+  swap.converge({ active: A, previous: A, trials: [B] })
+  await vi.waitFor(() => expect(events).toContain('release 2'), WAIT)
+  await vi.waitFor(() => expect(states()).toEqual({ 0: 'ready', 1: 'ready' }), WAIT)
+  await swap.settled()
+  expect(events.filter((event) => event.startsWith('load'))).toEqual(['load 1', 'load 0', 'load 2', 'load 0'])
+  expect(swap.unheld()).toEqual([{ version: 2, bytes: 80 }])
 })
 
 test('a node that cannot load dense either reports why and does not start', async () => {

@@ -1,35 +1,28 @@
 import { describe, expect, test } from 'vitest'
-import { chooseOwnMasks, createDomainUse } from '../../../../gpu-node/src/serving/masks/own-masks.ts'
+import { createDomainUse, rankOwnMasks } from '../../../../gpu-node/src/serving/masks/own-masks.ts'
 
 const own = ['code', 'legal', 'recipes'].map((domain, index) => ({
   domain,
   version: index + 5,
   sha256: String(index).repeat(64),
 }))
-const chosen = (uses: Record<string, number>, freeBytes: number, held: number[] = []) =>
-  chooseOwnMasks(own, {
-    freeBytes,
-    bytesOf: () => 100,
+const ranked = (uses: Record<string, number>, held: number[] = []) =>
+  rankOwnMasks(own, {
     useOf: (domain) => uses[domain] ?? 0,
     isHeld: (version) => held.includes(version),
   }).map(({ domain }) => domain)
 
-describe('the masks of single domains that a node holds', () => {
-  test('are all of them where they fit, and none where not even one does', () => {
-    expect(chosen({}, 300)).toEqual(['code', 'legal', 'recipes'])
-    expect(chosen({}, Infinity)).toHaveLength(3)
-    for (const freeBytes of [99, 0, -50]) expect(chosen({ code: 9 }, freeBytes)).toEqual([])
+describe('of the masks of single domains', () => {
+  test('the most used ones come first', () => {
+    expect(ranked({ code: 1, legal: 3, recipes: 2 })).toEqual(['legal', 'recipes', 'code'])
+    expect(ranked({ recipes: 0.1 })).toEqual(['recipes', 'code', 'legal'])
+    expect(ranked({})).toEqual(['code', 'legal', 'recipes'])
   })
 
-  test('are the most used ones where not all fit', () => {
-    expect(chosen({ code: 1, legal: 3, recipes: 2 }, 299)).toEqual(['legal', 'recipes'])
-    expect(chosen({ recipes: 0.1 }, 100)).toEqual(['recipes'])
-  })
-
-  test('replace each other only when another one is used twice as much', () => {
-    expect(chosen({ code: 10, legal: 19 }, 100, [5])).toEqual(['code'])
-    expect(chosen({ code: 10, legal: 21 }, 100, [5])).toEqual(['legal'])
-    expect(chosen({}, 100, [7])).toEqual(['recipes'])
+  test('one that is not held comes before one that is held only when it is used twice as much', () => {
+    expect(ranked({ code: 10, legal: 19 }, [5])[0]).toBe('code')
+    expect(ranked({ code: 10, legal: 21 }, [5])[0]).toBe('legal')
+    expect(ranked({}, [7])[0]).toBe('recipes')
   })
 })
 

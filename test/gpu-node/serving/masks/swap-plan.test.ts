@@ -33,6 +33,7 @@ const NOTHING: SwapPlan = {
   forget: [],
   abandon: [],
   load: null,
+  unheld: [],
   wakeAtMs: null,
 }
 const wants = (active: DesiredMasks['active'], previous: DesiredMasks['previous'] = null): DesiredMasks => ({
@@ -262,6 +263,103 @@ describe('planSwap', () => {
   })
 })
 
+/** Memory for so many sets, each of which takes 100 bytes. */
+const memoryFor = (sets: number) => ({ budgetBytes: 100 * sets, bytesOf: () => 100 })
+
+describe('planSwap with little memory', () => {
+  const tight: (Case & { sets: number })[] = [
+    {
+      name: 'holds the previous set before that of a trial, and that of a trial before dense',
+      sets: 3,
+      desired: onTrial(C),
+      held: [ready(A), ready(B), ready(C)],
+      active: 1,
+      plan: { unheld: [DENSE] },
+    },
+    {
+      name: 'holds the serving set and loads its successor even if both do not fit',
+      sets: 1,
+      desired: wants(B, A),
+      held: [ready(A)],
+      active: 1,
+      plan: { load: B, unheld: [DENSE] },
+    },
+    {
+      name: 'releases what is least needed before it loads the successor',
+      sets: 2,
+      desired: wants(C, A),
+      held: [ready(A), ready(B)],
+      active: 1,
+      plan: { drain: [2], unheld: [DENSE] },
+    },
+    {
+      name: 'waits for streams on a leaving set before it loads the successor, until their time is over',
+      sets: 2,
+      desired: wants(C, A),
+      held: [ready(A), { ...inState(B, 'draining'), releaseByMs: NOW_MS + 30_000 }],
+      active: 1,
+      plan: { unheld: [DENSE], wakeAtMs: NOW_MS + 30_000 },
+    },
+    {
+      name: 'loads the successor beside a leaving set whose time is over',
+      sets: 2,
+      desired: wants(C, A),
+      held: [ready(A), { ...inState(B, 'draining'), releaseByMs: NOW_MS }],
+      active: 1,
+      plan: { load: C, unheld: [DENSE] },
+    },
+    {
+      name: 'loads an optional set only once the leaving one is released',
+      sets: 2,
+      desired: wants(A, C),
+      held: [ready(A), { ...inState(B, 'draining'), releaseByMs: NOW_MS - 1 }],
+      active: 1,
+      plan: { unheld: [DENSE] },
+    },
+    {
+      name: 'drains the old mask after the activation',
+      sets: 1,
+      desired: wants(B, A),
+      held: [ready(A), ready(B)],
+      active: 1,
+      plan: { activate: 2, drain: [1], unheld: [A, DENSE] },
+    },
+    {
+      name: 'loads dense when the desired mask has failed and nothing serves',
+      sets: 0,
+      desired: wants(A),
+      held: [inState(A, 'failed', NOW_MS + 5_000)],
+      active: null,
+      plan: { load: DENSE, wakeAtMs: NOW_MS + 5_000 },
+    },
+    {
+      name: 'loads dense to replace a version under another hash',
+      sets: 1,
+      desired: wants(OTHER_A),
+      held: [ready(A)],
+      active: 1,
+      plan: { load: DENSE },
+    },
+    {
+      name: 'loads the masks of single domains that fit, in their order',
+      sets: 3,
+      desired: {
+        ...wants(A),
+        own: [
+          { ...C, domain: 'code' },
+          { ...B, domain: 'legal' },
+        ],
+      },
+      held: [ready(DENSE), ready(A)],
+      active: 1,
+      plan: { load: C, unheld: [B] },
+    },
+  ]
+  test.each(tight)('$name', ({ desired, held, active, plan, sets }) => {
+    expect(planSwap(desired, held, active, NOW_MS, memoryFor(sets))).toMatchObject({ ...NOTHING, ...plan })
+  })
+})
+
 /** Executes a plan; loads succeed or fail at random by a seed. */
 function act(plan: SwapPlan, held: HeldWeightSet[], nowMs: number, fails: boolean): HeldWeightSet[] {
   let next = held.filter(({ version }) => !plan.forget.includes(version) && !plan.drain.includes(version))
@@ -273,26 +371,32 @@ function act(plan: SwapPlan, held: HeldWeightSet[], nowMs: number, fails: boolea
   return next
 }
 
-test('every sequence of desired states converges, and the serving set is always loaded', () => {
-  let seed = 7
-  const draw = (below: number) => (seed = (seed * 1_103_515_245 + 12_345) % 2 ** 31) % below
-  const masks = [null, A, B, C, OTHER_A]
-  let held: HeldWeightSet[] = [ready(DENSE)]
-  let active = 0
-  let nowMs = NOW_MS
-  for (let round = 0; round < 500; round++) {
-    const desired = wants(masks[draw(5)] ?? null, masks[draw(5)] ?? null)
-    for (let step = 0; step < 40; step++, nowMs += 10) {
-      const plan = planSwap(desired, held, active, nowMs)
-      active = plan.activate ?? active
-      expect(plan.drain).not.toContain(active)
-      expect(plan.drain).not.toContain(0)
-      held = act(plan, held, nowMs, step < 10 && draw(3) === 0)
-      expect(held.find(({ version }) => version === active)?.state).toBe('ready')
+test.each([Infinity, 3, 2, 1, 0])(
+  'every sequence of desired states converges with memory for %d sets, and the serving set is always loaded',
+  (sets) => {
+    const memory = memoryFor(sets)
+    let seed = 7
+    const draw = (below: number) => (seed = (seed * 1_103_515_245 + 12_345) % 2 ** 31) % below
+    const masks = [null, A, B, C, OTHER_A]
+    let held: HeldWeightSet[] = [ready(DENSE)]
+    let active = 0
+    let nowMs = NOW_MS
+    for (let round = 0; round < 100; round++) {
+      const desired = wants(masks[draw(5)] ?? null, masks[draw(5)] ?? null)
+      for (let step = 0; step < 40; step++, nowMs += 10) {
+        const plan = planSwap(desired, held, active, nowMs, memory)
+        active = plan.activate ?? active
+        expect(plan.drain).not.toContain(active)
+        expect(sets === Infinity && plan.drain.includes(0)).toBe(false)
+        held = act(plan, held, nowMs, step < 10 && draw(3) === 0)
+        expect(held.find(({ version }) => version === active)?.state).toBe('ready')
+      }
+      const { unheld, ...plan } = planSwap(desired, held, active, nowMs, memory)
+      expect({ ...plan, unheld: [] }).toEqual(NOTHING)
+      expect(active).toBe(desired.active?.version ?? 0)
+      expect(held).toContainEqual(ready(desired.active ?? DENSE))
+      expect(held.length).toBeLessThanOrEqual(Math.max(1, Math.min(3, sets)))
+      expect(unheld.every((name) => !held.some(({ version }) => version === name.version))).toBe(true)
     }
-    expect(planSwap(desired, held, active, nowMs)).toEqual(NOTHING)
-    expect(active).toBe(desired.active?.version ?? 0)
-    expect(held).toContainEqual(ready(desired.active ?? DENSE))
-    expect(held.length).toBeLessThanOrEqual(3)
-  }
-})
+  },
+)

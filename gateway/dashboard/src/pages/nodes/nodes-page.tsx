@@ -177,14 +177,16 @@ function columnsOf(active: number | undefined): Column<NodeEntry>[] {
   ]
 }
 
-function describeSets({ weight_sets: sets }: NodeEntry): string {
-  return sets
-    .map(({ version, state, bytes, error }) =>
-      [`${shortMaskName(version)} ${state}`, bytes == null ? '' : formatBytes(bytes), error ?? '']
-        .filter((part) => part !== '')
-        .join(', '),
-    )
-    .join('\n')
+function describeSets({ weight_sets: sets, weight_memory: memory }: NodeEntry): string {
+  const unheld = (memory?.unheld ?? []).map(
+    ({ version, bytes }) => `${shortMaskName(version)} has no room, ${formatBytes(bytes)}`,
+  )
+  const held = sets.map(({ version, state, bytes, error }) =>
+    [`${shortMaskName(version)} ${state}`, bytes == null ? '' : formatBytes(bytes), error ?? '']
+      .filter((part) => part !== '')
+      .join(', '),
+  )
+  return [...held, ...unheld].join('\n')
 }
 
 function drainColumn(nodes: readonly NodeEntry[]): Column<NodeEntry> {

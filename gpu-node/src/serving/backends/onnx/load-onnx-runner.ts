@@ -31,11 +31,11 @@ async function runSelfTest(session: InferenceSession, config: LlamaConfig): Prom
   const cache = new KeyValueCache(config)
   const { slab } = cache.reserve(0, 0, prompt.length)
   cache.reserve(1, 0, prompt.length)
-  const whole = { slot: 0, position: 0, tokens: prompt, outputIndices: [prompt.length - 1], targets: [] }
+  const whole = { slot: 0, position: 0, tokens: prompt, outputIndices: [prompt.length - 1] }
   const [expected] = await runForward(session, config, { slab, members: [whole], output: 'logits' })
   let cached: Float32Array | undefined
   for (const [position, token] of prompt.entries()) {
-    const member = { slot: 1, position, tokens: Int32Array.of(token), outputIndices: [0], targets: [] }
+    const member = { slot: 1, position, tokens: Int32Array.of(token), outputIndices: [0] }
     ;[cached] = await runForward(session, config, { slab, members: [member], output: 'logits' })
   }
   checkSelfTest(expected as Float32Array, cached as Float32Array, SELF_TEST_TOLERANCE)

@@ -3,7 +3,6 @@ import { availableParallelism } from 'node:os'
 import { AppError } from '@copal/shared/errors.ts'
 import type { Log } from '../../../platform/log.ts'
 import type { Backend, WeightSet, WeightSetSource } from '../../contract/backend.ts'
-import { parseExecutionProvider } from '../../../pruning/graph/execution-provider.ts'
 import { createLoadDir, removeStaleLoadDirs } from './work-dir.ts'
 import { startWeightSetProcess, type WeightSetProcess } from './weight-set-process.ts'
 
@@ -13,8 +12,6 @@ export interface OnnxBackendOptions {
   workDir: string
   /** Threads of each weight set; all processors by default. */
   threads?: number | undefined
-  /** `cpu` (default), `cuda` or `webgpu`. */
-  provider?: string | undefined
   log?: Pick<Log, 'info'> | undefined
 }
 
@@ -27,11 +24,8 @@ export interface OnnxBackend extends Backend {
 /**
  * Creates the backend that runs each weight set in a process of its own with ONNX Runtime, because a run blocks its
  * thread, sessions cannot be released cleanly, and a crash must affect only one set.
- *
- * @throws AppError `invalid_request` for an unknown provider
  */
 export function createOnnxBackend(options: OnnxBackendOptions): OnnxBackend {
-  const provider = parseExecutionProvider(options.provider ?? 'cpu')
   const threads = options.threads ?? availableParallelism()
   const processes = new Map<WeightSet, WeightSetProcess>()
   const cleaned = removeStaleLoadDirs(options.workDir)
@@ -43,7 +37,7 @@ export function createOnnxBackend(options: OnnxBackendOptions): OnnxBackend {
   }
 
   return {
-    name: `onnx-${provider}`,
+    name: 'onnx-cpu',
 
     async load(source) {
       await cleaned
@@ -53,7 +47,7 @@ export function createOnnxBackend(options: OnnxBackendOptions): OnnxBackend {
         source.version === 0 ? 'the dense weights' : `mask version ${source.version}`,
       )
       try {
-        await started.call({ kind: 'load', options: { ...loadOptions(source), workDir, threads, provider } })
+        await started.call({ kind: 'load', options: { ...loadOptions(source), workDir, threads } })
       } catch (thrown) {
         await started.close()
         throw thrown

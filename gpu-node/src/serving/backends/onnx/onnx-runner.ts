@@ -1,4 +1,4 @@
-import { createScriptLogitKernels } from '../../sampling/logit-kernels.ts'
+import { createScriptLogitKernels, negativeLogLikelihood } from '../../sampling/logit-kernels.ts'
 import { mostProbable, type Sampler } from '../../sampling/token-sampler.ts'
 import type { InferenceSession } from '../../../pruning/graph/onnx-runtime.ts'
 import type { LlamaConfig } from '../../../model/config/llama-config.ts'
@@ -73,7 +73,7 @@ export function createRunner(session: InferenceSession, config: LlamaConfig): Ru
     for (let begin = 0; begin < work.tokens.length; begin += SCORED_ROWS) {
       const tokens = work.tokens.subarray(begin, begin + SCORED_ROWS)
       const outputIndices = [...tokens.keys()]
-      const member = { slot: place.slot, position: work.position + begin, tokens, outputIndices, targets: [] }
+      const member = { slot: place.slot, position: work.position + begin, tokens, outputIndices }
       const batch = { slab: place.slab, members: [member], output: 'logits' as const }
       const [rows] = await runForward(session, config, batch)
       place.length = work.position + begin + tokens.length
@@ -95,6 +95,14 @@ export function createRunner(session: InferenceSession, config: LlamaConfig): Ru
     return finish(item, logits, { promptScores })
   }
 
+  /** Returns the negative log-likelihoods of the targets that are not -1: one for each row of logits. */
+  const losses = (rows: Float32Array, targets: Int32Array): Float32Array =>
+    Float32Array.from(
+      targets.filter((target) => target !== -1),
+      (target, row) =>
+        negativeLogLikelihood(rows.subarray(row * config.vocabSize, (row + 1) * config.vocabSize), target),
+    )
+
   /** Runs a chunk of one sequence, in runs of at most {@link MAX_RUN_TOKENS}. */
   const runChunk = async (item: Item): Promise<SequenceOutput> => {
     const { work, place } = item
@@ -109,7 +117,8 @@ export function createRunner(session: InferenceSession, config: LlamaConfig): Ru
       const output = outputOf(work, member)
       const [rows] = await runForward(session, config, { slab: place.slab, members: [member], output })
       place.length = work.position + begin + tokens.length
-      if (output === 'target_logprob') scores.push((rows as Float32Array).map((logprob) => -logprob))
+      if (work.output === 'nll')
+        scores.push(losses(rows as Float32Array, targetsOf(work, begin, tokens.length)))
       else if (output === 'hidden') addRows(sum, rows as Float32Array)
       else if (output === 'logits') logits = rows as Float32Array<ArrayBuffer>
     }
@@ -162,17 +171,19 @@ const ALONE = { none: false, token: false, nll: true, hidden_sum: true } as cons
 function outputOf({ output }: SequenceWork, { outputIndices }: BatchMember): Batch['output'] {
   if (output === 'hidden_sum') return 'hidden'
   if (outputIndices.length === 0) return 'none'
-  return output === 'nll' ? 'target_logprob' : 'logits'
+  return 'logits'
 }
 
 function memberOf({ work, place }: Item, begin: number, tokens: Int32Array, isLast: boolean): BatchMember {
   const member = { slot: place.slot, position: work.position + begin, tokens }
-  if (work.output === 'token')
-    return { ...member, outputIndices: isLast ? [tokens.length - 1] : [], targets: [] }
-  if (work.output === 'none' || !work.targets) return { ...member, outputIndices: [], targets: [] }
-  const targets = work.targets.subarray(begin, begin + tokens.length)
-  const outputIndices = [...targets.keys()].filter((index) => targets[index] !== -1)
-  return { ...member, outputIndices, targets: outputIndices.map((index) => targets[index] as number) }
+  if (work.output === 'token') return { ...member, outputIndices: isLast ? [tokens.length - 1] : [] }
+  const targets = work.output === 'nll' ? targetsOf(work, begin, tokens.length) : new Int32Array()
+  return { ...member, outputIndices: [...targets.keys()].filter((index) => targets[index] !== -1) }
+}
+
+/** Returns the targets of `count` tokens of work that is scored, from the `begin`-th on; -1 skips a token. */
+function targetsOf({ targets = new Int32Array() }: SequenceWork, begin: number, count: number): Int32Array {
+  return targets.subarray(begin, begin + count)
 }
 
 function addRows(sum: Float64Array, rows: Float32Array): void {

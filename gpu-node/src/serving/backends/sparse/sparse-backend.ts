@@ -67,6 +67,8 @@ interface LoadedSet {
 }
 
 const DEFAULT_HEAD_PRECISION: Precision = 'int8'
+/** Bytes of a dense weight, scales included. */
+const BYTES_PER_WEIGHT: Record<Precision, number> = { bf16: 2, int8: 1 + 1 / 32, int4: 5 / 8 }
 const NO_MASK: MaskPlaces = new Map()
 /** Tokens for self-tests, which use two sequences shorter than a page. Fewer than eight sets load at once. */
 const SELF_TEST_TOKENS = 8 * 2 * PAGE_TOKENS
@@ -119,6 +121,7 @@ export function createSparseBackend(options: SparseBackendOptions): SparseBacken
 
   return {
     name: ['sparse', precision, ...headSuffix, kernel ?? known[0]].join('-'),
+    bytesPerWeight: BYTES_PER_WEIGHT[precision],
 
     async load(source) {
       const { model, maskPath, version } = source

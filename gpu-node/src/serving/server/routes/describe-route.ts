@@ -90,7 +90,8 @@ export function describeTexts(
     const dense = weights(0)
     if (!dense) {
       const message =
-        'The dense weights are not loaded on this node, so it cannot describe texts. Try again in 5 s.'
+        'The dense weights are not loaded on this node, so it cannot describe texts. Try again in 5 s, or raise ' +
+        'COPAL_WEIGHT_BYTES if its memory does not suffice for them.'
       throw new AppError('no_node_available', message, { retryAfterS: 5 })
     }
     if (calls >= MAX_CALLS) {

@@ -21,7 +21,7 @@ beforeAll(async () => {
 afterAll(() => tiny.remove())
 
 function sessionOf({ model: { config, master } }: TinyModel): Promise<InferenceSession> {
-  const common = { maskPath: null, workDir: '', threads: 1, provider: 'cpu', background: false } as const
+  const common = { maskPath: null, workDir: '', threads: 1, background: false }
   return createDecoderSession({ config, master, ...common })
 }
 
