@@ -5,6 +5,8 @@ import { defineConfig } from 'vitest/config'
 import { ensureDashboard } from '../../infra/local/dashboard/ensure-dashboard.ts'
 import { PURE_GATEWAY_TESTS } from '../support/harness/pure-gateway-tests.ts'
 import { WORKERS } from '../support/harness/workers.ts'
+import { bundledSources } from './support/setup/bundled-sources.ts'
+import { migratedSchema } from './support/setup/migrated-schema.ts'
 import { CA, pemOf } from './support/setup/certificates.ts'
 import { TEST_ADMIN_KEY, TEST_KEY_PEPPER, TEST_NODE_SECRET } from './support/setup/secrets.ts'
 
@@ -30,6 +32,7 @@ const PACKAGES = [
 ]
 
 const client = pemOf('client')
+const migrations = await readD1Migrations(`${root}/migrations`)
 const network = (tlsOptions: object) => ({
   network: { allow: ['private'], tlsOptions: { trustedCertificates: [CA], ...tlsOptions } },
 })
@@ -37,7 +40,8 @@ const network = (tlsOptions: object) => ({
 export default defineConfig({
   root,
   plugins: [
-    cloudflareTest(async ({ inject }) => ({
+    ...bundledSources(root),
+    cloudflareTest(({ inject }) => ({
       wrangler: { configPath: `${root}/wrangler.toml` },
       miniflare: {
         // As Cloudflare's `mtls_certificates` are: the network, with a certificate to show or without.
@@ -56,7 +60,8 @@ export default defineConfig({
           COPAL_CACHE_LOOKUP_MS: '30000',
           // Without a canary: tests of canaries set the policy of their model.
           COPAL_ADAPTATION: 'local',
-          TEST_MIGRATIONS: await readD1Migrations(`${root}/migrations`),
+          TEST_MIGRATIONS: migrations,
+          TEST_SCHEMA: migratedSchema(migrations),
           TEST_NODE_URL: inject('nodeUrl'),
         },
       },

@@ -1,3 +1,4 @@
+import { applyD1Migrations } from 'cloudflare:test'
 import { env } from 'cloudflare:workers'
 import { expect, test } from 'vitest'
 import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
@@ -5,6 +6,30 @@ import { insertReceipts } from '../../../../gateway/src/storage/db/queries/recei
 import { DAY_MS } from '../../../../gateway/src/storage/db/queries/usage-day-queries.ts'
 import { usageDays } from '../../../../gateway/src/storage/db/schema/usage.ts'
 import { createKey, receiptOf } from '../../support/requests/gateway-requests.ts'
+
+test('the database that tests begin with is the one that the migrations make', async () => {
+  const contents = async () => {
+    const { results: schema } = await env.DB.prepare(
+      "select type, name, tbl_name, sql from sqlite_master where name not like '\\_cf%' escape '\\' and name not like 'sqlite%' order by type, name",
+    ).all<{ type: string; name: string; sql: string }>()
+    const tables = schema.filter(({ type, name }) => type === 'table' && name !== 'd1_migrations')
+    const counts = await env.DB.batch<{ rows: number }>(
+      tables.map(({ name }) => env.DB.prepare(`select count(*) as rows from "${name}"`)),
+    )
+    const rows = tables.map(({ name }, at) => [name, counts[at]?.results[0]?.rows])
+    return { schema: schema.filter(({ name }) => name !== 'd1_migrations'), tables, rows }
+  }
+  const made = await contents()
+  await env.DB.batch(
+    [...made.tables.map(({ name }) => name), 'd1_migrations'].map((name) =>
+      env.DB.prepare(`drop table "${name}"`),
+    ),
+  )
+  await applyD1Migrations(env.DB, env.TEST_MIGRATIONS)
+  const { schema, rows } = await contents()
+  expect(made.schema).toEqual(schema)
+  expect(made.rows).toEqual(rows)
+})
 
 test("0010 sums this month's receipts by key and day as new receipts are summed", async () => {
   const db = openDatabase(env.DB)

@@ -5,6 +5,8 @@ declare global {
   namespace Cloudflare {
     interface Env extends Bindings {
       TEST_MIGRATIONS: D1Migration[]
+      /** The statements of {@link migratedSchema}. */
+      TEST_SCHEMA: string[]
       /** Base URL of the HTTP node double of the global setup. */
       TEST_NODE_URL: string
       /** The network, with the client certificate of the tests and without one. */
