@@ -34,29 +34,20 @@ type MetricDeps = Pick<Deps, 'db' | 'fleet' | 'nowMs'>
 
 /** Collects every metric of the service. What it reads does not grow with requests or tenants. */
 export async function collectMetrics({ db, fleet, nowMs }: MetricDeps): Promise<MetricFamily[]> {
-  const [models, named, usage, snapshot, rejections, dispatch] = await Promise.all([
-    listModels(db),
-    listNamedDomains(db, MAX_DOMAINS),
-    sumUsageOfService(db),
-    fleet.snapshot(),
-    fleet.rejectionCounts(),
-    fleet.dispatchMetrics(),
-  ])
-  const [counts, caches, sparsities, detectors, alerts, probes] = await Promise.all([
-    listMetricCounts(db),
-    sumCacheCounts(db),
-    listMaskSparsities(db),
-    listDetectorStatistics(db),
-    listHeldAlerts(db),
-    listProbeScores(db, undefined, nowMs() - MAX_PROBE_AGE_MS),
-  ])
-  const [updates, running, progress, decisions, gates] = await Promise.all([
-    countUpdates(db),
-    listRunningUpdates(db),
-    averageJobProgress(db),
-    countDecisions(db),
-    listNewestGates(db),
-  ])
+  const [models, named, usage, snapshot, rejections, dispatch, counts, caches, sparsities, alerts, updates] =
+    await Promise.all([
+      listModels(db),
+      listNamedDomains(db, MAX_DOMAINS),
+      sumUsageOfService(db),
+      fleet.snapshot(),
+      fleet.rejectionCounts(),
+      fleet.dispatchMetrics(),
+      listMetricCounts(db),
+      sumCacheCounts(db),
+      listMaskSparsities(db),
+      collectAlerts(db, nowMs()),
+      collectUpdates(db),
+    ])
   const bounds = createLabelBounds(models, named, usage)
   const rows = boundRows(usage, bounds)
   return familiesOf({
@@ -70,9 +61,29 @@ export async function collectMetrics({ db, fleet, nowMs }: MetricDeps): Promise<
     ...trialSamples(models),
     ...(await shadowSamples(db, models)),
     ...countSamples(counts, new Set(named.map(({ domain }) => domain))),
-    ...updateSamples({ counts: updates, running, progress, decisions, gates }, bounds, nowMs()),
-    ...alertSamples(models, { detectors, alerts, probes }, bounds),
+    ...updateSamples(updates, bounds, nowMs()),
+    ...alertSamples(models, alerts, bounds),
   })
+}
+
+async function collectUpdates(db: Deps['db']) {
+  const [counts, running, progress, decisions, gates] = await Promise.all([
+    countUpdates(db),
+    listRunningUpdates(db),
+    averageJobProgress(db),
+    countDecisions(db),
+    listNewestGates(db),
+  ])
+  return { counts, running, progress, decisions, gates }
+}
+
+async function collectAlerts(db: Deps['db'], nowMs: number) {
+  const [detectors, alerts, probes] = await Promise.all([
+    listDetectorStatistics(db),
+    listHeldAlerts(db),
+    listProbeScores(db, undefined, nowMs - MAX_PROBE_AGE_MS),
+  ])
+  return { detectors, alerts, probes }
 }
 
 /** Collects the metrics of one tenant's traffic. */
