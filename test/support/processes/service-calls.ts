@@ -1,4 +1,3 @@
-import type { EvaluateEvent } from '@copal/shared/wire/node-calls.ts'
 import type OpenAI from 'openai'
 import type { Service } from './service.ts'
 
@@ -40,20 +39,4 @@ export async function sendTraffic(
     }
   }
   await Promise.all([worker(), worker(), worker(), worker()])
-}
-
-/** Measures the perplexity of a text under a mask through the admin API. */
-export async function perplexity(service: Service, text: string, maskVersion: number): Promise<number> {
-  const response = await fetch(`${service.baseUrl}/admin/evaluate`, {
-    method: 'POST',
-    headers: { authorization: `Bearer ${service.adminKey}`, 'content-type': 'application/json' },
-    body: JSON.stringify({ mask_version: maskVersion, text, window_tokens: 1024, max_windows: 4 }),
-  })
-  const events = (await response.text())
-    .trim()
-    .split('\n')
-    .map((line) => JSON.parse(line) as EvaluateEvent)
-  const last = events.at(-1)
-  if (last?.type !== 'result') throw new Error(`evaluation failed: ${JSON.stringify(last)}`)
-  return last.perplexity
 }
