@@ -162,6 +162,28 @@ test('a change without the token of the session, or from another site, changes n
   errors.length = 0
 })
 
+test('when the API fails every page says so and what to do, and loads when it answers again', async () => {
+  const message = 'The database did not answer.'
+  const body = JSON.stringify({
+    error: { message, type: 'server_error', param: null, code: 'internal_error' },
+  })
+  await page.route('**/admin/**', (route) =>
+    route.fulfill({ status: 500, contentType: 'application/json', body }),
+  )
+  // The playground needs only the list of models, which no admin route gives.
+  for (const path of PAGES.filter((each) => !each.endsWith('/playground'))) {
+    await page.goto(fleet.url + path)
+    await page.getByRole('alert').getByText(message).first().waitFor()
+    await page.getByRole('button', { name: 'Try again' }).first().waitFor()
+    expect([path, await seriousFindings()]).toEqual([path, []])
+    await draw('failing', path)
+  }
+  await page.unroute('**/admin/**')
+  await page.getByRole('button', { name: 'Try again' }).first().click()
+  await page.getByRole('alert').first().waitFor({ state: 'hidden' })
+  errors.length = 0
+})
+
 test('when the gateway falls silent the page keeps what it has and says since when', async () => {
   await page.goto(`${fleet.url}/dashboard`)
   await page
@@ -171,7 +193,7 @@ test('when the gateway falls silent the page keeps what it has and says since wh
   await fleet.killGateway()
   await page.getByText(/No data for/).waitFor()
   expect(await page.getByText(/Mask 1/).count()).toBeGreaterThan(0)
-  await draw('failing', '/dashboard')
+  await draw('silent', '/dashboard')
   await fleet.startGateway()
   await page.getByText(/No data for/).waitFor({ state: 'hidden', timeout: 60_000 })
 })
@@ -184,7 +206,10 @@ async function eachPage(state: string, paths: readonly string[]): Promise<void> 
     await page.goto(fleet.url + path)
     await page.getByRole('heading', { level: 1 }).waitFor()
     await page.locator('.skeleton').first().waitFor({ state: 'hidden' })
-    expect([path, await seriousFindings()]).toEqual([path, []])
+    for (const colorScheme of ['dark', 'light'] as const) {
+      await page.emulateMedia({ colorScheme })
+      expect([path, colorScheme, await seriousFindings()]).toEqual([path, colorScheme, []])
+    }
     for (const [name, size] of Object.entries(WIDTHS)) {
       await page.setViewportSize(size)
       expect([path, name, await tooWide()]).toEqual([path, name, []])
