@@ -1,0 +1,119 @@
+/**
+ * The functions and classes of the GPU addon, written by hand. Its {@link GpuEngine} has the interface of the native
+ * addon's `Engine`, so that one backend drives either.
+ *
+ * Errors are those of the native addon (`../native/addon.d.ts`), with {@link GpuErrorCode} as `code`. A panic, a lost
+ * device and a lack of device memory are errors too; the process goes on.
+ */
+import type {
+  AddonErrorCode,
+  EngineOptions,
+  EngineStep,
+  EngineUsage,
+  EngineWeights,
+  WeightSource,
+} from '../native/addon.d.ts'
+
+export interface GpuAddon {
+  /** The hash of the sources that the addon was built from; empty if cargo was called by hand. */
+  sourceHash(): string
+  /**
+   * Lists the devices that an engine can use, best first: discrete, integrated, virtual, and last the processor itself
+   * (software drivers). Empty without a driver. Runs on a thread of libuv.
+   */
+  devices(): Promise<GpuDevice[]>
+  /**
+   * Constructs a {@link GpuEngine}: opens the device and allocates its pages, blocking.
+   *
+   * @throws `InvalidArg` for sizes that no model has or that the kernels do not take; `InvalidPageCount` if the pages do
+   *   not fit the device; `DeviceUnavailable`; `OutOfMemory`
+   */
+  Engine: new (options: GpuEngineOptions) => GpuEngine
+}
+
+/** The code of an error of the GPU addon. */
+export type GpuErrorCode =
+  | AddonErrorCode
+  /** There is no such device, or its driver does not open it. */
+  | 'DeviceUnavailable'
+  /** The device was lost, or its driver failed. The engine cannot be used again: make another one, and load again. */
+  | 'DeviceLost'
+
+/** A device, as its driver describes it. */
+export interface GpuDevice {
+  /** The name for {@link GpuEngineOptions.device}. */
+  name: string
+  /** The interface by which it is driven. */
+  api: 'vulkan' | 'metal' | 'dx12'
+  /** `software` runs on the processor: for tests. */
+  kind: 'discrete' | 'integrated' | 'virtual' | 'software' | 'other'
+  /** Name and version of the driver. */
+  driver: string
+  /** The largest buffer that a kernel can use, bytes. */
+  maxBindingBytes: number
+  /** Its own memory, bytes; null where the interface does not tell: Metal, DX12. */
+  memoryBytes: number | null
+}
+
+/** Weights that a {@link GpuEngine} has loaded. Only {@link GpuEngine.release} frees them. */
+export interface GpuWeights extends EngineWeights {
+  /** Bytes of the device's memory, with those that they share with other sets. */
+  readonly memoryBytes: number
+}
+
+/**
+ * The options of the native engine. `kernel` is ignored. `threads` is ignored too: steps run on the device, and loading
+ * has its own number of threads. `batchTokens` is the largest number of tokens that pass through the blocks together.
+ */
+export interface GpuEngineOptions extends EngineOptions {
+  /** A part of the name of a device, in any case. Left out or null: the first one of {@link GpuAddon.devices}. */
+  device?: string | null | undefined
+}
+
+/** Bytes of the device's memory that an engine holds. */
+export interface GpuMemory {
+  /** Weights of all sets, shared ones once, the embedding included. */
+  weightBytes: number
+  /** Pages of keys and values. */
+  pageBytes: number
+  /** Activations, logits, and buffers for transfers. */
+  workBytes: number
+}
+
+/**
+ * The forward pass of one LLaMA on a device, with its key/value cache. Like the native `Engine`, except:
+ *
+ * - every method can fail with `DeviceLost`, and fails with it from then on;
+ * - `load` fails with `OutOfMemory` if the device has no memory for the set; other sets are unaffected;
+ * - pages take their memory when the engine is constructed;
+ * - results repeat to the bit on one device, and do not depend on the other work of a step, but differ between devices.
+ */
+export interface GpuEngine {
+  /** The interface of the device, as in {@link GpuDevice.api}. */
+  readonly kernel: GpuDevice['api']
+  /** Always 1: the thread that requests the work of the device. */
+  readonly threads: number
+  /** The device that the engine uses. */
+  readonly device: GpuDevice
+  /** Like `Engine.load` of the native addon. Weights go to the device in bounded pieces, beside running steps. */
+  load(source: WeightSource): Promise<GpuWeights>
+  /** Like `Engine.step` of the native addon. */
+  step(weights: GpuWeights, step: EngineStep): Promise<Float32Array>
+  /** Like `Engine.logits` of the native addon. */
+  logits(index: number, into: Float32Array): void
+  /** Like `Engine.release` of the native addon. Succeeds on a lost device. */
+  release(weights: GpuWeights): Promise<void>
+  /**
+   * Ends the thread and frees the pages and buffers after the steps that were requested before. All methods but `release`
+   * then throw `InvalidState`.
+   */
+  close(): Promise<void>
+  /** @throws `InvalidState` during a step */
+  usage(): EngineUsage
+  /** @throws `InvalidState` during a step */
+  memory(): GpuMemory
+  /** For tests: the next step panics. */
+  provokePanic(): void
+  /** For tests: loses the device. */
+  provokeDeviceLoss(): void
+}

@@ -1,0 +1,262 @@
+//! Devices: finding them, opening one, and noticing when it fails.
+
+mod memory;
+
+use crate::fault::DeviceFault;
+use memory::memory_bytes;
+use pollster::block_on;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, mpsc};
+use std::time::Duration;
+use wgpu::{
+    Adapter, Backends, Buffer, BufferDescriptor, BufferUsages, CommandBuffer, Device, DeviceDescriptor,
+    DeviceType, ErrorFilter, Instance, InstanceDescriptor, InstanceFlags, MapMode, MemoryHints, PollType,
+    Queue,
+};
+
+/// Why a device was lost; the first reason counts.
+type Loss = Arc<OnceLock<String>>;
+
+/// A device as its driver describes it.
+#[derive(Clone, Debug)]
+pub struct DeviceDescription {
+    /// The name of the card.
+    pub name: String,
+    /// `vulkan`, `metal` or `dx12`.
+    pub api: &'static str,
+    /// `discrete`, `integrated`, `virtual`, `software` or `other`.
+    pub kind: &'static str,
+    /// Name and version of the driver.
+    pub driver: String,
+    /// The largest buffer that a kernel can use, bytes.
+    pub max_binding_bytes: u64,
+    /// Its own memory, bytes, where the interface tells.
+    pub memory_bytes: Option<u64>,
+}
+
+/// An open device. Every method fails with [`DeviceFault::Lost`] once it was lost.
+pub struct Gpu {
+    pub(crate) device: Device,
+    queue: Queue,
+    description: DeviceDescription,
+    loss: Loss,
+    /// Held while bytes are handed to the queue, so that the pieces of two loads do not pile up.
+    transfer: Mutex<()>,
+}
+
+/// Bytes that are handed to the device at a time while it loads weights: little enough that a step waits only shortly.
+const PIECE_BYTES: usize = 4 << 20;
+
+/// The longest time from the end of a submission to the callback of its download.
+const CALLBACK_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The devices of this machine, best first, software drivers last. Empty without a driver.
+pub fn devices() -> Vec<DeviceDescription> {
+    adapters().iter().map(describe).collect()
+}
+
+fn adapters() -> Vec<Adapter> {
+    let backends = Backends::VULKAN | Backends::METAL | Backends::DX12;
+    let instance = Instance::new(InstanceDescriptor {
+        backends,
+        // No validation layers and no labels, whatever the profile.
+        flags: InstanceFlags::empty(),
+        ..InstanceDescriptor::new_without_display_handle()
+    });
+    let mut adapters = block_on(instance.enumerate_adapters(backends));
+    let rank = |adapter: &Adapter| match adapter.get_info().device_type {
+        DeviceType::DiscreteGpu => 0,
+        DeviceType::IntegratedGpu => 1,
+        DeviceType::VirtualGpu => 2,
+        DeviceType::Other => 3,
+        DeviceType::Cpu => 4,
+    };
+    // Stable: equal ones stay in the order of their drivers.
+    adapters.sort_by_key(rank);
+    adapters
+}
+
+fn describe(adapter: &Adapter) -> DeviceDescription {
+    let info = adapter.get_info();
+    DeviceDescription {
+        name: info.name,
+        api: match info.backend {
+            wgpu::Backend::Metal => "metal",
+            wgpu::Backend::Dx12 => "dx12",
+            _ => "vulkan",
+        },
+        kind: match info.device_type {
+            DeviceType::DiscreteGpu => "discrete",
+            DeviceType::IntegratedGpu => "integrated",
+            DeviceType::VirtualGpu => "virtual",
+            DeviceType::Cpu => "software",
+            DeviceType::Other => "other",
+        },
+        driver: format!("{} {}", info.driver, info.driver_info).trim().to_owned(),
+        max_binding_bytes: adapter.limits().max_storage_buffer_binding_size,
+        memory_bytes: memory_bytes(adapter),
+    }
+}
+
+impl Gpu {
+    /// Opens the first device whose name contains `name`, in any case; the first of all for `None`.
+    pub fn open(name: Option<&str>) -> Result<Gpu, DeviceFault> {
+        let adapters = adapters();
+        let matches = |adapter: &&Adapter| {
+            name.is_none_or(|name| adapter.get_info().name.to_lowercase().contains(&name.to_lowercase()))
+        };
+        let adapter = adapters.iter().find(matches).ok_or_else(|| {
+            let known: Vec<String> = adapters.iter().map(|adapter| adapter.get_info().name).collect();
+            DeviceFault::Unavailable(match (name, known.is_empty()) {
+                (_, true) => "no driver of this machine offers a device (Vulkan, Metal or DX12)".to_owned(),
+                (name, false) => {
+                    format!("no device is called '{}'; there are: {}", name.unwrap_or(""), known.join(", "))
+                }
+            })
+        })?;
+        let descriptor = DeviceDescriptor {
+            label: Some("copal"),
+            required_limits: adapter.limits(),
+            memory_hints: MemoryHints::MemoryUsage,
+            ..DeviceDescriptor::default()
+        };
+        let description = describe(adapter);
+        let (device, queue) = block_on(adapter.request_device(&descriptor)).map_err(|error| {
+            DeviceFault::Unavailable(format!("{} cannot be opened: {error}", description.name))
+        })?;
+        let loss = Loss::default();
+        let (lost, failed) = (Arc::clone(&loss), Arc::clone(&loss));
+        device.set_device_lost_callback(move |_, reason| drop(lost.set(reason)));
+        // Without this, an error outside of a scope would panic.
+        device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| drop(failed.set(error.to_string()))));
+        Ok(Gpu { device, queue, description, loss, transfer: Mutex::new(()) })
+    }
+
+    /// The device as its driver describes it.
+    pub fn description(&self) -> &DeviceDescription {
+        &self.description
+    }
+
+    /// Fails if the device was lost.
+    pub fn check(&self) -> Result<(), DeviceFault> {
+        self.loss.get().map_or(Ok(()), |reason| Err(DeviceFault::Lost(reason.clone())))
+    }
+
+    /// For tests: loses the device.
+    pub fn lose(&self) {
+        drop(self.loss.set("a test destroyed it".to_owned()));
+        self.device.destroy();
+    }
+
+    /// Runs calls of the device and reports what they raise. `what` they are for completes "no memory for …".
+    pub(crate) fn run<T>(&self, what: &str, calls: impl FnOnce() -> T) -> Result<T, DeviceFault> {
+        self.check()?;
+        let memory = self.device.push_error_scope(ErrorFilter::OutOfMemory);
+        let internal = self.device.push_error_scope(ErrorFilter::Internal);
+        let validation = self.device.push_error_scope(ErrorFilter::Validation);
+        let value = calls();
+        let raised = [validation.pop(), internal.pop()].map(|error| block_on(error));
+        let exhausted = block_on(memory.pop());
+        self.check()?;
+        if let Some(error) = raised.into_iter().flatten().next() {
+            // Calls are checked before they are made: what the driver or wgpu rejects is a fault of either.
+            let reason = error.to_string();
+            drop(self.loss.set(reason.clone()));
+            return Err(DeviceFault::Lost(reason));
+        }
+        match exhausted {
+            Some(_) => Err(DeviceFault::OutOfMemory(what.to_owned())),
+            None => Ok(value),
+        }
+    }
+
+    /// Allocates a buffer, zeroed, of at least `bytes`.
+    pub(crate) fn allocate(
+        &self,
+        what: &str,
+        bytes: u64,
+        usage: BufferUsages,
+    ) -> Result<Buffer, DeviceFault> {
+        let size = bytes.next_multiple_of(16).max(16);
+        let limits = self.device.limits();
+        if size > limits.max_buffer_size
+            || usage.contains(BufferUsages::STORAGE) && size > limits.max_storage_buffer_binding_size
+        {
+            return Err(DeviceFault::OutOfMemory(format!("{what}: {size} bytes in one buffer")));
+        }
+        let descriptor = BufferDescriptor { label: Some(what), size, usage, mapped_at_creation: false };
+        self.run(what, || self.device.create_buffer(&descriptor))
+    }
+
+    /// Writes a few bytes into a buffer with the next submission.
+    pub(crate) fn write(&self, buffer: &Buffer, words: &[u32]) {
+        self.queue.write_buffer(buffer, 0, bytemuck::cast_slice(words));
+    }
+
+    /// Writes words into a buffer in pieces, and waits for each, so that steps run between them.
+    pub(crate) fn upload(&self, buffer: &Buffer, words: &[u32]) -> Result<(), DeviceFault> {
+        let bytes: &[u8] = bytemuck::cast_slice(words);
+        for (index, piece) in bytes.chunks(PIECE_BYTES).enumerate() {
+            let _turn = self.transfer.lock().unwrap_or_else(PoisonError::into_inner);
+            self.run("an upload", || {
+                self.queue.write_buffer(buffer, (index * PIECE_BYTES) as u64, piece);
+            })?;
+            self.finish([])?;
+        }
+        Ok(())
+    }
+
+    /// Submits commands and waits until they have run.
+    pub(crate) fn finish(
+        &self,
+        commands: impl IntoIterator<Item = CommandBuffer>,
+    ) -> Result<(), DeviceFault> {
+        let index = self.run("a submission", || self.queue.submit(commands))?;
+        self.wait(index)
+    }
+
+    /// Submits commands.
+    pub(crate) fn submit(&self, commands: CommandBuffer) -> Result<wgpu::SubmissionIndex, DeviceFault> {
+        self.run("a submission", || self.queue.submit([commands]))
+    }
+
+    /// Waits for a submission.
+    pub(crate) fn wait(&self, submission: wgpu::SubmissionIndex) -> Result<(), DeviceFault> {
+        let wait = PollType::Wait { submission_index: Some(submission), timeout: None };
+        let polled = self.run("waiting", || self.device.poll(wait))?;
+        polled.map(drop).map_err(|error| {
+            let reason = error.to_string();
+            drop(self.loss.set(reason.clone()));
+            DeviceFault::Lost(reason)
+        })
+    }
+
+    /// Waits for a submission, and reads floats from the start of a buffer that it wrote.
+    pub(crate) fn read(
+        &self,
+        buffer: &Buffer,
+        count: usize,
+        submission: wgpu::SubmissionIndex,
+    ) -> Result<Vec<f32>, DeviceFault> {
+        let range = buffer.slice(..4 * count as u64);
+        let (done, mapped) = mpsc::channel();
+        self.run("a download", || range.map_async(MapMode::Read, move |result| drop(done.send(result))))?;
+        self.wait(submission)?;
+        let failed = |reason: String| {
+            drop(self.loss.set(reason.clone()));
+            DeviceFault::Lost(reason)
+        };
+        // A thread that waits for an upload may have taken the callback, and calls it when this thread no longer waits.
+        match mapped.recv_timeout(CALLBACK_TIMEOUT) {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return Err(failed(error.to_string())),
+            Err(_) => return Err(failed("a download did not end".to_owned())),
+        }
+        let bytes = range.get_mapped_range().map_err(|error| failed(error.to_string()))?;
+        let floats =
+            bytes.chunks_exact(4).map(|word| f32::from_le_bytes([word[0], word[1], word[2], word[3]]));
+        let floats = floats.collect();
+        drop(bytes);
+        buffer.unmap();
+        Ok(floats)
+    }
+}

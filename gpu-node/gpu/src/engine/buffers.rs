@@ -1,0 +1,121 @@
+//! Activations, and the buffers that a step is transferred by.
+
+use super::ModelConfig;
+use crate::device::Gpu;
+use crate::fault::DeviceFault;
+use crate::programs::Kernels;
+use wgpu::{BindGroup, Buffer, BufferUsages};
+
+/// Rows whose logits are computed at a time, at most.
+const MAX_LOGIT_ROWS: usize = 64;
+/// The largest number of floats of a score: the likelihood, and 255 alternatives.
+pub(super) const MAX_SCORE_FLOATS: usize = 1 + 2 * 255;
+
+/// Buffers of f32 for one batch, allocated once.
+pub(super) struct Activations {
+    /// Tokens of a batch, at most.
+    pub(super) max_tokens: usize,
+    /// Rows of `logits`.
+    pub(super) logit_rows: usize,
+    /// The residual stream, `[tokens, hidden]`.
+    pub(super) stream: Buffer,
+    pub(super) normed: Buffer,
+    pub(super) queries: Buffer,
+    pub(super) keys: Buffer,
+    pub(super) values: Buffer,
+    pub(super) attended: Buffer,
+    pub(super) gate: Buffer,
+    pub(super) up: Buffer,
+    /// The normed rows of `logits`.
+    pub(super) picked: Buffer,
+    pub(super) logits: Buffer,
+    /// Scores of the rows of `logits`.
+    pub(super) scores: Buffer,
+    /// A sum of hidden states and its rounding errors, `[2, hidden]`.
+    pub(super) sums: Buffer,
+    pub(super) bytes: u64,
+}
+
+impl Activations {
+    /// Buffers for batches of `max_tokens`, or fewer if one would be larger than the device takes.
+    pub(super) fn new(
+        gpu: &Gpu,
+        config: &ModelConfig,
+        max_tokens: usize,
+    ) -> Result<Activations, DeviceFault> {
+        let ModelConfig { hidden, vocab, intermediate, .. } = *config;
+        let (query, key) = (config.heads * config.head_dim, config.kv_heads * config.head_dim);
+        let max_floats = (gpu.device.limits().max_storage_buffer_binding_size / 4) as usize;
+        let widest = hidden.max(query).max(intermediate);
+        let max_tokens = max_tokens.min(max_floats / widest).max(1);
+        let logit_rows = MAX_LOGIT_ROWS.min(max_floats / vocab).max(1);
+        let mut bytes = 0;
+        let mut floats = |count: usize| {
+            bytes += 4 * count as u64;
+            gpu.allocate("activations", 4 * count as u64, BufferUsages::STORAGE | BufferUsages::COPY_SRC)
+        };
+        Ok(Activations {
+            max_tokens,
+            logit_rows,
+            stream: floats(max_tokens * hidden)?,
+            normed: floats(max_tokens * hidden)?,
+            queries: floats(max_tokens * query)?,
+            keys: floats(max_tokens * key)?,
+            values: floats(max_tokens * key)?,
+            attended: floats(max_tokens * query)?,
+            gate: floats(max_tokens * intermediate)?,
+            up: floats(max_tokens * intermediate)?,
+            picked: floats(logit_rows * hidden)?,
+            logits: floats(logit_rows * vocab)?,
+            scores: floats(logit_rows * MAX_SCORE_FLOATS)?,
+            sums: floats(2 * hidden)?,
+            bytes,
+        })
+    }
+}
+
+/// The buffer for the data of a step, and the one for its results. They grow to the size of the largest step.
+pub(super) struct Transfers {
+    pub(super) step: Buffer,
+    /// Bind group 0 of every kernel.
+    pub(super) call: BindGroup,
+    pub(super) results: Buffer,
+}
+
+impl Transfers {
+    pub(super) fn new(gpu: &Gpu, kernels: &Kernels) -> Result<Transfers, DeviceFault> {
+        let (step, call) = step_buffer(gpu, kernels, 1 << 16)?;
+        Ok(Transfers { step, call, results: result_buffer(gpu, 1 << 16)? })
+    }
+
+    /// Makes room for a step of so many bytes, with results of so many bytes.
+    pub(super) fn reserve(
+        &mut self,
+        (gpu, kernels): (&Gpu, &Kernels),
+        step: u64,
+        results: u64,
+    ) -> Result<(), DeviceFault> {
+        if step > self.step.size() {
+            (self.step, self.call) = step_buffer(gpu, kernels, step.next_power_of_two())?;
+        }
+        if results > self.results.size() {
+            self.results = result_buffer(gpu, results.next_power_of_two())?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn bytes(&self) -> u64 {
+        self.step.size() + self.results.size()
+    }
+}
+
+fn step_buffer(gpu: &Gpu, kernels: &Kernels, bytes: u64) -> Result<(Buffer, BindGroup), DeviceFault> {
+    let usage = BufferUsages::STORAGE | BufferUsages::UNIFORM | BufferUsages::COPY_DST;
+    let buffer = gpu.allocate("the data of a step", bytes, usage)?;
+    let call = gpu.run("bindings", || kernels.bind_step(gpu, &buffer))?;
+    Ok((buffer, call))
+}
+
+fn result_buffer(gpu: &Gpu, bytes: u64) -> Result<Buffer, DeviceFault> {
+    gpu.allocate("the results of a step", bytes, BufferUsages::MAP_READ | BufferUsages::COPY_DST)
+}

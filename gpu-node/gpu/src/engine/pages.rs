@@ -1,0 +1,56 @@
+use super::ModelConfig;
+pub(super) use super::PAGE_TOKENS;
+use crate::device::Gpu;
+use crate::fault::DeviceFault;
+use wgpu::{Buffer, BufferUsages};
+
+/// Keys and values, f16, in pages of [`PAGE_TOKENS`] positions of one sequence.
+///
+/// Each layer has a buffer of keys, `[pages, kv_heads, head_dim / 2, PAGE_TOKENS]`, and one of values,
+/// `[pages, kv_heads, PAGE_TOKENS, head_dim / 2]`; an element is two neighbouring numbers of a head. The scheduler knows
+/// which sequence holds which page.
+pub(super) struct PagePool {
+    /// Keys and values of each layer.
+    pub(super) layers: Vec<(Buffer, Buffer)>,
+    /// Whether a step has written to each page.
+    written: Vec<bool>,
+    bytes: u64,
+}
+
+impl PagePool {
+    pub(super) fn new(gpu: &Gpu, config: &ModelConfig, pages: usize) -> Result<PagePool, DeviceFault> {
+        let ModelConfig { layers, kv_heads, head_dim, .. } = *config;
+        let bytes = [kv_heads, PAGE_TOKENS, head_dim, 2]
+            .iter()
+            .fold(pages as u64, |product, &factor| product.saturating_mul(factor as u64));
+        let allocate = || gpu.allocate("the pages", bytes, BufferUsages::STORAGE);
+        let layers: Vec<_> =
+            (0..layers).map(|_| Ok((allocate()?, allocate()?))).collect::<Result<_, DeviceFault>>()?;
+        Ok(PagePool { bytes: bytes * 2 * layers.len() as u64, layers, written: vec![false; pages] })
+    }
+
+    /// Bytes of all pages.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// The number of pages.
+    pub(super) fn total(&self) -> usize {
+        self.written.len()
+    }
+
+    /// The number of pages that were written.
+    pub(super) fn written(&self) -> usize {
+        self.written.iter().filter(|&&written| written).count()
+    }
+
+    /// Whether a page was written and may be read.
+    pub(super) fn is_written(&self, id: u32) -> bool {
+        self.written[id as usize]
+    }
+
+    /// Notes that a step writes to pages.
+    pub(super) fn mark(&mut self, pages: &[u32]) {
+        pages.iter().for_each(|&page| self.written[page as usize] = true);
+    }
+}

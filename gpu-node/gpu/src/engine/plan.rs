@@ -1,0 +1,234 @@
+//! The plan of a step: the words that are uploaded for it, and where the kernels find their part of them.
+
+use super::batch::{Batch, batches};
+use super::work::{Output, Work};
+use super::{ModelConfig, PAGE_TOKENS};
+use crate::programs::CALL_STRIDE;
+
+/// Words between two calls.
+const CALL_WORDS: usize = CALL_STRIDE as usize / 4;
+
+/// A call of kernels, as `shaders/call.wgsl` declares it; a zero follows.
+#[derive(Clone, Copy, Default)]
+struct Call {
+    rows: usize,
+    tokens: usize,
+    positions: usize,
+    tables: usize,
+    angles: usize,
+    picks: usize,
+    first: usize,
+    reset: usize,
+}
+
+/// Identifies a call of a plan.
+#[derive(Clone, Copy)]
+pub(super) struct CallId(usize);
+
+/// A step, ready to be recorded.
+pub(super) struct Plan {
+    words: Vec<u32>,
+    calls: Vec<Call>,
+    pub(super) batches: Vec<BatchPlan>,
+    /// The floats of all scores, the number of sums, and the number of rows of logits that the step returns.
+    pub(super) scores: usize,
+    pub(super) sums: usize,
+    pub(super) logits: usize,
+}
+
+/// A batch of tokens.
+pub(super) struct BatchPlan {
+    pub(super) rows: u32,
+    pub(super) call: CallId,
+    pub(super) heads: Vec<HeadPlan>,
+    pub(super) sums: Vec<SumPlan>,
+}
+
+/// Rows of a batch whose logits are computed together.
+#[derive(Default)]
+pub(super) struct HeadPlan {
+    /// The rows of the batch.
+    picks: Vec<u32>,
+    /// For each score the row of the logits, the target, the number of alternatives, and the place of its floats.
+    entries: Vec<u32>,
+    /// Floats of the scores, and their place among those of the step.
+    pub(super) floats: usize,
+    pub(super) place: usize,
+    /// Rows of the logits that the step returns, and their place among those.
+    pub(super) returned: Vec<(usize, usize)>,
+    /// The calls for the logits and for the scores.
+    pub(super) calls: Option<(CallId, CallId)>,
+}
+
+/// Rows of a batch that are added to a sum of hidden states.
+pub(super) struct SumPlan {
+    pub(super) call: CallId,
+    /// The place of the sum among those of the step, if it is complete.
+    pub(super) complete: Option<usize>,
+}
+
+/// Sizes of the buffers.
+#[derive(Clone, Copy)]
+pub(super) struct Sizes {
+    pub(super) max_tokens: usize,
+    pub(super) logit_rows: usize,
+}
+
+impl Plan {
+    /// Plans a step that was checked.
+    pub(super) fn new(config: &ModelConfig, sizes: Sizes, work: &[Work<'_>]) -> Plan {
+        let mut plan =
+            Plan { words: Vec::new(), calls: Vec::new(), batches: Vec::new(), scores: 0, sums: 0, logits: 0 };
+        let tables: Vec<usize> = work
+            .iter()
+            .map(|item| plan.push(item.pages[..item.end().div_ceil(PAGE_TOKENS)].iter().copied()))
+            .collect();
+        for batch in batches(work, sizes.max_tokens) {
+            let planned = plan.batch(config, sizes, &batch, &tables);
+            plan.batches.push(planned);
+        }
+        plan
+    }
+
+    /// The words to upload: the data, then the calls.
+    pub(super) fn upload(&self) -> Vec<u32> {
+        let mut words = self.words.clone();
+        words.resize(words.len().next_multiple_of(CALL_WORDS), 0);
+        for call in &self.calls {
+            let Call { rows, tokens, positions, tables, angles, picks, first, reset } = *call;
+            let fields = [rows, tokens, positions, tables, angles, picks, first, reset];
+            words.extend(fields.map(|field| field as u32));
+            words.resize(words.len().next_multiple_of(CALL_WORDS), 0);
+        }
+        words
+    }
+
+    /// The offset of a call, bytes.
+    pub(super) fn offset(&self, CallId(index): CallId) -> u32 {
+        4 * (self.words.len().next_multiple_of(CALL_WORDS) + index * CALL_WORDS) as u32
+    }
+
+    /// Appends words and returns the place of the first one.
+    fn push(&mut self, words: impl Iterator<Item = u32>) -> usize {
+        let place = self.words.len();
+        self.words.extend(words);
+        place
+    }
+
+    fn call(&mut self, call: Call) -> CallId {
+        self.calls.push(call);
+        CallId(self.calls.len() - 1)
+    }
+
+    fn batch(
+        &mut self,
+        config: &ModelConfig,
+        sizes: Sizes,
+        batch: &Batch<'_>,
+        tables: &[usize],
+    ) -> BatchPlan {
+        let positions = || {
+            batch.spans().flat_map(|span| {
+                let first = span.work.position;
+                span.tokens.map(move |token| first + token)
+            })
+        };
+        let call = Call {
+            rows: batch.len(),
+            tokens: self.push(batch.spans().flat_map(|span| span.work.tokens[span.tokens].iter().copied())),
+            positions: self.push(positions().map(|position| position as u32)),
+            tables: self
+                .push(batch.spans().flat_map(|span| span.tokens.map(move |_| tables[span.index] as u32))),
+            angles: self.push(positions().flat_map(|position| angles(config, position))),
+            ..Call::default()
+        };
+        let call = self.call(call);
+        let (heads, sums) = (self.heads(sizes, batch), self.sums(batch));
+        BatchPlan { rows: batch.len() as u32, call, heads, sums }
+    }
+
+    /// The rows of a batch that need logits, in order, in groups that fit the buffers.
+    fn heads(&mut self, sizes: Sizes, batch: &Batch<'_>) -> Vec<HeadPlan> {
+        let mut heads: Vec<HeadPlan> = Vec::new();
+        let mut end = 0;
+        for span in batch.spans() {
+            let start = end;
+            end += span.tokens.len();
+            let is_end = span.tokens.end == span.work.tokens.len();
+            let returns = is_end && span.work.output.has_logits();
+            let scored = match span.work.output {
+                Output::Scores { targets, alternatives, .. } => Some((&targets[span.tokens], alternatives)),
+                _ => None,
+            };
+            for row in start..end {
+                let target = scored.filter(|(targets, _)| targets[row - start] >= 0);
+                let returned = returns && row + 1 == end;
+                if target.is_none() && !returned {
+                    continue;
+                }
+                if heads.last().is_none_or(|head| head.picks.len() == sizes.logit_rows) {
+                    heads.push(HeadPlan { place: self.scores, ..HeadPlan::default() });
+                }
+                let head = heads.last_mut().expect("pushed above");
+                let place = head.picks.len();
+                head.picks.push(row as u32);
+                if let Some((targets, alternatives)) = target {
+                    let (target, floats) = (targets[row - start] as u32, head.floats as u32);
+                    head.entries.extend([place as u32, target, alternatives as u32, floats]);
+                    head.floats += 1 + 2 * alternatives;
+                    self.scores += 1 + 2 * alternatives;
+                }
+                if returned {
+                    head.returned.push((place, self.logits));
+                    self.logits += 1;
+                }
+            }
+        }
+        for head in &mut heads {
+            let picks = self.push(head.picks.iter().copied());
+            let entries = self.push(head.entries.iter().copied());
+            let logits = self.call(Call { rows: head.picks.len(), picks, ..Call::default() });
+            let scores = self.call(Call { rows: head.scores() as usize, picks: entries, ..Call::default() });
+            head.calls = Some((logits, scores));
+        }
+        heads
+    }
+
+    fn sums(&mut self, batch: &Batch<'_>) -> Vec<SumPlan> {
+        let mut sums = Vec::new();
+        let mut end = 0;
+        for span in batch.spans() {
+            let first = end;
+            end += span.tokens.len();
+            if !matches!(span.work.output, Output::HiddenSum) {
+                continue;
+            }
+            let reset = usize::from(span.tokens.start == 0);
+            let call = self.call(Call { rows: end - first, first, reset, ..Call::default() });
+            let complete = (span.tokens.end == span.work.tokens.len()).then_some(self.sums);
+            self.sums += usize::from(complete.is_some());
+            sums.push(SumPlan { call, complete });
+        }
+        sums
+    }
+}
+
+impl HeadPlan {
+    /// Rows of logits.
+    pub(super) fn rows(&self) -> u32 {
+        self.picks.len() as u32
+    }
+
+    /// The number of scores.
+    pub(super) fn scores(&self) -> u32 {
+        self.entries.len() as u32 / 4
+    }
+}
+
+/// The cosines, then the sines of the rotary angles of a position, as bits of f32.
+fn angles(config: &ModelConfig, position: usize) -> impl Iterator<Item = u32> + '_ {
+    let angle = move |frequency: &f64| position as f64 * frequency;
+    let cosines = config.rope.iter().map(move |frequency| angle(frequency).cos());
+    let sines = config.rope.iter().map(move |frequency| angle(frequency).sin());
+    cosines.chain(sines).map(|value| (value as f32).to_bits())
+}

@@ -1,0 +1,293 @@
+//! Steps: they run the tokens of many sequences through the blocks, in batches, and collect the results.
+
+use super::buffers::{Activations, Transfers};
+use super::pages::PagePool;
+use super::plan::{Plan, Sizes};
+use super::record::{Bindings, Recorder};
+use super::weights::{Forms, WeightLibrary, WeightSet};
+use super::work::{Output, StepError, Work, check};
+use super::{ModelConfig, PAGE_TOKENS};
+use crate::device::Gpu;
+use crate::fault::DeviceFault;
+use crate::layout::Form;
+use crate::matrix::Meter;
+use crate::programs::{Kernels, MAX_HEAD_DIM};
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+
+/// Tokens that go through the blocks together, at most: as many as fill a device.
+const MAX_BATCH_TOKENS: usize = 1024;
+
+/// The size of an [`Engine`].
+pub struct EngineOptions {
+    /// Forms of the matrices that it runs.
+    pub forms: Forms,
+    /// Pages of [`PAGE_TOKENS`] keys and values.
+    pub pages: usize,
+    /// Tokens that go through the blocks together; longer steps are split.
+    pub batch_tokens: usize,
+}
+
+/// The sequences and pages in use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Usage {
+    /// Sequences of all weight sets.
+    pub sequences: usize,
+    /// Pages that a step has written.
+    pub written_pages: usize,
+    /// All pages.
+    pub total_pages: usize,
+}
+
+/// Bytes of the device's memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Memory {
+    /// Weights of all sets.
+    pub weights: u64,
+    /// Keys and values.
+    pub pages: u64,
+    /// Activations and transfers.
+    pub work: u64,
+}
+
+/// Why an engine cannot be made, or a step failed.
+#[derive(Debug)]
+pub enum Fault {
+    /// The kernels do not take such a model.
+    Model(String),
+    /// The device cannot have so many pages.
+    Pages(usize, DeviceFault),
+    /// The work does not fit; only the dropped sequences have changed.
+    Step(StepError),
+    /// The device. The sequences of the step hold no more than the tokens before the position of their work.
+    Device(DeviceFault),
+}
+
+/// Runs steps of weight sets of one model on one device, one at a time.
+pub struct Engine {
+    config: ModelConfig,
+    gpu: Arc<Gpu>,
+    kernels: Arc<Kernels>,
+    buffers: Arc<Activations>,
+    library: Arc<WeightLibrary>,
+    bindings: Bindings,
+    transfers: Transfers,
+    pool: PagePool,
+    /// Uses of each page within a step, see [`check`].
+    page_uses: Vec<u8>,
+    /// Tokens held of each sequence, by weight set and sequence.
+    sequences: HashMap<(u64, u64), usize>,
+    /// Logits of the last step, `[rows, vocab]`.
+    logits: Vec<f32>,
+    panic_next: bool,
+}
+
+impl Engine {
+    /// An engine of a configuration that was checked.
+    pub fn new(config: ModelConfig, gpu: Gpu, options: &EngineOptions) -> Result<Engine, Fault> {
+        if config.head_dim > MAX_HEAD_DIM {
+            let head_dim = config.head_dim;
+            return Err(Fault::Model(format!(
+                "a head is {head_dim} wide, the kernels of the GPU take {MAX_HEAD_DIM}"
+            )));
+        }
+        let gpu = Arc::new(gpu);
+        let pool = PagePool::new(&gpu, &config, options.pages)
+            .map_err(|fault| Fault::Pages(options.pages, fault))?;
+        let Forms { masked, dense, head } = options.forms;
+        let used = |form: &Form| [masked, dense, head].contains(form);
+        let forms: Vec<_> = Form::ALL.into_iter().filter(used).collect();
+        let kernels = Arc::new(Kernels::new(&gpu, &config, &forms)?);
+        let max_tokens = options.batch_tokens.min(MAX_BATCH_TOKENS);
+        let buffers = Arc::new(Activations::new(&gpu, &config, max_tokens)?);
+        let library = Arc::new(WeightLibrary {
+            config: config.clone(),
+            forms: options.forms,
+            gpu: Arc::clone(&gpu),
+            kernels: Arc::clone(&kernels),
+            buffers: Arc::clone(&buffers),
+            meter: Meter::default(),
+            shared: Default::default(),
+            dense: Default::default(),
+            next_id: 1.into(),
+        });
+        Ok(Engine {
+            bindings: Bindings::new((&gpu, &kernels), &buffers, &pool)?,
+            transfers: Transfers::new(&gpu, &kernels)?,
+            page_uses: vec![0; options.pages],
+            sequences: HashMap::new(),
+            logits: Vec::new(),
+            panic_next: false,
+            config,
+            gpu,
+            kernels,
+            buffers,
+            library,
+            pool,
+        })
+    }
+
+    /// The device.
+    pub fn gpu(&self) -> &Arc<Gpu> {
+        &self.gpu
+    }
+
+    /// Loads weight sets for this engine.
+    pub fn library(&self) -> &Arc<WeightLibrary> {
+        &self.library
+    }
+
+    /// The sequences and pages in use.
+    pub fn usage(&self) -> Usage {
+        Usage {
+            sequences: self.sequences.len(),
+            written_pages: self.pool.written(),
+            total_pages: self.pool.total(),
+        }
+    }
+
+    /// The memory in use.
+    pub fn memory(&self) -> Memory {
+        Memory {
+            weights: self.library.meter.bytes(),
+            pages: self.pool.bytes(),
+            work: self.buffers.bytes + self.transfers.bytes(),
+        }
+    }
+
+    /// Logits `[vocab]` of the last step: those of the `index`-th work that asked for logits.
+    pub fn logits(&self, index: usize) -> Option<&[f32]> {
+        self.logits.chunks_exact(self.config.vocab).nth(index)
+    }
+
+    /// For tests: the next step panics.
+    pub fn panic_next(&mut self) {
+        self.panic_next = true;
+    }
+
+    /// Forgets a sequence; an unknown one is ignored.
+    pub fn drop_sequence(&mut self, weights: &WeightSet, sequence: u64) {
+        self.sequences.remove(&(weights.id(), sequence));
+    }
+
+    /// Forgets all sequences of a weight set.
+    pub fn drop_sequences_of(&mut self, weights: &WeightSet) {
+        self.sequences.retain(|(set, _), _| *set != weights.id());
+    }
+
+    /// Runs a step. Appends to `results` the negative log-likelihoods and sums of hidden states, `[hidden]`, of the works
+    /// that asked for them, in the order of the works. With alternatives, each log-likelihood is followed by them, most
+    /// probable first: the token, and its negative log-likelihood. Logits can be read until the next step.
+    pub fn step(
+        &mut self,
+        weights: &WeightSet,
+        work: &[Work<'_>],
+        results: &mut Vec<f32>,
+    ) -> Result<(), Fault> {
+        self.logits.clear();
+        self.gpu.check()?;
+        let held = |sequence| self.sequences.get(&(weights.id(), sequence)).copied().unwrap_or(0);
+        check(&self.config, &self.pool, &mut self.page_uses, held, work).map_err(Fault::Step)?;
+        if work.is_empty() {
+            return Ok(());
+        }
+        let sizes = Sizes { max_tokens: self.buffers.max_tokens, logit_rows: self.buffers.logit_rows };
+        let plan = Plan::new(&self.config, sizes, work);
+        let upload = plan.upload();
+        let ModelConfig { hidden, vocab, .. } = self.config;
+        let floats = plan.scores + plan.sums * hidden + plan.logits * vocab;
+        let sizes = (4 * upload.len() as u64, 4 * floats as u64);
+        self.transfers.reserve((&self.gpu, &self.kernels), sizes.0, sizes.1)?;
+        // Positions from the first new token on are overwritten. If the step fails they no longer count as held.
+        for item in work {
+            self.sequences.insert((weights.id(), item.sequence), item.position);
+            self.pool.mark(&item.pages[item.position / PAGE_TOKENS..item.end().div_ceil(PAGE_TOKENS)]);
+        }
+        if std::mem::take(&mut self.panic_next) {
+            panic!("provoked");
+        }
+        let found = self.run(weights, &plan, &upload, floats)?;
+        let (scores, rest) = found.split_at(plan.scores);
+        let (sums, logits) = rest.split_at(plan.sums * hidden);
+        self.logits.extend_from_slice(logits);
+        join(work, scores, sums, hidden, results);
+        for item in work {
+            self.sequences.insert((weights.id(), item.sequence), item.end());
+        }
+        Ok(())
+    }
+
+    /// Uploads a step, runs it, and downloads its results.
+    fn run(
+        &self,
+        weights: &WeightSet,
+        plan: &Plan,
+        upload: &[u32],
+        floats: usize,
+    ) -> Result<Vec<f32>, DeviceFault> {
+        let recorder = Recorder {
+            config: &self.config,
+            kernels: &self.kernels,
+            buffers: &self.buffers,
+            bindings: &self.bindings,
+            transfers: &self.transfers,
+            weights,
+            plan,
+        };
+        let commands = self.gpu.run("the commands of a step", || {
+            self.gpu.write(&self.transfers.step, upload);
+            recorder.record(&self.gpu)
+        })?;
+        let submission = self.gpu.submit(commands)?;
+        if floats == 0 {
+            self.gpu.wait(submission)?;
+            return Ok(Vec::new());
+        }
+        self.gpu.read(&self.transfers.results, floats, submission)
+    }
+}
+
+/// Joins scores and sums in the order of the works.
+fn join(work: &[Work<'_>], mut scores: &[f32], mut sums: &[f32], hidden: usize, results: &mut Vec<f32>) {
+    for item in work {
+        match item.output {
+            Output::Scores { targets, alternatives, .. } => {
+                let count = targets.iter().filter(|&&target| target >= 0).count();
+                let (own, rest) = scores.split_at(count * (1 + 2 * alternatives));
+                results.extend_from_slice(own);
+                scores = rest;
+            }
+            Output::HiddenSum => {
+                let (own, rest) = sums.split_at(hidden);
+                results.extend_from_slice(own);
+                sums = rest;
+            }
+            Output::None | Output::Logits => {}
+        }
+    }
+}
+
+impl From<DeviceFault> for Fault {
+    fn from(fault: DeviceFault) -> Fault {
+        Fault::Device(fault)
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Fault::Model(reason) => f.write_str(reason),
+            Fault::Pages(pages, fault) => {
+                write!(
+                    f,
+                    "the device cannot hold {pages} pages of keys and values ({fault}); give the cache fewer tokens"
+                )
+            }
+            Fault::Step(error) => error.fmt(f),
+            Fault::Device(fault) => fault.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for Fault {}

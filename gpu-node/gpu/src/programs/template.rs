@@ -1,0 +1,180 @@
+//! The sources of the kernels for a model: constants in front, and repeated lines written out.
+
+use super::MAX_HEAD_DIM;
+use crate::layout::Form;
+use copal_native::engine::ModelConfig;
+
+const CALL: &str = include_str!("../shaders/call.wgsl");
+const LINEAR: &str = include_str!("../shaders/linear.wgsl");
+
+/// The tokens that a product takes at a time: one, or whole quads.
+#[derive(Clone, Copy)]
+pub(super) struct TileSize {
+    pub(super) tokens: usize,
+}
+
+impl TileSize {
+    fn quads(self) -> usize {
+        self.tokens.div_ceil(4)
+    }
+
+    /// The inputs of the tokens of a quad in a column.
+    fn inputs(self, quad: usize, col: &str) -> String {
+        if self.tokens == 1 {
+            return format!("x[x0 + {col}]");
+        }
+        let inputs: Vec<_> = (0..4).map(|token| format!("x[x{} + {col}]", 4 * quad + token)).collect();
+        format!("vec4<f32>({})", inputs.join(", "))
+    }
+}
+
+/// Writes sources for one model.
+pub(super) struct Template {
+    constants: String,
+    head_parts: usize,
+}
+
+impl Template {
+    pub(super) fn new(config: &ModelConfig) -> Template {
+        let ModelConfig { hidden, heads, kv_heads, head_dim, intermediate, vocab, eps, .. } = *config;
+        assert!(head_dim <= MAX_HEAD_DIM, "checked when the engine was made");
+        let scale = 1.0 / (head_dim as f32).sqrt();
+        let counts = [
+            ("HIDDEN", hidden),
+            ("HEADS", heads),
+            ("KV_HEADS", kv_heads),
+            ("HEAD_DIM", head_dim),
+            ("HALF", head_dim / 2),
+            ("INTERMEDIATE", intermediate),
+            ("VOCAB", vocab),
+        ];
+        let constants = counts.map(|(name, count)| format!("const {name} = {count}u;\n")).concat();
+        // Rust prints the shortest number that reads back as the same f32.
+        let constants = format!("{constants}const EPS = f32({eps:?});\nconst SCALE = f32({scale:?});\n");
+        Template { constants, head_parts: head_dim.div_ceil(64) }
+    }
+
+    pub(super) fn embed(&self) -> String {
+        self.with_constants(include_str!("../shaders/embed.wgsl"))
+    }
+
+    /// The norm of all rows of a call, or of those that it picks.
+    pub(super) fn norm(&self, picked: bool) -> String {
+        let row = if picked { "let row = step[call.picks + id.x];" } else { "let row = id.x;" };
+        self.with_constants(&include_str!("../shaders/norm.wgsl").replace("{{row}}", row))
+    }
+
+    pub(super) fn place(&self) -> String {
+        self.with_constants(include_str!("../shaders/place.wgsl"))
+    }
+
+    pub(super) fn attention(&self) -> String {
+        let source = include_str!("../shaders/attention.wgsl");
+        let part = |index: usize, text: &str| text.replace("{i}", &index.to_string());
+        self.with_constants(&repeat(source, "@dims", self.head_parts, part))
+    }
+
+    pub(super) fn gate(&self) -> String {
+        self.with_constants(include_str!("../shaders/gate.wgsl"))
+    }
+
+    pub(super) fn score(&self) -> String {
+        self.with_constants(include_str!("../shaders/score.wgsl"))
+    }
+
+    pub(super) fn sum(&self) -> String {
+        self.with_constants(include_str!("../shaders/sum.wgsl"))
+    }
+
+    /// The product with a matrix.
+    pub(super) fn product(&self, form: Form, tile: TileSize) -> String {
+        let columns = match form {
+            Form::Sparse => include_str!("../shaders/sparse.wgsl"),
+            Form::Bf16 => include_str!("../shaders/bf16.wgsl"),
+            Form::Int8 => include_str!("../shaders/int8.wgsl"),
+            Form::Int4 => include_str!("../shaders/int4.wgsl"),
+        };
+        let source = LINEAR.replace("{{columns}}", columns.trim()).replace("{{stores}}", &stores(tile));
+        let token = |index: usize, text: &str| text.replace("{i}", &index.to_string());
+        let source = repeat(&source, "@token", tile.tokens, token);
+        let source = repeat(&source, "@quad", tile.quads(), |quad, text| {
+            text.replace("{{x}}", &tile.inputs(quad, "col"))
+                .replace("{{x+1}}", &tile.inputs(quad, "col + 1u"))
+                .replace("{q}", &quad.to_string())
+        });
+        let (tokens, group) = (tile.tokens, form.group());
+        let sums = if tokens == 1 { "f32" } else { "vec4<f32>" };
+        let names = format!("alias Sums = {sums};\nconst TOKENS = {tokens}u;\nconst GROUP = {group}u;\n");
+        format!("{names}{CALL}{}{source}", bindings(form))
+    }
+
+    fn with_constants(&self, source: &str) -> String {
+        format!("{}{CALL}{source}", self.constants)
+    }
+}
+
+/// The buffers of a matrix, after those of every product.
+fn bindings(form: Form) -> String {
+    let names: &[&str] = match form {
+        Form::Sparse => &["masks", "starts", "values"],
+        Form::Bf16 => &["words"],
+        Form::Int8 | Form::Int4 => &["scales", "words"],
+    };
+    let binding = |(index, name): (usize, &&str)| {
+        format!("@group(1) @binding({}) var<storage, read> {name}: array<u32>;\n", index + 3)
+    };
+    let mut source: String = names.iter().enumerate().map(binding).collect();
+    if form == Form::Int8 {
+        source += "fn half_at(at: u32) -> f32 { return unpack2x16float(scales[at >> 1u] >> ((at & 1u) * 16u)).x; }\n";
+    }
+    source
+}
+
+/// A function for each quad that stores its sums.
+fn stores(tile: TileSize) -> String {
+    if tile.tokens == 1 {
+        return "fn store0(token: u32, row: u32, sums: f32) { put(token, row, sums); }\n".to_owned();
+    }
+    let store = |quad: usize| {
+        let puts: String = ["x", "y", "z", "w"]
+            .iter()
+            .enumerate()
+            .map(|(index, lane)| format!(" put(token + {}u, row, sums.{lane});", 4 * quad + index))
+            .collect();
+        format!("fn store{quad}(token: u32, row: u32, sums: vec4<f32>) {{{puts} }}\n")
+    };
+    (0..tile.quads()).map(store).collect()
+}
+
+/// Replaces each run of lines that begin with `mark` by `count` copies of it, each changed by `copy`.
+fn repeat(source: &str, mark: &str, count: usize, copy: impl Fn(usize, &str) -> String) -> String {
+    let (mut out, mut run) = (String::new(), String::new());
+    for line in source.lines().chain([""]) {
+        if let Some(rest) = line.trim_start().strip_prefix(mark) {
+            run += rest;
+            run.push('\n');
+            continue;
+        }
+        if !run.is_empty() {
+            (0..count).for_each(|index| out += &copy(index, &run));
+            run.clear();
+        }
+        out += line;
+        out.push('\n');
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::repeat;
+
+    #[test]
+    fn runs_of_marked_lines_are_repeated_as_a_whole() {
+        let source = "a\n  @x b{i}\n  @x c{i}\nd\n@x e";
+        let copy = |index: usize, text: &str| text.replace("{i}", &index.to_string());
+        let found = repeat(source, "@x", 2, copy);
+        let words: Vec<_> = found.split_whitespace().collect();
+        assert_eq!(words, ["a", "b0", "c0", "b1", "c1", "d", "e", "e"]);
+    }
+}

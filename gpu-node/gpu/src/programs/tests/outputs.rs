@@ -1,0 +1,136 @@
+use super::support::Random;
+use super::{Device, assert_close, config, to_floats};
+use copal_native::engine::ModelConfig;
+
+#[test]
+fn norms_equal_the_oracles_for_all_rows_and_for_picked_ones() {
+    for hidden in [1, 48, 256, 577] {
+        let config = ModelConfig { hidden, ..config() };
+        let device = Device::new(config.clone());
+        let mut random = Random::new(hidden as u64);
+        let (x, gamma) = (random.normals(5 * hidden, 2.0), random.normals(hidden, 1.0));
+        for picks in [vec![0u32, 1, 2, 3, 4], vec![3, 0]] {
+            let is_picked = picks.len() < 5;
+            let kernel = if is_picked { &device.kernels.norm_picked } else { &device.kernels.norm };
+            let out = device.floats(&vec![f32::NAN; picks.len() * hidden]);
+            let bound = kernel.bind(&device.gpu, &[&device.floats(&x), &device.floats(&gamma), &out]);
+            let record = |pass: &mut wgpu::ComputePass<'_>| {
+                pass.set_pipeline(&kernel.pipeline);
+                pass.set_bind_group(1, &bound, &[]);
+                pass.dispatch_workgroups(picks.len() as u32, 1, 1);
+            };
+            let found = to_floats(&device.run(
+                [5, 0, 0, 0, 0, 0, 0, 0],
+                &picks,
+                record,
+                (&out, picks.len() * hidden),
+            ));
+            for (found, &row) in found.chunks(hidden).zip(&picks) {
+                let x = &x[row as usize * hidden..][..hidden];
+                let mean = x.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>() / hidden as f64;
+                let scale = 1.0 / (mean + f64::from(config.eps)).sqrt();
+                for ((found, x), gamma) in found.iter().zip(x).zip(&gamma) {
+                    let expected = f64::from(*x) * scale * f64::from(*gamma);
+                    assert_close(*found, expected, 3.0, "norm");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn gates_equal_the_oracles_also_far_from_zero() {
+    let device = Device::new(config());
+    let width = device.config.intermediate;
+    let mut random = Random::new(4);
+    let mut gate = random.normals(3 * width, 3.0);
+    gate[..6].copy_from_slice(&[-200.0, -90.0, 200.0, 0.0, f32::NAN, f32::INFINITY]);
+    let up = random.normals(3 * width, 1.0);
+    let buffer = device.floats(&gate);
+    let bound = device.kernels.gate.bind(&device.gpu, &[&buffer, &device.floats(&up)]);
+    let record = |pass: &mut wgpu::ComputePass<'_>| {
+        pass.set_pipeline(&device.kernels.gate.pipeline);
+        pass.set_bind_group(1, &bound, &[]);
+        pass.dispatch_workgroups((width as u32).div_ceil(256), 3, 1);
+    };
+    let found = to_floats(&device.run([3, 0, 0, 0, 0, 0, 0, 0], &[], record, (&buffer, gate.len())));
+    for ((found, &gate), &up) in found.iter().zip(&gate).zip(&up) {
+        let gate = f64::from(gate);
+        assert_close(*found, gate / (1.0 + (-gate).exp()) * f64::from(up), gate.abs(), "gate");
+    }
+}
+
+/// Scores entries of `[row, target, alternatives, place]`.
+fn score(device: &Device, logits: &[f32], entries: &[[u32; 4]], floats: usize) -> Vec<f32> {
+    let out = device.floats(&vec![f32::NAN; floats]);
+    let bound = device.kernels.score.bind(&device.gpu, &[&device.floats(logits), &out]);
+    let record = |pass: &mut wgpu::ComputePass<'_>| {
+        pass.set_pipeline(&device.kernels.score.pipeline);
+        pass.set_bind_group(1, &bound, &[]);
+        pass.dispatch_workgroups(entries.len() as u32, 1, 1);
+    };
+    to_floats(&device.run([1, 0, 0, 0, 0, 0, 0, 0], entries.as_flattened(), record, (&out, floats)))
+}
+
+#[test]
+fn scores_equal_the_oracles_and_rank_ties_by_token() {
+    for vocab in [1, 99, 600] {
+        let device = Device::new(ModelConfig { vocab, ..config() });
+        // Whole numbers, so that there are ties.
+        let logits: Vec<f32> =
+            Random::new(8).normals(3 * vocab, 4.0).iter().map(|value| value.round()).collect();
+        let alternatives = vocab.min(7);
+        let width = 1 + 2 * alternatives;
+        let target = (vocab / 2) as u32;
+        let entries = [[2, target, alternatives as u32, 1], [0, 0, 0, 0]];
+        let found = score(&device, &logits, &entries, 1 + width);
+        let nll = |row: usize, token: usize| {
+            let logits = &logits[row * vocab..][..vocab];
+            let sum: f64 = logits.iter().map(|&logit| f64::from(logit).exp()).sum();
+            sum.ln() - f64::from(logits[token])
+        };
+        assert_close(found[0], nll(0, 0), 4.0, "first row");
+        assert_close(found[1], nll(2, target as usize), 4.0, "third row");
+        let row = &logits[2 * vocab..];
+        let mut ranked: Vec<usize> = (0..vocab).collect();
+        ranked.sort_by(|&a, &b| row[b].total_cmp(&row[a]).then(a.cmp(&b)));
+        for (pair, token) in found[2..].chunks(2).zip(ranked) {
+            assert_eq!(pair[0], token as f32);
+            assert_close(pair[1], nll(2, token), 4.0, "alternative");
+        }
+    }
+}
+
+#[test]
+fn a_logit_that_is_nan_makes_the_score_nan() {
+    let device = Device::new(config());
+    let mut logits = vec![0.5; 2 * 99];
+    logits[98] = f32::NAN;
+    let found = score(&device, &logits, &[[0, 3, 0, 0], [1, 3, 0, 1]], 2);
+    assert!(found[0].is_nan() && found[1].is_finite(), "{found:?}");
+}
+
+#[test]
+fn sums_of_many_rows_lose_nothing() {
+    let device = Device::new(config());
+    let hidden = device.config.hidden;
+    let rows = Random::new(12).normals(600 * hidden, 1.0);
+    let rows: Vec<f32> = rows.iter().map(|value| value + 100.0).collect();
+    let sums = device.floats(&vec![f32::NAN; 2 * hidden]);
+    let bound = device.kernels.sum.bind(&device.gpu, &[&device.floats(&rows), &sums]);
+    let mut found = Vec::new();
+    // In two parts, the first of which begins at 0.
+    for (rows, first, reset) in [(200, 100, 1), (300, 300, 0)] {
+        let record = |pass: &mut wgpu::ComputePass<'_>| {
+            pass.set_pipeline(&device.kernels.sum.pipeline);
+            pass.set_bind_group(1, &bound, &[]);
+            pass.dispatch_workgroups(1, 1, 1);
+        };
+        let call = [rows, 0, 0, 0, 0, 0, first, reset];
+        found = to_floats(&device.run(call, &[], record, (&sums, hidden)));
+    }
+    for (col, found) in found.iter().enumerate() {
+        let expected: f64 = (100..600).map(|row| f64::from(rows[row * hidden + col])).sum();
+        assert!((f64::from(*found) - expected).abs() <= 0.004, "{found} for {expected}");
+    }
+}

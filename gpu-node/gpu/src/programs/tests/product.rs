@@ -1,0 +1,195 @@
+use super::support::{Random, mask_of, masks, oracle};
+use super::{Device, assert_close, config, to_floats};
+use crate::layout::Form;
+use crate::matrix::{Linear, Matrix, MatrixError, Meter, Ports};
+use copal_native::storage::PackError;
+use half::{bf16, f16};
+use std::sync::Arc;
+
+/// Numbers of tokens: each tile alone, with tails, and several tiles.
+const TOKENS: [usize; 7] = [1, 2, 4, 5, 16, 17, 33];
+
+fn load(device: &Device, weights: &[f32], cols: usize, bits: Option<&[u8]>, form: Form) -> Arc<Matrix> {
+    let shape = (weights.len() / cols, cols);
+    let meter = Meter::default();
+    Arc::new(Matrix::load((&device.gpu, &meter), &mut &*weights, shape, bits, form).unwrap())
+}
+
+/// Multiplies inputs `[tokens, cols]`, and adds to `outputs` if there are any.
+fn multiply(
+    device: &Device,
+    matrix: &Arc<Matrix>,
+    cols: usize,
+    inputs: &[f32],
+    outputs: Option<&[f32]>,
+) -> Vec<f32> {
+    let (tokens, rows) = (inputs.len() / cols, matrix.rows());
+    // NaN shows an output that is never written.
+    let unwritten = vec![f32::NAN; tokens * rows];
+    let y = device.floats(outputs.unwrap_or(&unwritten));
+    let ports = Ports { inputs: &device.floats(inputs), outputs: &y, add: outputs.is_some() };
+    let linear = Linear::new((&device.gpu, &device.kernels), Arc::clone(matrix), ports).unwrap();
+    let call = [tokens as u32, 0, 0, 0, 0, 0, 0, 0];
+    let record = |pass: &mut wgpu::ComputePass<'_>| linear.record(&device.kernels, pass, tokens as u32);
+    to_floats(&device.run(call, &[], record, (&y, tokens * rows)))
+}
+
+/// The weights that a kernel of a form sees, where `keep` says which ones the mask keeps.
+fn stored(weights: &[f32], cols: usize, bits: Option<&[u8]>, form: Form) -> Vec<f32> {
+    let keeps = |index: usize| {
+        let (row, col) = (index / cols, index % cols);
+        bits.is_none_or(|bits| bits[row * cols.div_ceil(8) + col / 8] >> (col % 8) & 1 == 1)
+    };
+    let kept: Vec<f32> =
+        weights.iter().enumerate().map(|(index, &weight)| if keeps(index) { weight } else { 0.0 }).collect();
+    match form {
+        Form::Sparse | Form::Bf16 => kept.iter().map(|&weight| bf16::from_f32(weight).to_f32()).collect(),
+        Form::Int8 | Form::Int4 => {
+            let groups = kept.chunks(cols).flat_map(|row| row.chunks(form.group()));
+            groups.flat_map(|group| quantised(group, form, bits.is_some())).collect()
+        }
+    }
+}
+
+/// Quantises a group as `layout/mod.rs` describes it.
+fn quantised(group: &[f32], form: Form, pruned: bool) -> Vec<f32> {
+    let fold = |start: f32, pick: fn(f32, f32) -> f32| group.iter().copied().fold(start, pick);
+    let (mut low, mut high) = (fold(f32::INFINITY, f32::min), fold(f32::NEG_INFINITY, f32::max));
+    if form == Form::Int8 {
+        let scale = f16::from_f32(high.max(-low) / 127.0).to_f32();
+        let inverse = if scale == 0.0 { 0.0 } else { 1.0 / scale };
+        return group.iter().map(|weight| (weight * inverse).round_ties_even() * scale).collect();
+    }
+    if pruned {
+        (low, high) = (low.min(0.0), high.max(0.0));
+    }
+    let scale = f16::from_f32((high - low) / 15.0);
+    let scale = if pruned { f16::from_bits((scale.to_bits() + 15) & !15) } else { scale }.to_f32();
+    let inverse = if scale == 0.0 { 0.0 } else { 1.0 / scale };
+    let zero = (-low * inverse).round_ties_even().clamp(0.0, 15.0);
+    let minimum = if pruned { -zero * scale } else { f16::from_f32(low).to_f32() };
+    let code = |weight: f32| match pruned {
+        true => ((weight * inverse).round_ties_even() + zero).clamp(0.0, 15.0),
+        false => ((weight - minimum) * inverse).round_ties_even().clamp(0.0, 15.0),
+    };
+    group.iter().map(|&weight| code(weight) * scale + minimum).collect()
+}
+
+fn check(device: &Device, (rows, cols): (usize, usize), bits: Option<&[u8]>, form: Form, what: &str) {
+    let mut random = Random::new(7 + rows as u64 * 1000 + cols as u64);
+    let weights = random.normals(rows * cols, 1.0);
+    let matrix = load(device, &weights, cols, bits, form);
+    let seen = stored(&weights, cols, bits, form);
+    let inputs = random.normals(33 * cols, 1.0);
+    let mut alone: Vec<Vec<u32>> = Vec::new();
+    for tokens in TOKENS {
+        let inputs = &inputs[..tokens * cols];
+        let found = multiply(device, &matrix, cols, inputs, None);
+        let exact: Vec<f64> = inputs.iter().map(|&input| f64::from(input)).collect();
+        for (found, (expected, size)) in found.iter().zip(oracle(&seen, cols, &exact)) {
+            assert_close(
+                *found,
+                expected,
+                size,
+                &format!("{what}, {form:?}, {rows}x{cols}, {tokens} tokens"),
+            );
+        }
+        // A token has the same bits in every tile.
+        for (token, found) in found.chunks(rows).enumerate() {
+            let bits: Vec<u32> = found.iter().map(|value| value.to_bits()).collect();
+            match alone.get(token) {
+                Some(expected) => assert_eq!(&bits, expected, "{what}, {form:?}, token {token} of {tokens}"),
+                None => alone.push(bits),
+            }
+        }
+    }
+}
+
+#[test]
+fn products_equal_the_oracles_for_every_form_mask_tail_and_tile() {
+    let device = Device::new(config());
+    for (rows, cols) in [(1, 1), (33, 70), (64, 128), (95, 577)] {
+        for form in [Form::Bf16, Form::Int8, Form::Int4] {
+            check(&device, (rows, cols), None, form, "dense");
+        }
+        for (name, bits) in masks(rows, cols, &mut Random::new(3)) {
+            check(&device, (rows, cols), Some(&bits), Form::Sparse, name);
+        }
+        for form in [Form::Int8, Form::Int4] {
+            let bits = mask_of(rows, cols, |row, col| (row + col) % 3 != 0);
+            check(&device, (rows, cols), Some(&bits), form, "pruned");
+        }
+    }
+}
+
+#[test]
+fn a_group_may_begin_in_the_middle_of_a_word() {
+    let device = Device::new(config());
+    // One value in the first group, so that all others begin at odd ones.
+    let bits = mask_of(32, 200, |row, col| (row, col) == (5, 9) || col >= 64 && (row + col) % 2 == 0);
+    check(&device, (32, 200), Some(&bits), Form::Sparse, "odd starts");
+}
+
+#[test]
+fn products_can_be_added_and_repeat_to_the_bit() {
+    let device = Device::new(config());
+    let mut random = Random::new(5);
+    let (rows, cols) = (70, 96);
+    let weights = random.normals(rows * cols, 1.0);
+    let (inputs, outputs) = (random.normals(5 * cols, 1.0), random.normals(5 * rows, 1.0));
+    let matrix = load(&device, &weights, cols, None, Form::Bf16);
+    let plain = multiply(&device, &matrix, cols, &inputs, None);
+    let added = multiply(&device, &matrix, cols, &inputs, Some(&outputs));
+    for ((added, plain), output) in added.iter().zip(&plain).zip(&outputs) {
+        assert_eq!(added.to_bits(), (plain + output).to_bits());
+    }
+    for _ in 0..3 {
+        let again = multiply(&device, &matrix, cols, &inputs, None);
+        assert!(again.iter().map(|value| value.to_bits()).eq(plain.iter().map(|value| value.to_bits())));
+    }
+}
+
+#[test]
+fn inputs_that_are_not_finite_reach_the_rows_that_keep_their_column_alone() {
+    let device = Device::new(config());
+    let (rows, cols) = (40, 130);
+    let weights = Random::new(6).normals(rows * cols, 1.0);
+    let bits = mask_of(rows, cols, |row, col| (row + col) % 2 == 0);
+    let matrix = load(&device, &weights, cols, Some(&bits), Form::Sparse);
+    for special in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+        for tokens in [1, 3, 6] {
+            let mut inputs = vec![1.0; tokens * cols];
+            inputs[129] = special;
+            let found = multiply(&device, &matrix, cols, &inputs, None);
+            for (at, value) in found.iter().enumerate() {
+                let is_hit = at < rows && at % 2 == 1;
+                assert_eq!(value.is_finite(), !is_hit, "row {at} of {tokens} tokens is {value}");
+                assert!(!is_hit || value.is_nan() == special.is_nan(), "row {at} is {value} for {special}");
+            }
+        }
+    }
+}
+
+#[test]
+fn weights_that_a_form_cannot_hold_are_rejected_by_row_and_column() {
+    let device = Device::new(config());
+    for (form, value) in [
+        (Form::Bf16, f32::NAN),
+        (Form::Sparse, f32::INFINITY),
+        (Form::Int8, f32::NAN),
+        (Form::Int8, 1e9),
+        (Form::Int4, -1e9),
+        (Form::Bf16, 3.4e38),
+    ] {
+        let mut weights = vec![1.0; 40 * 70];
+        weights[35 * 70 + 66] = value;
+        let bits = mask_of(40, 70, |_, _| true);
+        let bits = (form == Form::Sparse).then_some(&bits[..]);
+        let meter = Meter::default();
+        let loaded = Matrix::load((&device.gpu, &meter), &mut &*weights, (40, 70), bits, form);
+        match loaded.err() {
+            Some(MatrixError::Pack(PackError::Weight { row: 35, col: 66, .. })) => {}
+            other => panic!("{form:?}: {other:?}"),
+        }
+    }
+}

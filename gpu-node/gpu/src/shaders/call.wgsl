@@ -1,0 +1,20 @@
+// What every kernel sees of a step. `step` holds the data that was uploaded for it; a call says where in it.
+struct Call {
+  // Rows that the kernel works on.
+  rows: u32,
+  // Places in `step`, one word for each row of the batch: the token; its position; the place of its page table.
+  tokens: u32,
+  positions: u32,
+  tables: u32,
+  // Place of the cosines and sines, f32, [rows, HEAD_DIM].
+  angles: u32,
+  // Place of the rows that are picked; of the scores to compute.
+  picks: u32,
+  // First row, and whether a sum starts at 0.
+  first: u32,
+  reset: u32,
+  // Always 0, which no compiler knows.
+  zero: u32,
+}
+@group(0) @binding(0) var<uniform> call: Call;
+@group(0) @binding(1) var<storage, read> step: array<u32>;

@@ -1,0 +1,177 @@
+//! Whole steps of a seeded model against a forward pass in double precision, and against each other.
+
+mod support;
+
+use copal_gpu::engine::{Fault, Output, PAGE_TOKENS, StepError};
+use support::native::model::model;
+use support::reference::{Reference, nll};
+use support::{BF16, bits, engine, load, pages_of, step, tokens, work};
+
+const TOKENS: usize = 45;
+
+fn scores<'a>(targets: &'a [i32]) -> Output<'a> {
+    Output::Scores { targets, alternatives: 0, logits: false }
+}
+
+fn targets_of(tokens: &[u32]) -> Vec<i32> {
+    tokens[1..].iter().map(|&token| token as i32).chain([-1]).collect()
+}
+
+#[test]
+fn a_step_equals_the_forward_pass_in_double_precision() {
+    let model = model("gpu-reference");
+    let mut engine = engine(&model, BF16, 16);
+    let own = tokens(7, TOKENS);
+    let targets = targets_of(&own);
+    for places in [&model.places, &model.other] {
+        let weights = engine.library().load(places, 2).unwrap();
+        let expected = Reference::new(&model.config, places).run(&own);
+        let pages = pages_of(0);
+        let output = Output::Scores { targets: &targets, alternatives: 3, logits: true };
+        let found = step(&mut engine, &weights, &[work(1, 0, &own, &pages, output)]).unwrap();
+        assert_eq!(found.len(), (TOKENS - 1) * 7);
+        for (position, found) in found.chunks(7).enumerate() {
+            let logits = &expected[position].1;
+            let target = nll(logits, own[position + 1] as usize);
+            assert!((f64::from(found[0]) - target).abs() < 1e-3, "{position}: {} for {target}", found[0]);
+            let mut ranked: Vec<usize> = (0..99).collect();
+            ranked.sort_by(|&a, &b| logits[b].total_cmp(&logits[a]));
+            for (pair, token) in found[1..].chunks(2).zip(ranked) {
+                // Tokens that are almost equally probable may swap.
+                let (found, expected) = (nll(logits, pair[0] as usize), nll(logits, token));
+                assert!((found - expected).abs() < 2e-3, "{position}: {found} for {expected}");
+                assert!((f64::from(pair[1]) - expected).abs() < 2e-3);
+            }
+        }
+        let logits = engine.logits(0).unwrap();
+        for (found, expected) in logits.iter().zip(&expected[TOKENS - 1].1) {
+            assert!((f64::from(*found) - expected).abs() < 2e-3, "{found} for {expected}");
+        }
+        assert!(engine.logits(1).is_none());
+        let pages = pages_of(1);
+        let sum = step(&mut engine, &weights, &[work(2, 0, &own, &pages, Output::HiddenSum)]).unwrap();
+        for (col, found) in sum.iter().enumerate() {
+            let expected: f64 = expected.iter().map(|(hidden, _)| hidden[col]).sum();
+            assert!((f64::from(*found) - expected).abs() < 5e-3, "{found} for {expected}");
+        }
+        engine.drop_sequences_of(&weights);
+    }
+}
+
+#[test]
+fn scores_are_the_same_bits_in_any_chunks_beside_any_sequences() {
+    let model = model("gpu-bits");
+    let own = tokens(7, TOKENS);
+    let targets = targets_of(&own);
+    let mut expected: Option<Vec<u32>> = None;
+    for batch_tokens in [7, 64] {
+        let mut engine = engine(&model, BF16, batch_tokens);
+        let weights = load(&engine, &model);
+        for chunks in [vec![TOKENS], vec![1; TOKENS], vec![1, 16, 17, 11]] {
+            for others in [0u64, 5] {
+                let (mut all, mut at) = (Vec::new(), 0);
+                let other_tokens: Vec<_> = (0..others).map(|other| tokens(100 + other, TOKENS)).collect();
+                let pages: Vec<_> = (0..=others).map(pages_of).collect();
+                for &length in &chunks {
+                    let range = at..at + length;
+                    let other = |(index, tokens): (usize, &'_ Vec<u32>)| {
+                        (10 + index as u64, index + 1, tokens.clone())
+                    };
+                    let owned: Vec<_> = other_tokens.iter().enumerate().map(other).collect();
+                    let mut works: Vec<_> = owned
+                        .iter()
+                        .map(|(id, index, tokens)| {
+                            let output = [Output::Logits, Output::None, Output::HiddenSum];
+                            let output = output.into_iter().nth(index % 3).unwrap();
+                            work(*id, at, &tokens[range.clone()], &pages[*index], output)
+                        })
+                        .collect();
+                    let output = scores(&targets[range.clone()]);
+                    works.insert(0, work(1, at, &own[range.clone()], &pages[0], output));
+                    let count = targets[range.clone()].iter().filter(|&&target| target >= 0).count();
+                    all.extend(&step(&mut engine, &weights, &works).unwrap()[..count]);
+                    at = range.end;
+                }
+                let found = bits(&all);
+                assert_eq!(found.len(), TOKENS - 1);
+                let expected = expected.get_or_insert_with(|| found.clone());
+                assert_eq!(&found, expected, "batches of {batch_tokens}, chunks {chunks:?}, {others} others");
+                engine.drop_sequences_of(&weights);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_sequence_on_shared_pages_gives_the_bits_of_one_that_computed_them() {
+    let model = model("gpu-shared");
+    let mut engine = engine(&model, BF16, 64);
+    let weights = load(&engine, &model);
+    let own = tokens(7, TOKENS);
+    let targets = targets_of(&own);
+    let pages = pages_of(0);
+    let expected = step(&mut engine, &weights, &[work(1, 0, &own, &pages, scores(&targets))]).unwrap();
+    for shared in [1, 2] {
+        let cached = shared * PAGE_TOKENS;
+        let mut pages = pages_of(0);
+        pages[shared..].copy_from_slice(&pages_of(5)[shared..]);
+        let mut item = work(2 + cached as u64, cached, &own[cached..], &pages, scores(&targets[cached..]));
+        item.cached = cached;
+        let found = step(&mut engine, &weights, &[item]).unwrap();
+        assert_eq!(bits(&found), bits(&expected[cached..]));
+    }
+}
+
+#[test]
+fn results_follow_the_order_of_the_works_across_batches() {
+    let model = model("gpu-order");
+    let mut engine = engine(&model, BF16, 8);
+    let weights = load(&engine, &model);
+    let texts: Vec<_> = (0..4).map(|seed| tokens(seed, 20)).collect();
+    let targets: Vec<_> = texts.iter().map(|text| targets_of(text)).collect();
+    let pages: Vec<_> = (0..4).map(pages_of).collect();
+    let outputs = |index: usize| match index {
+        0 => Output::HiddenSum,
+        1 => Output::Scores { targets: &targets[1], alternatives: 2, logits: true },
+        2 => Output::Logits,
+        _ => Output::HiddenSum,
+    };
+    let mut alone = Vec::new();
+    let mut logits = Vec::new();
+    for index in 0..4 {
+        let item = work(index as u64, 0, &texts[index], &pages[index], outputs(index));
+        alone.extend(step(&mut engine, &weights, &[item]).unwrap());
+        logits.extend(engine.logits(0).map(bits));
+    }
+    let works: Vec<_> =
+        (0..4).map(|index| work(index as u64, 0, &texts[index], &pages[index], outputs(index))).collect();
+    let together = step(&mut engine, &weights, &works).unwrap();
+    assert_eq!(bits(&together), bits(&alone));
+    assert_eq!([0, 1].map(|index| bits(engine.logits(index).unwrap())).to_vec(), logits);
+}
+
+#[test]
+fn works_that_do_not_fit_are_rejected_and_change_nothing() {
+    let model = model("gpu-misfits");
+    let mut engine = engine(&model, BF16, 64);
+    let weights = load(&engine, &model);
+    let prompt = tokens(1, TOKENS);
+    let (own, other) = (pages_of(0), pages_of(1));
+    step(&mut engine, &weights, &[work(1, 0, &prompt[..20], &own, Output::None)]).unwrap();
+    let before = engine.usage();
+    assert_eq!((before.sequences, before.written_pages, before.total_pages), (1, 2, 64));
+    for (item, part) in [
+        (work(2, 3, &prompt[..1], &other, Output::None), "0 tokens are held"),
+        (work(2, 0, &prompt[..17], &other[..1], Output::None), "too few for 17 tokens"),
+        (work(2, 0, &prompt[..1], &[64], Output::None), "page 64 is not one of the 64 pages"),
+        (work(2, 0, &[99], &other, Output::None), "token 99 is not in the vocabulary"),
+    ] {
+        match step(&mut engine, &weights, &[item]) {
+            Err(Fault::Step(StepError::Misfit(message))) => assert!(message.contains(part), "{message}"),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(engine.usage(), before);
+    engine.drop_sequence(&weights, 1);
+    assert_eq!(engine.usage().sequences, 0);
+}
