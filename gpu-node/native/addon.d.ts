@@ -30,6 +30,12 @@ export interface Addon {
    * `src/pruning/refinement/exchange.ts`, which explains the method.
    */
   exchangeRows(options: ExchangeOptions): void
+  /**
+   * Makes a {@link FormSample} on a thread of libuv.
+   *
+   * @throws (rejects) `InvalidArg`, `ThreadsUnavailable`, `OutOfMemory`
+   */
+  createFormSample(options: FormSampleOptions): Promise<FormSample>
   /** Makes a vocabulary from a model's tokens, on a thread of libuv. */
   createVocabulary(options: VocabularyOptions): Promise<Vocabulary>
   /** Constructs a {@link Multiplier}. */
@@ -240,6 +246,41 @@ export interface Multiplier {
   provokePanic(thread: number): void
 }
 
+/** What a {@link FormSample} is made of. */
+export interface FormSampleOptions extends KernelChoice {
+  threads: number
+  precision: Precision
+  /** The linears of one block of the model; at least one. */
+  shapes: { rows: number; cols: number }[]
+  /** Blocks of the model. */
+  layers: number
+  /** Share of the weights that a mask keeps; not read with a `group`. */
+  keptShare: number
+  /** Kept weights of every group of columns; null if a mask may keep any. */
+  group: { columns: number; kept: number } | null
+  /** The largest number of tokens to measure. */
+  maxTokens: number
+  /** The sample in the dense form has about as many bytes as the model, but no more than these. */
+  maxBytes: number
+}
+
+/**
+ * Linears of a model's shapes with made-up weights and masks, in both forms, to measure which form is faster. It has
+ * threads of its own.
+ */
+export interface FormSample {
+  /** Returns the bytes of the sample in a form. */
+  bytes(form: StoredForm): number
+  /**
+   * Multiplies by the sample once, on a thread of libuv.
+   *
+   * @returns seconds for one token and one block of the model (less where its linears were cut)
+   */
+  time(form: StoredForm, tokens: number): Promise<number>
+  /** Frees memory and threads once no measurement runs. */
+  free(): void
+}
+
 /** Durations in seconds. */
 export interface PassTime {
   /** Encoding of the inputs. */
@@ -301,7 +342,12 @@ export interface Sampler {
 export interface EngineWeights {
   /** Bytes that the multiplications of one token read. */
   readonly bytes: number
+  /** Bytes that it takes in memory, with those that it shares with other sets. */
+  readonly memoryBytes: number
 }
+
+/** How pruned linears are stored: without the pruned weights, or with zeros in their place. Results have the same bits. */
+export type StoredForm = 'packed' | 'dense'
 
 /** The files of a weight set. All places are offsets in bytes from the start of a file. */
 export interface WeightSource {
@@ -317,6 +363,13 @@ export interface WeightSource {
   finalNorm: number
   /** One for each layer. */
   blocks: BlockPlaces[]
+  /**
+   * Packed by default. `both`: packed for fewer than `denseFrom` tokens at once, dense for more. int4 is always stored
+   * dense.
+   */
+  form?: StoredForm | 'both'
+  /** The smallest number of tokens that the dense form multiplies; required with `both`. */
+  denseFrom?: number
   /** Threads that share the packing, in addition to those of the engine. */
   threads: number
 }
@@ -446,6 +499,11 @@ export interface Engine {
   logits(index: number, into: Float32Array): void
   /** Frees weights and their sequences after the steps that were requested before, and gives the memory back. */
   release(weights: EngineWeights): Promise<void>
+  /**
+   * Ends the threads and frees the memory of keys and values after the steps that were requested before. Afterwards only
+   * `release` and `close` may be called.
+   */
+  close(): Promise<void>
   /** @throws `InvalidState` during a step */
   usage(): EngineUsage
   /** For tests: the next step panics. */

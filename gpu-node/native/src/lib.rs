@@ -11,6 +11,7 @@
 //! | `grammar` | grammars that constrain an output |
 //! | `exchange` | refines masks |
 //! | `measure` | measurements for benchmarks |
+//! | `form_sample` | measures which form of pruned weights is faster |
 //! | `poison`, `allocator` | switches for tests: poison freed memory, count allocations |
 //! | `binding` | the functions and classes that Node sees |
 //!
@@ -25,6 +26,7 @@ mod binding;
 pub mod cpu;
 pub mod engine;
 pub mod exchange;
+pub mod form_sample;
 pub mod grammar;
 pub mod kernels;
 pub mod measure;

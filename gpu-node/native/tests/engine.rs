@@ -6,14 +6,16 @@ mod support;
 
 use copal_native::cpu::Implementation;
 use copal_native::engine::{
-    Engine, EngineOptions, ModelConfig, Output, PAGE_TOKENS, StepError, WeightLibrary, WeightSet, Work,
+    Engine, EngineOptions, ModelConfig, Output, PAGE_TOKENS, SetForm, StepError, WeightLibrary, WeightSet,
+    Work,
 };
-use copal_native::storage::{Format, Precision};
+use copal_native::storage::{Form, Format, Precision};
 use std::sync::Arc;
 use support::Random;
 use support::model::{engine, model, weights};
 
 const TOKENS: usize = 45;
+const PACKED: SetForm = SetForm::One(Form::Packed);
 
 fn tokens(seed: u64) -> Vec<u32> {
     let mut random = Random::new(seed);
@@ -268,7 +270,7 @@ fn swaps_that_poison_freed_sets_give_the_results_of_each_mask_alone() {
     let model = model("poison");
     let kernel = Implementation::select(None).unwrap();
     let library = WeightLibrary::new(model.config.clone(), Format::BF16, Format::BF16, Arc::default());
-    let load = |swap: usize| library.load([&model.places, &model.other][swap % 2], 2).unwrap();
+    let load = |swap: usize| library.load([&model.places, &model.other][swap % 2], PACKED, 2).unwrap();
     let expected =
         [0, 1].map(|swap| bits(&scores(&mut engine(&model, kernel, 2, 64), &load(swap), &[TOKENS], 0)));
     assert_ne!(expected[0], expected[1]);
@@ -285,4 +287,34 @@ fn swaps_that_poison_freed_sets_give_the_results_of_each_mask_alone() {
         active = next;
     }
     copal_native::poison::poison_freed(false);
+}
+
+#[test]
+fn the_form_of_the_weights_changes_no_bit() {
+    let model = model("forms");
+    for precision in [Precision::Bf16, Precision::Int8, Precision::Int4] {
+        let format = Format::usual(precision);
+        let library = WeightLibrary::new(model.config.clone(), format, Format::BF16, Arc::default());
+        let load = |form| library.load(&model.places, form, 2).unwrap();
+        let packed = load(PACKED);
+        let dense = load(SetForm::One(Form::Dense));
+        let both = load(SetForm::Both { dense_from: 5 });
+        assert_eq!(both.stream_bytes(), packed.stream_bytes());
+        if precision == Precision::Int4 {
+            assert_eq!(packed.memory_bytes(), dense.memory_bytes());
+        } else {
+            assert!(packed.memory_bytes() < dense.memory_bytes());
+            assert!(dense.memory_bytes() < both.memory_bytes());
+        }
+        for kernel in Implementation::supported() {
+            for chunks in [vec![1; TOKENS], vec![1, 4, 8, 32], vec![TOKENS]] {
+                let of = |weights: &WeightSet| {
+                    bits(&scores(&mut engine(&model, kernel, 2, 64), weights, &chunks, 0))
+                };
+                let expected = of(&packed);
+                assert_eq!(of(&dense), expected, "{}, {precision:?}, {chunks:?}, dense", kernel.name());
+                assert_eq!(of(&both), expected, "{}, {precision:?}, {chunks:?}, both", kernel.name());
+            }
+        }
+    }
 }

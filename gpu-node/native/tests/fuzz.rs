@@ -7,10 +7,10 @@ mod support;
 
 use copal_native::cpu::Implementation;
 use copal_native::engine::{
-    LinearPlace, MaskedPlace, ModelConfig, SharedPlaces, WeightLibrary, WeightPlaces,
+    LinearPlace, MaskedPlace, ModelConfig, SetForm, SharedPlaces, WeightLibrary, WeightPlaces,
 };
 use copal_native::kernels::Encoding;
-use copal_native::storage::{Counted, KeptRule, Mask, PackError, pack};
+use copal_native::storage::{Counted, Form, KeptRule, Mask, PackError, pack};
 use std::fs;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -151,7 +151,15 @@ fn any_places_in_any_files_are_loaded_or_rejected() {
         let places =
             WeightPlaces { master: master.clone(), mask: with_mask.then(|| mask.clone()), shared, linears };
         let (linears, head) = (one_of(random, &formats()), one_of(random, &formats()));
-        match WeightLibrary::new(config, linears, head, Arc::default()).load(&places, 1 + below(random, 2)) {
+        let form = one_of(
+            random,
+            &[SetForm::One(Form::Packed), SetForm::One(Form::Dense), SetForm::Both { dense_from: 2 }],
+        );
+        match WeightLibrary::new(config, linears, head, Arc::default()).load(
+            &places,
+            form,
+            1 + below(random, 2),
+        ) {
             Ok(_) => loaded += 1,
             Err(error) => assert!(!error.to_string().is_empty()),
         }

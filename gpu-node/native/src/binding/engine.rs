@@ -1,8 +1,8 @@
-use super::background::Background;
-use super::errors::{Code, Error, Result, error, guarded, invalid};
+use super::background::{Background, Job};
+use super::errors::{Code, Error, Failure, Result, error, guarded, invalid};
 use super::fields::{Field, count, read};
 use super::steps::{ItemColumns, Step, StepThread, read_items, sequence};
-use super::weights::{JsWeights, LoadJob, ReleaseJob, read_places};
+use super::weights::{JsWeights, LoadJob, ReleaseJob, read_places, return_memory};
 use super::{MAX_THREADS, kernel_of};
 use crate::engine::{Engine, EngineError, EngineOptions, ModelConfig, WeightLibrary};
 use crate::storage::{Format, Precision};
@@ -18,12 +18,18 @@ const MAX_SIZE: usize = (1 << 24) - 1;
 /// The forward pass of one model.
 #[napi(js_name = "Engine")]
 pub struct JsEngine {
-    steps: StepThread,
-    engine: Arc<Mutex<Engine>>,
+    /// `None` once it was closed.
+    running: Option<Running>,
     library: Arc<WeightLibrary>,
     kernel: &'static str,
     threads: usize,
     layers: usize,
+}
+
+/// What a closed engine gives back.
+struct Running {
+    steps: StepThread,
+    engine: Arc<Mutex<Engine>>,
 }
 
 /// The memory and sequences that an engine holds.
@@ -61,7 +67,13 @@ impl JsEngine {
             let engine = Arc::new(Mutex::new(engine));
             let steps = StepThread::new(Arc::clone(&engine))
                 .map_err(|reason| error(Code::ThreadsUnavailable, reason))?;
-            Ok(JsEngine { steps, engine, library, kernel: kernel.name(), threads, layers })
+            Ok(JsEngine {
+                running: Some(Running { steps, engine }),
+                library,
+                kernel: kernel.name(),
+                threads,
+                layers,
+            })
         })
     }
 
@@ -81,8 +93,9 @@ impl JsEngine {
     #[napi]
     pub fn load(&self, source: Unknown<'_>) -> Result<AsyncTask<Background<LoadJob>>> {
         guarded(|| {
-            let (places, threads) = read_places(self.layers, &source)?;
-            Ok(AsyncTask::new(Background(LoadJob { library: Arc::clone(&self.library), places, threads })))
+            let (places, form, threads) = read_places(self.layers, &source)?;
+            let library = Arc::clone(&self.library);
+            Ok(AsyncTask::new(Background(LoadJob { library, places, form, threads })))
         })
     }
 
@@ -150,7 +163,7 @@ impl JsEngine {
                 pages: pages.iter().map(|&page| page as u32).collect(),
                 drops: drops.iter().map(|&id| sequence("drops", id)).collect::<Result<_>>()?,
             };
-            self.steps.run(env, step)
+            self.running()?.steps.run(env, step)
         })
     }
 
@@ -177,8 +190,18 @@ impl JsEngine {
     #[napi]
     pub fn release(&self, mut weights: ClassInstance<'_, JsWeights>) -> AsyncTask<Background<ReleaseJob>> {
         let weights = weights.weights.take();
-        let weights = weights.map(|weights| (Arc::clone(&weights), self.steps.forget(weights)));
+        let weights = weights.map(|weights| {
+            // A closed engine holds no sequences.
+            let forgotten = self.running.as_ref().map(|running| running.steps.forget(Arc::clone(&weights)));
+            (weights, forgotten)
+        });
         AsyncTask::new(Background(ReleaseJob { weights }))
+    }
+
+    /// Ends the threads and frees the keys and values, on a thread of libuv, after the steps that were requested before.
+    #[napi]
+    pub fn close(&mut self) -> AsyncTask<Background<CloseJob>> {
+        AsyncTask::new(Background(CloseJob { running: self.running.take() }))
     }
 
     /// The sequences and pages that are in use.
@@ -199,9 +222,13 @@ impl JsEngine {
         Ok(())
     }
 
+    fn running(&self) -> Result<&Running> {
+        self.running.as_ref().ok_or_else(|| error(Code::InvalidState, "this engine was closed"))
+    }
+
     /// The engine, unless a step is running: the event loop never waits for one.
     fn idle(&self) -> Result<MutexGuard<'_, Engine>> {
-        match self.engine.try_lock() {
+        match self.running()?.engine.try_lock() {
             Ok(engine) => Ok(engine),
             Err(TryLockError::Poisoned(poisoned)) => Ok(poisoned.into_inner()),
             Err(TryLockError::WouldBlock) => {
@@ -209,6 +236,25 @@ impl JsEngine {
             }
         }
     }
+}
+
+/// Ends the threads of an engine.
+pub struct CloseJob {
+    running: Option<Running>,
+}
+
+impl Job for CloseJob {
+    type Output = ();
+    type JsValue = ();
+
+    fn run(&mut self) -> std::result::Result<(), Failure> {
+        if self.running.take().is_some() {
+            return_memory();
+        }
+        Ok(())
+    }
+
+    fn into_js((): ()) {}
 }
 
 fn format_of(precision: Field) -> Result<Format> {

@@ -11,6 +11,7 @@ mod engine;
 mod errors;
 mod exchange;
 mod fields;
+mod form_sample;
 mod grammar;
 mod matrix;
 mod multiplier;

@@ -4,10 +4,11 @@ use super::MAX_THREADS;
 use super::background::Job;
 use super::errors::{Code, Error, Failure, Result, error, invalid};
 use super::fields::{Field, read};
+use super::form_sample::form_named;
 use crate::engine::{
-    LinearPlace, LoadError, MaskedPlace, SharedPlaces, WeightLibrary, WeightPlaces, WeightSet,
+    LinearPlace, LoadError, MaskedPlace, SetForm, SharedPlaces, WeightLibrary, WeightPlaces, WeightSet,
 };
-use crate::storage::{Counted, KeptRule, MAX_GROUP};
+use crate::storage::{Counted, Form, KeptRule, MAX_GROUP};
 use napi::bindgen_prelude::Unknown;
 use napi_derive::napi;
 use std::ffi::CStr;
@@ -31,6 +32,7 @@ const LINEAR_FIELDS: [&CStr; 7] = [
 pub struct JsWeights {
     pub(super) weights: Option<Arc<WeightSet>>,
     bytes: usize,
+    memory_bytes: usize,
 }
 
 #[napi]
@@ -39,6 +41,12 @@ impl JsWeights {
     #[napi(getter)]
     pub fn bytes(&self) -> f64 {
         self.bytes as f64
+    }
+
+    /// Bytes in memory, with what other sets share.
+    #[napi(getter)]
+    pub fn memory_bytes(&self) -> f64 {
+        self.memory_bytes as f64
     }
 }
 
@@ -49,12 +57,27 @@ impl JsWeights {
     }
 }
 
-/// The places of a model of `layers` blocks, and the number of threads that pack it.
-pub(super) fn read_places(layers: usize, source: &Unknown<'_>) -> Result<(WeightPlaces, usize)> {
-    let [master, mask, embedding, head, final_norm, blocks, threads] = read(
+/// The places of a model of `layers` blocks, the form of its pruned linears, and the number of threads that pack it.
+pub(super) fn read_places(layers: usize, source: &Unknown<'_>) -> Result<(WeightPlaces, SetForm, usize)> {
+    let [master, mask, embedding, head, final_norm, blocks, form, dense_from, threads] = read(
         source,
-        [c"masterPath", c"maskPath", c"embedding", c"head", c"finalNorm", c"blocks", c"threads"],
+        [
+            c"masterPath",
+            c"maskPath",
+            c"embedding",
+            c"head",
+            c"finalNorm",
+            c"blocks",
+            c"form",
+            c"denseFrom",
+            c"threads",
+        ],
     )?;
+    let form = match form.optional()?.map(|form| form.text()).transpose()?.as_deref() {
+        None => SetForm::One(Form::Packed),
+        Some("both") => SetForm::Both { dense_from: dense_from.whole()? },
+        Some(name) => SetForm::One(form_named(name)?),
+    };
     let blocks = blocks.elements()?;
     if blocks.len() != layers {
         return Err(invalid(format!("there are {} blocks, but the model has {layers}", blocks.len())));
@@ -79,7 +102,7 @@ pub(super) fn read_places(layers: usize, source: &Unknown<'_>) -> Result<(Weight
         },
         linears,
     };
-    Ok((places, threads.count(MAX_THREADS)?))
+    Ok((places, form, threads.count(MAX_THREADS)?))
 }
 
 fn read_linear(place: Field) -> Result<LinearPlace> {
@@ -111,6 +134,7 @@ fn read_masked(mask: Field) -> Result<MaskedPlace> {
 pub struct LoadJob {
     pub(super) library: Arc<WeightLibrary>,
     pub(super) places: WeightPlaces,
+    pub(super) form: SetForm,
     pub(super) threads: usize,
 }
 
@@ -119,11 +143,12 @@ impl Job for LoadJob {
     type JsValue = JsWeights;
 
     fn run(&mut self) -> std::result::Result<WeightSet, Failure> {
-        Ok(self.library.load(&self.places, self.threads).map_err(load_error)?)
+        Ok(self.library.load(&self.places, self.form, self.threads).map_err(load_error)?)
     }
 
     fn into_js(weights: WeightSet) -> JsWeights {
-        JsWeights { bytes: weights.stream_bytes(), weights: Some(Arc::new(weights)) }
+        let (bytes, memory_bytes) = (weights.stream_bytes(), weights.memory_bytes());
+        JsWeights { bytes, memory_bytes, weights: Some(Arc::new(weights)) }
     }
 }
 
@@ -139,7 +164,7 @@ fn load_error(reason: LoadError) -> Error {
 
 /// Frees a weight set, once the engine's thread no longer uses it.
 pub struct ReleaseJob {
-    pub(super) weights: Option<(Arc<WeightSet>, Receiver<()>)>,
+    pub(super) weights: Option<(Arc<WeightSet>, Option<Receiver<()>>)>,
 }
 
 impl Job for ReleaseJob {
@@ -149,7 +174,7 @@ impl Job for ReleaseJob {
     fn run(&mut self) -> std::result::Result<(), Failure> {
         if let Some((weights, forgotten)) = self.weights.take() {
             // An error means that the engine's thread has ended; then it no longer uses the weights either.
-            let _ = forgotten.recv();
+            let _ = forgotten.map(|forgotten| forgotten.recv());
             drop(weights);
             return_memory();
         }
@@ -161,7 +186,7 @@ impl Job for ReleaseJob {
 
 /// Gives freed memory back to the system. glibc would keep it, in addition to the memory of the weight set that is loaded
 /// next.
-fn return_memory() {
+pub(super) fn return_memory() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     {
         unsafe extern "C" {

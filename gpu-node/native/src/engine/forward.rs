@@ -102,7 +102,7 @@ impl Forward {
         let tokens = batch.len();
         assert!((1..=self.max_tokens).contains(&tokens), "a batch of {tokens} tokens");
         self.begin(weights, batch);
-        for (layer, linears) in weights.linears.chunks_exact(7).enumerate() {
+        for (layer, linears) in weights.linears(tokens).chunks_exact(7).enumerate() {
             let (attention_norm, mlp_norm) = &weights.shared.norms[layer];
             self.attention_inputs(attention_norm, linears, tokens)?;
             self.rotate(tokens)?;

@@ -44,5 +44,7 @@ pub use pages::PAGE_TOKENS;
 pub use sampler::{Cuts, LogitFault, Sampler};
 pub use step::{Engine, EngineError, EngineOptions, Usage};
 pub(crate) use vector::VectorFns;
-pub use weights::{LINEARS, LinearPlace, LoadError, SharedPlaces, WeightLibrary, WeightPlaces, WeightSet};
+pub use weights::{
+    LINEARS, LinearPlace, LoadError, SetForm, SharedPlaces, WeightLibrary, WeightPlaces, WeightSet,
+};
 pub use work::{Output, StepError, Work};

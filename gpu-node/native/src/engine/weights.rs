@@ -2,7 +2,7 @@ use super::ModelConfig;
 use super::mapped::MappedFile;
 use super::masked::{MaskedPlace, check_bits, check_count};
 use super::pace::Pace;
-use crate::storage::{Format, KeptRows, Matrix, PackError, pack_rows};
+use crate::storage::{Form, Format, KeptRows, Matrix, PackError, pack_rows, pack_rows_as};
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
@@ -61,7 +61,28 @@ pub struct WeightPlaces {
 pub struct WeightSet {
     id: u64,
     pub(crate) shared: Arc<SharedWeights>,
-    pub(crate) linears: Vec<Arc<Matrix>>,
+    /// The linears of every block, block after block.
+    linears: Vec<Arc<Matrix>>,
+    /// With [`SetForm::Both`]: the same linears in the dense form.
+    dense: Option<DenseForm>,
+}
+
+struct DenseForm {
+    /// The smallest number of tokens that it multiplies.
+    min_tokens: usize,
+    linears: Vec<Arc<Matrix>>,
+}
+
+/// How a weight set stores its pruned linears. The form changes no bit of a result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SetForm {
+    /// In one form.
+    One(Form),
+    /// Packed for fewer than `dense_from` tokens at once, dense for more.
+    Both {
+        /// The smallest number of tokens that the dense form multiplies.
+        dense_from: usize,
+    },
 }
 
 /// The weights that no mask changes.
@@ -108,11 +129,32 @@ impl WeightSet {
         self.id
     }
 
+    /// The linears in the form for `tokens` tokens at once.
+    pub(crate) fn linears(&self, tokens: usize) -> &[Arc<Matrix>] {
+        match &self.dense {
+            Some(dense) if tokens >= dense.min_tokens => &dense.linears,
+            _ => &self.linears,
+        }
+    }
+
     /// Bytes that the multiplications of one token read.
     pub fn stream_bytes(&self) -> usize {
-        self.linears.iter().map(|matrix| matrix.stream_bytes()).sum::<usize>()
+        bytes_of(self.linears(1)) + self.shared.head.stream_bytes()
+    }
+
+    /// Bytes that the packed weights take in memory, with those that other sets share.
+    pub fn memory_bytes(&self) -> usize {
+        // A linear without a mask is the same matrix in both forms.
+        let twice = self.dense.iter().flat_map(|dense| dense.linears.iter().zip(&self.linears));
+        let twice = twice.filter(|(dense, packed)| !Arc::ptr_eq(dense, packed));
+        bytes_of(&self.linears)
+            + twice.map(|(dense, _)| dense.stream_bytes()).sum::<usize>()
             + self.shared.head.stream_bytes()
     }
+}
+
+fn bytes_of(linears: &[Arc<Matrix>]) -> usize {
+    linears.iter().map(|matrix| matrix.stream_bytes()).sum()
 }
 
 impl SharedWeights {
@@ -138,8 +180,8 @@ impl WeightLibrary {
         }
     }
 
-    /// Packs a weight set on `threads` threads of its own.
-    pub fn load(&self, places: &WeightPlaces, threads: usize) -> Result<WeightSet, LoadError> {
+    /// Packs a weight set in a form, on `threads` threads of its own.
+    pub fn load(&self, places: &WeightPlaces, form: SetForm, threads: usize) -> Result<WeightSet, LoadError> {
         let layers = self.config.layers;
         if places.linears.len() != layers * LINEARS.len() || places.shared.norms.len() != layers {
             let (linears, norms) = (places.linears.len(), places.shared.norms.len());
@@ -150,6 +192,26 @@ impl WeightLibrary {
         let master = Source::open(&places.master)?;
         let mask = places.mask.as_deref().map(Source::open).transpose()?;
         let shared = self.shared(&master, &places.shared)?;
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        let pack = |form| self.linears(&master, mask.as_ref(), places, form, threads);
+        Ok(match form {
+            SetForm::One(form) => WeightSet { id, shared, linears: pack(form)?, dense: None },
+            SetForm::Both { dense_from } => {
+                let linears = pack(Form::Packed)?;
+                let dense = DenseForm { min_tokens: dense_from, linears: pack(Form::Dense)? };
+                WeightSet { id, shared, linears, dense: Some(dense) }
+            }
+        })
+    }
+
+    fn linears(
+        &self,
+        master: &Source<'_>,
+        mask: Option<&Source<'_>>,
+        places: &WeightPlaces,
+        form: Form,
+        threads: usize,
+    ) -> Result<Vec<Arc<Matrix>>, LoadError> {
         let next = AtomicUsize::new(0);
         let work = || {
             let packer = self.pace.packer(threads);
@@ -161,7 +223,7 @@ impl WeightLibrary {
                 };
                 let name = format!("model.layers.{}.{}.weight", index / 7, LINEARS[index % 7]);
                 let shape = self.config.linear_shapes()[index % 7];
-                let linear = self.linear(&master, mask.as_ref(), name, place, shape, &|| packer.pause());
+                let linear = self.linear(form, (master, mask), name, place, shape, &|| packer.pause());
                 // Then the other threads find nothing left to do.
                 if linear.is_err() {
                     next.store(places.linears.len(), Ordering::Relaxed);
@@ -177,14 +239,13 @@ impl WeightLibrary {
             packers.into_iter().flat_map(join).collect::<Vec<_>>()
         });
         packed.sort_unstable_by_key(|(index, _)| *index);
-        let linears = packed.into_iter().map(|(_, linear)| linear).collect::<Result<_, _>>()?;
-        Ok(WeightSet { id: self.next_id.fetch_add(1, Ordering::Relaxed), shared, linears })
+        packed.into_iter().map(|(_, linear)| linear).collect()
     }
 
     fn linear(
         &self,
-        master: &Source<'_>,
-        mask: Option<&Source<'_>>,
+        form: Form,
+        (master, mask): (&Source<'_>, Option<&Source<'_>>),
         name: String,
         place: &LinearPlace,
         shape: (usize, usize),
@@ -195,7 +256,7 @@ impl WeightLibrary {
         };
         let mask =
             mask.ok_or_else(|| LoadError::Places(format!("{name} has bits, but there is no mask file")))?;
-        self.masked_linear((master, place.dense), (mask, masked), name, shape, pause).map(Arc::new)
+        self.masked_linear(form, (master, place.dense), (mask, masked), name, shape, pause).map(Arc::new)
     }
 
     fn shared(&self, master: &Source<'_>, places: &SharedPlaces) -> Result<Arc<SharedWeights>, LoadError> {
@@ -257,6 +318,7 @@ impl WeightLibrary {
 
     fn masked_linear(
         &self,
+        form: Form,
         (master, dense): (&Source<'_>, usize),
         (mask, place): (&Source<'_>, &MaskedPlace),
         name: String,
@@ -269,12 +331,12 @@ impl WeightLibrary {
         pause();
         let Some((values, count)) = place.values else {
             let dense = master.floats(&name, dense, rows * cols)?;
-            let matrix = pack_rows(&mut &*dense, shape, Some(bits), self.linears, pause);
+            let matrix = pack_rows_as(form, &mut &*dense, shape, Some(bits), self.linears, pause);
             return matrix.map_err(|error| LoadError::Pack(name, error));
         };
         check_count(&name, count, &place.rule, shape).map_err(LoadError::Mask)?;
         let mut values = KeptRows::new(bits, mask.bytes(&name, values, 2 * count)?);
-        let matrix = pack_rows(&mut values, shape, Some(bits), self.linears, pause);
+        let matrix = pack_rows_as(form, &mut values, shape, Some(bits), self.linears, pause);
         // The values belong to the mask, so the error does too.
         matrix.map_err(|error| match error {
             PackError::Weight { row, col, value, .. } if !value.is_finite() => {

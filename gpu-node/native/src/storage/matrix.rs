@@ -6,6 +6,10 @@ use memmap2::MmapOptions;
 use std::io;
 use std::ops::Range;
 
+/// Bytes that are populated at a time: some tenths of a millisecond.
+#[cfg(target_os = "linux")]
+const PIECE_BYTES: usize = 2 << 20;
+
 /// A packed matrix `[rows, cols]`, dense or sparse. Immutable; share it with an `Arc`.
 pub struct Matrix {
     rows: usize,
@@ -23,14 +27,16 @@ impl Matrix {
     /// Creates a matrix with zeroed blocks of the given sizes, bytes, for the packer to fill.
     ///
     /// The first block is aligned to a vector, and a whole vector is readable behind the last byte of any
-    /// block. The memory is a mapping of its own. It is populated at once, which costs less than one page
-    /// fault after another, and is returned to the system when the matrix is dropped.
+    /// block. The memory is a mapping of its own, and is returned to the system when the matrix is dropped.
+    /// It is populated in pieces, which costs less than one page fault after another. `pause` is called
+    /// between two pieces, because populating a large matrix at once could hold up the steps of a node.
     pub(super) fn with_blocks(
         rows: usize,
         cols: usize,
         format: Format,
         sparse: bool,
         sizes: &[usize],
+        pause: &dyn Fn(),
     ) -> io::Result<Matrix> {
         let mut offsets = vec![0];
         offsets.extend(sizes.iter().scan(0, |at, size| {
@@ -38,8 +44,17 @@ impl Matrix {
             Some(*at)
         }));
         let total = offsets[sizes.len()] + VECTOR_BYTES;
-        let buffer = Mapping::new(MmapOptions::new().len(total).populate())?;
+        let buffer = Mapping::new(MmapOptions::new().len(total))?;
+        populate(&buffer, pause);
         Ok(Matrix { rows, cols, format, sparse, two_of_four: false, kept: 0, offsets, buffer })
+    }
+
+    /// Copies the matrix to memory of its own.
+    pub fn copied(&self) -> io::Result<Matrix> {
+        let mut buffer = Mapping::new(MmapOptions::new().len(self.buffer.len()).populate())?;
+        buffer.copy_from_slice(&self.buffer);
+        let Matrix { rows, cols, format, sparse, two_of_four, kept, ref offsets, .. } = *self;
+        Ok(Matrix { rows, cols, format, sparse, two_of_four, kept, offsets: offsets.clone(), buffer })
     }
 
     /// Returns block offsets, bytes and the count of kept weights, for the packer.
@@ -117,4 +132,18 @@ impl Matrix {
         let end = if part + 1 == parts { self.blocks() } else { boundary(part + 1) };
         boundary(part)..end
     }
+}
+
+/// Populates a mapping piece by piece. Where the system cannot, the pages are populated as they are written.
+fn populate(buffer: &Mapping, pause: &dyn Fn()) {
+    #[cfg(target_os = "linux")]
+    for start in (0..buffer.len()).step_by(PIECE_BYTES) {
+        let length = PIECE_BYTES.min(buffer.len() - start);
+        if buffer.advise_range(memmap2::Advice::PopulateWrite, start, length).is_err() {
+            return;
+        }
+        pause();
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = (buffer, pause);
 }

@@ -34,7 +34,7 @@ pub use format::{Format, FormatError, Precision};
 pub use kept::{Counted, KeptError, KeptRule};
 pub use mask::{Mask, MaskError};
 pub use matrix::Matrix;
-pub use pack::{PackError, pack, pack_rows};
+pub use pack::{Form, PackError, pack, pack_rows, pack_rows_as};
 pub(crate) use packing::PackingFns;
 pub use rows::{KeptRows, RowSource};
 

@@ -61,15 +61,38 @@ pub fn pack(
 /// Calls `pause` after each block, that is after [`BLOCK_ROWS`] rows.
 pub fn pack_rows(
     weights: &mut dyn RowSource,
+    shape: (usize, usize),
+    mask: Option<Mask<'_>>,
+    format: Format,
+    pause: &dyn Fn(),
+) -> Result<Matrix, PackError> {
+    pack_rows_as(Form::Packed, weights, shape, mask, format, pause)
+}
+
+/// How a pruned matrix is stored. Both forms have the same codes and scales, so products have the same bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// Without its pruned weights, if the precision can.
+    Packed,
+    /// With zeros in their place.
+    Dense,
+}
+
+/// As [`pack_rows`], with pruned weights stored in the given form.
+pub fn pack_rows_as(
+    form: Form,
+    weights: &mut dyn RowSource,
     (rows, cols): (usize, usize),
     mask: Option<Mask<'_>>,
     format: Format,
     pause: &dyn Fn(),
 ) -> Result<Matrix, PackError> {
     let implementation = Implementation::fastest_without_permission();
-    let source = Source { rows, cols, mask, format };
-    let is_sparse = mask.is_some() && format.stores_sparse();
-    let mut matrix = Matrix::with_blocks(rows, cols, format, is_sparse, &implementation.block_sizes(&source))
+    let is_sparse = form == Form::Packed && mask.is_some() && format.stores_sparse();
+    let source = Source { rows, cols, mask, format, is_sparse };
+    let sizes = implementation.block_sizes(&source);
+    pause();
+    let mut matrix = Matrix::with_blocks(rows, cols, format, is_sparse, &sizes, pause)
         .map_err(|error| PackError::Memory(error.to_string()))?;
     let (offsets, buffer, kept) = matrix.parts_mut();
     *kept = implementation.fill_blocks(Fill { source: &source, weights, offsets, buffer, pause })?;
@@ -79,12 +102,13 @@ pub fn pack_rows(
     Ok(matrix)
 }
 
-/// The shape, the mask and the format of a matrix to pack.
+/// The shape, the mask, the format and the form of a matrix to pack.
 pub(super) struct Source<'a> {
     rows: usize,
     cols: usize,
     mask: Option<Mask<'a>>,
     format: Format,
+    is_sparse: bool,
 }
 
 /// The work of writing the blocks of a source.
@@ -110,9 +134,7 @@ impl Source<'_> {
     pub(super) fn sizes(&self) -> Vec<usize> {
         let blocks = 0..self.rows.div_ceil(BLOCK_ROWS);
         match &self.mask {
-            Some(mask) if self.format.stores_sparse() => {
-                blocks.map(|block| self.sparse_block_size(mask, block)).collect()
-            }
+            Some(mask) if self.is_sparse => blocks.map(|block| self.sparse_block_size(mask, block)).collect(),
             _ => vec![self.format.groups(self.cols) * self.format.dense_group(); blocks.len()],
         }
     }
@@ -180,7 +202,6 @@ impl Fill<'_> {
     #[inline(always)]
     pub(super) fn run<P: Packing>(self) -> Result<u64, PackError> {
         let Fill { source, weights, offsets, buffer, pause } = self;
-        let is_sparse = source.mask.is_some() && source.format.stores_sparse();
         let mut kept = 0;
         for (block, bounds) in offsets.windows(2).enumerate() {
             let values = weights.next(source.rows_of(block), source.cols);
@@ -189,7 +210,7 @@ impl Fill<'_> {
             let mut group = Group::new();
             for index in 0..source.format.groups(source.cols) {
                 kept += source.read_group::<P>((block, values), index, &mut group)?;
-                let written = if is_sparse {
+                let written = if source.is_sparse {
                     group.write_sparse::<P>(source.format, out)
                 } else {
                     group.write_dense::<P>(source.format, out)

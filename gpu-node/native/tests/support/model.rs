@@ -3,10 +3,10 @@
 use super::{Random, mask_of};
 use copal_native::cpu::Implementation;
 use copal_native::engine::{
-    Engine, EngineOptions, LinearPlace, MaskedPlace, ModelConfig, SharedPlaces, WeightLibrary, WeightPlaces,
-    WeightSet,
+    Engine, EngineOptions, LinearPlace, MaskedPlace, ModelConfig, SetForm, SharedPlaces, WeightLibrary,
+    WeightPlaces, WeightSet,
 };
-use copal_native::storage::{Counted, Format, KeptRule, Precision};
+use copal_native::storage::{Counted, Form, Format, KeptRule, Precision};
 use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -95,6 +95,6 @@ pub fn engine(
 
 pub fn weights(model: &Model, format: Format) -> WeightSet {
     WeightLibrary::new(model.config.clone(), format, Format::usual(Precision::Int8), Arc::default())
-        .load(&model.places, 2)
+        .load(&model.places, SetForm::One(Form::Packed), 2)
         .unwrap()
 }
