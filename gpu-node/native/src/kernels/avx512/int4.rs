@@ -2,7 +2,7 @@
 
 use super::integers::{add_scaled, dot, dot_vnni, join_strands, load_halves};
 use super::{BlockSums, Panel, STRANDS, TILES};
-use super::{each_token, load, load_totals, prefetch, store_totals, strand_of};
+use super::{each_strand, each_token, load, load_totals, prefetch, store_totals, strand_of};
 use crate::cpu::levels::{avx512, avx512vnni};
 use crate::storage::{TILE_ROWS, VECTOR_BYTES};
 use std::arch::x86_64::*;
@@ -32,14 +32,14 @@ macro_rules! dense_fn {
                         at = at.add(4 * TILES * TILE_ROWS);
                         let mut dots = [[[_mm512_setzero_si512(); TILES]; T]; STRANDS];
                         for _ in 0..GROUP / 4 / STRANDS {
-                            for strand in 0..STRANDS {
+                            each_strand!(STRAND => {
                                 prefetch(at);
                                 let codes = load(at);
                                 at = at.add(VECTOR_BYTES);
                                 let pair = nibbles.map(|nibble| _mm512_and_si512(codes, nibble));
-                                $dot(&mut dots[strand_of::<T>(strand)], pair, words);
+                                $dot(&mut dots[strand_of::<T>(STRAND)], pair, words);
                                 words = words.add(2 * T);
-                            }
+                            });
                         }
                         add_scaled(&join_strands(&dots), scales, panel, group, &mut totals);
                         each_token!(T, TOKEN => {

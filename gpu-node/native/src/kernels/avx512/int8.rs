@@ -1,8 +1,8 @@
 //! int8 weights, 16-bit inputs, integer sums within a group.
 
-use super::integers::{Dots, add_scaled, dot, dot_vnni, join_strands, load_halves};
+use super::integers::{Dots, add_scaled, dot, dot_fused, dot_vnni, join_strands, load_halves};
 use super::{BlockSums, Panel, STRANDS, TILES};
-use super::{each_token, load, load_totals, moves, prefetch, shuffles, store_totals, strand_of};
+use super::{each_strand, each_token, load, load_totals, moves, prefetch, shuffles, store_totals, strand_of};
 use crate::cpu::levels::{avx512, avx512vbmi2, avx512vnni};
 use crate::storage::{BLOCK_ROWS, TILE_ROWS, VECTOR_BYTES};
 use std::arch::x86_64::*;
@@ -30,14 +30,14 @@ macro_rules! dense_fn {
                         at = at.add(2 * TILES * TILE_ROWS);
                         let mut dots = start_at_zero_point::<T>(panel, group);
                         for _ in 0..GROUP / 4 / STRANDS {
-                            for strand in 0..STRANDS {
+                            each_strand!(STRAND => {
                                 prefetch(at);
                                 prefetch(at.wrapping_add(VECTOR_BYTES));
                                 let pair = [load(at), load(at.add(VECTOR_BYTES))];
                                 at = at.add(TILES * VECTOR_BYTES);
-                                $dot(&mut dots[strand_of::<T>(strand)], pair, words);
+                                $dot(&mut dots[strand_of::<T>(STRAND)], pair, words);
                                 words = words.add(2 * T);
-                            }
+                            });
                         }
                         add_scaled(&join_strands(&dots), scales, panel, group, &mut totals);
                     }
@@ -73,14 +73,14 @@ macro_rules! sparse_fn {
                         at = masks.add(GROUP * BLOCK_ROWS / 8);
                         let mut dots = start_at_zero_point::<T>(panel, group);
                         for _ in 0..GROUP / 4 / STRANDS {
-                            for strand in 0..STRANDS {
+                            each_strand!(STRAND => {
                                 prefetch(at);
                                 let first = $expand::take_bytes(&tables, &mut at, masks);
                                 let second = $expand::take_bytes(&tables, &mut at, masks.add(8));
                                 masks = masks.add(8 * TILES);
-                                $dot(&mut dots[strand_of::<T>(strand)], [first, second], words);
+                                $dot(&mut dots[strand_of::<T>(STRAND)], [first, second], words);
                                 words = words.add(2 * T);
-                            }
+                            });
                         }
                         add_scaled(&join_strands(&dots), scales, panel, group, &mut totals);
                     }
@@ -94,7 +94,7 @@ macro_rules! sparse_fn {
 dense_fn!(dense, dot, avx512);
 dense_fn!(dense_vnni, dot_vnni, avx512vnni);
 sparse_fn!(sparse, dot, shuffles, avx512);
-sparse_fn!(sparse_vnni, dot_vnni, shuffles, avx512vnni);
+sparse_fn!(sparse_vnni, dot_fused, shuffles, avx512vnni);
 sparse_fn!(sparse_vbmi2, dot_vnni, moves, avx512vbmi2);
 
 avx512!(

@@ -48,6 +48,7 @@ macro_rules! dot_fn {
 
 dot_fn!(dot, add_pairs, avx512);
 dot_fn!(dot_vnni, add_pairs_vnni, avx512vnni);
+dot_fn!(dot_fused, add_pairs_fused, avx512vnni);
 
 avx512!(
     /// Adds the products of pairs of 16-bit words.
@@ -58,17 +59,25 @@ avx512!(
 );
 
 avx512vnni!(
-    /// Adds the products of pairs of 16-bit words.
+    /// Adds the products of pairs of 16-bit words, for loops that little else is in.
     ///
     /// The compiler splits most dependent accumulations into a multiplication and an addition, to shorten the
     /// chain of dependencies. With one token that is faster, because the latency of the chain is the limit.
-    /// With more tokens the number of instructions is the limit, so the instruction is written out.
     #[inline]
-    pub(super) fn add_pairs_vnni<const T: usize>(sum: &mut __m512i, words: __m512i, inputs: __m512i) {
+    fn add_pairs_vnni<const T: usize>(sum: &mut __m512i, words: __m512i, inputs: __m512i) {
         if T == 1 {
             *sum = _mm512_dpwssd_epi32(*sum, words, inputs);
-            return;
+        } else {
+            add_pairs_fused::<T>(sum, words, inputs);
         }
+    }
+);
+
+avx512vnni!(
+    /// Adds the products of pairs of 16-bit words in one instruction, for loops in which the number of
+    /// instructions is the limit.
+    #[inline]
+    pub(super) fn add_pairs_fused<const T: usize>(sum: &mut __m512i, words: __m512i, inputs: __m512i) {
         // SAFETY: an AVX-512 VNNI instruction that only reads and writes registers.
         unsafe {
             asm!(

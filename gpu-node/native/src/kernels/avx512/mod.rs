@@ -136,6 +136,21 @@ macro_rules! each_token {
 }
 use each_token;
 
+/// Repeats a block for each of the [`STRANDS`], whose sums otherwise would lie in memory.
+macro_rules! each_strand {
+    ($strand:ident => $block:block) => {{
+        {
+            const $strand: usize = 0;
+            $block
+        }
+        {
+            const $strand: usize = 1;
+            $block
+        }
+    }};
+}
+use each_strand;
+
 avx512!(
     /// # Safety
     ///

@@ -4,15 +4,24 @@
 //! values begin, and a table tells from the mask which of them each place takes.
 
 use crate::cpu::levels::avx512;
-use crate::kernels::expand_table::EXPAND_WORDS;
 use std::arch::asm;
 use std::arch::x86_64::*;
+
+/// What [`take_words`] needs in registers.
+pub(super) struct Words {
+    /// For each four bits of a mask, in two halves, the bytes of the kept values at each of four places.
+    places: [__m512i; 2],
+    /// For each four bits of a mask, in two halves, the number of kept bytes, eight times.
+    counts: [__m512i; 2],
+    /// The place of each lane's four bits within a mask.
+    shifts: __m512i,
+}
 
 /// What [`take_bytes`] needs in registers.
 pub(super) struct Bytes {
     /// For each four bits of a mask, the places of the kept codes among those that the four bits keep.
     places: __m512i,
-    /// For each four bits of a mask, the number of ones, in each of four bytes.
+    /// For each four bits of a mask, the number of ones, four times.
     counts: __m512i,
     /// The place of each lane's four bits within half a mask.
     shifts: __m512i,
@@ -20,9 +29,22 @@ pub(super) struct Bytes {
 }
 
 avx512!(
-    /// Returns what [`take_words`] needs in registers: nothing.
+    /// Returns what [`take_words`] needs in registers.
     #[inline]
-    pub(super) fn words() {}
+    pub(super) fn words() -> Words {
+        // SAFETY: the arrays have two vectors each.
+        unsafe {
+            let halves = |table: &'static [[u8; 8]; 16]| {
+                let (first, second) = table.split_at(8);
+                [_mm512_loadu_si512(first.as_ptr().cast()), _mm512_loadu_si512(second.as_ptr().cast())]
+            };
+            Words {
+                places: halves(&WORD_PLACES),
+                counts: halves(&WORD_COUNTS),
+                shifts: _mm512_setr_epi64(0, 4, 8, 12, 16, 20, 24, 28),
+            }
+        }
+    }
 );
 
 avx512!(
@@ -32,12 +54,45 @@ avx512!(
         // SAFETY: the arrays have 64 bytes.
         unsafe {
             Bytes {
-                places: _mm512_loadu_si512(PLACES.as_ptr().cast()),
-                counts: _mm512_loadu_si512(COUNTS.as_ptr().cast()),
-                shifts: _mm512_loadu_si512(SHIFTS.as_ptr().cast()),
+                places: _mm512_loadu_si512(BYTE_PLACES.as_ptr().cast()),
+                counts: _mm512_loadu_si512(BYTE_COUNTS.as_ptr().cast()),
+                shifts: half_shifts(),
                 pruned: _mm512_set1_epi8(-128),
             }
         }
+    }
+);
+
+avx512!(
+    /// The places of fours of bits within half a mask of 64 bits, for the lanes of [`load_mask`].
+    #[inline]
+    pub(super) fn half_shifts() -> __m512i {
+        _mm512_setr_epi32(0, 4, 8, 12, 16, 20, 24, 28, 0, 4, 8, 12, 16, 20, 24, 28)
+    }
+);
+
+avx512!(
+    /// Loads a mask of 64 bits: its first half into each of the first eight lanes, its second half into the
+    /// others. Written out, because the compiler would move halves that it has in general registers.
+    ///
+    /// # Safety
+    ///
+    /// Eight bytes are readable.
+    #[inline]
+    pub(super) unsafe fn load_mask(mask: *const u8) -> __m512i {
+        let halves;
+        // SAFETY: only reads the eight bytes, which the caller guarantees to be readable.
+        unsafe {
+            asm!(
+                "vpbroadcastd {halves}, dword ptr [{mask}]",
+                "vpbroadcastd {halves} {{{second}}}, dword ptr [{mask} + 4]",
+                halves = out(zmm_reg) halves,
+                second = in(kreg) 0xff00_u16,
+                mask = in(reg) mask,
+                options(pure, readonly, nostack, preserves_flags),
+            );
+        }
+        halves
     }
 );
 
@@ -49,18 +104,32 @@ avx512!(
     ///
     /// Four bytes of the mask are readable, and 64 bytes from `at` on.
     #[inline]
-    pub(super) unsafe fn take_words(_: &(), at: &mut *const u8, mask: *const u8) -> __m512i {
-        // SAFETY: guaranteed by the caller; the table has an entry for every byte.
+    pub(super) unsafe fn take_words(tables: &Words, at: &mut *const u8, mask: *const u8) -> __m512i {
+        let masks: __m512i;
+        // SAFETY: guaranteed by the caller: no quarter begins later than 48 bytes behind `at`.
         unsafe {
-            let masks = mask.cast::<[u8; 4]>().read();
-            let (mut values, mut places) = ([_mm_setzero_si128(); 4], [_mm_setzero_si128(); 4]);
-            for quarter in 0..4 {
-                let mask = masks[quarter];
-                values[quarter] = _mm_loadu_si128(at.cast());
-                places[quarter] = _mm_load_si128(EXPAND_WORDS.0.as_ptr().add(mask as usize).cast());
-                *at = at.add(2 * mask.count_ones() as usize);
-            }
-            _mm512_shuffle_epi8(joined(values), joined(places))
+            // Written out for the reason that `load_mask` is.
+            asm!(
+                "vpbroadcastd {}, dword ptr [{}]",
+                out(zmm_reg) masks, in(reg) mask,
+                options(pure, readonly, nostack, preserves_flags),
+            );
+            let fours = _mm512_srlv_epi64(masks, tables.shifts);
+            let places = _mm512_permutex2var_epi64(tables.places[0], fours, tables.places[1]);
+            let counts = _mm512_permutex2var_epi64(tables.counts[0], fours, tables.counts[1]);
+            // The second four values of a quarter follow those that its first four bits keep.
+            let places = _mm512_add_epi8(places, _mm512_bslli_epi128::<8>(counts));
+
+            let bits = mask.cast::<u32>().read_unaligned();
+            let before = |quarter: u32| 2 * (bits & ((1 << (8 * quarter)) - 1)).count_ones() as usize;
+            let values = joined([
+                _mm_loadu_si128(at.cast()),
+                _mm_loadu_si128(at.add(before(1)).cast()),
+                _mm_loadu_si128(at.add(before(2)).cast()),
+                _mm_loadu_si128(at.add(before(3)).cast()),
+            ]);
+            *at = at.add(2 * bits.count_ones() as usize);
+            _mm512_shuffle_epi8(values, places)
         }
     }
 );
@@ -74,16 +143,11 @@ avx512!(
     /// Eight bytes of the mask are readable, and 64 bytes from `at` on.
     #[inline]
     pub(super) unsafe fn take_bytes(tables: &Bytes, at: &mut *const u8, mask: *const u8) -> __m512i {
+        let kept;
         // SAFETY: guaranteed by the caller: no quarter begins later than 48 bytes behind `at`.
         unsafe {
-            let kept: __mmask64;
             asm!("kmovq {}, qword ptr [{}]", out(kreg) kept, in(reg) mask, options(pure, readonly, nostack, preserves_flags));
-            let halves = _mm512_mask_set1_epi32(
-                _mm512_set1_epi32(mask.cast::<i32>().read_unaligned()),
-                0xff00,
-                mask.add(4).cast::<i32>().read_unaligned(),
-            );
-            let fours = _mm512_srlv_epi32(halves, tables.shifts);
+            let fours = _mm512_srlv_epi32(load_mask(mask), tables.shifts);
             let places = _mm512_permutexvar_epi32(fours, tables.places);
             let counts = _mm512_permutexvar_epi32(fours, tables.counts);
             // The sums of the counts before each lane, within its quarter.
@@ -117,9 +181,9 @@ avx512!(
     }
 );
 
-/// For each four bits, the kept code that each of their places takes. A place that takes none has any number.
-static PLACES: [[u8; 4]; 16] = {
-    let mut table = [[0; 4]; 16];
+/// For each four bits, the kept value that each of their places takes; 255 where none does.
+const PLACES: [[u8; 4]; 16] = {
+    let mut table = [[255; 4]; 16];
     let mut bits = 0;
     while bits < 16 {
         let (mut place, mut taken) = (0, 0);
@@ -135,7 +199,10 @@ static PLACES: [[u8; 4]; 16] = {
     table
 };
 
-static COUNTS: [[u8; 4]; 16] = {
+/// [`PLACES`] of bytes. Which byte a place takes that takes none does not matter.
+static BYTE_PLACES: [[u8; 4]; 16] = PLACES;
+
+static BYTE_COUNTS: [[u8; 4]; 16] = {
     let mut table = [[0; 4]; 16];
     let mut bits: usize = 0;
     while bits < 16 {
@@ -145,4 +212,32 @@ static COUNTS: [[u8; 4]; 16] = {
     table
 };
 
-static SHIFTS: [u32; 16] = [0, 4, 8, 12, 16, 20, 24, 28, 0, 4, 8, 12, 16, 20, 24, 28];
+/// [`PLACES`] of words of two bytes. A place that takes none takes a byte from 128 on, which is 0, also after
+/// the count of another four is added.
+static WORD_PLACES: [[u8; 8]; 16] = {
+    let mut table = [[128; 8]; 16];
+    let mut bits = 0;
+    while bits < 16 {
+        let mut place = 0;
+        while place < 4 {
+            let source = PLACES[bits][place];
+            if source != 255 {
+                table[bits][2 * place] = 2 * source;
+                table[bits][2 * place + 1] = 2 * source + 1;
+            }
+            place += 1;
+        }
+        bits += 1;
+    }
+    table
+};
+
+static WORD_COUNTS: [[u8; 8]; 16] = {
+    let mut table = [[0; 8]; 16];
+    let mut bits: usize = 0;
+    while bits < 16 {
+        table[bits] = [2 * bits.count_ones() as u8; 8];
+        bits += 1;
+    }
+    table
+};

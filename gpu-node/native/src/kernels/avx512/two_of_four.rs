@@ -2,9 +2,10 @@
 //! codes of it: all lie at known places, and the inputs are moved to the weights instead of the weights to
 //! their columns.
 
-use super::integers::{Dots, add_pairs, add_pairs_vnni, add_scaled, join_strands, load_halves};
+use super::integers::{Dots, add_pairs, add_pairs_fused, add_scaled, join_strands, load_halves};
+use super::shuffles::{half_shifts, load_mask};
 use super::{BlockSums, Panel, STRANDS, TILES};
-use super::{each_token, load_totals, prefetch, store_totals, strand_of};
+use super::{each_strand, each_token, load_totals, prefetch, store_totals, strand_of};
 use crate::cpu::levels::{avx512, avx512vnni};
 use crate::storage::{BLOCK_ROWS, TILE_ROWS, VECTOR_BYTES};
 use std::arch::x86_64::*;
@@ -37,13 +38,13 @@ macro_rules! block_fn {
                         at = masks.add(GROUP * BLOCK_ROWS / 8);
                         let mut dots: [Dots<T>; STRANDS] = [[[_mm512_setzero_si512(); TILES]; T]; STRANDS];
                         for _ in 0..GROUP / 4 / STRANDS {
-                            for strand in 0..STRANDS {
+                            each_strand!(STRAND => {
                                 prefetch(at);
                                 let lanes = [lanes_of(&tables, masks), lanes_of(&tables, masks.add(8))];
                                 let weights = [weights_at(at), weights_at(at.add(KEPT))];
                                 masks = masks.add(8 * TILES);
                                 at = at.add(TILES * KEPT);
-                                let dots = &mut dots[strand_of::<T>(strand)];
+                                let dots = &mut dots[strand_of::<T>(STRAND)];
                                 each_token!(T, TOKEN => {
                                     let pairs = pairs_of(&tables, words.add(2 * TOKEN));
                                     for tile in 0..TILES {
@@ -52,7 +53,7 @@ macro_rules! block_fn {
                                     }
                                 });
                                 words = words.add(2 * T);
-                            }
+                            });
                         }
                         add_scaled(&join_strands(&dots), scales, panel, group, &mut totals);
                     }
@@ -64,7 +65,7 @@ macro_rules! block_fn {
 }
 
 block_fn!(int8, add_pairs, avx512);
-block_fn!(int8_vnni, add_pairs_vnni, avx512vnni);
+block_fn!(int8_vnni, add_pairs_fused, avx512vnni);
 
 /// What the kernels need in registers.
 struct Tables {
@@ -77,13 +78,9 @@ struct Tables {
 avx512!(
     #[inline]
     fn tables() -> Tables {
-        // SAFETY: the arrays have 64 bytes.
-        unsafe {
-            Tables {
-                shifts: _mm512_loadu_si512(SHIFTS.as_ptr().cast()),
-                pairs: _mm512_loadu_si512(PAIRS.as_ptr().cast()),
-            }
-        }
+        // SAFETY: the array has 64 bytes.
+        let pairs = unsafe { _mm512_loadu_si512(PAIRS.as_ptr().cast()) };
+        Tables { shifts: half_shifts(), pairs }
     }
 );
 
@@ -96,9 +93,7 @@ avx512!(
     #[inline]
     unsafe fn lanes_of(tables: &Tables, mask: *const u8) -> __m512i {
         // SAFETY: guaranteed by the caller.
-        let (low, high) =
-            unsafe { (mask.cast::<i32>().read_unaligned(), mask.add(4).cast::<i32>().read_unaligned()) };
-        _mm512_srlv_epi32(_mm512_mask_set1_epi32(_mm512_set1_epi32(low), 0xff00, high), tables.shifts)
+        _mm512_srlv_epi32(unsafe { load_mask(mask) }, tables.shifts)
     }
 );
 
@@ -129,8 +124,6 @@ avx512!(
         _mm512_shuffle_epi8(_mm512_set1_epi64(inputs), tables.pairs)
     }
 );
-
-static SHIFTS: [u32; 16] = [0, 4, 8, 12, 16, 20, 24, 28, 0, 4, 8, 12, 16, 20, 24, 28];
 
 /// For each four bits with two ones, the bytes of the inputs of the two columns in a step's two words: of
 /// columns 0 and 2, and of columns 1 and 3.
