@@ -5,6 +5,7 @@ use crate::kernels::{Multiplier, MultiplyError};
 use crate::measure::time_pass;
 use crate::pool::Pool;
 use crate::storage::{BLOCK_ROWS, Form, Format, Mask, Matrix, PackError, pack_rows_as};
+use std::sync::Arc;
 use std::{fmt, io};
 
 /// The largest number of weights that are made up. Larger linears are cut after some of their rows.
@@ -62,8 +63,8 @@ pub enum SampleError {
 /// The speed of a multiplication does not depend on the weights, only on the number and the places of those that are kept.
 pub struct FormSample {
     multiplier: Multiplier,
-    packed: Vec<Box<Matrix>>,
-    dense: Vec<Box<Matrix>>,
+    packed: Vec<Arc<Matrix>>,
+    dense: Vec<Arc<Matrix>>,
     /// Matrices of one copy.
     block: usize,
 }
@@ -89,7 +90,7 @@ impl FormSample {
                 let mask = Mask::new(&bits, rows, cols)
                     .map_err(|error| SampleError::Pack(PackError::Mask(error)))?;
                 let matrix = pack_rows_as(form, &mut &*weights, (rows, cols), Some(mask), format, &|| ());
-                matrices.push(Box::new(matrix.map_err(SampleError::Pack)?));
+                matrices.push(Arc::new(matrix.map_err(SampleError::Pack)?));
             }
         }
         let block = dense.len();
@@ -102,7 +103,7 @@ impl FormSample {
         for matrices in [&mut packed, &mut dense] {
             for index in block..block * copies {
                 let copy = matrices[index - block].copied().map_err(SampleError::Memory)?;
-                matrices.push(Box::new(copy));
+                matrices.push(Arc::new(copy));
             }
         }
         Ok(FormSample { multiplier, packed, dense, block })
@@ -124,7 +125,7 @@ impl FormSample {
         Ok((time.encode_s + time.multiply_s) / copies / tokens as f64)
     }
 
-    fn matrices(&self, form: Form) -> &[Box<Matrix>] {
+    fn matrices(&self, form: Form) -> &[Arc<Matrix>] {
         if form == Form::Packed { &self.packed } else { &self.dense }
     }
 }
