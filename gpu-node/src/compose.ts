@@ -215,7 +215,6 @@ export async function startNode(settings: NodeSettings, environment: NodeProcess
     let draining = false
     let leaving = false
     const methods = supportedMethods(model)
-    const device = describeDevice(backend, settings.threads)
     /** Whether the gateway knows the facts about this process that do not change. */
     let registered = false
     const heartbeats = createHeartbeatLoop({
@@ -245,7 +244,7 @@ export async function startNode(settings: NodeSettings, environment: NodeProcess
         weightSets: swap.weightSets(),
         memory: { budgetBytes: weightBudget, freeBytes: swap.freeBytes(), unheld: swap.unheld() },
         load: { ...loadOf(engine), tokensPerSecond: generated.perSecond() },
-        ...(registered ? {} : { methods, device }),
+        ...(registered ? {} : { methods, device: describeDevice(backend, settings.threads) }),
         ...(prefixes ? { prefixes } : {}),
         requests: server.progress(),
         shadows: server.shadows.pendingScores().slice(0, MAX_SHADOW_SCORES),
@@ -365,8 +364,10 @@ function loadOf(engine: Engine): Heartbeat['load'] {
   return { running, waiting, kvTokensUsed, kvTokensTotal, slots: engine.policy.maxRunning }
 }
 
-/** Describes the device of a node: processor, threads, and the backend with its precision and kernel. */
-function describeDevice({ name }: Backend, threads: number | null): string {
+/** Describes the device of a node: GPU or processor and threads, and the backend with its precision and kernel. */
+function describeDevice({ name, device }: Backend, threads: number | null): string {
+  const gpu = device?.()
+  if (gpu !== undefined) return `${gpu}, ${name}`.slice(0, 128)
   const processor = cpus()[0]?.model.replace(/\s+/g, ' ').trim() || 'unknown processor'
   const count = threads ?? Math.min(availableParallelism(), MAX_THREADS)
   return `${processor}, ${count} ${count === 1 ? 'thread' : 'threads'}, ${name}`.slice(0, 128)

@@ -123,11 +123,12 @@ const environment = z
     ).default(SETTINGS.COPAL_REQUEST_TIMEOUT_MS.default),
     // Removed: ONNX Runtime had its CUDA and WebGPU libraries by it.
     COPAL_PROVIDER: z
-      .literal('cpu', { error: 'ONNX Runtime runs on the processor only, so leave this variable out' })
+      .literal('cpu', { error: 'ONNX Runtime runs on the processor only. Leave this variable out; COPAL_BACKEND=gpu serves on a GPU' })
       .optional(),
     COPAL_BACKEND: z
-      .enum(['onnx', 'sparse', 'auto'], { error: "'onnx', 'sparse' or 'auto' is expected" })
+      .enum(['onnx', 'sparse', 'gpu', 'auto'], { error: "'onnx', 'sparse', 'gpu' or 'auto' is expected" })
       .default(SETTINGS.COPAL_BACKEND.default),
+    COPAL_GPU: text('a part of the name of a GPU is expected').optional(),
     COPAL_KERNEL: z
       .enum(['amx', 'avx512bf16', 'avx512vbmi2', 'avx512vnni', 'avx512', 'avx2', 'neon', 'scalar'], {
         error:
@@ -202,7 +203,9 @@ export interface NodeSettings {
   /** Time between two scores of the probe texts under a weight set. */
   probeMs: number
   /** `auto`: the sparse engine if its addon loads, otherwise ONNX. */
-  backend: 'onnx' | 'sparse' | 'auto'
+  backend: 'onnx' | 'sparse' | 'gpu' | 'auto'
+  /** A part of the name of the GPU; null for the best of the machine. */
+  gpu: string | null
   /** Kernel of the sparse engine; null for the fastest of the machine. */
   kernel: KernelName | null
   /** Precision of the sparse engine's linears. */
@@ -260,6 +263,7 @@ export function readNodeSettings(env: Readonly<Record<string, string | undefined
     scoreTimeoutMs: read.COPAL_SCORE_TIMEOUT_MS,
     probeMs: read.COPAL_PROBE_MS,
     backend: read.COPAL_BACKEND,
+    gpu: read.COPAL_GPU ?? null,
     kernel: read.COPAL_KERNEL ?? null,
     precision: read.COPAL_PRECISION,
     headPrecision: read.COPAL_HEAD_PRECISION,

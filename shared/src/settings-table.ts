@@ -378,7 +378,12 @@ export const SETTINGS = {
     readers: ['node'],
     default: 'auto',
     meaning:
-      '`sparse`: the Rust engine, which stores only the weights that survive. `onnx`: ONNX Runtime in f32. `auto`: the engine where its addon is built.',
+      '`sparse`: the Rust engine, which stores only the weights that survive. `gpu`: the same on a GPU ([GPU nodes](architecture/gpu-nodes.md)). `onnx`: ONNX Runtime in f32. `auto`: the sparse engine where its addon is built, otherwise ONNX.',
+  },
+  COPAL_GPU: {
+    readers: ['node'],
+    unset: 'the best device',
+    meaning: 'A part of the name of the GPU of `COPAL_BACKEND=gpu`, where there are several.',
   },
   COPAL_PRECISION: {
     readers: ['node'],

@@ -30,6 +30,7 @@ test('the secret alone suffices, because everything else has a default', () => {
     scoreTimeoutMs: 60_000,
     probeMs: 300_000,
     backend: 'auto',
+    gpu: null,
     kernel: null,
     precision: 'bf16',
     headPrecision: 'int8',
@@ -117,8 +118,8 @@ test.each([
   ['COPAL_SCORING_SHARE', '5%', /COPAL_SCORING_SHARE is '5%'/],
   ['COPAL_SCORE_TIMEOUT_MS', '0', /COPAL_SCORE_TIMEOUT_MS is '0'/],
   ['COPAL_PROBE_MS', '10', /COPAL_PROBE_MS is '10': milliseconds between two scores/],
-  ['COPAL_PROVIDER', 'cuda', /COPAL_PROVIDER is 'cuda': ONNX Runtime runs on the processor only/],
-  ['COPAL_BACKEND', 'torch', /COPAL_BACKEND is 'torch': 'onnx', 'sparse' or 'auto'/],
+  ['COPAL_PROVIDER', 'cuda', /COPAL_PROVIDER is 'cuda': .*COPAL_BACKEND=gpu/],
+  ['COPAL_BACKEND', 'torch', /COPAL_BACKEND is 'torch': 'onnx', 'sparse', 'gpu' or 'auto'/],
   [
     'COPAL_KERNEL',
     'sse9',

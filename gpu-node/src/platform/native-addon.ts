@@ -42,17 +42,22 @@ export function loadNative(paths: readonly string[] = [addonPath()]): Addon {
   const wanted = sourceHash(CRATE)
   const attempts: Attempt[] = []
   for (const path of paths) {
-    const addon = tryLoad(path, wanted)
+    const addon = tryLoadAddon<Addon>(path, wanted)
     if (typeof addon !== 'string') return addon
     attempts.push({ path, reason: addon })
   }
   throw new NativeUnavailableError(attempts)
 }
 
-/** The addon, or the reason why a file is not one. */
-function tryLoad(path: string, wanted: string): Addon | string {
+/** An addon that knows the hash of the sources from which it was built. */
+interface HashedAddon {
+  sourceHash(): string
+}
+
+/** Loads an addon. Returns the reason if a file is not one, or was not built from the sources with hash `wanted`. */
+export function tryLoadAddon<Exports extends HashedAddon>(path: string, wanted: string): Exports | string {
   if (!existsSync(path)) return 'it is not built'
-  const module: { exports: Partial<Addon> } = { exports: {} }
+  const module: { exports: Partial<Exports> } = { exports: {} }
   try {
     process.dlopen(module, path)
   } catch (error) {
@@ -62,8 +67,11 @@ function tryLoad(path: string, wanted: string): Addon | string {
 }
 
 /** Returns the addon that a library exports, or the reason why it was not built from the sources with hash `wanted`. */
-export function asAddon(exports: Partial<Addon>, wanted: string): Addon | string {
-  return exports.sourceHash?.() === wanted ? (exports as Addon) : 'it is built of other sources'
+export function asAddon<Exports extends HashedAddon>(
+  exports: Partial<Exports>,
+  wanted: string,
+): Exports | string {
+  return exports.sourceHash?.() === wanted ? (exports as Exports) : 'it is built of other sources'
 }
 
 /** Like {@link loadNative}, but returns `undefined` without an addon, for work that JavaScript can do as well. */
@@ -76,7 +84,7 @@ export function loadNativeIfThere(): Addon | undefined {
   }
 }
 
-/** Returns the code of an error that the addon threw, or that another process passed on; else `undefined`. */
+/** Returns the code of an error that an addon threw, or that another process passed on; else `undefined`. */
 export function addonErrorCode(thrown: unknown): AddonErrorCode | undefined {
   const code = (thrown as { code?: unknown } | null | undefined)?.code
   return typeof code === 'string' ? (code as AddonErrorCode) : undefined

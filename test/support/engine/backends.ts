@@ -1,10 +1,7 @@
 import { buildNative } from '../../../infra/local/build-native.mjs'
 import type { Backend } from '../../../gpu-node/src/serving/contract/backend.ts'
 import { createOnnxBackend } from '../../../gpu-node/src/serving/backends/onnx/onnx-backend.ts'
-import {
-  createSparseBackend,
-  type SparseBackend,
-} from '../../../gpu-node/src/serving/backends/sparse/sparse-backend.ts'
+import { createSparseBackend } from '../../../gpu-node/src/serving/backends/sparse/sparse-backend.ts'
 import { loadNative } from '../../../gpu-node/src/platform/native-addon.ts'
 import type { Addon } from '../../../gpu-node/native/addon.d.ts'
 
@@ -39,7 +36,7 @@ export const BACKENDS: readonly TestedBackend[] = [
 function sparseOf(built: Addon): (kernel: ReturnType<Addon['kernels']>[number]) => TestedBackend {
   return (kernel) => ({
     name: `sparse-${kernel}`,
-    create: (): SparseBackend => createSparseBackend({ addon: built, kernel, threads: 2, ownTokens: 8192 }),
+    create: () => createSparseBackend({ addon: built, kernel, threads: 2, ownTokens: 8192 }),
     // The tiny model's logits are far from flat: bf16's rounding of activations moves them by some percent.
     exactTolerance: 0.15,
     selfTolerance: 0,

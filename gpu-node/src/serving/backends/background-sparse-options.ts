@@ -1,8 +1,11 @@
 import type { KernelName, Precision } from '../../../native/addon.d.ts'
 import type { DenseModel } from '../../model/master/dense-model.ts'
 
-/** The engine and the weights of a background process of the sparse engine; sent by structured clone. */
+/** The engine and the weights of a background process; sent by structured clone. */
 export interface BackgroundSparseOptions extends Pick<DenseModel, 'config' | 'master'> {
+  /** Where it runs: on the processor, or on a GPU, which `device` names. */
+  engine: 'sparse' | 'gpu'
+  device?: string | undefined
   threads?: number | undefined
   kernel?: KernelName | undefined
   precision: Precision

@@ -1,8 +1,10 @@
-/** Runs the process of one background weight set of the sparse engine. */
+/** Runs the process of one background weight set of the sparse engine or the GPU engine. */
 import '../../platform/background-process.ts'
-import { loadNative } from '../../platform/native-addon.ts'
+import { loadGpu } from '../../platform/gpu-addon.ts'
+import { loadNative, loadNativeIfThere } from '../../platform/native-addon.ts'
 import type { DenseModel } from '../../model/master/dense-model.ts'
 import type { BackgroundSparseOptions } from './background-sparse-options.ts'
+import { createGpuBackend } from './gpu/gpu-backend.ts'
 import { serveWeightSet } from './onnx/serve-weight-set.ts'
 import { createSparseBackend } from './sparse/sparse-backend.ts'
 
@@ -10,9 +12,22 @@ import { createSparseBackend } from './sparse/sparse-backend.ts'
 const SPARE_TOKENS = 512
 
 serveWeightSet(async (options: BackgroundSparseOptions) => {
-  const { config, master, version, maskPath, kvTokens = config.contextLength, ...engine } = options
+  const {
+    config,
+    master,
+    version,
+    maskPath,
+    kvTokens = config.contextLength,
+    engine,
+    device,
+    ...settings
+  } = options
   const ownTokens = Math.min(config.contextLength, kvTokens) + SPARE_TOKENS
-  const backend = createSparseBackend({ ...engine, addon: loadNative(), kvTokens: 0, ownTokens })
+  const size = { ...settings, kvTokens: 0, ownTokens }
+  const backend =
+    engine === 'gpu'
+      ? createGpuBackend({ ...size, addon: loadGpu(), native: loadNativeIfThere(), device })
+      : createSparseBackend({ ...size, addon: loadNative() })
   // The engine reads nothing else of a model.
   const model = { config, master } as DenseModel
   const weights = await backend.load({ model, version, maskPath, priority: 'background' })

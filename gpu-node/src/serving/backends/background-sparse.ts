@@ -8,11 +8,13 @@ import { startWeightSetProcess, type WeightSetProcess } from './onnx/weight-set-
 const WORKER = new URL('./background-sparse-worker.ts', import.meta.url)
 
 /**
- * Creates the backend of weight sets that are evaluated beside those that the sparse engine serves. It computes with the same
+ * Creates the backend of weight sets that are evaluated beside those that an engine of packed weights serves. It computes with the same
  * engine and settings, so that what is evaluated is what would be served. Each set has a process of low priority, because
  * steps of one process run one at a time, and those of serving must not wait.
  */
 export function createBackgroundSparseBackend(settings: {
+  engine: BackgroundSparseOptions['engine']
+  device?: string | undefined
   threads?: number | undefined
   kernel?: KernelName | undefined
   precision: Precision
@@ -23,7 +25,7 @@ export function createBackgroundSparseBackend(settings: {
   const { log, ...engine } = settings
   const processes = new Map<WeightSet, WeightSetProcess<BackgroundSparseOptions>>()
   return {
-    name: 'sparse-background',
+    name: `${settings.engine}-background`,
 
     async load(source) {
       const startedMs = performance.now()

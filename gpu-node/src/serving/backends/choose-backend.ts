@@ -1,25 +1,32 @@
 import { AppError } from '@copal/shared/errors.ts'
 import type { Log } from '../../platform/log.ts'
+import type { GpuAddon } from '../../../gpu/addon.d.ts'
 import type { KernelName, Precision } from '../../../native/addon.d.ts'
 import type { Backend, WeightSet } from '../contract/backend.ts'
 import { createOnnxBackend } from './onnx/onnx-backend.ts'
 import { createBackgroundSparseBackend } from './background-sparse.ts'
 import { createSparseBackend } from './sparse/sparse-backend.ts'
-import { loadNative, NativeUnavailableError } from '../../platform/native-addon.ts'
+import { GpuUnavailableError, loadGpu } from '../../platform/gpu-addon.ts'
+import { loadNative, loadNativeIfThere, NativeUnavailableError } from '../../platform/native-addon.ts'
+import { createGpuBackend } from './gpu/gpu-backend.ts'
 
 /** Settings of backends, as `NodeSettings` describes them, and the other parts that backends need. */
 export interface ChooseBackendOptions {
-  backend: 'onnx' | 'sparse' | 'auto'
+  backend: 'onnx' | 'sparse' | 'gpu' | 'auto'
   kernel: KernelName | null
+  /** A part of the name of the GPU; null for the best of the machine. */
+  gpu: string | null
   precision: Precision
   headPrecision: Precision
   threads: number | null
   kvTokens: number | null
   /** Scratch space of the ONNX backend. */
   workDir: string
-  log: Pick<Log, 'info'>
+  log: Pick<Log, 'info' | 'warn'>
   /** Loads the addon; replaced in tests. */
   load?: typeof loadNative
+  /** Loads the GPU addon; replaced in tests. */
+  loadGpu?: () => GpuAddon
 }
 
 /**
@@ -28,8 +35,8 @@ export interface ChooseBackendOptions {
  * Background sets run on the same engine with the same settings, in processes of their own, because evaluation is of what is
  * served and must yield the processor to serving.
  *
- * @throws AppError `invalid_request` when the settings require the sparse engine and its addon does not load, or this
- * machine cannot run the kernel
+ * @throws AppError `invalid_request` when the settings require an addon that does not load, or this machine cannot run the
+ * kernel
  */
 export function chooseBackend(options: ChooseBackendOptions): Backend {
   const { backend: wanted, workDir, log } = options
@@ -41,6 +48,7 @@ export function chooseBackend(options: ChooseBackendOptions): Backend {
     return onnx
   }
   if (wanted === 'onnx') return serveOnnx('COPAL_BACKEND is onnx')
+  if (wanted === 'gpu') return serveOnGpu(options)
   try {
     const { precision, headPrecision } = options
     const engine = { threads, kernel: options.kernel ?? undefined, precision, headPrecision, log }
@@ -48,11 +56,36 @@ export function chooseBackend(options: ChooseBackendOptions): Backend {
     const sparse = createSparseBackend({ ...engine, addon: load(), kvTokens })
     const why = wanted === 'auto' ? 'the addon loads' : 'COPAL_BACKEND is sparse'
     log.info('backend chosen', { backend: sparse.name, why })
-    return byPriority({ serving: sparse, background: createBackgroundSparseBackend({ ...engine, kvTokens }) })
+    return byPriority({
+      serving: sparse,
+      background: createBackgroundSparseBackend({ ...engine, engine: 'sparse', kvTokens }),
+    })
   } catch (error) {
     if (!(error instanceof NativeUnavailableError)) throw error
     if (wanted === 'auto') return serveOnnx(error.message)
     throw new AppError('invalid_request', `COPAL_BACKEND is 'sparse'. ${error.message}`, { cause: error })
+  }
+}
+
+function serveOnGpu(options: ChooseBackendOptions): Backend {
+  const { precision, headPrecision, log } = options
+  const engine = {
+    threads: options.threads ?? undefined,
+    device: options.gpu ?? undefined,
+    precision,
+    headPrecision,
+    log,
+  }
+  const kvTokens = options.kvTokens ?? undefined
+  try {
+    const addon = (options.loadGpu ?? loadGpu)()
+    const gpu = createGpuBackend({ ...engine, addon, native: loadNativeIfThere(), kvTokens })
+    log.info('backend chosen', { backend: gpu.name, why: 'COPAL_BACKEND is gpu' })
+    const background = createBackgroundSparseBackend({ ...engine, engine: 'gpu', kvTokens })
+    return byPriority({ serving: gpu, background })
+  } catch (error) {
+    if (!(error instanceof GpuUnavailableError)) throw error
+    throw new AppError('invalid_request', `COPAL_BACKEND is 'gpu'. ${error.message}`, { cause: error })
   }
 }
 
@@ -63,6 +96,7 @@ function byPriority(backends: Record<'serving' | 'background', Backend>): Backen
   return {
     name: backends.serving.name,
     bytesPerWeight: backends.serving.bytesPerWeight ?? 4,
+    device: () => backends.serving.device?.(),
     async load(source) {
       const owner = backends[source.priority]
       const weights = await owner.load(source)

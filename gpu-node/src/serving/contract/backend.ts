@@ -161,6 +161,8 @@ export interface Backend {
   readonly name: string
   /** Memory that a dense weight takes, to estimate a set before it is loaded; 4 bytes by default. */
   readonly bytesPerWeight?: number
+  /** Describes the device on which sets run, for people; absent or undefined for the processor, or before a load. */
+  device?(): string | undefined
   /** @throws AppError `mask_invalid`, `mask_base_mismatch`, `node_failed` */
   load(source: WeightSetSource): Promise<WeightSet>
   step(plan: StepPlan): Promise<StepResult>

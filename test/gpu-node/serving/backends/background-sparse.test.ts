@@ -24,6 +24,7 @@ function testBackground(): void {
       const backend = chooseBackend({
         backend: 'sparse',
         kernel: null,
+        gpu: null,
         precision,
         headPrecision: 'int8',
         threads: 1,

@@ -3,6 +3,7 @@ import {
   chooseBackend,
   type ChooseBackendOptions,
 } from '../../../../gpu-node/src/serving/backends/choose-backend.ts'
+import { loadGpu } from '../../../../gpu-node/src/platform/gpu-addon.ts'
 import { loadNative } from '../../../../gpu-node/src/platform/native-addon.ts'
 import { addon } from '../../../support/engine/backends.ts'
 import { skipWithoutAddon } from '../../../support/harness/skip-without-addon.ts'
@@ -13,12 +14,16 @@ function choose(overrides: Partial<ChooseBackendOptions>) {
   const backend = chooseBackend({
     backend: 'auto',
     kernel: null,
+    gpu: null,
     precision: 'bf16',
     headPrecision: 'int8',
     threads: 1,
     kvTokens: null,
     workDir: temporaryDir(),
-    log: { info: (message, fields) => void said.push([message, fields]) },
+    log: {
+      info: (message, fields) => void said.push([message, fields]),
+      warn: (message, fields) => void said.push([message, fields]),
+    },
     ...overrides,
   })
   return { backend, said }
@@ -46,6 +51,13 @@ test('auto selects ONNX when the addon does not load, and logs why', () => {
 test('sparse without the addon is an error that tells how to build it', () => {
   expect(() => choose({ backend: 'sparse', load: notBuilt })).toThrow(
     /COPAL_BACKEND is 'sparse'.*it is not built.*build-native\.mjs/,
+  )
+})
+
+test('gpu without its addon is an error that tells how to build it', () => {
+  const loadGpuAddon = () => loadGpu('/nowhere/copal-gpu.node')
+  expect(() => choose({ backend: 'gpu', loadGpu: loadGpuAddon })).toThrow(
+    /COPAL_BACKEND is 'gpu'.*it is not built.*build-gpu\.mjs/,
   )
 })
 

@@ -1,8 +1,8 @@
 import { AppError } from '@copal/shared/errors.ts'
 import { maskInvalid } from '@copal/shared/mask/mask-error.ts'
 import type {
-  Addon,
   Engine,
+  EngineOptions,
   EngineWeights,
   KernelName,
   LinearName,
@@ -25,8 +25,26 @@ import { createOwnPages } from './owned-pages.ts'
  */
 const BATCH_TOKENS = 256
 
+/** Tokens for self-tests, which use two sequences shorter than a page. Fewer than eight sets load at once. */
+export const SELF_TEST_TOKENS = 8 * 2 * PAGE_TOKENS
+
+/** What the engines of the native addon and of the GPU addon have in common. */
+export interface AddonEngine extends Pick<
+  Engine,
+  'load' | 'step' | 'logits' | 'release' | 'usage' | 'provokePanic'
+> {
+  readonly kernel: string
+}
+
+/** The classes of an addon that {@link createModelEngine} needs. `device` is for the GPU addon. */
+export interface EngineAddon<E extends AddonEngine> {
+  Engine: new (options: EngineOptions & { device?: string | undefined }) => E
+}
+
 /** Settings of a model's engine. */
 export interface ModelEngineOptions {
+  /** A part of the name of the GPU; the best of the machine by default. */
+  device?: string | undefined
   kernel: KernelName | null
   threads: number
   precision: Precision
@@ -38,8 +56,9 @@ export interface ModelEngineOptions {
 }
 
 /** The addon's engine of one model. Steps of its weight sets run one at a time. */
-export interface ModelEngine {
-  readonly kernel: KernelName
+export interface ModelEngine<E extends AddonEngine = AddonEngine> {
+  /** The engine of the addon. */
+  readonly native: E
   /** Checks what a mask keeps and packs a weight set. @throws AppError `mask_invalid`, `node_failed` */
   load(
     model: DenseModel,
@@ -67,12 +86,16 @@ export interface ModelEngine {
   provokePanic(): void
 }
 
-/** Creates an engine without weights. @throws AppError `node_failed` when the addon rejects the model */
-export function createModelEngine(
-  addon: Addon,
+/**
+ * Creates an engine without weights, by the native addon or the GPU addon.
+ *
+ * @throws AppError `node_failed` when the addon rejects the model
+ */
+export function createModelEngine<E extends AddonEngine>(
+  addon: EngineAddon<E>,
   config: LlamaConfig,
-  { kernel, threads, precision, headPrecision, kvTokens, ownTokens }: ModelEngineOptions,
-): ModelEngine {
+  { kernel, threads, precision, headPrecision, kvTokens, ownTokens, device }: ModelEngineOptions,
+): ModelEngine<E> {
   const scheduled = Math.ceil(kvTokens / PAGE_TOKENS)
   const unscheduled = Math.ceil(ownTokens / PAGE_TOKENS)
   const ownPages = createOwnPages(scheduled, unscheduled)
@@ -86,6 +109,7 @@ export function createModelEngine(
         model: shapeOf(config),
         pages: scheduled + unscheduled,
         batchTokens: BATCH_TOKENS,
+        device,
       }),
   )
   let last: Promise<unknown> = Promise.resolve()
@@ -96,7 +120,7 @@ export function createModelEngine(
   }
 
   return {
-    kernel: engine.kernel,
+    native: engine,
     async load(model, maskPath, places, packThreads) {
       const tensor = placeIn(model)
       const linearPlace = (name: string): LinearPlace => ({
@@ -152,7 +176,7 @@ const OUTPUT_CODES = { none: 0, token: 1, nll: 2, hidden_sum: 3 } as const satis
 const SCORED_CODES: Record<SequenceWork['output'], StepOutput> = { ...OUTPUT_CODES, none: 2, token: 4 }
 
 function runStep(
-  engine: Engine,
+  engine: AddonEngine,
   weights: EngineWeights,
   work: readonly SequenceWork[],
   pages: readonly (readonly number[])[],
@@ -238,6 +262,11 @@ export function explained<T>(action: () => T): T {
   } catch (thrown) {
     throw asAppError(thrown)
   }
+}
+
+/** Returns whether an error says that the engine's device is lost, so that the engine cannot be used again. */
+export function isDeviceLost({ cause }: AppError): boolean {
+  return cause instanceof Error && 'code' in cause && cause.code === 'DeviceLost'
 }
 
 /** Translates an error of the addon. */

@@ -1,32 +1,11 @@
 import { availableParallelism } from 'node:os'
-import { setImmediate as nextTurn } from 'node:timers/promises'
 import { AppError } from '@copal/shared/errors.ts'
-import type { Addon, EngineWeights, KernelName, Precision } from '../../../../native/addon.d.ts'
-import type { Sampler } from '../../sampling/token-sampler.ts'
+import type { Addon, KernelName, Precision } from '../../../../native/addon.d.ts'
 import type { Log } from '../../../platform/log.ts'
-import type { LlamaConfig } from '../../../model/config/llama-config.ts'
-import type { DenseModel } from '../../../model/master/dense-model.ts'
-import {
-  MAX_THREADS,
-  PAGE_TOKENS,
-  type Backend,
-  type SequenceOutput,
-  type SequenceWork,
-  type TokenScores,
-  type WeightSet,
-} from '../../contract/backend.ts'
-import { scoredTargets } from '../../contract/token-scores.ts'
-import { selfTestPrompt, checkSelfTest } from '../../contract/self-test.ts'
-import {
-  createSamplers,
-  requireDistinct,
-  requireTargets,
-  type Samplers,
-} from '../../sampling/sequence-samplers.ts'
-import { placesInMask, type MaskPlaces } from './mask-locations.ts'
-import { createModelEngine, type ModelEngine } from './model-engine.ts'
+import { MAX_THREADS } from '../../contract/backend.ts'
+import { BYTES_PER_WEIGHT, createEngineBackend, type EngineBackend } from './engine-backend.ts'
+import { createModelEngine, SELF_TEST_TOKENS } from './model-engine.ts'
 import { createNativeLogitKernels } from './native-logit-kernels.ts'
-import { readTokenScores } from './read-token-scores.ts'
 
 /** Settings of the sparse engine. */
 export interface SparseBackendOptions {
@@ -46,47 +25,14 @@ export interface SparseBackendOptions {
   log?: Pick<Log, 'info'> | undefined
 }
 
-/** A {@link Backend} that reports what it holds. */
-export interface SparseBackend extends Backend {
-  /**
-   * Returns totals over all weight sets: held sequences, written key/value pages, and pages allocated for work without
-   * pages. Must not be called during a step.
-   */
-  usage(): { sequences: number; pages: number; ownPages: number }
-  /** Makes the next step panic inside the addon; for tests. */
-  provokePanic(): void
-}
-
-interface LoadedSet {
-  engine: ModelEngine
-  handle: EngineWeights
-  config: LlamaConfig
-  samplers: Samplers
-  logits: Float32Array
-  end: () => void
-}
-
 const DEFAULT_HEAD_PRECISION: Precision = 'int8'
-/** Bytes of a dense weight, scales included. */
-const BYTES_PER_WEIGHT: Record<Precision, number> = { bf16: 2, int8: 1 + 1 / 32, int4: 5 / 8 }
-const NO_MASK: MaskPlaces = new Map()
-/** Tokens for self-tests, which use two sequences shorter than a page. Fewer than eight sets load at once. */
-const SELF_TEST_TOKENS = 8 * 2 * PAGE_TOKENS
-/** Largest allowed difference of cached and uncached logits, relative to the largest: activations are rounded. */
-const SELF_TEST_TOLERANCE = 2e-2
-/** Longest time that sampling occupies the event loop before it yields. */
-const SAMPLING_TURN_MS = 2
 
 /**
- * Creates the backend that runs weight sets in this process with the Rust addon: steps on the addon's threads, sampling on
- * the event loop.
- *
- * Sets of one model share an engine with its threads and key/value pages, and all weights that a mask does not change.
- * Steps of different sets run one at a time.
+ * Creates the backend that runs weight sets on the processor with the Rust addon.
  *
  * @throws AppError `invalid_request` for a kernel that this machine cannot run
  */
-export function createSparseBackend(options: SparseBackendOptions): SparseBackend {
+export function createSparseBackend(options: SparseBackendOptions): EngineBackend {
   const { addon, kernel, log } = options
   const threads = Math.min(options.threads ?? availableParallelism(), MAX_THREADS)
   const precision = options.precision ?? 'bf16'
@@ -100,180 +46,20 @@ export function createSparseBackend(options: SparseBackendOptions): SparseBacken
     )
   }
   const headSuffix = headPrecision === DEFAULT_HEAD_PRECISION ? [] : [`head-${headPrecision}`]
-  const engines = new Map<string, ModelEngine>()
-  const sets = new Map<WeightSet, LoadedSet>()
-
-  const engineOf = ({ config, master }: DenseModel): ModelEngine => {
-    let engine = engines.get(master.path)
-    if (!engine) {
-      engine = createModelEngine(addon, config, {
+  return createEngineBackend({
+    name: ['sparse', precision, ...headSuffix, kernel ?? known[0]].join('-'),
+    bytesPerWeight: BYTES_PER_WEIGHT[precision],
+    createEngine: ({ config }) =>
+      createModelEngine(addon, config, {
         kernel: kernel ?? null,
         threads,
         precision,
         headPrecision,
         kvTokens: options.kvTokens ?? 4 * config.contextLength,
         ownTokens: SELF_TEST_TOKENS + (options.ownTokens ?? 0),
-      })
-      engines.set(master.path, engine)
-    }
-    return engine
-  }
-
-  return {
-    name: ['sparse', precision, ...headSuffix, kernel ?? known[0]].join('-'),
-    bytesPerWeight: BYTES_PER_WEIGHT[precision],
-
-    async load(source) {
-      const { model, maskPath, version } = source
-      const startedMs = performance.now()
-      const places = maskPath === null ? NO_MASK : await placesInMask(maskPath, model.config, model.master)
-      const engine = engineOf(model)
-      // Packing leaves half of the processors to sets that already serve.
-      const packThreads = sets.size === 0 ? threads : Math.max(1, threads >> 1)
-      const handle = await engine.load(model, maskPath, places, packThreads)
-      const { promise: ended, resolve } = Promise.withResolvers<Error | undefined>()
-      const loaded: LoadedSet = {
-        engine,
-        handle,
-        config: model.config,
-        samplers: createSamplers(createNativeLogitKernels(addon, model.config.vocabSize, kernel)),
-        logits: new Float32Array(model.config.vocabSize),
-        end: () => resolve(undefined),
-      }
-      try {
-        await runSelfTest(loaded)
-      } catch (thrown) {
-        await engine.release(handle)
-        throw thrown
-      }
-      const weights: WeightSet = { version, source, paged: true, bytes: handle.bytes, ended }
-      sets.set(weights, loaded)
-      log?.info('weight set loaded', {
-        version,
-        priority: source.priority,
-        kernel: engine.kernel,
-        megabytes: Math.round(handle.bytes / 1e6),
-        ms: Math.round(performance.now() - startedMs),
-      })
-      return weights
-    },
-
-    async step({ weights, work, drop }) {
-      const loaded = sets.get(weights)
-      if (!loaded)
-        throw new AppError('node_failed', `The weight set of version ${weights.version} is not loaded.`)
-      for (const sequence of drop) loaded.samplers.drop(sequence)
-      const samplers = accept(loaded, work)
-      return loaded.engine.step(loaded.handle, work, drop, async (results, logits) => ({
-        outputs: await outputsOf(work, loaded.config, samplers, results, (index) => {
-          logits(index, loaded.logits)
-          return loaded.logits
-        }),
-      }))
-    },
-
-    async release(weights) {
-      const loaded = sets.get(weights)
-      if (!loaded) return void (await weights.ended)
-      sets.delete(weights)
-      await loaded.engine.release(loaded.handle)
-      loaded.end()
-    },
-
-    usage() {
-      const all = [...engines.values()].map((engine) => engine.usage())
-      const total = (of: (usage: ReturnType<ModelEngine['usage']>) => number) =>
-        all.reduce((sum, usage) => sum + of(usage), 0)
-      return {
-        sequences: total(({ sequences }) => sequences),
-        pages: total(({ pages }) => pages),
-        ownPages: total(({ ownPages }) => ownPages),
-      }
-    },
-    provokePanic: () => engines.forEach((engine) => engine.provokePanic()),
-  }
-}
-
-/** Checks work against what the addon does not know, and passes its tokens to the samplers. */
-function accept(
-  { config, samplers }: LoadedSet,
-  work: readonly SequenceWork[],
-): readonly (Sampler | undefined)[] {
-  requireDistinct(work)
-  return work.map((item) => {
-    const { tokens, position } = item
-    requireTargets(item)
-    if (position + tokens.length > config.contextLength) {
-      throw new AppError(
-        'context_length_exceeded',
-        `The sequence has ${position + tokens.length} tokens, but the model takes ${config.contextLength}.`,
-      )
-    }
-    return samplers.accept(item)
+      }),
+    createLogitKernels: (vocabSize) => createNativeLogitKernels(addon, vocabSize, kernel),
+    packThreads: threads,
+    log,
   })
-}
-
-async function outputsOf(
-  work: readonly SequenceWork[],
-  { hiddenSize }: LlamaConfig,
-  samplers: readonly (Sampler | undefined)[],
-  results: Float32Array,
-  logitsOf: (index: number) => Float32Array,
-): Promise<SequenceOutput[]> {
-  const outputs: SequenceOutput[] = []
-  let read = 0
-  let sampled = 0
-  let turnMs = performance.now()
-  for (const [index, { output, targets, position, tokens, allowed, promptScores }] of work.entries()) {
-    const sampler = samplers[index]
-    const scored: { promptScores?: TokenScores } = {}
-    if (promptScores) {
-      const size = scoredTargets(promptScores) * (1 + 2 * promptScores.alternatives)
-      scored.promptScores = readTokenScores(results.subarray(read, (read += size)), promptScores.alternatives)
-    }
-    if (output === 'nll') {
-      const count = targets ? scoredTargets({ targets }) : 0
-      outputs.push({ kind: 'nll', nll: results.slice(read, (read += count)) })
-    } else if (output === 'hidden_sum') {
-      outputs.push({ kind: 'hidden_sum', sum: results.slice(read, (read += hiddenSize)) })
-    } else if (output === 'token' && sampler) {
-      const mask = (await allowed) ?? null
-      if (performance.now() - turnMs > SAMPLING_TURN_MS) {
-        await nextTurn()
-        turnMs = performance.now()
-      }
-      const token = sampler.sample(logitsOf(sampled++), position + tokens.length, mask)
-      outputs.push({ kind: 'token', ...token, ...scored })
-    } else outputs.push({ kind: 'none', ...scored })
-  }
-  return outputs
-}
-
-/**
- * Runs a fixed prompt at once, and again with its last token through the cache. It takes only two steps, because streams
- * of the serving sets wait for them.
- *
- * @throws AppError `node_failed` unless the logits are finite and agree
- */
-async function runSelfTest({ engine, handle, config }: LoadedSet): Promise<void> {
-  const prompt = selfTestPrompt(config.vocabSize)
-  const last = prompt.length - 1
-  const logitsAfter = (...work: SequenceWork[]) =>
-    engine.step(handle, work, [], async (_, read) => {
-      const logits = new Float32Array(config.vocabSize)
-      read(0, logits)
-      return logits
-    })
-  const whole = await logitsAfter(
-    { sequence: 0, tokens: prompt, position: 0, output: 'token' },
-    { sequence: 1, tokens: prompt.subarray(0, last), position: 0, output: 'none' },
-  )
-  const cached = await logitsAfter({
-    sequence: 1,
-    tokens: prompt.subarray(last),
-    position: last,
-    output: 'token',
-  })
-  checkSelfTest(whole, cached, SELF_TEST_TOLERANCE)
-  await engine.step(handle, [], [0, 1], async () => undefined)
 }

@@ -9,9 +9,9 @@ import { expect, onTestFinished, test } from 'vitest'
 import type { SequenceWork } from '../../../../../gpu-node/src/serving/contract/backend.ts'
 import {
   createSparseBackend,
-  type SparseBackend,
   type SparseBackendOptions,
 } from '../../../../../gpu-node/src/serving/backends/sparse/sparse-backend.ts'
+import type { EngineBackend } from '../../../../../gpu-node/src/serving/backends/sparse/engine-backend.ts'
 import { createModelEngine } from '../../../../../gpu-node/src/serving/backends/sparse/model-engine.ts'
 import type { Engine } from '../../../../../gpu-node/src/serving/engine/engine-api.ts'
 import { createEngine } from '../../../../../gpu-node/src/serving/engine/engine.ts'
@@ -39,7 +39,7 @@ function testSparse(built: Addon): void {
     return tiny
   }
 
-  const newBackend = (options: Partial<SparseBackendOptions> = {}): SparseBackend =>
+  const newBackend = (options: Partial<SparseBackendOptions> = {}): EngineBackend =>
     createSparseBackend({ addon: built, threads: 2, ...options })
 
   async function maskOf({ model }: Pick<TinyModel, 'model'>, seed: number): Promise<string> {
@@ -48,7 +48,7 @@ function testSparse(built: Addon): void {
     return path
   }
 
-  const load = (backend: SparseBackend, { model }: TinyModel, version = 0, maskPath: string | null = null) =>
+  const load = (backend: EngineBackend, { model }: TinyModel, version = 0, maskPath: string | null = null) =>
     backend.load({ model, version, maskPath, priority: 'serving' })
 
   const feeding = (sequence: number, count: number): SequenceWork => ({

@@ -1,0 +1,27 @@
+import { join } from 'node:path'
+import type { GpuAddon } from '../../gpu/addon.d.ts'
+import { GPU_CRATE, gpuSourceHash } from '../../gpu/source-hash.mjs'
+import { tryLoadAddon } from './native-addon.ts'
+
+/** Thrown when there is no fitting GPU addon. The message names the file, the reason and what to do. */
+export class GpuUnavailableError extends Error {
+  override readonly name = 'GpuUnavailableError'
+
+  constructor(path: string, reason: string) {
+    super(
+      `The GPU addon is not available (${path}: ${reason}). Build it with 'node infra/local/build-gpu.mjs', which needs cargo.`,
+    )
+  }
+}
+
+/** Path of the addon that the build writes for this platform. */
+export function gpuAddonPath(): string {
+  return join(GPU_CRATE, `copal-gpu.${process.platform}-${process.arch}.node`)
+}
+
+/** Loads the GPU addon. @throws {GpuUnavailableError} unless it loads and was built from the sources beside it */
+export function loadGpu(path = gpuAddonPath()): GpuAddon {
+  const addon = tryLoadAddon<GpuAddon>(path, gpuSourceHash())
+  if (typeof addon === 'string') throw new GpuUnavailableError(path, addon)
+  return addon
+}

@@ -1,0 +1,265 @@
+import { setImmediate as nextTurn } from 'node:timers/promises'
+import { AppError } from '@copal/shared/errors.ts'
+import type { EngineWeights, Precision } from '../../../../native/addon.d.ts'
+import type { Log } from '../../../platform/log.ts'
+import type { LlamaConfig } from '../../../model/config/llama-config.ts'
+import type { DenseModel } from '../../../model/master/dense-model.ts'
+import type { Backend, SequenceOutput, SequenceWork, TokenScores, WeightSet } from '../../contract/backend.ts'
+import { scoredTargets } from '../../contract/token-scores.ts'
+import { selfTestPrompt, checkSelfTest } from '../../contract/self-test.ts'
+import type { LogitKernels } from '../../sampling/logit-kernels.ts'
+import type { Sampler } from '../../sampling/token-sampler.ts'
+import {
+  createSamplers,
+  requireDistinct,
+  requireTargets,
+  type Samplers,
+} from '../../sampling/sequence-samplers.ts'
+import { placesInMask, type MaskPlaces } from './mask-locations.ts'
+import { isDeviceLost, type ModelEngine } from './model-engine.ts'
+import { readTokenScores } from './read-token-scores.ts'
+
+/** The parts in which backends of packed weights differ. */
+export interface EngineBackendOptions {
+  name: string
+  bytesPerWeight: number
+  /** Creates the engine of a model. */
+  createEngine: (model: DenseModel) => ModelEngine
+  /** Creates the loops over the logits of a weight set. */
+  createLogitKernels: (vocabSize: number) => LogitKernels
+  /** Threads that pack the first set. While a set serves, half of them pack. */
+  packThreads: number
+  log?: Pick<Log, 'info'> | undefined
+}
+
+/** A {@link Backend} that reports what it holds. */
+export interface EngineBackend extends Backend {
+  /**
+   * Returns totals over all weight sets: held sequences, written key/value pages, and pages allocated for work without
+   * pages. Must not be called during a step.
+   */
+  usage(): { sequences: number; pages: number; ownPages: number }
+  /** Makes the next step panic inside the addon; for tests. */
+  provokePanic(): void
+}
+
+interface LoadedSet {
+  engine: ModelEngine
+  handle: EngineWeights
+  config: LlamaConfig
+  samplers: Samplers
+  logits: Float32Array
+  end: (cause: Error | undefined) => void
+}
+
+/** Bytes of a dense weight, scales included. */
+export const BYTES_PER_WEIGHT: Record<Precision, number> = { bf16: 2, int8: 1 + 1 / 32, int4: 5 / 8 }
+
+const NO_MASK: MaskPlaces = new Map()
+/** Largest allowed difference of cached and uncached logits, relative to the largest: activations are rounded. */
+const SELF_TEST_TOLERANCE = 2e-2
+/** Longest time that sampling occupies the event loop before it yields. */
+const SAMPLING_TURN_MS = 2
+
+/**
+ * Creates a backend that runs weight sets in this process with an engine of an addon: steps on the addon's threads or
+ * device, sampling on the event loop.
+ *
+ * Sets of one model share an engine with its key/value pages, and all weights that a mask does not change. Steps of
+ * different sets run one at a time. When an engine has lost its device, its sets end, and the next load gets a new engine.
+ */
+export function createEngineBackend(options: EngineBackendOptions): EngineBackend {
+  const { packThreads, log } = options
+  const engines = new Map<string, ModelEngine>()
+  const sets = new Map<WeightSet, LoadedSet>()
+
+  const engineOf = (model: DenseModel): ModelEngine => {
+    const known = engines.get(model.master.path)
+    if (known) return known
+    const engine = options.createEngine(model)
+    engines.set(model.master.path, engine)
+    return engine
+  }
+
+  /** Runs an action of an engine. If its device is lost, no set can run on it any more. */
+  async function onEngine<T>(engine: ModelEngine, action: () => Promise<T>): Promise<T> {
+    try {
+      return await action()
+    } catch (error) {
+      if (error instanceof AppError && isDeviceLost(error)) abandon(engine, error)
+      throw error
+    }
+  }
+
+  function abandon(engine: ModelEngine, cause: AppError): void {
+    for (const [path, known] of engines) if (known === engine) engines.delete(path)
+    for (const [weights, loaded] of sets) {
+      if (loaded.engine !== engine) continue
+      sets.delete(weights)
+      // Frees what is on the processor. A lost device has freed its own memory.
+      void engine.release(loaded.handle).catch(() => undefined)
+      loaded.end(cause)
+    }
+  }
+
+  return {
+    name: options.name,
+    bytesPerWeight: options.bytesPerWeight,
+
+    async load(source) {
+      const { model, maskPath, version } = source
+      const startedMs = performance.now()
+      const places = maskPath === null ? NO_MASK : await placesInMask(maskPath, model.config, model.master)
+      const engine = engineOf(model)
+      // Packing leaves half of the processors to sets that already serve.
+      const threads = sets.size === 0 ? packThreads : Math.max(1, packThreads >> 1)
+      const handle = await onEngine(engine, () => engine.load(model, maskPath, places, threads))
+      const { promise: ended, resolve } = Promise.withResolvers<Error | undefined>()
+      const loaded: LoadedSet = {
+        engine,
+        handle,
+        config: model.config,
+        samplers: createSamplers(options.createLogitKernels(model.config.vocabSize)),
+        logits: new Float32Array(model.config.vocabSize),
+        end: resolve,
+      }
+      try {
+        await onEngine(engine, () => runSelfTest(loaded))
+      } catch (thrown) {
+        await engine.release(handle)
+        throw thrown
+      }
+      const weights: WeightSet = { version, source, paged: true, bytes: handle.bytes, ended }
+      sets.set(weights, loaded)
+      log?.info('weight set loaded', {
+        version,
+        priority: source.priority,
+        kernel: engine.native.kernel,
+        megabytes: Math.round(handle.bytes / 1e6),
+        ms: Math.round(performance.now() - startedMs),
+      })
+      return weights
+    },
+
+    async step({ weights, work, drop }) {
+      const loaded = sets.get(weights)
+      if (!loaded)
+        throw new AppError('node_failed', `The weight set of version ${weights.version} is not loaded.`)
+      const { engine, handle } = loaded
+      for (const sequence of drop) loaded.samplers.drop(sequence)
+      const samplers = accept(loaded, work)
+      return onEngine(engine, () =>
+        engine.step(handle, work, drop, async (results, logits) => ({
+          outputs: await outputsOf(work, loaded.config, samplers, results, (index) => {
+            logits(index, loaded.logits)
+            return loaded.logits
+          }),
+        })),
+      )
+    },
+
+    async release(weights) {
+      const loaded = sets.get(weights)
+      if (!loaded) return void (await weights.ended)
+      sets.delete(weights)
+      await loaded.engine.release(loaded.handle)
+      loaded.end(undefined)
+    },
+
+    usage() {
+      const all = [...engines.values()].map((engine) => engine.usage())
+      const total = (of: (usage: ReturnType<ModelEngine['usage']>) => number) =>
+        all.reduce((sum, usage) => sum + of(usage), 0)
+      return {
+        sequences: total(({ sequences }) => sequences),
+        pages: total(({ pages }) => pages),
+        ownPages: total(({ ownPages }) => ownPages),
+      }
+    },
+    provokePanic: () => engines.forEach((engine) => engine.provokePanic()),
+  }
+}
+
+/** Checks work against what the addon does not know, and passes its tokens to the samplers. */
+function accept(
+  { config, samplers }: LoadedSet,
+  work: readonly SequenceWork[],
+): readonly (Sampler | undefined)[] {
+  requireDistinct(work)
+  return work.map((item) => {
+    const { tokens, position } = item
+    requireTargets(item)
+    if (position + tokens.length > config.contextLength) {
+      throw new AppError(
+        'context_length_exceeded',
+        `The sequence has ${position + tokens.length} tokens, but the model takes ${config.contextLength}.`,
+      )
+    }
+    return samplers.accept(item)
+  })
+}
+
+async function outputsOf(
+  work: readonly SequenceWork[],
+  { hiddenSize }: LlamaConfig,
+  samplers: readonly (Sampler | undefined)[],
+  results: Float32Array,
+  logitsOf: (index: number) => Float32Array,
+): Promise<SequenceOutput[]> {
+  const outputs: SequenceOutput[] = []
+  let read = 0
+  let sampled = 0
+  let turnMs = performance.now()
+  for (const [index, { output, targets, position, tokens, allowed, promptScores }] of work.entries()) {
+    const sampler = samplers[index]
+    const scored: { promptScores?: TokenScores } = {}
+    if (promptScores) {
+      const size = scoredTargets(promptScores) * (1 + 2 * promptScores.alternatives)
+      scored.promptScores = readTokenScores(results.subarray(read, (read += size)), promptScores.alternatives)
+    }
+    if (output === 'nll') {
+      const count = targets ? scoredTargets({ targets }) : 0
+      outputs.push({ kind: 'nll', nll: results.slice(read, (read += count)) })
+    } else if (output === 'hidden_sum') {
+      outputs.push({ kind: 'hidden_sum', sum: results.slice(read, (read += hiddenSize)) })
+    } else if (output === 'token' && sampler) {
+      const mask = (await allowed) ?? null
+      if (performance.now() - turnMs > SAMPLING_TURN_MS) {
+        await nextTurn()
+        turnMs = performance.now()
+      }
+      const token = sampler.sample(logitsOf(sampled++), position + tokens.length, mask)
+      outputs.push({ kind: 'token', ...token, ...scored })
+    } else outputs.push({ kind: 'none', ...scored })
+  }
+  return outputs
+}
+
+/**
+ * Runs a fixed prompt at once, and again with its last token through the cache. It takes only two steps, because streams
+ * of the serving sets wait for them.
+ *
+ * @throws AppError `node_failed` unless the logits are finite and agree
+ */
+async function runSelfTest({ engine, handle, config }: LoadedSet): Promise<void> {
+  const prompt = selfTestPrompt(config.vocabSize)
+  const last = prompt.length - 1
+  const logitsAfter = (...work: SequenceWork[]) =>
+    engine.step(handle, work, [], async (_, read) => {
+      const logits = new Float32Array(config.vocabSize)
+      read(0, logits)
+      return logits
+    })
+  const whole = await logitsAfter(
+    { sequence: 0, tokens: prompt, position: 0, output: 'token' },
+    { sequence: 1, tokens: prompt.subarray(0, last), position: 0, output: 'none' },
+  )
+  const cached = await logitsAfter({
+    sequence: 1,
+    tokens: prompt.subarray(last),
+    position: last,
+    output: 'token',
+  })
+  checkSelfTest(whole, cached, SELF_TEST_TOLERANCE)
+  await engine.step(handle, [], [0, 1], async () => undefined)
+}
