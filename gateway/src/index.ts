@@ -62,12 +62,19 @@ function otelOfLogs(): Pick<OtelSettings, 'logs' | 'resource'> {
 const EVERY_MINUTE = '* * * * *'
 const EVERY_FIVE_MINUTES = '*/5 * * * *'
 
-/** Runs two tasks one after the other: both have a node describe texts, and in parallel they would choose the same texts. */
-async function findThenDescribe(deps: Deps): Promise<void> {
+/**
+ * Runs three tasks one after the other. Two have a node describe texts, and in parallel they would choose the same ones. The
+ * third starts the update of a domain that was just found, instead of a minute later.
+ */
+async function findDescribeAndUpdate(deps: Deps): Promise<void> {
   try {
     await findDomains(deps)
   } finally {
-    await describeDue(deps)
+    try {
+      await describeDue(deps)
+    } finally {
+      await runTriggers(deps)
+    }
   }
 }
 
@@ -75,10 +82,9 @@ async function findThenDescribe(deps: Deps): Promise<void> {
 const MINUTE_TASKS = {
   advanceUpdates,
   watchMasks,
-  findDomains: findThenDescribe,
+  adaptDomains: findDescribeAndUpdate,
   advanceDetectors,
   endStaleProbeAlerts,
-  runTriggers,
   finishDeletions,
   appendPendingAudit,
   exportMetrics,
