@@ -29,7 +29,7 @@ import { passages } from '../support/text/passages.ts'
 const MODEL = 'tiny'
 const END_TOKEN = 2
 /** An update whose calibration takes seconds on the tiny model, so that it can be killed while it runs. */
-const LONG_UPDATE = { samples: 128, length: 512 }
+const LONG_UPDATE = { samples: 64, length: 512 }
 
 let dir: string
 let service: Service
