@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { AppError, errorBody } from '@copal/shared/errors.ts'
 import { MAX_SHADOW_SCORES, type Heartbeat, type HeartbeatResponse } from '@copal/shared/wire/heartbeat.ts'
 import { MAX_THREADS, type Backend } from './serving/contract/backend.ts'
+import { freeBackendMemory } from './serving/backends/backend-memory.ts'
 import { chooseBackend } from './serving/backends/choose-backend.ts'
 import { createCachedResponseSender } from './serving/control/cached-response-sender.ts'
 import { createDatasetStore } from './serving/control/dataset-store.ts'
@@ -116,8 +117,10 @@ export async function startNode(settings: NodeSettings, environment: NodeProcess
     await Promise.all([masks.sweep(), datasets.clear()])
     await removeUnusedMasks()
 
-    const weightBudget = weightBytes(settings)
-    const requestKvTokens = settings.kvTokens ?? kvTokensForMemory(model, log)
+    const freeBytes = await freeBackendMemory(settings)
+    // By default half of the memory, beside a quarter for keys and values.
+    const weightBudget = settings.weightBytes ?? Math.floor(freeBytes / 2)
+    const requestKvTokens = settings.kvTokens ?? kvTokensForMemory(model, freeBytes, log)
     const contextLength = Math.min(model.config.contextLength, requestKvTokens)
     const scoreKvTokens = Math.min(MAX_SCORE_TOKENS, contextLength)
     const kvTokens = requestKvTokens + scoreKvTokens
@@ -337,14 +340,8 @@ function stoppingResponse(): Response {
   return Response.json(errorBody(error), { status: error.status, headers: { 'retry-after': '1' } })
 }
 
-/** Returns the memory for weight sets: half of what is free before any is loaded, unless the settings say otherwise. */
-function weightBytes({ weightBytes: given }: NodeSettings): number {
-  return given ?? Math.floor(process.availableMemory() / 2)
-}
-
 /** Returns the key/value budget that fits into memory, and logs when it is smaller than the default. */
-function kvTokensForMemory({ config }: DenseModel, log: Log): number {
-  const freeBytes = process.availableMemory()
+function kvTokensForMemory({ config }: DenseModel, freeBytes: number, log: Log): number {
   const kvTokens = defaultKvTokens(config, freeBytes)
   if (kvTokens < defaultKvTokens(config, Infinity)) {
     log.warn(

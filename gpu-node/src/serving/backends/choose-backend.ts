@@ -6,9 +6,10 @@ import type { Backend, WeightSet } from '../contract/backend.ts'
 import { createOnnxBackend } from './onnx/onnx-backend.ts'
 import { createBackgroundSparseBackend } from './background-sparse.ts'
 import { createSparseBackend } from './sparse/sparse-backend.ts'
-import { GpuUnavailableError, loadGpu } from '../../platform/gpu-addon.ts'
 import { loadNative, loadNativeIfThere, NativeUnavailableError } from '../../platform/native-addon.ts'
+import { loadGpu } from '../../platform/gpu-addon.ts'
 import { createGpuBackend } from './gpu/gpu-backend.ts'
+import { requireGpuAddon } from './gpu/require-gpu-addon.ts'
 
 /** Settings of backends, as `NodeSettings` describes them, and the other parts that backends need. */
 export interface ChooseBackendOptions {
@@ -67,6 +68,7 @@ export function chooseBackend(options: ChooseBackendOptions): Backend {
   }
 }
 
+/** Creates the backend on a GPU. Sets that are only evaluated have a process each, which opens the device again. */
 function serveOnGpu(options: ChooseBackendOptions): Backend {
   const { precision, headPrecision, log } = options
   const engine = {
@@ -75,18 +77,12 @@ function serveOnGpu(options: ChooseBackendOptions): Backend {
     precision,
     headPrecision,
     log,
+    kvTokens: options.kvTokens ?? undefined,
   }
-  const kvTokens = options.kvTokens ?? undefined
-  try {
-    const addon = (options.loadGpu ?? loadGpu)()
-    const gpu = createGpuBackend({ ...engine, addon, native: loadNativeIfThere(), kvTokens })
-    log.info('backend chosen', { backend: gpu.name, why: 'COPAL_BACKEND is gpu' })
-    const background = createBackgroundSparseBackend({ ...engine, engine: 'gpu', kvTokens })
-    return byPriority({ serving: gpu, background })
-  } catch (error) {
-    if (!(error instanceof GpuUnavailableError)) throw error
-    throw new AppError('invalid_request', `COPAL_BACKEND is 'gpu'. ${error.message}`, { cause: error })
-  }
+  const addon = requireGpuAddon(options.loadGpu ?? loadGpu)
+  const gpu = createGpuBackend({ ...engine, addon, native: loadNativeIfThere() })
+  log.info('backend chosen', { backend: gpu.name, why: 'COPAL_BACKEND is gpu' })
+  return byPriority({ serving: gpu, background: createBackgroundSparseBackend({ ...engine, engine: 'gpu' }) })
 }
 
 /** Combines two backends and runs each set on that of its priority. */

@@ -11,6 +11,7 @@ import type {
   WeightSetSource,
 } from '../../../../gpu-node/src/serving/contract/backend.ts'
 import { addon, BACKENDS } from '../../../support/engine/backends.ts'
+import { GPU_BACKENDS, skipWithoutGpu } from '../../../support/engine/gpu.ts'
 import { skipWithoutAddon } from '../../../support/harness/skip-without-addon.ts'
 import {
   expectedScores,
@@ -43,7 +44,8 @@ function expectClose(actual: ArrayLike<number>, expected: ArrayLike<number>, tol
 }
 
 if (!addon) skipWithoutAddon('the sparse engine')
-describe.each(BACKENDS)('$name', ({ create, exactTolerance, selfTolerance }) => {
+skipWithoutGpu('the contract of backends')
+describe.each([...BACKENDS, ...GPU_BACKENDS])('$name', ({ create, exactTolerance, selfTolerance }) => {
   let tiny: TinyModel
   let backend: Backend
   let opened: Promise<Steps> | undefined
