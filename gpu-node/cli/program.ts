@@ -1,6 +1,7 @@
 import { Command, CommanderError } from 'commander'
 import manifest from './package.json' with { type: 'json' }
 import { toUserError } from '@copal/gpu-node/platform/user-error.ts'
+import { addAdvise } from './commands/advise.ts'
 import { addAlerts } from './commands/alerts.ts'
 import { addAudit } from './commands/audit.ts'
 import { addCanary } from './commands/canary.ts'
@@ -109,6 +110,7 @@ export async function createProgram(session: Session, options = { lab: true }): 
     addDrift,
     addAlerts,
     addEvaluate,
+    addAdvise,
     addLab,
     addKeys,
     addTenants,

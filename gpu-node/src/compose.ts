@@ -128,6 +128,7 @@ export async function startNode(settings: NodeSettings, environment: NodeProcess
       ...settings,
       kvTokens,
       workDir: join(home, 'work'),
+      freeWeightBytes: () => swap.freeBytes(),
       log,
     })
     const denseBytes = (backend.bytesPerWeight ?? 4) * parameterCount(model)

@@ -10,6 +10,7 @@ import {
 import { nodeId, nodeIdOfSecret } from '@copal/shared/wire/node-secret.ts'
 import { z } from 'zod'
 import type { KernelName, Precision } from '../native/addon.d.ts'
+import { FORM_SETTINGS, type FormSetting } from './serving/backends/sparse/form-choice.ts'
 import { MAX_THREADS, PRECISIONS } from './serving/contract/backend.ts'
 import { MAX_SCORING_SHARE } from './serving/engine/engine-policy.ts'
 
@@ -123,7 +124,10 @@ const environment = z
     ).default(SETTINGS.COPAL_REQUEST_TIMEOUT_MS.default),
     // Removed: ONNX Runtime had its CUDA and WebGPU libraries by it.
     COPAL_PROVIDER: z
-      .literal('cpu', { error: 'ONNX Runtime runs on the processor only. Leave this variable out; COPAL_BACKEND=gpu serves on a GPU' })
+      .literal('cpu', {
+        error:
+          'ONNX Runtime runs on the processor only. Leave this variable out; COPAL_BACKEND=gpu serves on a GPU',
+      })
       .optional(),
     COPAL_BACKEND: z
       .enum(['onnx', 'sparse', 'gpu', 'auto'], { error: "'onnx', 'sparse', 'gpu' or 'auto' is expected" })
@@ -135,6 +139,9 @@ const environment = z
           "'amx', 'avx512bf16', 'avx512vbmi2', 'avx512vnni', 'avx512', 'avx2', 'neon' or 'scalar' is expected; without it the machine's best is taken",
       })
       .optional(),
+    COPAL_FORM: z
+      .enum(FORM_SETTINGS, { error: "'auto', 'packed' or 'dense' is expected" })
+      .default(SETTINGS.COPAL_FORM.default),
     COPAL_PRECISION: precision.default(SETTINGS.COPAL_PRECISION.default),
     COPAL_HEAD_PRECISION: precision.default(SETTINGS.COPAL_HEAD_PRECISION.default),
     COPAL_LOG: z.enum(['plain', 'json'], { error: "'plain' or 'json' is expected" }).optional(),
@@ -208,6 +215,8 @@ export interface NodeSettings {
   gpu: string | null
   /** Kernel of the sparse engine; null for the fastest of the machine. */
   kernel: KernelName | null
+  /** Form in which the sparse engine stores pruned weights; `auto` takes what is faster on this machine. */
+  form: FormSetting
   /** Precision of the sparse engine's linears. */
   precision: Precision
   /** Precision of the sparse engine's head. */
@@ -265,6 +274,7 @@ export function readNodeSettings(env: Readonly<Record<string, string | undefined
     backend: read.COPAL_BACKEND,
     gpu: read.COPAL_GPU ?? null,
     kernel: read.COPAL_KERNEL ?? null,
+    form: read.COPAL_FORM,
     precision: read.COPAL_PRECISION,
     headPrecision: read.COPAL_HEAD_PRECISION,
     logFormat: read.COPAL_LOG ?? null,

@@ -138,6 +138,7 @@ const NODE = [
     'serving/masks',
     'serving/telemetry',
     'serving/grammar',
+    'serving/advice',
     'serving/backends',
     'serving/backends/onnx',
     'serving/backends/gpu',

@@ -395,6 +395,12 @@ export const SETTINGS = {
     default: 'int8',
     meaning: "The sparse engine's head: `bf16`, `int8` or `int4`.",
   },
+  COPAL_FORM: {
+    readers: ['node'],
+    default: 'auto',
+    meaning:
+      'How the sparse engine stores pruned weights: `packed` (without them), `dense` (with zeros, faster on some machines), or `auto`, what is faster on this machine and fits COPAL_WEIGHT_BYTES. The node measures that for a second when it first loads a mask of a kind. It changes no output.',
+  },
   COPAL_KERNEL: {
     readers: ['node'],
     unset: "the machine's best",

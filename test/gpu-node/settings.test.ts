@@ -34,6 +34,7 @@ test('the secret alone suffices, because everything else has a default', () => {
     kernel: null,
     precision: 'bf16',
     headPrecision: 'int8',
+    form: 'auto',
     logFormat: null,
     otel: {
       traces: null,

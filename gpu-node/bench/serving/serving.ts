@@ -1,9 +1,8 @@
-import type { Backend, SequenceWork, WeightSet } from '@copal/gpu-node/serving/contract/backend.ts'
-import { GREEDY } from './greedy.ts'
+import { decode, prefill, type LoadedWeights } from '@copal/gpu-node/serving/advice/decode-speed.ts'
 import { formatSpread, line, spread } from '../measurement/report.ts'
 
-const DECODE_STEPS = 32
-const CHUNK = 256
+export { decode, prefill }
+
 const PREFILLS = [
   { batch: 1, length: 128 },
   { batch: 1, length: 512 },
@@ -11,11 +10,9 @@ const PREFILLS = [
   { batch: 8, length: 512 },
 ]
 
-/** A weight set and the backend that runs it. */
-export interface ServedSet {
+/** A weight set with its name. */
+export interface ServedSet extends LoadedWeights {
   name: string
-  backend: Backend
-  weights: WeightSet
 }
 
 /** One case; it returns tokens per second over the whole batch. */
@@ -55,69 +52,4 @@ export async function benchServing(sets: readonly ServedSet[], repetitions: numb
     }
   }
   return [...figures].map(([key, values]) => line(key, formatSpread(spread(values), 'tokens/s')))
-}
-
-/**
- * Prefills `sequences` with `context` tokens, decodes `steps` tokens of each, and returns tokens per second of the
- * decoding.
- */
-export async function decode(
-  { backend, weights }: ServedSet,
-  sequences: number[],
-  context: number,
-  steps = DECODE_STEPS,
-): Promise<number> {
-  const last = await fill({ backend, weights }, sequences, context)
-  const startedMs = performance.now()
-  for (let step = 0; step < steps; step++) {
-    const work: SequenceWork[] = sequences.map((sequence, index) => ({
-      sequence,
-      tokens: Int32Array.of(last[index] ?? 0),
-      position: context + step,
-      output: 'token',
-    }))
-    const { outputs } = await backend.step({ weights, work, drop: [] })
-    outputs.forEach((output, index) => (last[index] = output.kind === 'token' ? output.token : 0))
-  }
-  const elapsedMs = performance.now() - startedMs
-  await backend.step({ weights, work: [], drop: sequences })
-  return (sequences.length * steps * 1000) / elapsedMs
-}
-
-/** Prefills `sequences` with `length` tokens each and returns tokens per second. */
-export async function prefill(
-  { backend, weights }: ServedSet,
-  sequences: number[],
-  length: number,
-): Promise<number> {
-  const startedMs = performance.now()
-  await fill({ backend, weights }, sequences, length)
-  const elapsedMs = performance.now() - startedMs
-  await backend.step({ weights, work: [], drop: sequences })
-  return (sequences.length * length * 1000) / elapsedMs
-}
-
-/** Feeds seeded tokens in chunks, all sequences in each step, and returns the token sampled after each sequence. */
-async function fill(
-  { backend, weights }: Omit<ServedSet, 'name'>,
-  sequences: number[],
-  length: number,
-): Promise<number[]> {
-  let last: number[] = []
-  for (let from = 0; from < length; from += CHUNK) {
-    const to = Math.min(from + CHUNK, length)
-    const work: SequenceWork[] = sequences.map((sequence) => ({
-      sequence,
-      tokens: Int32Array.from(
-        { length: to - from },
-        (_, index) => 100 + (((from + index + sequence) * 7919) % 30_000),
-      ),
-      position: from,
-      output: to === length ? 'token' : 'none',
-      ...(from === 0 ? { sampler: { ...GREEDY, promptTokens: length } } : {}),
-    }))
-    const { outputs } = await backend.step({ weights, work, drop: [] })
-    last = outputs.map((output) => (output.kind === 'token' ? output.token : 0))
-  }
-  return last
 }

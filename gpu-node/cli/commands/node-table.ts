@@ -20,6 +20,19 @@ export function nodeTable(nodes: readonly NodeEntry[], session: Pick<Session, 't
   )
 }
 
+/** Describes how nodes store pruned weights, a line for each weight set; empty when no node says. */
+export function describeForms(nodes: readonly NodeEntry[]): string {
+  return nodes
+    .flatMap(({ id, weight_sets: sets }) =>
+      sets.flatMap(({ version, form, form_reason: reason }) =>
+        form == null ? [] : `${id} stores ${formatMask(version)} ${FORM_WORDS[form] ?? form}: ${reason}`,
+      ),
+    )
+    .join('\n')
+}
+
+const FORM_WORDS: Record<string, string> = { both: 'packed and dense' }
+
 /**
  * Returns how many requests a node still has. The gateway's count and the node's own report may differ for a moment.
  */

@@ -1,4 +1,3 @@
-import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import {
@@ -17,17 +16,9 @@ import { followUpdate } from '../../../gpu-node/cli/api/follow-update.ts'
 import { listOf, type ApiClient } from '../../../gpu-node/cli/api/api-client.ts'
 import type { ProgressBar } from '../../../gpu-node/cli/output/progress-bar.ts'
 import { formatMask, formatPerplexity } from '../../../gpu-node/src/platform/quantities.ts'
-import { splitIntoTexts } from '../../../gpu-node/cli/input/text-file.ts'
+import { splitBundledText } from '../../../gpu-node/cli/input/bundled-text.ts'
 
 const DOMAIN = 'general'
-const TEXT_CHARACTERS = 1500
-/**
- * How much of the rest is imported: what one update takes, and a quarter more, which is held out. More would start further
- * updates by itself, of text that is nobody's traffic.
- */
-const IMPORT_CHARACTERS = 60_000
-/** How much of the bundled text becomes the general holdout: about 5,000 tokens, which two cores score in some 20 s. */
-const HOLDOUT_CHARACTERS = 20_000
 const TEXTS_PER_REQUEST = 50
 const POLL_MS = 500
 /** Texts travel through a queue. When none has arrived for this long, no more will. */
@@ -50,7 +41,7 @@ export async function firstUpdate(
   if (masks.length > 0 && (await hasEnded(client))) return undefined
   const running = await findUpdate(client)
   if (running === undefined) {
-    const { texts, heldOut } = splitBundledText()
+    const { texts, heldOut } = splitBundledText(join(import.meta.dirname, '..', '..', '..'))
     await setGeneralHoldout(client, heldOut)
     await importBundledText(client, texts, bar, signal)
   }
@@ -75,20 +66,6 @@ async function findUpdate(client: ApiClient): Promise<UpdateEntry | undefined> {
 
 async function hasEnded(client: ApiClient): Promise<boolean> {
   return (await findUpdate(client)) === undefined
-}
-
-/** Returns two disjoint parts of the bundled text, each of both books: what to import, and what to hold out. */
-function splitBundledText(): { texts: string[]; heldOut: string[] } {
-  const text = readFileSync(join(import.meta.dirname, 'texts', 'general.txt'), 'utf8')
-  const all = splitIntoTexts(text, TEXT_CHARACTERS)
-  const heldOut = spread(all, Math.round(HOLDOUT_CHARACTERS / TEXT_CHARACTERS))
-  const others = all.filter((each) => !heldOut.includes(each))
-  return { texts: spread(others, Math.round(IMPORT_CHARACTERS / TEXT_CHARACTERS)), heldOut }
-}
-
-/** Picks `count` texts, evenly spread over all of them. */
-function spread(texts: readonly string[], count: number): string[] {
-  return Array.from({ length: count }, (_, index) => texts[Math.floor((index * texts.length) / count)] ?? '')
 }
 
 /** Sets the general holdout, unless there is one. */

@@ -1,10 +1,12 @@
 import { join } from 'node:path'
 import { dashboardLink } from '@copal/shared/wire/admin-session.ts'
 import { createApiClient } from '../../../gpu-node/cli/api/api-client.ts'
+import { advisedService } from '../../../gpu-node/cli/input/advised-service.ts'
 import { createProgressBar } from '../../../gpu-node/cli/output/progress-bar.ts'
 import { isFullDisk } from '../../../gpu-node/src/platform/full-disk.ts'
 import { formatMask } from '../../../gpu-node/src/platform/quantities.ts'
 import type { NodeMessage } from '../../../gpu-node/src/platform/supervisor.ts'
+import { readHint } from '../../../gpu-node/src/serving/advice/advice-hint.ts'
 import { toUserError } from '../../../gpu-node/src/platform/user-error.ts'
 import { offerNative } from '../build-native.mjs'
 import { ensureDashboard } from '../dashboard/ensure-dashboard.ts'
@@ -195,6 +197,10 @@ async function run(
       dashboardLink: link?.url,
     }),
   )
+  const advised = { cwd: settings.root, env: process.env }
+  const activeMask = model.copal.mask_version === 0 ? null : serving
+  const hint = await readHint(advisedService(advised, activeMask))
+  if (hint !== undefined) print(`copal advise measured here: ${hint}\n`)
   if (settings.inspectorPorts) {
     process.stdout.write(renderDevelopmentBanner(settings, home, settings.inspectorPorts))
     restartOnChange(supervisedNode, settings, signal)

@@ -356,6 +356,14 @@ export const nodeEntry = z.object({
       state: z.string(),
       requests: count,
       bytes: count.nullable().optional().describe('Bytes that it takes in memory.'),
+      form: z
+        .string()
+        .nullable()
+        .optional()
+        .describe(
+          "How its pruned weights are stored: 'packed', 'dense' (with zeros) or 'both'; null if nothing is pruned.",
+        ),
+      form_reason: z.string().nullable().optional().describe('Why the node stores them so.'),
       error: z.string().nullable().optional().describe('Why the node could not load it.'),
     }),
   ),

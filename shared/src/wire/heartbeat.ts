@@ -8,6 +8,9 @@ import { nodeId } from './node-secret.ts'
 import { nodePrefixes } from './prefix.ts'
 import { pruneMethod } from './prune-method.ts'
 
+/** Maximum characters of the reason of a form. */
+const MAX_FORM_REASON = 512
+
 /** The state of a weight set on a node. */
 export const weightSetState = z.object({
   version: count,
@@ -15,6 +18,10 @@ export const weightSetState = z.object({
   requests: count,
   /** Bytes that it takes in memory; absent from older nodes. */
   bytes: count.optional(),
+  /** How its pruned weights are stored, and why; absent from older nodes, and where nothing is pruned. */
+  form: z
+    .object({ name: z.enum(['packed', 'dense', 'both']), why: z.string().max(MAX_FORM_REASON) })
+    .optional(),
   error: z.string().max(1024).optional(),
 })
 

@@ -75,7 +75,15 @@ const LINES = [
   'tenants cache a --clear',
 ]
 /** These ask nobody, or with a model's help: `masks import` is in `mask-files.test.ts`. */
-const ASK_NOBODY = ['methods', 'lab', 'nodes secret', 'masks inspect', 'masks build', 'masks import']
+const ASK_NOBODY = [
+  'methods',
+  'lab',
+  'advise',
+  'nodes secret',
+  'masks inspect',
+  'masks build',
+  'masks import',
+]
 
 interface Answer {
   status: number

@@ -11,11 +11,13 @@ export function nodeEntry(node: NodeView): NodeEntry {
     draining: node.draining,
     drained_by_operator: node.drainedByOperator,
     active_version: node.activeVersion,
-    weight_sets: node.weightSets.map(({ version, state, requests, bytes, error }) => ({
+    weight_sets: node.weightSets.map(({ version, state, requests, bytes, form, error }) => ({
       version,
       state,
       requests,
       bytes: bytes ?? null,
+      form: form?.name ?? null,
+      form_reason: form?.why ?? null,
       error: error ?? null,
     })),
     weight_memory: node.memory

@@ -5,6 +5,8 @@ import type { KernelName, Precision } from '../../../native/addon.d.ts'
 import type { Backend, WeightSet } from '../contract/backend.ts'
 import { createOnnxBackend } from './onnx/onnx-backend.ts'
 import { createBackgroundSparseBackend } from './background-sparse.ts'
+import type { FormSetting } from './sparse/form-choice.ts'
+import { createFormMeter } from './sparse/form-figures.ts'
 import { createSparseBackend } from './sparse/sparse-backend.ts'
 import { loadNative, loadNativeIfThere, NativeUnavailableError } from '../../platform/native-addon.ts'
 import { loadGpu } from '../../platform/gpu-addon.ts'
@@ -21,6 +23,14 @@ export interface ChooseBackendOptions {
   headPrecision: Precision
   threads: number | null
   kvTokens: number | null
+  /** Form of pruned weights in the sparse engine; `packed` by default. */
+  form?: FormSetting
+  /** Requests that run at once at most; null for the engine's default. */
+  maxRunning?: number | null
+  /** Folder of what is kept between starts: the measured speeds of the forms. Nothing is measured without it. */
+  cacheDir?: string
+  /** Returns the memory that is left for weight sets; no limit by default. */
+  freeWeightBytes?: () => number
   /** Scratch space of the ONNX backend. */
   workDir: string
   log: Pick<Log, 'info' | 'warn'>
@@ -54,7 +64,17 @@ export function chooseBackend(options: ChooseBackendOptions): Backend {
     const { precision, headPrecision } = options
     const engine = { threads, kernel: options.kernel ?? undefined, precision, headPrecision, log }
     const kvTokens = options.kvTokens ?? undefined
-    const sparse = createSparseBackend({ ...engine, addon: load(), kvTokens })
+    const { cacheDir } = options
+    const addon = load()
+    const sparse = createSparseBackend({
+      ...engine,
+      addon,
+      kvTokens,
+      form: options.form,
+      formMeter: cacheDir === undefined ? undefined : createFormMeter({ addon, cacheDir, log }),
+      streams: options.maxRunning ?? undefined,
+      freeWeightBytes: options.freeWeightBytes,
+    })
     const why = wanted === 'auto' ? 'the addon loads' : 'COPAL_BACKEND is sparse'
     log.info('backend chosen', { backend: sparse.name, why })
     return byPriority({

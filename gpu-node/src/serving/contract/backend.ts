@@ -36,6 +36,8 @@ export interface WeightSet {
   readonly paged: boolean
   /** Memory that it takes, with what it shares with other sets; absent where the backend does not know. */
   readonly bytes?: number
+  /** How its pruned weights are stored, and why, for people; absent where nothing is pruned or there is no choice. */
+  readonly form?: { readonly name: 'packed' | 'dense' | 'both'; readonly why: string }
   /** Settles when the set can no longer run: with the cause, or with undefined after `release`. */
   readonly ended: Promise<Error | undefined>
 }

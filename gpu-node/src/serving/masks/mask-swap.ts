@@ -333,6 +333,7 @@ export function createMaskSwap(deps: MaskSwapDeps): MaskSwap {
           state: entry.state,
           requests: deps.engine.requestsOn(entry.version),
           ...(entry.weights?.bytes === undefined ? {} : { bytes: entry.weights.bytes }),
+          ...(entry.weights?.form === undefined ? {} : { form: entry.weights.form }),
           ...(entry.state === 'failed' ? { error: reasonOf(entry.cause).slice(0, 1024) } : {}),
         })),
     unheld: () => unheld.map((name) => ({ version: name.version, bytes: bytesOf(name) })),

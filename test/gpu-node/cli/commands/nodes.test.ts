@@ -74,6 +74,21 @@ test('nodes are listed with their state, and one without requests is drained', a
   ])
 })
 
+test('nodes that say how they store pruned weights have a line for each weight set, with the reason', async () => {
+  const sets = [
+    { version: 0, state: 'ready', requests: 0, form: null, form_reason: null },
+    { version: 4, state: 'ready', requests: 2, form: 'both', form_reason: 'measured: packed runs 1.30 ×' },
+  ]
+  lists = [
+    [
+      { ...NODE, weight_sets: sets },
+      { ...NODE, id: 'node-2' },
+    ],
+  ]
+  const { stdout } = await copal('nodes')
+  expect(stdout.split('\n\n')[1]).toBe('node-1 stores m4 packed and dense: measured: packed runs 1.30 ×\n')
+})
+
 test('a node shows the memory of its weight sets, what has no room in it, and its device', async () => {
   const weight_memory = { budget_bytes: 2e9, free_bytes: 5e8, unheld: [{ version: 3, bytes: 7e8 }] }
   lists = [[{ ...NODE, weight_memory, device: 'NVIDIA L4, vulkan, gpu-bf16' }]]

@@ -181,8 +181,13 @@ function describeSets({ weight_sets: sets, weight_memory: memory }: NodeEntry): 
   const unheld = (memory?.unheld ?? []).map(
     ({ version, bytes }) => `${shortMaskName(version)} has no room, ${formatBytes(bytes)}`,
   )
-  const held = sets.map(({ version, state, bytes, error }) =>
-    [`${shortMaskName(version)} ${state}`, bytes == null ? '' : formatBytes(bytes), error ?? '']
+  const held = sets.map(({ version, state, bytes, form, form_reason: reason, error }) =>
+    [
+      `${shortMaskName(version)} ${state}`,
+      bytes == null ? '' : formatBytes(bytes),
+      form == null ? '' : `stored ${form} (${reason})`,
+      error ?? '',
+    ]
       .filter((part) => part !== '')
       .join(', '),
   )

@@ -15,6 +15,7 @@ import {
   requireTargets,
   type Samplers,
 } from '../../sampling/sequence-samplers.ts'
+import type { FormChoice } from './form-choice.ts'
 import { placesInMask, type MaskPlaces } from './mask-locations.ts'
 import { isDeviceLost, type ModelEngine } from './model-engine.ts'
 import { readTokenScores } from './read-token-scores.ts'
@@ -25,6 +26,8 @@ export interface EngineBackendOptions {
   bytesPerWeight: number
   /** Creates the engine of a model. */
   createEngine: (model: DenseModel) => ModelEngine
+  /** Chooses the form of a set's pruned weights; without it they are packed. */
+  chooseForm?: (config: LlamaConfig, engine: ModelEngine, places: MaskPlaces) => Promise<FormChoice>
   /** Creates the loops over the logits of a weight set. */
   createLogitKernels: (vocabSize: number) => LogitKernels
   /** Threads that pack the first set. While a set serves, half of them pack. */
@@ -43,8 +46,16 @@ export interface EngineBackend extends Backend {
   provokePanic(): void
 }
 
+/** An engine, and the number of weight sets that are loaded or load. The last one to leave closes it. */
+interface SharedEngine {
+  engine: ModelEngine
+  uses: number
+}
+
 interface LoadedSet {
   engine: ModelEngine
+  /** Closes the engine if no other set uses it. */
+  leave: () => Promise<void>
   handle: EngineWeights
   config: LlamaConfig
   samplers: Samplers
@@ -66,19 +77,28 @@ const SAMPLING_TURN_MS = 2
  * device, sampling on the event loop.
  *
  * Sets of one model share an engine with its key/value pages, and all weights that a mask does not change. Steps of
- * different sets run one at a time. When an engine has lost its device, its sets end, and the next load gets a new engine.
+ * different sets run one at a time. The last set to be released closes the engine. When an engine has lost its device, its sets end, and the next load gets a new engine.
  */
 export function createEngineBackend(options: EngineBackendOptions): EngineBackend {
   const { packThreads, log } = options
-  const engines = new Map<string, ModelEngine>()
+  const engines = new Map<string, SharedEngine>()
   const sets = new Map<WeightSet, LoadedSet>()
 
-  const engineOf = (model: DenseModel): ModelEngine => {
-    const known = engines.get(model.master.path)
-    if (known) return known
-    const engine = options.createEngine(model)
-    engines.set(model.master.path, engine)
-    return engine
+  /** Returns the engine of a model for one more weight set. */
+  const enter = (model: DenseModel): Pick<LoadedSet, 'engine' | 'leave'> => {
+    const { path } = model.master
+    const shared = engines.get(path) ?? { engine: options.createEngine(model), uses: 0 }
+    engines.set(path, shared)
+    shared.uses += 1
+    return {
+      engine: shared.engine,
+      async leave() {
+        shared.uses -= 1
+        if (shared.uses > 0) return
+        if (engines.get(path) === shared) engines.delete(path)
+        await shared.engine.close()
+      },
+    }
   }
 
   /** Runs an action of an engine. If its device is lost, no set can run on it any more. */
@@ -92,12 +112,15 @@ export function createEngineBackend(options: EngineBackendOptions): EngineBacken
   }
 
   function abandon(engine: ModelEngine, cause: AppError): void {
-    for (const [path, known] of engines) if (known === engine) engines.delete(path)
+    for (const [path, known] of engines) if (known.engine === engine) engines.delete(path)
     for (const [weights, loaded] of sets) {
       if (loaded.engine !== engine) continue
       sets.delete(weights)
       // Frees what is on the processor. A lost device has freed its own memory.
-      void engine.release(loaded.handle).catch(() => undefined)
+      void engine
+        .release(loaded.handle)
+        .then(loaded.leave)
+        .catch(() => undefined)
       loaded.end(cause)
     }
   }
@@ -110,13 +133,23 @@ export function createEngineBackend(options: EngineBackendOptions): EngineBacken
       const { model, maskPath, version } = source
       const startedMs = performance.now()
       const places = maskPath === null ? NO_MASK : await placesInMask(maskPath, model.config, model.master)
-      const engine = engineOf(model)
-      // Packing leaves half of the processors to sets that already serve.
-      const threads = sets.size === 0 ? packThreads : Math.max(1, packThreads >> 1)
-      const handle = await onEngine(engine, () => engine.load(model, maskPath, places, threads))
+      const { engine, leave } = enter(model)
+      let choice: FormChoice | undefined
+      let handle: EngineWeights
+      try {
+        if (places.size > 0) choice = await options.chooseForm?.(model.config, engine, places)
+        // Packing leaves half of the processors to sets that already serve.
+        const threads = sets.size === 0 ? packThreads : Math.max(1, packThreads >> 1)
+        const stored = choice && { form: choice.form, denseFrom: choice.denseFrom }
+        handle = await onEngine(engine, () => engine.load(model, maskPath, places, threads, stored))
+      } catch (thrown) {
+        await leave().catch(() => undefined)
+        throw thrown
+      }
       const { promise: ended, resolve } = Promise.withResolvers<Error | undefined>()
       const loaded: LoadedSet = {
         engine,
+        leave,
         handle,
         config: model.config,
         samplers: createSamplers(options.createLogitKernels(model.config.vocabSize)),
@@ -126,16 +159,27 @@ export function createEngineBackend(options: EngineBackendOptions): EngineBacken
       try {
         await onEngine(engine, () => runSelfTest(loaded))
       } catch (thrown) {
-        await engine.release(handle)
+        await engine
+          .release(handle)
+          .then(leave)
+          .catch(() => undefined)
         throw thrown
       }
-      const weights: WeightSet = { version, source, paged: true, bytes: handle.bytes, ended }
+      const weights: WeightSet = {
+        version,
+        source,
+        paged: true,
+        bytes: handle.memoryBytes,
+        ...(choice ? { form: { name: choice.form, why: choice.why } } : {}),
+        ended,
+      }
       sets.set(weights, loaded)
       log?.info('weight set loaded', {
         version,
         priority: source.priority,
         kernel: engine.native.kernel,
         megabytes: Math.round(handle.bytes / 1e6),
+        ...(choice ? { form: choice.form, why: choice.why } : {}),
         ms: Math.round(performance.now() - startedMs),
       })
       return weights
@@ -163,11 +207,12 @@ export function createEngineBackend(options: EngineBackendOptions): EngineBacken
       if (!loaded) return void (await weights.ended)
       sets.delete(weights)
       await loaded.engine.release(loaded.handle)
+      await loaded.leave()
       loaded.end(undefined)
     },
 
     usage() {
-      const all = [...engines.values()].map((engine) => engine.usage())
+      const all = [...engines.values()].map(({ engine }) => engine.usage())
       const total = (of: (usage: ReturnType<ModelEngine['usage']>) => number) =>
         all.reduce((sum, usage) => sum + of(usage), 0)
       return {
@@ -176,7 +221,7 @@ export function createEngineBackend(options: EngineBackendOptions): EngineBacken
         ownPages: total(({ ownPages }) => ownPages),
       }
     },
-    provokePanic: () => engines.forEach((engine) => engine.provokePanic()),
+    provokePanic: () => engines.forEach(({ engine }) => engine.provokePanic()),
   }
 }
 
@@ -236,24 +281,23 @@ async function outputsOf(
 }
 
 /**
- * Runs a fixed prompt at once, and again with its last token through the cache. It takes only two steps, because streams
- * of the serving sets wait for them.
+ * Runs a fixed prompt at once, and again with its last token through the cache. Each step has few tokens, because streams
+ * of the serving sets wait for it, and run a step of their own before the next one.
  *
  * @throws AppError `node_failed` unless the logits are finite and agree
  */
 async function runSelfTest({ engine, handle, config }: LoadedSet): Promise<void> {
   const prompt = selfTestPrompt(config.vocabSize)
   const last = prompt.length - 1
-  const logitsAfter = (...work: SequenceWork[]) =>
-    engine.step(handle, work, [], async (_, read) => {
+  const logitsAfter = (work: SequenceWork) =>
+    engine.step(handle, [work], [], async (_, read) => {
       const logits = new Float32Array(config.vocabSize)
       read(0, logits)
       return logits
     })
-  const whole = await logitsAfter(
-    { sequence: 0, tokens: prompt, position: 0, output: 'token' },
-    { sequence: 1, tokens: prompt.subarray(0, last), position: 0, output: 'none' },
-  )
+  const whole = await logitsAfter({ sequence: 0, tokens: prompt, position: 0, output: 'token' })
+  const first: SequenceWork = { sequence: 1, tokens: prompt.subarray(0, last), position: 0, output: 'none' }
+  await engine.step(handle, [first], [], async () => undefined)
   const cached = await logitsAfter({
     sequence: 1,
     tokens: prompt.subarray(last),

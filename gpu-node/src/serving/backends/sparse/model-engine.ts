@@ -10,6 +10,7 @@ import type {
   ModelShape,
   Precision,
   StepOutput,
+  WeightSource,
 } from '../../../../native/addon.d.ts'
 import { addonErrorCode } from '../../../platform/native-addon.ts'
 import { ropeFrequencies } from '../../../pruning/graph/rope.ts'
@@ -31,7 +32,7 @@ export const SELF_TEST_TOKENS = 8 * 2 * PAGE_TOKENS
 /** What the engines of the native addon and of the GPU addon have in common. */
 export interface AddonEngine extends Pick<
   Engine,
-  'load' | 'step' | 'logits' | 'release' | 'usage' | 'provokePanic'
+  'load' | 'step' | 'logits' | 'release' | 'close' | 'usage' | 'provokePanic'
 > {
   readonly kernel: string
 }
@@ -65,7 +66,10 @@ export interface ModelEngine<E extends AddonEngine = AddonEngine> {
     maskPath: string | null,
     places: MaskPlaces,
     threads: number,
+    stored?: Pick<WeightSource, 'form' | 'denseFrom'>,
   ): Promise<EngineWeights>
+  /** Runs something between two steps, which wait for it. */
+  betweenSteps<T>(run: () => Promise<T>): Promise<T>
   /**
    * Runs a step, then `finish` before any other step, because logits are those of the last step. `results` are the
    * log-likelihoods, with their alternatives, and the hidden sums of all work, concatenated in order.
@@ -82,6 +86,8 @@ export interface ModelEngine<E extends AddonEngine = AddonEngine> {
   release(weights: EngineWeights): Promise<void>
   /** Returns the held sequences, the written pages, and the pages allocated for callers without a scheduler. */
   usage(): { sequences: number; pages: number; ownPages: number }
+  /** Ends its threads and frees the memory of keys and values, after the steps that were requested before. */
+  close(): Promise<void>
   /** For tests. */
   provokePanic(): void
 }
@@ -121,7 +127,8 @@ export function createModelEngine<E extends AddonEngine>(
 
   return {
     native: engine,
-    async load(model, maskPath, places, packThreads) {
+    betweenSteps: inTurn,
+    async load(model, maskPath, places, packThreads, stored = {}) {
       const tensor = placeIn(model)
       const linearPlace = (name: string): LinearPlace => ({
         dense: tensor(name),
@@ -131,6 +138,7 @@ export function createModelEngine<E extends AddonEngine>(
         engine.load({
           masterPath: model.master.path,
           maskPath,
+          ...stored,
           embedding: tensor('model.embed_tokens.weight'),
           head: tensor(config.tiedEmbedding ? 'model.embed_tokens.weight' : 'lm_head.weight'),
           finalNorm: tensor('model.norm.weight'),
@@ -162,6 +170,7 @@ export function createModelEngine<E extends AddonEngine>(
       const { sequences, writtenPages } = engine.usage()
       return { sequences, pages: writtenPages, ownPages: ownPages.usage().pages }
     },
+    close: () => inTurn(() => explain(engine.close())),
     provokePanic: () => engine.provokePanic(),
   }
 }

@@ -4,6 +4,8 @@ import type { Addon, KernelName, Precision } from '../../../../native/addon.d.ts
 import type { Log } from '../../../platform/log.ts'
 import { MAX_THREADS } from '../../contract/backend.ts'
 import { BYTES_PER_WEIGHT, createEngineBackend, type EngineBackend } from './engine-backend.ts'
+import { chooseForm, formBytes, type FormSetting } from './form-choice.ts'
+import { keptPattern, type FormMeter } from './form-figures.ts'
 import { createModelEngine, SELF_TEST_TOKENS } from './model-engine.ts'
 import { createNativeLogitKernels } from './native-logit-kernels.ts'
 
@@ -22,10 +24,19 @@ export interface SparseBackendOptions {
   kvTokens?: number | undefined
   /** Tokens of callers that pass no pages, such as benchmarks; none by default. Self-tests have pages of their own. */
   ownTokens?: number | undefined
+  /** Form of pruned weights; `packed` by default. */
+  form?: FormSetting | undefined
+  /** Gives the figures from which `auto` chooses a form; without it `auto` takes the packed form. */
+  formMeter?: FormMeter | undefined
+  /** Requests that are expected to run at once; 8 by default. */
+  streams?: number | undefined
+  /** Returns the memory that is left for weight sets; no limit by default. */
+  freeWeightBytes?: (() => number) | undefined
   log?: Pick<Log, 'info'> | undefined
 }
 
 const DEFAULT_HEAD_PRECISION: Precision = 'int8'
+const DEFAULT_STREAMS = 8
 
 /**
  * Creates the backend that runs weight sets on the processor with the Rust addon.
@@ -58,6 +69,22 @@ export function createSparseBackend(options: SparseBackendOptions): EngineBacken
         kvTokens: options.kvTokens ?? 4 * config.contextLength,
         ownTokens: SELF_TEST_TOKENS + (options.ownTokens ?? 0),
       }),
+    async chooseForm(config, engine, places) {
+      const kept = keptPattern(places, config)
+      const subject = { config, precision, kernel: engine.native.kernel, threads, kept }
+      // int4 has one form.
+      const meter = precision === 'int4' ? undefined : options.formMeter
+      const figures = await meter?.figures(subject, (piece) => engine.betweenSteps(piece))
+      return chooseForm({
+        wanted: options.form ?? 'packed',
+        precision,
+        figures: figures ?? null,
+        streams: options.streams ?? DEFAULT_STREAMS,
+        bytes: formBytes(precision, kept.weights, kept.share),
+        // Its successor is loaded while it still serves.
+        fits: (bytes) => 2 * bytes <= (options.freeWeightBytes?.() ?? Infinity),
+      })
+    },
     createLogitKernels: (vocabSize) => createNativeLogitKernels(addon, vocabSize, kernel),
     packThreads: threads,
     log,

@@ -1,0 +1,118 @@
+import type { Precision } from '../../../native/addon.d.ts'
+import type { Spread } from '../../platform/spread.ts'
+
+/** A way to serve the model: a mask or none, a precision, and the form of pruned weights. */
+export interface AdviceSubject {
+  /** Name of the mask, like `m3` or a file; null is dense. */
+  mask: string | null
+  precision: Precision
+  /** Null where there is no choice: without a mask, and in int4. */
+  form: 'packed' | 'dense' | null
+}
+
+/** What a way to serve the model costs and gives. */
+export interface AdviceRow extends AdviceSubject {
+  /** Bytes that the weights take in memory. */
+  bytes: number
+  /** Tokens per second of one stream. */
+  oneStream: Spread
+  /** Tokens per second of eight streams together. */
+  eightStreams: Spread
+  /** Tokens per second of a prompt. */
+  prefill: Spread
+  perplexity: number
+}
+
+/** The advice for a machine and its masks. */
+export interface Advice {
+  /** How it is served now; null if that was not measured. */
+  current: AdviceRow | null
+  /** A row that is much faster at almost the same perplexity; null if there is none. */
+  better: { row: AdviceRow; timesAsFast: number; timesPerplexity: number } | null
+  /** One sentence for people. */
+  sentence: string
+}
+
+/** A row is advised that is this many times as fast … */
+const MIN_TIMES_AS_FAST = 1.2
+/** … at no more than this many times the perplexity. */
+const MAX_TIMES_PERPLEXITY = 1.01
+
+/** Returns the speed by which rows are compared: the geometric mean of one stream and eight. */
+export function speedOf({ oneStream, eightStreams }: AdviceRow): number {
+  return Math.sqrt(oneStream.median * eightStreams.median)
+}
+
+/**
+ * Returns the rows that no other row beats: one that is at least as good in speed, bytes and perplexity, and better in
+ * one of them.
+ */
+export function frontOf(rows: readonly AdviceRow[]): ReadonlySet<AdviceRow> {
+  const costs = (row: AdviceRow) => [1 / speedOf(row), row.bytes, row.perplexity]
+  const beats = (a: readonly number[], b: readonly number[]) =>
+    a.every((cost, index) => cost <= (b[index] as number)) &&
+    a.some((cost, index) => cost < (b[index] as number))
+  return new Set(rows.filter((row) => !rows.some((other) => beats(costs(other), costs(row)))))
+}
+
+/**
+ * Advises on rows that were measured together.
+ *
+ * @param now how the model is served now; a null form means that the node chooses it, so that the faster one counts
+ */
+export function advise(rows: readonly AdviceRow[], now: AdviceSubject): Advice {
+  const isNow = (row: AdviceRow) =>
+    row.mask === now.mask &&
+    row.precision === now.precision &&
+    (now.form === null || row.form === null || row.form === now.form)
+  const fastest = (some: readonly AdviceRow[]) => some.toSorted((a, b) => speedOf(b) - speedOf(a))[0] ?? null
+  const current = fastest(rows.filter(isNow))
+  if (current === null) {
+    const best = fastest(rows)
+    const sentence = best === null ? 'Nothing was measured.' : `${describeSubject(best)} is the fastest here.`
+    return { current, better: null, sentence }
+  }
+  const timesAsFast = (row: AdviceRow) => speedOf(row) / speedOf(current)
+  const timesPerplexity = (row: AdviceRow) => row.perplexity / current.perplexity
+  const row = fastest(
+    rows.filter(
+      (each) => timesPerplexity(each) <= MAX_TIMES_PERPLEXITY && timesAsFast(each) >= MIN_TIMES_AS_FAST,
+    ),
+  )
+  if (row === null) {
+    return {
+      current,
+      better: null,
+      sentence:
+        `Stay with ${describeSubject(current)}: nothing measured here is ${MIN_TIMES_AS_FAST} × as fast ` +
+        'at 1 % more perplexity or less.',
+    }
+  }
+  const better = { row, timesAsFast: timesAsFast(row), timesPerplexity: timesPerplexity(row) }
+  const sentence =
+    `${describeSubject(row)} is ${better.timesAsFast.toFixed(2)} × as fast as ${describeSubject(current)}, ` +
+    `as it is served now, at ${describeChange(better.timesPerplexity)}: ${remedy(current, row)}.`
+  return { current, better, sentence }
+}
+
+/** Describes a way to serve the model: `bf16 under m3, packed`. */
+export function describeSubject({ mask, precision, form }: AdviceSubject): string {
+  const weights = mask === null ? `${precision} dense` : `${precision} under ${mask}`
+  return form === null ? weights : `${weights}, ${form === 'dense' ? 'stored dense' : 'packed'}`
+}
+
+function describeChange(timesPerplexity: number): string {
+  const percent = (timesPerplexity - 1) * 100
+  if (Math.abs(percent) < 0.05) return 'the same perplexity'
+  return `${Math.abs(percent).toFixed(1)} % ${percent > 0 ? 'more' : 'less'} perplexity`
+}
+
+function remedy(current: AdviceSubject, row: AdviceSubject): string {
+  const settings = [
+    ...(row.precision === current.precision ? [] : [`COPAL_PRECISION=${row.precision}`]),
+    ...(row.form === current.form || row.form === null ? [] : [`COPAL_FORM=${row.form}`]),
+  ]
+  const steps = settings.length > 0 ? [`restart the node with ${settings.join(' ')}`] : []
+  if (row.mask !== current.mask) steps.push(`serve ${row.mask ?? 'the dense weights'}`)
+  return steps.join(' and ')
+}

@@ -1,0 +1,125 @@
+import type { Precision } from '../../../../native/addon.d.ts'
+import type { FormFigures } from './form-figures.ts'
+
+/** `auto` takes the form that is faster on this machine; the others are taken whatever they cost. */
+export const FORM_SETTINGS = ['auto', 'packed', 'dense'] as const
+/** The setting of the form of pruned weights. */
+export type FormSetting = (typeof FORM_SETTINGS)[number]
+
+/** The form in which a weight set stores its pruned linears, and why. The form changes no bit of any output. */
+export interface FormChoice {
+  form: 'packed' | 'dense' | 'both'
+  /** With `both`: the smallest number of tokens at once that the dense form multiplies. */
+  denseFrom: number
+  /** For people: the measured ratios, or the setting. */
+  why: string
+}
+
+/** What a choice depends on. */
+export interface FormQuestion {
+  wanted: FormSetting
+  precision: Precision
+  /** Null when nothing was measured. */
+  figures: FormFigures | null
+  /** Requests that are expected to run at once. */
+  streams: number
+  /** Bytes of a weight set in each form. */
+  bytes: { packed: number; dense: number }
+  /** Whether a weight set of so many bytes fits the memory for weight sets. */
+  fits: (bytes: number) => boolean
+}
+
+/** A form that is taken by measurement is at least this fast, relative to dense: at one stream, at eight and in prefill. */
+export const MIN_SPEED = 0.97
+/** Keeping both forms must be this much faster than the better one alone, because it takes the memory of both. */
+const MIN_GAIN_OF_BOTH = 1.1
+/** Streams at which the rule looks whatever is expected: as many tokens share one pass over the weights. */
+const MAX_STREAMS = 8
+
+/**
+ * Chooses the form of a weight set.
+ *
+ * A form qualifies if it is at least {@link MIN_SPEED} × as fast as dense at one stream, at eight streams and in prefill.
+ * Of those that qualify and fit the memory, the one with the best mean speed is taken: the geometric mean at one stream
+ * and at the expected number of streams. Equal means prefer the packed form, which takes less memory. If no fast form
+ * fits, the packed one is taken.
+ */
+export function chooseForm(question: FormQuestion): FormChoice {
+  const { wanted, precision, figures, bytes, fits } = question
+  if (precision === 'int4') return { form: 'dense', denseFrom: 0, why: 'int4 is always stored dense' }
+  const measured = figures === null ? '' : describeFigures(figures)
+  if (wanted !== 'auto') {
+    const why = [`COPAL_FORM is ${wanted}`, measured].filter(Boolean).join('; ')
+    return { form: wanted, denseFrom: 0, why }
+  }
+  if (figures === null) return { form: 'packed', denseFrom: 0, why: 'not measured on this machine' }
+
+  const candidates = candidateForms(figures, question.streams)
+    .filter(({ slowest }) => slowest >= MIN_SPEED)
+    .toSorted((a, b) => b.mean - a.mean)
+  const single = candidates.find(({ form }) => form !== 'both')
+  const paying = candidates.filter(
+    ({ form, mean }) => form !== 'both' || mean >= MIN_GAIN_OF_BOTH * (single?.mean ?? 1),
+  )
+  const needed = { ...bytes, both: bytes.packed + bytes.dense }
+  const best = paying.find(({ form }) => form === 'packed' || fits(needed[form]))
+  if (best) return { form: best.form, denseFrom: best.denseFrom, why: measured }
+  const why = `${measured}; the dense form does not fit the memory for weight sets (COPAL_WEIGHT_BYTES)`
+  return { form: 'packed', denseFrom: 0, why }
+}
+
+interface Candidate {
+  form: FormChoice['form']
+  denseFrom: number
+  /** Mean speed relative to dense. */
+  mean: number
+  slowest: number
+}
+
+function candidateForms({ counts, prefill }: FormFigures, streams: number): Candidate[] {
+  const expected = Math.min(streams, MAX_STREAMS)
+  const candidate = (form: FormChoice['form'], denseFrom: number): Candidate => {
+    /** Speed of the form relative to dense. */
+    const at = (tokens: number, packed: number) => (tokens >= denseFrom ? 1 : packed)
+    const speeds = counts.map(({ tokens, packedSpeed }) => ({ tokens, speed: at(tokens, packedSpeed) }))
+    const speedAt = (tokens: number) => speeds.findLast((count) => count.tokens <= tokens)?.speed ?? 1
+    return {
+      form,
+      denseFrom: form === 'both' ? denseFrom : 0,
+      mean: Math.sqrt(speedAt(1) * speedAt(expected)),
+      slowest: Math.min(speedAt(1), speedAt(MAX_STREAMS), at(prefill.tokens, prefill.packedSpeed)),
+    }
+  }
+  // The first count from which on the dense form is never slower. Above the largest count, several passes over the
+  // weights begin, as in prefill.
+  const lastPacked = counts.findLastIndex(({ packedSpeed }) => packedSpeed > 1)
+  const denseFrom = counts[lastPacked + 1]?.tokens ?? (counts.at(-1)?.tokens ?? 0) + 1
+  // Before dense, so that equal means prefer packed.
+  return [candidate('packed', Infinity), candidate('dense', 0), candidate('both', denseFrom)]
+}
+
+/** Describes figures: `packed runs 1.21 × as fast as dense at one stream, 0.98 × at 8, 1.00 × in prefill`. */
+export function describeFigures({ counts, prefill }: FormFigures): string {
+  const at = (speed: number) => `${speed.toFixed(2)} ×`
+  const [one, many] = [counts[0], counts.at(-1)]
+  if (!one || !many) return ''
+  return (
+    `measured: packed runs ${at(one.packedSpeed)} as fast as dense at one stream, ` +
+    `${at(many.packedSpeed)} at ${many.tokens}, ${at(prefill.packedSpeed)} in prefill`
+  )
+}
+
+/** Returns the bytes of pruned linears in each form; `keptShare` is the share of the weights that the mask keeps. */
+export function formBytes(
+  precision: Precision,
+  weights: number,
+  keptShare: number,
+): { packed: number; dense: number } {
+  // Scales, f16: one for 64 weights in int8, two for 32 in int4. Packed weights have a bit each.
+  if (precision === 'int4') return { packed: weights * 0.625, dense: weights * 0.625 }
+  const [value, scales] = precision === 'bf16' ? [2, 0] : [1, 2 / 64]
+  return {
+    packed: Math.round(weights * (value * keptShare + 1 / 8 + scales)),
+    dense: Math.round(weights * (value + scales)),
+  }
+}

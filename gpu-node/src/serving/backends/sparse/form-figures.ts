@@ -1,0 +1,219 @@
+import { createHash } from 'node:crypto'
+import { cpus } from 'node:os'
+import { join } from 'node:path'
+import { z } from 'zod'
+import type { Addon, Precision, StoredForm } from '../../../../native/addon.d.ts'
+import { readIfThere, writeAtomically } from '../../../platform/content-store.ts'
+import { reasonOf, type Log } from '../../../platform/log.ts'
+import {
+  BLOCK_LINEARS,
+  linearShape,
+  linearShapes,
+  type LlamaConfig,
+} from '../../../model/config/llama-config.ts'
+import type { MaskPlaces } from './mask-locations.ts'
+
+/** How fast packed weights are, relative to dense ones, when so many tokens are multiplied at once. */
+const speed = z.object({ tokens: z.int().min(1), packedSpeed: z.number().positive() })
+
+const figures = z.object({
+  /** Few tokens, which share a pass over the weights; ascending. */
+  counts: z.array(speed).min(1),
+  prefill: speed,
+})
+
+/** Speeds of packed weights relative to dense ones, of the linears alone. */
+export type FormFigures = z.output<typeof figures>
+
+/** What figures hold for, beside the machine. */
+export interface FormSubject {
+  config: LlamaConfig
+  precision: Precision
+  /** The kernel that multiplies. */
+  kernel: string
+  threads: number
+  kept: KeptPattern
+}
+
+/** Which weights of its pruned linears a mask keeps. */
+export interface KeptPattern {
+  /** Weights of the linears that it prunes. */
+  weights: number
+  /** Share of them that it keeps. */
+  share: number
+  /** Kept weights of every group of columns, if all linears have the same groups. */
+  group: { columns: number; kept: number } | null
+}
+
+/** Returns the figures of a subject, from the cache folder or by measuring. */
+export interface FormMeter {
+  /**
+   * @param run runs one piece of the measurement, some milliseconds, while no step runs; null only reads the cache
+   * @returns null when there are none: nothing was measured, or the measurement failed
+   */
+  figures(
+    subject: FormSubject,
+    run: (<T>(piece: () => Promise<T>) => Promise<T>) | null,
+  ): Promise<FormFigures | null>
+}
+
+/** Numbers of tokens that are measured, as streams that decode together. */
+const COUNTS = [1, 2, 4, 8]
+/** As many tokens as the engine passes through the blocks together. */
+const PREFILL_TOKENS = 256
+const FORMS: readonly StoredForm[] = ['packed', 'dense']
+/** Measurements of each form at each number of tokens. */
+const ROUNDS = 7
+/** A sample is as large as the model, up to this: reading it takes a few milliseconds, and few caches hold it. */
+const MAX_SAMPLE_BYTES = 256 << 20
+
+/** Creates a meter that keeps its figures in `<cacheDir>/forms`, one file for each machine, model and pattern. */
+export function createFormMeter({
+  addon,
+  cacheDir,
+  log,
+}: {
+  addon: Pick<Addon, 'createFormSample' | 'sourceHash'>
+  cacheDir: string
+  log?: Pick<Log, 'info'> | undefined
+}): FormMeter {
+  const measuring = new Map<string, Promise<FormFigures | null>>()
+  const folder = join(cacheDir, 'forms')
+
+  return {
+    async figures(subject, run) {
+      const key = keyOf(subject, addon.sourceHash())
+      const path = join(folder, `${createHash('sha256').update(key).digest('hex').slice(0, 32)}.json`)
+      const known = await readFigures(path)
+      if (known || run === null) return known
+      let measured = measuring.get(path)
+      if (!measured) {
+        measured = measureAndKeep(subject, run, path, key).finally(() => measuring.delete(path))
+        measuring.set(path, measured)
+      }
+      return measured
+    },
+  }
+
+  async function measureAndKeep(
+    subject: FormSubject,
+    run: <T>(piece: () => Promise<T>) => Promise<T>,
+    path: string,
+    key: string,
+  ): Promise<FormFigures | null> {
+    const startedMs = performance.now()
+    try {
+      const found = await measureForms(addon, subject, run)
+      log?.info('form of pruned weights measured', { ms: Math.round(performance.now() - startedMs) })
+      // Without a writable cache the next start measures again.
+      await writeFigures(path, key, found).catch(() => undefined)
+      return found
+    } catch (error) {
+      log?.info('the form of pruned weights cannot be measured', { reason: reasonOf(error) })
+      return null
+    }
+  }
+}
+
+/**
+ * Measures packed against dense weights on a made-up sample of the model's shapes: 7 rounds, each of which measures both
+ * forms at every number of tokens, one after the other. A figure is the ratio of the shortest times, because other work
+ * on the machine only ever makes a time longer.
+ */
+export async function measureForms(
+  addon: Pick<Addon, 'createFormSample'>,
+  { config, precision, kernel, threads, kept }: FormSubject,
+  run: <T>(piece: () => Promise<T>) => Promise<T>,
+): Promise<FormFigures> {
+  const sample = await addon.createFormSample({
+    kernel,
+    threads,
+    precision,
+    shapes: BLOCK_LINEARS.map((linear) => {
+      const [rows, cols] = linearShape(config, linear)
+      return { rows, cols }
+    }),
+    layers: Math.max(1, Math.round((config.layers * kept.weights) / weightsOf(config))),
+    keptShare: kept.share,
+    group: kept.group,
+    maxTokens: PREFILL_TOKENS,
+    maxBytes: MAX_SAMPLE_BYTES,
+  })
+  try {
+    const shortest = new Map(
+      [...COUNTS, PREFILL_TOKENS].map((tokens) => [tokens, { packed: Infinity, dense: Infinity }]),
+    )
+    for (let round = 0; round < ROUNDS; round++) {
+      for (const [tokens, seconds] of shortest) {
+        // The order alternates, so that a machine that slows down favours neither.
+        for (const form of FORMS.toSorted((a, b) => (round % 2 ? 1 : -1) * a.localeCompare(b)))
+          seconds[form] = Math.min(seconds[form], await run(() => sample.time(form, tokens)))
+      }
+    }
+    const figureOf = (tokens: number) => {
+      const { packed, dense } = shortest.get(tokens) ?? { packed: Number.NaN, dense: Number.NaN }
+      return { tokens, packedSpeed: dense / packed }
+    }
+    return { counts: COUNTS.map(figureOf), prefill: figureOf(PREFILL_TOKENS) }
+  } finally {
+    sample.free()
+  }
+}
+
+/** Returns what a mask keeps of the linears that it prunes, at least one. */
+export function keptPattern(places: MaskPlaces, config: LlamaConfig): KeptPattern {
+  const shapes = linearShapes(config)
+  let weights = 0
+  let kept = 0
+  const groups = new Set<string>()
+  for (const [name, { rule }] of places) {
+    const [rows, cols] = shapes.get(name) ?? [0, 0]
+    weights += rows * cols
+    if (rule.per === 'group') kept += (rows * cols * rule.kept) / rule.columns
+    else kept += rule.per === 'row' ? rows * rule.kept : rule.kept
+    groups.add(rule.per === 'group' ? `${rule.kept}:${rule.columns}` : '')
+  }
+  const [group = ''] = groups
+  const [groupKept, columns] = groups.size === 1 && group !== '' ? group.split(':').map(Number) : []
+  return {
+    weights,
+    share: kept / weights,
+    group: groupKept !== undefined && columns !== undefined ? { columns, kept: groupKept } : null,
+  }
+}
+
+function weightsOf(config: LlamaConfig): number {
+  return [...linearShapes(config).values()].reduce((sum, [rows, cols]) => sum + rows * cols, 0)
+}
+
+/** Names what figures hold for. Masks whose shares differ by less than a per cent have the same figures. */
+function keyOf({ config, precision, kernel, threads, kept }: FormSubject, kernels: string): string {
+  return JSON.stringify({
+    processor: cpus()[0]?.model ?? '',
+    threads,
+    kernel,
+    kernels,
+    precision,
+    shapes: BLOCK_LINEARS.map((linear) => linearShape(config, linear)),
+    layers: config.layers,
+    kept: kept.group ?? kept.share.toFixed(2),
+    prunedLinears: (kept.weights / weightsOf(config)).toFixed(1),
+  })
+}
+
+/** A damaged file is as good as none: it is measured again. */
+async function readFigures(path: string): Promise<FormFigures | null> {
+  try {
+    const stored = z.object({ figures }).safeParse(JSON.parse((await readIfThere(path)) ?? 'null'))
+    return stored.success ? stored.data.figures : null
+  } catch {
+    return null
+  }
+}
+
+async function writeFigures(path: string, key: string, found: FormFigures): Promise<void> {
+  const stored = { subject: JSON.parse(key) as unknown, measuredAt: new Date().toISOString(), figures: found }
+  await writeAtomically(path, async function* () {
+    yield Buffer.from(`${JSON.stringify(stored, null, 2)}\n`)
+  })
+}

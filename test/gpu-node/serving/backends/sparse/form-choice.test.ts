@@ -1,0 +1,94 @@
+import { expect, test } from 'vitest'
+import {
+  chooseForm,
+  formBytes,
+  type FormQuestion,
+} from '../../../../../gpu-node/src/serving/backends/sparse/form-choice.ts'
+import type { FormFigures } from '../../../../../gpu-node/src/serving/backends/sparse/form-figures.ts'
+
+/** Speeds of packed weights relative to dense ones at 1, 2, 4 and 8 tokens, and in prefill. */
+function figuresOf(speeds: readonly [number, number, number, number], prefill = 1): FormFigures {
+  const counts = [1, 2, 4, 8].map((tokens, index) => ({ tokens, packedSpeed: speeds[index] ?? Number.NaN }))
+  return { counts, prefill: { tokens: 256, packedSpeed: prefill } }
+}
+
+function choose(figures: FormFigures | null, question: Partial<FormQuestion> = {}) {
+  return chooseForm({
+    wanted: 'auto',
+    precision: 'bf16',
+    figures,
+    streams: 8,
+    bytes: { packed: 60, dense: 100 },
+    fits: () => true,
+    ...question,
+  })
+}
+
+test('the faster form is taken', () => {
+  expect(choose(figuresOf([1.5, 1.4, 1.3, 1.1])).form).toBe('packed')
+  expect(choose(figuresOf([0.75, 0.75, 0.75, 0.75])).form).toBe('dense')
+})
+
+test('forms that are equally fast are stored packed, in less memory', () => {
+  expect(choose(figuresOf([1, 1, 1, 1])).form).toBe('packed')
+})
+
+test.each([
+  ['one stream', figuresOf([0.96, 1.5, 1.5, 1.5])],
+  ['eight streams', figuresOf([1.5, 1.5, 1.5, 0.96])],
+  ['prefill', figuresOf([1.5, 1.5, 1.5, 1.5], 0.96)],
+])('the packed form alone is not taken when it is slower than dense at %s', (_, figures) => {
+  expect(choose(figures).form).not.toBe('packed')
+})
+
+test('both forms are kept when each is faster at its number of tokens', () => {
+  const figures = figuresOf([1.3, 1.2, 1.1, 0.9])
+  expect(choose(figures)).toMatchObject({ form: 'both', denseFrom: 8 })
+  expect(choose(figuresOf([1.3, 1.2, 0.9, 0.8]))).toMatchObject({ form: 'both', denseFrom: 4 })
+  expect(choose(figuresOf([1.3, 1.3, 1.3, 1.2], 0.9)), 'packed in decoding, dense in prefill').toMatchObject({
+    form: 'both',
+    denseFrom: 9,
+  })
+  const fewTokens = choose(figures, { streams: 1 })
+  expect(fewTokens, 'a single stream is expected').toMatchObject({ form: 'both', denseFrom: 8 })
+})
+
+test('both forms are not kept for a small gain', () => {
+  expect(choose(figuresOf([1.15, 1, 1, 0.9])).form).toBe('dense')
+})
+
+test('a form that is slower only at a number of streams that is not expected is not taken either', () => {
+  expect(choose(figuresOf([1.02, 1, 1, 0.5]), { streams: 1 }).form).toBe('dense')
+})
+
+test('without memory for the dense form the packed one is taken, and the reason says what it costs', () => {
+  const slow = figuresOf([0.75, 0.75, 0.75, 0.75])
+  const choice = choose(slow, { fits: (bytes) => bytes < 100 })
+  expect(choice.form).toBe('packed')
+  expect(choice.why).toBe(
+    'measured: packed runs 0.75 × as fast as dense at one stream, 0.75 × at 8, 1.00 × in prefill; ' +
+      'the dense form does not fit the memory for weight sets (COPAL_WEIGHT_BYTES)',
+  )
+})
+
+test('without memory for both forms the better one alone is taken', () => {
+  const figures = figuresOf([1.3, 1.2, 1.1, 0.9])
+  expect(choose(figures, { fits: (bytes) => bytes <= 100 }).form).toBe('dense')
+})
+
+test('a forced form is taken whatever it costs, and the reason shows the cost', () => {
+  const choice = choose(figuresOf([0.5, 0.5, 0.5, 0.5]), { wanted: 'packed', fits: () => false })
+  expect(choice.form).toBe('packed')
+  expect(choice.why).toMatch(/^COPAL_FORM is packed; measured: packed runs 0\.50 ×/)
+  expect(choose(figuresOf([2, 2, 2, 2]), { wanted: 'dense', fits: () => false }).form).toBe('dense')
+})
+
+test('int4 is dense, and what was not measured is packed', () => {
+  expect(choose(null, { precision: 'int4' }).form).toBe('dense')
+  expect(choose(null).form).toBe('packed')
+})
+
+test('bytes of the forms follow the precision and the share that is kept', () => {
+  expect(formBytes('bf16', 1024, 0.5)).toEqual({ packed: 1152, dense: 2048 })
+  expect(formBytes('int8', 1024, 0.5)).toEqual({ packed: 672, dense: 1056 })
+})
