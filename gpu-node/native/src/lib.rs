@@ -27,6 +27,7 @@ pub mod cpu;
 pub mod engine;
 pub mod exchange;
 pub mod form_sample;
+#[cfg(feature = "grammar")]
 pub mod grammar;
 pub mod kernels;
 pub mod measure;

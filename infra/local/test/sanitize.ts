@@ -11,7 +11,8 @@ const nightly = spawnSync('cargo', ['+nightly', '-vV'], { encoding: 'utf8', env 
 const target = nightly.status === 0 ? /^host: (.+)$/m.exec(nightly.stdout)?.[1] : undefined
 if (target !== undefined) {
   // With an explicit target, build scripts and macros are built without the sanitizer.
-  const options = ['--locked', '--no-default-features', '--no-fail-fast', '--target', target]
+  const features = ['--no-default-features', '--features', 'grammar']
+  const options = ['--locked', ...features, '--no-fail-fast', '--target', target]
   const args = ['+nightly', 'test', ...options, '--target-dir', join('target', 'sanitized')]
   const tests = spawnSync('cargo', [...args, ...process.argv.slice(2)], { cwd: CRATE, env, stdio: 'inherit' })
   process.exitCode = tests.status ?? 1

@@ -110,7 +110,8 @@ function testWithCargo(): void {
   })
 
   test('the Rust tests pass', { timeout: 900_000 }, () => {
-    const args = ['test', '--profile', 'bench', '--locked', '--no-default-features', '--quiet']
+    const options = ['--profile', 'bench', '--locked', '--no-default-features', '--features', 'grammar']
+    const args = ['test', ...options, '--quiet']
     const { status, stdout, stderr } = spawnSync('cargo', args, { cwd: CRATE, encoding: 'utf8' })
     expect(status, `${stdout}\n${stderr}`).toBe(0)
     expect(stdout).toMatch(/test result: ok\. [1-9]/)
