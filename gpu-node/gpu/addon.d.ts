@@ -55,12 +55,6 @@ export interface GpuDevice {
   memoryBytes: number | null
 }
 
-/** Weights that a {@link GpuEngine} has loaded. Only {@link GpuEngine.release} frees them. */
-export interface GpuWeights extends EngineWeights {
-  /** Bytes of the device's memory, with those that they share with other sets. */
-  readonly memoryBytes: number
-}
-
 /**
  * The options of the native engine. `kernel` is ignored. `threads` is ignored too: steps run on the device, and loading
  * has its own number of threads. `batchTokens` is the largest number of tokens that pass through the blocks together.
@@ -95,18 +89,18 @@ export interface GpuEngine {
   readonly threads: number
   /** The device that the engine uses. */
   readonly device: GpuDevice
-  /** Like `Engine.load` of the native addon. Weights go to the device in bounded pieces, beside running steps. */
-  load(source: WeightSource): Promise<GpuWeights>
+  /**
+   * Like `Engine.load` of the native addon, always packed: `form` is ignored. Weights go to the device in bounded pieces,
+   * beside running steps.
+   */
+  load(source: WeightSource): Promise<EngineWeights>
   /** Like `Engine.step` of the native addon. */
-  step(weights: GpuWeights, step: EngineStep): Promise<Float32Array>
+  step(weights: EngineWeights, step: EngineStep): Promise<Float32Array>
   /** Like `Engine.logits` of the native addon. */
   logits(index: number, into: Float32Array): void
   /** Like `Engine.release` of the native addon. Succeeds on a lost device. */
-  release(weights: GpuWeights): Promise<void>
-  /**
-   * Ends the thread and frees the pages and buffers after the steps that were requested before. All methods but `release`
-   * then throw `InvalidState`.
-   */
+  release(weights: EngineWeights): Promise<void>
+  /** Like `Engine.close` of the native addon. */
   close(): Promise<void>
   /** @throws `InvalidState` during a step */
   usage(): EngineUsage

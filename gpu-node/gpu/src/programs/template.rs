@@ -5,6 +5,8 @@ use crate::layout::Form;
 use copal_native::engine::ModelConfig;
 
 const CALL: &str = include_str!("../shaders/call.wgsl");
+/// Columns of a stage: those of 8 slices and 16 tokens fill the 16 KiB of shared memory that every device has.
+const STAGE: usize = 32;
 const LINEAR: &str = include_str!("../shaders/linear.wgsl");
 
 /// The tokens that a product takes at a time: one, or whole quads.
@@ -18,8 +20,21 @@ impl TileSize {
         self.tokens.div_ceil(4)
     }
 
-    /// The inputs of the tokens of a quad in a column.
+    /// Whether the inputs are copied into shared memory, a stage of columns at a time: where each is used often.
+    fn is_staged(self) -> bool {
+        self.tokens > 4
+    }
+
+    /// The inputs of the tokens of a quad in a column of the stage.
     fn inputs(self, quad: usize, col: &str) -> String {
+        if self.is_staged() {
+            return format!("local[(slice * STAGE + {col} - from_col) * QUADS + {quad}u]");
+        }
+        self.stored_inputs(quad, col)
+    }
+
+    /// The inputs of the tokens of a quad in a column, in the memory of the device.
+    fn stored_inputs(self, quad: usize, col: &str) -> String {
         if self.tokens == 1 {
             return format!("x[x0 + {col}]");
         }
@@ -94,17 +109,30 @@ impl Template {
             Form::Int8 => include_str!("../shaders/int8.wgsl"),
             Form::Int4 => include_str!("../shaders/int4.wgsl"),
         };
-        let source = LINEAR.replace("{{columns}}", columns.trim()).replace("{{stores}}", &stores(tile));
+        let (open, rest) = columns.split_once("//columns").expect("every form has columns");
+        let (columns, close) = rest.split_once("//close").unwrap_or((rest, ""));
+        let source = LINEAR
+            .replace("{{open}}", open.trim())
+            .replace("{{columns}}", columns.trim())
+            .replace("{{close}}", close.trim())
+            .replace("{{stores}}", &stores(tile));
         let token = |index: usize, text: &str| text.replace("{i}", &index.to_string());
         let source = repeat(&source, "@token", tile.tokens, token);
+        let source = repeat(&source, "@staged", usize::from(tile.is_staged()), |_, text| text.to_owned());
         let source = repeat(&source, "@quad", tile.quads(), |quad, text| {
             text.replace("{{x}}", &tile.inputs(quad, "col"))
                 .replace("{{x+1}}", &tile.inputs(quad, "col + 1u"))
+                .replace("{{copied}}", &tile.stored_inputs(quad, "copied"))
                 .replace("{q}", &quad.to_string())
         });
         let (tokens, group) = (tile.tokens, form.group());
         let sums = if tokens == 1 { "f32" } else { "vec4<f32>" };
-        let names = format!("alias Sums = {sums};\nconst TOKENS = {tokens}u;\nconst GROUP = {group}u;\n");
+        let (quads, stage) = (tile.quads(), if tile.is_staged() { STAGE } else { group });
+        let local = if tile.is_staged() { 8 * STAGE * quads } else { 256 };
+        let counts =
+            [("TOKENS", tokens), ("GROUP", group), ("QUADS", quads), ("STAGE", stage), ("LOCAL", local)];
+        let constants = counts.map(|(name, count)| format!("const {name} = {count}u;\n")).concat();
+        let names = format!("alias Sums = {sums};\n{constants}");
         format!("{names}{CALL}{}{source}", bindings(form))
     }
 

@@ -1,8 +1,9 @@
 // y[token, row] (+)= Σ_col weight[row, col] · x[token, col] for one block of 32 rows and one tile of tokens.
 //
 // A lane is a row. The 8 slices of 32 lanes take groups of columns in turn, and their sums are added in the order of the
-// slices, so that results repeat to the bit. Lines that begin with `@quad` are repeated for each quad `{q}` of tokens;
-// `Sums` is an f32 for one token, a vec4 for a quad.
+// slices, so that results repeat to the bit, whatever the tile. Lines that begin with `@quad` are repeated for each quad
+// `{q}` of tokens; lines with `@staged` belong to tiles that copy their inputs into shared memory first. `Sums` is an f32 for
+// one token, a vec4 for a quad.
 struct Shape {
   rows: u32,
   cols: u32,
@@ -17,7 +18,8 @@ struct Shape {
 @group(1) @binding(1) var<storage, read_write> y: array<f32>;
 @group(1) @binding(2) var<uniform> shape: Shape;
 
-var<workgroup> part: array<Sums, 256>;
+// The inputs of a stage, [slice][column][quad], and later the sums, [slice][lane].
+var<workgroup> local: array<Sums, LOCAL>;
 
 @compute @workgroup_size(256)
 fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
@@ -30,21 +32,32 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) t
   let last = call.rows - 1u;
   @token let x{i} = min(token + {i}u, last) * cols;
   @quad var sum{q} = Sums(0.0);
-  for (var group = slice; group < shape.groups; group += 8u) {
+  for (var turn = 0u; turn < shape.groups; turn += 8u) {
+    let group = turn + slice;
     let at = block * shape.groups + group;
     let start = group * GROUP;
-    let end = min(start + GROUP, cols);
-    {{columns}}
+    let end = select(start, min(start + GROUP, cols), group < shape.groups);
+    {{open}}
+    for (var stage = 0u; stage < GROUP; stage += STAGE) {
+      let from_col = start + stage;
+      let to_col = min(from_col + STAGE, end);
+      @staged let copied = min(from_col + lane, cols - 1u);
+      @staged workgroupBarrier();
+      @staged @quad local[(slice * STAGE + lane) * QUADS + {q}u] = {{copied}};
+      @staged workgroupBarrier();
+      {{columns}}
+    }
+    {{close}}
   }
   let row = block * 32u + lane;
-  @quad part[thread] = sum{q};
+  @quad workgroupBarrier();
+  @quad local[thread] = sum{q};
   @quad workgroupBarrier();
   @quad if (slice == 0u && row < shape.rows) {
-  @quad   var total = part[lane];
-  @quad   for (var other = 1u; other < 8u; other++) { total += part[other * 32u + lane]; }
+  @quad   var total = local[lane];
+  @quad   for (var other = 1u; other < 8u; other++) { total += local[other * 32u + lane]; }
   @quad   store{q}(token, row, total);
   @quad }
-  @quad workgroupBarrier();
 }
 
 fn put(token: u32, row: u32, sum: f32) {
