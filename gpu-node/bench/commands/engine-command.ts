@@ -8,13 +8,24 @@ import { magnitudeHalfMask } from '../models/magnitude-mask.ts'
 import { buildNative } from '../../../infra/local/build-native.mjs'
 import { addLlamaOptions, openLlama, type LlamaOptions } from '../engine/llama-option.ts'
 import { writeRandomGguf } from '../models/random-gguf.ts'
-import { count, counts, forms, FORMS_HELP, openBenchModel, someOf, type Workbench } from './workbench.ts'
+import {
+  count,
+  counts,
+  forms,
+  FORMS_HELP,
+  KERNELS_HELP,
+  list,
+  openBenchModel,
+  someOf,
+  type Workbench,
+} from './workbench.ts'
 
 const MODELS = ['smollm2', ...(Object.keys(RANDOM_SHAPES) as RandomShape[])] as const
 
 interface EngineOptions extends LlamaOptions {
   models: (typeof MODELS)[number][]
   precision: Form[]
+  kernels: string[]
   batch: number[]
   prompt: number[]
   steps: number
@@ -35,6 +46,7 @@ export function addEngine(program: Command, { home, threads, print }: Workbench)
       ['smollm2'],
     )
     .option('--precision <precisions>', FORMS_HELP, forms, ['bf16', 'int8', 'int4'])
+    .option('--kernels <names>', KERNELS_HELP, list, [])
     .option('--batch <sizes>', 'numbers of concurrent streams', counts, [1, 8])
     .option('--prompt <lengths>', 'tokens per prefill', counts, [128, 512])
     .option('--steps <n>', 'tokens to decode', count, 16)
@@ -49,6 +61,7 @@ export function addEngine(program: Command, { home, threads, print }: Workbench)
       workDir,
       threads,
       forms: options.precision,
+      kernels: options.kernels,
       batches: options.batch,
       prompts: options.prompt,
       decodeSteps: options.steps,

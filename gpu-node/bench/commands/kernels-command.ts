@@ -2,10 +2,12 @@ import type { Command } from 'commander'
 import { benchKernels, WORKLOAD_NAMES, type WorkloadName } from '../engine/kernels.ts'
 import { loadNative } from '@copal/gpu-node/platform/native-addon.ts'
 import { buildNative } from '../../../infra/local/build-native.mjs'
-import { count, someOf, type Workbench } from './workbench.ts'
+import { count, counts, KERNELS_HELP, list, someOf, type Workbench } from './workbench.ts'
 
 interface KernelsOptions {
   only: WorkloadName[]
+  kernels: string[]
+  tokens: number[]
   repetitions: number
   threads: number
   processorTime: boolean
@@ -15,10 +17,12 @@ interface KernelsOptions {
 export function addKernels(program: Command, { threads, print }: Workbench): void {
   program
     .command('kernels')
-    .description('native kernels, dense and half pruned; COPAL_KERNEL selects one')
+    .description('native kernels, dense and half pruned')
     .option('--only <workloads>', `any of ${WORKLOAD_NAMES.join(', ')}`, someOf(WORKLOAD_NAMES), [
       ...WORKLOAD_NAMES,
     ])
+    .option('--kernels <names>', KERNELS_HELP, list, [])
+    .option('--tokens <numbers>', 'numbers of tokens at a time', counts, [1, 8])
     .option('--repetitions <n>', 'number of interleaved repetitions', count, 15)
     .option('--threads <n>', 'number of threads', count, threads)
     .option(
@@ -30,6 +34,8 @@ export function addKernels(program: Command, { threads, print }: Workbench): voi
       await buildNative(print)
       await benchKernels(loadNative(), {
         workloads: options.only,
+        kernels: options.kernels,
+        batches: options.tokens,
         repetitions: options.repetitions,
         threads: options.processorTime ? 1 : options.threads,
         isProcessorTime: options.processorTime,

@@ -79,3 +79,5 @@ export function someOf<const T extends string>(known: readonly T[]): (text: stri
 export const forms = someOf(Object.keys(FORMS) as Form[])
 /** Help text of options that take {@link forms}. */
 export const FORMS_HELP = `any of ${Object.keys(FORMS).join(', ')}; after the slash is the precision of the head (default: int8)`
+/** Help text of options that take names of kernels. */
+export const KERNELS_HELP = 'kernels to compare; without it that of COPAL_KERNEL, or the best of the machine'

@@ -1,4 +1,4 @@
-import type { Precision } from '@copal/gpu-node/native/addon.d.ts'
+import type { Addon, KernelName, Precision } from '@copal/gpu-node/native/addon.d.ts'
 import type { Backend, WeightSet, WeightSetSource } from '@copal/gpu-node/serving/contract/backend.ts'
 import { createSparseBackend } from '@copal/gpu-node/serving/backends/sparse/sparse-backend.ts'
 import { loadNative } from '@copal/gpu-node/platform/native-addon.ts'
@@ -53,6 +53,21 @@ export function servedContender(
 }
 
 /**
+ * Returns the kernels of these names; without names that of `COPAL_KERNEL`, or undefined for the machine's best.
+ *
+ * @throws for a kernel that the machine does not run
+ */
+export function kernelsNamed(addon: Addon, names: readonly string[]): (KernelName | undefined)[] {
+  const wanted = names.length > 0 ? names : [process.env.COPAL_KERNEL || undefined]
+  return wanted.map((name) => {
+    const kernel = addon.kernels().find((one) => one === name)
+    if (name !== undefined && !kernel)
+      throw new Error(`This machine runs the kernels ${addon.kernels().join(', ')}, not '${name}'.`)
+    return kernel
+  })
+}
+
+/**
  * Creates a backend of the sparse engine in one precision, and a function that loads its weight sets as contenders.
  *
  * @throws NativeUnavailableError when the addon is not built
@@ -60,6 +75,7 @@ export function servedContender(
 export function createSparseLoader(
   form: Form,
   threads: number,
+  kernel?: KernelName,
 ): { backend: Backend; load: (name: string, source: WeightSetSource) => Promise<Contender> } {
   const [precision, headPrecision] = FORMS[form]
   let megabytes = Number.NaN
@@ -69,6 +85,7 @@ export function createSparseLoader(
   const ownTokens = SEQUENCES_TOKENS
   const backend = createSparseBackend({
     addon: loadNative(),
+    kernel,
     precision,
     headPrecision,
     threads,

@@ -4,7 +4,14 @@ import { createOnnxBackend } from '@copal/gpu-node/serving/backends/onnx/onnx-ba
 import { loadNative } from '@copal/gpu-node/platform/native-addon.ts'
 import type { DenseModel } from '@copal/gpu-node/model/master/dense-model.ts'
 import type { Precision } from '@copal/gpu-node/native/addon.d.ts'
-import { createSparseLoader, FORMS, servedContender, type Contender, type Form } from './engine-contender.ts'
+import {
+  createSparseLoader,
+  FORMS,
+  kernelsNamed,
+  servedContender,
+  type Contender,
+  type Form,
+} from './engine-contender.ts'
 import type { LlamaCpp, LlamaQuantisation } from './llama-cpp.ts'
 import { formatSpread, line, spread } from '../measurement/report.ts'
 
@@ -16,6 +23,8 @@ interface EngineBenchOptions {
   workDir: string
   threads: number
   forms: readonly Form[]
+  /** Names of kernels to compare; none: that of `COPAL_KERNEL`, or the machine's best. */
+  kernels: readonly string[]
   batches: readonly number[]
   /** Lengths of prompts, for one sequence. */
   prompts: readonly number[]
@@ -105,16 +114,18 @@ async function loadSets(options: EngineBenchOptions): Promise<Contender[]> {
   const unread = model.config.tiedEmbedding ? 0 : 4 * model.config.vocabSize * model.config.hiddenSize
   const sets = [servedContender('onnx f32 dense', onnx, await onnx.load(dense), (all - unread) / 1e6)]
   for (const form of forms) {
-    const { backend, load } = createSparseLoader(form, threads)
-    for (const [name, source] of [
-      ['dense', dense],
-      ['masked', masked],
-    ] as const) {
-      const startedMs = performance.now()
-      const contender = await load(`${backend.name} ${name}`, source)
-      const seconds = ((performance.now() - startedMs) / 1000).toFixed(1)
-      sets.push(contender)
-      print(line(contender.name, `${contender.megabytes} MB per token at batch 1, loaded in ${seconds} s`))
+    for (const kernel of kernelsNamed(loadNative(), options.kernels)) {
+      const { backend, load } = createSparseLoader(form, threads, kernel)
+      for (const [name, source] of [
+        ['dense', dense],
+        ['masked', masked],
+      ] as const) {
+        const startedMs = performance.now()
+        const contender = await load(`${backend.name} ${name}`, source)
+        const seconds = ((performance.now() - startedMs) / 1000).toFixed(1)
+        sets.push(contender)
+        print(line(contender.name, `${contender.megabytes} MB per token at batch 1, loaded in ${seconds} s`))
+      }
     }
     // Once for each precision, whatever the head's.
     const [precision] = FORMS[form]

@@ -1,6 +1,7 @@
 import type { Addon, Matrix, Multiplier, PassTime, Precision } from '@copal/gpu-node/native/addon.d.ts'
 import { PRECISIONS } from '@copal/gpu-node/serving/contract/backend.ts'
 import { randomBits } from '../models/random-bits.ts'
+import { kernelsNamed } from './engine-contender.ts'
 import { formatSpread, line, spread } from '../measurement/report.ts'
 
 interface Shape {
@@ -11,9 +12,13 @@ interface Shape {
   dense?: boolean
 }
 
+/** Which weights are kept: all, a random half, or a random two of every four columns. */
+type Form = 'dense' | '50 %' | '2:4'
+
 interface Case {
+  kernel: string
   precision: Precision
-  sparse: boolean
+  form: Form
   tokens: number
   matrices: Matrix[]
   seconds: number[]
@@ -33,13 +38,31 @@ const WORKLOADS = {
       { rows: 49152, cols: 576, count: 1, dense: true },
     ],
   },
+  '1b': {
+    title: 'two blocks of a model of 1.1B',
+    shapes: [
+      { rows: 2048, cols: 2048, count: 4 },
+      { rows: 256, cols: 2048, count: 4 },
+      { rows: 5632, cols: 2048, count: 4 },
+      { rows: 2048, cols: 5632, count: 2 },
+    ],
+  },
   '7b-attention': { title: '12 × [4096, 4096]', shapes: [{ rows: 4096, cols: 4096, count: 12 }] },
   '7b-mlp': { title: '5 × [11008, 4096]', shapes: [{ rows: 11008, cols: 4096, count: 5 }] },
 } satisfies Record<string, { title: string; shapes: Shape[] }>
-const BATCHES = [1, 8]
+/** The forms of each precision. A matrix of int4 is always stored dense, and bf16 has no kernels for 2:4. */
+const FORMS = {
+  bf16: ['dense', '50 %'],
+  int8: ['dense', '50 %', '2:4'],
+  int4: ['dense', '50 %'],
+} as const satisfies Record<Precision, readonly Form[]>
+/** Four bits of a mask with two ones. */
+const TWO_OF_FOUR = [3, 5, 6, 9, 10, 12] as const
 /** Columns that share a scale, as in the engine. */
 const GROUPS = { bf16: 64, int8: 64, int4: 32 } as const satisfies Record<Precision, number>
 
+/** The largest number of columns of a workload. */
+const MAX_COLS = 5632
 /** Bytes that the addon reads to measure the bandwidth. */
 const BANDWIDTH_BYTES = 2 ** 28
 
@@ -51,6 +74,10 @@ export const WORKLOAD_NAMES = Object.keys(WORKLOADS) as WorkloadName[]
 /** Options of {@link benchKernels}. */
 export interface KernelsOptions {
   workloads: readonly WorkloadName[]
+  /** Names of kernels to compare; none: that of `COPAL_KERNEL`, or the machine's best. */
+  kernels: readonly string[]
+  /** Numbers of tokens that are multiplied at a time. */
+  batches: readonly number[]
   repetitions: number
   /** 1 when processor time is measured. */
   threads: number
@@ -60,52 +87,75 @@ export interface KernelsOptions {
 }
 
 /**
- * Measures the native kernels, dense and half pruned, in every precision. `COPAL_KERNEL` selects a kernel.
+ * Measures native kernels, dense and half pruned, in every precision.
  *
  * A repetition runs every case once, each between two measurements of the memory bandwidth, because on shared machines
  * it changes all the time. "% of the bound" is the time to read the case's bytes at the mean of the two, relative to
  * the time of the case.
  */
 export async function benchKernels(addon: Addon, options: KernelsOptions): Promise<void> {
-  const { workloads, threads, isProcessorTime, print } = options
-  const multiplier = new addon.Multiplier({
-    kernel: process.env.COPAL_KERNEL || null,
-    threads,
-    maxTokens: Math.max(...BATCHES),
-    maxCols: 4096,
-  })
+  const { workloads, batches, threads, isProcessorTime, print } = options
+  const clocks = new Map<string, Clock>()
+  for (const kernel of kernelsNamed(addon, options.kernels)) {
+    const size = { threads, maxTokens: Math.max(...batches), maxCols: MAX_COLS }
+    const multiplier = new addon.Multiplier({ kernel, ...size })
+    clocks.set(multiplier.kernel, createClock(multiplier, isProcessorTime))
+  }
   print(
-    `kernel ${multiplier.kernel} of ${addon.kernels().join(', ')}; ${threads} threads; median (min–max, n)${isProcessorTime ? ' of processor time' : ''}`,
+    `kernel ${[...clocks.keys()].join(', ')} of ${addon.kernels().join(', ')}; ${threads} threads; median (min–max, n)${isProcessorTime ? ' of processor time' : ''}`,
   )
   for (const name of workloads) {
     const { title, shapes } = WORKLOADS[name]
     print(`\n${title}`)
-    const cases = await pack(addon, shapes, print)
-    report(cases, measure(createClock(multiplier, isProcessorTime), cases, options.repetitions), print)
+    const packed = await pack(addon, shapes, print)
+    const cases = batches.flatMap((tokens) =>
+      packed.flatMap((matrices) =>
+        [...clocks.keys()].map((kernel) => ({
+          ...matrices,
+          kernel,
+          tokens,
+          seconds: [],
+          encodeSeconds: [],
+          ofBound: [],
+        })),
+      ),
+    )
+    report(cases, measure(clocks, cases, options.repetitions), print)
   }
 }
 
-/** Packs the matrices of every case from the same seeded weights and a mask of one half. */
-async function pack(addon: Addon, shapes: readonly Shape[], print: KernelsOptions['print']): Promise<Case[]> {
+/** Packs the matrices of every precision and form from the same seeded weights and masks. */
+async function pack(
+  addon: Addon,
+  shapes: readonly Shape[],
+  print: KernelsOptions['print'],
+): Promise<Pick<Case, 'precision' | 'form' | 'matrices'>[]> {
   const draw = randomBits(1)
   const sources = shapes.map((shape) => ({
     ...shape,
     weights: Float32Array.from({ length: shape.rows * shape.cols }, () => draw() * 2 ** -34),
-    mask: Uint8Array.from({ length: (shape.rows * shape.cols) / 8 }, () => draw() & 255),
+    masks: {
+      dense: null,
+      '50 %': Uint8Array.from({ length: (shape.rows * shape.cols) / 8 }, () => draw() & 255),
+      '2:4': Uint8Array.from(
+        { length: (shape.rows * shape.cols) / 8 },
+        () => twoOfFour(draw) | (twoOfFour(draw) << 4),
+      ),
+    },
   }))
-  const packed = new Map<string, Matrix[]>()
+  const packed: Pick<Case, 'precision' | 'form' | 'matrices'>[] = []
   for (const precision of PRECISIONS) {
-    for (const sparse of [false, true]) {
+    for (const form of FORMS[precision]) {
       const matrices: Matrix[] = []
       let seconds = 0
       let inputBytes = 0
-      for (const { weights, mask, rows, cols, count, dense } of sources) {
+      for (const { weights, masks, rows, cols, count, dense } of sources) {
         for (let i = 0; i < count; i++) {
           const packing = addon.pack({
             weights,
             rows,
             cols,
-            mask: sparse && !dense ? mask : null,
+            mask: dense ? null : masks[form],
             precision,
             group: GROUPS[precision],
           })
@@ -116,38 +166,34 @@ async function pack(addon: Addon, shapes: readonly Shape[], print: KernelsOption
           inputBytes += weights.byteLength
         }
       }
-      packed.set(`${precision} ${sparse}`, matrices)
+      packed.push({ precision, form, matrices })
       const rate = (inputBytes / seconds / 1e9).toFixed(2)
-      print(
-        line(`packing, ${precision} ${sparse ? 'sparse' : 'dense'}`, `${rate} GB/s of dense f32, one thread`),
-      )
+      print(line(`packing, ${precision} ${form}`, `${rate} GB/s of dense f32, one thread`))
     }
   }
-  return PRECISIONS.flatMap((precision) =>
-    BATCHES.flatMap((tokens) =>
-      [false, true].map((sparse) => ({
-        precision,
-        sparse,
-        tokens,
-        matrices: packed.get(`${precision} ${sparse}`) ?? [],
-        seconds: [],
-        encodeSeconds: [],
-        ofBound: [],
-      })),
-    ),
-  )
+  return packed
+}
+
+function twoOfFour(draw: () => number): number {
+  return TWO_OF_FOUR[(draw() >>> 0) % TWO_OF_FOUR.length] ?? 0
 }
 
 /** Runs every case `repetitions` times, in turn, and returns the bandwidths measured in between. */
-function measure(clock: Clock, cases: readonly Case[], repetitions: number): number[] {
+function measure(clocks: ReadonlyMap<string, Clock>, cases: readonly Case[], repetitions: number): number[] {
   const bandwidths: number[] = []
-  for (const one of cases) clock.pass(one)
-  clock.bandwidth()
+  const timed = cases.flatMap((one) => {
+    const clock = clocks.get(one.kernel)
+    return clock ? [{ one, clock }] : []
+  })
+  for (const { one, clock } of timed) clock.pass(one)
+  const [first] = timed
+  if (!first) return bandwidths
+  first.clock.bandwidth()
   for (let repetition = 0; repetition < repetitions; repetition++) {
-    let before = clock.bandwidth()
-    for (const one of cases) {
+    let before = first.clock.bandwidth()
+    for (const { one, clock } of timed) {
       const { encodeS, multiplyS } = clock.pass(one)
-      const after = clock.bandwidth()
+      const after = first.clock.bandwidth()
       one.encodeSeconds.push(encodeS)
       one.seconds.push(multiplyS)
       one.ofBound.push(bytesOf(one) / ((before + after) / 2) / multiplyS)
@@ -195,7 +241,7 @@ function report(cases: readonly Case[], bandwidths: readonly number[], print: Ke
     const megabytes = (bytesOf(one) / one.tokens / 1e6).toFixed(1)
     print(
       line(
-        `${one.precision} ${one.sparse ? '50 %' : 'dense'}, batch ${one.tokens}`,
+        nameOf(one),
         [
           formatSpread(spread(one.seconds.map((second) => second * 1000)), 'ms', 2),
           `${megabytes} MB per token`,
@@ -205,20 +251,23 @@ function report(cases: readonly Case[], bandwidths: readonly number[], print: Ke
       ),
     )
   }
-  for (const sparse of cases.filter((one) => one.sparse)) {
+  for (const sparse of cases.filter(({ form }) => form !== 'dense')) {
     const dense = cases.find(
-      (one) => !one.sparse && one.precision === sparse.precision && one.tokens === sparse.tokens,
+      (one) =>
+        one.form === 'dense' &&
+        one.kernel === sparse.kernel &&
+        one.precision === sparse.precision &&
+        one.tokens === sparse.tokens,
     )
     if (!dense) continue
     const ratios = dense.seconds.map((second, index) => second / (sparse.seconds[index] ?? Number.NaN))
     const bytes = (bytesOf(dense) / bytesOf(sparse)).toFixed(2)
-    print(
-      line(
-        `${sparse.precision} dense over 50 %, batch ${sparse.tokens}`,
-        `${formatSpread(spread(ratios), '×', 2)}, bytes ${bytes} ×`,
-      ),
-    )
+    print(line(`dense over ${nameOf(sparse)}`, `${formatSpread(spread(ratios), '×', 2)}, bytes ${bytes} ×`))
   }
+}
+
+function nameOf({ kernel, precision, form, tokens }: Case): string {
+  return `${kernel}: ${precision} ${form}, batch ${tokens}`
 }
 
 function bytesOf({ matrices }: Case): number {

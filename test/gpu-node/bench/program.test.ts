@@ -8,7 +8,7 @@ test.each([
     /'--precision <precisions>' .*'bf16,fp8'.* Expected some of bf16, int8, int8\/int4, int4, int4\/int4\./,
   ],
   [['engine', '--masks', 'a'], /unknown option '--masks'/],
-  [['kernels', '--only', 'smolm2'], /Expected some of smollm2, 7b-attention, 7b-mlp\./],
+  [['kernels', '--only', 'smolm2'], /Expected some of smollm2, 1b, 7b-attention, 7b-mlp\./],
   [['swaps', '--streams', '0'], /'--streams <n>' .*'0'.* A whole number of at least 1 is expected\./],
   [['memory', '--method', 'wnada'], /There is no pruning method 'wnada'\. Did you mean 'wanda'\?/],
   [['memory', '--method', 'magnitude'], /'magnitude' reads no text, so it has no calibration to measure\./],
