@@ -3,6 +3,14 @@ import type { LlamaConfig, RopeScaling } from './llama-config.ts'
 
 type Json = Readonly<Record<string, unknown>>
 
+/** Architectures that compute what a LLaMA does, if nothing of {@link refuseUnsupported} applies. */
+const LLAMA_SHAPED = ['LlamaForCausalLM', 'MistralForCausalLM']
+/** How well-known architectures differ from a LLaMA without a field that says so. */
+const DIFFERENCES: Readonly<Record<string, string>> = {
+  Qwen2ForCausalLM: ', which has biases in its attention,',
+  Qwen3ForCausalLM: ', which normalises queries and keys,',
+}
+
 /**
  * Reads a Hugging Face `config.json` (and `generation_config.json`, which may name more end tokens).
  *
@@ -50,15 +58,20 @@ function refuseUnsupported(config: Json, source: string): void {
   const refuse = (what: string) => {
     throw new AppError(
       'unsupported_model',
-      `${source}: ${what} is not supported. Only LLaMA models (LlamaForCausalLM) without biases, experts, ` +
-        'sliding windows or stored quantisation are.',
+      `${source}: ${what} is not supported. Only LLaMA and Mistral models (${LLAMA_SHAPED.join(', ')}) without ` +
+        'biases, experts, sliding windows or stored quantisation are.',
     )
   }
   const { architectures, model_type: modelType } = config
-  const isLlama = Array.isArray(architectures)
-    ? architectures[0] === 'LlamaForCausalLM'
-    : modelType === 'llama'
-  if (!isLlama) refuse(`architecture ${JSON.stringify(architectures ?? modelType ?? null)}`)
+  const named: unknown = Array.isArray(architectures) ? architectures[0] : undefined
+  const architecture = typeof named === 'string' ? named : modelType === 'llama' ? 'LlamaForCausalLM' : ''
+  if (!LLAMA_SHAPED.includes(architecture)) {
+    const name = JSON.stringify(architectures ?? modelType ?? null)
+    refuse(`architecture ${name}${DIFFERENCES[architecture] ?? ''}`)
+  }
+  // The window of a Mistral is 4096 tokens where its configuration does not say null.
+  if (architecture === 'MistralForCausalLM' && config['sliding_window'] === undefined)
+    refuse('a sliding window (sliding_window, by default 4096)')
   if (config['attention_bias'] === true) refuse('attention bias (attention_bias)')
   if (config['mlp_bias'] === true) refuse('MLP bias (mlp_bias)')
   if (typeof config['sliding_window'] === 'number') refuse('a sliding window (sliding_window)')

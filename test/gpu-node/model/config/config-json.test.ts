@@ -28,6 +28,11 @@ test('rotary settings of Transformers 5 are read from rope_parameters', () => {
   expect(parsed).toMatchObject({ ropeTheta: 5e5, ropeScaling: null })
 })
 
+test('a Mistral without a sliding window is a LLaMA', () => {
+  const mistral = { ...json, architectures: ['MistralForCausalLM'], sliding_window: null }
+  expect(parseConfigJson(mistral, undefined, 'm')).toEqual(tinyConfig())
+})
+
 test('end tokens of generation_config.json are added', () => {
   expect(parseConfigJson(json, { eos_token_id: [2, 0] }, 'm').eosTokenIds).toEqual([2, 0])
 })
@@ -52,7 +57,10 @@ test.each([
 })
 
 test.each([
-  [{ architectures: ['MistralForCausalLM'] }, 'MistralForCausalLM'],
+  [{ architectures: ['MistralForCausalLM'] }, 'sliding_window, by default 4096'],
+  [{ architectures: ['MistralForCausalLM'], sliding_window: 4096 }, 'sliding_window'],
+  [{ architectures: ['Qwen2ForCausalLM'] }, 'Qwen2ForCausalLM.*biases'],
+  [{ architectures: ['Qwen3ForCausalLM'] }, 'Qwen3ForCausalLM.*queries and keys'],
   [{ architectures: undefined, model_type: 'gpt2' }, 'gpt2'],
   [{ attention_bias: true }, 'attention_bias'],
   [{ mlp_bias: true }, 'mlp_bias'],
