@@ -363,8 +363,9 @@ function loadOf(engine: Engine): Heartbeat['load'] {
 }
 
 /** Describes the device of a node: GPU or processor and threads, and the backend with its precision and kernel. */
-function describeDevice({ name, device }: Backend, threads: number | null): string {
-  const gpu = device?.()
+function describeDevice(backend: Backend, threads: number | null): string {
+  const { name } = backend
+  const gpu = backend.device?.()
   if (gpu !== undefined) return `${gpu}, ${name}`.slice(0, 128)
   const processor = cpus()[0]?.model.replace(/\s+/g, ' ').trim() || 'unknown processor'
   const count = threads ?? Math.min(availableParallelism(), MAX_THREADS)

@@ -15,7 +15,7 @@ export class GpuUnavailableError extends Error {
 }
 
 /** Path of the addon that the build writes for this platform. */
-export function gpuAddonPath(): string {
+function gpuAddonPath(): string {
   return join(GPU_CRATE, `copal-gpu.${process.platform}-${process.arch}.node`)
 }
 

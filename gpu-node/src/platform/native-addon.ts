@@ -55,6 +55,7 @@ interface HashedAddon {
 }
 
 /** Loads an addon. Returns the reason if a file is not one, or was not built from the sources with hash `wanted`. */
+// oxlint-disable-next-line typescript/no-unnecessary-type-parameters -- only the caller knows what the library exports
 export function tryLoadAddon<Exports extends HashedAddon>(path: string, wanted: string): Exports | string {
   if (!existsSync(path)) return 'it is not built'
   const module: { exports: Partial<Exports> } = { exports: {} }

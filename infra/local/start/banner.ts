@@ -11,13 +11,15 @@ export interface Banner {
   /** `dense`, or the mask that serves, like `m3`. */
   serving: string
   credentialsPath: string
+  /** The device of the node and what its weights take; undefined if it is not known yet. */
+  node: string | undefined
   /** A link that opens the dashboard signed in, once; undefined if none could be made. */
   dashboardLink: string | undefined
 }
 
 /** Returns how to call the service. The commands in it work as pasted. */
 export function renderBanner(banner: Banner): string {
-  const { origin, apiKey, adminKey, model, serving, credentialsPath, dashboardLink } = banner
+  const { origin, apiKey, adminKey, model, serving, credentialsPath, node, dashboardLink } = banner
   const question = 'What is the capital of France?'
   return `
 copal serves ${model} (${serving})
@@ -25,7 +27,7 @@ copal serves ${model} (${serving})
   Base URL   ${origin}  (for OpenAI clients: ${origin}/v1)
   API key    ${apiKey}
   Admin key  ${adminKey}
-  (also in ${credentialsPath})
+  (also in ${credentialsPath})${node === undefined ? '' : `\n  Node       ${node}`}
   Dashboard  ${origin}/dashboard${dashboardLink === undefined ? '' : `\n  Signed in  ${dashboardLink}\n  (once, within five minutes; another one: npx copal dashboard)`}
 
 Try it with curl:

@@ -8,6 +8,7 @@ import { formatMask } from '../../../gpu-node/src/platform/quantities.ts'
 import type { NodeMessage } from '../../../gpu-node/src/platform/supervisor.ts'
 import { readHint } from '../../../gpu-node/src/serving/advice/advice-hint.ts'
 import { toUserError } from '../../../gpu-node/src/platform/user-error.ts'
+import { offerGpu } from '../build-gpu.mjs'
 import { offerNative } from '../build-native.mjs'
 import { ensureDashboard } from '../dashboard/ensure-dashboard.ts'
 import { preferredPort, requireFreePort } from '../processes/ports.ts'
@@ -24,6 +25,7 @@ import { readSettings, type Settings } from '../service/service-settings.ts'
 import { renderBanner, renderDevelopmentBanner } from './banner.ts'
 import { firstUpdate } from './first-update.ts'
 import { drawModelProgress } from './model-progress.ts'
+import { describeNode } from './node-line.ts'
 
 /** How long the processes of a killed service may take to release their ports. */
 const PORT_PATIENCE_MS = 8000
@@ -127,6 +129,7 @@ async function serve(service: Service): Promise<void> {
   }
   // A node uses the addon that it finds when it starts, so the build comes first. The gateway starts meanwhile.
   const node = offerNative(printBelowBar, { signal }).then(async () => {
+    if (process.env.COPAL_BACKEND === 'gpu') await offerGpu(printBelowBar, { signal })
     signal.throwIfAborted()
     const supervised = supervise(await nodePart(settings, home, origin, onNodeMessage), print)
     // The node ends first: it still sends its last receipts to the gateway.
@@ -194,6 +197,7 @@ async function run(
       model: model.id,
       serving,
       credentialsPath,
+      node: await describeNode(client),
       dashboardLink: link?.url,
     }),
   )

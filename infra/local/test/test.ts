@@ -8,11 +8,13 @@ import { createInterface } from 'node:readline'
 import { createProgressBar } from '../../../gpu-node/cli/output/progress-bar.ts'
 import { openModel } from '../../../gpu-node/src/model/open-model.ts'
 import { DEFAULT_MODEL } from '../../../gpu-node/src/model/source/resolve-model.ts'
+import { offerGpu } from '../build-gpu.mjs'
 import { offerNative } from '../build-native.mjs'
 import { ensureDashboard } from '../dashboard/ensure-dashboard.ts'
 import { drawModelProgress } from '../start/model-progress.ts'
 import { closingLine, type TestReport } from './test-report.ts'
 import { ROOT } from '../toolchain/toolchain.mjs'
+import { hasVulkanDriver } from './vulkan-driver.ts'
 
 /** Lines to hide: those that workerd writes when a connection breaks (fault tests break many), and the note on our report. */
 const NOISE =
@@ -21,8 +23,8 @@ const NOISE =
 const dashboard = ensureDashboard()
 if (dashboard.error !== undefined)
   process.stderr.write(`The dashboard cannot be built:\n${dashboard.error}\n`)
-// Built before the tests, because otherwise each test that needs it would build it. A failure is printed here.
-const [native] = await Promise.all([offerNative((line) => process.stderr.write(`${line}\n`)), fetchModel()])
+// Built before the tests, because otherwise each test that needs them would build them. A failure is printed here.
+const [native] = await Promise.all([buildAddons(), fetchModel()])
 const scratch = mkdtempSync(join(tmpdir(), 'copal-test-'))
 const reportPath = join(scratch, 'report.json')
 const vitest = spawn(
@@ -57,6 +59,14 @@ process.stdout.write(`\n${closingLine(readReport(), exitCode)}\n`)
 rmSync(scratch, { recursive: true, force: true })
 process.exitCode = exitCode ?? 1
 if (process.connected) process.disconnect()
+
+/** Builds the addon, and that for a GPU where there is a driver to test it with. */
+async function buildAddons(): Promise<Awaited<ReturnType<typeof offerNative>>> {
+  const print = (line: string) => void process.stderr.write(`${line}\n`)
+  const built = await offerNative(print)
+  if (hasVulkanDriver(process.env)) await offerGpu(print)
+  return built
+}
 
 /** Once for all tests, with a bar. Without it the tests that need it fail, and say why. */
 async function fetchModel(): Promise<void> {
