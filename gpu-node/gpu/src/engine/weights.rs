@@ -97,6 +97,7 @@ impl WeightSet {
 impl WeightLibrary {
     /// Packs a weight set on `threads` threads of its own and uploads it in bounded pieces.
     pub fn load(&self, places: &WeightPlaces, threads: usize) -> Result<WeightSet, LoadFault> {
+        self.gpu.check()?;
         let layers = self.config.layers;
         if places.linears.len() != layers * LINEARS.len() || places.shared.norms.len() != layers {
             let (linears, norms) = (places.linears.len(), places.shared.norms.len());

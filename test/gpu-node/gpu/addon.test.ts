@@ -1,0 +1,138 @@
+/** Tests the GPU addon's own interface: Rust tests, argument checks, error codes. */
+import { spawnSync } from 'node:child_process'
+import { writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { expect, test } from 'vitest'
+import type { GpuAddon, GpuEngine, GpuEngineOptions, GpuErrorCode } from '../../../gpu-node/gpu/addon.d.ts'
+import { GPU_CRATE } from '../../../gpu-node/gpu/source-hash.mjs'
+import type { EngineStep, LinearName, LinearPlace, WeightSource } from '../../../gpu-node/native/addon.d.ts'
+import { BLOCK_LINEARS } from '../../../gpu-node/src/model/config/llama-config.ts'
+import { gpu, skipWithoutGpu } from '../../support/engine/gpu.ts'
+import { TINY_NATIVE_ENGINE } from '../../support/engine/tiny-native-engine.ts'
+import { createRandom, normals } from '../../support/harness/random.ts'
+import { temporaryDir } from '../../support/harness/temporary.ts'
+
+const OPTIONS: GpuEngineOptions = { ...TINY_NATIVE_ENGINE, headPrecision: 'bf16' }
+
+if ('addon' in gpu) testAddon(gpu.addon)
+else skipWithoutGpu('the GPU addon')
+
+function testAddon(addon: GpuAddon): void {
+  test('the Rust tests pass', { timeout: 900_000 }, () => {
+    const args = ['test', '--profile', 'bench', '--locked', '--no-default-features', '--quiet']
+    const { status, stdout, stderr } = spawnSync('cargo', args, { cwd: GPU_CRATE, encoding: 'utf8' })
+    expect(status, `${stdout}\n${stderr}`).toBe(0)
+    expect(stdout).toMatch(/test result: ok\. [1-9]/)
+  })
+
+  test('devices have a name, an interface and a kind, and an engine names its own', async () => {
+    const [first] = await addon.devices()
+    expect(first?.name).not.toBe('')
+    const engine = new addon.Engine({ ...OPTIONS, device: first?.name })
+    expect(engine.device).toEqual(first)
+    expect(engine.kernel).toBe(first?.api)
+    expect(engine.usage()).toEqual({ sequences: 0, writtenPages: 0, totalPages: 4 })
+    expect(engine.memory()).toMatchObject({ weightBytes: 0, pageBytes: 4 * 2 * 4 * 16 * 2 })
+    await engine.close()
+  })
+
+  test.each<[string, GpuEngineOptions, GpuErrorCode, string]>([
+    ['an unknown device', { ...OPTIONS, device: 'no such card' }, 'DeviceUnavailable', 'there are:'],
+    ['no pages', { ...OPTIONS, pages: 0 }, 'InvalidPageCount', 'pages must be'],
+    ['more pages than fit', { ...OPTIONS, pages: 1 << 24 }, 'InvalidPageCount', 'fewer tokens'],
+    [
+      'too wide a head',
+      {
+        ...OPTIONS,
+        model: { ...OPTIONS.model, headDim: 258, ropeFrequencies: new Float64Array(129).fill(1) },
+      },
+      'InvalidArg',
+      'the kernels of the GPU take 256',
+    ],
+  ])('%s is rejected', (_, options, code, message) => {
+    expect(codeOf(() => new addon.Engine(options))).toEqual([code, expect.stringContaining(message)])
+  })
+
+  test('a step gives finite logits, and a panic or a closed engine is an error', async () => {
+    const engine = new addon.Engine(OPTIONS)
+    const weights = await engine.load(source())
+    expect(weights.memoryBytes).toBe(weights.bytes)
+    await engine.step(weights, stepOf([1, 2, 3]))
+    const logits = new Float32Array(11)
+    engine.logits(0, logits)
+    expect(logits.every(Number.isFinite)).toBe(true)
+    engine.provokePanic()
+    await expect(engine.step(weights, stepOf([1, 2, 3]))).rejects.toMatchObject({ code: 'Panicked' })
+    await engine.step(weights, stepOf([1, 2, 3]))
+    const again = new Float32Array(11)
+    engine.logits(0, again)
+    expect(again).toEqual(logits)
+    await engine.close()
+    expect(codeOf(() => engine.step(weights, stepOf([1])))[0]).toBe('InvalidState')
+    expect(codeOf(() => engine.usage())[0]).toBe('InvalidState')
+    await engine.release(weights)
+    expect(codeOf(() => engine.step(weights, stepOf([1])))[0]).toBe('InvalidState')
+  })
+
+  test('a lost device fails steps and loads, and lets go of its weights', async () => {
+    const engine: GpuEngine = new addon.Engine(OPTIONS)
+    const weights = await engine.load(source())
+    engine.provokeDeviceLoss()
+    await expect(engine.step(weights, stepOf([1]))).rejects.toMatchObject({ code: 'DeviceLost' })
+    await expect(engine.load(source())).rejects.toMatchObject({ code: 'DeviceLost' })
+    await engine.release(weights)
+    await engine.close()
+  })
+}
+
+function codeOf(action: () => unknown): [unknown, unknown] {
+  try {
+    action()
+  } catch (thrown) {
+    const { code, message } = thrown as { code?: unknown; message?: unknown }
+    return [code, message]
+  }
+  throw new Error('nothing was thrown')
+}
+
+function stepOf(tokens: number[]): EngineStep {
+  return {
+    sequences: Float64Array.of(1),
+    positions: Int32Array.of(0),
+    lengths: Int32Array.of(tokens.length),
+    outputs: Uint8Array.of(1),
+    alternatives: Uint8Array.of(0),
+    cachedLengths: Int32Array.of(0),
+    pageCounts: Int32Array.of(1),
+    tokens: Int32Array.from(tokens),
+    targets: new Int32Array(tokens.length).fill(-1),
+    pages: Int32Array.of(2),
+    drops: new Float64Array(0),
+  }
+}
+
+/** A master file of random weights for {@link TINY_NATIVE_ENGINE}, all dense. */
+function source(): WeightSource {
+  const { hidden, heads, kvHeads, headDim, intermediate, vocab } = OPTIONS.model
+  const [query, key] = [heads * headDim, kvHeads * headDim]
+  const sizes: Record<LinearName, number> = {
+    'self_attn.q_proj': query * hidden,
+    'self_attn.k_proj': key * hidden,
+    'self_attn.v_proj': key * hidden,
+    'self_attn.o_proj': hidden * query,
+    'mlp.gate_proj': intermediate * hidden,
+    'mlp.up_proj': intermediate * hidden,
+    'mlp.down_proj': hidden * intermediate,
+  }
+  let floats = 0
+  const place = (count: number) => 4 * ((floats += count) - count)
+  const embedding = place(vocab * hidden)
+  const [finalNorm, attentionNorm, mlpNorm] = [place(hidden), place(hidden), place(hidden)]
+  const linears = Object.fromEntries(
+    BLOCK_LINEARS.map((name): [LinearName, LinearPlace] => [name, { dense: place(sizes[name]), mask: null }]),
+  ) as Record<LinearName, LinearPlace>
+  const masterPath = join(temporaryDir(), 'master')
+  writeFileSync(masterPath, new Uint8Array(normals(createRandom(1), floats, 0, 0.3).buffer))
+  const blocks = [{ attentionNorm, mlpNorm, linears }]
+  return { masterPath, maskPath: null, embedding, head: embedding, finalNorm, blocks, threads: 1 }
+}
