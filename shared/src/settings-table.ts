@@ -399,7 +399,7 @@ export const SETTINGS = {
     readers: ['node'],
     default: 'auto',
     meaning:
-      'How the sparse engine stores pruned weights: `packed` (without them), `dense` (with zeros, faster on some machines), or `auto`, what is faster on this machine and fits COPAL_WEIGHT_BYTES. The node measures that for a second when it first loads a mask of a kind. It changes no output.',
+      'How the sparse engine stores pruned weights: `packed` (without them), `dense` (with zeros, faster on some machines), or `auto`, what is faster on this machine and fits COPAL_WEIGHT_BYTES. The node measures that for one to three seconds when it first loads a mask of a kind. It changes no output.',
   },
   COPAL_KERNEL: {
     readers: ['node'],
