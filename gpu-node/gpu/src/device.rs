@@ -154,7 +154,7 @@ impl Gpu {
         let internal = self.device.push_error_scope(ErrorFilter::Internal);
         let validation = self.device.push_error_scope(ErrorFilter::Validation);
         let value = calls();
-        let raised = [validation.pop(), internal.pop()].map(|error| block_on(error));
+        let raised = [validation.pop(), internal.pop()].map(block_on);
         let exhausted = block_on(memory.pop());
         self.check()?;
         if let Some(error) = raised.into_iter().flatten().next() {

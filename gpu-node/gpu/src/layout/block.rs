@@ -90,7 +90,7 @@ impl Arrays {
     }
 
     fn push_int8(&mut self, group: &Group) -> Result<(), Unrepresentable> {
-        let coded = coded(group, |weights| to_int8(weights))?;
+        let coded = coded(group, to_int8)?;
         for pair in coded.as_chunks::<2>().0 {
             self.words[0].push(pair[0].scales | pair[1].scales << 16);
         }
