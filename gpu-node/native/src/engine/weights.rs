@@ -87,7 +87,7 @@ pub enum SetForm {
 
 /// The weights that no mask changes.
 pub(crate) struct SharedWeights {
-    master: MappedFile,
+    master: Arc<MappedFile>,
     embedding: usize,
     hidden: usize,
     pub(crate) head: Matrix,
@@ -280,8 +280,8 @@ impl WeightLibrary {
             ))
         });
         let shared = Arc::new(SharedWeights {
-            // A mapping of its own, which lives as long as the weights.
-            master: Source::open(master.path)?.file,
+            // The mapping lives as long as the weights.
+            master: Arc::clone(&master.file),
             embedding: places.embedding,
             hidden,
             head: head.map_err(|error| LoadError::Pack(name.to_owned(), error))?,
@@ -350,13 +350,13 @@ impl WeightLibrary {
 
 struct Source<'a> {
     path: &'a Path,
-    file: MappedFile,
+    file: Arc<MappedFile>,
 }
 
 impl Source<'_> {
     fn open(path: &Path) -> Result<Source<'_>, LoadError> {
         match MappedFile::open(path) {
-            Ok(file) => Ok(Source { path, file }),
+            Ok(file) => Ok(Source { path, file: Arc::new(file) }),
             Err(error) => Err(LoadError::File(path.to_owned(), error)),
         }
     }
