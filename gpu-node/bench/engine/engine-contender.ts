@@ -1,6 +1,9 @@
 import type { Addon, KernelName, Precision } from '@copal/gpu-node/native/addon.d.ts'
 import type { Backend, WeightSet, WeightSetSource } from '@copal/gpu-node/serving/contract/backend.ts'
-import { createSparseBackend } from '@copal/gpu-node/serving/backends/sparse/sparse-backend.ts'
+import {
+  createSparseBackend,
+  type SparseBackendOptions,
+} from '@copal/gpu-node/serving/backends/sparse/sparse-backend.ts'
 import { loadNative } from '@copal/gpu-node/platform/native-addon.ts'
 import { decode, prefill } from '../serving/serving.ts'
 
@@ -23,6 +26,10 @@ export interface Contender {
   name: string
   /** Bytes of weights that decoding one token reads at batch size 1, in millions. */
   megabytes: number
+  /** How its pruned weights are stored, and why. */
+  form?: NonNullable<WeightSet['form']>
+  /** Name of the contender with dense weights in the same precision. */
+  dense?: string
   /**
    * Decodes `steps` tokens of each sequence after `context` tokens, and returns tokens per second over all sequences.
    */
@@ -70,12 +77,14 @@ export function kernelsNamed(addon: Addon, names: readonly string[]): (KernelNam
 /**
  * Creates a backend of the sparse engine in one precision, and a function that loads its weight sets as contenders.
  *
+ * @param chosen how the form of pruned weights is chosen; they are packed by default
  * @throws NativeUnavailableError when the addon is not built
  */
 export function createSparseLoader(
   form: Form,
   threads: number,
   kernel?: KernelName,
+  chosen: Pick<SparseBackendOptions, 'form' | 'formMeter'> = {},
 ): { backend: Backend; load: (name: string, source: WeightSetSource) => Promise<Contender> } {
   const [precision, headPrecision] = FORMS[form]
   let megabytes = Number.NaN
@@ -90,13 +99,15 @@ export function createSparseLoader(
     headPrecision,
     threads,
     ownTokens,
+    ...chosen,
     log,
   })
   return {
     backend,
     async load(name, source) {
       const weights = await backend.load(source)
-      return servedContender(name, backend, weights, megabytes)
+      const contender = servedContender(name, backend, weights, megabytes)
+      return weights.form ? { ...contender, form: weights.form } : contender
     },
   }
 }

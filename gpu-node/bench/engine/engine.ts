@@ -4,6 +4,7 @@ import { createOnnxBackend } from '@copal/gpu-node/serving/backends/onnx/onnx-ba
 import { loadNative } from '@copal/gpu-node/platform/native-addon.ts'
 import type { DenseModel } from '@copal/gpu-node/model/master/dense-model.ts'
 import type { Precision } from '@copal/gpu-node/native/addon.d.ts'
+import { createFormMeter } from '@copal/gpu-node/serving/backends/sparse/form-figures.ts'
 import {
   createSparseLoader,
   FORMS,
@@ -61,8 +62,8 @@ const LLAMA: Record<Precision, LlamaQuantisation> = { bf16: 'BF16', int8: 'Q8_0'
  * llama.cpp in the same precisions. Every repetition measures every case on every set, each between two measurements of
  * the memory bandwidth.
  *
- * "% of the bandwidth" is the time to read the weights at that bandwidth, relative to the time of a step. "× onnx" is
- * taken within a repetition.
+ * "% of the bandwidth" is the time to read the weights at that bandwidth, relative to the time of a step. "× onnx" and
+ * "× dense", the same precision without a mask, are taken within a repetition.
  *
  * @throws NativeUnavailableError when the addon is not built
  */
@@ -98,7 +99,8 @@ export async function benchEngine(options: EngineBenchOptions): Promise<void> {
     const reference = figures.get(`${one.name}, ${sets[0]?.name}`) ?? []
     for (const set of sets) {
       const found = figures.get(`${one.name}, ${set.name}`) ?? []
-      print(line(`${one.name}, ${set.name}`, describe(one, set, found, reference)))
+      const dense = set.dense === undefined ? undefined : figures.get(`${one.name}, ${set.dense}`)
+      print(line(`${one.name}, ${set.name}`, describe(one, set, found, { onnx: reference, dense })))
     }
   }
   for (const { close } of sets) await close()
@@ -115,15 +117,21 @@ async function loadSets(options: EngineBenchOptions): Promise<Contender[]> {
   const sets = [servedContender('onnx f32 dense', onnx, await onnx.load(dense), (all - unread) / 1e6)]
   for (const form of forms) {
     for (const kernel of kernelsNamed(loadNative(), options.kernels)) {
-      const { backend, load } = createSparseLoader(form, threads, kernel)
-      for (const [name, source] of [
-        ['dense', dense],
-        ['masked', masked],
+      const packed = createSparseLoader(form, threads, kernel)
+      // A node measures the same before it loads a mask of a new kind.
+      const formMeter = createFormMeter({ addon: loadNative(), cacheDir: workDir })
+      const chosen = createSparseLoader(form, threads, kernel, { form: 'auto', formMeter })
+      const denseName = `${packed.backend.name} dense`
+      for (const [name, source, { load }] of [
+        ['dense', dense, packed],
+        ['masked', masked, packed],
+        ['masked, as chosen', masked, chosen],
       ] as const) {
         const startedMs = performance.now()
-        const contender = await load(`${backend.name} ${name}`, source)
+        const contender = await load(`${packed.backend.name} ${name}`, source)
         const seconds = ((performance.now() - startedMs) / 1000).toFixed(1)
-        sets.push(contender)
+        sets.push(name === 'dense' ? contender : { ...contender, dense: denseName })
+        if (contender.form) print(line(contender.name, `${contender.form.name}: ${contender.form.why}`))
         print(line(contender.name, `${contender.megabytes} MB per token at batch 1, loaded in ${seconds} s`))
       }
     }
@@ -164,15 +172,23 @@ function casesOf({ batches, prompts, decodeSteps }: EngineBenchOptions): Case[] 
   ]
 }
 
-function describe({ batch }: Case, set: Contender, found: Figure[], reference: Figure[]): string {
+function describe(
+  { batch }: Case,
+  set: Contender,
+  found: Figure[],
+  references: { onnx: Figure[]; dense: Figure[] | undefined },
+): string {
   const parts = [formatSpread(spread(found.map(({ rate }) => rate)), 'tokens/s')]
   if (batch !== null) {
     const megabytes = set.megabytes / batch
     const shares = found.map(({ rate, bandwidth }) => (rate * megabytes * 1e8) / bandwidth)
     parts.push(`${megabytes.toFixed(1)} MB per token`, formatSpread(spread(shares), '% of the bandwidth', 0))
   }
-  const ratios = found.map(({ rate }, index) => rate / (reference[index]?.rate ?? Number.NaN))
-  parts.push(formatSpread(spread(ratios), '× onnx', 2))
+  for (const [name, reference] of Object.entries(references)) {
+    if (reference === undefined) continue
+    const ratios = found.map(({ rate }, index) => rate / (reference[index]?.rate ?? Number.NaN))
+    parts.push(formatSpread(spread(ratios), `× ${name}`, 2))
+  }
   return parts.join(', ')
 }
 
