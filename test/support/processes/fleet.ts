@@ -89,7 +89,7 @@ export async function startFleet({
   variables = {},
   nodeVariables = {},
 }: {
-  backend?: 'onnx' | 'sparse'
+  backend?: 'onnx' | 'sparse' | 'gpu'
   variables?: Record<string, string>
   nodeVariables?: Record<string, string>
 } = {}): Promise<TestFleet> {
