@@ -1,4 +1,4 @@
-import { once } from 'node:events'
+import { randomInt } from 'node:crypto'
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -32,14 +32,18 @@ export async function preferredPort(port: number): Promise<number> {
   return (await tryListening(port)) === undefined ? port : freePort()
 }
 
-/** Returns a loopback port that nothing listens on now. */
+/**
+ * Returns a loopback port that nothing listens on now. It is below those that systems give to outgoing connections (from
+ * 32768 on Linux), one of which could take it before it is used.
+ *
+ * @throws Error when none is found
+ */
 export async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const address = server.address()
-  server.close()
-  if (typeof address !== 'object' || address === null) throw new Error('the server has no port')
-  return address.port
+  for (let tries = 0; tries < 100; tries++) {
+    const port = randomInt(10_240, 32_768)
+    if ((await tryListening(port)) === undefined) return port
+  }
+  throw new Error('no loopback port from 10240 to 32767 is free')
 }
 
 function tryListening(port: number): Promise<string | undefined> {
