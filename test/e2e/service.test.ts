@@ -25,6 +25,8 @@ const END_TOKEN = 2
 const FEW_HOLDOUTS = { node_share: 1, max_holdouts: 1 }
 let service: Service
 let client: OpenAI
+/** The mask that the update of `speech` made: m2, or a further candidate if the gate had that one selected again. */
+let adapted = 2
 
 beforeAll(async () => {
   service = await startService()
@@ -198,16 +200,18 @@ describe('adaptation', () => {
     const load = streamLoad(client, MODEL, 8)
     onTestFinished(async () => void (await load.stop()))
     const end = await untilUpdateEnded(service, update.id)
+    adapted = end.mask_version ?? 0
     await untilConverged(service)
-    const isOfNewMask = ({ fingerprints }: StreamedResponse) => fingerprints.at(-1)?.endsWith('-m2')
+    const isOfNewMask = ({ fingerprints }: StreamedResponse) => fingerprints.at(-1)?.endsWith(`-m${adapted}`)
     await until('an answer of the new mask', () => load.answers.some(isOfNewMask) || undefined, 60_000)
     const answers = await load.stop()
-    expect(end).toMatchObject({ state: 'promoted', mask_version: 2 })
+    expect(end).toMatchObject({ state: 'promoted' })
+    expect(adapted).toBeGreaterThan(1)
     expect(answers.filter((answer) => answer.error)).toEqual([])
     expect(new Set(answers.flatMap((answer) => answer.fingerprints.length))).toEqual(new Set([1]))
     const versions = new Set(answers.map((answer) => answer.fingerprints[0]))
-    expect(versions).toEqual(new Set([`copal-${MODEL}-m1`, `copal-${MODEL}-m2`]))
-    for (const version of [1, 2]) {
+    expect(versions).toEqual(new Set([`copal-${MODEL}-m1`, `copal-${MODEL}-m${adapted}`]))
+    for (const version of [1, adapted]) {
       await rollbackTo(version)
       const sample = answers
         .filter((answer) => answer.fingerprints[0] === `copal-${MODEL}-m${version}`)
@@ -257,11 +261,11 @@ describe('adaptation', () => {
     // The perplexity is some 10^5 times that under the active mask.
     expect(Math.max(...worst.map(({ value }) => value ?? 0))).toBeGreaterThan(100)
     const { data: masks } = await service.admin<{ data: MaskEntry[] }>('GET', '/admin/masks')
-    expect(masks.find(({ active }) => active)?.version).toBe(2)
+    expect(masks.find(({ active }) => active)?.version).toBe(adapted)
     expect(masks.find(({ version }) => version === end.mask_version)?.promoted_at).toBeNull()
     expect(answers.filter((answer) => answer.error)).toEqual([])
     expect(new Set(answers.flatMap(({ fingerprints }) => fingerprints))).toEqual(
-      new Set([`copal-${MODEL}-m2`]),
+      new Set([`copal-${MODEL}-m${adapted}`]),
     )
   })
 
@@ -310,9 +314,11 @@ describe('adaptation', () => {
     const harm = decisions.at(-1)?.figures.find(({ passed }) => !passed)
     expect(harm?.lower ?? 0).toBeGreaterThan(harm?.limit ?? Infinity)
     expect(answers.filter((answer) => answer.error)).toEqual([])
-    expect(versionsOf()).toEqual(new Set([`copal-${MODEL}-m2`, `copal-${MODEL}-m${end.mask_version}`]))
+    expect(versionsOf()).toEqual(
+      new Set([`copal-${MODEL}-m${adapted}`, `copal-${MODEL}-m${end.mask_version}`]),
+    )
     const { data: masks } = await service.admin<{ data: MaskEntry[] }>('GET', '/admin/masks')
-    expect(masks.find(({ active }) => active)?.version).toBe(2)
+    expect(masks.find(({ active }) => active)?.version).toBe(adapted)
   })
 
   test('drift is reported per domain and mask version, with the R matrix', async () => {
