@@ -246,7 +246,7 @@ export interface Multiplier {
   provokePanic(thread: number): void
 }
 
-/** What a {@link FormSample} is made of. */
+/** The linears that a {@link FormSample} is made of, and its limits. */
 export interface FormSampleOptions extends KernelChoice {
   threads: number
   precision: Precision

@@ -1,4 +1,4 @@
-//! What can go wrong with a device.
+//! Faults of a device.
 
 use std::fmt;
 

@@ -25,7 +25,7 @@ pub struct JsEngine {
     layers: usize,
 }
 
-/// What an engine holds until it is closed.
+/// The parts of an open engine, which closing it frees.
 pub struct Open {
     // Dropped first: the thread uses the engine.
     steps: StepThread,

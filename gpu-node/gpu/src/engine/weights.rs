@@ -22,11 +22,11 @@ use wgpu::BindGroup;
 /// The forms of a model's matrices.
 #[derive(Clone, Copy, Debug)]
 pub struct Forms {
-    /// Of linears with a mask.
+    /// The form of linears with a mask.
     pub masked: Form,
-    /// Of linears without.
+    /// The form of linears without a mask.
     pub dense: Form,
-    /// Of the head.
+    /// The form of the head.
     pub head: Form,
 }
 

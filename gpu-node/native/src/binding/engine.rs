@@ -26,7 +26,7 @@ pub struct JsEngine {
     layers: usize,
 }
 
-/// What a closed engine gives back.
+/// The parts of an open engine, which closing it frees.
 struct Running {
     steps: StepThread,
     engine: Arc<Mutex<Engine>>,
