@@ -1,7 +1,7 @@
 import { join } from 'node:path'
 import type { GpuAddon } from '../../gpu/addon.d.ts'
 import { GPU_CRATE, gpuSourceHash } from '../../gpu/source-hash.mjs'
-import { tryLoadAddon } from './native-addon.ts'
+import { loadAddonInto, type Library } from './native-addon.ts'
 
 /** Thrown when there is no fitting GPU addon. The message names the file, the reason and what to do. */
 export class GpuUnavailableError extends Error {
@@ -21,7 +21,8 @@ function gpuAddonPath(): string {
 
 /** Loads the GPU addon. @throws {GpuUnavailableError} unless it loads and was built from the sources beside it */
 export function loadGpu(path = gpuAddonPath()): GpuAddon {
-  const addon = tryLoadAddon<GpuAddon>(path, gpuSourceHash())
+  const library: Library<GpuAddon> = { exports: {} }
+  const addon = loadAddonInto(library, path, gpuSourceHash())
   if (typeof addon === 'string') throw new GpuUnavailableError(path, addon)
   return addon
 }

@@ -42,7 +42,8 @@ export function loadNative(paths: readonly string[] = [addonPath()]): Addon {
   const wanted = sourceHash(CRATE)
   const attempts: Attempt[] = []
   for (const path of paths) {
-    const addon = tryLoadAddon<Addon>(path, wanted)
+    const library: Library<Addon> = { exports: {} }
+    const addon = loadAddonInto(library, path, wanted)
     if (typeof addon !== 'string') return addon
     attempts.push({ path, reason: addon })
   }
@@ -54,17 +55,24 @@ interface HashedAddon {
   sourceHash(): string
 }
 
+/** A module that Node loads a library into. */
+export interface Library<Exports extends HashedAddon> {
+  exports: Partial<Exports>
+}
+
 /** Loads an addon. Returns the reason if a file is not one, or was not built from the sources with hash `wanted`. */
-// oxlint-disable-next-line typescript/no-unnecessary-type-parameters -- only the caller knows what the library exports
-export function tryLoadAddon<Exports extends HashedAddon>(path: string, wanted: string): Exports | string {
+export function loadAddonInto<Exports extends HashedAddon>(
+  library: Library<Exports>,
+  path: string,
+  wanted: string,
+): Exports | string {
   if (!existsSync(path)) return 'it is not built'
-  const module: { exports: Partial<Exports> } = { exports: {} }
   try {
-    process.dlopen(module, path)
+    process.dlopen(library, path)
   } catch (error) {
     return error instanceof Error ? error.message : String(error)
   }
-  return asAddon(module.exports, wanted)
+  return asAddon(library.exports, wanted)
 }
 
 /** Returns the addon that a library exports, or the reason why it was not built from the sources with hash `wanted`. */
