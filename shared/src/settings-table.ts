@@ -367,7 +367,7 @@ export const SETTINGS = {
     readers: ['node'],
     unset: 'half of the memory that is free at the start',
     meaning:
-      'Memory for weight sets, most needed first. Those that do not fit are packed when they are needed; 0: only what serves ([memory](operations.md#memory-of-a-node)).',
+      'Bytes of memory for weight sets. The node holds the most needed sets that fit, and packs another one again when it is needed; with 0 it holds only the set that serves ([memory](operations.md#memory-of-a-node)).',
   },
   COPAL_MAX_RUNNING: {
     readers: ['node'],
@@ -399,7 +399,7 @@ export const SETTINGS = {
     readers: ['node'],
     default: 'auto',
     meaning:
-      'How the sparse engine stores pruned weights: `packed` (without them), `dense` (with zeros, faster on some machines), or `auto`, what is faster on this machine and fits COPAL_WEIGHT_BYTES. The node measures that for one to three seconds when it first loads a mask of a kind. It changes no output.',
+      'How the sparse engine stores pruned weights: `packed` (without them), `dense` (with zeros, faster on some machines), or `auto`: the faster form on this machine that fits COPAL_WEIGHT_BYTES. The node measures it for one to three seconds when it first loads a mask of a kind. The form changes no output.',
   },
   COPAL_KERNEL: {
     readers: ['node'],
