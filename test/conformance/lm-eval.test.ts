@@ -10,7 +10,7 @@ import { startFleet, type TestFleet } from '../support/processes/fleet.ts'
 import { pythonPackage, type PythonPackage } from '../support/processes/python-package.ts'
 import { passages } from '../support/text/passages.ts'
 
-/** What the harness needs for `local-completions` and a local task; what it declares is 660 MB. */
+/** The packages that the harness needs for `local-completions` and a local task; all that it declares are 660 MB. */
 const DEPENDENCIES = [
   'aiohttp==3.14.5',
   'dill==0.4.1',
@@ -24,7 +24,7 @@ const DEPENDENCIES = [
   'tqdm==4.70.1',
 ]
 
-/** What `lm_eval_local_task.py` prints: sums of log-probabilities in nats, one a text. */
+/** The output of `lm_eval_local_task.py`: sums of log-probabilities in nats, one a text. */
 interface HarnessResults {
   continuations: [logLikelihood: number, isGreedy: boolean][]
   texts: number[]

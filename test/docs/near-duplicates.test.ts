@@ -1,4 +1,4 @@
-/** What the recognition of near-duplicates drops of different texts: the committed figures are those of the code, and small. */
+/** The share of different texts that the recognition of near-duplicates drops: the committed figures are those of the code, and small. */
 import { expect, test } from 'vitest'
 import { readText, tableWith } from './markdown.ts'
 import { measureFixtures, measureTemplates, type Dropped } from './replay/near-duplicates.ts'

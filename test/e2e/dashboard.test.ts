@@ -32,7 +32,7 @@ let fleet: TestFleet
 let browser: Browser
 let context: BrowserContext
 let page: Page
-/** What the browser reported as errors. */
+/** Errors that the browser reported. */
 const errors: string[] = []
 
 beforeAll(async () => {

@@ -37,7 +37,7 @@ const OF_TENANTS = [
   'GET /admin/domains',
   'GET /admin/series',
 ]
-/** Whatever else there is under `/admin`, now and later. */
+/** All other routes under `/admin`, now and later. */
 const OF_THE_OPERATOR = [
   ...new Set(
     createApp()

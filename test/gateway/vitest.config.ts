@@ -13,7 +13,7 @@ import { TEST_ADMIN_KEY, TEST_KEY_PEPPER, TEST_NODE_SECRET } from './support/set
 const root = resolve(import.meta.dirname, '../..')
 const { error } = ensureDashboard(root)
 if (error !== undefined) process.stderr.write(`The dashboard cannot be built:\n${error}\n`)
-/** What the Worker imports of `node_modules`: 360 files. */
+/** The packages that the Worker imports: 360 files. */
 const PACKAGES = [
   '@opentelemetry/api',
   '@opentelemetry/core',

@@ -20,10 +20,10 @@ const tenant: Reader = async ({ db }, [name = '']) => {
 
 const domain: Reader = async ({ db }, [name = '']) => (await findDomain(db, name)) ?? null
 
-/** Of all models, because the body names the model. */
+/** Reads the policies of all models, because the body names the model. */
 const policy: Reader = async ({ db }) => listPolicyOverrides(db)
 
-/** What the rows of the audit log show of the things that a route changes, by the pattern of the route. */
+/** Readers of the state that a route changes, for the rows of the audit log, by the pattern of the route. */
 const READERS: Readonly<Record<string, Reader>> = {
   '/admin/domains/:domain': domain,
   '/admin/keys': key,

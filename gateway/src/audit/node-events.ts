@@ -6,7 +6,7 @@ const QUIET_MS = 10 * 60_000
 /** Events that an isolate remembers, and so records within that time: strangers can name any number of nodes. */
 const MAX_EVENTS = 100
 
-/** What may happen to a node's name. */
+/** An event of a node's name. */
 export type NodeEvent = 'started' | 'replaced' | 'signature_rejected'
 
 /** Records events about nodes, each at most once in ten minutes. */

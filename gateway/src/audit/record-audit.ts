@@ -1,13 +1,13 @@
 import type { Deps } from '../contracts/bindings.ts'
 import { insertPendingAudit } from '../storage/db/queries/audit-queries.ts'
 
-/** What was done, by whom and why. It contains no secret and no text of a client. */
+/** A record of an action: what was done, by whom and why. It contains no secret and no text of a client. */
 export interface AuditEntry {
   /** The id of an admin key, `key:<id>`, `node:<id>`, or `copal` for the service itself. */
   actor: string
-  /** What was done: `POST /admin/keys`, `node.taken_over`. */
+  /** The action: `POST /admin/keys`, `node.taken_over`. */
   action: string
-  /** What it was done to. */
+  /** The thing that it changed. */
   target: string
   before?: unknown
   after?: unknown

@@ -41,7 +41,7 @@ export interface DashboardSession {
   /** Identifies it; not its cookie. */
   hash: string
   actor: Actor
-  /** What the header `x-copal-csrf` of its requests must be. */
+  /** The required value of the header `x-copal-csrf` of its requests. */
   csrf: string
   /** When it ends unless it is used before, milliseconds. */
   expiresAtMs: number

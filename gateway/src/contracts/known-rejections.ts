@@ -2,7 +2,7 @@ import type { RejectionCount } from './fleet-object.ts'
 import type { LimitedAccount } from './limits.ts'
 import type { LimitRejection, ReservationRequest } from './reservation.ts'
 
-/** What decides whether a request exceeds a limit, and how its rejection is counted. */
+/** The parts of a request by which it exceeds a limit and its rejection is counted. */
 export type MeteredSize = Pick<ReservationRequest, 'promptTokens' | 'maxTokens' | 'prompts' | 'choices'> & {
   model: string
   tenant: string

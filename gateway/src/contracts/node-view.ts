@@ -20,7 +20,7 @@ export interface NodeView {
   waiting: number
   kvTokensUsed: number
   kvTokensTotal: number
-  /** What it runs on, for people; absent from older nodes, as the rate is. */
+  /** The device and backend, for people; absent from older nodes, as the rate is. */
   device?: string | undefined
   /** Bytes of the dense weights in its precision, also while it does not hold them; absent until it did. */
   denseBytes?: number | undefined

@@ -28,7 +28,7 @@ export interface OfferedSample extends SampleSource {
   found?: boolean | undefined
 }
 
-/** What the dense weights of a model make of a text. */
+/** The description of a text by the dense weights of a model. */
 export interface DenseDescription {
   /** SHA-256 of the model's dense weights. */
   baseSha256: string

@@ -1,4 +1,4 @@
-/** What `gateway/dashboard/build.mjs` writes: the files of the dashboard. */
+/** The files of the dashboard, as `gateway/dashboard/build.mjs` writes them. */
 declare module '*/dashboard/built-files.mjs' {
   /** One file: `index.html`, or one whose name contains the hash of its content. */
   export interface BuiltFile {

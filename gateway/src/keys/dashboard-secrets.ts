@@ -4,13 +4,13 @@ import type { Deps } from '../contracts/bindings.ts'
 import { randomToken } from './key-secret.ts'
 import { signedInKey, type SignedInKey } from './session-key.ts'
 
-/** What a MAC of a secret is for: to store a link or a session, to check a cookie without a look-up, or against forged requests. */
+/** The purpose of a secret's MAC: to store a link or a session, to check a cookie without a look-up, or against forged requests. */
 type Purpose = 'link' | 'session' | 'cookie' | 'csrf'
 
 /** Dependencies of links and sessions. */
 export type SecretDeps = Pick<Deps, 'db' | 'keyPepper' | 'adminKeySha256' | 'nowMs'>
 
-/** What is stored of a secret and of the key that signed in. */
+/** The stored form of a secret, with the key that signed in. */
 export interface StoredSecret extends SignedInKey {
   hash: string
   /** Unix milliseconds. */

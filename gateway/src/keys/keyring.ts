@@ -25,7 +25,7 @@ export interface Keyring {
   check(deps: KeyringDeps, token: string, address: string): Promise<KeyCheck>
 }
 
-/** What a key check needs of the dependencies. */
+/** The dependencies of a key check. */
 type KeyringDeps = Pick<
   Deps,
   'db' | 'keyPepper' | 'keyTrustMs' | 'nowMs' | 'unknownKeysPerMinute' | 'unknownKeyEdgeLimit'

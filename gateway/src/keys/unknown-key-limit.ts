@@ -20,7 +20,7 @@ const MAX_ADDRESSES = 4_096
 /** How long an address is refused after Cloudflare's limit was exceeded; the shortest period that it can have. */
 const EDGE_PERIOD_MS = 10_000
 
-/** What {@link UnknownKeyLimit.lookUp} needs of the dependencies. */
+/** The dependencies of {@link UnknownKeyLimit.lookUp}. */
 type LimitDeps = Pick<Deps, 'nowMs' | 'unknownKeysPerMinute' | 'unknownKeyEdgeLimit'>
 
 /** A key to look up that was not verified before. */
@@ -45,7 +45,7 @@ export interface UnknownKeyLimit {
   lookUp<T>(deps: LimitDeps, key: UnverifiedKey<T>): Promise<T | undefined>
 }
 
-/** What is left of an address's unknown keys. */
+/** The unknown keys that an address has left. */
 interface Allowance {
   left: number
   atMs: number

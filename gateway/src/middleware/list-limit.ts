@@ -15,7 +15,7 @@ interface CallerEnv extends AppEnv {
   Variables: AppEnv['Variables'] & { key?: KeyRow; actor?: Actor }
 }
 
-/** What is left of a key's lists. */
+/** The list requests that a key has left. */
 interface Allowance {
   left: number
   atMs: number

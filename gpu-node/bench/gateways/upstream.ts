@@ -68,7 +68,7 @@ async function respond(
   onCall?.(body)
 }
 
-/** What is read of a call. */
+/** The fields of a call that are read. */
 interface ForwardedCall {
   stream?: boolean
   messages?: { content?: unknown }[]

@@ -32,7 +32,7 @@ interface AdviseOptions {
   threads?: number
 }
 
-/** What was measured, and on what. */
+/** The rows of the advice, and the machine and model that they hold for. */
 interface Report {
   machine: string
   model: string

@@ -13,7 +13,7 @@ import { keepStreaming, summariseStreams } from './streams.ts'
 import { demoTraffic, folderTraffic, type Traffic } from './traffic.ts'
 
 const KEYS = 4
-/** Of about 300 tokens each; a quarter is held out. */
+/** Each request has about 300 tokens; a quarter is held out. */
 const REQUESTS_PER_KIND = 48
 const CONCURRENCY = 4
 /** One client, which leaves the node time for the update; the others stream when a mask is about to go live. */

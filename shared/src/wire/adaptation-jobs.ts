@@ -137,7 +137,7 @@ export const calibrateResult = z.object({
 /** The result of a calibration job. */
 export type CalibrateResult = z.output<typeof calibrateResult>
 
-/** What a set of weights generates for fixed prompts, greedily. */
+/** Figures of the texts that a set of weights generates greedily for fixed prompts. */
 export const generationCheck = z.object({
   /** Whether every logit was finite. */
   finite: z.boolean(),
@@ -148,7 +148,7 @@ export const generationCheck = z.object({
   entropy: z.number().nullable(),
 })
 
-/** What a set of weights generates for fixed prompts. */
+/** Figures of the texts that a set of weights generates for fixed prompts. */
 export type GenerationCheck = z.output<typeof generationCheck>
 
 /** The result of an evaluation job. */

@@ -1,4 +1,4 @@
-/** What the admin API changes of a domain. Public, so snake_case. */
+/** Changes of a domain by the admin API. Public, so snake_case. */
 import { z } from 'zod'
 import { count } from './identifiers.ts'
 import { tenantName } from './admin-keys.ts'

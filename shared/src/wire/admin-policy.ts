@@ -112,7 +112,7 @@ const triggers = z.strictObject({
   max_domains: z.int().min(1).max(64).describe('Maximum number of due domains that one update takes.'),
 })
 
-/** What an update may cost. */
+/** Bounds of the cost of an update. */
 const effort = z.strictObject({
   node_share: z
     .number()

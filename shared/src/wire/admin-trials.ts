@@ -18,7 +18,7 @@ export type StartTrial = z.output<typeof startTrial>
 
 const mean = z.number().nullable()
 
-/** What a trial that an update runs showed when it was judged last, by the prompts that both masks scored. */
+/** The evidence of an update's trial when it was judged last, by the prompts that both masks scored. */
 export const trialEvidence = z.object({
   requests: count.describe('Requests that both masks scored.'),
   tokens: count,

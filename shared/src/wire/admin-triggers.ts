@@ -1,4 +1,4 @@
-/** What starts updates by itself, as the admin API shows it. Public, so snake_case. */
+/** Automatic triggers of updates, as the admin API shows them. Public, so snake_case. */
 import { z } from 'zod'
 import { count, time } from './identifiers.ts'
 import { updateEntry, updateTrigger } from './admin.ts'

@@ -128,9 +128,9 @@ export const updateState = z.enum([
 /** The state of an update. */
 export type UpdateState = z.output<typeof updateState>
 
-/** What starts an update. */
+/** The trigger of an update. */
 export const updateTrigger = z.enum(['manual', 'volume', 'drift', 'schedule', 'own_mask'])
-/** What starts an update. */
+/** The trigger of an update. */
 export type UpdateTrigger = z.output<typeof updateTrigger>
 
 /** A job of an update, as the response for a single update lists it. */

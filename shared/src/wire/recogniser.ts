@@ -1,6 +1,6 @@
 import { z } from 'zod'
 
-/** What an external recogniser may find; its replacement is its name in brackets, as in `[name]`. */
+/** A class that an external recogniser may find; its replacement is its name in brackets, as in `[name]`. */
 export const recognisedClass = z.enum(['name', 'address', 'organization', 'date', 'other'])
 /** A class of {@link recognisedClass}. */
 export type RecognisedClass = z.output<typeof recognisedClass>

@@ -21,7 +21,7 @@ const MAX_SCORES = 5_000
 export const TRAFFIC = {
   requestsADay: 20_000,
   domains: 4,
-  /** Of the gap of a request around its mean, nats a token: nine in ten normal, one in ten four times as wide. */
+  /** The deviation of a request's gap from its mean, nats a token: nine in ten normal, one in ten four times as wide. */
   gapDeviation: 0.1,
   failures: 0.005,
   /** Log-normal, median and deviation of the logarithm. */
@@ -52,7 +52,7 @@ export interface HarmfulCase {
 
 /** The result of a {@link HarmfulCase}: scored requests of all domains until the roll-back. */
 export interface HarmfulResult extends HarmfulCase {
-  /** Of the first ten runs; null where the scores that a verdict uses did not prove harm. */
+  /** Results of the first ten runs; null where the scores that a verdict uses did not prove harm. */
   first: (number | null)[]
   caught: number
   median: number | null

@@ -33,7 +33,7 @@ export type Arrivals = keyof typeof MESSAGES
 /** Mean number of scored messages in a conversation; it is geometrically distributed. */
 const MESSAGES = { single: 1, conversations: 4, 'long conversations': 16 } as const
 
-/** What a source's requests look like to the detectors, nats a token. */
+/** The losses of a source's requests as the detectors see them, nats a token. */
 export interface ScoredText {
   dense: number
   gap: number
@@ -60,7 +60,7 @@ const WINDOWS = 10_000
 export interface ChangeCase {
   name: string
   from: string
-  /** What comes after the change, by the requests since then. */
+  /** The kind of change, which acts by the requests since then. */
   change: 'switch' | 'damage' | 'worse' | 'decline'
   /** The source after a switch; nats a token for `worse`, and per thousand requests for `decline`. */
   to: string | number
@@ -69,7 +69,7 @@ export interface ChangeCase {
 
 /** Requests until the first alarm of each signal after a change, in the runs that gave one. */
 export interface ChangeResult extends ChangeCase {
-  /** Of the first five runs; null where it did not alarm. */
+  /** Delays of the first five runs; null where it did not alarm. */
   first: Record<DriftSignalName, (number | null)[]>
   delays: Record<DriftSignalName, { alarmed: number; median: number | null; nineInTen: number | null }>
 }

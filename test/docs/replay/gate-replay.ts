@@ -26,7 +26,7 @@ const HOLDOUT_TOKENS = 8192
 const CONSTRAINTS: readonly string[] = [COMPARISONS.parent, COMPARISONS.best]
 const GENERATION = { finite: true, tokens: 192, repetition: 0.4, entropy: 2.5 }
 
-/** What the two masks cost on one text, and how their losses differ window by window. */
+/** The losses of the two masks on one text, and how they differ window by window. */
 export interface TextSummary {
   text: string
   windows: number
@@ -76,7 +76,7 @@ export interface GateResult extends GateCase {
   by_constraint: number
   /** By any of its figures. */
   rejected: number
-  /** Of the first {@link FIRST_RUNS} runs, how many a constraint rejected. */
+  /** The number of the first {@link FIRST_RUNS} runs that a constraint rejected. */
   first: number
 }
 

@@ -17,7 +17,7 @@ const { placeSample } = (await import(`${SAMPLING}/sample-placement.ts`)) as { p
 
 /** Sequences, of 512 tokens, that a mask is calibrated on. */
 export const SAMPLES = 16
-/** What an update takes of a domain. */
+/** Characters that an update takes of a domain. */
 const MAX_CHARACTERS = SAMPLES * 512 * 4 * 1.25
 /** Keys of ordinary traffic, and characters of each of their requests. */
 const HONEST_KEYS = 14

@@ -101,7 +101,7 @@ const words = Array.from({ length: 40_000 }, (_, id) =>
 const ordinary = await describe(ordinaryTexts(read('test/fixtures/text/novel.calibration.txt')).slice(0, 280))
 process.stderr.write(`described ${ordinary.length} texts\n`)
 
-/** What one draw of the update's texts gave, by the reservoir and by the version before. */
+/** The result of one draw of the update's texts, by the reservoir and by the version before. */
 interface Draw {
   seed: string
   /** Share of the poison in the characters that the update takes. */
@@ -178,7 +178,7 @@ for (const sender of ['one key', 'ten keys'] as const)
       await describe(poisonTexts(poison, poisonCount(ordinary.length, sender), words, foreign)),
     )
 const textsOf = (poison: Poison, sender: Sender) => sent.get(`${poison} ${sender}`) ?? []
-/** What is measured, the most telling first: `[poison, sender, seed, described, before]`. */
+/** The measured runs, the most telling first: `[poison, sender, seed, described, before]`. */
 const RUNS: readonly [Poison | null, Sender | null, string, boolean, boolean][] = [
   [null, null, 'poison', true, true],
   ['random tokens', 'one key', 'poison', true, true],

@@ -11,7 +11,7 @@ import { measureRecall, measureWrong } from '../../support/redaction/corpus.ts'
 
 const CHARACTERS = 64 * 1024
 const REPETITIONS = 7
-/** What was replaced wrongly in the packaged texts. Every replacement in them that is no e-mail address was read. */
+/** Wrong replacements in the packaged texts. Every replacement in them that is no e-mail address was read. */
 const READ_AS_WRONG: Record<string, RegExp> = {
   // Versions of CVS, cut numbers, a table, and a placeholder.
   mail: /^1\.\d+\.\d+\.\d+$|^0131 225$|^01 01 00 00 00$|^\+1000 8\/11\/02$|^username:password$/,

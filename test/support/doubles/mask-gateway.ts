@@ -46,7 +46,7 @@ const REGISTERED: MaskEntry = {
   promoted_at: null,
 }
 
-/** What a client uploaded. */
+/** An upload of a client. */
 export interface Upload {
   path: string
   query: Record<string, string>
@@ -54,7 +54,7 @@ export interface Upload {
   body: Buffer
 }
 
-/** What a {@link maskGateway} does apart from taking files. */
+/** The behaviour of a {@link maskGateway} apart from taking files. */
 export interface MaskGatewayOptions {
   /** Changes the file that it sends. */
   damage?: (bytes: Uint8Array) => Uint8Array

@@ -51,7 +51,7 @@ export function predictionStrength(points: Float64Array, size: number, k: number
   return total / HALVINGS
 }
 
-/** Of the worst of `k` groups, the share of its pairs that are together in the other grouping too. */
+/** Returns the share of pairs of the worst of `k` groups that are together in the other grouping too. */
 function leastAgreement(groups: Int32Array, others: Int32Array, k: number): number {
   const pairs = Array.from({ length: k }, () => new Float64Array(k))
   for (const [i, group] of groups.entries()) pairs[group]![others[i]!]!++

@@ -1,6 +1,6 @@
 /** How unlike all labelled texts a text is, by its embedding. */
 
-/** What novelty is measured against. Rows are standardised embeddings. */
+/** The texts against which novelty is measured. Rows are standardised embeddings. */
 export interface Novelty {
   /** `[domains, size]` row-major: the mean of each domain. */
   centres: Float32Array

@@ -2,7 +2,7 @@
 export interface StandardRows {
   /** `[examples, size]` row-major. */
   rows: Float32Array
-  /** Of each dimension; a value is standardised as `(value - mean) * scale`. */
+  /** The mean of each dimension; a value is standardised as `(value - mean) * scale`. */
   mean: Float32Array
   /** 0 for a dimension that does not vary. */
   scale: Float32Array

@@ -4,7 +4,7 @@ import type { GenerationCheck } from '@copal/shared/wire/adaptation-jobs.ts'
 /** Losses of one mask on one holdout version, nats a token; null where they are not finite. */
 export interface HoldoutLosses {
   nllMean: number | null
-  /** Of each window, in order; null as a whole for evaluations that are older than window losses. */
+  /** The mean loss of each window, in order; null as a whole for evaluations that are older than window losses. */
   windowNll: readonly (number | null)[] | null
 }
 

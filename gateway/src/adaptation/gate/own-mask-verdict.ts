@@ -8,7 +8,7 @@ import { describeVerdict } from './gate-reason.ts'
 import type { GateVerdict } from './gate-verdict.ts'
 import { isFiniteLoss, soundnessFigures } from './soundness.ts'
 
-/** What a mask of a single domain must reach. */
+/** The gain that a mask of a single domain must reach. */
 export interface OwnMaskDemand {
   domain: string
   /** Least perplexity under the shared mask relative to that under this one, as a lower bound. */

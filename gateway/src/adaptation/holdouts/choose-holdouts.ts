@@ -1,7 +1,7 @@
 import type { DatasetRef } from '@copal/shared/wire/adaptation-jobs.ts'
 import { GENERAL_HOLDOUT } from '../../storage/db/schema/domains.ts'
 
-/** What holdouts are chosen by. */
+/** The facts by which holdouts are chosen. */
 export interface HoldoutChoice {
   /** The domains of the update, which are always evaluated. */
   updated: readonly string[]
@@ -13,7 +13,7 @@ export interface HoldoutChoice {
   evaluatedMs: ReadonlyMap<string, number>
 }
 
-/** Of the places that the update's domains leave, one in this many goes to the others in turn, and at least one. */
+/** One in this many of the places that the update's domains leave goes to the others in turn, and at least one. */
 const TURN_EVERY = 4
 
 /**

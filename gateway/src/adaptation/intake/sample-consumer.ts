@@ -181,13 +181,13 @@ function retryDelayS(attempts: number): number {
   return Math.min(MIN_RETRY_DELAY_S * 2 ** (attempts - 1), MAX_RETRY_DELAY_S)
 }
 
-/** What decides whether samples are stored. */
+/** The facts by which samples are stored or not. */
 interface StoreContext {
   /** The deletions that may concern them. */
   tombstones: TombstoneRow[]
   /** The tenants of keys, where samples do not name them. */
   tenants: ReadonlyMap<string, string>
-  /** What may be sampled of the keys now. */
+  /** The consent of the keys now. */
   consents: ReadonlyMap<string, KeyConsent>
   /** The owners of domains; null: all share it. */
   owners: ReadonlyMap<string, string | null>

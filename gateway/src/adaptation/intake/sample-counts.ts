@@ -1,7 +1,7 @@
 import type { SampleMessage } from '@copal/shared/wire/sample-message.ts'
 import type { MetricCount } from '../../storage/db/queries/metric-count-queries.ts'
 
-/** What became of a queued sample. */
+/** The outcome of a queued sample. */
 type SampleDecision = 'offered' | 'deleted' | 'withdrawn' | 'foreign' | 'no_domain' | 'retried' | 'dead'
 
 /** Counts the samples of a batch of messages for metrics. */

@@ -65,7 +65,7 @@ export function findLabelledSecrets(text: string): Span[] {
   ]
 }
 
-/** What stands for a value: a variable, a call, a placeholder, an ellipsis, or what was redacted before. */
+/** Text that stands for a value: a variable, a call, a placeholder, an ellipsis, or an earlier replacement. */
 const NO_VALUE =
   /^(?:[$%<{[(]|\.{2,}|…|\*+$|x{3,}$|process\.env|os\.environ|(?:true|false|null|none|undefined|string|number|boolean|required|optional|redacted|changeme|example|test|secret|password|token)$)|\$\{|\[key\]|\(/i
 

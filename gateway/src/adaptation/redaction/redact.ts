@@ -18,7 +18,7 @@ import {
 /** The version of these rules. Texts that were redacted by an older one are redacted again before they are stored. */
 export const REDACTION_VERSION = 2
 
-/** What was replaced in a text as it was written. */
+/** A replacement, by its place in the text as it was written. */
 export interface Replacement extends Span {
   of: RedactionClass
 }

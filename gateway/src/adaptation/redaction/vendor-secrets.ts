@@ -8,7 +8,7 @@ import type { Span } from './span.ts'
 const LEFT_OUT = ['gcp', 'filter-comments', 'basicauth', 'database-connection-string'].map(
   (name) => `@secretlint/secretlint-rule-${name}`,
 )
-/** What is used of a rule. The types of the preset are in a package that it does not bring. */
+/** The fields of a rule that are used. The types of the preset are in a package that it does not bring. */
 interface VendorRule {
   meta: { id: string }
   create(context: object, options: object): { file?(source: object): unknown }

@@ -6,7 +6,7 @@ import type { ModelRow } from '../../storage/db/queries/model-queries.ts'
 /** The dependencies of a call that has stored texts described. */
 export type DescribeDeps = Pick<Deps, 'reservoir' | 'fleet' | 'nodeSecrets' | 'nodeFetch' | 'nowMs'>
 
-/** What is described, and for what. */
+/** The texts to describe, and their purpose. */
 export interface DescribeOptions {
   domain: string
   /** The weights of all models; descriptions under others are forgotten. */

@@ -18,7 +18,7 @@ const NO_CAPS: Caps = {
   key: { characters: Infinity, isStrict: false },
 }
 
-/** What one key gives: its texts in the order of priority, and how much of them is drawn. */
+/** The texts of one key in the order of priority, and how much of them is drawn. */
 interface KeyDraw {
   texts: DrawableText[]
   next: number

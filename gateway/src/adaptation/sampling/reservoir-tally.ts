@@ -10,7 +10,7 @@ export interface TextOwner {
 
 type OwnerRow = { [Name in keyof TextOwner]: TextOwner[Name] }
 
-/** What one key has stored on a side, and the priority from which on its texts are rejected. */
+/** The texts that one key has stored on a side, and the priority from which on further ones are rejected. */
 interface KeyTally extends SideBounds, TextOwner {
   threshold: number
 }

@@ -7,7 +7,7 @@ export type PastUpdate = Pick<
 > &
   Partial<Pick<UpdateRow, 'ownDomain'>>
 
-/** What updates of a domain came to. */
+/** The outcomes of a domain's updates. */
 export interface DomainHistory {
   /** When the last update that took the domain began; undefined if none did. */
   lastStartMs: number | undefined

@@ -15,11 +15,11 @@ export interface HeldAlert {
   level: number
 }
 
-/** What a detector knows of a domain. */
+/** The facts about a domain that its drift is judged by. */
 export interface DriftInput {
   domain: string
   policy: AdaptationPolicy['triggers']
-  /** Of the active mask alone: what was scored before it became active says nothing about it. */
+  /** The scores under the active mask alone: what was scored before it became active says nothing about it. */
   scored: ScoredTraffic | undefined
   /** Alerts of the domain that hold. */
   alerts: readonly HeldAlert[]
@@ -27,7 +27,7 @@ export interface DriftInput {
 
 /** A reason to update a domain because its traffic changed, or is served worse than it should be. */
 export interface DriftSignal {
-  /** What was found, for people: `its scored gap is 0.62 nats a token, above 0.5`. */
+  /** The finding, for people: `its scored gap is 0.62 nats a token, above 0.5`. */
   reason: string
 }
 

@@ -9,10 +9,10 @@ import { findDrift, type DriftDetector, type HeldAlert, type ScoredTraffic } fro
 /** The tokens of a segment, by which the policy counts text. */
 export const SEGMENT_TOKENS = 512
 
-/** What starts an update without an operator. */
+/** A trigger without an operator. */
 export type AutomaticTrigger = Exclude<UpdateTrigger, 'manual'>
 
-/** What is known of a domain. */
+/** The known facts about a domain. */
 export interface DomainFacts {
   domain: string
   /** Characters of the pool that no update of the model has taken. */
@@ -30,7 +30,7 @@ export interface DomainFacts {
   createdAtMs: number
 }
 
-/** What a domain is judged by. */
+/** The rules by which a domain is due. */
 export interface DueRules {
   nowMs: number
   policy: AdaptationPolicy['triggers']

@@ -10,7 +10,7 @@ import {
 import { scoredGap, type HeldAlert } from './drift-signals.ts'
 import { nextStart, type StartInput, type StartTime } from './start-times.ts'
 
-/** What a plan is made from. */
+/** The facts from which a plan is made. */
 export interface PlanInput extends Omit<DueRules, 'nowMs' | 'policy'>, StartInput {
   domains: readonly DomainFacts[]
 }
@@ -30,7 +30,7 @@ export interface PlannedDomain extends DueDomain {
   retryAtMs: number | undefined
 }
 
-/** What is due, and what the next update takes. */
+/** The domains that are due, and those that the next update takes. */
 export interface UpdatePlan {
   start: StartTime
   /** Due domains first, then by gain. */

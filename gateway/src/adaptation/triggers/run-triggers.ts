@@ -113,7 +113,7 @@ function domainsOf(figures: readonly DecisionFigure[]): string[] {
   return [...new Set(figures.flatMap(({ domain }) => domain ?? []))].toSorted()
 }
 
-/** What made the domains due, with the limits of the policy. */
+/** Returns the figures that made the domains due, with the limits of the policy. */
 function figuresOf({ triggers }: AdaptationPolicy, planned: readonly PlannedDomain[]): DecisionFigure[] {
   return planned.flatMap(({ domain, newSegments, gap, alerts }) => [
     figure('new segments', newSegments >= triggers.new_segments, {

@@ -5,11 +5,11 @@ import type { PastUpdate } from './domain-history.ts'
 const MINUTE_MS = 60_000
 const DAY_MS = 24 * 60 * MINUTE_MS
 
-/** What decides when an update may start. */
+/** The facts by which an update may start. */
 export interface StartInput {
   nowMs: number
   policy: AdaptationPolicy['triggers']
-  /** Of the model, newest first. */
+  /** The updates of the model, newest first. */
   updates: readonly PastUpdate[]
   /** Times at which a dry run would have started an update, newest first. */
   dryRuns: readonly number[]

@@ -62,7 +62,7 @@ export function evidenceOf({ figures, scoredRequests, scoredTokens }: TrialVerdi
   }
 }
 
-/** What happened to the requests that a figure counts, by its name. */
+/** The outcome of the requests that a figure counts, by its name. */
 const WHAT_HAPPENED: Readonly<Record<string, string>> = {
   'failed requests': 'failed',
   'slow first tokens': 'had a slow first token',

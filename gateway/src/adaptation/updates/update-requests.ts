@@ -28,7 +28,7 @@ const DEFAULT_METHODS = ['continual-wanda+allocated+rows+swaps', 'continual-wand
 const PLAIN_METHOD = 'continual-wanda+swaps'
 const DEFAULT_PATTERN = '0.5'
 
-/** What starts an update by itself, for the decision about it. */
+/** The cause of an update that starts by itself, for the decision about it. */
 export interface UpdateCause {
   trigger: Exclude<UpdateTrigger, 'manual'>
   reason: string

@@ -7,7 +7,7 @@ import { hasEnded } from './update-states.ts'
 /** The parts of an update that name the span of its current step. */
 type Step = Pick<UpdateRow, 'id' | 'state' | 'candidate'>
 
-/** What a move changed. */
+/** The changes of one move. */
 interface Move extends UpdatePatch {
   event: UpdateEvent
   state: UpdateRow['state']

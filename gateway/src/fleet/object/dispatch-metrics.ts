@@ -9,7 +9,7 @@ const WAIT_S = [0.001, 0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 60]
 /** The values of `copal.node.breaker_state`. */
 const BREAKER_VALUES: Readonly<Record<BreakerState, number>> = { closed: 0, half_open: 1, open: 2 }
 
-/** What is read at every collection. */
+/** The state that every collection reads. */
 export interface DispatchState {
   readonly queueLength: () => number
   readonly breakers: () => readonly { node: string; model: string; state: BreakerState }[]

@@ -14,7 +14,7 @@ const MAX_RETRIES = 400
  * fail gets half of the reserve, two get a third each, and no tenant can use it up.
  */
 export class RetryBudget {
-  /** What each tenant has borrowed, in requests; tenants without debt are left out. */
+  /** The debt of each tenant, in requests; tenants without debt are left out. */
   readonly #debts = new Map<string, number>()
   #atMs = -Infinity
 

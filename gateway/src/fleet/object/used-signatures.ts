@@ -9,7 +9,7 @@ const MAX_PER_NODE = 20_000
 /**
  * The signatures of calls from nodes that were used while they are valid, so that each is accepted once. Pure.
  *
- * What was used before a restart is not remembered. Instead, what a node signed up to its last stored heartbeat is not
+ * Signatures that were used before a restart are not remembered. Instead, what a node signed up to its last stored heartbeat is not
  * accepted any more: nodes sign every call anew, so that a call that is rejected for it succeeds with the next attempt.
  */
 export class UsedSignatures {

@@ -20,7 +20,7 @@ export function countWaves(nodes: number): number {
   return Math.max(1, Math.ceil((nodes - 1) / maxLoading(nodes, true)))
 }
 
-/** What a node reports of its weights. */
+/** A node's report on its weights. */
 type Report = Pick<NodeView, 'activeVersion' | 'weightSets'>
 
 /** Returns whether a node serves a version, holds it, or tries to. */

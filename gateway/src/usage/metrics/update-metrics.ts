@@ -9,7 +9,7 @@ import type { UpdateRow } from '../../storage/db/queries/update-queries.ts'
 import type { LabelBounds } from './label-bounds.ts'
 import type { MetricSamples } from './metric-samples.ts'
 
-/** What the metrics of updates are made of. */
+/** The rows from which the metrics of updates are made. */
 export interface UpdateFacts {
   counts: Awaited<ReturnType<typeof countUpdates>>
   running: readonly UpdateRow[]

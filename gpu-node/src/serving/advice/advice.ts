@@ -10,7 +10,7 @@ export interface AdviceSubject {
   form: 'packed' | 'dense' | null
 }
 
-/** What a way to serve the model costs and gives. */
+/** The cost, speed and quality of one way to serve the model. */
 export interface AdviceRow extends AdviceSubject {
   /** Bytes that the weights take in memory. */
   bytes: number

@@ -25,7 +25,7 @@ export interface JobWorkDeps {
   datasets: DatasetStore
   evaluator: MaskEvaluator
   statistics: StatisticsExchange
-  /** What the work of a job with a `nodeShare` yields to. */
+  /** The traffic to which the work of a job with a `nodeShare` yields. */
   traffic: TrafficWatch
   /** Threads of the calibration's forward pass; null for all processors, at low priority. */
   threads: number | null

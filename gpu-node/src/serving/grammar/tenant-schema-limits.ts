@@ -18,7 +18,7 @@ interface RequestedSchema {
 }
 
 /**
- * What each tenant may have compiled. The errors are of the tenant (`rate_limit_exceeded`), so that the gateway neither
+ * The schemas that each tenant may have compiled. The errors are of the tenant (`rate_limit_exceeded`), so that the gateway neither
  * takes the node for full nor tries other nodes.
  */
 export interface TenantSchemaLimits {

@@ -29,7 +29,7 @@ export function createDomainUse(nowMs: () => number): DomainUse {
   }
 }
 
-/** What the order of own masks depends on. */
+/** The facts by which own masks are ordered. */
 export interface OwnMaskUse {
   useOf: (domain: string) => number
   isHeld: (version: number) => boolean

@@ -3,7 +3,7 @@ import { drawFairly, type DrawableText } from '../../../../gateway/src/adaptatio
 import { createRandom } from '../../../support/harness/random.ts'
 
 const PIECE = 4_096
-/** What an update of 128 × 512 tokens takes of a domain. */
+/** Characters that an update of 128 × 512 tokens takes of a domain. */
 const DEMAND = 128 * 512 * 4 * 1.25
 const sent = (keyId: string, count: number, characters: number, tenant = 'tenant'): DrawableText[] =>
   Array.from({ length: count }, (_, index) => ({ hash: `${keyId} ${index}`, characters, tenant, keyId }))

@@ -6,7 +6,7 @@ import { withStore } from '../../support/state/reservoir-state.ts'
 const POOL = { texts: 2_048, characters: 4 * 1024 * 1024 }
 const HOLDOUT = { texts: 512, characters: 128 * 1024 }
 const LARGE = { pool: POOL, holdout: HOLDOUT }
-/** What an update of 128 × 512 tokens takes of a domain. */
+/** Characters that an update of 128 × 512 tokens takes of a domain. */
 const DEMAND = 128 * 512 * 4 * 1.25
 
 /** Returns a text of different words, so that no two are alike. */

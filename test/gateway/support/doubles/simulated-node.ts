@@ -148,7 +148,7 @@ export function evaluationOf(
   }
 }
 
-/** What a simulated node generates under any weights. */
+/** Figures of the texts that a simulated node generates under any weights. */
 export const SOUND_GENERATION: GenerationCheck = { finite: true, tokens: 192, repetition: 0.2, entropy: 2 }
 
 /** A node as the gateway sees it: heartbeats over the signed HTTP interface, masks uploaded for real. */

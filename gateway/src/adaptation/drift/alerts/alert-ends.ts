@@ -21,7 +21,7 @@ export function isReversed({ reference, level }: AlertRow, after: number): boole
   return (after - reference) / (level - reference) < -RETURNED_SHARE
 }
 
-/** What decides that a drift alert has ended although its signal has not returned. */
+/** The facts by which a drift alert has ended although its signal has not returned. */
 export interface ServedNow {
   /** Returns whether a mask serves a domain, or is on trial. */
   isServed(domain: string, maskVersion: number): boolean

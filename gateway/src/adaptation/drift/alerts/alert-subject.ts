@@ -1,7 +1,7 @@
 import type { AlertKind } from '@copal/shared/wire/admin-alerts.ts'
 import type { AlertRow } from '../../../storage/db/queries/alert-queries.ts'
 
-/** What an alert says. */
+/** The contents of a new alert. */
 export type NewAlert = Pick<AlertRow, 'kind' | 'model' | 'message' | 'reference' | 'level'> &
   Partial<Pick<AlertRow, 'domain' | 'maskVersion' | 'nodeId'>>
 

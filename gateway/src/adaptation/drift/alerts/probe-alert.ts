@@ -7,7 +7,7 @@ export interface WrongProbe {
   nodeId: string
   maskVersion: number
   nll: number
-  /** What it should be, by the other nodes or by the first score of its own process. */
+  /** The expected score, by the other nodes or by the first score of its own process. */
   expected: number
   by: 'nodes' | 'own'
 }

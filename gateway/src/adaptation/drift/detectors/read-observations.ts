@@ -9,7 +9,7 @@ import { DetectorPair, startDetectors } from './detector-pair.ts'
 /** Observations after an alarm before its alert may end. */
 const MIN_RETURN = 30
 
-/** What the detectors of a model start from. */
+/** The state from which the detectors of a model start. */
 export interface DetectorInput {
   model: string
   known: readonly DetectorRow[]
@@ -20,7 +20,7 @@ export interface DetectorInput {
   nowMs: number
 }
 
-/** What reading observations changed. */
+/** The changes after reading observations. */
 export interface DetectorOutput {
   states: DetectorRow[]
   raised: AlertRow[]

@@ -26,7 +26,7 @@ export type ProbeMismatch = 'nodes' | 'own'
 export interface ProbeVerdict {
   nodeId: string
   nll: number
-  /** What the nodes agree on; undefined for a single node. */
+  /** The score on which the nodes agree; undefined for a single node. */
   expected: number | undefined
   mismatch: ProbeMismatch | undefined
 }

@@ -10,7 +10,7 @@ import { jsonColumns } from './json-columns.ts'
 /** The detectors of one signal of one domain, as stored. */
 export type DetectorRow = typeof detectorStates.$inferSelect
 
-/** What the detectors read of some scored requests: means over the requests of their clipped losses, nats a token. */
+/** The input of the detectors from some scored requests: means over the requests of their clipped losses, nats a token. */
 export interface Observation {
   domain: string
   maskVersion: number
@@ -131,7 +131,7 @@ export async function listDetectorStatistics(db: Database): Promise<DetectorStat
     .orderBy(asc(model), asc(domain), asc(signal))
 }
 
-/** What reading some receipts changed. */
+/** The changes after reading some receipts. */
 export interface DetectorAdvance {
   model: string
   /** How far the detectors had read before, and have read now, Unix milliseconds. */

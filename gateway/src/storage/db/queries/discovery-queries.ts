@@ -124,7 +124,7 @@ export async function insertDomain(
   return result.meta.changes === 1
 }
 
-/** What a key may use, by which it is decided where its texts go. */
+/** The domains that a key may use, which decide where its texts go. */
 export interface KeyReach {
   tenant: string
   defaultDomain: string
@@ -136,7 +136,7 @@ export async function findKeyReaches(db: Database, ids: readonly string[]): Prom
   return reachesById(await selectKeyReaches(db, ids))
 }
 
-/** What is to be known to sort the texts of a model into domains. */
+/** The facts by which the texts of a model are sorted into domains. */
 export interface SortContext {
   /** Undefined for a model that no node ever registered. */
   model: ModelRow | undefined
@@ -145,7 +145,7 @@ export interface SortContext {
   classifier: ClassifierRow | undefined
   /** The owner of each domain; null: it is shared. */
   owners: Map<string, string | null>
-  /** What the keys of the texts may use. */
+  /** The domains that the keys of the texts may use. */
   reaches: Map<string, KeyReach>
 }
 

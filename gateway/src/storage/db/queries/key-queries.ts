@@ -66,7 +66,7 @@ export async function listKeyIds(db: Database, tenant: string): Promise<string[]
   return rows.map(({ id }) => id)
 }
 
-/** What may be sampled of a key now, by its own policy and by that of its tenant. */
+/** The consent of a key now, by its own policy and by that of its tenant. */
 export interface KeyConsent {
   version: number
   policies: readonly SamplingPolicy[]

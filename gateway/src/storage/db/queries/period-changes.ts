@@ -10,7 +10,7 @@ import { PERIOD_NAME } from './period-domains.ts'
 const KEY = ['model', 'domain', 'width', 'start', 'maskVersion']
 const SUMMED = Object.keys(getTableColumns(trafficPeriods)).slice(KEY.length)
 
-/** What the columns of a period add up over requests: numbers, or truth values. The buckets are those of {@link termOf}. */
+/** The terms that the columns of a period add up over requests: numbers, or truth values. The buckets are those of {@link termOf}. */
 const REQUEST_TERMS: Readonly<Record<string, string>> = {
   requests: '1',
   failed: `finish_reason = 'error'`,

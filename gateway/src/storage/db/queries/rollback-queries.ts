@@ -50,7 +50,7 @@ export interface ActivationChange {
   version: number
   rolledBack: UpdateChange
   reinstated: UpdateChange
-  /** What happens to updates that run, or can still be forced, and whose masks are selected from texts that do not count any more. */
+  /** The change of updates that run, or can still be forced, and whose masks are selected from texts that do not count any more. */
   superseded: Omit<UpdateChange, 'masks'> & { error: { code: string; message: string } }
   decision?: Omit<typeof decisions.$inferInsert, 'id' | 'model' | 'createdAt'> | undefined
   /** The decisions that single domains lose their own masks, which were compared with another shared mask. */

@@ -1,13 +1,13 @@
 /** The audit log. Times are Unix milliseconds. */
 import { index, integer, sqliteTable, text } from 'drizzle-orm/sqlite-core'
 
-/** What was done, by whom and why. */
+/** The columns of an action: what was done, by whom and why. */
 const entry = {
   /** `operator`, the id of an admin key, a node as `node:<id>`, or `copal` for the service itself. */
   actor: text().notNull(),
   /** A verb phrase like `key.create` or `mask.promote`. */
   action: text().notNull(),
-  /** What it was done to, like a key's id or a model and mask version. */
+  /** The thing that it changed, like a key's id or a model and mask version. */
   target: text().notNull(),
   /** JSON of what changed, before and after; null where there is nothing. Never a secret or a text of a client. */
   before: text({ mode: 'json' }).$type<unknown>(),
@@ -43,7 +43,7 @@ export const audit = sqliteTable(
 )
 
 /**
- * What the log has not numbered yet. An action is written here before it is done, a decision by a trigger in the statement that
+ * Entries that the log has not numbered yet. An action is written here before it is done, a decision by a trigger in the statement that
  * stores it, so that neither happens without a record.
  */
 export const auditPending = sqliteTable('audit_pending', {

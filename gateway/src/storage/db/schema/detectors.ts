@@ -33,7 +33,7 @@ export const alerts = sqliteTable(
     id: text().primaryKey(),
     kind: text().$type<AlertKind>().notNull(),
     model: text().notNull(),
-    /** What it is about, as one text: a domain, a domain and a mask, or a node and a mask, by the kind. */
+    /** The subject as one text: a domain, a domain and a mask, or a node and a mask, by the kind. */
     subject: text().notNull(),
     domain: text(),
     maskVersion: integer(),
@@ -65,7 +65,7 @@ export const probeScores = sqliteTable(
     tokens: integer().notNull(),
     /** Mean loss, nats a token. */
     nll: real().notNull(),
-    /** What the same process measured first, with the same number of tokens. */
+    /** The first score of the same process, with the same number of tokens. */
     firstNll: real().notNull(),
     measuredAt: integer().notNull(),
     /** Scores in a row that did not match. */

@@ -15,7 +15,7 @@ export interface FormChoice {
   why: string
 }
 
-/** What a choice depends on. */
+/** The figures and bounds by which a form is chosen. */
 export interface FormQuestion {
   wanted: FormSetting
   precision: Precision

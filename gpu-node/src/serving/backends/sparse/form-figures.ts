@@ -25,7 +25,7 @@ const figures = z.object({
 /** Speeds of packed weights relative to dense ones, of the linears alone. */
 export type FormFigures = z.output<typeof figures>
 
-/** What figures hold for, beside the machine. */
+/** The weights and settings for which figures hold, on one machine. */
 export interface FormSubject {
   config: LlamaConfig
   precision: Precision

@@ -29,7 +29,7 @@ const BATCH_TOKENS = 256
 /** Tokens for self-tests, which use two sequences shorter than a page. Fewer than eight sets load at once. */
 export const SELF_TEST_TOKENS = 8 * 2 * PAGE_TOKENS
 
-/** What the engines of the native addon and of the GPU addon have in common. */
+/** The common part of the engines of the native addon and of the GPU addon. */
 export interface AddonEngine extends Pick<
   Engine,
   'load' | 'step' | 'logits' | 'release' | 'close' | 'usage' | 'provokePanic'

@@ -43,7 +43,7 @@ interface Settled {
   atMs: number
 }
 
-/** What is settled after everything has happened, by the rules of settlement. */
+/** Returns the receipts that are settled after all happenings, by the rules of settlement. */
 function settle(happenings: readonly Happening[]): Settled[] {
   const settled = new Map<string, Settled>()
   const found = new Map<string, string>()
