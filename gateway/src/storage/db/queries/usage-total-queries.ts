@@ -23,7 +23,7 @@ export const ESTIMATED = 'estimated'
 export const MOVED = 'moved'
 
 /** The columns that add up. */
-const SUMMED = [
+export const USAGE_SUMS = [
   'requests',
   'promptTokens',
   'completionTokens',
@@ -31,7 +31,7 @@ const SUMMED = [
   'driftTokens',
   'nllMasked',
   'nllDense',
-]
+] as const
 
 /**
  * Adds receipts to the totals, and subtracts the estimates that they replace. Run it before the receipts are stored, in the
@@ -84,7 +84,7 @@ export function addChangesToTotals(db: Database, changes: SQL) {
         usageTotals.maskVersion,
         usageTotals.finishReason,
       ],
-      set: addedColumns(SUMMED),
+      set: addedColumns(USAGE_SUMS),
     })
 }
 
