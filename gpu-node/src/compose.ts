@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto'
-import { availableParallelism, cpus } from 'node:os'
+import { availableParallelism } from 'node:os'
 import { join } from 'node:path'
 import { AppError, errorBody } from '@copal/shared/errors.ts'
 import { MAX_SHADOW_SCORES, type Heartbeat, type HeartbeatResponse } from '@copal/shared/wire/heartbeat.ts'
@@ -36,6 +36,8 @@ import type { NodeSettings } from './settings.ts'
 import { createNodeTelemetry } from './serving/telemetry/node-telemetry.ts'
 import { createTokenRate } from './serving/telemetry/token-rate.ts'
 import { withTimeout } from './platform/timeout.ts'
+import { processorName } from './platform/processor-name.ts'
+import { counted } from './platform/quantities.ts'
 
 /** A running node. */
 export interface CopalNode {
@@ -367,9 +369,8 @@ function describeDevice(backend: Backend, threads: number | null): string {
   const { name } = backend
   const gpu = backend.device?.()
   if (gpu !== undefined) return `${gpu}, ${name}`.slice(0, 128)
-  const processor = cpus()[0]?.model.replace(/\s+/g, ' ').trim() || 'unknown processor'
   const count = threads ?? Math.min(availableParallelism(), MAX_THREADS)
-  return `${processor}, ${count} ${count === 1 ? 'thread' : 'threads'}, ${name}`.slice(0, 128)
+  return `${processorName()}, ${counted(count, 'thread')}, ${name}`.slice(0, 128)
 }
 
 function parameterCount(model: DenseModel): number {

@@ -9,7 +9,7 @@ import { createOnnxBackend, type OnnxBackend } from '../../gpu-node/src/serving/
 import type { DenseModel } from '../../gpu-node/src/model/master/dense-model.ts'
 import { openModel } from '../../gpu-node/src/model/open-model.ts'
 import { DEFAULT_MODEL } from '../../gpu-node/src/model/source/resolve-model.ts'
-import { GREEDY } from '../../gpu-node/bench/serving/greedy.ts'
+import { GREEDY } from '../../gpu-node/src/serving/contract/greedy.ts'
 
 interface Golden {
   generate: {

@@ -14,7 +14,8 @@ import {
   type Form,
 } from './engine-contender.ts'
 import type { LlamaCpp, LlamaQuantisation } from './llama-cpp.ts'
-import { formatSpread, line, spread } from '../measurement/report.ts'
+import { formatSpread, line } from '../measurement/report.ts'
+import { spread } from '@copal/gpu-node/platform/spread.ts'
 
 /** Options of the engine benchmark. */
 interface EngineBenchOptions {

@@ -2,7 +2,8 @@ import type { Addon, Matrix, Multiplier, PassTime, Precision } from '@copal/gpu-
 import { PRECISIONS } from '@copal/gpu-node/serving/contract/backend.ts'
 import { randomBits } from '../models/random-bits.ts'
 import { kernelsNamed } from './engine-contender.ts'
-import { formatSpread, line, spread } from '../measurement/report.ts'
+import { formatSpread, line } from '../measurement/report.ts'
+import { spread } from '@copal/gpu-node/platform/spread.ts'
 
 interface Shape {
   rows: number

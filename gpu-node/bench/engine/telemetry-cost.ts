@@ -11,7 +11,7 @@ import { startCallTelemetry } from '@copal/gpu-node/serving/telemetry/call-telem
 import { createNodeTelemetry } from '@copal/gpu-node/serving/telemetry/node-telemetry.ts'
 import { FORMS } from './engine-contender.ts'
 import type { StreamsLoad } from './streams-load.ts'
-import { GREEDY } from '../serving/greedy.ts'
+import { GREEDY } from '@copal/gpu-node/serving/contract/greedy.ts'
 import { comparePairs, measureSpeed, runPairs, type Speed } from '../measurement/paired-rounds.ts'
 
 /** Tokens of a generation; short ones have more spans a token. */

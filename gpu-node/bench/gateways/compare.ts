@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { formatSpread, line, spread } from '../measurement/report.ts'
+import { formatSpread, line } from '../measurement/report.ts'
+import { spread } from '@copal/gpu-node/platform/spread.ts'
 import type { Contender } from './contenders.ts'
 import { openLoad, type Load } from './load.ts'
 import { usageOf } from './processes.ts'

@@ -2,7 +2,8 @@ import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { nodeSecret } from '@copal/shared/wire/node-secret.ts'
 import { signedHeaders } from '@copal/shared/wire/signature.ts'
-import { formatSpread, line, spread } from '../measurement/report.ts'
+import { formatSpread, line } from '../measurement/report.ts'
+import { spread } from '@copal/gpu-node/platform/spread.ts'
 import { LOCAL_NODE_ID } from '../../../infra/local/service/node-process.ts'
 
 /** A running local service with the keys to call its gateway and its node. */

@@ -1,4 +1,4 @@
-import { spread, type Spread } from '../measurement/report.ts'
+import { spread, type Spread } from '@copal/gpu-node/platform/spread.ts'
 
 /** The responses of one measurement; times are milliseconds since the request was sent, or waited for a connection. */
 export interface Sample {

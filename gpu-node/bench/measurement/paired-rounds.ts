@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { formatSpread, line, spread } from './report.ts'
+import { formatSpread, line } from './report.ts'
+import { spread } from '@copal/gpu-node/platform/spread.ts'
 
 /** The speed of one round. */
 export interface Speed {

@@ -1,14 +1,12 @@
-import { arch, availableParallelism, cpus, loadavg, platform, totalmem } from 'node:os'
+import { arch, availableParallelism, loadavg, platform, totalmem } from 'node:os'
+import { processorName } from '@copal/gpu-node/platform/processor-name.ts'
 import type { Spread } from '@copal/gpu-node/platform/spread.ts'
-
-export { spread, type Spread } from '@copal/gpu-node/platform/spread.ts'
 
 /** Describes the machine and its load, which every result needs to be understood. */
 export function machineLine(): string {
-  const model = cpus()[0]?.model.trim() ?? 'unknown processor'
   const memory = `${Math.round(totalmem() / 2 ** 30)} GiB`
   const load = loadavg()[0]?.toFixed(1)
-  return `${model}, ${availableParallelism()} cores, ${memory}, ${platform()}/${arch()}, Node ${process.version}, load ${load}`
+  return `${processorName()}, ${availableParallelism()} cores, ${memory}, ${platform()}/${arch()}, Node ${process.version}, load ${load}`
 }
 
 /** Formats a spread as `1234.5 (1200.0–1300.0, n=9) unit`. */

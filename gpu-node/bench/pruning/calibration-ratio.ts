@@ -8,7 +8,8 @@ import { openPartial } from '@copal/gpu-node/pruning/statistics/partial-artifact
 import type { TokenSequences } from '@copal/gpu-node/pruning/calibration/token-sequences.ts'
 import { embedTokens } from '@copal/gpu-node/pruning/calibration/token-chunks.ts'
 import type { DenseModel } from '@copal/gpu-node/model/master/dense-model.ts'
-import { formatSpread, line, spread } from '../measurement/report.ts'
+import { formatSpread, line } from '../measurement/report.ts'
+import { spread } from '@copal/gpu-node/platform/spread.ts'
 
 /** Sizes of the ratio benchmark. */
 export interface RatioSizes {

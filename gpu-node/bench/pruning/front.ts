@@ -6,7 +6,7 @@ import { styleSeries } from '@copal/lab/report/plots/plot-theme.ts'
 import type { DenseModel } from '@copal/gpu-node/model/master/dense-model.ts'
 import { createSparseLoader, FORMS, type Contender, type Form } from '../engine/engine-contender.ts'
 import type { LlamaCpp, LlamaQuantisation } from '../engine/llama-cpp.ts'
-import { spread, type Spread } from '../measurement/report.ts'
+import { spread, type Spread } from '@copal/gpu-node/platform/spread.ts'
 
 /** A mask file and the label of its points. */
 export interface FrontMask {

@@ -3,7 +3,8 @@ import { withLayout } from '@copal/gpu-node/serving/grammar/json-grammar.ts'
 import { toolGrammar } from '@copal/gpu-node/serving/grammar/tool-grammar.ts'
 import { createVocabulary } from '@copal/gpu-node/serving/grammar/grammar-vocabulary.ts'
 import type { DenseModel } from '@copal/gpu-node/model/master/dense-model.ts'
-import { formatSpread, line, spread } from '../measurement/report.ts'
+import { formatSpread, line } from '../measurement/report.ts'
+import { spread } from '@copal/gpu-node/platform/spread.ts'
 
 const PERSON = {
   type: 'object',

@@ -1,5 +1,6 @@
 import { decode, prefill, type LoadedWeights } from '@copal/gpu-node/serving/advice/decode-speed.ts'
-import { formatSpread, line, spread } from '../measurement/report.ts'
+import { formatSpread, line } from '../measurement/report.ts'
+import { spread } from '@copal/gpu-node/platform/spread.ts'
 
 export { decode, prefill }
 

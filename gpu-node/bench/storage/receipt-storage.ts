@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto'
-import { formatSpread, line, spread } from '../measurement/report.ts'
+import { formatSpread, line } from '../measurement/report.ts'
+import { spread } from '@copal/gpu-node/platform/spread.ts'
 import { startReceiptStorage, type ReceiptStorage } from './storage-worker.ts'
 
 /** The load of one measurement. */

@@ -1,10 +1,11 @@
 import { existsSync, readFileSync } from 'node:fs'
-import { availableParallelism, cpus } from 'node:os'
+import { availableParallelism } from 'node:os'
 import { basename, join, resolve } from 'node:path'
 import { InvalidArgumentError, type Command } from 'commander'
 import { heartbeatResponse } from '@copal/shared/wire/heartbeat.ts'
 import { z } from 'zod'
 import { loadNative, NativeUnavailableError } from '@copal/gpu-node/platform/native-addon.ts'
+import { processorName } from '@copal/gpu-node/platform/processor-name.ts'
 import { counted, formatBytes, formatMask, formatPerplexity } from '@copal/gpu-node/platform/quantities.ts'
 import { UserError } from '@copal/gpu-node/platform/user-error.ts'
 import type { Precision } from '@copal/gpu-node/native/addon.d.ts'
@@ -107,10 +108,9 @@ async function measure(files: readonly string[], options: AdviseOptions, session
   // Advice on files is not about the service.
   if (files.length === 0) await keepHint(service, advice)
   const tokens = windows.reduce((sum, window) => sum + window.length - 1, 0)
-  const processor = cpus()[0]?.model.replace(/\s+/g, ' ').trim() || 'unknown processor'
   const used = threadCount ?? Math.min(availableParallelism(), MAX_THREADS)
   return {
-    machine: `${processor}, ${counted(used, 'thread')}, kernel ${addon.kernels()[0] ?? 'none'}`,
+    machine: `${processorName()}, ${counted(used, 'thread')}, kernel ${addon.kernels()[0] ?? 'none'}`,
     model: model.id,
     text: `${counted(tokens, 'token')} of ${options.text ?? 'the bundled text'}`,
     rows,

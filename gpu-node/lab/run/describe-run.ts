@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
 import { readFileSync } from 'node:fs'
-import { availableParallelism, cpus, platform, release, totalmem } from 'node:os'
+import { availableParallelism, platform, release, totalmem } from 'node:os'
 import { parseMethod } from '@copal/gpu-node/pruning/methods/method-registry.ts'
 import { isDeepStrictEqual } from 'node:util'
 import type { DenseModel } from '@copal/gpu-node/model/master/dense-model.ts'
@@ -10,6 +10,7 @@ import { parameterCount } from './estimate-run.ts'
 import type { MethodVariant } from '@copal/gpu-node/pruning/methods/method-variant.ts'
 import type { PreparedDomain } from '../texts/prepare-domains.ts'
 import type { LabSettings } from '../plan/lab-settings.ts'
+import { processorName } from '@copal/gpu-node/platform/processor-name.ts'
 
 /** Describes the machine, model, texts and settings of a run, for its results. */
 export function describeRun(
@@ -97,11 +98,6 @@ function describeSensitivities(
         ? { sha256: hashOf(encodeRowSensitivity(rowSensitivity)), textSha256: rowSensitivity.text.sha256 }
         : null,
   }
-}
-
-/** Returns the processor's name, such as `AMD EPYC 9B14`, or the architecture if the system does not report it. */
-export function processorName(): string {
-  return cpus()[0]?.model.trim() || process.arch
 }
 
 function versionOf(path: string | URL): string {

@@ -11,7 +11,7 @@ import type { DenseModel } from '@copal/gpu-node/model/master/dense-model.ts'
 import { modelIdentity } from '@copal/gpu-node/model/master/model-identity.ts'
 import { openModel } from '@copal/gpu-node/model/open-model.ts'
 import type { OnModelProgress } from '@copal/gpu-node/platform/progress.ts'
-import { haveSameInputs, describeRun, processorName } from './describe-run.ts'
+import { haveSameInputs, describeRun } from './describe-run.ts'
 import type { RunDescription } from './assemble-results.ts'
 import { openLabCache, type LabCache, type Rates } from './lab-cache.ts'
 import { requireDistinctDomains } from '../texts/domain-spec.ts'
@@ -25,6 +25,7 @@ import type { PreparedDomain } from '../texts/prepare-domains.ts'
 import { readResults } from '../results/results-file.ts'
 import type { LabSettings } from '../plan/lab-settings.ts'
 import { createLabSteps, type LabSteps } from './lab-steps.ts'
+import { processorName } from '@copal/gpu-node/platform/processor-name.ts'
 
 /** Callbacks and abort signal of a laboratory run. */
 export interface LabHooks {

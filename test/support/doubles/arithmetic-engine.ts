@@ -9,7 +9,7 @@ import type {
 } from '../../../gpu-node/src/serving/engine/generation-request.ts'
 import { checkInvariants } from '../engine/engine-invariants.ts'
 import { createArithmeticBackend, HIDDEN_SIZE } from './arithmetic-backend.ts'
-import { GREEDY } from '../../../gpu-node/bench/serving/greedy.ts'
+import { GREEDY } from '../../../gpu-node/src/serving/contract/greedy.ts'
 
 /** The model of {@link createArithmeticBackend}. */
 export const CONFIG = {

@@ -1,5 +1,5 @@
 import { createRandom } from '../harness/random.ts'
-import { GREEDY } from '../../../gpu-node/bench/serving/greedy.ts'
+import { GREEDY } from '../../../gpu-node/src/serving/contract/greedy.ts'
 import type {
   Backend,
   SamplerSpec,

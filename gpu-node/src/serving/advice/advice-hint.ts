@@ -1,8 +1,8 @@
 import { createHash } from 'node:crypto'
-import { cpus } from 'node:os'
 import { join } from 'node:path'
 import { z } from 'zod'
 import { sourceHash } from '../../../native/source-hash.mjs'
+import { processorName } from '../../platform/processor-name.ts'
 import { readIfThere, writeAtomically } from '../../platform/content-store.ts'
 import type { Advice, AdviceSubject } from './advice.ts'
 
@@ -44,6 +44,6 @@ export async function readHint(service: AdvisedService): Promise<string | undefi
 
 function pathOf({ cacheDir, model, now }: AdvisedService): string {
   const { mask, precision, form } = now
-  const key = JSON.stringify([cpus()[0]?.model, sourceHash(CRATE), model, mask, precision, form])
+  const key = JSON.stringify([processorName(), sourceHash(CRATE), model, mask, precision, form])
   return join(cacheDir, 'advice', `${createHash('sha256').update(key).digest('hex').slice(0, 32)}.json`)
 }

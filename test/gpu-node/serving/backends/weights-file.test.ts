@@ -6,7 +6,7 @@ import type { SequenceOutput } from '../../../../gpu-node/src/serving/contract/b
 import type { DenseModel } from '../../../../gpu-node/src/model/master/dense-model.ts'
 import { readTensorEntries } from '../../../../gpu-node/src/model/formats/safetensors.ts'
 import { addon, BACKENDS, type TestedBackend } from '../../../support/engine/backends.ts'
-import { GREEDY } from '../../../../gpu-node/bench/serving/greedy.ts'
+import { GREEDY } from '../../../../gpu-node/src/serving/contract/greedy.ts'
 import { skipWithoutAddon } from '../../../support/harness/skip-without-addon.ts'
 import { randomHalfMask } from '../../../support/models/random-masks.ts'
 import { writeSafetensors, type StoredTensor } from '../../../support/models/safetensors-writer.ts'

@@ -7,7 +7,7 @@ import { createEngine } from '../../../../gpu-node/src/serving/engine/engine.ts'
 import type { GenerateEvent, Generation } from '../../../../gpu-node/src/serving/engine/generation-request.ts'
 import { checkInvariants } from '../../../support/engine/engine-invariants.ts'
 import { createArithmeticBackend } from '../../../support/doubles/arithmetic-backend.ts'
-import { GREEDY } from '../../../../gpu-node/bench/serving/greedy.ts'
+import { GREEDY } from '../../../../gpu-node/src/serving/contract/greedy.ts'
 import { maskOf } from '../../../support/engine/token-masks.ts'
 
 const CONFIG = { vocabSize: 256, hiddenSize: 8, contextLength: 128, eosTokenIds: [255] }

@@ -7,7 +7,7 @@ import type { EnginePolicy } from '../../../../gpu-node/src/serving/engine/engin
 import type { EngineState } from '../../../../gpu-node/src/serving/engine/engine-state.ts'
 import { checkInvariants } from '../../../support/engine/engine-invariants.ts'
 import { call, readEvents, startTestNode, type TestNode } from '../../../support/processes/in-process-node.ts'
-import { GREEDY } from '../../../../gpu-node/bench/serving/greedy.ts'
+import { GREEDY } from '../../../../gpu-node/src/serving/contract/greedy.ts'
 import { openTinyModel, type TinyModel } from '../../../support/models/tiny-model.ts'
 
 const TEXT = 'the cat sat on the mat and the hé 🙂 was there. '.repeat(4)

@@ -16,7 +16,7 @@ import { randomHalfMask } from '../../../support/models/random-masks.ts'
 import { call, readEvents, startTestNode, type TestNode } from '../../../support/processes/in-process-node.ts'
 import { createRandom } from '../../../support/harness/random.ts'
 import { openTinyModel, type TinyModel } from '../../../support/models/tiny-model.ts'
-import { GREEDY } from '../../../../gpu-node/bench/serving/greedy.ts'
+import { GREEDY } from '../../../../gpu-node/src/serving/contract/greedy.ts'
 
 // The whole serving path on the real backend: a tiny LLaMA in ONNX Runtime, dense and two masks.
 let tiny: TinyModel

@@ -1,9 +1,9 @@
 import { createHash } from 'node:crypto'
-import { cpus } from 'node:os'
 import { join } from 'node:path'
 import { z } from 'zod'
 import type { Addon, Precision, StoredForm } from '../../../../native/addon.d.ts'
 import { readIfThere, writeAtomically } from '../../../platform/content-store.ts'
+import { processorName } from '../../../platform/processor-name.ts'
 import { reasonOf, type Log } from '../../../platform/log.ts'
 import {
   BLOCK_LINEARS,
@@ -189,7 +189,7 @@ function weightsOf(config: LlamaConfig): number {
 /** Names what figures hold for. Masks whose shares differ by less than a per cent have the same figures. */
 function keyOf({ config, precision, kernel, threads, kept }: FormSubject, kernels: string): string {
   return JSON.stringify({
-    processor: cpus()[0]?.model ?? '',
+    processor: processorName(),
     threads,
     kernel,
     kernels,

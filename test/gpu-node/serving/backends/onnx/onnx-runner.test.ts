@@ -9,7 +9,7 @@ import { createRunner, type Runner } from '../../../../../gpu-node/src/serving/b
 import type { InferenceSession } from '../../../../../gpu-node/src/pruning/graph/onnx-runtime.ts'
 import { createRandom } from '../../../../support/harness/random.ts'
 import { openTinyModel, type TinyModel } from '../../../../support/models/tiny-model.ts'
-import { GREEDY } from '../../../../../gpu-node/bench/serving/greedy.ts'
+import { GREEDY } from '../../../../../gpu-node/src/serving/contract/greedy.ts'
 
 let tiny: TinyModel
 let session: InferenceSession

@@ -21,7 +21,7 @@ import type { Addon, Engine as NativeEngine, EngineWeights } from '../../../../.
 import { addon } from '../../../../support/engine/backends.ts'
 import { TINY_NATIVE_ENGINE } from '../../../../support/engine/tiny-native-engine.ts'
 import { ENGINE_OPTIONS } from '../../../../support/engine/engine-options.ts'
-import { GREEDY } from '../../../../../gpu-node/bench/serving/greedy.ts'
+import { GREEDY } from '../../../../../gpu-node/src/serving/contract/greedy.ts'
 import { skipWithoutAddon } from '../../../../support/harness/skip-without-addon.ts'
 import { randomHalfMask } from '../../../../support/models/random-masks.ts'
 import { createRandom } from '../../../../support/harness/random.ts'

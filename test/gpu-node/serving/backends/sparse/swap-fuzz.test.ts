@@ -15,7 +15,7 @@ import type { GenerateRequest } from '../../../../../gpu-node/src/serving/engine
 import { checkInvariants } from '../../../../support/engine/engine-invariants.ts'
 import { addon } from '../../../../support/engine/backends.ts'
 import { fuzzSeconds } from '../../../../support/harness/fuzz-seconds.ts'
-import { GREEDY } from '../../../../../gpu-node/bench/serving/greedy.ts'
+import { GREEDY } from '../../../../../gpu-node/src/serving/contract/greedy.ts'
 import { skipWithoutAddon } from '../../../../support/harness/skip-without-addon.ts'
 import { randomHalfMask } from '../../../../support/models/random-masks.ts'
 import { createRandom } from '../../../../support/harness/random.ts'

@@ -1,1 +1,0 @@
-export { GREEDY } from '@copal/gpu-node/serving/contract/greedy.ts'
