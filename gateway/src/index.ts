@@ -63,26 +63,15 @@ const EVERY_MINUTE = '* * * * *'
 const EVERY_FIVE_MINUTES = '*/5 * * * *'
 
 /**
- * Runs three tasks one after the other. Two have a node describe texts, and in parallel they would choose the same ones. The
- * third starts the update of a domain that was just found, instead of a minute later.
+ * The tasks of every minute that run one after the other. Two have a node describe texts, and in parallel they would choose
+ * the same ones. The third starts the update of a domain that was just found, instead of a minute later.
  */
-async function findDescribeAndUpdate(deps: Deps): Promise<void> {
-  try {
-    await findDomains(deps)
-  } finally {
-    try {
-      await describeDue(deps)
-    } finally {
-      await runTriggers(deps)
-    }
-  }
-}
+const TASKS_IN_TURN = { findDomains, describeDue, runTriggers }
 
-/** The tasks of every minute. */
+/** The other tasks of every minute. */
 const MINUTE_TASKS = {
   advanceUpdates,
   watchMasks,
-  adaptDomains: findDescribeAndUpdate,
   advanceDetectors,
   endStaleProbeAlerts,
   finishDeletions,
@@ -130,7 +119,11 @@ export default {
       task(deps).catch((error: unknown) =>
         console.error(`The cron task '${name}' failed; the next run retries it:`, error),
       )
-    const done = Promise.all(Object.entries(tasks).map(run))
+    const runInTurn = async () => {
+      if (cron === EVERY_FIVE_MINUTES) return
+      for (const task of Object.entries(TASKS_IN_TURN)) await run(task)
+    }
+    const done = Promise.all([runInTurn(), ...Object.entries(tasks).map(run)])
     consoleLog.sendAfter(ctx, done)
     await done
   },
