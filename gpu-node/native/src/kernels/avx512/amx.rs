@@ -6,7 +6,7 @@
 //! afterwards. Integer sums are exact: a token gets the same bits as alone, where AVX-512 multiplies it.
 
 use super::expand::by_moves::expand_int8;
-use super::int4::{nibbles, scale_upper_nibbles};
+use super::int4::{add_minimums, nibbles, scale_upper_nibbles};
 use super::integers::load_halves;
 use super::{BlockSums, Panel, TILES, Totals};
 use super::{each_token, load, load_totals, prefetch, store, store_totals};
@@ -146,13 +146,7 @@ avx512vbmi2!(
                 }
                 multiply::<GROUP, T>(codes.0.as_ptr(), panel, group, &mut products);
                 add_products::<T, 0>(&products, scales, panel, group, &mut totals);
-                each_token!(T, TOKEN => {
-                    let place = group * T + TOKEN;
-                    let sum = *panel.scales.get_unchecked(place) * *panel.sums.get_unchecked(place) as f32;
-                    let (total, sum) = (&mut totals[TOKEN], _mm512_set1_ps(sum));
-                    total[0] = _mm512_fmadd_ps(minimums[0], sum, total[0]);
-                    total[1] = _mm512_fmadd_ps(minimums[1], sum, total[1]);
-                });
+                add_minimums(minimums, panel, group, &mut totals);
             }
             release();
         }

@@ -4,8 +4,8 @@
 //! fused multiply-adds of f32, which need two more cheap instructions for each vector of weights. On Zen 4 it
 //! does twice as many.
 
-use super::{BlockSums, Panel, TILES, Totals};
-use super::{each_token, load, load_totals, moves, prefetch, shuffles, store_totals};
+use super::{TILES, Totals};
+use super::{block_fn, each_token, load, moves, prefetch, shuffles};
 use crate::cpu::levels::{avx512, avx512bf16, avx512vbmi2};
 use crate::storage::{Format, VECTOR_BYTES};
 use std::arch::x86_64::*;
@@ -14,72 +14,37 @@ use std::arch::x86_64::*;
 /// `$add_pair` adds the products of two columns.
 macro_rules! dense_fn {
     ($name:ident, $words:literal, $add_pair:ident, $level:ident) => {
-        $level!(
-            /// # Safety
-            ///
-            /// The contract of a `BlockFn`.
-            pub(super) unsafe fn $name<const T: usize>(
-                stream: &[u8],
-                groups: usize,
-                panel: Panel<'_>,
-                sums: &mut BlockSums,
-            ) {
-                let mut totals = load_totals::<T>(sums);
-                let mut at = stream.as_ptr();
-                let mut words = panel.words.as_ptr();
-                for _ in 0..groups * Format::BF16.steps() {
-                    // SAFETY: the stream has the groups and the panel has their words, by the contract.
-                    unsafe {
-                        prefetch(at);
-                        prefetch(at.wrapping_add(VECTOR_BYTES));
-                        let pair = [load(at), load(at.add(VECTOR_BYTES))];
-                        $add_pair(&mut totals, pair, words);
-                        at = at.add(TILES * VECTOR_BYTES);
-                        words = words.add($words * T);
-                    }
-                }
-                store_totals(&totals, sums);
+        block_fn!($level $name<T> |groups, panel, at, words, totals| {
+            for _ in 0..groups * Format::BF16.steps() {
+                prefetch(at);
+                prefetch(at.wrapping_add(VECTOR_BYTES));
+                let pair = [load(at), load(at.add(VECTOR_BYTES))];
+                $add_pair(&mut totals, pair, words);
+                at = at.add(TILES * VECTOR_BYTES);
+                words = words.add($words * T);
             }
-        );
+        });
     };
 }
 
 /// Defines a sparse kernel. As [`dense_fn`]; `$expand` expands the values.
 macro_rules! sparse_fn {
     ($name:ident, $words:literal, $add_pair:ident, $expand:ident, $level:ident) => {
-        $level!(
-            /// # Safety
-            ///
-            /// The contract of a `BlockFn`.
-            pub(super) unsafe fn $name<const T: usize>(
-                stream: &[u8],
-                groups: usize,
-                panel: Panel<'_>,
-                sums: &mut BlockSums,
-            ) {
-                let tables = $expand::words();
-                let mut totals = load_totals::<T>(sums);
-                let mut at = stream.as_ptr();
-                let mut words = panel.words.as_ptr();
-                for _ in 0..groups {
-                    let mut masks = at;
-                    // SAFETY: the values of a group follow the masks that count them; a load of 64 bytes from
-                    // a value on may end less than 64 bytes behind the stream.
-                    unsafe {
-                        at = at.add(Format::BF16.sparse_header());
-                        for _ in 0..Format::BF16.steps() {
-                            prefetch(at);
-                            let first = $expand::take_words(&tables, &mut at, masks);
-                            let second = $expand::take_words(&tables, &mut at, masks.add(4));
-                            masks = masks.add(4 * TILES);
-                            $add_pair(&mut totals, [first, second], words);
-                            words = words.add($words * T);
-                        }
-                    }
+        block_fn!($level $name<T> |groups, panel, at, words, totals| {
+            let tables = $expand::words();
+            for _ in 0..groups {
+                let mut masks = at;
+                at = at.add(Format::BF16.sparse_header());
+                for _ in 0..Format::BF16.steps() {
+                    prefetch(at);
+                    let first = $expand::take_words(&tables, &mut at, masks);
+                    let second = $expand::take_words(&tables, &mut at, masks.add(4));
+                    masks = masks.add(4 * TILES);
+                    $add_pair(&mut totals, [first, second], words);
+                    words = words.add($words * T);
                 }
-                store_totals(&totals, sums);
             }
-        );
+        });
     };
 }
 

@@ -1,8 +1,8 @@
 //! int8 weights, 16-bit inputs, integer sums within a group.
 
 use super::integers::{Dots, add_scaled, dot, dot_fused, dot_vnni, join_strands, load_halves};
-use super::{BlockSums, Panel, STRANDS, TILES};
-use super::{each_strand, each_token, load, load_totals, moves, prefetch, shuffles, store_totals, strand_of};
+use super::{Panel, STRANDS, TILES};
+use super::{block_fn, each_strand, each_token, load, moves, prefetch, shuffles, strand_of};
 use crate::cpu::levels::{avx512, avx512vbmi2, avx512vnni};
 use crate::storage::{BLOCK_ROWS, TILE_ROWS, VECTOR_BYTES};
 use std::arch::x86_64::*;
@@ -10,84 +10,50 @@ use std::arch::x86_64::*;
 /// Defines a dense kernel compiled for `$level`. `$dot` multiplies.
 macro_rules! dense_fn {
     ($name:ident, $dot:ident, $level:ident) => {
-        $level!(
-            /// # Safety
-            ///
-            /// The contract of a `BlockFn`.
-            pub(super) unsafe fn $name<const GROUP: usize, const T: usize>(
-                stream: &[u8],
-                groups: usize,
-                panel: Panel<'_>,
-                sums: &mut BlockSums,
-            ) {
-                let mut totals = load_totals::<T>(sums);
-                let mut at = stream.as_ptr();
-                let mut words = panel.words.as_ptr();
-                for group in 0..groups {
-                    // SAFETY: the stream has the groups and the panel has their words, by the contract.
-                    unsafe {
-                        let scales = load_halves(at);
-                        at = at.add(2 * TILES * TILE_ROWS);
-                        let mut dots = start_at_zero_point::<T>(panel, group);
-                        for _ in 0..GROUP / 4 / STRANDS {
-                            each_strand!(STRAND => {
-                                prefetch(at);
-                                prefetch(at.wrapping_add(VECTOR_BYTES));
-                                let pair = [load(at), load(at.add(VECTOR_BYTES))];
-                                at = at.add(TILES * VECTOR_BYTES);
-                                $dot(&mut dots[strand_of::<T>(STRAND)], pair, words);
-                                words = words.add(2 * T);
-                            });
-                        }
-                        add_scaled(&join_strands(&dots), scales, panel, group, &mut totals);
-                    }
+        block_fn!($level $name<GROUP, T> |groups, panel, at, words, totals| {
+            for group in 0..groups {
+                let scales = load_halves(at);
+                at = at.add(2 * TILES * TILE_ROWS);
+                let mut dots = start_at_zero_point::<T>(panel, group);
+                for _ in 0..GROUP / 4 / STRANDS {
+                    each_strand!(STRAND => {
+                        prefetch(at);
+                        prefetch(at.wrapping_add(VECTOR_BYTES));
+                        let pair = [load(at), load(at.add(VECTOR_BYTES))];
+                        at = at.add(TILES * VECTOR_BYTES);
+                        $dot(&mut dots[strand_of::<T>(STRAND)], pair, words);
+                        words = words.add(2 * T);
+                    });
                 }
-                store_totals(&totals, sums);
+                add_scaled(&join_strands(&dots), scales, panel, group, &mut totals);
             }
-        );
+        });
     };
 }
 
 /// Defines a sparse kernel. As [`dense_fn`]; `$expand` expands the codes.
 macro_rules! sparse_fn {
     ($name:ident, $dot:ident, $expand:ident, $level:ident) => {
-        $level!(
-            /// # Safety
-            ///
-            /// The contract of a `BlockFn`.
-            pub(super) unsafe fn $name<const GROUP: usize, const T: usize>(
-                stream: &[u8],
-                groups: usize,
-                panel: Panel<'_>,
-                sums: &mut BlockSums,
-            ) {
-                let tables = $expand::bytes();
-                let mut totals = load_totals::<T>(sums);
-                let mut at = stream.as_ptr();
-                let mut words = panel.words.as_ptr();
-                for group in 0..groups {
-                    // SAFETY: as in `bf16`.
-                    unsafe {
-                        let scales = load_halves(at);
-                        let mut masks = at.add(2 * TILES * TILE_ROWS);
-                        at = masks.add(GROUP * BLOCK_ROWS / 8);
-                        let mut dots = start_at_zero_point::<T>(panel, group);
-                        for _ in 0..GROUP / 4 / STRANDS {
-                            each_strand!(STRAND => {
-                                prefetch(at);
-                                let first = $expand::take_bytes(&tables, &mut at, masks);
-                                let second = $expand::take_bytes(&tables, &mut at, masks.add(8));
-                                masks = masks.add(8 * TILES);
-                                $dot(&mut dots[strand_of::<T>(STRAND)], [first, second], words);
-                                words = words.add(2 * T);
-                            });
-                        }
-                        add_scaled(&join_strands(&dots), scales, panel, group, &mut totals);
-                    }
+        block_fn!($level $name<GROUP, T> |groups, panel, at, words, totals| {
+            let tables = $expand::bytes();
+            for group in 0..groups {
+                let scales = load_halves(at);
+                let mut masks = at.add(2 * TILES * TILE_ROWS);
+                at = masks.add(GROUP * BLOCK_ROWS / 8);
+                let mut dots = start_at_zero_point::<T>(panel, group);
+                for _ in 0..GROUP / 4 / STRANDS {
+                    each_strand!(STRAND => {
+                        prefetch(at);
+                        let first = $expand::take_bytes(&tables, &mut at, masks);
+                        let second = $expand::take_bytes(&tables, &mut at, masks.add(8));
+                        masks = masks.add(8 * TILES);
+                        $dot(&mut dots[strand_of::<T>(STRAND)], [first, second], words);
+                        words = words.add(2 * T);
+                    });
                 }
-                store_totals(&totals, sums);
+                add_scaled(&join_strands(&dots), scales, panel, group, &mut totals);
             }
-        );
+        });
     };
 }
 

@@ -121,6 +121,40 @@ avx512!(
     }
 );
 
+/// Defines a [`BlockFn`](super::BlockFn) with the given constants, compiled for `$level`.
+///
+/// Its body adds the products of the groups to `$totals`. It reads the stream from `$at` on and the panel from
+/// `$words` on.
+macro_rules! block_fn {
+    (
+        $(#[$contract:meta])*
+        $level:ident $name:ident<$($constant:ident),+>
+        |$groups:ident, $panel:ident, $at:ident, $words:ident, $totals:ident| { $($body:tt)* }
+    ) => {
+        $level!(
+            /// # Safety
+            ///
+            /// The contract of a `BlockFn`.
+            $(#[$contract])*
+            pub(super) unsafe fn $name<$(const $constant: usize),+>(
+                stream: &[u8],
+                $groups: usize,
+                $panel: super::Panel<'_>,
+                sums: &mut super::BlockSums,
+            ) {
+                let mut $totals = super::load_totals::<T>(sums);
+                let mut $at = stream.as_ptr();
+                let mut $words = $panel.words.as_ptr();
+                // SAFETY: by the contract, the stream has the groups and a vector behind them, and the panel has their
+                // words.
+                unsafe { $($body)* }
+                super::store_totals(&$totals, sums);
+            }
+        );
+    };
+}
+use block_fn;
+
 /// Repeats a block for each of `T` tokens. The compiler would unroll a loop only after it has assigned
 /// registers, and would leave the sums in memory.
 macro_rules! each_token {

@@ -4,8 +4,8 @@
 
 use super::integers::{Dots, add_pairs, add_pairs_fused, add_scaled, join_strands, load_halves};
 use super::shuffles::{half_shifts, load_mask};
-use super::{BlockSums, Panel, STRANDS, TILES};
-use super::{each_strand, each_token, load_totals, prefetch, store_totals, strand_of};
+use super::{STRANDS, TILES};
+use super::{block_fn, each_strand, each_token, prefetch, strand_of};
 use crate::cpu::levels::{avx512, avx512vnni};
 use crate::storage::{BLOCK_ROWS, TILE_ROWS, VECTOR_BYTES};
 use std::arch::x86_64::*;
@@ -14,60 +14,46 @@ use std::arch::x86_64::*;
 const KEPT: usize = VECTOR_BYTES / 2;
 
 /// Defines a kernel compiled for `$level`. `$add_pairs` adds the products of pairs of 16-bit words.
-macro_rules! block_fn {
+macro_rules! int8_fn {
     ($name:ident, $add_pairs:ident, $level:ident) => {
-        $level!(
-            /// # Safety
-            ///
-            /// The contract of a `BlockFn`, and every row of the stream keeps two codes of every step.
-            pub(super) unsafe fn $name<const GROUP: usize, const T: usize>(
-                stream: &[u8],
-                groups: usize,
-                panel: Panel<'_>,
-                sums: &mut BlockSums,
-            ) {
+        block_fn!(
+            /// Every row of the stream keeps two codes of every step.
+            $level $name<GROUP, T> |groups, panel, at, words, totals| {
                 let tables = tables();
-                let mut totals = load_totals::<T>(sums);
-                let mut at = stream.as_ptr();
-                let mut words = panel.words.as_ptr();
                 for group in 0..groups {
-                    // SAFETY: the values of a group follow the masks, half a vector of them for each vector.
-                    unsafe {
-                        let scales = load_halves(at);
-                        let mut masks = at.add(2 * TILES * TILE_ROWS);
-                        at = masks.add(GROUP * BLOCK_ROWS / 8);
-                        let mut dots: [Dots<T>; STRANDS] = [[[_mm512_setzero_si512(); TILES]; T]; STRANDS];
-                        for _ in 0..GROUP / 4 / STRANDS {
-                            each_strand!(STRAND => {
-                                prefetch(at);
-                                let lanes = [lanes_of(&tables, masks), lanes_of(&tables, masks.add(8))];
-                                let weights = [weights_at(at), weights_at(at.add(KEPT))];
-                                masks = masks.add(8 * TILES);
-                                at = at.add(TILES * KEPT);
-                                let dots = &mut dots[strand_of::<T>(STRAND)];
-                                each_token!(T, TOKEN => {
-                                    let pairs = pairs_of(&tables, words.add(2 * TOKEN));
-                                    for tile in 0..TILES {
-                                        let inputs = _mm512_permutexvar_epi32(lanes[tile], pairs);
-                                        $add_pairs::<T>(&mut dots[TOKEN][tile], weights[tile], inputs);
-                                    }
-                                });
-                                words = words.add(2 * T);
+                    let scales = load_halves(at);
+                    let mut masks = at.add(2 * TILES * TILE_ROWS);
+                    at = masks.add(GROUP * BLOCK_ROWS / 8);
+                    let mut dots: [Dots<T>; STRANDS] = [[[_mm512_setzero_si512(); TILES]; T]; STRANDS];
+                    for _ in 0..GROUP / 4 / STRANDS {
+                        each_strand!(STRAND => {
+                            prefetch(at);
+                            let lanes = [lanes_of(&tables, masks), lanes_of(&tables, masks.add(8))];
+                            let weights = [weights_at(at), weights_at(at.add(KEPT))];
+                            masks = masks.add(8 * TILES);
+                            at = at.add(TILES * KEPT);
+                            let dots = &mut dots[strand_of::<T>(STRAND)];
+                            each_token!(T, TOKEN => {
+                                let pairs = pairs_of(&tables, words.add(2 * TOKEN));
+                                for tile in 0..TILES {
+                                    let inputs = _mm512_permutexvar_epi32(lanes[tile], pairs);
+                                    $add_pairs::<T>(&mut dots[TOKEN][tile], weights[tile], inputs);
+                                }
                             });
-                        }
-                        add_scaled(&join_strands(&dots), scales, panel, group, &mut totals);
+                            words = words.add(2 * T);
+                        });
                     }
+                    add_scaled(&join_strands(&dots), scales, panel, group, &mut totals);
                 }
-                store_totals(&totals, sums);
             }
         );
     };
 }
 
-block_fn!(int8, add_pairs, avx512);
-block_fn!(int8_vnni, add_pairs_fused, avx512vnni);
+int8_fn!(int8, add_pairs, avx512);
+int8_fn!(int8_vnni, add_pairs_fused, avx512vnni);
 
-/// What the kernels need in registers.
+/// The tables of the kernels, in registers.
 struct Tables {
     /// The place of each lane's four bits within half a mask.
     shifts: __m512i,
