@@ -1,7 +1,7 @@
 //! A sample of a model's linears in both forms, to measure which form this machine multiplies faster.
 
 use crate::cpu::Implementation;
-use crate::kernels::{Multiplier, MultiplyError};
+use crate::kernels::{CHUNK_TOKENS, Multiplier, MultiplyError};
 use crate::measure::time_pass;
 use crate::pool::Pool;
 use crate::storage::{BLOCK_ROWS, Form, Format, Mask, Matrix, PackError, pack_rows_as};
@@ -13,7 +13,7 @@ const MAX_WEIGHTS: usize = 4 << 20;
 /// Blocks of rows that a cut linear keeps for each thread, so that every thread has work.
 const MIN_BLOCKS: usize = 2;
 
-/// What is measured.
+/// The linears to measure, and limits of the sample.
 pub struct SampleOptions {
     /// Rows and columns of the linears of one block of the model.
     pub shapes: Vec<(usize, usize)>,
@@ -114,12 +114,12 @@ impl FormSample {
         self.matrices(form).iter().map(|matrix| matrix.stream_bytes()).sum()
     }
 
-    /// Multiplies by all matrices of a form once, or for more tokens than share one pass over the weights by one copy,
-    /// because then memory is not what it waits for. Returns seconds for one token and one copy.
+    /// Multiplies by all matrices of a form once. With more tokens than share one pass over the weights it uses only one
+    /// copy, because then memory is not the limit. Returns seconds for one token and one copy.
     pub fn time(&mut self, form: Form, tokens: usize) -> Result<f64, MultiplyError> {
         let FormSample { multiplier, packed, dense, block } = self;
         let all = if form == Form::Packed { packed } else { dense };
-        let matrices = if tokens > crate::kernels::CHUNK_TOKENS { &all[..*block] } else { &all[..] };
+        let matrices = if tokens > CHUNK_TOKENS { &all[..*block] } else { &all[..] };
         let time = time_pass(multiplier, matrices, tokens)?;
         let copies = matrices.len() as f64 / *block as f64;
         Ok((time.encode_s + time.multiply_s) / copies / tokens as f64)
@@ -130,7 +130,7 @@ impl FormSample {
     }
 }
 
-/// The shapes with fewer rows, if they have more weights than are made up.
+/// Returns the shapes, with fewer rows if they have more than [`MAX_WEIGHTS`] weights.
 fn cut_shapes(shapes: &[(usize, usize)], threads: usize) -> Vec<(usize, usize)> {
     let total: usize = shapes.iter().map(|(rows, cols)| rows * cols).sum();
     let share = (MAX_WEIGHTS as f64 / total as f64).min(1.0);
@@ -142,7 +142,7 @@ fn cut_shapes(shapes: &[(usize, usize)], threads: usize) -> Vec<(usize, usize)> 
     shapes.iter().map(cut).collect()
 }
 
-/// Mask bits `[rows, ceil(cols / 8)]`.
+/// Makes up the bits of a mask, `[rows, ceil(cols / 8)]`.
 fn made_up_mask(random: &mut Random, (rows, cols): (usize, usize), kept: KeptWeights) -> Vec<u8> {
     let width = cols.div_ceil(8);
     let mut bits = vec![0u8; rows * width];
@@ -170,7 +170,7 @@ fn made_up_mask(random: &mut Random, (rows, cols): (usize, usize), kept: KeptWei
     bits
 }
 
-/// Xorshift, for numbers that only have to look random to a processor.
+/// Xorshift: random enough for a measurement.
 struct Random(u64);
 
 impl Random {

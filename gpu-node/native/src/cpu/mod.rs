@@ -129,7 +129,7 @@ pub enum SelectError {
     Unsupported(String),
 }
 
-/// Returns what the machine can run, the fastest first. Detects it at the first call.
+/// Returns the implementations that the machine can run, the fastest first. Detects them at the first call.
 fn detected() -> &'static [&'static Implementation] {
     static DETECTED: OnceLock<Vec<&'static Implementation>> = OnceLock::new();
     DETECTED.get_or_init(|| {

@@ -1,11 +1,11 @@
 //! Sparse multiplication in two steps, for instruction sets that cannot expand within registers.
 
-use super::{BlockFn, BlockSums, ExpandFn, Panel};
-use crate::storage::{BLOCK_ROWS, MAX_GROUP, VECTOR_BYTES};
+use super::{BlockFn, BlockSums, ExpandFn, MAX_GROUP_BYTES, Panel};
+use crate::storage::VECTOR_BYTES;
 
 /// Room for a dense group of any format, and for the vector that may be read behind it.
 #[repr(align(64))]
-struct Group([u8; 2 * BLOCK_ROWS * MAX_GROUP + 2 * BLOCK_ROWS + VECTOR_BYTES]);
+struct Group([u8; MAX_GROUP_BYTES + VECTOR_BYTES]);
 
 /// Multiplies sparse groups: expands each group into the nearest cache, once for all tokens, and multiplies
 /// it from there.
@@ -22,8 +22,7 @@ pub(super) unsafe fn expand_then_multiply(
     sums: &mut BlockSums,
 ) {
     let mut dense = Group([0; _]);
-    let panels = panel.each_group(groups);
-    for panel in panels {
+    for panel in panel.each_group(groups) {
         // SAFETY: `stream` starts with a group, by the contract; `dense` has room for a group of any format
         // and a vector more.
         unsafe {

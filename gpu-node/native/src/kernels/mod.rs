@@ -22,7 +22,7 @@ mod neon;
 mod scalar;
 
 use crate::cpu::Implementation;
-use crate::storage::{BLOCK_ROWS, Format, Matrix, Precision};
+use crate::storage::{BLOCK_ROWS, Format, MAX_GROUP, Matrix, Precision};
 use activations::ChunkMut;
 pub(crate) use activations::fits_activations;
 pub use activations::{Activations, Encoding, MAX_ACTIVATIONS};
@@ -40,6 +40,8 @@ use std::ops::Range;
 
 /// Maximum number of tokens that one pass over the weights serves.
 pub const CHUNK_TOKENS: usize = 8;
+/// Bytes that have room for a dense group of any format: 16-bit weights, and 16 bits more for each row.
+const MAX_GROUP_BYTES: usize = 2 * BLOCK_ROWS * (MAX_GROUP + 1);
 
 /// The multiplication functions of one instruction set.
 ///

@@ -2,10 +2,10 @@
 
 use super::activations::fits_activations;
 use super::disjoint::Disjoint;
-use super::{Activations, BLOCK_ROWS, BlockSums, CHUNK_TOKENS, Encoding, ExpandFn};
+use super::{Activations, BlockSums, CHUNK_TOKENS, Encoding, ExpandFn, MAX_GROUP_BYTES};
 use crate::cpu::Implementation;
 use crate::pool::{Panicked, Pool};
-use crate::storage::{MAX_GROUP, Matrix, VECTOR_BYTES};
+use crate::storage::{Matrix, VECTOR_BYTES};
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -16,8 +16,6 @@ pub const MAX_PRODUCTS: usize = 4;
 /// Bytes of the groups of a block that all chunks of tokens are multiplied by before the next groups: together
 /// with a chunk's inputs they fit the nearest cache.
 const SLICE_BYTES: usize = 16 << 10;
-/// Bytes of a dense group of any format, and more.
-const MAX_GROUP_BYTES: usize = 2 * BLOCK_ROWS * (MAX_GROUP + 1);
 
 /// A matrix `[rows, cols]`, and its products `[tokens, rows]` f32 row-major.
 pub type Product<'a> = (&'a Matrix, &'a mut [f32]);
@@ -229,8 +227,8 @@ impl MatrixProduct<'_> {
         let slices = (groups * group_bytes).div_ceil(SLICE_BYTES).min(groups);
         let expand = self.expand_fn();
         let mut first = 0;
-        for slice in 1..=slices {
-            let end = groups * slice / slices;
+        for number in 1..=slices {
+            let end = groups * number / slices;
             let length = (end - first) * group_bytes;
             let slice = match expand {
                 Some(expand) => {

@@ -50,7 +50,7 @@ impl Matrix {
     }
 
     /// Copies the matrix to memory of its own.
-    pub fn copied(&self) -> io::Result<Matrix> {
+    pub(crate) fn copied(&self) -> io::Result<Matrix> {
         let mut buffer = Mapping::new(MmapOptions::new().len(self.buffer.len()).populate())?;
         buffer.copy_from_slice(&self.buffer);
         let Matrix { rows, cols, format, sparse, two_of_four, kept, ref offsets, .. } = *self;
@@ -87,7 +87,7 @@ impl Matrix {
         self.sparse
     }
 
-    /// Whether only kept weights are stored, two of every four columns, of whole blocks and groups.
+    /// Whether the matrix is sparse and every row keeps two of every four columns. Blocks and groups are whole.
     pub(crate) fn keeps_two_of_four(&self) -> bool {
         self.two_of_four
     }

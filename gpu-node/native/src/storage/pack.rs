@@ -122,7 +122,7 @@ pub(super) struct Fill<'a> {
 }
 
 impl Source<'_> {
-    /// Whether every row of every block keeps two of every four columns. Blocks and groups must be whole.
+    /// Whether every row keeps two of every four columns, and all blocks and groups are whole.
     fn keeps_two_of_four(&self) -> bool {
         let rule = KeptRule { of: Counted::Columns(4), kept: 2 };
         let is_whole = self.rows.is_multiple_of(BLOCK_ROWS) && self.cols.is_multiple_of(self.format.group());

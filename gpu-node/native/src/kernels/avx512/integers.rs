@@ -59,7 +59,7 @@ avx512!(
 );
 
 avx512vnni!(
-    /// Adds the products of pairs of 16-bit words, for loops that little else is in.
+    /// Adds the products of pairs of 16-bit words, for loops with few other instructions.
     ///
     /// The compiler splits most dependent accumulations into a multiplication and an addition, to shorten the
     /// chain of dependencies. With one token that is faster, because the latency of the chain is the limit.

@@ -13,7 +13,7 @@ use std::arch::x86_64::*;
 use std::hint::black_box;
 
 avx512vbmi2!(
-    /// Returns what [`take_words`] needs in a register.
+    /// Returns a register of pruned weights, for [`take_words`].
     #[inline]
     pub(super) fn words() -> __m512i {
         black_box(_mm512_setzero_si512())
@@ -21,7 +21,7 @@ avx512vbmi2!(
 );
 
 avx512vbmi2!(
-    /// Returns what [`take_bytes`] needs in a register.
+    /// Returns a register of the codes of pruned weights, for [`take_bytes`].
     #[inline]
     pub(super) fn bytes() -> __m512i {
         black_box(_mm512_set1_epi8(-128))

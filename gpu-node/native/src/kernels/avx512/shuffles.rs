@@ -7,7 +7,7 @@ use crate::cpu::levels::avx512;
 use std::arch::asm;
 use std::arch::x86_64::*;
 
-/// What [`take_words`] needs in registers.
+/// The tables of [`take_words`], in registers.
 pub(super) struct Words {
     /// For each four bits of a mask, in two halves, the bytes of the kept values at each of four places.
     places: [__m512i; 2],
@@ -17,7 +17,7 @@ pub(super) struct Words {
     shifts: __m512i,
 }
 
-/// What [`take_bytes`] needs in registers.
+/// The tables of [`take_bytes`], in registers.
 pub(super) struct Bytes {
     /// For each four bits of a mask, the places of the kept codes among those that the four bits keep.
     places: __m512i,
@@ -29,7 +29,7 @@ pub(super) struct Bytes {
 }
 
 avx512!(
-    /// Returns what [`take_words`] needs in registers.
+    /// Loads the tables of [`take_words`].
     #[inline]
     pub(super) fn words() -> Words {
         // SAFETY: the arrays have two vectors each.
@@ -48,7 +48,7 @@ avx512!(
 );
 
 avx512!(
-    /// Returns what [`take_bytes`] needs in registers.
+    /// Loads the tables of [`take_bytes`].
     #[inline]
     pub(super) fn bytes() -> Bytes {
         // SAFETY: the arrays have 64 bytes.
@@ -181,7 +181,7 @@ avx512!(
     }
 );
 
-/// For each four bits, the kept value that each of their places takes; 255 where none does.
+/// For each four bits, the index of the kept value of each place; 255 for a place without one.
 const PLACES: [[u8; 4]; 16] = {
     let mut table = [[255; 4]; 16];
     let mut bits = 0;
@@ -199,7 +199,7 @@ const PLACES: [[u8; 4]; 16] = {
     table
 };
 
-/// [`PLACES`] of bytes. Which byte a place takes that takes none does not matter.
+/// [`PLACES`] of bytes. The byte that a place without a kept value selects does not matter.
 static BYTE_PLACES: [[u8; 4]; 16] = PLACES;
 
 static BYTE_COUNTS: [[u8; 4]; 16] = {
@@ -212,8 +212,8 @@ static BYTE_COUNTS: [[u8; 4]; 16] = {
     table
 };
 
-/// [`PLACES`] of words of two bytes. A place that takes none takes a byte from 128 on, which is 0, also after
-/// the count of another four is added.
+/// [`PLACES`] of words of two bytes. A place without a kept value selects byte 128 or a later one, which gives
+/// 0, also after the count of another four is added.
 static WORD_PLACES: [[u8; 8]; 16] = {
     let mut table = [[128; 8]; 16];
     let mut bits = 0;
