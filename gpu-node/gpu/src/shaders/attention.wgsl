@@ -43,7 +43,7 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) t
     scores[thread] = score;
     workgroupBarrier();
     var largest = best;
-    // NaN is not larger than anything. It stays, and makes the sums NaN.
+    // A NaN is never the largest score. Its weight is NaN, and so are the sums.
     for (var at = 0u; at < count; at++) { if (scores[at] > largest) { largest = scores[at]; } }
     if (thread < count) { weights[thread] = exp(score - largest); }
     workgroupBarrier();

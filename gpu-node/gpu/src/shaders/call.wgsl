@@ -1,4 +1,4 @@
-// What every kernel sees of a step. `step` holds the data that was uploaded for it; a call says where in it.
+// The inputs of every kernel of a step: `step` holds the data that was uploaded for it, `call` the places in it.
 struct Call {
   // Rows that the kernel works on.
   rows: u32,
@@ -8,9 +8,9 @@ struct Call {
   tables: u32,
   // Place of the cosines and sines, f32, [rows, HEAD_DIM].
   angles: u32,
-  // Place of the rows that are picked; of the scores to compute.
+  // Place of the picked rows, or of the scores to compute.
   picks: u32,
-  // First row, and whether a sum starts at 0.
+  // First row of a sum, and 1 if the sum starts at 0.
   first: u32,
   reset: u32,
   // Always 0, which no compiler knows.

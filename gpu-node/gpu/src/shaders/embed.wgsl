@@ -1,5 +1,5 @@
 // Copies the embedding of each token of a batch into the residual stream. The table is a dense bf16 matrix, perhaps in
-// parts; a part leaves the tokens of other parts alone.
+// parts; a part skips the tokens of other parts.
 struct Shape { rows: u32, cols: u32, groups: u32, first: u32 }
 @group(1) @binding(0) var<storage, read> words: array<u32>;
 @group(1) @binding(1) var<storage, read_write> stream: array<f32>;

@@ -1,5 +1,6 @@
-// The negative log-likelihood of a target in nats, followed by the most probable tokens and theirs. A score takes four
-// words of `step`: the row of logits, the target, the number of most probable tokens, and the place of the results.
+// The negative log-likelihood of a target in nats, followed by the most probable tokens and their negative
+// log-likelihoods. A score takes four words of `step`: the row of logits, the target, the number of most probable
+// tokens, and the place of the results.
 @group(1) @binding(0) var<storage, read> logits: array<f32>;
 @group(1) @binding(1) var<storage, read_write> results: array<f32>;
 
@@ -41,7 +42,7 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) t
   if (thread == 0u) { results[place] = (largest - logits[row + step[entry + 1u]]) + log_sum; }
   workgroupBarrier();
 
-  // Most probable first, ties to the lower token: each time the best one of those that come after the last one.
+  // Most probable first, ties to the lower token: each round finds the best token that comes after the last one.
   var last = 0.0;
   var last_token = 0u;
   for (var rank = 0u; rank < alternatives; rank++) {

@@ -1,5 +1,5 @@
-// Adds rows to a sum, [HIDDEN], whose rounding errors are kept and made up for (Kahan 1965). The second half of `sums`
-// holds the errors. `opaque` keeps compilers from simplifying the errors to 0, as Mesa's does.
+// Adds rows to a sum, [HIDDEN], by compensated summation (Kahan 1965). The second half of `sums` holds the rounding
+// errors. `opaque` keeps compilers from simplifying the errors to 0, as Mesa's does.
 @group(1) @binding(0) var<storage, read> rows: array<f32>;
 @group(1) @binding(1) var<storage, read_write> sums: array<f32>;
 
