@@ -10,8 +10,9 @@
 //! | `engine` | weight sets, key/value pages, and steps |
 //! | `binding` | the functions and classes that Node sees |
 //!
-//! The check of a step's work, its split into batches, the check of masks and the reading of JavaScript's arguments are
-//! compiled from the sources of the native addon (`../native`), so that both addons accept the same.
+//! The native crate (`../native`) has what does not depend on the device: the check of a step's work, its split into
+//! batches, the places of weights, the check of masks, and the binding without its classes. So both addons accept the same
+//! arguments.
 
 #![deny(unsafe_code)]
 
@@ -23,6 +24,3 @@ pub mod fault;
 pub mod layout;
 mod matrix;
 mod programs;
-
-// Under the names that the shared sources expect.
-use copal_native::{kernels, pool, storage};

@@ -13,10 +13,11 @@
 //! | `measure` | measurements for benchmarks |
 //! | `form_sample` | measures which form of pruned weights is faster |
 //! | `poison`, `allocator` | switches for tests: poison freed memory, count allocations |
+//! | `engine_binding` | the part of the binding that the GPU addon shares |
 //! | `binding` | the functions and classes that Node sees |
 //!
-//! Unsafe code is in `kernels`, `engine`, `binding`, `poison`, `allocator`, `storage/packing` and `cpu/x86.rs`, and in one
-//! place each of `pool` and `exchange`.
+//! Unsafe code is in `kernels`, `engine`, `engine_binding`, `binding`, `poison`, `allocator`, `storage/packing` and
+//! `cpu/x86.rs`, and in one place each of `pool` and `exchange`.
 
 #![deny(unsafe_code)]
 
@@ -25,6 +26,8 @@ pub mod allocator;
 mod binding;
 pub mod cpu;
 pub mod engine;
+#[cfg(all(feature = "engine-binding", not(test)))]
+pub mod engine_binding;
 pub mod exchange;
 pub mod form_sample;
 #[cfg(feature = "grammar")]

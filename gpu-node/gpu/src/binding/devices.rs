@@ -1,8 +1,8 @@
 //! The devices of the machine.
 
-use super::background::{Background, Job};
-use super::errors::Failure;
 use crate::device::{DeviceDescription, devices};
+use copal_native::engine_binding::background::{Background, Job};
+use copal_native::engine_binding::errors::Failure;
 use napi::bindgen_prelude::AsyncTask;
 use napi_derive::napi;
 

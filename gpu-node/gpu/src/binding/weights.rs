@@ -1,30 +1,11 @@
-//! Weight sets: loaded and freed on threads of libuv.
+//! Weight sets, loaded on threads of libuv.
 
-use super::MAX_THREADS;
-use super::background::Job;
-use super::errors::{Code, Error, Failure, Result, error, invalid, of_device};
-use super::fields::{Field, read};
-use crate::engine::{
-    LinearPlace, LoadError, LoadFault, MaskedPlace, SharedPlaces, WeightLibrary, WeightPlaces, WeightSet,
-};
-use crate::storage::{Counted, KeptRule, MAX_GROUP};
-use napi::bindgen_prelude::Unknown;
+use super::errors::load_error;
+use crate::engine::{WeightLibrary, WeightPlaces, WeightSet};
+use copal_native::engine_binding::background::Job;
+use copal_native::engine_binding::errors::{Code, Failure, Result, error};
 use napi_derive::napi;
-use std::ffi::CStr;
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::mpsc::Receiver;
-
-/// The linears of a block in the order of [`LINEARS`](crate::engine::LINEARS), by the same names.
-const LINEAR_FIELDS: [&CStr; 7] = [
-    c"self_attn.q_proj",
-    c"self_attn.k_proj",
-    c"self_attn.v_proj",
-    c"self_attn.o_proj",
-    c"mlp.gate_proj",
-    c"mlp.up_proj",
-    c"mlp.down_proj",
-];
 
 /// Weights that an engine runs.
 #[napi(js_name = "EngineWeights")]
@@ -56,64 +37,6 @@ impl JsWeights {
     }
 }
 
-/// The places of a model of `layers` blocks, and the number of threads that load it.
-pub(super) fn read_places(layers: usize, source: &Unknown<'_>) -> Result<(WeightPlaces, usize)> {
-    let [master, mask, embedding, head, final_norm, blocks, threads] = read(
-        source,
-        [c"masterPath", c"maskPath", c"embedding", c"head", c"finalNorm", c"blocks", c"threads"],
-    )?;
-    let blocks = blocks.elements()?;
-    if blocks.len() != layers {
-        return Err(invalid(format!("there are {} blocks, but the model has {layers}", blocks.len())));
-    }
-    let (mut norms, mut linears) =
-        (Vec::with_capacity(layers), Vec::with_capacity(layers * LINEAR_FIELDS.len()));
-    for block in blocks {
-        let [attention_norm, mlp_norm, places] = block.read([c"attentionNorm", c"mlpNorm", c"linears"])?;
-        norms.push((attention_norm.whole()?, mlp_norm.whole()?));
-        for place in places.read(LINEAR_FIELDS)? {
-            linears.push(read_linear(place)?);
-        }
-    }
-    let places = WeightPlaces {
-        master: PathBuf::from(master.text()?),
-        mask: mask.optional()?.map(|mask| mask.text()).transpose()?.map(PathBuf::from),
-        shared: SharedPlaces {
-            embedding: embedding.whole()?,
-            head: head.whole()?,
-            final_norm: final_norm.whole()?,
-            norms,
-        },
-        linears,
-    };
-    Ok((places, threads.count(MAX_THREADS)?))
-}
-
-fn read_linear(place: Field) -> Result<LinearPlace> {
-    let [dense, mask] = place.read([c"dense", c"mask"])?;
-    let masked = mask.optional()?.map(read_masked).transpose()?;
-    Ok(LinearPlace { dense: dense.whole()?, masked })
-}
-
-fn read_masked(mask: Field) -> Result<MaskedPlace> {
-    let [bits, rule, values] = mask.read([c"bits", c"rule", c"values"])?;
-    let [per, columns, kept] = rule.read([c"per", c"columns", c"kept"])?;
-    let of = match per.text()?.as_str() {
-        "matrix" => Counted::Matrix,
-        "row" => Counted::Row,
-        "group" => Counted::Columns(columns.count(MAX_GROUP)?),
-        _ => return Err(per.wrong("'matrix', 'row' or 'group'")),
-    };
-    let values = match values.optional()? {
-        Some(values) => {
-            let [begin, count] = values.read([c"begin", c"count"])?;
-            Some((begin.whole()?, count.whole()?))
-        }
-        None => None,
-    };
-    Ok(MaskedPlace { bits: bits.whole()?, rule: KeptRule { of, kept: kept.whole()? }, values })
-}
-
 /// Loads a weight set.
 pub struct LoadJob {
     pub(super) library: Arc<WeightLibrary>,
@@ -136,39 +59,4 @@ impl Job for LoadJob {
             weights: Some(Arc::new(weights)),
         }
     }
-}
-
-fn load_error(fault: LoadFault) -> Error {
-    let reason = match fault {
-        LoadFault::Device(fault) => return of_device(fault),
-        LoadFault::Files(reason) => reason,
-    };
-    let code = match reason {
-        LoadError::File(..) | LoadError::Short(..) => Code::UnreadableFile,
-        LoadError::Mask(_) => Code::InvalidMask,
-        LoadError::Pack(..) => Code::InvalidWeights,
-        LoadError::Places(_) => Code::InvalidArg,
-    };
-    error(code, reason)
-}
-
-/// Frees a weight set, once the engine's thread no longer uses it.
-pub struct ReleaseJob {
-    pub(super) weights: Option<(Arc<WeightSet>, Option<Receiver<()>>)>,
-}
-
-impl Job for ReleaseJob {
-    type Output = ();
-    type JsValue = ();
-
-    fn run(&mut self) -> std::result::Result<(), Failure> {
-        if let Some((weights, forgotten)) = self.weights.take() {
-            // An error means that the engine's thread has ended; then it no longer uses the weights either.
-            let _ = forgotten.map(|forgotten| forgotten.recv());
-            drop(weights);
-        }
-        Ok(())
-    }
-
-    fn into_js((): ()) {}
 }

@@ -9,33 +9,19 @@
 //! | `record` | records the commands of a step |
 //! | `step` | runs a step: one upload, one submission, one download |
 //!
-//! From the native addon: `work` (the work of a step, and its check), `batch` (splits a step into batches), `masked`
-//! (checks the mask of a linear), `mapped` (files that are mapped into memory).
+//! The native addon's `engine` has what does not depend on the device: the places of weights and the files, the check of
+//! masks, the work of a step with its check, and its split into batches.
 
-// The forward pass of the processor reads more of a batch.
-#[allow(dead_code)]
-#[path = "../../../native/src/engine/batch.rs"]
-mod batch;
 mod buffers;
-// `MappedFile` has an unsafe block for each use of mapped memory.
-#[allow(unsafe_code)]
-#[path = "../../../native/src/engine/mapped.rs"]
-mod mapped;
-// This crate takes its places from the library.
-#[allow(dead_code)]
-#[path = "../../../native/src/engine/masked.rs"]
-mod masked;
 mod pages;
 mod plan;
 mod record;
 mod step;
 mod weights;
-#[path = "../../../native/src/engine/work.rs"]
-mod work;
 
 pub use copal_native::engine::{
-    LINEARS, LinearPlace, LoadError, MaskedPlace, ModelConfig, PAGE_TOKENS, SharedPlaces, WeightPlaces,
+    LINEARS, LinearPlace, LoadError, MaskedPlace, ModelConfig, Output, PAGE_TOKENS, SharedPlaces, StepError,
+    Usage, WeightPlaces, Work,
 };
-pub use step::{Engine, EngineOptions, Fault, Memory, Usage};
+pub use step::{Engine, EngineOptions, Fault, Memory};
 pub use weights::{Forms, LoadFault, WeightLibrary, WeightSet};
-pub use work::{Output, StepError, Work};

@@ -1,5 +1,4 @@
-use super::ModelConfig;
-pub(super) use super::PAGE_TOKENS;
+use super::{ModelConfig, PAGE_TOKENS};
 use crate::device::Gpu;
 use crate::fault::DeviceFault;
 use wgpu::{Buffer, BufferUsages};
@@ -34,19 +33,9 @@ impl PagePool {
         self.bytes
     }
 
-    /// The number of pages.
-    pub(super) fn total(&self) -> usize {
-        self.written.len()
-    }
-
-    /// The number of pages that were written.
-    pub(super) fn written(&self) -> usize {
-        self.written.iter().filter(|&&written| written).count()
-    }
-
-    /// Whether a page was written and may be read.
-    pub(super) fn is_written(&self, id: u32) -> bool {
-        self.written[id as usize]
+    /// Whether a step has written to each page; only such pages may be read.
+    pub(super) fn written(&self) -> &[bool] {
+        &self.written
     }
 
     /// Notes that a step writes to pages.

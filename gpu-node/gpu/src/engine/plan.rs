@@ -1,9 +1,8 @@
 //! The plan of a step: the words that are uploaded for it, and where the kernels find their part of them.
 
-use super::batch::{Batch, batches};
-use super::work::{Output, Work};
-use super::{ModelConfig, PAGE_TOKENS};
+use super::{ModelConfig, Output, PAGE_TOKENS, Work};
 use crate::programs::CALL_STRIDE;
+use copal_native::engine::{Batch, batches};
 
 /// Words between two calls.
 const CALL_WORDS: usize = CALL_STRIDE as usize / 4;

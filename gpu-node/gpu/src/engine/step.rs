@@ -5,13 +5,13 @@ use super::pages::PagePool;
 use super::plan::{Plan, Sizes};
 use super::record::{Bindings, Recorder};
 use super::weights::{Forms, WeightLibrary, WeightSet};
-use super::work::{Output, StepError, Work, check};
-use super::{ModelConfig, PAGE_TOKENS};
+use super::{ModelConfig, Output, PAGE_TOKENS, StepError, Usage, Work};
 use crate::device::Gpu;
 use crate::fault::DeviceFault;
 use crate::layout::Form;
 use crate::matrix::Meter;
 use crate::programs::{Kernels, MAX_HEAD_DIM};
+use copal_native::engine::check_work;
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
@@ -27,17 +27,6 @@ pub struct EngineOptions {
     pub pages: usize,
     /// Tokens that go through the blocks together; longer steps are split.
     pub batch_tokens: usize,
-}
-
-/// The sequences and pages in use.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Usage {
-    /// Sequences of all weight sets.
-    pub sequences: usize,
-    /// Pages that a step has written.
-    pub written_pages: usize,
-    /// All pages.
-    pub total_pages: usize,
 }
 
 /// Bytes of the device's memory.
@@ -74,7 +63,7 @@ pub struct Engine {
     bindings: Bindings,
     transfers: Transfers,
     pool: PagePool,
-    /// Uses of each page within a step, see [`check`].
+    /// Uses of each page within a step, see [`check_work`].
     page_uses: Vec<u8>,
     /// Tokens held of each sequence, by weight set and sequence.
     sequences: HashMap<(u64, u64), usize>,
@@ -140,11 +129,7 @@ impl Engine {
 
     /// The sequences and pages in use.
     pub fn usage(&self) -> Usage {
-        Usage {
-            sequences: self.sequences.len(),
-            written_pages: self.pool.written(),
-            total_pages: self.pool.total(),
-        }
+        Usage::new(self.sequences.len(), self.pool.written())
     }
 
     /// The memory in use.
@@ -188,7 +173,8 @@ impl Engine {
         self.logits.clear();
         self.gpu.check()?;
         let held = |sequence| self.sequences.get(&(weights.id(), sequence)).copied().unwrap_or(0);
-        check(&self.config, &self.pool, &mut self.page_uses, held, work).map_err(Fault::Step)?;
+        check_work(&self.config, self.pool.written(), &mut self.page_uses, held, work)
+            .map_err(Fault::Step)?;
         if work.is_empty() {
             return Ok(());
         }

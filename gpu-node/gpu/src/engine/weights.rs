@@ -1,22 +1,20 @@
 //! Weight sets on a device.
 
 use super::buffers::Activations;
-use super::mapped::MappedFile;
-use super::masked::{check_bits, check_count};
-use super::{LINEARS, LinearPlace, LoadError, MaskedPlace, ModelConfig, SharedPlaces, WeightPlaces};
 use crate::device::Gpu;
 use crate::fault::DeviceFault;
 use crate::layout::Form;
 use crate::matrix::{Linear, Matrix, MatrixError, Meter, Ports, stored};
 use crate::programs::Kernels;
-use copal_native::storage::{KeptRows, PackError, RowSource};
-use std::borrow::Cow;
+use copal_native::engine::{
+    LINEARS, LinearPlace, LoadError, MaskedPlace, ModelConfig, SharedPlaces, Source, WeightPlaces,
+    check_bits, check_count, linear_name, values_error,
+};
+use copal_native::storage::{KeptRows, RowSource};
 use std::collections::HashMap;
 use std::fmt;
-use std::path::Path;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::thread;
 use wgpu::BindGroup;
 
 /// The forms of a model's matrices.
@@ -98,41 +96,13 @@ impl WeightLibrary {
     /// Packs a weight set on `threads` threads of its own and uploads it in bounded pieces.
     pub fn load(&self, places: &WeightPlaces, threads: usize) -> Result<WeightSet, LoadFault> {
         self.gpu.check()?;
-        let layers = self.config.layers;
-        if places.linears.len() != layers * LINEARS.len() || places.shared.norms.len() != layers {
-            let (linears, norms) = (places.linears.len(), places.shared.norms.len());
-            return Err(LoadFault::Files(LoadError::Places(format!(
-                "{linears} linears and {norms} pairs of norms do not make up a model of {layers} layers"
-            ))));
-        }
+        places.check(self.config.layers)?;
         let master = Source::open(&places.master)?;
         let mask = places.mask.as_deref().map(Source::open).transpose()?;
         let shared = self.shared(&master, &places.shared)?;
-        let next = AtomicUsize::new(0);
-        let work = || {
-            let mut loaded = Vec::new();
-            loop {
-                let index = next.fetch_add(1, Ordering::Relaxed);
-                let Some(place) = places.linears.get(index) else {
-                    return loaded;
-                };
-                let linear = self.linear(&master, mask.as_ref(), index, place);
-                // Then the other threads find nothing left to do.
-                if linear.is_err() {
-                    next.store(places.linears.len(), Ordering::Relaxed);
-                }
-                loaded.push((index, linear));
-            }
-        };
-        let mut loaded = thread::scope(|scope| {
-            let threads: Vec<_> = (0..threads.max(1)).map(|_| scope.spawn(work)).collect();
-            let join = |thread: thread::ScopedJoinHandle<'_, _>| {
-                thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-            };
-            threads.into_iter().flat_map(join).collect::<Vec<_>>()
-        });
-        loaded.sort_unstable_by_key(|(index, _)| *index);
-        let linears = loaded.into_iter().map(|(_, linear)| linear).collect::<Result<_, _>>()?;
+        let linears = places.load_linears(threads, || {
+            |index, place: &LinearPlace| self.linear(&master, mask.as_ref(), index, place)
+        })?;
         Ok(WeightSet { id: self.next_id.fetch_add(1, Ordering::Relaxed), shared, linears })
     }
 
@@ -189,11 +159,11 @@ impl WeightLibrary {
         index: usize,
         place: &LinearPlace,
     ) -> Result<Arc<Linear>, LoadFault> {
-        let name = format!("model.layers.{}.{}.weight", index / 7, LINEARS[index % 7]);
-        let shape = linear_shapes(&self.config)[index % 7];
+        let name = linear_name(index);
+        let shape = self.config.linear_shapes()[index % LINEARS.len()];
         if let Some(masked) = &place.masked {
             let no_file = || LoadError::Places(format!("{name} has bits, but there is no mask file"));
-            let mask = mask.ok_or_else(no_file).map_err(LoadFault::Files)?;
+            let mask = mask.ok_or_else(no_file)?;
             let matrix = self.masked_matrix((master, place.dense), (mask, masked), &name, shape)?;
             return self.bind(index, matrix);
         }
@@ -254,8 +224,7 @@ impl WeightLibrary {
     ) -> Result<Matrix, LoadFault> {
         let (rows, cols) = shape;
         let bytes = mask.bytes(name, place.bits, rows * cols.div_ceil(8))?;
-        let in_mask = |message| LoadFault::Files(LoadError::Mask(message));
-        let bits = check_bits(name, bytes, &place.rule, shape).map_err(in_mask)?;
+        let bits = check_bits(name, bytes, &place.rule, shape)?;
         let load = |weights: &mut dyn RowSource| {
             Matrix::load((&self.gpu, &self.meter), weights, shape, Some(bytes), self.forms.masked)
         };
@@ -266,68 +235,18 @@ impl WeightLibrary {
                 MatrixError::Device(fault) => LoadFault::Device(fault),
             });
         };
-        check_count(name, count, &place.rule, shape).map_err(in_mask)?;
+        check_count(name, count, &place.rule, shape)?;
         let values = mask.bytes(name, values, 2 * count)?;
-        // The values belong to the mask, so the error does too.
         load(&mut KeptRows::new(bits, values)).map_err(|error| match error {
-            MatrixError::Pack(error) => in_mask(value_error(name, bytes, cols, &error)),
+            MatrixError::Pack(error) => LoadFault::Files(values_error(name, bits, error)),
             MatrixError::Device(fault) => LoadFault::Device(fault),
         })
     }
 }
 
-/// The message for a value of a mask that cannot be packed.
-fn value_error(name: &str, bits: &[u8], cols: usize, error: &PackError) -> String {
-    match error {
-        PackError::Weight { row, col, value, .. } if !value.is_finite() => {
-            let stride = cols.div_ceil(8);
-            let before: u32 = bits[..row * stride].iter().map(|byte| byte.count_ones()).sum();
-            let keeps = |col: &usize| bits[row * stride + col / 8] >> (col % 8) & 1 == 1;
-            let index = before as usize + (0..*col).filter(keeps).count();
-            format!("value {index} of tensor '{name}' is not finite")
-        }
-        error => format!("tensor '{name}': {error}"),
-    }
-}
-
-/// `[rows, cols]` of the linears of a block, in the order of [`LINEARS`].
-fn linear_shapes(config: &ModelConfig) -> [(usize, usize); 7] {
-    let ModelConfig { hidden, heads, kv_heads, head_dim, intermediate, .. } = *config;
-    let (query, key) = (heads * head_dim, kv_heads * head_dim);
-    [
-        (query, hidden),
-        (key, hidden),
-        (key, hidden),
-        (hidden, query),
-        (intermediate, hidden),
-        (intermediate, hidden),
-        (hidden, intermediate),
-    ]
-}
-
-struct Source<'a> {
-    path: &'a Path,
-    file: MappedFile,
-}
-
-impl Source<'_> {
-    fn open(path: &Path) -> Result<Source<'_>, LoadFault> {
-        match MappedFile::open(path) {
-            Ok(file) => Ok(Source { path, file }),
-            Err(error) => Err(LoadFault::Files(LoadError::File(path.to_owned(), error))),
-        }
-    }
-
-    fn floats(&self, name: &str, offset: usize, count: usize) -> Result<Cow<'_, [f32]>, LoadFault> {
-        self.file.floats(offset, count).ok_or_else(|| self.short(name))
-    }
-
-    fn bytes(&self, name: &str, offset: usize, length: usize) -> Result<&[u8], LoadFault> {
-        self.file.bytes(offset, length).ok_or_else(|| self.short(name))
-    }
-
-    fn short(&self, name: &str) -> LoadFault {
-        LoadFault::Files(LoadError::Short(self.path.to_owned(), name.to_owned()))
+impl From<LoadError> for LoadFault {
+    fn from(error: LoadError) -> LoadFault {
+        LoadFault::Files(error)
     }
 }
 

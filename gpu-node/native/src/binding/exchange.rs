@@ -1,6 +1,6 @@
-use super::errors::{Result, guarded, invalid};
-use super::fields::read;
 use super::kernel_of;
+use crate::engine_binding::errors::{Result, guarded, invalid};
+use crate::engine_binding::fields::read;
 use crate::exchange::{RowsToRefine, refine};
 use napi::bindgen_prelude::Unknown;
 use napi_derive::napi;

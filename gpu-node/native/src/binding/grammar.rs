@@ -1,6 +1,6 @@
-use super::background::{Background, Job};
-use super::errors::{Code, Failure, Result, error, guarded, invalid};
-use super::fields::read;
+use crate::engine_binding::background::{Background, Job};
+use crate::engine_binding::errors::{Code, Failure, Result, error, guarded, invalid};
+use crate::engine_binding::fields::read;
 use crate::grammar::{CompileError, Grammar, Language, Matcher, Problem, Vocabulary};
 use napi::bindgen_prelude::{AsyncTask, Int32ArraySlice, Uint32Array, Unknown};
 use napi_derive::napi;

@@ -1,6 +1,6 @@
-use super::background::{Background, Job};
-use super::errors::{Failure, Result, guarded, invalid};
-use super::fields::read;
+use crate::engine_binding::background::{Background, Job};
+use crate::engine_binding::errors::{Failure, Result, guarded, invalid};
+use crate::engine_binding::fields::read;
 use crate::storage::{Format, Matrix, Precision, pack};
 use napi::bindgen_prelude::{AsyncTask, Unknown};
 use napi_derive::napi;

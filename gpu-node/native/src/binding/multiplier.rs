@@ -1,7 +1,8 @@
-use super::errors::{Code, Error, Result, error, guarded, invalid, panicked};
-use super::fields::{count, read};
+use super::kernel_of;
 use super::matrix::JsMatrix;
-use super::{MAX_THREADS, kernel_of};
+use crate::engine_binding::MAX_THREADS;
+use crate::engine_binding::errors::{Code, Error, Result, error, guarded, invalid, panicked};
+use crate::engine_binding::fields::{count, read};
 use crate::kernels::{Encoding, MAX_ACTIVATIONS, Multiplier, MultiplyError};
 use crate::measure::{read_bandwidth, time_pass};
 use crate::pool::Pool;

@@ -1,7 +1,7 @@
-use super::errors::{Code, Error, Result, error, guarded, invalid};
-use super::fields::read;
 use super::kernel_of;
 use crate::engine::{Cuts, LogitFault, Sampler};
+use crate::engine_binding::errors::{Code, Error, Result, error, guarded, invalid};
+use crate::engine_binding::fields::read;
 use napi::bindgen_prelude::{Float32ArraySlice, Float64ArraySlice, Unknown};
 use napi_derive::napi;
 

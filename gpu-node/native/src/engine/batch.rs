@@ -4,7 +4,7 @@ use super::work::Work;
 use std::ops::Range;
 
 /// The tokens of works that go through the blocks together.
-pub(super) struct Batch<'a> {
+pub struct Batch<'a> {
     /// All works of the step.
     work: &'a [Work<'a>],
     /// A range of the tokens of all works, joined.
@@ -12,16 +12,17 @@ pub(super) struct Batch<'a> {
 }
 
 /// The part of one work that is in a batch.
-pub(super) struct Span<'a> {
+pub struct Span<'a> {
     /// Index among the works of the step.
-    pub(super) index: usize,
-    pub(super) work: &'a Work<'a>,
+    pub index: usize,
+    /// The work.
+    pub work: &'a Work<'a>,
     /// A range of the work's tokens, not empty.
-    pub(super) tokens: Range<usize>,
+    pub tokens: Range<usize>,
 }
 
 /// The batches of a step, of up to `max_tokens` tokens each.
-pub(super) fn batches<'a>(work: &'a [Work<'a>], max_tokens: usize) -> impl Iterator<Item = Batch<'a>> {
+pub fn batches<'a>(work: &'a [Work<'a>], max_tokens: usize) -> impl Iterator<Item = Batch<'a>> {
     let total: usize = work.iter().map(|work| work.tokens.len()).sum();
     (0..total)
         .step_by(max_tokens)
@@ -29,18 +30,19 @@ pub(super) fn batches<'a>(work: &'a [Work<'a>], max_tokens: usize) -> impl Itera
 }
 
 impl<'a> Batch<'a> {
-    /// The number of tokens.
-    pub(super) fn len(&self) -> usize {
+    /// The number of tokens, at least one.
+    #[expect(clippy::len_without_is_empty)]
+    pub fn len(&self) -> usize {
         self.tokens.len()
     }
 
     /// A work of the step.
-    pub(super) fn work(&self, index: usize) -> &'a Work<'a> {
+    pub fn work(&self, index: usize) -> &'a Work<'a> {
         &self.work[index]
     }
 
     /// The parts of the works that are in the batch, in order.
-    pub(super) fn spans(&self) -> impl Iterator<Item = Span<'a>> + '_ {
+    pub fn spans(&self) -> impl Iterator<Item = Span<'a>> + '_ {
         let mut end = 0;
         self.work.iter().enumerate().filter_map(move |(index, work)| {
             let start = end;

@@ -84,7 +84,7 @@ impl ModelConfig {
     }
 
     /// `[rows, cols]` of the linears of a block, in the order of [`super::LINEARS`].
-    pub(crate) fn linear_shapes(&self) -> [(usize, usize); 7] {
+    pub fn linear_shapes(&self) -> [(usize, usize); 7] {
         let (hidden, query, key) = (self.hidden, self.query_width(), self.key_width());
         [
             (query, hidden),

@@ -1,6 +1,7 @@
 //! The mask of one linear, as the mask file has it, checked before it is packed.
 
-use crate::storage::{KeptRule, Mask, MaskError};
+use super::places::LoadError;
+use crate::storage::{KeptRule, Mask, MaskError, PackError};
 
 /// The place of a linear in a mask file: offsets in bytes from its start.
 #[derive(Clone, Copy, Debug)]
@@ -14,32 +15,47 @@ pub struct MaskedPlace {
 }
 
 /// Checks the bits of a linear. Errors read like those of `shared/src/mask/check-linear.ts`.
-pub(super) fn check_bits<'a>(
+pub fn check_bits<'a>(
     name: &str,
     bits: &'a [u8],
     rule: &KeptRule,
     (rows, cols): (usize, usize),
-) -> Result<Mask<'a>, String> {
-    let mask = Mask::new(bits, rows, cols).map_err(|error| match error {
-        MaskError::Length { expected, found } => {
-            format!("tensor '{name}' has {found} bytes, but [{rows}, {cols}] takes {expected}")
-        }
-        MaskError::Tail { row } => format!("tensor '{name}' row {row} has bits set after its last column"),
+) -> Result<Mask<'a>, LoadError> {
+    let mask = Mask::new(bits, rows, cols).map_err(|error| {
+        LoadError::Mask(match error {
+            MaskError::Length { expected, found } => {
+                format!("tensor '{name}' has {found} bytes, but [{rows}, {cols}] takes {expected}")
+            }
+            MaskError::Tail { row } => {
+                format!("tensor '{name}' row {row} has bits set after its last column")
+            }
+        })
     })?;
-    rule.check(&mask, rows, cols).map_err(|error| format!("tensor '{name}' {error}"))?;
+    rule.check(&mask, rows, cols).map_err(|error| LoadError::Mask(format!("tensor '{name}' {error}")))?;
     Ok(mask)
 }
 
 /// Checks that there are as many values as kept weights, before they are read.
-pub(super) fn check_count(
+pub fn check_count(
     name: &str,
     values: usize,
     rule: &KeptRule,
     (rows, cols): (usize, usize),
-) -> Result<(), String> {
+) -> Result<(), LoadError> {
     let expected = rule.total(rows, cols);
     if values == expected {
         return Ok(());
     }
-    Err(format!("tensor '{name}' keeps {expected} weights, but has {values} values"))
+    Err(LoadError::Mask(format!("tensor '{name}' keeps {expected} weights, but has {values} values")))
+}
+
+/// The error for values of a mask that cannot be packed. The values belong to the mask, so the error does too.
+pub fn values_error(name: &str, mask: Mask<'_>, error: PackError) -> LoadError {
+    LoadError::Mask(match error {
+        PackError::Weight { row, col, value, .. } if !value.is_finite() => {
+            let index = mask.kept_before(row, col);
+            format!("value {index} of tensor '{name}' is not finite")
+        }
+        error => format!("tensor '{name}': {error}"),
+    })
 }

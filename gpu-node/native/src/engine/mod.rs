@@ -3,6 +3,7 @@
 //! | Module | Responsibility |
 //! |---|---|
 //! | `config` | the shape of the model |
+//! | `places` | the files and places that weight sets are loaded from |
 //! | `weights` | loads weight sets from the mapped master file and a mask file; shares weights that no mask changes |
 //! | `mapped` | files that are mapped into memory |
 //! | `masked` | checks the mask of a linear |
@@ -10,11 +11,14 @@
 //! | `pages` | holds keys and values |
 //! | `work` | the work of a step, and its check |
 //! | `step` | runs a step |
+//! | `usage` | the sequences and pages in use |
 //! | `batch` | splits a step into batches |
 //! | `forward` | runs the blocks over a batch |
 //! | `outputs` | computes logits, scores and sums from the hidden states |
 //! | `sampler` | draws a token from logits |
 //! | `attention`, `vector` | the loops that are compiled for each instruction set |
+//!
+//! The GPU addon has its own `weights`, `pages`, `step` and forward pass, and uses the rest of what is public here.
 //!
 //! Results do not depend on the number of threads, and the results of a token do not depend on the other tokens of the
 //! batch: rows of a multiplication and heads of an attention are never split between threads, and every kernel adds up a
@@ -31,20 +35,24 @@ mod masked;
 mod outputs;
 mod pace;
 mod pages;
+mod places;
 mod sampler;
 mod step;
+mod usage;
 pub(crate) mod vector;
 mod weights;
 mod work;
 
+pub use batch::{Batch, Span, batches};
 pub use config::{ConfigError, ModelConfig};
-pub use masked::MaskedPlace;
+pub use mapped::Source;
+pub use masked::{MaskedPlace, check_bits, check_count, values_error};
 pub use pace::Pace;
 pub use pages::PAGE_TOKENS;
+pub use places::{LINEARS, LinearPlace, LoadError, SharedPlaces, WeightPlaces, linear_name};
 pub use sampler::{Cuts, LogitFault, Sampler};
-pub use step::{Engine, EngineError, EngineOptions, Usage};
+pub use step::{Engine, EngineError, EngineOptions};
+pub use usage::Usage;
 pub(crate) use vector::VectorFns;
-pub use weights::{
-    LINEARS, LinearPlace, LoadError, SetForm, SharedPlaces, WeightLibrary, WeightPlaces, WeightSet,
-};
-pub use work::{Output, StepError, Work};
+pub use weights::{SetForm, WeightLibrary, WeightSet};
+pub use work::{Output, StepError, Work, check_work};

@@ -40,19 +40,9 @@ impl PagePool {
         Ok(PagePool { layers, kv_heads, head_dim, memory, written: vec![false; pages] })
     }
 
-    /// The number of pages.
-    pub(crate) fn total(&self) -> usize {
-        self.written.len()
-    }
-
-    /// The number of pages that were written.
-    pub(crate) fn written(&self) -> usize {
-        self.written.iter().filter(|&&written| written).count()
-    }
-
-    /// Whether a page was written and may be read.
-    pub(crate) fn is_written(&self, id: u32) -> bool {
-        self.written[id as usize]
+    /// Whether a step has written to each page; only such pages may be read.
+    pub(crate) fn written(&self) -> &[bool] {
+        &self.written
     }
 
     /// Elements of the keys (or values) of one head of one layer of one page.

@@ -6,8 +6,9 @@ use super::forward::Forward;
 use super::outputs::{Outputs, SCORE_ROWS};
 use super::pace::Pace;
 use super::pages::PagePool;
+use super::usage::Usage;
 use super::weights::WeightSet;
-use super::work::{Output, StepError, Work, check};
+use super::work::{Output, StepError, Work, check_work};
 use crate::cpu::Implementation;
 use crate::kernels::{CHUNK_TOKENS, Multiplier, MultiplyError};
 use crate::pool::Pool;
@@ -23,17 +24,6 @@ pub struct EngineOptions {
     pub pages: usize,
     /// Tokens that go through the blocks together; longer steps are split.
     pub batch_tokens: usize,
-}
-
-/// The sequences and pages in use.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Usage {
-    /// Sequences of all weight sets.
-    pub sequences: usize,
-    /// Pages that a step has written.
-    pub written_pages: usize,
-    /// All pages.
-    pub total_pages: usize,
 }
 
 /// Why an engine cannot be made.
@@ -52,7 +42,7 @@ pub struct Engine {
     config: ModelConfig,
     forward: Forward,
     pool: PagePool,
-    /// Uses of each page within a step, see [`check`].
+    /// Uses of each page within a step, see [`check_work`].
     page_uses: Vec<u8>,
     /// Tokens held of each sequence, by weight set and sequence.
     sequences: HashMap<(u64, u64), usize>,
@@ -104,11 +94,7 @@ impl Engine {
 
     /// The sequences and pages in use.
     pub fn usage(&self) -> Usage {
-        Usage {
-            sequences: self.sequences.len(),
-            written_pages: self.pool.written(),
-            total_pages: self.pool.total(),
-        }
+        Usage::new(self.sequences.len(), self.pool.written())
     }
 
     /// Logits `[vocab]` of the last step: those of the `index`-th work that asked for logits.
@@ -146,7 +132,7 @@ impl Engine {
         let pace = Arc::clone(&self.pace);
         let _running = pace.step();
         let held = |sequence| self.sequences.get(&(weights.id(), sequence)).copied().unwrap_or(0);
-        check(&self.config, &self.pool, &mut self.page_uses, held, work)?;
+        check_work(&self.config, self.pool.written(), &mut self.page_uses, held, work)?;
         let sampled = work.iter().filter(|work| work.output.has_logits()).count();
         self.outputs.begin(sampled)?;
         // Positions from the first new token on are overwritten. If the step fails they no longer count as held.

@@ -1,61 +1,12 @@
 use super::ModelConfig;
-use super::mapped::MappedFile;
-use super::masked::{MaskedPlace, check_bits, check_count};
+use super::mapped::{MappedFile, Source};
+use super::masked::{MaskedPlace, check_bits, check_count, values_error};
 use super::pace::Pace;
-use crate::storage::{Form, Format, KeptRows, Matrix, PackError, pack_rows, pack_rows_as};
-use std::borrow::Cow;
+use super::places::{LINEARS, LinearPlace, LoadError, SharedPlaces, WeightPlaces, linear_name};
+use crate::storage::{Form, Format, KeptRows, Matrix, pack_rows, pack_rows_as};
 use std::collections::HashMap;
-use std::fmt;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::thread;
-
-/// The linears of a block in forward order, as a mask file names them.
-pub const LINEARS: [&str; 7] = [
-    "self_attn.q_proj",
-    "self_attn.k_proj",
-    "self_attn.v_proj",
-    "self_attn.o_proj",
-    "mlp.gate_proj",
-    "mlp.up_proj",
-    "mlp.down_proj",
-];
-
-/// The place of a linear: offsets in bytes from the start of the files.
-#[derive(Clone, Copy, Debug)]
-pub struct LinearPlace {
-    /// Its f32 weights in the master file.
-    pub dense: usize,
-    /// Its mask in the mask file; `None` for a dense linear.
-    pub masked: Option<MaskedPlace>,
-}
-
-/// The places of all other tensors: offsets in bytes from the start of the master file.
-#[derive(Clone, Debug)]
-pub struct SharedPlaces {
-    /// `[vocab, hidden]`.
-    pub embedding: usize,
-    /// `[vocab, hidden]`; the place of the embedding if the two are tied.
-    pub head: usize,
-    /// `[hidden]`, the norm before the head.
-    pub final_norm: usize,
-    /// `[hidden]` each: the norms before attention and before the gated layer, block after block.
-    pub norms: Vec<(usize, usize)>,
-}
-
-/// The files and places that a weight set is made from.
-#[derive(Clone, Debug)]
-pub struct WeightPlaces {
-    /// The dense f32 master.
-    pub master: PathBuf,
-    /// The mask file, required if a linear has a mask.
-    pub mask: Option<PathBuf>,
-    /// The tensors that all sets of a model share.
-    pub shared: SharedPlaces,
-    /// The seven linears of every block, block after block.
-    pub linears: Vec<LinearPlace>,
-}
 
 /// A model's weights, ready to multiply. Immutable.
 pub struct WeightSet {
@@ -106,21 +57,6 @@ pub struct WeightLibrary {
     /// Dense linears by their place in the master.
     dense: Mutex<HashMap<usize, Weak<Matrix>>>,
     next_id: AtomicU64,
-}
-
-/// Why weights cannot be loaded.
-#[derive(Debug)]
-pub enum LoadError {
-    /// A file cannot be opened.
-    File(PathBuf, std::io::Error),
-    /// A file ends inside of a tensor.
-    Short(PathBuf, String),
-    /// The mask does not fit: the tensor, and what is wrong with it.
-    Mask(String),
-    /// A tensor cannot be packed.
-    Pack(String, PackError),
-    /// The places do not fit the model, or there is no mask file.
-    Places(String),
 }
 
 impl WeightSet {
@@ -182,13 +118,7 @@ impl WeightLibrary {
 
     /// Packs a weight set in a form, on `threads` threads of its own.
     pub fn load(&self, places: &WeightPlaces, form: SetForm, threads: usize) -> Result<WeightSet, LoadError> {
-        let layers = self.config.layers;
-        if places.linears.len() != layers * LINEARS.len() || places.shared.norms.len() != layers {
-            let (linears, norms) = (places.linears.len(), places.shared.norms.len());
-            return Err(LoadError::Places(format!(
-                "{linears} linears and {norms} pairs of norms do not make up a model of {layers} layers"
-            )));
-        }
+        places.check(self.config.layers)?;
         let master = Source::open(&places.master)?;
         let mask = places.mask.as_deref().map(Source::open).transpose()?;
         let shared = self.shared(&master, &places.shared)?;
@@ -212,45 +142,22 @@ impl WeightLibrary {
         form: Form,
         threads: usize,
     ) -> Result<Vec<Arc<Matrix>>, LoadError> {
-        let next = AtomicUsize::new(0);
-        let work = || {
+        places.load_linears(threads, || {
             let packer = self.pace.packer(threads);
-            let mut packed = Vec::new();
-            loop {
-                let index = next.fetch_add(1, Ordering::Relaxed);
-                let Some(place) = places.linears.get(index) else {
-                    return packed;
-                };
-                let name = format!("model.layers.{}.{}.weight", index / 7, LINEARS[index % 7]);
-                let shape = self.config.linear_shapes()[index % 7];
-                let linear = self.linear(form, (master, mask), name, place, shape, &|| packer.pause());
-                // Then the other threads find nothing left to do.
-                if linear.is_err() {
-                    next.store(places.linears.len(), Ordering::Relaxed);
-                }
-                packed.push((index, linear));
-            }
-        };
-        let mut packed = thread::scope(|scope| {
-            let packers: Vec<_> = (0..threads.max(1)).map(|_| scope.spawn(work)).collect();
-            let join = |packer: thread::ScopedJoinHandle<'_, _>| {
-                packer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-            };
-            packers.into_iter().flat_map(join).collect::<Vec<_>>()
-        });
-        packed.sort_unstable_by_key(|(index, _)| *index);
-        packed.into_iter().map(|(_, linear)| linear).collect()
+            move |index, place| self.linear(form, (master, mask), index, place, &|| packer.pause())
+        })
     }
 
     fn linear(
         &self,
         form: Form,
         (master, mask): (&Source<'_>, Option<&Source<'_>>),
-        name: String,
+        index: usize,
         place: &LinearPlace,
-        shape: (usize, usize),
         pause: &dyn Fn(),
     ) -> Result<Arc<Matrix>, LoadError> {
+        let name = linear_name(index);
+        let shape = self.config.linear_shapes()[index % LINEARS.len()];
         let Some(masked) = &place.masked else {
             return self.dense_linear(master, name, place.dense, shape, pause);
         };
@@ -281,7 +188,7 @@ impl WeightLibrary {
         });
         let shared = Arc::new(SharedWeights {
             // The mapping lives as long as the weights.
-            master: Arc::clone(&master.file),
+            master: Arc::clone(master.file()),
             embedding: places.embedding,
             hidden,
             head: head.map_err(|error| LoadError::Pack(name.to_owned(), error))?,
@@ -327,65 +234,16 @@ impl WeightLibrary {
     ) -> Result<Matrix, LoadError> {
         let (rows, cols) = shape;
         let bits = mask.bytes(&name, place.bits, rows * cols.div_ceil(8))?;
-        let bits = check_bits(&name, bits, &place.rule, shape).map_err(LoadError::Mask)?;
+        let bits = check_bits(&name, bits, &place.rule, shape)?;
         pause();
         let Some((values, count)) = place.values else {
             let dense = master.floats(&name, dense, rows * cols)?;
             let matrix = pack_rows_as(form, &mut &*dense, shape, Some(bits), self.linears, pause);
             return matrix.map_err(|error| LoadError::Pack(name, error));
         };
-        check_count(&name, count, &place.rule, shape).map_err(LoadError::Mask)?;
+        check_count(&name, count, &place.rule, shape)?;
         let mut values = KeptRows::new(bits, mask.bytes(&name, values, 2 * count)?);
         let matrix = pack_rows_as(form, &mut values, shape, Some(bits), self.linears, pause);
-        // The values belong to the mask, so the error does too.
-        matrix.map_err(|error| match error {
-            PackError::Weight { row, col, value, .. } if !value.is_finite() => {
-                let index = bits.kept_before(row, col);
-                LoadError::Mask(format!("value {index} of tensor '{name}' is not finite"))
-            }
-            error => LoadError::Mask(format!("tensor '{name}': {error}")),
-        })
+        matrix.map_err(|error| values_error(&name, bits, error))
     }
 }
-
-struct Source<'a> {
-    path: &'a Path,
-    file: Arc<MappedFile>,
-}
-
-impl Source<'_> {
-    fn open(path: &Path) -> Result<Source<'_>, LoadError> {
-        match MappedFile::open(path) {
-            Ok(file) => Ok(Source { path, file: Arc::new(file) }),
-            Err(error) => Err(LoadError::File(path.to_owned(), error)),
-        }
-    }
-
-    fn floats(&self, name: &str, offset: usize, count: usize) -> Result<Cow<'_, [f32]>, LoadError> {
-        self.file.floats(offset, count).ok_or_else(|| self.short(name))
-    }
-
-    fn bytes(&self, name: &str, offset: usize, length: usize) -> Result<&[u8], LoadError> {
-        self.file.bytes(offset, length).ok_or_else(|| self.short(name))
-    }
-
-    fn short(&self, name: &str) -> LoadError {
-        LoadError::Short(self.path.to_owned(), name.to_owned())
-    }
-}
-
-impl fmt::Display for LoadError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            LoadError::File(path, error) => write!(f, "{} cannot be opened: {error}", path.display()),
-            LoadError::Short(path, name) => {
-                write!(f, "{} ends inside of the tensor '{name}'; fetch or make it again", path.display())
-            }
-            LoadError::Mask(reason) => f.write_str(reason),
-            LoadError::Pack(name, error) => write!(f, "tensor '{name}': {error}"),
-            LoadError::Places(message) => f.write_str(message),
-        }
-    }
-}
-
-impl std::error::Error for LoadError {}

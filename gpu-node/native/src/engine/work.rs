@@ -1,7 +1,7 @@
 //! The work of a step, and the check that rejects a step that does not fit.
 
 use super::ModelConfig;
-use super::pages::{PAGE_TOKENS, PagePool};
+use super::pages::PAGE_TOKENS;
 use crate::kernels::MultiplyError;
 use crate::pool::Panicked;
 use std::fmt;
@@ -26,7 +26,7 @@ pub struct Work<'a> {
 
 impl Work<'_> {
     /// Tokens of the sequence after the work.
-    pub(super) fn end(&self) -> usize {
+    pub fn end(&self) -> usize {
         self.position + self.tokens.len()
     }
 
@@ -62,7 +62,7 @@ pub enum Output<'a> {
 
 impl Output<'_> {
     /// Whether the logits after the last token are wanted.
-    pub(super) fn has_logits(&self) -> bool {
+    pub fn has_logits(&self) -> bool {
         matches!(self, Output::Logits | Output::Scores { logits: true, .. })
     }
 }
@@ -81,10 +81,11 @@ pub enum StepError {
 
 /// Checks works against the tokens that are held of their sequences.
 ///
-/// `uses` has a counter for each page; all are zero before and after the call.
-pub(super) fn check(
+/// `written` says for each page whether a step has written to it. `uses` has a counter for each page; all are zero before
+/// and after the call.
+pub fn check_work(
     config: &ModelConfig,
-    pool: &PagePool,
+    written: &[bool],
     uses: &mut [u8],
     held: impl Fn(u64) -> usize,
     work: &[Work<'_>],
@@ -93,7 +94,7 @@ pub(super) fn check(
         // A step has few works, so comparing each with all before it is cheap.
         let fault = match work[..index].iter().any(|other| other.sequence == item.sequence) {
             true => Some("the step has another work for it".to_owned()),
-            false => fault_of(config, pool, held(item.sequence), item),
+            false => fault_of(config, written, held(item.sequence), item),
         };
         if let Some(why) = fault {
             return Err(misfit(item, &why));
@@ -115,7 +116,7 @@ fn misfit(item: &Work<'_>, why: &str) -> StepError {
     StepError::Misfit(format!("the work of sequence {} does not fit: {why}", item.sequence))
 }
 
-fn fault_of(config: &ModelConfig, pool: &PagePool, held: usize, item: &Work<'_>) -> Option<String> {
+fn fault_of(config: &ModelConfig, written: &[bool], held: usize, item: &Work<'_>) -> Option<String> {
     let ModelConfig { vocab, context, .. } = *config;
     let Work { position, tokens, cached, pages, .. } = *item;
     if tokens.is_empty() {
@@ -137,10 +138,11 @@ fn fault_of(config: &ModelConfig, pool: &PagePool, held: usize, item: &Work<'_>)
     if pages.len() < end.div_ceil(PAGE_TOKENS) {
         return Some(format!("it has {} pages, too few for {end} tokens", pages.len()));
     }
-    if let Some(page) = pages.iter().find(|&&page| page as usize >= pool.total()) {
-        return Some(format!("page {page} is not one of the {} pages", pool.total()));
+    if let Some(page) = pages.iter().find(|&&page| page as usize >= written.len()) {
+        return Some(format!("page {page} is not one of the {} pages", written.len()));
     }
-    if let Some(page) = pages[..position.div_ceil(PAGE_TOKENS)].iter().find(|&&page| !pool.is_written(page)) {
+    if let Some(page) = pages[..position.div_ceil(PAGE_TOKENS)].iter().find(|&&page| !written[page as usize])
+    {
         return Some(format!("page {page} was never written"));
     }
     let Output::Scores { targets, alternatives, .. } = item.output else { return None };

@@ -160,13 +160,13 @@ fn keys_are_rotated_and_rounded_and_queries_rotated_and_scaled() {
         let position = positions[row];
         let (page, slot) = (pages[2 * row + position as usize / 16] as usize, position as usize % 16);
         let (keys, values) = (&keys[index * head_dim..], &values[index * head_dim..]);
-        for dim in 0..head_dim {
+        for (dim, &unrounded) in values[..head_dim].iter().enumerate() {
             let key = ((page * kv_heads + head) * half + dim / 2) * 16 + slot;
             let expected = rotate(&keys[..head_dim], position, dim);
             let found = element(&stored_keys, key, dim);
             assert!((found - expected).abs() < 1e-3 * (1.0 + expected.abs()), "{found} for {expected}");
             let value = ((page * kv_heads + head) * 16 + slot) * half + dim / 2;
-            assert_eq!(element(&stored_values, value, dim), f16::from_f32(values[dim]).to_f64());
+            assert_eq!(element(&stored_values, value, dim), f16::from_f32(unrounded).to_f64());
         }
     }
 }
@@ -205,7 +205,7 @@ fn values_are_rounded_as_f16_is_and_kept_in_its_range() {
     });
     let rows = 16u32;
     let positions: Vec<u32> = (0..rows).collect();
-    let data = [&positions[..], &vec![2 * rows; 16], &[0], &vec![0; 16 * 256]].concat();
+    let data = [&positions[..], &[2 * rows; 16], &[0], &[0; 16 * 256]].concat();
     let call = [rows, 0, 0, rows, 2 * rows + 1, 0, 0, 0];
     let zeros = device.floats(&vec![0.0; 16 * 256]);
     let pages = || device.words(&vec![0; 16 * 128]);

@@ -1,13 +1,16 @@
 //! Errors as JavaScript sees them: objects of the class `Error` with a `code` that callers can rely on.
 
+use crate::engine::{LoadError, StepError};
+use crate::kernels::MultiplyError;
 use crate::pool::Panicked;
 use napi::bindgen_prelude::{Env, JsError, ToNapiValue, Unknown};
 use napi::{Status, sys};
 use std::fmt::Display;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// The codes of the addon's errors. `addon.d.ts` says what each means: both lists must agree.
+/// The codes of the errors of both addons. Each `addon.d.ts` says what the codes of its addon mean, and must list them all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs)]
 pub enum Code {
     InvalidArg,
     InvalidState,
@@ -19,6 +22,8 @@ pub enum Code {
     UnreadableFile,
     OutOfMemory,
     ThreadsUnavailable,
+    DeviceUnavailable,
+    DeviceLost,
     Panicked,
     MatcherFailed,
     GrammarUnsupportedKeywords,
@@ -58,6 +63,8 @@ impl AsRef<str> for Code {
             Code::UnreadableFile => "UnreadableFile",
             Code::OutOfMemory => "OutOfMemory",
             Code::ThreadsUnavailable => "ThreadsUnavailable",
+            Code::DeviceUnavailable => "DeviceUnavailable",
+            Code::DeviceLost => "DeviceLost",
             Code::Panicked => "Panicked",
             Code::MatcherFailed => "MatcherFailed",
             Code::GrammarUnsupportedKeywords => "GrammarUnsupportedKeywords",
@@ -73,12 +80,13 @@ impl AsRef<str> for Code {
 }
 
 impl Failure {
-    pub(super) fn new(code: Code, message: String, detail: Option<String>) -> Failure {
+    /// An error with a detail.
+    pub fn new(code: Code, message: String, detail: Option<String>) -> Failure {
         Failure { error: Error::new(code, message), detail }
     }
 
     /// The value that a promise is rejected with. Called on the thread of JavaScript.
-    pub(super) fn into_rejection(self, env: Env) -> napi::Error {
+    pub fn into_rejection(self, env: Env) -> napi::Error {
         match self.into_js_error(env) {
             Ok(error) => napi::Error::from(error),
             Err(error) => error,
@@ -115,27 +123,49 @@ impl From<Error> for Failure {
 }
 
 /// An error with a code of the addon.
-pub(super) fn error(code: Code, reason: impl Display) -> Error {
+pub fn error(code: Code, reason: impl Display) -> Error {
     Error::new(code, reason.to_string())
 }
 
 /// The error for an argument that does not fit.
-pub(super) fn invalid(reason: impl Display) -> Error {
+pub fn invalid(reason: impl Display) -> Error {
     error(Code::InvalidArg, reason)
 }
 
 /// The error for a panic on a thread of a pool.
-pub(super) fn panicked(panic: Panicked) -> Error {
+pub fn panicked(panic: Panicked) -> Error {
     error(Code::Panicked, panic)
 }
 
+/// The error of a step.
+pub fn step_error(reason: StepError) -> Error {
+    let code = match reason {
+        StepError::Misfit(_) => Code::InvalidStep,
+        StepError::OutOfMemory(_) => Code::OutOfMemory,
+        StepError::Multiply(MultiplyError::Shape(_)) => Code::InvalidArg,
+        StepError::Multiply(MultiplyError::Panicked(_)) => Code::Panicked,
+    };
+    error(code, reason)
+}
+
+/// The error of a load.
+pub fn load_error(reason: LoadError) -> Error {
+    let code = match reason {
+        LoadError::File(..) | LoadError::Short(..) => Code::UnreadableFile,
+        LoadError::Mask(_) => Code::InvalidMask,
+        LoadError::Pack(..) => Code::InvalidWeights,
+        LoadError::Places(_) => Code::InvalidArg,
+    };
+    error(code, reason)
+}
+
 /// An error of N-API under its own code.
-pub(super) fn of_napi(error: napi::Error) -> Error {
+pub fn of_napi(error: napi::Error) -> Error {
     Error::new(Code::Napi(error.status), error.reason.clone())
 }
 
 /// Runs `work`; a panic in it becomes an error.
-pub(super) fn guarded<T, E: From<Error>>(
+pub fn guarded<T, E: From<Error>>(
     work: impl FnOnce() -> std::result::Result<T, E>,
 ) -> std::result::Result<T, E> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {

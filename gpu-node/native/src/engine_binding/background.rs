@@ -1,9 +1,13 @@
+//! Work for the threads of libuv.
+
 use super::errors::{Failure, guarded};
 use napi::bindgen_prelude::{Env, Result, Task, ToNapiValue, TypeName};
 
 /// Work for a thread of libuv.
 pub trait Job: Send {
+    /// The result of the work.
     type Output: Send + 'static;
+    /// The result as JavaScript sees it.
     type JsValue: ToNapiValue + TypeName;
 
     /// Does the work; called once.
@@ -14,7 +18,7 @@ pub trait Job: Send {
 }
 
 /// A [`Job`] as a task of N-API. A failure, or a panic, rejects the promise with the code and the detail of the failure.
-pub struct Background<J>(pub(super) J);
+pub struct Background<J>(pub J);
 
 impl<J: Job> Task for Background<J> {
     type Output = std::result::Result<J::Output, Failure>;

@@ -4,7 +4,6 @@
 //! first reads all properties, each once, and then converts the values; typed arrays that it borrows stay valid until
 //! it returns.
 
-use super::MAX_EXACT;
 use super::errors::{Code, Error, Result, invalid};
 use napi::bindgen_prelude::{
     Float32ArraySlice, Float64ArraySlice, FromNapiValue, Int32ArraySlice, JsValue, Uint8ArraySlice,
@@ -15,9 +14,12 @@ use std::ffi::CStr;
 use std::marker::PhantomData;
 use std::ptr;
 
+/// Offsets and ids are doubles: whole numbers are exact up to here.
+const MAX_EXACT: usize = 1 << 53;
+
 /// A value that was read from a property.
 #[derive(Clone, Copy)]
-pub(super) struct Field<'a> {
+pub struct Field<'a> {
     name: &'static CStr,
     env: sys::napi_env,
     value: sys::napi_value,
@@ -25,10 +27,7 @@ pub(super) struct Field<'a> {
 }
 
 /// Reads the named properties of an argument, in this order.
-pub(super) fn read<'a, const N: usize>(
-    argument: &Unknown<'a>,
-    names: [&'static CStr; N],
-) -> Result<[Field<'a>; N]> {
+pub fn read<'a, const N: usize>(argument: &Unknown<'a>, names: [&'static CStr; N]) -> Result<[Field<'a>; N]> {
     let value = argument.value();
     let argument = Field { name: c"the argument", env: value.env, value: value.value, call: PhantomData };
     argument.read(names)
@@ -36,7 +35,7 @@ pub(super) fn read<'a, const N: usize>(
 
 impl<'a> Field<'a> {
     /// Reads the named properties of the object that the field holds, in this order.
-    pub(super) fn read<const N: usize>(self, names: [&'static CStr; N]) -> Result<[Field<'a>; N]> {
+    pub fn read<const N: usize>(self, names: [&'static CStr; N]) -> Result<[Field<'a>; N]> {
         if self.kind()? != sys::ValueType::napi_object {
             return Err(self.wrong("an object"));
         }
@@ -51,7 +50,7 @@ impl<'a> Field<'a> {
     }
 
     /// Reads the elements of the array that the field holds.
-    pub(super) fn elements(self) -> Result<Vec<Field<'a>>> {
+    pub fn elements(self) -> Result<Vec<Field<'a>>> {
         let (mut is_array, mut length) = (false, 0);
         // SAFETY: the value belongs to the running call.
         check(unsafe { sys::napi_is_array(self.env, self.value, &mut is_array) })?;
@@ -70,14 +69,14 @@ impl<'a> Field<'a> {
     }
 
     /// `None` for `undefined` and `null`.
-    pub(super) fn optional(self) -> Result<Option<Field<'a>>> {
+    pub fn optional(self) -> Result<Option<Field<'a>>> {
         let kind = self.kind()?;
         let is_missing = kind == sys::ValueType::napi_undefined || kind == sys::ValueType::napi_null;
         Ok((!is_missing).then_some(self))
     }
 
     /// A number, also one that is not finite.
-    pub(super) fn number(self) -> Result<f64> {
+    pub fn number(self) -> Result<f64> {
         let mut number = 0.0;
         // SAFETY: the value belongs to the running call.
         match unsafe { sys::napi_get_value_double(self.env, self.value, &mut number) } {
@@ -87,45 +86,49 @@ impl<'a> Field<'a> {
     }
 
     /// A whole number from 1 to `max`.
-    pub(super) fn count(self, max: usize) -> Result<usize> {
+    pub fn count(self, max: usize) -> Result<usize> {
         count(&self.name(), self.number()?, max)
     }
 
     /// A place in a file, in bytes, or a number of things: a whole number from 0.
-    pub(super) fn whole(self) -> Result<usize> {
+    pub fn whole(self) -> Result<usize> {
         let number = self.number()?;
-        if number.fract() == 0.0 && (0.0..=MAX_EXACT as f64).contains(&number) {
-            return Ok(number as usize);
-        }
-        Err(invalid(format!("{} must be a whole number from 0, not {number}", self.name())))
+        let whole = whole(number).map(|number| number as usize);
+        whole.ok_or_else(|| invalid(format!("{} must be a whole number from 0, not {number}", self.name())))
     }
 
-    pub(super) fn text(self) -> Result<String> {
+    /// A string.
+    pub fn text(self) -> Result<String> {
         self.convert("a string")
     }
 
-    pub(super) fn f32_array(self) -> Result<Float32ArraySlice<'a>> {
+    /// A `Float32Array`.
+    pub fn f32_array(self) -> Result<Float32ArraySlice<'a>> {
         self.convert("a Float32Array")
     }
 
-    pub(super) fn f64_array(self) -> Result<Float64ArraySlice<'a>> {
+    /// A `Float64Array`.
+    pub fn f64_array(self) -> Result<Float64ArraySlice<'a>> {
         self.convert("a Float64Array")
     }
 
-    pub(super) fn i32_array(self) -> Result<Int32ArraySlice<'a>> {
+    /// A `Int32Array`.
+    pub fn i32_array(self) -> Result<Int32ArraySlice<'a>> {
         self.convert("an Int32Array")
     }
 
-    pub(super) fn u8_array(self) -> Result<Uint8ArraySlice<'a>> {
+    /// A `Uint8Array`.
+    pub fn u8_array(self) -> Result<Uint8ArraySlice<'a>> {
         self.convert("a Uint8Array")
     }
 
-    pub(super) fn u32_array(self) -> Result<Uint32ArraySlice<'a>> {
+    /// A `Uint32Array`.
+    pub fn u32_array(self) -> Result<Uint32ArraySlice<'a>> {
         self.convert("a Uint32Array")
     }
 
     /// The error for a value of another type than `expected`.
-    pub(super) fn wrong(self, expected: &str) -> Error {
+    pub fn wrong(self, expected: &str) -> Error {
         invalid(format!("{} must be {expected}", self.name()))
     }
 
@@ -148,11 +151,16 @@ impl<'a> Field<'a> {
 }
 
 /// A whole number from 1 to `max`.
-pub(super) fn count(name: &str, value: f64, max: usize) -> Result<usize> {
+pub fn count(name: &str, value: f64, max: usize) -> Result<usize> {
     if value.fract() == 0.0 && value >= 1.0 && value <= max as f64 {
         return Ok(value as usize);
     }
     Err(invalid(format!("{name} must be a whole number from 1 to {max}, not {value}")))
+}
+
+/// A whole number from 0 that a double holds exactly.
+pub(super) fn whole(number: f64) -> Option<u64> {
+    (number.fract() == 0.0 && (0.0..=MAX_EXACT as f64).contains(&number)).then_some(number as u64)
 }
 
 /// An exception that a getter threw stays pending, and is what the caller gets.

@@ -1,14 +1,17 @@
-//! Reads the shape of a model, as the native addon does.
+//! The options of an engine.
 
-use super::errors::{Result, invalid};
-use super::fields::Field;
+use super::MAX_PAGES;
+use super::errors::{Code, Result, error, invalid};
+use super::fields::{Field, count};
 use crate::engine::ModelConfig;
+use crate::storage::Precision;
 
+const MAX_BATCH_TOKENS: usize = 1 << 16;
 /// The largest size of a model that [`ModelConfig::check`] accepts.
 const MAX_SIZE: usize = (1 << 24) - 1;
 
-/// A configuration that was checked.
-pub(super) fn read_config(model: Field) -> Result<ModelConfig> {
+/// The shape of a model, checked.
+pub fn read_config(model: Field) -> Result<ModelConfig> {
     let [hidden, layers, heads, kv_heads, head_dim, intermediate, vocab, context, eps, rope] =
         model.read([
             c"hidden",
@@ -36,4 +39,21 @@ pub(super) fn read_config(model: Field) -> Result<ModelConfig> {
     };
     config.check().map_err(invalid)?;
     Ok(config)
+}
+
+/// The number of pages. A count that is out of range has the code of one that the machine cannot have, because the same
+/// setting of the node decides both.
+pub fn page_count(pages: Field) -> Result<usize> {
+    let found = pages.number()?;
+    count("pages", found, MAX_PAGES).map_err(|reason| error(Code::InvalidPageCount, &reason.reason))
+}
+
+/// The number of tokens that go through the blocks together.
+pub fn batch_token_count(batch_tokens: Field) -> Result<usize> {
+    batch_tokens.count(MAX_BATCH_TOKENS)
+}
+
+/// The precision of weights.
+pub fn read_precision(precision: Field) -> Result<Precision> {
+    Precision::named(&precision.text()?).map_err(invalid)
 }

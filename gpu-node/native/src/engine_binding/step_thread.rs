@@ -1,0 +1,120 @@
+//! The thread that runs the steps of an engine.
+
+use super::errors::{Failure, Result, guarded, of_napi};
+use super::step::Step;
+use crate::engine::{Usage, Work};
+use napi::JsDeferred;
+use napi::bindgen_prelude::{Env, Float32Array, Object};
+use std::io;
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+
+/// An engine that JavaScript can run.
+pub trait StepEngine: Send + 'static {
+    /// The weight sets that it runs.
+    type Weights: Send + Sync + 'static;
+
+    /// The name of the thread that runs its steps.
+    const THREAD: &'static str;
+
+    /// Runs a step and appends its scores and sums to `results`.
+    fn step(&mut self, weights: &Self::Weights, work: &[Work<'_>], results: &mut Vec<f32>) -> Result<()>;
+
+    /// Forgets a sequence; an unknown one is ignored.
+    fn drop_sequence(&mut self, weights: &Self::Weights, sequence: u64);
+
+    /// Forgets all sequences of a weight set.
+    fn drop_sequences_of(&mut self, weights: &Self::Weights);
+
+    /// Logits `[vocab]` of the last step: those of the `index`-th work that asked for logits.
+    fn logits(&self, index: usize) -> Option<&[f32]>;
+
+    /// The sequences and pages in use.
+    fn usage(&self) -> Usage;
+
+    /// For tests: the next step panics.
+    fn panic_next(&mut self);
+
+    /// Called on a thread of libuv after weights or an engine were freed.
+    fn after_free() {}
+}
+
+/// Makes the promise's value, on the thread of JavaScript.
+type Resolve = Box<dyn FnOnce(Env) -> napi::Result<Float32Array>>;
+
+/// A request to the thread of an engine.
+enum Request<E: StepEngine> {
+    Step(Step<E::Weights>, JsDeferred<Float32Array, Resolve>),
+    /// Forgets all sequences of a weight set, and then signals.
+    Forget(Arc<E::Weights>, Sender<()>),
+}
+
+/// Runs the steps of an engine on a thread of its own, in the order in which they were requested. So a step never waits
+/// behind grammar masks, loads, or other work for the few threads of libuv.
+pub(super) struct StepThread<E: StepEngine> {
+    /// `Some` until the value is dropped.
+    requests: Option<Sender<Request<E>>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl<E: StepEngine> StepThread<E> {
+    /// Starts the thread.
+    pub(super) fn new(engine: Arc<Mutex<E>>) -> io::Result<StepThread<E>> {
+        let (requests, next) = mpsc::channel();
+        let work = move || next.into_iter().for_each(|request| serve(&engine, request));
+        let thread = thread::Builder::new().name(E::THREAD.to_owned()).spawn(work)?;
+        Ok(StepThread { requests: Some(requests), thread: Some(thread) })
+    }
+
+    /// Requests a step and returns a promise of its results.
+    pub(super) fn run<'env>(&self, env: &'env Env, step: Step<E::Weights>) -> Result<Object<'env>> {
+        let (deferred, promise) = env.create_deferred().map_err(of_napi)?;
+        self.send(Request::Step(step, deferred));
+        Ok(promise)
+    }
+
+    /// Requests that all sequences of a weight set are forgotten, after the steps that were requested before.
+    ///
+    /// The channel that is returned receives a signal when that is done and no step uses the weights any more.
+    pub(super) fn forget(&self, weights: Arc<E::Weights>) -> Receiver<()> {
+        let (done, signal) = mpsc::channel();
+        self.send(Request::Forget(weights, done));
+        signal
+    }
+
+    fn send(&self, request: Request<E>) {
+        let requests = self.requests.as_ref().expect("the sender exists until the value is dropped");
+        requests
+            .send(request)
+            .unwrap_or_else(|_| unreachable!("the thread runs until the sender is dropped"));
+    }
+}
+
+fn serve<E: StepEngine>(engine: &Mutex<E>, request: Request<E>) {
+    match request {
+        Request::Step(step, promise) => {
+            let results = guarded(|| step.run(engine));
+            promise.resolve(Box::new(|env| {
+                results.map(Float32Array::new).map_err(|error| Failure::from(error).into_rejection(env))
+            }));
+        }
+        Request::Forget(weights, done) => {
+            engine.lock().unwrap_or_else(PoisonError::into_inner).drop_sequences_of(&weights);
+            drop(weights);
+            // The receiver is gone if the environment is ending.
+            let _ = done.send(());
+        }
+    }
+}
+
+impl<E: StepEngine> Drop for StepThread<E> {
+    fn drop(&mut self) {
+        // The thread ends after the requests that it has already received.
+        self.requests = None;
+        if let Some(thread) = self.thread.take() {
+            // A panic of a step was already reported to its promise.
+            let _ = thread.join();
+        }
+    }
+}
