@@ -8,6 +8,7 @@ import { requireKey } from './middleware/auth.ts'
 import { allowCors } from './middleware/cors.ts'
 import { errorResponse, notFoundResponse } from './middleware/error-responses.ts'
 import { limitLists } from './middleware/list-limit.ts'
+import { paceRefusals } from './middleware/refusal-pace.ts'
 import { traceRequests } from './middleware/tracing.ts'
 import { adminRoutes } from './routes/admin/admin-routes.ts'
 import type { StreamTimes } from './routes/admin/overview-routes.ts'
@@ -49,6 +50,7 @@ export function createApp(options: { recheckKeyMs?: number; streamTimes?: Stream
     await next()
     if (!c.res.headers.has('x-request-id')) c.header('x-request-id', c.get('requestId'))
   })
+  app.use(paceRefusals())
   app.use(traceRequests())
 
   // Also without the prefix, for clients whose base URL is the gateway's plain address.

@@ -107,6 +107,11 @@ function createIsolateDeps(env: Bindings): IsolateDeps['parts'] {
     ),
     unknownKeyEdgeLimit: env.UNKNOWN_KEYS,
     listsPerMinute: readWholeNumber(env, 'COPAL_LISTS_PER_MINUTE', SETTINGS.COPAL_LISTS_PER_MINUTE.default),
+    refusalsPerSecond: readWholeNumber(
+      env,
+      'COPAL_REFUSALS_PER_SECOND',
+      SETTINGS.COPAL_REFUSALS_PER_SECOND.default,
+    ),
     receiptDays: readReceiptDays(env),
     maxReceipts: readMaxReceipts(env),
     seriesDays: readSeriesDays(env),

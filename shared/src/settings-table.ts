@@ -85,6 +85,12 @@ export const SETTINGS = {
     meaning:
       'Lists (`GET /v1/models`, `GET /admin/…`) that an isolate answers for one API key a minute, 0 without limit; the admin key has none ([limits](keys.md#limits)).',
   },
+  COPAL_REFUSALS_PER_SECOND: {
+    readers: ['gateway'],
+    default: 20,
+    meaning:
+      'Refused requests (400 to 498) of one key, or of one client address without a valid key, that an isolate answers at once a second; it answers more after a second. 0 delays none ([limits](keys.md#limits)).',
+  },
   COPAL_ADAPTATION: {
     readers: ['gateway'],
     default: 'production',

@@ -56,6 +56,8 @@ export default defineConfig({
           // Short, so that requests which nobody can take are refused soon.
           COPAL_NODE_WAIT_MS: '1500',
           COPAL_QUEUE_TIMEOUT_MS: '1500',
+          // Tests of refusals are not slowed down.
+          COPAL_REFUSALS_PER_SECOND: '0',
           // Long: a look-up that is given up on a busy machine is no `miss`.
           COPAL_CACHE_LOOKUP_MS: '30000',
           // Without a canary: tests of canaries set the policy of their model.

@@ -29,6 +29,7 @@ export interface Bindings extends PolicyBindings, AccessBindings, OtelVariables 
   COPAL_KEY_TRUST_MS?: string
   COPAL_UNKNOWN_KEYS_PER_MINUTE?: string
   COPAL_LISTS_PER_MINUTE?: string
+  COPAL_REFUSALS_PER_SECOND?: string
   /** Cloudflare's rate limit for addresses that send unknown keys; optional. */
   UNKNOWN_KEYS?: RateLimit
   COPAL_RECEIPT_DAYS?: string
@@ -92,6 +93,8 @@ export interface Deps {
   readonly unknownKeyEdgeLimit: RateLimit | undefined
   /** Lists that an isolate answers for one key a minute; 0 is no limit. */
   readonly listsPerMinute: number
+  /** Refused requests of one caller that an isolate answers without delay a second; 0 delays none. */
+  readonly refusalsPerSecond: number
   /** How many days receipts are kept; 0 keeps them all. */
   readonly receiptDays: number
   /** Above how many receipts the oldest are deleted, however old; 0 keeps them all. */

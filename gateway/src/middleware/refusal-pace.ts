@@ -1,0 +1,62 @@
+import type { MiddlewareHandler } from 'hono'
+import type { Actor, KeyRow } from '../contracts/api-key.ts'
+import type { AppEnv } from '../contracts/context.ts'
+import { clientNetwork } from '../keys/unknown-key-limit.ts'
+import { storeLatest } from '../runtime/bounded-map.ts'
+
+/** Seconds of a caller's rate that it may use at once. */
+const BURST_S = 3
+/** How long a refusal is held back. */
+const HOLD_MS = 1_000
+/** Refusals that an isolate holds back at once; beyond it they are sent without delay. */
+const MAX_HELD = 1_024
+/** Callers whose refusals are counted; beyond it the one that was counted longest ago starts anew. */
+const MAX_CALLERS = 4_096
+
+/** The Hono environment of any route, with the caller where the route identifies it. */
+interface CallerEnv extends AppEnv {
+  Variables: AppEnv['Variables'] & { key?: KeyRow; actor?: Actor }
+}
+
+/** The refusals that a caller may still get without delay. */
+interface Allowance {
+  left: number
+  atMs: number
+}
+
+/**
+ * Creates middleware that holds back the refusals (400 to 498) of a caller that gets more than `COPAL_REFUSALS_PER_SECOND`, by
+ * a token bucket for each key, or for each network where there is no valid key. So a client that repeats refused requests
+ * without waiting takes as many as it has connections a second, and not all of the processor. Waiting takes no processor
+ * time. Mount it before what refuses.
+ */
+export function paceRefusals(): MiddlewareHandler<CallerEnv> {
+  const allowances = new Map<string, Allowance>()
+  /** When each refusal that is held back is sent, ascending. Not a count: an aborted request does not reach its end. */
+  let held: number[] = []
+
+  /** Counts a refusal, and returns whether it comes too soon. */
+  const isTooSoon = (caller: string, perSecond: number, atMs: number): boolean => {
+    const burst = perSecond * BURST_S
+    const known = allowances.get(caller) ?? { left: burst, atMs }
+    const left = Math.min(burst, known.left + (perSecond * (atMs - known.atMs)) / 1_000)
+    storeLatest(allowances, caller, { left: Math.max(0, left - 1), atMs }, MAX_CALLERS)
+    return left < 1
+  }
+
+  return async (c, next) => {
+    await next()
+    const { status } = c.res
+    const { actor, key, deps } = c.var
+    // 499: the client is gone.
+    if (status < 400 || status >= 499 || deps.refusalsPerSecond === 0) return
+    const keyId = key?.id ?? (actor && actor.kind !== 'operator' ? actor.key.id : undefined)
+    const atMs = deps.nowMs()
+    const caller = keyId ?? `network ${clientNetwork(c.req.header('cf-connecting-ip'))}`
+    if (!isTooSoon(caller, deps.refusalsPerSecond, atMs)) return
+    held = held.filter((untilMs) => untilMs > atMs)
+    if (held.length >= MAX_HELD) return
+    held.push(atMs + HOLD_MS)
+    await new Promise((resolve) => setTimeout(resolve, HOLD_MS))
+  }
+}
