@@ -439,7 +439,7 @@ export interface EngineStep {
   pageCounts: Int32Array
   /** The tokens of all items, joined. */
   tokens: Int32Array
-  /** For each token the token whose likelihood is wanted. Only items with outputs 2 and 4 read theirs; −1 skips a token. */
+  /** For each token the token whose likelihood is wanted. Items with outputs 2, 3 and 4 read theirs; −1 skips a token. */
   targets: Int32Array
   /**
    * The pages of all items, joined: for each item the pages of its sequence from the first on, enough for the new tokens.
@@ -453,8 +453,8 @@ export interface EngineStep {
 /**
  * The code of an item's result. 0: none. 1: the logits after the last token, for {@link Engine.logits}. 2: the negative
  * log-likelihoods of the targets, in nats, each followed by its alternatives, most probable first: the token, and its
- * negative log-likelihood. 3: the sum over the tokens of the last hidden state after the final norm, `[hidden]`, added up
- * in f64. 4: 1 and 2.
+ * negative log-likelihood. 3: the same without alternatives, then the sum over the tokens of the last hidden state after
+ * the final norm, `[hidden]`, added up in f64. 4: 1 and 2.
  */
 export type StepOutput = 0 | 1 | 2 | 3 | 4
 

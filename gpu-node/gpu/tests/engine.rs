@@ -49,7 +49,9 @@ fn a_step_equals_the_forward_pass_in_double_precision() {
         }
         assert!(engine.logits(1).is_none());
         let pages = pages_of(1);
-        let sum = step(&mut engine, &weights, &[work(2, 0, &own, &pages, Output::HiddenSum)]).unwrap();
+        let sum =
+            step(&mut engine, &weights, &[work(2, 0, &own, &pages, Output::HiddenSum { targets: None })])
+                .unwrap();
         for (col, found) in sum.iter().enumerate() {
             let expected: f64 = expected.iter().map(|(hidden, _)| hidden[col]).sum();
             assert!((f64::from(*found) - expected).abs() < 5e-3, "{found} for {expected}");
@@ -81,7 +83,7 @@ fn scores_are_the_same_bits_in_any_chunks_beside_any_sequences() {
                     let mut works: Vec<_> = owned
                         .iter()
                         .map(|(id, index, tokens)| {
-                            let output = [Output::Logits, Output::None, Output::HiddenSum];
+                            let output = [Output::Logits, Output::None, Output::HiddenSum { targets: None }];
                             let output = output.into_iter().nth(index % 3).unwrap();
                             work(*id, at, &tokens[range.clone()], &pages[*index], output)
                         })
@@ -131,10 +133,10 @@ fn results_follow_the_order_of_the_works_across_batches() {
     let targets: Vec<_> = texts.iter().map(|text| targets_of(text)).collect();
     let pages: Vec<_> = (0..4).map(pages_of).collect();
     let outputs = |index: usize| match index {
-        0 => Output::HiddenSum,
+        0 => Output::HiddenSum { targets: None },
         1 => Output::Scores { targets: &targets[1], alternatives: 2, logits: true },
         2 => Output::Logits,
-        _ => Output::HiddenSum,
+        _ => Output::HiddenSum { targets: None },
     };
     let mut alone = Vec::new();
     let mut logits = Vec::new();

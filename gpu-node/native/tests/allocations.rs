@@ -65,7 +65,7 @@ fn steps() -> Vec<(&'static str, Vec<Vec<Work<'static>>>)> {
         ("prefill to its end", chunks(|_| Output::Logits)),
         ("scores", chunks(|length| scores(length, 0))),
         ("scores with alternatives", chunks(|length| scores(length, 5))),
-        ("sums of hidden states", chunks(|_| Output::HiddenSum)),
+        ("sums of hidden states", chunks(|_| Output::HiddenSum { targets: None })),
         // The chunks above have shortened the sequences.
         ("the prompts again", vec![prefill()]),
     ]

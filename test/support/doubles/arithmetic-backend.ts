@@ -116,8 +116,9 @@ export function createArithmeticBackend(options: ArithmeticOptions = {}): Arithm
     sequence.length = tokens.length
     sequence.pages = pages
     if (work.output === 'none') return { kind: 'none' }
-    if (work.output === 'nll') return { kind: 'nll', nll: nll.filter((_, i) => work.targets?.[i] !== -1) }
-    if (work.output === 'hidden_sum') return { kind: 'hidden_sum', sum }
+    const scored = nll.filter((_, i) => (work.targets?.[i] ?? -1) !== -1)
+    if (work.output === 'nll') return { kind: 'nll', nll: scored }
+    if (work.output === 'hidden_sum') return { kind: 'hidden_sum', sum, nll: scored }
     let token = mix(weights.version, sequence.sampler?.seed ?? 0, tokens) % vocabSize
     while (allowed && (((allowed[token >>> 5] as number) >>> (token & 31)) & 1) === 0)
       token = (token + 1) % vocabSize

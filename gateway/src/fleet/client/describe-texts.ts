@@ -8,7 +8,7 @@ import { callNode, NodeCallError, noResponseInTime, type NodeAddress } from './n
 
 /** Tokens of each text that are read: by 128, more change little about which domain it is of. */
 const DESCRIBED_TOKENS = 128
-/** Texts of one call; a node on a processor reads 16 of 128 tokens twice in a few seconds. */
+/** Texts of one call; a node on a processor reads 16 of 128 tokens in a few seconds. */
 export const TEXTS_PER_CALL = 16
 /** Time for a call. A busy node describes in its share of scoring, and continues when the same texts come again. */
 const TIMEOUT_MS = 60_000

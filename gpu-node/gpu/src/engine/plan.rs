@@ -155,10 +155,8 @@ impl Plan {
             end += span.tokens.len();
             let is_end = span.tokens.end == span.work.tokens.len();
             let returns = is_end && span.work.output.has_logits();
-            let scored = match span.work.output {
-                Output::Scores { targets, alternatives, .. } => Some((&targets[span.tokens], alternatives)),
-                _ => None,
-            };
+            let scored = span.work.output.scored();
+            let scored = scored.map(|(targets, alternatives)| (&targets[span.tokens], alternatives));
             for row in start..end {
                 let target = scored.filter(|(targets, _)| targets[row - start] >= 0);
                 let returned = returns && row + 1 == end;
@@ -199,7 +197,7 @@ impl Plan {
         for span in batch.spans() {
             let first = end;
             end += span.tokens.len();
-            if !matches!(span.work.output, Output::HiddenSum) {
+            if !matches!(span.work.output, Output::HiddenSum { .. }) {
                 continue;
             }
             let reset = usize::from(span.tokens.start == 0);

@@ -237,19 +237,16 @@ impl Engine {
 /// Joins scores and sums in the order of the works.
 fn join(work: &[Work<'_>], mut scores: &[f32], mut sums: &[f32], hidden: usize, results: &mut Vec<f32>) {
     for item in work {
-        match item.output {
-            Output::Scores { targets, alternatives, .. } => {
-                let count = targets.iter().filter(|&&target| target >= 0).count();
-                let (own, rest) = scores.split_at(count * (1 + 2 * alternatives));
-                results.extend_from_slice(own);
-                scores = rest;
-            }
-            Output::HiddenSum => {
-                let (own, rest) = sums.split_at(hidden);
-                results.extend_from_slice(own);
-                sums = rest;
-            }
-            Output::None | Output::Logits => {}
+        if let Some((targets, alternatives)) = item.output.scored() {
+            let count = targets.iter().filter(|&&target| target >= 0).count();
+            let (own, rest) = scores.split_at(count * (1 + 2 * alternatives));
+            results.extend_from_slice(own);
+            scores = rest;
+        }
+        if let Output::HiddenSum { .. } = item.output {
+            let (own, rest) = sums.split_at(hidden);
+            results.extend_from_slice(own);
+            sums = rest;
         }
     }
 }

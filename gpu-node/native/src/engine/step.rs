@@ -166,27 +166,23 @@ impl Engine {
             let rows = row..row + span.tokens.len();
             row = rows.end;
             let is_end = span.tokens.end == span.work.tokens.len();
-            match span.work.output {
-                Output::None => {}
-                Output::Logits if is_end => outputs.add_sampled(forward, weights, rows.end - 1),
-                Output::Logits => {}
-                Output::Scores { targets, alternatives, logits } => {
-                    let last = rows.end - 1;
-                    let wanted = rows.zip(&targets[span.tokens]).filter(|(_, target)| **target >= 0);
-                    let pairs = wanted.map(|(row, &target)| (row, target as usize));
-                    outputs.score(forward, weights, pairs, alternatives, results)?;
-                    if logits && is_end {
-                        outputs.add_sampled(forward, weights, last);
-                    }
+            let output = &span.work.output;
+            if let Some((targets, alternatives)) = output.scored() {
+                let targets = &targets[span.tokens.clone()];
+                let wanted = rows.clone().zip(targets).filter(|(_, target)| **target >= 0);
+                let pairs = wanted.map(|(row, &target)| (row, target as usize));
+                outputs.score(forward, weights, pairs, alternatives, results)?;
+            }
+            if output.has_logits() && is_end {
+                outputs.add_sampled(forward, weights, rows.end - 1);
+            }
+            if let Output::HiddenSum { .. } = output {
+                if span.tokens.start == 0 {
+                    outputs.begin_sum();
                 }
-                Output::HiddenSum => {
-                    if span.tokens.start == 0 {
-                        outputs.begin_sum();
-                    }
-                    rows.for_each(|row| outputs.add(forward, weights, row));
-                    if is_end {
-                        results.extend(outputs.sum());
-                    }
+                rows.for_each(|row| outputs.add(forward, weights, row));
+                if is_end {
+                    results.extend(outputs.sum());
                 }
             }
         }

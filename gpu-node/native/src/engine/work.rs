@@ -57,13 +57,25 @@ pub enum Output<'a> {
         logits: bool,
     },
     /// The sum of the last hidden states of the tokens, after the final norm.
-    HiddenSum,
+    HiddenSum {
+        /// The token to score after each token, before the sum; negative ones are skipped.
+        targets: Option<&'a [i32]>,
+    },
 }
 
-impl Output<'_> {
+impl<'a> Output<'a> {
     /// Whether the logits after the last token are wanted.
     pub fn has_logits(&self) -> bool {
         matches!(self, Output::Logits | Output::Scores { logits: true, .. })
+    }
+
+    /// The token to score after each token, and the number of alternatives that follow each score.
+    pub fn scored(&self) -> Option<(&'a [i32], usize)> {
+        match *self {
+            Output::Scores { targets, alternatives, .. } => Some((targets, alternatives)),
+            Output::HiddenSum { targets } => targets.map(|targets| (targets, 0)),
+            Output::None | Output::Logits => None,
+        }
     }
 }
 
@@ -145,7 +157,7 @@ fn fault_of(config: &ModelConfig, written: &[bool], held: usize, item: &Work<'_>
     {
         return Some(format!("page {page} was never written"));
     }
-    let Output::Scores { targets, alternatives, .. } = item.output else { return None };
+    let (targets, alternatives) = item.output.scored()?;
     if alternatives > vocab {
         return Some(format!("it wants {alternatives} alternatives from a vocabulary of {vocab} tokens"));
     }

@@ -105,7 +105,7 @@ impl<W> Step<W> {
                     alternatives: item.alternatives,
                     logits: item.output == 4,
                 },
-                _ => Output::HiddenSum,
+                _ => Output::HiddenSum { targets: Some(&self.targets[item.tokens.clone()]) },
             },
         }
     }

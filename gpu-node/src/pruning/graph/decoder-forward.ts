@@ -11,7 +11,7 @@ export interface BatchMember {
   position: number
   /** New tokens; all members of a batch have the same number. */
   tokens: Int32Array
-  /** Indices into `tokens` of the tokens that have an output, ascending. */
+  /** Indices into `tokens` of the tokens whose logits are wanted, ascending. */
   outputIndices: readonly number[]
 }
 
@@ -19,21 +19,24 @@ export interface BatchMember {
 export interface Batch {
   slab: Slab
   members: readonly BatchMember[]
-  /** The output of the tokens at `outputIndices`; `hidden` is of all tokens. */
-  output: 'none' | 'logits' | 'hidden'
+  /** Whether the last hidden states of all tokens are wanted; default false. */
+  hidden?: boolean
 }
 
-/**
- * Runs the model over a batch and writes the new keys and values into its slab.
- *
- * @returns for each member a view of one f32 buffer: logits `[outputs, vocab]` or hidden states `[length, hidden]`; empty
- * for `none`
- */
+/** The output of one member of a {@link Batch}: views of buffers that all members share. */
+export interface ForwardOutput {
+  /** f32 `[outputIndices, vocab]`. */
+  logits: Float32Array<ArrayBuffer>
+  /** f32 `[tokens, hidden]`, empty unless requested. */
+  hidden: Float32Array<ArrayBuffer>
+}
+
+/** Runs the model over a batch and writes the new keys and values into its slab. Returns the output of each member. */
 export async function runForward(
   session: InferenceSession,
   { layers, vocabSize, hiddenSize }: Pick<LlamaConfig, 'layers' | 'vocabSize' | 'hiddenSize'>,
-  { slab, members, output }: Batch,
-): Promise<Float32Array[]> {
+  { slab, members, hidden: isHiddenWanted = false }: Batch,
+): Promise<ForwardOutput[]> {
   const length = (members[0] as BatchMember).tokens.length
   const first = Math.min(...members.map(({ slot }) => slot))
   const batch = Math.max(...members.map(({ slot }) => slot)) - first + 1
@@ -54,7 +57,8 @@ export async function runForward(
   const fetches: Record<string, null> = {}
   for (let layer = 0; layer < layers; layer++)
     for (const name of newKeyValueNames(layer)) fetches[name] = null
-  if (output !== 'none') fetches[output] = null
+  if (rows.length > 0) fetches.logits = null
+  if (isHiddenWanted) fetches.hidden = null
   const results = await session.run(
     {
       tokens: new Tensor('int64', tokens, [batch, length]),
@@ -67,14 +71,29 @@ export async function runForward(
     fetches,
   )
   for (const { slot, position } of members) slab.write(slot, position, results, slot - first, length)
-  if (output === 'none') return members.map(() => new Float32Array())
-  const data = (results[output] as Tensor).data as Float32Array
-  if (output === 'hidden') {
-    const size = length * hiddenSize
-    return members.map(({ slot }) => data.subarray((slot - first) * size, (slot - first + 1) * size))
-  }
+  const logits = dataOf(results.logits)
+  const hidden = dataOf(results.hidden)
+  const size = length * hiddenSize
   let row = 0
-  return members.map(({ outputIndices }) =>
-    data.subarray(row * vocabSize, (row += outputIndices.length) * vocabSize),
-  )
+  return members.map(({ slot, outputIndices }) => ({
+    logits: logits.subarray(row * vocabSize, (row += outputIndices.length) * vocabSize),
+    hidden: hidden.subarray((slot - first) * size, (slot - first + 1) * size),
+  }))
+}
+
+/** Runs one sequence, as {@link runForward} does with a batch of it alone. */
+export async function runSequence(
+  session: InferenceSession,
+  config: Pick<LlamaConfig, 'layers' | 'vocabSize' | 'hiddenSize'>,
+  slab: Slab,
+  member: BatchMember,
+  hidden = false,
+): Promise<ForwardOutput> {
+  const [output] = await runForward(session, config, { slab, members: [member], hidden })
+  return output as ForwardOutput
+}
+
+/** Returns the elements of an output, none if it was not fetched. */
+function dataOf(output: Tensor | undefined): Float32Array<ArrayBuffer> {
+  return (output?.data as Float32Array<ArrayBuffer> | undefined) ?? new Float32Array()
 }

@@ -5,7 +5,7 @@ import { countBits } from '@copal/shared/mask/bit-rows.ts'
 import { checkMask, decodeMask, encodeMask, type Mask } from '@copal/shared/mask/mask-codec.ts'
 import { DENSE } from '@copal/shared/mask/mask-metadata.ts'
 import { AppError } from '@copal/shared/errors.ts'
-import { runForward } from '../graph/decoder-forward.ts'
+import { runSequence } from '../graph/decoder-forward.ts'
 import { KeyValueCache } from '../graph/key-value-cache.ts'
 import { createDecoderSession } from '../graph/decoder-session.ts'
 import type { InferenceSession } from '../graph/onnx-runtime.ts'
@@ -149,8 +149,8 @@ async function forEachWindow(
       signal.throwIfAborted()
       const { slab } = new KeyValueCache(config).reserve(0, 0, tokens.length)
       const member = { slot: 0, position: 0, tokens, outputIndices: [...tokens.keys()] }
-      const [logits] = await runForward(session, config, { slab, members: [member], output: 'logits' })
-      onLogits(logits as Float32Array, index)
+      const { logits } = await runSequence(session, config, slab, member)
+      onLogits(logits, index)
     }
   } finally {
     await session?.release()

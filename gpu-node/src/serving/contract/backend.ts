@@ -107,7 +107,7 @@ export interface SequenceWork {
   /**
    * `none`: only extend the key/value state. `token`: also sample after the last token.
    * `nll`: score `targets[i]` given everything up to `tokens[i]`; -1 skips a position.
-   * `hidden_sum`: add up the last hidden states of `tokens`, after the final norm.
+   * `hidden_sum`: add up the last hidden states of `tokens`, after the final norm, and score `targets` if there are any.
    */
   output: 'none' | 'token' | 'nll' | 'hidden_sum'
   targets?: Int32Array
@@ -147,8 +147,8 @@ export type SequenceOutput =
     }
   /** Negative log-likelihoods in nats, one a target that is not -1, in order. */
   | { kind: 'nll'; nll: Float32Array }
-  /** f32 `[hidden]`, summed in f64 over the tokens of the work. */
-  | { kind: 'hidden_sum'; sum: Float32Array }
+  /** f32 `[hidden]`, summed in f64 over the tokens of the work; `nll` as above, empty without targets. */
+  | { kind: 'hidden_sum'; sum: Float32Array; nll: Float32Array }
 
 /** One output for each work of the plan, in its order. */
 export interface StepResult {

@@ -30,7 +30,7 @@ export interface AdmissionDeps extends Pick<EngineDeps, 'config' | 'codec'> {
 /** Creates the methods of an engine that start requests. */
 export function createAdmission(
   deps: AdmissionDeps,
-): Pick<Engine, 'generate' | 'embed' | 'score' | 'meanHidden'> {
+): Pick<Engine, 'generate' | 'embed' | 'score' | 'describe'> {
   const { config, codec, policy, state, tracker, nowMs, checkOpen, accept } = deps
   const queues = createEventQueues<GenerateEvent>(policy.maxUnread)
   const endTokens = new Set(config.eosTokenIds)
@@ -44,7 +44,7 @@ export function createAdmission(
   }
 
   async function runScore(
-    { weights, tokens, signal }: Parameters<Engine['meanHidden']>[0],
+    { weights, tokens, signal }: Parameters<Engine['describe']>[0],
     goal: ScoreGoal,
   ): Promise<void> {
     if (tokens.length > policy.contextLength) throw textTooLong(tokens.length, policy.contextLength)
@@ -149,13 +149,14 @@ export function createAdmission(
       return nll
     },
 
-    async meanHidden(spec) {
+    async describe(spec) {
       const { tokens, lane } = spec
       checkOpen()
       checkTokens(tokens, config.vocabSize, 'tokens')
       const sum = new Float64Array(config.hiddenSize)
-      await runScore(spec, { kind: 'score', lane, first: 1, nll: new Float32Array(0), sum })
-      return Float32Array.from(sum, (value) => value / tokens.length)
+      const nll = new Float32Array(tokens.length - 1)
+      await runScore(spec, { kind: 'score', lane, first: 1, nll, sum })
+      return { embedding: Float32Array.from(sum, (value) => value / tokens.length), nll }
     },
   }
 }

@@ -50,7 +50,7 @@ export interface Engine {
   generate(request: GenerateRequest): Generation
   /**
    * Returns the negative log-likelihoods in nats of tokens `first … n−1` given all before them, f32 `[n − first]`. Scoring
-   * runs freely without requests, and in small pieces beside them, for a reserved share of the work. The lanes take turns.
+   * runs freely without requests, and in small pieces beside them, for a reserved share of the work. The lanes share it equally.
    *
    * @param request `first` is at least 1 and 1 by default; tokens before it are context
    *
@@ -64,16 +64,17 @@ export interface Engine {
     signal?: AbortSignal
   }): Promise<Float32Array>
   /**
-   * Returns what {@link embed} computes, f32 `[hidden]`, on the given weights and at the priority of {@link score}.
+   * Returns, of one pass over a text at the priority of {@link score}, the embedding that {@link embed} computes, f32
+   * `[hidden]`, and the negative log-likelihoods that {@link score} returns, f32 `[n − 1]`, empty for one token.
    *
    * @throws AppError as {@link score} does
    */
-  meanHidden(request: {
+  describe(request: {
     weights: WeightSet
     tokens: readonly number[]
     lane: ScoreLane
     signal?: AbortSignal
-  }): Promise<Float32Array>
+  }): Promise<{ embedding: Float32Array; nll: Float32Array }>
   /**
    * Embeds a text: the mean over its tokens of the last hidden state, after the final norm, f32 `[hidden]`, on the
    * weights that are active when its first step runs. It is queued, prefilled in chunks and preempted like the prompt of

@@ -42,18 +42,18 @@ export interface GenerateGoal {
   readonly promptScores?: TokenScores | undefined
 }
 
-/** The purposes of scoring; they take turns, one text each. */
+/** The purposes of scoring, which share its time equally. */
 export type ScoreLane = 'drift' | 'shadow' | 'describe' | 'probe'
 
-/** Goal of a request in the share of scoring: it scores a text, or sums its last hidden states. */
+/** Goal of a request in the share of scoring: it scores a text, and may sum its last hidden states. */
 export interface ScoreGoal {
   readonly kind: 'score'
   readonly lane: ScoreLane
   /** Index of the first token that is scored, at least 1; those before it are context. */
   readonly first: number
-  /** `nll[i]` is of token `first + i` given all before it, in nats; empty where hidden states are summed. */
+  /** `nll[i]` is of token `first + i` given all before it, in nats. */
   readonly nll: Float32Array
-  /** The sum of the last hidden states, f64 `[hidden]`, over the tokens fed so far; null where the text is scored. */
+  /** The sum of the last hidden states, f64 `[hidden]`, over the tokens fed so far; null where it is not wanted. */
   readonly sum: Float64Array | null
 }
 
@@ -112,7 +112,7 @@ export function pinOf(request: Request): WeightSet | undefined {
   return status.kind === 'waiting' ? (status.pin ?? undefined) : sequenceOf(request)?.weights
 }
 
-/** Returns the number of tokens that prefill feeds: all, except the last one of a scored text, which predicts nothing. */
+/** Returns the number of tokens that prefill feeds: all but the last one of a text that is only scored, which predicts nothing. */
 export function prefillLength({ goal, tokens }: Request): number {
   return goal.kind === 'score' && !goal.sum ? tokens.length - 1 : tokens.length
 }

@@ -16,8 +16,10 @@ import {
 export interface ScoringAccount {
   /** Work that scoring may do now, in the units of `payForStep`; negative after it did more than its share. */
   credit: number
-  /** Turn in which each lane last began a text. */
-  readonly served: Map<ScoreLane, number>
+  /** Tokens of all lanes, in a clock that a text advances to its start when it begins (start-time fair queueing). */
+  clock: number
+  /** Where on the clock the texts of each lane end that have begun. */
+  readonly ends: Map<ScoreLane, number>
   /** Steps since a request last ran or waited. */
   quietSteps: number
 }
@@ -53,7 +55,7 @@ export function createState({ kvTokens }: Pick<EnginePolicy, 'kvTokens'>): Engin
     nextOrder: 1,
     nextSequence: 1,
     turn: 0,
-    scoring: { credit: 0, served: new Map(), quietSteps: 0 },
+    scoring: { credit: 0, clock: 0, ends: new Map(), quietSteps: 0 },
   }
 }
 

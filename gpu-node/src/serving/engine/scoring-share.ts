@@ -6,10 +6,20 @@
  * requests, scoring runs freely and pays nothing. Its first pieces are small then, because a request that comes between two of
  * a client waits for the piece that runs.
  *
+ * The lanes share the time equally, by tokens: of the texts that wait, the one runs next whose lane has had least. A lane that
+ * was empty saves nothing up.
+ *
  * Scoring has pages of its own: requests leave `scoreKvTokens` of the key/value budget to it. One text at a time is scored.
  */
 import { freePages, pagesFor } from './page-pool.ts'
-import { pinOf, prefillLength, sequenceOf, type Request } from './engine-request.ts'
+import {
+  pinOf,
+  prefillLength,
+  sequenceOf,
+  type Request,
+  type ScoreGoal,
+  type ScoreLane,
+} from './engine-request.ts'
 import type { EnginePolicy } from './engine-policy.ts'
 import type { EngineState } from './engine-state.ts'
 import type { DraftWork } from './step-draft.ts'
@@ -47,15 +57,26 @@ export function scorePages({ requests, abandoned }: EngineState): number {
 
 /**
  * Returns the scoring that runs next, whatever its weights: the one that has begun, otherwise the oldest of the lane that
- * was served longest ago.
+ * has had least.
  */
 function nextScoring(state: EngineState): Request | undefined {
   const scorings = scoringRequests(state)
   const begun = scorings.find((request) => sequenceOf(request))
   if (begun) return begun
-  const servedAt = ({ goal }: Request) =>
-    (goal.kind === 'score' ? state.scoring.served.get(goal.lane) : undefined) ?? 0
-  return scorings.toSorted((a, b) => servedAt(a) - servedAt(b) || a.order - b.order)[0]
+  const startOf = ({ goal }: Request) => (goal.kind === 'score' ? startOn(state, goal.lane) : 0)
+  return scorings.toSorted((a, b) => startOf(a) - startOf(b) || a.order - b.order)[0]
+}
+
+/** Returns where on the clock a lane's next text starts. */
+function startOn({ scoring: { clock, ends } }: EngineState, lane: ScoreLane): number {
+  return Math.max(clock, ends.get(lane) ?? 0)
+}
+
+/** Accounts for a text that begins, to its lane. */
+export function beginScoring(state: EngineState, { lane }: ScoreGoal, tokens: number): void {
+  const start = startOn(state, lane)
+  state.scoring.clock = start
+  state.scoring.ends.set(lane, start + tokens)
 }
 
 /**

@@ -16,7 +16,11 @@ import type { DraftWork, StepDraft } from './step-draft.ts'
 import { pagesFor, releasePages, sharePages, takePages } from './page-pool.ts'
 import { hasPromptScores, promptScoringOf, storePromptScores } from './prompt-scores.ts'
 import { indexFilledPrefixes, cacheFilledPages } from './prefix-reuse.ts'
+import { beginScoring } from './scoring-share.ts'
+import { scoredTargets } from '../contract/token-scores.ts'
 import { leaveStep, pendingDrops, queueDrop, type EngineState } from './engine-state.ts'
+
+const NO_TARGETS = new Int32Array()
 
 /** A draft whose pages are reserved. */
 export interface ReservedStep {
@@ -107,7 +111,7 @@ export function commitStep(state: EngineState, step: ReservedStep, result: StepR
     progressed.push(request)
     if (step.before.get(request)?.status.kind === 'waiting') {
       pinned.push({ request, cachedTokens: work.from })
-      if (request.goal.kind === 'score') state.scoring.served.set(request.goal.lane, ++state.turn)
+      if (request.goal.kind === 'score') beginScoring(state, request.goal, request.tokens.length)
     }
     cacheFilledPages(state, request, sequence, work.from, work.to)
     sequence.fed = work.to
@@ -118,12 +122,11 @@ export function commitStep(state: EngineState, step: ReservedStep, result: StepR
       request.tokens.push(output.token)
       request.status = { kind: 'decode', sequence }
       sampled.push({ request, output })
-    } else if (output.kind === 'nll' && request.goal.kind === 'score') {
-      request.goal.nll.set(output.nll, Math.max(0, work.from + 1 - request.goal.first))
-      if (work.to === prefillLength(request)) scored.push(request)
-    } else if (output.kind === 'hidden_sum' && request.goal.kind !== 'generate' && request.goal.sum) {
-      addHidden(request.goal.sum, output.sum, work.from === 0)
-      if (work.to === request.tokens.length) (request.goal.kind === 'score' ? scored : embedded).push(request)
+    } else if (output.kind !== 'none' && request.goal.kind !== 'generate') {
+      const { goal } = request
+      if (goal.kind === 'score') goal.nll.set(output.nll, Math.max(0, work.from + 1 - goal.first))
+      if (output.kind === 'hidden_sum' && goal.sum) addHidden(goal.sum, output.sum, work.from === 0)
+      if (work.to === prefillLength(request)) (goal.kind === 'score' ? scored : embedded).push(request)
     }
   })
   return { pinned, progressed, sampled, scored, embedded }
@@ -165,11 +168,10 @@ function sequenceWork(
   if (goal.kind === 'generate' && goal.allowedAfter && output === 'token')
     work.allowed = goal.allowedAfter(request.tokens.slice(request.promptTokens))
   if (opens && from > 0) work.cached = Int32Array.from(request.tokens.slice(0, from))
-  if (output === 'nll' && goal.kind === 'score') {
-    const isScored = (index: number) => index >= goal.first
-    work.targets = Int32Array.from(request.tokens.slice(from + 1, to + 1), (token, i) =>
-      isScored(from + 1 + i) ? token : -1,
-    )
+  if (goal.kind === 'score') {
+    // Nothing follows the last token.
+    const targetAt = (index: number) => (index >= goal.first ? (request.tokens[index] ?? -1) : -1)
+    work.targets = Int32Array.from({ length: to - from }, (_, i) => targetAt(from + 1 + i))
   }
   const promptScores = promptScoringOf(request, from, to)
   return promptScores ? { ...work, promptScores } : work
@@ -178,11 +180,13 @@ function sequenceWork(
 function checkResult({ draft, plan }: ReservedStep, { outputs }: StepResult): void {
   const fits =
     outputs.length === draft.work.length &&
-    draft.work.every(({ request: { goal }, output, from, to }, index) => {
+    draft.work.every(({ output }, index) => {
       const got = outputs[index]
-      const scored = goal.kind === 'score' ? Math.max(0, to + 1 - Math.max(from + 1, goal.first)) : 0
-      if (got?.kind !== output || (got.kind === 'nll' && got.nll.length !== scored)) return false
-      return hasPromptScores(plan.work[index] as SequenceWork, got)
+      const work = plan.work[index] as SequenceWork
+      if (got?.kind !== output) return false
+      if ('nll' in got && got.nll.length !== scoredTargets({ targets: work.targets ?? NO_TARGETS }))
+        return false
+      return hasPromptScores(work, got)
     })
   if (!fits)
     throw new AppError('node_failed', 'The backend returned step results that do not match the plan.')

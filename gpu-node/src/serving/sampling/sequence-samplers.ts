@@ -54,7 +54,8 @@ export function requireDistinct(work: readonly SequenceWork[]): void {
  */
 export function requireTargets(work: SequenceWork): void {
   const { tokens, targets, output, promptScores } = work
-  const given = output === 'nll' ? (targets?.length ?? 0) : (promptScores?.targets.length ?? tokens.length)
+  const missing = output === 'nll' ? 0 : tokens.length
+  const given = (targets ?? promptScores?.targets)?.length ?? missing
   if (given !== tokens.length) throw invalidWork(work, `it has ${given} targets for ${tokens.length} tokens`)
 }
 

@@ -97,6 +97,31 @@ describe.each(BACKENDS)('$name', ({ name, create, selfTolerance }) => {
     embeddings.set(name, embedding)
   })
 
+  test('one pass sums hidden states and scores targets, as two do', async () => {
+    const { backend, weights } = await serving()
+    const tokens = Int32Array.from(TEXT)
+    const targets = Int32Array.from(TEXT, (_, i) => (i === 2 ? -1 : (TEXT[i + 1] ?? -1)))
+    const sum = await sumOf(1, TEXT, [TEXT.length])
+    const scored = { sequence: 2, tokens, position: 0, output: 'nll', targets } as const
+    const both = { sequence: 3, tokens, position: 0, output: 'hidden_sum', targets } as const
+    const [alone] = (await backend.step({ weights, work: [scored], drop: [2] })).outputs
+    // Beside other work whose scores come before and after.
+    const beside = { sequence: 4, tokens, position: 0, output: 'nll', targets } as const
+    const last = { sequence: 5, tokens, position: 0, output: 'hidden_sum' } as const
+    const step = { weights, work: [beside, both, last], drop: [2, 3, 4, 5] }
+    const [, joint, sumAlone] = (await backend.step(step)).outputs
+    await backend.step({ weights, work: [], drop: [3, 4, 5] })
+    if (alone?.kind !== 'nll' || joint?.kind !== 'hidden_sum' || sumAlone?.kind !== 'hidden_sum')
+      throw new Error('other outputs')
+    expect(joint.nll).toHaveLength(TEXT.length - 2)
+    expect(sumAlone.nll).toHaveLength(0)
+    const tolerance = Math.max(selfTolerance, 1e-5)
+    for (const [i, value] of joint.nll.entries())
+      expect(Math.abs(value - alone.nll[i]!)).toBeLessThan(tolerance)
+    expect(cosine(joint.sum, sum)).toBeGreaterThan(1 - tolerance)
+    expect(cosine(sumAlone.sum, sum)).toBeGreaterThan(1 - tolerance)
+  })
+
   test('generation and scoring in the same step change nothing', async () => {
     const { backend, weights } = await serving()
     const alone = await sumOf(1, SHORT, [SHORT.length])

@@ -131,7 +131,7 @@ test('every running request reports its progress and its idle time', async () =>
   // On a set without steps only the running request becomes idle.
   const { promise, resolve } = Promise.withResolvers<void>()
   held = promise
-  await vi.waitUntil(() => (engine.progress()[0]?.idleMs ?? 0) > 50, { timeout: 10_000, interval: 5 })
+  await vi.waitUntil(() => (engine.progress()[0]?.idleMs ?? 0) > 50, { timeout: 60_000, interval: 5 })
   expect(engine.progress()[1]?.idleMs).toBe(0)
   resolve()
 })
@@ -154,14 +154,14 @@ test("the wait for the first token counts from a request's first step, and not f
   held = promise
   const startedMs = performance.now()
   await vi.waitUntil(() => (engine.progress()[0]?.firstTokenWaitMs ?? 0) > 50, {
-    timeout: 10_000,
+    timeout: 60_000,
     interval: 5,
   })
   expect(performance.now() - startedMs).toBeGreaterThan(20)
   expect(tokenless().slice(1)).toEqual([undefined, undefined])
   held = undefined
   resolve()
-  await vi.waitUntil(() => (engine.progress()[0]?.completionTokens ?? 1) > 0, { timeout: 10_000 })
+  await vi.waitUntil(() => (engine.progress()[0]?.completionTokens ?? 1) > 0, { timeout: 60_000 })
   expect(engine.progress()[0]?.firstTokenWaitMs).toBeUndefined()
   engine.close()
 })

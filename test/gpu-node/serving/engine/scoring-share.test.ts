@@ -45,14 +45,19 @@ function busyNode(bounds: Partial<EnginePolicy> = {}) {
   return { policy, state, active, totals, scored, runRound }
 }
 
-/** Keeps two texts waiting in each lane, on the given weights in turn. */
-function keepScoring(state: EngineState, lanes: readonly ScoreLane[], sets: readonly WeightSet[]) {
+/** Keeps two texts waiting in each lane, of a length for each, on the given weights in turn. */
+function keepScoring(
+  state: EngineState,
+  lanes: readonly ScoreLane[],
+  sets: readonly WeightSet[],
+  lengths: Partial<Record<ScoreLane, number>> = {},
+) {
   const texts: Request[] = []
   return () => {
     for (const lane of lanes) {
       const waiting = state.requests.filter(({ goal }) => goal.kind === 'score' && goal.lane === lane)
       for (let index = waiting.length; index < 2; index++)
-        texts.push(score(state, 256, sets[texts.length % sets.length]!, lane))
+        texts.push(score(state, lengths[lane] ?? 256, sets[texts.length % sets.length]!, lane))
     }
   }
 }
@@ -115,16 +120,38 @@ test('scoring progresses when requests use up the key/value budget, and no reque
   expect(totals.scoreTokens / totals.tokens).toBeGreaterThan(0.045)
 })
 
-test('lanes take turns, so a crowd in one does not hold up the others', () => {
+const laneOf = ({ goal }: Request) => (goal.kind === 'score' ? goal.lane : undefined)
+const tokensOf = (texts: readonly Request[], lane: ScoreLane) =>
+  texts.filter((text) => laneOf(text) === lane).reduce((sum, { promptTokens }) => sum + promptTokens, 0)
+
+test('lanes share the tokens equally, so neither a crowd nor long texts in one hold up the others', () => {
   const { state, active, scored, runRound } = busyNode()
-  const refill = keepScoring(state, ['drift', 'shadow', 'describe'], [active])
-  for (let round = 0; round < 3_000; round++) {
+  const lanes = ['drift', 'shadow', 'describe'] as const
+  const refill = keepScoring(state, lanes, [active], { drift: 256, shadow: 100, describe: 32 })
+  for (let round = 0; round < 6_000; round++) {
     refill()
     runRound()
   }
-  const lanes = scored.map(({ goal }) => goal.kind === 'score' && goal.lane)
-  for (const lane of ['drift', 'shadow', 'describe'])
-    expect(lanes.filter((other) => other === lane).length / lanes.length).toBeCloseTo(1 / 3, 1)
+  const total = scored.reduce((sum, { promptTokens }) => sum + promptTokens, 0)
+  for (const lane of lanes) expect(tokensOf(scored, lane) / total).toBeCloseTo(1 / 3, 1)
+})
+
+test('a lane that was empty saves nothing up: it gets its equal part from then on', () => {
+  const { state, active, scored, runRound } = busyNode()
+  const refillDrift = keepScoring(state, ['drift'], [active])
+  for (let round = 0; round < 2_000; round++) {
+    refillDrift()
+    runRound()
+  }
+  const before = scored.length
+  const refillDescribe = keepScoring(state, ['describe'], [active], { describe: 64 })
+  for (let round = 0; round < 3_000; round++) {
+    refillDrift()
+    refillDescribe()
+    runRound()
+  }
+  const after = scored.slice(before)
+  expect(tokensOf(after, 'drift') / tokensOf(after, 'describe')).toBeGreaterThan(0.7)
 })
 
 test('without requests scoring grows from small pieces to whole chunks, which count against no share', () => {

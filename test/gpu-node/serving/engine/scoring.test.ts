@@ -155,21 +155,23 @@ test('embeddings are the means of all hidden states, whatever runs beside them a
   await untilTrue(() => backend.kvTokens === 0)
 })
 
-test('mean hidden states at low priority survive being preempted, and never run in steps with admitted requests', async () => {
+test('descriptions at low priority survive being preempted, and never run in steps with admitted requests', async () => {
   const { backend, engine } = startArithmeticEngine({
     policy: { kvTokens: 128, prefillChunk: 16, maxRunning: 4 },
   })
   const weights = backend.weights(1)
   engine.setActive(weights)
   const tokens = Array.from({ length: 100 }, (_, index) => (index * 37) % 256)
-  const mean = engine.meanHidden({ weights, lane: 'describe', tokens })
+  const described = engine.describe({ weights, lane: 'describe', tokens })
   await untilTrue(() => engine.load().kvTokensUsed > 0)
   expect(engine.load()).toMatchObject({ running: 0, waiting: 0, scoring: 1 })
   const requests = Array.from({ length: 6 }, (_, index) =>
     readGeneration(engine.generate(request([index + 1], { maxTokens: 40 }))),
   )
-  expect(await mean).toEqual(Float32Array.from(backend.expectedEmbedding(1, tokens)))
+  const { embedding, nll } = await described
   await Promise.all(requests)
+  expect(embedding).toEqual(Float32Array.from(backend.expectedEmbedding(1, tokens)))
+  expect(nll).toEqual(await engine.score({ weights, lane: 'describe', tokens }))
 })
 
 test('an embedding whose weights are drained restarts on the new ones', async () => {

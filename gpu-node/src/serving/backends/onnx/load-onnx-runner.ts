@@ -2,7 +2,7 @@ import { createDecoderSession } from '../../../pruning/graph/decoder-session.ts'
 import type { InferenceSession } from '../../../pruning/graph/onnx-runtime.ts'
 import type { LlamaConfig } from '../../../model/config/llama-config.ts'
 import { selfTestPrompt, checkSelfTest } from '../../contract/self-test.ts'
-import { runForward } from '../../../pruning/graph/decoder-forward.ts'
+import { runSequence } from '../../../pruning/graph/decoder-forward.ts'
 import { KeyValueCache } from '../../../pruning/graph/key-value-cache.ts'
 import type { LoadOptions } from './weight-set-protocol.ts'
 import { createRunner, type Runner } from './onnx-runner.ts'
@@ -32,11 +32,11 @@ async function runSelfTest(session: InferenceSession, config: LlamaConfig): Prom
   const { slab } = cache.reserve(0, 0, prompt.length)
   cache.reserve(1, 0, prompt.length)
   const whole = { slot: 0, position: 0, tokens: prompt, outputIndices: [prompt.length - 1] }
-  const [expected] = await runForward(session, config, { slab, members: [whole], output: 'logits' })
-  let cached: Float32Array | undefined
+  const { logits: expected } = await runSequence(session, config, slab, whole)
+  let cached = new Float32Array()
   for (const [position, token] of prompt.entries()) {
     const member = { slot: 1, position, tokens: Int32Array.of(token), outputIndices: [0] }
-    ;[cached] = await runForward(session, config, { slab, members: [member], output: 'logits' })
+    ;({ logits: cached } = await runSequence(session, config, slab, member))
   }
-  checkSelfTest(expected as Float32Array, cached as Float32Array, SELF_TEST_TOLERANCE)
+  checkSelfTest(expected, cached, SELF_TEST_TOLERANCE)
 }

@@ -10,7 +10,7 @@ import {
   requireDistinct,
   requireTargets,
 } from '../../sampling/sequence-samplers.ts'
-import { runForward, type Batch, type BatchMember } from '../../../pruning/graph/decoder-forward.ts'
+import { runForward, runSequence, type BatchMember } from '../../../pruning/graph/decoder-forward.ts'
 import { KeyValueCache, type SequenceSlot, type Slab } from '../../../pruning/graph/key-value-cache.ts'
 
 /**
@@ -74,12 +74,11 @@ export function createRunner(session: InferenceSession, config: LlamaConfig): Ru
       const tokens = work.tokens.subarray(begin, begin + SCORED_ROWS)
       const outputIndices = [...tokens.keys()]
       const member = { slot: place.slot, position: work.position + begin, tokens, outputIndices }
-      const batch = { slab: place.slab, members: [member], output: 'logits' as const }
-      const [rows] = await runForward(session, config, batch)
+      const output = await runSequence(session, config, place.slab, member)
       place.length = work.position + begin + tokens.length
       for (const index of outputIndices) {
         const end = (index + 1) * vocabSize
-        logits = (rows as Float32Array<ArrayBuffer>).subarray(end - vocabSize, end)
+        logits = output.logits.subarray(end - vocabSize, end)
         const target = targets[begin + index] as number
         if (target === -1) continue
         const logSumExp = kernels.logSumExp(logits)
@@ -107,6 +106,7 @@ export function createRunner(session: InferenceSession, config: LlamaConfig): Ru
   const runChunk = async (item: Item): Promise<SequenceOutput> => {
     const { work, place } = item
     if (work.promptScores) return runScored(item, work.promptScores)
+    const isSummed = work.output === 'hidden_sum'
     const scores: Float32Array[] = []
     const sum = new Float64Array(config.hiddenSize)
     let logits = new Float32Array()
@@ -114,26 +114,25 @@ export function createRunner(session: InferenceSession, config: LlamaConfig): Ru
       const tokens = work.tokens.subarray(begin, begin + MAX_RUN_TOKENS)
       const isLast = begin + tokens.length === work.tokens.length
       const member = memberOf(item, begin, tokens, isLast)
-      const output = outputOf(work, member)
-      const [rows] = await runForward(session, config, { slab: place.slab, members: [member], output })
+      const output = await runSequence(session, config, place.slab, member, isSummed)
+      logits = output.logits
       place.length = work.position + begin + tokens.length
-      if (work.output === 'nll')
-        scores.push(losses(rows as Float32Array, targetsOf(work, begin, tokens.length)))
-      else if (output === 'hidden') addRows(sum, rows as Float32Array)
-      else if (output === 'logits') logits = rows as Float32Array<ArrayBuffer>
+      if (ALONE[work.output]) scores.push(losses(logits, targetsOf(work, begin, tokens.length)))
+      addRows(sum, output.hidden)
     }
-    if (work.output === 'hidden_sum') return { kind: 'hidden_sum', sum: Float32Array.from(sum) }
-    return work.output === 'nll' ? { kind: 'nll', nll: joined(scores) } : finish(item, logits)
+    if (work.output === 'nll') return { kind: 'nll', nll: joined(scores) }
+    if (!isSummed) return finish(item, logits)
+    return { kind: 'hidden_sum', sum: Float32Array.from(sum), nll: joined(scores) }
   }
 
   /** Runs one token each of several sequences of one slab together. */
   const runTogether = async (slab: Slab, items: readonly Item[]): Promise<SequenceOutput[]> => {
     const members = items.map((item) => memberOf(item, 0, item.work.tokens, true))
-    const output = members.some(({ outputIndices }) => outputIndices.length > 0) ? 'logits' : 'none'
-    const rows = await runForward(session, config, { slab, members, output })
+    const results = await runForward(session, config, { slab, members })
     for (const item of items) item.place.length = item.work.position + 1
     const outputs: SequenceOutput[] = []
-    for (const [index, item] of items.entries()) outputs.push(await finish(item, rows[index] as Float32Array))
+    for (const [index, { logits }] of results.entries())
+      outputs.push(await finish(items[index] as Item, logits))
     return outputs
   }
 
@@ -165,19 +164,13 @@ export function createRunner(session: InferenceSession, config: LlamaConfig): Ru
   }
 }
 
-/** Whether work runs alone, because it needs other results than logits. */
+/** Whether work runs alone, because it needs other results than the logits of its last token. */
 const ALONE = { none: false, token: false, nll: true, hidden_sum: true } as const
-
-function outputOf({ output }: SequenceWork, { outputIndices }: BatchMember): Batch['output'] {
-  if (output === 'hidden_sum') return 'hidden'
-  if (outputIndices.length === 0) return 'none'
-  return 'logits'
-}
 
 function memberOf({ work, place }: Item, begin: number, tokens: Int32Array, isLast: boolean): BatchMember {
   const member = { slot: place.slot, position: work.position + begin, tokens }
   if (work.output === 'token') return { ...member, outputIndices: isLast ? [tokens.length - 1] : [] }
-  const targets = work.output === 'nll' ? targetsOf(work, begin, tokens.length) : new Int32Array()
+  const targets = targetsOf(work, begin, tokens.length)
   return { ...member, outputIndices: [...targets.keys()].filter((index) => targets[index] !== -1) }
 }
 

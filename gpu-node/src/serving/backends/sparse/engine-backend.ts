@@ -262,11 +262,11 @@ async function outputsOf(
       const size = scoredTargets(promptScores) * (1 + 2 * promptScores.alternatives)
       scored.promptScores = readTokenScores(results.subarray(read, (read += size)), promptScores.alternatives)
     }
-    if (output === 'nll') {
+    if (output === 'nll' || output === 'hidden_sum') {
       const count = targets ? scoredTargets({ targets }) : 0
-      outputs.push({ kind: 'nll', nll: results.slice(read, (read += count)) })
-    } else if (output === 'hidden_sum') {
-      outputs.push({ kind: 'hidden_sum', sum: results.slice(read, (read += hiddenSize)) })
+      const nll = results.slice(read, (read += count))
+      if (output === 'nll') outputs.push({ kind: 'nll', nll })
+      else outputs.push({ kind: 'hidden_sum', sum: results.slice(read, (read += hiddenSize)), nll })
     } else if (output === 'token' && sampler) {
       const mask = (await allowed) ?? null
       if (performance.now() - turnMs > SAMPLING_TURN_MS) {

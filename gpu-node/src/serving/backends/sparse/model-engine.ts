@@ -212,7 +212,7 @@ function runStep(
     cachedLengths[index] = item.cached?.length ?? 0
     pageCounts[index] = pages[index]?.length ?? 0
     tokens.set(item.tokens, at)
-    if (item.output === 'nll' && item.targets) targets.set(item.targets, at)
+    if (item.targets) targets.set(item.targets, at)
     if (promptScores) targets.set(promptScores.targets, at)
     at += item.tokens.length
   }

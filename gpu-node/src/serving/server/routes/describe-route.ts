@@ -25,7 +25,7 @@ const MAX_CALLS = 8
 
 /**
  * Creates the route of `POST /rpc/describe`: the mean last hidden state and the mean loss of texts under the dense weights,
- * which no swap moves. It runs in the share of scoring, in two passes a text. A call that is not complete in time fails with
+ * which no swap moves. It runs in the share of scoring, in one pass a text. A call that is not complete in time fails with
  * `deadline_exceeded`; the same texts then continue where it stopped.
  */
 export function describeTexts(
@@ -65,11 +65,8 @@ export function describeTexts(
       .encodeDocument(text.slice(0, maxTokens * CHARACTERS_PER_TOKEN))
       .slice(0, Math.min(maxTokens, MAX_SCORE_TOKENS, engine.policy.contextLength))
     if (tokens.length === 0) return { tokens: 0, embedding: [], nllMean: null }
-    const embedding = await engine.meanHidden({ weights: dense, tokens, lane: 'describe', signal })
-    const nllMean =
-      tokens.length < 2
-        ? null
-        : sum(await engine.score({ weights: dense, tokens, lane: 'describe', signal })) / (tokens.length - 1)
+    const { embedding, nll } = await engine.describe({ weights: dense, tokens, lane: 'describe', signal })
+    const nllMean = nll.length === 0 ? null : sum(nll) / nll.length
     if (!embedding.every(Number.isFinite) || !Number.isFinite(nllMean ?? 0))
       throw new AppError(
         'node_failed',
