@@ -1,6 +1,6 @@
 /**
  * Serves the built dashboard with the responses of an invented service, to look at it in each state:
- * `node gateway/dashboard/dev/server.mjs [port] [live|empty|failing|stale|forbidden|signed-out|many]`
+ * `node gateway/dashboard/dev/server.mjs [port] [live|empty|failing|stale|forbidden|signed-out|many|minutes]`
  */
 import { createServer } from 'node:http'
 import { mkdtemp, readFile } from 'node:fs/promises'

@@ -195,3 +195,5 @@ export type CacheEntry = z.output<typeof cacheEntry>
 
 /** Response of `DELETE /admin/tenants/:tenant/cache`. */
 export const clearedCache = z.object({ tenant: z.string(), deleted: count })
+/** A response of `DELETE /admin/tenants/:tenant/cache`. */
+export type ClearedCache = z.output<typeof clearedCache>

@@ -2,12 +2,12 @@ import type { DomainEntry } from '@copal/shared/wire/admin.ts'
 import type { ProposalEntry } from '@copal/shared/wire/admin-proposals.ts'
 import type { ReviewEntry } from '@copal/shared/wire/admin-review.ts'
 import type { SampleEntry } from '@copal/shared/wire/admin-samples.ts'
-import { ago, DOMAINS, MODEL } from './service.ts'
+import { ago, domainsOf, MODEL } from './service.ts'
 
 /** Domains with their samples. */
-export function domains(): { data: DomainEntry[] } {
+export function domains(count: number): { data: DomainEntry[] } {
   return {
-    data: DOMAINS.map(({ name, share }, index) => ({
+    data: domainsOf(count).map(({ name, share }, index) => ({
       name,
       samples: Math.round(2_000 * share) + 40,
       characters: Math.round(4_000_000 * share),

@@ -69,7 +69,7 @@ export function status(isEmpty: boolean): StatusReport {
               update_id: updateId(15),
               evidence: null,
             },
-            shadow: null,
+            shadow: { mask_version: 12, share: 0.25, since: ago(95), update_id: null, evidence: null },
             watch: null,
           },
         ],

@@ -9,11 +9,13 @@ import { probes, status } from './nodes.ts'
 import { emptyOverview, overview } from './overview.ts'
 import { series } from './series.ts'
 import { MODEL } from './service.ts'
-import { trials } from './trials.ts'
+import { canary, shadow, trials } from './trials.ts'
 import { update, updates } from './updates.ts'
 
-/** The service that responds: one with traffic, one that just started, or one with 50 domains. */
-export type Mode = 'live' | 'empty' | 'many'
+const DISCOVERY = { ...PRESETS.production.discovery, own_masks: true }
+
+/** The service that responds: one with traffic, one that just started, one with 50 domains, or that one minute by minute. */
+export type Mode = 'live' | 'empty' | 'many' | 'minutes'
 
 /** The response to a `GET` of the admin API; undefined where there is none. */
 export function respond({ pathname: path, searchParams: query }: URL, mode: Mode): unknown {
@@ -31,7 +33,7 @@ export function respond({ pathname: path, searchParams: query }: URL, mode: Mode
     case '/admin/series':
       return seriesOf(query, mode)
     case '/admin/domains':
-      return isEmpty ? none : domains()
+      return isEmpty ? none : domains(countOf(mode))
     case '/admin/proposals':
       return isEmpty ? none : proposals()
     case '/admin/drift':
@@ -39,7 +41,11 @@ export function respond({ pathname: path, searchParams: query }: URL, mode: Mode
     case '/admin/triggers':
       return triggers()
     case '/admin/policy':
-      return { policy: PRESETS.production, overrides: {}, model: 'm' }
+      return { policy: { ...PRESETS.production, discovery: DISCOVERY }, overrides: {}, model: MODEL }
+    case '/admin/canary':
+      return canary()
+    case '/admin/shadow':
+      return shadow()
     case '/admin/detectors':
       return detectors()
     case '/admin/alerts':
@@ -68,6 +74,10 @@ export function respond({ pathname: path, searchParams: query }: URL, mode: Mode
 function seriesOf(query: URLSearchParams, mode: Mode) {
   const fromMs = Date.parse(query.get('from') ?? new Date(Date.now() - 864e5).toISOString())
   const spanS = Math.round((Date.now() - fromMs) / 3_600_000) * 3_600
-  const report = series(spanS, mode === 'many' ? 50 : 6, query.get('domain') ?? undefined)
+  const domain = query.get('domain') ?? undefined
+  const width = mode === 'minutes' ? 60 : undefined
+  const report = series({ spanS, count: countOf(mode), domain, width })
   return mode === 'empty' ? { ...report, series: [], marks: [] } : report
 }
+
+const countOf = (mode: Mode) => (mode === 'many' || mode === 'minutes' ? 50 : 6)

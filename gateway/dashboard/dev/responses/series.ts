@@ -1,14 +1,22 @@
 import type { MaskSeries, SeriesReport } from '@copal/shared/wire/admin-series.ts'
-import { ago, DOMAINS, MODEL } from './service.ts'
+import { ago, domainsOf, MODEL } from './service.ts'
 import { updateId } from './updates.ts'
 
+/** What a report covers: seconds, domains or one domain, and the seconds of a period, by default those of the gateway. */
+interface SeriesSpan {
+  spanS: number
+  count: number
+  domain?: string | undefined
+  width?: number | undefined
+}
+
 /** Series of domains over a span of seconds. */
-export function series(spanS: number, count: number, domain?: string): SeriesReport {
-  const width = spanS <= 7_200 ? 60 : spanS <= 90_000 ? 300 : spanS <= 8 * 86_400 ? 3_600 : 86_400
+export function series({ spanS, count, domain, width = widthOf(spanS) }: SeriesSpan): SeriesReport {
   const end = Math.ceil(Date.now() / 1000 / width) * width
   const starts = Array.from({ length: Math.round(spanS / width) }, (_, index) => end - spanS + index * width)
   const promotedAt = starts.findIndex((start) => start * 1000 > Date.now() - 250 * 60_000)
-  const all = domainNames(count)
+  const all = domainsOf(count)
+    .map(({ name }) => name)
     .filter((name) => domain === undefined || name === domain)
     .flatMap((name, index) => [
       maskSeries(name, index, 13, starts, 0, Math.max(1, promotedAt + 1)),
@@ -114,8 +122,9 @@ function maskSeries(
   }
 }
 
-const domainNames = (count: number) =>
-  Array.from({ length: count }, (_, index) => DOMAINS[index]?.name ?? `domain-${index + 1}`)
+/** The width of periods that gives at most 300 of them. */
+const widthOf = (spanS: number) =>
+  spanS <= 7_200 ? 60 : spanS <= 90_000 ? 300 : spanS <= 8 * 86_400 ? 3_600 : 86_400
 
 /** Repeatable numbers between 0 and 1. */
 function randomFrom(seed: number): () => number {

@@ -13,5 +13,12 @@ export const DOMAINS: readonly { name: string; share: number; gap: number | null
   { name: 'recipes', share: 0.01, gap: null },
 ]
 
+/** As many domains: its own, then ones with less traffic. */
+export const domainsOf = (count: number): typeof DOMAINS =>
+  Array.from(
+    { length: count },
+    (_, index) => DOMAINS[index] ?? { name: `domain-${index + 1}`, share: 0.001, gap: 0.03 },
+  )
+
 /** A time before now, ISO 8601; after now if `minutes` is negative. */
 export const ago = (minutes: number) => new Date(Date.now() - minutes * 60_000).toISOString()

@@ -1,10 +1,12 @@
-import type { DeletedSamples, DomainEntry } from '@copal/shared/wire/admin.ts'
+import type { DeletedSamples, DomainEntry, UpdateEntry } from '@copal/shared/wire/admin.ts'
 import type { RebuiltDomain } from '@copal/shared/wire/admin-domains.ts'
 import { ConfirmButton } from '../../components/confirm-button.tsx'
 import { endpoint } from '../../data/client.ts'
-import { useClient } from '../../data/data.tsx'
+import { useClient, useResource } from '../../data/data.tsx'
+import { policy } from '../../data/endpoints.ts'
 import { plural } from '../../format/numbers.ts'
 import { useModel, useNavigation } from '../../navigation/navigation.tsx'
+import { paths } from '../../navigation/routes.ts'
 import { useStartUpdate } from '../updates/use-start-update.ts'
 
 interface DomainProps {
@@ -28,6 +30,38 @@ export function UpdateDomain({ name, entry }: DomainProps) {
       confirm="Start the update"
       act={() => startUpdate([name])}
       done={`An update of ${name} has started.`}
+    />
+  )
+}
+
+/** Starts an update that makes a mask for a domain alone, where the policy allows such masks. */
+export function MakeOwnMask({ name, entry }: DomainProps) {
+  const { send, refresh } = useClient()
+  const { go } = useNavigation()
+  const model = useModel()
+  const inForce = useResource(policy(model))
+  if (inForce.value?.policy.discovery.own_masks !== true) return null
+  const has = typeof entry.own_mask === 'number'
+  return (
+    <ConfirmButton
+      label={has ? 'Make its own mask anew' : 'Make its own mask'}
+      tone="plain"
+      title={`Make a mask for ${name} alone?`}
+      consequences={[
+        `A node selects a mask with the other domains hardly weighted, beside the requests that it serves. It serves ${name} only if it is better there than the shared mask by what the policy demands.`,
+        'Nodes keep its weights in memory beside those of the shared mask. Remove it again on this page.',
+      ]}
+      confirm="Start the update"
+      act={async () => {
+        const update = await send<UpdateEntry>(
+          'POST',
+          `/admin/domains/${encodeURIComponent(name)}/mask`,
+          model === undefined ? {} : { model },
+        )
+        refresh('/admin/updates', '/admin/triggers', '/admin/overview')
+        go(paths.update(update.id))
+      }}
+      done={`An update for ${name} alone has started.`}
     />
   )
 }

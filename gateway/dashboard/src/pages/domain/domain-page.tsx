@@ -13,7 +13,8 @@ import { useModel } from '../../navigation/navigation.tsx'
 import type { PathParams } from '../../navigation/routes.ts'
 import { useSession } from '../../session/session.tsx'
 import { Detectors } from './detectors.tsx'
-import { RemoveFromDomain, UpdateDomain } from './domain-actions.tsx'
+import { MakeOwnMask, RemoveFromDomain, UpdateDomain } from './domain-actions.tsx'
+import { ChangeOwner } from './domain-owner.tsx'
 import { costPhrases } from './domain-sentence.ts'
 import { DriftCharts } from './drift-charts.tsx'
 import { HoldoutByMask, RMatrix } from './r-matrix.tsx'
@@ -38,7 +39,15 @@ export function DomainPage({ params }: { params: PathParams }) {
       title={name}
       above={<Link to="/domains">Domains</Link>}
       sentence={readsAll ? <DomainSentence name={name} entry={entry} /> : undefined}
-      actions={mayChange && entry && <UpdateDomain name={name} entry={entry} />}
+      actions={
+        mayChange &&
+        entry && (
+          <>
+            <MakeOwnMask name={name} entry={entry} />
+            <UpdateDomain name={name} entry={entry} />
+          </>
+        )
+      }
     >
       {isUnknown ? (
         <Empty title="There is no domain of this name, and no traffic names it.">
@@ -55,7 +64,7 @@ export function DomainPage({ params }: { params: PathParams }) {
           </Section>
           {readsAll && <NextUpdate name={name} />}
           <div class="columns">
-            <Section title="What is kept">
+            <Section title="What is kept" actions={mayChange && entry && <ChangeOwner entry={entry} />}>
               <Loaded resource={list}>{() => <KeptTexts entry={entry} showsTexts={readsAll} />}</Loaded>
             </Section>
             {readsAll && <Detectors name={name} />}

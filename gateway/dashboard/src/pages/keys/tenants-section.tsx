@@ -1,9 +1,11 @@
 import { useState } from 'preact/hooks'
-import type { TenantEntry } from '@copal/shared/wire/admin-keys.ts'
+import type { ClearedCache, TenantEntry } from '@copal/shared/wire/admin-keys.ts'
+import { ConfirmButton } from '../../components/confirm-button.tsx'
 import { Loaded } from '../../components/loaded.tsx'
 import { Num } from '../../components/num.tsx'
 import { Table, type Column } from '../../components/table.tsx'
 import { Time } from '../../components/time.tsx'
+import { useClient } from '../../data/data.tsx'
 import type { List } from '../../data/endpoints.ts'
 import type { Resource } from '../../data/resource.ts'
 import { formatCount } from '../../format/numbers.ts'
@@ -20,8 +22,8 @@ export function TenantsSection({
   tenants: Resource<List<TenantEntry>>
   filter: string | undefined
 }) {
-  const { role, may_change: mayChange } = useSession()
-  const columns = role === 'operator' && mayChange ? [...COLUMNS, ACTIONS] : COLUMNS
+  const { may_change: mayChange } = useSession()
+  const columns = mayChange ? [...COLUMNS, ACTIONS] : COLUMNS
   return (
     <Loaded resource={tenants}>
       {({ data }) => (
@@ -83,13 +85,32 @@ const ACTIONS: Column<TenantEntry> = {
 }
 
 function TenantActions({ tenant }: { tenant: TenantEntry }) {
+  const client = useClient()
+  const { role } = useSession()
   const [isEditing, setEditing] = useState(false)
   return (
-    <>
-      <button type="button" class="button button-small" onClick={() => setEditing(true)}>
-        Limits
-      </button>
+    <span class="row-actions">
+      {role === 'operator' && (
+        <button type="button" class="button button-small" onClick={() => setEditing(true)}>
+          Limits
+        </button>
+      )}
+      <ConfirmButton
+        small
+        label="Clear cache"
+        title={`Clear the cached responses of ${tenant.name}?`}
+        consequences={[
+          `All responses that are cached for ${tenant.name} are deleted. Equal requests are computed again, so they cost tokens and take longer until they are cached again.`,
+          'The deleted responses cannot be restored.',
+        ]}
+        confirm="Clear the cache"
+        act={async () => {
+          const path = `/admin/tenants/${encodeURIComponent(tenant.name)}/cache`
+          await client.send<ClearedCache>('DELETE', path)
+        }}
+        done={`The cache of ${tenant.name} is empty.`}
+      />
       {isEditing && <EditTenantDialog account={tenant} onClose={() => setEditing(false)} />}
-    </>
+    </span>
   )
 }

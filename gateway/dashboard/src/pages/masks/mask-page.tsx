@@ -22,6 +22,9 @@ import { ActivateButton } from './activate-button.tsx'
 import { ChurnSection, SparsitySection } from './linear-maps.tsx'
 import { maskSentence, perplexityRows, stateOfMask, type PerplexityRow } from './mask-words.ts'
 import { updateOf } from './masks-page.tsx'
+import { mayStartTrial, operatorTrials } from './operator-trial.ts'
+import { OperatorTrials } from './operator-trials.tsx'
+import { TrialButton } from './trial-button.tsx'
 
 /** One mask: the domains that it was chosen for, its sparsity by linear, its difference from others, its perplexity. */
 export function MaskPage({ params }: { params: PathParams }) {
@@ -32,6 +35,7 @@ export function MaskPage({ params }: { params: PathParams }) {
   const updates = useResource(endpoints.updates(), 15_000)
   const mask = masks.value?.data.find((each) => each.version === version)
   const update = mask && updateOf(mask, updates.value?.data ?? [])
+  const current = status.value?.models.find(({ id }) => id === mask?.model)
   return (
     <Page
       title={maskNameFirst(version)}
@@ -42,7 +46,7 @@ export function MaskPage({ params }: { params: PathParams }) {
       <Loaded resource={masks}>
         {({ data }) =>
           mask ? (
-            <MaskBody key={mask.version} mask={mask} masks={data} update={update} />
+            <MaskBody key={mask.version} mask={mask} masks={data} update={update} model={current} />
           ) : (
             <Empty
               title={
@@ -64,10 +68,12 @@ function MaskBody({
   mask,
   masks,
   update,
+  model,
 }: {
   mask: MaskEntry
   masks: readonly MaskEntry[]
   update: UpdateEntry | undefined
+  model: StatusReport['models'][number] | undefined
 }) {
   const drift = useResource(endpoints.drift(mask.model))
   const children = masks.filter(({ parent_version: parent }) => parent === mask.version)
@@ -104,6 +110,7 @@ function MaskBody({
           ]}
         />
       </div>
+      {model && <OperatorTrials mask={mask} model={model} />}
       <Section
         title="Chosen for"
         note={
@@ -233,6 +240,10 @@ function MaskActions({
         </a>
       )}
       {mayChange && <PinButton mask={mask} />}
+      {mayChange &&
+        model &&
+        mayStartTrial(model, mask) &&
+        operatorTrials(model, mask.version).length === 0 && <TrialButton mask={mask} model={model} />}
       {model && mask.promoted_at !== null && mask.swept_at == null && (
         <ActivateButton
           model={model.id}

@@ -66,6 +66,7 @@ function Canary({
   share,
   since,
   evidence,
+  update_id: update,
 }: NonNullable<NonNullable<OverviewReport['canary']>['canary']>) {
   return (
     <div class="entry">
@@ -77,7 +78,9 @@ function Canary({
         </span>
       </p>
       <p class="soft">
-        {evidence && evidence.gap !== null ? (
+        {update === null ? (
+          'An operator started it, and ends it on the page of the mask.'
+        ) : evidence && evidence.gap !== null ? (
           <>
             Gap to the active mask{' '}
             <LossDifference nats={evidence.gap} lower={evidence.lower} upper={evidence.upper} /> after{' '}

@@ -1,0 +1,29 @@
+/** The owner of a domain, in words. `''` stands for all tenants together. */
+import type { Option } from '../../components/fields.tsx'
+
+/** The possible owners: all tenants together, and each tenant. The present owner stays in the list. */
+export function ownerOptions(tenants: readonly string[], present: string): Option[] {
+  const names = new Set([...tenants, ...(present === '' ? [] : [present])])
+  return [
+    { value: '', label: 'All tenants' },
+    ...[...names].toSorted().map((name) => ({ value: name, label: `Only ${name}` })),
+  ]
+}
+
+/** The effects of a change of the owner, told to the operator before. */
+export function ownerConsequences(domain: string, owner: string, before: string): string[] {
+  if (owner === before)
+    return owner === ''
+      ? [`All tenants share ${domain}: sampled texts of each of them are kept in it.`]
+      : [`Only texts of ${owner} are kept in ${domain}, and those that you import.`]
+  const who = before === '' ? 'every tenant' : before
+  return owner === ''
+    ? [
+        `Sampled texts of every tenant are kept in ${domain} from now on, and masks may be calibrated on them.`,
+        `The tenant ${before} no longer sees the figures of ${domain}. Kept texts stay. Change the owner again to return.`,
+      ]
+    : [
+        `From now on only sampled texts of ${owner} are kept in ${domain}, and those that you import. Requests of other tenants that name it are answered as before, but their texts are not kept.`,
+        `Administrators of ${owner} see the figures of ${domain}. Kept texts stay, also those of ${who}. Change the owner again to return.`,
+      ]
+}
