@@ -71,7 +71,7 @@ const statistics = z.strictObject({
     .enum(['balanced', 'equal', 'traffic'])
     .or(domainWeights)
     .describe(
-      'Weights of the domains in a selection. `balanced`: those that the active mask knows weigh together at least as much as the new ones, and one and a half times as much where more are new.',
+      'Weights of the domains in a selection. `balanced`: those that the active mask knows have together at least 60 % of the weight.',
     ),
 })
 

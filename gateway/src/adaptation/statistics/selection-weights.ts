@@ -9,7 +9,7 @@ const TRAFFIC_MS = 30 * DAY_MS
 /** The least share of a domain: without one, a domain that is quiet for a month would be pruned away. */
 const MIN_SHARE = 0.01
 
-/** The least share of known domains beside more new ones, by `balanced`. */
+/** The least share of known domains together beside new ones, by `balanced`. */
 const KNOWN_SHARE = 0.6
 
 /** The domains of a selection. */
@@ -37,14 +37,14 @@ export async function selectionWeights(
 }
 
 /**
- * Returns weights, with the mean 1, by which known domains together count at least as much as new ones: half as much again
- * where there are more new ones. With equal weights one known domain beside three new ones lost 6 %, and with as much as
- * theirs 4 % (docs/measurements/demo.md). A pure function.
+ * Returns weights, with the mean 1, by which known domains together have at least 60 % of the weight. With less, most first
+ * candidates cost known text more than the gate allows (docs/measurements/demo.md). A pure function.
  */
 export function balancedWeights({ domains, known }: SelectedDomains): DomainWeights {
   const numberKnown = domains.filter((domain) => known.includes(domain)).length
   const numberNew = domains.length - numberKnown
-  if (numberKnown === 0 || numberNew <= numberKnown) return {}
+  const isEnough = numberKnown >= KNOWN_SHARE * domains.length
+  if (numberKnown === 0 || isEnough) return {}
   const ofNew = ((1 - KNOWN_SHARE) * domains.length) / numberNew
   const ofKnown = (KNOWN_SHARE * domains.length) / numberKnown
   return Object.fromEntries(domains.map((domain) => [domain, known.includes(domain) ? ofKnown : ofNew]))

@@ -29,7 +29,7 @@ test('weights by traffic are shares with the mean 1, and a quiet domain keeps 1 
   expect(trafficWeights(['code'], new Map())).toEqual({})
 })
 
-test('balanced weights give known domains 60 % of the weight where there are more new ones', () => {
+test('balanced weights give known domains at least 60 % of the weight', () => {
   const known = ['books']
   expect(balancedWeights({ domains: ['books', 'code', 'mail', 'law'], known })).toEqual({
     books: expect.closeTo(2.4, 12) as number,
@@ -37,8 +37,12 @@ test('balanced weights give known domains 60 % of the weight where there are mor
     mail: expect.closeTo(1.6 / 3, 12) as number,
     law: expect.closeTo(1.6 / 3, 12) as number,
   })
-  // They have half or more by equal weights already, or there is nothing to balance.
-  expect(balancedWeights({ domains: ['books', 'code'], known })).toEqual({})
+  expect(balancedWeights({ domains: ['books', 'code'], known })).toEqual({
+    books: expect.closeTo(1.2, 12) as number,
+    code: expect.closeTo(0.8, 12) as number,
+  })
+  // They have 60 % or more by equal weights already, or there is nothing to balance.
+  expect(balancedWeights({ domains: ['books', 'mail', 'code'], known: ['books', 'mail'] })).toEqual({})
   expect(balancedWeights({ domains: ['code', 'mail'], known })).toEqual({})
   expect(balancedWeights({ domains: ['books'], known })).toEqual({})
 })

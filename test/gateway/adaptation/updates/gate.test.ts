@@ -91,9 +91,9 @@ describe('an update with a new domain', () => {
     const [first, second] = (await jobsOf(id)).filter((job): job is CalibrateJob => job.kind === 'calibrate')
     expect([first?.id, second?.id]).toEqual([`${id}-calibrate`, `${id}-calibrate-2`])
     const weights = second?.selection.weights ?? {}
-    // 10 % worse with a bound above 1.05: the factor is 2 + 40 · log(1.1/1.05).
+    // First 60 % to 40 %. 10 % worse with a bound above 1.05: the factor is 2 + 40 · log(1.1/1.05).
     expect((weights['again-old'] ?? 0) / (weights['again-new'] ?? 1)).toBeCloseTo(
-      2 + 40 * Math.log(1.1 / 1.05),
+      1.5 * (2 + 40 * Math.log(1.1 / 1.05)),
       6,
     )
     // Candidates and parent are compared on the same versions.
@@ -126,8 +126,8 @@ describe('an update with a new domain', () => {
     const ratios = tries.map(
       ({ selection: { weights = {} } }) => (weights['three-old'] ?? 1) / (weights['three-new'] ?? 1),
     )
-    expect(ratios[0]).toBe(1)
-    expect(ratios[2]).toBeCloseTo((ratios[1] ?? 0) ** 2, 6)
+    expect(ratios[0]).toBeCloseTo(1.5, 12)
+    expect((ratios[2] ?? 0) / (ratios[1] ?? 1)).toBeCloseTo((ratios[1] ?? 0) / 1.5, 6)
   })
 
   test('fails at once where other weights cannot help, or the policy allows one candidate', async () => {
