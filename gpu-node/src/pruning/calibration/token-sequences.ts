@@ -5,6 +5,9 @@ import type { TextCodec } from '../../model/tokenizer/text-codec.ts'
 /** Minimum sequences of a calibration: fewer are not representative of a domain. */
 const MIN_SEQUENCES = 2
 
+/** Maximum tokens of a character of a text, as a multiple of the median of the texts. */
+const MAX_DENSITY = 1.5
+
 /** Calibration text as sequences of tokens. */
 export interface TokenSequences {
   /** `[sequences, length]` i32 row-major. */
@@ -17,8 +20,10 @@ export interface TokenSequences {
  * Draws at most `samples` sequences of `length` consecutive tokens from texts.
  *
  * The texts are shuffled, encoded one by one, and concatenated with one separator token between two, as in the paper, until
- * there are enough tokens. The stream is cut into windows, and `samples` of them are drawn. Both draws depend only on `seed`
- * and the texts. If there are fewer tokens than needed, every full window is used. The stream begins with the BOS token if
+ * there are enough tokens. A text gives at most {@link MAX_DENSITY} times as many tokens for its characters as the median
+ * text, its separator included, and its end is cut off: who gives a tenth of the characters must not give half of the tokens,
+ * by a script with several tokens a character or by texts of one. The stream is cut into windows, and `samples` of them are
+ * drawn. Both draws depend only on `seed` and the texts. If there are fewer tokens than needed, every full window is used. The stream begins with the BOS token if
  * the model's tokenizer adds one, as in the paper.
  *
  * @throws AppError `insufficient_samples` when there are fewer than two full windows, or with `exact` fewer than `samples`
@@ -38,22 +43,39 @@ export function sampleSequences(
 ): TokenSequences {
   const { samples, length, seed, separator, exact } = options
   const random = createRandom(seed)
+  const order = shuffle(texts, random)
+  const needed = samples * length
+  const encoded: EncodedText[] = []
+  const encodeNext = () => {
+    const text = order[encoded.length] ?? ''
+    const tokens = encoded.length === 0 ? codec.encodeDocument(text) : codec.encode(text)
+    encoded.push({ characters: text.length, tokens })
+  }
+  for (let total = 0; total < needed && encoded.length < order.length;) {
+    encodeNext()
+    total += (encoded.at(-1)?.tokens.length ?? 0) + 1
+  }
+  const maxDensity = MAX_DENSITY * medianDensity(encoded)
   const stream: number[] = []
-  for (const text of shuffle(texts, random)) {
-    if (stream.length >= samples * length) break
+  for (let text = 0; text < order.length && stream.length < needed; text++) {
+    if (text === encoded.length) encodeNext()
+    const { characters, tokens } = encoded[text]!
+    // The first one begins with the BOS token.
+    const least = text === 0 ? 1 : 0
+    const kept = Math.min(tokens.length, Math.max(least, Math.ceil(characters * maxDensity) - 1))
+    if (kept === 0) continue
     if (stream.length > 0 && separator !== undefined) stream.push(separator)
-    const tokens = stream.length === 0 ? codec.encodeDocument(text) : codec.encode(text)
-    for (const token of tokens) stream.push(token)
+    for (let at = 0; at < kept; at++) stream.push(tokens[at]!)
   }
   const windows = Math.floor(stream.length / length)
-  const needed = exact ? samples : Math.min(MIN_SEQUENCES, samples)
-  if (windows < needed) {
+  const minWindows = exact ? samples : Math.min(MIN_SEQUENCES, samples)
+  if (windows < minWindows) {
     throw new AppError(
       'insufficient_samples',
       exact
         ? `${samples} sequences of ${length} tokens need ${samples * length} tokens, but the text has ${stream.length}, ` +
             `enough for ${windows}. Give more text, or ask for fewer or shorter sequences.`
-        : `Calibration needs at least ${needed * length} tokens of text (${needed} sequences of ${length}), but ` +
+        : `Calibration needs at least ${minWindows * length} tokens of text (${minWindows} sequences of ${length}), but ` +
             `the ${texts.length === 1 ? '1 sample has' : `${texts.length} samples have`} ${stream.length}. Collect more samples, or ask for shorter sequences.`,
     )
   }
@@ -64,6 +86,26 @@ export function sampleSequences(
     tokens.set(stream.slice(window * length, (window + 1) * length), row * length)
   }
   return { tokens, sequences: chosen.length, length }
+}
+
+interface EncodedText {
+  characters: number
+  tokens: readonly number[]
+}
+
+/** Returns the median of the tokens for each character, a separator included, in which each character counts alike. */
+function medianDensity(texts: readonly EncodedText[]): number {
+  const half = texts.reduce((sum, { characters }) => sum + characters, 0) / 2
+  let counted = 0
+  const densities = texts.map(({ characters, tokens }) => ({
+    characters,
+    value: (tokens.length + 1) / characters,
+  }))
+  for (const { characters, value } of densities.toSorted((one, other) => one.value - other.value)) {
+    counted += characters
+    if (counted >= half && characters > 0) return value
+  }
+  return Number.POSITIVE_INFINITY
 }
 
 /** Returns the items in random order (Fisher-Yates). */

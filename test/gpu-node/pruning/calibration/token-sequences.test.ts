@@ -59,3 +59,38 @@ test('fewer than two windows are an error that states the numbers', () => {
   expect(() => sample([])).toThrow('the 0 samples have 0')
   expect(sample(['abcd'], { samples: 1 })).toMatchObject({ sequences: 1 })
 })
+
+test('a text of a script with many tokens a character gives no more than 1.5 times as many as the others', () => {
+  const manyEach = (text: string) =>
+    encode(text).flatMap((code) => (code > 127 ? [code, code, code, code] : [code]))
+  const dense = { encode: manyEach, encodeDocument: manyEach } as TextCodec
+  const plain = Array.from({ length: 9 }, (_, text) => String.fromCharCode(65 + text).repeat(100))
+  const options = { samples: 100, length: 10, seed: 1, separator: undefined }
+  const count = (texts: string[]) => {
+    const { tokens } = sampleSequences(texts, dense, options)
+    return { dense: tokens.filter((token) => token > 127).length, all: tokens.length }
+  }
+  const { dense: given, all } = count([...plain, 'é'.repeat(100)])
+  expect(given).toBeLessThanOrEqual(152)
+  expect(given).toBeGreaterThan(130)
+  expect(all).toBe(1_000)
+  // Where all texts are like that, none is cut.
+  expect(count(Array.from({ length: 3 }, () => 'é'.repeat(100)))).toEqual({ dense: 1_000, all: 1_000 })
+})
+
+test('texts of one character do not fill sequences with separators', () => {
+  const fours = (text: string) => (text.match(/.{1,4}/gu) ?? []).map((part) => part.codePointAt(0)!)
+  const texts = [
+    ...Array.from({ length: 9 }, () => 'a'.repeat(100)),
+    ...Array.from({ length: 100 }, () => 'b'),
+  ]
+  const { tokens } = sampleSequences(texts, { encode: fours, encodeDocument: fours } as TextCodec, {
+    samples: 100,
+    length: 9,
+    seed: 1,
+    separator: 0,
+  })
+  // A text that begins the stream stays.
+  expect(tokens.filter((token) => token === 'b'.charCodeAt(0)).length).toBeLessThanOrEqual(1)
+  expect(tokens.filter((token) => token === 0).length).toBeLessThanOrEqual(9)
+})
