@@ -89,7 +89,7 @@ export const SETTINGS = {
     readers: ['gateway'],
     default: 20,
     meaning:
-      'Refused requests (400 to 498) of one key, or of one client address without a valid key, that an isolate answers at once a second; it answers more after a second. 0 delays none ([limits](keys.md#limits)).',
+      'Refused requests (400 to 498) of one key, or of one client address without a valid key, that an isolate answers at once a second; it answers more after about a second. 0 delays none ([limits](keys.md#limits)).',
   },
   COPAL_ADAPTATION: {
     readers: ['gateway'],

@@ -4,10 +4,9 @@ import type { AppEnv } from '../contracts/context.ts'
 import { clientNetwork } from '../keys/unknown-key-limit.ts'
 import { storeLatest } from '../runtime/bounded-map.ts'
 
-/** Seconds of a caller's rate that it may use at once. */
-const BURST_S = 3
-/** How long a refusal is held back. */
-const HOLD_MS = 1_000
+/** How long a refusal is held back: by chance, so that clients which were refused together do not come back together. */
+const MIN_HOLD_MS = 500
+const MAX_HOLD_MS = 1_500
 /** Refusals that an isolate holds back at once; beyond it they are sent without delay. */
 const MAX_HELD = 1_024
 /** Callers whose refusals are counted; beyond it the one that was counted longest ago starts anew. */
@@ -32,14 +31,13 @@ interface Allowance {
  */
 export function paceRefusals(): MiddlewareHandler<CallerEnv> {
   const allowances = new Map<string, Allowance>()
-  /** When each refusal that is held back is sent, ascending. Not a count: an aborted request does not reach its end. */
+  /** When each refusal that is held back is sent. Not a count: an aborted request does not reach its end. */
   let held: number[] = []
 
   /** Counts a refusal, and returns whether it comes too soon. */
   const isTooSoon = (caller: string, perSecond: number, atMs: number): boolean => {
-    const burst = perSecond * BURST_S
-    const known = allowances.get(caller) ?? { left: burst, atMs }
-    const left = Math.min(burst, known.left + (perSecond * (atMs - known.atMs)) / 1_000)
+    const known = allowances.get(caller) ?? { left: perSecond, atMs }
+    const left = Math.min(perSecond, known.left + (perSecond * (atMs - known.atMs)) / 1_000)
     storeLatest(allowances, caller, { left: Math.max(0, left - 1), atMs }, MAX_CALLERS)
     return left < 1
   }
@@ -56,7 +54,8 @@ export function paceRefusals(): MiddlewareHandler<CallerEnv> {
     if (!isTooSoon(caller, deps.refusalsPerSecond, atMs)) return
     held = held.filter((untilMs) => untilMs > atMs)
     if (held.length >= MAX_HELD) return
-    held.push(atMs + HOLD_MS)
-    await new Promise((resolve) => setTimeout(resolve, HOLD_MS))
+    const holdMs = MIN_HOLD_MS + Math.random() * (MAX_HOLD_MS - MIN_HOLD_MS)
+    held.push(atMs + holdMs)
+    await new Promise((resolve) => setTimeout(resolve, holdMs))
   }
 }

@@ -71,10 +71,15 @@ export async function startWorker(options: {
   responseMs?: number
   /** False: no spans, metrics and log lines are made for a collector. */
   telemetry?: boolean
+  /** Further variables of the Worker. */
+  variables?: Record<string, string>
 }): Promise<GatewayContender> {
   const { name, root, dir, upstream, responseMs = 0, telemetry = true } = options
   const nodeId = 'bench'
-  const variables: Record<string, string> = telemetry ? { OTEL_EXPORTER_OTLP_ENDPOINT: upstream.url } : {}
+  const variables = {
+    ...(telemetry ? { OTEL_EXPORTER_OTLP_ENDPOINT: upstream.url } : {}),
+    ...options.variables,
+  }
   const gateway = await startBuiltGateway({ root, dir, variables })
   const { url, pids, adminKey } = gateway
   const stop = () => gateway.stop()

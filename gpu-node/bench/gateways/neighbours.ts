@@ -5,6 +5,7 @@ import type { Attack, AttackMessage, EndAttack } from './attack.ts'
 import { IpcChild } from './child.ts'
 import type { GatewayContender } from './contenders.ts'
 import { openLoad } from './load.ts'
+import { usageOf } from './processes.ts'
 import { percentile, ratios, turnOf } from './sample.ts'
 import { FAULT } from './texts.ts'
 
@@ -34,16 +35,25 @@ export interface NeighbourOptions {
   connections: number
 }
 
-interface Figures {
-  p50: number[]
-  p95: number[]
+/** The good tenant's response times in one measurement, and what the gateway used meanwhile. */
+interface Measurement {
+  /** Ascending. */
+  wholeMs: readonly number[]
   failed: number
-  attacked: Record<string, number>
+  /** Processor time of the gateway; undefined where there is no `/proc`. */
+  processorMs: number | undefined
+}
+
+/** The measurements of one attack, and those before each of them, without an attack. */
+interface Figures {
+  idle: Measurement[]
+  attacked: Measurement[]
+  statuses: Record<string, number>
 }
 
 /**
  * Measures the response time of a tenant that does nothing wrong, at a fixed rate, while another client attacks in one of
- * several ways, and without an attack. The attacks take turns.
+ * several ways. Before each attack it is measured without one, in the same processes.
  */
 export async function compareNeighbours(
   { gateway, schemaError }: AttackedGateway,
@@ -55,23 +65,26 @@ export async function compareNeighbours(
   const { headers, ...request } = good.request(false)
   const load = openLoad({ ...request, headers: { ...headers, ...GOOD } }, GOOD_CONNECTIONS)
   const figures = new Map(
-    attacks.map(({ name }): [string, Figures] => [name, { p50: [], p95: [], failed: 0, attacked: {} }]),
+    attacks.map(({ name }): [string, Figures] => [name, { idle: [], attacked: [], statuses: {} }]),
   )
+  const measure = async (): Promise<Measurement> => {
+    const before = usageOf(gateway.pids)
+    const { wholeMs, failed } = await load.fixedRate(GOOD_PER_SECOND, seconds)
+    const after = usageOf(gateway.pids)
+    return { wholeMs, failed, processorMs: before && after && after.processorMs - before.processorMs }
+  }
   try {
     await load.fixedRate(GOOD_PER_SECOND, seconds)
     for (let round = 0; round < rounds; round += 1) {
       for (const { name, attack } of turnOf(attacks, round)) {
         const own = figures.get(name)
-        const attacker = attack && (await startAttack(attack))
+        own?.idle.push(await measure())
+        const attacker = await startAttack(attack)
         await sleep(BEGIN_MS)
-        const { wholeMs, failed } = await load.fixedRate(GOOD_PER_SECOND, seconds)
-        const attacked = (await attacker?.stop()) ?? {}
-        if (!own) continue
-        own.p50.push(percentile(wholeMs, 0.5))
-        own.p95.push(percentile(wholeMs, 0.95))
-        own.failed += failed
-        for (const [status, count] of Object.entries(attacked))
-          own.attacked[status] = (own.attacked[status] ?? 0) + count
+        own?.attacked.push(await measure())
+        for (const [status, count] of Object.entries(await attacker.stop())) {
+          if (own) own.statuses[status] = (own.statuses[status] ?? 0) + count
+        }
         await sleep(SETTLE_MS)
       }
     }
@@ -79,26 +92,51 @@ export async function compareNeighbours(
     await load.close()
   }
   print(`\n${gateway.name}: JSON responses of a good tenant at ${GOOD_PER_SECOND}/s, ms`)
-  const idle = figures.get(attacks[0]?.name ?? '')
-  for (const [name, { p50, p95, failed, attacked }] of figures) {
-    const ratio = formatSpread(ratios(p95, idle?.p95 ?? []), '× idle', 2)
-    const statuses = Object.entries(attacked)
-      .map(([status, count]) => `${count} × ${status}`)
-      .join(', ')
-    print(
-      line(name, `p50 ${formatSpread(spread(p50), '')}; p95 ${formatSpread(spread(p95), '')}; p95 ${ratio}`),
-    )
-    if (failed > 0) print(line('', `${failed} of its requests failed`))
-    if (statuses) print(line('', `the attacker got ${statuses}`))
-  }
+  for (const [name, own] of figures) for (const text of reportOf(name, own, seconds)) print(text)
 }
 
-/** Returns the ways to attack; the first is none. */
+/** Returns lines for people: percentiles by rounds, and their ratio to those without the attack. */
+function reportOf(name: string, { idle, attacked, statuses }: Figures, seconds: number): string[] {
+  const at = (share: number) => (measured: readonly Measurement[]) =>
+    measured.map(({ wholeMs }) => percentile(wholeMs, share))
+  const [p50, p95] = [at(0.5), at(0.95)]
+  const pooled = (measured: readonly Measurement[]) =>
+    percentile(
+      measured.flatMap(({ wholeMs }) => wholeMs).toSorted((a, b) => a - b),
+      0.95,
+    )
+  const times = (measured: readonly Measurement[]) =>
+    `p50 ${formatSpread(spread(p50(measured)), '')}; p95 ${formatSpread(spread(p95(measured)), '')}`
+  const ratio = formatSpread(ratios(p95(attacked), p95(idle)), '', 2)
+  const responses = Object.values(statuses).reduce((sum, count) => sum + count, 0)
+  const failed = attacked.reduce((sum, one) => sum + one.failed, 0)
+  const used = (measured: readonly Measurement[]) =>
+    measured.reduce((sum, { processorMs = Number.NaN }) => sum + processorMs, 0)
+  const added = used(attacked) - used(idle)
+  // The attack begins before the measurement.
+  const counted = (responses * seconds) / (seconds + BEGIN_MS / 1_000)
+  const share = added / (attacked.length * seconds * 1_000)
+  return [
+    line(`before: ${name}`, times(idle)),
+    line(name, times(attacked)),
+    line('', `p95 to that before: ${ratio}by rounds, ${(pooled(attacked) / pooled(idle)).toFixed(2)} of all`),
+    line(
+      '',
+      `the attacker got ${Object.entries(statuses)
+        .map(([status, count]) => `${count} × ${status}`)
+        .join(', ')}; the gateway used ${(100 * share).toFixed(0)} % of a processor more, ` +
+        `${(added / counted).toFixed(2)} ms a response`,
+    ),
+    ...(failed > 0 ? [line('', `${failed} requests of the good tenant failed`)] : []),
+  ]
+}
+
+/** Returns the ways to attack. */
 async function attacksOn(
   gateway: GatewayContender,
   schemaError: string,
   connections: number,
-): Promise<{ name: string; attack?: Attack }[]> {
+): Promise<{ name: string; attack: Attack }[]> {
   const bad = await gateway.withKey('bad', { tenant: 'bad' })
   const limited = await gateway.withKey('limited', {
     tenant: 'limited',
@@ -124,7 +162,6 @@ async function attacksOn(
   }
   const { body: _, ...list } = generate(bad)
   return [
-    { name: 'no attack' },
     { name: 'made-up keys', attack: { ...generate(bad), randomKeys: true } },
     { name: 'a key at its limit', attack: generate(limited) },
     { name: 'lists of models', attack: { ...list, method: 'GET', path: '/v1/models' } },

@@ -6,12 +6,13 @@ import { createKey, ORIGIN } from '../support/requests/gateway-requests.ts'
 
 /** Refusals that a caller gets at once before further ones are held back. */
 const BURST = 3
-const HOLD_MS = 1_000
+/** The longest that one is held back. */
+const HOLD_MS = 1_500
 const ONE = '192.0.2.1'
 const OTHER = '192.0.2.2'
 
-/** Starts an isolate of its own, which answers one refusal a second at once. Returns the status of a request, or when it has one. */
-function startIsolate(perSecond = '1') {
+/** Starts an isolate of its own, which answers three refusals a second at once. Returns the status of a request, or when it has one. */
+function startIsolate(perSecond = String(BURST)) {
   const app = createApp()
   return (key: string, address: string) => {
     const asked = { status: 0, answer: Promise.resolve(0) }
@@ -30,7 +31,7 @@ function startIsolate(perSecond = '1') {
 beforeEach(() => void vi.useFakeTimers({ toFake: ['setTimeout', 'Date'] }))
 afterEach(() => void vi.useRealTimers())
 
-test('a client that goes on with refused requests waits a second for each, and others do not', async () => {
+test('a client that goes on with refused requests waits about a second for each, and others do not', async () => {
   const ask = startIsolate()
   for (let refused = 0; refused < BURST; refused += 1) expect(await ask('sk-made-up', ONE).answer).toBe(401)
   const held = ask('sk-made-up', ONE)
@@ -50,7 +51,6 @@ test('requests with a valid key are counted for the key, wherever they come from
   expect(held.status).toBe(0)
   await vi.advanceTimersByTimeAsync(HOLD_MS)
   expect(await held.answer).toBe(400)
-  await vi.advanceTimersByTimeAsync(BURST * 1_000)
   expect(await ask(key, ONE).answer).toBe(400)
 })
 

@@ -14,10 +14,14 @@ const REQUESTS = 15
 const ATTACKERS = 16
 /** `npm run bench -- neighbours` measures the factor; this only notices that a neighbour stalls others. */
 const MAX_FACTOR = 5
+/** Refusals a second that a client gets at once, and the shortest time for which others are held back. */
+const AT_ONCE = 20
+const MIN_HOLD_MS = 500
 
 /** Sends requests one after another to an isolate. */
 function startIsolate() {
   const app = createApp()
+  const bindings = { ...env, COPAL_REFUSALS_PER_SECOND: String(AT_ONCE) }
   return async (key: string, address: string, path = '/v1/models', body?: object) => {
     const context = createExecutionContext()
     const request = new Request(ORIGIN + path, {
@@ -25,7 +29,7 @@ function startIsolate() {
       headers: { authorization: `Bearer ${key}`, 'cf-connecting-ip': address },
       ...(body ? { body: JSON.stringify(body) } : {}),
     })
-    const response = await app.fetch(request, env, context)
+    const response = await app.fetch(request, bindings, context)
     await response.text()
     await waitOnExecutionContext(context)
     return response.status
@@ -66,6 +70,7 @@ test('a tenant is served in time while others send made-up keys, go on at their 
   }
   for (const [name, attack] of Object.entries(attacks)) {
     let attacking = true
+    const beganMs = Date.now()
     const statuses = new Map<number, number>()
     const repeat = async () => {
       while (attacking) {
@@ -80,5 +85,9 @@ test('a tenant is served in time while others send made-up keys, go on at their 
     await Promise.all(attackers)
     expect.soft(attackedMs, name).toBeLessThan(MAX_FACTOR * Math.max(idleMs, RESPONSE_MS))
     expect.soft(statuses.get(429) ?? 0, name).toBeGreaterThan(0)
+    const refused = [...statuses].reduce((sum, [status, count]) => (status < 400 ? sum : sum + count), 0)
+    const seconds = (Date.now() - beganMs) / 1_000
+    const held = ATTACKERS * (seconds / (MIN_HOLD_MS / 1_000) + 1)
+    expect.soft(refused, name).toBeLessThanOrEqual(held + AT_ONCE * (seconds + 1))
   }
 })
