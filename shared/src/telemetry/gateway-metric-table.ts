@@ -207,7 +207,7 @@ export const GATEWAY_METRICS = {
     type: 'gauge',
     unit: '{bool}',
     labels: ['model'],
-    meaning: '1 while every serving node has the mask active that nodes should serve, else 0.',
+    meaning: '1 while at least one node serves the model and all that do serve its active mask, else 0.',
   },
   maskSparsity: {
     name: 'copal.mask.sparsity',

@@ -57,7 +57,7 @@ export async function promoteOwnMask(
   if (domainVersions[domain] !== version) return undefined
   const reason = `Serves '${domain}' beside the shared ${nameOf(parent)}.`
   const decision = { kind: 'promote', verdict: 'done', reason, actor: SERVICE_ACTOR } as const
-  return { event: 'converged', patch: {}, decision }
+  return { event: 'promoted', patch: {}, decision }
 }
 
 /**

@@ -44,7 +44,7 @@ export async function promote(deps: StepDeps, update: UpdateRow): Promise<StepOu
   const failed = failedNodes(nodes, version).length > 0 ? ` ${loadError(nodes, version)}` : ''
   const reason = `Active; ${serving.length} of ${nodes.length} live nodes serve it.${failed}`
   const decision = { kind: 'promote', verdict: 'done', reason, actor: SERVICE_ACTOR } as const
-  return { event: 'converged', patch: {}, decision }
+  return { event: 'promoted', patch: {}, decision }
 }
 
 /** The mask was compared with its parent alone. An operator who forces it knows what is active. */

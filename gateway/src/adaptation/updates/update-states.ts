@@ -16,8 +16,8 @@ export type UpdateEvent =
   | 'reselected'
   /** An operator activates a mask that the gate rejected. */
   | 'forced'
-  /** The mask is active and the nodes serve it. */
-  | 'converged'
+  /** The mask is active, and nodes serve it. */
+  | 'promoted'
   /** The mask served as a canary or was active, and was rolled back. */
   | 'rolled_back'
   /** A mask that was rolled back is active again. */
@@ -48,7 +48,7 @@ const TRANSITIONS: Record<UpdateState, Partial<Record<UpdateEvent, UpdateState>>
   confirming: { ...WORKING, canary_started: 'canary', approved: 'promoting' },
   canary: { ...WORKING, approved: 'promoting', rolled_back: 'rolled_back' },
   // From here on the mask may be active. Once a node serves it, it can only be rolled back.
-  promoting: { ...WORKING, converged: 'promoted', rolled_back: 'rolled_back' },
+  promoting: { ...WORKING, promoted: 'promoted', rolled_back: 'rolled_back' },
   promoted: { rolled_back: 'rolled_back' },
   rolled_back: { reinstated: 'promoted' },
   failed: { forced: 'promoting' },

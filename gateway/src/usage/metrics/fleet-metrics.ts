@@ -2,6 +2,7 @@ import type { MetricFamily, Sample } from '@copal/shared/telemetry/family.ts'
 import { GATEWAY_METRICS, type GatewayMetricName } from '@copal/shared/telemetry/gateway-metric-table.ts'
 import type { FleetSnapshot, NodeView } from '../../contracts/node-view.ts'
 import type { ModelRow } from '../../storage/db/queries/model-queries.ts'
+import { hasConverged } from '../../fleet/client/node-entry.ts'
 import { VERSION } from '../../runtime/version.ts'
 import { versionsInForce } from './label-bounds.ts'
 import type { MetricSamples } from './metric-samples.ts'
@@ -18,9 +19,7 @@ export function fleetSamples(models: readonly ModelRow[], { nodes }: FleetSnapsh
   return {
     nodesAlive: perModel((_, own) => own.filter(({ alive }) => alive).length),
     modelActiveVersion: perModel(({ activeVersion }) => activeVersion),
-    modelConverged: perModel(({ activeVersion }, own) =>
-      own.every((node) => !node.serving || node.activeVersion === activeVersion) ? 1 : 0,
-    ),
+    modelConverged: perModel((model, own) => (hasConverged(own, model) ? 1 : 0)),
     nodeLeases: perNode(({ leases }) => leases),
     nodeRequestsRunning: perNode(({ running }) => running),
     nodeRequestsWaiting: perNode(({ waiting }) => waiting),

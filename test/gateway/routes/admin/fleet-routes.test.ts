@@ -11,6 +11,7 @@ import {
   sendHeartbeat,
   createKey,
   errorOf,
+  get,
   post,
   receiptOf,
   signedPost,
@@ -53,6 +54,7 @@ test('a drained node finishes its requests, gets no new ones across heartbeats a
   const { nodes, models } = await adminJson<StatusReport>('GET', '/status')
   expect(nodes.find((each) => each.id === 'drained-1')).toMatchObject({ drained_by_operator: true })
   expect(models.find((model) => model.id === 'drained')).toMatchObject({ converged: false })
+  expect(await (await get('/metrics')).text()).toContain('copal_model_converged{model="drained"} 0\n')
   expect(await adminJson<NodeEntry>('DELETE', '/nodes/drained-1/drain')).toMatchObject({
     draining: false,
     drained_by_operator: false,
