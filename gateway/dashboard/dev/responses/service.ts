@@ -20,5 +20,7 @@ export const domainsOf = (count: number): typeof DOMAINS =>
     (_, index) => DOMAINS[index] ?? { name: `domain-${index + 1}`, share: 0.001, gap: 0.03 },
   )
 
-/** A time before now, ISO 8601; after now if `minutes` is negative. */
-export const ago = (minutes: number) => new Date(Date.now() - minutes * 60_000).toISOString()
+const STARTED_MS = Date.now()
+
+/** A time before the server started, ISO 8601; after it if `minutes` is negative. */
+export const ago = (minutes: number) => new Date(STARTED_MS - minutes * 60_000).toISOString()

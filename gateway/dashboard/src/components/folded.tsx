@@ -1,14 +1,16 @@
-import { useEffect, useRef, useState } from 'preact/hooks'
+import { useLayoutEffect, useRef, useState } from 'preact/hooks'
 
 /** A text that shows its first two lines, and the others on request. */
 export function Folded({ text }: { text: string }) {
   const paragraph = useRef<HTMLParagraphElement>(null)
   const [isOpen, setOpen] = useState(false)
   const [isLong, setLong] = useState(false)
-  useEffect(() => {
+  // Before the text is painted, so that the button does not move what is below.
+  useLayoutEffect(() => {
     const element = paragraph.current
     if (!element || isOpen) return undefined
     const measure = () => setLong(element.scrollHeight > element.clientHeight + 1)
+    measure()
     const resizing = new ResizeObserver(measure)
     resizing.observe(element)
     return () => resizing.disconnect()

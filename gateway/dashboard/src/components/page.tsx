@@ -1,5 +1,6 @@
 import type { ComponentChildren } from 'preact'
 import { useEffect, useRef } from 'preact/hooks'
+import type { Resource } from '../data/resource.ts'
 import { useNavigation } from '../navigation/navigation.tsx'
 
 interface PageProps {
@@ -51,6 +52,15 @@ export function SentencePlace() {
       <span class="visually-hidden">Loading</span>
     </p>
   )
+}
+
+/** The sentence of a resource; its place while the resource loads, so that nothing moves when it comes. */
+export function sentenceWhenLoaded<T>(
+  { value, error }: Pick<Resource<T>, 'value' | 'error'>,
+  sentence: (value: T) => ComponentChildren,
+): ComponentChildren {
+  if (value !== undefined) return sentence(value)
+  return error ? undefined : <SentencePlace />
 }
 
 interface SectionProps {

@@ -2,7 +2,7 @@ import { useEffect, useMemo, useState } from 'preact/hooks'
 import type { AuditEntry } from '@copal/shared/wire/admin-audit.ts'
 import { Loaded } from '../../components/loaded.tsx'
 import { Empty } from '../../components/notices.tsx'
-import { Page, Section } from '../../components/page.tsx'
+import { Page, Section, sentenceWhenLoaded } from '../../components/page.tsx'
 import { Status } from '../../components/status.tsx'
 import { Table, type Column } from '../../components/table.tsx'
 import { Time } from '../../components/time.tsx'
@@ -33,7 +33,12 @@ export function AuditPage() {
     ...(target === undefined ? [] : [{ name: 'target', text: `about ${target}` }]),
   ]
   return (
-    <Page title="Audit" sentence={entries && <p>{sentenceOf(entries, next != null)}</p>}>
+    <Page
+      title="Audit"
+      sentence={sentenceWhenLoaded(newest, () => (
+        <p>{sentenceOf(entries ?? [], next != null)}</p>
+      ))}
+    >
       <VerifyChain />
       <Section title="Entries">
         {filters.length > 0 && (

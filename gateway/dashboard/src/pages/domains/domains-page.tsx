@@ -49,7 +49,13 @@ function AllDomains() {
         </Section>
         <Section title="All domains">
           <Loaded resource={list} skeleton={<Skeleton lines={24} />}>
-            {() => <DomainsTable rows={rows} readsAll isDense={overview.value?.model.active_version === 0} />}
+            {() =>
+              hasCome(overview) ? (
+                <DomainsTable rows={rows} readsAll isDense={overview.value?.model.active_version === 0} />
+              ) : (
+                <Skeleton lines={24} />
+              )
+            }
           </Loaded>
         </Section>
         <Section title="Found in the traffic" note="similar texts without a domain">

@@ -1,7 +1,7 @@
 import { useState } from 'preact/hooks'
 import type { CreatedKey } from '@copal/shared/wire/admin-keys.ts'
 import { Choice } from '../../components/fields.tsx'
-import { Page } from '../../components/page.tsx'
+import { Page, sentenceWhenLoaded } from '../../components/page.tsx'
 import { useResource } from '../../data/data.tsx'
 import * as endpoints from '../../data/endpoints.ts'
 import { useNavigation } from '../../navigation/navigation.tsx'
@@ -40,7 +40,9 @@ export function KeysPage() {
   return (
     <Page
       title="Keys"
-      sentence={keys.value && <p>{keysSentence(keys.value.data, rows, Date.now())}</p>}
+      sentence={sentenceWhenLoaded(keys, ({ data }) => (
+        <p>{keysSentence(data, rows, Date.now())}</p>
+      ))}
       actions={
         mayChange && (
           <>

@@ -5,7 +5,7 @@ import { Loaded } from '../../components/loaded.tsx'
 import { Empty, Skeleton } from '../../components/notices.tsx'
 import { MaskLink } from '../../components/mask-link.tsx'
 import { Num } from '../../components/num.tsx'
-import { Page, Section } from '../../components/page.tsx'
+import { Page, Section, sentenceWhenLoaded } from '../../components/page.tsx'
 import { Status } from '../../components/status.tsx'
 import { Table, type Column } from '../../components/table.tsx'
 import { Time } from '../../components/time.tsx'
@@ -40,7 +40,10 @@ export function MaskPage({ params }: { params: PathParams }) {
     <Page
       title={maskNameFirst(version)}
       above={<Link to="/masks">Masks</Link>}
-      sentence={mask && <p>{maskSentence(mask, stateOfMask(mask, update))}</p>}
+      sentence={sentenceWhenLoaded(
+        masks,
+        () => mask && <p>{maskSentence(mask, stateOfMask(mask, update))}</p>,
+      )}
       actions={mask && <MaskActions mask={mask} masks={masks.value?.data ?? []} status={status.value} />}
     >
       <Loaded resource={masks}>

@@ -1,14 +1,15 @@
 import { useMemo, useState } from 'preact/hooks'
 import type { MaskEntry, UpdateEntry } from '@copal/shared/wire/admin.ts'
 import { Loaded } from '../../components/loaded.tsx'
-import { Empty } from '../../components/notices.tsx'
+import { Empty, Skeleton } from '../../components/notices.tsx'
 import { Num } from '../../components/num.tsx'
-import { Page, Section } from '../../components/page.tsx'
+import { Page, Section, sentenceWhenLoaded } from '../../components/page.tsx'
 import { Headings, type Heading } from '../../components/plain-table.tsx'
 import { Status } from '../../components/status.tsx'
 import { Time } from '../../components/time.tsx'
 import { useResource } from '../../data/data.tsx'
 import * as endpoints from '../../data/endpoints.ts'
+import { hasCome } from '../../data/resource.ts'
 import { maskName } from '../../format/mask-names.ts'
 import { formatBytes, formatShare } from '../../format/numbers.ts'
 import { Link } from '../../navigation/link.tsx'
@@ -45,7 +46,9 @@ export function MasksPage() {
   return (
     <Page
       title="Masks"
-      sentence={list && <p>{masksSentence(list, active)}</p>}
+      sentence={sentenceWhenLoaded(masks, ({ data }) => (
+        <p>{masksSentence(data, active)}</p>
+      ))}
       actions={
         list &&
         current &&
@@ -74,6 +77,8 @@ export function MasksPage() {
                   The first <Link to="/updates">update</Link> selects one from the texts of your domains.
                 </p>
               </Empty>
+            ) : !hasCome(status) || !hasCome(updates) ? (
+              <Skeleton lines={12} />
             ) : (
               <LineageTable
                 masks={data}

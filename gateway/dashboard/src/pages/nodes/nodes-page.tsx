@@ -7,7 +7,7 @@ import { LoadedTogether } from '../../components/loaded-together.tsx'
 import { Empty, Skeleton } from '../../components/notices.tsx'
 import { MaskLink } from '../../components/mask-link.tsx'
 import { Num } from '../../components/num.tsx'
-import { Page, Section } from '../../components/page.tsx'
+import { Page, Section, sentenceWhenLoaded } from '../../components/page.tsx'
 import { Status } from '../../components/status.tsx'
 import { Table, type Column } from '../../components/table.tsx'
 import { Time } from '../../components/time.tsx'
@@ -35,12 +35,16 @@ export function NodesPage() {
   const probes = useResource(endpoints.probes(model), 30_000)
   const { may_change: mayChange } = useSession()
   const wanted = useNavigation().query.get('q') ?? undefined
-  const nodes = status.value?.nodes
   const active = status.value?.models.find(
     ({ id }) => id === (model ?? status.value?.models[0]?.id),
   )?.active_version
   return (
-    <Page title="Fleet" sentence={nodes && <p>{fleetSentence(nodes, active)}</p>}>
+    <Page
+      title="Fleet"
+      sentence={sentenceWhenLoaded(status, ({ nodes: all }) => (
+        <p>{fleetSentence(all, active)}</p>
+      ))}
+    >
       {!hasCome(status) ? (
         <div class="page-place">
           <Skeleton lines={8} />

@@ -4,7 +4,7 @@ import { Facts } from '../../components/facts.tsx'
 import { Loaded } from '../../components/loaded.tsx'
 import { MaskLink } from '../../components/mask-link.tsx'
 import { Empty, Skeleton } from '../../components/notices.tsx'
-import { Page, Section } from '../../components/page.tsx'
+import { Page, Section, sentenceWhenLoaded } from '../../components/page.tsx'
 import { Status } from '../../components/status.tsx'
 import { Time } from '../../components/time.tsx'
 import { useClient, useResource } from '../../data/data.tsx'
@@ -36,7 +36,9 @@ export function UpdatePage({ params }: { params: PathParams }) {
     <Page
       title={value ? `Update of ${listNames(value.domains)}` : 'Update'}
       above={<Link to="/updates">Updates</Link>}
-      sentence={value && <UpdateSentence update={value} />}
+      sentence={sentenceWhenLoaded(update, (found) => (
+        <UpdateSentence update={found} />
+      ))}
       actions={value && <UpdateActions update={value} />}
     >
       <Loaded resource={update} missing={<Empty title={`There is no update ${id}.`} />}>

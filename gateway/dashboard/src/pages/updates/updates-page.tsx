@@ -5,7 +5,7 @@ import { MaskLink } from '../../components/mask-link.tsx'
 import { LoadedTogether } from '../../components/loaded-together.tsx'
 import { Empty, Skeleton } from '../../components/notices.tsx'
 import { LossDifference, Num } from '../../components/num.tsx'
-import { Page, Section } from '../../components/page.tsx'
+import { Page, Section, sentenceWhenLoaded } from '../../components/page.tsx'
 import { Status } from '../../components/status.tsx'
 import { Table, type Column } from '../../components/table.tsx'
 import { Time } from '../../components/time.tsx'
@@ -44,22 +44,20 @@ export function UpdatesPage() {
   const current = running.value ?? own?.find(({ id }) => id === runningId)
   const last = own && lastEnded(own)
   // Sections are drawn at once, so that none of them moves when another one comes.
-  const isPlaced = hasCome(updates) && (runningId === undefined || hasCome(running))
+  const isPlaced = hasCome(updates) && hasCome(triggers) && (runningId === undefined || hasCome(running))
   return (
     <Page
       title="Updates"
-      sentence={
-        own && (
-          <p>
-            {current
-              ? runningSentence(current, jobSecondsLeft(current, now))
-              : last
-                ? `Nothing runs. ${endedSentence(last)}`
-                : 'There was no update yet.'}{' '}
-            {triggers.value && nextSentence(triggers.value, current !== undefined)}
-          </p>
-        )
-      }
+      sentence={sentenceWhenLoaded(isPlaced ? updates : { ...updates, value: undefined }, () => (
+        <p>
+          {current
+            ? runningSentence(current, jobSecondsLeft(current, now))
+            : last
+              ? `Nothing runs. ${endedSentence(last)}`
+              : 'There was no update yet.'}{' '}
+          {triggers.value && nextSentence(triggers.value, current !== undefined)}
+        </p>
+      ))}
       actions={mayChange && <StartUpdateButton isRunning={runningId !== undefined} model={model} />}
     >
       {!isPlaced ? (
