@@ -51,6 +51,7 @@ export const DASHBOARD_OPERATIONS: readonly Operation[] = [
     summary:
       'Makes a link that opens the dashboard signed in as the admin key, once, within five minutes. A session cannot make one.',
     key: 'operator',
+    refusesSession: true,
     response: named('DashboardLink', dashboardLink),
     status: 201,
   },

@@ -30,7 +30,7 @@ dd{margin:0}
 table{border-collapse:collapse;margin:12px 0}
 th,td{text-align:left;vertical-align:top;padding:6px 16px 6px 0;border-bottom:1px solid var(--rule);overflow-wrap:normal}th{font-weight:600}
 .wide{overflow-x:auto}
-@media(max-width:40rem){dl>div{grid-template-columns:1fr}}
+@media(max-width:40rem){dl>div{grid-template-columns:1fr}thead{display:none}table,tbody{display:block}tr{display:flex;flex-wrap:wrap;gap:0 12px;padding:8px 0;border-bottom:1px solid var(--rule)}td{padding:0;border:0;overflow-wrap:anywhere}td:last-child{flex-basis:100%}}
 `
 
 /** The values of the example request at the top of the page. */
@@ -149,7 +149,7 @@ function row(
   const description = of.description ?? (typeof own === 'string' ? own : '')
   const need = of.isRequired ? ' <strong>required</strong>' : ''
   const note = of.note ? ` <span class="soft">${escape(of.note)}</span>` : ''
-  const type = `<span class="soft">${escape(fieldType(of.schema))}</span>`
+  const type = `<span class="soft">${escape(fieldType(of.schema))}${description === '' ? '' : '.'}</span>`
   return `<div><dt><code>${escape(name)}</code>${note}${need}</dt><dd>${type} ${prose(description)}</dd></div>`
 }
 

@@ -1,5 +1,4 @@
 import { safeParse } from 'zod/v4/core'
-import { CSRF_HEADER, SESSION_COOKIE } from '@copal/shared/wire/admin-session.ts'
 import { VERSION } from '../runtime/version.ts'
 import { errorResponse } from './response-schemas.ts'
 import { streamEventSchema } from './stream-events.ts'
@@ -8,12 +7,13 @@ import { RESPONSE_HEADERS, REQUEST_HEADERS, type HeaderField } from './headers.t
 import type { NamedSchema, Operation } from './operation.ts'
 import { OPERATIONS } from './operations.ts'
 import { schemaOf, type JsonSchema } from './openapi-schema.ts'
+import { DEFAULT_SECURITY, SECURITY_SCHEMES, securityOf, type SecurityRequirements } from './security.ts'
 
 /** The parts of an OpenAPI 3.1 document that this service uses. */
 export interface OpenApiDocument {
   openapi: '3.1.0'
   info: { title: string; version: string; description: string }
-  security: Record<string, string[]>[]
+  security: SecurityRequirements
   tags: { name: string }[]
   paths: Record<string, Record<string, DescribedOperation>>
   components: {
@@ -42,7 +42,7 @@ export interface DescribedOperation {
   tags: string[]
   summary: string
   description: string
-  security?: Record<string, string[]>[]
+  security: SecurityRequirements
   parameters: Parameter[]
   requestBody?: { required: boolean; content: object }
   /** Responses by status; errors refer to the document's components. */
@@ -60,7 +60,7 @@ export function createDocument(): OpenApiDocument {
   return {
     openapi: '3.1.0',
     info: { title: 'copal', version: VERSION, description: DESCRIPTION },
-    security: [{ key: [] }],
+    security: DEFAULT_SECURITY,
     tags: [...new Set(OPERATIONS.map(({ tag }) => tag))].map((name) => ({ name })),
     paths,
     components: {
@@ -70,15 +70,7 @@ export function createDocument(): OpenApiDocument {
           errorResponsesOf(operation).map(({ name, response }) => [name, response]),
         ),
       ),
-      securitySchemes: {
-        key: { type: 'http', scheme: 'bearer', description: 'An API key, or the admin key.' },
-        session: {
-          type: 'apiKey',
-          in: 'cookie',
-          name: SESSION_COOKIE,
-          description: `A session of the dashboard, in place of a bearer token. What may change something also needs the header \`${CSRF_HEADER}\`.`,
-        },
-      },
+      securitySchemes: SECURITY_SCHEMES,
     },
   }
 }
@@ -97,7 +89,7 @@ function schemas(): OpenApiDocument['components']['schemas'] {
 }
 
 function describe(operation: Operation): DescribedOperation {
-  const { id, tag, summary, key, body, takesFile, response, status = 200, streams } = operation
+  const { id, tag, summary, body, takesFile, response, status = 200, streams } = operation
   const isInference = isGeneration(operation)
   const headers = isInference ? RESPONSE_HEADERS : operation.headers
   const content =
@@ -109,8 +101,7 @@ function describe(operation: Operation): DescribedOperation {
     tags: [tag],
     summary,
     description: keyRequirement(operation),
-    ...(key === 'none' ? { security: [] } : {}),
-    ...(key === 'session' ? { security: [{ session: [] }] } : {}),
+    security: securityOf(operation),
     parameters: [
       ...pathParameters(operation),
       ...queryParameters(operation),

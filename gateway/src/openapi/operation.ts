@@ -19,6 +19,8 @@ export interface Operation {
   summary: string
   /** The key that the operation requires; `session`: the cookie of a session of the dashboard. */
   key: 'inference' | 'read-metrics' | 'admin' | 'operator' | 'session' | 'none'
+  /** The operation refuses the session of the dashboard and needs the key itself. */
+  refusesSession?: true
   /** Schemas of the path parameters that do not accept every text. */
   params?: Record<string, $ZodType>
   /** Descriptions of the query parameters that accept every text. */
