@@ -35,7 +35,7 @@ let legal: DatasetFile
 let sea: DatasetFile
 
 beforeAll(async () => {
-  tiny = await openTinyModel({ layers: 2, intermediateSize: 200 })
+  tiny = await openTinyModel({ layers: 2, intermediateSize: 72 })
   tiny.model.layerSensitivity = layerSensitivityOf(tiny.model, [0.2, 0.1])
   tiny.model.rowSensitivity = rowSensitivityOf(tiny.model)
   legal = await writeWordsDataset(tiny.dir, 'legal', 1)

@@ -99,6 +99,23 @@ function createNode() {
   }
 }
 
+type CalibratedByOne = Awaited<ReturnType<ReturnType<typeof createNode>['run']>>
+let calibrated: { result: CalibratedByOne; artifacts: ReadonlyMap<string, Uint8Array> } | undefined
+
+/**
+ * Returns a dataset and what a node stored at the gateway that calibrated it alone. The node runs in the first test;
+ * later ones get copies of its artifacts.
+ */
+async function calibratedByOneNode() {
+  const a = dataset('legal', 1)
+  calibrated ??= {
+    result: await createNode().run(jobOf([a], [])),
+    artifacts: new Map(gateway.artifacts),
+  }
+  for (const [key, bytes] of calibrated.artifacts) gateway.artifacts.set(key, bytes)
+  return { a, ...calibrated.result }
+}
+
 const mask = (sha256: string) => gateway.artifacts.get(`masks/${sha256}`)
 
 test('a second node with an empty home gets the mask of the first without one calibration pass', async () => {
@@ -152,8 +169,8 @@ test('a node that joins after texts have expired gets the same mask from merged 
 })
 
 test('a job whose expired texts have no usable statistics fails, and calibrates nothing', async () => {
-  const [a, c] = [dataset('legal', 1), dataset('sea', 3)]
-  const { stored } = await createNode().run(jobOf([a], []))
+  const { a, stored } = await calibratedByOneNode()
+  const c = dataset('sea', 3)
   gateway.artifacts.delete(`datasets/${a.sha256}`)
   const expired = { ...a, expired: true }
   const message = "The texts of a dataset of domain 'legal' have expired"
@@ -167,8 +184,7 @@ test('a job whose expired texts have no usable statistics fails, and calibrates 
 })
 
 test('a new part is stored in pieces before the job is done, with one file for each piece and the manifest last', async () => {
-  const a = dataset('legal', 1)
-  const { stored } = await createNode().run(jobOf([a], []))
+  const { a, stored } = await calibratedByOneNode()
   const [ref] = stored as [StatisticsRef]
   expect(ref).toMatchObject({ domain: 'legal', datasets: [a.sha256] })
   const files = [...gateway.artifacts].filter(([key]) => key.startsWith(`statistics/${ref.artifact}/`))
@@ -204,8 +220,7 @@ test.each<[string, (files: [string, Uint8Array][]) => void]>([
     },
   ],
 ])('stored statistics that are %s are calibrated from the text', async (_, damage) => {
-  const a = dataset('legal', 1)
-  const expected = await createNode().run(jobOf([a], []))
+  const { a, ...expected } = await calibratedByOneNode()
   damage([...gateway.artifacts].filter(([key]) => key.startsWith('statistics/')))
   const node = createNode()
   const result = await node.run(jobOf([a], [], { statistics: expected.stored }))
@@ -219,8 +234,8 @@ test.each<[string, (files: [string, Uint8Array][]) => void]>([
 })
 
 test('statistics of other texts, or without what the method reads, are not used', async () => {
-  const [a, b] = [dataset('legal', 1), dataset('legal', 2)]
-  const { stored } = await createNode().run(jobOf([a], []))
+  const { a, stored } = await calibratedByOneNode()
+  const b = dataset('legal', 2)
   const relabelled = stored.map((ref) => ({ ...ref, datasets: [b.sha256] }))
   const other = await createNode().run(jobOf([b], [], { statistics: relabelled }))
   expect(other.passes).toEqual(['legal'])
@@ -250,8 +265,8 @@ test('a gateway that cannot store statistics does not fail the job', async () =>
 })
 
 test('a mask is compared with that of another node', async () => {
-  const [a, b] = [dataset('legal', 1), dataset('sea', 2)]
-  const one = await createNode().run(jobOf([a], []))
+  const { a, ...one } = await calibratedByOneNode()
+  const b = dataset('sea', 2)
   expect(one.agreement).toBeUndefined()
   const same = await createNode().run(jobOf([a], [], { compareWith: one.maskSha256 }))
   expect(same.agreement).toBe(1)
