@@ -1,58 +1,118 @@
 /** The page on poison quotes its measurement, and what one key moves is small. */
 import { expect, test } from 'vitest'
-import { readText, tableWith } from './markdown.ts'
+import { readText, ROOT } from './markdown.ts'
 
 const PAGE = 'docs/measurements/poison.md'
 /** Most that poison may move the perplexity of the domain's next mask by. */
 const MAX_MOVE = 0.01
+const UPDATE = 'npx vitest run --project unit test/docs/poison.test.ts --update'
+/** Quantiles of Student's t for intervals of 95 %, by degrees of freedom. */
+const T_QUANTILES: Readonly<Record<number, number>> = {
+  1: 12.706,
+  2: 4.303,
+  3: 3.182,
+  4: 2.776,
+  5: 2.571,
+  6: 2.447,
+  7: 2.365,
+}
 
+interface Draw {
+  draw: number
+  share: number
+  /** Null in the first measurement. */
+  token_share: number | null
+  review: number
+  perplexity: number
+}
 interface Row {
   poison: string | null
   sender: string | null
-  described: boolean
   requests: number
-  draws: {
-    seed: string
-    share: number
-    share_before: number
-    review: number
-    perplexity: number
-    perplexity_before: number | null
-  }[]
+  draws: Draw[]
 }
 const { rows } = JSON.parse(readText('docs/results/poison/poison.json')) as { rows: Row[] }
-const clean = new Map(rows.find(({ poison }) => poison === null)?.draws.map((draw) => [draw.seed, draw]))
+const clean = new Map(rows.find(({ poison }) => poison === null)?.draws.map((one) => [one.draw, one]))
+
+/** Returns the log ratio of each draw to the perplexity of the same draw without poison. */
+function moves({ draws }: Row): number[] {
+  return draws.map(({ draw, perplexity }) => Math.log(perplexity / (clean.get(draw)?.perplexity ?? 0)))
+}
+
+const meanOf = (values: readonly number[]) => values.reduce((sum, value) => sum + value, 0) / values.length
+
+/** Returns the half width of the interval of 95 % of the mean of values; undefined for one value. */
+function halfWidth(values: readonly number[]): number | undefined {
+  if (values.length < 2) return undefined
+  const quantile = T_QUANTILES[values.length - 1]
+  if (quantile === undefined) throw new Error(`Add the quantile for ${values.length} draws.`)
+  const mean = meanOf(values)
+  const squares = values.reduce((sum, value) => sum + (value - mean) ** 2, 0)
+  return quantile * Math.sqrt(squares / (values.length - 1) / values.length)
+}
+
 const percent = (share: number) => `${(share * 100).toFixed(1)} %`
+const signed = (share: number) => {
+  const text = (share * 100).toFixed(2)
+  return Number(text) === 0 ? '0.00' : share > 0 ? `+${text}` : text
+}
+const range = (values: readonly string[]) => [...new Set(values)].join(', ')
 
-test('30 % of the requests, by one key, move the perplexity of the next mask by less than 1 %', () => {
-  const described = rows.filter(({ sender, described: isDescribed }) => sender === 'one key' && isDescribed)
-  expect(new Set(described.map(({ poison }) => poison))).toEqual(
-    new Set(['random tokens', 'one repeated text', '16 KB texts']),
+test.each(['random tokens', 'one repeated text', '16 KB texts'])(
+  'a key that sends three in ten requests as %s moves the perplexity of the next mask by less than a hundredth',
+  (poison) => {
+    const row = rows.find((one) => one.poison === poison && one.sender === 'one key')
+    if (!row) throw new Error('it was not measured')
+    expect(row.requests).toBeCloseTo(0.3, 2)
+    for (const { share } of row.draws) expect(share).toBeLessThanOrEqual(0.1)
+    // One draw has no interval; the page says so.
+    const half = halfWidth(moves(row)) ?? 0
+    expect(Math.abs(meanOf(moves(row))) + half).toBeLessThan(MAX_MOVE)
+  },
+)
+
+test(`the table of ${PAGE} is that of the measurement (to update it: ${UPDATE})`, async () => {
+  const page = readText(PAGE)
+  const updated = page.replace(
+    /<!-- poison -->\n[\s\S]*?<!-- end -->/,
+    `<!-- poison -->\n${renderTable()}<!-- end -->`,
   )
-  for (const { requests, draws } of described) {
-    expect(requests).toBeCloseTo(0.3, 2)
-    for (const { seed, perplexity, share } of draws) {
-      expect(share).toBeLessThanOrEqual(0.1)
-      expect(Math.abs(perplexity / (clean.get(seed)?.perplexity ?? 0) - 1)).toBeLessThan(MAX_MOVE)
-    }
-  }
+  expect(page).toContain('<!-- poison -->')
+  await expect(updated).toMatchFileSnapshot(`${ROOT}/${PAGE}`)
 })
 
-test(`the table of ${PAGE} is that of the measurement`, () => {
-  expect(tableWith(readText(PAGE), 'Poison', 'Perplexity before').rows).toEqual(
-    rows.flatMap(({ poison, sender, described, requests, draws }) =>
-      draws.map((draw) => [
-        poison ?? 'none',
-        sender ?? '–',
-        draw.seed,
-        described ? 'yes' : 'no',
-        percent(requests),
-        percent(draw.share_before),
-        percent(draw.share),
-        String(draw.review),
-        draw.perplexity_before === null ? '–' : draw.perplexity_before.toFixed(2),
-        draw.perplexity.toFixed(2),
-      ]),
-    ),
-  )
-})
+function renderTable(): string {
+  const header = [
+    'Poison',
+    'Sender',
+    'Of requests',
+    'Of characters',
+    'Of tokens',
+    'Set aside',
+    'Draws',
+    'Moves perplexity by',
+  ]
+  const lines = [
+    header,
+    header.map(() => '---'),
+    ...rows.filter(({ poison }) => poison !== null).map(cellsOf),
+  ]
+  return lines.map((cells) => `| ${cells.join(' | ')} |\n`).join('')
+}
+
+function cellsOf(row: Row): string[] {
+  const { poison, sender, requests, draws } = row
+  const mean = meanOf(moves(row))
+  const half = halfWidth(moves(row))
+  const interval = half === undefined ? '' : ` (${signed(mean - half)} to ${signed(mean + half)})`
+  return [
+    poison ?? '',
+    sender ?? '',
+    percent(requests),
+    range(draws.map(({ share }) => percent(share))),
+    range(draws.map(({ token_share: share }) => (share === null ? '–' : percent(share)))),
+    range(draws.map(({ review }) => String(review))),
+    String(draws.length),
+    `${signed(mean)} %${interval}`,
+  ]
+}

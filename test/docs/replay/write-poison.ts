@@ -1,9 +1,10 @@
 /**
- * Writes `docs/results/poison/poison.json`: `node test/docs/replay/write-poison.ts [folder for statistics]`. It draws the texts
- * of an update by the code of the reservoir, selects a mask from them, and evaluates it on held-out text of the domain.
+ * Writes `docs/results/poison/poison.json`: `node test/docs/replay/write-poison.ts [folder for statistics] [number of draws]`.
+ * It draws the texts of an update by the code of the reservoir, selects a mask from them, and evaluates it on held-out text of
+ * the domain: for each draw of ordinary traffic once without poison, and once with each kind of it.
  */
 import { createHash } from 'node:crypto'
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs'
+import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs'
 import { homedir, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { openModel } from '../../../gpu-node/src/model/open-model.ts'
@@ -19,7 +20,6 @@ import {
   poisonCount,
   poisonShare,
   poisonTexts,
-  takenBefore,
   takenTexts,
   SAMPLES,
   type Poison,
@@ -27,7 +27,7 @@ import {
   type Sender,
 } from './poison-traffic.ts'
 
-const METHOD = process.argv[3] ?? 'continual-wanda+swaps'
+const METHOD = 'continual-wanda+swaps'
 const WINDOW_TOKENS = 512
 const WINDOWS = 16
 /** As many tokens of a text as a node describes. */
@@ -35,46 +35,59 @@ const DESCRIBED_TOKENS = 128
 
 const read = (path: string) => readFileSync(join(ROOT, path), 'utf8')
 const work = process.argv[2] ?? mkdtempSync(join(tmpdir(), 'copal-poison-'))
+const draws = Number(process.argv[3] ?? 6)
 mkdirSync(work, { recursive: true })
 const model = await openModel(DEFAULT_MODEL, { cacheDir: join(homedir(), '.cache', 'copal') })
 const backend = createSparseBackend({ addon: loadNative(), threads: 2, kvTokens: 0, ownTokens: 4096 })
 
-/** Returns the mean dense loss of the beginning of each text. */
-async function describe(texts: readonly string[]): Promise<{ text: string; nllMean: number }[]> {
-  const path = join(work, `${createHash('sha256').update(texts.join('\0')).digest('hex')}.losses.json`)
-  if (existsSync(path)) return JSON.parse(readFileSync(path, 'utf8')) as { text: string; nllMean: number }[]
-  const unique = [...new Set(texts)]
-  const sources = await Promise.all(
-    unique.map((text) => cutWindows({ texts: [text.slice(0, 1024)] }, model.codec, DESCRIBED_TOKENS, 1)),
+/** Returns known values by a key. They are in a file, so that a run can be continued. */
+function openCache(name: string): { get(key: string, compute: () => Promise<number>): Promise<number> } {
+  const path = join(work, name)
+  const known = new Map<string, number>(
+    existsSync(path) ? (JSON.parse(readFileSync(path, 'utf8')) as [string, number][]) : [],
   )
-  const losses = new Map<string, number>()
-  for await (const { nllMean } of evaluateWindows(backend, { model, version: 0, maskPath: null }, sources))
-    losses.set(unique[losses.size] ?? '', nllMean)
-  const described = texts.map((text) => ({ text, nllMean: losses.get(text) ?? 0 }))
-  writeFileSync(path, JSON.stringify(described))
+  return {
+    async get(key, compute) {
+      const value = known.get(key) ?? (await compute())
+      if (known.has(key)) return value
+      known.set(key, value)
+      writeFileSync(path, JSON.stringify([...known]))
+      return value
+    },
+  }
+}
+const losses = openCache('losses.json')
+const perplexities = openCache('perplexities.json')
+const hashOf = (text: string) => createHash('sha256').update(text).digest('hex')
+
+/** Returns the mean dense loss of the beginning of each text. */
+async function describe(texts: readonly string[]): Promise<number[]> {
+  const described: number[] = []
+  for (const text of texts) {
+    described.push(
+      await losses.get(hashOf(text), async () => {
+        const windows = await cutWindows({ texts: [text] }, model.codec, DESCRIBED_TOKENS, 1)
+        for await (const { nllMean } of evaluateWindows(backend, { model, version: 0, maskPath: null }, [
+          windows,
+        ]))
+          return nllMean
+        throw new Error('nothing was evaluated')
+      }),
+    )
+  }
   return described
 }
-
-/** By the hash of the texts that a mask was selected from. In a file, so that a run can be continued. */
-const PERPLEXITIES = join(work, 'perplexities.json')
-const perplexities = new Map<string, number>(
-  existsSync(PERPLEXITIES) ? (JSON.parse(readFileSync(PERPLEXITIES, 'utf8')) as [string, number][]) : [],
-)
 
 /** Selects a mask from texts, and returns its perplexity on held-out text. */
 async function perplexityFrom(texts: readonly Request[]): Promise<number> {
   const data = texts.map(({ text }) => `${JSON.stringify({ text })}\n`).join('')
-  const sha256 = createHash('sha256').update(data).digest('hex')
-  const known = perplexities.get(sha256)
-  if (known !== undefined) return known
-  const path = join(work, `${sha256}.ndjson`)
-  writeFileSync(path, data)
-  const datasets = [{ path, sha256, domain: 'novel' }]
-  const maskPath = await selectMask(model, { work, datasets, method: METHOD, samples: SAMPLES })
-  const perplexity = await evaluate(maskPath)
-  perplexities.set(sha256, perplexity)
-  writeFileSync(PERPLEXITIES, JSON.stringify([...perplexities]))
-  return perplexity
+  const sha256 = hashOf(data)
+  return perplexities.get(sha256, async () => {
+    const path = join(work, `${sha256}.ndjson`)
+    writeFileSync(path, data)
+    const datasets = [{ path, sha256, domain: 'novel' }]
+    return evaluate(await selectMask(model, { work, datasets, method: METHOD, samples: SAMPLES }))
+  })
 }
 
 async function evaluate(maskPath: string | null): Promise<number> {
@@ -84,77 +97,83 @@ async function evaluate(maskPath: string | null): Promise<number> {
     WINDOW_TOKENS,
     WINDOWS,
   )
-  for await (const { perplexity } of evaluateWindows(
-    backend,
-    { model, version: maskPath ? -1 : 0, maskPath },
-    [source],
-  ))
+  const weights = { model, version: maskPath ? -1 : 0, maskPath }
+  for await (const { perplexity } of evaluateWindows(backend, weights, [source]))
     return Number(perplexity.toFixed(4))
   throw new Error('nothing was evaluated')
 }
 
-const foreign =
-  read('test/fixtures/text/speech.calibration.txt') + read('infra/local/start/texts/general.txt')
-const words = Array.from({ length: 40_000 }, (_, id) =>
-  new TextDecoder().decode(model.codec.tokenBytes(id + 256)),
-)
-const ordinary = await describe(ordinaryTexts(read('test/fixtures/text/novel.calibration.txt')).slice(0, 280))
-process.stderr.write(`described ${ordinary.length} texts\n`)
+/** Returns the sentences of a package's translations. */
+function translations(languages: readonly string[]): string {
+  const sentences = languages.flatMap((language) => {
+    const found: string[] = []
+    JSON.parse(read(`node_modules/axe-core/locales/${language}.json`), (_, value: unknown) => {
+      if (typeof value === 'string' && value.length > 20) found.push(value)
+      return value
+    })
+    return found
+  })
+  return sentences.join('\n')
+}
 
-/** The result of one draw of the update's texts, by the reservoir and by the version before. */
+const domain = read('test/fixtures/text/novel.calibration.txt')
+const sources = {
+  tokens: Array.from({ length: 40_000 }, (_, id) =>
+    new TextDecoder().decode(model.codec.tokenBytes(id + 256)),
+  ),
+  domain,
+  prose: read('test/fixtures/text/speech.calibration.txt') + read('infra/local/start/texts/general.txt'),
+  code: read('node_modules/axe-core/axe.js'),
+  language: translations(['de', 'fr', 'es', 'it', 'pl']),
+  script: translations(['zh_CN', 'zh_TW', 'ja', 'ko']),
+}
+
+/** The result of one draw of the update's texts. */
 interface Draw {
-  seed: string
-  /** Share of the poison in the characters that the update takes. */
+  draw: number
+  /** Share of the poison in the characters, and in the tokens, that the update takes. */
   share: number
-  share_before: number
+  token_share: number
   /** Texts that were set aside for review. */
   review: number
   perplexity: number
-  /** Null where it was not measured. */
-  perplexity_before: number | null
 }
 
 interface Row {
   poison: Poison | null
   sender: Sender | null
-  /** Whether a node had described the texts before they were drawn. */
-  described: boolean
   /** Share of the poison in the requests. */
   requests: number
   draws: Draw[]
 }
 
-const dense = await evaluate(null)
-const rows: Row[] = []
+/** The most telling first; a group is measured draw by draw, and a cancelled run goes on where it stopped. */
+const GROUPS: readonly (readonly [Poison | null, Sender | null])[][] = [
+  [
+    [null, null],
+    ['random tokens', 'one key'],
+    ['one repeated text', 'one key'],
+    ['16 KB texts', 'one key'],
+    ['random tokens', 'ten keys'],
+    ['one repeated text', 'ten keys'],
+  ],
+  [['16 KB texts', 'ten keys']],
+  [['another script', 'one key']],
+  [['source code', 'one key']],
+  [['shuffled words', 'one key']],
+  [['another language', 'one key']],
+]
+const ordinaryCount = ordinaryTexts(domain, 1).length
+const groups = GROUPS.map((group) =>
+  group.map(([poison, sender]): Row => {
+    const sent = poison && sender ? poisonCount(sender) : 0
+    return { poison, sender, requests: sent / (sent + ordinaryCount), draws: [] }
+  }),
+)
+const dense = await perplexities.get('dense', () => evaluate(null))
+const tokensOf = (text: string) => model.codec.encode(text).length
 
-async function measure(
-  row: Omit<Row, 'draws' | 'requests'> & { texts: readonly Omit<Request, 'keyId'>[] },
-  seed: string,
-  isBeforeMeasured: boolean,
-): Promise<void> {
-  const { poison, sender, described, texts } = row
-  const offered = [ordinary, texts].map((part) =>
-    described ? part : part.map(({ text }) => ({ text, nllMean: undefined })),
-  )
-  const requests = assignKeys(offered[0] ?? [], offered[1] ?? [], sender ?? 'one key')
-  const { texts: taken, review } = await takenTexts(requests, seed)
-  const before = await takenBefore(requests, seed)
-  const draw: Draw = {
-    seed,
-    share: poisonShare(taken),
-    share_before: poisonShare(before),
-    review,
-    perplexity: await perplexityFrom(taken),
-    perplexity_before: isBeforeMeasured ? await perplexityFrom(before) : null,
-  }
-  const known = rows.find(
-    (each) => each.poison === poison && each.sender === sender && each.described === described,
-  )
-  const same = known?.draws.findIndex((each) => each.seed === seed) ?? -1
-  if (known && same >= 0) known.draws[same] = draw
-  else if (known) known.draws.push(draw)
-  else rows.push({ poison, sender, described, requests: texts.length / requests.length, draws: [draw] })
-  process.stderr.write(`${JSON.stringify({ poison, sender, described, ...draw })}\n`)
+function save(): void {
   const result = {
     model: model.id,
     method: METHOD,
@@ -163,38 +182,31 @@ async function measure(
     window_tokens: WINDOW_TOKENS,
     windows: WINDOWS,
     dense,
-    rows,
+    rows: groups.flat().filter(({ draws: results }) => results.length > 0),
   }
-  mkdirSync(join(ROOT, 'docs/results/poison'), { recursive: true })
-  writeFileSync(join(ROOT, 'docs/results/poison/poison.json'), `${JSON.stringify(result, null, 1)}\n`)
+  writeFileSync(join(work, 'poison.json'), `${JSON.stringify(result, null, 1)}\n`)
 }
 
-const POISONS: readonly Poison[] = ['random tokens', 'one repeated text', '16 KB texts']
-const sent = new Map<string, { text: string; nllMean: number }[]>()
-for (const sender of ['one key', 'ten keys'] as const)
-  for (const poison of POISONS)
-    sent.set(
-      `${poison} ${sender}`,
-      await describe(poisonTexts(poison, poisonCount(ordinary.length, sender), words, foreign)),
-    )
-const textsOf = (poison: Poison, sender: Sender) => sent.get(`${poison} ${sender}`) ?? []
-/** The measured runs, the most telling first: `[poison, sender, seed, described, before]`. */
-const RUNS: readonly [Poison | null, Sender | null, string, boolean, boolean][] = [
-  [null, null, 'poison', true, true],
-  ['random tokens', 'one key', 'poison', true, true],
-  ['one repeated text', 'one key', 'poison', true, true],
-  ['16 KB texts', 'one key', 'poison', true, true],
-  ['random tokens', 'ten keys', 'poison', true, false],
-  ['one repeated text', 'ten keys', 'poison', true, false],
-  ['16 KB texts', 'ten keys', 'poison', true, false],
-  ...['second', 'third'].flatMap((seed): [Poison | null, Sender | null, string, boolean, boolean][] => [
-    [null, null, seed, true, false],
-    ['16 KB texts', 'one key', seed, true, false],
-  ]),
-  ['random tokens', 'one key', 'poison', false, false],
-]
-for (const [poison, sender, seed, described, before] of RUNS) {
-  const texts = poison && sender ? textsOf(poison, sender) : []
-  await measure({ poison, sender, described, texts }, seed, before)
+async function measure({ poison, sender, draws: results }: Row, draw: number): Promise<void> {
+  const poisoned = poison && sender ? poisonTexts(poison, sender, sources) : []
+  const requests = assignKeys(ordinaryTexts(domain, draw), poisoned, sender ?? 'one key')
+  const { texts, review } = await takenTexts(requests, `draw ${draw}`, describe)
+  const shares = {
+    share: poisonShare(texts, (text) => text.length),
+    token_share: poisonShare(texts, tokensOf),
+  }
+  process.stderr.write(`${JSON.stringify({ poison, sender, draw, ...shares, review })}\n`)
+  const perplexity = await perplexityFrom(texts)
+  process.stderr.write(`perplexity ${perplexity}\n`)
+  results.push({ draw, ...shares, review, perplexity })
+  save()
 }
+
+for (const group of groups) {
+  for (let draw = 1; draw <= draws; draw++) {
+    for (const row of group) await measure(row, draw)
+  }
+}
+mkdirSync(join(ROOT, 'docs/results/poison'), { recursive: true })
+copyFileSync(join(work, 'poison.json'), join(ROOT, 'docs/results/poison/poison.json'))
 process.exit(0)
