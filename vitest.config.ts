@@ -3,8 +3,11 @@ import { defineConfig } from 'vitest/config'
 import { SlowestFirst } from './test/support/harness/slowest-first.ts'
 import { WORKERS } from './test/support/harness/workers.ts'
 
-/** Vitest's default of one second is short on a busy machine. */
-const polling = { poll: { timeout: 20_000 } }
+/** Generous, because a test is slow when it shares its processors: a limit ends only what hangs. */
+const polling = { poll: { timeout: 60_000 } }
+const unitLimits = { testTimeout: 180_000, hookTimeout: 180_000, expect: polling }
+/** Those of tests of whole services, which wait for other processes. */
+const serviceLimits = { testTimeout: 900_000, hookTimeout: 600_000, expect: { poll: { timeout: 300_000 } } }
 /** These projects share one queue of files: e2e files mostly wait for timers and processes, unit files compute. */
 const oneQueue = { maxWorkers: WORKERS, sequence: { groupOrder: 2 } }
 /** Unit test files share processes, because most run shorter than a process takes to start. These need their own. */
@@ -30,8 +33,7 @@ export default defineConfig({
           include: ['test/{shared,gpu-node,dashboard,infra,docs}/**/*.test.ts'],
           exclude: OWN_PROCESS,
           isolate: false,
-          testTimeout: 60_000,
-          expect: polling,
+          ...unitLimits,
           ...oneQueue,
         },
       },
@@ -39,8 +41,7 @@ export default defineConfig({
         test: {
           name: 'unit-own-process',
           include: OWN_PROCESS,
-          testTimeout: 60_000,
-          expect: polling,
+          ...unitLimits,
           ...oneQueue,
         },
       },
@@ -55,16 +56,14 @@ export default defineConfig({
           globalSetup: ['test/conformance/setup.ts'],
           fileParallelism: false,
           sequence: { groupOrder: 1 },
-          testTimeout: 60_000,
-          expect: polling,
+          ...serviceLimits,
         },
       },
       {
         test: {
           name: 'conformance-own-service',
           include: OWN_SERVICE,
-          testTimeout: 60_000,
-          expect: polling,
+          ...serviceLimits,
           ...oneQueue,
         },
       },
@@ -72,9 +71,7 @@ export default defineConfig({
         test: {
           name: 'e2e',
           include: ['test/e2e/**/*.test.ts'],
-          testTimeout: 900_000,
-          expect: polling,
-          hookTimeout: 600_000,
+          ...serviceLimits,
           ...oneQueue,
         },
       },

@@ -8,6 +8,9 @@ import { generatedResults } from '../../support/pruning/lab-results.ts'
 import { temporaryDir } from '../../support/harness/temporary.ts'
 import { recordedTerminal } from '../../support/doubles/recorded-terminal.ts'
 
+/** Fewer methods where the test is not about what is printed of them. */
+const TWO_METHODS = { methods: ['wanda', 'copal'] }
+
 describe('copal lab report', () => {
   test('writes Markdown, HTML and plots beside the result, and lists them', async () => {
     const cwd = temporaryDir()
@@ -29,7 +32,7 @@ describe('copal lab report', () => {
 
   test('rendering again gives the same bytes', async () => {
     const dir = temporaryDir()
-    await writeResults(dir, generatedResults())
+    await writeResults(dir, generatedResults(TWO_METHODS))
     const render = async (): Promise<string[]> => {
       expect(await runCommand(['lab', 'report', dir], recordedTerminal())).toBe(0)
       return ['report.md', 'report.html', 'plots/churn-0-5.svg'].map((file) =>
@@ -41,7 +44,7 @@ describe('copal lab report', () => {
 
   test('with --png every plot is also a PNG; without fonts nothing is written', async () => {
     const dir = temporaryDir()
-    await writeResults(dir, generatedResults())
+    await writeResults(dir, generatedResults(TWO_METHODS))
     const terminal = recordedTerminal()
     const code = await runCommand(['lab', 'report', dir, '--png'], terminal)
     const files = readdirSync(dir, { recursive: true }).map(String)
@@ -106,7 +109,7 @@ describe('copal lab compare', () => {
   test('with one or five windows there is no interval and no star', async () => {
     const dir = temporaryDir()
     for (const windows of [1, 5]) {
-      await writeResults(dir, withWindows(generatedResults(), windows))
+      await writeResults(dir, withWindows(generatedResults(TWO_METHODS), windows))
       const terminal = recordedTerminal()
       expect(await runCommand(['lab', 'compare', dir, '--methods', 'wanda,copal'], terminal)).toBe(0)
       const rows = terminal.output().split('\n')
@@ -142,7 +145,7 @@ describe('copal lab compare', () => {
   ])('$args exits with 1 and says what is wrong in one line', async ({ args, says }) => {
     const cwd = temporaryDir()
     mkdirSync(join(cwd, 'x'))
-    await writeResults(join(cwd, 'x'), generatedResults())
+    await writeResults(join(cwd, 'x'), generatedResults(TWO_METHODS))
     writeFileSync(join(cwd, 'broken.json'), '{"format_')
     const terminal = recordedTerminal({ cwd })
     expect(await runCommand(['lab', 'compare', ...args], terminal)).toBe(1)

@@ -4,6 +4,7 @@ import { readFileSync } from 'node:fs'
 import type { Readable, Writable } from 'node:stream'
 import { expect, onTestFinished, test, vi } from 'vitest'
 import { isAlive, startTicks } from '../../../gpu-node/src/platform/process-identity.ts'
+import { WAIT } from '../../support/harness/wait.ts'
 
 test('a process is alive until it has ended', async () => {
   const child = spawn(process.execPath, ['-e', 'setInterval(() => {}, 1000)'], { stdio: 'ignore' })
@@ -27,11 +28,11 @@ test.runIf(process.platform === 'linux')(
     const [line] = (await once(parent.stdout as Readable, 'data')) as [Buffer]
     const pid = Number(line.toString())
     await vi.waitUntil(() => readFileSync(`/proc/${parent.pid}/comm`, 'utf8') === 'sleep\n', {
-      timeout: 10_000,
+      timeout: WAIT.timeout,
     })
     expect(isAlive(pid)).toBe(true)
     ;(parent.stdio[3] as Writable).end()
-    await vi.waitUntil(() => !isAlive(pid), { timeout: 10_000 })
+    await vi.waitUntil(() => !isAlive(pid), WAIT)
     expect(startTicks(pid)).toMatch(/^\d+$/)
   },
 )

@@ -78,8 +78,13 @@ const METHODS: Method[] = [
   },
 ]
 
-/** @param shift added to every pruned NLL: another run whose masks are that much worse. */
-export function generatedResults(options: { seed?: number; shift?: number } = {}): LabResults {
+/**
+ * @param options `shift` is added to every pruned NLL: another run whose masks are that much worse. `methods` leaves out
+ * the runs of all others, which saves a comparison or report their bootstraps.
+ */
+export function generatedResults(
+  options: { seed?: number; shift?: number; methods?: readonly string[] } = {},
+): LabResults {
   const random = createRandom(options.seed ?? 1)
   const hardness = new Map([...CALIBRATED, ...UNSEEN].map((name) => [name, centred(WINDOWS, random, 0.25)]))
   const evaluate = (domain: string, excess: number): LabEvaluation => {
@@ -125,7 +130,8 @@ export function generatedResults(options: { seed?: number; shift?: number } = {}
     }
   }
   const dense = Object.fromEntries([...CALIBRATED, ...UNSEEN].map((domain) => [domain, evaluate(domain, 0)]))
-  const swept = METHODS.filter(({ method, scope }) => method.includes('wanda') || scope === 'row')
+  const compared = METHODS.filter(({ method }) => options.methods?.includes(method) ?? true)
+  const swept = compared.filter(({ method, scope }) => method.includes('wanda') || scope === 'row')
   return {
     format_version: 1,
     created: '2026-01-02T03:04:05.000Z',
@@ -166,7 +172,7 @@ export function generatedResults(options: { seed?: number; shift?: number } = {}
     dense,
     runs: [
       ...['0.5', '2:4'].flatMap((pattern) =>
-        METHODS.map((method) => makeRun({ purpose: 'main', pattern, samples: 16, method })),
+        compared.map((method) => makeRun({ purpose: 'main', pattern, samples: 16, method })),
       ),
       ...['0.3', '0.4', '0.5', '0.6', '0.7'].flatMap((pattern) =>
         swept.map((method) => makeRun({ purpose: 'sparsity-sweep', pattern, samples: 16, method })),

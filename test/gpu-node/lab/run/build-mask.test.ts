@@ -36,7 +36,7 @@ beforeAll(async () => {
   const update = async (datasets: DatasetFile[], accumulated: DatasetFile[]) =>
     (await calibrate('home', { datasets, accumulated })).maskPath
   updates = { sea: await update([sea], []), both: await update([law], [sea]) }
-}, 60_000)
+}, 180_000)
 
 afterAll(() => rmSync(dir, { recursive: true, force: true }))
 

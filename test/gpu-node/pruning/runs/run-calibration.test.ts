@@ -51,7 +51,7 @@ function options(changes: Partial<CalibrationOptions> = {}): CalibrationOptions 
     threads: 1,
     datasets: [dataset],
     accumulated: [],
-    samples: 16,
+    samples: 8,
     length: 256,
     seed: 1,
     selection: { method: 'copal', pattern: '0.5', scope: 'row' },
@@ -61,6 +61,13 @@ function options(changes: Partial<CalibrationOptions> = {}): CalibrationOptions 
     statisticsDir: join(dir, 'statistics'),
     ...changes,
   }
+}
+
+let uninterrupted: ReturnType<typeof runCalibration> | undefined
+
+/** Returns the outcome of a calibration that nothing interrupted. It runs once for all tests. */
+function whole() {
+  return (uninterrupted ??= runCalibration(options()))
 }
 
 /** Starts the child program, kills it after `blocks` blocks, then runs the whole calibration. */
@@ -126,13 +133,12 @@ test.skipIf(process.platform !== 'linux')(
     const bound = await measure(2_000)
     setBusy(false)
     await sleep(100)
-    const free = await measure(500)
+    // On a busy machine both are less, and not always by the same factor.
+    await expect.poll(() => measure(500)).toBeGreaterThan(bound * 1.5)
     abort.abort(new Error('enough'))
     await expect(running).rejects.toThrow('enough')
-    // On a busy machine it is less than its share.
     expect(bound).toBeGreaterThan(0)
     expect(bound).toBeLessThan(0.25 * 1.2)
-    expect(free).toBeGreaterThan(bound * 1.5)
   },
 )
 
@@ -157,7 +163,7 @@ test('the child process returns the mask of its task, reports every block, and g
   expect(messages.at(-1)).toMatch(/about 0 s left$/)
   expect(fractions).toEqual([...fractions].sort((a, b) => a - b))
   expect(fractions.at(-1)).toBe(1)
-  const again = await runCalibration(options())
+  const again = await whole()
   expect(again.maskSha256).toBe(outcome.maskSha256)
   expect(await readFile(again.maskPath)).toEqual(await readFile(outcome.maskPath))
 })
@@ -165,12 +171,11 @@ test('the child process returns the mask of its task, reports every block, and g
 test.each([1, 4, LAYERS])(
   'a calibration that was killed after block %i continues there and gives the same bytes',
   async (blocks) => {
-    const whole = await runCalibration(options())
     const messages: string[] = []
     const given = options({ onProgress: ({ message }) => messages.push(message) })
     await killAfter(given, blocks)
     const resumed = await runCalibration(given)
-    expect(resumed.maskSha256).toBe(whole.maskSha256)
+    expect(resumed.maskSha256).toBe((await whole()).maskSha256)
     const calibrated = messages.flatMap(
       (message) => /^calibrating legal, block (\d+)/.exec(message)?.[1] ?? [],
     )
@@ -182,7 +187,6 @@ test.each([1, 4, LAYERS])(
 )
 
 test('a calibration that is killed repeatedly at any time gives the same bytes', async () => {
-  const whole = await runCalibration(options())
   const given = options()
   for (const afterMs of [300, 600, 700, 800]) {
     const abort = new AbortController()
@@ -191,7 +195,7 @@ test('a calibration that is killed repeatedly at any time gives the same bytes',
     abort.abort(new Error('killed'))
     await running.catch(() => undefined)
   }
-  expect((await runCalibration(given)).maskSha256).toBe(whole.maskSha256)
+  expect((await runCalibration(given)).maskSha256).toBe((await whole()).maskSha256)
 })
 
 test('damaged hidden states make the calibration start again', async () => {
@@ -202,7 +206,7 @@ test('damaged hidden states make the calibration start again', async () => {
   const dir = join(partials, name!)
   const hidden = (await readdir(dir)).find((file) => file.startsWith('hidden-'))!
   await writeFile(join(dir, hidden), 'damaged')
-  expect((await runCalibration(given)).maskSha256).toBe((await runCalibration(options())).maskSha256)
+  expect((await runCalibration(given)).maskSha256).toBe((await whole()).maskSha256)
 })
 
 test('cancelling ends the child at once, and leaves neither mask nor statistics', async () => {
@@ -235,9 +239,7 @@ test('the child ends when its parent is killed', async () => {
   const [pid] = (await once(parent, 'message')) as [number]
   parent.kill('SIGKILL')
   await once(parent, 'exit')
-  const deadline = Date.now() + 20_000
-  while (isAlive(pid) && Date.now() < deadline) await sleep(20)
-  expect(isAlive(pid)).toBe(false)
+  await expect.poll(() => isAlive(pid)).toBe(false)
   expect(existsSync(task.workDir)).toBe(false)
 })
 

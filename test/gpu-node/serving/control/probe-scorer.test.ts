@@ -42,7 +42,7 @@ async function probe({ create }: TestedBackend, maskPath: string) {
     await backend.release(weights)
   })
   scorer.check()
-  await vi.waitFor(() => expect(scorer.scores()).toHaveLength(1), 10_000)
+  await vi.waitFor(() => expect(scorer.scores()).toHaveLength(1), 60_000)
   const [score] = heartbeat.shape.probes.unwrap().parse(scorer.scores())
   return { mean: score!.nll / score!.tokens, tokens: score!.tokens, lines: log.lines }
 }

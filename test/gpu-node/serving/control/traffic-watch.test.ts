@@ -1,25 +1,30 @@
-import { setTimeout as sleep } from 'node:timers/promises'
-import { expect, test } from 'vitest'
+import { afterEach, beforeEach, expect, test, vi } from 'vitest'
 import { createTrafficWatch } from '../../../../gpu-node/src/serving/control/traffic-watch.ts'
 
-test('a node is busy from its first request until a while after its last one', async () => {
+// The clock is not that of the machine, which other processes slow down.
+beforeEach(() => void vi.useFakeTimers())
+afterEach(() => void vi.useRealTimers())
+
+test('a node is busy from its first request until a while after its last one', () => {
   let requests = 0
   const states: boolean[] = []
   const end = createTrafficWatch(() => requests, 300).subscribe((isBusy) => states.push(isBusy))
   expect(states).toEqual([false])
   requests = 2
-  await expect.poll(() => states).toEqual([false, true])
+  vi.advanceTimersByTime(100)
+  expect(states).toEqual([false, true])
   // A gap between requests.
   requests = 0
-  await sleep(120)
+  vi.advanceTimersByTime(250)
   requests = 1
-  await sleep(120)
+  vi.advanceTimersByTime(100)
   requests = 0
-  await sleep(200)
+  vi.advanceTimersByTime(250)
   expect(states).toEqual([false, true])
-  await expect.poll(() => states).toEqual([false, true, false])
+  vi.advanceTimersByTime(100)
+  expect(states).toEqual([false, true, false])
   end()
   requests = 1
-  await sleep(150)
+  vi.advanceTimersByTime(150)
   expect(states).toHaveLength(3)
 })
