@@ -1,5 +1,5 @@
 import { open } from 'node:fs/promises'
-import { gguf, type GGUFParseOutput, type MetadataValue } from '@huggingface/gguf'
+import type { GGUFParseOutput, MetadataValue } from '@huggingface/gguf'
 import { AppError } from '@copal/shared/errors.ts'
 import type { Checkpoint } from './checkpoint.ts'
 import { GGML_TYPES, type GgmlType } from './dequantise.ts'
@@ -73,6 +73,8 @@ async function parse(path: string): Promise<{ fileBytes: number; parsed: GGUFPar
         `${path} is not a GGUF file. Fetch it again, or give another file.`,
       )
     }
+    // Loaded here, because most programs open a converted model and never read a GGUF.
+    const { gguf } = await import('@huggingface/gguf')
     return { fileBytes: size, parsed: await gguf(path, { allowLocalFile: true }) }
   } catch (cause) {
     if (cause instanceof AppError) throw cause

