@@ -120,6 +120,32 @@ test('the playground streams two sets of weights side by side, and shows a promp
   expect(errors).toEqual([])
 })
 
+test('a domain gets an owner, and the page says whose texts it keeps', async () => {
+  await fleet.admin('PUT', '/admin/tenants/acme', {})
+  await fleet.admin('POST', '/admin/domains/legal/texts', { texts: ['The text of an operator.'] })
+  await page.goto(`${fleet.url}/dashboard/domains/legal`)
+  await page.getByRole('button', { name: 'Change the owner' }).click()
+  const dialog = page.getByRole('dialog')
+  await dialog.getByLabel('Owner').selectOption('acme')
+  expect(await dialog.textContent()).toContain('only sampled texts of acme are kept in legal')
+  await dialog.getByRole('button', { name: 'Change the owner' }).click()
+  await page.getByText('Only tenant acme may use it.').waitFor()
+  expect(errors).toEqual([])
+})
+
+test('nothing moves on the overview while live figures come', async () => {
+  await page.goto(`${fleet.url}/dashboard`)
+  await page.locator('.skeleton').first().waitFor({ state: 'hidden' })
+  const line = page.locator('.sparkline path').first()
+  const before = (await line.getAttribute('d')) ?? ''
+  await page.evaluate(`window.moved = 0; new PerformanceObserver((list) => {
+    for (const { value } of list.getEntries()) window.moved += value
+  }).observe({ type: 'layout-shift' })`)
+  await complete((await fleet.key()).key, 'A text that brings new figures.')
+  await until('the line to show it', async () => (await line.getAttribute('d')) !== before || undefined)
+  expect(await page.evaluate('window.moved')).toBe(0)
+})
+
 test('rolling back says what it does, does it at once, and shows it', async () => {
   await page.goto(`${fleet.url}/dashboard/masks`)
   await page
