@@ -16,7 +16,6 @@ export function ownerConsequences(domain: string, owner: string, before: string)
     return owner === ''
       ? [`All tenants share ${domain}: sampled texts of each of them are kept in it.`]
       : [`Only texts of ${owner} are kept in ${domain}, and those that you import.`]
-  const who = before === '' ? 'every tenant' : before
   return owner === ''
     ? [
         `Sampled texts of every tenant are kept in ${domain} from now on, and masks may be calibrated on them.`,
@@ -24,6 +23,6 @@ export function ownerConsequences(domain: string, owner: string, before: string)
       ]
     : [
         `From now on only sampled texts of ${owner} are kept in ${domain}, and those that you import. Requests of other tenants that name it are answered as before, but their texts are not kept.`,
-        `Administrators of ${owner} see the figures of ${domain}. Kept texts stay, also those of ${who}. Change the owner again to return.`,
+        `Administrators of ${owner} see the figures of ${domain}. Kept texts stay, whoever sent them. Change the owner again to return.`,
       ]
 }

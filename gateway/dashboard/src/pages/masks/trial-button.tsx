@@ -49,14 +49,14 @@ function TrialDialog({ mask, model, onClose }: TrialProps & { onClose: () => voi
       }}
       onClose={onClose}
     >
-      <p class="field">
+      <div class="field">
         <Choice
           label="Kind of trial"
           value={kind}
           options={KINDS}
           onChange={(value) => setKind(value === 'canary' ? 'canary' : 'shadow')}
         />
-      </p>
+      </div>
       <TextField
         label={kind === 'canary' ? 'Share of the conversations, %' : 'Share of the sampled requests, %'}
         value={text}
