@@ -24,7 +24,6 @@ const chat = {
 const endless = { ...chat, max_completion_tokens: 12_000 }
 /** Requests that the node accepts: twice the number that it runs at once. */
 const ROOM = 16
-const LONG_MS = 300_000
 
 let fleet: TestFleet
 let node: FleetNode
@@ -44,7 +43,7 @@ beforeAll(async () => {
   await serving()
   key = (await fleet.key()).key
   client = new OpenAI({ baseURL: `${fleet.url}/v1`, apiKey: key, maxRetries: 0 })
-}, LONG_MS)
+})
 afterAll(() => fleet?.stop())
 
 test('a body that is too large is a 413 that the client does not retry', async () => {
@@ -195,7 +194,7 @@ test('a response stream throws the error when its node dies, after the events be
   await restart()
 })
 
-test('the Python client sees the same errors', { timeout: LONG_MS }, async () => {
+test('the Python client sees the same errors', async () => {
   const other = await fleet.start('node-b')
   await serving(other)
   const { key: spent } = await fleet.key({ tokens_per_month: 300 })
@@ -227,7 +226,7 @@ async function serving({ id } = node): Promise<void> {
     const isAlive = nodes.some((one) => one.id === id && one.alive)
     return isAlive && models.every(({ converged }) => converged) ? true : undefined
   }
-  await until('the node and its weights', serves, LONG_MS)
+  await until('the node and its weights', serves)
 }
 
 async function restart(): Promise<void> {

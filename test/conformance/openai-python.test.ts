@@ -7,7 +7,7 @@ const service = inject('service')
 
 if (!service.keepsGrammars) skipWithoutAddon('structured answers of the official Python client')
 
-test('the official Python client finds what it expects of the OpenAI API', { timeout: 300_000 }, async () => {
+test('the official Python client finds what it expects of the OpenAI API', async () => {
   const python = await pythonPackage('openai', '3.57.0')
   const script = join(import.meta.dirname, 'openai_python.py')
   const abilities = service.keepsGrammars ? ['grammars'] : []

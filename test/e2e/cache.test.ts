@@ -11,7 +11,7 @@ beforeAll(async () => {
   fleet = await startFleet()
   key = (await fleet.key()).key
   await fleet.start('node-a')
-  await until('the node', async () => ((await fleet.alive()).length > 0 ? true : undefined), 60_000)
+  await until('the node', async () => ((await fleet.alive()).length > 0 ? true : undefined))
 })
 afterAll(() => fleet?.stop())
 

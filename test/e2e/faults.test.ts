@@ -11,7 +11,7 @@ import { startGarbageNode } from '../support/doubles/garbage-node.ts'
 import { startNodeProcess, type NodeProcess } from '../support/processes/node-process.ts'
 import { until } from '../support/processes/service.ts'
 import { responseEnd } from '../support/processes/stream-end.ts'
-import { WAIT } from '../support/harness/wait.ts'
+import { LONG_WAIT } from '../support/harness/wait.ts'
 import { testLosses } from './losses.ts'
 
 const faults = prepareFaultFleet()
@@ -59,15 +59,15 @@ test('a node whose heartbeats are lost finishes its streams and gets no new requ
 
 test('nodes with clocks minutes off take no requests and log why', async () => {
   const [ahead, behind] = await Promise.all([startSkewed('far-ahead', 600), startSkewed('far-behind', -600)])
-  await vi.waitFor(() => expect(ahead.output()).toMatch(/signed \d{3} s in the future/), WAIT)
-  await vi.waitFor(() => expect(behind.output()).toMatch(/signed \d{3} s ago/), WAIT)
+  await vi.waitFor(() => expect(ahead.output()).toMatch(/signed \d{3} s in the future/), LONG_WAIT)
+  await vi.waitFor(() => expect(behind.output()).toMatch(/signed \d{3} s ago/), LONG_WAIT)
   expect((await faults.fleet.alive()).toSorted()).toEqual(['node-a', 'node-b'])
 })
 
 test('nodes with clocks seconds off serve like the others', async () => {
   const before = await receipts('length')
   const skewed = await Promise.all([startSkewed('a-little-ahead', 30), startSkewed('a-little-behind', -30)])
-  await until('the nodes', async () => ((await faults.fleet.alive()).length === 4 ? true : undefined), 20_000)
+  await until('the nodes', async () => ((await faults.fleet.alive()).length === 4 ? true : undefined))
   const missing = new Set(['a-little-ahead', 'a-little-behind'])
   let asked = 0
   for (; missing.size > 0; asked += 1) {

@@ -8,7 +8,7 @@ import { prepareFaultFleet, testNoRequestIsLeft } from '../support/faults/fault-
 import { sumMetric } from '../support/processes/metrics.ts'
 import { until } from '../support/processes/service.ts'
 import { responseEnd } from '../support/processes/stream-end.ts'
-import { WAIT } from '../support/harness/wait.ts'
+import { LONG_WAIT } from '../support/harness/wait.ts'
 import { testFairness, testHerds } from './floods.ts'
 
 const faults = prepareFaultFleet()
@@ -18,14 +18,14 @@ test('a gateway that is killed mid-stream breaks the stream, and leaves no trace
   const before = await receipts('cancelled')
   const stream = await open()
   // Changes of budgets are stored every 100 ms.
-  await vi.waitFor(() => expect(storedReservations(faults.fleet.stateDir)).toBe(1), WAIT)
+  await vi.waitFor(() => expect(storedReservations(faults.fleet.stateDir)).toBe(1), LONG_WAIT)
   await faults.fleet.killGateway()
   expect(await stream.end()).toBe('broken off')
   await faults.fleet.startGateway()
   await bothAlive()
   expect(await responseEnd(await ask({ max_tokens: 2 }))).toBe('done')
   // The node sends its receipt to the restarted gateway. Wait for it, so that no later test counts it.
-  await until('its receipt', async () => (await receipts('cancelled')) > before || undefined, 30_000)
+  await until('its receipt', async () => (await receipts('cancelled')) > before || undefined)
 })
 
 test('a reset of the fleet object loses no request, no stream and no stored budget', async () => {
@@ -39,14 +39,14 @@ test('a reset of the fleet object loses no request, no stream and no stored budg
   const streams = [await open(long), await open(long)]
   const answer = ask({ ...long, stream: false })
   // Changes that are not stored yet would be lost.
-  await vi.waitFor(() => expect(storedReservations(faults.fleet.stateDir)).toBe(3), WAIT)
+  await vi.waitFor(() => expect(storedReservations(faults.fleet.stateDir)).toBe(3), LONG_WAIT)
   const broken = breakFleetObject(faults.fleet.stateDir)
   onTestFinished(broken.repair)
   const asked = Array.from({ length: CALLS }, async (_, call) => {
     await sleep(call * 60)
     return ask({ max_tokens: 4, stream: call % 2 === 0 }, { key: meanwhile.key })
   })
-  await vi.waitFor(() => expect(faults.fleet.gatewayLog()).toContain('Durable Object was reset'), WAIT)
+  await vi.waitFor(() => expect(faults.fleet.gatewayLog()).toContain('Durable Object was reset'), LONG_WAIT)
   broken.repair()
   expect(await refusals('meanwhile')).toBe(0)
   const answers = await Promise.all(asked)

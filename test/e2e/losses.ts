@@ -44,7 +44,7 @@ export function testLosses(faults: FaultFleet): void {
     const stream = await open()
     await stream.leave()
     const cancelled = () => receipts('cancelled')
-    await until('its receipt', async () => ((await cancelled()) > before ? true : undefined), 20_000)
+    await until('its receipt', async () => ((await cancelled()) > before ? true : undefined))
     expect(await cancelled()).toBe(before + 1)
   })
 

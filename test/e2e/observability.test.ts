@@ -16,7 +16,7 @@ import { startPrometheus, type Prometheus } from '../support/processes/prometheu
 import { until } from '../support/processes/service.ts'
 import { OBSERVABILITY, queriesOf, readRules, RULE_FILES } from '../support/telemetry/observability-files.ts'
 
-const WAIT_MS = 60_000
+const WAIT_MS = 300_000
 /** Queries that must have data after a few requests on one node with an active mask; others need trials, faults or hours. */
 const WITH_DATA =
   /^(copal-service: (Requests a second|Tokens a second|Failed|Nodes|Weights pruned|Requests by outcome|Tokens|Duration|Wait in the gateway|variable model)|copal-adaptation: (Scoring|Active mask|Nodes that agree on the probe texts|Loss on the probe texts)|copal-nodes: (Time to first token, p95|Steps|Batch size|Tokens computed|Requests|Key\/value cache|Process|Active mask|Weights in memory|variable instance))$/

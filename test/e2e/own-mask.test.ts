@@ -4,10 +4,8 @@ import type { StatusReport, UpdateEntry } from '@copal/shared/wire/admin.ts'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { startFleet, type TestFleet } from '../support/processes/fleet.ts'
 import { randomHalfMask } from '../support/models/random-masks.ts'
-import { until as untilWithin } from '../support/processes/service.ts'
+import { until } from '../support/processes/service.ts'
 import { passages } from '../support/text/passages.ts'
-
-const until = <T>(what: string, probe: () => Promise<T | undefined>) => untilWithin(what, probe, 120_000)
 
 let fleet: TestFleet
 beforeAll(async () => {

@@ -87,6 +87,7 @@ function wranglerDev(settings: Settings, home: Home): string[] {
   return [
     wranglerPath(settings),
     'dev',
+    ...(settings.gatewayBundle === undefined ? [] : [settings.gatewayBundle, '--no-bundle']),
     '--ip',
     '127.0.0.1',
     '--port',

@@ -1,5 +1,6 @@
 import type { ErrorBody } from '@copal/shared/errors.ts'
 import { afterAll, afterEach, beforeAll, expect, test, vi } from 'vitest'
+import { LONG_WAIT } from '../harness/wait.ts'
 import { startFleet, type FleetNode, type TestFleet } from '../processes/fleet.ts'
 import { sumMetric } from '../processes/metrics.ts'
 import { until } from '../processes/service.ts'
@@ -102,8 +103,7 @@ export function prepareFaultFleet(of: Parameters<typeof startFleet>[0] = {}): Fa
       return sibling
     },
     start: async (id) => void nodes.set(id, await fleet.start(id)),
-    bothAlive: () =>
-      until('both nodes', async () => ((await fleet.alive()).length === 2 ? true : undefined), 60_000),
+    bothAlive: () => until('both nodes', async () => ((await fleet.alive()).length === 2 ? true : undefined)),
     ask: (changes = {}, { key: withKey = key, path = '/v1/completions', headers = {}, ...rest } = {}) =>
       fetch(fleet.url + path, {
         method: 'POST',
@@ -154,7 +154,7 @@ export function prepareFaultFleet(of: Parameters<typeof startFleet>[0] = {}): Fa
         let answered = false
         const pending = faults.ask(changes)
         void pending.finally(() => (answered = true)).catch(() => undefined)
-        await until('a lease', async () => (answered || (await hasLease()) ? true : undefined), 30_000)
+        await until('a lease', async () => (answered || (await hasLease()) ? true : undefined))
         if (!answered) return { pending }
         expect(await responseEnd(await pending)).toBe('done')
       }
@@ -195,7 +195,7 @@ async function budgetsMatchReceipts({ key, sibling, ...faults }: FaultFleet): Pr
           `invalid_request: Invalid 'logit_bias': token ${UNKNOWN_TOKEN} does not exist.`,
         )
       },
-      { timeout: 20_000, interval: 300 },
+      { ...LONG_WAIT, interval: 300 },
     )
   }
 }

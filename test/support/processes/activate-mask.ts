@@ -1,8 +1,6 @@
 import { vi } from 'vitest'
 import type { UpdateEntry } from '@copal/shared/wire/admin.ts'
-
-/** The gate has the node generate text under the mask, at its share of a node that other tests slow down. */
-const JUDGED = { timeout: 300_000, interval: 50 }
+import { LONG_WAIT } from '../harness/wait.ts'
 
 /**
  * Activates an imported mask in a service without held-out text: the gate can prove nothing there, so it is forced.
@@ -21,7 +19,7 @@ export async function activateUnproven(
       if (update.finished_at === null)
         throw new Error(`update ${updateId} is ${update.state}: ${update.message}`)
       return update
-    }, JUDGED)
+    }, LONG_WAIT)
   const judged = await ended()
   if (judged.error?.code === 'gate_failed') {
     await admin('POST', `${path}/force`, { reason: 'a random mask of a test' })

@@ -15,6 +15,7 @@ import { openHome } from '../../../infra/local/service/home.ts'
 import { freePort } from '../../../infra/local/processes/ports.ts'
 import { readSettings } from '../../../infra/local/service/service-settings.ts'
 import { activateUnproven } from './activate-mask.ts'
+import { gatewayBundle } from './gateway-bundle.ts'
 import { copyMigratedState } from './migrated-state.ts'
 import { startNodeProcess, type NodeProcess } from './node-process.ts'
 import { until } from './service.ts'
@@ -99,18 +100,19 @@ export async function startFleet({
   const model = await openModel(tiny.dir, { cacheDir })
   const port = await freePort()
   const url = `http://127.0.0.1:${port}`
-  const settings = readSettings({
+  const read = readSettings({
     ...POLICY,
     ...variables,
     COPAL_HOME: join(dir, 'home'),
     COPAL_PORT: String(port),
   })
+  const settings = { ...read, gatewayBundle: await gatewayBundle(read.root) }
   mkdirSync(settings.home)
   const home = openHome(settings.home)
   const nodes = new Map<string, FleetNode & { relay: Relay }>()
   let gateway: ChildProcess | undefined
 
-  const admin = async <T>(method: string, path: string, body?: unknown, timeoutMs = 10_000): Promise<T> => {
+  const admin = async <T>(method: string, path: string, body?: unknown, timeoutMs = 60_000): Promise<T> => {
     const response = await fetch(url + path, {
       method,
       headers: { authorization: `Bearer ${home.secrets.adminKey}`, 'content-type': 'application/json' },
@@ -186,18 +188,14 @@ export async function startFleet({
       return seen.filter(({ alive }) => alive).map(({ id }) => id)
     },
     async settled() {
-      await until(
-        'every lease to be settled',
-        async () => {
-          const metrics = await admin<string>('GET', '/metrics')
-          const busy = metrics
-            .split('\n')
-            .filter((line) => /^copal_node_(leases|requests_running|requests_waiting)\{/.test(line))
-            .filter((line) => !line.endsWith(' 0'))
-          return busy.length === 0 ? true : undefined
-        },
-        180_000,
-      )
+      await until('every lease to be settled', async () => {
+        const metrics = await admin<string>('GET', '/metrics')
+        const busy = metrics
+          .split('\n')
+          .filter((line) => /^copal_node_(leases|requests_running|requests_waiting)\{/.test(line))
+          .filter((line) => !line.endsWith(' 0'))
+        return busy.length === 0 ? true : undefined
+      })
     },
     gatewayLog: () => readFileSync(home.gatewayLogPath, 'utf8'),
     async killGateway() {

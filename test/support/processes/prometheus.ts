@@ -119,7 +119,7 @@ export async function startPrometheus(config: string): Promise<Prometheus> {
   let log = ''
   child.stderr.on('data', (data: Buffer) => (log += data.toString()))
   const get = async (path: string): Promise<unknown> => {
-    const response = await fetch(url + path, { signal: AbortSignal.timeout(10_000) })
+    const response = await fetch(url + path, { signal: AbortSignal.timeout(60_000) })
     if (!response.ok) throw new Error(`${path}: ${response.status} ${await response.text()}`)
     return response.json()
   }
@@ -129,7 +129,7 @@ export async function startPrometheus(config: string): Promise<Prometheus> {
       if (child.exitCode !== null) throw new Error(`Prometheus ended:\n${log}`)
       return (await fetch(`${url}/-/ready`)).ok || undefined
     },
-    60_000,
+    300_000,
   ).catch((error: unknown) => {
     throw new Error(log, { cause: error })
   })

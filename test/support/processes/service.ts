@@ -98,22 +98,33 @@ export async function startService(
   }
 }
 
-/** Polls `probe` until it returns something. Throws after `timeoutMs` with the last error. */
+/** The shortest time between two polls of {@link until}, in milliseconds. */
+const MIN_POLL_MS = 100
+
+/**
+ * Polls `probe` until it returns something: every 100 ms at first, and less often the longer it waits, because each poll takes
+ * processor time from what is waited for. Throws after `timeoutMs` with the last error.
+ *
+ * @param maxPollMs the longest time between two polls
+ */
 export async function until<T>(
   what: string,
   probe: () => Promise<T | undefined> | T | undefined,
   timeoutMs = 600_000,
+  maxPollMs = 1_000,
 ): Promise<T> {
-  const deadline = Date.now() + timeoutMs
+  const beganMs = Date.now()
   let last: unknown
-  while (Date.now() < deadline) {
+  for (;;) {
+    const waitedMs = Date.now() - beganMs
+    if (waitedMs >= timeoutMs) break
     try {
       const value = await probe()
       if (value !== undefined) return value
     } catch (error) {
       last = error
     }
-    await sleep(100)
+    await sleep(Math.min(maxPollMs, Math.max(MIN_POLL_MS, waitedMs / 10)))
   }
   throw new Error(`timed out waiting for ${what}`, { cause: last })
 }

@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises'
 import type OpenAI from 'openai'
 
 /** The output of one stream until it ended or failed. */
@@ -8,8 +9,12 @@ export interface StreamedResponse {
   error?: unknown
 }
 
-/** Keeps `concurrency` greedy streams of `model` running until it is stopped. */
-export function streamLoad(client: OpenAI, model: string, concurrency: number) {
+/**
+ * Keeps `concurrency` greedy streams of `model` running until it is stopped.
+ *
+ * @param pauseMs between the end of a stream and the start of the next one
+ */
+export function streamLoad(client: OpenAI, model: string, concurrency: number, pauseMs = 0) {
   let running = true
   const answers: StreamedResponse[] = []
   const one = async (index: number) => {
@@ -33,6 +38,7 @@ export function streamLoad(client: OpenAI, model: string, concurrency: number) {
       } catch (error) {
         answers.push({ prompt, text, fingerprints: [...fingerprints], error })
       }
+      if (running) await sleep(pauseMs)
     }
   }
   const all = Promise.all(Array.from({ length: concurrency }, (_, index) => one(index)))
