@@ -1,8 +1,10 @@
 /** The owner of a domain, in words. `''` stands for all tenants together. */
-import type { Option } from '../../components/fields.tsx'
 
 /** The possible owners: all tenants together, and each tenant. The present owner stays in the list. */
-export function ownerOptions(tenants: readonly string[], present: string): Option[] {
+export function ownerOptions(
+  tenants: readonly string[],
+  present: string,
+): { value: string; label: string }[] {
   const names = new Set([...tenants, ...(present === '' ? [] : [present])])
   return [
     { value: '', label: 'All tenants' },
