@@ -44,7 +44,7 @@ beforeAll(async () => {
   await fleet.start('node-a')
   key = (await fleet.key()).key
   masked = (await fleet.importMask(randomHalfMask(fleet.model, 1).bytes, true)).version
-}, 600_000)
+})
 afterAll(() => fleet?.stop())
 
 /** Evaluates texts as `copal evaluate` does. @returns the sum of the log-probabilities of each one's tokens but the first */
@@ -52,7 +52,7 @@ async function evaluate(texts: readonly string[], version: number): Promise<numb
   const sums: number[] = []
   for (const text of texts) {
     const body = { text, window_tokens: 1024, mask_version: version }
-    const lines = await fleet.admin<string>('POST', '/admin/evaluate', body, 100_000)
+    const lines = await fleet.admin<string>('POST', '/admin/evaluate', body, 300_000)
     const events = lines
       .trim()
       .split('\n')
@@ -101,4 +101,4 @@ test('lm-evaluation-harness finds for each mask the log-likelihoods that the ser
     sums.push(total)
   }
   expect(sums[0]).not.toBeCloseTo(sums[1]!, 0)
-}, 120_000)
+})

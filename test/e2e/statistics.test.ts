@@ -21,33 +21,25 @@ afterAll(() => fleet?.stop())
 
 test('what one node calibrated another one fetches from the gateway, byte for byte', async () => {
   await fleet.admin('POST', '/admin/domains/speech/texts', { texts: passages('speech.calibration.txt', 120) })
-  await until(
-    'the update to start',
-    async () => {
-      const update = { model: 'tiny', domains: ['speech'], samples: 4, length: 64, method: 'continual-wanda' }
-      return fleet.admin<UpdateEntry>('POST', '/admin/updates', update).catch(() => undefined)
-    },
-    60_000,
-  )
+  await until('the update to start', async () => {
+    const update = { model: 'tiny', domains: ['speech'], samples: 4, length: 64, method: 'continual-wanda' }
+    return fleet.admin<UpdateEntry>('POST', '/admin/updates', update).catch(() => undefined)
+  })
   const { COPAL_HOME } = await fleet.environment('node-a')
   const secret = await fleet.nodeSecret('node-b')
   const other = createGatewayClient({ baseUrl: fleet.url, nodeId: 'node-b', secret })
-  const { original, manifest } = await until(
-    'the statistics in R2',
-    async () => {
-      const [artifact] = await storedStatistics(join(COPAL_HOME!, 'statistics'), fleet.model)
-      if (!artifact) return undefined
-      const chunks = await other.downloadStatistics(artifact.id, 'manifest.json').catch(() => undefined)
-      if (!chunks) return undefined
-      const bytes: Uint8Array[] = []
-      for await (const chunk of chunks) bytes.push(chunk)
-      return {
-        original: artifact,
-        manifest: statisticsManifest.parse(JSON.parse(Buffer.concat(bytes).toString('utf8'))),
-      }
-    },
-    120_000,
-  )
+  const { original, manifest } = await until('the statistics in R2', async () => {
+    const [artifact] = await storedStatistics(join(COPAL_HOME!, 'statistics'), fleet.model)
+    if (!artifact) return undefined
+    const chunks = await other.downloadStatistics(artifact.id, 'manifest.json').catch(() => undefined)
+    if (!chunks) return undefined
+    const bytes: Uint8Array[] = []
+    for await (const chunk of chunks) bytes.push(chunk)
+    return {
+      original: artifact,
+      manifest: statisticsManifest.parse(JSON.parse(Buffer.concat(bytes).toString('utf8'))),
+    }
+  })
   expect(manifest).toMatchObject({ model: 'tiny', domain: 'speech' })
   const copy = await receiveArtifact(temporaryDir(), manifest, fleet.model.config, (piece) =>
     other.downloadStatistics(manifest.artifact, piece),

@@ -43,15 +43,11 @@ function complete(traceparent: string): Promise<Response> {
 
 /** Returns the spans of a trace by name, once all have arrived. */
 async function spansOf(trace: string, names: readonly string[]): Promise<Map<string, OtlpSpan>> {
-  return until(
-    'the spans of a request',
-    async () => {
-      const spans = receiver.spans().filter(({ traceId }) => traceId === trace)
-      const byName = new Map(spans.map((span) => [span.name, span]))
-      return names.every((name) => byName.has(name)) ? byName : undefined
-    },
-    60_000,
-  )
+  return until('the spans of a request', async () => {
+    const spans = receiver.spans().filter(({ traceId }) => traceId === trace)
+    const byName = new Map(spans.map((span) => [span.name, span]))
+    return names.every((name) => byName.has(name)) ? byName : undefined
+  })
 }
 
 test('one trace leads from the client through lease, queue, prefill and decode to the settlement', async () => {
@@ -104,18 +100,13 @@ test('the latency of the request links to its trace at /metrics of the node', as
 })
 
 test('a node pushes its metrics and log lines, and nothing that was sent has text of the client', async () => {
-  const counted = await until(
-    'the tokens of the request',
-    async () =>
-      receiver.metrics().find(({ name, sum }) => name === 'copal.node.tokens' && sum?.dataPoints.length),
-    60_000,
+  const counted = await until('the tokens of the request', async () =>
+    receiver.metrics().find(({ name, sum }) => name === 'copal.node.tokens' && sum?.dataPoints.length),
   )
   expect(counted.sum).toMatchObject({ isMonotonic: true, aggregationTemporality: 2 })
   expect(receiver.metrics().map(({ name }) => name)).toContain('gen_ai.server.request.duration')
-  const lines = await until(
-    'log lines',
-    async () => (receiver.logs().length > 0 ? receiver.logs() : undefined),
-    60_000,
+  const lines = await until('log lines', async () =>
+    receiver.logs().length > 0 ? receiver.logs() : undefined,
   )
   expect(lines.map(({ body }) => body.stringValue)).toContain('weight set loaded')
   const sent = JSON.stringify(receiver.calls.map(({ body }) => body))

@@ -59,7 +59,7 @@ test('a node with an https URL is called there, streamed and not streamed', asyn
       headers: { authorization: `Bearer ${key}`, 'content-type': 'application/json' },
       body: JSON.stringify({ model: 'tiny', prompt: 'the cat', max_tokens: 8, temperature: 0, stream }),
     })
-  await until('the node', async () => (await fleet.alive()).includes('node-tls') || undefined, 60_000)
+  await until('the node', async () => (await fleet.alive()).includes('node-tls') || undefined)
   const whole = await ask(false)
   const { choices } = (await whole.json()) as Completion
   expect([whole.status, whole.headers.get('x-copal-node')]).toEqual([200, 'node-tls'])
