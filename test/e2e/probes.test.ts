@@ -25,14 +25,10 @@ afterAll(async () => {
 
 /** Returns the scores of the nodes once there are as many. */
 const scoresOf = (count: number) =>
-  until(
-    `the scores of ${count} nodes`,
-    async () => {
-      const { probes } = await fleet.admin<ProbesReport>('GET', '/admin/probes')
-      return probes.length === count ? probes : undefined
-    },
-    120_000,
-  )
+  until(`the scores of ${count} nodes`, async () => {
+    const { probes } = await fleet.admin<ProbesReport>('GET', '/admin/probes')
+    return probes.length === count ? probes : undefined
+  })
 const alerts = async () => (await fleet.admin<AlertsReport>('GET', '/admin/alerts?active=true')).alerts
 
 test('the node whose weights are damaged outside its linears alarms with its first score, and no other', async () => {
