@@ -74,10 +74,12 @@ export default defineConfig({
     include: ['test/gateway/**/*.test.ts'],
     exclude: PURE_GATEWAY_TESTS,
     globalSetup: ['./test/gateway/support/doubles/node-double.setup.ts'],
-    // One module a package: each test file loads what it needs into a workerd of its own, one request a module.
+    // One module a package: each workerd process loads them by one request a module.
     deps: { optimizer: { ssr: { enabled: true, include: PACKAGES } } },
-    setupFiles: ['./test/gateway/support/setup/migrate.ts'],
-    testTimeout: 30_000,
+    // The files of a workerd process run one after the other, and the setup file gives each what a new process has.
+    isolate: false,
+    setupFiles: ['./test/gateway/support/setup/each-file.ts'],
+    testTimeout: 120_000,
     expect: { poll: { timeout: 20_000 } },
     maxWorkers: WORKERS,
     sequence: { groupOrder: 2 },

@@ -9,10 +9,7 @@ const root = resolve(import.meta.dirname, '../..')
 const { error } = ensureDashboard(root)
 if (error !== undefined) process.stderr.write(`The dashboard cannot be built:\n${error}\n`)
 
-/**
- * Tests without bindings share workerd processes. The others cannot: `reset()` of `cloudflare:test` leaves the data of Durable
- * Objects that were evicted, and the work of requests that still run.
- */
+/** Tests without bindings, which need none of the setup of the others. */
 export default defineConfig({
   root,
   plugins: [cloudflareTest({ wrangler: { configPath: `${root}/wrangler.toml` } })],
@@ -20,7 +17,7 @@ export default defineConfig({
     name: 'gateway-pure',
     include: PURE_GATEWAY_TESTS,
     isolate: false,
-    testTimeout: 30_000,
+    testTimeout: 120_000,
     expect: { poll: { timeout: 20_000 } },
     maxWorkers: WORKERS,
     sequence: { groupOrder: 2 },

@@ -1,5 +1,6 @@
+import { createHash } from 'node:crypto'
 import { readdirSync } from 'node:fs'
-import { join } from 'node:path'
+import { join, relative } from 'node:path'
 import { build } from 'esbuild'
 import type { Plugin } from 'vitest/config'
 
@@ -11,9 +12,9 @@ const OF_TESTS_TOO = ['drizzle-orm', 'drizzle-orm/*', 'zod']
 const NEED_FILES = ['--changed', '--watch', 'related', 'watch']
 
 /**
- * Gives tests the Worker's sources as one module. Each test file has a workerd process of its own, which asks for one module
- * after the other, and the sources with their packages are some 900. A source that a test imports becomes a module that
- * exports what its part of the bundle does.
+ * Gives tests the Worker's sources as one module. A workerd process asks for one module after the other, and each test file
+ * evaluates them anew; the sources with their packages are some 900. A source that a test imports becomes a module that exports
+ * what its part of the bundle does.
  *
  * @param root the checkout
  * @returns nothing where Vitest follows imports from file to file, as with `--changed`
@@ -21,7 +22,7 @@ const NEED_FILES = ['--changed', '--watch', 'related', 'watch']
 export function bundledSources(root: string): Plugin[] {
   if (process.argv.some((argument) => NEED_FILES.includes(argument.replace(/=.*/, '')))) return []
   const files = FOLDERS.flatMap((folder) => sourcesIn(join(root, folder)))
-  const parts = new Map(files.map((file, index) => [file, `part${index}`]))
+  const parts = new Map(files.map((file) => [file, partName(relative(root, file))]))
   let names: Promise<Map<string, readonly string[]>> | undefined
   return [
     {
@@ -40,6 +41,11 @@ export function bundledSources(root: string): Plugin[] {
       },
     },
   ]
+}
+
+/** Returns a name that stays the same when other files come or go: Vitest keeps modules on disk between runs. */
+function partName(path: string): string {
+  return `part_${createHash('sha256').update(path).digest('hex').slice(0, 16)}`
 }
 
 function sourcesIn(folder: string): string[] {

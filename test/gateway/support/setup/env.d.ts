@@ -2,6 +2,10 @@ import type { D1Migration } from 'cloudflare:test'
 import type { Bindings } from '../../../../gateway/src/contracts/bindings.ts'
 
 declare global {
+  /** The Durable Objects that were called since the bindings were emptied, by their ids. */
+  var calledObjects: Map<string, { namespace: DurableObjectNamespace; id: DurableObjectId }> | undefined
+  /** Whether a test file has run in this process. */
+  var hasRunFile: boolean | undefined
   namespace Cloudflare {
     interface Env extends Bindings {
       TEST_MIGRATIONS: D1Migration[]

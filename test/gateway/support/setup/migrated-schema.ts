@@ -2,8 +2,8 @@ import { DatabaseSync } from 'node:sqlite'
 import type { D1Migration } from '@cloudflare/vitest-plugin'
 
 /**
- * Returns the statements that make a database as all migrations together leave an empty one. Each test file has a database
- * of its own, which is made in one call instead of one for every migration.
+ * Returns the statements that make a database as all migrations together leave an empty one. Each test file begins
+ * with a database that is made in one call instead of one for every migration.
  */
 export function migratedSchema(migrations: readonly D1Migration[]): string[] {
   const database = new DatabaseSync(':memory:')
