@@ -133,4 +133,4 @@ test('collecting may be interrupted at any call, and goes on with the same texts
   }
   // Two domains: marks of old texts, counts, texts twice, and the file.
   expect(calls).toBeGreaterThan(16)
-}, 60_000)
+})

@@ -45,7 +45,7 @@ function numbersFrom(seed: number): (bound: number) => number {
   }
 }
 
-test.each([1, 2, 3, 4])('of a random graph exactly what is reachable stays (seed %i)', async (seed) => {
+test.each([1, 2])('of a random graph exactly what is reachable stays (seed %i)', async (seed) => {
   const next = numbersFrom(seed)
   const model = `sweep-${seed}`
   const any = () => 1 + next(20)

@@ -120,7 +120,7 @@ export function receiptOf(requestId: string, changes: Partial<Receipt> = {}): Re
 
 /** Polls until `probe` returns something. */
 export async function until<T>(what: string, probe: () => Promise<T | undefined>): Promise<T> {
-  for (let tries = 0; tries < 200; tries += 1) {
+  for (let tries = 0; tries < 1_200; tries += 1) {
     const found = await probe()
     if (found !== undefined) return found
     await new Promise((resolve) => setTimeout(resolve, 25))

@@ -94,7 +94,7 @@ test('over several isolates no budget is exceeded, no request is rejected that h
     expect(run.violations, `seed ${seed}`).toEqual([])
   }
   expect(missing(), 'limits that no request hit').toEqual([])
-}, 90_000)
+})
 
 /** Creates a gateway of its own isolate: only the Durable Objects and the database are shared. */
 const openGateway = () => ({ app: createApp(), bindings: { ...env } })
