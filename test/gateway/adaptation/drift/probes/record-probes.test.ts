@@ -112,9 +112,11 @@ describe('a node whose score of the probe texts is not that of the others', () =
 test('a score that a node repeats in its heartbeats is stored once, and an old one is not stored', async () => {
   const { beat, probes } = await fleetOf('repeats', 1)
   const score = { maskVersion: 1, tokens: TOKENS, nll: 3.2 * TOKENS }
-  await beat(0, { probes: [{ ...score, measuredMsAgo: 200 }] })
+  const measuredMs = Date.now() - 200
+  const repeated = () => ({ ...score, measuredMsAgo: Date.now() - measuredMs })
+  await beat(0, { probes: [repeated()] })
   const [first] = await probes()
-  await beat(0, { probes: [{ ...score, measuredMsAgo: 100 }] })
+  await beat(0, { probes: [repeated()] })
   await beat(0, { probes: [{ ...score, nll: 9, measuredMsAgo: 60_000 }] })
   expect(await probes()).toEqual([first])
 })
