@@ -2,46 +2,57 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { FORMS, type Form } from './engine-contender.ts'
 import { GREEDY } from '@copal/gpu-node/serving/contract/greedy.ts'
 import { formatSpread, line } from '../measurement/report.ts'
-import { spread } from '@copal/gpu-node/platform/spread.ts'
+import { spread, type Spread } from '@copal/gpu-node/platform/spread.ts'
 import type { WeightSet } from '@copal/gpu-node/serving/contract/backend.ts'
 import { createSparseBackend } from '@copal/gpu-node/serving/backends/sparse/sparse-backend.ts'
 import { loadNative } from '@copal/gpu-node/platform/native-addon.ts'
 import { createEngine } from '@copal/gpu-node/serving/engine/engine.ts'
+import { describeSpans, recordSpans, type Span } from './backend-spans.ts'
 import type { DenseModel } from '@copal/gpu-node/model/master/dense-model.ts'
 
 /** A time between two tokens of one stream. */
-interface Gap {
-  fromMs: number
-  toMs: number
-}
+type Gap = Omit<Span, 'what'>
 
-/** The times of one swap: start of the load, flip, and end of the drain. */
+/** The times of one swap: start of the load, flip, and end of the release of the old set. */
 interface Swap {
   loadMs: number
   flipMs: number
   flippedMs: number
-  drainedMs: number
+  releasedMs: number
+}
+
+/** What a run of swaps found; times in milliseconds. */
+export interface SwapFigures {
+  /** Between two tokens of a stream: without a swap, while a set is packed and tried, and while the old set drains and is released. */
+  quiet: Spread
+  packing: Spread
+  draining: Spread
+  /** Loads, from the mask file to a set that was tried. */
+  load: Spread
+  flip: Spread
+  /** What ran in the longest gap during a swap: `25.3 ms of a step of 4 tokens`. */
+  longest: string
 }
 
 /**
  * Measures how long streams of the sparse engine wait for their next token: without a swap, while a set is packed, and
- * while the old set drains and both sets take turns.
+ * while the old set drains and is released.
  *
  * @param options.pauseMs time between two swaps
- * @returns lines for people
  * @throws NativeUnavailableError when the addon is not built
  */
-export async function benchSwapGaps(options: {
+export async function measureSwapGaps(options: {
   model: DenseModel
   maskPath: string
   form: Form
   streams: number
   swaps: number
   pauseMs: number
-}): Promise<string[]> {
+}): Promise<SwapFigures> {
   const { model, maskPath, form, streams, swaps, pauseMs } = options
   const [precision, headPrecision] = FORMS[form]
-  const backend = createSparseBackend({ addon: loadNative(), precision, headPrecision })
+  const spans: Span[] = []
+  const backend = recordSpans(createSparseBackend({ addon: loadNative(), precision, headPrecision }), spans)
   const engine = createEngine({ backend, config: model.config, codec: model.codec })
   const load = (version: number): Promise<WeightSet> =>
     backend.load({ model, version, maskPath, priority: 'serving' })
@@ -87,8 +98,8 @@ export async function benchSwapGaps(options: {
     engine.setActive(next)
     const flippedMs = performance.now()
     await engine.drain(active.version, 600_000)
-    made.push({ loadMs, flipMs, flippedMs, drainedMs: performance.now() })
     await backend.release(active)
+    made.push({ loadMs, flipMs, flippedMs, releasedMs: performance.now() })
     active = next
     await sleep(pauseMs)
   }
@@ -105,24 +116,48 @@ export async function benchSwapGaps(options: {
   )
   const draining = within(
     ({ flipMs }) => flipMs,
-    ({ drainedMs }) => drainedMs,
+    ({ releasedMs }) => releasedMs,
   )
   const quiet = gaps.filter((gap) => !packing.includes(gap) && !draining.includes(gap))
   const lengths = (part: readonly Gap[]) => spread(part.map(({ fromMs, toMs }) => toMs - fromMs))
-  const [ofQuiet, ofPacking, ofDraining] = [lengths(quiet), lengths(packing), lengths(draining)]
-  const longest = Math.max(ofPacking.max, ofDraining.max)
+  const length = ({ fromMs, toMs }: Gap) => toMs - fromMs
+  const [longest] = [...packing, ...draining].toSorted((a, b) => length(b) - length(a))
+  return {
+    quiet: lengths(quiet),
+    packing: lengths(packing),
+    draining: lengths(draining),
+    load: spread(made.map((swap) => swap.flipMs - swap.loadMs)),
+    flip: spread(made.map((swap) => swap.flippedMs - swap.flipMs)),
+    longest: longest ? describeSpans(spans, longest) : 'no token came',
+  }
+}
+
+/** Describes runs of one precision: each figure is the median of the runs. */
+export function describeSwapGaps(runs: readonly SwapFigures[], streams: number): string[] {
+  const over = (figure: (run: SwapFigures) => number) => spread(runs.map(figure))
+  const longestOf = ({ packing, draining }: SwapFigures) => Math.max(packing.max, draining.max)
+  const figures: [string, (run: SwapFigures) => number, string, number][] = [
+    [`between tokens of ${streams} streams, no swap`, ({ quiet }) => quiet.median, 'ms', 1],
+    [
+      'while a set is packed, relative to that',
+      ({ quiet, packing }) => packing.median / quiet.median,
+      '×',
+      2,
+    ],
+    ['longest while a set is packed', ({ quiet, packing }) => packing.max / quiet.median, '×', 1],
+    [
+      'longest while the old set drains and is freed',
+      ({ quiet, draining }) => draining.max / quiet.median,
+      '×',
+      1,
+    ],
+    ['longest during a swap', (run) => longestOf(run) / run.quiet.median, '×', 1],
+    ['longest without a swap', ({ quiet }) => quiet.max / quiet.median, '×', 1],
+    ['load: mask file → packed, self-tested', ({ load }) => load.median, 'ms', 0],
+    ['flip', ({ flip }) => flip.median, 'ms', 3],
+  ]
   return [
-    line(`between tokens of ${streams} streams, no swap`, formatSpread(ofQuiet, 'ms')),
-    line('while a set is packed', formatSpread(ofPacking, 'ms')),
-    line('while the old set drains', formatSpread(ofDraining, 'ms')),
-    line(
-      'longest during a swap, relative to the median without',
-      `${(longest / ofQuiet.median).toFixed(1)} ×`,
-    ),
-    line(
-      'load: mask file → packed, self-tested',
-      formatSpread(spread(made.map((swap) => swap.flipMs - swap.loadMs)), 'ms', 0),
-    ),
-    line('flip', formatSpread(spread(made.map((swap) => swap.flippedMs - swap.flipMs)), 'ms', 3)),
+    ...figures.map(([what, figure, unit, digits]) => line(what, formatSpread(over(figure), unit, digits))),
+    ...runs.map(({ longest }, index) => line(`in the longest gap of run ${index + 1}`, longest)),
   ]
 }

@@ -1,5 +1,6 @@
 import type { Precision } from '../../../../native/addon.d.ts'
 import type { FormFigures } from './form-figures.ts'
+import type { FormSpeed } from './form-speed.ts'
 
 /** `auto` takes the form that is faster on this machine; the others are taken whatever they cost. */
 export const FORM_SETTINGS = ['auto', 'packed', 'dense'] as const
@@ -29,7 +30,10 @@ export interface FormQuestion {
   fits: (bytes: number) => boolean
 }
 
-/** A form that is taken by measurement is at least this fast, relative to dense: at one stream, at eight and in prefill. */
+/**
+ * A form that is taken by measurement is at least this fast, relative to dense, at one stream, at eight and in prefill,
+ * also if its speeds are the lowest that the measurement allows.
+ */
 export const MIN_SPEED = 0.97
 /** Keeping both forms must be this much faster than the better one alone, because it takes the memory of both. */
 const MIN_GAIN_OF_BOTH = 1.1
@@ -39,10 +43,11 @@ const MAX_STREAMS = 8
 /**
  * Chooses the form of a weight set.
  *
- * A form qualifies if it is at least {@link MIN_SPEED} × as fast as dense at one stream, at eight streams and in prefill.
- * Of those that qualify and fit the memory, the one with the best mean speed is taken: the geometric mean at one stream
- * and at the expected number of streams. Equal means prefer the packed form, which takes less memory. If no fast form
- * fits, the packed one is taken.
+ * The speed of packed weights is counted at the low end of its interval, so that noise takes nobody away from the dense
+ * form. A form qualifies if it is at least {@link MIN_SPEED} × as fast as dense at one stream, at eight streams and in
+ * prefill. Of those that qualify and fit the memory, the one with the best mean speed is taken: the geometric mean at one
+ * stream and at the expected number of streams. Equal means prefer the packed form, which takes less memory. If no fast
+ * form fits, the packed one is taken.
  */
 export function chooseForm(question: FormQuestion): FormChoice {
   const { wanted, precision, figures, bytes, fits } = question
@@ -81,31 +86,35 @@ function candidateForms({ counts, prefill }: FormFigures, streams: number): Cand
   const candidate = (form: FormChoice['form'], denseFrom: number): Candidate => {
     /** Speed of the form relative to dense. */
     const at = (tokens: number, packed: number) => (tokens >= denseFrom ? 1 : packed)
-    const speeds = counts.map(({ tokens, packedSpeed }) => ({ tokens, speed: at(tokens, packedSpeed) }))
+    const speeds = counts.map(({ tokens, low }) => ({ tokens, speed: at(tokens, low) }))
     const speedAt = (tokens: number) => speeds.findLast((count) => count.tokens <= tokens)?.speed ?? 1
     return {
       form,
       denseFrom: form === 'both' ? denseFrom : 0,
       mean: Math.sqrt(speedAt(1) * speedAt(expected)),
-      slowest: Math.min(speedAt(1), speedAt(MAX_STREAMS), at(prefill.tokens, prefill.packedSpeed)),
+      slowest: Math.min(speedAt(1), speedAt(MAX_STREAMS), at(prefill.tokens, prefill.low)),
     }
   }
   // The first count from which on the dense form is never slower. Above the largest count, several passes over the
   // weights begin, as in prefill.
-  const lastPacked = counts.findLastIndex(({ packedSpeed }) => packedSpeed > 1)
+  const lastPacked = counts.findLastIndex(({ low }) => low > 1)
   const denseFrom = counts[lastPacked + 1]?.tokens ?? (counts.at(-1)?.tokens ?? 0) + 1
   // Before dense, so that equal means prefer packed.
   return [candidate('packed', Infinity), candidate('dense', 0), candidate('both', denseFrom)]
 }
 
-/** Describes figures: `packed runs 1.21 × as fast as dense at one stream, 0.98 × at 8, 1.00 × in prefill`. */
+/**
+ * Describes figures: `packed runs 1.21 × (1.19–1.24) as fast as dense at one stream, 0.98 × (0.97–0.99) at 8, 1.00 ×
+ * (0.99–1.01) in prefill`.
+ */
 export function describeFigures({ counts, prefill }: FormFigures): string {
-  const at = (speed: number) => `${speed.toFixed(2)} ×`
+  const at = ({ packedSpeed, low, high }: FormSpeed) =>
+    `${packedSpeed.toFixed(2)} × (${low.toFixed(2)}–${high.toFixed(2)})`
   const [one, many] = [counts[0], counts.at(-1)]
   if (!one || !many) return ''
   return (
-    `measured: packed runs ${at(one.packedSpeed)} as fast as dense at one stream, ` +
-    `${at(many.packedSpeed)} at ${many.tokens}, ${at(prefill.packedSpeed)} in prefill`
+    `measured: packed runs ${at(one)} as fast as dense at one stream, ` +
+    `${at(many)} at ${many.tokens}, ${at(prefill)} in prefill`
   )
 }
 

@@ -11,16 +11,26 @@ import {
   linearShapes,
   type LlamaConfig,
 } from '../../../model/config/llama-config.ts'
+import {
+  formSpeed,
+  isCertain,
+  isSettled,
+  MAX_ROUNDS,
+  MIN_ROUNDS,
+  narrower,
+  speedOf,
+  type FormTimes,
+} from './form-speed.ts'
 import type { MaskPlaces } from './mask-locations.ts'
-
-/** How fast packed weights are, relative to dense ones, when so many tokens are multiplied at once. */
-const speed = z.object({ tokens: z.int().min(1), packedSpeed: z.number().positive() })
 
 const figures = z.object({
   /** Few tokens, which share a pass over the weights; ascending. */
-  counts: z.array(speed).min(1),
-  prefill: speed,
+  counts: z.array(formSpeed).min(1),
+  prefill: formSpeed,
 })
+
+/** A file of the cache folder. */
+const storedFigures = z.object({ measuredAt: z.iso.datetime(), figures })
 
 /** Speeds of packed weights relative to dense ones, of the linears alone. */
 export type FormFigures = z.output<typeof figures>
@@ -48,6 +58,9 @@ export interface KeptPattern {
 /** Returns the figures of a subject, from the cache folder or by measuring. */
 export interface FormMeter {
   /**
+   * Figures that other work on the machine made uncertain are measured again by a later call, at most once in ten
+   * minutes. Of two speeds the one with the narrower interval stays, so that a choice does not change with the noise.
+   *
    * @param run runs one piece of the measurement, some milliseconds, while no step runs; null only reads the cache
    * @returns null when there are none: nothing was measured, or the measurement failed
    */
@@ -62,8 +75,8 @@ const COUNTS = [1, 2, 4, 8]
 /** As many tokens as the engine passes through the blocks together. */
 const PREFILL_TOKENS = 256
 const FORMS: readonly StoredForm[] = ['packed', 'dense']
-/** Measurements of each form at each number of tokens. */
-const ROUNDS = 7
+/** Figures that are uncertain are not measured again before they are this old. */
+const REPEAT_AFTER_MS = 10 * 60_000
 /** A sample is as large as the model, up to this: reading it takes a few milliseconds, and few caches hold it. */
 const MAX_SAMPLE_BYTES = 256 << 20
 
@@ -72,10 +85,12 @@ export function createFormMeter({
   addon,
   cacheDir,
   log,
+  nowMs = Date.now,
 }: {
   addon: Pick<Addon, 'createFormSample' | 'sourceHash'>
   cacheDir: string
   log?: Pick<Log, 'info'> | undefined
+  nowMs?: () => number
 }): FormMeter {
   const measuring = new Map<string, Promise<FormFigures | null>>()
   const folder = join(cacheDir, 'forms')
@@ -85,14 +100,20 @@ export function createFormMeter({
       const key = keyOf(subject, addon.sourceHash())
       const path = join(folder, `${createHash('sha256').update(key).digest('hex').slice(0, 32)}.json`)
       const known = await readFigures(path)
-      if (known || run === null) return known
+      if (run === null || (known && isGoodEnough(known))) return known?.figures ?? null
       let measured = measuring.get(path)
       if (!measured) {
-        measured = measureAndKeep(subject, run, path, key).finally(() => measuring.delete(path))
+        measured = measureAndKeep(subject, run, path, key, known?.figures ?? null).finally(() =>
+          measuring.delete(path),
+        )
         measuring.set(path, measured)
       }
       return measured
     },
+  }
+
+  function isGoodEnough({ measuredAt, figures: { counts, prefill } }: StoredFigures): boolean {
+    return [...counts, prefill].every(isCertain) || nowMs() - Date.parse(measuredAt) < REPEAT_AFTER_MS
   }
 
   async function measureAndKeep(
@@ -100,25 +121,26 @@ export function createFormMeter({
     run: <T>(piece: () => Promise<T>) => Promise<T>,
     path: string,
     key: string,
+    known: FormFigures | null,
   ): Promise<FormFigures | null> {
     const startedMs = performance.now()
     try {
-      const found = await measureForms(addon, subject, run)
+      const found = moreCertain(known, await measureForms(addon, subject, run))
       log?.info('form of pruned weights measured', { ms: Math.round(performance.now() - startedMs) })
       // Without a writable cache the next start measures again.
-      await writeFigures(path, key, found).catch(() => undefined)
+      await writeFigures(path, key, found, nowMs()).catch(() => undefined)
       return found
     } catch (error) {
       log?.info('the form of pruned weights cannot be measured', { reason: reasonOf(error) })
-      return null
+      return known
     }
   }
 }
 
 /**
- * Measures packed against dense weights on a made-up sample of the model's shapes: 7 rounds, each of which measures both
- * forms at every number of tokens, one after the other. A figure is the ratio of the shortest times, because other work
- * on the machine only ever makes a time longer.
+ * Measures packed against dense weights on a made-up sample of the model's shapes, in rounds: each measures both forms at
+ * every number of tokens, one after the other. There are 7 rounds, and up to 21 at the numbers of tokens at which they
+ * lie apart.
  */
 export async function measureForms(
   addon: Pick<Addon, 'createFormSample'>,
@@ -140,20 +162,20 @@ export async function measureForms(
     maxBytes: MAX_SAMPLE_BYTES,
   })
   try {
-    const shortest = new Map(
-      [...COUNTS, PREFILL_TOKENS].map((tokens) => [tokens, { packed: Infinity, dense: Infinity }]),
-    )
-    for (let round = 0; round < ROUNDS; round++) {
-      for (const [tokens, seconds] of shortest) {
-        // The order alternates, so that a machine that slows down favours neither.
-        for (const form of FORMS.toSorted((a, b) => (round % 2 ? 1 : -1) * a.localeCompare(b)))
-          seconds[form] = Math.min(seconds[form], await run(() => sample.time(form, tokens)))
+    const rounds = new Map<number, FormTimes[]>([...COUNTS, PREFILL_TOKENS].map((tokens) => [tokens, []]))
+    const isEnough = (tokens: number, times: readonly FormTimes[]) =>
+      times.length >= MAX_ROUNDS || (times.length >= MIN_ROUNDS && isSettled(speedOf(tokens, times)))
+    for (let round = 0; round < MAX_ROUNDS; round++) {
+      // The order alternates, so that a machine that slows down favours neither.
+      const order = FORMS.toSorted((a, b) => (round % 2 ? 1 : -1) * a.localeCompare(b))
+      for (const [tokens, times] of rounds) {
+        if (isEnough(tokens, times)) continue
+        const seconds: FormTimes = { packed: Number.NaN, dense: Number.NaN }
+        for (const form of order) seconds[form] = await run(() => sample.time(form, tokens))
+        times.push(seconds)
       }
     }
-    const figureOf = (tokens: number) => {
-      const { packed, dense } = shortest.get(tokens) ?? { packed: Number.NaN, dense: Number.NaN }
-      return { tokens, packedSpeed: dense / packed }
-    }
+    const figureOf = (tokens: number) => speedOf(tokens, rounds.get(tokens) ?? [])
     return { counts: COUNTS.map(figureOf), prefill: figureOf(PREFILL_TOKENS) }
   } finally {
     sample.free()
@@ -201,18 +223,30 @@ function keyOf({ config, precision, kernel, threads, kept }: FormSubject, kernel
   })
 }
 
+/** Returns for every number of tokens the speed that is more certain; `found` where nothing was known. */
+function moreCertain(known: FormFigures | null, found: FormFigures): FormFigures {
+  if (!known || known.counts.length !== found.counts.length) return found
+  return {
+    counts: found.counts.map((speed, index) => narrower(known.counts[index] ?? speed, speed)),
+    prefill: narrower(known.prefill, found.prefill),
+  }
+}
+
+type StoredFigures = z.output<typeof storedFigures>
+
 /** A damaged file is as good as none: it is measured again. */
-async function readFigures(path: string): Promise<FormFigures | null> {
+async function readFigures(path: string): Promise<StoredFigures | null> {
   try {
-    const stored = z.object({ figures }).safeParse(JSON.parse((await readIfThere(path)) ?? 'null'))
-    return stored.success ? stored.data.figures : null
+    const stored = storedFigures.safeParse(JSON.parse((await readIfThere(path)) ?? 'null'))
+    return stored.success ? stored.data : null
   } catch {
     return null
   }
 }
 
-async function writeFigures(path: string, key: string, found: FormFigures): Promise<void> {
-  const stored = { subject: JSON.parse(key) as unknown, measuredAt: new Date().toISOString(), figures: found }
+async function writeFigures(path: string, key: string, found: FormFigures, nowMs: number): Promise<void> {
+  const measuredAt = new Date(nowMs).toISOString()
+  const stored = { subject: JSON.parse(key) as unknown, measuredAt, figures: found }
   await writeAtomically(path, async function* () {
     yield Buffer.from(`${JSON.stringify(stored, null, 2)}\n`)
   })

@@ -161,11 +161,14 @@ export function createModelEngine<E extends AddonEngine>(
           engine.logits(index, into),
         )
       }),
-    release: (weights) =>
-      inTurn(async () => {
+    async release(weights) {
+      // Only the request waits for its turn. Freeing hundreds of megabytes takes long, and no step has to wait for it.
+      const { freed } = await inTurn(async () => {
         ownPages.release(weights)
-        await explain(engine.release(weights))
-      }),
+        return { freed: explain(engine.release(weights)) }
+      })
+      await freed
+    },
     usage() {
       const { sequences, writtenPages } = engine.usage()
       return { sequences, pages: writtenPages, ownPages: ownPages.usage().pages }

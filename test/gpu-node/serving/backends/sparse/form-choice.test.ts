@@ -6,10 +6,20 @@ import {
 } from '../../../../../gpu-node/src/serving/backends/sparse/form-choice.ts'
 import type { FormFigures } from '../../../../../gpu-node/src/serving/backends/sparse/form-figures.ts'
 
-/** Speeds of packed weights relative to dense ones at 1, 2, 4 and 8 tokens, and in prefill. */
-function figuresOf(speeds: readonly [number, number, number, number], prefill = 1): FormFigures {
-  const counts = [1, 2, 4, 8].map((tokens, index) => ({ tokens, packedSpeed: speeds[index] ?? Number.NaN }))
-  return { counts, prefill: { tokens: 256, packedSpeed: prefill } }
+/**
+ * Speeds of packed weights relative to dense ones at 1, 2, 4 and 8 tokens, and in prefill.
+ *
+ * @param noise half the width of the interval of each, relative to the speed
+ */
+function figuresOf(speeds: readonly [number, number, number, number], prefill = 1, noise = 0): FormFigures {
+  const speed = (tokens: number, packedSpeed: number) => ({
+    tokens,
+    packedSpeed,
+    low: packedSpeed * (1 - noise),
+    high: packedSpeed * (1 + noise),
+  })
+  const counts = [1, 2, 4, 8].map((tokens, index) => speed(tokens, speeds[index] ?? Number.NaN))
+  return { counts, prefill: speed(256, prefill) }
 }
 
 function choose(figures: FormFigures | null, question: Partial<FormQuestion> = {}) {
@@ -31,6 +41,18 @@ test('the faster form is taken', () => {
 
 test('forms that are equally fast are stored packed, in less memory', () => {
   expect(choose(figuresOf([1, 1, 1, 1])).form).toBe('packed')
+})
+
+test('dense weights stay until packed ones are faster by more than the noise', () => {
+  expect(choose(figuresOf([1.05, 1.05, 1.05, 1.05], 1.05, 0.02)).form).toBe('packed')
+  expect(choose(figuresOf([1.05, 1.05, 1.05, 1.05], 1.05, 0.08)).form).toBe('dense')
+})
+
+test('the packed form is not taken where noise leaves open whether it is much slower', () => {
+  expect(choose(figuresOf([1.5, 1.5, 1.5, 1.02], 1.2, 0.04)).form).toBe('packed')
+  expect(choose(figuresOf([1.5, 1.5, 1.5, 1.02], 1.2, 0.06)).form).not.toBe('packed')
+  expect(choose(figuresOf([1.5, 1.5, 1.5, 1.5], 1, 0.02)).form).toBe('packed')
+  expect(choose(figuresOf([1.5, 1.5, 1.5, 1.5], 1, 0.04)).form).not.toBe('packed')
 })
 
 test.each([
@@ -66,7 +88,8 @@ test('without memory for the dense form the packed one is taken, and the reason 
   const choice = choose(slow, { fits: (bytes) => bytes < 100 })
   expect(choice.form).toBe('packed')
   expect(choice.why).toBe(
-    'measured: packed runs 0.75 × as fast as dense at one stream, 0.75 × at 8, 1.00 × in prefill; ' +
+    'measured: packed runs 0.75 × (0.75–0.75) as fast as dense at one stream, 0.75 × (0.75–0.75) at 8, ' +
+      '1.00 × (1.00–1.00) in prefill; ' +
       'the dense form does not fit the memory for weight sets (COPAL_WEIGHT_BYTES)',
   )
 })

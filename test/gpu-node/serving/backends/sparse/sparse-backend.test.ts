@@ -1,9 +1,11 @@
 /** Tests what is specific to the sparse engine: shared pages, panics, swaps and memory. contract.test.ts tests the contract. */
 import { pbkdf2 } from 'node:crypto'
-import { writeFile } from 'node:fs/promises'
+import { readFile, writeFile } from 'node:fs/promises'
 import { totalmem } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
 import { AppError } from '@copal/shared/errors.ts'
 import { expect, onTestFinished, test } from 'vitest'
 import type { SequenceWork } from '../../../../../gpu-node/src/serving/contract/backend.ts'
@@ -193,6 +195,26 @@ function testSparse(built: Addon): void {
     expect(results[1]).toEqual(results[0])
   })
 
+  test.runIf(process.platform === 'linux')('a model that is left gives its memory back', async () => {
+    const tiny = await open({ hiddenSize: 256, intermediateSize: 1024, layers: 4, heads: 8, headDim: 32 })
+    const maskPath = await maskOf(tiny, 1)
+    const leave = async () => {
+      const backend = newBackend({ ownTokens: 512 })
+      const weights = await load(backend, tiny, 1, maskPath)
+      await backend.step({ weights, work: [feeding(1, 256)], drop: [] })
+      const loaded = await anonymousBytes()
+      await backend.release(weights)
+      return { loaded, left: await anonymousBytes(), bytes: weights.bytes ?? 0 }
+    }
+    // What is allocated once for the process, such as stacks of threads.
+    await leave()
+    const before = await anonymousBytes()
+    const { loaded, left, bytes } = await leave()
+    expect(bytes).toBeGreaterThan(4e6)
+    expect(loaded - before).toBeGreaterThan(0.9 * bytes)
+    expect(left - before).toBeLessThan(0.25 * bytes)
+  })
+
   test('a panic in a step fails only that step', async () => {
     const backend = newBackend()
     const weights = await load(backend, await open())
@@ -298,4 +320,12 @@ function testSparse(built: Addon): void {
     engine.close()
     await backend.release(weights)
   })
+}
+
+/** Returns the memory of this process that belongs to no file, without JavaScript's garbage. */
+async function anonymousBytes(): Promise<number> {
+  setFlagsFromString('--expose-gc')
+  ;(runInNewContext('gc') as () => void)()
+  const status = await readFile('/proc/self/status', 'utf8')
+  return 1024 * Number(/^RssAnon:\s+(\d+) kB$/m.exec(status)?.[1])
 }
