@@ -120,6 +120,7 @@ test.each([
 ])('an evaluation %s', async (_, requests, expected) => {
   const home = temporaryDir()
   let workedMs = 0
+  let pausedMs = 0
   const work = createJobWork({
     home,
     model: { spec: 'tiny', cacheDir: home, id: 'tiny', baseSha256: 'a'.repeat(64) },
@@ -130,8 +131,10 @@ test.each([
         for (let step = 0; step < 20; step += 1) {
           const stepMs = performance.now()
           await sleep(15)
-          workedMs += performance.now() - stepMs
+          const pauseStartMs = performance.now()
+          workedMs += pauseStartMs - stepMs
           await pause?.(signal)
+          pausedMs += performance.now() - pauseStartMs
         }
         throw new AppError('mask_invalid', 'enough')
       },
@@ -140,10 +143,11 @@ test.each([
     traffic: createTrafficWatch(() => requests),
     threads: 1,
   })
-  const startMs = performance.now()
   await expect(work.evaluate({ ...job, nodeShare: 0.25 }, context)).rejects.toThrow('enough')
-  expect(workedMs / (performance.now() - startMs)).toBeGreaterThan(expected * 0.8)
-  expect(workedMs / (performance.now() - startMs)).toBeLessThan(expected * 1.1)
+  // Not of the time that passes: on a busy machine other parts of the job are slow.
+  const share = workedMs / (workedMs + pausedMs)
+  expect(share).toBeGreaterThan(expected * 0.8)
+  expect(share).toBeLessThan(expected * 1.1)
 })
 
 test('texts of clients are removed after a failed job too', async () => {
