@@ -1,11 +1,9 @@
 //! Whole steps of a seeded model against a forward pass in double precision, and against each other.
 
-mod support;
-
+use crate::support::model::model;
+use crate::support::reference::{Reference, nll};
+use crate::support::{BF16, bits, engine, load, pages_of, step, tokens, work};
 use copal_gpu::engine::{Fault, Output, PAGE_TOKENS, StepError};
-use support::native::model::model;
-use support::reference::{Reference, nll};
-use support::{BF16, bits, engine, load, pages_of, step, tokens, work};
 
 const TOKENS: usize = 45;
 

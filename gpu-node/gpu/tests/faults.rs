@@ -1,13 +1,11 @@
 //! Devices that are lost or full, and weight sets that come and go.
 
-mod support;
-
+use crate::support::model::model;
+use crate::support::{BF16, bits, engine, load, open, pages_of, step, tokens, work};
 use copal_gpu::device::{Gpu, devices};
 use copal_gpu::engine::{Engine, EngineOptions, Fault, Forms, LoadError, LoadFault, ModelConfig, Output};
 use copal_gpu::fault::DeviceFault;
 use copal_gpu::layout::Form;
-use support::native::model::model;
-use support::{BF16, bits, engine, load, open, pages_of, step, tokens, work};
 
 #[test]
 fn a_lost_device_fails_steps_and_loads_and_another_engine_goes_on() {

@@ -1,13 +1,12 @@
 //! Steps of sequences that are already held allocate nothing, on any thread.
 
-mod support;
-
+use crate::support::engine::{engine, weights};
+use crate::support::model::model;
 use copal_native::allocator::allocations_during;
 use copal_native::cpu::Implementation;
 use copal_native::engine::{Engine, Output, WeightSet, Work};
 use copal_native::storage::{Format, Precision};
 use std::hint::black_box;
-use support::model::{engine, model, weights};
 
 const SEQUENCES: usize = 8;
 const PROMPT: usize = 25;
@@ -89,7 +88,7 @@ fn allocating(engine: &mut Engine, weights: &WeightSet) -> Vec<(&'static str, us
     counts
 }
 
-fn main() {
+pub fn steps_of_held_sequences_allocate_nothing() {
     // Miri cannot map files.
     if cfg!(miri) {
         return;

@@ -2,8 +2,9 @@
 //! sequences.
 #![cfg(not(miri))]
 
-mod support;
-
+use crate::support::Random;
+use crate::support::engine::{engine, weights};
+use crate::support::model::model;
 use copal_native::cpu::Implementation;
 use copal_native::engine::{
     Engine, EngineOptions, ModelConfig, Output, PAGE_TOKENS, SetForm, StepError, WeightLibrary, WeightSet,
@@ -11,8 +12,6 @@ use copal_native::engine::{
 };
 use copal_native::storage::{Form, Format, Precision};
 use std::sync::Arc;
-use support::Random;
-use support::model::{engine, model, weights};
 
 const TOKENS: usize = 45;
 const PACKED: SetForm = SetForm::One(Form::Packed);

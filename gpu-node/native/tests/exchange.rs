@@ -1,11 +1,9 @@
 //! Tests the refinement of masks with every implementation against a plain search that follows the
 //! definition.
 
-mod support;
-
+use crate::support::{Random, mask_of};
 use copal_native::cpu::Implementation;
 use copal_native::exchange::{RowsToRefine, refine};
-use support::{Random, mask_of};
 
 /// Columns of a row, and columns of a group.
 const SHAPES: &[(usize, Option<usize>)] = if cfg!(miri) {

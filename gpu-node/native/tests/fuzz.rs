@@ -3,8 +3,7 @@
 //! prints its seed.
 #![cfg(not(miri))]
 
-mod support;
-
+use crate::support::{Random, encoded, formats, multiply, oracle};
 use copal_native::cpu::Implementation;
 use copal_native::engine::{
     LinearPlace, MaskedPlace, ModelConfig, SetForm, SharedPlaces, WeightLibrary, WeightPlaces,
@@ -14,7 +13,6 @@ use copal_native::storage::{Counted, Form, KeptRule, Mask, PackError, pack};
 use std::fs;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use support::{Random, encoded, formats, multiply, oracle};
 
 /// Calls `case` with one seed after another until the time is over.
 fn fuzz(name: &str, mut case: impl FnMut(&mut Random)) {
@@ -62,7 +60,7 @@ fn any_weights_are_packed_and_multiplied_right_or_rejected() {
             weights[below(random, rows * cols)] = odd;
         }
         let density = one_of(random, &[0.0, 0.02, 0.5, 0.98, 1.0]);
-        let mask = support::mask_of(rows, cols, |_, _| random.uniform() < density);
+        let mask = crate::support::mask_of(rows, cols, |_, _| random.uniform() < density);
         let mask = (random.uniform() < 0.8).then_some(mask);
         let matrix = match pack(&weights, (rows, cols), mask.as_deref(), format) {
             Ok(matrix) => matrix,

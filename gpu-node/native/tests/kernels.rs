@@ -1,13 +1,11 @@
 //! Tests every implementation that this machine supports against sums in f64, and against itself.
 
-mod support;
-
+use crate::support::{Random, encoded, formats, mask_of, masks, multiply, oracle, packed};
 use copal_native::cpu::{Implementation, SelectError};
 use copal_native::kernels::{Encoding, MAX_PRODUCTS, Multiplier, MultiplyError};
 use copal_native::measure::time_pass;
 use copal_native::pool::Pool;
 use copal_native::storage::{Format, Matrix, Precision};
-use support::{Random, encoded, formats, mask_of, masks, multiply, oracle, packed};
 
 /// Shapes `[rows, cols]`. Only small ones under Miri, which is slow.
 const SHAPES: &[(usize, usize)] = if cfg!(miri) {

@@ -1,12 +1,10 @@
 //! Tests the contents of packed matrices, and the inputs that cannot be packed.
 
-mod support;
-
+use crate::support::{Random, formats, mask_of, masks, packed};
 use copal_native::storage::{
     Counted, Format, KeptError, KeptRows, KeptRule, Mask, MaskError, PackError, Precision, pack, pack_rows,
 };
 use std::ops::Range;
-use support::{Random, formats, mask_of, masks, packed};
 
 /// Returns the largest error of a weight in a group whose largest magnitude is `largest`.
 fn tolerance(format: Format, largest: f32) -> f32 {

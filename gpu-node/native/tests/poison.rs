@@ -1,14 +1,11 @@
 //! Poisoned memory: freed allocations read as NaN, freed mappings cannot be read and their addresses are not reused.
-#![cfg(target_os = "linux")]
 
-mod support;
-
+use crate::support::packed;
 use copal_native::poison::poison_freed;
 use copal_native::storage::Format;
 use std::fs::{self, File};
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
-use support::packed;
 
 /// Too large for the allocator's lists of small pieces and too small for a mapping of its own, so it stays mapped when it
 /// is freed.
@@ -28,8 +25,7 @@ fn unreadable() -> Vec<Range<usize>> {
 }
 
 /// One test only, because the switch and the memory belong to the process.
-#[test]
-fn freed_memory_is_poisoned() {
+pub fn freed_memory_is_poisoned() {
     let memory = File::open("/proc/self/mem").unwrap();
     // Allocated first, or it could reuse the freed memory.
     let mut seen = vec![0; BYTES - 2 * ENDS];

@@ -2,15 +2,17 @@
 
 #![allow(dead_code)]
 
-#[path = "../../../native/tests/support/mod.rs"]
-pub mod native;
+#[path = "../../../native/tests/support/model.rs"]
+pub mod model;
+#[path = "../../../native/tests/support/random.rs"]
+mod random;
 pub mod reference;
 
 use copal_gpu::device::Gpu;
 use copal_gpu::engine::{Engine, EngineOptions, Fault, Forms, Output, WeightSet, Work};
 use copal_gpu::layout::Form;
-use native::Random;
-use native::model::Model;
+use model::Model;
+use random::Random;
 
 pub const BF16: Forms = Forms { masked: Form::Sparse, dense: Form::Bf16, head: Form::Bf16 };
 

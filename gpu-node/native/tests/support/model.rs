@@ -1,15 +1,10 @@
-//! A seeded model of two layers, and engines that run it.
+//! A seeded model of two layers.
 
-use super::{Random, mask_of};
-use copal_native::cpu::Implementation;
-use copal_native::engine::{
-    Engine, EngineOptions, LinearPlace, MaskedPlace, ModelConfig, SetForm, SharedPlaces, WeightLibrary,
-    WeightPlaces, WeightSet,
-};
-use copal_native::storage::{Counted, Form, Format, KeptRule, Precision};
+use super::random::{Random, mask_of};
+use copal_native::engine::{LinearPlace, MaskedPlace, ModelConfig, SharedPlaces, WeightPlaces};
+use copal_native::storage::{Counted, KeptRule};
 use std::fs;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 /// Files of a model of two layers, removed with it.
 pub struct Model {
@@ -81,20 +76,4 @@ pub fn model(name: &str) -> Model {
         WeightPlaces { master: master.clone(), mask: Some(mask), shared, linears }
     });
     Model { config, places, other, dir }
-}
-
-pub fn engine(
-    model: &Model,
-    implementation: &'static Implementation,
-    threads: usize,
-    pages: usize,
-) -> Engine {
-    let options = EngineOptions { threads, pages, batch_tokens: 16 };
-    Engine::new(model.config.clone(), implementation, &options).unwrap()
-}
-
-pub fn weights(model: &Model, format: Format) -> WeightSet {
-    WeightLibrary::new(model.config.clone(), format, Format::usual(Precision::Int8), Arc::default())
-        .load(&model.places, SetForm::One(Form::Packed), 2)
-        .unwrap()
 }

@@ -1,0 +1,5 @@
+//! All tests in one binary: each binary takes seconds to compile and link.
+
+mod engine;
+mod faults;
+mod support;

@@ -1,0 +1,11 @@
+//! All tests that may share a process, in one binary: each binary takes seconds to compile and link.
+
+mod engine;
+mod exchange;
+mod fuzz;
+#[cfg(feature = "grammar")]
+mod grammar;
+mod kernels;
+mod packing;
+mod pool;
+mod support;
