@@ -483,6 +483,15 @@ export interface Engine {
    */
   load(source: WeightSource): Promise<EngineWeights>
   /**
+   * Runs a prompt of 2 to 16 tokens on new weights, at once and again with its last token by cached keys and values. It
+   * runs beside the steps, on a thread of libuv that rests during them, so no step waits for it.
+   *
+   * @returns the logits after the prompt of both runs, `[2, vocab]`
+   * @throws `InvalidArg`; `InvalidState` for weights that were released
+   * @throws (rejects) `InvalidStep` for tokens that the model does not have, `Panicked`
+   */
+  tryOut(weights: EngineWeights, tokens: Int32Array): Promise<Float32Array>
+  /**
    * Runs a step on one weight set.
    *
    * @returns the negative log-likelihoods and the sums of all items that want them, joined in the order of the items

@@ -2,7 +2,7 @@
 
 use crate::cpu::Implementation;
 use crate::kernels::{CHUNK_TOKENS, Multiplier, MultiplyError};
-use crate::measure::time_pass;
+use crate::measure::time_blocks;
 use crate::pool::Pool;
 use crate::storage::{BLOCK_ROWS, Form, Format, Mask, Matrix, PackError, pack_rows_as};
 use std::sync::Arc;
@@ -115,14 +115,16 @@ impl FormSample {
     }
 
     /// Multiplies by all matrices of a form once. With more tokens than share one pass over the weights it uses only one
-    /// copy, because then memory is not the limit. Returns seconds for one token and one copy.
+    /// copy, because then memory is not the limit. Returns seconds for one token and one copy: the lower quartile of the
+    /// copies, which other work that takes the processors for some milliseconds does not change.
     pub fn time(&mut self, form: Form, tokens: usize) -> Result<f64, MultiplyError> {
         let FormSample { multiplier, packed, dense, block } = self;
         let all = if form == Form::Packed { packed } else { dense };
         let matrices = if tokens > CHUNK_TOKENS { &all[..*block] } else { &all[..] };
-        let time = time_pass(multiplier, matrices, tokens)?;
-        let copies = matrices.len() as f64 / *block as f64;
-        Ok((time.encode_s + time.multiply_s) / copies / tokens as f64)
+        let copies = time_blocks(multiplier, matrices, *block, tokens)?;
+        let mut seconds: Vec<f64> = copies.iter().map(|time| time.encode_s + time.multiply_s).collect();
+        seconds.sort_unstable_by(f64::total_cmp);
+        Ok(seconds[(seconds.len() - 1) / 4] / tokens as f64)
     }
 
     fn matrices(&self, form: Form) -> &[Arc<Matrix>] {

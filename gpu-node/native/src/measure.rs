@@ -24,6 +24,17 @@ pub fn time_pass<M: Deref<Target = Matrix>>(
     matrices: &[M],
     tokens: usize,
 ) -> Result<PassTime, MultiplyError> {
+    let times = time_blocks(multiplier, matrices, matrices.len().max(1), tokens)?;
+    Ok(times.into_iter().next().unwrap_or(PassTime { encode_s: 0.0, multiply_s: 0.0 }))
+}
+
+/// As [`time_pass`], and returns the time of each `block` consecutive matrices.
+pub fn time_blocks<M: Deref<Target = Matrix>>(
+    multiplier: &mut Multiplier,
+    matrices: &[M],
+    block: usize,
+    tokens: usize,
+) -> Result<Vec<PassTime>, MultiplyError> {
     let widest = matrices.iter().map(|matrix| matrix.cols()).max().unwrap_or(0);
     let tallest = matrices.iter().map(|matrix| matrix.rows()).max().unwrap_or(0);
     multiplier.check_room(tokens, widest)?;
@@ -32,22 +43,26 @@ pub fn time_pass<M: Deref<Target = Matrix>>(
     }
     let inputs: Vec<f32> = (0..tokens * widest).map(|index| (index as f32).sin()).collect();
     let mut outputs = vec![0.0; tokens * tallest];
-    let mut time = PassTime { encode_s: 0.0, multiply_s: 0.0 };
+    let mut times = Vec::with_capacity(matrices.len().div_ceil(block));
     let mut held = None;
-    for matrix in matrices {
-        let wanted = (Encoding::of(matrix.format()), matrix.cols());
-        if held != Some(wanted) {
+    for matrices in matrices.chunks(block) {
+        let mut time = PassTime { encode_s: 0.0, multiply_s: 0.0 };
+        for matrix in matrices {
+            let wanted = (Encoding::of(matrix.format()), matrix.cols());
+            if held != Some(wanted) {
+                let start = Instant::now();
+                multiplier.encode(wanted.0, wanted.1, &inputs[..tokens * matrix.cols()])?;
+                time.encode_s += start.elapsed().as_secs_f64();
+                held = Some(wanted);
+            }
             let start = Instant::now();
-            multiplier.encode(wanted.0, wanted.1, &inputs[..tokens * matrix.cols()])?;
-            time.encode_s += start.elapsed().as_secs_f64();
-            held = Some(wanted);
+            multiplier.multiply(matrix, &mut outputs[..tokens * matrix.rows()])?;
+            time.multiply_s += start.elapsed().as_secs_f64();
         }
-        let start = Instant::now();
-        multiplier.multiply(matrix, &mut outputs[..tokens * matrix.rows()])?;
-        time.multiply_s += start.elapsed().as_secs_f64();
+        times.push(time);
     }
     black_box(outputs);
-    Ok(time)
+    Ok(times)
 }
 
 /// Reads `memory` once, divided between the pool's threads. Returns bytes per second.

@@ -1,16 +1,21 @@
 use super::kernel_of;
 use super::weights::{JsWeights, LoadJob, read_source, return_memory};
-use crate::engine::{Engine, EngineError, EngineOptions, Usage, WeightLibrary, WeightSet, Work};
+use crate::cpu::Implementation;
+use crate::engine::{
+    Engine, EngineError, EngineOptions, PAGE_TOKENS, TrialError, Usage, WeightLibrary, WeightSet, Work,
+};
 use crate::engine_binding::MAX_THREADS;
-use crate::engine_binding::background::Background;
-use crate::engine_binding::errors::{Code, Error, Result, error, guarded, step_error};
+use crate::engine_binding::background::{Background, Job};
+use crate::engine_binding::errors::{Code, Error, Failure, Result, error, guarded, invalid, step_error};
 use crate::engine_binding::fields::read;
 use crate::engine_binding::options::{batch_token_count, page_count, read_config, read_precision};
 use crate::engine_binding::running_engine::{CloseJob, ReleaseJob, RunningEngine};
 use crate::engine_binding::step::Step;
 use crate::engine_binding::step_thread::StepEngine;
 use crate::storage::Format;
-use napi::bindgen_prelude::{AsyncTask, ClassInstance, Env, Float32ArraySlice, Object, Unknown};
+use napi::bindgen_prelude::{
+    AsyncTask, ClassInstance, Env, Float32Array, Float32ArraySlice, Int32ArraySlice, Object, Unknown,
+};
 use napi_derive::napi;
 use std::sync::Arc;
 
@@ -20,7 +25,7 @@ pub struct JsEngine {
     /// `None` once it was closed.
     running: Option<RunningEngine<Engine>>,
     library: Arc<WeightLibrary>,
-    kernel: &'static str,
+    kernel: &'static Implementation,
     threads: usize,
     layers: usize,
 }
@@ -58,20 +63,14 @@ impl JsEngine {
             let (threads, layers) = (options.threads, config.layers);
             let engine = Engine::new(config.clone(), kernel, &options).map_err(engine_error)?;
             let library = Arc::new(WeightLibrary::new(config, linears, head, Arc::clone(engine.pace())));
-            Ok(JsEngine {
-                running: Some(RunningEngine::start(engine)?),
-                library,
-                kernel: kernel.name(),
-                threads,
-                layers,
-            })
+            Ok(JsEngine { running: Some(RunningEngine::start(engine)?), library, kernel, threads, layers })
         })
     }
 
     /// The kernel's name.
     #[napi(getter)]
     pub fn kernel(&self) -> &'static str {
-        self.kernel
+        self.kernel.name()
     }
 
     /// Threads that share a step.
@@ -87,6 +86,31 @@ impl JsEngine {
             let (places, form, threads) = read_source(self.layers, &source)?;
             let library = Arc::clone(&self.library);
             Ok(AsyncTask::new(Background(LoadJob { library, places, form, threads })))
+        })
+    }
+
+    /// Runs a prompt on weights for the first time, on a thread of libuv beside the steps.
+    #[napi]
+    pub fn try_out(
+        &self,
+        weights: ClassInstance<'_, JsWeights>,
+        tokens: Int32ArraySlice<'_>,
+    ) -> Result<AsyncTask<Background<TrialJob>>> {
+        guarded(|| {
+            let tokens: Vec<u32> = tokens.iter().map(|&token| token as u32).collect();
+            if !(2..=PAGE_TOKENS).contains(&tokens.len()) {
+                return Err(invalid(format!(
+                    "a prompt of 2 to {PAGE_TOKENS} tokens is tried, not of {}",
+                    tokens.len()
+                )));
+            }
+            let (library, implementation) = (Arc::clone(&self.library), self.kernel);
+            Ok(AsyncTask::new(Background(TrialJob {
+                library,
+                implementation,
+                weights: weights.loaded()?,
+                tokens,
+            })))
         })
     }
 
@@ -145,6 +169,31 @@ impl JsEngine {
 
     fn running(&self) -> Result<&RunningEngine<Engine>> {
         RunningEngine::of(&self.running)
+    }
+}
+
+/// Runs a prompt on weights for the first time.
+pub struct TrialJob {
+    library: Arc<WeightLibrary>,
+    implementation: &'static Implementation,
+    weights: Arc<WeightSet>,
+    tokens: Vec<u32>,
+}
+
+impl Job for TrialJob {
+    type Output = Vec<f32>;
+    type JsValue = Float32Array;
+
+    fn run(&mut self) -> std::result::Result<Vec<f32>, Failure> {
+        let logits = self.library.try_out(self.implementation, &self.weights, &self.tokens);
+        Ok(logits.map_err(|reason| match reason {
+            TrialError::Engine(reason) => engine_error(reason),
+            TrialError::Step(reason) => step_error(reason),
+        })?)
+    }
+
+    fn into_js(logits: Vec<f32>) -> Float32Array {
+        Float32Array::new(logits)
     }
 }
 

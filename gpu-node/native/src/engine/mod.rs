@@ -11,6 +11,7 @@
 //! | `pages` | holds keys and values |
 //! | `work` | the work of a step, and its check |
 //! | `step` | runs a step |
+//! | `trial` | runs new weights for the first time, beside the steps |
 //! | `usage` | the sequences and pages in use |
 //! | `batch` | splits a step into batches |
 //! | `forward` | runs the blocks over a batch |
@@ -38,6 +39,7 @@ mod pages;
 mod places;
 mod sampler;
 mod step;
+mod trial;
 mod usage;
 pub(crate) mod vector;
 mod weights;
@@ -52,6 +54,7 @@ pub use pages::PAGE_TOKENS;
 pub use places::{LINEARS, LinearPlace, LoadError, SharedPlaces, WeightPlaces, linear_name};
 pub use sampler::{Cuts, LogitFault, Sampler};
 pub use step::{Engine, EngineError, EngineOptions};
+pub use trial::TrialError;
 pub use usage::Usage;
 pub(crate) use vector::VectorFns;
 pub use weights::{SetForm, WeightLibrary, WeightSet};

@@ -1,8 +1,8 @@
-//! Slows down the packing of weights while steps run.
+//! Slows down the packing and the trial of weights while steps run.
 
 use std::cell::Cell;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// During a step, packing rests this many times as long as it has worked, counted over all its threads: time that it takes
@@ -11,29 +11,46 @@ use std::time::{Duration, Instant};
 const REST: u32 = 5;
 /// Work between two rests. Longer than packing a block, shorter than a step, so that a piece of work delays at most one step.
 const WORK: Duration = Duration::from_micros(300);
-/// How often a resting thread checks whether the step has ended.
-const POLL: Duration = Duration::from_micros(100);
 
 /// Whether a step is running. Shared by an engine and the threads that pack weights for it.
 #[derive(Debug, Default)]
 pub struct Pace {
     running: AtomicBool,
+    /// Threads that rest until the step ends.
+    resting: AtomicUsize,
+    gate: Mutex<()>,
+    ended: Condvar,
 }
 
 impl Pace {
     /// Marks a step as running until the value that this returns is dropped.
     pub(super) fn step(&self) -> RunningStep<'_> {
-        self.running.store(true, Ordering::Relaxed);
+        self.running.store(true, Ordering::SeqCst);
         RunningStep(self)
     }
 
     fn is_step_running(&self) -> bool {
-        self.running.load(Ordering::Relaxed)
+        self.running.load(Ordering::SeqCst)
     }
 
     /// For one of `threads` threads that pack; it starts to work now.
     pub(super) fn packer(&self, threads: usize) -> Packer<'_> {
         Packer { pace: self, rest: REST * threads as u32, since: Cell::new(Instant::now()) }
+    }
+
+    /// Waits until no step runs, but no longer than until `end`.
+    ///
+    /// It sleeps once instead of looking again and again: a processor on which a thread wakes up every now and then is
+    /// busy in the eyes of the system, which then leaves two threads of a step on the other one.
+    fn rest_until(&self, end: Instant) {
+        let mut gate = self.gate.lock().unwrap_or_else(PoisonError::into_inner);
+        self.resting.fetch_add(1, Ordering::SeqCst);
+        while self.is_step_running()
+            && let Some(left) = end.checked_duration_since(Instant::now())
+        {
+            gate = self.ended.wait_timeout(gate, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        self.resting.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
@@ -42,7 +59,12 @@ pub(super) struct RunningStep<'a>(&'a Pace);
 
 impl Drop for RunningStep<'_> {
     fn drop(&mut self) {
-        self.0.running.store(false, Ordering::Relaxed);
+        let Pace { running, resting, gate, ended } = self.0;
+        running.store(false, Ordering::SeqCst);
+        if resting.load(Ordering::SeqCst) > 0 {
+            let _gate = gate.lock().unwrap_or_else(PoisonError::into_inner);
+            ended.notify_all();
+        }
     }
 }
 
@@ -62,10 +84,7 @@ impl Packer<'_> {
                 return;
             }
             // Longer than that was not work: another thread had the processor.
-            let end = Instant::now() + worked.min(2 * WORK) * self.rest;
-            while self.pace.is_step_running() && Instant::now() < end {
-                thread::sleep(POLL);
-            }
+            self.pace.rest_until(Instant::now() + worked.min(2 * WORK) * self.rest);
         }
         self.since.set(Instant::now());
     }

@@ -3,6 +3,8 @@ use super::mapped::{MappedFile, Source};
 use super::masked::{MaskedPlace, check_bits, check_count, values_error};
 use super::pace::Pace;
 use super::places::{LINEARS, LinearPlace, LoadError, SharedPlaces, WeightPlaces, linear_name};
+use super::trial::{TrialError, try_out};
+use crate::cpu::Implementation;
 use crate::storage::{Form, Format, KeptRows, Matrix, pack_rows, pack_rows_as};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -132,6 +134,16 @@ impl WeightLibrary {
                 WeightSet { id, shared, linears, dense: Some(dense) }
             }
         })
+    }
+
+    /// Runs the prompt `tokens` on weights of this library; see [`try_out`].
+    pub fn try_out(
+        &self,
+        implementation: &'static Implementation,
+        weights: &WeightSet,
+        tokens: &[u32],
+    ) -> Result<Vec<f32>, TrialError> {
+        try_out(&self.config, implementation, &self.pace, weights, tokens)
     }
 
     fn linears(

@@ -29,10 +29,10 @@ impl Group {
         }
     }
 
-    /// Returns the codes and the mask of a row of the block. Dense groups ignore the mask.
+    /// Returns the codes and the masks of the rows of the block. Dense groups ignore the masks.
     #[inline(always)]
-    pub(super) fn row_mut(&mut self, row: usize) -> (&mut Codes, &mut u64) {
-        (&mut self.codes[row], &mut self.masks[row])
+    pub(super) fn rows_mut(&mut self) -> (&mut [Codes; BLOCK_ROWS], &mut [u64; BLOCK_ROWS]) {
+        (&mut self.codes, &mut self.masks)
     }
 
     /// Moves the codes of every row to its lane of every vector.

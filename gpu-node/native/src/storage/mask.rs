@@ -71,8 +71,12 @@ impl<'a> Mask<'a> {
         let start = row * self.stride + index * group / 8;
         let end = (start + group / 8).min((row + 1) * self.stride);
         let bytes = &self.bytes[start..end];
+        // Whole groups have lengths that the compiler knows.
         if let Ok(whole) = <[u8; 8]>::try_from(bytes) {
             return u64::from_le_bytes(whole);
+        }
+        if let Ok(half) = <[u8; 4]>::try_from(bytes) {
+            return u64::from(u32::from_le_bytes(half));
         }
         let mut word = [0; 8];
         word[..bytes.len()].copy_from_slice(bytes);

@@ -2,7 +2,7 @@
 
 use super::group::Group;
 use super::packing::Packing;
-use super::quantise::{Row, Unrepresentable, quantise};
+use super::quantise::{Unrepresentable, Values, quantise};
 use super::{
     BLOCK_ROWS, Counted, Format, KeptRule, MAX_GROUP, Mask, MaskError, Matrix, Precision, RowSource,
 };
@@ -147,47 +147,55 @@ impl Source<'_> {
         format.groups(self.cols) * format.sparse_header() + bytes * kept
     }
 
-    /// Quantises one group of every row of a block, whose weights are `weights`. Rows that do not exist stay
-    /// empty. Returns the number of kept weights.
+    /// Quantises one group, of `N` columns, of every row of a block, whose weights are `weights`. Rows that do not exist
+    /// stay empty. Returns the number of kept weights. `copies` has room for the rows.
     #[inline(always)]
-    fn read_group<P: Packing>(
+    fn read_group<P: Packing, const N: usize>(
         &self,
         (block, weights): (usize, &[f32]),
         index: usize,
+        copies: &mut [[f32; N]; BLOCK_ROWS],
         group: &mut Group,
     ) -> Result<u64, PackError> {
-        let first_col = index * self.format.group();
-        let cols = self.format.group().min(self.cols - first_col);
+        let first_col = index * N;
+        let cols = N.min(self.cols - first_col);
+        let error_at = |weight: Unrepresentable| PackError::Weight {
+            row: block * BLOCK_ROWS + weight.row,
+            col: first_col + weight.column,
+            value: weights[weight.row * self.cols + first_col + weight.column],
+            precision: self.format.precision(),
+        };
+        let (codes, masks) = group.rows_mut();
         let mut kept = 0;
-        for (row, weights) in self.rows_of(block).zip(weights.chunks_exact(self.cols)) {
+        let rows = weights.chunks_exact(self.cols).enumerate();
+        for (row, weights) in rows.clone() {
             let (weights, rest) = weights[first_col..].split_at(cols);
-            P::prefetch(&rest[..rest.len().min(MAX_GROUP)]);
-            let (codes, word) = group.row_mut(row % BLOCK_ROWS);
-            let mut padded = [0f32; MAX_GROUP];
+            P::prefetch(&rest[..rest.len().min(N)]);
+            let mut padded = [0f32; N];
             // A whole group has a length that the compiler knows and is not copied.
-            let mut values = weights.try_into().unwrap_or_else(|_| {
+            let whole = weights.try_into().unwrap_or_else(|_| {
                 padded[..cols].copy_from_slice(weights);
                 &padded
             });
-            let error_at = |weight: Unrepresentable| PackError::Weight {
-                row,
-                col: first_col + weight.column,
-                value: weights[weight.column],
-                precision: self.format.precision(),
-            };
-            let mut kept_values = [0f32; MAX_GROUP];
+            check_finite(row, whole).map_err(error_at)?;
             if let Some(mask) = &self.mask {
-                *word = mask.word(row, index, self.format.group());
-                check_finite(values).map_err(error_at)?;
-                P::keep(values, *word, &mut kept_values);
-                values = &kept_values;
-                kept += u64::from(word.count_ones());
+                masks[row] = mask.word(block * BLOCK_ROWS + row, index, N);
+                P::keep(whole, masks[row], &mut copies[row]);
+                kept += u64::from(masks[row].count_ones());
             } else {
+                if cols < N {
+                    copies[row] = padded;
+                }
                 kept += cols as u64;
             }
-            let values = Row { values, cols, pruned: self.mask.is_some() };
-            quantise(self.format.precision(), &values, codes).map_err(error_at)?;
         }
+        let is_copied = self.mask.is_some() || cols < N;
+        let mut values = Values { rows: [None; BLOCK_ROWS], cols, pruned: self.mask.is_some() };
+        for (row, weights) in rows {
+            values.rows[row] =
+                if is_copied { Some(&copies[row]) } else { weights[first_col..].first_chunk() };
+        }
+        quantise(self.format.precision(), &values, codes).map_err(error_at)?;
         Ok(kept)
     }
 
@@ -201,7 +209,17 @@ impl Fill<'_> {
     /// Writes the blocks. Returns the number of weights that were kept.
     #[inline(always)]
     pub(super) fn run<P: Packing>(self) -> Result<u64, PackError> {
+        match self.source.format.group() {
+            32 => self.run_groups::<P, 32>(),
+            _ => self.run_groups::<P, MAX_GROUP>(),
+        }
+    }
+
+    /// As [`Fill::run`], for groups of `N` columns.
+    #[inline(always)]
+    fn run_groups<P: Packing, const N: usize>(self) -> Result<u64, PackError> {
         let Fill { source, weights, offsets, buffer, pause } = self;
+        let mut copies = [[0.0; N]; BLOCK_ROWS];
         let mut kept = 0;
         for (block, bounds) in offsets.windows(2).enumerate() {
             let values = weights.next(source.rows_of(block), source.cols);
@@ -209,7 +227,7 @@ impl Fill<'_> {
             // A new group, because the last block may have fewer rows.
             let mut group = Group::new();
             for index in 0..source.format.groups(source.cols) {
-                kept += source.read_group::<P>((block, values), index, &mut group)?;
+                kept += source.read_group::<P, N>((block, values), index, &mut copies, &mut group)?;
                 let written = if source.is_sparse {
                     group.write_sparse::<P>(source.format, out)
                 } else {
@@ -224,11 +242,11 @@ impl Fill<'_> {
 }
 
 #[inline(always)]
-fn check_finite(values: &[f32; MAX_GROUP]) -> Result<(), Unrepresentable> {
+fn check_finite<const N: usize>(row: usize, values: &[f32; N]) -> Result<(), Unrepresentable> {
     let not_finite = |value: &f32| value.to_bits() & 0x7f80_0000 == 0x7f80_0000;
     if values.iter().fold(false, |any, value| any | not_finite(value)) {
         let column = values.iter().position(not_finite).unwrap_or(0);
-        return Err(Unrepresentable { column });
+        return Err(Unrepresentable { row, column });
     }
     Ok(())
 }

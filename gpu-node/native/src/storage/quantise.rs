@@ -1,12 +1,13 @@
-//! Quantisation of one row's group of columns.
+//! Quantisation of a group of columns, all rows of a block together.
 
 use super::packing::Words;
-use super::{MAX_GROUP, Precision};
+use super::{BLOCK_ROWS, MAX_GROUP, Precision};
 use half::f16;
+use half::slice::HalfFloatSliceExt;
 
-/// One row of a group. Pruned weights are 0.
-pub(super) struct Row<'a> {
-    pub(super) values: &'a [f32; MAX_GROUP],
+/// The values of a group of `N` columns. Pruned weights are 0. Rows that do not exist are `None`.
+pub(super) struct Values<'a, const N: usize> {
+    pub(super) rows: [Option<&'a [f32; N]>; BLOCK_ROWS],
     /// Number of columns that exist. The others are 0, and do not count for the range unless weights are
     /// pruned.
     pub(super) cols: usize,
@@ -24,6 +25,7 @@ pub(super) struct Codes {
 
 /// A weight that the precision cannot represent: it is not finite, or out of range.
 pub(super) struct Unrepresentable {
+    pub(super) row: usize,
     pub(super) column: usize,
 }
 
@@ -31,130 +33,225 @@ impl Codes {
     pub(super) const EMPTY: Codes = Codes { words: [0; MAX_GROUP / 2], scale: f16::ZERO, minimum: f16::ZERO };
 }
 
-/// Quantises `row` to `precision` into `out`.
+/// One number for each row of a block: they are computed together, because a row alone would wait for one division
+/// after another.
+type Rows<T> = [T; BLOCK_ROWS];
+
+/// Quantises a group to `precision` into `out`, the codes of the rows. Fails with the first weight that the precision
+/// cannot represent.
 #[inline(always)]
-pub(super) fn quantise(precision: Precision, row: &Row<'_>, out: &mut Codes) -> Result<(), Unrepresentable> {
+pub(super) fn quantise<const N: usize>(
+    precision: Precision,
+    values: &Values<'_, N>,
+    out: &mut Rows<Codes>,
+) -> Result<(), Unrepresentable> {
+    if precision == Precision::Bf16 {
+        return round_to_bf16(values, out);
+    }
+    let (low, high) = ranges(values);
     match precision {
-        Precision::Bf16 => round_to_bf16(row, out),
-        Precision::Int8 => to_int8(row, out),
-        Precision::Int4 if row.pruned => to_int4_with_zero(row, out),
-        Precision::Int4 => to_int4(row, out),
+        Precision::Bf16 => {}
+        Precision::Int8 => {
+            let scales = Scales::new(values, &max_of(&low, &high), 127.0, &max_of(&low, &high))?;
+            let inverse = scales.inverse();
+            for (row, codes, values) in existing(values, out) {
+                codes.scale = scales.stored[row];
+                let inverse = inverse[row];
+                write_codes(codes, values, |value| {
+                    (nearest((value * inverse).clamp(-127.0, 127.0)) + 128) as u8
+                });
+            }
+        }
+        Precision::Int4 if values.pruned => int4_with_zero(values, &low, &high, out)?,
+        Precision::Int4 => {
+            let range: Rows<f32> = std::array::from_fn(|row| high[row] - low[row]);
+            let scales = Scales::new(values, &range, 15.0, &max_of(&low, &high))?;
+            let inverse = scales.inverse();
+            let minimums = to_halves(&low);
+            let lowest = to_floats(&minimums);
+            for (row, codes, values) in existing(values, out) {
+                (codes.scale, codes.minimum) = (scales.stored[row], minimums[row]);
+                let (inverse, minimum) = (inverse[row], lowest[row]);
+                write_codes(codes, values, |value| {
+                    nearest(((value - minimum) * inverse).clamp(0.0, 15.0)) as u8
+                });
+            }
+        }
     }
-}
-
-#[inline(always)]
-fn round_to_bf16(row: &Row<'_>, out: &mut Codes) -> Result<(), Unrepresentable> {
-    let mut is_unrepresentable = false;
-    let mut rounded = |value: f32| {
-        let bits = value.to_bits();
-        // Rounds to nearest, ties to even. A value that is not finite before or after has all exponent bits
-        // set.
-        let rounded = bits.wrapping_add(0x7fff + (bits >> 16 & 1));
-        is_unrepresentable |= (bits & 0x7f80_0000 == 0x7f80_0000) | (rounded & 0x7f80_0000 == 0x7f80_0000);
-        rounded
-    };
-    for (word, [low, high]) in out.words.iter_mut().zip(row.values.as_chunks().0) {
-        *word = rounded(*low) >> 16 | rounded(*high) & 0xffff_0000;
-    }
-    if is_unrepresentable {
-        return Err(first_unrepresentable(row, f32::from_bits(0x7f7f_7fff)));
-    }
-    Ok(())
-}
-
-#[inline(always)]
-fn to_int8(row: &Row<'_>, out: &mut Codes) -> Result<(), Unrepresentable> {
-    let (low, high) = range(row.values)?;
-    out.scale = scale_of(row, high.max(-low) / 127.0, high.max(-low))?;
-    let inverse = inverse(out.scale);
-    write_codes(out, row, |value| (nearest((value * inverse).clamp(-127.0, 127.0)) + 128) as u8);
     Ok(())
 }
 
 /// `weight ≈ scale · code + minimum`, where one code gives exactly 0. The scale has seven significant bits
 /// and a code four, so that minus their product, which is the minimum, fits the eleven bits of an f16.
 #[inline(always)]
-fn to_int4_with_zero(row: &Row<'_>, out: &mut Codes) -> Result<(), Unrepresentable> {
-    let (low, high) = range(row.values)?;
-    let (low, high) = (low.min(0.0), high.max(0.0));
-    let scale = scale_of(row, (high - low) / 15.0, high.max(-low))?;
-    out.scale = f16::from_bits((scale.to_bits() + 15) & !15);
-    let inverse = inverse(out.scale);
-    let zero = nearest((-low * inverse).clamp(0.0, 15.0));
-    out.minimum = f16::from_f32(-(zero as f32) * out.scale.to_f32());
-    if !out.minimum.is_finite() {
-        // Rounding moved a weight near the limit out of range.
-        return Err(first_unrepresentable(row, 0.9 * f32::from(f16::MAX)));
+fn int4_with_zero<const N: usize>(
+    values: &Values<'_, N>,
+    low: &Rows<f32>,
+    high: &Rows<f32>,
+    out: &mut Rows<Codes>,
+) -> Result<(), Unrepresentable> {
+    let low: Rows<f32> = std::array::from_fn(|row| low[row].min(0.0));
+    let range: Rows<f32> = std::array::from_fn(|row| high[row].max(0.0) - low[row]);
+    let mut scales = Scales::new(values, &range, 15.0, &max_of(&low, high))?;
+    for stored in &mut scales.stored {
+        *stored = f16::from_bits((stored.to_bits() + 15) & !15);
     }
-    write_codes(out, row, |value| (nearest((value * inverse).clamp(-15.0, 15.0)) + zero).clamp(0, 15) as u8);
+    let (scale, inverse) = (to_floats(&scales.stored), scales.inverse());
+    let zero: Rows<i32> = std::array::from_fn(|row| nearest((-low[row] * inverse[row]).clamp(0.0, 15.0)));
+    let minimums = to_halves(&std::array::from_fn(|row| -(zero[row] as f32) * scale[row]));
+    // Rounding moved a weight near the limit out of range.
+    let is_wrong = std::array::from_fn(|row| !is_finite(minimums[row]));
+    reject(values, &is_wrong, 0.9 * f32::from(f16::MAX))?;
+    for (row, codes, values) in existing(values, out) {
+        (codes.scale, codes.minimum) = (scales.stored[row], minimums[row]);
+        let (inverse, zero) = (inverse[row], zero[row]);
+        write_codes(codes, values, |value| {
+            (nearest((value * inverse).clamp(-15.0, 15.0)) + zero).clamp(0, 15) as u8
+        });
+    }
     Ok(())
 }
 
-/// `weight ≈ scale · code + minimum`.
 #[inline(always)]
-fn to_int4(row: &Row<'_>, out: &mut Codes) -> Result<(), Unrepresentable> {
-    range(row.values)?;
-    let (low, high) = range(&row.values[..row.cols])?;
-    out.scale = scale_of(row, (high - low) / 15.0, high.max(-low))?;
-    out.minimum = f16::from_f32(low);
-    let inverse = inverse(out.scale);
-    let minimum = out.minimum.to_f32();
-    write_codes(out, row, |value| nearest(((value - minimum) * inverse).clamp(0.0, 15.0)) as u8);
-    Ok(())
+fn round_to_bf16<const N: usize>(
+    values: &Values<'_, N>,
+    out: &mut Rows<Codes>,
+) -> Result<(), Unrepresentable> {
+    let mut is_wrong = [false; BLOCK_ROWS];
+    for (row, codes, values) in existing(values, out) {
+        let mut is_unrepresentable = false;
+        let mut rounded = |value: f32| {
+            let bits = value.to_bits();
+            // Rounds to nearest, ties to even. A value that is not finite before or after has all exponent bits
+            // set.
+            let rounded = bits.wrapping_add(0x7fff + (bits >> 16 & 1));
+            is_unrepresentable |=
+                (bits & 0x7f80_0000 == 0x7f80_0000) | (rounded & 0x7f80_0000 == 0x7f80_0000);
+            rounded
+        };
+        for (word, [low, high]) in codes.words.iter_mut().zip(values.as_chunks().0) {
+            *word = rounded(*low) >> 16 | rounded(*high) & 0xffff_0000;
+        }
+        is_wrong[row] = is_unrepresentable;
+    }
+    reject(values, &is_wrong, f32::from_bits(0x7f7f_7fff))
+}
+
+/// The rows that exist: number, codes and values.
+#[inline(always)]
+fn existing<'a, const N: usize>(
+    values: &Values<'a, N>,
+    out: &'a mut Rows<Codes>,
+) -> impl Iterator<Item = (usize, &'a mut Codes, &'a [f32; N])> {
+    let rows = values.rows;
+    out.iter_mut().enumerate().filter_map(move |(row, codes)| Some((row, codes, rows[row]?)))
 }
 
 /// Writes codes of one byte, computed by `code`.
 #[inline(always)]
-fn write_codes(out: &mut Codes, row: &Row<'_>, code: impl Fn(f32) -> u8) {
-    let codes: [u8; MAX_GROUP] = row.values.map(code);
+fn write_codes<const N: usize>(out: &mut Codes, values: &[f32; N], code: impl Fn(f32) -> u8) {
+    // Loops of its own: `map` of an array is not compiled for the instructions of the caller.
+    let mut codes = [0u8; N];
+    for (out, value) in codes.iter_mut().zip(values) {
+        *out = code(*value);
+    }
     for (word, codes) in out.words.iter_mut().zip(codes.as_chunks().0) {
         *word = u32::from_le_bytes(*codes);
     }
 }
 
-/// Returns the smallest and the largest value. Fails if a value is not finite.
+/// Returns the smallest and the largest value of every row. All values are finite.
 ///
 /// Compares integers of the same order, which the compiler vectorises. The bits of a negative number below
 /// the sign grow as the number falls, so they are inverted.
 #[inline(always)]
-fn range(values: &[f32]) -> Result<(f32, f32), Unrepresentable> {
+fn ranges<const N: usize>(values: &Values<'_, N>) -> (Rows<f32>, Rows<f32>) {
     let ordered = |bits: i32| bits ^ (bits >> 31 & i32::MAX);
-    let (mut low, mut high) = (i32::MAX, i32::MIN);
-    for value in values {
-        let key = ordered(value.to_bits().cast_signed());
-        low = low.min(key);
-        high = high.max(key);
+    let (mut lows, mut highs) = ([0.0; BLOCK_ROWS], [0.0; BLOCK_ROWS]);
+    for (row, row_values) in values.rows.iter().enumerate() {
+        let Some(row_values) = row_values else { continue };
+        let (mut low, mut high) = (i32::MAX, i32::MIN);
+        let mut include = |value: &f32| {
+            let key = ordered(value.to_bits().cast_signed());
+            low = low.min(key);
+            high = high.max(key);
+        };
+        if values.pruned || values.cols == N {
+            row_values.iter().for_each(&mut include);
+        } else {
+            row_values[..values.cols].iter().for_each(&mut include);
+        }
+        lows[row] = f32::from_bits(ordered(low).cast_unsigned());
+        highs[row] = f32::from_bits(ordered(high).cast_unsigned());
     }
-    let (low, high) = (ordered(low).cast_unsigned(), ordered(high).cast_unsigned());
-    let (low, high) = (f32::from_bits(low), f32::from_bits(high));
-    if low.is_finite() && high.is_finite() {
-        return Ok((low, high));
-    }
-    let column = values.iter().position(|value| !value.is_finite());
-    Err(Unrepresentable { column: column.unwrap_or(0) })
+    (lows, highs)
 }
 
-/// Returns the scale as it is stored. `largest` is the row's largest absolute value.
-///
-/// Small scales are subnormal f16, which have few bits. These are rounded up, because a smaller scale would
-/// clip the largest weights. Others have enough bits to round to nearest.
+/// The largest absolute value of every row.
 #[inline(always)]
-fn scale_of(row: &Row<'_>, scale: f32, largest: f32) -> Result<f16, Unrepresentable> {
-    let nearest = f16::from_f32(scale);
-    let is_too_small = scale < f16::MIN_POSITIVE.to_f32() && nearest.to_f32() < scale;
-    let stored = if is_too_small { f16::from_bits(nearest.to_bits() + 1) } else { nearest };
-    if stored.is_finite() && f16::from_f32(largest).is_finite() {
-        return Ok(stored);
-    }
-    // Every format with scales has the same bound, which is also the bound of a minimum.
-    Err(first_unrepresentable(row, f32::from(f16::MAX)))
+fn max_of(low: &Rows<f32>, high: &Rows<f32>) -> Rows<f32> {
+    std::array::from_fn(|row| high[row].max(-low[row]))
 }
 
-/// Returns the inverse of a scale, or 0 if the scale is 0: every code is then that of 0.
+/// The scales of the rows, as they are stored.
+struct Scales {
+    stored: Rows<f16>,
+}
+
+impl Scales {
+    /// `range / codes` of every row. `largest` is the row's largest absolute value.
+    ///
+    /// Small scales are subnormal f16, which have few bits. These are rounded up, because a smaller scale would
+    /// clip the largest weights. Others have enough bits to round to nearest.
+    #[inline(always)]
+    fn new<const N: usize>(
+        values: &Values<'_, N>,
+        range: &Rows<f32>,
+        codes: f32,
+        largest: &Rows<f32>,
+    ) -> Result<Scales, Unrepresentable> {
+        let scale: Rows<f32> = std::array::from_fn(|row| range[row] / codes);
+        let mut stored = to_halves(&scale);
+        let rounded = to_floats(&stored);
+        for row in 0..BLOCK_ROWS {
+            let is_too_small = scale[row] < f16::MIN_POSITIVE.to_f32_const() && rounded[row] < scale[row];
+            stored[row] = f16::from_bits(stored[row].to_bits() + u16::from(is_too_small));
+        }
+        let limits = to_halves(largest);
+        // Every format with scales has the same bound, which is also the bound of a minimum.
+        let is_wrong = std::array::from_fn(|row| !is_finite(stored[row]) || !is_finite(limits[row]));
+        reject(values, &is_wrong, f32::from(f16::MAX))?;
+        Ok(Scales { stored })
+    }
+
+    /// The inverses of the scales, or 0 where the scale is 0: every code is then that of 0.
+    #[inline(always)]
+    fn inverse(&self) -> Rows<f32> {
+        let mut scales = to_floats(&self.stored);
+        for scale in &mut scales {
+            *scale = if *scale == 0.0 { 0.0 } else { 1.0 / *scale };
+        }
+        scales
+    }
+}
+
 #[inline(always)]
-fn inverse(scale: f16) -> f32 {
-    let scale = scale.to_f32();
-    if scale == 0.0 { 0.0 } else { 1.0 / scale }
+fn to_halves(values: &Rows<f32>) -> Rows<f16> {
+    let mut halves = [f16::ZERO; BLOCK_ROWS];
+    halves.convert_from_f32_slice(values);
+    halves
+}
+
+#[inline(always)]
+fn to_floats(halves: &Rows<f16>) -> Rows<f32> {
+    let mut values = [0.0; BLOCK_ROWS];
+    halves.convert_to_f32_slice(&mut values);
+    values
+}
+
+#[inline(always)]
+fn is_finite(value: f16) -> bool {
+    value.to_bits() & 0x7c00 != 0x7c00
 }
 
 /// Rounds to the nearest integer, ties to even, for `|value| < 2²²`: the lowest bit of the sum has the value
@@ -165,9 +262,18 @@ fn nearest(value: f32) -> i32 {
     (value + ONE_AND_A_HALF_TIMES_2_POW_23).to_bits() as i32 - ONE_AND_A_HALF_TIMES_2_POW_23.to_bits() as i32
 }
 
-/// Finds the first weight that is not finite or larger than `largest`.
-fn first_unrepresentable(row: &Row<'_>, largest: f32) -> Unrepresentable {
+/// Fails if a row is wrong, with its first weight that is not finite or larger than `largest`.
+#[inline(always)]
+fn reject<const N: usize>(
+    values: &Values<'_, N>,
+    is_wrong: &Rows<bool>,
+    largest: f32,
+) -> Result<(), Unrepresentable> {
+    if !is_wrong.iter().fold(false, |any, wrong| any | wrong) {
+        return Ok(());
+    }
+    let row = is_wrong.iter().position(|wrong| *wrong).unwrap_or(0);
     let fits = |value: &f32| value.is_finite() && value.abs() <= largest;
-    let column = row.values.iter().position(|value| !fits(value));
-    Unrepresentable { column: column.unwrap_or(0) }
+    let column = values.rows[row].and_then(|values| values.iter().position(|value| !fits(value)));
+    Err(Unrepresentable { row, column: column.unwrap_or(0) })
 }

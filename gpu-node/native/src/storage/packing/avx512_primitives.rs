@@ -1,7 +1,7 @@
 //! The primitives of packing with AVX-512.
 
 use super::{Packing, Vector, WORDS, Words};
-use crate::storage::{MAX_GROUP, TILE_ROWS, VECTOR_BYTES};
+use crate::storage::{TILE_ROWS, VECTOR_BYTES};
 use std::arch::x86_64::*;
 
 /// AVX-512. Only the functions that are compiled for the level `avx512` or one above it name it: the machine has the
@@ -67,7 +67,7 @@ impl Packing for Avx512 {
 
     /// Stores whole vectors: a load of a whole vector that was stored in halves waits for the memory.
     #[inline(always)]
-    fn keep(values: &[f32; MAX_GROUP], mask: u64, out: &mut [f32; MAX_GROUP]) {
+    fn keep<const N: usize>(values: &[f32; N], mask: u64, out: &mut [f32; N]) {
         let vectors = values.chunks_exact(16).zip(out.chunks_exact_mut(16));
         for (index, (values, out)) in vectors.enumerate() {
             // SAFETY: the machine has the instructions; both slices have 16 values, one vector.
@@ -132,7 +132,7 @@ impl Packing for Avx512Vbmi2 {
     }
 
     #[inline(always)]
-    fn keep(values: &[f32; MAX_GROUP], mask: u64, out: &mut [f32; MAX_GROUP]) {
+    fn keep<const N: usize>(values: &[f32; N], mask: u64, out: &mut [f32; N]) {
         Avx512::keep(values, mask, out);
     }
 

@@ -28,7 +28,7 @@ pub(super) trait Packing {
     fn prefetch(values: &[f32]);
 
     /// Copies the values whose bit is 1, and writes 0 for the others.
-    fn keep(values: &[f32; MAX_GROUP], mask: u64, out: &mut [f32; MAX_GROUP]);
+    fn keep<const N: usize>(values: &[f32; N], mask: u64, out: &mut [f32; N]);
 
     /// The vectors of 16 steps of a tile's rows, from step `16 · half` on.
     fn transpose(rows: &[&Words; TILE_ROWS], half: usize) -> [Vector; TILE_ROWS];

@@ -1,7 +1,7 @@
 //! The primitives of packing in plain Rust, for the compiler to vectorise.
 
 use super::{Packing, Vector, WORDS, Words};
-use crate::storage::{MAX_GROUP, TILE_ROWS, VECTOR_BYTES};
+use crate::storage::{TILE_ROWS, VECTOR_BYTES};
 
 /// Plain Rust for every instruction set.
 pub(super) struct Portable;
@@ -11,7 +11,7 @@ impl Packing for Portable {
     fn prefetch(_: &[f32]) {}
 
     #[inline(always)]
-    fn keep(values: &[f32; MAX_GROUP], mask: u64, out: &mut [f32; MAX_GROUP]) {
+    fn keep<const N: usize>(values: &[f32; N], mask: u64, out: &mut [f32; N]) {
         let bytes = values.chunks_exact(8).zip(mask.to_le_bytes());
         for (out, (values, byte)) in out.chunks_exact_mut(8).zip(bytes) {
             for (out, (value, keep)) in out.iter_mut().zip(values.iter().zip(&KEEP[byte as usize])) {

@@ -35,6 +35,8 @@ export interface AddonEngine extends Pick<
   'load' | 'step' | 'logits' | 'release' | 'close' | 'usage' | 'provokePanic'
 > {
   readonly kernel: string
+  /** Absent where new weights are tried in steps. */
+  tryOut?: Engine['tryOut']
 }
 
 /** The classes of an addon that {@link createModelEngine} needs. `device` is for the GPU addon. */
@@ -82,6 +84,12 @@ export interface ModelEngine<E extends AddonEngine = AddonEngine> {
     drop: readonly number[],
     finish: (results: Float32Array, logits: (index: number, into: Float32Array) => void) => Promise<T>,
   ): Promise<T>
+  /**
+   * Runs a prompt on new weights, and again with its last token through the cache, beside the steps.
+   *
+   * @returns the logits of both, f32 `[2, vocab]`; undefined where the addon cannot do that
+   */
+  tryOut(weights: EngineWeights, prompt: Int32Array): Promise<Float32Array> | undefined
   /** Frees a weight set once its steps have ended. */
   release(weights: EngineWeights): Promise<void>
   /** Returns the held sequences, the written pages, and the pages allocated for callers without a scheduler. */
@@ -161,6 +169,10 @@ export function createModelEngine<E extends AddonEngine>(
           engine.logits(index, into),
         )
       }),
+    tryOut(weights, prompt) {
+      const trial = engine.tryOut?.(weights, prompt)
+      return trial && explain(trial)
+    },
     async release(weights) {
       // Only the request waits for its turn. Freeing hundreds of megabytes takes long, and no step has to wait for it.
       const { freed } = await inTurn(async () => {

@@ -91,7 +91,9 @@ function testSparse(built: Addon): void {
     const kvTokens = Math.floor((0.7 * totalmem()) / (layers * kvHeads * headDim * 4))
     const backend = newBackend({ kvTokens })
     const weights = await load(backend, tiny)
-    expect(backend.usage().pages, 'that the trial wrote').toBe(2)
+    expect(backend.usage().pages, 'the trial writes to pages of its own').toBe(0)
+    await backend.step({ weights, work: [feeding(1, 17)], drop: [] })
+    expect(backend.usage().pages).toBe(2)
     await backend.release(weights)
   })
 
@@ -193,6 +195,31 @@ function testSparse(built: Addon): void {
       expect(engine.usage().sequences).toBe(0)
     }
     expect(results[1]).toEqual(results[0])
+  })
+
+  test('new weights that are tried beside the steps give the logits of a step', async () => {
+    const tiny = await open()
+    const vocab = tiny.model.config.vocabSize
+    const options = { ...ENGINE_OPTIONS, kvTokens: 64, ownTokens: 64 }
+    const engine = createModelEngine(built, tiny.model.config, options)
+    const weights = await engine.load(tiny.model, null, new Map(), 1)
+    const tokens = Int32Array.of(3, 14, 159, 26)
+    const expected = new Float32Array(vocab)
+    const work: SequenceWork = { sequence: 1, tokens, position: 0, output: 'token' }
+    await engine.step(weights, [work], [], async (_, logits) => logits(0, expected))
+    const tried = await engine.tryOut(weights, tokens)
+    expect(tried).toHaveLength(2 * vocab)
+    expect(tried?.subarray(0, vocab), 'at once').toEqual(expected)
+    expect(tried?.subarray(vocab), 'with a cache').toEqual(expected)
+
+    expect(() => engine.native.tryOut?.(weights, tokens.subarray(0, 1))).toThrow(
+      'a prompt of 2 to 16 tokens is tried, not of 1',
+    )
+    const unknown = await refusal(engine.tryOut(weights, Int32Array.of(1, vocab)) ?? Promise.resolve())
+    expect(unknown.message).toContain(`token ${vocab} is not in the vocabulary`)
+    await engine.release(weights)
+    expect(() => engine.native.tryOut?.(weights, tokens)).toThrow('these weights were released')
+    await engine.close()
   })
 
   test.runIf(process.platform === 'linux')('a model that is left gives its memory back', async () => {
