@@ -265,15 +265,24 @@ export async function startNode(settings: NodeSettings, environment: NodeProcess
       return masks.removeUnused([active, previous, ...trials, ...own].map((mask) => mask?.sha256 ?? null))
     }
 
+    /** Stores the desired masks before the first of them serves, so that a node that is killed then returns with them. */
+    async function changeTo(desired: HeartbeatResponse['desired']): Promise<void> {
+      await stateFile.save({ model: model.id, desired })
+      // The newest ones, if they changed again meanwhile.
+      swap.converge(stateFile.current().desired)
+      await swap.settled()
+      await removeUnusedMasks()
+    }
+
     function onHeartbeatResponse(response: HeartbeatResponse, sent: Heartbeat): void {
       registered = response.registered === true
       const stored = stateFile.current()
-      const isChanged = !isSameDesired(stored.desired, response.desired)
-      if (isChanged || stored.model !== model.id)
-        void stateFile.save({ model: model.id, desired: response.desired })
-      swap.converge(response.desired)
+      if (!isSameDesired(stored.desired, response.desired)) void changeTo(response.desired)
+      else {
+        if (stored.model !== model.id) void stateFile.save({ model: model.id, desired: response.desired })
+        swap.converge(response.desired)
+      }
       server.shadows.acknowledge(sent.shadows ?? [])
-      if (isChanged) void swap.settled().then(removeUnusedMasks)
       if (!draining)
         jobs.apply(
           response.jobs,

@@ -129,14 +129,16 @@ test('each operation succeeds for some requests that the document allows', async
   const unsaid = Object.entries((await readDocument()).paths)
     .flatMap(([path, methods]) => Object.keys(methods).map((method) => `${method.toUpperCase()} ${path}`))
     .filter((name) => ![...(counts.get(name)?.keys() ?? [])].some((status) => status < 300))
+    // It succeeds only if Schemathesis happens to send a key that it saw in an answer.
+    .filter((name) => name !== 'POST /dashboard/session')
   expect(unsaid.toSorted()).toEqual(
     [
       // Schemathesis does not request the document that it tests.
       'GET /openapi.json',
       // See COMMON, and overview-routes.test.ts.
       'GET /admin/events',
-      // They need a key that Schemathesis sends in no body, or a cookie: session-routes.test.ts.
-      ...['DELETE', 'GET', 'POST'].map((method) => `${method} /dashboard/session`),
+      // They need a cookie: session-routes.test.ts.
+      ...['DELETE', 'GET'].map((method) => `${method} /dashboard/session`),
       // They need texts that were described and clustered, or set aside: proposal-routes.test.ts, review-routes.test.ts.
       ...['accept', 'merge', 'discard'].map((verb) => `POST /admin/proposals/{id}/${verb}`),
       ...['keep', 'drop'].map((verb) => `POST /admin/domains/{domain}/review/{id}/${verb}`),
@@ -151,6 +153,8 @@ test('a response that is not documented fails: its status, its error code, its h
   const responsesOf = (path: string) => {
     const operation = document.paths[path]?.['get']
     if (!operation) throw new Error(`the document has no GET ${path}`)
+    // The key alone: of several ways to authenticate Schemathesis leaves out one at a time, and no request would be refused.
+    operation.security = [{ key: [] }]
     return operation.responses
   }
   const [list, one] = [responsesOf('/v1/models'), responsesOf('/v1/models/{id}')]
@@ -189,6 +193,6 @@ function statusesOf(counts: Counts): number[] {
 async function readDocument() {
   const response = await fetch(`${origin()}/openapi.json`)
   return (await response.json()) as {
-    paths: Record<string, Record<string, { responses: Record<string, object> }>>
+    paths: Record<string, Record<string, { security: object[]; responses: Record<string, object> }>>
   }
 }

@@ -9,7 +9,12 @@ const POLL_MS = 100
 /** Generous, because the machine may be busy. */
 const RESPONSE_TIMEOUT_MS = 5000
 const WATCH_MS = 1500
+/** Checks without a response after which the gateway is killed, if a process of it has ended. */
 const WATCH_FAILURES = 3
+/** The same if all of its processes run: on an overloaded machine it may be silent for a minute. */
+const BUSY_FAILURES = 20
+/** The name of the processes in which Wrangler runs the gateway: its proxy and the Worker. */
+const RUNTIME = 'workerd'
 
 /** Waits until the gateway is healthy. */
 export async function untilGatewayHealthy(origin: string, signal: AbortSignal): Promise<void> {
@@ -19,15 +24,30 @@ export async function untilGatewayHealthy(origin: string, signal: AbortSignal): 
 /**
  * Watches a gateway that was ready and kills it when it no longer responds. Wrangler survives the death of its workerd,
  * but then serves nothing.
+ *
+ * @param watchMs time between two checks
  */
-export async function watchGateway(origin: string, gateway: Supervised, signal: AbortSignal): Promise<void> {
-  for (let failures = 0; ; failures += 1) {
-    await sleep(WATCH_MS, undefined, { signal })
-    if (await isHealthy(origin)) failures = -1
-    if (failures < WATCH_FAILURES - 1) continue
+export async function watchGateway(
+  origin: string,
+  gateway: Pick<Supervised, 'count' | 'kill'>,
+  signal: AbortSignal,
+  watchMs = WATCH_MS,
+): Promise<void> {
+  let processes = gateway.count(RUNTIME)
+  for (let failures = 0; ;) {
+    await sleep(watchMs, undefined, { signal })
+    if (await isHealthy(origin)) {
+      failures = 0
+      processes = gateway.count(RUNTIME)
+      continue
+    }
+    failures += 1
+    const isWhole = processes !== undefined && gateway.count(RUNTIME) === processes
+    if (failures < (isWhole ? BUSY_FAILURES : WATCH_FAILURES)) continue
     gateway.kill()
     await untilGatewayHealthy(origin, signal)
-    failures = -1
+    failures = 0
+    processes = gateway.count(RUNTIME)
   }
 }
 

@@ -277,8 +277,10 @@ export class Fleet extends DurableObject<Bindings> implements FleetObject {
       const settled = expired.map((lease) => estimateReceipt(lease, nowMs))
       try {
         await insertReceipts(db, nodeId, settled, 'estimate', nowMs)
-        this.#state.release(settled.map(({ requestId }) => requestId))
-        for (const lease of expired) {
+        // The others were settled by their receipts meanwhile.
+        const lost = expired.filter(({ requestId }) => this.#state.leaseOf(requestId) !== undefined)
+        this.#state.release(lost.map(({ requestId }) => requestId))
+        for (const lease of lost) {
           const tokens = lease.promptTokens + lease.completionTokens
           this.#chargeUnlimited(lease, tokens)
           // The same tokens as in its receipt, because a month may be summed from receipts later.

@@ -121,3 +121,12 @@ test('a part that ignores SIGTERM is killed, and so is what it started', async (
   await until(() => spec.pids().filter(isAlive).length === 0)
   expect(spec.pids()).toHaveLength(2)
 })
+
+test.runIf(process.platform === 'linux')('processes of the group of a part are counted by name', async () => {
+  const spec = part('grouped', `require('node:child_process').spawn('sleep', ['1000'])`)
+  const supervised = supervise(spec, () => undefined)
+  await until(() => supervised.count('sleep') === 1)
+  expect(supervised.count('no such name')).toBe(0)
+  await supervised.stop()
+  expect(supervised.count('sleep')).toBe(0)
+})

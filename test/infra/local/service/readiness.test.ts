@@ -1,0 +1,54 @@
+import { createServer, type Server } from 'node:http'
+import { once } from 'node:events'
+import type { AddressInfo } from 'node:net'
+import { expect, onTestFinished, test, vi } from 'vitest'
+import { watchGateway } from '../../../../infra/local/service/readiness.ts'
+
+/** A gateway whose health is refused, with two processes unless one has died. */
+async function startWatch() {
+  const state = { status: 200, answered: 0, refused: 0, processes: 2 }
+  const server: Server = createServer((_, response) => {
+    if (state.status === 200) state.answered += 1
+    else state.refused += 1
+    response.writeHead(state.status).end()
+  })
+  await once(server.listen(0, '127.0.0.1'), 'listening')
+  const { port } = server.address() as AddressInfo
+  const ending = new AbortController()
+  const kill = vi.fn<() => void>(() => {
+    state.status = 200
+    state.processes = 2
+  })
+  const gateway = { count: () => state.processes, kill }
+  const watching = watchGateway(`http://127.0.0.1:${port}`, gateway, ending.signal, 5)
+  onTestFinished(async () => {
+    ending.abort()
+    await expect(watching).rejects.toThrow('aborted')
+    server.close()
+  })
+  await vi.waitFor(() => expect(state.answered).toBeGreaterThan(1))
+  return { state, kill }
+}
+
+test('a gateway without a response is killed soon if one of its processes has died', async () => {
+  const { state, kill } = await startWatch()
+  Object.assign(state, { status: 503, processes: 1 })
+  await vi.waitFor(() => expect(kill).toHaveBeenCalledOnce())
+  expect(state.refused).toBe(3)
+})
+
+test('a gateway that is only slow is killed after many checks, and a response ends the count', async () => {
+  const { state, kill } = await startWatch()
+  for (let round = 0; round < 3; round++) {
+    const { answered, refused } = state
+    state.status = 503
+    await vi.waitFor(() => expect(state.refused - refused).toBeGreaterThan(5), { interval: 1 })
+    state.status = 200
+    await vi.waitFor(() => expect(state.answered - answered).toBeGreaterThan(1))
+  }
+  expect(kill).not.toHaveBeenCalled()
+  const { refused } = state
+  state.status = 503
+  await vi.waitFor(() => expect(kill).toHaveBeenCalledOnce())
+  expect(state.refused - refused).toBe(20)
+})
