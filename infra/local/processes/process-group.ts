@@ -1,9 +1,10 @@
 import { readdirSync, readFileSync } from 'node:fs'
 
-/** Returns the number of running processes of a name in a process group; undefined where the system has no `/proc`. */
-export function countInGroup(group: number, name: string): number | undefined {
+/** Returns the ids of the running processes of a name in a process group; undefined where the system has no `/proc`. */
+export function pidsInGroup(group: number, name: string): number[] | undefined {
   if (process.platform !== 'linux') return undefined
-  return readdirSync('/proc').filter((pid) => /^\d+$/.test(pid) && isMember(pid, group, name)).length
+  const members = readdirSync('/proc').filter((pid) => /^\d+$/.test(pid) && isMember(pid, group, name))
+  return members.map(Number)
 }
 
 function isMember(pid: string, group: number, name: string): boolean {

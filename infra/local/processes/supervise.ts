@@ -1,7 +1,7 @@
 import type { ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
 import { closeSync, fstatSync, openSync, readSync } from 'node:fs'
-import { countInGroup } from './process-group.ts'
+import { pidsInGroup } from './process-group.ts'
 import { StartError } from './start-error.ts'
 
 /** How a long-running part of the service is started and ended. */
@@ -23,8 +23,8 @@ export interface Supervised {
   readonly failed: Promise<never>
   /** Marks the part as ready. From now on its end is a crash, and it is started again. */
   markReady(): void
-  /** Returns how many processes of a name run in its process group; undefined where the system does not tell. */
-  count(name: string): number | undefined
+  /** Returns the ids of the running processes of a name in its process group; undefined where the system does not tell. */
+  pids(name: string): readonly number[] | undefined
   /** Kills a part that runs but does not work; it is started again like one that crashed. */
   kill(): void
   /** Asks the part to end and starts it again at once. For parts that were ready before. */
@@ -111,7 +111,7 @@ export function supervise(part: Part, print: (line: string) => void): Supervised
     markReady() {
       ready = true
     },
-    count: (name) => (child.pid === undefined ? 0 : countInGroup(child.pid, name)),
+    pids: (name) => (child.pid === undefined ? [] : pidsInGroup(child.pid, name)),
     kill: () => killGroup(child),
     restart() {
       if (stopping || restarting) return

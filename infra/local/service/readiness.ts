@@ -29,25 +29,27 @@ export async function untilGatewayHealthy(origin: string, signal: AbortSignal): 
  */
 export async function watchGateway(
   origin: string,
-  gateway: Pick<Supervised, 'count' | 'kill'>,
+  gateway: Pick<Supervised, 'pids' | 'kill'>,
   signal: AbortSignal,
   watchMs = WATCH_MS,
 ): Promise<void> {
-  let processes = gateway.count(RUNTIME)
+  let processes = gateway.pids(RUNTIME)
   for (let failures = 0; ;) {
     await sleep(watchMs, undefined, { signal })
     if (await isHealthy(origin)) {
       failures = 0
-      processes = gateway.count(RUNTIME)
+      processes = gateway.pids(RUNTIME)
       continue
     }
     failures += 1
-    const isWhole = processes !== undefined && gateway.count(RUNTIME) === processes
+    // Wrangler starts new ones in place of those that died, which serve nothing.
+    const running = gateway.pids(RUNTIME)
+    const isWhole = processes?.every((pid) => running?.includes(pid)) ?? false
     if (failures < (isWhole ? BUSY_FAILURES : WATCH_FAILURES)) continue
     gateway.kill()
     await untilGatewayHealthy(origin, signal)
     failures = 0
-    processes = gateway.count(RUNTIME)
+    processes = gateway.pids(RUNTIME)
   }
 }
 

@@ -6,7 +6,7 @@ import { watchGateway } from '../../../../infra/local/service/readiness.ts'
 
 /** A gateway whose health is refused, with two processes unless one has died. */
 async function startWatch() {
-  const state = { status: 200, answered: 0, refused: 0, processes: 2 }
+  const state = { status: 200, answered: 0, refused: 0, processes: [1, 2] }
   const server: Server = createServer((_, response) => {
     if (state.status === 200) state.answered += 1
     else state.refused += 1
@@ -17,9 +17,9 @@ async function startWatch() {
   const ending = new AbortController()
   const kill = vi.fn<() => void>(() => {
     state.status = 200
-    state.processes = 2
+    state.processes = [5, 6]
   })
-  const gateway = { count: () => state.processes, kill }
+  const gateway = { pids: () => state.processes, kill }
   const watching = watchGateway(`http://127.0.0.1:${port}`, gateway, ending.signal, 5)
   onTestFinished(async () => {
     ending.abort()
@@ -32,7 +32,8 @@ async function startWatch() {
 
 test('a gateway without a response is killed soon if one of its processes has died', async () => {
   const { state, kill } = await startWatch()
-  Object.assign(state, { status: 503, processes: 1 })
+  // Another process runs in its place.
+  Object.assign(state, { status: 503, processes: [1, 3] })
   await vi.waitFor(() => expect(kill).toHaveBeenCalledOnce())
   expect(state.refused).toBe(3)
 })
