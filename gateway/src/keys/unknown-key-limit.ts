@@ -2,6 +2,7 @@ import { AppError } from '@copal/shared/errors.ts'
 import type { Deps } from '../contracts/bindings.ts'
 import { retryAfterSeconds } from '../runtime/retry-after.ts'
 import { storeLatest } from '../runtime/bounded-map.ts'
+import { fillBucket, type TokenBucket } from '../runtime/token-bucket.ts'
 
 /** How long an unknown key is refused from memory. Short, so that a key that is created meanwhile works within seconds. */
 const REMEMBER_MS = 5_000
@@ -46,9 +47,7 @@ export interface UnknownKeyLimit {
 }
 
 /** The unknown keys that an address has left. */
-interface Allowance {
-  left: number
-  atMs: number
+interface Allowance extends TokenBucket {
   /** Cloudflare's limit refused the address until then. */
   refusedUntilMs: number
 }
@@ -63,13 +62,9 @@ export function createUnknownKeyLimit(): UnknownKeyLimit {
   const waiting = new Map<string, string>()
 
   const allowanceOf = ({ nowMs, unknownKeysPerMinute: limit }: LimitDeps, address: string): Allowance => {
-    const atMs = nowMs()
-    const {
-      left,
-      atMs: beforeMs,
-      refusedUntilMs,
-    } = allowances.get(address) ?? { left: limit, atMs, refusedUntilMs: 0 }
-    return { left: Math.min(limit, left + (limit * (atMs - beforeMs)) / 60_000), atMs, refusedUntilMs }
+    const known = allowances.get(address)
+    const bucket = fillBucket(known, { perMinute: limit, burst: limit }, nowMs())
+    return { ...bucket, refusedUntilMs: known?.refusedUntilMs ?? 0 }
   }
 
   /** Returns after how many milliseconds an address may send unknown keys again; 0 if it may now. */

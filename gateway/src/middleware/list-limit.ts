@@ -4,6 +4,7 @@ import type { Actor, KeyRow } from '../contracts/api-key.ts'
 import type { AppEnv } from '../contracts/context.ts'
 import { retryAfterSeconds } from '../runtime/retry-after.ts'
 import { storeLatest } from '../runtime/bounded-map.ts'
+import { fillBucket, type TokenBucket } from '../runtime/token-bucket.ts'
 
 /** The part of a minute's lists that may be read at once. */
 const BURST = 1 / 6
@@ -15,12 +16,6 @@ interface CallerEnv extends AppEnv {
   Variables: AppEnv['Variables'] & { key?: KeyRow; actor?: Actor }
 }
 
-/** The list requests that a key has left. */
-interface Allowance {
-  left: number
-  atMs: number
-}
-
 /**
  * Creates middleware that bounds the lists and reports that a key reads, which cost the database more than a request for
  * a node costs, by a token bucket for each key. The operator's admin key has no limit. Mount it behind `requireKey` or
@@ -29,7 +24,8 @@ interface Allowance {
  * @throws AppError `rate_limit_exceeded`
  */
 export function limitLists(): MiddlewareHandler<CallerEnv> {
-  const allowances = new Map<string, Allowance>()
+  /** The list requests that each key has left. */
+  const allowances = new Map<string, TokenBucket>()
   return async (c, next) => {
     const { actor, key, deps } = c.var
     const keyId = actor && actor.kind !== 'operator' ? actor.key.id : key?.id
@@ -37,8 +33,7 @@ export function limitLists(): MiddlewareHandler<CallerEnv> {
     if (c.req.method === 'GET' && keyId !== undefined && limit > 0) {
       const atMs = deps.nowMs()
       const burst = Math.max(1, limit * BURST)
-      const known = allowances.get(keyId) ?? { left: burst, atMs }
-      const left = Math.min(burst, known.left + (limit * (atMs - known.atMs)) / 60_000)
+      const { left } = fillBucket(allowances.get(keyId), { perMinute: limit, burst }, atMs)
       if (left < 1) throw tooManyLists(limit, ((1 - left) * 60_000) / limit)
       storeLatest(allowances, keyId, { left: left - 1, atMs }, MAX_KEYS)
     }

@@ -3,6 +3,7 @@ import type { Actor, KeyRow } from '../contracts/api-key.ts'
 import type { AppEnv } from '../contracts/context.ts'
 import { clientNetwork } from '../keys/unknown-key-limit.ts'
 import { storeLatest } from '../runtime/bounded-map.ts'
+import { fillBucket, type TokenBucket } from '../runtime/token-bucket.ts'
 
 /** How long a refusal is held back: by chance, so that clients which were refused together do not come back together. */
 const MIN_HOLD_MS = 500
@@ -17,12 +18,6 @@ interface CallerEnv extends AppEnv {
   Variables: AppEnv['Variables'] & { key?: KeyRow; actor?: Actor }
 }
 
-/** The refusals that a caller may still get without delay. */
-interface Allowance {
-  left: number
-  atMs: number
-}
-
 /**
  * Creates middleware that holds back the refusals (400 to 498) of a caller that gets more than `COPAL_REFUSALS_PER_SECOND`, by
  * a token bucket for each key, or for each network where there is no valid key. So a client that repeats refused requests
@@ -30,14 +25,15 @@ interface Allowance {
  * time. Mount it before what refuses.
  */
 export function paceRefusals(): MiddlewareHandler<CallerEnv> {
-  const allowances = new Map<string, Allowance>()
+  /** The refusals that each caller may still get without delay. */
+  const allowances = new Map<string, TokenBucket>()
   /** When each refusal that is held back is sent. Not a count: an aborted request does not reach its end. */
   let held: number[] = []
 
   /** Counts a refusal, and returns whether it comes too soon. */
   const isTooSoon = (caller: string, perSecond: number, atMs: number): boolean => {
-    const known = allowances.get(caller) ?? { left: perSecond, atMs }
-    const left = Math.min(perSecond, known.left + (perSecond * (atMs - known.atMs)) / 1_000)
+    const rate = { perMinute: 60 * perSecond, burst: perSecond }
+    const { left } = fillBucket(allowances.get(caller), rate, atMs)
     storeLatest(allowances, caller, { left: Math.max(0, left - 1), atMs }, MAX_CALLERS)
     return left < 1
   }

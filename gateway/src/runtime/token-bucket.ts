@@ -1,0 +1,21 @@
+/** What a caller has left of a rate, at a time in Unix milliseconds. */
+export interface TokenBucket {
+  left: number
+  atMs: number
+}
+
+/** The rate at which a bucket fills, and the most that it holds. */
+export interface BucketRate {
+  perMinute: number
+  burst: number
+}
+
+/** Returns a bucket as it is at a later time; a new one is full. A pure function. */
+export function fillBucket(
+  bucket: TokenBucket | undefined,
+  { perMinute, burst }: BucketRate,
+  atMs: number,
+): TokenBucket {
+  if (!bucket) return { left: burst, atMs }
+  return { left: Math.min(burst, bucket.left + (perMinute * (atMs - bucket.atMs)) / 60_000), atMs }
+}
