@@ -1,3 +1,4 @@
+import { shuffle } from '@copal/gpu-node/platform/seeded-random.ts'
 import { AppError } from '@copal/shared/errors.ts'
 
 /** Which orders of the calibrated domains to run: all, the given one, or a number of them drawn by the seed. */
@@ -36,7 +37,7 @@ export function choosePermutations(
   }
   const drawn = new Map([[names.join(), [...names]]])
   while (drawn.size < choice) {
-    const order = shuffled(names, random)
+    const order = shuffle(names, random)
     drawn.set(order.join(), order)
   }
   return [...drawn.values()]
@@ -47,14 +48,4 @@ function allPermutations(names: readonly string[]): string[][] {
   return names.flatMap((first, index) =>
     allPermutations(names.toSpliced(index, 1)).map((rest) => [first, ...rest]),
   )
-}
-
-/** Returns a shuffled copy (Fisher-Yates). */
-function shuffled(names: readonly string[], random: () => number): string[] {
-  const order = [...names]
-  for (let i = order.length - 1; i > 0; i--) {
-    const j = Math.floor(random() * (i + 1))
-    ;[order[i], order[j]] = [order[j] as string, order[i] as string]
-  }
-  return order
 }

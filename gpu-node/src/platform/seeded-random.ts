@@ -10,3 +10,15 @@ export function createRandom(seed: number): () => number {
     return ((mixed ^ (mixed >>> 15)) >>> 0) / 2 ** 32
   }
 }
+
+/** Returns the items in random order (Fisher-Yates). */
+export function shuffle<T>(items: readonly T[], random: () => number): T[] {
+  const order = [...items]
+  for (let i = order.length - 1; i > 0; i--) {
+    const j = Math.floor(random() * (i + 1))
+    const moved = order[i] as T
+    order[i] = order[j] as T
+    order[j] = moved
+  }
+  return order
+}

@@ -1,3 +1,4 @@
+import { shuffle } from '../../../gpu-node/src/platform/seeded-random.ts'
 import { createRandom } from '../../support/harness/random.ts'
 import { sqliteStorage } from './sqlite-storage.ts'
 
@@ -101,8 +102,8 @@ export function assignKeys(
 export type DescribeTexts = (texts: readonly string[]) => Promise<number[]>
 
 /**
- * Returns the texts that an update takes of the reservoir, after the requests were offered to it. What it would take is
- * described first, as in the step `collect`.
+ * Offers requests to a reservoir, and returns the texts that an update then takes from it. As in the step `collect`, the
+ * texts that the update would take are described first.
  */
 export async function takenTexts(
   requests: readonly Request[],
@@ -178,17 +179,6 @@ export function poisonTexts(kind: Poison, sender: Sender, sources: PoisonSources
     'another script': () => excerpt(sources.script, LONG_CHARACTERS),
   }
   return Array.from({ length: poisonCount(sender) }, texts[kind])
-}
-
-function shuffle<T>(items: readonly T[], random: () => number): T[] {
-  const order = [...items]
-  for (let last = order.length - 1; last > 0; last--) {
-    const other = Math.floor(random() * (last + 1))
-    const moved = order[last] as T
-    order[last] = order[other] as T
-    order[other] = moved
-  }
-  return order
 }
 
 function toOffer({ keyId, text }: Request, index: number): object {

@@ -1,4 +1,4 @@
-import { createRandom } from '../../platform/seeded-random.ts'
+import { createRandom, shuffle } from '../../platform/seeded-random.ts'
 import { AppError } from '@copal/shared/errors.ts'
 import type { TextCodec } from '../../model/tokenizer/text-codec.ts'
 
@@ -106,16 +106,4 @@ function medianDensity(texts: readonly EncodedText[]): number {
     if (counted >= half && characters > 0) return value
   }
   return Number.POSITIVE_INFINITY
-}
-
-/** Returns the items in random order (Fisher-Yates). */
-function shuffle<T>(items: readonly T[], random: () => number): T[] {
-  const order = [...items]
-  for (let i = order.length - 1; i > 0; i--) {
-    const j = Math.floor(random() * (i + 1))
-    const moved = order[i] as T
-    order[i] = order[j] as T
-    order[j] = moved
-  }
-  return order
 }
