@@ -118,7 +118,7 @@ test.each(golden.perplexity)('the first tokens of $file and their losses are the
   expect(Math.max(...losses.map((value, i) => Math.abs(nll[i]! - value)))).toBeLessThan(TOLERANCE)
 })
 
-// Of one text, because another one takes the same path and as much time.
+// One text is enough: a second one would run the same code, for as long again.
 test.each(golden.perplexity.slice(0, 1))('perplexity of $file is $dense', async (expected) => {
   const ids = idsOf(expected.file)
   let sum = 0

@@ -21,7 +21,7 @@ interface Swap {
   releasedMs: number
 }
 
-/** What a run of swaps found; times in milliseconds. */
+/** The results of a run of swaps; times in milliseconds. */
 export interface SwapFigures {
   /** Between two tokens of a stream: without a swap, while a set is packed and tried, and while the old set drains and is released. */
   quiet: Spread

@@ -2,7 +2,7 @@ import type { MaskSeries, SeriesReport } from '@copal/shared/wire/admin-series.t
 import { ago, domainsOf, MODEL } from './service.ts'
 import { updateId } from './updates.ts'
 
-/** What a report covers: seconds, domains or one domain, and the seconds of a period, by default those of the gateway. */
+/** The content of a report: its time in seconds, its domains, and the seconds of a period, by default those of the gateway. */
 interface SeriesSpan {
   spanS: number
   count: number

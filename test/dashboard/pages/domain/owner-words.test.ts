@@ -18,7 +18,7 @@ test('a change says whose texts are kept from then on, who sees the figures, and
   const toTenant = ownerConsequences('legal', 'acme', '').join(' ')
   expect(toTenant).toContain('only sampled texts of acme are kept in legal')
   expect(toTenant).toContain('Administrators of acme see the figures')
-  expect(toTenant).toContain('Kept texts stay, whoever sent them')
+  expect(toTenant).toContain('Texts that are kept now stay, also those of other tenants')
   const toAll = ownerConsequences('legal', '', 'acme').join(' ')
   expect(toAll).toContain('every tenant are kept in legal')
   expect(toAll).toContain('acme no longer sees the figures')

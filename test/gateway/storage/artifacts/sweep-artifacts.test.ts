@@ -48,9 +48,16 @@ function numbersFrom(seed: number): (bound: number) => number {
 test.each([1, 2])('of a random graph exactly what is reachable stays (seed %i)', async (seed) => {
   const next = numbersFrom(seed)
   const model = `sweep-${seed}`
-  const any = () => 1 + next(20)
-  const rows = await seeded(model, 20, any())
-  const roles = { previous: any(), canary: any(), shadow: any(), watch: any(), own: any(), pinned: any() }
+  const drawn = () => 1 + next(20)
+  const rows = await seeded(model, 20, drawn())
+  const roles = {
+    previous: drawn(),
+    canary: drawn(),
+    shadow: drawn(),
+    watch: drawn(),
+    own: drawn(),
+    pinned: drawn(),
+  }
   await db
     .update(models)
     .set({

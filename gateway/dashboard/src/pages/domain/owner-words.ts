@@ -25,6 +25,6 @@ export function ownerConsequences(domain: string, owner: string, before: string)
       ]
     : [
         `From now on only sampled texts of ${owner} are kept in ${domain}, and those that you import. Requests of other tenants that name it are answered as before, but their texts are not kept.`,
-        `Administrators of ${owner} see the figures of ${domain}. Kept texts stay, whoever sent them. Change the owner again to return.`,
+        `Administrators of ${owner} see the figures of ${domain}. Texts that are kept now stay, also those of other tenants. Change the owner again to return.`,
       ]
 }

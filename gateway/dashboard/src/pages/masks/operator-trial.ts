@@ -64,7 +64,7 @@ export function endConsequences(kind: TrialKind, model: Model): string[] {
 export interface CanaryRow extends VersionTraffic {
   /** Share of its requests that failed; null without requests. */
   failedShare: number | null
-  /** What the mask costs over dense, nats a token; null while nothing was scored. */
+  /** Loss under the mask minus loss under dense weights, nats a token; null while nothing was scored. */
   cost: number | null
 }
 

@@ -43,11 +43,11 @@ const MAX_STREAMS = 8
 /**
  * Chooses the form of a weight set.
  *
- * The speed of packed weights is counted at the low end of its interval, so that noise takes nobody away from the dense
+ * The speed of packed weights is taken at the low end of its interval, so that noise alone does not replace the dense
  * form. A form qualifies if it is at least {@link MIN_SPEED} × as fast as dense at one stream, at eight streams and in
- * prefill. Of those that qualify and fit the memory, the one with the best mean speed is taken: the geometric mean at one
- * stream and at the expected number of streams. Equal means prefer the packed form, which takes less memory. If no fast
- * form fits, the packed one is taken.
+ * prefill. Among the forms that qualify and fit the memory, the function chooses the one with the best geometric mean of
+ * its speeds at one stream and at the expected number of streams. Of equal ones it chooses the packed form, which takes
+ * less memory, and also where no fast form fits.
  */
 export function chooseForm(question: FormQuestion): FormChoice {
   const { wanted, precision, figures, bytes, fits } = question

@@ -11,7 +11,7 @@ export interface ScoreWindow {
 
 /**
  * Draws the window of a client's new text. The text is divided into equal windows of at most `windowTokens`, and the
- * request's id decides which one is taken, so every token is as likely as any other, and the same request gives the same
+ * request's id decides which one is taken, so all tokens are equally likely, and the same request gives the same
  * window on every node. The context of a window is the tokens before it in the prompt, as many as it may have itself.
  *
  * @param options `windowTokens` is at most half of `maxTokens`, which bounds window and context; `bos` precedes a context

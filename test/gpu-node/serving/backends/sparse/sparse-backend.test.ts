@@ -233,7 +233,7 @@ function testSparse(built: Addon): void {
       await backend.release(weights)
       return { loaded, left: await anonymousBytes(), bytes: weights.bytes ?? 0 }
     }
-    // What is allocated once for the process, such as stacks of threads.
+    // The process allocates some memory once, such as the stacks of its threads.
     await leave()
     const before = await anonymousBytes()
     const { loaded, left, bytes } = await leave()
