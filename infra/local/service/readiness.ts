@@ -36,14 +36,15 @@ export async function watchGateway(
   let processes = gateway.pids(RUNTIME)
   for (let failures = 0; ;) {
     await sleep(watchMs, undefined, { signal })
+    // Read before the check, because a process that dies just after its response must count as dead.
+    const running = gateway.pids(RUNTIME)
     if (await isHealthy(origin)) {
       failures = 0
-      processes = gateway.pids(RUNTIME)
+      processes = running
       continue
     }
     failures += 1
     // Wrangler starts new ones in place of those that died, which serve nothing.
-    const running = gateway.pids(RUNTIME)
     const isWhole = processes?.every((pid) => running?.includes(pid)) ?? false
     if (failures < (isWhole ? BUSY_FAILURES : WATCH_FAILURES)) continue
     gateway.kill()
