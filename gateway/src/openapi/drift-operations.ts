@@ -1,5 +1,5 @@
 import { alertsQuery, alertsReport, detectorsReport, probesReport } from '@copal/shared/wire/admin-alerts.ts'
-import { seriesQuery, seriesReport } from '@copal/shared/wire/admin-series.ts'
+import { gapsQuery, gapsReport, seriesQuery, seriesReport } from '@copal/shared/wire/admin-series.ts'
 import { named, type Operation } from './operation.ts'
 
 const ofModel = {
@@ -19,6 +19,17 @@ export const DRIFT_OPERATIONS: readonly Operation[] = [
     key: 'admin',
     querySchema: seriesQuery,
     response: named('Series', seriesReport),
+    errors: ofModel.errors,
+  },
+  {
+    method: 'get',
+    path: '/admin/series/gaps',
+    id: 'getGaps',
+    tag: 'Adaptation',
+    summary: 'Returns what pruning costs each domain over time, one line a domain.',
+    key: 'operator',
+    querySchema: gapsQuery,
+    response: named('Gaps', gapsReport),
     errors: ofModel.errors,
   },
   {

@@ -73,12 +73,27 @@ export async function compare(
 
       print(`\n${kind.name}, latency added to that of the upstream, at half of each gateway's throughput, ms`)
       for (const gateway of gateways) {
-        const rate = spread(of(throughput, gateway).map(({ perSecond }) => perSecond)).median / 2
+        const rate = medianPerSecond(of(throughput, gateway)) / 2
         const measured = await rounds([direct, gateway], options.rounds, (one) =>
           load(one).fixedRate(rate, options.seconds),
         )
         if (failed(measured)) isComplete = false
         for (const text of reportAdded(gateway, rate, of(measured, direct), of(measured, gateway), kind))
+          print(text)
+      }
+
+      const [ours, ...others] = gateways
+      if (!ours || others.length === 0) continue
+      print(
+        `\n${kind.name}, our latency minus that of the other at the same rate, half of the lower throughput, ms`,
+      )
+      for (const other of others) {
+        const rate = Math.min(...[ours, other].map((one) => medianPerSecond(of(throughput, one)))) / 2
+        const measured = await rounds([ours, other], options.rounds, (one) =>
+          load(one).fixedRate(rate, options.seconds),
+        )
+        if (failed(measured)) isComplete = false
+        for (const text of reportBeside(other, rate, of(measured, ours), of(measured, other), kind))
           print(text)
       }
     } finally {
@@ -132,31 +147,62 @@ function reportAdded(
   through: readonly Measured[],
   kind: Kind,
 ): string[] {
-  const added = (share: number, times: (sample: Sample) => readonly number[]) =>
-    formatSpread(
-      differences(
-        through.map((sample) => percentile(times(sample), share)),
-        direct.map((sample) => percentile(times(sample), share)),
-      ),
-      '',
-      2,
-    )
-  const whole = ({ wholeMs }: Sample) => wholeMs
-  const first = ({ firstByteMs }: Sample) => firstByteMs
+  const added = longer(through, direct)
   const late = spread([...direct, ...through].map(({ lateMs }) => lateMs)).median
   const processor = formatSpread(spread(through.map(({ processorMs }) => processorMs)), 'ms', 2)
   const label = `${gateway.name}, ${rate.toFixed(0)} ${kind.unit}`
   return [
     ...(kind.stream
-      ? [line(`${label}, time to first token`, `p50 ${added(0.5, first)}; p99 ${added(0.99, first)}`)]
+      ? [
+          line(
+            `${label}, time to first token`,
+            `p50 ${added(0.5, firstByteOf)}; p99 ${added(0.99, firstByteOf)}`,
+          ),
+        ]
       : []),
-    line(`${label}, whole response`, `p50 ${added(0.5, whole)}; p99 ${added(0.99, whole)}`),
+    line(`${label}, whole response`, `p50 ${added(0.5, wholeOf)}; p99 ${added(0.99, wholeOf)}`),
     line(
       '',
       `processor time ${processor} per response; the load generator was ${late.toFixed(1)} ms late at p99`,
     ),
     ...failures([...direct, ...through]),
   ]
+}
+
+function reportBeside(
+  other: Contender,
+  rate: number,
+  ours: readonly Measured[],
+  theirs: readonly Measured[],
+  kind: Kind,
+): string[] {
+  const added = longer(ours, theirs)
+  const processorOf = (samples: readonly Measured[]) => samples.map(({ processorMs }) => processorMs)
+  const processor = formatSpread(differences(processorOf(ours), processorOf(theirs)), 'ms', 3)
+  const label = `${other.name}, ${rate.toFixed(0)} ${kind.unit}`
+  const what = kind.stream ? 'time to first token' : 'whole response'
+  const times = kind.stream ? firstByteOf : wholeOf
+  return [
+    line(`${label}, ${what}`, `p50 ${added(0.5, times)}; p99 ${added(0.99, times)}`),
+    line('', `processor time ${processor} per response`),
+    ...failures([...ours, ...theirs]),
+  ]
+}
+
+const wholeOf = ({ wholeMs }: Sample) => wholeMs
+const firstByteOf = ({ firstByteMs }: Sample) => firstByteMs
+
+/** Returns a function that formats how much longer the one takes than the other, round by round. */
+function longer(one: readonly Measured[], other: readonly Measured[]) {
+  return (share: number, times: (sample: Sample) => readonly number[]): string => {
+    const percentiles = (samples: readonly Measured[]) =>
+      samples.map((sample) => percentile(times(sample), share))
+    return formatSpread(differences(percentiles(one), percentiles(other)), '', 2)
+  }
+}
+
+function medianPerSecond(samples: readonly Sample[]): number {
+  return spread(samples.map(({ perSecond }) => perSecond)).median
 }
 
 function failures(samples: readonly Sample[]): string[] {

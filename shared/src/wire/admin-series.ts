@@ -25,6 +25,9 @@ export const seriesQuery = z.object({
 /** A parsed query of `GET /admin/series`. */
 export type SeriesQuery = z.output<typeof seriesQuery>
 
+/** Query of `GET /admin/series/gaps`. */
+export const gapsQuery = seriesQuery.omit({ domain: true })
+
 const column = z.array(z.number().nullable())
 
 /** Means over requests with the bounds of 95 % intervals that are clustered by request; null where too little was scored. */
@@ -71,13 +74,37 @@ export const seriesMark = z.object({
 /** An event that charts mark on their time axis. */
 export type SeriesMark = z.output<typeof seriesMark>
 
-/** Response of `GET /admin/series`. */
-export const seriesReport = z.object({
+const periods = {
   model: z.string(),
   width: count.describe('Width of a period, seconds.'),
   starts: z.array(count).describe('Starts of the periods, Unix seconds, ascending and without gaps.'),
+}
+
+/** Response of `GET /admin/series`. */
+export const seriesReport = z.object({
+  ...periods,
   series: z.array(maskSeries),
   marks: z.array(seriesMark),
 })
 /** A response of `GET /admin/series`. */
 export type SeriesReport = z.output<typeof seriesReport>
+
+/** What pruning cost one domain in each period. */
+export const domainGaps = z.object({
+  domain: z.string(),
+  tokens: count.describe('Prompt and completion tokens of all periods.'),
+  gap: column.describe(
+    'Loss under the mask minus loss under dense weights, nats a token, one value for each of `starts`: the mean of the mask under which most requests were scored; null where none was.',
+  ),
+})
+/** What pruning cost one domain in each period. */
+export type DomainGaps = z.output<typeof domainGaps>
+
+/** Response of `GET /admin/series/gaps`. */
+export const gapsReport = z.object({
+  ...periods,
+  domains: z.array(domainGaps).describe('By tokens, most first.'),
+  marks: z.array(seriesMark),
+})
+/** A response of `GET /admin/series/gaps`. */
+export type GapsReport = z.output<typeof gapsReport>

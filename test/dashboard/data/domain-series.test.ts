@@ -1,11 +1,6 @@
 import { expect, test } from 'vitest'
 import type { MaskSeries, SeriesReport } from '@copal/shared/wire/admin-series.ts'
-import {
-  gapsByDomain,
-  joinMasks,
-  lastKnown,
-  mapLine,
-} from '../../../gateway/dashboard/src/data/domain-series.ts'
+import { joinMasks, lastKnown, mapLine } from '../../../gateway/dashboard/src/data/domain-series.ts'
 
 /** A series whose gap is `gap` in every period. */
 function maskSeries(
@@ -65,15 +60,6 @@ test('traffic is summed over masks, and so are the reasons why requests were not
     scored: 12,
     notScored: { not_sampled: 12, too_short: 0, budget: 8, evicted: 0, failed: 0 },
   })
-})
-
-test('the costs of all domains are those of each, by their tokens', () => {
-  const gaps = gapsByDomain(report)
-  expect(gaps.map(({ domain, tokens }) => [domain, tokens])).toEqual([
-    ['code', 600],
-    ['speech', 600],
-  ])
-  for (const { domain, values } of gaps) expect(values).toEqual(joinMasks(report, domain).gap.values)
 })
 
 test('an unknown domain has no values', () => {

@@ -111,6 +111,7 @@ export async function seedResources(
     },
     'GET /admin/drift': ofModel,
     'GET /admin/series': { query: { model: model.id, ...lastHours(20) } },
+    'GET /admin/series/gaps': { query: { model: model.id, ...lastHours(20) } },
     'GET /admin/alerts': { query: { model: model.id } },
     'GET /admin/detectors': ofModel,
     'GET /admin/probes': ofModel,

@@ -7,7 +7,7 @@ import { keys, tenants, usage } from './keys.ts'
 import { churn, linears, masks } from './masks.ts'
 import { probes, status } from './nodes.ts'
 import { emptyOverview, overview } from './overview.ts'
-import { series } from './series.ts'
+import { gaps, series } from './series.ts'
 import { MODEL } from './service.ts'
 import { canary, shadow, trials } from './trials.ts'
 import { update, updates } from './updates.ts'
@@ -32,6 +32,8 @@ export function respond({ pathname: path, searchParams: query }: URL, mode: Mode
       return isEmpty ? emptyOverview() : overview()
     case '/admin/series':
       return seriesOf(query, mode)
+    case '/admin/series/gaps':
+      return gapsOf(query, mode)
     case '/admin/domains':
       return isEmpty ? none : domains(countOf(mode))
     case '/admin/proposals':
@@ -72,12 +74,19 @@ export function respond({ pathname: path, searchParams: query }: URL, mode: Mode
 }
 
 function seriesOf(query: URLSearchParams, mode: Mode) {
+  const report = series({ ...spanOf(query, mode), domain: query.get('domain') ?? undefined })
+  return mode === 'empty' ? { ...report, series: [], marks: [] } : report
+}
+
+function gapsOf(query: URLSearchParams, mode: Mode) {
+  const report = gaps(spanOf(query, mode))
+  return mode === 'empty' ? { ...report, domains: [], marks: [] } : report
+}
+
+function spanOf(query: URLSearchParams, mode: Mode) {
   const fromMs = Date.parse(query.get('from') ?? new Date(Date.now() - 864e5).toISOString())
   const spanS = Math.round((Date.now() - fromMs) / 3_600_000) * 3_600
-  const domain = query.get('domain') ?? undefined
-  const width = mode === 'minutes' ? 60 : undefined
-  const report = series({ spanS, count: countOf(mode), domain, width })
-  return mode === 'empty' ? { ...report, series: [], marks: [] } : report
+  return { spanS, count: countOf(mode), width: mode === 'minutes' ? 60 : undefined }
 }
 
 const countOf = (mode: Mode) => (mode === 'many' || mode === 'minutes' ? 50 : 6)

@@ -1,4 +1,4 @@
-import type { MaskSeries, SeriesReport } from '@copal/shared/wire/admin-series.ts'
+import type { GapsReport, MaskSeries, SeriesReport } from '@copal/shared/wire/admin-series.ts'
 import { ago, domainsOf, MODEL } from './service.ts'
 import { updateId } from './updates.ts'
 
@@ -70,6 +70,19 @@ export function series({ spanS, count, domain, width = widthOf(spanS) }: SeriesS
       },
     ],
   }
+}
+
+/** What pruning costs each domain over a span of seconds. */
+export function gaps(span: Omit<SeriesSpan, 'domain'>): GapsReport {
+  const { series: all, starts, ...report } = series(span)
+  const domains = [...Map.groupBy(all, ({ domain }) => domain)].map(([domain, masks]) => {
+    const gap = starts.map((): number | null => null)
+    for (const { periods, gap: ofMask } of masks)
+      for (const [index, period] of periods.entries()) gap[period] = ofMask.mean[index] ?? null
+    const tokens = masks.flatMap((mask) => mask.prompt_tokens).reduce((sum, each) => sum + each, 0)
+    return { domain, tokens, gap }
+  })
+  return { ...report, starts, domains }
 }
 
 function maskSeries(

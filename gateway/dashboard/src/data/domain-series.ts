@@ -70,37 +70,6 @@ export function joinMasks(report: SeriesReport, domain: string): DomainSeries {
   return joined
 }
 
-/** The cost of pruning of one domain at each period, nats a token. */
-export interface DomainGap {
-  domain: string
-  tokens: number
-  values: (number | null)[]
-}
-
-/** The cost of pruning of every domain in one pass, by their tokens, most first. Masks are joined as by {@link joinMasks}. */
-export function gapsByDomain(report: SeriesReport): DomainGap[] {
-  const length = report.starts.length
-  const found = new Map<string, DomainGap & { mostScored: number[] }>()
-  for (const { domain, periods, ...series } of report.series) {
-    let gap = found.get(domain)
-    if (!gap) {
-      gap = { domain, tokens: 0, values: nulls(length), mostScored: zeros(length) }
-      found.set(domain, gap)
-    }
-    for (let index = 0; index < periods.length; index++) {
-      const period = periods[index] ?? 0
-      const scored = series.scored_requests[index] ?? 0
-      gap.tokens += (series.prompt_tokens[index] ?? 0) + (series.completion_tokens[index] ?? 0)
-      if (scored <= (gap.mostScored[period] ?? 0)) continue
-      gap.mostScored[period] = scored
-      gap.values[period] = series.gap.mean[index] ?? null
-    }
-  }
-  return [...found.values()]
-    .toSorted((a, b) => b.tokens - a.tokens)
-    .map(({ domain, tokens, values }) => ({ domain, tokens, values }))
-}
-
 /** Applies a function to the values and bounds of a line. */
 export function mapLine(
   { values, lower, upper }: EstimateLine,

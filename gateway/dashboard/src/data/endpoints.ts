@@ -13,7 +13,7 @@ import type { PolicyReport } from '@copal/shared/wire/admin-policy.ts'
 import type { ProposalEntry } from '@copal/shared/wire/admin-proposals.ts'
 import type { ReviewEntry } from '@copal/shared/wire/admin-review.ts'
 import type { SampleEntry } from '@copal/shared/wire/admin-samples.ts'
-import type { SeriesReport } from '@copal/shared/wire/admin-series.ts'
+import type { GapsReport, SeriesReport } from '@copal/shared/wire/admin-series.ts'
 import type { TriggersReport } from '@copal/shared/wire/admin-triggers.ts'
 import { endpoint } from './client.ts'
 
@@ -39,9 +39,12 @@ export const samples = (domain: string) =>
 /** Texts of a domain that are set aside. */
 export const review = (domain: string) =>
   endpoint<List<ReviewEntry>>(`/admin/domains/${encodeURIComponent(domain)}/review`)
-/** Series over time of one domain or of all; `from` is ISO 8601. */
-export const series = (query: { model: Model; domain?: string; from: string }) =>
+/** Series over time of a domain; `from` is ISO 8601. */
+export const series = (query: { model: Model; domain: string; from: string }) =>
   endpoint<SeriesReport>('/admin/series', query)
+/** What pruning costs each domain over time; `from` is ISO 8601. */
+export const gaps = (query: { model: Model; from: string }) =>
+  endpoint<GapsReport>('/admin/series/gaps', query)
 /** Live drift and the R matrix of held-out perplexities. */
 export const drift = (model: Model) => endpoint<DriftReport>('/admin/drift', { model })
 /** Which domains are due for an update and why. */

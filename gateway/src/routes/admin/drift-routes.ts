@@ -1,4 +1,6 @@
 import { Hono } from 'hono'
+import { gapsQuery } from '@copal/shared/wire/admin-series.ts'
+import { validate } from '@copal/shared/wire/validate.ts'
 import type { AppEnv } from '../../contracts/context.ts'
 import { listEvaluations } from '../../storage/db/queries/evaluation-queries.ts'
 import { listHoldouts } from '../../storage/db/queries/holdout-queries.ts'
@@ -7,8 +9,9 @@ import { sumDrift } from '../../storage/db/queries/usage-total-queries.ts'
 import { driftReport } from '../../adaptation/drift/drift-report.ts'
 import { rejectMethod } from '../../middleware/error-responses.ts'
 import { findOperatorModel } from '../../adaptation/models/find-operator-model.ts'
+import { gapsReport } from '../../usage/series/series-report.ts'
 
-/** Creates the route that reports the cost of pruning, on live traffic and after each mask. */
+/** Creates the routes that report the cost of pruning: in sum, after each mask, and over time by domain. */
 export function driftRoutes(): Hono<AppEnv> {
   return new Hono<AppEnv>()
     .get('/drift', async (c) => {
@@ -32,4 +35,11 @@ export function driftRoutes(): Hono<AppEnv> {
       )
     })
     .all('/drift', rejectMethod('GET'))
+    .get('/series/gaps', async (c) => {
+      const { deps } = c.var
+      const { model, ...query } = validate(gapsQuery, c.req.query())
+      const { id } = await findOperatorModel(deps.db, model)
+      return c.json(await gapsReport(deps, id, query))
+    })
+    .all('/series/gaps', rejectMethod('GET'))
 }

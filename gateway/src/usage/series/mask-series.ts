@@ -2,6 +2,7 @@ import { FIRST_TOKEN_BOUNDS_MS, histogramQuantile } from '@copal/shared/metrics/
 import { meanInterval, type Moments } from '@copal/shared/metrics/mean-interval.ts'
 import type { MaskSeries } from '@copal/shared/wire/admin-series.ts'
 import type { PeriodRange, TrafficPeriod } from '../../storage/db/queries/period-queries.ts'
+import { rounded } from './rounded.ts'
 
 /**
  * Returns the series of each domain under each mask.
@@ -64,8 +65,4 @@ function estimates(moments: readonly Moments[]): MaskSeries['gap'] {
     lower: intervals.map((interval) => rounded(interval?.lower ?? null, 1e6)),
     upper: intervals.map((interval) => rounded(interval?.upper ?? null, 1e6)),
   }
-}
-
-function rounded(value: number | null, places: number): number | null {
-  return value === null ? null : Math.round(value * places) / places
 }

@@ -1,8 +1,10 @@
 /** Tests what the admin API shows of traffic and drift over time, against what is computed from the same receipts. */
 import { env } from 'cloudflare:workers'
+import { eq } from 'drizzle-orm'
 import { beforeAll, expect, test } from 'vitest'
 import { createAlert } from '../../../../gateway/src/adaptation/drift/alerts/alert-subject.ts'
 import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
+import { trafficPeriods } from '../../../../gateway/src/storage/db/schema/periods.ts'
 import { raiseAlerts } from '../../../../gateway/src/storage/db/queries/alert-queries.ts'
 import { insertDecision } from '../../../../gateway/src/storage/db/queries/decision-queries.ts'
 import {
@@ -11,7 +13,7 @@ import {
 } from '../../../../gateway/src/storage/db/queries/receipt-queries.ts'
 import { domainSummaries } from '../../../../gateway/src/usage/series/domain-summaries.ts'
 import { recentTraffic } from '../../../../gateway/src/usage/series/recent-traffic.ts'
-import { seriesReport } from '../../../../gateway/src/usage/series/series-report.ts'
+import { gapsReport, seriesReport } from '../../../../gateway/src/usage/series/series-report.ts'
 import { admin, adminJson, testDeps } from '../../support/doubles/simulated-node.ts'
 import { receiptOf, sendHeartbeat } from '../../support/requests/gateway-requests.ts'
 
@@ -94,6 +96,35 @@ test('a series has the requests, quantiles, means and intervals of each domain a
   expect(wide.series).toMatchObject([{ domain: 'support', requests: [5], failed: [1] }])
 })
 
+test('the gaps of all domains are those of the masks under which most was scored, by tokens', async () => {
+  const scored = (domain: string, maskVersion: number, gap: number) =>
+    settle(200 * MINUTE_MS, {
+      domain,
+      maskVersion,
+      drift: { tokens: 10, nllMasked: 10 * (2 + gap), nllDense: 20 },
+      scoring: 'scored',
+    })
+  for (const gap of [0.3, 0.5]) await scored('poems', 7, gap)
+  for (const version of [6, 6, 6, 8, 8, 8]) await scored('poems', version, version / 10)
+  const query = { from: iso(NOW_MS - 4 * 60 * MINUTE_MS), to: iso(NOW_MS), width: undefined }
+  const report = await gapsReport(deps, MODEL, query)
+  const whole = await seriesReport(deps, MODEL, { ...query, domain: undefined })
+  expect({ ...report, domains: [] }).toEqual({ ...whole, series: undefined, domains: [] })
+  expect(report.domains.map(({ domain, tokens }) => [domain, tokens])).toEqual([
+    ['poems', 120],
+    ['legal', 105],
+    ['support', 75],
+  ])
+  const known = report.domains.map(({ gap }) =>
+    gap.flatMap((value, index) => (value === null ? [] : [[report.starts[index], value]])),
+  )
+  const minute = (ago: number) => Math.floor((NOW_MS - ago * MINUTE_MS) / MINUTE_MS) * 60
+  // Three requests each were scored under m6 and m8.
+  expect(known).toEqual([[[minute(200), 0.6]], [[minute(90), 0.175]], []])
+  expect(report.domains[0]?.gap).toHaveLength(report.starts.length)
+  await db.delete(trafficPeriods).where(eq(trafficPeriods.domain, 'poems'))
+})
+
 test('marks say what was decided and found in the time, for the domain', async () => {
   const decide = (agoMs: number, changes: object) =>
     insertDecision(db, {
@@ -157,4 +188,8 @@ test('the route validates its query, and finds the only model', async () => {
   ])
     expect((await admin('GET', `/series?${query}`)).status).toBe(400)
   expect((await admin('GET', '/series?model=unknown')).status).toBe(404)
+  const time = `from=${iso(NOW_MS - 4 * 60 * MINUTE_MS)}&to=${iso(NOW_MS)}`
+  const gaps = await adminJson<{ domains: { domain: string }[] }>('GET', `/series/gaps?${time}`)
+  expect(gaps.domains.map(({ domain }) => domain)).toEqual(['legal', 'support'])
+  expect((await admin('GET', '/series/gaps?width=61')).status).toBe(400)
 })

@@ -6,7 +6,7 @@ import { Page, Section, SentencePlace } from '../../components/page.tsx'
 import { RangeChoice, useRange } from '../../components/range-choice.tsx'
 import { Sentence } from '../../components/sentence.tsx'
 import { useOverview, useResource } from '../../data/data.tsx'
-import { domains, proposals, series } from '../../data/endpoints.ts'
+import { domains, gaps, proposals } from '../../data/endpoints.ts'
 import { hasCome } from '../../data/resource.ts'
 import { plural } from '../../format/numbers.ts'
 import { useModel } from '../../navigation/navigation.tsx'
@@ -28,7 +28,7 @@ function AllDomains() {
   const list = useResource(domains(model), 30_000)
   const overview = useOverview(model)
   const found = useResource(proposals(model), 60_000)
-  const report = useResource(series({ model, from }), 60_000, { keepsLast: true })
+  const report = useResource(gaps({ model, from }), 60_000, { keepsLast: true })
   const rows = useMemo(() => domainRows(list.value?.data ?? [], overview.value), [list.value, overview.value])
   return (
     <Page

@@ -1,8 +1,7 @@
 import { useMemo } from 'preact/hooks'
-import type { SeriesReport } from '@copal/shared/wire/admin-series.ts'
+import type { GapsReport } from '@copal/shared/wire/admin-series.ts'
 import { SeriesChart } from '../../charts/series-chart.tsx'
 import type { Line } from '../../charts/plot-data.ts'
-import { gapsByDomain } from '../../data/domain-series.ts'
 import {
   formatLossDifference,
   formatPercentTick,
@@ -16,23 +15,23 @@ import { paths } from '../../navigation/routes.ts'
 const COLOURED = 8
 
 /** The cost of pruning of each domain over time, per cent of perplexity. */
-export function GapByDomain({ report }: { report: SeriesReport }) {
+export function GapByDomain({ report }: { report: GapsReport }) {
   const { go } = useNavigation()
-  const gaps = useMemo(() => gapsByDomain(report), [report])
+  const { domains } = report
   const lines = useMemo<Line[]>(
     () =>
-      gaps.map(({ domain, values }, index) => ({
+      domains.map(({ domain, gap }, index) => ({
         label: domain,
-        values: values.map((nats) => (nats === null ? null : perplexityChange(nats) * 100)),
+        values: gap.map((nats) => (nats === null ? null : perplexityChange(nats) * 100)),
         colour: index < COLOURED ? index : ('muted' as const),
         isBackground: index >= COLOURED,
       })),
-    [gaps],
+    [domains],
   )
-  if (gaps.every(({ values }) => values.every((value) => value === null)))
+  if (domains.every(({ gap }) => gap.every((value) => value === null)))
     return <p class="soft">Too few requests were scored in this time.</p>
-  const last = gaps.slice(0, COLOURED).flatMap(({ domain, values }) => {
-    const known = values.findLast((value) => value !== null)
+  const last = domains.slice(0, COLOURED).flatMap(({ domain, gap }) => {
+    const known = gap.findLast((value) => value !== null)
     return typeof known === 'number' ? [`${domain} ${formatLossDifference(known)}`] : []
   })
   return (

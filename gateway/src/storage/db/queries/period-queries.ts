@@ -32,7 +32,7 @@ export type TrafficPeriod = Awaited<ReturnType<typeof listPeriods>>[number]
 export async function listPeriods(
   db: Database,
   { model, domain }: { model: string; domain?: string | undefined },
-  { width, from, until }: PeriodRange,
+  range: PeriodRange,
   limit: number,
 ) {
   const { maskVersion, start, requests, failed, promptTokens, completionTokens } = trafficPeriods
@@ -65,19 +65,34 @@ export async function listPeriods(
     .from(trafficPeriods)
     .where(
       and(
-        eq(trafficPeriods.model, model),
         domain === undefined ? isCounted(model) : eq(trafficPeriods.domain, domain),
-        eq(trafficPeriods.width, width),
-        gte(start, from),
-        lt(start, until),
+        isWithin(model, range),
       ),
     )
     .orderBy(asc(trafficPeriods.domain), asc(maskVersion), asc(start))
     .limit(limit)
 }
 
+/** Returns tokens and the cost of pruning of all periods of a model, by domain, mask and start. */
+export async function listGapPeriods(db: Database, model: string, range: PeriodRange, limit: number) {
+  const { domain, maskVersion, start, promptTokens, completionTokens, scoredRequests, gapSum } =
+    trafficPeriods
+  return db
+    .select({
+      domain,
+      start,
+      tokens: sql<number>`${promptTokens} + ${completionTokens}`,
+      scoredRequests,
+      gapSum,
+    })
+    .from(trafficPeriods)
+    .where(and(isCounted(model), isWithin(model, range)))
+    .orderBy(asc(domain), asc(maskVersion), asc(start))
+    .limit(limit)
+}
+
 /** Returns the traffic of a model in each period, over all domains and masks, by start; periods without any are left out. */
-export async function sumPeriods(db: Database, model: string, { width, from, until }: PeriodRange) {
+export async function sumPeriods(db: Database, model: string, range: PeriodRange) {
   const { start, requests, failed, promptTokens, completionTokens } = trafficPeriods
   return db
     .select({
@@ -88,15 +103,7 @@ export async function sumPeriods(db: Database, model: string, { width, from, unt
       firstTokenCounts: summedCountsOf('first_token', FIRST_TOKEN_BOUNDS_MS),
     })
     .from(trafficPeriods)
-    .where(
-      and(
-        eq(trafficPeriods.model, model),
-        isCounted(model),
-        eq(trafficPeriods.width, width),
-        gte(start, from),
-        lt(start, until),
-      ),
-    )
+    .where(and(isCounted(model), isWithin(model, range)))
     .groupBy(start)
     .orderBy(asc(start))
 }
@@ -194,6 +201,17 @@ function isCounted(model: string): SQL {
   return sql`${trafficPeriods.domain} in (
     select ${periodDomains.domain} from ${periodDomains} where ${periodDomains.model} = ${model}
     union all select ${OTHER_DOMAINS})`
+}
+
+/** Whether a period is of a model, width and time. */
+function isWithin(model: string, { width, from, until }: PeriodRange): SQL | undefined {
+  const { start } = trafficPeriods
+  return and(
+    eq(trafficPeriods.model, model),
+    eq(trafficPeriods.width, width),
+    gte(start, from),
+    lt(start, until),
+  )
 }
 
 /**
