@@ -1,4 +1,3 @@
-import { SpanStatusCode } from '@opentelemetry/api'
 import type { Context } from 'hono'
 import { AppError } from '@copal/shared/errors.ts'
 import { LATE_HEADER } from '@copal/shared/wire/node-calls.ts'
@@ -39,10 +38,7 @@ export async function runGeneration(
   })
   const endSpan = (error?: Error) => {
     // Without its message, which may quote the request.
-    if (error) {
-      span.setAttribute('error.type', error instanceof AppError ? error.code : error.name)
-      span.setStatus({ code: SpanStatusCode.ERROR })
-    }
+    if (error) span.fail(error instanceof AppError ? error.code : error.name)
     span.end()
   }
   const alarms = createAlarms()
@@ -81,7 +77,7 @@ export async function runGeneration(
     const mask = response.headers.get('x-copal-mask') ?? leasedMask
     span.setAttributes({ 'copal.node': node.nodeId, 'copal.lease': leaseId })
     if (mask !== undefined) {
-      span.setAttribute('copal.mask', mask)
+      span.setAttributes({ 'copal.mask': mask })
       c.header('x-copal-mask', mask)
     }
     c.header('x-copal-node', node.nodeId)
@@ -104,7 +100,7 @@ export async function runGeneration(
       watch,
       finished({ end, outcome, error }) {
         metering.completed()
-        span.setAttribute('copal.stream_end', end)
+        span.setAttributes({ 'copal.stream_end': end })
         listener?.ended(outcome)
         endSpan(error)
       },

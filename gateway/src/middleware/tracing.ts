@@ -1,4 +1,3 @@
-import { SpanStatusCode } from '@opentelemetry/api'
 import type { MiddlewareHandler } from 'hono'
 import { routePath } from 'hono/route'
 import type { AppEnv } from '../contracts/context.ts'
@@ -16,13 +15,13 @@ export function traceRequests(): MiddlewareHandler<AppEnv> {
     )
     c.set('trace', trace)
     const { span } = trace
-    if (!span.isRecording()) return next()
+    if (!span.isSampled) return next()
     try {
       await next()
     } finally {
       const route = routePath(c, -1)
       const { status } = c.res
-      span.updateName(`${c.req.method} ${route}`)
+      span.rename(`${c.req.method} ${route}`)
       span.setAttributes({
         'http.request.method': c.req.method,
         'http.route': route,
@@ -30,10 +29,7 @@ export function traceRequests(): MiddlewareHandler<AppEnv> {
         'http.response.status_code': status,
         'copal.request_id': requestId,
       })
-      if (status >= 500) {
-        span.setAttribute('error.type', String(status))
-        span.setStatus({ code: SpanStatusCode.ERROR })
-      }
+      if (status >= 500) span.fail(String(status))
       span.end()
     }
   }

@@ -35,7 +35,10 @@ export function captureConsole(
       const write = console[level].bind(console)
       console[level] = (...parts: unknown[]) => {
         const record = toRecord(nowMs(), level, parts)
-        if (otel.logs) waiting = [...waiting, record].slice(-MAX_WAITING)
+        if (otel.logs) {
+          waiting.push(record)
+          if (waiting.length > MAX_WAITING) waiting.shift()
+        }
         if (json) write(toLine(record))
         else write(...parts)
       }
@@ -52,7 +55,12 @@ export function captureConsole(
 
   return {
     sendAfter(event, work) {
-      if (otel.logs) event.waitUntil(work.then(send, send))
+      if (!otel.logs) return
+      // Most events write no line, and `waitUntil` takes longer than the rest of this.
+      const sendWaiting = () => {
+        if (waiting.length > 0) event.waitUntil(send())
+      }
+      work.then(sendWaiting, sendWaiting)
     },
   }
 }

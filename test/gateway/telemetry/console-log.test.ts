@@ -48,6 +48,8 @@ test('the lines of an event are sent to the collector once its work has ended, w
   const ctx = createExecutionContext()
   const work = Promise.resolve().then(() => lines.warn('a line', TRACE))
   log.sendAfter(ctx, work)
+  // The event lives as long as its work.
+  await work
   await waitOnExecutionContext(ctx)
   expect(written).toHaveLength(1)
   const [call] = await collector.calls()

@@ -1,4 +1,3 @@
-import type { Span } from '@opentelemetry/api'
 import type { AppError } from '@copal/shared/errors.ts'
 import type { FailedAttempt, Priority } from '../../contracts/acquire.ts'
 import type { AdmissionResult } from '../../contracts/fleet-object.ts'
@@ -6,6 +5,7 @@ import type { ActiveKey } from '../../contracts/api-key.ts'
 import type { Deps } from '../../contracts/bindings.ts'
 import type { CompletedRequests } from '../../contracts/context.ts'
 import type { Generation } from '../../contracts/generation.ts'
+import type { RequestSpan } from '../../contracts/request-trace.ts'
 import { askFleet } from '../../fleet/client/ask-fleet.ts'
 import { NodeCallError } from '../../fleet/client/node-client.ts'
 import { hasPrefixKeys, prefixKeys } from '../../fleet/client/prefix-keys.ts'
@@ -30,7 +30,7 @@ export interface DispatchRequest {
   /** Trace headers to send with the calls to nodes. */
   headers: Record<string, string>
   /** Starts the span of an attempt, counted from 1, to lease a node. */
-  startLease: (attempt: number) => Span
+  startLease: (attempt: number) => RequestSpan
   signal: AbortSignal
   alarms: Alarms
 }
@@ -109,7 +109,10 @@ export async function dispatch(deps: Deps, request: DispatchRequest): Promise<Di
 }
 
 /** Ends the span of an attempt with the node that was leased, or the reason that none was. */
-async function endWithResult(span: Span, acquiring: Promise<AdmissionResult>): Promise<AdmissionResult> {
+async function endWithResult(
+  span: RequestSpan,
+  acquiring: Promise<AdmissionResult>,
+): Promise<AdmissionResult> {
   try {
     const acquired = await acquiring
     if (acquired.ok)
@@ -119,10 +122,9 @@ async function endWithResult(span: Span, acquiring: Promise<AdmissionResult>): P
         'copal.lease.outcome': 'leased',
       })
     else
-      span.setAttribute(
-        'copal.lease.outcome',
-        acquired.rejection ? acquired.rejection.limit : acquired.reason,
-      )
+      span.setAttributes({
+        'copal.lease.outcome': acquired.rejection ? acquired.rejection.limit : acquired.reason,
+      })
     return acquired
   } finally {
     span.end()
