@@ -21,6 +21,7 @@ interface GatewayOptions {
   seconds: number
   connections: number
   prompt?: number
+  rate?: number
   against?: string
   bare?: true
   telemetry?: true
@@ -40,6 +41,7 @@ export function addGateway(program: Command, bench: Workbench): void {
     .option('--rounds <n>', 'number of interleaved repetitions', count, 5)
     .option('--seconds <n>', 'duration of one measurement', positive, 3)
     .option('--connections <n>', 'open connections of the load', count, 16)
+    .option('--rate <n>', 'instead, only compare latencies at this many requests a second', positive)
     .option('--prompt <characters>', 'length of the prompt (default: a few sentences)', count)
     .option(
       '--against <checkout>',

@@ -38,11 +38,13 @@ export interface CompareOptions {
   connections: number
   /** Length of the prompt in characters; by default a few sentences. */
   prompt?: number
+  /** Requests a second. If it is set, only the latency at this rate is compared, ours with each other's. */
+  rate?: number
 }
 
 /**
- * Measures the throughput of gateways and of their upstream, and the latency that each gateway adds at half of its
- * throughput. Every round measures all contenders in turn.
+ * Measures the throughput of gateways and of their upstream, the latency that each gateway adds at half of its
+ * throughput, and the difference of ours and each other's at the same rate. Every round measures its contenders in turn.
  *
  * @param direct the upstream itself
  * @param gateways ours first; the others are compared with it
@@ -62,33 +64,39 @@ export async function compare(
       contenders.map((one) => [one, openLoad(one.request(kind.stream, options.prompt), options.connections)]),
     )
     const load = (one: Contender): Load => loads.get(one) ?? never()
+    const halves = new Map<Contender, number>()
     try {
       for (const one of contenders) await load(one).closedLoop(options.seconds * WARM_UP)
-      print(`\n${kind.name}, closed loop over ${options.connections} connections`)
-      const throughput = await rounds(contenders, options.rounds, (one) =>
-        load(one).closedLoop(options.seconds),
-      )
-      if (failed(throughput)) isComplete = false
-      for (const text of reportThroughput(contenders, throughput, kind)) print(text)
-
-      print(`\n${kind.name}, latency added to that of the upstream, at half of each gateway's throughput, ms`)
-      for (const gateway of gateways) {
-        const rate = medianPerSecond(of(throughput, gateway)) / 2
-        const measured = await rounds([direct, gateway], options.rounds, (one) =>
-          load(one).fixedRate(rate, options.seconds),
+      if (options.rate === undefined) {
+        print(`\n${kind.name}, closed loop over ${options.connections} connections`)
+        const throughput = await rounds(contenders, options.rounds, (one) =>
+          load(one).closedLoop(options.seconds),
         )
-        if (failed(measured)) isComplete = false
-        for (const text of reportAdded(gateway, rate, of(measured, direct), of(measured, gateway), kind))
-          print(text)
+        if (failed(throughput)) isComplete = false
+        for (const text of reportThroughput(contenders, throughput, kind)) print(text)
+        for (const one of gateways)
+          halves.set(one, spread(of(throughput, one).map(({ perSecond }) => perSecond)).median / 2)
+
+        print(
+          `\n${kind.name}, latency added to that of the upstream, at half of each gateway's throughput, ms`,
+        )
+        for (const gateway of gateways) {
+          const rate = halves.get(gateway) ?? never()
+          const measured = await rounds([direct, gateway], options.rounds, (one) =>
+            load(one).fixedRate(rate, options.seconds),
+          )
+          if (failed(measured)) isComplete = false
+          for (const text of reportAdded(gateway, rate, of(measured, direct), of(measured, gateway), kind))
+            print(text)
+        }
       }
 
       const [ours, ...others] = gateways
       if (!ours || others.length === 0) continue
-      print(
-        `\n${kind.name}, our latency minus that of the other at the same rate, half of the lower throughput, ms`,
-      )
+      print(`\n${kind.name}, our latency minus that of the other at the same rate, ms`)
       for (const other of others) {
-        const rate = Math.min(...[ours, other].map((one) => medianPerSecond(of(throughput, one)))) / 2
+        // By default half of the throughput of the slower one.
+        const rate = options.rate ?? Math.min(...[ours, other].map((one) => halves.get(one) ?? never()))
         const measured = await rounds([ours, other], options.rounds, (one) =>
           load(one).fixedRate(rate, options.seconds),
         )
@@ -199,10 +207,6 @@ function longer(one: readonly Measured[], other: readonly Measured[]) {
       samples.map((sample) => percentile(times(sample), share))
     return formatSpread(differences(percentiles(one), percentiles(other)), '', 2)
   }
-}
-
-function medianPerSecond(samples: readonly Sample[]): number {
-  return spread(samples.map(({ perSecond }) => perSecond)).median
 }
 
 function failures(samples: readonly Sample[]): string[] {
