@@ -27,8 +27,8 @@ const SETTER: TextMapSetter<Record<string, string>> = {
 const NO_SPAN = new UnsampledSpan('', '')
 
 /**
- * Sets up tracing for Workers with the sampler, the ids and the propagation of the OpenTelemetry SDK. Its spans are made here:
- * those of the SDK take four times as long, mostly to read clocks that stand still in Workers while code runs.
+ * Sets up tracing for Workers with the sampler, the ids and the propagation of the OpenTelemetry SDK. Its spans are made here,
+ * so that all spans of the gateway are of one kind: those of updates and settlements have ids that the SDK cannot be given.
  *
  * Without a collector there is no span at all, and the caller's trace context goes on to the node as it came.
  */
