@@ -1,20 +1,14 @@
 import type { MiddlewareHandler } from 'hono'
 import { AppError } from '@copal/shared/errors.ts'
-import type { Actor, KeyRow } from '../contracts/api-key.ts'
-import type { AppEnv } from '../contracts/context.ts'
 import { retryAfterSeconds } from '../runtime/retry-after.ts'
 import { storeLatest } from '../runtime/bounded-map.ts'
 import { fillBucket, type TokenBucket } from '../runtime/token-bucket.ts'
+import { callerKeyId, type CallerEnv } from './caller.ts'
 
 /** The part of a minute's lists that may be read at once. */
 const BURST = 1 / 6
 /** Keys whose lists are counted; beyond it the one that was counted longest ago starts anew. */
 const MAX_KEYS = 4_096
-
-/** The Hono environment behind `requireKey` or `requireActor`. */
-interface CallerEnv extends AppEnv {
-  Variables: AppEnv['Variables'] & { key?: KeyRow; actor?: Actor }
-}
 
 /**
  * Creates middleware that bounds the lists and reports that a key reads, which cost the database more than a request for
@@ -27,8 +21,8 @@ export function limitLists(): MiddlewareHandler<CallerEnv> {
   /** The list requests that each key has left. */
   const allowances = new Map<string, TokenBucket>()
   return async (c, next) => {
-    const { actor, key, deps } = c.var
-    const keyId = actor && actor.kind !== 'operator' ? actor.key.id : key?.id
+    const { deps } = c.var
+    const keyId = callerKeyId(c.var)
     const limit = deps.listsPerMinute
     if (c.req.method === 'GET' && keyId !== undefined && limit > 0) {
       const atMs = deps.nowMs()

@@ -1,9 +1,8 @@
 import type { MiddlewareHandler } from 'hono'
-import type { Actor, KeyRow } from '../contracts/api-key.ts'
-import type { AppEnv } from '../contracts/context.ts'
 import { clientNetwork } from '../keys/unknown-key-limit.ts'
 import { storeLatest } from '../runtime/bounded-map.ts'
 import { fillBucket, type TokenBucket } from '../runtime/token-bucket.ts'
+import { callerKeyId, type CallerEnv } from './caller.ts'
 
 /** How long a refusal is held back: by chance, so that clients which were refused together do not come back together. */
 const MIN_HOLD_MS = 500
@@ -12,11 +11,6 @@ const MAX_HOLD_MS = 1_500
 const MAX_HELD = 1_024
 /** Callers whose refusals are counted; beyond it the one that was counted longest ago starts anew. */
 const MAX_CALLERS = 4_096
-
-/** The Hono environment of any route, with the caller where the route identifies it. */
-interface CallerEnv extends AppEnv {
-  Variables: AppEnv['Variables'] & { key?: KeyRow; actor?: Actor }
-}
 
 /**
  * Creates middleware that holds back the refusals (400 to 498) of a caller that gets more than `COPAL_REFUSALS_PER_SECOND`, by
@@ -41,12 +35,11 @@ export function paceRefusals(): MiddlewareHandler<CallerEnv> {
   return async (c, next) => {
     await next()
     const { status } = c.res
-    const { actor, key, deps } = c.var
+    const { deps } = c.var
     // 499: the client is gone.
     if (status < 400 || status >= 499 || deps.refusalsPerSecond === 0) return
-    const keyId = key?.id ?? (actor && actor.kind !== 'operator' ? actor.key.id : undefined)
     const atMs = deps.nowMs()
-    const caller = keyId ?? `network ${clientNetwork(c.req.header('cf-connecting-ip'))}`
+    const caller = callerKeyId(c.var) ?? `network ${clientNetwork(c.req.header('cf-connecting-ip'))}`
     if (!isTooSoon(caller, deps.refusalsPerSecond, atMs)) return
     held = held.filter((untilMs) => untilMs > atMs)
     if (held.length >= MAX_HELD) return
