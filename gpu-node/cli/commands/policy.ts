@@ -1,7 +1,8 @@
 import type { Command } from 'commander'
 import { policyReport, type PolicyOverrides, type PolicyReport } from '@copal/shared/wire/admin-policy.ts'
+import { policySettings } from '@copal/shared/wire/policy-settings.ts'
 import { modelQuery } from '../input/mask-argument.ts'
-import { policySettings, withSettings } from '../input/policy-settings.ts'
+import { withSettings } from '../input/policy-settings.ts'
 import type { Session } from '../api/session.ts'
 
 interface PolicyOptions {
@@ -62,13 +63,18 @@ export function addPolicy(program: Command, session: Session): void {
     })
 }
 
-function describe({ model, policy, overrides }: PolicyReport, session: Session): string {
+function describe(report: PolicyReport, session: Session): string {
+  const { model, policy, overrides, preset_policy: preset, deployment_preset: deployment } = report
   const changed = new Set(policySettings(overrides).map(([name]) => name))
+  const before = new Map(policySettings({ ...preset, preset: deployment }))
   const table = session.table(
     [
       { title: 'SETTING', value: ([name]) => name },
       { title: 'VALUE', value: ([, value]) => describeValue(value), shrinks: true },
-      { title: 'CHANGED', value: ([name]) => (changed.has(name) ? 'yes' : '') },
+      {
+        title: 'CHANGED FROM',
+        value: ([name]) => (changed.has(name) ? describeValue(before.get(name)) : ''),
+      },
     ],
     policySettings(policy),
   )

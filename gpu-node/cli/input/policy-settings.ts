@@ -1,15 +1,7 @@
 import { PRESETS, type PolicyOverrides } from '@copal/shared/wire/admin-policy.ts'
+import { policySettings, withSetting } from '@copal/shared/wire/policy-settings.ts'
 import { suggestName } from '@copal/shared/suggest-name.ts'
 import { UserError } from '@copal/gpu-node/platform/user-error.ts'
-
-/** The settings of a policy with their values, in the order in which they are shown: `gate.confidence`, … */
-export function policySettings(policy: object): [name: string, value: unknown][] {
-  return Object.entries(policy).flatMap(([part, value]): [string, unknown][] =>
-    typeof value === 'object' && value !== null
-      ? Object.entries(value).map(([name, each]) => [`${part}.${name}`, each])
-      : [[part, value]],
-  )
-}
 
 /**
  * Adds settings like `gate.max_regression=1.08` to the changes of a policy.
@@ -17,14 +9,10 @@ export function policySettings(policy: object): [name: string, value: unknown][]
  * @throws UserError `invalid_request` for a setting that does not exist or has no value
  */
 export function withSettings(overrides: PolicyOverrides, settings: readonly string[]): PolicyOverrides {
-  const changed = structuredClone(overrides) as Record<string, unknown>
-  for (const setting of settings) {
+  return settings.reduce((changed, setting) => {
     const [name, text] = splitSetting(setting)
-    const [part = '', field] = name.split('.')
-    const value = parseValue(text, name)
-    changed[part] = field === undefined ? value : { ...(changed[part] as object | undefined), [field]: value }
-  }
-  return changed
+    return withSetting(changed, name, parseValue(text, name))
+  }, overrides)
 }
 
 function splitSetting(setting: string): [name: string, value: string] {

@@ -10,7 +10,6 @@ const minutes = z
   .min(0)
   .max(7 * 24 * 60)
 
-/** Rules that a mask must meet before it serves. Ratios are of perplexities. */
 const gate = z.strictObject({
   confidence: z.number().min(0.5).max(0.9999).describe('Confidence of each one-sided bound.'),
   max_regression: ratio(10).describe(
@@ -32,7 +31,6 @@ const gate = z.strictObject({
     .describe('How many masks an update may select from the same statistics before it fails.'),
 })
 
-/** A passed mask serves a share of the conversations beside the active one. */
 const canary = z.strictObject({
   enabled: z.boolean().describe('False: a mask that passed the gate is promoted at once.'),
   share: z.number().gt(0).max(1).describe('Share of the conversations that the new mask answers.'),
@@ -54,12 +52,10 @@ const canary = z.strictObject({
     .describe('Probability of a roll-back, over any time, of a mask that does no harm.'),
 })
 
-/** After promotion the mask is watched, and rolled back if it does harm. */
 const watch = z.strictObject({
   soak_minutes: minutes.describe('How long a promoted mask is watched; 0: not at all.'),
 })
 
-/** How statistics of domains and batches are weighted. */
 const statistics = z.strictObject({
   half_life_days: z
     .number()
@@ -75,7 +71,6 @@ const statistics = z.strictObject({
     ),
 })
 
-/** Updates that start by themselves. Times of day are UTC. */
 const triggers = z.strictObject({
   enabled: z.boolean().describe('False: only an operator starts updates.'),
   dry_run: z.boolean().describe('True: nothing starts; decisions tell what would have started and why.'),
@@ -108,11 +103,12 @@ const triggers = z.strictObject({
     .string()
     .regex(/^([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-3]):[0-5]\d$/, "expected hours like '22:00-06:00'")
     .nullable()
-    .describe('Hours of the day, UTC, in which no update starts, like 22:00-06:00; null: none.'),
+    .describe(
+      'Hours of the day, UTC, in which no update starts, like 22:00-06:00; null: updates start at any hour.',
+    ),
   max_domains: z.int().min(1).max(64).describe('Maximum number of due domains that one update takes.'),
 })
 
-/** Bounds of the cost of an update. */
 const effort = z.strictObject({
   node_share: z
     .number()
@@ -126,7 +122,6 @@ const effort = z.strictObject({
     .describe('Maximum number of holdouts that an update evaluates: most traffic first, the others in turn.'),
 })
 
-/** How much one key may shape what a domain learns. */
 const influence = z.strictObject({
   max_key_share: z
     .number()
@@ -141,11 +136,10 @@ const influence = z.strictObject({
     .max(100)
     .nullable()
     .describe(
-      'A text whose dense loss is this many deviations from the median of its domain waits for review; null: none does.',
+      'A text whose dense loss is this many deviations from the median of its domain waits for review; null: no text does.',
     ),
 })
 
-/** The fixed texts by which the weights of nodes are compared. */
 const probes = z.strictObject({
   on_mismatch: z
     .enum(['alert', 'drain'])
@@ -154,7 +148,6 @@ const probes = z.strictObject({
     ),
 })
 
-/** Domains that are found in traffic without a name. */
 const discovery = z.strictObject({
   enabled: z.boolean().describe('False: text without an explicit domain goes to the default of its key.'),
   accept_texts: z
@@ -174,15 +167,15 @@ export const adaptationPolicy = z.strictObject({
   preset: z
     .enum(['production', 'local'])
     .describe('`production`: gate, canary, watch. `local`: gate, promote, watch.'),
-  gate,
-  canary,
-  watch,
-  statistics,
-  triggers,
-  effort,
-  influence,
-  probes,
-  discovery,
+  gate: gate.describe('Rules that a mask must meet before it serves. Ratios are of perplexities.'),
+  canary: canary.describe('A passed mask serves a share of the conversations beside the active one.'),
+  watch: watch.describe('After promotion the mask is watched, and rolled back if it does harm.'),
+  statistics: statistics.describe('How statistics of domains and batches are weighted.'),
+  triggers: triggers.describe('Updates that start by themselves. Times of day are UTC.'),
+  effort: effort.describe('Bounds of the cost of an update.'),
+  influence: influence.describe('How much one key may shape what a domain learns.'),
+  probes: probes.describe('The fixed texts by which the weights of nodes are compared.'),
+  discovery: discovery.describe('Domains that are found in traffic without a name.'),
   confirm: z
     .union([z.literal(1), z.literal(2), z.literal('auto')])
     .describe(
@@ -220,6 +213,10 @@ export const policyReport = z.object({
   model: z.string(),
   policy: adaptationPolicy.describe('The policy in force.'),
   overrides: policyOverrides.describe('What was set.'),
+  preset_policy: adaptationPolicy.describe('The policy of the preset in force, without the other changes.'),
+  deployment_preset: adaptationPolicy.shape.preset.describe(
+    'The preset of the deployment, in force unless another one was set.',
+  ),
 })
 /** A response of `GET /admin/policy`. */
 export type PolicyReport = z.output<typeof policyReport>
@@ -279,9 +276,14 @@ export const PRESETS: Readonly<Record<AdaptationPreset, AdaptationPolicy>> = {
   },
 }
 
+/** Returns the policy of the preset in force, without the other changes. */
+export function presetPolicy(preset: AdaptationPreset, overrides: PolicyOverrides): AdaptationPolicy {
+  return PRESETS[overrides.preset ?? preset]
+}
+
 /** Returns the policy of a preset with an operator's changes. */
 export function effectivePolicy(preset: AdaptationPreset, overrides: PolicyOverrides = {}): AdaptationPolicy {
-  const base = PRESETS[overrides.preset ?? preset]
+  const base = presetPolicy(preset, overrides)
   return {
     preset: base.preset,
     gate: withChanges(base.gate, overrides.gate),

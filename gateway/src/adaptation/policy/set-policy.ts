@@ -1,10 +1,12 @@
 import { AppError } from '@copal/shared/errors.ts'
 import {
   effectivePolicy,
+  presetPolicy,
   type AdaptationPolicy,
   type PolicyOverrides,
   type PolicyReport,
 } from '@copal/shared/wire/admin-policy.ts'
+import { policySettings } from '@copal/shared/wire/policy-settings.ts'
 import type { Deps } from '../../contracts/bindings.ts'
 import { findPolicyOverrides, setPolicyOverrides } from '../../storage/db/queries/policy-queries.ts'
 import { requireQuietHours } from './quiet-hours.ts'
@@ -17,8 +19,21 @@ export async function policyReport(
   deps: Pick<Deps, 'db' | 'adaptationPreset'>,
   model: string,
 ): Promise<PolicyReport> {
-  const overrides = (await findPolicyOverrides(deps.db, model)) ?? {}
-  return { model, policy: effectivePolicy(deps.adaptationPreset, overrides), overrides }
+  return reportOf(deps, model, (await findPolicyOverrides(deps.db, model)) ?? {})
+}
+
+function reportOf(
+  { adaptationPreset: preset }: Pick<Deps, 'adaptationPreset'>,
+  model: string,
+  overrides: PolicyOverrides,
+): PolicyReport {
+  return {
+    model,
+    policy: effectivePolicy(preset, overrides),
+    overrides,
+    preset_policy: presetPolicy(preset, overrides),
+    deployment_preset: preset,
+  }
 }
 
 /**
@@ -33,7 +48,8 @@ export async function setPolicy(
   actor: string,
 ): Promise<PolicyReport> {
   const before = (await policyReport(deps, model)).policy
-  const policy = effectivePolicy(deps.adaptationPreset, overrides)
+  const report = reportOf(deps, model, overrides)
+  const { policy } = report
   const { min_minutes: min, max_minutes: max } = policy.canary
   if (min > max) {
     throw new AppError(
@@ -53,21 +69,14 @@ export async function setPolicy(
     deps.nowMs(),
     changes.length === 0 ? undefined : { actor, reason: `Changed ${changes.join(', ')}.` },
   )
-  return { model, policy, overrides }
+  return report
 }
 
 /** Describes each value that differs, such as `gate.max_regression from 1.05 to 1.08`. */
 function describeChanges(before: AdaptationPolicy, after: AdaptationPolicy): string[] {
-  const old = new Map(valuesOf(before))
-  return valuesOf(after).flatMap(([name, value]) =>
-    old.get(name) === value ? [] : [`${name} from ${old.get(name)} to ${value}`],
-  )
-}
-
-function valuesOf(policy: AdaptationPolicy): [string, string][] {
-  return Object.entries(policy).flatMap(([part, value]): [string, string][] =>
-    typeof value === 'object'
-      ? Object.entries(value).map(([name, each]) => [`${part}.${name}`, JSON.stringify(each)])
-      : [[part, JSON.stringify(value)]],
-  )
+  const old = new Map(policySettings(before))
+  return policySettings(after).flatMap(([name, value]) => {
+    const [from, to] = [JSON.stringify(old.get(name)), JSON.stringify(value)]
+    return from === to ? [] : [`${name} from ${from} to ${to}`]
+  })
 }

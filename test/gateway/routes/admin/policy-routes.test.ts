@@ -17,6 +17,8 @@ describe('the policy of a model', () => {
       model: 'policy-a',
       policy: PRESETS.local,
       overrides: {},
+      preset_policy: PRESETS.local,
+      deployment_preset: 'local',
     })
     const production = { ...testDeps(), adaptationPreset: 'production' as const }
     expect(await findPolicy(production, 'policy-a')).toEqual(PRESETS.production)
@@ -32,6 +34,7 @@ describe('the policy of a model', () => {
       gate: { ...PRESETS.local.gate, max_regression: 1.08 },
       confirm: 2,
     })
+    expect([report.preset_policy, report.deployment_preset]).toEqual([PRESETS.local, 'local'])
     // The same again changes nothing, an empty body removes all changes.
     await adminJson('PUT', '/policy', { model: 'policy-b', ...overrides })
     expect(await adminJson('PUT', '/policy', { model: 'policy-b' })).toMatchObject({ policy: PRESETS.local })
@@ -49,6 +52,18 @@ describe('the policy of a model', () => {
         'Changed gate.max_regression from 1.05 to 1.08, confirm from "auto" to 2.',
       ],
     ])
+  })
+
+  test('is reported beside the preset that was chosen, and names the one of the deployment', async () => {
+    await known('policy-e')
+    const body = { model: 'policy-e', preset: 'production', effort: { max_holdouts: 4 } }
+    const report = {
+      policy: { ...PRESETS.production, effort: { ...PRESETS.production.effort, max_holdouts: 4 } },
+      preset_policy: PRESETS.production,
+      deployment_preset: 'local',
+    }
+    expect(await adminJson('PUT', '/policy', body)).toMatchObject(report)
+    expect(await adminJson('GET', '/policy?model=policy-e')).toMatchObject(report)
   })
 
   test.each([

@@ -7,14 +7,23 @@ const REPORT: PolicyReport = {
   model: 'tiny',
   policy: { ...PRESETS.local, gate: { ...PRESETS.local.gate, max_regression: 1.08 } },
   overrides: { gate: { max_regression: 1.08 } },
+  preset_policy: PRESETS.local,
+  deployment_preset: 'local',
 }
 
-test('the policy is shown setting by setting, with what was changed', async () => {
+test('the policy is shown setting by setting, with what the preset has where it was changed', async () => {
   const { stdout } = await copal(REPORT, ['policy', 'show'])
-  expect(stdout).toMatch(/^gate\.max_regression +1\.08 +yes$/m)
+  expect(stdout).toMatch(/^SETTING +VALUE +CHANGED FROM$/m)
+  expect(stdout).toMatch(/^gate\.max_regression +1\.08 +1\.05$/m)
   expect(stdout).toMatch(/^gate\.confidence +0\.95$/m)
   expect(stdout).toMatch(/^statistics\.half_life_days +null$/m)
   expect(Math.max(...stdout.split('\n').map((line) => line.length))).toBeLessThanOrEqual(80)
+})
+
+test('a preset that was chosen is shown with that of the deployment', async () => {
+  const chosen = { ...REPORT, policy: PRESETS.production, overrides: { preset: 'production' as const } }
+  const { stdout } = await copal({ ...chosen, preset_policy: PRESETS.production }, ['policy', 'show'])
+  expect(stdout).toMatch(/^preset +production +local$/m)
 })
 
 test('settings are added to what was set before, and a reset removes them', async () => {
