@@ -186,6 +186,7 @@ const DASHBOARD = [
     'pages/keys',
     'pages/audit',
     'pages/playground',
+    'pages/policy',
     'charts',
     'components',
     'session',

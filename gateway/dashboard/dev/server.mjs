@@ -9,6 +9,7 @@ import { extname, join } from 'node:path'
 import { buildDashboard } from '../build.mjs'
 import { answer } from './responses/answer.ts'
 import { overview } from './responses/overview.ts'
+import { openApi, setPolicy } from './responses/policy.ts'
 import { respond } from './responses/respond.ts'
 
 const [port = '8790', mode = 'live'] = process.argv.slice(2)
@@ -59,10 +60,18 @@ async function answerRequest(request, response) {
       return fail(403, 'insufficient_permissions', "This needs the scope 'read-admin'.")
     if (mode === 'failing') return fail(503, 'not_configured', 'The database D1 did not respond within 5 s.')
     if (mode === 'stale' && asked > 2) return request.socket.destroy()
+    if (request.method === 'PUT' && url.pathname === '/admin/policy') {
+      try {
+        return send(200, setPolicy(await readJson(request)))
+      } catch (cause) {
+        return fail(400, 'invalid_request', cause.message)
+      }
+    }
     const body = request.method === 'GET' ? await respond(url, mode) : {}
     return body === undefined ? fail(404, 'not_found', `There is no ${url.pathname}.`) : send(200, body)
   }
   if (url.pathname === '/v1/chat/completions') return stream(request, response)
+  if (url.pathname === '/openapi.json') return send(200, openApi())
   const file = url.pathname.replace('/dashboard/', '')
   const content = await readFile(join(DIST, file)).catch(() => undefined)
   response.writeHead(200, {
@@ -74,13 +83,17 @@ async function answerRequest(request, response) {
 
 /** Streams an answer, one token every 30 ms; dense weights are slower. */
 async function stream(request, response) {
-  let body = ''
-  for await (const part of request) body += part
-  const { model } = JSON.parse(body)
+  const { model } = await readJson(request)
   response.writeHead(200, { 'content-type': 'text/event-stream' })
   for (const data of answer(model)) {
     await new Promise((resolve) => setTimeout(resolve, model.endsWith('@dense') ? 45 : 30))
     response.write(`data: ${data}\n\n`)
   }
   response.end()
+}
+
+async function readJson(request) {
+  let body = ''
+  for await (const part of request) body += part
+  return JSON.parse(body)
 }

@@ -1,4 +1,3 @@
-import { PRESETS } from '@copal/shared/wire/admin-policy.ts'
 import { alerts, detectors } from './alerts.ts'
 import { audit } from './audit.ts'
 import { domains, proposals, review, samples } from './domains.ts'
@@ -7,12 +6,11 @@ import { keys, tenants, usage } from './keys.ts'
 import { churn, linears, masks } from './masks.ts'
 import { probes, status } from './nodes.ts'
 import { emptyOverview, overview } from './overview.ts'
+import { policy } from './policy.ts'
 import { gaps, series } from './series.ts'
 import { MODEL } from './service.ts'
 import { canary, shadow, trials } from './trials.ts'
 import { update, updates } from './updates.ts'
-
-const DISCOVERY = { ...PRESETS.production.discovery, own_masks: true }
 
 /** The service that responds: one with traffic, one that just started, one with 50 domains, or that one minute by minute. */
 export type Mode = 'live' | 'empty' | 'many' | 'minutes'
@@ -43,7 +41,7 @@ export function respond({ pathname: path, searchParams: query }: URL, mode: Mode
     case '/admin/triggers':
       return triggers()
     case '/admin/policy':
-      return { policy: { ...PRESETS.production, discovery: DISCOVERY }, overrides: {}, model: MODEL }
+      return isEmpty ? policy({}) : policy()
     case '/admin/canary':
       return canary()
     case '/admin/shadow':

@@ -11,6 +11,7 @@ import { MasksPage } from '../pages/masks/masks-page.tsx'
 import { NodesPage } from '../pages/nodes/nodes-page.tsx'
 import { OverviewPage } from '../pages/overview/overview-page.tsx'
 import { PlaygroundPage } from '../pages/playground/playground-page.tsx'
+import { PolicyPage } from '../pages/policy/policy-page.tsx'
 import { UpdatePage } from '../pages/updates/update-page.tsx'
 import { UpdatesPage } from '../pages/updates/updates-page.tsx'
 
@@ -27,6 +28,7 @@ export const ROUTES: readonly Route[] = [
   { pattern: '/domains/:name', page: DomainPage },
   { pattern: '/updates', page: UpdatesPage },
   { pattern: '/updates/:id', page: UpdatePage },
+  { pattern: '/policy', page: PolicyPage },
   { pattern: '/masks', page: MasksPage },
   { pattern: '/masks/:version', page: MaskPage },
   { pattern: '/nodes', page: NodesPage },
@@ -51,6 +53,7 @@ export const NAVIGATION: readonly NavigationEntry[] = [
   { to: '/', title: 'Overview', roles: READERS },
   { to: '/domains', title: 'Domains', roles: ALL },
   { to: '/updates', title: 'Updates', roles: READERS },
+  { to: '/policy', title: 'Policy', roles: READERS },
   { to: '/masks', title: 'Masks', roles: READERS },
   { to: '/nodes', title: 'Fleet', roles: READERS },
   { to: '/playground', title: 'Playground', roles: READERS },

@@ -6,6 +6,8 @@ import { useToast } from './toast.tsx'
 interface ConfirmProps {
   /** Text of the button that opens the dialog. */
   label: string
+  /** What it acts on, where other buttons have the same label; for screen readers. */
+  about?: string
   /** The question, such as `Roll back to mask 13?`. */
   title: string
   /** The effects, on whom, and how to return. One paragraph each. */
@@ -32,7 +34,7 @@ interface ConfirmProps {
 
 /** A button whose action must be confirmed in a dialog that explains it. */
 export function ConfirmButton(props: ConfirmProps) {
-  const { label, tone = 'harm', disabled = false, hint, small = false } = props
+  const { label, about, tone = 'harm', disabled = false, hint, small = false } = props
   const [isOpen, setOpen] = useState(false)
   return (
     <>
@@ -41,6 +43,7 @@ export function ConfirmButton(props: ConfirmProps) {
         class={`button button-${tone} ${small ? 'button-small' : ''}`}
         disabled={disabled}
         title={hint}
+        aria-label={about === undefined ? undefined : `${label}: ${about}`}
         onClick={() => setOpen(true)}
       >
         {label}

@@ -11,6 +11,7 @@ const exactlyThreeDigits = new Intl.NumberFormat('en', {
   minimumSignificantDigits: 3,
   maximumSignificantDigits: 3,
 })
+const allDigits = new Intl.NumberFormat('en', { maximumSignificantDigits: 12 })
 const whole = new Intl.NumberFormat('en', { maximumFractionDigits: 0 })
 
 /** A number that may be missing. */
@@ -45,6 +46,12 @@ const COUNT_SCALES: readonly Scale[] = [
   [1e6, 'M'],
   [1e3, 'k'],
 ]
+
+/** Formats with all of its digits, for values that people set: `20,000`, `99.99 %`. */
+export function formatPrecise(value: number, unit?: string): string {
+  const number = allDigits.format(value).replace('-', MINUS)
+  return unit === undefined ? number : `${number}${THIN}${unit}`
+}
 
 /** Formats a number with a unit: `210 ms`. */
 function formatUnit(value: Maybe, unit: string): string {

@@ -50,6 +50,7 @@ export const paths = {
   update: (id: string) => `/updates/${encodeURIComponent(id)}`,
   mask: (version: number) => `/masks/${version}`,
   nodes: () => '/nodes',
+  policy: () => '/policy',
 } as const
 
 function segments(path: string): string[] {

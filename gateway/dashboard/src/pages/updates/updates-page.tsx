@@ -58,7 +58,14 @@ export function UpdatesPage() {
           {triggers.value && nextSentence(triggers.value, current !== undefined)}
         </p>
       ))}
-      actions={mayChange && <StartUpdateButton isRunning={runningId !== undefined} model={model} />}
+      actions={
+        <>
+          <Link class="button" to={paths.policy()}>
+            Policy
+          </Link>
+          {mayChange && <StartUpdateButton isRunning={runningId !== undefined} model={model} />}
+        </>
+      }
     >
       {!isPlaced ? (
         <div class="page-place">

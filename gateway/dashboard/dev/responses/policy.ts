@@ -1,0 +1,42 @@
+import {
+  effectivePolicy,
+  policyOverrides,
+  policyReport,
+  presetPolicy,
+  type PolicyOverrides,
+  type PolicyReport,
+} from '@copal/shared/wire/admin-policy.ts'
+import { MODEL } from './service.ts'
+
+const DEPLOYMENT = 'production'
+let set: PolicyOverrides = { gate: { max_regression: 1.08 }, discovery: { own_masks: true } }
+
+/** The policy, with what was set. */
+export function policy(overrides: PolicyOverrides = set): PolicyReport {
+  return {
+    model: MODEL,
+    policy: effectivePolicy(DEPLOYMENT, overrides),
+    overrides,
+    preset_policy: presetPolicy(DEPLOYMENT, overrides),
+    deployment_preset: DEPLOYMENT,
+  }
+}
+
+/** Replaces what was set, until the server ends. Throws an error that names what is wrong. */
+export function setPolicy(body: object): PolicyReport {
+  const { model: _, ...overrides } = { model: MODEL, ...body }
+  const parsed = policyOverrides.safeParse(overrides)
+  if (!parsed.success)
+    throw new Error(
+      parsed.error.issues.map(({ path, message }) => `${path.join('.')}: ${message}`).join('; '),
+    )
+  set = parsed.data
+  return policy()
+}
+
+/** The part of the OpenAPI document that describes the policy. */
+export function openApi() {
+  return {
+    components: { schemas: { Policy: policyReport.toJSONSchema({ io: 'output', reused: 'inline' }) } },
+  }
+}
