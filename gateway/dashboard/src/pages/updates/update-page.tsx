@@ -154,7 +154,7 @@ function CancelButton({ update }: { update: UpdateEntry }) {
   return (
     <ConfirmButton
       label={update.state === 'canary' ? 'End the canary' : 'Cancel'}
-      title={`Cancel the update of ${listNames(update.domains)}?`}
+      title={`${update.state === 'canary' ? 'End the canary and cancel' : 'Cancel'} the update of ${listNames(update.domains)}?`}
       consequences={cancelConsequences(update)}
       confirm="Cancel the update"
       act={async () => {
