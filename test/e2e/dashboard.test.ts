@@ -6,6 +6,7 @@ import { join } from 'node:path'
 import axe from 'axe-core'
 import type { Browser, BrowserContext, Page } from 'playwright-core'
 import type { StatusReport } from '@copal/shared/wire/admin.ts'
+import type { PolicyReport } from '@copal/shared/wire/admin-policy.ts'
 import type { DashboardLink } from '@copal/shared/wire/admin-session.ts'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { randomHalfMask } from '../support/models/random-masks.ts'
@@ -22,6 +23,7 @@ const PAGES = [
   '/dashboard/domains',
   '/dashboard/domains/default',
   '/dashboard/updates',
+  '/dashboard/policy',
   '/dashboard/masks',
   '/dashboard/masks/2',
   '/dashboard/nodes',
@@ -164,6 +166,36 @@ test('rolling back says what it does, does it at once, and shows it', async () =
     .getByText(/Mask 1/)
     .first()
     .waitFor()
+})
+
+test('a setting of the policy is changed beside the changes of others, and goes back to the preset', async () => {
+  const overridesOf = async () => (await fleet.admin<PolicyReport>('GET', '/admin/policy')).overrides
+  const before = await overridesOf()
+  await page.goto(`${fleet.url}/dashboard/policy`)
+  await page.getByRole('button', { name: 'Change Maximum holdouts of an update' }).click()
+  const dialog = page.getByRole('dialog')
+  await dialog.getByLabel('New value').fill('0')
+  await dialog.getByText('Expected a whole number, from 1 to 256.').waitFor()
+  await dialog.getByLabel('New value').fill('7')
+  // Somebody else, while the dialog is open.
+  await fleet.admin('PUT', '/admin/policy', { ...before, effort: { ...before.effort, node_share: 0.2 } })
+  await dialog.getByRole('button', { name: 'Set it to 7' }).click()
+  await page.getByRole('button', { name: 'Back to the preset: Maximum holdouts of an update' }).click()
+  expect(await overridesOf()).toEqual({
+    ...before,
+    effort: { ...before.effort, node_share: 0.2, max_holdouts: 7 },
+  })
+  await dialog.getByRole('button', { name: 'Set it to 16' }).click()
+  await dialog.waitFor({ state: 'hidden' })
+  expect(await overridesOf()).toEqual({ ...before, effort: { ...before.effort, node_share: 0.2 } })
+  expect(errors).toEqual([])
+  // What the gateway says is shown.
+  await page.getByRole('button', { name: 'Change Quiet hours' }).click()
+  await dialog.getByLabel('New value').fill('at night')
+  await dialog.getByRole('button', { name: 'Set it to at night' }).click()
+  await dialog.getByRole('alert').getByText('22:00-06:00').waitFor()
+  await fleet.admin('PUT', '/admin/policy', before)
+  errors.length = 0
 })
 
 test('a change without the token of the session, or from another site, changes nothing', async () => {
