@@ -180,6 +180,8 @@ test('a setting of the policy is changed beside the changes of others, and goes 
   // Somebody else, while the dialog is open.
   await fleet.admin('PUT', '/admin/policy', { ...before, effort: { ...before.effort, node_share: 0.2 } })
   await dialog.getByRole('button', { name: 'Set it to 7' }).click()
+  await dialog.waitFor({ state: 'hidden' })
+  expect(await page.evaluate('document.activeElement.ariaLabel')).toBe('Change Maximum holdouts of an update')
   await page.getByRole('button', { name: 'Back to the preset: Maximum holdouts of an update' }).click()
   expect(await overridesOf()).toEqual({
     ...before,
