@@ -16,17 +16,17 @@ import { comparePairs, measureSpeed, runPairs, type Speed } from '../measurement
 
 /** Tokens of a generation; short ones have more spans a token. */
 const TOKENS = 64
-const PUSH_MS = 1_000
 
 /**
  * Measures what all telemetry of a node costs its streams: the observer of the engine, a trace of every request with its
- * phases, exemplars, and pushes of spans, and of metrics each second, to a collector in this process. Rounds with it and
+ * phases, exemplars, and pushes of spans and metrics to a collector in this process. Rounds with it and
  * without it take turns on one engine.
  *
+ * @param pushMs time between two pushes of metrics
  * @returns lines for people
  * @throws NativeUnavailableError when the addon is not built
  */
-export async function benchTelemetry(load: StreamsLoad): Promise<string[]> {
+export async function benchTelemetry(load: StreamsLoad, pushMs: number): Promise<string[]> {
   const { model, maskPath, form, streams, rounds, roundMs } = load
   const collector = createServer((request, response) => {
     request
@@ -38,7 +38,7 @@ export async function benchTelemetry(load: StreamsLoad): Promise<string[]> {
   const otel = readOtelSettings(
     {
       OTEL_EXPORTER_OTLP_ENDPOINT: `http://127.0.0.1:${port}`,
-      OTEL_METRIC_EXPORT_INTERVAL: String(PUSH_MS),
+      OTEL_METRIC_EXPORT_INTERVAL: String(pushMs),
     },
     { sampler: 'always_on', resource: { 'service.name': 'copal-bench' } },
   )
