@@ -3,7 +3,7 @@ import { expect, test } from 'vitest'
 import { readText, ROOT } from './markdown.ts'
 
 const PAGE = 'docs/measurements/poison.md'
-/** Most that poison may move the perplexity of the domain's next mask by. */
+/** Most that poison may move the perplexity of the domain's next mask by, on average. */
 const MAX_MOVE = 0.01
 const UPDATE = 'npx vitest run --project unit test/docs/poison.test.ts --update'
 /** Quantiles of Student's t for intervals of 95 %, by degrees of freedom. */
@@ -58,18 +58,26 @@ const signed = (share: number) => {
 }
 const range = (values: readonly string[]) => [...new Set(values)].join(', ')
 
-test.each(['random tokens', 'one repeated text', '16 KB texts'])(
-  'a key that sends three in ten requests as %s moves the perplexity of the next mask by less than a hundredth',
+/** Returns the row of a key that sends three in ten requests, and checks that it keeps to its share of the text. */
+function ofOneKey(poison: string): Row {
+  const row = rows.find((one) => one.poison === poison && one.sender === 'one key')
+  if (!row) throw new Error('it was not measured')
+  expect(row.requests).toBeCloseTo(0.3, 2)
+  for (const { share } of row.draws) expect(share).toBeLessThanOrEqual(0.1)
+  return row
+}
+
+test.each(['random tokens', 'one repeated text'])(
+  'a key that sends three in ten requests as %s does not change the next mask',
   (poison) => {
-    const row = rows.find((one) => one.poison === poison && one.sender === 'one key')
-    if (!row) throw new Error('it was not measured')
-    expect(row.requests).toBeCloseTo(0.3, 2)
-    for (const { share } of row.draws) expect(share).toBeLessThanOrEqual(0.1)
-    // One draw has no interval; the page says so.
-    const half = halfWidth(moves(row)) ?? 0
-    expect(Math.abs(meanOf(moves(row))) + half).toBeLessThan(MAX_MOVE)
+    expect(moves(ofOneKey(poison)).map(Math.abs)).toEqual([0, 0, 0, 0, 0])
   },
 )
+
+test('a key that sends three in ten requests as 16 KB texts moves the perplexity by less than a hundredth on average', () => {
+  // The interval of the mean is wider; the page says so.
+  expect(Math.abs(meanOf(moves(ofOneKey('16 KB texts'))))).toBeLessThan(MAX_MOVE)
+})
 
 test(`the table of ${PAGE} is that of the measurement (to update it: ${UPDATE})`, async () => {
   const page = readText(PAGE)
