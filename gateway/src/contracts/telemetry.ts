@@ -1,11 +1,10 @@
 import type { Attributes } from '@opentelemetry/api'
 import type { OtelSettings } from '@copal/shared/telemetry/otel-settings.ts'
+import type { ReadableSpan } from '@opentelemetry/sdk-trace-base'
 import type { Tracing } from './request-trace.ts'
 
-/** A span that has ended. */
+/** A span whose start and end are known when it is made. */
 export interface EndedSpan {
-  /** Its role in a call; `internal` by default. */
-  readonly kind?: 'internal' | 'server' | 'client' | undefined
   readonly name: string
   readonly traceId: string
   readonly spanId: string
@@ -29,5 +28,7 @@ export interface GatewayTelemetry {
   readonly settings: OtelSettings
   readonly tracing: Tracing
   /** Sends spans, with those of other events, after the batching delay; does nothing without a collector. */
-  send(event: TelemetryEvent, spans: readonly EndedSpan[]): void
+  send(event: TelemetryEvent, spans: readonly ReadableSpan[]): void
+  /** Sends spans that have ended. */
+  sendEnded(event: TelemetryEvent, spans: readonly EndedSpan[]): void
 }

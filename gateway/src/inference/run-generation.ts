@@ -1,3 +1,4 @@
+import { SpanStatusCode } from '@opentelemetry/api'
 import type { Context } from 'hono'
 import { AppError } from '@copal/shared/errors.ts'
 import { LATE_HEADER } from '@copal/shared/wire/node-calls.ts'
@@ -38,7 +39,10 @@ export async function runGeneration(
   })
   const endSpan = (error?: Error) => {
     // Without its message, which may quote the request.
-    if (error) span.fail(error instanceof AppError ? error.code : error.name)
+    if (error) {
+      span.setAttribute('error.type', error instanceof AppError ? error.code : error.name)
+      span.setStatus({ code: SpanStatusCode.ERROR })
+    }
     span.end()
   }
   const alarms = createAlarms()
@@ -77,7 +81,7 @@ export async function runGeneration(
     const mask = response.headers.get('x-copal-mask') ?? leasedMask
     span.setAttributes({ 'copal.node': node.nodeId, 'copal.lease': leaseId })
     if (mask !== undefined) {
-      span.setAttributes({ 'copal.mask': mask })
+      span.setAttribute('copal.mask', mask)
       c.header('x-copal-mask', mask)
     }
     c.header('x-copal-node', node.nodeId)
@@ -100,7 +104,7 @@ export async function runGeneration(
       watch,
       finished({ end, outcome, error }) {
         metering.completed()
-        span.setAttributes({ 'copal.stream_end': end })
+        span.setAttribute('copal.stream_end', end)
         listener?.ended(outcome)
         endSpan(error)
       },

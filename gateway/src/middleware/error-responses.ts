@@ -25,8 +25,8 @@ export function errorResponse(thrown: Error, c: Context<AppEnv>): Response {
 
 /** Returns the trace of a sampled request as fields of a log line. The request may have failed before it had one. */
 function traceFields(trace: RequestTrace | undefined): object[] {
-  if (!trace?.span.isSampled) return []
-  const { traceId, spanId } = trace.span
+  if (!trace?.span.isRecording()) return []
+  const { traceId, spanId } = trace.span.spanContext()
   return [{ trace_id: traceId, span_id: spanId }]
 }
 

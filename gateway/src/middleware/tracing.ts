@@ -1,3 +1,4 @@
+import { SpanStatusCode } from '@opentelemetry/api'
 import type { MiddlewareHandler } from 'hono'
 import { routePath } from 'hono/route'
 import type { AppEnv } from '../contracts/context.ts'
@@ -15,13 +16,13 @@ export function traceRequests(): MiddlewareHandler<AppEnv> {
     )
     c.set('trace', trace)
     const { span } = trace
-    if (!span.isSampled) return next()
+    if (!span.isRecording()) return next()
     try {
       await next()
     } finally {
       const route = routePath(c, -1)
       const { status } = c.res
-      span.rename(`${c.req.method} ${route}`)
+      span.updateName(`${c.req.method} ${route}`)
       span.setAttributes({
         'http.request.method': c.req.method,
         'http.route': route,
@@ -29,7 +30,10 @@ export function traceRequests(): MiddlewareHandler<AppEnv> {
         'http.response.status_code': status,
         'copal.request_id': requestId,
       })
-      if (status >= 500) span.fail(String(status))
+      if (status >= 500) {
+        span.setAttribute('error.type', String(status))
+        span.setStatus({ code: SpanStatusCode.ERROR })
+      }
       span.end()
     }
   }

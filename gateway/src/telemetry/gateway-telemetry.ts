@@ -3,9 +3,9 @@ import type { ReadableSpan } from '@opentelemetry/sdk-trace-base'
 import { JsonTraceSerializer } from '@opentelemetry/otlp-transformer'
 import type { OtelSettings } from '@copal/shared/telemetry/otel-settings.ts'
 import { sendOtlp, type OtlpTarget } from '@copal/shared/telemetry/otlp-send.ts'
-import type { EndedSpan, GatewayTelemetry } from '../contracts/telemetry.ts'
+import type { GatewayTelemetry } from '../contracts/telemetry.ts'
 import { createBatcher } from '../runtime/batcher.ts'
-import { toReadableSpan } from './readable-span.ts'
+import { toReadableSpan } from './ended-span.ts'
 import { createTracing } from './trace.ts'
 
 /** Batching delay of spans, milliseconds. */
@@ -18,28 +18,32 @@ const SENDER_TIMEOUT_MS = 10 * BATCHING_DELAY_MS
 export function createGatewayTelemetry(settings: OtelSettings): GatewayTelemetry {
   const resource = resourceFromAttributes({ ...settings.resource })
   const { traces } = settings
-  const { add } = createBatcher<EndedSpan>({
+  const { add } = createBatcher<ReadableSpan>({
     delayMs: BATCHING_DELAY_MS,
     senderTimeoutMs: SENDER_TIMEOUT_MS,
     maxItems: MAX_SPANS,
   })
+  const send: GatewayTelemetry['send'] = (event, spans) => {
+    if (!traces || spans.length === 0) return
+    add(event, spans, (all) => exportSpans(traces, all))
+  }
   return {
     settings,
     tracing: createTracing(settings),
-    send(event, spans) {
-      if (!traces || spans.length === 0) return
-      add(event, spans, (all) => exportSpans(traces, all, resource))
+    send,
+    sendEnded(event, spans) {
+      if (traces)
+        send(
+          event,
+          spans.map((span) => toReadableSpan(span, resource)),
+        )
     },
   }
 }
 
 /** Sends spans to a collector. If that fails, the spans are lost and a warning is logged; no request fails. */
-async function exportSpans(
-  target: OtlpTarget,
-  spans: readonly EndedSpan[],
-  resource: ReadableSpan['resource'],
-): Promise<void> {
-  const body = JsonTraceSerializer.serializeRequest(spans.map((span) => toReadableSpan(span, resource)))
-  const reason = await sendOtlp(target, new Uint8Array(body ?? []))
+async function exportSpans(target: OtlpTarget, spans: readonly ReadableSpan[]): Promise<void> {
+  const body = JsonTraceSerializer.serializeRequest([...spans]) ?? new Uint8Array()
+  const reason = await sendOtlp(target, new Uint8Array(body))
   if (reason !== undefined) console.warn(`${spans.length} spans are lost: ${reason}.`)
 }

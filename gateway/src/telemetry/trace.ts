@@ -1,22 +1,29 @@
 import {
+  INVALID_SPAN_CONTEXT,
   ROOT_CONTEXT,
   SpanKind,
-  TraceFlags,
-  isSpanContextValid,
+  createContextKey,
   trace,
-  type Attributes,
   type Context,
-  type SpanContext,
+  type Span,
   type TextMapGetter,
   type TextMapSetter,
 } from '@opentelemetry/api'
 import { W3CTraceContextPropagator } from '@opentelemetry/core'
-import { RandomIdGenerator, SamplingDecision } from '@opentelemetry/sdk-trace-base'
+import { resourceFromAttributes } from '@opentelemetry/resources'
+import { BasicTracerProvider, type ReadableSpan, type SpanProcessor } from '@opentelemetry/sdk-trace-base'
 import type { OtelSettings } from '@copal/shared/telemetry/otel-settings.ts'
 import { createSampler } from '@copal/shared/telemetry/sampler.ts'
-import type { RequestSpan, Tracing } from '../contracts/request-trace.ts'
-import { RecordedSpan, UnsampledSpan } from './request-span.ts'
+import type { RequestTrace, Tracing } from '../contracts/request-trace.ts'
 
+interface RequestSpans {
+  open: number
+  ended: ReadableSpan[]
+  onEnd: (spans: ReadableSpan[]) => void
+}
+
+const REQUEST_SPANS = createContextKey('copal request spans')
+const NO_SPAN = trace.wrapSpanContext(INVALID_SPAN_CONTEXT)
 const GETTER: TextMapGetter<Headers> = {
   get: (carrier, key) => carrier.get(key) ?? undefined,
   keys: (carrier) => [...carrier.keys()],
@@ -24,60 +31,39 @@ const GETTER: TextMapGetter<Headers> = {
 const SETTER: TextMapSetter<Record<string, string>> = {
   set: (target, key, value) => void (target[key] = value),
 }
-const NO_SPAN = new UnsampledSpan('', '')
 
 /**
- * Sets up tracing for Workers with the sampler, the ids and the propagation of the OpenTelemetry SDK. Its spans are made here,
- * so that all spans of the gateway are of one kind: those of updates and settlements have ids that the SDK cannot be given.
- *
+ * Sets up the OpenTelemetry SDK for Workers: no global provider, no timers, and the spans are returned per request.
  * Without a collector there is no span at all, and the caller's trace context goes on to the node as it came.
  */
-export function createTracing(settings: Pick<OtelSettings, 'traces' | 'sampler'>): Tracing {
+export function createTracing(settings: Pick<OtelSettings, 'traces' | 'sampler' | 'resource'>): Tracing {
   const propagator = new W3CTraceContextPropagator()
   if (!settings.traces) return passOn(propagator)
-  const sampler = createSampler(settings.sampler)
-  const ids = new RandomIdGenerator()
+  const provider = new BasicTracerProvider({
+    resource: resourceFromAttributes({ ...settings.resource }),
+    sampler: createSampler(settings.sampler),
+    spanProcessors: [createRequestProcessor()],
+  })
+  const tracer = provider.getTracer('copal-gateway')
   return {
     begin(name, headers, onEnd) {
-      const caller = propagator.extract(ROOT_CONTEXT, headers, GETTER)
-      const callerSpan = trace.getSpanContext(caller)
-      const parent = callerSpan && isSpanContextValid(callerSpan) ? callerSpan : undefined
-      const traceId = parent?.traceId ?? ids.generateTraceId()
-      const sampling = sampler.shouldSample(caller, traceId, name, SpanKind.SERVER, {}, [])
-      const traceState = sampling.traceState ?? parent?.traceState
-      const isSampled = sampling.decision === SamplingDecision.RECORD_AND_SAMPLED
-      const traceFlags = isSampled ? TraceFlags.SAMPLED : TraceFlags.NONE
-      const contextOf = ({ spanId }: RequestSpan): SpanContext => ({
-        traceId,
-        spanId,
-        traceFlags,
-        ...(traceState ? { traceState } : {}),
-      })
-      const propagate = (of: RequestSpan) =>
-        headersOf(propagator, trace.setSpanContext(ROOT_CONTEXT, contextOf(of)))
-      if (!isSampled) {
-        const span = new UnsampledSpan(traceId, ids.generateSpanId())
-        // Its children are that span: they cost nothing.
-        return { span, startCall: () => span, startPart: () => span, headers: propagate }
-      }
-      const request = { open: 0, ended: [], onEnd }
-      const start = (
-        kind: 'internal' | 'server' | 'client',
-        as: string,
-        of?: string,
-        attributes?: Attributes,
-      ) =>
-        new RecordedSpan(
-          request,
-          { kind, name: as, traceId, spanId: ids.generateSpanId(), parentSpanId: of },
-          attributes,
-        )
-      const span = start('server', name, parent?.spanId)
+      const requestSpans: RequestSpans = { open: 0, ended: [], onEnd }
+      const base = ROOT_CONTEXT.setValue(REQUEST_SPANS, requestSpans)
+      const parent = propagator.extract(base, headers, GETTER)
+      const span = tracer.startSpan(name, { kind: SpanKind.SERVER }, parent)
+      const contextOf = (other: Span) => trace.setSpan(parent, other)
+      // Children of a span that is not sampled are that span: they cost nothing.
+      const child: RequestTrace['startPart'] = span.isRecording()
+        ? (partName, of, attributes) => tracer.startSpan(partName, { attributes }, contextOf(of))
+        : () => span
       return {
         span,
-        startCall: (callName, attributes) => start('client', callName, span.spanId, attributes),
-        startPart: (partName, of, attributes) => start('internal', partName, of.spanId, attributes),
-        headers: propagate,
+        startPart: child,
+        startCall: (callName, attributes) =>
+          span.isRecording()
+            ? tracer.startSpan(callName, { kind: SpanKind.CLIENT, attributes }, contextOf(span))
+            : span,
+        headers: (of) => headersOf(propagator, contextOf(of)),
       }
     },
   }
@@ -102,4 +88,26 @@ function headersOf(propagator: W3CTraceContextPropagator, context: Context): Rec
   const carrier: Record<string, string> = {}
   propagator.inject(context, carrier, SETTER)
   return carrier
+}
+
+/** Creates the processor that collects the spans of each request, by its context, and passes them on when the last ends. */
+function createRequestProcessor(): SpanProcessor {
+  const spansByObject = new WeakMap<object, RequestSpans>()
+  return {
+    onStart(span: Span & object, context: Context) {
+      const requestSpans = context.getValue(REQUEST_SPANS) as RequestSpans | undefined
+      if (!requestSpans) return
+      requestSpans.open += 1
+      spansByObject.set(span, requestSpans)
+    },
+    onEnd(span: ReadableSpan) {
+      const requestSpans = spansByObject.get(span)
+      if (!requestSpans) return
+      requestSpans.open -= 1
+      requestSpans.ended.push(span)
+      if (requestSpans.open === 0) requestSpans.onEnd(requestSpans.ended.splice(0))
+    },
+    forceFlush: async () => {},
+    shutdown: async () => {},
+  }
 }

@@ -37,6 +37,6 @@ export async function moveUpdate(
   }
   // They are for the next shared mask too.
   if (changed && state === 'promoted' && update.ownDomain !== null) await releaseTexts(deps, update)
-  if (changed) deps.telemetry.send(deps, await updateSpans(update, { event, ...change }))
+  if (changed) deps.telemetry.sendEnded(deps, await updateSpans(update, { event, ...change }))
   return changed
 }

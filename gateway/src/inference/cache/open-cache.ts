@@ -95,7 +95,7 @@ export async function openCache(
     console.error('The response cache did not respond, so the request runs without it:', error)
     return { status: 'bypass' }
   }
-  trace.span.setAttributes({ 'copal.cache': found ? 'hit' : 'miss' })
+  trace.span.setAttribute('copal.cache', found ? 'hit' : 'miss')
   return found ? { ...missed, found: respondCached(c, domain, found) } : missed
 }
 

@@ -1,3 +1,4 @@
+import type { Span } from '@opentelemetry/api'
 import type { AppError } from '@copal/shared/errors.ts'
 import type { FailedAttempt, Priority } from '../../contracts/acquire.ts'
 import type { AdmissionResult } from '../../contracts/fleet-object.ts'
@@ -5,7 +6,6 @@ import type { ActiveKey } from '../../contracts/api-key.ts'
 import type { Deps } from '../../contracts/bindings.ts'
 import type { CompletedRequests } from '../../contracts/context.ts'
 import type { Generation } from '../../contracts/generation.ts'
-import type { RequestSpan } from '../../contracts/request-trace.ts'
 import { askFleet } from '../../fleet/client/ask-fleet.ts'
 import { NodeCallError } from '../../fleet/client/node-client.ts'
 import { hasPrefixKeys, prefixKeys } from '../../fleet/client/prefix-keys.ts'
@@ -30,7 +30,7 @@ export interface DispatchRequest {
   /** Trace headers to send with the calls to nodes. */
   headers: Record<string, string>
   /** Starts the span of an attempt, counted from 1, to lease a node. */
-  startLease: (attempt: number) => RequestSpan
+  startLease: (attempt: number) => Span
   signal: AbortSignal
   alarms: Alarms
 }
@@ -109,10 +109,7 @@ export async function dispatch(deps: Deps, request: DispatchRequest): Promise<Di
 }
 
 /** Ends the span of an attempt with the node that was leased, or the reason that none was. */
-async function endWithResult(
-  span: RequestSpan,
-  acquiring: Promise<AdmissionResult>,
-): Promise<AdmissionResult> {
+async function endWithResult(span: Span, acquiring: Promise<AdmissionResult>): Promise<AdmissionResult> {
   try {
     const acquired = await acquiring
     if (acquired.ok)
@@ -122,9 +119,10 @@ async function endWithResult(
         'copal.lease.outcome': 'leased',
       })
     else
-      span.setAttributes({
-        'copal.lease.outcome': acquired.rejection ? acquired.rejection.limit : acquired.reason,
-      })
+      span.setAttribute(
+        'copal.lease.outcome',
+        acquired.rejection ? acquired.rejection.limit : acquired.reason,
+      )
     return acquired
   } finally {
     span.end()

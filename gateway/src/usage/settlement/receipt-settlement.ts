@@ -31,7 +31,7 @@ export async function settleReceipts(
       succeeded: finishReason === 'stop' || finishReason === 'length',
     })),
   )
-  deps.telemetry.send(deps, settlementSpans(nodeId, records, { startMs, endMs: deps.nowMs() }))
+  deps.telemetry.sendEnded(deps, settlementSpans(nodeId, records, { startMs, endMs: deps.nowMs() }))
   return settled
 }
 
