@@ -57,58 +57,88 @@ export async function compare(
   print: (line: string) => void,
 ): Promise<boolean> {
   let isComplete = true
-  const failed = (measured: Rounds) => [...measured.values()].flat().some((sample) => sample.failed > 0)
   for (const kind of KINDS) {
     const contenders = [direct, ...gateways]
     const loads = new Map(
       contenders.map((one) => [one, openLoad(one.request(kind.stream, options.prompt), options.connections)]),
     )
     const load = (one: Contender): Load => loads.get(one) ?? never()
-    const halves = new Map<Contender, number>()
+    const measure: Comparison['measure'] = async (some, run) => {
+      const measured = await rounds(some, options.rounds, (one) => run(load(one), options.seconds))
+      if ([...measured.values()].flat().some((sample) => sample.failed > 0)) isComplete = false
+      return measured
+    }
+    const comparison: Comparison = { kind, connections: options.connections, measure, print }
     try {
       for (const one of contenders) await load(one).closedLoop(options.seconds * WARM_UP)
-      if (options.rate === undefined) {
-        print(`\n${kind.name}, closed loop over ${options.connections} connections`)
-        const throughput = await rounds(contenders, options.rounds, (one) =>
-          load(one).closedLoop(options.seconds),
-        )
-        if (failed(throughput)) isComplete = false
-        for (const text of reportThroughput(contenders, throughput, kind)) print(text)
-        for (const one of gateways)
-          halves.set(one, spread(of(throughput, one).map(({ perSecond }) => perSecond)).median / 2)
-
-        print(
-          `\n${kind.name}, latency added to that of the upstream, at half of each gateway's throughput, ms`,
-        )
-        for (const gateway of gateways) {
-          const rate = halves.get(gateway) ?? never()
-          const measured = await rounds([direct, gateway], options.rounds, (one) =>
-            load(one).fixedRate(rate, options.seconds),
-          )
-          if (failed(measured)) isComplete = false
-          for (const text of reportAdded(gateway, rate, of(measured, direct), of(measured, gateway), kind))
-            print(text)
-        }
-      }
-
+      const halves = options.rate === undefined ? await compareThroughput(comparison, contenders) : undefined
+      if (halves) await compareAdded(comparison, direct, gateways, halves)
       const [ours, ...others] = gateways
-      if (!ours || others.length === 0) continue
-      print(`\n${kind.name}, our latency minus that of the other at the same rate, ms`)
-      for (const other of others) {
-        // By default half of the throughput of the slower one.
-        const rate = options.rate ?? Math.min(...[ours, other].map((one) => halves.get(one) ?? never()))
-        const measured = await rounds([ours, other], options.rounds, (one) =>
-          load(one).fixedRate(rate, options.seconds),
-        )
-        if (failed(measured)) isComplete = false
-        for (const text of reportBeside(other, rate, of(measured, ours), of(measured, other), kind))
-          print(text)
-      }
+      // By default half of the throughput of the slower one.
+      const rateOf = (other: Contender) =>
+        options.rate ?? Math.min(...[ours, other].map((one) => (one && halves?.get(one)) ?? never()))
+      if (ours && others.length > 0) await compareBeside(comparison, ours, others, rateOf)
     } finally {
       await Promise.all(contenders.map((one) => load(one).close()))
     }
   }
   return isComplete
+}
+
+/** What the comparisons of one kind of request share. */
+interface Comparison {
+  kind: Kind
+  connections: number
+  /** Measures contenders in turn, as often as there are rounds. */
+  measure: (
+    contenders: readonly Contender[],
+    run: (load: Load, seconds: number) => Promise<Sample>,
+  ) => Promise<Rounds>
+  print: (line: string) => void
+}
+
+/** Compares the throughput of contenders, and returns half of that of each. */
+async function compareThroughput(
+  { kind, connections, measure, print }: Comparison,
+  contenders: readonly Contender[],
+): Promise<ReadonlyMap<Contender, number>> {
+  print(`\n${kind.name}, closed loop over ${connections} connections`)
+  const throughput = await measure(contenders, (load, seconds) => load.closedLoop(seconds))
+  for (const text of reportThroughput(contenders, throughput, kind)) print(text)
+  return new Map(
+    contenders.map((one) => [one, spread(of(throughput, one).map(({ perSecond }) => perSecond)).median / 2]),
+  )
+}
+
+/** Compares the latency through each gateway with that of the upstream, at half of the gateway's throughput. */
+async function compareAdded(
+  { kind, measure, print }: Comparison,
+  direct: Contender,
+  gateways: readonly Contender[],
+  halves: ReadonlyMap<Contender, number>,
+): Promise<void> {
+  print(`\n${kind.name}, latency added to that of the upstream, at half of each gateway's throughput, ms`)
+  for (const gateway of gateways) {
+    const rate = halves.get(gateway) ?? never()
+    const measured = await measure([direct, gateway], (load, seconds) => load.fixedRate(rate, seconds))
+    for (const text of reportAdded(gateway, rate, of(measured, direct), of(measured, gateway), kind))
+      print(text)
+  }
+}
+
+/** Compares our latency with that of each other gateway at the same rate. */
+async function compareBeside(
+  { kind, measure, print }: Comparison,
+  ours: Contender,
+  others: readonly Contender[],
+  rateOf: (other: Contender) => number,
+): Promise<void> {
+  print(`\n${kind.name}, our latency minus that of the other at the same rate, ms`)
+  for (const other of others) {
+    const rate = rateOf(other)
+    const measured = await measure([ours, other], (load, seconds) => load.fixedRate(rate, seconds))
+    for (const text of reportBeside(other, rate, of(measured, ours), of(measured, other), kind)) print(text)
+  }
 }
 
 type Rounds = ReadonlyMap<Contender, readonly Measured[]>
