@@ -4,6 +4,9 @@ import type { AddressInfo } from 'node:net'
 import { expect, onTestFinished, test, vi } from 'vitest'
 import { watchGateway } from '../../../../infra/local/service/readiness.ts'
 
+/** The machine may be busy. */
+const PATIENT = { timeout: 20_000, interval: 1 }
+
 /** A gateway whose health is refused, with two processes unless one has died. */
 async function startWatch() {
   const state = { status: 200, answered: 0, refused: 0, processes: [1, 2] }
@@ -26,7 +29,7 @@ async function startWatch() {
     await expect(watching).rejects.toThrow('aborted')
     server.close()
   })
-  await vi.waitFor(() => expect(state.answered).toBeGreaterThan(1))
+  await vi.waitFor(() => expect(state.answered).toBeGreaterThan(1), PATIENT)
   return { state, kill }
 }
 
@@ -34,7 +37,7 @@ test('a gateway without a response is killed soon if one of its processes has di
   const { state, kill } = await startWatch()
   // Another process runs in its place.
   Object.assign(state, { status: 503, processes: [1, 3] })
-  await vi.waitFor(() => expect(kill).toHaveBeenCalledOnce())
+  await vi.waitFor(() => expect(kill).toHaveBeenCalledOnce(), PATIENT)
   expect(state.refused).toBe(3)
 })
 
@@ -43,13 +46,13 @@ test('a gateway that is only slow is killed after many checks, and a response en
   for (let round = 0; round < 3; round++) {
     const { answered, refused } = state
     state.status = 503
-    await vi.waitFor(() => expect(state.refused - refused).toBeGreaterThan(5), { interval: 1 })
+    await vi.waitFor(() => expect(state.refused - refused).toBeGreaterThan(5), PATIENT)
     state.status = 200
-    await vi.waitFor(() => expect(state.answered - answered).toBeGreaterThan(1))
+    await vi.waitFor(() => expect(state.answered - answered).toBeGreaterThan(1), PATIENT)
   }
   expect(kill).not.toHaveBeenCalled()
   const { refused } = state
   state.status = 503
-  await vi.waitFor(() => expect(kill).toHaveBeenCalledOnce())
+  await vi.waitFor(() => expect(kill).toHaveBeenCalledOnce(), PATIENT)
   expect(state.refused - refused).toBe(20)
 })
