@@ -86,7 +86,7 @@ function columnsOf(days: number): Column<UsageRow>[] {
     },
     {
       key: 'limit',
-      title: 'Of its limit',
+      title: 'Limit used',
       align: 'end',
       value: ({ share }) => share,
       cell: ({ share, monthLimit }) =>
