@@ -191,7 +191,7 @@ test('a setting of the policy is changed beside the changes of others, and goes 
   await dialog.waitFor({ state: 'hidden' })
   expect(await overridesOf()).toEqual({ ...before, effort: { ...before.effort, node_share: 0.2 } })
   expect(errors).toEqual([])
-  // What the gateway says is shown.
+  // The dialog shows the error of the gateway.
   await page.getByRole('button', { name: 'Change Quiet hours' }).click()
   await dialog.getByLabel('New value').fill('at night')
   await dialog.getByRole('button', { name: 'Set it to at night' }).click()

@@ -1,4 +1,4 @@
-/** What a caller has left of a rate, at a time in Unix milliseconds. */
+/** The requests that a caller may still send at once, and when they were counted, in Unix milliseconds. */
 export interface TokenBucket {
   left: number
   atMs: number

@@ -39,7 +39,7 @@ export async function seriesReport(
 }
 
 /**
- * Reports what pruning costs each domain over time, in a tenth of the bytes of {@link seriesReport}.
+ * Reports what pruning costs each domain over time: one value a period, where {@link seriesReport} has 23.
  *
  * @throws AppError `invalid_request` for times that a series cannot have, or for too many periods
  */

@@ -15,7 +15,7 @@ export interface Setting {
   value: unknown
   /** An operator has set it. */
   isChanged: boolean
-  /** What the preset has; of the setting `preset` itself, what the deployment has. */
+  /** The value that the preset gives; for the setting `preset` itself, the one that the deployment gives. */
   presetValue: unknown
 }
 
@@ -58,7 +58,7 @@ export function isSameValue(one: unknown, other: unknown): boolean {
   return JSON.stringify(one) === JSON.stringify(other)
 }
 
-/** What the preset has beside a value that was set: `preset: 5 %`. */
+/** Returns the note beside a changed value that names the value of the preset: `preset: 5 %`. */
 export function presetNote({ name, words: { unit }, value, presetValue }: Setting): string {
   const text = isSameValue(value, presetValue) ? 'the same' : formatValue(presetValue, unit)
   return `${name === 'preset' ? 'deployment' : 'preset'}: ${text}`

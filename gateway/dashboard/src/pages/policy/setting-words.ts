@@ -1,11 +1,11 @@
-/** The names and units of the settings of a policy. What they do is described in the API. */
+/** The names and units of the settings of a policy. Their descriptions are in the API. */
 import type { AdaptationPolicy } from '@copal/shared/wire/admin-policy.ts'
 import { capitalize } from '../../format/phrases.ts'
 
 type Part = Exclude<keyof AdaptationPolicy, 'preset' | 'confirm'>
 type SettingName = 'preset' | 'confirm' | { [P in Part]: `${P}.${keyof AdaptationPolicy[P] & string}` }[Part]
 
-/** What a number means: `share`: 0 to 1; `above`: a ratio to something, shown as per cent above it. */
+/** The unit of a number. A `share` is 0 to 1; `above` is a ratio, which is shown as per cent above 1. */
 export type Unit = 'share' | 'above' | 'minutes' | 'days' | 'nats' | 'plain'
 
 /** A setting in words. */
