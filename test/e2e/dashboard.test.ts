@@ -142,12 +142,13 @@ test('nothing moves on the overview while live figures come', async () => {
   await page.locator('.skeleton').first().waitFor({ state: 'hidden' })
   const line = page.locator('.sparkline path').first()
   const before = (await line.getAttribute('d')) ?? ''
-  await page.evaluate(`window.moved = 0; new PerformanceObserver((list) => {
-    for (const { value } of list.getEntries()) window.moved += value
+  await page.evaluate(`window.moved = []; new PerformanceObserver((list) => {
+    for (const { value, sources } of list.getEntries())
+      window.moved.push([value, ...sources.map(({ node }) => node?.outerHTML ?? node?.textContent)])
   }).observe({ type: 'layout-shift' })`)
   await complete((await fleet.key()).key, 'A text that brings new figures.')
   await until('the line to show it', async () => (await line.getAttribute('d')) !== before || undefined)
-  expect(await page.evaluate('window.moved')).toBe(0)
+  expect(await page.evaluate('window.moved')).toEqual([])
 })
 
 test('rolling back says what it does, does it at once, and shows it', async () => {

@@ -31,7 +31,7 @@ export function AdaptingNow({ overview }: { overview: OverviewReport }) {
           {last && (
             <>
               The last <Link to={paths.update(last.id)}>update of {listNames(last.domains)}</Link> was{' '}
-              {UPDATE_STATES[last.state]} <Time at={last.finished_at ?? last.created_at} />.
+              {UPDATE_STATES[last.state]} <Time at={last.finished_at ?? last.created_at} end="." />
             </>
           )}
         </p>

@@ -57,7 +57,7 @@ function TrialTimes({ trial, policy }: { trial: TrialEntry | WatchEntry; policy:
   if ('until' in trial)
     return (
       <p class="soft">
-        Watched since <Time at={trial.since} />, until <Time at={trial.until} />.
+        Watched since <Time at={trial.since} />, until <Time at={trial.until} end="." />
       </p>
     )
   if (!policy) return null
