@@ -15,7 +15,7 @@ const OWN_PROCESS = [
   // Mocks a module, which the tests before it may have loaded already.
   'test/gpu-node/platform/process-lock.test.ts',
   // Measure how much the memory of their process grows.
-  'test/gpu-node/serving/backends/sparse/swap-fuzz.test.ts',
+  'test/gpu-node/serving/backends/sparse/{sparse-backend,swap-fuzz}.test.ts',
   'test/gpu-node/serving/grammar/grammar-compiler.test.ts',
 ]
 /** Conformance tests that start a service of their own. */

@@ -225,21 +225,29 @@ function testSparse(built: Addon): void {
   test.runIf(process.platform === 'linux')('a model that is left gives its memory back', async () => {
     const tiny = await open({ hiddenSize: 256, intermediateSize: 1024, layers: 4, heads: 8, headDim: 32 })
     const maskPath = await maskOf(tiny, 1)
-    const leave = async () => {
+    const loadAndLeave = async () => {
       const backend = newBackend({ ownTokens: 512 })
+      const before = await anonymousBytes()
       const weights = await load(backend, tiny, 1, maskPath)
       await backend.step({ weights, work: [feeding(1, 256)], drop: [] })
-      const loaded = await anonymousBytes()
+      const taken = (await anonymousBytes()) - before
       await backend.release(weights)
-      return { loaded, left: await anonymousBytes(), bytes: weights.bytes ?? 0 }
+      return { taken, left: await anonymousBytes(), bytes: weights.bytes ?? 0 }
     }
     // The process allocates some memory once, such as the stacks of its threads.
-    await leave()
-    const before = await anonymousBytes()
-    const { loaded, left, bytes } = await leave()
+    const { left: before, bytes } = await loadAndLeave()
     expect(bytes).toBeGreaterThan(4e6)
-    expect(loaded - before).toBeGreaterThan(0.9 * bytes)
-    expect(left - before).toBeLessThan(0.25 * bytes)
+    // JavaScript takes and frees a megabyte of its own now and then; what a model keeps adds up.
+    const rounds = 8
+    const taken = []
+    let left = before
+    for (let round = 0; round < rounds; round++) {
+      const used = await loadAndLeave()
+      taken.push(used.taken)
+      left = used.left
+    }
+    expect(Math.max(...taken)).toBeGreaterThan(0.9 * bytes)
+    expect(left - before).toBeLessThan(0.25 * rounds * bytes)
   })
 
   test('a panic in a step fails only that step', async () => {
