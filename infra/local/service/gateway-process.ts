@@ -1,7 +1,7 @@
 import { spawn } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { once } from 'node:events'
-import { closeSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { closeSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Home } from './home.ts'
 import { openLog } from '../processes/log-file.ts'
@@ -17,6 +17,7 @@ export function gatewayPart(settings: Settings, home: Home): Part {
     name: 'gateway',
     logPath: home.gatewayLogPath,
     spawn() {
+      removeTraces(home)
       const log = openLog(home.gatewayLogPath)
       const child = spawn(
         process.execPath,
@@ -116,5 +117,14 @@ function wranglerEnvironment(home: Home): NodeJS.ProcessEnv {
     WRANGLER_LOG_PATH: join(home.dir, 'wrangler'),
     // Wrangler connects Workers on one machine by name. Two gateways of copal must not find each other.
     WRANGLER_REGISTRY_PATH: join(home.dir, 'wrangler', 'registry'),
+    // Wrangler's explorer reads and changes the database without a key, for whoever reaches the port.
+    X_LOCAL_EXPLORER: 'false',
+    // For the explorer Wrangler writes some ten spans of each request to the disk.
+    X_LOCAL_OBSERVABILITY: 'false',
   }
+}
+
+/** Removes the traces of requests that Wrangler wrote under versions before this one. */
+function removeTraces(home: Home): void {
+  rmSync(join(home.stateDir, 'v3', 'observability'), { recursive: true, force: true })
 }

@@ -4,7 +4,7 @@
  */
 import { execFile, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
@@ -31,6 +31,8 @@ const run = promisify(execFile)
 const dir = mkdtempSync(join(tmpdir(), 'copal-start-'))
 const home = join(dir, 'home')
 const env = { COPAL_MODEL: join(dir, 'tiny'), COPAL_CACHE: join(dir, 'cache'), COPAL_THREADS: '1' }
+/** Where Wrangler would keep traces of requests, as it did under earlier versions. */
+const traces = join(home, 'state', 'v3', 'observability')
 let service: Service
 
 beforeAll(async () => {
@@ -130,6 +132,16 @@ describe('the first start', () => {
       apiKey: service.apiKey,
       adminKey: service.adminKey,
     })
+  })
+
+  test("offers no door of Wrangler's to the database, and keeps no traces of requests", async () => {
+    const origin = new URL(service.baseUrl).origin
+    for (const path of ['/cdn-cgi/local/explorer/', '/cdn-cgi/explorer/api/d1/database']) {
+      const response = await fetch(`${origin}${path}`)
+      expect(response.status).toBe(404)
+      expect(await response.json()).toMatchObject({ error: { code: 'not_found' } })
+    }
+    expect(existsSync(traces)).toBe(false)
   })
 
   test('ends with the first mask live, and prints its perplexity', async () => {
@@ -275,7 +287,9 @@ describe('crashes and stops', () => {
 
   test('a later start keeps keys and masks, and kill -9 leaves no process', async () => {
     const before = service
+    mkdirSync(join(traces, 'miniflare-wobs-trace-store'), { recursive: true })
     service = await startService({ home, env })
+    expect(existsSync(traces)).toBe(false)
     expect(service).toMatchObject({ apiKey: before.apiKey, adminKey: before.adminKey })
     expect(await copalJson<StatusReport>('status')).toMatchObject({ models: [{ active_version: 1 }] })
     const pids = service.pids('')
