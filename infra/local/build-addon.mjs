@@ -6,7 +6,10 @@ import { spawn, spawnSync } from 'node:child_process'
 import { copyFileSync, readFileSync, renameSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { exitWith, SetupError } from './toolchain/toolchain.mjs'
+import { exitWith, ROOT, SetupError } from './toolchain/toolchain.mjs'
+
+/** The folder of the Rust workspace, whose crates share compiled dependencies. */
+export const RUST_WORKSPACE = join(ROOT, 'gpu-node', 'native')
 
 const RELEASE = ['--release', '--locked', '--target-dir', 'target']
 const SHOWN_CHARACTERS = 2000
@@ -17,8 +20,8 @@ const END_WITH_PARENT = fileURLToPath(new URL('processes/end-with-parent.mjs', i
  *
  * @typedef {object} AddonBuild
  * @property {string} name for messages: `native addon`
- * @property {string} crate the folder with `Cargo.toml`
- * @property {string} library the name of the crate's library in Rust: `copal_native`
+ * @property {string} workspace the folder with the Rust workspace
+ * @property {string} crate the name of the crate: `copal-addon`
  * @property {string} addon the path of the built addon
  * @property {string} hash the hash of the sources, which is compiled into the addon
  * @property {string} duration how long a build takes: `one to three minutes`
@@ -40,9 +43,9 @@ const END_WITH_PARENT = fileURLToPath(new URL('processes/end-with-parent.mjs', i
  */
 export async function buildAddon(build, print, options = {}) {
   const { cargo = 'cargo' } = options
-  const { name, crate, addon, hash } = build
+  const { name, workspace, addon, hash } = build
   if (readOrEmpty(addon).includes(hash)) return 'fresh'
-  const version = spawnSync(cargo, ['--version'], { encoding: 'utf8', cwd: crate })
+  const version = spawnSync(cargo, ['--version'], { encoding: 'utf8', cwd: workspace })
   if (version.status !== 0) {
     const why = version.error
       ? 'cargo is not installed'
@@ -54,7 +57,7 @@ export async function buildAddon(build, print, options = {}) {
   await runCargo(cargo, build, options)
   const unfinished = `${addon}.${process.pid}`
   try {
-    copyFileSync(join(crate, 'target', 'release', libraryFile(build.library)), unfinished)
+    copyFileSync(join(workspace, 'target', 'release', libraryFile(build.crate)), unfinished)
     renameSync(unfinished, addon)
   } finally {
     rmSync(unfinished, { force: true })
@@ -101,7 +104,8 @@ export async function runAsProgram(file, build) {
   }
 }
 
-function libraryFile(name) {
+function libraryFile(crate) {
+  const name = crate.replaceAll('-', '_')
   if (process.platform === 'win32') return `${name}.dll`
   return process.platform === 'darwin' ? `lib${name}.dylib` : `lib${name}.so`
 }
@@ -121,13 +125,13 @@ function readOrEmpty(path) {
 }
 
 /** Runs cargo so that it ends with this process, compilers included, even after a `kill -9`. */
-async function runCargo(cargo, { name, crate, hash }, { signal }) {
+async function runCargo(cargo, { name, workspace, crate, hash }, { signal }) {
   signal?.throwIfAborted()
   const build = spawn(
     process.execPath,
-    [END_WITH_PARENT, cargo, 'rustc', '--lib', '--crate-type', 'cdylib', ...RELEASE],
+    [END_WITH_PARENT, cargo, 'rustc', '--package', crate, '--lib', '--crate-type', 'cdylib', ...RELEASE],
     {
-      cwd: crate,
+      cwd: workspace,
       detached: true,
       stdio: ['pipe', 'ignore', 'pipe'],
       // Compiled into the binary, so that the loader can tell which sources it was built from.

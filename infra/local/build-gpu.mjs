@@ -4,7 +4,7 @@
  */
 import { join } from 'node:path'
 import { GPU_CRATE, gpuSourceHash } from '../../gpu-node/gpu/source-hash.mjs'
-import { buildAddon, offerAddon, runAsProgram } from './build-addon.mjs'
+import { buildAddon, offerAddon, RUST_WORKSPACE, runAsProgram } from './build-addon.mjs'
 
 /** @param {(line: string) => void} print */
 export function buildGpu(print, options = {}) {
@@ -19,8 +19,8 @@ export function offerGpu(print, options = {}) {
 function gpuBuild() {
   return {
     name: 'GPU addon',
-    crate: GPU_CRATE,
-    library: 'copal_gpu',
+    workspace: RUST_WORKSPACE,
+    crate: 'copal-gpu',
     addon: join(GPU_CRATE, `copal-gpu.${process.platform}-${process.arch}.node`),
     hash: gpuSourceHash(),
     duration: 'two to six minutes',

@@ -1,9 +1,8 @@
-/** The folder of the crate. */
-export const CRATE: string
 /** Options of a build. */
 export interface BuildOptions {
   cargo?: string
-  crate?: string
+  /** The folder with the Rust workspace. */
+  workspace?: string
   /** Aborts the build. */
   signal?: AbortSignal
 }

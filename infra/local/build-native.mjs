@@ -4,29 +4,25 @@
  */
 import { join } from 'node:path'
 import { sourceHash } from '../../gpu-node/native/source-hash.mjs'
-import { buildAddon, offerAddon, runAsProgram } from './build-addon.mjs'
-import { ROOT } from './toolchain/toolchain.mjs'
-
-/** The folder of the crate. */
-export const CRATE = join(ROOT, 'gpu-node', 'native')
+import { buildAddon, offerAddon, RUST_WORKSPACE, runAsProgram } from './build-addon.mjs'
 
 /** @param {(line: string) => void} print */
 export function buildNative(print, options = {}) {
-  return buildAddon(nativeBuild(options.crate), print, options)
+  return buildAddon(nativeBuild(options.workspace), print, options)
 }
 
 /** @param {(line: string) => void} print */
 export function offerNative(print, options = {}) {
-  return offerAddon(nativeBuild(options.crate), print, options)
+  return offerAddon(nativeBuild(options.workspace), print, options)
 }
 
-function nativeBuild(crate = CRATE) {
+function nativeBuild(workspace = RUST_WORKSPACE) {
   return {
     name: 'native addon',
-    crate,
-    library: 'copal_native',
-    addon: join(crate, `copal.${process.platform}-${process.arch}.node`),
-    hash: sourceHash(crate),
+    workspace,
+    crate: 'copal-addon',
+    addon: join(workspace, `copal.${process.platform}-${process.arch}.node`),
+    hash: sourceHash(workspace),
     duration: 'one to three minutes',
     without: 'ONNX Runtime and JavaScript do its work, with the same results but more slowly.',
     script: 'infra/local/build-native.mjs',

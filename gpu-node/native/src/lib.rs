@@ -8,30 +8,26 @@
 //! | `kernels` | encodes inputs and multiplies |
 //! | `pool` | divides a multiplication by rows between a fixed number of threads |
 //! | `engine` | the forward pass of a LLaMA |
-//! | `grammar` | grammars that constrain an output |
 //! | `exchange` | refines masks |
 //! | `measure` | measurements for benchmarks |
 //! | `form_sample` | measures which form of pruned weights is faster |
 //! | `poison`, `allocator` | switches for tests: poison freed memory, count allocations |
-//! | `engine_binding` | the part of the binding that the GPU addon shares |
-//! | `binding` | the functions and classes that Node sees |
+//! | `engine_binding` | what the bindings of both addons share |
 //!
-//! Unsafe code is in `kernels`, `engine`, `engine_binding`, `binding`, `poison`, `allocator`, `storage/packing` and
+//! Both addons link this crate: `addon`, with the functions and classes that Node sees, and `../gpu`.
+//!
+//! Unsafe code is in `kernels`, `engine`, `engine_binding`, `poison`, `allocator`, `storage/packing` and
 //! `cpu/x86.rs`, and in one place each of `pool` and `exchange`.
 
 #![deny(unsafe_code)]
 
 pub mod allocator;
-#[cfg(all(feature = "binding", not(test)))]
-mod binding;
 pub mod cpu;
 pub mod engine;
 #[cfg(all(feature = "engine-binding", not(test)))]
 pub mod engine_binding;
 pub mod exchange;
 pub mod form_sample;
-#[cfg(feature = "grammar")]
-pub mod grammar;
 pub mod kernels;
 pub mod measure;
 pub mod poison;

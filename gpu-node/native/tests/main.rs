@@ -3,8 +3,6 @@
 mod engine;
 mod exchange;
 mod fuzz;
-#[cfg(feature = "grammar")]
-mod grammar;
 mod kernels;
 mod packing;
 mod pool;

@@ -71,7 +71,7 @@ function rustChecks(): Check[] {
     {
       name: 'format (rustfmt)',
       command: 'cargo',
-      args: ['fmt', '--manifest-path', manifest, '--check'],
+      args: ['fmt', '--manifest-path', manifest, '--all', '--check'],
       ...skip,
     },
     {
@@ -84,6 +84,7 @@ function rustChecks(): Check[] {
         manifest,
         '--locked',
         '--release',
+        '--workspace',
         '--all-targets',
         '--',
         '-D',

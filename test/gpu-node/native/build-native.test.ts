@@ -2,7 +2,8 @@ import { spawnSync } from 'node:child_process'
 import { cpSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
-import { buildNative, CRATE, offerNative } from '../../../infra/local/build-native.mjs'
+import { RUST_WORKSPACE } from '../../../infra/local/build-addon.mjs'
+import { buildNative, offerNative } from '../../../infra/local/build-native.mjs'
 import { isAlive } from '../../../gpu-node/src/platform/process-identity.ts'
 import { until } from '../../support/processes/service.ts'
 import { skipWithoutAddon } from '../../support/harness/skip-without-addon.ts'
@@ -12,9 +13,9 @@ if (spawnSync('cargo', ['--version']).status === 0) testWithCargo()
 else skipWithoutAddon('a build')
 
 test('without cargo it says so in one line and goes on', async () => {
-  const crate = copyOfCrate()
+  const workspace = copyOfWorkspace()
   const said: string[] = []
-  expect(await buildNative((line) => said.push(line), { cargo: 'no-such-cargo', crate })).toBe('no-cargo')
+  expect(await buildNative((line) => said.push(line), { cargo: 'no-such-cargo', workspace })).toBe('no-cargo')
   expect(said).toEqual([
     'The native addon is not built: cargo is not installed. ONNX Runtime and JavaScript do its work, with the same results but more slowly.',
   ])
@@ -26,7 +27,9 @@ test('a cargo that does not run is told with its own words', async () => {
     mode: 0o755,
   })
   const said: string[] = []
-  expect(await buildNative((line) => said.push(line), { cargo, crate: copyOfCrate() })).toBe('no-cargo')
+  expect(await buildNative((line) => said.push(line), { cargo, workspace: copyOfWorkspace() })).toBe(
+    'no-cargo',
+  )
   expect(said).toEqual([
     expect.stringMatching(
       /^The native addon is not built: cargo does not run \(error: rustup could not choose a version\)\./,
@@ -35,12 +38,12 @@ test('a cargo that does not run is told with its own words', async () => {
 })
 
 test('a build that fails where the addon is only welcome is one line, with the reason', async () => {
-  const crate = copyOfCrate()
+  const workspace = copyOfWorkspace()
   const cargo = program(
     "echo 'warning: something else' >&2; echo 'error: the linker is missing' >&2; exit 101",
   )
   const said: string[] = []
-  expect(await offerNative((line) => said.push(line), { cargo, crate })).toBe('failed')
+  expect(await offerNative((line) => said.push(line), { cargo, workspace })).toBe('failed')
   expect(said).toEqual([
     expect.stringContaining('Building the native addon with cargo 1.0'),
     "The native addon cannot be built (error: the linker is missing). ONNX Runtime and JavaScript do its work, with the same results but more slowly. Run 'node infra/local/build-native.mjs' for details.",
@@ -48,12 +51,12 @@ test('a build that fails where the addon is only welcome is one line, with the r
 })
 
 test('a build that is ended takes what cargo started with it, and is no failure to tell', async () => {
-  const crate = copyOfCrate()
+  const workspace = copyOfWorkspace()
   const cargo = program(`sleep 1000 & echo $! > compiler.pid; wait`)
   const said: string[] = []
   const ending = new AbortController()
-  const building = offerNative((line) => said.push(line), { cargo, crate, signal: ending.signal })
-  const compiler = await until('a compiler', () => pidIn(join(crate, 'compiler.pid')), 30_000)
+  const building = offerNative((line) => said.push(line), { cargo, workspace, signal: ending.signal })
+  const compiler = await until('a compiler', () => pidIn(join(workspace, 'compiler.pid')), 30_000)
   expect(isAlive(compiler)).toBe(true)
   ending.abort()
   expect(await building).toBe('failed')
@@ -62,10 +65,10 @@ test('a build that is ended takes what cargo started with it, and is no failure 
 })
 
 /** Everything but what was built. */
-function copyOfCrate(): string {
-  const crate = temporaryDir()
-  cpSync(CRATE, crate, { recursive: true, filter: (source) => !/target|\.node/.test(source) })
-  return crate
+function copyOfWorkspace(): string {
+  const workspace = temporaryDir()
+  cpSync(RUST_WORKSPACE, workspace, { recursive: true, filter: (source) => !/target|\.node/.test(source) })
+  return workspace
 }
 
 /** A cargo that knows its version and otherwise does this. */
@@ -92,27 +95,26 @@ function testWithCargo(): void {
   })
 
   test('a crate that does not compile fails with what cargo said', async () => {
-    const crate = temporaryDir()
-    mkdirSync(join(crate, 'src'))
+    const workspace = temporaryDir()
+    mkdirSync(join(workspace, 'src'))
     writeFileSync(
-      join(crate, 'Cargo.toml'),
-      '[package]\nname = "broken"\nversion = "0.0.0"\nedition = "2024"\n',
+      join(workspace, 'Cargo.toml'),
+      '[package]\nname = "copal-addon"\nversion = "0.0.0"\nedition = "2024"\n',
     )
     writeFileSync(
-      join(crate, 'Cargo.lock'),
-      'version = 4\n\n[[package]]\nname = "broken"\nversion = "0.0.0"\n',
+      join(workspace, 'Cargo.lock'),
+      'version = 4\n\n[[package]]\nname = "copal-addon"\nversion = "0.0.0"\n',
     )
-    writeFileSync(join(crate, 'build.rs'), 'fn main() {}\n')
-    writeFileSync(join(crate, 'src', 'lib.rs'), 'pub fn nothing() -> u8 { "text" }\n')
-    await expect(buildNative(() => undefined, { crate })).rejects.toThrow(
+    writeFileSync(join(workspace, 'src', 'lib.rs'), 'pub fn nothing() -> u8 { "text" }\n')
+    await expect(buildNative(() => undefined, { workspace })).rejects.toThrow(
       /could not build.*mismatched types/s,
     )
   })
 
   test('the Rust tests pass', { timeout: 900_000 }, () => {
-    const options = ['--profile', 'bench', '--locked', '--no-default-features', '--features', 'grammar']
-    const args = ['test', ...options, '--quiet']
-    const { status, stdout, stderr } = spawnSync('cargo', args, { cwd: CRATE, encoding: 'utf8' })
+    const crates = ['--package', 'copal-native', '--package', 'copal-addon', '--no-default-features']
+    const args = ['test', ...crates, '--profile', 'bench', '--locked', '--quiet']
+    const { status, stdout, stderr } = spawnSync('cargo', args, { cwd: RUST_WORKSPACE, encoding: 'utf8' })
     expect(status, `${stdout}\n${stderr}`).toBe(0)
     expect(stdout).toMatch(/test result: ok\. [1-9]/)
   })

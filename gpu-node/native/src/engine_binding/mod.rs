@@ -1,5 +1,5 @@
-//! The part of the binding that the native addon and the GPU addon share. It has no classes and functions for Node,
-//! because each addon would register those of both.
+//! What the bindings of both addons share. It has no classes and functions for Node, because each addon would register
+//! those of both.
 //!
 //! | Module | Responsibility |
 //! |---|---|

@@ -1,7 +1,7 @@
-use crate::engine_binding::background::{Background, Job};
-use crate::engine_binding::errors::{Code, Failure, Result, error, guarded, invalid};
-use crate::engine_binding::fields::read;
 use crate::grammar::{CompileError, Grammar, Language, Matcher, Problem, Vocabulary};
+use copal_native::engine_binding::background::{Background, Job};
+use copal_native::engine_binding::errors::{Code, Failure, Result, error, guarded, invalid};
+use copal_native::engine_binding::fields::read;
 use napi::bindgen_prelude::{AsyncTask, Int32ArraySlice, Uint32Array, Unknown};
 use napi_derive::napi;
 use std::sync::{Arc, Mutex, PoisonError, TryLockError};

@@ -1,11 +1,11 @@
 use super::kernel_of;
 use super::matrix::JsMatrix;
-use crate::engine_binding::MAX_THREADS;
-use crate::engine_binding::errors::{Code, Error, Result, error, guarded, invalid, panicked};
-use crate::engine_binding::fields::{count, read};
-use crate::kernels::{Encoding, MAX_ACTIVATIONS, Multiplier, MultiplyError};
-use crate::measure::{read_bandwidth, time_pass};
-use crate::pool::Pool;
+use copal_native::engine_binding::MAX_THREADS;
+use copal_native::engine_binding::errors::{Code, Error, Result, error, guarded, invalid, panicked};
+use copal_native::engine_binding::fields::{count, read};
+use copal_native::kernels::{Encoding, MAX_ACTIVATIONS, Multiplier, MultiplyError};
+use copal_native::measure::{read_bandwidth, time_pass};
+use copal_native::pool::Pool;
 use napi::bindgen_prelude::{ClassInstance, Float32ArraySlice, Unknown};
 use napi_derive::napi;
 use std::sync::Arc;

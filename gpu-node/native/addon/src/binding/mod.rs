@@ -1,6 +1,6 @@
-//! The functions and classes that Node sees; `addon.d.ts` describes them in TypeScript.
+//! The functions and classes that Node sees; `../addon.d.ts` describes them in TypeScript.
 //!
-//! The part that the GPU addon shares is in [`crate::engine_binding`], with the rules for reading arguments.
+//! What the GPU addon shares is in [`copal_native::engine_binding`], with the rules for reading arguments.
 
 #![allow(unsafe_code)]
 
@@ -13,9 +13,9 @@ mod multiplier;
 mod sampler;
 mod weights;
 
-use crate::cpu::Implementation;
-use crate::engine_binding::errors::{Result, invalid};
-use crate::engine_binding::fields::Field;
+use copal_native::cpu::Implementation;
+use copal_native::engine_binding::errors::{Result, invalid};
+use copal_native::engine_binding::fields::Field;
 use napi_derive::napi;
 
 /// The hash of the sources that the addon was built from, as `infra/local/build-native.mjs` computed it. The loader
@@ -34,7 +34,7 @@ pub fn kernels() -> Vec<&'static str> {
 /// For tests: switches the overwriting of freed memory on or off.
 #[napi]
 pub fn poison_freed(on: bool) {
-    crate::poison::poison_freed(on);
+    copal_native::poison::poison_freed(on);
 }
 
 /// The kernel that a field names; the best one of the machine if the field is missing.

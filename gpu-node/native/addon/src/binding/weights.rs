@@ -1,12 +1,12 @@
 //! Weight sets: loaded and freed on threads of libuv.
 
 use super::form_sample::form_named;
-use crate::engine::{SetForm, WeightLibrary, WeightPlaces, WeightSet};
-use crate::engine_binding::background::Job;
-use crate::engine_binding::errors::{Code, Failure, Result, error, load_error};
-use crate::engine_binding::fields::read;
-use crate::engine_binding::places::read_places;
-use crate::storage::Form;
+use copal_native::engine::{SetForm, WeightLibrary, WeightPlaces, WeightSet};
+use copal_native::engine_binding::background::Job;
+use copal_native::engine_binding::errors::{Code, Failure, Result, error, load_error};
+use copal_native::engine_binding::fields::read;
+use copal_native::engine_binding::places::read_places;
+use copal_native::storage::Form;
 use napi::bindgen_prelude::Unknown;
 use napi_derive::napi;
 use std::sync::Arc;

@@ -1,7 +1,7 @@
-use crate::engine_binding::background::{Background, Job};
-use crate::engine_binding::errors::{Failure, Result, guarded, invalid};
-use crate::engine_binding::fields::read;
-use crate::storage::{Format, Matrix, Precision, pack};
+use copal_native::engine_binding::background::{Background, Job};
+use copal_native::engine_binding::errors::{Failure, Result, guarded, invalid};
+use copal_native::engine_binding::fields::read;
+use copal_native::storage::{Format, Matrix, Precision, pack};
 use napi::bindgen_prelude::{AsyncTask, Unknown};
 use napi_derive::napi;
 use std::sync::Arc;

@@ -1,7 +1,7 @@
 use super::kernel_of;
-use crate::engine_binding::errors::{Result, guarded, invalid};
-use crate::engine_binding::fields::read;
-use crate::exchange::{RowsToRefine, refine};
+use copal_native::engine_binding::errors::{Result, guarded, invalid};
+use copal_native::engine_binding::fields::read;
+use copal_native::exchange::{RowsToRefine, refine};
 use napi::bindgen_prelude::Unknown;
 use napi_derive::napi;
 use std::ops::Range;

@@ -1,7 +1,7 @@
 //! The grammar compiler's errors keep their reason.
 #![cfg(not(miri))]
 
-use copal_native::grammar::{CompileError, Language, Problem, Vocabulary};
+use copal_addon::grammar::{CompileError, Language, Problem, Vocabulary};
 
 /// A token for every byte, and an end token.
 fn vocabulary() -> Vocabulary {

@@ -1,14 +1,14 @@
 //! Measuring the forms of weights, on threads of libuv.
 
 use super::kernel_of;
-use crate::cpu::Implementation;
-use crate::engine_binding::MAX_THREADS;
-use crate::engine_binding::background::{Background, Job};
-use crate::engine_binding::errors::{Code, Error, Failure, Result, error, guarded, invalid};
-use crate::engine_binding::fields::read;
-use crate::form_sample::{FormSample, KeptWeights, SampleError, SampleOptions};
-use crate::kernels::{MAX_ACTIVATIONS, MultiplyError};
-use crate::storage::{Form, Format, MAX_GROUP, Precision};
+use copal_native::cpu::Implementation;
+use copal_native::engine_binding::MAX_THREADS;
+use copal_native::engine_binding::background::{Background, Job};
+use copal_native::engine_binding::errors::{Code, Error, Failure, Result, error, guarded, invalid};
+use copal_native::engine_binding::fields::read;
+use copal_native::form_sample::{FormSample, KeptWeights, SampleError, SampleOptions};
+use copal_native::kernels::{MAX_ACTIVATIONS, MultiplyError};
+use copal_native::storage::{Form, Format, MAX_GROUP, Precision};
 use napi::bindgen_prelude::{AsyncTask, Unknown};
 use napi_derive::napi;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -36,7 +36,7 @@ impl JsFormSample {
     /// Measures one multiplication by the sample in a form.
     #[napi]
     pub fn time(&self, form: String, tokens: f64) -> Result<AsyncTask<Background<TimeJob>>> {
-        let tokens = crate::engine_binding::fields::count("tokens", tokens, MAX_ACTIVATIONS)?;
+        let tokens = copal_native::engine_binding::fields::count("tokens", tokens, MAX_ACTIVATIONS)?;
         Ok(AsyncTask::new(Background(TimeJob { sample: self.sample()?, form: form_named(&form)?, tokens })))
     }
 
@@ -158,6 +158,6 @@ fn sample_error(reason: SampleError) -> Error {
 fn multiply_error(reason: MultiplyError) -> Error {
     match reason {
         MultiplyError::Shape(_) => invalid(reason),
-        MultiplyError::Panicked(cause) => crate::engine_binding::errors::panicked(cause),
+        MultiplyError::Panicked(cause) => copal_native::engine_binding::errors::panicked(cause),
     }
 }

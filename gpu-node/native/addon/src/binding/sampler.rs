@@ -1,7 +1,7 @@
 use super::kernel_of;
-use crate::engine::{Cuts, LogitFault, Sampler};
-use crate::engine_binding::errors::{Code, Error, Result, error, guarded, invalid};
-use crate::engine_binding::fields::read;
+use copal_native::engine::{Cuts, LogitFault, Sampler};
+use copal_native::engine_binding::errors::{Code, Error, Result, error, guarded, invalid};
+use copal_native::engine_binding::fields::read;
 use napi::bindgen_prelude::{Float32ArraySlice, Float64ArraySlice, Unknown};
 use napi_derive::napi;
 

@@ -1,18 +1,20 @@
 use super::kernel_of;
 use super::weights::{JsWeights, LoadJob, read_source, return_memory};
-use crate::cpu::Implementation;
-use crate::engine::{
+use copal_native::cpu::Implementation;
+use copal_native::engine::{
     Engine, EngineError, EngineOptions, PAGE_TOKENS, TrialError, Usage, WeightLibrary, WeightSet, Work,
 };
-use crate::engine_binding::MAX_THREADS;
-use crate::engine_binding::background::{Background, Job};
-use crate::engine_binding::errors::{Code, Error, Failure, Result, error, guarded, invalid, step_error};
-use crate::engine_binding::fields::read;
-use crate::engine_binding::options::{batch_token_count, page_count, read_config, read_precision};
-use crate::engine_binding::running_engine::{CloseJob, ReleaseJob, RunningEngine};
-use crate::engine_binding::step::Step;
-use crate::engine_binding::step_thread::StepEngine;
-use crate::storage::Format;
+use copal_native::engine_binding::MAX_THREADS;
+use copal_native::engine_binding::background::{Background, Job};
+use copal_native::engine_binding::errors::{
+    Code, Error, Failure, Result, error, guarded, invalid, step_error,
+};
+use copal_native::engine_binding::fields::read;
+use copal_native::engine_binding::options::{batch_token_count, page_count, read_config, read_precision};
+use copal_native::engine_binding::running_engine::{CloseJob, ReleaseJob, RunningEngine};
+use copal_native::engine_binding::step::Step;
+use copal_native::engine_binding::step_thread::StepEngine;
+use copal_native::storage::Format;
 use napi::bindgen_prelude::{
     AsyncTask, ClassInstance, Env, Float32Array, Float32ArraySlice, Int32ArraySlice, Object, Unknown,
 };
@@ -23,7 +25,7 @@ use std::sync::Arc;
 #[napi(js_name = "Engine")]
 pub struct JsEngine {
     /// `None` once it was closed.
-    running: Option<RunningEngine<Engine>>,
+    running: Option<RunningEngine<ProcessorEngine>>,
     library: Arc<WeightLibrary>,
     kernel: &'static Implementation,
     threads: usize,
@@ -63,7 +65,13 @@ impl JsEngine {
             let (threads, layers) = (options.threads, config.layers);
             let engine = Engine::new(config.clone(), kernel, &options).map_err(engine_error)?;
             let library = Arc::new(WeightLibrary::new(config, linears, head, Arc::clone(engine.pace())));
-            Ok(JsEngine { running: Some(RunningEngine::start(engine)?), library, kernel, threads, layers })
+            Ok(JsEngine {
+                running: Some(RunningEngine::start(ProcessorEngine(engine))?),
+                library,
+                kernel,
+                threads,
+                layers,
+            })
         })
     }
 
@@ -139,14 +147,14 @@ impl JsEngine {
     pub fn release(
         &self,
         mut weights: ClassInstance<'_, JsWeights>,
-    ) -> AsyncTask<Background<ReleaseJob<Engine>>> {
+    ) -> AsyncTask<Background<ReleaseJob<ProcessorEngine>>> {
         let job = ReleaseJob::new(weights.weights.take(), self.running.as_ref());
         AsyncTask::new(Background(job))
     }
 
     /// Ends the threads and frees the keys and values, on a thread of libuv, after the steps that were requested before.
     #[napi]
-    pub fn close(&mut self) -> AsyncTask<Background<CloseJob<Engine>>> {
+    pub fn close(&mut self) -> AsyncTask<Background<CloseJob<ProcessorEngine>>> {
         AsyncTask::new(Background(CloseJob(self.running.take())))
     }
 
@@ -167,7 +175,7 @@ impl JsEngine {
         self.running()?.provoke_panic()
     }
 
-    fn running(&self) -> Result<&RunningEngine<Engine>> {
+    fn running(&self) -> Result<&RunningEngine<ProcessorEngine>> {
         RunningEngine::of(&self.running)
     }
 }
@@ -197,33 +205,36 @@ impl Job for TrialJob {
     }
 }
 
-impl StepEngine for Engine {
+/// The engine, for the thread that runs its steps.
+pub struct ProcessorEngine(Engine);
+
+impl StepEngine for ProcessorEngine {
     type Weights = WeightSet;
 
     const THREAD: &'static str = "copal-0";
 
     fn step(&mut self, weights: &WeightSet, work: &[Work<'_>], results: &mut Vec<f32>) -> Result<()> {
-        self.step(weights, work, results).map_err(step_error)
+        self.0.step(weights, work, results).map_err(step_error)
     }
 
     fn drop_sequence(&mut self, weights: &WeightSet, sequence: u64) {
-        self.drop_sequence(weights, sequence);
+        self.0.drop_sequence(weights, sequence);
     }
 
     fn drop_sequences_of(&mut self, weights: &WeightSet) {
-        self.drop_sequences_of(weights);
+        self.0.drop_sequences_of(weights);
     }
 
     fn logits(&self, index: usize) -> Option<&[f32]> {
-        self.logits(index)
+        self.0.logits(index)
     }
 
     fn usage(&self) -> Usage {
-        self.usage()
+        self.0.usage()
     }
 
     fn panic_next(&mut self) {
-        self.panic_next();
+        self.0.panic_next();
     }
 
     fn after_free() {

@@ -1,0 +1,2 @@
+/** The folder of the Rust workspace, whose crates share compiled dependencies. */
+export const RUST_WORKSPACE: string
