@@ -4,6 +4,7 @@ import { expect, test, vi } from 'vitest'
 import { encodeMask } from '@copal/shared/mask/mask-codec.ts'
 import type { Heartbeat } from '@copal/shared/wire/heartbeat.ts'
 import { commandLine, descendants } from '../../support/processes/service.ts'
+import { isStopped, stopAtProgress } from '../../support/faults/stop-at-progress.ts'
 import { WAIT } from '../../support/harness/wait.ts'
 import {
   heartbeatWhere,
@@ -28,14 +29,16 @@ test('killed during calibration, a node ends in the same mask as one that was no
 
   const { gateway, start } = await prepareNode()
   gateway.jobs.push(calibrateJob(gateway, 'hunted'))
-  const victim = await start()
+  const victim = await start(stopAtProgress('calibrating legal, block 1 of'))
   await reportWhere(gateway, 'hunted', ({ state }) => state === 'running')
+  const isCalibrating = (pid: number) => commandLine(pid).includes('pruning-child')
   const children = await vi.waitFor(() => {
     const pids = descendants(victim.pid)
-    expect(pids.some((pid) => commandLine(pid).includes('pruning-child'))).toBe(true)
+    expect(pids.filter(isCalibrating).map(isStopped)).toEqual([true])
     return pids
   }, WAIT)
   await victim.end('SIGKILL')
+  for (const pid of children.filter(isCalibrating)) process.kill(pid, 'SIGCONT')
   await vi.waitFor(() => expect(children.filter((pid) => commandLine(pid) !== '')).toEqual([]), WAIT)
 
   const reborn = await start()
@@ -66,7 +69,7 @@ test('restarted while the gateway is away, a node serves the last mask it had an
   await utimes(join(masks, `${one}.safetensors`), 1_000_000_000, 1_000_000_000)
   await addOld(`${'c'.repeat(64)}.safetensors`)
 
-  await gateway.close()
+  gateway.disconnect()
   const second = await start()
   expect(await readdir(masks)).toEqual([`${one}.safetensors`])
   await addOld(`${'d'.repeat(64)}.safetensors`)
@@ -76,7 +79,7 @@ test('restarted while the gateway is away, a node serves the last mask it had an
   expect(gateway.receipts.size).toBe(0)
 
   gateway.desired = { active: { version: 2, sha256: two }, previous: { version: 1, sha256: one } }
-  await gateway.open()
+  gateway.reconnect()
   const beat = await heartbeatWhere(gateway, ({ activeVersion }) => activeVersion === 2)
   expect(beat.nodeId).toBe(gateway.heartbeats[0]?.nodeId)
   expect(beat.process).toMatch(/./)
@@ -99,18 +102,29 @@ test('killed during a swap, a node serves the new mask when it returns and leave
   const victim = await start()
   await heartbeatWhere(gateway, (beat) => beat.activeVersion === 0)
   const before = gateway.heartbeats.length
+  // Sent once a heartbeat has told of the load, however late this gateway reads it.
+  const { promise: held, resolve: send } = Promise.withResolvers<void>()
+  gateway.intercept = ({ url }, response) => {
+    if (url !== `/internal/masks/${sha256}`) return false
+    void held.then(() => response.end(gateway.artifacts.get(`masks/${sha256}`)))
+    return true
+  }
   gateway.desired = { active: { version: 1, sha256 }, previous: null }
   await heartbeatWhere(
     gateway,
     (beat) => beat.weightSets.some(({ version, state }) => version === 1 && state === 'loading'),
     before,
   )
+  send()
+  await vi.waitFor(() => expect(weightSetPids(victim)).toHaveLength(2), WAIT)
   await victim.end('SIGKILL')
+  gateway.intercept = undefined
   const reborn = await start()
   expect((await reborn.ready()).activeVersion).toBe(1)
   await heartbeatWhere(
     gateway,
     (beat) => beat.activeVersion === 1 && beat.weightSets.every(({ state }) => state === 'ready'),
+    gateway.heartbeats.length,
   )
   expect((await generate(gateway, reborn, 'request-after')).mask).toBe('1')
   expect(await readdir(join(home, 'work'))).toEqual([])
@@ -127,6 +141,8 @@ test('a weight set whose process is killed comes back, and the same answer with 
   const isReady = ({ weightSets }: Heartbeat) => weightSets.every(({ state }) => state === 'ready')
   await heartbeatWhere(gateway, (beat) => beat.activeVersion === 1 && isReady(beat))
   const before = await generate(gateway, node, 'request-before')
+  // Just after a heartbeat, so that none is on its way and the next one tells of the loss.
+  await heartbeatWhere(gateway, () => true, gateway.heartbeats.length)
   const beats = gateway.heartbeats.length
   for (const pid of weightSetPids(node)) process.kill(pid, 'SIGKILL')
   await heartbeatWhere(gateway, (beat) => !isReady(beat), beats)

@@ -19,14 +19,13 @@ test('killed after its statistics were stored, a node reports the same mask, and
   const { gateway, start } = await prepareNode()
   const job = { ...calibrateJob(gateway, 'first'), statistics: [] }
   gateway.jobs.push(job)
+  const stored = Promise.withResolvers<void>()
+  gateway.intercept = ({ method, url = '' }) => {
+    if (method === 'PUT' && url.endsWith('/manifest.json')) stored.resolve()
+    return false
+  }
   const node = await start()
-  const stored = new Promise<void>((resolve) => {
-    gateway.intercept = ({ method, url = '' }) => {
-      if (method === 'PUT' && url.endsWith('/manifest.json')) resolve()
-      return false
-    }
-  })
-  await stored
+  await stored.promise
   await node.end('SIGKILL')
   gateway.intercept = undefined
   const reborn = await start()

@@ -10,6 +10,7 @@ import type {
 import { checkInvariants } from '../engine/engine-invariants.ts'
 import { createArithmeticBackend, HIDDEN_SIZE } from './arithmetic-backend.ts'
 import { GREEDY } from '../../../gpu-node/src/serving/contract/greedy.ts'
+import { WAIT } from '../harness/wait.ts'
 
 /** The model of {@link createArithmeticBackend}. */
 export const CONFIG = {
@@ -70,8 +71,9 @@ export async function readGeneration({ events, outcome }: Generation) {
 
 /** Resolves when the condition holds. Checks it after every macrotask. */
 export async function untilTrue(condition: () => boolean) {
-  for (let turn = 0; !condition(); turn++) {
-    if (turn > 5000) throw new Error('the condition never held')
+  const untilMs = performance.now() + WAIT.timeout
+  while (!condition()) {
+    if (performance.now() > untilMs) throw new Error('the condition never held')
     await new Promise((resolve) => setImmediate(resolve))
   }
 }

@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto'
 import { once } from 'node:events'
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
+import type { AddressInfo } from 'node:net'
 import { AppError, errorBody, toAppError } from '@copal/shared/errors.ts'
 import { joinMaskParts } from '@copal/shared/wire/mask-parts.ts'
 import type { DatasetRef, Job, JobReport } from '@copal/shared/wire/adaptation-jobs.ts'
@@ -51,22 +52,28 @@ export interface GatewayDouble {
   addDataset(domain: string, texts: readonly string[]): DatasetRef
   /** Calls a node as the gateway does, signed. */
   callNode(nodeUrl: string, method: string, path: string, body: unknown): Promise<Response>
-  /** Stops listening and breaks every connection. `open` listens on the same port again. */
+  /** Breaks every connection, and new ones at once. It keeps its port, which another process could take. */
+  disconnect(): void
+  reconnect(): void
+  /** Stops listening and breaks every connection. */
   close(): Promise<void>
-  open(): Promise<void>
 }
 
 /** Starts a gateway double on a free port of the loopback interface. */
 export async function startGatewayDouble(nodeId = 'node-1'): Promise<GatewayDouble> {
-  let server: Server | undefined
-  let port = 0
+  let isDisconnected = false
+  const server = createServer((request, response) => void serve(double, request, response))
+  server.on('connection', (socket) => {
+    if (isDisconnected) socket.destroy()
+  })
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const { port } = server.address() as AddressInfo
   /** Returns the node at a URL; for a URL without a heartbeat, the node of the last heartbeat. */
   const nodeAt = (nodeUrl: string) =>
     (double.heartbeats.findLast(({ url }) => url === nodeUrl) ?? double.heartbeats.at(-1))?.nodeId ?? nodeId
   const double: GatewayDouble = {
-    get url() {
-      return `http://127.0.0.1:${port}`
-    },
+    url: `http://127.0.0.1:${port}`,
     nodeId,
     secret: await nodeSecret(GATEWAY_SECRET, nodeId),
     desired: { active: null, previous: null },
@@ -100,23 +107,19 @@ export async function startGatewayDouble(nodeId = 'node-1'): Promise<GatewayDoub
         body: bytes,
       })
     },
-    async close() {
-      const closing = server
-      server = undefined
-      if (!closing) return
-      closing.closeAllConnections()
-      await new Promise((resolve) => closing.close(resolve))
+    disconnect() {
+      isDisconnected = true
+      server.closeAllConnections()
     },
-    async open() {
-      server = createServer((request, response) => void serve(double, request, response))
-      server.listen(port, '127.0.0.1')
-      await once(server, 'listening')
-      const address = server.address()
-      if (typeof address !== 'object' || address === null) throw new Error('no address')
-      port = address.port
+    reconnect() {
+      isDisconnected = false
+    },
+    async close() {
+      if (!server.listening) return
+      server.closeAllConnections()
+      await new Promise((resolve) => server.close(resolve))
     },
   }
-  await double.open()
   return double
 }
 

@@ -13,6 +13,7 @@ import type { NodeServerDeps } from '../../../gpu-node/src/serving/server/genera
 import { createNodeServer, type NodeServer } from '../../../gpu-node/src/serving/server/node-server.ts'
 import { createNodeTelemetry } from '../../../gpu-node/src/serving/telemetry/node-telemetry.ts'
 import { memoryLog } from '../doubles/memory-log.ts'
+import { WAIT } from '../harness/wait.ts'
 
 const NODE_SECRET = `node-under-test:${'5'.repeat(64)}`
 const NODE_ID = 'node-under-test'
@@ -100,6 +101,8 @@ export async function startTestNode(
     onReceipt: (receipt) => receipts.push(receipt),
     telemetry,
     log,
+    // Long, because a response that is late on a busy machine has other headers.
+    keepAliveMs: 600_000,
     ...serverDeps,
   })
   const listener = await listen('127.0.0.1', 0)
@@ -126,8 +129,10 @@ export async function startTestNode(
       return directly ? server.fetch(request) : fetch(request)
     },
     async untilReceipts(count) {
-      for (let turn = 0; receipts.length < count; turn++) {
-        if (turn > 2000) throw new Error(`${receipts.length} receipts arrived, ${count} were expected`)
+      const untilMs = performance.now() + WAIT.timeout
+      while (receipts.length < count) {
+        if (performance.now() > untilMs)
+          throw new Error(`${receipts.length} receipts arrived, ${count} were expected`)
         await new Promise((resolve) => setTimeout(resolve, 5))
       }
       return receipts

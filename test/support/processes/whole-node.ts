@@ -12,7 +12,7 @@ import { startGatewayDouble, type GatewayDouble } from '../doubles/gateway-doubl
 import { startNodeProcess, type NodeProcess } from './node-process.ts'
 import { commandLine, descendants } from './service.ts'
 import { temporaryDir } from '../harness/temporary.ts'
-import { createTinyLlama, type TinyLlama } from '../models/tiny-llama.ts'
+import { createTinyLlama, type TinyLlama, type TinyLlamaOptions } from '../models/tiny-llama.ts'
 import { WAIT } from '../harness/wait.ts'
 
 export const TEXTS = Array.from(
@@ -26,11 +26,12 @@ let shared: { tiny: TinyLlama; cacheDir: string; baseSha256: string }
 /** Returns the tiny model that the nodes serve. */
 export const tinyFiles = () => shared
 
-/** Creates the tiny model for the tests of one file. */
-export function prepareWholeNodes(): void {
+/** Creates the tiny model for the tests of one file, which may take minutes beside others: they start many processes. */
+export function prepareWholeNodes(options: TinyLlamaOptions = {}): void {
+  vi.setConfig({ testTimeout: 600_000, hookTimeout: 600_000 })
   beforeAll(async () => {
     const dir = await mkdtemp(join(tmpdir(), 'copal-node-'))
-    const tiny = await createTinyLlama(join(dir, 'tiny'))
+    const tiny = await createTinyLlama(join(dir, 'tiny'), options)
     const cacheDir = join(dir, 'cache')
     const { master } = await openModel(tiny.dir, { cacheDir })
     shared = { tiny, cacheDir, baseSha256: master.baseSha256 }

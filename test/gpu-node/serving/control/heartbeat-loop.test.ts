@@ -71,13 +71,13 @@ test('heartbeats repeat without being requested', async () => {
 
 test('an unreachable gateway is logged once when it is lost and once when it returns', async () => {
   const { gateway, heart, log } = await setup(5)
-  await gateway.close()
+  gateway.disconnect()
   heart.start()
   await vi.waitFor(() => expect(log.lines).toHaveLength(1), WAIT)
   heart.sendSoon()
   // Several heartbeats fail meanwhile.
   await new Promise((resolve) => setTimeout(resolve, 100))
-  await gateway.open()
+  gateway.reconnect()
   await vi.waitFor(() => expect(gateway.heartbeats.length).toBeGreaterThan(0), WAIT)
   await vi.waitFor(() => expect(log.lines).toHaveLength(2), WAIT)
   expect(log.lines[0]).toMatch(/gateway lost/)

@@ -81,13 +81,13 @@ test('receipts added while others are sent go with the next batch, or with the l
 
 test('receipts that an unreachable gateway did not acknowledge are sent when it returns', async () => {
   const { gateway, open, log } = await setup()
-  await gateway.close()
+  gateway.disconnect()
   const outbox = await open()
   outbox.start()
   for (let index = 0; index < 3; index++) outbox.add(receiptOf(index))
   await vi.waitFor(() => expect(log.lines).toHaveLength(1), WAIT)
   expect(outbox.pending()).toBe(3)
-  await gateway.open()
+  gateway.reconnect()
   await vi.waitFor(() => expect(gateway.receipts.size).toBe(3), WAIT)
   await outbox.stop()
   expect(outbox.pending()).toBe(0)
@@ -112,12 +112,12 @@ test('a batch whose acknowledgement was lost is sent again', async () => {
 
 test('unacknowledged receipts survive a restart, also with a partial last line', async () => {
   const { gateway, home, open, fileLines } = await setup()
-  await gateway.close()
+  gateway.disconnect()
   const killed = await open()
   for (let index = 0; index < 4; index++) killed.add(receiptOf(index))
   await vi.waitFor(async () => expect(await fileLines()).toHaveLength(4), WAIT)
   await appendFile(join(home, 'receipts.jsonl'), '{"requestId": "request-to')
-  await gateway.open()
+  gateway.reconnect()
   const restarted = await open()
   expect(restarted.pending()).toBe(4)
   await restarted.flush()
@@ -162,7 +162,7 @@ test('a receipt that the gateway rejects blocks no other', async () => {
 
 test('a full outbox drops and logs the oldest receipts, and its file stays bounded', async () => {
   const { gateway, open, log, fileLines } = await setup(10)
-  await gateway.close()
+  gateway.disconnect()
   const outbox = await open()
   for (let index = 0; index < 5_000; index++) outbox.add(receiptOf(index))
   expect(outbox.pending()).toBe(10)
@@ -170,7 +170,7 @@ test('a full outbox drops and logs the oldest receipts, and its file stays bound
   await outbox.stop()
   expect((await fileLines()).length).toBeLessThan(2_500)
   const restarted = await open()
-  await gateway.open()
+  gateway.reconnect()
   await restarted.flush()
   expect(gateway.receipts.has('request-4999')).toBe(true)
   await restarted.stop()
