@@ -8,6 +8,8 @@ import { runCommand } from '../../../../gpu-node/cli/program.ts'
 import { readResults } from '../../../../gpu-node/lab/results/results-file.ts'
 import { isAlive } from '../../../../gpu-node/src/platform/process-identity.ts'
 import { createLabFolder, type LabFolder } from '../../../support/pruning/lab-folder.ts'
+import { isStopped, stopAtProgress } from '../../../support/faults/stop-at-progress.ts'
+import { WAIT } from '../../../support/harness/wait.ts'
 import { recordedTerminal } from '../../../support/doubles/recorded-terminal.ts'
 
 // Each mask is evaluated in its own process, which takes seconds, or a minute on a busy machine.
@@ -108,7 +110,12 @@ test('killing the command ends its child processes, and the next run resumes', a
   const args = lab('--methods', 'copal', '--model', join(folder.dir, 'model'))
   const child = spawn(process.execPath, [PROGRAM, ...args], {
     cwd: folder.dir,
-    env: { ...process.env, COPAL_CACHE: join(folder.dir, 'cache') },
+    env: {
+      ...process.env,
+      COPAL_CACHE: join(folder.dir, 'cache'),
+      // It must not finish before the other command finds its lock.
+      ...stopAtProgress('calibrating law, block 1 of'),
+    },
     stdio: ['ignore', 'ignore', 'pipe'],
   })
   onTestFinished(() => void child.kill('SIGKILL'))
@@ -121,17 +128,19 @@ test('killing the command ends its child processes, and the next run resumes', a
     })
     child.once('exit', () => reject(new Error(said)))
   })
-  // It must not finish before the other command finds its lock.
-  child.kill('SIGSTOP')
   const { pid } = JSON.parse(readFileSync(join(folder.dir, 'out', 'running.json'), 'utf8')) as { pid: number }
   expect(pid).toBe(child.pid)
-  const children = childrenOf(pid)
-  expect(children.length).toBeGreaterThan(0)
+  const children = await vi.waitFor(() => {
+    const pids = childrenOf(pid)
+    expect(pids.map(isStopped)).toEqual([true])
+    return pids
+  }, WAIT)
   const refused = terminalHere()
   expect(await runCommand(lab('--methods', 'copal'), refused)).toBe(1)
   expect(refused.errors()).toContain(`pid ${pid}`)
   child.kill('SIGKILL')
   await once(child, 'exit')
+  for (const stopped of children) process.kill(stopped, 'SIGCONT')
   while (children.some(isAlive)) await new Promise((resolve) => setTimeout(resolve, 20))
   expect(await runCommand(lab('--methods', 'copal'), terminalHere())).toBe(0)
 })

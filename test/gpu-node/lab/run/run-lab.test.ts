@@ -10,12 +10,13 @@ import {
   writeFileSync,
 } from 'node:fs'
 import { join } from 'node:path'
-import { beforeEach, expect, test, vi } from 'vitest'
+import { beforeEach, expect, onTestFinished, test, vi } from 'vitest'
 import { openMaskFile } from '../../../../gpu-node/src/model/mask-file/mask-file-reader.ts'
 import { readResults } from '../../../../gpu-node/lab/results/results-file.ts'
 import type { LabResults } from '../../../../gpu-node/lab/results/lab-results.ts'
 import { planLabRun, runLab, type LabPlan } from '../../../../gpu-node/lab/run/run-lab.ts'
 import type { LabSettings } from '../../../../gpu-node/lab/plan/lab-settings.ts'
+import { stopAtProgress } from '../../../support/faults/stop-at-progress.ts'
 import { createLabFolder, type LabFolder } from '../../../support/pruning/lab-folder.ts'
 
 // Each mask is evaluated in its own process, which takes seconds, or a minute on a busy machine.
@@ -237,10 +238,15 @@ test('a run killed during a calibration resumes at the unfinished block, to the 
   const settings = folder.settings({ specs: TWO, permutations: 'first' })
   const whole = await run({ ...settings, outDir: join(folder.dir, 'whole') })
   const abort = new AbortController()
+  onTestFinished(() => void vi.unstubAllEnvs())
+  // The child process waits there, however late the message is read.
+  for (const [name, value] of Object.entries(stopAtProgress('calibrating sea, block 3 of 6')))
+    vi.stubEnv(name, value)
   const stopped = run(settings, abort, (message) => {
     if (message.startsWith('calibrating sea, block 3 of 6')) abort.abort(new Error('stopped here'))
   })
   await expect(stopped).rejects.toThrow('stopped here')
+  vi.unstubAllEnvs()
   const partials = join(settings.outDir, 'cache', 'statistics', 'partial')
   // Left by other settings.
   mkdirSync(join(partials, 'another~gone~1'))
