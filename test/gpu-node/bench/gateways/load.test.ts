@@ -1,5 +1,6 @@
 import { once } from 'node:events'
-import { createServer, type RequestListener } from 'node:http'
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { expect, onTestFinished, test } from 'vitest'
 import { openLoad, type Load } from '../../../../gpu-node/bench/gateways/load.ts'
 
@@ -41,16 +42,21 @@ test('at a fixed rate a server that stalls is charged for every request that wai
 })
 
 test('times to the first and the last byte are measured separately', async () => {
-  const load = await start((_request, response) => {
+  const load = await start(async (_request, response) => {
     response.write('data: {}\n\n')
-    setTimeout(() => response.end('data: [DONE]\n\n'), 100)
+    // In many turns: after one that took long, the load generator has not read the first byte yet.
+    for (let turn = 0; turn < 20; turn++) await sleep(5)
+    response.end('data: [DONE]\n\n')
   }, 1)
   const { firstByteMs, wholeMs } = await load.count(1)
   expect((wholeMs[0] ?? 0) - (firstByteMs[0] ?? 0)).toBeGreaterThan(50)
 })
 
 /** Starts a server and a load on it; both end with the test. */
-async function start(listener: RequestListener, connections: number): Promise<Load> {
+async function start(
+  listener: (request: IncomingMessage, response: ServerResponse) => unknown,
+  connections: number,
+): Promise<Load> {
   const server = createServer((request, response) => {
     request.resume()
     listener(request, response)

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
-import { setTimeout as sleep } from 'node:timers/promises'
-import { expect, onTestFinished, test } from 'vitest'
+import type { ServerResponse } from 'node:http'
+import { expect, onTestFinished, test, vi } from 'vitest'
 import { AppError, errorBody } from '@copal/shared/errors.ts'
 import type { Heartbeat } from '@copal/shared/wire/heartbeat.ts'
 import { createGatewayClient } from '../../../../gpu-node/src/serving/control/gateway-client.ts'
@@ -17,11 +17,20 @@ async function setup(stallTimeoutMs?: number) {
   return { gateway, client: createGatewayClient(options) }
 }
 
-/** Receives {@link FILE} slowly; a loopback buffers tens of megabytes before the sender waits. */
+/** From now on time passes for the client only by `vi.advanceTimersByTime`, and not while the machine is busy. */
+function stopClock(): void {
+  vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] })
+  onTestFinished(() => void vi.useRealTimers())
+}
+
+const turn = () => new Promise((resolve) => setImmediate(resolve))
+
+/** Receives {@link FILE} in pieces, before each of which time passes; a loopback buffers tens of megabytes before the sender waits. */
 function slowFile(pieces: number, restMs: number): Blob {
   async function* taken(): AsyncGenerator<Uint8Array> {
     for (let piece = 0; piece < pieces; piece++) {
-      await sleep(restMs)
+      vi.advanceTimersByTime(restMs)
+      await turn()
       yield new Uint8Array(FILE.size / pieces)
     }
   }
@@ -34,9 +43,8 @@ test('a slow upload has no total time limit', async () => {
     expect(request.headers['content-length']).toBe(String(FILE.size))
     return false
   }
-  const startedMs = performance.now()
+  stopClock()
   await client.uploadMask(SHA256, slowFile(16, 100))
-  expect(performance.now() - startedMs).toBeGreaterThan(1_000)
   expect(gateway.artifacts.get(`masks/${SHA256}`)).toHaveLength(FILE.size)
 })
 
@@ -51,25 +59,29 @@ test('an upload that stalls is aborted', async () => {
 
 test('a slow download has no total time limit, and is aborted when it stalls', async () => {
   const { gateway, client } = await setup(1_000)
-  const piece = new Uint8Array(1000)
+  const responding = Promise.withResolvers<ServerResponse>()
   gateway.intercept = (_request, response) => {
-    void (async () => {
-      for (let sent = 0; sent < 6; sent++) {
-        response.write(piece)
-        await sleep(200)
-      }
-    })()
+    responding.resolve(response)
     return true
   }
+  stopClock()
   let received = 0
   const download = async () => {
     for await (const chunk of await client.download('masks', SHA256)) received += chunk.length
   }
-  await expect(download()).rejects.toMatchObject({
+  const stalled = download().catch((error: unknown) => error)
+  const response = await responding.promise
+  for (let sent = 1_000; sent <= 6_000; sent += 1_000) {
+    response.write(new Uint8Array(1_000))
+    while (received < sent) await turn()
+    vi.advanceTimersByTime(900)
+  }
+  vi.advanceTimersByTime(100)
+  expect(await stalled).toMatchObject({
     code: 'no_node_available',
     message: expect.stringContaining('no progress for 1 s') as string,
   })
-  expect(received).toBe(6000)
+  expect(received).toBe(6_000)
 })
 
 test.each([200, 404])('a response of status %i that stalls is aborted', async (status) => {
@@ -78,8 +90,12 @@ test.each([200, 404])('a response of status %i that stalls is aborted', async (s
     response.writeHead(status, { 'content-type': 'application/json' }).write('{"desired":')
     return true
   }
-  const code = status === 200 ? 'no_node_available' : 'not_found'
-  await expect(client.heartbeat({} as Heartbeat)).rejects.toMatchObject({ code })
+  stopClock()
+  let error: unknown
+  void client.heartbeat({} as Heartbeat).catch((thrown: unknown) => (error = thrown))
+  // A millisecond passes in each turn, so that the headers are read long before the body is late.
+  for (; error === undefined; vi.advanceTimersByTime(1)) await turn()
+  expect(error).toMatchObject({ code: status === 200 ? 'no_node_available' : 'not_found' })
 })
 
 test("a rejected file reports the gateway's error", async () => {

@@ -39,9 +39,13 @@ test('scores are complete, in order, and survive being preempted', async () => {
 })
 
 test('texts are scored beside requests that never end, as without them, of which only the wanted tokens', async () => {
+  // Each step takes a millisecond: a machine that stands still in a step would give scoring its share of that time.
+  let clockMs = 0
   const { backend, engine } = startArithmeticEngine({
     config: { ...CONFIG, contextLength: 1024 },
     policy: { maxWaiting: 100 },
+    nowMs: () => clockMs,
+    onStep: async () => void (clockMs += 1),
   })
   const active = backend.weights(1)
   const dense = backend.weights(0)

@@ -1,11 +1,12 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { expect, test } from 'vitest'
+import { expect, test, vi } from 'vitest'
 import { AppError } from '@copal/shared/errors.ts'
 import type { ChatCompletion, ChatCompletionChunk } from '@copal/shared/wire/chat.ts'
 import { LATE_HEADER } from '@copal/shared/wire/node-calls.ts'
 import { HIDDEN_SIZE } from '../../../support/doubles/arithmetic-backend.ts'
 import { arithmeticNodes, CHAT, json, PROMPT } from '../../../support/doubles/arithmetic-node.ts'
 import { call, readEvents } from '../../../support/processes/in-process-node.ts'
+import { WAIT } from '../../../support/harness/wait.ts'
 
 const nodes = arithmeticNodes()
 const { start } = nodes
@@ -25,9 +26,9 @@ test('a client that disconnects from its stream ends the request within a step, 
   expect(receipt).toMatchObject({ finishReason: 'cancelled', maskVersion: 7 })
   expect(receipt?.completionTokens).toBeLessThan(100)
   const plans = backend.plans.length
+  await vi.waitFor(() => expect(node.engine.load()).toMatchObject({ running: 0, kvTokensUsed: 0 }), WAIT)
   await sleep(100)
   expect(backend.plans.length).toBeLessThanOrEqual(plans + 2)
-  expect(node.engine.load()).toMatchObject({ running: 0, kvTokensUsed: 0 })
 })
 
 test('a client that disconnects before its response, or while it waits, ends the request too', async () => {

@@ -1,6 +1,6 @@
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { afterAll, beforeAll, expect, test } from 'vitest'
+import { afterAll, beforeAll, expect, test, vi } from 'vitest'
 import type { ChatCompletion, ChatCompletionChunk } from '@copal/shared/wire/chat.ts'
 import type { Completion } from '@copal/shared/wire/completions.ts'
 import type { WeightSet } from '../../../../gpu-node/src/serving/contract/backend.ts'
@@ -15,6 +15,7 @@ import type { EngineState } from '../../../../gpu-node/src/serving/engine/engine
 import { randomHalfMask } from '../../../support/models/random-masks.ts'
 import { call, readEvents, startTestNode, type TestNode } from '../../../support/processes/in-process-node.ts'
 import { createRandom } from '../../../support/harness/random.ts'
+import { WAIT } from '../../../support/harness/wait.ts'
 import { openTinyModel, type TinyModel } from '../../../support/models/tiny-model.ts'
 import { GREEDY } from '../../../../gpu-node/src/serving/contract/greedy.ts'
 
@@ -294,9 +295,10 @@ test('a client that disconnects frees its key/value pages', async () => {
   await response.body?.getReader().read()
   abort.abort()
   expect((await node.untilReceipts(before + 1)).at(-1)).toMatchObject({ finishReason: 'cancelled' })
-  for (let turn = 0; node.engine.load().kvTokensUsed > 0 && turn < 1000; turn++)
-    await new Promise((resolve) => setTimeout(resolve, 5))
-  expect(node.engine.load()).toMatchObject({ running: 0, waiting: 0, kvTokensUsed: 0 })
+  await vi.waitFor(
+    () => expect(node.engine.load()).toMatchObject({ running: 0, waiting: 0, kvTokensUsed: 0 }),
+    WAIT,
+  )
 })
 
 test('a weight set whose process is killed fails its own streams, and the next one serves again', async () => {

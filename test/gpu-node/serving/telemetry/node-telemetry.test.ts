@@ -64,11 +64,11 @@ test("a streamed call's span continues the gateway's trace, has queue, prefill a
 test('a receipt names the span of its request, and none where the request is not sampled', async () => {
   node.spans.reset()
   const post = async (flags: string) => {
+    const before = node.receipts.length
     const sent = call(REQUEST)
     const headers = { traceparent: `00-${TRACE}-${PARENT}-${flags}` }
     await (await node.post('/rpc/completions', sent, { headers })).text()
-    await node.untilReceipts(node.receipts.length)
-    return node.receipts.at(-1)
+    return (await node.untilReceipts(before + 1)).at(-1)
   }
   const traced = await post('01')
   const server = node.spans.getFinishedSpans().find((span) => span.name === 'POST /rpc/completions')

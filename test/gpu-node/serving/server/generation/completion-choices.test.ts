@@ -17,6 +17,7 @@ import {
   type TestNode,
 } from '../../../../support/processes/in-process-node.ts'
 import { openTinyModel, type TinyModel } from '../../../../support/models/tiny-model.ts'
+import { WAIT } from '../../../../support/harness/wait.ts'
 
 let tiny: TinyModel
 beforeAll(async () => {
@@ -273,5 +274,5 @@ test('a consumer that stops reading cancels every choice, also those with unread
   await events.next()
   await events.return()
   expect(abort.signal.aborted).toBe(true)
-  await vi.waitFor(() => expect(left).toHaveBeenCalledTimes(2))
+  await vi.waitFor(() => expect(left).toHaveBeenCalledTimes(2), WAIT)
 })

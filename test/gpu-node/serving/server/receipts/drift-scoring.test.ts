@@ -39,7 +39,7 @@ function scorerWith(
     denseWeights: () => (options.dense === undefined ? dense : options.dense),
     isServing: options.isServing ?? (() => true),
     log,
-    scoreTimeoutMs: options.scoreTimeoutMs ?? 10_000,
+    scoreTimeoutMs: options.scoreTimeoutMs ?? 600_000,
   })
   return { scorer, log, requests }
 }

@@ -38,7 +38,7 @@ function deskWith(worth: (turn: number) => number | Promise<number>) {
     },
     weights: (version) => (version === 5 ? tried : null),
     log,
-    scoreTimeoutMs: 1_000,
+    scoreTimeoutMs: 600_000,
   })
   return { desk, scored, log }
 }

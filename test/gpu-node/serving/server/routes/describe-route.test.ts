@@ -1,7 +1,7 @@
 /** Describes texts by a node of each backend, and compares with f64 arithmetic, embeddings and scores. */
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest'
+import { afterAll, beforeAll, describe, expect, onTestFinished, test, vi } from 'vitest'
 import { describeResult } from '@copal/shared/wire/node-calls.ts'
 import type { StepPlan } from '../../../../../gpu-node/src/serving/contract/backend.ts'
 import { HIDDEN_SIZE } from '../../../../support/doubles/arithmetic-backend.ts'
@@ -14,6 +14,7 @@ import { logSoftmax, referenceHidden, referenceLogits } from '../../../../suppor
 import { openTinyModel, type TinyModel } from '../../../../support/models/tiny-model.ts'
 import { call, startTestNode, type TestNode } from '../../../../support/processes/in-process-node.ts'
 import { cosine } from '../../../../support/harness/cosine.ts'
+import { WAIT } from '../../../../support/harness/wait.ts'
 
 const SHORT = 'The court finds that the contract was void.'
 const TEXTS = [SHORT, 'for (let i = 0; i < n; i++) total += values[i]; // over several chunks. '.repeat(6)]
@@ -139,10 +140,17 @@ describe('a call', () => {
       steps += work.length
       if (steps > 1) await gate.promise
     }
-    const { node } = await startNode({ describeTimeoutMs: 500, arithmetic: { onStep } })
+    const { node } = await startNode({ arithmetic: { onStep } })
     const texts = [SHORT, `${SHORT} Another one.`]
     const ask = () => node.post('/rpc/describe', { model: 'tiny', texts, maxTokens: 8 })
-    expect((await ask()).status).toBe(504)
+    // The deadline of the first call passes between the two texts, however fast this machine is.
+    const deadline = new AbortController()
+    const timeout = vi.spyOn(AbortSignal, 'timeout').mockReturnValueOnce(deadline.signal)
+    onTestFinished(() => timeout.mockRestore())
+    const late = ask()
+    await vi.waitFor(() => expect(steps).toBe(2), WAIT)
+    deadline.abort()
+    expect((await late).status).toBe(504)
     gate.resolve()
     steps = 0
     const response = await ask()

@@ -1,4 +1,3 @@
-import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, afterEach, beforeAll, expect, test, vi } from 'vitest'
 import type { EmbeddingsResponse } from '@copal/shared/wire/embeddings.ts'
 import { LATE_HEADER } from '@copal/shared/wire/node-calls.ts'
@@ -140,15 +139,19 @@ test('one text that is too long rejects the request and leaves nothing running',
 })
 
 test('embeddings that take long keep their connection alive with spaces, and end when the client disconnects', async () => {
-  const { node } = await start({ onStep: () => sleep(40) }, { keepAliveMs: 15 })
+  let held = Promise.withResolvers<void>()
+  const { node } = await start({ onStep: () => held.promise }, { keepAliveMs: 15 })
   const body = call({ model: 'tiny', input: TEXT })
   const late = await node.post('/rpc/embeddings', body)
   expect(late.headers.get(LATE_HEADER)).toBe('true')
   expect(late.headers.get('x-copal-mask')).toBeNull()
+  held.resolve()
   const text = await late.text()
   // The gateway searches for the mask at the start.
   expect(text).toMatch(/^ +\{"object":"list","model":"tiny","system_fingerprint":"copal-tiny-m7",/)
+  held = Promise.withResolvers()
   const left = await node.post('/rpc/embeddings', call({ model: 'tiny', input: TEXT }))
   await left.body?.cancel()
   expect((await node.untilReceipts(2))[1]).toMatchObject({ finishReason: 'cancelled' })
+  held.resolve()
 })
