@@ -82,7 +82,7 @@ async function heartbeats(): Promise<void> {
   await sendHeartbeat({ ...node, id: 'isolation-1' }, 'model-of-ours')
   await sendHeartbeat({ ...node, id: 'isolation-2' }, 'model-of-theirs')
 }
-// A node that is not heard of for six seconds takes nothing.
+// A node that is not heard of for long takes nothing.
 beforeEach(heartbeats)
 
 const asOurs = (method: string, path: string, body?: unknown) => admin(method, path, body, ours.key)

@@ -58,6 +58,8 @@ export default defineConfig({
           COPAL_QUEUE_TIMEOUT_MS: '1500',
           // Tests of refusals are not slowed down.
           COPAL_REFUSALS_PER_SECOND: '0',
+          // Long: a test on a busy machine takes longer between the heartbeats that it sends.
+          COPAL_NODE_SILENT_MS: '20000',
           // Long: a look-up that is given up on a busy machine is no `miss`.
           COPAL_CACHE_LOOKUP_MS: '30000',
           // Without a canary: tests of canaries set the policy of their model.
@@ -79,8 +81,9 @@ export default defineConfig({
     // The files of a workerd process run one after the other, and the setup file gives each what a new process has.
     isolate: false,
     setupFiles: ['./test/gateway/support/setup/each-file.ts'],
-    testTimeout: 120_000,
-    expect: { poll: { timeout: 20_000 } },
+    testTimeout: 300_000,
+    hookTimeout: 180_000,
+    expect: { poll: { timeout: 60_000 } },
     maxWorkers: WORKERS,
     sequence: { groupOrder: 2 },
   },

@@ -99,12 +99,17 @@ test('a decision is in the log through the statement that stores it, with its fi
 test('admin actions are recorded with actor, target, before and after, and no secret', async () => {
   const response = await admin('POST', '/keys', { name: 'audited', scopes: ['inference'] })
   const { id, key } = await response.json<{ id: string; key: string }>()
+  // A row is completed after the response.
+  const recorded = (rows: number) =>
+    until(`${rows} rows`, async () => {
+      const page = await list(`&target=${id}`)
+      return page.data.length === rows ? page : undefined
+    })
+  await recorded(1)
   await adminJson('PATCH', `/keys/${id}`, { limits: { requests_per_minute: 7 } })
+  await recorded(2)
   await adminJson('DELETE', `/keys/${id}`)
-  const { data } = await until('three rows', async () => {
-    const page = await list(`&target=${id}`)
-    return page.data.length === 3 ? page : undefined
-  })
+  const { data } = await recorded(3)
   expect(data.map(({ action }) => action)).toEqual([
     'POST /admin/keys',
     'PATCH /admin/keys/:id',
@@ -129,12 +134,16 @@ test('a change of the policy is recorded with the policy before and after', asyn
   const model = 'audited-policy'
   await sendHeartbeat({ id: 'audited-policy-1', url: 'http://127.0.0.1:1' }, model)
   const start = encodeURIComponent(new Date().toISOString())
-  for (const min_minutes of [3, 4]) await adminJson('PUT', '/policy', { model, canary: { min_minutes } })
-  const rows = await until('two rows', async () => {
-    const { data } = await list(`&since=${start}`)
-    const found = data.filter(({ action }) => action === 'PUT /admin/policy')
-    return found.length === 2 ? found : undefined
-  })
+  const change = async (min_minutes: number, rows: number) => {
+    await adminJson('PUT', '/policy', { model, canary: { min_minutes } })
+    return until('its row', async () => {
+      const { data } = await list(`&since=${start}`)
+      const found = data.filter(({ action }) => action === 'PUT /admin/policy')
+      return found.length === rows ? found : undefined
+    })
+  }
+  await change(3, 1)
+  const rows = await change(4, 2)
   expect(rows[1]).toMatchObject({
     before: { [model]: { canary: { min_minutes: 3 } } },
     after: { status: 200, state: { [model]: { canary: { min_minutes: 4 } } } },

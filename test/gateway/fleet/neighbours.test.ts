@@ -48,10 +48,9 @@ test('a node whose schemas queue is full is not full for requests without a sche
   const node = await startNode('schemas-1', [errorStep(429, 'overloaded', 'response_format'), GOOD])
   await sendHeartbeat(node, 'schemas')
   const busy = ask(bad, 'schemas')
-  const started = Date.now()
   await expect.poll(async () => (await node.calls()).length).toBe(1)
+  // On a full node it would wait for a heartbeat, and be refused.
   expect((await ask(good, 'schemas')).status).toBe(200)
-  expect(Date.now() - started).toBeLessThan(1_000)
   // The request with the schema waits for the next heartbeat of its only node.
   await sendHeartbeat(node, 'schemas')
   await busy

@@ -1,12 +1,13 @@
 import { env } from 'cloudflare:workers'
 import { createExecutionContext, waitOnExecutionContext } from 'cloudflare:test'
-import { expect, onTestFinished, test, vi } from 'vitest'
+import { expect, test } from 'vitest'
 import { createApp } from '../../../gateway/src/app.ts'
 import type { Bindings } from '../../../gateway/src/contracts/bindings.ts'
 import { openDatabase } from '../../../gateway/src/storage/db/open-database.ts'
 import { insertKey } from '../../../gateway/src/storage/db/queries/key-queries.ts'
 import { digestOf, generateKey, pepperedHash } from '../../../gateway/src/keys/key-secret.ts'
 import { clientNetwork } from '../../../gateway/src/keys/unknown-key-limit.ts'
+import { stopClock } from '../support/doubles/stopped-clock.ts'
 import { createKey, errorOf, ORIGIN } from '../support/requests/gateway-requests.ts'
 import { TEST_KEY_PEPPER } from '../support/setup/secrets.ts'
 
@@ -59,14 +60,8 @@ function startIsolate(variables: Partial<Bindings> = {}, lookUpMs = 0) {
   return { lookUps, ask }
 }
 
-/** Moves the clock for the rest of the test. */
-function later(ms: number): void {
-  const now = Date.now
-  vi.spyOn(Date, 'now').mockImplementation(() => now() + ms)
-  onTestFinished(() => void vi.restoreAllMocks())
-}
-
 test('a flood of made-up keys from one address is refused from memory, and leaves other clients alone', async () => {
+  const goOn = stopClock()
   const { lookUps, ask } = startIsolate()
   const [known, fresh] = [await createKey(), await createKey()]
   expect((await ask(known.key, '192.0.2.1')).status).toBe(200)
@@ -84,12 +79,13 @@ test('a flood of made-up keys from one address is refused from memory, and leave
   })
   expect((await ask(known.key, '192.0.2.1')).status).toBe(200)
   expect((await ask(fresh.key, '192.0.2.2')).status).toBe(200)
-  later(30_001)
+  goOn(30_001)
   // The known key is looked up again, though its address sends unknown ones.
   expect((await ask(known.key, '192.0.2.1')).status).toBe(200)
 })
 
 test('an unknown key is looked up once in five seconds, and works within that time after it is created', async () => {
+  const goOn = stopClock()
   const { lookUps, ask } = startIsolate()
   const { key, prefix } = generateKey()
   for (let asks = 0; asks < 20; asks += 1) expect((await ask(key, '192.0.2.1')).status).toBe(401)
@@ -106,7 +102,7 @@ test('an unknown key is looked up once in five seconds, and works within that ti
     tenant: 'default',
     scopes: ['inference'],
   })
-  later(5_000)
+  goOn(5_000)
   expect((await ask(key, '192.0.2.1')).status).toBe(200)
 })
 
@@ -127,6 +123,7 @@ test('many first requests with one key share its look-up', async () => {
 })
 
 test("Cloudflare's rate limit, where it is bound, refuses an address that this isolate would still allow", async () => {
+  const goOn = stopClock()
   const counted: string[] = []
   const limit = async ({ key }: { key: string }) => {
     counted.push(key)
@@ -137,11 +134,12 @@ test("Cloudflare's rate limit, where it is bound, refuses an address that this i
   for (let keys = 0; keys < 5; keys += 1) statuses.push((await ask(generateKey().key, '192.0.2.1')).status)
   expect(statuses).toEqual([401, 401, 401, 429, 429])
   expect(counted).toEqual(['192.0.2.1', '192.0.2.1', '192.0.2.1'])
-  later(10_000)
+  goOn(10_000)
   expect((await ask(generateKey().key, '192.0.2.1')).status).toBe(401)
 })
 
 test('lists are bounded for each key, with the time to try again', async () => {
+  const goOn = stopClock()
   const { ask } = startIsolate({ COPAL_LISTS_PER_MINUTE: '18' })
   const [busy, other] = [await createKey({ scopes: ['inference', 'admin'] }), await createKey()]
   for (const path of ['/v1/models', '/models', '/v1/models'])
@@ -153,7 +151,7 @@ test('lists are bounded for each key, with the time to try again', async () => {
   for (let lists = 0; lists < 3; lists += 1)
     expect((await ask(busy.key, '192.0.2.1', '/admin/keys')).status).toBe(200)
   expect((await ask(busy.key, '192.0.2.1', '/admin/keys')).status).toBe(429)
-  later(4_000)
+  goOn(4_000)
   expect((await ask(busy.key, '192.0.2.1')).status).toBe(200)
 })
 

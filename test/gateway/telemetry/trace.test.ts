@@ -1,11 +1,12 @@
 import { env } from 'cloudflare:workers'
 import { createExecutionContext, waitOnExecutionContext } from 'cloudflare:test'
-import { expect, test, vi } from 'vitest'
+import { expect, onTestFinished, test, vi } from 'vitest'
 import { createApp } from '../../../gateway/src/app.ts'
 import { createTracing } from '../../../gateway/src/telemetry/trace.ts'
 import { readOtelSettings, type OtelVariables } from '../../../shared/src/telemetry/otel-settings.ts'
 import { sendHeartbeat, createKey, ORIGIN, until } from '../support/requests/gateway-requests.ts'
 import { startNode } from '../support/doubles/node-double.ts'
+import { stopClock } from '../support/doubles/stopped-clock.ts'
 
 interface OtlpSpan {
   traceId: string
@@ -97,7 +98,13 @@ test('spans that end within the batching delay are sent to the collector togethe
   const bindings = { ...env, OTEL_EXPORTER_OTLP_ENDPOINT: collector.url }
   // The first request of an app is slow; it is sent without a collector.
   await app.request('/health', {}, { ...env }, ctx)
+  // The delay ends after the last request, however long they take.
+  stopClock()
+  vi.useFakeTimers({ toFake: ['setTimeout'] })
+  onTestFinished(() => void vi.useRealTimers())
   await Promise.all(Array.from({ length: 5 }, async () => app.request('/health', {}, bindings, ctx)))
+  vi.runAllTimers()
+  vi.useRealTimers()
   await waitOnExecutionContext(ctx)
   const [exported, ...others] = await collector.calls()
   expect(others).toEqual([])

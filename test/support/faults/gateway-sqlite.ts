@@ -13,7 +13,7 @@ export function withSqlite<T>(
   const dir = join(stateDir, 'v3', FOLDERS[of])
   const name = readdirSync(dir).find((file) => /^[0-9a-f]{64}\.sqlite$/.test(file))
   if (!name) throw new Error(`there is no database in ${dir}`)
-  const options = { timeout: 5_000, enableForeignKeyConstraints: false, defensive: false }
+  const options = { timeout: 60_000, enableForeignKeyConstraints: false, defensive: false }
   const database = new DatabaseSync(join(dir, name), options)
   try {
     return use(database)

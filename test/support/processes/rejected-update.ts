@@ -1,4 +1,3 @@
-import { setTimeout as sleep } from 'node:timers/promises'
 import { encodeMask } from '@copal/shared/mask/mask-codec.ts'
 import type { EvaluateJob, JobReport } from '@copal/shared/wire/adaptation-jobs.ts'
 import type { ImportedMask, UpdateEntry } from '@copal/shared/wire/admin.ts'
@@ -7,7 +6,7 @@ import { sha256 } from '@copal/shared/wire/signature.ts'
 import { createGatewayClient } from '../../../gpu-node/src/serving/control/gateway-client.ts'
 import { openHome } from '../../../infra/local/service/home.ts'
 import { heartbeatOf } from '../doubles/heartbeat.ts'
-import type { Service } from './service.ts'
+import { until, type Service } from './service.ts'
 
 const MODEL = 'rejected'
 const NODE = { id: 'rejected', url: 'http://127.0.0.1:9' }
@@ -41,7 +40,7 @@ export async function rejectedUpdate(service: Service): Promise<string> {
   )
   const { update: id = '' } = (await imported.json()) as ImportedMask
   let jobs: JobReport[] = []
-  for (let turn = 0; turn < 100; turn += 1) {
+  return until('the update to be rejected', async () => {
     const response = await client.heartbeat(heartbeatOf(NODE, MODEL, { jobs }))
     jobs = response.jobs.flatMap((job) => (job.kind === 'evaluate' ? [evaluated(job)] : []))
     const update = await service.admin<UpdateEntry>('GET', `/admin/updates/${id}`)
@@ -49,9 +48,8 @@ export async function rejectedUpdate(service: Service): Promise<string> {
       await client.heartbeat(heartbeatOf(NODE, MODEL, { leaving: true }))
       return id
     }
-    await sleep(100)
-  }
-  throw new Error(`update ${id} was not rejected`)
+    return undefined
+  })
 }
 
 function evaluated({ id, mask, holdouts, checkGeneration }: EvaluateJob): JobReport {

@@ -135,6 +135,7 @@ describe('a domain without enough new text', () => {
 
 describe('the job of an update', () => {
   test('has the weights and the half-life of the policy, and the times from which it counts', async () => {
+    const beganMs = Date.now()
     const node = await newNode('policy')
     await importTexts('policy-a')
     const first = await runUpdate(node, 'policy', ['policy-a'])
@@ -146,7 +147,7 @@ describe('the job of an update', () => {
     expect(second).toMatchObject({ halfLifeDays: 90, selection: { weights: { 'policy-a': 3 } } })
     const times = [...second.accumulated, ...second.datasets].map(({ createdAt }) => createdAt ?? 0)
     expect(times).toEqual(times.toSorted((one, other) => one - other))
-    expect(Date.now() - (times[0] ?? 0)).toBeLessThan(60_000)
+    expect(times[0]).toBeGreaterThanOrEqual(beganMs)
   })
 
   test('of a later candidate reads what the first one read, with other weights, and has a mask of its own', async () => {

@@ -13,6 +13,7 @@ import { changeUpdate, findUpdate } from '../../../../gateway/src/storage/db/que
 import { advanceUpdate } from '../../../../gateway/src/adaptation/updates/advance-update.ts'
 import { canary as canaryStep } from '../../../../gateway/src/adaptation/updates/canary-step.ts'
 import { admin, adminJson, SimulatedNode, testDeps } from '../../support/doubles/simulated-node.ts'
+import { stopClock } from '../../support/doubles/stopped-clock.ts'
 import { ready } from '../../support/doubles/whole-updates.ts'
 import { errorOf, get } from '../../support/requests/gateway-requests.ts'
 import {
@@ -29,6 +30,7 @@ const MINUTE_MS = 60_000
 
 /** A model that serves m1, with an update whose m2 has passed the gate, and a node that holds both masks. */
 async function inCanary(model: string, canary: PolicyOverrides['canary'] = {}, { isHeld = true } = {}) {
+  stopClock()
   const node = new SimulatedNode(`${model}-1`, model)
   await node.beat()
   await seedMasks(model, [1, 2])
@@ -37,7 +39,6 @@ async function inCanary(model: string, canary: PolicyOverrides['canary'] = {}, {
   await node.beat()
   const holding = { activeVersion: 1, ...ready(1, 2) }
   await node.beat(isHeld ? holding : { activeVersion: 1, ...ready(1) })
-  const startedMs = Date.now()
   return {
     id,
     node,
@@ -47,7 +48,7 @@ async function inCanary(model: string, canary: PolicyOverrides['canary'] = {}, {
     /** Lets a time pass, in which the node sends heartbeats, and advances the update. */
     after: async (ms: number, beat: Partial<Heartbeat> | 'silent' = holding) => {
       if (beat !== 'silent') await node.beat(beat)
-      return advanceUpdate(testDeps({ nowMs: () => startedMs + ms }), id)
+      return advanceUpdate(testDeps({ nowMs: () => Date.now() + ms }), id)
     },
     decisions: () => listDecisionsOf(db, id),
     modelRow: () => findModel(db, model),

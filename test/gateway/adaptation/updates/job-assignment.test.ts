@@ -13,6 +13,7 @@ import {
   startUpdate,
   testDeps,
 } from '../../support/doubles/simulated-node.ts'
+import { stopClock } from '../../support/doubles/stopped-clock.ts'
 
 const db = openDatabase(env.DB)
 const ahead = (ms: number) => testDeps({ nowMs: () => Date.now() + ms })
@@ -103,6 +104,7 @@ describe('a job that avoids a node', () => {
 
 describe('lost nodes', () => {
   test('a job whose node is silent for 15 s goes to another node, and the first one must stop it when it returns', async () => {
+    stopClock()
     const { job } = await calibrating('silent')
     const [first, second] = [new SimulatedNode('silent-1', 'silent'), new SimulatedNode('silent-2', 'silent')]
     await first.beat()
@@ -116,6 +118,7 @@ describe('lost nodes', () => {
   })
 
   test('a result counts from every node that the job was assigned to, even from one that counted as lost', async () => {
+    stopClock()
     const { update, job } = await calibrating('late')
     const [first, second] = [new SimulatedNode('late-1', 'late'), new SimulatedNode('late-2', 'late')]
     await first.beat()

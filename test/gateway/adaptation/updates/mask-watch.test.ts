@@ -18,6 +18,7 @@ import { findUpdate } from '../../../../gateway/src/storage/db/queries/update-qu
 import { advanceUpdate } from '../../../../gateway/src/adaptation/updates/advance-update.ts'
 import { watchMasks } from '../../../../gateway/src/adaptation/updates/mask-watch.ts'
 import { admin, adminJson, SimulatedNode, testDeps } from '../../support/doubles/simulated-node.ts'
+import { stopClock } from '../../support/doubles/stopped-clock.ts'
 import { ready } from '../../support/doubles/whole-updates.ts'
 import { errorOf } from '../../support/requests/gateway-requests.ts'
 import {
@@ -43,6 +44,7 @@ async function promoted(
   policy: PolicyOverrides = {},
   prepare: (update: string) => Promise<unknown> = async () => undefined,
 ) {
+  const goOn = stopClock()
   const node = new SimulatedNode(`${model}-1`, model)
   await node.beat()
   await seedMasks(model, [1, 2])
@@ -53,17 +55,17 @@ async function promoted(
   await prepare(id)
   await node.beat(holding(1, 1, 2))
   await node.beat(holding(2, 1, 2))
-  const startedMs = Date.now()
   return {
     id,
     node,
+    goOn,
     modelRow: () => findModel(db, model),
     decisions: () => listDecisionsOf(db, id),
     state: async () => (await findUpdate(db, id))?.state,
     score: (gap: number, count: number, domain = 'code') =>
       // The shadow is the mask before: a gap of the new mask is the opposite.
       seedScores(model, { maskVersion: 2, shadowVersion: 1, gap: -gap, count, domain }),
-    after: (ms: number) => watchMasks(testDeps({ nowMs: () => startedMs + ms }), model),
+    after: (ms: number) => watchMasks(testDeps({ nowMs: () => Date.now() + ms }), model),
   }
 }
 
@@ -160,8 +162,8 @@ describe('the watch of a promoted mask', () => {
   })
 
   test('is judged by cron too, while no node sends heartbeats', async () => {
-    const { modelRow } = await promoted('cron', { watch: { soak_minutes: 0.001 } })
-    await new Promise((resolve) => setTimeout(resolve, 100))
+    const { modelRow, goOn } = await promoted('cron', { watch: { soak_minutes: 1 } })
+    goOn(MINUTE_MS)
     await worker.scheduled?.(createScheduledController(), env, createExecutionContext())
     expect(await modelRow()).toMatchObject({ watch: null, shadow: null })
   })
@@ -256,6 +258,7 @@ describe('promotion', () => {
   const model = 'waits'
 
   test('waits for a live node that serves the mask, however long, and for slower ones two minutes', async () => {
+    stopClock()
     const nodes = [new SimulatedNode('waits-1', model), new SimulatedNode('waits-2', model)] as const
     await nodes[0].beat({ draining: true })
     await seedMasks(model, [1, 2])

@@ -7,6 +7,7 @@ import { openDatabase } from '../../../../gateway/src/storage/db/open-database.t
 import { listDecisionsOf } from '../../../../gateway/src/storage/db/queries/decision-queries.ts'
 import { findModel } from '../../../../gateway/src/storage/db/queries/model-queries.ts'
 import { adminJson, getUpdate, SimulatedNode, testDeps } from '../../support/doubles/simulated-node.ts'
+import { stopClock } from '../../support/doubles/stopped-clock.ts'
 import { seedMasks, seedUpdate, setPolicy } from '../../support/state/seed-masks.ts'
 import { acquireRequest } from '../../support/state/fleet-state.ts'
 
@@ -51,6 +52,7 @@ class Loader {
 
 /** Begins the promotion of m2 beside m1, which all the nodes of a new model serve. */
 async function begin(model: string, count: number) {
+  stopClock()
   const nodes = Array.from({ length: count }, (_, index) => new Loader(`${model}-${index + 1}`, model))
   for (const node of nodes) await node.beat()
   await seedMasks(model, [1, 2])
@@ -146,6 +148,7 @@ describe('the roll-out of a mask', () => {
   })
 
   test('a canary is loaded in waves too, and one that the first node cannot load reaches no other node', async () => {
+    stopClock()
     const nodes = Array.from({ length: 5 }, (_, at) => new SimulatedNode(`trial-${at + 1}`, 'trial'))
     const beat = async (states: Partial<Record<number, WeightSetState['state']>> = {}) => {
       const told: number[] = []

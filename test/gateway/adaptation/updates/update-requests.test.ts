@@ -15,6 +15,7 @@ import {
   startUpdate,
   testDeps,
 } from '../../support/doubles/simulated-node.ts'
+import { stopClock } from '../../support/doubles/stopped-clock.ts'
 import { errorOf } from '../../support/requests/gateway-requests.ts'
 
 const db = openDatabase(env.DB)
@@ -116,6 +117,7 @@ test('any method is accepted while no node is alive, and the node that gets the 
 })
 
 test('a job whose method no node offers any more is assigned to any node after a minute', async () => {
+  stopClock()
   const node = new SimulatedNode('forsaken-1', 'forsaken')
   await node.beat()
   await importTexts('forsaken-a')

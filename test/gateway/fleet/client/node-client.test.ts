@@ -4,6 +4,7 @@ import { callNode, NodeCallError } from '../../../../gateway/src/fleet/client/no
 import { readWholeResponse } from '../../../../gateway/src/fleet/client/whole-response.ts'
 import { testDeps } from '../../support/doubles/simulated-node.ts'
 import { startNode, type NodeDouble } from '../../support/doubles/node-double.ts'
+import { stopClock } from '../../support/doubles/stopped-clock.ts'
 
 const deps = testDeps()
 
@@ -34,10 +35,12 @@ test('a node that sends nothing in time causes deadline_exceeded', async () => {
 })
 
 test('the timeout ends with the first byte', async () => {
+  const goOn = stopClock()
   const node = await startNode('slow-1', [
     { kind: 'stream', chunks: ['a', 'b', 'c', 'd'], pauseMs: 1_000, ending: 'end' },
   ])
-  const answer = await call(node, { firstByteTimeoutMs: 3_000 })
+  const answer = await call(node, { firstByteTimeoutMs: 60_000 })
+  goOn(60_000)
   const body = await readWholeResponse(
     { nodeId: 'slow-1', url: node.url },
     answer,

@@ -16,6 +16,7 @@ import {
 } from '../../support/requests/gateway-requests.ts'
 import { loseDatabase } from '../../support/faults/lost-database.ts'
 import { startNode } from '../../support/doubles/node-double.ts'
+import { stopClock } from '../../support/doubles/stopped-clock.ts'
 
 const SSE = { 'content-type': 'text/event-stream', 'x-copal-mask': '0' }
 const JSON_TYPE = { 'content-type': 'application/json', 'x-copal-mask': '0' }
@@ -38,6 +39,7 @@ function replaceAcquire(become: (acquire: () => Promise<AdmissionResult>) => Pro
 }
 
 test('after a reset of the fleet, waiting requests wait again and streams continue', async () => {
+  stopClock()
   const { key } = await createKey()
   const node = await startNode('reset-1', [
     { kind: 'stream', headers: SSE, chunks: EVENTS, pauseMs: 300, ending: 'end' },
@@ -91,6 +93,7 @@ const INTERNAL = {
 } as const
 
 test('a node that fails every request at once attracts no traffic: requests are retried elsewhere and its breaker opens', async () => {
+  stopClock()
   const { key } = await createKey()
   const bad = await startNode('hole-1', [INTERNAL])
   const good = await startNode('hole-2', [{ kind: 'answer', headers: JSON_TYPE, body: '{"ok":1}' }])
@@ -189,14 +192,21 @@ test.each([
 
 test('a stream that waits longer than the hold begins with comments and without a mask in its headers', async () => {
   const { key } = await createKey()
-  const comments = Array.from({ length: 5 }, () => COMMENT)
+  const goOn = stopClock()
+  const comments = Array.from({ length: 100 }, () => COMMENT)
   const node = await startNode('waits-1', [
-    { kind: 'stream', headers: LATE, chunks: [...comments, ...EVENTS], pauseMs: 2_600, ending: 'end' },
+    { kind: 'stream', headers: LATE, chunks: [...comments, ...EVENTS], pauseMs: 100, ending: 'end' },
     // It sends no heartbeat meanwhile, so the gateway checks its health.
     { kind: 'answer', body: '{}' },
   ])
   await sendHeartbeat(node, 'waits')
-  const answer = await ask(key, 'waits', { stream: true })
+  let response: Response | undefined
+  const asked = ask(key, 'waits', { stream: true }).then((begun) => (response = begun))
+  await until('the hold to end', async () => {
+    goOn(500)
+    return response
+  })
+  const answer = await asked
   expect(answer.status).toBe(200)
   expect(answer.headers.get('x-copal-mask')).toBeNull()
   expect(answer.headers.get('x-copal-node')).toBe('waits-1')
@@ -252,6 +262,8 @@ test('a full fleet lets a request wait for its turn, and then rejects it with a 
     type: 'rate_limit_error',
     message: expect.stringContaining("All nodes that serve 'turn' are busy, and the wait would be too long."),
   })
+  // However long it takes to free the place.
+  stopClock()
   const waiting = ask(key, 'turn')
   await fleet().fail({ requestId: 'turn-lease-1', nodeId: 'turn-1', how: 'refused' })
   expect((await waiting).status).toBe(200)

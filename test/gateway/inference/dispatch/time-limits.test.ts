@@ -9,10 +9,11 @@ import { createApp } from '../../../../gateway/src/app.ts'
 import type { PolicyBindings } from '../../../../gateway/src/contracts/fleet-policy.ts'
 import { sendHeartbeat, createKey, errorOf, ORIGIN, until } from '../../support/requests/gateway-requests.ts'
 import { startNode, type NodeDouble } from '../../support/doubles/node-double.ts'
+import { stopClock } from '../../support/doubles/stopped-clock.ts'
 
 const TOKEN = 'data: {"a":1}\n\n'
-/** The script of a response that takes ten seconds. */
-const SLOWLY = { times: 100, pauseMs: 100, ending: 'end' } as const
+/** The script of a response that does not end. */
+const SLOWLY = { times: 100, pauseMs: 100, ending: 'hang' } as const
 
 /** Sends a request to a gateway with these limits. */
 async function ask(limits: PolicyBindings, fields: object): Promise<Response> {
@@ -39,18 +40,22 @@ const left = (node: NodeDouble, call: number) =>
   until('the gateway to leave', async () => (await node.calls())[call]?.leftAtMs ?? undefined)
 
 test('a stream that exceeds the total timeout ends with one error event, and the call of its node is aborted', async () => {
+  const goOn = stopClock()
   const node = await startNode('endless-1', [{ kind: 'stream', chunks: [TOKEN], ...SLOWLY }])
   await sendHeartbeat(node, 'endless')
-  const response = await ask({ COPAL_TOTAL_TIMEOUT_MS: '2000' }, { model: 'endless', stream: true })
+  const response = await ask({ COPAL_TOTAL_TIMEOUT_MS: '15000' }, { model: 'endless', stream: true })
   expect(response.status).toBe(200)
+  goOn(15_000)
   const text = await response.text()
   expect(text.startsWith(TOKEN)).toBe(true)
-  const message = "Node 'endless-1' took longer than 2 s, the time limit of a response. Ask for fewer tokens."
+  const message =
+    "Node 'endless-1' took longer than 15 s, the time limit of a response. Ask for fewer tokens."
   expect(errorsOf(text)).toMatchObject({ errors: [{ code: 'deadline_exceeded', message }], last: true })
   await left(node, 0)
 })
 
 test('a response that exceeds the total timeout is a 504, and no other node is called', async () => {
+  const goOn = stopClock()
   const headers = { 'content-type': 'application/json' }
   const node = await startNode('lengthy-1', [{ kind: 'stream', headers, chunks: [' '], ...SLOWLY }])
   await sendHeartbeat(node, 'lengthy')
@@ -58,7 +63,10 @@ test('a response that exceeds the total timeout is a 504, and no other node is c
   await sendHeartbeat(other, 'lengthy', {
     load: { running: 5, waiting: 0, kvTokensUsed: 0, kvTokensTotal: 4096 },
   })
-  const response = await ask({ COPAL_TOTAL_TIMEOUT_MS: '1000' }, { model: 'lengthy' })
+  const asked = ask({ COPAL_TOTAL_TIMEOUT_MS: '15000' }, { model: 'lengthy' })
+  await expect.poll(() => node.calls()).toHaveLength(1)
+  goOn(15_000)
+  const response = await asked
   expect(response.status).toBe(504)
   expect(await errorOf(response)).toMatchObject({ code: 'deadline_exceeded' })
   await left(node, 0)
@@ -66,6 +74,7 @@ test('a response that exceeds the total timeout is a 504, and no other node is c
 })
 
 test('a stream that its node reports as stalled ends with one error event, and other streams continue', async () => {
+  const goOn = stopClock()
   const node = await startNode('stall-1', [{ kind: 'stream', chunks: [TOKEN], ending: 'hang' }])
   await sendHeartbeat(node, 'stall')
   const limits = { COPAL_CONNECT_TIMEOUT_MS: '200', COPAL_IDLE_TIMEOUT_MS: '1500' }
@@ -84,6 +93,7 @@ test('a stream that its node reports as stalled ends with one error event, and o
   let text: string | undefined
   void stalled.text().then((whole) => (text = whole))
   await until('the stalled stream to end', async () => {
+    goOn(100)
     const requests = [progress(stalledId, Date.now() - sinceMs), progress(movingId, 0)]
     await sendHeartbeat(node, 'stall', { requests })
     return text

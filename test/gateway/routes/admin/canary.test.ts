@@ -73,7 +73,7 @@ beforeAll(async () => {
   outside = other
   held = { activeVersion: 4, weightSets: [ready(0), ready(4)] }
 })
-// A node without a heartbeat for six seconds gets no requests.
+// A node without a heartbeat for long gets no requests.
 beforeEach(heartbeat)
 
 const ask = async (prompt: string, model = 'tiny') => {
@@ -158,16 +158,19 @@ describe('a canary', () => {
   })
 
   test('has its own responses in the response cache', async () => {
-    const keys = await Promise.all(Array.from({ length: 12 }, () => createKey()))
-    const side = ({ id }: { id: string }) =>
-      isAssigned('canary', { version: 5, share: 0.5 }, 'tiny', conversationKey(id, 'cached'))
+    const keyOn = async (isInside: boolean): Promise<string> => {
+      const { id, key: secret } = await createKey()
+      const conversation = conversationKey(id, 'cached')
+      const isOn = isAssigned('canary', { version: 5, share: 0.5 }, 'tiny', conversation)
+      return isOn === isInside ? secret : keyOn(isInside)
+    }
     // The same prompt is another conversation for another key.
+    const keys = { inside: await keyOn(true), outside: await keyOn(false) }
     const cached = async (isInside: boolean) => {
-      const of = keys.find((one) => side(one) === isInside)
-      if (!of) throw new Error('all conversations are on one side: run it again')
       const headers = { 'x-copal-cache': 'true' }
       const body = { model: 'tiny', prompt: 'cached', temperature: 0 }
-      const response = await post(of.key, '/v1/completions', body, { headers })
+      const of = isInside ? keys.inside : keys.outside
+      const response = await post(of, '/v1/completions', body, { headers })
       return [response.headers.get('x-copal-cache'), response.headers.get('x-copal-mask')]
     }
     expect(await cached(true)).toEqual(['miss', '5'])

@@ -6,6 +6,7 @@ import { evaluationRoutes } from '../../../../gateway/src/routes/admin/evaluatio
 import { admin, importTexts, SimulatedNode, startUpdate } from '../../support/doubles/simulated-node.ts'
 import { sendHeartbeat, errorOf, ORIGIN } from '../../support/requests/gateway-requests.ts'
 import { startNode } from '../../support/doubles/node-double.ts'
+import { stopClock } from '../../support/doubles/stopped-clock.ts'
 
 describe('evaluating a text', () => {
   const lines = ['{"type":"progress","windowsDone":1,"windowsTotal":1}\n', '{"type":"result","tokens":3}\n']
@@ -64,14 +65,16 @@ describe('evaluating a text', () => {
   })
 
   test('ends with an error event when its node falls silent, and the call is aborted', async () => {
+    const goOn = stopClock()
     const chunks = [lines[0] ?? '']
     const double = await startNode('eval-silent-1', [{ kind: 'stream', chunks, ending: 'hang' }])
     await sendHeartbeat({ id: 'eval-silent-1', url: double.url }, 'eval-silent')
     const context = createExecutionContext()
-    const app = createApp().route('/impatient', evaluationRoutes(1_500))
+    const app = createApp().route('/impatient', evaluationRoutes(15_000))
     const body = JSON.stringify({ model: 'eval-silent', text: 'x' })
     const request = new Request(`${ORIGIN}/impatient/evaluate`, { method: 'POST', body })
     const response = await app.fetch(request, env, context)
+    goOn(15_000)
     const [line, event] = (await response.text()).trim().split('\n')
     expect(line).toBe(lines[0]?.trim())
     expect(JSON.parse(event ?? '')).toMatchObject({ type: 'error', error: { code: 'deadline_exceeded' } })

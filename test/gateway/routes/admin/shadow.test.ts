@@ -54,7 +54,7 @@ beforeAll(async () => {
   if (!model || !(await activateVersion(db, model, 4))) throw new Error('not activated')
   consenting = (await createKey({ sampling: 'always' })).key
 })
-// A node without a heartbeat for six seconds gets no requests.
+// A node without a heartbeat for long gets no requests.
 beforeEach(() => heartbeat())
 
 /** Returns the version under which the node was asked to score a request as well. */

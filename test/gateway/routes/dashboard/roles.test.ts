@@ -5,6 +5,7 @@ import type { CreatedKey, CreateKey, KeyEntry } from '@copal/shared/wire/admin-k
 import type { UsageReport } from '@copal/shared/wire/admin-usage.ts'
 import { createApp } from '../../../../gateway/src/app.ts'
 import { admin, adminJson } from '../../support/doubles/simulated-node.ts'
+import { stopClock } from '../../support/doubles/stopped-clock.ts'
 import { signIn } from '../../support/requests/dashboard-session.ts'
 import {
   errorOf,
@@ -65,8 +66,9 @@ describe('an observer', () => {
     expect(answers).toEqual(changes.map((route) => ({ route, ...refused })))
     const bySession = await browser.send('POST', '/admin/rollback', { body: {} })
     expect(bySession.status).toBe(403)
-    const { data } = await adminJson<AuditPage>('GET', `/audit?limit=500&actor=${id}`)
-    expect(data).toContainEqual(
+    // The outcome is recorded after the response.
+    const recorded = async () => (await adminJson<AuditPage>('GET', `/audit?limit=500&actor=${id}`)).data
+    await expect.poll(recorded).toContainEqual(
       expect.objectContaining({
         action: 'POST /admin/rollback',
         after: expect.objectContaining({ error: 'insufficient_permissions' }) as object,
@@ -85,6 +87,8 @@ describe('an observer', () => {
 
 describe('a key of a tenant', () => {
   test('sees the usage of its tenant alone', async () => {
+    // Of one day, also at midnight.
+    stopClock()
     const [ours, theirs] = [await create({}), await create({ tenant: 'other' })]
     const receipts = [ours, theirs].map(({ id }) => receiptOf(`roles-of-${id}`, { account: id }))
     await signedPost('/internal/nodes/receipts', { nodeId: 'roles-1', receipts })

@@ -3,6 +3,7 @@ import { createExecutionContext, waitOnExecutionContext } from 'cloudflare:test'
 import { describe, expect, onTestFinished, test, vi } from 'vitest'
 import type { ChatCall } from '@copal/shared/wire/node-calls.ts'
 import { createApp } from '../../../../gateway/src/app.ts'
+import { ResponseCache } from '../../../../gateway/src/inference/cache/response-cache.ts'
 import { cacheOf, newRequest, useCachedNode } from '../../support/doubles/cached-node.ts'
 import {
   sendHeartbeat,
@@ -39,6 +40,13 @@ describe('an equal request at the same time', () => {
   }
   const called = (count: () => Promise<number>) =>
     until('a call', async () => ((await count()) > 0 ? true : undefined))
+  /** Counts the requests that wait for a leader from now on. Returns how to wait for a number of them. */
+  const followers = () => {
+    const waiting = vi.spyOn(ResponseCache.prototype, 'awaitLeader')
+    onTestFinished(() => waiting.mockRestore())
+    return (count: number) =>
+      until('the other requests', async () => waiting.mock.calls.length >= count || undefined)
+  }
   const statusOf = (response: Response) => `${response.status} ${response.headers.get('x-copal-cache')}`
 
   test('shares one generation within a tenant', async () => {
@@ -59,14 +67,17 @@ describe('an equal request at the same time', () => {
   })
 
   test('runs by itself if the leader fails', async () => {
-    const { body, count } = await serve('merged-failure', [
-      { ...slow(0, 400), pauseMs: 3_000 },
+    const { body, count, double } = await serve('merged-failure', [
+      { ...slow(0, 400), held: true },
       slow(1),
       slow(2),
     ])
+    const arrived = followers()
     const first = ask(body)
     await called(count)
     const others = [ask(body), ask(body)]
+    await arrived(2)
+    await double.release()
     expect((await first).status).toBe(400)
     expect((await Promise.all(others)).map(statusOf)).toEqual(['200 miss', '200 miss'])
     expect(await count()).toBe(3)
@@ -74,6 +85,7 @@ describe('an equal request at the same time', () => {
 
   test('is generated once more for all others if the leader’s client disconnects', async () => {
     const { body, count } = await serve('merged-left', [{ kind: 'hang' }, slow(1), slow(2)])
+    const arrived = followers()
     const abort = new AbortController()
     const options = { headers: { 'x-copal-cache': 'true' } }
     const first = post(cached.key, '/v1/chat/completions', body, { ...options, signal: abort.signal })
@@ -83,7 +95,7 @@ describe('an equal request at the same time', () => {
     const second = new AbortController()
     const leaving = post(cached.key, '/v1/chat/completions', body, { ...options, signal: second.signal })
     leaving.catch(() => undefined)
-    await new Promise((resolve) => setTimeout(resolve, 100))
+    await arrived(4)
     second.abort()
     abort.abort()
     const answers = await Promise.all(others)
@@ -106,7 +118,7 @@ describe('an equal request at the same time', () => {
     await until('it to be given up', async () => gaveUp.mock.calls.length > 0 || undefined)
     await held.release()
     expect(statusOf(await first)).toBe('200 bypass')
-    const late = new Promise((resolve) => setTimeout(() => resolve('it waits'), 10_000))
+    const late = new Promise((resolve) => setTimeout(() => resolve('it waits'), 50_000))
     expect(await Promise.race([ask(body).then(statusOf), late])).toBe('200 miss')
     await waitOnExecutionContext(ctx)
   })
@@ -114,11 +126,19 @@ describe('an equal request at the same time', () => {
   test('waits for a streamed response until its node has reported it', async () => {
     const chunks = ['data: {"n":1}\n\n', 'data: [DONE]\n\n']
     const { double, body, count } = await serve('merged-stream', [
-      { kind: 'stream', chunks, pauseMs: 200, ending: 'end' },
+      { kind: 'stream', chunks, held: true, pauseMs: 200, ending: 'end' },
     ])
+    const arrived = followers()
     const asked = { ...body, stream: true }
-    const first = await ask(asked)
+    const begun = ask(asked)
+    await called(count)
     const others = [ask(asked), ask(asked)]
+    await arrived(2)
+    // Without timers they wait for as long as the report takes.
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] })
+    onTestFinished(() => void vi.useRealTimers())
+    await double.release()
+    const first = await begun
     expect(await first.text()).toBe(chunks.join(''))
     const { cache, tenant } = JSON.parse((await double.calls())[0]?.body ?? '') as ChatCall
     const given = { ...cache, tenant, nodeId: double.id, maskVersion: 0 }

@@ -27,13 +27,14 @@ import {
 import { ask, createLimitedKey, sortedStatuses } from '../../support/requests/limited-requests.ts'
 import { loseDatabase } from '../../support/faults/lost-database.ts'
 import { startNode, type NodeDouble } from '../../support/doubles/node-double.ts'
+import { stopClock } from '../../support/doubles/stopped-clock.ts'
 
 const fleet = () => env.FLEET.get(env.FLEET.idFromName('fleet'))
 let node: NodeDouble
 beforeAll(async () => {
   node = await startNode('limits-1', [{ kind: 'answer', body: '{"ok":1}' }])
 })
-// A node without a heartbeat for six seconds gets no requests.
+// A node without a heartbeat for long gets no requests.
 beforeEach(() => sendHeartbeat(node, 'tiny'))
 
 const lastCall = async () => JSON.parse((await node.calls()).at(-1)?.body ?? '') as ChatCall
@@ -56,6 +57,7 @@ async function stored() {
 
 describe('requests a minute', () => {
   test('are shown in OpenAI’s headers, and rejected beyond the limit in OpenAI’s error shape', async () => {
+    stopClock()
     const { key } = await createLimitedKey({ requests_per_minute: 2, tokens_per_minute: 1_000 })
     const first = await ask(key)
     expect(Object.fromEntries(first.headers)).toMatchObject({

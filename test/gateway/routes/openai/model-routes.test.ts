@@ -33,7 +33,7 @@ test('each model is listed with its active mask and the nodes that serve it', as
   const model = await findModel(db, 'pruned-model')
   if (!model) throw new Error('not registered')
   await activateVersion(db, model, 1)
-  // A node without a heartbeat for six seconds counts as gone.
+  // A node without a heartbeat for long counts as gone.
   await heartbeats()
   const { data } = await (await get('/v1/models', key)).json<ModelList>()
   const bare = data.filter(({ id }) => !id.includes('@'))

@@ -51,7 +51,7 @@ async function heartbeats(): Promise<void> {
     load: { running: 5, waiting: 0, kvTokensUsed: 0, kvTokensTotal: 4096 },
   })
 }
-// A node without a heartbeat for six seconds gets no requests.
+// A node without a heartbeat for long gets no requests.
 beforeEach(heartbeats)
 
 const ask = (model: string) =>

@@ -49,7 +49,7 @@ export function useCachedNode() {
     for (const tenant of ['cached', 'other']) await adminJson('PUT', `/tenants/${tenant}`)
     key = (await createKey({ tenant: 'cached' })).key
   })
-  // A node that is silent for six seconds gets no requests.
+  // A silent node gets no requests.
   beforeEach(heartbeat)
   return {
     get node() {

@@ -16,6 +16,8 @@ interface DoubleNode {
   sockets: Set<Socket>
   steps: NodeStep[]
   calls: NodeCall[]
+  /** Resolves when the responses that are held go on. */
+  released: PromiseWithResolvers<void>
 }
 
 /**
@@ -54,6 +56,7 @@ async function handleControl(
       sockets: new Set(),
       steps,
       calls: nodes.get(id)?.calls ?? [],
+      released: Promise.withResolvers(),
     }
     node.server.on('request', (call, answer) => {
       play(node, call, answer).catch(() => answer.destroy())
@@ -75,6 +78,7 @@ async function handleControl(
     return
   }
   if (request.method === 'DELETE') close(node)
+  if (request.method === 'POST') node.released.resolve()
   response.end(JSON.stringify(node.calls))
 }
 
@@ -104,6 +108,7 @@ async function play(node: DoubleNode, request: IncomingMessage, response: Server
     return
   }
   response.flushHeaders()
+  if (step.held) await node.released.promise
   for (const chunk of Array.from({ length: step.times ?? 1 }, () => step.chunks).flat()) {
     if (step.pauseMs) await new Promise((resolve) => setTimeout(resolve, step.pauseMs))
     // The caller has disconnected.

@@ -6,6 +6,8 @@ export interface NodeDouble {
   id: string
   url: string
   calls(): Promise<NodeCall[]>
+  /** Lets the responses go on that are held. */
+  release(): Promise<void>
   /** Closes the port and every connection, like a killed process. */
   kill(): Promise<void>
 }
@@ -30,6 +32,9 @@ export async function startNode(
     id,
     url,
     calls: async () => (await fetch(controlUrl)).json<NodeCall[]>(),
+    release: async () => {
+      await (await fetch(controlUrl, { method: 'POST' })).text()
+    },
     kill: async () => {
       await (await fetch(controlUrl, { method: 'DELETE' })).text()
     },

@@ -9,6 +9,8 @@ export type NodeStep =
       /** How often the chunks are sent. Default: once. */
       times?: number
       pauseMs?: number
+      /** Sends the first chunk only after the test has called `release`. */
+      held?: boolean
       ending: 'end' | 'destroy' | 'hang'
     }
   /** Breaks the connection before the first byte of a response. */

@@ -151,6 +151,9 @@ export function evaluationOf(
 /** Figures of the texts that a simulated node generates under any weights. */
 export const SOUND_GENERATION: GenerationCheck = { finite: true, tokens: 192, repetition: 0.2, entropy: 2 }
 
+/** Many: while texts are collected, a turn lasts a third of a second. */
+const MAX_TURNS = 400
+
 /** A node as the gateway sees it: heartbeats over the signed HTTP interface, masks uploaded for real. */
 export class SimulatedNode {
   readonly #id: string
@@ -246,7 +249,7 @@ export class SimulatedNode {
 
   /** Sends heartbeats and finishes jobs until the update has ended. */
   async finish(updateId: string): Promise<UpdateEntry> {
-    for (let turn = 0; turn < 30; turn += 1) {
+    for (let turn = 0; turn < MAX_TURNS; turn += 1) {
       await this.beat()
       await this.work()
       const update = await getUpdate(updateId)
@@ -258,7 +261,7 @@ export class SimulatedNode {
 
   /** Sends heartbeats and finishes jobs until the update is in a state. */
   async reach(updateId: string, state: UpdateEntry['state']): Promise<UpdateEntry> {
-    for (let turn = 0; turn < 30; turn += 1) {
+    for (let turn = 0; turn < MAX_TURNS; turn += 1) {
       const update = await getUpdate(updateId)
       if (update.state === state) return update
       // Heartbeats wait while another call asks this node, in vain, to describe texts.

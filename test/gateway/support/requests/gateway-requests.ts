@@ -59,14 +59,14 @@ export async function errorOf(response: Response): Promise<ErrorBody['error']> {
   return (await response.json<ErrorBody>()).error
 }
 
-const lastSigned = { atMs: 0, ms: 0 }
+const signedMs = new Set<number>()
 
-/** Returns the time, a little later at each call, as nodes sign: equal calls have signatures of their own. */
+/** Returns the time, or the next millisecond that is not taken, as nodes sign: equal calls have signatures of their own. */
 export function signingTime(): number {
-  const atMs = Date.now()
-  lastSigned.ms = atMs === lastSigned.atMs ? lastSigned.ms + 1 : 0
-  lastSigned.atMs = atMs
-  return atMs + lastSigned.ms
+  let ms = Date.now()
+  while (signedMs.has(ms)) ms += 1
+  signedMs.add(ms)
+  return ms
 }
 
 /** Calls the gateway as a node, with attestations. `as` signs as another node, `send` uses other bindings. */
@@ -120,7 +120,7 @@ export function receiptOf(requestId: string, changes: Partial<Receipt> = {}): Re
 
 /** Polls until `probe` returns something. */
 export async function until<T>(what: string, probe: () => Promise<T | undefined>): Promise<T> {
-  for (let tries = 0; tries < 1_200; tries += 1) {
+  for (let tries = 0; tries < 4_800; tries += 1) {
     const found = await probe()
     if (found !== undefined) return found
     await new Promise((resolve) => setTimeout(resolve, 25))

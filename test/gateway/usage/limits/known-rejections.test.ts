@@ -5,6 +5,7 @@ import { Fleet } from '../../../../gateway/src/fleet/object/fleet.ts'
 import { createKnownRejections } from '../../../../gateway/src/usage/limits/known-rejections.ts'
 import type { LimitRejection } from '../../../../gateway/src/contracts/reservation.ts'
 import { adminJson } from '../../support/doubles/simulated-node.ts'
+import { stopClock } from '../../support/doubles/stopped-clock.ts'
 import { errorOf, sendHeartbeat } from '../../support/requests/gateway-requests.ts'
 import { ask, createLimitedKey } from '../../support/requests/limited-requests.ts'
 import { startNode } from '../../support/doubles/node-double.ts'
@@ -18,12 +19,6 @@ async function startTinyNode(model: string) {
   return () => sendHeartbeat(node, model)
 }
 
-function later(ms: number): void {
-  const now = Date.now
-  vi.spyOn(Date, 'now').mockImplementation(() => now() + ms)
-  onTestFinished(() => void vi.restoreAllMocks())
-}
-
 function acquireCalls() {
   const acquire = vi.spyOn(Fleet.prototype, 'acquire')
   onTestFinished(() => acquire.mockRestore())
@@ -31,6 +26,7 @@ function acquireCalls() {
 }
 
 test('a key at its limit is refused without a call of the fleet until its window turns, and is counted', async () => {
+  const goOn = stopClock()
   const beat = await startTinyNode('known-1')
   const { key } = await createLimitedKey({ requests_per_minute: 2 })
   const other = await createLimitedKey({ requests_per_minute: 100 })
@@ -52,17 +48,18 @@ test('a key at its limit is refused without a call of the fleet until its window
     reason: 'requests',
     requests: 29,
   })
-  later(61_000)
+  goOn(61_000)
   await beat()
   expect((await ask(key, { model: 'known-1' })).status).toBe(200)
 })
 
 test('a raised limit works within the trust in the key, although a rejection is known', async () => {
+  const goOn = stopClock()
   const beat = await startTinyNode('known-2')
   const { id, key } = await createLimitedKey({ requests_per_minute: 1 })
   for (const status of [200, 429, 429]) expect((await ask(key, { model: 'known-2' })).status).toBe(status)
   await adminJson('PATCH', `/keys/${id}`, { limits: { requests_per_minute: 5 } })
-  later(SETTINGS.COPAL_KEY_TRUST_MS.default)
+  goOn(SETTINGS.COPAL_KEY_TRUST_MS.default)
   await beat()
   expect((await ask(key, { model: 'known-2' })).status).toBe(200)
 })

@@ -52,6 +52,8 @@ test('usage of a limited key counts once for the key, and for its tenant without
 })
 
 test('the estimated usage of a node that died counts too', async () => {
+  const clock = vi.spyOn(Date, 'now').mockReturnValue(Date.now())
+  onTestFinished(() => clock.mockRestore())
   const { fleet, ask } = await open('died-then')
   await ask('lost')
   const lost = { requestId: 'lost', promptTokens: 10, completionTokens: 115, idleMs: 0 }
@@ -59,8 +61,6 @@ test('the estimated usage of a node that died counts too', async () => {
     heartbeatOf({ id: 'node-1', url: 'http://127.0.0.1:9' }, 'm', { requests: [lost] }),
     0,
   )
-  const clock = vi.spyOn(Date, 'now')
-  onTestFinished(() => clock.mockRestore())
   for (let halves = 0; halves < 3; halves += 1) {
     clock.mockReturnValue(Date.now() + DEFAULT_POLICY.deadMs / 2)
     await runDurableObjectAlarm(fleet)

@@ -8,6 +8,7 @@ import { listAlerts, raiseAlerts } from '../../../../../gateway/src/storage/db/q
 import { endStaleProbeAlerts } from '../../../../../gateway/src/adaptation/drift/probes/end-probe-alerts.ts'
 import { MAX_PROBE_AGE_MS } from '../../../../../gateway/src/storage/db/queries/probe-queries.ts'
 import { adminJson, SimulatedNode, testDeps } from '../../../support/doubles/simulated-node.ts'
+import { stopClock } from '../../../support/doubles/stopped-clock.ts'
 import { ready } from '../../../support/doubles/whole-updates.ts'
 import { seedMasks, setPolicy } from '../../../support/state/seed-masks.ts'
 
@@ -110,13 +111,14 @@ describe('a node whose score of the probe texts is not that of the others', () =
 })
 
 test('a score that a node repeats in its heartbeats is stored once, and an old one is not stored', async () => {
+  const goOn = stopClock()
   const { beat, probes } = await fleetOf('repeats', 1)
   const score = { maskVersion: 1, tokens: TOKENS, nll: 3.2 * TOKENS }
-  const measuredMs = Date.now() - 200
-  const repeated = () => ({ ...score, measuredMsAgo: Date.now() - measuredMs })
-  await beat(0, { probes: [repeated()] })
+  await beat(0, { probes: [{ ...score, measuredMsAgo: 200 }] })
   const [first] = await probes()
-  await beat(0, { probes: [repeated()] })
+  goOn(2_000)
+  // This heartbeat was half a second faster.
+  await beat(0, { probes: [{ ...score, measuredMsAgo: 1_700 }] })
   await beat(0, { probes: [{ ...score, nll: 9, measuredMsAgo: 60_000 }] })
   expect(await probes()).toEqual([first])
 })

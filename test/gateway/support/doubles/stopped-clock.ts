@@ -1,0 +1,18 @@
+import { onTestFinished } from 'vitest'
+
+/**
+ * Stops `Date.now` for the rest of a test, so that no pause of the machine counts. Timers go on.
+ *
+ * @returns a function that moves the clock forward
+ */
+export function stopClock(): (ms: number) => void {
+  const realNow = Date.now
+  let nowMs = realNow()
+  Date.now = () => nowMs
+  onTestFinished(() => {
+    Date.now = realNow
+  })
+  return (ms) => {
+    nowMs += ms
+  }
+}
