@@ -30,7 +30,7 @@ import { temporaryDir } from '../../support/harness/temporary.ts'
 import { openTinyModel } from '../../support/models/tiny-model.ts'
 
 // The time limit grows with the duration that is set for the fuzz tests.
-vi.setConfig({ testTimeout: 60_000 + 2000 * fuzzSeconds(1) })
+vi.setConfig({ testTimeout: 180_000 + 2000 * fuzzSeconds(1) })
 if (addon) testAddon(addon)
 else skipWithoutAddon('random arguments')
 
