@@ -1,6 +1,6 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { createServer as createServerHttp } from 'node:http'
-import { createServer, type AddressInfo } from 'node:net'
+import type { AddressInfo } from 'node:net'
 import { once } from 'node:events'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -11,22 +11,16 @@ import { METHOD_NAMES, RULES } from '../../../gpu-node/src/pruning/methods/metho
 import { runCommand } from '../../../gpu-node/cli/program.ts'
 import { recordedTerminal } from '../../support/doubles/recorded-terminal.ts'
 
+/** Nobody listens on this port, which the system gives to no other test. */
+const deadEnd: Record<string, string> = {
+  COPAL_BASE_URL: 'http://127.0.0.1:2/v1',
+  COPAL_API_KEY: 'k',
+  COPAL_ADMIN_KEY: 'a',
+}
 let dir: string
-let deadEnd: Record<string, string>
 
-beforeAll(async () => {
+beforeAll(() => {
   dir = mkdtempSync(join(tmpdir(), 'copal-cli-'))
-  // A port that was free a moment ago: nobody listens there.
-  const server = createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const address = server.address()
-  server.close()
-  if (address === null || typeof address === 'string') throw new Error('no port')
-  deadEnd = {
-    COPAL_BASE_URL: `http://127.0.0.1:${address.port}/v1`,
-    COPAL_API_KEY: 'k',
-    COPAL_ADMIN_KEY: 'a',
-  }
 })
 afterAll(() => rmSync(dir, { recursive: true, force: true }))
 

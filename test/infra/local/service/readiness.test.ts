@@ -5,7 +5,7 @@ import { expect, onTestFinished, test, vi } from 'vitest'
 import { watchGateway } from '../../../../infra/local/service/readiness.ts'
 
 /** The machine may be busy. */
-const PATIENT = { timeout: 20_000, interval: 1 }
+const PATIENT = { timeout: 120_000, interval: 1 }
 
 /** A gateway whose health is refused, with two processes unless one has died. */
 async function startWatch() {
@@ -23,10 +23,13 @@ async function startWatch() {
     state.processes = [5, 6]
   })
   const gateway = { pids: () => state.processes, kill }
+  // No check is late, so that each one that fails was refused.
+  const timeout = vi.spyOn(AbortSignal, 'timeout').mockImplementation(() => new AbortController().signal)
   const watching = watchGateway(`http://127.0.0.1:${port}`, gateway, ending.signal, 5)
   onTestFinished(async () => {
     ending.abort()
     await expect(watching).rejects.toThrow('aborted')
+    timeout.mockRestore()
     server.close()
   })
   await vi.waitFor(() => expect(state.answered).toBeGreaterThan(1), PATIENT)
