@@ -181,7 +181,7 @@ function testStructure(): void {
 
     /** Samples responses until one has two calls and ends: the number of calls of a random model is chance. */
     async function drawSeveralCalls() {
-      for (let turn = 0; turn < 60; turn++) {
+      for (let turn = 0; turn < 500; turn++) {
         const stream = client.responses.stream({ ...required, temperature: 2 })
         const events = await collect(stream)
         const response = await stream.finalResponse()

@@ -35,6 +35,10 @@ export default async function setup(project: TestProject): Promise<() => Promise
       COPAL_THREADS: '1',
       // A lookup that times out on a busy machine would not be a `miss`.
       COPAL_CACHE_LOOKUP_MS: '30000',
+      // Nor is a node lost that a busy machine stops for a while.
+      COPAL_NODE_SILENT_MS: '60000',
+      COPAL_NODE_DEAD_MS: '120000',
+      COPAL_QUEUE_TIMEOUT_MS: '120000',
       // Short, so that a revoked key soon ends its streams.
       COPAL_KEY_TRUST_MS: '500',
     },

@@ -187,7 +187,7 @@ function testStructure(): void {
 
     /** Samples responses until one has two calls and ends: the number of calls of a random model is chance. */
     async function drawSeveralCalls(tools: { weather: typeof weather; clock: typeof clock }) {
-      for (let seed = 5; seed < 45; seed++) {
+      for (let seed = 5; seed < 505; seed++) {
         const drawn = { ...ask, seed, temperature: 2, tools, toolChoice: 'required' as const }
         const result = streamText({
           ...drawn,

@@ -139,9 +139,9 @@ test('a domain gets an owner, and the page says whose texts it keeps', async () 
 
 test('nothing moves on the overview while live figures come', async () => {
   await page.goto(`${fleet.url}/dashboard`)
-  await page.locator('.skeleton').first().waitFor({ state: 'hidden' })
   const line = page.locator('.sparkline path').first()
   const before = (await line.getAttribute('d')) ?? ''
+  await page.locator('.skeleton').first().waitFor({ state: 'hidden' })
   await page.evaluate(`window.moved = []; new PerformanceObserver((list) => {
     for (const { value, sources } of list.getEntries())
       window.moved.push([value, ...sources.map(({ node }) => node?.outerHTML ?? node?.textContent)])

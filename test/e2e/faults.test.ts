@@ -6,7 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { ErrorBody } from '@copal/shared/errors.ts'
 import { signedHeaders } from '@copal/shared/wire/signature.ts'
 import { expect, onTestFinished, test, vi } from 'vitest'
-import { prepareFaultFleet, testNoRequestIsLeft } from '../support/faults/fault-fleet.ts'
+import { LEASE_MS, prepareFaultFleet, testNoRequestIsLeft } from '../support/faults/fault-fleet.ts'
 import { startGarbageNode } from '../support/doubles/garbage-node.ts'
 import { startNodeProcess, type NodeProcess } from '../support/processes/node-process.ts'
 import { until } from '../support/processes/service.ts'
@@ -28,6 +28,7 @@ test('a stream on a slow node runs to its end', async () => {
 
 test('a node that responds with garbage loses no request, and soon gets no more of them', async () => {
   const garbage = await startGarbageNode(faults.fleet)
+  const beganMs = Date.now()
   for (let turn = 0; turn < 12; turn += 1) {
     await garbage.beat()
     const answer = await ask({ max_tokens: 2, stream: turn % 2 === 0 })
@@ -36,16 +37,18 @@ test('a node that responds with garbage loses no request, and soon gets no more 
     await answer.text()
   }
   expect(garbage.calls()).toBeGreaterThan(0)
-  expect(garbage.calls()).toBeLessThan(8)
+  // Three failures, and then one call after a second, after two more, after four more and so on.
+  const seconds = (Date.now() - beganMs) / 1_000
+  expect(garbage.calls()).toBeLessThanOrEqual(3 + Math.log2(1 + seconds))
   await garbage.leave()
 })
 
 test('a node whose heartbeats are lost finishes its streams and gets no new requests', async () => {
-  const stream = await open({ max_tokens: 3_000 })
+  const stream = await open({ max_tokens: 6_000 })
   const speedUp = slowDown(stream.node.process, 140)
   stream.node.disconnect()
   // Longer than heartbeats may be late until a lease expires.
-  const isOverdue = sleep(6_500)
+  const isOverdue = sleep(LEASE_MS + 500)
   await until('the gateway to miss it', async () =>
     (await faults.fleet.alive()).includes(stream.node.id) ? undefined : true,
   )
@@ -61,7 +64,7 @@ test('nodes with clocks minutes off take no requests and log why', async () => {
   const [ahead, behind] = await Promise.all([startSkewed('far-ahead', 600), startSkewed('far-behind', -600)])
   await vi.waitFor(() => expect(ahead.output()).toMatch(/signed \d{3} s in the future/), LONG_WAIT)
   await vi.waitFor(() => expect(behind.output()).toMatch(/signed \d{3} s ago/), LONG_WAIT)
-  expect((await faults.fleet.alive()).toSorted()).toEqual(['node-a', 'node-b'])
+  expect(await faults.fleet.alive()).not.toContain(expect.stringMatching(/^far-/))
 })
 
 test('nodes with clocks seconds off serve like the others', async () => {

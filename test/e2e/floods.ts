@@ -1,6 +1,7 @@
 import type { Completion } from '@copal/shared/wire/completions.ts'
 import { expect, test } from 'vitest'
 import { MAX_CONCURRENT, type FaultFleet } from '../support/faults/fault-fleet.ts'
+import { until } from '../support/processes/service.ts'
 
 /** Requests that two nodes run at once: each runs eight, so none has to wait. */
 const FEW = 8
@@ -54,16 +55,26 @@ export function testFairness(faults: FaultFleet): void {
     const flooding = (await faults.fleet.key({}, 'flooding')).key
     const { key } = await faults.fleet.key({}, tenant)
     const answered: string[] = []
-    const first = Promise.withResolvers<void>()
     const send = async (who: string, options: { key: string; headers?: Record<string, string> }) => {
       const { status } = await ask({ max_tokens: 20, stream: false }, options)
       answered.push(who)
-      first.resolve()
       return status
     }
+    const queued = (requests: number) =>
+      until(`${requests} requests to wait`, async () => {
+        const metrics = await faults.fleet.admin<string>('GET', '/metrics')
+        return metrics.includes(`\ncopal_dispatch_queue_length ${requests}\n`) || undefined
+      })
+    // All wait at the gateway until the last has arrived.
+    const drain = async (method: 'PUT' | 'DELETE') => {
+      for (const id of faults.nodes.keys()) await faults.fleet.admin(method, `/admin/nodes/${id}/drain`)
+    }
+    await drain('PUT')
     const flood = Array.from({ length: MANY }, () => send('flood', { key: flooding, headers }))
-    await first.promise
+    await queued(MANY)
     const one = send('one', { key })
+    await queued(MANY + 1)
+    await drain('DELETE')
     expect(new Set(await Promise.all([...flood, one]))).toEqual(new Set([200]))
     // In order of arrival it would be the last. Requests that run when it arrives may end before it.
     expect(answered.slice(answered.indexOf('one') + 1).length).toBeGreaterThanOrEqual(MANY / 6)

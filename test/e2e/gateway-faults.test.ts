@@ -4,7 +4,7 @@ import type { ErrorBody } from '@copal/shared/errors.ts'
 import { expect, onTestFinished, test, vi } from 'vitest'
 import { breakDatabase, corruptKeys } from '../support/faults/break-database.ts'
 import { breakFleetObject, storedReservations } from '../support/faults/break-fleet-object.ts'
-import { prepareFaultFleet, testNoRequestIsLeft } from '../support/faults/fault-fleet.ts'
+import { prepareFaultFleet, SILENT_MS, testNoRequestIsLeft } from '../support/faults/fault-fleet.ts'
 import { sumMetric } from '../support/processes/metrics.ts'
 import { until } from '../support/processes/service.ts'
 import { responseEnd } from '../support/processes/stream-end.ts'
@@ -35,7 +35,8 @@ test('a reset of the fleet object loses no request, no stream and no stored budg
   // Rejections are counted in the object's memory only.
   await ask({}, { key: meanwhile.key })
   expect(await refusals('meanwhile')).toBe(1)
-  const long = { max_tokens: 3_000 }
+  // They must all run at once, also where one of them begins seconds later.
+  const long = { max_tokens: 5_000 }
   const streams = [await open(long), await open(long)]
   const answer = ask({ ...long, stream: false })
   // Changes that are not stored yet would be lost.
@@ -53,7 +54,7 @@ test('a reset of the fleet object loses no request, no stream and no stored budg
   expect(answers.map(({ status }) => status)).toEqual(answers.map(() => 200))
   for (const [call, one] of answers.entries())
     expect(await (call % 2 === 0 ? responseEnd(one) : usedBy(one))).toBe(call % 2 === 0 ? 'done' : 4)
-  expect(await usedBy(await answer)).toBe(3_000)
+  expect(await usedBy(await answer)).toBe(long.max_tokens)
   expect(await Promise.all(streams.map((stream) => stream.end()))).toEqual(['done', 'done'])
   await faults.fleet.settled()
   // None of them is still counted as running.
@@ -67,7 +68,7 @@ test('nodes keep serving while the database fails, and usage is settled after it
   const broken = breakDatabase(faults.fleet.stateDir, ['models', 'receipts'])
   onTestFinished(broken.repair)
   // Longer than the silence after which a node gets no requests.
-  await sleep(2_500)
+  await sleep(SILENT_MS + 500)
   for (let turn = 0; turn < 4; turn += 1) expect(await responseEnd(await ask({ max_tokens: 2 }))).toBe('done')
   broken.repair()
   await faults.fleet.settled()

@@ -5,12 +5,11 @@ import { responseEnd } from '../support/processes/stream-end.ts'
 
 /** Adds tests of lost nodes, leaving clients and revoked keys, which behave the same on every backend. */
 export function testLosses(faults: FaultFleet): void {
-  const { ask, sendTo, oneBusy, open, receipts } = faults
+  const { ask, sendToStopped, oneBusy, open, receipts } = faults
 
   test('a request is served by another node when its node is killed before the first token', async () => {
     const { running, other } = await oneBusy()
-    other.process.child.kill('SIGSTOP')
-    const { pending } = await sendTo(other.id, { max_tokens: 5 })
+    const { pending } = await sendToStopped(other, { max_tokens: 5 })
     await other.process.end('SIGKILL')
     const answer = await pending
     expect(answer.headers.get('x-copal-node')).toBe(running.node.id)

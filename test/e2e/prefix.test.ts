@@ -1,4 +1,5 @@
 /** Routing of prompts with a common prefix: the real gateway, and three nodes that run the sparse engine on the tiny model. */
+import type { StatusReport } from '@copal/shared/wire/admin.ts'
 import type { Completion } from '@copal/shared/wire/completions.ts'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { addon } from '../support/engine/backends.ts'
@@ -7,7 +8,8 @@ import { skipWithoutAddon } from '../support/harness/skip-without-addon.ts'
 import { until } from '../support/processes/service.ts'
 
 const NODES = ['node-a', 'node-b', 'node-c']
-const TEXTS = 8
+/** So many that not all are served by one node by accident. */
+const TEXTS = 16
 
 if (addon) testPrompts()
 else skipWithoutAddon('the cache of prefixes')
@@ -45,8 +47,14 @@ function testPrompts(): void {
 
   test('a restarted gateway learns the prefixes of nodes from heartbeats', async () => {
     await fleet.killGateway()
+    const killedMs = Date.now()
     await fleet.startGateway()
-    await allAlive()
+    await until('a heartbeat of each node', async () => {
+      const askedMs = Date.now()
+      const { nodes } = await fleet.admin<StatusReport>('GET', '/admin/status')
+      const heard = nodes.filter(({ seen_ms_ago }) => seen_ms_ago < askedMs - killedMs)
+      return heard.length === NODES.length || undefined
+    })
     const again = await inTurn((text) => complete(ours, text, 'a third end'))
     expect(again.map(({ node }) => node)).toEqual([...homes.values()])
     expect(Math.min(...again.map(({ cached }) => cached))).toBeGreaterThan(500)

@@ -50,7 +50,8 @@ test('the node whose weights are damaged outside its linears alarms with its fir
     ['node-b', true],
     ['node-c', false],
   ])
-  expect(await alerts()).toMatchObject([
-    { kind: 'probe_mismatch', node: 'node-c', mask_version: 0, domain: null },
-  ])
+  // It is raised right after the score was stored.
+  await expect
+    .poll(alerts)
+    .toMatchObject([{ kind: 'probe_mismatch', node: 'node-c', mask_version: 0, domain: null }])
 })

@@ -31,6 +31,9 @@ const END_TOKEN = 2
 /** An update whose calibration takes seconds on the tiny model, so that it can be killed while it runs. */
 const LONG_UPDATE = { samples: 64, length: 512 }
 
+/** The limit, and the longest time between two looks, of what lasts only seconds. */
+const OFTEN = [600_000, 100] as const
+
 let dir: string
 let service: Service
 let client: OpenAI
@@ -66,10 +69,14 @@ test('after kill -9 of the node during calibration the update is carried on and 
     domains: ['novel'],
     ...LONG_UPDATE,
   })
-  await until('calibration to run', async () => {
-    const { job } = await service.admin<UpdateEntry>('GET', `/admin/updates/${update.id}`)
-    return job?.state === 'running' && job.progress > 0.1 ? true : undefined
-  })
+  await until(
+    'calibration to run',
+    async () => {
+      const { job } = await service.admin<UpdateEntry>('GET', `/admin/updates/${update.id}`)
+      return job?.state === 'running' && job.progress > 0.1 ? true : undefined
+    },
+    ...OFTEN,
+  )
   const node = killNode(service)
   const end = await untilUpdateEnded(service, update.id)
   expect(end).toMatchObject({ state: 'promoted', error: null })
@@ -145,10 +152,14 @@ test('a canary goes on after kill -9 of its node and of the gateway, and answers
   await service.setPolicy({ gate, canary, watch: { soak_minutes: 0 } })
   const parent = (await service.admin<StatusReport>('GET', '/admin/status')).models[0]?.active_version
   const { id } = await service.admin<UpdateEntry>('POST', '/admin/updates', { domains: ['speech'] })
-  const begun = await until('the canary', async () => {
-    const { state, finished_at, message } = await service.admin<UpdateEntry>('GET', `/admin/updates/${id}`)
-    return state === 'canary' || finished_at !== null ? `${state}: ${message}` : undefined
-  })
+  const begun = await until(
+    'the canary',
+    async () => {
+      const { state, finished_at, message } = await service.admin<UpdateEntry>('GET', `/admin/updates/${id}`)
+      return state === 'canary' || finished_at !== null ? `${state}: ${message}` : undefined
+    },
+    ...OFTEN,
+  )
   expect(begun).toMatch(/^canary/)
   const node = killNode(service)
   for (const pid of service.pids('workerd')) process.kill(pid, 'SIGKILL')

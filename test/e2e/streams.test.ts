@@ -40,7 +40,14 @@ beforeAll(async () => {
   dir = await mkdtemp(join(tmpdir(), 'copal-streams-'))
   const inspectorPort = await freePort()
   vi.stubEnv('MINIFLARE_WORKERD_V8_FLAGS', COUNTING_FLAGS)
-  gateway = await startBuiltGateway({ root: resolve(import.meta.dirname, '../..'), dir, inspectorPort })
+  // Heartbeats are few, so that they run no JavaScript meanwhile.
+  const variables = {
+    COPAL_NODE_SILENT_MS: '300000',
+    COPAL_NODE_DEAD_MS: '300000',
+    COPAL_LEASE_MS: '300000',
+  }
+  const root = resolve(import.meta.dirname, '../..')
+  gateway = await startBuiltGateway({ root, dir, variables, inspectorPort })
   vi.unstubAllEnvs()
   const source = await readFile(join(dir, 'bundle', 'index.js'), 'utf8')
   calls = await countCalls(inspectorPort, 'copal', source)

@@ -104,11 +104,10 @@ test('a node pushes its metrics and log lines, and nothing that was sent has tex
     receiver.metrics().find(({ name, sum }) => name === 'copal.node.tokens' && sum?.dataPoints.length),
   )
   expect(counted.sum).toMatchObject({ isMonotonic: true, aggregationTemporality: 2 })
-  expect(receiver.metrics().map(({ name }) => name)).toContain('gen_ai.server.request.duration')
-  const lines = await until('log lines', async () =>
-    receiver.logs().length > 0 ? receiver.logs() : undefined,
-  )
-  expect(lines.map(({ body }) => body.stringValue)).toContain('weight set loaded')
+  await expect
+    .poll(() => receiver.metrics().map(({ name }) => name))
+    .toContain('gen_ai.server.request.duration')
+  await expect.poll(() => receiver.logs().map(({ body }) => body.stringValue)).toContain('weight set loaded')
   const sent = JSON.stringify(receiver.calls.map(({ body }) => body))
   expect(sent).toContain('deployment')
   for (const word of ['private', 'thoughts']) expect(sent).not.toContain(word)

@@ -11,6 +11,8 @@ import { sumMetric } from '../support/processes/metrics.ts'
 import { until } from '../support/processes/service.ts'
 
 const KEYS = 16
+/** Sampled requests that a node scores later; when more wait, it leaves one out. */
+const MOST_UNSCORED = 8
 const PROMPT = 'the cat sat on the mat and it is there, on the other side of the ocean and in the house'
 
 let fleet: TestFleet
@@ -35,7 +37,10 @@ beforeAll(async () => {
 afterAll(() => fleet?.stop())
 
 test('a canary serves the conversations that the hash selects with its own mask, and its report compares both masks', async () => {
+  const share = { version: 2, share: 0.5 }
+  const isIn = ({ id }: { id: string }) => isAssigned('canary', share, 'tiny', conversationKey(id, PROMPT))
   const keys = await Promise.all(Array.from({ length: KEYS }, newKey))
+  while (new Set(keys.map(isIn)).size < 2) keys.push(await newKey())
   onTestFinished(async () => void (await fleet.admin('DELETE', '/admin/canary')))
   // Only requests settled from now on are counted.
   await fleet.settled()
@@ -52,16 +57,14 @@ test('a canary serves the conversations that the hash selects with its own mask,
     alone.set(version, (await ask(reader!.key, { model: `tiny@mask-${version}` })).text)
   expect(alone.get('2')).not.toBe(alone.get('1'))
 
-  const share = { version: 2, share: 0.5 }
-  const isIn = ({ id }: { id: string }) => isAssigned('canary', share, 'tiny', conversationKey(id, PROMPT))
-  for (const key of keys) {
+  for (const [index, key] of keys.entries()) {
+    if (index % (MOST_UNSCORED / 2) === 0) await fleet.settled()
     const answer = await ask(key.key)
     const version = isIn(key) ? '2' : '1'
     expect(answer).toMatchObject({ mask: version, fingerprint: `copal-tiny-m${version}` })
     expect(answer.text).toBe(alone.get(version))
   }
   const chosen = keys.filter(isIn).length
-  expect([chosen, KEYS - chosen].every((count) => count > 0)).toBe(true)
 
   await fleet.settled()
   const report = await canaryReport()
@@ -71,7 +74,7 @@ test('a canary serves the conversations that the hash selects with its own mask,
     nodes: { ready: 1, alive: 1, errors: [] },
   })
   // One more each: the request that named the mask.
-  const requests = [KEYS - chosen + 1, chosen + 1]
+  const requests = [keys.length - chosen + 1, chosen + 1]
   for (const [index, traffic] of report.versions.entries()) {
     expect(traffic).toMatchObject({ mask_version: index + 1, failed: 0 })
     const since = (value: (each: typeof traffic) => number) => value(traffic) - value(earlier[index]!)
@@ -137,6 +140,7 @@ test('a mask is rolled out one node first, and a roll-back reaches all nodes', a
   expect((await importing).version).toBe(3)
   // Before one node served it, no other held it.
   expect(Math.max(...begun)).toBeLessThanOrEqual(1)
+  await until('an answer by m3', () => answered.has('3') || undefined)
 
   await fleet.admin('POST', '/admin/rollback', { model: 'tiny' })
   await until('all nodes to serve it again', async () => (await serving(before)) === 3 || undefined)

@@ -5,6 +5,20 @@ import { sumMetric } from '../processes/metrics.ts'
 import { until } from '../processes/service.ts'
 import { responseEnd, readStreamEnd } from '../processes/stream-end.ts'
 
+/** How long a lease lives while its request makes no progress, ms. */
+export const LEASE_MS = 10_000
+/** The silence after which a node gets no requests, ms. */
+export const SILENT_MS = 5_000
+
+/** Timeouts of the gateway so short that a fault is over soon, and longer than a busy machine lets a process wait. */
+const POLICY = {
+  COPAL_NODE_SILENT_MS: String(SILENT_MS),
+  COPAL_NODE_DEAD_MS: '12000',
+  COPAL_LEASE_MS: String(LEASE_MS),
+  COPAL_CONNECT_TIMEOUT_MS: '5000',
+  COPAL_IDLE_TIMEOUT_MS: '9000',
+}
+
 /** The concurrent requests that the key may have. A request that is never settled soon makes others fail. */
 export const MAX_CONCURRENT = 24
 
@@ -45,8 +59,8 @@ export interface FaultFleet {
   readonly open: (changes?: object, options?: AskOptions) => Promise<OpenStream>
   /** Opens a stream on one node, so that the next request goes to the other. */
   readonly oneBusy: () => Promise<{ running: OpenStream; other: FleetNode }>
-  /** Sends requests until one is dispatched to the given node, which does not respond. The running stream may have ended before. */
-  readonly sendTo: (id: string, changes: object) => Promise<{ pending: Promise<Response> }>
+  /** Stops a node and sends requests until one is dispatched to it. The running stream may have ended before. */
+  readonly sendToStopped: (node: FleetNode, changes: object) => Promise<{ pending: Promise<Response> }>
   /** Returns the number of settled requests with an outcome. */
   readonly receipts: (outcome: string) => Promise<number>
 }
@@ -63,14 +77,14 @@ export interface AskOptions {
  * Starts the fleet of a test file. After each test it checks that nothing runs, that no lease is left, and that budgets were
  * charged exactly what the receipts say.
  */
-export function prepareFaultFleet(of: Parameters<typeof startFleet>[0] = {}): FaultFleet {
+export function prepareFaultFleet(of: { backend?: 'sparse' } = {}): FaultFleet {
   let fleet: TestFleet
   let key: string
   let sibling: string
   const nodes = new Map<string, FleetNode>()
 
   beforeAll(async () => {
-    fleet = await startFleet(of)
+    fleet = await startFleet({ ...of, variables: POLICY })
     key = (await fleet.key({ concurrent_requests: MAX_CONCURRENT, tokens_per_month: BUDGET }, TENANT)).key
     sibling = (await fleet.key({}, TENANT)).key
     await fleet.admin('PUT', `/admin/tenants/${TENANT}`, { limits: { tokens_per_month: BUDGET } })
@@ -144,18 +158,22 @@ export function prepareFaultFleet(of: Parameters<typeof startFleet>[0] = {}): Fa
       if (!other) throw new Error('there is no other node')
       return { running, other }
     },
-    async sendTo(id, changes) {
+    async sendToStopped({ id, process }, changes) {
       const hasLease = async () => {
         const metrics = await fleet.admin<string>('GET', '/metrics')
         return metrics.includes(`copal_node_leases{node="${id}",model="tiny"} 1`)
       }
       for (;;) {
+        process.child.kill('SIGSTOP')
         let answered = false
         const pending = faults.ask(changes)
         void pending.finally(() => (answered = true)).catch(() => undefined)
         await until('a lease', async () => (answered || (await hasLease()) ? true : undefined))
         if (!answered) return { pending }
         expect(await responseEnd(await pending)).toBe('done')
+        // It may have been silent for too long to get one.
+        process.child.kill('SIGCONT')
+        await faults.bothAlive()
       }
     },
     async receipts(outcome) {

@@ -21,14 +21,13 @@ import { startNodeProcess, type NodeProcess } from './node-process.ts'
 import { until } from './service.ts'
 import { createTinyLlama } from '../models/tiny-llama.ts'
 
-/** Short timeouts of the gateway, so that a fault is over within seconds. */
+/** Long timeouts of the gateway: on a busy machine starts, queues and lookups take their time, and a node may stop for a while. */
 const POLICY = {
-  COPAL_NODE_SILENT_MS: '2000',
-  COPAL_NODE_DEAD_MS: '4000',
-  COPAL_LEASE_MS: '6000',
-  COPAL_CONNECT_TIMEOUT_MS: '2000',
-  COPAL_IDLE_TIMEOUT_MS: '4000',
-  // These are long: on a busy machine starts, queues and cache lookups take their time.
+  COPAL_NODE_SILENT_MS: '300000',
+  COPAL_NODE_DEAD_MS: '300000',
+  COPAL_LEASE_MS: '300000',
+  COPAL_CONNECT_TIMEOUT_MS: '300000',
+  COPAL_IDLE_TIMEOUT_MS: '300000',
   COPAL_NODE_WAIT_MS: '120000',
   COPAL_QUEUE_TIMEOUT_MS: '120000',
   COPAL_CACHE_LOOKUP_MS: '30000',
@@ -181,6 +180,8 @@ export async function startFleet({
       const node = { id, process, relay, disconnect: relay.disconnect, reconnect: relay.reconnect }
       nodes.set(id, node)
       await process.ready()
+      // The gateway knows it, and its model, from its first heartbeat on.
+      await until(`node ${id}`, async () => (await fleet.alive()).includes(id) || undefined)
       return node
     },
     async alive() {
