@@ -15,16 +15,19 @@ const PROGRAM = fileURLToPath(new URL('./peak-memory-child.ts', import.meta.url)
 
 /**
  * Writes a model under `dir`, and measures opening it, calibrating `samples` × `length` tokens, and selecting a mask.
+ *
+ * @param flags of Node for the measured process
  */
 export async function measurePeakMemory(
   dir: string,
   config: LlamaConfig,
   { samples, length, threads, method }: { samples: number; length: number; threads: number; method: string },
+  flags: readonly string[] = [],
 ): Promise<PeakMemory> {
   const spec = join(dir, 'model')
   await writeLargeLlama(spec, config)
   const dataset = await writeWords(dir, samples * length)
-  const child = fork(PROGRAM, [], { serialization: 'advanced', execArgv: [] })
+  const child = fork(PROGRAM, [], { serialization: 'advanced', execArgv: [...flags] })
   child.send({
     spec,
     cacheDir: join(dir, 'cache'),

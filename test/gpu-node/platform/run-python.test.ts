@@ -3,6 +3,7 @@ import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { expect, test } from 'vitest'
+import { isAlive } from '../../../gpu-node/src/platform/process-identity.ts'
 import { runPython } from '../../../gpu-node/src/platform/run-python.ts'
 import { temporaryDir } from '../../support/harness/temporary.ts'
 
@@ -56,12 +57,3 @@ test('the module ends when the process that runs it is killed', async () => {
   parent.kill('SIGKILL')
   while (isAlive(pid)) await sleep(20)
 })
-
-function isAlive(pid: number): boolean {
-  try {
-    process.kill(pid, 0)
-    return true
-  } catch {
-    return false
-  }
-}

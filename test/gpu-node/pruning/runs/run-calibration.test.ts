@@ -6,6 +6,7 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, expect, test } from 'vitest'
+import { isAlive } from '../../../../gpu-node/src/platform/process-identity.ts'
 import {
   runCalibration,
   type CalibrationOptions,
@@ -255,12 +256,3 @@ test('an error of the child reaches the caller unchanged', async () => {
   const other = { ...model, baseSha256: '0'.repeat(64) }
   await expect(runCalibration(options({ model: other }))).rejects.toMatchObject({ code: 'unsupported_model' })
 })
-
-function isAlive(pid: number): boolean {
-  try {
-    process.kill(pid, 0)
-    return true
-  } catch {
-    return false
-  }
-}

@@ -44,7 +44,7 @@ function installInChild(root: string) {
   })
   let output = ''
   child.stdout.on('data', (data: Buffer) => (output += data.toString()))
-  return once(child, 'exit').then(([exitCode]: unknown[]) => ({ exitCode, output }))
+  return once(child, 'close').then(([exitCode]: unknown[]) => ({ exitCode, output }))
 }
 
 describe('isInstalled', () => {

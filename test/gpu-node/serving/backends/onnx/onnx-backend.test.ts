@@ -9,6 +9,7 @@ import { AppError } from '@copal/shared/errors.ts'
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest'
 import type { WeightSet, WeightSetSource } from '../../../../../gpu-node/src/serving/contract/backend.ts'
 import { BACKGROUND_NICENESS } from '../../../../../gpu-node/src/platform/background-priority.ts'
+import { isAlive } from '../../../../../gpu-node/src/platform/process-identity.ts'
 import {
   createOnnxBackend,
   type OnnxBackend,
@@ -58,15 +59,6 @@ async function score(backend: OnnxBackend, weights: WeightSet, sequence = 1): Pr
 function expectScores(actual: Float32Array, expected: readonly number[]): void {
   expect(actual.length).toBe(expected.length)
   for (const [i, nll] of expected.entries()) expect(actual[i]).toBeCloseTo(nll, 3)
-}
-
-function isAlive(pid: number): boolean {
-  try {
-    process.kill(pid, 0)
-    return true
-  } catch {
-    return false
-  }
 }
 
 async function gone(pid: number): Promise<void> {
