@@ -2,7 +2,7 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { gzipSync } from 'node:zlib'
-import { runWrangler } from './wrangler.ts'
+import { runWrangler } from '../local/toolchain/run-wrangler.ts'
 
 /** Measurements of the Worker as it would be uploaded. */
 export interface Bundle {

@@ -6,7 +6,7 @@ import { unstable_readConfig } from 'wrangler'
 import { ensureDashboard } from '../local/dashboard/ensure-dashboard.ts'
 import { ROOT } from '../local/toolchain/toolchain.mjs'
 import { planDeploy, targetOf, type Target } from './plan.ts'
-import { runWrangler } from './wrangler.ts'
+import { runWrangler } from '../local/toolchain/run-wrangler.ts'
 
 const args = process.argv.slice(2)
 process.exitCode = await deploy()

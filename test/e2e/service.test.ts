@@ -198,8 +198,7 @@ describe('adaptation', () => {
     // By default the first candidate is right at the limit, and a second one takes minutes.
     const policy = { gate: { max_regression: 1.1 }, watch: { soak_minutes: 0 }, effort: FEW_HOLDOUTS }
     await service.setPolicy({ ...policy, triggers: byItself })
-    // As the local cron does each minute.
-    await fetch(`${service.baseUrl}/cdn-cgi/local/scheduled?cron=${encodeURIComponent('* * * * *')}`)
+    service.fireCron()
     const update = await until('an update that starts by itself', async () => {
       const { data } = await service.admin<{ data: UpdateEntry[] }>('GET', '/admin/updates')
       return data.find(({ trigger }) => trigger !== 'manual')

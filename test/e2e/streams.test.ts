@@ -12,6 +12,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, beforeAll, expect, onTestFinished, test, vi } from 'vitest'
 import { startBuiltGateway, type BuiltGateway } from '../../gpu-node/bench/gateways/built-gateway.ts'
 import { freePort } from '../../infra/local/processes/ports.ts'
+import { gatewayBundle } from '../../infra/local/service/gateway-bundle.ts'
 import { countCalls, COUNTING_FLAGS, type CallCounts } from '../support/processes/call-counts.ts'
 import { startScriptedNode, type ScriptedNode } from '../support/doubles/scripted-node.ts'
 import { bytesInSockets } from '../support/processes/socket-queues.ts'
@@ -49,7 +50,7 @@ beforeAll(async () => {
   const root = resolve(import.meta.dirname, '../..')
   gateway = await startBuiltGateway({ root, dir, variables, inspectorPort })
   vi.unstubAllEnvs()
-  const source = await readFile(join(dir, 'bundle', 'index.js'), 'utf8')
+  const source = await readFile((await gatewayBundle(root)).scriptPath, 'utf8')
   calls = await countCalls(inspectorPort, 'copal', source)
   node = await startScriptedNode(gateway, (response) => {
     response.writeHead(200, { 'content-type': 'text/event-stream', 'x-copal-mask': '0' })

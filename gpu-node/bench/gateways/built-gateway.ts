@@ -1,9 +1,8 @@
 import { createHash, randomBytes } from 'node:crypto'
-import { existsSync, mkdirSync } from 'node:fs'
+import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { nodeSecret } from '@copal/shared/wire/node-secret.ts'
-import { runWrangler } from '../../../infra/deploy/wrangler.ts'
-import { ensureDashboard } from '../../../infra/local/dashboard/ensure-dashboard.ts'
+import { gatewayBundle } from '../../../infra/local/service/gateway-bundle.ts'
 import { IpcChild } from './child.ts'
 import type { RunWorker, WorkerMessage } from './worker.ts'
 
@@ -21,7 +20,7 @@ export interface BuiltGateway {
 /**
  * Builds and starts the Worker of a checkout.
  *
- * @param options.dir folder for its bundle and databases
+ * @param options.dir folder for its databases
  */
 export async function startBuiltGateway(options: {
   root: string
@@ -32,11 +31,7 @@ export async function startBuiltGateway(options: {
 }): Promise<BuiltGateway> {
   const { root, dir, variables, inspectorPort } = options
   mkdirSync(dir, { recursive: true })
-  const bundle = join(dir, 'bundle')
-  // An older checkout has none.
-  if (existsSync(join(root, 'gateway', 'dashboard'))) ensureDashboard(root)
-  const build = await runWrangler(['deploy', '--dry-run', '--outdir', bundle], { terminal: false, root })
-  if (build.exitCode !== 0) throw new Error(`The Worker of ${root} cannot be bundled:\n${build.output}`)
+  const bundle = await gatewayBundle(root)
   const adminKey = randomSecret()
   const gatewaySecret = randomSecret()
   const child = new IpcChild<WorkerMessage>('worker.ts')
@@ -44,7 +39,7 @@ export async function startBuiltGateway(options: {
     const { url, pids } = await child.ask({
       kind: 'gateway',
       root,
-      scriptPath: join(bundle, 'index.js'),
+      ...bundle,
       stateDir: join(dir, 'state'),
       variables: {
         NODE_SECRET: gatewaySecret,

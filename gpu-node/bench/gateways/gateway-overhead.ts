@@ -35,7 +35,7 @@ export function readTarget(home: string, ports: { gateway: number; node: number 
 
 /**
  * Sends the same request through the gateway and directly to the node, in turn. The difference of each pair is the
- * latency that the gateway adds, including `wrangler dev`.
+ * latency that the gateway adds.
  *
  * @returns lines for people
  */

@@ -5,7 +5,6 @@
 import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { convertV4MiniflareOptions, Miniflare } from 'miniflare'
-import { unstable_getMiniflareWorkerOptions } from 'wrangler'
 import { childrenOf } from './processes.ts'
 
 /** Message to the process: the Worker to run. */
@@ -14,10 +13,12 @@ export interface RunWorker {
    * Our gateway as it would be deployed, with local D1 and Durable Objects, or a Worker that only forwards requests.
    */
   kind: 'gateway' | 'bare'
-  /** The checkout whose `wrangler.toml` and migrations are used. */
+  /** The checkout whose migrations are used. */
   root: string
   /** Path of the bundle. */
   scriptPath: string
+  /** Path of the gateway's options for Miniflare; the bare Worker has none. */
+  optionsPath?: string
   stateDir: string
   variables: Record<string, string>
   /** Port of V8's inspector, for profiling; 0 for any free port. */
@@ -34,11 +35,19 @@ const NETWORK = { network: { allow: ['private', 'public'] } }
 /** Compatibility date of the bare Worker. */
 const COMPATIBILITY_DATE = '2026-01-01'
 
-async function run({ kind, root, scriptPath, stateDir, variables, inspectorPort }: RunWorker): Promise<void> {
+async function run({
+  kind,
+  root,
+  scriptPath,
+  optionsPath,
+  stateDir,
+  variables,
+  inspectorPort,
+}: RunWorker): Promise<void> {
   try {
     const options =
-      kind === 'gateway'
-        ? gatewayOptions(root, variables)
+      optionsPath !== undefined
+        ? gatewayOptions(optionsPath, variables)
         : {
             compatibilityDate: COMPATIBILITY_DATE,
             bindings: variables,
@@ -68,12 +77,11 @@ async function run({ kind, root, scriptPath, stateDir, variables, inspectorPort 
   }
 }
 
-function gatewayOptions(root: string, variables: Record<string, string>) {
-  const { workerOptions } = unstable_getMiniflareWorkerOptions(join(root, 'wrangler.toml'))
-  const { modulesRules: _, ...options } = workerOptions
+function gatewayOptions(path: string, variables: Record<string, string>) {
+  const options = JSON.parse(readFileSync(path, 'utf8')) as { bindings: Record<string, string> }
   return {
     ...options,
-    bindings: { ...(options.bindings as Record<string, string>), ...variables },
+    bindings: { ...options.bindings, ...variables },
     serviceBindings: { NODE_CERTIFICATE: NETWORK },
   }
 }

@@ -2,7 +2,7 @@ import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { convertV4MiniflareOptions, Miniflare } from 'miniflare'
 import { childrenOf, usageOf } from '../gateways/processes.ts'
-import { runWrangler } from '../../../infra/deploy/wrangler.ts'
+import { runWrangler } from '../../../infra/local/toolchain/run-wrangler.ts'
 
 const COMPATIBILITY_DATE = '2026-11-01'
 

@@ -1,7 +1,7 @@
 /**
  * `node end-with-parent.mjs <command> [arguments …]` runs a command in a process group of its own and ends the whole
- * group when standard input closes, that is when its parent closes the pipe or has ended in any way. Wrangler by itself
- * leaves workerd behind when it is killed.
+ * group when standard input closes, that is when its parent closes the pipe or has ended in any way. A gateway that is
+ * killed by itself leaves workerd behind. Messages of the parent, if it has a channel, are passed on to the command.
  *
  * The caller starts this file as the leader of a new process group (`detached: true`).
  */
@@ -10,7 +10,8 @@ import { spawn } from 'node:child_process'
 const GRACE_MS = 4000
 
 const [command, ...args] = process.argv.slice(2)
-const child = spawn(command, args, { stdio: ['ignore', 'inherit', 'inherit'] })
+const stdio = ['ignore', 'inherit', 'inherit', ...(process.channel ? ['ipc'] : [])]
+const child = spawn(command, args, { stdio })
 let ending = false
 
 child.once('error', (error) => {
@@ -25,6 +26,9 @@ child.once('exit', (code) => {
   process.exit(code ?? 1)
 })
 
+process.on('message', (message) => {
+  if (child.connected) child.send(message, () => undefined)
+})
 process.stdin.resume()
 process.stdin.once('close', end)
 process.stdin.once('error', end)

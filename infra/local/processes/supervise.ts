@@ -25,6 +25,8 @@ export interface Supervised {
   markReady(): void
   /** Returns the ids of the running processes of a name in its process group; undefined where the system does not tell. */
   pids(name: string): readonly number[] | undefined
+  /** Sends a message to a part that has a channel; it is lost while the part does not run. */
+  send(message: object): void
   /** Kills a part that runs but does not work; it is started again like one that crashed. */
   kill(): void
   /** Asks the part to end and starts it again at once. For parts that were ready before. */
@@ -112,6 +114,9 @@ export function supervise(part: Part, print: (line: string) => void): Supervised
       ready = true
     },
     pids: (name) => (child.pid === undefined ? [] : pidsInGroup(child.pid, name)),
+    send(message) {
+      if (child.connected) child.send(message, () => undefined)
+    },
     kill: () => killGroup(child),
     restart() {
       if (stopping || restarting) return

@@ -3,15 +3,21 @@ import { createHash } from 'node:crypto'
 import { once } from 'node:events'
 import { closeSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import type { GatewayBundle } from './gateway-bundle.ts'
 import type { Home } from './home.ts'
+import type { GatewayProcess } from './run-gateway.ts'
 import { openLog } from '../processes/log-file.ts'
 import type { Settings } from './service-settings.ts'
 import { readStamp } from '../toolchain/read-stamp.ts'
 import { StartError } from '../processes/start-error.ts'
 import { lastLines, type Part } from '../processes/supervise.ts'
 
-/** Returns the gateway as a part: Wrangler with workerd, which both end when this process ends. */
-export function gatewayPart(settings: Settings, home: Home): Part {
+/**
+ * Returns the gateway as a part: a process with workerd, which both end when this process ends.
+ *
+ * @param bundle the built Worker. Without one Wrangler's development server runs the sources, and reloads them.
+ */
+export function gatewayPart(settings: Settings, home: Home, bundle?: GatewayBundle): Part {
   const endWithParent = join(import.meta.dirname, '..', 'processes', 'end-with-parent.mjs')
   return {
     name: 'gateway',
@@ -21,12 +27,17 @@ export function gatewayPart(settings: Settings, home: Home): Part {
       const log = openLog(home.gatewayLogPath)
       const child = spawn(
         process.execPath,
-        [endWithParent, process.execPath, ...wranglerDev(settings, home)],
+        [
+          endWithParent,
+          process.execPath,
+          ...(bundle ? runGateway(settings, home, bundle) : wranglerDev(settings, home)),
+        ],
         {
           cwd: settings.root,
           env: wranglerEnvironment(home),
           detached: true,
-          stdio: ['pipe', log, log],
+          // The channel is for GatewayMessage.
+          stdio: ['pipe', log, log, 'ipc'],
         },
       )
       closeSync(log)
@@ -84,11 +95,22 @@ export async function applyMigrations(settings: Settings, home: Home, signal: Ab
   writeFileSync(stamp, applied)
 }
 
+function runGateway(settings: Settings, home: Home, bundle: GatewayBundle): string[] {
+  const options: GatewayProcess = {
+    ...bundle,
+    port: settings.port,
+    // As Wrangler names it.
+    stateDir: join(home.stateDir, 'v3'),
+    secretsPath: home.gatewayEnvPath,
+    variables: settings.gatewayVariables,
+  }
+  return [join(import.meta.dirname, 'run-gateway.ts'), JSON.stringify(options)]
+}
+
 function wranglerDev(settings: Settings, home: Home): string[] {
   return [
     wranglerPath(settings),
     'dev',
-    ...(settings.gatewayBundle === undefined ? [] : [settings.gatewayBundle, '--no-bundle']),
     '--ip',
     '127.0.0.1',
     '--port',
@@ -101,8 +123,6 @@ function wranglerDev(settings: Settings, home: Home): string[] {
     '--env-file',
     home.gatewayEnvPath,
     ...Object.entries(settings.gatewayVariables).flatMap(([name, value]) => ['--var', `${name}:${value}`]),
-    '--log-level',
-    settings.inspectorPorts ? 'log' : 'warn',
     '--show-interactive-dev-session=false',
   ]
 }
@@ -117,9 +137,9 @@ function wranglerEnvironment(home: Home): NodeJS.ProcessEnv {
     WRANGLER_LOG_PATH: join(home.dir, 'wrangler'),
     // Wrangler connects Workers on one machine by name. Two gateways of copal must not find each other.
     WRANGLER_REGISTRY_PATH: join(home.dir, 'wrangler', 'registry'),
-    // Wrangler's explorer reads and changes the database without a key, for whoever reaches the port.
+    // Its explorer reads and changes the database without a key, for whoever reaches the port.
     X_LOCAL_EXPLORER: 'false',
-    // For the explorer Wrangler writes some ten spans of each request to the disk.
+    // For the explorer it writes some ten spans of each request to the disk.
     X_LOCAL_OBSERVABILITY: 'false',
   }
 }

@@ -13,7 +13,7 @@ const WATCH_MS = 1500
 const WATCH_FAILURES = 3
 /** The same if all of its processes run: on an overloaded machine it may be silent for a minute. */
 const BUSY_FAILURES = 20
-/** The name of the processes in which Wrangler runs the gateway: its proxy and the Worker. */
+/** The name of the process that runs the Worker. */
 const RUNTIME = 'workerd'
 
 /** Waits until the gateway is healthy. */
@@ -22,8 +22,8 @@ export async function untilGatewayHealthy(origin: string, signal: AbortSignal): 
 }
 
 /**
- * Watches a gateway that was ready and kills it when it no longer responds. Wrangler survives the death of its workerd,
- * but then serves nothing.
+ * Watches a gateway that was ready and kills it when it no longer responds. It starts a new workerd by itself when one dies,
+ * and survives one that cannot be started, but then serves nothing.
  *
  * @param watchMs time between two checks
  */
@@ -44,7 +44,7 @@ export async function watchGateway(
       continue
     }
     failures += 1
-    // Wrangler starts new ones in place of those that died, which serve nothing.
+    // A new one that does not respond either is no reason to wait longer.
     const isWhole = processes?.every((pid) => running?.includes(pid)) ?? false
     if (failures < (isWhole ? BUSY_FAILURES : WATCH_FAILURES)) continue
     gateway.kill()
@@ -95,7 +95,7 @@ async function findServedModel(
   apiKey: string,
   signal: AbortSignal,
 ): Promise<ModelEntry | undefined> {
-  // Wrangler sometimes accepts a call while it starts and never responds to it.
+  // A gateway that starts may accept a call and never respond to it.
   const limited = AbortSignal.any([signal, AbortSignal.timeout(RESPONSE_TIMEOUT_MS)])
   const client = createApiClient({ origin, apiKey, adminKey: undefined }, limited)
   try {

@@ -17,8 +17,6 @@ export interface Settings {
   firstUpdate: boolean
   /** Variables that are passed on to the gateway. */
   gatewayVariables: Readonly<Record<string, string>>
-  /** The path of a built Worker to run; default: Wrangler bundles the sources. Tests build it once for many gateways. */
-  gatewayBundle?: string
   /** Ports of the debuggers; `npm run dev` opens them. */
   inspectorPorts?: { gateway: number; node: number }
 }

@@ -15,11 +15,13 @@ import { preferredPort, requireFreePort } from '../processes/ports.ts'
 import { StartError } from '../processes/start-error.ts'
 import { supervise, type Supervised } from '../processes/supervise.ts'
 import { watchSources } from '../processes/watch-sources.ts'
-import { runCron } from '../service/cron-trigger.ts'
+import { fireByAddress, runCron, type FireCron } from '../service/cron-trigger.ts'
+import { gatewayBundle } from '../service/gateway-bundle.ts'
 import { applyMigrations, gatewayPart } from '../service/gateway-process.ts'
 import { takeHomeLock } from '../service/home-lock.ts'
 import { makeHomeDir, openHome, type Home } from '../service/home.ts'
 import { nodePart } from '../service/node-process.ts'
+import type { GatewayMessage } from '../service/run-gateway.ts'
 import { ensureApiKey, untilGatewayHealthy, untilModelServed, watchGateway } from '../service/readiness.ts'
 import { readSettings, type Settings } from '../service/service-settings.ts'
 import { renderBanner, renderDevelopmentBanner } from './banner.ts'
@@ -162,10 +164,19 @@ async function run(
 ): Promise<void> {
   const dashboard = ensureDashboard(settings.root)
   if (dashboard.error !== undefined) printBelowBar(`The dashboard cannot be built: ${dashboard.error}`)
-  await applyMigrations(settings, home, signal)
+  const isDevelopment = settings.inspectorPorts !== undefined
+  const [bundle] = await Promise.all([
+    isDevelopment ? undefined : gatewayBundle(settings.root),
+    applyMigrations(settings, home, signal),
+  ])
   signal.throwIfAborted()
-  const gateway = supervise(gatewayPart(settings, home), print)
+  const gateway = supervise(gatewayPart(settings, home, bundle), print)
   parts.push(gateway)
+  const fire: FireCron = isDevelopment
+    ? fireByAddress(origin, signal)
+    : (cron) => gateway.send({ cron } satisfies GatewayMessage)
+  // For those who do not want to wait a minute, such as tests. Windows has no such signal.
+  if (process.platform !== 'win32') process.on('SIGUSR2', () => void fire(null))
   const notice = setTimeout(
     () => printBelowBar(`The gateway does not respond yet. Its log: ${home.gatewayLogPath}`),
     GATEWAY_NOTICE_MS,
@@ -216,7 +227,7 @@ async function run(
     if (outcome !== undefined) print(outcome)
   }
   // Not before: an update that starts by itself while the packaged text arrives would take the place of the first one.
-  runCron(origin, signal).catch(() => undefined)
+  runCron(fire, signal).catch(() => undefined)
   await new Promise(() => undefined)
 }
 

@@ -15,7 +15,7 @@ import { openHome } from '../../../infra/local/service/home.ts'
 import { freePort } from '../../../infra/local/processes/ports.ts'
 import { readSettings } from '../../../infra/local/service/service-settings.ts'
 import { activateUnproven } from './activate-mask.ts'
-import { gatewayBundle } from './gateway-bundle.ts'
+import { gatewayBundle } from '../../../infra/local/service/gateway-bundle.ts'
 import { copyMigratedState } from './migrated-state.ts'
 import { startNodeProcess, type NodeProcess } from './node-process.ts'
 import { until } from './service.ts'
@@ -99,13 +99,13 @@ export async function startFleet({
   const model = await openModel(tiny.dir, { cacheDir })
   const port = await freePort()
   const url = `http://127.0.0.1:${port}`
-  const read = readSettings({
+  const settings = readSettings({
     ...POLICY,
     ...variables,
     COPAL_HOME: join(dir, 'home'),
     COPAL_PORT: String(port),
   })
-  const settings = { ...read, gatewayBundle: await gatewayBundle(read.root) }
+  const bundle = await gatewayBundle(settings.root)
   mkdirSync(settings.home)
   const home = openHome(settings.home)
   const nodes = new Map<string, FleetNode & { relay: Relay }>()
@@ -206,7 +206,7 @@ export async function startFleet({
       await exit
     },
     async startGateway() {
-      gateway = gatewayPart(settings, home).spawn()
+      gateway = gatewayPart(settings, home, bundle).spawn()
       await until(
         'the gateway',
         async () => (await fetch(`${url}/health`, { signal: AbortSignal.timeout(5_000) })).ok || undefined,

@@ -29,6 +29,8 @@ export interface Service {
   setPolicy(overrides: PolicyOverrides): Promise<PolicyReport>
   /** Returns the pids below the service whose command line contains `pattern`. */
   pids(pattern: string): number[]
+  /** Fires the cron triggers, as the service does each minute. */
+  fireCron(): void
   /** Ends the service as Ctrl-C does. Removes the home unless it was given or `keep` is set. */
   stop(options?: { keep?: boolean }): Promise<void>
 }
@@ -87,6 +89,10 @@ export async function startService(
     ...credentials,
     output: () => output,
     admin,
+    fireCron() {
+      for (const pid of descendants(child.pid))
+        if (commandLine(pid).includes('infra/local/start/start.ts')) process.kill(pid, 'SIGUSR2')
+    },
     pids: (pattern) => descendants(child.pid).filter((pid) => commandLine(pid).includes(pattern)),
     async stop({ keep = false } = {}) {
       if (child.exitCode === null && child.signalCode === null) {
@@ -188,7 +194,7 @@ async function untilReady(child: ChildProcess, home: string, port: number, outpu
       }
       const response = await fetch(`http://127.0.0.1:${port}/v1/models`, {
         headers: { authorization: `Bearer ${credentials.apiKey}` },
-        // Wrangler may accept a connection before it can serve it, and forget it.
+        // The gateway may accept a connection before it can serve it, and forget it.
         signal: AbortSignal.timeout(5000),
       })
       const models = (await response.json()) as { data?: unknown[] }

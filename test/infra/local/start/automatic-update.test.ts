@@ -25,9 +25,7 @@ test('a domain with enough new text gets a mask without a call to start anything
   await service.admin('POST', '/admin/domains/speech/texts', { texts })
   // The defaults: services of tests have their triggers off.
   await service.admin('PUT', '/admin/policy', {})
-  // As the local cron does each minute.
-  const cron = encodeURIComponent('* * * * *')
-  await fetch(`${new URL(service.baseUrl).origin}/cdn-cgi/local/scheduled?cron=${cron}`)
+  service.fireCron()
   const started = await until(
     'an update',
     async () => (await service.admin<{ data: UpdateEntry[] }>('GET', '/admin/updates')).data[0],

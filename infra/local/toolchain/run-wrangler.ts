@@ -2,7 +2,7 @@ import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
-import { QUIET_ENVIRONMENT, ROOT } from '../local/toolchain/toolchain.mjs'
+import { QUIET_ENVIRONMENT, ROOT } from './toolchain.mjs'
 
 /** The result of a run of Wrangler. */
 export interface WranglerRun {
