@@ -33,7 +33,7 @@ const COMMON = [
   '--continue-on-failure',
   '--no-color',
   '--request-timeout',
-  '60',
+  '300',
   '--warnings',
   'off',
 ]
@@ -54,6 +54,9 @@ beforeAll(async () => {
       COPAL_CACHE: join(dir, 'cache'),
       COPAL_FIRST_UPDATE: 'off',
       COPAL_THREADS: '1',
+      // A node that a busy machine stops for a while is not missing.
+      COPAL_NODE_SILENT_MS: '60000',
+      COPAL_NODE_DEAD_MS: '120000',
       // Most of its requests are refused, and none is to wait for that.
       COPAL_REFUSALS_PER_SECOND: '0',
     },

@@ -74,8 +74,9 @@ async function stream(path: string, body: object): Promise<StreamedEvent[]> {
 }
 
 const messages = [{ role: 'user', content: 'the cat sat on the mat' }]
-const chat = { messages, max_tokens: 6 }
-const prompt = { prompt: 'the cat', max_tokens: 6 }
+// With a seed, so that no text ends early by accident.
+const chat = { messages, max_tokens: 6, seed: 1 }
+const prompt = { prompt: 'the cat', max_tokens: 6, seed: 1 }
 const response = { input: 'the cat', max_output_tokens: 12 }
 const withUsage = { stream_options: { include_usage: true } }
 const parameters = {
