@@ -138,10 +138,11 @@ test.skipIf(process.platform !== 'linux')(
       await sleep(ms)
       return ((await runnableSeconds(pid)) - startS) / ((performance.now() - startMs) / 1_000)
     }
-    // A piece that takes long on a busy machine is a larger part of some measurements than of others.
+    // On a busy machine a piece and the wait after it may take longer than a measurement, which then shows all or nothing.
     let bound = 0
-    await expect.poll(async () => (bound = await measure(2_000)), WAIT).toBeLessThan(0.25 * 1.2)
-    expect(bound).toBeGreaterThan(0)
+    await expect
+      .poll(async () => (bound = await measure(2_000)), WAIT)
+      .toSatisfy((share: number) => share > 0.25 / 5 && share < 0.25 * 1.2)
     setBusy(false)
     await sleep(100)
     await expect.poll(() => measure(500), WAIT).toBeGreaterThan(bound * 1.5)
