@@ -8,7 +8,7 @@ import type { LabSettings } from '../../../../gpu-node/lab/plan/lab-settings.ts'
 import { createLabFolder } from '../../../support/pruning/lab-folder.ts'
 
 // Each mask is evaluated in its own process.
-vi.setConfig({ testTimeout: 180_000 })
+vi.setConfig({ testTimeout: 600_000 })
 
 /** Device on which every write fails with ENOSPC. */
 const FULL_DISK = '/dev/full'

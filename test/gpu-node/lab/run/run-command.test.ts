@@ -13,7 +13,7 @@ import { WAIT } from '../../../support/harness/wait.ts'
 import { recordedTerminal } from '../../../support/doubles/recorded-terminal.ts'
 
 // Each mask is evaluated in its own process, which takes seconds, or a minute on a busy machine.
-vi.setConfig({ testTimeout: 180_000 })
+vi.setConfig({ testTimeout: 600_000 })
 
 const PROGRAM = fileURLToPath(new URL('../../../../gpu-node/cli/main.ts', import.meta.url))
 const SIZES = [

@@ -20,7 +20,7 @@ import { stopAtProgress } from '../../../support/faults/stop-at-progress.ts'
 import { createLabFolder, type LabFolder } from '../../../support/pruning/lab-folder.ts'
 
 // Each mask is evaluated in its own process, which takes seconds, or a minute on a busy machine.
-vi.setConfig({ testTimeout: 180_000 })
+vi.setConfig({ testTimeout: 600_000 })
 
 const METHODS = ['magnitude', 'wanda', 'copal']
 
