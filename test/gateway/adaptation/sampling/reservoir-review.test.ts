@@ -59,6 +59,19 @@ test('one key with most of the texts does not make its own the ordinary ones', a
   })
 })
 
+test('many keys with one text each do not widen what is ordinary among keys with many', async () => {
+  await withStore('many', async (open) => {
+    const store = open({ ...BOUNDS, pool: { texts: 400, characters: 1e6 } })
+    const uneven = (index: number) => (index % 10 === 9 ? 9 : ordinary(index))
+    await store.offer([
+      ...Array.from({ length: 11 }, (_, key) => offers(`honest-${key}`, 20, uneven)).flat(),
+      ...Array.from({ length: 10 }, (_, key) => offers(`hostile-${key}`, 1, () => 12)).flat(),
+    ])
+    // Two of each honest key, and all of the others.
+    expect(store.stats()).toMatchObject({ samples: 11 * 18, reviewSamples: 11 * 2 + 10 })
+  })
+})
+
 test('a domain of few or of equal texts sets none aside, and neither does a policy without the rule', async () => {
   await withStore('few', async (open) => {
     const store = open(BOUNDS)
