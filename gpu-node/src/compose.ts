@@ -155,7 +155,8 @@ export async function startNode(settings: NodeSettings, environment: NodeProcess
       },
     })
     telemetry.metrics.trackEngine(engine)
-    const outbox = await openReceiptOutbox({ home, nodeId, gateway, log })
+    const urgentFrom = Math.max(1, Math.floor(engine.policy.maxRunning / 2))
+    const outbox = await openReceiptOutbox({ home, nodeId, gateway, log, urgentFrom })
     const swap = createMaskSwap({
       model,
       backend,

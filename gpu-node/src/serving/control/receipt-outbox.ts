@@ -26,6 +26,11 @@ export interface ReceiptOutboxDeps {
   gateway: Pick<GatewayClient, 'receipts'>
   log: Log
   intervalMs?: number
+  /**
+   * The number of waiting receipts from which they are sent at once; default never. The requests of a node keep their places in
+   * the gateway until it has their receipts.
+   */
+  urgentFrom?: number
   /** Largest number of receipts; beyond it the oldest are dropped. */
   capacity?: number
 }
@@ -42,7 +47,7 @@ const MAX_BATCH = 256
 export async function openReceiptOutbox(deps: ReceiptOutboxDeps): Promise<ReceiptOutbox> {
   const path = join(deps.home, 'receipts.jsonl')
   const capacity = deps.capacity ?? 100_000
-  const intervalMs = deps.intervalMs ?? 200
+  const { intervalMs = 200, urgentFrom = Infinity } = deps
   let waiting = await readReceipts(path, deps.log)
   /** Lines of the file once all queued writes are done. */
   let lines = waiting.length
@@ -52,6 +57,7 @@ export async function openReceiptOutbox(deps: ReceiptOutboxDeps): Promise<Receip
   let timer: NodeJS.Timeout | undefined
   let failures = 0
   let stopped = false
+  let started = false
 
   /** Replaces the file by the waiting receipts, and opens it for appending. */
   async function rewrite(): Promise<FileHandle> {
@@ -121,8 +127,14 @@ export async function openReceiptOutbox(deps: ReceiptOutboxDeps): Promise<Receip
   function flush(): Promise<void> {
     sending ??= send().finally(() => {
       sending = undefined
+      sendIfUrgent()
     })
     return sending
+  }
+
+  function sendIfUrgent(): void {
+    // A gateway that fails is asked again after the next interval.
+    if (started && !stopped && failures === 0 && waiting.length >= urgentFrom) void flush()
   }
 
   function schedule(): void {
@@ -142,10 +154,14 @@ export async function openReceiptOutbox(deps: ReceiptOutboxDeps): Promise<Receip
       lines += 1
       onDisk(() => file.appendFile(`${JSON.stringify(receipt)}\n`))
       compact()
+      sendIfUrgent()
     },
     pending: () => waiting.length,
     flush,
-    start: schedule,
+    start() {
+      started = true
+      schedule()
+    },
     async stop() {
       stopped = true
       clearTimeout(timer)

@@ -25,7 +25,10 @@ function receiptOf(index: number): Receipt {
   }
 }
 
-async function setup(capacity?: number) {
+async function setup({
+  capacity,
+  ...pace
+}: { capacity?: number; intervalMs?: number; urgentFrom?: number } = {}) {
   const gateway = await startGatewayDouble()
   onTestFinished(() => gateway.close())
   const home = temporaryDir()
@@ -37,6 +40,7 @@ async function setup(capacity?: number) {
       gateway: createGatewayClient({ baseUrl: gateway.url, nodeId: gateway.nodeId, secret: gateway.secret }),
       log,
       intervalMs: 5,
+      ...pace,
       ...(capacity === undefined ? {} : { capacity }),
     })
   const fileLines = async () =>
@@ -55,6 +59,25 @@ test('receipts are sent in batches, and the file is empty once they are acknowle
   expect(gateway.receipts.get('request-7')).toEqual(receiptOf(7))
   expect(gateway.calls.length).toBe(3)
   expect(await fileLines()).toEqual([])
+})
+
+test('from the number on that is urgent, receipts are sent before the interval has passed', async () => {
+  const { gateway, open } = await setup({ intervalMs: 1e6, urgentFrom: 3 })
+  const outbox = await open()
+  outbox.start()
+  for (let index = 0; index < 2; index++) outbox.add(receiptOf(index))
+  await new Promise(setImmediate)
+  expect(gateway.calls.length).toBe(0)
+  let more = 3
+  gateway.intercept = () => {
+    // While the first batch is sent, as many arrive.
+    while (more > 0) outbox.add(receiptOf(10 + (more -= 1)))
+    return false
+  }
+  outbox.add(receiptOf(2))
+  await vi.waitFor(() => expect(gateway.receipts.size).toBe(6), WAIT)
+  expect(gateway.calls.length).toBe(2)
+  await outbox.stop()
 })
 
 test('receipts added while others are sent go with the next batch, or with the last one of a node that stops', async () => {
@@ -161,7 +184,7 @@ test('a receipt that the gateway rejects blocks no other', async () => {
 })
 
 test('a full outbox drops and logs the oldest receipts, and its file stays bounded', async () => {
-  const { gateway, open, log, fileLines } = await setup(10)
+  const { gateway, open, log, fileLines } = await setup({ capacity: 10 })
   gateway.disconnect()
   const outbox = await open()
   for (let index = 0; index < 5_000; index++) outbox.add(receiptOf(index))
