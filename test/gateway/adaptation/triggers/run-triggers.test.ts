@@ -138,7 +138,9 @@ test('several due domains become one update, and the next one waits for the cool
   expect(first?.domains).toHaveLength(2)
   expect(await reportOf('merge')).toMatchObject({
     running: { id: first?.id, trigger: 'volume', domains: first?.domains },
-    waits_for: expect.stringMatching(new RegExp(`^update ${first?.id} is (collecting|calibrating)$`)) as string,
+    waits_for: expect.stringMatching(
+      new RegExp(`^update ${first?.id} is (collecting|calibrating)$`),
+    ) as string,
     next_start_at: null,
     started_today: 1,
   })
