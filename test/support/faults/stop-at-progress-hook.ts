@@ -1,16 +1,15 @@
 /** Stops the process that loads it, see `stop-at-progress.ts`. */
 const text = process.env['TEST_STOP_AT']
 
-if (text !== undefined && process.send)
-  // oxlint-disable-next-line typescript/unbound-method -- the proxy passes `this` on
-  process.send = new Proxy(process.send, {
-    apply(send, self, args: unknown[]) {
-      // Written before it returns, so that the parent receives it.
-      const isSent: unknown = Reflect.apply(send, self, args)
-      if (progressOf(args[0])?.includes(text)) process.kill(process.pid, 'SIGSTOP')
-      return isSent
-    },
-  })
+const send = process.send?.bind(process)
+
+if (text !== undefined && send)
+  process.send = (...args: unknown[]) => {
+    // Written before it returns, so that the parent receives it.
+    const isSent: unknown = Reflect.apply(send, undefined, args)
+    if (progressOf(args[0])?.includes(text)) process.kill(process.pid, 'SIGSTOP')
+    return isSent === true
+  }
 
 /** Returns the words of a progress message: of a calibration, or of the laboratory. */
 function progressOf(sent: unknown): string | undefined {

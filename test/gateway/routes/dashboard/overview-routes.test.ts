@@ -1,7 +1,7 @@
 import { env } from 'cloudflare:workers'
 import { createExecutionContext } from 'cloudflare:test'
-import { expect, onTestFinished, test } from 'vitest'
-import { overviewReport, type OverviewReport } from '@copal/shared/wire/admin-overview.ts'
+import { expect, test } from 'vitest'
+import { overviewReport } from '@copal/shared/wire/admin-overview.ts'
 import { AppError } from '@copal/shared/errors.ts'
 import type { CreatedKey } from '@copal/shared/wire/admin-keys.ts'
 import { createApp } from '../../../../gateway/src/app.ts'
@@ -9,6 +9,7 @@ import { overviewReport as gatherOverview } from '../../../../gateway/src/dashbo
 import { StreamSlots } from '../../../../gateway/src/dashboard/stream-slots.ts'
 import { createOverviewCache } from '../../../../gateway/src/dashboard/overview-cache.ts'
 import { admin, adminJson, testDeps } from '../../support/doubles/simulated-node.ts'
+import { moveClock } from '../../support/doubles/stopped-clock.ts'
 import { signIn } from '../../support/requests/dashboard-session.ts'
 import { errorOf, sendHeartbeat } from '../../support/requests/gateway-requests.ts'
 import { TEST_ADMIN_KEY } from '../../support/setup/secrets.ts'
@@ -41,15 +42,6 @@ async function open(
   bindings: typeof env = env,
 ): Promise<Response> {
   return app.request('/admin/events?model=overview-b', { headers }, bindings, createExecutionContext())
-}
-
-/** Moves the clock forward for the rest of a test. */
-function later(ms: number): void {
-  const now = Date.now
-  Date.now = () => now() + ms
-  onTestFinished(() => {
-    Date.now = now
-  })
 }
 
 test('the overview of a model matches its schema, and names every model', async () => {
@@ -92,7 +84,7 @@ test('streams send the overview at once and when it has changed, then a heartbea
   expect(first?.event).toBe('overview')
   expect(JSON.parse(first?.data ?? '')).toMatchObject({ nodes: [{ drained_by_operator: false }] })
   await adminJson('PUT', '/nodes/overview-1/drain')
-  later(2_000)
+  moveClock(2_000)
   const next = async () => {
     for (;;) {
       const event = await events.next()
@@ -113,7 +105,7 @@ test('a stream that has lasted says that it ends, and one without an overview en
   const lasting = readEvents(await open(app))
   expect((await lasting.next())?.event).toBe('overview')
   expect((await lasting.next())?.event).toBe('heartbeat')
-  later(60_000)
+  moveClock(60_000)
   let last
   for (let event = await lasting.next(); event; event = await lasting.next()) last = event
   expect(last?.event).toBe('end')
@@ -126,7 +118,7 @@ test('a stream that has lasted says that it ends, and one without an overview en
       throw new Error('the fleet is lost')
     },
   })
-  later(2_000)
+  moveClock(2_000)
   let rest
   for (let event = await breaking.next(); event; event = await breaking.next()) rest = event
   expect(rest?.event ?? 'heartbeat').toBe('heartbeat')
@@ -198,21 +190,20 @@ test('the slot of a request that is aborted is free', async () => {
 
 test('streams that look at the same time share one computation', async () => {
   let computed = 0
-  const report = { nodes: [], at: 'now' } as unknown as OverviewReport
   const gate = Promise.withResolvers<undefined>()
-  const cache = createOverviewCache(async () => {
+  const cache = createOverviewCache(async (...args) => {
     computed += 1
     await gate.promise
-    return report
+    return gatherOverview(...args)
   })
   let nowMs = 1_000
   const deps = testDeps({ nowMs: () => nowMs })
-  const all = Array.from({ length: 5 }, () => cache.read(deps, 'm'))
+  const all = Array.from({ length: 5 }, () => cache.read(deps, 'overview-b'))
   gate.resolve(undefined)
   await Promise.all(all)
-  await cache.read(deps, 'm')
+  await cache.read(deps, 'overview-b')
   expect(computed).toBe(1)
   nowMs += 2_000
-  await Promise.all([cache.read(deps, 'm'), cache.read(deps, 'm')])
+  await Promise.all([cache.read(deps, 'overview-b'), cache.read(deps, 'overview-b')])
   expect(computed).toBe(2)
 })

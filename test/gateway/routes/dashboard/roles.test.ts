@@ -87,7 +87,7 @@ describe('an observer', () => {
 
 describe('a key of a tenant', () => {
   test('sees the usage of its tenant alone', async () => {
-    // Of one day, also at midnight.
+    // All receipts belong to one day, even at midnight.
     stopClock()
     const [ours, theirs] = [await create({}), await create({ tenant: 'other' })]
     const receipts = [ours, theirs].map(({ id }) => receiptOf(`roles-of-${id}`, { account: id }))

@@ -1,6 +1,6 @@
 import { env, exports } from 'cloudflare:workers'
 import { eq } from 'drizzle-orm'
-import { describe, expect, onTestFinished, test } from 'vitest'
+import { describe, expect, test } from 'vitest'
 import type { AuditPage } from '@copal/shared/wire/admin-audit.ts'
 import type { CreatedKey, CreateKey } from '@copal/shared/wire/admin-keys.ts'
 import type { DashboardLink, SessionEntry } from '@copal/shared/wire/admin-session.ts'
@@ -16,6 +16,7 @@ import { openDatabase } from '../../../../gateway/src/storage/db/open-database.t
 import { insertSession } from '../../../../gateway/src/storage/db/queries/session-queries.ts'
 import { dashboardLinks, dashboardSessions } from '../../../../gateway/src/storage/db/schema/dashboard.ts'
 import { admin, adminJson } from '../../support/doubles/simulated-node.ts'
+import { moveClock } from '../../support/doubles/stopped-clock.ts'
 import { postSession, signIn, type Browser } from '../../support/requests/dashboard-session.ts'
 import { errorOf, ORIGIN } from '../../support/requests/gateway-requests.ts'
 import { TEST_ADMIN_KEY } from '../../support/setup/secrets.ts'
@@ -25,15 +26,6 @@ const createKey = (fields: Partial<CreateKey> = {}) =>
   adminJson<CreatedKey>('POST', '/keys', { name: 'of a test', scopes: ['read-admin'], ...fields })
 const link = async () =>
   (await adminJson<DashboardLink>('POST', '/dashboard-links')).url.split('#code=')[1] ?? ''
-
-/** Moves the clock forward for the rest of a test. */
-function later(ms: number): void {
-  const now = Date.now
-  Date.now = () => now() + ms
-  onTestFinished(() => {
-    Date.now = now
-  })
-}
 
 describe('signing in', () => {
   test('sets a cookie that no script reads and no other site sends, and the database has neither cookie nor secret', async () => {
@@ -138,7 +130,7 @@ describe('a one-time link', () => {
 
   test('ends after five minutes', async () => {
     const code = await link()
-    later(5 * 60_000)
+    moveClock(5 * 60_000)
     expect((await errorOf(await postSession({ code }))).message).toContain('older than five minutes')
   })
 
@@ -256,7 +248,7 @@ describe('a session', () => {
   test('ends when its key expires', async () => {
     const expires_at = new Date(Date.now() + 60_000).toISOString()
     const browser = await signIn({ key: (await createKey({ expires_at })).key })
-    later(60_000)
+    moveClock(60_000)
     expect((await browser.send('GET', '/admin/keys')).status).toBe(401)
   })
 
@@ -278,16 +270,16 @@ describe('a session', () => {
     const statusOf = async (browser: Browser) => (await browser.send('GET', '/admin/keys')).status
     // Uses are recorded to five minutes.
     const [stepMs, restMs] = [SESSION_IDLE_MS - 10 * 60_000, 10 * 60_000]
-    later(stepMs)
+    moveClock(stepMs)
     expect(await statusOf(used)).toBe(200)
-    later(restMs)
+    moveClock(restMs)
     expect(await statusOf(unused)).toBe(401)
     for (let ageMs = SESSION_IDLE_MS; ageMs + stepMs < SESSION_MS; ageMs += stepMs) {
       expect(await statusOf(used)).toBe(200)
-      later(stepMs)
+      moveClock(stepMs)
     }
     expect(await statusOf(used)).toBe(200)
-    later(stepMs)
+    moveClock(stepMs)
     expect(await statusOf(used)).toBe(401)
     await deleteOldSessions({ db, nowMs: () => Date.now() })
     expect(await db.select().from(dashboardSessions)).toEqual([])

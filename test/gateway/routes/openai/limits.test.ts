@@ -12,7 +12,6 @@ import { createApp } from '../../../../gateway/src/app.ts'
 import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
 import { sumChargedTokens } from '../../../../gateway/src/storage/db/queries/usage-day-queries.ts'
 import { RESERVATION_MS } from '../../../../gateway/src/fleet/ledger/ledger.ts'
-import type { LimitedAccount } from '../../../../gateway/src/contracts/limits.ts'
 import type { AccountRecord, Reservation } from '../../../../gateway/src/fleet/ledger/ledger-records.ts'
 import { adminJson } from '../../support/doubles/simulated-node.ts'
 import {
@@ -25,7 +24,6 @@ import {
   until,
 } from '../../support/requests/gateway-requests.ts'
 import { ask, createLimitedKey, sortedStatuses } from '../../support/requests/limited-requests.ts'
-import { loseDatabase } from '../../support/faults/lost-database.ts'
 import { startNode, type NodeDouble } from '../../support/doubles/node-double.ts'
 import { stopClock } from '../../support/doubles/stopped-clock.ts'
 
@@ -190,62 +188,6 @@ describe('tokens', () => {
       ) as string,
     })
     expect((await ask(key, { max_tokens: 20 })).status).toBe(200)
-  })
-
-  test('of the month that were used before the budget was set count', async () => {
-    const { id, key } = await createLimitedKey({})
-    await signedPost('/internal/nodes/receipts', {
-      nodeId: node.id,
-      receipts: [receiptOf(`before-${id}`, { account: id, promptTokens: 80, completionTokens: 20 })],
-    })
-    await adminJson('PATCH', `/keys/${id}`, { limits: { tokens_per_month: 150 } })
-    expect((await ask(key)).status).toBe(429)
-  })
-
-  describe('of the month that are known only from receipts', () => {
-    const used = async () => {
-      const { id } = await createLimitedKey({})
-      const receipt = receiptOf(`used-${id}`, { account: id, promptTokens: 80, completionTokens: 20 })
-      await signedPost('/internal/nodes/receipts', { nodeId: node.id, receipts: [receipt] })
-      const acquire = (requestId: string, limits: LimitedAccount['limits']) =>
-        fleet().acquire({
-          model: 'tiny',
-          requestId: `${requestId}-${id}`,
-          domain: 'default',
-          promptTokens: 10,
-          exclude: [],
-          limits: {
-            requestId: `${requestId}-${id}`,
-            accounts: [{ kind: 'key', name: id, limits }],
-            maxTokens: 30,
-          },
-        })
-      return { id, acquire }
-    }
-
-    test('count also if other limits were set before the budget', async () => {
-      const { id, acquire } = await used()
-      expect((await acquire('a', { requestsPerMinute: 9 })).ok).toBe(true)
-      await fleet().settle([{ requestId: `a-${id}`, tokens: 20, succeeded: true }])
-      expect(await acquire('b', { tokensPerMonth: 150 })).toMatchObject({
-        ok: false,
-        rejection: { limit: 'month', remaining: 30 },
-      })
-    })
-
-    test('count as soon as the database responds', async () => {
-      const { acquire } = await used()
-      const errors = loseDatabase()
-      expect((await acquire('a', { tokensPerMonth: 150 })).ok).toBe(true)
-      // The audit log of the heartbeat before may report the loss too.
-      const ofUsage = errors.mock.calls.filter(([message]) => String(message).includes('monthly usage'))
-      expect(ofUsage).toHaveLength(1)
-      vi.restoreAllMocks()
-      expect(await acquire('b', { tokensPerMonth: 150 })).toMatchObject({
-        ok: false,
-        rejection: { limit: 'month', remaining: 10 },
-      })
-    })
   })
 })
 

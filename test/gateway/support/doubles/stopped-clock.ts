@@ -16,3 +16,12 @@ export function stopClock(): (ms: number) => void {
     nowMs += ms
   }
 }
+
+/** Moves the clock forward for the rest of a test. It goes on from there. */
+export function moveClock(ms: number): void {
+  const now = Date.now
+  Date.now = () => now() + ms
+  onTestFinished(() => {
+    Date.now = now
+  })
+}
