@@ -85,7 +85,7 @@ export async function compare(
   return isComplete
 }
 
-/** What the comparisons of one kind of request share. */
+/** The settings of all comparisons of one kind of request. */
 interface Comparison {
   kind: Kind
   connections: number

@@ -137,7 +137,7 @@ function wranglerEnvironment(home: Home): NodeJS.ProcessEnv {
     WRANGLER_LOG_PATH: join(home.dir, 'wrangler'),
     // Wrangler connects Workers on one machine by name. Two gateways of copal must not find each other.
     WRANGLER_REGISTRY_PATH: join(home.dir, 'wrangler', 'registry'),
-    // Its explorer reads and changes the database without a key, for whoever reaches the port.
+    // Wrangler's explorer lets anyone who reaches the port read and change the database without a key.
     X_LOCAL_EXPLORER: 'false',
     // For the explorer it writes some ten spans of each request to the disk.
     X_LOCAL_OBSERVABILITY: 'false',

@@ -11,7 +11,7 @@ import { METHOD_NAMES, RULES } from '../../../gpu-node/src/pruning/methods/metho
 import { runCommand } from '../../../gpu-node/cli/program.ts'
 import { recordedTerminal } from '../../support/doubles/recorded-terminal.ts'
 
-/** Nobody listens on this port, which the system gives to no other test. */
+/** No program listens on port 2, and the system never assigns it to another test. */
 const deadEnd: Record<string, string> = {
   COPAL_BASE_URL: 'http://127.0.0.1:2/v1',
   COPAL_API_KEY: 'k',

@@ -141,7 +141,7 @@ test('a weight set whose process is killed comes back, and the same answer with 
   const isReady = ({ weightSets }: Heartbeat) => weightSets.every(({ state }) => state === 'ready')
   await heartbeatWhere(gateway, (beat) => beat.activeVersion === 1 && isReady(beat))
   const before = await generate(gateway, node, 'request-before')
-  // Just after a heartbeat, so that none is on its way and the next one tells of the loss.
+  // The kill follows a heartbeat, so that no heartbeat is in flight and the next one reports the loss.
   await heartbeatWhere(gateway, () => true, gateway.heartbeats.length)
   const beats = gateway.heartbeats.length
   for (const pid of weightSetPids(node)) process.kill(pid, 'SIGKILL')
