@@ -91,7 +91,7 @@ async function benchGateway(options: GatewayOptions, { home, print }: Workbench)
     }
     if (options.bare) {
       for (const ask of [false, true])
-        await start(startBareWorker({ ask, root: ROOT, dir: join(home, `bare-${String(ask)}`), upstream }))
+        await start(startBareWorker({ ask, dir: join(home, `bare-${String(ask)}`), upstream }))
     }
     if (options.memory !== undefined) {
       for (const gateway of running.slice(1)) {

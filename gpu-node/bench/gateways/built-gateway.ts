@@ -37,9 +37,7 @@ export async function startBuiltGateway(options: {
   const child = new IpcChild<WorkerMessage>('worker.ts')
   try {
     const { url, pids } = await child.ask({
-      kind: 'gateway',
-      root,
-      ...bundle,
+      gateway: { bundle, root },
       stateDir: join(dir, 'state'),
       variables: {
         NODE_SECRET: gatewaySecret,

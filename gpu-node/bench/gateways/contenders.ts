@@ -109,17 +109,13 @@ export async function startWorker(options: {
  */
 export async function startBareWorker(options: {
   ask: boolean
-  root: string
   dir: string
   upstream: Upstream
 }): Promise<Contender> {
-  const { ask, root, dir, upstream } = options
+  const { ask, dir, upstream } = options
   const child = new IpcChild<WorkerMessage>('worker.ts')
   try {
     const { url, pids } = await child.ask({
-      kind: 'bare',
-      root,
-      scriptPath: join(import.meta.dirname, 'bare-worker.mjs'),
       stateDir: dir,
       variables: { UPSTREAM: upstream.url, ...(ask ? { ASK: 'true' } : {}) },
     } satisfies RunWorker)

@@ -5,20 +5,18 @@
 import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { convertV4MiniflareOptions, Miniflare } from 'miniflare'
+import type { GatewayBundle } from '../../../infra/local/service/gateway-bundle.ts'
+import { WORKER_NAME, workerOptions } from '../../../infra/local/service/worker-options.ts'
 import { childrenOf } from './processes.ts'
 
 /** Message to the process: the Worker to run. */
 export interface RunWorker {
-  /**
-   * Our gateway as it would be deployed, with local D1 and Durable Objects, or a Worker that only forwards requests.
-   */
-  kind: 'gateway' | 'bare'
-  /** The checkout whose migrations are used. */
-  root: string
-  /** Path of the bundle. */
-  scriptPath: string
-  /** Path of the gateway's options for Miniflare; the bare Worker has none. */
-  optionsPath?: string
+  /** Our gateway as it would be deployed, with local D1 and Durable Objects; without it a Worker that only forwards requests. */
+  gateway?: {
+    bundle: GatewayBundle
+    /** The checkout whose migrations are used. */
+    root: string
+  }
   stateDir: string
   variables: Record<string, string>
   /** Port of V8's inspector, for profiling; 0 for any free port. */
@@ -30,46 +28,27 @@ export type WorkerMessage = { url: string; pids: number[] } | { error: string }
 process.on('message', (request: RunWorker) => void run(request))
 process.on('disconnect', () => process.exit())
 
-/** Direct access to the network; by default Miniflare sends the requests of a Worker through another one. */
-const NETWORK = { network: { allow: ['private', 'public'] } }
-/** Compatibility date of the bare Worker. */
+/** The Worker that only forwards requests, and its compatibility date. */
+const BARE_WORKER = join(import.meta.dirname, 'bare-worker.mjs')
 const COMPATIBILITY_DATE = '2026-01-01'
 
-async function run({
-  kind,
-  root,
-  scriptPath,
-  optionsPath,
-  stateDir,
-  variables,
-  inspectorPort,
-}: RunWorker): Promise<void> {
+async function run({ gateway, stateDir, variables, inspectorPort }: RunWorker): Promise<void> {
   try {
-    const options =
-      optionsPath !== undefined
-        ? gatewayOptions(optionsPath, variables)
-        : {
-            compatibilityDate: COMPATIBILITY_DATE,
-            bindings: variables,
-            serviceBindings: { NETWORK },
-            durableObjects: { COUNTER: 'Counter' },
-          }
+    const options = gateway ? workerOptions(gateway.bundle, variables) : bareOptions(variables)
     const worker = new Miniflare(
       convertV4MiniflareOptions({
         ...options,
-        name: 'copal',
-        modules: [{ type: 'ESModule', path: 'index.js', contents: readFileSync(scriptPath, 'utf8') }],
         unsafeDirectSockets: [{ host: '127.0.0.1', port: 0 }],
         resourcePersistencePath: stateDir,
         ...(inspectorPort === undefined ? {} : { inspectorPort }),
       }),
     )
     await worker.ready
-    if (kind === 'gateway') {
+    if (gateway) {
       const database = await worker.getD1Database('DB')
-      await database.batch(migrations(root).map((statement) => database.prepare(statement)))
+      await database.batch(migrations(gateway.root).map((statement) => database.prepare(statement)))
     }
-    const url = await worker.unsafeGetDirectURL('copal')
+    const url = await worker.unsafeGetDirectURL(WORKER_NAME)
     const pids = childrenOf(process.pid)
     process.send?.({ url: url.origin, pids } satisfies WorkerMessage)
   } catch (error) {
@@ -77,12 +56,14 @@ async function run({
   }
 }
 
-function gatewayOptions(path: string, variables: Record<string, string>) {
-  const options = JSON.parse(readFileSync(path, 'utf8')) as { bindings: Record<string, string> }
+function bareOptions(variables: Record<string, string>) {
   return {
-    ...options,
-    bindings: { ...options.bindings, ...variables },
-    serviceBindings: { NODE_CERTIFICATE: NETWORK },
+    name: WORKER_NAME,
+    compatibilityDate: COMPATIBILITY_DATE,
+    modules: [{ type: 'ESModule' as const, path: 'index.js', contents: readFileSync(BARE_WORKER, 'utf8') }],
+    bindings: variables,
+    serviceBindings: { NETWORK: { network: { allow: ['private', 'public'] } } },
+    durableObjects: { COUNTER: 'Counter' },
   }
 }
 

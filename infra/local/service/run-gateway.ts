@@ -9,6 +9,7 @@ import { readFileSync } from 'node:fs'
 import { parseEnv } from 'node:util'
 import { convertV4MiniflareOptions, Log, LogLevel, Miniflare } from 'miniflare'
 import type { GatewayBundle } from './gateway-bundle.ts'
+import { WORKER_NAME, workerOptions } from './worker-options.ts'
 
 /** How the gateway is run. */
 export interface GatewayProcess extends GatewayBundle {
@@ -25,30 +26,16 @@ export interface GatewayMessage {
   cron: string | null
 }
 
-const NAME = 'copal'
 const CERTIFICATE = /-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----/g
 
-const { scriptPath, optionsPath, port, stateDir, secretsPath, variables } = JSON.parse(
+const { port, stateDir, secretsPath, variables, ...bundle } = JSON.parse(
   process.argv[2] ?? '{}',
 ) as GatewayProcess
-const options = JSON.parse(readFileSync(optionsPath, 'utf8')) as { bindings?: Record<string, string> }
 const secrets = parseEnv(readFileSync(secretsPath, 'utf8')) as Record<string, string>
 const gateway = new Miniflare(
   convertV4MiniflareOptions({
-    ...options,
-    name: NAME,
-    modules: [{ type: 'ESModule', path: 'index.js', contents: readFileSync(scriptPath, 'utf8') }],
-    bindings: { ...options.bindings, ...secrets, ...variables },
+    ...workerOptions(bundle, { ...secrets, ...variables }, extraAuthorities()),
     unsafeDirectSockets: [{ host: '127.0.0.1', port }],
-    serviceBindings: {
-      // The gateway's way to its nodes, straight to the network. Miniflare sends other requests of a Worker through another one.
-      NODE_CERTIFICATE: {
-        network: {
-          allow: ['public', 'private'],
-          tlsOptions: { trustBrowserCas: true, trustedCertificates: extraAuthorities() },
-        },
-      },
-    },
     resourcePersistencePath: stateDir,
     // Else it asks Cloudflare where this machine is.
     cf: false,
@@ -80,7 +67,7 @@ function extraAuthorities(): string[] {
 }
 
 async function fire(cron: string | null): Promise<void> {
-  const worker = await gateway.getWorker(NAME)
+  const worker = await gateway.getWorker(WORKER_NAME)
   await worker.scheduled(cron === null ? {} : { cron })
 }
 
