@@ -38,11 +38,11 @@ export function addUpdate(program: Command, session: Session): void {
     .option('--model <id>', 'which model, if the fleet serves several')
     .option(
       '--method <name>',
-      'how weights are chosen, see copal methods (default: continual-wanda+swaps, or continual-wanda+allocated+rows+swaps if the model was measured)',
+      'how weights are chosen, see copal methods (default: that of the policy, or else the best one that the nodes offer)',
     )
     .option(
       '--pattern <pattern>',
-      'fraction of weights to prune, like 0.4, or n of m weights to keep, like 2:4 (default: 0.5)',
+      'fraction of weights to prune, like 0.4, or n of m weights to keep, like 2:4 (default: that of the policy, or else of the mask that serves, or else 0.5)',
       pattern,
     )
     .addOption(patternsOption())
@@ -53,8 +53,8 @@ export function addUpdate(program: Command, session: Session): void {
         'which weights compete: those of a row or of a matrix; with +rows always those of a matrix',
       ).choices(['row', 'matrix']),
     )
-    .option('--samples <n>', 'calibration samples per domain (default: 16)', wholeNumber)
-    .option('--length <tokens>', 'tokens per sample (default: 512)', wholeNumber)
+    .option('--samples <n>', 'calibration samples per domain (default: that of the policy)', wholeNumber)
+    .option('--length <tokens>', 'tokens per sample (default: that of the policy)', wholeNumber)
     .option('--seed <n>', 'seed for drawing the samples', wholeNumber)
     .option('-d, --detach', 'start the update and return at once')
     .option('--json', 'print JSON')

@@ -34,6 +34,9 @@ function splitSetting(setting: string): [name: string, value: string] {
 /** The setting whose value may be weights of domains; hours of the day have colons too. */
 const WEIGHTS = 'statistics.weights'
 
+/** The setting whose value is a text, although it may look like a number. */
+const PATTERN = 'selection.pattern'
+
 /** Parses `legal:2,code:1` as weights of domains, and numbers, `true`, `false` and `null` as in JSON; all else is a word. */
 function parseValue(text: string, name: string): unknown {
   if (name === WEIGHTS && text.includes(':')) {
@@ -44,6 +47,7 @@ function parseValue(text: string, name: string): unknown {
       }),
     )
   }
+  if (name === PATTERN && text !== 'null') return text
   try {
     return JSON.parse(text) as unknown
   } catch {

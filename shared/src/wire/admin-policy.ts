@@ -1,7 +1,8 @@
 /** The adaptation policy of a model, as the admin API reads and sets it. Public, so snake_case. */
 import { z } from 'zod'
 import { modelId } from './identifiers.ts'
-import { domainWeights } from './selection.ts'
+import { pruneMethod } from './prune-method.ts'
+import { calibrationLength, calibrationSamples, domainWeights, sparsityPattern } from './selection.ts'
 
 const ratio = (max: number) =>
   z.number().min(1, 'expected a ratio of at least 1: 1.05 allows 5 % more').max(max)
@@ -109,6 +110,24 @@ const triggers = z.strictObject({
   max_domains: z.int().min(1).max(64).describe('Maximum number of due domains that one update takes.'),
 })
 
+const selection = z.strictObject({
+  method: pruneMethod
+    .nullable()
+    .describe('Pruning method; null: the best one that the nodes offer and the pattern allows.'),
+  pattern: sparsityPattern
+    .nullable()
+    .describe(
+      'Sparsity pattern, like 0.5 or 2:4; null: that of the mask that serves, with its patterns of single linears, and 0.5 for the first mask.',
+    ),
+})
+
+const calibration = z.strictObject({
+  samples: calibrationSamples.describe('Sequences of each domain that an update calibrates on.'),
+  length: calibrationLength.describe(
+    'Tokens of a sequence. Where the context of the model is shorter, sequences are shorter and more.',
+  ),
+})
+
 const effort = z.strictObject({
   node_share: z
     .number()
@@ -172,6 +191,8 @@ export const adaptationPolicy = z.strictObject({
   watch: watch.describe('After promotion the mask is watched, and rolled back if it does harm.'),
   statistics: statistics.describe('How statistics of domains and batches are weighted.'),
   triggers: triggers.describe('Updates that start by themselves. Times of day are UTC.'),
+  selection: selection.describe('How an update selects a mask, unless it says so itself.'),
+  calibration: calibration.describe('How much text an update takes, unless it says so itself.'),
   effort: effort.describe('Bounds of the cost of an update.'),
   influence: influence.describe('How much one key may shape what a domain learns.'),
   probes: probes.describe('The fixed texts by which the weights of nodes are compared.'),
@@ -193,6 +214,8 @@ export const policyOverrides = z.strictObject({
   watch: watch.partial().optional(),
   statistics: statistics.partial().optional(),
   triggers: triggers.partial().optional(),
+  selection: selection.partial().optional(),
+  calibration: calibration.partial().optional(),
   effort: effort.partial().optional(),
   influence: influence.partial().optional(),
   probes: probes.partial().optional(),
@@ -257,6 +280,8 @@ const PRODUCTION: AdaptationPolicy = {
     quiet_hours: null,
     max_domains: 8,
   },
+  selection: { method: null, pattern: null },
+  calibration: { samples: 16, length: 512 },
   effort: { node_share: 0.3, max_holdouts: 16 },
   influence: { max_key_share: 0.1, outlier_deviations: 6 },
   probes: { on_mismatch: 'alert' },
@@ -291,6 +316,8 @@ export function effectivePolicy(preset: AdaptationPreset, overrides: PolicyOverr
     watch: withChanges(base.watch, overrides.watch),
     statistics: withChanges(base.statistics, overrides.statistics),
     triggers: withChanges(base.triggers, overrides.triggers),
+    selection: withChanges(base.selection, overrides.selection),
+    calibration: withChanges(base.calibration, overrides.calibration),
     effort: withChanges(base.effort, overrides.effort),
     influence: withChanges(base.influence, overrides.influence),
     probes: withChanges(base.probes, overrides.probes),

@@ -4,7 +4,7 @@ import { boundedArray } from './bounded-collections.ts'
 import { domainName } from './inference-fields.ts'
 import { jobReport } from './adaptation-jobs.ts'
 import { count, modelId, time } from './identifiers.ts'
-import { patternRules, selectionSpec } from './selection.ts'
+import { calibrationLength, calibrationSamples, partialSelection, patternRules } from './selection.ts'
 import { trialEntry, watchEntry } from './admin-trials.ts'
 import { decisionEntry } from './admin-decisions.ts'
 
@@ -78,14 +78,19 @@ export const deletedSamples = z.object({
 /** A response of `DELETE /admin/domains/:domain/samples`. */
 export type DeletedSamples = z.output<typeof deletedSamples>
 
+/** What a request for an update says about selection and calibration; the policy of the model says the rest. */
+const updateOptions = {
+  selection: partialSelection.default({}),
+  samples: calibrationSamples.optional(),
+  length: calibrationLength.optional(),
+  seed: z.int().min(0).default(0),
+}
+
 /** Body of `POST /admin/domains/:domain/mask`. */
 export const createOwnMask = z.object({
   /** May be left out while the fleet serves one model. */
   model: modelId.optional(),
-  selection: selectionSpec.partial().default({}),
-  samples: z.int().min(1).max(4096).default(16),
-  length: z.int().min(16).max(32768).default(512),
-  seed: z.int().min(0).default(0),
+  ...updateOptions,
 })
 
 /** Response of `DELETE /admin/domains/:domain/mask`. */
@@ -102,10 +107,7 @@ export const createUpdate = z.object({
   /** May be left out while the fleet serves one model. */
   model: modelId.optional(),
   domains: boundedArray(domainName).min(1).max(64),
-  selection: selectionSpec.partial().default({}),
-  samples: z.int().min(1).max(4096).default(16),
-  length: z.int().min(16).max(32768).default(512),
-  seed: z.int().min(0).default(0),
+  ...updateOptions,
 })
 /** A body of `POST /admin/updates`, as sent. */
 export type CreateUpdate = z.input<typeof createUpdate>

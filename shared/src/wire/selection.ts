@@ -39,13 +39,19 @@ export const domainWeights = boundedRecord(
 /** Relative weights of domains. */
 export type DomainWeights = z.output<typeof domainWeights>
 
+/** The weights that a mask keeps: `0.5` prunes half of them, `2:4` keeps two of four; see `mask/sparsity-pattern.ts`. */
+export const sparsityPattern = z.string().refine((text) => patternError(text) === undefined, {
+  error: ({ input }) => patternError(String(input)),
+})
+/** Sequences of each domain that a calibration takes. */
+export const calibrationSamples = z.int().min(1).max(4096)
+/** Tokens of such a sequence. */
+export const calibrationLength = z.int().min(16).max(32768)
+
 /** How a mask is selected: the method, the number of weights to keep, and whether those of a row or of a matrix compete. */
 export const selectionSpec = z.object({
   method: pruneMethod,
-  /** `0.5` prunes half of the weights, `2:4` keeps two of four; see `mask/sparsity-pattern.ts`. */
-  pattern: z.string().refine((text) => patternError(text) === undefined, {
-    error: ({ input }) => patternError(String(input)),
-  }),
+  pattern: sparsityPattern,
   /** Ignored for n:m. */
   scope: z.enum(['row', 'matrix']).default('row'),
   patterns: patternRules.optional(),
@@ -55,6 +61,9 @@ export const selectionSpec = z.object({
    */
   weights: domainWeights.optional(),
 })
+
+/** What an update says about its selection. The policy says the rest. */
+export const partialSelection = selectionSpec.extend({ scope: z.enum(['row', 'matrix']) }).partial()
 
 /** How a mask is selected. */
 export type SelectionSpec = z.output<typeof selectionSpec>

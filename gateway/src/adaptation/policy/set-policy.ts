@@ -9,10 +9,11 @@ import {
 import { policySettings } from '@copal/shared/wire/policy-settings.ts'
 import type { Deps } from '../../contracts/bindings.ts'
 import { findPolicyOverrides, setPolicyOverrides } from '../../storage/db/queries/policy-queries.ts'
+import { requireOffered } from './offered-methods.ts'
 import { requireQuietHours } from './quiet-hours.ts'
 import { requireSchedule } from './schedule.ts'
 
-type PolicyDeps = Pick<Deps, 'db' | 'adaptationPreset' | 'nowMs'>
+type PolicyDeps = Pick<Deps, 'db' | 'fleet' | 'adaptationPreset' | 'nowMs'>
 
 /** Describes the policy of a model that is in force. */
 export async function policyReport(
@@ -39,7 +40,8 @@ function reportOf(
 /**
  * Replaces an operator's changes to the policy of a model, and records who changed what.
  *
- * @throws AppError `invalid_request` for values that contradict each other, and for a schedule that is none
+ * @throws AppError `invalid_request` for values that contradict each other, for a schedule that is none, and for a pruning method
+ * that no live node offers
  */
 export async function setPolicy(
   deps: PolicyDeps,
@@ -61,6 +63,9 @@ export async function setPolicy(
   const { schedule, quiet_hours: quietHours } = policy.triggers
   if (schedule !== null) requireSchedule(schedule, deps.nowMs())
   if (quietHours !== null) requireQuietHours(quietHours)
+  const { method } = policy.selection
+  if (method !== null && method !== before.selection.method)
+    requireOffered(model, method, await deps.fleet.offeredMethods(model))
   const changes = describeChanges(before, policy)
   await setPolicyOverrides(
     deps.db,

@@ -5,8 +5,9 @@ import { findPolicy } from '../policy/find-policy.ts'
 import type { DescribeDeps } from '../sampling/describe-and-store.ts'
 import { describeLosses } from '../sampling/describe-losses.ts'
 import { drawOf } from '../updates/draw-of.ts'
+import { demandOf } from '../updates/update-choices.ts'
 import { SEGMENT_TOKENS } from './due-domain.ts'
-import { automaticDemand, type PlanDeps } from './gather-plan.ts'
+import type { PlanDeps } from './gather-plan.ts'
 
 /** Texts that a run has described at most for each model, and how long it does. */
 const MAX_DESCRIBED = 192
@@ -29,10 +30,11 @@ async function describeOf(
   model: ModelRow,
   bases: readonly string[],
 ): Promise<void> {
-  const { triggers, influence } = await findPolicy(deps, model.id)
+  const policy = await findPolicy(deps, model.id)
+  const { triggers, influence } = policy
   if (!triggers.enabled || influence.outlier_deviations === null) return
   const budget = { texts: MAX_DESCRIBED, untilMs: deps.nowMs() + MAX_MS }
-  const request = drawOf({ model: model.id, ...automaticDemand(model) }, influence)
+  const request = drawOf({ model: model.id, ...demandOf(model, policy) }, influence)
   for (const { name } of await listDomains(deps.db)) {
     if (budget.texts <= 0 || deps.nowMs() >= budget.untilMs) return
     const { newCharacters } = await deps.reservoir(name).stats(model.id)

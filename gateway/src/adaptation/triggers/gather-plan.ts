@@ -1,5 +1,4 @@
 import type { AdaptationPolicy } from '@copal/shared/wire/admin-policy.ts'
-import { createUpdate as updateDefaults } from '@copal/shared/wire/admin.ts'
 import type { Deps } from '../../contracts/bindings.ts'
 import { listHeldAlerts } from '../../storage/db/queries/alert-queries.ts'
 import { listDomains } from '../../storage/db/queries/domain-queries.ts'
@@ -16,6 +15,7 @@ import { trialsInForce } from '../../storage/db/trials-in-force.ts'
 import { evaluationWindow } from '../updates/evaluation-window.ts'
 import { drawOf } from '../updates/draw-of.ts'
 import { isEnough, type TextDemand } from '../updates/text-sufficiency.ts'
+import { demandOf } from '../updates/update-choices.ts'
 import { domainHistories } from './domain-history.ts'
 import type { DomainFacts } from './due-domain.ts'
 import type { PlanInput } from './plan-update.ts'
@@ -27,16 +27,6 @@ export type PlanDeps = Pick<Deps, 'db' | 'fleet' | 'reservoir' | 'nowMs' | 'adap
 const DAY_MS = 24 * 60 * 60 * 1000
 /** Reservoirs that are asked at once. */
 const MAX_CALLS = 16
-
-/**
- * Returns the text that an update takes of each domain which starts by itself: as many tokens as one that an operator starts,
- * in shorter sequences where the context of the model is shorter.
- */
-export function automaticDemand({ contextLength }: Pick<ModelRow, 'contextLength'>): TextDemand {
-  const { samples, length } = updateDefaults.parse({ domains: ['any'] })
-  const shorter = Math.min(length, contextLength)
-  return { samples: Math.ceil((samples * length) / shorter), length: shorter }
-}
 
 /**
  * Reads what a plan for a model is made from.
@@ -60,7 +50,7 @@ export async function gatherPlan(
     nowMs,
     policy: policy.triggers,
     policySetMs,
-    demand: automaticDemand(model),
+    demand: demandOf(model, policy),
     windowTokens: evaluationWindow(model),
     updates,
     dryRuns: dryRuns.map(({ createdAt }) => createdAt),

@@ -11,7 +11,7 @@ import { findPolicy } from '../policy/find-policy.ts'
 import { createOwnMaskUpdate } from '../updates/own-mask-request.ts'
 import { beginUpdate, createUpdate, type UpdateCause } from '../updates/update-requests.ts'
 import { findDueOwnMask } from './due-own-mask.ts'
-import { automaticDemand, gatherPlan, type PlanDeps } from './gather-plan.ts'
+import { gatherPlan, type PlanDeps } from './gather-plan.ts'
 import { describeStart, planUpdate, type PlannedDomain } from './plan-update.ts'
 
 /** The dependencies of the task. */
@@ -50,7 +50,7 @@ async function start(
   planned: readonly PlannedDomain[],
 ): Promise<void> {
   const domains = domainsIn(planned)
-  const request = updateRequest.parse({ model: model.id, domains, ...automaticDemand(model) })
+  const request = updateRequest.parse({ model: model.id, domains })
   await begin(deps, model, () => createUpdate(deps, request, causeOf(policy, planned)))
 }
 
@@ -61,7 +61,7 @@ async function seekOwnMask(deps: TriggerDeps, model: ModelRow, policy: Adaptatio
   const { domain, reason, figure: cost } = due
   const cause: UpdateCause = { trigger: 'own_mask', reason, figures: [cost] }
   if (policy.triggers.dry_run) return recordDryRun(deps, model, [domain], cause)
-  const request = createOwnMask.parse({ model: model.id, ...automaticDemand(model) })
+  const request = createOwnMask.parse({ model: model.id })
   await begin(deps, model, () => createOwnMaskUpdate(deps, domain, request, cause))
 }
 

@@ -1,5 +1,4 @@
 import { AppError } from '@copal/shared/errors.ts'
-import { suggestName } from '@copal/shared/suggest-name.ts'
 import type { UpdateRequest, UpdateTrigger } from '@copal/shared/wire/admin.ts'
 import type { DomainWeights } from '@copal/shared/wire/selection.ts'
 import type { DecisionFigure } from '@copal/shared/wire/admin-decisions.ts'
@@ -12,21 +11,15 @@ import {
   type UpdateRow,
 } from '../../storage/db/queries/update-queries.ts'
 import type { Deps } from '../../contracts/bindings.ts'
+import { findPolicy } from '../policy/find-policy.ts'
 import { requireDomainTexts } from './require-domain-texts.ts'
 import { advanceUpdate } from './advance-update.ts'
 import { moveUpdate } from './move-update.ts'
 import { evaluationWindow } from './evaluation-window.ts'
 import { liveNodes } from './trial-check.ts'
 import { findOperatorModel } from '../models/find-operator-model.ts'
+import { demandOf, methodOf, patternsOf } from './update-choices.ts'
 import type { StepDeps } from './update-step.ts'
-
-/**
- * The default methods, best first by measured perplexity. They need the measured sensitivity of a model's outputs or of
- * its parts; nodes offer them for models where that was measured.
- */
-const DEFAULT_METHODS = ['continual-wanda+allocated+rows+swaps', 'continual-wanda+allocated+swaps'] as const
-const PLAIN_METHOD = 'continual-wanda+swaps'
-const DEFAULT_PATTERN = '0.5'
 
 /** The cause of an update that starts by itself, for the decision about it. */
 export interface UpdateCause {
@@ -50,7 +43,8 @@ export async function createUpdate(
   own?: { domain: string; weights: DomainWeights },
 ): Promise<UpdateRow> {
   const model = await findOperatorModel(deps.db, request.model)
-  const { samples, length, seed } = request
+  const policy = await findPolicy(deps, model.id)
+  const { samples, length } = demandOf(model, policy, request)
   if (length > model.contextLength) {
     throw new AppError(
       'invalid_request',
@@ -58,8 +52,8 @@ export async function createUpdate(
       { param: 'length' },
     )
   }
-  const { pattern = DEFAULT_PATTERN, scope = 'row', patterns = {} } = request.selection
-  const method = await chooseMethod(deps, model.id, request.selection.method, pattern)
+  const { pattern, patterns, scope } = await patternsOf(deps, model, policy, request.selection)
+  const method = await methodOf(deps, model.id, policy, { method: request.selection.method, pattern })
   const domains = [...new Set(request.domains)]
   await requireDomainTexts(deps, model.id, domains, { samples, length }, evaluationWindow(model))
   await ensureDomains(deps.db, domains, deps.nowMs())
@@ -75,7 +69,7 @@ export async function createUpdate(
     scope,
     samples,
     length,
-    seed,
+    seed: request.seed,
     state: 'collecting',
     createdAt,
     ...(own ? { ownDomain: own.domain, weights: own.weights } : {}),
@@ -100,47 +94,6 @@ export async function createUpdate(
 function decisionOf({ trigger, reason, figures }: UpdateCause): DecisionOfUpdate {
   const started = `Started by ${trigger}: ${reason}`
   return { kind: 'trigger', verdict: 'done', reason: started, figures, actor: SERVICE_ACTOR }
-}
-
-/**
- * Returns the requested method, or the best default method that a node offers and that the pattern allows. While no node
- * of the model is alive, any method is accepted, and the node that gets the job decides.
- *
- * @throws AppError `invalid_request` for a method that no node offers
- */
-async function chooseMethod(
-  { fleet }: Pick<StepDeps, 'fleet'>,
-  model: string,
-  asked: string | undefined,
-  pattern: string,
-): Promise<string> {
-  const offered = await fleet.offeredMethods(model)
-  // An n:m pattern prunes every linear and row alike, so the sparsity cannot be allocated.
-  const allocated = pattern.includes(':')
-    ? undefined
-    : DEFAULT_METHODS.find((name) => offered?.includes(name))
-  const method = asked ?? allocated ?? PLAIN_METHOD
-  if (!offered || offered.includes(method)) return method
-  const nearest = suggestName(method, offered)
-  throw new AppError(
-    'invalid_request',
-    `No node of '${model}' offers the pruning method '${method}'.` +
-      `${nearest === undefined ? '' : ` Did you mean '${nearest}'?`} ` +
-      (offered.length > 0 ? describeMethods(offered) : 'They offer no methods: upgrade the nodes.'),
-    { param: 'selection.method' },
-  )
-}
-
-/** Describes methods by their rules and refinements, since their combinations are a hundred names. */
-function describeMethods(offered: readonly string[]): string {
-  const parts = offered.map((name) => name.split('+'))
-  const rules = new Set(parts.map(([rule]) => rule))
-  const refinements = new Set(parts.flatMap(([, ...rest]) => rest).sort())
-  const suffixes = refinements.size > 0 ? `; they can be followed by +${[...refinements].join(', +')}` : ''
-  return (
-    `The rules are ${[...rules].join(', ')}${suffixes}. 'copal methods' lists the valid combinations ` +
-    `('+allocated' and '+rows' need a model that was measured: copal lab --help).`
-  )
 }
 
 /** Starts an update at once. Never fails, and is not required: heartbeats and cron advance the update as well. */

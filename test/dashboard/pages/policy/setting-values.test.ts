@@ -30,7 +30,7 @@ test.each([
   ['0 3 * * *', 'plain', '0 3 * * *'],
   [{ legal: 2, code: 0.5 }, 'plain', 'legal 2, code 0.5'],
 ] as const)('%j in %s is %s', (value, unit, text) => {
-  expect(plain(formatValue(value, unit))).toBe(text)
+  expect(plain(formatValue(value, { unit }))).toBe(text)
 })
 
 const number = (min: number, max: number, isWhole = false, isExclusive = false): SettingSchema => ({

@@ -49,6 +49,9 @@ test('values are numbers, words, switches, null and weights of domains', () => {
     'triggers.schedule=0 3 * * *',
     'triggers.dry_run=true',
     'effort.node_share=0.2',
+    'selection.pattern=0.4',
+    'selection.method=null',
+    'calibration.samples=32',
   ]
   expect(withSettings({ gate: { max_regression: 1.08, max_candidates: 2 } }, settings)).toEqual({
     gate: { max_regression: 1.1, max_candidates: 2, confidence: 0.99 },
@@ -57,6 +60,8 @@ test('values are numbers, words, switches, null and weights of domains', () => {
     statistics: { half_life_days: null, weights: { legal: 2, code: 0.5 } },
     triggers: { quiet_hours: '22:00-06:00', schedule: '0 3 * * *', dry_run: true },
     effort: { node_share: 0.2 },
+    selection: { pattern: '0.4', method: null },
+    calibration: { samples: 32 },
   })
 })
 

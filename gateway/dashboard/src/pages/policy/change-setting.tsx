@@ -47,12 +47,12 @@ function ChangeDialog({ setting, schema, onClose }: ChangeProps & { onClose: () 
   return (
     <FormDialog
       title={words.label}
-      submit={isNew ? `Set it to ${formatValue(read.value, words.unit)}` : 'Set it'}
+      submit={isNew ? `Set it to ${formatValue(read.value, words)}` : 'Set it'}
       isReady={isNew}
       onSubmit={async () => {
         if (!isNew) return
         await change(setting, read.value)
-        toast(`${words.label}: ${formatValue(read.value, words.unit)} from now on.`)
+        toast(`${words.label}: ${formatValue(read.value, words)} from now on.`)
       }}
       onClose={onClose}
     >
@@ -60,14 +60,14 @@ function ChangeDialog({ setting, schema, onClose }: ChangeProps & { onClose: () 
         <SettingText text={schema.description} />
       </p>
       <p>
-        Now: {formatValue(value, words.unit)}
+        Now: {formatValue(value, words)}
         {isChanged && <span class="soft"> ({presetNote(setting)})</span>}
       </p>
       <SettingField
         schema={schema}
         text={text}
         onText={setText}
-        hint={hintOf(schema, words.unit)}
+        hint={hintOf(schema, words)}
         problem={'problem' in read ? read.problem : undefined}
       />
       {isNew && effectsOf(name, read.value).map((effect) => <p key={effect}>{effect}</p>)}
@@ -107,7 +107,10 @@ function SettingField({ schema: { values, isNullable }, text, onText, hint, prob
     )
   const choices: readonly (string | number | boolean)[] =
     values.kind === 'switch' ? [true, false] : values.choices
-  const options = choices.map((choice) => ({ value: String(choice), label: formatValue(choice, 'plain') }))
+  const options = choices.map((choice) => ({
+    value: String(choice),
+    label: formatValue(choice, { unit: 'plain' }),
+  }))
   if (isNullable) options.push({ value: '', label: 'none' })
   // The present value is none of the choices, such as weights of single domains.
   else if (text === '') options.unshift({ value: '', label: 'Choose one' })
@@ -118,7 +121,7 @@ function SettingField({ schema: { values, isNullable }, text, onText, hint, prob
 export function BackToPreset({ setting }: { setting: Setting }) {
   const { name, words, value, presetValue } = setting
   const change = useChangePolicy()
-  const [before, after] = [formatValue(value, words.unit), formatValue(presetValue, words.unit)]
+  const [before, after] = [formatValue(value, words), formatValue(presetValue, words)]
   return (
     <ConfirmButton
       small
@@ -152,7 +155,7 @@ function useChangePolicy(): (setting: Setting, value: unknown) => Promise<void> 
     if (current && !isSameValue(current.value, shown)) {
       refresh('/admin/policy')
       throw new Error(
-        `Somebody has set it to ${formatValue(current.value, words.unit)} meanwhile. Send it again to replace that.`,
+        `Somebody has set it to ${formatValue(current.value, words)} meanwhile. Send it again to replace that.`,
       )
     }
     const body = { ...withSetting(report.overrides, name, value), model: report.model }

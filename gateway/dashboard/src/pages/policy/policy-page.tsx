@@ -69,7 +69,7 @@ function SettingRow({ setting, schema }: { setting: Setting; schema: SettingSche
     <div>
       <dt title={name}>{words.label}</dt>
       <dd class="setting-value">
-        <span class={isChanged ? 'setting-changed' : undefined}>{formatValue(value, words.unit)}</span>
+        <span class={isChanged ? 'setting-changed' : undefined}>{formatValue(value, words)}</span>
         {isChanged && (
           <>
             <span class="soft">{presetNote(setting)}</span>

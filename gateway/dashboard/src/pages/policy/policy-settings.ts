@@ -59,8 +59,8 @@ export function isSameValue(one: unknown, other: unknown): boolean {
 }
 
 /** Returns the note beside a changed value that names the value of the preset: `preset: 5 %`. */
-export function presetNote({ name, words: { unit }, value, presetValue }: Setting): string {
-  const text = isSameValue(value, presetValue) ? 'the same' : formatValue(presetValue, unit)
+export function presetNote({ name, words, value, presetValue }: Setting): string {
+  const text = isSameValue(value, presetValue) ? 'the same' : formatValue(presetValue, words)
   return `${name === 'preset' ? 'deployment' : 'preset'}: ${text}`
 }
 
@@ -74,8 +74,8 @@ export function policySentence(report: PolicyReport): string {
     .filter(({ name, value, presetValue }) => name !== 'preset' && !isSameValue(value, presetValue))
   if (differing.length === 0) return `${start}, and no setting differs from it.`
   const described = differing.map(
-    ({ words: { label, unit }, value, presetValue }) =>
-      `${lowerFirst(label)} (${formatValue(value, unit)} instead of ${formatValue(presetValue, unit)})`,
+    ({ words, value, presetValue }) =>
+      `${lowerFirst(words.label)} (${formatValue(value, words)} instead of ${formatValue(presetValue, words)})`,
   )
   return `${start}, but for ${plural(differing.length, 'setting')}: ${listNames(described)}.`
 }

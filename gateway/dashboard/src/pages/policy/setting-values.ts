@@ -7,8 +7,8 @@ import type { SettingWords, Unit } from './setting-words.ts'
 type NumberValues = Extract<SettingValues, { kind: 'number' }>
 
 /** Formats a value: `5 %`, `1 h`, `yes`, `none`, `legal 2, code 1`. Numbers have all their digits. */
-export function formatValue(value: unknown, unit: Unit): string {
-  if (value === null || value === undefined) return 'none'
+export function formatValue(value: unknown, { unit, none = 'none' }: Omit<SettingWords, 'label'>): string {
+  if (value === null || value === undefined) return none
   if (typeof value === 'boolean') return value ? 'yes' : 'no'
   if (typeof value === 'number') return formatNumber(value, unit)
   if (typeof value !== 'object') return typeof value === 'string' ? value : JSON.stringify(value)

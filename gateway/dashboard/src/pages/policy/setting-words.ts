@@ -12,9 +12,11 @@ export type Unit = 'share' | 'above' | 'minutes' | 'days' | 'nats' | 'plain'
 export interface SettingWords {
   label: string
   unit: Unit
+  /** What no value means, if that is more than `none`. */
+  none?: string
 }
 
-const WORDS: Readonly<Record<SettingName, string | readonly [label: string, unit: Unit]>> = {
+const WORDS: Readonly<Record<SettingName, string | readonly [label: string, unit: Unit, none?: string]>> = {
   preset: 'Preset',
   confirm: 'Nodes that must select a mask',
   'gate.confidence': ['Confidence of the bounds', 'share'],
@@ -43,6 +45,10 @@ const WORDS: Readonly<Record<SettingName, string | readonly [label: string, unit
   'triggers.max_per_day': 'Maximum updates in 24 hours',
   'triggers.quiet_hours': 'Quiet hours',
   'triggers.max_domains': 'Maximum domains of an update',
+  'selection.method': ['Pruning method', 'plain', 'the best one offered'],
+  'selection.pattern': ['Sparsity pattern', 'plain', 'that of the active mask'],
+  'calibration.samples': 'Calibration sequences',
+  'calibration.length': 'Tokens of a sequence',
   'effort.node_share': ["Share of a node's time", 'share'],
   'effort.max_holdouts': 'Maximum holdouts of an update',
   'influence.max_key_share': ['Maximum share of one key', 'share'],
@@ -59,7 +65,9 @@ const BY_NAME: ReadonlyMap<string, (typeof WORDS)[SettingName]> = new Map(Object
 /** The name and the unit of a setting. One that this page does not know has the name of the API. */
 export function wordsOf(name: string): SettingWords {
   const words = BY_NAME.get(name) ?? asWords(name)
-  return typeof words === 'string' ? { label: words, unit: 'plain' } : { label: words[0], unit: words[1] }
+  if (typeof words === 'string') return { label: words, unit: 'plain' }
+  const [label, unit, none] = words
+  return none === undefined ? { label, unit } : { label, unit, none }
 }
 
 /** The heading of a part of a policy. */
