@@ -29,9 +29,9 @@ async function calibrationOf(
   const { id } = await adminJson<UpdateEntry>('POST', '/updates', { model, domains: [domain], ...changes })
   await node.reach(id, 'calibrating')
   await node.beat()
-  const [job] = node.jobs as CalibrateJob[]
+  const [job] = node.jobs as [CalibrateJob]
   expect((await admin('POST', `/updates/${id}/cancel`)).status).toBe(200)
-  return job!
+  return job
 }
 
 test('an update keeps the patterns and the scope of the mask that serves, unless it or the policy says others', async () => {
@@ -50,7 +50,6 @@ test('an update keeps the patterns and the scope of the mask that serves, unless
   expect((await node.finish(id)).state).toBe('promoted')
   const kept = (await calibrationOf(node, 'keep', 'keep-a')).selection
   expect(kept).toMatchObject({ scope: 'matrix', patterns: FIRST_BLOCK })
-  // The simulated node writes 0.5 into each mask that it makes; the mask is registered with what its update asked for.
   expect(kept.pattern).toBe('0.4')
 
   const policy = { model: 'keep', selection: { pattern: '2:4' } }
