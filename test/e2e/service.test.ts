@@ -27,9 +27,14 @@ const END_TOKEN = 2
 /** One holdout of a domain and the general one are enough to tell a good mask from a bad one. */
 const FEW_HOLDOUTS = { node_share: 1, max_holdouts: 1 }
 /** Many short texts: about a quarter of them is held out, and with few it might be too little to judge a mask. */
-const SPEECH_TEXTS = 100
+const SPEECH_TEXTS = 160
+const SPEECH_CHARACTERS = 190
+/** A quarter of the text that an update takes by default. */
+const LITTLE_TEXT = { samples: 4 }
 /** Pause between the streams of a load that is only to see which mask serves. */
 const PAUSE_MS = 3_000
+/** Pause between the streams of a load that a swap must meet in the middle of some. */
+const SHORT_PAUSE_MS = 500
 let service: Service
 let client: OpenAI
 /** The mask that the update of `speech` made: m2, or a further candidate if the gate had that one selected again. */
@@ -181,7 +186,13 @@ describe('adaptation', () => {
   test('traffic with consent is sampled, other traffic is not', async () => {
     // First: the node scores a bounded number of texts that wait, and the others follow at once.
     await sendTraffic(client, MODEL, 'novel', passages('novel.calibration.txt', 8, 600), true)
-    await sendTraffic(client, MODEL, 'speech', passages('speech.calibration.txt', SPEECH_TEXTS, 300), true)
+    await sendTraffic(
+      client,
+      MODEL,
+      'speech',
+      passages('speech.calibration.txt', SPEECH_TEXTS, SPEECH_CHARACTERS),
+      true,
+    )
     await sendTraffic(client, MODEL, 'private', passages('novel.evaluation.txt', 3), false)
     const domains = await until('all samples', async () => {
       const { data } = await service.admin<{ data: DomainEntry[] }>('GET', '/admin/domains')
@@ -194,9 +205,14 @@ describe('adaptation', () => {
 
   test('a domain is updated by itself, and no stream that runs meanwhile fails or mixes two masks', async () => {
     // A canary waits for the watch over the mask before it, by default an hour.
-    const byItself = { enabled: true, cooldown_minutes: 0, new_segments: 8 }
+    const byItself = { enabled: true, cooldown_minutes: 0, new_segments: 4 }
     // By default the first candidate is right at the limit, and a second one takes minutes.
-    const policy = { gate: { max_regression: 1.1 }, watch: { soak_minutes: 0 }, effort: FEW_HOLDOUTS }
+    const policy = {
+      gate: { max_regression: 1.1 },
+      watch: { soak_minutes: 0 },
+      effort: FEW_HOLDOUTS,
+      calibration: LITTLE_TEXT,
+    }
     await service.setPolicy({ ...policy, triggers: byItself })
     service.fireCron()
     const update = await until('an update that starts by itself', async () => {
@@ -209,7 +225,7 @@ describe('adaptation', () => {
       const { progress, finished_at } = await service.admin<UpdateEntry>('GET', `/admin/updates/${update.id}`)
       return progress > 0.85 || finished_at !== null ? true : undefined
     })
-    const load = streamLoad(client, MODEL, 8)
+    const load = streamLoad(client, MODEL, 6, SHORT_PAUSE_MS)
     onTestFinished(async () => void (await load.stop()))
     const end = await untilUpdateEnded(service, update.id)
     adapted = end.mask_version ?? 0
@@ -294,7 +310,7 @@ describe('adaptation', () => {
     onTestFinished(async () => void (await service.setPolicy({})))
     const { id } = await service.admin<UpdateEntry>('POST', '/admin/updates', {
       domains: ['general'],
-      selection: { method: 'magnitude', pattern: '0.4' },
+      selection: { method: 'magnitude', pattern: '0.45' },
     })
     const begun = await until('the canary', async () => {
       const { state, finished_at, message } = await service.admin<UpdateEntry>('GET', `/admin/updates/${id}`)
