@@ -1,4 +1,5 @@
-import { createRandom, shuffle } from '../../platform/seeded-random.ts'
+import { createHash } from 'node:crypto'
+import { createRandom } from '../../platform/seeded-random.ts'
 import { AppError } from '@copal/shared/errors.ts'
 import type { TextCodec } from '../../model/tokenizer/text-codec.ts'
 
@@ -19,12 +20,13 @@ export interface TokenSequences {
 /**
  * Draws at most `samples` sequences of `length` consecutive tokens from texts.
  *
- * The texts are shuffled, encoded one by one, and concatenated with one separator token between two, as in the paper, until
- * there are enough tokens. A text gives at most {@link MAX_DENSITY} times as many tokens for its characters as the median
- * text, its separator included, and its end is cut off: who gives a tenth of the characters must not give half of the tokens,
- * by a script with several tokens a character or by texts of one. The stream is cut into windows, and `samples` of them are
- * drawn. Both draws depend only on `seed` and the texts. If there are fewer tokens than needed, every full window is used. The stream begins with the BOS token if
- * the model's tokenizer adds one, as in the paper.
+ * The texts are put in a random order, encoded one by one, and concatenated with one separator token between two, as in the
+ * paper, until there are enough tokens. A text gives at most {@link MAX_DENSITY} times as many tokens for its characters as the
+ * median text, its separator included, and its end is cut off: who gives a tenth of the characters must not give half of the
+ * tokens, by a script with several tokens a character or by texts of one. The stream is cut into windows, and `samples` of them
+ * are drawn. Both draws depend only on `seed` and the texts, and one text more or less changes little of what is drawn of the
+ * others. If there are fewer tokens than needed, every full window is used. The stream begins with the BOS token if the model's
+ * tokenizer adds one, as in the paper.
  *
  * @throws AppError `insufficient_samples` when there are fewer than two full windows, or with `exact` fewer than `samples`
  */
@@ -42,8 +44,7 @@ export function sampleSequences(
   },
 ): TokenSequences {
   const { samples, length, seed, separator, exact } = options
-  const random = createRandom(seed)
-  const order = shuffle(texts, random)
+  const order = orderTexts(texts, seed)
   const needed = samples * length
   const encoded: EncodedText[] = []
   const encodeNext = () => {
@@ -79,13 +80,33 @@ export function sampleSequences(
             `the ${texts.length === 1 ? '1 sample has' : `${texts.length} samples have`} ${stream.length}. Collect more samples, or ask for shorter sequences.`,
     )
   }
-  const all = Array.from({ length: windows }, (_, window) => window)
-  const chosen = (windows > samples ? shuffle(all, random).slice(0, samples) : all).sort((a, b) => a - b)
+  const chosen = drawWindows(windows, samples, seed)
   const tokens = new Int32Array(chosen.length * length)
   for (const [row, window] of chosen.entries()) {
     tokens.set(stream.slice(window * length, (window + 1) * length), row * length)
   }
   return { tokens, sequences: chosen.length, length }
+}
+
+/**
+ * Returns texts in the order of their hashes with the seed. That order is as random as a shuffle, but a text more only goes
+ * between the others, so that it changes the mask by what it contains and not by how the others are mixed.
+ */
+function orderTexts(texts: readonly string[], seed: number): string[] {
+  return texts
+    .map((text) => ({ text, lot: createHash('sha256').update(`${seed}\n${text}`).digest('hex') }))
+    .sort((one, other) => (one.lot < other.lot ? -1 : one.lot > other.lot ? 1 : 0))
+    .map(({ text }) => text)
+}
+
+/** Returns the `samples` windows with the lowest lots, in order. The lot of a window does not depend on how many there are. */
+function drawWindows(windows: number, samples: number, seed: number): number[] {
+  const random = createRandom(seed)
+  return Array.from({ length: windows }, (_, window) => ({ window, lot: random() }))
+    .sort((one, other) => one.lot - other.lot)
+    .slice(0, samples)
+    .map(({ window }) => window)
+    .sort((one, other) => one - other)
 }
 
 interface EncodedText {

@@ -19,6 +19,20 @@ test('the same seed gives the same sequences, another seed others', () => {
   expect(sample(texts, { seed: 2 })).not.toEqual(sample(texts))
 })
 
+test('a text more leaves the others in their order, and their windows where they are drawn', () => {
+  const texts = Array.from({ length: 40 }, (_, i) => String.fromCharCode(65 + i).repeat(3))
+  const orderOf = (some: string[]) => [
+    ...new Set(sample(some, { samples: 100 }).tokens.filter((token) => token !== 0)),
+  ]
+  const order = orderOf(texts)
+  expect(order).not.toEqual(order.toSorted((one, other) => one - other))
+  expect(orderOf(['é'.repeat(3), ...texts]).filter((token) => token !== 'é'.charCodeAt(0))).toEqual(order)
+  const long = (length: number) =>
+    rows(sample([Array.from({ length }, (_, i) => String.fromCodePoint(1000 + i)).join('')], { samples: 8 }))
+  const [before, after] = [long(400), long(404)].map((windows) => windows.map(([first]) => first))
+  expect(after?.filter((first) => before?.includes(first)).length).toBeGreaterThanOrEqual(7)
+})
+
 test('windows of one long text come from all parts of it, each with consecutive tokens', () => {
   const text = Array.from({ length: 4000 }, (_, i) => String.fromCodePoint(1000 + i)).join('')
   const chosen = rows(sample([text], { samples: 8 }))
