@@ -147,7 +147,7 @@ const influence = z.strictObject({
     .gt(0)
     .max(1)
     .describe(
-      "Maximum share of one key in an update's text of a domain; the fair share where fewer keys send text.",
+      "Maximum share of one key in an update's text of a domain; the fair share where fewer keys send text. Below 1, a key gives at most twice its part of the requests too.",
     ),
   outlier_deviations: z
     .number()

@@ -6,20 +6,20 @@ export interface ShareBounds {
   maxKeyShare: number
 }
 
-/** The characters that each key of each tenant could give. */
-export type Supply = ReadonlyMap<string, ReadonlyMap<string, number>>
-
-/** The maximum characters of a tenant or a key. */
-export interface Cap {
+/** What a key could give: the characters of its texts, and the requests that they came with. */
+interface KeySupply {
   characters: number
-  /** Whether not even a part of a text may exceed it; a fair share may be exceeded by a part of one text. */
-  isStrict: boolean
+  requests: number
 }
 
-/** Maximum characters of one tenant and of each of its keys. */
+/** What each key of each tenant could give. */
+export type Supply = ReadonlyMap<string, ReadonlyMap<string, KeySupply>>
+
+/** The maximum characters of each tenant and of each of its keys. */
 export interface Caps {
-  tenant: Cap
-  key: Cap
+  tenants: ReadonlyMap<string, { characters: number; keys: ReadonlyMap<string, number> }>
+  /** Characters of an ordinary request. */
+  ordinary: number
 }
 
 /** The least text that an update can use, as a fraction of what it takes: a quarter of its demand. */
@@ -29,6 +29,8 @@ const LEAST_FRACTION = 1 / 5
  * the text is drawn, so that a busy key beside an idle one still adapts its domain.
  */
 const FILLED_FRACTION = 1 / 4
+/** Maximum share of a key in the text, as a multiple of its part of the requests. */
+const REQUEST_FACTOR = 2
 const BISECTIONS = 48
 
 interface Share {
@@ -37,57 +39,89 @@ interface Share {
   isFair: boolean
 }
 
-interface TenantSupply {
+interface BoundedKey extends KeySupply {
+  name: string
+  /** Its part of the requests, in which no key counts for much more than its share. */
+  part: number
+  /** The number of its requests that counts in this. */
+  counted: number
+}
+
+interface BoundedTenant {
+  name: string
   tenant: Share
   key: Share
-  keys: readonly number[]
+  keys: readonly BoundedKey[]
+}
+
+/** What the caps of a draw of some size are solved for. */
+interface Limits {
+  /** Characters up to which fair shares, and other shares, may be exceeded. */
+  fairFloor: number
+  strictFloor: number
+  /** Maximum share of a key as a multiple of its part of the requests. */
+  factor: number
+  /** Characters of an ordinary request: what any key may give, whatever its part of the requests. */
+  ordinary: number
 }
 
 /**
  * Solves for the caps that keep every key and tenant within its share of what is drawn in the end.
  *
- * With the total `T`, a key gives at most `share · T`, so `T` is the largest solution of `T = Σ min(supply, share · T)`. That
- * sum is concave in `T`, so that bisection finds it.
+ * With the total `T`, a key gives at most `share · T`, and at most `2 · part · T` for its part of the requests, where an
+ * ordinary request is always allowed. So `T` is the largest solution of `T = Σ min(supply, cap(T))`. No `cap(T) / T` grows
+ * with `T`, so that bisection finds it.
  *
  * @param exempt characters of texts without a cap, which are part of the total
- * @param limit the total that is drawn, if it is less than the bounds allow
  */
-export function solveCaps(
-  supply: Supply,
-  exempt: number,
-  { maxCharacters, maxKeyShare }: ShareBounds,
-  limit = maxCharacters,
-): Map<string, Caps> {
-  const tenants = [...supply].map(([name, keys]) => ({
-    name,
-    ...tenantSupply(keys, supply.size, maxKeyShare),
-  }))
-  const available = tenants.reduce((sum, { keys }) => sum + total(keys), exempt)
-  // In a draw that an update can use, this is no more than the share either.
-  const strictFloor = maxKeyShare * Math.min(maxCharacters, available) * LEAST_FRACTION
-  const totalAt = (fairFloor: number) =>
+export function solveCaps(supply: Supply, exempt: number, { maxCharacters, maxKeyShare }: ShareBounds): Caps {
+  const tenants = boundTenants(supply, maxKeyShare)
+  const available = tenants.reduce((sum, { keys }) => sum + charactersOf(keys), exempt)
+  const usable = Math.min(maxCharacters, available)
+  const limits = {
+    fairFloor: 0,
+    // In a draw that an update can use, this is no more than the share either.
+    strictFloor: maxKeyShare * usable * LEAST_FRACTION,
+    factor: REQUEST_FACTOR,
+    ordinary: ordinaryRequest(tenants.flatMap(({ keys }) => keys)),
+  }
+  const totalWith = (changes: Partial<Limits>) =>
     largest(
       available,
-      (characters) => given(tenants, exempt, characters, { fairFloor, strictFloor }) >= characters,
+      (characters) => given(tenants, exempt, characters, { ...limits, ...changes }) >= characters,
     )
   const needed = Math.min(maxCharacters * FILLED_FRACTION, available)
-  const fairFloor = totalAt(0) >= needed ? 0 : smallest(available, (floor) => totalAt(floor) >= needed)
-  const drawn = Math.min(totalAt(fairFloor), limit)
-  const cap = (share: Share): Cap => ({
-    characters: capOf(share, drawn, { fairFloor, strictFloor }),
-    isStrict: !share.isFair,
+  if (totalWith({}) < needed)
+    limits.fairFloor = smallest(0, available, (fairFloor) => totalWith({ fairFloor }) >= needed)
+  // Where few requests have most of the text, their keys may give more of it, or else too little would be left.
+  const unbounded = 1 / Math.min(...tenants.flatMap(({ keys }) => keys.map(({ part }) => part)))
+  const reachable = Math.min(needed, totalWith({ factor: unbounded }))
+  if (totalWith({}) < reachable)
+    limits.factor = smallest(REQUEST_FACTOR, unbounded, (factor) => totalWith({ factor }) >= reachable)
+  const drawn = Math.min(totalWith({}), maxCharacters)
+  const caps = tenants.map((bounded) => {
+    const keys = bounded.keys.map((key) => [key.name, keyCap(bounded, key, drawn, limits)] as const)
+    return [bounded.name, { characters: capOf(bounded.tenant, drawn, limits), keys: new Map(keys) }] as const
   })
-  return new Map(tenants.map(({ name, tenant, key }) => [name, { tenant: cap(tenant), key: cap(key) }]))
+  return { tenants: new Map(caps), ordinary: limits.ordinary }
 }
 
-interface Floors {
-  fairFloor: number
-  strictFloor: number
-}
-
-function tenantSupply(keys: ReadonlyMap<string, number>, tenants: number, maxShare: number): TenantSupply {
-  const tenant = shareOf(1, tenants, maxShare)
-  return { tenant, key: shareOf(tenant.share, keys.size, maxShare), keys: [...keys.values()] }
+function boundTenants(supply: Supply, maxShare: number): BoundedTenant[] {
+  const tenants = [...supply].map(([name, keys]) => {
+    const tenant = shareOf(1, supply.size, maxShare)
+    return { name, tenant, key: shareOf(tenant.share, keys.size, maxShare), keys }
+  })
+  const all = countRequests(tenants)
+  return tenants.map((bounded) => {
+    const most = countedShare(bounded.key) * all
+    const keys = [...bounded.keys].map(([name, key]) => ({
+      ...key,
+      name,
+      part: key.requests / all,
+      counted: Math.min(key.requests, most),
+    }))
+    return { ...bounded, keys }
+  })
 }
 
 function shareOf(whole: number, count: number, maxShare: number): Share {
@@ -95,23 +129,82 @@ function shareOf(whole: number, count: number, maxShare: number): Share {
   return { share: Math.max(fair, maxShare), isFair: fair > maxShare }
 }
 
-function capOf({ share, isFair }: Share, characters: number, { fairFloor, strictFloor }: Floors): number {
+/**
+ * Returns the number of requests, of which no key and no tenant counts for much more than its share: otherwise one with very
+ * many would leave nothing to the others.
+ */
+function countRequests(
+  tenants: readonly { tenant: Share; key: Share; keys: ReadonlyMap<string, KeySupply> }[],
+): number {
+  const counted = (count: number) => {
+    let sum = 0
+    for (const { tenant, key, keys } of tenants) {
+      const cap = countedShare(key) * count
+      const ofKeys = [...keys.values()].reduce((part, { requests }) => part + Math.min(requests, cap), 0)
+      sum += Math.min(ofKeys, countedShare(tenant) * count)
+    }
+    return withoutRounding(sum)
+  }
+  return largest(counted(Infinity), (count) => counted(count) >= count)
+}
+
+/**
+ * Returns the maximum share in what is counted. A fair share would count a key with many requests as one with a single request;
+ * of one that counts for this much, the others still get their fair shares.
+ */
+function countedShare({ share, isFair }: Share): number {
+  return isFair ? 1 - (1 - share) / REQUEST_FACTOR : share
+}
+
+/** Returns the median of the characters of a request, in which the requests of a key have the mean of their lengths. */
+function ordinaryRequest(keys: readonly BoundedKey[]): number {
+  const half = keys.reduce((sum, { counted }) => sum + counted, 0) / 2
+  const lengths = keys.map(({ characters, requests, counted }) => ({
+    length: characters / requests,
+    counted,
+  }))
+  let sum = 0
+  for (const { length, counted } of lengths.sort((one, other) => one.length - other.length)) {
+    sum += counted
+    if (sum >= half) return length
+  }
+  return 0
+}
+
+function capOf({ share, isFair }: Share, characters: number, { fairFloor, strictFloor }: Limits): number {
   return share >= 1 ? Infinity : Math.max(share * characters, isFair ? fairFloor : strictFloor)
 }
 
-function given(tenants: readonly TenantSupply[], exempt: number, characters: number, floors: Floors): number {
+function keyCap({ key }: BoundedTenant, { part }: BoundedKey, characters: number, limits: Limits): number {
+  if (key.share >= 1) return Infinity
+  const ofRequests = Math.max(limits.factor * part * characters, limits.ordinary)
+  return Math.min(capOf(key, characters, limits), ofRequests)
+}
+
+function given(
+  tenants: readonly BoundedTenant[],
+  exempt: number,
+  characters: number,
+  limits: Limits,
+): number {
   let sum = exempt
-  for (const { tenant, key, keys } of tenants) {
-    const cap = capOf(key, characters, floors)
-    const ofKeys = keys.reduce((part, supplied) => part + Math.min(supplied, cap), 0)
-    sum += Math.min(ofKeys, capOf(tenant, characters, floors))
+  for (const tenant of tenants) {
+    const ofKeys = tenant.keys.reduce(
+      (part, key) => part + Math.min(key.characters, keyCap(tenant, key, characters, limits)),
+      0,
+    )
+    sum += Math.min(ofKeys, capOf(tenant.tenant, characters, limits))
   }
-  // Rounding must not end the bisection one step before a solution.
+  return withoutRounding(sum)
+}
+
+/** Rounding must not end a bisection one step before a solution. */
+function withoutRounding(sum: number): number {
   return sum * (1 + Number.EPSILON * 16)
 }
 
-function total(values: readonly number[]): number {
-  return values.reduce((sum, value) => sum + value, 0)
+function charactersOf(keys: readonly KeySupply[]): number {
+  return keys.reduce((sum, { characters }) => sum + characters, 0)
 }
 
 /** Returns the largest value from 0 to `max` for which a condition holds that holds below it. */
@@ -126,9 +219,9 @@ function largest(max: number, holds: (value: number) => boolean): number {
   return low
 }
 
-/** Returns the smallest value from 0 to `max` for which a condition holds that holds above it; `max` if there is none. */
-function smallest(max: number, holds: (value: number) => boolean): number {
-  let [low, high] = [0, max]
+/** Returns the smallest value from `min` to `max` for which a condition holds that holds above it; `max` if there is none. */
+function smallest(min: number, max: number, holds: (value: number) => boolean): number {
+  let [low, high] = [min, max]
   for (let step = 0; step < BISECTIONS; step++) {
     const middle = (low + high) / 2
     if (holds(middle)) high = middle

@@ -1,3 +1,10 @@
+/** A text that an update takes, and how much of it. */
+interface TakenText {
+  hash: string
+  /** Characters of its beginning that are taken; the whole text if they are left out. */
+  characters?: number | undefined
+}
+
 /** The marks of texts that updates have taken. A text is taken once for a model, and its mark outlives it. */
 export class ReservoirMarks {
   readonly #sql: SqlStorage
@@ -16,15 +23,37 @@ export class ReservoirMarks {
     return mark !== undefined
   }
 
-  /** Marks texts by their hashes, whether they are stored or not. */
-  add(model: string, updateId: string, hashes: readonly string[]): void {
-    const list = JSON.stringify(hashes)
+  /** Marks texts, whether they are stored or not. */
+  add(model: string, updateId: string, texts: readonly TakenText[]): void {
+    const list = JSON.stringify(texts.map(({ hash }) => hash))
+    this.#sql.exec(
+      `INSERT OR REPLACE INTO parts
+       SELECT ?1, value ->> 'hash', value ->> 'characters' FROM json_each(?2) JOIN texts ON hash = value ->> 'hash'
+       WHERE value ->> 'characters' < texts.characters AND hash NOT IN (SELECT hash FROM taken WHERE model = ?1)`,
+      model,
+      JSON.stringify(texts),
+    )
     this.#sql.exec('INSERT OR IGNORE INTO taken SELECT ?, value, ? FROM json_each(?)', model, updateId, list)
     this.#sql.exec('UPDATE texts SET taken = 1 WHERE hash IN (SELECT value FROM json_each(?))', list)
   }
 
+  /** Returns the characters that an update has taken of each text of which it has taken only the beginning. */
+  partsOf(model: string, updateId: string): Map<string, number> {
+    const parts = this.#sql.exec<{ hash: string; characters: number }>(
+      'SELECT hash, characters FROM parts JOIN taken USING (model, hash) WHERE model = ? AND update_id = ?',
+      model,
+      updateId,
+    )
+    return new Map(parts.toArray().map(({ hash, characters }) => [hash, characters]))
+  }
+
   /** Removes the marks of an update. */
   remove(model: string, updateId: string): void {
+    this.#sql.exec(
+      'DELETE FROM parts WHERE model = ?1 AND hash IN (SELECT hash FROM taken WHERE model = ?1 AND update_id = ?2)',
+      model,
+      updateId,
+    )
     this.#sql.exec('DELETE FROM taken WHERE model = ? AND update_id = ?', model, updateId)
     this.#sql.exec('UPDATE texts SET taken = 0 WHERE taken = 1 AND hash NOT IN (SELECT hash FROM taken)')
   }

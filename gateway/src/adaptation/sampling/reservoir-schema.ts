@@ -6,6 +6,7 @@
  *   classifier put the text into the domain, and `embedding` is empty then. It goes with its text.
  * - `thresholds`: the priorities from which on texts of a key are rejected, where there are any.
  * - `taken`: the texts that models have taken, by hash; they stay when the text goes.
+ * - `parts`: the characters of texts of which models have taken only the beginning.
  * - `sides`: the heads of texts that models have taken or that were held out, and of their conversations' first messages.
  * - `offered`: texts that were offered in a conversation lately.
  * - `deletions`: what was deleted lately, so that a sample that was queued before is not stored afterwards.
@@ -36,6 +37,9 @@ const TABLES = `
   ) WITHOUT ROWID;
   CREATE INDEX IF NOT EXISTS taken_update ON taken (model, update_id);
   CREATE INDEX IF NOT EXISTS taken_hash ON taken (hash);
+  CREATE TABLE IF NOT EXISTS parts (
+    model TEXT NOT NULL, hash TEXT NOT NULL, characters INTEGER NOT NULL, PRIMARY KEY (model, hash)
+  ) WITHOUT ROWID;
   CREATE TABLE IF NOT EXISTS sides (hash TEXT PRIMARY KEY, side TEXT NOT NULL) WITHOUT ROWID;
   CREATE TABLE IF NOT EXISTS offered (id TEXT PRIMARY KEY, at_ms INTEGER NOT NULL) WITHOUT ROWID;
   CREATE INDEX IF NOT EXISTS offered_at ON offered (at_ms);

@@ -1,4 +1,5 @@
 import { drawFairly, type DrawableText } from './fair-draw.ts'
+import type { ShareBounds } from './fair-shares.ts'
 import { ReservoirDeletions } from './reservoir-deletions.ts'
 import { ReservoirFacts } from './reservoir-facts.ts'
 import { ReservoirIntake, type IntakeBounds, type Tallies } from './reservoir-intake.ts'
@@ -123,15 +124,16 @@ export class ReservoirStore {
     const { model, updateId } = request
     return this.#storage.transactionSync(() => {
       if (!this.#marks.isAny(model, updateId)) {
-        const hashes = this.#draw(request).map(({ hash }) => hash)
-        this.#marks.add(model, updateId, hashes)
-        this.#sides.rememberStored(hashes)
+        const drawn = this.#draw(request)
+        this.#marks.add(model, updateId, drawn)
+        this.#sides.rememberStored(drawn.map(({ hash }) => hash))
         this.#raiseThresholds('pool')
       }
-      return this.#texts.list('hash IN (SELECT hash FROM taken WHERE model = ? AND update_id = ?)', [
-        model,
-        updateId,
-      ])
+      return this.#texts.list(
+        'hash IN (SELECT hash FROM taken WHERE model = ? AND update_id = ?)',
+        [model, updateId],
+        this.#marks.partsOf(model, updateId),
+      )
     })
   }
 
@@ -162,7 +164,11 @@ export class ReservoirStore {
     hashes: readonly string[]
   }): void {
     this.#storage.transactionSync(() => {
-      this.#marks.add(model, updateId, hashes)
+      this.#marks.add(
+        model,
+        updateId,
+        hashes.map((hash) => ({ hash })),
+      )
       this.#sides.remember('pool', hashes)
       this.#texts.delete('holdout', hashes)
       this.#raiseThresholds('pool')
@@ -171,9 +177,10 @@ export class ReservoirStore {
 
   /** Returns held-out texts, fairly by tenant and key, until they have `maxCharacters`, and remembers their side. */
   holdout(maxCharacters: number): StoredText[] {
-    const hashes = this.#drawHoldout(maxCharacters).map(({ hash }) => hash)
+    const drawn = new Map(this.#drawHoldout(maxCharacters).map(({ hash, characters }) => [hash, characters]))
+    const hashes = [...drawn.keys()]
     this.#sides.rememberStored(hashes)
-    return this.#texts.list('hash IN (SELECT value FROM json_each(?))', [JSON.stringify(hashes)])
+    return this.#texts.list('hash IN (SELECT value FROM json_each(?))', [JSON.stringify(hashes)], drawn)
   }
 
   /** Keeps the texts of an old holdout out of the pool, by their hashes. */
@@ -245,7 +252,16 @@ export class ReservoirStore {
   /** Deletes everything but the seed: texts, marks and counts. */
   clear(): void {
     this.#storage.transactionSync(() => {
-      for (const table of ['texts', 'sources', 'taken', 'sides', 'offered', 'deletions', 'thresholds'])
+      for (const table of [
+        'texts',
+        'sources',
+        'taken',
+        'parts',
+        'sides',
+        'offered',
+        'deletions',
+        'thresholds',
+      ])
         this.#sql.exec(`DELETE FROM ${table}`)
       this.#facts.deleteAllBut('seed')
       this.#deletions.remember({}, this.#options.nowMs())
@@ -297,13 +313,17 @@ export class ReservoirStore {
       `side = 'pool' AND ${NOT_SET_ASIDE} AND hash NOT IN (SELECT hash FROM taken WHERE model = ?)`,
       [model],
     )
-    return drawFairly(texts, { maxCharacters, maxKeyShare: maxKeyShare ?? DEFAULT_KEY_SHARE })
+    return this.#drawFrom(texts, { maxCharacters, maxKeyShare: maxKeyShare ?? DEFAULT_KEY_SHARE })
   }
 
   #drawHoldout(maxCharacters: number): DrawableText[] {
     this.#review.setAside(this.#deviations())
     const texts = this.#texts.listDrawable(`side = 'holdout' AND ${NOT_SET_ASIDE}`, [])
-    return drawFairly(texts, { maxCharacters, maxKeyShare: DEFAULT_KEY_SHARE })
+    return this.#drawFrom(texts, { maxCharacters, maxKeyShare: DEFAULT_KEY_SHARE })
+  }
+
+  #drawFrom(texts: readonly DrawableText[], bounds: ShareBounds): DrawableText[] {
+    return drawFairly(texts, bounds, (text, maxCharacters) => this.#texts.cut(text, maxCharacters))
   }
 
   /** Returns the deviations of the last update; null if texts are not set aside. */

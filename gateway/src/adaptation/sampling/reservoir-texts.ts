@@ -1,6 +1,7 @@
 import type { KeptText, SampleSource, Side, StoredText } from '../../contracts/reservoir-object.ts'
 import type { DrawableText } from './fair-draw.ts'
 import { NOT_SET_ASIDE } from './reservoir-review.ts'
+import { beginningOf } from './split-text.ts'
 
 /** The maximum size of a side, or its current size. */
 export interface SideBounds {
@@ -18,25 +19,43 @@ export class ReservoirTexts {
     this.#sql = sql
   }
 
-  /** Returns the texts that meet an SQL condition in the order of priority. */
-  list(condition: string, values: readonly string[]): StoredText[] {
+  /**
+   * Returns the texts that meet an SQL condition in the order of priority.
+   *
+   * @param parts the characters of those of which only the beginning is returned, by hash
+   */
+  list(
+    condition: string,
+    values: readonly string[],
+    parts: ReadonlyMap<string, number> = new Map(),
+  ): StoredText[] {
     return this.#sql
       .exec<{ hash: string; text: string }>(
         `SELECT hash, text FROM texts WHERE ${condition} ORDER BY priority`,
         ...values,
       )
       .toArray()
-      .map(({ hash, text }) => ({ text, sources: this.#sourcesOf(hash) }))
+      .map(({ hash, text }) => ({ text: text.slice(0, parts.get(hash)), sources: this.#sourcesOf(hash) }))
   }
 
   /** Returns what a draw needs of the texts that meet an SQL condition, in the order of priority. */
   listDrawable(condition: string, values: readonly string[]): DrawableText[] {
     return this.#sql
       .exec<{ [Name in keyof DrawableText]: DrawableText[Name] }>(
-        `SELECT hash, characters, tenant, key_id AS keyId FROM texts WHERE ${condition} ORDER BY priority`,
+        `SELECT hash, characters, tenant, key_id AS keyId,
+           -- Texts of old versions name neither request nor conversation.
+           coalesce((SELECT nullif(min(request_id || ' ' || conversation), ' ') FROM sources
+             WHERE sources.hash = texts.hash AND sources.key_id = texts.key_id), hash) AS request
+         FROM texts WHERE ${condition} ORDER BY priority`,
         ...values,
       )
       .toArray()
+  }
+
+  /** Returns the characters of the beginning of a text that ends after a word and has at most `maxCharacters`. */
+  cut({ hash }: Pick<DrawableText, 'hash'>, maxCharacters: number): number {
+    const { text } = this.#sql.exec<{ text: string }>('SELECT text FROM texts WHERE hash = ?', hash).one()
+    return beginningOf(text, maxCharacters).length
   }
 
   /** Returns the size of the texts that meet an SQL condition. */

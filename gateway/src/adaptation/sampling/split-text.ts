@@ -26,3 +26,16 @@ function cutAt(window: string): number {
   }
   return window.isWellFormed() ? window.length : window.length - 1
 }
+
+/** Maximum characters that a beginning is shorter than it may be, so that it ends after a word. */
+const MAX_LOSS = 64
+
+/** Returns the beginning of a text, at most `maxCharacters`, which ends after a word where one ends near there. */
+export function beginningOf(text: string, maxCharacters: number): string {
+  if (text.length <= maxCharacters) return text
+  const window = text.slice(0, maxCharacters + 1)
+  const words = /^.*\S(?=\s)/su.exec(window)?.[0] ?? ''
+  if (words.length > Math.max(0, maxCharacters - MAX_LOSS)) return words
+  const cut = text.slice(0, maxCharacters)
+  return cut.isWellFormed() ? cut : cut.slice(0, -1)
+}

@@ -88,3 +88,41 @@ test('taken texts make room for new ones in a full reservoir', async () => {
     expect(take(store, 'second').every((text) => text.startsWith('later'))).toBe(true)
   })
 })
+
+test('an update takes the beginning of a long text of a key with few requests, the same when it takes again', async () => {
+  await withStore('part', async (open) => {
+    const store = open({ pool: { texts: 500, characters: 1e6 }, holdout: { texts: 500, characters: 1e6 } })
+    const words = (name: string, count: number) =>
+      Array.from({ length: count }, (_, word) => `${name}${word * 7919}`).join(' ')
+    const ordinary = Array.from({ length: 240 }, (_, index) => ({
+      ...offeredSample(words(`${index}w`, 40), { side: 'pool', atMs: 100 }),
+      keyId: `key ${index % 12}`,
+    }))
+    const long = offeredSample(words('long', 3_000), { side: 'pool', atMs: 100, keyId: 'long' })
+    await store.offer([...ordinary, long])
+    const request = { model: 'm', updateId: 'u', maxCharacters: 20_000 }
+    const taken = store.take(request)
+    const parts = taken.filter(({ sources }) => sources[0]?.keyId === 'long').map(({ text }) => text)
+    expect(parts).toHaveLength(1)
+    expect(parts[0]?.length).toBeLessThan(700)
+    expect(parts[0]?.split(' ').every((word) => long.text.split(' ').includes(word))).toBe(true)
+    expect(store.take(request)).toEqual(taken)
+    expect(store.available({ ...request, model: 'another' })).toBe(
+      taken.reduce((sum, { text }) => sum + text.length, 0),
+    )
+    // The rest of the piece is taken too.
+    expect(
+      store
+        .take({ ...request, updateId: 'next', maxCharacters: 1e6 })
+        .some(({ text }) => text.startsWith(parts[0] ?? '')),
+    ).toBe(false)
+    store.release({ model: 'm', updateId: 'u' })
+    store.release({ model: 'm', updateId: 'next' })
+    expect(
+      store
+        .take({ ...request, updateId: 'all', maxCharacters: Infinity })
+        .map(({ text }) => text)
+        .join(' '),
+    ).toContain(long.text.slice(0, 4_000))
+  })
+})

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { splitText } from '../../../../gateway/src/adaptation/sampling/split-text.ts'
+import { beginningOf, splitText } from '../../../../gateway/src/adaptation/sampling/split-text.ts'
 
 test('a text is split after paragraphs, lines, sentences or words, and no word is lost', () => {
   const paragraph = 'One sentence of words. Another one follows it here.'
@@ -17,4 +17,13 @@ test('a short text stays whole, white space gives no piece, and no character is 
   const pieces = splitText('🙂'.repeat(100), 51)
   expect(pieces.every((piece) => piece.isWellFormed())).toBe(true)
   expect(pieces.join('')).toBe('🙂'.repeat(100))
+})
+
+test('the beginning of a text ends after a word, and without words before a whole character', () => {
+  expect(beginningOf('one two three', 100)).toBe('one two three')
+  expect(beginningOf('one two three', 9)).toBe('one two')
+  expect(beginningOf('one two three', 7)).toBe('one two')
+  expect(beginningOf('one two\n three', 9)).toBe('one two')
+  expect(beginningOf('🙂'.repeat(10), 5)).toBe('🙂🙂')
+  expect(beginningOf(`a ${'b'.repeat(200)}`, 150)).toBe(`a ${'b'.repeat(148)}`)
 })

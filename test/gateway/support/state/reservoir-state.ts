@@ -20,6 +20,7 @@ const TABLES = [
   'texts',
   'sources',
   'taken',
+  'parts',
   'sides',
   'offered',
   'deletions',
