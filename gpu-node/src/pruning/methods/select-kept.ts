@@ -1,5 +1,7 @@
 import { rowBytes } from '@copal/shared/mask/bit-rows.ts'
 import { keptCounts, type MaskScope, type SparsityPattern } from '@copal/shared/mask/sparsity-pattern.ts'
+import { freeMemory } from '../../platform/free-memory.ts'
+import { nthSmallest } from './nth-smallest.ts'
 
 /**
  * Selects the weights with the highest scores in every group of the pattern (row, matrix, or m consecutive columns), as
@@ -23,6 +25,7 @@ export function selectKept(
   for (let first = 0; first < groups * size; first += size) {
     keepHighest(choice, first, first + size, size - kept)
   }
+  freeMemory(choice.scratch)
   return bits
 }
 
@@ -66,77 +69,57 @@ export interface GroupSelection {
  * @throws RangeError when a score is not finite
  */
 export function keepHighest(choice: GroupSelection, begin: number, end: number, pruned: number): void {
-  const { score, scratch } = choice
-  const group = scratch.subarray(0, end - begin)
-  group.set(score.subarray(begin, end))
-  const threshold = pruned === 0 ? Number.NEGATIVE_INFINITY : nthSmallest(group, pruned - 1)
-  keepAbove(choice, begin, end, threshold, pruned)
+  const { score, cols, bits, scratch } = choice
+  // Also where nothing is pruned, so that scores that are not finite are found.
+  const least = nthSmallest(score, [begin, end], Math.max(0, pruned - 1), scratch)
+  const threshold = pruned === 0 ? Number.NEGATIVE_INFINITY : least
+  let ties = pruned - keepFrom(choice, begin, end, threshold)
+  for (let at = begin; ties > 0; at++) {
+    if (score[at] !== threshold) continue
+    const row = Math.floor(at / cols)
+    const col = at - row * cols
+    const byte = row * rowBytes(cols) + (col >> 3)
+    bits[byte] = (bits[byte] as number) & ~(1 << (col & 7))
+    ties--
+  }
 }
 
-/** Sets the bits of `score[begin … end)` except `pruned` of them: all below the threshold, then the first equal to it. */
-function keepAbove(
+/** A difference, and its bits as integers: the sign is in the upper half. */
+const difference = new Float64Array(1)
+const halves = new Uint32Array(difference.buffer)
+
+/**
+ * Sets the bits of `score[begin … end)` that are not below the threshold. Its branches do not depend on the scores.
+ *
+ * @returns the number of scores below the threshold
+ */
+function keepFrom(
   { score, cols, bits }: GroupSelection,
   begin: number,
   end: number,
   threshold: number,
-  pruned: number,
-): void {
+): number {
   let below = 0
-  let nonFinite = 0
-  for (let i = begin; i < end; i++) {
-    const value = score[i] as number
-    below += value < threshold ? 1 : 0
-    nonFinite += value - value
-  }
-  // `value - value` is NaN for NaN and infinities, else 0.
-  if (Number.isNaN(nonFinite))
-    throw new RangeError('a score is not finite, so the weights or the statistics are not finite')
-  let ties = pruned - below
   let row = Math.floor(begin / cols)
   let col = begin - row * cols
   const width = rowBytes(cols)
+  let byte = 0
   for (let i = begin; i < end; i++) {
-    const value = score[i] as number
-    if (value === threshold && ties > 0) {
-      ties--
-    } else {
-      const at = row * width + (col >> 3)
-      bits[at] = (bits[at] as number) | ((value < threshold ? 0 : 1) << (col & 7))
+    // Adding 0 makes −0, the difference of −0 and 0, a 0.
+    difference[0] = (score[i] as number) - threshold + 0
+    const isBelow = (halves[1] as number) >>> 31
+    below += isBelow
+    byte |= (isBelow ^ 1) << (col & 7)
+    col++
+    if ((col & 7) === 0 || col === cols || i === end - 1) {
+      const at = row * width + ((col - 1) >> 3)
+      bits[at] = (bits[at] as number) | byte
+      byte = 0
     }
-    if (++col === cols) {
+    if (col === cols) {
       col = 0
       row++
     }
   }
-}
-
-/**
- * Returns the value at index `rank` of the sorted values, and reorders `values`: Hoare's selection with the median of three
- * as pivot.
- */
-function nthSmallest(values: Float64Array, rank: number): number {
-  let low = 0
-  let high = values.length - 1
-  while (low < high) {
-    const pivot = median(values[low] as number, values[(low + high) >> 1] as number, values[high] as number)
-    let i = low
-    let j = high
-    while (i <= j) {
-      while ((values[i] as number) < pivot) i++
-      while ((values[j] as number) > pivot) j--
-      if (i <= j) {
-        const swapped = values[i] as number
-        values[i++] = values[j] as number
-        values[j--] = swapped
-      }
-    }
-    if (rank <= j) high = j
-    else if (rank >= i) low = i
-    else break
-  }
-  return values[rank] as number
-}
-
-function median(a: number, b: number, c: number): number {
-  return Math.max(Math.min(a, b), Math.min(Math.max(a, b), c))
+  return below
 }

@@ -78,6 +78,7 @@ export async function chooseMask(choice: MaskSelection): Promise<void> {
         )
         await onLinear(chosen)
         for (const values of problem.statistics.values()) freeMemory(values)
+        if (!chosen.weights) freeMemory(problem.weights)
         gains.push({ swaps: chosen.swaps, reconstruction: chosen.reconstruction })
       }
       onBlock?.(layer + 1, gains)
@@ -92,6 +93,7 @@ export async function chooseMask(choice: MaskSelection): Promise<void> {
 interface RefinedProblem extends LinearProblem {
   /** The statistics that {@link LinearProblem.statistic} returns. */
   statistics: Map<StatisticName, Float64Array<ArrayBuffer>>
+  weights: Float32Array<ArrayBuffer>
   /** Sensitivity of its rows, `[rows]`, if it was measured. */
   sensitivity: Float32Array | undefined
 }

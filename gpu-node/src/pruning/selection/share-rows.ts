@@ -2,6 +2,7 @@ import { countBits, rowBytes } from '@copal/shared/mask/bit-rows.ts'
 import type { SparsityPattern } from '@copal/shared/mask/sparsity-pattern.ts'
 import { QUANTILES } from '../../model/sensitivities/row-sensitivity.ts'
 import type { LinearProblem } from '../methods/prune-rule.ts'
+import { freeMemory } from '../../platform/free-memory.ts'
 import { createRandom } from '../../platform/seeded-random.ts'
 import { selectKept } from '../methods/select-kept.ts'
 
@@ -40,6 +41,7 @@ export function shareRows(
       worth[i] = cost * (weights[i] as number) ** 2 * (squareNorm[col] as number)
   }
   const bits = selectKept(worth, rows, cols, pattern, 'matrix')
+  freeMemory(worth)
   const width = rowBytes(cols)
   return Uint32Array.from({ length: rows }, (_, row) => countBits(bits, row * width, (row + 1) * width))
 }

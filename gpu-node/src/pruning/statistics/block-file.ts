@@ -6,6 +6,7 @@ import {
   safetensorsHeaderBytes,
   type SafetensorsHeader,
 } from '@copal/shared/mask/safetensors-container.ts'
+import { freeMemory } from '../../platform/free-memory.ts'
 import type { Values } from './values.ts'
 
 /** Bytes that are hashed, read or written at a time. */
@@ -76,6 +77,7 @@ export async function readBlockTensor(
       const values = new Typed(piece.buffer, 0, piece.length / elementBytes)
       use(values, (at - begin) / elementBytes, (end - begin) / elementBytes)
     }
+    freeMemory(buffer)
     return hash.digest('hex')
   } finally {
     await file.close()

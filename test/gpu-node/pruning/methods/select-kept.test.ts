@@ -43,10 +43,40 @@ test.each(['0.0001', '0.1', '0.5', '0.77', '0.9999', '2:4', '1:3', '5:12'])(
   },
 )
 
-test('a score that is not a number is an error', () => {
-  const score = Float64Array.of(1, Number.NaN, 2, 3)
-  expect(() => selectKept(score, 1, 4, parsePattern('0.5'), 'row')).toThrow(RangeError)
+/** Scores that are counted in buckets of very different widths, or that differ in their last bits alone. */
+const KINDS: Readonly<Record<string, (random: () => number) => number>> = {
+  'of both signs': (random) => random() - 0.5,
+  'over 600 orders of magnitude': (random) => 10 ** (600 * random() - 300) * (random() < 0.5 ? -1 : 1),
+  'that differ in their last bits': (random) => 1 + Math.floor(random() * 9) * Number.EPSILON,
+  'with zeros of both signs': (random) => [0, -0, 1e-310, -1e-310][Math.floor(random() * 4)] ?? 0,
+  'of which one is huge': (random) => (random() < 0.01 ? 1e300 : random()),
+}
+
+test.each(Object.entries(KINDS))('scores %s are selected as by a stable sort', (_, draw) => {
+  for (const [rows, cols] of [
+    [3, 61],
+    [2, 500],
+  ] as const) {
+    const random = createRandom(rows)
+    const score = Float64Array.from({ length: rows * cols }, () => draw(random))
+    for (const pattern of ['0.1', '0.5', '0.9']) {
+      for (const scope of ['row', 'matrix'] as const)
+        expect(bitStrings(selectKept(score, rows, cols, parsePattern(pattern), scope), rows, cols)).toEqual(
+          sortedMask(score, rows, cols, pattern, scope),
+        )
+    }
+  }
 })
+
+test.each([Number.NaN, Infinity, -Infinity])(
+  'a score of %d is an error, in few scores and in many',
+  (score) => {
+    for (const count of [4, 400]) {
+      const scores = new Float64Array(count).fill(1).with(count - 1, score)
+      expect(() => selectKept(scores, 1, count, parsePattern('0.5'), 'row')).toThrow(RangeError)
+    }
+  },
+)
 
 test('a pattern that does not divide the columns is an error', () => {
   expect(() => selectKept(new Float64Array(6), 1, 6, parsePattern('2:4'), 'row')).toThrow(
