@@ -62,7 +62,7 @@ test('redacting twice changes nothing more', () => {
   expect(redact(redact(text))).toBe(redact(text))
 })
 
-/** Texts for which a quadratic pattern would need hours. */
+/** Texts for which a quadratic pattern would need longer than the timeout. */
 test.each([
   'a',
   'a@',
@@ -84,7 +84,7 @@ test.each([
   '://a:',
   'Bearer aaaaaaaaaaaaaaaaaaaaaaaa ',
   '(415) ',
-])('two million characters of %j are redacted in linear time', (piece) => {
-  const text = piece.repeat(Math.ceil(2_000_000 / piece.length))
+])('a million characters of %j are redacted in linear time', (piece) => {
+  const text = piece.repeat(Math.ceil(1_000_000 / piece.length))
   expect(redact(text).length).toBeGreaterThan(0)
 })
