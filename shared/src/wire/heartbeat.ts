@@ -22,6 +22,7 @@ export const weightSetState = z.object({
   form: z
     .object({ name: z.enum(['packed', 'dense', 'both']), why: z.string().max(MAX_FORM_REASON) })
     .optional(),
+  /** Why it could not be loaded, also while it is loaded again after more than one failure. */
   error: z.string().max(1024).optional(),
 })
 

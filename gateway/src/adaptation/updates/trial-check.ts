@@ -1,3 +1,4 @@
+import type { WeightSetState } from '@copal/shared/wire/heartbeat.ts'
 import type { NodeView } from '../../contracts/node-view.ts'
 import type { TrialEvidence, TrialNotes } from '../../contracts/trial.ts'
 import type { TrialVerdict } from '../trials/trial-judge.ts'
@@ -24,21 +25,33 @@ export function noteNodes(
   version: number,
   nowMs: number,
 ): Pick<TrialNotes, 'servedSinceMs' | 'unableSinceMs'> {
-  const states = nodes.map(
-    ({ weightSets }) => weightSets.find((set) => set.version === version)?.state ?? 'absent',
+  const isServed = nodes.some(({ weightSets }) =>
+    weightSets.some((set) => set.version === version && set.state === 'ready'),
   )
-  const isServed = states.includes('ready')
-  const isUnable = nodes.length > 0 && !isServed && !states.includes('loading')
+  const isUnable = nodes.length > 0 && !isServed && !nodes.some((node) => mayHold(node, version))
   return {
     servedSinceMs: isServed ? (notes.servedSinceMs ?? nowMs) : undefined,
     unableSinceMs: isUnable ? (notes.unableSinceMs ?? nowMs) : undefined,
   }
 }
 
+/**
+ * Returns whether a node may hold a version soon: it loads it, or another set first, as after a restart. A node that has failed
+ * to load it names the error while it tries again.
+ */
+function mayHold({ weightSets, memory }: NodeView, version: number): boolean {
+  const isLoading = ({ state, error }: WeightSetState) => state === 'loading' && error === undefined
+  const own = weightSets.find((set) => set.version === version)
+  if (own) return isLoading(own)
+  return weightSets.some(isLoading) && !memory?.unheld.some((set) => set.version === version)
+}
+
 /** Returns the reason that a node gives for not loading a mask. */
 export function loadError(nodes: readonly NodeView[], version: number): string {
   for (const { id, weightSets, memory } of nodes) {
-    const failed = weightSets.find((set) => set.version === version && set.state === 'failed')
+    const failed = weightSets.find(
+      ({ version: held, state, error }) => held === version && (state === 'failed' || error !== undefined),
+    )
     if (failed) return `Node '${id}' reports: ${failed.error ?? 'no reason. See its log.'}`
     const unheld = memory?.unheld.find((set) => set.version === version)
     if (memory && unheld)

@@ -334,7 +334,7 @@ export function createMaskSwap(deps: MaskSwapDeps): MaskSwap {
           requests: deps.engine.requestsOn(entry.version),
           ...(entry.weights?.bytes === undefined ? {} : { bytes: entry.weights.bytes }),
           ...(entry.weights?.form === undefined ? {} : { form: entry.weights.form }),
-          ...(entry.state === 'failed' ? { error: reasonOf(entry.cause).slice(0, 1024) } : {}),
+          ...(hasFailed(entry) ? { error: reasonOf(entry.cause).slice(0, 1024) } : {}),
         })),
     unheld: () => unheld.map((name) => ({ version: name.version, bytes: bytesOf(name) })),
     freeBytes: () => Math.max(0, memory.bytes - heldBytes()),
@@ -361,6 +361,11 @@ export function createMaskSwap(deps: MaskSwapDeps): MaskSwap {
       await Promise.all(loaded.map((weights) => deps.backend.release(weights)))
     },
   }
+}
+
+/** Returns whether a set could not be loaded, also while it is tried again, except at once after a first failure. */
+function hasFailed({ state, failures }: Entry): boolean {
+  return state === 'failed' || (state === 'loading' && failures > 1)
 }
 
 /** Returns the names of all desired masks. */

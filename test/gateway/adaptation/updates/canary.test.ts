@@ -187,6 +187,32 @@ describe('a canary', () => {
     expect(await modelRow()).toMatchObject({ activeVersion: 1, canary: null, shadow: null })
   })
 
+  test('that no node can load fails the update also if each check meets another attempt', async () => {
+    const { after } = await inCanary('retried')
+    const failed = { version: 2, state: 'failed' as const, requests: 0, error: 'out of memory' }
+    for (const [ms, state] of [
+      [11_000, 'failed'],
+      [60_000, 'loading'],
+      [100_000, 'failed'],
+      [120_000, 'loading'],
+    ] as const) {
+      const sets = [...(ready(1).weightSets ?? []), { ...failed, state }]
+      expect((await after(ms, { activeVersion: 1, weightSets: sets }))?.state).toBe('canary')
+    }
+    const broken = { activeVersion: 1, weightSets: [...(ready(1).weightSets ?? []), failed] }
+    expect((await after(132_000, broken))?.state).toBe('failed')
+  })
+
+  test('waits for a node that loads other weights first, as after a restart, and not for one without memory', async () => {
+    const { after } = await inCanary('restarted')
+    const loading = { version: 0, state: 'loading' as const, requests: 0 }
+    const others = { activeVersion: 1, weightSets: [...(ready(1).weightSets ?? []), loading] }
+    for (const ms of [11_000, 132_000, 600_000]) expect((await after(ms, others))?.state).toBe('canary')
+    const memory = { budgetBytes: 10, freeBytes: 1, unheld: [{ version: 2, bytes: 5 }] }
+    expect((await after(611_000, { ...others, memory }))?.state).toBe('canary')
+    expect((await after(732_000, { ...others, memory }))?.state).toBe('failed')
+  })
+
   test('that a node could load in between does not fail for what happened before', async () => {
     const { after, holding } = await inCanary('reloadable')
     const failed = { version: 2, state: 'failed' as const, requests: 0, error: 'out of memory' }

@@ -282,6 +282,17 @@ test('a mask that cannot be loaded is reported and retried while the old one ser
   expect(swap.weightSets()[2]).toEqual({ version: 2, state: 'ready', requests: 0 })
 })
 
+test('a mask that failed more than once is reported with its error while it is loaded again', async () => {
+  const { swap, failing, hanging, events } = setup()
+  await swap.start({ active: A, previous: null })
+  failing.set(2, new AppError('mask_invalid', 'no memory'))
+  swap.converge({ active: A, previous: null, trials: [B] })
+  await vi.waitFor(() => expect(events.filter((event) => event === 'load 2').length).toBeGreaterThan(1), WAIT)
+  hanging.add(B.sha256)
+  await vi.waitFor(() => expect(swap.weightSets()[2]?.state).toBe('loading'), WAIT)
+  expect(swap.weightSets()[2]?.error).toBe('no memory')
+})
+
 test('the sets that serve are named with the active one first, and the memory of each is reported', async () => {
   const { swap, failing } = setup({ first: 10_000, max: 10_000 }, undefined, (version) => ({
     bytes: 100 + version,
