@@ -34,11 +34,12 @@ export async function promote(deps: StepDeps, update: UpdateRow): Promise<StepOu
   // Still not promoted: meanwhile the update has left the state `promoting`, or another mask became active. The next call
   // sees which.
   if (!mask?.promotedAt) return undefined
-  await rejudgeOwnMasks(deps, update)
   const nodes = await liveNodes(deps, update.model)
   const waitedMs = deps.nowMs() - mask.promotedAt
   const serving = nodes.filter((node) => node.activeVersion === version)
   if (serving.length === 0) return waitedMs < LOAD_GRACE_MS ? undefined : failedOutcome(nodes, version)
+  // Not before, because a mask that cannot be loaded is taken back, and these masks were compared with the one before it.
+  await rejudgeOwnMasks(deps, update)
   await startWatch(deps, update, version)
   if (serving.length < nodes.length && waitedMs < WAVE_TIMEOUT_MS * countWaves(nodes.length)) return undefined
   const failed = failedNodes(nodes, version).length > 0 ? ` ${loadError(nodes, version)}` : ''

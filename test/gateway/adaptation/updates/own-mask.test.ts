@@ -3,6 +3,7 @@ import { describe, expect, test } from 'vitest'
 import type { CalibrateJob, EvaluateJob } from '@copal/shared/wire/adaptation-jobs.ts'
 import type { DomainEntry, UpdateEntry } from '@copal/shared/wire/admin.ts'
 import type { DecisionEntry } from '@copal/shared/wire/admin-decisions.ts'
+import { advanceUpdate } from '../../../../gateway/src/adaptation/updates/advance-update.ts'
 import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
 import { listDecisions } from '../../../../gateway/src/storage/db/queries/decision-queries.ts'
 import { listJobsOf } from '../../../../gateway/src/storage/db/queries/job-queries.ts'
@@ -15,6 +16,7 @@ import {
   importTexts,
   SimulatedNode,
   startUpdate,
+  testDeps,
 } from '../../support/doubles/simulated-node.ts'
 import { scoresByOrder } from '../../support/doubles/scores-by-order.ts'
 import { errorOf } from '../../support/requests/gateway-requests.ts'
@@ -160,6 +162,23 @@ describe('the shared mask serves a domain again', () => {
     const last = (await ownDecisions('later')).at(-1)
     expect(last?.reason).toContain('beside the new shared m4, m2 no longer gains')
     expect(last?.figures).toMatchObject([{ name: 'perplexity / shared', passed: false }])
+  })
+
+  test('not for a new shared mask that no node can load', async () => {
+    const node = await sharedMask('unloaded', [10, 12, 11, 11.1], [10, 12, 13, 11.9])
+    await makeOwn(node, 'unloaded')
+    await importTexts('unloaded-two', 80, 'unloaded more')
+    const { id } = await startUpdate('unloaded', ['unloaded-two'])
+    await node.reach(id, 'promoting')
+    const failed = { version: 3, state: 'failed' as const, requests: 0, error: 'out of memory' }
+    const served = { version: 1, state: 'ready' as const, requests: 0 }
+    await node.beat({ activeVersion: 1, weightSets: [served, failed] })
+    const update = await advanceUpdate(testDeps({ nowMs: () => Date.now() + 20_000 }), id)
+    expect(update).toMatchObject({ state: 'failed', errorCode: 'node_failed' })
+    expect(await findModel(db, 'unloaded')).toMatchObject({
+      activeVersion: 1,
+      domainVersions: { 'unloaded-one': 2 },
+    })
   })
 
   test('after a roll-back, when the policy is turned off, and when the domain is deleted', async () => {
