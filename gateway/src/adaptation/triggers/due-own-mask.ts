@@ -7,6 +7,8 @@ import { listLatestHoldouts } from '../../storage/db/queries/holdout-queries.ts'
 import type { ModelRow } from '../../storage/db/queries/model-queries.ts'
 import { listSoughtDomains } from '../../storage/db/queries/own-mask-queries.ts'
 import { ofHoldout, pointFigure, COMPARISONS } from '../gate/gate-figures.ts'
+import { heldOutTokens, minHeldOutTokens } from '../holdouts/holdout-rules.ts'
+import { evaluationWindow } from '../updates/evaluation-window.ts'
 import type { PlanDeps } from './gather-plan.ts'
 
 /** A domain for which a mask of its own is to be sought. */
@@ -19,10 +21,10 @@ export interface DueOwnMask {
 /**
  * Returns the domain that a mask of its own could help most, if the policy allows such masks: the shared mask costs it most
  * beside the dense model, and more than a mask of its own must gain. Each domain is tried once beside each shared mask, and
- * none while that is still watched and may be rolled back.
+ * none while that is still watched and may be rolled back, or without the held-out text that judges a mask of it alone.
  */
 export async function findDueOwnMask(
-  { db }: Pick<PlanDeps, 'db'>,
+  { db, reservoir }: Pick<PlanDeps, 'db' | 'reservoir'>,
   model: ModelRow,
   { discovery }: AdaptationPolicy,
 ): Promise<DueOwnMask | undefined> {
@@ -31,21 +33,36 @@ export async function findDueOwnMask(
   if (Object.keys(domainVersions).length >= MAX_OWN_MASKS) return undefined
   const [holdouts, evaluations, counted, sought] = await Promise.all([
     listLatestHoldouts(db),
-    listEvaluations(db, id),
+    listEvaluations(db, id, [0, activeVersion]),
     listCountedDomains(db, id),
     listSoughtDomains(db, id, activeVersion),
   ])
   const lossOf = (version: number, sha256: string) =>
     evaluations.find((each) => each.version === version && each.holdoutSha256 === sha256)
-  const costs = holdouts.flatMap(({ domain, sha256 }) => {
+  const costs = holdouts.flatMap(({ domain, sha256, characters }) => {
     if (!counted.has(domain) || sought.has(domain) || Object.hasOwn(domainVersions, domain)) return []
     const [shared, dense] = [lossOf(activeVersion, sha256), lossOf(0, sha256)]
     if (!shared || !dense) return []
-    return [{ domain, sha256, tokens: shared.tokens, cost: shared.nllMean - dense.nllMean }]
+    return [{ domain, sha256, characters, tokens: shared.tokens, cost: shared.nllMean - dense.nllMean }]
   })
-  const [worst] = costs.toSorted((a, b) => b.cost - a.cost || a.domain.localeCompare(b.domain))
-  if (!worst || worst.cost < Math.log(discovery.own_mask_gain)) return undefined
-  const { domain, sha256, tokens, cost } = worst
+  const needed = minHeldOutTokens(evaluationWindow(model)).alone
+  const isJudgeable = async ({ domain, characters: latest }: (typeof costs)[number]) => {
+    const { holdoutCharacters } = await reservoir(domain).stats()
+    return heldOutTokens({ latest, reservoir: holdoutCharacters }) >= needed
+  }
+  const minCost = Math.log(discovery.own_mask_gain)
+  const costly = costs
+    .filter(({ cost }) => cost >= minCost)
+    .toSorted((a, b) => b.cost - a.cost || a.domain.localeCompare(b.domain))
+  for (const each of costly) if (await isJudgeable(each)) return dueOf(model, discovery, each)
+  return undefined
+}
+
+function dueOf(
+  { activeVersion }: ModelRow,
+  discovery: AdaptationPolicy['discovery'],
+  { domain, sha256, tokens, cost }: { domain: string; sha256: string; tokens: number; cost: number },
+): DueOwnMask {
   const holdout = { domain, sha256, windowTokens: [tokens], isNew: false, weight: 1 }
   const measured = ofHoldout({ ...holdout, candidate: { nllMean: null, windowNll: null } })
   const figure = pointFigure(COMPARISONS.dense, cost, discovery.own_mask_gain, measured)

@@ -1,4 +1,4 @@
-import { and, eq, gt, max, sql } from 'drizzle-orm'
+import { and, eq, gt, inArray, max, sql } from 'drizzle-orm'
 import type { Database } from '../../../contracts/database.ts'
 import { evaluations } from '../schema/masks.ts'
 
@@ -24,9 +24,17 @@ export async function recordEvaluations(db: Database, rows: readonly EvaluationR
   if (first) await db.batch([first, ...rest])
 }
 
-/** Returns every evaluation of a model's masks. */
-export async function listEvaluations(db: Database, model: string): Promise<EvaluationRow[]> {
-  return db.select().from(evaluations).where(eq(evaluations.model, model))
+/** Returns the evaluations of a model's masks, by default of all. */
+export async function listEvaluations(
+  db: Database,
+  model: string,
+  versions?: readonly number[],
+): Promise<EvaluationRow[]> {
+  const ofVersions = versions && inArray(evaluations.version, [...versions])
+  return db
+    .select()
+    .from(evaluations)
+    .where(and(eq(evaluations.model, model), ofVersions))
 }
 
 /** Returns when a mask of a model, not the dense one, was last evaluated on each domain. */
