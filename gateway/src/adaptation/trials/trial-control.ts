@@ -5,6 +5,7 @@ import { findMask, type MaskRow } from '../../storage/db/queries/mask-queries.ts
 import { setTrial, type ModelRow } from '../../storage/db/queries/model-queries.ts'
 import type { Deps } from '../../contracts/bindings.ts'
 import { findOperatorModel } from '../models/find-operator-model.ts'
+import { requireMaskFile } from '../models/require-mask-file.ts'
 import { trialsInForce } from '../../storage/db/trials-in-force.ts'
 import type { StoredTrial, TrialKind } from '../../contracts/trial.ts'
 
@@ -16,8 +17,8 @@ import type { StoredTrial, TrialKind } from '../../contracts/trial.ts'
  * A canary answers clients, so its mask must be proven: it was active before, passed the gate, or is the dense model.
  *
  * @returns the model after the change
- * @throws AppError `model_not_found`, `not_found`; `conflict` for the active mask, for a canary of an unproven one, and
- * while an update runs a trial
+ * @throws AppError `model_not_found`, `not_found`; `conflict` for the active mask, for one whose file was deleted, for a canary
+ * of an unproven one, and while an update runs a trial
  */
 export async function startTrial(
   deps: Pick<Deps, 'db' | 'nowMs'>,
@@ -34,6 +35,7 @@ export async function startTrial(
       )
     }
     const mask = version === 0 ? undefined : await requireMask(deps, model, version)
+    if (mask) requireMaskFile(mask)
     requireNoUpdateTrial(model, kind)
     if (mask && kind === 'canary') await requireProven(deps, mask)
     const now = trialsInForce(model)[kind]

@@ -1,7 +1,9 @@
 import { AppError } from '@copal/shared/errors.ts'
 import { findGateDecision } from '../../storage/db/queries/gate-queries.ts'
+import { findMask } from '../../storage/db/queries/mask-queries.ts'
 import { findLastUpdate, findUpdate, type UpdateRow } from '../../storage/db/queries/update-queries.ts'
 import { isForceable } from '../gate/gate-verdict.ts'
+import { requireMaskFile } from '../models/require-mask-file.ts'
 import { moveUpdate } from './move-update.ts'
 import type { StepDeps, StepOutcome } from './update-step.ts'
 
@@ -10,7 +12,7 @@ import type { StepDeps, StepOutcome } from './update-step.ts'
  *
  * @param actor the id of the admin key
  * @throws AppError `not_found`; `conflict` unless the gate rejected the model's newest update for being worse: a mask that
- * gives no text can never be forced
+ * gives no text can never be forced, nor one whose file was deleted
  */
 export async function forceUpdate(
   deps: Pick<StepDeps, 'db' | 'artifacts' | 'reservoir' | 'nowMs' | 'telemetry' | 'waitUntil'>,
@@ -22,6 +24,8 @@ export async function forceUpdate(
     throw new AppError('not_found', `There is no update '${id}'. 'GET /admin/updates' lists the updates.`)
   const obstacle = await findObstacle(deps, update)
   if (obstacle !== undefined) throw new AppError('conflict', obstacle)
+  const mask = await findMask(deps.db, update.model, update.maskVersion ?? 0)
+  if (mask) requireMaskFile(mask)
   const forced: StepOutcome = {
     event: 'forced',
     patch: { errorCode: null, errorMessage: null },

@@ -14,6 +14,7 @@ import { removalDecision } from '../own-masks/remove-own-masks.ts'
 import { releaseTexts } from '../statistics/release-texts.ts'
 import { planRollback } from '../statistics/rollback-plan.ts'
 import { findOperatorModel } from '../models/find-operator-model.ts'
+import { requireMaskFile } from '../models/require-mask-file.ts'
 import type { StepDeps } from './update-step.ts'
 import { nameOf } from './trial-check.ts'
 import { nextState, type UpdateEvent } from './update-states.ts'
@@ -44,8 +45,7 @@ export async function rollBack(deps: RollbackDeps, request: RollbackRequest, act
       )
     }
     if (version === model.activeVersion) return version
-    await requireWasActive(deps, model, version)
-    await requireFile(deps, model, version)
+    await requireUsable(deps, model, version)
     if (request.version === undefined) await requireNotRolledBack(deps, model, version)
     const decision = await rollbackDecision(deps, model, version)
     if (await rollBackTo(deps, model, version, { ...decision, actor })) return version
@@ -71,20 +71,6 @@ export async function requireNotRolledBack(
     `Mask m${version} of '${id}' was rolled back, and may have done harm: see 'GET /admin/updates/${update.id}'. Name the ` +
       `version that is to be active in 'POST /admin/rollback': ${version} for this mask nevertheless, that of another ` +
       `mask, or 0 for the dense model.`,
-  )
-}
-
-/** Rejects a mask whose file was swept. */
-async function requireFile(
-  { db }: Pick<RollbackDeps, 'db'>,
-  { id }: ModelRow,
-  version: number,
-): Promise<void> {
-  if (version === 0 || (await findMask(db, id, version))?.sweptAt == null) return
-  throw new AppError(
-    'conflict',
-    `The file of mask m${version} of '${id}' was deleted, because nothing has used it for COPAL_MASK_DAYS. Import it again ` +
-      "with 'copal masks import' if you have a copy. 'copal masks pin' keeps the file of a mask.",
   )
 }
 
@@ -154,7 +140,8 @@ function superseded({ id }: ModelRow): { code: ErrorCode; message: string } {
   return { code: 'conflict', message }
 }
 
-async function requireWasActive(deps: Pick<StepDeps, 'db'>, model: ModelRow, version: number): Promise<void> {
+/** Rejects a mask that was never active, or whose file was deleted. */
+async function requireUsable(deps: Pick<StepDeps, 'db'>, model: ModelRow, version: number): Promise<void> {
   if (version === 0) return
   const mask = await findMask(deps.db, model.id, version)
   if (!mask) {
@@ -175,4 +162,5 @@ async function requireWasActive(deps: Pick<StepDeps, 'db'>, model: ModelRow, ver
       { param: 'version' },
     )
   }
+  requireMaskFile(mask)
 }

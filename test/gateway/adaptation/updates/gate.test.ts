@@ -221,6 +221,15 @@ describe('an update that the gate rejected', () => {
     expect((await node.finish(id)).state).toBe('failed')
     const short = await admin('POST', `/updates/${id}/force`, { reason: 'because' })
     expect([short.status, (await errorOf(short)).param]).toEqual([400, 'reason'])
+    const sweep = (at: number | null) =>
+      env.DB.prepare("update masks set swept_at = ? where model = 'force' and version = 4").bind(at).run()
+    await sweep(1)
+    const swept = await admin('POST', `/updates/${id}/force`, { reason })
+    expect([swept.status, (await errorOf(swept)).message]).toEqual([
+      409,
+      expect.stringContaining('The file of mask m4'),
+    ])
+    await sweep(null)
     const forced = await adminJson<UpdateEntry>('POST', `/updates/${id}/force`, { reason })
     expect(forced).toMatchObject({ state: 'promoting', error: null, finished_at: null })
     const end = await node.finish(id)

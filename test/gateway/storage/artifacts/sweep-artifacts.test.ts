@@ -103,6 +103,13 @@ test('a mask without a file says so, no roll-back returns to it, and without a r
   expect(refused.status).toBe(409)
   expect((await errorOf(refused)).message).toMatch(/The file of mask m1 of 'swept' was deleted/)
 
+  // A trial would let the file count as there.
+  for (const kind of ['canary', 'shadow']) {
+    const trial = await admin('PUT', `/${kind}`, { model: 'swept', mask_version: 1, share: 0.5 })
+    expect(trial.status).toBe(409)
+    expect((await errorOf(trial)).message).toMatch(/The file of mask m1 of 'swept' was deleted/)
+  }
+
   // Pinned in time, the file stays.
   expect(await adminJson('PUT', '/masks/m1/pin?model=swept')).toMatchObject({ pinned: true, swept_at: null })
   expect(await adminJson('DELETE', '/masks/m1/pin?model=swept')).toMatchObject({ pinned: false })
