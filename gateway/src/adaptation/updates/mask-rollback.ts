@@ -103,7 +103,11 @@ export async function rollBackTo(
   version: number,
   decision?: ActivationChange['decision'],
 ): Promise<boolean> {
-  const { rolledBack, kept } = planRollback(await listServedMasks(deps.db, model.id), version)
+  const { rolledBack, kept } = planRollback(
+    await listServedMasks(deps.db, model.id),
+    version,
+    model.activeVersion,
+  )
   const change = {
     version,
     rolledBack: { masks: rolledBack, from: statesBefore('rolled_back'), to: 'rolled_back' },

@@ -9,6 +9,9 @@ const masks = (...list: [version: number, parent: number | null][]) =>
     promotedAt: index,
     updateId: `u${version}`,
   }))
+/** The masks, of which one was imported. */
+const imported = (all: ReturnType<typeof masks>, version: number) =>
+  all.map((mask) => (mask.version === version ? { ...mask, updateId: `import:u${version}` } : mask))
 const plan = (...parameters: Parameters<typeof planRollback>) => {
   const { rolledBack, kept } = planRollback(...parameters)
   const ids = (found: typeof kept) => found.map(({ updateId }) => updateId)
@@ -39,6 +42,29 @@ test.each([
   ],
 ])('a roll-back %s', (_name, all, version, rolledBack, kept) => {
   expect(plan(all, version)).toEqual({ rolledBack, kept })
+})
+
+test.each([
+  [
+    'of another line that was left before',
+    masks([1, null], [2, 1], [3, 2], [4, 1]),
+    4,
+    3,
+    ['u2', 'u3'],
+    ['u4', 'u1'],
+  ],
+  ['that also began at the dense model', masks([1, null], [2, null]), 2, 1, ['u1'], ['u2']],
+  [
+    'that was imported, and has no line',
+    imported(masks([1, null], [2, 1], [3, null]), 3),
+    3,
+    2,
+    [],
+    ['import:u3'],
+  ],
+  ['from one that was imported', imported(masks([1, null], [2, 1], [3, null]), 1), 3, 2, [], ['u3']],
+])('a roll-back to a mask %s', (_name, all, version, active, rolledBack, kept) => {
+  expect(plan(all, version, active)).toEqual({ rolledBack, kept })
 })
 
 test('an ancestor is kept even if it was promoted after the target, by a force', () => {
