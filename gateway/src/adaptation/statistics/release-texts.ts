@@ -1,4 +1,5 @@
 import { deleteUnusedDatasets } from '../../storage/artifacts/datasets.ts'
+import { findDatasets } from '../../storage/db/queries/dataset-queries.ts'
 import { listBatchesOf } from '../../storage/db/queries/batch-queries.ts'
 import { listUpdatesBefore, type UpdateRow } from '../../storage/db/queries/update-queries.ts'
 import type { Deps } from '../../contracts/bindings.ts'
@@ -38,6 +39,15 @@ export async function releaseEarlier(deps: ReleaseDeps, update: UpdateRow): Prom
     // It has collected, and so done the same for those before it.
     if (earlier.datasets !== null && earlier.datasets.length > 0) return
   }
+}
+
+/** Gives back what a call that was too late has taken of domains of which a running update has no dataset. */
+export async function releaseUncollected(deps: ReleaseDeps, update: UpdateRow): Promise<void> {
+  const { model, id: updateId, domains, datasets } = update
+  if (datasets === null) return
+  const collected = (await findDatasets(deps.db, datasets)).map(({ domain }) => domain)
+  for (const domain of domains)
+    if (!collected.includes(domain)) await deps.reservoir(domain).release({ model, updateId })
 }
 
 async function release(deps: ReleaseDeps, update: UpdateRow): Promise<void> {

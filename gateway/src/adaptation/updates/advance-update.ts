@@ -5,7 +5,7 @@ import { calibrateStep } from './calibrate-step.ts'
 import { collect } from './collect-step.ts'
 import { confirm } from './confirm-step.ts'
 import { deleteUnusedDatasets } from '../../storage/artifacts/datasets.ts'
-import { keepsTexts, releaseTexts } from '../statistics/release-texts.ts'
+import { keepsTexts, releaseTexts, releaseUncollected } from '../statistics/release-texts.ts'
 import { evaluateStep } from './evaluate-step.ts'
 import { promote } from './promote-step.ts'
 import { stepOfJobs } from './update-jobs.ts'
@@ -58,7 +58,8 @@ export async function advanceUpdates(deps: StepDeps, onlyModel?: string): Promis
 async function discard(deps: StepDeps, updateId: string, { event, patch }: StepOutcome): Promise<void> {
   if (event !== 'collected') return
   const update = await findUpdate(deps.db, updateId)
-  if (update?.finishedAt && !keepsTexts(update)) await releaseTexts(deps, update)
+  if (update && update.finishedAt === null) await releaseUncollected(deps, update)
+  else if (update && !keepsTexts(update)) await releaseTexts(deps, update)
   await deleteUnusedDatasets(deps, patch.datasets ?? [])
 }
 

@@ -49,7 +49,9 @@ export async function collect(deps: StepDeps, update: UpdateRow): Promise<StepOu
     const { sha256 } = await freezeDataset(deps, domain, await take(deps, update, domain, influence))
     datasets.push(sha256)
   }
-  return { event: 'collected', patch: { datasets, parentVersion: model.activeVersion } }
+  // Describing may have taken a minute, in which another mask may have become active.
+  const { activeVersion } = await requireModel(deps, update)
+  return { event: 'collected', patch: { datasets, parentVersion: activeVersion } }
 }
 
 /**

@@ -3,6 +3,8 @@ import { describe, expect, test } from 'vitest'
 import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
 import { findUpdate } from '../../../../gateway/src/storage/db/queries/update-queries.ts'
 import { advanceUpdate } from '../../../../gateway/src/adaptation/updates/advance-update.ts'
+import { collect } from '../../../../gateway/src/adaptation/updates/collect-step.ts'
+import { moveUpdate } from '../../../../gateway/src/adaptation/updates/move-update.ts'
 import { cancelUpdate, createUpdate } from '../../../../gateway/src/adaptation/updates/update-requests.ts'
 import {
   getUpdate,
@@ -12,6 +14,7 @@ import {
   testDeps,
 } from '../../support/doubles/simulated-node.ts'
 import { calibrationOf, newNode, runUpdate, textsOf } from '../../support/doubles/whole-updates.ts'
+import { activate, seedMasks } from '../../support/state/seed-masks.ts'
 
 const db = openDatabase(env.DB)
 
@@ -133,4 +136,57 @@ test('collecting may be interrupted at any call, and goes on with the same texts
   }
   // Two domains: marks of old texts, counts, texts twice, and the file.
   expect(calls).toBeGreaterThan(16)
+})
+
+/** Dependencies of a call that collects and is not asked to describe texts, and that `meanwhile` befalls when it freezes. */
+function collecting(meanwhile: () => Promise<unknown>) {
+  const deps = testDeps({ nowMs: () => Date.now() + 61_000 })
+  let isFirst = true
+  const artifacts = new Proxy(deps.artifacts, {
+    get(bucket, name: keyof R2Bucket) {
+      if (name !== 'put') return bucket[name].bind(bucket)
+      return async (...parameters: Parameters<R2Bucket['put']>) => {
+        if (isFirst) await meanwhile()
+        isFirst = false
+        return bucket.put(...parameters)
+      }
+    },
+  })
+  return { ...deps, artifacts }
+}
+
+test('of two calls that collect, the one that is too late gives back what only it has taken', async () => {
+  const node = await newNode('twice')
+  const domains = ['twice-a', 'twice-b']
+  for (const domain of domains) await importTexts(domain)
+  const first = await startUpdate('twice', ['twice-a'], { samples: 100 })
+  expect((await node.finish(first.id)).state).toBe('promoted')
+  const request = { model: 'twice', domains, selection: {}, samples: 2, length: 64, seed: 0 }
+  const update = await createUpdate(testDeps(), request)
+  const early = await collect(
+    collecting(async () => undefined),
+    update,
+  )
+  expect(early?.patch.datasets).toHaveLength(1)
+
+  await importTexts('twice-a', 80, 'twice later')
+  const stats = () => testDeps().reservoir('twice-a').stats('twice')
+  const { newSamples } = await stats()
+  const late = collecting(async () => early && moveUpdate(testDeps(), update, early))
+  await advanceUpdate(late, update.id)
+  expect((await findUpdate(db, update.id))?.datasets).toEqual(early?.patch.datasets)
+  expect((await stats()).newSamples).toBe(newSamples)
+})
+
+test('the parent of an update is the mask that is active when its texts are frozen', async () => {
+  await newNode('moved')
+  await seedMasks('moved', [1, 2])
+  await importTexts('moved-a')
+  const request = { model: 'moved', domains: ['moved-a'], selection: {}, samples: 2, length: 64, seed: 0 }
+  const { id } = await createUpdate(testDeps(), request)
+  await advanceUpdate(
+    collecting(() => activate('moved', 2)),
+    id,
+  )
+  expect(await findUpdate(db, id)).toMatchObject({ state: 'calibrating', parentVersion: 2 })
 })
