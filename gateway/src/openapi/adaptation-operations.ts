@@ -167,7 +167,7 @@ export const ADAPTATION_OPERATIONS: readonly Operation[] = [
     key: 'operator',
     body: named('SetPolicy', setPolicy),
     response: named('Policy', policyReport),
-    errors: NO_MODEL,
+    errors: [...NO_MODEL, 'conflict'],
   },
   {
     method: 'get',

@@ -1,9 +1,13 @@
 import type { Command } from 'commander'
 import { policyReport, type PolicyOverrides, type PolicyReport } from '@copal/shared/wire/admin-policy.ts'
 import { policySettings } from '@copal/shared/wire/policy-settings.ts'
+import { UserError } from '@copal/gpu-node/platform/user-error.ts'
 import { modelQuery } from '../input/mask-argument.ts'
 import { withSettings } from '../input/policy-settings.ts'
 import type { Session } from '../api/session.ts'
+
+/** Attempts to change settings while others change other ones. */
+const MAX_ATTEMPTS = 5
 
 interface PolicyOptions {
   model?: string
@@ -23,12 +27,25 @@ export function addPolicy(program: Command, session: Session): void {
     )
   const addOptions = (command: Command) =>
     command.option('--model <id>', 'which model, if the fleet serves several').option('--json', 'print JSON')
-  const put = async (model: string | undefined, overrides: PolicyOverrides) =>
+  const put = async (model: string | undefined, changes: PolicyOverrides & { revision?: number }) =>
     session
       .client()
-      .admin('PUT', '/policy', policyReport, { ...overrides, ...(model === undefined ? {} : { model }) })
+      .admin('PUT', '/policy', policyReport, { ...changes, ...(model === undefined ? {} : { model }) })
   const find = (model: string | undefined) =>
     session.client().admin('GET', `/policy${modelQuery(model)}`, policyReport)
+
+  /** Adds settings to those that are set, again if another operator sets some in between. */
+  const change = async (model: string | undefined, settings: readonly string[]): Promise<PolicyReport> => {
+    for (let attempt = 1; ; attempt += 1) {
+      const { overrides, revision } = await find(model)
+      try {
+        return await put(model, { ...withSettings(overrides, settings), revision })
+      } catch (error) {
+        if (!(error instanceof UserError) || error.code !== 'conflict' || attempt === MAX_ATTEMPTS)
+          throw error
+      }
+    }
+  }
 
   addOptions(policy.command('show').description('show the policy in force'))
     .addHelpText('after', '\nExample:\n  copal policy show')
@@ -50,8 +67,7 @@ export function addPolicy(program: Command, session: Session): void {
     .action(async (settings: string[], { model, json }: PolicyOptions) => {
       // Checked before the gateway is called.
       withSettings({}, settings)
-      const { overrides } = await find(model)
-      const report = await put(model, withSettings(overrides, settings))
+      const report = await change(model, settings)
       session.print(json, report, () => describe(report, session))
     })
 

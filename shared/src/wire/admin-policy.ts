@@ -1,6 +1,6 @@
 /** The adaptation policy of a model, as the admin API reads and sets it. Public, so snake_case. */
 import { z } from 'zod'
-import { modelId } from './identifiers.ts'
+import { count, modelId } from './identifiers.ts'
 import { pruneMethod } from './prune-method.ts'
 import { calibrationLength, calibrationSamples, domainWeights, sparsityPattern } from './selection.ts'
 
@@ -229,11 +229,17 @@ export type PolicyOverrides = z.output<typeof policyOverrides>
 export const setPolicy = policyOverrides.extend({
   /** May be left out while the fleet serves one model. */
   model: modelId.optional(),
+  revision: count
+    .optional()
+    .describe(
+      'The revision of the policy that the changes were made from. If it has another one by now, nothing is changed (`conflict`). Without it the changes replace whatever was set.',
+    ),
 })
 
 /** Response of `GET` and `PUT /admin/policy`. */
 export const policyReport = z.object({
   model: z.string(),
+  revision: count.describe('Grows with each change; 0 before the first one.'),
   policy: adaptationPolicy.describe('The policy in force.'),
   overrides: policyOverrides.describe('What was set.'),
   preset_policy: adaptationPolicy.describe('The policy of the preset in force, without the other changes.'),

@@ -9,12 +9,14 @@ import {
 import { MODEL } from './service.ts'
 
 const DEPLOYMENT = 'production'
+let revision = 0
 let set: PolicyOverrides = { gate: { max_regression: 1.08 }, discovery: { own_masks: true } }
 
 /** The policy, with what was set. */
 export function policy(overrides: PolicyOverrides = set): PolicyReport {
   return {
     model: MODEL,
+    revision,
     policy: effectivePolicy(DEPLOYMENT, overrides),
     overrides,
     preset_policy: presetPolicy(DEPLOYMENT, overrides),
@@ -24,13 +26,14 @@ export function policy(overrides: PolicyOverrides = set): PolicyReport {
 
 /** Replaces what was set, until the server ends. Throws an error that names what is wrong. */
 export function setPolicy(body: object): PolicyReport {
-  const { model: _, ...overrides } = { model: MODEL, ...body }
+  const { model: _, revision: _revision, ...overrides } = { model: MODEL, revision, ...body }
   const parsed = policyOverrides.safeParse(overrides)
   if (!parsed.success)
     throw new Error(
       parsed.error.issues.map(({ path, message }) => `${path.join('.')}: ${message}`).join('; '),
     )
   set = parsed.data
+  revision += 1
   return policy()
 }
 

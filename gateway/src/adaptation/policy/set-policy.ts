@@ -8,7 +8,11 @@ import {
 } from '@copal/shared/wire/admin-policy.ts'
 import { policySettings } from '@copal/shared/wire/policy-settings.ts'
 import type { Deps } from '../../contracts/bindings.ts'
-import { findPolicyOverrides, setPolicyOverrides } from '../../storage/db/queries/policy-queries.ts'
+import {
+  findStoredPolicy,
+  setPolicyOverrides,
+  type StoredPolicy,
+} from '../../storage/db/queries/policy-queries.ts'
 import { requireOffered } from './offered-methods.ts'
 import { requireQuietHours } from './quiet-hours.ts'
 import { requireSchedule } from './schedule.ts'
@@ -20,16 +24,17 @@ export async function policyReport(
   deps: Pick<Deps, 'db' | 'adaptationPreset'>,
   model: string,
 ): Promise<PolicyReport> {
-  return reportOf(deps, model, (await findPolicyOverrides(deps.db, model)) ?? {})
+  return reportOf(deps, model, await findStoredPolicy(deps.db, model))
 }
 
 function reportOf(
   { adaptationPreset: preset }: Pick<Deps, 'adaptationPreset'>,
   model: string,
-  overrides: PolicyOverrides,
+  { overrides, revision }: StoredPolicy,
 ): PolicyReport {
   return {
     model,
+    revision,
     policy: effectivePolicy(preset, overrides),
     overrides,
     preset_policy: presetPolicy(preset, overrides),
@@ -40,18 +45,18 @@ function reportOf(
 /**
  * Replaces an operator's changes to the policy of a model, and records who changed what.
  *
+ * @param given.revision that of the policy which the changes were made from; by default they replace whatever was set
  * @throws AppError `invalid_request` for values that contradict each other, for a schedule that is none, and for a pruning method
- * that no live node offers
+ * that no live node offers; `conflict` if the policy has another revision
  */
 export async function setPolicy(
   deps: PolicyDeps,
   model: string,
-  overrides: PolicyOverrides,
+  { overrides, revision }: { overrides: PolicyOverrides; revision?: number | undefined },
   actor: string,
 ): Promise<PolicyReport> {
   const before = (await policyReport(deps, model)).policy
-  const report = reportOf(deps, model, overrides)
-  const { policy } = report
+  const policy = effectivePolicy(deps.adaptationPreset, overrides)
   const { min_minutes: min, max_minutes: max } = policy.canary
   if (min > max) {
     throw new AppError(
@@ -67,14 +72,17 @@ export async function setPolicy(
   if (method !== null && method !== before.selection.method)
     requireOffered(model, method, await deps.fleet.offeredMethods(model))
   const changes = describeChanges(before, policy)
-  await setPolicyOverrides(
-    deps.db,
-    model,
-    overrides,
-    deps.nowMs(),
-    changes.length === 0 ? undefined : { actor, reason: `Changed ${changes.join(', ')}.` },
+  const stored = await setPolicyOverrides(deps.db, model, overrides, deps.nowMs(), {
+    ...(revision === undefined ? {} : { revision }),
+    ...(changes.length === 0 ? {} : { decision: { actor, reason: `Changed ${changes.join(', ')}.` } }),
+  })
+  if (stored !== undefined) return reportOf(deps, model, { overrides, revision: stored })
+  throw new AppError(
+    'conflict',
+    `The policy of '${model}' was changed since it had the revision ${revision}, and nothing of this call was stored. Get it ` +
+      "again with 'GET /admin/policy', and send the changes with the revision that it has now.",
+    { param: 'revision' },
   )
-  return report
 }
 
 /** Describes each value that differs, such as `gate.max_regression from 1.05 to 1.08`. */

@@ -18,9 +18,9 @@ export function policyRoutes(): Hono<ActorEnv> {
     })
     .put('/policy', async (c) => {
       const { deps, actor } = c.var
-      const { model, ...overrides } = await readAdminBody(c, setPolicyBody)
+      const { model, revision, ...overrides } = await readAdminBody(c, setPolicyBody)
       const { id } = await findOperatorModel(deps.db, model)
-      const report = await setPolicy(deps, id, overrides, actorId(deps, actor))
+      const report = await setPolicy(deps, id, { overrides, revision }, actorId(deps, actor))
       if (!report.policy.discovery.own_masks)
         await removeAllOwnMasks(deps, id, 'discovery.own_masks is false.', actorId(deps, actor))
       return c.json(report)

@@ -17,6 +17,7 @@ import { wordsOf } from '../../../../gateway/dashboard/src/pages/policy/setting-
 
 const reportOf = (overrides: PolicyOverrides): PolicyReport => ({
   model: 'tiny',
+  revision: 1,
   policy: effectivePolicy('local', overrides),
   overrides,
   preset_policy: presetPolicy('local', overrides),

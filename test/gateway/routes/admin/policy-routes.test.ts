@@ -15,6 +15,7 @@ describe('the policy of a model', () => {
     await known('policy-a')
     expect(await adminJson('GET', '/policy?model=policy-a')).toEqual({
       model: 'policy-a',
+      revision: 0,
       policy: PRESETS.local,
       overrides: {},
       preset_policy: PRESETS.local,
@@ -64,6 +65,31 @@ describe('the policy of a model', () => {
     }
     expect(await adminJson('PUT', '/policy', body)).toMatchObject(report)
     expect(await adminJson('GET', '/policy?model=policy-e')).toMatchObject(report)
+  })
+
+  test('keeps the change of an operator who was faster, and says so to the other one', async () => {
+    await known('policy-f')
+    const body = (changes: object) => ({ model: 'policy-f', ...changes })
+    const read = await adminJson<PolicyReport>('GET', '/policy?model=policy-f')
+    const { revision } = await adminJson<PolicyReport>(
+      'PUT',
+      '/policy',
+      body({ confirm: 2, revision: read.revision }),
+    )
+    expect(revision).toBeGreaterThan(read.revision)
+    const late = await admin('PUT', '/policy', body({ gate: { max_candidates: 1 }, revision: read.revision }))
+    expect([late.status, (await errorOf(late)).param]).toEqual([409, 'revision'])
+    const stored = { overrides: { confirm: 2 }, revision }
+    expect(await adminJson('GET', '/policy?model=policy-f')).toMatchObject(stored)
+    // Of calls at once that were made from the same policy, one is stored.
+    const racing = await Promise.all(
+      [1, 2, 3].map((max_candidates) =>
+        admin('PUT', '/policy', body({ gate: { max_candidates }, confirm: 2, revision })),
+      ),
+    )
+    expect(racing.map(({ status }) => status).toSorted((a, b) => a - b)).toEqual([200, 409, 409])
+    expect(await listDecisions(db, 'policy-f', 10)).toHaveLength(2)
+    expect((await adminJson<PolicyReport>('PUT', '/policy', body({}))).overrides).toEqual({})
   })
 
   test.each([

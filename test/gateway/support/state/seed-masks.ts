@@ -84,8 +84,8 @@ export async function seedUpdate(
 }
 
 /** Changes the policy of a model. */
-export function setPolicy(model: string, policy: PolicyOverrides): Promise<void> {
-  return setPolicyOverrides(db, model, policy, Date.now())
+export async function setPolicy(model: string, policy: PolicyOverrides): Promise<void> {
+  await setPolicyOverrides(db, model, policy, Date.now())
 }
 
 /** Stores scores of requests under the active mask and under a shadow, whose loss is higher by `gap` nats a token. */

@@ -5,6 +5,7 @@ import { copal } from '../../../support/doubles/copal-command.ts'
 
 const REPORT: PolicyReport = {
   model: 'tiny',
+  revision: 7,
   policy: { ...PRESETS.local, gate: { ...PRESETS.local.gate, max_regression: 1.08 } },
   overrides: { gate: { max_regression: 1.08 } },
   preset_policy: PRESETS.local,
@@ -35,6 +36,28 @@ test('settings are added to what was set before, and a reset removes them', asyn
   expect((await copal(answer, ['policy', 'set', 'confirm=2', '--model', 'tiny'])).code).toBe(0)
   expect((await copal(answer, ['policy', 'reset'])).code).toBe(0)
   expect(calls).toEqual(['GET /admin/policy?model=tiny', 'PUT /admin/policy', 'PUT /admin/policy'])
+})
+
+test('settings are added again to what another operator has set in between', async () => {
+  let puts = 0
+  const answer = (call: string) => {
+    if (!call.startsWith('PUT'))
+      return { ...REPORT, revision: 7 + puts, overrides: puts === 0 ? {} : { confirm: 2 } }
+    puts += 1
+    const error = {
+      message: 'It was changed meanwhile.',
+      type: 'invalid_request_error',
+      code: 'conflict',
+      param: null,
+    }
+    return puts === 1 ? { status: 409, body: { error } } : REPORT
+  }
+  const { code, calls } = await copal(answer, ['policy', 'set', 'gate.max_candidates=1'])
+  expect(code).toBe(0)
+  expect(calls.filter(({ call }) => call === 'PUT /admin/policy').map(({ body }) => body)).toEqual([
+    { gate: { max_candidates: 1 }, revision: 7 },
+    { gate: { max_candidates: 1 }, confirm: 2, revision: 8 },
+  ])
 })
 
 test('values are numbers, words, switches, null and weights of domains', () => {

@@ -5,6 +5,7 @@ import { ConfirmButton } from '../../components/confirm-button.tsx'
 import { SelectField, TextField } from '../../components/fields.tsx'
 import { FormDialog } from '../../components/form-dialog.tsx'
 import { useToast } from '../../components/toast.tsx'
+import { toApiError } from '../../data/client.ts'
 import { useClient } from '../../data/data.tsx'
 import * as endpoints from '../../data/endpoints.ts'
 import { useModel } from '../../navigation/navigation.tsx'
@@ -12,6 +13,9 @@ import type { SettingSchema } from './policy-schema.ts'
 import { effectsOf, isSameValue, presetNote, settingOf, type Setting } from './policy-settings.ts'
 import { SettingText } from './setting-text.tsx'
 import { formatValue, hintOf, readValue, textOf } from './setting-values.ts'
+
+/** Attempts to change a setting while others change other ones. */
+const MAX_ATTEMPTS = 5
 
 interface ChangeProps {
   setting: Setting
@@ -144,12 +148,13 @@ export function BackToPreset({ setting }: { setting: Setting }) {
 
 /**
  * A function that changes one setting of the policy. The gateway replaces all changes at once, so they are read anew and sent
- * with this one. It throws `ApiError`, and an error if somebody has changed the setting meanwhile.
+ * with this one, again if another setting is changed in between. It throws `ApiError`, and an error if somebody has changed the
+ * setting meanwhile.
  */
 function useChangePolicy(): (setting: Setting, value: unknown) => Promise<void> {
   const { get, send, refresh } = useClient()
   const model = useModel()
-  return async ({ name, value: shown, words }, value) => {
+  const change = async ({ name, value: shown, words }: Setting, value: unknown): Promise<void> => {
     const report = await get(endpoints.policy(model))
     const current = settingOf(report, name)
     if (current && !isSameValue(current.value, shown)) {
@@ -158,8 +163,19 @@ function useChangePolicy(): (setting: Setting, value: unknown) => Promise<void> 
         `Somebody has set it to ${formatValue(current.value, words)} meanwhile. Send it again to replace that.`,
       )
     }
-    const body = { ...withSetting(report.overrides, name, value), model: report.model }
+    const { model: id, revision } = report
+    const body = { ...withSetting(report.overrides, name, value), model: id, revision }
     await send<PolicyReport>('PUT', '/admin/policy', body)
+  }
+  return async (setting, value) => {
+    for (let attempt = 1; ; attempt += 1) {
+      try {
+        await change(setting, value)
+        break
+      } catch (error) {
+        if (toApiError(error).code !== 'conflict' || attempt === MAX_ATTEMPTS) throw error
+      }
+    }
     // The decisions and the triggers too.
     refresh('/admin/')
   }

@@ -1,16 +1,19 @@
-import { eq } from 'drizzle-orm'
+import { eq, sql } from 'drizzle-orm'
 import type { PolicyOverrides } from '@copal/shared/wire/admin-policy.ts'
 import type { Database } from '../../../contracts/database.ts'
 import { decisions, policies } from '../schema/masks.ts'
 
-/** Returns the changes that an operator made to the policy of a model; undefined if there are none. */
-export async function findPolicyOverrides(db: Database, model: string): Promise<PolicyOverrides | undefined> {
-  const row = await db
-    .select({ policy: policies.policy })
-    .from(policies)
-    .where(eq(policies.model, model))
-    .get()
-  return row?.policy
+/** The changes that operators made to the policy of a model. */
+export interface StoredPolicy {
+  overrides: PolicyOverrides
+  /** Grows with each change; 0 before the first one. */
+  revision: number
+}
+
+/** Returns the changes that operators made to the policy of a model. */
+export async function findStoredPolicy(db: Database, model: string): Promise<StoredPolicy> {
+  const row = await db.select().from(policies).where(eq(policies.model, model)).get()
+  return { overrides: row?.policy ?? {}, revision: row?.updatedAt ?? 0 }
 }
 
 /** Returns the changes that operators made to the policies of all models, by model. */
@@ -26,19 +29,32 @@ export async function listPolicyOverrides(db: Database): Promise<Record<string, 
  * Replaces the changes to the policy of a model.
  *
  * @param decision stored in the same transaction
+ * @param revision if given, nothing is stored where the policy has another one
+ * @returns the new revision; undefined if nothing was stored
  */
 export async function setPolicyOverrides(
   db: Database,
   model: string,
   policy: PolicyOverrides,
   nowMs: number,
-  decision?: { actor: string; reason: string },
-): Promise<void> {
-  const changed = { policy, updatedAt: nowMs }
+  { decision, revision }: { decision?: { actor: string; reason: string }; revision?: number } = {},
+): Promise<number | undefined> {
+  const current = sql`coalesce((select ${policies.updatedAt} from ${policies} where ${policies.model} = ${model}), 0)`
+  const isUnchanged = revision === undefined ? sql`true` : sql`${current} = ${revision}`
+  // The time is the revision, so it grows even where the clock does not.
   const stored = db
     .insert(policies)
-    .values({ model, ...changed })
-    .onConflictDoUpdate({ target: policies.model, set: changed })
-  const row = { model, kind: 'policy', verdict: 'done', createdAt: nowMs } as const
-  await db.batch([stored, ...(decision ? [db.insert(decisions).values({ ...row, ...decision })] : [])])
+    .select(
+      sql`select ${model}, ${JSON.stringify(policy)}, max(${nowMs}, ${current} + 1) where ${isUnchanged}`,
+    )
+    .onConflictDoUpdate({
+      target: policies.model,
+      set: { policy: sql`excluded.policy`, updatedAt: sql`excluded.updated_at` },
+    })
+    .returning({ revision: policies.updatedAt })
+  if (!decision) return (await stored)[0]?.revision
+  const { actor, reason } = decision
+  const row = sql`select null, ${model}, null, null, 'policy', 'done', ${reason}, '[]', ${actor}, ${nowMs} where ${isUnchanged}`
+  const [, rows] = await db.batch([db.insert(decisions).select(row), stored])
+  return rows[0]?.revision
 }
