@@ -61,7 +61,12 @@ export function createStatisticsExchange(deps: {
   const { model, gateway, log } = deps
   const { baseSha256 } = model.master
   let opened: Promise<string> | undefined
-  const folder = () => (opened ??= openStatisticsFolder(join(deps.home, 'statistics'), model))
+  const folder = () =>
+    (opened ??= openStatisticsFolder(join(deps.home, 'statistics'), model).catch((error: unknown) => {
+      // The next job tries again.
+      opened = undefined
+      throw error
+    }))
 
   async function fetchArtifact(
     { artifact, datasets }: StatisticsRef,

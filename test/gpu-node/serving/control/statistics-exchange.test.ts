@@ -1,5 +1,5 @@
 /** Nodes that share statistics through the gateway, over HTTP and with calibrations in child processes. */
-import { readdir } from 'node:fs/promises'
+import { readdir, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest'
 import type { CalibrateJob, DatasetRef, StatisticsRef } from '@copal/shared/wire/adaptation-jobs.ts'
@@ -280,4 +280,30 @@ test('a mask is compared with that of another node', async () => {
   expect(valued.agreement).toBeGreaterThan(0.5)
   const valuedAgain = await createNode().run(jobOf([a], [], { selection, compareWith: valued.maskSha256 }))
   expect(valuedAgain.agreement).toBe(1)
+})
+
+test('a folder that could not be opened once is opened again', async () => {
+  const home = temporaryDir()
+  await writeFile(join(home, 'statistics'), '')
+  const gatewayClient = createGatewayClient({
+    baseUrl: gateway.url,
+    nodeId: 'node-1',
+    secret: gateway.secret,
+  })
+  const exchange = createStatisticsExchange({
+    home,
+    model: tiny.model,
+    gateway: gatewayClient,
+    log: memoryLog(),
+  })
+  const own = dataset('legal', 1)
+  const stored = { artifact: 'a'.repeat(64), domain: 'legal', datasets: [own.sha256], bytes: 1 }
+  const fetched = () =>
+    exchange.fetch(jobOf([own], [], { statistics: [stored] }), {
+      signal: new AbortController().signal,
+      progress: () => undefined,
+    })
+  await expect(fetched()).rejects.toThrow('ENOTDIR')
+  await rm(join(home, 'statistics'))
+  await fetched()
 })
