@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto'
 import {
+  copyFileSync,
   existsSync,
   mkdirSync,
   mkdtempSync,
@@ -47,6 +48,15 @@ export async function gatewayBundle(root: string): Promise<GatewayBundle> {
     removeOld(folder)
   }
   return filesIn(folder)
+}
+
+/** Copies a built Worker to a folder, where no later build removes it. */
+export function keepBundle(bundle: GatewayBundle, folder: string): GatewayBundle {
+  mkdirSync(folder, { recursive: true })
+  const kept = filesIn(folder)
+  copyFileSync(bundle.scriptPath, kept.scriptPath)
+  copyFileSync(bundle.optionsPath, kept.optionsPath)
+  return kept
 }
 
 function filesIn(folder: string): GatewayBundle {

@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto'
 import { once } from 'node:events'
 import { closeSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import type { GatewayBundle } from './gateway-bundle.ts'
+import { keepBundle, type GatewayBundle } from './gateway-bundle.ts'
 import type { Home } from './home.ts'
 import type { GatewayProcess } from './run-gateway.ts'
 import { openLog } from '../processes/log-file.ts'
@@ -15,9 +15,11 @@ import { lastLines, type Part } from '../processes/supervise.ts'
 /**
  * Returns the gateway as a part: a process with workerd, which both end when this process ends.
  *
- * @param bundle the built Worker. Without one Wrangler's development server runs the sources, and reloads them.
+ * @param built the built Worker, of which the home gets a copy: the process may have to be started again after days. Without one
+ * Wrangler's development server runs the sources, and reloads them.
  */
-export function gatewayPart(settings: Settings, home: Home, bundle?: GatewayBundle): Part {
+export function gatewayPart(settings: Settings, home: Home, built?: GatewayBundle): Part {
+  const bundle = built && keepBundle(built, join(home.dir, 'gateway'))
   const endWithParent = join(import.meta.dirname, '..', 'processes', 'end-with-parent.mjs')
   return {
     name: 'gateway',
