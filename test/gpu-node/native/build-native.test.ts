@@ -111,9 +111,13 @@ function testWithCargo(): void {
     )
   })
 
-  test('the Rust tests pass', { timeout: 900_000 }, () => {
+  test.each([
+    // They compile all kernels again and compute little.
+    ['unit', ['--lib', '--config', 'profile.bench.package.copal-native.opt-level=0']],
+    ['integration', ['--test', '*']],
+  ])('the Rust %s tests pass', { timeout: 900_000 }, (_, which) => {
     const crates = ['--package', 'copal-native', '--package', 'copal-addon', '--no-default-features']
-    const args = ['test', ...crates, '--profile', 'bench', '--locked', '--quiet']
+    const args = ['test', ...crates, '--profile', 'bench', '--locked', '--quiet', ...which]
     const { status, stdout, stderr } = spawnSync('cargo', args, { cwd: RUST_WORKSPACE, encoding: 'utf8' })
     expect(status, `${stdout}\n${stderr}`).toBe(0)
     expect(stdout).toMatch(/test result: ok\. [1-9]/)
