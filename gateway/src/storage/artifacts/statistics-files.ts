@@ -106,8 +106,8 @@ export async function deleteStatisticsOf(deps: StatisticsDeps, datasets: readonl
 }
 
 /**
- * Deletes artifacts whose datasets do not exist any more, and files that a node sent without completing the artifact within a
- * day.
+ * Deletes artifacts whose datasets do not exist or never count any more, and files that a node sent without completing the
+ * artifact within a day.
  */
 export async function deleteStaleStatistics({
   db,

@@ -11,6 +11,8 @@ import { forgetDatasets } from '../../../../gateway/src/storage/db/queries/datas
 import { listStatistics } from '../../../../gateway/src/storage/db/queries/statistics-queries.ts'
 import { deleteDomain } from '../../../../gateway/src/adaptation/domains/domain-deletion.ts'
 import { usableStatistics } from '../../../../gateway/src/adaptation/statistics/usable-statistics.ts'
+import { batches } from '../../../../gateway/src/storage/db/schema/updates.ts'
+import { seedMasks } from '../../support/state/seed-masks.ts'
 import { errorOf } from '../../support/requests/gateway-requests.ts'
 import { signedCall, testDeps } from '../../support/doubles/simulated-node.ts'
 
@@ -170,6 +172,39 @@ test('files without a manifest are deleted after a day, and artifacts whose data
   expect([await filesOf(unfinished), await filesOf(whole), await filesOf(orphan)]).toEqual([1, 2, 0])
   await deleteStaleStatistics(testDeps({ nowMs: () => Date.now() + DAY_MS + 60_000 }))
   expect([await filesOf(unfinished), await filesOf(whole)]).toEqual([0, 2])
+})
+
+test('statistics of texts that count no more since their update was rolled back from its canary are deleted', async () => {
+  const names = ['canary', 'promoted', 'counted']
+  const artifacts = await Promise.all(
+    names.map(async (name) =>
+      artifactOf(name === 'counted' ? 'model-h' : 'model-g', name, [await dataset(name)]),
+    ),
+  )
+  for (const artifact of artifacts) await upload(artifact)
+  const batch = (name: string, model: string, state: 'quarantined' | 'counted') => ({
+    model,
+    datasetSha256: artifacts[names.indexOf(name)]?.manifest.parts[0]?.datasetSha256 ?? '',
+    updateId: `upd_${name}`,
+    domain: name,
+    state,
+    createdAt: 1,
+  })
+  const { db } = testDeps()
+  await db.insert(batches).values([
+    batch('canary', 'model-g', 'quarantined'),
+    // An operator may make this mask active again.
+    batch('promoted', 'model-g', 'quarantined'),
+    // The same weights have two names.
+    batch('counted', 'model-h', 'quarantined'),
+    batch('counted', 'model-i', 'counted'),
+  ])
+  await seedMasks('model-g', [1, 2], { active: null, promoted: [2] })
+  await env.DB.prepare(
+    "update masks set update_id = 'upd_promoted' where model = 'model-g' and version = 2",
+  ).run()
+  await deleteStaleStatistics(testDeps())
+  expect(await Promise.all(artifacts.map(filesOf))).toEqual([0, 2, 2])
 })
 
 test('a job names only artifacts that sum none but its datasets', () => {

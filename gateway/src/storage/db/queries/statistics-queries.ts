@@ -1,8 +1,9 @@
-import { and, asc, eq, inArray, ne, sql } from 'drizzle-orm'
+import { and, asc, eq, inArray, ne, or, sql } from 'drizzle-orm'
 import type { StatisticsRef } from '@copal/shared/wire/adaptation-jobs.ts'
 import type { Database } from '../../../contracts/database.ts'
 import { datasets } from '../schema/domains.ts'
-import { statistics } from '../schema/updates.ts'
+import { masks } from '../schema/masks.ts'
+import { batches, statistics } from '../schema/updates.ts'
 
 /** A statistics artifact in R2. */
 export type StatisticsRow = typeof statistics.$inferSelect
@@ -74,14 +75,30 @@ export async function listStatisticsOf(db: Database, hashes: readonly string[]):
   return rows.map(({ artifact }) => artifact)
 }
 
-/** Returns the artifacts that sum a dataset which does not exist any more. */
+/**
+ * Returns the artifacts of which no mask is selected any more: they sum a dataset that does not exist, or one that is quarantined
+ * since its update was rolled back from its canary. The mask of such an update was never active, so that nothing brings it back.
+ */
 export async function listOrphanedStatistics(db: Database): Promise<string[]> {
   const orphaned = sql`exists (
     select 1 from json_each(${statistics.datasets}) where not exists (
       select 1 from ${datasets} where ${datasets.sha256} = value
     )
   )`
-  const rows = await db.selectDistinct({ artifact: statistics.artifact }).from(statistics).where(orphaned)
+  const mayCount = sql`other.state <> 'quarantined' or exists (
+    select 1 from ${masks} where ${masks.updateId} = other.update_id and ${masks.promotedAt} is not null
+  )`
+  const quarantined = sql`exists (
+    select 1 from ${batches} where ${batches.model} = ${statistics.model} and ${batches.state} = 'quarantined'
+      and ${batches.datasetSha256} in (select value from json_each(${statistics.datasets}))
+      and not exists (
+        select 1 from ${batches} other where other.dataset_sha256 = ${batches.datasetSha256} and (${mayCount})
+      )
+  )`
+  const rows = await db
+    .selectDistinct({ artifact: statistics.artifact })
+    .from(statistics)
+    .where(or(orphaned, quarantined))
   return rows.map(({ artifact }) => artifact)
 }
 
