@@ -51,22 +51,30 @@ export function gatewayPart(settings: Settings, home: Home, built?: GatewayBundl
   }
 }
 
-/**
- * Migrates the local D1 database to the schema of this checkout.
- *
- * @throws StartError with the end of Wrangler's output
- */
-export async function applyMigrations(settings: Settings, home: Home, signal: AbortSignal): Promise<void> {
-  const dir = join(settings.root, 'migrations')
+/** The file in the folder of the databases that holds the {@link migrationsHash} of what they were migrated by. */
+export const MIGRATIONS_STAMP = 'migrations.sha256'
+
+/** Returns the SHA-256, hexadecimal, of the migrations of a checkout. */
+export function migrationsHash(root: string): string {
+  const dir = join(root, 'migrations')
   const hash = createHash('sha256')
   for (const name of readdirSync(dir)
     .filter((file) => file.endsWith('.sql'))
     .toSorted()) {
     hash.update(`${name}\n`).update(readFileSync(join(dir, name)))
   }
-  const applied = hash.digest('hex')
+  return hash.digest('hex')
+}
+
+/**
+ * Migrates the local D1 database to the schema of this checkout.
+ *
+ * @throws StartError with the end of Wrangler's output
+ */
+export async function applyMigrations(settings: Settings, home: Home, signal: AbortSignal): Promise<void> {
+  const applied = migrationsHash(settings.root)
   // Avoids asking Wrangler, which takes seconds. The stamp is beside the database, so that both are deleted together.
-  const stamp = join(home.stateDir, 'migrations.sha256')
+  const stamp = join(home.stateDir, MIGRATIONS_STAMP)
   mkdirSync(home.stateDir, { recursive: true })
   if (readStamp(stamp) === applied) return
   const log = openLog(home.gatewayLogPath)
