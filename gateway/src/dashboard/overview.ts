@@ -10,7 +10,7 @@ import { hasConverged, nodeEntry } from '../fleet/client/node-entry.ts'
 import { VERSION } from '../runtime/version.ts'
 import { listAlerts } from '../storage/db/queries/alert-queries.ts'
 import { findActivation, listRecentDecisions } from '../storage/db/queries/decision-queries.ts'
-import { listJobsOf } from '../storage/db/queries/job-queries.ts'
+import { listJobStates } from '../storage/db/queries/job-queries.ts'
 import { findMask } from '../storage/db/queries/mask-queries.ts'
 import { listModels } from '../storage/db/queries/model-queries.ts'
 import { listCurrentUpdates } from '../storage/db/queries/update-queries.ts'
@@ -101,7 +101,7 @@ export async function overviewReport(
 
 async function currentUpdates({ db }: Pick<Deps, 'db'>, model: string) {
   const rows = await listCurrentUpdates(db, model)
-  const jobs = await listJobsOf(
+  const jobs = await listJobStates(
     db,
     rows.map(({ id }) => id),
   )

@@ -1,6 +1,6 @@
 import type { TriggersReport } from '@copal/shared/wire/admin-triggers.ts'
 import type { Deps } from '../../contracts/bindings.ts'
-import { listJobsOf } from '../../storage/db/queries/job-queries.ts'
+import { listJobStates } from '../../storage/db/queries/job-queries.ts'
 import type { ModelRow } from '../../storage/db/queries/model-queries.ts'
 import { listRunningUpdates } from '../../storage/db/queries/update-queries.ts'
 import { findPolicy } from '../policy/find-policy.ts'
@@ -37,7 +37,7 @@ export async function triggersReport(
 async function runningUpdate(deps: Pick<Deps, 'db'>, model: ModelRow): Promise<TriggersReport['running']> {
   const [running] = await listRunningUpdates(deps.db, model.id)
   if (!running) return null
-  const entry = updateEntry(running, await listJobsOf(deps.db, [running.id]))
+  const entry = updateEntry(running, await listJobStates(deps.db, [running.id]))
   const { id, domains, state, progress, message, trigger, trigger_reason, job } = entry
   return { id, domains, state, progress, message, trigger, trigger_reason, job }
 }

@@ -1,7 +1,7 @@
 import type { DecisionEntry } from '@copal/shared/wire/admin-decisions.ts'
 import type { UpdateEntry, UpdateJob } from '@copal/shared/wire/admin.ts'
 import type { DecisionRow } from '../../storage/db/queries/decision-queries.ts'
-import type { JobRow } from '../../storage/db/queries/job-queries.ts'
+import type { JobState } from '../../storage/db/queries/job-queries.ts'
 import type { UpdateRow } from '../../storage/db/queries/update-queries.ts'
 
 /** Progress of an update when its calibration begins and ends, and when its evaluation ends. */
@@ -17,7 +17,7 @@ const EVALUATION_ENDS = 0.95
  */
 export function updateEntry(
   update: UpdateRow,
-  jobs: readonly JobRow[],
+  jobs: readonly JobState[],
   decisions?: readonly DecisionRow[],
 ): UpdateEntry {
   const current = jobs.find(({ state }) => state === 'running')
@@ -62,11 +62,11 @@ function decisionEntry(decision: DecisionRow): DecisionEntry {
   }
 }
 
-function jobEntry({ progress, message, nodeId, attempts }: JobRow): UpdateEntry['job'] {
+function jobEntry({ progress, message, nodeId, attempts }: JobState): UpdateEntry['job'] {
   return { state: 'running', progress, message, node: nodeId, attempt: attempts }
 }
 
-function jobOfUpdate(job: JobRow): UpdateJob {
+function jobOfUpdate(job: JobState): UpdateJob {
   return {
     kind: job.kind,
     state: job.state,
@@ -79,9 +79,9 @@ function jobOfUpdate(job: JobRow): UpdateJob {
 }
 
 /** Computes progress from the stored results, so that an update that failed keeps the progress it had. */
-function progressOf(update: UpdateRow, jobs: readonly JobRow[]): number {
+function progressOf(update: UpdateRow, jobs: readonly JobState[]): number {
   if (update.state === 'promoted' || update.state === 'rolled_back') return 1
-  const done = (kind: JobRow['kind']): number => {
+  const done = (kind: JobState['kind']): number => {
     const progress = jobs.filter((job) => job.kind === kind).map((job) => job.progress)
     return progress.length === 0 ? 0 : progress.reduce((sum, value) => sum + value, 0) / progress.length
   }
@@ -92,7 +92,7 @@ function progressOf(update: UpdateRow, jobs: readonly JobRow[]): number {
   return CALIBRATION_ENDS + (EVALUATION_ENDS - CALIBRATION_ENDS) * done('evaluate')
 }
 
-function messageOf(update: UpdateRow, current: JobRow | undefined): string {
+function messageOf(update: UpdateRow, current: JobState | undefined): string {
   switch (update.state) {
     case 'collecting':
       return `freezing datasets of ${update.domains.join(', ')}`

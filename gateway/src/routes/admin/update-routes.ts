@@ -3,7 +3,7 @@ import { createUpdate as updateRequest, forceUpdate as forceRequest } from '@cop
 import type { TrialCourses } from '@copal/shared/wire/admin-trial-course.ts'
 import type { ActorEnv } from '../../contracts/context.ts'
 import { listDecisionsOf } from '../../storage/db/queries/decision-queries.ts'
-import { listJobsOf } from '../../storage/db/queries/job-queries.ts'
+import { listJobStates } from '../../storage/db/queries/job-queries.ts'
 import { listUpdates, type UpdateRow } from '../../storage/db/queries/update-queries.ts'
 import type { Deps } from '../../contracts/bindings.ts'
 import { rejectMethod } from '../../middleware/error-responses.ts'
@@ -35,7 +35,7 @@ export function updateRoutes(): Hono<ActorEnv> {
     .get('/updates', async (c) => {
       const { db } = c.var.deps
       const updates = await listUpdates(db, MAX_LISTED_UPDATES)
-      const jobs = await listJobsOf(
+      const jobs = await listJobStates(
         db,
         updates.map(({ id }) => id),
       )
@@ -73,7 +73,7 @@ export function updateRoutes(): Hono<ActorEnv> {
 
 async function entryWithJobs(deps: Deps, update: UpdateRow) {
   const [jobs, decisions] = await Promise.all([
-    listJobsOf(deps.db, [update.id]),
+    listJobStates(deps.db, [update.id]),
     listDecisionsOf(deps.db, update.id),
   ])
   return updateEntry(update, jobs, decisions)

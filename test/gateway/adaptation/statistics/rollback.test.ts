@@ -3,7 +3,7 @@ import { expect, test } from 'vitest'
 import type { CalibrateJob } from '@copal/shared/wire/adaptation-jobs.ts'
 import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
 import { listBatchesOf, listCounted } from '../../../../gateway/src/storage/db/queries/batch-queries.ts'
-import { findJob, listJobsOf } from '../../../../gateway/src/storage/db/queries/job-queries.ts'
+import { findJob } from '../../../../gateway/src/storage/db/queries/job-queries.ts'
 import { findUpdate } from '../../../../gateway/src/storage/db/queries/update-queries.ts'
 import { readDataset } from '../../../../gateway/src/storage/artifacts/datasets.ts'
 import { findModel } from '../../../../gateway/src/storage/db/queries/model-queries.ts'
@@ -16,6 +16,7 @@ import {
   testDeps,
 } from '../../support/doubles/simulated-node.ts'
 import { newNode } from '../../support/doubles/whole-updates.ts'
+import { jobRowsOf } from '../../support/state/jobs-of.ts'
 
 const db = openDatabase(env.DB)
 const rollBack = (model: string, version: number) => adminJson('POST', '/rollback', { model, version })
@@ -98,7 +99,7 @@ test('an update that has read what is rolled back fails, and one that has not go
   await node.reach(reader.id, 'evaluating')
   expect((await textsOf('meanwhile', 'mean-c', reader.id)).newSamples).toBeLessThan(before.newSamples)
   const openJobs = async (id: string) =>
-    (await listJobsOf(db, [id])).filter(({ state }) => state === 'queued' || state === 'running')
+    (await jobRowsOf(id)).filter(({ state }) => state === 'queued' || state === 'running')
   expect(await openJobs(reader.id)).not.toEqual([])
   await rollBack('meanwhile', 1)
   expect(await getUpdate(reader.id)).toMatchObject({ state: 'failed', error: { code: 'conflict' } })

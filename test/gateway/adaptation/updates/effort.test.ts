@@ -2,8 +2,9 @@ import { env } from 'cloudflare:workers'
 import { expect, test } from 'vitest'
 import type { EvaluateJob } from '@copal/shared/wire/adaptation-jobs.ts'
 import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
-import { findJob, listJobsOf } from '../../../../gateway/src/storage/db/queries/job-queries.ts'
+import { findJob } from '../../../../gateway/src/storage/db/queries/job-queries.ts'
 import { adminJson, importTexts, SimulatedNode, startUpdate } from '../../support/doubles/simulated-node.ts'
+import { jobRowsOf } from '../../support/state/jobs-of.ts'
 
 const db = openDatabase(env.DB)
 const NAMES = ['cap-a', 'cap-b', 'cap-c', 'cap-d', 'cap-e', 'cap-f']
@@ -48,7 +49,7 @@ test('every job of an update may take the share of a node that the policy allows
   await importTexts('share-a', 80, 'more of share')
   const second = await startUpdate('share', ['share-a'])
   await node.finish(second.id)
-  const sharesOf = async (id: string) => (await listJobsOf(db, [id])).map(({ payload }) => payload.nodeShare)
+  const sharesOf = async (id: string) => (await jobRowsOf(id)).map(({ payload }) => payload.nodeShare)
   const [ofFirst, ofSecond] = [await sharesOf(first.id), await sharesOf(second.id)]
   expect(ofFirst.length).toBeGreaterThan(1)
   expect(new Set(ofFirst)).toEqual(new Set([0.3]))

@@ -6,7 +6,6 @@ import { sha256 } from '@copal/shared/wire/signature.ts'
 import { advanceUpdate, advanceUpdates } from '../../../../gateway/src/adaptation/updates/advance-update.ts'
 import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
 import { listEvaluations } from '../../../../gateway/src/storage/db/queries/evaluation-queries.ts'
-import { listJobsOf } from '../../../../gateway/src/storage/db/queries/job-queries.ts'
 import { findModel } from '../../../../gateway/src/storage/db/queries/model-queries.ts'
 import {
   admin,
@@ -22,6 +21,7 @@ import {
 } from '../../support/doubles/simulated-node.ts'
 import { scoresByOrder } from '../../support/doubles/scores-by-order.ts'
 import { errorOf } from '../../support/requests/gateway-requests.ts'
+import { jobRowsOf } from '../../support/state/jobs-of.ts'
 
 const db = openDatabase(env.DB)
 
@@ -35,7 +35,7 @@ async function servingModel(model: string, scores: Scores) {
   return node
 }
 
-const jobsOf = async (id: string) => (await listJobsOf(db, [id])).map(({ payload }) => payload)
+const jobsOf = async (id: string) => (await jobRowsOf(id)).map(({ payload }) => payload)
 const verdictsOf = ({ decisions = [] }: UpdateEntry) =>
   decisions.map(({ kind, verdict, mask_version: mask }) => [kind, verdict, mask])
 
@@ -309,7 +309,7 @@ describe('with two nodes', () => {
       }
       if ((await getUpdate(id)).finished_at !== null) break
     }
-    const jobs = await listJobsOf(db, [id])
+    const jobs = await jobRowsOf(id)
     const nodeOf = (suffix: string) => jobs.find((job) => job.id === id + suffix)?.nodeId
     return { update: await getUpdate(id), nodeOf }
   }

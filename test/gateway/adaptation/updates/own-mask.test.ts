@@ -6,7 +6,6 @@ import type { DecisionEntry } from '@copal/shared/wire/admin-decisions.ts'
 import { advanceUpdate } from '../../../../gateway/src/adaptation/updates/advance-update.ts'
 import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
 import { listDecisions } from '../../../../gateway/src/storage/db/queries/decision-queries.ts'
-import { listJobsOf } from '../../../../gateway/src/storage/db/queries/job-queries.ts'
 import { findModel } from '../../../../gateway/src/storage/db/queries/model-queries.ts'
 import { ensureDomains } from '../../../../gateway/src/storage/db/queries/domain-queries.ts'
 import {
@@ -21,6 +20,7 @@ import {
 import { scoresByOrder } from '../../support/doubles/scores-by-order.ts'
 import { errorOf } from '../../support/requests/gateway-requests.ts'
 import { setPolicy } from '../../support/state/seed-masks.ts'
+import { jobRowsOf } from '../../support/state/jobs-of.ts'
 
 const db = openDatabase(env.DB)
 
@@ -84,7 +84,7 @@ describe('a mask of a single domain', () => {
     await importTexts('alone-one', 80, 'alone later')
     const before = await adminJson<{ data: DomainEntry[] }>('GET', '/domains?model=alone')
     const end = await makeOwn(node, 'alone')
-    const jobs = (await listJobsOf(db, [end.id])).map(({ payload }) => payload)
+    const jobs = (await jobRowsOf(end.id)).map(({ payload }) => payload)
     const calibration = jobs.find((job): job is CalibrateJob => job.kind === 'calibrate')
     expect(calibration?.selection.weights).toEqual({ 'alone-one': 1, 'alone-two': 0.05 })
     expect(calibration?.datasets).toHaveLength(1)

@@ -180,3 +180,20 @@ test('a second update of a model is rejected with the id of the running one, and
   await node.finish(id)
   expect((await startUpdate('busy', ['busy-a'])).state).toBe('collecting')
 })
+
+test('updates are listed without what their jobs carry, which after many updates is a megabyte each', async () => {
+  const node = new SimulatedNode('listed-1', 'listed')
+  await node.beat()
+  await importTexts('listed-a')
+  const { id } = await startUpdate('listed', ['listed-a'])
+  await node.reach(id, 'calibrating')
+  await node.beat()
+  const payloads = (change: string) =>
+    env.DB.prepare(`update jobs set payload = ${change} where update_id = ?`).bind(id).run()
+  // Whoever reads it would fail.
+  await payloads("'-' || payload")
+  const { data } = await adminJson<{ data: UpdateEntry[] }>('GET', '/updates')
+  expect(data.find((update) => update.id === id)?.job).toMatchObject({ state: 'running', node: 'listed-1' })
+  await payloads('substr(payload, 2)')
+  expect((await admin('POST', `/updates/${id}/cancel`)).status).toBe(200)
+})

@@ -26,11 +26,28 @@ export async function findJobs(db: Database, ids: readonly string[]): Promise<Jo
     .where(inArray(jobs.id, [...ids]))
 }
 
-/** Returns the jobs of updates, oldest first; at most 90 updates. */
-export async function listJobsOf(db: Database, updateIds: readonly string[]): Promise<JobRow[]> {
+/** A job without its payload and its result, which grow with the datasets that count: 90 updates have tens of megabytes of them. */
+export type JobState = Pick<
+  JobRow,
+  | 'id'
+  | 'updateId'
+  | 'kind'
+  | 'state'
+  | 'progress'
+  | 'message'
+  | 'nodeId'
+  | 'attempts'
+  | 'createdAt'
+  | 'handedAt'
+  | 'seenAt'
+>
+
+/** Returns the states of the jobs of updates, oldest first; at most 90 updates. */
+export async function listJobStates(db: Database, updateIds: readonly string[]): Promise<JobState[]> {
   if (updateIds.length === 0) return []
+  const { id, updateId, kind, state, progress, message, nodeId, attempts, createdAt, handedAt, seenAt } = jobs
   return db
-    .select()
+    .select({ id, updateId, kind, state, progress, message, nodeId, attempts, createdAt, handedAt, seenAt })
     .from(jobs)
     .where(inArray(jobs.updateId, [...updateIds]))
     .orderBy(jobs.createdAt, jobs.id)
