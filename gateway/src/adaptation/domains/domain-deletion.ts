@@ -13,7 +13,7 @@ import { listRunningUpdates } from '../../storage/db/queries/update-queries.ts'
 import type { Deps } from '../../contracts/bindings.ts'
 import type { SourceFilter, StoredText } from '../../contracts/reservoir-object.ts'
 import { datasetKey } from '../../storage/artifacts/artifact-keys.ts'
-import { freezeDataset, readDataset } from '../../storage/artifacts/datasets.ts'
+import { deleteDatasetFiles, freezeDataset, readDataset } from '../../storage/artifacts/datasets.ts'
 import { deleteStatisticsOf } from '../../storage/artifacts/statistics-files.ts'
 import { removeOwnMasksOf } from '../own-masks/remove-own-masks.ts'
 import { matchesFilter } from '../sampling/source-filter.ts'
@@ -37,7 +37,7 @@ export async function deleteDomain(
   await writeTombstone(deps, domain)
   await deps.reservoir(domain).clear()
   const hashes = await listDatasetsOf(deps.db, domain)
-  if (hashes.length > 0) await deps.artifacts.delete(hashes.map(datasetKey))
+  await deleteDatasetFiles(deps, hashes)
   await deleteStatisticsOf(deps, hashes)
   // Before the records, by which a call that continues finds the datasets.
   await requireNoNewReader(deps, domain, canaries)

@@ -1,6 +1,6 @@
 import { AppError } from '@copal/shared/errors.ts'
 import { MAX_GENERAL_CHARACTERS } from '@copal/shared/wire/admin-holdout.ts'
-import { datasetKey } from '../../storage/artifacts/artifact-keys.ts'
+import { deleteDatasetFiles } from '../../storage/artifacts/datasets.ts'
 import { forgetDatasets, listDatasetsOf } from '../../storage/db/queries/dataset-queries.ts'
 import {
   findLatestHoldout,
@@ -59,7 +59,7 @@ export async function deleteGeneralHoldout(deps: Pick<Deps, 'db' | 'artifacts'>)
     )
   }
   const hashes = await listDatasetsOf(deps.db, GENERAL_HOLDOUT)
-  if (hashes.length > 0) await deps.artifacts.delete(hashes.map(datasetKey))
+  await deleteDatasetFiles(deps, hashes)
   await forgetHoldouts(deps.db, GENERAL_HOLDOUT)
   await forgetDatasets(deps.db, hashes)
 }

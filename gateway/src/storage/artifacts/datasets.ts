@@ -6,6 +6,9 @@ import type { Deps } from '../../contracts/bindings.ts'
 import { datasetKey } from './artifact-keys.ts'
 import { deleteStatisticsOf } from './statistics-files.ts'
 
+/** R2's maximum of objects that a call deletes. */
+const MAX_DELETED_AT_ONCE = 1_000
+
 /** A line of a dataset. The domain makes equal texts of two domains two files, so that deleting one keeps the other. */
 type DatasetLine = TextSample & { domain: string; sources: SampleSource[] }
 
@@ -59,6 +62,15 @@ function oldSources({ key }: OldDatasetLine): SampleSource[] {
   return [{ requestId: '', keyId: key, tenant: '', conversation: '', consentVersion: 0 }]
 }
 
+/** Deletes the files of any number of datasets. */
+export async function deleteDatasetFiles(
+  { artifacts }: Pick<Deps, 'artifacts'>,
+  hashes: readonly string[],
+): Promise<void> {
+  for (let first = 0; first < hashes.length; first += MAX_DELETED_AT_ONCE)
+    await artifacts.delete(hashes.slice(first, first + MAX_DELETED_AT_ONCE).map(datasetKey))
+}
+
 /** Deletes those of some datasets that nothing needs any more. If that fails, it is logged and the texts stay. */
 export async function deleteUnusedDatasets(
   deps: Pick<Deps, 'db' | 'artifacts'>,
@@ -67,7 +79,7 @@ export async function deleteUnusedDatasets(
   try {
     const unused = await findUnusedDatasets(deps.db, hashes)
     if (unused.length === 0) return
-    await deps.artifacts.delete(unused.map(datasetKey))
+    await deleteDatasetFiles(deps, unused)
     await forgetDatasets(deps.db, unused)
     await deleteStatisticsOf(deps, unused)
   } catch (error) {

@@ -13,7 +13,7 @@ import {
   listStatistics,
 } from '../../../../gateway/src/storage/db/queries/statistics-queries.ts'
 import { batches } from '../../../../gateway/src/storage/db/schema/updates.ts'
-import { deleteTexts } from '../../../../gateway/src/adaptation/domains/domain-deletion.ts'
+import { deleteDomain, deleteTexts } from '../../../../gateway/src/adaptation/domains/domain-deletion.ts'
 import { datasetKey } from '../../../../gateway/src/storage/artifacts/artifact-keys.ts'
 import { freezeDataset, readDataset } from '../../../../gateway/src/storage/artifacts/datasets.ts'
 import type { SampleSource, StoredText } from '../../../../gateway/src/contracts/reservoir-object.ts'
@@ -113,6 +113,30 @@ test('any number of records of datasets are deleted together', async () => {
   expect(await listDatasetsOf(db, 'many')).toHaveLength(150)
   await forgetDatasets(db, hashes)
   expect(await listDatasetsOf(db, 'many')).toEqual([])
+})
+
+test('a domain with more datasets than R2 deletes at once is deleted', async () => {
+  await ensureDomains(db, ['busy'], 1)
+  await env.DB.prepare(
+    `with recursive n(i) as (select 1 union all select i + 1 from n where i < 1001)
+     insert into datasets (sha256, domain, samples, bytes, created_at) select printf('b%063d', i), 'busy', 1, 1, 1 from n`,
+  ).run()
+  const last = `b${'1001'.padStart(63, '0')}`
+  await env.ARTIFACTS.put(datasetKey(last), 'a text')
+  const deps = testDeps()
+  // The local R2 has no such maximum.
+  const artifacts = new Proxy(deps.artifacts, {
+    get(bucket, name: keyof R2Bucket) {
+      if (name !== 'delete') return bucket[name].bind(bucket)
+      return async (keys: string | string[]) => {
+        if (keys.length > 1000 && Array.isArray(keys)) throw new Error('delete: at most 1000 keys')
+        await bucket.delete(keys)
+      }
+    },
+  })
+  await deleteDomain({ ...deps, artifacts }, 'busy')
+  expect(await listDatasetsOf(db, 'busy')).toEqual([])
+  expect(await env.ARTIFACTS.head(datasetKey(last))).toBeNull()
 })
 
 test('an interrupted deletion is completed by the next call', async () => {
