@@ -4,6 +4,7 @@ import {
   findDatasets,
   forgetDatasets,
   listDatasetsOf,
+  listStoredDatasetsOf,
   replaceDataset,
 } from '../../storage/db/queries/dataset-queries.ts'
 import { SERVICE_ACTOR } from '../../storage/db/queries/decision-queries.ts'
@@ -91,7 +92,7 @@ export async function listAffectedDatasets(
   sources: SourceFilter,
 ): Promise<string[]> {
   const affected: string[] = []
-  for (const hash of await listDatasetsOf(deps.db, domain)) {
+  for (const hash of await listStoredDatasetsOf(deps.db, domain)) {
     const texts = (await readDataset(deps, hash)) ?? []
     if (texts.some((text) => isFrom(text, sources))) affected.push(hash)
   }
@@ -110,7 +111,7 @@ export async function deleteFrozenTexts(
 ): Promise<number> {
   let frozen = 0
   // If this is interrupted, the current dataset is still listed, and calling it again continues.
-  for (const hash of await listDatasetsOf(deps.db, domain)) {
+  for (const hash of await listStoredDatasetsOf(deps.db, domain)) {
     const texts = (await readDataset(deps, hash)) ?? []
     const affected = texts.filter((text) => isFrom(text, sources)).length
     if (affected === 0) continue

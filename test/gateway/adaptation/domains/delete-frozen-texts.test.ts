@@ -115,6 +115,22 @@ test('any number of records of datasets are deleted together', async () => {
   expect(await listDatasetsOf(db, 'many')).toEqual([])
 })
 
+test('texts that have expired are not looked for, because a request may make a thousand calls', async () => {
+  const old = await storeBatch('expired', [wrote('leaves')])
+  await storeBatch('expired', [wrote('stays')])
+  await env.DB.prepare('update datasets set expired_at = 1 where sha256 = ?').bind(old).run()
+  const deps = testDeps()
+  let reads = 0
+  const artifacts = new Proxy(deps.artifacts, {
+    get(bucket, name: keyof R2Bucket) {
+      if (name === 'get') reads += 1
+      return bucket[name].bind(bucket)
+    },
+  })
+  await deleteTexts({ ...deps, artifacts }, 'expired', { keyId: 'leaves' })
+  expect(reads).toBe(1)
+})
+
 test('a domain with more datasets than R2 deletes at once is deleted', async () => {
   await ensureDomains(db, ['busy'], 1)
   await env.DB.prepare(

@@ -51,6 +51,15 @@ export async function listDatasetsOf(db: Database, domain: string): Promise<stri
   return rows.map(({ sha256 }) => sha256)
 }
 
+/** Returns the datasets of a domain, including the versions of its holdout, whose texts are stored. */
+export async function listStoredDatasetsOf(db: Database, domain: string): Promise<string[]> {
+  const rows = await db
+    .select({ sha256: datasets.sha256 })
+    .from(datasets)
+    .where(and(eq(datasets.domain, domain), isNull(datasets.expiredAt)))
+  return rows.map(({ sha256 }) => sha256)
+}
+
 /**
  * Returns those of some datasets that nothing needs: they are in no batch and are no holdout, and no update has them that
  * is running or that an operator may still force, or that is about to freeze the same texts.
