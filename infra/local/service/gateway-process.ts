@@ -1,16 +1,13 @@
 import { spawn } from 'node:child_process'
-import { createHash } from 'node:crypto'
-import { once } from 'node:events'
-import { closeSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { closeSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
+import { gatewayState } from './apply-migrations.ts'
 import { keepBundle, type GatewayBundle } from './gateway-bundle.ts'
 import type { Home } from './home.ts'
 import type { GatewayProcess } from './run-gateway.ts'
 import { openLog } from '../processes/log-file.ts'
 import type { Settings } from './service-settings.ts'
-import { readStamp } from '../toolchain/read-stamp.ts'
-import { StartError } from '../processes/start-error.ts'
-import { lastLines, type Part } from '../processes/supervise.ts'
+import type { Part } from '../processes/supervise.ts'
 
 /**
  * Returns the gateway as a part: a process with workerd, which both end when this process ends.
@@ -51,66 +48,11 @@ export function gatewayPart(settings: Settings, home: Home, built?: GatewayBundl
   }
 }
 
-/** The file in the folder of the databases that holds the {@link migrationsHash} of what they were migrated by. */
-export const MIGRATIONS_STAMP = 'migrations.sha256'
-
-/** Returns the SHA-256, hexadecimal, of the migrations of a checkout. */
-export function migrationsHash(root: string): string {
-  const dir = join(root, 'migrations')
-  const hash = createHash('sha256')
-  for (const name of readdirSync(dir)
-    .filter((file) => file.endsWith('.sql'))
-    .toSorted()) {
-    hash.update(`${name}\n`).update(readFileSync(join(dir, name)))
-  }
-  return hash.digest('hex')
-}
-
-/**
- * Migrates the local D1 database to the schema of this checkout.
- *
- * @throws StartError with the end of Wrangler's output
- */
-export async function applyMigrations(settings: Settings, home: Home, signal: AbortSignal): Promise<void> {
-  const applied = migrationsHash(settings.root)
-  // Avoids asking Wrangler, which takes seconds. The stamp is beside the database, so that both are deleted together.
-  const stamp = join(home.stateDir, MIGRATIONS_STAMP)
-  mkdirSync(home.stateDir, { recursive: true })
-  if (readStamp(stamp) === applied) return
-  const log = openLog(home.gatewayLogPath)
-  const args = [
-    wranglerPath(settings),
-    'd1',
-    'migrations',
-    'apply',
-    'copal',
-    '--local',
-    '--persist-to',
-    home.stateDir,
-  ]
-  const child = spawn(process.execPath, args, {
-    cwd: settings.root,
-    env: { ...wranglerEnvironment(home), CI: 'true' },
-    stdio: ['ignore', log, log],
-    signal,
-  })
-  closeSync(log)
-  const [code] = (await once(child, 'exit')) as [number | null]
-  if (code !== 0) {
-    throw new StartError(
-      `The database migrations failed. If this home was created by an older version of copal, set COPAL_HOME to a new folder. ` +
-        `The log ${home.gatewayLogPath} ends:\n${lastLines(home.gatewayLogPath, 12)}`,
-    )
-  }
-  writeFileSync(stamp, applied)
-}
-
 function runGateway(settings: Settings, home: Home, bundle: GatewayBundle): string[] {
   const options: GatewayProcess = {
     ...bundle,
     port: settings.port,
-    // As Wrangler names it.
-    stateDir: join(home.stateDir, 'v3'),
+    stateDir: gatewayState(home),
     secretsPath: home.gatewayEnvPath,
     variables: settings.gatewayVariables,
   }
@@ -156,5 +98,5 @@ function wranglerEnvironment(home: Home): NodeJS.ProcessEnv {
 
 /** Removes the traces of requests that Wrangler wrote under versions before this one. */
 function removeTraces(home: Home): void {
-  rmSync(join(home.stateDir, 'v3', 'observability'), { recursive: true, force: true })
+  rmSync(join(gatewayState(home), 'observability'), { recursive: true, force: true })
 }
