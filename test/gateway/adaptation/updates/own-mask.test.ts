@@ -18,6 +18,7 @@ import {
   testDeps,
 } from '../../support/doubles/simulated-node.ts'
 import { scoresByOrder } from '../../support/doubles/scores-by-order.ts'
+import { ready } from '../../support/doubles/whole-updates.ts'
 import { errorOf } from '../../support/requests/gateway-requests.ts'
 import { setPolicy } from '../../support/state/seed-masks.ts'
 import { jobRowsOf } from '../../support/state/jobs-of.ts'
@@ -146,39 +147,32 @@ describe('the shared mask serves a domain again', () => {
     expect((await admin('DELETE', '/domains/asked-one/mask?model=asked')).status).toBe(404)
   })
 
-  test('when a new shared mask is nearly as good there, and not while it is still worse', async () => {
-    // Evaluated in this order: the first shared mask, the own one, two more shared ones.
-    const node = await sharedMask('later', [10, 12, 11, 11.9, 11.1], [10, 12, 13, 11.9, 11.8])
+  test('when a new shared mask is nearly as good there, and not while it is still worse or cannot be loaded', async () => {
+    // Evaluated in this order: the first shared mask, the own one, three more shared ones.
+    const node = await sharedMask('later', [10, 12, 11, 11.1, 11.9, 11.1], [10, 12, 13, 11.9, 11.9, 11.8])
     await makeOwn(node, 'later')
     await importTexts('later-two', 80, 'later more')
+    const { id } = await startUpdate('later', ['later-two'])
+    await node.reach(id, 'promoting')
+    const failed = { version: 3, state: 'failed' as const, requests: 0, error: 'out of memory' }
+    await node.beat({ activeVersion: 1, weightSets: [...(ready(1).weightSets ?? []), failed] })
+    await advanceUpdate(testDeps({ nowMs: () => Date.now() + 20_000 }), id)
+    expect(await getUpdate(id)).toMatchObject({ state: 'failed', error: { code: 'node_failed' } })
+    expect(await findModel(db, 'later')).toMatchObject({
+      activeVersion: 1,
+      domainVersions: { 'later-one': 2 },
+    })
     expect((await node.finish((await startUpdate('later', ['later-two'])).id)).state).toBe('promoted')
     expect(await findModel(db, 'later')).toMatchObject({
-      activeVersion: 3,
+      activeVersion: 4,
       domainVersions: { 'later-one': 2 },
     })
     await importTexts('later-two', 80, 'later still more')
     expect((await node.finish((await startUpdate('later', ['later-two'])).id)).state).toBe('promoted')
-    expect(await findModel(db, 'later')).toMatchObject({ activeVersion: 4, domainVersions: {} })
+    expect(await findModel(db, 'later')).toMatchObject({ activeVersion: 5, domainVersions: {} })
     const last = (await ownDecisions('later')).at(-1)
-    expect(last?.reason).toContain('beside the new shared m4, m2 no longer gains')
+    expect(last?.reason).toContain('beside the new shared m5, m2 no longer gains')
     expect(last?.figures).toMatchObject([{ name: 'perplexity / shared', passed: false }])
-  })
-
-  test('not for a new shared mask that no node can load', async () => {
-    const node = await sharedMask('unloaded', [10, 12, 11, 11.1], [10, 12, 13, 11.9])
-    await makeOwn(node, 'unloaded')
-    await importTexts('unloaded-two', 80, 'unloaded more')
-    const { id } = await startUpdate('unloaded', ['unloaded-two'])
-    await node.reach(id, 'promoting')
-    const failed = { version: 3, state: 'failed' as const, requests: 0, error: 'out of memory' }
-    const served = { version: 1, state: 'ready' as const, requests: 0 }
-    await node.beat({ activeVersion: 1, weightSets: [served, failed] })
-    const update = await advanceUpdate(testDeps({ nowMs: () => Date.now() + 20_000 }), id)
-    expect(update).toMatchObject({ state: 'failed', errorCode: 'node_failed' })
-    expect(await findModel(db, 'unloaded')).toMatchObject({
-      activeVersion: 1,
-      domainVersions: { 'unloaded-one': 2 },
-    })
   })
 
   test('after a roll-back, when the policy is turned off, and when the domain is deleted', async () => {
