@@ -6,22 +6,16 @@ const PAGE = 'docs/measurements/poison.md'
 /** Most that poison may move the perplexity of the domain's next mask by, on average. */
 const MAX_MOVE = 0.01
 const UPDATE = 'npx vitest run --project unit test/docs/poison.test.ts --update'
-/** Quantiles of Student's t for intervals of 95 %, by degrees of freedom. */
-const T_QUANTILES: Readonly<Record<number, number>> = {
-  1: 12.706,
-  2: 4.303,
-  3: 3.182,
-  4: 2.776,
-  5: 2.571,
-  6: 2.447,
-  7: 2.365,
-}
+/** Quantiles of Student's t for intervals of 95 %, by degrees of freedom from 1 on. */
+const T_QUANTILES = [
+  12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.16, 2.145, 2.131,
+  2.12, 2.11, 2.101, 2.093, 2.086, 2.08, 2.074, 2.069, 2.064, 2.06, 2.056, 2.052, 2.048, 2.045, 2.042,
+]
 
 interface Draw {
   draw: number
   share: number
-  /** Null in the first measurement. */
-  token_share: number | null
+  token_share: number
   review: number
   perplexity: number
 }
@@ -44,7 +38,7 @@ const meanOf = (values: readonly number[]) => values.reduce((sum, value) => sum 
 /** Returns the half width of the interval of 95 % of the mean of values; undefined for one value. */
 function halfWidth(values: readonly number[]): number | undefined {
   if (values.length < 2) return undefined
-  const quantile = T_QUANTILES[values.length - 1]
+  const quantile = T_QUANTILES[values.length - 2]
   if (quantile === undefined) throw new Error(`Add the quantile for ${values.length} draws.`)
   const mean = meanOf(values)
   const squares = values.reduce((sum, value) => sum + (value - mean) ** 2, 0)
@@ -56,7 +50,12 @@ const signed = (share: number) => {
   const text = (share * 100).toFixed(2)
   return Number(text) === 0 ? '0.00' : share > 0 ? `+${text}` : text
 }
-const range = (values: readonly string[]) => [...new Set(values)].join(', ')
+
+/** Returns the lowest and the highest of values as text. */
+function rangeOf(values: readonly number[], digits: number, unit: string): string {
+  const [least, most] = [Math.min(...values), Math.max(...values)].map((value) => value.toFixed(digits))
+  return least === most ? `${least}${unit}` : `${least}–${most}${unit}`
+}
 
 /** Returns the row of a key that sends three in ten requests, and checks that it keeps to its share of the text. */
 function ofOneKey(poison: string): Row {
@@ -74,9 +73,18 @@ test.each(['random tokens', 'one repeated text'])(
   },
 )
 
-test('a key that sends three in ten requests as 16 KB texts moves the perplexity by less than a hundredth on average', () => {
-  // The interval of the mean is wider; the page says so.
-  expect(Math.abs(meanOf(moves(ofOneKey('16 KB texts'))))).toBeLessThan(MAX_MOVE)
+test('a key that sends three in ten requests as 16 KB texts moves the perplexity by less than a hundredth on average, and raises it by less with confidence', () => {
+  // The lower end of the interval, a better mask, is beyond a hundredth; the page says so.
+  const values = moves(ofOneKey('16 KB texts'))
+  expect(values.length).toBeGreaterThanOrEqual(13)
+  expect(Math.abs(meanOf(values))).toBeLessThan(MAX_MOVE)
+  expect(meanOf(values) + (halfWidth(values) ?? Infinity)).toBeLessThan(MAX_MOVE)
+})
+
+test('ten keys that send one request in twenty-four as 16 KB texts give less than a sixth of the text', () => {
+  const row = rows.find(({ poison, sender }) => poison === '16 KB texts' && sender === 'ten keys')
+  expect(row?.requests).toBeCloseTo(0.041, 3)
+  for (const { share } of row?.draws ?? []) expect(share).toBeLessThanOrEqual(0.15)
 })
 
 test(`the table of ${PAGE} is that of the measurement (to update it: ${UPDATE})`, async () => {
@@ -117,9 +125,21 @@ function cellsOf(row: Row): string[] {
     poison ?? '',
     sender ?? '',
     percent(requests),
-    range(draws.map(({ share }) => percent(share))),
-    range(draws.map(({ token_share: share }) => (share === null ? '–' : percent(share)))),
-    range(draws.map(({ review }) => String(review))),
+    rangeOf(
+      draws.map(({ share }) => share * 100),
+      1,
+      ' %',
+    ),
+    rangeOf(
+      draws.map(({ token_share: share }) => share * 100),
+      1,
+      ' %',
+    ),
+    rangeOf(
+      draws.map(({ review }) => review),
+      0,
+      '',
+    ),
     String(draws.length),
     `${signed(mean)} %${interval}`,
   ]
