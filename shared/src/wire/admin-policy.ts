@@ -113,7 +113,9 @@ const triggers = z.strictObject({
 const selection = z.strictObject({
   method: pruneMethod
     .nullable()
-    .describe('Pruning method; null: the best one that the nodes offer and the pattern allows.'),
+    .describe(
+      'Pruning method, of which an n:m pattern allows no allocation; null: the best one that the nodes offer and the pattern allows.',
+    ),
   pattern: sparsityPattern
     .nullable()
     .describe(

@@ -55,7 +55,7 @@ export async function patternsOf(
 
 /**
  * Returns the pruning method of an update: the one that it or the policy names, or else the best default method that a node offers
- * and that the pattern allows.
+ * and that the pattern allows. Of the policy's method an n:m pattern allows no allocation.
  *
  * @throws AppError `invalid_request` for a method that no node offers
  */
@@ -67,10 +67,10 @@ export async function methodOf(
 ): Promise<string> {
   const offered = await fleet.offeredMethods(model)
   // An n:m pattern prunes every linear and row alike, so the sparsity cannot be allocated.
-  const allocated = asked.pattern.includes(':')
-    ? undefined
-    : DEFAULT_METHODS.find((name) => offered?.includes(name))
-  const method = asked.method ?? selection.method ?? allocated ?? PLAIN_METHOD
+  const isAllocable = !asked.pattern.includes(':')
+  const best = isAllocable ? DEFAULT_METHODS.find((name) => offered?.includes(name)) : undefined
+  const ofPolicy = isAllocable ? selection.method : selection.method?.replace(/\+allocated|\+rows/g, '')
+  const method = asked.method ?? ofPolicy ?? best ?? PLAIN_METHOD
   requireOffered(model, method, offered)
   return method
 }

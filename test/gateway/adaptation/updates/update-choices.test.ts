@@ -4,7 +4,7 @@ import { env } from 'cloudflare:workers'
 import type { CalibrateJob } from '@copal/shared/wire/adaptation-jobs.ts'
 import type { CreateUpdate, UpdateEntry } from '@copal/shared/wire/admin.ts'
 import { runTriggers } from '../../../../gateway/src/adaptation/triggers/run-triggers.ts'
-import { demandOf } from '../../../../gateway/src/adaptation/updates/update-choices.ts'
+import { demandOf, methodOf } from '../../../../gateway/src/adaptation/updates/update-choices.ts'
 import {
   admin,
   adminJson,
@@ -82,6 +82,15 @@ test('an update that starts by itself selects by the policy, and takes as much t
     length: 32,
     selection: { method: 'continual-wanda', pattern: '0.6' },
   })
+})
+
+test('where the pattern allows no allocation, the method of the policy is taken without it', async () => {
+  const methods = ['continual-wanda+swaps', 'continual-wanda+allocated+rows+swaps']
+  await new SimulatedNode('fit-1', 'fit').beat({ methods })
+  const policy = { selection: { method: 'continual-wanda+allocated+rows+swaps', pattern: null } }
+  const methodAt = (pattern: string) => methodOf(testDeps(), 'fit', policy, { method: undefined, pattern })
+  expect(await methodAt('0.5')).toBe('continual-wanda+allocated+rows+swaps')
+  expect(await methodAt('2:4')).toBe('continual-wanda+swaps')
 })
 
 test('a length of the policy that the context does not hold becomes shorter sequences, and more of them', () => {
