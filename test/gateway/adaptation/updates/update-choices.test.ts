@@ -72,7 +72,7 @@ test('an update that starts by itself selects by the policy, and takes as much t
     triggers: { new_segments: 1 },
   })
   await runTriggers(testDeps())
-  for (let turn = 0; turn < 50 && node.jobs.length === 0; turn += 1) {
+  for (let turn = 0; turn < 400 && node.jobs.length === 0; turn += 1) {
     await node.beat({ methods })
     await scheduler.wait(100)
   }
