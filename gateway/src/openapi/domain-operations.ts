@@ -1,14 +1,15 @@
+import { createOwnMask, updateEntry } from '@copal/shared/wire/admin.ts'
 import {
-  createOwnMask,
+  changedDomain,
   deletedDomain,
   deletedSamples,
   domainEntry,
   importedTexts,
   importTexts,
+  rebuiltDomain,
   removedOwnMask,
-  updateEntry,
-} from '@copal/shared/wire/admin.ts'
-import { changedDomain, rebuiltDomain, setDomain } from '@copal/shared/wire/admin-domains.ts'
+  setDomain,
+} from '@copal/shared/wire/admin-domains.ts'
 import { deletedSamples as sampleDeletion, sampleEntry } from '@copal/shared/wire/admin-samples.ts'
 import { generalHoldout } from '@copal/shared/wire/admin-holdout.ts'
 import { domainName } from '@copal/shared/wire/inference-fields.ts'

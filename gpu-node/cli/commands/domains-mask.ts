@@ -1,5 +1,6 @@
 import type { Command } from 'commander'
-import { removedOwnMask, updateEntry } from '@copal/shared/wire/admin.ts'
+import { updateEntry } from '@copal/shared/wire/admin.ts'
+import { removedOwnMask } from '@copal/shared/wire/admin-domains.ts'
 import { formatMask } from '@copal/gpu-node/platform/quantities.ts'
 import { UserError } from '@copal/gpu-node/platform/user-error.ts'
 import { followUpdate } from '../api/follow-update.ts'

@@ -6,7 +6,7 @@ import {
   domainEntry,
   type DomainEntry,
   importedTexts,
-} from '@copal/shared/wire/admin.ts'
+} from '@copal/shared/wire/admin-domains.ts'
 import { listOf } from '../api/api-client.ts'
 import { counted, formatAge, formatCount, formatMask } from '@copal/gpu-node/platform/quantities.ts'
 import type { Session } from '../api/session.ts'

@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { domainEntry, updateEntry, type UpdateEntry } from '@copal/shared/wire/admin.ts'
+import { updateEntry, type UpdateEntry } from '@copal/shared/wire/admin.ts'
+import { domainEntry } from '@copal/shared/wire/admin-domains.ts'
 import { triggersReport } from '@copal/shared/wire/admin-triggers.ts'
 import { formatMask } from '../../../gpu-node/src/platform/quantities.ts'
 import { UserError } from '../../../gpu-node/src/platform/user-error.ts'

@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { domainEntry, driftReport, updateEntry, type UpdateEntry } from '@copal/shared/wire/admin.ts'
+import { driftReport, updateEntry, type UpdateEntry } from '@copal/shared/wire/admin.ts'
+import { domainEntry } from '@copal/shared/wire/admin-domains.ts'
 import type OpenAI from 'openai'
 import { UserError } from '../../../gpu-node/src/platform/user-error.ts'
 import { formatMask } from '../../../gpu-node/src/platform/quantities.ts'

@@ -2,14 +2,13 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import {
   type CreateUpdate,
-  domainEntry,
   driftReport,
   type DriftReport,
-  importedTexts,
   maskEntry,
   updateEntry,
   type UpdateEntry,
 } from '@copal/shared/wire/admin.ts'
+import { domainEntry, importedTexts } from '@copal/shared/wire/admin-domains.ts'
 import { generalHoldout } from '@copal/shared/wire/admin-holdout.ts'
 import { withCommands } from '../../../gpu-node/cli/api/command-wording.ts'
 import { followUpdate } from '../../../gpu-node/cli/api/follow-update.ts'

@@ -1,6 +1,7 @@
-/** Changes of a domain by the admin API. Public, so snake_case. */
+/** Domains and their texts, as the admin API shows and changes them. Public, so snake_case. */
 import { z } from 'zod'
-import { count } from './identifiers.ts'
+import { boundedArray } from './bounded-collections.ts'
+import { count, time } from './identifiers.ts'
 import { tenantName } from './admin-keys.ts'
 
 /** Body of `PUT /admin/domains/:domain`. */
@@ -29,3 +30,82 @@ export const rebuiltDomain = z.object({
 })
 /** A response of `POST /admin/domains/:domain/rebuild`. */
 export type RebuiltDomain = z.output<typeof rebuiltDomain>
+
+/** Body of `POST /admin/domains/:domain/texts`: an operator's texts for a domain, redacted and sampled like traffic. */
+export const importTexts = z.object({
+  texts: boundedArray(
+    z
+      .string()
+      .min(1)
+      .max(64 * 1024),
+  )
+    .min(1)
+    .max(2_000),
+})
+
+/** Response of `POST /admin/domains/:domain/texts`. */
+export const importedTexts = z.object({
+  domain: z.string(),
+  texts: count,
+  pieces: count.describe(
+    'Pieces that long texts were cut into, so that they spread over the samples like traffic.',
+  ),
+})
+
+/** One entry of `GET /admin/domains`. */
+export const domainEntry = z.object({
+  name: z.string(),
+  samples: count.describe('Texts in the reservoir now.'),
+  characters: count.describe('Characters of these texts.'),
+  new_samples: count
+    .optional()
+    .describe(
+      'Those that no update of the model has taken yet; of `model`, or the only model. Otherwise all.',
+    ),
+  seen: count.describe(
+    'Texts ever offered to the domain. A text that is sent again in its conversation counts once.',
+  ),
+  holdout_samples: count.describe(
+    'Held-out texts, which are never calibrated on: of the latest version, if there is one.',
+  ),
+  holdout_tokens: count.optional().describe('Their tokens, estimated.'),
+  holdout_frozen: z.boolean().describe('True from the first evaluation on: the holdout has a version.'),
+  holdout_version: count
+    .nullable()
+    .optional()
+    .describe('The latest version of the holdout. Versions never change; a small holdout grows by new ones.'),
+  owner: z.string().nullable().describe('The tenant that alone may use it; null: it is shared.'),
+  review_samples: count.optional().describe('Texts set aside as outliers, for review.'),
+  own_mask: count
+    .nullable()
+    .optional()
+    .describe(
+      'The mask that serves it instead of the shared one, for `model`, or the only model; null: none.',
+    ),
+  calibrated_datasets: count.describe('Datasets that count in a promoted mask.'),
+  last_sample_at: time.nullable(),
+})
+/** One entry of `GET /admin/domains`. */
+export type DomainEntry = z.output<typeof domainEntry>
+
+/** Response of `DELETE /admin/domains/:domain/samples`. */
+export const deletedSamples = z.object({
+  domain: z.string(),
+  deleted: count.describe(
+    'Texts of the reservoir. One that another request sent too stays for that one, and no longer names the deleted one.',
+  ),
+  deleted_frozen: count.describe(
+    'Likewise, texts of datasets and holdouts that updates have frozen; a text in several of them counts in each.',
+  ),
+})
+/** A response of `DELETE /admin/domains/:domain/samples`. */
+export type DeletedSamples = z.output<typeof deletedSamples>
+
+/** Response of `DELETE /admin/domains/:domain/mask`. */
+export const removedOwnMask = z.object({
+  domain: z.string(),
+  mask_version: count.describe('The mask that served the domain.'),
+})
+
+/** Response of `DELETE /admin/domains/:domain`. */
+export const deletedDomain = z.object({ domain: z.string(), deleted: z.literal(true) })

@@ -1,4 +1,4 @@
-import type { DomainEntry } from '@copal/shared/wire/admin.ts'
+import type { DomainEntry } from '@copal/shared/wire/admin-domains.ts'
 import type { ProposalEntry } from '@copal/shared/wire/admin-proposals.ts'
 import type { ReviewEntry } from '@copal/shared/wire/admin-review.ts'
 import type { SampleEntry } from '@copal/shared/wire/admin-samples.ts'

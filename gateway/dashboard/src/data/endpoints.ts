@@ -1,11 +1,6 @@
 /** The endpoints that pages read. `model` may be left out while the fleet has one. */
-import type {
-  DomainEntry,
-  DriftReport,
-  MaskEntry,
-  StatusReport,
-  UpdateEntry,
-} from '@copal/shared/wire/admin.ts'
+import type { DriftReport, MaskEntry, StatusReport, UpdateEntry } from '@copal/shared/wire/admin.ts'
+import type { DomainEntry } from '@copal/shared/wire/admin-domains.ts'
 import type { KeyEntry } from '@copal/shared/wire/admin-keys.ts'
 import type { AlertsReport, DetectorsReport, ProbesReport } from '@copal/shared/wire/admin-alerts.ts'
 import type { OverviewReport } from '@copal/shared/wire/admin-overview.ts'

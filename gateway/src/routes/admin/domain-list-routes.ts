@@ -1,5 +1,5 @@
 import { Hono } from 'hono'
-import type { DomainEntry } from '@copal/shared/wire/admin.ts'
+import type { DomainEntry } from '@copal/shared/wire/admin-domains.ts'
 import { estimateTokens } from '../../adaptation/holdouts/holdout-rules.ts'
 import type { ActorEnv } from '../../contracts/context.ts'
 import type { ReservoirStats } from '../../contracts/reservoir-object.ts'

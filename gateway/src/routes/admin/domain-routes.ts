@@ -1,5 +1,5 @@
 import { Hono } from 'hono'
-import { importTexts } from '@copal/shared/wire/admin.ts'
+import { importTexts } from '@copal/shared/wire/admin-domains.ts'
 import type { SampleEntry } from '@copal/shared/wire/admin-samples.ts'
 import type { ActorEnv } from '../../contracts/context.ts'
 import { ensureDomains } from '../../storage/db/queries/domain-queries.ts'

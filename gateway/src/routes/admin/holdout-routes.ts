@@ -1,5 +1,5 @@
 import { Hono } from 'hono'
-import { importTexts } from '@copal/shared/wire/admin.ts'
+import { importTexts } from '@copal/shared/wire/admin-domains.ts'
 import type { GeneralHoldout } from '@copal/shared/wire/admin-holdout.ts'
 import type { AppEnv } from '../../contracts/context.ts'
 import {

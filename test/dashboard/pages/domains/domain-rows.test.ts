@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import type { DomainEntry } from '@copal/shared/wire/admin.ts'
+import type { DomainEntry } from '@copal/shared/wire/admin-domains.ts'
 import type { ProposalEntry } from '@copal/shared/wire/admin-proposals.ts'
 import { phrasesText } from '../../../../gateway/dashboard/src/format/phrases.ts'
 import { domainRows, domainsSentence } from '../../../../gateway/dashboard/src/pages/domains/domain-rows.ts'

@@ -1,6 +1,6 @@
 import { env } from 'cloudflare:workers'
 import { expect, test } from 'vitest'
-import type { DomainEntry } from '@copal/shared/wire/admin.ts'
+import type { DomainEntry } from '@copal/shared/wire/admin-domains.ts'
 import type { CalibrateJob, EvaluateJob } from '@copal/shared/wire/adaptation-jobs.ts'
 import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
 import { listCounted } from '../../../../gateway/src/storage/db/queries/batch-queries.ts'

@@ -1,7 +1,7 @@
 import { env } from 'cloudflare:workers'
 import { createMessageBatch } from 'cloudflare:test'
 import { expect, onTestFinished, test, vi } from 'vitest'
-import type { DomainEntry } from '@copal/shared/wire/admin.ts'
+import type { DomainEntry } from '@copal/shared/wire/admin-domains.ts'
 import { consumeSamples } from '../../../../gateway/src/adaptation/intake/sample-consumer.ts'
 import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
 import { ensureDomains } from '../../../../gateway/src/storage/db/queries/domain-queries.ts'

@@ -1,7 +1,7 @@
 import { env } from 'cloudflare:workers'
 import { describe, expect, test } from 'vitest'
 import type { CalibrateJob } from '@copal/shared/wire/adaptation-jobs.ts'
-import type { DomainEntry } from '@copal/shared/wire/admin.ts'
+import type { DomainEntry } from '@copal/shared/wire/admin-domains.ts'
 import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
 import { listBatchesOf, listCounted } from '../../../../gateway/src/storage/db/queries/batch-queries.ts'
 import { findJob } from '../../../../gateway/src/storage/db/queries/job-queries.ts'

@@ -1,6 +1,7 @@
 import { env } from 'cloudflare:workers'
 import { describe, expect, test } from 'vitest'
-import type { DomainEntry, DriftReport, MaskEntry } from '@copal/shared/wire/admin.ts'
+import type { DriftReport, MaskEntry } from '@copal/shared/wire/admin.ts'
+import type { DomainEntry } from '@copal/shared/wire/admin-domains.ts'
 import type { CalibrateJob, CalibrateResult, EvaluateJob } from '@copal/shared/wire/adaptation-jobs.ts'
 import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
 import { listCounted } from '../../../../gateway/src/storage/db/queries/batch-queries.ts'

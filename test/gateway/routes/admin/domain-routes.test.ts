@@ -1,6 +1,6 @@
 import { env } from 'cloudflare:workers'
 import { describe, expect, test } from 'vitest'
-import type { DomainEntry } from '@copal/shared/wire/admin.ts'
+import type { DomainEntry } from '@copal/shared/wire/admin-domains.ts'
 import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
 import { listDatasetsOf } from '../../../../gateway/src/storage/db/queries/dataset-queries.ts'
 import { ensureDomains } from '../../../../gateway/src/storage/db/queries/domain-queries.ts'

@@ -2,7 +2,7 @@
 import { createExecutionContext } from 'cloudflare:test'
 import { env } from 'cloudflare:workers'
 import { expect, test } from 'vitest'
-import type { DomainEntry } from '@copal/shared/wire/admin.ts'
+import type { DomainEntry } from '@copal/shared/wire/admin-domains.ts'
 import type { ReviewEntry } from '@copal/shared/wire/admin-review.ts'
 import type { SampleEntry } from '@copal/shared/wire/admin-samples.ts'
 import { createApp } from '../../../../gateway/src/app.ts'

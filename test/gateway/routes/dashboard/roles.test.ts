@@ -1,6 +1,6 @@
 import { beforeAll, describe, expect, test } from 'vitest'
 import type { AuditPage } from '@copal/shared/wire/admin-audit.ts'
-import type { DomainEntry } from '@copal/shared/wire/admin.ts'
+import type { DomainEntry } from '@copal/shared/wire/admin-domains.ts'
 import type { CreatedKey, CreateKey, KeyEntry } from '@copal/shared/wire/admin-keys.ts'
 import type { UsageReport } from '@copal/shared/wire/admin-usage.ts'
 import { createApp } from '../../../../gateway/src/app.ts'

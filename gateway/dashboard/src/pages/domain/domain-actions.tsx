@@ -1,5 +1,5 @@
-import type { DeletedSamples, DomainEntry, UpdateEntry } from '@copal/shared/wire/admin.ts'
-import type { RebuiltDomain } from '@copal/shared/wire/admin-domains.ts'
+import type { UpdateEntry } from '@copal/shared/wire/admin.ts'
+import type { DeletedSamples, DomainEntry, RebuiltDomain } from '@copal/shared/wire/admin-domains.ts'
 import { ConfirmButton } from '../../components/confirm-button.tsx'
 import { endpoint } from '../../data/client.ts'
 import { useClient, useResource } from '../../data/data.tsx'

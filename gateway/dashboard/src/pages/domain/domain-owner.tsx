@@ -1,6 +1,5 @@
 import { useState } from 'preact/hooks'
-import type { DomainEntry } from '@copal/shared/wire/admin.ts'
-import type { ChangedDomain } from '@copal/shared/wire/admin-domains.ts'
+import type { ChangedDomain, DomainEntry } from '@copal/shared/wire/admin-domains.ts'
 import { SelectField } from '../../components/fields.tsx'
 import { FormDialog } from '../../components/form-dialog.tsx'
 import { Loaded } from '../../components/loaded.tsx'

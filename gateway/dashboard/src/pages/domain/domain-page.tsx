@@ -1,5 +1,5 @@
 import { useMemo } from 'preact/hooks'
-import type { DomainEntry } from '@copal/shared/wire/admin.ts'
+import type { DomainEntry } from '@copal/shared/wire/admin-domains.ts'
 import { Loaded } from '../../components/loaded.tsx'
 import { LoadedTogether } from '../../components/loaded-together.tsx'
 import { ChartSkeleton, Empty } from '../../components/notices.tsx'

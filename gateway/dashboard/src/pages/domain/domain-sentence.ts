@@ -1,5 +1,5 @@
 /** The sentences of a domain's page. */
-import type { DomainEntry } from '@copal/shared/wire/admin.ts'
+import type { DomainEntry } from '@copal/shared/wire/admin-domains.ts'
 import type { AdaptationPolicy } from '@copal/shared/wire/admin-policy.ts'
 import type { OverviewReport } from '@copal/shared/wire/admin-overview.ts'
 import type { TriggerDomain, TriggersReport } from '@copal/shared/wire/admin-triggers.ts'

@@ -1,5 +1,5 @@
 import { useState } from 'preact/hooks'
-import type { DomainEntry } from '@copal/shared/wire/admin.ts'
+import type { DomainEntry } from '@copal/shared/wire/admin-domains.ts'
 import { Facts } from '../../components/facts.tsx'
 import { Time } from '../../components/time.tsx'
 import { formatCount } from '../../format/numbers.ts'

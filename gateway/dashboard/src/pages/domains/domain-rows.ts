@@ -1,5 +1,5 @@
 /** The rows of the page of domains, and its sentence. */
-import type { DomainEntry } from '@copal/shared/wire/admin.ts'
+import type { DomainEntry } from '@copal/shared/wire/admin-domains.ts'
 import type { DomainSummary, OverviewReport } from '@copal/shared/wire/admin-overview.ts'
 import type { ProposalEntry } from '@copal/shared/wire/admin-proposals.ts'
 import { plural } from '../../format/numbers.ts'
