@@ -71,8 +71,11 @@ test('only a setting that may be none is emptied', () => {
   expect(read(' ', text)).toEqual({ value: null })
   expect(read(' 22:00-06:00 ', text)).toEqual({ value: '22:00-06:00' })
   expect(read('', { ...text, isNullable: false })).toHaveProperty('problem')
-  expect(hintOf(text, 'plain')).toBe('Empty for none.')
-  expect(hintOf({ ...number(0, 3650, false, true), isNullable: true }, 'days')).toBe(
+  expect(hintOf(text, { unit: 'plain' })).toBe('Empty for none.')
+  expect(hintOf(text, { unit: 'plain', none: 'the best one offered' })).toBe(
+    'Empty for the best one offered.',
+  )
+  expect(hintOf({ ...number(0, 3650, false, true), isNullable: true }, { unit: 'days' })).toBe(
     'Days, above 0 and at most 3,650; empty for none.',
   )
 })

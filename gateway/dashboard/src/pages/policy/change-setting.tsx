@@ -71,7 +71,7 @@ function ChangeDialog({ setting, schema, onClose }: ChangeProps & { onClose: () 
         schema={schema}
         text={text}
         onText={setText}
-        hint={hintOf(schema, words.unit)}
+        hint={hintOf(schema, words)}
         problem={'problem' in read ? read.problem : undefined}
       />
       {isNew && effectsOf(name, read.value).map((effect) => <p key={effect}>{effect}</p>)}

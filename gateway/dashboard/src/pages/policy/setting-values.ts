@@ -88,10 +88,13 @@ function isWithin(value: number, bound: Bound | undefined, sign: 1 | -1): boolea
 }
 
 /** Says what a field takes: `Per cent, from 0 to 900.`; empty where it says so itself. */
-export function hintOf({ values, isNullable }: SettingSchema, unit: Unit): string {
+export function hintOf(
+  { values, isNullable }: SettingSchema,
+  { unit, none = 'none' }: Omit<SettingWords, 'label'>,
+): string {
   const parts = [
     ...(values.kind === 'number' ? [limits(values, unit)] : []),
-    ...(isNullable && (values.kind === 'number' || values.kind === 'text') ? ['empty for none'] : []),
+    ...(isNullable && (values.kind === 'number' || values.kind === 'text') ? [`empty for ${none}`] : []),
   ]
   const text = parts.join('; ')
   return text === '' ? '' : endSentence(capitalize(text))
