@@ -20,11 +20,7 @@ export interface RollbackPlan {
  * @param version the target; 0 is dense, to which every mask is a successor
  * @param active the active version
  */
-export function planRollback(
-  masks: readonly ServedMask[],
-  version: number,
-  active: number = version,
-): RollbackPlan {
+export function planRollback(masks: readonly ServedMask[], version: number, active: number): RollbackPlan {
   const byVersion = new Map(masks.map((mask) => [mask.version, mask]))
   const [line, isFromDense] = lineOf(byVersion, version)
   const [activeLine, isActiveFromDense] = lineOf(byVersion, active)

@@ -1,12 +1,19 @@
+import type { AdaptationPolicy } from '@copal/shared/wire/admin-policy.ts'
 import { listCountedDomains } from '../../storage/db/queries/batch-queries.ts'
 import { listLatestHoldouts } from '../../storage/db/queries/holdout-queries.ts'
 import { findLastUpdate } from '../../storage/db/queries/update-queries.ts'
 import { requireHoldouts, type HeldOutText } from '../holdouts/holdout-rules.ts'
-import { findPolicy } from '../policy/find-policy.ts'
 import { keepsTexts } from '../statistics/release-texts.ts'
 import { drawOf } from './draw-of.ts'
 import { isEnough, tooFewSamples, type TextDemand } from './text-sufficiency.ts'
 import type { StepDeps } from './update-step.ts'
+
+/** What an update takes of each domain, and the windows that its masks are evaluated on. */
+interface Needs {
+  demand: TextDemand
+  influence: AdaptationPolicy['influence']
+  windowTokens: number
+}
 
 /**
  * Checks before an update starts that its domains have enough text: each has statistics or enough new text to calibrate on,
@@ -15,16 +22,14 @@ import type { StepDeps } from './update-step.ts'
  * @throws AppError `insufficient_samples` that names a domain and the tokens that it lacks
  */
 export async function requireDomainTexts(
-  deps: Pick<StepDeps, 'db' | 'reservoir' | 'adaptationPreset'>,
+  deps: Pick<StepDeps, 'db' | 'reservoir'>,
   model: string,
   domains: readonly string[],
-  demand: TextDemand,
-  windowTokens: number,
+  { demand, influence, windowTokens }: Needs,
 ): Promise<void> {
-  const [counted, last, { influence }] = await Promise.all([
+  const [counted, last] = await Promise.all([
     listCountedDomains(deps.db, model),
     findLastUpdate(deps.db, model),
-    findPolicy(deps, model),
   ])
   // The update gives back the texts that the one before keeps, so it decides when it collects.
   const mayGetMore = last !== undefined && keepsTexts(last)

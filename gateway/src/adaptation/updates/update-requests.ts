@@ -55,7 +55,11 @@ export async function createUpdate(
   const { pattern, patterns, scope } = await patternsOf(deps, model, policy, request.selection)
   const method = await methodOf(deps, model.id, policy, { method: request.selection.method, pattern })
   const domains = [...new Set(request.domains)]
-  await requireDomainTexts(deps, model.id, domains, { samples, length }, evaluationWindow(model))
+  await requireDomainTexts(deps, model.id, domains, {
+    demand: { samples, length },
+    influence: policy.influence,
+    windowTokens: evaluationWindow(model),
+  })
   await ensureDomains(deps.db, domains, deps.nowMs())
   const id = `upd_${crypto.randomUUID().replaceAll('-', '')}`
   const createdAt = deps.nowMs()

@@ -12,8 +12,8 @@ const masks = (...list: [version: number, parent: number | null][]) =>
 /** The masks, of which one was imported. */
 const imported = (all: ReturnType<typeof masks>, version: number) =>
   all.map((mask) => (mask.version === version ? { ...mask, updateId: `import:u${version}` } : mask))
-const plan = (...parameters: Parameters<typeof planRollback>) => {
-  const { rolledBack, kept } = planRollback(...parameters)
+const plan = (all: ReturnType<typeof masks>, version: number, active = version) => {
+  const { rolledBack, kept } = planRollback(all, version, active)
   const ids = (found: typeof kept) => found.map(({ updateId }) => updateId)
   return { rolledBack: ids(rolledBack), kept: ids(kept) }
 }

@@ -26,28 +26,28 @@ export async function findJobs(db: Database, ids: readonly string[]): Promise<Jo
     .where(inArray(jobs.id, [...ids]))
 }
 
-/** A job without its payload and its result, which grow with the datasets that count: 90 updates have tens of megabytes of them. */
-export type JobState = Pick<
-  JobRow,
-  | 'id'
-  | 'updateId'
-  | 'kind'
-  | 'state'
-  | 'progress'
-  | 'message'
-  | 'nodeId'
-  | 'attempts'
-  | 'createdAt'
-  | 'handedAt'
-  | 'seenAt'
->
+/** The columns without payload and result, which grow with the datasets that count: 90 updates have tens of megabytes of them. */
+const STATE_COLUMNS = {
+  id: jobs.id,
+  updateId: jobs.updateId,
+  kind: jobs.kind,
+  state: jobs.state,
+  progress: jobs.progress,
+  message: jobs.message,
+  nodeId: jobs.nodeId,
+  attempts: jobs.attempts,
+  createdAt: jobs.createdAt,
+  handedAt: jobs.handedAt,
+  seenAt: jobs.seenAt,
+}
+/** A job without its payload and its result. */
+export type JobState = Pick<JobRow, keyof typeof STATE_COLUMNS>
 
 /** Returns the states of the jobs of updates, oldest first; at most 90 updates. */
 export async function listJobStates(db: Database, updateIds: readonly string[]): Promise<JobState[]> {
   if (updateIds.length === 0) return []
-  const { id, updateId, kind, state, progress, message, nodeId, attempts, createdAt, handedAt, seenAt } = jobs
   return db
-    .select({ id, updateId, kind, state, progress, message, nodeId, attempts, createdAt, handedAt, seenAt })
+    .select(STATE_COLUMNS)
     .from(jobs)
     .where(inArray(jobs.updateId, [...updateIds]))
     .orderBy(jobs.createdAt, jobs.id)
