@@ -136,8 +136,8 @@ export interface ReservoirObject extends Rpc.DurableObjectBranded {
 
   /**
    * Returns texts of the pool that were not taken for the model before, in a fixed random order and fairly by tenant and key,
-   * up to `maxCharacters`, and marks them as taken by the update. Of a text that is longer than what its key may still give
-   * it returns only the beginning. Called again for the same update, it returns the same texts, except deleted ones.
+   * up to `maxCharacters`, and marks them as taken by the update. It returns only the beginning of a text that is longer
+   * than what its key may still give. Called again for the same update, it returns the same texts, except deleted ones.
    */
   take(request: TakeRequest): StoredText[]
 

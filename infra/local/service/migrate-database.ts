@@ -1,6 +1,6 @@
 /**
- * A process that migrates the local D1 database of a home, in one workerd; Wrangler starts one for every migration. What it has
- * applied it records as Wrangler does, so that either can go on where the other stopped.
+ * A process that migrates the local D1 database of a home with one workerd, while Wrangler starts one for every migration. It
+ * records the migrations that it has applied as Wrangler does, so that either can go on where the other stopped.
  *
  * Its argument is {@link DatabaseToMigrate} as JSON.
  */

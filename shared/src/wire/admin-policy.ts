@@ -114,7 +114,7 @@ const selection = z.strictObject({
   method: pruneMethod
     .nullable()
     .describe(
-      'Pruning method, of which an n:m pattern allows no allocation; null: the best one that the nodes offer and the pattern allows.',
+      'Pruning method, with an n:m pattern used without `+allocated` and `+rows`; null: the best one that the nodes offer and the pattern allows.',
     ),
   pattern: sparsityPattern
     .nullable()

@@ -46,8 +46,8 @@ function reportOf(
  * Replaces an operator's changes to the policy of a model, and records who changed what.
  *
  * @param given.revision that of the policy which the changes were made from; by default they replace whatever was set
- * @throws AppError `invalid_request` for values that contradict each other, for a schedule that is none, and for a pruning method
- * that no live node offers; `conflict` if the policy has another revision
+ * @throws AppError `invalid_request` if values contradict each other, the schedule is not a cron expression, or no live node offers
+ * the pruning method; `conflict` if the policy has another revision
  */
 export async function setPolicy(
   deps: PolicyDeps,

@@ -6,7 +6,7 @@ export interface ShareBounds {
   maxKeyShare: number
 }
 
-/** What a key could give: the characters of its texts, and the requests that they came with. */
+/** The characters of the texts that a key could give, and the number of requests that brought them. */
 interface KeySupply {
   characters: number
   requests: number
@@ -54,7 +54,7 @@ interface BoundedTenant {
   keys: readonly BoundedKey[]
 }
 
-/** What the caps of a draw of some size are solved for. */
+/** The parameters from which the caps of a draw are computed. */
 interface Limits {
   /** Characters up to which fair shares, and other shares, may be exceeded. */
   fairFloor: number

@@ -55,7 +55,7 @@ export async function patternsOf(
 
 /**
  * Returns the pruning method of an update: the one that it or the policy names, or else the best default method that a node offers
- * and that the pattern allows. Of the policy's method an n:m pattern allows no allocation.
+ * and that the pattern allows. With an n:m pattern the policy's method is used without `+allocated` and `+rows`.
  *
  * @throws AppError `invalid_request` for a method that no node offers
  */
@@ -75,7 +75,7 @@ export async function methodOf(
   return method
 }
 
-/** Returns how the mask that serves was selected. Of an imported mask only its pattern is known. */
+/** Returns how the mask that serves was selected. Only the pattern of an imported mask is known. */
 async function patternsInForce(
   db: Deps['db'],
   { id, activeVersion }: Pick<ModelRow, 'id' | 'activeVersion'>,

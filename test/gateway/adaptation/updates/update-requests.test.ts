@@ -190,7 +190,7 @@ test('updates are listed without what their jobs carry, which after many updates
   await node.beat()
   const payloads = (change: string) =>
     env.DB.prepare(`update jobs set payload = ${change} where update_id = ?`).bind(id).run()
-  // Whoever reads it would fail.
+  // Reading this payload would fail.
   await payloads("'-' || payload")
   const { data } = await adminJson<{ data: UpdateEntry[] }>('GET', '/updates')
   expect(data.find((update) => update.id === id)?.job).toMatchObject({ state: 'running', node: 'listed-1' })
