@@ -113,8 +113,9 @@ export interface SourceFilter {
 export interface TakeRequest {
   model: string
   updateId: string
-  maxCharacters: number
-  /** Maximum share of one key, and of one tenant, in the characters; the fair share where fewer give text. */
+  /** Maximum size of the texts in UTF-8. */
+  maxBytes: number
+  /** Maximum share of one key, and of one tenant, in the bytes; the fair share where fewer give text. */
   maxKeyShare?: number | undefined
   /** Robust deviations of the dense loss from which on a text is set aside; null: none is. */
   outlierDeviations?: number | null | undefined
@@ -136,12 +137,12 @@ export interface ReservoirObject extends Rpc.DurableObjectBranded {
 
   /**
    * Returns texts of the pool that were not taken for the model before, in a fixed random order and fairly by tenant and key,
-   * up to `maxCharacters`, and marks them as taken by the update. It returns only the beginning of a text that is longer
+   * up to `maxBytes`, and marks them as taken by the update. It returns only the beginning of a text that is longer
    * than what its key may still give. Called again for the same update, it returns the same texts, except deleted ones.
    */
   take(request: TakeRequest): StoredText[]
 
-  /** Returns the number of characters that {@link take} would take. */
+  /** Returns the bytes that {@link take} would take. */
   available(request: Omit<TakeRequest, 'updateId'>): number
 
   /** Returns the texts that requests brought last, newest first, with their first `previewCharacters`. None is set aside. */
@@ -159,8 +160,8 @@ export interface ReservoirObject extends Rpc.DurableObjectBranded {
   /** Marks texts as taken that were calibrated on before the reservoir kept marks. `hashes` are their SHA-256. */
   markTaken(marks: { model: string; updateId: string; hashes: readonly string[] }): void
 
-  /** Returns held-out texts in a fixed random order and fairly by tenant and key, up to `maxCharacters`. They never enter the pool from then on. */
-  holdout(maxCharacters: number): StoredText[]
+  /** Returns held-out texts in a fixed random order and fairly by tenant and key, up to `maxBytes`. They never enter the pool from then on. */
+  holdout(maxBytes: number): StoredText[]
 
   /**
    * Keeps the texts of a holdout out of the pool for good that was frozen before the reservoir kept marks. `hashes` are

@@ -24,8 +24,8 @@ const { ReservoirDescriptions } = (await import(`${SAMPLING}/reservoir-descripti
 
 /** Sequences, of 512 tokens, that a mask is calibrated on. */
 export const SAMPLES = 16
-/** Characters that an update takes of a domain. */
-const MAX_CHARACTERS = SAMPLES * 512 * 4 * 1.25
+/** Bytes that an update takes of a domain. */
+const MAX_BYTES = SAMPLES * 512 * 4 * 1.25
 /** Requests of ordinary traffic, the keys that send them, and characters of each request. */
 const ORDINARY_REQUESTS = 280
 const HONEST_KEYS = 14
@@ -125,7 +125,7 @@ export async function takenTexts(
   const update = {
     model: 'm',
     updateId: 'u',
-    maxCharacters: MAX_CHARACTERS,
+    maxBytes: MAX_BYTES,
     maxKeyShare: 0.1,
     outlierDeviations: 6,
     baseSha256: 'dense',

@@ -12,7 +12,7 @@ import type { StoredText } from '../../contracts/reservoir-object.ts'
 import {
   hasAmpleHoldout,
   heldOutTokens,
-  MAX_HOLDOUT_CHARACTERS,
+  MAX_HOLDOUT_BYTES,
   needsVersion,
   requireHoldouts,
   type HeldOutText,
@@ -59,7 +59,7 @@ async function createVersion(
   name: string,
   last: HoldoutRow | undefined,
 ): Promise<HoldoutRow | undefined> {
-  const texts = await deps.reservoir(name).holdout(MAX_HOLDOUT_CHARACTERS)
+  const texts = await deps.reservoir(name).holdout(MAX_HOLDOUT_BYTES)
   // Texts may have been deleted since they were counted.
   if (!needsVersion({ latest: last?.characters, reservoir: charactersOf(texts) })) return last
   return (await storeVersion(deps, name, (last?.version ?? 0) + 1, texts, last)).row

@@ -1,14 +1,14 @@
 /** Rules of holdouts, as pure functions: when a version is created, and how much held-out text an update needs. */
 import { AppError } from '@copal/shared/errors.ts'
 
-/** Estimate for English text; the node, which has the tokenizer, counts exactly. */
+/** Estimate for English text, whose characters are single bytes; the node, which has the tokenizer, counts exactly. */
 export const CHARACTERS_PER_TOKEN = 4
 /** Holdouts grow until they have this size: the bound of a paired comparison is then about 1 % wide. */
 const TARGET_HOLDOUT_TOKENS = 8_192
 /** Maximum size of a version, because every mask is evaluated on all of it. */
 const MAX_HOLDOUT_TOKENS = 32_768
-/** The text to take for a version. */
-export const MAX_HOLDOUT_CHARACTERS = MAX_HOLDOUT_TOKENS * CHARACTERS_PER_TOKEN
+/** The text to take for a version, bytes. */
+export const MAX_HOLDOUT_BYTES = MAX_HOLDOUT_TOKENS * CHARACTERS_PER_TOKEN
 /** A domain with less cannot be updated alone. */
 export const MIN_HOLDOUT_TOKENS = 1_024
 /** A new version must be larger than the one before by this factor, because the masks are evaluated on it again. */
@@ -43,7 +43,7 @@ export function needsVersion({ latest, reservoir }: Pick<HeldOutText, 'latest' |
 
 /** Returns the estimated tokens that a mask of the domain would be evaluated on. */
 export function heldOutTokens(text: Pick<HeldOutText, 'latest' | 'reservoir'>): number {
-  const characters = needsVersion(text) ? Math.min(text.reservoir, MAX_HOLDOUT_CHARACTERS) : text.latest
+  const characters = needsVersion(text) ? Math.min(text.reservoir, MAX_HOLDOUT_BYTES) : text.latest
   return estimateTokens(characters ?? 0)
 }
 

@@ -1,24 +1,24 @@
 /** Fractions that bound how much of a dataset one tenant or key may give. */
 export interface ShareBounds {
-  /** Maximum number of characters that are drawn. */
-  maxCharacters: number
+  /** Maximum number of bytes that are drawn. */
+  maxBytes: number
   /** Maximum share of one key, and of one tenant; their fair share where fewer give text. */
   maxKeyShare: number
 }
 
-/** The characters of the texts that a key could give, and the number of requests that brought them. */
+/** The bytes of the texts that a key could give, and the number of requests that brought them. */
 interface KeySupply {
-  characters: number
+  bytes: number
   requests: number
 }
 
 /** What each key of each tenant could give. */
 export type Supply = ReadonlyMap<string, ReadonlyMap<string, KeySupply>>
 
-/** The maximum characters of each tenant and of each of its keys. */
+/** The maximum bytes of each tenant and of each of its keys. */
 export interface Caps {
-  tenants: ReadonlyMap<string, { characters: number; keys: ReadonlyMap<string, number> }>
-  /** Characters of an ordinary request. */
+  tenants: ReadonlyMap<string, { bytes: number; keys: ReadonlyMap<string, number> }>
+  /** Bytes of an ordinary request. */
   ordinary: number
 }
 
@@ -56,12 +56,12 @@ interface BoundedTenant {
 
 /** The parameters from which the caps of a draw are computed. */
 interface Limits {
-  /** Characters up to which fair shares, and other shares, may be exceeded. */
+  /** Bytes up to which fair shares, and other shares, may be exceeded. */
   fairFloor: number
   strictFloor: number
   /** Maximum share of a key as a multiple of its part of the requests. */
   factor: number
-  /** Characters of an ordinary request: what any key may give, whatever its part of the requests. */
+  /** Bytes of an ordinary request: what any key may give, whatever its part of the requests. */
   ordinary: number
 }
 
@@ -72,12 +72,12 @@ interface Limits {
  * ordinary request is always allowed. So `T` is the largest solution of `T = Σ min(supply, cap(T))`. No `cap(T) / T` grows
  * with `T`, so that bisection finds it.
  *
- * @param exempt characters of texts without a cap, which are part of the total
+ * @param exempt bytes of texts without a cap, which are part of the total
  */
-export function solveCaps(supply: Supply, exempt: number, { maxCharacters, maxKeyShare }: ShareBounds): Caps {
+export function solveCaps(supply: Supply, exempt: number, { maxBytes, maxKeyShare }: ShareBounds): Caps {
   const tenants = boundTenants(supply, maxKeyShare)
-  const available = tenants.reduce((sum, { keys }) => sum + charactersOf(keys), exempt)
-  const usable = Math.min(maxCharacters, available)
+  const available = tenants.reduce((sum, { keys }) => sum + bytesOf(keys), exempt)
+  const usable = Math.min(maxBytes, available)
   const limits = {
     fairFloor: 0,
     // In a draw that an update can use, this is no more than the share either.
@@ -86,11 +86,8 @@ export function solveCaps(supply: Supply, exempt: number, { maxCharacters, maxKe
     ordinary: ordinaryRequest(tenants.flatMap(({ keys }) => keys)),
   }
   const totalWith = (changes: Partial<Limits>) =>
-    largest(
-      available,
-      (characters) => given(tenants, exempt, characters, { ...limits, ...changes }) >= characters,
-    )
-  const needed = Math.min(maxCharacters * FILLED_FRACTION, available)
+    largest(available, (bytes) => given(tenants, exempt, bytes, { ...limits, ...changes }) >= bytes)
+  const needed = Math.min(maxBytes * FILLED_FRACTION, available)
   if (totalWith({}) < needed)
     limits.fairFloor = smallest(0, available, (fairFloor) => totalWith({ fairFloor }) >= needed)
   // Where few requests have most of the text, their keys may give more of it, or else too little would be left.
@@ -98,10 +95,10 @@ export function solveCaps(supply: Supply, exempt: number, { maxCharacters, maxKe
   const reachable = Math.min(needed, totalWith({ factor: unbounded }))
   if (totalWith({}) < reachable)
     limits.factor = smallest(REQUEST_FACTOR, unbounded, (factor) => totalWith({ factor }) >= reachable)
-  const drawn = Math.min(totalWith({}), maxCharacters)
+  const drawn = Math.min(totalWith({}), maxBytes)
   const caps = tenants.map((bounded) => {
     const keys = bounded.keys.map((key) => [key.name, keyCap(bounded, key, drawn, limits)] as const)
-    return [bounded.name, { characters: capOf(bounded.tenant, drawn, limits), keys: new Map(keys) }] as const
+    return [bounded.name, { bytes: capOf(bounded.tenant, drawn, limits), keys: new Map(keys) }] as const
   })
   return { tenants: new Map(caps), ordinary: limits.ordinary }
 }
@@ -156,11 +153,11 @@ function countedShare({ share, isFair }: Share): number {
   return isFair ? 1 - (1 - share) / REQUEST_FACTOR : share
 }
 
-/** Returns the median of the characters of a request, in which the requests of a key have the mean of their lengths. */
+/** Returns the median of the bytes of a request, in which the requests of a key have the mean of their lengths. */
 function ordinaryRequest(keys: readonly BoundedKey[]): number {
   const half = keys.reduce((sum, { counted }) => sum + counted, 0) / 2
-  const lengths = keys.map(({ characters, requests, counted }) => ({
-    length: characters / requests,
+  const lengths = keys.map(({ bytes, requests, counted }) => ({
+    length: bytes / requests,
     counted,
   }))
   let sum = 0
@@ -171,29 +168,24 @@ function ordinaryRequest(keys: readonly BoundedKey[]): number {
   return 0
 }
 
-function capOf({ share, isFair }: Share, characters: number, { fairFloor, strictFloor }: Limits): number {
-  return share >= 1 ? Infinity : Math.max(share * characters, isFair ? fairFloor : strictFloor)
+function capOf({ share, isFair }: Share, bytes: number, { fairFloor, strictFloor }: Limits): number {
+  return share >= 1 ? Infinity : Math.max(share * bytes, isFair ? fairFloor : strictFloor)
 }
 
-function keyCap({ key }: BoundedTenant, { part }: BoundedKey, characters: number, limits: Limits): number {
+function keyCap({ key }: BoundedTenant, { part }: BoundedKey, bytes: number, limits: Limits): number {
   if (key.share >= 1) return Infinity
-  const ofRequests = Math.max(limits.factor * part * characters, limits.ordinary)
-  return Math.min(capOf(key, characters, limits), ofRequests)
+  const ofRequests = Math.max(limits.factor * part * bytes, limits.ordinary)
+  return Math.min(capOf(key, bytes, limits), ofRequests)
 }
 
-function given(
-  tenants: readonly BoundedTenant[],
-  exempt: number,
-  characters: number,
-  limits: Limits,
-): number {
+function given(tenants: readonly BoundedTenant[], exempt: number, bytes: number, limits: Limits): number {
   let sum = exempt
   for (const tenant of tenants) {
     const ofKeys = tenant.keys.reduce(
-      (part, key) => part + Math.min(key.characters, keyCap(tenant, key, characters, limits)),
+      (part, key) => part + Math.min(key.bytes, keyCap(tenant, key, bytes, limits)),
       0,
     )
-    sum += Math.min(ofKeys, capOf(tenant.tenant, characters, limits))
+    sum += Math.min(ofKeys, capOf(tenant.tenant, bytes, limits))
   }
   return withoutRounding(sum)
 }
@@ -203,8 +195,8 @@ function withoutRounding(sum: number): number {
   return sum * (1 + Number.EPSILON * 16)
 }
 
-function charactersOf(keys: readonly KeySupply[]): number {
-  return keys.reduce((sum, { characters }) => sum + characters, 0)
+function bytesOf(keys: readonly KeySupply[]): number {
+  return keys.reduce((sum, { bytes }) => sum + bytes, 0)
 }
 
 /** Returns the largest value from 0 to `max` for which a condition holds that holds below it. */

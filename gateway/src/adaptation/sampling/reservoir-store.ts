@@ -119,7 +119,7 @@ export class ReservoirStore {
     }
   }
 
-  /** Takes texts of the pool for an update, fairly by tenant and key, until they have `maxCharacters`. */
+  /** Takes texts of the pool for an update, fairly by tenant and key, until they have `maxBytes`. */
   take(request: TakeRequest): StoredText[] {
     const { model, updateId } = request
     return this.#storage.transactionSync(() => {
@@ -137,9 +137,9 @@ export class ReservoirStore {
     })
   }
 
-  /** Returns the number of characters that {@link take} would take. */
+  /** Returns the bytes that {@link take} would take. */
   available(request: Omit<TakeRequest, 'updateId'>): number {
-    return this.#draw(request).reduce((sum, { characters }) => sum + characters, 0)
+    return this.#draw(request).reduce((sum, { bytes }) => sum + bytes, 0)
   }
 
   /** Returns what {@link take} would take and {@link holdout} hold out; nothing once the update has taken texts. */
@@ -175,9 +175,9 @@ export class ReservoirStore {
     })
   }
 
-  /** Returns held-out texts, fairly by tenant and key, until they have `maxCharacters`, and remembers their side. */
-  holdout(maxCharacters: number): StoredText[] {
-    const drawn = new Map(this.#drawHoldout(maxCharacters).map(({ hash, characters }) => [hash, characters]))
+  /** Returns held-out texts, fairly by tenant and key, until they have `maxBytes`, and remembers their side. */
+  holdout(maxBytes: number): StoredText[] {
+    const drawn = new Map(this.#drawHoldout(maxBytes).map(({ hash, characters }) => [hash, characters]))
     const hashes = [...drawn.keys()]
     this.#sides.rememberStored(hashes)
     return this.#texts.list('hash IN (SELECT value FROM json_each(?))', [JSON.stringify(hashes)], drawn)
@@ -301,29 +301,24 @@ export class ReservoirStore {
   }
 
   /** Draws texts of the pool that a model has not taken. */
-  #draw({
-    model,
-    maxCharacters,
-    maxKeyShare,
-    outlierDeviations,
-  }: Omit<TakeRequest, 'updateId'>): DrawableText[] {
+  #draw({ model, maxBytes, maxKeyShare, outlierDeviations }: Omit<TakeRequest, 'updateId'>): DrawableText[] {
     if (outlierDeviations !== undefined) this.#facts.set('outlier_deviations', outlierDeviations ?? 0)
     this.#review.setAside(this.#deviations())
     const texts = this.#texts.listDrawable(
       `side = 'pool' AND ${NOT_SET_ASIDE} AND hash NOT IN (SELECT hash FROM taken WHERE model = ?)`,
       [model],
     )
-    return this.#drawFrom(texts, { maxCharacters, maxKeyShare: maxKeyShare ?? DEFAULT_KEY_SHARE })
+    return this.#drawFrom(texts, { maxBytes, maxKeyShare: maxKeyShare ?? DEFAULT_KEY_SHARE })
   }
 
-  #drawHoldout(maxCharacters: number): DrawableText[] {
+  #drawHoldout(maxBytes: number): DrawableText[] {
     this.#review.setAside(this.#deviations())
     const texts = this.#texts.listDrawable(`side = 'holdout' AND ${NOT_SET_ASIDE}`, [])
-    return this.#drawFrom(texts, { maxCharacters, maxKeyShare: DEFAULT_KEY_SHARE })
+    return this.#drawFrom(texts, { maxBytes, maxKeyShare: DEFAULT_KEY_SHARE })
   }
 
   #drawFrom(texts: readonly DrawableText[], bounds: ShareBounds): DrawableText[] {
-    return drawFairly(texts, bounds, (text, maxCharacters) => this.#texts.cut(text, maxCharacters))
+    return drawFairly(texts, bounds, (text, most) => this.#texts.cut(text, most))
   }
 
   /** Returns the deviations of the last update; null if texts are not set aside. */

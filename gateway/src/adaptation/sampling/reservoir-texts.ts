@@ -2,6 +2,7 @@ import type { KeptText, SampleSource, Side, StoredText } from '../../contracts/r
 import type { DrawableText } from './fair-draw.ts'
 import { NOT_SET_ASIDE } from './reservoir-review.ts'
 import { beginningOf } from './split-text.ts'
+import { textBytes } from './text-bytes.ts'
 
 /** The maximum size of a side, or its current size. */
 export interface SideBounds {
@@ -42,7 +43,7 @@ export class ReservoirTexts {
   listDrawable(condition: string, values: readonly string[]): DrawableText[] {
     return this.#sql
       .exec<{ [Name in keyof DrawableText]: DrawableText[Name] }>(
-        `SELECT hash, characters, tenant, key_id AS keyId,
+        `SELECT hash, characters, octet_length(text) AS bytes, tenant, key_id AS keyId,
            -- Texts of old versions name neither request nor conversation.
            coalesce((SELECT nullif(min(request_id || ' ' || conversation), ' ') FROM sources
              WHERE sources.hash = texts.hash AND sources.key_id = texts.key_id), hash) AS request
@@ -52,10 +53,11 @@ export class ReservoirTexts {
       .toArray()
   }
 
-  /** Returns the characters of the beginning of a text that ends after a word and has at most `maxCharacters`. */
-  cut({ hash }: Pick<DrawableText, 'hash'>, maxCharacters: number): number {
+  /** Returns the size of the beginning of a text that ends after a word and has at most `maxBytes`. */
+  cut({ hash }: Pick<DrawableText, 'hash'>, maxBytes: number): Pick<DrawableText, 'characters' | 'bytes'> {
     const { text } = this.#sql.exec<{ text: string }>('SELECT text FROM texts WHERE hash = ?', hash).one()
-    return beginningOf(text, maxCharacters).length
+    const beginning = beginningOf(text, maxBytes)
+    return { characters: beginning.length, bytes: textBytes(beginning) }
   }
 
   /** Returns the size of the texts that meet an SQL condition. */

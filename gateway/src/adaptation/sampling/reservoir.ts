@@ -79,8 +79,8 @@ export class Reservoir extends DurableObject<Bindings> implements ReservoirObjec
     this.#store.markTaken(marks)
   }
 
-  holdout(maxCharacters: number): StoredText[] {
-    return this.#store.holdout(maxCharacters)
+  holdout(maxBytes: number): StoredText[] {
+    return this.#store.holdout(maxBytes)
   }
 
   markHeldOut(hashes: readonly string[]): void {

@@ -2,6 +2,7 @@ import { contentText, type ChatMessage } from '@copal/shared/wire/chat.ts'
 import { promptsOf, type CompletionRequest } from '@copal/shared/wire/completions.ts'
 import type { ClientText } from '../../contracts/generation.ts'
 import { redactCounted, type Redaction } from '../redaction/redact.ts'
+import { textBytes, truncateToBytes } from './text-bytes.ts'
 
 /** Maximum UTF-8 bytes of one sample. */
 const MAX_TEXT_BYTES = 64 * 1024
@@ -56,13 +57,8 @@ export function redactSampleCounted(text: string): Pick<Redaction, 'text' | 'cou
 export function truncateSample(text: string): string {
   let fitted = truncateToBytes(text, MAX_TEXT_BYTES)
   for (;;) {
-    const jsonBytes = new TextEncoder().encode(JSON.stringify(fitted)).byteLength
+    const jsonBytes = textBytes(JSON.stringify(fitted))
     if (jsonBytes <= MAX_JSON_BYTES) return fitted
     fitted = truncateToBytes(fitted, Math.floor(fitted.length / 2))
   }
-}
-
-function truncateToBytes(text: string, maxBytes: number): string {
-  const { read } = new TextEncoder().encodeInto(text, new Uint8Array(maxBytes))
-  return text.slice(0, read)
 }

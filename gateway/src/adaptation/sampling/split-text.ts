@@ -1,3 +1,5 @@
+import { truncateToBytes } from './text-bytes.ts'
+
 /**
  * Splits a long text into pieces of at most `maxCharacters`, so that an import is not held out as a whole or not at all.
  *
@@ -30,12 +32,10 @@ function cutAt(window: string): number {
 /** Maximum characters that a beginning is shorter than it may be, so that it ends after a word. */
 const MAX_LOSS = 64
 
-/** Returns the beginning of a text, at most `maxCharacters`, which ends after a word where one ends near there. */
-export function beginningOf(text: string, maxCharacters: number): string {
-  if (text.length <= maxCharacters) return text
-  const window = text.slice(0, maxCharacters + 1)
-  const words = /^.*\S(?=\s)/su.exec(window)?.[0] ?? ''
-  if (words.length > Math.max(0, maxCharacters - MAX_LOSS)) return words
-  const cut = text.slice(0, maxCharacters)
-  return cut.isWellFormed() ? cut : cut.slice(0, -1)
+/** Returns the beginning of a text, at most `maxBytes` of UTF-8, which ends after a word where one ends near there. */
+export function beginningOf(text: string, maxBytes: number): string {
+  const cut = truncateToBytes(text, maxBytes)
+  if (cut === text) return text
+  const words = /^.*\S(?=\s)/su.exec(text.slice(0, cut.length + 1))?.[0] ?? ''
+  return words.length > Math.max(0, cut.length - MAX_LOSS) ? words : cut
 }

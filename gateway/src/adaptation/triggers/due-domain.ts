@@ -17,8 +17,8 @@ export interface DomainFacts {
   domain: string
   /** Characters of the pool that no update of the model has taken. */
   newCharacters: number
-  /** Those of them that an update would take: no key gives more than its share. At most what an update wants. */
-  takeableCharacters: number
+  /** The bytes of them that an update would take: no key gives more than its share. At most what an update wants. */
+  takeableBytes: number
   /** Characters of held-out text: of its latest version, if it has one, and in the reservoir. */
   heldOut: { latest: number | undefined; reservoir: number }
   scored: ScoredTraffic | undefined
@@ -54,7 +54,7 @@ export interface DueDomain {
 
 /** Decides whether a domain is due: a trigger asks for an update, and its texts allow one. A pure function. */
 export function judgeDomain(facts: DomainFacts, rules: DueRules): DueDomain {
-  const { newCharacters, takeableCharacters, heldOut, history } = facts
+  const { newCharacters, takeableBytes, heldOut, history } = facts
   const newSegments = Math.floor(estimateTokens(newCharacters) / SEGMENT_TOKENS)
   const held = heldOutTokens(heldOut)
   const { each, alone } = minHeldOutTokens(rules.windowTokens)
@@ -63,8 +63,8 @@ export function judgeDomain(facts: DomainFacts, rules: DueRules): DueDomain {
   const wanted = triggerOf(facts, newSegments, rules)
   const refused = (reason: string): DueDomain => ({ ...base, due: undefined, reason })
   if (wanted.due === undefined) return refused(wanted.reason)
-  if (!isEnough(takeableCharacters, rules.demand)) {
-    const missing = missingTokens(takeableCharacters, rules.demand)
+  if (!isEnough(takeableBytes, rules.demand)) {
+    const missing = missingTokens(takeableBytes, rules.demand)
     return refused(`${wanted.reason}, but about ${missing} tokens of new text are missing for an update`)
   }
   if (missingHeldOut > 0) {

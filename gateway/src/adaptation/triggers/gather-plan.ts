@@ -13,6 +13,7 @@ import {
 import { sumDrift } from '../../storage/db/queries/usage-total-queries.ts'
 import { trialsInForce } from '../../storage/db/trials-in-force.ts'
 import { evaluationWindow } from '../updates/evaluation-window.ts'
+import { MAX_CHARACTER_BYTES } from '../sampling/text-bytes.ts'
 import { drawOf } from '../updates/draw-of.ts'
 import { isEnough, type TextDemand } from '../updates/text-sufficiency.ts'
 import { demandOf } from '../updates/update-choices.ts'
@@ -83,12 +84,12 @@ async function listFacts(
   for (let first = 0; first < domains.length; first += MAX_CALLS) {
     const some = domains.slice(first, first + MAX_CALLS)
     const texts = await Promise.all(some.map(({ name }) => textsOf(deps, name, model, policy, demand)))
-    for (const [index, { newCharacters, takeableCharacters, holdoutCharacters }] of texts.entries()) {
+    for (const [index, { newCharacters, takeableBytes, holdoutCharacters }] of texts.entries()) {
       const { name: domain = '', createdAt = 0 } = some[index] ?? {}
       facts.push({
         domain,
         newCharacters,
-        takeableCharacters,
+        takeableBytes,
         heldOut: {
           latest: holdouts.find((holdout) => holdout.domain === domain)?.characters,
           reservoir: holdoutCharacters,
@@ -103,19 +104,19 @@ async function listFacts(
   return facts
 }
 
-/** Returns the sizes of a domain's texts. What an update would take is drawn only where there is enough text for one. */
+/** Returns the sizes of a domain's texts. What an update would take is drawn only where there may be enough text for one. */
 async function textsOf(
   { reservoir }: PlanDeps,
   domain: string,
   { id: model }: ModelRow,
   { influence }: AdaptationPolicy,
   demand: TextDemand,
-): Promise<{ newCharacters: number; takeableCharacters: number; holdoutCharacters: number }> {
+): Promise<{ newCharacters: number; takeableBytes: number; holdoutCharacters: number }> {
   const { newCharacters, holdoutCharacters } = await reservoir(domain).stats(model)
-  const takeableCharacters = isEnough(newCharacters, demand)
+  const takeableBytes = isEnough(newCharacters * MAX_CHARACTER_BYTES, demand)
     ? await reservoir(domain).available(drawOf({ model, ...demand }, influence))
     : newCharacters
-  return { newCharacters, takeableCharacters, holdoutCharacters }
+  return { newCharacters, takeableBytes, holdoutCharacters }
 }
 
 /** Returns why an update of a model could not succeed now. */

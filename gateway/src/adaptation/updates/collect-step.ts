@@ -6,6 +6,7 @@ import { listModels, type ModelRow } from '../../storage/db/queries/model-querie
 import type { UpdateRow } from '../../storage/db/queries/update-queries.ts'
 import { findPolicy } from '../policy/find-policy.ts'
 import { describeLosses } from '../sampling/describe-losses.ts'
+import { textBytes } from '../sampling/text-bytes.ts'
 import { markKnownTexts } from '../statistics/mark-known-texts.ts'
 import { releaseEarlier } from '../statistics/release-texts.ts'
 import { evaluationWindow } from './evaluation-window.ts'
@@ -38,9 +39,9 @@ export async function collect(deps: StepDeps, update: UpdateRow): Promise<StepOu
   // Every domain is checked before anything is stored.
   const domains: string[] = []
   for (const domain of update.domains) {
-    const characters = charactersOf(await take(deps, update, domain, influence))
-    if (isEnough(characters, update)) domains.push(domain)
-    else if (!counted.has(domain)) throw tooFewSamples(domain, characters, update)
+    const bytes = bytesOf(await take(deps, update, domain, influence))
+    if (isEnough(bytes, update)) domains.push(domain)
+    else if (!counted.has(domain)) throw tooFewSamples(domain, bytes, update)
     else await deps.reservoir(domain).release({ model: update.model, updateId: update.id })
   }
   const datasets: string[] = []
@@ -97,6 +98,6 @@ function take(
   return deps.reservoir(domain).take({ ...drawOf(update, influence), updateId: update.id })
 }
 
-function charactersOf(texts: readonly StoredText[]): number {
-  return texts.reduce((sum, { text }) => sum + text.length, 0)
+function bytesOf(texts: readonly StoredText[]): number {
+  return texts.reduce((sum, { text }) => sum + textBytes(text), 0)
 }

@@ -36,8 +36,8 @@ export async function requireDomainTexts(
   for (const name of domains) {
     if (counted.has(name) || mayGetMore) continue
     // What a key sends beyond its share is not taken.
-    const characters = await deps.reservoir(name).available(drawOf({ model, ...demand }, influence))
-    if (!isEnough(characters, demand)) throw tooFewSamples(name, characters, demand)
+    const bytes = await deps.reservoir(name).available(drawOf({ model, ...demand }, influence))
+    if (!isEnough(bytes, demand)) throw tooFewSamples(name, bytes, demand)
   }
   await requireHeldOutTexts(deps, domains, windowTokens)
 }

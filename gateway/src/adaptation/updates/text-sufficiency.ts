@@ -2,7 +2,7 @@ import { AppError } from '@copal/shared/errors.ts'
 import { CHARACTERS_PER_TOKEN, estimateTokens } from '../holdouts/holdout-rules.ts'
 
 /**
- * How much text an update takes, as a multiple of its demand. The margin is for texts with more characters to a token than
+ * How much text an update takes, as a multiple of its demand. The margin is for texts with more bytes to a token than
  * estimated; it is small, because texts that are taken but not calibrated on are lost to later updates.
  */
 const TAKE_FACTOR = 1.25
@@ -17,8 +17,8 @@ export interface TextDemand {
   length: number
 }
 
-/** Returns the characters to take of a domain. */
-export function charactersToTake({ samples, length }: TextDemand): number {
+/** Returns the bytes to take of a domain. */
+export function bytesToTake({ samples, length }: TextDemand): number {
   return Math.ceil(samples * length * CHARACTERS_PER_TOKEN * TAKE_FACTOR)
 }
 
@@ -28,13 +28,13 @@ function neededTokens({ samples, length }: TextDemand): number {
 }
 
 /** Returns whether text is enough for a dataset. */
-export function isEnough(characters: number, demand: TextDemand): boolean {
-  return estimateTokens(characters) >= neededTokens(demand)
+export function isEnough(bytes: number, demand: TextDemand): boolean {
+  return estimateTokens(bytes) >= neededTokens(demand)
 }
 
 /** Returns the estimated tokens that text lacks for a dataset. */
-export function missingTokens(characters: number, demand: TextDemand): number {
-  return Math.max(0, neededTokens(demand) - estimateTokens(characters))
+export function missingTokens(bytes: number, demand: TextDemand): number {
+  return Math.max(0, neededTokens(demand) - estimateTokens(bytes))
 }
 
 /**
@@ -42,9 +42,9 @@ export function missingTokens(characters: number, demand: TextDemand): number {
  *
  * @returns AppError `insufficient_samples` with the domain and the available, needed and missing tokens
  */
-export function tooFewSamples(domain: string, characters: number, demand: TextDemand): AppError {
+export function tooFewSamples(domain: string, bytes: number, demand: TextDemand): AppError {
   const { samples, length } = demand
-  const [available, needed] = [estimateTokens(characters), neededTokens(demand)]
+  const [available, needed] = [estimateTokens(bytes), neededTokens(demand)]
   return new AppError(
     'insufficient_samples',
     `Domain '${domain}' has about ${available} tokens of new samples, ${needed - available} fewer than the ${needed} that are needed ` +

@@ -3,27 +3,31 @@ import { drawFairly, type DrawableText } from '../../../../gateway/src/adaptatio
 import { createRandom } from '../../../support/harness/random.ts'
 
 const PIECE = 4_096
-/** Characters that an update of 128 × 512 tokens takes of a domain. */
+/** Bytes that an update of 128 × 512 tokens takes of a domain. */
 const DEMAND = 128 * 512 * 4 * 1.25
 /** Returns texts of one key, by default each of a request of its own. */
 const sent = (
   keyId: string,
   count: number,
   characters: number,
-  { tenant = 'tenant', piecesEach = 1 } = {},
+  { tenant = 'tenant', piecesEach = 1, bytesEach = 1 } = {},
 ): DrawableText[] =>
   Array.from({ length: count }, (_, index) => ({
     hash: `${keyId} ${index}`,
     characters,
+    bytes: characters * bytesEach,
     tenant,
     keyId,
     request: `${keyId} ${Math.floor(index / piecesEach)}`,
   }))
 const keys = (name: string, count: number, texts: number, characters: number, changes = {}) =>
   Array.from({ length: count }, (_, key) => sent(`${name} ${key}`, texts, characters, changes)).flat()
-const sum = (texts: readonly DrawableText[]) => texts.reduce((all, { characters }) => all + characters, 0)
-const draw = (texts: readonly DrawableText[], maxCharacters = DEMAND, maxKeyShare = 0.1) =>
-  drawFairly(texts, { maxCharacters, maxKeyShare }, (_, most) => most)
+const sum = (texts: readonly DrawableText[]) => texts.reduce((all, { bytes }) => all + bytes, 0)
+const draw = (texts: readonly DrawableText[], maxBytes = DEMAND, maxKeyShare = 0.1) =>
+  drawFairly(texts, { maxBytes, maxKeyShare }, ({ characters, bytes }, most) => ({
+    characters: Math.floor((most * characters) / bytes),
+    bytes: most,
+  }))
 /** Returns the share of each key, or of each tenant, in what is drawn. */
 function sharesOf(drawn: readonly DrawableText[], by: 'keyId' | 'tenant' = 'keyId'): Map<string, number> {
   const all = sum(drawn)
@@ -53,6 +57,16 @@ describe('one key among many', () => {
     const drawn = draw([...sent('flood', 500, PIECE), ...others])
     expect(sharesOf(drawn).get('flood')).toBeLessThanOrEqual(0.1)
     expect(drawn.filter(({ keyId }) => keyId !== 'flood')).toHaveLength(others.length)
+  })
+
+  test('that writes a script of three bytes a character gives 10 % of the bytes, a third as many characters', () => {
+    const others = Array.from({ length: 14 }, (_, key) => sent(`key ${key}`, 20, 600)).flat()
+    const drawn = draw([...sent('script', 500, PIECE, { bytesEach: 3 }), ...others], 40_960)
+    expect(sharesOf(drawn).get('script')).toBeLessThanOrEqual(0.1)
+    const ofScript = drawn.filter(({ keyId }) => keyId === 'script')
+    const characters = ofScript.reduce((all, text) => all + text.characters, 0)
+    expect(characters).toBeLessThanOrEqual((40_960 * 0.1) / 3)
+    expect(characters).toBeGreaterThan((40_960 * 0.05) / 3)
   })
 
   test('gives its fair share where fewer than ten send text', () => {
@@ -141,7 +155,7 @@ test('of a text that is longer than what is left of the share of its key only th
   const drawn = draw([...sent('flood', 500, PIECE), ...others])
   const ofFlood = drawn.filter(({ keyId }) => keyId === 'flood')
   expect(ofFlood.map(({ hash }) => hash)).toEqual(['flood 0', 'flood 1', 'flood 2', 'flood 3'])
-  // A tenth of what is drawn, to the character.
+  // A tenth of what is drawn, to the byte.
   expect(sum(ofFlood)).toBe(Math.floor(sum(others) / 9))
 })
 

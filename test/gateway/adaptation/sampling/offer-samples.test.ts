@@ -135,7 +135,7 @@ test('of chats of three turns no text is on both sides, and no first message of 
   await consumeSamples(deps, batch)
   const pool: StoredText[] = await deps
     .reservoir(domain)
-    .take({ model: 'm', updateId: 'u', maxCharacters: Infinity })
+    .take({ model: 'm', updateId: 'u', maxBytes: Infinity })
   const holdout: StoredText[] = await deps.reservoir(domain).holdout(Infinity)
   expect(pool.length).toBeGreaterThan(100)
   expect(holdout.length).toBeGreaterThan(20)

@@ -6,7 +6,7 @@ import { withStore } from '../../support/state/reservoir-state.ts'
 const POOL = { texts: 2_048, characters: 4 * 1024 * 1024 }
 const HOLDOUT = { texts: 512, characters: 128 * 1024 }
 const LARGE = { pool: POOL, holdout: HOLDOUT }
-/** Characters that an update of 128 × 512 tokens takes of a domain. */
+/** Bytes that an update of 128 × 512 tokens takes of a domain. */
 const DEMAND = 128 * 512 * 4 * 1.25
 
 /** Returns a text of different words, so that no two are alike. */
@@ -39,9 +39,21 @@ function charactersOf(texts: readonly StoredText[], keyId?: string): number {
     .filter(({ sources }) => keyId === undefined || sources[0]?.keyId === keyId)
     .reduce((sum, { text }) => sum + text.length, 0)
 }
+function bytesOf(texts: readonly StoredText[], keyId?: string): number {
+  const own = texts.filter(({ sources }) => keyId === undefined || sources[0]?.keyId === keyId)
+  return new TextEncoder().encode(own.map(({ text }) => text).join('')).byteLength
+}
+/** Returns samples of a key in Japanese letters, of three bytes each. */
+const japanese = (keyId: string, count: number, characters: number) =>
+  sent(keyId, count, characters).map((offer) => ({
+    ...offer,
+    text: offer.text.replaceAll(/\S/gu, (letter) =>
+      String.fromCodePoint(0x3041 + (letter.charCodeAt(0) % 80)),
+    ),
+  }))
 const shareOf = (texts: readonly StoredText[], keyId: string) =>
   charactersOf(texts, keyId) / charactersOf(texts)
-const update = { model: 'm', updateId: 'u', maxCharacters: DEMAND, maxKeyShare: 0.1 }
+const update = { model: 'm', updateId: 'u', maxBytes: DEMAND, maxKeyShare: 0.1 }
 
 describe('a key that sends 2.9 % of the texts, but long ones', () => {
   const texts = [...others(20, 100, 300), ...sent('long', 60, 30 * 1024)]
@@ -72,6 +84,45 @@ describe('a key that sends 2.9 % of the texts, but long ones', () => {
   })
 })
 
+describe('a key that writes another script', () => {
+  const texts = [...others(14, 20, 600), ...japanese('script', 120, 4_000)]
+
+  test('gives an update at most 10 % of the bytes, a third as many characters', async () => {
+    await withStore('another script', async (open) => {
+      const store = open(LARGE)
+      for (let at = 0; at < texts.length; at += 128) await store.offer(texts.slice(at, at + 128))
+      const taken = store.take({ ...update, maxBytes: 40_960 })
+      const share = bytesOf(taken, 'script') / bytesOf(taken)
+      expect(share).toBeGreaterThan(0.04)
+      expect(share).toBeLessThanOrEqual(0.1)
+      expect(shareOf(taken, 'script')).toBeLessThan(0.04)
+      const ofScript = taken.filter(({ sources }) => sources[0]?.keyId === 'script')
+      expect(ofScript.every(({ text }) => texts.some((offer) => offer.text.startsWith(text)))).toBe(true)
+      expect(store.available({ ...update, maxBytes: 40_960, model: 'another' })).toBe(bytesOf(taken))
+    })
+  })
+
+  test('gives a holdout at most 10 % of the bytes', async () => {
+    await withStore('another script held out', async (open) => {
+      const store = open(LARGE)
+      const held = texts.map((offer) => ({ ...offer, side: 'holdout' as const }))
+      for (let at = 0; at < held.length; at += 128) await store.offer(held.slice(at, at + 128))
+      const holdout = store.holdout(HOLDOUT.characters)
+      const share = bytesOf(holdout, 'script') / bytesOf(holdout)
+      expect(share).toBeGreaterThan(0.01)
+      expect(share).toBeLessThanOrEqual(0.1)
+    })
+  })
+
+  test('still adapts its domain beside an idle key', async () => {
+    await withStore('script alone', async (open) => {
+      const store = open(LARGE)
+      await store.offer([...japanese('busy', 120, 4_000), ...japanese('idle', 1, 300)])
+      expect(store.available(update)).toBeGreaterThanOrEqual(DEMAND / 5)
+    })
+  })
+})
+
 describe('a key that floods a full reservoir', () => {
   const small = { pool: { texts: 200, characters: 60_000 }, holdout: { texts: 50, characters: 10_000 } }
 
@@ -90,7 +141,7 @@ describe('a key that floods a full reservoir', () => {
         )
       }
       await store.offer(quiet.slice(40))
-      const stored = store.take({ ...update, maxCharacters: Infinity })
+      const stored = store.take({ ...update, maxBytes: Infinity })
       expect(charactersOf(stored)).toBeGreaterThan(50_000)
       expect(stored.filter(({ sources }) => sources[0]?.keyId !== 'flood')).toHaveLength(80)
     })
@@ -117,7 +168,7 @@ describe('a key that floods a full reservoir', () => {
       const characters = () => store.stats().characters
       expect(characters()).toBeGreaterThan(59_000)
       await store.offer(others(4, 40, 500))
-      const stored = store.take({ ...update, maxCharacters: Infinity })
+      const stored = store.take({ ...update, maxBytes: Infinity })
       expect(charactersOf(stored, 'operator') / charactersOf(stored)).toBeCloseTo(0.5, 1)
     })
   })

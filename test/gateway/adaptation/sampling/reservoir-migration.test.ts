@@ -69,7 +69,7 @@ test('texts, keys, counts and times of the version before are kept, and its tabl
     expect(tablesOf(storage)).not.toEqual(expect.arrayContaining(['samples']))
     expect(tablesOf(storage)).not.toEqual(expect.arrayContaining(['requests']))
     const store = open({ seed: 'ignored' })
-    expect(store.take({ model: 'm', updateId: 'u', maxCharacters: 1 })).toEqual([
+    expect(store.take({ model: 'm', updateId: 'u', maxBytes: 1 })).toEqual([
       {
         text: 'pool 0',
         sources: [{ requestId: '', keyId: 'key_old', tenant: '', conversation: '', consentVersion: 0 }],
@@ -184,7 +184,7 @@ test('long texts of version 2 are split into pieces of their key, and those of a
     await fillSecond(storage, ['short', long, taken], [taken])
     for (const store of [open({ pool: bounds, holdout: bounds }), open({ pool: bounds, holdout: bounds })]) {
       await store.migrate()
-      const fresh = store.take({ model: 'm', updateId: 'next', maxCharacters: Infinity })
+      const fresh = store.take({ model: 'm', updateId: 'next', maxBytes: Infinity })
       expect(fresh.map(({ text }) => text).toSorted()).toEqual(
         ['short', ...splitText(long, 4_096)].toSorted(),
       )
@@ -201,7 +201,7 @@ test('long texts of version 2 are split into pieces of their key, and those of a
     // A taken text that is gone is known by its hash, so the pieces of the same text are not new either.
     store.delete({ keyId: 'key 2' })
     await store.offer([offeredSample(taken, { side: 'pool', atMs: 100, conversation: 'again' })])
-    expect(store.take({ model: 'm', updateId: 'later', maxCharacters: Infinity })).toEqual([])
+    expect(store.take({ model: 'm', updateId: 'later', maxBytes: Infinity })).toEqual([])
     await store.offer([offeredSample(taken, { side: 'holdout', atMs: 100, conversation: 'held out' })])
     expect(holdoutOf(store)).toEqual([])
   })

@@ -13,7 +13,7 @@ const offers = (
     offeredSample(`text ${index} of ${keyId}`, { keyId, side, atMs: 100, nllMean: nllMean(index) }),
   )
 const ordinary = (index: number) => 3 + (index % 10) / 10
-const update = { model: 'm', updateId: 'u', maxCharacters: Infinity, outlierDeviations: 6 }
+const update = { model: 'm', updateId: 'u', maxBytes: Infinity, outlierDeviations: 6 }
 
 test('texts whose dense loss is far from the median of the domain are neither taken nor held out, and wait for review', async () => {
   await withStore('outliers', async (open) => {

@@ -26,7 +26,7 @@ test('a text that a model took does not enter the holdout when it is gone', asyn
   await withStore('taken side', async (open) => {
     const store = open()
     await store.offer([on('pool', 'the same')])
-    store.take({ model: 'm', updateId: 'u', maxCharacters: Infinity })
+    store.take({ model: 'm', updateId: 'u', maxBytes: Infinity })
     store.delete()
     await store.offer([on('holdout', 'the same')])
     expect(holdoutOf(store)).toEqual([])

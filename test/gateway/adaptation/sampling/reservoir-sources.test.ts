@@ -25,7 +25,7 @@ describe('a text that two keys sent', () => {
         conversation,
         consentVersion,
       })
-      expect(store.take({ model: 'm', updateId: 'u', maxCharacters: Infinity })).toEqual([
+      expect(store.take({ model: 'm', updateId: 'u', maxBytes: Infinity })).toEqual([
         { text: 'the same', sources: [source(hers), source(his)] },
       ])
     })
@@ -40,7 +40,7 @@ describe('a text that two keys sent', () => {
       const store = open()
       await store.offer([said('hers'), said('his')])
       expect(store.delete(one)).toBe(1)
-      const [left] = store.take({ model: 'm', updateId: 'u', maxCharacters: Infinity })
+      const [left] = store.take({ model: 'm', updateId: 'u', maxBytes: Infinity })
       expect(left?.sources.map(({ keyId }) => keyId)).toEqual(['his'])
       expect(store.delete(one)).toBe(0)
       expect(store.delete(other)).toBe(1)
@@ -88,7 +88,7 @@ test('a text names a bounded number of sources, and goes with the last of them',
   await withStore('many sources', async (open) => {
     const store = open()
     await store.offer(Array.from({ length: 20 }, (_, index) => said(`key ${index}`)))
-    const [text] = store.take({ model: 'm', updateId: 'u', maxCharacters: Infinity })
+    const [text] = store.take({ model: 'm', updateId: 'u', maxBytes: Infinity })
     expect(text?.sources.map(({ keyId }) => keyId)).toEqual(['key 0', 'key 1', 'key 2', 'key 3'])
     for (const { keyId } of text?.sources ?? []) store.delete({ keyId })
     expect(poolOf(store)).toEqual([])

@@ -204,7 +204,7 @@ describe('deletion', () => {
     await withStore('clear', async (open) => {
       const store = open()
       await store.offer(numbered(40).map((text) => offer(text)))
-      store.take({ model: 'm', updateId: 'u', maxCharacters: Infinity })
+      store.take({ model: 'm', updateId: 'u', maxBytes: Infinity })
       store.clear()
       expect(store.stats()).toEqual({
         samples: 0,

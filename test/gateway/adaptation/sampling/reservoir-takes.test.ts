@@ -8,8 +8,8 @@ const pooled = (count: number, prefix = 'text') =>
   Array.from({ length: count }, (_, index) =>
     offeredSample(`${prefix} ${index}`.padEnd(20), { side: 'pool', atMs: 100 }),
   )
-const take = (store: ReservoirStore, updateId: string, maxCharacters = Infinity, model = 'm') =>
-  store.take({ model, updateId, maxCharacters }).map(({ text }) => text)
+const take = (store: ReservoirStore, updateId: string, maxBytes = Infinity, model = 'm') =>
+  store.take({ model, updateId, maxBytes }).map(({ text }) => text)
 
 test('an update takes texts once: the same update again gets the same texts, another update of the model only new ones', async () => {
   await withStore('takes', async (open) => {
@@ -100,7 +100,7 @@ test('an update takes the beginning of a long text of a key with few requests, t
     }))
     const long = offeredSample(words('long', 3_000), { side: 'pool', atMs: 100, keyId: 'long' })
     await store.offer([...ordinary, long])
-    const request = { model: 'm', updateId: 'u', maxCharacters: 20_000 }
+    const request = { model: 'm', updateId: 'u', maxBytes: 20_000 }
     const taken = store.take(request)
     const parts = taken.filter(({ sources }) => sources[0]?.keyId === 'long').map(({ text }) => text)
     expect(parts).toHaveLength(1)
@@ -113,14 +113,14 @@ test('an update takes the beginning of a long text of a key with few requests, t
     // The rest of the piece is taken too.
     expect(
       store
-        .take({ ...request, updateId: 'next', maxCharacters: 1e6 })
+        .take({ ...request, updateId: 'next', maxBytes: 1e6 })
         .some(({ text }) => text.startsWith(parts[0] ?? '')),
     ).toBe(false)
     store.release({ model: 'm', updateId: 'u' })
     store.release({ model: 'm', updateId: 'next' })
     expect(
       store
-        .take({ ...request, updateId: 'all', maxCharacters: Infinity })
+        .take({ ...request, updateId: 'all', maxBytes: Infinity })
         .map(({ text }) => text)
         .join(' '),
     ).toContain(long.text.slice(0, 4_000))

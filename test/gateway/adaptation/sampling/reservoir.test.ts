@@ -39,7 +39,7 @@ test('an update takes texts of the object, and what it leaves is counted by mode
   const reservoir = open('taken')
   await reservoir.offer(offers(40, Date.now()))
   const { samples, characters } = await reservoir.stats()
-  const request = { model: 'm', updateId: 'u', maxCharacters: characters / 2 }
+  const request = { model: 'm', updateId: 'u', maxBytes: characters / 2 }
   const taken = await reservoir.take(request)
   expect(taken[0]?.sources).toEqual([
     expect.objectContaining({ keyId: 'key', tenant: 'tenant', consentVersion: 1 }),

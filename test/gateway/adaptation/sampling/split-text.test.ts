@@ -24,6 +24,7 @@ test('the beginning of a text ends after a word, and without words before a whol
   expect(beginningOf('one two three', 9)).toBe('one two')
   expect(beginningOf('one two three', 7)).toBe('one two')
   expect(beginningOf('one two\n three', 9)).toBe('one two')
-  expect(beginningOf('🙂'.repeat(10), 5)).toBe('🙂🙂')
+  expect(beginningOf('🙂'.repeat(10), 11)).toBe('🙂🙂')
+  expect(beginningOf('漢字かな'.repeat(10), 20)).toBe('漢字かな漢字')
   expect(beginningOf(`a ${'b'.repeat(200)}`, 150)).toBe(`a ${'b'.repeat(148)}`)
 })

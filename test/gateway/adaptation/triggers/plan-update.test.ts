@@ -35,7 +35,7 @@ function domain(
   return {
     domain: name,
     newCharacters: segments * SEGMENT,
-    takeableCharacters: segments * SEGMENT,
+    takeableBytes: segments * SEGMENT,
     heldOut: { latest: undefined, reservoir: 3_000 * 4 },
     scored:
       gap === undefined ? undefined : { tokens: 10_000, nllMasked: 30_000 + gap * 10_000, nllDense: 30_000 },
@@ -154,7 +154,7 @@ describe('a domain is due', () => {
   })
 
   test('only with enough text of which no key gives more than its share', () => {
-    const facts = domain('one key', { segments: 40, takeableCharacters: 3 * SEGMENT })
+    const facts = domain('one key', { segments: 40, takeableBytes: 3 * SEGMENT })
     expect(plan([facts]).domains[0]).toMatchObject({
       due: undefined,
       newSegments: 40,

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
 import {
-  charactersToTake,
+  bytesToTake,
   isEnough,
   tooFewSamples,
 } from '../../../../gateway/src/adaptation/updates/text-sufficiency.ts'
@@ -17,6 +17,6 @@ test('a quarter of the demand is enough to calibrate on, but at least the two se
   expect(isEnough(4 * 511, { samples: 1, length: 512 })).toBe(false)
 })
 
-test('an update takes a quarter more than its demand in characters of English, since the rest is lost to later ones', () => {
-  expect(charactersToTake({ samples: 16, length: 512 })).toBe(40_960)
+test('an update takes a quarter more than its demand in bytes of English, since the rest is lost to later ones', () => {
+  expect(bytesToTake({ samples: 16, length: 512 })).toBe(40_960)
 })

@@ -40,7 +40,7 @@ describe('domains', () => {
     const long = Array.from({ length: 6_000 }, (_, index) => `Sentence ${index}.`).join(' ')
     await adminJson('POST', '/domains/one-text/texts', { texts: [long.slice(0, 60_000), long.slice(60_000)] })
     const reservoir = testDeps().reservoir('one-text')
-    const pool = await reservoir.take({ model: 'm', updateId: 'u', maxCharacters: 1e6 })
+    const pool = await reservoir.take({ model: 'm', updateId: 'u', maxBytes: 1e6 })
     const holdout = await reservoir.holdout(1e6)
     expect(pool.length).toBeGreaterThan(5)
     expect(holdout.length).toBeGreaterThan(2)
