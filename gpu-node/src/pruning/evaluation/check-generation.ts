@@ -63,17 +63,18 @@ interface GeneratingModel {
   codec: Pick<TextCodec, 'encodeDocument'>
 }
 
-/** The output generated for one prompt. */
+/** A prompt and what was generated for it. */
 interface Generated {
+  sequence: number
+  prompt: Int32Array
   tokens: number[]
   /** Entropy of the distribution of each token, nats. */
   entropies: number[]
-  isFinite: boolean
 }
 
 /**
- * Generates greedily from {@link GENERATION_PROMPTS} with loaded weights, and measures what tells noise from text. A sequence
- * ends at {@link GENERATION_TOKENS} tokens or at the model's end token.
+ * Generates greedily from {@link GENERATION_PROMPTS} with loaded weights, all at once, and measures what tells noise from text. A
+ * text ends at {@link GENERATION_TOKENS} tokens or at the model's end token, and all end at logits that are not numbers.
  *
  * @throws AppError as `Backend.step`; the reason of `signal`
  */
@@ -83,86 +84,81 @@ export async function checkGeneration<Weights>(
   { config, codec }: GeneratingModel,
   { pause, signal }: Pick<ScoringOptions, 'pause' | 'signal'> = {},
 ): Promise<GenerationCheck> {
-  const texts: Generated[] = []
-  for (const [index, prompt] of GENERATION_PROMPTS.entries()) {
-    const sequence = FIRST_SEQUENCE + index
-    const encoded = codec
-      .encodeDocument(prompt)
-      .slice(0, Math.max(1, config.contextLength - GENERATION_TOKENS))
-    const generator = {
-      backend,
-      weights,
-      vocabSize: config.vocabSize,
-      ends: config.eosTokenIds,
-      pause,
-      signal,
+  const longest = Math.max(1, config.contextLength - GENERATION_TOKENS)
+  const texts = GENERATION_PROMPTS.map((prompt, index): Generated => {
+    const encoded = codec.encodeDocument(prompt).slice(0, longest)
+    return { sequence: FIRST_SEQUENCE + index, prompt: Int32Array.from(encoded), tokens: [], entropies: [] }
+  })
+  let finite = true
+  let running = texts
+  while (running.length > 0) {
+    signal?.throwIfAborted()
+    const next = await nextTokens(backend, weights, running, config.vocabSize)
+    if (!next?.every(hasFiniteLogprobs)) finite = false
+    if (next === undefined) break
+    for (const [index, { tokens, entropies }] of running.entries()) {
+      const { token, top } = next[index]!
+      tokens.push(token)
+      entropies.push(entropyOf(top, config.vocabSize))
     }
-    texts.push(await generate(generator, sequence, Int32Array.from(encoded)))
+    running = running.filter(
+      ({ tokens }) => tokens.length < GENERATION_TOKENS && !config.eosTokenIds.includes(tokens.at(-1) ?? -1),
+    )
+    await pause?.(signal)
   }
   const entropies = texts.flatMap((text) => text.entropies)
   const entropy = entropies.reduce((sum, value) => sum + value, 0) / entropies.length
   return {
-    finite: texts.every(({ isFinite }) => isFinite),
+    finite,
     tokens: texts.reduce((sum, { tokens }) => sum + tokens.length, 0),
     repetition: repeatedBigrams(texts.map(({ tokens }) => tokens)),
     entropy: Number.isFinite(entropy) ? entropy : null,
   }
 }
 
-interface Generator<Weights> {
-  backend: GeneratingBackend<Weights>
-  weights: Weights
-  vocabSize: number
-  ends: readonly number[]
-  pause: ScoringOptions['pause']
-  signal: AbortSignal | undefined
-}
-
-async function generate<Weights>(
-  { backend, weights, vocabSize, ends, pause, signal }: Generator<Weights>,
-  sequence: number,
-  prompt: Int32Array,
-): Promise<Generated> {
-  const result: Generated = { tokens: [], entropies: [], isFinite: true }
-  const sampler = { ...GREEDY, topLogprobs: Math.min(TOP_LOGPROBS, vocabSize), promptTokens: prompt.length }
-  let work: GenerationWork = { sequence, tokens: prompt, position: 0, output: 'token', sampler }
-  let drop = [sequence - 1]
-  while (result.tokens.length < GENERATION_TOKENS) {
-    signal?.throwIfAborted()
-    let output: GeneratedToken
-    try {
-      const { outputs } = await backend.step({ weights, work: [work], drop })
-      output = tokenOf(outputs[0])
-    } catch (error) {
-      if (!(error instanceof AppError) || error.code !== 'node_failed') throw error
-      // Samplers reject logits that are not numbers. If the weights still run, that was the reason.
-      if (await givesFiniteLoss(backend, weights, sequence, prompt)) throw error
-      return { ...result, isFinite: false }
-    }
-    if (![output.logprob, ...output.top.map(({ logprob }) => logprob)].every(Number.isFinite))
-      result.isFinite = false
-    result.tokens.push(output.token)
-    result.entropies.push(entropyOf(output.top, vocabSize))
-    if (ends.includes(output.token)) break
-    await pause?.(signal)
-    const position = prompt.length + result.tokens.length - 1
-    work = { sequence, tokens: Int32Array.of(output.token), position, output: 'token' }
-    drop = []
-  }
-  return result
-}
-
-async function givesFiniteLoss<Weights>(
+/** Generates the next token of each text. Returns nothing if the logits are not numbers, which samplers reject. */
+async function nextTokens<Weights>(
   backend: GeneratingBackend<Weights>,
   weights: Weights,
-  sequence: number,
-  prompt: Int32Array,
+  texts: readonly Generated[],
+  vocabSize: number,
+): Promise<GeneratedToken[] | undefined> {
+  const topLogprobs = Math.min(TOP_LOGPROBS, vocabSize)
+  const work = texts.map(({ sequence, prompt, tokens }): GenerationWork => {
+    const last = tokens.at(-1)
+    if (last !== undefined) {
+      const position = prompt.length + tokens.length - 1
+      return { sequence, tokens: Int32Array.of(last), position, output: 'token' }
+    }
+    const sampler = { ...GREEDY, topLogprobs, promptTokens: prompt.length }
+    return { sequence, tokens: prompt, position: 0, output: 'token', sampler }
+  })
+  try {
+    const { outputs } = await backend.step({ weights, work, drop: [] })
+    return work.map((_, index) => tokenOf(outputs[index]))
+  } catch (error) {
+    if (!(error instanceof AppError) || error.code !== 'node_failed') throw error
+    // If the weights still run, the logits were the reason.
+    if (await givesFiniteLosses(backend, weights, texts)) throw error
+    return undefined
+  }
+}
+
+async function givesFiniteLosses<Weights>(
+  backend: GeneratingBackend<Weights>,
+  weights: Weights,
+  texts: readonly Generated[],
 ): Promise<boolean> {
-  const targets = prompt.map((_, index) => prompt[index + 1] ?? 0)
-  const work: GenerationWork = { sequence, tokens: prompt, position: 0, output: 'nll', targets }
-  const { outputs } = await backend.step({ weights, work: [work], drop: [sequence] })
-  const [output] = outputs
-  return output?.kind === 'nll' && output.nll.every(Number.isFinite)
+  const work = texts.map(({ sequence, prompt: tokens }): GenerationWork => {
+    const targets = tokens.map((_, index) => tokens[index + 1] ?? 0)
+    return { sequence, tokens, position: 0, output: 'nll', targets }
+  })
+  const { outputs } = await backend.step({ weights, work, drop: texts.map(({ sequence }) => sequence) })
+  return outputs.every((output) => output.kind === 'nll' && output.nll.every(Number.isFinite))
+}
+
+function hasFiniteLogprobs({ logprob, top }: GeneratedToken): boolean {
+  return Number.isFinite(logprob) && top.every((each) => Number.isFinite(each.logprob))
 }
 
 function tokenOf(output: { kind: string } | undefined): GeneratedToken {

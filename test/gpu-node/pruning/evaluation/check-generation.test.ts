@@ -21,36 +21,59 @@ type Plan = Parameters<GeneratingBackend<string>['step']>[0]
 /** A backend whose tokens are a function of the position after the prompt. */
 function backendOf(tokenAt: (index: number) => number, logprob = Math.log(0.5)) {
   const plans: Plan[] = []
-  let start = 0
+  const starts = new Map<number, number>()
   const backend: GeneratingBackend<string> = {
     async step(plan) {
       plans.push(plan)
-      const [work] = plan.work
-      if (work!.position === 0) start = work!.tokens.length
-      const token = tokenAt(work!.position + work!.tokens.length - start)
-      const top = [
-        { token, logprob },
-        { token: 1, logprob },
-      ]
-      return { outputs: [{ kind: 'token', token, logprob, top }] }
+      const outputs = plan.work.map(({ sequence, position, tokens }) => {
+        if (position === 0) starts.set(sequence, tokens.length)
+        const token = tokenAt(position + tokens.length - starts.get(sequence)!)
+        const top = [
+          { token, logprob },
+          { token: 1, logprob },
+        ]
+        return { kind: 'token' as const, token, logprob, top }
+      })
+      return { outputs }
     },
   }
   return { backend, plans }
 }
 
-test('each prompt is continued greedily, one sequence after another', async () => {
+test('the prompts are continued greedily, all in one step', async () => {
   const { backend, plans } = backendOf((index) => 100 + index)
   const check = await checkGeneration(backend, 'weights', model)
   expect(check).toMatchObject({ finite: true, tokens: 4 * GENERATION_TOKENS, repetition: 0 })
   expect(check.entropy).toBeCloseTo(Math.log(2), 12)
-  expect(plans).toHaveLength(4 * GENERATION_TOKENS)
-  const first = plans[0]!.work[0]!
-  expect(first).toMatchObject({ position: 0, output: 'token' })
-  expect(String.fromCharCode(...first.tokens)).toBe(GENERATION_PROMPTS[0])
-  const { length } = first.tokens
-  expect(plans[2]!.work[0]).toMatchObject({ position: length + 1, tokens: Int32Array.of(101) })
-  // A sequence is dropped when the next one starts.
-  expect(plans[GENERATION_TOKENS]!.drop).toEqual([first.sequence])
+  expect(plans).toHaveLength(GENERATION_TOKENS)
+  const [first, , third] = plans
+  expect(first!.work.map(({ tokens }) => String.fromCharCode(...tokens))).toEqual(GENERATION_PROMPTS)
+  for (const [index, { sequence, tokens, position, output }] of first!.work.entries()) {
+    expect({ position, output }).toEqual({ position: 0, output: 'token' })
+    expect(third!.work[index]).toEqual({
+      sequence,
+      position: tokens.length + 1,
+      tokens: Int32Array.of(101),
+      output: 'token',
+    })
+  }
+})
+
+test('a text that has ended leaves the steps, and the others go on', async () => {
+  const { backend, plans } = backendOf((index) => 100 + index)
+  const short: GeneratingBackend<string> = {
+    async step(plan) {
+      const { outputs } = await backend.step(plan)
+      const ends = plan.work.findIndex(({ sequence }) => sequence % 10 === 2)
+      const end = { kind: 'token' as const, token: END, logprob: 0, top: [{ token: END, logprob: 0 }] }
+      return { outputs: outputs.map((output, index) => (index === ends ? end : output)) }
+    },
+  }
+  expect(await checkGeneration(short, 'weights', model)).toMatchObject({
+    finite: true,
+    tokens: 3 * GENERATION_TOKENS + 1,
+  })
+  expect(plans.map(({ work }) => work.length)).toEqual([4, ...Array(GENERATION_TOKENS - 1).fill(3)])
 })
 
 test('text that repeats itself has a high repetition', async () => {
@@ -68,7 +91,10 @@ test('logits that are not numbers are reported, whether the sampler rejects them
     async step({ work }) {
       if (work[0]!.output === 'token')
         throw new AppError('node_failed', "The model's logits are not numbers.")
-      return { outputs: [{ kind: 'nll', nll: Float32Array.of(NaN) }] }
+      // One prompt alone would not tell.
+      return {
+        outputs: work.map((_, index) => ({ kind: 'nll', nll: Float32Array.of(index === 3 ? NaN : 1) })),
+      }
     },
   }
   expect(await checkGeneration(rejecting, 'weights', model)).toEqual({
