@@ -1,7 +1,7 @@
 //! One group of one block, written to the arrays of its form.
 
-use super::quantise::{Scaled, to_int4, to_int8};
 use super::{BLOCK_ROWS, Form};
+use copal_native::storage::{Precision, QuantisedGroup, quantise_group};
 use half::bf16;
 
 /// The longest group.
@@ -42,6 +42,14 @@ impl Group {
             return Ok(rounded.to_bits().into());
         }
         Err(Unrepresentable { row, col })
+    }
+
+    /// The codes of the first `N` columns, as the native engine computes them.
+    fn quantised<const N: usize>(&self, precision: Precision) -> Result<QuantisedGroup, Unrepresentable> {
+        let rows = self.weights.each_ref();
+        let rows = rows.map(|row| row.first_chunk().expect("no group is longer than the longest one"));
+        quantise_group::<N>(precision, rows, self.cols, self.pruned)
+            .map_err(|(row, col)| Unrepresentable { row, col })
     }
 }
 
@@ -90,38 +98,35 @@ impl Arrays {
     }
 
     fn push_int8(&mut self, group: &Group) -> Result<(), Unrepresentable> {
-        let coded = coded(group, to_int8)?;
-        for pair in coded.as_chunks::<2>().0 {
-            self.words[0].push(pair[0].scales | pair[1].scales << 16);
+        let QuantisedGroup { scales, codes, .. } = group.quantised::<64>(Precision::Int8)?;
+        for [low, high] in scales.as_chunks().0 {
+            self.words[0].push(u32::from(low.to_bits()) | u32::from(high.to_bits()) << 16);
         }
-        self.push_codes(&coded, 8);
+        // The codes are those of signed numbers plus 128.
+        self.push_codes(&codes, 8, 0x80);
         Ok(())
     }
 
     fn push_int4(&mut self, group: &Group) -> Result<(), Unrepresentable> {
-        let coded = coded(group, |weights| to_int4(weights, group.cols, group.pruned))?;
-        self.words[0].extend(coded.iter().map(|row| row.scales));
-        self.push_codes(&coded, 4);
+        let QuantisedGroup { scales, minimums, codes } = group.quantised::<32>(Precision::Int4)?;
+        let pairs = scales.iter().zip(&minimums);
+        self.words[0].extend(
+            pairs.map(|(scale, minimum)| u32::from(scale.to_bits()) | u32::from(minimum.to_bits()) << 16),
+        );
+        self.push_codes(&codes, 4, 0);
         Ok(())
     }
 
-    fn push_codes(&mut self, coded: &[Scaled], bits: usize) {
-        let (in_word, mask) = (32 / bits, (1 << bits) - 1);
+    /// Appends codes of so many bits, with the bits of `flip` inverted.
+    fn push_codes(&mut self, codes: &[[u8; MAX_GROUP]; BLOCK_ROWS], bits: usize, flip: u8) {
+        let in_word = 32 / bits;
         for first in (0..self.form.group()).step_by(in_word) {
-            for row in coded {
-                let codes = row.codes[first..first + in_word].iter().enumerate();
+            for row in codes {
+                let codes = row[first..first + in_word].iter().enumerate();
                 let word =
-                    codes.fold(0, |word, (index, &code)| word | (u32::from(code) & mask) << (index * bits));
+                    codes.fold(0, |word, (index, &code)| word | u32::from(code ^ flip) << (index * bits));
                 self.words[1].push(word);
             }
         }
     }
-}
-
-fn coded(
-    group: &Group,
-    code: impl Fn(&[f32; MAX_GROUP]) -> Result<Scaled, usize>,
-) -> Result<Vec<Scaled>, Unrepresentable> {
-    let rows = group.weights.iter().enumerate();
-    rows.map(|(row, weights)| code(weights).map_err(|col| Unrepresentable { row, col })).collect()
 }

@@ -15,11 +15,11 @@
 //! | int4 | scales | a word for each row: scale and minimum, f16 |
 //! | | words | for each eight columns a word for each row: a weight is `scale · code + minimum` |
 //!
-//! int8 and int4 are stored dense even where weights are pruned; a pruned weight is exactly 0.
+//! int8 and int4 are stored dense even where weights are pruned; a pruned weight is exactly 0. Scales, minimums and
+//! codes are those of the native engine.
 
 mod block;
 mod pack;
-mod quantise;
 
 pub use pack::{Packed, pack};
 

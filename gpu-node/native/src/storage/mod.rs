@@ -36,6 +36,7 @@ pub use mask::{Mask, MaskError};
 pub use matrix::Matrix;
 pub use pack::{Form, PackError, pack, pack_rows, pack_rows_as};
 pub(crate) use packing::PackingFns;
+pub use quantise::{QuantisedGroup, quantise_group};
 pub use rows::{KeptRows, RowSource};
 
 /// Rows of a block: two tiles.

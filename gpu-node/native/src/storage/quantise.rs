@@ -277,3 +277,41 @@ fn reject<const N: usize>(
     let column = values.rows[row].and_then(|values| values.iter().position(|value| !fits(value)));
     Err(Unrepresentable { row, column: column.unwrap_or(0) })
 }
+
+/// A group of one block in codes, for layouts other than that of [`pack`](super::pack).
+pub struct QuantisedGroup {
+    /// The scale of each row.
+    pub scales: [f16; BLOCK_ROWS],
+    /// The minimum of each row; 0 with int8.
+    pub minimums: [f16; BLOCK_ROWS],
+    /// The codes of each row. int8: `weight / scale + 128`; int4: `(weight − minimum) / scale`.
+    pub codes: [[u8; MAX_GROUP]; BLOCK_ROWS],
+}
+
+/// Quantises a group of `N` columns to int8 or int4 as [`pack`](super::pack) does. Pruned weights are 0, and so are the
+/// rows and columns that do not exist; `cols` columns do. With `pruned`, 0 is a code.
+///
+/// An error is the row and the column of a weight that the precision cannot represent.
+pub fn quantise_group<const N: usize>(
+    precision: Precision,
+    rows: [&[f32; N]; BLOCK_ROWS],
+    cols: usize,
+    pruned: bool,
+) -> Result<QuantisedGroup, (usize, usize)> {
+    assert!(precision != Precision::Bf16, "bf16 has no scales");
+    let mut codes = [Codes::EMPTY; BLOCK_ROWS];
+    quantise(precision, &Values { rows: rows.map(Some), cols, pruned }, &mut codes)
+        .map_err(|Unrepresentable { row, column }| (row, column))?;
+    let bytes = |codes: &Codes| {
+        let mut bytes = [0; MAX_GROUP];
+        for (out, word) in bytes.as_chunks_mut().0.iter_mut().zip(codes.words) {
+            *out = word.to_le_bytes();
+        }
+        bytes
+    };
+    Ok(QuantisedGroup {
+        scales: codes.each_ref().map(|codes| codes.scale),
+        minimums: codes.each_ref().map(|codes| codes.minimum),
+        codes: codes.each_ref().map(bytes),
+    })
+}

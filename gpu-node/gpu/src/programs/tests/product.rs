@@ -56,14 +56,14 @@ fn quantised(group: &[f32], form: Form, pruned: bool) -> Vec<f32> {
     let fold = |start: f32, pick: fn(f32, f32) -> f32| group.iter().copied().fold(start, pick);
     let (mut low, mut high) = (fold(f32::INFINITY, f32::min), fold(f32::NEG_INFINITY, f32::max));
     if form == Form::Int8 {
-        let scale = f16::from_f32(high.max(-low) / 127.0).to_f32();
+        let scale = scale_of(high.max(-low) / 127.0).to_f32();
         let inverse = if scale == 0.0 { 0.0 } else { 1.0 / scale };
         return group.iter().map(|weight| (weight * inverse).round_ties_even() * scale).collect();
     }
     if pruned {
         (low, high) = (low.min(0.0), high.max(0.0));
     }
-    let scale = f16::from_f32((high - low) / 15.0);
+    let scale = scale_of((high - low) / 15.0);
     let scale = if pruned { f16::from_bits((scale.to_bits() + 15) & !15) } else { scale }.to_f32();
     let inverse = if scale == 0.0 { 0.0 } else { 1.0 / scale };
     let zero = (-low * inverse).round_ties_even().clamp(0.0, 15.0);
@@ -75,12 +75,31 @@ fn quantised(group: &[f32], form: Form, pruned: bool) -> Vec<f32> {
     group.iter().map(|&weight| code(weight) * scale + minimum).collect()
 }
 
-fn check(device: &Device, (rows, cols): (usize, usize), bits: Option<&[u8]>, form: Form, what: &str) {
+/// A scale in f16. Subnormal ones are rounded up, so that the largest weight is not clipped.
+fn scale_of(scale: f32) -> f16 {
+    let rounded = f16::from_f32(scale);
+    let is_clipped = scale < f16::MIN_POSITIVE.to_f32() && rounded.to_f32() < scale;
+    f16::from_bits(rounded.to_bits() + u16::from(is_clipped))
+}
+
+fn check(device: &Device, shape: (usize, usize), bits: Option<&[u8]>, form: Form, what: &str) {
+    check_sized(1.0, device, shape, bits, form, what);
+}
+
+/// Checks weights of the deviation `size`, with inputs that make up for it.
+fn check_sized(
+    size: f32,
+    device: &Device,
+    (rows, cols): (usize, usize),
+    bits: Option<&[u8]>,
+    form: Form,
+    what: &str,
+) {
     let mut random = Random::new(7 + rows as u64 * 1000 + cols as u64);
-    let weights = random.normals(rows * cols, 1.0);
+    let weights = random.normals(rows * cols, size);
     let matrix = load(device, &weights, cols, bits, form);
     let seen = stored(&weights, cols, bits, form);
-    let inputs = random.normals(33 * cols, 1.0);
+    let inputs = random.normals(33 * cols, 1.0 / size);
     let mut alone: Vec<Vec<u32>> = Vec::new();
     for tokens in TOKENS {
         let inputs = &inputs[..tokens * cols];
@@ -118,6 +137,17 @@ fn products_equal_the_oracles_for_every_form_mask_tail_and_tile() {
         for form in [Form::Int8, Form::Int4] {
             let bits = mask_of(rows, cols, |row, col| (row + col) % 3 != 0);
             check(&device, (rows, cols), Some(&bits), form, "pruned");
+        }
+    }
+}
+
+#[test]
+fn the_largest_of_small_weights_are_not_clipped() {
+    let device = Device::new(config());
+    let bits = mask_of(33, 70, |row, col| (row + col) % 3 != 0);
+    for (size, form) in [(1e-5, Form::Int8), (1e-6, Form::Int4)] {
+        for bits in [None, Some(&bits[..])] {
+            check_sized(size, &device, (33, 70), bits, form, "small");
         }
     }
 }
