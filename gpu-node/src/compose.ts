@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { AppError, errorBody } from '@copal/shared/errors.ts'
 import { MAX_SHADOW_SCORES, type Heartbeat, type HeartbeatResponse } from '@copal/shared/wire/heartbeat.ts'
 import { MAX_THREADS, type Backend } from './serving/contract/backend.ts'
-import { freeBackendMemory } from './serving/backends/backend-memory.ts'
+import { backendMemory, type BackendMemory } from './serving/backends/backend-memory.ts'
 import { chooseBackend } from './serving/backends/choose-backend.ts'
 import { createCachedResponseSender } from './serving/control/cached-response-sender.ts'
 import { createDatasetStore } from './serving/control/dataset-store.ts'
@@ -119,10 +119,11 @@ export async function startNode(settings: NodeSettings, environment: NodeProcess
     await Promise.all([masks.sweep(), datasets.clear()])
     await removeUnusedMasks()
 
-    const freeBytes = await freeBackendMemory(settings)
+    const memory = await backendMemory(settings)
+    const { freeBytes } = memory
     // By default half of the memory, beside a quarter for keys and values.
     const weightBudget = settings.weightBytes ?? Math.floor(freeBytes / 2)
-    const requestKvTokens = settings.kvTokens ?? kvTokensForMemory(model, freeBytes, log)
+    const requestKvTokens = settings.kvTokens ?? kvTokensForMemory(model, memory, log)
     const contextLength = Math.min(model.config.contextLength, requestKvTokens)
     const scoreKvTokens = Math.min(MAX_SCORE_TOKENS, contextLength)
     const kvTokens = requestKvTokens + scoreKvTokens
@@ -354,15 +355,21 @@ function stoppingResponse(): Response {
 }
 
 /** Returns the key/value budget that fits into memory, and logs when it is smaller than the default. */
-function kvTokensForMemory({ config }: DenseModel, freeBytes: number, log: Log): number {
-  const kvTokens = defaultKvTokens(config, freeBytes)
+function kvTokensForMemory(
+  { config }: DenseModel,
+  { freeBytes, maxBufferBytes }: BackendMemory,
+  log: Log,
+): number {
+  const kvTokens = defaultKvTokens(config, freeBytes, maxBufferBytes)
   if (kvTokens < defaultKvTokens(config, Infinity)) {
     log.warn(
-      'little memory is free, so the key/value cache is smaller than by default. COPAL_KV_TOKENS sets it',
+      'the key/value cache is smaller than by default, because little memory is free or the GPU takes no larger buffers. ' +
+        'COPAL_KV_TOKENS sets it',
       {
         kvTokens,
         contextLength: config.contextLength,
         freeMegabytes: Math.round(freeBytes / 1e6),
+        ...(Number.isFinite(maxBufferBytes) ? { bufferMegabytes: Math.round(maxBufferBytes / 1e6) } : {}),
       },
     )
   }

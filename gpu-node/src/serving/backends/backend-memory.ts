@@ -12,23 +12,45 @@ export interface BackendMemoryOptions {
   loadGpu?: () => Pick<GpuAddon, 'devices'>
 }
 
+/** The memory in which weights, keys and values lie: of the machine, or of the GPU. */
+export interface BackendMemory {
+  /** Bytes that are free before any are loaded. */
+  freeBytes: number
+  /** The largest buffer, bytes: the keys of a layer lie in one, and so do its values. */
+  maxBufferBytes: number
+}
+
 /**
- * Returns the bytes that are free for weights and for keys and values before either is loaded: of the machine, or of the
- * GPU.
+ * Describes the memory of the backend that the settings require.
  *
  * @throws AppError `invalid_request` when the settings require a GPU and its addon, a driver or the named device is missing
  */
-export async function freeBackendMemory(options: BackendMemoryOptions): Promise<number> {
-  const free = process.availableMemory()
-  if (options.backend !== 'gpu') return free
+export async function backendMemory(options: BackendMemoryOptions): Promise<BackendMemory> {
+  if (options.backend !== 'gpu')
+    return { freeBytes: process.availableMemory(), maxBufferBytes: Number.POSITIVE_INFINITY }
   const addon = requireGpuAddon(options.loadGpu ?? loadGpu)
-  const { kind, memoryBytes } = findDevice(await addon.devices(), options.gpu)
-  // Other devices share the memory of the machine, or do not tell theirs.
+  const device = findDevice(await addon.devices(), options.gpu)
+  return { freeBytes: freeDeviceMemory(device), maxBufferBytes: device.maxBindingBytes }
+}
+
+/** Returns the bytes of a device's memory; of what is free on the machine where it has none of its own or does not tell. */
+export function freeDeviceMemory({ kind, memoryBytes }: GpuDevice): number {
+  const free = process.availableMemory()
   const isOwnMemory = kind === 'discrete' || kind === 'virtual'
   return isOwnMemory ? (memoryBytes ?? free) : Math.min(free, memoryBytes ?? free)
 }
 
-function findDevice(devices: readonly GpuDevice[], wanted: string | null): GpuDevice {
+/**
+ * Returns the first device with a part of a name.
+ *
+ * @param setting the name of the setting that wants it
+ * @throws AppError `invalid_request` when there is none
+ */
+export function findDevice(
+  devices: readonly GpuDevice[],
+  wanted: string | null,
+  setting = 'COPAL_GPU',
+): GpuDevice {
   const found = devices.find(({ name }) => name.toLowerCase().includes((wanted ?? '').toLowerCase()))
   if (found) return found
   const known = devices.map(({ name }) => name).join(', ')
@@ -36,6 +58,6 @@ function findDevice(devices: readonly GpuDevice[], wanted: string | null): GpuDe
     'invalid_request',
     known === ''
       ? "COPAL_BACKEND is 'gpu', but no driver of a GPU was found: Vulkan on Linux, Metal, or DX12. Install the card's driver, with libvulkan1 on Debian."
-      : `COPAL_GPU is '${wanted}', but the devices here are ${known}. Set it to a part of one of these names or leave it out.`,
+      : `${setting} is '${wanted}', but the devices here are ${known}. Set it to a part of one of these names or leave it out.`,
   )
 }

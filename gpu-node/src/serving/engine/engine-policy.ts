@@ -46,8 +46,13 @@ const KV_SHARE = 1 / 4
 const MIN_KV_TOKENS = 1024
 /** Bytes of a key and a value in the sparse engine, f16 each. */
 const PAIR_BYTES = 4
+/** Tokens of the pages that scoring and self-tests have beside those of requests. */
+const OTHER_KV_TOKENS = 1024
 
-/** Returns the default key/value budget in tokens: four contexts, or less where a quarter of the free memory is smaller. */
+/**
+ * Returns the default key/value budget in tokens: four contexts, or less where a quarter of the free memory is smaller, or
+ * where a layer's keys do not fit the largest buffer.
+ */
 export function defaultKvTokens(
   {
     contextLength,
@@ -56,9 +61,11 @@ export function defaultKvTokens(
     headDim,
   }: Pick<LlamaConfig, 'contextLength' | 'layers' | 'kvHeads' | 'headDim'>,
   freeBytes: number,
+  maxBufferBytes = Number.POSITIVE_INFINITY,
 ): number {
   const fit = Math.floor((freeBytes * KV_SHARE) / (PAIR_BYTES * layers * kvHeads * headDim))
-  return Math.min(KV_CONTEXTS * contextLength, Math.max(MIN_KV_TOKENS, fit))
+  const inBuffer = Math.floor(maxBufferBytes / ((PAIR_BYTES / 2) * kvHeads * headDim)) - OTHER_KV_TOKENS
+  return Math.min(KV_CONTEXTS * contextLength, Math.max(MIN_KV_TOKENS, Math.min(fit, inBuffer)))
 }
 
 /**

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
 import type { GpuDevice } from '../../../../gpu-node/gpu/addon.d.ts'
 import { loadGpu } from '../../../../gpu-node/src/platform/gpu-addon.ts'
-import { freeBackendMemory } from '../../../../gpu-node/src/serving/backends/backend-memory.ts'
+import { backendMemory } from '../../../../gpu-node/src/serving/backends/backend-memory.ts'
 
 const CARD: GpuDevice = {
   name: 'NVIDIA L4',
@@ -15,8 +15,9 @@ const LAPTOP: GpuDevice = { ...CARD, name: 'Intel Arc', kind: 'integrated', memo
 
 /** Lists devices; no test machine has these. */
 const withDevices = (...devices: GpuDevice[]) => ({ devices: () => Promise.resolve(devices) })
-const free = (gpu: string | null, ...devices: GpuDevice[]) =>
-  freeBackendMemory({ backend: 'gpu', gpu, loadGpu: () => withDevices(...devices) })
+const memory = (gpu: string | null, ...devices: GpuDevice[]) =>
+  backendMemory({ backend: 'gpu', gpu, loadGpu: () => withDevices(...devices) })
+const free = async (gpu: string | null, ...devices: GpuDevice[]) => (await memory(gpu, ...devices)).freeBytes
 
 test('a card has its own memory, and a device without one that of the machine', async () => {
   expect(await free(null, CARD, LAPTOP)).toBe(24e9)
@@ -24,11 +25,14 @@ test('a card has its own memory, and a device without one that of the machine', 
   expect(machine).toBeGreaterThan(0)
   expect(machine).toBeLessThan(1e15)
   expect(await free(null, { ...CARD, memoryBytes: null })).toBeLessThan(1e15)
-  expect(await freeBackendMemory({ backend: 'sparse', gpu: null })).toBeGreaterThan(0)
+  const { freeBytes, maxBufferBytes } = await backendMemory({ backend: 'sparse', gpu: null })
+  expect(freeBytes).toBeGreaterThan(0)
+  expect(maxBufferBytes).toBe(Infinity)
+  expect((await memory(null, CARD)).maxBufferBytes).toBe(2 ** 31)
 })
 
 test('a missing addon, driver or device is an error that says what to do', async () => {
-  const built = freeBackendMemory({ backend: 'gpu', gpu: null, loadGpu: () => loadGpu('/nowhere.node') })
+  const built = backendMemory({ backend: 'gpu', gpu: null, loadGpu: () => loadGpu('/nowhere.node') })
   await expect(built).rejects.toThrow(/COPAL_BACKEND is 'gpu'.*build-gpu\.mjs/)
   await expect(free(null)).rejects.toThrow(/no driver of a GPU/)
   await expect(free('radeon', CARD, LAPTOP)).rejects.toThrow(/COPAL_GPU is 'radeon'.*NVIDIA L4, Intel Arc/)
