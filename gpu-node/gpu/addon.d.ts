@@ -89,14 +89,24 @@ export interface GpuEngine {
   readonly threads: number
   /** The device that the engine uses. */
   readonly device: GpuDevice
+  /** Candidates of an item with output 5: 256, or all tokens of a smaller vocabulary. */
+  readonly candidates: number
   /**
    * Like `Engine.load` of the native addon, always packed: `form` is ignored. Weights go to the device in bounded pieces,
    * beside running steps.
    */
   load(source: WeightSource): Promise<EngineWeights>
-  /** Like `Engine.step` of the native addon. */
+  /**
+   * Like `Engine.step` of the native addon. An item with output 5 gives, in its place among the results: the sum of
+   * `exp(logit − largest)` over all logits; the sum of `exp((logit − largest) / temperature)`; and the {@link candidates}
+   * most probable tokens, each followed by its logit, most probable first, ties to the lower id. NaN counts as the most
+   * probable. The relative error of the sums is less than 2⁻¹⁶ where the temperature is at least 0.01.
+   */
   step(weights: EngineWeights, step: EngineStep): Promise<Float32Array>
-  /** Like `Engine.logits` of the native addon. */
+  /**
+   * Like `Engine.logits` of the native addon. The logits of an item with output 5 stay on the device: this call downloads
+   * them, and waits for that.
+   */
   logits(index: number, into: Float32Array): void
   /** Like `Engine.release` of the native addon. Succeeds on a lost device. */
   release(weights: EngineWeights): Promise<void>

@@ -430,6 +430,8 @@ export interface EngineStep {
   outputs: Uint8Array
   /** The number of most probable tokens that follow each log-likelihood of an item; at most the vocabulary's. */
   alternatives: Uint8Array
+  /** The temperature of each item with output 5, above 0; those of other items are not read. */
+  temperatures?: Float32Array | undefined
   /**
    * The number of tokens before the position that are in shared pages. Given with the first item of a sequence that does
    * not start at 0.
@@ -454,9 +456,10 @@ export interface EngineStep {
  * The code of an item's result. 0: none. 1: the logits after the last token, for {@link Engine.logits}. 2: the negative
  * log-likelihoods of the targets, in nats, each followed by its alternatives, most probable first: the token, and its
  * negative log-likelihood. 3: the same without alternatives, then the sum over the tokens of the last hidden state after
- * the final norm, `[hidden]`, added up in f64. 4: 1 and 2.
+ * the final norm, `[hidden]`, added up in f64. 4: 1 and 2. 5: candidates for the next token, from the GPU addon; the native
+ * addon treats it as 1.
  */
-export type StepOutput = 0 | 1 | 2 | 3 | 4
+export type StepOutput = 0 | 1 | 2 | 3 | 4 | 5
 
 /** The sequences and pages that an engine uses. */
 export interface EngineUsage {

@@ -22,6 +22,8 @@ pub(crate) const CALL_STRIDE: u64 = 256;
 const CALL_BYTES: u64 = 48;
 /// Tokens that a product takes at a time. The smallest tile that holds all tokens of a call is used, else the largest.
 pub(crate) const TILES: [u32; 3] = [1, 4, 16];
+/// Candidates of a row of logits, unless the vocabulary is smaller: one for each thread of the kernel.
+pub(crate) const CANDIDATES: usize = 256;
 /// The widest head that the attention kernel takes.
 pub(crate) const MAX_HEAD_DIM: usize = 256;
 
@@ -56,6 +58,7 @@ pub(crate) struct Kernels {
     pub(crate) attention: Kernel,
     pub(crate) gate: Kernel,
     pub(crate) score: Kernel,
+    pub(crate) candidates: Kernel,
     pub(crate) sum: Kernel,
     products: Vec<(Form, Product)>,
 }
@@ -76,6 +79,7 @@ impl Kernels {
                 attention: kernel(template.attention(), &[Read, Read, Read, Write]),
                 gate: kernel(template.gate(), &[Write, Read]),
                 score: kernel(template.score(), &[Read, Write]),
+                candidates: kernel(template.candidates(), &[Read, Write]),
                 sum: kernel(template.sum(), &[Read, Write]),
                 products: forms.iter().map(|&form| (form, compiler.product(form))).collect(),
                 call: compiler.call,

@@ -41,11 +41,11 @@ fn a_step_equals_the_forward_pass_in_double_precision() {
                 assert!((f64::from(pair[1]) - expected).abs() < 2e-3);
             }
         }
-        let logits = engine.logits(0).unwrap();
+        let logits = engine.logits(0).unwrap().unwrap();
         for (found, expected) in logits.iter().zip(&expected[TOKENS - 1].1) {
             assert!((f64::from(*found) - expected).abs() < 2e-3, "{found} for {expected}");
         }
-        assert!(engine.logits(1).is_none());
+        assert!(engine.logits(1).unwrap().is_none());
         let pages = pages_of(1);
         let sum =
             step(&mut engine, &weights, &[work(2, 0, &own, &pages, Output::HiddenSum { targets: None })])
@@ -141,13 +141,58 @@ fn results_follow_the_order_of_the_works_across_batches() {
     for index in 0..4 {
         let item = work(index as u64, 0, &texts[index], &pages[index], outputs(index));
         alone.extend(step(&mut engine, &weights, &[item]).unwrap());
-        logits.extend(engine.logits(0).map(bits));
+        logits.extend(engine.logits(0).unwrap().map(bits));
     }
     let works: Vec<_> =
         (0..4).map(|index| work(index as u64, 0, &texts[index], &pages[index], outputs(index))).collect();
     let together = step(&mut engine, &weights, &works).unwrap();
     assert_eq!(bits(&together), bits(&alone));
-    assert_eq!([0, 1].map(|index| bits(engine.logits(index).unwrap())).to_vec(), logits);
+    assert_eq!([0, 1].map(|index| bits(engine.logits(index).unwrap().unwrap())).to_vec(), logits);
+}
+
+#[test]
+fn candidates_come_with_the_step_and_their_logits_on_demand() {
+    let model = model("gpu-candidates");
+    let mut engine = engine(&model, BF16, 8);
+    let weights = load(&engine, &model);
+    let texts: Vec<_> = (0..4).map(|seed| tokens(seed, 20)).collect();
+    let targets = targets_of(&texts[1]);
+    let pages: Vec<_> = (0..4).map(pages_of).collect();
+    let mut logits = Vec::new();
+    for index in 0..3 {
+        let item = work(index as u64, 0, &texts[index], &pages[index], Output::Logits);
+        step(&mut engine, &weights, &[item]).unwrap();
+        logits.push(engine.logits(0).unwrap().unwrap().to_vec());
+    }
+    let works: Vec<_> = (0..4)
+        .map(|index| {
+            let output = match index {
+                1 => Output::Scores { targets: &targets, alternatives: 2, logits: true },
+                3 => Output::HiddenSum { targets: None },
+                _ => Output::Candidates { temperature: 0.5 },
+            };
+            work(index as u64, 0, &texts[index], &pages[index], output)
+        })
+        .collect();
+    let found = step(&mut engine, &weights, &works).unwrap();
+    let count = engine.candidates();
+    let (list, scores) = (2 + 2 * count, 19 * 5);
+    assert_eq!(found.len(), 2 * list + scores + model.config.hidden);
+    for (start, logits) in [(0, &logits[0]), (list + scores, &logits[2])] {
+        let pairs = &found[start + 2..start + list];
+        let mut ranked: Vec<usize> = (0..logits.len()).collect();
+        ranked.sort_by(|&a, &b| logits[b].total_cmp(&logits[a]).then(a.cmp(&b)));
+        for (pair, &token) in pairs.chunks(2).zip(&ranked) {
+            assert_eq!((pair[0], pair[1].to_bits()), (token as f32, logits[token].to_bits()));
+        }
+    }
+    for index in [2, 0, 1, 0, 2] {
+        assert_eq!(bits(engine.logits(index).unwrap().unwrap()), bits(&logits[index]));
+    }
+    assert!(engine.logits(3).unwrap().is_none());
+    engine.gpu().lose();
+    assert!(matches!(step(&mut engine, &weights, &works), Err(Fault::Device(_))));
+    assert!(engine.logits(0).unwrap().is_none());
 }
 
 #[test]

@@ -74,6 +74,34 @@ function testAddon(addon: GpuAddon): void {
     expect(codeOf(() => engine.step(weights, stepOf([1])))[0]).toBe('InvalidState')
   })
 
+  test('candidates are ranked logits, which stay on the device, and need a temperature', async () => {
+    const engine = new addon.Engine(OPTIONS)
+    expect(engine.candidates).toBe(11)
+    const weights = await engine.load(source())
+    await engine.step(weights, stepOf([1, 2, 3]))
+    const expected = new Float32Array(11)
+    engine.logits(0, expected)
+    const step = { ...stepOf([1, 2, 3]), outputs: Uint8Array.of(5), temperatures: Float32Array.of(0.5) }
+    const [sum, atTemperature, ...pairs] = await engine.step(weights, step)
+    const ranked = [...expected].map((logit, token) => [token, logit]).sort(([, a], [, b]) => b! - a!)
+    expect(pairs).toEqual(ranked.flat())
+    const sumAt = (temperature: number) =>
+      expected.reduce((total, logit) => total + Math.exp((logit - ranked[0]![1]!) / temperature), 0)
+    expect(sum).toBeCloseTo(sumAt(1), 4)
+    expect(atTemperature).toBeCloseTo(sumAt(0.5), 4)
+    const logits = new Float32Array(11)
+    engine.logits(0, logits)
+    expect(logits).toEqual(expected)
+    expect(codeOf(() => engine.logits(1, logits))[0]).toBe('InvalidArg')
+    for (const temperatures of [undefined, Float32Array.of(0), Float32Array.of(NaN), new Float32Array(2)])
+      expect(codeOf(() => engine.step(weights, { ...step, temperatures }))).toEqual([
+        'InvalidArg',
+        expect.stringContaining('temperatures'),
+      ])
+    await engine.release(weights)
+    await engine.close()
+  })
+
   test('a lost device fails steps and loads, and lets go of its weights', async () => {
     const engine: GpuEngine = new addon.Engine(OPTIONS)
     const weights = await engine.load(source())

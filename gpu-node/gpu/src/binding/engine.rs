@@ -26,6 +26,7 @@ pub struct JsEngine {
     library: Option<Arc<WeightLibrary>>,
     gpu: Arc<Gpu>,
     layers: usize,
+    candidates: usize,
 }
 
 /// The sequences and pages that an engine holds.
@@ -71,8 +72,9 @@ impl JsEngine {
             let gpu = Gpu::open(device.as_deref()).map_err(device_error)?;
             let engine = Engine::new(config, gpu, &options).map_err(engine_error)?;
             let (library, gpu) = (Arc::clone(engine.library()), Arc::clone(engine.gpu()));
+            let candidates = engine.candidates();
             let running = Some(RunningEngine::start(engine)?);
-            Ok(JsEngine { running, library: Some(library), gpu, layers })
+            Ok(JsEngine { running, library: Some(library), gpu, layers, candidates })
         })
     }
 
@@ -86,6 +88,12 @@ impl JsEngine {
     #[napi(getter)]
     pub fn threads(&self) -> f64 {
         1.0
+    }
+
+    /// Candidates of an item with output 5.
+    #[napi(getter)]
+    pub fn candidates(&self) -> f64 {
+        self.candidates as f64
     }
 
     /// The device.
@@ -118,7 +126,8 @@ impl JsEngine {
         })
     }
 
-    /// Copies the logits of one item of the last step: the `index`-th of those that asked for logits.
+    /// Copies the logits of one item of the last step: the `index`-th of those that asked for logits or candidates. Waits
+    /// for their download if it asked for candidates.
     #[napi]
     pub fn logits(&self, index: f64, into: Float32ArraySlice<'_>) -> Result<()> {
         guarded(|| self.running()?.logits(index, into))
@@ -198,8 +207,8 @@ impl StepEngine for Engine {
         self.drop_sequences_of(weights);
     }
 
-    fn logits(&self, index: usize) -> Option<&[f32]> {
-        self.logits(index)
+    fn logits(&mut self, index: usize) -> Result<Option<&[f32]>> {
+        self.logits(index).map_err(engine_error)
     }
 
     fn usage(&self) -> Usage {

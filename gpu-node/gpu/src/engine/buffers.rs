@@ -1,15 +1,17 @@
 //! Activations, and the buffers that a step is transferred by.
 
 use super::ModelConfig;
+use super::plan::candidate_floats;
 use crate::device::Gpu;
 use crate::fault::DeviceFault;
-use crate::programs::Kernels;
+use crate::programs::{CANDIDATES, Kernels};
 use wgpu::{BindGroup, Buffer, BufferUsages};
 
 /// Rows whose logits are computed at a time, at most.
 const MAX_LOGIT_ROWS: usize = 64;
-/// The largest number of floats of a score: the likelihood, and 255 alternatives.
-pub(super) const MAX_SCORE_FLOATS: usize = 1 + 2 * 255;
+/// The largest number of floats of a row's results: a list of candidates, or a likelihood and 255 alternatives.
+const MAX_SCORE_FLOATS: usize = candidate_floats(CANDIDATES);
+const _: () = assert!(MAX_SCORE_FLOATS > 2 * 255);
 
 /// Buffers of f32 for one batch, allocated once.
 pub(super) struct Activations {
@@ -29,7 +31,7 @@ pub(super) struct Activations {
     /// The normed rows of `logits`.
     pub(super) picked: Buffer,
     pub(super) logits: Buffer,
-    /// Scores of the rows of `logits`.
+    /// Scores and candidates of the rows of `logits`.
     pub(super) scores: Buffer,
     /// A sum of hidden states and its rounding errors, `[2, hidden]`.
     pub(super) sums: Buffer,
@@ -74,26 +76,36 @@ impl Activations {
     }
 }
 
-/// The buffer for the data of a step, and the one for its results. They grow to the size of the largest step.
+/// The buffers for the data of a step, for its results, and for logits that stay on the device. They grow to the size of
+/// the largest step.
 pub(super) struct Transfers {
     pub(super) step: Buffer,
     /// Bind group 0 of every kernel.
     pub(super) call: BindGroup,
     pub(super) results: Buffer,
+    /// `[rows, vocab]`
+    pub(super) kept: Buffer,
+}
+
+/// Bytes that a step needs of each of the [`Transfers`].
+#[derive(Clone, Copy)]
+pub(super) struct StepBytes {
+    pub(super) step: u64,
+    pub(super) results: u64,
+    pub(super) kept: u64,
 }
 
 impl Transfers {
     pub(super) fn new(gpu: &Gpu, kernels: &Kernels) -> Result<Transfers, DeviceFault> {
         let (step, call) = step_buffer(gpu, kernels, 1 << 16)?;
-        Ok(Transfers { step, call, results: result_buffer(gpu, 1 << 16)? })
+        Ok(Transfers { step, call, results: result_buffer(gpu, 1 << 16)?, kept: kept_buffer(gpu, 0)? })
     }
 
-    /// Makes room for a step of so many bytes, with results of so many bytes.
+    /// Makes room for a step.
     pub(super) fn reserve(
         &mut self,
         (gpu, kernels): (&Gpu, &Kernels),
-        step: u64,
-        results: u64,
+        StepBytes { step, results, kept }: StepBytes,
     ) -> Result<(), DeviceFault> {
         if step > self.step.size() {
             (self.step, self.call) = step_buffer(gpu, kernels, step.next_power_of_two())?;
@@ -101,11 +113,14 @@ impl Transfers {
         if results > self.results.size() {
             self.results = result_buffer(gpu, results.next_power_of_two())?;
         }
+        if kept > self.kept.size() {
+            self.kept = kept_buffer(gpu, kept.next_power_of_two())?;
+        }
         Ok(())
     }
 
     pub(super) fn bytes(&self) -> u64 {
-        self.step.size() + self.results.size()
+        self.step.size() + self.results.size() + self.kept.size()
     }
 }
 
@@ -114,6 +129,10 @@ fn step_buffer(gpu: &Gpu, kernels: &Kernels, bytes: u64) -> Result<(Buffer, Bind
     let buffer = gpu.allocate("the data of a step", bytes, usage)?;
     let call = gpu.run("bindings", || kernels.bind_step(gpu, &buffer))?;
     Ok((buffer, call))
+}
+
+fn kept_buffer(gpu: &Gpu, bytes: u64) -> Result<Buffer, DeviceFault> {
+    gpu.allocate("the logits of a step", bytes, BufferUsages::COPY_SRC | BufferUsages::COPY_DST)
 }
 
 fn result_buffer(gpu: &Gpu, bytes: u64) -> Result<Buffer, DeviceFault> {

@@ -25,14 +25,29 @@ struct Call {
 pub(super) struct CallId(usize);
 
 /// A step, ready to be recorded.
+#[derive(Default)]
 pub(super) struct Plan {
     words: Vec<u32>,
     calls: Vec<Call>,
     pub(super) batches: Vec<BatchPlan>,
-    /// The floats of all scores, the number of sums, and the number of rows of logits that the step returns.
+    /// The floats of all scores and candidates, the number of sums, and the number of rows of logits that the step
+    /// returns.
     pub(super) scores: usize,
     pub(super) sums: usize,
     pub(super) logits: usize,
+    /// Rows of logits that stay on the device.
+    pub(super) kept: usize,
+    /// For each work with logits or candidates where its logits are.
+    pub(super) rows: Vec<LogitRow>,
+}
+
+/// Where a row of logits is after the step.
+#[derive(Clone, Copy)]
+pub(super) enum LogitRow {
+    /// Among the rows that were returned.
+    Returned(usize),
+    /// Among the rows that stay on the device.
+    Kept(usize),
 }
 
 /// A batch of tokens.
@@ -50,13 +65,24 @@ pub(super) struct HeadPlan {
     picks: Vec<u32>,
     /// For each score the row of the logits, the target, the number of alternatives, and the place of its floats.
     entries: Vec<u32>,
-    /// Floats of the scores, and their place among those of the step.
+    /// For each list of candidates the row of the logits, the place of its floats, and the temperature.
+    candidates: Vec<u32>,
+    /// Floats of the scores and candidates, and their place among those of the step.
     pub(super) floats: usize,
     pub(super) place: usize,
     /// Rows of the logits that the step returns, and their place among those.
     pub(super) returned: Vec<(usize, usize)>,
-    /// The calls for the logits and for the scores.
-    pub(super) calls: Option<(CallId, CallId)>,
+    /// Rows of the logits that stay on the device, and their place among those.
+    pub(super) kept: Vec<(usize, usize)>,
+    pub(super) calls: Option<HeadCalls>,
+}
+
+/// The calls of a [`HeadPlan`].
+#[derive(Clone, Copy)]
+pub(super) struct HeadCalls {
+    pub(super) logits: CallId,
+    pub(super) scores: CallId,
+    pub(super) candidates: CallId,
 }
 
 /// Rows of a batch that are added to a sum of hidden states.
@@ -71,13 +97,19 @@ pub(super) struct SumPlan {
 pub(super) struct Sizes {
     pub(super) max_tokens: usize,
     pub(super) logit_rows: usize,
+    /// Candidates of a row.
+    pub(super) candidates: usize,
+}
+
+/// Floats of a list of candidates: two sums, and for each candidate the token and its logit.
+pub(super) const fn candidate_floats(candidates: usize) -> usize {
+    2 + 2 * candidates
 }
 
 impl Plan {
     /// Plans a step that was checked.
     pub(super) fn new(config: &ModelConfig, sizes: Sizes, work: &[Work<'_>]) -> Plan {
-        let mut plan =
-            Plan { words: Vec::new(), calls: Vec::new(), batches: Vec::new(), scores: 0, sums: 0, logits: 0 };
+        let mut plan = Plan::default();
         let tables: Vec<usize> = work
             .iter()
             .map(|item| plan.push(item.pages[..item.end().div_ceil(PAGE_TOKENS)].iter().copied()))
@@ -154,13 +186,17 @@ impl Plan {
             let start = end;
             end += span.tokens.len();
             let is_end = span.tokens.end == span.work.tokens.len();
-            let returns = is_end && span.work.output.has_logits();
+            let samples = is_end && span.work.output.has_logits();
+            let temperature = match span.work.output {
+                Output::Candidates { temperature } => Some(temperature),
+                _ => None,
+            };
             let scored = span.work.output.scored();
             let scored = scored.map(|(targets, alternatives)| (&targets[span.tokens], alternatives));
             for row in start..end {
                 let target = scored.filter(|(targets, _)| targets[row - start] >= 0);
-                let returned = returns && row + 1 == end;
-                if target.is_none() && !returned {
+                let sampled = samples && row + 1 == end;
+                if target.is_none() && !sampled {
                     continue;
                 }
                 if heads.last().is_none_or(|head| head.picks.len() == sizes.logit_rows) {
@@ -175,8 +211,17 @@ impl Plan {
                     head.floats += 1 + 2 * alternatives;
                     self.scores += 1 + 2 * alternatives;
                 }
-                if returned {
+                if sampled && let Some(temperature) = temperature {
+                    head.candidates.extend([place as u32, head.floats as u32, temperature.to_bits()]);
+                    let floats = candidate_floats(sizes.candidates);
+                    head.floats += floats;
+                    self.scores += floats;
+                    head.kept.push((place, self.kept));
+                    self.rows.push(LogitRow::Kept(self.kept));
+                    self.kept += 1;
+                } else if sampled {
                     head.returned.push((place, self.logits));
+                    self.rows.push(LogitRow::Returned(self.logits));
                     self.logits += 1;
                 }
             }
@@ -184,9 +229,14 @@ impl Plan {
         for head in &mut heads {
             let picks = self.push(head.picks.iter().copied());
             let entries = self.push(head.entries.iter().copied());
-            let logits = self.call(Call { rows: head.picks.len(), picks, ..Call::default() });
-            let scores = self.call(Call { rows: head.scores() as usize, picks: entries, ..Call::default() });
-            head.calls = Some((logits, scores));
+            let candidates = self.push(head.candidates.iter().copied());
+            let mut call =
+                |rows: u32, picks| self.call(Call { rows: rows as usize, picks, ..Call::default() });
+            head.calls = Some(HeadCalls {
+                logits: call(head.rows(), picks),
+                scores: call(head.scores(), entries),
+                candidates: call(head.candidates(), candidates),
+            });
         }
         heads
     }
@@ -219,6 +269,11 @@ impl HeadPlan {
     /// The number of scores.
     pub(super) fn scores(&self) -> u32 {
         self.entries.len() as u32 / 4
+    }
+
+    /// The number of lists of candidates.
+    pub(super) fn candidates(&self) -> u32 {
+        self.candidates.len() as u32 / 3
     }
 }
 

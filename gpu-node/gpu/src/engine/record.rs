@@ -16,6 +16,7 @@ pub(super) struct Bindings {
     layers: Vec<(BindGroup, BindGroup)>,
     gate: BindGroup,
     score: BindGroup,
+    candidates: BindGroup,
     sum: BindGroup,
 }
 
@@ -38,6 +39,7 @@ impl Bindings {
                 .collect(),
             gate: kernels.gate.bind(gpu, &[gate, up]),
             score: kernels.score.bind(gpu, &[&buffers.logits, &buffers.scores]),
+            candidates: kernels.candidates.bind(gpu, &[&buffers.logits, &buffers.scores]),
             sum: kernels.sum.bind(gpu, &[normed, &buffers.sums]),
         })
     }
@@ -55,7 +57,8 @@ pub(super) struct Recorder<'a> {
 }
 
 impl Recorder<'_> {
-    /// The commands of the step. Results lie in `transfers.results`: scores, sums, logits.
+    /// The commands of the step. Results lie in `transfers.results`: scores and candidates, sums, logits; the logits that
+    /// stay on the device in `transfers.kept`.
     pub(super) fn record(&self, gpu: &Gpu) -> CommandBuffer {
         let mut encoder = gpu.device.create_command_encoder(&Default::default());
         for batch in &self.plan.batches {
@@ -92,18 +95,22 @@ impl Recorder<'_> {
         }
     }
 
-    /// Logits of some rows, their scores, and the copies of both to the results.
+    /// Logits of some rows, their scores and candidates, and the copies of all to the results.
     fn head(&self, encoder: &mut CommandEncoder, head: &HeadPlan) {
         let (kernels, buffers, plan) = (self.kernels, self.buffers, self.plan);
-        let (logits_call, scores_call) = head.calls.expect("set when the step was planned");
+        let calls = head.calls.expect("set when the step was planned");
         {
             let pass = &mut begin(encoder);
-            pass.set_bind_group(0, &self.transfers.call, &[plan.offset(logits_call)]);
+            pass.set_bind_group(0, &self.transfers.call, &[plan.offset(calls.logits)]);
             run(pass, &kernels.norm_picked, &self.weights.shared.picked_norm, (head.rows(), 1));
             self.weights.shared.head.record(kernels, pass, head.rows());
             if head.scores() > 0 {
-                pass.set_bind_group(0, &self.transfers.call, &[plan.offset(scores_call)]);
+                pass.set_bind_group(0, &self.transfers.call, &[plan.offset(calls.scores)]);
                 run(pass, &kernels.score, &self.bindings.score, (head.scores(), 1));
+            }
+            if head.candidates() > 0 {
+                pass.set_bind_group(0, &self.transfers.call, &[plan.offset(calls.candidates)]);
+                run(pass, &kernels.candidates, &self.bindings.candidates, (head.candidates(), 1));
             }
         }
         let results = &self.transfers.results;
@@ -116,6 +123,10 @@ impl Recorder<'_> {
         for &(row, place) in &head.returned {
             let (from, to) = (row as u64 * row_bytes, first + place as u64 * row_bytes);
             encoder.copy_buffer_to_buffer(&buffers.logits, from, results, to, row_bytes);
+        }
+        for &(row, place) in &head.kept {
+            let (from, to) = (row as u64 * row_bytes, place as u64 * row_bytes);
+            encoder.copy_buffer_to_buffer(&buffers.logits, from, &self.transfers.kept, to, row_bytes);
         }
     }
 

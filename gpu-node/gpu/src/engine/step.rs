@@ -1,8 +1,8 @@
 //! Steps: they run the tokens of many sequences through the blocks, in batches, and collect the results.
 
-use super::buffers::{Activations, Transfers};
+use super::buffers::{Activations, StepBytes, Transfers};
 use super::pages::PagePool;
-use super::plan::{Plan, Sizes};
+use super::plan::{LogitRow, Plan, Sizes, candidate_floats};
 use super::record::{Bindings, Recorder};
 use super::weights::{Forms, WeightLibrary, WeightSet};
 use super::{ModelConfig, Output, PAGE_TOKENS, StepError, Usage, Work};
@@ -10,7 +10,7 @@ use crate::device::Gpu;
 use crate::fault::DeviceFault;
 use crate::layout::Form;
 use crate::matrix::Meter;
-use crate::programs::{Kernels, MAX_HEAD_DIM};
+use crate::programs::{CANDIDATES, Kernels, MAX_HEAD_DIM};
 use copal_native::engine::check_work;
 use std::collections::HashMap;
 use std::fmt;
@@ -67,8 +67,10 @@ pub struct Engine {
     page_uses: Vec<u8>,
     /// Tokens held of each sequence, by weight set and sequence.
     sequences: HashMap<(u64, u64), usize>,
-    /// Logits of the last step, `[rows, vocab]`.
+    /// Logits that the last step returned, `[rows, vocab]`.
     logits: Vec<f32>,
+    /// Where the logits of the last step are, of each work that asked for logits or candidates.
+    rows: Vec<LogitRow>,
     panic_next: bool,
 }
 
@@ -107,6 +109,7 @@ impl Engine {
             page_uses: vec![0; options.pages],
             sequences: HashMap::new(),
             logits: Vec::new(),
+            rows: Vec::new(),
             panic_next: false,
             config,
             gpu,
@@ -141,9 +144,42 @@ impl Engine {
         }
     }
 
-    /// Logits `[vocab]` of the last step: those of the `index`-th work that asked for logits.
-    pub fn logits(&self, index: usize) -> Option<&[f32]> {
-        self.logits.chunks_exact(self.config.vocab).nth(index)
+    /// Candidates of a row of logits.
+    pub fn candidates(&self) -> usize {
+        CANDIDATES.min(self.config.vocab)
+    }
+
+    /// Logits `[vocab]` of the last step: those of the `index`-th work that asked for logits or candidates. Those of a
+    /// work with candidates are downloaded by this call.
+    pub fn logits(&mut self, index: usize) -> Result<Option<&[f32]>, Fault> {
+        let vocab = self.config.vocab;
+        let place = match self.rows.get(index) {
+            None => return Ok(None),
+            Some(&LogitRow::Returned(place)) => place,
+            Some(&LogitRow::Kept(row)) => {
+                let logits = self.download_kept(row)?;
+                let place = self.logits.len() / vocab;
+                self.logits.extend(logits);
+                self.rows[index] = LogitRow::Returned(place);
+                place
+            }
+        };
+        Ok(Some(&self.logits[place * vocab..][..vocab]))
+    }
+
+    /// Downloads logits that have stayed on the device.
+    fn download_kept(&mut self, row: usize) -> Result<Vec<f32>, DeviceFault> {
+        let bytes = 4 * self.config.vocab as u64;
+        let room = StepBytes { step: 0, results: bytes, kept: 0 };
+        self.transfers.reserve((&self.gpu, &self.kernels), room)?;
+        let Transfers { kept, results, .. } = &self.transfers;
+        let commands = self.gpu.run("the commands of a download", || {
+            let mut encoder = self.gpu.device.create_command_encoder(&Default::default());
+            encoder.copy_buffer_to_buffer(kept, row as u64 * bytes, results, 0, bytes);
+            encoder.finish()
+        })?;
+        let submission = self.gpu.submit(commands)?;
+        self.gpu.read(results, self.config.vocab, submission)
     }
 
     /// For tests: the next step panics.
@@ -171,6 +207,7 @@ impl Engine {
         results: &mut Vec<f32>,
     ) -> Result<(), Fault> {
         self.logits.clear();
+        self.rows.clear();
         self.gpu.check()?;
         let held = |sequence| self.sequences.get(&(weights.id(), sequence)).copied().unwrap_or(0);
         check_work(&self.config, self.pool.written(), &mut self.page_uses, held, work)
@@ -178,13 +215,18 @@ impl Engine {
         if work.is_empty() {
             return Ok(());
         }
-        let sizes = Sizes { max_tokens: self.buffers.max_tokens, logit_rows: self.buffers.logit_rows };
+        let sizes = Sizes {
+            max_tokens: self.buffers.max_tokens,
+            logit_rows: self.buffers.logit_rows,
+            candidates: self.candidates(),
+        };
         let plan = Plan::new(&self.config, sizes, work);
         let upload = plan.upload();
         let ModelConfig { hidden, vocab, .. } = self.config;
         let floats = plan.scores + plan.sums * hidden + plan.logits * vocab;
-        let sizes = (4 * upload.len() as u64, 4 * floats as u64);
-        self.transfers.reserve((&self.gpu, &self.kernels), sizes.0, sizes.1)?;
+        let bytes = [upload.len(), floats, plan.kept * vocab].map(|words| 4 * words as u64);
+        let bytes = StepBytes { step: bytes[0], results: bytes[1], kept: bytes[2] };
+        self.transfers.reserve((&self.gpu, &self.kernels), bytes)?;
         // Positions from the first new token on are overwritten. If the step fails they no longer count as held.
         for item in work {
             self.sequences.insert((weights.id(), item.sequence), item.position);
@@ -197,7 +239,8 @@ impl Engine {
         let (scores, rest) = found.split_at(plan.scores);
         let (sums, logits) = rest.split_at(plan.sums * hidden);
         self.logits.extend_from_slice(logits);
-        join(work, scores, sums, hidden, results);
+        self.rows = plan.rows;
+        join(work, scores, sums, (hidden, candidate_floats(self.candidates())), results);
         for item in work {
             self.sequences.insert((weights.id(), item.sequence), item.end());
         }
@@ -234,12 +277,23 @@ impl Engine {
     }
 }
 
-/// Joins scores and sums in the order of the works.
-fn join(work: &[Work<'_>], mut scores: &[f32], mut sums: &[f32], hidden: usize, results: &mut Vec<f32>) {
+/// Joins scores, candidates and sums in the order of the works.
+fn join(
+    work: &[Work<'_>],
+    mut scores: &[f32],
+    mut sums: &[f32],
+    (hidden, candidates): (usize, usize),
+    results: &mut Vec<f32>,
+) {
     for item in work {
         if let Some((targets, alternatives)) = item.output.scored() {
             let count = targets.iter().filter(|&&target| target >= 0).count();
             let (own, rest) = scores.split_at(count * (1 + 2 * alternatives));
+            results.extend_from_slice(own);
+            scores = rest;
+        }
+        if let Output::Candidates { .. } = item.output {
+            let (own, rest) = scores.split_at(candidates);
             results.extend_from_slice(own);
             scores = rest;
         }

@@ -1,6 +1,6 @@
 //! The sources of the kernels for a model: constants in front, and repeated lines written out.
 
-use super::MAX_HEAD_DIM;
+use super::{CANDIDATES, MAX_HEAD_DIM};
 use crate::layout::Form;
 use copal_native::engine::ModelConfig;
 
@@ -62,6 +62,7 @@ impl Template {
             ("HALF", head_dim / 2),
             ("INTERMEDIATE", intermediate),
             ("VOCAB", vocab),
+            ("COUNT", vocab.min(CANDIDATES)),
         ];
         let constants = counts.map(|(name, count)| format!("const {name} = {count}u;\n")).concat();
         // Rust prints the shortest number that reads back as the same f32.
@@ -95,6 +96,10 @@ impl Template {
 
     pub(super) fn score(&self) -> String {
         self.with_constants(include_str!("../shaders/score.wgsl"))
+    }
+
+    pub(super) fn candidates(&self) -> String {
+        self.with_constants(include_str!("../shaders/candidates.wgsl"))
     }
 
     pub(super) fn sum(&self) -> String {

@@ -47,6 +47,12 @@ pub enum Output<'a> {
     None,
     /// The logits after the last one.
     Logits,
+    /// The most probable tokens after the last one, and sums over all logits. Engines whose logits are in the memory of
+    /// the processor give the logits instead: there is nothing to save.
+    Candidates {
+        /// The temperature of the second sum, above 0.
+        temperature: f32,
+    },
     /// The negative log-likelihoods of targets.
     Scores {
         /// The token to score after each token; negative ones are skipped.
@@ -64,9 +70,9 @@ pub enum Output<'a> {
 }
 
 impl<'a> Output<'a> {
-    /// Whether the logits after the last token are wanted.
+    /// Whether the logits after the last token are wanted, or candidates in their place.
     pub fn has_logits(&self) -> bool {
-        matches!(self, Output::Logits | Output::Scores { logits: true, .. })
+        matches!(self, Output::Logits | Output::Candidates { .. } | Output::Scores { logits: true, .. })
     }
 
     /// The token to score after each token, and the number of alternatives that follow each score.
@@ -74,7 +80,7 @@ impl<'a> Output<'a> {
         match *self {
             Output::Scores { targets, alternatives, .. } => Some((targets, alternatives)),
             Output::HiddenSum { targets } => targets.map(|targets| (targets, 0)),
-            Output::None | Output::Logits => None,
+            Output::None | Output::Logits | Output::Candidates { .. } => None,
         }
     }
 }

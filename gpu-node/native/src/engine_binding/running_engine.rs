@@ -37,12 +37,12 @@ impl<E: StepEngine> RunningEngine<E> {
         self.steps.run(env, step)
     }
 
-    /// Copies the logits of one item of the last step: the `index`-th of those that asked for logits.
+    /// Copies the logits of one item of the last step: the `index`-th of those that asked for logits or candidates.
     pub fn logits(&self, index: f64, mut into: Float32ArraySlice<'_>) -> Result<()> {
-        let engine = self.idle()?;
+        let mut engine = self.idle()?;
         let index = count("index", index + 1.0, MAX_PAGES)? - 1;
         let logits =
-            engine.logits(index).ok_or_else(|| invalid(format!("the last step has no logits {index}")))?;
+            engine.logits(index)?.ok_or_else(|| invalid(format!("the last step has no logits {index}")))?;
         if into.len() != logits.len() {
             return Err(invalid(format!("{} logits do not go into {}", logits.len(), into.len())));
         }

@@ -1,7 +1,7 @@
 //! A step as JavaScript describes it.
 
 use super::errors::{Result, invalid};
-use super::fields::{read, whole};
+use super::fields::{Field, read, whole};
 use super::step_thread::StepEngine;
 use crate::engine::{Output, Work};
 use napi::bindgen_prelude::Unknown;
@@ -27,6 +27,7 @@ impl<W> Step<W> {
             lengths,
             outputs,
             alternatives,
+            temperatures,
             cached,
             page_counts,
             tokens,
@@ -41,6 +42,7 @@ impl<W> Step<W> {
                 c"lengths",
                 c"outputs",
                 c"alternatives",
+                c"temperatures",
                 c"cachedLengths",
                 c"pageCounts",
                 c"tokens",
@@ -58,12 +60,14 @@ impl<W> Step<W> {
                 targets.len()
             )));
         }
+        let temperatures = temperatures.optional()?.map(Field::f32_array).transpose()?;
         let columns = ItemColumns {
             sequences: &sequences.f64_array()?,
             positions: &positions.i32_array()?,
             lengths: &lengths.i32_array()?,
             outputs: &outputs.u8_array()?,
             alternatives: &alternatives.u8_array()?,
+            temperatures: temperatures.as_deref(),
             cached: &cached.i32_array()?,
             page_counts: &page_counts.i32_array()?,
         };
@@ -105,6 +109,7 @@ impl<W> Step<W> {
                     alternatives: item.alternatives,
                     logits: item.output == 4,
                 },
+                5 => Output::Candidates { temperature: item.temperature },
                 _ => Output::HiddenSum { targets: Some(&self.targets[item.tokens.clone()]) },
             },
         }
@@ -117,6 +122,8 @@ struct Item {
     position: usize,
     output: u8,
     alternatives: usize,
+    /// Only with output 5.
+    temperature: f32,
     cached: usize,
     tokens: Range<usize>,
     pages: Range<usize>,
@@ -129,6 +136,8 @@ struct ItemColumns<'a> {
     lengths: &'a [i32],
     outputs: &'a [u8],
     alternatives: &'a [u8],
+    /// `None` if no item has output 5.
+    temperatures: Option<&'a [f32]>,
     cached: &'a [i32],
     page_counts: &'a [i32],
 }
@@ -141,6 +150,7 @@ fn read_items(columns: &ItemColumns<'_>, tokens: usize, pages: usize) -> Result<
         ("lengths", columns.lengths.len()),
         ("outputs", columns.outputs.len()),
         ("alternatives", columns.alternatives.len()),
+        ("temperatures", columns.temperatures.map_or(count, <[f32]>::len)),
         ("cachedLengths", columns.cached.len()),
         ("pageCounts", columns.page_counts.len()),
     ] {
@@ -152,10 +162,16 @@ fn read_items(columns: &ItemColumns<'_>, tokens: usize, pages: usize) -> Result<
     let (mut token_end, mut page_end) = (0, 0);
     for (index, &id) in columns.sequences.iter().enumerate() {
         let output = columns.outputs[index];
-        if output > 4 {
+        if output > 5 {
             return Err(invalid(
-                "outputs are 0 (none), 1 (logits), 2 (negative log-likelihoods), 3 (sum of hidden states) or 4 (1 and 2)",
+                "outputs are 0 (none), 1 (logits), 2 (negative log-likelihoods), 3 (sum of hidden states), 4 (1 and 2) or 5 (candidates)",
             ));
+        }
+        let temperature = columns.temperatures.map_or(f32::NAN, |temperatures| temperatures[index]);
+        if output == 5 && !(temperature > 0.0 && temperature.is_finite()) {
+            return Err(invalid(format!(
+                "temperatures must be numbers above 0 for output 5, not {temperature}"
+            )));
         }
         let (token_start, page_start) = (token_end, page_end);
         token_end = token_start + not_negative("lengths", columns.lengths[index])?;
@@ -165,6 +181,7 @@ fn read_items(columns: &ItemColumns<'_>, tokens: usize, pages: usize) -> Result<
             position: not_negative("positions", columns.positions[index])?,
             output,
             alternatives: columns.alternatives[index].into(),
+            temperature,
             cached: not_negative("cachedLengths", columns.cached[index])?,
             tokens: token_start..token_end,
             pages: page_start..page_end,

@@ -27,8 +27,8 @@ pub trait StepEngine: Send + 'static {
     /// Forgets all sequences of a weight set.
     fn drop_sequences_of(&mut self, weights: &Self::Weights);
 
-    /// Logits `[vocab]` of the last step: those of the `index`-th work that asked for logits.
-    fn logits(&self, index: usize) -> Option<&[f32]>;
+    /// Logits `[vocab]` of the last step: those of the `index`-th work that asked for logits or candidates.
+    fn logits(&mut self, index: usize) -> Result<Option<&[f32]>>;
 
     /// The sequences and pages in use.
     fn usage(&self) -> Usage;

@@ -1,5 +1,6 @@
 import type { SamplerSpec, TokenAlternative, TokenMask } from '../contract/backend.ts'
 import type { LogitKernels } from './logit-kernels.ts'
+import { candidateTemperature, drawFromCandidates, logitAt, tokenAt, type Candidates } from './candidates.ts'
 import { randomDraw } from './random-draw.ts'
 
 /** A sampled token. `logprob` is NaN and `top` empty when the spec requests no log-probabilities. */
@@ -23,6 +24,20 @@ export interface Sampler {
    * @throws AppError `node_failed` when a logit is NaN or none is finite
    */
   sample(logits: Float32Array, position: number, allowed?: TokenMask | null): SampledToken
+  /**
+   * Returns the temperature for the {@link Candidates} that {@link sampleFrom} needs; undefined if they never suffice.
+   *
+   * @param count candidates that the device returns
+   */
+  candidateTemperature(count: number): number | undefined
+  /**
+   * Draws the token that {@link sample} draws from all logits without a mask. Log-probabilities differ by the rounding of
+   * the device.
+   *
+   * @returns undefined if the candidates do not decide: then sample from the logits
+   * @throws AppError as {@link sample} does
+   */
+  sampleFrom(candidates: Candidates, position: number): SampledToken | undefined
 }
 
 /**
@@ -49,6 +64,9 @@ export function createSampler(spec: SamplerSpec, kernels: LogitKernels): Sampler
     }
   }
 
+  const chanceAt = (position: number) =>
+    spec.temperature === 0 ? 0 : randomDraw(spec.seed, position - spec.promptTokens)
+
   return {
     observe(tokens, position) {
       if (!countsTokens) return
@@ -69,9 +87,22 @@ export function createSampler(spec: SamplerSpec, kernels: LogitKernels): Sampler
       for (const { token, bias } of biases) logits[token] = (logits[token] as number) + bias
       if (countsTokens) penalise(logits)
       if (allowed) forbidOthers(logits, allowed)
-      const chance = spec.temperature === 0 ? 0 : randomDraw(spec.seed, position - spec.promptTokens)
-      const token = kernels.draw(logits, spec, chance)
+      const token = kernels.draw(logits, spec, chanceAt(position))
       return { token, logprob: (unpenalised[token] as number) - logSumExp, top }
+    },
+
+    candidateTemperature: (count) => candidateTemperature(spec, count),
+
+    sampleFrom(candidates, position) {
+      const { pairs, sum } = candidates
+      const rank = drawFromCandidates(candidates, spec, chanceAt(position))
+      if (rank === undefined) return undefined
+      const logSumExp = spec.topLogprobs >= 0 ? logitAt(pairs, 0) + Math.log(sum) : NaN
+      const top = Array.from({ length: Math.max(spec.topLogprobs, 0) }, (_, at) => ({
+        token: tokenAt(pairs, at),
+        logprob: logitAt(pairs, at) - logSumExp,
+      }))
+      return { token: tokenAt(pairs, rank), logprob: logitAt(pairs, rank) - logSumExp, top }
     },
   }
 }

@@ -1,5 +1,6 @@
 use super::support::Random;
 use super::{Device, assert_close, config, to_floats};
+use crate::programs::CANDIDATES;
 use copal_native::engine::ModelConfig;
 
 #[test]
@@ -108,6 +109,76 @@ fn a_logit_that_is_nan_makes_the_score_nan() {
     logits[98] = f32::NAN;
     let found = score(&device, &logits, &[[0, 3, 0, 0], [1, 3, 0, 1]], 2);
     assert!(found[0].is_nan() && found[1].is_finite(), "{found:?}");
+}
+
+/// Candidates for entries of `[row, place, temperature]`, as words.
+fn candidates(device: &Device, logits: &[f32], entries: &[[u32; 3]], words: usize) -> Vec<u32> {
+    let out = device.floats(&vec![f32::NAN; words]);
+    let bound = device.kernels.candidates.bind(&device.gpu, &[&device.floats(logits), &out]);
+    let record = |pass: &mut wgpu::ComputePass<'_>| {
+        pass.set_pipeline(&device.kernels.candidates.pipeline);
+        pass.set_bind_group(1, &bound, &[]);
+        pass.dispatch_workgroups(entries.len() as u32, 1, 1);
+    };
+    device.run([1, 0, 0, 0, 0, 0, 0, 0], entries.as_flattened(), record, (&out, words))
+}
+
+#[test]
+fn candidates_are_the_most_probable_tokens_ties_to_the_lower_one_with_sums_over_all() {
+    for vocab in [3, 256, 257, 3000] {
+        let device = Device::new(ModelConfig { vocab, ..config() });
+        let count = vocab.min(CANDIDATES);
+        let normals = Random::new(vocab as u64).normals(vocab, 4.0);
+        let of = |logit: &dyn Fn(usize) -> f32| (0..vocab).map(logit).collect::<Vec<f32>>();
+        let rows = [
+            ("distinct", normals.clone(), 1.0),
+            ("rounded", normals.iter().map(|logit| logit.round()).collect(), 0.7),
+            ("equal", vec![-3.5; vocab], 2.0),
+            ("few above many ties", of(&|token| if token % 17 == 16 { 1.0 } else { -2.0 }), 0.01),
+            ("zeros of both signs", of(&|token| if token % 3 == 0 { 0.0 } else { -0.0 }), 1.0),
+            ("subnormal", of(&|token| f32::from_bits((token as u32 * 7919) % 4096)), 1.0),
+            ("out of range of exp", of(&|token| (token as f32 - 50.0) * 1e35), 0.3),
+            ("forbidden", of(&|token| if token == 1 { 2.0 } else { f32::NEG_INFINITY }), 1.0),
+        ];
+        let width = 2 + 2 * count;
+        let entries: Vec<_> = (0..rows.len())
+            .map(|row| [row as u32, (row * width) as u32, f32::to_bits(rows[row].2)])
+            .collect();
+        let logits: Vec<f32> = rows.iter().flat_map(|(_, logits, _)| logits.iter().copied()).collect();
+        let found = candidates(&device, &logits, &entries, rows.len() * width);
+        for ((name, logits, temperature), found) in rows.iter().zip(found.chunks(width)) {
+            let mut ranked: Vec<usize> = (0..vocab).collect();
+            ranked.sort_by(|&a, &b| logits[b].partial_cmp(&logits[a]).unwrap().then(a.cmp(&b)));
+            for (rank, (pair, &token)) in found[2..].chunks(2).zip(&ranked).enumerate() {
+                let pair = (f32::from_bits(pair[0]), pair[1]);
+                assert_eq!(pair, (token as f32, logits[token].to_bits()), "{name}, {vocab}, rank {rank}");
+            }
+            for (found, temperature) in found[..2].iter().zip([1.0, *temperature]) {
+                let below = |logit: &f32| f64::from(*logit) - f64::from(logits[ranked[0]]);
+                let expected: f64 =
+                    logits.iter().map(|logit| (below(logit) / f64::from(temperature)).exp()).sum();
+                let error = (f64::from(f32::from_bits(*found)) / expected - 1.0).abs();
+                assert!(error < 2f64.powi(-16), "{name}, {vocab}, {temperature}: error {error:e}");
+            }
+        }
+        // In each repetition, and alone.
+        let again = candidates(&device, &logits, &entries, rows.len() * width);
+        assert_eq!(again, found);
+        let alone = candidates(&device, &logits, &[[1, 0, entries[1][2]]], width);
+        assert_eq!(alone, found[width..2 * width]);
+    }
+}
+
+#[test]
+fn a_logit_that_is_nan_is_the_first_candidate() {
+    let device = Device::new(config());
+    for nan in [f32::NAN, -f32::NAN] {
+        let mut logits = vec![0.5; 99];
+        (logits[3], logits[70]) = (f32::INFINITY, nan);
+        let found = candidates(&device, &logits, &[[0, 0, 1f32.to_bits()]], 2 + 2 * 99);
+        assert_eq!(f32::from_bits(found[2]), 70.0);
+        assert!(f32::from_bits(found[3]).is_nan(), "{:x}", found[3]);
+    }
 }
 
 #[test]

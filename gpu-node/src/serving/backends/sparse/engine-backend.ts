@@ -4,9 +4,17 @@ import type { EngineWeights, Precision } from '../../../../native/addon.d.ts'
 import type { Log } from '../../../platform/log.ts'
 import type { LlamaConfig } from '../../../model/config/llama-config.ts'
 import type { DenseModel } from '../../../model/master/dense-model.ts'
-import type { Backend, SequenceOutput, SequenceWork, TokenScores, WeightSet } from '../../contract/backend.ts'
+import type {
+  Backend,
+  SequenceOutput,
+  SequenceWork,
+  StepResult,
+  TokenScores,
+  WeightSet,
+} from '../../contract/backend.ts'
 import { scoredTargets } from '../../contract/token-scores.ts'
 import { selfTestPrompt, checkSelfTest } from '../../contract/self-test.ts'
+import type { Candidates } from '../../sampling/candidates.ts'
 import type { LogitKernels } from '../../sampling/logit-kernels.ts'
 import type { Sampler } from '../../sampling/token-sampler.ts'
 import {
@@ -192,14 +200,21 @@ export function createEngineBackend(options: EngineBackendOptions): EngineBacken
       const { engine, handle } = loaded
       for (const sequence of drop) loaded.samplers.drop(sequence)
       const samplers = accept(loaded, work)
-      return onEngine(engine, () =>
-        engine.step(handle, work, drop, async (results, logits) => ({
-          outputs: await outputsOf(work, loaded.config, samplers, results, (index) => {
+      const temperatures = work.map((item, index) => candidateTemperatureOf(engine, item, samplers[index]))
+      const finish = async (
+        results: Float32Array,
+        logits: (index: number, into: Float32Array) => void,
+      ): Promise<StepResult> => ({
+        outputs: await outputsOf(work, loaded, samplers, {
+          results,
+          candidates: (index) => (temperatures[index] === undefined ? 0 : (engine.native.candidates ?? 0)),
+          logits(index) {
             logits(index, loaded.logits)
             return loaded.logits
-          }),
-        })),
-      )
+          },
+        }),
+      })
+      return onEngine(engine, () => engine.step(handle, work, drop, finish, temperatures))
     },
 
     async release(weights) {
@@ -244,12 +259,34 @@ function accept(
   })
 }
 
+/**
+ * Returns the temperature at which a work's token is sampled from candidates; undefined if it needs the logits, or the
+ * engine has no candidates.
+ */
+function candidateTemperatureOf(
+  { native }: ModelEngine,
+  { output, allowed, promptScores }: SequenceWork,
+  sampler: Sampler | undefined,
+): number | undefined {
+  if (native.candidates === undefined || output !== 'token' || allowed || promptScores) return undefined
+  return sampler?.candidateTemperature(native.candidates)
+}
+
+/** What a step has returned. */
+interface StepResults {
+  /** As `ModelEngine.step` returns it. */
+  results: Float32Array
+  /** Returns how many candidates a work has among the results. */
+  candidates: (index: number) => number
+  /** Reads the logits of the `index`-th work that samples. */
+  logits: (index: number) => Float32Array
+}
+
 async function outputsOf(
   work: readonly SequenceWork[],
-  { hiddenSize }: LlamaConfig,
+  { config: { hiddenSize, vocabSize } }: LoadedSet,
   samplers: readonly (Sampler | undefined)[],
-  results: Float32Array,
-  logitsOf: (index: number) => Float32Array,
+  { results, candidates, logits: logitsOf }: StepResults,
 ): Promise<SequenceOutput[]> {
   const outputs: SequenceOutput[] = []
   let read = 0
@@ -273,11 +310,27 @@ async function outputsOf(
         await nextTurn()
         turnMs = performance.now()
       }
-      const token = sampler.sample(logitsOf(sampled++), position + tokens.length, mask)
+      const end = position + tokens.length
+      const count = candidates(index)
+      const listed =
+        count > 0
+          ? sampler.sampleFrom(
+              readCandidates(results.subarray(read, (read += 2 + 2 * count)), vocabSize),
+              end,
+            )
+          : undefined
+      const token = listed ?? sampler.sample(logitsOf(sampled), end, mask)
+      sampled += 1
       outputs.push({ kind: 'token', ...token, ...scored })
     } else outputs.push({ kind: 'none', ...scored })
   }
   return outputs
+}
+
+/** Reads the results of the GPU addon for a work with candidates. */
+function readCandidates(results: Float32Array, vocabSize: number): Candidates {
+  const [sum = NaN, sumAtTemperature = NaN] = results
+  return { pairs: results.subarray(2), vocabSize, sum, sumAtTemperature }
 }
 
 /**

@@ -35,6 +35,8 @@ export interface AddonEngine extends Pick<
   'load' | 'step' | 'logits' | 'release' | 'close' | 'usage' | 'provokePanic'
 > {
   readonly kernel: string
+  /** Candidates that a step returns in place of logits; absent where it always returns logits. */
+  readonly candidates?: number
   /** Absent where new weights are tried in steps. */
   tryOut?: Engine['tryOut']
 }
@@ -74,8 +76,9 @@ export interface ModelEngine<E extends AddonEngine = AddonEngine> {
   betweenSteps<T>(run: () => Promise<T>): Promise<T>
   /**
    * Runs a step, then `finish` before any other step, because logits are those of the last step. `results` are the
-   * log-likelihoods, with their alternatives, and the hidden sums of all work, concatenated in order.
+   * log-likelihoods, with their alternatives, the candidates and the hidden sums of all work, concatenated in order.
    *
+   * @param temperatures for each work that samples from candidates their temperature; none by default
    * @throws AppError `overloaded` when there are not enough pages for work without pages, `node_failed`, `internal_error`
    */
   step<T>(
@@ -83,6 +86,7 @@ export interface ModelEngine<E extends AddonEngine = AddonEngine> {
     work: readonly SequenceWork[],
     drop: readonly number[],
     finish: (results: Float32Array, logits: (index: number, into: Float32Array) => void) => Promise<T>,
+    temperatures?: readonly (number | undefined)[],
   ): Promise<T>
   /**
    * Runs a prompt on new weights, and again with its last token through the cache, beside the steps.
@@ -161,13 +165,12 @@ export function createModelEngine<E extends AddonEngine>(
         }),
       )
     },
-    step: (weights, work, drop, finish) =>
+    step: (weights, work, drop, finish, temperatures = []) =>
       inTurn(async () => {
         for (const sequence of drop) ownPages.release(weights, sequence)
         const pages = ownPages.allocate(weights, work)
-        return finish(await runStep(engine, weights, work, pages, drop), (index, into) =>
-          engine.logits(index, into),
-        )
+        const results = await runStep(engine, weights, work, temperatures, pages, drop)
+        return finish(results, (index, into) => explained(() => engine.logits(index, into)))
       }),
     tryOut(weights, prompt) {
       const trial = engine.tryOut?.(weights, prompt)
@@ -196,6 +199,9 @@ const OUTPUT_CODES = { none: 0, token: 1, nll: 2, hidden_sum: 3 } as const satis
   StepOutput
 >
 
+/** The code for work that samples from candidates. */
+const CANDIDATES: StepOutput = 5
+
 /** The codes for work that also scores tokens of a prompt. */
 const SCORED_CODES: Record<SequenceWork['output'], StepOutput> = { ...OUTPUT_CODES, none: 2, token: 4 }
 
@@ -203,6 +209,7 @@ function runStep(
   engine: AddonEngine,
   weights: EngineWeights,
   work: readonly SequenceWork[],
+  temperatures: readonly (number | undefined)[],
   pages: readonly (readonly number[])[],
   drop: readonly number[],
 ): Promise<Float32Array> {
@@ -223,6 +230,7 @@ function runStep(
     lengths[index] = item.tokens.length
     const { promptScores } = item
     outputs[index] = promptScores ? SCORED_CODES[item.output] : OUTPUT_CODES[item.output]
+    if (temperatures[index] !== undefined) outputs[index] = CANDIDATES
     alternatives[index] = promptScores?.alternatives ?? 0
     cachedLengths[index] = item.cached?.length ?? 0
     pageCounts[index] = pages[index]?.length ?? 0
@@ -238,6 +246,7 @@ function runStep(
       lengths,
       outputs,
       alternatives,
+      temperatures: Float32Array.from(work, (_, index) => temperatures[index] ?? 0),
       cachedLengths,
       pageCounts,
       tokens,

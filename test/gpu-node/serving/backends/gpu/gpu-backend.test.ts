@@ -1,20 +1,34 @@
 /** Tests what is specific to the GPU backend: a lost device and too little memory. contract.test.ts tests the contract. */
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { expect, onTestFinished, test, vi } from 'vitest'
+import { afterAll, expect, onTestFinished, test, vi } from 'vitest'
 import type { AppError } from '@copal/shared/errors.ts'
 import type { GpuAddon } from '../../../../../gpu-node/gpu/addon.d.ts'
 import {
   createGpuBackend,
   type GpuBackend,
 } from '../../../../../gpu-node/src/serving/backends/gpu/gpu-backend.ts'
+import type {
+  Backend,
+  SamplerSpec,
+  SequenceWork,
+} from '../../../../../gpu-node/src/serving/contract/backend.ts'
+import { createSparseBackend } from '../../../../../gpu-node/src/serving/backends/sparse/sparse-backend.ts'
 import { createEngine } from '../../../../../gpu-node/src/serving/engine/engine.ts'
 import { createMaskSwap } from '../../../../../gpu-node/src/serving/masks/mask-swap.ts'
 import { memoryLog } from '../../../../support/doubles/memory-log.ts'
-import { randomTokens, Steps } from '../../../../support/engine/backend-steps.ts'
+import {
+  generateWork,
+  randomTokens,
+  Steps,
+  tokenIds,
+  type Token,
+} from '../../../../support/engine/backend-steps.ts'
+import { addon as native } from '../../../../support/engine/backends.ts'
 import { gpu, skipWithoutGpu } from '../../../../support/engine/gpu.ts'
 import { temporaryDir } from '../../../../support/harness/temporary.ts'
 import { WAIT } from '../../../../support/harness/wait.ts'
+import { TARGETS, TOKENS } from '../../../../support/models/masked-scores.ts'
 import { randomHalfMask } from '../../../../support/models/random-masks.ts'
 import { openTinyModel, type TinyModel } from '../../../../support/models/tiny-model.ts'
 
@@ -28,8 +42,95 @@ function testGpu(addon: GpuAddon): void {
     return tiny
   }
 
+  /** One dense set for all tests that only run steps. */
+  let serving: Promise<Steps> | undefined
+  afterAll(async () => {
+    const steps = await serving
+    if (steps) await steps.backend.release(steps.weights)
+  })
+  function served(): Promise<Steps> {
+    serving ??= openTinyModel().then(async (tiny) => {
+      const backend = createGpuBackend({ addon, kvTokens: 1024, ownTokens: 1024 })
+      const weights = await load(backend, tiny)
+      await tiny.remove()
+      return new Steps(backend, weights)
+    })
+    return serving
+  }
+
   const load = (backend: GpuBackend, { model }: TinyModel) =>
     backend.load({ model, version: 0, maskPath: null, priority: 'serving' })
+
+  test('tokens from candidates are those from whole logits', async () => {
+    const steps = await served()
+    const settings: Partial<SamplerSpec>[] = [
+      { topLogprobs: 3 },
+      { temperature: 1, topK: 40 },
+      { temperature: 1.5, topP: 0.9 },
+      { temperature: 0.3, topP: 0.99, topLogprobs: 20 },
+      { temperature: 1, minP: 0.02 },
+      { temperature: 1 },
+      { repetitionPenalty: 1.3 },
+    ]
+    const prompts = settings.map((_, index) => randomTokens(60 + index, 3 + 5 * index))
+    const run = async (first: number, allowed: Pick<SequenceWork, 'allowed'>) => {
+      const texts: Token[][] = prompts.map(() => [])
+      for (let step = 0; step < 8; step++) {
+        const work = prompts.map((prompt, index): SequenceWork => {
+          const sequence = first + index
+          const last = texts[index]!.at(-1)
+          if (!last)
+            return { ...generateWork(sequence, prompt, { ...settings[index], seed: index }), ...allowed }
+          const position = prompt.length + step - 1
+          return { sequence, tokens: Int32Array.of(last.token), position, output: 'token', ...allowed }
+        })
+        const outputs = await steps.run(work)
+        outputs.forEach((output, index) => texts[index]!.push(output as Token))
+      }
+      return texts
+    }
+    const fromCandidates = await run(100, {})
+    // Work with a mask gets the whole logits, even if the mask forbids nothing.
+    const fromLogits = await run(200, { allowed: Promise.resolve(null) })
+    expect(fromCandidates.map(tokenIds)).toEqual(fromLogits.map(tokenIds))
+    for (const [index, text] of fromCandidates.entries()) {
+      for (const [step, { logprob, top }] of text.entries()) {
+        const expected = fromLogits[index]![step]!
+        expect(top.map(({ token }) => token)).toEqual(expected.top.map(({ token }) => token))
+        expect(logprob).toBeCloseTo(expected.logprob, 4)
+      }
+    }
+  })
+
+  test.skipIf(!native)('int8 and int4 score as the engine of the processor does', async () => {
+    const tiny = await open()
+    const maskPath = join(temporaryDir(), 'mask.safetensors')
+    await writeFile(maskPath, randomHalfMask(tiny.model, 1).bytes)
+    /** Scores of the dense and of the masked set, which share an engine. */
+    const scores = async (backend: Backend) => {
+      const source = { model: tiny.model, priority: 'serving' } as const
+      const sets = await Promise.all([
+        backend.load({ ...source, version: 0, maskPath: null }),
+        backend.load({ ...source, version: 1, maskPath }),
+      ])
+      const nll: Float32Array[] = []
+      for (const weights of sets) nll.push(await new Steps(backend, weights).nll(1, TOKENS, TARGETS))
+      await Promise.all(sets.map((weights) => backend.release(weights)))
+      return nll
+    }
+    const difference = (a: Float32Array, b: Float32Array) =>
+      Math.max(...a.map((value, index) => Math.abs(value - b[index]!)))
+    const bf16 = await (await served()).nll(300, TOKENS, TARGETS)
+    for (const precision of ['int8', 'int4'] as const) {
+      const options = { precision, headPrecision: precision, ownTokens: 256 }
+      const onGpu = await scores(createGpuBackend({ ...options, addon, kvTokens: 256 }))
+      const onProcessor = await scores(createSparseBackend({ ...options, addon: native!, threads: 1 }))
+      // The processor rounds activations too. bf16 differs from int8 by 0.18 nats, from int4 by 1.6.
+      expect(difference(onGpu[0]!, onProcessor[0]!)).toBeLessThan(0.05)
+      expect(difference(onGpu[1]!, onProcessor[1]!)).toBeLessThan(0.05)
+      expect(difference(onGpu[0]!, bf16)).toBeGreaterThan(0.1)
+    }
+  })
 
   test('a lost device ends its sets, and the next load opens it again with the same results', async () => {
     const tiny = await open()

@@ -1,0 +1,137 @@
+// The COUNT most probable tokens of a row of logits, most probable first, ties to the lower token, each followed by its
+// logit. Two sums over all tokens precede them: of exp(logit − largest) and of exp((logit − largest) / temperature). A list
+// takes three words of `step`: the row of logits, the place of the results, and the temperature.
+//
+// The logit of the last candidate is found eight bits at a time, by counting (radix selection). Logits are compared as
+// integers, because drivers may assume that there is no NaN. Here NaN is the most probable, so that the caller sees it.
+@group(1) @binding(0) var<storage, read> logits: array<u32>;
+@group(1) @binding(1) var<storage, read_write> results: array<u32>;
+
+// Terms that are added before their sum is added to the others: fewer roundings than one after another.
+const RUN = 16u;
+
+var<workgroup> counts: array<atomic<u32>, 256>;
+var<workgroup> digit: u32;
+// Logits above the digit, and at it, in a round.
+var<workgroup> above: u32;
+var<workgroup> equal: u32;
+var<workgroup> found: atomic<u32>;
+var<workgroup> keys: array<u32, 256>;
+var<workgroup> tokens: array<u32, 256>;
+var<workgroup> largest: u32;
+var<workgroup> ties: array<atomic<u32>, 8>;
+var<workgroup> sums: array<vec2<f32>, 256>;
+
+@compute @workgroup_size(256)
+fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
+  let entry = call.picks + 3u * id.x;
+  let row = step[entry] * VOCAB;
+  let place = step[entry + 1u];
+  let inverse = 1.0 / bitcast<f32>(step[entry + 2u]);
+
+  // The key of the last candidate, and how many candidates have it.
+  var least = 0u;
+  var left = COUNT;
+  if (thread == 0u) { atomicStore(&found, 0u); }
+  for (var round = 0u; round < 4u; round++) {
+    let shift = 24u - 8u * round;
+    atomicStore(&counts[thread], 0u);
+    workgroupBarrier();
+    for (var token = thread; token < VOCAB; token += 256u) {
+      let key = key_of(logits[row + token]);
+      if ((((key ^ least) >> shift) >> 8u) == 0u) { atomicAdd(&counts[(key >> shift) & 255u], 1u); }
+    }
+    workgroupBarrier();
+    let own = atomicLoad(&counts[thread]);
+    var higher = 0u;
+    for (var other = thread + 1u; other < 256u; other++) { higher += atomicLoad(&counts[other]); }
+    if (higher < left && left <= higher + own) {
+      digit = thread;
+      above = higher;
+      equal = own;
+    }
+    workgroupBarrier();
+    least |= digit << shift;
+    left -= above;
+  }
+
+  let takes_ties = equal == left;
+  for (var token = thread; token < VOCAB; token += 256u) {
+    let key = key_of(logits[row + token]);
+    if (key > least || (takes_ties && key == least)) { take(atomicAdd(&found, 1u), key, token); }
+  }
+  if (!takes_ties) {
+    // Only the lowest tokens that have the key.
+    var taken = COUNT - left;
+    for (var first = 0u; first < VOCAB && taken < COUNT; first += 256u) {
+      if (thread < 8u) { atomicStore(&ties[thread], 0u); }
+      workgroupBarrier();
+      let token = first + thread;
+      var is_tie = false;
+      if (token < VOCAB) { is_tie = key_of(logits[row + token]) == least; }
+      if (is_tie) { atomicOr(&ties[thread >> 5u], 1u << (thread & 31u)); }
+      workgroupBarrier();
+      var slot = taken;
+      for (var word = 0u; word < 8u; word++) {
+        let bits = atomicLoad(&ties[word]);
+        taken += countOneBits(bits);
+        if (word < (thread >> 5u)) { slot += countOneBits(bits); }
+        if (word == (thread >> 5u)) { slot += countOneBits(bits & ((1u << (thread & 31u)) - 1u)); }
+      }
+      if (is_tie && slot < COUNT) { take(slot, least, token); }
+      workgroupBarrier();
+    }
+  }
+  workgroupBarrier();
+
+  if (thread < COUNT) {
+    let key = keys[thread];
+    let token = tokens[thread];
+    var rank = 0u;
+    for (var other = 0u; other < COUNT; other++) {
+      if (keys[other] > key || (keys[other] == key && tokens[other] < token)) { rank++; }
+    }
+    let logit = logits[row + token];
+    results[place + 2u + 2u * rank] = bitcast<u32>(f32(token));
+    results[place + 3u + 2u * rank] = logit;
+    if (rank == 0u) { largest = logit; }
+  }
+  workgroupBarrier();
+
+  let top = bitcast<f32>(largest);
+  var sum = vec2<f32>(0.0);
+  for (var first = thread; first < VOCAB; first += 256u * RUN) {
+    var run = vec2<f32>(0.0);
+    for (var at = 0u; at < RUN; at++) {
+      let token = first + 256u * at;
+      if (token < VOCAB) {
+        let below = bitcast<f32>(logits[row + token]) - top;
+        run += exp(vec2<f32>(below, below * inverse));
+      }
+    }
+    sum += run;
+  }
+  sums[thread] = sum;
+  workgroupBarrier();
+  for (var half = 128u; half > 0u; half >>= 1u) {
+    if (thread < half) { sums[thread] += sums[thread + half]; }
+    workgroupBarrier();
+  }
+  if (thread == 0u) {
+    results[place] = bitcast<u32>(sums[0].x);
+    results[place + 1u] = bitcast<u32>(sums[0].y);
+  }
+}
+
+fn take(slot: u32, key: u32, token: u32) {
+  keys[slot] = key;
+  tokens[slot] = token;
+}
+
+// A number with the order of the logits.
+fn key_of(bits: u32) -> u32 {
+  if ((bits & 0x7fffffffu) > 0x7f800000u) { return 0xffffffffu; }
+  // −0 is as large as 0.
+  let value = select(bits, 0u, bits == 0x80000000u);
+  return select(value | 0x80000000u, ~value, (value >> 31u) == 1u);
+}

@@ -1,0 +1,159 @@
+import { AppError } from '@copal/shared/errors.ts'
+import type { SamplerSpec } from '../contract/backend.ts'
+import type { SamplingCuts } from './logit-kernels.ts'
+
+/** What a device returns of the logits of a row, in place of them all. */
+export interface Candidates {
+  /** The most probable tokens, most probable first, ties to the lower id: f32 `[candidates, 2]`, token and logit. */
+  pairs: Float32Array
+  vocabSize: number
+  /** Sum of `exp(logit − largest)` over all tokens. */
+  sum: number
+  /** Sum of `exp((logit − largest) / temperature)` over all tokens. */
+  sumAtTemperature: number
+}
+
+/** Bound of the relative error of {@link Candidates.sumAtTemperature}. The GPU addon states it. */
+const SUM_ERROR = 2 ** -16
+/** Far more than two implementations in f64 differ by in a relative sum, and far less than the weight of any likely token. */
+const ROUNDING = 1e-9
+/** Below this temperature a device computes no sums. */
+const MIN_TEMPERATURE = 0.01
+
+/**
+ * Returns the temperature at which a sampler needs {@link Candidates}; undefined if it needs the whole logits: with biases
+ * and penalties, which change any logit, and where no cut limits the tokens that may be drawn.
+ *
+ * @param count candidates that the device returns
+ */
+export function candidateTemperature(spec: SamplerSpec, count: number): number | undefined {
+  const { temperature, topP, topK, minP, topLogprobs } = spec
+  const changesLogits =
+    spec.presencePenalty !== 0 ||
+    spec.frequencyPenalty !== 0 ||
+    spec.repetitionPenalty !== 1 ||
+    (spec.logitBias ?? []).length > 0
+  if (changesLogits || topLogprobs > count) return undefined
+  if (temperature === 0) return 1
+  const isCut = topP < 1 || minP > 0 || (topK > 0 && topK <= count)
+  return isCut && temperature >= MIN_TEMPERATURE ? temperature : undefined
+}
+
+/**
+ * Draws a token as `LogitKernels.draw` does from all logits, with the same result.
+ *
+ * @returns the rank of the token among the candidates; undefined if they do not decide: a cut keeps more tokens, or the
+ * random number or a cut is so near a border that rounding could change the token
+ * @throws AppError `node_failed` when a logit is NaN or none is finite
+ */
+export function drawFromCandidates(
+  candidates: Candidates,
+  cuts: SamplingCuts,
+  chance: number,
+): number | undefined {
+  const { pairs } = candidates
+  const best = logitAt(pairs, 0)
+  requireLogit(best, pairs)
+  if (cuts.temperature === 0) return 0
+  const weights = weigh(candidates, best, cuts)
+  const kept = weights && keepTopP(candidates, weights, cuts.topP)
+  return kept && drawByToken(pairs, kept, chance)
+}
+
+/** Returns the logit of the candidate with a rank. */
+export function logitAt(pairs: Float32Array, rank: number): number {
+  return pairs[2 * rank + 1] as number
+}
+
+/** Returns the candidate with a rank. */
+export function tokenAt(pairs: Float32Array, rank: number): number {
+  return pairs[2 * rank] as number
+}
+
+/** The weights of tokens that min-p and top-k keep, by rank. */
+interface Weights {
+  weights: Float64Array
+  /** Whether these are all tokens that the cuts keep. */
+  isComplete: boolean
+}
+
+function requireLogit(best: number, pairs: Float32Array): void {
+  if (Number.isFinite(best)) return
+  throw new AppError(
+    'node_failed',
+    Number.isNaN(best)
+      ? `The model's logits are not numbers (token ${tokenAt(pairs, 0)}). Its weights are damaged.`
+      : `The model's largest logit is ${best}, expected a finite one.`,
+  )
+}
+
+/** Applies min-p and top-k. Undefined if a logit is at the border of min-p. */
+function weigh(
+  { pairs, vocabSize }: Candidates,
+  best: number,
+  { temperature, minP, topK }: SamplingCuts,
+): Weights | undefined {
+  const count = pairs.length / 2
+  const floor = minP > 0 ? best + temperature * Math.log(minP) : -Infinity
+  let kept = topK > 0 ? Math.min(topK, count) : count
+  let isComplete = count === vocabSize || (topK > 0 && topK <= count)
+  while (logitAt(pairs, kept - 1) < floor) {
+    kept -= 1
+    isComplete = true
+  }
+  const isNear = (logit: number) => logit !== best && Math.abs(logit - floor) < ROUNDING
+  if (isNear(logitAt(pairs, kept - 1)) || (kept < count && isNear(logitAt(pairs, kept)))) return undefined
+  const weights = Float64Array.from({ length: kept }, (_, rank) =>
+    Math.exp((logitAt(pairs, rank) - best) / temperature),
+  )
+  return { weights, isComplete }
+}
+
+/** Applies top-p. Undefined if it keeps more than the candidates, or if its border is not certain. */
+function keepTopP(
+  { pairs, sumAtTemperature }: Candidates,
+  { weights, isComplete }: Weights,
+  topP: number,
+): Float64Array | undefined {
+  if (topP >= 1) return isComplete ? weights : undefined
+  const total = isComplete ? weights.reduce((sum, weight) => sum + weight, 0) : sumAtTemperature
+  const [target, error] = [topP * total, (isComplete ? ROUNDING : SUM_ERROR) * total]
+  let count = 0
+  let mass = 0
+  let before = 0
+  while (count < weights.length && (count === 0 || mass < target)) {
+    before = mass
+    mass += weights[count++] as number
+  }
+  const keepsAll = count === weights.length
+  if (keepsAll && !isComplete) return undefined
+  if (!keepsAll && !(mass - target > error)) return undefined
+  if (count > 1 && !(target - before > error)) return undefined
+  // Tokens of equal weight are kept by their ids. By rank is the same, unless logits that differ have the same weight.
+  const last = count - 1
+  const isOrdered = weights.every(
+    (weight, rank) => weight !== weights[last] || logitAt(pairs, rank) === logitAt(pairs, last),
+  )
+  return isOrdered ? weights.subarray(0, count) : undefined
+}
+
+/** Returns the rank of the token at `chance` of the total weight, where tokens are in order of their ids. */
+function drawByToken(pairs: Float32Array, weights: Float64Array, chance: number): number | undefined {
+  const ranks = Uint16Array.from(weights, (_, rank) => rank).sort(
+    (a, b) => tokenAt(pairs, a) - tokenAt(pairs, b),
+  )
+  const total = ranks.reduce((sum, rank) => sum + (weights[rank] as number), 0)
+  const error = ROUNDING * total
+  const remaining = chance * total
+  let mass = 0
+  for (const [index, rank] of ranks.entries()) {
+    const end = mass + (weights[rank] as number)
+    const isLast = index === ranks.length - 1
+    if (remaining < end || isLast) {
+      const isCertain = (index === 0 || remaining - mass > error) && (isLast || end - remaining > error)
+      return isCertain ? rank : undefined
+    }
+    mass = end
+  }
+  return undefined
+}
