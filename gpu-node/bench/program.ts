@@ -3,6 +3,7 @@ import { machineLine } from './measurement/report.ts'
 import { addEngine } from './commands/engine-command.ts'
 import { addFront } from './commands/front-command.ts'
 import { addGateway } from './commands/gateway-command.ts'
+import { addGpu } from './commands/gpu-command.ts'
 import { addGrammar } from './commands/grammar-command.ts'
 import { addKernels } from './commands/kernels-command.ts'
 import { addMemory } from './commands/memory-command.ts'
@@ -38,6 +39,7 @@ export function createBenchProgram(bench: Workbench): Command {
     addService,
     addEngine,
     addKernels,
+    addGpu,
     addSwaps,
     addScoring,
     addTelemetry,

@@ -203,6 +203,7 @@ const LISTS = [GATEWAY, NODE, DASHBOARD]
 /** Folders of the workspaces by package name, as their `exports` map them. */
 const PACKAGES = {
   '@copal/shared/': 'shared/src/',
+  '@copal/gpu-node/gpu/': 'gpu-node/gpu/',
   '@copal/gpu-node/native/': 'gpu-node/native/',
   '@copal/gpu-node/': 'gpu-node/src/',
   '@copal/lab/': 'gpu-node/lab/',

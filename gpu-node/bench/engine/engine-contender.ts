@@ -4,6 +4,7 @@ import {
   createSparseBackend,
   type SparseBackendOptions,
 } from '@copal/gpu-node/serving/backends/sparse/sparse-backend.ts'
+import type { Log } from '@copal/gpu-node/platform/log.ts'
 import { loadNative } from '@copal/gpu-node/platform/native-addon.ts'
 import { decode, prefill } from '../serving/serving.ts'
 
@@ -59,6 +60,19 @@ export function servedContender(
   }
 }
 
+/** Creates a log for a backend that remembers the bytes a token reads of the set that was loaded last. */
+export function createLoadLog(): Pick<Log, 'info' | 'warn'> & { megabytes: () => number } {
+  let megabytes = Number.NaN
+  return {
+    info(_, fields) {
+      const value = fields?.['megabytes']
+      if (typeof value === 'number') megabytes = value
+    },
+    warn: () => undefined,
+    megabytes: () => megabytes,
+  }
+}
+
 /**
  * Returns the kernels of these names; without names that of `COPAL_KERNEL`, or undefined for the machine's best.
  *
@@ -87,10 +101,7 @@ export function createSparseLoader(
   chosen: Pick<SparseBackendOptions, 'form' | 'formMeter'> = {},
 ): { backend: Backend; load: (name: string, source: WeightSetSource) => Promise<Contender> } {
   const [precision, headPrecision] = FORMS[form]
-  let megabytes = Number.NaN
-  const log = {
-    info: (_: string, fields?: object) => (megabytes = Number((fields as { megabytes?: number }).megabytes)),
-  }
+  const log = createLoadLog()
   const ownTokens = SEQUENCES_TOKENS
   const backend = createSparseBackend({
     addon: loadNative(),
@@ -106,7 +117,7 @@ export function createSparseLoader(
     backend,
     async load(name, source) {
       const weights = await backend.load(source)
-      const contender = servedContender(name, backend, weights, megabytes)
+      const contender = servedContender(name, backend, weights, log.megabytes())
       return weights.form ? { ...contender, form: weights.form } : contender
     },
   }

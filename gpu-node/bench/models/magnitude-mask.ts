@@ -25,14 +25,14 @@ export async function magnitudeHalfMask({ config, master }: DenseModel): Promise
     }
     linears.set(name, { rows, cols, bits })
   }
-  return encodeMask({ meta: halfMaskMeta(master.baseSha256), linears })
+  return encodeMask({ meta: rowMaskMeta(master.baseSha256, 0.5), linears })
 }
 
-/** Returns the metadata of a mask that keeps half of every row. */
-export function halfMaskMeta(baseSha256: string): MaskMeta {
+/** Returns the metadata of a mask that prunes the same part of every row. */
+export function rowMaskMeta(baseSha256: string, ratio: number): MaskMeta {
   return {
     method: 'magnitude',
-    pattern: '0.5',
+    pattern: String(ratio),
     scope: 'row',
     patterns: {},
     domains: ['none'],

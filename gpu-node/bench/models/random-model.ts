@@ -1,10 +1,11 @@
 import { open, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { encodeMask, type MaskLinear } from '@copal/shared/mask/mask-codec.ts'
+import { keptCounts } from '@copal/shared/mask/sparsity-pattern.ts'
 import { linearShapes, type LlamaConfig } from '@copal/gpu-node/model/config/llama-config.ts'
-import type { DenseMaster } from '@copal/gpu-node/model/master/dense-model.ts'
+import type { DenseMaster, DenseModel } from '@copal/gpu-node/model/master/dense-model.ts'
 import { masterLayout } from '@copal/gpu-node/model/master/master-file.ts'
-import { halfMaskMeta } from './magnitude-mask.ts'
+import { rowMaskMeta } from './magnitude-mask.ts'
 import { normalTile } from './normal-tile.ts'
 import { randomBits } from './random-bits.ts'
 
@@ -46,7 +47,14 @@ export async function writeRandomModel(
   dir: string,
   config: LlamaConfig,
 ): Promise<{ master: DenseMaster; maskPath: string }> {
-  const path = join(dir, 'random.safetensors')
+  const master = await writeRandomMaster(join(dir, 'random.safetensors'), config)
+  const maskPath = join(dir, 'mask.safetensors')
+  await writeRandomMask(maskPath, { config, master }, 0.5)
+  return { master, maskPath }
+}
+
+/** Writes a master of seeded random weights; needs four bytes of disk a weight. */
+export async function writeRandomMaster(path: string, config: LlamaConfig): Promise<DenseMaster> {
   const { header, tensors, fileBytes } = masterLayout(config, { format: 'copal-dense' })
   const tile = new Uint8Array(normalTile(1, 1 / Math.sqrt(config.hiddenSize)).buffer)
   const file = await open(path, 'w')
@@ -57,19 +65,32 @@ export async function writeRandomModel(
   } finally {
     await file.close()
   }
+  return { path, tensors, baseSha256: BASE_SHA256 }
+}
+
+/** Writes a seeded mask that prunes `ratio` of every row, as evenly as whole weights of every eight allow. */
+export async function writeRandomMask(
+  path: string,
+  { config, master }: Pick<DenseModel, 'config' | 'master'>,
+  ratio: number,
+): Promise<void> {
   const draw = randomBits(2)
-  const halves = Array.from({ length: 256 }, (_, byte) => byte).filter((byte) => ones(byte) === 4)
+  const bytesOf = Array.from({ length: 9 }, (_, kept) =>
+    Array.from({ length: 256 }, (__, byte) => byte).filter((byte) => ones(byte) === kept),
+  )
   const linears = new Map<string, MaskLinear>()
   for (const [name, [rows, cols]] of linearShapes(config)) {
-    const bits = Uint8Array.from(
-      { length: (rows * cols) / 8 },
-      () => halves[(draw() >>> 0) % halves.length] ?? 0,
-    )
+    const { kept } = keptCounts({ kind: 'ratio', ratio }, 'row', rows, cols)
+    const stride = cols / 8
+    const before = (byte: number) => Math.floor((byte * kept) / stride)
+    const bits = Uint8Array.from({ length: rows * stride }, (_, index) => {
+      const byte = index % stride
+      const bytes = bytesOf[before(byte + 1) - before(byte)] ?? []
+      return bytes[(draw() >>> 0) % bytes.length] ?? 0
+    })
     linears.set(name, { rows, cols, bits })
   }
-  const maskPath = join(dir, 'mask.safetensors')
-  await writeFile(maskPath, encodeMask({ meta: halfMaskMeta(BASE_SHA256), linears }))
-  return { master: { path, tensors, baseSha256: BASE_SHA256 }, maskPath }
+  await writeFile(path, encodeMask({ meta: rowMaskMeta(master.baseSha256, ratio), linears }))
 }
 
 function ones(byte: number): number {
