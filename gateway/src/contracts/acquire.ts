@@ -33,8 +33,7 @@ export interface AcquireRequest {
  * - `cut`: the connection broke after the response had begun, so the output that was sent must still be settled
  * - `failed`: the node returned an invalid response or an internal error, or stopped working on the request
  * - `full`: the node accepts no requests now
- * - `refused`: the request or its tenant is at fault, a part of the node that only some requests need is busy, or its
- *   client has left
+ * - `refused`: the request or its tenant is at fault, or a part of the node that only some requests need is busy
  */
 export interface FailedAttempt {
   readonly requestId: string

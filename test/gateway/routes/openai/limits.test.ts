@@ -18,6 +18,7 @@ import {
   sendHeartbeat,
   createKey,
   errorOf,
+  ORIGIN,
   post,
   receiptOf,
   signedPost,
@@ -329,12 +330,29 @@ test('usage and reservations survive a restart of the Durable Object', async () 
   expect((await errorOf(refused)).code).toBe('insufficient_quota')
 })
 
-test('a reservation whose receipt never arrives is settled with an estimate', async () => {
+test('a reservation whose receipt never arrives is settled with an estimate, also if its client left before the node responded', async () => {
+  const silent = await startNode('silent-1', [{ kind: 'hang' }])
+  await sendHeartbeat(silent, 'silent')
   const { id, key } = await createLimitedKey({ tokens_per_month: 1_000 })
+  const { id: leftId, key: leftKey } = await createLimitedKey({ tokens_per_month: 1_000 })
   const response = await ask(key)
-  const spent = async () => (await stored()).accounts.get(`account:key:${id}`)?.spent
-  const inReceipts = () =>
-    sumChargedTokens(openDatabase(env.DB), { kind: 'key', name: id }, { fromMs: 0, beforeMs: Date.now() + 1 })
+  const controller = new AbortController()
+  // The client's signal itself: workerd would pass it on only once the response has begun.
+  const request = new Request(`${ORIGIN}/v1/completions`, {
+    method: 'POST',
+    headers: { authorization: `Bearer ${leftKey}` },
+    body: JSON.stringify({ model: 'silent', prompt: 'x'.repeat(40), max_tokens: 90 }),
+    signal: controller.signal,
+  })
+  const ctx = createExecutionContext()
+  const left = createApp().request(request, {}, env, ctx)
+  await expect.poll(() => silent.calls()).toHaveLength(1)
+  controller.abort()
+  expect((await left).status).toBe(499)
+  await waitOnExecutionContext(ctx)
+  const spent = async (of = id) => (await stored()).accounts.get(`account:key:${of}`)?.spent
+  const inReceipts = (of = id) =>
+    sumChargedTokens(openDatabase(env.DB), { kind: 'key', name: of }, { fromMs: 0, beforeMs: Date.now() + 1 })
   expect(await spent()).toBe(0)
   const clock = vi.spyOn(Date, 'now')
   onTestFinished(() => clock.mockRestore())
@@ -347,6 +365,7 @@ test('a reservation whose receipt never arrives is settled with an estimate', as
   }
   expect(await spent()).toBe(10)
   expect(await inReceipts()).toBe(10)
+  expect([await spent(leftId), await inReceipts(leftId)]).toEqual([10, 10])
   await settle(response, 30)
   expect(await spent()).toBe(30)
 })
