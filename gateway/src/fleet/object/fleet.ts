@@ -43,9 +43,9 @@ const SAVE_MS = 100
 /** The time within which the gateway retries a request after its node failed. */
 const RETRY_MS = 1_000
 /** The maximum number of stored leases per node; more would not fit into a stored value of 2 MB. */
-const MAX_STORED_LEASES = 5_000
-/** The maximum number of requests whose receipts are looked up at once. */
-const MAX_CONFIRMED_AT_ONCE = 1_000
+const MAX_STORED_LEASES = 2_500
+/** The maximum number of requests whose receipts are looked up or stored at once: a parameter of D1 has at most 2 MB. */
+const MAX_SETTLED_AT_ONCE = 1_000
 const NODE_KEY = 'node:'
 
 /**
@@ -219,8 +219,8 @@ export class Fleet extends DurableObject<Bindings> implements FleetObject {
       if (succeeded) this.#state.succeeded(requestId, nowMs)
       this.#chargeUnlimited(this.#state.leaseOf(requestId), tokens)
       this.#ledger.settle(requestId, tokens, nowMs)
+      this.#state.release([requestId])
     }
-    this.#state.release(settlements.map(({ requestId }) => requestId))
     this.#saveLedger()
     this.#dispatcher.serveQueue()
   }
@@ -272,30 +272,33 @@ export class Fleet extends DurableObject<Bindings> implements FleetObject {
     if (forgotten.length > 0) await this.ctx.storage.delete(forgotten.map((id) => NODE_KEY + id))
     this.#sweepScheduled = false
     if (!this.#state.empty || !this.#ledger.empty) await this.#scheduleSweep()
-    const db = openDatabase(this.env.DB)
-    for (const [nodeId, expired] of Map.groupBy(leases, (lease) => lease.nodeId)) {
-      const settled = expired.map((lease) => estimateReceipt(lease, nowMs))
-      try {
-        await insertReceipts(db, nodeId, settled, 'estimate', nowMs)
-        // The others were settled by their receipts meanwhile.
-        const lost = expired.filter(({ requestId }) => this.#state.leaseOf(requestId) !== undefined)
-        this.#state.release(lost.map(({ requestId }) => requestId))
-        for (const lease of lost) {
-          const tokens = lease.promptTokens + lease.completionTokens
-          this.#chargeUnlimited(lease, tokens)
-          // The same tokens as in its receipt, because a month may be summed from receipts later.
-          this.#ledger.expire([lease.requestId], nowMs, tokens)
-        }
-      } catch (error) {
-        console.error(
-          `Cannot settle ${settled.length} lost requests of node '${nodeId}'; trying again later:`,
-          error,
-        )
-      }
-    }
+    for (const [nodeId, expired] of Map.groupBy(leases, (lease) => lease.nodeId))
+      for (let from = 0; from < expired.length; from += MAX_SETTLED_AT_ONCE)
+        await this.#settleExpired(nodeId, expired.slice(from, from + MAX_SETTLED_AT_ONCE), nowMs)
     this.#dispatcher.serveQueue()
     this.#ledger.sweep(nowMs, (leaseId) => this.#state.leaseOf(leaseId) !== undefined)
     this.#saveLedger()
+  }
+
+  async #settleExpired(nodeId: string, expired: readonly Lease[], nowMs: number): Promise<void> {
+    const settled = expired.map((lease) => estimateReceipt(lease, nowMs))
+    try {
+      await insertReceipts(openDatabase(this.env.DB), nodeId, settled, 'estimate', nowMs)
+      // The others were settled by their receipts meanwhile.
+      const lost = expired.filter(({ requestId }) => this.#state.leaseOf(requestId) !== undefined)
+      this.#state.release(lost.map(({ requestId }) => requestId))
+      for (const lease of lost) {
+        const tokens = lease.promptTokens + lease.completionTokens
+        this.#chargeUnlimited(lease, tokens)
+        // The same tokens as in its receipt, because a month may be summed from receipts later.
+        this.#ledger.expire([lease.requestId], nowMs, tokens)
+      }
+    } catch (error) {
+      console.error(
+        `Cannot settle ${settled.length} lost requests of node '${nodeId}'; trying again later:`,
+        error,
+      )
+    }
   }
 
   /**
@@ -306,7 +309,7 @@ export class Fleet extends DurableObject<Bindings> implements FleetObject {
   async #settleUnconfirmed(): Promise<void> {
     try {
       while (this.#unconfirmed.length > 0) {
-        const batch = this.#unconfirmed.slice(0, MAX_CONFIRMED_AT_ONCE)
+        const batch = this.#unconfirmed.slice(0, MAX_SETTLED_AT_ONCE)
         const settled = await findSettledReceipts(openDatabase(this.env.DB), batch)
         this.#unconfirmed = this.#unconfirmed.filter((requestId) => !batch.includes(requestId))
         for (const { requestId, tokens, finishReason, estimated } of settled) {

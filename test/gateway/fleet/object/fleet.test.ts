@@ -4,10 +4,13 @@ import { expect, onTestFinished, test, vi } from 'vitest'
 import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
 import { DEFAULT_POLICY } from '../../../../gateway/src/fleet/object/policy-variables.ts'
 import { FleetState } from '../../../../gateway/src/fleet/object/fleet-state.ts'
-import type { Reservation } from '../../../../gateway/src/fleet/ledger/ledger-records.ts'
+import type { AccountRecord, Reservation } from '../../../../gateway/src/fleet/ledger/ledger-records.ts'
 import { heartbeatOf } from '../../../support/doubles/heartbeat.ts'
+import { stopClock } from '../../support/doubles/stopped-clock.ts'
 import { sumUsage } from '../../support/state/usage-sums.ts'
 
+/** The most that Cloudflare takes as a parameter of D1, and as a stored value of a Durable Object; workerd takes more. */
+const MAX_VALUE_BYTES = 2_000_000
 const node = { id: 'node-1', url: 'http://127.0.0.1:9' }
 const open = (name: string) => env.FLEET.get(env.FLEET.idFromName(name))
 const ask = (requestId: string) => ({ model: 'm', requestId, domain: 'legal', promptTokens: 12, exclude: [] })
@@ -77,6 +80,54 @@ test('the alarm settles a lease whose node died from its reservation, once the d
       completionTokens: 0,
     },
   ])
+})
+
+test('the leases of a crowded node are stored, and settled if it dies, in values that Cloudflare takes', async () => {
+  const fleet = open('many-leases')
+  const goOn = stopClock()
+  const crowded = { id: 'n'.repeat(64), url: node.url }
+  const model = 'm'.repeat(128)
+  const request = {
+    ...ask(''),
+    model,
+    domain: 'd'.repeat(64),
+    account: 'k'.repeat(64),
+    tenant: 't'.repeat(64),
+  }
+  await fleet.heartbeat(heartbeatOf(crowded, model), 0)
+  await runInDurableObject(fleet, async (object) => {
+    for (let number = 0; number < 3_500; number += 1)
+      await object.acquire({ ...request, requestId: `request-${number}`.padEnd(64, '-') })
+  })
+  await fleet.heartbeat(heartbeatOf(crowded, model), 0)
+  const stored = await runInDurableObject(fleet, async (_, { storage }) =>
+    JSON.stringify(await storage.get(`node:${crowded.id}`)),
+  )
+  const statement = Object.getPrototypeOf(env.DB.prepare('select 1')) as D1PreparedStatement
+  const bind = vi.spyOn(statement, 'bind')
+  onTestFinished(() => bind.mockRestore())
+  for (const aheadMs of [DEFAULT_POLICY.deadMs - 5_000, 10_000]) {
+    goOn(aheadMs)
+    await runDurableObjectAlarm(fleet)
+  }
+  expect((await fleet.snapshot()).nodes).toMatchObject([{ leases: 0 }])
+  const longest = Math.max(...bind.mock.calls.flat().map((value) => String(value).length))
+  expect([stored.length < MAX_VALUE_BYTES, longest < MAX_VALUE_BYTES]).toEqual([true, true])
+})
+
+test('a receipt that a batch has twice is charged once, also to a key without limits', async () => {
+  const fleet = open('twice')
+  await fleet.heartbeat(heartbeatOf(node, 'm'), 0)
+  const accounts = [{ kind: 'key' as const, name: 'k', limits: { tokensPerMonth: 100 } }]
+  await fleet.acquire({ ...ask('request-1'), limits: { requestId: 'request-1', accounts, maxTokens: 1 } })
+  await fleet.acquire({ ...ask('request-2'), account: 'k' })
+  const receipt = { requestId: 'request-2', tokens: 5, succeeded: true }
+  await fleet.settle([receipt, receipt])
+  await fleet.saveCounts()
+  const account = await runInDurableObject(fleet, (_, { storage }) =>
+    storage.get<AccountRecord>('account:key:k'),
+  )
+  expect(account).toMatchObject({ spent: 5 })
 })
 
 test('requests for unknown models are counted together', async () => {
