@@ -6,6 +6,9 @@ import { PrefixIndex } from './prefix-index.ts'
 import type { Lease } from '../../contracts/lease.ts'
 import type { NodeView } from '../../contracts/node-view.ts'
 
+/** Replaced processes of a node that are remembered. */
+const MAX_REPLACED = 16
+
 /** The last report of a node and its desired state, which survive a restart of the Durable Object. */
 interface NodeReport {
   heartbeat: Heartbeat
@@ -19,6 +22,8 @@ interface NodeReport {
   seenAtMs: number
   /** Bytes of the dense weights in its precision, since its process reported them last: it need not hold them any more. */
   denseBytes?: number | undefined
+  /** The processes that later ones have replaced under the same name, the latest last. */
+  replacedProcesses: readonly string[]
 }
 
 /** The state of a node in the fleet. */
@@ -29,18 +34,17 @@ export interface Node extends NodeReport {
   previousHeartbeatMs: number
   /** A connection to it broke after its last heartbeat. */
   suspect: boolean
-  /** The process that its present process replaced under the same name. */
-  replacedProcess: string | undefined
   /** It rejected a request as full after its last heartbeat. */
   atCapacity: boolean
   readonly leases: Map<string, Lease>
 }
 
 /** The stored record of one node. */
-export interface NodeRecord extends Omit<NodeReport, 'trials' | 'drained'> {
+export interface NodeRecord extends Omit<NodeReport, 'trials' | 'drained' | 'replacedProcesses'> {
   /** Left out in records that are older than trials. */
   trials?: Trials
   drained?: boolean
+  replacedProcesses?: readonly string[]
   /** The latest time that it has signed a call. Left out in older records. */
   signedAtMs?: number
   leases: Lease[]
@@ -54,7 +58,6 @@ export function createNode(report: NodeReport): Node {
     prefixes: new PrefixIndex(),
     previousHeartbeatMs: -Infinity,
     suspect: false,
-    replacedProcess: undefined,
     atCapacity: false,
     leases: new Map(),
   }
@@ -62,10 +65,11 @@ export function createNode(report: NodeReport): Node {
 
 /** Returns the record to store of a node. */
 export function toRecord(node: Node): NodeRecord {
-  const { desiredVersion, trials, drained, seenAtMs, denseBytes, leases } = node
+  const { desiredVersion, trials, drained, seenAtMs, denseBytes, replacedProcesses, leases } = node
   // The next heartbeat reports the prefixes again: they are not worth a write every two seconds.
   const { prefixes: _, ...heartbeat } = node.heartbeat
-  return { heartbeat, desiredVersion, trials, drained, seenAtMs, denseBytes, leases: [...leases.values()] }
+  const report = { heartbeat, desiredVersion, trials, drained, seenAtMs, denseBytes, replacedProcesses }
+  return { ...report, leases: [...leases.values()] }
 }
 
 /** Returns a node as the admin API and metrics show it. */
@@ -122,6 +126,17 @@ export function readyVersions({ weightSets }: Pick<Heartbeat, 'weightSets'>): nu
 /** Returns whether a node restarted between two heartbeats, after it shut down or was killed. */
 export function wasRestarted(before: Heartbeat, after: Heartbeat): boolean {
   return before.leaving || before.process !== after.process
+}
+
+/** Returns the processes that a heartbeat's and earlier ones have replaced under its name, the latest last. */
+export function replacedBy(
+  known: Pick<Node, 'heartbeat' | 'replacedProcesses'> | undefined,
+  { process }: Heartbeat,
+): readonly string[] {
+  if (!known) return []
+  const { heartbeat: before, replacedProcesses: earlier } = known
+  if (before.process === undefined || before.process === process) return earlier
+  return [...earlier, before.process].slice(-MAX_REPLACED)
 }
 
 /**

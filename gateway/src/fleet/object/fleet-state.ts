@@ -15,6 +15,7 @@ import {
   maxRequests,
   toView,
   registered,
+  replacedBy,
   wasRestarted,
   type Node,
   type NodeRecord,
@@ -80,9 +81,9 @@ export class FleetState {
       drained: known !== undefined && known.drained && !wasRestarted(known.heartbeat, heartbeat),
       seenAtMs: nowMs,
       denseBytes: heartbeat.weightSets.find(({ version }) => version === 0)?.bytes ?? before.denseBytes,
+      replacedProcesses: replacedBy(known, heartbeat),
     }
     const node = known ?? createNode(report)
-    if (known && known.heartbeat.process !== heartbeat.process) node.replacedProcess = known.heartbeat.process
     const previousHeartbeatMs = known?.seenAtMs ?? -Infinity
     Object.assign(node, { ...report, previousHeartbeatMs, suspect: false, atCapacity: false })
     node.prefixes.update(heartbeat.prefixes, nowMs)
@@ -96,7 +97,7 @@ export class FleetState {
    * secret.
    */
   isReplaced({ nodeId, process }: Heartbeat): boolean {
-    return process !== undefined && this.#nodes.get(nodeId)?.replacedProcess === process
+    return process !== undefined && this.#nodes.get(nodeId)?.replacedProcesses.includes(process) === true
   }
 
   /** Leases the best node for a request that has waited since `sinceMs`. */
@@ -340,7 +341,7 @@ export class FleetState {
 
   /** Restores a node from the record that {@link record} returned. */
   restore({ leases, ...report }: NodeRecord): void {
-    const node = createNode({ trials: {}, drained: false, ...report })
+    const node = createNode({ trials: {}, drained: false, replacedProcesses: [], ...report })
     this.#nodes.set(report.heartbeat.nodeId, node)
     for (const lease of leases) this.#leases.add(node, lease)
   }

@@ -37,6 +37,22 @@ test('a node offers the methods that its process registered, and none of another
   expect(restored.methodsOf('a')).toBeUndefined()
 })
 
+test('a process that was replaced under its name stays so, also after later restarts of the other and of the fleet', () => {
+  const fleet = new FleetState()
+  const beat = (process: string) => heartbeatOf(a, 'm', { process })
+  for (const [atMs, process] of ['copy', 'second', 'third'].entries()) fleet.heartbeat(beat(process), 0, atMs)
+  const restored = new FleetState()
+  restored.restore(structuredClone(fleet.record('a') as NodeRecord))
+  for (const each of [fleet, restored]) {
+    expect(['copy', 'second', 'third', 'fourth'].map((process) => each.isReplaced(beat(process)))).toEqual([
+      true,
+      true,
+      false,
+      false,
+    ])
+  }
+})
+
 test('the device that a process registered is shown while it runs, and not that of another process', () => {
   const fleet = new FleetState()
   const deviceAt = (nowMs: number) => fleet.snapshot(nowMs).nodes[0]?.device

@@ -109,7 +109,7 @@ describe('a heartbeat', () => {
   })
 
   test('may omit its methods once they are registered, until its process changes', async () => {
-    const { methods: _, ...renewed } = heartbeatOf(node, 'registered', { process: 'first' })
+    const { methods: _, ...renewed } = heartbeatOf(node, 'registered', { process: 'one' })
     const send = async (changes: object) => {
       const response = await signedPost('/internal/nodes/heartbeat', { ...renewed, ...changes })
       return (await response.json<HeartbeatResponse>()).registered
@@ -125,9 +125,9 @@ describe('a heartbeat', () => {
     )
     expect(await send({})).toBe(true)
     expect(await offered()).toEqual(['copal'])
-    expect(await send({ process: 'second' })).toBe(false)
+    expect(await send({ process: 'two' })).toBe(false)
     expect(await offered()).toBeNull()
-    expect(await send({ process: 'second', methods: ['wanda'] })).toBe(true)
+    expect(await send({ process: 'two', methods: ['wanda'] })).toBe(true)
     expect(await offered()).toEqual(['wanda'])
   })
 
