@@ -17,6 +17,7 @@ const MAX_ERROR_BYTES = 64 * 1024
 const COMMENT_HOLD_MS = 10_000
 
 const COLON = 0x3a
+const WHOLE_COMMENTS = /^(:[^\n]*\n\n)+$/
 
 /** The id and the URL of a node. */
 export interface NodeAddress {
@@ -185,10 +186,11 @@ async function readFirstBytes(node: NodeAddress, response: Response): Promise<No
   for (;;) {
     const { value } = await reader.read()
     if (!value) throw connectionLost(node, new Error('the response ended before its first byte'))
-    const comments = value[0] === COLON ? new TextDecoder().decode(value.subarray(0, MAX_ERROR_BYTES)) : ''
-    const mask = headers.has(LATE_HEADER) ? maskOfComments(comments) : undefined
+    const beginning = value[0] === COLON ? new TextDecoder().decode(value.subarray(0, MAX_ERROR_BYTES)) : ''
+    const mask = headers.has(LATE_HEADER) ? maskOfComments(beginning) : undefined
     if (mask !== undefined) headers.set('x-copal-mask', mask)
-    if (comments !== '' && !comments.includes('\ndata:') && Date.now() < holdUntilMs) continue
+    // A chunk may end anywhere, also within a comment or the first event: what is not complete must not be dropped.
+    if (WHOLE_COMMENTS.test(beginning) && Date.now() < holdUntilMs) continue
     reader.releaseLock()
     return { headers, first: value, rest: response.body }
   }

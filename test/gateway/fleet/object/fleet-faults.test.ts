@@ -190,6 +190,20 @@ test.each([
   expect(await response.text()).toBe(events.join(''))
 })
 
+test.each([
+  ['the name of the first event', 'split-event', [': mask 12\n\nevent: crea', 'ted\ndata: {"a":1}\n\n']],
+  ['a comment', 'split-comment', [': mask 12\n\n: keep-al', 'ive\n\ndata: {"a":1}\n\n']],
+])('no byte of a stream is lost where a chunk ends within %s', async (_, model, chunks) => {
+  const { key } = await createKey()
+  const node = await startNode(`${model}-1`, [
+    { kind: 'stream', headers: LATE, chunks: [COMMENT, ...chunks], pauseMs: 50, ending: 'end' },
+  ])
+  await sendHeartbeat(node, model)
+  const response = await ask(key, model, { stream: true })
+  expect(response.headers.get('x-copal-mask')).toBe('12')
+  expect(await response.text()).toBe(chunks.join(''))
+})
+
 test('a stream that waits longer than the hold begins with comments and without a mask in its headers', async () => {
   const { key } = await createKey()
   const goOn = stopClock()
