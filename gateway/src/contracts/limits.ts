@@ -9,6 +9,9 @@ export interface Limits {
   concurrentRequests?: number
 }
 
+/** Changes of limits: a number sets a limit, null removes it, undefined keeps it. */
+export type LimitsPatch = { [Name in keyof Limits]?: number | null | undefined }
+
 /** A key or a tenant whose usage is counted. */
 export interface LimitedAccount {
   kind: 'key' | 'tenant'

@@ -24,9 +24,6 @@ export type KeyScope = z.output<typeof keyScope>
 /** The tenant of keys created without one; it always exists. */
 export const DEFAULT_TENANT = 'default'
 
-/** The most that keys of a tenant may have sampled until the operator sets another policy. */
-export const DEFAULT_TENANT_SAMPLING: SamplingPolicy = 'always'
-
 /** The domain of requests that name none, of keys created without one. */
 export const DEFAULT_DOMAIN = 'default'
 

@@ -32,7 +32,7 @@ import {
   tenantOf,
 } from '../../keys/key-grants.ts'
 import { digestOf, generateKey, pepperedHash } from '../../keys/key-secret.ts'
-import { changeLimits, limitsEntry } from '../../usage/limits/key-limits.ts'
+import { changeLimits, limitsEntry, limitsPatch } from '../../usage/limits/key-limits.ts'
 import { rejectMethod } from '../../middleware/error-responses.ts'
 import { readAdminBody } from './admin-body.ts'
 
@@ -121,13 +121,13 @@ export function keyRoutes(): Hono<ActorEnv> {
       const id = c.req.param('id')
       const row = await findKey(deps.db, id, tenantOf(actor, undefined))
       if (!row) throw unknownKey(id)
-      const limits = changeLimits(row.limits, changes.limits)
-      const sampling = changes.sampling ?? row.sampling
       requireNotAbove(actor, row)
-      requireLimits(actor, limits, row)
-      requireSampling(actor, sampling, row)
-      await changeKey(deps.db, id, { limits, sampling })
-      return c.json(keyEntry({ ...row, limits, sampling }, deps.nowMs()))
+      requireLimits(actor, changeLimits(row.limits, changes.limits), row)
+      requireSampling(actor, changes.sampling ?? row.sampling, row)
+      const { sampling } = changes
+      const changed = await changeKey(deps.db, id, { limits: limitsPatch(changes.limits), sampling })
+      if (!changed) throw unknownKey(id)
+      return c.json(keyEntry(changed, deps.nowMs()))
     })
     .delete('/keys/:id', async (c) => {
       const { deps, actor } = c.var

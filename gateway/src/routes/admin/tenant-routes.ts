@@ -4,7 +4,6 @@ import { AppError } from '@copal/shared/errors.ts'
 import { validate } from '@copal/shared/wire/validate.ts'
 import {
   accountChanges,
-  DEFAULT_TENANT_SAMPLING,
   tenantName,
   type CacheEntry,
   type TenantEntry,
@@ -17,7 +16,7 @@ import {
   type CountedTenant,
 } from '../../storage/db/queries/tenant-queries.ts'
 import { tenantOf } from '../../keys/key-grants.ts'
-import { changeLimits, limitsEntry } from '../../usage/limits/key-limits.ts'
+import { limitsEntry, limitsPatch } from '../../usage/limits/key-limits.ts'
 import { requireOperator } from '../../middleware/auth.ts'
 import { rejectMethod } from '../../middleware/error-responses.ts'
 import { readAdminBody } from './admin-body.ts'
@@ -39,11 +38,7 @@ export function tenantRoutes(): Hono<ActorEnv> {
       const name = validate(tenantPath, c.req.param()).tenant
       const changes = await readAdminBody(c, accountChanges)
       await ensureTenant(deps.db, name, deps.nowMs())
-      const [tenant] = await listTenants(deps.db, name)
-      await changeTenant(deps.db, name, {
-        limits: changeLimits(tenant?.limits ?? {}, changes.limits),
-        sampling: changes.sampling ?? tenant?.sampling ?? DEFAULT_TENANT_SAMPLING,
-      })
+      await changeTenant(deps.db, name, { limits: limitsPatch(changes.limits), sampling: changes.sampling })
       return c.json((await listTenants(deps.db, name)).map(tenantEntry)[0])
     })
     .all('/tenants/:tenant', rejectMethod('PUT'))

@@ -1,5 +1,5 @@
 import type { LimitChanges, LimitsEntry } from '@copal/shared/wire/admin-keys.ts'
-import type { Limits, LimitedAccount } from '../../contracts/limits.ts'
+import type { Limits, LimitedAccount, LimitsPatch } from '../../contracts/limits.ts'
 
 /** Returns the accounts of a key that have any limit; if there are none, nothing is counted. */
 export function limitedAccounts(key: {
@@ -15,17 +15,28 @@ export function limitedAccounts(key: {
   return accounts.filter(({ limits }) => Object.keys(limits).length > 0)
 }
 
+/** Returns changes that the admin API received in the form of stored limits. */
+export function limitsPatch(changes: LimitChanges): LimitsPatch {
+  return {
+    requestsPerMinute: changes.requests_per_minute,
+    tokensPerMinute: changes.tokens_per_minute,
+    tokensPerMonth: changes.tokens_per_month,
+    concurrentRequests: changes.concurrent_requests,
+  }
+}
+
 /** Returns limits after changes: a number sets a limit, null removes it, undefined keeps it. */
 export function changeLimits(limits: Limits, changes: LimitChanges): Limits {
-  const set = (name: keyof Limits, value: number | null | undefined): Limits => {
-    const next = value === undefined ? limits[name] : value
+  const patch = limitsPatch(changes)
+  const set = (name: keyof Limits): Limits => {
+    const next = patch[name] === undefined ? limits[name] : patch[name]
     return next === undefined || next === null ? {} : { [name]: next }
   }
   return {
-    ...set('requestsPerMinute', changes.requests_per_minute),
-    ...set('tokensPerMinute', changes.tokens_per_minute),
-    ...set('tokensPerMonth', changes.tokens_per_month),
-    ...set('concurrentRequests', changes.concurrent_requests),
+    ...set('requestsPerMinute'),
+    ...set('tokensPerMinute'),
+    ...set('tokensPerMonth'),
+    ...set('concurrentRequests'),
   }
 }
 

@@ -312,6 +312,34 @@ describe('consent', () => {
     expect(await sampled('PATCH', `/keys/${own.id}`, { sampling: 'always' })).toBe('sampling')
   })
 
+  test('of changes at the same time none undoes another', async () => {
+    const changes = [
+      { sampling: 'never' },
+      { limits: { requests_per_minute: 1 } },
+      { limits: { tokens_per_minute: 2 } },
+      { limits: { tokens_per_month: 3 } },
+      { limits: { concurrent_requests: null } },
+    ]
+    const limits = { requests_per_minute: 10, concurrent_requests: 10 }
+    await adminJson('PUT', '/tenants/changing', { limits })
+    const { id } = await create({ name: 'changing', sampling: 'always', limits })
+    await Promise.all([
+      ...changes.map((change) => adminJson('PATCH', `/keys/${id}`, change)),
+      ...changes.map((change) => adminJson('PUT', '/tenants/changing', change)),
+    ])
+    const after = {
+      sampling: 'never',
+      limits: {
+        requests_per_minute: 1,
+        tokens_per_minute: 2,
+        tokens_per_month: 3,
+        concurrent_requests: null,
+      },
+    }
+    expect(await listed(id)).toMatchObject(after)
+    expect(await adminJson('PUT', '/tenants/changing', {})).toMatchObject(after)
+  })
+
   test('a changed policy of a key or of its tenant is a new consent version', async () => {
     await adminJson('PUT', '/tenants/consenting')
     const { id } = await create({ name: 'changing', tenant: 'consenting', sampling: 'always' })

@@ -2,8 +2,9 @@ import { and, count, desc, eq, isNull, or, sql, type SQL } from 'drizzle-orm'
 import type { ActiveKey, KeyRow } from '../../../contracts/api-key.ts'
 import type { SamplingPolicy } from '@copal/shared/wire/admin-keys.ts'
 import type { Database } from '../../../contracts/database.ts'
-import type { Limits } from '../../../contracts/limits.ts'
+import type { LimitsPatch } from '../../../contracts/limits.ts'
 import { apiKeys, tenants } from '../schema/keys.ts'
+import { patchedColumn } from './json-columns.ts'
 
 /** The row of a new key. */
 export type NewKeyRow = typeof apiKeys.$inferInsert
@@ -138,14 +139,27 @@ export async function rotateKey(
     .get()
 }
 
-/** Sets a key's limits and sampling policy; isolates apply them within 30 s. A new policy is a new consent version. */
+/**
+ * Changes limits and the sampling policy of a key; isolates apply them within 30 s. A new policy is a new consent version.
+ * Nothing else is written, so that of changes at the same time none undoes another.
+ *
+ * @returns the row after the change; undefined if the key is revoked
+ */
 export async function changeKey(
   db: Database,
   id: string,
-  { limits, sampling }: { limits: Limits; sampling: SamplingPolicy },
-): Promise<void> {
+  { limits, sampling }: { limits: LimitsPatch; sampling: SamplingPolicy | undefined },
+): Promise<KeyRow | undefined> {
   const consentVersion = sql`${apiKeys.consentVersion} + (${apiKeys.sampling} <> ${sampling})`
-  await db.update(apiKeys).set({ limits, sampling, consentVersion }).where(eq(apiKeys.id, id))
+  return db
+    .update(apiKeys)
+    .set({
+      limits: patchedColumn(apiKeys.limits, limits),
+      ...(sampling === undefined ? {} : { sampling, consentVersion }),
+    })
+    .where(and(eq(apiKeys.id, id), isNull(apiKeys.revokedAt)))
+    .returning()
+    .get()
 }
 
 /**

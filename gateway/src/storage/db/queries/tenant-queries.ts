@@ -1,8 +1,9 @@
 import { and, count, eq, isNull, sql } from 'drizzle-orm'
 import type { SamplingPolicy } from '@copal/shared/wire/admin-keys.ts'
 import type { Database } from '../../../contracts/database.ts'
-import type { Limits } from '../../../contracts/limits.ts'
+import type { LimitsPatch } from '../../../contracts/limits.ts'
 import { apiKeys, tenants } from '../schema/keys.ts'
+import { patchedColumn } from './json-columns.ts'
 
 /** A tenant as stored. */
 export type TenantRow = typeof tenants.$inferSelect
@@ -32,20 +33,27 @@ export async function ensureTenant(db: Database, name: string, nowMs: number): P
 }
 
 /**
- * Sets a tenant's limits, and the most that its keys may have sampled; isolates apply them within 30 s. Another most is
- * another consent version of each of its keys.
+ * Changes a tenant's limits, and the most that its keys may have sampled; isolates apply them within 30 s. Another most is
+ * another consent version of each of its keys. Nothing else is written, so that of changes at the same time none undoes another.
  */
 export async function changeTenant(
   db: Database,
   name: string,
-  { limits, sampling }: { limits: Limits; sampling: SamplingPolicy },
+  { limits, sampling }: { limits: LimitsPatch; sampling: SamplingPolicy | undefined },
 ): Promise<void> {
+  const isTenant = eq(tenants.name, name)
+  const setLimits = db
+    .update(tenants)
+    .set({ limits: patchedColumn(tenants.limits, limits) })
+    .where(isTenant)
+  if (sampling === undefined) return void (await setLimits)
   const differs = sql`exists (select 1 from ${tenants} where ${tenants.name} = ${name} and ${tenants.sampling} <> ${sampling})`
   await db.batch([
+    setLimits,
     db
       .update(apiKeys)
       .set({ consentVersion: sql`${apiKeys.consentVersion} + 1` })
       .where(and(eq(apiKeys.tenant, name), differs)),
-    db.update(tenants).set({ limits, sampling }).where(eq(tenants.name, name)),
+    db.update(tenants).set({ sampling }).where(isTenant),
   ])
 }
