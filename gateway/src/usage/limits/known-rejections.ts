@@ -6,8 +6,11 @@ import { IN_FLIGHT_MS } from '../../fleet/ledger/reservation-rules.ts'
 import { monthStartMs } from '../../runtime/month.ts'
 import { storeLatest } from '../../runtime/bounded-map.ts'
 
-/** How long a rejection for tokens a minute holds, which are given back second by second. */
-const TOKENS_MS = 1_000
+/**
+ * How long a rejection holds for what may be given back: tokens a minute second by second, and requests a minute by those that
+ * get no node.
+ */
+const RETURNED_MS = 1_000
 /** Accounts whose last rejection is known; beyond it the oldest is forgotten. */
 const MAX_ACCOUNTS = 4_096
 /** Counts of rejected requests that wait for the next call of the fleet. */
@@ -25,11 +28,11 @@ interface Known {
 /**
  * Creates the rejections that an isolate knows.
  *
- * A key at its limit is rejected here until its window turns, so that its requests cost the Fleet object nothing. Only the
- * fleet decides; its rejection is remembered while it certainly holds for requests that are at least as large: requests
- * a minute until the first of them leaves the window, a used-up month until it ends, tokens a minute for a second where
- * running requests cannot give back enough. The number of concurrent requests can fall at any time and is never
- * remembered. No rejection outlives the trust in the key, with which changed limits arrive; other limits ask the fleet.
+ * A key at its limit is rejected here, so that it costs the Fleet object a request a second. Only the fleet decides; its
+ * rejection is remembered while it certainly holds for requests that are at least as large: a used-up month until it ends,
+ * and for a second requests a minute, and tokens a minute where running requests cannot give back enough. The number of
+ * concurrent requests can fall at any time and is never remembered. No rejection outlives the trust in the key, with which
+ * changed limits arrive; other limits ask the fleet.
  */
 export function createKnownRejections(): KnownRejections {
   const known = new Map<string, Known>()
@@ -76,11 +79,11 @@ export function createKnownRejections(): KnownRejections {
 function holdsForMs({ limit, retryAfterMs }: LimitRejection, nowMs: number): number {
   switch (limit) {
     case 'requests':
-      return retryAfterMs ?? 0
+      return Math.min(retryAfterMs ?? 0, RETURNED_MS)
     case 'tokens':
       if (retryAfterMs === null) return Infinity
       // Otherwise a request that ends may give back enough at any time.
-      return retryAfterMs > IN_FLIGHT_MS ? TOKENS_MS : 0
+      return retryAfterMs > IN_FLIGHT_MS ? RETURNED_MS : 0
     case 'month':
       return retryAfterMs === null ? monthStartMs(nowMs, 1) - nowMs : 0
     case 'concurrent':
@@ -94,7 +97,9 @@ function isAtLeast(one: MeteredSize, other: MeteredSize): boolean {
   return (
     isBound &&
     one.model === other.model &&
-    one.promptTokens >= other.promptTokens &&
+    // A longer prompt leaves less of the context to each of several choices, so that these may need fewer tokens.
+    (one.promptTokens === other.promptTokens ||
+      (one.promptTokens > other.promptTokens && (other.choices ?? 1) === 1)) &&
     (one.prompts ?? 1) === (other.prompts ?? 1) &&
     (one.choices ?? 1) >= (other.choices ?? 1)
   )

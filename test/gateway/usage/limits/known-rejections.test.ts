@@ -6,7 +6,7 @@ import { createKnownRejections } from '../../../../gateway/src/usage/limits/know
 import type { LimitRejection } from '../../../../gateway/src/contracts/reservation.ts'
 import { adminJson } from '../../support/doubles/simulated-node.ts'
 import { stopClock } from '../../support/doubles/stopped-clock.ts'
-import { errorOf, sendHeartbeat } from '../../support/requests/gateway-requests.ts'
+import { errorOf, post, sendHeartbeat } from '../../support/requests/gateway-requests.ts'
 import { ask, createLimitedKey } from '../../support/requests/limited-requests.ts'
 import { startNode } from '../../support/doubles/node-double.ts'
 
@@ -53,6 +53,27 @@ test('a key at its limit is refused without a call of the fleet until its window
   expect((await ask(key, { model: 'known-1' })).status).toBe(200)
 })
 
+test('a key is not refused for requests that got no node, although a rejection is known', async () => {
+  const goOn = stopClock()
+  const node = await startNode('known-4', [ANSWER])
+  await sendHeartbeat(node, 'known-4', { draining: true })
+  const { key } = await createLimitedKey({ requests_per_minute: 1 })
+  const abandon = vi.spyOn(Fleet.prototype, 'abandon')
+  onTestFinished(() => abandon.mockRestore())
+  const acquired = acquireCalls()
+  const controller = new AbortController()
+  const body = { model: 'known-4', prompt: 'x' }
+  const waiting = post(key, '/v1/completions', body, { signal: controller.signal }).catch(() => undefined)
+  await expect.poll(() => acquired).toHaveLength(1)
+  expect((await ask(key, { model: 'known-4' })).status).toBe(429)
+  controller.abort()
+  await waiting
+  await expect.poll(() => abandon.mock.results).not.toHaveLength(0)
+  await sendHeartbeat(node, 'known-4')
+  goOn(1_000)
+  expect((await ask(key, { model: 'known-4' })).status).toBe(200)
+})
+
 test('a raised limit works within the trust in the key, although a rejection is known', async () => {
   const goOn = stopClock()
   const beat = await startTinyNode('known-2')
@@ -86,6 +107,10 @@ test('only requests that are at least as large are refused for tokens, and none 
   expect(known.find(accounts, { ...size, maxTokens: 10 }, 400)).toBeUndefined()
   expect(known.find(accounts, { ...size, maxTokens: null }, 400)).toBeUndefined()
   expect(known.find(accounts, size, 1_000)).toBeUndefined()
+  const choices = { ...size, choices: 3 }
+  known.record(accounts, choices, { ...rejection, retryAfterMs: null }, when)
+  // In a context of 100 tokens, 50 + 3 × 50 are more than 70 + 3 × 30.
+  expect(known.find(accounts, { ...choices, promptTokens: 70 }, 1)).toBeUndefined()
   known.record(accounts, size, { ...rejection, limit: 'concurrent', retryAfterMs: 2_000 }, when)
   expect(known.find(accounts, size, 1)).toBeUndefined()
   expect(known.takeCounts()).toEqual([{ tenant: 't', model: 'm', reason: 'tokens', requests: 1 }])
