@@ -4,6 +4,7 @@ import { formatModelName } from '@copal/shared/wire/model-name.ts'
 import type { ModelEntry, ModelList } from '@copal/shared/wire/model-list.ts'
 import type { KeyedEnv } from '../../contracts/context.ts'
 import type { KeyRow } from '../../contracts/api-key.ts'
+import { listDomainsOfOthers } from '../../storage/db/queries/domain-queries.ts'
 import { listMaskVersions } from '../../storage/db/queries/mask-queries.ts'
 import { listServedModels, type ServedModel } from '../../storage/db/queries/model-queries.ts'
 import type { Deps } from '../../contracts/bindings.ts'
@@ -34,17 +35,24 @@ export function modelRoutes(): Hono<KeyedEnv> {
 
 /**
  * Lists the models that the key may use, each followed by the mask versions that a request can name now. Hides models
- * and domains that the key may not use.
+ * and domains that the key may not use, and domains that another tenant owns: their names may be made of its texts.
  */
-async function listEntries(deps: Deps, { allowedModels, allowedDomains }: KeyRow): Promise<ModelEntry[]> {
-  const [all, fleet] = await Promise.all([listServedModels(deps.db), deps.fleet.snapshot()])
+async function listEntries(
+  deps: Deps,
+  { tenant, allowedModels, allowedDomains }: KeyRow,
+): Promise<ModelEntry[]> {
+  const [all, fleet, ofOthers] = await Promise.all([
+    listServedModels(deps.db),
+    deps.fleet.snapshot(),
+    listDomainsOfOthers(deps.db, tenant),
+  ])
   const served = all
     .filter(({ model }) => allowedModels?.includes(model.id) ?? true)
     .map((entry) => ({ ...entry, held: heldVersions(fleet, entry.model.id) }))
   const versions = new Set(served.flatMap(({ held }) => [...held.keys()]))
   versions.delete(0)
   const masks = await listMaskVersions(deps.db, [...versions])
-  const isVisible = (domain: string) => allowedDomains?.includes(domain) ?? true
+  const isVisible = (domain: string) => allowedDomains?.includes(domain) ?? !ofOthers.has(domain)
   const entryOf = ({ model, mask }: ServedModel, ...rest: [id: string, version: number, nodes: number]) =>
     toEntry({ model, mask: mask && { ...mask, domains: mask.domains.filter(isVisible) } }, ...rest)
   return served.flatMap(({ model, mask, held }) => {

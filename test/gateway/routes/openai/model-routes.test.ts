@@ -3,6 +3,7 @@ import { expect, test } from 'vitest'
 import type { ModelEntry, ModelList } from '@copal/shared/wire/model-list.ts'
 import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
 import { activateVersion, findModel } from '../../../../gateway/src/storage/db/queries/model-queries.ts'
+import { domains } from '../../../../gateway/src/storage/db/schema/domains.ts'
 import { masks } from '../../../../gateway/src/storage/db/schema/masks.ts'
 import { sendHeartbeat, createKey, errorOf, get } from '../../support/requests/gateway-requests.ts'
 
@@ -69,6 +70,12 @@ test('each model is listed with its active mask and the nodes that serve it', as
   const { key: lawyers } = await createKey({ defaultDomain: 'legal', allowedDomains: ['legal'] })
   const theirs = await (await get('/v1/models/pruned-model', lawyers)).json<ModelEntry>()
   expect(theirs.copal.domains).toEqual(['legal'])
+  await db.insert(domains).values({ name: 'legal', createdAt: 1, owner: 'acme' })
+  const shown = async (tenant: string) => {
+    const { key: own } = await createKey({ tenant })
+    return (await (await get('/v1/models/pruned-model', own)).json<ModelEntry>()).copal.domains
+  }
+  expect([await shown('acme'), await shown('beta')]).toEqual([['code', 'legal'], ['code']])
   const missing = await get('/v1/models/gpt-9', key)
   expect(missing.status).toBe(404)
   expect(await errorOf(missing)).toMatchObject({

@@ -6,6 +6,7 @@ import { openDatabase } from '../../../../gateway/src/storage/db/open-database.t
 import { activateVersion, findModel } from '../../../../gateway/src/storage/db/queries/model-queries.ts'
 import { masks } from '../../../../gateway/src/storage/db/schema/masks.ts'
 import { sendHeartbeat, createKey, errorOf, get, post } from '../../support/requests/gateway-requests.ts'
+import { seedMasks } from '../../support/state/seed-masks.ts'
 import { startNode, type NodeDouble } from '../../support/doubles/node-double.ts'
 
 let key: string
@@ -128,4 +129,13 @@ describe('the list of models', () => {
     expect(gone.status).toBe(404)
     expect((await errorOf(gone)).message).toContain("'tiny@mask-12'")
   })
+})
+
+test('more versions than a statement has parameters are all listed', async () => {
+  const versions = Array.from({ length: 120 }, (_, index) => index + 1)
+  const node = { id: 'crowded-1', url: 'http://127.0.0.1:9' }
+  await sendHeartbeat(node, 'crowded', { activeVersion: 1, weightSets: versions.map(ready) })
+  await seedMasks('crowded', versions, { active: null })
+  const { data } = await (await get('/v1/models', (await createKey()).key)).json<ModelList>()
+  expect(data.filter(({ id }) => id.startsWith('crowded@'))).toHaveLength(versions.length)
 })

@@ -1,4 +1,4 @@
-import { eq, sql } from 'drizzle-orm'
+import { eq, ne, sql } from 'drizzle-orm'
 import type { Database } from '../../../contracts/database.ts'
 import { datasets, domains, holdouts, pendingDeletions } from '../schema/domains.ts'
 import { alerts, detectorStates } from '../schema/detectors.ts'
@@ -53,6 +53,12 @@ export async function admitDomain(
 /** Returns every domain, sorted by name. */
 export async function listDomains(db: Database): Promise<DomainRow[]> {
   return db.select().from(domains).orderBy(domains.name)
+}
+
+/** Returns the names of the domains that belong to another tenant. */
+export async function listDomainsOfOthers(db: Database, tenant: string): Promise<Set<string>> {
+  const rows = await db.select({ name: domains.name }).from(domains).where(ne(domains.owner, tenant))
+  return new Set(rows.map(({ name }) => name))
 }
 
 /** Returns one domain. */

@@ -44,11 +44,11 @@ export async function listMasks(db: Database, model: string): Promise<MaskRow[]>
   return db.select().from(masks).where(eq(masks.model, model)).orderBy(desc(masks.version))
 }
 
-/** Returns the masks with the given versions, of any model; only the first 90 versions are used. */
+/** Returns the masks with the given versions, of any model. */
 export async function listMaskVersions(db: Database, versions: readonly number[]): Promise<MaskRow[]> {
-  // A statement has at most 100 parameters.
-  const some = versions.slice(0, 90)
-  return some.length === 0 ? [] : db.select().from(masks).where(inArray(masks.version, some))
+  // All versions in one parameter, because a statement has at most 100.
+  const wanted = sql`(select value from json_each(${JSON.stringify(versions)}))`
+  return db.select().from(masks).where(inArray(masks.version, wanted))
 }
 
 /** A mask that was ever active, with the domains that its update calibrated on; empty if it was imported. */
