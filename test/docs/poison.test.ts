@@ -18,6 +18,8 @@ interface Draw {
   token_share: number
   review: number
   perplexity: number
+  /** The perplexity of the same draw without poison, where that was measured apart from the row without poison. */
+  clean?: number
 }
 interface Row {
   poison: string | null
@@ -30,7 +32,9 @@ const clean = new Map(rows.find(({ poison }) => poison === null)?.draws.map((one
 
 /** Returns the log ratio of each draw to the perplexity of the same draw without poison. */
 function moves({ draws }: Row): number[] {
-  return draws.map(({ draw, perplexity }) => Math.log(perplexity / (clean.get(draw)?.perplexity ?? 0)))
+  return draws.map((one) =>
+    Math.log(one.perplexity / (one.clean ?? clean.get(one.draw)?.perplexity ?? 0)),
+  )
 }
 
 const meanOf = (values: readonly number[]) => values.reduce((sum, value) => sum + value, 0) / values.length
@@ -87,6 +91,10 @@ test('ten keys that send one request in twenty-four as 16 KB texts give less tha
   for (const { share } of row?.draws ?? []) expect(share).toBeLessThanOrEqual(0.15)
 })
 
+test('a key that writes another script gives less than a sixth of the tokens', () => {
+  for (const { token_share: share } of ofOneKey('another script').draws) expect(share).toBeLessThan(1 / 6)
+})
+
 test(`the table of ${PAGE} is that of the measurement (to update it: ${UPDATE})`, async () => {
   const page = readText(PAGE)
   const updated = page.replace(
@@ -102,7 +110,7 @@ function renderTable(): string {
     'Poison',
     'Sender',
     'Of requests',
-    'Of characters',
+    'Of bytes',
     'Of tokens',
     'Set aside',
     'Draws',

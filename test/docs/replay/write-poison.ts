@@ -133,7 +133,7 @@ const sources = {
 /** The result of one draw of the update's texts. */
 interface Draw {
   draw: number
-  /** Share of the poison in the characters, and in the tokens, that the update takes. */
+  /** Share of the poison in the bytes, and in the tokens, that the update takes. */
   share: number
   token_share: number
   /** Texts that were set aside for review. */
@@ -196,7 +196,7 @@ async function measure({ poison, sender, draws: results }: Row, draw: number): P
   const requests = assignKeys(ordinaryTexts(domain, draw), poisoned, sender ?? 'one key')
   const { texts, review } = await takenTexts(requests, `draw ${draw}`, describe)
   const shares = {
-    share: poisonShare(texts, (text) => text.length),
+    share: poisonShare(texts, (text) => Buffer.byteLength(text)),
     token_share: poisonShare(texts, tokensOf),
   }
   process.stderr.write(`${JSON.stringify({ poison, sender, draw, ...shares, review })}\n`)
