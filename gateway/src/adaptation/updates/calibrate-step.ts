@@ -1,4 +1,4 @@
-import type { CalibrateJob, CalibrateResult } from '@copal/shared/wire/adaptation-jobs.ts'
+import type { CalibrateJob } from '@copal/shared/wire/adaptation-jobs.ts'
 import { listCounted } from '../../storage/db/queries/batch-queries.ts'
 import { findDatasets } from '../../storage/db/queries/dataset-queries.ts'
 import { findJob, requeueJob } from '../../storage/db/queries/job-queries.ts'
@@ -9,17 +9,14 @@ import { maskKey } from '../../storage/artifacts/artifact-keys.ts'
 import { findPolicy } from '../policy/find-policy.ts'
 import { selectionWeights } from '../statistics/selection-weights.ts'
 import { withoutLost } from '../statistics/retire-lost.ts'
-import { usableStatistics } from '../statistics/usable-statistics.ts'
+import { accumulatedOf, countedDomains, storeInput } from './calibration-input.ts'
 import { calibrateJobId, queueJob, invalidResult, type FinishedJob, type JobStep } from './update-jobs.ts'
 import type { StepDeps, StepOutcome } from './update-step.ts'
-
-/** Below D1's maximum of 100 bound parameters in a statement. */
-const MAX_BOUND_PARAMETERS = 90
 
 /** The step in which a node calibrates and chooses a mask, which the gateway then registers. */
 export const calibrateStep: JobStep = {
   jobIds: (update) => [calibrateJobId(update)],
-  start: async (deps, update) => queueJob(deps, update, await calibrateJob(deps, update)),
+  start: queueCalibration,
   finish: registerCalibratedMask,
 }
 
@@ -47,14 +44,14 @@ async function registerCalibratedMask(
     scope: result.scope ?? update.scope,
     sparsity: result.sparsity,
     churn: result.churn,
-    domains: await countedDomains(deps, result),
+    domains: result.countedDomains ?? (await countedDomains(deps, result)),
     bytes: result.maskBytes,
     createdAt: deps.nowMs(),
   })
   return { event: 'calibrated', patch: { maskVersion: version } }
 }
 
-async function calibrateJob(deps: StepDeps, update: UpdateRow): Promise<CalibrateJob> {
+async function queueCalibration(deps: StepDeps, update: UpdateRow): Promise<void> {
   const policy = (await findPolicy(deps, update.model)).statistics
   const { datasets, accumulated } = await inputOf(deps, update)
   const domains = [...new Set([...datasets, ...accumulated].map(({ domain }) => domain))].sort()
@@ -65,25 +62,24 @@ async function calibrateJob(deps: StepDeps, update: UpdateRow): Promise<Calibrat
     update.weights ??
     (await selectionWeights(deps, update.model, { domains, known: parent?.domains ?? [] }, policy.weights))
   const { samples, length, seed, method, pattern, patterns, scope } = update
-  return {
+  await queueJob(deps, update, {
     kind: 'calibrate',
     id: calibrateJobId(update),
     model: update.model,
     datasets,
-    accumulated,
+    accumulated: [],
     samples,
     length,
     seed,
     selection: { method, pattern, scope, patterns, weights },
     parent: parent?.sha256 ?? null,
-    statistics: usableStatistics(await listStatistics(deps.db, update.model), [...datasets, ...accumulated]),
     ...(policy.half_life_days === null ? {} : { halfLifeDays: policy.half_life_days }),
     created: new Date(update.createdAt).toISOString(),
-  }
+  })
 }
 
 /**
- * Returns the update's own datasets and those that counted when it began. Later candidates read what the first one read, so
+ * Returns the update's own datasets and those that counted when it began, which it stores. Later candidates read what the first one read, so
  * that they differ in their weights alone.
  */
 async function inputOf(
@@ -91,7 +87,8 @@ async function inputOf(
   update: UpdateRow,
 ): Promise<Pick<CalibrateJob, 'datasets' | 'accumulated'>> {
   const first = await findJob(deps.db, calibrateJobId({ ...update, candidate: 1 }))
-  if (first?.payload.kind === 'calibrate') return first.payload
+  if (first?.payload.kind === 'calibrate')
+    return { ...first.payload, accumulated: await accumulatedOf(deps, first, first.payload) }
   const own = update.datasets ?? []
   const [datasets, counted] = await Promise.all([
     findDatasets(deps.db, own),
@@ -100,16 +97,6 @@ async function inputOf(
   const earlier = counted.filter(({ sha256 }) => !own.includes(sha256))
   const stored = await listStatistics(deps.db, update.model)
   const accumulated = await withoutLost(deps, update.model, { own: datasets, counted: earlier, stored })
+  await storeInput(deps, update, accumulated)
   return { datasets, accumulated }
-}
-
-/** Returns the domains of the datasets that the node reports to have counted. */
-async function countedDomains(deps: StepDeps, { tokens }: CalibrateResult): Promise<string[]> {
-  const domains = new Set<string>()
-  const hashes = tokens.map(({ sha256 }) => sha256)
-  for (let first = 0; first < hashes.length; first += MAX_BOUND_PARAMETERS) {
-    const found = await findDatasets(deps.db, hashes.slice(first, first + MAX_BOUND_PARAMETERS))
-    for (const { domain } of found) domains.add(domain)
-  }
-  return [...domains].sort()
 }

@@ -2,6 +2,7 @@ import type { Job } from '@copal/shared/wire/adaptation-jobs.ts'
 import type { Heartbeat } from '@copal/shared/wire/heartbeat.ts'
 import { changeJob, listOpenJobs, type JobRow } from '../../storage/db/queries/job-queries.ts'
 import type { Deps } from '../../contracts/bindings.ts'
+import { wholeJob } from './calibration-input.ts'
 import { liveNodes } from './trial-check.ts'
 import type { StepDeps } from './update-step.ts'
 
@@ -29,7 +30,9 @@ export async function jobsForNode(deps: StepDeps, heartbeat: Heartbeat): Promise
   for (const job of open) {
     if (job.state === 'queued') continue
     if (isLost(job, heartbeat, deps.nowMs())) lost.push(job)
-    else if (job.nodeId === heartbeat.nodeId) current.push(job.payload)
+    // A node that has the job ignores what it contains.
+    else if (job.nodeId === heartbeat.nodeId)
+      current.push(isKnown(job, heartbeat) ? job.payload : await wholeJob(deps, job))
   }
   if (current.length > 0 || heartbeat.draining) return current
   for (const job of open) {
@@ -41,7 +44,7 @@ export async function jobsForNode(deps: StepDeps, heartbeat: Heartbeat): Promise
     if (await isForOtherNodes(deps, heartbeat, job)) continue
     const losses = lost.includes(job) ? countStalls(job) : { stalls: job.stalls }
     if (losses.stalls >= MAX_STALLS) await failJob(deps, job, losses.stalls)
-    else if (await assignJob(deps, job, heartbeat.nodeId, losses)) return [job.payload]
+    else if (await assignJob(deps, job, heartbeat.nodeId, losses)) return [await wholeJob(deps, job)]
   }
   return []
 }
@@ -88,9 +91,12 @@ async function offersMethod(deps: Pick<StepDeps, 'fleet'>, heartbeat: Heartbeat,
 /** A job is lost when its node is silent about it, or was restarted: then its heartbeat lacks a job reported before. */
 function isLost(job: JobRow, heartbeat: Heartbeat, nowMs: number): boolean {
   if (nowMs - (job.seenAt ?? job.handedAt ?? 0) >= JOB_SILENCE_TIMEOUT_MS) return true
-  return (
-    job.nodeId === heartbeat.nodeId && job.seenAt !== null && !heartbeat.jobs.some(({ id }) => id === job.id)
-  )
+  return job.nodeId === heartbeat.nodeId && job.seenAt !== null && !isKnown(job, heartbeat)
+}
+
+/** Returns whether a node reports a job, so that it has it. */
+function isKnown({ id }: JobRow, { jobs }: Heartbeat): boolean {
+  return jobs.some((report) => report.id === id)
 }
 
 function assignJob(

@@ -1,6 +1,7 @@
 import type { JobReport } from '@copal/shared/wire/adaptation-jobs.ts'
 import { findJobs, type JobRow, changeJob } from '../../storage/db/queries/job-queries.ts'
 import type { Deps } from '../../contracts/bindings.ts'
+import { storedResult } from './calibration-input.ts'
 
 /** Below D1's maximum of 100 bound parameters in a statement. */
 const MAX_REPORTS = 90
@@ -40,7 +41,8 @@ async function applyReport(deps: JobDeps, nodeId: string, job: JobRow, report: J
     // The gateway did not cancel it: the node is stopping, and another one takes over.
     await changeJob(deps.db, job, { ...heard, state: 'queued', nodeId: null })
   } else if (state === 'done' && result?.kind === job.kind) {
-    await changeJob(deps.db, job, { ...heard, state: 'done', progress: 1, nodeId, result })
+    const stored = await storedResult(deps, job, result)
+    await changeJob(deps.db, job, { ...heard, state: 'done', progress: 1, nodeId, result: stored })
   } else {
     const unexplained = {
       code: 'node_failed',

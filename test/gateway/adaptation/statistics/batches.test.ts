@@ -2,6 +2,7 @@ import { env } from 'cloudflare:workers'
 import { describe, expect, test } from 'vitest'
 import type { CalibrateJob } from '@copal/shared/wire/adaptation-jobs.ts'
 import type { DomainEntry } from '@copal/shared/wire/admin-domains.ts'
+import { wholeJob } from '../../../../gateway/src/adaptation/updates/calibration-input.ts'
 import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
 import { listBatchesOf, listCounted } from '../../../../gateway/src/storage/db/queries/batch-queries.ts'
 import { findJob } from '../../../../gateway/src/storage/db/queries/job-queries.ts'
@@ -13,7 +14,7 @@ import {
   startUpdate,
   testDeps,
 } from '../../support/doubles/simulated-node.ts'
-import { newNode, runUpdate, textsOf } from '../../support/doubles/whole-updates.ts'
+import { calibrationOf, newNode, runUpdate, textsOf } from '../../support/doubles/whole-updates.ts'
 import { errorOf } from '../../support/requests/gateway-requests.ts'
 
 const db = openDatabase(env.DB)
@@ -101,6 +102,57 @@ test('texts of an update that the version before has begun, and that the reservo
   expect(taken.filter((text) => old.includes(text))).toEqual([])
 })
 
+describe('the datasets that an update counts', () => {
+  test('may be more than a row of D1 could name', async () => {
+    const node = await newNode('vast')
+    await importTexts('vast')
+    const numbers = 'with recursive n(i) as (select 1 union all select i + 1 from n where i < 20000)'
+    await env.DB.batch([
+      env.DB.prepare(
+        `${numbers} insert into datasets (sha256, domain, samples, bytes, created_at)
+         select printf('c%063d', i), 'vast', 1, 1, i from n`,
+      ),
+      env.DB.prepare(
+        `${numbers} insert into batches (model, dataset_sha256, update_id, domain, state, created_at)
+         select 'vast', printf('c%063d', i), 'update ' || i, 'vast', 'counted', i from n`,
+      ),
+    ])
+    const { id } = await startUpdate('vast', ['vast'])
+    const ended = await node.finish(id)
+    expect(ended.error).toBeNull()
+    expect(ended.state).toBe('promoted')
+    const { accumulated } = await calibrationOf(id)
+    expect(accumulated).toHaveLength(20_000)
+    expect(accumulated.at(-1)?.sha256).toBe(`c${'20000'.padStart(63, '0')}`)
+    expect(await listBatchesOf(db, id)).toMatchObject([{ state: 'counted', tokens: 100 }])
+    const sizes = await env.DB.prepare(
+      'select max(length(payload)) as payload, max(length(result)) as result from jobs where update_id = ?',
+    )
+      .bind(id)
+      .first<{ payload: number; result: number }>()
+    expect(sizes?.payload).toBeLessThan(10_000)
+    expect(sizes?.result).toBeLessThan(10_000)
+  })
+
+  test('are those that its job names, where an earlier version of the gateway made it', async () => {
+    const node = await newNode('named')
+    await importTexts('named')
+    await runUpdate(node, 'named', ['named'])
+    const { id } = await startUpdate('named', ['named'])
+    await node.reach(id, 'calibrating')
+    const { accumulated } = await calibrationOf(id)
+    expect(accumulated).toHaveLength(1)
+    await env.DB.batch([
+      env.DB.prepare('delete from update_inputs where update_id = ?').bind(id),
+      env.DB.prepare(
+        "update jobs set payload = json_set(payload, '$.accumulated', json(?), '$.statistics', json('[]')) where update_id = ?",
+      ).bind(JSON.stringify(accumulated), id),
+    ])
+    expect(await calibrationOf(id)).toMatchObject({ accumulated, statistics: [] })
+    expect((await node.finish(id)).state).toBe('promoted')
+  })
+})
+
 describe('a domain without enough new text', () => {
   test('is selected again from what counts, if it has statistics', async () => {
     const node = await newNode('refresh')
@@ -165,7 +217,7 @@ describe('the job of an update', () => {
     expect(await node.finish(id)).toMatchObject({ state: 'promoted', candidate: 2, mask_version: 3 })
     const [one, two] = await Promise.all(
       [`${id}-calibrate`, `${id}-calibrate-2`].map(
-        async (job) => (await findJob(db, job))?.payload as CalibrateJob,
+        async (job) => (await wholeJob(testDeps(), (await findJob(db, job))!)) as CalibrateJob,
       ),
     )
     expect([two?.datasets, two?.accumulated]).toEqual([one?.datasets, one?.accumulated])

@@ -3,7 +3,6 @@ import { expect, test } from 'vitest'
 import type { CalibrateJob } from '@copal/shared/wire/adaptation-jobs.ts'
 import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
 import { listBatchesOf, listCounted } from '../../../../gateway/src/storage/db/queries/batch-queries.ts'
-import { findJob } from '../../../../gateway/src/storage/db/queries/job-queries.ts'
 import { findUpdate } from '../../../../gateway/src/storage/db/queries/update-queries.ts'
 import { readDataset } from '../../../../gateway/src/storage/artifacts/datasets.ts'
 import { findModel } from '../../../../gateway/src/storage/db/queries/model-queries.ts'
@@ -15,7 +14,7 @@ import {
   startUpdate,
   testDeps,
 } from '../../support/doubles/simulated-node.ts'
-import { newNode } from '../../support/doubles/whole-updates.ts'
+import { calibrationOf, newNode } from '../../support/doubles/whole-updates.ts'
 import { jobRowsOf } from '../../support/state/jobs-of.ts'
 
 const db = openDatabase(env.DB)
@@ -31,9 +30,7 @@ async function update(node: SimulatedNode, model: string, domain: string): Promi
 
 /** Returns what the job of an update reads. */
 async function inputOf(updateId: string): Promise<Pick<CalibrateJob, 'datasets' | 'accumulated'>> {
-  const job = await findJob(db, `${updateId}-calibrate`)
-  if (job?.payload.kind !== 'calibrate') throw new Error('the job is missing')
-  const { datasets, accumulated } = job.payload
+  const { datasets, accumulated } = await calibrationOf(updateId)
   return { datasets, accumulated }
 }
 

@@ -187,7 +187,10 @@ export class SimulatedNode {
   async beat(changes: Partial<Heartbeat> = {}): Promise<HeartbeatResponse> {
     const sent = this.heartbeat(changes)
     const answer = await sendHeartbeat({ id: this.#id, url: sent.url }, this.#model, sent)
-    this.jobs = answer.jobs
+    const known = new Set(sent.jobs.map(({ id }) => id))
+    this.jobs = answer.jobs.map((job) =>
+      known.has(job.id) ? (this.jobs.find(({ id }) => id === job.id) ?? job) : job,
+    )
     this.activeVersion = answer.desired.active?.version ?? 0
     const listed = new Set(answer.jobs.map(({ id }) => id))
     for (const { id } of sent.jobs) if (!listed.has(id)) this.#reports.delete(id)

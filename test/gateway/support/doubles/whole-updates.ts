@@ -4,6 +4,7 @@ import type { CalibrateJob } from '@copal/shared/wire/adaptation-jobs.ts'
 import type { Heartbeat } from '@copal/shared/wire/heartbeat.ts'
 import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
 import { findJob } from '../../../../gateway/src/storage/db/queries/job-queries.ts'
+import { wholeJob } from '../../../../gateway/src/adaptation/updates/calibration-input.ts'
 import { readDataset } from '../../../../gateway/src/storage/artifacts/datasets.ts'
 import { SimulatedNode, startUpdate, testDeps } from './simulated-node.ts'
 
@@ -16,7 +17,9 @@ export async function newNode(model: string): Promise<SimulatedNode> {
 
 /** Returns the calibration job of an update's first candidate. */
 export async function calibrationOf(updateId: string): Promise<CalibrateJob> {
-  return (await findJob(openDatabase(env.DB), `${updateId}-calibrate`))?.payload as CalibrateJob
+  const job = await findJob(openDatabase(env.DB), `${updateId}-calibrate`)
+  if (!job) throw new Error(`update ${updateId} has no calibration`)
+  return (await wholeJob(testDeps(), job)) as CalibrateJob
 }
 
 /** Runs a whole update, which is promoted, and returns its calibration job. */

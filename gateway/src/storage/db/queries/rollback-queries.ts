@@ -3,7 +3,7 @@ import type { SQLiteColumn } from 'drizzle-orm/sqlite-core'
 import type { UpdateState } from '@copal/shared/wire/admin.ts'
 import type { Database } from '../../../contracts/database.ts'
 import { decisions, masks, models } from '../schema/masks.ts'
-import { batches, jobs, updates } from '../schema/updates.ts'
+import { batches, jobs, updateInputs, updates } from '../schema/updates.ts'
 import { changeCounted, isAmong } from './batch-queries.ts'
 import { isForceable } from './dataset-queries.ts'
 import type { ModelRow } from './model-queries.ts'
@@ -24,11 +24,16 @@ export async function listServedMasks(db: Database, model: string): Promise<Serv
     .where(and(eq(masks.model, model), isNotNull(masks.promotedAt)))
 }
 
-/** Whether an update's mask is selected from a dataset that was rolled back. */
+/** Whether an update's mask is selected from a dataset that was rolled back. Jobs of earlier versions name what they count. */
 const readsUncounted = sql`exists (
-  select 1 from ${jobs}, json_each(${jobs.payload}, '$.accumulated') counted
-    join ${batches} on ${batches.model} = ${jobs.model} and ${batches.datasetSha256} = json_extract(counted.value, '$.sha256')
-  where ${jobs.updateId} = ${updates.id} and ${jobs.kind} = 'calibrate' and ${batches.state} = 'quarantined'
+  select 1 from ${batches}
+  where ${batches.model} = ${updates.model} and ${batches.state} = 'quarantined'
+    and ${batches.datasetSha256} in (
+      select ${updateInputs.datasetSha256} from ${updateInputs} where ${updateInputs.updateId} = ${updates.id}
+      union all
+      select json_extract(counted.value, '$.sha256') from ${jobs}, json_each(${jobs.payload}, '$.accumulated') counted
+      where ${jobs.updateId} = ${updates.id} and ${jobs.kind} = 'calibrate'
+    )
     and not exists (
       select 1 from ${batches} kept
       where kept.model = ${batches.model} and kept.dataset_sha256 = ${batches.datasetSha256} and kept.state = 'counted'

@@ -95,6 +95,8 @@ export const pendingDeletions = sqliteTable('pending_deletions', {
   keyId: text(),
   tenant: text(),
   requestId: text(),
+  /** The last dataset, in the order of their hashes, that was looked through; empty before the first. */
+  doneUntil: text().notNull().default(''),
   createdAt: integer().notNull(),
 })
 

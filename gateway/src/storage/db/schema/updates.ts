@@ -41,6 +41,8 @@ export const updates = sqliteTable(
     createdAt: integer().notNull(),
     /** When it came into its state; null for updates that are older than this column, and before the first change. */
     stateSince: integer(),
+    /** When a live node first served its mask while it is promoting. */
+    servedSince: integer(),
     finishedAt: integer(),
   },
   (table) => [
@@ -52,6 +54,12 @@ export const updates = sqliteTable(
   ],
 )
 
+/**
+ * The result of a job as stored: of a calibration the tokens of the update's own datasets only, and in their place the domains of
+ * all that it counted. Results that earlier versions stored name all datasets, and no domains.
+ */
+type JobResult = NonNullable<JobReport['result']> & { countedDomains?: string[] }
+
 /** Jobs for nodes, sent in heartbeat responses. `nodeId` is the node that took it last, `handedTo` are all that ever did. */
 export const jobs = sqliteTable(
   'jobs',
@@ -60,11 +68,12 @@ export const jobs = sqliteTable(
     updateId: text().notNull(),
     model: text().notNull(),
     kind: text({ enum: ['calibrate', 'evaluate'] }).notNull(),
+    /** A calibration without what grows with the counted datasets: those are in `update_inputs`, and statistics are looked up. */
     payload: text({ mode: 'json' }).$type<Job>().notNull(),
     state: text({ enum: ['queued', 'running', 'done', 'failed', 'cancelled'] }).notNull(),
     progress: real().notNull().default(0),
     message: text().notNull().default(''),
-    result: text({ mode: 'json' }).$type<NonNullable<JobReport['result']>>(),
+    result: text({ mode: 'json' }).$type<JobResult>(),
     errorCode: text(),
     errorMessage: text(),
     nodeId: text(),
@@ -85,6 +94,13 @@ export const jobs = sqliteTable(
     index('jobs_model_state').on(table.model, table.state),
     index('jobs_update').on(table.updateId),
   ],
+)
+
+/** The datasets of earlier updates that an update counts beside its own, until the next update of its model. */
+export const updateInputs = sqliteTable(
+  'update_inputs',
+  { updateId: text().notNull(), datasetSha256: text().notNull() },
+  (table) => [primaryKey({ columns: [table.updateId, table.datasetSha256] })],
 )
 
 /**
