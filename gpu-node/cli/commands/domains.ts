@@ -108,10 +108,14 @@ export function addDomains(program: Command, session: Session): void {
 }
 
 /** Describes what was deleted. Finding nothing is no error: the id of a revoked key cannot be checked. */
-function describeDeleted({ domain, deleted, deleted_frozen: frozen }: DeletedSamples, whose: string): string {
-  if (deleted + frozen === 0)
+function describeDeleted(
+  { domain, deleted, deleted_frozen: frozen, pending }: DeletedSamples,
+  whose: string,
+): string {
+  const rest = pending ? ' Further datasets are looked through within the next minutes.' : ''
+  if (deleted + frozen === 0 && !pending)
     return `No texts of ${whose} were found in ${domain}. To list the keys that are not revoked: copal keys list`
-  return `Deleted ${counted(deleted, 'sampled text')} and ${counted(frozen, 'frozen text')} of ${whose} from ${domain}.`
+  return `Deleted ${counted(deleted, 'sampled text')} and ${counted(frozen, 'frozen text')} of ${whose} from ${domain}.${rest}`
 }
 
 function describe(entries: DomainEntry[], session: Session): string {

@@ -54,9 +54,10 @@ function describe({ domains, pending, kept }: DeletedSamples): string {
       `${domain}: deleted ${counted(deleted, 'text')} and ${counted(frozen, 'frozen text')}` +
       (masks.length > 0 ? `; these masks were chosen with them and stay: ${masks.join(', ')}` : ''),
   )
-  const waiting = pending.map(
-    ({ domain, update }) =>
-      `${domain}: frozen texts are left, because update ${update} reads them. They are deleted when it has ended.`,
+  const waiting = pending.map(({ domain, update }) =>
+    update === null
+      ? `${domain}: further datasets are looked through within the next minutes.`
+      : `${domain}: frozen texts may be left, because update ${update} reads them. They are deleted when it has ended.`,
   )
   const left = kept.map(
     ({ domain, datasets }) =>

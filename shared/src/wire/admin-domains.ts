@@ -97,6 +97,12 @@ export const deletedSamples = z.object({
   deleted_frozen: count.describe(
     'Likewise, texts of datasets and holdouts that updates have frozen; a text in several of them counts in each.',
   ),
+  pending: z
+    .boolean()
+    .optional()
+    .describe(
+      'Whether there are more datasets than one call can look through. Such texts in the others are deleted within the next minutes.',
+    ),
 })
 /** A response of `DELETE /admin/domains/:domain/samples`. */
 export type DeletedSamples = z.output<typeof deletedSamples>

@@ -20,8 +20,15 @@ export const deletedSamples = z.object({
     }),
   ),
   pending: z
-    .array(z.object({ domain: z.string(), update: z.string() }))
-    .describe('Domains whose frozen texts an update still reads. They are deleted when it has ended.'),
+    .array(
+      z.object({
+        domain: z.string(),
+        update: z.string().nullable().describe('The update that still reads them; null: none does.'),
+      }),
+    )
+    .describe(
+      'Domains with frozen texts that are not looked through yet: an update still reads them, or they are more than one call can read. They are deleted when it has ended, or within the next minutes.',
+    ),
   kept: z
     .array(z.object({ domain: z.string(), datasets: count }))
     .describe(

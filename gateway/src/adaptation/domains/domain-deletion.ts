@@ -1,24 +1,17 @@
 import { AppError } from '@copal/shared/errors.ts'
-import type { DatasetRef } from '@copal/shared/wire/adaptation-jobs.ts'
-import {
-  findDatasets,
-  forgetDatasets,
-  listDatasetsOf,
-  listStoredDatasetsOf,
-  replaceDataset,
-} from '../../storage/db/queries/dataset-queries.ts'
+import { listDatasetsOf } from '../../storage/db/queries/dataset-queries.ts'
 import { SERVICE_ACTOR } from '../../storage/db/queries/decision-queries.ts'
 import { forgetDomain } from '../../storage/db/queries/domain-queries.ts'
 import { listKeyIds } from '../../storage/db/queries/key-queries.ts'
 import { listRunningUpdates } from '../../storage/db/queries/update-queries.ts'
 import type { Deps } from '../../contracts/bindings.ts'
-import type { SourceFilter, StoredText } from '../../contracts/reservoir-object.ts'
-import { datasetKey } from '../../storage/artifacts/artifact-keys.ts'
-import { deleteDatasetFiles, freezeDataset, readDataset } from '../../storage/artifacts/datasets.ts'
+import type { SourceFilter } from '../../contracts/reservoir-object.ts'
+import { insertPendingDeletions } from '../../storage/db/queries/pending-deletion-queries.ts'
+import { deleteDatasetFiles } from '../../storage/artifacts/datasets.ts'
 import { deleteStatisticsOf } from '../../storage/artifacts/statistics-files.ts'
 import { removeOwnMasksOf } from '../own-masks/remove-own-masks.ts'
-import { matchesFilter } from '../sampling/source-filter.ts'
 import { writeTombstone } from '../sampling/tombstones.ts'
+import { deleteFrozenTexts, findAffectedDatasets, REQUEST_CALLS } from './frozen-texts.ts'
 
 type DeletionDeps = Pick<Deps, 'db' | 'artifacts' | 'reservoir' | 'nowMs'>
 
@@ -57,6 +50,8 @@ export interface DeletedTexts {
   sampled: number
   /** Texts in datasets and holdouts; a text counts once for each of them that contains it. */
   frozen: number
+  /** Whether datasets are left that one call cannot look through; the cron task of every minute goes on. */
+  isUnfinished: boolean
 }
 
 /**
@@ -64,7 +59,8 @@ export interface DeletedTexts {
  * holdout. A text that another request sent too stays for that one, and no longer names the deleted one.
  *
  * A dataset is replaced by one of its remaining texts, which the next update calibrates on again, so that later
- * statistics and masks do not depend on what was deleted. Texts frozen before datasets recorded keys stay.
+ * statistics and masks do not depend on what was deleted. Texts frozen before datasets recorded keys stay. Of many datasets, the
+ * cron task looks through those that are left.
  *
  * @param filter at least one field
  * @throws AppError `conflict` while an update that may read the texts is running, or began meanwhile
@@ -80,76 +76,14 @@ export async function deleteTexts(
   const tenantKeyIds = tenant === undefined ? [] : await listKeyIds(deps.db, tenant)
   const sources = { ...filter, tenantKeyIds }
   const sampled = await deps.reservoir(domain).deleteTexts(sources)
-  const frozen = await deleteFrozenTexts(deps, domain, sources)
+  const walk = { after: '', budget: { calls: REQUEST_CALLS } }
+  const { hashes, doneUntil } = await findAffectedDatasets(deps, domain, sources, walk)
+  const frozen = await deleteFrozenTexts(deps, domain, sources, hashes)
   await requireNoNewReader(deps, domain, canaries)
-  return { sampled, frozen }
-}
-
-/** Returns the datasets of a domain, also its holdouts, that contain matching texts. */
-export async function listAffectedDatasets(
-  deps: DeletionDeps,
-  domain: string,
-  sources: SourceFilter,
-): Promise<string[]> {
-  const affected: string[] = []
-  for (const hash of await listStoredDatasetsOf(deps.db, domain)) {
-    const texts = (await readDataset(deps, hash)) ?? []
-    if (texts.some((text) => isFrom(text, sources))) affected.push(hash)
-  }
-  return affected
-}
-
-/**
- * Deletes matching texts from the datasets and holdouts of a domain. Call it while no update reads them.
- *
- * @returns the number of texts; a text counts once for each dataset that contained it
- */
-export async function deleteFrozenTexts(
-  deps: DeletionDeps,
-  domain: string,
-  sources: SourceFilter,
-): Promise<number> {
-  let frozen = 0
-  // If this is interrupted, the current dataset is still listed, and calling it again continues.
-  for (const hash of await listStoredDatasetsOf(deps.db, domain)) {
-    const texts = (await readDataset(deps, hash)) ?? []
-    const affected = texts.filter((text) => isFrom(text, sources)).length
-    if (affected === 0) continue
-    const remaining = texts.flatMap((text) => withoutSources(text, sources) ?? [])
-    const replacement =
-      remaining.length > 0 ? await freezeRemaining(deps, domain, hash, remaining) : undefined
-    await replaceDataset(deps.db, hash, replacement, deps.nowMs())
-    // Before the texts, by which a call that continues finds the dataset.
-    await deleteStatisticsOf(deps, [hash])
-    await deps.artifacts.delete(datasetKey(hash))
-    await forgetDatasets(deps.db, [hash])
-    frozen += affected
-  }
-  return frozen
-}
-
-/** Freezes the remaining texts of a dataset, as old as it is, so that they count for as much. */
-async function freezeRemaining(
-  deps: DeletionDeps,
-  domain: string,
-  hash: string,
-  texts: readonly StoredText[],
-): Promise<DatasetRef & { characters: number }> {
-  const [old] = await findDatasets(deps.db, [hash])
-  const nowMs = () => old?.createdAt ?? deps.nowMs()
-  const dataset = await freezeDataset({ ...deps, nowMs }, domain, texts)
-  return { ...dataset, characters: texts.reduce((sum, { text }) => sum + text.length, 0) }
-}
-
-function isFrom({ sources }: StoredText, filter: SourceFilter): boolean {
-  return sources.some((source) => matchesFilter(source, filter))
-}
-
-/** Returns a text without the matching sources; undefined if it has no other. Texts that name no source stay. */
-function withoutSources(text: StoredText, filter: SourceFilter): StoredText | undefined {
-  if (!isFrom(text, filter)) return text
-  const sources = text.sources.filter((source) => !matchesFilter(source, filter))
-  return sources.length > 0 ? { ...text, sources } : undefined
+  const isUnfinished = doneUntil !== undefined
+  if (isUnfinished)
+    await insertPendingDeletions(deps.db, [{ ...filter, domain, doneUntil, createdAt: deps.nowMs() }])
+  return { sampled, frozen, isUnfinished }
 }
 
 /**

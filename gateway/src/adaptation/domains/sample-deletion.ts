@@ -9,98 +9,135 @@ import { listKeyIds } from '../../storage/db/queries/key-queries.ts'
 import { listMadeOf } from '../../storage/db/queries/made-of-queries.ts'
 import {
   forgetPendingDeletion,
-  insertPendingDeletion,
+  insertPendingDeletions,
   listPendingDeletions,
+  setDoneUntil,
   type PendingDeletion,
 } from '../../storage/db/queries/pending-deletion-queries.ts'
 import { insertTombstone } from '../../storage/db/queries/tombstone-queries.ts'
-import { listRunningUpdates } from '../../storage/db/queries/update-queries.ts'
+import { listRunningUpdates, type UpdateRow } from '../../storage/db/queries/update-queries.ts'
 import { UNASSIGNED } from '../../storage/db/schema/domains.ts'
-import { deleteFrozenTexts, listAffectedDatasets } from './domain-deletion.ts'
+import { deleteFrozenTexts, findAffectedDatasets, REQUEST_CALLS, type CallBudget } from './frozen-texts.ts'
 
 type SampleDeletionDeps = Pick<Deps, 'db' | 'artifacts' | 'reservoir' | 'nowMs'>
 
-/** Deletions that a run of the cron task finishes at most. */
+/** Deletions that a run of the cron task works on at most. */
 const DELETIONS_PER_RUN = 20
+/** Calls that it makes for them at most. */
+const RUN_CALLS = 300
+/** Calls that a domain takes beside its datasets: updates that run, pending deletions, the audit log. */
+const DOMAIN_CALLS = 8
 
 /**
  * Deletes the texts of a request, a key or a tenant in all domains, and among the texts that have no domain yet.
  *
- * Samples are deleted at once, and queued ones are not stored. Frozen texts are deleted unless an update may read them: then
- * the domain is pending, and {@link finishDeletions} deletes them when the update has ended.
+ * Samples are deleted at once, and queued ones are not stored. Frozen texts are deleted unless an update may read them, and
+ * only in as many datasets as one request can look through: otherwise the domain is pending, and {@link finishDeletions}
+ * deletes them, when the update has ended.
  *
  * @param filter at least one field; texts that match all of them are deleted
  */
 export async function deleteSamplesOf(
   deps: SampleDeletionDeps,
   filter: Pick<SourceFilter, 'keyId' | 'tenant' | 'requestId'>,
+  budget: CallBudget = { calls: REQUEST_CALLS },
 ): Promise<DeletedSamples> {
   const { db, nowMs } = deps
   await insertTombstone(db, { ...filter, createdAt: nowMs() })
   const sources = await sourcesOf(deps, filter)
   const result: DeletedSamples = { domains: [], pending: [], kept: await countExpired(db) }
   const names = [...(await listDomains(db)).map(({ name }) => name), UNASSIGNED]
+  const sampled = new Map<string, number>()
+  // First everywhere, so that no update that begins freezes them.
   for (const domain of names) {
-    const deleted = await deps.reservoir(domain).deleteTexts(sources)
-    const { hashes, frozen, reader, made } = await deleteUnread(deps, domain, sources)
-    if (reader !== undefined) {
-      await insertPendingDeletion(db, { ...filter, domain, createdAt: nowMs() })
-      result.pending.push({ domain, update: reader })
+    budget.calls -= 1
+    sampled.set(domain, await deps.reservoir(domain).deleteTexts(sources))
+  }
+  const left: Parameters<typeof insertPendingDeletions>[1][number][] = []
+  for (const domain of names) {
+    const deleted = sampled.get(domain) ?? 0
+    const walk = { after: '', budget, deleted }
+    const { hashes, frozen, reader, made, doneUntil } = await deleteUnread(deps, domain, sources, walk)
+    if (doneUntil !== undefined) {
+      left.push({ ...filter, domain, doneUntil, createdAt: nowMs() })
+      result.pending.push({ domain, update: reader ?? null })
     }
     if (deleted + hashes.length > 0) result.domains.push({ domain, deleted, deleted_frozen: frozen, ...made })
   }
+  await insertPendingDeletions(db, left)
   return result
 }
 
-/** Deletes the frozen texts that deletions have left to updates that have ended since. */
-export async function finishDeletions(deps: SampleDeletionDeps): Promise<void> {
+/** Goes on with the deletions of frozen texts that were left to updates that have ended since, or to later calls. */
+export async function finishDeletions(
+  deps: SampleDeletionDeps,
+  budget: CallBudget = { calls: RUN_CALLS },
+): Promise<void> {
   for (const deletion of await listPendingDeletions(deps.db, DELETIONS_PER_RUN)) {
+    if (budget.calls <= DOMAIN_CALLS) return
     try {
-      await finishDeletion(deps, deletion)
+      await goOn(deps, deletion, budget)
     } catch (error) {
       console.error(`The deletion of frozen texts of '${deletion.domain}' failed and is tried again:`, error)
     }
   }
 }
 
-async function finishDeletion(deps: SampleDeletionDeps, deletion: PendingDeletion): Promise<void> {
-  const { id, domain, keyId, tenant, requestId, createdAt } = deletion
+async function goOn(deps: SampleDeletionDeps, deletion: PendingDeletion, budget: CallBudget): Promise<void> {
+  const { id, domain, keyId, tenant, requestId, createdAt, doneUntil: after } = deletion
   const filter = {
     keyId: keyId ?? undefined,
     tenant: tenant ?? undefined,
     requestId: requestId ?? undefined,
   }
-  const { frozen, reader, made } = await deleteUnread(deps, domain, await sourcesOf(deps, filter))
-  if (reader !== undefined) return
-  await recordAudit(deps, {
-    actor: SERVICE_ACTOR,
-    action: 'samples.deletion_finished',
-    target: domain,
-    before: { ...filter, since: new Date(createdAt).toISOString() },
-    after: { deleted_frozen: frozen, ...made },
-  })
-  await forgetPendingDeletion(deps.db, id)
+  const walk = { after, budget, deleted: 0 }
+  const { frozen, made, doneUntil } = await deleteUnread(deps, domain, await sourcesOf(deps, filter), walk)
+  const isFinished = doneUntil === undefined
+  if (isFinished || frozen > 0) {
+    await recordAudit(deps, {
+      actor: SERVICE_ACTOR,
+      action: isFinished ? 'samples.deletion_finished' : 'samples.deletion_continued',
+      target: domain,
+      before: { ...filter, since: new Date(createdAt).toISOString() },
+      after: { deleted_frozen: frozen, ...made },
+    })
+  }
+  if (isFinished) await forgetPendingDeletion(deps.db, id)
+  else if (doneUntil !== after) await setDoneUntil(deps.db, id, doneUntil)
 }
 
 /**
- * Deletes matching frozen texts of a domain unless an update may read them.
+ * Deletes matching frozen texts of a domain, as far as the budget goes, unless an update may read them.
  *
- * @returns the datasets that had such texts and what was made of them, the number of texts that were deleted, and the update
- * that may have read or frozen some meanwhile
+ * @param walk.after the last dataset that was looked through before
+ * @param walk.deleted the matching samples that were deleted just now: an update may hold them out at this moment
+ * @returns the datasets that had such texts and what was made of them, the number of texts that were deleted, the update that
+ * may have read or frozen some, and the last dataset that need not be looked through again; undefined if nothing is left to do
  */
-async function deleteUnread(deps: SampleDeletionDeps, domain: string, sources: SourceFilter) {
-  const hashes = domain === UNASSIGNED ? [] : await listAffectedDatasets(deps, domain, sources)
+async function deleteUnread(
+  deps: SampleDeletionDeps,
+  domain: string,
+  sources: SourceFilter,
+  { after, budget, deleted }: { after: string; budget: CallBudget; deleted: number },
+) {
+  budget.calls -= DOMAIN_CALLS
+  const found =
+    domain === UNASSIGNED
+      ? { hashes: [], doneUntil: undefined }
+      : await findAffectedDatasets(deps, domain, sources, { after, budget })
+  const { hashes } = found
   const made = await listMadeOf(deps.db, domain, hashes)
-  // An update that collects may hold texts that it has not frozen yet.
-  const before = (await readers(deps)).find(({ domains }) => hashes.length > 0 || domains.includes(domain))
-  if (before) return { hashes, frozen: 0, reader: before.id, made }
-  const frozen = domain === UNASSIGNED ? 0 : await deleteFrozenTexts(deps, domain, sources)
+  const mayFreeze = ({ domains }: UpdateRow) =>
+    domain !== UNASSIGNED && (deleted > 0 || domains.includes(domain))
+  const before = (await readers(deps)).find((update) => hashes.length > 0 || mayFreeze(update))
+  if (before) return { hashes, frozen: 0, reader: before.id, made, doneUntil: mayFreeze(before) ? '' : after }
+  const frozen = await deleteFrozenTexts(deps, domain, sources, hashes)
   // One that began meanwhile may have frozen texts after they were looked for.
-  const late = (await readers(deps)).find(({ domains }) => domains.includes(domain))
-  return { hashes, frozen, reader: late?.id, made }
+  const late = (await readers(deps)).find(mayFreeze)
+  return { hashes, frozen, reader: late?.id, made, doneUntil: late ? '' : found.doneUntil }
 }
 
-async function readers({ db }: Pick<Deps, 'db'>) {
+async function readers({ db }: Pick<Deps, 'db'>): Promise<UpdateRow[]> {
   return (await listRunningUpdates(db)).filter(({ state }) => state !== 'canary')
 }
 

@@ -61,11 +61,16 @@ export function domainRoutes(): Hono<ActorEnv> {
       const domain = await requireDomain(deps, c.req.param('domain'))
       const { key: keyId, tenant, request: sourceRequest } = c.req.query()
       if ((keyId ?? tenant ?? sourceRequest) === undefined) {
-        return c.json({ domain, deleted: await deleteAllSamples(deps, domain), deleted_frozen: 0 })
+        return c.json({
+          domain,
+          deleted: await deleteAllSamples(deps, domain),
+          deleted_frozen: 0,
+          pending: false,
+        })
       }
       const filter = { keyId, tenant, requestId: sourceRequest }
-      const { sampled, frozen } = await deleteTexts(deps, domain, filter)
-      return c.json({ domain, deleted: sampled, deleted_frozen: frozen })
+      const { sampled, frozen, isUnfinished } = await deleteTexts(deps, domain, filter)
+      return c.json({ domain, deleted: sampled, deleted_frozen: frozen, pending: isUnfinished })
     })
     .get('/domains/:domain/samples', async (c) => {
       requireQueryParameters(c, [])

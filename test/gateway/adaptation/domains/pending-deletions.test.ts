@@ -3,16 +3,20 @@ import { createExecutionContext, createScheduledController, waitOnExecutionConte
 import { expect, test } from 'vitest'
 import type { DeletedSamples } from '@copal/shared/wire/admin-samples.ts'
 import worker from '../../../../gateway/src/index.ts'
-import { finishDeletions } from '../../../../gateway/src/adaptation/domains/sample-deletion.ts'
-import { readDataset } from '../../../../gateway/src/storage/artifacts/datasets.ts'
+import {
+  deleteSamplesOf,
+  finishDeletions,
+} from '../../../../gateway/src/adaptation/domains/sample-deletion.ts'
+import { freezeDataset, readDataset } from '../../../../gateway/src/storage/artifacts/datasets.ts'
 import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
 import { listCounted } from '../../../../gateway/src/storage/db/queries/batch-queries.ts'
 import { listDatasetsOf } from '../../../../gateway/src/storage/db/queries/dataset-queries.ts'
+import { ensureDomains } from '../../../../gateway/src/storage/db/queries/domain-queries.ts'
 import { listPendingDeletions } from '../../../../gateway/src/storage/db/queries/pending-deletion-queries.ts'
 import { admin, adminJson, importTexts, startUpdate, testDeps } from '../../support/doubles/simulated-node.ts'
 import { newNode } from '../../support/doubles/whole-updates.ts'
 import { offeredSample } from '../../support/requests/offered-sample.ts'
-import { setPolicy } from '../../support/state/seed-masks.ts'
+import { seedUpdate, setPolicy } from '../../support/state/seed-masks.ts'
 
 const db = openDatabase(env.DB)
 
@@ -88,4 +92,66 @@ test('a deletion whose update was cancelled is finished too, and one of a delete
   await finishDeletions(testDeps())
   expect(await listPendingDeletions(db, 10)).toEqual([])
   expect(await frozenTexts('stopped')).not.toContain('key_stopped')
+})
+
+/** Returns dependencies that count the calls of R2, and the count. */
+function countingDeps() {
+  const deps = testDeps()
+  const count = { calls: 0 }
+  const artifacts = new Proxy(deps.artifacts, {
+    get(bucket, name: keyof R2Bucket) {
+      count.calls += 1
+      return bucket[name].bind(bucket)
+    },
+  })
+  return { count, deps: { ...deps, artifacts } }
+}
+
+test('a deletion looks through no more datasets than a call can, and the cron task goes on where it stopped', async () => {
+  await ensureDomains(db, ['much'], 1)
+  const sourceOf = (keyId: string) => offeredSample('', { keyId, requestId: `request of ${keyId}` })
+  for (let number = 0; number < 40; number += 1) {
+    const keys = number % 10 === 0 ? ['key_much', 'key_stays'] : ['key_stays']
+    const texts = keys.map((keyId) => ({ text: `${keyId} ${number}`, sources: [sourceOf(keyId)] }))
+    await freezeDataset(testDeps(), 'much', texts)
+  }
+  const { count, deps } = countingDeps()
+  const run = async (go: () => Promise<unknown>) => {
+    count.calls = 0
+    await go()
+    expect(count.calls).toBeLessThan(60)
+  }
+  await run(async () => {
+    const { pending } = await deleteSamplesOf(deps, { keyId: 'key_much' }, { calls: 60 })
+    expect(pending).toContainEqual({ domain: 'much', update: null })
+  })
+  expect(await frozenTexts('much')).toContain('key_much')
+  let runs = 0
+  for (; (await listPendingDeletions(db, 10)).length > 0; runs += 1)
+    await run(() => finishDeletions(deps, { calls: 60 }))
+  expect(runs).toBeGreaterThan(1)
+  expect(runs).toBeLessThan(10)
+  expect(await frozenTexts('much')).not.toContain('key_much')
+  expect(await listDatasetsOf(db, 'much')).toHaveLength(40)
+  const { data } = await adminJson<{ data: { action: string; target: string }[] }>('GET', '/audit?limit=500')
+  const actions = data.flatMap(({ action, target }) => (target === 'much' ? [action] : []))
+  expect(new Set(actions)).toEqual(new Set(['samples.deletion_continued', 'samples.deletion_finished']))
+})
+
+test('a deletion in a domain waits for an update of another one, which may hold out its texts at this moment', async () => {
+  await ensureDomains(db, ['held-out'], 1)
+  const id = await seedUpdate('other-model', 1, { state: 'evaluating', domains: ['another'] })
+  const offer = offeredSample('a text that is held out', { keyId: 'key_out', side: 'holdout' })
+  await testDeps().reservoir('held-out').offer([offer])
+  const drawn = await testDeps().reservoir('held-out').holdout(1e6)
+  const { pending } = await deleteSamplesOf(testDeps(), { keyId: 'key_out' })
+  expect(pending).toEqual([{ domain: 'held-out', update: id }])
+  // The update freezes what it had read before.
+  await freezeDataset(testDeps(), 'held-out', drawn)
+  await finishDeletions(testDeps())
+  expect(await frozenTexts('held-out')).toContain('key_out')
+  await env.DB.prepare("update updates set state = 'promoted', finished_at = 1 where id = ?").bind(id).run()
+  await finishDeletions(testDeps())
+  expect(await listPendingDeletions(db, 10)).toEqual([])
+  expect(await frozenTexts('held-out')).not.toContain('key_out')
 })

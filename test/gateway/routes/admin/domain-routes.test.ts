@@ -105,11 +105,13 @@ describe('domains', () => {
       domain: 'emptied',
       deleted: 0,
       deleted_frozen: 0,
+      pending: false,
     })
     expect(await adminJson('DELETE', '/domains/emptied/samples')).toEqual({
       domain: 'emptied',
       deleted: 80,
       deleted_frozen: 0,
+      pending: false,
     })
     expect(await domainOf('emptied')).toMatchObject({ samples: 0, holdout_samples: 0, seen: 80 })
   })

@@ -57,13 +57,17 @@ test('samples delete names what it deleted, what was made of it, what is pending
   const domain = { domain: 'legal', deleted: 3, deleted_frozen: 1, updates: ['up_1'] }
   answers['DELETE /admin/samples?key=key_1'] = {
     domains: [{ ...domain, masks: ['tiny@mask-2'] }],
-    pending: [{ domain: 'mail', update: 'up_2' }],
+    pending: [
+      { domain: 'mail', update: 'up_2' },
+      { domain: 'news', update: null },
+    ],
     kept: [{ domain: 'legal', datasets: 2 }],
   } satisfies DeletedSamples
   const shown = (await succeed('samples', 'delete', '--key', 'key_1')).stdout
   expect(shown.trimEnd().split('\n')).toEqual([
     'legal: deleted 3 texts and 1 frozen text; these masks were chosen with them and stay: tiny@mask-2',
-    'mail: frozen texts are left, because update up_2 reads them. They are deleted when it has ended.',
+    'mail: frozen texts may be left, because update up_2 reads them. They are deleted when it has ended.',
+    'news: further datasets are looked through within the next minutes.',
     'legal: statistics of 2 datasets stay, whose texts have expired; whether such texts were among them is not known.' +
       ' To make them anew: copal domains rebuild legal',
   ])

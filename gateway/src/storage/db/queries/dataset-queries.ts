@@ -1,4 +1,4 @@
-import { and, eq, inArray, isNull, notExists, or, sql } from 'drizzle-orm'
+import { and, asc, eq, gt, inArray, isNull, notExists, or, sql } from 'drizzle-orm'
 import type { DatasetRef } from '@copal/shared/wire/adaptation-jobs.ts'
 import type { Database } from '../../../contracts/database.ts'
 import { datasets, holdouts } from '../schema/domains.ts'
@@ -51,12 +51,22 @@ export async function listDatasetsOf(db: Database, domain: string): Promise<stri
   return rows.map(({ sha256 }) => sha256)
 }
 
-/** Returns the datasets of a domain, including the versions of its holdout, whose texts are stored. */
-export async function listStoredDatasetsOf(db: Database, domain: string): Promise<string[]> {
+/**
+ * Returns datasets of a domain, including the versions of its holdout, whose texts are stored, in the order of their hashes.
+ *
+ * @param after only later hashes than this one
+ */
+export async function listStoredDatasetsOf(
+  db: Database,
+  domain: string,
+  { after, limit }: { after: string; limit: number },
+): Promise<string[]> {
   const rows = await db
     .select({ sha256: datasets.sha256 })
     .from(datasets)
-    .where(and(eq(datasets.domain, domain), isNull(datasets.expiredAt)))
+    .where(and(eq(datasets.domain, domain), isNull(datasets.expiredAt), gt(datasets.sha256, after)))
+    .orderBy(asc(datasets.sha256))
+    .limit(limit)
   return rows.map(({ sha256 }) => sha256)
 }
 

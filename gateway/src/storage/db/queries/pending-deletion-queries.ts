@@ -5,12 +5,18 @@ import { pendingDeletions } from '../schema/domains.ts'
 /** A deletion of frozen texts that waits for the end of an update. */
 export type PendingDeletion = typeof pendingDeletions.$inferSelect
 
-/** Records a deletion that waits. */
-export async function insertPendingDeletion(
+/** Records deletions that wait, in one transaction. */
+export async function insertPendingDeletions(
   db: Database,
-  deletion: typeof pendingDeletions.$inferInsert,
+  deletions: readonly (typeof pendingDeletions.$inferInsert)[],
 ): Promise<void> {
-  await db.insert(pendingDeletions).values(deletion)
+  const [first, ...others] = deletions.map((deletion) => db.insert(pendingDeletions).values(deletion))
+  if (first) await db.batch([first, ...others])
+}
+
+/** Records up to which dataset a deletion that waits has looked. */
+export async function setDoneUntil(db: Database, id: number, doneUntil: string): Promise<void> {
+  await db.update(pendingDeletions).set({ doneUntil }).where(eq(pendingDeletions.id, id))
 }
 
 /** Returns the oldest deletions that wait. */
