@@ -1,6 +1,6 @@
 import { AppError } from '@copal/shared/errors.ts'
 import { findMask, promoteMask } from '../../storage/db/queries/mask-queries.ts'
-import type { UpdateRow } from '../../storage/db/queries/update-queries.ts'
+import { noteServed, type UpdateRow } from '../../storage/db/queries/update-queries.ts'
 import type { NodeView } from '../../contracts/node-view.ts'
 import { countWaves } from '../../fleet/registration/roll-out.ts'
 import { SERVICE_ACTOR } from '../../storage/db/queries/decision-queries.ts'
@@ -35,13 +35,18 @@ export async function promote(deps: StepDeps, update: UpdateRow): Promise<StepOu
   // sees which.
   if (!mask?.promotedAt) return undefined
   const nodes = await liveNodes(deps, update.model)
-  const waitedMs = deps.nowMs() - mask.promotedAt
+  const nowMs = deps.nowMs()
   const serving = nodes.filter((node) => node.activeVersion === version)
-  if (serving.length === 0) return waitedMs < LOAD_GRACE_MS ? undefined : failedOutcome(nodes, version)
+  if (serving.length === 0)
+    return nowMs - mask.promotedAt < LOAD_GRACE_MS ? undefined : failedOutcome(nodes, version)
   // Not before, because a mask that cannot be loaded is taken back, and these masks were compared with the one before it.
   await rejudgeOwnMasks(deps, update)
   await startWatch(deps, update, version)
-  if (serving.length < nodes.length && waitedMs < WAVE_TIMEOUT_MS * countWaves(nodes.length)) return undefined
+  if (serving.length < nodes.length) {
+    // Not since the promotion: the first node may have loaded the mask for longer than all waves may take.
+    const servedSinceMs = update.servedSince ?? (await noteServed(deps.db, update.id, nowMs))
+    if (nowMs - servedSinceMs < WAVE_TIMEOUT_MS * countWaves(nodes.length)) return undefined
+  }
   const failed = failedNodes(nodes, version).length > 0 ? ` ${loadError(nodes, version)}` : ''
   const reason = `Active; ${serving.length} of ${nodes.length} live nodes serve it.${failed}`
   const decision = { kind: 'promote', verdict: 'done', reason, actor: SERVICE_ACTOR } as const

@@ -258,7 +258,7 @@ describe('promotion', () => {
   const model = 'waits'
 
   test('waits for a live node that serves the mask, however long, and for slower ones two minutes', async () => {
-    stopClock()
+    const goOn = stopClock()
     const nodes = [new SimulatedNode('waits-1', model), new SimulatedNode('waits-2', model)] as const
     await nodes[0].beat({ draining: true })
     await seedMasks(model, [1, 2])
@@ -270,6 +270,8 @@ describe('promotion', () => {
     expect((await at(600_000))?.state).toBe('promoting')
     for (const node of nodes) await node.beat(holding(1, 1))
     expect((await at(600_000))?.state).toBe('promoting')
+    goOn(600_000)
+    await nodes[1].beat(holding(1, 1))
     await nodes[0].beat(holding(2, 1, 2))
     expect((await at(100_000))?.state).toBe('promoting')
     expect((await at(121_000))?.state).toBe('promoted')

@@ -108,6 +108,16 @@ export async function listRunningUpdates(db: Database, onlyModel?: string): Prom
     )
 }
 
+/** Records that a live node serves the mask of an update, and returns since when one does. */
+export async function noteServed(db: Database, id: string, nowMs: number): Promise<number> {
+  const [row] = await db
+    .update(updates)
+    .set({ servedSince: sql`coalesce(${updates.servedSince}, ${nowMs})` })
+    .where(eq(updates.id, id))
+    .returning({ servedSince: updates.servedSince })
+  return row?.servedSince ?? nowMs
+}
+
 /** The columns that a transition may change. */
 export type UpdatePatch = Partial<
   Pick<
