@@ -26,8 +26,10 @@ export interface TrialEvidence {
 /** Notes of the checks of a trial or a watch that an update runs. They are not part of the desired state. */
 export interface TrialNotes {
   checkedAtMs?: number
-  /** Since when a live node holds the mask; left out while none does, so that the time begins anew. */
+  /** Since when a live node holds the mask; left out while none does. */
   servedSinceMs?: number | undefined
+  /** For how long live nodes held the mask before, milliseconds. */
+  servedMs?: number
   /** Since when no live node can load the mask; left out while one can, or while no node is alive. */
   unableSinceMs?: number | undefined
   evidence?: TrialEvidence

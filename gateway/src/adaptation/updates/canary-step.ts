@@ -73,11 +73,11 @@ export async function canary(deps: StepDeps, update: UpdateRow): Promise<StepOut
   await noteCheck(deps.db, checked, { ...notes, evidence: evidenceOf(verdict) })
   return decide(verdict, policy, {
     beside: nameOf(model.activeVersion),
-    servedMs: notes.servedSinceMs === undefined ? undefined : nowMs - notes.servedSinceMs,
+    servedMs: notes.servedSinceMs === undefined ? undefined : notes.servedMs + nowMs - notes.servedSinceMs,
   })
 }
 
-/** @param servedMs for how long a live node has held the mask; undefined while none does */
+/** @param servedMs for how long live nodes have held the mask in all; undefined while none does */
 function decide(
   verdict: TrialVerdict,
   { canary: limits }: AdaptationPolicy,

@@ -18,19 +18,25 @@ export async function liveNodes(deps: Pick<StepDeps, 'fleet'>, model: string): P
   return nodes.filter((node) => node.model === model && node.alive && !node.draining)
 }
 
-/** Notes since when a live node holds the mask of a trial, and since when none can load it. */
+/**
+ * Notes since when a live node holds the mask of a trial, for how long some did before, up to the last check that met one, and
+ * since when none can load it.
+ */
 export function noteNodes(
   notes: TrialNotes,
   nodes: readonly NodeView[],
   version: number,
   nowMs: number,
-): Pick<TrialNotes, 'servedSinceMs' | 'unableSinceMs'> {
+): Pick<TrialNotes, 'servedSinceMs' | 'unableSinceMs'> & { servedMs: number } {
   const isServed = nodes.some(({ weightSets }) =>
     weightSets.some((set) => set.version === version && set.state === 'ready'),
   )
   const isUnable = nodes.length > 0 && !isServed && !nodes.some((node) => mayHold(node, version))
+  const { servedSinceMs, servedMs = 0, checkedAtMs = 0 } = notes
+  const endedMs = isServed || servedSinceMs === undefined ? 0 : Math.max(0, checkedAtMs - servedSinceMs)
   return {
-    servedSinceMs: isServed ? (notes.servedSinceMs ?? nowMs) : undefined,
+    servedMs: servedMs + endedMs,
+    servedSinceMs: isServed ? (servedSinceMs ?? nowMs) : undefined,
     unableSinceMs: isUnable ? (notes.unableSinceMs ?? nowMs) : undefined,
   }
 }

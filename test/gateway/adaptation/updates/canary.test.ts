@@ -166,13 +166,22 @@ describe('a canary', () => {
     await score(0, 1_000)
     const loading = [...(ready(1).weightSets ?? []), { version: 2, state: 'loading' as const, requests: 0 }]
     expect((await after(11_000))?.state).toBe('canary')
-    // While no live node holds the mask, the maximum time does not end the canary, and then it begins anew.
+    // While no live node holds the mask, the maximum time does not end the canary.
     const back = { activeVersion: 1, weightSets: loading }
     expect((await after(31 * MINUTE_MS, back))?.state).toBe('canary')
     expect((await after(40 * MINUTE_MS))?.state).toBe('canary')
     expect((await after(69 * MINUTE_MS))?.state).toBe('canary')
     expect((await after(71 * MINUTE_MS))?.state).toBe('promoting')
     expect((await decisions())[0]?.reason).toContain('1000 requests with 40000 tokens were scored')
+  })
+
+  test('whose node restarts goes on with the time in which it held the mask', async () => {
+    const { after } = await inCanary('restarts', { max_minutes: 30, min_scored_tokens: 1e6 })
+    for (const minutes of [1, 21]) expect((await after(minutes * MINUTE_MS))?.state).toBe('canary')
+    expect((await after(22 * MINUTE_MS, { activeVersion: 1, ...ready(1) }))?.state).toBe('canary')
+    // It held the mask for 21 minutes.
+    for (const minutes of [50, 58]) expect((await after(minutes * MINUTE_MS))?.state).toBe('canary')
+    expect((await after(61 * MINUTE_MS))?.state).toBe('promoting')
   })
 
   test('that no live node can load for two minutes fails the update', async () => {

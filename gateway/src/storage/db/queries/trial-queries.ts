@@ -134,9 +134,9 @@ export async function noteCheck(
   notes: Omit<TrialNotes, 'checkedAtMs'>,
 ): Promise<void> {
   const column = models[kind]
-  const { evidence, servedSinceMs = null, unableSinceMs = null } = notes
+  const { evidence, servedMs, servedSinceMs = null, unableSinceMs = null } = notes
   // A null removes the field, but those of the evidence stay.
-  const patched = sql`json_patch(${column}, ${JSON.stringify({ servedSinceMs, unableSinceMs })})`
+  const patched = sql`json_patch(${column}, ${JSON.stringify({ servedMs, servedSinceMs, unableSinceMs })})`
   const noted = evidence
     ? sql`json_set(${patched}, '$.evidence', json(${JSON.stringify(evidence)}))`
     : patched
