@@ -47,17 +47,24 @@ export async function promoteOwnMask(
         'update again.',
     )
   }
-  if (!(await findPolicy(deps, update.model)).discovery.own_masks)
-    throw new AppError(
-      'conflict',
-      `m${version} does not serve '${domain}': discovery.own_masks was turned off.`,
-    )
+  await requireOwnMasks(deps, update, version)
   await setOwnMask(deps.db, update, version)
+  // What turns the policy off removes the masks that it finds; the update then fails, which removes this one.
+  await requireOwnMasks(deps, update, version)
   const { domainVersions } = await requireModel(deps, update)
   if (domainVersions[domain] !== version) return undefined
   const reason = `Serves '${domain}' beside the shared ${nameOf(parent)}.`
   const decision = { kind: 'promote', verdict: 'done', reason, actor: SERVICE_ACTOR } as const
   return { event: 'promoted', patch: {}, decision }
+}
+
+/** @throws AppError `conflict` when the policy allows no own masks */
+async function requireOwnMasks(deps: StepDeps, update: UpdateRow, version: number): Promise<void> {
+  if ((await findPolicy(deps, update.model)).discovery.own_masks) return
+  throw new AppError(
+    'conflict',
+    `m${version} does not serve '${update.ownDomain}': discovery.own_masks was turned off.`,
+  )
 }
 
 /**

@@ -197,6 +197,21 @@ describe('the shared mask serves a domain again', () => {
   })
 })
 
+test('a policy that is turned off just before a domain gets its mask takes the mask away', async () => {
+  const node = await sharedMask('late', [10, 12, 11])
+  const { id } = await startOwn('late', 'late-one')
+  // As if the operator's call came between the last look at the policy and the change of the model.
+  await env.DB.prepare(
+    `create trigger turned_off after update of domain_versions on models when new.id = 'late' begin
+       update policies set policy = json_set(policy, '$.discovery.own_masks', json('false')) where model = 'late';
+     end`,
+  ).run()
+  const end = await node.finish(id)
+  await env.DB.prepare('drop trigger turned_off').run()
+  expect([end.state, end.error?.code]).toEqual(['failed', 'conflict'])
+  expect(await ownMasks('late')).toEqual({})
+})
+
 test('an update whose shared mask changes meanwhile gives its domain no mask', async () => {
   const node = await sharedMask('raced', [10, 12, 11])
   const { id } = await startOwn('raced', 'raced-one')
