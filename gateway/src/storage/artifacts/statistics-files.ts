@@ -19,12 +19,15 @@ import {
 } from '../db/queries/statistics-queries.ts'
 import { STATISTICS_PREFIX, statisticsKey } from './artifact-keys.ts'
 import { requireSizedBody, storageError } from './mask-files.ts'
+import { shardAt } from './shards.ts'
 
 type StatisticsDeps = Pick<Deps, 'db' | 'artifacts'>
 
 /** How long files are kept until their manifest arrives. */
 const UNFINISHED_LIFETIME_MS = 24 * 60 * 60 * 1000
-/** Pages of a thousand keys that a sweep reads at most; the next one begins anew. */
+/** A sweep looks through the artifacts whose hash begins with two digits, so 256 sweeps, 21 hours, look through all. */
+const SHARD_DIGITS = 2
+/** Pages of a thousand keys that a sweep reads at most. */
 const MAX_SWEPT_PAGES = 20
 
 /**
@@ -106,8 +109,8 @@ export async function deleteStatisticsOf(deps: StatisticsDeps, datasets: readonl
 }
 
 /**
- * Deletes artifacts whose datasets do not exist or never count any more, and files that a node sent without completing the
- * artifact within a day.
+ * Deletes artifacts whose datasets do not exist or never count any more, and some of the files that a node sent without completing
+ * the artifact within a day: those whose turn it is.
  */
 export async function deleteStaleStatistics({
   db,
@@ -116,10 +119,11 @@ export async function deleteStaleStatistics({
 }: StatisticsDeps & Pick<Deps, 'nowMs'>): Promise<void> {
   for (const orphan of await listOrphanedStatistics(db)) await deleteStatistics({ db, artifacts }, orphan)
   const oldestMs = nowMs() - UNFINISHED_LIFETIME_MS
+  const prefix = STATISTICS_PREFIX + shardAt(nowMs(), SHARD_DIGITS)
   let cursor: string | undefined
   for (let page = 0; page < MAX_SWEPT_PAGES; page++) {
     const listed = await artifacts.list({
-      prefix: STATISTICS_PREFIX,
+      prefix,
       ...(cursor === undefined ? {} : { cursor }),
     })
     const old = listed.objects.filter(({ uploaded }) => uploaded.getTime() < oldestMs)

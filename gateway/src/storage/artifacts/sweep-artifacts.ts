@@ -7,13 +7,11 @@ import {
   keptMasks,
 } from '../db/queries/sweep-queries.ts'
 import { CLASSIFIER_PREFIX, datasetKey, maskKey } from './artifact-keys.ts'
+import { shardAt } from './shards.ts'
 
 type SweepDeps = Pick<Deps, 'db' | 'artifacts' | 'nowMs' | 'maskDays'>
 
 const DAY_MS = 24 * 60 * 60 * 1000
-const TICK_MS = 5 * 60_000
-/** A run sweeps the files whose hash begins with one digit, so 16 runs sweep all, and no place must be remembered. */
-const SHARDS = 16
 /** Pages of a thousand files of one kind that a run reads at most. */
 const MAX_PAGES = 5
 
@@ -25,7 +23,8 @@ const MAX_PAGES = 5
  */
 export async function sweepArtifacts(deps: SweepDeps): Promise<void> {
   const { db, nowMs, maskDays } = deps
-  const shard = Math.floor(nowMs() / TICK_MS) % SHARDS
+  // A run sweeps the files whose hash begins with one digit.
+  const shard = shardAt(nowMs(), 1)
   const graceMs = nowMs() - DAY_MS
   await keepUsedMasks(db)
   if (maskDays > 0) await giveUpMasks(db, nowMs() - maskDays * DAY_MS, nowMs())
@@ -37,13 +36,13 @@ export async function sweepArtifacts(deps: SweepDeps): Promise<void> {
 async function sweep(
   { artifacts, nowMs }: SweepDeps,
   prefix: string,
-  shard: number,
+  shard: string,
   keptOf: (hashes: readonly string[]) => Promise<Set<string>>,
 ): Promise<void> {
   let cursor: string | undefined
   for (let page = 0; page < MAX_PAGES; page += 1) {
     const listed = await artifacts.list({
-      prefix: prefix + shard.toString(16),
+      prefix: prefix + shard,
       ...(cursor === undefined ? {} : { cursor }),
     })
     const old = listed.objects.filter(({ uploaded }) => uploaded.getTime() < nowMs() - DAY_MS)

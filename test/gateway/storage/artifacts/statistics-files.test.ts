@@ -2,13 +2,17 @@ import { env } from 'cloudflare:workers'
 import { expect, test } from 'vitest'
 import { sha256 } from '@copal/shared/wire/signature.ts'
 import type { StatisticsManifest } from '@copal/shared/wire/statistics-manifest.ts'
+import { statisticsKey } from '../../../../gateway/src/storage/artifacts/artifact-keys.ts'
 import { freezeDataset } from '../../../../gateway/src/storage/artifacts/datasets.ts'
 import {
   deleteStaleStatistics,
   deleteStatisticsOf,
 } from '../../../../gateway/src/storage/artifacts/statistics-files.ts'
 import { forgetDatasets } from '../../../../gateway/src/storage/db/queries/dataset-queries.ts'
-import { listStatistics } from '../../../../gateway/src/storage/db/queries/statistics-queries.ts'
+import {
+  insertStatistics,
+  listStatistics,
+} from '../../../../gateway/src/storage/db/queries/statistics-queries.ts'
 import { deleteDomain } from '../../../../gateway/src/adaptation/domains/domain-deletion.ts'
 import { usableStatistics } from '../../../../gateway/src/adaptation/statistics/usable-statistics.ts'
 import { batches } from '../../../../gateway/src/storage/db/schema/updates.ts'
@@ -24,6 +28,14 @@ let counter = 0
 async function dataset(domain: string): Promise<string> {
   const text = `text ${counter++} of ${domain}`
   return (await freezeDataset(testDeps(), domain, [{ text, sources: [] }])).sha256
+}
+
+/** Runs the sweeps of the day after tomorrow, each of which looks through a part. */
+async function sweepAll(artifacts: R2Bucket = env.ARTIFACTS): Promise<void> {
+  for (let tick = 0; tick < 256; tick += 1)
+    await deleteStaleStatistics(
+      testDeps({ artifacts, nowMs: () => Date.now() + DAY_MS + 60_000 + tick * 300_000 }),
+    )
 }
 
 interface Artifact {
@@ -170,8 +182,34 @@ test('files without a manifest are deleted after a day, and artifacts whose data
   await forgetDatasets(testDeps().db, [hash])
   await deleteStaleStatistics(testDeps())
   expect([await filesOf(unfinished), await filesOf(whole), await filesOf(orphan)]).toEqual([1, 2, 0])
-  await deleteStaleStatistics(testDeps({ nowMs: () => Date.now() + DAY_MS + 60_000 }))
+  await sweepAll()
   expect([await filesOf(unfinished), await filesOf(whole)]).toEqual([0, 2])
+})
+
+test('files without a manifest are found behind more files than a sweep looks through', async () => {
+  const recorded = '0'.repeat(64)
+  const datasets = [await dataset('many')]
+  await insertStatistics(testDeps().db, {
+    model: 'model-j',
+    artifact: recorded,
+    domain: 'many',
+    datasets,
+    bytes: 1,
+    createdAt: 1,
+  })
+  for (let file = 0; file < 25; file += 1) await env.ARTIFACTS.put(statisticsKey(recorded, `${file}`), 'x')
+  const unfinished = statisticsKey('f'.repeat(64), 'piece')
+  await env.ARTIFACTS.put(unfinished, 'x')
+  // Pages of one key: a sweep reads twenty of them.
+  const artifacts = new Proxy(env.ARTIFACTS, {
+    get(bucket, name: keyof R2Bucket) {
+      if (name !== 'list') return bucket[name].bind(bucket)
+      return (options: R2ListOptions) => bucket.list({ ...options, limit: 1 })
+    },
+  })
+  await sweepAll(artifacts)
+  expect(await env.ARTIFACTS.head(unfinished)).toBeNull()
+  expect(await env.ARTIFACTS.head(statisticsKey(recorded, '24'))).not.toBeNull()
 })
 
 test('statistics of texts that count no more since their update was rolled back from its canary are deleted', async () => {
