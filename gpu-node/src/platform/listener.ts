@@ -2,6 +2,12 @@ import { createServer, type Server } from 'node:http'
 import { getRequestListener } from '@hono/node-server'
 import { AppError, errorBody } from '@copal/shared/errors.ts'
 
+/**
+ * How long an idle connection stays open: longer than a proxy in front keeps one (cloudflared 90 s). A connection that the node
+ * closed first would lose the next request on it, which nobody may send again.
+ */
+const KEEP_ALIVE_MS = 120_000
+
 /** The node's HTTP port. */
 export interface Listener {
   /** Address with the port that was actually bound: `http://127.0.0.1:8790`. */
@@ -25,6 +31,7 @@ export async function listen(host: string, port: number): Promise<Listener> {
     response.writeHead(error.status, { 'content-type': 'application/json', 'retry-after': '1' })
     response.end(JSON.stringify(errorBody(error)))
   })
+  server.keepAliveTimeout = KEEP_ALIVE_MS
   await bind(server, host, port)
   const address = server.address()
   const taken = typeof address === 'object' && address !== null ? address.port : port

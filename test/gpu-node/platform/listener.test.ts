@@ -17,7 +17,10 @@ test('before the node can serve, it responds that it is starting', async () => {
   expect(early.headers.get('retry-after')).toBe('1')
   expect(await early.json()).toMatchObject({ error: { code: 'no_node_available' } })
   serve(() => new Response('now'))
-  expect(await (await fetch(url)).text()).toBe('now')
+  const response = await fetch(url)
+  expect(await response.text()).toBe('now')
+  // Proxies keep idle connections for up to 90 s.
+  expect(response.headers.get('keep-alive')).toBe('timeout=120')
 })
 
 test('a port in use is an error that names it and says what to do', async () => {
