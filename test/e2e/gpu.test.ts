@@ -40,7 +40,7 @@ describe.runIf('addon' in gpu)('a node on a GPU', () => {
 
   test('the node shows its device, backend and memory', async () => {
     const { data } = await fleet.admin<{ data: NodeEntry[] }>('GET', '/admin/nodes')
-    expect(data[0]?.device).toMatch(/, gpu-bf16/)
+    expect(data[0]?.device).toMatch(/ tokens\/s for one stream, gpu-bf16/)
     expect(data[0]?.weight_memory?.budget_bytes).toBeGreaterThan(0)
   })
 

@@ -2,11 +2,12 @@ import { availableParallelism } from 'node:os'
 import type { GpuAddon, GpuDevice, GpuEngine } from '../../../../gpu/addon.d.ts'
 import type { Addon, Precision } from '../../../../native/addon.d.ts'
 import type { Log } from '../../../platform/log.ts'
-import { MAX_THREADS } from '../../contract/backend.ts'
+import { MAX_THREADS, type WeightSet } from '../../contract/backend.ts'
 import { createScriptLogitKernels } from '../../sampling/logit-kernels.ts'
 import { BYTES_PER_WEIGHT, createEngineBackend, type EngineBackend } from '../sparse/engine-backend.ts'
 import { createModelEngine, SELF_TEST_TOKENS } from '../sparse/model-engine.ts'
 import { createNativeLogitKernels } from '../sparse/native-logit-kernels.ts'
+import { measureStream } from './stream-speed.ts'
 
 /** Settings of the GPU engine. */
 export interface GpuBackendOptions {
@@ -28,6 +29,9 @@ export interface GpuBackendOptions {
   log?: Pick<Log, 'info' | 'warn'> | undefined
 }
 
+/** Longest name of a device in a description, so that the speed and the precision have room behind it. */
+const MAX_NAME = 50
+
 /** A {@link EngineBackend} on a GPU. */
 export interface GpuBackend extends EngineBackend {
   /** Loses the device of every engine; for tests. */
@@ -36,7 +40,8 @@ export interface GpuBackend extends EngineBackend {
 
 /**
  * Creates the backend that runs weight sets on a GPU: the whole step on the device, sampling on the event loop. Sets are
- * packed on the processor as those of the sparse engine are. The device is opened when the first set is loaded.
+ * packed on the processor as those of the sparse engine are. The device is opened when the first set is loaded, and one
+ * stream is measured on it for `device()`.
  */
 export function createGpuBackend(options: GpuBackendOptions): GpuBackend {
   const { addon, native, log } = options
@@ -45,6 +50,8 @@ export function createGpuBackend(options: GpuBackendOptions): GpuBackend {
   const headPrecision = options.headPrecision ?? 'bf16'
   /** The engine that was created last. */
   let latest: GpuEngine | undefined
+  /** Tokens per second of one stream, measured on the first set. */
+  let streamRate: number | undefined
   const backend = createEngineBackend({
     name: ['gpu', precision, ...(headPrecision === precision ? [] : [`head-${headPrecision}`])].join('-'),
     bytesPerWeight: BYTES_PER_WEIGHT[precision],
@@ -67,9 +74,27 @@ export function createGpuBackend(options: GpuBackendOptions): GpuBackend {
     packThreads: threads,
     log,
   })
+  /** Measures one stream on the first set, which nothing uses yet. */
+  async function measureFirst(weights: WeightSet): Promise<void> {
+    if (streamRate !== undefined || weights.source.priority !== 'serving') return
+    streamRate = Number.NaN
+    try {
+      streamRate = await measureStream(backend, weights)
+      log?.info('one stream measured', { tokensPerS: Number(streamRate.toPrecision(3)) })
+    } catch (error) {
+      // The set ends if its device was lost. Its owner loads it again.
+      log?.warn('one stream could not be measured', { error: String(error) })
+    }
+  }
+
   return {
     ...backend,
-    device: () => (latest ? describeDevice(latest.device) : undefined),
+    async load(source) {
+      const weights = await backend.load(source)
+      await measureFirst(weights)
+      return weights
+    },
+    device: () => (latest ? describeDevice(latest.device, streamRate) : undefined),
     provokeDeviceLoss: () => latest?.provokeDeviceLoss(),
   }
 }
@@ -84,7 +109,13 @@ function announce(device: GpuDevice, log: GpuBackendOptions['log']): void {
     })
 }
 
-/** Describes a device for people: `NVIDIA H100, vulkan`. */
-function describeDevice({ name, api, kind }: GpuDevice): string {
-  return [name, api, ...(kind === 'software' ? ['software'] : [])].join(', ')
+/** Describes a device for people: `NVIDIA H100, vulkan, 212 tokens/s for one stream`. */
+function describeDevice({ name, api, kind }: GpuDevice, streamRate = Number.NaN): string {
+  const speed = `${Number(streamRate.toPrecision(3))} tokens/s for one stream`
+  return [
+    name.slice(0, MAX_NAME),
+    api,
+    ...(kind === 'software' ? ['software'] : []),
+    ...(Number.isFinite(streamRate) ? [speed] : []),
+  ].join(', ')
 }

@@ -205,6 +205,7 @@ function testGpu(addon: GpuAddon): void {
     const backend = createGpuBackend({ addon, kvTokens: 256 })
     expect(backend.device?.()).toBeUndefined()
     await backend.release(await load(backend, tiny))
-    expect(backend.device?.()).toMatch(/vulkan|metal|dx12/)
+    expect(backend.device?.()).toMatch(/(vulkan|metal|dx12)(, software)?, [\d.e+]+ tokens\/s for one stream$/)
+    expect(backend.usage()).toEqual({ sequences: 0, pages: 0, ownPages: 0 })
   })
 }
