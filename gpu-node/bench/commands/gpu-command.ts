@@ -28,6 +28,7 @@ interface GpuOptions {
   models?: (typeof MODELS)[number][]
   sets: GpuSet[]
   streams: number[]
+  context: number
   steps: number
   repetitions: number
   minutes: number
@@ -43,7 +44,7 @@ export function addGpu(program: Command, bench: Workbench): void {
     .description('decode on a GPU, dense and pruned, compared with the bandwidth of its memory')
     .option(
       '--models <names>',
-      `any of ${MODELS.join(', ')}; all but the first have random weights (default: all; smollm2 with a software driver)`,
+      `any of ${MODELS.join(', ')}; all but the first have random weights (default: all; none with a software driver)`,
       someOf(MODELS),
     )
     .option(
@@ -53,6 +54,12 @@ export function addGpu(program: Command, bench: Workbench): void {
       GPU_SET_NAMES,
     )
     .option('--streams <sizes>', 'numbers of concurrent streams', counts, [1, 4, 16, 64])
+    .option(
+      '--context <n>',
+      'tokens of a stream before decoding; attention costs the same in all sets',
+      count,
+      32,
+    )
     .option('--steps <n>', 'tokens to decode', count, 32)
     .option('--repetitions <n>', 'number of interleaved repetitions', count, 5)
     .option('--minutes <n>', 'maximum time per model', count, 10)
@@ -83,10 +90,12 @@ async function benchDevice(addon: GpuAddon, options: GpuOptions, bench: Workbenc
   const deviceBytes = freeDeviceMemory(device)
   print(describeDevice(device, deviceBytes))
   const isSoftware = device.kind === 'software'
-  if (isSoftware)
-    print('It is a software driver, which runs on the processor: these figures say nothing about a GPU.')
+  if (isSoftware) {
+    print('It is a software driver, which runs on the processor: its figures say nothing about a GPU.')
+    if (!options.models) return print('To run the benchmark all the same, slowly, name models with --models.')
+  }
   const model = await openBenchModel()
-  for (const name of options.models ?? (isSoftware ? (['smollm2'] as const) : MODELS)) {
+  for (const name of options.models ?? MODELS) {
     const dir = mkdtempSync(join(bench.home, 'gpu-'))
     const limits = { deviceBytes, diskBytes: await freeDisk(dir) }
     const opened = name === 'smollm2' ? model : await randomModel(model, name, dir, limits, options, print)

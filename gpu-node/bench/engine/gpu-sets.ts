@@ -1,17 +1,16 @@
 import type { Precision } from '@copal/gpu-node/native/addon.d.ts'
 import type { LlamaConfig } from '@copal/gpu-node/model/config/llama-config.ts'
 
-/** Ways to store a model on a GPU: precision of linears and head, the pruned part, and bytes a weight of the linears. */
+/** Ways to store a model on a GPU: precision of the linears, the pruned part, and bytes a weight of the linears. */
 export const GPU_SETS = {
-  dense: { precision: 'bf16', head: 'bf16', ratio: null, bytes: 2 },
-  '50%': { precision: 'bf16', head: 'bf16', ratio: 0.5, bytes: 1.125 },
-  '60%': { precision: 'bf16', head: 'bf16', ratio: 0.6, bytes: 0.925 },
-  int8: { precision: 'int8', head: 'int8', ratio: null, bytes: 1 + 1 / 32 },
-  int4: { precision: 'int4', head: 'int8', ratio: null, bytes: 5 / 8 },
-} as const satisfies Record<
-  string,
-  { precision: Precision; head: Precision; ratio: number | null; bytes: number }
->
+  dense: { precision: 'bf16', ratio: null, bytes: 2 },
+  '50%': { precision: 'bf16', ratio: 0.5, bytes: 1.125 },
+  '60%': { precision: 'bf16', ratio: 0.6, bytes: 0.925 },
+  int8: { precision: 'int8', ratio: null, bytes: 1 + 1 / 32 },
+  int4: { precision: 'int4', ratio: null, bytes: 5 / 8 },
+} as const satisfies Record<string, { precision: Precision; ratio: number | null; bytes: number }>
+/** The precision of the head, as on a node by default. */
+export const GPU_HEAD: Precision = 'int8'
 /** The name of a set in {@link GPU_SETS}. */
 export type GpuSet = keyof typeof GPU_SETS
 /** The names of all sets. */
@@ -32,9 +31,8 @@ export function layersThatFit(
   const { hiddenSize, heads, kvHeads, headDim, intermediateSize, vocabSize } = config
   const layer = hiddenSize * (2 * headDim * (heads + kvHeads) + 3 * intermediateSize)
   const head = vocabSize * hiddenSize
-  // Each precision has an engine with an embedding in bf16, and a head of its own unless it is the same matrix.
-  const tables = [...new Set(sets.map((set) => GPU_SETS[set].precision))]
-  const tableBytes = tables.reduce((sum, precision) => sum + head * (precision === 'bf16' ? 2 : 3), 0)
+  // Each precision has an engine with an embedding in bf16 and a head in int8.
+  const tableBytes = 3 * head * new Set(sets.map((set) => GPU_SETS[set].precision)).size
   const bytes = sets.reduce((sum, set) => sum + GPU_SETS[set].bytes, 0)
   const onDevice = (WEIGHT_SHARE * deviceBytes - tableBytes) / (layer * bytes)
   const onDisk = (DISK_SHARE * diskBytes - head * MASTER_BYTES) / (layer * MASTER_BYTES)

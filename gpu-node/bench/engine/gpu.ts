@@ -6,7 +6,7 @@ import { createGpuBackend, type GpuBackend } from '@copal/gpu-node/serving/backe
 import { PAGE_TOKENS } from '@copal/gpu-node/serving/contract/backend.ts'
 import { formatSpread, line } from '../measurement/report.ts'
 import { createLoadLog, servedContender, type Contender } from './engine-contender.ts'
-import { GPU_SETS, type GpuSet } from './gpu-sets.ts'
+import { GPU_HEAD, GPU_SETS, type GpuSet } from './gpu-sets.ts'
 
 /** Options of {@link benchGpu}. */
 export interface GpuBenchOptions {
@@ -21,6 +21,8 @@ export interface GpuBenchOptions {
   maskPaths: ReadonlyMap<number, string>
   /** Numbers of concurrent streams. */
   streams: readonly number[]
+  /** Tokens of a stream before decoding. */
+  context: number
   /** Tokens that one measurement decodes of each stream. */
   steps: number
   repetitions: number
@@ -31,9 +33,6 @@ export interface GpuBenchOptions {
   print: (line: string) => void
 }
 
-/** Tokens of a stream before decoding: few, because attention costs the same in all sets. */
-const CONTEXT = 32
-
 /**
  * Compares decoding of weight sets on a GPU. Every repetition measures every number of streams on every set.
  *
@@ -41,7 +40,7 @@ const CONTEXT = 32
  * step. "× dense" is taken within a repetition.
  */
 export async function benchGpu(options: GpuBenchOptions): Promise<void> {
-  const { sets, streams, steps, repetitions, timeLimitMs, print } = options
+  const { sets, streams, context, steps, repetitions, timeLimitMs, print } = options
   const contenders = await loadSets(options)
   const rates = new Map<string, number[]>()
   const key = (set: GpuSet, count: number) => `${count} ${set}`
@@ -51,7 +50,7 @@ export async function benchGpu(options: GpuBenchOptions): Promise<void> {
     if (repetition > 0 && performance.now() - startedMs > timeLimitMs) break
     for (const count of streams) {
       for (const [set, contender] of contenders) {
-        const rate = await contender.decode(count, CONTEXT, repetition < 0 ? 1 : steps)
+        const rate = await contender.decode(count, context, repetition < 0 ? 1 : steps)
         if (repetition >= 0) rates.set(key(set, count), [...(rates.get(key(set, count)) ?? []), rate])
       }
     }
@@ -77,10 +76,10 @@ async function loadSets(options: GpuBenchOptions): Promise<Map<GpuSet, Contender
   const backends = new Map<string, { backend: GpuBackend; megabytes: () => number }>()
   const contenders = new Map<GpuSet, Contender>()
   for (const set of sets) {
-    const { precision, head, ratio } = GPU_SETS[set]
+    const { precision, ratio } = GPU_SETS[set]
     const log = createLoadLog()
     const known = backends.get(precision) ?? {
-      backend: createGpuBackend({ ...backendOptions(options), precision, headPrecision: head, log }),
+      backend: createGpuBackend({ ...backendOptions(options), precision, headPrecision: GPU_HEAD, log }),
       megabytes: log.megabytes,
     }
     backends.set(precision, known)
@@ -91,14 +90,14 @@ async function loadSets(options: GpuBenchOptions): Promise<Map<GpuSet, Contender
     const seconds = ((performance.now() - startedMs) / 1000).toFixed(1)
     const megabytes = known.megabytes()
     contenders.set(set, servedContender(set, known.backend, weights, megabytes))
-    print(line(`${set}, head ${head}`, `${megabytes} MB per token at 1 stream, loaded in ${seconds} s`))
+    print(line(`${set}, head ${GPU_HEAD}`, `${megabytes} MB per token at 1 stream, loaded in ${seconds} s`))
   }
   return contenders
 }
 
 /** The scheduler of a node is not used, so its pages are few. */
-function backendOptions({ addon, native, device, streams, steps }: GpuBenchOptions) {
-  const pages = Math.ceil((CONTEXT + steps) / PAGE_TOKENS)
+function backendOptions({ addon, native, device, streams, context, steps }: GpuBenchOptions) {
+  const pages = Math.ceil((context + steps) / PAGE_TOKENS)
   return {
     addon,
     native,

@@ -33,8 +33,8 @@ function testBench(addon: GpuAddon): void {
   test('it reports bytes, speed, share of the bound and ratio to dense for every set and number of streams', async () => {
     const dir = temporaryDir()
     const tiny = await openTinyModel()
-    const sizes = { hiddenSize: 64, intermediateSize: 256, heads: 2, kvHeads: 1, headDim: 32, layers: 1 }
-    const config = { ...tiny.model.config, ...sizes, vocabSize: 12_000 }
+    const sizes = { hiddenSize: 64, intermediateSize: 8192, heads: 2, kvHeads: 1, headDim: 32, layers: 1 }
+    const config = { ...tiny.model.config, ...sizes, vocabSize: 1000 }
     const model = { ...tiny.model, config, master: await writeRandomMaster(join(dir, 'master'), config) }
     const maskPaths = new Map([[0.5, join(dir, 'half')]])
     await writeRandomMask(join(dir, 'half'), model, 0.5)
@@ -46,6 +46,7 @@ function testBench(addon: GpuAddon): void {
       sets,
       maskPaths,
       streams: [1, 3],
+      context: 1,
       steps: 1,
       repetitions: 1,
       timeLimitMs: 60_000,
@@ -56,8 +57,8 @@ function testBench(addon: GpuAddon): void {
     const reported = (start: string) => lines.find((text) => text.startsWith(`${start} `)) ?? ''
     const perToken = (set: string) =>
       Number(/ (\d+) MB per token at 1 stream/.exec(reported(`${set}, head`))?.[1])
-    // The embedding is the head: 1.5 MB in bf16.
-    expect([perToken('dense'), perToken('int8')]).toEqual([2, 1])
+    // 1.6 million weights.
+    expect(sets.map(perToken)).toEqual([3, 2, 2])
     for (const set of sets) {
       for (const streams of ['1 stream', '3 streams']) {
         const text = reported(`${streams}, ${set}`)
