@@ -106,6 +106,7 @@ export interface AddonError extends Error {
 /**
  * A set of instructions. `avx512` needs AVX-512 F, BW, DQ and VL (Skylake-X), `avx512vnni` also VNNI (Cascade Lake),
  * `avx512vbmi2` also VBMI2 (Ice Lake, Zen 4). These three, `amx` and `avx2` give the same bits.
+ * `neondot` needs dot products of bytes (ARMv8.2) and gives the bits of `neon`.
  */
 export type KernelName =
   | 'amx'
@@ -114,6 +115,7 @@ export type KernelName =
   | 'avx512vnni'
   | 'avx512'
   | 'avx2'
+  | 'neondot'
   | 'neon'
   | 'scalar'
 export type Precision = 'bf16' | 'int8' | 'int4'

@@ -134,10 +134,13 @@ const environment = z
       .default(SETTINGS.COPAL_BACKEND.default),
     COPAL_GPU: text('a part of the name of a GPU is expected').optional(),
     COPAL_KERNEL: z
-      .enum(['amx', 'avx512bf16', 'avx512vbmi2', 'avx512vnni', 'avx512', 'avx2', 'neon', 'scalar'], {
-        error:
-          "'amx', 'avx512bf16', 'avx512vbmi2', 'avx512vnni', 'avx512', 'avx2', 'neon' or 'scalar' is expected; without it the machine's best is taken",
-      })
+      .enum(
+        ['amx', 'avx512bf16', 'avx512vbmi2', 'avx512vnni', 'avx512', 'avx2', 'neondot', 'neon', 'scalar'],
+        {
+          error:
+            "'amx', 'avx512bf16', 'avx512vbmi2', 'avx512vnni', 'avx512', 'avx2', 'neondot', 'neon' or 'scalar' is expected; without it the machine's best is taken",
+        },
+      )
       .optional(),
     COPAL_FORM: z
       .enum(FORM_SETTINGS, { error: "'auto', 'packed' or 'dense' is expected" })

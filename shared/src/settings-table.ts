@@ -411,7 +411,7 @@ export const SETTINGS = {
     readers: ['node'],
     unset: "the machine's best",
     meaning:
-      "The sparse engine's kernel: `amx`, `avx512bf16`, `avx512vbmi2`, `avx512vnni`, `avx512`, `avx2`, `neon` or `scalar`. `npm run bench -- kernels` reads it too.",
+      "The sparse engine's kernel: `amx`, `avx512bf16`, `avx512vbmi2`, `avx512vnni`, `avx512`, `avx2`, `neondot`, `neon` or `scalar`. `npm run bench -- kernels` reads it too.",
   },
   COPAL_HEARTBEAT_MS: {
     readers: ['node'],

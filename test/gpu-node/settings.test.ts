@@ -124,7 +124,7 @@ test.each([
   [
     'COPAL_KERNEL',
     'sse9',
-    /COPAL_KERNEL is 'sse9': 'amx', 'avx512bf16', 'avx512vbmi2', 'avx512vnni', 'avx512', 'avx2', 'neon' or 'scalar'/,
+    /COPAL_KERNEL is 'sse9': 'amx', 'avx512bf16', 'avx512vbmi2', 'avx512vnni', 'avx512', 'avx2', 'neondot', 'neon' or 'scalar'/,
   ],
   ['COPAL_PRECISION', 'fp8', /COPAL_PRECISION is 'fp8': 'bf16', 'int8' or 'int4'/],
   ['COPAL_HEAD_PRECISION', 'f32', /COPAL_HEAD_PRECISION is 'f32': 'bf16', 'int8' or 'int4'/],

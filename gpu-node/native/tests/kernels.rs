@@ -1,7 +1,7 @@
 //! Tests every implementation that this machine supports against sums in f64, and against itself.
 
 use crate::support::{Random, encoded, formats, mask_of, masks, multiply, oracle, packed};
-use copal_native::cpu::{Implementation, SelectError};
+use copal_native::cpu::{IMPLEMENTATION_NAMES, Implementation, SelectError};
 use copal_native::kernels::{Encoding, MAX_PRODUCTS, Multiplier, MultiplyError};
 use copal_native::measure::time_pass;
 use copal_native::pool::Pool;
@@ -141,9 +141,9 @@ fn a_token_gets_the_same_result_alone_and_in_a_prefill_of_long_rows() {
 }
 
 #[test]
-fn levels_of_avx512_without_dot_products_of_bf16_and_avx2_give_the_same_bits() {
+fn levels_of_x86_without_dot_products_of_bf16_and_those_of_arm_give_the_same_bits() {
     let mut random = Random::new(7);
-    let same = ["amx", "avx512vbmi2", "avx512vnni", "avx512", "avx2"];
+    let same = ["amx", "avx512vbmi2", "avx512vnni", "avx512", "avx2", "neondot", "neon"];
     let implementations: Vec<_> =
         Implementation::supported().into_iter().filter(|level| same.contains(&level.name())).collect();
     for (name, matrix) in matrices((70, 203), &mut random) {
@@ -218,7 +218,7 @@ fn an_unknown_kernel_is_an_error_that_lists_the_known_ones() {
     let error = Implementation::select(Some("sse9")).unwrap_err();
     assert_eq!(error, SelectError::Unknown("sse9".to_owned()));
     let message = error.to_string();
-    for name in ["amx", "avx512bf16", "avx512vbmi2", "avx512vnni", "avx512", "avx2", "neon", "scalar"] {
+    for name in IMPLEMENTATION_NAMES {
         assert!(message.contains(name), "{message}");
     }
     let other = if cfg!(target_arch = "aarch64") { "avx2" } else { "neon" };

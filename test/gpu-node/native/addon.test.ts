@@ -117,7 +117,7 @@ function testAddon(addon: Addon): void {
 
   test('a kernel that does not exist is an error that lists the known ones', () => {
     expect(() => new addon.Multiplier({ kernel: 'sse9', threads: 1, maxTokens: 1, maxCols: 1 })).toThrow(
-      `unknown kernel 'sse9'; there are amx, avx512bf16, avx512vbmi2, avx512vnni, avx512, avx2, neon, scalar, and this machine runs ${addon.kernels().join(', ')}`,
+      `unknown kernel 'sse9'; there are amx, avx512bf16, avx512vbmi2, avx512vnni, avx512, avx2, neondot, neon, scalar, and this machine runs ${addon.kernels().join(', ')}`,
     )
   })
 

@@ -65,5 +65,9 @@ level!(
 #[cfg(target_arch = "aarch64")]
 level!($ neon, has_neon: "neon");
 
+// Most of them since 2018 (ARMv8.2): dot products of bytes.
+#[cfg(target_arch = "aarch64")]
+level!($ neondot, has_neondot: "neon" "dotprod");
+
 // Every processor of the architecture that the crate is built for.
 level!($ scalar, has_scalar:);

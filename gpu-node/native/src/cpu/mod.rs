@@ -17,8 +17,8 @@ use std::fmt;
 use std::sync::OnceLock;
 
 /// Names of the implementations for all machines, on most of them from the fastest to the slowest.
-pub const IMPLEMENTATION_NAMES: [&str; 8] =
-    ["amx", "avx512bf16", "avx512vbmi2", "avx512vnni", "avx512", "avx2", "neon", "scalar"];
+pub const IMPLEMENTATION_NAMES: [&str; 9] =
+    ["amx", "avx512bf16", "avx512vbmi2", "avx512vnni", "avx512", "avx2", "neondot", "neon", "scalar"];
 
 /// The functions of one instruction set.
 ///
@@ -100,7 +100,7 @@ static AVX2: Implementation = Implementation {
 };
 
 #[cfg(target_arch = "aarch64")]
-static NEON: Implementation = Implementation {
+const NEON_FNS: Implementation = Implementation {
     name: "neon",
     needs: levels::has_neon,
     permission: None,
@@ -109,6 +109,13 @@ static NEON: Implementation = Implementation {
     packing: storage::packing::neon::FNS,
     exchange: exchange::neon::refine_whole,
 };
+
+#[cfg(target_arch = "aarch64")]
+static NEON: Implementation = NEON_FNS;
+
+#[cfg(target_arch = "aarch64")]
+static NEON_DOT: Implementation =
+    Implementation { name: "neondot", needs: levels::has_neondot, multiply: kernels::NEON_DOT, ..NEON_FNS };
 
 static SCALAR: Implementation = Implementation {
     name: "scalar",
@@ -143,7 +150,7 @@ fn detected() -> &'static [&'static Implementation] {
             [&AMX, first, second, &AVX512_VNNI, &AVX512, &AVX2, &SCALAR]
         };
         #[cfg(target_arch = "aarch64")]
-        let all = [&NEON, &SCALAR];
+        let all = [&NEON_DOT, &NEON, &SCALAR];
         #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
         let all = [&SCALAR];
         all.into_iter().filter(|implementation| (implementation.needs)()).collect()

@@ -34,7 +34,7 @@ pub(crate) use disjoint::Disjoint;
 use function_tables::{ByGroup, ByTokens};
 pub use multiply::{MAX_PRODUCTS, Multiplier, MultiplyError, Product};
 #[cfg(target_arch = "aarch64")]
-pub(crate) use neon::NEON;
+pub(crate) use neon::{NEON, NEON_DOT};
 pub(crate) use scalar::SCALAR;
 use std::ops::Range;
 

@@ -74,7 +74,7 @@ neon!(
     ///
     /// `minimums` has an f16 for every row, and the panel has the group `group`.
     #[inline]
-    unsafe fn add_minimums<const N: usize, const T: usize>(
+    pub(super) unsafe fn add_minimums<const N: usize, const T: usize>(
         minimums: *const u8,
         piece: usize,
         panel: Panel<'_>,

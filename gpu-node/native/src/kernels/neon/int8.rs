@@ -1,7 +1,7 @@
 //! int8 weights.
 
 use super::super::expand_then_multiply::expand_then_multiply;
-use super::{BlockSums, PIECES, Panel, REGISTER, TILES, add_dots, add_scaled, expand, load};
+use super::{BlockSums, PIECES, Panel, REGISTER, TILES, add_dots, add_scaled, dot_products, expand, load};
 use crate::cpu::levels::neon;
 use crate::storage::{Format, Precision, VECTOR_BYTES};
 use std::arch::aarch64::*;
@@ -73,6 +73,20 @@ pub(super) unsafe fn sparse<const GROUP: usize, const T: usize>(
     sums: &mut BlockSums,
 ) {
     let (expand, multiply) = (expand::int8::<GROUP>, dense::<GROUP, T>);
+    // SAFETY: guaranteed by the caller.
+    unsafe { expand_then_multiply(expand, multiply, stream, groups, panel, sums) }
+}
+
+/// # Safety
+///
+/// The contract of a `BlockFn`, and the panel is in planes.
+pub(super) unsafe fn sparse_dot<const GROUP: usize, const T: usize>(
+    stream: &[u8],
+    groups: usize,
+    panel: Panel<'_>,
+    sums: &mut BlockSums,
+) {
+    let (expand, multiply) = (expand::int8::<GROUP>, dot_products::dense_int8::<GROUP, T>);
     // SAFETY: guaranteed by the caller.
     unsafe { expand_then_multiply(expand, multiply, stream, groups, panel, sums) }
 }

@@ -1,9 +1,10 @@
-//! NEON: every 64-bit ARM processor.
+//! NEON: every 64-bit ARM processor, and dot products of bytes, which most have.
 //!
 //! A vector of the layout is four registers of 4 rows, called pieces here. As with AVX2, a table lookup
 //! expands 8 values at a time, through memory.
 
 mod bf16;
+mod dot_products;
 mod expand;
 mod int4;
 mod int8;
@@ -13,8 +14,7 @@ use super::function_tables::{ByGroup, by_group_and_tokens, by_tokens};
 use super::{Bf16Words, BlockSums, MultiplyFns, Panel};
 use crate::cpu::levels::neon;
 use crate::storage::BLOCK_ROWS;
-use half::f16;
-use std::arch::aarch64::*;
+use std::arch::{aarch64::*, asm};
 
 pub(crate) const NEON: MultiplyFns = MultiplyFns {
     bf16_words: Bf16Words::Pairs,
@@ -28,6 +28,16 @@ pub(crate) const NEON: MultiplyFns = MultiplyFns {
     two_of_four_int8: by_group_and_tokens!(int8::sparse),
     expand_bf16: expand::bf16,
     expand_int8: ByGroup { of_64: expand::int8::<64>, of_32: expand::int8::<32> },
+};
+
+/// NEON with dot products of bytes. The sums are the same integers.
+pub(crate) const NEON_DOT: MultiplyFns = MultiplyFns {
+    min_plane_tokens: 1,
+    dense_int8: by_group_and_tokens!(dot_products::dense_int8),
+    dense_int4: by_group_and_tokens!(dot_products::dense_int4),
+    sparse_int8: by_group_and_tokens!(int8::sparse_dot),
+    two_of_four_int8: by_group_and_tokens!(int8::sparse_dot),
+    ..NEON
 };
 
 const TILES: usize = 2;
@@ -97,11 +107,18 @@ neon!(
     #[inline]
     unsafe fn load_halves(header: *const u8, piece: usize) -> float32x4_t {
         // SAFETY: guaranteed by the caller.
+        let halves = unsafe { vld1_u8(header.add(2 * LANES * piece)) };
+        let floats: float32x4_t;
+        // SAFETY: every 64-bit ARM processor has the instruction, whose intrinsic is not stable.
         unsafe {
-            let halves = header.add(2 * LANES * piece).cast::<[[u8; 2]; LANES]>().read_unaligned();
-            let floats = halves.map(|half| f16::from_le_bytes(half).to_f32());
-            vld1q_f32(floats.as_ptr())
+            asm!(
+                "fcvtl {floats:v}.4s, {halves:v}.4h",
+                floats = lateout(vreg) floats,
+                halves = in(vreg) halves,
+                options(pure, nomem, nostack, preserves_flags),
+            );
         }
+        floats
     }
 );
 
