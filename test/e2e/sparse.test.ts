@@ -23,6 +23,8 @@ const PROMPTS = 15
 /** Prompts for the dense weights: more than share a pass over them. */
 const DENSE_PROMPTS = 9
 const LENGTH = 64
+/** Tokens of each prompt whose distributions are compared. */
+const COMPARED = 32
 
 let model: DenseModel
 let workDir: string
@@ -49,6 +51,10 @@ interface Distribution {
   logits: Float32Array
   best: number
   logSumExp: number
+}
+
+function comparedPrompts(): Int32Array[] {
+  return prompts.slice(0, DENSE_PROMPTS).map((tokens) => tokens.slice(0, COMPARED))
 }
 
 /** Returns ONNX's distribution after every token of every text. */
@@ -88,7 +94,7 @@ async function compare(
 ) {
   const { config, master } = model
   const used = prompts.slice(0, reference.length)
-  const ownTokens = used.length * (LENGTH + PAGE_TOKENS)
+  const ownTokens = used.length * (COMPARED + PAGE_TOKENS)
   const options = { ...ENGINE_OPTIONS, precision, headPrecision, kvTokens: PAGE_TOKENS, ownTokens }
   const engine = createModelEngine(built, config, options)
   const places = mask === null ? new Map() : await placesInMask(mask, config, master)
@@ -97,7 +103,7 @@ async function compare(
   let divergence = 0
   let different = 0
   let widestGap = 0
-  for (let position = 0; position < LENGTH; position++) {
+  for (let position = 0; position < COMPARED; position++) {
     const work = used.map((tokens, sequence): SequenceWork => ({
       sequence,
       tokens: tokens.slice(position, position + 1),
@@ -117,7 +123,7 @@ async function compare(
     })
   }
   await engine.release(weights)
-  return { divergence: divergence / (used.length * LENGTH), different, widestGap }
+  return { divergence: divergence / (used.length * COMPARED), different, widestGap }
 }
 
 /** Returns each prompt with {@link LENGTH} greedy tokens. `batches` are the numbers of prompts that run at once. */
@@ -215,7 +221,7 @@ function testAddon(built: Addon): void {
     'distributions and greedy choices equal those of ONNX within the precision, masked: $masked',
     async ({ masked, precisions }) => {
       const mask = masked ? maskPath : null
-      const reference = masked ? maskedReference : await referenceOf(null, prompts.slice(0, DENSE_PROMPTS))
+      const reference = masked ? maskedReference : await referenceOf(null, comparedPrompts())
       for (const [precision, mostDivergence, mostGap] of precisions) {
         const found = await compare(built, precision, mask, reference)
         process.stderr.write(`${precision.join(', head ')}, masked ${masked}: ${JSON.stringify(found)}\n`)
