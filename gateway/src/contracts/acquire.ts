@@ -34,11 +34,13 @@ export interface AcquireRequest {
  * - `failed`: the node returned an invalid response or an internal error, or stopped working on the request
  * - `full`: the node accepts no requests now
  * - `refused`: the request or its tenant is at fault, or a part of the node that only some requests need is busy
+ * - `ended`: the gateway ended it, because its client left or its response is too large; what the node has computed must
+ *   still be settled
  */
 export interface FailedAttempt {
   readonly requestId: string
   readonly nodeId: string
-  readonly how: 'broke' | 'cut' | 'failed' | 'full' | 'refused'
+  readonly how: 'broke' | 'cut' | 'failed' | 'full' | 'refused' | 'ended'
 }
 
 /**

@@ -114,7 +114,7 @@ export async function runGeneration(
   } catch (thrown) {
     watch.stop()
     const error = watch.error() ?? (thrown instanceof NodeCallError ? thrown.error : thrown)
-    metering.failed(thrown instanceof NodeCallError && thrown.receiptSettles)
+    metering.failed(thrown instanceof NodeCallError && thrown.how === 'ended')
     listener?.ended(isClientAbort(error) ? 'left' : 'failed')
     endSpan(error instanceof Error ? error : new Error(String(error)))
     throw error

@@ -25,21 +25,16 @@ export interface NodeAddress {
   url: string
 }
 
-/**
- * An error of a call to a node. `how` classifies the failure; `receiptSettles` means that the node may have worked on the
- * request, so the client is charged the usage in its receipt.
- */
+/** An error of a call to a node; `how` classifies the failure. */
 export class NodeCallError extends Error {
   override readonly name = 'NodeCallError'
   readonly error: AppError
   readonly how: FailedAttempt['how']
-  readonly receiptSettles: boolean
 
-  constructor(error: AppError, how: FailedAttempt['how'], { receiptSettles = false } = {}) {
+  constructor(error: AppError, how: FailedAttempt['how']) {
     super(error.message, { cause: error })
     this.error = error
     this.how = how
-    this.receiptSettles = receiptSettles
   }
 }
 
@@ -159,8 +154,7 @@ export function abortError(signal: AbortSignal): NodeCallError {
   if (signal.reason instanceof NodeCallError) return signal.reason
   return new NodeCallError(
     new AppError('client_closed_request', 'The client disconnected before the response.'),
-    'refused',
-    { receiptSettles: true },
+    'ended',
   )
 }
 

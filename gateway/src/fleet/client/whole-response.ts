@@ -42,7 +42,7 @@ function tooLarge(): NodeCallError {
   const message =
     `The response is larger than ${MAX_RESPONSE_BYTES / (1024 * 1024)} MiB, the maximum without streaming. Stream it, or ` +
     'ask for fewer choices, tokens, log-probabilities or embeddings, or for base64 embeddings.'
-  return new NodeCallError(new AppError('invalid_request', message), 'refused', { receiptSettles: true })
+  return new NodeCallError(new AppError('invalid_request', message), 'ended')
 }
 
 /**

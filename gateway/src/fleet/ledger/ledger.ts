@@ -163,10 +163,14 @@ export class Ledger {
     }
   }
 
-  /** Expires reservations that no node reports and that have no lease, and forgets data that is no longer needed. */
-  sweep(nowMs: number, isLeased: (leaseId: string) => boolean): void {
+  /**
+   * Expires reservations that no node reports, and forgets data that is no longer needed.
+   *
+   * @param isOpen returns whether an attempt has a lease or waits for one: its reservation stays
+   */
+  sweep(nowMs: number, isOpen: (leaseId: string) => boolean): void {
     const lost = [...this.#reservations.values()].filter(
-      ({ leaseId, touchedAtMs }) => nowMs - touchedAtMs >= RESERVATION_MS && !isLeased(leaseId),
+      ({ leaseId, touchedAtMs }) => nowMs - touchedAtMs >= RESERVATION_MS && !isOpen(leaseId),
     )
     this.expire(
       lost.map(({ leaseId }) => leaseId),

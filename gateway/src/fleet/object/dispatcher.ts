@@ -36,6 +36,11 @@ export class Dispatcher {
     return this.#queue.length
   }
 
+  /** Returns whether an attempt waits for a node. */
+  isWaiting(requestId: string): boolean {
+    return this.#queue.find(requestId) !== undefined
+  }
+
   /** Leases a node for a request as soon as one can take it, or returns the reason that none will. */
   acquire(request: AcquireRequest): AcquireResult | Promise<AcquireResult> {
     const nowMs = Date.now()

@@ -187,18 +187,22 @@ export class FleetState {
     }
   }
 
-  /** Ends the lease of a failed attempt. A node that broke or was full gets no request until its next heartbeat. */
+  /**
+   * Ends the lease of a failed attempt, or leaves it to be settled by the receipt. A node that broke or was full gets no request
+   * until its next heartbeat.
+   */
   fail({ requestId, nodeId, how, ...owner }: FailedAttempt & Pick<Lease, 'tenant'>, nowMs: number): void {
     const node = this.#nodes.get(nodeId)
     if (node) {
       const tenant = tenantOf(node.leases.get(requestId) ?? owner)
       if (how === 'broke' || how === 'cut') node.suspect = true
       if (how === 'full') node.atCapacity = true
-      if (how !== 'refused') node.prefixes.forgetDispatched()
+      if (how === 'ended') node.breakers.recordEnd(requestId, tenant)
+      else if (how !== 'refused') node.prefixes.forgetDispatched()
       if (how === 'broke' || how === 'cut' || how === 'failed')
         node.breakers.recordFailure(requestId, tenant, nowMs)
     }
-    if (how !== 'cut') this.release([requestId])
+    if (how !== 'cut' && how !== 'ended') this.release([requestId])
   }
 
   /** Records that a node completed a request. */

@@ -190,7 +190,8 @@ export class Fleet extends DurableObject<Bindings> implements FleetObject {
   }
 
   fail(attempt: FailedAttempt): void {
-    this.#metrics.failed(this.#state.leaseOf(attempt.requestId)?.model, attempt.how)
+    if (attempt.how !== 'ended')
+      this.#metrics.failed(this.#state.leaseOf(attempt.requestId)?.model, attempt.how)
     this.#state.fail(attempt, Date.now())
     this.#dispatcher.serveQueue()
   }
@@ -276,7 +277,8 @@ export class Fleet extends DurableObject<Bindings> implements FleetObject {
       for (let from = 0; from < expired.length; from += MAX_SETTLED_AT_ONCE)
         await this.#settleExpired(nodeId, expired.slice(from, from + MAX_SETTLED_AT_ONCE), nowMs)
     this.#dispatcher.serveQueue()
-    this.#ledger.sweep(nowMs, (leaseId) => this.#state.leaseOf(leaseId) !== undefined)
+    const isOpen = (id: string) => this.#state.leaseOf(id) !== undefined || this.#dispatcher.isWaiting(id)
+    this.#ledger.sweep(nowMs, isOpen)
     this.#saveLedger()
   }
 

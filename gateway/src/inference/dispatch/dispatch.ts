@@ -96,8 +96,6 @@ export async function dispatch(deps: Deps, request: DispatchRequest): Promise<Di
     } catch (thrown) {
       const { nodeId } = acquired
       const how = thrown instanceof NodeCallError ? thrown.how : 'refused'
-      // Its lease stays until the receipt arrives, or expires with the usage that the node reported last.
-      if (thrown instanceof NodeCallError && thrown.receiptSettles) throw thrown
       const mayRetry = thrown instanceof NodeCallError && mayRetryElsewhere(thrown.error, failedUnexpectedly)
       if (!mayRetry || attempt >= MAX_ATTEMPTS) {
         deps.waitUntil(askFleet(deps, (fleet) => fleet.fail({ requestId: leaseId, nodeId, how })))

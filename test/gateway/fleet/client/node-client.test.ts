@@ -53,7 +53,7 @@ test('a client that leaves and a connection that breaks cause different errors',
   const node = await startNode('caller-1', [{ kind: 'hang' }])
   const controller = new AbortController()
   setTimeout(() => controller.abort(), 50)
-  expect(await failure(call(node, { attempt: controller }))).toEqual(['client_closed_request', 'refused'])
+  expect(await failure(call(node, { attempt: controller }))).toEqual(['client_closed_request', 'ended'])
   const dropping = await startNode('caller-2', [{ kind: 'drop' }])
   expect(await failure(call(dropping))).toEqual(['node_failed', 'broke'])
   await dropping.kill()
@@ -78,7 +78,7 @@ test('a response that is too large does not count against the node', async () =>
   })
   const answer = { headers: new Headers(), first: new Uint8Array(1), rest }
   const whole = readWholeResponse(node, answer, new AbortController().signal)
-  expect(await failure(whole)).toEqual(['invalid_request', 'refused'])
+  expect(await failure(whole)).toEqual(['invalid_request', 'ended'])
 })
 
 test('a late response and a late error are distinguished, and the mask is found, by their first fields only', async () => {

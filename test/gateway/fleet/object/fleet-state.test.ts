@@ -164,6 +164,19 @@ describe('acquire', () => {
     expect(fleet.acquire(acquireRequest('request-3'), 4).ok).toBe(true)
   })
 
+  test('makes room for another probe when the client of one has left, whose lease stays to be settled', () => {
+    const fleet = new FleetState()
+    fleet.heartbeat(heartbeatOf(a, 'm'), 0, 0)
+    for (const id of ['request-1', 'request-2', 'request-3']) {
+      fleet.acquire(acquireRequest(id), 1)
+      fleet.fail({ requestId: id, nodeId: 'a', how: 'failed' }, 1)
+    }
+    const acquire = (id: string) => fleet.acquire(acquireRequest(id), 2_000).ok
+    expect([acquire('probe-1'), acquire('probe-2')]).toEqual([true, false])
+    fleet.fail({ requestId: 'probe-1', nodeId: 'a', how: 'ended' }, 2_000)
+    expect([acquire('probe-2'), fleet.snapshot(2_000).nodes[0]?.leases]).toEqual([true, 2])
+  })
+
   test('excludes a node that the request failed on until its next heartbeat', () => {
     const fleet = new FleetState()
     fleet.heartbeat(heartbeatOf(a, 'm'), 0, 0)

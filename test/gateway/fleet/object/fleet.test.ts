@@ -2,6 +2,8 @@ import { env } from 'cloudflare:workers'
 import { evictDurableObject, runDurableObjectAlarm, runInDurableObject } from 'cloudflare:test'
 import { expect, onTestFinished, test, vi } from 'vitest'
 import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
+import { RESERVATION_MS } from '../../../../gateway/src/fleet/ledger/ledger.ts'
+import { Fleet } from '../../../../gateway/src/fleet/object/fleet.ts'
 import { DEFAULT_POLICY } from '../../../../gateway/src/fleet/object/policy-variables.ts'
 import { FleetState } from '../../../../gateway/src/fleet/object/fleet-state.ts'
 import type { AccountRecord, Reservation } from '../../../../gateway/src/fleet/ledger/ledger-records.ts'
@@ -113,6 +115,29 @@ test('the leases of a crowded node are stored, and settled if it dies, in values
   expect((await fleet.snapshot()).nodes).toMatchObject([{ leases: 0 }])
   const longest = Math.max(...bind.mock.calls.flat().map((value) => String(value).length))
   expect([stored.length < MAX_VALUE_BYTES, longest < MAX_VALUE_BYTES]).toEqual([true, true])
+})
+
+test('the reservation of a request that waits for a node for minutes stays', async () => {
+  const goOn = stopClock()
+  const holds = await runInDurableObject(open('patient'), async (_, state) => {
+    const fleet = new Fleet(state, { ...env, COPAL_NODE_WAIT_MS: '600000' })
+    // It reads its storage first.
+    await state.blockConcurrencyWhile(() => Promise.resolve())
+    await fleet.heartbeat(heartbeatOf(node, 'm', { draining: true }), 0)
+    const accounts = [{ kind: 'key' as const, name: 'k', limits: { concurrentRequests: 1 } }]
+    const limits = { requestId: 'request-1', accounts, maxTokens: 1 }
+    const waiting = fleet.acquire({ ...ask('request-1'), limits })
+    goOn(2 * RESERVATION_MS)
+    await fleet.heartbeat(heartbeatOf(node, 'm', { draining: true }), 0)
+    await fleet.alarm()
+    await fleet.saveCounts()
+    const kept = await state.storage.list<Reservation>({ prefix: 'hold:' })
+    fleet.abandon('request-1', 'request-1')
+    await waiting
+    await state.storage.deleteAlarm()
+    return [...kept.keys()]
+  })
+  expect(holds).toEqual(['hold:request-1'])
 })
 
 test('a receipt that a batch has twice is charged once, also to a key without limits', async () => {
