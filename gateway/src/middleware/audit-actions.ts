@@ -23,19 +23,21 @@ export function auditActions(): MiddlewareHandler<ActorEnv> {
     if (READING.has(c.req.method)) return next()
     const { deps, actor, requestId } = c.var
     const { pattern, params } = matchedRoute(c)
-    const path = params.map(withoutSecret).join('/').slice(0, MAX_TARGET_CHARACTERS)
+    const path = targetOf(params.join('/'))
+    // Without an id in the path the query says what a call is about, such as whose samples are deleted.
+    const query = targetOf(decoded(new URL(c.req.url).search.slice(1)))
     const before = await readAuditedState(deps, pattern, params)
     const id = await announceAudit(deps, {
       actor: actorId(deps, actor),
       action: `${c.req.method} ${pattern}`,
-      target: path,
+      target: path === '' ? query : path,
       before,
       requestId,
     })
     await next()
     // The response is not held back or failed for it: the row exists, and the cron task appends it.
     deps.waitUntil(
-      complete(c, id, { pattern, params, path, before }).catch((error: unknown) =>
+      complete(c, id, { pattern, params, path, query, before }).catch((error: unknown) =>
         console.error(`The outcome of request ${requestId} is missing in the audit log:`, error),
       ),
     )
@@ -45,8 +47,9 @@ export function auditActions(): MiddlewareHandler<ActorEnv> {
 async function complete(
   c: Context<ActorEnv>,
   id: number,
-  { pattern, params, path, before }: { pattern: string; params: string[]; path: string; before: unknown },
+  call: { pattern: string; params: string[]; path: string; query: string; before: unknown },
 ): Promise<void> {
+  const { pattern, params, path, query, before } = call
   const { deps } = c.var
   const { error, res } = c
   const created = error ? undefined : await createdId(res)
@@ -55,7 +58,7 @@ async function complete(
     ? null
     : await readAuditedState(deps, pattern, params.length > 0 ? params : [created ?? ''])
   await settlePendingAudit(deps.db, id, {
-    target: path === '' ? (created ?? '') : path,
+    target: path === '' ? (created ?? query) : path,
     before,
     after: { status: res.status, ...rejected, ...(state === null ? {} : { state }) },
     reason: '',
@@ -83,9 +86,10 @@ function decoded(part: string): string {
   }
 }
 
-/** Shortens an API key that somebody put into the path. */
-function withoutSecret(part: string): string {
-  return part.includes(KEY_PREFIX) ? displayPart(part.slice(part.indexOf(KEY_PREFIX))) : part
+/** Returns a path or a query as a target, and shortens an API key that somebody put into it. */
+function targetOf(text: string): string {
+  const at = text.indexOf(KEY_PREFIX)
+  return (at < 0 ? text : text.slice(0, at) + displayPart(text.slice(at))).slice(0, MAX_TARGET_CHARACTERS)
 }
 
 /** Returns the `id` of a JSON response. */

@@ -130,6 +130,15 @@ test('admin actions are recorded with actor, target, before and after, and no se
   expect(JSON.stringify(data)).not.toContain('"hash":"' + key)
 })
 
+test('the deletion of samples is recorded with whose they were', async () => {
+  await adminJson('DELETE', '/samples?tenant=default&key=key_gone')
+  const rows = await until('its row', async () => {
+    const { data } = await list(`&target=${encodeURIComponent('tenant=default&key=key_gone')}`)
+    return data.length > 0 ? data : undefined
+  })
+  expect(rows).toMatchObject([{ action: 'DELETE /admin/samples', after: { status: 200 } }])
+})
+
 test('a change of the policy is recorded with the policy before and after', async () => {
   const model = 'audited-policy'
   await sendHeartbeat({ id: 'audited-policy-1', url: 'http://127.0.0.1:1' }, model)
