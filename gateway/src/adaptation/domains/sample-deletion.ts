@@ -25,8 +25,10 @@ type SampleDeletionDeps = Pick<Deps, 'db' | 'artifacts' | 'reservoir' | 'nowMs'>
 const DELETIONS_PER_RUN = 20
 /** Calls that it makes for them at most. */
 const RUN_CALLS = 300
-/** Calls that a domain takes beside its datasets: updates that run, pending deletions, the audit log. */
-const DOMAIN_CALLS = 8
+/** Calls that a domain takes beside its datasets: which updates run, before and after, and what was made of the datasets. */
+const DOMAIN_CALLS = 4
+/** Calls that a pending deletion takes besides: keys of a tenant, the audit log, its record. */
+const PENDING_CALLS = 5
 
 /**
  * Deletes the texts of a request, a key or a tenant in all domains, and among the texts that have no domain yet.
@@ -56,6 +58,12 @@ export async function deleteSamplesOf(
   const left: Parameters<typeof insertPendingDeletions>[1][number][] = []
   for (const domain of names) {
     const deleted = sampled.get(domain) ?? 0
+    if (domain !== UNASSIGNED && budget.calls <= DOMAIN_CALLS) {
+      left.push({ ...filter, domain, createdAt: nowMs() })
+      result.pending.push({ domain, update: null })
+      if (deleted > 0) result.domains.push({ domain, deleted, deleted_frozen: 0, updates: [], masks: [] })
+      continue
+    }
     const walk = { after: '', budget, deleted }
     const { hashes, frozen, reader, made, doneUntil } = await deleteUnread(deps, domain, sources, walk)
     if (doneUntil !== undefined) {
@@ -74,7 +82,7 @@ export async function finishDeletions(
   budget: CallBudget = { calls: RUN_CALLS },
 ): Promise<void> {
   for (const deletion of await listPendingDeletions(deps.db, DELETIONS_PER_RUN)) {
-    if (budget.calls <= DOMAIN_CALLS) return
+    if (budget.calls <= DOMAIN_CALLS + PENDING_CALLS) return
     try {
       await goOn(deps, deletion, budget)
     } catch (error) {
@@ -90,6 +98,7 @@ async function goOn(deps: SampleDeletionDeps, deletion: PendingDeletion, budget:
     tenant: tenant ?? undefined,
     requestId: requestId ?? undefined,
   }
+  budget.calls -= PENDING_CALLS
   const walk = { after, budget, deleted: 0 }
   const { frozen, made, doneUntil } = await deleteUnread(deps, domain, await sourcesOf(deps, filter), walk)
   const isFinished = doneUntil === undefined

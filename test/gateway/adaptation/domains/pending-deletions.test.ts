@@ -138,6 +138,18 @@ test('a deletion looks through no more datasets than a call can, and the cron ta
   expect(new Set(actions)).toEqual(new Set(['samples.deletion_continued', 'samples.deletion_finished']))
 })
 
+test('domains beyond what one call can look at are left to the cron task', async () => {
+  const names = ['a', 'b', 'c', 'd'].map((letter) => `many-${letter}`)
+  await ensureDomains(db, names, 1)
+  const offer = offeredSample('a text', { keyId: 'key_many' })
+  for (const name of names) await testDeps().reservoir(name).offer([offer])
+  const { domains, pending } = await deleteSamplesOf(testDeps(), { keyId: 'key_many' }, { calls: 12 })
+  expect(domains.filter(({ deleted }) => deleted === 1).map(({ domain }) => domain)).toEqual(names)
+  expect(pending.map(({ update }) => update)).toEqual(pending.map(() => null))
+  expect(pending.map(({ domain }) => domain)).toContain('many-d')
+  while ((await listPendingDeletions(db, 10)).length > 0) await finishDeletions(testDeps())
+})
+
 test('a deletion in a domain waits for an update of another one, which may hold out its texts at this moment', async () => {
   await ensureDomains(db, ['held-out'], 1)
   const id = await seedUpdate('other-model', 1, { state: 'evaluating', domains: ['another'] })
