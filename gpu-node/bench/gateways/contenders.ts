@@ -24,6 +24,8 @@ export interface Contender {
 export interface GatewayContender extends Contender {
   /** Returns the same gateway, called with a key that has these fields besides the usual ones. */
   withKey(name: string, fields: { tenant?: string; [field: string]: unknown }): Promise<GatewayContender>
+  /** Returns how many queued samples it has decided about since it started. */
+  decidedSamples(): Promise<number>
 }
 
 /** The upstream of all gateways. */
@@ -92,6 +94,7 @@ export async function startWorker(options: {
         request: (stream, prompt) => chat(url, stream, prompt, headers),
         stop,
         withKey,
+        decidedSamples: () => decidedSamples(url, adminKey),
       }
     }
     await upstream.attach({ gatewayUrl: url, secret: await gateway.nodeSecret(nodeId), nodeId, responseMs })
@@ -203,6 +206,13 @@ function chat(
     body: requestBody(stream, prompt),
     ending: stream ? 'data: [DONE]' : '}',
   }
+}
+
+/** Sums a counter of `/metrics` over the outcomes of samples. */
+async function decidedSamples(url: string, adminKey: string): Promise<number> {
+  const response = await fetch(`${url}/metrics`, { headers: { authorization: `Bearer ${adminKey}` } })
+  const lines = (await response.text()).matchAll(/^copal_sampler_decisions_total\{.*\} (\d+)/gmu)
+  return [...lines].reduce((sum, [, value]) => sum + Number(value), 0)
 }
 
 async function makeKey(

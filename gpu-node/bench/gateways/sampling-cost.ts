@@ -64,9 +64,9 @@ export async function compareSampling(
   await streamSamples(found, { samplesPerSecond, seconds, connections }, print)
 }
 
-/** Offers samples at a fixed rate and prints the memory of the gateway. */
+/** Offers samples at a fixed rate and prints the memory of the gateway, and how many samples wait in the queue. */
 async function streamSamples(
-  gateway: Contender,
+  gateway: GatewayContender,
   { samplesPerSecond, seconds, connections }: Omit<SamplingOptions, 'rounds'>,
   print: (line: string) => void,
 ): Promise<void> {
@@ -79,14 +79,18 @@ async function streamSamples(
   const body = JSON.stringify({ model, prompt, max_tokens: 1, temperature: 0 })
   const stream = openLoad({ ...chat, path: '/v1/completions', body }, connections)
   print(`\n${samplesPerSecond} samples/s offered, whose domains are to be found`)
+  const decidedBefore = await gateway.decidedSamples()
+  let offered = 0
   try {
     for (let part = 1; part <= PARTS; part += 1) {
-      const { perSecond, wholeMs, failed, failure } = await stream.fixedRate(
+      const { count, perSecond, wholeMs, failed, failure } = await stream.fixedRate(
         samplesPerSecond / PROMPTS,
         2 * seconds,
       )
       const mebibytes = (usageOf(gateway.pids)?.residentBytes ?? Number.NaN) / 2 ** 20
-      const figures = `${Math.round(perSecond * PROMPTS)} samples/s, p50 ${percentile(wholeMs, 0.5).toFixed(1)} ms, ${mebibytes.toFixed(0)} MiB`
+      offered += count * PROMPTS
+      const waiting = offered - ((await gateway.decidedSamples()) - decidedBefore)
+      const figures = `${Math.round(perSecond * PROMPTS)} samples/s, p50 ${percentile(wholeMs, 0.5).toFixed(1)} ms, ${mebibytes.toFixed(0)} MiB, ${waiting} wait in the queue`
       print(
         line(
           `after ${2 * seconds * part} s`,

@@ -20,8 +20,15 @@ export interface OfferedTexts {
 
 /** The dependencies of {@link offerSamples}. */
 interface OfferDeps extends Pick<Deps, 'waitUntil' | 'keyPepper'> {
-  samples: { send(message: SampleMessage, options: { contentType: 'json' }): Promise<unknown> }
+  samples: { sendBatch(messages: Iterable<MessageSendRequest<SampleMessage>>): Promise<unknown> }
 }
+
+/** Messages of a batch, and their bytes: a queue takes 100, and 256 KB. */
+const MAX_MESSAGES = 100
+const MAX_BATCH_BYTES = 250_000
+/** The bytes of a message besides its text, and those that a character of the text may have as JSON. */
+const MESSAGE_BYTES = 2_000
+const MAX_BYTES_OF_CHARACTER = 6
 
 /** Redacts texts and queues them for the reservoir of their domain, after the response has been sent. */
 export function offerSamples(deps: OfferDeps, { texts, ...request }: OfferedTexts): void {
@@ -30,11 +37,21 @@ export function offerSamples(deps: OfferDeps, { texts, ...request }: OfferedText
   const send = async () => {
     // Yields, so that the response is sent first.
     await new Promise((resolve) => setTimeout(resolve, 0))
-    // One at a time: a message holds 128 KB, and so does hardly more than one batch.
+    let batch: MessageSendRequest<SampleMessage>[] = []
+    let bytes = 0
     for (const text of offered) {
-      const message = await createMessage(deps.keyPepper, request, text)
-      if (message.text.trim() !== '') await deps.samples.send(message, { contentType: 'json' })
+      const body = await createMessage(deps.keyPepper, request, text)
+      if (body.text.trim() === '') continue
+      const size = MESSAGE_BYTES + MAX_BYTES_OF_CHARACTER * body.text.length
+      if (batch.length === MAX_MESSAGES || (batch.length > 0 && bytes + size > MAX_BATCH_BYTES)) {
+        await deps.samples.sendBatch(batch)
+        batch = []
+        bytes = 0
+      }
+      batch.push({ body, contentType: 'json' })
+      bytes += size
     }
+    if (batch.length > 0) await deps.samples.sendBatch(batch)
   }
   deps.waitUntil(
     send().catch((error: unknown) =>

@@ -16,13 +16,24 @@ const alone = (text: string): ClientText => ({ text, opening: text })
 /** Offers the texts of one request and returns the messages that reach the queue. */
 async function queued(
   texts: readonly ClientText[],
-  { keyId = 'key_1', requestId = 'req_1', domain = 'offered', keyPepper = 'p'.repeat(32) } = {},
+  {
+    keyId = 'key_1',
+    requestId = 'req_1',
+    domain = 'offered',
+    keyPepper = 'p'.repeat(32),
+    batches = [] as number[],
+  } = {},
 ): Promise<SampleMessage[]> {
   const messages: SampleMessage[] = []
   const work: Promise<unknown>[] = []
   const samples = {
-    send: async (message: SampleMessage) => {
-      messages.push(message)
+    sendBatch: async (batch: Iterable<MessageSendRequest<SampleMessage>>) => {
+      const bodies = [...batch].map(({ body }) => body)
+      messages.push(...bodies)
+      batches.push(bodies.length)
+      // The maxima of a queue.
+      expect(bodies.length).toBeLessThanOrEqual(100)
+      expect(bodies.reduce((sum, body) => sum + JSON.stringify(body).length, 0)).toBeLessThan(256_000)
     },
   }
   offerSamples(
@@ -49,6 +60,14 @@ test('a sample names its request, key, tenant and consent version', async () => 
     redactions: { email: 1 },
     text: 'Write to [email].',
   })
+})
+
+test('the texts of a request are queued together, as many at once as a queue takes', async () => {
+  const batches: number[] = []
+  const short = Array.from({ length: 130 }, (_, index) => alone(`text ${index}`))
+  const long = Array.from({ length: 5 }, (_, index) => alone(`${index} ${'word '.repeat(4_000)}`))
+  expect(await queued([...short, ...long], { batches })).toHaveLength(135)
+  expect(batches).toEqual([100, 31, 2, 2])
 })
 
 test('empty texts and white space are not offered', async () => {
