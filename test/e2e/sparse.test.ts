@@ -19,7 +19,7 @@ import { ENGINE_OPTIONS } from '../support/engine/engine-options.ts'
 import { skipWithoutAddon } from '../support/harness/skip-without-addon.ts'
 import { magnitudeHalfMask } from '../../gpu-node/bench/models/magnitude-mask.ts'
 
-const PROMPTS = 15
+const PROMPTS = 20
 /** Prompts for the dense weights: more than share a pass over them. */
 const DENSE_PROMPTS = 9
 const LENGTH = 64
@@ -193,7 +193,7 @@ function testAddon(built: Addon): void {
 
   beforeAll(async () => {
     // One prompt, a few, and more than share a pass over the weights take different paths through the kernels.
-    greedyTexts = await generate(built, maskPath, [1, 2, 3, 9])
+    greedyTexts = await generate(built, maskPath, [1, 2, 3, 14])
     maskedReference = await referenceOf(maskPath, greedyTexts)
   })
 
