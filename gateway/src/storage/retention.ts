@@ -20,6 +20,8 @@ const ROWS_PER_STATEMENT = 2_000
 /** Enough for 1,333 requests a second, where the run is that of every five minutes. */
 const MAX_RECEIPT_STATEMENTS = 200
 const MAX_PERIOD_STATEMENTS = 50
+/** How long after the longest response its receipt may come: it waits for its score, and for the gateway. */
+const LATE_RECEIPT_MS = 10 * 60_000
 /** Pause between statements, in which the database serves other queries: without it, receipts waited for the whole run. */
 const PAUSE_MS = 10
 
@@ -44,15 +46,21 @@ export async function deleteOldUsageDays(deps: Pick<Deps, 'db' | 'nowMs'>): Prom
 
 /**
  * Deletes old receipts, and the oldest ones where there are too many, because a D1 database holds 10 GB. Totals, usage days and
- * periods keep what `/metrics`, drift, series and budgets need of them. A run deletes at most 400,000.
+ * periods keep what `/metrics`, drift, series and budgets need of them. A run deletes at most 400,000. However many there are,
+ * those stay that were stored while requests of now may have begun: the receipts of these would be taken for counted ones.
  */
 export async function deleteOldReceipts(
-  deps: Pick<Deps, 'db' | 'nowMs' | 'receiptDays' | 'maxReceipts'>,
+  deps: Pick<Deps, 'db' | 'nowMs' | 'receiptDays' | 'maxReceipts'> & {
+    policy: Pick<Deps['policy'], 'totalMs'>
+  },
 ): Promise<void> {
-  const { db, nowMs, receiptDays, maxReceipts } = deps
+  const { db, nowMs, receiptDays, maxReceipts, policy } = deps
   const tooMany = maxReceipts === 0 ? undefined : await findReceiptTime(db, maxReceipts)
-  const beforeMs = Math.max(tooMany ?? 0, receiptDays === 0 ? 0 : nowMs() - receiptDays * DAY_MS)
-  if (beforeMs === 0) return
+  const beforeMs = Math.min(
+    Math.max(tooMany ?? 0, receiptDays === 0 ? 0 : nowMs() - receiptDays * DAY_MS),
+    nowMs() - policy.totalMs - LATE_RECEIPT_MS,
+  )
+  if (beforeMs <= 0) return
   // First, so that no receipt which is delivered again counts again in between.
   await moveReceiptHorizon(db, beforeMs)
   let after = 0

@@ -2,6 +2,7 @@ import { env } from 'cloudflare:workers'
 import { eq } from 'drizzle-orm'
 import { expect, test } from 'vitest'
 import { SERIES_WIDTHS } from '@copal/shared/wire/admin-series.ts'
+import { DEFAULT_POLICY } from '../../../gateway/src/fleet/object/policy-variables.ts'
 import { openDatabase } from '../../../gateway/src/storage/db/open-database.ts'
 import {
   deleteReceipts,
@@ -47,7 +48,7 @@ test('a receipt that was deleted does not count again, but those of later reques
     (await sumUsage(db)).filter((row) => row.model === model).reduce((sum, row) => sum + row.requests, 0)
   await settle('deleted', 1_000, 900)
   await settle('estimated', 2_500, undefined, 'estimate')
-  const deps = { db, receiptDays: 0, maxReceipts: 0, nowMs: () => 2_000 + DAY_MS }
+  const deps = { db, receiptDays: 0, maxReceipts: 0, policy: DEFAULT_POLICY, nowMs: () => 2_000 + DAY_MS }
   await deleteOldReceipts(deps)
   expect(await settle('deleted', 2_600, 900)).toBe(0)
   await deleteOldReceipts({ ...deps, receiptDays: 1 })
@@ -70,9 +71,14 @@ test('the oldest of too many receipts are those that were stored before a number
     await insertReceipts(db, 'node-1', [receiptOf(`many-${atMs}`)], 'node', atMs)
   expect(await findReceiptTime(db, 4)).toBeUndefined()
   expect(await findReceiptTime(db, 2)).toBe(20)
-  await deleteOldReceipts({ db, receiptDays: 0, maxReceipts: 2, nowMs: () => 50 })
-  const left = await db.select({ createdAt: receipts.createdAt }).from(receipts)
-  expect(left.map(({ createdAt }) => createdAt)).toEqual([20, 30, 40])
+  const deps = { db, receiptDays: 0, maxReceipts: 2, policy: DEFAULT_POLICY }
+  const left = async () => (await db.select().from(receipts)).map(({ createdAt }) => createdAt)
+  const beganAtMs = 15
+  // A response that began then may still go on, so its receipt must not count as one that was counted before.
+  await deleteOldReceipts({ ...deps, nowMs: () => beganAtMs + DEFAULT_POLICY.totalMs })
+  expect(await left()).toEqual([10, 20, 30, 40])
+  await deleteOldReceipts({ ...deps, nowMs: () => DAY_MS })
+  expect(await left()).toEqual([20, 30, 40])
 })
 
 test('periods are kept as long as their width says, and a domain without any loses its name', async () => {
