@@ -28,12 +28,12 @@ const END_TOKEN = 2
 /** One holdout of a domain and the general one are enough to tell a good mask from a bad one. */
 const FEW_HOLDOUTS = { node_share: 1, max_holdouts: 1 }
 /** Texts of a domain, many and short: about a quarter of them is held out, and with few it might be too little to judge a mask. */
-const TEXTS = 160
+const TEXTS = 180
 const TEXT_CHARACTERS = 190
 /** Texts of `speech` that clients send. The others are imported: a node need not answer and score them all. */
 const SENT_TEXTS = 16
 /** Fewer than a domain has that was never updated, and more than the update of one leaves. */
-const NEW_SEGMENTS = 8
+const NEW_SEGMENTS = 10
 /** A quarter of the text that an update takes by default. */
 const LITTLE_TEXT = { samples: 4 }
 /** A part of the packaged held-out text judges the masks of these tests as well, in a part of the time. */
