@@ -97,10 +97,16 @@ export interface GpuEngine {
    */
   load(source: WeightSource): Promise<EngineWeights>
   /**
-   * Like `Engine.step` of the native addon. An item with output 5 gives, in its place among the results: the sum of
-   * `exp(logit − largest)` over all logits; the sum of `exp((logit − largest) / temperature)`; and the {@link candidates}
-   * most probable tokens, each followed by its logit, most probable first, ties to the lower id. NaN counts as the most
-   * probable. The relative error of the sums is less than 2⁻¹⁶ where the temperature is at least 0.01.
+   * Like `Engine.step` of the native addon. An item with output 5 gives, in its place among the results:
+   *
+   * - the sum of `exp(logit − largest)` over all logits, and the sum of `exp((logit − largest) / temperature)`;
+   * - the part of the vocabulary in which the item's random number times the second sum falls, if its terms are added in
+   *   the order of the tokens, and the sum of the terms before the part. A part is `ceil(vocab / 256)` tokens. −1 for none;
+   * - the {@link candidates} most probable tokens, each followed by its logit, most probable first, ties to the lower id.
+   *   NaN counts as the most probable;
+   * - the logits of the part, −∞ after the last token.
+   *
+   * The errors of the sums are less than 2⁻¹⁶ of the whole sum where the temperature is at least 0.01.
    */
   step(weights: EngineWeights, step: EngineStep): Promise<Float32Array>
   /**

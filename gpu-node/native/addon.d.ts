@@ -434,6 +434,8 @@ export interface EngineStep {
   alternatives: Uint8Array
   /** The temperature of each item with output 5, above 0; those of other items are not read. */
   temperatures?: Float32Array | undefined
+  /** The random number of each item with output 5, from 0 to 1; those of other items are not read. */
+  chances?: Float32Array | undefined
   /**
    * The number of tokens before the position that are in shared pages. Given with the first item of a sequence that does
    * not start at 0.

@@ -24,6 +24,8 @@ const CALL_BYTES: u64 = 48;
 pub(crate) const TILES: [u32; 3] = [1, 4, 16];
 /// Candidates of a row of logits, unless the vocabulary is smaller: one for each thread of the kernel.
 pub(crate) const CANDIDATES: usize = 256;
+/// Parts of a vocabulary, of as many tokens each: one for each thread of the kernel that lists candidates.
+pub(crate) const VOCAB_PARTS: usize = 256;
 /// The widest head that the attention kernel takes.
 pub(crate) const MAX_HEAD_DIM: usize = 256;
 

@@ -169,17 +169,17 @@ fn candidates_come_with_the_step_and_their_logits_on_demand() {
             let output = match index {
                 1 => Output::Scores { targets: &targets, alternatives: 2, logits: true },
                 3 => Output::HiddenSum { targets: None },
-                _ => Output::Candidates { temperature: 0.5 },
+                _ => Output::Candidates { temperature: 0.5, chance: 0.5 },
             };
             work(index as u64, 0, &texts[index], &pages[index], output)
         })
         .collect();
     let found = step(&mut engine, &weights, &works).unwrap();
     let count = engine.candidates();
-    let (list, scores) = (2 + 2 * count, 19 * 5);
+    let (list, scores) = (4 + 2 * count + 1, 19 * 5);
     assert_eq!(found.len(), 2 * list + scores + model.config.hidden);
     for (start, logits) in [(0, &logits[0]), (list + scores, &logits[2])] {
-        let pairs = &found[start + 2..start + list];
+        let pairs = &found[start + 4..start + list - 1];
         let mut ranked: Vec<usize> = (0..logits.len()).collect();
         ranked.sort_by(|&a, &b| logits[b].total_cmp(&logits[a]).then(a.cmp(&b)));
         for (pair, &token) in pairs.chunks(2).zip(&ranked) {

@@ -81,10 +81,16 @@ function testAddon(addon: GpuAddon): void {
     await engine.step(weights, stepOf([1, 2, 3]))
     const expected = new Float32Array(11)
     engine.logits(0, expected)
-    const step = { ...stepOf([1, 2, 3]), outputs: Uint8Array.of(5), temperatures: Float32Array.of(0.5) }
-    const [sum, atTemperature, ...pairs] = await engine.step(weights, step)
+    const step = {
+      ...stepOf([1, 2, 3]),
+      outputs: Uint8Array.of(5),
+      temperatures: Float32Array.of(0.5),
+      chances: Float32Array.of(0),
+    }
+    const [sum, atTemperature, part, before, ...rest] = await engine.step(weights, step)
     const ranked = [...expected].map((logit, token) => [token, logit]).sort(([, a], [, b]) => b! - a!)
-    expect(pairs).toEqual(ranked.flat())
+    expect(rest).toEqual([...ranked.flat(), expected[0]])
+    expect([part, before]).toEqual([0, 0])
     const sumAt = (temperature: number) =>
       expected.reduce((total, logit) => total + Math.exp((logit - ranked[0]![1]!) / temperature), 0)
     expect(sum).toBeCloseTo(sumAt(1), 4)
@@ -98,6 +104,9 @@ function testAddon(addon: GpuAddon): void {
         'InvalidArg',
         expect.stringContaining('temperatures'),
       ])
+    expect(codeOf(() => engine.step(weights, { ...step, chances: Float32Array.of(1.1) }))[1]).toContain(
+      'chances',
+    )
     await engine.release(weights)
     await engine.close()
   })

@@ -286,6 +286,7 @@ function testAddon(built: Addon): void {
           outputs: or(() => Uint8Array.from(counts, () => field(() => pick([0, 1, 2, 3, 4, 5])))),
           alternatives: or(() => Uint8Array.from(counts, () => field(() => pick([0, 0, 3])))),
           temperatures: or(() => Float32Array.from(counts, () => pick([1, 0.5]))),
+          chances: or(() => Float32Array.from(counts, () => pick([0, 0.5]))),
           cachedLengths: i32s(() => pick([0, 0, 0, 16])),
           pageCounts: i32s((index) => pages[index]!),
           tokens: or(() => Int32Array.from({ length: total }, token)),

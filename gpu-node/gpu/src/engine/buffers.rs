@@ -4,14 +4,13 @@ use super::ModelConfig;
 use super::plan::candidate_floats;
 use crate::device::Gpu;
 use crate::fault::DeviceFault;
-use crate::programs::{CANDIDATES, Kernels};
+use crate::programs::Kernels;
 use wgpu::{BindGroup, Buffer, BufferUsages};
 
 /// Rows whose logits are computed at a time, at most.
 const MAX_LOGIT_ROWS: usize = 64;
-/// The largest number of floats of a row's results: a list of candidates, or a likelihood and 255 alternatives.
-const MAX_SCORE_FLOATS: usize = candidate_floats(CANDIDATES);
-const _: () = assert!(MAX_SCORE_FLOATS > 2 * 255);
+/// The largest number of floats of a score: a likelihood and 255 alternatives.
+const MAX_SCORE_FLOATS: usize = 1 + 2 * 255;
 
 /// Buffers of f32 for one batch, allocated once.
 pub(super) struct Activations {
@@ -69,7 +68,7 @@ impl Activations {
             up: floats(max_tokens * intermediate)?,
             picked: floats(logit_rows * hidden)?,
             logits: floats(logit_rows * vocab)?,
-            scores: floats(logit_rows * MAX_SCORE_FLOATS)?,
+            scores: floats(logit_rows * MAX_SCORE_FLOATS.max(candidate_floats(vocab)))?,
             sums: floats(2 * hidden)?,
             bytes,
         })

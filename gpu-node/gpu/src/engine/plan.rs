@@ -1,7 +1,7 @@
 //! The plan of a step: the words that are uploaded for it, and where the kernels find their part of them.
 
 use super::{ModelConfig, Output, PAGE_TOKENS, Work};
-use crate::programs::CALL_STRIDE;
+use crate::programs::{CALL_STRIDE, CANDIDATES, VOCAB_PARTS};
 use copal_native::engine::{Batch, batches};
 
 /// Words between two calls.
@@ -65,7 +65,7 @@ pub(super) struct HeadPlan {
     picks: Vec<u32>,
     /// For each score the row of the logits, the target, the number of alternatives, and the place of its floats.
     entries: Vec<u32>,
-    /// For each list of candidates the row of the logits, the place of its floats, and the temperature.
+    /// For each list of candidates the row of the logits, the place of its floats, the temperature and the random number.
     candidates: Vec<u32>,
     /// Floats of the scores and candidates, and their place among those of the step.
     pub(super) floats: usize,
@@ -97,13 +97,14 @@ pub(super) struct SumPlan {
 pub(super) struct Sizes {
     pub(super) max_tokens: usize,
     pub(super) logit_rows: usize,
-    /// Candidates of a row.
+    /// Floats of a list of candidates.
     pub(super) candidates: usize,
 }
 
-/// Floats of a list of candidates: two sums, and for each candidate the token and its logit.
-pub(super) const fn candidate_floats(candidates: usize) -> usize {
-    2 + 2 * candidates
+/// Floats of a list of candidates: two sums, a part of the vocabulary and the sum before it, for each candidate the token
+/// and its logit, and the logits of the part.
+pub(super) fn candidate_floats(vocab: usize) -> usize {
+    4 + 2 * vocab.min(CANDIDATES) + vocab.div_ceil(VOCAB_PARTS)
 }
 
 impl Plan {
@@ -187,8 +188,8 @@ impl Plan {
             end += span.tokens.len();
             let is_end = span.tokens.end == span.work.tokens.len();
             let samples = is_end && span.work.output.has_logits();
-            let temperature = match span.work.output {
-                Output::Candidates { temperature } => Some(temperature),
+            let drawn = match span.work.output {
+                Output::Candidates { temperature, chance } => Some([temperature, chance].map(f32::to_bits)),
                 _ => None,
             };
             let scored = span.work.output.scored();
@@ -211,11 +212,10 @@ impl Plan {
                     head.floats += 1 + 2 * alternatives;
                     self.scores += 1 + 2 * alternatives;
                 }
-                if sampled && let Some(temperature) = temperature {
-                    head.candidates.extend([place as u32, head.floats as u32, temperature.to_bits()]);
-                    let floats = candidate_floats(sizes.candidates);
-                    head.floats += floats;
-                    self.scores += floats;
+                if sampled && let Some([temperature, chance]) = drawn {
+                    head.candidates.extend([place as u32, head.floats as u32, temperature, chance]);
+                    head.floats += sizes.candidates;
+                    self.scores += sizes.candidates;
                     head.kept.push((place, self.kept));
                     self.rows.push(LogitRow::Kept(self.kept));
                     self.kept += 1;
@@ -273,7 +273,7 @@ impl HeadPlan {
 
     /// The number of lists of candidates.
     pub(super) fn candidates(&self) -> u32 {
-        self.candidates.len() as u32 / 3
+        self.candidates.len() as u32 / 4
     }
 }
 

@@ -218,7 +218,7 @@ impl Engine {
         let sizes = Sizes {
             max_tokens: self.buffers.max_tokens,
             logit_rows: self.buffers.logit_rows,
-            candidates: self.candidates(),
+            candidates: candidate_floats(self.config.vocab),
         };
         let plan = Plan::new(&self.config, sizes, work);
         let upload = plan.upload();
@@ -240,7 +240,7 @@ impl Engine {
         let (sums, logits) = rest.split_at(plan.sums * hidden);
         self.logits.extend_from_slice(logits);
         self.rows = plan.rows;
-        join(work, scores, sums, (hidden, candidate_floats(self.candidates())), results);
+        join(work, scores, sums, (hidden, candidate_floats(vocab)), results);
         for item in work {
             self.sequences.insert((weights.id(), item.sequence), item.end());
         }

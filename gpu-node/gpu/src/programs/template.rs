@@ -1,6 +1,6 @@
 //! The sources of the kernels for a model: constants in front, and repeated lines written out.
 
-use super::{CANDIDATES, MAX_HEAD_DIM};
+use super::{CANDIDATES, MAX_HEAD_DIM, VOCAB_PARTS};
 use crate::layout::Form;
 use copal_native::engine::ModelConfig;
 
@@ -63,6 +63,7 @@ impl Template {
             ("INTERMEDIATE", intermediate),
             ("VOCAB", vocab),
             ("COUNT", vocab.min(CANDIDATES)),
+            ("PART", vocab.div_ceil(VOCAB_PARTS)),
         ];
         let constants = counts.map(|(name, count)| format!("const {name} = {count}u;\n")).concat();
         // Rust prints the shortest number that reads back as the same f32.

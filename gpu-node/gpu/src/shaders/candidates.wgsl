@@ -1,6 +1,9 @@
-// The COUNT most probable tokens of a row of logits, most probable first, ties to the lower token, each followed by its
-// logit. Two sums over all tokens precede them: of exp(logit − largest) and of exp((logit − largest) / temperature). A list
-// takes three words of `step`: the row of logits, the place of the results, and the temperature.
+// What sampling needs of a row of logits:
+// - two sums over all tokens: of exp(logit − largest), and of the weights exp((logit − largest) / temperature);
+// - the part of PART tokens in which a random number times the sum of the weights falls, and the weights before it;
+// - the COUNT most probable tokens, most probable first, ties to the lower token, each followed by its logit;
+// - the logits of the part.
+// It takes four words of `step`: the row of logits, the place of the results, the temperature, and the random number.
 //
 // The logit of the last candidate is found eight bits at a time, by counting (radix selection). Logits are compared as
 // integers, because drivers may assume that there is no NaN. Here NaN is the most probable, so that the caller sees it.
@@ -24,10 +27,11 @@ var<workgroup> sums: array<vec2<f32>, 256>;
 
 @compute @workgroup_size(256)
 fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
-  let entry = call.picks + 3u * id.x;
+  let entry = call.picks + 4u * id.x;
   let row = step[entry] * VOCAB;
   let place = step[entry + 1u];
   let inverse = 1.0 / bitcast<f32>(step[entry + 2u]);
+  let chance = bitcast<f32>(step[entry + 3u]);
 
   // The key of the last candidate, and how many candidates have it.
   var least = 0u;
@@ -92,34 +96,55 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) t
       if (keys[other] > key || (keys[other] == key && tokens[other] < token)) { rank++; }
     }
     let logit = logits[row + token];
-    results[place + 2u + 2u * rank] = bitcast<u32>(f32(token));
-    results[place + 3u + 2u * rank] = logit;
+    results[place + 4u + 2u * rank] = bitcast<u32>(f32(token));
+    results[place + 5u + 2u * rank] = logit;
     if (rank == 0u) { largest = logit; }
   }
   workgroupBarrier();
 
+  // A thread adds a part of neighbours, so that the sums before a thread are those of all lower tokens.
   let top = bitcast<f32>(largest);
+  let end = min((thread + 1u) * PART, VOCAB);
   var sum = vec2<f32>(0.0);
-  for (var first = thread; first < VOCAB; first += 256u * RUN) {
+  for (var first = thread * PART; first < end; first += RUN) {
     var run = vec2<f32>(0.0);
-    for (var at = 0u; at < RUN; at++) {
-      let token = first + 256u * at;
-      if (token < VOCAB) {
-        let below = bitcast<f32>(logits[row + token]) - top;
-        run += exp(vec2<f32>(below, below * inverse));
-      }
+    for (var token = first; token < min(first + RUN, end); token++) {
+      let below = bitcast<f32>(logits[row + token]) - top;
+      run += exp(vec2<f32>(below, below * inverse));
     }
     sum += run;
   }
   sums[thread] = sum;
+  if (thread == 0u) { atomicStore(&found, 256u); }
   workgroupBarrier();
-  for (var half = 128u; half > 0u; half >>= 1u) {
-    if (thread < half) { sums[thread] += sums[thread + half]; }
+  // Sums up to each thread (Hillis and Steele 1986).
+  for (var distance = 1u; distance < 256u; distance <<= 1u) {
+    var lower = vec2<f32>(0.0);
+    if (thread >= distance) { lower = sums[thread - distance]; }
+    workgroupBarrier();
+    sums[thread] += lower;
     workgroupBarrier();
   }
+  let total = sums[255];
+  var before = 0.0;
+  if (thread > 0u) { before = sums[thread - 1u].y; }
+  // Rounding may let two parts have it, or none.
+  let target_sum = chance * total.y;
+  if (before <= target_sum && target_sum < sums[thread].y) { atomicMin(&found, thread); }
+  workgroupBarrier();
+  let part = atomicLoad(&found);
   if (thread == 0u) {
-    results[place] = bitcast<u32>(sums[0].x);
-    results[place + 1u] = bitcast<u32>(sums[0].y);
+    results[place] = bitcast<u32>(total.x);
+    results[place + 1u] = bitcast<u32>(total.y);
+    results[place + 2u] = bitcast<u32>(select(-1.0, f32(part), part < 256u));
+  }
+  if (thread == min(part, 255u)) { results[place + 3u] = bitcast<u32>(before); }
+  for (var at = thread; at < PART; at += 256u) {
+    let token = min(part, 255u) * PART + at;
+    // −∞
+    var logit = 0xff800000u;
+    if (token < VOCAB) { logit = logits[row + token]; }
+    results[place + 4u + 2u * COUNT + at] = logit;
   }
 }
 

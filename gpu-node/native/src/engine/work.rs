@@ -47,11 +47,14 @@ pub enum Output<'a> {
     None,
     /// The logits after the last one.
     Logits,
-    /// The most probable tokens after the last one, and sums over all logits. Engines whose logits are in the memory of
-    /// the processor give the logits instead: there is nothing to save.
+    /// What sampling needs of the logits after the last one: the most probable tokens, sums over all logits, and the part
+    /// of the vocabulary in which a random number falls. Engines whose logits are in the memory of the processor give the
+    /// logits instead: there is nothing to save.
     Candidates {
-        /// The temperature of the second sum, above 0.
+        /// The temperature of the distribution, above 0.
         temperature: f32,
+        /// The random number, from 0 to 1.
+        chance: f32,
     },
     /// The negative log-likelihoods of targets.
     Scores {

@@ -28,6 +28,7 @@ impl<W> Step<W> {
             outputs,
             alternatives,
             temperatures,
+            chances,
             cached,
             page_counts,
             tokens,
@@ -43,6 +44,7 @@ impl<W> Step<W> {
                 c"outputs",
                 c"alternatives",
                 c"temperatures",
+                c"chances",
                 c"cachedLengths",
                 c"pageCounts",
                 c"tokens",
@@ -61,6 +63,7 @@ impl<W> Step<W> {
             )));
         }
         let temperatures = temperatures.optional()?.map(Field::f32_array).transpose()?;
+        let chances = chances.optional()?.map(Field::f32_array).transpose()?;
         let columns = ItemColumns {
             sequences: &sequences.f64_array()?,
             positions: &positions.i32_array()?,
@@ -68,6 +71,7 @@ impl<W> Step<W> {
             outputs: &outputs.u8_array()?,
             alternatives: &alternatives.u8_array()?,
             temperatures: temperatures.as_deref(),
+            chances: chances.as_deref(),
             cached: &cached.i32_array()?,
             page_counts: &page_counts.i32_array()?,
         };
@@ -109,7 +113,7 @@ impl<W> Step<W> {
                     alternatives: item.alternatives,
                     logits: item.output == 4,
                 },
-                5 => Output::Candidates { temperature: item.temperature },
+                5 => Output::Candidates { temperature: item.temperature, chance: item.chance },
                 _ => Output::HiddenSum { targets: Some(&self.targets[item.tokens.clone()]) },
             },
         }
@@ -124,6 +128,7 @@ struct Item {
     alternatives: usize,
     /// Only with output 5.
     temperature: f32,
+    chance: f32,
     cached: usize,
     tokens: Range<usize>,
     pages: Range<usize>,
@@ -138,6 +143,7 @@ struct ItemColumns<'a> {
     alternatives: &'a [u8],
     /// `None` if no item has output 5.
     temperatures: Option<&'a [f32]>,
+    chances: Option<&'a [f32]>,
     cached: &'a [i32],
     page_counts: &'a [i32],
 }
@@ -151,6 +157,7 @@ fn read_items(columns: &ItemColumns<'_>, tokens: usize, pages: usize) -> Result<
         ("outputs", columns.outputs.len()),
         ("alternatives", columns.alternatives.len()),
         ("temperatures", columns.temperatures.map_or(count, <[f32]>::len)),
+        ("chances", columns.chances.map_or(count, <[f32]>::len)),
         ("cachedLengths", columns.cached.len()),
         ("pageCounts", columns.page_counts.len()),
     ] {
@@ -173,6 +180,10 @@ fn read_items(columns: &ItemColumns<'_>, tokens: usize, pages: usize) -> Result<
                 "temperatures must be numbers above 0 for output 5, not {temperature}"
             )));
         }
+        let chance = columns.chances.map_or(f32::NAN, |chances| chances[index]);
+        if output == 5 && !(0.0..=1.0).contains(&chance) {
+            return Err(invalid(format!("chances must be numbers from 0 to 1 for output 5, not {chance}")));
+        }
         let (token_start, page_start) = (token_end, page_end);
         token_end = token_start + not_negative("lengths", columns.lengths[index])?;
         page_end = page_start + not_negative("pageCounts", columns.page_counts[index])?;
@@ -182,6 +193,7 @@ fn read_items(columns: &ItemColumns<'_>, tokens: usize, pages: usize) -> Result<
             output,
             alternatives: columns.alternatives[index].into(),
             temperature,
+            chance,
             cached: not_negative("cachedLengths", columns.cached[index])?,
             tokens: token_start..token_end,
             pages: page_start..page_end,

@@ -9,11 +9,36 @@ export interface Candidates {
   vocabSize: number
   /** Sum of `exp(logit − largest)` over all tokens. */
   sum: number
-  /** Sum of `exp((logit − largest) / temperature)` over all tokens. */
+  /** Sum of the weights `exp((logit − largest) / temperature)` over all tokens. */
   sumAtTemperature: number
+  /** Where the random number falls among all tokens in the order of their ids; undefined if rounding hides it. */
+  part: VocabularyPart | undefined
 }
 
-/** Bound of the relative error of {@link Candidates.sumAtTemperature}. The GPU addon states it. */
+/** Tokens whose ids follow each other. */
+interface VocabularyPart {
+  /** The first token. */
+  start: number
+  /** Sum of the weights of the tokens before `start`. */
+  before: number
+  /** Logits of the tokens, −∞ after the last token of the vocabulary. */
+  logits: Float32Array
+}
+
+/** What a device needs to list {@link Candidates}. */
+export interface CandidateRequest {
+  temperature: number
+  /** The random number that decides, in [0, 1). */
+  chance: number
+}
+
+/** A token and its logit. */
+interface Drawn {
+  token: number
+  logit: number
+}
+
+/** Bound of the errors of {@link Candidates.sumAtTemperature} and of `before`, in parts of the former. The GPU addon states it. */
 const SUM_ERROR = 2 ** -16
 /** Far more than two implementations in f64 differ by in a relative sum, and far less than the weight of any likely token. */
 const ROUNDING = 1e-9
@@ -22,7 +47,7 @@ const MIN_TEMPERATURE = 0.01
 
 /**
  * Returns the temperature at which a sampler needs {@link Candidates}; undefined if it needs the whole logits: with biases
- * and penalties, which change any logit, and where no cut limits the tokens that may be drawn.
+ * and penalties, which change any logit, and for a top-k of more than the candidates.
  *
  * @param count candidates that the device returns
  */
@@ -35,29 +60,56 @@ export function candidateTemperature(spec: SamplerSpec, count: number): number |
     (spec.logitBias ?? []).length > 0
   if (changesLogits || topLogprobs > count) return undefined
   if (temperature === 0) return 1
-  const isCut = topP < 1 || minP > 0 || (topK > 0 && topK <= count)
-  return isCut && temperature >= MIN_TEMPERATURE ? temperature : undefined
+  const keepsMore = topK > count && topP >= 1 && minP === 0
+  return temperature < MIN_TEMPERATURE || keepsMore ? undefined : temperature
 }
 
 /**
  * Draws a token as `LogitKernels.draw` does from all logits, with the same result.
  *
- * @returns the rank of the token among the candidates; undefined if they do not decide: a cut keeps more tokens, or the
- * random number or a cut is so near a border that rounding could change the token
+ * @returns undefined if the candidates do not decide: a cut keeps more tokens, or the random number or a cut is so near a
+ * border that rounding could change the token
  * @throws AppError `node_failed` when a logit is NaN or none is finite
  */
 export function drawFromCandidates(
   candidates: Candidates,
   cuts: SamplingCuts,
   chance: number,
-): number | undefined {
-  const { pairs } = candidates
+): Drawn | undefined {
+  const { pairs, vocabSize } = candidates
   const best = logitAt(pairs, 0)
   requireLogit(best, pairs)
-  if (cuts.temperature === 0) return 0
+  if (cuts.temperature === 0) return { token: tokenAt(pairs, 0), logit: best }
+  const isUncut = cuts.topK === 0 && cuts.minP === 0 && cuts.topP >= 1
+  if (isUncut && pairs.length / 2 < vocabSize)
+    return drawFromPart(candidates, best, { temperature: cuts.temperature, chance })
   const weights = weigh(candidates, best, cuts)
   const kept = weights && keepTopP(candidates, weights, cuts.topP)
-  return kept && drawByToken(pairs, kept, chance)
+  const rank = kept && drawByToken(pairs, kept, chance)
+  return rank === undefined ? undefined : { token: tokenAt(pairs, rank), logit: logitAt(pairs, rank) }
+}
+
+/** Draws from all tokens: that at `chance` of the total weight, in order of ids. Undefined near a border. */
+function drawFromPart(
+  { part, sumAtTemperature, vocabSize }: Candidates,
+  best: number,
+  { temperature, chance }: CandidateRequest,
+): Drawn | undefined {
+  if (!part) return undefined
+  // That of the sum, and that of the sum before the part.
+  const error = 2 * SUM_ERROR * sumAtTemperature
+  const remaining = chance * sumAtTemperature - part.before
+  let mass = 0
+  for (const [index, logit] of part.logits.entries()) {
+    const token = part.start + index
+    const end = mass + Math.exp((logit - best) / temperature)
+    if (remaining < end && token < vocabSize) {
+      const isCertain = (token === 0 || remaining - mass > error) && end - remaining > error
+      return isCertain ? { token, logit } : undefined
+    }
+    mass = end
+  }
+  return undefined
 }
 
 /** Returns the logit of the candidate with a rank. */

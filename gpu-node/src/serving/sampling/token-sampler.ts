@@ -1,6 +1,13 @@
 import type { SamplerSpec, TokenAlternative, TokenMask } from '../contract/backend.ts'
 import type { LogitKernels } from './logit-kernels.ts'
-import { candidateTemperature, drawFromCandidates, logitAt, tokenAt, type Candidates } from './candidates.ts'
+import {
+  candidateTemperature,
+  drawFromCandidates,
+  logitAt,
+  tokenAt,
+  type CandidateRequest,
+  type Candidates,
+} from './candidates.ts'
 import { randomDraw } from './random-draw.ts'
 
 /** A sampled token. `logprob` is NaN and `top` empty when the spec requests no log-probabilities. */
@@ -25,11 +32,11 @@ export interface Sampler {
    */
   sample(logits: Float32Array, position: number, allowed?: TokenMask | null): SampledToken
   /**
-   * Returns the temperature for the {@link Candidates} that {@link sampleFrom} needs; undefined if they never suffice.
+   * Returns what a device needs for the {@link Candidates} of the token at `position`; undefined if they never suffice.
    *
    * @param count candidates that the device returns
    */
-  candidateTemperature(count: number): number | undefined
+  candidateRequest(count: number, position: number): CandidateRequest | undefined
   /**
    * Draws the token that {@link sample} draws from all logits without a mask. Log-probabilities differ by the rounding of
    * the device.
@@ -91,18 +98,21 @@ export function createSampler(spec: SamplerSpec, kernels: LogitKernels): Sampler
       return { token, logprob: (unpenalised[token] as number) - logSumExp, top }
     },
 
-    candidateTemperature: (count) => candidateTemperature(spec, count),
+    candidateRequest(count, position) {
+      const temperature = candidateTemperature(spec, count)
+      return temperature === undefined ? undefined : { temperature, chance: chanceAt(position) }
+    },
 
     sampleFrom(candidates, position) {
       const { pairs, sum } = candidates
-      const rank = drawFromCandidates(candidates, spec, chanceAt(position))
-      if (rank === undefined) return undefined
+      const drawn = drawFromCandidates(candidates, spec, chanceAt(position))
+      if (!drawn) return undefined
       const logSumExp = spec.topLogprobs >= 0 ? logitAt(pairs, 0) + Math.log(sum) : NaN
       const top = Array.from({ length: Math.max(spec.topLogprobs, 0) }, (_, at) => ({
         token: tokenAt(pairs, at),
         logprob: logitAt(pairs, at) - logSumExp,
       }))
-      return { token: tokenAt(pairs, rank), logprob: logitAt(pairs, rank) - logSumExp, top }
+      return { token: drawn.token, logprob: drawn.logit - logSumExp, top }
     },
   }
 }

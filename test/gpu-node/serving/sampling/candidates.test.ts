@@ -11,17 +11,31 @@ import { createRandom, normals } from '../../../support/harness/random.ts'
 const COUNT = 64
 const SPEC: SamplerSpec = { ...GREEDY, temperature: 1, seed: 7, promptTokens: 0 }
 
-/** What a device returns of logits; `error` is the relative error of its sums. */
-function candidatesOf(logits: Float32Array, temperature: number, error = 0): Candidates {
+/** What a device returns of logits; `error` is the error of its sums, in parts of the whole one. */
+function candidatesOf(logits: Float32Array, temperature: number, chance = 0, error = 0): Candidates {
   const order = [...logits.keys()].sort((a, b) => logits[b]! - logits[a]! || a - b)
   const best = logits[order[0]!]!
   const sumAt = (t: number) =>
     logits.reduce((sum, logit) => sum + Math.exp((logit - best) / t), 0) * (1 + error)
+  const [size, total] = [Math.ceil(logits.length / 256), sumAt(temperature)]
+  const weightOf = (tokens: Float32Array) =>
+    tokens.reduce((sum, logit) => sum + Math.exp((logit - best) / temperature), 0)
+  let start = 0
+  let before = 0
+  while (start + size < logits.length) {
+    const next = before + weightOf(logits.subarray(start, start + size))
+    if (chance * total < next) break
+    before = next
+    start += size
+  }
+  const part = new Float32Array(size).fill(-Infinity)
+  part.set(logits.subarray(start, start + size))
   return {
+    part: { start, before: before - error * total, logits: part },
     pairs: Float32Array.from(order.slice(0, COUNT).flatMap((token) => [token, logits[token]!])),
     vocabSize: logits.length,
     sum: sumAt(1),
-    sumAtTemperature: sumAt(temperature),
+    sumAtTemperature: total,
   }
 }
 
@@ -54,21 +68,26 @@ test.each<[string, Partial<SamplerSpec>, 'always' | 'often' | 'sometimes']>([
   ['min-p 1', { minP: 1 }, 'sometimes'],
   ['min-p and top-p', { minP: 0.05, topP: 0.8, temperature: 0.6 }, 'sometimes'],
   ['more than the candidates', { topK: 1000, topP: 0.9 }, 'sometimes'],
+  ['no cut', {}, 'sometimes'],
+  ['no cut, hot', { temperature: 1.7 }, 'sometimes'],
+  ['no cut, cold', { temperature: 0.1 }, 'sometimes'],
 ])('%s: the token of all logits, or none', (_, spec, decided) => {
   const random = createRandom(5)
   let [draws, none] = [0, 0]
   for (const vocab of [1, 64, 65, 900]) {
     const sampler = samplerOf(spec, vocab)
-    expect(sampler.candidateTemperature(COUNT)).toBe(spec.temperature === 0 ? 1 : (spec.temperature ?? 1))
+    const request = sampler.candidateRequest(COUNT, 0)
+    expect(request?.temperature).toBe(spec.temperature === 0 ? 1 : (spec.temperature ?? 1))
     for (const [shape, logitsOf] of SHAPES) {
       for (let position = 0; position < 6; position++) {
         const logits = logitsOf(random, vocab)
         // The sign of the error changes: a device may be off by as much.
         const error = (position % 3) * 2 ** -17 - 2 ** -17
-        const found = sampler.sampleFrom(candidatesOf(logits, spec.temperature || 1, error), position)
+        const { temperature, chance } = sampler.candidateRequest(COUNT, position)!
+        const found = sampler.sampleFrom(candidatesOf(logits, temperature, chance, error), position)
         draws += 1
         if (found === undefined) none += 1
-        const { token } = found ?? {}
+        const token = found?.token
         const expected = found && sampler.sample(logits.slice(), position).token
         expect({ shape, vocab, position, token }).toEqual({ shape, vocab, position, token: expected })
       }
@@ -91,7 +110,6 @@ test('a cut whose border is within the error of the sum decides nothing', () => 
 })
 
 test.each<[string, Partial<SamplerSpec>]>([
-  ['no cut', {}],
   ['top-k above the candidates', { topK: COUNT + 1 }],
   ['a logit bias', { temperature: 0, logitBias: [{ token: 1, bias: 1 }] }],
   ['a presence penalty', { temperature: 0, presencePenalty: 0.1 }],
@@ -100,7 +118,7 @@ test.each<[string, Partial<SamplerSpec>]>([
   ['more alternatives than candidates', { temperature: 0, topLogprobs: COUNT + 1 }],
   ['a temperature near 0', { temperature: 0.001, topK: 5 }],
 ])('%s needs the whole logits', (_, spec) => {
-  expect(samplerOf(spec, 900).candidateTemperature(COUNT)).toBeUndefined()
+  expect(samplerOf(spec, 900).candidateRequest(COUNT, 3)).toBeUndefined()
 })
 
 test('log-probabilities are those of all tokens, most probable first', () => {
@@ -129,6 +147,7 @@ test.each([
     vocabSize: 900,
     sum: NaN,
     sumAtTemperature: NaN,
+    part: undefined,
   }
   for (const temperature of [0, 1]) {
     const action = () => samplerOf({ temperature, topK: 2 }, 900).sampleFrom(candidates, 0)

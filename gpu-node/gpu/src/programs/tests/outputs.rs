@@ -1,6 +1,6 @@
 use super::support::Random;
 use super::{Device, assert_close, config, to_floats};
-use crate::programs::CANDIDATES;
+use crate::programs::{CANDIDATES, VOCAB_PARTS};
 use copal_native::engine::ModelConfig;
 
 #[test]
@@ -111,8 +111,8 @@ fn a_logit_that_is_nan_makes_the_score_nan() {
     assert!(found[0].is_nan() && found[1].is_finite(), "{found:?}");
 }
 
-/// Candidates for entries of `[row, place, temperature]`, as words.
-fn candidates(device: &Device, logits: &[f32], entries: &[[u32; 3]], words: usize) -> Vec<u32> {
+/// Candidates for entries of `[row, place, temperature, random number]`, as words.
+fn candidates(device: &Device, logits: &[f32], entries: &[[u32; 4]], words: usize) -> Vec<u32> {
     let out = device.floats(&vec![f32::NAN; words]);
     let bound = device.kernels.candidates.bind(&device.gpu, &[&device.floats(logits), &out]);
     let record = |pass: &mut wgpu::ComputePass<'_>| {
@@ -140,16 +140,22 @@ fn candidates_are_the_most_probable_tokens_ties_to_the_lower_one_with_sums_over_
             ("out of range of exp", of(&|token| (token as f32 - 50.0) * 1e35), 0.3),
             ("forbidden", of(&|token| if token == 1 { 2.0 } else { f32::NEG_INFINITY }), 1.0),
         ];
-        let width = 2 + 2 * count;
+        let part_size = vocab.div_ceil(VOCAB_PARTS);
+        let width = 4 + 2 * count + part_size;
+        let chances = [0.0, 0.25, 0.5, 0.999, 1.0, 0.75, 0.0, 0.3f32];
         let entries: Vec<_> = (0..rows.len())
-            .map(|row| [row as u32, (row * width) as u32, f32::to_bits(rows[row].2)])
+            .map(|row| {
+                [row as u32, (row * width) as u32, f32::to_bits(rows[row].2), f32::to_bits(chances[row])]
+            })
             .collect();
         let logits: Vec<f32> = rows.iter().flat_map(|(_, logits, _)| logits.iter().copied()).collect();
         let found = candidates(&device, &logits, &entries, rows.len() * width);
-        for ((name, logits, temperature), found) in rows.iter().zip(found.chunks(width)) {
+        for (((name, logits, temperature), found), chance) in
+            rows.iter().zip(found.chunks(width)).zip(chances)
+        {
             let mut ranked: Vec<usize> = (0..vocab).collect();
             ranked.sort_by(|&a, &b| logits[b].partial_cmp(&logits[a]).unwrap().then(a.cmp(&b)));
-            for (rank, (pair, &token)) in found[2..].chunks(2).zip(&ranked).enumerate() {
+            for (rank, (pair, &token)) in found[4..4 + 2 * count].chunks(2).zip(&ranked).enumerate() {
                 let pair = (f32::from_bits(pair[0]), pair[1]);
                 assert_eq!(pair, (token as f32, logits[token].to_bits()), "{name}, {vocab}, rank {rank}");
             }
@@ -160,11 +166,32 @@ fn candidates_are_the_most_probable_tokens_ties_to_the_lower_one_with_sums_over_
                 let error = (f64::from(f32::from_bits(*found)) / expected - 1.0).abs();
                 assert!(error < 2f64.powi(-16), "{name}, {vocab}, {temperature}: error {error:e}");
             }
+            let weight = |logit: &f32| {
+                ((f64::from(*logit) - f64::from(logits[ranked[0]])) / f64::from(*temperature)).exp()
+            };
+            let total: f64 = logits.iter().map(weight).sum();
+            let [part, before] = [found[2], found[3]].map(f32::from_bits);
+            if chance == 1.0 {
+                assert_eq!(part, -1.0, "{name}, {vocab}");
+                continue;
+            }
+            let start = part as usize * part_size;
+            let end = vocab.min(start + part_size);
+            let expected: f64 = logits[..start].iter().map(weight).sum();
+            let within: f64 = logits[start..end].iter().map(weight).sum();
+            let (error, target) = (total * 2f64.powi(-16), f64::from(chance) * total);
+            assert!((f64::from(before) - expected).abs() < error, "{name}, {vocab}: {before} for {expected}");
+            assert!(expected - 2.0 * error < target && target < expected + within + 2.0 * error);
+            let part_logits = &found[4 + 2 * count..];
+            for (at, &bits) in part_logits.iter().enumerate() {
+                let logit = logits.get(start + at).copied().unwrap_or(f32::NEG_INFINITY);
+                assert_eq!(bits, logit.to_bits(), "{name}, {vocab}, token {}", start + at);
+            }
         }
         // In each repetition, and alone.
         let again = candidates(&device, &logits, &entries, rows.len() * width);
         assert_eq!(again, found);
-        let alone = candidates(&device, &logits, &[[1, 0, entries[1][2]]], width);
+        let alone = candidates(&device, &logits, &[[1, 0, entries[1][2], entries[1][3]]], width);
         assert_eq!(alone, found[width..2 * width]);
     }
 }
@@ -175,9 +202,9 @@ fn a_logit_that_is_nan_is_the_first_candidate() {
     for nan in [f32::NAN, -f32::NAN] {
         let mut logits = vec![0.5; 99];
         (logits[3], logits[70]) = (f32::INFINITY, nan);
-        let found = candidates(&device, &logits, &[[0, 0, 1f32.to_bits()]], 2 + 2 * 99);
-        assert_eq!(f32::from_bits(found[2]), 70.0);
-        assert!(f32::from_bits(found[3]).is_nan(), "{:x}", found[3]);
+        let found = candidates(&device, &logits, &[[0, 0, 1f32.to_bits(), 0]], 4 + 2 * 99 + 1);
+        assert_eq!(f32::from_bits(found[4]), 70.0);
+        assert!(f32::from_bits(found[5]).is_nan(), "{:x}", found[5]);
     }
 }
 

@@ -14,7 +14,7 @@ import type {
 } from '../../contract/backend.ts'
 import { scoredTargets } from '../../contract/token-scores.ts'
 import { selfTestPrompt, checkSelfTest } from '../../contract/self-test.ts'
-import type { Candidates } from '../../sampling/candidates.ts'
+import type { CandidateRequest, Candidates } from '../../sampling/candidates.ts'
 import type { LogitKernels } from '../../sampling/logit-kernels.ts'
 import type { Sampler } from '../../sampling/token-sampler.ts'
 import {
@@ -200,21 +200,21 @@ export function createEngineBackend(options: EngineBackendOptions): EngineBacken
       const { engine, handle } = loaded
       for (const sequence of drop) loaded.samplers.drop(sequence)
       const samplers = accept(loaded, work)
-      const temperatures = work.map((item, index) => candidateTemperatureOf(engine, item, samplers[index]))
+      const requests = work.map((item, index) => candidateRequestOf(engine, item, samplers[index]))
       const finish = async (
         results: Float32Array,
         logits: (index: number, into: Float32Array) => void,
       ): Promise<StepResult> => ({
         outputs: await outputsOf(work, loaded, samplers, {
           results,
-          candidates: (index) => (temperatures[index] === undefined ? 0 : (engine.native.candidates ?? 0)),
+          candidates: (index) => (requests[index] ? (engine.native.candidates ?? 0) : 0),
           logits(index) {
             logits(index, loaded.logits)
             return loaded.logits
           },
         }),
       })
-      return onEngine(engine, () => engine.step(handle, work, drop, finish, temperatures))
+      return onEngine(engine, () => engine.step(handle, work, drop, finish, requests))
     },
 
     async release(weights) {
@@ -260,16 +260,16 @@ function accept(
 }
 
 /**
- * Returns the temperature at which a work's token is sampled from candidates; undefined if it needs the logits, or the
- * engine has no candidates.
+ * Returns what a work's token needs to be sampled from candidates; undefined if it needs the logits, or the engine has no
+ * candidates.
  */
-function candidateTemperatureOf(
+function candidateRequestOf(
   { native }: ModelEngine,
-  { output, allowed, promptScores }: SequenceWork,
+  { output, allowed, promptScores, position, tokens }: SequenceWork,
   sampler: Sampler | undefined,
-): number | undefined {
+): CandidateRequest | undefined {
   if (native.candidates === undefined || output !== 'token' || allowed || promptScores) return undefined
-  return sampler?.candidateTemperature(native.candidates)
+  return sampler?.candidateRequest(native.candidates, position + tokens.length)
 }
 
 /** What a step has returned. */
@@ -312,13 +312,8 @@ async function outputsOf(
       }
       const end = position + tokens.length
       const count = candidates(index)
-      const listed =
-        count > 0
-          ? sampler.sampleFrom(
-              readCandidates(results.subarray(read, (read += 2 + 2 * count)), vocabSize),
-              end,
-            )
-          : undefined
+      const floats = count > 0 ? results.subarray(read, (read += candidateFloats(count, vocabSize))) : null
+      const listed = floats && sampler.sampleFrom(readCandidates(floats, count, vocabSize), end)
       const token = listed ?? sampler.sample(logitsOf(sampled), end, mask)
       sampled += 1
       outputs.push({ kind: 'token', ...token, ...scored })
@@ -328,9 +323,21 @@ async function outputsOf(
 }
 
 /** Reads the results of the GPU addon for a work with candidates. */
-function readCandidates(results: Float32Array, vocabSize: number): Candidates {
-  const [sum = NaN, sumAtTemperature = NaN] = results
-  return { pairs: results.subarray(2), vocabSize, sum, sumAtTemperature }
+function readCandidates(results: Float32Array, count: number, vocabSize: number): Candidates {
+  const [sum = NaN, sumAtTemperature = NaN, part = -1, before = NaN] = results
+  const [pairs, logits] = [results.subarray(4, 4 + 2 * count), results.subarray(4 + 2 * count)]
+  return {
+    pairs,
+    vocabSize,
+    sum,
+    sumAtTemperature,
+    part: part < 0 ? undefined : { start: part * logits.length, before, logits },
+  }
+}
+
+/** Numbers of the GPU addon for a work with candidates. */
+function candidateFloats(count: number, vocabSize: number): number {
+  return 4 + 2 * count + Math.ceil(vocabSize / 256)
 }
 
 /**

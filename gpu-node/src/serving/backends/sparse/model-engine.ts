@@ -17,6 +17,7 @@ import { ropeFrequencies } from '../../../pruning/graph/rope.ts'
 import { BLOCK_LINEARS, linearName, type LlamaConfig } from '../../../model/config/llama-config.ts'
 import type { DenseModel } from '../../../model/master/dense-model.ts'
 import { PAGE_TOKENS, type SequenceWork } from '../../contract/backend.ts'
+import type { CandidateRequest } from '../../sampling/candidates.ts'
 import type { MaskPlaces } from './mask-locations.ts'
 import { createOwnPages } from './owned-pages.ts'
 
@@ -78,7 +79,7 @@ export interface ModelEngine<E extends AddonEngine = AddonEngine> {
    * Runs a step, then `finish` before any other step, because logits are those of the last step. `results` are the
    * log-likelihoods, with their alternatives, the candidates and the hidden sums of all work, concatenated in order.
    *
-   * @param temperatures for each work that samples from candidates their temperature; none by default
+   * @param requests for each work that samples from candidates what they need; none by default
    * @throws AppError `overloaded` when there are not enough pages for work without pages, `node_failed`, `internal_error`
    */
   step<T>(
@@ -86,7 +87,7 @@ export interface ModelEngine<E extends AddonEngine = AddonEngine> {
     work: readonly SequenceWork[],
     drop: readonly number[],
     finish: (results: Float32Array, logits: (index: number, into: Float32Array) => void) => Promise<T>,
-    temperatures?: readonly (number | undefined)[],
+    requests?: readonly (CandidateRequest | undefined)[],
   ): Promise<T>
   /**
    * Runs a prompt on new weights, and again with its last token through the cache, beside the steps.
@@ -165,11 +166,11 @@ export function createModelEngine<E extends AddonEngine>(
         }),
       )
     },
-    step: (weights, work, drop, finish, temperatures = []) =>
+    step: (weights, work, drop, finish, requests = []) =>
       inTurn(async () => {
         for (const sequence of drop) ownPages.release(weights, sequence)
         const pages = ownPages.allocate(weights, work)
-        const results = await runStep(engine, weights, work, temperatures, pages, drop)
+        const results = await runStep(engine, weights, work, requests, pages, drop)
         return finish(results, (index, into) => explained(() => engine.logits(index, into)))
       }),
     tryOut(weights, prompt) {
@@ -209,7 +210,7 @@ function runStep(
   engine: AddonEngine,
   weights: EngineWeights,
   work: readonly SequenceWork[],
-  temperatures: readonly (number | undefined)[],
+  requests: readonly (CandidateRequest | undefined)[],
   pages: readonly (readonly number[])[],
   drop: readonly number[],
 ): Promise<Float32Array> {
@@ -230,7 +231,7 @@ function runStep(
     lengths[index] = item.tokens.length
     const { promptScores } = item
     outputs[index] = promptScores ? SCORED_CODES[item.output] : OUTPUT_CODES[item.output]
-    if (temperatures[index] !== undefined) outputs[index] = CANDIDATES
+    if (requests[index]) outputs[index] = CANDIDATES
     alternatives[index] = promptScores?.alternatives ?? 0
     cachedLengths[index] = item.cached?.length ?? 0
     pageCounts[index] = pages[index]?.length ?? 0
@@ -246,7 +247,8 @@ function runStep(
       lengths,
       outputs,
       alternatives,
-      temperatures: Float32Array.from(work, (_, index) => temperatures[index] ?? 0),
+      temperatures: Float32Array.from(work, (_, index) => requests[index]?.temperature ?? 0),
+      chances: Float32Array.from(work, (_, index) => requests[index]?.chance ?? 0),
       cachedLengths,
       pageCounts,
       tokens,

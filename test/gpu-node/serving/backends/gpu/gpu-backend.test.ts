@@ -42,6 +42,14 @@ function testGpu(addon: GpuAddon): void {
     return tiny
   }
 
+  let logitReads = 0
+  class CountingEngine extends addon.Engine {
+    override logits(index: number, into: Float32Array): void {
+      logitReads += 1
+      super.logits(index, into)
+    }
+  }
+
   /** One dense set for all tests that only run steps. */
   let serving: Promise<Steps> | undefined
   afterAll(async () => {
@@ -50,7 +58,8 @@ function testGpu(addon: GpuAddon): void {
   })
   function served(): Promise<Steps> {
     serving ??= openTinyModel().then(async (tiny) => {
-      const backend = createGpuBackend({ addon, kvTokens: 1024, ownTokens: 1024 })
+      const counting = { ...addon, Engine: CountingEngine }
+      const backend = createGpuBackend({ addon: counting, kvTokens: 1024, ownTokens: 1024 })
       const weights = await load(backend, tiny)
       await tiny.remove()
       return new Steps(backend, weights)
@@ -89,9 +98,14 @@ function testGpu(addon: GpuAddon): void {
       }
       return texts
     }
+    logitReads = 0
     const fromCandidates = await run(100, {})
+    // Those of the penalty, and a few of the hot ones.
+    expect(logitReads).toBeGreaterThanOrEqual(8)
+    expect(logitReads).toBeLessThan(8 + 10)
     // Work with a mask gets the whole logits, even if the mask forbids nothing.
     const fromLogits = await run(200, { allowed: Promise.resolve(null) })
+    expect(logitReads).toBeGreaterThanOrEqual(8 + 7 * 8)
     expect(fromCandidates.map(tokenIds)).toEqual(fromLogits.map(tokenIds))
     for (const [index, text] of fromCandidates.entries()) {
       for (const [step, { logprob, top }] of text.entries()) {
