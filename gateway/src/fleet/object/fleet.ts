@@ -270,7 +270,8 @@ export class Fleet extends DurableObject<Bindings> implements FleetObject {
     const nowMs = Date.now()
     const { leases, forgotten } = this.#state.expire(nowMs)
     for (const nodeId of forgotten) this.#signatures.forget(nodeId)
-    if (forgotten.length > 0) await this.ctx.storage.delete(forgotten.map((id) => NODE_KEY + id))
+    // One by one: a call takes at most 128 keys.
+    await Promise.all(forgotten.map((id) => this.ctx.storage.delete(NODE_KEY + id)))
     this.#sweepScheduled = false
     if (!this.#state.empty || !this.#ledger.empty) await this.#scheduleSweep()
     for (const [nodeId, expired] of Map.groupBy(leases, (lease) => lease.nodeId))
