@@ -12,6 +12,7 @@ import {
   insertPendingDeletions,
   listPendingDeletions,
   setDoneUntil,
+  type NewPendingDeletion,
   type PendingDeletion,
 } from '../../storage/db/queries/pending-deletion-queries.ts'
 import { insertTombstone } from '../../storage/db/queries/tombstone-queries.ts'
@@ -55,7 +56,7 @@ export async function deleteSamplesOf(
     budget.calls -= 1
     sampled.set(domain, await deps.reservoir(domain).deleteTexts(sources))
   }
-  const left: Parameters<typeof insertPendingDeletions>[1][number][] = []
+  const left: NewPendingDeletion[] = []
   for (const domain of names) {
     const deleted = sampled.get(domain) ?? 0
     if (domain !== UNASSIGNED && budget.calls <= DOMAIN_CALLS) {

@@ -5,10 +5,13 @@ import { pendingDeletions } from '../schema/domains.ts'
 /** A deletion of frozen texts that waits for the end of an update. */
 export type PendingDeletion = typeof pendingDeletions.$inferSelect
 
+/** The row of a deletion that begins to wait. */
+export type NewPendingDeletion = typeof pendingDeletions.$inferInsert
+
 /** Records deletions that wait, in one transaction. */
 export async function insertPendingDeletions(
   db: Database,
-  deletions: readonly (typeof pendingDeletions.$inferInsert)[],
+  deletions: readonly NewPendingDeletion[],
 ): Promise<void> {
   const [first, ...others] = deletions.map((deletion) => db.insert(pendingDeletions).values(deletion))
   if (first) await db.batch([first, ...others])
