@@ -32,9 +32,7 @@ const clean = new Map(rows.find(({ poison }) => poison === null)?.draws.map((one
 
 /** Returns the log ratio of each draw to the perplexity of the same draw without poison. */
 function moves({ draws }: Row): number[] {
-  return draws.map((one) =>
-    Math.log(one.perplexity / (one.clean ?? clean.get(one.draw)?.perplexity ?? 0)),
-  )
+  return draws.map((one) => Math.log(one.perplexity / (one.clean ?? clean.get(one.draw)?.perplexity ?? 0)))
 }
 
 const meanOf = (values: readonly number[]) => values.reduce((sum, value) => sum + value, 0) / values.length
