@@ -118,11 +118,13 @@ describe('a receipt', () => {
     ]
     const answer = await settle('taken', forged)
     expect(await answer.json()).toEqual({ settled: 0 })
-    expect(log).toHaveBeenCalledOnce()
-    expect(log).toHaveBeenCalledWith(
-      `5 of 5 receipts of node 'taken' are ignored: their attestations do not match or have expired, so the node was ` +
-        `not called with these requests of late. The first is ${requestId}.`,
-    )
+    // What earlier requests left to the background may log too.
+    expect(log.mock.calls.filter(([line]) => /receipts of node/.test(String(line)))).toEqual([
+      [
+        `5 of 5 receipts of node 'taken' are ignored: their attestations do not match or have expired, so the node was ` +
+          `not called with these requests of late. The first is ${requestId}.`,
+      ],
+    ])
     expect([await isLeased(requestId), await used()]).toEqual([true, 0])
     // Its hundred tokens stay reserved until the valid receipt arrives.
     const most = { model: MODEL, prompt: 'x', max_tokens: 900, stream: true }
