@@ -1,9 +1,7 @@
 import { randomUUID } from 'node:crypto'
-import { availableParallelism } from 'node:os'
 import { join } from 'node:path'
 import { AppError, errorBody } from '@copal/shared/errors.ts'
 import { MAX_SHADOW_SCORES, type Heartbeat, type HeartbeatResponse } from '@copal/shared/wire/heartbeat.ts'
-import { MAX_THREADS, type Backend } from './serving/contract/backend.ts'
 import { backendMemory, type BackendMemory } from './serving/backends/backend-memory.ts'
 import { chooseBackend } from './serving/backends/choose-backend.ts'
 import { createCachedResponseSender } from './serving/control/cached-response-sender.ts'
@@ -13,6 +11,7 @@ import { createMaskEvaluator } from './serving/control/mask-evaluator.ts'
 import { createProbeScorer } from './serving/control/probe-scorer.ts'
 import { createGatewayClient } from './serving/control/gateway-client.ts'
 import { createHeartbeatLoop } from './serving/control/heartbeat-loop.ts'
+import { describeDevice, loadOf, parameterCount } from './serving/control/node-description.ts'
 import { createStatisticsExchange } from './serving/control/statistics-exchange.ts'
 import { takeNodeLock } from './serving/control/node-lock.ts'
 import { createJobWork } from './serving/control/node-job-work.ts'
@@ -21,7 +20,6 @@ import { openNodeState } from './serving/control/node-state.ts'
 import { createTrafficWatch } from './serving/control/traffic-watch.ts'
 import { openReceiptOutbox } from './serving/control/receipt-outbox.ts'
 import { supportedMethods } from './pruning/selection/allocate-ratios.ts'
-import type { Engine } from './serving/engine/engine-api.ts'
 import { createEngine } from './serving/engine/engine.ts'
 import { defaultKvTokens, MAX_SCORE_TOKENS } from './serving/engine/engine-policy.ts'
 import { listen } from './platform/listener.ts'
@@ -36,8 +34,6 @@ import type { NodeSettings } from './settings.ts'
 import { createNodeTelemetry } from './serving/telemetry/node-telemetry.ts'
 import { createTokenRate } from './serving/telemetry/token-rate.ts'
 import { withTimeout } from './platform/timeout.ts'
-import { processorName } from './platform/processor-name.ts'
-import { counted } from './platform/quantities.ts'
 
 /** A running node. */
 export interface CopalNode {
@@ -374,27 +370,6 @@ function kvTokensForMemory(
     )
   }
   return kvTokens
-}
-
-function loadOf(engine: Engine): Heartbeat['load'] {
-  const { running, waiting, kvTokensUsed, kvTokensTotal } = engine.load()
-  return { running, waiting, kvTokensUsed, kvTokensTotal, slots: engine.policy.maxRunning }
-}
-
-/** Describes the device of a node: GPU or processor and threads, and the backend with its precision and kernel. */
-function describeDevice(backend: Backend, threads: number | null): string {
-  const { name } = backend
-  const gpu = backend.device?.()
-  if (gpu !== undefined) return `${gpu}, ${name}`.slice(0, 128)
-  const count = threads ?? Math.min(availableParallelism(), MAX_THREADS)
-  return `${processorName()}, ${counted(count, 'thread')}, ${name}`.slice(0, 128)
-}
-
-function parameterCount(model: DenseModel): number {
-  let count = 0
-  for (const { shape } of model.master.tensors.values())
-    count += shape.reduce((product, size) => product * size, 1)
-  return count
 }
 
 function isSameDesired(a: HeartbeatResponse['desired'], b: HeartbeatResponse['desired']): boolean {
