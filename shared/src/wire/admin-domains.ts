@@ -60,7 +60,7 @@ export const domainEntry = z.object({
   new_samples: count
     .optional()
     .describe(
-      'Those that no update of the model has taken yet; of `model`, or the only model. Otherwise all.',
+      'Texts that no update of the model has taken yet. The model is `model`, or the only one; without either, all texts count.',
     ),
   seen: count.describe(
     'Texts ever offered to the domain. A text that is sent again in its conversation counts once.',

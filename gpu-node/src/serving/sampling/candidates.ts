@@ -2,7 +2,7 @@ import { AppError } from '@copal/shared/errors.ts'
 import type { SamplerSpec } from '../contract/backend.ts'
 import type { SamplingCuts } from './logit-kernels.ts'
 
-/** What a device returns of the logits of a row, in place of them all. */
+/** The part of a row's logits that a device returns instead of all of them. */
 export interface Candidates {
   /** The most probable tokens, most probable first, ties to the lower id: f32 `[candidates, 2]`, token and logit. */
   pairs: Float32Array
@@ -25,7 +25,7 @@ interface VocabularyPart {
   logits: Float32Array
 }
 
-/** What a device needs to list {@link Candidates}. */
+/** The inputs from which a device lists {@link Candidates}. */
 export interface CandidateRequest {
   temperature: number
   /** The random number that decides, in [0, 1). */
@@ -96,7 +96,7 @@ function drawFromPart(
   { temperature, chance }: CandidateRequest,
 ): Drawn | undefined {
   if (!part) return undefined
-  // That of the sum, and that of the sum before the part.
+  // The total weight and the weight before the part each have an error of SUM_ERROR.
   const error = 2 * SUM_ERROR * sumAtTemperature
   const remaining = chance * sumAtTemperature - part.before
   let mass = 0

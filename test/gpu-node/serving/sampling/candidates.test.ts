@@ -11,7 +11,7 @@ import { createRandom, normals } from '../../../support/harness/random.ts'
 const COUNT = 64
 const SPEC: SamplerSpec = { ...GREEDY, temperature: 1, seed: 7, promptTokens: 0 }
 
-/** What a device returns of logits; `error` is the error of its sums, in parts of the whole one. */
+/** Computes what a device returns for some logits. `error` is the relative error of its sums. */
 function candidatesOf(logits: Float32Array, temperature: number, chance = 0, error = 0): Candidates {
   const order = [...logits.keys()].sort((a, b) => logits[b]! - logits[a]! || a - b)
   const best = logits[order[0]!]!

@@ -272,7 +272,7 @@ function candidateRequestOf(
   return sampler?.candidateRequest(native.candidates, position + tokens.length)
 }
 
-/** What a step has returned. */
+/** The results of a step, and access to its logits. */
 interface StepResults {
   /** As `ModelEngine.step` returns it. */
   results: Float32Array
