@@ -82,7 +82,11 @@ export function eventStream(
         }
       }
     },
-    cancel: options.onCancel,
+    cancel() {
+      options.onCancel()
+      // Frees the events that were not read.
+      iterator.return?.().catch(() => undefined)
+    },
   })
 }
 
