@@ -5,10 +5,16 @@ const HOOK = new URL('./stop-at-progress-hook.ts', import.meta.url).href
 /**
  * Returns variables with which a process of Node, or a child of it, stops itself (SIGSTOP) as soon as it has reported progress
  * whose message contains `text`. A test can then end it there, however late the test looks.
+ *
+ * @param onceFile a file that does not exist: only the first process stops, which creates it
  */
-export function stopAtProgress(text: string): Record<string, string> {
+export function stopAtProgress(text: string, onceFile?: string): Record<string, string> {
   const options = [process.env['NODE_OPTIONS'], `--import=${HOOK}`]
-  return { NODE_OPTIONS: options.filter(Boolean).join(' '), TEST_STOP_AT: text }
+  return {
+    NODE_OPTIONS: options.filter(Boolean).join(' '),
+    TEST_STOP_AT: text,
+    ...(onceFile === undefined ? {} : { TEST_STOP_ONCE: onceFile }),
+  }
 }
 
 /** Whether a process is stopped. Only on Linux. */
