@@ -12,7 +12,10 @@ import { OPERATOR_KEY_ID } from './operator-key.ts'
 import { firstPiece } from './sample-placement.ts'
 import { headOf, textHash } from './text-hash.ts'
 
-/** Characters of a text that describing and classifying read, more than the first 128 tokens in most text. */
+/**
+ * Characters of a text that describing and classifying read, more than the first 128 tokens in most text. SQLite does not cut it:
+ * its text functions end at the first NUL character.
+ */
 const HEAD_CHARACTERS = 1024
 /** Known losses from which on outliers are told: twice as many as telling them needs at least. */
 const ENOUGH_LOSSES = 40
@@ -74,7 +77,7 @@ export class ReservoirDescriptions {
       .one()
     const texts = this.#sql
       .exec<{ hash: string; text: string }>(
-        `SELECT hash, substr(text, 1, ${HEAD_CHARACTERS}) AS text FROM texts
+        `SELECT hash, text FROM texts
          WHERE (side = 'pool' OR ?1) AND NOT EXISTS (
            SELECT 1 FROM descriptions WHERE descriptions.hash = texts.hash AND (base = ?2 OR found = 1)
          ) ORDER BY priority LIMIT ?3`,
@@ -105,7 +108,7 @@ export class ReservoirDescriptions {
       .one()
     const missing = this.#sql
       .exec<{ hash: string; text: string; isSent: number }>(
-        `SELECT hash, substr(text, 1, ${HEAD_CHARACTERS}) AS text,
+        `SELECT hash, text,
            hash IN (SELECT value FROM json_each(?1)) AS isSent
          FROM texts WHERE offered_nll IS NULL
            AND NOT EXISTS (SELECT 1 FROM descriptions WHERE descriptions.hash = texts.hash AND base = ?2)
@@ -139,7 +142,7 @@ export class ReservoirDescriptions {
   listDescribed(baseSha256: string, limit: number): DescribedText[] {
     return this.#sql
       .exec<Row>(
-        `SELECT hash, substr(text, 1, ${HEAD_CHARACTERS}) AS text, characters, tokens, embedding, nll, proposal,
+        `SELECT hash, text, characters, tokens, embedding, nll, proposal,
            (SELECT json_group_array(DISTINCT tenant) FROM sources WHERE sources.hash = texts.hash) AS tenants
          FROM texts JOIN descriptions USING (hash)
          WHERE base = ? AND found = 0 ORDER BY priority LIMIT ?`,

@@ -74,15 +74,18 @@ export class ReservoirTexts {
   newest(maxTexts: number, previewCharacters: number): KeptText[] {
     return this.#sql
       .exec<{ [Name in keyof Omit<KeptText, 'isTaken'>]: KeptText[Name] } & { taken: number }>(
-        `SELECT texts.hash AS id, substr(text, 1, ?) AS preview, characters, texts.key_id AS keyId, texts.tenant AS tenant, side,
+        `SELECT texts.hash AS id, text AS preview, characters, texts.key_id AS keyId, texts.tenant AS tenant, side,
            taken, max(at_ms) AS lastSeenAtMs
          FROM texts LEFT JOIN sources USING (hash) WHERE ${NOT_SET_ASIDE}
          GROUP BY texts.hash ORDER BY lastSeenAtMs DESC, texts.hash LIMIT ?`,
-        previewCharacters,
         maxTexts,
       )
       .toArray()
-      .map(({ taken, ...text }) => ({ ...text, isTaken: taken !== 0 }))
+      .map(({ taken, preview, ...text }) => ({
+        ...text,
+        preview: preview.slice(0, previewCharacters),
+        isTaken: taken !== 0,
+      }))
   }
 
   /** Deletes texts of one side whose hash, or that of their beginning, is in a list. */

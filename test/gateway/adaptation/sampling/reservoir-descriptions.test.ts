@@ -46,6 +46,19 @@ test('a stored text keeps its description, and a text that the classifier found 
   expect({ count, without: without.map(({ text }) => text) }).toEqual({ count: 2, without: ['d'] })
 })
 
+test('a text with a NUL character is described by its beginning, as any other', async () => {
+  const domain = reservoir('nul')
+  const text = '\0 ignored by text functions of SQLite'
+  await domain.offer([offeredSample(text, { side: 'pool' })])
+  const hash = await textHash(text)
+  const request = { baseSha256: BASE, limit: 10 }
+  expect((await domain.textsToDescribe({ ...request, want: 10 })).texts).toEqual([{ hash, text }])
+  expect(await domain.textsWithoutLoss({ ...request, model: 'm', maxBytes: 1_000 })).toEqual([{ hash, text }])
+  await domain.storeDescriptions([{ hash, ...description(1) }], [BASE])
+  expect(await domain.listDescribed(BASE, 10)).toMatchObject([{ hash, text }])
+  expect(await domain.newest(10, 5)).toMatchObject([{ id: hash, preview: text.slice(0, 5) }])
+})
+
 test('no more texts are to be described than are wanted, and held-out ones only where they are asked for', async () => {
   const domain = reservoir('to describe')
   const texts = ['a', 'b', 'c', 'd'].map((text) => offeredSample(text, { side: 'pool' }))
