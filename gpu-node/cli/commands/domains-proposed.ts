@@ -8,6 +8,7 @@ import {
 import { counted, formatAge, formatCount } from '@copal/gpu-node/platform/quantities.ts'
 import { listOf } from '../api/api-client.ts'
 import { modelQuery } from '../input/mask-argument.ts'
+import { printable } from '../output/table.ts'
 import type { Session } from '../api/session.ts'
 
 /** Characters of a text in the list. */
@@ -119,6 +120,6 @@ function describe(proposals: ProposalEntry[], session: Session): string {
 
 /** Returns the beginning of a text on one line. */
 export function oneLine(text: string): string {
-  const line = text.replaceAll(/\s+/g, ' ').trim()
+  const line = printable(text.replaceAll(/\s+/g, ' ').trim())
   return line.length > SHOWN_CHARACTERS ? `${line.slice(0, SHOWN_CHARACTERS - 1).toWellFormed()}…` : line
 }

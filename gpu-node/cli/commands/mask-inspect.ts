@@ -5,6 +5,7 @@ import { checkLinear, type MaskLinear } from '@copal/shared/mask/check-linear.ts
 import { linearPattern, type MaskKind, type MaskMeta } from '@copal/shared/mask/mask-metadata.ts'
 import { sha256File } from '@copal/gpu-node/platform/file-digest.ts'
 import { openNamedMask } from '../input/mask-file.ts'
+import { printable } from '../output/table.ts'
 import { counted, formatBytes, formatCount, formatPercent } from '@copal/gpu-node/platform/quantities.ts'
 import type { Session } from '../api/session.ts'
 
@@ -112,9 +113,8 @@ function describe(
     ],
     linears,
   )
-  // These texts come from the file, so control characters are replaced: they could move the cursor.
-  const lines = facts.map(([name, value]) => `${name.padEnd(8)} ${value.replaceAll(/\p{Cc}/gu, '?')}`)
-  return `${lines.join('\n')}\n\n${table.replaceAll(/(?!\n)\p{Cc}/gu, '?')}`
+  const lines = facts.map(([name, value]) => `${name.padEnd(8)} ${printable(value)}`)
+  return `${lines.join('\n')}\n\n${table}`
 }
 
 /** Orders names so that layer 2 comes before layer 10. */

@@ -22,7 +22,7 @@ export function renderTable<Row>(
   rows: readonly Row[],
   width: number,
 ): string {
-  const cells = columns.map((column) => [column.title, ...rows.map(column.value)])
+  const cells = columns.map((column) => [column.title, ...rows.map((row) => printable(column.value(row)))])
   const widths = cells.map((texts) => Math.max(...texts.map((text) => text.length)))
   shrink(columns, widths, width)
   return splitIntoBlocks(widths, width)
@@ -77,6 +77,11 @@ function renderBlock<Row>(
       .join(GAP)
       .trimEnd(),
   ).join('\n')
+}
+
+/** Replaces control characters: names and texts come from others, and could move the cursor or write to the terminal. */
+export function printable(text: string): string {
+  return text.replaceAll(/\p{Cc}/gu, '?')
 }
 
 /** Cuts a text to `width` characters, with an ellipsis when it is longer. */

@@ -37,6 +37,8 @@ test('proposed shows each proposal with its terms, its size and texts of one lin
     expect(shown).toContain(part)
   for (const line of shown.split('\n')) expect(line.length).toBeLessThanOrEqual(120)
   expect(JSON.parse(await run('proposed', '--json'))).toEqual([PROPOSAL])
+  response = { data: [{ ...PROPOSAL, preview: ['Stir\x1b]0;owned\x07 the pot.'] }] }
+  expect(await run('proposed')).toContain('Stir?]0;owned? the pot.')
   response = { data: [] }
   expect(await run('proposed')).toContain('No domain is proposed.')
 })

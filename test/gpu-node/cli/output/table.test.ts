@@ -39,4 +39,9 @@ describe('renderTable', () => {
     expect(lines.filter((line) => line.startsWith('m1'))).toHaveLength(2)
     for (const { title } of many) expect(text).toContain(title)
   })
+
+  test('shows no control characters, by which names of others could write to the terminal', () => {
+    const rows = [{ name: 'a\x1b[2Jb\nc\x9bd', count: 5 }]
+    expect(renderTable(columns, rows, 80).split('\n')[1]).toBe('a?[2Jb?c?d      5')
+  })
 })
