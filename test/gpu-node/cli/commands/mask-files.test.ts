@@ -263,6 +263,8 @@ test.each([
   [['masks', 'export', 'x', '--out', 'f'], 2, 'A mask is a number'],
   [['masks', 'export', 'w.safetensors', '--out', 'f'], 2, 'a mask like m3 is expected'],
   [['masks', 'export', 'm3', '--out', 'f', '--checkpoint', 'd'], 2, 'cannot be used with'],
+  [['masks', 'export', 'm3', '--out', 'f', '--dtype', 'F32'], 2, "'--out <file>'"],
+  [['masks', 'export', 'm3', '--out', 'f', '--weights', 'd'], 2, "'--out <file>'"],
   [['masks', 'export', 'm3', '--checkpoint', 'd', '--dtype', 'F16'], 2, 'Allowed choices are BF16, F32'],
   [['masks', 'export', 'dense', '--out', 'f'], 2, 'The dense model has no mask file'],
   [['masks', 'export', 'm3', '--out', 'empty'], 1, 'copal: empty is a folder, a file is needed.\n'],
