@@ -76,7 +76,7 @@ async function measure(files: readonly string[], options: AdviseOptions, session
   const { terminal } = session
   const { env, signal } = terminal
   const addon = openAddon()
-  const masks = files.length > 0 ? namedMasks(files, terminal.cwd) : masksOfHome(terminal)
+  const { masks, active } = files.length > 0 ? namedMasks(files, terminal.cwd) : masksOfHome(terminal)
   const texts = options.text
     ? [readTextFile(options.text, terminal.cwd)]
     : splitBundledText(terminal.root).heldOut
@@ -103,7 +103,7 @@ async function measure(files: readonly string[], options: AdviseOptions, session
       onProgress: (what, share) => bar.update(what, share, `${Math.round(share * 100)} %`),
     }),
   )
-  const service = advisedService(terminal, masks[0]?.name ?? null, options.model)
+  const service = advisedService(terminal, active, options.model)
   const advice = advise(rows, service.now)
   // Advice on files is not about the service.
   if (files.length === 0) await keepHint(service, advice)
@@ -127,12 +127,19 @@ function openAddon() {
   }
 }
 
+/** The masks to measure, and the name of the one that the advice compares with; null is dense. */
+interface MeasuredMasks {
+  masks: AdviceMask[]
+  active: string | null
+}
+
 /** @throws UserError when a file is no mask */
-function namedMasks(files: readonly string[], cwd: string): AdviceMask[] {
-  return files.map((file) => {
+function namedMasks(files: readonly string[], cwd: string): MeasuredMasks {
+  const masks = files.map((file) => {
     openNamedMask(file, cwd).close()
     return { name: basename(file, '.safetensors'), path: resolve(cwd, file) }
   })
+  return { masks, active: masks[0]?.name ?? null }
 }
 
 const nodeState = z.object({
@@ -140,17 +147,26 @@ const nodeState = z.object({
 })
 
 /** Returns the active and the previous mask of the service on this machine, as far as its node has their files. */
-function masksOfHome({ env, root }: Terminal): AdviceMask[] {
+function masksOfHome({ env, root }: Terminal): MeasuredMasks {
   const home = env.COPAL_HOME || join(root, '.copal')
-  const path = join(home, 'node-state.json')
-  if (!existsSync(path)) return []
-  const state = nodeState.safeParse(JSON.parse(readFileSync(path, 'utf8')))
-  if (!state.success) return []
-  const { active, previous } = state.data.desired
-  return [active, previous].flatMap((mask) => {
+  const { active, previous } = desiredMasks(join(home, 'node-state.json'))
+  const masks = [active, previous].flatMap((mask) => {
     const file = mask && join(home, 'masks', `${mask.sha256}.safetensors`)
     return mask && file && existsSync(file) ? [{ name: formatMask(mask.version), path: file }] : []
   })
+  return { masks, active: active && formatMask(active.version) }
+}
+
+/** Reads the state of a node. A missing one, or a damaged one, which the node replaces, names no mask. */
+function desiredMasks(path: string): z.output<typeof nodeState>['desired'] {
+  const none = { active: null, previous: null }
+  if (!existsSync(path)) return none
+  const text = readFileSync(path, 'utf8')
+  try {
+    return nodeState.parse(JSON.parse(text)).desired
+  } catch {
+    return none
+  }
 }
 
 function forPrograms({ machine, model, text, rows, advice }: Report) {

@@ -81,6 +81,29 @@ function testMeasuring(): void {
     ])
   })
 
+  test('while dense weights serve, the previous mask is measured but not marked as what serves now', async () => {
+    const home = env.COPAL_HOME as string
+    mkdirSync(join(home, 'masks'), { recursive: true })
+    const sha256 = 'c'.repeat(64)
+    writeFileSync(join(home, 'masks', `${sha256}.safetensors`), mask)
+    const desired = { active: null, previous: { version: 3, sha256 } }
+    writeFileSync(join(home, 'node-state.json'), JSON.stringify({ model: 'tiny', desired }))
+    const { output } = await copal(...QUICK, '--precision', 'bf16', '--json')
+    const { rows } = JSON.parse(output) as Printed
+    expect(rows.map((row) => [row.mask, row.is_current])).toEqual([
+      [null, true],
+      ['m3', false],
+      ['m3', false],
+    ])
+  })
+
+  test('a damaged state of the node counts as no mask', async () => {
+    writeFileSync(join(env.COPAL_HOME as string, 'node-state.json'), '{"model": "ti')
+    const { code, output } = await copal(...QUICK, '--precision', 'bf16', '--json')
+    expect(code).toBe(0)
+    expect((JSON.parse(output) as Printed).rows.map((row) => row.mask)).toEqual([null])
+  })
+
   test('a file that is no mask is rejected by its name', async () => {
     const { code, errors } = await copal('other.safetensors', ...QUICK)
     expect(code).toBe(1)
