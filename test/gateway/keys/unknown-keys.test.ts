@@ -129,7 +129,7 @@ test("Cloudflare's rate limit, where it is bound, refuses an address that this i
     counted.push(key)
     return { success: counted.length < 3 }
   }
-  const { ask } = startIsolate({ UNKNOWN_KEYS: { limit } as RateLimit })
+  const { ask } = startIsolate({ UNKNOWN_KEYS: { limit } })
   const statuses: number[] = []
   for (let keys = 0; keys < 5; keys += 1) statuses.push((await ask(generateKey().key, '192.0.2.1')).status)
   expect(statuses).toEqual([401, 401, 401, 429, 429])

@@ -38,7 +38,7 @@ async function frozenText(domain: string): Promise<string> {
   const objects = await Promise.all(
     (await listDatasetsOf(db, domain)).map((hash) => env.ARTIFACTS.get(datasetKey(hash))),
   )
-  return (await Promise.all(objects.map((object) => object?.text()))).join('')
+  return (await Promise.all(objects.map(async (object) => object?.text()))).join('')
 }
 
 const deleteKey = (domain: string, key: string) => admin('DELETE', `/domains/${domain}/samples?key=${key}`)

@@ -25,7 +25,7 @@ import {
   type Kind,
 } from '../../support/doubles/describing-node.ts'
 import { testDeps } from '../../support/doubles/simulated-node.ts'
-import { createKey, receiptOf } from '../../support/requests/gateway-requests.ts'
+import { createKey, receiptOf, sendHeartbeat } from '../../support/requests/gateway-requests.ts'
 import { storedTexts } from '../../support/state/reservoir-state.ts'
 
 const MODEL = { id: 'tiny', baseSha256: 'a'.repeat(64) }
@@ -304,4 +304,18 @@ test('texts of fewer than 48 tokens go to the default of the key, and of fewer t
   const before = await listProposals(db)
   await findDomains(deps())
   expect(await listProposals(db)).toHaveLength(before.length)
+})
+
+test('a model whose node rejects texts does not keep the others from finding domains', async () => {
+  const errors = vi.spyOn(console, 'error').mockImplementation(() => undefined)
+  onTestFinished(() => errors.mockRestore())
+  const broken = { id: 'broken', baseSha256: 'c'.repeat(64), contextLength: 2048, parameters: 1000 }
+  await sendHeartbeat({ id: 'node-2', url: 'http://127.0.0.1:2' }, broken.id, { model: broken })
+  const rejection = { error: { code: 'invalid_request', message: 'It reads no texts.' } }
+  const nodeFetch: typeof node.nodeFetch = async (url, init) =>
+    url.port === '2' ? Response.json(rejection, { status: 400 }) : node.nodeFetch(url, init)
+  await consume(samples('sport', 20, { domain: 'athletics' }))
+  await findDomains({ ...deps(), nodeFetch })
+  expect((await loadClassifier(deps(), MODEL))?.row.domains).toContain('athletics')
+  expect(errors.mock.calls.flat().join(' ')).toContain("'broken'")
 })

@@ -21,7 +21,7 @@ async function dropOldMessages(): Promise<void> {
   const { default: worker } = await import('../../../../gateway/src/index.ts')
   const startedAtMs = Date.now()
   const isOld = ({ timestamp }: Message) => timestamp.getTime() < startedAtMs
-  const consume = worker.queue
+  const consume = worker.queue.bind(worker)
   worker.queue = (batch, bindings, ctx) => {
     for (const message of batch.messages.filter(isOld)) message.ack()
     const messages = batch.messages.filter((message) => !isOld(message))

@@ -27,6 +27,7 @@ export async function emptyBindings(): Promise<void> {
 function recordCalls(): NonNullable<typeof globalThis.calledObjects> {
   const objects: NonNullable<typeof globalThis.calledObjects> = new Map()
   const prototype = Object.getPrototypeOf(env.FLEET) as DurableObjectNamespace
+  // oxlint-disable-next-line typescript/unbound-method -- it is called with the namespace as `this`
   const get = prototype.get
   prototype.get = function (this: DurableObjectNamespace, id, ...options) {
     objects.set(id.toString(), { namespace: this, id })
