@@ -42,7 +42,7 @@ export async function pythonPackage(
   return {
     async run(args, { cwd, env, modules = [], timeoutMs = 600_000 } = {}) {
       const path = [folder, ...modules].join(process.platform === 'win32' ? ';' : ':')
-      const python = { PYTHONPATH: path, PYTHONDONTWRITEBYTECODE: '1', PYTHONIOENCODING: 'utf-8' }
+      const python = { PYTHONPATH: path, PYTHONIOENCODING: 'utf-8' }
       const options = {
         cwd,
         env: { ...process.env, ...python, ...env },
@@ -67,7 +67,7 @@ async function install(
   folder: string,
 ): Promise<void> {
   const made = `${folder}.${process.pid}`
-  const pip = ['-m', 'pip', 'install', '--quiet', '--no-input', '--disable-pip-version-check']
+  const pip = ['-m', 'pip', 'install', '--quiet', '--no-input', '--disable-pip-version-check', '--no-compile']
   try {
     const into = [...pip, '--only-binary', ':all:', '--target', made]
     await run(PYTHON, [...into, ...(dependencies ? ['--no-deps'] : []), requirement])
