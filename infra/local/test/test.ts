@@ -23,8 +23,12 @@ const NOISE =
 const dashboard = ensureDashboard()
 if (dashboard.error !== undefined)
   process.stderr.write(`The dashboard cannot be built:\n${dashboard.error}\n`)
-// Built before the tests, because otherwise each test that needs them would build them. A failure is printed here.
-const [native] = await Promise.all([buildAddons(), fetchModel()])
+const print = (line: string) => void process.stderr.write(`${line}\n`)
+// Built before the tests, because otherwise each test that needs it would build it. A failure is printed here.
+const [native] = await Promise.all([offerNative(print), fetchModel()])
+// The addon for a GPU is built beside the tests, if there is a driver to test it with: those that need it wait for it.
+const abandoned = new AbortController()
+const gpu = hasVulkanDriver(process.env) ? offerGpu(print, { signal: abandoned.signal }) : undefined
 const scratch = mkdtempSync(join(tmpdir(), 'copal-test-'))
 const reportPath = join(scratch, 'report.json')
 const vitest = spawn(
@@ -52,21 +56,14 @@ for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal
 if (process.connected) process.once('disconnect', () => vitest.kill())
 
 const [exitCode] = (await once(vitest, 'exit')) as [number | null]
-await copied
+abandoned.abort()
+await Promise.all([copied, gpu])
 if (native === 'no-cargo')
   process.stdout.write('\nSkipped is what needs the native addon: there is no cargo here, which builds it.\n')
 process.stdout.write(`\n${closingLine(readReport(), exitCode)}\n`)
 rmSync(scratch, { recursive: true, force: true })
 process.exitCode = exitCode ?? 1
 if (process.connected) process.disconnect()
-
-/** Builds the addon, and that for a GPU where there is a driver to test it with. */
-async function buildAddons(): Promise<Awaited<ReturnType<typeof offerNative>>> {
-  const print = (line: string) => void process.stderr.write(`${line}\n`)
-  const built = await offerNative(print)
-  if (hasVulkanDriver(process.env)) await offerGpu(print)
-  return built
-}
 
 /** Once for all tests, with a bar. Without it the tests that need it fail, and say why. */
 async function fetchModel(): Promise<void> {
