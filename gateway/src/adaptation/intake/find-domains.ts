@@ -35,8 +35,9 @@ export async function findDomains(deps: FindDeps): Promise<void> {
     try {
       await findDomainsOf(deps, model, bases)
     } catch (error) {
-      // No node, or one that has no time: the next run tries again.
-      if (!(error instanceof AppError) || !error.retryable) throw error
+      // No node, or one that has no time, is nothing to tell of.
+      if (!(error instanceof AppError) || !error.retryable)
+        console.error(`Finding domains of model '${model.id}' failed; the next run tries again:`, error)
     }
   }
 }
