@@ -5,6 +5,7 @@ import { listDomains } from '../../storage/db/queries/domain-queries.ts'
 import { listLatestHoldouts } from '../../storage/db/queries/holdout-queries.ts'
 import type { ModelRow } from '../../storage/db/queries/model-queries.ts'
 import {
+  countUpdatesOf,
   findPolicySetMs,
   listDryRuns,
   listPastUpdates,
@@ -41,8 +42,9 @@ export async function gatherPlan(
   options: { always: boolean },
 ): Promise<PlanInput> {
   const nowMs = deps.nowMs()
-  const [updates, dryRuns, policySetMs, obstacle] = await Promise.all([
+  const [updates, updateCount, dryRuns, policySetMs, obstacle] = await Promise.all([
     listPastUpdates(deps.db, model.id),
+    countUpdatesOf(deps.db, model.id),
     listDryRuns(deps.db, model.id, nowMs - DAY_MS),
     findPolicySetMs(deps.db, model.id),
     findObstacle(deps, model, policy),
@@ -54,6 +56,7 @@ export async function gatherPlan(
     demand: demandOf(model, policy),
     windowTokens: evaluationWindow(model),
     updates,
+    updateCount,
     dryRuns: dryRuns.map(({ createdAt }) => createdAt),
     obstacle,
   }

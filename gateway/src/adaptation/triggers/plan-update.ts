@@ -13,6 +13,8 @@ import { nextStart, type StartInput, type StartTime } from './start-times.ts'
 /** The facts from which a plan is made. */
 export interface PlanInput extends Omit<DueRules, 'nowMs' | 'policy'>, StartInput {
   domains: readonly DomainFacts[]
+  /** Number of updates that the model ever had, of which `updates` are the latest. */
+  updateCount: number
 }
 
 /** One domain of a plan. */
@@ -84,7 +86,7 @@ export function planUpdate(input: PlanInput): UpdatePlan {
   return {
     start: nextStart(input),
     domains,
-    next: chooseDomains(due, policy.max_domains, waiting, input.updates.length),
+    next: chooseDomains(due, policy.max_domains, waiting, input.updateCount),
   }
 }
 

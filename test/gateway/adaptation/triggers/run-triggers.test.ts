@@ -111,6 +111,20 @@ test('the heavy tasks do not run every minute, and the triggers not with the hea
   expect(await updatesOf('cron')).toHaveLength(1)
 })
 
+test('with one place each fourth update is for the domain that waits longest, however many updates there were', async () => {
+  await modelWithNode('turns')
+  await importSegments('turns-much', 40)
+  await importSegments('turns-less', 20)
+  await setPolicy('turns', { ...AT_ONCE, max_domains: 1 })
+  await env.DB.exec(
+    'INSERT INTO updates (id, model, domains, method, pattern, scope, samples, length, seed, state, created_at, finished_at) ' +
+      'WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < 503) ' +
+      `SELECT 'turns-' || n, 'turns', '["turns-much"]', 'magnitude', '0.5', 'row', 2, 64, 0, 'promoted', n, n FROM numbers`,
+  )
+  await tick()
+  expect((await updatesOf('turns'))[0]?.domains).toEqual(['turns-less'])
+})
+
 test('several due domains become one update, and the next one waits for the cool-down', async () => {
   const node = await modelWithNode('merge')
   for (const name of ['a', 'b', 'c']) await importSegments(`merge-${name}`, 16)

@@ -19,6 +19,11 @@ export async function listPastUpdates(db: Database, model: string) {
     .limit(MAX_UPDATES)
 }
 
+/** Returns how many updates a model ever had. */
+export function countUpdatesOf(db: Database, model: string): Promise<number> {
+  return db.$count(updates, eq(updates.model, model))
+}
+
 /** Returns the decisions of dry runs of a model since a time, newest first. */
 export async function listDryRuns(
   db: Database,
