@@ -65,7 +65,7 @@ export async function deleteSamplesOf(
       if (deleted > 0) result.domains.push({ domain, deleted, deleted_frozen: 0, updates: [], masks: [] })
       continue
     }
-    const walk = { after: '', budget, deleted }
+    const walk = { after: '', budget, mayHold: () => deleted > 0 }
     const { hashes, frozen, reader, made, doneUntil } = await deleteUnread(deps, domain, sources, walk)
     if (doneUntil !== undefined) {
       left.push({ ...filter, domain, doneUntil, createdAt: nowMs() })
@@ -100,7 +100,9 @@ async function goOn(deps: SampleDeletionDeps, deletion: PendingDeletion, budget:
     requestId: requestId ?? undefined,
   }
   budget.calls -= PENDING_CALLS
-  const walk = { after, budget, deleted: 0 }
+  // One that has been running since the deletion may still freeze what it had read before, unless a walk began without it.
+  const mayHold = (update: UpdateRow) => after === '' && update.createdAt <= createdAt
+  const walk = { after, budget, mayHold }
   const { frozen, made, doneUntil } = await deleteUnread(deps, domain, await sourcesOf(deps, filter), walk)
   const isFinished = doneUntil === undefined
   if (isFinished || frozen > 0) {
@@ -120,7 +122,7 @@ async function goOn(deps: SampleDeletionDeps, deletion: PendingDeletion, budget:
  * Deletes matching frozen texts of a domain, as far as the budget goes, unless an update may read them.
  *
  * @param walk.after the last dataset that was looked through before
- * @param walk.deleted the matching samples that were deleted just now: an update may hold them out at this moment
+ * @param walk.mayHold whether an update may hold out matching samples at this moment that it had read before they were deleted
  * @returns the datasets that had such texts and what was made of them, the number of texts that were deleted, the update that
  * may have read or frozen some, and the last dataset that need not be looked through again; undefined if nothing is left to do
  */
@@ -128,8 +130,9 @@ async function deleteUnread(
   deps: SampleDeletionDeps,
   domain: string,
   sources: SourceFilter,
-  { after, budget, deleted }: { after: string; budget: CallBudget; deleted: number },
+  walk: { after: string; budget: CallBudget; mayHold: (update: UpdateRow) => boolean },
 ) {
+  const { after, budget, mayHold } = walk
   budget.calls -= DOMAIN_CALLS
   const found =
     domain === UNASSIGNED
@@ -137,8 +140,8 @@ async function deleteUnread(
       : await findAffectedDatasets(deps, domain, sources, { after, budget })
   const { hashes } = found
   const made = await listMadeOf(deps.db, domain, hashes)
-  const mayFreeze = ({ domains }: UpdateRow) =>
-    domain !== UNASSIGNED && (deleted > 0 || domains.includes(domain))
+  const mayFreeze = (update: UpdateRow) =>
+    domain !== UNASSIGNED && (mayHold(update) || update.domains.includes(domain))
   const before = (await readers(deps)).find((update) => hashes.length > 0 || mayFreeze(update))
   if (before) return { hashes, frozen: 0, reader: before.id, made, doneUntil: mayFreeze(before) ? '' : after }
   const frozen = await deleteFrozenTexts(deps, domain, sources, hashes)

@@ -158,6 +158,7 @@ test('a deletion in a domain waits for an update of another one, which may hold 
   const drawn = await testDeps().reservoir('held-out').holdout(1e6)
   const { pending } = await deleteSamplesOf(testDeps(), { keyId: 'key_out' })
   expect(pending).toEqual([{ domain: 'held-out', update: id }])
+  await finishDeletions(testDeps())
   // The update freezes what it had read before.
   await freezeDataset(testDeps(), 'held-out', drawn)
   await finishDeletions(testDeps())
