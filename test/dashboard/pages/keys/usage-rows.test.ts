@@ -4,6 +4,7 @@ import {
   daysOf,
   tokensByDay,
   tokensOfMonth,
+  USAGE_DAYS,
   usageRows,
 } from '../../../../gateway/dashboard/src/pages/keys/usage-rows.ts'
 
@@ -25,6 +26,13 @@ const report = {
 test('the month of now counts, in UTC, and days of the month before do not', () => {
   expect(tokensOfMonth([1, 2, 4, 8], '2026-10-30', Date.parse('2026-11-02T12:00:00Z'))).toBe(12)
   expect(tokensOfMonth([1, 2, 4, 8], '2026-10-30', Date.parse('2026-10-31T23:59:59Z'))).toBe(15)
+})
+
+test('on the last day of the longest month, the days that are shown begin with its first', () => {
+  const nowMs = Date.parse('2026-10-31T12:00:00Z')
+  const from = new Date(nowMs - (USAGE_DAYS - 1) * 86_400_000).toISOString().slice(0, 10)
+  const tokens = Array.from({ length: USAGE_DAYS }, () => 1)
+  expect(tokensOfMonth(tokens, from, nowMs)).toBe(31)
 })
 
 test('usage stands beside the limit of its key, most tokens first', () => {

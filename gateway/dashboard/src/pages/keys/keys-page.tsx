@@ -14,16 +14,13 @@ import { keysSentence } from './key-words.ts'
 import { ShownKey } from './shown-key.tsx'
 import { TenantsSection } from './tenants-section.tsx'
 import { UsageSection } from './usage-section.tsx'
-import { usageRows } from './usage-rows.ts'
+import { USAGE_DAYS, usageRows } from './usage-rows.ts'
 
 const VIEWS = [
   { value: 'keys', label: 'Keys' },
   { value: 'usage', label: 'Usage' },
   { value: 'tenants', label: 'Tenants and limits' },
 ] as const
-
-/** Days of usage that are shown. */
-const USAGE_DAYS = 30
 
 /** Keys, their usage and their limits. */
 export function KeysPage() {

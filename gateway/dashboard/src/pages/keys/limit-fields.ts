@@ -31,8 +31,9 @@ export function parseLimit(text: string): number | null | undefined {
   if (plain === '') return null
   const [, digits, letter] = /^(\d+(?:\.\d+)?)([kMBmb]?)$/.exec(plain) ?? []
   if (digits === undefined) return undefined
-  const value =
-    Number(digits) * { '': 1, k: 1e3, m: 1e6, b: 1e9 }[(letter ?? '').toLowerCase() as '' | 'k' | 'm' | 'b']
+  const scale = { '': 1, k: 1e3, m: 1e6, b: 1e9 }[(letter ?? '').toLowerCase() as '' | 'k' | 'm' | 'b']
+  // Without the noise of binary fractions: 4.1 times a million is more than 4,100,000.
+  const value = Number((Number(digits) * scale).toPrecision(15))
   return Number.isSafeInteger(value) && value >= 1 && value <= 1e12 ? value : undefined
 }
 

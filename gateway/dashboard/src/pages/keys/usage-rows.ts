@@ -3,6 +3,8 @@ import type { KeyEntry } from '@copal/shared/wire/admin-keys.ts'
 import type { UsageReport } from '@copal/shared/wire/admin-usage.ts'
 
 const DAY_MS = 86_400_000
+/** Days of usage that are shown: those of the longest month, so that the sum of this month is whole. */
+export const USAGE_DAYS = 31
 
 /** Tokens of one key on each day, oldest first. */
 type KeyUsage = UsageReport['data'][number]
