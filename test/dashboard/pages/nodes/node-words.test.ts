@@ -9,17 +9,30 @@ import {
 } from '../../../../gateway/dashboard/src/pages/nodes/node-words.ts'
 import { nodeOf } from '../../../support/dashboard/reports.ts'
 
+const MODELS = [{ id: 'm', active_version: 14 }]
+
 test('the fleet in a sentence names nodes that are behind or away', () => {
-  expect(fleetSentence([nodeOf('a'), nodeOf('b')], 14)).toBe('Both nodes serve: 4 requests run, none waits.')
+  expect(fleetSentence([nodeOf('a'), nodeOf('b')], MODELS)).toBe(
+    'Both nodes serve: 4 requests run, none waits.',
+  )
   const nodes = [
     nodeOf('a'),
     nodeOf('b', { active_version: 13 }),
     nodeOf('c', { alive: false, seen_ms_ago: 60_000 }),
   ]
-  expect(fleetSentence(nodes, 14).replaceAll('\u202F', ' ')).toBe(
+  expect(fleetSentence(nodes, MODELS).replaceAll('\u202F', ' ')).toBe(
     '2 nodes of 3 serve: 4 requests run, none waits. 1 node does not serve mask 14 yet. c has been away for 1 min.',
   )
-  expect(fleetSentence([nodeOf('a', { draining: true })], 14)).toBe('No node takes requests.')
+  expect(fleetSentence([nodeOf('a', { draining: true })], MODELS)).toBe('No node takes requests.')
+})
+
+test('a node is behind the active mask of its own model, not of another one', () => {
+  const models = [...MODELS, { id: 'other', active_version: 3 }]
+  const other = nodeOf('b', { model: 'other', active_version: 3 })
+  expect(fleetSentence([nodeOf('a'), other], models)).toBe('Both nodes serve: 4 requests run, none waits.')
+  expect(fleetSentence([nodeOf('a'), { ...other, active_version: 2 }], models)).toBe(
+    'Both nodes serve: 4 requests run, none waits. 1 node does not serve mask 3 of other yet.',
+  )
 })
 
 test('the state of a node', () => {

@@ -1,6 +1,6 @@
 /** Nodes in words. */
 import type { ProbeEntry } from '@copal/shared/wire/admin-alerts.ts'
-import type { NodeEntry } from '@copal/shared/wire/admin.ts'
+import type { NodeEntry, StatusReport } from '@copal/shared/wire/admin.ts'
 import type { Tone } from '../../components/tone.ts'
 import { maskName, shortMaskName } from '../../format/mask-names.ts'
 import { formatDuration, formatNumber, plural } from '../../format/numbers.ts'
@@ -42,24 +42,34 @@ export function pagesShare({
   return used === undefined || !total ? undefined : used / total
 }
 
+/** A model and the mask that its nodes shall serve. */
+type Model = Pick<StatusReport['models'][number], 'id' | 'active_version'>
+
+/** The version that a node shall serve; `undefined` while its model is not known. */
+export function wantedVersion(node: NodeEntry, models: readonly Model[]): number | undefined {
+  return models.find(({ id }) => id === node.model)?.active_version
+}
+
 /** The sentence of the fleet. */
-export function fleetSentence(nodes: readonly NodeEntry[], activeVersion: number | undefined): string {
+export function fleetSentence(nodes: readonly NodeEntry[], models: readonly Model[]): string {
   if (nodes.length === 0) return 'No node has reported yet, so nothing can be served.'
   const alive = nodes.filter(({ alive: is }) => is)
   const able = alive.filter(({ draining }) => !draining)
   const away = nodes.filter(({ alive: is }) => !is)
-  const behind =
-    activeVersion === undefined ? [] : able.filter((node) => node.active_version !== activeVersion)
   const running = able.reduce((sum, node) => sum + node.running, 0)
   const waiting = able.reduce((sum, node) => sum + node.waiting, 0)
   const load = `${plural(running, 'request')} ${running === 1 ? 'runs' : 'run'}, ${waiting === 0 ? 'none waits' : `${waiting} ${waiting === 1 ? 'waits' : 'wait'}`}`
   const parts = [
     able.length === 0 ? 'No node takes requests.' : `${describeServing(able.length, nodes.length)}: ${load}.`,
-    ...(behind.length > 0 && activeVersion !== undefined
-      ? [
-          `${plural(behind.length, 'node')} ${behind.length === 1 ? 'does' : 'do'} not serve ${maskName(activeVersion)} yet.`,
-        ]
-      : []),
+    ...models.flatMap(({ id, active_version: version }) => {
+      const behind = able.filter((node) => node.model === id && node.active_version !== version).length
+      const of = models.length > 1 ? ` of ${id}` : ''
+      return behind === 0
+        ? []
+        : [
+            `${plural(behind, 'node')} ${behind === 1 ? 'does' : 'do'} not serve ${maskName(version)}${of} yet.`,
+          ]
+    }),
     ...away.map((node) => `${node.id} has been away for ${formatDuration(node.seen_ms_ago / 1000)}.`),
   ]
   return parts.join(' ')

@@ -1,5 +1,5 @@
 import type { ProbeEntry } from '@copal/shared/wire/admin-alerts.ts'
-import type { NodeEntry } from '@copal/shared/wire/admin.ts'
+import type { NodeEntry, StatusReport } from '@copal/shared/wire/admin.ts'
 import { ConfirmButton } from '../../components/confirm-button.tsx'
 import { Loaded } from '../../components/loaded.tsx'
 import { Code } from '../../components/copy-button.tsx'
@@ -26,6 +26,7 @@ import {
   probesSentence,
   requestsOf,
   stateOfNode,
+  wantedVersion,
 } from './node-words.ts'
 
 /** The nodes: masks, load, and the soundness of their weights. */
@@ -35,14 +36,11 @@ export function NodesPage() {
   const probes = useResource(endpoints.probes(model), 30_000)
   const { may_change: mayChange } = useSession()
   const wanted = useNavigation().query.get('q') ?? undefined
-  const active = status.value?.models.find(
-    ({ id }) => id === (model ?? status.value?.models[0]?.id),
-  )?.active_version
   return (
     <Page
       title="Fleet"
-      sentence={sentenceWhenLoaded(status, ({ nodes: all }) => (
-        <p>{fleetSentence(all, active)}</p>
+      sentence={sentenceWhenLoaded(status, ({ nodes: all, models }) => (
+        <p>{fleetSentence(all, models)}</p>
       ))}
     >
       {!hasCome(status) ? (
@@ -53,10 +51,10 @@ export function NodesPage() {
         <LoadedTogether resources={[status, probes]}>
           <Section title="Nodes">
             <Loaded resource={status}>
-              {({ nodes: all }) => (
+              {({ nodes: all, models }) => (
                 <Table
                   caption="Nodes"
-                  columns={mayChange ? [...columnsOf(active), drainColumn(all)] : columnsOf(active)}
+                  columns={[...columnsOf(models), ...(mayChange ? [drainColumn(all)] : [])]}
                   rows={all}
                   rowKey={({ id }) => id}
                   filter={all.length > 8 || wanted !== undefined}
@@ -93,7 +91,7 @@ export function NodesPage() {
   )
 }
 
-function columnsOf(active: number | undefined): Column<NodeEntry>[] {
+function columnsOf(models: StatusReport['models']): Column<NodeEntry>[] {
   return [
     {
       key: 'id',
@@ -119,14 +117,17 @@ function columnsOf(active: number | undefined): Column<NodeEntry>[] {
       title: 'Mask',
       align: 'end',
       value: ({ active_version: version }) => version,
-      cell: ({ active_version: version }) =>
-        active === undefined || version === active ? (
+      cell: (node) => {
+        const { active_version: version } = node
+        const wanted = wantedVersion(node, models)
+        return wanted === undefined || version === wanted ? (
           <MaskLink version={version} />
         ) : (
-          <span title={`The active mask is ${shortMaskName(active)}`}>
-            <MaskLink version={version} /> <span class="soft">not {shortMaskName(active)} yet</span>
+          <span title={`The active mask is ${shortMaskName(wanted)}`}>
+            <MaskLink version={version} /> <span class="soft">not {shortMaskName(wanted)} yet</span>
           </span>
-        ),
+        )
+      },
     },
     {
       key: 'holds',
