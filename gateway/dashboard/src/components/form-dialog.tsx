@@ -1,8 +1,9 @@
 import type { ComponentChildren } from 'preact'
-import { useState } from 'preact/hooks'
+import { useLayoutEffect, useRef, useState } from 'preact/hooks'
 import { toApiError } from '../data/client.ts'
 import { Dialog } from './dialog.tsx'
 import { Problem } from './problem.tsx'
+import { useToast } from './toast.tsx'
 
 interface FormDialogProps {
   title: string
@@ -25,14 +26,20 @@ export function FormDialog(props: FormDialogProps) {
   const { title, submit, isReady, onSubmit, onClose, children, tone = 'plain', focusesLeave = false } = props
   const [problem, setProblem] = useState<string>()
   const [isBusy, setBusy] = useState(false)
+  const toast = useToast()
+  const isOpen = useRef(true)
+  useLayoutEffect(() => () => void (isOpen.current = false), [])
   const send = async () => {
     setBusy(true)
     setProblem(undefined)
     try {
       await onSubmit()
-      onClose()
+      if (isOpen.current) onClose()
     } catch (cause) {
-      setProblem(toApiError(cause).message)
+      const { message } = toApiError(cause)
+      // It may have been left while the request ran.
+      if (!isOpen.current) toast(message, 'harm')
+      setProblem(message)
       setBusy(false)
     }
   }

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { EventReader } from '../../../../gateway/dashboard/src/pages/playground/chat-stream.ts'
+import { EventReader, readStream } from '../../../../gateway/dashboard/src/pages/playground/chat-stream.ts'
 
 const chunk = (choice: object | undefined, rest: object = {}) =>
   `data: ${JSON.stringify({
@@ -51,4 +51,19 @@ test('a character that two tokens share belongs to the second one', () => {
     })
   const events = new EventReader().read(part('bytes:\\xc3', [0xc3]) + part('bytes:\\xa9', [0xa9]))
   expect(events).toMatchObject([{ tokens: [{ text: '' }] }, { tokens: [{ text: 'é' }] }])
+})
+
+test('a stream that ends without its last event broke off; one whose error is told has ended', async () => {
+  const read = async (text: string) => {
+    const kinds: string[] = []
+    await readStream(new Response(text), ({ kind }) => kinds.push(kind))
+    return kinds
+  }
+  const answer = chunk(scored('a', -1))
+  expect(await read(`${answer}data: [DONE]\n\n`)).toEqual(['tokens', 'done'])
+  expect(await read(`${answer}data: {"error":{"message":"The node failed."}}\n\n`)).toEqual([
+    'tokens',
+    'error',
+  ])
+  await expect(read(answer)).rejects.toThrow('broke off')
 })

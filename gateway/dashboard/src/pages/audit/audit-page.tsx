@@ -1,5 +1,5 @@
-import { useEffect, useMemo, useState } from 'preact/hooks'
-import type { AuditEntry } from '@copal/shared/wire/admin-audit.ts'
+import { useMemo, useState } from 'preact/hooks'
+import type { AuditEntry, AuditPage as NewestPage } from '@copal/shared/wire/admin-audit.ts'
 import { Loaded } from '../../components/loaded.tsx'
 import { Empty } from '../../components/notices.tsx'
 import { Page, Section, sentenceWhenLoaded } from '../../components/page.tsx'
@@ -12,7 +12,8 @@ import { useClient, useResource } from '../../data/data.tsx'
 import { plural } from '../../format/numbers.ts'
 import { Link } from '../../navigation/link.tsx'
 import { useNavigation } from '../../navigation/navigation.tsx'
-import { newestAudit } from './audit-endpoints.ts'
+import { newestAudit, type AuditFilter } from './audit-endpoints.ts'
+import { joinNewest, type ShownEntries } from './audit-entries.ts'
 import { actorPath, changesOf, outcomeOf, targetPath } from './audit-links.ts'
 import { VerifyChain } from './verify-button.tsx'
 
@@ -22,12 +23,7 @@ export function AuditPage() {
   const actor = query.get('actor') ?? undefined
   const target = query.get('target') ?? undefined
   const newest = useResource(newestAudit({ actor, target }), 30_000)
-  const older = useOlder({ actor, target })
-  const entries = useMemo(
-    () => newest.value && merge(newest.value.data, older.entries),
-    [newest.value, older.entries],
-  )
-  const next = older.entries.length > 0 ? older.next : newest.value?.next_before
+  const { entries, next, isLoading, loadOlder } = useEntries({ actor, target }, newest.value)
   const filters = [
     ...(actor === undefined ? [] : [{ name: 'actor', text: `by ${actor}` }]),
     ...(target === undefined ? [] : [{ name: 'target', text: `about ${target}` }]),
@@ -36,7 +32,7 @@ export function AuditPage() {
     <Page
       title="Audit"
       sentence={sentenceWhenLoaded(newest, () => (
-        <p>{sentenceOf(entries ?? [], next != null)}</p>
+        <p>{sentenceOf(entries, next !== null)}</p>
       ))}
     >
       <VerifyChain />
@@ -63,7 +59,7 @@ export function AuditPage() {
               <Table
                 caption="Entries of the audit log, newest first"
                 columns={columnsOf((name, value) => setQuery({ [name]: value }))}
-                rows={entries ?? []}
+                rows={entries}
                 rowKey={({ id }) => String(id)}
                 filter
                 csv="copal-audit"
@@ -77,14 +73,9 @@ export function AuditPage() {
                   </Empty>
                 }
               />
-              {next != null && (
-                <button
-                  type="button"
-                  class="button"
-                  disabled={older.isLoading}
-                  onClick={() => older.load(next)}
-                >
-                  {older.isLoading ? 'Loading …' : 'Load older entries'}
+              {next !== null && (
+                <button type="button" class="button" disabled={isLoading} onClick={() => loadOlder(next)}>
+                  {isLoading ? 'Loading …' : 'Load older entries'}
                 </button>
               )}
             </>
@@ -110,37 +101,28 @@ function isError(after: unknown): boolean {
   return typeof after === 'object' && after !== null && 'error' in after
 }
 
-/** Entries by id, newest first; the newest page comes anew every half minute. */
-function merge(newest: readonly AuditEntry[], older: readonly AuditEntry[]): AuditEntry[] {
-  const byId = new Map([...older, ...newest].map((entry) => [entry.id, entry]))
-  return [...byId.values()].toSorted((a, b) => b.id - a.id)
-}
-
-/** Older pages, which are loaded by hand and kept while the filter stays. */
-function useOlder({ actor, target }: { actor: string | undefined; target: string | undefined }) {
+/** The newest page, which comes anew every half minute, and older ones, which are loaded by hand and kept while the filter stays. */
+function useEntries(filter: AuditFilter, newest: NewestPage | undefined) {
   const client = useClient()
   const toast = useToast()
-  const [entries, setEntries] = useState<readonly AuditEntry[]>([])
-  const [next, setNext] = useState<number | null | undefined>()
+  const key = newestAudit(filter).path
+  const [kept, setKept] = useState<ShownEntries & { key: string }>()
   const [isLoading, setLoading] = useState(false)
-  useEffect(() => {
-    setEntries([])
-    setNext(undefined)
-  }, [actor, target])
-  const load = (before: number) => {
+  const shown = useMemo(
+    () => (newest ? joinNewest(kept?.key === key ? kept : undefined, newest) : { entries: [], next: null }),
+    [newest, kept, key],
+  )
+  const loadOlder = (before: number) => {
     setLoading(true)
     client
-      .get(newestAudit({ actor, target }, before))
+      .get(newestAudit(filter, before))
       .then(
-        (page) => {
-          setEntries((all) => [...all, ...page.data])
-          setNext(page.next_before)
-        },
+        ({ data, next_before: next = null }) => setKept({ key, entries: [...shown.entries, ...data], next }),
         (cause: unknown) => toast(toApiError(cause).message, 'harm'),
       )
       .finally(() => setLoading(false))
   }
-  return { entries, next, isLoading, load }
+  return { ...shown, isLoading, loadOlder }
 }
 
 function columnsOf(narrow: (name: 'actor' | 'target', value: string) => void): Column<AuditEntry>[] {

@@ -41,9 +41,11 @@ interface EditAccountProps {
   onClose: () => void
 }
 
-function EditAccountDialog({ title, account, samplingLabel, send, onClose }: EditAccountProps) {
+function EditAccountDialog({ title, account: present, samplingLabel, send, onClose }: EditAccountProps) {
   const client = useClient()
   const toast = useToast()
+  // As it was opened: what others change meanwhile is not a change of this form.
+  const [account] = useState(present)
   const [texts, setTexts] = useState(textsOf(account.limits))
   const [sampling, setSampling] = useState<SamplingPolicy>(account.sampling)
   const limits = limitChangesOf(texts, account.limits)

@@ -23,6 +23,8 @@ export function ActivateButton({ model, from, to, masks, nodes, label }: Activat
   if (!mayChange || from === to) return null
   return (
     <ConfirmButton
+      // A dialog about another mask closes, so that nobody confirms what was not asked.
+      key={`${from} ${to}`}
       label={label ?? `Roll back to ${maskName(to)}`}
       title={`Make ${maskName(to)} active?`}
       consequences={activationConsequences({ model, from, to, masks, nodes })}

@@ -36,20 +36,27 @@ export function MaskPage({ params }: { params: PathParams }) {
   const mask = masks.value?.data.find((each) => each.version === version)
   const update = mask && updateOf(mask, updates.value?.data ?? [])
   const current = status.value?.models.find(({ id }) => id === mask?.model)
+  // An operator's canary is known by the model alone.
+  const isCanary = current?.canary ? current.canary.mask_version === version : undefined
+  const state = mask && stateOfMask(mask, update, isCanary)
   return (
     <Page
       title={maskNameFirst(version)}
       above={<Link to="/masks">Masks</Link>}
-      sentence={sentenceWhenLoaded(
-        masks,
-        () => mask && <p>{maskSentence(mask, stateOfMask(mask, update))}</p>,
-      )}
+      sentence={sentenceWhenLoaded(masks, () => mask && state && <p>{maskSentence(mask, state)}</p>)}
       actions={mask && <MaskActions mask={mask} masks={masks.value?.data ?? []} status={status.value} />}
     >
       <Loaded resource={masks}>
         {({ data }) =>
-          mask ? (
-            <MaskBody key={mask.version} mask={mask} masks={data} update={update} model={current} />
+          mask && state ? (
+            <MaskBody
+              key={mask.version}
+              mask={mask}
+              state={state}
+              masks={data}
+              update={update}
+              model={current}
+            />
           ) : (
             <Empty
               title={
@@ -69,18 +76,19 @@ export function MaskPage({ params }: { params: PathParams }) {
 
 function MaskBody({
   mask,
+  state,
   masks,
   update,
   model,
 }: {
   mask: MaskEntry
+  state: ReturnType<typeof stateOfMask>
   masks: readonly MaskEntry[]
   update: UpdateEntry | undefined
   model: StatusReport['models'][number] | undefined
 }) {
   const drift = useResource(endpoints.drift(mask.model))
   const children = masks.filter(({ parent_version: parent }) => parent === mask.version)
-  const state = stateOfMask(mask, update)
   const hasFile = mask.swept_at == null
   return (
     <>

@@ -1,6 +1,7 @@
 /** Reads the server-sent events of a streamed chat completion. */
 import type { ChatCompletionChunk } from '@copal/shared/wire/chat.ts'
 import type { Usage } from '@copal/shared/wire/inference-fields.ts'
+import { ApiError } from '../../data/client.ts'
 
 /** A token with its surprise. */
 export interface StreamToken {
@@ -71,6 +72,23 @@ export class EventReader {
   #textOf({ token, bytes }: { token: string; bytes: readonly number[] }): string {
     return bytes.length === 0 ? token : this.#decoder.decode(Uint8Array.from(bytes), { stream: true })
   }
+}
+
+/**
+ * Reads a streamed response to its end.
+ *
+ * @throws ApiError when it ends without its last event or the event of an error: it broke off
+ */
+export async function readStream(response: Response, onEvent: (event: StreamEvent) => void): Promise<void> {
+  const reader = response.body?.pipeThrough(new TextDecoderStream()).getReader()
+  const events = new EventReader()
+  let hasEnded = false
+  for (let chunk = await reader?.read(); chunk !== undefined && !chunk.done; chunk = await reader?.read())
+    for (const event of events.read(chunk.value)) {
+      hasEnded ||= event.kind === 'done' || event.kind === 'error'
+      onEvent(event)
+    }
+  if (!hasEnded) throw new ApiError('The answer broke off before its end.', 0, 'unreachable')
 }
 
 function errorMessageOf(value: unknown): string | undefined {

@@ -98,8 +98,9 @@ function Compare({ model, masks, status }: CompareProps) {
       temperature: Number(temperature),
       keyId: charged,
     }
-    if (isLoaded(leftVersion)) left.ask({ ...question, version: leftVersion })
-    if (isLoaded(rightVersion)) right.ask({ ...question, version: rightVersion })
+    // An answer to an earlier prompt does not compare with one to this.
+    left.ask(isLoaded(leftVersion) ? { ...question, version: leftVersion } : undefined)
+    right.ask(isLoaded(rightVersion) ? { ...question, version: rightVersion } : undefined)
   }
   const nameOf = (answer: typeof left.answer, version: number) => maskName(answer.maskVersion ?? version)
   return (

@@ -2,7 +2,7 @@ import { useCallback, useEffect, useRef, useState } from 'preact/hooks'
 import type { Usage } from '@copal/shared/wire/inference-fields.ts'
 import { toApiError } from '../../data/client.ts'
 import { useClient } from '../../data/data.tsx'
-import { EventReader, type StreamEvent, type StreamToken } from './chat-stream.ts'
+import { readStream, type StreamEvent, type StreamToken } from './chat-stream.ts'
 import { figuresOf, type AnswerFigures } from './surprise.ts'
 
 /** One request of the playground. */
@@ -39,16 +39,24 @@ const NOTHING: Answer = {
   problem: undefined,
 }
 
-/** Asks for one answer at a time and streams it; the page is drawn once a frame at most. */
-export function useAnswer(): { answer: Answer; ask: (question: Question) => void; stop: () => void } {
+/** Asks for one answer at a time and streams it; the page is drawn once a frame at most. No question takes the answer away. */
+export function useAnswer(): {
+  answer: Answer
+  ask: (question: Question | undefined) => void
+  stop: () => void
+} {
   const client = useClient()
   const [answer, setAnswer] = useState<Answer>(NOTHING)
   const abort = useRef<AbortController>(undefined)
   useEffect(() => () => abort.current?.abort(), [])
   const stop = useCallback(() => abort.current?.abort(), [])
   const ask = useCallback(
-    (question: Question) => {
+    (question: Question | undefined) => {
       abort.current?.abort()
+      if (!question) {
+        setAnswer(NOTHING)
+        return
+      }
       const controller = new AbortController()
       abort.current = controller
       const collector = new Collector((next) => {
@@ -88,13 +96,6 @@ function bodyOf({ model, version, prompt, maxTokens, temperature }: Question) {
     stream_options: { include_usage: true },
     logprobs: true,
   }
-}
-
-async function readStream(response: Response, onEvent: (event: StreamEvent) => void): Promise<void> {
-  const reader = response.body?.pipeThrough(new TextDecoderStream()).getReader()
-  const events = new EventReader()
-  for (let chunk = await reader?.read(); chunk !== undefined && !chunk.done; chunk = await reader?.read())
-    for (const event of events.read(chunk.value)) onEvent(event)
 }
 
 /** Collects the events of one answer. */
