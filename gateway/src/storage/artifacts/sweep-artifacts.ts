@@ -1,4 +1,5 @@
 import type { Deps } from '../../contracts/bindings.ts'
+import { forgetUnusedDatasets } from '../db/queries/dataset-queries.ts'
 import {
   giveUpMasks,
   keepUsedMasks,
@@ -29,7 +30,11 @@ export async function sweepArtifacts(deps: SweepDeps): Promise<void> {
   await keepUsedMasks(db)
   if (maskDays > 0) await giveUpMasks(db, nowMs() - maskDays * DAY_MS, nowMs())
   await sweep(deps, maskKey(''), shard, (hashes) => keptMasks(db, hashes, graceMs))
-  await sweep(deps, datasetKey(''), shard, (hashes) => keptDatasets(db, hashes))
+  await sweep(deps, datasetKey(''), shard, async (hashes) => {
+    // An update that was interrupted may have left some, and so may have a holdout.
+    await forgetUnusedDatasets(db, hashes)
+    return keptDatasets(db, hashes)
+  })
   await sweep(deps, CLASSIFIER_PREFIX, shard, (hashes) => keptClassifiers(db, hashes))
 }
 

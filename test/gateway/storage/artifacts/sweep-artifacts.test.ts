@@ -2,9 +2,13 @@ import { env } from 'cloudflare:workers'
 import { eq } from 'drizzle-orm'
 import { expect, test } from 'vitest'
 import type { MaskEntry } from '@copal/shared/wire/admin.ts'
-import { maskKey } from '../../../../gateway/src/storage/artifacts/artifact-keys.ts'
+import { datasetKey, maskKey } from '../../../../gateway/src/storage/artifacts/artifact-keys.ts'
+import { freezeDataset } from '../../../../gateway/src/storage/artifacts/datasets.ts'
 import { sweepArtifacts } from '../../../../gateway/src/storage/artifacts/sweep-artifacts.ts'
 import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
+import { listDatasetsOf } from '../../../../gateway/src/storage/db/queries/dataset-queries.ts'
+import { ensureDomains } from '../../../../gateway/src/storage/db/queries/domain-queries.ts'
+import { insertHoldout } from '../../../../gateway/src/storage/db/queries/holdout-queries.ts'
 import { listMasks, type MaskRow } from '../../../../gateway/src/storage/db/queries/mask-queries.ts'
 import { masks, models } from '../../../../gateway/src/storage/db/schema/masks.ts'
 import { admin, adminJson, testDeps } from '../../support/doubles/simulated-node.ts'
@@ -87,6 +91,22 @@ test('garbage goes after a day, and what is in flight or recorded stays', async 
   for (const key of garbage) expect(await env.ARTIFACTS.head(key)).not.toBeNull()
   await sweepAll(2)
   for (const key of garbage) expect(await env.ARTIFACTS.head(key)).toBeNull()
+})
+
+test('a dataset that nothing needs, as one of an update that was interrupted, goes after a day with its record', async () => {
+  await ensureDomains(db, ['legal'], 1)
+  const freeze = async (text: string) =>
+    (await freezeDataset(testDeps(), 'legal', [{ text, sources: [] }])).sha256
+  const orphan = await freeze('of an update that ended before it had collected')
+  const heldOut = await freeze('of a holdout')
+  const holdout = { domain: 'legal', version: 1, sha256: heldOut, samples: 1, characters: 12, createdAt: 1 }
+  await insertHoldout(db, holdout)
+  await sweepAll(0)
+  expect(await listDatasetsOf(db, 'legal')).toEqual(expect.arrayContaining([orphan, heldOut]))
+  await sweepAll(2)
+  expect(await listDatasetsOf(db, 'legal')).toEqual([heldOut])
+  expect(await env.ARTIFACTS.head(datasetKey(orphan))).toBeNull()
+  expect(await env.ARTIFACTS.head(datasetKey(heldOut))).not.toBeNull()
 })
 
 test('a mask without a file says so, no roll-back returns to it, and without a retention none is given up', async () => {

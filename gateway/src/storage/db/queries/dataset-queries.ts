@@ -71,11 +71,10 @@ export async function listStoredDatasetsOf(
 }
 
 /**
- * Returns those of some datasets that nothing needs: they are in no batch and are no holdout, and no update has them that
- * is running or that an operator may still force, or that is about to freeze the same texts.
+ * Whether nothing needs a dataset: it is in no batch and is no holdout, and no update has it that is running or that an operator may
+ * still force, or that is about to freeze the same texts.
  */
-export async function findUnusedDatasets(db: Database, hashes: readonly string[]): Promise<string[]> {
-  if (hashes.length === 0) return []
+function isUnused(db: Database) {
   const batch = db.select().from(batches).where(eq(batches.datasetSha256, datasets.sha256))
   const heldOut = db.select().from(holdouts).where(eq(holdouts.sha256, datasets.sha256))
   const owned = sql`exists (select 1 from json_each(${updates.datasets}) where value = ${datasets.sha256})`
@@ -84,13 +83,22 @@ export async function findUnusedDatasets(db: Database, hashes: readonly string[]
     .select()
     .from(updates)
     .where(or(and(isNull(updates.finishedAt), or(owned, collecting)), and(isForceable, owned)))
+  return and(notExists(batch), notExists(heldOut), notExists(needed))
+}
+
+/** Returns those of some datasets that nothing needs. */
+export async function findUnusedDatasets(db: Database, hashes: readonly string[]): Promise<string[]> {
+  if (hashes.length === 0) return []
   const rows = await db
     .select({ sha256: datasets.sha256 })
     .from(datasets)
-    .where(
-      and(inArray(datasets.sha256, [...hashes]), notExists(batch), notExists(heldOut), notExists(needed)),
-    )
+    .where(and(inArray(datasets.sha256, [...hashes]), isUnused(db)))
   return rows.map((row) => row.sha256)
+}
+
+/** Deletes the records of those of some datasets that nothing needs. */
+export async function forgetUnusedDatasets(db: Database, hashes: readonly string[]): Promise<void> {
+  await db.delete(datasets).where(and(inArray(datasets.sha256, given(hashes)), isUnused(db)))
 }
 
 /**
@@ -155,7 +163,10 @@ function insertReplacement(
 
 /** Deletes the records of datasets whose texts were deleted. */
 export async function forgetDatasets(db: Database, hashes: readonly string[]): Promise<void> {
-  // All hashes in one parameter, because a statement has at most 100.
-  const given = sql`(select value from json_each(${JSON.stringify(hashes)}))`
-  if (hashes.length > 0) await db.delete(datasets).where(inArray(datasets.sha256, given))
+  if (hashes.length > 0) await db.delete(datasets).where(inArray(datasets.sha256, given(hashes)))
+}
+
+/** Hashes in one parameter, because a statement has at most 100. */
+function given(hashes: readonly string[]) {
+  return sql`(select value from json_each(${JSON.stringify(hashes)}))`
 }
