@@ -1,6 +1,6 @@
 import { createWriteStream } from 'node:fs'
-import { mkdir, rename, stat } from 'node:fs/promises'
-import { join } from 'node:path'
+import { mkdir, readdir, rename, stat } from 'node:fs/promises'
+import { basename, dirname, join } from 'node:path'
 import { Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import { downloadFile, HubApiError, listFiles, modelInfo, type ListFileEntry } from '@huggingface/hub'
@@ -106,10 +106,18 @@ async function fetchRepository(
     await publishDirectory(partial, dir, scratch, () =>
       matchesChecksums(dir, options.cacheDir, options.signal),
     )
-    await removeScratch(partial)
+    await removeUnfinished(dir)
   } finally {
     await removeScratch(scratch)
   }
+}
+
+/** Removes what other and interrupted downloads of the model at `dir` have left, of this commit and of earlier ones. */
+async function removeUnfinished(dir: string): Promise<void> {
+  const [root, model] = [dirname(dir), basename(dir)]
+  const ending = /^\.[0-9a-f]{40}\.partial$/
+  for (const name of await readdir(root))
+    if (name.startsWith(model) && ending.test(name.slice(model.length))) await removeScratch(join(root, name))
 }
 
 async function writeBlob(

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import { readdir, readFile, stat, truncate } from 'node:fs/promises'
+import { mkdir, readdir, readFile, stat, truncate } from 'node:fs/promises'
 import { createServer, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
@@ -15,6 +15,8 @@ const COMMIT = '0123456789abcdef0123456789abcdef01234567'
 
 interface Hub {
   url: string
+  /** The newest commit of the repository. */
+  commit: string
   /** Paths of the requested files. */
   served: string[]
   /** Changes the response to a file's download. */
@@ -25,17 +27,17 @@ interface Hub {
 
 /** A server with the hub's responses for one repository, on loopback. The client is the real one. */
 async function startHub(files: ReadonlyMap<string, Buffer>, status = 200): Promise<Hub> {
-  const hub: Hub = { url: '', served: [], spoil: new Map(), gate: Promise.resolve() }
+  const hub: Hub = { url: '', commit: COMMIT, served: [], spoil: new Map(), gate: Promise.resolve() }
   const server: Server = createServer((request, response) => {
     const url = new URL(request.url ?? '/', 'http://hub')
     const json = (value: unknown) =>
       response.writeHead(200, { 'content-type': 'application/json' }).end(JSON.stringify(value))
-    const [, path] = new RegExp(`^/org/tiny/resolve/${COMMIT}/(.+)$`).exec(url.pathname) ?? []
+    const [, path] = new RegExp(`^/org/tiny/resolve/${hub.commit}/(.+)$`).exec(url.pathname) ?? []
     if (status !== 200)
       response.writeHead(status, { 'content-type': 'application/json' }).end('{"error":"no"}')
     else if (url.pathname.startsWith('/api/models/org/tiny/revision/'))
-      json({ id: 'org/tiny', _id: '1', sha: COMMIT })
-    else if (url.pathname === `/api/models/org/tiny/tree/${COMMIT}`) json([...files].map(treeEntry))
+      json({ id: 'org/tiny', _id: '1', sha: hub.commit })
+    else if (url.pathname === `/api/models/org/tiny/tree/${hub.commit}`) json([...files].map(treeEntry))
     else if (path !== undefined && files.has(path)) {
       const content = files.get(path)!
       const [, start, end] = /^bytes=(\d+)-(\d*)$/.exec(request.headers.range ?? '') ?? []
@@ -108,6 +110,19 @@ test('a damaged file is not kept, and intact files are not downloaded twice', as
   await fetchAgain()
   expect(hub.served).not.toContain('config.json')
   expect(hub.served).toContain('model.safetensors')
+})
+
+test('an unfinished download of an earlier commit does not stay beside the model', async () => {
+  const hub = await startHub(await tinyFiles())
+  const options = { cacheDir: temporaryDir(), hub: { url: hub.url } }
+  hub.spoil.set('model.safetensors', (content) => Buffer.from(content).fill(1, 1000, 1001))
+  await expect(fetchHubModel('org/tiny', options)).rejects.toMatchObject({ code: 'unsupported_model' })
+  const other = `org--tiny.v2.${COMMIT}.partial`
+  await mkdir(join(options.cacheDir, 'downloads/hf', other))
+  hub.spoil.clear()
+  hub.commit = COMMIT.replace('0', 'f')
+  await fetchHubModel('org/tiny', options)
+  expect((await readdir(join(options.cacheDir, 'downloads/hf'))).sort()).toEqual(['org--tiny', other])
 })
 
 test('if two processes download the same model, the slower one uses the files of the other', async () => {
