@@ -154,8 +154,8 @@ export interface ReservoirObject extends Rpc.DurableObjectBranded {
   /** Puts a text that is set aside back for good, or deletes it. Returns false if it is not set aside. */
   resolveReview(id: string, decision: 'keep' | 'drop'): boolean
 
-  /** Ends the marks of an update whose texts do not count: they may be taken again. */
-  release(update: Pick<TakeRequest, 'model' | 'updateId'>): void
+  /** Ends the marks of updates of a model whose texts do not count: they may be taken again. */
+  release(model: string, updateIds: readonly string[]): void
 
   /** Marks texts as taken that were calibrated on before the reservoir kept marks. `hashes` are their SHA-256. */
   markTaken(marks: { model: string; updateId: string; hashes: readonly string[] }): void

@@ -24,11 +24,15 @@ export async function rebuildDomain(
   const datasets = [...new Set(rebuilt.map(({ datasetSha256 }) => datasetSha256))]
   await deleteStatisticsOf(deps, datasets)
   // Marks of the updates after a rebuild stay when it is repeated.
-  for (const { model, updateId } of rebuilt) await deps.reservoir(domain).release({ model, updateId })
+  const byModel = [...Map.groupBy(rebuilt, ({ model }) => model)].toSorted(([a], [b]) => (a < b ? -1 : 1))
+  for (const [model, batches] of byModel) {
+    const updateIds = batches.map(({ updateId }) => updateId)
+    await deps.reservoir(domain).release(model, updateIds)
+  }
   // One that began before the batches were retired kept them.
   await requireNoReader(deps, domain)
   const models: RebuiltDomain['models'] = []
-  for (const model of [...new Set(rebuilt.map((batch) => batch.model))].sort()) {
+  for (const [model] of byModel) {
     const { triggers } = await findPolicy(deps, model)
     models.push({ model, starts: triggers.enabled && !triggers.dry_run ? 'by_trigger' : 'by_operator' })
   }

@@ -47,14 +47,12 @@ export class ReservoirMarks {
     return new Map(parts.toArray().map(({ hash, characters }) => [hash, characters]))
   }
 
-  /** Removes the marks of an update. */
-  remove(model: string, updateId: string): void {
-    this.#sql.exec(
-      'DELETE FROM parts WHERE model = ?1 AND hash IN (SELECT hash FROM taken WHERE model = ?1 AND update_id = ?2)',
-      model,
-      updateId,
-    )
-    this.#sql.exec('DELETE FROM taken WHERE model = ? AND update_id = ?', model, updateId)
+  /** Removes the marks of updates. */
+  remove(model: string, updateIds: readonly string[]): void {
+    const ofUpdates = 'FROM taken WHERE model = ?1 AND update_id IN (SELECT value FROM json_each(?2))'
+    const ids = JSON.stringify(updateIds)
+    this.#sql.exec(`DELETE FROM parts WHERE model = ?1 AND hash IN (SELECT hash ${ofUpdates})`, model, ids)
+    this.#sql.exec(`DELETE ${ofUpdates}`, model, ids)
     this.#sql.exec('UPDATE texts SET taken = 0 WHERE taken = 1 AND hash NOT IN (SELECT hash FROM taken)')
   }
 }

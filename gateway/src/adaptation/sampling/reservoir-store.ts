@@ -148,9 +148,9 @@ export class ReservoirStore {
     return [...this.#draw(request), ...this.#drawHoldout(this.#options.holdout.characters)]
   }
 
-  /** Lets the texts of an update be taken again. */
-  release({ model, updateId }: Pick<TakeRequest, 'model' | 'updateId'>): void {
-    this.#storage.transactionSync(() => this.#marks.remove(model, updateId))
+  /** Lets the texts of updates be taken again. */
+  release(model: string, updateIds: readonly string[]): void {
+    this.#storage.transactionSync(() => this.#marks.remove(model, updateIds))
   }
 
   /** Marks texts as taken by an update, by their hashes. */

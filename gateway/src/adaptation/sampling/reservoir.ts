@@ -71,8 +71,8 @@ export class Reservoir extends DurableObject<Bindings> implements ReservoirObjec
     return this.#store.resolveReview(id, decision)
   }
 
-  release(update: Pick<TakeRequest, 'model' | 'updateId'>): void {
-    this.#store.release(update)
+  release(model: string, updateIds: readonly string[]): void {
+    this.#store.release(model, updateIds)
   }
 
   markTaken(marks: { model: string; updateId: string; hashes: readonly string[] }): void {

@@ -47,12 +47,12 @@ export async function releaseUncollected(deps: ReleaseDeps, update: UpdateRow): 
   if (datasets === null) return
   const collected = (await findDatasets(deps.db, datasets)).map(({ domain }) => domain)
   for (const domain of domains)
-    if (!collected.includes(domain)) await deps.reservoir(domain).release({ model, updateId })
+    if (!collected.includes(domain)) await deps.reservoir(domain).release(model, [updateId])
 }
 
 async function release(deps: ReleaseDeps, update: UpdateRow): Promise<void> {
   if ((await listBatchesOf(deps.db, update.id)).length > 0) return
   const { model, id: updateId } = update
-  for (const domain of update.domains) await deps.reservoir(domain).release({ model, updateId })
+  for (const domain of update.domains) await deps.reservoir(domain).release(model, [updateId])
   await deleteUnusedDatasets(deps, update.datasets ?? [])
 }

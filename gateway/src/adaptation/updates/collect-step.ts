@@ -42,7 +42,7 @@ export async function collect(deps: StepDeps, update: UpdateRow): Promise<StepOu
     const bytes = bytesOf(await take(deps, update, domain, influence))
     if (isEnough(bytes, update)) domains.push(domain)
     else if (!counted.has(domain)) throw tooFewSamples(domain, bytes, update)
-    else await deps.reservoir(domain).release({ model: update.model, updateId: update.id })
+    else await deps.reservoir(domain).release(update.model, [update.id])
   }
   const datasets: string[] = []
   // One at a time: an isolate has 128 MB, and freezing a domain may take some tens of MB.

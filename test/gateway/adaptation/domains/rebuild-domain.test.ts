@@ -2,6 +2,7 @@ import { env } from 'cloudflare:workers'
 import { expect, test } from 'vitest'
 import type { AuditPage } from '@copal/shared/wire/admin-audit.ts'
 import type { RebuiltDomain } from '@copal/shared/wire/admin-domains.ts'
+import { rebuildDomain } from '../../../../gateway/src/adaptation/domains/rebuild-domain.ts'
 import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
 import { listBatchesOf, listCounted } from '../../../../gateway/src/storage/db/queries/batch-queries.ts'
 import { ensureDomains } from '../../../../gateway/src/storage/db/queries/domain-queries.ts'
@@ -9,7 +10,7 @@ import {
   insertStatistics,
   listStatistics,
 } from '../../../../gateway/src/storage/db/queries/statistics-queries.ts'
-import { admin, adminJson, importTexts, startUpdate } from '../../support/doubles/simulated-node.ts'
+import { admin, adminJson, importTexts, startUpdate, testDeps } from '../../support/doubles/simulated-node.ts'
 import { calibrationOf, newNode, runUpdate, textsOf } from '../../support/doubles/whole-updates.ts'
 import { errorOf } from '../../support/requests/gateway-requests.ts'
 import { seedUpdate, setPolicy } from '../../support/state/seed-masks.ts'
@@ -80,6 +81,27 @@ test.each([
   const named = status === 409 ? `Update '${id}' is ${state}` : ''
   expect([response.status, message.slice(0, named.length)]).toEqual([status, named])
   await env.DB.prepare("update updates set state = 'failed', finished_at = 1 where id = ?").bind(id).run()
+})
+
+test('a domain with more batches than a request may make calls can be rebuilt', async () => {
+  await ensureDomains(db, ['large'], 1)
+  const count = 1_200
+  const numbers = `WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < ${count})`
+  await env.DB.exec(
+    `INSERT INTO batches (model, dataset_sha256, update_id, domain, state, created_at) ${numbers} ` +
+      `SELECT 'large', 'dataset-' || n, 'update-' || n, 'large', 'counted', n FROM numbers`,
+  )
+  const deps = testDeps()
+  let calls = 0
+  const reservoir = (name: string) =>
+    new Proxy(deps.reservoir(name), {
+      get(object, method) {
+        calls += 1
+        return Reflect.get(object, method, object) as unknown
+      },
+    })
+  expect(await rebuildDomain({ ...deps, reservoir }, 'large')).toMatchObject({ datasets: count })
+  expect(calls).toBeLessThan(10)
 })
 
 test('a domain that never had a text cannot be rebuilt', async () => {

@@ -33,7 +33,7 @@ test('texts that an update did not count can be taken again, and those of other 
     const store = open()
     await store.offer(pooled(6))
     const [kept, released] = [take(store, 'kept', 60), take(store, 'released')]
-    store.release({ model: 'm', updateId: 'released' })
+    store.release('m', ['released'])
     expect(take(store, 'next')).toEqual(released)
     expect(take(store, 'kept')).toEqual(kept)
   })
@@ -116,8 +116,7 @@ test('an update takes the beginning of a long text of a key with few requests, t
         .take({ ...request, updateId: 'next', maxBytes: 1e6 })
         .some(({ text }) => text.startsWith(parts[0] ?? '')),
     ).toBe(false)
-    store.release({ model: 'm', updateId: 'u' })
-    store.release({ model: 'm', updateId: 'next' })
+    store.release('m', ['u', 'next'])
     expect(
       store
         .take({ ...request, updateId: 'all', maxBytes: Infinity })

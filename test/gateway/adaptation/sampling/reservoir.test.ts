@@ -45,6 +45,6 @@ test('an update takes texts of the object, and what it leaves is counted by mode
     expect.objectContaining({ keyId: 'key', tenant: 'tenant', consentVersion: 1 }),
   ])
   expect(await reservoir.stats('m')).toMatchObject({ samples, newSamples: samples - taken.length })
-  await reservoir.release(request)
+  await reservoir.release('m', ['u'])
   expect(await reservoir.stats('m')).toMatchObject({ samples, newSamples: samples })
 })

@@ -85,7 +85,7 @@ test('texts of an update that the version before has begun, and that the reservo
   await node.reach(id, 'calibrating')
   await node.beat()
   // As if the gateway was upgraded now.
-  await testDeps().reservoir('flight-a').release({ model: 'flight', updateId: id })
+  await testDeps().reservoir('flight-a').release('flight', [id])
   await env.DB.prepare(
     "update jobs set payload = json_remove(payload, '$.selection.weights') where update_id = ?",
   )

@@ -294,7 +294,7 @@ test('after failed updates a domain is not tried again every minute, but after t
     )
     await testDeps()
       .reservoir('failing-a')
-      .release({ model: 'failing', updateId: updates[0]?.id ?? '' })
+      .release('failing', [updates[0]?.id ?? ''])
   }
   expect(starts).toEqual([0, 15, 45, 105])
   const [domain] = (await reportOf('failing')).domains

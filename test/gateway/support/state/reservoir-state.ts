@@ -57,7 +57,7 @@ export async function storedTexts(domain: string): Promise<string[]> {
 /** Returns the texts of the pool without taking them. */
 export function poolOf(store: ReservoirStore, maxBytes = Infinity): string[] {
   const texts = store.take({ model: 'looking', updateId: 'look', maxBytes }).map(({ text }) => text)
-  store.release({ model: 'looking', updateId: 'look' })
+  store.release('looking', ['look'])
   return texts
 }
 
