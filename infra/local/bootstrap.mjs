@@ -1,5 +1,5 @@
 /**
- * `npm start`, `npm test`, `npm run dev | test:sanitize | demo | bench | check | deploy | node | lab:texts`: installs
+ * `npm start`, `npm test`, `npm run dev | test:gpu | test:sanitize | demo | bench | check | deploy | node | lab:texts`: installs
  * the packages if necessary and runs the task.
  */
 import { readTask } from './toolchain/tasks.mjs'

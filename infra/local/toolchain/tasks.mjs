@@ -24,6 +24,11 @@ const TASKS = {
     does: 'Runs the tests.',
     rest: 'arguments of vitest (npx vitest --help)',
   },
+  'test:gpu': {
+    file: 'infra/local/test/test-gpu.ts',
+    does: 'Runs every test that needs a GPU, on the first device found; a software driver takes long.',
+    rest: 'arguments of vitest (npx vitest --help)',
+  },
   'test:sanitize': {
     file: 'infra/local/test/sanitize.ts',
     does: 'Runs the Rust tests under AddressSanitizer.',

@@ -14,7 +14,7 @@ process.env['NODEVICE_SELECT'] = '1'
 export const gpu: { addon: GpuAddon } | { missing: string } = await findGpu()
 
 async function findGpu(): Promise<typeof gpu> {
-  if (!hasVulkanDriver(process.env))
+  if (process.env['TEST_GPU'] === undefined && !hasVulkanDriver(process.env))
     return { missing: 'there is no Vulkan driver here (Debian: mesa-vulkan-drivers, libvulkan1)' }
   if ((await buildGpu((line) => process.stderr.write(`${line}\n`))) === 'no-cargo')
     return { missing: 'there is no cargo here, which builds the addon' }
@@ -22,17 +22,22 @@ async function findGpu(): Promise<typeof gpu> {
   return (await addon.devices()).length > 0 ? { addon } : { missing: 'the Vulkan driver here has no device' }
 }
 
-/** The GPU backend in bf16; empty where it cannot run. */
-export const GPU_BACKENDS: readonly TestedBackend[] = 'addon' in gpu ? [gpuOf(gpu.addon)] : []
+/** Tolerances against f64 arithmetic. As for the sparse engine: the tiny model's logits are far from flat. */
+const TOLERANCES = { bf16: 0.15, int8: 0.4, int4: 4 } as const
 
-function gpuOf(addon: GpuAddon): TestedBackend {
-  return {
-    name: 'gpu',
-    create: () => createGpuBackend({ addon, native: loadNativeIfThere(), kvTokens: 4096, ownTokens: 8192 }),
-    // As for the sparse engine: the tiny model's logits are far from flat.
-    exactTolerance: 0.15,
+/** The GPU backend in bf16, and by `npm run test:gpu` in the other precisions; empty where it cannot run. */
+export const GPU_BACKENDS: readonly TestedBackend[] = 'addon' in gpu ? backendsOf(gpu.addon) : []
+
+function backendsOf(addon: GpuAddon): TestedBackend[] {
+  const precisions =
+    process.env['TEST_GPU'] === undefined ? (['bf16'] as const) : (['bf16', 'int8', 'int4'] as const)
+  const options = { addon, native: loadNativeIfThere(), kvTokens: 4096, ownTokens: 8192 }
+  return precisions.map((precision) => ({
+    name: `gpu-${precision}`,
+    create: () => createGpuBackend({ ...options, precision, headPrecision: precision }),
+    exactTolerance: TOLERANCES[precision],
     selfTolerance: 0,
-  }
+  }))
 }
 
 /** Adds one skipped test in place of those that need a GPU, with the reason. */
