@@ -185,10 +185,8 @@ export interface ReservoirObject extends Rpc.DurableObjectBranded {
   clear(): void
 
   /**
-   * Returns texts that lack a description, in a fixed random order, and how many have one. Texts that the classifier found
-   * are left out, and unless `heldOut` is set, so are held-out ones.
-   *
-   * @param want the number of descriptions to have; at most `limit` texts are returned
+   * Returns which of the first `want` texts in a fixed random order lack a description, at most `limit`, and how many have one.
+   * Texts that the classifier found are left out, and unless `heldOut` is set, so are held-out ones that have none.
    */
   textsToDescribe(request: { baseSha256: string; want: number; limit: number; heldOut?: boolean }): {
     described: number
@@ -218,8 +216,11 @@ export interface ReservoirObject extends Rpc.DurableObjectBranded {
   /** Sets which proposed domain each described text belongs to; texts that are not named belong to none. */
   propose(baseSha256: string, proposals: Readonly<Record<string, readonly string[]>>): void
 
-  /** Returns the number of texts of each proposed domain, under the given weights or all. */
-  proposalSizes(baseSha256?: string): Record<string, number>
+  /** Returns how many of the texts that {@link listDescribed} returns {@link propose} has not named. */
+  countUngrouped(baseSha256: string, limit: number): number
+
+  /** Returns the number of texts of each proposed domain. */
+  proposalSizes(): Record<string, number>
 
   /** Returns the tenants of the texts of a proposed domain. */
   tenantsOf(proposal: string, limit: number): string[]

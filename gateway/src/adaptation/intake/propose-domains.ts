@@ -23,7 +23,7 @@ const MIN_TOKENS = 60
 const MIN_NEW_TEXTS = 12
 const MIN_NEW_SHARE = 0.2
 
-/** The mark of texts that the last clustering put into no cluster. */
+/** The mark of texts that the last clustering put into no cluster, or left out because they are short. */
 export const NO_PROPOSAL = ''
 
 type ProposeDeps = Pick<
@@ -51,9 +51,8 @@ export async function proposeDomains(
   const next = { baseSha256: model.baseSha256, want: MAX_CLUSTERED, limit: 1, heldOut: true }
   const { texts: undescribed } = await staging.textsToDescribe(next)
   if (undescribed.length > 0) return
-  const sizes = await staging.proposalSizes(model.baseSha256)
-  const seen = Object.values(sizes).reduce((sum, size) => sum + size, 0)
-  if (ready - seen < Math.max(MIN_NEW_TEXTS, MIN_NEW_SHARE * seen)) return
+  const fresh = await staging.countUngrouped(model.baseSha256, MAX_CLUSTERED)
+  if (fresh < Math.max(MIN_NEW_TEXTS, MIN_NEW_SHARE * (ready - fresh))) return
   const [described, open, domains] = await Promise.all([
     staging.listDescribed(model.baseSha256, MAX_CLUSTERED),
     listProposals(db, { model: model.id, state: 'proposed' }),
@@ -72,12 +71,13 @@ export async function proposeDomains(
   )
   const rows = matchProposals(model.id, clusters, texts, { open, nowMs: nowMs() })
   await replaceProposals(db, model.id, rows)
-  const inCluster = new Set(clusters.flatMap(({ members }) => members))
-  const hashesOf = (indices: readonly number[]) => indices.flatMap((index) => texts[index]?.hash ?? [])
-  await staging.propose(model.baseSha256, {
-    [NO_PROPOSAL]: hashesOf([...texts.keys()].filter((index) => !inCluster.has(index))),
-    ...Object.fromEntries(rows.map(({ id }, index) => [id, hashesOf(clusters[index]?.members ?? [])])),
+  const proposals = rows.map(({ id }, index): [string, string[]] => {
+    const members = clusters[index]?.members ?? []
+    return [id, members.flatMap((member) => texts[member]?.hash ?? [])]
   })
+  const inCluster = new Set(proposals.flatMap(([, hashes]) => hashes))
+  const others = described.flatMap(({ hash }) => (inCluster.has(hash) ? [] : hash))
+  await staging.propose(model.baseSha256, { [NO_PROPOSAL]: others, ...Object.fromEntries(proposals) })
 }
 
 /** Makes a proposal of each cluster, with the id of the open one that most of the same texts had. */

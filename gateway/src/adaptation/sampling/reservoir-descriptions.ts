@@ -69,26 +69,23 @@ export class ReservoirDescriptions {
     limit: number
     heldOut?: boolean
   }): { described: number; texts: TextToDescribe[] } {
-    const { described } = this.#sql
-      .exec<{ described: number }>(
-        'SELECT count(*) AS described FROM descriptions WHERE base = ? AND found = 0',
-        baseSha256,
-      )
-      .one()
-    const texts = this.#sql
-      .exec<{ hash: string; text: string }>(
-        `SELECT hash, text FROM texts
-         WHERE (side = 'pool' OR ?1) AND NOT EXISTS (
-           SELECT 1 FROM descriptions WHERE descriptions.hash = texts.hash AND (base = ?2 OR found = 1)
-         ) ORDER BY priority LIMIT ?3`,
+    const wanted = this.#sql
+      .exec<{ hash: string; text: string; described: number }>(
+        `SELECT hash, text, EXISTS (
+           SELECT 1 FROM descriptions WHERE descriptions.hash = texts.hash AND base = ?2
+         ) AS described FROM texts
+         WHERE (side = 'pool' OR ?1 OR described)
+           AND NOT EXISTS (SELECT 1 FROM descriptions WHERE descriptions.hash = texts.hash AND found = 1)
+         ORDER BY priority LIMIT ?3`,
         heldOut ? 1 : 0,
         baseSha256,
-        Math.max(0, Math.min(limit, want - described)),
+        want,
       )
       .toArray()
+    const missing = wanted.filter(({ described }) => described === 0)
     return {
-      described,
-      texts: texts.map(({ hash, text }) => ({ hash, text: headOf(text, HEAD_CHARACTERS) })),
+      described: wanted.length - missing.length,
+      texts: missing.slice(0, limit).map(({ hash, text }) => ({ hash, text: headOf(text, HEAD_CHARACTERS) })),
     }
   }
 
@@ -173,11 +170,21 @@ export class ReservoirDescriptions {
     })
   }
 
-  proposalSizes(baseSha256?: string): Record<string, number> {
+  countUngrouped(baseSha256: string, limit: number): number {
+    return this.#sql
+      .exec<{ texts: number }>(
+        `SELECT count(*) AS texts FROM (
+           SELECT proposal FROM texts JOIN descriptions USING (hash) WHERE base = ? AND found = 0 ORDER BY priority LIMIT ?
+         ) WHERE proposal IS NULL`,
+        baseSha256,
+        limit,
+      )
+      .one().texts
+  }
+
+  proposalSizes(): Record<string, number> {
     const rows = this.#sql.exec<{ proposal: string; texts: number }>(
-      `SELECT proposal, count(*) AS texts FROM descriptions
-       WHERE proposal IS NOT NULL AND (?1 IS NULL OR base = ?1) GROUP BY proposal`,
-      baseSha256 ?? null,
+      'SELECT proposal, count(*) AS texts FROM descriptions WHERE proposal IS NOT NULL GROUP BY proposal',
     )
     return Object.fromEntries(rows.toArray().map(({ proposal, texts }) => [proposal, texts]))
   }

@@ -126,8 +126,12 @@ export class Reservoir extends DurableObject<Bindings> implements ReservoirObjec
     this.#descriptions.propose(baseSha256, proposals)
   }
 
-  proposalSizes(baseSha256?: string): Record<string, number> {
-    return this.#descriptions.proposalSizes(baseSha256)
+  countUngrouped(baseSha256: string, limit: number): number {
+    return this.#descriptions.countUngrouped(baseSha256, limit)
+  }
+
+  proposalSizes(): Record<string, number> {
+    return this.#descriptions.proposalSizes()
   }
 
   tenantsOf(proposal: string, limit: number): string[] {

@@ -304,6 +304,17 @@ test('texts of fewer than 48 tokens go to the default of the key, and of fewer t
   const before = await listProposals(db)
   await findDomains(deps())
   expect(await listProposals(db)).toHaveLength(before.length)
+  // What was grouped once is not grouped again in each run.
+  let groupings = 0
+  const counting = (name: string) =>
+    new Proxy(deps().reservoir(name), {
+      get(object, method) {
+        if (method === 'propose') groupings += 1
+        return Reflect.get(object, method, object) as unknown
+      },
+    })
+  await findDomains({ ...deps(), reservoir: counting })
+  expect(groupings).toBe(0)
 })
 
 test('a model whose node rejects texts does not keep the others from finding domains', async () => {

@@ -68,9 +68,28 @@ test('no more texts are to be described than are wanted, and held-out ones only 
   expect(await ask({ want: 10 })).toBe(4)
   expect(await ask({ want: 10, heldOut: true })).toBe(5)
   expect(await ask({ want: 10, limit: 3 })).toBe(3)
-  await domain.storeDescriptions([{ hash: await textHash('a'), ...description(1) }], [BASE])
-  expect(await ask({ want: 3 })).toBe(2)
-  expect(await ask({ want: 1 })).toBe(0)
+})
+
+test('those of the wanted texts are described that lack a description, also where others have one', async () => {
+  const domain = reservoir('wanted')
+  await domain.offer(['a', 'b', 'c', 'd'].map((text) => offeredSample(text, { side: 'pool' })))
+  const ask = async (want: number) => {
+    const { described: count, texts: missing } = await domain.textsToDescribe({
+      baseSha256: BASE,
+      want,
+      limit: 10,
+    })
+    return { described: count, texts: missing }
+  }
+  const { texts } = await ask(10)
+  const describeOne = async (index: number) =>
+    domain.storeDescriptions([{ hash: texts[index]?.hash ?? '', ...description(1) }], [BASE])
+  await describeOne(2)
+  await describeOne(3)
+  expect(await ask(2)).toEqual({ described: 0, texts: texts.slice(0, 2) })
+  await describeOne(0)
+  expect(await ask(2)).toEqual({ described: 1, texts: texts.slice(1, 2) })
+  expect(await ask(4)).toEqual({ described: 3, texts: texts.slice(1, 2) })
 })
 
 test('a description goes with its text: deleted by key, by hash, or with the domain', async () => {
@@ -106,7 +125,10 @@ test('the texts of a proposed domain are offered again as they were, with their 
     described('b', 2, { side: 'holdout' }),
   ])
   const hash = await textHash('a')
+  expect(await staging.countUngrouped(BASE, 10)).toBe(2)
+  expect(await staging.countUngrouped(BASE, 1)).toBe(1)
   await staging.propose(BASE, { 'proposal-1': [hash] })
+  expect(await staging.countUngrouped(BASE, 10)).toBe(1)
   expect(await staging.proposalSizes()).toEqual({ 'proposal-1': 1 })
   const { hashes, offers } = await staging.offersOf('proposal-1', 10)
   expect(hashes).toEqual([hash])
