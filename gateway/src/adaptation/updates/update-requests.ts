@@ -76,7 +76,8 @@ export async function createUpdate(
     seed: request.seed,
     state: 'collecting',
     createdAt,
-    ...(own ? { ownDomain: own.domain, weights: own.weights } : {}),
+    // The mask beside which such a mask is sought is known before its texts are collected, and so also if they never are.
+    ...(own ? { ownDomain: own.domain, weights: own.weights, parentVersion: model.activeVersion } : {}),
   } as const
   const running = cause
     ? await insertUpdate(

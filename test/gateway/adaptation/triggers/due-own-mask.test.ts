@@ -1,7 +1,9 @@
 import { env } from 'cloudflare:workers'
 import { expect, test } from 'vitest'
-import type { UpdateEntry } from '@copal/shared/wire/admin.ts'
+import { createOwnMask, type UpdateEntry } from '@copal/shared/wire/admin.ts'
 import { runTriggers } from '../../../../gateway/src/adaptation/triggers/run-triggers.ts'
+import { createOwnMaskUpdate } from '../../../../gateway/src/adaptation/updates/own-mask-request.ts'
+import { cancelUpdate } from '../../../../gateway/src/adaptation/updates/update-requests.ts'
 import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
 import { listDecisions } from '../../../../gateway/src/storage/db/queries/decision-queries.ts'
 import { findModel } from '../../../../gateway/src/storage/db/queries/model-queries.ts'
@@ -72,4 +74,17 @@ test('masks of single domains are sought by themselves, most cost first, once be
   await tick(5)
   expect(await updatesOf('seek')).toHaveLength(3)
   expect((await findModel(db, 'seek'))?.domainVersions).toEqual({ 'seek-costly': 2 })
+})
+
+test('a mask of a single domain is not sought again when its update was cancelled before it had collected', async () => {
+  const node = new SimulatedNode('stop-1', 'stop', scoresByOrder({ 'stop-a': [10, 14, 11] }))
+  await node.beat()
+  await setPolicy('stop', {}, { own_masks: false })
+  await importTexts('stop-a', 80)
+  await node.finish((await startUpdate('stop', ['stop-a'])).id)
+  await setPolicy('stop')
+  const { id } = await createOwnMaskUpdate(testDeps(), 'stop-a', createOwnMask.parse({ model: 'stop' }))
+  await cancelUpdate(testDeps(), id)
+  await tick(1)
+  expect((await updatesOf('stop')).map((update) => update.own_domain)).toEqual(['stop-a', null])
 })

@@ -24,7 +24,7 @@ export const updates = sqliteTable(
     revision: integer().notNull().default(0),
     /** SHA-256 of this update's own datasets, one per domain, once they are collected. */
     datasets: text({ mode: 'json' }).$type<string[]>(),
-    /** The mask that was active when its datasets were collected. */
+    /** The mask that was active when its datasets were collected; until then, null or that when an update for one domain began. */
     parentVersion: integer(),
     maskVersion: integer(),
     /** The candidate that `maskVersion` is or will be, from 1. */
