@@ -9,7 +9,7 @@ import {
   insertDomain,
   type ProposalRow,
 } from '../../storage/db/queries/discovery-queries.ts'
-import { listDomains } from '../../storage/db/queries/domain-queries.ts'
+import { ensureDomains, listDomains } from '../../storage/db/queries/domain-queries.ts'
 import { UNASSIGNED } from '../../storage/db/schema/domains.ts'
 import { NO_PROPOSAL } from './propose-domains.ts'
 import { mayUse } from './sort-samples.ts'
@@ -135,12 +135,18 @@ async function moveTexts(deps: SettleDeps, { id, domain }: { id: string; domain:
     const { hashes, offers } = await staging.offersOf(id, TEXTS_PER_MOVE)
     if (hashes.length === 0) return
     const reaches = await findKeyReaches(deps.db, [...new Set(offers.map(({ keyId }) => keyId))])
-    const target = ({ keyId, tenant }: OfferedSample): string | undefined => {
+    const target = ({ keyId, tenant }: OfferedSample): string => {
       const reach = reaches.get(keyId) ?? { tenant, allowedDomains: null, defaultDomain: '' }
-      return [domain, reach.defaultDomain].find((name) => mayUse(name, reach, owners))
+      const { defaultDomain } = reach
+      if (mayUse(domain, reach, owners)) return domain
+      // The default of a key may be no domain yet.
+      return !owners.has(defaultDomain) || mayUse(defaultDomain, reach, owners) ? defaultDomain : ''
     }
-    for (const [name, group] of Map.groupBy(offers, target))
-      if (name !== undefined) await deps.reservoir(name).offer(group)
+    for (const [name, group] of Map.groupBy(offers, target)) {
+      if (name === '') continue
+      if (!owners.has(name)) await ensureDomains(deps.db, [name], deps.nowMs())
+      await deps.reservoir(name).offer(group)
+    }
     await staging.deleteByHash(hashes)
   }
 }

@@ -105,10 +105,13 @@ test('merged texts go where their keys may go: those of another tenant or of a l
   const free = await createKey({ tenant: 'acme' })
   const limited = await createKey({ tenant: 'acme', allowedDomains: ['default'] })
   const other = await createKey({ tenant: 'globex' })
-  const [a = '', b = '', c = ''] = await propose('found_merged', 'sport', [
+  // Its default is no domain yet.
+  const first = await createKey({ tenant: 'globex', defaultDomain: 'inbox' })
+  const [a = '', b = '', c = '', d = ''] = await propose('found_merged', 'sport', [
     { keyId: free.id, tenant: 'acme' },
     { keyId: limited.id, tenant: 'acme' },
     { keyId: other.id, tenant: 'globex' },
+    { keyId: first.id, tenant: 'globex' },
   ])
   expect((await admin('POST', '/proposals/found_merged/merge', { domain: 'nowhere' })).status).toBe(404)
   expect(await adminJson('POST', '/proposals/found_merged/merge', { domain: 'mine' })).toEqual({
@@ -119,6 +122,8 @@ test('merged texts go where their keys may go: those of another tenant or of a l
   })
   expect(await storedTexts('mine')).toEqual([a])
   expect(await storedTexts('default')).toEqual([b, c].toSorted())
+  expect(await storedTexts('inbox')).toEqual([d])
+  expect((await listDomains(db)).map(({ name }) => name)).toContain('inbox')
 })
 
 test('a discarded proposal is gone with its texts, and an unknown one is not found', async () => {
