@@ -102,14 +102,25 @@ export async function readTensorLengths(path: string): Promise<ReadonlyMap<strin
 /** Writes the bytes of `values` at the current position of the file, and returns their SHA-256. */
 export async function writeHashed(file: FileHandle, values: Values): Promise<string> {
   const hash = createHash('sha256')
-  const bytes = new Uint8Array(values.buffer, values.byteOffset, values.byteLength)
-  for (let at = 0; at < bytes.length; at += PIECE_BYTES) {
-    const piece = bytes.subarray(at, at + PIECE_BYTES)
+  for (const piece of piecesOf(values)) {
     hash.update(piece)
     // `FileHandle.writeFile` writes at the current position, and writes all bytes.
     await file.writeFile(piece)
   }
   return hash.digest('hex')
+}
+
+/** Returns the SHA-256 of the bytes of `values`. */
+export function hashOf(values: Values): string {
+  const hash = createHash('sha256')
+  for (const piece of piecesOf(values)) hash.update(piece)
+  return hash.digest('hex')
+}
+
+/** Returns the bytes of `values` in pieces, because a hash takes less than 2 GiB at a time. */
+function* piecesOf(values: Values): Generator<Uint8Array> {
+  const bytes = new Uint8Array(values.buffer, values.byteOffset, values.byteLength)
+  for (let at = 0; at < bytes.length; at += PIECE_BYTES) yield bytes.subarray(at, at + PIECE_BYTES)
 }
 
 async function readHeader(file: FileHandle, path: string): Promise<SafetensorsHeader['tensors']> {

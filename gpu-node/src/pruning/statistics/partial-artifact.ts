@@ -1,4 +1,4 @@
-import { createHash, randomUUID } from 'node:crypto'
+import { randomUUID } from 'node:crypto'
 import { mkdir, open, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { readInto } from '../../platform/positional-read.ts'
@@ -11,7 +11,7 @@ import {
   type Artifact,
   type ArtifactPart,
 } from './statistics-artifact.ts'
-import { writeHashed, type BlockTensor } from './block-file.ts'
+import { hashOf, writeHashed, type BlockTensor } from './block-file.ts'
 
 /** An unfinished artifact. After a kill at any point, another process resumes it at the first unfinished block. */
 export interface PartialArtifact {
@@ -168,9 +168,8 @@ async function readHidden(path: string, expected: string): Promise<Float32Array 
   try {
     const { size } = await file.stat()
     const hidden = new Float32Array(size / 4)
-    const bytes = new Uint8Array(hidden.buffer)
-    await readInto(file, 0, bytes, path)
-    return createHash('sha256').update(bytes).digest('hex') === expected ? hidden : null
+    await readInto(file, 0, new Uint8Array(hidden.buffer), path)
+    return hashOf(hidden) === expected ? hidden : null
   } finally {
     await file.close()
   }

@@ -1,7 +1,8 @@
+import { createHash, type Hash } from 'node:crypto'
 import { readdirSync, renameSync, symlinkSync } from 'node:fs'
 import { hostname } from 'node:os'
 import { join } from 'node:path'
-import { afterAll, beforeAll, expect, test } from 'vitest'
+import { afterAll, beforeAll, expect, test, vi } from 'vitest'
 import type { Artifact } from '../../../../gpu-node/src/pruning/statistics/statistics-artifact.ts'
 import {
   LINEAR_INPUT,
@@ -172,6 +173,22 @@ test('an orphaned process cannot write into a partial artifact that another proc
   await expect(orphan.commitBlock(tensors, hidden)).rejects.toThrow('ENOENT')
   await next.commitBlock(tensors, hidden)
   expect(next.blocksDone).toBe(2)
+})
+
+test('hidden states of any size are resumed: they are hashed in pieces, because a hash takes less than 2 GiB at a time', async () => {
+  const dir = temporaryDir()
+  const hidden = new Float32Array(2 ** 22).fill(0.5)
+  const tensors = [{ name: 'sum', dtype: 'F32' as const, length: 8, load: () => new Float32Array(8) }]
+  const update = vi.spyOn(Object.getPrototypeOf(createHash('sha256')) as Hash, 'update')
+  try {
+    await (await openPartial(dir, 'part')).commitBlock(tensors, hidden)
+    const resumed = await openPartial(dir, 'part')
+    expect(resumed.blocksDone).toBe(1)
+    expect(resumed.hidden).toEqual(hidden)
+    for (const [data] of update.mock.calls) expect(data.length).toBeLessThan(hidden.byteLength)
+  } finally {
+    update.mockRestore()
+  }
 })
 
 function embedded({ tokens, sequences, length }: TokenSequences): Matrix[] {
