@@ -2,6 +2,11 @@ import type { Artifact } from '../statistics/statistics-artifact.ts'
 import type { DatasetFile } from './calibration-task.ts'
 
 const DAY_MS = 24 * 60 * 60 * 1000
+/**
+ * Half-lives after which an artifact does not count less. It then counts next to nothing beside newer text, but a domain that
+ * counts by a weight has all of it, which needs sums that do not underflow.
+ */
+const MAX_HALF_LIVES = 500
 
 /**
  * Returns by how much each artifact counts under a half-life: `2^(-age / half-life)`. Ages are counted from the newest dataset,
@@ -29,7 +34,7 @@ export function decayFactors(
         (sum, part) => sum + ((ageMs.get(part.datasetSha256) ?? 0) * part.tokens) / tokens,
         0,
       )
-      return [id, 2 ** (-meanMs / (halfLifeDays * DAY_MS))]
+      return [id, 2 ** -Math.min(meanMs / (halfLifeDays * DAY_MS), MAX_HALF_LIVES)]
     }),
   )
 }

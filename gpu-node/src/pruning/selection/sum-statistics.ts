@@ -58,7 +58,8 @@ export function sumStatistics(
     .sort(([a], [b]) => (a < b ? -1 : 1))
     .map(([domain, own]): Group & { weight: number } => {
       const tokens = tokensOf(own)
-      const weight = weights[domain] ?? 1
+      // A domain may be called `constructor`.
+      const weight = Object.hasOwn(weights, domain) ? (weights[domain] as number) : 1
       return { artifacts: own, tokens, weight, scale: weight / tokens }
     })
     .filter(({ weight, tokens }) => weight > 0 && tokens > 0)

@@ -2,6 +2,7 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { calibrateAndSelect } from '../../../../gpu-node/src/pruning/runs/calibrate-and-select.ts'
 import type { DatasetFile } from '../../../../gpu-node/src/pruning/runs/calibration-task.ts'
+import { decayFactors } from '../../../../gpu-node/src/pruning/runs/half-life.ts'
 import { sumStatistics } from '../../../../gpu-node/src/pruning/selection/sum-statistics.ts'
 import {
   accumulateStatistic,
@@ -69,6 +70,36 @@ test('with weights each domain is divided by its tokens and weighted; domains th
   expect(summed.tokens).toBe(4)
   expect(await summed.accumulate(0, NAME)).toEqual(expected)
 })
+
+test('a domain that is not named has the weight 1 whatever its name is', async () => {
+  const renamed = of('sea').map((artifact) => ({
+    ...artifact,
+    parts: artifact.parts.map((part) => ({ ...part, domain: 'constructor' })),
+  }))
+  const summed = sumStatistics(renamed, { weights: { legal: 2 } })
+  expect(summed.tokens).toBe(1)
+  expect(await summed.accumulate(0, NAME)).toEqual(
+    await sumStatistics(of('sea'), { weights: {} }).accumulate(0, NAME),
+  )
+})
+
+test.each([1, 1050, 2000])(
+  'a weighted domain whose text is %s half-lives older than the newest counts by its weight',
+  async (halfLives) => {
+    const halfLifeDays = 0.25
+    const day = (domain: string) => (domain === 'sea' ? 0 : halfLives * halfLifeDays)
+    const aged = datasets.map((dataset) => ({ ...dataset, createdAt: day(dataset.domain) * 24 * 3_600_000 }))
+    const weights = { sea: 3 }
+    const summed = sumStatistics(artifacts, {
+      weights,
+      factors: decayFactors(artifacts, aged, halfLifeDays),
+    })
+    expect(summed.tokens).toBe(4)
+    expect(await summed.accumulate(0, NAME)).toEqual(
+      await sumStatistics(artifacts, { weights }).accumulate(0, NAME),
+    )
+  },
+)
 
 test('a domain of weight 0 is not read, and all of weight 0 are an error', async () => {
   const without = sumStatistics(artifacts, { weights: { legal: 0 } })
