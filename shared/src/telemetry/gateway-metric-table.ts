@@ -254,10 +254,11 @@ export const GATEWAY_METRICS = {
   },
   shadowTokens: {
     name: 'copal.shadow.tokens',
-    type: 'counter',
+    type: 'gauge',
     unit: '{token}',
     labels: [...TRAFFIC, 'text'],
-    meaning: 'Scored tokens behind `copal_shadow_gap_nats`.',
+    meaning:
+      'Scored tokens behind `copal_shadow_gap_nats`. Falls when scores are older than 30 days, and when their domain is found or registered afterwards.',
   },
   driftGap: {
     name: 'copal.drift.gap_nats',

@@ -206,9 +206,20 @@ describe('a shadow', () => {
     const metrics = await (await get('/metrics')).text()
     const labels = 'model="tiny",domain="legal",mask_version="5"'
     expect(metrics).toContain(`copal_shadow_gap_nats{${labels},text="answer"} 0.5\n`)
-    expect(metrics).toContain(`copal_shadow_tokens_total{${labels},text="prompt"} 20\n`)
+    expect(metrics).toContain(`copal_shadow_tokens{${labels},text="prompt"} 20\n`)
     expect(metrics).not.toContain('domain="code",mask_version="5",text="answer"} NaN')
     expect(metrics).toContain('copal_model_shadow_share{model="tiny",mask_version="5"} 1\n')
+  })
+
+  test('gives its tokens as a gauge, because they fall when a domain is registered', async () => {
+    const scrape = async () => (await get('/metrics')).text()
+    const others =
+      /^copal_shadow_tokens\{model="tiny",domain="\(other\)",mask_version="5",text="prompt"\} (\d+)$/m
+    const before = await scrape()
+    await ensureDomains(openDatabase(env.DB), ['made-up-0'], 1)
+    const after = await scrape()
+    expect(Number(others.exec(after)?.[1])).toBeLessThan(Number(others.exec(before)?.[1]))
+    expect(after).toContain('# TYPE copal_shadow_tokens gauge\n')
   })
 
   test('does not fail a heartbeat when its scores cannot be stored', async () => {
