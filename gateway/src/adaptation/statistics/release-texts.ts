@@ -1,6 +1,6 @@
 import { deleteUnusedDatasets } from '../../storage/artifacts/datasets.ts'
 import { findDatasets } from '../../storage/db/queries/dataset-queries.ts'
-import { listBatchesOf } from '../../storage/db/queries/batch-queries.ts'
+import { findUpdatesInBatches } from '../../storage/db/queries/batch-queries.ts'
 import { listUpdatesBefore, type UpdateRow } from '../../storage/db/queries/update-queries.ts'
 import type { Deps } from '../../contracts/bindings.ts'
 
@@ -26,7 +26,7 @@ export function keepsTexts({
  */
 export async function releaseTexts(deps: ReleaseDeps, update: UpdateRow): Promise<void> {
   try {
-    await release(deps, update)
+    await release(deps, update.model, [update])
   } catch (error) {
     console.error(`Cannot give back the texts of update ${update.id}; the next update will:`, error)
   }
@@ -34,11 +34,12 @@ export async function releaseTexts(deps: ReleaseDeps, update: UpdateRow): Promis
 
 /** Releases the texts of all updates of a model that ended before `update` and were not promoted for all domains. */
 export async function releaseEarlier(deps: ReleaseDeps, update: UpdateRow): Promise<void> {
-  for (const earlier of await listUpdatesBefore(deps.db, update)) {
-    if (earlier.state !== 'promoted' || earlier.ownDomain !== null) await release(deps, earlier)
-    // It has collected, and so done the same for those before it.
-    if (earlier.datasets !== null && earlier.datasets.length > 0) return
-  }
+  const earlier = await listUpdatesBefore(deps.db, update)
+  // It has done the same for those before it.
+  const collected = earlier.findIndex(({ datasets }) => datasets !== null && datasets.length > 0)
+  const since = collected < 0 ? earlier : earlier.slice(0, collected + 1)
+  const kept = since.filter(({ state, ownDomain }) => state !== 'promoted' || ownDomain !== null)
+  await release(deps, update.model, kept)
 }
 
 /** Gives back what a call that was too late has taken of domains of which a running update has no dataset. */
@@ -50,9 +51,22 @@ export async function releaseUncollected(deps: ReleaseDeps, update: UpdateRow): 
     if (!collected.includes(domain)) await deps.reservoir(domain).release(model, [updateId])
 }
 
-async function release(deps: ReleaseDeps, update: UpdateRow): Promise<void> {
-  if ((await listBatchesOf(deps.db, update.id)).length > 0) return
-  const { model, id: updateId } = update
-  for (const domain of update.domains) await deps.reservoir(domain).release(model, [updateId])
-  await deleteUnusedDatasets(deps, update.datasets ?? [])
+/** Releases the texts of updates of a model that are in no batch, by one call for each domain. */
+async function release(deps: ReleaseDeps, model: string, updates: readonly UpdateRow[]): Promise<void> {
+  const inBatches = await findUpdatesInBatches(
+    deps.db,
+    updates.map(({ id }) => id),
+  )
+  const released = updates.filter(({ id }) => !inBatches.has(id))
+  for (const domain of new Set(released.flatMap(({ domains }) => domains))) {
+    const named = released.filter(({ domains }) => domains.includes(domain))
+    await deps.reservoir(domain).release(
+      model,
+      named.map(({ id }) => id),
+    )
+  }
+  await deleteUnusedDatasets(
+    deps,
+    released.flatMap(({ datasets }) => datasets ?? []),
+  )
 }

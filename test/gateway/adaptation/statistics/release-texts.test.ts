@@ -72,6 +72,35 @@ describe('texts of an update that ends without promotion', () => {
     expect(await textsOf(dataset ?? '')).toEqual([])
   })
 
+  test('are given back by the next update that collects, however many others ended between, by few calls', async () => {
+    const node = await newNode('many')
+    await importTexts('many-a')
+    const { id } = await startUpdate('many', ['many-a'])
+    await node.reach(id, 'calibrating')
+    const [dataset] = (await findUpdate(db, id))?.datasets ?? []
+    const end = "state = 'failed', error_code = 'gate_failed', finished_at = 1, revision = revision + 1"
+    await env.DB.prepare(`update updates set ${end} where id = ?`).bind(id).run()
+    // Imported masks of many domains that the gate rejected.
+    const domains = JSON.stringify(Array.from({ length: 40 }, (_, index) => `many-${index}`))
+    await env.DB.exec(
+      'INSERT INTO updates (id, model, domains, method, pattern, scope, samples, length, seed, state, datasets, created_at, finished_at) ' +
+        'WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < 60) ' +
+        `SELECT 'many-' || n, 'many', '${domains}', 'm', '0.5', 'row', 1, 16, 0, 'failed', '[]', ${Date.now()} + n, 1 FROM numbers`,
+    )
+    const deps = testDeps({ nowMs: () => Date.now() + 61_000 })
+    let calls = 0
+    const reservoir = (name: string) => {
+      calls += 1
+      return deps.reservoir(name)
+    }
+    const request = { model: 'many', domains: ['many-a'], selection: {}, samples: 2, length: 64, seed: 0 }
+    const next = await createUpdate(deps, request)
+    await advanceUpdate({ ...deps, reservoir }, next.id)
+    expect((await findUpdate(db, next.id))?.datasets).toEqual([dataset])
+    expect(calls).toBeLessThan(100)
+    await cancelUpdate(testDeps(), next.id)
+  })
+
   test('are given back by the next update if the gateway stopped before', async () => {
     const node = await newNode('stopped')
     await importTexts('stopped-a')

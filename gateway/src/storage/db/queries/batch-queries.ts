@@ -59,6 +59,15 @@ export async function listBatchesOf(db: Database, updateId: string): Promise<Bat
   return db.select().from(batches).where(eq(batches.updateId, updateId))
 }
 
+/** Returns those of some updates that have batches, by their ids. */
+export async function findUpdatesInBatches(db: Database, updateIds: readonly string[]): Promise<Set<string>> {
+  const rows = await db
+    .selectDistinct({ id: batches.updateId })
+    .from(batches)
+    .where(isAmong(batches.updateId, updateIds))
+  return new Set(rows.map(({ id }) => id))
+}
+
 /** Returns the batches of a domain whose texts the reservoir does not know yet, of any model. */
 export async function listUnmarkedBatches(db: Database, domain: string): Promise<BatchRow[]> {
   return db

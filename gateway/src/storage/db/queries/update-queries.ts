@@ -61,7 +61,7 @@ export async function listUpdates(db: Database, limit: number): Promise<UpdateRo
     .limit(limit)
 }
 
-/** Returns the ended updates of a model from before another one, newest first, at most 50. */
+/** Returns the ended updates of a model from before another one, newest first, at most 1,000. */
 export async function listUpdatesBefore(
   db: Database,
   { id, model }: Pick<UpdateRow, 'id' | 'model'>,
@@ -73,7 +73,7 @@ export async function listUpdatesBefore(
     .from(updates)
     .where(and(eq(updates.model, model), isNotNull(updates.finishedAt), before))
     .orderBy(desc(updates.createdAt), desc(sql`rowid`))
-    .limit(50)
+    .limit(1_000)
 }
 
 /** Returns the last update of a model. */
