@@ -3,6 +3,7 @@ import { expect, test } from 'vitest'
 import type { AuditPage } from '@copal/shared/wire/admin-audit.ts'
 import { auditHash, FIRST_PREVIOUS_HASH } from '@copal/shared/wire/audit-hash.ts'
 import { appendPendingAudit, deleteOldAudit } from '../../../gateway/src/audit/audit-chain.ts'
+import { NodeEvents } from '../../../gateway/src/audit/node-events.ts'
 import { announceAudit, recordAudit } from '../../../gateway/src/audit/record-audit.ts'
 import { openDatabase } from '../../../gateway/src/storage/db/open-database.ts'
 import { insertDecision } from '../../../gateway/src/storage/db/queries/decision-queries.ts'
@@ -198,6 +199,15 @@ test('the log shows when a node starts, is replaced under its name, and is imita
     ['node:audited-1', 'node.replaced'],
     ['node:audited-1', 'node.signature_rejected'],
   ])
+})
+
+test('rejected signatures of made-up nodes keep no event of a real one out of the log', async () => {
+  const events = new NodeEvents()
+  for (let index = 0; index < 120; index++)
+    await events.record(testDeps(), `made-up-${index}`, 'signature_rejected', { error: 'wrong' })
+  await events.record(testDeps(), 'real-1', 'replaced', { error: 'replaced' })
+  expect((await list('&target=real-1')).data).toMatchObject([{ action: 'node.replaced' }])
+  expect((await list('&target=made-up-119')).data).toEqual([])
 })
 
 test('the log shows uploads and downloads that imitate a node', async () => {
