@@ -7,6 +7,7 @@ import { createDeps } from '../../../../gateway/src/deps.ts'
 import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
 import { consumeSamples } from '../../../../gateway/src/adaptation/intake/sample-consumer.ts'
 import { raiseAlerts } from '../../../../gateway/src/storage/db/queries/alert-queries.ts'
+import { ensureDomains } from '../../../../gateway/src/storage/db/queries/domain-queries.ts'
 import { storeProbeScores } from '../../../../gateway/src/storage/db/queries/probe-queries.ts'
 import { addMetricCounts } from '../../../../gateway/src/storage/db/queries/metric-count-queries.ts'
 import { insertReceipts } from '../../../../gateway/src/storage/db/queries/receipt-queries.ts'
@@ -90,6 +91,26 @@ test('domains that clients invent are counted together beyond the named ones, so
   const total = counts.reduce((sum, line) => sum + Number(line.split(' ').at(-1)), 0)
   expect(total).toBe(300)
   expect(counts.some((line) => line.includes('domain="(other)"'))).toBe(true)
+})
+
+test('a domain keeps its series when a hundred others come, whatever their names are', async () => {
+  const model = 'many-domains'
+  const domains = Array.from({ length: 100 }, (_, index) => `many-${index}`)
+  await ensureDomains(db, [...domains, 'a-later-one'], 1)
+  const receipts = domains.map((domain, index) => receiptOf(`many-${index}`, { model, domain }))
+  await insertReceipts(db, 'n1', receipts, 'node', Date.now())
+  await insertReceipts(
+    db,
+    'n1',
+    [receiptOf('many-later', { model, domain: 'a-later-one' })],
+    'node',
+    Date.now(),
+  )
+  const counts = (await scrape())
+    .split('\n')
+    .filter((line) => line.startsWith(`copal_requests_total{model="${model}"`))
+  const shown = counts.map((line) => /domain="([^"]*)"/.exec(line)?.[1])
+  expect(new Set(shown)).toEqual(new Set([...domains, '(other)']))
 })
 
 test('counts of samples and redactions add up over isolates', async () => {

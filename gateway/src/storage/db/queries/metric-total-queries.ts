@@ -60,15 +60,14 @@ export async function listNamedDomains(
   db: Database,
   limit: number,
 ): Promise<{ model: string; domain: string }[]> {
-  const { model, domain, since } = periodDomains
+  const { model, domain } = periodDomains
   const ranked = db.$with('ranked').as(
     db
       .select({
         model,
         domain,
-        place: sql<number>`row_number() over (partition by ${model} order by ${since}, ${domain})`.as(
-          'place',
-        ),
+        // By age: SQLite numbers rows as they are inserted. Most have the same `since`.
+        place: sql<number>`row_number() over (partition by ${model} order by rowid)`.as('place'),
       })
       .from(periodDomains),
   )
