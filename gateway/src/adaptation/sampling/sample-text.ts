@@ -3,6 +3,7 @@ import { promptsOf, type CompletionRequest } from '@copal/shared/wire/completion
 import type { ClientText } from '../../contracts/generation.ts'
 import { redactCounted, type Redaction } from '../redaction/redact.ts'
 import { textBytes, truncateToBytes } from './text-bytes.ts'
+import { headOf } from './text-hash.ts'
 
 /** Maximum UTF-8 bytes of one sample. */
 const MAX_TEXT_BYTES = 64 * 1024
@@ -10,6 +11,8 @@ const MAX_TEXT_BYTES = 64 * 1024
 const MAX_JSON_BYTES = 100 * 1024
 /** Characters of a text that are redacted before it is truncated. */
 const MAX_REDACTED_CHARACTERS = 2 * MAX_TEXT_BYTES
+/** More than nearly all that is recognized takes; a private key without an end is replaced up to the end of the text. */
+const MAX_RECOGNIZED_CHARACTERS = 4 * 1024
 
 type Message = Pick<ChatMessage, 'role' | 'content'>
 
@@ -41,7 +44,7 @@ export function promptTexts(request: CompletionRequest): ClientText[] {
 
 /**
  * Creates the sample of a text: its beginning, redacted. It is redacted before it is truncated, because half of a number
- * would not be recognized.
+ * would not be recognized; where a longer text is cut before that, what may be half of one is dropped.
  */
 export function redactSample(text: string): string {
   return redactSampleCounted(text).text
@@ -50,7 +53,8 @@ export function redactSample(text: string): string {
 /** Does what {@link redactSample} does, and counts what was replaced of each class, also in the part that is cut off. */
 export function redactSampleCounted(text: string): Pick<Redaction, 'text' | 'counts'> {
   const { text: redacted, counts } = redactCounted(text.slice(0, MAX_REDACTED_CHARACTERS))
-  return { text: truncateSample(redacted), counts }
+  const dropped = text.length > MAX_REDACTED_CHARACTERS ? MAX_RECOGNIZED_CHARACTERS : 0
+  return { text: truncateSample(headOf(redacted, Math.max(0, redacted.length - dropped))), counts }
 }
 
 /** Truncates a text to the maximum size of a sample, never inside a character. */

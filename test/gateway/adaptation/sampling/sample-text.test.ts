@@ -84,3 +84,13 @@ test('a sample is redacted before it is truncated, so that it cannot end with ha
   expect(sample).toBe(`${filling}[email]`)
   expect(redactSample(`jane@example.org ${'y'.repeat(1024 * 1024)}`)).toMatch(/^\[email\] y{65000,}$/)
 })
+
+test('what is only half in the part of a long text that is redacted is not stored', () => {
+  const token = `token eyJ${'a'.repeat(40)}.${'b'.repeat(100)}.${'c'.repeat(60)}\n`
+  const address = 'jane.doe@example.com'
+  const before = token.repeat(1_000).slice(0, 128 * 1024 - 'x jane.doe'.length)
+  const redacted = redactSample(`${before}x ${address} and more`)
+  expect(redacted.length).toBeGreaterThan(1_000)
+  expect(redacted.length).toBeLessThan(16 * 1024)
+  expect(redacted).not.toContain('jane')
+})
