@@ -77,7 +77,7 @@ export function readOtelSettings(
     const own = readUrl(name, variables[name])
     if (own !== undefined) return { url: own, headers }
     const base = readUrl('OTEL_EXPORTER_OTLP_ENDPOINT', variables.OTEL_EXPORTER_OTLP_ENDPOINT)
-    return base === undefined ? null : { url: `${base.replace(/\/+$/, '')}/v1/${signal}`, headers }
+    return base === undefined ? null : { url: signalUrl(base, signal), headers }
   }
   const { OTEL_SERVICE_NAME: serviceName } = variables
   return {
@@ -92,6 +92,13 @@ export function readOtelSettings(
     },
     metricIntervalMs: readInterval(variables.OTEL_METRIC_EXPORT_INTERVAL),
   }
+}
+
+/** Returns the address of a signal below that of a collector, whose parameters stay: some services take their key as one. */
+function signalUrl(base: string, signal: string): string {
+  const url = new URL(base)
+  url.pathname = `${url.pathname.replace(/\/+$/, '')}/v1/${signal}`
+  return url.href
 }
 
 function readSampler(variables: OtelVariables, defaultName: SamplerName): OtelSettings['sampler'] {

@@ -29,6 +29,11 @@ test('one endpoint takes every signal below its path, with the headers', () => {
   expect(settings.logs).toEqual({ url: `${ENDPOINT}/otlp/v1/logs`, headers })
 })
 
+test('the parameters of an endpoint stay behind the path of a signal', () => {
+  const settings = readOtelSettings({ OTEL_EXPORTER_OTLP_ENDPOINT: `${ENDPOINT}/otlp?key=1` }, DEFAULTS)
+  expect(settings.traces?.url).toBe(`${ENDPOINT}/otlp/v1/traces?key=1`)
+})
+
 test('an endpoint of one signal is used as it is, and a signal can be turned off', () => {
   const settings = readOtelSettings(
     {
