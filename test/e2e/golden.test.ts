@@ -1,15 +1,14 @@
 /** The default model against values computed by another implementation in float32. */
 import { readFileSync } from 'node:fs'
 import { mkdtemp, rm } from 'node:fs/promises'
-import { homedir, tmpdir } from 'node:os'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import type { SequenceOutput, SequenceWork, WeightSet } from '../../gpu-node/src/serving/contract/backend.ts'
 import { createOnnxBackend, type OnnxBackend } from '../../gpu-node/src/serving/backends/onnx/onnx-backend.ts'
 import type { DenseModel } from '../../gpu-node/src/model/master/dense-model.ts'
-import { openModel } from '../../gpu-node/src/model/open-model.ts'
-import { DEFAULT_MODEL } from '../../gpu-node/src/model/source/resolve-model.ts'
 import { GREEDY } from '../../gpu-node/src/serving/contract/greedy.ts'
+import { openDefaultModel } from '../support/models/default-model.ts'
 
 interface Golden {
   generate: {
@@ -39,9 +38,7 @@ let weights: WeightSet
 let workDir: string
 
 beforeAll(async () => {
-  model = await openModel(DEFAULT_MODEL, {
-    cacheDir: process.env['COPAL_CACHE'] ?? join(homedir(), '.cache', 'copal'),
-  })
+  model = await openDefaultModel()
   workDir = await mkdtemp(join(tmpdir(), 'copal-golden-'))
   backend = createOnnxBackend({ workDir, threads: 2 })
   weights = await backend.load({ model, version: 0, maskPath: null, priority: 'serving' })

@@ -1,12 +1,10 @@
 /** The sparse engine against the ONNX reference, on the default model and with the same mask. */
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
-import { homedir, tmpdir } from 'node:os'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import type { Addon } from '../../gpu-node/native/addon.d.ts'
 import type { DenseModel } from '../../gpu-node/src/model/master/dense-model.ts'
-import { openModel } from '../../gpu-node/src/model/open-model.ts'
-import { DEFAULT_MODEL } from '../../gpu-node/src/model/source/resolve-model.ts'
 import { addon } from '../support/engine/backends.ts'
 import { ENGINE_OPTIONS } from '../support/engine/engine-options.ts'
 import {
@@ -19,6 +17,7 @@ import {
 import { skipWithoutAddon } from '../support/harness/skip-without-addon.ts'
 import { novelPrompts } from '../support/text/novel-prompts.ts'
 import { magnitudeHalfMask } from '../../gpu-node/bench/models/magnitude-mask.ts'
+import { openDefaultModel } from '../support/models/default-model.ts'
 
 const PROMPTS = 20
 /** Prompts for the dense weights: more than share a pass over them. */
@@ -33,9 +32,7 @@ let maskPath: string
 let prompts: Int32Array[]
 
 beforeAll(async () => {
-  model = await openModel(DEFAULT_MODEL, {
-    cacheDir: process.env['COPAL_CACHE'] ?? join(homedir(), '.cache', 'copal'),
-  })
+  model = await openDefaultModel()
   workDir = await mkdtemp(join(tmpdir(), 'copal-sparse-'))
   maskPath = join(workDir, 'mask.safetensors')
   await writeFile(maskPath, await magnitudeHalfMask(model))

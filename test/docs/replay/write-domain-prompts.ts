@@ -4,7 +4,6 @@
  * embeds some 1,700 prompts with the default model, which takes about ten minutes on two processors.
  */
 import { existsSync, mkdirSync, writeFileSync } from 'node:fs'
-import { homedir } from 'node:os'
 import { join, resolve } from 'node:path'
 import {
   OTHER_TEXTS,
@@ -12,11 +11,10 @@ import {
   REPORT_TEXTS,
   type PackagedTexts,
 } from '../../../gpu-node/lab/texts/packaged-texts.ts'
-import { openModel } from '../../../gpu-node/src/model/open-model.ts'
-import { DEFAULT_MODEL } from '../../../gpu-node/src/model/source/resolve-model.ts'
 import { loadNative } from '../../../gpu-node/src/platform/native-addon.ts'
 import { createSparseBackend } from '../../../gpu-node/src/serving/backends/sparse/sparse-backend.ts'
 import { encodeEmbedding, LENGTHS, type Prompt } from './domain-prompts.ts'
+import { openDefaultModel } from '../../support/models/default-model.ts'
 
 const TRAINING = 60
 const HELD_OUT = { report: 200, other: 100 }
@@ -30,7 +28,7 @@ const BATCH = 8
 
 const folder = resolve(process.argv[2] ?? '.')
 mkdirSync(folder, { recursive: true })
-const model = await openModel(DEFAULT_MODEL, { cacheDir: join(homedir(), '.cache', 'copal') })
+const model = await openDefaultModel()
 const backend = createSparseBackend({ addon: loadNative(), threads: 2, kvTokens: 0, ownTokens: 8192 })
 const weights = await backend.load({ model, version: 0, maskPath: null, priority: 'background' })
 let sequence = 0

