@@ -1,7 +1,7 @@
 import type { CalibrateJob } from '@copal/shared/wire/adaptation-jobs.ts'
 import { listCounted } from '../../storage/db/queries/batch-queries.ts'
 import { findDatasets } from '../../storage/db/queries/dataset-queries.ts'
-import { findJob, requeueJob } from '../../storage/db/queries/job-queries.ts'
+import { findJob } from '../../storage/db/queries/job-queries.ts'
 import { findMask, registerMask } from '../../storage/db/queries/mask-queries.ts'
 import { listStatistics } from '../../storage/db/queries/statistics-queries.ts'
 import type { UpdateRow } from '../../storage/db/queries/update-queries.ts'
@@ -10,6 +10,7 @@ import { findPolicy } from '../policy/find-policy.ts'
 import { selectionWeights } from '../statistics/selection-weights.ts'
 import { withoutLost } from '../statistics/retire-lost.ts'
 import { accumulatedOf, countedDomains, storeInput } from './calibration-input.ts'
+import { repeatCalibration } from './job-losses.ts'
 import { calibrateJobId, queueJob, invalidResult, type FinishedJob, type JobStep } from './update-jobs.ts'
 import type { StepDeps, StepOutcome } from './update-step.ts'
 
@@ -29,8 +30,7 @@ async function registerCalibratedMask(
   const { job, result } = finished
   if (result.kind !== 'calibrate') throw invalidResult(job, `it has the kind '${result.kind}'`)
   if (!(await deps.artifacts.head(maskKey(result.maskSha256)))) {
-    // The mask was reported before it was uploaded, or lost since: a node creates it again.
-    await requeueJob(deps.db, job)
+    await repeatCalibration(deps, job)
     return undefined
   }
   const { version } = await registerMask(deps.db, {

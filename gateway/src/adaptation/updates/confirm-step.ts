@@ -1,7 +1,7 @@
 import type { DecisionFigure } from '@copal/shared/wire/admin-decisions.ts'
 import type { CalibrateJob, CalibrateResult, EvaluateJob } from '@copal/shared/wire/adaptation-jobs.ts'
 import { SERVICE_ACTOR } from '../../storage/db/queries/decision-queries.ts'
-import { findJob, findJobs, requeueJob, type JobRow } from '../../storage/db/queries/job-queries.ts'
+import { findJob, findJobs, type JobRow } from '../../storage/db/queries/job-queries.ts'
 import { findMask } from '../../storage/db/queries/mask-queries.ts'
 import type { UpdateRow } from '../../storage/db/queries/update-queries.ts'
 import { maskKey } from '../../storage/artifacts/artifact-keys.ts'
@@ -9,6 +9,7 @@ import { figure } from '../gate/gate-figures.ts'
 import { findPolicy } from '../policy/find-policy.ts'
 import { selectingNodes } from './gate-jobs.ts'
 import { approval, rejection } from './gate-outcome.ts'
+import { repeatCalibration } from './job-losses.ts'
 import { liveNodes } from './trial-check.ts'
 import {
   calibrateJobId,
@@ -111,7 +112,7 @@ async function evaluateOther(
   { maskSha256 }: CalibrateResult,
 ): Promise<undefined> {
   if (!(await deps.artifacts.head(maskKey(maskSha256)))) {
-    await requeueJob(deps.db, job)
+    await repeatCalibration(deps, job)
     return undefined
   }
   const evaluation = await findJob(deps.db, evaluateJobId(update))

@@ -3,6 +3,7 @@ import type { Heartbeat } from '@copal/shared/wire/heartbeat.ts'
 import { changeJob, listOpenJobs, type JobRow } from '../../storage/db/queries/job-queries.ts'
 import type { Deps } from '../../contracts/bindings.ts'
 import { wholeJob } from './calibration-input.ts'
+import { countStalls, MAX_STALLS } from './job-losses.ts'
 import { liveNodes } from './trial-check.ts'
 import type { StepDeps } from './update-step.ts'
 
@@ -10,8 +11,6 @@ type JobDeps = Pick<Deps, 'db' | 'nowMs'>
 
 /** A job counts as lost when its node has not reported it for this time. */
 const JOB_SILENCE_TIMEOUT_MS = 15_000
-/** A job that was lost this often in a row without progress fails, since it is likely the cause. */
-const MAX_STALLS = 5
 /** How long a calibration waits for a node that offers its method. */
 const METHOD_WAIT_MS = 60_000
 
@@ -72,13 +71,6 @@ async function isForOtherNodes(
       return true
   }
   return false
-}
-
-/** Counts a loss. One that got further than all before is the first of a new row. */
-function countStalls({ progress, bestProgress, stalls }: JobRow): Pick<JobRow, 'stalls' | 'bestProgress'> {
-  return progress > bestProgress
-    ? { stalls: 1, bestProgress: progress }
-    : { stalls: stalls + 1, bestProgress }
 }
 
 /** Returns whether a node offers the method of a job. */

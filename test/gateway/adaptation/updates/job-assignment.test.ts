@@ -283,4 +283,24 @@ describe('reports', () => {
     expect(await node.finish(update)).toMatchObject({ state: 'promoted' })
     expect(await findJob(db, job)).toMatchObject({ state: 'done', attempts: 2 })
   })
+
+  test('of masks that are never in the store end the update', async () => {
+    const { update, job } = await calibrating('unstored')
+    const node = new SimulatedNode('unstored-1', 'unstored')
+    for (let attempt = 1; attempt <= 5; attempt++) {
+      await node.beat()
+      const [calibrate] = node.jobs
+      if (!calibrate) throw new Error(`no job in attempt ${attempt}`)
+      expect(await findJob(db, job)).toMatchObject({ state: 'running', attempts: attempt })
+      const report = await node.done(calibrate)
+      if (report.result?.kind !== 'calibrate') throw new Error('not a calibration')
+      await env.ARTIFACTS.delete(`masks/${report.result.maskSha256}`)
+      node.report(report)
+      await node.beat()
+    }
+    expect(await getUpdate(update)).toMatchObject({
+      state: 'failed',
+      error: { code: 'node_failed', message: expect.stringContaining('5 times') as string },
+    })
+  })
 })

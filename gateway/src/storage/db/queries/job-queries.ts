@@ -81,11 +81,16 @@ export async function changeJob(
   return result.meta.changes === 1
 }
 
-/** Queues a done job again, because its result is gone. */
-export async function requeueJob(db: Database, job: Pick<JobRow, 'id' | 'attempts'>): Promise<void> {
+/** Queues a done job again, because its result is gone, and stores its losses. */
+export async function requeueJob(
+  db: Database,
+  job: Pick<JobRow, 'id' | 'attempts'>,
+  losses: Pick<JobRow, 'stalls' | 'bestProgress'>,
+): Promise<void> {
   await db
     .update(jobs)
     .set({
+      ...losses,
       state: 'queued',
       progress: 0,
       message: '',
