@@ -26,8 +26,14 @@ async function deploy(): Promise<number> {
     process.stderr.write(`copal: The dashboard cannot be built:\n${error}\n`)
     return 1
   }
-  for (const step of plan.steps) {
-    const { exitCode } = await runWrangler(step, { terminal: true })
+  for (const { args: step, mustPrint } of plan.steps) {
+    const { exitCode, output } = await runWrangler(step, { terminal: mustPrint === undefined })
+    if (mustPrint !== undefined && !output.includes(mustPrint)) {
+      process.stderr.write(
+        `copal: The Worker was not deployed, because the database is not migrated. 'wrangler ${step.join(' ')}' says:\n${output}`,
+      )
+      return 1
+    }
     if (exitCode !== 0) return exitCode
   }
   return 0

@@ -19,6 +19,13 @@ export interface Target {
   globalArgs: string[]
 }
 
+/** A run of Wrangler. */
+export interface DeployStep {
+  args: string[]
+  /** What it must print for the next step to run; it asks nothing then. */
+  mustPrint?: string
+}
+
 /** The id in the repository, which belongs to no database. */
 const PLACEHOLDER = /^[0-]*$/
 
@@ -58,18 +65,19 @@ export function targetOf(args: readonly string[], root: string): Target {
 }
 
 /**
- * Plans the runs of Wrangler: migrations come before the Worker that needs them, and go to the same environment.
+ * Plans the runs of Wrangler: migrations come before the Worker that needs them, and go to the same environment. Wrangler asks
+ * before it migrates, and succeeds also if the answer is no, so what it has applied is checked.
  *
  * @param databases the databases of that environment
  * @param args the user's arguments for `wrangler deploy`; with `--dry-run` nothing is uploaded
- * @returns the arguments of each run in order, or an error that says what to do
+ * @returns the runs in order, or an error that says what to do
  */
 export function planDeploy(
   databases: readonly DatabaseBinding[],
   { configPath, env, isDryRun, globalArgs }: Target,
   args: readonly string[],
-): { steps: string[][] } | { error: string } {
-  const deploy = ['deploy', ...args]
+): { steps: DeployStep[] } | { error: string } {
+  const deploy = { args: ['deploy', ...args] }
   if (isDryRun) return { steps: [deploy] }
   if (databases.length === 0) {
     return {
@@ -89,7 +97,13 @@ export function planDeploy(
   }
   return {
     steps: [
-      ...databases.map(({ binding }) => ['d1', 'migrations', 'apply', binding, '--remote', ...globalArgs]),
+      ...databases.flatMap(({ binding }) => [
+        { args: ['d1', 'migrations', 'apply', binding, '--remote', ...globalArgs] },
+        {
+          args: ['d1', 'migrations', 'list', binding, '--remote', ...globalArgs],
+          mustPrint: 'No migrations to apply',
+        },
+      ]),
       deploy,
     ],
   }

@@ -1,6 +1,9 @@
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { activeMs } from '../../../infra/deploy/bundle.ts'
-import { planDeploy, targetOf } from '../../../infra/deploy/plan.ts'
+import { planDeploy, targetOf, type DeployStep } from '../../../infra/deploy/plan.ts'
+import { ROOT } from '../../../infra/local/toolchain/toolchain.mjs'
 
 const ours = { binding: 'DB', database_name: 'copal', database_id: '00000000-0000-0000-0000-000000000000' }
 const theirs = { ...ours, database_id: '7c4d1c5e-0000-4000-8000-000000000001' }
@@ -12,10 +15,18 @@ const plan = (databases: Parameters<typeof planDeploy>[0], args: string[]) =>
 test('migrations run before the deployment, which gets the arguments of the user', () => {
   expect(plan([theirs], ['--secrets-file', 'secrets.json'])).toEqual({
     steps: [
-      ['d1', 'migrations', 'apply', 'DB', '--remote'],
-      ['deploy', '--secrets-file', 'secrets.json'],
+      { args: ['d1', 'migrations', 'apply', 'DB', '--remote'] },
+      { args: ['d1', 'migrations', 'list', 'DB', '--remote'], mustPrint: 'No migrations to apply' },
+      { args: ['deploy', '--secrets-file', 'secrets.json'] },
     ],
   })
+})
+
+test('what must be printed is what the installed Wrangler prints', () => {
+  const { steps } = plan([theirs], []) as { steps: DeployStep[] }
+  const program = readFileSync(join(ROOT, 'node_modules/wrangler/wrangler-dist/cli.js'), 'utf8')
+  const printed = steps.flatMap(({ mustPrint }) => mustPrint ?? [])
+  expect(printed.map((text) => program.includes(text))).toEqual([true])
 })
 
 test('migrations use the environment, configuration and account of the Worker', () => {
@@ -30,12 +41,12 @@ test('migrations use the environment, configuration and account of the Worker', 
     '--profile',
     'me',
   ]
-  const migrate = ['d1', 'migrations', 'apply', 'DB', '--remote']
   const where = ['--env', 'staging', '--config', 'other.toml', '--env-file', '.env.x', '--profile', 'me']
   expect(plan([theirs], args)).toEqual({
     steps: [
-      [...migrate, ...where],
-      ['deploy', ...args],
+      { args: ['d1', 'migrations', 'apply', 'DB', '--remote', ...where] },
+      expect.objectContaining({ args: ['d1', 'migrations', 'list', 'DB', '--remote', ...where] }),
+      { args: ['deploy', ...args] },
     ],
   })
 })
@@ -65,7 +76,7 @@ test.each([['--dry-run'], ['--dry-run=true'], ['--dryRun']])(
   'a dry run (%s) touches no database, and needs none',
   (flag) => {
     expect(plan([ours], [flag, '--env', 'staging'])).toEqual({
-      steps: [['deploy', flag, '--env', 'staging']],
+      steps: [{ args: ['deploy', flag, '--env', 'staging'] }],
     })
   },
 )
