@@ -3,10 +3,13 @@ import { z } from 'zod'
 import { domainName } from '@copal/shared/wire/inference-fields.ts'
 import type { DomainClassifier, LinearMachine } from './classifier.ts'
 import { GRAM_BUCKETS } from './gram-vector.ts'
+import { comparedExamples } from './train-classifier.ts'
 
-/** Most bytes of a stored classifier. */
+/** Most bytes of a stored classifier, and those of them that are not arrays. */
 const MAX_CLASSIFIER_BYTES = 16 * 1024 * 1024
-const MAX_DOMAINS = 1024
+const MAX_NAMES_BYTES = 64 * 1024
+/** Bytes of an f32 in base64. */
+const BYTES_PER_VALUE = (4 * 4) / 3
 const VERSION = 3
 
 const floats = z
@@ -21,7 +24,7 @@ const scale = z.tuple([z.number(), z.number().positive()])
 const stored = z
   .object({
     version: z.literal(VERSION),
-    domains: z.array(domainName).max(MAX_DOMAINS),
+    domains: z.array(domainName),
     minTokens: z.int().nonnegative(),
     grams: z.object({ ...machine, inverseFrequencies: floats }),
     dense: z.object({ ...machine, mean: floats, scale: floats }).nullable(),
@@ -44,10 +47,12 @@ const stored = z
     return (
       (novelty === null) === (dense === null) &&
       (novelty === null ||
-        (novelty.centres.length === k * size &&
+        // A domain of which no example is compared has no centre.
+        (novelty.centres.length % size === 0 &&
           novelty.neighbours.length === novelty.whitening.length &&
           novelty.neighbours.length % size === 0 &&
-          novelty.projections.length === (k * novelty.whitening.length) / size)) &&
+          novelty.projections.length ===
+            (novelty.centres.length / size) * (novelty.whitening.length / size))) &&
       grams.inverseFrequencies.length === GRAM_BUCKETS &&
       grams.bias.length === k &&
       grams.weights.length === k * GRAM_BUCKETS &&
@@ -55,6 +60,18 @@ const stored = z
         (dense.bias.length === k && dense.weights.length === k * size && dense.scale.length === size))
     )
   }, 'expected arrays of matching sizes')
+
+/**
+ * Returns the most domains of a classifier that can be stored and read, for embeddings of a size, and of which texts can be
+ * compared with an example each.
+ */
+export function maxDomains(size: number): number {
+  const compared = comparedExamples(size)
+  const values = (MAX_CLASSIFIER_BYTES - MAX_NAMES_BYTES) / BYTES_PER_VALUE
+  const shared = GRAM_BUCKETS + 2 * size + 2 * compared * size
+  const ofDomain = GRAM_BUCKETS + 1 + 2 * size + 1 + compared
+  return Math.min(compared, Math.floor((values - shared) / ofDomain))
+}
 
 /** Encodes a classifier as UTF-8 JSON with base64 arrays of little-endian f32. */
 export function encodeClassifier(classifier: DomainClassifier): Uint8Array {

@@ -2,7 +2,7 @@
 
 /** The texts against which novelty is measured. Rows are standardised embeddings. */
 export interface Novelty {
-  /** `[domains, size]` row-major: the mean of each domain. */
+  /** `[domains, size]` row-major: the mean of each domain that the examples have. */
   centres: Float32Array
   /** `[examples, size]` row-major: the examples, of length 1. */
   neighbours: Float32Array

@@ -8,12 +8,16 @@ const MAX_EXAMPLES = 600
 const FALSE_REJECTIONS = 0.03
 /** Kinds of text are not told apart by 30 tokens, and mostly by 60. */
 export const MIN_TOKENS = 48
-/** Most examples that a text is compared with to tell whether it is like none: time and size of a stored classifier. */
+/** Most examples that a text is compared with to tell whether it is like none, and most values of their embeddings. */
 const NOVELTY_EXAMPLES = 200
+const NOVELTY_VALUES = NOVELTY_EXAMPLES * 4096
 const DENSE_PENALTY = 0.3
 const GRAM_PENALTY = 0.1
 
-/** Trains a classifier. The same examples in the same order give the same classifier. Domains need two examples or more. */
+/**
+ * Trains a classifier. The same examples in the same order give the same classifier. Domains need two examples or more; more
+ * domains than `maxDomains` of their embeddings' size cannot be stored.
+ */
 export function trainClassifier(
   examples: readonly LabelledText[],
   options: TrainingOptions = {},
@@ -48,7 +52,7 @@ export function trainClassifier(
     mean,
     scale,
   }
-  const compared = evenIndices(chosen.length, NOVELTY_EXAMPLES)
+  const compared = evenIndices(chosen.length, comparedExamples(size))
   const novelty = fitNovelty(
     Float32Array.from(compared.flatMap((index) => [...rows.subarray(index * size, (index + 1) * size)])),
     size,
@@ -56,6 +60,11 @@ export function trainClassifier(
     falseRejections,
   )
   return { ...common, dense, novelty, gramThreshold }
+}
+
+/** Returns the most examples that a text is compared with, for embeddings of a size: time and size of a stored classifier. */
+export function comparedExamples(size: number): number {
+  return Math.min(NOVELTY_EXAMPLES, Math.floor(NOVELTY_VALUES / size))
 }
 
 /** Indices below `length`, evenly spread, at most `max`. */

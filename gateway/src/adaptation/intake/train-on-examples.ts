@@ -2,6 +2,7 @@ import type { Deps } from '../../contracts/bindings.ts'
 import { listDomains } from '../../storage/db/queries/domain-queries.ts'
 import type { ModelRow } from '../../storage/db/queries/model-queries.ts'
 import type { LabelledText } from '../discovery/classifier.ts'
+import { maxDomains } from '../discovery/classifier-codec.ts'
 import { trainClassifier } from '../discovery/train-classifier.ts'
 import { loadClassifier, storeClassifier } from './classifier-store.ts'
 import { describeStored, type DescribeBudget } from './describe-stored.ts'
@@ -22,8 +23,8 @@ type TrainDeps = Pick<
 
 /**
  * Trains the classifier of a model on examples of the domains, if the domains with enough examples are others than those
- * that it knows, if there are many more examples, or if it belongs to other weights. Has missing examples described, as far
- * as the budget goes.
+ * that it knows, if there are many more examples, or if it belongs to other weights. Of more domains than a classifier can
+ * have, it learns the oldest. Has missing examples described, as far as the budget goes.
  *
  * @returns whether it was trained
  */
@@ -33,14 +34,17 @@ export async function trainOnExamples(
   budget: DescribeBudget,
   bases: readonly string[],
 ): Promise<boolean> {
-  const domains = (await listDomains(deps.db)).map(({ name }) => name)
-  const counts = new Map<string, number>()
-  for (const domain of domains) {
-    const texts = await describeStored(deps, model, { domain, want: EXAMPLES }, budget, bases)
-    if (texts >= MIN_EXAMPLES) counts.set(domain, Math.min(texts, EXAMPLES))
+  const domains: { name: string; createdAt: number; count: number }[] = []
+  for (const { name, createdAt } of await listDomains(deps.db)) {
+    const texts = await describeStored(deps, model, { domain: name, want: EXAMPLES }, budget, bases)
+    if (texts >= MIN_EXAMPLES) domains.push({ name, createdAt, count: Math.min(texts, EXAMPLES) })
   }
+  const [first] = domains
   // Of one domain nothing can be told apart.
-  if (counts.size < 2) return false
+  if (!first || domains.length < 2) return false
+  const size = await embeddingSize(deps, model, first.name)
+  const oldest = domains.toSorted((a, b) => a.createdAt - b.createdAt).slice(0, maxDomains(size))
+  const counts = new Map(oldest.map(({ name, count }) => [name, count]))
   const stored = await loadClassifier(deps, model)
   const total = [...counts.values()].reduce((sum, count) => sum + count, 0)
   const known = stored?.row.domains.join('\n')
@@ -58,4 +62,10 @@ export async function trainOnExamples(
   const classifier = trainClassifier(examples, { maxExamples: MAX_TRAINED })
   await storeClassifier(deps, model, classifier, total)
   return true
+}
+
+/** Returns the dimensions of the embeddings of a domain's texts; 0 if they have none. */
+async function embeddingSize(deps: TrainDeps, { baseSha256 }: ModelRow, domain: string): Promise<number> {
+  const described = await deps.reservoir(domain).listDescribed(baseSha256, MIN_EXAMPLES)
+  return Math.max(0, ...described.map(({ embedding }) => embedding.length))
 }

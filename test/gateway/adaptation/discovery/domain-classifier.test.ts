@@ -2,7 +2,10 @@ import { expect, test } from 'vitest'
 import {
   decodeClassifier,
   encodeClassifier,
+  maxDomains,
 } from '../../../../gateway/src/adaptation/discovery/classifier-codec.ts'
+import type { DomainClassifier } from '../../../../gateway/src/adaptation/discovery/classifier.ts'
+import { GRAM_BUCKETS } from '../../../../gateway/src/adaptation/discovery/gram-vector.ts'
 import { classify } from '../../../../gateway/src/adaptation/discovery/classify.ts'
 import { clusterTexts } from '../../../../gateway/src/adaptation/discovery/cluster-texts.ts'
 import { isKnownKind } from '../../../../gateway/src/adaptation/discovery/known-kind.ts'
@@ -63,6 +66,47 @@ test('a stored classifier with arrays of other sizes is not read', () => {
   const broken = new TextEncoder().encode(JSON.stringify({ ...stored, domains: ['cooking'] }))
   expect(() => decodeClassifier(broken)).toThrow('must be trained again')
   expect(() => decodeClassifier(new Uint8Array([1, 2]))).toThrow('must be trained again')
+})
+
+test.each([2048, 4096, 8192, 16_384])(
+  'the most domains with embeddings of %i dimensions can be stored',
+  (size) => {
+    const examples = Math.min(200, (200 * 4096) / size)
+    const many = maxDomains(size)
+    expect(many).toBeGreaterThan(32)
+    const machine = (features: number) => ({
+      weights: new Float32Array(many * features),
+      bias: new Float32Array(many),
+      sharpness: 1,
+    })
+    const classifier: DomainClassifier = {
+      domains: Array.from({ length: many }, (_, index) => `d${index}`.padEnd(64, 'x')),
+      minTokens: 48,
+      grams: { ...machine(GRAM_BUCKETS), inverseFrequencies: new Float32Array(GRAM_BUCKETS) },
+      dense: { ...machine(size), mean: new Float32Array(size), scale: new Float32Array(size) },
+      novelty: {
+        centres: new Float32Array(many * size),
+        neighbours: new Float32Array(examples * size),
+        whitening: new Float32Array(examples * size),
+        projections: new Float32Array(many * examples),
+        penalty: 1,
+        scales: { domain: [1, 1], neighbour: [1, 1] },
+        threshold: 1,
+      },
+      gramThreshold: 0,
+    }
+    expect(decodeClassifier(encodeClassifier(classifier)).domains).toHaveLength(many)
+  },
+)
+
+test('a classifier of many examples with large embeddings can be stored', () => {
+  const large = ['law', 'sport'].flatMap((kind) =>
+    textsOf(kind, 110, 4).map((text) => ({
+      ...text,
+      embedding: Array.from({ length: 8192 }, (_, d) => text.embedding[d % SIZE] ?? 0),
+    })),
+  )
+  expect(decodeClassifier(encodeClassifier(trainClassifier(large))).domains).toEqual(['law', 'sport'])
 })
 
 test('a classifier without examples knows no domain', () => {
