@@ -3,7 +3,7 @@ import { expect, test } from 'vitest'
 import { readText, ROOT } from './markdown.ts'
 
 const PAGE = 'docs/measurements/poison.md'
-/** Most that poison may move the perplexity of the domain's next mask by, on average. */
+/** Most that poison may move the perplexity of the domain's next mask by. */
 const MAX_MOVE = 0.01
 const UPDATE = 'npx vitest run --project unit test/docs/poison.test.ts --update'
 /** Quantiles of Student's t for intervals of 95 %, by degrees of freedom from 1 on. */
@@ -75,12 +75,10 @@ test.each(['random tokens', 'one repeated text'])(
   },
 )
 
-test('a key that sends three in ten requests as 16 KB texts moves the perplexity by less than a hundredth on average, and raises it by less with confidence', () => {
-  // The lower end of the interval, a better mask, is beyond a hundredth; the page says so.
+test('a key that sends three in ten requests as 16 KB texts moves the perplexity by less than a hundredth, with confidence', () => {
   const values = moves(ofOneKey('16 KB texts'))
   expect(values.length).toBeGreaterThanOrEqual(13)
-  expect(Math.abs(meanOf(values))).toBeLessThan(MAX_MOVE)
-  expect(meanOf(values) + (halfWidth(values) ?? Infinity)).toBeLessThan(MAX_MOVE)
+  expect(Math.abs(meanOf(values)) + (halfWidth(values) ?? Infinity)).toBeLessThan(MAX_MOVE)
 })
 
 test('ten keys that send one request in twenty-four as 16 KB texts give less than a sixth of the text', () => {
