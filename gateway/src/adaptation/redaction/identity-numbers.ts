@@ -4,7 +4,7 @@ import { matchSpans, type Span } from './span.ts'
 
 /** Names of numbers that states give to persons; accents are gone from the matching form. */
 const NAMES = [
-  'ssn|itin|ein|tin|social security(?: number| no)?|taxpayer id(?:entification)?(?: number)?|tax (?:id|identification|file)(?: number)?|national id(?:entity)?(?: card)?(?: number)?|(?:id|identity) card(?: number)?|medicare(?: number| id)?|driver.?s.? licen[cs]e(?: number| no)?|driving licen[cs]e(?: number| no)?',
+  'ssn|itin|ein|tin|social security(?: number| no)?|taxpayer id(?:entification)?(?: number)?|tax (?:id|identification|file)(?: number)?|national id(?:entity)?(?: card)?(?: number)?|(?:id|identity) card(?: number)?|medicare(?: number| id)?|driver(?:.?s.?)? licen[cs]e(?: number| no)?|driving licen[cs]e(?: number| no)?',
   'ni number|nino|national insurance(?: number| no)?|nhs(?: number| no)?|utr|unique taxpayer reference|ppsn?',
   'steuer-?id(?:entifikationsnummer|nr)?|idnr|steueridentifikationsnummer|steuernummer|st\\.?-?nr|sozialversicherungsnummer|sv-?nummer|svnr|rentenversicherungsnummer|personalausweis(?:nummer)?|ausweisnummer|fuhrerschein(?:nummer)?|ahv(?:-?n(?:umme)?r)?|krankenversichertennummer',
   'numero de securite sociale|n° ?(?:de )?(?:secu|securite sociale)|securite sociale|nir|numero fiscal|spi|carte (?:nationale )?d.identite|avs|permis de conduire|registre national',
@@ -41,7 +41,8 @@ function findLabelled(text: string): Span[] {
   for (const match of text.matchAll(LABELLED)) {
     const [whole, name = '', value = ''] = match
     // `ein`, `sin` and `nie` are words, unless they are capitals or a sign follows.
-    if (/^[a-z.]{1,4}$/.test(name) && !/[:=#]/.test(whole.slice(name.length, -value.length))) continue
+    if (/^(?:[a-z.]{1,4}|Ein|Sin|Nie)$/.test(name) && !/[:=#]/.test(whole.slice(name.length, -value.length)))
+      continue
     const kept = value.replace(/[ ./-]+[A-Za-z]{2,}(?![A-Za-z0-9]).*$/, '')
     if ((kept.match(/\d/g)?.length ?? 0) < 5 || /^[A-Za-z]{4,}[ ./-]/.test(kept)) continue
     const start = match.index + whole.length - value.length

@@ -7,7 +7,7 @@ const PASSWORD = matchingWords(
 )
 /** Names of other secrets. */
 const SECRET =
-  'api[_-]?key|apikey|access[_-]?key|account[_-]?key|auth[_-]?key|private[_-]?key|signing[_-]?key|encryption[_-]?key|master[_-]?key|license[_-]?key|secret|token(?!i[sz]|s_|_?(?:count|limit|type|kind|id|s)\\b)|credentials?|pepper'
+  '(?:api|access|account|auth|private|signing|encryption|master|license)[ _-]?key|secret|token(?!i[sz]|s_|_?(?:count|limit|type|kind|id|s)\\b)|credentials?|pepper'
 const NAME_END = '[A-Za-z0-9_]{0,24}["\'\\]]{0,2}'
 const ASSIGN = '\\s{0,8}(?:=>|:=|[:=])\\s{0,8}'
 

@@ -59,7 +59,7 @@ export const NATIONAL_NUMBERS: readonly NationalNumber[] = [
   { pattern: alone('\\d{6} ?\\d{5}'), validate: isFodselsnummer },
   { pattern: alone('\\d{6}[-+A]\\d{3}[0-9A-Z]', 'gi'), validate: isHetu },
   { pattern: alone('\\d{11}'), validate: isPesel },
-  { pattern: alone('\\d{2} \\d{3} \\d{3} \\d{3}'), validate: isIdnr },
+  { pattern: alone('\\d{2} \\d{3} \\d{3} \\d{3}'), validate: isGermanTaxNumber },
   { pattern: alone('\\d{2} ?\\d{6} ?[A-Z] ?\\d{3}', 'gi'), validate: isSvnr },
   { pattern: alone('\\d{3}\\.\\d{3}\\.\\d{3}-\\d{2}'), validate: isCpf },
   { pattern: alone('[2-9]\\d{3}[ -]\\d{4}[ -]\\d{4}'), validate: isAadhaar },
@@ -72,3 +72,13 @@ export const NATIONAL_NUMBERS: readonly NationalNumber[] = [
   { pattern: alone('\\d{7}[A-W][A-IW]?'), validate: isPps },
   { pattern: alone('[A-Z]{4}\\d{6}[HM][A-Z]{5}[A-Z0-9]\\d'), validate: isCurp },
 ]
+
+/**
+ * Checks a German tax number, in whose first ten digits one digit is there two or three times and no other more than once. The
+ * library does not check how often: by the check digit, ten milliards with spaces would be one.
+ */
+function isGermanTaxNumber(value: string): { isValid: boolean } {
+  const digits = value.replaceAll(' ', '').slice(0, 10)
+  const repeated = [...Map.groupBy(digits, (digit) => digit).values()].filter(({ length }) => length > 1)
+  return { isValid: repeated.length === 1 && (repeated[0]?.length ?? 0) <= 3 && isIdnr(value).isValid }
+}

@@ -34,6 +34,10 @@ describe('personal data and credentials are replaced', () => {
     ['postgres://admin:pa55word@db.local/x', 'postgres://[key]@db.local/x'],
     [`before ${PEM} after`, 'before [key] after'],
     ['cut off: -----BEGIN PRIVATE KEY-----\nMIIE', 'cut off: [key]'],
+    ['my driver license is D1234567', 'my driver license is [id]'],
+    ["driver's licence no. D1234567", "driver's licence no. [id]"],
+    ['The API key: a1b2c3d4e5f6a7b8', 'The API key: [key]'],
+    ['86 095 742 719', '[id]'],
   ])('%s', (text, redacted) => {
     expect(redact(text)).toBe(redacted)
   })
@@ -51,6 +55,8 @@ describe('similar text is not replaced', () => {
     'const token = nextToken()',
     '-----BEGIN CERTIFICATE-----\nMIIE\n-----END CERTIFICATE-----',
     '999.999.999.999',
+    'In some 10 000 000 000 years',
+    'Ein 12345-seitiges Buch. Nie 12345 Mal.',
     'Grüße 你好 🙂',
   ])('%s', (text) => {
     expect(redact(text)).toBe(text)
