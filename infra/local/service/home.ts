@@ -81,9 +81,10 @@ function isOwnHome(dir: string): boolean {
 /**
  * Opens a home and creates its secrets at the first start. Only the owner can read files with secrets.
  *
+ * @param recogniserToken a secret of the gateway that is not the home's
  * @throws StartError when its secrets are damaged
  */
-export function openHome(dir: string): Home {
+export function openHome(dir: string, recogniserToken?: string): Home {
   const secretsPath = join(dir, 'secrets.json')
   const secrets = readSecrets(secretsPath) ?? {
     nodeSecret: newSecret(),
@@ -96,7 +97,8 @@ export function openHome(dir: string): Home {
   const adminKeySha256 = createHash('sha256').update(secrets.adminKey).digest('hex')
   writePrivate(
     gatewayEnvPath,
-    `NODE_SECRET=${secrets.nodeSecret}\nADMIN_KEY_SHA256=${adminKeySha256}\nKEY_PEPPER=${secrets.keyPepper}\n`,
+    `NODE_SECRET=${secrets.nodeSecret}\nADMIN_KEY_SHA256=${adminKeySha256}\nKEY_PEPPER=${secrets.keyPepper}\n` +
+      (recogniserToken === undefined ? '' : `COPAL_RECOGNISER_TOKEN='${recogniserToken}'\n`),
   )
 
   return {

@@ -17,6 +17,8 @@ export interface Settings {
   firstUpdate: boolean
   /** Variables that are passed on to the gateway. */
   gatewayVariables: Readonly<Record<string, string>>
+  /** COPAL_RECOGNISER_TOKEN: a secret, which no process may have as an argument. */
+  recogniserToken: string | undefined
   /** Ports of the debuggers; `npm run dev` opens them. */
   inspectorPorts?: { gateway: number; node: number }
 }
@@ -43,6 +45,7 @@ export function readSettings(env: Readonly<Record<string, string | undefined>>):
       COPAL_ADAPTATION: 'local' satisfies AdaptationPreset,
       ...Object.fromEntries(GATEWAY_VARIABLES.flatMap((name) => (env[name] ? [[name, env[name]]] : []))),
     },
+    recogniserToken: env['COPAL_RECOGNISER_TOKEN'] || undefined,
   }
   if (settings.port === settings.nodePort) {
     throw new StartError(

@@ -75,7 +75,7 @@ export async function runService(options: { development?: boolean } = {}): Promi
       const origin = `http://127.0.0.1:${settings.port}`
       await serve({
         settings: { ...settings, ...development },
-        home: openHome(settings.home),
+        home: openHome(settings.home, settings.recogniserToken),
         origin,
         signal: stopping.signal,
       })

@@ -4,9 +4,11 @@ import { once } from 'node:events'
 import { chmodSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { parseEnv } from 'node:util'
 import { afterAll, describe, expect, test } from 'vitest'
 import { takeHomeLock } from '../../../../infra/local/service/home-lock.ts'
 import { makeHomeDir, openHome } from '../../../../infra/local/service/home.ts'
+import { readSettings } from '../../../../infra/local/service/service-settings.ts'
 
 const dir = mkdtempSync(join(tmpdir(), 'copal-home-'))
 afterAll(() => rmSync(dir, { recursive: true, force: true }))
@@ -126,4 +128,19 @@ describe('takeHomeLock', () => {
     writeFileSync(join(home, 'running.json'), '{"pid":')
     expect(takeHomeLock(home, 8787).wasAbandoned).toBe(true)
   })
+})
+
+test('the gateway gets the token of the recogniser in its file of secrets, not as an argument', () => {
+  const { gatewayVariables, recogniserToken } = readSettings({
+    COPAL_RECOGNISER_URL: 'http://127.0.0.1:9',
+    COPAL_RECOGNISER_TOKEN: 'a#b=',
+  })
+  expect(gatewayVariables).toEqual({
+    COPAL_ADAPTATION: 'local',
+    COPAL_RECOGNISER_URL: 'http://127.0.0.1:9',
+  })
+  const home = freshHome()
+  const written = (token?: string) => parseEnv(readFileSync(openHome(home, token).gatewayEnvPath, 'utf8'))
+  expect(written(recogniserToken)).toHaveProperty('COPAL_RECOGNISER_TOKEN', 'a#b=')
+  expect(written()).not.toHaveProperty('COPAL_RECOGNISER_TOKEN')
 })

@@ -11,6 +11,7 @@ describe('readSettings', () => {
       nodePort: 8790,
       firstUpdate: true,
       gatewayVariables: { COPAL_ADAPTATION: 'local' },
+      recogniserToken: undefined,
     })
   })
 
