@@ -49,6 +49,12 @@ function counting(
   }
 }
 
+/** A {@link counting} constraint that takes some turns of the event loop after four tokens, so that a test can act there. */
+function waitingAtFifth(): ReturnType<typeof counting> {
+  const constraint = counting(() => (constraint.asked.length === 5 ? 20 : 0))
+  return constraint
+}
+
 let nextId = 0
 const request = (prompt: readonly number[], constraint: TokenConstraint | undefined, seed = 0) => ({
   id: `request-${nextId++}`,
@@ -134,7 +140,7 @@ test('a failed constraint ends only its own request, with its error', async () =
 
 test('a constraint is released when its output has ended, complete or not, and not before', async () => {
   const { engine } = setup()
-  const [whole, left, unread] = [counting(), counting(), counting()]
+  const [whole, left, unread] = [waitingAtFifth(), waitingAtFifth(), counting()]
   const leaves = new AbortController()
   const reading = Promise.allSettled([
     read(engine.generate(request([1], whole))),
@@ -150,7 +156,7 @@ test('a constraint is released when its output has ended, complete or not, and n
 
 test('an output that restarts on other weights restarts its constraint', async () => {
   const { engine, backend } = setup()
-  const constraint = counting()
+  const constraint = waitingAtFifth()
   const generation = engine.generate({ ...request([5], constraint), restartable: true })
   const reading = read(generation)
   while (constraint.asked.length < 5) await new Promise((resolve) => setImmediate(resolve))
