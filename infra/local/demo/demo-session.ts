@@ -1,5 +1,7 @@
 import { join } from 'node:path'
 import { policyReport, type PolicyOverrides } from '@copal/shared/wire/admin-policy.ts'
+import { createApiClient } from '../../../gpu-node/cli/api/api-client.ts'
+import { readConnection } from '../../../gpu-node/cli/api/connection.ts'
 import { createSession } from '../../../gpu-node/cli/api/session.ts'
 
 /** The folder of the checkout. */
@@ -16,6 +18,9 @@ export const SHORT_CANARY = {
 }
 /** A canary begins when the watch over the mask before it has ended; a deployment watches for an hour. */
 export const SHORT_WATCH = { soak_minutes: 0.5 }
+
+/** The time that setting the former policy again may take. */
+const RESTORE_MS = 10_000
 
 const interruption = new AbortController()
 process.once('SIGINT', () => interruption.abort())
@@ -40,7 +45,7 @@ export function print(text: string): void {
   process.stdout.write(`${text}\n`)
 }
 
-/** Runs `work` under a changed policy, and sets the former one again. */
+/** Runs `work` under a changed policy, and sets the former one again, also when a person ends the demo. */
 export async function withPolicy(changes: PolicyOverrides, work: () => Promise<void>): Promise<void> {
   const admin = session.client()
   const { overrides } = await admin.admin('GET', '/policy', policyReport)
@@ -48,6 +53,10 @@ export async function withPolicy(changes: PolicyOverrides, work: () => Promise<v
   try {
     await work()
   } finally {
-    await admin.admin('PUT', '/policy', policyReport, overrides)
+    // Not by the session's client, whose calls end with the demo.
+    const restoring = createApiClient(readConnection(session.terminal), AbortSignal.timeout(RESTORE_MS))
+    await restoring
+      .admin('PUT', '/policy', policyReport, overrides)
+      .catch(() => print("The demo's policy could not be taken back: look at 'npx copal policy show'."))
   }
 }
