@@ -12,17 +12,19 @@ import { OPERATOR_KEY_ID } from './operator-key.ts'
 import { firstPiece } from './sample-placement.ts'
 import { headOf, textHash } from './text-hash.ts'
 
-/**
- * Characters of a text that describing and classifying read, more than the first 128 tokens in most text. SQLite does not cut it:
- * its text functions end at the first NUL character.
- */
+/** Characters of a text that describing and classifying read, more than the first 128 tokens in most text. */
 const HEAD_CHARACTERS = 1024
+/**
+ * The column of a text's beginning, which is longer than {@link HEAD_CHARACTERS}. As bytes, because SQLite's text functions end at
+ * the first NUL character.
+ */
+const HEAD = `substr(CAST(text AS BLOB), 1, ${4 * HEAD_CHARACTERS}) AS head`
 /** Known losses from which on outliers are told: twice as many as telling them needs at least. */
 const ENOUGH_LOSSES = 40
 /** Texts come in multiples of this many where there are more to describe, since a call of a node takes as many. */
 const WHOLE_CALL = 16
 
-type Row = { hash: string; text: string; characters: number; tokens: number; embedding: ArrayBuffer } & {
+type Row = { hash: string; head: ArrayBuffer; characters: number; tokens: number; embedding: ArrayBuffer } & {
   nll: number | null
   proposal: string | null
   tenants: string
@@ -70,8 +72,8 @@ export class ReservoirDescriptions {
     heldOut?: boolean
   }): { described: number; texts: TextToDescribe[] } {
     const wanted = this.#sql
-      .exec<{ hash: string; text: string; described: number }>(
-        `SELECT hash, text, EXISTS (
+      .exec<{ hash: string; described: number }>(
+        `SELECT hash, EXISTS (
            SELECT 1 FROM descriptions WHERE descriptions.hash = texts.hash AND base = ?2
          ) AS described FROM texts
          WHERE (side = 'pool' OR ?1 OR described)
@@ -82,11 +84,14 @@ export class ReservoirDescriptions {
         want,
       )
       .toArray()
-    const missing = wanted.filter(({ described }) => described === 0)
-    return {
-      described: wanted.length - missing.length,
-      texts: missing.slice(0, limit).map(({ hash, text }) => ({ hash, text: headOf(text, HEAD_CHARACTERS) })),
-    }
+    const missing = wanted.flatMap(({ hash, described }) => (described === 0 ? hash : []))
+    const texts = this.#sql
+      .exec<{ hash: string; head: ArrayBuffer }>(
+        `SELECT hash, ${HEAD} FROM texts WHERE hash IN (SELECT value FROM json_each(?)) ORDER BY priority`,
+        JSON.stringify(missing.slice(0, limit)),
+      )
+      .toArray()
+    return { described: wanted.length - missing.length, texts: texts.map(textToDescribe) }
   }
 
   /** @param drawn the texts that an update would take or hold out */
@@ -104,8 +109,8 @@ export class ReservoirDescriptions {
       )
       .one()
     const missing = this.#sql
-      .exec<{ hash: string; text: string; isSent: number }>(
-        `SELECT hash, text,
+      .exec<{ hash: string; head: ArrayBuffer; isSent: number }>(
+        `SELECT hash, ${HEAD},
            hash IN (SELECT value FROM json_each(?1)) AS isSent
          FROM texts WHERE offered_nll IS NULL
            AND NOT EXISTS (SELECT 1 FROM descriptions WHERE descriptions.hash = texts.hash AND base = ?2)
@@ -118,7 +123,7 @@ export class ReservoirDescriptions {
     const needed = missing.filter(({ isSent }) => isSent === 1).length
     return missing
       .slice(0, Math.max(Math.ceil(needed / WHOLE_CALL) * WHOLE_CALL, ENOUGH_LOSSES - known))
-      .map(({ hash, text }) => ({ hash, text: headOf(text, HEAD_CHARACTERS) }))
+      .map(textToDescribe)
   }
 
   storeDescriptions(
@@ -139,7 +144,7 @@ export class ReservoirDescriptions {
   listDescribed(baseSha256: string, limit: number): DescribedText[] {
     return this.#sql
       .exec<Row>(
-        `SELECT hash, text, characters, tokens, embedding, nll, proposal,
+        `SELECT hash, ${HEAD}, characters, tokens, embedding, nll, proposal,
            (SELECT json_group_array(DISTINCT tenant) FROM sources WHERE sources.hash = texts.hash) AS tenants
          FROM texts JOIN descriptions USING (hash)
          WHERE base = ? AND found = 0 ORDER BY priority LIMIT ?`,
@@ -147,9 +152,9 @@ export class ReservoirDescriptions {
         limit,
       )
       .toArray()
-      .map(({ text, embedding, nll, tenants, ...row }) => ({
+      .map(({ head, embedding, nll, tenants, ...row }) => ({
         ...row,
-        text: headOf(text, HEAD_CHARACTERS),
+        text: beginningOf(head),
         embedding: [...new Float32Array(embedding)],
         nllMean: nll,
         tenants: JSON.parse(tenants) as string[],
@@ -266,4 +271,15 @@ export class ReservoirDescriptions {
       found ? 1 : 0,
     )
   }
+}
+
+const decoder = new TextDecoder('utf-8', { fatal: false, ignoreBOM: true })
+
+/** Returns the first {@link HEAD_CHARACTERS} of a text from its first bytes, which may end inside a later character. */
+function beginningOf(head: ArrayBuffer): string {
+  return headOf(decoder.decode(head), HEAD_CHARACTERS)
+}
+
+function textToDescribe({ hash, head }: Pick<Row, 'hash' | 'head'>): TextToDescribe {
+  return { hash, text: beginningOf(head) }
 }

@@ -59,6 +59,16 @@ test('a text with a NUL character is described by its beginning, as any other', 
   expect(await domain.newest(10, 5)).toMatchObject([{ id: hash, preview: text.slice(0, 5) }])
 })
 
+test('of a long text its first 1,024 characters are described, whole ones, whatever their bytes', async () => {
+  const domain = reservoir('heads')
+  // One, three and four bytes in UTF-8; the last one is a pair of code units, which the end would split.
+  const texts = ['x'.repeat(2_000), '漢'.repeat(2_000), `x${'𝒳'.repeat(1_000)}`]
+  await domain.offer(texts.map((text) => offeredSample(text, { side: 'pool' })))
+  const { texts: heads } = await domain.textsToDescribe({ baseSha256: BASE, want: 10, limit: 10 })
+  const expected = ['x'.repeat(1_024), '漢'.repeat(1_024), `x${'𝒳'.repeat(511)}\ufffd`]
+  expect(heads.map(({ text }) => text).toSorted()).toEqual(expected.toSorted())
+})
+
 test('no more texts are to be described than are wanted, and held-out ones only where they are asked for', async () => {
   const domain = reservoir('to describe')
   const texts = ['a', 'b', 'c', 'd'].map((text) => offeredSample(text, { side: 'pool' }))
