@@ -22,7 +22,7 @@ export interface Target {
 /** A run of Wrangler. */
 export interface DeployStep {
   args: string[]
-  /** What it must print for the next step to run; it asks nothing then. */
+  /** The text that it must print before the next step runs. Its output is collected, so it cannot ask the operator anything. */
   mustPrint?: string
 }
 

@@ -223,7 +223,7 @@ test('limits that somebody else changes while the dialog of a key is open are ke
   await tab.context().close()
 })
 
-test('a dialog that is left while its request runs tells of the failure', async () => {
+test('a request that fails after its dialog was closed shows its error', async () => {
   const { id } = await fleet.key()
   const tab = await tabWithClock()
   const message = 'The database did not answer.'

@@ -304,7 +304,7 @@ test('texts of fewer than 48 tokens go to the default of the key, and of fewer t
   const before = await listProposals(db)
   await findDomains(deps())
   expect(await listProposals(db)).toHaveLength(before.length)
-  // What was grouped once is not grouped again in each run.
+  // The texts were grouped already, so the next run does not group them again.
   let groupings = 0
   const counting = (name: string) =>
     new Proxy(deps().reservoir(name), {

@@ -10,7 +10,10 @@ import { SimulatedNode, testDeps } from '../../support/doubles/simulated-node.ts
 
 const db = openDatabase(env.DB)
 
-/** Reservoirs with eight described texts each. Real ones of 201 domains would take minutes. */
+/**
+ * Returns a reservoir with eight described texts, by the two methods that training calls: the real reservoirs of 201 domains
+ * would take minutes. `find-domains.test.ts` trains on real ones.
+ */
 function describedReservoir(name: string) {
   const seed = Number(name.slice(1))
   const described = Array.from({ length: 8 }, (_, text) => ({
