@@ -1,24 +1,11 @@
-import {
-  and,
-  asc,
-  count,
-  desc,
-  eq,
-  inArray,
-  isNull,
-  ne,
-  not,
-  notExists,
-  or,
-  sql,
-  type SQL,
-} from 'drizzle-orm'
-import { alias, type SQLiteColumn } from 'drizzle-orm/sqlite-core'
+import { and, asc, count, desc, eq, isNull, ne, not, notExists, or, sql, type SQL } from 'drizzle-orm'
+import { alias } from 'drizzle-orm/sqlite-core'
 import type { DatasetRef } from '@copal/shared/wire/adaptation-jobs.ts'
 import type { Database } from '../../../contracts/database.ts'
 import { datasets } from '../schema/domains.ts'
 import { batches, jobs, updates } from '../schema/updates.ts'
 import { datasetRefOf } from './dataset-queries.ts'
+import { isAmong } from './is-among.ts'
 
 /** The texts that one update calibrated a domain on, as stored. */
 export type BatchRow = typeof batches.$inferSelect
@@ -140,11 +127,6 @@ export function quarantineDatasets(db: Database, condition: SQL | undefined, now
         where ${condition}`,
     )
     .onConflictDoNothing()
-}
-
-/** Returns whether a column has one of some values, all in one parameter, because a statement has at most 100. */
-export function isAmong(column: SQLiteColumn, values: readonly (string | number)[]): SQL {
-  return inArray(column, sql`(select value from json_each(${JSON.stringify(values)}))`)
 }
 
 /**

@@ -1,8 +1,9 @@
-import { and, asc, eq, gt, inArray, isNull, notExists, or, sql } from 'drizzle-orm'
+import { and, asc, eq, gt, isNull, notExists, or, sql } from 'drizzle-orm'
 import type { DatasetRef } from '@copal/shared/wire/adaptation-jobs.ts'
 import type { Database } from '../../../contracts/database.ts'
 import { datasets, holdouts } from '../schema/domains.ts'
 import { batches, updates } from '../schema/updates.ts'
+import { isAmong } from './is-among.ts'
 
 /** An update for all domains that the gate rejected may be forced until the next update of its model starts. */
 export const isForceable = sql`${updates.state} = 'failed' and ${updates.errorCode} = 'gate_failed' and ${updates.ownDomain} is null and not exists (
@@ -36,11 +37,7 @@ export function datasetRefOf({
 
 /** Returns references to datasets, in the order of their hashes; unknown ones are left out. */
 export async function findDatasets(db: Database, hashes: readonly string[]): Promise<DatasetRef[]> {
-  if (hashes.length === 0) return []
-  const rows = await db
-    .select(reference)
-    .from(datasets)
-    .where(inArray(datasets.sha256, [...hashes]))
+  const rows = await db.select(reference).from(datasets).where(isAmong(datasets.sha256, hashes))
   const refs = new Map(rows.map((row) => [row.sha256, datasetRefOf(row)]))
   return hashes.flatMap((hash) => refs.get(hash) ?? [])
 }
@@ -88,17 +85,16 @@ function isUnused(db: Database) {
 
 /** Returns those of some datasets that nothing needs. */
 export async function findUnusedDatasets(db: Database, hashes: readonly string[]): Promise<string[]> {
-  if (hashes.length === 0) return []
   const rows = await db
     .select({ sha256: datasets.sha256 })
     .from(datasets)
-    .where(and(inArray(datasets.sha256, [...hashes]), isUnused(db)))
+    .where(and(isAmong(datasets.sha256, hashes), isUnused(db)))
   return rows.map((row) => row.sha256)
 }
 
 /** Deletes the records of those of some datasets that nothing needs. */
 export async function forgetUnusedDatasets(db: Database, hashes: readonly string[]): Promise<void> {
-  await db.delete(datasets).where(and(inArray(datasets.sha256, given(hashes)), isUnused(db)))
+  await db.delete(datasets).where(and(isAmong(datasets.sha256, hashes), isUnused(db)))
 }
 
 /**
@@ -163,10 +159,5 @@ function insertReplacement(
 
 /** Deletes the records of datasets whose texts were deleted. */
 export async function forgetDatasets(db: Database, hashes: readonly string[]): Promise<void> {
-  if (hashes.length > 0) await db.delete(datasets).where(inArray(datasets.sha256, given(hashes)))
-}
-
-/** Hashes in one parameter, because a statement has at most 100. */
-function given(hashes: readonly string[]) {
-  return sql`(select value from json_each(${JSON.stringify(hashes)}))`
+  if (hashes.length > 0) await db.delete(datasets).where(isAmong(datasets.sha256, hashes))
 }

@@ -3,7 +3,7 @@ import type { DatasetRef } from '@copal/shared/wire/adaptation-jobs.ts'
 import type { Database } from '../../../contracts/database.ts'
 import { datasets, holdouts } from '../schema/domains.ts'
 import { batches, statistics, updates } from '../schema/updates.ts'
-import { isAmong } from './batch-queries.ts'
+import { isAmong } from './is-among.ts'
 import { isForceable } from './dataset-queries.ts'
 
 /**

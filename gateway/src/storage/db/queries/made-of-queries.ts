@@ -2,7 +2,7 @@ import { and, eq, gte, inArray, or, sql } from 'drizzle-orm'
 import type { Database } from '../../../contracts/database.ts'
 import { masks } from '../schema/masks.ts'
 import { batches, updates } from '../schema/updates.ts'
-import { isAmong } from './batch-queries.ts'
+import { isAmong } from './is-among.ts'
 
 /**
  * Returns what was made of some datasets of a domain: the updates that calibrated on them, and the masks that were chosen with

@@ -1,8 +1,9 @@
-import { and, eq, inArray, isNull, lt, sql, type SQL } from 'drizzle-orm'
+import { and, eq, isNull, lt, sql, type SQL } from 'drizzle-orm'
 import type { Database } from '../../../contracts/database.ts'
 import { classifiers, datasets } from '../schema/domains.ts'
 import { masks, models } from '../schema/masks.ts'
 import { jobs, updates } from '../schema/updates.ts'
+import { isAmong } from './is-among.ts'
 import type { MaskRow } from './mask-queries.ts'
 
 /** Masks that were last active and are kept whatever their age is, for each model. */
@@ -48,13 +49,12 @@ export async function keptMasks(
   hashes: readonly string[],
   beforeMs: number,
 ): Promise<Set<string>> {
-  const given = list(hashes)
   const registered = await db
     .selectDistinct({ hash: masks.sha256 })
     .from(masks)
     .where(
       and(
-        inArray(masks.sha256, given),
+        isAmong(masks.sha256, hashes),
         sql`(${masks.sweptAt} is null or ${masks.sweptAt} >= ${beforeMs} or ${inUse()})`,
       ),
     )
@@ -72,7 +72,7 @@ export async function keptDatasets(db: Database, hashes: readonly string[]): Pro
   const rows = await db
     .select({ hash: datasets.sha256 })
     .from(datasets)
-    .where(and(inArray(datasets.sha256, list(hashes)), isNull(datasets.expiredAt)))
+    .where(and(isAmong(datasets.sha256, hashes), isNull(datasets.expiredAt)))
   return new Set(rows.map(({ hash }) => hash))
 }
 
@@ -81,12 +81,8 @@ export async function keptClassifiers(db: Database, hashes: readonly string[]): 
   const rows = await db
     .selectDistinct({ hash: classifiers.sha256 })
     .from(classifiers)
-    .where(inArray(classifiers.sha256, list(hashes)))
+    .where(isAmong(classifiers.sha256, hashes))
   return new Set(rows.map(({ hash }) => hash))
-}
-
-function list(hashes: readonly string[]): SQL {
-  return sql`(select value from json_each(${JSON.stringify(hashes)}))`
 }
 
 /** Whether anything needs a row of `masks`: a pin, its model, a running update, or that it was active of late. */
