@@ -3,7 +3,8 @@
  * because it runs on the system's Node (20 or newer) before anything is installed.
  */
 import { spawn } from 'node:child_process'
-import { closeSync, existsSync, mkdirSync, openSync, readFileSync, rmSync, writeSync } from 'node:fs'
+import { createHash } from 'node:crypto'
+import { existsSync, linkSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
@@ -96,38 +97,72 @@ export async function ensureInstalled(root, log) {
   }
 }
 
+/**
+ * Takes the lock at `path`, or waits until it is free. The lock of a process that is gone is removed.
+ *
+ * @returns what releases it
+ */
 async function takeInstallLock(path, log) {
   mkdirSync(dirname(path), { recursive: true })
+  // Linked into place, so that no process reads a half-written lock.
+  const draft = `${path}.${process.pid}`
+  writeFileSync(draft, identityOf(process.pid))
   let waiting = false
-  for (;;) {
-    try {
-      const file = openSync(path, 'wx')
-      writeSync(file, String(process.pid))
-      closeSync(file)
-      return () => rmSync(path, { force: true })
-    } catch (error) {
-      if (error.code !== 'EEXIST') throw error
+  try {
+    while (!linkIfFree(draft, path)) {
+      const found = readFileIfExists(path)
+      if (found === undefined) continue
+      const holder = Number.parseInt(found, 10)
+      if (!isAlive(holder) || identityOf(holder) !== found) {
+        await removeAbandonedLock(path, found, log)
+        continue
+      }
+      if (!waiting) log(`Another copal command (pid ${holder}) is installing the packages; waiting for it …`)
+      waiting = true
+      await new Promise((resolve) => setTimeout(resolve, 250))
     }
-    const holder = readLockHolder(path)
-    if (holder !== undefined && !isAlive(holder)) {
-      rmSync(path, { force: true })
-      continue
-    }
-    if (!waiting)
-      log(`Another copal command (pid ${holder ?? 'unknown'}) is installing the packages; waiting for it …`)
-    waiting = true
-    await new Promise((resolve) => setTimeout(resolve, 250))
+  } finally {
+    rmSync(draft, { force: true })
+  }
+  return () => rmSync(path, { force: true })
+}
+
+/**
+ * Removes the lock at `path` if its content still equals `found`. Of several processes that judged it abandoned, one may
+ * already hold it again, so checking and removing happen under a second lock that is named after the content.
+ */
+async function removeAbandonedLock(path, found, log) {
+  const name = createHash('sha256').update(found).digest('hex').slice(0, 16)
+  const release = await takeInstallLock(`${path}.${name}`, log)
+  try {
+    if (readFileIfExists(path) === found) rmSync(path)
+  } finally {
+    release()
   }
 }
 
-/** Returns the pid in the lock; `undefined` when it was not written yet, or when the lock was just released. */
-function readLockHolder(path) {
+function linkIfFree(from, to) {
   try {
-    const pid = Number.parseInt(readFileSync(path, 'utf8'), 10)
-    return Number.isNaN(pid) ? undefined : pid
-  } catch {
-    return undefined
+    linkSync(from, to)
+    return true
+  } catch (error) {
+    if (error.code === 'EEXIST') return false
+    throw error
   }
+}
+
+function readFileIfExists(path) {
+  try {
+    return readFileSync(path, 'utf8')
+  } catch (error) {
+    if (error.code === 'ENOENT') return undefined
+    throw error
+  }
+}
+
+/** Returns the pid and, where the platform tells it, the start, which tells the process from a later one with its pid. */
+function identityOf(pid) {
+  return `${pid} ${statOf(pid)?.[19] ?? ''}`
 }
 
 function isAlive(pid) {
@@ -260,8 +295,14 @@ function endWithNpm(end) {
 
 /** Returns the parent of a process; `undefined` where the platform does not tell. */
 function parentOf(pid) {
+  const parent = statOf(pid)?.[1]
+  return parent === undefined ? undefined : Number(parent)
+}
+
+/** Returns the fields of `/proc/<pid>/stat` after the name: the state, the parent and others. */
+function statOf(pid) {
   const stat = readProc(pid, 'stat')
-  return stat === undefined ? undefined : Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[1])
+  return stat?.slice(stat.lastIndexOf(')') + 2).split(' ')
 }
 
 function nameOf(pid) {

@@ -1,10 +1,10 @@
 import { spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { afterAll, describe, expect, test } from 'vitest'
+import { afterAll, describe, expect, test, vi } from 'vitest'
 import { findNode, isInstalled, longestEndMs, ROOT } from '../../../../infra/local/toolchain/toolchain.mjs'
 
 const dir = mkdtempSync(join(tmpdir(), 'copal-toolchain-'))
@@ -35,9 +35,10 @@ function checkout(): string {
   return root
 }
 
-function installInChild(root: string) {
+/** @param before code that runs first */
+function installInChild(root: string, before = '') {
   const code =
-    `import { ensureInstalled } from ${JSON.stringify(toolchain)}\n` +
+    `${before}\nconst { ensureInstalled } = await import(${JSON.stringify(toolchain)})\n` +
     `await ensureInstalled(${JSON.stringify(root)}, (line) => console.log(line))`
   const child = spawn(process.execPath, ['--input-type=module', '-e', code], {
     stdio: ['ignore', 'pipe', 'inherit'],
@@ -96,6 +97,48 @@ describe('ensureInstalled', () => {
     await once(dead, 'exit')
     mkdirSync(join(root, '.copal'))
     writeFileSync(join(root, '.copal', 'install.lock'), String(dead.pid))
+    expect(await installInChild(root)).toMatchObject({ exitCode: 0 })
+    expect(isInstalled(root)).toBe(true)
+  })
+
+  test('of two that take over from an installer that was killed, one installs', async () => {
+    const root = checkout()
+    const dead = spawn(process.execPath, ['-e', ''])
+    await once(dead, 'exit')
+    mkdirSync(join(root, '.copal'))
+    const lock = join(root, '.copal', 'install.lock')
+    writeFileSync(lock, String(dead.pid))
+    // Is interrupted between its judgement of the lock and the removal, for as long as the other may need to take it.
+    const interrupt = `
+      import fs from 'node:fs'
+      import { syncBuiltinESMExports } from 'node:module'
+      const { rmSync } = fs
+      fs.rmSync = (path, options) => {
+        const until = Date.now() + 2000
+        fs.writeFileSync(${JSON.stringify(join(root, 'interrupted'))}, '')
+        while (path === ${JSON.stringify(lock)} && Date.now() < until && isUnchanged())
+          Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 1)
+        rmSync(path, options)
+      }
+      const isUnchanged = () => {
+        try { return fs.readFileSync(${JSON.stringify(lock)}, 'utf8') === '${dead.pid}' } catch { return true }
+      }
+      syncBuiltinESMExports()`
+    const first = installInChild(root, interrupt)
+    await vi.waitFor(() => expect(existsSync(join(root, 'interrupted'))).toBe(true), { timeout: 30_000 })
+    const ends = await Promise.all([first, installInChild(root)])
+    expect(ends.map(({ exitCode }) => exitCode)).toEqual([0, 0])
+    expect(ends.filter(({ output }) => output.includes('npm ci'))).toHaveLength(1)
+    expect(readdirSync(join(root, '.copal'))).toEqual([])
+  })
+
+  test.each([
+    ['was never written', ''],
+    ['names the pid of another process', `${process.pid} 1`],
+  ])('takes over a lock that %s', async (_, content) => {
+    const root = checkout()
+    mkdirSync(join(root, '.copal'))
+    writeFileSync(join(root, '.copal', 'install.lock'), content)
     expect(await installInChild(root)).toMatchObject({ exitCode: 0 })
     expect(isInstalled(root)).toBe(true)
   })
