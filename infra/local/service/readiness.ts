@@ -65,16 +65,41 @@ async function isHealthy(origin: string): Promise<boolean> {
 }
 
 /** Creates the API key at the first start, and again when the database no longer has it. */
-export async function ensureApiKey(origin: string, home: Home, signal: AbortSignal): Promise<string> {
+export async function ensureApiKey(
+  origin: string,
+  home: Pick<Home, 'secrets' | 'saveApiKey'>,
+  signal: AbortSignal,
+): Promise<string> {
   const { apiKey, adminKey } = home.secrets
-  if (apiKey !== undefined && (await isAccepted(origin, apiKey, signal))) {
+  const isKnown =
+    apiKey !== undefined && (await untilResponse((limited) => isAccepted(origin, apiKey, limited), signal))
+  if (isKnown) {
     home.saveApiKey(apiKey, origin)
     return apiKey
   }
-  const client = createApiClient({ origin, apiKey: undefined, adminKey }, signal)
-  const created = await client.admin('POST', '/keys', createdKey, { name: 'local', sampling: 'opt_in' })
+  const created = await untilResponse(
+    (limited) =>
+      createApiClient({ origin, apiKey: undefined, adminKey }, limited).admin('POST', '/keys', createdKey, {
+        name: 'local',
+        sampling: 'opt_in',
+      }),
+    signal,
+  )
   home.saveApiKey(created.key, origin)
   return created.key
+}
+
+/** Repeats a call until the gateway responds to it: one that starts may accept a call and never respond. */
+async function untilResponse<T>(call: (signal: AbortSignal) => Promise<T>, signal: AbortSignal): Promise<T> {
+  for (;;) {
+    const limited = AbortSignal.any([signal, AbortSignal.timeout(RESPONSE_TIMEOUT_MS)])
+    try {
+      return await call(limited)
+    } catch (error) {
+      signal.throwIfAborted()
+      if (!limited.aborted) throw error
+    }
+  }
 }
 
 /** Waits until a node has registered and returns the model that it serves. */
@@ -84,7 +109,7 @@ export async function untilModelServed(
   signal: AbortSignal,
 ): Promise<ModelEntry> {
   for (;;) {
-    const served = await findServedModel(origin, apiKey, signal)
+    const served = await untilResponse((limited) => findServedModel(origin, apiKey, limited), signal)
     if (served) return served
     await sleep(POLL_MS, undefined, { signal })
   }
@@ -95,17 +120,9 @@ async function findServedModel(
   apiKey: string,
   signal: AbortSignal,
 ): Promise<ModelEntry | undefined> {
-  // A gateway that starts may accept a call and never respond to it.
-  const limited = AbortSignal.any([signal, AbortSignal.timeout(RESPONSE_TIMEOUT_MS)])
-  const client = createApiClient({ origin, apiKey, adminKey: undefined }, limited)
-  try {
-    const { data } = await readJson(await client.api('GET', '/models'), modelList)
-    return data.find((model) => model.copal.nodes > 0)
-  } catch (error) {
-    signal.throwIfAborted()
-    if (limited.aborted) return undefined
-    throw error
-  }
+  const client = createApiClient({ origin, apiKey, adminKey: undefined }, signal)
+  const { data } = await readJson(await client.api('GET', '/models'), modelList)
+  return data.find((model) => model.copal.nodes > 0)
 }
 
 async function isAccepted(origin: string, apiKey: string, signal: AbortSignal): Promise<boolean> {

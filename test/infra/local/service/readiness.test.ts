@@ -2,10 +2,32 @@ import { createServer, type Server } from 'node:http'
 import { once } from 'node:events'
 import type { AddressInfo } from 'node:net'
 import { expect, onTestFinished, test, vi } from 'vitest'
-import { watchGateway } from '../../../../infra/local/service/readiness.ts'
+import { ensureApiKey, watchGateway } from '../../../../infra/local/service/readiness.ts'
 
 /** The machine may be busy. */
 const PATIENT = { timeout: 120_000, interval: 1 }
+const CREATED = {
+  id: 'key-1',
+  name: 'local',
+  tenant: 'default',
+  prefix: 'sk-copal-new',
+  scopes: ['inference'],
+  default_domain: 'general',
+  discover_domains: false,
+  allowed_domains: null,
+  allowed_models: null,
+  sampling: 'opt_in',
+  limits: {
+    requests_per_minute: null,
+    tokens_per_minute: null,
+    tokens_per_month: null,
+    concurrent_requests: null,
+  },
+  created_at: '2026-01-01T00:00:00.000Z',
+  expires_at: null,
+  previous_valid_until: null,
+  key: 'sk-copal-new-key',
+} as const
 
 /** A gateway whose health is refused, with two processes unless one has died. */
 async function startWatch() {
@@ -58,4 +80,35 @@ test('a gateway that is only slow is killed after many checks, and a response en
   state.status = 503
   await vi.waitFor(() => expect(kill).toHaveBeenCalledOnce(), PATIENT)
   expect(state.refused - refused).toBe(20)
+})
+
+test('a call for the API key to which the gateway never responds is repeated', async () => {
+  const requests: string[] = []
+  let timeout = new AbortController()
+  const server = createServer((request, response) => {
+    requests.push(`${request.method} ${request.url}`)
+    // The first call of each kind gets no response until its time is over.
+    if (requests.filter((one) => one === requests.at(-1)).length === 1) timeout.abort()
+    else if (request.method === 'GET') response.writeHead(401).end()
+    else response.writeHead(201, { 'content-type': 'application/json' }).end(JSON.stringify(CREATED))
+  })
+  await once(server.listen(0, '127.0.0.1'), 'listening')
+  onTestFinished(() => {
+    server.closeAllConnections()
+    server.close()
+  })
+  const timeouts = vi.spyOn(AbortSignal, 'timeout').mockImplementation(() => {
+    timeout = new AbortController()
+    return timeout.signal
+  })
+  onTestFinished(() => timeouts.mockRestore())
+  const saveApiKey = vi.fn<(apiKey: string, origin: string) => void>()
+  const home = {
+    secrets: { nodeSecret: '', keyPepper: '', apiKey: 'sk-copal-old', adminKey: 'copal-admin' },
+    saveApiKey,
+  }
+  const origin = `http://127.0.0.1:${(server.address() as AddressInfo).port}`
+  expect(await ensureApiKey(origin, home, new AbortController().signal)).toBe(CREATED.key)
+  expect(saveApiKey.mock.calls).toEqual([[CREATED.key, origin]])
+  expect(requests).toEqual(['GET /v1/models', 'GET /v1/models', 'POST /admin/keys', 'POST /admin/keys'])
 })
