@@ -3,6 +3,7 @@ import { describe, expect, test } from 'vitest'
 import { REDACTION_VERSION, redactCounted } from '../../gateway/src/adaptation/redaction/redact.ts'
 import { REDACTION_CLASSES } from '../../gateway/src/adaptation/redaction/span.ts'
 import {
+  measureNumbers,
   measureRecall,
   measureWrong,
   readCorpus,
@@ -19,6 +20,7 @@ interface Results {
   version: number
   recall: Record<string, Recall>
   wrong: Record<string, number>
+  numbers: { digits: number; numbers: number; replaced: number }[]
   ordinary: { text: string; package: string; lines: number; replaced: number; wrong: number }[]
   times: { text: string; ms: number }[]
 }
@@ -43,6 +45,13 @@ test('at least 95 % of the strings of each class come out exactly as expected, a
 test('nothing that only looks like personal data is replaced, as committed', () => {
   expect(measureWrong()).toEqual(results.wrong)
   expect(results.wrong).toEqual({})
+})
+
+test('at most 2 % of bare numbers are replaced where they are no personal data, as committed', () => {
+  expect(measureNumbers()).toEqual(results.numbers)
+  // Of longer ones each tenth has the check digit of a card, and many of these have an issuer.
+  const shares = results.numbers.filter(({ digits }) => digits < 13)
+  for (const { numbers, replaced } of shares) expect(replaced / numbers).toBeLessThanOrEqual(MAX_WRONG)
 })
 
 describe('at most 2 % of ordinary texts have a wrong replacement', () => {
@@ -83,6 +92,14 @@ test('the page has the committed figures', () => {
       percent(exact / strings),
       percent(gone / strings),
       percent(exact / (exact + (results.wrong[of] ?? 0))),
+    ]),
+  )
+  const numbers = tableWith(page, 'Digits', 'Replaced').rows
+  expect(numbers).toEqual(
+    results.numbers.map(({ digits, numbers: count, replaced }) => [
+      String(digits),
+      String(count),
+      percent(replaced / count),
     ]),
   )
   const ordinary = tableWith(page, 'Text', 'Wrong').rows

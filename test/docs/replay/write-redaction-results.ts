@@ -7,14 +7,14 @@ import { cpus, loadavg } from 'node:os'
 import { resolve } from 'node:path'
 import { OTHER_TEXTS, readPackagedTexts, REPORT_TEXTS } from '../../../gpu-node/lab/texts/packaged-texts.ts'
 import { REDACTION_VERSION, redactCounted } from '../../../gateway/src/adaptation/redaction/redact.ts'
-import { measureRecall, measureWrong } from '../../support/redaction/corpus.ts'
+import { measureNumbers, measureRecall, measureWrong } from '../../support/redaction/corpus.ts'
 
 const CHARACTERS = 64 * 1024
 const REPETITIONS = 7
 /** Wrong replacements in the packaged texts. Every replacement in them that is no e-mail address was read. */
 const READ_AS_WRONG: Record<string, RegExp> = {
   // Versions of CVS, cut numbers, a table, and a placeholder.
-  mail: /^1\.\d+\.\d+\.\d+$|^0131 225$|^01 01 00 00 00$|^\+1000 8\/11\/02$|^username:password$/,
+  mail: /^1\.\d+\.\d+\.\d+$|^0131 225$|^01 01 00 00 00$|^0 0 303 79 1 0 0$|^\+1000 8\/11\/02$|^username:password$/,
   speech: /^031 1940$/,
 }
 /** Texts that cost some detector much. */
@@ -78,6 +78,7 @@ const results = {
   version: REDACTION_VERSION,
   recall: measureRecall(),
   wrong: measureWrong(),
+  numbers: measureNumbers(),
   ordinary,
   machine: `${cpus()[0]?.model ?? 'unknown'}, ${cpus().length} processors, load ${(loadavg()[0] ?? 0).toFixed(1)}`,
   characters: CHARACTERS,

@@ -5,6 +5,8 @@ import { matchSpans, type Span } from './span.ts'
 const PASSWORD = matchingWords(
   'password|passwd|pwd|passphrase|passcode|passwort|kennwort|mot de passe|motdepasse|contrasena|senha|wachtwoord|haslo|losenord|parola|sifre|пароль|パスワード|密码|密碼|비밀번호',
 )
+/** Short names of a password, which are also words: they count only before a value that is no word. */
+const SHORT_PASSWORD = '(?<![\\p{L}\\p{N}_?&-])(?:pass|passw|psw|pw)'
 /** Names of other secrets. */
 const SECRET =
   '(?:api|access|account|auth|private|signing|encryption|master|license)[ _-]?key|secret|token(?!i[sz]|s_|_?(?:count|limit|type|kind|id|s)\\b)|credentials?|pepper'
@@ -16,19 +18,20 @@ const QUOTED_PASSWORD = new RegExp(
   `(?:${PASSWORD})${NAME_END}${ASSIGN}["'\`]([^"'\`\\s]{4,512})(?=["'\`])`,
   'giu',
 )
-/** `"api_key": "…"`, `token = '…'`: values with a digit, or long and in mixed case. */
+/** `"api_key": "…"`, `pass = '…'`: values with a digit, or long and in mixed case. */
 const QUOTED_SECRET = new RegExp(
-  `(?:${SECRET})${NAME_END}${ASSIGN}["'\`]([^"'\`\\s]{6,512})(?=["'\`])`,
+  `(?:(?:${SECRET})${NAME_END}|${SHORT_PASSWORD}["'\\]]{0,2})${ASSIGN}["'\`]([^"'\`\\s]{6,512})(?=["'\`])`,
   'giu',
 )
 /** `DB_PASSWORD=…` as in files and commands, whatever the value looks like. */
 const ENVIRONMENT =
   /(?<![A-Z0-9])[A-Z0-9_]{0,40}(?:PASSWORD|PASSWD|PASSPHRASE|PASS|PWD|SECRET|TOKEN|API_?KEY|ACCESS_KEY|ACCOUNT_KEY|PRIVATE_KEY|ENCRYPTION_KEY|SIGNING_KEY|MASTER_KEY|PEPPER|CREDENTIALS?|DSN)(?:_[A-Z0-9_]{0,30})?=["']?([^\s"'`;&|<>]{4,512})/g
-/** `password: hunter2`, `passwort = …`, `my password is …`: a word with a digit or a sign. */
-const PLAIN_PASSWORD = new RegExp(
-  `(?<![\\p{L}])(?:${PASSWORD})(?:\\s{0,4}[:=]\\s{0,4}|\\s{1,2}(?:is|ist|est|es|e|lautet|war|was|to|era)\\s{1,2}["'\`]?|[はは：]\\s?)([^\\s"'\`,;<>()[\\]{}]{5,128})`,
-  'giu',
-)
+const PLAIN_VALUE =
+  '(?:\\s{0,4}[:=]\\s{0,4}|\\s{1,2}(?:is|ist|est|es|e|lautet|war|was|to|era)\\s{1,2}["\'`]?|[はは：]\\s?)([^\\s"\'`,;<>()[\\]{}]{4,127}[^\\s"\'`,;<>()[\\]{}.])'
+/** `password: hunter2`, `passwort = …`, `my password is …`: a word with a digit or a sign, or six digits. */
+const PLAIN_PASSWORD = new RegExp(`(?<![\\p{L}])(?:${PASSWORD})${PLAIN_VALUE}`, 'giu')
+/** `pass: hunter2`: a word with a digit or a sign. */
+const PLAIN_SHORT_PASSWORD = new RegExp(`${SHORT_PASSWORD}${PLAIN_VALUE}`, 'giu')
 /** `secret_key: 8f3a…`, `api-key = …`, `AccountKey=…`: long and random. */
 const PLAIN_SECRET = new RegExp(
   `(?:${SECRET})[A-Za-z0-9_]{0,24}(?:\\s{0,4}[:=]\\s{0,4}|\\s{1,2}is\\s{1,2})([A-Za-z0-9+/_.~%-]{12,512}={0,2})`,
@@ -36,7 +39,7 @@ const PLAIN_SECRET = new RegExp(
 )
 /** Parameters of an address: `?access_token=…`. */
 const PARAMETER =
-  /[?&#;](?:[\w-]{0,24}(?:token|secret|passw(?:or)?d|api[_-]?key|apikey|signature|sig|credential)|pwd|auth|jwt)=([^\s&#"'<>]{6,2048})/gi
+  /[?&#;](?:[\w-]{0,24}(?:token|secret|passw(?:or)?d|api[_-]?key|apikey|signature|sig|credential)|pwd|pass|auth|jwt)=([^\s&#"'<>]{6,2048})/gi
 const RANDOM_PARAMETER = /[?&](?:key|code|session|sid|state|hash|k|s|t)=([A-Za-z0-9%+/_.~-]{20,2048}=*)/gi
 /** Cookies of sessions, and options of commands. */
 const COOKIE =
@@ -54,7 +57,8 @@ export function findLabelledSecrets(text: string): Span[] {
     ...matchSpans(QUOTED_PASSWORD, text, isValue),
     ...matchSpans(QUOTED_SECRET, text, (value) => isValue(value) && isRandom(value)),
     ...matchSpans(ENVIRONMENT, text, isValue),
-    ...matchSpans(PLAIN_PASSWORD, text, (value) => isValue(value) && isPassword(value)),
+    ...matchSpans(PLAIN_PASSWORD, text, (value) => isValue(value) && (isPassword(value) || isPin(value))),
+    ...matchSpans(PLAIN_SHORT_PASSWORD, text, (value) => isValue(value) && isPassword(value)),
     ...matchSpans(PLAIN_SECRET, text, (value) => isValue(value) && isLongRandom(value)),
     ...matchSpans(PARAMETER, text, isValue),
     ...matchSpans(RANDOM_PARAMETER, text, isLongRandom),
@@ -80,14 +84,22 @@ function isRandom(value: string): boolean {
   )
 }
 
+/** `10.5ms`, `100.0%`, `128x128`: numbers with a unit. */
+const QUANTITY = /^[\d.,:/]+(?:\p{L}{1,2}|[%*+]|x\d+)$/u
+
 /** Returns whether a word is a password rather than the next word of a sentence, a type or an expression. */
 function isPassword(value: string): boolean {
   const word = value.replace(/[.,;:!?]+$/, '')
   return (
     word.length >= 5 &&
     ((/\d/.test(word) && /\p{L}/u.test(word)) || /[!@#$%^&*+=]/.test(word)) &&
+    !QUANTITY.test(word) &&
     !/^[A-Za-z_$][\w$]*(?:\.[A-Za-z_$][\w$]*)+/.test(word)
   )
+}
+
+function isPin(value: string): boolean {
+  return /^\d{6,}$/.test(value)
 }
 
 /** Returns whether a value has digits and letters mixed as random text has: at least two changes between the two. */

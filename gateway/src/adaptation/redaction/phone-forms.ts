@@ -1,4 +1,5 @@
 import type { CountryCode } from 'libphonenumber-js/max'
+import { CONTACT, IN_CHINESE, IN_CYRILLIC, LEADING_ZERO } from './bare-numbers.ts'
 
 /** A form in which national numbers are written: the lengths of its groups, and the countries where it is. */
 interface PhoneForm {
@@ -6,8 +7,11 @@ interface PhoneForm {
   groups: RegExp
   /** Where a number of this form must be valid; the form alone is enough without it. */
   countries?: readonly CountryCode[]
-  /** True for numbers without separators, which stand apart from code and lists: after a space, a quote or a bracket. */
-  bare?: true
+  /**
+   * Given for numbers without separators, most of which are identifiers: matches what must be around one, in whose place
+   * is a NUL character. It also stands apart from code and lists: after a space, a quote or a bracket.
+   */
+  bare?: RegExp
 }
 
 const TRUNK_ZERO: readonly CountryCode[] = [
@@ -43,7 +47,7 @@ const TRUNK_ZERO: readonly CountryCode[] = [
 export const PHONE_FORMS: readonly PhoneForm[] = [
   // North America, and Mexico: 415-555-2671.
   { groups: /^(?:1,)?[2-9]\d\d,[2-9]\d\d,\d{4}$/, countries: ['US', 'CA', 'MX', 'PR', 'JM'] },
-  { groups: /^1?[2-9]\d\d[2-9]\d{6}$/, countries: ['US', 'CA'], bare: true },
+  { groups: /^1?[2-9]\d\d[2-9]\d{6}$/, countries: ['US', 'CA'], bare: CONTACT },
   // After a trunk zero: 06 12 34 56 78, 020 7946 0958, 030/1234567, 0412 345 678, 090-1234-5678.
   { groups: /^0[1-9](?:,\d\d){4}$/ },
   { groups: /^0,[1-9]\d\d,\d{3},\d\d,\d\d$/, countries: ['TR'] },
@@ -51,10 +55,10 @@ export const PHONE_FORMS: readonly PhoneForm[] = [
   { groups: /^0[1-9]\d{0,4},\d{5,8}(?:,\d{1,4})?$/ },
   // ZIP codes of nine digits have five and four.
   { groups: /^(?!\d{5},\d{4}$)0[1-9]\d{0,4}(?:,\d{1,4}){1,5}$/, countries: TRUNK_ZERO },
-  { groups: /^0[1-9]\d{8,10}$/, countries: TRUNK_ZERO, bare: true },
+  { groups: /^0[1-9]\d{8,10}$/, countries: TRUNK_ZERO, bare: LEADING_ZERO },
   // Without one: China, India, Italy, Spain, Portugal, Poland, Greece, Brazil, Russia.
   { groups: /^1[3-9]\d,\d{4},\d{4}$/, countries: ['CN'] },
-  { groups: /^1[3-9]\d{9}$/, countries: ['CN'], bare: true },
+  { groups: /^1[3-9]\d{9}$/, countries: ['CN'], bare: IN_CHINESE },
   { groups: /^[6-9]\d{4},\d{5}$/, countries: ['IN'] },
   { groups: /^3\d\d,\d{3},\d{4}$|^3\d\d,\d{6,7}$|^3\d\d,\d\d,\d\d,\d{3}$/, countries: ['IT'] },
   {
@@ -67,5 +71,12 @@ export const PHONE_FORMS: readonly PhoneForm[] = [
   { groups: /^[1-9]\d,9\d{4},\d{4}$/, countries: ['BR'] },
   { groups: /^[1-9]\d,[2-5]\d{3},\d{4}$/, countries: ['BR', 'MX'] },
   { groups: /^(?:33|55|56|81),\d{4},\d{4}$/, countries: ['MX'] },
-  { groups: /^8,9\d\d,\d{3}(?:,\d\d,\d\d|,\d{4})$/, countries: ['RU', 'KZ'] },
+  // With the 8 for long distance, or the 7 of the country without its plus sign: 8 (912) 345-67-89, 8 (8452) 12-34-56.
+  {
+    groups:
+      /^[78],(?:[3-9]\d\d,(?:\d{3},\d\d,?\d\d|\d{7})|[3-8]\d{3},(?:\d\d,\d\d,\d\d|\d{6})|[3-8]\d{4},(?:\d,\d\d,\d\d|\d{5}))$/,
+    countries: ['RU', 'KZ'],
+  },
+  { groups: /^[3-9]\d\d,\d{3},\d\d,\d\d$/, countries: ['RU', 'KZ'] },
+  { groups: /^[78]9\d{9}$/, countries: ['RU'], bare: IN_CYRILLIC },
 ]

@@ -13,10 +13,12 @@ const CONSTANTS = new Set(['2147483647', '2147483648', '4294967295', '4294967296
  * form are replaced without a check.
  */
 const MAX_CHECKS = 400
+/** What comes before a number that is part of a word, an expression or a range. */
+const IN_EXPRESSION = /[.-]$|[=*/^<>%] ?$|[\d)\]] ?- ?$/
 /** Words after which any number of seven digits and more is a phone number. */
 const LABEL = new RegExp(
   matchingWords(
-    String.raw`(?:(?<!\p{L})(?:tel|phone|telephone|mobile|cell|fax|whatsapp|signal|sms|hotline|call|dial|ring|text|contact|telefon(?:nummer|o|e|u)?|telefoon(?:nummer)?|handy(?:nummer)?|mobil(?:nummer|e|ny|tel(?:efon)?)?|mobiel|rufnummer|durchwahl|portable|movil|celular|cellulare|cell|telemovel|komorka|komorkowy|kom|cep|natel|tlf|tfn|puh|gsm|nomor|dien thoai|numar|τηλ|тел|телефон|моб)|電話|手机|手機|电话|携帯|전화|휴대폰|연락처|هاتف|טלפון|फोन|โทร)[\p{L}]{0,6}[^\p{L}\d\n]{0,4}(?:(?:number|no|nr|num|numero|numer|me|us|at|on|is|ist|est|es|to|番号|号码|號碼|번호|は|是|:)[^\p{L}\d\n]{0,4}){0,3}$`,
+    String.raw`(?:(?<!\p{L})(?:tel|phone|telephone|mobile|cell|fax|whatsapp|signal|sms|hotline|call|dial|ring|text|contact|telefon(?:nummer|o|e|u)?|telefoon(?:nummer)?|handy(?:nummer)?|mobil(?:nummer|e|ny|tel(?:efon)?)?|mobiel|rufnummer|durchwahl|portable|movil|celular|cellulare|cell|telemovel|komorka|komorkowy|kom|cep|natel|tlf|tfn|puh|gsm|nomor|dien thoai|numar|τηλ|тел|телефон|моб)|電話|手机|手機|电话|携帯|전화|휴대폰|연락처|هاتف|טלפון|फोन|โทร)(?!ids?\b)\p{L}{0,6}[^\p{L}\d\n]{0,4}(?:(?:number|no|nr|num|numero|numer|me|us|at|on|is|ist|est|es|to|番号|号码|號碼|번호|は|是|:)[^\p{L}\d\n]{0,4}){0,3}$`,
   ),
   'iu',
 )
@@ -67,7 +69,8 @@ function isPhoneNumber(text: string, run: DigitRun, window: Window, check: Check
   if (groups.slice(first, last + 1).filter((group) => group.digits.length === 1).length > 2) return false
   return (
     isLabelled(text, start) ||
-    (!/[.-]$|[=*/^<>%-] ?$/.test(before) && hasNationalForm(text, run, window, check))
+    (!IN_EXPRESSION.test(text.slice(Math.max(0, start - 4), start)) &&
+      hasNationalForm(text, run, window, check))
   )
 }
 
@@ -84,10 +87,11 @@ function hasNationalForm(
     .map((group) => group.digits)
     .join(',')
   const isApart = standsApart(text, start, end)
+  const around = `${text.slice(Math.max(0, start - 40), start)}\0${text.slice(end, end + 20)}`
   // Three numbers of a longer row of numbers.
   const isOfRow = !/^0|[-.()]/.test(text.slice(start, end)) && last - first + 1 < groups.length
   return PHONE_FORMS.some(({ groups: form, countries, bare }) => {
-    if (!form.test(shape) || (bare && !isApart) || (!bare && isOfRow)) return false
+    if (!form.test(shape) || (bare ? !isApart || !bare.test(around) : isOfRow)) return false
     // A dot and a hyphen in one number: DFAR 252.227-7015.
     if (/\d\.\d.*\d-\d|\d-\d.*\d\.\d/.test(text.slice(start, end))) return false
     return countries === undefined ? digits.length >= 9 : countries.some((country) => check(digits, country))

@@ -38,6 +38,7 @@ describe('personal data and credentials are replaced', () => {
     ["driver's licence no. D1234567", "driver's licence no. [id]"],
     ['The API key: a1b2c3d4e5f6a7b8', 'The API key: [key]'],
     ['86 095 742 719', '[id]'],
+    ['My pass is hunter2hunter2.', 'My pass is [key].'],
   ])('%s', (text, redacted) => {
     expect(redact(text)).toBe(redacted)
   })
@@ -57,6 +58,7 @@ describe('similar text is not replaced', () => {
     '999.999.999.999',
     'In some 10 000 000 000 years',
     'Ein 12345-seitiges Buch. Nie 12345 Mal.',
+    'order 4155550123, id 13912345678, ISBN 0306406157',
     'Grüße 你好 🙂',
   ])('%s', (text) => {
     expect(redact(text)).toBe(text)
