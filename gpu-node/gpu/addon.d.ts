@@ -1,6 +1,6 @@
 /**
  * The functions and classes of the GPU addon, written by hand. Its {@link GpuEngine} has the interface of the native
- * addon's `Engine`, so that one backend drives either.
+ * addon's `Engine`, so that one backend drives either. Its {@link GpuExchanger} refines masks.
  *
  * Errors are those of the native addon (`../native/addon.d.ts`), with {@link GpuErrorCode} as `code`. A panic, a lost
  * device and a lack of device memory are errors too; the process goes on.
@@ -29,6 +29,12 @@ export interface GpuAddon {
    *   not fit the device; `DeviceUnavailable`; `OutOfMemory`
    */
   Engine: new (options: GpuEngineOptions) => GpuEngine
+  /**
+   * Constructs a {@link GpuExchanger}: opens the device, blocking.
+   *
+   * @throws `DeviceUnavailable`
+   */
+  Exchanger: new (options: { device?: string | null | undefined }) => GpuExchanger
 }
 
 /** The code of an error of the GPU addon. */
@@ -126,4 +132,57 @@ export interface GpuEngine {
   provokePanic(): void
   /** For tests: loses the device. */
   provokeDeviceLoss(): void
+}
+
+/**
+ * Refines masks on a device by exchanging pairs of weights, one linear at a time, in f32.
+ * `src/pruning/refinement/exchange.ts` explains the method. Each call does a bounded amount of work on a thread of libuv, so
+ * that what else the device has to do waits shortly. Calls fail with `InvalidState` while another one runs.
+ *
+ * For a linear: `begin`, `addMoment` until H is whole, `addRows` for each piece of rows, and `refine` for each piece. The
+ * device then holds H and the rows: 4 bytes a value of H, 8 bytes a weight that was not refined yet.
+ *
+ * Every method can reject with `InvalidArg` (a wrong shape or order, or a value that is not finite), `OutOfMemory` (also
+ * where H is too large for the buffers of the device), or `DeviceLost`, and rejects with that from then on. Results repeat
+ * to the bit on one device and do not depend on the rows of a piece, but differ between devices.
+ */
+export interface GpuExchanger {
+  /** The device that it uses. */
+  readonly device: GpuDevice
+  /**
+   * Allocates H, `Σ x xᵀ / tokens`, `[cols, cols]`, and frees the linear before.
+   *
+   * @returns the rows of a piece whose work is bounded
+   */
+  begin(linear: {
+    /** The diagonal of H, `[cols]`. */
+    diagonal: Float64Array
+    /** The group size m of an n:m pattern; null allows exchanges anywhere in a row. */
+    group: number | null
+  }): Promise<number>
+  /** Adds the next rows of H, `[rows, cols]`. */
+  addMoment(rows: Float64Array): Promise<void>
+  /**
+   * Adds a piece: rows of W, `[rows, cols]`, with their mask bits, `[rows, ceil(cols / 8)]`.
+   *
+   * @returns the error of each row, `e H eᵀ` with E the pruned part of W
+   */
+  addRows(weights: Float32Array, bits: Uint8Array): Promise<Float64Array>
+  /**
+   * Refines the rows of a piece, by its place in the order in which they were added, and frees it. An exchange must lower
+   * the error of a row by more than `floor`.
+   */
+  refine(piece: number, floor: number): Promise<RefinedRows>
+  /** Frees the linear and the device. */
+  close(): void
+  /** For tests: loses the device. */
+  provokeDeviceLoss(): void
+}
+
+/** The refined mask of a piece of rows. */
+export interface RefinedRows {
+  /** `[rows, ceil(cols / 8)]` */
+  bits: Uint8Array
+  /** The error of each row, `[rows]`. */
+  errors: Float64Array
 }

@@ -194,11 +194,16 @@ impl Gpu {
 
     /// Writes words into a buffer in pieces, and waits for each, so that steps run between them.
     pub(crate) fn upload(&self, buffer: &Buffer, words: &[u32]) -> Result<(), DeviceFault> {
+        self.upload_at(buffer, 0, words)
+    }
+
+    /// Like [`Gpu::upload`], from a byte of the buffer on.
+    pub(crate) fn upload_at(&self, buffer: &Buffer, from: u64, words: &[u32]) -> Result<(), DeviceFault> {
         let bytes: &[u8] = bytemuck::cast_slice(words);
         for (index, piece) in bytes.chunks(PIECE_BYTES).enumerate() {
             let _turn = self.transfer.lock().unwrap_or_else(PoisonError::into_inner);
             self.run("an upload", || {
-                self.queue.write_buffer(buffer, (index * PIECE_BYTES) as u64, piece);
+                self.queue.write_buffer(buffer, from + (index * PIECE_BYTES) as u64, piece);
             })?;
             self.finish([])?;
         }
@@ -237,6 +242,17 @@ impl Gpu {
         count: usize,
         submission: wgpu::SubmissionIndex,
     ) -> Result<Vec<f32>, DeviceFault> {
+        let words = self.read_words(buffer, count, submission)?;
+        Ok(words.into_iter().map(f32::from_bits).collect())
+    }
+
+    /// Waits for a submission, and reads words from the start of a buffer that it wrote.
+    pub(crate) fn read_words(
+        &self,
+        buffer: &Buffer,
+        count: usize,
+        submission: wgpu::SubmissionIndex,
+    ) -> Result<Vec<u32>, DeviceFault> {
         let range = buffer.slice(..4 * count as u64);
         let (done, mapped) = mpsc::channel();
         self.run("a download", || range.map_async(MapMode::Read, move |result| drop(done.send(result))))?;
@@ -252,11 +268,11 @@ impl Gpu {
             Err(_) => return Err(failed("a download did not end".to_owned())),
         }
         let bytes = range.get_mapped_range().map_err(|error| failed(error.to_string()))?;
-        let floats =
-            bytes.chunks_exact(4).map(|word| f32::from_le_bytes([word[0], word[1], word[2], word[3]]));
-        let floats = floats.collect();
+        let words =
+            bytes.chunks_exact(4).map(|word| u32::from_le_bytes([word[0], word[1], word[2], word[3]]));
+        let words = words.collect();
         drop(bytes);
         buffer.unmap();
-        Ok(floats)
+        Ok(words)
     }
 }

@@ -1,4 +1,4 @@
-//! The forward pass of a LLaMA on a GPU, through wgpu: Vulkan, Metal or DX12.
+//! The forward pass of a LLaMA on a GPU, and the refinement of its masks, through wgpu: Vulkan, Metal or DX12.
 //!
 //! | Module | Responsibility |
 //! |---|---|
@@ -8,6 +8,7 @@
 //! | `programs` | the kernels (WGSL in `shaders/`), compiled for a model and a device |
 //! | `matrix` | matrices on a device, bound to their inputs and outputs |
 //! | `engine` | weight sets, key/value pages, and steps |
+//! | `exchange` | the refinement of masks by exchanges |
 //! | `binding` | the functions and classes that Node sees |
 //!
 //! The native crate (`../native`) has what does not depend on the device: the check of a step's work, its split into
@@ -20,6 +21,7 @@
 mod binding;
 pub mod device;
 pub mod engine;
+pub mod exchange;
 pub mod fault;
 pub mod layout;
 mod matrix;

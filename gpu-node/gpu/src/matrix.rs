@@ -183,7 +183,8 @@ pub(crate) fn stored(gpu: &Gpu, words: &[u32]) -> Result<Buffer, DeviceFault> {
     Ok(buffer)
 }
 
-fn uniform(gpu: &Gpu, words: &[u32]) -> Result<Buffer, DeviceFault> {
+/// A small buffer that kernels read as a whole, with these contents.
+pub(crate) fn uniform(gpu: &Gpu, words: &[u32]) -> Result<Buffer, DeviceFault> {
     let usage = BufferUsages::UNIFORM | BufferUsages::COPY_DST;
     let buffer = gpu.allocate("weights", 4 * words.len() as u64, usage)?;
     gpu.run("weights", || gpu.write(&buffer, words))?;

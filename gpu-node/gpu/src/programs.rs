@@ -31,7 +31,7 @@ pub(crate) const MAX_HEAD_DIM: usize = 256;
 
 /// How a kernel uses a buffer.
 #[derive(Clone, Copy)]
-enum Use {
+pub(crate) enum Use {
     Read,
     Write,
     Uniform,
@@ -123,7 +123,8 @@ impl Product {
     }
 }
 
-fn bind(gpu: &Gpu, layout: &BindGroupLayout, buffers: &[&Buffer]) -> BindGroup {
+/// Binds buffers, in order.
+pub(crate) fn bind(gpu: &Gpu, layout: &BindGroupLayout, buffers: &[&Buffer]) -> BindGroup {
     let entries: Vec<_> = buffers
         .iter()
         .enumerate()
@@ -157,30 +158,36 @@ impl Compiler<'_> {
     }
 
     fn pipeline(&self, own: &BindGroupLayout, source: String) -> ComputePipeline {
-        let device = &self.gpu.device;
-        let source = ShaderSource::Wgsl(source.into());
-        let module = device.create_shader_module(ShaderModuleDescriptor { label: None, source });
-        let layout = device.create_pipeline_layout(&PipelineLayoutDescriptor {
-            label: None,
-            bind_group_layouts: &[Some(&self.call), Some(own)],
-            immediate_size: 0,
-        });
-        device.create_compute_pipeline(&ComputePipelineDescriptor {
-            label: None,
-            layout: Some(&layout),
-            module: &module,
-            entry_point: Some("main"),
-            // Every kernel writes its memory before it reads it.
-            compilation_options: PipelineCompilationOptions {
-                zero_initialize_workgroup_memory: false,
-                ..PipelineCompilationOptions::default()
-            },
-            cache: None,
-        })
+        pipeline(self.gpu, [&self.call, own], source)
     }
 }
 
-fn layout(gpu: &Gpu, uses: &[Use]) -> BindGroupLayout {
+/// Compiles a kernel whose buffers are in two bind groups.
+pub(crate) fn pipeline(gpu: &Gpu, groups: [&BindGroupLayout; 2], source: String) -> ComputePipeline {
+    let device = &gpu.device;
+    let source = ShaderSource::Wgsl(source.into());
+    let module = device.create_shader_module(ShaderModuleDescriptor { label: None, source });
+    let layout = device.create_pipeline_layout(&PipelineLayoutDescriptor {
+        label: None,
+        bind_group_layouts: &groups.map(Some),
+        immediate_size: 0,
+    });
+    device.create_compute_pipeline(&ComputePipelineDescriptor {
+        label: None,
+        layout: Some(&layout),
+        module: &module,
+        entry_point: Some("main"),
+        // Every kernel writes its memory before it reads it.
+        compilation_options: PipelineCompilationOptions {
+            zero_initialize_workgroup_memory: false,
+            ..PipelineCompilationOptions::default()
+        },
+        cache: None,
+    })
+}
+
+/// The layout of a bind group.
+pub(crate) fn layout(gpu: &Gpu, uses: &[Use]) -> BindGroupLayout {
     let entry = |(binding, usage): (usize, &Use)| {
         let ty = match usage {
             Use::Read => BufferBindingType::Storage { read_only: true },

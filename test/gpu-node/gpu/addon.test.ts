@@ -111,6 +111,40 @@ function testAddon(addon: GpuAddon): void {
     await engine.close()
   })
 
+  test('an exchanger checks its arguments and their order', async () => {
+    expect(codeOf(() => new addon.Exchanger({ device: 'no such card' }))).toEqual([
+      'DeviceUnavailable',
+      expect.stringContaining('there are:'),
+    ])
+    const exchanger = new addon.Exchanger({})
+    expect(exchanger.device).toEqual((await addon.devices())[0])
+    const [weights, bits] = [Float32Array.of(1, 2, 3, 4), Uint8Array.of(0b0101)]
+    await expect(exchanger.addRows(weights, bits)).rejects.toMatchObject({ code: 'InvalidState' })
+    const diagonal = new Float64Array(4).fill(1)
+    for (const wrong of [{ group: 0 }, { group: 1.5 }, { diagonal: [1] as unknown as Float64Array }])
+      expect(codeOf(() => exchanger.begin({ diagonal, group: null, ...wrong }))[0]).toBe('InvalidArg')
+    await expect(exchanger.begin({ diagonal, group: 3 })).rejects.toMatchObject({ code: 'InvalidArg' })
+    expect(await exchanger.begin({ diagonal, group: null })).toBe(256)
+    // Of two calls at once at least one works, and the other says why not.
+    const moment = Float64Array.of(1, 0, 0, 0.5, 0, 1, 0, 0)
+    const calls = await Promise.allSettled([exchanger.addMoment(moment), exchanger.addMoment(moment)])
+    const failures = calls.flatMap((call) => (call.status === 'rejected' ? [call.reason as unknown] : []))
+    expect(failures).toEqual(failures.map(() => expect.objectContaining({ code: 'InvalidState' })))
+    expect(failures.length).toBeLessThan(2)
+    await exchanger.begin({ diagonal, group: null })
+    await exchanger.addMoment(moment)
+    await exchanger.addMoment(Float64Array.of(0, 0, 1, 0, 0.5, 0, 0, 1))
+    // 2 and 4 are pruned.
+    expect([...(await exchanger.addRows(weights, bits))]).toEqual([20])
+    for (const piece of [1, -1, 0.5, Number.NaN])
+      await expect(exchanger.refine(piece, 0)).rejects.toMatchObject({ code: 'InvalidArg' })
+    // 1 costs 1 + 4 with 4, then 4 saves 16 + 4: 1 and 2 are left.
+    expect(await exchanger.refine(0, 0)).toEqual({ bits: Uint8Array.of(0b1100), errors: Float64Array.of(5) })
+    exchanger.close()
+    expect(codeOf(() => exchanger.addRows(weights, bits))[0]).toBe('InvalidState')
+    exchanger.close()
+  })
+
   test('a lost device fails steps and loads, and lets go of its weights', async () => {
     const engine: GpuEngine = new addon.Engine(OPTIONS)
     const weights = await engine.load(source())

@@ -1,6 +1,7 @@
 //! Errors of the device and of the engine.
 
 use crate::engine::{Fault, LoadFault};
+use crate::exchange;
 use crate::fault::DeviceFault;
 use copal_native::engine_binding::errors::{self, Code, Error, error};
 
@@ -33,5 +34,13 @@ pub(super) fn load_error(fault: LoadFault) -> Error {
     match fault {
         LoadFault::Device(fault) => device_error(fault),
         LoadFault::Files(reason) => errors::load_error(reason),
+    }
+}
+
+/// The error for a fault of a refinement.
+pub(super) fn exchange_error(fault: exchange::Fault) -> Error {
+    match fault {
+        exchange::Fault::Invalid(reason) => error(Code::InvalidArg, reason),
+        exchange::Fault::Device(fault) => device_error(fault),
     }
 }

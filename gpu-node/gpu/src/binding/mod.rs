@@ -5,6 +5,7 @@
 mod devices;
 mod engine;
 mod errors;
+mod exchanger;
 mod weights;
 
 use napi_derive::napi;

@@ -5,7 +5,7 @@
 #[path = "../../../native/tests/support/model.rs"]
 pub mod model;
 #[path = "../../../native/tests/support/random.rs"]
-mod random;
+pub mod random;
 pub mod reference;
 
 use copal_gpu::device::Gpu;
@@ -54,6 +54,11 @@ pub fn step(engine: &mut Engine, weights: &WeightSet, works: &[Work<'_>]) -> Res
     let mut results = Vec::new();
     engine.step(weights, works, &mut results)?;
     Ok(results)
+}
+
+/// The bits of numbers in double precision.
+pub fn bits_of(values: &[f64]) -> Vec<u64> {
+    values.iter().map(|value| value.to_bits()).collect()
 }
 
 pub fn bits(values: &[f32]) -> Vec<u32> {
