@@ -184,6 +184,8 @@ export async function startNode(settings: NodeSettings, environment: NodeProcess
       statistics: createStatisticsExchange({ home, model, gateway, log }),
       traffic: createTrafficWatch(() => engine.load().running + engine.load().waiting),
       threads: settings.threads,
+      gpu: settings.backend === 'gpu' ? { device: settings.gpu } : null,
+      log,
     })
     const jobs = await openJobRunner({
       home,

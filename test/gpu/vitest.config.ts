@@ -11,6 +11,8 @@ export default defineConfig({
       'test/gpu-node/gpu/**/*.test.ts',
       'test/gpu-node/serving/backends/gpu/**/*.test.ts',
       'test/gpu-node/serving/backends/{contract,backend-memory}.test.ts',
+      'test/gpu-node/pruning/refinement/device-exchange.test.ts',
+      'test/gpu-node/pruning/runs/gpu-calibration.test.ts',
       'test/gpu-node/bench/engine/gpu.test.ts',
       'test/e2e/gpu.test.ts',
     ],

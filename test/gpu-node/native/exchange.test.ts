@@ -1,9 +1,7 @@
-import { parsePattern } from '@copal/shared/mask/sparsity-pattern.ts'
 import { expect, test } from 'vitest'
 import type { Addon } from '../../../gpu-node/native/addon.d.ts'
 import { loadNative } from '../../../gpu-node/src/platform/native-addon.ts'
 import { nativeExchangeRows } from '../../../gpu-node/src/pruning/refinement/native-exchange.ts'
-import { selectKept } from '../../../gpu-node/src/pruning/methods/select-kept.ts'
 import { createExchangePool } from '../../../gpu-node/src/pruning/refinement/exchange-pool.ts'
 import {
   minExchangeGain,
@@ -12,8 +10,8 @@ import {
 } from '../../../gpu-node/src/pruning/refinement/exchange.ts'
 import { buildNative } from '../../../infra/local/build-native.mjs'
 import { skipWithoutAddon } from '../../support/harness/skip-without-addon.ts'
-import { createRandom, normals } from '../../support/harness/random.ts'
 import { measureGradientByDefinition } from '../../support/pruning/exchange-gradient.ts'
+import { randomLinear, upperTriangle } from '../../support/pruning/random-linear.ts'
 
 // Without cargo there is nothing to compare.
 const built = await buildNative((line) => process.stderr.write(`${line}\n`))
@@ -33,7 +31,7 @@ function testWithoutAddon(): void {
       cols,
       group,
       weights: Float32Array.from(weights),
-      moment: pool.unfold(upper(moment, cols), cols),
+      moment: pool.unfold(upperTriangle(moment, cols), cols),
       bits,
     })
     await pool.close()
@@ -148,50 +146,8 @@ function testNativeExchange(addon: Addon): void {
   })
 }
 
-/** Returns correlated inputs of a few tokens, one of which is always 0, and a Wanda mask. */
-function randomLinear(
-  given: { pattern: string; cols: number; rows: number; coarse?: boolean },
-  seed: number,
-): ExchangeLinear {
-  const { cols, rows, coarse } = given
-  const tokens = cols > 1000 ? 20 : 60
-  const random = createRandom(seed)
-  const level = (value: number) => (coarse ? Math.round(value) : value)
-  const common = normals(random, tokens, 0, 1)
-  const moment = new Float64Array(cols * cols)
-  for (let token = 0; token < tokens; token++) {
-    const x = normals(random, cols, common[token]!, 0.7)
-    for (let col = 0; col < cols; col++) x[col] = col === 5 ? 0 : level(x[col]! * (1 + (col % 3)))
-    for (let a = 0; a < cols; a++)
-      for (let b = 0; b < cols; b++) moment[a * cols + b]! += (x[a]! * x[b]!) / tokens
-  }
-  const weights = Float32Array.from(normals(random, rows * cols, 0, 1), level)
-  const score = Float64Array.from(
-    weights,
-    (w, i) => Math.abs(w) * Math.sqrt(moment[(i % cols) * (cols + 1)]!),
-  )
-  const pattern = parsePattern(given.pattern)
-  const linear = {
-    rows,
-    cols,
-    group: pattern.kind === 'n:m' ? pattern.group : null,
-    weights,
-    moment,
-    bits: selectKept(score, rows, cols, pattern, 'row'),
-    gradient: new Float64Array(rows * cols),
-    errors: new Float64Array(rows),
-  }
-  measureGradientByDefinition(linear)
-  return linear
-}
-
 function isSame(a: Uint8Array, b: Uint8Array): boolean {
   return Buffer.compare(a, b) === 0
-}
-
-/** Returns the packed upper triangle, as in statistics. */
-function upper(moment: Float64Array, size: number): Float64Array {
-  return moment.filter((_, index) => index % size >= Math.floor(index / size))
 }
 
 function copyOf(linear: ExchangeLinear): ExchangeLinear {

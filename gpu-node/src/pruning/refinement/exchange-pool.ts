@@ -1,7 +1,6 @@
 import { once } from 'node:events'
 import { Worker } from 'node:worker_threads'
 import { createMomentProduct, type MomentProduct } from './moment-product.ts'
-import { unfoldTriangle } from '../statistics/packed-triangle.ts'
 import {
   minExchangeGain,
   computeRowErrors,
@@ -9,42 +8,7 @@ import {
   totalError,
   type ExchangeLinear,
 } from './exchange.ts'
-
-/** One linear and the mask to refine. */
-export interface ExchangeTask {
-  rows: number
-  cols: number
-  /** The m of n:m; null for a ratio. */
-  group: number | null
-  /** W `[rows, cols]`, dense. */
-  weights: Float32Array
-  /** H, as returned by {@link ExchangePool.unfold}. */
-  moment: SharedMoment
-  /** Mask bits `[rows, ceil(cols/8)]`, refined in place. */
-  bits: Uint8Array
-}
-
-/** `H = Σ x xᵀ / tokens`, the full matrix `[cols, cols]`, in memory that threads share. */
-export type SharedMoment = Float64Array<SharedArrayBuffer>
-
-/** The squared output error, `tr(E H Eᵀ)`, of a mask before and after its refinement. */
-export interface ErrorReduction {
-  before: number
-  after: number
-}
-
-/** A pool of threads that refines one linear at a time. */
-export interface ExchangePool {
-  /** Expands the packed upper triangle of H. The next call reuses the memory of the result. */
-  unfold(triangle: Float64Array, cols: number): SharedMoment
-  /**
-   * Refines the mask of one linear.
-   *
-   * @throws the error of a thread; the pool cannot be used after it
-   */
-  refine(task: ExchangeTask): Promise<ErrorReduction>
-  close(): Promise<void>
-}
+import { createUnfold, type ExchangeRefiner, type ExchangeTask } from './exchange-refiner.ts'
 
 /** The message that makes a thread refine rows of a linear until no row is left. The thread then replies. */
 export interface ExchangeMessage {
@@ -62,7 +26,7 @@ export interface ExchangeThreadData {
 }
 
 /**
- * Creates a pool of `threads` threads.
+ * Creates the refiner on the processor, a pool of `threads` threads.
  *
  * They share one set of buffers for the weights, H and E H, as large as the largest linear so far. The refined masks
  * depend neither on the number of threads nor on whether the addon is used.
@@ -70,7 +34,7 @@ export interface ExchangeThreadData {
 export function createExchangePool(
   threads: number,
   data: ExchangeThreadData = { native: true },
-): ExchangePool {
+): ExchangeRefiner {
   const pool = Array.from({ length: threads }, () => startThread(data))
   const buffers = new Map<string, SharedArrayBuffer>()
   let product: Promise<MomentProduct> | undefined
@@ -122,11 +86,7 @@ export function createExchangePool(
   }
 
   return {
-    unfold(triangle, cols) {
-      const moment = float64('moment', cols * cols)
-      unfoldTriangle(triangle, moment, cols)
-      return moment
-    },
+    unfold: createUnfold(),
     async refine(task) {
       const linear = share(task)
       measuring = measure(linear)

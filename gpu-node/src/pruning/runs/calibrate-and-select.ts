@@ -5,7 +5,7 @@ import { maskFileChurn, openMaskFile } from '../../model/mask-file/mask-file-rea
 import type { DenseModel } from '../../model/master/dense-model.ts'
 import { parseMethod } from '../methods/method-registry.ts'
 import { withAllocation } from '../selection/allocate-ratios.ts'
-import type { ChosenLinear } from '../selection/choose-mask.ts'
+import type { ChosenLinear, MaskSelection } from '../selection/choose-mask.ts'
 import { checkPatterns, expandPatterns } from '../selection/mask-patterns.ts'
 import { selectToFile } from '../selection/select-to-file.ts'
 import { discardArtifact } from '../statistics/artifact-folder.ts'
@@ -21,12 +21,17 @@ import {
 import { decayFactors } from './half-life.ts'
 import { gatherArtifacts, tidyStatistics } from './gather-statistics.ts'
 
+/** Options of {@link calibrateAndSelect} beside its task. */
+export interface RunOptions extends Pick<MaskSelection, 'createExchange'> {
+  /** Called between pieces of the work, which goes on when it has settled. */
+  pause?: (() => Promise<void>) | undefined
+}
+
 /**
  * Calibrates the datasets whose statistics are missing, selects from the sum of statistics, and writes the mask file or
  * weights file. The same task gives the same bytes, whatever statistics were on disk before, and however often the process was
- * killed and started again.
+ * killed and started again, if weights are exchanged on the same device.
  *
- * @param pause called between pieces of the work, which goes on when it has settled
  * @throws AppError `insufficient_samples`, `invalid_request`, `mask_invalid` (of the parent mask), `unsupported_model`
  * (weights or activations are not finite)
  */
@@ -35,7 +40,7 @@ export async function calibrateAndSelect(
   given: CalibrationTask,
   threads: number,
   onProgress: (progress: CalibrationProgress) => void,
-  pause?: () => Promise<void>,
+  { pause, createExchange }: RunOptions = {},
 ): Promise<CalibrationOutcome> {
   const task = { ...given, statisticsDir: await openStatisticsFolder(given.statisticsDir, model) }
   const { config } = model
@@ -69,6 +74,7 @@ export async function calibrateAndSelect(
         metadata,
         dir: task.workDir,
         threads,
+        createExchange,
         pause,
         onBlock: (done, chosen) =>
           onProgress({

@@ -1,5 +1,6 @@
 import type { ErrorBody } from '@copal/shared/errors.ts'
 import type { CalibrationOutcome, CalibrationProgress, CalibrationTask } from './calibration-task.ts'
+import type { SelectionGpu } from './choose-exchange.ts'
 import type { TextSource, TextWindows } from '../evaluation/text-windows.ts'
 
 /** The arguments of `openModel` by which another process opens the same model, and the hash of the weights to expect. */
@@ -18,6 +19,7 @@ export type ChildRequest =
       task: CalibrationTask
       threads: number
       share?: number | undefined
+      gpu?: SelectionGpu | null | undefined
     }
   | {
       kind: 'windows'
@@ -33,9 +35,10 @@ export interface TrafficMessage {
   isBusy: boolean
 }
 
-/** A message of a child: progress, or its one result. */
+/** A message of a child: progress, a line for the log, or its one result. */
 export type ChildMessage =
   | { type: 'progress'; progress: CalibrationProgress }
+  | { type: 'warning'; message: string }
   | { type: 'calibrated'; outcome: CalibrationOutcome }
   | { type: 'windows'; windows: TextWindows[] }
   | { type: 'failed'; error: ErrorBody }

@@ -7,6 +7,7 @@ import { inspect } from 'node:util'
 import { AppError, errorBody, toAppError } from '@copal/shared/errors.ts'
 import { openModel } from '../../model/open-model.ts'
 import { calibrateAndSelect } from './calibrate-and-select.ts'
+import { chooseExchange } from './choose-exchange.ts'
 import type { ChildMessage, ChildRequest, ModelReference, TrafficMessage } from './pruning-child-protocol.ts'
 import { createPacer, type Pacer } from '../../platform/pacer.ts'
 import { yieldToEventLoop } from '../calibration/block-runner.ts'
@@ -39,19 +40,25 @@ async function serve(request: ChildRequest): Promise<void> {
 async function perform(request: ChildRequest): Promise<ChildMessage> {
   const model = await openReferencedModel(request.model)
   if (request.kind === 'calibrate') {
-    const { task, threads, share = 1 } = request
+    const { task, threads, share = 1, gpu } = request
     const own = (pacer = createPacer(share))
     own.bind(isBusy)
+    const pause = async () => {
+      // Without it no message would arrive.
+      await yieldToEventLoop()
+      await own.pause()
+    }
+    const createExchange = chooseExchange({
+      gpu,
+      pause,
+      warn: (message) => send({ type: 'warning', message }),
+    })
     const outcome = await calibrateAndSelect(
       model,
       task,
       threads,
       (progress) => send({ type: 'progress', progress }),
-      async () => {
-        // Without it no message would arrive.
-        await yieldToEventLoop()
-        await own.pause()
-      },
+      { pause, createExchange },
     )
     return { type: 'calibrated', outcome }
   }

@@ -1,5 +1,6 @@
 import { availableParallelism } from 'node:os'
 import type { CalibrationOutcome, CalibrationProgress, CalibrationTask } from './calibration-task.ts'
+import type { SelectionGpu } from './choose-exchange.ts'
 import type { ModelReference } from './pruning-child-protocol.ts'
 import { runInChild } from './run-in-child.ts'
 
@@ -10,35 +11,41 @@ export interface CalibrationOptions extends CalibrationTask {
   threads?: number | undefined
   /** Share of the time that the work takes while requests run; default 1. */
   share?: number | undefined
+  /** The GPU that exchanges weights; by default the processor does. */
+  gpu?: SelectionGpu | null | undefined
   /** Tells whether requests run, until the function that it returns is called; by default none do. */
   watchTraffic?: ((onChange: (isBusy: boolean) => void) => () => void) | undefined
   onProgress?: ((progress: CalibrationProgress) => void) | undefined
+  /** Called with what an operator should know. */
+  onWarning?: ((message: string) => void) | undefined
   signal?: AbortSignal | undefined
 }
 
 /**
  * Calibrates, selects and writes a mask in a child process of low priority.
  *
- * The same task gives the same bytes. Statistics on disk are not computed again. When it is aborted or killed at any point,
+ * The same task gives the same bytes on the same device. Statistics on disk are not computed again. When it is aborted or killed at any point,
  * it leaves nothing that looks like a result, and a later run continues at the first unfinished block.
  *
  * @throws AppError `insufficient_samples`, `invalid_request`, `mask_invalid`, `unsupported_model`, or `node_failed` when the
  * process died; the reason of `signal`
  */
 export async function runCalibration(options: CalibrationOptions): Promise<CalibrationOutcome> {
-  const { model, threads, share, watchTraffic, onProgress, signal, ...task } = options
+  const { model, threads, share, gpu = null, watchTraffic, onProgress, onWarning, signal, ...task } = options
   const request = {
     kind: 'calibrate',
     model,
     task,
     threads: threads ?? availableParallelism(),
     share,
+    gpu,
   } as const
   const startedMs = performance.now()
   let first: number | undefined
   const result = await runInChild(request, {
     signal,
     watchTraffic,
+    onWarning,
     onProgress: ({ fraction, message }) => {
       // Statistics found on disk took no time, so the estimate starts at the first report.
       first ??= fraction

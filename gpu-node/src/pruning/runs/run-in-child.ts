@@ -7,7 +7,7 @@ import type { ChildMessage, ChildRequest, TrafficMessage } from './pruning-child
 const PROGRAM = fileURLToPath(new URL('./pruning-child.ts', import.meta.url))
 
 /** The result of a child that succeeded. */
-export type ChildResult = Exclude<ChildMessage, { type: 'progress' | 'failed' }>
+export type ChildResult = Exclude<ChildMessage, { type: 'progress' | 'warning' | 'failed' }>
 
 /**
  * Runs one request in a new child process, and waits until the process has ended.
@@ -21,11 +21,12 @@ export async function runInChild(
   options: {
     signal?: AbortSignal | undefined
     onProgress?: ((progress: CalibrationProgress) => void) | undefined
+    onWarning?: ((message: string) => void) | undefined
     /** Tells from now on whether requests run, until the function that it returns is called. */
     watchTraffic?: ((onChange: (isBusy: boolean) => void) => () => void) | undefined
   } = {},
 ): Promise<ChildResult> {
-  const { signal, onProgress, watchTraffic } = options
+  const { signal, onProgress, onWarning, watchTraffic } = options
   signal?.throwIfAborted()
   const child = fork(PROGRAM, [], {
     // Supports typed arrays.
@@ -42,6 +43,7 @@ export async function runInChild(
       let last: ChildMessage | undefined
       child.on('message', (message: ChildMessage) => {
         if (message.type === 'progress') onProgress?.(message.progress)
+        else if (message.type === 'warning') onWarning?.(message.message)
         else last = message
       })
       child.once('error', reject)
@@ -65,7 +67,7 @@ export async function runInChild(
     if (end instanceof AppError) throw end
     if (end.type === 'failed')
       throw parseErrorBody(end.error) ?? new AppError('internal_error', end.error.error.message)
-    if (end.type === 'progress') throw new RangeError('progress is not a result')
+    if (end.type === 'progress' || end.type === 'warning') throw new RangeError(`${end.type} is not a result`)
     return end
   } finally {
     endWatch?.()

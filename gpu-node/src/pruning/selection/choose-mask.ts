@@ -15,7 +15,12 @@ import { checkPatterns } from './mask-patterns.ts'
 import { createReconstructor, type Reconstructor } from '../refinement/reconstruct.ts'
 import { shareRows } from './share-rows.ts'
 import { sumStatistics, type SummedStatistics } from './sum-statistics.ts'
-import { createExchangePool, type ErrorReduction, type ExchangePool } from '../refinement/exchange-pool.ts'
+import { createExchangePool } from '../refinement/exchange-pool.ts'
+import type {
+  CreateExchangeRefiner,
+  ErrorReduction,
+  ExchangeRefiner,
+} from '../refinement/exchange-refiner.ts'
 
 /** The choice for one linear. */
 export interface ChosenLinear extends LinearChoice {
@@ -35,6 +40,8 @@ export interface MaskSelection {
   artifacts: readonly Artifact[]
   selection: SelectionSpec
   threads: number
+  /** Creates what exchanges weights; by default a pool of threads. */
+  createExchange?: CreateExchangeRefiner | undefined
   /** Called with each linear in forward order, except those that stay dense. */
   onLinear: (linear: ChosenLinear) => Promise<void>
   /** Called after each block with the number of blocks done and the error reductions in the last one. */
@@ -47,20 +54,29 @@ export interface MaskSelection {
 
 /**
  * Chooses the weights that every linear keeps, from accumulated statistics and the dense weights: by the method's rule, then
- * exchange, then reconstruction. One linear is in memory at a time. The result does not depend on the number of threads.
+ * exchange, then reconstruction. One linear is in memory at a time. The result does not depend on the number of threads, but it
+ * can on the device that {@link MaskSelection.createExchange} uses.
  *
  * @throws DamagedArtifactError when statistics are missing or damaged
  * @throws AppError `invalid_request` for an unknown method or an invalid pattern; `unsupported_model`, naming the linear, when
  * weights or statistics are not finite
  */
 export async function chooseMask(choice: MaskSelection): Promise<void> {
-  const { model, artifacts, selection, threads, onLinear, onBlock } = choice
+  const {
+    model,
+    artifacts,
+    selection,
+    threads,
+    onLinear,
+    onBlock,
+    createExchange = createExchangePool,
+  } = choice
   const { config } = model
   const { first, end } = choice.blocks ?? { first: 0, end: config.layers }
   const method = parseMethod(selection.method)
   const patterns = checkPatterns(config, selection)
   const summed = sumStatistics(artifacts, { weights: selection.weights, factors: choice.factors })
-  const pool = method.swaps ? createExchangePool(threads) : null
+  const exchange = method.swaps ? createExchange(threads) : null
   let reconstructor: Reconstructor | null = null
   try {
     reconstructor = method.reconstruct ? await createReconstructor(threads) : null
@@ -74,7 +90,7 @@ export async function chooseMask(choice: MaskSelection): Promise<void> {
           method,
           problem,
           { pattern, scope: selection.scope },
-          { pool, reconstructor },
+          { exchange, reconstructor },
         )
         await onLinear(chosen)
         for (const values of problem.statistics.values()) freeMemory(values)
@@ -84,7 +100,7 @@ export async function chooseMask(choice: MaskSelection): Promise<void> {
       onBlock?.(layer + 1, gains)
     }
   } finally {
-    await pool?.close()
+    await exchange?.close()
     await reconstructor?.release()
   }
 }
@@ -103,19 +119,19 @@ async function chooseLinear(
   method: Method,
   problem: RefinedProblem,
   { pattern, scope }: { pattern: SparsityPattern; scope: MaskScope },
-  { pool, reconstructor }: { pool: ExchangePool | null; reconstructor: Reconstructor | null },
+  { exchange, reconstructor }: { exchange: ExchangeRefiner | null; reconstructor: Reconstructor | null },
 ): Promise<ChosenLinear> {
   const { name, rows, cols, weights } = problem
   const choice = applyRule(method, problem, pattern, scope)
   const { bits } = choice
   const chosen: ChosenLinear = { name, ...choice, swaps: null, reconstruction: null }
-  if (!pool && !reconstructor) return chosen
+  if (!exchange && !reconstructor) return chosen
   const group = pattern.kind === 'n:m' ? pattern.group : null
   // Both refinements use one full H, because for a wide linear it is the largest array.
   let moment: Float64Array
-  if (pool) {
-    const shared = unfoldMoment(problem, (triangle) => pool.unfold(triangle, cols))
-    chosen.swaps = await pool.refine({ rows, cols, group, weights, moment: shared, bits })
+  if (exchange) {
+    const shared = unfoldMoment(problem, (triangle) => exchange.unfold(triangle, cols))
+    chosen.swaps = await exchange.refine({ rows, cols, group, weights, moment: shared, bits })
     moment = shared
   } else {
     moment = unfoldMoment(problem, (triangle) => unfoldedTriangle(triangle, cols))

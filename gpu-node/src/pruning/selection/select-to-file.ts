@@ -6,7 +6,7 @@ import { withAllocation } from './allocate-ratios.ts'
 import { chooseMask, type ChosenLinear, type MaskSelection } from './choose-mask.ts'
 import { parseMethod } from '../methods/method-registry.ts'
 import { linearShapes } from '../../model/config/llama-config.ts'
-import type { ErrorReduction } from '../refinement/exchange-pool.ts'
+import type { ErrorReduction } from '../refinement/exchange-refiner.ts'
 
 /** A mask file or weights file that {@link selectToFile} wrote. */
 export interface SelectedFile {
@@ -27,7 +27,7 @@ export interface SelectedFile {
 /** Options of {@link selectToFile}. */
 export interface FileSelection extends Pick<
   MaskSelection,
-  'artifacts' | 'factors' | 'selection' | 'threads' | 'onBlock'
+  'artifacts' | 'factors' | 'selection' | 'threads' | 'createExchange' | 'onBlock'
 > {
   model: Pick<DenseModel, 'config' | 'master' | 'layerSensitivity' | 'rowSensitivity'>
   /** Metadata for the file. */

@@ -6,6 +6,7 @@ import type {
   EvaluateJob,
   EvaluateResult,
 } from '@copal/shared/wire/adaptation-jobs.ts'
+import type { SelectionGpu } from '../../pruning/runs/choose-exchange.ts'
 import { runCalibration } from '../../pruning/runs/run-calibration.ts'
 import type { CalibrationOutcome, DatasetFile } from '../../pruning/runs/calibration-task.ts'
 import type { ModelReference } from '../../pruning/runs/pruning-child-protocol.ts'
@@ -15,6 +16,7 @@ import type { MaskEvaluator } from './mask-evaluator.ts'
 import type { JobContext, JobWork } from './node-jobs.ts'
 import type { StatisticsExchange } from './statistics-exchange.ts'
 import type { TrafficWatch } from './traffic-watch.ts'
+import type { Log } from '../../platform/log.ts'
 import { createPacer } from '../../platform/pacer.ts'
 
 /** Parts of {@link createJobWork}. */
@@ -29,6 +31,9 @@ export interface JobWorkDeps {
   traffic: TrafficWatch
   /** Threads of the calibration's forward pass; null for all processors, at low priority. */
   threads: number | null
+  /** The GPU on which the node serves; null for the processor. */
+  gpu: SelectionGpu | null
+  log: Pick<Log, 'warn'>
 }
 
 /** Assumed shares of fetching and uploading in the progress of a job. */
@@ -78,6 +83,8 @@ export function createJobWork(deps: JobWorkDeps): JobWork {
       statisticsDir: join(deps.home, 'statistics'),
       threads: deps.threads ?? undefined,
       share: job.nodeShare,
+      gpu: deps.gpu,
+      onWarning: (message) => deps.log.warn(message, { id: job.id }),
       watchTraffic: (onChange) => deps.traffic.subscribe(onChange),
       signal,
       onProgress: ({ fraction, message }) =>

@@ -2,10 +2,8 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { parsePattern } from '@copal/shared/mask/sparsity-pattern.ts'
 import { parseMethod } from '../../../../gpu-node/src/pruning/methods/method-registry.ts'
 import { selectKept } from '../../../../gpu-node/src/pruning/methods/select-kept.ts'
-import {
-  createExchangePool,
-  type ExchangePool,
-} from '../../../../gpu-node/src/pruning/refinement/exchange-pool.ts'
+import { createExchangePool } from '../../../../gpu-node/src/pruning/refinement/exchange-pool.ts'
+import type { ExchangeRefiner } from '../../../../gpu-node/src/pruning/refinement/exchange-refiner.ts'
 import {
   minExchangeGain,
   totalError,
@@ -124,7 +122,7 @@ describe('on random linears', () => {
 })
 
 describe('threads', () => {
-  let pools: ExchangePool[]
+  let pools: ExchangeRefiner[]
   beforeAll(() => {
     // With the addon if it is built, and without.
     pools = [createExchangePool(1), createExchangePool(3), createExchangePool(2, { native: false })]

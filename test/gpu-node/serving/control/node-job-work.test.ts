@@ -18,6 +18,7 @@ import { createMaskStore } from '../../../../gpu-node/src/serving/masks/mask-sto
 import { memoryLog } from '../../../support/doubles/memory-log.ts'
 import { temporaryDir } from '../../../support/harness/temporary.ts'
 import { openTinyModel } from '../../../support/models/tiny-model.ts'
+import { writeWordsDataset } from '../../../support/pruning/calibration-datasets.ts'
 
 const TEXT = new TextEncoder().encode('{"text":"What a client wrote."}\n')
 const SHA256 = createHash('sha256').update(TEXT).digest('hex')
@@ -76,6 +77,8 @@ function workWith(evaluate: (path: string) => Promise<void>, changes: Partial<Ev
     statistics,
     traffic: createTrafficWatch(() => 0),
     threads: 1,
+    gpu: null,
+    log: memoryLog(),
   })
   return { work, datasets: join(home, 'datasets') }
 }
@@ -146,6 +149,8 @@ test.each([
     statistics,
     traffic: createTrafficWatch(() => requests),
     threads: 1,
+    gpu: null,
+    log: memoryLog(),
   })
   await expect(work.evaluate({ ...job, nodeShare: 0.25 }, context)).rejects.toThrow('enough')
   expect(workedMs / (workedMs + pausedMs)).toBeCloseTo(expected, 2)
@@ -182,6 +187,8 @@ test('a failed mask upload is repeated without repeating the selection', async (
     statistics,
     traffic: createTrafficWatch(() => 0),
     threads: 1,
+    gpu: null,
+    log: memoryLog(),
   })
   const messages: string[] = []
   const failures: string[] = []
@@ -222,4 +229,58 @@ test('files that a killed node left are removed at its next start', async () => 
   await writeFile(join(home, 'datasets', `${SHA256}.ndjson`), TEXT)
   await createDatasetStore({ home, gateway }).clear()
   expect(existsSync(join(home, 'datasets'))).toBe(false)
+})
+
+test('a node whose GPU does not open selects on the processor, and says so in one line', async () => {
+  const tiny = await openTinyModel()
+  onTestFinished(() => tiny.remove())
+  const dataset = await writeWordsDataset(tiny.dir, 'legal', 1, 60)
+  const text = await readFile(dataset.path)
+  const run = async (gpu: { device: string } | null) => {
+    const [home, log] = [temporaryDir(), memoryLog()]
+    const served: GatewayClient = {
+      ...gateway,
+      download: async () =>
+        (async function* () {
+          yield text
+        })(),
+      uploadMask: async () => {},
+    }
+    const { id, baseSha256 } = { id: 'tiny', baseSha256: tiny.model.master.baseSha256 }
+    const work = createJobWork({
+      home,
+      model: { spec: join(tiny.dir, 'model'), cacheDir: join(tiny.dir, 'cache'), id, baseSha256 },
+      masks: createMaskStore({ home, gateway: served, log: memoryLog() }),
+      datasets: createDatasetStore({ home, gateway: served }),
+      evaluator: { evaluate: refuse },
+      statistics,
+      traffic: createTrafficWatch(() => 0),
+      threads: 1,
+      gpu,
+      log,
+    })
+    const result = await work.calibrate(
+      {
+        kind: 'calibrate',
+        id: 'job-3',
+        model: 'tiny',
+        datasets: [{ sha256: dataset.sha256, domain: 'legal', samples: 60 }],
+        accumulated: [],
+        samples: 8,
+        length: 64,
+        seed: 1,
+        selection: { method: 'copal+swaps', pattern: '0.5', scope: 'row' },
+        parent: null,
+        created: '2026-11-25T00:00:00.000Z',
+      },
+      context,
+    )
+    return { mask: result.maskSha256, lines: log.lines }
+  }
+  // With or without the addon: no machine has such a card.
+  const fallen = await run({ device: 'no such card' })
+  expect(fallen.lines).toEqual([
+    expect.stringMatching(/warn the GPU cannot exchange weights, so the processor does .* id="job-3"$/),
+  ])
+  expect(await run(null)).toEqual({ mask: fallen.mask, lines: [] })
 })

@@ -78,6 +78,8 @@ function createNode() {
       pieceBytes: 20_000,
     }),
     threads: 1,
+    gpu: null,
+    log: memoryLog(),
   })
   return {
     log,

@@ -1,0 +1,54 @@
+/** An update's mask with exchanges on a GPU, also a software driver: the whole child process. */
+import { join } from 'node:path'
+import { readFile } from 'node:fs/promises'
+import { expect, onTestFinished, test } from 'vitest'
+import { decodeMask, maskChurn } from '@copal/shared/mask/mask-codec.ts'
+import { runCalibration } from '../../../../gpu-node/src/pruning/runs/run-calibration.ts'
+import { gpu, skipWithoutGpu } from '../../../support/engine/gpu.ts'
+import { openTinyModel } from '../../../support/models/tiny-model.ts'
+import { writeWordsDataset } from '../../../support/pruning/calibration-datasets.ts'
+
+skipWithoutGpu('the mask of an update')
+test.runIf('addon' in gpu)(
+  'a mask with exchanges on a GPU is that of the processor, but for exchanges that gain almost nothing',
+  async () => {
+    const tiny = await openTinyModel()
+    onTestFinished(() => tiny.remove())
+    const { baseSha256 } = tiny.model.master
+    const dataset = await writeWordsDataset(tiny.dir, 'legal', 1, 60)
+    const warnings: string[] = []
+    const select = async (method: string, pattern: string, onGpu: boolean) => {
+      const { maskPath, swaps } = await runCalibration({
+        model: { spec: join(tiny.dir, 'model'), cacheDir: join(tiny.dir, 'cache'), id: 'tiny', baseSha256 },
+        threads: 1,
+        datasets: [dataset],
+        accumulated: [],
+        samples: 8,
+        length: 64,
+        seed: 1,
+        selection: { method, pattern, scope: 'row' },
+        parentMaskPath: null,
+        created: '2026-11-25T00:00:00.000Z',
+        workDir: join(tiny.dir, onGpu ? 'gpu' : 'processor'),
+        statisticsDir: join(tiny.dir, 'statistics'),
+        gpu: onGpu ? { device: null } : null,
+        onWarning: (message) => warnings.push(message),
+      })
+      return { mask: decodeMask(await readFile(maskPath)), swaps: swaps! }
+    }
+    for (const [method, pattern] of [
+      ['copal+swaps', '0.5'],
+      ['wanda+swaps', '2:4'],
+    ] as const) {
+      const [onGpu, onProcessor] = [await select(method, pattern, true), await select(method, pattern, false)]
+      expect(maskChurn(onProcessor.mask, onGpu.mask)).toBeLessThan(0.002)
+      for (const [name, expected] of Object.entries(onProcessor.swaps)) {
+        const found = onGpu.swaps[name]!
+        expect(Math.abs(found.before / expected.before - 1)).toBeLessThan(1e-5)
+        expect(found.after).toBeLessThan(found.before)
+        expect(found.after).toBeLessThanOrEqual(expected.after + 1e-4 * expected.before)
+      }
+    }
+    expect(warnings).toEqual([])
+  },
+)
