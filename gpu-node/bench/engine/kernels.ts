@@ -51,7 +51,7 @@ const WORKLOADS = {
   '7b-attention': { title: '12 × [4096, 4096]', shapes: [{ rows: 4096, cols: 4096, count: 12 }] },
   '7b-mlp': { title: '5 × [11008, 4096]', shapes: [{ rows: 11008, cols: 4096, count: 5 }] },
 } satisfies Record<string, { title: string; shapes: Shape[] }>
-/** The forms of each precision. A matrix of int4 is always stored dense, and bf16 has no kernels for 2:4. */
+/** The forms of each precision. Only int8 has kernels for 2:4. */
 const FORMS = {
   bf16: ['dense', '50 %'],
   int8: ['dense', '50 %', '2:4'],

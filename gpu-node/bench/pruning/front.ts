@@ -91,9 +91,7 @@ async function loadOurs(options: FrontOptions): Promise<Measured[]> {
   const found: Measured[] = []
   for (const form of forms) {
     const { backend, load } = createSparseLoader(form, threads)
-    // The engine stores int4 dense, so a mask changes neither its bytes nor its speed.
-    const stored = FORMS[form][0] === 'int4' ? [null] : [null, ...masks]
-    for (const [index, mask] of stored.entries()) {
+    for (const [index, mask] of [null, ...masks].entries()) {
       const source = { model, version: index, maskPath: mask?.path ?? null }
       const [evaluation] = await collect(evaluateWindows(backend, source, [{ windows: [...windows] }]))
       const name = `${form} ${mask?.label ?? 'dense'}`

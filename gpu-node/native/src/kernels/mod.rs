@@ -57,10 +57,12 @@ pub(crate) struct MultiplyFns {
     dense_int4: ByGroup<ByTokens>,
     sparse_bf16: ByTokens,
     sparse_int8: ByGroup<ByTokens>,
+    sparse_int4: ByGroup<ByTokens>,
     /// For matrices that keep two of every four columns.
     two_of_four_int8: ByGroup<ByTokens>,
     expand_bf16: ExpandFn,
     expand_int8: ByGroup<ExpandFn>,
+    expand_int4: ByGroup<ExpandFn>,
 }
 
 /// How the 32-bit words of a panel hold inputs that were rounded to bf16.
@@ -152,17 +154,18 @@ impl Implementation {
             Precision::Bf16 if matrix.is_sparse() => &fns.sparse_bf16,
             Precision::Int8 if matrix.keeps_two_of_four() => fns.two_of_four_int8.of(format.group()),
             Precision::Int8 if matrix.is_sparse() => fns.sparse_int8.of(format.group()),
+            Precision::Int4 if matrix.is_sparse() => fns.sparse_int4.of(format.group()),
             _ => return self.dense_fn(format, tokens),
         };
         by_tokens[tokens - 1]
     }
 
-    /// Returns the function that expands sparse groups of `format`; `None` for formats that are never sparse.
-    fn expand_fn(&self, format: Format) -> Option<ExpandFn> {
+    /// Returns the function that expands sparse groups of `format`.
+    fn expand_fn(&self, format: Format) -> ExpandFn {
         match format.precision() {
-            Precision::Bf16 => Some(self.multiply.expand_bf16),
-            Precision::Int8 => Some(*self.multiply.expand_int8.of(format.group())),
-            Precision::Int4 => None,
+            Precision::Bf16 => self.multiply.expand_bf16,
+            Precision::Int8 => *self.multiply.expand_int8.of(format.group()),
+            Precision::Int4 => *self.multiply.expand_int4.of(format.group()),
         }
     }
 }

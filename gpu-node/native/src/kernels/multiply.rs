@@ -257,7 +257,7 @@ impl MatrixProduct<'_> {
 
     /// Returns the function that expands the matrix's groups; `None` where they are dense.
     fn expand_fn(&self) -> Option<ExpandFn> {
-        if self.matrix.is_sparse() { self.implementation.expand_fn(self.matrix.format()) } else { None }
+        self.matrix.is_sparse().then(|| self.implementation.expand_fn(self.matrix.format()))
     }
 
     /// Writes the products of a block's rows and a chunk.

@@ -4,7 +4,9 @@ use super::activations::{ChunkMut, encode_chunk};
 use super::expand_then_multiply::expand_then_multiply;
 use super::function_tables::{ByGroup, by_group_and_tokens, by_tokens};
 use super::{Bf16Words, BlockSums, MultiplyFns, Panel};
-use crate::storage::{BLOCK_ROWS, Format, Precision, TILE_ROWS, VECTOR_BYTES, expand_bf16, expand_int8};
+use crate::storage::{
+    BLOCK_ROWS, Format, Precision, TILE_ROWS, VECTOR_BYTES, expand_bf16, expand_int4, expand_int8,
+};
 use half::f16;
 
 pub(crate) const SCALAR: MultiplyFns = MultiplyFns {
@@ -16,9 +18,11 @@ pub(crate) const SCALAR: MultiplyFns = MultiplyFns {
     dense_int4: by_group_and_tokens!(dense_int4),
     sparse_bf16: by_tokens!(sparse_bf16),
     sparse_int8: by_group_and_tokens!(sparse_int8),
+    sparse_int4: by_group_and_tokens!(sparse_int4),
     two_of_four_int8: by_group_and_tokens!(sparse_int8),
     expand_bf16,
     expand_int8: ByGroup { of_64: expand_int8::<64>, of_32: expand_int8::<32> },
+    expand_int4: ByGroup { of_64: expand_int4::<64>, of_32: expand_int4::<32> },
 };
 
 const TILES: usize = BLOCK_ROWS / TILE_ROWS;
@@ -147,6 +151,19 @@ unsafe fn sparse_int8<const GROUP: usize, const T: usize>(
 ) {
     // SAFETY: guaranteed by the caller.
     unsafe { expand_then_multiply(expand_int8::<GROUP>, dense_int8::<GROUP, T>, stream, groups, panel, sums) }
+}
+
+/// # Safety
+///
+/// The contract of a `BlockFn`.
+unsafe fn sparse_int4<const GROUP: usize, const T: usize>(
+    stream: &[u8],
+    groups: usize,
+    panel: Panel<'_>,
+    sums: &mut BlockSums,
+) {
+    // SAFETY: guaranteed by the caller.
+    unsafe { expand_then_multiply(expand_int4::<GROUP>, dense_int4::<GROUP, T>, stream, groups, panel, sums) }
 }
 
 fn int8(group: usize) -> Format {

@@ -1,6 +1,9 @@
 //! Expansion of sparse groups into dense ones: the reference for the kernels of every instruction set.
 
-use super::{Format, Precision, VECTOR_BYTES};
+use super::{BLOCK_ROWS, Format, Precision, TILE_ROWS, VECTOR_BYTES};
+use half::f16;
+
+const TILES: usize = BLOCK_ROWS / TILE_ROWS;
 
 /// Expands `groups` groups of bf16 into dense ones. Returns the number of bytes that were read.
 pub(crate) fn expand_bf16(stream: &[u8], groups: usize, out: &mut [u8]) -> usize {
@@ -44,6 +47,42 @@ pub(crate) fn expand_int8<const GROUP: usize>(stream: &[u8], groups: usize, out:
                     *code = 128;
                 }
             }
+        }
+    }
+    at
+}
+
+/// Expands `groups` groups of `GROUP` columns of int4 into dense ones. Returns the number of bytes that were
+/// read.
+pub(crate) fn expand_int4<const GROUP: usize>(stream: &[u8], groups: usize, out: &mut [u8]) -> usize {
+    let format = Format::new(Precision::Int4, GROUP).expect("a group that int4 has");
+    let mut at = 0;
+    for dense in out.chunks_exact_mut(format.dense_group()).take(groups) {
+        let (header, vectors) = dense.split_at_mut(format.dense_header());
+        let zeros: [u8; TILE_ROWS] = array(stream, at + 2 * BLOCK_ROWS);
+        let (scales, minimums) = header.split_at_mut(2 * BLOCK_ROWS);
+        scales.copy_from_slice(&stream[at..at + 2 * BLOCK_ROWS]);
+        for (row, (scale, minimum)) in scales.chunks_exact(2).zip(minimums.chunks_exact_mut(2)).enumerate() {
+            let zero = zeros[row % TILE_ROWS] >> (4 * (row / TILE_ROWS)) & 15;
+            let scale = f16::from_le_bytes([scale[0], scale[1]]).to_f32();
+            minimum.copy_from_slice(&f16::from_f32(-f32::from(zero) * scale).to_le_bytes());
+        }
+        let masks = at + format.sparse_scales();
+        at += format.sparse_header();
+        for (step, vector) in vectors.chunks_exact_mut(VECTOR_BYTES).enumerate() {
+            let mut taken = [0; TILES];
+            for (place, codes) in vector.iter_mut().enumerate() {
+                *codes = zeros[place / format.step()];
+                for (tile, taken) in taken.iter_mut().enumerate() {
+                    let nibble = 15 << (4 * tile);
+                    let mask = u64::from_le_bytes(array(stream, masks + 8 * (TILES * step + tile)));
+                    if mask >> place & 1 == 1 {
+                        *codes = *codes & !nibble | stream[at + *taken] & nibble;
+                        *taken += 1;
+                    }
+                }
+            }
+            at += taken[0].max(taken[1]);
         }
     }
     at

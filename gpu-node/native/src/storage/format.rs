@@ -1,6 +1,6 @@
 //! Formats of packed weights: a precision, and the number of columns that share a scale.
 
-use super::{BLOCK_ROWS, VECTOR_BYTES};
+use super::{BLOCK_ROWS, TILE_ROWS, VECTOR_BYTES};
 use std::fmt;
 
 /// How a weight is encoded.
@@ -10,8 +10,8 @@ pub enum Precision {
     Bf16,
     /// Signed 8 bits with an f16 scale for each row and group.
     Int8,
-    /// Unsigned 4 bits with an f16 scale and an f16 minimum for each row and group. Stored dense even where
-    /// weights are pruned: expanding nibbles takes longer than reading them.
+    /// Unsigned 4 bits with an f16 scale and an f16 minimum for each row and group. Where weights are pruned, the
+    /// minimum is minus a code times the scale, so that this code is exactly 0.
     Int4,
 }
 
@@ -119,17 +119,16 @@ impl Format {
         self.dense_header() + vectors * VECTOR_BYTES
     }
 
-    /// Whether a pruned matrix is stored without its pruned weights.
-    pub(crate) fn stores_sparse(self) -> bool {
-        self.precision != Precision::Int4
-    }
-
-    /// Bytes before the masks of a sparse group: scales.
+    /// Bytes before the masks of a sparse group: scales and codes of 0.
     pub(crate) fn sparse_scales(self) -> usize {
-        if self.precision == Precision::Int8 { 2 * BLOCK_ROWS } else { 0 }
+        match self.precision {
+            Precision::Bf16 => 0,
+            Precision::Int8 => 2 * BLOCK_ROWS,
+            Precision::Int4 => 2 * BLOCK_ROWS + TILE_ROWS,
+        }
     }
 
-    /// Bytes before the values of a sparse group: scales and masks.
+    /// Bytes before the values of a sparse group.
     pub(crate) fn sparse_header(self) -> usize {
         self.sparse_scales() + self.group * BLOCK_ROWS / 8
     }

@@ -77,8 +77,14 @@ impl Group {
     #[inline(always)]
     pub(super) fn write_sparse<P: Packing>(&mut self, format: Format, out: &mut [u8]) -> usize {
         let (scales, rest) = out.split_at_mut(format.sparse_scales());
-        if format.precision() == Precision::Int8 {
+        if format.precision() != Precision::Bf16 {
             write_halves(self.codes.iter().map(|codes| codes.scale), scales);
+        }
+        if format.precision() == Precision::Int4 {
+            let (low, high) = self.codes.split_at(TILE_ROWS);
+            for (out, (low, high)) in scales[2 * BLOCK_ROWS..].iter_mut().zip(low.iter().zip(high)) {
+                *out = low.zero | high.zero << 4;
+            }
         }
         let (masks_out, out) = rest.split_at_mut(format.sparse_header() - format.sparse_scales());
         self.arrange::<P>(format);
@@ -88,14 +94,21 @@ impl Group {
             out.copy_from_slice(&mask.to_le_bytes()[..bytes]);
         }
         let mut kept = 0;
-        for (vector, mask) in self.vectors.iter().zip(masks[..format.steps()].as_flattened()) {
-            let end = vector_at(&mut self.kept, kept);
-            if format.precision() == Precision::Bf16 {
-                P::words(vector, *mask as u32, end);
-                kept += 2 * mask.count_ones() as usize;
-            } else {
-                P::bytes(vector, *mask, end);
-                kept += mask.count_ones() as usize;
+        let steps = self.vectors.as_chunks::<TILES>().0.iter().zip(&masks[..format.steps()]);
+        if format.precision() == Precision::Int4 {
+            for (vectors, masks) in steps {
+                kept += keep_nibbles::<P>(vectors, masks, vector_at(&mut self.kept, kept));
+            }
+        } else {
+            for (vector, mask) in steps.flat_map(|(vectors, masks)| vectors.iter().zip(masks)) {
+                let end = vector_at(&mut self.kept, kept);
+                if format.precision() == Precision::Bf16 {
+                    P::words(vector, *mask as u32, end);
+                    kept += 2 * mask.count_ones() as usize;
+                } else {
+                    P::bytes(vector, *mask, end);
+                    kept += mask.count_ones() as usize;
+                }
             }
         }
         out[..kept].copy_from_slice(&self.kept[..kept]);
@@ -152,6 +165,20 @@ fn write_nibbles(low: &[u8], high: &[u8], out: &mut [u8]) {
     for (out, (low, high)) in out.iter_mut().zip(low.iter().zip(high)) {
         *out = low | high << 4;
     }
+}
+
+/// Writes the kept codes of a step of int4 to the start of `out`: those of the first tile into the low nibbles, those of
+/// the second into the high ones. Returns the number of bytes.
+#[inline(always)]
+fn keep_nibbles<P: Packing>(vectors: &[Vector; TILES], masks: &[u64; TILES], out: &mut Vector) -> usize {
+    let kept = masks.map(|mask| mask.count_ones() as usize);
+    let mut tiles = [[0; VECTOR_BYTES]; TILES];
+    for (((tile, vector), mask), kept) in tiles.iter_mut().zip(vectors).zip(masks).zip(kept) {
+        P::bytes(vector, *mask, tile);
+        tile[kept..].fill(0);
+    }
+    write_nibbles(&tiles[0], &tiles[1], out);
+    kept[0].max(kept[1])
 }
 
 #[inline(always)]

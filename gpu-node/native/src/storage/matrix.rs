@@ -82,7 +82,7 @@ impl Matrix {
         self.format
     }
 
-    /// Whether only kept weights are stored. Never the case in int4.
+    /// Whether only kept weights are stored.
     pub fn is_sparse(&self) -> bool {
         self.sparse
     }

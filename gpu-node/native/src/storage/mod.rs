@@ -9,13 +9,15 @@
 //! | part of a group | bytes | in |
 //! | --- | --- | --- |
 //! | scales, f16, one for each row | 64 | int8, int4 |
-//! | minimums, f16, one for each row | 64 | int4 |
+//! | minimums, f16, one for each row | 64 | int4, dense |
+//! | codes of 0, one nibble for each row | 16 | int4, sparse |
 //! | masks, one bit for each weight, in the order of the vectors | 4 × columns | sparse |
 //! | values, step by step, first tile and second tile in turn | values that are stored | all |
 //!
 //! int8 codes are `weight / scale + 128`. int4 codes are nibbles: the low nibbles belong to the first tile,
-//! the high ones to the second; a weight is `scale · code + minimum`. int4 is always stored dense: where
-//! weights are pruned, one of the codes is exactly 0.
+//! the high ones to the second; a weight is `scale · code + minimum`. Where weights are pruned, one of the
+//! codes is exactly 0: the minimum is minus that code times the scale. A step of sparse int4 has as many bytes
+//! as the tile that keeps more of its weights; the nibbles behind the other tile's last are 0.
 
 mod expand;
 mod format;
@@ -29,7 +31,7 @@ mod quantise;
 mod rows;
 mod unpack;
 
-pub(crate) use expand::{expand_bf16, expand_int8};
+pub(crate) use expand::{expand_bf16, expand_int4, expand_int8};
 pub use format::{Format, FormatError, Precision};
 pub use kept::{Counted, KeptError, KeptRule};
 pub use mask::{Mask, MaskError};

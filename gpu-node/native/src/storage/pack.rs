@@ -5,10 +5,15 @@ use super::packing::Packing;
 use super::quantise::{Unrepresentable, Values, quantise};
 use super::{
     BLOCK_ROWS, Counted, Format, KeptRule, MAX_GROUP, Mask, MaskError, Matrix, Precision, RowSource,
+    TILE_ROWS,
 };
 use crate::cpu::Implementation;
 use std::fmt;
 use std::ops::Range;
+
+const EVERY_OTHER_BIT: u64 = 0x5555_5555_5555_5555;
+const EVERY_OTHER_PAIR: u64 = 0x3333_3333_3333_3333;
+const EVERY_OTHER_NIBBLE: u64 = 0x0f0f_0f0f_0f0f_0f0f;
 
 /// Why a matrix cannot be packed.
 #[derive(Debug, PartialEq)]
@@ -72,7 +77,7 @@ pub fn pack_rows(
 /// How a pruned matrix is stored. Both forms have the same codes and scales, so products have the same bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
-    /// Without its pruned weights, if the precision can.
+    /// Without its pruned weights.
     Packed,
     /// With zeros in their place.
     Dense,
@@ -88,7 +93,7 @@ pub fn pack_rows_as(
     pause: &dyn Fn(),
 ) -> Result<Matrix, PackError> {
     let implementation = Implementation::fastest_without_permission();
-    let is_sparse = form == Form::Packed && mask.is_some() && format.stores_sparse();
+    let is_sparse = form == Form::Packed && mask.is_some();
     let source = Source { rows, cols, mask, format, is_sparse };
     let sizes = implementation.block_sizes(&source);
     pause();
@@ -142,9 +147,32 @@ impl Source<'_> {
     #[inline(always)]
     fn sparse_block_size(&self, mask: &Mask<'_>, block: usize) -> usize {
         let format = self.format;
-        let kept = self.rows_of(block).map(|row| mask.kept(row)).sum::<usize>();
-        let bytes = if format.precision() == Precision::Bf16 { 2 } else { 1 };
-        format.groups(self.cols) * format.sparse_header() + bytes * kept
+        let kept = || self.rows_of(block).map(|row| mask.kept(row)).sum::<usize>();
+        let values = match format.precision() {
+            Precision::Bf16 => 2 * kept(),
+            Precision::Int8 => kept(),
+            Precision::Int4 => {
+                (0..format.groups(self.cols)).map(|index| self.int4_values(mask, block, index)).sum()
+            }
+        };
+        format.groups(self.cols) * format.sparse_header() + values
+    }
+
+    /// Returns the bytes of the values of a sparse group of int4: in each step as many as the tile that keeps more.
+    #[inline(always)]
+    fn int4_values(&self, mask: &Mask<'_>, block: usize, index: usize) -> usize {
+        // In the bytes of a word, the counts of the even and of the odd steps of a tile: at most 64 each.
+        let mut counts = [[0u64; 2]; BLOCK_ROWS / TILE_ROWS];
+        for (place, row) in self.rows_of(block).enumerate() {
+            let word = mask.word(row, index, self.format.group());
+            let pairs = word - (word >> 1 & EVERY_OTHER_BIT);
+            let fours = (pairs & EVERY_OTHER_PAIR) + (pairs >> 2 & EVERY_OTHER_PAIR);
+            let [even, odd] = &mut counts[place / TILE_ROWS];
+            *even += fours & EVERY_OTHER_NIBBLE;
+            *odd += fours >> 4 & EVERY_OTHER_NIBBLE;
+        }
+        let [first, second] = counts.map(|parities| parities.map(u64::to_le_bytes));
+        first.as_flattened().iter().zip(second.as_flattened()).map(|(a, b)| usize::from(*a.max(b))).sum()
     }
 
     /// Quantises one group, of `N` columns, of every row of a block, whose weights are `weights`. Rows that do not exist

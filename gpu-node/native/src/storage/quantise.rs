@@ -21,6 +21,8 @@ pub(super) struct Codes {
     pub(super) words: Words,
     pub(super) scale: f16,
     pub(super) minimum: f16,
+    /// The int4 code of 0 where weights are pruned.
+    pub(super) zero: u8,
 }
 
 /// A weight that the precision cannot represent: it is not finite, or out of range.
@@ -30,7 +32,8 @@ pub(super) struct Unrepresentable {
 }
 
 impl Codes {
-    pub(super) const EMPTY: Codes = Codes { words: [0; MAX_GROUP / 2], scale: f16::ZERO, minimum: f16::ZERO };
+    pub(super) const EMPTY: Codes =
+        Codes { words: [0; MAX_GROUP / 2], scale: f16::ZERO, minimum: f16::ZERO, zero: 0 };
 }
 
 /// One number for each row of a block: they are computed together, because a row alone would wait for one division
@@ -105,6 +108,7 @@ fn int4_with_zero<const N: usize>(
     for (row, codes, values) in existing(values, out) {
         (codes.scale, codes.minimum) = (scales.stored[row], minimums[row]);
         let (inverse, zero) = (inverse[row], zero[row]);
+        codes.zero = zero as u8;
         write_codes(codes, values, |value| {
             (nearest((value * inverse).clamp(-15.0, 15.0)) + zero).clamp(0, 15) as u8
         });

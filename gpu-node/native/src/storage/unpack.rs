@@ -1,6 +1,6 @@
 //! Conversion of packed matrices back to f32.
 
-use super::expand::{expand_bf16, expand_int8};
+use super::expand::{expand_bf16, expand_int4, expand_int8};
 use super::{BLOCK_ROWS, Format, Matrix, Precision, TILE_ROWS, VECTOR_BYTES};
 use half::{bf16, f16};
 
@@ -39,7 +39,8 @@ fn expand(format: Format, stream: &[u8], groups: usize, out: &mut [u8]) -> usize
         (Precision::Bf16, _) => expand_bf16(stream, groups, out),
         (Precision::Int8, 64) => expand_int8::<64>(stream, groups, out),
         (Precision::Int8, _) => expand_int8::<32>(stream, groups, out),
-        (Precision::Int4, _) => unreachable!("int4 is not stored sparse"),
+        (Precision::Int4, 64) => expand_int4::<64>(stream, groups, out),
+        (Precision::Int4, _) => expand_int4::<32>(stream, groups, out),
     }
 }
 

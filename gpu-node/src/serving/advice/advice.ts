@@ -6,7 +6,7 @@ export interface AdviceSubject {
   /** Name of the mask, like `m3` or a file; null is dense. */
   mask: string | null
   precision: Precision
-  /** Null where there is no choice: without a mask, and in int4. */
+  /** Null without a mask. */
   form: 'packed' | 'dense' | null
 }
 

@@ -95,15 +95,18 @@ interface SubjectToLoad extends AdviceSubject {
 }
 
 function subjectsOf({ masks, precisions }: AdviceOptions): SubjectToLoad[] {
-  return precisions.flatMap((precision): SubjectToLoad[] => {
-    const forms = precision === 'int4' ? [null] : (['packed', 'dense'] as const)
-    return [
-      { mask: null, precision, form: null, path: null, version: 0 },
-      ...masks.flatMap(({ name, path }, index) =>
-        forms.map((form): SubjectToLoad => ({ mask: name, precision, form, path, version: index + 1 })),
-      ),
-    ]
-  })
+  return precisions.flatMap((precision): SubjectToLoad[] => [
+    { mask: null, precision, form: null, path: null, version: 0 },
+    ...masks.flatMap(({ name, path }, index) =>
+      (['packed', 'dense'] as const).map((form): SubjectToLoad => ({
+        mask: name,
+        precision,
+        form,
+        path,
+        version: index + 1,
+      })),
+    ),
+  ])
 }
 
 async function load(

@@ -58,7 +58,8 @@ function testMeasuring(): void {
       ['half', 'int8', 'packed'],
       ['half', 'int8', 'dense'],
       [null, 'int4', null],
-      ['half', 'int4', null],
+      ['half', 'int4', 'packed'],
+      ['half', 'int4', 'dense'],
     ])
     expect(rows.filter(({ is_current: is }) => is)).toMatchObject([{ mask: 'half', precision: 'bf16' }])
     expect(advice).not.toBe('')

@@ -1,6 +1,7 @@
 //! int4 weights, 16-bit inputs, integer sums within a group.
 
-use super::{AHEAD, BlockSums, LANES, Panel};
+use super::super::expand_then_multiply::expand_then_multiply;
+use super::{AHEAD, BlockSums, LANES, Panel, expand};
 use super::{PASS, PIECES, REGISTER, TILES, add_dot, each_pass, inputs_of};
 use super::{load, load_halves, load_sums, prefetch, store_sums};
 use crate::cpu::levels::avx2;
@@ -38,6 +39,22 @@ avx2!(
                 }
             }
         }
+    }
+);
+
+avx2!(
+    /// # Safety
+    ///
+    /// The contract of a `BlockFn`.
+    pub(super) unsafe fn sparse<const GROUP: usize, const TOKENS: usize>(
+        stream: &[u8],
+        groups: usize,
+        panel: Panel<'_>,
+        sums: &mut BlockSums,
+    ) {
+        let (expand, multiply) = (expand::int4::<GROUP>, dense::<GROUP, TOKENS>);
+        // SAFETY: guaranteed by the caller.
+        unsafe { expand_then_multiply(expand, multiply, stream, groups, panel, sums) }
     }
 );
 

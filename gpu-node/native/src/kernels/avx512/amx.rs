@@ -5,7 +5,8 @@
 //! are two planes of bytes, the upper ones signed and the lower ones unsigned, whose products are combined
 //! afterwards. Integer sums are exact: a token gets the same bits as alone, where AVX-512 multiplies it.
 
-use super::expand::by_moves::expand_int8;
+use super::super::expand_then_multiply::expand_then_multiply;
+use super::expand::by_moves::{self, expand_int8};
 use super::int4::{add_minimums, nibbles, scale_upper_nibbles};
 use super::integers::load_halves;
 use super::{BlockSums, Panel, TILES, Totals};
@@ -151,6 +152,22 @@ avx512vbmi2!(
             release();
         }
         store_totals(&totals, sums);
+    }
+);
+
+avx512vbmi2!(
+    /// # Safety
+    ///
+    /// The contract of a `BlockFn`, for a chunk whose words are planes.
+    pub(super) unsafe fn sparse_int4<const GROUP: usize, const T: usize>(
+        stream: &[u8],
+        groups: usize,
+        panel: Panel<'_>,
+        sums: &mut BlockSums,
+    ) {
+        let (expand, multiply) = (by_moves::int4::<GROUP>, dense_int4::<GROUP, T>);
+        // SAFETY: guaranteed by the caller.
+        unsafe { expand_then_multiply(expand, multiply, stream, groups, panel, sums) }
     }
 );
 

@@ -1,8 +1,11 @@
 //! Expansion of sparse groups into dense ones.
 
+use super::int4::{SPARSE_SCALES, SparseHeader};
+use super::integers::store_halves;
 use super::{TILES, load, moves, prefetch, shuffles, store};
 use crate::cpu::levels::{avx512, avx512vbmi2};
 use crate::storage::{BLOCK_ROWS, Format, TILE_ROWS, VECTOR_BYTES};
+use std::arch::x86_64::*;
 
 /// Defines the functions that expand by `$expand`, compiled for `$level`.
 macro_rules! expand_fns {
@@ -56,6 +59,46 @@ macro_rules! expand_fns {
                             out = out.add(VECTOR_BYTES);
                             at = expand_int8::<GROUP>(at.add(2 * TILES * TILE_ROWS), out);
                             out = out.add(GROUP * BLOCK_ROWS);
+                        }
+                    }
+                    at.addr() - stream.as_ptr().addr()
+                }
+            );
+
+            $level!(
+                /// # Safety
+                ///
+                /// The contract of an `ExpandFn`.
+                pub(in crate::kernels::avx512) unsafe fn int4<const GROUP: usize>(
+                    stream: &[u8],
+                    groups: usize,
+                    out: &mut [u8],
+                ) -> usize {
+                    let tables = $expand::bytes();
+                    let high = _mm512_set1_epi8(0xf0u8.cast_signed());
+                    let mut at = stream.as_ptr();
+                    let mut out = out.as_mut_ptr();
+                    for _ in 0..groups {
+                        // SAFETY: as in `bf16`.
+                        unsafe {
+                            let header = SparseHeader::load(at);
+                            store(out, load(at));
+                            store_halves(out.add(VECTOR_BYTES), header.minimums());
+                            out = out.add(2 * VECTOR_BYTES);
+                            let tables = $expand::with_pruned(&tables, header.zeros);
+                            let masks = at.add(SPARSE_SCALES);
+                            at = masks.add(GROUP * BLOCK_ROWS / 8);
+                            for step in 0..GROUP / 4 {
+                                prefetch(at);
+                                let (mut low_end, mut high_end) = (at, at);
+                                let masks = masks.add(8 * TILES * step);
+                                let first = $expand::take_bytes(&tables, &mut low_end, masks);
+                                let second = $expand::take_bytes(&tables, &mut high_end, masks.add(8));
+                                at = low_end.max(high_end);
+                                // The upper nibbles of the second, the lower ones of the first.
+                                store(out, _mm512_ternarylogic_epi32::<0xca>(high, second, first));
+                                out = out.add(VECTOR_BYTES);
+                            }
                         }
                     }
                     at.addr() - stream.as_ptr().addr()

@@ -1,6 +1,6 @@
 //! The parts that int8 and int4 share.
 
-use super::{Panel, STRANDS, TILES, Totals, each_token, load};
+use super::{Panel, STRANDS, TILES, Totals, each_token, load, store};
 use crate::cpu::levels::{avx512, avx512vnni};
 use std::arch::asm;
 use std::arch::x86_64::*;
@@ -105,6 +105,20 @@ avx512!(
             _mm512_cvtph_ps(_mm512_castsi512_si256(halves)),
             _mm512_cvtph_ps(_mm512_extracti64x4_epi64::<1>(halves)),
         ]
+    }
+);
+
+avx512!(
+    /// Stores the numbers of both tiles as f16.
+    ///
+    /// # Safety
+    ///
+    /// 64 bytes are writable.
+    #[inline]
+    pub(super) unsafe fn store_halves(at: *mut u8, numbers: [__m512; TILES]) {
+        let [first, second] = numbers.map(|numbers| _mm512_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(numbers));
+        // SAFETY: guaranteed by the caller.
+        unsafe { store(at, _mm512_inserti64x4::<1>(_mm512_castsi256_si512(first), second)) }
     }
 );
 

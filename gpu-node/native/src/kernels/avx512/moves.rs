@@ -21,10 +21,18 @@ avx512vbmi2!(
 );
 
 avx512vbmi2!(
-    /// Returns a register of the codes of pruned weights, for [`take_bytes`].
+    /// Returns a register of the codes of pruned weights of int8, for [`take_bytes`].
     #[inline]
     pub(super) fn bytes() -> __m512i {
         black_box(_mm512_set1_epi8(-128))
+    }
+);
+
+avx512vbmi2!(
+    /// As [`bytes`], with other codes of pruned weights.
+    #[inline]
+    pub(super) fn with_pruned(_: &__m512i, pruned: __m512i) -> __m512i {
+        pruned
     }
 );
 
@@ -48,7 +56,7 @@ avx512vbmi2!(
 );
 
 avx512vbmi2!(
-    /// Expands the codes that a mask of 64 bits keeps, from `at` on, to their places; pruned ones are 128.
+    /// Expands the codes that a mask of 64 bits keeps, from `at` on, to their places; pruned ones are those of `pruned`.
     /// Moves `at` behind them.
     ///
     /// Loads the mask twice: from one load the compiler would move it from a general register to a mask

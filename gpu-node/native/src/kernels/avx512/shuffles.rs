@@ -64,6 +64,14 @@ avx512!(
 );
 
 avx512!(
+    /// As [`bytes`], with other codes of pruned weights.
+    #[inline]
+    pub(super) fn with_pruned(tables: &Bytes, pruned: __m512i) -> Bytes {
+        Bytes { pruned, ..*tables }
+    }
+);
+
+avx512!(
     /// The places of fours of bits within half a mask of 64 bits, for the lanes of [`load_mask`].
     #[inline]
     pub(super) fn half_shifts() -> __m512i {
@@ -135,7 +143,7 @@ avx512!(
 );
 
 avx512!(
-    /// Expands the codes that a mask of 64 bits keeps, from `at` on, to their places; pruned ones are 128.
+    /// Expands the codes that a mask of 64 bits keeps, from `at` on, to their places; pruned ones are those of `tables`.
     /// Moves `at` behind them.
     ///
     /// # Safety

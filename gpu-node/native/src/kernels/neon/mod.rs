@@ -25,9 +25,11 @@ pub(crate) const NEON: MultiplyFns = MultiplyFns {
     dense_int4: by_group_and_tokens!(int4::dense),
     sparse_bf16: by_tokens!(bf16::sparse),
     sparse_int8: by_group_and_tokens!(int8::sparse),
+    sparse_int4: by_group_and_tokens!(int4::sparse),
     two_of_four_int8: by_group_and_tokens!(int8::sparse),
     expand_bf16: expand::bf16,
     expand_int8: ByGroup { of_64: expand::int8::<64>, of_32: expand::int8::<32> },
+    expand_int4: ByGroup { of_64: expand::int4::<64>, of_32: expand::int4::<32> },
 };
 
 /// NEON with dot products of bytes. The sums are the same integers.
@@ -36,6 +38,7 @@ pub(crate) const NEON_DOT: MultiplyFns = MultiplyFns {
     dense_int8: by_group_and_tokens!(dot_products::dense_int8),
     dense_int4: by_group_and_tokens!(dot_products::dense_int4),
     sparse_int8: by_group_and_tokens!(int8::sparse_dot),
+    sparse_int4: by_group_and_tokens!(int4::sparse_dot),
     two_of_four_int8: by_group_and_tokens!(int8::sparse_dot),
     ..NEON
 };
@@ -119,6 +122,29 @@ neon!(
             );
         }
         floats
+    }
+);
+
+neon!(
+    /// Stores four numbers as f16.
+    ///
+    /// # Safety
+    ///
+    /// Eight bytes are writable.
+    #[inline]
+    unsafe fn store_halves(at: *mut u8, numbers: float32x4_t) {
+        let halves: uint8x8_t;
+        // SAFETY: every 64-bit ARM processor has the instruction, whose intrinsic is not stable; the caller guarantees
+        // the room.
+        unsafe {
+            asm!(
+                "fcvtn {halves:v}.4h, {numbers:v}.4s",
+                halves = lateout(vreg) halves,
+                numbers = in(vreg) numbers,
+                options(pure, nomem, nostack, preserves_flags),
+            );
+            vst1_u8(at, halves);
+        }
     }
 );
 

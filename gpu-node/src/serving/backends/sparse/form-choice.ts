@@ -19,7 +19,6 @@ export interface FormChoice {
 /** The figures and bounds by which a form is chosen. */
 export interface FormQuestion {
   wanted: FormSetting
-  precision: Precision
   /** Null when nothing was measured. */
   figures: FormFigures | null
   /** Requests that are expected to run at once. */
@@ -50,8 +49,7 @@ const MAX_STREAMS = 8
  * less memory, and also where no fast form fits.
  */
 export function chooseForm(question: FormQuestion): FormChoice {
-  const { wanted, precision, figures, bytes, fits } = question
-  if (precision === 'int4') return { form: 'dense', denseFrom: 0, why: 'int4 is always stored dense' }
+  const { wanted, figures, bytes, fits } = question
   const measured = figures === null ? '' : describeFigures(figures)
   if (wanted !== 'auto') {
     const why = [`COPAL_FORM is ${wanted}`, measured].filter(Boolean).join('; ')
@@ -124,11 +122,29 @@ export function formBytes(
   weights: number,
   keptShare: number,
 ): { packed: number; dense: number } {
-  // Scales, f16: one for 64 weights in int8, two for 32 in int4. Packed weights have a bit each.
-  if (precision === 'int4') return { packed: weights * 0.625, dense: weights * 0.625 }
-  const [value, scales] = precision === 'bf16' ? [2, 0] : [1, 2 / 64]
+  const { value, scales, packedScales } = BYTES_PER_WEIGHT[precision]
+  const kept = value * keptShare + (precision === 'int4' ? unevenNibbles(keptShare) : 0)
   return {
-    packed: Math.round(weights * (value * keptShare + 1 / 8 + scales)),
+    packed: Math.round(weights * (kept + 1 / 8 + packedScales)),
     dense: Math.round(weights * (value + scales)),
   }
+}
+
+/**
+ * Bytes of a value, and bytes per weight of what its group shares: an f16 scale for 64 weights in int8; for 32 in int4,
+ * and an f16 minimum, or packed a nibble. Packed weights have a bit each too.
+ */
+const BYTES_PER_WEIGHT = {
+  bf16: { value: 2, scales: 0, packedScales: 0 },
+  int8: { value: 1, scales: 2 / 64, packedScales: 2 / 64 },
+  int4: { value: 1 / 2, scales: 4 / 32, packedScales: 2.5 / 32 },
+} as const satisfies Record<Precision, object>
+
+/**
+ * Returns the bytes per weight of packed int4 that hold no value. Two vectors of 64 weights share bytes, as many as the
+ * fuller one keeps. With weights kept at random, that one is expected to keep half the mean difference of two binomial
+ * numbers more than the average: `σ / √π`, with `σ² = 64 · p · (1 − p)`.
+ */
+function unevenNibbles(keptShare: number): number {
+  return Math.sqrt((64 * keptShare * (1 - keptShare)) / Math.PI) / 128
 }

@@ -72,12 +72,9 @@ export function createSparseBackend(options: SparseBackendOptions): EngineBacken
     async chooseForm(config, engine, places) {
       const kept = keptPattern(places, config)
       const subject = { config, precision, kernel: engine.native.kernel, threads, kept }
-      // int4 has one form.
-      const meter = precision === 'int4' ? undefined : options.formMeter
-      const figures = await meter?.figures(subject, (piece) => engine.betweenSteps(piece))
+      const figures = await options.formMeter?.figures(subject, (piece) => engine.betweenSteps(piece))
       return chooseForm({
         wanted: options.form ?? 'packed',
-        precision,
         figures: figures ?? null,
         streams: options.streams ?? DEFAULT_STREAMS,
         bytes: formBytes(precision, kept.weights, kept.share),

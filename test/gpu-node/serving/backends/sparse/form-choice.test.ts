@@ -25,7 +25,6 @@ function figuresOf(speeds: readonly [number, number, number, number], prefill = 
 function choose(figures: FormFigures | null, question: Partial<FormQuestion> = {}) {
   return chooseForm({
     wanted: 'auto',
-    precision: 'bf16',
     figures,
     streams: 8,
     bytes: { packed: 60, dense: 100 },
@@ -106,12 +105,13 @@ test('a forced form is taken whatever it costs, and the reason shows the cost', 
   expect(choose(figuresOf([2, 2, 2, 2]), { wanted: 'dense', fits: () => false }).form).toBe('dense')
 })
 
-test('int4 is dense, and what was not measured is packed', () => {
-  expect(choose(null, { precision: 'int4' }).form).toBe('dense')
+test('what was not measured is packed', () => {
   expect(choose(null).form).toBe('packed')
 })
 
 test('bytes of the forms follow the precision and the share that is kept', () => {
   expect(formBytes('bf16', 1024, 0.5)).toEqual({ packed: 1152, dense: 2048 })
   expect(formBytes('int8', 1024, 0.5)).toEqual({ packed: 672, dense: 1056 })
+  expect(formBytes('int4', 1024, 0.5)).toEqual({ packed: 482, dense: 640 })
+  expect(formBytes('int4', 1024, 1)).toEqual({ packed: 720, dense: 640 })
 })

@@ -48,13 +48,13 @@ function testForms(built: Addon): void {
         const [output] = outputs
         losses.push(output?.kind === 'nll' ? [...output.nll] : [])
         bytes.push(weights.bytes ?? 0)
-        expect(weights.form?.name).toBe(precision === 'int4' ? 'dense' : form)
+        expect(weights.form?.name).toBe(form)
         await backend.release(weights)
       }
       expect(losses[0]).toHaveLength(20)
       expect(losses[1]).toEqual(losses[0])
-      // int4 has one form; on a model this small, the bits of int8 take as much as the values that they save.
-      expect((bytes[0] ?? 0) <= (bytes[1] ?? 0) || precision === 'int8').toBe(true)
+      // On a model this small, the bits of int8 take as much as the values that they save.
+      expect((bytes[0] ?? 0) < (bytes[1] ?? 0) || precision === 'int8').toBe(true)
     },
   )
 
