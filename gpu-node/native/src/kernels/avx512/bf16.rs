@@ -37,6 +37,7 @@ macro_rules! sparse_fn {
                 at = at.add(Format::BF16.sparse_header());
                 for _ in 0..Format::BF16.steps() {
                     prefetch(at);
+                    prefetch(masks);
                     let first = $expand::take_words(&tables, &mut at, masks);
                     let second = $expand::take_words(&tables, &mut at, masks.add(4));
                     masks = masks.add(4 * TILES);

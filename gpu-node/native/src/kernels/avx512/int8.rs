@@ -37,6 +37,7 @@ macro_rules! sparse_fn {
         block_fn!($level $name<GROUP, T> |groups, panel, at, words, totals| {
             let tables = $expand::bytes();
             for group in 0..groups {
+                prefetch(at);
                 let scales = load_halves(at);
                 let mut masks = at.add(2 * TILES * TILE_ROWS);
                 at = masks.add(GROUP * BLOCK_ROWS / 8);
@@ -44,6 +45,7 @@ macro_rules! sparse_fn {
                 for _ in 0..GROUP / 4 / STRANDS {
                     each_strand!(STRAND => {
                         prefetch(at);
+                        prefetch(masks);
                         let first = $expand::take_bytes(&tables, &mut at, masks);
                         let second = $expand::take_bytes(&tables, &mut at, masks.add(8));
                         masks = masks.add(8 * TILES);

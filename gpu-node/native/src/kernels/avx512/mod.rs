@@ -109,8 +109,9 @@ pub(crate) const AMX: MultiplyFns = MultiplyFns {
     ..AVX512_VBMI2
 };
 
-/// Prefetch distance, bytes; measured.
-const AHEAD: usize = 2048;
+/// Prefetch distance, bytes. On Zen 5, 2048 leaves a fifth of the bandwidth unused in all formats but dense bf16; on Zen 4
+/// both are as fast.
+const AHEAD: usize = 6144;
 /// Steps of one iteration of a loop.
 const STRANDS: usize = 2;
 const TILES: usize = 2;

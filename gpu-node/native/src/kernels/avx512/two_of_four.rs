@@ -28,6 +28,7 @@ macro_rules! int8_fn {
                     for _ in 0..GROUP / 4 / STRANDS {
                         each_strand!(STRAND => {
                             prefetch(at);
+                            prefetch(masks);
                             let lanes = [lanes_of(&tables, masks), lanes_of(&tables, masks.add(8))];
                             let weights = [weights_at(at), weights_at(at.add(KEPT))];
                             masks = masks.add(8 * TILES);
