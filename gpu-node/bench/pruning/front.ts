@@ -4,7 +4,7 @@ import { drawSvg, standaloneSvg } from '@copal/lab/report/draw-svg.ts'
 import { linePlot } from '@copal/lab/report/plots/line-plot.ts'
 import { styleSeries } from '@copal/lab/report/plots/plot-theme.ts'
 import type { DenseModel } from '@copal/gpu-node/model/master/dense-model.ts'
-import { createSparseLoader, FORMS, type Contender, type Form } from '../engine/engine-contender.ts'
+import { createSparseLoader, type Contender, type Form } from '../engine/engine-contender.ts'
 import type { LlamaCpp, LlamaQuantisation } from '../engine/llama-cpp.ts'
 import { spread, type Spread } from '@copal/gpu-node/platform/spread.ts'
 
