@@ -39,6 +39,11 @@ export const domainWeights = boundedRecord(
 /** Relative weights of domains. */
 export type DomainWeights = z.output<typeof domainWeights>
 
+/** Returns the weight of a domain, which may be called `constructor`. */
+export function weightOf(weights: DomainWeights, domain: string): number {
+  return Object.hasOwn(weights, domain) ? (weights[domain] ?? 1) : 1
+}
+
 /** The weights that a mask keeps: `0.5` prunes half of them, `2:4` keeps two of four; see `mask/sparsity-pattern.ts`. */
 export const sparsityPattern = z.string().refine((text) => patternError(text) === undefined, {
   error: ({ input }) => patternError(String(input)),

@@ -1,4 +1,4 @@
-import type { DomainWeights } from '@copal/shared/wire/selection.ts'
+import { weightOf, type DomainWeights } from '@copal/shared/wire/selection.ts'
 import { GENERAL_HOLDOUT } from '../../storage/db/schema/domains.ts'
 import type { Violation } from './gate-verdict.ts'
 
@@ -38,7 +38,7 @@ export function reselectionWeights(
     }
   }
   if (excesses.size === 0 || excesses.size === domains.length) return undefined
-  const raised = domains.map((domain) => (current[domain] ?? 1) * factorOf(excesses.get(domain)))
+  const raised = domains.map((domain) => weightOf(current, domain) * factorOf(excesses.get(domain)))
   const mean = raised.reduce((sum, weight) => sum + weight, 0) / domains.length
   if (!(mean > 0)) return undefined
   return Object.fromEntries(domains.map((domain, index) => [domain, (raised[index] ?? 0) / mean]))

@@ -29,8 +29,8 @@ export async function removeOwnMasks(
   for (;;) {
     const model = await findModel(deps.db, modelId)
     if (!model) return new Map()
-    const removals = removalsOf(model).filter(({ domain }) => Object.hasOwn(model.domainVersions, domain))
-    const versions = new Map(removals.map(({ domain }) => [domain, model.domainVersions[domain] ?? 0]))
+    const removals = removalsOf(model).filter(({ domain }) => model.domainVersions.has(domain))
+    const versions = new Map(removals.map(({ domain }) => [domain, model.domainVersions.get(domain) ?? 0]))
     if (removals.length === 0) return versions
     const decisions = removals.map((removal) => removalDecision(model, removal, actor, deps.nowMs()))
     if (await clearOwnMasks(deps.db, model, [...versions.keys()], decisions)) return versions
@@ -45,7 +45,7 @@ export async function removeAllOwnMasks(
   actor: string,
 ): Promise<void> {
   const removalsOf = ({ domainVersions }: ModelRow) =>
-    Object.keys(domainVersions).map((domain) => ({ domain, reason }))
+    [...domainVersions.keys()].map((domain) => ({ domain, reason }))
   await removeOwnMasks(deps, modelId, removalsOf, actor)
 }
 
@@ -57,8 +57,7 @@ export async function removeOwnMasksOf(
   actor: string,
 ): Promise<void> {
   for (const { id, domainVersions } of await listModels(deps.db)) {
-    if (Object.hasOwn(domainVersions, domain))
-      await removeOwnMasks(deps, id, () => [{ domain, reason }], actor)
+    if (domainVersions.has(domain)) await removeOwnMasks(deps, id, () => [{ domain, reason }], actor)
   }
 }
 
@@ -71,7 +70,7 @@ export function removalDecision(
 ) {
   return {
     updateId: null,
-    maskVersion: domainVersions[domain] ?? null,
+    maskVersion: domainVersions.get(domain) ?? null,
     kind: 'own_mask' as const,
     verdict: 'done' as const,
     reason: `The shared mask serves '${domain}' again: ${reason}`,

@@ -30,7 +30,7 @@ export async function findDueOwnMask(
 ): Promise<DueOwnMask | undefined> {
   const { id, activeVersion, domainVersions, watch } = model
   if (!discovery.own_masks || activeVersion === 0 || watch?.version === activeVersion) return undefined
-  if (Object.keys(domainVersions).length >= MAX_OWN_MASKS) return undefined
+  if (domainVersions.size >= MAX_OWN_MASKS) return undefined
   const [holdouts, evaluations, counted, sought] = await Promise.all([
     listLatestHoldouts(db),
     listEvaluations(db, id, [0, activeVersion]),
@@ -40,7 +40,7 @@ export async function findDueOwnMask(
   const lossOf = (version: number, sha256: string) =>
     evaluations.find((each) => each.version === version && each.holdoutSha256 === sha256)
   const costs = holdouts.flatMap(({ domain, sha256, characters }) => {
-    if (!counted.has(domain) || sought.has(domain) || Object.hasOwn(domainVersions, domain)) return []
+    if (!counted.has(domain) || sought.has(domain) || domainVersions.has(domain)) return []
     const [shared, dense] = [lossOf(activeVersion, sha256), lossOf(0, sha256)]
     if (!shared || !dense) return []
     return [{ domain, sha256, characters, tokens: shared.tokens, cost: shared.nllMean - dense.nllMean }]

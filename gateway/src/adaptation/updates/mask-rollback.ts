@@ -114,7 +114,7 @@ export async function rollBackTo(
     reinstated: { masks: kept, from: statesBefore('reinstated'), to: 'promoted' },
     superseded: { from: statesBefore('failed'), to: 'failed', error: superseded(model) },
     decision,
-    removals: Object.keys(model.domainVersions).map((domain) =>
+    removals: [...model.domainVersions.keys()].map((domain) =>
       removalDecision(
         model,
         { domain, reason: `${nameOf(version)} became active by a roll-back.` },

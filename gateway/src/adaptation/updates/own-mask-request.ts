@@ -38,7 +38,7 @@ export async function createOwnMaskUpdate(
       `'${model.id}' serves the dense model, and no mask is better than that. Start an update for all domains first.`,
     )
   }
-  const others = Object.keys(model.domainVersions).filter((name) => name !== domain)
+  const others = [...model.domainVersions.keys()].filter((name) => name !== domain)
   if (others.length >= MAX_OWN_MASKS) {
     throw new AppError(
       'conflict',

@@ -52,7 +52,7 @@ export async function promoteOwnMask(
   // What turns the policy off removes the masks that it finds; the update then fails, which removes this one.
   await requireOwnMasks(deps, update, version)
   const { domainVersions } = await requireModel(deps, update)
-  if (domainVersions[domain] !== version) return undefined
+  if (domainVersions.get(domain) !== version) return undefined
   const reason = `Serves '${domain}' beside the shared ${nameOf(parent)}.`
   const decision = { kind: 'promote', verdict: 'done', reason, actor: SERVICE_ACTOR } as const
   return { event: 'promoted', patch: {}, decision }
@@ -74,7 +74,7 @@ async function requireOwnMasks(deps: StepDeps, update: UpdateRow, version: numbe
  */
 export async function rejudgeOwnMasks(deps: StepDeps, update: UpdateRow): Promise<void> {
   const model = await findModel(deps.db, update.model)
-  const own = Object.entries(model?.domainVersions ?? {})
+  const own = [...(model?.domainVersions ?? [])]
   if (!model || model.activeVersion !== update.maskVersion || own.length === 0) return
   const [{ gate, discovery }, job] = await Promise.all([
     findPolicy(deps, model.id),
@@ -119,7 +119,7 @@ export async function rejudgeOwnMasks(deps: StepDeps, update: UpdateRow): Promis
     model.id,
     (now) =>
       isCurrent(now)
-        ? removals.filter(({ domain }) => now.domainVersions[domain] === model.domainVersions[domain])
+        ? removals.filter(({ domain }) => now.domainVersions.get(domain) === model.domainVersions.get(domain))
         : [],
     SERVICE_ACTOR,
   )

@@ -49,7 +49,7 @@ export async function acceptHeartbeat(
     model.activeVersion,
     {
       ...trialsInForce(model),
-      own: model.domainVersions,
+      own: Object.fromEntries(model.domainVersions),
       ...(state.isRollingOut ? { replaced: model.previousVersion ?? 0 } : {}),
     },
     signature,

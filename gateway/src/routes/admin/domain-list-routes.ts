@@ -31,7 +31,7 @@ export function domainListRoutes(): Hono<ActorEnv> {
             await deps.reservoir(domain.name).stats(model),
             calibrated.get(domain.name) ?? 0,
             holdouts.find((each) => each.domain === domain.name),
-            models.find(({ id }) => id === model)?.domainVersions[domain.name] ?? null,
+            models.find(({ id }) => id === model)?.domainVersions.get(domain.name) ?? null,
           ),
         ),
       )

@@ -45,7 +45,7 @@ export function versionsInForce(model: ModelRow): number[] {
   const { canary, shadow } = trialsInForce(model)
   const { activeVersion, previousVersion, watch, domainVersions } = model
   const versions = [activeVersion, previousVersion, canary?.version, shadow?.version, watch?.version]
-  const all = [...versions, ...Object.values(domainVersions)]
+  const all = [...versions, ...domainVersions.values()]
   return [...new Set(all.flatMap((version) => (version ? [version] : [])))]
 }
 

@@ -31,7 +31,7 @@ export async function domainSummaries(
   const total = requestsOf(rows)
   return [...Map.groupBy(rows, ({ domain }) => domain)]
     .map(([name, periods]): DomainSummary => {
-      const version = model.domainVersions[name] ?? model.activeVersion
+      const version = model.domainVersions.get(name) ?? model.activeVersion
       const served = periods.filter(({ maskVersion }) => maskVersion === version)
       return {
         name,

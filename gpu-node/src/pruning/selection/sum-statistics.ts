@@ -1,5 +1,5 @@
 import { AppError } from '@copal/shared/errors.ts'
-import type { DomainWeights } from '@copal/shared/wire/selection.ts'
+import { weightOf, type DomainWeights } from '@copal/shared/wire/selection.ts'
 import { freeMemory } from '../../platform/free-memory.ts'
 import { accumulateStatistic } from '../statistics/artifact-folder.ts'
 import type { Artifact } from '../statistics/statistics-artifact.ts'
@@ -58,8 +58,7 @@ export function sumStatistics(
     .sort(([a], [b]) => (a < b ? -1 : 1))
     .map(([domain, own]): Group & { weight: number } => {
       const tokens = tokensOf(own)
-      // A domain may be called `constructor`.
-      const weight = Object.hasOwn(weights, domain) ? (weights[domain] as number) : 1
+      const weight = weightOf(weights, domain)
       return { artifacts: own, tokens, weight, scale: weight / tokens }
     })
     .filter(({ weight, tokens }) => weight > 0 && tokens > 0)

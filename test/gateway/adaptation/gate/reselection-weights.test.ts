@@ -32,6 +32,16 @@ describe('the weights of the next candidate', () => {
     })
   })
 
+  test('start from 1 for a domain that is not named, whatever its name is', () => {
+    const weights = (name: string) =>
+      Object.values(
+        reselectionWeights({ domains: [name, 'code'], known: [], weights: { code: 2 } }, [
+          { domain: 'code', excess: 0.01 },
+        ]) ?? {},
+      )
+    expect(weights('constructor')).toEqual(weights('legal'))
+  })
+
   test('raise the domains that the active mask knows where the general holdout alone lost', () => {
     const mask = { domains: ['old', 'new'], known: ['old'], weights: {} }
     const weights = reselectionWeights(mask, [{ domain: '(general)', excess: 0.025 }])

@@ -73,7 +73,7 @@ test('masks of single domains are sought by themselves, most cost first, once be
   // The last one cannot gain 3 %, and the others were tried.
   await tick(5)
   expect(await updatesOf('seek')).toHaveLength(3)
-  expect((await findModel(db, 'seek'))?.domainVersions).toEqual({ 'seek-costly': 2 })
+  expect((await findModel(db, 'seek'))?.domainVersions).toEqual(new Map([['seek-costly', 2]]))
 })
 
 test('a mask of a single domain is not sought again when its update was cancelled before it had collected', async () => {

@@ -61,7 +61,10 @@ describe('a mask of a single domain', () => {
     expect(domain).toBe('own-one')
     const end = await node.finish(id)
     expect(end).toMatchObject({ state: 'promoted', mask_version: 2 })
-    expect(await findModel(db, 'own')).toMatchObject({ activeVersion: 1, domainVersions: { 'own-one': 2 } })
+    expect(await findModel(db, 'own')).toMatchObject({
+      activeVersion: 1,
+      domainVersions: new Map([['own-one', 2]]),
+    })
     expect(end.decisions?.map(({ kind, verdict }: DecisionEntry) => [kind, verdict])).toEqual([
       ['own_mask', 'passed'],
       ['promote', 'done'],
@@ -71,11 +74,13 @@ describe('a mask of a single domain', () => {
     )
     const { desired } = await node.beat()
     expect(desired).toMatchObject({ active: { version: 1 }, own: [{ domain: 'own-one', version: 2 }] })
+    await ensureDomains(db, ['constructor'], 0)
     const { data } = await adminJson<{ data: DomainEntry[] }>('GET', '/domains?model=own')
     const shown = data
-      .filter(({ name }) => name.startsWith('own-'))
+      .filter(({ name }) => name.startsWith('own-') || name === 'constructor')
       .map(({ name, own_mask: mask }) => [name, mask])
     expect(shown).toEqual([
+      ['constructor', null],
       ['own-one', 2],
       ['own-two', null],
     ])
@@ -106,7 +111,7 @@ describe('a mask of a single domain', () => {
     expect(end.error?.message).toMatch(
       /on 'little-one' is 0\.983 × that of the shared mask.*at most 0\.971 × is allowed/,
     )
-    expect(await ownMasks('little')).toEqual({})
+    expect(await ownMasks('little')).toEqual(new Map())
     const reason = 'it is good enough for us'
     const forced = await admin('POST', `/updates/${end.id}/force`, { reason })
     expect([forced.status, (await errorOf(forced)).message]).toEqual([
@@ -138,7 +143,7 @@ describe('the shared mask serves a domain again', () => {
       domain: 'asked-one',
       mask_version: 2,
     })
-    expect(await ownMasks('asked')).toEqual({})
+    expect(await ownMasks('asked')).toEqual(new Map())
     expect((await node.beat()).desired).not.toHaveProperty('own')
     expect((await ownDecisions('asked')).at(-1)).toMatchObject({
       verdict: 'done',
@@ -161,16 +166,16 @@ describe('the shared mask serves a domain again', () => {
     expect(await getUpdate(id)).toMatchObject({ state: 'failed', error: { code: 'node_failed' } })
     expect(await findModel(db, 'later')).toMatchObject({
       activeVersion: 1,
-      domainVersions: { 'later-one': 2 },
+      domainVersions: new Map([['later-one', 2]]),
     })
     expect((await node.finish((await startUpdate('later', ['later-two'])).id)).state).toBe('promoted')
     expect(await findModel(db, 'later')).toMatchObject({
       activeVersion: 4,
-      domainVersions: { 'later-one': 2 },
+      domainVersions: new Map([['later-one', 2]]),
     })
     await importTexts('later-two', 80, 'later still more')
     expect((await node.finish((await startUpdate('later', ['later-two'])).id)).state).toBe('promoted')
-    expect(await findModel(db, 'later')).toMatchObject({ activeVersion: 5, domainVersions: {} })
+    expect(await findModel(db, 'later')).toMatchObject({ activeVersion: 5, domainVersions: new Map() })
     const last = (await ownDecisions('later')).at(-1)
     expect(last?.reason).toContain('beside the new shared m5, m2 no longer gains')
     expect(last?.figures).toMatchObject([{ name: 'perplexity / shared', passed: false }])
@@ -180,19 +185,19 @@ describe('the shared mask serves a domain again', () => {
     const node = await sharedMask('gone', [10, 12, 11])
     await makeOwn(node, 'gone')
     await adminJson('POST', '/rollback', { model: 'gone', version: 0 })
-    expect(await ownMasks('gone')).toEqual({})
+    expect(await ownMasks('gone')).toEqual(new Map())
     expect((await ownDecisions('gone')).at(-1)?.reason).toContain('dense')
 
     const other = await sharedMask('off', [10, 12, 11])
     await makeOwn(other, 'off')
     await adminJson('PUT', '/policy', { model: 'off', discovery: { own_masks: false } })
-    expect(await ownMasks('off')).toEqual({})
+    expect(await ownMasks('off')).toEqual(new Map())
     expect((await ownDecisions('off')).at(-1)?.reason).toContain('discovery.own_masks is false')
 
     const third = await sharedMask('deleted', [10, 12, 11])
     await makeOwn(third, 'deleted')
     await adminJson('DELETE', '/domains/deleted-one')
-    expect(await ownMasks('deleted')).toEqual({})
+    expect(await ownMasks('deleted')).toEqual(new Map())
     expect((await ownDecisions('deleted')).at(-1)?.reason).toContain('it was deleted')
   })
 })
@@ -209,7 +214,7 @@ test('a policy that is turned off just before a domain gets its mask takes the m
   const end = await node.finish(id)
   await env.DB.prepare('drop trigger turned_off').run()
   expect([end.state, end.error?.code]).toEqual(['failed', 'conflict'])
-  expect(await ownMasks('late')).toEqual({})
+  expect(await ownMasks('late')).toEqual(new Map())
 })
 
 test('an update whose shared mask changes meanwhile gives its domain no mask', async () => {
@@ -219,6 +224,6 @@ test('an update whose shared mask changes meanwhile gives its domain no mask', a
   await adminJson('POST', '/rollback', { model: 'raced', version: 0 })
   const end = await node.finish(id)
   expect(end.state).toBe('failed')
-  expect(await ownMasks('raced')).toEqual({})
+  expect(await ownMasks('raced')).toEqual(new Map())
   expect((await getUpdate(id)).error?.code).toBe('conflict')
 })

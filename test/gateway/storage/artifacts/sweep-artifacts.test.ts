@@ -69,7 +69,7 @@ test.each([1, 2])('of a random graph exactly what is reachable stays (seed %i)',
       canary: { version: roles.canary, share: 0.1, beside: 0, sinceMs: 1 },
       shadow: { version: roles.shadow, share: 0.1, beside: 0, sinceMs: 1 },
       watch: { version: roles.watch, beside: 0, sinceMs: 1, untilMs: 2 },
-      domainVersions: { legal: roles.own },
+      domainVersions: new Map([['legal', roles.own]]),
     } as never)
     .where(eq(models.id, model))
   await adminJson('PUT', `/masks/${roles.pinned}/pin?model=${model}`)

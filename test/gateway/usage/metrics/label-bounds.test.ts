@@ -14,7 +14,7 @@ const MODEL: ModelRow = {
   canary: null,
   shadow: null,
   watch: null,
-  domainVersions: { legal: 1 },
+  domainVersions: new Map([['legal', 1]]),
 }
 const seen = Array.from({ length: 40 }, (_, version) => ({ model: 'tiny', maskVersion: version }))
 

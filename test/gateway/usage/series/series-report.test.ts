@@ -167,7 +167,7 @@ test('the overview has the rates of now, the trend of an hour, and the domains o
   expect(traffic.tokensTrend).toHaveLength(60)
   expect(traffic.tokensTrend.slice(-2)).toEqual([15, 60])
   expect(traffic.tokensTrend.reduce((sum, tokens) => sum + tokens, 0)).toBe(90)
-  const model = { id: MODEL, activeVersion: 0, domainVersions: { legal: 3 } }
+  const model = { id: MODEL, activeVersion: 0, domainVersions: new Map([['legal', 3]]) }
   const [legal, support, ...others] = await domainSummaries(deps, model, new Set(['support']))
   expect(others).toEqual([])
   expect(legal).toMatchObject({ name: 'legal', requests: 7, traffic_share: 7 / 12, drifting: false })

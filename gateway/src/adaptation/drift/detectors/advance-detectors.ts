@@ -83,7 +83,7 @@ async function endOverAlerts({ db, nowMs }: DetectorDeps, model: ModelRow): Prom
     ...Object.values(trialsInForce(model)).map(({ version }) => version),
   ])
   const now: ServedNow = {
-    isServed: (domain, version) => served.has(version) || model.domainVersions[domain] === version,
+    isServed: (domain, version) => served.has(version) || model.domainVersions.get(domain) === version,
     lastLearntMs: (domain) =>
       updates.find(({ domains, state }) => state === 'promoted' && domains.includes(domain))?.finishedAt ??
       undefined,

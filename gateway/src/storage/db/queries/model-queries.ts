@@ -76,7 +76,7 @@ export async function findModelState(db: Database, id: string): Promise<ModelSta
   const find = (version: number | null) => known.find((mask) => mask.version === version) ?? null
   const onTrial = Object.values(trialsInForce(model)).map(({ version }) => version)
   const trials = known.filter(({ version }) => onTrial.includes(version))
-  const own = Object.entries(model.domainVersions).flatMap(([domain, version]) => {
+  const own = [...model.domainVersions].flatMap(([domain, version]) => {
     const mask = find(version)
     return mask ? [{ domain, ...mask }] : []
   })

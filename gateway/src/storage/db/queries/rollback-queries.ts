@@ -141,7 +141,7 @@ export async function activateEarlier(
         // Trials of updates are beside the mask that was active. If it becomes active again they must not go on.
         canary: withoutUpdate(models.canary),
         shadow: withoutUpdate(models.shadow),
-        domainVersions: {},
+        domainVersions: new Map(),
         revision: revision + 1,
       })
       .where(and(eq(models.id, id), eq(models.revision, revision))),

@@ -1,8 +1,25 @@
 /** Tables of models, their masks, and what the masks are judged by. Times are Unix milliseconds. */
 import type { DecisionFigure, DecisionKind, DecisionVerdict } from '@copal/shared/wire/admin-decisions.ts'
 import type { PolicyOverrides } from '@copal/shared/wire/admin-policy.ts'
-import { index, integer, primaryKey, real, sqliteTable, text, uniqueIndex } from 'drizzle-orm/sqlite-core'
+import { sql } from 'drizzle-orm'
+import {
+  customType,
+  index,
+  integer,
+  primaryKey,
+  real,
+  sqliteTable,
+  text,
+  uniqueIndex,
+} from 'drizzle-orm/sqlite-core'
 import type { StoredTrial, StoredWatch } from '../../../contracts/trial.ts'
+
+/** JSON of versions by domain. Read as a map, because a domain may be called `constructor`, which every object has. */
+const versionsByDomain = customType<{ data: ReadonlyMap<string, number>; driverData: string }>({
+  dataType: () => 'text',
+  fromDriver: (json) => new Map(Object.entries(JSON.parse(json) as Record<string, number>)),
+  toDriver: (versions) => JSON.stringify(Object.fromEntries(versions)),
+})
 
 /**
  * One row per model that a node ever registered, with the desired state that nodes converge to.
@@ -23,7 +40,9 @@ export const models = sqliteTable('models', {
   /** The mask that is watched after its promotion, in force while it is active. */
   watch: text({ mode: 'json' }).$type<StoredWatch>(),
   /** Versions of masks that serve single domains instead of the active one, by domain. */
-  domainVersions: text({ mode: 'json' }).$type<Record<string, number>>().notNull().default({}),
+  domainVersions: versionsByDomain()
+    .notNull()
+    .default(sql`'{}'`),
 })
 
 /** Registered masks; the file is the R2 object `masks/<sha256>`. */
