@@ -1,7 +1,8 @@
-import { and, asc, desc, eq, gte, inArray, isNotNull, isNull, lt, sql } from 'drizzle-orm'
+import { and, asc, desc, eq, gte, isNotNull, isNull, lt } from 'drizzle-orm'
 import type { AlertKind } from '@copal/shared/wire/admin-alerts.ts'
 import type { Database } from '../../../contracts/database.ts'
 import { alerts } from '../schema/detectors.ts'
+import { isAmong } from './is-among.ts'
 
 /** An alert as stored. */
 export type AlertRow = typeof alerts.$inferSelect
@@ -75,11 +76,10 @@ export async function raiseAlerts(db: Database, rows: readonly AlertRow[]): Prom
 /** Ends alerts that hold. */
 export async function endAlerts(db: Database, ids: readonly string[], nowMs: number): Promise<void> {
   if (ids.length === 0) return
-  const wanted = sql`(select value from json_each(${JSON.stringify(ids)}))`
   await db
     .update(alerts)
     .set({ endedAt: nowMs })
-    .where(and(inArray(alerts.id, wanted), isNull(alerts.endedAt)))
+    .where(and(isAmong(alerts.id, ids), isNull(alerts.endedAt)))
 }
 
 /** Deletes alerts that ended before a time. */

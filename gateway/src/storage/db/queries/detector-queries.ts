@@ -1,10 +1,11 @@
-import { and, asc, eq, inArray, lt, sql, type SQL } from 'drizzle-orm'
+import { and, asc, eq, inArray, isNull, lt, sql, type SQL } from 'drizzle-orm'
 import type { Database } from '../../../contracts/database.ts'
 import { alerts, detectorCursors, detectorStates } from '../schema/detectors.ts'
 import { domains } from '../schema/domains.ts'
 import { masks, models } from '../schema/masks.ts'
 import { receipts } from '../schema/usage.ts'
 import type { AlertRow } from './alert-queries.ts'
+import { isAmong } from './is-among.ts'
 import { jsonColumns } from './json-columns.ts'
 
 /** The detectors of one signal of one domain, as stored. */
@@ -83,7 +84,6 @@ export async function listDetectorStates(
   model?: string,
   ofDomains?: readonly string[],
 ): Promise<DetectorRow[]> {
-  const wanted = sql`(select value from json_each(${JSON.stringify(ofDomains ?? [])}))`
   const { model: named, domain, signal, maskVersion } = detectorStates
   return db
     .select()
@@ -91,7 +91,7 @@ export async function listDetectorStates(
     .where(
       and(
         model === undefined ? undefined : eq(named, model),
-        ofDomains === undefined ? undefined : inArray(domain, wanted),
+        ofDomains === undefined ? undefined : isAmong(domain, ofDomains),
       ),
     )
     .orderBy(asc(named), asc(domain), asc(signal), asc(maskVersion))
@@ -184,9 +184,7 @@ export async function storeDetectorAdvance(db: Database, advance: DetectorAdvanc
   const storeEnds = db
     .update(alerts)
     .set({ endedAt: nowMs })
-    .where(
-      sql`id in (select value from json_each(${JSON.stringify(ended)})) and ended_at is null and ${isFirst}`,
-    )
+    .where(and(isAmong(alerts.id, ended), isNull(alerts.endedAt), isFirst))
   const storeCursor = db
     .insert(detectorCursors)
     .select(sql`select ${model}, ${throughMs} where ${isFirst}`)

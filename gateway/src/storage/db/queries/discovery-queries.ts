@@ -1,9 +1,10 @@
-import { and, desc, eq, inArray, isNull, ne, sql } from 'drizzle-orm'
+import { and, desc, eq, inArray, isNull, ne, not, sql } from 'drizzle-orm'
 import type { PolicyOverrides } from '@copal/shared/wire/admin-policy.ts'
 import type { Database } from '../../../contracts/database.ts'
 import { classifiers, domainProposals, domains } from '../schema/domains.ts'
 import { apiKeys } from '../schema/keys.ts'
 import { models, policies } from '../schema/masks.ts'
+import { isAmong } from './is-among.ts'
 import type { ModelRow } from './model-queries.ts'
 
 /** A version of the classifier of a model. */
@@ -41,7 +42,7 @@ export async function forgetClassifiers(db: Database, model: string, version: nu
   const kept = await db
     .select({ sha256: classifiers.sha256 })
     .from(classifiers)
-    .where(sql`${classifiers.sha256} in (select value from json_each(${JSON.stringify(hashes)}))`)
+    .where(isAmong(classifiers.sha256, hashes))
   return hashes.filter((hash) => !kept.some(({ sha256 }) => sha256 === hash))
 }
 
@@ -64,10 +65,7 @@ export async function listProposals(
 
 /** Returns proposals by their ids. */
 export async function findProposals(db: Database, ids: readonly string[]): Promise<ProposalRow[]> {
-  return db
-    .select()
-    .from(domainProposals)
-    .where(sql`${domainProposals.id} in (select value from json_each(${JSON.stringify(ids)}))`)
+  return db.select().from(domainProposals).where(isAmong(domainProposals.id, ids))
 }
 
 /** Replaces the open proposals of a model: those with a known id are changed, others begin, and the rest is removed. */
@@ -77,9 +75,12 @@ export async function replaceProposals(
   rows: readonly ProposalRow[],
 ): Promise<void> {
   const open = and(eq(domainProposals.model, model), eq(domainProposals.state, 'proposed'))
-  const ids = sql`(select value from json_each(${JSON.stringify(rows.map(({ id }) => id))}))`
+  const isKept = isAmong(
+    domainProposals.id,
+    rows.map(({ id }) => id),
+  )
   await db.batch([
-    db.delete(domainProposals).where(and(open, sql`${domainProposals.id} not in ${ids}`)),
+    db.delete(domainProposals).where(and(open, not(isKept))),
     ...rows.map((row) => {
       const { name, terms, texts, characters, centroid, updatedAt } = row
       return db
@@ -180,7 +181,7 @@ function selectKeyReaches(db: Database, ids: readonly string[]) {
       allowedDomains: apiKeys.allowedDomains,
     })
     .from(apiKeys)
-    .where(sql`${apiKeys.id} in (select value from json_each(${JSON.stringify(ids)}))`)
+    .where(isAmong(apiKeys.id, ids))
 }
 
 function reachesById(rows: readonly ({ id: string } & KeyReach)[]): Map<string, KeyReach> {

@@ -6,6 +6,7 @@ import { decisions, evaluations, masks } from '../schema/masks.ts'
 import { jobs, updates } from '../schema/updates.ts'
 import type { DecisionRow } from './decision-queries.ts'
 import type { EvaluationRow } from './evaluation-queries.ts'
+import { isAmong } from './is-among.ts'
 
 /** An evaluation, and whether its mask is a stage: it was active and is not rolled back. The dense model is none. */
 export type GateCell = EvaluationRow & { isStage: boolean }
@@ -25,8 +26,6 @@ export async function listCellsOn(
   model: string,
   holdouts: readonly string[],
 ): Promise<GateCell[]> {
-  // All hashes in one parameter, because a statement has at most 100.
-  const wanted = sql`(select value from json_each(${JSON.stringify(holdouts)}))`
   return db
     .select({
       ...getTableColumns(evaluations),
@@ -34,7 +33,7 @@ export async function listCellsOn(
     })
     .from(evaluations)
     .leftJoin(masks, and(eq(masks.model, evaluations.model), eq(masks.version, evaluations.version)))
-    .where(and(eq(evaluations.model, model), inArray(evaluations.holdoutSha256, wanted)))
+    .where(and(eq(evaluations.model, model), isAmong(evaluations.holdoutSha256, holdouts)))
 }
 
 /** Returns what the dense model generated when it was last checked; undefined if it never was. */

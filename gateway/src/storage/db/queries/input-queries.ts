@@ -4,6 +4,7 @@ import type { Database } from '../../../contracts/database.ts'
 import { datasets } from '../schema/domains.ts'
 import { updateInputs, updates } from '../schema/updates.ts'
 import { datasetRefOf } from './dataset-queries.ts'
+import { isAmong } from './is-among.ts'
 import type { UpdateRow } from './update-queries.ts'
 
 /** Hashes in one parameter, which may have 2 MB. */
@@ -51,11 +52,10 @@ export async function listInputs(db: Database, updateId: string): Promise<Datase
 export async function listDomainsOf(db: Database, hashes: readonly string[]): Promise<string[]> {
   const found = new Set<string>()
   for (const chunk of chunksOf(hashes)) {
-    const given = sql`(select value from json_each(${JSON.stringify(chunk)}))`
     const rows = await db
       .selectDistinct({ domain: datasets.domain })
       .from(datasets)
-      .where(inArray(datasets.sha256, given))
+      .where(isAmong(datasets.sha256, chunk))
     for (const { domain } of rows) found.add(domain)
   }
   return [...found].sort()

@@ -4,6 +4,7 @@ import type { SamplingPolicy } from '@copal/shared/wire/admin-keys.ts'
 import type { Database } from '../../../contracts/database.ts'
 import type { LimitsPatch } from '../../../contracts/limits.ts'
 import { apiKeys, tenants } from '../schema/keys.ts'
+import { isAmong } from './is-among.ts'
 import { patchedColumn } from './json-columns.ts'
 
 /** The row of a new key. */
@@ -80,7 +81,7 @@ export async function findConsents(db: Database, ids: readonly string[]): Promis
     .select({ id, version, sampling, ofTenants: tenants.sampling })
     .from(apiKeys)
     .leftJoin(tenants, eq(tenants.name, apiKeys.tenant))
-    .where(sql`${id} in (select value from json_each(${JSON.stringify(ids)}))`)
+    .where(isAmong(id, ids))
   return new Map(
     rows.map((row) => [
       row.id,
@@ -94,7 +95,7 @@ export async function findTenantsOfKeys(db: Database, ids: readonly string[]): P
   const rows = await db
     .select({ id: apiKeys.id, tenant: apiKeys.tenant })
     .from(apiKeys)
-    .where(sql`${apiKeys.id} in (select value from json_each(${JSON.stringify(ids)}))`)
+    .where(isAmong(apiKeys.id, ids))
   return new Map(rows.map(({ id, tenant }) => [id, tenant]))
 }
 

@@ -1,8 +1,9 @@
-import { and, asc, desc, eq, exists, inArray, isNotNull, isNull, or, sql } from 'drizzle-orm'
+import { and, asc, desc, eq, exists, isNotNull, isNull, or, sql } from 'drizzle-orm'
 import type { Database } from '../../../contracts/database.ts'
 import { decisions, masks, models } from '../schema/masks.ts'
 import { batches, updates } from '../schema/updates.ts'
 import { countDatasets } from './batch-queries.ts'
+import { isAmong } from './is-among.ts'
 import {
   insertDecisionOf,
   type DecisionOfUpdate,
@@ -46,9 +47,7 @@ export async function listMasks(db: Database, model: string): Promise<MaskRow[]>
 
 /** Returns the masks with the given versions, of any model. */
 export async function listMaskVersions(db: Database, versions: readonly number[]): Promise<MaskRow[]> {
-  // All versions in one parameter, because a statement has at most 100.
-  const wanted = sql`(select value from json_each(${JSON.stringify(versions)}))`
-  return db.select().from(masks).where(inArray(masks.version, wanted))
+  return db.select().from(masks).where(isAmong(masks.version, versions))
 }
 
 /** A mask that was ever active, with the domains that its update calibrated on; empty if it was imported. */

@@ -1,8 +1,9 @@
-import { getTableColumns, inArray, sql } from 'drizzle-orm'
+import { getTableColumns, sql } from 'drizzle-orm'
 import type { Receipt } from '@copal/shared/wire/receipts.ts'
 import type { Database } from '../../../contracts/database.ts'
 import { receiptHorizons, receipts } from '../schema/usage.ts'
 import { domainOf } from './found-domain-sql.ts'
+import { isAmong } from './is-among.ts'
 import { addToUsageDays } from './usage-day-queries.ts'
 import { addChangesToPeriods } from './period-changes.ts'
 import { namePeriodDomains } from './period-domains.ts'
@@ -109,12 +110,10 @@ export async function findSettledReceipts(
 > {
   const { requestId, promptTokens, completionTokens, finishReason, estimated } = receipts
   const tokens = sql`${promptTokens} + ${completionTokens}`.mapWith(Number)
-  // All ids in one parameter, because a statement has at most 100.
-  const wanted = sql`(select value from json_each(${JSON.stringify(requestIds)}))`
   return db
     .select({ requestId, tokens, finishReason, estimated })
     .from(receipts)
-    .where(inArray(requestId, wanted))
+    .where(isAmong(requestId, requestIds))
 }
 
 /**

@@ -1,9 +1,10 @@
-import { and, asc, eq, inArray, ne, or, sql } from 'drizzle-orm'
+import { and, asc, eq, ne, or, sql } from 'drizzle-orm'
 import type { StatisticsRef } from '@copal/shared/wire/adaptation-jobs.ts'
 import type { Database } from '../../../contracts/database.ts'
 import { datasets } from '../schema/domains.ts'
 import { masks } from '../schema/masks.ts'
 import { batches, statistics } from '../schema/updates.ts'
+import { isAmong } from './is-among.ts'
 
 /** A statistics artifact in R2. */
 export type StatisticsRow = typeof statistics.$inferSelect
@@ -104,11 +105,10 @@ export async function listOrphanedStatistics(db: Database): Promise<string[]> {
 
 /** Returns those of some artifacts that are recorded. */
 export async function recordedStatistics(db: Database, artifacts: readonly string[]): Promise<Set<string>> {
-  const given = sql`(select value from json_each(${JSON.stringify(artifacts)}))`
   const rows = await db
     .selectDistinct({ artifact: statistics.artifact })
     .from(statistics)
-    .where(inArray(statistics.artifact, given))
+    .where(isAmong(statistics.artifact, artifacts))
   return new Set(rows.map(({ artifact }) => artifact))
 }
 
