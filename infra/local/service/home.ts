@@ -82,7 +82,7 @@ function isOwnHome(dir: string): boolean {
  * Opens a home and creates its secrets at the first start. Only the owner can read files with secrets.
  *
  * @param recogniserToken a secret of the gateway that is not the home's
- * @throws StartError when its secrets are damaged
+ * @throws StartError when its secrets are damaged, or the token cannot be written
  */
 export function openHome(dir: string, recogniserToken?: string): Home {
   const secretsPath = join(dir, 'secrets.json')
@@ -98,7 +98,7 @@ export function openHome(dir: string, recogniserToken?: string): Home {
   writePrivate(
     gatewayEnvPath,
     `NODE_SECRET=${secrets.nodeSecret}\nADMIN_KEY_SHA256=${adminKeySha256}\nKEY_PEPPER=${secrets.keyPepper}\n` +
-      (recogniserToken === undefined ? '' : `COPAL_RECOGNISER_TOKEN='${recogniserToken}'\n`),
+      (recogniserToken === undefined ? '' : `COPAL_RECOGNISER_TOKEN=${quote(recogniserToken)}\n`),
   )
 
   return {
@@ -114,6 +114,13 @@ export function openHome(dir: string, recogniserToken?: string): Home {
       writePrivate(join(dir, 'credentials.json'), toJson({ baseUrl, apiKey, adminKey: secrets.adminKey }))
     },
   }
+}
+
+/** Quotes a value for `gateway.env`, where neither kind of quotes knows an escape. */
+function quote(token: string): string {
+  const mark = ["'", '`'].find((each) => !token.includes(each))
+  if (mark !== undefined) return `${mark}${token}${mark}`
+  throw new StartError('COPAL_RECOGNISER_TOKEN has both an apostrophe and a backtick. Use another token.')
 }
 
 function readSecrets(path: string): Secrets | undefined {

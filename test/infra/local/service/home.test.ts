@@ -143,4 +143,7 @@ test('the gateway gets the token of the recogniser in its file of secrets, not a
   const written = (token?: string) => parseEnv(readFileSync(openHome(home, token).gatewayEnvPath, 'utf8'))
   expect(written(recogniserToken)).toHaveProperty('COPAL_RECOGNISER_TOKEN', 'a#b=')
   expect(written()).not.toHaveProperty('COPAL_RECOGNISER_TOKEN')
+  for (const token of ["it's", '"a" #b', 'a`b', "'a"])
+    expect(written(token)).toHaveProperty('COPAL_RECOGNISER_TOKEN', token)
+  expect(() => written("a'b`c")).toThrow('COPAL_RECOGNISER_TOKEN has both an apostrophe and a backtick')
 })
