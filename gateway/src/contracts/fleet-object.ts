@@ -54,6 +54,14 @@ export interface Settlement {
   succeeded: boolean
 }
 
+/** Attempts of which the client got no output. */
+export interface FailedAttempts {
+  /** Their requests were sent to another node. */
+  superseded: string[]
+  /** They were the last attempts of their requests. */
+  undelivered: string[]
+}
+
 /**
  * The Durable Object that tracks the nodes, their leases and the usage of limited keys and tenants.
  * Implemented by `fleet/object/fleet.ts`.
@@ -115,12 +123,12 @@ export interface FleetObject extends Rpc.DurableObjectBranded {
   settle(settlements: readonly Settlement[]): void
 
   /**
-   * Returns the given attempts that were superseded: their requests were sent to another node.
+   * Returns which of the given attempts failed before their clients got any output.
    *
    * @param failed the attempts that failed on their nodes. Their receipts may arrive before the retries that supersede
    * them, so the call waits a moment until each is retried or given up.
    */
-  findSuperseded(attemptIds: readonly string[], failed: readonly string[]): Promise<string[]>
+  findFailed(attemptIds: readonly string[], failed: readonly string[]): Promise<FailedAttempts>
 
   /** Returns all remembered nodes. */
   snapshot(): FleetSnapshot

@@ -21,19 +21,20 @@ import type { Lease, LeaseView } from '../../contracts/lease.ts'
 import { readPolicy } from './policy-variables.ts'
 import type { FleetPolicy } from '../../contracts/fleet-policy.ts'
 import type { AcquireResult, AcquireRequest, FailedAttempt } from '../../contracts/acquire.ts'
+import { RecentAttempts } from './recent-attempts.ts'
 import { RejectionCounts } from './rejection-counts.ts'
 import type {
   FleetObject,
   RejectionCount,
   AdmissionRequest,
   AdmissionResult,
+  FailedAttempts,
   Settlement,
   SignatureUse,
 } from '../../contracts/fleet-object.ts'
 import type { FleetSnapshot } from '../../contracts/node-view.ts'
 import type { NodeRecord } from './fleet-node.ts'
 import { FleetState } from './fleet-state.ts'
-import { SupersededAttempts } from './superseded-attempts.ts'
 import { UsedSignatures } from './used-signatures.ts'
 
 /** The maximum interval between sweeps for expired leases and silent nodes, while any node is remembered. */
@@ -65,7 +66,10 @@ export class Fleet extends DurableObject<Bindings> implements FleetObject {
   readonly #dispatcher: Dispatcher
   readonly #rejections: RejectionCounts
   readonly #metrics: DispatchMetrics
-  readonly #superseded = new SupersededAttempts()
+  /** Attempts whose requests were sent to another node. */
+  readonly #superseded = new RecentAttempts()
+  /** The last attempts of requests whose clients got no output. */
+  readonly #undelivered = new RecentAttempts()
   readonly #signatures = new UsedSignatures()
   #ledger = new Ledger()
   #sweepScheduled = false
@@ -192,6 +196,7 @@ export class Fleet extends DurableObject<Bindings> implements FleetObject {
   fail(attempt: FailedAttempt): void {
     if (attempt.how !== 'ended')
       this.#metrics.failed(this.#state.leaseOf(attempt.requestId)?.model, attempt.how)
+    if (attempt.how !== 'ended' && attempt.how !== 'cut') this.#undelivered.add(attempt.requestId, Date.now())
     this.#state.fail(attempt, Date.now())
     this.#dispatcher.serveQueue()
   }
@@ -232,12 +237,15 @@ export class Fleet extends DurableObject<Bindings> implements FleetObject {
     await saveLedger(this.ctx.storage, this.#ledger, Date.now())
   }
 
-  async findSuperseded(attemptIds: readonly string[], failed: readonly string[]): Promise<string[]> {
+  async findFailed(attemptIds: readonly string[], failed: readonly string[]): Promise<FailedAttempts> {
     const isOpen = (attemptId: string) =>
       this.#state.leaseOf(attemptId) !== undefined && this.#superseded.filter([attemptId]).length === 0
     for (let waitedMs = 0; waitedMs < RETRY_MS && failed.some(isOpen); waitedMs += RETRY_MS / 20)
       await new Promise((resolve) => setTimeout(resolve, RETRY_MS / 20))
-    return this.#superseded.filter(attemptIds)
+    return {
+      superseded: this.#superseded.filter(attemptIds),
+      undelivered: this.#undelivered.filter(attemptIds),
+    }
   }
 
   snapshot(): FleetSnapshot {

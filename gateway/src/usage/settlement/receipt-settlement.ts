@@ -22,7 +22,7 @@ export async function settleReceipts(
     const { traceparent: _, ...receipt } = record
     return boundedReceipt(receipt)
   })
-  const [receipts] = await Promise.all([markSuperseded(deps, attested), requireFirstUse()])
+  const [receipts] = await Promise.all([markFailed(deps, attested), requireFirstUse()])
   const settled = await insertReceipts(deps.db, nodeId, receipts, 'node', deps.nowMs())
   await deps.fleet.settle(
     receipts.map(({ requestId, promptTokens, completionTokens, finishReason }) => ({
@@ -35,16 +35,21 @@ export async function settleReceipts(
   return settled
 }
 
-/** Marks the receipts of superseded attempts: another node served the request, so their output reached no client. */
-async function markSuperseded(
+/**
+ * Marks the receipts of superseded attempts: another node served the request, so their output reached no client. That of
+ * the last attempt counts as a request without tokens if its client got no output either.
+ */
+async function markFailed(
   deps: Pick<Deps, 'fleet'>,
   receipts: readonly StoredReceipt[],
 ): Promise<readonly StoredReceipt[]> {
   const failed = receipts.filter(({ finishReason }) => finishReason === 'error')
-  const superseded = new Set(await deps.fleet.findSuperseded(idsOf(receipts), idsOf(failed)))
-  return receipts.map((receipt) =>
-    superseded.has(receipt.requestId) ? { ...receipt, finishReason: 'superseded' } : receipt,
-  )
+  const { superseded, undelivered } = await deps.fleet.findFailed(idsOf(receipts), idsOf(failed))
+  return receipts.map((receipt) => {
+    if (superseded.includes(receipt.requestId)) return { ...receipt, finishReason: 'superseded' }
+    if (undelivered.includes(receipt.requestId)) return { ...receipt, promptTokens: 0, completionTokens: 0 }
+    return receipt
+  })
 }
 
 function idsOf(receipts: readonly StoredReceipt[]): string[] {

@@ -1,10 +1,11 @@
 import { env } from 'cloudflare:workers'
 import { expect, test } from 'vitest'
+import type { FailedAttempt } from '../../../../gateway/src/contracts/acquire.ts'
 import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
 import { sumVersionsSince } from '../../../../gateway/src/storage/db/queries/period-queries.ts'
 import { insertReceipts } from '../../../../gateway/src/storage/db/queries/receipt-queries.ts'
 import { sumChargedTokens } from '../../../../gateway/src/storage/db/queries/usage-day-queries.ts'
-import { SupersededAttempts } from '../../../../gateway/src/fleet/object/superseded-attempts.ts'
+import { RecentAttempts } from '../../../../gateway/src/fleet/object/recent-attempts.ts'
 import {
   sendHeartbeat,
   createKey,
@@ -69,7 +70,7 @@ async function leasedOnOneOfTwo(model: string) {
   const asked = { model, account, domain: 'default', promptTokens: 1 }
   const acquired = await fleet.acquire({ ...asked, requestId, exclude: [] })
   const nodeId = acquired.ok ? acquired.nodeId : ''
-  const failed = { requestId, nodeId, how: 'failed' as const }
+  const failed = (how: FailedAttempt['how'] = 'failed') => ({ requestId, nodeId, how })
   return {
     account,
     settle: (changes: object) =>
@@ -77,8 +78,9 @@ async function leasedOnOneOfTwo(model: string) {
         nodeId,
         receipts: [receiptOf(requestId, { model, account, ...changes })],
       }),
-    retry: () => fleet.acquire({ ...asked, requestId: `${requestId}.2`, exclude: [nodeId], failed }),
-    giveUp: () => fleet.fail(failed),
+    retry: () =>
+      fleet.acquire({ ...asked, requestId: `${requestId}.2`, exclude: [nodeId], failed: failed() }),
+    giveUp: (how: FailedAttempt['how']) => fleet.fail(failed(how)),
   }
 }
 
@@ -92,15 +94,26 @@ test('the receipt of a superseded attempt is not counted, whether it arrives bef
   expect(await told(model, account)).toEqual({ usage: [], charged: 0 })
 })
 
-test('a failed attempt that is not retried counts, whether the gateway reports it or not', async () => {
-  const said = await leasedOnOneOfTwo('given-up')
-  const settled = said.settle({ finishReason: 'error' })
-  await said.giveUp()
-  await settled
-  expect(await told('given-up', said.account)).toEqual({ usage: [['error', 1, 5]], charged: 15 })
-  const unsaid = await leasedOnOneOfTwo('cut-off')
+test.each(['failed', 'refused', 'broke'] as const)(
+  'an attempt that %s and is not retried counts as a request without tokens',
+  async (how) => {
+    const model = `given-up-${how}`
+    const { account, settle, giveUp } = await leasedOnOneOfTwo(model)
+    const settled = settle({ finishReason: 'error' })
+    await giveUp(how)
+    await settled
+    expect(await told(model, account)).toEqual({ usage: [['error', 1, 0]], charged: 0 })
+  },
+)
+
+test('a failed attempt counts with its tokens if some output was sent, or if the gateway does not report it', async () => {
+  const cut = await leasedOnOneOfTwo('cut-off')
+  await cut.giveUp('cut')
+  await cut.settle({ finishReason: 'error' })
+  expect(await told('cut-off', cut.account)).toEqual({ usage: [['error', 1, 5]], charged: 15 })
+  const unsaid = await leasedOnOneOfTwo('unsaid')
   await unsaid.settle({ finishReason: 'error' })
-  expect(await told('cut-off', unsaid.account)).toEqual({ usage: [['error', 1, 5]], charged: 15 })
+  expect(await told('unsaid', unsaid.account)).toEqual({ usage: [['error', 1, 5]], charged: 15 })
 })
 
 test('a response that was lost on its way and generated again counts once', async () => {
@@ -128,11 +141,11 @@ test('the estimate of a superseded attempt is removed when its receipt arrives',
   expect(await told(model, account)).toEqual({ usage: [], charged: 0 })
 })
 
-test('superseded attempts are forgotten once their receipts cannot be on their way any more', () => {
-  const superseded = new SupersededAttempts()
-  superseded.add('first', 0)
-  superseded.add('second', 599_999)
-  expect(superseded.filter(['first', 'second', 'never'])).toEqual(['first', 'second'])
-  superseded.add('third', 600_000)
-  expect(superseded.filter(['first', 'second', 'third'])).toEqual(['second', 'third'])
+test('failed attempts are forgotten once their receipts cannot be on their way any more', () => {
+  const attempts = new RecentAttempts()
+  attempts.add('first', 0)
+  attempts.add('second', 599_999)
+  expect(attempts.filter(['first', 'second', 'never'])).toEqual(['first', 'second'])
+  attempts.add('third', 600_000)
+  expect(attempts.filter(['first', 'second', 'third'])).toEqual(['second', 'third'])
 })

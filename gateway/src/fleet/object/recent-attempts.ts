@@ -2,9 +2,9 @@
 const REMEMBER_MS = 600_000
 const MAX_ATTEMPTS = 100_000
 
-/** The attempts whose requests were sent to another node. Pure: it has no clock of its own. */
-export class SupersededAttempts {
-  /** When each attempt was superseded, oldest first. */
+/** Attempts that failed, until their receipts cannot be on their way any more. Pure: it has no clock of its own. */
+export class RecentAttempts {
+  /** When each attempt was added, oldest first. */
   readonly #atMs = new Map<string, number>()
 
   /** Adds an attempt and forgets old ones. */
@@ -16,7 +16,7 @@ export class SupersededAttempts {
     }
   }
 
-  /** Returns those of the given attempts that are superseded. */
+  /** Returns those of the given attempts that are remembered. */
   filter(attemptIds: readonly string[]): string[] {
     return attemptIds.filter((attemptId) => this.#atMs.has(attemptId))
   }
