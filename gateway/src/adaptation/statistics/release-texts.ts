@@ -4,10 +4,10 @@ import { findUpdatesInBatches } from '../../storage/db/queries/batch-queries.ts'
 import { listUpdatesBefore, type UpdateRow } from '../../storage/db/queries/update-queries.ts'
 import type { Deps } from '../../contracts/bindings.ts'
 
-type ReleaseDeps = Pick<Deps, 'db' | 'artifacts' | 'reservoir'>
+type ReleaseDeps = Pick<Deps, 'db' | 'artifacts' | 'reservoir' | 'nowMs'>
 
 /**
- * Returns whether an operator may still force an update, so that it keeps its texts until the next one of its model. A mask of
+ * Returns whether an operator may still force an update, so that it keeps its texts for 30 days, or until the next one of its model. A mask of
  * a single domain cannot be forced.
  */
 export function keepsTexts({

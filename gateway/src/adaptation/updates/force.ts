@@ -1,6 +1,8 @@
 import { AppError } from '@copal/shared/errors.ts'
+import { FORCEABLE_MS } from '../../storage/db/queries/dataset-queries.ts'
 import { findGateDecision } from '../../storage/db/queries/gate-queries.ts'
 import { findMask } from '../../storage/db/queries/mask-queries.ts'
+import { DAY_MS } from '../../storage/db/queries/usage-day-queries.ts'
 import { findLastUpdate, findUpdate, type UpdateRow } from '../../storage/db/queries/update-queries.ts'
 import { isForceable } from '../gate/gate-verdict.ts'
 import { requireMaskFile } from '../models/require-mask-file.ts'
@@ -44,7 +46,10 @@ export async function forceUpdate(
   )
 }
 
-async function findObstacle(deps: Pick<StepDeps, 'db'>, update: UpdateRow): Promise<string | undefined> {
+async function findObstacle(
+  deps: Pick<StepDeps, 'db' | 'nowMs'>,
+  update: UpdateRow,
+): Promise<string | undefined> {
   const { id, model, state, errorCode, maskVersion } = update
   if (state !== 'failed' || errorCode !== 'gate_failed' || maskVersion === null) {
     const failure = state === 'failed' && errorCode !== null ? ` with the code '${errorCode}'` : ''
@@ -55,6 +60,8 @@ async function findObstacle(deps: Pick<StepDeps, 'db'>, update: UpdateRow): Prom
   const newest = await findLastUpdate(deps.db, model)
   if (newest && newest.id !== id)
     return `Update '${id}' is not the newest of '${model}': '${newest.id}' is. Only the newest can be forced; start the update again.`
+  if ((update.finishedAt ?? 0) <= deps.nowMs() - FORCEABLE_MS)
+    return `Update '${id}' was rejected more than ${FORCEABLE_MS / DAY_MS} days ago, and its texts are kept no longer; start the update again.`
   const decision = await findGateDecision(deps.db, id, maskVersion)
   if (decision && isForceable(decision.figures)) return undefined
   return (

@@ -73,11 +73,11 @@ export async function deleteDatasetFiles(
 
 /** Deletes those of some datasets that nothing needs any more. If that fails, it is logged and the texts stay. */
 export async function deleteUnusedDatasets(
-  deps: Pick<Deps, 'db' | 'artifacts'>,
+  deps: Pick<Deps, 'db' | 'artifacts' | 'nowMs'>,
   hashes: readonly string[],
 ): Promise<void> {
   try {
-    const unused = await findUnusedDatasets(deps.db, hashes)
+    const unused = await findUnusedDatasets(deps.db, hashes, deps.nowMs())
     if (unused.length === 0) return
     await deleteDatasetFiles(deps, unused)
     await forgetDatasets(deps.db, unused)

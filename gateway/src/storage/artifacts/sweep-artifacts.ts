@@ -32,7 +32,7 @@ export async function sweepArtifacts(deps: SweepDeps): Promise<void> {
   await sweep(deps, maskKey(''), shard, (hashes) => keptMasks(db, hashes, graceMs))
   await sweep(deps, datasetKey(''), shard, async (hashes) => {
     // An update that was interrupted may have left some, and so may have a holdout.
-    await forgetUnusedDatasets(db, hashes)
+    await forgetUnusedDatasets(db, hashes, nowMs())
     return keptDatasets(db, hashes)
   })
   await sweep(deps, CLASSIFIER_PREFIX, shard, (hashes) => keptClassifiers(db, hashes))

@@ -124,9 +124,9 @@ test('a mask that the gate rejected cannot be forced after what it was selected 
   await node.reach(id, 'calibrating')
   await node.beat()
   await env.DB.prepare(
-    "update updates set state = 'failed', error_code = 'gate_failed', error_message = '', finished_at = 1 where id = ?",
+    "update updates set state = 'failed', error_code = 'gate_failed', error_message = '', finished_at = ? where id = ?",
   )
-    .bind(id)
+    .bind(Date.now(), id)
     .run()
   expect((await textsOf('unforced', 'unf-b', id)).frozen).not.toBeUndefined()
   await rollBack('unforced', 0)

@@ -4,6 +4,7 @@ import type { CalibrateJob, EvaluateJob, Job, JobReport } from '@copal/shared/wi
 import type { UpdateEntry } from '@copal/shared/wire/admin.ts'
 import { sha256 } from '@copal/shared/wire/signature.ts'
 import { advanceUpdate, advanceUpdates } from '../../../../gateway/src/adaptation/updates/advance-update.ts'
+import { FORCEABLE_MS } from '../../../../gateway/src/storage/db/queries/dataset-queries.ts'
 import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
 import { listEvaluations } from '../../../../gateway/src/storage/db/queries/evaluation-queries.ts'
 import { findModel } from '../../../../gateway/src/storage/db/queries/model-queries.ts'
@@ -257,6 +258,15 @@ describe('an update that the gate rejected', () => {
     await adminJson('PUT', '/policy', { model: 'late', gate: { max_candidates: 1 }, effort })
     const { id } = await startUpdate('late', ['late-new'])
     await node.finish(id)
+    const rejectedAt = (ms: number) =>
+      env.DB.prepare('update updates set finished_at = ? where id = ?').bind(ms, id).run()
+    await rejectedAt(Date.now() - FORCEABLE_MS)
+    const old = await admin('POST', `/updates/${id}/force`, { reason })
+    expect([old.status, (await errorOf(old)).message]).toEqual([
+      409,
+      expect.stringContaining('was rejected more than 30 days ago'),
+    ])
+    await rejectedAt(Date.now())
     const { id: newer } = await startUpdate('late', ['late-new'])
     const late = await admin('POST', `/updates/${id}/force`, { reason })
     expect([late.status, (await errorOf(late)).message]).toEqual([

@@ -13,7 +13,7 @@ import { listMasks, type MaskRow } from '../../../../gateway/src/storage/db/quer
 import { masks, models } from '../../../../gateway/src/storage/db/schema/masks.ts'
 import { admin, adminJson, testDeps } from '../../support/doubles/simulated-node.ts'
 import { errorOf, sendHeartbeat } from '../../support/requests/gateway-requests.ts'
-import { seedMasks } from '../../support/state/seed-masks.ts'
+import { seedMasks, seedUpdate } from '../../support/state/seed-masks.ts'
 
 const DAY_MS = 24 * 60 * 60 * 1000
 const TICK_MS = 5 * 60_000
@@ -93,7 +93,7 @@ test('garbage goes after a day, and what is in flight or recorded stays', async 
   for (const key of garbage) expect(await env.ARTIFACTS.head(key)).toBeNull()
 })
 
-test('a dataset that nothing needs, as one of an update that was interrupted, goes after a day with its record', async () => {
+test('a dataset that nothing needs, as one of an update that was interrupted, goes after a day with its record, and one of a rejected update after 30', async () => {
   await ensureDomains(db, ['legal'], 1)
   const freeze = async (text: string) =>
     (await freezeDataset(testDeps(), 'legal', [{ text, sources: [] }])).sha256
@@ -101,10 +101,16 @@ test('a dataset that nothing needs, as one of an update that was interrupted, go
   const heldOut = await freeze('of a holdout')
   const holdout = { domain: 'legal', version: 1, sha256: heldOut, samples: 1, characters: 12, createdAt: 1 }
   await insertHoldout(db, holdout)
+  const forceable = await freeze('of an update that the gate rejected')
+  const rejected = { state: 'failed', errorCode: 'gate_failed', finishedAt: Date.now() } as const
+  await seedUpdate('rejected', 1, { ...rejected, datasets: [forceable] })
   await sweepAll(0)
-  expect(await listDatasetsOf(db, 'legal')).toEqual(expect.arrayContaining([orphan, heldOut]))
-  await sweepAll(2)
+  expect(await listDatasetsOf(db, 'legal')).toEqual(expect.arrayContaining([orphan, heldOut, forceable]))
+  await sweepAll(29)
+  expect(new Set(await listDatasetsOf(db, 'legal'))).toEqual(new Set([heldOut, forceable]))
+  await sweepAll(31)
   expect(await listDatasetsOf(db, 'legal')).toEqual([heldOut])
+  expect(await env.ARTIFACTS.head(datasetKey(forceable))).toBeNull()
   expect(await env.ARTIFACTS.head(datasetKey(orphan))).toBeNull()
   expect(await env.ARTIFACTS.head(datasetKey(heldOut))).not.toBeNull()
 })

@@ -1,15 +1,21 @@
-import { and, asc, eq, gt, isNull, notExists, or, sql } from 'drizzle-orm'
+import { and, asc, eq, gt, isNull, notExists, or, sql, type SQL } from 'drizzle-orm'
 import type { DatasetRef } from '@copal/shared/wire/adaptation-jobs.ts'
 import type { Database } from '../../../contracts/database.ts'
 import { datasets, holdouts } from '../schema/domains.ts'
 import { batches, updates } from '../schema/updates.ts'
 import { isAmong } from './is-among.ts'
 
-/** An update for all domains that the gate rejected may be forced until the next update of its model starts. */
-export const isForceable = sql`${updates.state} = 'failed' and ${updates.errorCode} = 'gate_failed' and ${updates.ownDomain} is null and not exists (
-  select 1 from ${updates} later where later.model = ${updates.model}
-    and (later.created_at, later.rowid) > (${updates.createdAt}, "updates".rowid)
-)`
+/** How long an update that the gate rejected may be forced, and keeps its texts: as long as samples are kept. */
+export const FORCEABLE_MS = 30 * 24 * 60 * 60 * 1000
+
+/** An update for all domains that the gate rejected may be forced for a while, until the next update of its model starts. */
+export function isForceable(nowMs: number): SQL {
+  return sql`${updates.state} = 'failed' and ${updates.errorCode} = 'gate_failed' and ${updates.ownDomain} is null
+    and ${updates.finishedAt} > ${nowMs - FORCEABLE_MS} and not exists (
+      select 1 from ${updates} later where later.model = ${updates.model}
+        and (later.created_at, later.rowid) > (${updates.createdAt}, "updates".rowid)
+    )`
+}
 
 /** Stores the record of a frozen dataset. If it exists, it has its texts again. */
 export async function insertDataset(db: Database, dataset: typeof datasets.$inferInsert): Promise<void> {
@@ -71,7 +77,7 @@ export async function listStoredDatasetsOf(
  * Whether nothing needs a dataset: it is in no batch and is no holdout, and no update has it that is running or that an operator may
  * still force, or that is about to freeze the same texts.
  */
-function isUnused(db: Database) {
+function isUnused(db: Database, nowMs: number) {
   const batch = db.select().from(batches).where(eq(batches.datasetSha256, datasets.sha256))
   const heldOut = db.select().from(holdouts).where(eq(holdouts.sha256, datasets.sha256))
   const owned = sql`exists (select 1 from json_each(${updates.datasets}) where value = ${datasets.sha256})`
@@ -79,22 +85,30 @@ function isUnused(db: Database) {
   const needed = db
     .select()
     .from(updates)
-    .where(or(and(isNull(updates.finishedAt), or(owned, collecting)), and(isForceable, owned)))
+    .where(or(and(isNull(updates.finishedAt), or(owned, collecting)), and(isForceable(nowMs), owned)))
   return and(notExists(batch), notExists(heldOut), notExists(needed))
 }
 
 /** Returns those of some datasets that nothing needs. */
-export async function findUnusedDatasets(db: Database, hashes: readonly string[]): Promise<string[]> {
+export async function findUnusedDatasets(
+  db: Database,
+  hashes: readonly string[],
+  nowMs: number,
+): Promise<string[]> {
   const rows = await db
     .select({ sha256: datasets.sha256 })
     .from(datasets)
-    .where(and(isAmong(datasets.sha256, hashes), isUnused(db)))
+    .where(and(isAmong(datasets.sha256, hashes), isUnused(db, nowMs)))
   return rows.map((row) => row.sha256)
 }
 
 /** Deletes the records of those of some datasets that nothing needs. */
-export async function forgetUnusedDatasets(db: Database, hashes: readonly string[]): Promise<void> {
-  await db.delete(datasets).where(and(isAmong(datasets.sha256, hashes), isUnused(db)))
+export async function forgetUnusedDatasets(
+  db: Database,
+  hashes: readonly string[],
+  nowMs: number,
+): Promise<void> {
+  await db.delete(datasets).where(and(isAmong(datasets.sha256, hashes), isUnused(db, nowMs)))
 }
 
 /**

@@ -109,7 +109,7 @@ export async function activateEarlier(
     .where(
       and(
         eq(updates.model, id),
-        or(and(isNull(updates.finishedAt), inArray(updates.state, [...from])), isForceable),
+        or(and(isNull(updates.finishedAt), inArray(updates.state, [...from])), isForceable(nowMs)),
         readsUncounted,
         unchanged,
       ),

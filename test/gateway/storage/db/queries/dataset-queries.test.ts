@@ -10,5 +10,5 @@ test('more datasets are looked up at once than a statement has parameters', asyn
   const db = openDatabase(env.DB)
   const hashes = Array.from({ length: 150 }, (_, index) => index.toString(16).padStart(64, '0'))
   expect(await findDatasets(db, hashes)).toEqual([])
-  expect(await findUnusedDatasets(db, hashes)).toEqual([])
+  expect(await findUnusedDatasets(db, hashes, 0)).toEqual([])
 })
