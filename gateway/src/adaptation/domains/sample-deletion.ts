@@ -18,9 +18,15 @@ import {
 import { insertTombstone } from '../../storage/db/queries/tombstone-queries.ts'
 import { listRunningUpdates, type UpdateRow } from '../../storage/db/queries/update-queries.ts'
 import { UNASSIGNED } from '../../storage/db/schema/domains.ts'
+import { cancelUpdate } from '../updates/update-requests.ts'
 import { deleteFrozenTexts, findAffectedDatasets, REQUEST_CALLS, type CallBudget } from './frozen-texts.ts'
 
 type SampleDeletionDeps = Pick<Deps, 'db' | 'artifacts' | 'reservoir' | 'nowMs'>
+/** What goes on with deletions also needs to cancel updates. */
+type FinishingDeps = SampleDeletionDeps & Pick<Deps, 'fleet' | 'telemetry' | 'waitUntil'>
+
+/** How long a deletion waits for updates. None takes so long, unless no node is there for it. */
+const MAX_WAIT_MS = 7 * 24 * 60 * 60 * 1000
 
 /** Deletions that a run of the cron task works on at most. */
 const DELETIONS_PER_RUN = 20
@@ -77,9 +83,12 @@ export async function deleteSamplesOf(
   return result
 }
 
-/** Goes on with the deletions of frozen texts that were left to updates that have ended since, or to later calls. */
+/**
+ * Goes on with the deletions of frozen texts that were left to updates that have ended since, or to later calls. An update for
+ * which a deletion has waited for a week is cancelled.
+ */
 export async function finishDeletions(
-  deps: SampleDeletionDeps,
+  deps: FinishingDeps,
   budget: CallBudget = { calls: RUN_CALLS },
 ): Promise<void> {
   for (const deletion of await listPendingDeletions(deps.db, DELETIONS_PER_RUN)) {
@@ -92,7 +101,7 @@ export async function finishDeletions(
   }
 }
 
-async function goOn(deps: SampleDeletionDeps, deletion: PendingDeletion, budget: CallBudget): Promise<void> {
+async function goOn(deps: FinishingDeps, deletion: PendingDeletion, budget: CallBudget): Promise<void> {
   const { id, domain, keyId, tenant, requestId, createdAt, doneUntil: after } = deletion
   const filter = {
     keyId: keyId ?? undefined,
@@ -103,7 +112,14 @@ async function goOn(deps: SampleDeletionDeps, deletion: PendingDeletion, budget:
   // One that has been running since the deletion may still freeze what it had read before, unless a walk began without it.
   const mayHold = (update: UpdateRow) => after === '' && update.createdAt <= createdAt
   const walk = { after, budget, mayHold }
-  const { frozen, made, doneUntil } = await deleteUnread(deps, domain, await sourcesOf(deps, filter), walk)
+  const { frozen, made, reader, doneUntil } = await deleteUnread(
+    deps,
+    domain,
+    await sourcesOf(deps, filter),
+    walk,
+  )
+  if (reader !== undefined && deps.nowMs() - createdAt >= MAX_WAIT_MS)
+    await cancelReader(deps, reader, domain)
   const isFinished = doneUntil === undefined
   if (isFinished || frozen > 0) {
     await recordAudit(deps, {
@@ -116,6 +132,16 @@ async function goOn(deps: SampleDeletionDeps, deletion: PendingDeletion, budget:
   }
   if (isFinished) await forgetPendingDeletion(deps.db, id)
   else if (doneUntil !== after) await setDoneUntil(deps.db, id, doneUntil)
+}
+
+async function cancelReader(deps: FinishingDeps, updateId: string, domain: string): Promise<void> {
+  await cancelUpdate(deps, updateId)
+  await recordAudit(deps, {
+    actor: SERVICE_ACTOR,
+    action: 'update.cancelled',
+    target: updateId,
+    reason: `A deletion of texts of '${domain}' has waited for updates for a week.`,
+  })
 }
 
 /**

@@ -13,7 +13,14 @@ import { listCounted } from '../../../../gateway/src/storage/db/queries/batch-qu
 import { listDatasetsOf } from '../../../../gateway/src/storage/db/queries/dataset-queries.ts'
 import { ensureDomains } from '../../../../gateway/src/storage/db/queries/domain-queries.ts'
 import { listPendingDeletions } from '../../../../gateway/src/storage/db/queries/pending-deletion-queries.ts'
-import { admin, adminJson, importTexts, startUpdate, testDeps } from '../../support/doubles/simulated-node.ts'
+import {
+  admin,
+  adminJson,
+  getUpdate,
+  importTexts,
+  startUpdate,
+  testDeps,
+} from '../../support/doubles/simulated-node.ts'
 import { newNode } from '../../support/doubles/whole-updates.ts'
 import { offeredSample } from '../../support/requests/offered-sample.ts'
 import { seedUpdate, setPolicy } from '../../support/state/seed-masks.ts'
@@ -92,6 +99,23 @@ test('a deletion whose update was cancelled is finished too, and one of a delete
   await finishDeletions(testDeps())
   expect(await listPendingDeletions(db, 10)).toEqual([])
   expect(await frozenTexts('stopped')).not.toContain('key_stopped')
+})
+
+test('an update that a deletion has waited for for a week is cancelled', async () => {
+  const { id } = await calibrating('stuck', 'key_stuck')
+  expect((await admin('DELETE', '/samples?key=key_stuck')).status).toBe(202)
+  const after = (days: number) => testDeps({ nowMs: () => Date.now() + days * 24 * 60 * 60 * 1000 })
+  await finishDeletions(after(6.9))
+  expect(await getUpdate(id)).toMatchObject({ state: 'calibrating' })
+  await finishDeletions(after(7))
+  expect(await getUpdate(id)).toMatchObject({ state: 'cancelled' })
+  await finishDeletions(after(7.1))
+  expect(await listPendingDeletions(db, 10)).toEqual([])
+  expect(await frozenTexts('stuck')).not.toContain('key_stuck')
+  const { data } = await adminJson<{ data: unknown[] }>('GET', '/audit?limit=500')
+  expect(data).toContainEqual(
+    expect.objectContaining({ actor: 'copal', action: 'update.cancelled', target: id }),
+  )
 })
 
 /** Returns dependencies that count the calls of R2, and the count. */
