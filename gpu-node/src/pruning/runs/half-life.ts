@@ -3,7 +3,7 @@ import type { DatasetFile } from './calibration-task.ts'
 
 const DAY_MS = 24 * 60 * 60 * 1000
 /**
- * Half-lives after which an artifact does not count less. It then counts next to nothing beside newer text, but a domain that
+ * Half-lives after which a dataset does not count less. It then counts next to nothing beside newer text, but a domain that
  * counts by a weight has all of it, which needs sums that do not underflow.
  */
 const MAX_HALF_LIVES = 500
@@ -11,7 +11,8 @@ const MAX_HALF_LIVES = 500
 /**
  * Returns by how much each artifact counts under a half-life: `2^(-age / half-life)`. Ages are counted from the newest dataset,
  * so that the same task gives the same mask at any time. A merged artifact, from before the half-life was set, cannot be
- * separated; its age is the mean of its parts' ages, weighted by their tokens.
+ * separated; its factor is the mean of its parts' factors, weighted by their tokens, so that its tokens count as much as if it
+ * could.
  *
  * @param datasets the datasets that count
  * @returns factors by the id of the artifact
@@ -23,18 +24,21 @@ export function decayFactors(
 ): ReadonlyMap<string, number> {
   const times = datasets.flatMap(({ createdAt }) => createdAt ?? [])
   const newestMs = times.reduce((most, time) => Math.max(most, time), -Infinity)
-  const ageMs = new Map(
-    datasets.map(({ sha256, createdAt }) => [sha256, createdAt === undefined ? 0 : newestMs - createdAt]),
+  const factors = new Map(
+    datasets.map(({ sha256, createdAt = newestMs }) => {
+      const halfLives = (newestMs - createdAt) / (halfLifeDays * DAY_MS)
+      return [sha256, 2 ** -Math.min(halfLives, MAX_HALF_LIVES)]
+    }),
   )
   return new Map(
     artifacts.map(({ id, parts }) => {
       const byDataset = parts.toSorted((a, b) => (a.datasetSha256 < b.datasetSha256 ? -1 : 1))
       const tokens = byDataset.reduce((sum, part) => sum + part.tokens, 0)
-      const meanMs = byDataset.reduce(
-        (sum, part) => sum + ((ageMs.get(part.datasetSha256) ?? 0) * part.tokens) / tokens,
+      const mean = byDataset.reduce(
+        (sum, part) => sum + (factors.get(part.datasetSha256) ?? 1) * (part.tokens / tokens),
         0,
       )
-      return [id, 2 ** -Math.min(meanMs / (halfLifeDays * DAY_MS), MAX_HALF_LIVES)]
+      return [id, mean]
     }),
   )
 }

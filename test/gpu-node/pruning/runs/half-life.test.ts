@@ -33,12 +33,12 @@ test('a dataset counts half after each half-life before the newest one, whatever
   ])
 })
 
-test('a merged artifact has the mean age of its parts, weighted by tokens', () => {
+test('the tokens of a merged artifact count as much as those of its parts', () => {
   const datasets = [dataset('a', 100), dataset('b', 86), dataset('c', 100)]
   const merged = artifact('ab', [
     ['a', 10],
     ['b', 30],
   ])
   const [[, factor]] = [...decayFactors([merged], datasets, 7)] as [[string, number]]
-  expect(factor).toBeCloseTo(2 ** -1.5, 12)
+  expect(40 * factor).toBeCloseTo(10 + 30 / 4, 12)
 })
