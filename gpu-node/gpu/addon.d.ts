@@ -1,6 +1,7 @@
 /**
  * The functions and classes of the GPU addon, written by hand. Its {@link GpuEngine} has the interface of the native
- * addon's `Engine`, so that one backend drives either. Its {@link GpuExchanger} refines masks.
+ * addon's `Engine`, so that one backend drives either. Its {@link GpuExchanger} refines masks,
+ * and its {@link GpuMomentSums} sum statistics.
  *
  * Errors are those of the native addon (`../native/addon.d.ts`), with {@link GpuErrorCode} as `code`. A panic, a lost
  * device and a lack of device memory are errors too; the process goes on.
@@ -35,6 +36,12 @@ export interface GpuAddon {
    * @throws `DeviceUnavailable`
    */
   Exchanger: new (options: { device?: string | null | undefined }) => GpuExchanger
+  /**
+   * Constructs {@link GpuMomentSums}: opens the device, blocking.
+   *
+   * @throws `DeviceUnavailable`
+   */
+  MomentSums: new (options: { device?: string | null | undefined }) => GpuMomentSums
 }
 
 /** The code of an error of the GPU addon. */
@@ -185,4 +192,29 @@ export interface RefinedRows {
   bits: Uint8Array
   /** The error of each row, `[rows]`. */
   errors: Float64Array
+}
+
+/**
+ * Sums second moments `Σ x xᵀ` on a device, in f32. Each call does a bounded amount of work on a thread of libuv, as those of
+ * {@link GpuExchanger}, and fails as they do. A sum takes 4 bytes a value of the whole matrix `[cols, cols]`.
+ */
+export interface GpuMomentSums {
+  /** The device that it uses. */
+  readonly device: GpuDevice
+  /** Sets sums for inputs of these columns to zero. Allocates them, unless the last call had the same columns. */
+  begin(cols: Uint32Array): Promise<void>
+  /**
+   * Uploads inputs, `[tokens, cols]`, that are to be added to a sum, by its place in `begin`.
+   *
+   * @returns the number of pieces to {@link add}
+   */
+  upload(sum: number, inputs: Float32Array): Promise<number>
+  /** Adds a piece of the inputs that were uploaded last; each piece once. */
+  add(piece: number): Promise<void>
+  /** Downloads rows `first … end - 1` of a sum, each from the diagonal on, one after another. */
+  read(sum: number, first: number, end: number): Promise<Float32Array>
+  /** Frees the sums and the device. */
+  close(): void
+  /** For tests: loses the device. */
+  provokeDeviceLoss(): void
 }

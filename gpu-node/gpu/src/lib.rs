@@ -1,4 +1,4 @@
-//! The forward pass of a LLaMA on a GPU, and the refinement of its masks, through wgpu: Vulkan, Metal or DX12.
+//! The forward pass of a LLaMA on a GPU, and parts of calibration and selection, through wgpu: Vulkan, Metal or DX12.
 //!
 //! | Module | Responsibility |
 //! |---|---|
@@ -9,6 +9,7 @@
 //! | `matrix` | matrices on a device, bound to their inputs and outputs |
 //! | `engine` | weight sets, key/value pages, and steps |
 //! | `exchange` | the refinement of masks by exchanges |
+//! | `moments` | sums of second moments for calibration |
 //! | `binding` | the functions and classes that Node sees |
 //!
 //! The native crate (`../native`) has what does not depend on the device: the check of a step's work, its split into
@@ -25,4 +26,5 @@ pub mod exchange;
 pub mod fault;
 pub mod layout;
 mod matrix;
+pub mod moments;
 mod programs;

@@ -3,4 +3,5 @@
 mod engine;
 mod exchange;
 mod faults;
+mod moments;
 mod support;

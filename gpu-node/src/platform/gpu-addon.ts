@@ -1,5 +1,5 @@
 import { join } from 'node:path'
-import type { GpuAddon } from '../../gpu/addon.d.ts'
+import type { GpuAddon, GpuErrorCode } from '../../gpu/addon.d.ts'
 import { GPU_CRATE, gpuSourceHash } from '../../gpu/source-hash.mjs'
 import { loadAddonInto, type Library } from './native-addon.ts'
 
@@ -12,6 +12,14 @@ export class GpuUnavailableError extends Error {
       `The GPU addon is not available (${path}: ${reason}). Build it with 'node infra/local/build-gpu.mjs', which needs cargo.`,
     )
   }
+}
+
+const FAULTS: ReadonlySet<unknown> = new Set<GpuErrorCode>(['DeviceLost', 'DeviceUnavailable', 'OutOfMemory'])
+
+/** Returns whether an error says that there is no device for the work: it is lost, missing, or has too little memory. */
+export function isGpuFault(error: unknown): error is Error {
+  if (error instanceof GpuUnavailableError) return true
+  return error instanceof Error && 'code' in error && FAULTS.has(error.code)
 }
 
 /** Path of the addon that the build writes for this platform. */

@@ -145,6 +145,33 @@ function testAddon(addon: GpuAddon): void {
     exchanger.close()
   })
 
+  test('sums of second moments check their arguments and their order', async () => {
+    expect(codeOf(() => new addon.MomentSums({ device: 'no such card' }))[0]).toBe('DeviceUnavailable')
+    const sums = new addon.MomentSums({})
+    expect(sums.device).toEqual((await addon.devices())[0])
+    const inputs = Float32Array.of(1, 2, 3, -4)
+    await expect(sums.upload(0, inputs)).rejects.toMatchObject({ code: 'InvalidArg' })
+    await expect(sums.begin(Uint32Array.of(2, 0))).rejects.toMatchObject({ code: 'InvalidArg' })
+    await sums.begin(Uint32Array.of(4, 2))
+    for (const sum of [-1, 0.5, Number.NaN])
+      expect(codeOf(() => sums.upload(sum, inputs))[0]).toBe('InvalidArg')
+    await expect(sums.upload(2, inputs)).rejects.toMatchObject({ code: 'InvalidArg' })
+    expect(await sums.upload(1, inputs)).toBe(1)
+    await sums.add(0)
+    await expect(sums.add(0)).rejects.toMatchObject({ code: 'InvalidArg' })
+    expect(await sums.read(1, 0, 2)).toEqual(Float32Array.of(10, -10, 20))
+    expect(await sums.read(1, 1, 2)).toEqual(Float32Array.of(20))
+    expect(await sums.read(0, 0, 4)).toEqual(new Float32Array(10))
+    for (const [first, end] of [
+      [1, 1],
+      [0, 3],
+      [2, 1],
+    ] as const)
+      await expect(sums.read(1, first, end)).rejects.toMatchObject({ code: 'InvalidArg' })
+    sums.close()
+    expect(codeOf(() => sums.add(0))[0]).toBe('InvalidState')
+  })
+
   test('a lost device fails steps and loads, and lets go of its weights', async () => {
     const engine: GpuEngine = new addon.Engine(OPTIONS)
     const weights = await engine.load(source())

@@ -2,6 +2,7 @@
 
 use super::devices::JsDevice;
 use super::errors::{device_error, exchange_error};
+use super::idle::idle;
 use crate::device::Gpu;
 use crate::exchange::{Exchanger, Fault, Linear, MAX_COLS, RefinedRows};
 use copal_native::engine_binding::background::{Background, Job};
@@ -11,7 +12,7 @@ use napi::bindgen_prelude::{
     AsyncTask, Float32ArraySlice, Float64Array, Float64ArraySlice, Uint8Array, Uint8ArraySlice, Unknown,
 };
 use napi_derive::napi;
-use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
+use std::sync::{Arc, Mutex};
 
 /// The refinement of masks on one device, one linear at a time.
 #[napi(js_name = "Exchanger")]
@@ -196,17 +197,6 @@ impl Job for RefineJob {
 
     fn into_js(RefinedRows { bits, errors }: RefinedRows) -> JsRefinedRows {
         JsRefinedRows { bits: Uint8Array::new(bits), errors: Float64Array::new(errors) }
-    }
-}
-
-/// The state, unless another piece of work has it.
-fn idle(state: &Mutex<State>) -> Result<MutexGuard<'_, State>> {
-    match state.try_lock() {
-        Ok(state) => Ok(state),
-        Err(TryLockError::Poisoned(poisoned)) => Ok(poisoned.into_inner()),
-        Err(TryLockError::WouldBlock) => {
-            Err(error(Code::InvalidState, "another call is running; await it first"))
-        }
     }
 }
 

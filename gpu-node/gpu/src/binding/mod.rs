@@ -6,6 +6,8 @@ mod devices;
 mod engine;
 mod errors;
 mod exchanger;
+mod idle;
+mod moment_sums;
 mod weights;
 
 use napi_derive::napi;

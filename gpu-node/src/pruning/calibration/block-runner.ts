@@ -2,7 +2,10 @@ import {
   BLOCK_SEGMENTS,
   buildCalibrationSegment,
   buildForwardBlock,
+  distinctInputs,
+  outputInputs,
   SEGMENT_OUTPUT,
+  type BlockSegment,
 } from './calibration-graph.ts'
 import { encodeModel, type OnnxGraph } from '../graph/onnx-writer.ts'
 import { InferenceSession, Tensor } from '../graph/onnx-runtime.ts'
@@ -12,7 +15,9 @@ import { allocateBlock, readBlock, type BlockWeights } from '../../model/master/
 import { toSumInputs, createBlockSums, type BlockSums } from './block-sums.ts'
 import { requireFiniteWeights } from '../../model/master/finite-weights.ts'
 import { freeMemory } from '../../platform/free-memory.ts'
-import type { StatisticSet } from '../statistics/statistic-names.ts'
+import { LINEAR_INPUT, type StatisticSet } from '../statistics/statistic-names.ts'
+import { linearInputName } from '../graph/decoder-block.ts'
+import type { MomentSummer } from './moment-summer.ts'
 import type { TokenSequences } from './token-sequences.ts'
 import {
   activationMemory,
@@ -55,6 +60,8 @@ export interface RunnerOptions {
   forward: boolean
   /** Default `all`. */
   statistics?: StatisticSet
+  /** Sums the second moments, and is closed by {@link BlockRunner.release}; by default the graphs do. */
+  moments?: MomentSummer | null | undefined
   /** Called between chunks; the work goes on when it has settled. By default it yields to the event loop. */
   pause?: (() => Promise<void>) | undefined
 }
@@ -62,29 +69,52 @@ export interface RunnerOptions {
 /** Creates a runner. Its graphs serve every block of the model, because the weights are their inputs. */
 export async function createBlockRunner(
   { config, master }: { config: LlamaConfig; master: DenseMaster },
-  { length, threads, forward, statistics: set = 'all', pause = yieldToEventLoop }: RunnerOptions,
+  {
+    length,
+    threads,
+    forward,
+    statistics: set = 'all',
+    moments = null,
+    pause = yieldToEventLoop,
+  }: RunnerOptions,
 ): Promise<BlockRunner> {
   const weights = allocateBlock(config)
-  const sums = createBlockSums(config, set)
+  const sums = createBlockSums(config, set, moments)
   const feeds = weightFeeds(weights, config)
   const { kept } = activationMemory(config, largestChunkTokens(length))
   const segments: SegmentSession[] = []
   for (const segment of BLOCK_SEGMENTS) {
-    const session = await createSession(buildCalibrationSegment(config, length, segment, set), threads, kept)
+    const graph = buildCalibrationSegment(config, length, segment, set, moments === null)
+    const session = await createSession(graph, threads, kept)
     const statistics = sums.tensors(segment)
     const own = { ...pickFeeds(feeds, session.inputNames), ...toSumInputs(statistics) }
-    segments.push({ session, statistics, output: SEGMENT_OUTPUT[segment], feeds: own })
+    segments.push({ segment, session, statistics, output: SEGMENT_OUTPUT[segment], feeds: own })
   }
   const whole = forward ? await createSession(buildForwardBlock(config, length), threads, kept) : null
+
+  /** Adds the inputs of a segment's linears to their second moments, and frees those that are not needed any more. */
+  const sumInputs = async (
+    segment: BlockSegment,
+    tensors: Readonly<Record<string, Tensor>>,
+  ): Promise<void> => {
+    for (const linear of distinctInputs(segment)) {
+      const tensor = tensors[linearInputName(0, linear)] as Tensor
+      await sums.addInputs(LINEAR_INPUT[linear], tensor.data as Float32Array)
+      if (outputInputs(segment).includes(linear)) freeTensor(tensor)
+    }
+  }
 
   /** Runs one chunk through every segment, and returns the output of the block in new memory. */
   const calibrateChunk = async (chunk: Chunk, hidden: Float32Array): Promise<Tensor> => {
     const activations = chunkFeeds(chunk, hidden, config)
-    for (const { session, statistics, output, feeds: own } of segments) {
+    for (const { segment, session, statistics, output, feeds: own } of segments) {
       const inputs = { ...own, ...pickFeeds(activations, session.inputNames) }
-      const outputs = await session.run(inputs, { ...statistics, [output]: null })
+      const summed = moments ? outputInputs(segment).map((linear) => [linearInputName(0, linear), null]) : []
+      const wanted = { ...statistics, ...Object.fromEntries(summed), [output]: null }
+      const outputs = await session.run(inputs, wanted)
       // The sums themselves were written in place.
       for (const name of Object.keys(statistics)) freeTensor(outputs[name])
+      if (moments) await sumInputs(segment, { ...activations, ...outputs })
       activations[output] = outputs[output] as Tensor
     }
     freeTensor(activations[SEGMENT_OUTPUT.attention])
@@ -96,7 +126,7 @@ export async function createBlockRunner(
     weights,
     load: (block) => readFiniteBlock(master, block, weights),
     async calibrate(sequences, hidden, next) {
-      sums.clear()
+      await sums.clear()
       for (const chunk of cutChunks(sequences)) {
         const blockOutput = await calibrateChunk(chunk, hidden)
         if (next) hiddenOfChunk(next, chunk, config).set(blockOutput.data as Float32Array)
@@ -140,6 +170,7 @@ export async function readFiniteBlock(
 
 /** The session of one segment, with the inputs and outputs that are the same in every run. */
 interface SegmentSession {
+  segment: BlockSegment
   session: InferenceSession
   output: string
   feeds: Readonly<Record<string, Tensor>>

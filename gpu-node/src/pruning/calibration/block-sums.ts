@@ -6,9 +6,15 @@ import {
   type BlockSegment,
   type MomentPanel,
 } from './calibration-graph.ts'
+import type { MomentSummer } from './moment-summer.ts'
 import { Tensor } from '../graph/onnx-runtime.ts'
 import { sumInputName } from './sum-graph.ts'
-import { BLOCK_LINEARS, linearShape, type LlamaConfig } from '../../model/config/llama-config.ts'
+import {
+  BLOCK_LINEARS,
+  linearShape,
+  type BlockLinear,
+  type LlamaConfig,
+} from '../../model/config/llama-config.ts'
 import type { BlockTensor } from '../statistics/block-file.ts'
 import {
   LINEAR_INPUT,
@@ -23,14 +29,27 @@ export interface BlockSums {
   /** Returns a segment's outputs by name, as tensors on the sums: both the inputs with the sums so far and the outputs. */
   tensors(segment: BlockSegment): Readonly<Record<string, Tensor>>
   /** Sets all sums to zero. Call it before each block. */
-  clear(): void
+  clear(): Promise<void>
+  /** Adds inputs `[tokens, columns]` of a chunk to their second moment, which a {@link MomentSummer} sums. */
+  addInputs(input: BlockInput, values: Float32Array): Promise<void>
   /**
    * Returns the finished statistics, ordered by name, as views of the sums that are valid until {@link clear}.
    *
    * @param block index of the block, for messages
    * @throws AppError `unsupported_model`, naming the block, when activations are not finite
    */
-  finish(block: number): BlockTensor[]
+  finish(block: number): Promise<BlockTensor[]>
+  release(): void
+}
+
+/** The second moments of a block's inputs. */
+interface Moments {
+  /** The sums that the graph of a segment adds to, by the name of its output. */
+  tensors(linears: readonly BlockLinear[]): Record<string, Tensor>
+  clear(): Promise<void>
+  add(input: BlockInput, values: Float32Array): Promise<void>
+  /** The upper triangle of the second moment of each input, and its diagonal, which is NaN where values were not finite. */
+  finish(input: BlockInput): Promise<{ triangle: Float32Array; diagonal: Float32Array }>
   release(): void
 }
 
@@ -44,40 +63,43 @@ interface MomentSum {
 /**
  * Allocates the sums of a block: 4 bytes per element of `statisticTensorSizes`, plus the elements of the second moments'
  * panels below the diagonal. f32 is precise enough for some ten thousand tokens: the error of a sum of n chunks is at most
- * n/2 units in the last place.
+ * n/2 units in the last place. With a summer, which {@link BlockSums.release} closes, it sums the second moments.
  */
-export function createBlockSums(config: LlamaConfig, set: StatisticSet = 'all'): BlockSums {
+export function createBlockSums(
+  config: LlamaConfig,
+  set: StatisticSet = 'all',
+  summer: MomentSummer | null = null,
+): BlockSums {
   const sensitivities = new Map(
     (set === 'all' ? BLOCK_LINEARS : []).map((linear) => {
       const [rows, cols] = linearShape(config, linear)
       return [statisticTensorName('sensitivity', linear), new Float32Array(rows * cols)]
     }),
   )
-  const moments = new Map<BlockInput, MomentSum>()
-  for (const linear of BLOCK_LINEARS) {
-    const [, cols] = linearShape(config, linear)
-    if (!moments.has(LINEAR_INPUT[linear])) moments.set(LINEAR_INPUT[linear], createMomentSum(cols))
-  }
+  const sizes = new Map(
+    BLOCK_LINEARS.map((linear) => [LINEAR_INPUT[linear], linearShape(config, linear)[1]] as const),
+  )
+  const moments = summer ? summedMoments(sizes, summer) : graphMoments(sizes)
   return {
     tensors(segment) {
-      const tensors: Record<string, Tensor> = {}
-      for (const linear of SEGMENT_LINEARS[segment]) {
+      const linears = SEGMENT_LINEARS[segment]
+      const tensors = moments.tensors(linears)
+      for (const linear of linears) {
         const name = statisticTensorName('sensitivity', linear)
         const values = sensitivities.get(name)
         if (values) tensors[name] = new Tensor('float32', values, linearShape(config, linear))
-        const moment = moments.get(LINEAR_INPUT[linear]) as MomentSum
-        Object.assign(tensors, panelTensors(statisticTensorName('second_moment', linear), moment))
       }
       return tensors
     },
-    clear() {
+    async clear() {
       for (const values of sensitivities.values()) values.fill(0)
-      for (const { values } of moments.values()) values.fill(0)
+      await moments.clear()
     },
-    finish(block) {
+    addInputs: (input, values) => moments.add(input, values),
+    async finish(block) {
       const tensors = [...sensitivities].map(([name, values]) => blockTensor(name, values))
-      for (const [input, moment] of moments) {
-        const { triangle, diagonal } = packTriangle(moment)
+      for (const input of sizes.keys()) {
+        const { triangle, diagonal } = await moments.finish(input)
         requireFiniteNorm(diagonal, block, input)
         tensors.push(
           blockTensor(`${input}.second_moment`, triangle),
@@ -88,7 +110,64 @@ export function createBlockSums(config: LlamaConfig, set: StatisticSet = 'all'):
     },
     release() {
       for (const values of sensitivities.values()) freeMemory(values)
-      for (const { values } of moments.values()) freeMemory(values)
+      moments.release()
+    },
+  }
+}
+
+/** Returns second moments that the graphs sum. */
+function graphMoments(sizes: ReadonlyMap<BlockInput, number>): Moments {
+  const sums = new Map([...sizes].map(([input, cols]) => [input, createMomentSum(cols)]))
+  const sumOf = (input: BlockInput) => sums.get(input) as MomentSum
+  return {
+    tensors(linears) {
+      const tensors: Record<string, Tensor> = {}
+      for (const linear of linears)
+        Object.assign(
+          tensors,
+          panelTensors(statisticTensorName('second_moment', linear), sumOf(LINEAR_INPUT[linear])),
+        )
+      return tensors
+    },
+    async clear() {
+      for (const { values } of sums.values()) values.fill(0)
+    },
+    async add() {},
+    finish: async (input) => packTriangle(sumOf(input)),
+    release() {
+      for (const { values } of sums.values()) freeMemory(values)
+    },
+  }
+}
+
+/** Returns second moments that a summer sums. They are allocated for the first block that ends. */
+function summedMoments(sizes: ReadonlyMap<BlockInput, number>, summer: MomentSummer): Moments {
+  const triangles = new Map<BlockInput, Float32Array<ArrayBuffer>>()
+  /** Inputs that had a value that is not finite. A device may compute anything of it. */
+  const damaged = new Set<BlockInput>()
+  return {
+    tensors: () => ({}),
+    clear() {
+      damaged.clear()
+      return summer.begin(sizes)
+    },
+    async add(input, values) {
+      if (values.every(Number.isFinite)) await summer.add(input, values)
+      else damaged.add(input)
+    },
+    async finish(input) {
+      const cols = sizes.get(input) as number
+      const diagonal = new Float32Array(cols)
+      let triangle = triangles.get(input)
+      if (!triangle) triangles.set(input, (triangle = new Float32Array((cols * (cols + 1)) / 2)))
+      if (damaged.has(input)) return { triangle, diagonal: diagonal.fill(Number.NaN) }
+      await summer.read(input, triangle)
+      for (let row = 0, at = 0; row < cols; at += cols - row++) diagonal[row] = triangle[at] as number
+      return { triangle, diagonal }
+    },
+    release() {
+      for (const values of triangles.values()) freeMemory(values)
+      summer.close()
     },
   }
 }

@@ -1,8 +1,7 @@
 import type { LlamaConfig } from '../../model/config/llama-config.ts'
 import type { DenseMaster } from '../../model/master/dense-model.ts'
-import { createBlockRunner } from './block-runner.ts'
+import { createBlockRunner, type RunnerOptions } from './block-runner.ts'
 import type { PartialArtifact } from '../statistics/partial-artifact.ts'
-import type { StatisticSet } from '../statistics/statistic-names.ts'
 import type { TokenSequences } from './token-sequences.ts'
 import { embedTokens } from './token-chunks.ts'
 
@@ -15,6 +14,7 @@ export interface CalibrationPass {
    * @param onBlock called with the number of blocks done
    * @throws AppError `unsupported_model`, naming the linear or the block, when weights or activations are not finite;
    * `internal_error` when the disk is full
+   * @throws {LostSumsError} from a `MomentSummer`; `partial` is then to be opened again, and continued by another pass
    */
   run(sequences: TokenSequences, partial: PartialArtifact, onBlock: (done: number) => void): Promise<void>
   release(): Promise<void>
@@ -24,16 +24,15 @@ export interface CalibrationPass {
  * Creates a pass for sequences of at most `length` tokens. Its memory does not depend on the number of layers: the weights of
  * one block, its statistics, one chunk of activations, and the hidden states of all sequences.
  *
- * @param pause called between chunks, see `RunnerOptions`
+ * @param options see `RunnerOptions`
  */
 export async function createCalibrationPass(
   model: { config: LlamaConfig; master: DenseMaster },
   length: number,
   threads: number,
-  statistics: StatisticSet = 'all',
-  pause?: () => Promise<void>,
+  options: Pick<RunnerOptions, 'statistics' | 'moments' | 'pause'> = {},
 ): Promise<CalibrationPass> {
-  const runner = await createBlockRunner(model, { length, threads, forward: false, statistics, pause })
+  const runner = await createBlockRunner(model, { length, threads, forward: false, ...options })
   return {
     async run(sequences, partial, onBlock) {
       const hidden = partial.hidden ?? embedTokens(model, sequences.tokens)
@@ -41,7 +40,7 @@ export async function createCalibrationPass(
         const block = partial.blocksDone
         await runner.load(block)
         const sums = await runner.calibrate(sequences, hidden, hidden)
-        await partial.commitBlock(sums.finish(block), hidden)
+        await partial.commitBlock(await sums.finish(block), hidden)
         onBlock(partial.blocksDone)
       }
     },

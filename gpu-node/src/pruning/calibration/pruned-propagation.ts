@@ -108,7 +108,7 @@ async function runStage(
     const block = partial.blocksDone
     await runner.load(block)
     const sums = await runner.calibrate(sequences, hidden, null)
-    const hashes = await partial.writeBlock(sums.finish(block))
+    const hashes = await partial.writeBlock(await sums.finish(block))
     await pruneBlock(work, block, hashes)
     await runner.forward(sequences, hidden)
     await partial.commitWritten(hashes, hidden)

@@ -1,12 +1,5 @@
-import type { GpuErrorCode } from '../../../gpu/addon.d.ts'
-import { GpuUnavailableError } from '../../platform/gpu-addon.ts'
+import { isGpuFault } from '../../platform/gpu-addon.ts'
 import { createUnfold, type ExchangeRefiner } from './exchange-refiner.ts'
-
-const DEVICE_FAULTS: ReadonlySet<unknown> = new Set<GpuErrorCode>([
-  'DeviceLost',
-  'DeviceUnavailable',
-  'OutOfMemory',
-])
 
 /**
  * Creates a refiner that uses a device until it cannot: it is lost, missing, or has too little memory. The linear at hand and
@@ -28,7 +21,7 @@ export function createFallbackExchange(
       try {
         return await current.refine(task)
       } catch (error) {
-        if (current !== device || !isDeviceFault(error)) throw error
+        if (current !== device || !isGpuFault(error)) throw error
         await device.close()
         current = processor()
         onFallback(error)
@@ -37,9 +30,4 @@ export function createFallbackExchange(
     },
     close: () => current.close(),
   }
-}
-
-function isDeviceFault(error: unknown): error is Error {
-  if (error instanceof GpuUnavailableError) return true
-  return error instanceof Error && 'code' in error && DEVICE_FAULTS.has(error.code)
 }

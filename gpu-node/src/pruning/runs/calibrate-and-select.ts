@@ -19,18 +19,15 @@ import {
   type CalibrationTask,
 } from './calibration-task.ts'
 import { decayFactors } from './half-life.ts'
-import { gatherArtifacts, tidyStatistics } from './gather-statistics.ts'
+import { gatherArtifacts, tidyStatistics, type GatherOptions } from './gather-statistics.ts'
 
 /** Options of {@link calibrateAndSelect} beside its task. */
-export interface RunOptions extends Pick<MaskSelection, 'createExchange'> {
-  /** Called between pieces of the work, which goes on when it has settled. */
-  pause?: (() => Promise<void>) | undefined
-}
+export interface RunOptions extends GatherOptions, Pick<MaskSelection, 'createExchange'> {}
 
 /**
  * Calibrates the datasets whose statistics are missing, selects from the sum of statistics, and writes the mask file or
  * weights file. The same task gives the same bytes, whatever statistics were on disk before, and however often the process was
- * killed and started again, if weights are exchanged on the same device.
+ * killed and started again, on the same devices.
  *
  * @throws AppError `insufficient_samples`, `invalid_request`, `mask_invalid` (of the parent mask), `unsupported_model`
  * (weights or activations are not finite)
@@ -40,7 +37,7 @@ export async function calibrateAndSelect(
   given: CalibrationTask,
   threads: number,
   onProgress: (progress: CalibrationProgress) => void,
-  { pause, createExchange }: RunOptions = {},
+  options: RunOptions = {},
 ): Promise<CalibrationOutcome> {
   const task = { ...given, statisticsDir: await openStatisticsFolder(given.statisticsDir, model) }
   const { config } = model
@@ -62,7 +59,7 @@ export async function calibrateAndSelect(
     try {
       const calibrateStart = performance.now()
       const artifacts = needsStatistics
-        ? await gatherArtifacts(model, task, wanted, threads, onProgress, pause)
+        ? await gatherArtifacts(model, task, wanted, threads, onProgress, options)
         : []
       const selectStart = performance.now()
       const share = selectionShare(task)
@@ -74,8 +71,8 @@ export async function calibrateAndSelect(
         metadata,
         dir: task.workDir,
         threads,
-        createExchange,
-        pause,
+        createExchange: options.createExchange,
+        pause: options.pause,
         onBlock: (done, chosen) =>
           onProgress({
             fraction: 1 - share + (share * done) / config.layers,

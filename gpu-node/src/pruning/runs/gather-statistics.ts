@@ -1,6 +1,7 @@
 import { AppError } from '@copal/shared/errors.ts'
 import type { DenseModel } from '../../model/master/dense-model.ts'
 import { createCalibrationPass } from '../calibration/calibration-pass.ts'
+import { LostSumsError, type MomentSummer } from '../calibration/moment-summer.ts'
 import { readDataset } from '../calibration/dataset-text.ts'
 import { sampleSequences } from '../calibration/token-sequences.ts'
 import { mergeArtifacts, pruneArtifacts, touchArtifacts } from '../statistics/artifact-folder.ts'
@@ -20,12 +21,22 @@ import {
 /** Maximum artifacts that are kept although they are not counted, because a failed update may be run again. */
 const MAX_SPARE_ARTIFACTS = 2
 
+/** Options of {@link gatherArtifacts}. */
+export interface GatherOptions {
+  /** Called between pieces of the work, which goes on when it has settled. */
+  pause?: (() => Promise<void>) | undefined
+  /**
+   * Creates what sums the second moments of a calibration; null for its graphs, which do by default. Called again after the
+   * sums were lost, and must then return null or another one.
+   */
+  createMoments?: (() => MomentSummer | null) | undefined
+}
+
 /**
  * Finds the artifacts that add up to the wanted datasets, and calibrates the missing ones. A method that does not read
  * sensitivities uses artifacts with or without them, and calibrates without them.
  *
  * @param wanted distinct datasets
- * @param pause called between pieces of the work
  */
 export async function gatherArtifacts(
   model: DenseModel,
@@ -33,7 +44,7 @@ export async function gatherArtifacts(
   wanted: readonly DatasetFile[],
   threads: number,
   onProgress: (progress: CalibrationProgress) => void,
-  pause?: () => Promise<void>,
+  { pause, createMoments }: GatherOptions,
 ): Promise<Artifact[]> {
   const set = neededStatistics(task)
   const onDisk = await listArtifacts(task.statisticsDir, model.master.baseSha256)
@@ -47,19 +58,34 @@ export async function gatherArtifacts(
     if (!missing.includes(dataset.sha256)) continue
     samples.push({ dataset, sequences: await readSequences(model, task, dataset) })
   }
-  const pass = await createCalibrationPass(model, task.length, threads, set, pause)
+  const createPass = () =>
+    createCalibrationPass(model, task.length, threads, { statistics: set, moments: createMoments?.(), pause })
+  let pass = await createPass()
   try {
     const { layers } = model.config
     for (const [index, { dataset, sequences }] of samples.entries()) {
       const id = datasetPartId(model, task, dataset, set)
-      const partial = await openPartial(task.statisticsDir, id)
       const report = (done: number) =>
         onProgress({
           fraction: ((1 - selectionShare(task)) * (index + done / layers)) / samples.length,
           message: `calibrating ${dataset.domain}, block ${done} of ${layers}`,
         })
-      report(partial.blocksDone)
-      await pass.run(sequences, partial, report)
+      const calibrate = async () => {
+        const partial = await openPartial(task.statisticsDir, id)
+        report(partial.blocksDone)
+        await pass.run(sequences, partial, report)
+        return partial
+      }
+      let partial
+      while (!partial) {
+        try {
+          partial = await calibrate()
+        } catch (error) {
+          if (!(error instanceof LostSumsError)) throw error
+          await pass.release()
+          pass = await createPass()
+        }
+      }
       const { sha256: datasetSha256, domain } = dataset
       const part = { id, datasetSha256, domain, tokens: sequences.tokens.length }
       chosen.push(await partial.publish(model.master.baseSha256, part))

@@ -1,6 +1,6 @@
 import type { ErrorBody } from '@copal/shared/errors.ts'
 import type { CalibrationOutcome, CalibrationProgress, CalibrationTask } from './calibration-task.ts'
-import type { SelectionGpu } from './choose-exchange.ts'
+import type { NodeGpu } from './choose-device.ts'
 import type { TextSource, TextWindows } from '../evaluation/text-windows.ts'
 
 /** The arguments of `openModel` by which another process opens the same model, and the hash of the weights to expect. */
@@ -19,7 +19,7 @@ export type ChildRequest =
       task: CalibrationTask
       threads: number
       share?: number | undefined
-      gpu?: SelectionGpu | null | undefined
+      gpu?: NodeGpu | null | undefined
     }
   | {
       kind: 'windows'

@@ -7,7 +7,7 @@ import { inspect } from 'node:util'
 import { AppError, errorBody, toAppError } from '@copal/shared/errors.ts'
 import { openModel } from '../../model/open-model.ts'
 import { calibrateAndSelect } from './calibrate-and-select.ts'
-import { chooseExchange } from './choose-exchange.ts'
+import { chooseDevice } from './choose-device.ts'
 import type { ChildMessage, ChildRequest, ModelReference, TrafficMessage } from './pruning-child-protocol.ts'
 import { createPacer, type Pacer } from '../../platform/pacer.ts'
 import { yieldToEventLoop } from '../calibration/block-runner.ts'
@@ -48,17 +48,13 @@ async function perform(request: ChildRequest): Promise<ChildMessage> {
       await yieldToEventLoop()
       await own.pause()
     }
-    const createExchange = chooseExchange({
-      gpu,
-      pause,
-      warn: (message) => send({ type: 'warning', message }),
-    })
+    const device = chooseDevice({ gpu, pause, warn: (message) => send({ type: 'warning', message }) })
     const outcome = await calibrateAndSelect(
       model,
       task,
       threads,
       (progress) => send({ type: 'progress', progress }),
-      { pause, createExchange },
+      { pause, ...device },
     )
     return { type: 'calibrated', outcome }
   }

@@ -1,6 +1,6 @@
 import { availableParallelism } from 'node:os'
 import type { CalibrationOutcome, CalibrationProgress, CalibrationTask } from './calibration-task.ts'
-import type { SelectionGpu } from './choose-exchange.ts'
+import type { NodeGpu } from './choose-device.ts'
 import type { ModelReference } from './pruning-child-protocol.ts'
 import { runInChild } from './run-in-child.ts'
 
@@ -11,8 +11,8 @@ export interface CalibrationOptions extends CalibrationTask {
   threads?: number | undefined
   /** Share of the time that the work takes while requests run; default 1. */
   share?: number | undefined
-  /** The GPU that exchanges weights; by default the processor does. */
-  gpu?: SelectionGpu | null | undefined
+  /** The GPU that takes its part of the work; by default the processor does everything. */
+  gpu?: NodeGpu | null | undefined
   /** Tells whether requests run, until the function that it returns is called; by default none do. */
   watchTraffic?: ((onChange: (isBusy: boolean) => void) => () => void) | undefined
   onProgress?: ((progress: CalibrationProgress) => void) | undefined

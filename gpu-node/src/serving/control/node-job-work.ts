@@ -6,7 +6,7 @@ import type {
   EvaluateJob,
   EvaluateResult,
 } from '@copal/shared/wire/adaptation-jobs.ts'
-import type { SelectionGpu } from '../../pruning/runs/choose-exchange.ts'
+import type { NodeGpu } from '../../pruning/runs/choose-device.ts'
 import { runCalibration } from '../../pruning/runs/run-calibration.ts'
 import type { CalibrationOutcome, DatasetFile } from '../../pruning/runs/calibration-task.ts'
 import type { ModelReference } from '../../pruning/runs/pruning-child-protocol.ts'
@@ -32,7 +32,7 @@ export interface JobWorkDeps {
   /** Threads of the calibration's forward pass; null for all processors, at low priority. */
   threads: number | null
   /** The GPU on which the node serves; null for the processor. */
-  gpu: SelectionGpu | null
+  gpu: NodeGpu | null
   log: Pick<Log, 'warn'>
 }
 

@@ -5,7 +5,7 @@ import { createDeviceExchange } from '../../../../gpu-node/src/pruning/refinemen
 import { totalError, type ExchangeLinear } from '../../../../gpu-node/src/pruning/refinement/exchange.ts'
 import { createExchangePool } from '../../../../gpu-node/src/pruning/refinement/exchange-pool.ts'
 import type { ExchangeRefiner } from '../../../../gpu-node/src/pruning/refinement/exchange-refiner.ts'
-import { chooseExchange } from '../../../../gpu-node/src/pruning/runs/choose-exchange.ts'
+import { chooseDevice } from '../../../../gpu-node/src/pruning/runs/choose-device.ts'
 import { gpu, skipWithoutGpu } from '../../../support/engine/gpu.ts'
 import { measureGradientByDefinition } from '../../../support/pruning/exchange-gradient.ts'
 import { randomLinear, upperTriangle } from '../../../support/pruning/random-linear.ts'
@@ -87,12 +87,12 @@ function testGpu(addon: GpuAddon): void {
       }
     }
     const warnings: string[] = []
-    const exchange = chooseExchange({
+    const exchange = chooseDevice({
       gpu: { device: null },
       pause: async () => {},
       warn: (message) => warnings.push(message),
-      load: () => ({ Exchanger: LostAtSecondPiece }),
-    })(1)
+      load: () => ({ ...addon, Exchanger: LostAtSecondPiece }),
+    }).createExchange(1)
     const processor = createExchangePool(1)
     const first = randomLinear({ pattern: '0.5', cols: 20, rows: 600 }, 1)
     const second = randomLinear({ pattern: '2:4', cols: 16, rows: 10 }, 2)

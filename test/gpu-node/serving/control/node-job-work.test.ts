@@ -280,7 +280,9 @@ test('a node whose GPU does not open selects on the processor, and says so in on
   // With or without the addon: no machine has such a card.
   const fallen = await run({ device: 'no such card' })
   expect(fallen.lines).toEqual([
-    expect.stringMatching(/warn the GPU cannot exchange weights, so the processor does .* id="job-3"$/),
+    expect.stringMatching(
+      /warn the GPU cannot go on with this update, so the processor does: .* id="job-3"$/,
+    ),
   ])
   expect(await run(null)).toEqual({ mask: fallen.mask, lines: [] })
 })
