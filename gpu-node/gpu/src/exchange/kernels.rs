@@ -7,7 +7,7 @@ use wgpu::{BindGroupLayout, ComputePipeline};
 
 /// Rows and columns of a tile of the product.
 pub(super) const TILE: usize = 64;
-/// Parts of H at most. With parts of 128 MiB, which every driver takes, 11,585 columns fit.
+/// Parts of H at most. With parts of 128 MiB, which every driver takes, 11,584 columns fit.
 const MAX_PARTS: usize = 4;
 /// Buffers of a kernel beside the parts of H: the diagonal, weights, masks, gradients and figures.
 const OTHER_BUFFERS: usize = 5;
