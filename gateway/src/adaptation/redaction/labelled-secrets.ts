@@ -58,7 +58,11 @@ export function findLabelledSecrets(text: string): Span[] {
     ...matchSpans(QUOTED_SECRET, text, (value) => isValue(value) && isRandom(value)),
     ...matchSpans(ENVIRONMENT, text, isValue),
     ...matchSpans(PLAIN_PASSWORD, text, (value) => isValue(value) && (isPassword(value) || isPin(value))),
-    ...matchSpans(PLAIN_SHORT_PASSWORD, text, (value) => isValue(value) && isPassword(value)),
+    ...matchSpans(
+      PLAIN_SHORT_PASSWORD,
+      text,
+      (value) => isValue(value) && isPassword(value) && !isQuantity(value),
+    ),
     ...matchSpans(PLAIN_SECRET, text, (value) => isValue(value) && isLongRandom(value)),
     ...matchSpans(PARAMETER, text, isValue),
     ...matchSpans(RANDOM_PARAMETER, text, isLongRandom),
@@ -84,18 +88,19 @@ function isRandom(value: string): boolean {
   )
 }
 
-/** `10.5ms`, `100.0%`, `128x128`: numbers with a unit. */
-const QUANTITY = /^[\d.,:/]+(?:\p{L}{1,2}|[%*+]|x\d+)$/u
-
 /** Returns whether a word is a password rather than the next word of a sentence, a type or an expression. */
 function isPassword(value: string): boolean {
   const word = value.replace(/[.,;:!?]+$/, '')
   return (
     word.length >= 5 &&
     ((/\d/.test(word) && /\p{L}/u.test(word)) || /[!@#$%^&*+=]/.test(word)) &&
-    !QUANTITY.test(word) &&
     !/^[A-Za-z_$][\w$]*(?:\.[A-Za-z_$][\w$]*)+/.test(word)
   )
+}
+
+/** Returns whether a value is a number with a unit: `10.5ms`, `100.0%`, `128x128`. */
+function isQuantity(value: string): boolean {
+  return /^[\d.,:/]+(?:\p{L}{1,2}|[%*+]|x\d+)[.,;:!?]*$/u.test(value)
 }
 
 function isPin(value: string): boolean {

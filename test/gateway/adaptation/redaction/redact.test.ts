@@ -39,6 +39,8 @@ describe('personal data and credentials are replaced', () => {
     ['The API key: a1b2c3d4e5f6a7b8', 'The API key: [key]'],
     ['86 095 742 719', '[id]'],
     ['My pass is hunter2hunter2.', 'My pass is [key].'],
+    ['Password: 123456ab', 'Password: [key]'],
+    ['Passwort: 123456a!', 'Passwort: [key]'],
   ])('%s', (text, redacted) => {
     expect(redact(text)).toBe(redacted)
   })
@@ -58,6 +60,7 @@ describe('similar text is not replaced', () => {
     '999.999.999.999',
     'In some 10 000 000 000 years',
     'Ein 12345-seitiges Buch. Nie 12345 Mal.',
+    'The steps pass: 10.5ms each',
     'order 4155550123, id 13912345678, ISBN 0306406157',
     'Grüße 你好 🙂',
   ])('%s', (text) => {
