@@ -98,7 +98,7 @@ export const DOMAIN_OPERATIONS: readonly Operation[] = [
     id: 'deleteSamplesEverywhere',
     tag: 'Adaptation',
     summary:
-      'Deletes the texts of a request, a key or a tenant in all domains; with several parameters, the texts that match all of them. A tenant administrator deletes texts of its own tenant. Samples are deleted at once; responds 202 where an update still reads frozen texts, or where they are more than one call can read: they are deleted when it has ended, or within the next minutes.',
+      'Deletes the texts of a request, a key or a tenant in all domains; with several parameters, the texts that match all of them. A tenant administrator deletes texts of its own tenant. Samples are deleted at once; responds 202 where an update still reads frozen texts, or where domains and frozen texts are more than one call can look through: those are deleted when it has ended, or within the next minutes.',
     key: 'admin',
     query: {
       request: 'Id of the request, as in its `x-request-id`.',
@@ -107,7 +107,7 @@ export const DOMAIN_OPERATIONS: readonly Operation[] = [
     },
     response: named('SampleDeletion', sampleDeletion),
     accepted:
-      'An update still reads frozen texts, or they are more than one call can read. They are deleted later.',
+      'An update still reads frozen texts, or texts are left because one call cannot look through all. They are deleted later.',
     errors: ['invalid_request'],
   },
   {

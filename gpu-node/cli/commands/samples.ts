@@ -56,7 +56,7 @@ function describe({ domains, pending, kept }: DeletedSamples): string {
   )
   const waiting = pending.map(({ domain, update }) =>
     update === null
-      ? `${domain}: further datasets are looked through within the next minutes.`
+      ? `${domain}: further texts are looked through within the next minutes.`
       : `${domain}: frozen texts may be left, because update ${update} reads them. They are deleted when it has ended.`,
   )
   const left = kept.map(

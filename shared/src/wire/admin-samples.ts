@@ -23,11 +23,14 @@ export const deletedSamples = z.object({
     .array(
       z.object({
         domain: z.string(),
-        update: z.string().nullable().describe('The update that still reads them; null: none does.'),
+        update: z
+          .string()
+          .nullable()
+          .describe('The update that still reads frozen texts of it; null: none does.'),
       }),
     )
     .describe(
-      'Domains with frozen texts that are not looked through yet: an update still reads them, or they are more than one call can read. They are deleted when it has ended, or within the next minutes.',
+      'Domains that may still have such texts: an update reads frozen ones, or domains and frozen texts are more than one call can look through. They are deleted when it has ended, or by the cron task within the next minutes.',
     ),
   kept: z
     .array(z.object({ domain: z.string(), datasets: count }))

@@ -11,7 +11,10 @@ import {
   forgetPendingDeletion,
   insertPendingDeletions,
   listPendingDeletions,
+  listUnbegunDeletions,
+  SAMPLES_LEFT,
   setDoneUntil,
+  setSamplesDeleted,
   type NewPendingDeletion,
   type PendingDeletion,
 } from '../../storage/db/queries/pending-deletion-queries.ts'
@@ -30,6 +33,10 @@ const MAX_WAIT_MS = 7 * 24 * 60 * 60 * 1000
 
 /** Deletions that a run of the cron task works on at most. */
 const DELETIONS_PER_RUN = 20
+/** Domains in which it deletes samples before that. */
+const SAMPLE_DELETIONS_PER_RUN = 50
+/** Calls that these take: keys of a tenant, the reservoir, the audit log. */
+const SAMPLE_CALLS = 3
 /** Calls that it makes for them at most. */
 const RUN_CALLS = 300
 /** Calls that a domain takes beside its datasets: which updates run, before and after, and what was made of the datasets. */
@@ -42,7 +49,7 @@ const PENDING_CALLS = 5
  *
  * Samples are deleted at once, and queued ones are not stored. Frozen texts are deleted unless an update may read them, and
  * only in as many datasets as one request can look through: otherwise the domain is pending, and {@link finishDeletions}
- * deletes them, when the update has ended.
+ * deletes them, when the update has ended. It also deletes the samples of domains beyond what one request can call.
  *
  * @param filter at least one field; texts that match all of them are deleted
  */
@@ -59,12 +66,18 @@ export async function deleteSamplesOf(
   const sampled = new Map<string, number>()
   // First everywhere, so that no update that begins freezes them.
   for (const domain of names) {
+    if (budget.calls <= 0) break
     budget.calls -= 1
     sampled.set(domain, await deps.reservoir(domain).deleteTexts(sources))
   }
   const left: NewPendingDeletion[] = []
   for (const domain of names) {
-    const deleted = sampled.get(domain) ?? 0
+    const deleted = sampled.get(domain)
+    if (deleted === undefined) {
+      left.push({ ...filter, domain, doneUntil: SAMPLES_LEFT, createdAt: nowMs() })
+      result.pending.push({ domain, update: null })
+      continue
+    }
     if (domain !== UNASSIGNED && budget.calls <= DOMAIN_CALLS) {
       left.push({ ...filter, domain, createdAt: nowMs() })
       result.pending.push({ domain, update: null })
@@ -84,13 +97,14 @@ export async function deleteSamplesOf(
 }
 
 /**
- * Goes on with the deletions of frozen texts that were left to updates that have ended since, or to later calls. An update for
- * which a deletion has waited for a week is cancelled.
+ * Goes on with the deletions that were left to later calls, or to updates that have ended since. An update for which a
+ * deletion has waited for a week is cancelled.
  */
 export async function finishDeletions(
   deps: FinishingDeps,
   budget: CallBudget = { calls: RUN_CALLS },
 ): Promise<void> {
+  await deleteLeftSamples(deps, budget)
   for (const deletion of await listPendingDeletions(deps.db, DELETIONS_PER_RUN)) {
     if (budget.calls <= DOMAIN_CALLS + PENDING_CALLS) return
     try {
@@ -101,13 +115,44 @@ export async function finishDeletions(
   }
 }
 
-async function goOn(deps: FinishingDeps, deletion: PendingDeletion, budget: CallBudget): Promise<void> {
-  const { id, domain, keyId, tenant, requestId, createdAt, doneUntil: after } = deletion
-  const filter = {
-    keyId: keyId ?? undefined,
-    tenant: tenant ?? undefined,
-    requestId: requestId ?? undefined,
+/** Deletes samples in domains that a request could not call, as far as half of the budget goes. */
+async function deleteLeftSamples(deps: SampleDeletionDeps, budget: CallBudget): Promise<void> {
+  const limit = Math.min(SAMPLE_DELETIONS_PER_RUN, Math.floor(budget.calls / 2 / SAMPLE_CALLS))
+  const begun: number[] = []
+  for (const deletion of await listUnbegunDeletions(deps.db, limit)) {
+    const { id, domain, createdAt } = deletion
+    const filter = filterOf(deletion)
+    budget.calls -= SAMPLE_CALLS
+    try {
+      const deleted = await deps.reservoir(domain).deleteTexts(await sourcesOf(deps, filter))
+      begun.push(id)
+      if (deleted === 0) continue
+      await recordAudit(deps, {
+        actor: SERVICE_ACTOR,
+        action: 'samples.deletion_continued',
+        target: domain,
+        before: { ...filter, since: new Date(createdAt).toISOString() },
+        after: { deleted },
+      })
+    } catch (error) {
+      console.error(`The deletion of samples of '${domain}' failed and is tried again:`, error)
+    }
   }
+  // An update that has begun until now may have read them, so only now do they count as begun.
+  if (begun.length > 0) await setSamplesDeleted(deps.db, begun, deps.nowMs())
+}
+
+function filterOf({
+  keyId,
+  tenant,
+  requestId,
+}: PendingDeletion): Pick<SourceFilter, 'keyId' | 'tenant' | 'requestId'> {
+  return { keyId: keyId ?? undefined, tenant: tenant ?? undefined, requestId: requestId ?? undefined }
+}
+
+async function goOn(deps: FinishingDeps, deletion: PendingDeletion, budget: CallBudget): Promise<void> {
+  const { id, domain, createdAt, doneUntil: after } = deletion
+  const filter = filterOf(deletion)
   budget.calls -= PENDING_CALLS
   // One that has been running since the deletion may still freeze what it had read before, unless a walk began without it.
   const mayHold = (update: UpdateRow) => after === '' && update.createdAt <= createdAt

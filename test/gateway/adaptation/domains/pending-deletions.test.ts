@@ -11,7 +11,7 @@ import { freezeDataset, readDataset } from '../../../../gateway/src/storage/arti
 import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
 import { listCounted } from '../../../../gateway/src/storage/db/queries/batch-queries.ts'
 import { listDatasetsOf } from '../../../../gateway/src/storage/db/queries/dataset-queries.ts'
-import { ensureDomains } from '../../../../gateway/src/storage/db/queries/domain-queries.ts'
+import { ensureDomains, listDomains } from '../../../../gateway/src/storage/db/queries/domain-queries.ts'
 import { listPendingDeletions } from '../../../../gateway/src/storage/db/queries/pending-deletion-queries.ts'
 import {
   admin,
@@ -167,12 +167,49 @@ test('domains beyond what one call can look at are left to the cron task', async
   await ensureDomains(db, names, 1)
   const offer = offeredSample('a text', { keyId: 'key_many' })
   for (const name of names) await testDeps().reservoir(name).offer([offer])
-  const { domains, pending } = await deleteSamplesOf(testDeps(), { keyId: 'key_many' }, { calls: 12 })
+  const calls = (await listDomains(db)).length + 5
+  const { domains, pending } = await deleteSamplesOf(testDeps(), { keyId: 'key_many' }, { calls })
   expect(domains.filter(({ deleted }) => deleted === 1).map(({ domain }) => domain)).toEqual(names)
   expect(pending.map(({ update }) => update)).toEqual(pending.map(() => null))
   expect(pending.map(({ domain }) => domain)).toContain('many-d')
   while ((await listPendingDeletions(db, 10)).length > 0) await finishDeletions(testDeps())
 })
+
+test('samples of domains beyond what one call can reach are deleted by the cron task, also those frozen meanwhile', async () => {
+  await ensureDomains(db, ['beyond-1', 'beyond-2', 'beyond-3'], 1)
+  const offer = offeredSample('a text of one who leaves', { keyId: 'key_beyond', side: 'pool' })
+  for (const name of ['beyond-1', 'beyond-2', 'beyond-3']) await testDeps().reservoir(name).offer([offer])
+  const called: string[] = []
+  const deps = {
+    ...testDeps(),
+    reservoir: (domain: string) => {
+      called.push(domain)
+      return testDeps().reservoir(domain)
+    },
+  }
+  const { pending } = await deleteSamplesOf(deps, { keyId: 'key_beyond' }, { calls: 2 })
+  expect(called).toHaveLength(2)
+  expect(pending).toContainEqual({ domain: 'beyond-3', update: null })
+  expect(await samplesOf('beyond-3')).toBe(1)
+
+  const id = await seedUpdate('other-model', 2, { state: 'calibrating', domains: ['beyond-3'] })
+  const drawn = await testDeps()
+    .reservoir('beyond-3')
+    .take({ model: 'other-model', updateId: id, maxBytes: 1e6 })
+  for (let run = 0; run < 5; run += 1) await finishDeletions(testDeps(), { calls: 60 })
+  expect(await samplesOf('beyond-3')).toBe(0)
+  const left = await listPendingDeletions(db, 10)
+  expect(left.map(({ domain }) => domain)).toContain('beyond-3')
+  await freezeDataset(testDeps(), 'beyond-3', drawn)
+  await env.DB.prepare("update updates set state = 'promoted', finished_at = 1 where id = ?").bind(id).run()
+  await finishDeletions(testDeps())
+  expect(await listPendingDeletions(db, 10)).toEqual([])
+  expect(await frozenTexts('beyond-3')).not.toContain('key_beyond')
+})
+
+async function samplesOf(domain: string): Promise<number> {
+  return (await testDeps().reservoir(domain).stats()).samples
+}
 
 test('a deletion in a domain waits for an update of another one, which may hold out its texts at this moment', async () => {
   await ensureDomains(db, ['held-out'], 1)

@@ -67,7 +67,7 @@ test('samples delete names what it deleted, what was made of it, what is pending
   expect(shown.trimEnd().split('\n')).toEqual([
     'legal: deleted 3 texts and 1 frozen text; these masks were chosen with them and stay: tiny@mask-2',
     'mail: frozen texts may be left, because update up_2 reads them. They are deleted when it has ended.',
-    'news: further datasets are looked through within the next minutes.',
+    'news: further texts are looked through within the next minutes.',
     'legal: statistics of 2 datasets stay, whose texts have expired; whether such texts were among them is not known.' +
       ' To make them anew: copal domains rebuild legal',
   ])

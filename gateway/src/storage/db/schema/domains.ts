@@ -88,14 +88,17 @@ export const holdouts = sqliteTable(
   ],
 )
 
-/** Deletions of frozen texts of a domain that wait for the end of an update, which may read them. */
+/** Deletions of texts of a domain that wait for the end of an update, which may read them, or for their turn. */
 export const pendingDeletions = sqliteTable('pending_deletions', {
   id: integer().primaryKey({ autoIncrement: true }),
   domain: text().notNull(),
   keyId: text(),
   tenant: text(),
   requestId: text(),
-  /** The last dataset, in the order of their hashes, that was looked through; empty before the first. */
+  /**
+   * The last dataset, in the order of their hashes, that was looked through; empty before the first; `SAMPLES_LEFT` before the
+   * samples are deleted.
+   */
   doneUntil: text().notNull().default(''),
   createdAt: integer().notNull(),
 })
