@@ -66,10 +66,7 @@ export class Fleet extends DurableObject<Bindings> implements FleetObject {
   readonly #dispatcher: Dispatcher
   readonly #rejections: RejectionCounts
   readonly #metrics: DispatchMetrics
-  /** Attempts whose requests were sent to another node. */
-  readonly #superseded = new RecentAttempts()
-  /** The last attempts of requests whose clients got no output. */
-  readonly #undelivered = new RecentAttempts()
+  readonly #failed = new RecentAttempts()
   readonly #signatures = new UsedSignatures()
   #ledger = new Ledger()
   #sweepScheduled = false
@@ -148,7 +145,7 @@ export class Fleet extends DurableObject<Bindings> implements FleetObject {
     ...request
   }: AdmissionRequest): Promise<AdmissionResult> {
     // Before any await, because the receipt of the failed attempt may be on its way.
-    if (request.failed) this.#superseded.add(request.failed.requestId, Date.now())
+    if (request.failed) this.#failed.add(request.failed.requestId, 'superseded', Date.now())
     for (const { reason, requests, ...of } of rejectedRequests) this.#rejections.count(of, reason, requests)
     for (const requestId of completedRequests) this.#ledger.finish(requestId, false, Date.now())
     if (!limits) return this.#dispatch(request)
@@ -196,7 +193,8 @@ export class Fleet extends DurableObject<Bindings> implements FleetObject {
   fail(attempt: FailedAttempt): void {
     if (attempt.how !== 'ended')
       this.#metrics.failed(this.#state.leaseOf(attempt.requestId)?.model, attempt.how)
-    if (attempt.how !== 'ended' && attempt.how !== 'cut') this.#undelivered.add(attempt.requestId, Date.now())
+    if (attempt.how !== 'ended' && attempt.how !== 'cut')
+      this.#failed.add(attempt.requestId, 'undelivered', Date.now())
     this.#state.fail(attempt, Date.now())
     this.#dispatcher.serveQueue()
   }
@@ -239,13 +237,10 @@ export class Fleet extends DurableObject<Bindings> implements FleetObject {
 
   async findFailed(attemptIds: readonly string[], failed: readonly string[]): Promise<FailedAttempts> {
     const isOpen = (attemptId: string) =>
-      this.#state.leaseOf(attemptId) !== undefined && this.#superseded.filter([attemptId]).length === 0
+      this.#state.leaseOf(attemptId) !== undefined && !this.#failed.isSuperseded(attemptId)
     for (let waitedMs = 0; waitedMs < RETRY_MS && failed.some(isOpen); waitedMs += RETRY_MS / 20)
       await new Promise((resolve) => setTimeout(resolve, RETRY_MS / 20))
-    return {
-      superseded: this.#superseded.filter(attemptIds),
-      undelivered: this.#undelivered.filter(attemptIds),
-    }
+    return this.#failed.find(attemptIds)
   }
 
   snapshot(): FleetSnapshot {

@@ -143,9 +143,15 @@ test('the estimate of a superseded attempt is removed when its receipt arrives',
 
 test('failed attempts are forgotten once their receipts cannot be on their way any more', () => {
   const attempts = new RecentAttempts()
-  attempts.add('first', 0)
-  attempts.add('second', 599_999)
-  expect(attempts.filter(['first', 'second', 'never'])).toEqual(['first', 'second'])
-  attempts.add('third', 600_000)
-  expect(attempts.filter(['first', 'second', 'third'])).toEqual(['second', 'third'])
+  attempts.add('first', 'superseded', 0)
+  attempts.add('second', 'undelivered', 599_999)
+  expect(attempts.find(['first', 'second', 'never'])).toEqual({
+    superseded: ['first'],
+    undelivered: ['second'],
+  })
+  attempts.add('third', 'superseded', 600_000)
+  expect(attempts.find(['first', 'second', 'third'])).toEqual({
+    superseded: ['third'],
+    undelivered: ['second'],
+  })
 })
