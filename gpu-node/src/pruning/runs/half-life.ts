@@ -25,9 +25,9 @@ export function decayFactors(
   const times = datasets.flatMap(({ createdAt }) => createdAt ?? [])
   const newestMs = times.reduce((most, time) => Math.max(most, time), -Infinity)
   const factors = new Map(
-    datasets.map(({ sha256, createdAt = newestMs }) => {
-      const halfLives = (newestMs - createdAt) / (halfLifeDays * DAY_MS)
-      return [sha256, 2 ** -Math.min(halfLives, MAX_HALF_LIVES)]
+    datasets.map(({ sha256, createdAt }) => {
+      const ageMs = createdAt === undefined ? 0 : newestMs - createdAt
+      return [sha256, 2 ** -Math.min(ageMs / (halfLifeDays * DAY_MS), MAX_HALF_LIVES)]
     }),
   )
   return new Map(

@@ -33,6 +33,11 @@ test('a dataset counts half after each half-life before the newest one, whatever
   ])
 })
 
+test('datasets count in full where no time is known', () => {
+  const artifacts = [artifact('a', [['a', 10]]), artifact('b', [['b', 10]])]
+  expect([...decayFactors(artifacts, [dataset('a'), dataset('b')], 7).values()]).toEqual([1, 1])
+})
+
 test('the tokens of a merged artifact count as much as those of its parts', () => {
   const datasets = [dataset('a', 100), dataset('b', 86), dataset('c', 100)]
   const merged = artifact('ab', [
