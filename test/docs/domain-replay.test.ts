@@ -1,4 +1,4 @@
-/** The page on domains quotes its replay. */
+/** The pages on domains quote the replay and the background texts. */
 import { expect, test } from 'vitest'
 import { readText, tableWith } from './markdown.ts'
 
@@ -29,4 +29,22 @@ test(`the table of ${PAGE} is that of the replay`, () => {
         .join(', '),
     ]),
   )
+})
+
+test('the background has the texts that the pages tell of, each of them once', () => {
+  const texts = JSON.parse(readText('gateway/src/adaptation/discovery/background-texts.json')) as {
+    kind: string
+    text: string
+  }[]
+  const excerpts = texts.filter(({ kind }) => kind === 'bundled')
+  expect(new Set(texts.map(({ text }) => text)).size).toBe(texts.length)
+  const said = `The classifier also learns ${texts.length} texts of no domain`
+  expect(readText('docs/domains.md')).toContain(said)
+  expect(readText('docs/domains.md')).toContain(
+    `70 KB): ${texts.length - excerpts.length} are of the default`,
+  )
+  expect(readText('docs/domains.md')).toContain(`and ${excerpts.length} are excerpts`)
+  expect(readText(PAGE)).toContain(`trained against ${texts.length} `)
+  // They are part of the Worker.
+  expect(JSON.stringify(texts).length).toBeLessThan(75_000)
 })

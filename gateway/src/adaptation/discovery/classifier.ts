@@ -9,8 +9,18 @@ export interface LabelledText {
   domain: string
 }
 
+/** Texts of no domain that a classifier is trained against, so that it can tell texts which are of none. */
+export interface Background {
+  /** Names the texts: a classifier is trained anew when they change. */
+  version: string
+  /** The texts with their mean dense embeddings. */
+  texts: readonly Omit<LabelledText, 'domain'>[]
+}
+
 /** Settings of a training. */
 export interface TrainingOptions {
+  /** Used if the examples have embeddings, and those of the background are of the same size. */
+  background?: Background | undefined
   /** Most examples that are trained on, drawn evenly from the domains. 600 by default, which bounds the time. */
   maxExamples?: number
   /** Share of the examples' own kinds that may be rejected as unknown. 0.03 by default. */
@@ -19,11 +29,14 @@ export interface TrainingOptions {
   minTokens?: number
 }
 
-/** A linear machine of one output a domain, over features that it shifts and scales itself. */
+/**
+ * A linear machine of one output a class, over features that it shifts and scales itself. The classes are the domains, and
+ * after them the background, if there is one.
+ */
 export interface LinearMachine {
-  /** `[domains, features]` row-major. */
+  /** `[classes, features]` row-major. */
   weights: Float32Array
-  /** Added to the output of each domain. */
+  /** Added to the output of each class. */
   bias: Float32Array
   /** Factor from outputs to log-probabilities, before they are normalised. */
   sharpness: number
@@ -33,14 +46,22 @@ export interface LinearMachine {
 export interface DomainClassifier {
   /** Sorted; the machines' outputs have the same order. */
   domains: readonly string[]
+  /** The texts of no domain that it was trained against; null for a classifier without. */
+  background: {
+    version: string
+    /** Mean and deviation of the lead of the background over examples, each by machines that were fitted without it. */
+    lead: [number, number]
+    /** A text that is more unlike the domains is of none. */
+    threshold: number
+  } | null
   minTokens: number
   /** The machine over the character n-grams. */
   grams: LinearMachine & { inverseFrequencies: Float32Array }
   /** The machine over the embedding; null where the examples had none. */
   dense: (LinearMachine & { mean: Float32Array; scale: Float32Array }) | null
-  /** Tells texts that are like no domain, by their embedding; null where the examples had none. */
+  /** How unlike the examples a text is, by its embedding; null where the examples had none. */
   novelty: Novelty | null
-  /** A text without an embedding is rejected if the best output of the n-grams is below this. */
+  /** A text without an embedding is rejected if the best domain's output of the n-grams, less that of the background, is below this. */
   gramThreshold: number
 }
 

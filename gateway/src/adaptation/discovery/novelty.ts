@@ -30,13 +30,14 @@ const COVARIANCE_PENALTY = 1
  * @param rows `[examples, size]` row-major
  * @param labels domain of each example
  * @param falseRejections share of left-out examples above the threshold
+ * @returns beside it, the novelty of each example that was left out
  */
 export function fitNovelty(
   rows: Float32Array,
   size: number,
   labels: readonly number[],
   falseRejections: number,
-): Novelty {
+): { novelty: Novelty; leftOut: number[] } {
   const all = labels.map((_, index) => index)
   const distances: [number, number][] = []
   // Examples of a domain stand together, so each fold has its share of every domain.
@@ -55,9 +56,15 @@ export function fitNovelty(
     domain: meanAndDeviation(distances.map(([domain]) => domain)),
     neighbour: meanAndDeviation(distances.map(([, neighbour]) => neighbour)),
   }
-  const sorted = distances.map((pair) => combine(scales, pair)).toSorted((a, b) => a - b)
-  const at = Math.max(0, Math.ceil((1 - falseRejections) * sorted.length) - 1)
-  return { ...refer(rows, size, labels, all), scales, threshold: sorted[at] ?? Infinity }
+  const leftOut = distances.map((pair) => combine(scales, pair))
+  const threshold = thresholdOf(leftOut, falseRejections)
+  return { novelty: { ...refer(rows, size, labels, all), scales, threshold }, leftOut }
+}
+
+/** Returns the value that a share of the values is above. */
+export function thresholdOf(values: readonly number[], share: number): number {
+  const sorted = values.toSorted((a, b) => a - b)
+  return sorted[Math.max(0, Math.ceil((1 - share) * sorted.length) - 1)] ?? Infinity
 }
 
 /** The novelty of a standardised embedding: how much farther it is than left-out examples, in deviations, twice. */
@@ -150,7 +157,8 @@ function whiten(residuals: Float32Array, n: number, size: number, penalty: numbe
   }
 }
 
-function meanAndDeviation(values: readonly number[]): [number, number] {
+/** Returns the mean of values and their standard deviation, which is never 0. */
+export function meanAndDeviation(values: readonly number[]): [number, number] {
   const mean = values.reduce((sum, value) => sum + value, 0) / values.length
   const variance = values.reduce((sum, value) => sum + (value - mean) ** 2, 0) / values.length
   return [mean, Math.max(1e-6, Math.sqrt(variance))]

@@ -1,7 +1,8 @@
 import type { DomainClassifier, LabelledText, LinearMachine, TrainingOptions } from './classifier.ts'
 import { GRAM_BUCKETS, gramVector, inverseFrequencies, weigh, type SparseVector } from './gram-vector.ts'
+import { backgroundLead, combineWithLead } from './background-lead.ts'
 import { fitRidge, type Ridge } from './ridge.ts'
-import { fitNovelty } from './novelty.ts'
+import { fitNovelty, meanAndDeviation, thresholdOf } from './novelty.ts'
 import { standardise } from './standardise.ts'
 
 const MAX_EXAMPLES = 600
@@ -12,6 +13,8 @@ export const MIN_TOKENS = 48
 const NOVELTY_EXAMPLES = 200
 const NOVELTY_VALUES = NOVELTY_EXAMPLES * 4096
 const DENSE_PENALTY = 0.3
+/** With a background there is more to fit. */
+const DENSE_PENALTY_WITH_BACKGROUND = 1
 const GRAM_PENALTY = 0.1
 
 /**
@@ -24,42 +27,68 @@ export function trainClassifier(
 ): DomainClassifier {
   const chosen = drawEvenly(examples, options.maxExamples ?? MAX_EXAMPLES)
   const domains = [...new Set(chosen.map(({ domain }) => domain))].toSorted()
+  const size = embeddingSize(chosen)
+  const background =
+    size > 0 && options.background && embeddingSize(options.background.texts) === size
+      ? options.background
+      : null
+  const all = [...chosen, ...(background?.texts ?? [])]
+  const classes = domains.length + (background ? 1 : 0)
   const labels = chosen.map(({ domain }) => domains.indexOf(domain))
-  const counted = chosen.map(({ text }) => gramVector(text))
+  const allLabels = [...labels, ...(background?.texts ?? []).map(() => domains.length)]
+  const counted = all.map(({ text }) => gramVector(text))
   const frequencies = inverseFrequencies(counted)
   const vectors = counted.map((vector) => weigh(vector, frequencies))
-  const gramFit = fitRidge(gramKernel(vectors), labels, domains.length, GRAM_PENALTY)
+  const gramFit = fitRidge(gramKernel(vectors), allLabels, classes, GRAM_PENALTY)
   const grams = {
     inverseFrequencies: frequencies,
-    ...gramWeights(vectors, gramFit, domains.length),
-    sharpness: sharpness(gramFit, labels, domains.length),
+    ...gramWeights(vectors, gramFit, classes),
+    sharpness: sharpness(gramFit, allLabels, classes),
   }
-  const size = chosen[0]?.embedding.length ?? 0
   const falseRejections = options.falseRejections ?? FALSE_REJECTIONS
   const common = { domains, minTokens: options.minTokens ?? MIN_TOKENS, grams }
-  const gramThreshold = quantile(bestOutputs(gramFit, labels, domains.length), falseRejections)
-  if (size === 0 || chosen.some(({ embedding }) => embedding.length !== size)) {
-    return { ...common, dense: null, novelty: null, gramThreshold }
-  }
+  const ofGrams = labels.map((_, i) => gramFit.leftOut.subarray(i * classes, (i + 1) * classes))
+  const certainty = ofGrams.map((outputs) => (background ? -backgroundLead(outputs) : Math.max(...outputs)))
+  const gramThreshold = quantile(certainty, falseRejections)
+  if (size === 0) return { ...common, background: null, dense: null, novelty: null, gramThreshold }
   const { rows, mean, scale } = standardise(
-    chosen.map(({ embedding }) => embedding),
+    all.map(({ embedding }) => embedding),
     size,
   )
-  const denseFit = fitRidge(denseKernel(rows, size), labels, domains.length, DENSE_PENALTY)
+  const penalty = background ? DENSE_PENALTY_WITH_BACKGROUND : DENSE_PENALTY
+  const denseFit = fitRidge(denseKernel(rows, size), allLabels, classes, penalty)
   const dense = {
-    ...denseWeights(rows, size, denseFit, domains.length),
-    sharpness: sharpness(denseFit, labels, domains.length),
+    ...denseWeights(rows, size, denseFit, classes),
+    sharpness: sharpness(denseFit, allLabels, classes),
     mean,
     scale,
   }
   const compared = evenIndices(chosen.length, comparedExamples(size))
-  const novelty = fitNovelty(
+  const { novelty, leftOut } = fitNovelty(
     Float32Array.from(compared.flatMap((index) => [...rows.subarray(index * size, (index + 1) * size)])),
     size,
     compared.map((index) => labels[index]!),
     falseRejections,
   )
-  return { ...common, dense, novelty, gramThreshold }
+  const withDense = { ...common, dense, novelty, gramThreshold }
+  if (!background) return { ...withDense, background: null }
+  const leads = compared.map((index) =>
+    backgroundLead(
+      ofGrams[index]!.map(
+        (output, c) => output * grams.sharpness + denseFit.leftOut[index * classes + c]! * dense.sharpness,
+      ),
+    ),
+  )
+  const lead = meanAndDeviation(leads)
+  const unlike = leads.map((value, at) => combineWithLead(lead, value, leftOut[at]!))
+  const threshold = thresholdOf(unlike, falseRejections)
+  return { ...withDense, background: { version: background.version, lead, threshold } }
+}
+
+/** Returns the dimensions of the embeddings of texts; 0 if some have none, or they are of several sizes. */
+function embeddingSize(texts: readonly Pick<LabelledText, 'embedding'>[]): number {
+  const size = texts[0]?.embedding.length ?? 0
+  return texts.every(({ embedding }) => embedding.length === size) ? size : 0
 }
 
 /** Returns the most examples that a text is compared with, for embeddings of a size: time and size of a stored classifier. */
@@ -168,11 +197,6 @@ function sharpness({ leftOut }: Ridge, labels: readonly number[], classes: numbe
     if (loss < least) [least, best] = [loss, factor]
   }
   return best
-}
-
-/** The best output of each example, left out. */
-function bestOutputs({ leftOut }: Ridge, labels: readonly number[], classes: number): number[] {
-  return labels.map((_, i) => Math.max(...leftOut.subarray(i * classes, (i + 1) * classes)))
 }
 
 function quantile(values: readonly number[], share: number): number {

@@ -66,7 +66,7 @@ export async function proposeDomains(
       !stored ||
       !isKnownKind(
         stored.classifier,
-        members.flatMap((index) => (texts[index] ? [texts[index].embedding] : [])),
+        members.flatMap((index) => texts[index] ?? []),
       ),
   )
   const rows = matchProposals(model.id, clusters, texts, { open, nowMs: nowMs() })

@@ -1,9 +1,11 @@
+import { AppError } from '@copal/shared/errors.ts'
 import type { Deps } from '../../contracts/bindings.ts'
 import { listDomains } from '../../storage/db/queries/domain-queries.ts'
 import type { ModelRow } from '../../storage/db/queries/model-queries.ts'
-import type { LabelledText } from '../discovery/classifier.ts'
+import type { Background, LabelledText } from '../discovery/classifier.ts'
 import { maxDomains } from '../discovery/classifier-codec.ts'
 import { trainClassifier } from '../discovery/train-classifier.ts'
+import { backgroundVersion, loadBackground } from './background-store.ts'
 import { loadClassifier, storeClassifier } from './classifier-store.ts'
 import { describeStored, type DescribeBudget } from './describe-stored.ts'
 
@@ -11,7 +13,7 @@ import { describeStored, type DescribeBudget } from './describe-stored.ts'
 const EXAMPLES = 64
 /** A domain with fewer examples is not known to the classifier. */
 const MIN_EXAMPLES = 8
-/** Most examples of a training, which takes the isolate's time: it grows with their cube. */
+/** Most examples of a training beside the background, which takes the isolate's time: it grows with the cube of both. */
 const MAX_TRAINED = 480
 /** A classifier is trained anew when it could learn from this many times as many examples. */
 const GROWTH = 1.5
@@ -23,8 +25,9 @@ type TrainDeps = Pick<
 
 /**
  * Trains the classifier of a model on examples of the domains, if the domains with enough examples are others than those
- * that it knows, if there are many more examples, or if it belongs to other weights. Of more domains than a classifier can
- * have, it learns the oldest. Has missing examples described, as far as the budget goes.
+ * that it knows, if there are many more examples, or if it belongs to other weights or to another background. Of more domains
+ * than a classifier can have, it learns the oldest. Has missing examples described, and then the background, as far as the budget
+ * goes; until all of the background is, it is trained without.
  *
  * @returns whether it was trained
  */
@@ -48,8 +51,11 @@ export async function trainOnExamples(
   const stored = await loadClassifier(deps, model)
   const total = [...counts.values()].reduce((sum, count) => sum + count, 0)
   const known = stored?.row.domains.join('\n')
-  if (stored && known === [...counts.keys()].sort().join('\n') && total < GROWTH * stored.row.texts)
-    return false
+  const isCurrent =
+    stored && known === [...counts.keys()].sort().join('\n') && total < GROWTH * stored.row.texts
+  if (isCurrent && stored.classifier.background?.version === (await backgroundVersion())) return false
+  const background = await findBackground(deps, model, budget, bases)
+  if (isCurrent && background?.texts[0]?.embedding.length !== size) return false
   const perDomain = Math.max(MIN_EXAMPLES, Math.floor(MAX_TRAINED / counts.size))
   const examples: LabelledText[] = []
   for (const domain of counts.keys()) {
@@ -59,9 +65,23 @@ export async function trainOnExamples(
     const usable = described.filter(({ embedding }) => embedding.length > 0)
     examples.push(...usable.map(({ text, embedding }) => ({ text, embedding, domain })))
   }
-  const classifier = trainClassifier(examples, { maxExamples: MAX_TRAINED })
+  const classifier = trainClassifier(examples, { maxExamples: MAX_TRAINED, background })
   await storeClassifier(deps, model, classifier, total)
   return true
+}
+
+/** Returns the background; undefined while it is not described, also because no node does. */
+async function findBackground(
+  ...[deps, model, budget, bases]: Parameters<typeof loadBackground>
+): Promise<Background | undefined> {
+  try {
+    return await loadBackground(deps, model, budget, bases)
+  } catch (error) {
+    if (!(error instanceof AppError)) throw error
+    if (!error.retryable)
+      console.error(`Model '${model.id}' could not describe the background; the next run tries again:`, error)
+    return undefined
+  }
 }
 
 /** Returns the dimensions of the embeddings of a domain's texts; 0 if they have none. */

@@ -16,6 +16,14 @@ export function classifierKey(hash: string): string {
   return `${CLASSIFIER_PREFIX}${hash}`
 }
 
+/** Prefix of the R2 keys of the embeddings of background texts. */
+export const BACKGROUND_PREFIX = 'backgrounds/'
+
+/** Returns the R2 key of the embeddings of a version of the background texts under the dense weights of a model. */
+export function backgroundKey(baseSha256: string, version: string): string {
+  return `${BACKGROUND_PREFIX}${baseSha256}-${version}`
+}
+
 /** Prefix of the R2 keys of statistics artifacts. */
 export const STATISTICS_PREFIX = 'statistics/'
 

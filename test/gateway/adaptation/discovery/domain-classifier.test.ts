@@ -35,16 +35,75 @@ function textsOf(domain: string, count: number, seed: number) {
 
 const training = KINDS.flatMap((kind) => textsOf(kind, 20, 1))
 const heldOut = KINDS.flatMap((kind) => textsOf(kind, 40, 2))
+/** Texts in which words and directions of all kinds, also of one without labels, are mixed. */
+const background = {
+  version: 'of-the-test',
+  texts: Array.from({ length: 40 }, (_, index) => {
+    const ofKinds = [...KINDS, 'stars'].map((kind) => textsOf(kind, 1, 100 + index).at(0)!)
+    return {
+      text: ofKinds.map(({ text }) => text.slice(0, 40)).join(' '),
+      embedding: Array.from({ length: SIZE }, (_value, d) =>
+        ofKinds.reduce((sum, { embedding }) => sum + embedding[d]! / ofKinds.length, 0),
+      ),
+    }
+  }),
+}
+const against = trainClassifier(training, { background })
+
+/** Returns the share of the held-out texts of which a classifier finds the domain. */
+function shareRight(classifier: DomainClassifier, texts: typeof heldOut) {
+  const right = texts.filter((text) => {
+    const found = classify(classifier, text)
+    return 'domain' in found && found.domain === text.domain
+  })
+  return right.length / texts.length
+}
 
 test('texts are classified after a round trip through the stored form, with and without embeddings', () => {
   const classifier = decodeClassifier(encodeClassifier(trainClassifier(training)))
-  const right = (texts: typeof heldOut) =>
-    texts.filter((text) => {
-      const found = classify(classifier, text)
-      return 'domain' in found && found.domain === text.domain
-    }).length / texts.length
-  expect(right(heldOut)).toBeGreaterThan(0.9)
-  expect(right(heldOut.map((text) => ({ ...text, embedding: [] })))).toBeGreaterThan(0.9)
+  expect(shareRight(classifier, heldOut)).toBeGreaterThan(0.9)
+  const bare = heldOut.map((text) => ({ ...text, embedding: [] }))
+  expect(shareRight(classifier, bare)).toBeGreaterThan(0.9)
+})
+
+test('a classifier that was trained against a background is the same after a round trip, and no domain has its name', () => {
+  const classifier = decodeClassifier(encodeClassifier(against))
+  expect(classifier).toEqual(against)
+  expect(classifier.domains).toEqual(KINDS)
+  expect(classifier.background?.version).toBe('of-the-test')
+  expect(shareRight(classifier, heldOut)).toBeGreaterThan(0.8)
+  const bare = heldOut.map((text) => ({ ...text, embedding: [] }))
+  expect(shareRight(classifier, bare)).toBeGreaterThan(0.8)
+})
+
+test('a text that is nearer to the background than examples are is rejected, with and without an embedding', () => {
+  const rejected = { rejected: 'unknown' }
+  for (const text of textsOf('stars', 40, 3)) {
+    expect(classify(against, text)).toMatchObject(rejected)
+    expect(classify(against, { ...text, embedding: [] })).toMatchObject(rejected)
+  }
+  // Unlike the background too, but no text of the domains is as near to it.
+  for (const { text, embedding } of background.texts)
+    expect(classify(against, { text, embedding, tokens: 60 })).toMatchObject(rejected)
+})
+
+test('a background of other embeddings, or examples without, are trained on as if there were none', () => {
+  const other = {
+    ...background,
+    texts: background.texts.map(({ text }) => ({ text, embedding: [1, 2, 3] })),
+  }
+  const bytes = encodeClassifier(trainClassifier(training))
+  expect(encodeClassifier(trainClassifier(training, { background: other }))).toEqual(bytes)
+  const bare = training.map((text) => ({ ...text, embedding: [] }))
+  expect(trainClassifier(bare, { background }).background).toBeNull()
+})
+
+test('a classifier that an earlier version stored is read, without a background', () => {
+  const { background: _, ...stored } = JSON.parse(
+    new TextDecoder().decode(encodeClassifier(trainClassifier(training))),
+  ) as Record<string, unknown>
+  const old = new TextEncoder().encode(JSON.stringify({ ...stored, version: 3 }))
+  expect(decodeClassifier(old)).toEqual(trainClassifier(training))
 })
 
 test('a text of a kind without labels is rejected, and so is a short one', () => {
@@ -81,6 +140,7 @@ test.each([2048, 4096, 8192, 16_384])(
     })
     const classifier: DomainClassifier = {
       domains: Array.from({ length: many }, (_, index) => `d${index}`.padEnd(64, 'x')),
+      background: null,
       minTokens: 48,
       grams: { ...machine(GRAM_BUCKETS), inverseFrequencies: new Float32Array(GRAM_BUCKETS) },
       dense: { ...machine(size), mean: new Float32Array(size), scale: new Float32Array(size) },
@@ -96,6 +156,18 @@ test.each([2048, 4096, 8192, 16_384])(
       gramThreshold: 0,
     }
     expect(decodeClassifier(encodeClassifier(classifier)).domains).toHaveLength(many)
+    const oneMore = (features: number) => ({
+      weights: new Float32Array((many + 1) * features),
+      bias: new Float32Array(many + 1),
+      sharpness: 1,
+    })
+    const withBackground: DomainClassifier = {
+      ...classifier,
+      background: { version: 'x'.repeat(64), lead: [0, 1], threshold: 1 },
+      grams: { ...classifier.grams, ...oneMore(GRAM_BUCKETS) },
+      dense: { ...classifier.dense!, ...oneMore(size) },
+    }
+    expect(decodeClassifier(encodeClassifier(withBackground)).domains).toHaveLength(many)
   },
 )
 
@@ -134,8 +206,9 @@ test('texts of one kind are one cluster, and too few texts are none', () => {
 
 test('a group of texts of a domain is known as such, and one of another kind is not', () => {
   const classifier = trainClassifier(training)
-  const embeddings = (kind: string) => textsOf(kind, 30, 9).map(({ embedding }) => embedding)
-  for (const kind of KINDS) expect(isKnownKind(classifier, embeddings(kind))).toBe(true)
-  expect(isKnownKind(classifier, embeddings('stars'))).toBe(false)
-  expect(isKnownKind(trainClassifier([]), embeddings('law'))).toBe(false)
+  for (const one of [classifier, against]) {
+    for (const kind of KINDS) expect(isKnownKind(one, textsOf(kind, 30, 9))).toBe(true)
+    expect(isKnownKind(one, textsOf('stars', 30, 9))).toBe(false)
+  }
+  expect(isKnownKind(trainClassifier([]), textsOf('law', 30, 9))).toBe(false)
 })

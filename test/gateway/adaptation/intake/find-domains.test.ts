@@ -129,6 +129,18 @@ test('the classifier is trained on the texts of named domains and sorts by what 
   expect(described).toBeLessThan(await countTexts('legal'))
 })
 
+test('the background is described by the next run, and the classifier is trained against it and rejects what is like it', async () => {
+  expect((await loadClassifier(deps(), MODEL))?.classifier.background).toBeNull()
+  await findDomains(deps())
+  const stored = await loadClassifier(deps(), MODEL)
+  expect(stored?.row).toMatchObject({ version: 2, domains: ['legal', 'software'] })
+  expect(stored?.classifier.background).not.toBeNull()
+  expect(await sort(unnamed('law'))).toBe('legal')
+  expect(await sort(unnamed('code'))).toBe('software')
+  const other = 'We walked along the shore until it was dark, and nobody spoke of the letter. '
+  expect(await sort(unnamed('law', { text: other.repeat(4) }))).toBe(UNASSIGNED)
+})
+
 test('the found domain reaches the receipts of requests, whichever comes first, however often samples are delivered', async () => {
   const [before, after, unknown] = [unnamed('law'), unnamed('code'), unnamed('recipe')]
   const settle = ({ requestId }: { requestId: string }) =>
@@ -166,7 +178,7 @@ test('nothing changes while nothing is new: no version, no call of the node', as
   node.calls = []
   await findDomains(deps())
   expect(node.calls).toEqual([])
-  expect((await loadClassifier(deps(), MODEL))?.row.version).toBe(1)
+  expect((await loadClassifier(deps(), MODEL))?.row.version).toBe(2)
 })
 
 test('while no node responds samples are retried, and at the last attempt their n-grams decide', async () => {
@@ -224,10 +236,9 @@ test('texts that fit nowhere become a proposal; accepted by the policy, a domain
   const after = await sides(found)
   for (const text of before) expect(after).toContainEqual(text)
   expect(await sides(UNASSIGNED)).toEqual([])
-  expect((await loadClassifier(deps(), MODEL))?.row).toMatchObject({
-    version: 2,
-    domains: expect.arrayContaining([found]),
-  })
+  const stored = await loadClassifier(deps(), MODEL)
+  expect(stored?.row).toMatchObject({ version: 3, domains: expect.arrayContaining([found]) })
+  expect(stored?.classifier.background).not.toBeNull()
   expect(await sort(unnamed('recipe'))).toBe(found)
 })
 
@@ -247,7 +258,7 @@ test('another isolate reads the classifier from storage, and other dense weights
   node.calls = []
   await findDomains(deps())
   expect(node.calls.length).toBeGreaterThan(0)
-  expect((await loadClassifier(deps(), changed))?.row.version).toBe(3)
+  expect((await loadClassifier(deps(), changed))?.row.version).toBe(4)
   await env.DB.prepare(`UPDATE models SET base_sha256 = ? WHERE id = 'tiny'`).bind(MODEL.baseSha256).run()
   await findDomains(deps())
 })
