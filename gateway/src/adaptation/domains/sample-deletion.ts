@@ -28,8 +28,10 @@ type SampleDeletionDeps = Pick<Deps, 'db' | 'artifacts' | 'reservoir' | 'nowMs'>
 /** What goes on with deletions also needs to cancel updates. */
 type FinishingDeps = SampleDeletionDeps & Pick<Deps, 'fleet' | 'telemetry' | 'waitUntil'>
 
-/** How long a deletion waits for updates. None takes so long, unless no node is there for it. */
+/** How long a deletion waits for an update. None takes so long, unless no node is there for it. */
 const MAX_WAIT_MS = 7 * 24 * 60 * 60 * 1000
+/** How long a deletion waits for updates that follow each other. */
+const MAX_TOTAL_WAIT_MS = 2 * MAX_WAIT_MS
 
 /** Deletions that a run of the cron task works on at most. */
 const DELETIONS_PER_RUN = 20
@@ -88,7 +90,7 @@ export async function deleteSamplesOf(
     const { hashes, frozen, reader, made, doneUntil } = await deleteUnread(deps, domain, sources, walk)
     if (doneUntil !== undefined) {
       left.push({ ...filter, domain, doneUntil, createdAt: nowMs() })
-      result.pending.push({ domain, update: reader ?? null })
+      result.pending.push({ domain, update: reader?.id ?? null })
     }
     if (deleted + hashes.length > 0) result.domains.push({ domain, deleted, deleted_frozen: frozen, ...made })
   }
@@ -98,7 +100,7 @@ export async function deleteSamplesOf(
 
 /**
  * Goes on with the deletions that were left to later calls, or to updates that have ended since. An update for which a
- * deletion has waited for a week is cancelled.
+ * deletion has waited for a week is cancelled, and after two weeks any for which it waits.
  */
 export async function finishDeletions(
   deps: FinishingDeps,
@@ -163,8 +165,6 @@ async function goOn(deps: FinishingDeps, deletion: PendingDeletion, budget: Call
     await sourcesOf(deps, filter),
     walk,
   )
-  if (reader !== undefined && deps.nowMs() - createdAt >= MAX_WAIT_MS)
-    await cancelReader(deps, reader, domain)
   const isFinished = doneUntil === undefined
   if (isFinished || frozen > 0) {
     await recordAudit(deps, {
@@ -177,15 +177,21 @@ async function goOn(deps: FinishingDeps, deletion: PendingDeletion, budget: Call
   }
   if (isFinished) await forgetPendingDeletion(deps.db, id)
   else if (doneUntil !== after) await setDoneUntil(deps.db, id, doneUntil)
+  // Last, because it fails where it is too late.
+  if (reader && hasWaitedTooLong(deps.nowMs(), createdAt, reader)) await cancelReader(deps, reader, domain)
 }
 
-async function cancelReader(deps: FinishingDeps, updateId: string, domain: string): Promise<void> {
-  await cancelUpdate(deps, updateId)
+function hasWaitedTooLong(nowMs: number, sinceMs: number, reader: UpdateRow): boolean {
+  return nowMs - Math.max(sinceMs, reader.createdAt) >= MAX_WAIT_MS || nowMs - sinceMs >= MAX_TOTAL_WAIT_MS
+}
+
+async function cancelReader(deps: FinishingDeps, { id }: UpdateRow, domain: string): Promise<void> {
+  await cancelUpdate(deps, id)
   await recordAudit(deps, {
     actor: SERVICE_ACTOR,
     action: 'update.cancelled',
-    target: updateId,
-    reason: `A deletion of texts of '${domain}' has waited for updates for a week.`,
+    target: id,
+    reason: `A deletion of texts of '${domain}' has waited too long for it, or for it and others before it.`,
   })
 }
 
@@ -214,15 +220,17 @@ async function deleteUnread(
   const mayFreeze = (update: UpdateRow) =>
     domain !== UNASSIGNED && (mayHold(update) || update.domains.includes(domain))
   const before = (await readers(deps)).find((update) => hashes.length > 0 || mayFreeze(update))
-  if (before) return { hashes, frozen: 0, reader: before.id, made, doneUntil: mayFreeze(before) ? '' : after }
+  if (before) return { hashes, frozen: 0, reader: before, made, doneUntil: mayFreeze(before) ? '' : after }
   const frozen = await deleteFrozenTexts(deps, domain, sources, hashes)
   // One that began meanwhile may have frozen texts after they were looked for.
   const late = (await readers(deps)).find(mayFreeze)
-  return { hashes, frozen, reader: late?.id, made, doneUntil: late ? '' : found.doneUntil }
+  return { hashes, frozen, reader: late, made, doneUntil: late ? '' : found.doneUntil }
 }
 
+/** Returns the updates that may read frozen texts, oldest first. */
 async function readers({ db }: Pick<Deps, 'db'>): Promise<UpdateRow[]> {
-  return (await listRunningUpdates(db)).filter(({ state }) => state !== 'canary')
+  const running = (await listRunningUpdates(db)).filter(({ state }) => state !== 'canary')
+  return running.sort((a, b) => a.createdAt - b.createdAt)
 }
 
 async function sourcesOf(

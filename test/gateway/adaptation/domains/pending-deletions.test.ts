@@ -118,6 +118,38 @@ test('an update that a deletion has waited for for a week is cancelled', async (
   )
 })
 
+test('an update that began later is cancelled only when the deletion has waited for it for a week too, or for two in all', async () => {
+  await ensureDomains(db, ['chain'], 1)
+  const DAY_MS = 24 * 60 * 60 * 1000
+  const startMs = Date.now()
+  await freezeDataset(testDeps(), 'chain', [{ text: 'of key_chain', sources: [{ keyId: 'key_chain' }] }])
+  const running = (version: number, day: number) =>
+    seedUpdate(`chain-${version}`, version, {
+      state: 'calibrating',
+      domains: ['chain'],
+      createdAt: startMs + day * DAY_MS,
+    })
+  const finish = (day: number) => finishDeletions(testDeps({ nowMs: () => startMs + day * DAY_MS }))
+  const stateOf = async (id: string) => (await getUpdate(id)).state
+  const late = await running(2, 6.5)
+  const stuck = await running(1, 0)
+  await deleteSamplesOf(testDeps({ nowMs: () => startMs }), { keyId: 'key_chain' })
+  await finish(7)
+  expect([await stateOf(stuck), await stateOf(late)]).toEqual(['cancelled', 'calibrating'])
+  await finish(7.1)
+  expect(await stateOf(late)).toBe('calibrating')
+  await finish(13.5)
+  expect(await stateOf(late)).toBe('cancelled')
+  const last = await running(3, 13.6)
+  await finish(13.9)
+  expect(await stateOf(last)).toBe('calibrating')
+  await finish(14)
+  expect(await stateOf(last)).toBe('cancelled')
+  await finish(14.1)
+  expect(await listPendingDeletions(db, 10)).toEqual([])
+  expect(await frozenTexts('chain')).not.toContain('key_chain')
+})
+
 /** Returns dependencies that count the calls of R2, and the count. */
 function countingDeps() {
   const deps = testDeps()
