@@ -7,8 +7,8 @@ import type { Deps } from '../../contracts/bindings.ts'
 type ReleaseDeps = Pick<Deps, 'db' | 'artifacts' | 'reservoir' | 'nowMs'>
 
 /**
- * Returns whether an operator may still force an update, so that it keeps its texts for 30 days, or until the next one of its model. A mask of
- * a single domain cannot be forced.
+ * Returns whether an operator may still force an update, so that it keeps its texts for 30 days, or until the next one of its
+ * model. A mask of a single domain cannot be forced.
  */
 export function keepsTexts({
   errorCode,

@@ -24,8 +24,8 @@ export interface CalibrationOptions extends CalibrationTask {
 /**
  * Calibrates, selects and writes a mask in a child process of low priority.
  *
- * The same task gives the same bytes on the same device. Statistics on disk are not computed again. When it is aborted or killed at any point,
- * it leaves nothing that looks like a result, and a later run continues at the first unfinished block.
+ * The same task gives the same bytes on the same device. Statistics on disk are not computed again. When it is aborted or
+ * killed at any point, it leaves nothing that looks like a result, and a later run continues at the first unfinished block.
  *
  * @throws AppError `insufficient_samples`, `invalid_request`, `mask_invalid`, `unsupported_model`, or `node_failed` when the
  * process died; the reason of `signal`

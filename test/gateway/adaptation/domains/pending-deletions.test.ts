@@ -122,7 +122,8 @@ test('an update that began later is cancelled only when the deletion has waited 
   await ensureDomains(db, ['chain'], 1)
   const DAY_MS = 24 * 60 * 60 * 1000
   const startMs = Date.now()
-  await freezeDataset(testDeps(), 'chain', [{ text: 'of key_chain', sources: [{ keyId: 'key_chain' }] }])
+  const source = { requestId: '', keyId: 'key_chain', tenant: '', conversation: '', consentVersion: 0 }
+  await freezeDataset(testDeps(), 'chain', [{ text: 'of key_chain', sources: [source] }])
   const running = (version: number, day: number) =>
     seedUpdate(`chain-${version}`, version, {
       state: 'calibrating',
