@@ -4,8 +4,9 @@ import type { Addon, Precision } from '../../../../native/addon.d.ts'
 import type { Log } from '../../../platform/log.ts'
 import { MAX_THREADS, type WeightSet } from '../../contract/backend.ts'
 import { createScriptLogitKernels } from '../../sampling/logit-kernels.ts'
-import { BYTES_PER_WEIGHT, createEngineBackend, type EngineBackend } from '../sparse/engine-backend.ts'
+import { createEngineBackend, type EngineBackend } from '../sparse/engine-backend.ts'
 import { createModelEngine, SELF_TEST_TOKENS } from '../sparse/model-engine.ts'
+import { denseBytesPerWeight } from '../sparse/weight-bytes.ts'
 import { createNativeLogitKernels } from '../sparse/native-logit-kernels.ts'
 import { measureStream } from './stream-speed.ts'
 
@@ -54,7 +55,7 @@ export function createGpuBackend(options: GpuBackendOptions): GpuBackend {
   let streamRate: number | undefined
   const backend = createEngineBackend({
     name: ['gpu', precision, ...(headPrecision === precision ? [] : [`head-${headPrecision}`])].join('-'),
-    bytesPerWeight: BYTES_PER_WEIGHT[precision],
+    bytesPerWeight: denseBytesPerWeight(precision),
     createEngine({ config }) {
       const engine = createModelEngine(addon, config, {
         kernel: null,

@@ -1,6 +1,6 @@
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import { AppError } from '@copal/shared/errors.ts'
-import type { EngineWeights, Precision } from '../../../../native/addon.d.ts'
+import type { EngineWeights } from '../../../../native/addon.d.ts'
 import type { Log } from '../../../platform/log.ts'
 import type { LlamaConfig } from '../../../model/config/llama-config.ts'
 import type { DenseModel } from '../../../model/master/dense-model.ts'
@@ -70,9 +70,6 @@ interface LoadedSet {
   logits: Float32Array
   end: (cause: Error | undefined) => void
 }
-
-/** Bytes of a dense weight, scales included. */
-export const BYTES_PER_WEIGHT: Record<Precision, number> = { bf16: 2, int8: 1 + 1 / 32, int4: 5 / 8 }
 
 const NO_MASK: MaskPlaces = new Map()
 /** Largest allowed difference of cached and uncached logits, relative to the largest: activations are rounded. */

@@ -3,11 +3,12 @@ import { AppError } from '@copal/shared/errors.ts'
 import type { Addon, KernelName, Precision } from '../../../../native/addon.d.ts'
 import type { Log } from '../../../platform/log.ts'
 import { MAX_THREADS } from '../../contract/backend.ts'
-import { BYTES_PER_WEIGHT, createEngineBackend, type EngineBackend } from './engine-backend.ts'
-import { chooseForm, formBytes, type FormSetting } from './form-choice.ts'
+import { createEngineBackend, type EngineBackend } from './engine-backend.ts'
+import { chooseForm, type FormSetting } from './form-choice.ts'
 import { keptPattern, type FormMeter } from './form-figures.ts'
 import { createModelEngine, SELF_TEST_TOKENS } from './model-engine.ts'
 import { createNativeLogitKernels } from './native-logit-kernels.ts'
+import { denseBytesPerWeight, formBytes } from './weight-bytes.ts'
 
 /** Settings of the sparse engine. */
 export interface SparseBackendOptions {
@@ -59,7 +60,7 @@ export function createSparseBackend(options: SparseBackendOptions): EngineBacken
   const headSuffix = headPrecision === DEFAULT_HEAD_PRECISION ? [] : [`head-${headPrecision}`]
   return createEngineBackend({
     name: ['sparse', precision, ...headSuffix, kernel ?? known[0]].join('-'),
-    bytesPerWeight: BYTES_PER_WEIGHT[precision],
+    bytesPerWeight: denseBytesPerWeight(precision),
     createEngine: ({ config }) =>
       createModelEngine(addon, config, {
         kernel: kernel ?? null,

@@ -1,7 +1,6 @@
 import { expect, test } from 'vitest'
 import {
   chooseForm,
-  formBytes,
   type FormQuestion,
 } from '../../../../../gpu-node/src/serving/backends/sparse/form-choice.ts'
 import type { FormFigures } from '../../../../../gpu-node/src/serving/backends/sparse/form-figures.ts'
@@ -107,11 +106,4 @@ test('a forced form is taken whatever it costs, and the reason shows the cost', 
 
 test('what was not measured is packed', () => {
   expect(choose(null).form).toBe('packed')
-})
-
-test('bytes of the forms follow the precision and the share that is kept', () => {
-  expect(formBytes('bf16', 1024, 0.5)).toEqual({ packed: 1152, dense: 2048 })
-  expect(formBytes('int8', 1024, 0.5)).toEqual({ packed: 672, dense: 1056 })
-  expect(formBytes('int4', 1024, 0.5)).toEqual({ packed: 482, dense: 640 })
-  expect(formBytes('int4', 1024, 1)).toEqual({ packed: 720, dense: 640 })
 })
