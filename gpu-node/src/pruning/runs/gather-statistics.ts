@@ -1,6 +1,6 @@
 import { AppError } from '@copal/shared/errors.ts'
 import type { DenseModel } from '../../model/master/dense-model.ts'
-import { createCalibrationPass } from '../calibration/calibration-pass.ts'
+import { createCalibrationPass, type CalibrationPass } from '../calibration/calibration-pass.ts'
 import { LostSumsError, type MomentSummer } from '../calibration/moment-summer.ts'
 import { readDataset } from '../calibration/dataset-text.ts'
 import { sampleSequences } from '../calibration/token-sequences.ts'
@@ -58,9 +58,7 @@ export async function gatherArtifacts(
     if (!missing.includes(dataset.sha256)) continue
     samples.push({ dataset, sequences: await readSequences(model, task, dataset) })
   }
-  const createPass = () =>
-    createCalibrationPass(model, task.length, threads, { statistics: set, moments: createMoments?.(), pause })
-  let pass = await createPass()
+  let pass: CalibrationPass | undefined
   try {
     const { layers } = model.config
     for (const [index, { dataset, sequences }] of samples.entries()) {
@@ -70,20 +68,22 @@ export async function gatherArtifacts(
           fraction: ((1 - selectionShare(task)) * (index + done / layers)) / samples.length,
           message: `calibrating ${dataset.domain}, block ${done} of ${layers}`,
         })
-      const calibrate = async () => {
-        const partial = await openPartial(task.statisticsDir, id)
-        report(partial.blocksDone)
-        await pass.run(sequences, partial, report)
-        return partial
-      }
       let partial
       while (!partial) {
+        pass ??= await createCalibrationPass(model, task.length, threads, {
+          statistics: set,
+          moments: createMoments?.(),
+          pause,
+        })
+        const opened = await openPartial(task.statisticsDir, id)
+        report(opened.blocksDone)
         try {
-          partial = await calibrate()
+          await pass.run(sequences, opened, report)
+          partial = opened
         } catch (error) {
           if (!(error instanceof LostSumsError)) throw error
           await pass.release()
-          pass = await createPass()
+          pass = undefined
         }
       }
       const { sha256: datasetSha256, domain } = dataset
@@ -91,7 +91,7 @@ export async function gatherArtifacts(
       chosen.push(await partial.publish(model.master.baseSha256, part))
     }
   } finally {
-    await pass.release()
+    await pass?.release()
   }
   return chosen
 }

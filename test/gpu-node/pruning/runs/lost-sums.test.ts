@@ -126,3 +126,12 @@ test('a summer that is given again after it lost its sums is closed each time', 
   expect(created).toBe(4)
   expect(calls).toEqual(['begin', 'close', 'begin', 'close', 'begin', 'close'])
 })
+
+test('an error after sums were lost is the one that is thrown', async () => {
+  let created = 0
+  const run = select(() => {
+    if (created++ > 0) throw new Error('no memory')
+    return summer([], 0)
+  })
+  await expect(run).rejects.toThrow('no memory')
+})
