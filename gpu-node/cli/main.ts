@@ -1,10 +1,9 @@
 /** Entry point of the `copal` command. */
 import { join } from 'node:path'
+import { interruptionOfProcess } from '@copal/gpu-node/platform/interruption.ts'
 import { runCommand } from './program.ts'
 
-const interruption = new AbortController()
-process.once('SIGINT', () => interruption.abort())
-process.once('SIGTERM', () => interruption.abort())
+const signal = interruptionOfProcess()
 // `copal … | head` closes the output early, which is not an error.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => process.exit(error.code === 'EPIPE' ? 0 : 1))
 
@@ -17,7 +16,7 @@ const code = await runCommand(process.argv.slice(2), {
   stdin: process.stdin,
   stdout: process.stdout,
   stderr: process.stderr,
-  signal: interruption.signal,
+  signal,
 })
 process.exitCode = code
 if (process.connected) process.disconnect()

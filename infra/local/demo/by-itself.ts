@@ -1,13 +1,21 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { driftReport, type DriftReport } from '@copal/shared/wire/admin.ts'
-import { createdKey, revokedKey, type CreateKey } from '@copal/shared/wire/admin-keys.ts'
 import type { PolicyOverrides } from '@copal/shared/wire/admin-policy.ts'
 import type OpenAI from 'openai'
 import { formatMask, formatPerplexity } from '../../../gpu-node/src/platform/quantities.ts'
 import { describeDrift } from '../../../gpu-node/cli/commands/drift.ts'
 import { createProgressBar } from '../../../gpu-node/cli/output/progress-bar.ts'
 import { followAdaptation } from './adaptation-events.ts'
-import { interrupted, print, ROOT, session, SHORT_CANARY, SHORT_WATCH, withPolicy } from './demo-session.ts'
+import {
+  interrupted,
+  print,
+  ROOT,
+  session,
+  SHORT_CANARY,
+  SHORT_WATCH,
+  withKeys,
+  withPolicy,
+} from './demo-session.ts'
 import { demoClient } from './demo-client.ts'
 import { keepStreaming, summariseStreams } from './streams.ts'
 import { demoTraffic, folderTraffic, type Traffic } from './traffic.ts'
@@ -40,9 +48,8 @@ export async function demonstrateByItself(model: string, folder: string | undefi
       ? demoTraffic(ROOT, REQUESTS_PER_KIND)
       : folderTraffic(folder, REQUESTS_PER_KIND, session.terminal.cwd)
   const before = await session.client().admin('GET', '/drift', driftReport)
-  const keys = await Promise.all(Array.from({ length: KEYS }, (_, index) => createKey(index)))
-  try {
-    await withPolicy(IMPATIENT, async () => {
+  await withKeys(KEYS, (keys) =>
+    withPolicy(IMPATIENT, async () => {
       print(
         `\n1. ${KEYS} keys send ${traffic.length} kinds of text, and name no domain: ` +
           traffic.map(({ about }) => about).join(', '),
@@ -59,18 +66,11 @@ export async function demonstrateByItself(model: string, folder: string | undefi
         await streams.stop()
       }
       print(`\n   Streams meanwhile: ${summariseStreams(streams.responses())}`)
-    })
-  } finally {
-    await Promise.all(keys.map(({ id }) => session.client().admin('DELETE', `/keys/${id}`, revokedKey)))
-  }
+    }),
+  )
   const report = await session.client().admin('GET', '/drift', driftReport)
   print(`\n3. What it learned\n\n${describeDrift(report, session.table)}`)
   print(`\n${describeGains(report, before)}`)
-}
-
-function createKey(index: number) {
-  const request: CreateKey = { name: `demo ${index + 1}`, sampling: 'always', discover_domains: true }
-  return session.client().admin('POST', '/keys', createdKey, request)
 }
 
 /** Sends every text once, the kinds mixed, each with the next key. */

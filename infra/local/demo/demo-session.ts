@@ -1,8 +1,10 @@
 import { join } from 'node:path'
+import { createdKey, revokedKey, type CreatedKey, type CreateKey } from '@copal/shared/wire/admin-keys.ts'
 import { policyReport, type PolicyOverrides } from '@copal/shared/wire/admin-policy.ts'
-import { createApiClient } from '../../../gpu-node/cli/api/api-client.ts'
+import { createApiClient, type ApiClient } from '../../../gpu-node/cli/api/api-client.ts'
 import { readConnection } from '../../../gpu-node/cli/api/connection.ts'
 import { createSession } from '../../../gpu-node/cli/api/session.ts'
+import { interruptionOfProcess } from '../../../gpu-node/src/platform/interruption.ts'
 
 /** The folder of the checkout. */
 export const ROOT = join(import.meta.dirname, '..', '..', '..')
@@ -19,15 +21,11 @@ export const SHORT_CANARY = {
 /** A canary begins when the watch over the mask before it has ended; a deployment watches for an hour. */
 export const SHORT_WATCH = { soak_minutes: 0.5 }
 
-/** The time that setting the former policy again may take. */
-const RESTORE_MS = 10_000
-
-const interruption = new AbortController()
-process.once('SIGINT', () => interruption.abort())
-process.once('SIGTERM', () => interruption.abort())
+/** The time that the calls of a clean-up may take. */
+const CLEAN_UP_MS = 10_000
 
 /** Aborted when a person ends the demo. */
-export const interrupted = interruption.signal
+export const interrupted = interruptionOfProcess()
 
 /** The session of the demo, as the command line has one. */
 export const session = createSession({
@@ -53,10 +51,36 @@ export async function withPolicy(changes: PolicyOverrides, work: () => Promise<v
   try {
     await work()
   } finally {
-    // Not by the session's client, whose calls end with the demo.
-    const restoring = createApiClient(readConnection(session.terminal), AbortSignal.timeout(RESTORE_MS))
-    await restoring
+    await cleanUpClient()
       .admin('PUT', '/policy', policyReport, overrides)
       .catch(() => print("The demo's policy could not be taken back: look at 'npx copal policy show'."))
   }
+}
+
+/** Runs `work` with new keys, whose texts may be sampled, and revokes them, also when a person ends the demo. */
+export async function withKeys(
+  count: number,
+  work: (keys: readonly CreatedKey[]) => Promise<void>,
+): Promise<void> {
+  const keys: CreatedKey[] = []
+  try {
+    while (keys.length < count) keys.push(await createKey(keys.length + 1))
+    await work(keys)
+  } finally {
+    const client = cleanUpClient()
+    for (const { id, name } of keys)
+      await client
+        .admin('DELETE', `/keys/${id}`, revokedKey)
+        .catch(() => print(`The key '${name}' could not be revoked. Run: npx copal keys revoke ${id}`))
+  }
+}
+
+function createKey(number: number): Promise<CreatedKey> {
+  const request: CreateKey = { name: `demo ${number}`, sampling: 'always', discover_domains: true }
+  return session.client().admin('POST', '/keys', createdKey, request)
+}
+
+/** Creates a client for clean-ups: the calls of the session's client end with the demo. */
+function cleanUpClient(): ApiClient {
+  return createApiClient(readConnection(session.terminal), AbortSignal.timeout(CLEAN_UP_MS))
 }

@@ -4,15 +4,14 @@
  * gate rejects.
  */
 import type { ChildProcess } from 'node:child_process'
-import { once } from 'node:events'
 import { parseArgs } from 'node:util'
 import { statusReport } from '@copal/shared/wire/admin.ts'
 import { UserError, toUserError } from '../../../gpu-node/src/platform/user-error.ts'
 import { formatMask } from '../../../gpu-node/src/platform/quantities.ts'
 import { demonstrateByHand } from './by-hand.ts'
 import { demonstrateByItself } from './by-itself.ts'
-import { isServing, startService, waitForUpdates } from './demo-service.ts'
-import { print, session } from './demo-session.ts'
+import { isServing, startService, stopService, waitForUpdates } from './demo-service.ts'
+import { interrupted, print, session } from './demo-session.ts'
 
 const HELP = `Usage: npm run demo [-- OPTIONS]
 
@@ -46,17 +45,18 @@ try {
     print(`\nThe demo took ${((Date.now() - started) / 60_000).toFixed(1)} minutes.`)
   }
 } catch (error) {
-  const userError = toUserError(error, process.cwd())
+  const userError = interrupted.aborted
+    ? new UserError('interrupted', 'Interrupted.')
+    : toUserError(error, process.cwd())
   if (!userError) throw error
   process.stderr.write(`copal: ${userError.message}\n`)
   process.exitCode = 1
 } finally {
-  if (service && service.exitCode === null) {
+  if (service) {
     print(
       'Stopping the service that the demo started. Its masks and domains are kept; npm start serves them.',
     )
-    service.kill('SIGTERM')
-    await once(service, 'exit')
+    await stopService(service)
   }
 }
 

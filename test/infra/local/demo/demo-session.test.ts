@@ -2,13 +2,24 @@ import { once } from 'node:events'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { text } from 'node:stream/consumers'
-import { afterAll, expect, test, vi } from 'vitest'
+import { afterAll, beforeEach, expect, test, vi } from 'vitest'
+import type { CreatedKey } from '@copal/shared/wire/admin-keys.ts'
 import { PRESETS } from '@copal/shared/wire/admin-policy.ts'
 
 const overrides: object[] = []
+const revoked: string[] = []
+let keys = 0
 const gateway = createServer((request, response) => {
   void text(request).then((body) => {
-    if (request.method === 'PUT') overrides.push(JSON.parse(body) as object)
+    const { method, url = '' } = request
+    response.setHeader('content-type', 'application/json')
+    if (url.startsWith('/admin/keys')) {
+      const id = url.split('/')[3]
+      if (id !== undefined) revoked.push(id)
+      response.end(JSON.stringify(id === undefined ? newKey(++keys) : { id, revoked: true }))
+      return
+    }
+    if (method === 'PUT') overrides.push(JSON.parse(body) as object)
     const policy = PRESETS.local
     const report = {
       model: 'm',
@@ -18,7 +29,7 @@ const gateway = createServer((request, response) => {
       preset_policy: policy,
       deployment_preset: 'local',
     }
-    response.setHeader('content-type', 'application/json').end(JSON.stringify(report))
+    response.end(JSON.stringify(report))
   })
 }).listen(0, '127.0.0.1')
 await once(gateway, 'listening')
@@ -27,16 +38,60 @@ afterAll(() => {
   gateway.close()
 })
 
-test('a demo that is interrupted sets the former policy again', async () => {
+function newKey(number: number): CreatedKey {
+  return {
+    id: `key_${number}`,
+    name: `demo ${number}`,
+    tenant: 'default',
+    prefix: 'copal-1234',
+    scopes: ['inference'],
+    default_domain: 'default',
+    discover_domains: true,
+    allowed_domains: null,
+    allowed_models: null,
+    sampling: 'always',
+    limits: {
+      requests_per_minute: null,
+      tokens_per_minute: null,
+      tokens_per_month: null,
+      concurrent_requests: null,
+    },
+    created_at: '2026-11-30T00:00:00.000Z',
+    expires_at: null,
+    previous_valid_until: null,
+    key: 'copal-secret',
+  }
+}
+
+beforeEach(() => {
+  vi.resetModules()
   vi.stubEnv('COPAL_BASE_URL', `http://127.0.0.1:${(gateway.address() as AddressInfo).port}`)
   vi.stubEnv('COPAL_ADMIN_KEY', 'copal-admin-test')
+})
+
+/** Returns a new session of a demo, and what a person does who presses Ctrl-C. */
+async function openSession() {
   const others = process.listeners('SIGINT')
-  const { interrupted, withPolicy } = await import('../../../../infra/local/demo/demo-session.ts')
-  const interrupt = process.listeners('SIGINT').filter((listener) => !others.includes(listener))
-  const work = withPolicy({ triggers: { enabled: false } }, () => {
-    for (const listener of interrupt) listener('SIGINT')
-    return Promise.reject(interrupted.reason as Error)
-  })
+  const session = await import('../../../../infra/local/demo/demo-session.ts')
+  const listeners = process.listeners('SIGINT').filter((listener) => !others.includes(listener))
+  return {
+    ...session,
+    interrupt: (): Promise<void> => {
+      for (const listener of listeners) listener('SIGINT')
+      return Promise.reject(session.interrupted.reason as Error)
+    },
+  }
+}
+
+test('a demo that is interrupted sets the former policy again', async () => {
+  const { withPolicy, interrupt } = await openSession()
+  const work = withPolicy({ triggers: { enabled: false } }, interrupt)
   await expect(work).rejects.toThrow('aborted')
   expect(overrides).toEqual([{ triggers: { enabled: false } }, {}])
+})
+
+test('a demo that is interrupted revokes its keys', async () => {
+  const { withKeys, interrupt } = await openSession()
+  await expect(withKeys(2, interrupt)).rejects.toThrow('aborted')
+  expect(revoked).toEqual(['key_1', 'key_2'])
 })
