@@ -18,8 +18,8 @@ const IDENTIFIERS = matchingWords(
   ].join('|'),
 )
 const NUMBER_WORD = matchingWords('number|nummer|numero|num|no|nr|n|номер')
-/** Not after the name of an identifier, or a Chinese word for a sum. */
-const NO_IDENTIFIER = String.raw`(?<!(?:(?<!\p{L})(?:${IDENTIFIERS})(?:[ _]?(?:${NUMBER_WORD}|id))?|订单|訂單|[单單编編][号號]|QQ|[共约約])[^\p{L}\d]{0,4})\0`
+/** Not after the name of an identifier, but "in case", "to order" and "for booking" are none; nor after a Chinese word for a sum. */
+const NO_IDENTIFIER = String.raw`(?<!(?:(?<!\p{L}|\b(?:in|to|for) )(?:${IDENTIFIERS})(?:[ _]?(?:${NUMBER_WORD}|id))?|订单|訂單|[单單编編][号號]|QQ|[共约約])[^\p{L}\d]{0,4})\0`
 
 /** After an invitation to call, or alone in its line. */
 export const CONTACT = new RegExp(`${INVITATION}|${LONE}`, 'iu')

@@ -41,6 +41,8 @@ describe('personal data and credentials are replaced', () => {
     ['My pass is hunter2hunter2.', 'My pass is [key].'],
     ['Password: 123456ab', 'Password: [key]'],
     ['Passwort: 123456a!', 'Passwort: [key]'],
+    ['Just in case: 07700900456', 'Just in case: [phone]'],
+    ['To order, 07700900456', 'To order, [phone]'],
   ])('%s', (text, redacted) => {
     expect(redact(text)).toBe(redacted)
   })
@@ -61,6 +63,7 @@ describe('similar text is not replaced', () => {
     'In some 10 000 000 000 years',
     'Ein 12345-seitiges Buch. Nie 12345 Mal.',
     'The steps pass: 10.5ms each',
+    'Order 07700900456, and case 07700900456',
     'order 4155550123, id 13912345678, ISBN 0306406157',
     'Grüße 你好 🙂',
   ])('%s', (text) => {
