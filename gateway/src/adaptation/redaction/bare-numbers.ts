@@ -6,8 +6,8 @@ import { matchingWords } from './matching-form.ts'
 
 /** Alone in its line, and in no column of numbers. */
 const LONE = String.raw`(?:^|[\p{L}\uFFFC][^\n]*\n)\s*\0[ \t.,;]*(?:$|\n(?!\s*\d))`
-/** "my number is", "reach me at", "call Sam on". */
-const INVITATION = String.raw`\b(?:(?:my|our|his|her|their|your)(?: (?:new|old|work|home|office|direct|other))? (?:number|no|nr)(?: is)?|(?:reach|call|text|ring|phone|contact|message)\b[^\d\n]{0,30}\b(?:at|on|via))[^\p{L}\d\n]{0,3}\0`
+/** "my number is", "ph", "reach me at", "call Sam on". */
+const INVITATION = String.raw`\b(?:(?:my|our|his|her|their|your)(?: (?:new|old|work|home|office|direct|other))? (?:number|no|nr)(?: is(?: now)?)?|ph|(?:reach|call|text|ring|phone|contact|message)\b[^\d\n]{0,30}\b(?:at|on|via))[^\p{L}\d\n]{0,3}\0`
 /** Names of numbers that are no phone numbers. */
 const IDENTIFIERS = matchingWords(
   [
@@ -25,13 +25,13 @@ const NO_IDENTIFIER = String.raw`(?<!(?:(?<!\p{L}|\b(?:in|to|for) )(?:${IDENTIFI
 export const CONTACT = new RegExp(`${INVITATION}|${LONE}`, 'iu')
 /** Anywhere but after the name of an identifier: few other numbers begin with one zero. */
 export const LEADING_ZERO = new RegExp(NO_IDENTIFIER, 'iu')
-/** In Chinese text. */
+/** In Chinese text, after an invitation to call, or alone in its line. */
 export const IN_CHINESE = new RegExp(
-  String.raw`(?<=\p{Script=Han}[^\0]{0,8})${NO_IDENTIFIER}|${NO_IDENTIFIER}(?=[ ,]{0,2}\p{Script=Han})|${LONE}`,
+  String.raw`(?<=\p{Script=Han}[^\0]{0,8})${NO_IDENTIFIER}|${NO_IDENTIFIER}(?=[ ,]{0,2}\p{Script=Han})|${INVITATION}|${LONE}`,
   'iu',
 )
-/** In text of Cyrillic script. */
+/** In text of Cyrillic script, after an invitation to call, or alone in its line. */
 export const IN_CYRILLIC = new RegExp(
-  String.raw`(?<=\p{Script=Cyrillic}[^\0]{0,16})${NO_IDENTIFIER}|${NO_IDENTIFIER}(?=[ ,-]{0,3}\p{Script=Cyrillic})|${LONE}`,
+  String.raw`(?<=\p{Script=Cyrillic}[^\0]{0,16})${NO_IDENTIFIER}|${NO_IDENTIFIER}(?=[ ,-]{0,3}\p{Script=Cyrillic})|${INVITATION}|${LONE}`,
   'iu',
 )

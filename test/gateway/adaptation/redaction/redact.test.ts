@@ -43,6 +43,9 @@ describe('personal data and credentials are replaced', () => {
     ['Passwort: 123456a!', 'Passwort: [key]'],
     ['Just in case: 07700900456', 'Just in case: [phone]'],
     ['To order, 07700900456', 'To order, [phone]'],
+    ['You can reach me at 13912345678', 'You can reach me at [phone]'],
+    ['My number is now 89123456789', 'My number is now [phone]'],
+    ['Sam Lee, ph 4155550132', 'Sam Lee, ph [phone]'],
   ])('%s', (text, redacted) => {
     expect(redact(text)).toBe(redacted)
   })
