@@ -197,6 +197,13 @@ export const ADAPTATION_OPERATIONS: readonly Operation[] = [
     tag: 'Adaptation',
     summary: 'Returns the file of a mask.',
     key: 'operator',
+    headers: {
+      etag: {
+        description: 'The SHA-256 of the file, in quotation marks.',
+        required: true,
+        schema: { type: 'string' },
+      },
+    },
     ...ofModel,
     errors: [...ofModel.errors, 'not_found'],
     response: 'application/octet-stream',

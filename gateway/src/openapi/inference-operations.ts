@@ -6,6 +6,9 @@ import { responsesRequest } from '@copal/shared/wire/responses.ts'
 import { modelEntry, modelList } from '@copal/shared/wire/model-list.ts'
 import { named, type Operation } from './operation.ts'
 
+/** The error of a session of the dashboard that names no key. */
+const WITHOUT_KEY = ['invalid_request'] as const
+
 /** Operations that applications call. */
 export const INFERENCE_OPERATIONS: readonly Operation[] = [
   {
@@ -62,6 +65,7 @@ export const INFERENCE_OPERATIONS: readonly Operation[] = [
       'Lists the models that the key may use, each followed by the mask versions that requests can name now.',
     key: 'inference',
     response: named('ModelList', modelList),
+    errors: WITHOUT_KEY,
   },
   {
     method: 'get',
@@ -71,6 +75,6 @@ export const INFERENCE_OPERATIONS: readonly Operation[] = [
     summary: 'Returns one model or mask version of that list.',
     key: 'inference',
     response: named('Model', modelEntry),
-    errors: ['model_not_found'],
+    errors: ['model_not_found', ...WITHOUT_KEY],
   },
 ]

@@ -28,10 +28,11 @@ export type AlertEntry = z.output<typeof alertEntry>
 
 /** Query of `GET /admin/alerts`. */
 export const alertsQuery = z.object({
-  /** By default all models. */
-  model: modelId.optional(),
-  /** True: only alerts that hold. */
-  active: z.stringbool({ error: "expected 'true' or 'false'" }).default(false),
+  model: modelId.optional().describe('Id of the model. Default: all.'),
+  active: z
+    .stringbool({ error: "expected 'true' or 'false'" })
+    .default(false)
+    .describe('`true`: only alerts that hold.'),
   limit: z.coerce.number().int().min(1).max(200).default(100),
 })
 

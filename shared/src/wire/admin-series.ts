@@ -8,19 +8,17 @@ export const SERIES_WIDTHS = [60, 300, 3_600, 86_400] as const
 
 /** Query of `GET /admin/series`. */
 export const seriesQuery = z.object({
-  /** May be left out while the fleet serves one model. */
-  model: modelId.optional(),
-  /** By default every domain. */
-  domain: domainName.optional(),
-  /** By default 24 hours before `to`. */
-  from: z.iso.datetime().optional(),
-  /** By default now. */
-  to: z.iso.datetime().optional(),
-  /** Seconds. By default the narrowest width that gives at most 300 periods. */
+  model: modelId.optional().describe('Id of the model. Optional if there is only one.'),
+  domain: domainName.optional().describe('Default: every domain.'),
+  from: z.iso.datetime().optional().describe('Default: 24 hours before `to`.'),
+  to: z.iso.datetime().optional().describe('Default: now.'),
   width: z.coerce
     .number()
+    // The values are in the OpenAPI document, which describes what a caller sends.
+    .meta({ enum: [...SERIES_WIDTHS] })
     .pipe(z.literal([...SERIES_WIDTHS], `expected one of ${SERIES_WIDTHS.join(', ')}`))
-    .optional(),
+    .optional()
+    .describe('Seconds of a period. Default: the narrowest that gives at most 300 periods.'),
 })
 /** A parsed query of `GET /admin/series`. */
 export type SeriesQuery = z.output<typeof seriesQuery>

@@ -8,9 +8,8 @@ export const MAX_USAGE_DAYS = 62
 
 /** Query of `GET /admin/usage`. */
 export const usageQuery = z.object({
-  /** By default all that the caller may see. */
-  tenant: tenantName.optional(),
-  days: z.coerce.number().pipe(z.int().min(1).max(MAX_USAGE_DAYS)).default(30),
+  tenant: tenantName.optional().describe('Default: all that the caller may see.'),
+  days: z.coerce.number().int().min(1).max(MAX_USAGE_DAYS).default(30),
 })
 
 /** Response of `GET /admin/usage`. */

@@ -6,16 +6,19 @@ import { modelId } from './identifiers.ts'
  * same file again returns the same version.
  */
 export const importMask = z.object({
-  /** May be left out while the fleet serves one model. */
-  model: modelId.optional(),
-  /** Whether to serve it from the next request on. */
-  activate: z.stringbool({ error: "expected 'true' or 'false'" }).default(false),
-  /** Weights of the linears that the mask leaves dense: the file does not contain their count, and sparsity includes them. */
+  model: modelId.optional().describe('Id of the model. Optional if there is only one.'),
+  activate: z
+    .stringbool({ error: "expected 'true' or 'false'" })
+    .default(false)
+    .describe('`true`: evaluate the mask, and serve it if it passes the gate.'),
   dense_weights: z
     .string()
     .regex(/^\d{1,15}$/, 'expected a number of weights')
     .transform(Number)
-    .default(0),
+    .default(0)
+    .describe(
+      'Weights of the linears that the mask leaves dense, which its file does not contain and its sparsity includes.',
+    ),
 })
 /** A parsed {@link importMask}. */
 export type ImportMask = z.output<typeof importMask>

@@ -71,6 +71,12 @@ describe('domains', () => {
     expect((await domainOf('mistyped'))?.samples).toBe(before?.samples)
   })
 
+  test('say nothing of a deletion to a caller that lists texts with an unknown parameter', async () => {
+    await importTexts('mistyped')
+    const response = await admin('GET', '/domains/mistyped/samples?limit=5')
+    expect((await errorOf(response)).message).toMatch(/^The query parameter 'limit' is unknown/)
+  })
+
   test.each(['', '/samples', '/samples?key=key_1'])(
     'that never existed are not found: DELETE /domains/nope%s',
     async (rest) => {

@@ -33,6 +33,7 @@ test('the operator asks as a key that the request is charged to', async () => {
   expect((JSON.parse(call?.body ?? '{}') as ChatCall).account).toBe(id)
   const unnamed = await ask(browser, undefined)
   expect([unnamed.status, (await errorOf(unnamed)).param]).toEqual([400, 'x-copal-key'])
+  expect((await browser.send('GET', '/v1/models')).status).toBe(400)
 })
 
 test('nobody asks as a key that they could not have made, and no other page asks at all', async () => {

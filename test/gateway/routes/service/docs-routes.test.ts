@@ -75,6 +75,18 @@ describe('the OpenAPI document', () => {
     expect(priority?.schema).toEqual({ enum: ['interactive', 'batch'] })
   })
 
+  test('describes the values, bounds and defaults of query parameters', async () => {
+    const { paths } = await document()
+    const parameter = (path: string, wanted: string) =>
+      paths[path]?.['get']?.parameters.find(({ name }) => name === wanted)?.schema
+    expect(parameter('/admin/series', 'width')).toMatchObject({ enum: [60, 300, 3_600, 86_400] })
+    expect(parameter('/admin/usage', 'days')).toMatchObject({ type: 'integer', minimum: 1, maximum: 62 })
+    const described = ['model', 'domain', 'from', 'to', 'width'].map(
+      (name) => parameter('/admin/series', name)?.['description'],
+    )
+    expect(described).toEqual(described.map(() => expect.any(String) as string))
+  })
+
   test('describes every error response by status, with its codes and headers', async () => {
     const { paths, components } = await document()
     const failures = (method: string, path: string) =>
@@ -103,6 +115,8 @@ describe('the OpenAPI document', () => {
       '503 service_unavailable',
     ])
     expect(failures('get', '/docs')).toEqual(['500 internal_error'])
+    // A session that names no key.
+    expect(failures('get', '/v1/models')[0]).toBe('400 invalid_request')
     for (const { responses } of Object.values(paths).flatMap((methods) => Object.values(methods)))
       expect(Object.keys(responses).filter((status) => !/^[2-5]\d\d$/.test(status))).toEqual([])
 
@@ -129,6 +143,8 @@ describe('the OpenAPI document', () => {
         'x-ratelimit-remaining-tokens': expect.anything() as object,
       },
     })
+    const file = (await document()).paths['/admin/masks/{version}/file']?.['get']?.responses
+    expect(file?.['200']).toMatchObject({ headers: { etag: expect.anything() as object } })
   })
 
   test('describes every error code with its status and remedy', async () => {
