@@ -25,7 +25,7 @@ import { cancelUpdate } from '../updates/update-requests.ts'
 import { deleteFrozenTexts, findAffectedDatasets, REQUEST_CALLS, type CallBudget } from './frozen-texts.ts'
 
 type SampleDeletionDeps = Pick<Deps, 'db' | 'artifacts' | 'reservoir' | 'nowMs'>
-/** What goes on with deletions also needs to cancel updates. */
+/** Parts of {@link finishDeletions}, which can cancel updates. */
 type FinishingDeps = SampleDeletionDeps & Pick<Deps, 'fleet' | 'telemetry' | 'waitUntil'>
 
 /** How long a deletion waits for an update. None takes so long, unless no node is there for it. */
@@ -99,7 +99,7 @@ export async function deleteSamplesOf(
 }
 
 /**
- * Goes on with the deletions that were left to later calls, or to updates that have ended since. An update for which a
+ * Continues the deletions that were left to later calls, or to updates that have ended since. An update for which a
  * deletion has waited for a week is cancelled, and after two weeks any for which it waits.
  */
 export async function finishDeletions(
@@ -110,7 +110,7 @@ export async function finishDeletions(
   for (const deletion of await listPendingDeletions(deps.db, DELETIONS_PER_RUN)) {
     if (budget.calls <= DOMAIN_CALLS + PENDING_CALLS) return
     try {
-      await goOn(deps, deletion, budget)
+      await continueDeletion(deps, deletion, budget)
     } catch (error) {
       console.error(`The deletion of frozen texts of '${deletion.domain}' failed and is tried again:`, error)
     }
@@ -152,7 +152,11 @@ function filterOf({
   return { keyId: keyId ?? undefined, tenant: tenant ?? undefined, requestId: requestId ?? undefined }
 }
 
-async function goOn(deps: FinishingDeps, deletion: PendingDeletion, budget: CallBudget): Promise<void> {
+async function continueDeletion(
+  deps: FinishingDeps,
+  deletion: PendingDeletion,
+  budget: CallBudget,
+): Promise<void> {
   const { id, domain, createdAt, doneUntil: after } = deletion
   const filter = filterOf(deletion)
   budget.calls -= PENDING_CALLS

@@ -1,5 +1,5 @@
 /**
- * What must be around a number without separators that is taken for a phone number. The patterns match some characters
+ * Patterns of the text around a number without separators, by which it is taken for a phone number. They match some characters
  * before it, a NUL character in its place, and some characters after it.
  */
 import { matchingWords } from './matching-form.ts'
@@ -18,7 +18,7 @@ const IDENTIFIERS = matchingWords(
   ].join('|'),
 )
 const NUMBER_WORD = matchingWords('number|nummer|numero|num|no|nr|n|номер')
-/** Not after the name of an identifier, but "in case", "to order" and "for booking" are none; nor after a Chinese word for a sum. */
+/** Not after the name of an identifier ("in case", "to order" and "for booking" are none), nor after a Chinese word for a sum. */
 const NO_IDENTIFIER = String.raw`(?<!(?:(?<!\p{L}|\b(?:in|to|for) )(?:${IDENTIFIERS})(?:[ _]?(?:${NUMBER_WORD}|id))?|订单|訂單|[单單编編][号號]|QQ|[共约約])[^\p{L}\d]{0,4})\0`
 
 /** After an invitation to call, or alone in its line. */

@@ -8,7 +8,10 @@ import { isAmong } from './is-among.ts'
 /** How long an update that the gate rejected may be forced, and keeps its texts: as long as samples are kept. */
 export const FORCEABLE_MS = 30 * 24 * 60 * 60 * 1000
 
-/** An update for all domains that the gate rejected may be forced for a while, until the next update of its model starts. */
+/**
+ * Returns whether an update may be forced: it is for all domains, the gate rejected it less than {@link FORCEABLE_MS} ago, and
+ * it is the last one of its model.
+ */
 export function isForceable(nowMs: number): SQL {
   return sql`${updates.state} = 'failed' and ${updates.errorCode} = 'gate_failed' and ${updates.ownDomain} is null
     and ${updates.finishedAt} > ${nowMs - FORCEABLE_MS} and not exists (
