@@ -1,4 +1,4 @@
-import type { Command } from 'commander'
+import { InvalidArgumentError, type Command } from 'commander'
 import { UserError } from '@copal/gpu-node/platform/user-error.ts'
 import { auditPage, type AuditEntry } from '@copal/shared/wire/admin-audit.ts'
 import { auditHash, FIRST_PREVIOUS_HASH } from '@copal/shared/wire/audit-hash.ts'
@@ -34,7 +34,7 @@ export function addAudit(program: Command, session: Session): void {
   audit
     .command('verify')
     .description('check on this machine that no row was changed, removed or inserted')
-    .option('--known <row:hash>', 'a row that an earlier run printed; it must still be there')
+    .option('--known <row:hash>', 'a row that an earlier run printed; it must still be there', rowName)
     .option('--json', 'print JSON')
     .addHelpText('after', '\nExample:\n  copal audit verify')
     .action(async ({ known, json }: { known?: string; json?: boolean }) => {
@@ -80,6 +80,14 @@ async function verify(
     )
   }
   return { rows, last: last === undefined ? null : nameOf(last) }
+}
+
+/** Checks the name of a row. One that is mistyped is in no log, which would look as if rows had been removed. */
+function rowName(text: string): string {
+  if (/^[1-9]\d*:[0-9a-f]{64}$/.test(text)) return text
+  throw new InvalidArgumentError(
+    "The number of a row, ':' and its hash are expected, as 'copal audit verify' prints them.",
+  )
 }
 
 function nameOf({ id, hash }: { id: number; hash: string }): string {

@@ -80,6 +80,14 @@ test('verify names the first row of a part that was written anew, though its own
   expect(stderr).toMatch(/row 3: it does not follow from the row before/)
 })
 
+test('verify takes no mistyped row for a removed one', async () => {
+  const rows = await logOf(5)
+  for (const known of ['5', `5:${rows[4]?.hash.slice(1)}`, 'the last one']) {
+    const { stderr } = await verify(pageOf(rows), '--known', known)
+    expect(stderr).toContain("as 'copal audit verify' prints them")
+  }
+})
+
 test('verify misses a known row at an end that was cut off', async () => {
   const rows = await logOf(5)
   const known = `5:${rows[4]?.hash}`
