@@ -89,10 +89,13 @@ export async function ensureApiKey(
   return created.key
 }
 
-/** Repeats a call until the gateway responds to it: one that starts may accept a call and never respond. */
+/**
+ * Repeats a call until the gateway responds to it: one that starts may accept a call and never respond. Each call gets twice
+ * the time of the one before, for a gateway that is slow.
+ */
 async function untilResponse<T>(call: (signal: AbortSignal) => Promise<T>, signal: AbortSignal): Promise<T> {
-  for (;;) {
-    const limited = AbortSignal.any([signal, AbortSignal.timeout(RESPONSE_TIMEOUT_MS)])
+  for (let timeoutMs = RESPONSE_TIMEOUT_MS; ; timeoutMs *= 2) {
+    const limited = AbortSignal.any([signal, AbortSignal.timeout(timeoutMs)])
     try {
       return await call(limited)
     } catch (error) {

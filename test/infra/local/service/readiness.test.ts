@@ -111,4 +111,6 @@ test('a call for the API key to which the gateway never responds is repeated', a
   expect(await ensureApiKey(origin, home, new AbortController().signal)).toBe(CREATED.key)
   expect(saveApiKey.mock.calls).toEqual([[CREATED.key, origin]])
   expect(requests).toEqual(['GET /v1/models', 'GET /v1/models', 'POST /admin/keys', 'POST /admin/keys'])
+  // A gateway that is only slow must be able to respond, and a key is created by each call.
+  expect(timeouts.mock.calls).toEqual([[5000], [10_000], [5000], [10_000]])
 })
