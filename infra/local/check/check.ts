@@ -7,23 +7,25 @@ import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { ensureDashboard } from '../dashboard/ensure-dashboard.ts'
 import { ROOT } from '../toolchain/toolchain.mjs'
+import { runCheck, toolCommand, type Command } from './run-check.ts'
 
-interface Check {
+interface Check extends Command {
   name: string
-  command: string
-  args: string[]
   /** Printed instead of a result when the check cannot run here. */
   skip?: string
 }
 
 const manifest = join('gpu-node', 'native', 'Cargo.toml')
 const checks: Check[] = [
-  { name: 'format (oxfmt)', ...ours('oxfmt', '--check') },
-  { name: 'lint and boundaries (oxlint)', ...ours('oxlint', '--type-aware') },
-  { name: 'types of shared, node, infra and tests (tsc)', ...ours('tsc', '-p', '.') },
-  { name: 'types of the gateway (tsc)', ...ours('tsc', '-p', 'gateway') },
-  { name: 'types of the dashboard (tsc)', ...ours('tsc', '-p', join('gateway', 'dashboard')) },
-  { name: 'dead code (knip)', ...ours('knip', '--no-progress') },
+  { name: 'format (oxfmt)', ...toolCommand('oxfmt', ['--check']) },
+  { name: 'lint and boundaries (oxlint)', ...toolCommand('oxlint', ['--type-aware']) },
+  { name: 'types of shared, node, infra and tests (tsc)', ...toolCommand('tsc', ['-p', '.'], 'typescript') },
+  { name: 'types of the gateway (tsc)', ...toolCommand('tsc', ['-p', 'gateway'], 'typescript') },
+  {
+    name: 'types of the dashboard (tsc)',
+    ...toolCommand('tsc', ['-p', join('gateway', 'dashboard')], 'typescript'),
+  },
+  { name: 'dead code (knip)', ...toolCommand('knip', ['--no-progress']) },
   {
     name: 'size and start of the Worker (wrangler deploy --dry-run)',
     command: process.execPath,
@@ -42,10 +44,10 @@ for (const { name, command, args, skip } of checks) {
     continue
   }
   const startedMs = performance.now()
-  const { status, error } = spawnSync(command, args, { cwd: ROOT, stdio: ['ignore', 'inherit', 'inherit'] })
-  if (error) say(`${command} cannot be started: ${error.message}`)
-  if (status !== 0) failed.push(name)
-  say(`${status === 0 ? 'ok' : 'FAILED'} ${name}, ${((performance.now() - startedMs) / 1000).toFixed(1)} s`)
+  const failure = runCheck({ command, args })
+  if (failure !== undefined) failed.push(name)
+  const seconds = ((performance.now() - startedMs) / 1000).toFixed(1)
+  say(failure === undefined ? `ok ${name}, ${seconds} s` : `FAILED ${name}, ${seconds} s: ${failure}`)
 }
 say(
   failed.length === 0
@@ -54,14 +56,6 @@ say(
 )
 process.exitCode = failed.length === 0 ? 0 : 1
 if (process.connected) process.disconnect()
-
-/** Returns the command of a tool in node_modules. */
-function ours(tool: string, ...args: string[]): { command: string; args: string[] } {
-  return {
-    command: join(ROOT, 'node_modules', '.bin', process.platform === 'win32' ? `${tool}.cmd` : tool),
-    args,
-  }
-}
 
 function rustChecks(): Check[] {
   if (!existsSync(join(ROOT, manifest))) return []

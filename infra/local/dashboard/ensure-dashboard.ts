@@ -23,12 +23,13 @@ export function ensureDashboard(root: string = ROOT): DashboardBuild {
   const stamp = join(root, 'node_modules', '.cache', 'copal-dashboard.sha256')
   const hash = hashSources(root, dir)
   if (existsSync(module) && readStamp(stamp) === hash) return { built: false }
-  const { status, stdout, stderr, error } = spawnSync(process.execPath, [join(dir, 'build.mjs')], {
+  const { status, signal, stdout, stderr, error } = spawnSync(process.execPath, [join(dir, 'build.mjs')], {
     cwd: root,
     encoding: 'utf8',
   })
   if (!existsSync(module)) writeFileSync(module, 'export const files = []\n')
-  if (status !== 0) return { error: error?.message ?? `${stdout}${stderr}`.trim() }
+  const ended = signal === null ? '' : `The build was ended by ${signal}.`
+  if (status !== 0) return { error: error?.message ?? `${stdout}${stderr}${ended}`.trim() }
   mkdirSync(join(root, 'node_modules', '.cache'), { recursive: true })
   writeFileSync(stamp, hash)
   return { built: true }

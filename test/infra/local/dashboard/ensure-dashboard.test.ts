@@ -43,6 +43,11 @@ test('the dashboard is built when its sources, what they import or the packages 
   expect(ensureDashboard(root)).toEqual({ built: true })
 })
 
+test('a build that is killed says so', () => {
+  write('gateway/dashboard/build.mjs', "process.kill(process.pid, 'SIGKILL')")
+  expect(ensureDashboard(root)).toEqual({ error: 'The build was ended by SIGKILL.' })
+})
+
 test('a build that fails says why, is tried again, and leaves a module without files, which the Worker needs', () => {
   write('gateway/dashboard/build.mjs', 'console.error("no such thing"); process.exit(1)')
   for (let i = 0; i < 2; i += 1)
