@@ -1,5 +1,5 @@
 import { hmac } from '@copal/shared/wire/hmac.ts'
-import { sideOfHash } from './sample-placement.ts'
+import { lowBits, sideOfHash } from './sample-placement.ts'
 import { headOf } from './text-hash.ts'
 import type { Side } from '../../contracts/reservoir-object.ts'
 
@@ -22,5 +22,27 @@ export async function conversationId(secret: string, keyId: string, firstMessage
  * @param firstMessage redacted, as it is stored: messages that differ only in what is redacted are on the same side
  */
 export async function conversationSide(secret: string, firstMessage: string): Promise<Side> {
-  return sideOfHash(await hmac(secret, `side\n${headOf(firstMessage)}`))
+  return sideOfHash(await sideHash(secret, firstMessage))
+}
+
+/**
+ * Returns the sides of texts that are imported together, each a conversation of its own: a quarter of them is held out,
+ * those with the lowest HMACs. If each was decided by itself, as in {@link conversationSide}, one service in 200 would hold
+ * out too little of forty texts to judge a mask.
+ *
+ * Texts that begin alike are on the same side. What is left of a quarter of their number is decided by chance, so a single
+ * text has the side of {@link conversationSide}.
+ */
+export async function importedSides(secret: string, texts: readonly string[]): Promise<Side[]> {
+  const hashes = await Promise.all(texts.map((text) => sideHash(secret, text)))
+  const lots = [...new Set(hashes)].toSorted()
+  const whole = Math.floor(lots.length / 4)
+  const next = lots[whole] ?? ''
+  const count = whole + (lowBits(next) < lots.length % 4 ? 1 : 0)
+  const heldOut = new Set(lots.slice(0, count))
+  return hashes.map((hash) => (heldOut.has(hash) ? 'holdout' : 'pool'))
+}
+
+function sideHash(secret: string, firstMessage: string): Promise<string> {
+  return hmac(secret, `side\n${headOf(firstMessage)}`)
 }

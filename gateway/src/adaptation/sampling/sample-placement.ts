@@ -82,5 +82,10 @@ export async function placePieces(seed: string, offer: OfferedSample): Promise<P
 
 /** Returns the side that a hash in hex decides: about one in four is held out. */
 export function sideOfHash(hash: string): Side {
-  return (Number.parseInt(hash.slice(-2), 16) & 3) === 0 ? 'holdout' : 'pool'
+  return lowBits(hash) === 0 ? 'holdout' : 'pool'
+}
+
+/** Returns the two lowest bits of a hash in hex. */
+export function lowBits(hash: string): number {
+  return Number.parseInt(hash.slice(-1), 16) & 3
 }

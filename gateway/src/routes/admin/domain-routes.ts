@@ -5,10 +5,10 @@ import type { ActorEnv } from '../../contracts/context.ts'
 import { ensureDomains } from '../../storage/db/queries/domain-queries.ts'
 import type { Deps } from '../../contracts/bindings.ts'
 import { parseDomain } from '../../adaptation/domains/domain-name.ts'
-import { conversationId, conversationSide } from '../../adaptation/sampling/conversation.ts'
+import { conversationId, importedSides } from '../../adaptation/sampling/conversation.ts'
 import { recogniseTexts } from '../../adaptation/redaction/recognise-texts.ts'
 import { redact } from '../../adaptation/redaction/redact.ts'
-import type { KeptText, OfferedSample } from '../../contracts/reservoir-object.ts'
+import type { KeptText, OfferedSample, Side } from '../../contracts/reservoir-object.ts'
 import { deleteAllSamples, deleteDomain, deleteTexts } from '../../adaptation/domains/domain-deletion.ts'
 import { OPERATOR_KEY_ID } from '../../adaptation/sampling/operator-key.ts'
 import { MAX_PIECE_CHARACTERS } from '../../adaptation/sampling/sample-placement.ts'
@@ -37,21 +37,27 @@ export function domainRoutes(): Hono<ActorEnv> {
       const atMs = deps.nowMs()
       await ensureDomains(deps.db, [domain], atMs)
       let pieces = 0
-      let offers: OfferedSample[] = []
+      let waiting: string[] = []
+      const offer = async () => {
+        const sides = await importedSides(deps.keyPepper, waiting)
+        const offers = waiting.map((text, index) =>
+          offerPiece(deps, requestId, text, sides[index] ?? 'pool', atMs),
+        )
+        waiting = []
+        await deps.reservoir(domain).offer(await Promise.all(offers))
+      }
       // One text at a time, so that the redacted texts are never all in memory at once.
       for (const whole of texts) {
         // Each piece is a conversation of its own: pieces of one text are on both sides, or else an operator who imports one
         // long text would have no holdout. They do not overlap.
         const parts = splitText(redact(whole), MAX_PIECE_CHARACTERS)
         for (const text of await recogniseTexts(deps.recogniser, parts)) {
-          offers.push(await offerPiece(deps, requestId, text, atMs))
+          waiting.push(text)
           pieces += 1
-          if (offers.length < MAX_TEXTS_PER_OFFER) continue
-          await deps.reservoir(domain).offer(offers)
-          offers = []
+          if (waiting.length === MAX_TEXTS_PER_OFFER) await offer()
         }
       }
-      if (offers.length > 0) await deps.reservoir(domain).offer(offers)
+      if (waiting.length > 0) await offer()
       return c.json({ domain, texts: texts.length, pieces }, 201)
     })
     .all('/domains/:domain/texts', rejectMethod('POST'))
@@ -93,6 +99,7 @@ async function offerPiece(
   { keyPepper }: Pick<Deps, 'keyPepper'>,
   requestId: string,
   text: string,
+  side: Side,
   atMs: number,
 ): Promise<OfferedSample> {
   return {
@@ -101,7 +108,7 @@ async function offerPiece(
     tenant: '',
     conversation: await conversationId(keyPepper, OPERATOR_KEY_ID, text),
     consentVersion: 0,
-    side: await conversationSide(keyPepper, text),
+    side,
     text,
     atMs,
   }
