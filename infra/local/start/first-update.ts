@@ -1,5 +1,4 @@
 import { join } from 'node:path'
-import { setTimeout as sleep } from 'node:timers/promises'
 import {
   type CreateUpdate,
   driftReport,
@@ -15,13 +14,11 @@ import { followUpdate } from '../../../gpu-node/cli/api/follow-update.ts'
 import { listOf, type ApiClient } from '../../../gpu-node/cli/api/api-client.ts'
 import type { ProgressBar } from '../../../gpu-node/cli/output/progress-bar.ts'
 import { formatMask, formatPerplexity } from '../../../gpu-node/src/platform/quantities.ts'
+import { UserError } from '../../../gpu-node/src/platform/user-error.ts'
 import { splitBundledText } from '../../../gpu-node/cli/input/bundled-text.ts'
 
 const DOMAIN = 'general'
-const TEXTS_PER_REQUEST = 50
-const POLL_MS = 500
-/** Texts travel through a queue. When none has arrived for this long, no more will. */
-const QUIET_MS = 5000
+const REMEDY = `The dense model still serves. Try again with: npx copal update ${DOMAIN}`
 
 /**
  * Makes the first mask of a new service, calibrated on the bundled text.
@@ -29,9 +26,24 @@ const QUIET_MS = 5000
  * All its state is in the gateway, so an interrupted first update continues where it was: texts that have arrived are
  * not sent again, and a running update is followed.
  *
+ * A rejected call ends the attempt and not the service, which serves the dense model.
+ *
  * @returns a message for the user; `undefined` when the service already had a mask
  */
 export async function firstUpdate(
+  client: ApiClient,
+  bar: ProgressBar,
+  signal: AbortSignal,
+): Promise<string | undefined> {
+  try {
+    return await makeFirstMask(client, bar, signal)
+  } catch (error) {
+    if (signal.aborted || !(error instanceof UserError)) throw error
+    return `The first mask was not made: ${error.message} ${REMEDY}`
+  }
+}
+
+async function makeFirstMask(
   client: ApiClient,
   bar: ProgressBar,
   signal: AbortSignal,
@@ -42,7 +54,7 @@ export async function firstUpdate(
   if (running === undefined) {
     const { texts, heldOut } = splitBundledText(join(import.meta.dirname, '..', '..', '..'))
     await setGeneralHoldout(client, heldOut)
-    await importBundledText(client, texts, bar, signal)
+    await importBundledText(client, texts, bar)
   }
   const update =
     running ??
@@ -50,10 +62,7 @@ export async function firstUpdate(
   const ended = await followUpdate(client, update.id, bar, signal)
   if (ended.state !== 'promoted' || ended.mask_version === null) {
     const reason = ended.error ? `: ${withCommands(ended.error.message)}` : '.'
-    return (
-      `The first update ended with state ${ended.state}${reason.replace(/\.?$/, '.')} The dense model still serves. ` +
-      `Try again with: npx copal update ${DOMAIN}`
-    )
+    return `The first update ended with state ${ended.state}${reason.replace(/\.?$/, '.')} ${REMEDY}`
   }
   return describe(await client.admin('GET', '/drift', driftReport), ended.mask_version)
 }
@@ -77,29 +86,12 @@ async function importBundledText(
   client: ApiClient,
   texts: readonly string[],
   bar: ProgressBar,
-  signal: AbortSignal,
 ): Promise<void> {
-  const label = `Importing texts of the domain ${DOMAIN}`
-  const seen = async () => {
-    const { data } = await client.admin('GET', '/domains', listOf(domainEntry))
-    return data.find(({ name }) => name === DOMAIN)?.seen ?? 0
-  }
-  let arrived = await seen()
-  if (arrived < texts.length) {
-    for (let start = 0; start < texts.length; start += TEXTS_PER_REQUEST) {
-      bar.update(label, 0, `${texts.length} texts`)
-      await client.admin('POST', `/domains/${DOMAIN}/texts`, importedTexts, {
-        texts: texts.slice(start, start + TEXTS_PER_REQUEST),
-      })
-    }
-  }
-  for (let quietMs = 0; arrived < texts.length && quietMs < QUIET_MS; quietMs += POLL_MS) {
-    await sleep(POLL_MS, undefined, { signal })
-    const now = await seen()
-    if (now > arrived) quietMs = 0
-    arrived = now
-    bar.update(label, arrived / texts.length, `${arrived} of ${texts.length} texts`)
-  }
+  const { data } = await client.admin('GET', '/domains', listOf(domainEntry))
+  const seen = data.find(({ name }) => name === DOMAIN)?.seen ?? 0
+  if (seen >= texts.length) return
+  const { pieces } = await client.admin('POST', `/domains/${DOMAIN}/texts`, importedTexts, { texts })
+  bar.update(`Importing texts of the domain ${DOMAIN}`, 1, `${pieces} of ${texts.length} texts`)
 }
 
 /** Describes the new mask, with the perplexity on held-out text of the dense model and of the mask. */
