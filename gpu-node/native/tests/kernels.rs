@@ -5,7 +5,7 @@ use copal_native::cpu::{IMPLEMENTATION_NAMES, Implementation, SelectError};
 use copal_native::kernels::{Encoding, MAX_PRODUCTS, Multiplier, MultiplyError};
 use copal_native::measure::time_pass;
 use copal_native::pool::Pool;
-use copal_native::storage::{Format, Matrix, Precision};
+use copal_native::storage::{Form, Format, Mask, Matrix, Precision, pack_rows_as};
 
 /// Shapes `[rows, cols]`. Only small ones under Miri, which is slow.
 const SHAPES: &[(usize, usize)] = if cfg!(miri) {
@@ -75,6 +75,41 @@ fn every_implementation_agrees_with_f64_for_all_shapes_masks_and_numbers_of_toke
                         &found,
                         &expected,
                     );
+                }
+            }
+        }
+    }
+}
+
+/// Rows on one side of 0, around it and far from it, of all sizes that f16 scales hold: 0 has any code then.
+#[test]
+fn pruned_weights_give_the_same_bits_in_both_forms_whatever_their_code_is() {
+    const COLS: usize = 203;
+    let mut random = Random::new(7);
+    let mut weights = random.normals(70 * COLS, 1.0);
+    for (row, weights) in weights.chunks_mut(COLS).enumerate() {
+        let size = [1.0, 1e-3, 1e-6, 3e-8, 5e3][row % 5];
+        for weight in weights {
+            *weight =
+                size * [*weight, weight.abs(), -weight.abs(), *weight + 2.0, *weight - 4.0][row / 5 % 5];
+        }
+    }
+    for (name, mask) in masks(70, COLS, &mut random) {
+        let mask = Mask::new(&mask, 70, COLS).unwrap();
+        for format in formats() {
+            let [packed, dense] = [Form::Packed, Form::Dense].map(|form| {
+                pack_rows_as(form, &mut &weights[..], (70, COLS), Some(mask), format, &|| ()).unwrap()
+            });
+            assert!(packed.is_sparse() && !dense.is_sparse());
+            let bits = |values: Vec<f32>| values.into_iter().map(f32::to_bits).collect::<Vec<_>>();
+            assert_eq!(bits(packed.unpack()), bits(dense.unpack()), "{format:?}, {name}");
+            for tokens in [1, 3, 8] {
+                let inputs = random.normals(tokens * COLS, 1.0);
+                for implementation in Implementation::supported() {
+                    let [packed, dense] =
+                        [&packed, &dense].map(|matrix| bits(multiply(implementation, 1, matrix, &inputs)));
+                    let what = implementation.name();
+                    assert_eq!(packed, dense, "{what}: {format:?}, {name}, {tokens} tokens");
                 }
             }
         }
