@@ -144,9 +144,9 @@ export interface GpuEngine {
 /**
  * Refines masks on a device by exchanging pairs of weights, one linear at a time, in f32.
  * `src/pruning/refinement/exchange.ts` explains the method. Each call does a bounded amount of work on a thread of libuv, so
- * that what else the device has to do waits shortly. Calls fail with `InvalidState` while another one runs.
+ * that other work of the device waits only briefly. Calls fail with `InvalidState` while another one runs.
  *
- * For a linear: `begin`, `addMoment` until H is whole, `addRows` for each piece of rows, and `refine` for each piece. The
+ * For a linear: `begin`, `addMoment` until H is complete, `addRows` for each piece of rows, and `refine` for each piece. The
  * device then holds H and the rows: 4 bytes a value of H, 8 bytes a weight that was not refined yet.
  *
  * Every method can reject with `InvalidArg` (a wrong shape or order, or a value that is not finite), `OutOfMemory` (also

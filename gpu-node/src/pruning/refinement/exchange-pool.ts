@@ -28,8 +28,8 @@ export interface ExchangeThreadData {
 /**
  * Creates the refiner on the processor, a pool of `threads` threads.
  *
- * They share one set of buffers for the weights, H and E H, as large as the largest linear so far. The refined masks
- * depend neither on the number of threads nor on whether the addon is used.
+ * They share one set of buffers for the weights and E H, as large as the largest linear so far, and read H where it is. The
+ * refined masks depend neither on the number of threads nor on whether the addon is used.
  */
 export function createExchangePool(
   threads: number,
