@@ -12,7 +12,10 @@ import { openDatabase } from '../../../../gateway/src/storage/db/open-database.t
 import { listCounted } from '../../../../gateway/src/storage/db/queries/batch-queries.ts'
 import { listDatasetsOf } from '../../../../gateway/src/storage/db/queries/dataset-queries.ts'
 import { ensureDomains, listDomains } from '../../../../gateway/src/storage/db/queries/domain-queries.ts'
-import { listPendingDeletions } from '../../../../gateway/src/storage/db/queries/pending-deletion-queries.ts'
+import {
+  insertPendingDeletions,
+  listPendingDeletions,
+} from '../../../../gateway/src/storage/db/queries/pending-deletion-queries.ts'
 import {
   admin,
   adminJson,
@@ -261,4 +264,18 @@ test('a deletion in a domain waits for an update of another one, which may hold 
   await finishDeletions(testDeps())
   expect(await listPendingDeletions(db, 10)).toEqual([])
   expect(await frozenTexts('held-out')).not.toContain('key_out')
+})
+
+test('deletions that wait for an update hold up no others', async () => {
+  const id = await seedUpdate('other-model', 3, { state: 'calibrating', domains: ['held-up'] })
+  const requests = Array.from({ length: 20 }, (_, number) => `request ${number}`)
+  const waiting = requests.map((requestId) => ({ domain: 'held-up', requestId, createdAt: Date.now() }))
+  // It has begun to look through datasets, so the update holds none of its texts.
+  const free = { domain: 'free', requestId: 'a', doneUntil: '0', createdAt: Date.now() }
+  await insertPendingDeletions(db, [...waiting, free])
+  const domains = async () => (await listPendingDeletions(db, 50)).map(({ domain }) => domain)
+  for (let run = 0; run < 10 && (await domains()).includes('free'); run += 1)
+    await finishDeletions(testDeps())
+  expect(await domains()).toEqual(requests.map(() => 'held-up'))
+  await env.DB.prepare("update updates set state = 'cancelled', finished_at = 1 where id = ?").bind(id).run()
 })

@@ -39,10 +39,17 @@ export async function setDoneUntil(db: Database, id: number, doneUntil: string):
   await db.update(pendingDeletions).set({ doneUntil }).where(eq(pendingDeletions.id, id))
 }
 
-/** Returns the oldest deletions that have deleted the samples of their domains. */
+/**
+ * Returns deletions that have deleted the samples of their domains, in random order, so that those that wait for an update hold up no
+ * others.
+ */
 export async function listPendingDeletions(db: Database, limit: number): Promise<PendingDeletion[]> {
-  const { doneUntil, id } = pendingDeletions
-  return db.select().from(pendingDeletions).where(ne(doneUntil, SAMPLES_LEFT)).orderBy(asc(id)).limit(limit)
+  return db
+    .select()
+    .from(pendingDeletions)
+    .where(ne(pendingDeletions.doneUntil, SAMPLES_LEFT))
+    .orderBy(sql`random()`)
+    .limit(limit)
 }
 
 /** Returns the oldest deletions that have not deleted the samples of their domains yet. */
