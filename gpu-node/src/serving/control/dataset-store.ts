@@ -1,4 +1,4 @@
-import { rm } from 'node:fs/promises'
+import { mkdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { AppError } from '@copal/shared/errors.ts'
 import { createContentStore, type ContentStore } from '../../platform/content-store.ts'
@@ -14,6 +14,9 @@ export interface DatasetStore extends Pick<ContentStore, 'ensure'> {
   /** Removes every dataset. Call it only while no job runs. */
   clear(): Promise<void>
 }
+
+/** Only the user of the node may read it. */
+const PRIVATE = 0o700
 
 /** Creates the dataset store of a node. */
 export function createDatasetStore(deps: {
@@ -33,7 +36,11 @@ export function createDatasetStore(deps: {
       ),
   })
   return {
-    ensure: (sha256, signal) => store.ensure(sha256, signal),
+    async ensure(sha256, signal) {
+      // Also where the home is open to other users, such as a folder that systemd makes.
+      await mkdir(dir, { recursive: true, mode: PRIVATE })
+      return store.ensure(sha256, signal)
+    },
     clear: () => rm(dir, { recursive: true, force: true }),
   }
 }

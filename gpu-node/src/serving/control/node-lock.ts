@@ -10,7 +10,7 @@ import { takeProcessLock, type ProcessLock } from '../../platform/process-lock.t
  * @throws AppError `conflict` that names the process that holds the lock
  */
 export function takeNodeLock(home: string): ProcessLock {
-  mkdirSync(home, { recursive: true })
+  mkdirSync(home, { recursive: true, mode: 0o700 })
   const taken = takeProcessLock(join(home, 'node.json'), {})
   if (!('holder' in taken)) return taken
   throw new AppError(
