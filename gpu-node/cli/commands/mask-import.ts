@@ -41,6 +41,7 @@ export function addMaskImport(masks: Command, session: Session): void {
     )
     .action(async (file: string, _options: unknown, command: Command) => {
       const { activate, detach, weights, model, json } = command.optsWithGlobals<ImportOptions>()
+      if (detach && !activate) command.error("error: '--detach' goes with --activate")
       const path = resolve(session.terminal.cwd, file)
       const denseWeights = await verify(session, file, weights)
       const query = new URLSearchParams({
@@ -65,7 +66,7 @@ export function addMaskImport(masks: Command, session: Session): void {
       const outcome =
         entry.active && !json
           ? await describeGoingLive(client, entry.version, entry.model)
-          : `It is not served. To serve it: copal ${activation}`
+          : `It is not served. To serve it: copal ${activation}${model === undefined ? '' : ` --model ${model}`}`
       session.print(json, entry, () => `${file} is ${name} of ${entry.model} (${pruned} pruned). ${outcome}`)
     })
 }

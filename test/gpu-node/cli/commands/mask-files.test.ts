@@ -204,6 +204,11 @@ test('for a mask that was served before the output recommends a rollback', async
   writeFileSync(join(cwd, 'w.safetensors'), bytes)
   const known = await run(env, cwd, 'masks', 'import', 'w.safetensors')
   expect(known.output()).toMatch(/It is not served\. To serve it: copal rollback m4\n$/)
+  const named = await run(env, cwd, 'masks', 'import', 'w.safetensors', '--model', 'tiny')
+  expect(named.output()).toMatch(/To serve it: copal rollback m4 --model tiny\n$/)
+  const ignored = await run(env, cwd, 'masks', 'import', 'w.safetensors', '--detach')
+  expect(ignored.code).toBe(2)
+  expect(ignored.errors()).toContain("error: '--detach' goes with --activate")
 })
 
 test.each<[string, (bytes: Uint8Array) => Uint8Array, RegExp]>([
