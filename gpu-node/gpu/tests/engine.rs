@@ -23,7 +23,7 @@ fn a_step_equals_the_forward_pass_in_double_precision() {
     let targets = targets_of(&own);
     for places in [&model.places, &model.other] {
         let weights = engine.library().load(places, 2).unwrap();
-        let expected = Reference::new(&model.config, places).run(&own);
+        let expected = Reference::new(&model.config, places, BF16).run(&own);
         let pages = pages_of(0);
         let output = Output::Scores { targets: &targets, alternatives: 3, logits: true };
         let found = step(&mut engine, &weights, &[work(1, 0, &own, &pages, output)]).unwrap();

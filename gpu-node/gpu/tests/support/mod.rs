@@ -7,6 +7,7 @@ pub mod model;
 #[path = "../../../native/tests/support/random.rs"]
 pub mod random;
 pub mod reference;
+mod stored;
 
 use copal_gpu::device::Gpu;
 use copal_gpu::engine::{Engine, EngineOptions, Fault, Forms, Output, WeightSet, Work};

@@ -1,49 +1,50 @@
 //! A plain forward pass in double precision, of the weights as the device holds them.
 
-use copal_gpu::engine::{ModelConfig, WeightPlaces};
-use half::{bf16, f16};
+use super::stored::stored;
+use copal_gpu::engine::{Forms, ModelConfig, WeightPlaces};
+use copal_gpu::layout::Form;
+use half::f16;
 use std::fs;
 
-/// A model's weights in f64: matrices rounded to bf16, pruned ones 0.
+/// A model's weights in f64: matrices as their forms store them, pruned ones 0.
 pub struct Reference {
     config: ModelConfig,
     embedding: Vec<f64>,
+    head: Vec<f64>,
     final_norm: Vec<f64>,
     norms: Vec<[Vec<f64>; 2]>,
     linears: Vec<Vec<f64>>,
 }
 
 impl Reference {
-    pub fn new(config: &ModelConfig, places: &WeightPlaces) -> Reference {
+    pub fn new(config: &ModelConfig, places: &WeightPlaces, forms: Forms) -> Reference {
         let master = fs::read(&places.master).unwrap();
         let mask = places.mask.as_ref().map(|path| fs::read(path).unwrap());
         let floats = |place: usize, count: usize| -> Vec<f32> {
             let bytes = &master[place..place + 4 * count];
             bytes.as_chunks::<4>().0.iter().map(|word| f32::from_le_bytes(*word)).collect()
         };
-        let widen = |floats: Vec<f32>| floats.into_iter().map(f64::from).collect();
-        let round =
-            |floats: Vec<f32>| floats.into_iter().map(|value| bf16::from_f32(value).to_f64()).collect();
+        let widen = |floats: Vec<f32>| -> Vec<f64> { floats.into_iter().map(f64::from).collect() };
+        let matrix = |place, (rows, cols): (usize, usize), bits: Option<&[u8]>, form| {
+            widen(stored(&floats(place, rows * cols), cols, bits, form))
+        };
         let ModelConfig { hidden, vocab, .. } = *config;
         let shapes = shapes(config);
         let linears = places.linears.iter().enumerate().map(|(index, place)| {
-            let (rows, cols) = shapes[index % 7];
-            let mut weights = floats(place.dense, rows * cols);
-            if let Some(masked) = &place.masked {
-                let bits = &mask.as_ref().unwrap()[masked.bits..];
-                for (at, weight) in weights.iter_mut().enumerate() {
-                    let (row, col) = (at / cols, at % cols);
-                    if bits[row * cols.div_ceil(8) + col / 8] >> (col % 8) & 1 == 0 {
-                        *weight = 0.0;
-                    }
+            let shape = shapes[index % 7];
+            match &place.masked {
+                None => matrix(place.dense, shape, None, forms.dense),
+                Some(masked) => {
+                    let bits = &mask.as_ref().unwrap()[masked.bits..];
+                    matrix(place.dense, shape, Some(bits), forms.masked)
                 }
             }
-            round(weights)
         });
         let norm = |place| widen(floats(place, hidden));
         Reference {
             config: config.clone(),
-            embedding: round(floats(places.shared.embedding, vocab * hidden)),
+            embedding: matrix(places.shared.embedding, (vocab, hidden), None, Form::Bf16),
+            head: matrix(places.shared.head, (vocab, hidden), None, forms.head),
             final_norm: norm(places.shared.final_norm),
             norms: places.shared.norms.iter().map(|&(first, second)| [norm(first), norm(second)]).collect(),
             linears: linears.collect(),
@@ -91,7 +92,7 @@ impl Reference {
         }
         let end = |x: Vec<f64>| {
             let hidden = self.norm(&x, &self.final_norm);
-            let logits = product(&self.embedding, &hidden);
+            let logits = product(&self.head, &hidden);
             (hidden, logits)
         };
         stream.into_iter().map(end).collect()

@@ -4,6 +4,8 @@
 mod attention;
 mod outputs;
 mod product;
+#[path = "../../../tests/support/stored.rs"]
+mod stored;
 #[path = "../../../../native/tests/support/mod.rs"]
 mod support;
 

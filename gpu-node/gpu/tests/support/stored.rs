@@ -1,0 +1,52 @@
+//! The weights that each form stores, by an implementation of its own: an oracle for packing and for kernels.
+
+use super::Form;
+use half::{bf16, f16};
+
+/// The weights that a kernel of a form sees, of a matrix with `cols` columns. `bits` are those of its mask file.
+pub fn stored(weights: &[f32], cols: usize, bits: Option<&[u8]>, form: Form) -> Vec<f32> {
+    let keeps = |index: usize| {
+        let (row, col) = (index / cols, index % cols);
+        bits.is_none_or(|bits| bits[row * cols.div_ceil(8) + col / 8] >> (col % 8) & 1 == 1)
+    };
+    let kept: Vec<f32> =
+        weights.iter().enumerate().map(|(index, &weight)| if keeps(index) { weight } else { 0.0 }).collect();
+    match form {
+        Form::Sparse | Form::Bf16 => kept.iter().map(|&weight| bf16::from_f32(weight).to_f32()).collect(),
+        Form::Int8 | Form::Int4 => {
+            let groups = kept.chunks(cols).flat_map(|row| row.chunks(form.group()));
+            groups.flat_map(|group| quantised(group, form, bits.is_some())).collect()
+        }
+    }
+}
+
+/// Quantises a group as `layout/mod.rs` describes it.
+fn quantised(group: &[f32], form: Form, pruned: bool) -> Vec<f32> {
+    let fold = |start: f32, pick: fn(f32, f32) -> f32| group.iter().copied().fold(start, pick);
+    let (mut low, mut high) = (fold(f32::INFINITY, f32::min), fold(f32::NEG_INFINITY, f32::max));
+    if form == Form::Int8 {
+        let scale = scale_of(high.max(-low) / 127.0).to_f32();
+        let inverse = if scale == 0.0 { 0.0 } else { 1.0 / scale };
+        return group.iter().map(|weight| (weight * inverse).round_ties_even() * scale).collect();
+    }
+    if pruned {
+        (low, high) = (low.min(0.0), high.max(0.0));
+    }
+    let scale = scale_of((high - low) / 15.0);
+    let scale = if pruned { f16::from_bits((scale.to_bits() + 15) & !15) } else { scale }.to_f32();
+    let inverse = if scale == 0.0 { 0.0 } else { 1.0 / scale };
+    let zero = (-low * inverse).round_ties_even().clamp(0.0, 15.0);
+    let minimum = if pruned { -zero * scale } else { f16::from_f32(low).to_f32() };
+    let code = |weight: f32| match pruned {
+        true => ((weight * inverse).round_ties_even() + zero).clamp(0.0, 15.0),
+        false => ((weight - minimum) * inverse).round_ties_even().clamp(0.0, 15.0),
+    };
+    group.iter().map(|&weight| code(weight) * scale + minimum).collect()
+}
+
+/// A scale in f16. Subnormal ones are rounded up, so that the largest weight is not clipped.
+fn scale_of(scale: f32) -> f16 {
+    let rounded = f16::from_f32(scale);
+    let is_clipped = scale < f16::MIN_POSITIVE.to_f32() && rounded.to_f32() < scale;
+    f16::from_bits(rounded.to_bits() + u16::from(is_clipped))
+}
