@@ -1,5 +1,8 @@
 //! All tests in one binary: each binary takes seconds to compile and link.
 
+#[path = "../bench/mod.rs"]
+mod bench;
+mod benchmark;
 mod engine;
 mod exchange;
 mod faults;
