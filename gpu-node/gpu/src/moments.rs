@@ -5,7 +5,7 @@
 use crate::device::Gpu;
 use crate::fault::DeviceFault;
 use crate::matrix::uniform;
-use crate::programs::{Use, bind, layout, pipeline};
+use crate::programs::{TILE_PRODUCT, Use, bind, layout, pipeline};
 use std::ops::Range;
 use std::sync::Arc;
 use wgpu::{BindGroupLayout, Buffer, BufferUsages, ComputePassDescriptor, ComputePipeline};
@@ -55,7 +55,7 @@ impl MomentSums {
         let (shape, arrays, product) = gpu.run("the kernels", || {
             let shape = layout(&gpu, &[Use::Uniform]);
             let arrays = layout(&gpu, &[Use::Read, Use::Write]);
-            let source = include_str!("shaders/moment.wgsl").to_owned();
+            let source = [include_str!("shaders/moment.wgsl"), TILE_PRODUCT].concat();
             let product = pipeline(&gpu, [&shape, &arrays], source);
             (shape, arrays, product)
         })?;

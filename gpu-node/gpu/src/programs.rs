@@ -162,6 +162,9 @@ impl Compiler<'_> {
     }
 }
 
+/// The part of kernels that multiply matrices by tiles of 64 rows and 64 columns.
+pub(crate) const TILE_PRODUCT: &str = include_str!("shaders/tile_product.wgsl");
+
 /// Compiles a kernel whose buffers are in two bind groups.
 pub(crate) fn pipeline(gpu: &Gpu, groups: [&BindGroupLayout; 2], source: String) -> ComputePipeline {
     let device = &gpu.device;

@@ -2,7 +2,7 @@
 
 use crate::device::Gpu;
 use crate::fault::DeviceFault;
-use crate::programs::{Use, layout, pipeline};
+use crate::programs::{TILE_PRODUCT, Use, layout, pipeline};
 use wgpu::{BindGroupLayout, ComputePipeline};
 
 /// Rows and columns of a tile of the product.
@@ -41,7 +41,7 @@ impl Kernels {
             let compile =
                 |source: &[&str]| pipeline(gpu, [&moment, &rows], buffers.clone() + &source.concat());
             Kernels {
-                product: compile(&[include_str!("../shaders/exchange_product.wgsl")]),
+                product: compile(&[TILE_PRODUCT, include_str!("../shaders/exchange_product.wgsl")]),
                 error: compile(&[include_str!("../shaders/exchange_error.wgsl")]),
                 whole: compile(&[ROUNDS, include_str!("../shaders/exchange_whole.wgsl")]),
                 groups: compile(&[ROUNDS, include_str!("../shaders/exchange_groups.wgsl")]),
@@ -53,7 +53,7 @@ impl Kernels {
 }
 
 /// The parts of H that a kernel can have on a device.
-pub(super) fn most_parts(gpu: &Gpu) -> usize {
+pub(super) fn max_parts(gpu: &Gpu) -> usize {
     let buffers = gpu.device.limits().max_storage_buffers_per_shader_stage as usize;
     buffers.saturating_sub(OTHER_BUFFERS).min(MAX_PARTS)
 }

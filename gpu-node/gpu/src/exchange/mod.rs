@@ -75,7 +75,7 @@ impl Exchanger {
         }
         let part_rows = cols.min((self.part_bytes / (4 * cols as u64)) as usize);
         let parts = if part_rows == 0 { usize::MAX } else { cols.div_ceil(part_rows) };
-        if parts > kernels::most_parts(&self.gpu) {
+        if parts > kernels::max_parts(&self.gpu) {
             return Err(Fault::Device(DeviceFault::OutOfMemory(format!(
                 "the second moment of {cols} columns: its driver takes buffers of {} bytes",
                 self.part_bytes
