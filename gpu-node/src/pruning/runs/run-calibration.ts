@@ -1,4 +1,5 @@
 import { availableParallelism } from 'node:os'
+import { AppError } from '@copal/shared/errors.ts'
 import type { CalibrationOutcome, CalibrationProgress, CalibrationTask } from './calibration-task.ts'
 import type { NodeGpu } from './choose-device.ts'
 import type { ModelReference } from './pruning-child-protocol.ts'
@@ -26,6 +27,7 @@ export interface CalibrationOptions extends CalibrationTask {
  *
  * The same task gives the same bytes on the same device. Statistics on disk are not computed again. When it is aborted or
  * killed at any point, it leaves nothing that looks like a result, and a later run continues at the first unfinished block.
+ * If the process dies that uses a GPU, another one goes on without it.
  *
  * @throws AppError `insufficient_samples`, `invalid_request`, `mask_invalid`, `unsupported_model`, or `node_failed` when the
  * process died; the reason of `signal`
@@ -38,24 +40,33 @@ export async function runCalibration(options: CalibrationOptions): Promise<Calib
     task,
     threads: threads ?? availableParallelism(),
     share,
-    gpu,
   } as const
   const startedMs = performance.now()
   let first: number | undefined
-  const result = await runInChild(request, {
-    signal,
-    watchTraffic,
-    onWarning,
-    onProgress: ({ fraction, message }) => {
-      // Statistics found on disk took no time, so the estimate starts at the first report.
-      first ??= fraction
-      const done = fraction - first
-      const remainingS = ((performance.now() - startedMs) / 1000) * ((1 - fraction) / done)
-      onProgress?.({
-        fraction,
-        message: done > 0.02 ? `${message}, about ${Math.ceil(remainingS)} s left` : message,
-      })
-    },
+  const runOn = (device: NodeGpu | null) =>
+    runInChild(
+      { ...request, gpu: device },
+      {
+        signal,
+        watchTraffic,
+        onWarning,
+        onProgress: ({ fraction, message }) => {
+          // Statistics found on disk took no time, so the estimate starts at the first report.
+          first ??= fraction
+          const done = fraction - first
+          const remainingS = ((performance.now() - startedMs) / 1000) * ((1 - fraction) / done)
+          onProgress?.({
+            fraction,
+            message: done > 0.02 ? `${message}, about ${Math.ceil(remainingS)} s left` : message,
+          })
+        },
+      },
+    )
+  const result = await runOn(gpu).catch((error: unknown) => {
+    // A driver's fault can end the process that uses it, and would end the next one too.
+    if (gpu === null || !(error instanceof AppError) || error.code !== 'node_failed') throw error
+    onWarning?.(`the GPU cannot go on with this update, so the processor does: ${error.message}`)
+    return runOn(null)
   })
   if (result.type !== 'calibrated')
     throw new RangeError(`the child returned ${result.type} instead of a mask`)

@@ -257,3 +257,30 @@ test('an error of the child reaches the caller unchanged', async () => {
   const other = { ...model, baseSha256: '0'.repeat(64) }
   await expect(runCalibration(options({ model: other }))).rejects.toMatchObject({ code: 'unsupported_model' })
 })
+
+test.skipIf(process.platform !== 'linux')(
+  'when the process that uses a GPU dies, the processor goes on with the update',
+  async () => {
+    const before = new Set(descendants(process.pid))
+    const warnings: string[] = []
+    let isKilled = false
+    const outcome = await runCalibration(
+      options({
+        // Without such a device the child computes everything itself; it dies as it would by a fault of a driver.
+        gpu: { device: 'no such device' },
+        onWarning: (message) => warnings.push(message),
+        onProgress: () => {
+          const child = descendants(process.pid).find(
+            (pid) => !before.has(pid) && commandLine(pid).includes('pruning-child'),
+          )
+          if (isKilled || child === undefined) return
+          isKilled = true
+          process.kill(child, 'SIGKILL')
+        },
+      }),
+    )
+    expect(isKilled).toBe(true)
+    expect(warnings.at(-1)).toMatch(/^the GPU cannot go on .* the processor does: .* ended by SIGKILL/)
+    expect(await readFile(outcome.maskPath)).toEqual(await readFile((await whole()).maskPath))
+  },
+)
