@@ -25,7 +25,7 @@ Usage: copal-gpu-bench [options]
 Weights and masks go through a temporary file of up to 0.6 GB, in $TMPDIR or /tmp.
 ";
 
-/// What the program is to do.
+/// The task that the arguments ask for.
 #[derive(Debug)]
 pub enum Command {
     Help,

@@ -115,7 +115,7 @@ pub static SETS: [Set; 5] = [
 const WEIGHT_SHARE: f64 = 0.7;
 const TOTAL_SHARE: f64 = 0.9;
 
-/// What a model must fit.
+/// The memory of the device, and the keys and values that take a part of it.
 pub struct Limits {
     pub device_bytes: u64,
     /// Tokens whose keys and values each engine holds.

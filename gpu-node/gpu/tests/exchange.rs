@@ -35,7 +35,7 @@ struct Problem {
     bits: Vec<u8>,
 }
 
-/// What a refinement leaves.
+/// The mask after a refinement, and the errors before and after it.
 struct Refined {
     bits: Vec<u8>,
     before: Vec<f64>,

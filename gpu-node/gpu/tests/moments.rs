@@ -43,7 +43,7 @@ fn sums_over_chunks_equal_the_oracles_in_buffers_of_any_size() {
     // One row of tiles of the widest sum in a buffer.
     let mut split = open().with_buffer_bytes(4 * 300 * 100);
     for sums in [&mut sums, &mut split] {
-        // What was summed before is gone.
+        // The second call starts from zero.
         for seed in [1, 2] {
             sums.begin(&cols).unwrap();
             add(sums, 3, &inputs(seed, 5, 65));

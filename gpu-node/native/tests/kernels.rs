@@ -81,7 +81,7 @@ fn every_implementation_agrees_with_f64_for_all_shapes_masks_and_numbers_of_toke
     }
 }
 
-/// Rows on one side of 0, around it and far from it, of all sizes that f16 scales hold: 0 has any code then.
+/// The rows lie on one side of 0, around it and far from it, in all sizes that f16 scales hold, so that 0 gets each code.
 #[test]
 fn pruned_weights_give_the_same_bits_in_both_forms_whatever_their_code_is() {
     const COLS: usize = 203;

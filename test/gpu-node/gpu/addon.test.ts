@@ -121,7 +121,8 @@ function testAddon(addon: GpuAddon): void {
     const [weights, bits] = [Float32Array.of(1, 2, 3, 4), Uint8Array.of(0b0101)]
     await expect(exchanger.addRows(weights, bits)).rejects.toMatchObject({ code: 'InvalidState' })
     const diagonal = new Float64Array(4).fill(1)
-    for (const wrong of [{ group: 0 }, { group: 1.5 }, { diagonal: [1] as unknown as Float64Array }])
+    const wrongs: object[] = [{ group: 0 }, { group: 1.5 }, { diagonal: [1] }]
+    for (const wrong of wrongs)
       expect(codeOf(() => exchanger.begin({ diagonal, group: null, ...wrong }))[0]).toBe('InvalidArg')
     await expect(exchanger.begin({ diagonal, group: 3 })).rejects.toMatchObject({ code: 'InvalidArg' })
     expect(await exchanger.begin({ diagonal, group: null })).toBe(256)

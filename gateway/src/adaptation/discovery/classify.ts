@@ -49,7 +49,7 @@ function unlikeness(
   return { value: combineWithLead(lead, backgroundLead(logits), value), threshold }
 }
 
-/** What the machines make of a text. */
+/** The outputs of both machines for a text. */
 interface Outputs {
   /** The log-probabilities of the classes, not normalised. */
   logits: number[]

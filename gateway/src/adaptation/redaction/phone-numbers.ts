@@ -13,7 +13,7 @@ const CONSTANTS = new Set(['2147483647', '2147483648', '4294967295', '4294967296
  * form are replaced without a check.
  */
 const MAX_CHECKS = 400
-/** What comes before a number that is part of a word, an expression or a range. */
+/** Matches the characters before a number that is part of a word, an expression or a range. */
 const IN_EXPRESSION = /[.-]$|[=*/^<>%] ?$|[\d)\]] ?- ?$/
 /** Words after which any number of seven digits and more is a phone number. */
 const LABEL = new RegExp(

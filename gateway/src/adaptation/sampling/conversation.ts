@@ -30,8 +30,8 @@ export async function conversationSide(secret: string, firstMessage: string): Pr
  * those with the lowest HMACs. If each was decided by itself, as in {@link conversationSide}, one service in 200 would hold
  * out too little of forty texts to judge a mask.
  *
- * Texts that begin alike are on the same side. What is left of a quarter of their number is decided by chance, so a single
- * text has the side of {@link conversationSide}.
+ * Texts that begin alike are on the same side. If four does not divide their number, chance decides about one more text, so a
+ * single text has the side of {@link conversationSide}.
  */
 export async function importedSides(secret: string, texts: readonly string[]): Promise<Side[]> {
   const hashes = await Promise.all(texts.map((text) => sideHash(secret, text)))

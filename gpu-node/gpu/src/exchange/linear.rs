@@ -36,7 +36,7 @@ pub struct Linear {
 
 /// Rows of a linear on the device.
 struct Piece {
-    /// What the error of each row is multiplied by.
+    /// The factor of each row's error.
     scales: Vec<f64>,
     bits: Buffer,
     figures: Buffer,
