@@ -32,3 +32,24 @@ pub(super) unsafe fn expand_then_multiply(
         }
     }
 }
+
+/// Defines a [`BlockFn`] for sparse groups of `GROUP` columns: `$expand` expands them, and `$multiply` multiplies dense ones.
+macro_rules! expanding_fn {
+    ($(#[$contract:meta])* $visibility:vis $name:ident, $($expand:ident)::+, $($multiply:ident)::+) => {
+        /// # Safety
+        ///
+        /// The contract of a `BlockFn`.
+        $(#[$contract])*
+        $visibility unsafe fn $name<const GROUP: usize, const T: usize>(
+            stream: &[u8],
+            groups: usize,
+            panel: Panel<'_>,
+            sums: &mut BlockSums,
+        ) {
+            let (expand, multiply) = ($($expand)::+::<GROUP>, $($multiply)::+::<GROUP, T>);
+            // SAFETY: guaranteed by the caller.
+            unsafe { expand_then_multiply(expand, multiply, stream, groups, panel, sums) }
+        }
+    };
+}
+pub(super) use expanding_fn;

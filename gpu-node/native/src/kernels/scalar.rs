@@ -1,7 +1,7 @@
 //! Plain Rust: runs everywhere, and defines what the other implementations compute.
 
 use super::activations::{ChunkMut, encode_chunk};
-use super::expand_then_multiply::expand_then_multiply;
+use super::expand_then_multiply::{expand_then_multiply, expanding_fn};
 use super::function_tables::{ByGroup, by_group_and_tokens, by_tokens};
 use super::{Bf16Words, BlockSums, MultiplyFns, Panel};
 use crate::storage::{
@@ -140,31 +140,9 @@ unsafe fn sparse_bf16<const T: usize>(stream: &[u8], groups: usize, panel: Panel
     unsafe { expand_then_multiply(expand_bf16, dense_bf16::<T>, stream, groups, panel, sums) }
 }
 
-/// # Safety
-///
-/// The contract of a `BlockFn`.
-unsafe fn sparse_int8<const GROUP: usize, const T: usize>(
-    stream: &[u8],
-    groups: usize,
-    panel: Panel<'_>,
-    sums: &mut BlockSums,
-) {
-    // SAFETY: guaranteed by the caller.
-    unsafe { expand_then_multiply(expand_int8::<GROUP>, dense_int8::<GROUP, T>, stream, groups, panel, sums) }
-}
+expanding_fn!(sparse_int8, expand_int8, dense_int8);
 
-/// # Safety
-///
-/// The contract of a `BlockFn`.
-unsafe fn sparse_int4<const GROUP: usize, const T: usize>(
-    stream: &[u8],
-    groups: usize,
-    panel: Panel<'_>,
-    sums: &mut BlockSums,
-) {
-    // SAFETY: guaranteed by the caller.
-    unsafe { expand_then_multiply(expand_int4::<GROUP>, dense_int4::<GROUP, T>, stream, groups, panel, sums) }
-}
+expanding_fn!(sparse_int4, expand_int4, dense_int4);
 
 fn int8(group: usize) -> Format {
     Format::new(Precision::Int8, group).expect("a group that int8 has")

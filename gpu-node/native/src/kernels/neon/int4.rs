@@ -1,6 +1,6 @@
 //! int4 weights, two in a byte, with a minimum for each row and group.
 
-use super::super::expand_then_multiply::expand_then_multiply;
+use super::super::expand_then_multiply::{expand_then_multiply, expanding_fn};
 use super::{BlockSums, PIECES, Panel, REGISTER, dot_products, expand};
 use super::{add_dots, add_scaled, load, load_halves, load_sums, store_sums};
 use crate::cpu::levels::neon;
@@ -67,33 +67,12 @@ neon!(
     }
 );
 
-/// # Safety
-///
-/// The contract of a `BlockFn`.
-pub(super) unsafe fn sparse<const GROUP: usize, const T: usize>(
-    stream: &[u8],
-    groups: usize,
-    panel: Panel<'_>,
-    sums: &mut BlockSums,
-) {
-    let (expand, multiply) = (expand::int4::<GROUP>, dense::<GROUP, T>);
-    // SAFETY: guaranteed by the caller.
-    unsafe { expand_then_multiply(expand, multiply, stream, groups, panel, sums) }
-}
+expanding_fn!(pub(super) sparse, expand::int4, dense);
 
-/// # Safety
-///
-/// The contract of a `BlockFn`, and the panel is in planes.
-pub(super) unsafe fn sparse_dot<const GROUP: usize, const T: usize>(
-    stream: &[u8],
-    groups: usize,
-    panel: Panel<'_>,
-    sums: &mut BlockSums,
-) {
-    let (expand, multiply) = (expand::int4::<GROUP>, dot_products::dense_int4::<GROUP, T>);
-    // SAFETY: guaranteed by the caller.
-    unsafe { expand_then_multiply(expand, multiply, stream, groups, panel, sums) }
-}
+expanding_fn!(
+    /// The panel is in planes.
+    pub(super) sparse_dot, expand::int4, dot_products::dense_int4
+);
 
 neon!(
     /// Adds for each row its minimum times the sum of the inputs.

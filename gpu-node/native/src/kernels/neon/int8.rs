@@ -1,6 +1,6 @@
 //! int8 weights.
 
-use super::super::expand_then_multiply::expand_then_multiply;
+use super::super::expand_then_multiply::{expand_then_multiply, expanding_fn};
 use super::{BlockSums, PIECES, Panel, REGISTER, TILES, add_dots, add_scaled, dot_products, expand, load};
 use crate::cpu::levels::neon;
 use crate::storage::{Format, Precision, VECTOR_BYTES};
@@ -63,33 +63,12 @@ neon!(
     }
 );
 
-/// # Safety
-///
-/// The contract of a `BlockFn`.
-pub(super) unsafe fn sparse<const GROUP: usize, const T: usize>(
-    stream: &[u8],
-    groups: usize,
-    panel: Panel<'_>,
-    sums: &mut BlockSums,
-) {
-    let (expand, multiply) = (expand::int8::<GROUP>, dense::<GROUP, T>);
-    // SAFETY: guaranteed by the caller.
-    unsafe { expand_then_multiply(expand, multiply, stream, groups, panel, sums) }
-}
+expanding_fn!(pub(super) sparse, expand::int8, dense);
 
-/// # Safety
-///
-/// The contract of a `BlockFn`, and the panel is in planes.
-pub(super) unsafe fn sparse_dot<const GROUP: usize, const T: usize>(
-    stream: &[u8],
-    groups: usize,
-    panel: Panel<'_>,
-    sums: &mut BlockSums,
-) {
-    let (expand, multiply) = (expand::int8::<GROUP>, dot_products::dense_int8::<GROUP, T>);
-    // SAFETY: guaranteed by the caller.
-    unsafe { expand_then_multiply(expand, multiply, stream, groups, panel, sums) }
-}
+expanding_fn!(
+    /// The panel is in planes.
+    pub(super) sparse_dot, expand::int8, dot_products::dense_int8
+);
 
 fn format(group: usize) -> Format {
     Format::new(Precision::Int8, group).expect("a group that int8 has")
