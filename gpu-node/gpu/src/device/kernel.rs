@@ -1,0 +1,56 @@
+//! What kernels compute. Every driver has all of them, with the same buffers in the same order.
+
+use crate::layout::{BLOCK_ROWS, Form};
+
+/// Bytes from one call of a step to the next: no device wants uniforms further apart.
+pub(crate) const CALL_STRIDE: u64 = 256;
+/// Bytes of a call.
+pub(crate) const CALL_BYTES: u64 = 48;
+/// Candidates of a row of logits, unless the vocabulary is smaller: one for each thread of the kernel.
+pub(crate) const CANDIDATES: usize = 256;
+/// Parts of a vocabulary, of as many tokens each: one for each thread of the kernel that lists candidates.
+pub(crate) const VOCAB_PARTS: usize = 256;
+/// The widest head that the attention kernel takes.
+pub(crate) const MAX_HEAD_DIM: usize = 256;
+
+/// A kernel of the forward pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum KernelKind {
+    /// Copies embeddings into the residual stream: `[table, stream, shape]`.
+    Embed,
+    /// Norms all rows, `[x, gamma, out]`.
+    Norm,
+    /// Norms the rows that a call picks.
+    NormPicked,
+    /// Rotates queries and keys, and stores keys and values: `[queries, keys, values, key pages, value pages]`.
+    Place,
+    /// `[queries, key pages, value pages, out]`
+    Attention,
+    /// `gate ← silu(gate) · up`: `[gate, up]`.
+    Gate,
+    /// Log-likelihoods: `[logits, results]`.
+    Score,
+    /// What sampling needs of logits: `[logits, results]`.
+    Candidates,
+    /// Adds rows to a sum: `[rows, sums]`.
+    Sum,
+    /// The product with a matrix, of some tokens at a time: `[x, y, shape]`, then the arrays of the form.
+    Product(Form, Tile),
+}
+
+/// What a group of threads computes of a product.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Tile {
+    /// Tokens.
+    pub(crate) tokens: u32,
+    /// Blocks of rows.
+    pub(crate) blocks: u32,
+}
+
+impl Tile {
+    /// Groups of threads for a product of `rows` rows of a matrix and `tokens` tokens.
+    pub(crate) fn groups(self, rows: usize, tokens: u32) -> (u32, u32) {
+        let blocks = rows.div_ceil(BLOCK_ROWS) as u32;
+        (blocks.div_ceil(self.blocks), tokens.div_ceil(self.tokens))
+    }
+}

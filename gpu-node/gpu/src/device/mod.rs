@@ -1,0 +1,277 @@
+//! Devices: finding them, opening one, and what an engine asks of it.
+//!
+//! | Module | Responsibility |
+//! |---|---|
+//! | `portable` | devices of wgpu: Vulkan, Metal or DX12, with kernels in WGSL |
+//! | `cuda` | devices of NVIDIA's driver, with kernels in CUDA C++ |
+//! | `kernel` | what a kernel computes, whatever the device |
+
+pub(crate) mod cuda;
+pub(crate) mod kernel;
+pub(crate) mod portable;
+
+use crate::fault::DeviceFault;
+use copal_native::engine::ModelConfig;
+use cuda::Cuda;
+use kernel::{KernelKind, Tile};
+use portable::Portable;
+
+/// A device as its driver describes it.
+#[derive(Clone, Debug)]
+pub struct DeviceDescription {
+    /// The name of the card.
+    pub name: String,
+    /// `cuda`, `vulkan`, `metal` or `dx12`.
+    pub api: &'static str,
+    /// `discrete`, `integrated`, `virtual`, `software` or `other`.
+    pub kind: &'static str,
+    /// Name and version of the driver.
+    pub driver: String,
+    /// The largest buffer that a kernel can use, bytes.
+    pub max_binding_bytes: u64,
+    /// Its own memory, bytes, where the interface tells.
+    pub memory_bytes: Option<u64>,
+}
+
+/// An open device. Every method fails with [`DeviceFault::Lost`] once it was lost.
+pub enum Gpu {
+    /// Of wgpu.
+    Portable(Portable),
+    /// Of NVIDIA's driver.
+    Cuda(Cuda),
+}
+
+/// What a buffer is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum BufferUse {
+    /// Kernels read it after an upload.
+    Stored,
+    /// Kernels read it as a whole after an upload; small.
+    Uniform,
+    /// Kernels write and read it.
+    Work,
+    /// Kernels read the data of a step in it.
+    Step,
+    /// Commands copy into and from it.
+    Kept,
+    /// Commands copy into it, and it is downloaded.
+    Results,
+}
+
+/// Memory of a device, zeroed when it was allocated.
+pub(crate) enum Buffer {
+    Portable(wgpu::Buffer),
+    Cuda(cuda::Buffer),
+}
+
+/// A compiled kernel.
+pub(crate) enum Kernel {
+    Portable(portable::Kernel),
+    Cuda(cuda::Kernel),
+}
+
+/// The buffers of a kernel, in order. They live as long as this does.
+pub(crate) enum Bound {
+    Portable(wgpu::BindGroup),
+    Cuda(cuda::Bound),
+}
+
+/// The work of a device in a step, in order.
+pub(crate) enum Command<'a> {
+    /// Runs a kernel in `groups` of threads.
+    Run {
+        kernel: &'a Kernel,
+        /// The data of the step, and the byte where it describes the call.
+        call: (&'a Bound, u32),
+        bound: &'a Bound,
+        groups: (u32, u32),
+    },
+    /// Copies bytes from a place of a buffer to a place of another.
+    Copy { from: (&'a Buffer, u64), to: (&'a Buffer, u64), bytes: u64 },
+}
+
+/// The devices of this machine, best first, software drivers last. Empty without a driver.
+pub fn devices() -> Vec<DeviceDescription> {
+    let mut devices = [cuda::devices(), portable::devices()].concat();
+    // Stable: of equal ones those of CUDA come first, then all in the order of their drivers.
+    devices.sort_by_key(rank);
+    devices
+}
+
+fn rank(device: &DeviceDescription) -> usize {
+    let kinds = ["discrete", "integrated", "virtual", "other", "software"];
+    kinds.iter().position(|&kind| kind == device.kind).unwrap_or(kinds.len())
+}
+
+impl Gpu {
+    /// Opens the first of [`devices`] whose interface and name, such as `vulkan NVIDIA L4`, contain `name`, in any case; the
+    /// first of all for `None`.
+    pub fn open(name: Option<&str>) -> Result<Gpu, DeviceFault> {
+        let devices = devices();
+        let titles: Vec<_> = devices.iter().map(|device| format!("{} {}", device.api, device.name)).collect();
+        let wanted = name.unwrap_or("").to_lowercase();
+        let found = titles.iter().position(|title| title.to_lowercase().contains(&wanted));
+        let description = &devices[found.ok_or_else(|| {
+            DeviceFault::Unavailable(match name {
+                Some(name) if !titles.is_empty() => {
+                    format!("no device is called '{name}'; there are: {}", titles.join(", "))
+                }
+                _ => "no driver of this machine offers a device (CUDA, Vulkan, Metal or DX12)".to_owned(),
+            })
+        })?];
+        match description.api {
+            "cuda" => Ok(Gpu::Cuda(Cuda::open(description)?)),
+            _ => Ok(Gpu::Portable(Portable::open(Some(&description.name))?)),
+        }
+    }
+
+    /// The device as its driver describes it.
+    pub fn description(&self) -> &DeviceDescription {
+        match self {
+            Gpu::Portable(device) => device.description(),
+            Gpu::Cuda(device) => device.description(),
+        }
+    }
+
+    /// Fails if the device was lost.
+    pub fn check(&self) -> Result<(), DeviceFault> {
+        match self {
+            Gpu::Portable(device) => device.check(),
+            Gpu::Cuda(device) => device.check(),
+        }
+    }
+
+    /// For tests: loses the device.
+    pub fn lose(&self) {
+        match self {
+            Gpu::Portable(device) => device.lose(),
+            Gpu::Cuda(device) => device.lose(),
+        }
+    }
+
+    /// The largest buffer that kernels can use, bytes.
+    pub(crate) fn max_buffer_bytes(&self) -> u64 {
+        self.description().max_binding_bytes
+    }
+
+    /// Tiles of the product with a matrix, the smallest first.
+    pub(crate) fn tiles(&self) -> &'static [Tile] {
+        match self {
+            Gpu::Portable(_) => portable::TILES,
+            Gpu::Cuda(_) => cuda::TILES,
+        }
+    }
+
+    /// Compiles kernels for a model, in order.
+    pub(crate) fn compile(
+        &self,
+        config: &ModelConfig,
+        kinds: &[KernelKind],
+    ) -> Result<Vec<Kernel>, DeviceFault> {
+        match self {
+            Gpu::Portable(device) => {
+                Ok(device.compile(config, kinds)?.into_iter().map(Kernel::Portable).collect())
+            }
+            Gpu::Cuda(device) => Ok(device.compile(config, kinds)?.into_iter().map(Kernel::Cuda).collect()),
+        }
+    }
+
+    /// Allocates a buffer, zeroed, of at least `bytes`. `what` it is for completes "no memory for …".
+    pub(crate) fn allocate(
+        &self,
+        what: &str,
+        bytes: u64,
+        buffer_use: BufferUse,
+    ) -> Result<Buffer, DeviceFault> {
+        match self {
+            Gpu::Portable(device) => Ok(Buffer::Portable(device.allocate(what, bytes, buffer_use.into())?)),
+            Gpu::Cuda(device) => Ok(Buffer::Cuda(device.allocate(what, bytes, buffer_use)?)),
+        }
+    }
+
+    /// A buffer with these contents.
+    pub(crate) fn stored(&self, words: &[u32], buffer_use: BufferUse) -> Result<Buffer, DeviceFault> {
+        let buffer = self.allocate("weights", 4 * words.len() as u64, buffer_use)?;
+        self.upload(&buffer, words)?;
+        Ok(buffer)
+    }
+
+    /// Writes words into a buffer in pieces, and waits for each, so that steps run between them.
+    pub(crate) fn upload(&self, buffer: &Buffer, words: &[u32]) -> Result<(), DeviceFault> {
+        match (self, buffer) {
+            (Gpu::Portable(device), Buffer::Portable(buffer)) => device.upload(buffer, words),
+            (Gpu::Cuda(device), Buffer::Cuda(buffer)) => device.upload(buffer, words),
+            _ => unreachable!("{OWN}"),
+        }
+    }
+
+    /// Binds the buffers of a kernel, in order.
+    pub(crate) fn bind(&self, kernel: &Kernel, buffers: &[&Buffer]) -> Result<Bound, DeviceFault> {
+        match (self, kernel) {
+            (Gpu::Portable(device), Kernel::Portable(kernel)) => {
+                let buffers: Vec<_> = buffers.iter().map(|buffer| buffer.portable()).collect();
+                Ok(Bound::Portable(device.run("bindings", || kernel.bind(device, &buffers))?))
+            }
+            (Gpu::Cuda(_), Kernel::Cuda(_)) => {
+                Ok(Bound::Cuda(cuda::Bound::new(buffers.iter().map(|buffer| buffer.cuda()))))
+            }
+            _ => unreachable!("{OWN}"),
+        }
+    }
+
+    /// Binds a buffer with the data of a step.
+    pub(crate) fn bind_step(&self, buffer: &Buffer) -> Result<Bound, DeviceFault> {
+        match self {
+            Gpu::Portable(device) => {
+                Ok(Bound::Portable(device.run("bindings", || device.bind_step(buffer.portable()))?))
+            }
+            Gpu::Cuda(_) => Ok(Bound::Cuda(cuda::Bound::new([buffer.cuda()].into_iter()))),
+        }
+    }
+
+    /// Writes words to the start of a buffer, runs commands, and reads floats from the start of another buffer.
+    pub(crate) fn run(
+        &self,
+        upload: Option<(&Buffer, &[u32])>,
+        commands: &[Command<'_>],
+        (results, count): (&Buffer, usize),
+    ) -> Result<Vec<f32>, DeviceFault> {
+        match self {
+            Gpu::Portable(device) => {
+                let upload = upload.map(|(buffer, words)| (buffer.portable(), words));
+                device.run_step(upload, commands, (results.portable(), count))
+            }
+            Gpu::Cuda(device) => {
+                let upload = upload.map(|(buffer, words)| (buffer.cuda(), words));
+                device.run_step(upload, commands, (results.cuda(), count))
+            }
+        }
+    }
+}
+
+/// What callers keep to.
+const OWN: &str = "an engine has buffers and kernels of its own device alone";
+
+impl Buffer {
+    /// Bytes.
+    pub(crate) fn size(&self) -> u64 {
+        match self {
+            Buffer::Portable(buffer) => buffer.size(),
+            Buffer::Cuda(buffer) => buffer.size(),
+        }
+    }
+
+    fn portable(&self) -> &wgpu::Buffer {
+        match self {
+            Buffer::Portable(buffer) => buffer,
+            Buffer::Cuda(_) => unreachable!("{OWN}"),
+        }
+    }
+
+    fn cuda(&self) -> &cuda::Buffer {
+        match self {
+            Buffer::Cuda(buffer) => buffer,
+            Buffer::Portable(_) => unreachable!("{OWN}"),
+        }
+    }
+}
