@@ -1,14 +1,13 @@
 //! Matrices on a device.
 
-use crate::device::Gpu;
+use crate::device::{Bound, Buffer, BufferUse, Command, Gpu};
 use crate::fault::DeviceFault;
-use crate::layout::{BLOCK_ROWS, Form, Packed, pack};
-use crate::programs::{Kernels, TILES};
+use crate::layout::{Form, Packed, pack};
+use crate::programs::Kernels;
 use copal_native::storage::{PackError, RowSource};
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use wgpu::{BindGroup, Buffer, BufferUsages, ComputePass};
 
 /// The largest array that is packed at a time, bytes: so much of the machine's memory a loading thread takes.
 const MAX_PART_BYTES: usize = 64 << 20;
@@ -85,8 +84,8 @@ pub(crate) struct Ports<'a> {
 /// A matrix bound to its ports.
 pub(crate) struct Linear {
     pub(crate) matrix: Arc<Matrix>,
-    /// For each part its number of blocks and its bindings.
-    bound: Vec<(u32, BindGroup)>,
+    /// For each part its number of rows and its buffers.
+    bound: Vec<(usize, Bound)>,
 }
 
 impl Matrix {
@@ -98,12 +97,12 @@ impl Matrix {
         bits: Option<&[u8]>,
         form: Form,
     ) -> Result<Matrix, MatrixError> {
-        let limit = gpu.device.limits().max_storage_buffer_binding_size.min(MAX_PART_BYTES as u64);
+        let limit = gpu.max_buffer_bytes().min(MAX_PART_BYTES as u64);
         let (mut parts, mut bytes) = (Vec::new(), 0);
         let upload = |packed: Packed| {
             let arrays = packed.words.iter().map(|words| {
                 bytes += 4 * words.len() as u64;
-                stored(gpu, words)
+                gpu.stored(words, BufferUse::Stored)
             });
             parts.push(Part { rows: packed.rows, arrays: arrays.collect::<Result<_, _>>()? });
             Ok::<(), MatrixError>(())
@@ -133,12 +132,12 @@ impl Matrix {
         gpu: &Gpu,
         kernels: &Kernels,
         stream: &Buffer,
-    ) -> Result<Vec<BindGroup>, DeviceFault> {
+    ) -> Result<Vec<Bound>, DeviceFault> {
         assert!(self.form == Form::Bf16);
         let bind = |part: &Part| {
             let shape = [part.rows.len(), self.cols, self.groups(), part.rows.start];
-            let shape = uniform(gpu, &shape.map(|count| count as u32))?;
-            gpu.run("bindings", || kernels.embed.bind(gpu, &[&part.arrays[0], stream, &shape]))
+            let shape = gpu.stored(&shape.map(|count| count as u32), BufferUse::Uniform)?;
+            gpu.bind(&kernels.embed, &[&part.arrays[0], stream, &shape])
         };
         self.parts.iter().map(bind).collect()
     }
@@ -150,43 +149,33 @@ impl Linear {
         matrix: Arc<Matrix>,
         ports: Ports<'_>,
     ) -> Result<Linear, DeviceFault> {
-        let product = kernels.product(matrix.form);
+        let kernel = kernels.product(matrix.form).any();
         let bind = |part: &Part| {
             let counts = [part.rows.len(), matrix.cols, matrix.groups(), part.rows.start, matrix.rows];
             let shape = [&counts.map(|count| count as u32)[..], &[u32::from(ports.add)]].concat();
-            let shape = uniform(gpu, &shape)?;
+            let shape = gpu.stored(&shape, BufferUse::Uniform)?;
             let mut buffers = vec![ports.inputs, ports.outputs, &shape];
             buffers.extend(&part.arrays);
-            let group = gpu.run("bindings", || product.bind(gpu, &buffers))?;
-            Ok((part.rows.len().div_ceil(BLOCK_ROWS) as u32, group))
+            Ok((part.rows.len(), gpu.bind(kernel, &buffers)?))
         };
         let bound = matrix.parts.iter().map(bind).collect::<Result<_, DeviceFault>>()?;
         Ok(Linear { matrix, bound })
     }
 
-    /// Multiplies the rows of the call that bind group 0 holds.
-    pub(crate) fn record(&self, kernels: &Kernels, pass: &mut ComputePass<'_>, rows: u32) {
-        let tile = TILES.iter().position(|&tokens| tokens >= rows).unwrap_or(TILES.len() - 1);
-        pass.set_pipeline(&kernels.product(self.matrix.form).pipelines[tile]);
-        for (blocks, group) in &self.bound {
-            pass.set_bind_group(1, group, &[]);
-            pass.dispatch_workgroups(*blocks, rows.div_ceil(TILES[tile]), 1);
-        }
+    /// The commands that multiply the rows of a call.
+    pub(crate) fn commands<'a>(
+        &'a self,
+        kernels: &'a Kernels,
+        call: (&'a Bound, u32),
+        rows: u32,
+    ) -> impl Iterator<Item = Command<'a>> {
+        let (tile, kernel) = kernels.product(self.matrix.form).for_tokens(rows);
+        let run = move |(part, bound): &'a (usize, Bound)| Command::Run {
+            kernel,
+            call,
+            bound,
+            groups: tile.groups(*part, rows),
+        };
+        self.bound.iter().map(run)
     }
-}
-
-/// A buffer that kernels read, with these contents.
-pub(crate) fn stored(gpu: &Gpu, words: &[u32]) -> Result<Buffer, DeviceFault> {
-    let usage = BufferUsages::STORAGE | BufferUsages::COPY_DST;
-    let buffer = gpu.allocate("weights", 4 * words.len() as u64, usage)?;
-    gpu.upload(&buffer, words)?;
-    Ok(buffer)
-}
-
-/// A small buffer that kernels read as a whole, with these contents.
-pub(crate) fn uniform(gpu: &Gpu, words: &[u32]) -> Result<Buffer, DeviceFault> {
-    let usage = BufferUsages::UNIFORM | BufferUsages::COPY_DST;
-    let buffer = gpu.allocate("weights", 4 * words.len() as u64, usage)?;
-    gpu.run("weights", || gpu.write(&buffer, words))?;
-    Ok(buffer)
 }

@@ -2,10 +2,9 @@
 //!
 //! A call does a bounded amount of work, because it delays what else the device has to do.
 
-use crate::device::Gpu;
+use crate::device::portable::Portable;
+use crate::device::portable::kernels::{TILE_PRODUCT, Use, bind, layout, pipeline, uniform};
 use crate::fault::DeviceFault;
-use crate::matrix::uniform;
-use crate::programs::{TILE_PRODUCT, Use, bind, layout, pipeline};
 use std::ops::Range;
 use std::sync::Arc;
 use wgpu::{BindGroupLayout, Buffer, BufferUsages, ComputePassDescriptor, ComputePipeline};
@@ -19,7 +18,7 @@ const MAX_PRODUCTS: usize = 1 << 32;
 
 /// Sums of second moments on a device.
 pub struct MomentSums {
-    gpu: Arc<Gpu>,
+    gpu: Arc<Portable>,
     /// Bytes of a buffer at most.
     buffer_bytes: u64,
     shape: BindGroupLayout,
@@ -49,13 +48,13 @@ struct Uploaded {
 impl MomentSums {
     /// Opens the first device whose name contains `name`, in any case; the first of all for `None`.
     pub fn open(name: Option<&str>) -> Result<MomentSums, DeviceFault> {
-        let gpu = Gpu::open(name)?;
+        let gpu = Portable::open(name)?;
         let limits = gpu.device.limits();
         let buffer_bytes = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size);
         let (shape, arrays, product) = gpu.run("the kernels", || {
             let shape = layout(&gpu, &[Use::Uniform]);
             let arrays = layout(&gpu, &[Use::Read, Use::Write]);
-            let source = [include_str!("shaders/moment.wgsl"), TILE_PRODUCT].concat();
+            let source = [include_str!("device/portable/shaders/moment.wgsl"), TILE_PRODUCT].concat();
             let product = pipeline(&gpu, [&shape, &arrays], source);
             (shape, arrays, product)
         })?;
@@ -69,7 +68,7 @@ impl MomentSums {
     }
 
     /// The device.
-    pub fn gpu(&self) -> &Arc<Gpu> {
+    pub fn gpu(&self) -> &Arc<Portable> {
         &self.gpu
     }
 

@@ -48,7 +48,7 @@ pub(crate) enum BufferUse {
     Stored,
     /// Kernels read it as a whole after an upload; small.
     Uniform,
-    /// Kernels write and read it.
+    /// Kernels write and read it, and commands copy it.
     Work,
     /// Kernels read the data of a step in it.
     Step,
@@ -90,12 +90,25 @@ pub(crate) enum Command<'a> {
     Copy { from: (&'a Buffer, u64), to: (&'a Buffer, u64), bytes: u64 },
 }
 
+/// A device that was found.
+enum Found {
+    Portable(wgpu::Adapter),
+    Cuda,
+}
+
 /// The devices of this machine, best first, software drivers last. Empty without a driver.
 pub fn devices() -> Vec<DeviceDescription> {
-    let mut devices = [cuda::devices(), portable::devices()].concat();
-    // Stable: of equal ones those of CUDA come first, then all in the order of their drivers.
-    devices.sort_by_key(rank);
-    devices
+    found().into_iter().map(|(description, _)| description).collect()
+}
+
+fn found() -> Vec<(DeviceDescription, Found)> {
+    let cuda = cuda::devices().into_iter().map(|description| (description, Found::Cuda));
+    let portable = portable::adapters().into_iter();
+    let portable = portable.map(|adapter| (portable::describe(&adapter), Found::Portable(adapter)));
+    let mut found: Vec<_> = cuda.chain(portable).collect();
+    // Stable: of one kind those of CUDA come first, the others in the order of their drivers.
+    found.sort_by_key(|(description, _)| rank(description));
+    found
 }
 
 fn rank(device: &DeviceDescription) -> usize {
@@ -103,25 +116,33 @@ fn rank(device: &DeviceDescription) -> usize {
     kinds.iter().position(|&kind| kind == device.kind).unwrap_or(kinds.len())
 }
 
+/// The first device whose interface and name, such as `vulkan NVIDIA L4`, contain `name`, in any case; the first of all for
+/// `None`.
+fn choose<T>(
+    mut found: Vec<(DeviceDescription, T)>,
+    name: Option<&str>,
+) -> Result<(DeviceDescription, T), DeviceFault> {
+    let title = |(device, _): &(DeviceDescription, T)| format!("{} {}", device.api, device.name);
+    let wanted = name.unwrap_or("").to_lowercase();
+    if let Some(index) = found.iter().position(|device| title(device).to_lowercase().contains(&wanted)) {
+        return Ok(found.swap_remove(index));
+    }
+    Err(DeviceFault::Unavailable(match name {
+        Some(name) if !found.is_empty() => {
+            let titles: Vec<_> = found.iter().map(title).collect();
+            format!("no device is called '{name}'; there are: {}", titles.join(", "))
+        }
+        _ => "no driver of this machine offers a device (CUDA, Vulkan, Metal or DX12)".to_owned(),
+    }))
+}
+
 impl Gpu {
     /// Opens the first of [`devices`] whose interface and name, such as `vulkan NVIDIA L4`, contain `name`, in any case; the
     /// first of all for `None`.
     pub fn open(name: Option<&str>) -> Result<Gpu, DeviceFault> {
-        let devices = devices();
-        let titles: Vec<_> = devices.iter().map(|device| format!("{} {}", device.api, device.name)).collect();
-        let wanted = name.unwrap_or("").to_lowercase();
-        let found = titles.iter().position(|title| title.to_lowercase().contains(&wanted));
-        let description = &devices[found.ok_or_else(|| {
-            DeviceFault::Unavailable(match name {
-                Some(name) if !titles.is_empty() => {
-                    format!("no device is called '{name}'; there are: {}", titles.join(", "))
-                }
-                _ => "no driver of this machine offers a device (CUDA, Vulkan, Metal or DX12)".to_owned(),
-            })
-        })?];
-        match description.api {
-            "cuda" => Ok(Gpu::Cuda(Cuda::open(description)?)),
-            _ => Ok(Gpu::Portable(Portable::open(Some(&description.name))?)),
+        match choose(found(), name)? {
+            (_, Found::Portable(adapter)) => Ok(Gpu::Portable(Portable::open_adapter(&adapter)?)),
+            (description, Found::Cuda) => Ok(Gpu::Cuda(Cuda::open(&description)?)),
         }
     }
 
@@ -272,6 +293,24 @@ impl Buffer {
         match self {
             Buffer::Cuda(buffer) => buffer,
             Buffer::Portable(_) => unreachable!("{OWN}"),
+        }
+    }
+}
+
+impl Kernel {
+    fn portable(&self) -> &portable::Kernel {
+        match self {
+            Kernel::Portable(kernel) => kernel,
+            Kernel::Cuda(_) => unreachable!("{OWN}"),
+        }
+    }
+}
+
+impl Bound {
+    fn portable(&self) -> &wgpu::BindGroup {
+        match self {
+            Bound::Portable(bound) => bound,
+            Bound::Cuda(_) => unreachable!("{OWN}"),
         }
     }
 }

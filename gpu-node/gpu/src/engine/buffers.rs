@@ -2,10 +2,8 @@
 
 use super::ModelConfig;
 use super::plan::candidate_floats;
-use crate::device::Gpu;
+use crate::device::{Bound, Buffer, BufferUse, Gpu};
 use crate::fault::DeviceFault;
-use crate::programs::Kernels;
-use wgpu::{BindGroup, Buffer, BufferUsages};
 
 /// Rows whose logits are computed at a time, at most.
 const MAX_LOGIT_ROWS: usize = 64;
@@ -46,14 +44,14 @@ impl Activations {
     ) -> Result<Activations, DeviceFault> {
         let ModelConfig { hidden, vocab, intermediate, .. } = *config;
         let (query, key) = (config.heads * config.head_dim, config.kv_heads * config.head_dim);
-        let max_floats = (gpu.device.limits().max_storage_buffer_binding_size / 4) as usize;
+        let max_floats = (gpu.max_buffer_bytes() / 4) as usize;
         let widest = hidden.max(query).max(intermediate);
         let max_tokens = max_tokens.min(max_floats / widest).max(1);
         let logit_rows = MAX_LOGIT_ROWS.min(max_floats / vocab).max(1);
         let mut bytes = 0;
         let mut floats = |count: usize| {
             bytes += 4 * count as u64;
-            gpu.allocate("activations", 4 * count as u64, BufferUsages::STORAGE | BufferUsages::COPY_SRC)
+            gpu.allocate("activations", 4 * count as u64, BufferUse::Work)
         };
         Ok(Activations {
             max_tokens,
@@ -79,8 +77,8 @@ impl Activations {
 /// the largest step.
 pub(super) struct Transfers {
     pub(super) step: Buffer,
-    /// Bind group 0 of every kernel.
-    pub(super) call: BindGroup,
+    /// `step`, bound for every kernel.
+    pub(super) call: Bound,
     pub(super) results: Buffer,
     /// `[rows, vocab]`
     pub(super) kept: Buffer,
@@ -95,19 +93,19 @@ pub(super) struct StepBytes {
 }
 
 impl Transfers {
-    pub(super) fn new(gpu: &Gpu, kernels: &Kernels) -> Result<Transfers, DeviceFault> {
-        let (step, call) = step_buffer(gpu, kernels, 1 << 16)?;
+    pub(super) fn new(gpu: &Gpu) -> Result<Transfers, DeviceFault> {
+        let (step, call) = step_buffer(gpu, 1 << 16)?;
         Ok(Transfers { step, call, results: result_buffer(gpu, 1 << 16)?, kept: kept_buffer(gpu, 0)? })
     }
 
     /// Makes room for a step.
     pub(super) fn reserve(
         &mut self,
-        (gpu, kernels): (&Gpu, &Kernels),
+        gpu: &Gpu,
         StepBytes { step, results, kept }: StepBytes,
     ) -> Result<(), DeviceFault> {
         if step > self.step.size() {
-            (self.step, self.call) = step_buffer(gpu, kernels, step.next_power_of_two())?;
+            (self.step, self.call) = step_buffer(gpu, step.next_power_of_two())?;
         }
         if results > self.results.size() {
             self.results = result_buffer(gpu, results.next_power_of_two())?;
@@ -123,17 +121,16 @@ impl Transfers {
     }
 }
 
-fn step_buffer(gpu: &Gpu, kernels: &Kernels, bytes: u64) -> Result<(Buffer, BindGroup), DeviceFault> {
-    let usage = BufferUsages::STORAGE | BufferUsages::UNIFORM | BufferUsages::COPY_DST;
-    let buffer = gpu.allocate("the data of a step", bytes, usage)?;
-    let call = gpu.run("bindings", || kernels.bind_step(gpu, &buffer))?;
+fn step_buffer(gpu: &Gpu, bytes: u64) -> Result<(Buffer, Bound), DeviceFault> {
+    let buffer = gpu.allocate("the data of a step", bytes, BufferUse::Step)?;
+    let call = gpu.bind_step(&buffer)?;
     Ok((buffer, call))
 }
 
 fn kept_buffer(gpu: &Gpu, bytes: u64) -> Result<Buffer, DeviceFault> {
-    gpu.allocate("the logits of a step", bytes, BufferUsages::COPY_SRC | BufferUsages::COPY_DST)
+    gpu.allocate("the logits of a step", bytes, BufferUse::Kept)
 }
 
 fn result_buffer(gpu: &Gpu, bytes: u64) -> Result<Buffer, DeviceFault> {
-    gpu.allocate("the results of a step", bytes, BufferUsages::MAP_READ | BufferUsages::COPY_DST)
+    gpu.allocate("the results of a step", bytes, BufferUse::Results)
 }

@@ -1,7 +1,6 @@
 use super::{ModelConfig, PAGE_TOKENS};
-use crate::device::Gpu;
+use crate::device::{Buffer, BufferUse, Gpu};
 use crate::fault::DeviceFault;
-use wgpu::{Buffer, BufferUsages};
 
 /// Keys and values, f16, in pages of [`PAGE_TOKENS`] positions of one sequence.
 ///
@@ -22,7 +21,7 @@ impl PagePool {
         let bytes = [kv_heads, PAGE_TOKENS, head_dim, 2]
             .iter()
             .fold(pages as u64, |product, &factor| product.saturating_mul(factor as u64));
-        let allocate = || gpu.allocate("the pages", bytes, BufferUsages::STORAGE);
+        let allocate = || gpu.allocate("the pages", bytes, BufferUse::Work);
         let layers: Vec<_> =
             (0..layers).map(|_| Ok((allocate()?, allocate()?))).collect::<Result<_, DeviceFault>>()?;
         Ok(PagePool { bytes: bytes * 2 * layers.len() as u64, layers, written: vec![false; pages] })

@@ -1,8 +1,9 @@
 //! The plan of a step: the words that are uploaded for it, and where the kernels find their part of them.
 
 use super::{ModelConfig, Output, PAGE_TOKENS, Work};
-use crate::programs::{CALL_STRIDE, CANDIDATES, VOCAB_PARTS};
+use crate::device::kernel::{CALL_STRIDE, CANDIDATES, VOCAB_PARTS};
 use copal_native::engine::{Batch, batches};
+use std::ops::Range;
 
 /// Words between two calls.
 const CALL_WORDS: usize = CALL_STRIDE as usize / 4;
@@ -27,7 +28,10 @@ pub(super) struct CallId(usize);
 /// A step, ready to be recorded.
 #[derive(Default)]
 pub(super) struct Plan {
+    /// The data; places count from its start.
     words: Vec<u32>,
+    /// Words that are themselves places: those of page tables.
+    table_places: Vec<Range<usize>>,
     calls: Vec<Call>,
     pub(super) batches: Vec<BatchPlan>,
     /// The floats of all scores and candidates, the number of sums, and the number of rows of logits that the step
@@ -122,22 +126,29 @@ impl Plan {
         plan
     }
 
-    /// The words to upload: the data, then the calls.
+    /// The words to upload: the calls, then the data. So steps of the same shape have their calls at the same places, and a
+    /// device can repeat its commands.
     pub(super) fn upload(&self) -> Vec<u32> {
-        let mut words = self.words.clone();
-        words.resize(words.len().next_multiple_of(CALL_WORDS), 0);
+        let first = self.calls.len() * CALL_WORDS;
+        let mut words = Vec::with_capacity(first + self.words.len());
         for call in &self.calls {
-            let Call { rows, tokens, positions, tables, angles, picks, first, reset } = *call;
-            let fields = [rows, tokens, positions, tables, angles, picks, first, reset];
+            let Call { rows, tokens, positions, tables, angles, picks, first: first_row, reset } = *call;
+            let [tokens, positions, tables, angles, picks] =
+                [tokens, positions, tables, angles, picks].map(|place| first + place);
+            let fields = [rows, tokens, positions, tables, angles, picks, first_row, reset];
             words.extend(fields.map(|field| field as u32));
             words.resize(words.len().next_multiple_of(CALL_WORDS), 0);
+        }
+        words.extend(&self.words);
+        for places in &self.table_places {
+            words[first..][places.clone()].iter_mut().for_each(|place| *place += first as u32);
         }
         words
     }
 
     /// The offset of a call, bytes.
     pub(super) fn offset(&self, CallId(index): CallId) -> u32 {
-        4 * (self.words.len().next_multiple_of(CALL_WORDS) + index * CALL_WORDS) as u32
+        4 * (index * CALL_WORDS) as u32
     }
 
     /// Appends words and returns the place of the first one.
@@ -174,6 +185,7 @@ impl Plan {
             angles: self.push(positions().flat_map(|position| angles(config, position))),
             ..Call::default()
         };
+        self.table_places.push(call.tables..call.tables + call.rows);
         let call = self.call(call);
         let (heads, sums) = (self.heads(sizes, batch), self.sums(batch));
         BatchPlan { rows: batch.len() as u32, call, heads, sums }

@@ -6,11 +6,12 @@ use super::plan::{LogitRow, Plan, Sizes, candidate_floats};
 use super::record::{Bindings, Recorder};
 use super::weights::{Forms, WeightLibrary, WeightSet};
 use super::{ModelConfig, Output, PAGE_TOKENS, StepError, Usage, Work};
-use crate::device::Gpu;
+use crate::device::kernel::{CANDIDATES, MAX_HEAD_DIM};
+use crate::device::{Command, Gpu};
 use crate::fault::DeviceFault;
 use crate::layout::Form;
 use crate::matrix::Meter;
-use crate::programs::{CANDIDATES, Kernels, MAX_HEAD_DIM};
+use crate::programs::Kernels;
 use copal_native::engine::check_work;
 use std::collections::HashMap;
 use std::fmt;
@@ -105,7 +106,7 @@ impl Engine {
         });
         Ok(Engine {
             bindings: Bindings::new((&gpu, &kernels), &buffers, &pool)?,
-            transfers: Transfers::new(&gpu, &kernels)?,
+            transfers: Transfers::new(&gpu)?,
             page_uses: vec![0; options.pages],
             sequences: HashMap::new(),
             logits: Vec::new(),
@@ -171,15 +172,10 @@ impl Engine {
     fn download_kept(&mut self, row: usize) -> Result<Vec<f32>, DeviceFault> {
         let bytes = 4 * self.config.vocab as u64;
         let room = StepBytes { step: 0, results: bytes, kept: 0 };
-        self.transfers.reserve((&self.gpu, &self.kernels), room)?;
+        self.transfers.reserve(&self.gpu, room)?;
         let Transfers { kept, results, .. } = &self.transfers;
-        let commands = self.gpu.run("the commands of a download", || {
-            let mut encoder = self.gpu.device.create_command_encoder(&Default::default());
-            encoder.copy_buffer_to_buffer(kept, row as u64 * bytes, results, 0, bytes);
-            encoder.finish()
-        })?;
-        let submission = self.gpu.submit(commands)?;
-        self.gpu.read(results, self.config.vocab, submission)
+        let copy = Command::Copy { from: (kept, row as u64 * bytes), to: (results, 0), bytes };
+        self.gpu.run(None, &[copy], (results, self.config.vocab))
     }
 
     /// For tests: the next step panics.
@@ -226,7 +222,7 @@ impl Engine {
         let floats = plan.scores + plan.sums * hidden + plan.logits * vocab;
         let bytes = [upload.len(), floats, plan.kept * vocab].map(|words| 4 * words as u64);
         let bytes = StepBytes { step: bytes[0], results: bytes[1], kept: bytes[2] };
-        self.transfers.reserve((&self.gpu, &self.kernels), bytes)?;
+        self.transfers.reserve(&self.gpu, bytes)?;
         // Positions from the first new token on are overwritten. If the step fails they no longer count as held.
         for item in work {
             self.sequences.insert((weights.id(), item.sequence), item.position);
@@ -264,16 +260,8 @@ impl Engine {
             weights,
             plan,
         };
-        let commands = self.gpu.run("the commands of a step", || {
-            self.gpu.write(&self.transfers.step, upload);
-            recorder.record(&self.gpu)
-        })?;
-        let submission = self.gpu.submit(commands)?;
-        if floats == 0 {
-            self.gpu.wait(submission)?;
-            return Ok(Vec::new());
-        }
-        self.gpu.read(&self.transfers.results, floats, submission)
+        let Transfers { step, results, .. } = &self.transfers;
+        self.gpu.run(Some((step, upload)), &recorder.record(), (results, floats))
     }
 }
 

@@ -1,10 +1,10 @@
 //! Weight sets on a device.
 
 use super::buffers::Activations;
-use crate::device::Gpu;
+use crate::device::{Bound, Buffer, BufferUse, Gpu};
 use crate::fault::DeviceFault;
 use crate::layout::Form;
-use crate::matrix::{Linear, Matrix, MatrixError, Meter, Ports, stored};
+use crate::matrix::{Linear, Matrix, MatrixError, Meter, Ports};
 use crate::programs::Kernels;
 use copal_native::engine::{
     LINEARS, LinearPlace, LoadError, MaskedPlace, ModelConfig, SharedPlaces, Source, WeightPlaces,
@@ -15,7 +15,6 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use wgpu::BindGroup;
 
 /// The forms of a model's matrices.
 #[derive(Clone, Copy, Debug)]
@@ -37,13 +36,13 @@ pub struct WeightSet {
 
 /// The weights that no mask changes.
 pub(super) struct SharedWeights {
-    pub(super) embedding: Vec<BindGroup>,
+    pub(super) embedding: Vec<Bound>,
     pub(super) head: Linear,
     /// For each layer the norms before attention and before the gated layer.
-    pub(super) norms: Vec<[BindGroup; 2]>,
+    pub(super) norms: Vec<[Bound; 2]>,
     /// The norm before the head, for all rows of a batch and for picked ones.
-    pub(super) final_norm: BindGroup,
-    pub(super) picked_norm: BindGroup,
+    pub(super) final_norm: Bound,
+    pub(super) picked_norm: Bound,
     /// The embedding, which is the head too if they are tied and have the same form.
     table: Arc<Matrix>,
 }
@@ -127,12 +126,10 @@ impl WeightLibrary {
         let ports = Ports { inputs: &buffers.picked, outputs: &buffers.logits, add: false };
         let norm = |name: &str, place| -> Result<_, LoadFault> {
             let gamma = master.floats(name, place, hidden)?;
-            Ok(stored(gpu, &gamma.iter().map(|value| value.to_bits()).collect::<Vec<_>>())?)
+            let words: Vec<u32> = gamma.iter().map(|value| value.to_bits()).collect();
+            Ok(gpu.stored(&words, BufferUse::Stored)?)
         };
-        let bind = |gamma: &wgpu::Buffer| {
-            let buffers = [&buffers.stream, gamma, &buffers.normed];
-            gpu.run("bindings", || kernels.norm.bind(gpu, &buffers))
-        };
+        let bind = |gamma: &Buffer| gpu.bind(&kernels.norm, &[&buffers.stream, gamma, &buffers.normed]);
         let norms = places.norms.iter().enumerate().map(|(layer, &(attention, mlp))| {
             let attention = norm(&format!("model.layers.{layer}.input_layernorm.weight"), attention)?;
             let mlp = norm(&format!("model.layers.{layer}.post_attention_layernorm.weight"), mlp)?;
@@ -145,7 +142,7 @@ impl WeightLibrary {
             head: Linear::new((gpu, kernels), head, ports)?,
             norms: norms.collect::<Result<_, LoadFault>>()?,
             final_norm: bind(&gamma)?,
-            picked_norm: gpu.run("bindings", || kernels.norm_picked.bind(gpu, &picked))?,
+            picked_norm: gpu.bind(&kernels.norm_picked, &picked)?,
             table,
         });
         *known = Arc::downgrade(&shared);

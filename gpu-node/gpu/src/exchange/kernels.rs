@@ -1,8 +1,8 @@
 //! The kernels of the refinement, compiled for a device and a number of parts of H.
 
-use crate::device::Gpu;
+use crate::device::portable::Portable;
+use crate::device::portable::kernels::{TILE_PRODUCT, Use, layout, pipeline};
 use crate::fault::DeviceFault;
-use crate::programs::{TILE_PRODUCT, Use, layout, pipeline};
 use wgpu::{BindGroupLayout, ComputePipeline};
 
 /// Rows and columns of a tile of the product.
@@ -12,8 +12,8 @@ const MAX_PARTS: usize = 4;
 /// Buffers of a kernel beside the parts of H: the diagonal, weights, masks, gradients and figures.
 const OTHER_BUFFERS: usize = 5;
 
-const BUFFERS: &str = include_str!("../shaders/exchange.wgsl");
-const ROUNDS: &str = include_str!("../shaders/exchange_rounds.wgsl");
+const BUFFERS: &str = include_str!("../device/portable/shaders/exchange.wgsl");
+const ROUNDS: &str = include_str!("../device/portable/shaders/exchange_rounds.wgsl");
 
 /// The kernels of the refinement. All have the same buffers.
 pub(super) struct Kernels {
@@ -33,7 +33,7 @@ pub(super) struct Kernels {
 
 impl Kernels {
     /// Compiles the kernels for H in this number of parts.
-    pub(super) fn new(gpu: &Gpu, parts: usize) -> Result<Kernels, DeviceFault> {
+    pub(super) fn new(gpu: &Portable, parts: usize) -> Result<Kernels, DeviceFault> {
         let buffers = format!("{BUFFERS}{}", bindings(parts));
         gpu.run("the kernels", || {
             let moment = layout(gpu, &[&[Use::Uniform, Use::Read], &vec![Use::Read; parts][..]].concat());
@@ -41,10 +41,13 @@ impl Kernels {
             let compile =
                 |source: &[&str]| pipeline(gpu, [&moment, &rows], buffers.clone() + &source.concat());
             Kernels {
-                product: compile(&[TILE_PRODUCT, include_str!("../shaders/exchange_product.wgsl")]),
-                error: compile(&[include_str!("../shaders/exchange_error.wgsl")]),
-                whole: compile(&[ROUNDS, include_str!("../shaders/exchange_whole.wgsl")]),
-                groups: compile(&[ROUNDS, include_str!("../shaders/exchange_groups.wgsl")]),
+                product: compile(&[
+                    TILE_PRODUCT,
+                    include_str!("../device/portable/shaders/exchange_product.wgsl"),
+                ]),
+                error: compile(&[include_str!("../device/portable/shaders/exchange_error.wgsl")]),
+                whole: compile(&[ROUNDS, include_str!("../device/portable/shaders/exchange_whole.wgsl")]),
+                groups: compile(&[ROUNDS, include_str!("../device/portable/shaders/exchange_groups.wgsl")]),
                 moment,
                 rows,
             }
@@ -53,7 +56,7 @@ impl Kernels {
 }
 
 /// The parts of H that a kernel can have on a device.
-pub(super) fn max_parts(gpu: &Gpu) -> usize {
+pub(super) fn max_parts(gpu: &Portable) -> usize {
     let buffers = gpu.device.limits().max_storage_buffers_per_shader_stage as usize;
     buffers.saturating_sub(OTHER_BUFFERS).min(MAX_PARTS)
 }

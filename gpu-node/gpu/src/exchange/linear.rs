@@ -1,9 +1,8 @@
 use super::Fault;
 use super::kernels::{Kernels, TILE};
 use super::scale::{power_below, scaled};
-use crate::device::Gpu;
-use crate::matrix::uniform;
-use crate::programs::bind;
+use crate::device::portable::Portable;
+use crate::device::portable::kernels::{bind, uniform};
 use std::sync::Arc;
 use wgpu::{BindGroup, Buffer, BufferUsages, ComputePassDescriptor, ComputePipeline};
 
@@ -17,7 +16,7 @@ const WRITTEN: BufferUsages = STORED.union(BufferUsages::COPY_SRC);
 
 /// A linear whose mask is refined: H, and the rows that were added.
 pub struct Linear {
-    gpu: Arc<Gpu>,
+    gpu: Arc<Portable>,
     kernels: Arc<Kernels>,
     cols: usize,
     is_grouped: bool,
@@ -56,7 +55,7 @@ pub struct RefinedRows {
 impl Linear {
     /// Allocates H. `diagonal` and `group` were checked, except for values that are not finite.
     pub(super) fn new(
-        gpu: Arc<Gpu>,
+        gpu: Arc<Portable>,
         kernels: Arc<Kernels>,
         diagonal: &[f64],
         group: Option<usize>,

@@ -11,7 +11,7 @@ mod kernels;
 mod linear;
 mod scale;
 
-use crate::device::Gpu;
+use crate::device::portable::Portable;
 use crate::fault::DeviceFault;
 use kernels::Kernels;
 pub use linear::{Linear, RefinedRows};
@@ -31,7 +31,7 @@ pub enum Fault {
 
 /// An open device with the kernels of the refinement.
 pub struct Exchanger {
-    gpu: Arc<Gpu>,
+    gpu: Arc<Portable>,
     /// Bytes of a part of H.
     part_bytes: u64,
     /// By the number of parts, as they are needed.
@@ -41,7 +41,7 @@ pub struct Exchanger {
 impl Exchanger {
     /// Opens the first device whose name contains `name`, in any case; the first of all for `None`.
     pub fn open(name: Option<&str>) -> Result<Exchanger, DeviceFault> {
-        let gpu = Gpu::open(name)?;
+        let gpu = Portable::open(name)?;
         let limits = gpu.device.limits();
         let part_bytes = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size);
         Ok(Exchanger { gpu: Arc::new(gpu), part_bytes, kernels: Vec::new() })
@@ -53,7 +53,7 @@ impl Exchanger {
     }
 
     /// The device.
-    pub fn gpu(&self) -> &Arc<Gpu> {
+    pub fn gpu(&self) -> &Arc<Portable> {
         &self.gpu
     }
 

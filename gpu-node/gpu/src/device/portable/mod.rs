@@ -1,40 +1,34 @@
-//! Devices: finding them, opening one, and noticing when it fails.
+//! Devices of wgpu: finding them, opening one, noticing when it fails, and running commands.
+//!
+//! | Module | Responsibility |
+//! |---|---|
+//! | `kernels` | compiles kernels and binds their buffers |
+//! | `template` | writes the sources of an engine's kernels, `shaders/` |
+//! | `memory` | the memory of a device |
 
+pub(crate) mod kernels;
 mod memory;
+mod template;
 
+use super::kernel::Tile;
+use super::{BufferUse, Command, DeviceDescription, choose};
 use crate::fault::DeviceFault;
+pub(crate) use kernels::Kernel;
 use memory::memory_bytes;
 use pollster::block_on;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, mpsc};
 use std::time::Duration;
 use wgpu::{
-    Adapter, Backends, Buffer, BufferDescriptor, BufferUsages, CommandBuffer, Device, DeviceDescriptor,
-    DeviceType, ErrorFilter, Instance, InstanceDescriptor, InstanceFlags, MapMode, MemoryHints, PollType,
-    Queue,
+    Adapter, Backends, Buffer, BufferDescriptor, BufferUsages, CommandBuffer, ComputePassDescriptor, Device,
+    DeviceDescriptor, DeviceType, ErrorFilter, Instance, InstanceDescriptor, InstanceFlags, MapMode,
+    MemoryHints, PollType, Queue,
 };
 
 /// Why a device was lost; the first reason counts.
 type Loss = Arc<OnceLock<String>>;
 
-/// A device as its driver describes it.
-#[derive(Clone, Debug)]
-pub struct DeviceDescription {
-    /// The name of the card.
-    pub name: String,
-    /// `vulkan`, `metal` or `dx12`.
-    pub api: &'static str,
-    /// `discrete`, `integrated`, `virtual`, `software` or `other`.
-    pub kind: &'static str,
-    /// Name and version of the driver.
-    pub driver: String,
-    /// The largest buffer that a kernel can use, bytes.
-    pub max_binding_bytes: u64,
-    /// Its own memory, bytes, where the interface tells.
-    pub memory_bytes: Option<u64>,
-}
-
 /// An open device. Every method fails with [`DeviceFault::Lost`] once it was lost.
-pub struct Gpu {
+pub struct Portable {
     pub(crate) device: Device,
     queue: Queue,
     description: DeviceDescription,
@@ -43,18 +37,18 @@ pub struct Gpu {
     transfer: Mutex<()>,
 }
 
+/// Tiles of the product with a matrix.
+pub(super) const TILES: &[Tile] =
+    &[Tile { tokens: 1, blocks: 1 }, Tile { tokens: 4, blocks: 1 }, Tile { tokens: 16, blocks: 1 }];
+
 /// Bytes that are handed to the device at a time while it loads weights: little enough that a step waits only shortly.
 const PIECE_BYTES: usize = 4 << 20;
 
 /// The longest time from the end of a submission to the callback of its download.
 const CALLBACK_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The devices of this machine, best first, software drivers last. Empty without a driver.
-pub fn devices() -> Vec<DeviceDescription> {
-    adapters().iter().map(describe).collect()
-}
-
-fn adapters() -> Vec<Adapter> {
+/// The devices of this machine.
+pub(super) fn adapters() -> Vec<Adapter> {
     let backends = Backends::VULKAN | Backends::METAL | Backends::DX12;
     let instance = Instance::new(InstanceDescriptor {
         backends,
@@ -62,20 +56,11 @@ fn adapters() -> Vec<Adapter> {
         flags: InstanceFlags::empty(),
         ..InstanceDescriptor::new_without_display_handle()
     });
-    let mut adapters = block_on(instance.enumerate_adapters(backends));
-    let rank = |adapter: &Adapter| match adapter.get_info().device_type {
-        DeviceType::DiscreteGpu => 0,
-        DeviceType::IntegratedGpu => 1,
-        DeviceType::VirtualGpu => 2,
-        DeviceType::Other => 3,
-        DeviceType::Cpu => 4,
-    };
-    // Stable: equal ones stay in the order of their drivers.
-    adapters.sort_by_key(rank);
-    adapters
+    block_on(instance.enumerate_adapters(backends))
 }
 
-fn describe(adapter: &Adapter) -> DeviceDescription {
+/// A device as its driver describes it.
+pub(super) fn describe(adapter: &Adapter) -> DeviceDescription {
     let info = adapter.get_info();
     DeviceDescription {
         name: info.name,
@@ -97,22 +82,14 @@ fn describe(adapter: &Adapter) -> DeviceDescription {
     }
 }
 
-impl Gpu {
-    /// Opens the first device whose name contains `name`, in any case; the first of all for `None`.
-    pub fn open(name: Option<&str>) -> Result<Gpu, DeviceFault> {
-        let adapters = adapters();
-        let matches = |adapter: &&Adapter| {
-            name.is_none_or(|name| adapter.get_info().name.to_lowercase().contains(&name.to_lowercase()))
-        };
-        let adapter = adapters.iter().find(matches).ok_or_else(|| {
-            let known: Vec<String> = adapters.iter().map(|adapter| adapter.get_info().name).collect();
-            DeviceFault::Unavailable(match (name, known.is_empty()) {
-                (_, true) => "no driver of this machine offers a device (Vulkan, Metal or DX12)".to_owned(),
-                (name, false) => {
-                    format!("no device is called '{}'; there are: {}", name.unwrap_or(""), known.join(", "))
-                }
-            })
-        })?;
+impl Portable {
+    /// Opens the first device of wgpu whose interface and name contain `name`, as [`super::Gpu::open`] does.
+    pub fn open(name: Option<&str>) -> Result<Portable, DeviceFault> {
+        let found = adapters().into_iter().map(|adapter| (describe(&adapter), adapter)).collect();
+        Portable::open_adapter(&choose(found, name)?.1)
+    }
+
+    pub(super) fn open_adapter(adapter: &Adapter) -> Result<Portable, DeviceFault> {
         let descriptor = DeviceDescriptor {
             label: Some("copal"),
             required_limits: adapter.limits(),
@@ -128,7 +105,7 @@ impl Gpu {
         device.set_device_lost_callback(move |_, reason| drop(lost.set(reason)));
         // Without this, an error outside of a scope would panic.
         device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| drop(failed.set(error.to_string()))));
-        Ok(Gpu { device, queue, description, loss, transfer: Mutex::new(()) })
+        Ok(Portable { device, queue, description, loss, transfer: Mutex::new(()) })
     }
 
     /// The device as its driver describes it.
@@ -187,6 +164,27 @@ impl Gpu {
         self.run(what, || self.device.create_buffer(&descriptor))
     }
 
+    /// Writes words to the start of a buffer, runs commands, and reads floats from the start of another buffer.
+    pub(super) fn run_step(
+        &self,
+        upload: Option<(&Buffer, &[u32])>,
+        commands: &[Command<'_>],
+        (results, count): (&Buffer, usize),
+    ) -> Result<Vec<f32>, DeviceFault> {
+        let recorded = self.run("the commands of a step", || {
+            if let Some((buffer, words)) = upload {
+                self.write(buffer, words);
+            }
+            record(&self.device, commands)
+        })?;
+        let submission = self.submit(recorded)?;
+        if count == 0 {
+            self.wait(submission)?;
+            return Ok(Vec::new());
+        }
+        self.read(results, count, submission)
+    }
+
     /// Writes a few bytes into a buffer with the next submission.
     pub(crate) fn write(&self, buffer: &Buffer, words: &[u32]) {
         self.queue.write_buffer(buffer, 0, bytemuck::cast_slice(words));
@@ -197,7 +195,7 @@ impl Gpu {
         self.upload_at(buffer, 0, words)
     }
 
-    /// Like [`Gpu::upload`], from a byte of the buffer on.
+    /// Like [`Portable::upload`], from a byte of the buffer on.
     pub(crate) fn upload_at(&self, buffer: &Buffer, from: u64, words: &[u32]) -> Result<(), DeviceFault> {
         let bytes: &[u8] = bytemuck::cast_slice(words);
         for (index, piece) in bytes.chunks(PIECE_BYTES).enumerate() {
@@ -274,5 +272,40 @@ impl Gpu {
         drop(bytes);
         buffer.unmap();
         Ok(words)
+    }
+}
+
+/// Records commands.
+fn record(device: &Device, commands: &[Command<'_>]) -> CommandBuffer {
+    let mut encoder = device.create_command_encoder(&Default::default());
+    let mut rest = commands;
+    while let Some(command) = rest.first() {
+        if let Command::Copy { from: (from, from_byte), to: (to, to_byte), bytes } = *command {
+            encoder.copy_buffer_to_buffer(from.portable(), from_byte, to.portable(), to_byte, bytes);
+            rest = &rest[1..];
+            continue;
+        }
+        let mut pass = encoder.begin_compute_pass(&ComputePassDescriptor::default());
+        while let Some(Command::Run { kernel, call: (step, call), bound, groups: (x, y) }) = rest.first() {
+            pass.set_pipeline(&kernel.portable().pipeline);
+            pass.set_bind_group(0, step.portable(), &[*call]);
+            pass.set_bind_group(1, bound.portable(), &[]);
+            pass.dispatch_workgroups(*x, *y, 1);
+            rest = &rest[1..];
+        }
+    }
+    encoder.finish()
+}
+
+impl From<BufferUse> for BufferUsages {
+    fn from(buffer_use: BufferUse) -> BufferUsages {
+        match buffer_use {
+            BufferUse::Stored => BufferUsages::STORAGE | BufferUsages::COPY_DST,
+            BufferUse::Uniform => BufferUsages::UNIFORM | BufferUsages::COPY_DST,
+            BufferUse::Work => BufferUsages::STORAGE | BufferUsages::COPY_SRC | BufferUsages::COPY_DST,
+            BufferUse::Step => BufferUsages::STORAGE | BufferUsages::UNIFORM | BufferUsages::COPY_DST,
+            BufferUse::Kept => BufferUsages::COPY_SRC | BufferUsages::COPY_DST,
+            BufferUse::Results => BufferUsages::MAP_READ | BufferUsages::COPY_DST,
+        }
     }
 }

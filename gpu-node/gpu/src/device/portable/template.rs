@@ -1,18 +1,18 @@
 //! The sources of the kernels for a model: constants in front, and repeated lines written out.
 
-use super::{CANDIDATES, MAX_HEAD_DIM, VOCAB_PARTS};
+use crate::device::kernel::{CANDIDATES, KernelKind, MAX_HEAD_DIM, VOCAB_PARTS};
 use crate::layout::Form;
 use copal_native::engine::ModelConfig;
 
-const CALL: &str = include_str!("../shaders/call.wgsl");
+const CALL: &str = include_str!("shaders/call.wgsl");
 /// Columns of a stage: those of 8 slices and 16 tokens fill the 16 KiB of shared memory that every device has.
 const STAGE: usize = 32;
-const LINEAR: &str = include_str!("../shaders/linear.wgsl");
+const LINEAR: &str = include_str!("shaders/linear.wgsl");
 
 /// The tokens that a product takes at a time: one, or whole quads.
 #[derive(Clone, Copy)]
-pub(super) struct TileSize {
-    pub(super) tokens: usize,
+struct TileSize {
+    tokens: usize,
 }
 
 impl TileSize {
@@ -71,49 +71,41 @@ impl Template {
         Template { constants, head_parts: head_dim.div_ceil(64) }
     }
 
-    pub(super) fn embed(&self) -> String {
-        self.with_constants(include_str!("../shaders/embed.wgsl"))
+    /// The source of a kernel.
+    pub(super) fn source(&self, kind: KernelKind) -> String {
+        match kind {
+            KernelKind::Embed => self.with_constants(include_str!("shaders/embed.wgsl")),
+            KernelKind::Norm => self.norm(false),
+            KernelKind::NormPicked => self.norm(true),
+            KernelKind::Place => self.with_constants(include_str!("shaders/place.wgsl")),
+            KernelKind::Attention => self.attention(),
+            KernelKind::Gate => self.with_constants(include_str!("shaders/gate.wgsl")),
+            KernelKind::Score => self.with_constants(include_str!("shaders/score.wgsl")),
+            KernelKind::Candidates => self.with_constants(include_str!("shaders/candidates.wgsl")),
+            KernelKind::Sum => self.with_constants(include_str!("shaders/sum.wgsl")),
+            KernelKind::Product(form, tile) => self.product(form, TileSize { tokens: tile.tokens as usize }),
+        }
     }
 
     /// The norm of all rows of a call, or of those that it picks.
-    pub(super) fn norm(&self, picked: bool) -> String {
+    fn norm(&self, picked: bool) -> String {
         let row = if picked { "let row = step[call.picks + id.x];" } else { "let row = id.x;" };
-        self.with_constants(&include_str!("../shaders/norm.wgsl").replace("{{row}}", row))
+        self.with_constants(&include_str!("shaders/norm.wgsl").replace("{{row}}", row))
     }
 
-    pub(super) fn place(&self) -> String {
-        self.with_constants(include_str!("../shaders/place.wgsl"))
-    }
-
-    pub(super) fn attention(&self) -> String {
-        let source = include_str!("../shaders/attention.wgsl");
+    fn attention(&self) -> String {
+        let source = include_str!("shaders/attention.wgsl");
         let part = |index: usize, text: &str| text.replace("{i}", &index.to_string());
         self.with_constants(&repeat(source, "@dims", self.head_parts, part))
     }
 
-    pub(super) fn gate(&self) -> String {
-        self.with_constants(include_str!("../shaders/gate.wgsl"))
-    }
-
-    pub(super) fn score(&self) -> String {
-        self.with_constants(include_str!("../shaders/score.wgsl"))
-    }
-
-    pub(super) fn candidates(&self) -> String {
-        self.with_constants(include_str!("../shaders/candidates.wgsl"))
-    }
-
-    pub(super) fn sum(&self) -> String {
-        self.with_constants(include_str!("../shaders/sum.wgsl"))
-    }
-
     /// The product with a matrix.
-    pub(super) fn product(&self, form: Form, tile: TileSize) -> String {
+    fn product(&self, form: Form, tile: TileSize) -> String {
         let columns = match form {
-            Form::Sparse => include_str!("../shaders/sparse.wgsl"),
-            Form::Bf16 => include_str!("../shaders/bf16.wgsl"),
-            Form::Int8 => include_str!("../shaders/int8.wgsl"),
-            Form::Int4 => include_str!("../shaders/int4.wgsl"),
+            Form::Sparse => include_str!("shaders/sparse.wgsl"),
+            Form::Bf16 => include_str!("shaders/bf16.wgsl"),
+            Form::Int8 => include_str!("shaders/int8.wgsl"),
+            Form::Int4 => include_str!("shaders/int4.wgsl"),
         };
         let (open, rest) = columns.split_once("//columns").expect("every form has columns");
         let (columns, close) = rest.split_once("//close").unwrap_or((rest, ""));

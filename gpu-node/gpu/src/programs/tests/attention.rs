@@ -42,14 +42,13 @@ fn attend(device: &Device, cache: &Cache, positions: &[u32], queries: &[f32]) ->
     let data = [positions, &vec![2 * rows as u32; rows], &cache.table].concat();
     let out = device.floats(&vec![f32::NAN; rows * width]);
     let buffers = [&device.floats(queries), &device.words(&cache.keys), &device.words(&cache.values), &out];
-    let bound = device.kernels.attention.bind(&device.gpu, &buffers);
     let call = [rows as u32, 0, 0, rows as u32, 0, 0, 0, 0];
-    let record = |pass: &mut wgpu::ComputePass<'_>| {
-        pass.set_pipeline(&device.kernels.attention.pipeline);
-        pass.set_bind_group(1, &bound, &[]);
-        pass.dispatch_workgroups(config.heads as u32, rows as u32, 1);
-    };
-    to_floats(&device.run(call, &data, record, (&out, rows * width)))
+    to_floats(&device.run(
+        call,
+        &data,
+        (&device.kernels.attention, &buffers, (config.heads as u32, rows as u32)),
+        (&out, rows * width),
+    ))
 }
 
 #[test]
@@ -132,16 +131,14 @@ fn keys_are_rotated_and_rounded_and_queries_rotated_and_scaled() {
     let (q, k, v) = (device.floats(&queries), device.floats(&keys), device.floats(&values));
     let words = 10 * kv_heads * half * 16;
     let (key_pages, value_pages) = (device.words(&vec![0; words]), device.words(&vec![0; words]));
-    let bound = device.kernels.place.bind(&device.gpu, &[&q, &k, &v, &key_pages, &value_pages]);
     let units = ((heads + 2 * kv_heads) * half) as u32;
-    let record = |pass: &mut wgpu::ComputePass<'_>| {
-        pass.set_pipeline(&device.kernels.place.pipeline);
-        pass.set_bind_group(1, &bound, &[]);
-        pass.dispatch_workgroups(units.div_ceil(64), 3, 1);
-    };
-    let rotated = to_floats(&device.run(call, &data, record, (&q, queries.len())));
-    let read = |buffer| device.run([0; 8], &[], |_| (), (buffer, words));
-    let (stored_keys, stored_values) = (read(&key_pages), read(&value_pages));
+    let rotated = to_floats(&device.run(
+        call,
+        &data,
+        (&device.kernels.place, &[&q, &k, &v, &key_pages, &value_pages], (units.div_ceil(64), 3)),
+        (&q, queries.len()),
+    ));
+    let [stored_keys, stored_values] = [&key_pages, &value_pages].map(|pages| device.read(pages, words));
     let rotate = |numbers: &[f32], position: u32, dim: usize| {
         let (pair, sign) = if dim < half { (dim, -1.0) } else { (dim - half, 1.0) };
         let (sine, cosine) = (f64::from(position) * config.rope[pair]).sin_cos();
@@ -212,13 +209,8 @@ fn values_are_rounded_as_f16_is_and_kept_in_its_range() {
     let (key_pages, value_pages) = (pages(), pages());
     let buffers =
         [&device.floats(&vec![0.0; 16 * 256]), &zeros, &device.floats(&values), &key_pages, &value_pages];
-    let bound = device.kernels.place.bind(&device.gpu, &buffers);
-    let record = |pass: &mut wgpu::ComputePass<'_>| {
-        pass.set_pipeline(&device.kernels.place.pipeline);
-        pass.set_bind_group(1, &bound, &[]);
-        pass.dispatch_workgroups(6, rows, 1);
-    };
-    let found = device.run(call, &data, record, (&value_pages, 16 * 128));
+    let found =
+        device.run(call, &data, (&device.kernels.place, &buffers, (6, rows)), (&value_pages, 16 * 128));
     for (index, &value) in values.iter().enumerate() {
         let bits = (found[index / 2] >> (index % 2 * 16)) as u16;
         let expected = f16::from_f32(if value.is_nan() { value } else { value.clamp(-65504.0, 65504.0) });

@@ -1,5 +1,5 @@
-//! Every kernel against an oracle in double precision, on the first device of the machine. In CI that is Mesa's software
-//! Vulkan driver.
+//! Every kernel against an oracle in double precision, on the first device of the machine, or the one that COPAL_GPU names. In
+//! CI that is Mesa's software Vulkan driver, and then the software CUDA driver of the tests.
 
 mod attention;
 mod outputs;
@@ -9,11 +9,11 @@ mod stored;
 #[path = "../../../../native/tests/support/mod.rs"]
 mod support;
 
-use super::{CALL_STRIDE, Kernels};
-use crate::device::Gpu;
+use super::Kernels;
+use crate::device::kernel::CALL_STRIDE;
+use crate::device::{Bound, Buffer, BufferUse, Command, Gpu, Kernel};
 use crate::layout::Form;
 use copal_native::engine::ModelConfig;
-use wgpu::{Buffer, BufferUsages, ComputePass, ComputePassDescriptor};
 
 /// A device with the kernels of a model.
 struct Device {
@@ -41,7 +41,9 @@ fn config() -> ModelConfig {
 
 impl Device {
     fn new(config: ModelConfig) -> Device {
-        let gpu = Gpu::open(None).expect("tests need a device; Debian's mesa-vulkan-drivers has one");
+        let name = std::env::var("COPAL_GPU").ok();
+        let gpu = Gpu::open(name.as_deref());
+        let gpu = gpu.expect("tests need a device; Debian's mesa-vulkan-drivers has one");
         let kernels = Kernels::new(&gpu, &config, &Form::ALL).unwrap();
         Device { gpu, kernels, config }
     }
@@ -52,44 +54,60 @@ impl Device {
     }
 
     fn words(&self, words: &[u32]) -> Buffer {
-        let usage = BufferUsages::STORAGE | BufferUsages::COPY_DST | BufferUsages::COPY_SRC;
-        let buffer = self.gpu.allocate("a test", 4 * words.len() as u64, usage).unwrap();
-        self.gpu.upload(&buffer, words).unwrap();
-        buffer
+        self.gpu.stored(words, BufferUse::Work).unwrap()
     }
 
-    /// Runs kernels with a call, whose places count from the start of `data`, and returns the words of a buffer.
+    /// Runs a kernel once, with a call whose places count from the start of `data`, and returns the words of a buffer.
     fn run(
         &self,
         call: [u32; 8],
         data: &[u32],
-        kernels: impl FnOnce(&mut ComputePass<'_>),
-        (from, count): (&Buffer, usize),
+        (kernel, buffers, groups): (&Kernel, &[&Buffer], (u32, u32)),
+        result: (&Buffer, usize),
     ) -> Vec<u32> {
+        let (step, bound) = (self.step(call, data), self.gpu.bind(kernel, buffers).unwrap());
+        self.finish(&step, vec![Command::Run { kernel, call: step.call(), bound: &bound, groups }], result)
+    }
+
+    /// The data of a step with one call.
+    fn step(&self, call: [u32; 8], data: &[u32]) -> Step {
         let mut words = data.to_vec();
         words.resize(words.len().next_multiple_of(CALL_STRIDE as usize / 4), 0);
         let offset = 4 * words.len() as u32;
         words.extend(call);
         words.extend([0; 4]);
-        let usage = BufferUsages::STORAGE | BufferUsages::UNIFORM | BufferUsages::COPY_DST;
-        let step = self.gpu.allocate("a test", 4 * words.len() as u64, usage).unwrap();
-        self.gpu.upload(&step, &words).unwrap();
-        let usage = BufferUsages::MAP_READ | BufferUsages::COPY_DST;
-        let results = self.gpu.allocate("a test", 4 * count as u64, usage).unwrap();
-        let commands = self.gpu.run("a test", || {
-            let bound = self.kernels.bind_step(&self.gpu, &step);
-            let mut encoder = self.gpu.device.create_command_encoder(&Default::default());
-            {
-                let mut pass = encoder.begin_compute_pass(&ComputePassDescriptor::default());
-                pass.set_bind_group(0, &bound, &[offset]);
-                kernels(&mut pass);
-            }
-            encoder.copy_buffer_to_buffer(from, 0, &results, 0, 4 * count as u64);
-            encoder.finish()
-        });
-        let submission = self.gpu.submit(commands.unwrap()).unwrap();
-        let floats = self.gpu.read(&results, count, submission).unwrap();
+        let buffer = self.gpu.allocate("a test", 4 * words.len() as u64, BufferUse::Step).unwrap();
+        Step { bound: self.gpu.bind_step(&buffer).unwrap(), buffer, words, offset }
+    }
+
+    /// Runs the commands of a step, and returns the words of a buffer.
+    fn finish(&self, step: &Step, commands: Vec<Command<'_>>, (from, count): (&Buffer, usize)) -> Vec<u32> {
+        let bytes = 4 * count as u64;
+        let results = self.gpu.allocate("a test", bytes, BufferUse::Results).unwrap();
+        let mut commands: Vec<Command<'_>> = commands;
+        commands.push(Command::Copy { from: (from, 0), to: (&results, 0), bytes });
+        let upload = Some((&step.buffer, &step.words[..]));
+        let floats = self.gpu.run(upload, &commands, (&results, count)).unwrap();
         floats.into_iter().map(f32::to_bits).collect()
+    }
+
+    /// The words of a buffer.
+    fn read(&self, buffer: &Buffer, count: usize) -> Vec<u32> {
+        self.finish(&self.step([0; 8], &[]), Vec::new(), (buffer, count))
+    }
+}
+
+/// The data of a step with one call.
+struct Step {
+    buffer: Buffer,
+    words: Vec<u32>,
+    bound: Bound,
+    offset: u32,
+}
+
+impl Step {
+    fn call(&self) -> (&Bound, u32) {
+        (&self.bound, self.offset)
     }
 }
 

@@ -1,6 +1,6 @@
 use super::support::Random;
 use super::{Device, assert_close, config, to_floats};
-use crate::programs::{CANDIDATES, VOCAB_PARTS};
+use crate::device::kernel::{CANDIDATES, VOCAB_PARTS};
 use copal_native::engine::ModelConfig;
 
 #[test]
@@ -14,18 +14,10 @@ fn norms_equal_the_oracles_for_all_rows_and_for_picked_ones() {
             let is_picked = picks.len() < 5;
             let kernel = if is_picked { &device.kernels.norm_picked } else { &device.kernels.norm };
             let out = device.floats(&vec![f32::NAN; picks.len() * hidden]);
-            let bound = kernel.bind(&device.gpu, &[&device.floats(&x), &device.floats(&gamma), &out]);
-            let record = |pass: &mut wgpu::ComputePass<'_>| {
-                pass.set_pipeline(&kernel.pipeline);
-                pass.set_bind_group(1, &bound, &[]);
-                pass.dispatch_workgroups(picks.len() as u32, 1, 1);
-            };
-            let found = to_floats(&device.run(
-                [5, 0, 0, 0, 0, 0, 0, 0],
-                &picks,
-                record,
-                (&out, picks.len() * hidden),
-            ));
+            let buffers = [&device.floats(&x), &device.floats(&gamma), &out];
+            let launch = (kernel, &buffers[..], (picks.len() as u32, 1));
+            let call = [5, 0, 0, 0, 0, 0, 0, 0];
+            let found = to_floats(&device.run(call, &picks, launch, (&out, picks.len() * hidden)));
             for (found, &row) in found.chunks(hidden).zip(&picks) {
                 let x = &x[row as usize * hidden..][..hidden];
                 let mean = x.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>() / hidden as f64;
@@ -48,13 +40,10 @@ fn gates_equal_the_oracles_also_far_from_zero() {
     gate[..6].copy_from_slice(&[-200.0, -90.0, 200.0, 0.0, f32::NAN, f32::INFINITY]);
     let up = random.normals(3 * width, 1.0);
     let buffer = device.floats(&gate);
-    let bound = device.kernels.gate.bind(&device.gpu, &[&buffer, &device.floats(&up)]);
-    let record = |pass: &mut wgpu::ComputePass<'_>| {
-        pass.set_pipeline(&device.kernels.gate.pipeline);
-        pass.set_bind_group(1, &bound, &[]);
-        pass.dispatch_workgroups((width as u32).div_ceil(256), 3, 1);
-    };
-    let found = to_floats(&device.run([3, 0, 0, 0, 0, 0, 0, 0], &[], record, (&buffer, gate.len())));
+    let groups = ((width as u32).div_ceil(256), 3);
+    let buffers = [&buffer, &device.floats(&up)];
+    let launch = (&device.kernels.gate, &buffers[..], groups);
+    let found = to_floats(&device.run([3, 0, 0, 0, 0, 0, 0, 0], &[], launch, (&buffer, gate.len())));
     for ((found, &gate), &up) in found.iter().zip(&gate).zip(&up) {
         let gate = f64::from(gate);
         assert_close(*found, gate / (1.0 + (-gate).exp()) * f64::from(up), gate.abs(), "gate");
@@ -64,13 +53,9 @@ fn gates_equal_the_oracles_also_far_from_zero() {
 /// Scores entries of `[row, target, alternatives, place]`.
 fn score(device: &Device, logits: &[f32], entries: &[[u32; 4]], floats: usize) -> Vec<f32> {
     let out = device.floats(&vec![f32::NAN; floats]);
-    let bound = device.kernels.score.bind(&device.gpu, &[&device.floats(logits), &out]);
-    let record = |pass: &mut wgpu::ComputePass<'_>| {
-        pass.set_pipeline(&device.kernels.score.pipeline);
-        pass.set_bind_group(1, &bound, &[]);
-        pass.dispatch_workgroups(entries.len() as u32, 1, 1);
-    };
-    to_floats(&device.run([1, 0, 0, 0, 0, 0, 0, 0], entries.as_flattened(), record, (&out, floats)))
+    let buffers = [&device.floats(logits), &out];
+    let launch = (&device.kernels.score, &buffers[..], (entries.len() as u32, 1));
+    to_floats(&device.run([1, 0, 0, 0, 0, 0, 0, 0], entries.as_flattened(), launch, (&out, floats)))
 }
 
 #[test]
@@ -114,13 +99,9 @@ fn a_logit_that_is_nan_makes_the_score_nan() {
 /// Candidates for entries of `[row, place, temperature, random number]`, as words.
 fn candidates(device: &Device, logits: &[f32], entries: &[[u32; 4]], words: usize) -> Vec<u32> {
     let out = device.floats(&vec![f32::NAN; words]);
-    let bound = device.kernels.candidates.bind(&device.gpu, &[&device.floats(logits), &out]);
-    let record = |pass: &mut wgpu::ComputePass<'_>| {
-        pass.set_pipeline(&device.kernels.candidates.pipeline);
-        pass.set_bind_group(1, &bound, &[]);
-        pass.dispatch_workgroups(entries.len() as u32, 1, 1);
-    };
-    device.run([1, 0, 0, 0, 0, 0, 0, 0], entries.as_flattened(), record, (&out, words))
+    let buffers = [&device.floats(logits), &out];
+    let launch = (&device.kernels.candidates, &buffers[..], (entries.len() as u32, 1));
+    device.run([1, 0, 0, 0, 0, 0, 0, 0], entries.as_flattened(), launch, (&out, words))
 }
 
 #[test]
@@ -214,18 +195,13 @@ fn sums_of_many_rows_lose_nothing() {
     let hidden = device.config.hidden;
     let rows = Random::new(12).normals(600 * hidden, 1.0);
     let rows: Vec<f32> = rows.iter().map(|value| value + 100.0).collect();
-    let sums = device.floats(&vec![f32::NAN; 2 * hidden]);
-    let bound = device.kernels.sum.bind(&device.gpu, &[&device.floats(&rows), &sums]);
+    let (inputs, sums) = (device.floats(&rows), device.floats(&vec![f32::NAN; 2 * hidden]));
     let mut found = Vec::new();
     // In two parts, the first of which begins at 0.
-    for (rows, first, reset) in [(200, 100, 1), (300, 300, 0)] {
-        let record = |pass: &mut wgpu::ComputePass<'_>| {
-            pass.set_pipeline(&device.kernels.sum.pipeline);
-            pass.set_bind_group(1, &bound, &[]);
-            pass.dispatch_workgroups(1, 1, 1);
-        };
-        let call = [rows, 0, 0, 0, 0, 0, first, reset];
-        found = to_floats(&device.run(call, &[], record, (&sums, hidden)));
+    for (count, first, reset) in [(200, 100, 1), (300, 300, 0)] {
+        let call = [count, 0, 0, 0, 0, 0, first, reset];
+        let launch = (&device.kernels.sum, &[&inputs, &sums][..], (1, 1));
+        found = to_floats(&device.run(call, &[], launch, (&sums, hidden)));
     }
     for (col, found) in found.iter().enumerate() {
         let expected: f64 = (100..600).map(|row| f64::from(rows[row * hidden + col])).sum();

@@ -30,8 +30,9 @@ fn multiply(
     let ports = Ports { inputs: &device.floats(inputs), outputs: &y, add: outputs.is_some() };
     let linear = Linear::new((&device.gpu, &device.kernels), Arc::clone(matrix), ports).unwrap();
     let call = [tokens as u32, 0, 0, 0, 0, 0, 0, 0];
-    let record = |pass: &mut wgpu::ComputePass<'_>| linear.record(&device.kernels, pass, tokens as u32);
-    to_floats(&device.run(call, &[], record, (&y, tokens * rows)))
+    let step = device.step(call, &[]);
+    let commands = linear.commands(&device.kernels, step.call(), tokens as u32).collect();
+    to_floats(&device.finish(&step, commands, (&y, tokens * rows)))
 }
 
 fn check(device: &Device, shape: (usize, usize), bits: Option<&[u8]>, form: Form, what: &str) {
