@@ -31,13 +31,13 @@ export interface GpuAddon {
    */
   Engine: new (options: GpuEngineOptions) => GpuEngine
   /**
-   * Constructs a {@link GpuExchanger}: opens the device, blocking.
+   * Constructs a {@link GpuExchanger}: opens the device, blocking. It has none of CUDA.
    *
    * @throws `DeviceUnavailable`
    */
   Exchanger: new (options: { device?: string | null | undefined }) => GpuExchanger
   /**
-   * Constructs {@link GpuMomentSums}: opens the device, blocking.
+   * Constructs {@link GpuMomentSums}: opens the device, blocking. They have none of CUDA.
    *
    * @throws `DeviceUnavailable`
    */
@@ -57,7 +57,7 @@ export interface GpuDevice {
   /** The name for {@link GpuEngineOptions.device}. */
   name: string
   /** The interface by which it is driven. */
-  api: 'vulkan' | 'metal' | 'dx12'
+  api: 'cuda' | 'vulkan' | 'metal' | 'dx12'
   /** `software` runs on the processor: for tests. */
   kind: 'discrete' | 'integrated' | 'virtual' | 'software' | 'other'
   /** Name and version of the driver. */
@@ -73,7 +73,10 @@ export interface GpuDevice {
  * has its own number of threads. `batchTokens` is the largest number of tokens that pass through the blocks together.
  */
 export interface GpuEngineOptions extends EngineOptions {
-  /** A part of the name of a device, in any case. Left out or null: the first one of {@link GpuAddon.devices}. */
+  /**
+   * A part of a device's interface and name, such as `vulkan NVIDIA L4`, in any case. Left out or null: the first one of
+   * {@link GpuAddon.devices}.
+   */
   device?: string | null | undefined
 }
 

@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto'
 import { join } from 'node:path'
 import { AppError, errorBody } from '@copal/shared/errors.ts'
 import { MAX_SHADOW_SCORES, type Heartbeat, type HeartbeatResponse } from '@copal/shared/wire/heartbeat.ts'
-import { backendMemory, type BackendMemory } from './serving/backends/backend-memory.ts'
+import { backendResources, type BackendResources } from './serving/backends/backend-resources.ts'
 import { chooseBackend } from './serving/backends/choose-backend.ts'
 import { createCachedResponseSender } from './serving/control/cached-response-sender.ts'
 import { createDatasetStore } from './serving/control/dataset-store.ts'
@@ -115,11 +115,11 @@ export async function startNode(settings: NodeSettings, environment: NodeProcess
     await Promise.all([masks.sweep(), datasets.clear()])
     await removeUnusedMasks()
 
-    const memory = await backendMemory(settings)
-    const { freeBytes } = memory
+    const resources = await backendResources(settings)
+    const { freeBytes } = resources
     // By default half of the memory, beside a quarter for keys and values.
     const weightBudget = settings.weightBytes ?? Math.floor(freeBytes / 2)
-    const requestKvTokens = settings.kvTokens ?? kvTokensForMemory(model, memory, log)
+    const requestKvTokens = settings.kvTokens ?? kvTokensForMemory(model, resources, log)
     const contextLength = Math.min(model.config.contextLength, requestKvTokens)
     const scoreKvTokens = Math.min(MAX_SCORE_TOKENS, contextLength)
     const kvTokens = requestKvTokens + scoreKvTokens
@@ -184,7 +184,7 @@ export async function startNode(settings: NodeSettings, environment: NodeProcess
       statistics: createStatisticsExchange({ home, model, gateway, log }),
       traffic: createTrafficWatch(() => engine.load().running + engine.load().waiting),
       threads: settings.threads,
-      gpu: settings.backend === 'gpu' ? { device: settings.gpu } : null,
+      gpu: resources.updateGpu,
       log,
     })
     const jobs = await openJobRunner({
@@ -355,7 +355,7 @@ function stoppingResponse(): Response {
 /** Returns the key/value budget that fits into memory, and logs when it is smaller than the default. */
 function kvTokensForMemory(
   { config }: DenseModel,
-  { freeBytes, maxBufferBytes }: BackendMemory,
+  { freeBytes, maxBufferBytes }: BackendResources,
   log: Log,
 ): number {
   const kvTokens = defaultKvTokens(config, freeBytes, maxBufferBytes)

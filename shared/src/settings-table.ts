@@ -389,7 +389,8 @@ export const SETTINGS = {
   COPAL_GPU: {
     readers: ['node'],
     unset: 'the best device',
-    meaning: 'A part of the name of the GPU of `COPAL_BACKEND=gpu`, where there are several.',
+    meaning:
+      'A part of the interface and name of the GPU of `COPAL_BACKEND=gpu`, where there are several: `L4`, `cuda` or `vulkan NVIDIA L4`.',
   },
   COPAL_PRECISION: {
     readers: ['node'],
