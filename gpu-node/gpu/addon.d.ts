@@ -126,8 +126,14 @@ export interface GpuEngine {
    */
   step(weights: EngineWeights, step: EngineStep): Promise<Float32Array>
   /**
-   * Like `Engine.logits` of the native addon. The logits of an item with output 5 stay on the device: this call downloads
-   * them, and waits for that.
+   * Downloads the logits of an item of the last step that had output 5, after the steps that were requested before.
+   *
+   * @throws `InvalidArg` if it has none
+   */
+  downloadLogits(index: number): Promise<void>
+  /**
+   * Like `Engine.logits` of the native addon. The logits of an item with output 5 stay on the device until
+   * {@link downloadLogits} has brought them; before that it throws `InvalidArg`.
    */
   logits(index: number, into: Float32Array): void
   /** Like `Engine.release` of the native addon. Succeeds on a lost device. */

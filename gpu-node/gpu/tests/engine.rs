@@ -41,11 +41,11 @@ fn a_step_equals_the_forward_pass_in_double_precision() {
                 assert!((f64::from(pair[1]) - expected).abs() < 2e-3);
             }
         }
-        let logits = engine.logits(0).unwrap().unwrap();
+        let logits = engine.logits(0).unwrap();
         for (found, expected) in logits.iter().zip(&expected[TOKENS - 1].1) {
             assert!((f64::from(*found) - expected).abs() < 2e-3, "{found} for {expected}");
         }
-        assert!(engine.logits(1).unwrap().is_none());
+        assert!(engine.logits(1).is_none());
         let pages = pages_of(1);
         let sum =
             step(&mut engine, &weights, &[work(2, 0, &own, &pages, Output::HiddenSum { targets: None })])
@@ -141,13 +141,13 @@ fn results_follow_the_order_of_the_works_across_batches() {
     for index in 0..4 {
         let item = work(index as u64, 0, &texts[index], &pages[index], outputs(index));
         alone.extend(step(&mut engine, &weights, &[item]).unwrap());
-        logits.extend(engine.logits(0).unwrap().map(bits));
+        logits.extend(engine.logits(0).map(bits));
     }
     let works: Vec<_> =
         (0..4).map(|index| work(index as u64, 0, &texts[index], &pages[index], outputs(index))).collect();
     let together = step(&mut engine, &weights, &works).unwrap();
     assert_eq!(bits(&together), bits(&alone));
-    assert_eq!([0, 1].map(|index| bits(engine.logits(index).unwrap().unwrap())).to_vec(), logits);
+    assert_eq!([0, 1].map(|index| bits(engine.logits(index).unwrap())).to_vec(), logits);
 }
 
 #[test]
@@ -162,7 +162,7 @@ fn candidates_come_with_the_step_and_their_logits_on_demand() {
     for index in 0..3 {
         let item = work(index as u64, 0, &texts[index], &pages[index], Output::Logits);
         step(&mut engine, &weights, &[item]).unwrap();
-        logits.push(engine.logits(0).unwrap().unwrap().to_vec());
+        logits.push(engine.logits(0).unwrap().to_vec());
     }
     let works: Vec<_> = (0..4)
         .map(|index| {
@@ -186,13 +186,15 @@ fn candidates_come_with_the_step_and_their_logits_on_demand() {
             assert_eq!((pair[0], pair[1].to_bits()), (token as f32, logits[token].to_bits()));
         }
     }
+    assert!(engine.logits(0).is_none(), "those of candidates stay on the device");
     for index in [2, 0, 1, 0, 2] {
-        assert_eq!(bits(engine.logits(index).unwrap().unwrap()), bits(&logits[index]));
+        assert!(engine.download_logits(index).unwrap());
+        assert_eq!(bits(engine.logits(index).unwrap()), bits(&logits[index]));
     }
-    assert!(engine.logits(3).unwrap().is_none());
+    assert!(engine.logits(3).is_none() && !engine.download_logits(3).unwrap());
     engine.gpu().lose();
     assert!(matches!(step(&mut engine, &weights, &works), Err(Fault::Device(_))));
-    assert!(engine.logits(0).unwrap().is_none());
+    assert!(engine.logits(0).is_none());
 }
 
 #[test]

@@ -96,9 +96,15 @@ function testAddon(addon: GpuAddon): void {
     expect(sum).toBeCloseTo(sumAt(1), 4)
     expect(atTemperature).toBeCloseTo(sumAt(0.5), 4)
     const logits = new Float32Array(11)
+    expect(codeOf(() => engine.logits(0, logits))).toEqual([
+      'InvalidArg',
+      expect.stringContaining('not downloaded'),
+    ])
+    await engine.downloadLogits(0)
     engine.logits(0, logits)
     expect(logits).toEqual(expected)
     expect(codeOf(() => engine.logits(1, logits))[0]).toBe('InvalidArg')
+    await expect(engine.downloadLogits(1)).rejects.toMatchObject({ code: 'InvalidArg' })
     for (const temperatures of [undefined, Float32Array.of(0), Float32Array.of(NaN), new Float32Array(2)])
       expect(codeOf(() => engine.step(weights, { ...step, temperatures }))).toEqual([
         'InvalidArg',

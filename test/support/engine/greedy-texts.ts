@@ -91,7 +91,7 @@ export async function compareDistributions<E extends AddonEngine>(
       position,
       output: 'token',
     }))
-    await engine.step(weights, work, [], async (_, read) => {
+    await engine.step(weights, work, [], async (_, { read }) => {
       for (const index of texts.keys()) {
         read(index, logits)
         const expected = reference[index]![position]!
@@ -137,7 +137,7 @@ export async function greedyTexts<E extends AddonEngine>(
         position: fed[index]!,
         output: 'token',
       }))
-      await engine.step(weights, work, [], async (_, read) => {
+      await engine.step(weights, work, [], async (_, { read }) => {
         for (const [index, text] of batch.entries()) {
           fed[index] = text.length
           read(index, logits)

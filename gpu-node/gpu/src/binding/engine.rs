@@ -126,8 +126,14 @@ impl JsEngine {
         })
     }
 
-    /// Copies the logits of one item of the last step: the `index`-th of those that asked for logits or candidates. Waits
-    /// for their download if it asked for candidates.
+    /// Downloads the logits of one item of the last step: the `index`-th of those that asked for logits or candidates.
+    #[napi]
+    pub fn download_logits<'env>(&self, env: &'env Env, index: f64) -> Result<Object<'env>> {
+        guarded(|| self.running()?.download_logits(env, index))
+    }
+
+    /// Copies the logits of one item of the last step: the `index`-th of those that asked for logits, or for candidates if
+    /// they were downloaded.
     #[napi]
     pub fn logits(&self, index: f64, into: Float32ArraySlice<'_>) -> Result<()> {
         guarded(|| self.running()?.logits(index, into))
@@ -207,8 +213,12 @@ impl StepEngine for Engine {
         self.drop_sequences_of(weights);
     }
 
-    fn logits(&mut self, index: usize) -> Result<Option<&[f32]>> {
-        self.logits(index).map_err(engine_error)
+    fn logits(&self, index: usize) -> Option<&[f32]> {
+        self.logits(index)
+    }
+
+    fn download_logits(&mut self, index: usize) -> Result<bool> {
+        self.download_logits(index).map_err(engine_error)
     }
 
     fn usage(&self) -> Usage {

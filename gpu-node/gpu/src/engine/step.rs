@@ -150,22 +150,26 @@ impl Engine {
         CANDIDATES.min(self.config.vocab)
     }
 
-    /// Logits `[vocab]` of the last step: those of the `index`-th work that asked for logits or candidates. Those of a
-    /// work with candidates are downloaded by this call.
-    pub fn logits(&mut self, index: usize) -> Result<Option<&[f32]>, Fault> {
-        let vocab = self.config.vocab;
-        let place = match self.rows.get(index) {
-            None => return Ok(None),
-            Some(&LogitRow::Returned(place)) => place,
-            Some(&LogitRow::Kept(row)) => {
-                let logits = self.download_kept(row)?;
-                let place = self.logits.len() / vocab;
-                self.logits.extend(logits);
-                self.rows[index] = LogitRow::Returned(place);
-                place
+    /// Logits `[vocab]` of the last step: those of the `index`-th work that asked for logits, or for candidates if they were
+    /// downloaded.
+    pub fn logits(&self, index: usize) -> Option<&[f32]> {
+        match self.rows.get(index) {
+            Some(&LogitRow::Returned(place)) => {
+                Some(&self.logits[place * self.config.vocab..][..self.config.vocab])
             }
-        };
-        Ok(Some(&self.logits[place * vocab..][..vocab]))
+            Some(LogitRow::Kept(_)) | None => None,
+        }
+    }
+
+    /// Downloads those logits if they have stayed on the device. Returns whether there are any.
+    pub fn download_logits(&mut self, index: usize) -> Result<bool, Fault> {
+        let Some(&row) = self.rows.get(index) else { return Ok(false) };
+        if let LogitRow::Kept(row) = row {
+            let logits = self.download_kept(row)?;
+            self.rows[index] = LogitRow::Returned(self.logits.len() / self.config.vocab);
+            self.logits.extend(logits);
+        }
+        Ok(true)
     }
 
     /// Downloads logits that have stayed on the device.

@@ -5,7 +5,7 @@ use super::background::Job;
 use super::errors::{Code, Error, Failure, Result, error, invalid};
 use super::fields::count;
 use super::step::Step;
-use super::step_thread::{StepEngine, StepThread};
+use super::step_thread::{StepEngine, StepThread, no_logits};
 use crate::engine::Usage;
 use napi::bindgen_prelude::{Env, Float32ArraySlice, Object};
 use std::sync::mpsc::Receiver;
@@ -37,12 +37,12 @@ impl<E: StepEngine> RunningEngine<E> {
         self.steps.run(env, step)
     }
 
-    /// Copies the logits of one item of the last step: the `index`-th of those that asked for logits or candidates.
+    /// Copies the logits of one item of the last step: the `index`-th of those that asked for logits, or for candidates if
+    /// they were downloaded.
     pub fn logits(&self, index: f64, mut into: Float32ArraySlice<'_>) -> Result<()> {
-        let mut engine = self.idle()?;
-        let index = count("index", index + 1.0, MAX_PAGES)? - 1;
-        let logits =
-            engine.logits(index)?.ok_or_else(|| invalid(format!("the last step has no logits {index}")))?;
+        let engine = self.idle()?;
+        let index = index_of(index)?;
+        let logits = engine.logits(index).ok_or_else(|| no_logits(index))?;
         if into.len() != logits.len() {
             return Err(invalid(format!("{} logits do not go into {}", logits.len(), into.len())));
         }
@@ -50,6 +50,12 @@ impl<E: StepEngine> RunningEngine<E> {
         // logits are memory of the engine.
         unsafe { into.as_mut() }.copy_from_slice(logits);
         Ok(())
+    }
+
+    /// Requests the download of those logits, if they are on a device, after the steps that were requested before, and
+    /// returns a promise of its end.
+    pub fn download_logits<'env>(&self, env: &'env Env, index: f64) -> Result<Object<'env>> {
+        self.steps.download(env, index_of(index)?)
     }
 
     /// The sequences and pages that are in use.
@@ -73,6 +79,11 @@ impl<E: StepEngine> RunningEngine<E> {
             }
         }
     }
+}
+
+/// The place of an item among those that asked for logits or candidates.
+fn index_of(index: f64) -> Result<usize> {
+    Ok(count("index", index + 1.0, MAX_PAGES)? - 1)
 }
 
 /// The error for an engine that was closed.

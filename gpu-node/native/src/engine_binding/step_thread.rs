@@ -1,10 +1,10 @@
 //! The thread that runs the steps of an engine.
 
-use super::errors::{Failure, Result, guarded, of_napi};
+use super::errors::{Error, Failure, Result, guarded, invalid, of_napi};
 use super::step::Step;
 use crate::engine::{Usage, Work};
 use napi::JsDeferred;
-use napi::bindgen_prelude::{Env, Float32Array, Object};
+use napi::bindgen_prelude::{Env, Float32Array, Object, ToNapiValue};
 use std::io;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -27,8 +27,14 @@ pub trait StepEngine: Send + 'static {
     /// Forgets all sequences of a weight set.
     fn drop_sequences_of(&mut self, weights: &Self::Weights);
 
-    /// Logits `[vocab]` of the last step: those of the `index`-th work that asked for logits or candidates.
-    fn logits(&mut self, index: usize) -> Result<Option<&[f32]>>;
+    /// Logits `[vocab]` of the last step: those of the `index`-th work that asked for logits, or for candidates if they were
+    /// downloaded.
+    fn logits(&self, index: usize) -> Option<&[f32]>;
+
+    /// Downloads those logits if they are on a device. Returns whether there are any.
+    fn download_logits(&mut self, index: usize) -> Result<bool> {
+        Ok(self.logits(index).is_some())
+    }
 
     /// The sequences and pages in use.
     fn usage(&self) -> Usage;
@@ -41,11 +47,15 @@ pub trait StepEngine: Send + 'static {
 }
 
 /// Makes the promise's value, on the thread of JavaScript.
-type Resolve = Box<dyn FnOnce(Env) -> napi::Result<Float32Array>>;
+type Resolve<T> = Box<dyn FnOnce(Env) -> napi::Result<T>>;
+/// A promise of a value.
+type Deferred<T> = JsDeferred<T, Resolve<T>>;
 
 /// A request to the thread of an engine.
 enum Request<E: StepEngine> {
-    Step(Step<E::Weights>, JsDeferred<Float32Array, Resolve>),
+    Step(Step<E::Weights>, Deferred<Float32Array>),
+    /// Downloads the logits of an item of the last step.
+    Download(usize, Deferred<()>),
     /// Forgets all sequences of a weight set, and then signals.
     Forget(Arc<E::Weights>, Sender<()>),
 }
@@ -74,6 +84,14 @@ impl<E: StepEngine> StepThread<E> {
         Ok(promise)
     }
 
+    /// Requests the download of the logits of an item, after the steps that were requested before, and returns a promise of
+    /// its end.
+    pub(super) fn download<'env>(&self, env: &'env Env, index: usize) -> Result<Object<'env>> {
+        let (deferred, promise) = env.create_deferred().map_err(of_napi)?;
+        self.send(Request::Download(index, deferred));
+        Ok(promise)
+    }
+
     /// Requests that all sequences of a weight set are forgotten, after the steps that were requested before.
     ///
     /// The channel that is returned receives a signal when that is done and no step uses the weights any more.
@@ -95,9 +113,14 @@ fn serve<E: StepEngine>(engine: &Mutex<E>, request: Request<E>) {
     match request {
         Request::Step(step, promise) => {
             let results = guarded(|| step.run(engine));
-            promise.resolve(Box::new(|env| {
-                results.map(Float32Array::new).map_err(|error| Failure::from(error).into_rejection(env))
-            }));
+            settle(promise, results.map(Float32Array::new));
+        }
+        Request::Download(index, promise) => {
+            let download = || {
+                let mut engine = engine.lock().unwrap_or_else(PoisonError::into_inner);
+                if engine.download_logits(index)? { Ok(()) } else { Err(no_logits(index)) }
+            };
+            settle(promise, guarded(download));
         }
         Request::Forget(weights, done) => {
             engine.lock().unwrap_or_else(PoisonError::into_inner).drop_sequences_of(&weights);
@@ -106,6 +129,15 @@ fn serve<E: StepEngine>(engine: &Mutex<E>, request: Request<E>) {
             let _ = done.send(());
         }
     }
+}
+
+fn settle<T: Send + ToNapiValue + 'static>(promise: Deferred<T>, result: Result<T>) {
+    promise.resolve(Box::new(|env| result.map_err(|error| Failure::from(error).into_rejection(env))));
+}
+
+/// The error for an item that asked for no logits.
+pub(super) fn no_logits(index: usize) -> Error {
+    invalid(format!("the last step has no logits {index}, or they were not downloaded"))
 }
 
 impl<E: StepEngine> Drop for StepThread<E> {

@@ -225,8 +225,8 @@ impl StepEngine for ProcessorEngine {
         self.0.drop_sequences_of(weights);
     }
 
-    fn logits(&mut self, index: usize) -> Result<Option<&[f32]>> {
-        Ok(self.0.logits(index))
+    fn logits(&self, index: usize) -> Option<&[f32]> {
+        self.0.logits(index)
     }
 
     fn usage(&self) -> Usage {

@@ -25,7 +25,7 @@ import {
 } from '../../sampling/sequence-samplers.ts'
 import type { FormChoice } from './form-choice.ts'
 import { placesInMask, type MaskPlaces } from './mask-locations.ts'
-import { isDeviceLost, type ModelEngine } from './model-engine.ts'
+import { isDeviceLost, type ModelEngine, type StepLogits } from './model-engine.ts'
 import { readTokenScores } from './read-token-scores.ts'
 
 /** The parts in which backends of packed weights differ. */
@@ -198,17 +198,11 @@ export function createEngineBackend(options: EngineBackendOptions): EngineBacken
       for (const sequence of drop) loaded.samplers.drop(sequence)
       const samplers = accept(loaded, work)
       const requests = work.map((item, index) => candidateRequestOf(engine, item, samplers[index]))
-      const finish = async (
-        results: Float32Array,
-        logits: (index: number, into: Float32Array) => void,
-      ): Promise<StepResult> => ({
+      const finish = async (results: Float32Array, logits: StepLogits): Promise<StepResult> => ({
         outputs: await outputsOf(work, loaded, samplers, {
           results,
           candidates: (index) => (requests[index] ? (engine.native.candidates ?? 0) : 0),
-          logits(index) {
-            logits(index, loaded.logits)
-            return loaded.logits
-          },
+          logits,
         }),
       })
       return onEngine(engine, () => engine.step(handle, work, drop, finish, requests))
@@ -275,15 +269,14 @@ interface StepResults {
   results: Float32Array
   /** Returns how many candidates a work has among the results. */
   candidates: (index: number) => number
-  /** Reads the logits of the `index`-th work that samples. */
-  logits: (index: number) => Float32Array
+  logits: StepLogits
 }
 
 async function outputsOf(
   work: readonly SequenceWork[],
-  { config: { hiddenSize, vocabSize } }: LoadedSet,
+  { config: { hiddenSize, vocabSize }, logits: row }: LoadedSet,
   samplers: readonly (Sampler | undefined)[],
-  { results, candidates, logits: logitsOf }: StepResults,
+  { results, candidates, logits }: StepResults,
 ): Promise<SequenceOutput[]> {
   const outputs: SequenceOutput[] = []
   let read = 0
@@ -310,8 +303,12 @@ async function outputsOf(
       const end = position + tokens.length
       const count = candidates(index)
       const floats = count > 0 ? results.subarray(read, (read += candidateFloats(count, vocabSize))) : null
-      const listed = floats && sampler.sampleFrom(readCandidates(floats, count, vocabSize), end)
-      const token = listed ?? sampler.sample(logitsOf(sampled), end, mask)
+      let token = floats && sampler.sampleFrom(readCandidates(floats, count, vocabSize), end)
+      if (!token) {
+        if (floats) await logits.download(sampled)
+        logits.read(sampled, row)
+        token = sampler.sample(row, end, mask)
+      }
       sampled += 1
       outputs.push({ kind: 'token', ...token, ...scored })
     } else outputs.push({ kind: 'none', ...scored })
@@ -359,7 +356,7 @@ async function tryInSteps(
   const last = prompt.length - 1
   const logits = new Float32Array(2 * vocabSize)
   const run = (work: SequenceWork, into?: Float32Array) =>
-    engine.step(handle, [work], [], async (_, read) => into && read(0, into))
+    engine.step(handle, [work], [], async (_, { read }) => into && read(0, into))
   const whole: SequenceWork = { sequence: 0, tokens: prompt, position: 0, output: 'token' }
   await run(whole, logits.subarray(0, vocabSize))
   await run({ sequence: 1, tokens: prompt.subarray(0, last), position: 0, output: 'none' })

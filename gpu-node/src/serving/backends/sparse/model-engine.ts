@@ -38,6 +38,8 @@ export interface AddonEngine extends Pick<
   readonly kernel: string
   /** Candidates that a step returns in place of logits; absent where it always returns logits. */
   readonly candidates?: number
+  /** Downloads logits of a work with candidates; absent where there are none. */
+  downloadLogits?(index: number): Promise<void>
   /** Absent where new weights are tried in steps. */
   tryOut?: Engine['tryOut']
 }
@@ -59,6 +61,13 @@ export interface ModelEngineOptions {
   kvTokens: number
   /** Tokens of the pages for callers that pass none. */
   ownTokens: number
+}
+
+/** The logits of a step, of the `index`-th work that samples. */
+export interface StepLogits {
+  /** Brings them from the device, where those of a work with candidates stay. */
+  download(index: number): Promise<void>
+  read(index: number, into: Float32Array): void
 }
 
 /** The addon's engine of one model. Steps of its weight sets run one at a time. */
@@ -86,7 +95,7 @@ export interface ModelEngine<E extends AddonEngine = AddonEngine> {
     weights: EngineWeights,
     work: readonly SequenceWork[],
     drop: readonly number[],
-    finish: (results: Float32Array, logits: (index: number, into: Float32Array) => void) => Promise<T>,
+    finish: (results: Float32Array, logits: StepLogits) => Promise<T>,
     requests?: readonly (CandidateRequest | undefined)[],
   ): Promise<T>
   /**
@@ -171,7 +180,10 @@ export function createModelEngine<E extends AddonEngine>(
         for (const sequence of drop) ownPages.release(weights, sequence)
         const pages = ownPages.allocate(weights, work)
         const results = await runStep(engine, weights, work, requests, pages, drop)
-        return finish(results, (index, into) => explained(() => engine.logits(index, into)))
+        return finish(results, {
+          download: (index) => explain(engine.downloadLogits?.(index) ?? Promise.resolve()),
+          read: (index, into) => explained(() => engine.logits(index, into)),
+        })
       }),
     tryOut(weights, prompt) {
       const trial = engine.tryOut?.(weights, prompt)

@@ -43,7 +43,13 @@ function testGpu(addon: GpuAddon): void {
   }
 
   let logitReads = 0
+  let downloads = 0
   class CountingEngine extends addon.Engine {
+    override downloadLogits(index: number): Promise<void> {
+      downloads += 1
+      return super.downloadLogits(index)
+    }
+
     override logits(index: number, into: Float32Array): void {
       logitReads += 1
       super.logits(index, into)
@@ -103,9 +109,10 @@ function testGpu(addon: GpuAddon): void {
     // Those of the penalty, and a few of the hot ones.
     expect(logitReads).toBeGreaterThanOrEqual(8)
     expect(logitReads).toBeLessThan(8 + 10)
+    expect(downloads).toBe(logitReads - 8)
     // Work with a mask gets the whole logits, even if the mask forbids nothing.
     const fromLogits = await run(200, { allowed: Promise.resolve(null) })
-    expect(logitReads).toBeGreaterThanOrEqual(8 + 7 * 8)
+    expect(logitReads).toBe(8 + downloads + 7 * 8)
     expect(fromCandidates.map(tokenIds)).toEqual(fromLogits.map(tokenIds))
     for (const [index, text] of fromCandidates.entries()) {
       for (const [step, { logprob, top }] of text.entries()) {

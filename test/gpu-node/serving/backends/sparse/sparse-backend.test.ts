@@ -214,7 +214,7 @@ function testSparse(built: Addon): void {
     const tokens = Int32Array.of(3, 14, 159, 26)
     const expected = new Float32Array(vocab)
     const work: SequenceWork = { sequence: 1, tokens, position: 0, output: 'token' }
-    await engine.step(weights, [work], [], async (_, logits) => logits(0, expected))
+    await engine.step(weights, [work], [], async (_, logits) => logits.read(0, expected))
     const tried = await engine.tryOut(weights, tokens)
     expect(tried).toHaveLength(2 * vocab)
     expect(tried?.subarray(0, vocab), 'at once').toEqual(expected)
