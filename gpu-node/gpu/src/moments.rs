@@ -2,28 +2,25 @@
 //!
 //! A call does a bounded amount of work, because it delays what else the device has to do.
 
-use crate::device::portable::Portable;
-use crate::device::portable::kernels::{TILE_PRODUCT, Use, bind, layout, pipeline, uniform};
+use crate::device::kernel::{CALL_BYTES, KernelKind, SQUARE_TILE};
+use crate::device::{Bound, Buffer, BufferUse, Command, Gpu, Kernel};
 use crate::fault::DeviceFault;
 use std::ops::Range;
 use std::sync::Arc;
-use wgpu::{BindGroupLayout, Buffer, BufferUsages, ComputePassDescriptor, ComputePipeline};
 
 pub use crate::exchange::{Fault, MAX_COLS};
 
-/// Rows and columns of a tile of the product.
-const TILE: usize = 64;
 /// Products that a piece adds up at most, unless a row of tiles has more.
 const MAX_PRODUCTS: usize = 1 << 32;
 
 /// Sums of second moments on a device.
 pub struct MomentSums {
-    gpu: Arc<Portable>,
+    gpu: Arc<Gpu>,
     /// Bytes of a buffer at most.
     buffer_bytes: u64,
-    shape: BindGroupLayout,
-    arrays: BindGroupLayout,
-    product: ComputePipeline,
+    kernel: Kernel,
+    /// The data of a step, which the kernel does not read.
+    call: Bound,
     sums: Vec<Sum>,
     uploaded: Option<Uploaded>,
 }
@@ -46,20 +43,13 @@ struct Uploaded {
 }
 
 impl MomentSums {
-    /// Opens the first device whose name contains `name`, in any case; the first of all for `None`.
+    /// Opens a device by its name, as [`Gpu::open`] does.
     pub fn open(name: Option<&str>) -> Result<MomentSums, DeviceFault> {
-        let gpu = Portable::open(name)?;
-        let limits = gpu.device.limits();
-        let buffer_bytes = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size);
-        let (shape, arrays, product) = gpu.run("the kernels", || {
-            let shape = layout(&gpu, &[Use::Uniform]);
-            let arrays = layout(&gpu, &[Use::Read, Use::Write]);
-            let source = [include_str!("device/portable/shaders/moment.wgsl"), TILE_PRODUCT].concat();
-            let product = pipeline(&gpu, [&shape, &arrays], source);
-            (shape, arrays, product)
-        })?;
-        let (sums, uploaded) = (Vec::new(), None);
-        Ok(MomentSums { gpu: Arc::new(gpu), buffer_bytes, shape, arrays, product, sums, uploaded })
+        let gpu = Arc::new(Gpu::open(name)?);
+        let kernel = gpu.compile(None, &[KernelKind::Moment])?.pop().expect("one for each kind");
+        let call = gpu.bind_step(&gpu.allocate("a step", CALL_BYTES, BufferUse::Step)?)?;
+        let buffer_bytes = gpu.max_buffer_bytes();
+        Ok(MomentSums { gpu, buffer_bytes, kernel, call, sums: Vec::new(), uploaded: None })
     }
 
     /// For tests: takes buffers of at most `bytes`, as some drivers do.
@@ -68,7 +58,7 @@ impl MomentSums {
     }
 
     /// The device.
-    pub fn gpu(&self) -> &Arc<Portable> {
+    pub fn gpu(&self) -> &Arc<Gpu> {
         &self.gpu
     }
 
@@ -79,14 +69,9 @@ impl MomentSums {
             self.sums.clear();
             self.sums = cols.iter().map(|&cols| self.allocate(cols)).collect::<Result<_, _>>()?;
         }
-        let commands = self.gpu.run("zeroing", || {
-            let mut encoder = self.gpu.device.create_command_encoder(&Default::default());
-            for part in self.sums.iter().flat_map(|sum| &sum.parts) {
-                encoder.clear_buffer(part, 0, None);
-            }
-            encoder.finish()
-        })?;
-        Ok(self.gpu.finish([commands])?)
+        let parts = self.sums.iter().flat_map(|sum| &sum.parts);
+        let commands: Vec<_> = parts.map(Command::Clear).collect();
+        Ok(self.run(&commands)?)
     }
 
     /// Uploads inputs, `[tokens, cols]`, that are to be added to a sum.
@@ -102,10 +87,10 @@ impl MomentSums {
             )));
         }
         let tokens = inputs.len() / cols;
-        let usage = BufferUsages::STORAGE | BufferUsages::COPY_DST;
-        let buffer = self.gpu.allocate("calibration inputs", 4 * inputs.len() as u64, usage)?;
+        let bytes = 4 * inputs.len() as u64;
+        let buffer = self.gpu.allocate("calibration inputs", bytes, BufferUse::Stored)?;
         self.gpu.upload(&buffer, bytemuck::cast_slice(inputs))?;
-        let rows = (MAX_PRODUCTS / (tokens * cols) / TILE * TILE).max(TILE);
+        let rows = (MAX_PRODUCTS / (tokens * cols) / SQUARE_TILE * SQUARE_TILE).max(SQUARE_TILE);
         let part = |first: usize| first..(first + part_rows).min(cols);
         let pieces = (0..cols).step_by(part_rows).map(part).flat_map(|part| {
             let end = part.end;
@@ -127,22 +112,11 @@ impl MomentSums {
         let (gpu, Sum { cols, part_rows, parts }) = (&self.gpu, &self.sums[uploaded.sum]);
         let part = rows.start / part_rows;
         let shape = [uploaded.tokens, *cols, rows.start, rows.end, part * part_rows];
-        let shape = uniform(gpu, &shape.map(|count| count as u32))?;
-        let commands = gpu.run("a second moment", || {
-            let shape = bind(gpu, &self.shape, &[&shape]);
-            let arrays = bind(gpu, &self.arrays, &[&uploaded.inputs, &parts[part]]);
-            let mut encoder = gpu.device.create_command_encoder(&Default::default());
-            {
-                let mut pass = encoder.begin_compute_pass(&ComputePassDescriptor::default());
-                pass.set_pipeline(&self.product);
-                pass.set_bind_group(0, &shape, &[]);
-                pass.set_bind_group(1, &arrays, &[]);
-                let [x, y] = [*cols, rows.len()].map(|count| count.div_ceil(TILE) as u32);
-                pass.dispatch_workgroups(x, y, 1);
-            }
-            encoder.finish()
-        })?;
-        Ok(gpu.finish([commands])?)
+        let shape = gpu.stored(&shape.map(|count| count as u32), BufferUse::Uniform)?;
+        let bound = gpu.bind(&self.kernel, &[&shape, &uploaded.inputs, &parts[part]])?;
+        let [x, y] = [*cols, rows.len()].map(|count| count.div_ceil(SQUARE_TILE) as u32);
+        let call = (&self.call, 0);
+        Ok(self.run(&[Command::Run { kernel: &self.kernel, call, bound: &bound, groups: (x, y) }])?)
     }
 
     /// Downloads some rows of a sum, each from the diagonal on, one after another.
@@ -156,40 +130,39 @@ impl MomentSums {
         }
         let gpu = &self.gpu;
         let bytes = |rows: usize| 4 * (rows * cols) as u64;
-        let usage = BufferUsages::MAP_READ | BufferUsages::COPY_DST;
-        let results = gpu.allocate("a second moment", bytes(rows.len()), usage)?;
-        let commands = gpu.run("a download", || {
-            let mut encoder = gpu.device.create_command_encoder(&Default::default());
-            let mut first = rows.start;
-            while first < rows.end {
-                let (part, within) = (first / part_rows, first % part_rows);
-                let count = (part_rows - within).min(rows.end - first);
-                let (from, to) = (bytes(within), bytes(first - rows.start));
-                encoder.copy_buffer_to_buffer(&parts[part], from, &results, to, bytes(count));
-                first += count;
-            }
-            encoder.finish()
-        })?;
-        let submission = gpu.submit(commands)?;
-        let values = gpu.read(&results, rows.len() * cols, submission)?;
+        let results = gpu.allocate("a second moment", bytes(rows.len()), BufferUse::Results)?;
+        let mut commands = Vec::new();
+        let mut first = rows.start;
+        while first < rows.end {
+            let (part, within) = (first / part_rows, first % part_rows);
+            let count = (part_rows - within).min(rows.end - first);
+            let (from, to) = ((&parts[part], bytes(within)), (&results, bytes(first - rows.start)));
+            commands.push(Command::Copy { from, to, bytes: bytes(count) });
+            first += count;
+        }
+        let values = gpu.run(None, &commands, Some((&results, rows.len() * cols)))?;
         Ok(rows.zip(values.chunks_exact(*cols)).flat_map(|(row, values)| &values[row..]).copied().collect())
+    }
+
+    /// Runs commands without results.
+    fn run(&self, commands: &[Command<'_>]) -> Result<(), DeviceFault> {
+        self.gpu.run(None, commands, None).map(drop)
     }
 
     fn allocate(&self, cols: usize) -> Result<Sum, Fault> {
         if cols == 0 || cols > MAX_COLS {
             return Err(Fault::Invalid(format!("cols has {cols}; the kernel takes 1 to {MAX_COLS} columns")));
         }
-        let part_rows = (self.buffer_bytes / (4 * cols as u64)) as usize / TILE * TILE;
+        let part_rows = (self.buffer_bytes / (4 * cols as u64)) as usize / SQUARE_TILE * SQUARE_TILE;
         if part_rows == 0 {
             return Err(Fault::Device(DeviceFault::OutOfMemory(format!(
                 "the second moment of {cols} columns: its driver takes buffers of {} bytes",
                 self.buffer_bytes
             ))));
         }
-        let usage = BufferUsages::STORAGE | BufferUsages::COPY_SRC | BufferUsages::COPY_DST;
         let part = |first: usize| {
             let rows = part_rows.min(cols - first);
-            self.gpu.allocate("a second moment", 4 * (rows * cols) as u64, usage)
+            self.gpu.allocate("a second moment", 4 * (rows * cols) as u64, BufferUse::Work)
         };
         let parts = (0..cols).step_by(part_rows).map(part).collect::<Result<_, _>>()?;
         Ok(Sum { cols, part_rows, parts })

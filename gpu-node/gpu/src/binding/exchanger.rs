@@ -3,7 +3,7 @@
 use super::devices::JsDevice;
 use super::errors::{device_error, exchange_error};
 use super::idle::idle;
-use crate::device::portable::Portable;
+use crate::device::Gpu;
 use crate::exchange::{Exchanger, Fault, Linear, MAX_COLS, RefinedRows};
 use copal_native::engine_binding::background::{Background, Job};
 use copal_native::engine_binding::errors::{Code, Failure, Result, error, guarded};
@@ -19,7 +19,7 @@ use std::sync::{Arc, Mutex};
 pub struct JsExchanger {
     /// `None` once it was closed.
     state: Option<Arc<Mutex<State>>>,
-    gpu: Arc<Portable>,
+    gpu: Arc<Gpu>,
 }
 
 /// What pieces of work change; each has it alone.

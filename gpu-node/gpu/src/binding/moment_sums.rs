@@ -3,7 +3,7 @@
 use super::devices::JsDevice;
 use super::errors::{device_error, exchange_error};
 use super::idle::idle;
-use crate::device::portable::Portable;
+use crate::device::Gpu;
 use crate::moments::{MAX_COLS, MomentSums};
 use copal_native::engine_binding::background::{Background, Job};
 use copal_native::engine_binding::errors::{Code, Failure, Result, error, guarded};
@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex};
 pub struct JsMomentSums {
     /// `None` once it was closed.
     sums: Option<Arc<Mutex<MomentSums>>>,
-    gpu: Arc<Portable>,
+    gpu: Arc<Gpu>,
 }
 
 #[napi]

@@ -2,6 +2,9 @@
 
 use crate::layout::{BLOCK_ROWS, Form};
 
+/// Rows and columns of a tile of [`KernelKind::Moment`] and [`ExchangeKind::Product`].
+pub(crate) const SQUARE_TILE: usize = 64;
+
 /// Bytes from one call of a step to the next: no device wants uniforms further apart.
 pub(crate) const CALL_STRIDE: u64 = 256;
 /// Bytes of a call.
@@ -36,6 +39,24 @@ pub(crate) enum KernelKind {
     Sum,
     /// The product with a matrix, of some tokens at a time: `[x, y, shape]`, then the arrays of the form.
     Product(Form, Tile),
+    /// Adds to a part of a second moment: `[shape, inputs, part]`. It has no call, and needs no model.
+    Moment,
+    /// A step of the refinement of masks, with the second moment in this number of parts:
+    /// `[rows, weights, bits, gradient, figures, shape, diagonal]`, then the parts. It has no call, and needs no model.
+    Exchange(ExchangeKind, usize),
+}
+
+/// A step of the refinement of masks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ExchangeKind {
+    /// Computes the gradient `E H`.
+    Product,
+    /// Computes the error of each row.
+    Error,
+    /// Exchanges weights anywhere in a row.
+    Whole,
+    /// Exchanges weights within groups.
+    Groups,
 }
 
 /// What a group of threads computes of a product.

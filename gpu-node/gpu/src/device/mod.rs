@@ -81,11 +81,13 @@ pub(crate) enum Command<'a> {
     /// Runs a kernel in `groups` of threads.
     Run {
         kernel: &'a Kernel,
-        /// The data of the step, and the byte where it describes the call.
+        /// The data of the step, and the byte where it describes the call; anything for a kernel without a call.
         call: (&'a Bound, u32),
         bound: &'a Bound,
         groups: (u32, u32),
     },
+    /// Sets a buffer to zero.
+    Clear(&'a Buffer),
     /// Copies bytes from a place of a buffer to a place of another.
     Copy { from: (&'a Buffer, u64), to: (&'a Buffer, u64), bytes: u64 },
 }
@@ -141,7 +143,7 @@ impl Gpu {
     /// first of all for `None`.
     pub fn open(name: Option<&str>) -> Result<Gpu, DeviceFault> {
         match choose(found(), name)? {
-            (_, Found::Portable(adapter)) => Ok(Gpu::Portable(Portable::open_adapter(&adapter)?)),
+            (_, Found::Portable(adapter)) => Ok(Gpu::Portable(Portable::open(&adapter)?)),
             (description, Found::Cuda) => Ok(Gpu::Cuda(Cuda::open(&description)?)),
         }
     }
@@ -183,10 +185,18 @@ impl Gpu {
         }
     }
 
-    /// Compiles kernels for a model, in order.
+    /// Parts of a second moment that kernels take at most.
+    pub(crate) fn max_moment_parts(&self) -> usize {
+        match self {
+            Gpu::Portable(device) => device.max_moment_parts(),
+            Gpu::Cuda(_) => 1,
+        }
+    }
+
+    /// Compiles kernels, in order, for a model if they need one.
     pub(crate) fn compile(
         &self,
-        config: &ModelConfig,
+        config: Option<&ModelConfig>,
         kinds: &[KernelKind],
     ) -> Result<Vec<Kernel>, DeviceFault> {
         match self {
@@ -219,10 +229,14 @@ impl Gpu {
 
     /// Writes words into a buffer in pieces, and waits for each, so that steps run between them.
     pub(crate) fn upload(&self, buffer: &Buffer, words: &[u32]) -> Result<(), DeviceFault> {
-        match (self, buffer) {
-            (Gpu::Portable(device), Buffer::Portable(buffer)) => device.upload(buffer, words),
-            (Gpu::Cuda(device), Buffer::Cuda(buffer)) => device.upload(buffer, words),
-            _ => unreachable!("{OWN}"),
+        self.upload_at(buffer, 0, words)
+    }
+
+    /// Like [`Gpu::upload`], from a byte of the buffer on.
+    pub(crate) fn upload_at(&self, buffer: &Buffer, from: u64, words: &[u32]) -> Result<(), DeviceFault> {
+        match self {
+            Gpu::Portable(device) => device.upload_at(buffer.portable(), from, words),
+            Gpu::Cuda(device) => device.upload_at(buffer.cuda(), from, words),
         }
     }
 
@@ -250,21 +264,21 @@ impl Gpu {
         }
     }
 
-    /// Writes words to the start of a buffer, runs commands, and reads floats from the start of another buffer.
+    /// Writes words to the start of a buffer, runs commands, and reads floats from the start of another buffer, if any.
     pub(crate) fn run(
         &self,
         upload: Option<(&Buffer, &[u32])>,
         commands: &[Command<'_>],
-        (results, count): (&Buffer, usize),
+        results: Option<(&Buffer, usize)>,
     ) -> Result<Vec<f32>, DeviceFault> {
         match self {
             Gpu::Portable(device) => {
                 let upload = upload.map(|(buffer, words)| (buffer.portable(), words));
-                device.run_step(upload, commands, (results.portable(), count))
+                device.run_step(upload, commands, results.map(|(buffer, count)| (buffer.portable(), count)))
             }
             Gpu::Cuda(device) => {
                 let upload = upload.map(|(buffer, words)| (buffer.cuda(), words));
-                device.run_step(upload, commands, (results.cuda(), count))
+                device.run_step(upload, commands, results.map(|(buffer, count)| (buffer.cuda(), count)))
             }
         }
     }

@@ -179,7 +179,7 @@ impl Engine {
         self.transfers.reserve(&self.gpu, room)?;
         let Transfers { kept, results, .. } = &self.transfers;
         let copy = Command::Copy { from: (kept, row as u64 * bytes), to: (results, 0), bytes };
-        self.gpu.run(None, &[copy], (results, self.config.vocab))
+        self.gpu.run(None, &[copy], Some((results, self.config.vocab)))
     }
 
     /// For tests: the next step panics.
@@ -265,7 +265,8 @@ impl Engine {
             plan,
         };
         let Transfers { step, results, .. } = &self.transfers;
-        self.gpu.run(Some((step, upload)), &recorder.record(), (results, floats))
+        let results = (floats > 0).then_some((results, floats));
+        self.gpu.run(Some((step, upload)), &recorder.record(), results)
     }
 }
 

@@ -1,22 +1,17 @@
-use super::Fault;
-use super::kernels::{Kernels, TILE};
 use super::scale::{power_below, scaled};
-use crate::device::portable::Portable;
-use crate::device::portable::kernels::{bind, uniform};
+use super::{Fault, Kernels};
+use crate::device::kernel::{CALL_BYTES, SQUARE_TILE};
+use crate::device::{Bound, Buffer, BufferUse, Command, Gpu, Kernel};
 use std::sync::Arc;
-use wgpu::{BindGroup, Buffer, BufferUsages, ComputePassDescriptor, ComputePipeline};
 
 /// Products that a call adds up for `E H`, unless the least rows of a piece have more.
 const MAX_PRODUCTS: usize = 1 << 32;
 /// The least and the most rows of a piece: whole tiles of the product.
-const PIECE_ROWS: [usize; 2] = [TILE, 4 * TILE];
-
-const STORED: BufferUsages = BufferUsages::STORAGE.union(BufferUsages::COPY_DST);
-const WRITTEN: BufferUsages = STORED.union(BufferUsages::COPY_SRC);
+const PIECE_ROWS: [usize; 2] = [SQUARE_TILE, 4 * SQUARE_TILE];
 
 /// A linear whose mask is refined: H, and the rows that were added.
 pub struct Linear {
-    gpu: Arc<Portable>,
+    gpu: Arc<Gpu>,
     kernels: Arc<Kernels>,
     cols: usize,
     is_grouped: bool,
@@ -27,8 +22,10 @@ pub struct Linear {
     parts: Vec<Buffer>,
     /// Rows of H that were added.
     moment_rows: usize,
-    /// Bind group 0.
-    bound: BindGroup,
+    shape: Buffer,
+    diagonal: Buffer,
+    /// The data of a step, which the kernels do not read.
+    call: Bound,
     /// In the order in which they were added; `None` once refined.
     pieces: Vec<Option<Piece>>,
 }
@@ -39,8 +36,7 @@ struct Piece {
     scales: Vec<f64>,
     bits: Buffer,
     figures: Buffer,
-    /// Bind group 1.
-    bound: BindGroup,
+    bound: Bound,
 }
 
 /// The result for a piece.
@@ -55,7 +51,7 @@ pub struct RefinedRows {
 impl Linear {
     /// Allocates H. `diagonal` and `group` were checked, except for values that are not finite.
     pub(super) fn new(
-        gpu: Arc<Portable>,
+        gpu: Arc<Gpu>,
         kernels: Arc<Kernels>,
         diagonal: &[f64],
         group: Option<usize>,
@@ -63,22 +59,36 @@ impl Linear {
     ) -> Result<Linear, Fault> {
         let cols = diagonal.len();
         let (scale, words) = scaled_below_one(diagonal, "diagonal")?;
-        let allocate = |rows: usize| gpu.allocate("a second moment", 4 * (rows * cols) as u64, STORED);
-        let firsts = (0..cols).step_by(part_rows);
-        let parts =
-            firsts.map(|first| allocate(part_rows.min(cols - first))).collect::<Result<Vec<_>, _>>()?;
-        let diagonal = allocate(1)?;
-        gpu.upload(&diagonal, &words)?;
-        let shape = uniform(&gpu, &[cols, group.unwrap_or(0), part_rows].map(|count| count as u32))?;
-        let buffers: Vec<&Buffer> = [&shape, &diagonal].into_iter().chain(&parts).collect();
-        let bound = gpu.run("bindings", || bind(&gpu, &kernels.moment, &buffers))?;
+        let allocate = |first| {
+            let rows = part_rows.min(cols - first);
+            gpu.allocate("a second moment", 4 * (rows * cols) as u64, BufferUse::Stored)
+        };
+        let parts = (0..cols).step_by(part_rows).map(allocate).collect::<Result<_, _>>()?;
+        let diagonal = gpu.stored(&words, BufferUse::Stored)?;
+        let shape = [cols, group.unwrap_or(0), part_rows].map(|count| count as u32);
+        let shape = gpu.stored(&shape, BufferUse::Uniform)?;
+        let call = gpu.bind_step(&gpu.allocate("a step", CALL_BYTES, BufferUse::Step)?)?;
         let (is_grouped, pieces) = (group.is_some(), Vec::new());
-        Ok(Linear { gpu, kernels, cols, is_grouped, scale, part_rows, parts, moment_rows: 0, bound, pieces })
+        let moment_rows = 0;
+        Ok(Linear {
+            gpu,
+            kernels,
+            cols,
+            is_grouped,
+            scale,
+            part_rows,
+            parts,
+            moment_rows,
+            shape,
+            diagonal,
+            call,
+            pieces,
+        })
     }
 
     /// Rows of a piece whose work is bounded and still gives the device enough to do at once.
     pub fn piece_rows(&self) -> usize {
-        let rows = MAX_PRODUCTS / (self.cols * self.cols) / TILE * TILE;
+        let rows = MAX_PRODUCTS / (self.cols * self.cols) / SQUARE_TILE * SQUARE_TILE;
         rows.clamp(PIECE_ROWS[0], PIECE_ROWS[1])
     }
 
@@ -115,8 +125,8 @@ impl Linear {
             return Err(self.wrong_moment(self.moment_rows));
         }
         let piece = self.upload(weights, bits)?;
-        let tiles = [self.cols, rows].map(|count| count.div_ceil(TILE) as u32);
-        let errors = self.run(&piece, &self.kernels.product, tiles)?.errors;
+        let [x, y] = [self.cols, rows].map(|count| count.div_ceil(SQUARE_TILE) as u32);
+        let errors = self.run(&piece, &self.kernels.product, (x, y))?.errors;
         self.pieces.push(Some(piece));
         Ok(errors)
     }
@@ -133,7 +143,7 @@ impl Linear {
             piece.scales.iter().flat_map(|scale| [((floor * scale) as f32).to_bits(), 0]).collect();
         self.gpu.upload(&piece.figures, &figures)?;
         let rounds = if self.is_grouped { &self.kernels.groups } else { &self.kernels.whole };
-        self.run(&piece, rounds, [piece.scales.len() as u32, 1])
+        self.run(&piece, rounds, (piece.scales.len() as u32, 1))
     }
 
     fn upload(&self, weights: &[f32], bits: &[u8]) -> Result<Piece, Fault> {
@@ -146,42 +156,39 @@ impl Linear {
             scales.push(scale * scale * self.scale);
         }
         let masks: Vec<u32> = bits.chunks_exact(cols.div_ceil(8)).flat_map(mask_words).collect();
-        let allocate = |count: usize, usage| gpu.allocate("rows of a linear", 4 * count as u64, usage);
-        let [weights, gradient] = [allocate(words.len(), STORED)?, allocate(words.len(), STORED)?];
-        let [bits, figures] = [allocate(masks.len(), WRITTEN)?, allocate(2 * scales.len(), WRITTEN)?];
-        gpu.upload(&weights, &words)?;
-        gpu.upload(&bits, &masks)?;
-        let rows = uniform(gpu, &[scales.len() as u32])?;
-        let buffers = [&rows, &weights, &bits, &gradient, &figures];
-        let bound = gpu.run("bindings", || bind(gpu, &self.kernels.rows, &buffers))?;
+        let stored = |words: &[u32], buffer_use| {
+            let buffer = gpu.allocate("rows of a linear", 4 * words.len() as u64, buffer_use)?;
+            gpu.upload(&buffer, words)?;
+            Ok::<_, Fault>(buffer)
+        };
+        let (weights, bits) = (stored(&words, BufferUse::Stored)?, stored(&masks, BufferUse::Work)?);
+        let gradient = gpu.allocate("rows of a linear", 4 * words.len() as u64, BufferUse::Work)?;
+        let figures = gpu.allocate("rows of a linear", 8 * scales.len() as u64, BufferUse::Work)?;
+        let rows = stored(&[scales.len() as u32], BufferUse::Uniform)?;
+        let own = [&rows, &weights, &bits, &gradient, &figures, &self.shape, &self.diagonal];
+        let buffers: Vec<_> = own.into_iter().chain(&self.parts).collect();
+        let bound = gpu.bind(&self.kernels.product, &buffers)?;
         Ok(Piece { scales, bits, figures, bound })
     }
 
     /// Runs a kernel on a piece, and computes its errors.
-    fn run(&self, piece: &Piece, kernel: &ComputePipeline, [x, y]: [u32; 2]) -> Result<RefinedRows, Fault> {
+    fn run(&self, piece: &Piece, kernel: &Kernel, groups: (u32, u32)) -> Result<RefinedRows, Fault> {
         let (gpu, rows) = (&self.gpu, piece.scales.len());
         let [figures, masks] = [2 * rows, rows * self.cols.div_ceil(32)];
-        let usage = BufferUsages::MAP_READ | BufferUsages::COPY_DST;
-        let results = gpu.allocate("rows of a linear", 4 * (figures + masks) as u64, usage)?;
-        let commands = gpu.run("an exchange", || {
-            let mut encoder = gpu.device.create_command_encoder(&Default::default());
-            {
-                let mut pass = encoder.begin_compute_pass(&ComputePassDescriptor::default());
-                pass.set_bind_group(0, &self.bound, &[]);
-                pass.set_bind_group(1, &piece.bound, &[]);
-                pass.set_pipeline(kernel);
-                pass.dispatch_workgroups(x, y, 1);
-                pass.set_pipeline(&self.kernels.error);
-                pass.dispatch_workgroups(rows as u32, 1, 1);
-            }
-            encoder.copy_buffer_to_buffer(&piece.figures, 0, &results, 0, 4 * figures as u64);
-            encoder.copy_buffer_to_buffer(&piece.bits, 0, &results, 4 * figures as u64, 4 * masks as u64);
-            encoder.finish()
-        })?;
-        let submission = gpu.submit(commands)?;
-        let words = gpu.read_words(&results, figures + masks, submission)?;
-        let (figures, masks) = words.split_at(figures);
-        let error = |(figures, scale): (&[u32], &f64)| f64::from(f32::from_bits(figures[1])) / scale;
+        let bytes = |words: usize| 4 * words as u64;
+        let results = gpu.allocate("rows of a linear", bytes(figures + masks), BufferUse::Results)?;
+        let run =
+            |kernel, groups| Command::Run { kernel, call: (&self.call, 0), bound: &piece.bound, groups };
+        let commands = [
+            run(kernel, groups),
+            run(&self.kernels.error, (rows as u32, 1)),
+            Command::Copy { from: (&piece.figures, 0), to: (&results, 0), bytes: bytes(figures) },
+            Command::Copy { from: (&piece.bits, 0), to: (&results, bytes(figures)), bytes: bytes(masks) },
+        ];
+        let found = gpu.run(None, &commands, Some((&results, figures + masks)))?;
+        let (figures, masks) = found.split_at(figures);
+        let masks: Vec<u32> = masks.iter().map(|word| word.to_bits()).collect();
+        let error = |(figures, scale): (&[f32], &f64)| f64::from(figures[1]) / scale;
         Ok(RefinedRows {
             bits: masks
                 .chunks_exact(self.cols.div_ceil(32))

@@ -7,13 +7,12 @@
 //! because it delays what else the device has to do. A piece is measured, and refined when all have been measured: the least
 //! gain of an exchange depends on the errors of all rows. The result does not depend on the sizes of the pieces.
 
-mod kernels;
 mod linear;
 mod scale;
 
-use crate::device::portable::Portable;
+use crate::device::kernel::{ExchangeKind, KernelKind};
+use crate::device::{Gpu, Kernel};
 use crate::fault::DeviceFault;
-use kernels::Kernels;
 pub use linear::{Linear, RefinedRows};
 use std::fmt;
 use std::sync::Arc;
@@ -31,20 +30,39 @@ pub enum Fault {
 
 /// An open device with the kernels of the refinement.
 pub struct Exchanger {
-    gpu: Arc<Portable>,
+    gpu: Arc<Gpu>,
     /// Bytes of a part of H.
     part_bytes: u64,
     /// By the number of parts, as they are needed.
     kernels: Vec<(usize, Arc<Kernels>)>,
 }
 
+/// The kernels of the refinement. All have the same buffers.
+struct Kernels {
+    /// A group of threads takes a tile.
+    product: Kernel,
+    /// A group of threads takes a row, as in the next two.
+    error: Kernel,
+    whole: Kernel,
+    groups: Kernel,
+}
+
+impl Kernels {
+    /// Compiles the kernels for H in this number of parts.
+    fn new(gpu: &Gpu, parts: usize) -> Result<Kernels, DeviceFault> {
+        use ExchangeKind::{Error, Groups, Product, Whole};
+        let kinds = [Product, Error, Whole, Groups].map(|kind| KernelKind::Exchange(kind, parts));
+        let mut kernels = gpu.compile(None, &kinds)?.into_iter();
+        let mut next = || kernels.next().expect("one for each kind");
+        Ok(Kernels { product: next(), error: next(), whole: next(), groups: next() })
+    }
+}
+
 impl Exchanger {
-    /// Opens the first device whose name contains `name`, in any case; the first of all for `None`.
+    /// Opens a device by its name, as [`Gpu::open`] does.
     pub fn open(name: Option<&str>) -> Result<Exchanger, DeviceFault> {
-        let gpu = Portable::open(name)?;
-        let limits = gpu.device.limits();
-        let part_bytes = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size);
-        Ok(Exchanger { gpu: Arc::new(gpu), part_bytes, kernels: Vec::new() })
+        let gpu = Gpu::open(name)?;
+        Ok(Exchanger { part_bytes: gpu.max_buffer_bytes(), gpu: Arc::new(gpu), kernels: Vec::new() })
     }
 
     /// For tests: takes buffers of at most `bytes` for H, as some drivers do.
@@ -53,7 +71,7 @@ impl Exchanger {
     }
 
     /// The device.
-    pub fn gpu(&self) -> &Arc<Portable> {
+    pub fn gpu(&self) -> &Arc<Gpu> {
         &self.gpu
     }
 
@@ -75,7 +93,7 @@ impl Exchanger {
         }
         let part_rows = cols.min((self.part_bytes / (4 * cols as u64)) as usize);
         let parts = if part_rows == 0 { usize::MAX } else { cols.div_ceil(part_rows) };
-        if parts > kernels::max_parts(&self.gpu) {
+        if parts > self.gpu.max_moment_parts() {
             return Err(Fault::Device(DeviceFault::OutOfMemory(format!(
                 "the second moment of {cols} columns: its driver takes buffers of {} bytes",
                 self.part_bytes

@@ -34,7 +34,7 @@ impl Kernels {
         let tiles = gpu.tiles();
         let products = forms.iter().flat_map(|&form| tiles.iter().map(move |&tile| Product(form, tile)));
         let kinds: Vec<_> = others.into_iter().chain(products).collect();
-        let mut kernels = gpu.compile(config, &kinds)?.into_iter();
+        let mut kernels = gpu.compile(Some(config), &kinds)?.into_iter();
         let mut next = || kernels.next().expect("one for each kind");
         Ok(Kernels {
             embed: next(),

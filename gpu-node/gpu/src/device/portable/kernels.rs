@@ -1,8 +1,7 @@
 //! Compiled kernels of wgpu.
 
-use super::Portable;
 use super::template::Template;
-use crate::device::BufferUse;
+use super::{Portable, square};
 use crate::device::kernel::{CALL_BYTES, KernelKind};
 use crate::fault::DeviceFault;
 use copal_native::engine::ModelConfig;
@@ -13,9 +12,15 @@ use wgpu::{
     ShaderSource, ShaderStages,
 };
 
+/// Parts of a second moment at most. With parts of 128 MiB, which every driver takes, 11,584 columns fit.
+const MAX_PARTS: usize = 4;
+/// Buffers of a kernel that refines masks beside those: the diagonal, weights, masks, gradients and figures; and the data of a
+/// step.
+const OTHER_BUFFERS: usize = 6;
+
 /// How a kernel uses a buffer.
 #[derive(Clone, Copy)]
-pub(crate) enum Use {
+enum Use {
     Read,
     Write,
     Uniform,
@@ -28,18 +33,28 @@ pub(crate) struct Kernel {
 }
 
 impl Portable {
-    /// Compiles kernels for a model, in order.
+    /// Compiles kernels, in order.
     pub(in super::super) fn compile(
         &self,
-        config: &ModelConfig,
+        config: Option<&ModelConfig>,
         kinds: &[KernelKind],
     ) -> Result<Vec<Kernel>, DeviceFault> {
-        let (template, call) = (Template::new(config), call_layout(self));
+        let (template, call) = (config.map(Template::new), call_layout(self));
         let kernel = |&kind: &KernelKind| {
             let layout = layout(self, &uses(kind));
-            Kernel { pipeline: pipeline(self, [&call, &layout], template.source(kind)), layout }
+            let source = match kind {
+                KernelKind::Moment | KernelKind::Exchange(..) => square::source(kind),
+                _ => template.as_ref().expect("the kernels of a step need a model").source(kind),
+            };
+            Kernel { pipeline: pipeline(self, [&call, &layout], source), layout }
         };
         self.run("the kernels", || kinds.iter().map(kernel).collect())
+    }
+
+    /// Parts of a second moment that kernels take at most.
+    pub(in super::super) fn max_moment_parts(&self) -> usize {
+        let buffers = self.device.limits().max_storage_buffers_per_shader_stage as usize;
+        buffers.saturating_sub(OTHER_BUFFERS).min(MAX_PARTS)
     }
 
     /// Binds the data of a step.
@@ -74,11 +89,16 @@ fn uses(kind: KernelKind) -> Vec<Use> {
         KernelKind::Gate => vec![Write, Read],
         KernelKind::Score | KernelKind::Candidates | KernelKind::Sum => vec![Read, Write],
         KernelKind::Product(form, _) => [&[Read, Write, Uniform], &vec![Read; form.buffers()][..]].concat(),
+        KernelKind::Moment => vec![Uniform, Read, Write],
+        KernelKind::Exchange(_, parts) => {
+            let own = [Uniform, Read, Write, Write, Write, Uniform, Read];
+            [&own[..], &vec![Read; parts][..]].concat()
+        }
     }
 }
 
 /// Binds buffers, in order.
-pub(crate) fn bind(device: &Portable, layout: &BindGroupLayout, buffers: &[&Buffer]) -> BindGroup {
+fn bind(device: &Portable, layout: &BindGroupLayout, buffers: &[&Buffer]) -> BindGroup {
     let entries: Vec<_> = buffers
         .iter()
         .enumerate()
@@ -90,11 +110,8 @@ pub(crate) fn bind(device: &Portable, layout: &BindGroupLayout, buffers: &[&Buff
     device.device.create_bind_group(&BindGroupDescriptor { label: None, layout, entries: &entries })
 }
 
-/// The part of kernels that multiply matrices by tiles of 64 rows and 64 columns.
-pub(crate) const TILE_PRODUCT: &str = include_str!("shaders/tile_product.wgsl");
-
 /// Compiles a kernel whose buffers are in two bind groups.
-pub(crate) fn pipeline(device: &Portable, groups: [&BindGroupLayout; 2], source: String) -> ComputePipeline {
+fn pipeline(device: &Portable, groups: [&BindGroupLayout; 2], source: String) -> ComputePipeline {
     let device = &device.device;
     let source = ShaderSource::Wgsl(source.into());
     let module = device.create_shader_module(ShaderModuleDescriptor { label: None, source });
@@ -118,7 +135,7 @@ pub(crate) fn pipeline(device: &Portable, groups: [&BindGroupLayout; 2], source:
 }
 
 /// The layout of a bind group.
-pub(crate) fn layout(device: &Portable, uses: &[Use]) -> BindGroupLayout {
+fn layout(device: &Portable, uses: &[Use]) -> BindGroupLayout {
     let entry = |(binding, usage): (usize, &Use)| {
         let ty = match usage {
             Use::Read => BufferBindingType::Storage { read_only: true },
@@ -146,11 +163,4 @@ fn buffer_entry(binding: u32, ty: BufferBindingType, has_dynamic_offset: bool) -
         ty: BindingType::Buffer { ty, has_dynamic_offset, min_binding_size: None },
         count: None,
     }
-}
-
-/// A small buffer that kernels read as a whole, with these contents.
-pub(crate) fn uniform(device: &Portable, words: &[u32]) -> Result<Buffer, DeviceFault> {
-    let buffer = device.allocate("a shape", 4 * words.len() as u64, BufferUse::Uniform.into())?;
-    device.run("a shape", || device.write(&buffer, words))?;
-    Ok(buffer)
 }

@@ -4,14 +4,16 @@
 //! |---|---|
 //! | `kernels` | compiles kernels and binds their buffers |
 //! | `template` | writes the sources of an engine's kernels, `shaders/` |
+//! | `square` | those of calibration and selection |
 //! | `memory` | the memory of a device |
 
-pub(crate) mod kernels;
+mod kernels;
 mod memory;
+mod square;
 mod template;
 
 use super::kernel::Tile;
-use super::{BufferUse, Command, DeviceDescription, choose};
+use super::{BufferUse, Command, DeviceDescription};
 use crate::fault::DeviceFault;
 pub(crate) use kernels::Kernel;
 use memory::memory_bytes;
@@ -83,13 +85,8 @@ pub(super) fn describe(adapter: &Adapter) -> DeviceDescription {
 }
 
 impl Portable {
-    /// Opens the first device of wgpu whose interface and name contain `name`, as [`super::Gpu::open`] does.
-    pub fn open(name: Option<&str>) -> Result<Portable, DeviceFault> {
-        let found = adapters().into_iter().map(|adapter| (describe(&adapter), adapter)).collect();
-        Portable::open_adapter(&choose(found, name)?.1)
-    }
-
-    pub(super) fn open_adapter(adapter: &Adapter) -> Result<Portable, DeviceFault> {
+    /// Opens a device of [`adapters`].
+    pub(super) fn open(adapter: &Adapter) -> Result<Portable, DeviceFault> {
         let descriptor = DeviceDescriptor {
             label: Some("copal"),
             required_limits: adapter.limits(),
@@ -125,7 +122,7 @@ impl Portable {
     }
 
     /// Runs calls of the device and reports what they raise. `what` they are for completes "no memory for …".
-    pub(crate) fn run<T>(&self, what: &str, calls: impl FnOnce() -> T) -> Result<T, DeviceFault> {
+    pub(super) fn run<T>(&self, what: &str, calls: impl FnOnce() -> T) -> Result<T, DeviceFault> {
         self.check()?;
         let memory = self.device.push_error_scope(ErrorFilter::OutOfMemory);
         let internal = self.device.push_error_scope(ErrorFilter::Internal);
@@ -147,7 +144,7 @@ impl Portable {
     }
 
     /// Allocates a buffer, zeroed, of at least `bytes`.
-    pub(crate) fn allocate(
+    pub(super) fn allocate(
         &self,
         what: &str,
         bytes: u64,
@@ -164,12 +161,12 @@ impl Portable {
         self.run(what, || self.device.create_buffer(&descriptor))
     }
 
-    /// Writes words to the start of a buffer, runs commands, and reads floats from the start of another buffer.
+    /// Writes words to the start of a buffer, runs commands, and reads floats from the start of another buffer, if any.
     pub(super) fn run_step(
         &self,
         upload: Option<(&Buffer, &[u32])>,
         commands: &[Command<'_>],
-        (results, count): (&Buffer, usize),
+        results: Option<(&Buffer, usize)>,
     ) -> Result<Vec<f32>, DeviceFault> {
         let recorded = self.run("the commands of a step", || {
             if let Some((buffer, words)) = upload {
@@ -178,25 +175,19 @@ impl Portable {
             record(&self.device, commands)
         })?;
         let submission = self.submit(recorded)?;
-        if count == 0 {
-            self.wait(submission)?;
-            return Ok(Vec::new());
+        match results {
+            Some((buffer, count)) => self.read(buffer, count, submission),
+            None => self.wait(submission).map(|()| Vec::new()),
         }
-        self.read(results, count, submission)
     }
 
     /// Writes a few bytes into a buffer with the next submission.
-    pub(crate) fn write(&self, buffer: &Buffer, words: &[u32]) {
+    fn write(&self, buffer: &Buffer, words: &[u32]) {
         self.queue.write_buffer(buffer, 0, bytemuck::cast_slice(words));
     }
 
-    /// Writes words into a buffer in pieces, and waits for each, so that steps run between them.
-    pub(crate) fn upload(&self, buffer: &Buffer, words: &[u32]) -> Result<(), DeviceFault> {
-        self.upload_at(buffer, 0, words)
-    }
-
-    /// Like [`Portable::upload`], from a byte of the buffer on.
-    pub(crate) fn upload_at(&self, buffer: &Buffer, from: u64, words: &[u32]) -> Result<(), DeviceFault> {
+    /// Writes words into a buffer from a byte on, in pieces, and waits for each, so that steps run between them.
+    pub(super) fn upload_at(&self, buffer: &Buffer, from: u64, words: &[u32]) -> Result<(), DeviceFault> {
         let bytes: &[u8] = bytemuck::cast_slice(words);
         for (index, piece) in bytes.chunks(PIECE_BYTES).enumerate() {
             let _turn = self.transfer.lock().unwrap_or_else(PoisonError::into_inner);
@@ -209,21 +200,18 @@ impl Portable {
     }
 
     /// Submits commands and waits until they have run.
-    pub(crate) fn finish(
-        &self,
-        commands: impl IntoIterator<Item = CommandBuffer>,
-    ) -> Result<(), DeviceFault> {
+    fn finish(&self, commands: impl IntoIterator<Item = CommandBuffer>) -> Result<(), DeviceFault> {
         let index = self.run("a submission", || self.queue.submit(commands))?;
         self.wait(index)
     }
 
     /// Submits commands.
-    pub(crate) fn submit(&self, commands: CommandBuffer) -> Result<wgpu::SubmissionIndex, DeviceFault> {
+    fn submit(&self, commands: CommandBuffer) -> Result<wgpu::SubmissionIndex, DeviceFault> {
         self.run("a submission", || self.queue.submit([commands]))
     }
 
     /// Waits for a submission.
-    pub(crate) fn wait(&self, submission: wgpu::SubmissionIndex) -> Result<(), DeviceFault> {
+    fn wait(&self, submission: wgpu::SubmissionIndex) -> Result<(), DeviceFault> {
         let wait = PollType::Wait { submission_index: Some(submission), timeout: None };
         let polled = self.run("waiting", || self.device.poll(wait))?;
         polled.map(drop).map_err(|error| {
@@ -234,23 +222,12 @@ impl Portable {
     }
 
     /// Waits for a submission, and reads floats from the start of a buffer that it wrote.
-    pub(crate) fn read(
+    fn read(
         &self,
         buffer: &Buffer,
         count: usize,
         submission: wgpu::SubmissionIndex,
     ) -> Result<Vec<f32>, DeviceFault> {
-        let words = self.read_words(buffer, count, submission)?;
-        Ok(words.into_iter().map(f32::from_bits).collect())
-    }
-
-    /// Waits for a submission, and reads words from the start of a buffer that it wrote.
-    pub(crate) fn read_words(
-        &self,
-        buffer: &Buffer,
-        count: usize,
-        submission: wgpu::SubmissionIndex,
-    ) -> Result<Vec<u32>, DeviceFault> {
         let range = buffer.slice(..4 * count as u64);
         let (done, mapped) = mpsc::channel();
         self.run("a download", || range.map_async(MapMode::Read, move |result| drop(done.send(result))))?;
@@ -266,12 +243,10 @@ impl Portable {
             Err(_) => return Err(failed("a download did not end".to_owned())),
         }
         let bytes = range.get_mapped_range().map_err(|error| failed(error.to_string()))?;
-        let words =
-            bytes.chunks_exact(4).map(|word| u32::from_le_bytes([word[0], word[1], word[2], word[3]]));
-        let words = words.collect();
+        let floats = bytes.as_chunks().0.iter().map(|&word| f32::from_le_bytes(word)).collect();
         drop(bytes);
         buffer.unmap();
-        Ok(words)
+        Ok(floats)
     }
 }
 
@@ -282,6 +257,11 @@ fn record(device: &Device, commands: &[Command<'_>]) -> CommandBuffer {
     while let Some(command) = rest.first() {
         if let Command::Copy { from: (from, from_byte), to: (to, to_byte), bytes } = *command {
             encoder.copy_buffer_to_buffer(from.portable(), from_byte, to.portable(), to_byte, bytes);
+            rest = &rest[1..];
+            continue;
+        }
+        if let Command::Clear(buffer) = command {
+            encoder.clear_buffer(buffer.portable(), 0, None);
             rest = &rest[1..];
             continue;
         }

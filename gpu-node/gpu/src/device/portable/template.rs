@@ -84,6 +84,7 @@ impl Template {
             KernelKind::Candidates => self.with_constants(include_str!("shaders/candidates.wgsl")),
             KernelKind::Sum => self.with_constants(include_str!("shaders/sum.wgsl")),
             KernelKind::Product(form, tile) => self.product(form, TileSize { tokens: tile.tokens as usize }),
+            KernelKind::Moment | KernelKind::Exchange(..) => unreachable!("they need no model"),
         }
     }
 

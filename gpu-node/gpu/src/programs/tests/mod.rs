@@ -87,7 +87,7 @@ impl Device {
         let mut commands: Vec<Command<'_>> = commands;
         commands.push(Command::Copy { from: (from, 0), to: (&results, 0), bytes });
         let upload = Some((&step.buffer, &step.words[..]));
-        let floats = self.gpu.run(upload, &commands, (&results, count)).unwrap();
+        let floats = self.gpu.run(upload, &commands, Some((&results, count))).unwrap();
         floats.into_iter().map(f32::to_bits).collect()
     }
 

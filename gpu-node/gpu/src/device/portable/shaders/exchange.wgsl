@@ -7,9 +7,9 @@ struct Shape {
   group: u32,
   part_rows: u32,
 }
-@group(0) @binding(0) var<uniform> shape: Shape;
+@group(1) @binding(5) var<uniform> shape: Shape;
 // The diagonal of H, [cols] f32.
-@group(0) @binding(1) var<storage, read> diagonal: array<f32>;
+@group(1) @binding(6) var<storage, read> diagonal: array<f32>;
 // Rows of the piece.
 @group(1) @binding(0) var<uniform> rows: u32;
 // W, [rows, cols] f32.

@@ -10,11 +10,11 @@ struct Shape {
   // The row of H that `moment` begins with.
   part_row: u32,
 }
-@group(0) @binding(0) var<uniform> shape: Shape;
+@group(1) @binding(0) var<uniform> shape: Shape;
 // X, [tokens, cols] f32.
-@group(1) @binding(0) var<storage, read> inputs: array<f32>;
+@group(1) @binding(1) var<storage, read> inputs: array<f32>;
 // Rows of H.
-@group(1) @binding(1) var<storage, read_write> moment: array<f32>;
+@group(1) @binding(2) var<storage, read_write> moment: array<f32>;
 
 @compute @workgroup_size(256)
 fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
