@@ -31,13 +31,13 @@ export interface GpuAddon {
    */
   Engine: new (options: GpuEngineOptions) => GpuEngine
   /**
-   * Constructs a {@link GpuExchanger}: opens the device, blocking. It has none of CUDA.
+   * Constructs a {@link GpuExchanger}: opens the device, blocking.
    *
    * @throws `DeviceUnavailable`
    */
   Exchanger: new (options: { device?: string | null | undefined }) => GpuExchanger
   /**
-   * Constructs {@link GpuMomentSums}: opens the device, blocking. They have none of CUDA.
+   * Constructs {@link GpuMomentSums}: opens the device, blocking.
    *
    * @throws `DeviceUnavailable`
    */

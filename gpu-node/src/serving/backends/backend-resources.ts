@@ -36,23 +36,13 @@ export async function backendResources(options: BackendResourcesOptions): Promis
       updateGpu: null,
     }
   const addon = requireGpuAddon(options.loadGpu ?? loadGpu)
-  const devices = await addon.devices()
-  const device = findDevice(devices, options.gpu)
+  const device = findDevice(await addon.devices(), options.gpu)
   return {
     freeBytes: freeDeviceMemory(device),
     maxBufferBytes: device.maxBindingBytes,
-    updateGpu: updateDevice(devices, device, options.gpu !== null),
+    // A software driver gains nothing; who names one wants to see what it does.
+    updateGpu: device.kind === 'software' && options.gpu === null ? null : { device: titleOf(device) },
   }
-}
-
-/**
- * Returns the device of updates for a node that serves on `device`: the same card, which updates drive by another interface
- * than CUDA. Null for a software driver that nobody named, which gains nothing.
- */
-function updateDevice(devices: readonly GpuDevice[], device: GpuDevice, wasNamed: boolean): NodeGpu | null {
-  if (device.kind === 'software' && !wasNamed) return null
-  const found = devices.find(({ api, name }) => api !== 'cuda' && name === device.name)
-  return found ? { device: titleOf(found) } : null
 }
 
 /** Returns what a setting names a device by. */
