@@ -1,0 +1,37 @@
+#include "signals.h"
+
+#include <signal.h>
+
+#include <mutex>
+
+#include "executor.h"
+
+namespace software_cuda {
+
+namespace {
+
+constexpr int SIGNALS[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL};
+struct sigaction previous[NSIG];
+
+void handle(int signal, siginfo_t *info, void *context) {
+  Executor::fault(signal, info->si_addr);
+  const struct sigaction &other = previous[signal];
+  if (other.sa_flags & SA_SIGINFO) return other.sa_sigaction(signal, info, context);
+  if (other.sa_handler != SIG_DFL && other.sa_handler != SIG_IGN) return other.sa_handler(signal);
+  // The instruction faults again, and ends the process as if there were no handler.
+  sigaction(signal, &other, nullptr);
+}
+
+}  // namespace
+
+void install_signal_handlers() {
+  static std::once_flag once;
+  std::call_once(once, [] {
+    struct sigaction action {};
+    action.sa_sigaction = handle;
+    action.sa_flags = SA_SIGINFO | SA_ONSTACK;
+    for (int signal : SIGNALS) sigaction(signal, &action, &previous[signal]);
+  });
+}
+
+}  // namespace software_cuda
