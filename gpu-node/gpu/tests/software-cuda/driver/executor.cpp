@@ -129,17 +129,27 @@ void Executor::run_block(const Code &code) {
 /// Runs the lanes of a warp until all wait for other warps or have returned. False after a failure.
 bool Executor::run_warp(unsigned first, unsigned end) {
   do {
-    for (unsigned position = first; position < end; position++) {
-      BlockThread &thread = threads[backward ? first + end - 1 - position : position];
-      if (thread.state != State::ready) continue;
-      running = &thread;
-      block.thread = &thread;
-      scheduler.switch_to(thread.fiber);
-      if (failure.result != CUDA_SUCCESS) return false;
-      running = nullptr;
-    }
+    lanes_left = end - first;
+    next_lane = &threads[backward ? end - 1 : first];
+    if (Fiber *fiber = next_fiber()) scheduler.switch_to(*fiber);
+    if (failure.result != CUDA_SUCCESS) return false;
+    running = nullptr;
   } while (combine_warp(first, end));
   return failure.result == CUDA_SUCCESS;
+}
+
+/// Makes the next lane that can run the running one. Null after the last.
+Fiber *Executor::next_fiber() {
+  while (lanes_left > 0) {
+    BlockThread *lane = next_lane;
+    next_lane += backward ? -1 : 1;
+    lanes_left--;
+    if (lane->state != State::ready) continue;
+    running = lane;
+    block.thread = lane;
+    return &lane->fiber;
+  }
+  return nullptr;
 }
 
 /// Does a warp function if all lanes arrived at one.
@@ -222,12 +232,13 @@ void Executor::add_stacks() {
     mprotect(stacks + stack_count * STACK + PAGE, STACK - PAGE, PROT_READ | PROT_WRITE);
 }
 
-/// Leaves the running thread until the scheduler resumes it.
+/// Leaves the running thread until it is ready again. The next lane of its warp runs at once, without the scheduler.
 void Executor::wait(State state, unsigned line) {
   BlockThread &thread = *running;
   thread.state = state;
   thread.line = line;
-  thread.fiber.switch_to(scheduler);
+  Fiber *next = failure.result == CUDA_SUCCESS ? next_fiber() : nullptr;
+  thread.fiber.switch_to(next ? *next : scheduler);
 }
 
 void Executor::start_thread() {

@@ -58,6 +58,7 @@ class Executor {
 
   void run_block(const Code &code);
   bool run_warp(unsigned first, unsigned end);
+  Fiber *next_fiber();
   bool combine_warp(unsigned first, unsigned end);
   bool release_barrier();
   void fail_divergent();
@@ -76,6 +77,9 @@ class Executor {
   Fiber scheduler;
   std::vector<BlockThread> threads;
   BlockThread *running = nullptr;
+  /// The lanes of the warp that have not had their turn.
+  BlockThread *next_lane = nullptr;
+  unsigned lanes_left = 0;
   unsigned thread_count = 0;
   Block block{};
   const Entry *entry = nullptr;

@@ -89,10 +89,12 @@ std::vector<std::string> code_options() {
       // What a device does in these cases is undefined, or not what a processor does. entries.cuh reports them.
       "-fsanitize=alignment,bounds,shift,integer-divide-by-zero,float-cast-overflow", "-fno-sanitize-recover=all",
   };
-#ifdef __x86_64__
-  options.push_back("-mtls-dialect=gnu2");
+#if defined(__x86_64__)
   if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2"))
     options.push_back("-march=haswell");
+#elif defined(__aarch64__)
+  // The driver asks the loader where a module's thread-local variables are, who knows it in this model alone.
+  options.push_back("-mtls-dialect=trad");
 #endif
   return options;
 }

@@ -196,6 +196,17 @@ void memory() {
   load();
 }
 
+/// The least that a module can be.
+void small_module() {
+  std::string code = compile("extern \"C\" __global__ void one(int *out) { *out = 1; }", {}, 0, nullptr);
+  Handle small;
+  DO(cuModuleLoadData(&small, code.data()));
+  Buffer<int> out(1);
+  DO(launch(small, "one", {}, {}, nullptr, out.address));
+  CHECK(out.read()[0] == 1);
+  DO(cuModuleUnload(small));
+}
+
 /// Successive launches run their blocks in opposite orders.
 void orders() {
   std::vector<std::vector<unsigned>> orders;
@@ -349,6 +360,7 @@ int main(int argument_count, char **arguments) {
     void (*run)();
   } tests[] = {
       {"errors of compilation", errors_of_compilation},
+      {"a small module", small_module},
       {"saxpy", saxpy},
       {"sums of blocks", sums},
       {"warp functions", warps},
