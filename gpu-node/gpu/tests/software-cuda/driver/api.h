@@ -1,4 +1,4 @@
-// The part of the interface of NVIDIA's driver that this driver has. Names and numbers are those of CUDA 12.0.
+// The part of the interface of NVIDIA's driver that this driver has. Names and numbers are those of CUDA 12 and 13.
 #pragma once
 #include <cstddef>
 #include <cstdint>

@@ -10,6 +10,7 @@
 #include <cstring>
 
 #include "matrix.h"
+#include "source_line.h"
 
 namespace software_cuda {
 
@@ -77,16 +78,22 @@ Failure Executor::guard(const std::function<void()> &function) {
   current = this;
   running = nullptr;
   guarded = true;
+  fault_instruction = nullptr;
   if (sigsetjmp(escape, 1) == 0) function();
   guarded = false;
   current = nullptr;
+  if (fault_instruction) {
+    std::string line = source_line(fault_instruction);
+    if (!line.empty()) failure.reason += ", at " + line;
+  }
   return failure;
 }
 
-void Executor::fault(int signal, void *address) {
+void Executor::fault(int signal, void *address, void *instruction) {
   Executor *executor = current;
   if (!executor || !executor->guarded) return;
   executor->guarded = false;
+  executor->fault_instruction = instruction;
   char place[32];
   std::snprintf(place, sizeof(place), "%p", address);
   auto *byte = static_cast<char *>(address);
@@ -97,7 +104,7 @@ void Executor::fault(int signal, void *address) {
   } else if (executor->stacks <= byte && byte < executor->stacks + MAX_THREADS * STACK) {
     executor->fail(CUDA_ERROR_LAUNCH_FAILED, "stack overflow");
   } else {
-    executor->fail(CUDA_ERROR_ILLEGAL_ADDRESS, std::string("access to memory outside of every allocation, at ") + place);
+    executor->fail(CUDA_ERROR_ILLEGAL_ADDRESS, std::string("access to memory outside of every allocation, to ") + place);
   }
   siglongjmp(executor->escape, 1);
 }

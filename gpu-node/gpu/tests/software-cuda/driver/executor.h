@@ -42,7 +42,7 @@ class Executor {
   Failure guard(const std::function<void()> &function);
 
   /// For the handler of signals: leaves what the calling thread executes. Returns where it executes nothing.
-  static void fault(int signal, void *address);
+  static void fault(int signal, void *address, void *instruction);
 
  private:
   enum class State { ready, at_barrier, at_warp, done };
@@ -85,6 +85,8 @@ class Executor {
   const Entry *entry = nullptr;
   void *const *parameters = nullptr;
   Failure failure;
+  /// The instruction that faulted.
+  void *fault_instruction = nullptr;
   bool backward = false;
   /// Where a fault goes on.
   sigjmp_buf escape;

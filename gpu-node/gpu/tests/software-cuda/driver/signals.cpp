@@ -1,6 +1,7 @@
 #include "signals.h"
 
 #include <signal.h>
+#include <ucontext.h>
 
 #include <mutex>
 
@@ -13,8 +14,18 @@ namespace {
 constexpr int SIGNALS[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL};
 struct sigaction previous[NSIG];
 
+void *instruction_of([[maybe_unused]] void *context) {
+#if defined(__x86_64__)
+  return reinterpret_cast<void *>(static_cast<ucontext_t *>(context)->uc_mcontext.gregs[REG_RIP]);
+#elif defined(__aarch64__)
+  return reinterpret_cast<void *>(static_cast<ucontext_t *>(context)->uc_mcontext.pc);
+#else
+  return nullptr;
+#endif
+}
+
 void handle(int signal, siginfo_t *info, void *context) {
-  Executor::fault(signal, info->si_addr);
+  Executor::fault(signal, info->si_addr, instruction_of(context));
   const struct sigaction &other = previous[signal];
   if (other.sa_flags & SA_SIGINFO) return other.sa_sigaction(signal, info, context);
   if (other.sa_handler != SIG_DFL && other.sa_handler != SIG_IGN) return other.sa_handler(signal);

@@ -165,6 +165,11 @@ API CUresult cuEventElapsedTime(float *milliseconds, CUevent start_handle, CUeve
   });
 }
 
+/// The same since CUDA 13.
+API CUresult cuEventElapsedTime_v2(float *milliseconds, CUevent start, CUevent end) {
+  return cuEventElapsedTime(milliseconds, start, end);
+}
+
 API CUresult cuStreamWaitEvent(CUstream handle, CUevent event_handle, unsigned) {
   return with_context([=](Context &context) {
     auto stream = context.stream(handle);

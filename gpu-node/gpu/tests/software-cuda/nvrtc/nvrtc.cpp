@@ -1,4 +1,4 @@
-// The interface of NVRTC, NVIDIA's compiler for CUDA source at run time. Names and numbers are those of CUDA 12.0.
+// The interface of NVRTC, NVIDIA's compiler for CUDA source at run time. Names and numbers are those of CUDA 12 and 13.
 #include <cstring>
 
 #include "../driver/api.h"
