@@ -6,6 +6,7 @@
 
 #include "../device/interface.h"
 #include "../driver/process.h"
+#include "../driver/settings.h"
 #include "kernels.h"
 
 // The headers of device/ are part of this library.
@@ -80,7 +81,7 @@ std::string table(const std::vector<KernelDeclaration> &kernels, const Options &
 
 std::vector<std::string> code_options() {
   std::vector<std::string> options = {
-      "-O1", "-g1", "-fPIC", "-fvisibility=hidden", "-fno-fast-math", "-ffp-contract=off", "-fno-exceptions", "-fno-rtti",
+      settings().optimization, "-g1", "-fPIC", "-fvisibility=hidden", "-fno-fast-math", "-ffp-contract=off", "-fno-exceptions", "-fno-rtti",
       "-fno-stack-protector", "-U_FORTIFY_SOURCE", "-fno-strict-aliasing", "-w",
       // A stack that overflows touches the page below it, however large the frame is.
       "-fstack-clash-protection",
