@@ -21,6 +21,10 @@ struct Runtime {
   void (*barrier)(unsigned line);
   /// Waits for all lanes of the warp, and lets one of them call `combine` with the arguments of all.
   void (*meet)(Combine combine, void *argument, unsigned line);
+  /// Asynchronous copies of a thread: of 16 bytes; the end of a group of them; waiting for all but some groups.
+  void (*start_copy)(void *to, const void *from);
+  void (*end_copies)();
+  void (*wait_for_copies)(unsigned later_groups);
   /// Ends the launch with an error of the driver's interface.
   void (*fail)(int error, const char *reason, unsigned line);
   /// The product of matrices; its arguments are of type `Product`.

@@ -131,6 +131,20 @@ inline void software_mma_m16n8k16_bf16(float (&d)[4], const unsigned (&a)[4], co
   software_cuda::meet(~0u, software_cuda::block->runtime->multiply, product, line);
 }
 
+// Asynchronous copies: `cp.async.cg.shared.global` of 16 bytes, `cp.async.commit_group`, `cp.async.wait_group`. What is copied
+// arrives only when the thread waits for its group; until then the place is all NaN.
+inline void software_cp_async_16(void *to, const void *from, SOFTWARE_CUDA_LINE) {
+  if (((unsigned long)to | (unsigned long)from) % 16 != 0)
+    software_cuda::block->runtime->fail(716, "misaligned asynchronous copy", line);
+  // Faults here, in the kernel, if the memory is not there.
+  static_cast<void>(*static_cast<const volatile char *>(from));
+  software_cuda::block->runtime->start_copy(to, from);
+}
+inline void software_cp_async_commit_group() { software_cuda::block->runtime->end_copies(); }
+inline void software_cp_async_wait_group(unsigned later_groups) {
+  software_cuda::block->runtime->wait_for_copies(later_groups);
+}
+
 inline void __threadfence() { __atomic_thread_fence(__ATOMIC_SEQ_CST); }
 inline void __threadfence_block() { __atomic_thread_fence(__ATOMIC_SEQ_CST); }
 inline void __trap(SOFTWARE_CUDA_LINE) { software_cuda::block->runtime->fail(719, "__trap", line); }

@@ -19,6 +19,8 @@ namespace {
 constexpr unsigned MAX_THREADS = 1024;
 constexpr unsigned WARP = 32;
 constexpr size_t PAGE = 4096;
+/// Of an asynchronous copy.
+constexpr size_t COPY_BYTES = 16;
 /// Of a thread, with a page that faults below.
 constexpr size_t STACK = 64 << 10;
 
@@ -37,7 +39,8 @@ Index at(size_t position, Index size) {
 
 }  // namespace
 
-const Runtime Executor::runtime = {on_barrier, on_meet, on_fail, multiply};
+const Runtime Executor::runtime = {on_barrier,         on_meet, on_start_copy, on_end_copies,
+                                   on_wait_for_copies, on_fail, multiply};
 
 Executor::Executor() : threads(MAX_THREADS), signal_stack(64 << 10) {
   void *reserved = mmap(nullptr, MAX_THREADS * STACK, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -120,6 +123,8 @@ void Executor::run_block(const Code &code) {
     BlockThread &thread = threads[index];
     thread.index = at(index, block.threads);
     thread.state = State::ready;
+    thread.copies.clear();
+    thread.copy_group = 0;
     // The tops differ, so that the stacks do not compete for the same lines of the cache.
     size_t offset = index * 5 % 61 * 64;
     thread.fiber.prepare(stacks + index * STACK + PAGE, STACK - PAGE - offset, start_thread);
@@ -260,6 +265,22 @@ void Executor::on_meet(Combine combine, void *argument, unsigned line) {
   current->running->combine = combine;
   current->running->argument = argument;
   current->wait(State::at_warp, line);
+}
+
+void Executor::on_start_copy(void *to, const void *from) {
+  BlockThread &thread = *current->running;
+  std::memset(to, 0xff, COPY_BYTES);
+  thread.copies.push_back({to, from, thread.copy_group});
+}
+
+void Executor::on_end_copies() { current->running->copy_group++; }
+
+void Executor::on_wait_for_copies(unsigned later_groups) {
+  BlockThread &thread = *current->running;
+  auto arrives = [&](const PendingCopy &copy) { return copy.group + later_groups < thread.copy_group; };
+  auto later = std::find_if_not(thread.copies.begin(), thread.copies.end(), arrives);
+  for (auto copy = thread.copies.begin(); copy != later; copy++) std::memcpy(copy->to, copy->from, COPY_BYTES);
+  thread.copies.erase(thread.copies.begin(), later);
 }
 
 void Executor::on_fail(int error, const char *reason, unsigned line) {

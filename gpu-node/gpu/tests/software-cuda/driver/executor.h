@@ -47,6 +47,13 @@ class Executor {
  private:
   enum class State { ready, at_barrier, at_warp, done };
 
+  /// 16 bytes that have not arrived yet.
+  struct PendingCopy {
+    void *to;
+    const void *from;
+    unsigned group;
+  };
+
   /// A thread of the block.
   struct BlockThread : Thread {
     State state;
@@ -54,6 +61,8 @@ class Executor {
     Combine combine;
     void *argument;
     Fiber fiber;
+    std::vector<PendingCopy> copies;
+    unsigned copy_group;
   };
 
   void run_block(const Code &code);
@@ -70,6 +79,9 @@ class Executor {
   static void start_thread();
   static void on_barrier(unsigned line);
   static void on_meet(Combine combine, void *argument, unsigned line);
+  static void on_start_copy(void *to, const void *from);
+  static void on_end_copies();
+  static void on_wait_for_copies(unsigned later_groups);
   static void on_fail(int error, const char *reason, unsigned line);
 
   static const Runtime runtime;

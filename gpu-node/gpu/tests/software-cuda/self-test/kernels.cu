@@ -66,6 +66,17 @@ extern "C" __global__ void __launch_bounds__(32) product(const u32 *a, const u32
   for (u32 i = 0; i < 4; i++) d[threadIdx.x * 4 + i] = sums[i];
 }
 
+/// Copies groups of 16 bytes in advance, and stores what has arrived after it waited for all but some groups.
+extern "C" __global__ void copy_ahead(const u32 *from, u32 *out, u32 later) {
+  __shared__ uint4 copies[3];
+  for (u32 group = 0; group < 3; group++) {
+    software_cp_async_16(&copies[group], from + 4 * group);
+    software_cp_async_commit_group();
+  }
+  software_cp_async_wait_group(later);
+  for (u32 group = 0; group < 3; group++) out[group] = copies[group].w;
+}
+
 /// What shared memory has before it is written, and the place of each thread.
 extern "C" __global__ void places(u32 *fresh, uint3 *threads) {
   __shared__ u32 word[64];
@@ -84,9 +95,11 @@ extern "C" __global__ void order(u32 *count, u32 *blocks) {
 
 extern "C" __global__ void increment(u32 *value) { *value += 1; }
 
-/// Keeps the device busy.
-extern "C" __global__ void slow(u32 *value, u32 rounds) {
-  for (u32 round = 0; round < rounds; round++) atomicAdd(value, 1u);
+/// Waits for the host, and then increments a value.
+extern "C" __global__ void increment_after(u32 *flag, u32 *value) {
+  while (atomicAdd(flag, 0u) == 0) {
+  }
+  *value += 1;
 }
 
 // Errors.

@@ -1,7 +1,9 @@
 // Tests of software CUDA: of what kernels compute, and of every error that it has to report.
+#include <unistd.h>
+
 #include <chrono>
-#include <cmath>
 #include <cstring>
+#include <filesystem>
 #include <fstream>
 #include <iterator>
 #include <thread>
@@ -11,6 +13,11 @@
 namespace {
 
 constexpr unsigned ILLEGAL_ADDRESS = 700, MISALIGNED_ADDRESS = 716, LAUNCH_FAILED = 719;
+
+/// The file of SOFTWARE_CUDA_FAIL.
+std::string fail_file() {
+  return std::filesystem::temp_directory_path() / ("software-cuda-fail-" + std::to_string(getpid()));
+}
 
 std::string compiled;
 Handle module;
@@ -173,6 +180,20 @@ void places() {
   }
 }
 
+void asynchronous_copies() {
+  std::vector<unsigned> values(12);
+  for (unsigned index = 0; index < 12; index++) values[index] = index;
+  for (unsigned later = 0; later <= 3; later++) {
+    Buffer<unsigned> from(values), out(3);
+    DO(launch(module, "copy_ahead", {}, {1}, nullptr, from.address, out.address, later));
+    std::vector<unsigned> result = out.read();
+    for (unsigned group = 0; group < 3; group++) CHECK(result[group] == (group + later < 3 ? 4 * group + 3 : ~0u));
+  }
+  Buffer<unsigned> from(values), out(3);
+  CUdeviceptr misaligned = from.address + 4;
+  expect_failure("copy_ahead", {1}, MISALIGNED_ADDRESS, "misaligned asynchronous copy", misaligned, out.address, 0u);
+}
+
 void memory() {
   Buffer<unsigned> fresh(100);
   CHECK(fresh.read() == std::vector<unsigned>(100, ~0u));
@@ -219,33 +240,71 @@ void orders() {
   CHECK((orders[0] == std::vector<unsigned>{0, 1, 2} || orders[1] == std::vector<unsigned>{0, 1, 2}));
 }
 
+/// Memory of the host by which it lets the kernel `increment_after` go on.
+class Flag {
+ public:
+  Flag() {
+    void *memory;
+    DO(cuMemHostAlloc(&memory, sizeof(unsigned), 0));
+    word = static_cast<unsigned *>(memory);
+    *word = 0;
+  }
+
+  CUdeviceptr address() const { return CUdeviceptr(word); }
+  void set() { __atomic_store_n(word, 1u, __ATOMIC_RELEASE); }
+
+  /// Sets the flag after a while, from another thread.
+  std::thread set_later() {
+    return std::thread([this] {
+      std::this_thread::sleep_for(std::chrono::milliseconds(20));
+      set();
+    });
+  }
+
+ private:
+  unsigned *word;
+};
+
 void streams() {
   Handle first, second, done;
   DO(cuStreamCreate(&first, 1));
   DO(cuStreamCreate(&second, 1));
+  DO(cuEventCreate(&done, 0));
   Buffer<unsigned> values{0u, 0u}, copy(1);
-  unsigned rounds = 3000000;
-  DO(launch(module, "slow", {}, {1}, first, values.address, rounds));
-  CHECK(cuStreamQuery(first) == 600);
+  Flag flag;
+  DO(launch(module, "increment_after", {}, {1}, first, flag.address(), values.address));
+  DO(cuEventRecord(done, first));
   // Another stream works meanwhile.
   DO(launch(module, "increment", {}, {1}, second, values.address + 4));
   DO(cuStreamSynchronize(second));
   CHECK(cuStreamQuery(first) == 600);
   // It waits for the first where it is told to.
-  DO(cuEventCreate(&done, 0));
-  DO(cuEventRecord(done, first));
   DO(cuStreamWaitEvent(second, done, 0));
   DO(cuMemcpyDtoDAsync_v2(copy.address, values.address, 4, second));
+  CHECK(cuStreamQuery(second) == 600);
+  flag.set();
   DO(cuStreamSynchronize(second));
-  CHECK(copy.read()[0] == rounds);
+  CHECK(copy.read()[0] == 1);
   DO(cuEventSynchronize(done));
   DO(cuStreamDestroy_v2(second));
   CHECK(cuStreamSynchronize(second) == 400);
-  // A stream that is not CU_STREAM_NON_BLOCKING keeps order with the default stream.
-  Handle blocking;
-  DO(cuStreamCreate(&blocking, 0));
-  DO(launch(module, "slow", {}, {1}, blocking, values.address, rounds));
-  CHECK(values.read()[0] == 2 * rounds);
+}
+
+/// A stream that is not CU_STREAM_NON_BLOCKING keeps order with the default stream; others do not.
+void default_stream() {
+  for (unsigned flags : {0, 1}) {
+    Handle stream;
+    DO(cuStreamCreate(&stream, flags));
+    Buffer<unsigned> value{0u};
+    Flag flag;
+    DO(launch(module, "increment_after", {}, {1}, stream, flag.address(), value.address));
+    if (flags == 1) CHECK(value.read()[0] == 0);
+    std::thread later = flag.set_later();
+    if (flags == 0) CHECK(value.read()[0] == 1);
+    later.join();
+    DO(cuStreamSynchronize(stream));
+    CHECK(value.read()[0] == 1);
+  }
 }
 
 void graphs() {
@@ -281,11 +340,7 @@ void graphs() {
 }
 
 void divergence() {
-  Buffer<unsigned> out(64);
-  CUdeviceptr address = out.address;
-  expect_failure("divergent_barrier", {64}, LAUNCH_FAILED, "divergent barrier", address);
-  Buffer<unsigned> again(64);
-  address = again.address;
+  expect_failure("divergent_barrier", {64}, LAUNCH_FAILED, "divergent barrier", Buffer<unsigned>(64).address);
   expect_failure("two_barriers", {64}, LAUNCH_FAILED, "divergent barrier", Buffer<unsigned>(64).address);
   expect_failure("divergent_warp", {64}, LAUNCH_FAILED, "thread (7, 0, 0) has returned", Buffer<unsigned>(64).address);
   expect_failure("two_shuffles", {32}, LAUNCH_FAILED, "divergent warp", Buffer<unsigned>(64).address);
@@ -298,17 +353,20 @@ void wrong_addresses() {
     expect_failure("write_at", {1}, ILLEGAL_ADDRESS, "write_at", Buffer<unsigned>(64).address, index);
   for (unsigned index : {~0u, 1u, 63u})
     expect_failure("write_at", {1}, ILLEGAL_ADDRESS, "", Buffer<unsigned>(1).address, index);
-  expect_failure("read_at", {1}, ILLEGAL_ADDRESS, "at kernels.cu:118", Buffer<unsigned>(64).address, 64u);
+  expect_failure("read_at", {1}, ILLEGAL_ADDRESS, "at kernels.cu:", Buffer<unsigned>(64).address, 64u);
   Buffer<unsigned> freed(64);
   DO(cuMemFree_v2(freed.address));
   expect_failure("write_at", {1}, ILLEGAL_ADDRESS, "parameter 0 points into no live allocation", freed.address, 0u);
   unsigned host = 0;
   expect_failure("write_at", {1}, ILLEGAL_ADDRESS, "parameter 0", CUdeviceptr(&host), 0u);
   expect_failure("write_at", {1}, ILLEGAL_ADDRESS, "outside of every allocation", CUdeviceptr(0), 8u);
-  // In a stream, memory may be freed by mistake before it is used: freeing waits, so this works.
+  // To free memory waits for the kernels that use it.
   Buffer<unsigned> waited(1);
-  DO(launch(module, "slow", {}, {1}, nullptr, waited.address, 1000000u));
+  Flag flag;
+  DO(launch(module, "increment_after", {}, {1}, nullptr, flag.address(), waited.address));
+  std::thread later = flag.set_later();
   DO(cuMemFree_v2(waited.address));
+  later.join();
   DO(cuCtxSynchronize());
 }
 
@@ -323,6 +381,9 @@ void injected_failure() {
   Buffer<unsigned> value{0u};
   softwareCudaFail(LAUNCH_FAILED);
   expect_failure("increment", {1}, LAUNCH_FAILED, "a test made it fail", value.address);
+  std::ofstream{fail_file()};
+  expect_failure("increment", {1}, LAUNCH_FAILED, "a test made it fail", Buffer<unsigned>{0u}.address);
+  CHECK(!std::filesystem::exists(fail_file()));
   Buffer<unsigned> other{0u};
   DO(launch(module, "increment", {}, {1}, nullptr, other.address));
   CHECK(other.read()[0] == 1);
@@ -343,6 +404,7 @@ int main(int argument_count, char **arguments) {
   std::ifstream file(arguments[1]);
   std::string source(std::istreambuf_iterator<char>(file), {});
   Handle context;
+  setenv("SOFTWARE_CUDA_FAIL", fail_file().c_str(), 1);
   DO(cuInit(0));
   DO(cuDevicePrimaryCtxRetain(&context, 0));
   DO(cuCtxSetCurrent(context));
@@ -367,9 +429,11 @@ int main(int argument_count, char **arguments) {
       {"atomics", atomics},
       {"matrix product", matrix_product},
       {"places of threads, fresh shared memory", places},
+      {"asynchronous copies", asynchronous_copies},
       {"memory", memory},
       {"orders of blocks", orders},
       {"streams", streams},
+      {"the default stream", default_stream},
       {"graphs", graphs},
       {"divergence", divergence},
       {"wrong addresses", wrong_addresses},
