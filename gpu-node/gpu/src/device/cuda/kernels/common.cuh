@@ -11,6 +11,13 @@ typedef unsigned long long u64;
 
 #define DEVICE __device__ __forceinline__
 #define KERNEL(threads) extern "C" __global__ void __launch_bounds__(threads)
+// A kernel of 256 threads, of which a multiprocessor holds as many blocks: that limits their registers. Before sm_80, functions
+// that are called need more of them.
+#if __CUDA_ARCH__ >= 800
+#define RESIDENT_KERNEL(blocks) extern "C" __global__ void __launch_bounds__(256, blocks)
+#else
+#define RESIDENT_KERNEL(blocks) extern "C" __global__ void __launch_bounds__(256, 1)
+#endif
 
 // Lower than any score.
 constexpr float LOWEST = -3.4028234e38f;

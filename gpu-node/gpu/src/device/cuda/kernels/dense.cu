@@ -212,32 +212,32 @@ struct Int4 : Ahead<1, 4> {
   }
 };
 
-#define PRODUCT_BF16(TOKENS)                                                                                              \
-  KERNEL(256) product_bf16_##TOKENS(const u32* step, u32 call, const float* x, float* y, const Shape* shape,              \
-                                    const u32* words) {                                                                   \
+#define PRODUCT_BF16(TOKENS, BLOCKS)                                                                                      \
+  RESIDENT_KERNEL(BLOCKS) product_bf16_##TOKENS(const u32* step, u32 call, const float* x, float* y, const Shape* shape,  \
+                                                const u32* words) {                                                       \
     product<Bf16, TOKENS>(step, call, x, y, shape, Bf16::Arrays{words});                                                  \
   }
-#define PRODUCT_CODES(form, Form, TOKENS)                                                                                 \
-  KERNEL(256) product_##form##_##TOKENS(const u32* step, u32 call, const float* x, float* y, const Shape* shape,          \
-                                        const u32* scales, const u32* words) {                                            \
+#define PRODUCT_CODES(form, Form, TOKENS, BLOCKS)                                                                         \
+  RESIDENT_KERNEL(BLOCKS) product_##form##_##TOKENS(const u32* step, u32 call, const float* x, float* y,                  \
+                                                    const Shape* shape, const u32* scales, const u32* words) {            \
     product<Form, TOKENS>(step, call, x, y, shape, Form::Arrays{scales, words});                                          \
   }
 
 #ifdef FORM_BF16
-PRODUCT_BF16(8)
-PRODUCT_BF16(16)
-PRODUCT_BF16(32)
-PRODUCT_BF16(64)
+PRODUCT_BF16(8, 2)
+PRODUCT_BF16(16, 1)
+PRODUCT_BF16(32, 1)
+PRODUCT_BF16(64, 1)
 #endif
 #ifdef FORM_INT8
-PRODUCT_CODES(int8, Int8, 8)
-PRODUCT_CODES(int8, Int8, 16)
-PRODUCT_CODES(int8, Int8, 32)
-PRODUCT_CODES(int8, Int8, 64)
+PRODUCT_CODES(int8, Int8, 8, 2)
+PRODUCT_CODES(int8, Int8, 16, 2)
+PRODUCT_CODES(int8, Int8, 32, 1)
+PRODUCT_CODES(int8, Int8, 64, 1)
 #endif
 #ifdef FORM_INT4
-PRODUCT_CODES(int4, Int4, 8)
-PRODUCT_CODES(int4, Int4, 16)
-PRODUCT_CODES(int4, Int4, 32)
-PRODUCT_CODES(int4, Int4, 64)
+PRODUCT_CODES(int4, Int4, 8, 2)
+PRODUCT_CODES(int4, Int4, 16, 2)
+PRODUCT_CODES(int4, Int4, 32, 1)
+PRODUCT_CODES(int4, Int4, 64, 1)
 #endif

@@ -63,16 +63,38 @@ DEVICE void mma_bf16(float (&d)[4], const u32 (&a)[4], const u32 (&b)[2]) {
 #endif
 }
 
+// An address in shared memory: 32 bits are enough.
+#ifndef SOFTWARE_CUDA
+typedef u32 SharedAddress;
+DEVICE SharedAddress shared_address(const void* shared) {
+  u32 address;
+  asm("{ .reg .u64 shared; cvta.to.shared.u64 shared, %1; cvt.u32.u64 %0, shared; }" : "=r"(address) : "l"(shared));
+  return address;
+}
+DEVICE uint2 load_shared(SharedAddress from) {
+  uint2 words;
+  asm volatile("ld.shared.v2.u32 {%0, %1}, [%2];" : "=r"(words.x), "=r"(words.y) : "r"(from));
+  return words;
+}
+DEVICE void store_shared(SharedAddress to, uint4 words) {
+  asm volatile("st.shared.v4.u32 [%0], {%1, %2, %3, %4};" ::"r"(to), "r"(words.x), "r"(words.y), "r"(words.z), "r"(words.w)
+               : "memory");
+}
+#else
+typedef u64 SharedAddress;
+DEVICE SharedAddress shared_address(const void* shared) { return (u64)shared; }
+DEVICE uint2 load_shared(SharedAddress from) { return *(const uint2*)from; }
+DEVICE void store_shared(SharedAddress to, uint4 words) { *(uint4*)to = words; }
+#endif
+
 // Copies 16 bytes from the memory of the device to shared memory, both aligned. `copies_done` waits for the copies of this
 // thread but those that began before the last `LATER` calls of `end_copies` (PTX ISA, "Data Movement and Conversion Instructions:
 // Asynchronous copy"). Before sm_80 a copy is done at once.
-DEVICE void start_copy(void* to, const void* from) {
+DEVICE void start_copy(SharedAddress to, const void* from) {
 #if !defined(SOFTWARE_CUDA) && __CUDA_ARCH__ >= 800
-  u32 address;
-  asm("{ .reg .u64 shared; cvta.to.shared.u64 shared, %1; cvt.u32.u64 %0, shared; }" : "=r"(address) : "l"(to));
-  asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16;" ::"r"(address), "l"(from) : "memory");
+  asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16;" ::"r"(to), "l"(from) : "memory");
 #else
-  *(uint4*)to = *(const uint4*)from;
+  store_shared(to, *(const uint4*)from);
 #endif
 }
 

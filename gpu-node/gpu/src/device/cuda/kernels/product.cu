@@ -38,17 +38,23 @@ struct Inputs {
 
   // `from` is the first input of a token, `start` the first column of the group.
   DEVICE void load(const float* from, u32 start, u32 cols) {
+    // All columns exist, and are aligned to 16 bytes.
+    if (start + Form::GROUP <= cols && cols % 4 == 0) {
 #pragma unroll
-    for (u32 v = 0; v < Form::STEPS; v++) {
-      u32 col = start + Form::vector(v);
-      if (cols % 4 == 0) {
-        float4 four = make_float4(0, 0, 0, 0);
-        if (col < cols) four = __ldg((const float4*)(from + col));
+      for (u32 v = 0; v < Form::STEPS; v++) {
+        float4 four = __ldg((const float4*)(from + start + Form::vector(v)));
         x[4 * v] = four.x, x[4 * v + 1] = four.y, x[4 * v + 2] = four.z, x[4 * v + 3] = four.w;
-      } else {
-#pragma unroll
-        for (u32 i = 0; i < 4; i++) x[4 * v + i] = col + i < cols ? __ldg(from + col + i) : 0;
       }
+    } else {
+      load_some(from, start, cols);
+    }
+  }
+
+  DEVICE void load_some(const float* from, u32 start, u32 cols) {
+#pragma unroll
+    for (u32 i = 0; i < NUMBER; i++) {
+      u32 col = start + Form::vector(i / 4) + i % 4;
+      x[i] = col < cols ? __ldg(from + col) : 0;
     }
   }
 
@@ -116,22 +122,21 @@ struct GroupSums {
   }
 };
 
-// Adds weight · input for the inputs that are not finite of a lane's two tokens to its sums.
+// Adds weight · input for the inputs that are not finite of a lane's two tokens to its sums. Rare, so that its code is small.
 template <class Form>
 DEVICE void add_infinite(
     const Form& form, u32 group, const float* const (&from)[2], u32 cols, float (&sums)[2][4]) {
   u32 start = group * Form::GROUP, end = min(start + Form::GROUP, cols);
+#pragma unroll 1
   for (u32 col = start; col < end; col++) {
+    float first = __ldg(from[0] + col), second = __ldg(from[1] + col);
+    if (is_finite(first) && is_finite(second)) continue;
 #pragma unroll
-    for (u32 token = 0; token < 2; token++) {
-      float input = __ldg(from[token] + col);
-      if (is_finite(input)) continue;
-      for (u32 i = 0; i < 4; i++) {
-        float weight;
-        if (form.weight(group, col - start, 4 * (lane_id() / 4) + i, weight)) {
-          sums[i / 2][i % 2 * 2 + token] = fmaf(weight, input, sums[i / 2][i % 2 * 2 + token]);
-        }
-      }
+    for (u32 i = 0; i < 4; i++) {
+      float weight, *sum = &sums[i / 2][i % 2 * 2];
+      if (!form.weight(group, col - start, 4 * (lane_id() / 4) + i, weight)) continue;
+      if (!is_finite(first)) sum[0] = fmaf(weight, first, sum[0]);
+      if (!is_finite(second)) sum[1] = fmaf(weight, second, sum[1]);
     }
   }
 }
@@ -169,7 +174,7 @@ DEVICE void product(
       if (own.are_finite()) {
         form.close(own, sums[tile]);
       } else {
-        inputs.load(input(8 * tile + lane / 4), group * Form::GROUP, cols);
+        inputs.load_some(input(8 * tile + lane / 4), group * Form::GROUP, cols);
         inputs.split_finite();
         own.multiply(a, inputs);
         form.close(own, sums[tile]);

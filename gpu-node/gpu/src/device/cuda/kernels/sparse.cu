@@ -21,12 +21,16 @@ struct Sparse {
   struct Shared {
     // The first chunk is repeated at the end, so that four neighbours are never apart.
     uint4 ring[CHUNKS + 1];
-    // For each column its mask and twice the index of its first value.
-    uint2 columns[GROUP];
+    // For two columns their masks, each followed by twice the index of its first value.
+    uint4 columns[GROUP / 2];
   };
 
+  // The byte where `columns` begin.
+  static constexpr u32 COLUMNS = 16 * (CHUNKS + 1);
+
   const Arrays& arrays;
-  Shared* shared;
+  // Where the ring begins, and the columns of a lane's four slots in the first step.
+  SharedAddress ring, slots[4];
   // The first group of the block, and the end of the slice.
   u32 first_group, end;
   // The masks of two columns of the next group.
@@ -38,8 +42,13 @@ struct Sparse {
   u32 settled, issued, limit;
 
   DEVICE Sparse(const Arrays& arrays, const Shape* shape, u32 first, u32 end, Shared* shared)
-      : arrays(arrays), shared(shared), first_group(blockIdx.x * shape->groups), end(end) {
+      : arrays(arrays), first_group(blockIdx.x * shape->groups), end(end) {
     if (first == end) return;
+    ring = shared_address(shared->ring);
+#pragma unroll
+    for (u32 slot = 0; slot < 4; slot++) {
+      slots[slot] = ring + COLUMNS + 8 * (4 * (lane_id() % 4) + (slot + lane_id()) % 4);
+    }
     load_masks(first);
     base = __ldg(arrays.starts + first_group + first);
     u32 following = first_group + end, all = (shape->rows + 31) / 32 * shape->groups;
@@ -68,9 +77,10 @@ struct Sparse {
     u32 free = min(limit, used / 8 + CHUNKS);
     const uint4* from = (const uint4*)arrays.values;
     settled = issued;
+#pragma unroll 1
     for (u32 chunk = issued + lane_id(); chunk < free; chunk += 32) {
-      start_copy(&shared->ring[chunk % CHUNKS], from + chunk);
-      if (chunk % CHUNKS == 0) start_copy(&shared->ring[CHUNKS], from + chunk);
+      start_copy(ring + chunk % CHUNKS * 16, from + chunk);
+      if (chunk % CHUNKS == 0) start_copy(ring + CHUNKS * 16, from + chunk);
     }
     issued = max(issued, free);
     end_copies();
@@ -87,8 +97,7 @@ struct Sparse {
     }
     u32 next = base + __shfl_sync(0xffffffffu, below, 31), middle = base + __shfl_sync(0xffffffffu, below, 15);
     u32 start = base + below - count;
-    shared->columns[2 * lane] = make_uint2(even, 2 * start);
-    shared->columns[2 * lane + 1] = make_uint2(odd, 2 * (start + first));
+    store_shared(ring + COLUMNS + 16 * lane, make_uint4(even, 2 * start, odd, 2 * (start + first)));
 #pragma unroll
     for (u32 half = 0; half < 2; half++) {
       u32 used = half == 0 ? middle : next;
@@ -104,28 +113,60 @@ struct Sparse {
   }
 
   DEVICE void expand_step(u32 step, u32 (&a)[2][4]) const {
-    u32 shift = lane_id() / 4 * 4, below = (1u << shift) - 1, turn = lane_id() % 4;
-    u32 values[4][4];
+    u32 shift = lane_id() / 4 * 4, below = (1u << shift) - 1;
+    // For each slot the values of four rows, and a byte for each row, which is negative where the weight is kept.
+    u32 values[4][4], kept[4];
 #pragma unroll
     for (u32 slot = 0; slot < 4; slot++) {
-      uint2 column = shared->columns[16 * step + 4 * turn + (slot + turn) % 4];
-      u32 kept = column.x >> shift;
-      u32 at = (column.y + 2 * __popc(column.x & below)) % (16 * CHUNKS);
-      const u8* next = (const u8*)shared->ring + at;
-#pragma unroll
-      for (u32 row = 0; row < 4; row++) {
-        values[slot][row] = 0;
-        if (kept >> row & 1) {
-          values[slot][row] = *(const u16*)next;
-          next += 2;
-        }
-      }
+      uint2 column = load_shared(slots[slot] + 8 * 16 * step);
+      u32 bits = column.x >> shift;
+      load_kept(ring + (column.y + 2 * __popc(column.x & below)) % (16 * CHUNKS), bits, values[slot]);
+      kept[slot] = (bits & 15) * 0x10204080u;
     }
 #pragma unroll
     for (u32 row = 0; row < 4; row++) {
-      a[row / 2][row % 2] = values[0][row] | values[1][row] << 16;
-      a[row / 2][row % 2 + 2] = values[2][row] | values[3][row] << 16;
+      a[row / 2][row % 2] = pair(values[0][row], values[1][row], kept[0], kept[1], row);
+      a[row / 2][row % 2 + 2] = pair(values[2][row], values[3][row], kept[2], kept[3], row);
     }
+  }
+
+  // Two values of a row, or 0 where they are pruned.
+  static DEVICE u32 pair(u32 low, u32 high, u32 kept_low, u32 kept_high, u32 row) {
+#ifndef SOFTWARE_CUDA
+    // Repeats the signs of two bytes, each twice (PTX ISA, "prmt"); `__byte_perm` cannot.
+    u32 selector = 0xcc88u + 0x1111u * row;
+    u32 mask;
+    asm("prmt.b32 %0, %1, %2, %3;" : "=r"(mask) : "r"(kept_low), "r"(kept_high), "r"(selector));
+#else
+    u32 mask = (kept_low >> (8 * row + 7) & 1) * 0xffffu | (kept_high >> (8 * row + 7) & 1) * 0xffff0000u;
+#endif
+    return (low + high * 0x10000u) & mask;
+  }
+
+  // Loads four neighbours in shared memory. The next one is another only where the bit of `kept` is set.
+  static DEVICE void load_kept(SharedAddress from, u32 kept, u32 (&values)[4]) {
+#ifndef SOFTWARE_CUDA
+    // In this form the compiler tests all bits by one instruction.
+    asm volatile(
+        "{\n"
+        ".reg .pred p0, p1, p2;\n"
+        ".reg .b32 bit;\n"
+        "and.b32 bit, %5, 1; setp.ne.u32 p0, bit, 0;\n"
+        "and.b32 bit, %5, 2; setp.ne.u32 p1, bit, 0;\n"
+        "and.b32 bit, %5, 4; setp.ne.u32 p2, bit, 0;\n"
+        "ld.shared.u16 %0, [%4]; @p0 add.u32 %4, %4, 2;\n"
+        "ld.shared.u16 %1, [%4]; @p1 add.u32 %4, %4, 2;\n"
+        "ld.shared.u16 %2, [%4]; @p2 add.u32 %4, %4, 2;\n"
+        "ld.shared.u16 %3, [%4];\n"
+        "}"
+        : "=&r"(values[0]), "=&r"(values[1]), "=&r"(values[2]), "=&r"(values[3]), "+r"(from)
+        : "r"(kept));
+#else
+    for (u32 row = 0; row < 4; row++) {
+      values[row] = *(const u16*)from;
+      from += kept >> row & 1 ? 2 : 0;
+    }
+#endif
   }
 
   static DEVICE u32 vector(u32 index) { return 16 * index + 4 * (lane_id() % 4); }
@@ -150,6 +191,7 @@ struct Sparse {
   DEVICE bool weight(u32 group, u32 col, u32 row, float& weight) const {
     const u32* masks = arrays.masks + (u64)(first_group + group) * GROUP;
     u32 index = __ldg(arrays.starts + first_group + group);
+#pragma unroll 1
     for (u32 other = 0; other < col; other++) index += __popc(__ldg(masks + other));
     u32 mask = __ldg(masks + col);
     index += __popc(mask & ((1u << row) - 1));
@@ -159,15 +201,16 @@ struct Sparse {
   }
 };
 
-#define PRODUCT_SPARSE(TOKENS)                                                                                            \
-  KERNEL(256) product_sparse_##TOKENS(const u32* step, u32 call, const float* x, float* y, const Shape* shape,            \
-                                      const u32* masks, const u32* starts, const u32* values) {                           \
+#define PRODUCT_SPARSE(TOKENS, BLOCKS)                                                                                    \
+  RESIDENT_KERNEL(BLOCKS) product_sparse_##TOKENS(const u32* step, u32 call, const float* x, float* y,                    \
+                                                  const Shape* shape, const u32* masks, const u32* starts,                \
+                                                  const u32* values) {                                                    \
     product<Sparse, TOKENS>(step, call, x, y, shape, Sparse::Arrays{masks, starts, values});                              \
   }
 
 #ifdef FORM_SPARSE
-PRODUCT_SPARSE(8)
-PRODUCT_SPARSE(16)
-PRODUCT_SPARSE(32)
-PRODUCT_SPARSE(64)
+PRODUCT_SPARSE(8, 2)
+PRODUCT_SPARSE(16, 2)
+PRODUCT_SPARSE(32, 1)
+PRODUCT_SPARSE(64, 1)
 #endif
