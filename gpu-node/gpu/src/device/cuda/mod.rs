@@ -1,9 +1,53 @@
 //! Devices of NVIDIA's driver.
+//!
+//! | Module | Responsibility |
+//! |---|---|
+//! | `devices` | finds devices |
+//! | `context` | the primary context of a device, and the resources that belong to it |
+//! | `errors` | what errors of the driver mean |
+//! | `memory` | memory of the device, and uploads |
+//! | `kernels` | sources, names and constants of the kernels (`kernels/`) |
+//! | `nvrtc` | NVIDIA's compiler |
+//! | `cache` | files with compiled code |
+//! | `compile` | compiles kernels for a model, or takes them from the cache |
+//! | `launch` | runs steps |
+//! | `graphs` | remembers lists of commands that repeat |
+//!
+//! The driver and the compiler are loaded while the program runs. Every method waits until the device has done what it
+//! asked for, so nothing is in flight between two calls.
 
-use super::kernel::{KernelKind, Tile};
-use super::{BufferUse, Command, DeviceDescription};
+#![allow(unsafe_code)]
+
+mod cache;
+mod compile;
+mod context;
+mod devices;
+mod errors;
+mod graphs;
+mod kernels;
+mod launch;
+mod memory;
+mod nvrtc;
+#[cfg(test)]
+mod tests;
+
+use super::DeviceDescription;
+use super::kernel::Tile;
 use crate::fault::DeviceFault;
-use copal_native::engine::ModelConfig;
+use context::{Calls, Context, Owned};
+use cudarc::driver::result::stream::StreamKind;
+use cudarc::driver::result::{self, DriverError};
+use cudarc::driver::sys::{self, CUresult, CUstream};
+use devices::Capability;
+use launch::StepState;
+pub(crate) use launch::{Bound, Kernel};
+pub(crate) use memory::Buffer;
+use memory::{PIECE_BYTES, Pinned};
+use nvrtc::Nvrtc;
+use std::ffi::c_int;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
 
 /// Tiles of the product with a matrix, the smallest first.
 pub(super) const TILES: &[Tile] = &[
@@ -16,26 +60,63 @@ pub(super) const TILES: &[Tile] = &[
 /// An open device.
 pub struct Cuda {
     description: DeviceDescription,
+    capability: Capability,
+    /// The version of the driver.
+    driver: c_int,
+    nvrtc: Nvrtc,
+    /// The folder for compiled code.
+    cache: Option<PathBuf>,
+    context: Arc<Context>,
+    /// Why this device was lost; the first reason counts.
+    loss: OnceLock<String>,
+    /// Where steps run. It goes first where both have work.
+    steps: Owned<CUstream>,
+    /// Where memory is zeroed and uploaded.
+    uploads: Owned<CUstream>,
+    /// The piece that is being uploaded.
+    staging: Mutex<Pinned>,
+    state: Mutex<Box<StepState>>,
 }
-
-/// Memory of the device.
-pub(crate) struct Buffer {}
-
-/// A compiled kernel.
-pub(crate) struct Kernel {}
-
-/// The buffers of a kernel, in order.
-pub(crate) struct Bound {}
 
 /// The devices of this machine.
 pub(super) fn devices() -> Vec<DeviceDescription> {
-    Vec::new()
+    devices::find().into_iter().map(|found| found.description).collect()
 }
 
 impl Cuda {
     /// Opens one of [`devices`].
     pub(super) fn open(description: &DeviceDescription) -> Result<Cuda, DeviceFault> {
-        Ok(Cuda { description: description.clone() })
+        let name = &description.name;
+        let is_wanted = |found: &devices::Found| found.description.name == *name;
+        let found = devices::find().into_iter().find(is_wanted);
+        let (Some(found), Some(driver)) = (found, devices::driver_version()) else {
+            return Err(DeviceFault::Unavailable(format!("{name} is gone")));
+        };
+        let nvrtc = Nvrtc::load(driver)?;
+        let context = Context::open(found.device)?;
+        let made = context.enter().and_then(|calls| {
+            let parts = Parts::new(&context, &calls);
+            parts.map_err(|error| fault(&context, "the buffers for transfers", error))
+        });
+        let Parts { steps, uploads, staging } = made.map_err(|fault| match fault {
+            DeviceFault::Lost(reason) => {
+                DeviceFault::Unavailable(format!("{name} cannot be opened: {reason}"))
+            }
+            other => other,
+        })?;
+        Ok(Cuda {
+            description: found.description,
+            capability: found.capability,
+            driver,
+            nvrtc,
+            cache: cache::folder(),
+            context,
+            loss: OnceLock::new(),
+            steps,
+            uploads,
+            staging: Mutex::new(staging),
+            state: Mutex::default(),
+        })
     }
 
     pub(super) fn description(&self) -> &DeviceDescription {
@@ -43,52 +124,75 @@ impl Cuda {
     }
 
     pub(super) fn check(&self) -> Result<(), DeviceFault> {
-        todo!()
+        self.enter().map(drop)
     }
 
+    /// For tests: loses the device, but not for others that have it open.
     pub(super) fn lose(&self) {
-        todo!()
+        drop(self.loss.set("a test lost it".to_owned()));
     }
 
-    pub(super) fn compile(
-        &self,
-        _config: &ModelConfig,
-        _kinds: &[KernelKind],
-    ) -> Result<Vec<Kernel>, DeviceFault> {
-        todo!()
+    /// Makes the context current on this thread.
+    fn enter(&self) -> Result<Calls<'_>, DeviceFault> {
+        match self.loss.get() {
+            Some(reason) => Err(DeviceFault::Lost(reason.clone())),
+            None => self.context.enter(),
+        }
     }
 
-    pub(super) fn allocate(
-        &self,
-        _what: &str,
-        _bytes: u64,
-        _buffer_use: BufferUse,
-    ) -> Result<Buffer, DeviceFault> {
-        todo!()
+    /// Waits for a stream. `what` it works on completes "no memory for …".
+    fn finish(&self, _: &Calls<'_>, what: &str, stream: CUstream) -> Result<(), DeviceFault> {
+        // SAFETY: the stream is one of this device.
+        self.checked(what, unsafe { result::stream::synchronize(stream) })
     }
 
-    pub(super) fn upload(&self, _buffer: &Buffer, _words: &[u32]) -> Result<(), DeviceFault> {
-        todo!()
-    }
-
-    pub(super) fn run_step(
-        &self,
-        _upload: Option<(&Buffer, &[u32])>,
-        _commands: &[Command<'_>],
-        (_results, _count): (&Buffer, usize),
-    ) -> Result<Vec<f32>, DeviceFault> {
-        todo!()
+    /// Loses the device if a call failed, unless it lacked memory. `what` it was for completes "no memory for …".
+    fn checked<T>(&self, what: &str, result: Result<T, DriverError>) -> Result<T, DeviceFault> {
+        result.map_err(|error| {
+            let fault = fault(&self.context, what, error);
+            if let DeviceFault::Lost(reason) = &fault {
+                // Calls are checked before they are made: what the driver rejects is a fault of either.
+                drop(self.loss.set(reason.clone()));
+            }
+            fault
+        })
     }
 }
 
-impl Buffer {
-    pub(super) fn size(&self) -> u64 {
-        todo!()
+/// The fault that an error of the driver is. `what` a call was for completes "no memory for …".
+fn fault(context: &Context, what: &str, error: DriverError) -> DeviceFault {
+    if error.0 == CUresult::CUDA_ERROR_OUT_OF_MEMORY {
+        return DeviceFault::OutOfMemory(what.to_owned());
+    }
+    let reason = errors::describe(error);
+    if errors::breaks_context(error) {
+        context.break_with(&reason);
+    }
+    DeviceFault::Lost(reason)
+}
+
+/// What a device is opened with.
+struct Parts {
+    steps: Owned<CUstream>,
+    uploads: Owned<CUstream>,
+    staging: Pinned,
+}
+
+impl Parts {
+    fn new(context: &Arc<Context>, calls: &Calls<'_>) -> Result<Parts, DriverError> {
+        let (least, greatest) = result::stream::get_priority_range()?;
+        let stream = |priority| {
+            let raw = result::stream::create_with_priority(StreamKind::NonBlocking, priority);
+            // SAFETY: streams are destroyed by this function.
+            unsafe { Owned::new(context, raw, sys::cuStreamDestroy_v2) }
+        };
+        let (steps, uploads) = (stream(greatest)?, stream(least)?);
+        Ok(Parts { steps, uploads, staging: Pinned::new(context, calls, PIECE_BYTES)? })
     }
 }
 
-impl Bound {
-    pub(super) fn new<'a>(_buffers: impl Iterator<Item = &'a Buffer>) -> Bound {
-        todo!()
-    }
+/// An identity that no other resource of the process has, before or after.
+fn next_id() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    NEXT.fetch_add(1, Ordering::Relaxed)
 }
