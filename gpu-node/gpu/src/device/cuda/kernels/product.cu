@@ -163,12 +163,14 @@ DEVICE void product(
   Form form(arrays, shape, first, end, (typename Form::Shared*)((u8*)memory + slice * OWN));
   for (u32 group = first; group < end; group++) {
     u32 a[Form::STEPS][2][4];
+    Inputs<Form> inputs;
+    // The inputs of the first tokens arrive while the weights are expanded.
+    inputs.load(input(lane / 4), group * Form::GROUP, cols);
     form.expand(group, a);
 #pragma unroll
     for (u32 tile = 0; tile < TILES; tile++) {
-      Inputs<Form> inputs;
       GroupSums<Form> own;
-      inputs.load(input(8 * tile + lane / 4), group * Form::GROUP, cols);
+      if (tile > 0) inputs.load(input(8 * tile + lane / 4), group * Form::GROUP, cols);
       inputs.split();
       own.multiply(a, inputs);
       if (own.are_finite()) {
