@@ -61,7 +61,7 @@ struct Context {
   Context();
 
   /// How often it is retained. Without that it is destroyed, but its handle stays the same.
-  unsigned references = 0;
+  std::atomic<unsigned> references = 0;
   /// An error after which nothing works until the context is reset.
   std::atomic<CUresult> error = CUDA_SUCCESS;
   Memory memory;
