@@ -1,0 +1,193 @@
+//! Devices that are full, lost or missing.
+
+use super::{ADD, Device, bound, description, module};
+use crate::device::BufferUse;
+use crate::device::cuda::{Cuda, devices};
+use crate::fault::DeviceFault;
+use cudarc::driver::result::primary_ctx;
+use cudarc::driver::sys::{self, CUresult};
+use std::path::PathBuf;
+use std::process;
+
+/// Runs a test in a process of its own, because what it does to the driver would reach other tests.
+fn alone(name: &str, environment: &[(&str, PathBuf)], test: impl FnOnce()) {
+    if std::env::var_os("COPAL_TEST_ALONE").is_some() {
+        return test();
+    }
+    let name = format!("device::cuda::tests::faults::{name}");
+    let mut command = process::Command::new(std::env::current_exe().unwrap());
+    command.args([&name, "--exact", "--nocapture"]).env("COPAL_TEST_ALONE", "1");
+    command.envs(environment.iter().map(|(name, value)| (name, value)));
+    let output = command.output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && text.contains("1 passed"), "{text}");
+}
+
+/// A function of the software driver for tests; `None` for others.
+fn injection<F: Copy>(name: &str) -> Option<F> {
+    // SAFETY: the caller gives the type of the function.
+    unsafe { sys::culib().get::<F>(name.as_bytes()) }.ok().map(|function| *function)
+}
+
+#[test]
+fn buffers_beyond_the_memory_are_errors_and_the_device_goes_on() {
+    let Some(device) = Device::open() else { return };
+    let bytes = device.cuda.description().memory_bytes.unwrap();
+    for bytes in [bytes + 16, u64::MAX, u64::MAX - 16] {
+        match device.cuda.allocate("the pages", bytes, BufferUse::Work).err() {
+            Some(DeviceFault::OutOfMemory(what)) => assert!(what.starts_with("the pages"), "{what}"),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(device.read(&device.floats(&[3.0; 4]), 4), [3.0; 4]);
+}
+
+#[test]
+fn a_full_device_goes_on() {
+    if description().is_none_or(|device| device.kind != "software") {
+        return;
+    }
+    let environment = [("SOFTWARE_CUDA_BYTES", PathBuf::from("67108864"))];
+    alone("a_full_device_goes_on", &environment, || {
+        let device = Device::open().unwrap();
+        let allocate = || device.cuda.allocate("a weight", 20 << 20, BufferUse::Stored);
+        let mut buffers: Vec<_> = (0..3).map(|_| allocate().unwrap()).collect();
+        assert_eq!(allocate().err(), Some(DeviceFault::OutOfMemory("a weight".to_owned())));
+        assert_eq!(device.read(&device.floats(&[3.0; 4]), 4), [3.0; 4]);
+        drop(buffers.pop());
+        allocate().unwrap();
+    });
+}
+
+#[test]
+fn a_device_that_a_test_lost_is_lost_for_its_owner_alone() {
+    let (Some(lost), Some(other)) = (Device::open(), Device::open()) else { return };
+    let buffer = lost.zeros(4);
+    lost.cuda.lose();
+    let faults = [
+        lost.cuda.check().err(),
+        lost.cuda.allocate("a test", 16, BufferUse::Work).err(),
+        lost.cuda.upload_at(buffer.cuda(), 0, &[1]).err(),
+        lost.cuda.run_step(None, &[], None).err(),
+        module(&lost.cuda, ADD).err(),
+    ];
+    assert!(faults.iter().all(|fault| matches!(fault, Some(DeviceFault::Lost(_)))), "{faults:?}");
+    drop((lost, buffer));
+    assert_eq!(other.read(&other.floats(&[2.0; 4]), 4), [2.0; 4]);
+}
+
+#[test]
+fn a_broken_context_is_reset_when_the_device_is_opened_again() {
+    if description().is_none_or(|device| device.kind != "software") {
+        return;
+    }
+    alone("a_broken_context_is_reset_when_the_device_is_opened_again", &[], || {
+        let fail: unsafe extern "C" fn(CUresult) = injection("softwareCudaFail").unwrap();
+        // As a library of the same process may hold it: then the context outlives all that is open here.
+        // SAFETY: the driver has this device.
+        unsafe { primary_ctx::retain(0) }.unwrap();
+        let (first, second) = (Device::open().unwrap(), Device::open().unwrap());
+        let (large, step) = (first.floats(&[1.0; 64]), first.zeros(64));
+        let (pair, step_bound) = (bound(&[&large, &large]), bound(&[&step]));
+        (0..3).for_each(|_| first.double((&pair, &step_bound), &step).unwrap());
+        // SAFETY: as the software driver declares it.
+        unsafe { fail(CUresult::CUDA_ERROR_ILLEGAL_ADDRESS) };
+        for _ in 0..2 {
+            match first.double((&pair, &step_bound), &step).err() {
+                Some(DeviceFault::Lost(reason)) => {
+                    assert!(reason.starts_with("CUDA_ERROR_ILLEGAL_ADDRESS: "), "{reason}");
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        // All share the context.
+        assert!(matches!(second.cuda.check(), Err(DeviceFault::Lost(_))));
+        assert!(matches!(second.cuda.allocate("a test", 16, BufferUse::Work), Err(DeviceFault::Lost(_))));
+        // While others still have it open.
+        let third = Device::open().unwrap();
+        let (buffer, other_step) = (third.floats(&[1.0; 64]), third.zeros(64));
+        let (other_pair, other_bound) = (bound(&[&buffer, &buffer]), bound(&[&other_step]));
+        drop((large, step, pair, step_bound, first, second));
+        third.double((&other_pair, &other_bound), &other_step).unwrap();
+        assert_eq!(third.read(&buffer, 64), [256.0; 64]);
+        // SAFETY: as above.
+        unsafe { fail(CUresult::CUDA_ERROR_LAUNCH_FAILED) };
+        assert!(third.double((&other_pair, &other_bound), &other_step).is_err());
+        drop((buffer, other_step, other_pair, other_bound, third));
+        let fourth = Device::open().unwrap();
+        assert_eq!(fourth.read(&fourth.floats(&[2.0; 64]), 64), [2.0; 64]);
+    });
+}
+
+#[test]
+fn a_device_can_be_opened_again_while_steps_and_loads_fail() {
+    if description().is_none_or(|device| device.kind != "software") {
+        return;
+    }
+    alone("a_device_can_be_opened_again_while_steps_and_loads_fail", &[], || {
+        let fail: unsafe extern "C" fn(CUresult) = injection("softwareCudaFail").unwrap();
+        let mut device = Device::open().unwrap();
+        for _ in 0..10 {
+            let (broken, next) = std::thread::scope(|scope| {
+                let broken = &device;
+                let steps = scope.spawn(move || {
+                    let (to, step) = (broken.floats(&[1.0; 64]), broken.zeros(64));
+                    let (pair, step_bound) = (bound(&[&to, &to]), bound(&[&step]));
+                    // SAFETY: as the software driver declares it.
+                    unsafe { fail(CUresult::CUDA_ERROR_ILLEGAL_ADDRESS) };
+                    while broken.double((&pair, &step_bound), &step).is_ok() {}
+                });
+                let loads = scope.spawn(move || {
+                    let words = vec![1; 1 << 20];
+                    while let Ok(buffer) = broken.cuda.allocate("a test", 4 << 20, BufferUse::Work) {
+                        if broken.cuda.upload_at(&buffer, 0, &words).is_err() {
+                            break;
+                        }
+                    }
+                });
+                while broken.cuda.check().is_ok() {
+                    std::thread::yield_now();
+                }
+                let next = Device::open().unwrap();
+                assert_eq!(next.read(&next.floats(&[7.0; 64]), 64), [7.0; 64]);
+                (steps.join().and(loads.join()), next)
+            });
+            broken.unwrap();
+            device = next;
+        }
+    });
+}
+
+#[test]
+fn a_missing_compiler_is_named_with_what_to_do() {
+    let Some(description) = description().filter(|device| device.kind == "software") else { return };
+    let library = std::env::var_os("LD_LIBRARY_PATH").unwrap_or_default();
+    let library = std::env::split_paths(&library).map(|folder| folder.join("libcuda.so.1"));
+    let library = library.into_iter().find(|path| path.exists()).expect("the driver of the tests is there");
+    let folder = std::env::temp_dir().join(format!("copal-cuda-driver-alone-{}", process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    drop(std::fs::copy(library, folder.join("libcuda.so.1")));
+    let environment = [("LD_LIBRARY_PATH", folder.clone())];
+    alone("a_missing_compiler_is_named_with_what_to_do", &environment, || {
+        match Cuda::open(&description).err() {
+            Some(DeviceFault::Unavailable(reason)) => {
+                assert!(reason.contains("libnvrtc") && reason.contains("pip install"), "{reason}");
+                assert!(reason.contains("COPAL_GPU=vulkan"), "{reason}");
+            }
+            // Installed for the whole system.
+            None => {}
+            other => panic!("{other:?}"),
+        }
+    });
+    if std::env::var_os("COPAL_TEST_ALONE").is_none() {
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+}
+
+#[test]
+fn without_a_driver_there_are_no_devices() {
+    let environment = [("LD_LIBRARY_PATH", PathBuf::new()), ("COPAL_GPU", PathBuf::new())];
+    alone("without_a_driver_there_are_no_devices", &environment, || {
+        assert!(devices().iter().all(|device| device.kind != "software"));
+    });
+}
