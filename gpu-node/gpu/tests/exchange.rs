@@ -232,8 +232,10 @@ fn results_repeat_to_the_bit_for_any_size_of_the_pieces_and_of_the_buffers() {
         let rows_of_buffer = (cols as u64).div_ceil(4);
         let mut split = exchanger().with_part_bytes(4 * cols as u64 * rows_of_buffer + 3);
         let sizes = [(false, 70, cols), (false, 1, 1), (false, 7, 33), (true, 64, 7), (true, 70, cols)];
+        // By CUDA, H lies in one buffer.
+        let can_split = whole.gpu().description().api != "cuda";
         for (is_split, piece_rows, moment_rows) in sizes {
-            let exchanger = if is_split { &mut split } else { &mut whole };
+            let exchanger = if is_split && can_split { &mut split } else { &mut whole };
             let found = problem.on_device(exchanger, piece_rows, moment_rows);
             assert_eq!(found.bits, expected.bits, "pieces of {piece_rows}");
             assert_eq!(bits_of(&found.before), bits_of(&expected.before), "pieces of {piece_rows}");

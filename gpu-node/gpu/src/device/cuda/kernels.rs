@@ -19,7 +19,7 @@ const STEP_SOURCES: &[&str] = &[
     include_str!("kernels/candidates.cu"),
 ];
 /// The sources of the kernels that need no model.
-const OTHER_SOURCES: &[&str] = &[];
+const OTHER_SOURCES: &[&str] = &[include_str!("kernels/square.cu")];
 
 /// What launches of a kernel need to know of it.
 #[derive(Debug, PartialEq, Eq)]
