@@ -52,7 +52,7 @@ impl Cuda {
 
     pub(super) fn compile(
         &self,
-        _config: &ModelConfig,
+        _config: Option<&ModelConfig>,
         _kinds: &[KernelKind],
     ) -> Result<Vec<Kernel>, DeviceFault> {
         todo!()
@@ -67,7 +67,7 @@ impl Cuda {
         todo!()
     }
 
-    pub(super) fn upload(&self, _buffer: &Buffer, _words: &[u32]) -> Result<(), DeviceFault> {
+    pub(super) fn upload_at(&self, _buffer: &Buffer, _from: u64, _words: &[u32]) -> Result<(), DeviceFault> {
         todo!()
     }
 
@@ -75,7 +75,7 @@ impl Cuda {
         &self,
         _upload: Option<(&Buffer, &[u32])>,
         _commands: &[Command<'_>],
-        (_results, _count): (&Buffer, usize),
+        _results: Option<(&Buffer, usize)>,
     ) -> Result<Vec<f32>, DeviceFault> {
         todo!()
     }
