@@ -14,6 +14,7 @@ import {
   createDeviceBlockRunner,
   type DeviceRunnerOptions,
 } from '../../../../gpu-node/src/pruning/calibration/device-block-runner.ts'
+import { deviceCalibrationBytes } from '../../../../gpu-node/src/pruning/calibration/device-memory.ts'
 import { embedTokens } from '../../../../gpu-node/src/pruning/calibration/token-chunks.ts'
 import type { TokenSequences } from '../../../../gpu-node/src/pruning/calibration/token-sequences.ts'
 import { chooseDevice } from '../../../../gpu-node/src/pruning/runs/choose-device.ts'
@@ -181,25 +182,21 @@ describe.runIf('addon' in gpu)('blocks on a GPU', () => {
     await runner.release()
   })
 
-  test('the memory of the device is counted', () => {
-    const { config } = tiny.model
-    const open = (changes: Partial<GpuCalibratorOptions>) =>
-      onDevice({
-        open: (options) => {
-          const calibrator = new addon.Calibrator({ ...options, ...changes })
-          found.push(calibrator.memory())
-          return calibrator
-        },
-      })
-    const found: ReturnType<InstanceType<GpuAddon['Calibrator']>['memory']>[] = []
-    open({})
-    open({ statistics: 'moments' })
-    open({ tokens: 64 })
-    const [all, moments, short] = found
-    const weights = config.hiddenSize * (2 * config.hiddenSize + 3 * config.intermediateSize)
-    expect(all!.weightBytes).toBeGreaterThan(4 * weights)
-    expect(all!.sumBytes - moments!.sumBytes).toBeGreaterThan(4 * weights)
-    expect(short!.activationBytes).toBeLessThan(all!.activationBytes / 20)
+  test.each([
+    { length: 64, statistics: 'all' },
+    { length: 700, statistics: 'moments' },
+    { length: 2500, statistics: 'all' },
+  ] as const)('the memory of the device is that of the estimate: %o', async ({ length, statistics }) => {
+    let bytes = 0
+    const open = (options: GpuCalibratorOptions) => {
+      const calibrator = new addon.Calibrator(options)
+      const { weightBytes, sumBytes, activationBytes } = calibrator.memory()
+      bytes = weightBytes + sumBytes + activationBytes
+      return calibrator
+    }
+    await onDevice({ length, statistics, open }).release()
+    const expected = deviceCalibrationBytes(tiny.model.config, length, statistics)
+    expect(Math.abs(bytes - expected)).toBeLessThan(20_000)
   })
 
   const select = async (work: ReturnType<typeof chooseDevice> | undefined, method: string) => {
