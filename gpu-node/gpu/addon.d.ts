@@ -1,7 +1,7 @@
 /**
  * The functions and classes of the GPU addon, written by hand. Its {@link GpuEngine} has the interface of the native
- * addon's `Engine`, so that one backend drives either. Its {@link GpuExchanger} refines masks,
- * and its {@link GpuMomentSums} sum statistics.
+ * addon's `Engine`, so that one backend drives either. Its {@link GpuCalibrator} calibrates decoder blocks, and its
+ * {@link GpuExchanger} refines masks.
  *
  * Errors are those of the native addon (`../native/addon.d.ts`), with {@link GpuErrorCode} as `code`. A panic, a lost
  * device and a lack of device memory are errors too; the process goes on.
@@ -12,6 +12,7 @@ import type {
   EngineStep,
   EngineUsage,
   EngineWeights,
+  ModelShape,
   WeightSource,
 } from '../native/addon.d.ts'
 
@@ -37,11 +38,12 @@ export interface GpuAddon {
    */
   Exchanger: new (options: { device?: string | null | undefined }) => GpuExchanger
   /**
-   * Constructs {@link GpuMomentSums}: opens the device, blocking.
+   * Constructs a {@link GpuCalibrator}: opens the device and allocates its memory, blocking.
    *
-   * @throws `DeviceUnavailable`
+   * @throws `InvalidArg`; `DeviceUnavailable`, also for heads that are wider than 256 and more than 65,535 tokens;
+   *   `OutOfMemory`
    */
-  MomentSums: new (options: { device?: string | null | undefined }) => GpuMomentSums
+  Calibrator: new (options: GpuCalibratorOptions) => GpuCalibrator
 }
 
 /** The code of an error of the GPU addon. */
@@ -203,26 +205,67 @@ export interface RefinedRows {
   errors: Float64Array
 }
 
+/** The size and the statistics of a calibration. */
+export interface GpuCalibratorOptions {
+  /** As in {@link GpuEngineOptions.device}. */
+  device?: string | null | undefined
+  model: ModelShape
+  /** Tokens of the largest chunk. */
+  tokens: number
+  /** Tokens of the longest sequence. */
+  length: number
+  /** `moments`: without sensitivities, which then take no memory. */
+  statistics: 'all' | 'moments'
+}
+
+/** Bytes of the device's memory that a calibrator holds, from its beginning on. */
+export interface GpuCalibrationMemory {
+  /** Weights of a block, f32. */
+  weightBytes: number
+  /** Sums of its statistics. */
+  sumBytes: number
+  /** Activations of a chunk, and what describes it. */
+  activationBytes: number
+}
+
 /**
- * Sums second moments `Σ x xᵀ` on a device, in f32. Each call does a bounded amount of work on a thread of libuv, as those of
- * {@link GpuExchanger}, and fails as they do. A sum takes 4 bytes a value of the whole matrix `[cols, cols]`.
+ * Runs one decoder block at a time on a device, in f32, and sums its statistics. Each call does a bounded amount of work on a
+ * thread of libuv, as those of {@link GpuExchanger}, and fails as they do.
+ *
+ * For a block: `writeLinear` and `writeNorm` for its weights, and `clear`; for each chunk of sequences `begin`, `run` for each
+ * piece, and `readStream`; then the sums are read. Linears are numbered in the order q, k, v, o, gate, up, down; inputs are
+ * those of attention, of o, of the gated layer, and of down. Results repeat to the bit on one device.
  */
-export interface GpuMomentSums {
+export interface GpuCalibrator {
   /** The device that it uses. */
   readonly device: GpuDevice
-  /** Sets sums for inputs of these columns to zero. Allocates them, unless the last call had the same columns. */
-  begin(cols: Uint32Array): Promise<void>
+  memory(): GpuCalibrationMemory
+  /** Writes rows of a linear's weights, `[rows, d_in]`, from row `first` on. */
+  writeLinear(linear: number, first: number, values: Float32Array): Promise<void>
+  /** Writes the factors of the norm before attention (0) or before the gated layer (1), `[hidden]`. */
+  writeNorm(norm: number, values: Float32Array): Promise<void>
+  /** Sets all sums to zero. */
+  clear(): Promise<void>
   /**
-   * Uploads inputs, `[tokens, cols]`, that are to be added to a sum, by its place in `begin`.
+   * Uploads the hidden states of a chunk of sequences, `[tokens, hidden]`.
    *
-   * @returns the number of pieces to {@link add}
+   * @param lengths tokens of each sequence, which begins at position 0
+   * @param sums whether statistics are summed
+   * @returns the number of pieces to {@link run}
    */
-  upload(sum: number, inputs: Float32Array): Promise<number>
-  /** Adds a piece of the inputs that were uploaded last; each piece once. */
-  add(piece: number): Promise<void>
-  /** Downloads rows `first … end - 1` of a sum, each from the diagonal on, one after another. */
-  read(sum: number, first: number, end: number): Promise<Float32Array>
-  /** Frees the sums and the device. */
+  begin(hidden: Float32Array, lengths: Uint32Array, sums: boolean): Promise<number>
+  /** Runs a piece; each once, in order. */
+  run(piece: number): Promise<void>
+  /** Downloads tokens `first … end - 1` of the output of the block, once all pieces have run. */
+  readStream(first: number, end: number): Promise<Float32Array>
+  /**
+   * Downloads rows `first … end - 1` of the second moment of an input, each from the diagonal on, one after another. All are
+   * NaN if a value of the input was not finite.
+   */
+  readMoment(input: number, first: number, end: number): Promise<Float32Array>
+  /** Downloads rows `first … end - 1` of the sensitivity of a linear, `[rows, d_in]`. */
+  readSensitivity(linear: number, first: number, end: number): Promise<Float32Array>
+  /** Frees the memory and the device. */
   close(): void
   /** For tests: loses the device. */
   provokeDeviceLoss(): void

@@ -11,7 +11,7 @@ export default defineConfig({
       'test/gpu-node/gpu/**/*.test.ts',
       'test/gpu-node/serving/backends/gpu/**/*.test.ts',
       'test/gpu-node/serving/backends/{contract,backend-memory}.test.ts',
-      'test/gpu-node/pruning/calibration/device-moments.test.ts',
+      'test/gpu-node/pruning/calibration/device-block-runner.test.ts',
       'test/gpu-node/pruning/refinement/device-exchange.test.ts',
       'test/gpu-node/pruning/runs/gpu-calibration.test.ts',
       'test/gpu-node/bench/engine/gpu.test.ts',

@@ -9,7 +9,7 @@
 //! | `matrix` | matrices on a device, bound to their inputs and outputs |
 //! | `engine` | weight sets, key/value pages, and steps |
 //! | `exchange` | the refinement of masks by exchanges |
-//! | `moments` | sums of second moments for calibration |
+//! | `calibration` | decoder blocks in f32 with the sums of their statistics |
 //! | `binding` | the functions and classes that Node sees |
 //!
 //! The native crate (`../native`) has what does not depend on the device: the check of a step's work, its split into
@@ -20,11 +20,11 @@
 
 #[cfg(all(feature = "binding", not(test)))]
 mod binding;
+pub mod calibration;
 pub mod device;
 pub mod engine;
 pub mod exchange;
 pub mod fault;
 pub mod layout;
 mod matrix;
-pub mod moments;
 mod programs;

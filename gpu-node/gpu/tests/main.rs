@@ -3,8 +3,8 @@
 #[path = "../bench/mod.rs"]
 mod bench;
 mod benchmark;
+mod calibration;
 mod engine;
 mod exchange;
 mod faults;
-mod moments;
 mod support;

@@ -152,31 +152,49 @@ function testAddon(addon: GpuAddon): void {
     exchanger.close()
   })
 
-  test('sums of second moments check their arguments and their order', async () => {
-    expect(codeOf(() => new addon.MomentSums({ device: 'no such card' }))[0]).toBe('DeviceUnavailable')
-    const sums = new addon.MomentSums({})
-    expect(sums.device).toEqual((await addon.devices())[0])
-    const inputs = Float32Array.of(1, 2, 3, -4)
-    await expect(sums.upload(0, inputs)).rejects.toMatchObject({ code: 'InvalidArg' })
-    await expect(sums.begin(Uint32Array.of(2, 0))).rejects.toMatchObject({ code: 'InvalidArg' })
-    await sums.begin(Uint32Array.of(4, 2))
-    for (const sum of [-1, 0.5, Number.NaN])
-      expect(codeOf(() => sums.upload(sum, inputs))[0]).toBe('InvalidArg')
-    await expect(sums.upload(2, inputs)).rejects.toMatchObject({ code: 'InvalidArg' })
-    expect(await sums.upload(1, inputs)).toBe(1)
-    await sums.add(0)
-    await expect(sums.add(0)).rejects.toMatchObject({ code: 'InvalidArg' })
-    expect(await sums.read(1, 0, 2)).toEqual(Float32Array.of(10, -10, 20))
-    expect(await sums.read(1, 1, 2)).toEqual(Float32Array.of(20))
-    expect(await sums.read(0, 0, 4)).toEqual(new Float32Array(10))
+  test('a calibration checks its arguments and their order', async () => {
+    const { hidden } = OPTIONS.model
+    const size = { model: OPTIONS.model, tokens: 4, length: 3, statistics: 'all' } as const
+    const codeFor = (changes: object) => codeOf(() => new addon.Calibrator({ ...size, ...changes }))[0]
+    expect(codeFor({ device: 'no such card' })).toBe('DeviceUnavailable')
+    for (const changes of [{ tokens: 2 }, { length: 0 }, { statistics: 'some' }, { model: {} }])
+      expect(codeFor(changes)).toBe('InvalidArg')
+    const wide = { ...OPTIONS.model, headDim: 258, ropeFrequencies: new Float64Array(129).fill(1) }
+    for (const changes of [{ tokens: 65_536 }, { model: wide }])
+      expect(codeFor(changes)).toBe('DeviceUnavailable')
+    const calibrator = new addon.Calibrator(size)
+    expect(calibrator.device).toEqual((await addon.devices())[0])
+    const token = new Float32Array(hidden).fill(1)
+    for (const place of [-1, 0.5, Number.NaN])
+      expect(codeOf(() => calibrator.writeLinear(place, 0, token))[0]).toBe('InvalidArg')
+    const rejected = { code: 'InvalidArg' }
+    await expect(calibrator.writeLinear(7, 0, token)).rejects.toMatchObject(rejected)
+    await expect(calibrator.writeNorm(0, token.subarray(1))).rejects.toMatchObject(rejected)
+    await expect(calibrator.begin(token, Uint32Array.of(2), true)).rejects.toMatchObject(rejected)
+    await expect(calibrator.begin(token, Uint32Array.of(), true)).rejects.toMatchObject(rejected)
+    await expect(calibrator.run(0)).rejects.toMatchObject(rejected)
+    // With weights of zero the residual stream is what it was.
+    await calibrator.writeNorm(0, token)
+    expect(await calibrator.begin(token, Uint32Array.of(1), true)).toBe(1)
+    await calibrator.run(0)
+    await expect(calibrator.run(0)).rejects.toMatchObject(rejected)
+    expect(await calibrator.readStream(0, 1)).toEqual(token)
+    const moment = await calibrator.readMoment(0, hidden - 1, hidden)
+    expect(moment).toHaveLength(1)
+    expect(moment[0]).toBeCloseTo(1, 4)
+    expect(await calibrator.readSensitivity(0, 0, 1)).toEqual(new Float32Array(hidden))
     for (const [first, end] of [
       [1, 1],
-      [0, 3],
+      [0, 5],
       [2, 1],
     ] as const)
-      await expect(sums.read(1, first, end)).rejects.toMatchObject({ code: 'InvalidArg' })
-    sums.close()
-    expect(codeOf(() => sums.add(0))[0]).toBe('InvalidState')
+      await expect(calibrator.readStream(first, end)).rejects.toMatchObject(rejected)
+    await calibrator.clear()
+    expect(await calibrator.readMoment(0, 0, 1)).toEqual(new Float32Array(hidden))
+    calibrator.provokeDeviceLoss()
+    await expect(calibrator.clear()).rejects.toMatchObject({ code: 'DeviceLost' })
+    calibrator.close()
+    expect(codeOf(() => calibrator.clear())[0]).toBe('InvalidState')
   })
 
   test('a lost device fails steps and loads, and lets go of its weights', async () => {

@@ -2,12 +2,12 @@
 //!
 //! The shared part of the native addon's binding, `copal_native::engine_binding`, reads arguments and runs steps.
 
+mod calibrator;
 mod devices;
 mod engine;
 mod errors;
 mod exchanger;
 mod idle;
-mod moment_sums;
 mod weights;
 
 use napi_derive::napi;

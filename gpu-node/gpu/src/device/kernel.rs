@@ -2,7 +2,7 @@
 
 use crate::layout::{BLOCK_ROWS, Form};
 
-/// Rows and columns of a tile of [`KernelKind::Moment`] and [`ExchangeKind::Product`].
+/// Rows and columns of a tile of [`CalibrationKind::Linear`], [`CalibrationKind::Statistic`] and [`ExchangeKind::Product`].
 pub(crate) const SQUARE_TILE: usize = 64;
 
 /// Bytes from one call of a step to the next: no device wants uniforms further apart.
@@ -39,12 +39,32 @@ pub(crate) enum KernelKind {
     Sum,
     /// The product with a matrix, of some tokens at a time: `[x, y, shape]`, then the arrays of the form.
     Product(Form, Tile),
-    /// Adds to a part of a second moment: `[shape, inputs, part]`. It has no call, and needs no model.
-    Moment,
+    /// A step of the calibration of a block.
+    Calibration(CalibrationKind),
     /// A step of the refinement of masks, with the second moment in this number of parts:
     /// `[rows, weights, bits, gradient, figures, shape, diagonal]`, then the parts. It has no call, and needs no model.
     Exchange(ExchangeKind, usize),
 }
+
+/// A step of the calibration of a block, in f32. Their calls are not those of the forward pass: the kernels declare them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CalibrationKind {
+    /// The product of inputs with a part of a matrix: `[inputs, weights, outputs]`.
+    Linear,
+    /// Rotates queries or keys in place: `[states, angles, positions]`.
+    Rotate,
+    /// Attention of queries, which their results replace: `[tiles, keys, values, queries]`.
+    Attention,
+    /// Adds to the residual stream: `[added, stream]`.
+    Residual,
+    /// Adds to a part of a second moment or of a sensitivity: `[left, right, part]`.
+    Statistic,
+    /// Marks inputs of which a value is not finite: `[inputs, marks]`.
+    Check,
+}
+
+/// Queries of a tile of [`CalibrationKind::Attention`].
+pub(crate) const QUERY_TILE: usize = 8;
 
 /// A step of the refinement of masks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,22 +2,17 @@ import {
   BLOCK_SEGMENTS,
   buildCalibrationSegment,
   buildForwardBlock,
-  distinctInputs,
-  outputInputs,
   SEGMENT_OUTPUT,
-  type BlockSegment,
 } from './calibration-graph.ts'
 import { encodeModel, type OnnxGraph } from '../graph/onnx-writer.ts'
 import { InferenceSession, Tensor } from '../graph/onnx-runtime.ts'
 import { BLOCK_LINEARS, linearName, linearShape, type LlamaConfig } from '../../model/config/llama-config.ts'
 import type { DenseMaster } from '../../model/master/dense-model.ts'
 import { allocateBlock, readBlock, type BlockWeights } from '../../model/master/read-master.ts'
-import { toSumInputs, createBlockSums, type BlockSums } from './block-sums.ts'
+import { createBlockSums, toSumInputs, type BlockStatistics } from './block-sums.ts'
 import { requireFiniteWeights } from '../../model/master/finite-weights.ts'
 import { freeMemory } from '../../platform/free-memory.ts'
-import { LINEAR_INPUT, type StatisticSet } from '../statistics/statistic-names.ts'
-import { linearInputName } from '../graph/decoder-block.ts'
-import type { MomentSummer } from './moment-summer.ts'
+import type { StatisticSet } from '../statistics/statistic-names.ts'
 import type { TokenSequences } from './token-sequences.ts'
 import {
   activationMemory,
@@ -28,7 +23,10 @@ import {
   type Chunk,
 } from './token-chunks.ts'
 
-/** Runs one decoder block at a time. Its weights, its statistics and the activations of one chunk are in memory. */
+/**
+ * Runs one decoder block at a time. Its weights, its statistics and the activations of one chunk are in memory. On a device,
+ * runs and reading the statistics can throw a {@link LostBlockError}.
+ */
 export interface BlockRunner {
   /** Weights of the block that {@link load} read. Changes of them take effect in the next run. */
   readonly weights: BlockWeights
@@ -45,11 +43,26 @@ export interface BlockRunner {
    * @param next receives the output of the block; may be `hidden`; null to drop the output
    * @returns the sums, valid until the next call
    */
-  calibrate(sequences: TokenSequences, hidden: Float32Array, next: Float32Array | null): Promise<BlockSums>
+  calibrate(
+    sequences: TokenSequences,
+    hidden: Float32Array,
+    next: Float32Array | null,
+  ): Promise<BlockStatistics>
   /** Runs the block without statistics, and replaces its input `hidden` by its output. */
   forward(sequences: TokenSequences, hidden: Float32Array): Promise<void>
   release(): Promise<void>
 }
+
+/** The block at hand is lost with its device. It can be run again from its beginning, by another runner. */
+export class LostBlockError extends Error {
+  override readonly name = 'LostBlockError'
+}
+
+/** Creates a runner for a model. */
+export type CreateBlockRunner = (
+  model: { config: LlamaConfig; master: DenseMaster },
+  options: RunnerOptions,
+) => Promise<BlockRunner>
 
 /** Options of a block runner. */
 export interface RunnerOptions {
@@ -60,61 +73,37 @@ export interface RunnerOptions {
   forward: boolean
   /** Default `all`. */
   statistics?: StatisticSet
-  /** Sums the second moments, and is closed by {@link BlockRunner.release}; by default the graphs do. */
-  moments?: MomentSummer | null | undefined
   /** Called between chunks; the work goes on when it has settled. By default it yields to the event loop. */
   pause?: (() => Promise<void>) | undefined
 }
 
-/** Creates a runner. Its graphs serve every block of the model, because the weights are their inputs. */
+/** Creates a runner on the processor. Its graphs serve every block of the model, because the weights are their inputs. */
 export async function createBlockRunner(
   { config, master }: { config: LlamaConfig; master: DenseMaster },
-  {
-    length,
-    threads,
-    forward,
-    statistics: set = 'all',
-    moments = null,
-    pause = yieldToEventLoop,
-  }: RunnerOptions,
+  { length, threads, forward, statistics: set = 'all', pause = yieldToEventLoop }: RunnerOptions,
 ): Promise<BlockRunner> {
   const weights = allocateBlock(config)
-  const sums = createBlockSums(config, set, moments)
+  const sums = createBlockSums(config, set)
   const feeds = weightFeeds(weights, config)
   const { kept } = activationMemory(config, largestChunkTokens(length))
   const segments: SegmentSession[] = []
   for (const segment of BLOCK_SEGMENTS) {
-    const graph = buildCalibrationSegment(config, length, segment, set, moments === null)
+    const graph = buildCalibrationSegment(config, length, segment, set)
     const session = await createSession(graph, threads, kept)
     const statistics = sums.tensors(segment)
     const own = { ...pickFeeds(feeds, session.inputNames), ...toSumInputs(statistics) }
-    segments.push({ segment, session, statistics, output: SEGMENT_OUTPUT[segment], feeds: own })
+    segments.push({ session, statistics, output: SEGMENT_OUTPUT[segment], feeds: own })
   }
   const whole = forward ? await createSession(buildForwardBlock(config, length), threads, kept) : null
-
-  /** Adds the inputs of a segment's linears to their second moments, and frees those that are not needed any more. */
-  const sumInputs = async (
-    segment: BlockSegment,
-    tensors: Readonly<Record<string, Tensor>>,
-  ): Promise<void> => {
-    for (const linear of distinctInputs(segment)) {
-      const tensor = tensors[linearInputName(0, linear)] as Tensor
-      await sums.addInputs(LINEAR_INPUT[linear], tensor.data as Float32Array)
-      if (outputInputs(segment).includes(linear)) freeTensor(tensor)
-    }
-  }
 
   /** Runs one chunk through every segment, and returns the output of the block in new memory. */
   const calibrateChunk = async (chunk: Chunk, hidden: Float32Array): Promise<Tensor> => {
     const activations = chunkFeeds(chunk, hidden, config)
-    for (const { segment, session, statistics, output, feeds: own } of segments) {
+    for (const { session, statistics, output, feeds: own } of segments) {
       const inputs = { ...own, ...pickFeeds(activations, session.inputNames) }
-      const summed = moments ? outputInputs(segment).map((linear) => [linearInputName(0, linear), null]) : []
-      const wanted = { ...statistics, ...Object.fromEntries(summed), [output]: null }
-      const outputs = await session.run(inputs, wanted)
+      const outputs = await session.run(inputs, { ...statistics, [output]: null })
       // The sums themselves were written in place.
       for (const name of Object.keys(statistics)) freeTensor(outputs[name])
-      if (moments) await sumInputs(segment, { ...activations, ...outputs })
       activations[output] = outputs[output] as Tensor
     }
     freeTensor(activations[SEGMENT_OUTPUT.attention])
@@ -126,7 +115,7 @@ export async function createBlockRunner(
     weights,
     load: (block) => readFiniteBlock(master, block, weights),
     async calibrate(sequences, hidden, next) {
-      await sums.clear()
+      sums.clear()
       for (const chunk of cutChunks(sequences)) {
         const blockOutput = await calibrateChunk(chunk, hidden)
         if (next) hiddenOfChunk(next, chunk, config).set(blockOutput.data as Float32Array)
@@ -170,7 +159,6 @@ export async function readFiniteBlock(
 
 /** The session of one segment, with the inputs and outputs that are the same in every run. */
 interface SegmentSession {
-  segment: BlockSegment
   session: InferenceSession
   output: string
   feeds: Readonly<Record<string, Tensor>>

@@ -6,15 +6,9 @@ import {
   type BlockSegment,
   type MomentPanel,
 } from './calibration-graph.ts'
-import type { MomentSummer } from './moment-summer.ts'
 import { Tensor } from '../graph/onnx-runtime.ts'
 import { sumInputName } from './sum-graph.ts'
-import {
-  BLOCK_LINEARS,
-  linearShape,
-  type BlockLinear,
-  type LlamaConfig,
-} from '../../model/config/llama-config.ts'
+import { BLOCK_LINEARS, linearShape, type LlamaConfig } from '../../model/config/llama-config.ts'
 import type { BlockTensor } from '../statistics/block-file.ts'
 import {
   LINEAR_INPUT,
@@ -24,32 +18,23 @@ import {
 } from '../statistics/statistic-names.ts'
 import { freeMemory } from '../../platform/free-memory.ts'
 
-/** The f32 sums of one block's statistics. All blocks use the same memory. */
-export interface BlockSums {
-  /** Returns a segment's outputs by name, as tensors on the sums: both the inputs with the sums so far and the outputs. */
-  tensors(segment: BlockSegment): Readonly<Record<string, Tensor>>
-  /** Sets all sums to zero. Call it before each block. */
-  clear(): Promise<void>
-  /** Adds inputs `[tokens, columns]` of a chunk to their second moment, which a {@link MomentSummer} sums. */
-  addInputs(input: BlockInput, values: Float32Array): Promise<void>
+/** The statistics of the block that ran last. */
+export interface BlockStatistics {
   /**
-   * Returns the finished statistics, ordered by name, as views of the sums that are valid until {@link clear}.
+   * Returns the finished statistics, ordered by name. They are valid until the next block runs.
    *
    * @param block index of the block, for messages
    * @throws AppError `unsupported_model`, naming the block, when activations are not finite
    */
   finish(block: number): Promise<BlockTensor[]>
-  release(): void
 }
 
-/** The second moments of a block's inputs. */
-interface Moments {
-  /** The sums that the graph of a segment adds to, by the name of its output. */
-  tensors(linears: readonly BlockLinear[]): Record<string, Tensor>
-  clear(): Promise<void>
-  add(input: BlockInput, values: Float32Array): Promise<void>
-  /** The upper triangle of the second moment of each input, and its diagonal, which is NaN where values were not finite. */
-  finish(input: BlockInput): Promise<{ triangle: Float32Array; diagonal: Float32Array }>
+/** The f32 sums of one block's statistics. All blocks use the same memory, of which finished statistics are views. */
+export interface BlockSums extends BlockStatistics {
+  /** Returns a segment's outputs by name, as tensors on the sums: both the inputs with the sums so far and the outputs. */
+  tensors(segment: BlockSegment): Readonly<Record<string, Tensor>>
+  /** Sets all sums to zero. Call it before each block. */
+  clear(): void
   release(): void
 }
 
@@ -63,43 +48,37 @@ interface MomentSum {
 /**
  * Allocates the sums of a block: 4 bytes per element of `statisticTensorSizes`, plus the elements of the second moments'
  * panels below the diagonal. f32 is precise enough for some ten thousand tokens: the error of a sum of n chunks is at most
- * n/2 units in the last place. With a summer, which {@link BlockSums.release} closes, it sums the second moments.
+ * n/2 units in the last place.
  */
-export function createBlockSums(
-  config: LlamaConfig,
-  set: StatisticSet = 'all',
-  summer: MomentSummer | null = null,
-): BlockSums {
+export function createBlockSums(config: LlamaConfig, set: StatisticSet = 'all'): BlockSums {
   const sensitivities = new Map(
     (set === 'all' ? BLOCK_LINEARS : []).map((linear) => {
       const [rows, cols] = linearShape(config, linear)
       return [statisticTensorName('sensitivity', linear), new Float32Array(rows * cols)]
     }),
   )
-  const sizes = new Map(
-    BLOCK_LINEARS.map((linear) => [LINEAR_INPUT[linear], linearShape(config, linear)[1]] as const),
-  )
-  const moments = summer ? summedMoments(sizes, summer) : graphMoments(sizes)
+  const sizes = new Map(BLOCK_LINEARS.map((linear) => [LINEAR_INPUT[linear], linearShape(config, linear)[1]]))
+  const sums = new Map([...sizes].map(([input, cols]) => [input, createMomentSum(cols)]))
   return {
     tensors(segment) {
-      const linears = SEGMENT_LINEARS[segment]
-      const tensors = moments.tensors(linears)
-      for (const linear of linears) {
+      const tensors: Record<string, Tensor> = {}
+      for (const linear of SEGMENT_LINEARS[segment]) {
+        const sum = sums.get(LINEAR_INPUT[linear]) as MomentSum
+        Object.assign(tensors, panelTensors(statisticTensorName('second_moment', linear), sum))
         const name = statisticTensorName('sensitivity', linear)
         const values = sensitivities.get(name)
         if (values) tensors[name] = new Tensor('float32', values, linearShape(config, linear))
       }
       return tensors
     },
-    async clear() {
+    clear() {
       for (const values of sensitivities.values()) values.fill(0)
-      await moments.clear()
+      for (const { values } of sums.values()) values.fill(0)
     },
-    addInputs: (input, values) => moments.add(input, values),
     async finish(block) {
       const tensors = [...sensitivities].map(([name, values]) => blockTensor(name, values))
-      for (const input of sizes.keys()) {
-        const { triangle, diagonal } = await moments.finish(input)
+      for (const [input, sum] of sums) {
+        const { triangle, diagonal } = packTriangle(sum)
         requireFiniteNorm(diagonal, block, input)
         tensors.push(
           blockTensor(`${input}.second_moment`, triangle),
@@ -110,64 +89,7 @@ export function createBlockSums(
     },
     release() {
       for (const values of sensitivities.values()) freeMemory(values)
-      moments.release()
-    },
-  }
-}
-
-/** Returns second moments that the graphs sum. */
-function graphMoments(sizes: ReadonlyMap<BlockInput, number>): Moments {
-  const sums = new Map([...sizes].map(([input, cols]) => [input, createMomentSum(cols)]))
-  const sumOf = (input: BlockInput) => sums.get(input) as MomentSum
-  return {
-    tensors(linears) {
-      const tensors: Record<string, Tensor> = {}
-      for (const linear of linears)
-        Object.assign(
-          tensors,
-          panelTensors(statisticTensorName('second_moment', linear), sumOf(LINEAR_INPUT[linear])),
-        )
-      return tensors
-    },
-    async clear() {
-      for (const { values } of sums.values()) values.fill(0)
-    },
-    async add() {},
-    finish: async (input) => packTriangle(sumOf(input)),
-    release() {
       for (const { values } of sums.values()) freeMemory(values)
-    },
-  }
-}
-
-/** Returns second moments that a summer sums. They are allocated for the first block that ends. */
-function summedMoments(sizes: ReadonlyMap<BlockInput, number>, summer: MomentSummer): Moments {
-  const triangles = new Map<BlockInput, Float32Array<ArrayBuffer>>()
-  /** Inputs that had a value that is not finite. A device may compute anything of it. */
-  const damaged = new Set<BlockInput>()
-  return {
-    tensors: () => ({}),
-    clear() {
-      damaged.clear()
-      return summer.begin(sizes)
-    },
-    async add(input, values) {
-      if (values.every(Number.isFinite)) await summer.add(input, values)
-      else damaged.add(input)
-    },
-    async finish(input) {
-      const cols = sizes.get(input) as number
-      const diagonal = new Float32Array(cols)
-      let triangle = triangles.get(input)
-      if (!triangle) triangles.set(input, (triangle = new Float32Array((cols * (cols + 1)) / 2)))
-      if (damaged.has(input)) return { triangle, diagonal: diagonal.fill(Number.NaN) }
-      await summer.read(input, triangle)
-      for (let row = 0, at = 0; row < cols; at += cols - row++) diagonal[row] = triangle[at] as number
-      return { triangle, diagonal }
-    },
-    release() {
-      for (const values of triangles.values()) freeMemory(values)
-      summer.close()
     },
   }
 }
@@ -217,7 +139,8 @@ function packTriangle({ cols, panels, values }: MomentSum): {
   return { triangle: values.subarray(0, to), diagonal }
 }
 
-function blockTensor(name: string, values: Float32Array): BlockTensor {
+/** Returns a tensor that is in memory. */
+export function blockTensor(name: string, values: Float32Array): BlockTensor {
   return { name, dtype: 'F32', length: values.length, load: () => values }
 }
 

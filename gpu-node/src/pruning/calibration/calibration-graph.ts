@@ -1,4 +1,4 @@
-import { LINEAR_INPUT, statisticTensorName, type StatisticSet } from '../statistics/statistic-names.ts'
+import { statisticTensorName, type StatisticSet } from '../statistics/statistic-names.ts'
 import { linearShape, type BlockLinear, type LlamaConfig } from '../../model/config/llama-config.ts'
 import { linearInputName, linearOutputName } from '../graph/decoder-block.ts'
 import { addAttentionSegment, addDownSegment, addGateUpSegment, attentionInputs } from './block-segments.ts'
@@ -63,24 +63,20 @@ export function panelName(moment: string, { first }: MomentPanel): string {
  * sum so far, {@link sumInputName}. That input and the output may share memory: Gemm copies the input there first.
  *
  * Outputs: {@link SEGMENT_OUTPUT}; for each linear `<linear>.sensitivity` `|Y|ᵀ|X|` `[d_out, d_in]`; for each distinct input
- * the {@link momentPanels} of `XᵀX`, `<input>.second_moment@<first>`; statistics are added to the sums so far. Without
- * `moments` instead of those panels the {@link outputInputs} X, `[rows, d_in]`.
+ * the {@link momentPanels} of `XᵀX`, `<input>.second_moment@<first>`; statistics are added to the sums so far.
  *
  * @param length maximum tokens of a sequence
  * @param set without sensitivities for `moments`; the second moments are computed by the same operators then
- * @param moments whether the graph sums second moments
  */
 export function buildCalibrationSegment(
   config: LlamaConfig,
   length: number,
   segment: BlockSegment,
   set: StatisticSet = 'all',
-  moments = true,
 ): OnnxGraph {
   const graph = new GraphBuilder('inputs')
   const inputs = segmentForward(graph, config, length, segment)
-  const statistics = addStatistics(graph, config, SEGMENT_LINEARS[segment], set, moments)
-  const outputs = moments ? [] : outputInputs(segment)
+  const statistics = addStatistics(graph, config, SEGMENT_LINEARS[segment], set)
   const width = segment === 'gate_up' ? config.intermediateSize : config.hiddenSize
   return {
     name: `calibration_${segment}`,
@@ -89,29 +85,10 @@ export function buildCalibrationSegment(
       ...graph.weightInputs,
       ...statistics.map((output) => ({ ...output, name: sumInputName(output.name) })),
     ],
-    outputs: [
-      { name: SEGMENT_OUTPUT[segment], type: 'float32', shape: ['rows', width] },
-      ...outputs.map((linear): ValueInfo => ({
-        name: linearInputName(0, linear),
-        type: 'float32',
-        shape: ['rows', linearShape(config, linear)[1]],
-      })),
-      ...statistics,
-    ],
+    outputs: [{ name: SEGMENT_OUTPUT[segment], type: 'float32', shape: ['rows', width] }, ...statistics],
     initializers: graph.constants,
     nodes: graph.nodes,
   }
-}
-
-/** Returns a linear for each distinct input of a segment. */
-export function distinctInputs(segment: BlockSegment): BlockLinear[] {
-  const inputs = new Map(SEGMENT_LINEARS[segment].map((linear) => [LINEAR_INPUT[linear], linear]))
-  return [...inputs.values()]
-}
-
-/** Returns the {@link distinctInputs} that a segment computes. That of `down` is the output of the segment before. */
-export function outputInputs(segment: BlockSegment): BlockLinear[] {
-  return segment === 'down' ? [] : distinctInputs(segment)
 }
 
 function segmentForward(
@@ -155,7 +132,6 @@ function addStatistics(
   config: LlamaConfig,
   linears: readonly BlockLinear[],
   set: StatisticSet,
-  moments: boolean,
 ): ValueInfo[] {
   const outputs: ValueInfo[] = []
   const seen = new Set<string>()
@@ -166,8 +142,7 @@ function addStatistics(
     if (!seen.has(x)) {
       seen.add(x)
       if (set === 'all') graph.add({ op: 'Abs', inputs: [x], outputs: [`abs_${x}`] })
-      if (moments)
-        outputs.push(...addSecondMoment(graph, x, cols, statisticTensorName('second_moment', linear)))
+      outputs.push(...addSecondMoment(graph, x, cols, statisticTensorName('second_moment', linear)))
     }
     if (set !== 'all') continue
     // Transposing once takes less time than Gemm's transA, which transposes again for every stripe of columns.

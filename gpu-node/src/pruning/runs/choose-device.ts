@@ -1,7 +1,7 @@
-import type { GpuAddon } from '../../../gpu/addon.d.ts'
-import { loadGpu } from '../../platform/gpu-addon.ts'
-import { createDeviceMoments } from '../calibration/device-moments.ts'
-import type { MomentSummer } from '../calibration/moment-summer.ts'
+import type { GpuAddon, GpuCalibratorOptions } from '../../../gpu/addon.d.ts'
+import { isGpuFault, loadGpu } from '../../platform/gpu-addon.ts'
+import { createBlockRunner, type CreateBlockRunner } from '../calibration/block-runner.ts'
+import { createDeviceBlockRunner } from '../calibration/device-block-runner.ts'
 import { createDeviceExchange } from '../refinement/device-exchange.ts'
 import { createExchangePool } from '../refinement/exchange-pool.ts'
 import type { CreateExchangeRefiner } from '../refinement/exchange-refiner.ts'
@@ -22,18 +22,17 @@ export interface DeviceOptions {
   /** Called at most once, when the processor takes over from the GPU. */
   warn: (message: string) => void
   /** Loads the GPU addon; replaced in tests. */
-  load?: () => Pick<GpuAddon, 'Exchanger' | 'MomentSums'>
+  load?: () => Pick<GpuAddon, 'Calibrator' | 'Exchanger'>
 }
 
 /** The parts of an update that run on the processor or on a GPU. */
 export interface DeviceWork {
-  /** Null: the processor sums. */
-  createMoments: () => MomentSummer | null
+  createRunner: CreateBlockRunner
   createExchange: CreateExchangeRefiner
 }
 
 /**
- * Chooses where an update sums second moments and exchanges weights: on the GPU of a node that serves on one, until it
+ * Chooses where an update calibrates blocks and exchanges weights: on the GPU of a node that serves on one, until it
  * fails, else on threads of the processor.
  */
 export function chooseDevice({ gpu, pause, warn, load = loadGpu }: DeviceOptions): DeviceWork {
@@ -44,8 +43,18 @@ export function chooseDevice({ gpu, pause, warn, load = loadGpu }: DeviceOptions
     warn(`the GPU cannot go on with this update, so the processor does: ${message}`)
   }
   return {
-    createMoments: () =>
-      isUsed ? createDeviceMoments({ open: () => new (load().MomentSums)(device), pause, onFault }) : null,
+    async createRunner(model, options) {
+      if (isUsed) {
+        const open = (size: GpuCalibratorOptions) => new (load().Calibrator)({ ...size, ...device })
+        try {
+          return createDeviceBlockRunner(model, { ...options, open, pause, onFault })
+        } catch (error) {
+          if (!isGpuFault(error)) throw error
+          onFault(error)
+        }
+      }
+      return createBlockRunner(model, options)
+    },
     createExchange: (threads) =>
       isUsed
         ? createFallbackExchange(

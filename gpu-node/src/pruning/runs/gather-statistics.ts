@@ -1,7 +1,7 @@
 import { AppError } from '@copal/shared/errors.ts'
 import type { DenseModel } from '../../model/master/dense-model.ts'
 import { createCalibrationPass, type CalibrationPass } from '../calibration/calibration-pass.ts'
-import { LostSumsError, type MomentSummer } from '../calibration/moment-summer.ts'
+import { LostBlockError, type CreateBlockRunner } from '../calibration/block-runner.ts'
 import { readDataset } from '../calibration/dataset-text.ts'
 import { sampleSequences } from '../calibration/token-sequences.ts'
 import { mergeArtifacts, pruneArtifacts, touchArtifacts } from '../statistics/artifact-folder.ts'
@@ -26,10 +26,10 @@ export interface GatherOptions {
   /** Called between pieces of the work, which goes on when it has settled. */
   pause?: (() => Promise<void>) | undefined
   /**
-   * Creates what sums the second moments of a calibration; null for its graphs, which do by default. Called again after the
-   * sums were lost, and must then return null or another one.
+   * Creates what runs the blocks of a calibration; by default the processor does. Called again after a block was lost, and must
+   * then return another one.
    */
-  createMoments?: (() => MomentSummer | null) | undefined
+  createRunner?: CreateBlockRunner | undefined
 }
 
 /**
@@ -44,7 +44,7 @@ export async function gatherArtifacts(
   wanted: readonly DatasetFile[],
   threads: number,
   onProgress: (progress: CalibrationProgress) => void,
-  { pause, createMoments }: GatherOptions,
+  { pause, createRunner }: GatherOptions,
 ): Promise<Artifact[]> {
   const set = neededStatistics(task)
   const onDisk = await listArtifacts(task.statisticsDir, model.master.baseSha256)
@@ -72,7 +72,7 @@ export async function gatherArtifacts(
       while (!partial) {
         pass ??= await createCalibrationPass(model, task.length, threads, {
           statistics: set,
-          moments: createMoments?.(),
+          createRunner,
           pause,
         })
         const opened = await openPartial(task.statisticsDir, id)
@@ -81,7 +81,7 @@ export async function gatherArtifacts(
           await pass.run(sequences, opened, report)
           partial = opened
         } catch (error) {
-          if (!(error instanceof LostSumsError)) throw error
+          if (!(error instanceof LostBlockError)) throw error
           await pass.release()
           pass = undefined
         }

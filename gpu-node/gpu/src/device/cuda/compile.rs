@@ -27,7 +27,7 @@ impl Cuda {
         let target = self.nvrtc.target(self.capability)?;
         let mut options = vec![target.option(), "--std=c++17".to_owned()];
         options.extend(macros(config, kinds));
-        let module = Arc::new(self.module(&source(config.is_some()), target, &options)?);
+        let module = Arc::new(self.module(&source(kinds), target, &options)?);
         kinds.iter().map(|&kind| self.kernel(&module, signature(kind))).collect()
     }
 

@@ -1,25 +1,29 @@
 //! The kernels in CUDA C++: their sources, names and constants.
 
-use crate::device::kernel::{CANDIDATES, ExchangeKind, KernelKind, VOCAB_PARTS};
+use crate::device::kernel::{CANDIDATES, CalibrationKind, ExchangeKind, KernelKind, VOCAB_PARTS};
 use crate::layout::Form;
 use copal_native::engine::ModelConfig;
 
 /// The beginning of every source.
 const COMMON: &str = include_str!("kernels/common.cuh");
+const POINTWISE: &str = include_str!("kernels/pointwise.cu");
+const TILE: &str = include_str!("kernels/tile.cuh");
 /// The sources of the kernels of a step, in the order in which they are compiled as one.
-const STEP_SOURCES: &[&str] = &[
+const STEP: &[&str] = &[
     include_str!("kernels/mma.cuh"),
     include_str!("kernels/product.cu"),
     include_str!("kernels/sparse.cu"),
     include_str!("kernels/dense.cu"),
-    include_str!("kernels/pointwise.cu"),
+    POINTWISE,
     include_str!("kernels/place.cu"),
     include_str!("kernels/attention.cu"),
     include_str!("kernels/score.cu"),
     include_str!("kernels/candidates.cu"),
 ];
-/// The sources of the kernels that need no model.
-const OTHER_SOURCES: &[&str] = &[include_str!("kernels/square.cu")];
+/// Those of a calibration, with the norms and gates of a step.
+const CALIBRATION: &[&str] = &[POINTWISE, TILE, include_str!("kernels/calibration.cu")];
+/// Those of the refinement of masks.
+const EXCHANGE: &[&str] = &[TILE, include_str!("kernels/exchange.cu")];
 
 /// What launches of a kernel need to know of it.
 #[derive(Debug, PartialEq, Eq)]
@@ -32,9 +36,17 @@ pub(super) struct Signature {
     pub(super) buffers: usize,
 }
 
-/// The source of the kernels of a step, or of those that need no model.
-pub(super) fn source(has_model: bool) -> String {
-    COMMON.to_owned() + &if has_model { STEP_SOURCES } else { OTHER_SOURCES }.concat()
+/// The source of kernels: of a step, of a calibration or of a refinement.
+pub(super) fn source(kinds: &[KernelKind]) -> String {
+    let has = |is_one: fn(&KernelKind) -> bool| kinds.iter().any(is_one);
+    let sources = if has(|kind| matches!(kind, KernelKind::Exchange(..))) {
+        EXCHANGE
+    } else if has(|kind| matches!(kind, KernelKind::Calibration(_))) {
+        CALIBRATION
+    } else {
+        STEP
+    };
+    COMMON.to_owned() + &sources.concat()
 }
 
 /// The signature of a kernel, as its source has it.
@@ -53,7 +65,14 @@ pub(super) fn signature(kind: KernelKind) -> Signature {
         KernelKind::Product(form, tile) => {
             (&*format!("product_{}_{}", form_name(form), tile.tokens), 256, 3 + form.buffers())
         }
-        KernelKind::Moment => ("moment", 256, 3),
+        KernelKind::Calibration(kind) => match kind {
+            CalibrationKind::Linear => ("block_linear", 256, 3),
+            CalibrationKind::Rotate => ("rotate", 64, 3),
+            CalibrationKind::Attention => ("block_attention", 64, 4),
+            CalibrationKind::Residual => ("residual", 64, 2),
+            CalibrationKind::Statistic => ("statistic", 256, 3),
+            CalibrationKind::Check => ("check", 64, 2),
+        },
         KernelKind::Exchange(kind, parts) => {
             let name = match kind {
                 ExchangeKind::Product => "exchange_product",
@@ -64,7 +83,7 @@ pub(super) fn signature(kind: KernelKind) -> Signature {
             (name, 256, 7 + parts)
         }
     };
-    let has_call = !matches!(kind, KernelKind::Moment | KernelKind::Exchange(..));
+    let has_call = !matches!(kind, KernelKind::Exchange(..));
     Signature { name: name.to_owned(), threads, has_call, buffers }
 }
 

@@ -1,8 +1,8 @@
 //! Compiled kernels of wgpu.
 
 use super::template::Template;
-use super::{Portable, square};
-use crate::device::kernel::{CALL_BYTES, KernelKind};
+use super::{Portable, exchange};
+use crate::device::kernel::{CALL_BYTES, CalibrationKind, KernelKind};
 use crate::fault::DeviceFault;
 use copal_native::engine::ModelConfig;
 use wgpu::{
@@ -43,8 +43,8 @@ impl Portable {
         let kernel = |&kind: &KernelKind| {
             let layout = layout(self, &uses(kind));
             let source = match kind {
-                KernelKind::Moment | KernelKind::Exchange(..) => square::source(kind),
-                _ => template.as_ref().expect("the kernels of a step need a model").source(kind),
+                KernelKind::Exchange(kind, parts) => exchange::source(kind, parts),
+                _ => template.as_ref().expect("all other kernels need a model").source(kind),
             };
             Kernel { pipeline: pipeline(self, [&call, &layout], source), layout }
         };
@@ -89,7 +89,12 @@ fn uses(kind: KernelKind) -> Vec<Use> {
         KernelKind::Gate => vec![Write, Read],
         KernelKind::Score | KernelKind::Candidates | KernelKind::Sum => vec![Read, Write],
         KernelKind::Product(form, _) => [&[Read, Write, Uniform], &vec![Read; form.buffers()][..]].concat(),
-        KernelKind::Moment => vec![Uniform, Read, Write],
+        KernelKind::Calibration(kind) => match kind {
+            CalibrationKind::Linear | CalibrationKind::Statistic => vec![Read, Read, Write],
+            CalibrationKind::Rotate => vec![Write, Read, Read],
+            CalibrationKind::Attention => vec![Read, Read, Read, Write],
+            CalibrationKind::Residual | CalibrationKind::Check => vec![Read, Write],
+        },
         KernelKind::Exchange(_, parts) => {
             let own = [Uniform, Read, Write, Write, Write, Uniform, Read];
             [&own[..], &vec![Read; parts][..]].concat()

@@ -3,13 +3,13 @@
 //! | Module | Responsibility |
 //! |---|---|
 //! | `kernels` | compiles kernels and binds their buffers |
-//! | `template` | writes the sources of an engine's kernels, `shaders/` |
-//! | `square` | those of calibration and selection |
+//! | `template` | writes the sources of the kernels for a model, `shaders/` |
+//! | `exchange` | those of the refinement of masks |
 //! | `memory` | the memory of a device |
 
+mod exchange;
 mod kernels;
 mod memory;
-mod square;
 mod template;
 
 use super::kernel::Tile;

@@ -1,9 +1,11 @@
 //! The sources of the kernels for a model: constants in front, and repeated lines written out.
 
-use crate::device::kernel::{CANDIDATES, KernelKind, MAX_HEAD_DIM, VOCAB_PARTS};
+use crate::device::kernel::{CANDIDATES, CalibrationKind, KernelKind, MAX_HEAD_DIM, VOCAB_PARTS};
 use crate::layout::Form;
 use copal_native::engine::ModelConfig;
 
+/// The part of kernels that multiply matrices by tiles of 64 rows and 64 columns.
+pub(super) const TILE_PRODUCT: &str = include_str!("shaders/tile_product.wgsl");
 const CALL: &str = include_str!("shaders/call.wgsl");
 /// Columns of a stage: those of 8 slices and 16 tokens fill the 16 KiB of shared memory that every device has.
 const STAGE: usize = 32;
@@ -84,7 +86,8 @@ impl Template {
             KernelKind::Candidates => self.with_constants(include_str!("shaders/candidates.wgsl")),
             KernelKind::Sum => self.with_constants(include_str!("shaders/sum.wgsl")),
             KernelKind::Product(form, tile) => self.product(form, TileSize { tokens: tile.tokens as usize }),
-            KernelKind::Moment | KernelKind::Exchange(..) => unreachable!("they need no model"),
+            KernelKind::Calibration(kind) => self.calibration(kind),
+            KernelKind::Exchange(..) => unreachable!("they need no model"),
         }
     }
 
@@ -95,9 +98,26 @@ impl Template {
     }
 
     fn attention(&self) -> String {
-        let source = include_str!("shaders/attention.wgsl");
+        self.with_constants(&self.repeat_dims(include_str!("shaders/attention.wgsl")))
+    }
+
+    /// Repeats the lines for the elements of a head that a thread sums.
+    fn repeat_dims(&self, source: &str) -> String {
         let part = |index: usize, text: &str| text.replace("{i}", &index.to_string());
-        self.with_constants(&repeat(source, "@dims", self.head_parts, part))
+        repeat(source, "@dims", self.head_parts, part)
+    }
+
+    /// A step of the calibration of a block, which declares its call.
+    fn calibration(&self, kind: CalibrationKind) -> String {
+        let source = match kind {
+            CalibrationKind::Linear => &[TILE_PRODUCT, include_str!("shaders/block_linear.wgsl")].concat(),
+            CalibrationKind::Statistic => &[TILE_PRODUCT, include_str!("shaders/statistic.wgsl")].concat(),
+            CalibrationKind::Rotate => include_str!("shaders/rotate.wgsl"),
+            CalibrationKind::Attention => &self.repeat_dims(include_str!("shaders/block_attention.wgsl")),
+            CalibrationKind::Residual => include_str!("shaders/residual.wgsl"),
+            CalibrationKind::Check => include_str!("shaders/check.wgsl"),
+        };
+        format!("{}{source}", self.constants)
     }
 
     /// The product with a matrix.

@@ -7,13 +7,12 @@ import type {
   KernelName,
   LinearName,
   LinearPlace,
-  ModelShape,
   Precision,
   StepOutput,
   WeightSource,
 } from '../../../../native/addon.d.ts'
 import { addonErrorCode } from '../../../platform/native-addon.ts'
-import { ropeFrequencies } from '../../../pruning/graph/rope.ts'
+import { modelShape } from '../../../pruning/graph/model-shape.ts'
 import { BLOCK_LINEARS, linearName, type LlamaConfig } from '../../../model/config/llama-config.ts'
 import type { DenseModel } from '../../../model/master/dense-model.ts'
 import { PAGE_TOKENS, type SequenceWork } from '../../contract/backend.ts'
@@ -134,7 +133,7 @@ export function createModelEngine<E extends AddonEngine>(
         threads,
         precision,
         headPrecision,
-        model: shapeOf(config),
+        model: modelShape(config),
         pages: scheduled + unscheduled,
         batchTokens: BATCH_TOKENS,
         device,
@@ -269,21 +268,6 @@ function runStep(
       drops: Float64Array.from(drop),
     }),
   )
-}
-
-function shapeOf(config: LlamaConfig): ModelShape {
-  return {
-    hidden: config.hiddenSize,
-    layers: config.layers,
-    heads: config.heads,
-    kvHeads: config.kvHeads,
-    headDim: config.headDim,
-    intermediate: config.intermediateSize,
-    vocab: config.vocabSize,
-    context: config.contextLength,
-    eps: config.rmsNormEps,
-    ropeFrequencies: Float64Array.from(ropeFrequencies(config)),
-  }
 }
 
 function placeIn({ master }: DenseModel): (name: string) => number {

@@ -1,17 +1,13 @@
-//! Sources of the kernels for calibration and selection.
+//! Sources of the kernels for the refinement of masks.
 
-use crate::device::kernel::{ExchangeKind, KernelKind};
+use super::template::TILE_PRODUCT;
+use crate::device::kernel::ExchangeKind;
 
-/// The part of kernels that multiply matrices by tiles of 64 rows and 64 columns.
-const TILE_PRODUCT: &str = include_str!("shaders/tile_product.wgsl");
 const BUFFERS: &str = include_str!("shaders/exchange.wgsl");
 const ROUNDS: &str = include_str!("shaders/exchange_rounds.wgsl");
 
-/// The source of [`KernelKind::Moment`] or [`KernelKind::Exchange`].
-pub(super) fn source(kind: KernelKind) -> String {
-    let KernelKind::Exchange(kind, parts) = kind else {
-        return [include_str!("shaders/moment.wgsl"), TILE_PRODUCT].concat();
-    };
+/// The source of a kernel for a second moment in this number of parts.
+pub(super) fn source(kind: ExchangeKind, parts: usize) -> String {
     let kernel = match kind {
         ExchangeKind::Product => [TILE_PRODUCT, include_str!("shaders/exchange_product.wgsl")],
         ExchangeKind::Error => ["", include_str!("shaders/exchange_error.wgsl")],
