@@ -309,7 +309,8 @@ export const SETTINGS = {
   COPAL_CACHE: {
     readers: ['node', 'start', 'command'],
     default: '~/.cache/copal',
-    meaning: 'The folder for downloaded and converted models; several nodes may share it.',
+    meaning:
+      'The folder for downloaded and converted models, and for compiled CUDA kernels; several nodes may share it.',
   },
   COPAL_NODE_HOST: {
     readers: ['node'],

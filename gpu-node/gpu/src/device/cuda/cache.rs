@@ -12,17 +12,22 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// The first bytes of a file. The number changes with the layout.
 const MAGIC: &[u8] = b"copal-cuda-1\n";
 
-/// The folder for compiled code: that of the environment variable `COPAL_CUDA_CACHE`, else `~/.cache/copal/cuda`. `None`
-/// if the variable is empty or there is no home.
+/// The folder for compiled code: `cuda` in the one that the environment variable `COPAL_CACHE` names, by default
+/// `~/.cache/copal`, as models are. `None` if there is no home.
 pub(super) fn folder() -> Option<PathBuf> {
-    let set = std::env::var_os("COPAL_CUDA_CACHE").map(PathBuf::from);
-    let home = || std::env::home_dir().map(|home| home.join(".cache").join("copal").join("cuda"));
-    set.or_else(home).filter(|folder| !folder.as_os_str().is_empty())
+    let set = std::env::var_os("COPAL_CACHE").filter(|name| !name.is_empty()).map(PathBuf::from);
+    let home = || std::env::home_dir().map(|home| home.join(".cache").join("copal"));
+    Some(set.or_else(home)?.join("cuda"))
 }
 
 /// The code of a key, if a whole file has it.
 pub(super) fn read(folder: &Path, key: &str) -> Option<Vec<u8>> {
-    let file = fs::read(path(folder, key)).ok()?;
+    let path = path(folder, key);
+    // Another user's code must not run, in a folder that several may write to.
+    if !is_own(&path) {
+        return None;
+    }
+    let file = fs::read(path).ok()?;
     let (found, rest) = take(file.strip_prefix(MAGIC)?)?;
     let (code, rest) = take(rest)?;
     (found == key.as_bytes() && *rest == hash(code).to_le_bytes()).then(|| code.to_vec())
@@ -55,6 +60,20 @@ pub(super) fn write(folder: &Path, key: &str, code: &[u8]) -> io::Result<()> {
         let _ = fs::remove_file(&temporary);
     }
     written
+}
+
+/// Whether a file belongs to the user of this process.
+#[cfg(target_os = "linux")]
+fn is_own(path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let owner = |path: &Path| fs::symlink_metadata(path).map(|metadata| metadata.uid()).ok();
+    owner(path).is_some_and(|user| Some(user) == owner(Path::new("/proc/self/task")))
+}
+
+/// Whether there is a file; its folder is then the user's.
+#[cfg(not(target_os = "linux"))]
+fn is_own(path: &Path) -> bool {
+    path.is_file()
 }
 
 fn path(folder: &Path, key: &str) -> PathBuf {

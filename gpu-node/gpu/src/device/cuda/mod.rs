@@ -83,6 +83,11 @@ pub(super) fn devices() -> Vec<DeviceDescription> {
     devices::find().into_iter().map(|found| found.description).collect()
 }
 
+/// Whether the compiler of the kernels is on this machine.
+pub(super) fn has_compiler() -> bool {
+    nvrtc::is_there()
+}
+
 impl Cuda {
     /// Opens one of [`devices`].
     pub(super) fn open(description: &DeviceDescription) -> Result<Cuda, DeviceFault> {

@@ -35,11 +35,16 @@ impl Target {
     }
 }
 
+/// Whether the compiler is on this machine.
+pub(super) fn is_there() -> bool {
+    // SAFETY: loads the library, as every call of it would.
+    unsafe { sys::is_culib_present() }
+}
+
 impl Nvrtc {
     /// Loads the compiler. `driver` is the version of the driver.
     pub(super) fn load(driver: c_int) -> Result<Nvrtc, DeviceFault> {
-        // SAFETY: loads the library, as every call of it would.
-        if !unsafe { sys::is_culib_present() } {
+        if !is_there() {
             return Err(DeviceFault::Unavailable(format!(
                 "NVRTC (libnvrtc), NVIDIA's compiler, is missing: {}",
                 how_to_get(driver)
