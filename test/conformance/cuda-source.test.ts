@@ -4,9 +4,27 @@ import { expect, test } from 'vitest'
 import { pythonPackage, type PythonPackage } from '../support/processes/python-package.ts'
 
 const FOLDER = join(import.meta.dirname, '..', '..', 'gpu-node', 'gpu', 'src', 'device', 'cuda')
-const ARCHITECTURES = ['sm_75', 'sm_80', 'sm_89', 'sm_90', 'sm_100']
-/** Products take most of the time: without matrix units for bf16, and with them. */
-const ARCHITECTURES_OF_PRODUCTS = ['sm_75', 'sm_89', 'sm_90']
+
+/**
+ * The oldest compiler that the host takes, and a new one. Products take most of the time, so that each compiles them for fewer
+ * architectures: without matrix units for bf16 (sm_75) and with them.
+ */
+const COMPILERS = [
+  {
+    package: 'nvidia-cuda-nvrtc-cu12',
+    version: '12.0.140',
+    architectures: ['sm_75', 'sm_80', 'sm_89', 'sm_90'],
+    ofProducts: ['sm_89'],
+  },
+  {
+    package: 'nvidia-cuda-nvrtc',
+    version: '13.5.37',
+    architectures: ['sm_75', 'sm_80', 'sm_89', 'sm_90', 'sm_100'],
+    ofProducts: ['sm_75', 'sm_90'],
+  },
+]
+type Compiler = (typeof COMPILERS)[number]
+
 const FORMS = ['SPARSE', 'BF16', 'INT8', 'INT4'].map((form) => `-DFORM_${form}=1`)
 
 /** Constants of models with small and large heads, and of one with numbers that no vector divides. */
@@ -19,53 +37,44 @@ const MODELS = {
     'HIDDEN=577u HEADS=2u KV_HEADS=1u HEAD_DIM=130u HALF=65u INTERMEDIATE=73u VOCAB=99u COUNT=99u PART=1u EPS=1e-6f SCALE=0.0877058f',
 }
 
-test.for(Object.entries(MODELS))(
-  'the CUDA kernels compile for every supported architecture with the constants of %s',
-  { timeout: 900_000 },
-  async ([, constants], { skip }) => {
-    const nvrtc = await nvrtcPackage()
-    if (!nvrtc) return skip('NVRTC cannot be installed here')
-    await expectCode(nvrtc, macrosOf(constants))
-  },
-)
+type SourceList = 'STEP' | 'CALIBRATION' | 'EXCHANGE'
 
-test('the CUDA products compile without and with matrix units', { timeout: 900_000 }, async ({ skip }) => {
-  const nvrtc = await nvrtcPackage()
-  if (!nvrtc) return skip('NVRTC cannot be installed here')
-  await expectCode(nvrtc, [...macrosOf(MODELS['an odd model']), ...FORMS], 'STEP', ARCHITECTURES_OF_PRODUCTS)
-})
+const ODD = macrosOf(MODELS['an odd model'])
+const PROGRAMS: readonly { name: string; list: SourceList; macros: string[]; isProducts?: true }[] = [
+  ...Object.entries(MODELS).map(([name, constants]) => ({
+    name: `The kernels of a step of ${name} compile`,
+    list: 'STEP' as const,
+    macros: macrosOf(constants),
+  })),
+  { name: 'Products compile', list: 'STEP', macros: [...ODD, ...FORMS], isProducts: true },
+  { name: 'The kernels of a calibration compile', list: 'CALIBRATION', macros: ODD },
+  { name: 'The kernels of a refinement compile', list: 'EXCHANGE', macros: [] },
+]
 
-test.for<SourceList>(['CALIBRATION', 'EXCHANGE'])(
-  'the CUDA kernels of %s compile for every supported architecture',
+const CASES = PROGRAMS.flatMap((program) => COMPILERS.map((compiler) => ({ ...program, compiler })))
+
+test.for(CASES)(
+  '$name by NVRTC $compiler.version',
   { timeout: 900_000 },
-  async (list, { skip }) => {
-    const nvrtc = await nvrtcPackage()
+  async ({ list, macros, isProducts, compiler }, { skip }) => {
+    const nvrtc = await nvrtcPackage(compiler)
     if (!nvrtc) return skip('NVRTC cannot be installed here')
-    await expectCode(nvrtc, macrosOf(MODELS['an odd model']), list)
+    const architectures = isProducts ? compiler.ofProducts : compiler.architectures
+    const script = join(import.meta.dirname, 'compile_cuda.py')
+    const found = await nvrtc.run([script, ...architectures, ...macros, ...(await sources(list))])
+    expect(found).toMatchObject({ exitCode: 0, stderr: '' })
+    const lines = found.stdout
+      .trim()
+      .split('\n')
+      .map((line) => line.split(' '))
+    expect(lines.map(([architecture]) => architecture)).toEqual(architectures)
+    expect(lines.filter(([, bytes]) => !(Number(bytes) > 1000))).toEqual([])
   },
 )
 
 function macrosOf(constants: string): string[] {
   return constants.split(' ').map((constant) => `-D${constant}`)
 }
-
-/** Compiles a list of sources, and expects code for each architecture. */
-async function expectCode(
-  nvrtc: PythonPackage,
-  macros: string[],
-  list: SourceList = 'STEP',
-  architectures = ARCHITECTURES,
-): Promise<void> {
-  const script = join(import.meta.dirname, 'compile_cuda.py')
-  const found = await nvrtc.run([script, ...architectures, ...macros, ...(await sources(list))])
-  expect(found).toMatchObject({ exitCode: 0, stderr: '' })
-  const lines = found.stdout.trim().split('\n')
-  const compiled = lines.map((line) => line.split(' '))
-  expect(compiled.map(([name]) => name)).toEqual(architectures)
-  expect(compiled.filter(([, bytes]) => !(Number(bytes) > 10_000))).toEqual([])
-}
-
-type SourceList = 'STEP' | 'CALIBRATION' | 'EXCHANGE'
 
 /** The files that the host compiles as one source, in order. */
 async function sources(list: SourceList): Promise<string[]> {
@@ -81,10 +90,10 @@ async function sources(list: SourceList): Promise<string[]> {
 }
 
 /** NVIDIA's compiler; undefined where pip cannot install it. The test knows its library on Linux alone. */
-async function nvrtcPackage(): Promise<PythonPackage | undefined> {
+async function nvrtcPackage(compiler: Compiler): Promise<PythonPackage | undefined> {
   if (process.platform !== 'linux') return undefined
   try {
-    return await pythonPackage('nvidia-cuda-nvrtc', '13.5.37')
+    return await pythonPackage(compiler.package, compiler.version)
   } catch {
     return undefined
   }

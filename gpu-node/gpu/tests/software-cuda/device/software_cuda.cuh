@@ -131,8 +131,8 @@ inline void software_mma_m16n8k16_bf16(float (&d)[4], const unsigned (&a)[4], co
   software_cuda::meet(~0u, software_cuda::block->runtime->multiply, product, line);
 }
 
-// Asynchronous copies: `cp.async.cg.shared.global` of 16 bytes, `cp.async.commit_group`, `cp.async.wait_group`. What is copied
-// arrives only when the thread waits for its group; until then the place is all NaN.
+// Asynchronous copies: `cp.async.cg.shared.global` of 16 bytes, `cp.async.commit_group`, `cp.async.wait_group`. What is
+// copied arrives only when the thread waits for its group; until then the place is all NaN.
 inline void software_cp_async_16(void *to, const void *from, SOFTWARE_CUDA_LINE) {
   if (((unsigned long)to | (unsigned long)from) % 16 != 0)
     software_cuda::block->runtime->fail(716, "misaligned asynchronous copy", line);

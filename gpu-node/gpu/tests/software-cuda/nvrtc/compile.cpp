@@ -115,16 +115,18 @@ std::string compile(const std::string &source, const std::string &name, const st
     if (header.find("..") != std::string::npos) throw CompileError("the name of a header leaves its folder\n");
     write(folder.path / "include" / header, text);
   }
-  write(folder.path / "source.cu", source);
 
-  const std::vector<std::string> language = {"g++", "-x", "c++", "-std=c++17", "-I" + (folder.path / "include").string()};
+  const std::string include = "-I" + (folder.path / "include").string();
+  const std::vector<std::string> language = {"g++", "-x", "c++", "-std=c++17", include};
   const std::vector<std::string> macros = join({
       {"-DSOFTWARE_CUDA", "-DSOFTWARE_CUDA_ABI=" + std::to_string(SOFTWARE_CUDA_ABI),
        "-D__CUDA_ARCH__=" + std::to_string(options.architecture), "-D__CUDACC__", "-D__CUDACC_RTC__", "-D__NVCC__"},
       options.definitions,
   });
   const fs::path preprocessed = folder.path / "preprocessed";
-  run(folder.path, join({language, macros, {"-E", "-P", "-w", (folder.path / "source.cu").string(), "-o", preprocessed}}));
+  const fs::path own = folder.path / "source.cu";
+  write(own, source);
+  run(folder.path, join({language, macros, {"-E", "-P", "-w", own, "-o", preprocessed}}));
   std::string start = "#include \"" + (device / "software_cuda.cuh").string() + "\"\n#line 1 \"" + name + "\"\n";
   write(program, start + source + table(find_kernels(read(preprocessed)), options));
   run(folder.path, join({language, macros, code_options(), {"-c", program, "-o", object}}));

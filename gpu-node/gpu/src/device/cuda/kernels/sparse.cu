@@ -146,7 +146,7 @@ struct Sparse {
   // Loads four neighbours in shared memory. The next one is another only where the bit of `kept` is set.
   static DEVICE void load_kept(SharedAddress from, u32 kept, u32 (&values)[4]) {
 #ifndef SOFTWARE_CUDA
-    // In this form the compiler tests all bits by one instruction.
+    // In this form the compiler tests all bits by one instruction. Nothing reads `kept` after the first result.
     asm volatile(
         "{\n"
         ".reg .pred p0, p1, p2;\n"
@@ -159,7 +159,7 @@ struct Sparse {
         "ld.shared.u16 %2, [%4]; @p2 add.u32 %4, %4, 2;\n"
         "ld.shared.u16 %3, [%4];\n"
         "}"
-        : "=&r"(values[0]), "=&r"(values[1]), "=&r"(values[2]), "=&r"(values[3]), "+r"(from)
+        : "=r"(values[0]), "=r"(values[1]), "=r"(values[2]), "=r"(values[3]), "+r"(from)
         : "r"(kept));
 #else
     for (u32 row = 0; row < 4; row++) {
