@@ -296,11 +296,11 @@ fn a_long_sequence_passes_through_the_linears_in_slices() {
 #[test]
 fn scores_whose_exponentials_overflow_are_weighed() {
     let mut block = block(6, 2, 16, 48, 72);
-    block.linears[0].iter_mut().for_each(|weight| *weight *= 60.0);
+    block.linears[0].iter_mut().for_each(|weight| *weight *= 400.0);
     let chunks = chunks(&block, &[&[150]]);
     let mut calibrator = block.calibrator(150, |_| {});
-    // A score of some hundreds is rounded to some 10⁻⁵.
-    assert!(error(&block.calibrate(&mut calibrator, &chunks).output, &block.exact(&chunks).output) < 1e-4);
+    // A score of a thousand is rounded to some 10⁻⁴.
+    assert!(error(&block.calibrate(&mut calibrator, &chunks).output, &block.exact(&chunks).output) < 1e-3);
 }
 
 #[test]
