@@ -294,6 +294,16 @@ fn a_long_sequence_passes_through_the_linears_in_slices() {
 }
 
 #[test]
+fn scores_whose_exponentials_overflow_are_weighed() {
+    let mut block = block(6, 2, 16, 48, 72);
+    block.linears[0].iter_mut().for_each(|weight| *weight *= 400.0);
+    let chunks = chunks(&block, &[&[150]]);
+    let mut calibrator = block.calibrator(150, |_| {});
+    // A score of a thousand is rounded to some 10⁻⁴.
+    assert!(error(&block.calibrate(&mut calibrator, &chunks).output, &block.exact(&chunks).output) < 1e-3);
+}
+
+#[test]
 fn sequences_do_not_depend_on_those_beside_them_and_sums_can_be_left_out() {
     let block = block(6, 2, 16, 48, 72);
     let mut calibrator = block.calibrator(200, |_| {});
@@ -311,21 +321,21 @@ fn sequences_do_not_depend_on_those_beside_them_and_sums_can_be_left_out() {
 #[test]
 fn values_that_are_not_finite_show_in_the_tokens_that_see_them_and_in_the_moments_of_their_inputs() {
     let block = block(6, 2, 16, 48, 72);
-    let mut calibrator = block.calibrator(200, |_| {});
+    let mut calibrator = block.calibrator(200, |limits| limits.slice_tokens = 64);
     let hidden = block.hidden(7, 190);
     let expected = run(&mut calibrator, &hidden, &[100, 90], false);
-    for value in [f32::NAN, f32::INFINITY] {
+    let row = |values: &[f32], token: usize| values[48 * token..48 * (token + 1)].to_vec();
+    // In the first and a later slice, and at the end.
+    for (token, value, end) in [(29, f32::NAN, 100), (99, f32::INFINITY, 100), (189, f32::NAN, 190)] {
         let mut damaged = hidden.clone();
-        damaged[48 * 29 + 5] = value;
+        damaged[48 * token + 5] = value;
         calibrator.clear().unwrap();
         let found = run(&mut calibrator, &damaged, &[100, 90], true);
-        for token in 0..190 {
-            let (found, expected) =
-                (&found[48 * token..48 * token + 48], &expected[48 * token..48 * token + 48]);
-            if (29..100).contains(&token) {
-                assert!(found.iter().any(|value| !value.is_finite()), "token {token}");
+        for other in 0..190 {
+            if (token..end).contains(&other) {
+                assert!(row(&found, other).iter().any(|value| !value.is_finite()), "token {other}");
             } else {
-                assert_eq!(bits(found), bits(expected), "token {token}");
+                assert_eq!(bits(&row(&found, other)), bits(&row(&expected, other)), "token {other}");
             }
         }
         for (input, size) in block.sizes().into_iter().enumerate() {
