@@ -106,7 +106,7 @@ fn candidates(device: &Device, logits: &[f32], entries: &[[u32; 4]], words: usiz
 
 #[test]
 fn candidates_are_the_most_probable_tokens_ties_to_the_lower_one_with_sums_over_all() {
-    for vocab in [3, 256, 257, 3000] {
+    for vocab in [3, 256, 257, 3000, 6000] {
         let device = Device::new(ModelConfig { vocab, ..config() });
         let count = vocab.min(CANDIDATES);
         let normals = Random::new(vocab as u64).normals(vocab, 4.0);
@@ -118,12 +118,15 @@ fn candidates_are_the_most_probable_tokens_ties_to_the_lower_one_with_sums_over_
             ("few above many ties", of(&|token| if token % 17 == 16 { 1.0 } else { -2.0 }), 0.01),
             ("zeros of both signs", of(&|token| if token % 3 == 0 { 0.0 } else { -0.0 }), 1.0),
             ("subnormal", of(&|token| f32::from_bits((token as u32 * 7919) % 4096)), 1.0),
-            ("out of range of exp", of(&|token| (token as f32 - 50.0) * 1e35), 0.3),
+            ("out of range of exp", of(&|token| (token as f32 - 50.0) * 1e34), 0.3),
             ("forbidden", of(&|token| if token == 1 { 2.0 } else { f32::NEG_INFINITY }), 1.0),
+            // Every 256th is low: all that one of 256 threads sees.
+            ("unequal shares", of(&|token| if token % 256 == 7 { -50.0 } else { normals[token] }), 1.0),
+            ("unequal ties", of(&|token| if token % 256 == 7 { -50.0 } else { normals[token].round() }), 1.0),
         ];
         let part_size = vocab.div_ceil(VOCAB_PARTS);
         let width = 4 + 2 * count + part_size;
-        let chances = [0.0, 0.25, 0.5, 0.999, 1.0, 0.75, 0.0, 0.3f32];
+        let chances = [0.0, 0.25, 0.5, 0.999, 1.0, 0.75, 0.0, 0.3, 0.6, 0.1f32];
         let entries: Vec<_> = (0..rows.len())
             .map(|row| {
                 [row as u32, (row * width) as u32, f32::to_bits(rows[row].2), f32::to_bits(chances[row])]

@@ -7,7 +7,7 @@ use copal_native::storage::PackError;
 use std::sync::Arc;
 
 /// Numbers of tokens: each tile alone, with tails, and several tiles.
-const TOKENS: [usize; 7] = [1, 2, 4, 5, 16, 17, 33];
+const TOKENS: [usize; 8] = [1, 2, 4, 5, 16, 17, 33, 70];
 
 fn load(device: &Device, weights: &[f32], cols: usize, bits: Option<&[u8]>, form: Form) -> Arc<Matrix> {
     let shape = (weights.len() / cols, cols);
@@ -52,7 +52,7 @@ fn check_sized(
     let weights = random.normals(rows * cols, size);
     let matrix = load(device, &weights, cols, bits, form);
     let seen = stored(&weights, cols, bits, form);
-    let inputs = random.normals(33 * cols, 1.0 / size);
+    let inputs = random.normals(70 * cols, 1.0 / size);
     let mut alone: Vec<Vec<u32>> = Vec::new();
     for tokens in TOKENS {
         let inputs = &inputs[..tokens * cols];

@@ -12,28 +12,29 @@ DEVICE uint4 load_once(const u32* from) {
 #endif
 }
 
-// What the dense forms have in common: their words are loaded one group ahead. `LOADS` times a lane loads a word of each of its
-// rows in a group; `word(i)` is the place of the i-th among `WORDS` words of a row.
-template <u32 LOADS, u32 WORDS>
+// What the dense forms have in common: their words are loaded `DISTANCE` groups ahead. `LOADS` times a lane loads a word of each of
+// its rows in a group; `word(i)` is the place of the i-th among `WORDS` words of a row.
+template <u32 LOADS, u32 WORDS, u32 DISTANCE>
 struct Ahead {
+  static constexpr u32 AHEAD = DISTANCE;
   // Words of shared memory: none is needed.
   struct Shared {};
   const u32* words;
   u32 end;
-  uint4 next[LOADS];
+  uint4 next[DISTANCE][LOADS];
 
   DEVICE Ahead(const u32* words, u32 end) : words(words), end(end) {}
   template <class Place>
-  DEVICE void load(u32 group, Place word) {
+  DEVICE void load(u32 group, u32 ahead, Place word) {
     if (group >= end) return;
 #pragma unroll
     for (u32 i = 0; i < LOADS; i++) {
-      next[i] = load_once(words + ((u64)group * WORDS + word(i)) * 32 + lane_id() / 4 * 4);
+      next[ahead][i] = load_once(words + ((u64)group * WORDS + word(i)) * 32 + lane_id() / 4 * 4);
     }
   }
 };
 
-struct Bf16 : Ahead<8, 32> {
+struct Bf16 : Ahead<8, 32, 1> {
   static constexpr u32 GROUP = 64, STEPS = 4;
   static constexpr bool SUMS_INPUTS = false;
   struct Arrays {
@@ -42,7 +43,7 @@ struct Bf16 : Ahead<8, 32> {
 
   DEVICE Bf16(const Arrays& arrays, const Shape* shape, u32 first, u32 end, Shared*)
       : Ahead(arrays.words + (u64)blockIdx.x * shape->groups * 32 * 32, end) {
-    load(first, word);
+    load(first, 0, word);
   }
 
   // A word is two columns of a row.
@@ -51,14 +52,14 @@ struct Bf16 : Ahead<8, 32> {
   static DEVICE constexpr u32 slot(u32 index) { return index; }
   static DEVICE void arrange(u32 (&)[2]) {}
 
-  DEVICE void expand(u32 group, u32 (&a)[STEPS][2][4]) {
+  DEVICE void expand(u32 group, u32, u32 (&a)[STEPS][2][4]) {
 #pragma unroll
     for (u32 i = 0; i < 8; i++) {
       u32(&tiles)[2][4] = a[i / 2];
       u32 at = i % 2 * 2;
-      tiles[0][at] = next[i].x, tiles[0][at + 1] = next[i].y, tiles[1][at] = next[i].z, tiles[1][at + 1] = next[i].w;
+      tiles[0][at] = next[0][i].x, tiles[0][at + 1] = next[0][i].y, tiles[1][at] = next[0][i].z, tiles[1][at + 1] = next[0][i].w;
     }
-    load(group + 1, word);
+    load(group + 1, 0, word);
   }
 
   DEVICE void close(const GroupSums<Bf16>& own, float (&sums)[2][4]) const {
@@ -73,7 +74,7 @@ struct Bf16 : Ahead<8, 32> {
   }
 };
 
-struct Int8 : Ahead<4, 16> {
+struct Int8 : Ahead<4, 16, 1> {
   static constexpr u32 GROUP = 64, STEPS = 4;
   static constexpr bool SUMS_INPUTS = false;
   struct Arrays {
@@ -98,7 +99,7 @@ struct Int8 : Ahead<4, 16> {
   static DEVICE void arrange(u32 (&)[2]) {}
 
   DEVICE void load_group(u32 group) {
-    load(group, word);
+    load(group, 0, word);
     if (group < end) next_scales = __ldg((const uint2*)(scales + (u64)group * 16) + lane_id() / 4);
   }
 
@@ -109,10 +110,10 @@ struct Int8 : Ahead<4, 16> {
     return __byte_perm(__float_as_uint(first), __float_as_uint(second), 0x7632u);
   }
 
-  DEVICE void expand(u32 group, u32 (&a)[STEPS][2][4]) {
+  DEVICE void expand(u32 group, u32, u32 (&a)[STEPS][2][4]) {
 #pragma unroll
     for (u32 i = 0; i < 4; i++) {
-      const u32 rows[4] = {next[i].x, next[i].y, next[i].z, next[i].w};
+      const u32 rows[4] = {next[0][i].x, next[0][i].y, next[0][i].z, next[0][i].w};
 #pragma unroll
       for (u32 row = 0; row < 4; row++) {
         u32 flipped = rows[row] ^ 0x80808080u;
@@ -143,7 +144,13 @@ struct Int8 : Ahead<4, 16> {
   }
 };
 
-struct Int4 : Ahead<1, 4> {
+template <u32 DISTANCE>
+struct Int4 : Ahead<1, 4, DISTANCE> {
+  typedef Ahead<1, 4, DISTANCE> Base;
+  using typename Base::Shared;
+  using Base::words;
+  using Base::end;
+  using Base::next;
   static constexpr u32 GROUP = 32, STEPS = 2;
   static constexpr bool SUMS_INPUTS = true;
   struct Arrays {
@@ -152,12 +159,13 @@ struct Int4 : Ahead<1, 4> {
   };
 
   const u32* scales;
-  uint4 next_scales, own_scales;
+  uint4 next_scales[DISTANCE], own_scales;
 
   DEVICE Int4(const Arrays& arrays, const Shape* shape, u32 first, u32 end, Shared*)
-      : Ahead(arrays.words + (u64)blockIdx.x * shape->groups * 4 * 32, end),
+      : Base(arrays.words + (u64)blockIdx.x * shape->groups * 4 * 32, end),
         scales(arrays.scales + (u64)blockIdx.x * shape->groups * 32) {
-    load_group(first);
+#pragma unroll
+    for (u32 ahead = 0; ahead < DISTANCE; ahead++) load_group(first + ahead, ahead);
   }
 
   // A word is eight columns of a row. The code of a column and that of the column four further become a pair.
@@ -166,9 +174,9 @@ struct Int4 : Ahead<1, 4> {
   static DEVICE constexpr u32 slot(u32 index) { return index / 2 + index % 2 * 4; }
   static DEVICE void arrange(u32 (&)[2]) {}
 
-  DEVICE void load_group(u32 group) {
-    load(group, word);
-    if (group < end) next_scales = __ldg((const uint4*)(scales + (u64)group * 32) + lane_id() / 4);
+  DEVICE void load_group(u32 group, u32 ahead) {
+    Base::load(group, ahead, word);
+    if (group < end) next_scales[ahead] = __ldg((const uint4*)(scales + (u64)group * 32) + lane_id() / 4);
   }
 
   // The bf16 number 16 + code has the code in bits 3 to 6.
@@ -177,15 +185,15 @@ struct Int4 : Ahead<1, 4> {
     return (moved & 0x00780078u) | 0x41804180u;
   }
 
-  DEVICE void expand(u32 group, u32 (&a)[STEPS][2][4]) {
-    const u32 rows[4] = {next[0].x, next[0].y, next[0].z, next[0].w};
+  DEVICE void expand(u32 group, u32 ahead, u32 (&a)[STEPS][2][4]) {
+    const u32 rows[4] = {next[ahead][0].x, next[ahead][0].y, next[ahead][0].z, next[ahead][0].w};
 #pragma unroll
     for (u32 row = 0; row < 4; row++) {
 #pragma unroll
       for (u32 i = 0; i < 4; i++) a[i / 2][row / 2][row % 2 + i % 2 * 2] = pair(rows[row], i);
     }
-    own_scales = next_scales;
-    load_group(group + 1);
+    own_scales = next_scales[ahead];
+    load_group(group + DISTANCE, ahead);
   }
 
   DEVICE void close(const GroupSums<Int4>& own, float (&sums)[2][4]) const {
@@ -236,8 +244,8 @@ PRODUCT_CODES(int8, Int8, 32, 1)
 PRODUCT_CODES(int8, Int8, 64, 1)
 #endif
 #ifdef FORM_INT4
-PRODUCT_CODES(int4, Int4, 8, 2)
-PRODUCT_CODES(int4, Int4, 16, 2)
-PRODUCT_CODES(int4, Int4, 32, 1)
-PRODUCT_CODES(int4, Int4, 64, 1)
+PRODUCT_CODES(int4, Int4<4>, 8, 2)
+PRODUCT_CODES(int4, Int4<2>, 16, 2)
+PRODUCT_CODES(int4, Int4<1>, 32, 1)
+PRODUCT_CODES(int4, Int4<1>, 64, 1)
 #endif

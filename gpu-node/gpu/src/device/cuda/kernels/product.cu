@@ -161,27 +161,34 @@ DEVICE void product(
     for (u32 i = 0; i < 8; i++) sums[tile][i / 4][i % 4] = 0;
   }
   Form form(arrays, shape, first, end, (typename Form::Shared*)((u8*)memory + slice * OWN));
-  for (u32 group = first; group < end; group++) {
-    u32 a[Form::STEPS][2][4];
-    Inputs<Form> inputs;
-    // The inputs of the first tokens arrive while the weights are expanded.
-    inputs.load(input(lane / 4), group * Form::GROUP, cols);
-    form.expand(group, a);
+  // A form keeps `AHEAD` groups in registers, so that the loop is unrolled as often.
+#pragma unroll 1
+  for (u32 turn = first; turn < end; turn += Form::AHEAD) {
 #pragma unroll
-    for (u32 tile = 0; tile < TILES; tile++) {
-      GroupSums<Form> own;
-      if (tile > 0) inputs.load(input(8 * tile + lane / 4), group * Form::GROUP, cols);
-      inputs.split();
-      own.multiply(a, inputs);
-      if (own.are_finite()) {
-        form.close(own, sums[tile]);
-      } else {
-        inputs.load_some(input(8 * tile + lane / 4), group * Form::GROUP, cols);
-        inputs.split_finite();
+    for (u32 ahead = 0; ahead < Form::AHEAD; ahead++) {
+      u32 group = turn + ahead;
+      if (group >= end) break;
+      u32 a[Form::STEPS][2][4];
+      Inputs<Form> inputs;
+      // The inputs of the first tokens arrive while the weights are expanded.
+      inputs.load(input(lane / 4), group * Form::GROUP, cols);
+      form.expand(group, ahead, a);
+#pragma unroll
+      for (u32 tile = 0; tile < TILES; tile++) {
+        GroupSums<Form> own;
+        if (tile > 0) inputs.load(input(8 * tile + lane / 4), group * Form::GROUP, cols);
+        inputs.split();
         own.multiply(a, inputs);
-        form.close(own, sums[tile]);
-        const float* const from[2] = {input(8 * tile + 2 * (lane % 4)), input(8 * tile + 2 * (lane % 4) + 1)};
-        add_infinite(form, group, from, cols, sums[tile]);
+        if (own.are_finite()) {
+          form.close(own, sums[tile]);
+        } else {
+          inputs.load_some(input(8 * tile + lane / 4), group * Form::GROUP, cols);
+          inputs.split_finite();
+          own.multiply(a, inputs);
+          form.close(own, sums[tile]);
+          const float* const from[2] = {input(8 * tile + 2 * (lane % 4)), input(8 * tile + 2 * (lane % 4) + 1)};
+          add_infinite(form, group, from, cols, sums[tile]);
+        }
       }
     }
   }

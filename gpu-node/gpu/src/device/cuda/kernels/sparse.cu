@@ -8,7 +8,7 @@
 // different banks of shared memory.
 
 struct Sparse {
-  static constexpr u32 GROUP = 64, STEPS = 4;
+  static constexpr u32 GROUP = 64, STEPS = 4, AHEAD = 1;
   static constexpr bool SUMS_INPUTS = false;
   // 16-byte chunks of a ring.
   static constexpr u32 CHUNKS = 256;
@@ -86,7 +86,7 @@ struct Sparse {
     end_copies();
   }
 
-  DEVICE void expand(u32 group, u32 (&a)[STEPS][2][4]) {
+  DEVICE void expand(u32 group, u32, u32 (&a)[STEPS][2][4]) {
     u32 lane = lane_id(), even = masks.x, odd = masks.y;
     if (group + 1 < end) load_masks(group + 1);
     u32 first = __popc(even), count = first + __popc(odd), below = count;
