@@ -56,6 +56,9 @@ test('one mask in a sentence', () => {
   expect(plain(maskSentence(maskOf(13, 12), { word: 'previous' }))).toContain(
     'Mask 13 is the one before the active mask. It leaves out 50 % of the weights, and treats 3 % of the weights unlike mask 12.',
   )
+  expect(plain(maskSentence(maskOf(13, 12, { churn: 0 }), { word: 'previous' }))).toContain(
+    'It leaves out 50 % of the weights, the same ones as mask 12.',
+  )
 })
 
 test('perplexities stand beside those of the parent and of the dense weights', () => {
@@ -97,5 +100,16 @@ test('making an earlier mask active tells who is concerned, what is undone, and 
   expect(consequences).toContain('1 of 2 live nodes hold it')
   expect(consequences).toContain('4 requests that run now end on mask 14.')
   expect(consequences).toContain('Mask 14 and Mask 13 count as rolled back')
-  expect(consequences).toContain('To return, open mask 14')
+  expect(consequences).toContain(
+    'To return, open mask 14 and make it active again; its texts then count again.',
+  )
+})
+
+test('returning to a mask that was rolled back warns of it, and says of no text that it counts again', () => {
+  const undone = [maskOf(13, null, { active: true }), maskOf(14, 13, { previous: true })]
+  const activation = { model: 'smollm', from: 13, to: 14, masks: undone, nodes: [] }
+  const consequences = activationConsequences({ ...activation, wasRolledBack: true }).join(' ')
+  expect(consequences).toContain('Mask 14 was rolled back before, and may do harm')
+  expect(consequences).toContain('To return, open mask 13 and make it active again.')
+  expect(activationConsequences(activation).join(' ')).not.toContain('rolled back')
 })

@@ -63,16 +63,22 @@ test('draining the last node warns that nothing else serves the model', () => {
 })
 
 test('a node whose probes differ is named with what to do', () => {
-  const probe = (node: string, nll: number, matches: boolean) => ({
+  const probe = (node: string, nll: number, matches: boolean, expected: number | null = 2.41) => ({
     node,
     mask_version: 14,
     nll,
-    expected: 2.41,
+    expected,
     matches,
     measured_at: '2026-11-28T02:00:00.000Z',
   })
   expect(probesSentence([probe('a', 2.41, true)])).toContain('agree on the probe texts')
   expect(probesSentence([probe('a', 2.41, true), probe('b', 2.94, false)])).toContain(
     'b scores the probe texts unlike the others under mask 14: 2.94 nats a token instead of 2.41.',
+  )
+  const [alone, changed] = [probe('a', 2.41, true, null), probe('a', 2.94, false, null)]
+  expect(probesSentence([alone])).toContain('none is compared with another')
+  expect(probesSentence([alone, probe('b', 2.41, true)])).toContain('under 1 weight set.')
+  expect(probesSentence([changed])).toContain(
+    'a scores the probe texts unlike before under mask 14: 2.94 nats a token.',
   )
 })

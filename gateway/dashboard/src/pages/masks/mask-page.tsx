@@ -14,6 +14,7 @@ import { useClient, useResource } from '../../data/data.tsx'
 import * as endpoints from '../../data/endpoints.ts'
 import { maskNameFirst } from '../../format/mask-names.ts'
 import { formatBytes, formatNumber, formatShare } from '../../format/numbers.ts'
+import { GENERAL, holdoutName } from '../../format/words.ts'
 import { Link } from '../../navigation/link.tsx'
 import { useModel } from '../../navigation/navigation.tsx'
 import { paths, type PathParams } from '../../navigation/routes.ts'
@@ -44,7 +45,16 @@ export function MaskPage({ params }: { params: PathParams }) {
       title={maskNameFirst(version)}
       above={<Link to="/masks">Masks</Link>}
       sentence={sentenceWhenLoaded(masks, () => mask && state && <p>{maskSentence(mask, state)}</p>)}
-      actions={mask && <MaskActions mask={mask} masks={masks.value?.data ?? []} status={status.value} />}
+      actions={
+        mask && (
+          <MaskActions
+            mask={mask}
+            masks={masks.value?.data ?? []}
+            status={status.value}
+            wasRolledBack={update?.state === 'rolled_back'}
+          />
+        )
+      }
     >
       <Loaded resource={masks}>
         {({ data }) =>
@@ -177,7 +187,7 @@ const PERPLEXITY_COLUMNS: readonly Column<PerplexityRow>[] = [
     value: ({ domain }) => domain,
     cell: ({ domain, learned }) => (
       <>
-        {domain === '(general)' ? 'general text' : <Link to={paths.domain(domain)}>{domain}</Link>}
+        {domain === GENERAL ? holdoutName(domain) : <Link to={paths.domain(domain)}>{domain}</Link>}
         {learned && <span class="cell-note">learned</span>}
       </>
     ),
@@ -226,10 +236,12 @@ function MaskActions({
   mask,
   masks,
   status,
+  wasRolledBack,
 }: {
   mask: MaskEntry
   masks: readonly MaskEntry[]
   status: StatusReport | undefined
+  wasRolledBack: boolean
 }) {
   const { may_change: mayChange } = useSession()
   const model = status?.models.find(({ id }) => id === mask.model)
@@ -262,6 +274,7 @@ function MaskActions({
           to={mask.version}
           masks={masks}
           nodes={status?.nodes ?? []}
+          wasRolledBack={wasRolledBack}
           label="Make it active"
         />
       )}

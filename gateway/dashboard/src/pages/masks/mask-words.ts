@@ -44,7 +44,11 @@ export function masksSentence(masks: readonly MaskEntry[], activeVersion: number
 export function maskSentence(mask: MaskEntry, { word }: { word: string }): string {
   const parent = maskName(mask.parent_version ?? 0)
   const churn =
-    mask.churn === null ? '' : `, and treats ${formatShare(mask.churn)} of the weights unlike ${parent}`
+    mask.churn === null
+      ? ''
+      : mask.churn === 0
+        ? `, the same ones as ${parent}`
+        : `, and treats ${formatShare(mask.churn)} of the weights unlike ${parent}`
   return `${maskNameFirst(mask.version)} ${STATE_CLAUSES[word] ?? `${word} now`}. It leaves out ${formatShare(mask.sparsity)} of the weights${churn}. It was chosen for ${listNames(mask.domains)}; its file has ${formatBytes(mask.bytes)}.`
 }
 

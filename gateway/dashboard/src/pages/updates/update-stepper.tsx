@@ -11,6 +11,7 @@ const STATES = {
   running: 'running',
   failed: 'failed',
   skipped: 'skipped',
+  ended: 'ended',
   ahead: 'waiting',
 } as const
 
