@@ -11,6 +11,7 @@ import {
   formatDuration,
   formatMask,
   formatPercent,
+  formatTime,
 } from '@copal/gpu-node/platform/quantities.ts'
 import type { Session } from '../api/session.ts'
 import {
@@ -69,7 +70,7 @@ function describe(report: CanaryReport, session: Session): string {
       ? ['The canary has served no request yet. With few conversations, choose a larger share.']
       : []),
     ...describeNodes(nodes),
-    `Since ${canary.since}:`,
+    `Since ${formatTime(canary.since)}:`,
   ]
   parts.push(
     session.table<VersionTraffic>(
