@@ -1,6 +1,6 @@
 import { eq, ne, sql } from 'drizzle-orm'
 import type { Database } from '../../../contracts/database.ts'
-import { datasets, domains, holdouts, pendingDeletions } from '../schema/domains.ts'
+import { datasets, domains, holdouts, pendingDeletions, reservoirCounts } from '../schema/domains.ts'
 import { alerts, detectorStates } from '../schema/detectors.ts'
 import { apiKeys } from '../schema/keys.ts'
 import { evaluations } from '../schema/masks.ts'
@@ -71,7 +71,7 @@ export async function setDomainOwner(db: Database, name: string, owner: string |
   await db.update(domains).set({ owner }).where(eq(domains.name, name))
 }
 
-/** Deletes a domain with its datasets, holdouts, statistics, evaluations, usage totals and periods. */
+/** Deletes a domain with its counts, datasets, holdouts, statistics, evaluations, usage totals and periods. */
 export async function forgetDomain(db: Database, name: string): Promise<void> {
   await db.batch([
     db.delete(batches).where(eq(batches.domain, name)),
@@ -84,6 +84,7 @@ export async function forgetDomain(db: Database, name: string): Promise<void> {
     db.delete(detectorStates).where(eq(detectorStates.domain, name)),
     db.delete(alerts).where(eq(alerts.domain, name)),
     db.delete(pendingDeletions).where(eq(pendingDeletions.domain, name)),
+    db.delete(reservoirCounts).where(eq(reservoirCounts.domain, name)),
     db.delete(domains).where(eq(domains.name, name)),
   ])
 }
