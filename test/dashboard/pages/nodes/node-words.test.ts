@@ -24,6 +24,8 @@ test('the fleet in a sentence names nodes that are behind or away', () => {
     '2 nodes of 3 serve: 4 requests run, none waits. 1 node does not serve mask 14 yet. c has been away for 1 min.',
   )
   expect(fleetSentence([nodeOf('a', { draining: true })], MODELS)).toBe('No node takes requests.')
+  // A node that was stopped is gone, and has reported before.
+  expect(fleetSentence([], MODELS)).toBe('There is no node, so nothing can be served.')
 })
 
 test('a node is behind the active mask of its own model, not of another one', () => {

@@ -52,7 +52,7 @@ export function wantedVersion(node: NodeEntry, models: readonly Model[]): number
 
 /** The sentence of the fleet. */
 export function fleetSentence(nodes: readonly NodeEntry[], models: readonly Model[]): string {
-  if (nodes.length === 0) return 'No node has reported yet, so nothing can be served.'
+  if (nodes.length === 0) return 'There is no node, so nothing can be served.'
   const alive = nodes.filter(({ alive: is }) => is)
   const able = alive.filter(({ draining }) => !draining)
   const away = nodes.filter(({ alive: is }) => !is)
