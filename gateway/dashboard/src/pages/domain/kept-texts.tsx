@@ -11,8 +11,9 @@ export function KeptTexts({ entry, showsTexts }: { entry: DomainEntry | undefine
   if (!entry)
     return (
       <p class="soft">
-        No text of it is kept yet: none was sampled. A key may have all of its requests sampled, or a request
-        asks for it with the header <code>x-copal-sample: true</code>.
+        No text of it is kept. A key may have all of its requests sampled, or a request asks for it with the
+        header <code>x-copal-sample: true</code>. Texts of requests that name no domain may be kept in another
+        one, which was found for them.
       </p>
     )
   const heldOut =
