@@ -6,6 +6,7 @@ import { apiKeys } from '../schema/keys.ts'
 import { evaluations } from '../schema/masks.ts'
 import { batches, statistics } from '../schema/updates.ts'
 import { usageTotals } from '../schema/usage.ts'
+import { isAmong } from './is-among.ts'
 import { deletePeriodsOf } from './period-queries.ts'
 
 /** A registered domain. */
@@ -59,6 +60,18 @@ export async function listDomains(db: Database): Promise<DomainRow[]> {
 export async function listDomainsOfOthers(db: Database, tenant: string): Promise<Set<string>> {
   const rows = await db.select({ name: domains.name }).from(domains).where(ne(domains.owner, tenant))
   return new Set(rows.map(({ name }) => name))
+}
+
+/** Returns the owners of those of some domains that are registered; null: all tenants share it. */
+export async function findOwners(
+  db: Database,
+  names: readonly string[],
+): Promise<Map<string, string | null>> {
+  const rows = await db
+    .select({ name: domains.name, owner: domains.owner })
+    .from(domains)
+    .where(isAmong(domains.name, names))
+  return new Map(rows.map(({ name, owner }) => [name, owner]))
 }
 
 /** Returns one domain. */
