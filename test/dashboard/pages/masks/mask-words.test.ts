@@ -37,7 +37,7 @@ const masks = [maskOf(12, 11), maskOf(13, 12, { previous: true }), maskOf(14, 13
 
 test('the masks in a sentence: what serves, what was before', () => {
   expect(plain(masksSentence(masks, 14))).toBe(
-    'Mask 14 serves: it leaves out 50 % of the weights, chosen for speech. Mask 13 is the one before. 3 of 3 masks have served.',
+    'Mask 14 serves: it leaves out 50 % of the weights, chosen for speech. Mask 13 is the one before. 3 of 3 masks have been active.',
   )
   expect(masksSentence([], 0)).toBe('There is no mask yet: the dense weights serve.')
 })
@@ -46,6 +46,10 @@ test('the state of a mask is what it does, else what became of it', () => {
   expect(stateOfMask(maskOf(1, null, { active: true }), undefined).word).toBe('serves')
   const gate = { state: 'failed', error: { code: 'gate_failed', message: '' } } as const
   expect(stateOfMask(maskOf(1, null, { promoted_at: null }), gate).word).toBe('rejected')
+  // A cancelled canary has served a share of the conversations.
+  expect(stateOfMask(maskOf(1, null, { promoted_at: null }), { state: 'cancelled', error: null }).word).toBe(
+    'never active',
+  )
   expect(stateOfMask(maskOf(1, null), { state: 'rolled_back', error: null }).word).toBe('rolled back')
   expect(stateOfMask(maskOf(1, null, { swept_at: '2026-11-28T02:00:00.000Z' }), undefined).word).toBe(
     'file deleted',

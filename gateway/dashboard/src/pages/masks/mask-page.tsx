@@ -125,7 +125,7 @@ function MaskBody({
                       </>
                     )),
             },
-            { label: 'First served', value: <Time at={mask.promoted_at} as="clock" missing="never" /> },
+            { label: 'First active', value: <Time at={mask.promoted_at} as="clock" missing="never" /> },
             { label: 'Method', value: mask.method, title: `pattern ${mask.pattern}, scope ${mask.scope}` },
             { label: 'File', value: formatBytes(mask.bytes), title: `SHA-256 ${mask.sha256}` },
           ]}
@@ -160,7 +160,7 @@ function MaskBody({
               rows={perplexityRows(r, mask)}
               rowKey={({ domain }) => domain}
               csv={`copal-mask-${mask.version}`}
-              empty={<p class="soft">It was not evaluated on the present held-out texts.</p>}
+              empty={<NoPerplexities mask={mask} update={update} />}
             />
           )}
         </Loaded>
@@ -229,6 +229,22 @@ function Compared({ own, other }: { own: number; other: number | null }) {
         {formatShare(Math.round(change * 10_000) / 10_000)}
       </span>
     </span>
+  )
+}
+
+function NoPerplexities({ mask, update }: { mask: MaskEntry; update: UpdateEntry | undefined }) {
+  if (mask.promoted_at !== null)
+    return <p class="soft">It was not evaluated on the present held-out texts.</p>
+  return (
+    <p class="soft">
+      This table has masks that have been active.
+      {update && (
+        <>
+          {' '}
+          The figures of the gate are on the page of its <Link to={paths.update(update.id)}>update</Link>.
+        </>
+      )}
+    </p>
   )
 }
 
