@@ -22,7 +22,7 @@ export interface GapMark {
 const NEAR_SHARE = 1 / 20
 
 /**
- * Returns the labels of marks: one for those that are near each other, and after its line where it would stand over the y axis.
+ * Returns the labels of marks: one for those that are near each other, and after the last of their lines where it would stand over the y axis.
  *
  * @param times all times of the plot, Unix milliseconds
  */
@@ -32,13 +32,17 @@ export function labelsOf(
 ): (GapMark & { side: 'before' | 'after' })[] {
   const from = Math.min(...times)
   const nearMs = (Math.max(...times) - from) * NEAR_SHARE
-  const labels: GapMark[] = []
+  const labels: (GapMark & { lastMs: number })[] = []
   for (const { atMs, label } of marks.toSorted((a, b) => a.atMs - b.atMs)) {
     const last = labels.at(-1)
-    if (last && atMs - last.atMs < nearMs) last.label += `, ${label}`
-    else labels.push({ atMs, label })
+    if (last && atMs - last.atMs < nearMs) {
+      last.label += `, ${label}`
+      last.lastMs = atMs
+    } else labels.push({ atMs, lastMs: atMs, label })
   }
-  return labels.map((label) => ({ ...label, side: label.atMs - from < nearMs ? 'after' : 'before' }))
+  return labels.map(({ atMs, lastMs, label }) =>
+    atMs - from < nearMs ? { atMs: lastMs, label, side: 'after' } : { atMs, label, side: 'before' },
+  )
 }
 
 /** Creates a plot of gaps over time, in UTC: a line with a band for each domain and mask, and marks. */

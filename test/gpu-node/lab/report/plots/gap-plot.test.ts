@@ -5,11 +5,12 @@ test('marks that are near each other share a label, and one at the begin stands 
   const marks = [
     { atMs: 500, label: 'm3 active' },
     { atMs: 0, label: 'm1 active' },
+    { atMs: 20, label: 'm2 active' },
     { atMs: 510, label: 'm3 rolled back' },
     { atMs: 900, label: 'm4 active' },
   ]
   expect(labelsOf(marks, [0, 1000])).toEqual([
-    { atMs: 0, label: 'm1 active', side: 'after' },
+    { atMs: 20, label: 'm1 active, m2 active', side: 'after' },
     { atMs: 500, label: 'm3 active, m3 rolled back', side: 'before' },
     { atMs: 900, label: 'm4 active', side: 'before' },
   ])
