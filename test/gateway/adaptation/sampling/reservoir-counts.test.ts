@@ -108,6 +108,25 @@ test('D1 follows texts that enter, are taken, given back, set aside, deleted and
   expect(await storedOf('follow')).toMatchObject({ samples: 0, characters: 0, holdoutSamples: 0, seen: 28 })
 })
 
+test('counting reads indexes, and no texts', async () => {
+  await offer('indexed', 8)
+  const plans = await runInDurableObject(reservoir('indexed'), (_instance, { storage }) =>
+    [
+      "SELECT count(*), sum(characters) FROM texts WHERE side = 'pool' AND review <> 1",
+      "SELECT sum(characters) FROM texts WHERE side = 'pool' AND review <> 1 AND hash NOT IN (SELECT hash FROM taken)",
+      'SELECT count(*) FROM texts WHERE review = 1',
+      'SELECT hash, key_id, offered_nll FROM texts WHERE offered_nll IS NOT NULL',
+    ].map((query) =>
+      storage.sql
+        .exec<{ detail: string }>(`EXPLAIN QUERY PLAN ${query}`)
+        .toArray()
+        .map(({ detail }) => detail)
+        .find((detail) => detail.includes(' texts ')),
+    ),
+  )
+  for (const plan of plans) expect(plan).toMatch(/COVERING INDEX texts_(size|review|nll)/)
+})
+
 test('many changes are one write, half a minute to a minute after the first', async () => {
   const beforeMs = Date.now()
   await offer('often', 4, 'first')
