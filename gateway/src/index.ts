@@ -28,6 +28,7 @@ import { watchMasks } from './adaptation/updates/mask-watch.ts'
 import { advanceDetectors } from './adaptation/drift/detectors/advance-detectors.ts'
 import { deleteOldDrift } from './adaptation/drift/detectors/delete-old-drift.ts'
 import { endStaleProbeAlerts } from './adaptation/drift/probes/end-probe-alerts.ts'
+import { refreshCounts } from './adaptation/sampling/refresh-counts.ts'
 import { describeDue } from './adaptation/triggers/describe-due.ts'
 import { exportMetrics } from './usage/metrics/export-metrics.ts'
 import { runTriggers } from './adaptation/triggers/run-triggers.ts'
@@ -94,6 +95,7 @@ const TASKS = {
   deleteOldDrift,
   expireDatasets,
   sweepArtifacts,
+  refreshCounts,
 }
 
 export default {

@@ -5,12 +5,12 @@
 import { join } from 'node:path'
 import axe from 'axe-core'
 import type { Browser, BrowserContext, Page } from 'playwright-core'
-import type { StatusReport } from '@copal/shared/wire/admin.ts'
+import type { StatusReport, UpdateEntry } from '@copal/shared/wire/admin.ts'
 import type { AuditEntry } from '@copal/shared/wire/admin-audit.ts'
 import type { KeyEntry } from '@copal/shared/wire/admin-keys.ts'
 import type { PolicyReport } from '@copal/shared/wire/admin-policy.ts'
 import type { DashboardLink } from '@copal/shared/wire/admin-session.ts'
-import { afterAll, beforeAll, expect, test } from 'vitest'
+import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest'
 import { randomHalfMask } from '../support/models/random-masks.ts'
 import { openBrowser } from '../support/processes/browser.ts'
 import { startFleet, type TestFleet } from '../support/processes/fleet.ts'
@@ -116,6 +116,36 @@ test('with a node, masks and traffic every page shows them, fits both widths and
   expect(await page.evaluate('window.wasRun')).toBeUndefined()
 })
 
+test('the longest names and the default method fit both widths', async () => {
+  const other = await browser.newContext({ storageState: await context.storageState() })
+  onTestFinished(() => other.close())
+  const tab = await other.newPage()
+  const names = {
+    domain: 'd'.repeat(64),
+    node: 'n'.repeat(64),
+    method: 'continual-wanda+allocated+rows+swaps',
+  }
+  await tab.route('**/admin/**', async (route) => {
+    if (route.request().url().includes('/admin/events')) return route.abort()
+    const response = await route.fetch()
+    const body = (await response.text())
+      .replaceAll('"default"', `"${names.domain}"`)
+      .replaceAll('"node-1"', `"${names.node}"`)
+      .replaceAll(/"method":"[^"]*"/g, `"method":"${names.method}"`)
+    return route.fulfill({ response, body })
+  })
+  const [update] = (await fleet.admin<{ data: UpdateEntry[] }>('GET', '/admin/updates')).data
+  const paths = PAGES.map((path) => path.replace(/default$/, names.domain))
+  for (const path of [...paths, `/dashboard/updates/${update?.id}`])
+    for (const [name, size] of Object.entries(WIDTHS)) {
+      await tab.setViewportSize(size)
+      await tab.goto(fleet.url + path)
+      await tab.getByRole('heading', { level: 1 }).waitFor()
+      await tab.locator('.skeleton').first().waitFor({ state: 'hidden' })
+      expect([path, name, await tooWide(tab), await overflowingCells(tab)]).toEqual([path, name, [], []])
+    }
+})
+
 test('the playground streams two sets of weights side by side, and shows a prompt as text', async () => {
   await page.setViewportSize(WIDTHS.desktop)
   await page.goto(`${fleet.url}/dashboard/playground`)
@@ -135,7 +165,7 @@ test('a domain gets an owner, and the page says whose texts it keeps', async () 
   await dialog.getByLabel('Owner').selectOption('acme')
   expect(await dialog.textContent()).toContain('only sampled texts of acme are kept in legal')
   await dialog.getByRole('button', { name: 'Change the owner' }).click()
-  await page.getByText('Only tenant acme may use it.').waitFor()
+  await page.getByText('Only texts of tenant acme are kept.').waitFor()
   expect(errors).toEqual([])
 })
 
@@ -418,10 +448,17 @@ async function eachPage(state: string, paths: readonly string[]): Promise<void> 
 }
 
 /** Returns what stands beyond the right edge of the page, if that lets it scroll sideways. */
-function tooWide(): Promise<string[]> {
-  return page.evaluate(`document.documentElement.scrollWidth <= innerWidth ? [] : [...document.querySelectorAll('main *')]
+function tooWide(tab = page): Promise<string[]> {
+  return tab.evaluate(`document.documentElement.scrollWidth <= innerWidth ? [] : [...document.querySelectorAll('main *')]
     .filter((element) => element.getBoundingClientRect().right > innerWidth && element.children.length === 0)
     .map((element) => element.outerHTML.slice(0, 200))`)
+}
+
+/** Returns cells of tables and figures whose text stands over what is beside them. */
+function overflowingCells(tab: Page): Promise<string[]> {
+  return tab.evaluate(`[...document.querySelectorAll('td:not(.lineage-cell), dd')]
+    .filter(({ scrollWidth, clientWidth }) => scrollWidth > clientWidth + 1)
+    .map(({ outerHTML }) => outerHTML.slice(0, 200))`)
 }
 
 /** Returns the serious findings of axe, by default of all of its rules. */

@@ -1,3 +1,5 @@
+import type { Draw, ReservoirCounts, ReservoirStats } from './reservoir-counts.ts'
+
 /** The side of a domain that a text is on: calibrated on (the pool), or only evaluated on. */
 export type Side = 'pool' | 'holdout'
 
@@ -60,23 +62,6 @@ export interface StoredText {
   sources: SampleSource[]
 }
 
-/** Counts of the stored texts of a domain. */
-export interface ReservoirStats {
-  /** Texts of the pool. */
-  samples: number
-  characters: number
-  /** Those of them that the model has not taken yet; all of them if no model is named. */
-  newSamples: number
-  newCharacters: number
-  /** The number of texts ever offered. A text that is sent again in its conversation counts once. */
-  seen: number
-  holdoutSamples: number
-  holdoutCharacters: number
-  lastSampleAtMs: number | null
-  /** Texts that are set aside because their dense loss is far from that of the domain; they count nowhere else. */
-  reviewSamples: number
-}
-
 /** A text that is set aside for review. */
 export interface ReviewText {
   /** SHA-256 of the text. */
@@ -110,15 +95,9 @@ export interface SourceFilter {
 }
 
 /** The texts that an update takes for a model. */
-export interface TakeRequest {
+export interface TakeRequest extends Draw {
   model: string
   updateId: string
-  /** Maximum size of the texts in UTF-8. */
-  maxBytes: number
-  /** Maximum share of one key, and of one tenant, in the bytes; the fair share where fewer give text. */
-  maxKeyShare?: number | undefined
-  /** Robust deviations of the dense loss from which on a text is set aside; null: none is. */
-  outlierDeviations?: number | null | undefined
 }
 
 /** Which texts an update would take or hold out, and how many of them are returned. */
@@ -140,10 +119,10 @@ export interface ReservoirObject extends Rpc.DurableObjectBranded {
    * up to `maxBytes`, and marks them as taken by the update. It returns only the beginning of a text that is longer
    * than what its key may still give. Called again for the same update, it returns the same texts, except deleted ones.
    */
-  take(request: TakeRequest): StoredText[]
+  take(request: TakeRequest): Promise<StoredText[]>
 
-  /** Returns the bytes that {@link take} would take. */
-  available(request: Omit<TakeRequest, 'updateId'>): number
+  /** Returns the bytes that {@link take} would take. From then on {@link counts} has them too. */
+  available(request: Omit<TakeRequest, 'updateId'>): Promise<number>
 
   /** Returns the texts that requests brought last, newest first, with their first `previewCharacters`. None is set aside. */
   newest(maxTexts: number, previewCharacters: number): KeptText[]
@@ -152,13 +131,13 @@ export interface ReservoirObject extends Rpc.DurableObjectBranded {
   review(maxTexts: number): ReviewText[]
 
   /** Puts a text that is set aside back for good, or deletes it. Returns false if it is not set aside. */
-  resolveReview(id: string, decision: 'keep' | 'drop'): boolean
+  resolveReview(id: string, decision: 'keep' | 'drop'): Promise<boolean>
 
   /** Ends the marks of updates of a model whose texts do not count: they may be taken again. */
-  release(model: string, updateIds: readonly string[]): void
+  release(model: string, updateIds: readonly string[]): Promise<void>
 
   /** Marks texts as taken that were calibrated on before the reservoir kept marks. `hashes` are their SHA-256. */
-  markTaken(marks: { model: string; updateId: string; hashes: readonly string[] }): void
+  markTaken(marks: { model: string; updateId: string; hashes: readonly string[] }): Promise<void>
 
   /** Returns held-out texts in a fixed random order and fairly by tenant and key, up to `maxBytes`. They never enter the pool from then on. */
   holdout(maxBytes: number): StoredText[]
@@ -168,10 +147,13 @@ export interface ReservoirObject extends Rpc.DurableObjectBranded {
    * their SHA-256, and may be empty. Call it after {@link markTaken} was called for every batch of the domain: until it is
    * called, a reservoir of the version before accepts only texts that were on the same side in that version.
    */
-  markHeldOut(hashes: readonly string[]): void
+  markHeldOut(hashes: readonly string[]): Promise<void>
 
   /** Returns the counts of its texts. */
   stats(model?: string): ReservoirStats
+
+  /** Returns the counts that D1 keeps of the domain, counted now. A minute after a change the object stores them itself. */
+  counts(): ReservoirCounts
 
   /**
    * Removes the matching sources, and the texts that no source is left of. Offers of matching texts that were queued
@@ -179,10 +161,10 @@ export interface ReservoirObject extends Rpc.DurableObjectBranded {
    *
    * @returns the number of texts that lost a source
    */
-  deleteTexts(filter?: SourceFilter): number
+  deleteTexts(filter?: SourceFilter): Promise<number>
 
   /** Deletes everything stored for the domain, marks included. */
-  clear(): void
+  clear(): Promise<void>
 
   /**
    * Returns which of the first `want` texts in a fixed random order lack a description, at most `limit`, and how many have one.
@@ -208,7 +190,7 @@ export interface ReservoirObject extends Rpc.DurableObjectBranded {
     descriptions: readonly ({ hash: string } & DenseDescription)[],
     bases: readonly string[],
     isPoolOnly?: boolean,
-  ): void
+  ): Promise<void>
 
   /** Returns described texts in a fixed random order. */
   listDescribed(baseSha256: string, limit: number): DescribedText[]
@@ -229,5 +211,5 @@ export interface ReservoirObject extends Rpc.DurableObjectBranded {
   offersOf(proposal: string, limit: number): { hashes: string[]; offers: OfferedSample[] }
 
   /** Deletes texts by their hashes. */
-  deleteByHash(hashes: readonly string[]): void
+  deleteByHash(hashes: readonly string[]): Promise<void>
 }

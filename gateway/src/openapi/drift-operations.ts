@@ -41,7 +41,7 @@ export const DRIFT_OPERATIONS: readonly Operation[] = [
     key: 'operator',
     querySchema: alertsQuery,
     response: named('Alerts', alertsReport),
-    errors: ['invalid_request'],
+    errors: ofModel.errors,
   },
   {
     method: 'get',

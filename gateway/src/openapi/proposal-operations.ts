@@ -24,6 +24,7 @@ export const PROPOSAL_OPERATIONS: readonly Operation[] = [
     key: 'operator',
     query: { model: 'Id of the model by whose embeddings they were found. Default: all.' },
     response: listOf('Proposal', proposalEntry),
+    errors: ['model_not_found', 'no_node_available'],
   },
   {
     method: 'post',

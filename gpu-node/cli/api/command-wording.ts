@@ -53,6 +53,7 @@ const OPTIONS: Readonly<Record<string, string>> = {
   allowed_models: '--models',
   expires_at: '--expires-in',
   grace_seconds: '--grace',
+  since: '--since',
   'limits.requests_per_minute': '--requests-per-minute',
   'limits.tokens_per_minute': '--tokens-per-minute',
   'limits.tokens_per_month': '--tokens-per-month',

@@ -1,7 +1,7 @@
 import { existsSync, readFileSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
 import { basename, join, resolve } from 'node:path'
-import { InvalidArgumentError, type Command } from 'commander'
+import { InvalidArgumentError, Option, type Command } from 'commander'
 import { heartbeatResponse } from '@copal/shared/wire/heartbeat.ts'
 import { z } from 'zod'
 import { loadNative, NativeUnavailableError } from '@copal/gpu-node/platform/native-addon.ts'
@@ -52,7 +52,11 @@ export function addAdvise(program: Command, session: Session): void {
     )
     .argument('[files...]', "mask files (default: the active and the previous mask of the service's home)")
     .option('--model <source>', 'the model, as COPAL_MODEL names it')
-    .option('--precision <list>', 'precisions to measure', precisions, [...PRECISIONS])
+    .addOption(
+      new Option('--precision <list>', 'precisions to measure')
+        .argParser(precisions)
+        .default([...PRECISIONS], PRECISIONS.join()),
+    )
     .option(
       '--text <file>',
       "text that the masks were not calibrated on (default: the bundled one's held-out part)",
@@ -100,7 +104,7 @@ async function measure(files: readonly string[], options: AdviseOptions, session
       windows,
       timeLimitMs: options.seconds * 1000,
       signal,
-      onProgress: (what, share) => bar.update(what, share, `${Math.round(share * 100)} %`),
+      onProgress: (what, share) => bar.update(what, share),
     }),
   )
   const service = advisedService(terminal, active, options.model)

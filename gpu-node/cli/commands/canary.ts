@@ -11,6 +11,7 @@ import {
   formatDuration,
   formatMask,
   formatPercent,
+  formatTime,
 } from '@copal/gpu-node/platform/quantities.ts'
 import type { Session } from '../api/session.ts'
 import {
@@ -69,7 +70,7 @@ function describe(report: CanaryReport, session: Session): string {
       ? ['The canary has served no request yet. With few conversations, choose a larger share.']
       : []),
     ...describeNodes(nodes),
-    `Since ${canary.since}:`,
+    `Since ${formatTime(canary.since)}:`,
   ]
   parts.push(
     session.table<VersionTraffic>(
@@ -79,7 +80,7 @@ function describe(report: CanaryReport, session: Session): string {
         { title: 'FAILED', value: (row) => formatCount(row.failed), align: 'right' },
         { title: 'TOKENS', value: (row) => formatCount(row.completion_tokens), align: 'right' },
         { title: 'FIRST TOKEN', value: (row) => milliseconds(row.time_to_first_token_ms), align: 'right' },
-        { title: 'SCORED', value: (row) => formatCount(row.scored_tokens), align: 'right' },
+        { title: 'SCORED TOKENS', value: (row) => formatCount(row.scored_tokens), align: 'right' },
         { title: 'PRUNED', value: (row) => row.nll_masked?.toFixed(3) ?? '-', align: 'right' },
         { title: 'DENSE', value: (row) => row.nll_dense?.toFixed(3) ?? '-', align: 'right' },
         { title: 'GAP', value: gap, align: 'right' },

@@ -43,8 +43,8 @@ export function addProposals(domains: Command, session: Session): void {
       const settled = await settle(session, id, 'accept', name === undefined ? {} : { name })
       print(session, command, settled, ({ domain, owner }) =>
         owner === null
-          ? `Accepted as ${domain}, which all tenants may use.`
-          : `Accepted as ${domain}, which the tenant ${owner} alone may use.`,
+          ? `Accepted as ${domain}, which keeps texts of all tenants.`
+          : `Accepted as ${domain}, which keeps texts of the tenant ${owner} alone.`,
       )
     })
 

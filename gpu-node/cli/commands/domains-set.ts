@@ -9,7 +9,7 @@ export function addSet(domains: Command, session: Session): void {
     .description('give a domain to a tenant, whose texts alone it then takes, or share it')
     .argument('<name>', 'the domain')
     .addOption(new Option('--owner <tenant>', 'the tenant that it belongs to').conflicts('shared'))
-    .option('--shared', 'every tenant may use it')
+    .option('--shared', 'keep texts of every tenant in it')
     .option('--json', 'print JSON')
     .addHelpText(
       'after',

@@ -21,7 +21,7 @@ export async function plotDrift(session: Session, file: string, options: SeriesO
   if (points.length === 0)
     throw new UserError(
       'nothing_scored',
-      'No request of this time has been scored, so there is nothing to plot.',
+      `No request ${options.domain === undefined ? '' : `of domain '${options.domain}' `}was scored in this time, so there is nothing to plot.`,
     )
   // Loaded here because the plotting library would slow down every other command.
   const [{ gapPlot }, { drawSvg, standaloneSvg }] = await Promise.all([

@@ -7,6 +7,9 @@ import { modelQuery } from '../input/mask-argument.ts'
 import { formatCount, formatMask, formatPerplexity } from '@copal/gpu-node/platform/quantities.ts'
 import type { Session } from '../api/session.ts'
 
+/** The name under which the API lists the general holdout beside domains. */
+const GENERAL = '(general)'
+
 interface DriftOptions extends SeriesOptions {
   json?: boolean
   watch?: boolean
@@ -85,6 +88,7 @@ export function describeDrift(report: DriftReport, table: Session['table']): str
         stages.map((stage, row) => ({ stage, row })),
       ),
     )
+    if (domains.includes(GENERAL)) parts.push(`${GENERAL} is the general holdout (copal holdout show).`)
     const grown = holdouts.filter(({ version }) => version === null || version > 1)
     if (grown.length > 0) {
       const versions = grown.map(({ domain, version }) => `${domain} ${formatVersion(version)}`).join(', ')

@@ -80,7 +80,7 @@ export function addKeys(program: Command, session: Session): void {
     .argument('<id>', 'id of the key, see copal keys list')
     .option(
       '--grace <time>',
-      'how long the old secret stays valid: 90s, 30m, 24h or 7d; 0s ends it at once',
+      'how long the old secret stays valid: 90s, 30m, 24h or 7d; 0s ends it at once (default: 24h)',
       duration,
     )
     .option('--json', 'print JSON')
@@ -142,7 +142,11 @@ function addCreate(keys: Command, session: Session): void {
       'the only models it may use, separated by commas; unknown ones give a warning',
       splitList,
     )
-    .option('--expires-in <time>', 'how long it is valid, like 12h or 90d', duration)
+    .option(
+      '--expires-in <time>',
+      'how long it is valid, like 12h or 90d (default: until it is revoked)',
+      duration,
+    )
     .addOption(
       new Option(
         '--sampling <policy>',

@@ -85,8 +85,6 @@ function describe(masks: MaskEntry[], session: Session): string {
 }
 
 function roleOf({ active, previous, pinned, swept_at: sweptAt }: MaskEntry): string {
-  if (active) return 'active'
-  if (previous) return 'previous'
-  if (sweptAt != null) return 'no file'
-  return pinned ? 'pinned' : ''
+  const role = active ? 'active' : previous ? 'previous' : sweptAt == null ? '' : 'no file'
+  return [role, ...(pinned ? ['pinned'] : [])].filter((word) => word !== '').join(', ')
 }

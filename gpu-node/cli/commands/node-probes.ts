@@ -31,7 +31,11 @@ function describe(probes: readonly ProbeEntry[], session: Session): string {
         value: ({ expected }) => (expected === null ? '-' : expected.toFixed(4)),
         align: 'right',
       },
-      { title: 'MATCHES', value: ({ matches }) => (matches ? 'yes' : 'NO') },
+      {
+        title: 'MATCHES',
+        // A single node can differ from its score of before only.
+        value: ({ matches, expected }) => (matches ? (expected === null ? 'alone' : 'yes') : 'NO'),
+      },
     ],
     probes,
   )

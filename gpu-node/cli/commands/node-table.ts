@@ -25,7 +25,7 @@ export function describeForms(nodes: readonly NodeEntry[]): string {
   return nodes
     .flatMap(({ id, weight_sets: sets }) =>
       sets.flatMap(({ version, form, form_reason: reason }) =>
-        form == null ? [] : `${id} stores ${formatMask(version)} ${FORM_WORDS[form] ?? form}: ${reason}`,
+        form == null ? [] : `${id} stores ${formatMask(version)} ${FORM_WORDS[form] ?? form} (${reason})`,
       ),
     )
     .join('\n')

@@ -26,7 +26,7 @@ export function addSamples(program: Command, session: Session): void {
       if (Object.keys(sources).length === 0)
         remove.error('error: name what to delete, like --key key_0123456789abcdef')
       const deleted = await deleteSamples(session, sources)
-      session.print(json, deleted, () => describe(deleted))
+      session.print(json, deleted, () => describe(deleted, sources))
     })
 }
 
@@ -37,8 +37,9 @@ export async function settleStoredTexts(
   name: string,
   wanted: boolean,
 ): Promise<void> {
+  const sources = { [source]: name }
   const message = wanted
-    ? describe(await deleteSamples(session, { [source]: name }))
+    ? describe(await deleteSamples(session, sources), sources)
     : `Texts that were sampled before stay. Delete them with: copal samples delete --${source} ${name}`
   session.terminal.stderr.write(`${message}\n`)
 }
@@ -48,7 +49,10 @@ function deleteSamples(session: Session, sources: Partial<Record<Source, string>
   return session.client().admin('DELETE', `/samples?${query}`, deletedSamples)
 }
 
-function describe({ domains, pending, kept }: DeletedSamples): string {
+function describe(
+  { domains, pending, kept }: DeletedSamples,
+  sources: Partial<Record<Source, string>>,
+): string {
   const lines = domains.map(
     ({ domain, deleted, deleted_frozen: frozen, masks }) =>
       `${domain}: deleted ${counted(deleted, 'text')} and ${counted(frozen, 'frozen text')}` +
@@ -65,5 +69,8 @@ function describe({ domains, pending, kept }: DeletedSamples): string {
       `them is not known. To make them anew: copal domains rebuild ${domain}`,
   )
   const found = [...lines, ...waiting]
-  return [...(found.length > 0 ? found : ['No stored text is of it.']), ...left].join('\n')
+  const names = Object.entries(sources).map(([source, name]) => `${source} '${name}'`)
+  return [...(found.length > 0 ? found : [`No text of ${names.join(' and ')} is stored.`]), ...left].join(
+    '\n',
+  )
 }

@@ -6,7 +6,7 @@ import {
   type ShadowReport,
 } from '@copal/shared/wire/admin-trials.ts'
 import { modelQuery, parseMask } from '../input/mask-argument.ts'
-import { formatCount, formatMask, formatPercent } from '@copal/gpu-node/platform/quantities.ts'
+import { formatCount, formatMask, formatPercent, formatTime } from '@copal/gpu-node/platform/quantities.ts'
 import type { Session } from '../api/session.ts'
 import { addTrialOptions, describeNodes, trialChange, type TrialOptions } from '../options/trial-options.ts'
 
@@ -54,7 +54,7 @@ function describe(report: ShadowReport, session: Session): string {
     `${formatMask(shadow.mask_version)} scores ${formatPercent(shadow.share)} of the requests to ${report.model} ` +
       `that may be sampled; ${formatMask(report.active_version)} serves them.`,
     ...describeNodes(nodes),
-    `Since ${shadow.since}, nats per token; the gap is what it would cost:`,
+    `Since ${formatTime(shadow.since)}, nats per token; the gap is what it would cost:`,
   ]
   const rows = domains.flatMap(({ domain, requests, prompt, answer }) => [
     { domain, requests, text: 'prompt', ...prompt },

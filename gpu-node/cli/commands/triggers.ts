@@ -57,8 +57,13 @@ function describeStart({
   const today = `${started} started in 24 hours.`
   if (running !== null) return `Another one may start when it has ended. ${today}`
   if (waitsFor === null) return `An update may start now. ${today}`
-  const when = at === null ? '' : `, at ${formatTime(at)} at the earliest`
-  return enabled ? `No update may start now: ${waitsFor}${when}. ${today}` : `No update starts: ${waitsFor}.`
+  const when = at === null ? '' : ` The earliest start is ${formatTime(nextMinute(at))}.`
+  return enabled ? `No update may start now: ${waitsFor}.${when} ${today}` : `No update starts: ${waitsFor}.`
+}
+
+/** The next full minute, so that a time that is shown without seconds is not over while something waits for it. */
+function nextMinute(at: string): string {
+  return new Date(Math.ceil(Date.parse(at) / 60_000) * 60_000).toISOString()
 }
 
 function describeDomains(domains: readonly TriggerDomain[], session: Session): string {

@@ -46,7 +46,8 @@ export function describeNodes({ ready, alive, errors }: TrialNodes): string[] {
 
 /** Describes what a canary of an update, or a watch, has shown so far. */
 export function describeEvidence({ evidence }: Pick<TrialEntry, 'evidence'>): string {
-  if (!evidence || evidence.requests === 0 || evidence.gap === null) return 'No request was scored yet.'
+  if (!evidence || evidence.requests === 0 || evidence.gap === null)
+    return 'No request was scored under both masks yet.'
   const { requests, gap, lower, upper } = evidence
   const bounds = [lower, upper].map((bound) => bound?.toFixed(3) ?? '-').join(' to ')
   return `Loss ${gap.toFixed(3)} nats a token above the other mask (${bounds}), on ${formatCount(requests)} requests.`

@@ -58,7 +58,7 @@ export const auditQuery = z.object({
     .optional()
     .describe('Only rows before this one, such as `next_before` of a page with `order=newest`.'),
   limit: z.coerce.number().int().min(1).max(500).default(100),
-  since: z.iso.datetime({ offset: true }).optional(),
+  since: z.iso.datetime({ offset: true, error: 'expected a time such as 2026-05-01T00:00:00Z' }).optional(),
   actor: z.string().max(200).optional(),
   target: z.string().max(200).optional(),
 })

@@ -84,9 +84,37 @@ export const domainEntry = z.object({
     ),
   calibrated_datasets: count.describe('Datasets that count in a promoted mask.'),
   last_sample_at: time.nullable(),
+  counted_at: time
+    .nullable()
+    .optional()
+    .describe(
+      'When its texts were counted, in a page of more than 64 domains: within a minute of the last change. Null: not yet, so its counts are 0. Left out: just now.',
+    ),
 })
 /** One entry of `GET /admin/domains`. */
 export type DomainEntry = z.output<typeof domainEntry>
+
+/** Query of `GET /admin/domains`. */
+export const domainsQuery = z.object({
+  model: z
+    .string()
+    .optional()
+    .describe('Id of the model for which new samples are counted. Default: the only model.'),
+  limit: z.coerce.number().int().min(1).max(1_000).optional().describe('Domains of a page. Default: all.'),
+  after: z
+    .string()
+    .max(200)
+    .optional()
+    .describe('Only domains after this one in the order of names, such as `next_after` of a page.'),
+})
+
+/** Response of `GET /admin/domains`: the domains in the order of their names. */
+export const domainPage = z.object({
+  data: z.array(domainEntry),
+  next_after: z.string().nullable().optional().describe('`after` of the next page; null on the last.'),
+})
+/** A response of `GET /admin/domains`. */
+export type DomainPage = z.output<typeof domainPage>
 
 /** Response of `DELETE /admin/domains/:domain/samples`. */
 export const deletedSamples = z.object({

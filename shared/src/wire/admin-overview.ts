@@ -50,7 +50,9 @@ export const overviewReport = z.object({
     mask: maskEntry.nullable().describe('Null where the dense weights serve.'),
     weight_bytes: count
       .nullable()
-      .describe('Bytes of the packed weights on a node; null if no node reports them.'),
+      .describe(
+        'Bytes that the weights of the active mask take on a node, in all forms that it holds; null if no node reports them.',
+      ),
     dense_bytes: count.nullable().describe('Bytes of the dense weights in the same precision.'),
     converged: z.boolean(),
   }),

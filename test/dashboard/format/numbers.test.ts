@@ -2,6 +2,7 @@ import { expect, test } from 'vitest'
 import {
   formatBytes,
   formatCount,
+  formatCountTick,
   formatDuration,
   formatExact,
   formatLossDifference,
@@ -41,6 +42,18 @@ test.each([
   [undefined, '–'],
 ])('a count of %s is %s', (value, text) => {
   expect(formatCount(value)).toBe(text)
+})
+
+test('an axis of counts has no label twice', () => {
+  expect([0, 0.5, 1].map(formatCountTick)).toEqual(['0', '', '1'])
+  expect([0, 2_500, 50_000].map(formatCountTick)).toEqual(['0', '2,500', '50k'])
+})
+
+test('tiny shares and changes have no row of zeros', () => {
+  expect(spaced(formatShare(1.2e-8))).toBe('<0.001 %')
+  expect(formatShare(0)).toBe('0\u202F%')
+  expect(spaced(formatSignedPercent(-0.000_02))).toBe('0 %')
+  expect(spaced(formatSignedPercent(0.001_2))).toBe('+0.00120 %')
 })
 
 test('shares, bytes and times carry their units', () => {

@@ -7,6 +7,7 @@ import {
   formatUtc,
   roundEstimate,
   secondsLeft,
+  withoutTimeLeft,
 } from '../../../gateway/dashboard/src/format/times.ts'
 
 /** Local time, whatever the zone of the machine. */
@@ -45,4 +46,11 @@ test('the time left follows from the progress so far, and is not told at the ver
   expect(secondsLeft(now - 60_000, 1, now)).toBeUndefined()
   expect(secondsLeft(now + 60_000, 0.5, now)).toBeUndefined()
   expect([7, 184, 1_340, 20_000].map(roundEstimate)).toEqual([10, 180, 1_200, 21_600])
+})
+
+test('the time left that a job estimates does not stand beside the estimate of the page', () => {
+  expect(withoutTimeLeft('calibrating legal, block 14 of 30, about 328 s left')).toBe(
+    'calibrating legal, block 14 of 30',
+  )
+  expect(withoutTimeLeft('evaluating, window 3 of 9')).toBe('evaluating, window 3 of 9')
 })

@@ -9,7 +9,7 @@ import { openDatabase } from '../../../gateway/src/storage/db/open-database.ts'
 import { insertDecision } from '../../../gateway/src/storage/db/queries/decision-queries.ts'
 import { heartbeatOf } from '../../support/doubles/heartbeat.ts'
 import { admin, adminJson, signedCall, testDeps } from '../support/doubles/simulated-node.ts'
-import { createKey, sendHeartbeat, signedPost, until } from '../support/requests/gateway-requests.ts'
+import { createKey, errorOf, sendHeartbeat, signedPost, until } from '../support/requests/gateway-requests.ts'
 
 const DAY_MS = 24 * 60 * 60 * 1000
 const db = openDatabase(env.DB)
@@ -251,4 +251,13 @@ test('the newest rows come first on request, page by page', async () => {
   expect(page).toMatchObject({ next_after: null, next_before: all.at(-2) })
   const older = await newest(`&before=${page.next_before}`)
   expect(older.data[0]?.id).toBe(all.at(-3))
+})
+
+test('a time that is none is rejected with an example of one', async () => {
+  const response = await admin('GET', '/audit?since=yesterday')
+  expect(response.status).toBe(400)
+  expect(await errorOf(response)).toMatchObject({
+    param: 'since',
+    message: expect.stringContaining('such as 2026-05-01T00:00:00Z') as unknown,
+  })
 })

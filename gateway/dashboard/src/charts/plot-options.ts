@@ -8,6 +8,8 @@ import { timeLabels } from './time-axis.ts'
 export interface PlotShape {
   height: number
   isTime: boolean
+  /** Name of the x axis, where it is no time. */
+  xTitle: string
   includesZero: boolean
   formatX: (value: number) => string
   formatTick: (value: number) => string
@@ -32,7 +34,7 @@ export function plotOptions(
   width: number,
   onCursor: (index: number | undefined) => void,
 ): uPlot.Options {
-  const { height, isTime, includesZero, formatX, formatTick, syncKey } = shape
+  const { height, isTime, xTitle, includesZero, formatX, formatTick, syncKey } = shape
   const { lines } = content()
   const series: uPlot.Series[] = [{}]
   const bands: uPlot.Band[] = []
@@ -83,6 +85,7 @@ export function plotOptions(
         ...axis,
         grid: { show: false },
         size: 28,
+        ...(isTime ? {} : { label: xTitle, labelSize: 18, labelFont: axis.font }),
         space: 72,
         values: (_plot, ticks, _index, _space, step) =>
           isTime ? timeLabels(ticks, step) : ticks.map(formatX),

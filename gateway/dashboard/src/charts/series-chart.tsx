@@ -92,6 +92,7 @@ export function SeriesChart(props: SeriesChartProps) {
     const shape: PlotShape = {
       height,
       isTime: formatX === undefined,
+      xTitle,
       includesZero,
       formatX: labelX,
       formatTick: props.formatTick ?? formatY,

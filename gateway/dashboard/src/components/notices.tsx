@@ -17,7 +17,7 @@ export function Empty({ title, children }: { title: string; children?: Component
 export function Failing({ error, reload }: { error: ApiError; reload?: () => void }) {
   if (error.code === 'no_node_available')
     return (
-      <Empty title="No node has reported yet.">
+      <Empty title="There is no node.">
         <p>Start one on a machine that has the model:</p>
         <Code label="Command" text="npm run node" />
       </Empty>

@@ -5,7 +5,7 @@ import type { ComponentChildren } from 'preact'
 /** One step of something that runs. */
 export interface Step {
   label: string
-  state: 'done' | 'running' | 'waiting' | 'failed' | 'skipped'
+  state: 'done' | 'running' | 'waiting' | 'failed' | 'skipped' | 'ended'
   /** When it ended, or began if it runs. */
   at?: string | null
   note?: ComponentChildren
@@ -13,13 +13,14 @@ export interface Step {
   progress?: number | undefined
 }
 
-const SHAPES = { done: '●', running: '◐', waiting: '○', failed: '▲', skipped: '–' } as const
+const SHAPES = { done: '●', running: '◐', waiting: '○', failed: '▲', skipped: '–', ended: '–' } as const
 const WORDS = {
   done: 'done',
   running: 'running',
   waiting: 'waiting',
   failed: 'failed',
   skipped: 'left out',
+  ended: 'no verdict',
 } as const
 
 /** The steps of something that runs, in order, with their times. */

@@ -21,6 +21,9 @@ function isKnown(value: Maybe): value is number {
   return value !== null && value !== undefined && Number.isFinite(value)
 }
 
+/** The smallest per cent that is shown with its digits. */
+const MIN_PERCENT = 0.001
+
 /** Formats with three significant digits: `0.212`, `1,230`, `−0.05`. */
 export function formatNumber(value: Maybe): string {
   if (!isKnown(value)) return NONE
@@ -41,6 +44,11 @@ export function formatCount(value: Maybe): string {
   return `${formatNumber(value / scale)}${letter}`
 }
 
+/** Formats a count for an axis: between two small whole numbers there is nothing to count, and no label. */
+export function formatCountTick(value: number): string {
+  return Math.abs(value) < 10 && !Number.isInteger(value) ? '' : formatCount(value)
+}
+
 const COUNT_SCALES: readonly Scale[] = [
   [1e9, 'B'],
   [1e6, 'M'],
@@ -59,8 +67,9 @@ function formatUnit(value: Maybe, unit: string): string {
   return number === NONE ? NONE : `${number}${THIN}${unit}`
 }
 
-/** Formats a fraction as per cent: `0.4123` as `41.2 %`. */
+/** Formats a fraction as per cent: `0.4123` as `41.2 %`, and less than a thousandth of a per cent as `<0.001 %`. */
 export function formatShare(fraction: Maybe): string {
+  if (isKnown(fraction) && fraction > 0 && fraction < MIN_PERCENT / 100) return `<${MIN_PERCENT}${THIN}%`
   return formatUnit(fraction === null || fraction === undefined ? fraction : fraction * 100, '%')
 }
 
@@ -136,7 +145,7 @@ export function formatNats(nats: Maybe): string {
 }
 
 function signed(value: number, unit: string, digits: Intl.NumberFormat): string {
-  const rounded = Number(value.toPrecision(3))
+  const rounded = Math.abs(value) < MIN_PERCENT / 2 ? 0 : Number(value.toPrecision(3))
   const number = digits.format(Math.abs(rounded))
   return `${rounded > 0 ? '+' : rounded < 0 ? MINUS : ''}${rounded === 0 ? '0' : number}${THIN}${unit}`
 }

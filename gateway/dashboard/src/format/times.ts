@@ -65,6 +65,11 @@ export function timeLeft(seconds: number | undefined): string {
   return seconds === undefined ? '' : `about ${formatDuration(roundEstimate(seconds))} left`
 }
 
+/** The message of a job without its own estimate of the time left: the page shows one estimate, that of the bar beside it. */
+export function withoutTimeLeft(message: string): string {
+  return message.replace(/, about \d+ s left$/, '')
+}
+
 /** Rounds a span that is estimated: to 10 s, a minute, 5 minutes or an hour. */
 export function roundEstimate(seconds: number): number {
   const step = seconds < 90 ? 10 : seconds < 20 * 60 ? 60 : seconds < 3 * 3_600 ? 300 : 3_600

@@ -45,6 +45,14 @@ export const DECISION_VERDICTS: Readonly<Record<DecisionVerdict, string>> = {
   dry_run: 'dry run',
 }
 
+/** The name under which the API lists the general holdout beside domains. */
+export const GENERAL = '(general)'
+
+/** Names a column of the R matrix or a figure of the gate: a domain, or the general holdout. */
+export function holdoutName(domain: string): string {
+  return domain === GENERAL ? 'general text' : domain
+}
+
 /** Names of alerts. */
 export const ALERT_KINDS: Readonly<Record<AlertKind, string>> = {
   input_drift: 'Traffic changed',

@@ -79,7 +79,7 @@ export function gateVerdict(input: GateInput): GateVerdict {
 }
 
 /** Returns whether the figures of a rejected mask allow an operator to force it: it is worse, but it gives text. */
-export function isForceable(figures: readonly DecisionFigure[]): boolean {
+export function isForceableDecision(figures: readonly DecisionFigure[]): boolean {
   return SOUNDNESS_FIGURES.every((name) => figures.some((each) => each.name === name && each.passed))
 }
 

@@ -1,5 +1,5 @@
 import type { DatasetRef } from '@copal/shared/wire/adaptation-jobs.ts'
-import { ensureDomains, listDomains } from '../../storage/db/queries/domain-queries.ts'
+import { ensureDomains, listDomains, type DomainRow } from '../../storage/db/queries/domain-queries.ts'
 import {
   insertHoldout,
   listLatestHoldouts,
@@ -9,6 +9,7 @@ import { deleteUnusedDatasets, freezeDataset } from '../../storage/artifacts/dat
 import { GENERAL_HOLDOUT } from '../../storage/db/schema/domains.ts'
 import type { Deps } from '../../contracts/bindings.ts'
 import type { StoredText } from '../../contracts/reservoir-object.ts'
+import { domainStats } from '../sampling/domain-counts.ts'
 import {
   hasAmpleHoldout,
   heldOutTokens,
@@ -20,10 +21,14 @@ import {
 
 type HoldoutDeps = Pick<Deps, 'db' | 'artifacts' | 'reservoir' | 'nowMs'>
 
+/** Versions that a call creates of domains that the update does not name: each takes calls of R2, D1 and the reservoir. */
+const MAX_NEW_VERSIONS = 32
+
 /**
  * Returns the holdouts to evaluate a mask on, sorted by domain: the operator's general one, those of the update's domains,
  * and those of every other domain with a version or enough held-out text. A domain gets a new version where it has none, or
- * where its last one is small and the reservoir holds clearly more; versions never change.
+ * where its last one is small and the reservoir holds clearly more; versions never change. Of many other domains that need one,
+ * some get it in each call, first those without a version.
  *
  * @throws AppError `insufficient_samples` when the update's domains have too little
  */
@@ -35,33 +40,82 @@ export async function currentHoldouts(
   await ensureDomains(deps.db, update.domains, deps.nowMs())
   const [domains, latest] = await Promise.all([listDomains(deps.db), listLatestHoldouts(deps.db)])
   const general = latest.filter(({ domain }) => domain === GENERAL_HOLDOUT).map(reference)
-  const refs: DatasetRef[] = []
-  const named: HeldOutText[] = []
-  // One domain at a time: the texts of a holdout may take a megabyte.
-  for (const { name } of domains) {
-    const version = latest.find(({ domain }) => domain === name)
-    const { holdoutCharacters: reservoir } = await deps.reservoir(name).stats()
-    const text = { domain: name, latest: version?.characters, reservoir }
-    const isNamed = update.domains.includes(name)
-    if (isNamed) named.push(text)
-    const mayStart = isNamed ? heldOutTokens(text) >= windowTokens : hasAmpleHoldout(reservoir, windowTokens)
-    const current =
-      needsVersion(text) && (version || mayStart) ? await createVersion(deps, name, version) : version
-    if (current) refs.push(reference(current))
+  const versions = new Map(latest.map((version) => [version.domain, version]))
+  const texts = await heldOutTexts(deps, update.domains, domains, versions)
+  for (const { domain } of versionsToCreate(texts, update.domains, windowTokens)) {
+    // One domain at a time: the texts of a holdout may take a megabyte.
+    const minTokens = update.domains.includes(domain) ? 0 : windowTokens
+    const version = await createVersion(deps, domain, versions.get(domain), minTokens)
+    if (version) versions.set(domain, version)
   }
-  requireHoldouts(named, windowTokens)
+  requireHoldouts(
+    texts.filter(({ domain }) => update.domains.includes(domain)),
+    windowTokens,
+  )
+  const refs = texts.flatMap(({ domain }) => versions.get(domain) ?? []).map(reference)
   return [...general, ...refs]
 }
 
-/** Freezes the held-out texts of a domain as its next version. Of concurrent calls, the first one's version stays. */
+/** Returns the sizes of held-out texts. The reservoirs of the update's domains are asked, and of others as many as may be. */
+async function heldOutTexts(
+  deps: HoldoutDeps,
+  named: readonly string[],
+  domains: readonly DomainRow[],
+  versions: ReadonlyMap<string, HoldoutRow>,
+): Promise<HeldOutText[]> {
+  const others = domains.flatMap(({ name }) => (named.includes(name) ? [] : name))
+  const [ofNamed, ofOthers] = await Promise.all([
+    domainStats(deps, named, { maxAsked: named.length }),
+    domainStats(deps, others),
+  ])
+  return domains.map(({ name }) => ({
+    domain: name,
+    latest: versions.get(name)?.characters,
+    reservoir: (ofNamed.get(name) ?? ofOthers.get(name))?.holdoutCharacters ?? 0,
+  }))
+}
+
+/** Returns the domains that get a new version: those of the update that need one, and some of the others. */
+function versionsToCreate(
+  texts: readonly HeldOutText[],
+  named: readonly string[],
+  windowTokens: number,
+): HeldOutText[] {
+  const needed = texts.filter(needsVersion)
+  const ofUpdate = needed.filter(
+    (text) =>
+      named.includes(text.domain) && (text.latest !== undefined || heldOutTokens(text) >= windowTokens),
+  )
+  const ofOthers = needed
+    .filter(
+      ({ domain, latest, reservoir }) =>
+        !named.includes(domain) && (latest !== undefined || hasAmpleHoldout(reservoir, windowTokens)),
+    )
+    .toSorted(
+      (a, b) =>
+        Number(a.latest !== undefined) - Number(b.latest !== undefined) ||
+        b.reservoir - a.reservoir ||
+        a.domain.localeCompare(b.domain),
+    )
+  return [...ofUpdate, ...ofOthers.slice(0, MAX_NEW_VERSIONS)]
+}
+
+/**
+ * Freezes the held-out texts of a domain as its next version. Of concurrent calls, the first one's version stays.
+ *
+ * @param windowTokens a first version has at least four such windows; 0: any text is enough
+ */
 async function createVersion(
   deps: HoldoutDeps,
   name: string,
   last: HoldoutRow | undefined,
+  windowTokens: number,
 ): Promise<HoldoutRow | undefined> {
   const texts = await deps.reservoir(name).holdout(MAX_HOLDOUT_BYTES)
+  const reservoir = charactersOf(texts)
   // Texts may have been deleted since they were counted.
-  if (!needsVersion({ latest: last?.characters, reservoir: charactersOf(texts) })) return last
+  if (!needsVersion({ latest: last?.characters, reservoir })) return last
+  if (!last && !hasAmpleHoldout(reservoir, windowTokens)) return undefined
   return (await storeVersion(deps, name, (last?.version ?? 0) + 1, texts, last)).row
 }
 

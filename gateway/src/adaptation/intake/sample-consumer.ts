@@ -1,6 +1,6 @@
 import { validate } from '@copal/shared/wire/validate.ts'
 import { sampleMessage, type SampleMessage } from '@copal/shared/wire/sample-message.ts'
-import { admitDomain, listDomains } from '../../storage/db/queries/domain-queries.ts'
+import { admitDomain, findOwners } from '../../storage/db/queries/domain-queries.ts'
 import type { Deps } from '../../contracts/bindings.ts'
 import type { OfferedSample } from '../../contracts/reservoir-object.ts'
 import { findConsents, findTenantsOfKeys, type KeyConsent } from '../../storage/db/queries/key-queries.ts'
@@ -80,6 +80,8 @@ export async function consumeSamples(deps: ConsumerDeps, batch: MessageBatch): P
         if (
           offers.length === 0 ||
           domain === UNASSIGNED ||
+          // The reservoir of one that was deleted since ignores samples of before.
+          owners.has(domain) ||
           (await admitDomain(deps.db, domain, keyIds, deps.nowMs(), DOMAIN_LIMITS))
         ) {
           if (offers.length > 0) await deps.reservoir(domain).offer(offers)
@@ -189,7 +191,7 @@ interface StoreContext {
   tenants: ReadonlyMap<string, string>
   /** The consent of the keys now. */
   consents: ReadonlyMap<string, KeyConsent>
-  /** The owners of domains; null: all share it. */
+  /** The owners of the registered domains among theirs; null: all share it. */
   owners: ReadonlyMap<string, string | null>
 }
 
@@ -199,13 +201,13 @@ async function readContext(
 ): Promise<StoreContext> {
   const oldestMs = Math.min(...samples.map(({ message }) => message.timestamp.getTime()))
   const keyIds = samples.flatMap(({ sample }) => (sample.tenant === undefined ? sample.keyId : []))
-  const [tombstones, tenants, consents, domains] = await Promise.all([
+  const [tombstones, tenants, consents, owners] = await Promise.all([
     listTombstones(db, oldestMs),
     keyIds.length > 0 ? findTenantsOfKeys(db, keyIds) : new Map<string, string>(),
     findConsents(db, [...new Set(samples.map(({ sample }) => sample.keyId))]),
-    listDomains(db),
+    findOwners(db, [...new Set(samples.map(({ domain }) => domain))]),
   ])
-  return { tombstones, tenants, consents, owners: new Map(domains.map(({ name, owner }) => [name, owner])) }
+  return { tombstones, tenants, consents, owners }
 }
 
 /**

@@ -1,18 +1,15 @@
 import { AppError } from '@copal/shared/errors.ts'
 import type { Deps } from '../../contracts/bindings.ts'
-import { listDomains } from '../../storage/db/queries/domain-queries.ts'
 import type { ModelRow } from '../../storage/db/queries/model-queries.ts'
 import type { Background, LabelledText } from '../discovery/classifier.ts'
 import { maxDomains } from '../discovery/classifier-codec.ts'
 import { trainClassifier } from '../discovery/train-classifier.ts'
+import { EXAMPLES } from '../sampling/reservoir-descriptions.ts'
 import { backgroundVersion, loadBackground } from './background-store.ts'
 import { loadClassifier, storeClassifier } from './classifier-store.ts'
-import { describeStored, type DescribeBudget } from './describe-stored.ts'
+import { countExamples, MIN_EXAMPLES } from './count-examples.ts'
+import type { DescribeBudget } from './describe-stored.ts'
 
-/** Examples of a domain: 20 suffice for kinds of text that are clearly different. */
-const EXAMPLES = 64
-/** A domain with fewer examples is not known to the classifier. */
-const MIN_EXAMPLES = 8
 /** Most examples of a training beside the background, which takes the isolate's time: it grows with the cube of both. */
 const MAX_TRAINED = 480
 /** A classifier is trained anew when it could learn from this many times as many examples. */
@@ -37,11 +34,7 @@ export async function trainOnExamples(
   budget: DescribeBudget,
   bases: readonly string[],
 ): Promise<boolean> {
-  const domains: { name: string; createdAt: number; count: number }[] = []
-  for (const { name, createdAt } of await listDomains(deps.db)) {
-    const texts = await describeStored(deps, model, { domain: name, want: EXAMPLES }, budget, bases)
-    if (texts >= MIN_EXAMPLES) domains.push({ name, createdAt, count: Math.min(texts, EXAMPLES) })
-  }
+  const domains = await countExamples(deps, model, budget, bases)
   const [first] = domains
   // Of one domain nothing can be told apart.
   if (!first || domains.length < 2) return false

@@ -12,11 +12,14 @@ export function nextOccurrence(expression: string, afterMs: number): number | un
  * @throws AppError `invalid_request` that shows what is expected
  */
 export function requireSchedule(expression: string, nowMs: number): void {
+  const fields = expression.trim().split(/\s+/).length
   let reason = 'it has no time in the future'
   try {
     if (nextOccurrence(expression, nowMs) !== undefined) return
   } catch (error) {
-    reason = error instanceof Error ? error.message : String(error)
+    // The library names the numbers of fields that it accepts elsewhere.
+    if (fields !== 5) reason = `it has ${fields === 1 ? '1 field' : `${fields} fields`} instead of five`
+    else reason = error instanceof Error ? error.message : String(error)
   }
   throw new AppError(
     'invalid_request',

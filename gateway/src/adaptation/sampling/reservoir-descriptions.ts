@@ -1,3 +1,4 @@
+import type { ExampleCounts } from '../../contracts/reservoir-counts.ts'
 import type {
   DenseDescription,
   DescribedText,
@@ -19,6 +20,8 @@ const HEAD_CHARACTERS = 1024
  * the first NUL character.
  */
 const HEAD = `substr(CAST(text AS BLOB), 1, ${4 * HEAD_CHARACTERS}) AS head`
+/** Examples that a classifier learns of a domain: 20 suffice for kinds of text that are clearly different. */
+export const EXAMPLES = 64
 /** Known losses from which on outliers are told: twice as many as telling them needs at least. */
 const ENOUGH_LOSSES = 40
 /** Texts come in multiples of this many where there are more to describe, since a call of a node takes as many. */
@@ -71,27 +74,28 @@ export class ReservoirDescriptions {
     limit: number
     heldOut?: boolean
   }): { described: number; texts: TextToDescribe[] } {
-    const wanted = this.#sql
-      .exec<{ hash: string; described: number }>(
-        `SELECT hash, EXISTS (
-           SELECT 1 FROM descriptions WHERE descriptions.hash = texts.hash AND base = ?2
-         ) AS described FROM texts
-         WHERE (side = 'pool' OR ?1 OR described)
-           AND NOT EXISTS (SELECT 1 FROM descriptions WHERE descriptions.hash = texts.hash AND found = 1)
-         ORDER BY priority LIMIT ?3`,
-        heldOut ? 1 : 0,
-        baseSha256,
-        want,
-      )
-      .toArray()
-    const missing = wanted.flatMap(({ hash, described }) => (described === 0 ? hash : []))
+    const { described, missing } = this.#wanted(baseSha256, want, heldOut)
     const texts = this.#sql
       .exec<{ hash: string; head: ArrayBuffer }>(
         `SELECT hash, ${HEAD} FROM texts WHERE hash IN (SELECT value FROM json_each(?)) ORDER BY priority`,
         JSON.stringify(missing.slice(0, limit)),
       )
       .toArray()
-    return { described: wanted.length - missing.length, texts: texts.map(textToDescribe) }
+    return { described, texts: texts.map(textToDescribe) }
+  }
+
+  /** Returns how many of the first {@link EXAMPLES} texts have a description and how many lack one, by dense weights. */
+  exampleCounts(): Record<string, ExampleCounts> {
+    const bases = this.#sql
+      .exec<{ base: string }>(`SELECT DISTINCT base FROM descriptions WHERE base <> ''`)
+      .toArray()
+      .map(({ base }) => base)
+    return Object.fromEntries(
+      ['', ...bases].map((base) => {
+        const { described, missing } = this.#wanted(base, EXAMPLES, false)
+        return [base, { described, missing: missing.length }]
+      }),
+    )
   }
 
   /** @param drawn the texts that an update would take or hold out */
@@ -238,6 +242,25 @@ export class ReservoirDescriptions {
       }))
     })
     return { hashes: texts.map(({ hash }) => hash), offers }
+  }
+
+  /** Returns which of the first `want` texts lack a description, and how many have one; see {@link textsToDescribe}. */
+  #wanted(base: string, want: number, heldOut: boolean): { described: number; missing: string[] } {
+    const wanted = this.#sql
+      .exec<{ hash: string; described: number }>(
+        `SELECT hash, EXISTS (
+           SELECT 1 FROM descriptions WHERE descriptions.hash = texts.hash AND base = ?2
+         ) AS described FROM texts
+         WHERE (side = 'pool' OR ?1 OR described)
+           AND NOT EXISTS (SELECT 1 FROM descriptions WHERE descriptions.hash = texts.hash AND found = 1)
+         ORDER BY priority LIMIT ?3`,
+        heldOut ? 1 : 0,
+        base,
+        want,
+      )
+      .toArray()
+    const missing = wanted.flatMap(({ hash, described }) => (described === 0 ? hash : []))
+    return { described: wanted.length - missing.length, missing }
   }
 
   /** Returns whether a text may be an example of the domain: neither held out nor put there by the classifier. */

@@ -47,6 +47,15 @@ export class ReservoirMarks {
     return new Map(parts.toArray().map(({ hash, characters }) => [hash, characters]))
   }
 
+  /** Returns the size of the taken texts that meet an SQL condition, by model. */
+  sizesWhere(condition: string): Map<string, { texts: number; characters: number }> {
+    const sizes = this.#sql.exec<{ model: string; texts: number; characters: number }>(
+      `SELECT model, count(*) AS texts, sum(characters) AS characters FROM taken JOIN texts USING (hash)
+       WHERE ${condition} GROUP BY model`,
+    )
+    return new Map(sizes.toArray().map(({ model, ...size }) => [model, size]))
+  }
+
   /** Removes the marks of updates. */
   remove(model: string, updateIds: readonly string[]): void {
     const ofUpdates = 'FROM taken WHERE model = ?1 AND update_id IN (SELECT value FROM json_each(?2))'

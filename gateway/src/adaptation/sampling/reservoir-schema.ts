@@ -2,6 +2,7 @@
  * - `texts`, `sources`: the stored texts, and the requests that they came with. `tenant` and `key_id` are those of the source
  *   that the text counts for. `taken` is 1 if any model has taken the text. `offered_nll` is the dense loss that it came with; `review`
  *   see `reservoir-review.ts`; `sketch` see `near-duplicate.ts`.
+ *   The last three indexes have what is counted, so that counting does not read the texts.
  * - `descriptions`: what the dense weights of a model make of stored texts; `embedding` is f32. `found` is 1 if the
  *   classifier put the text into the domain, and `embedding` is empty then. It goes with its text.
  * - `thresholds`: the priorities from which on texts of a key are rejected, where there are any.
@@ -21,6 +22,9 @@ const TABLES = `
   CREATE INDEX IF NOT EXISTS texts_taken ON texts (side, taken, priority);
   CREATE INDEX IF NOT EXISTS texts_head ON texts (head);
   CREATE INDEX IF NOT EXISTS texts_key ON texts (side, tenant, key_id, priority);
+  CREATE INDEX IF NOT EXISTS texts_size ON texts (side, review, characters);
+  CREATE INDEX IF NOT EXISTS texts_review ON texts (review);
+  CREATE INDEX IF NOT EXISTS texts_nll ON texts (key_id, offered_nll) WHERE offered_nll IS NOT NULL;
   CREATE TABLE IF NOT EXISTS thresholds (
     side TEXT NOT NULL, tenant TEXT NOT NULL, key_id TEXT NOT NULL, threshold REAL NOT NULL,
     PRIMARY KEY (side, tenant, key_id)

@@ -1,6 +1,7 @@
 import { drawFairly, type DrawableText } from './fair-draw.ts'
 import type { ShareBounds } from './fair-shares.ts'
 import { ReservoirDeletions } from './reservoir-deletions.ts'
+import { ReservoirDraws } from './reservoir-draws.ts'
 import { ReservoirFacts } from './reservoir-facts.ts'
 import { ReservoirIntake, type IntakeBounds, type Tallies } from './reservoir-intake.ts'
 import { ReservoirMarks } from './reservoir-marks.ts'
@@ -12,11 +13,11 @@ import { ReservoirSides } from './reservoir-sides.ts'
 import { ReservoirTally } from './reservoir-tally.ts'
 import { ReservoirTexts, type SideBounds } from './reservoir-texts.ts'
 import { placePieces } from './sample-placement.ts'
+import type { Draw, ReservoirCounts, ReservoirStats } from '../../contracts/reservoir-counts.ts'
 import type {
   KeptText,
   LossRequest,
   OfferedSample,
-  ReservoirStats,
   ReviewText,
   Side,
   SourceFilter,
@@ -55,6 +56,7 @@ export class ReservoirStore {
   readonly #sql: SqlStorage
   readonly #options: ReservoirOptions
   readonly #facts: ReservoirFacts
+  readonly #draws: ReservoirDraws
   readonly #sides: ReservoirSides
   readonly #texts: ReservoirTexts
   readonly #marks: ReservoirMarks
@@ -72,6 +74,7 @@ export class ReservoirStore {
     this.#options = options
     createTables(this.#sql)
     this.#facts = new ReservoirFacts(this.#sql)
+    this.#draws = new ReservoirDraws(this.#facts)
     this.#sides = new ReservoirSides(this.#sql, this.#facts)
     this.#texts = new ReservoirTexts(this.#sql)
     this.#marks = new ReservoirMarks(this.#sql)
@@ -139,7 +142,12 @@ export class ReservoirStore {
 
   /** Returns the bytes that {@link take} would take. */
   available(request: Omit<TakeRequest, 'updateId'>): number {
-    return this.#draw(request).reduce((sum, { bytes }) => sum + bytes, 0)
+    return bytesOf(this.#draw(request))
+  }
+
+  /** Has {@link counts} count what a draw would take. Returns false if it does already. */
+  rememberDraw({ model, ...draw }: Omit<TakeRequest, 'updateId'>): boolean {
+    return this.#draws.remember(model, draw)
   }
 
   /** Returns what {@link take} would take and {@link holdout} hold out; nothing once the update has taken texts. */
@@ -214,6 +222,23 @@ export class ReservoirStore {
       lastSampleAtMs: this.#facts.number('last_at_ms') ?? null,
       reviewSamples: this.#review.count(),
     }
+  }
+
+  /** Returns the counts that D1 keeps, apart from those of descriptions. */
+  counts(): Omit<ReservoirCounts, 'examples'> {
+    const { newSamples: _samples, newCharacters: _characters, ...stats } = this.stats()
+    const taken = this.#marks.sizesWhere(`side = 'pool' AND ${NOT_SET_ASIDE}`)
+    const draws = this.#draws.list()
+    const models = [...new Set([...taken.keys(), ...draws.keys()])].map((model) => {
+      const { texts: takenSamples, characters: takenCharacters } = taken.get(model) ?? {
+        texts: 0,
+        characters: 0,
+      }
+      const draw = draws.get(model)
+      const drawn = draw ? { draw: { ...draw, bytes: bytesOf(this.#drawPool(model, draw)) } } : {}
+      return [model, { takenSamples, takenCharacters, ...drawn }] as const
+    })
+    return { ...stats, countedAtMs: this.#options.nowMs(), models: Object.fromEntries(models) }
   }
 
   /** Returns the texts that requests brought last, newest first. */
@@ -300,10 +325,15 @@ export class ReservoirStore {
     return at === null ? undefined : at + this.#options.timeToLiveMs
   }
 
-  /** Draws texts of the pool that a model has not taken. */
-  #draw({ model, maxBytes, maxKeyShare, outlierDeviations }: Omit<TakeRequest, 'updateId'>): DrawableText[] {
+  /** Draws texts of the pool that a model has not taken. The outliers are those of this draw from then on. */
+  #draw({ model, ...draw }: Omit<TakeRequest, 'updateId'>): DrawableText[] {
+    const { outlierDeviations } = draw
     if (outlierDeviations !== undefined) this.#facts.set('outlier_deviations', outlierDeviations ?? 0)
     this.#review.setAside(this.#deviations())
+    return this.#drawPool(model, draw)
+  }
+
+  #drawPool(model: string, { maxBytes, maxKeyShare }: Draw): DrawableText[] {
     const texts = this.#texts.listDrawable(
       `side = 'pool' AND ${NOT_SET_ASIDE} AND hash NOT IN (SELECT hash FROM taken WHERE model = ?)`,
       [model],
@@ -359,6 +389,10 @@ export class ReservoirStore {
     )
     this.#sql.exec('DELETE FROM thresholds WHERE side = ? AND threshold >= 1', side)
   }
+}
+
+function bytesOf(texts: readonly DrawableText[]): number {
+  return texts.reduce((sum, { bytes }) => sum + bytes, 0)
 }
 
 /** Returns the factor by which a side can grow within its bounds; at least 1, and infinite for an empty side. */

@@ -1,7 +1,12 @@
 import { DurableObject } from 'cloudflare:workers'
 import type { Bindings } from '../../contracts/bindings.ts'
+import { openDatabase } from '../../storage/db/open-database.ts'
+import { putReservoirCounts } from '../../storage/db/queries/reservoir-count-queries.ts'
+import { CountsPublisher } from './counts-publisher.ts'
 import { ReservoirDescriptions } from './reservoir-descriptions.ts'
+import { ReservoirFacts } from './reservoir-facts.ts'
 import { ReservoirStore } from './reservoir-store.ts'
+import type { ReservoirCounts, ReservoirStats } from '../../contracts/reservoir-counts.ts'
 import type {
   KeptText,
   DenseDescription,
@@ -10,7 +15,6 @@ import type {
   ReservoirObject,
   StoredText,
   OfferedSample,
-  ReservoirStats,
   ReviewText,
   SourceFilter,
   TakeRequest,
@@ -28,10 +32,14 @@ const RESERVOIR_OPTIONS = {
   rememberOffersMs: 60 * 60 * 1000,
 }
 
-/** The Durable Object of one domain's samples: redacted texts in a bounded pool and a holdout, for 30 days. */
+/**
+ * The Durable Object of one domain's samples: redacted texts in a bounded pool and a holdout, for 30 days. After a change it
+ * writes its counts to D1.
+ */
 export class Reservoir extends DurableObject<Bindings> implements ReservoirObject {
   readonly #store: ReservoirStore
   readonly #descriptions: ReservoirDescriptions
+  readonly #publisher: CountsPublisher
 
   constructor(ctx: DurableObjectState, env: Bindings) {
     super(ctx, env)
@@ -41,6 +49,12 @@ export class Reservoir extends DurableObject<Bindings> implements ReservoirObjec
       nowMs: () => Date.now(),
     })
     this.#descriptions = new ReservoirDescriptions(ctx.storage)
+    this.#publisher = new CountsPublisher(new ReservoirFacts(ctx.storage.sql), {
+      name: ctx.id.name,
+      nowMs: () => Date.now(),
+      count: () => this.counts(),
+      write: (domain, counts) => putReservoirCounts(openDatabase(env.DB), new Map([[domain, counts]])),
+    })
     // Hashing is asynchronous. No call is delivered before it ends.
     void ctx.blockConcurrencyWhile(() => this.#store.migrate())
   }
@@ -48,14 +62,17 @@ export class Reservoir extends DurableObject<Bindings> implements ReservoirObjec
   async offer(offers: readonly OfferedSample[]): Promise<void> {
     await this.#store.offer(offers)
     await this.#descriptions.addOffered(offers)
-    await this.#scheduleExpiry()
+    await this.#afterChange()
   }
 
-  take(request: TakeRequest): StoredText[] {
-    return this.#store.take(request)
+  async take(request: TakeRequest): Promise<StoredText[]> {
+    const texts = this.#store.take(request)
+    await this.#afterChange()
+    return texts
   }
 
-  available(request: Omit<TakeRequest, 'updateId'>): number {
+  async available(request: Omit<TakeRequest, 'updateId'>): Promise<number> {
+    if (this.#store.rememberDraw(request)) await this.#afterChange()
     return this.#store.available(request)
   }
 
@@ -67,36 +84,49 @@ export class Reservoir extends DurableObject<Bindings> implements ReservoirObjec
     return this.#store.review(maxTexts)
   }
 
-  resolveReview(id: string, decision: 'keep' | 'drop'): boolean {
-    return this.#store.resolveReview(id, decision)
+  async resolveReview(id: string, decision: 'keep' | 'drop'): Promise<boolean> {
+    const isResolved = this.#store.resolveReview(id, decision)
+    await this.#afterChange()
+    return isResolved
   }
 
-  release(model: string, updateIds: readonly string[]): void {
+  async release(model: string, updateIds: readonly string[]): Promise<void> {
     this.#store.release(model, updateIds)
+    await this.#afterChange()
   }
 
-  markTaken(marks: { model: string; updateId: string; hashes: readonly string[] }): void {
+  async markTaken(marks: { model: string; updateId: string; hashes: readonly string[] }): Promise<void> {
     this.#store.markTaken(marks)
+    await this.#afterChange()
   }
 
   holdout(maxBytes: number): StoredText[] {
     return this.#store.holdout(maxBytes)
   }
 
-  markHeldOut(hashes: readonly string[]): void {
+  async markHeldOut(hashes: readonly string[]): Promise<void> {
     this.#store.markHeldOut(hashes)
+    await this.#afterChange()
   }
 
   stats(model?: string): ReservoirStats {
     return this.#store.stats(model)
   }
 
-  deleteTexts(filter?: SourceFilter): number {
-    return this.#store.delete(filter)
+  counts(): ReservoirCounts {
+    return { ...this.#store.counts(), examples: this.#descriptions.exampleCounts() }
   }
 
-  clear(): void {
+  async deleteTexts(filter?: SourceFilter): Promise<number> {
+    const deleted = this.#store.delete(filter)
+    // A deletion in all domains asks each reservoir, and most have no such text.
+    if (deleted > 0) await this.#afterChange()
+    return deleted
+  }
+
+  async clear(): Promise<void> {
     this.#store.clear()
+    await this.#afterChange()
   }
 
   textsToDescribe(request: Parameters<ReservoirDescriptions['textsToDescribe']>[0]): {
@@ -110,12 +140,13 @@ export class Reservoir extends DurableObject<Bindings> implements ReservoirObjec
     return this.#descriptions.textsWithoutLoss(this.#store.drawable(request), request)
   }
 
-  storeDescriptions(
+  async storeDescriptions(
     descriptions: readonly ({ hash: string } & DenseDescription)[],
     bases: readonly string[],
     isPoolOnly = false,
-  ): void {
+  ): Promise<void> {
     this.#descriptions.storeDescriptions(descriptions, bases, isPoolOnly)
+    await this.#afterChange()
   }
 
   listDescribed(baseSha256: string, limit: number): DescribedText[] {
@@ -142,19 +173,29 @@ export class Reservoir extends DurableObject<Bindings> implements ReservoirObjec
     return this.#descriptions.offersOf(proposal, limit)
   }
 
-  deleteByHash(hashes: readonly string[]): void {
+  async deleteByHash(hashes: readonly string[]): Promise<void> {
     this.#store.deleteByHash(hashes)
+    await this.#afterChange()
   }
 
-  /** Deletes the expired texts. */
+  /** Deletes the expired texts, and writes the counts to D1. */
   override async alarm(): Promise<void> {
-    this.#store.expire()
-    await this.#scheduleExpiry()
+    if ((this.#store.nextExpiryMs() ?? Infinity) <= Date.now()) {
+      this.#store.expire()
+      this.#publisher.changed()
+    }
+    await this.#publisher.publishDue()
+    await this.#scheduleAlarm()
   }
 
-  async #scheduleExpiry(): Promise<void> {
-    const nextMs = this.#store.nextExpiryMs()
-    if (nextMs === undefined) return
+  async #afterChange(): Promise<void> {
+    this.#publisher.changed()
+    await this.#scheduleAlarm()
+  }
+
+  async #scheduleAlarm(): Promise<void> {
+    const nextMs = Math.min(this.#store.nextExpiryMs() ?? Infinity, this.#publisher.dueMs() ?? Infinity)
+    if (nextMs === Infinity) return
     const setMs = await this.ctx.storage.getAlarm()
     if (setMs === null || nextMs < setMs) await this.ctx.storage.setAlarm(nextMs)
   }

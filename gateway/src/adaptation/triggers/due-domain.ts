@@ -108,9 +108,11 @@ function triggerOf(
   const drift = findDrift({ domain, policy, scored, alerts }, detectors)
   if (drift) return { due: 'drift', reason: `${drift.reason}; ${text}` }
   const sinceMs = Math.max(history?.lastStartMs ?? 0, policySetMs, createdAtMs)
-  const scheduledMs = policy.schedule === null ? undefined : nextOccurrence(policy.schedule, sinceMs)
-  if (scheduledMs !== undefined && scheduledMs <= nowMs && newSegments > 0) {
-    return { due: 'schedule', reason: `the schedule '${policy.schedule}' came round; ${text}` }
+  // The next time of a schedule takes longer to find than all else of a plan.
+  if (policy.schedule !== null && newSegments > 0) {
+    const scheduledMs = nextOccurrence(policy.schedule, sinceMs)
+    if (scheduledMs !== undefined && scheduledMs <= nowMs)
+      return { due: 'schedule', reason: `the schedule '${policy.schedule}' came round; ${text}` }
   }
   return { due: undefined, reason: `${newSegments} of ${policy.new_segments} new segments` }
 }

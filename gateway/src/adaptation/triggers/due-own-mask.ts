@@ -6,8 +6,10 @@ import { listEvaluations } from '../../storage/db/queries/evaluation-queries.ts'
 import { listLatestHoldouts } from '../../storage/db/queries/holdout-queries.ts'
 import type { ModelRow } from '../../storage/db/queries/model-queries.ts'
 import { listSoughtDomains } from '../../storage/db/queries/own-mask-queries.ts'
+import { listReservoirCounts } from '../../storage/db/queries/reservoir-count-queries.ts'
 import { ofHoldout, pointFigure, COMPARISONS } from '../gate/gate-figures.ts'
 import { heldOutTokens, minHeldOutTokens } from '../holdouts/holdout-rules.ts'
+import { MAX_ASKED } from '../sampling/domain-counts.ts'
 import { evaluationWindow } from '../updates/evaluation-window.ts'
 import type { PlanDeps } from './gather-plan.ts'
 
@@ -54,8 +56,24 @@ export async function findDueOwnMask(
   const costly = costs
     .filter(({ cost }) => cost >= minCost)
     .toSorted((a, b) => b.cost - a.cost || a.domain.localeCompare(b.domain))
-  for (const each of costly) if (await isJudgeable(each)) return dueOf(model, discovery, each)
+  for (const each of await likelyJudgeable({ db }, costly, needed))
+    if (await isJudgeable(each)) return dueOf(model, discovery, each)
   return undefined
+}
+
+/** Returns the domains to ask, in their order: of many only those that have enough held-out text by the counts in D1. */
+async function likelyJudgeable<Domain extends { domain: string; characters: number }>(
+  { db }: Pick<PlanDeps, 'db'>,
+  domains: readonly Domain[],
+  needed: number,
+): Promise<Domain[]> {
+  if (domains.length <= MAX_ASKED) return [...domains]
+  const counts = await listReservoirCounts(db)
+  const likely = domains.filter(({ domain, characters: latest }) => {
+    const reservoir = counts.get(domain)?.holdoutCharacters ?? 0
+    return heldOutTokens({ latest, reservoir }) >= needed
+  })
+  return likely.slice(0, MAX_ASKED)
 }
 
 function dueOf(

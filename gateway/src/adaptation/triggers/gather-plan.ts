@@ -14,32 +14,33 @@ import {
 import { sumDrift } from '../../storage/db/queries/usage-total-queries.ts'
 import { trialsInForce } from '../../storage/db/trials-in-force.ts'
 import { evaluationWindow } from '../updates/evaluation-window.ts'
-import { MAX_CHARACTER_BYTES } from '../sampling/text-bytes.ts'
+import { MAX_ASKED } from '../sampling/domain-counts.ts'
 import { drawOf } from '../updates/draw-of.ts'
-import { isEnough, type TextDemand } from '../updates/text-sufficiency.ts'
 import { demandOf } from '../updates/update-choices.ts'
 import { domainHistories } from './domain-history.ts'
-import type { DomainFacts } from './due-domain.ts'
 import type { PlanInput } from './plan-update.ts'
+import { withTexts, type FactsBesideTexts } from './plan-texts.ts'
 import { nextStart } from './start-times.ts'
 
 /** The dependencies of plans. */
 export type PlanDeps = Pick<Deps, 'db' | 'fleet' | 'reservoir' | 'nowMs' | 'adaptationPreset'>
 
 const DAY_MS = 24 * 60 * 60 * 1000
-/** Reservoirs that are asked at once. */
-const MAX_CALLS = 16
 
-/**
- * Reads what a plan for a model is made from.
- *
- * @param options `always: false` reads no texts while no update may start, which is most of the time
- */
+/** How much a plan reads. */
+interface PlanOptions {
+  /** False reads no texts while no update may start, which is most of the time. */
+  always: boolean
+  /** Reservoirs that may be asked. */
+  maxAsked?: number
+}
+
+/** Reads what a plan for a model is made from. Of more domains than may be asked, most texts are counted as D1 has them. */
 export async function gatherPlan(
   deps: PlanDeps,
   model: ModelRow,
   policy: AdaptationPolicy,
-  options: { always: boolean },
+  { always, maxAsked = MAX_ASKED }: PlanOptions,
 ): Promise<PlanInput> {
   const nowMs = deps.nowMs()
   const [updates, updateCount, dryRuns, policySetMs, obstacle] = await Promise.all([
@@ -60,21 +61,17 @@ export async function gatherPlan(
     dryRuns: dryRuns.map(({ createdAt }) => createdAt),
     obstacle,
   }
-  const isNeeded = options.always || nextStart(input).waitsFor === undefined
+  if (!always && nextStart(input).waitsFor !== undefined) return { ...input, domains: [] }
   const histories = domainHistories(updates, policy.triggers.cooldown_minutes)
-  const domains = isNeeded ? await listFacts(deps, model, policy, input.demand) : []
-  return {
-    ...input,
-    domains: domains.map((facts) => ({ ...facts, history: histories.get(facts.domain) })),
-  }
+  const facts = (await listFacts(deps, model)).map((each) => ({
+    ...each,
+    history: histories.get(each.domain),
+  }))
+  const draw = drawOf({ model: model.id, ...input.demand }, policy.influence)
+  return { ...input, domains: await withTexts(deps, input, facts, { draw, maxAsked }) }
 }
 
-async function listFacts(
-  deps: PlanDeps,
-  model: ModelRow,
-  policy: AdaptationPolicy,
-  demand: TextDemand,
-): Promise<Omit<DomainFacts, 'history'>[]> {
+async function listFacts(deps: PlanDeps, model: ModelRow): Promise<Omit<FactsBesideTexts, 'history'>[]> {
   const versions = [model.activeVersion, model.previousVersion ?? model.activeVersion]
   const [domains, holdouts, drift, traffic, alerts] = await Promise.all([
     listDomains(deps.db),
@@ -83,43 +80,18 @@ async function listFacts(
     sumTokensUnder(deps.db, model.id, versions),
     listHeldAlerts(deps.db, model.id),
   ])
-  const facts: Omit<DomainFacts, 'history'>[] = []
-  for (let first = 0; first < domains.length; first += MAX_CALLS) {
-    const some = domains.slice(first, first + MAX_CALLS)
-    const texts = await Promise.all(some.map(({ name }) => textsOf(deps, name, model, policy, demand)))
-    for (const [index, { newCharacters, takeableBytes, holdoutCharacters }] of texts.entries()) {
-      const { name: domain = '', createdAt = 0 } = some[index] ?? {}
-      facts.push({
-        domain,
-        newCharacters,
-        takeableBytes,
-        heldOut: {
-          latest: holdouts.find((holdout) => holdout.domain === domain)?.characters,
-          reservoir: holdoutCharacters,
-        },
-        scored: drift.find((each) => each.domain === domain && each.maskVersion === model.activeVersion),
-        alerts: alerts.filter((alert) => alert.domain === domain),
-        trafficTokens: traffic.get(domain) ?? 0,
-        createdAtMs: createdAt,
-      })
-    }
-  }
-  return facts
-}
-
-/** Returns the sizes of a domain's texts. What an update would take is drawn only where there may be enough text for one. */
-async function textsOf(
-  { reservoir }: PlanDeps,
-  domain: string,
-  { id: model }: ModelRow,
-  { influence }: AdaptationPolicy,
-  demand: TextDemand,
-): Promise<{ newCharacters: number; takeableBytes: number; holdoutCharacters: number }> {
-  const { newCharacters, holdoutCharacters } = await reservoir(domain).stats(model)
-  const takeableBytes = isEnough(newCharacters * MAX_CHARACTER_BYTES, demand)
-    ? await reservoir(domain).available(drawOf({ model, ...demand }, influence))
-    : newCharacters
-  return { newCharacters, takeableBytes, holdoutCharacters }
+  const latest = new Map(holdouts.map(({ domain, characters }) => [domain, characters]))
+  const scored = drift.filter(({ maskVersion }) => maskVersion === model.activeVersion)
+  const scoredOf = new Map(scored.map((each) => [each.domain, each]))
+  const alertsOf = Map.groupBy(alerts, ({ domain }) => domain)
+  return domains.map(({ name: domain, createdAt: createdAtMs }) => ({
+    domain,
+    latestHoldout: latest.get(domain),
+    scored: scoredOf.get(domain),
+    alerts: alertsOf.get(domain) ?? [],
+    trafficTokens: traffic.get(domain) ?? 0,
+    createdAtMs,
+  }))
 }
 
 /** Returns why an update of a model could not succeed now. */

@@ -8,6 +8,7 @@ import { listModels, type ModelRow } from '../../storage/db/queries/model-querie
 import { listDryRuns } from '../../storage/db/queries/trigger-queries.ts'
 import { figure } from '../gate/gate-figures.ts'
 import { findPolicy } from '../policy/find-policy.ts'
+import { askedPerModel } from '../sampling/domain-counts.ts'
 import { createOwnMaskUpdate } from '../updates/own-mask-request.ts'
 import { beginUpdate, createUpdate, type UpdateCause } from '../updates/update-requests.ts'
 import { findDueOwnMask } from './due-own-mask.ts'
@@ -23,19 +24,21 @@ export type TriggerDeps = PlanDeps &
 
 /** Starts the update of each model that is due, or records what a dry run would have started. A task of the cron trigger. */
 export async function runTriggers(deps: TriggerDeps): Promise<void> {
-  for (const model of await listModels(deps.db)) {
+  const models = await listModels(deps.db)
+  const maxAsked = askedPerModel(models.length)
+  for (const model of models) {
     try {
-      await runModel(deps, model)
+      await runModel(deps, model, maxAsked)
     } catch (error) {
       console.error(`The triggers of model '${model.id}' failed; the next run tries again:`, error)
     }
   }
 }
 
-async function runModel(deps: TriggerDeps, model: ModelRow): Promise<void> {
+async function runModel(deps: TriggerDeps, model: ModelRow, maxAsked: number): Promise<void> {
   const policy = await findPolicy(deps, model.id)
   if (!policy.triggers.enabled) return
-  const plan = planUpdate(await gatherPlan(deps, model, policy, { always: false }))
+  const plan = planUpdate(await gatherPlan(deps, model, policy, { always: false, maxAsked }))
   if (plan.start.waitsFor !== undefined) return
   if (plan.next.length === 0) return seekOwnMask(deps, model, policy)
   if (policy.triggers.dry_run)

@@ -46,7 +46,7 @@ export function nextStart({ nowMs, policy, updates, dryRuns, obstacle }: StartIn
   const lastEndMs = Math.max(0, ...ends, ...(policy.dry_run ? dryRuns : []))
   limits.push({
     atMs: lastEndMs + policy.cooldown_minutes * MINUTE_MS,
-    reason: `${policy.cooldown_minutes} minutes must pass after the last update`,
+    reason: `${policy.cooldown_minutes === 1 ? '1 minute' : `${policy.cooldown_minutes} minutes`} must pass after the last update`,
   })
   const oldest = starts[policy.max_per_day - 1]
   if (oldest !== undefined) {

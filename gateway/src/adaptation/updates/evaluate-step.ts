@@ -48,10 +48,15 @@ async function decide(
   return gateOutcome(deps, update, leftOut.length === 0 ? verdict : withLeftOut(verdict, leftOut))
 }
 
+/** Domains that a verdict names at most as not evaluated. */
+const MAX_NAMED = 32
+
 /** Adds to a verdict which domains it says nothing about. */
 function withLeftOut(verdict: GateVerdict, domains: readonly string[]): GateVerdict {
   const { length } = domains
-  const note = `not evaluated, because of effort.max_holdouts: ${domains.join(', ')}`
+  const others = length > MAX_NAMED ? `, and ${length - MAX_NAMED} others` : ''
+  const names = `${domains.slice(0, MAX_NAMED).join(', ')}${others}`
+  const note = `not evaluated, because of effort.max_holdouts: ${names}`
   const reason = `${verdict.reason} ${length === 1 ? 'One domain was' : `${length} domains were`} not evaluated.`
   return {
     ...verdict,

@@ -4,7 +4,7 @@ import { findGateDecision } from '../../storage/db/queries/gate-queries.ts'
 import { findMask } from '../../storage/db/queries/mask-queries.ts'
 import { DAY_MS } from '../../storage/db/queries/usage-day-queries.ts'
 import { findLastUpdate, findUpdate, type UpdateRow } from '../../storage/db/queries/update-queries.ts'
-import { isForceable } from '../gate/gate-verdict.ts'
+import { isForceableDecision } from '../gate/gate-verdict.ts'
 import { requireMaskFile } from '../models/require-mask-file.ts'
 import { moveUpdate } from './move-update.ts'
 import type { StepDeps, StepOutcome } from './update-step.ts'
@@ -63,7 +63,7 @@ async function findObstacle(
   if ((update.finishedAt ?? 0) <= deps.nowMs() - FORCEABLE_MS)
     return `Update '${id}' was rejected more than ${FORCEABLE_MS / DAY_MS} days ago, and its texts are kept no longer; start the update again.`
   const decision = await findGateDecision(deps.db, id, maskVersion)
-  if (decision && isForceable(decision.figures)) return undefined
+  if (decision && isForceableDecision(decision.figures)) return undefined
   return (
     `Mask m${maskVersion} of update '${id}' does not generate text: ` +
     `${decision?.reason ?? 'nothing was measured.'} Such a mask cannot be forced.`

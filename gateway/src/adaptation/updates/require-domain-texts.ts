@@ -1,5 +1,9 @@
+import { AppError } from '@copal/shared/errors.ts'
+import { suggestName } from '@copal/shared/suggest-name.ts'
 import type { AdaptationPolicy } from '@copal/shared/wire/admin-policy.ts'
+import type { Database } from '../../contracts/database.ts'
 import { listCountedDomains } from '../../storage/db/queries/batch-queries.ts'
+import { listDomains } from '../../storage/db/queries/domain-queries.ts'
 import { listLatestHoldouts } from '../../storage/db/queries/holdout-queries.ts'
 import { findLastUpdate } from '../../storage/db/queries/update-queries.ts'
 import { requireHoldouts, type HeldOutText } from '../holdouts/holdout-rules.ts'
@@ -37,9 +41,22 @@ export async function requireDomainTexts(
     if (counted.has(name) || mayGetMore) continue
     // What a key sends beyond its share is not taken.
     const bytes = await deps.reservoir(name).available(drawOf({ model, ...demand }, influence))
-    if (!isEnough(bytes, demand)) throw tooFewSamples(name, bytes, demand)
+    if (!isEnough(bytes, demand)) throw await missingText(deps.db, name, bytes, demand)
   }
   await requireHeldOutTexts(deps, domains, windowTokens)
+}
+
+/** Creates the error for a domain without enough text, or for a name that no domain has. */
+async function missingText(db: Database, name: string, bytes: number, demand: TextDemand): Promise<AppError> {
+  const names = (await listDomains(db)).map((domain) => domain.name)
+  if (bytes > 0 || names.includes(name)) return tooFewSamples(name, bytes, demand)
+  const nearest = suggestName(name, names)
+  return new AppError(
+    'insufficient_samples',
+    `There is no domain '${name}' yet.${nearest === undefined ? '' : ` Did you mean '${nearest}'?`} 'GET /admin/domains' lists ` +
+      `the domains. Import texts of a new one with 'POST /admin/domains/${name}/texts', or send consenting traffic.`,
+    { param: 'domains' },
+  )
 }
 
 /** @throws AppError `insufficient_samples` */

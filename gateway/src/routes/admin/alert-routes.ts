@@ -20,8 +20,10 @@ import { listProbeScores, MAX_PROBE_AGE_MS } from '../../storage/db/queries/prob
 export function alertRoutes(): Hono<AppEnv> {
   return new Hono<AppEnv>()
     .get('/alerts', async (c) => {
+      const { db } = c.var.deps
       const filter = validate(alertsQuery, c.req.query())
-      const rows = await listAlerts(c.var.deps.db, filter)
+      if (filter.model !== undefined) await findOperatorModel(db, filter.model)
+      const rows = await listAlerts(db, filter)
       return c.json({ alerts: rows.map(alertEntry) } satisfies AlertsReport)
     })
     .all('/alerts', rejectMethod('GET'))

@@ -1,8 +1,9 @@
 import { Hono } from 'hono'
-import type { DomainEntry } from '@copal/shared/wire/admin-domains.ts'
+import { domainsQuery, type DomainEntry, type DomainPage } from '@copal/shared/wire/admin-domains.ts'
+import { validate } from '@copal/shared/wire/validate.ts'
 import { estimateTokens } from '../../adaptation/holdouts/holdout-rules.ts'
+import { domainStats, type DomainStats } from '../../adaptation/sampling/domain-counts.ts'
 import type { ActorEnv } from '../../contracts/context.ts'
-import type { ReservoirStats } from '../../contracts/reservoir-object.ts'
 import { tenantOf } from '../../keys/key-grants.ts'
 import { rejectMethod } from '../../middleware/error-responses.ts'
 import { countCalibratedDatasets } from '../../storage/db/queries/batch-queries.ts'
@@ -15,7 +16,8 @@ export function domainListRoutes(): Hono<ActorEnv> {
   return new Hono<ActorEnv>()
     .get('/domains', async (c) => {
       const { deps, actor } = c.var
-      const [domains, calibrated, holdouts, models] = await Promise.all([
+      const { limit = Infinity, after = '', ...query } = validate(domainsQuery, c.req.query())
+      const [domains, calibrated, latest, models] = await Promise.all([
         listDomains(deps.db),
         countCalibratedDatasets(deps.db),
         listLatestHoldouts(deps.db),
@@ -23,26 +25,33 @@ export function domainListRoutes(): Hono<ActorEnv> {
       ])
       const owner = tenantOf(actor, undefined)
       const visible = domains.filter((domain) => owner === undefined || domain.owner === owner)
-      const model = c.req.query('model') ?? (models.length === 1 ? models[0]?.id : undefined)
-      const data = await Promise.all(
-        visible.map(async (domain) =>
-          domainEntry(
-            domain,
-            await deps.reservoir(domain.name).stats(model),
-            calibrated.get(domain.name) ?? 0,
-            holdouts.find((each) => each.domain === domain.name),
-            models.find(({ id }) => id === model)?.domainVersions.get(domain.name) ?? null,
-          ),
-        ),
-      )
-      return c.json({ data })
+      const left = visible.filter(({ name }) => name > after)
+      const page = left.slice(0, limit)
+      const model = query.model ?? (models.length === 1 ? models[0]?.id : undefined)
+      const names = page.map(({ name }) => name)
+      const stats = await domainStats(deps, names, { model })
+      const holdouts = new Map(latest.map((holdout) => [holdout.domain, holdout]))
+      const ownMasks = models.find(({ id }) => id === model)?.domainVersions
+      const data = page.flatMap((domain) => {
+        const ofDomain = stats.get(domain.name)
+        if (!ofDomain) return []
+        return domainEntry(
+          domain,
+          ofDomain,
+          calibrated.get(domain.name) ?? 0,
+          holdouts.get(domain.name),
+          ownMasks?.get(domain.name) ?? null,
+        )
+      })
+      const next_after = page.length < left.length ? (page.at(-1)?.name ?? null) : null
+      return c.json({ data, next_after } satisfies DomainPage)
     })
     .all('/domains', rejectMethod('GET'))
 }
 
 function domainEntry(
   { name, owner }: Pick<DomainRow, 'name' | 'owner'>,
-  stats: ReservoirStats,
+  stats: DomainStats,
   calibratedDatasets: number,
   holdout: HoldoutRow | undefined,
   ownMask: number | null,
@@ -61,6 +70,11 @@ function domainEntry(
     own_mask: ownMask,
     review_samples: stats.reviewSamples,
     calibrated_datasets: calibratedDatasets,
-    last_sample_at: stats.lastSampleAtMs === null ? null : new Date(stats.lastSampleAtMs).toISOString(),
+    last_sample_at: timeOf(stats.lastSampleAtMs),
+    ...(stats.countedAtMs === undefined ? {} : { counted_at: timeOf(stats.countedAtMs) }),
   }
+}
+
+function timeOf(ms: number | null): string | null {
+  return ms === null ? null : new Date(ms).toISOString()
 }

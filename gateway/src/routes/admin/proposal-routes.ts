@@ -9,6 +9,7 @@ import {
   mergeProposal as merge,
   type Decider,
 } from '../../adaptation/intake/settle-proposal.ts'
+import { findOperatorModel } from '../../adaptation/models/find-operator-model.ts'
 import type { ActorEnv } from '../../contracts/context.ts'
 import { actorId } from '../../keys/actor-id.ts'
 import { rejectMethod } from '../../middleware/error-responses.ts'
@@ -21,6 +22,7 @@ export function proposalRoutes(): Hono<ActorEnv> {
     .get('/proposals', async (c) => {
       const { deps } = c.var
       const model = c.req.query('model')
+      if (model !== undefined) await findOperatorModel(deps.db, model)
       const rows = await listProposals(deps.db, {
         state: 'proposed',
         ...(model === undefined ? {} : { model }),

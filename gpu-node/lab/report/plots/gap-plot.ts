@@ -18,6 +18,33 @@ export interface GapMark {
   label: string
 }
 
+/** Share of the time axis within which labels would stand over each other, or over those of the y axis. */
+const NEAR_SHARE = 1 / 20
+
+/**
+ * Returns the labels of marks: one for those that are near each other, and after the last of their lines where it would stand over the y axis.
+ *
+ * @param times all times of the plot, Unix milliseconds
+ */
+export function labelsOf(
+  marks: readonly GapMark[],
+  times: readonly number[],
+): (GapMark & { side: 'before' | 'after' })[] {
+  const from = Math.min(...times)
+  const nearMs = (Math.max(...times) - from) * NEAR_SHARE
+  const labels: (GapMark & { lastMs: number })[] = []
+  for (const { atMs, label } of marks.toSorted((a, b) => a.atMs - b.atMs)) {
+    const last = labels.at(-1)
+    if (last && atMs - last.atMs < nearMs) {
+      last.label += `, ${label}`
+      last.lastMs = atMs
+    } else labels.push({ atMs, lastMs: atMs, label })
+  }
+  return labels.map(({ atMs, lastMs, label }) =>
+    atMs - from < nearMs ? { atMs: lastMs, label, side: 'after' } : { atMs, label, side: 'before' },
+  )
+}
+
 /** Creates a plot of gaps over time, in UTC: a line with a band for each domain and mask, and marks. */
 export function gapPlot(title: string, points: readonly GapPoint[], marks: readonly GapMark[]): TopLevelSpec {
   const style = styleSeries([...new Set(points.map(({ line }) => line))])
@@ -34,6 +61,10 @@ export function gapPlot(title: string, points: readonly GapPoint[], marks: reado
     scale: { zero: true, nice: true },
     axis: { title: 'gap, nats a token', tickCount: 6, grid: true },
   })
+  const labels = labelsOf(
+    marks,
+    [...points, ...marks].map(({ atMs }) => atMs),
+  )
   const values = points.map(({ line, ...point }) => ({ ...point, series: line }))
   return plotSpec(title, 320 + 20 * style.names.length, {
     layer: [
@@ -42,19 +73,19 @@ export function gapPlot(title: string, points: readonly GapPoint[], marks: reado
         mark: { type: 'rule', strokeDash: [4, 4], color: 'currentColor', opacity: 0.5 },
         encoding: { x: time('atMs') },
       },
-      {
-        data: { values: [...marks] },
+      ...(['before', 'after'] as const).map((side) => ({
+        data: { values: labels.filter((label) => label.side === side) },
         mark: {
-          type: 'text',
-          align: 'right',
+          type: 'text' as const,
+          align: 'right' as const,
           angle: 270,
-          dy: -6,
+          dy: side === 'before' ? -6 : 12,
           fontSize: 11,
           color: 'currentColor',
           opacity: 0.7,
         },
         encoding: { x: time('atMs'), y: { value: 4 }, text: { field: 'label' } },
-      },
+      })),
       {
         data: { values },
         mark: { type: 'area', opacity: 0.18 },

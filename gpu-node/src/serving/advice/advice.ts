@@ -58,7 +58,8 @@ export function frontOf(rows: readonly AdviceRow[]): ReadonlySet<AdviceRow> {
 /**
  * Advises on rows that were measured together.
  *
- * @param now how the model is served now; a null form means that the node chooses it, so that the faster one counts
+ * @param now how the model is served now; a null form means that the node chooses it: the faster one counts, or the best of
+ *   both, which a node holds where each of them is faster somewhere
  */
 export function advise(rows: readonly AdviceRow[], now: AdviceSubject): Advice {
   const isNow = (row: AdviceRow) =>
@@ -66,13 +67,19 @@ export function advise(rows: readonly AdviceRow[], now: AdviceSubject): Advice {
     row.precision === now.precision &&
     (now.form === null || row.form === null || row.form === now.form)
   const fastest = (some: readonly AdviceRow[]) => some.toSorted((a, b) => speedOf(b) - speedOf(a))[0] ?? null
-  const current = fastest(rows.filter(isNow))
+  const served = rows.filter(isNow)
+  const current = fastest(served)
   if (current === null) {
     const best = fastest(rows)
     const sentence = best === null ? 'Nothing was measured.' : `${describeSubject(best)} is the fastest here.`
     return { current, better: null, sentence }
   }
-  const timesAsFast = (row: AdviceRow) => speedOf(row) / speedOf(current)
+  const speed = bestSpeedOf(served)
+  const servedNow =
+    speed > speedOf(current)
+      ? `${describeSubject({ ...current, form: null })}, stored in both forms`
+      : describeSubject(current)
+  const timesAsFast = (row: AdviceRow) => speedOf(row) / speed
   const timesPerplexity = (row: AdviceRow) => row.perplexity / current.perplexity
   const row = fastest(
     rows.filter(
@@ -84,15 +91,24 @@ export function advise(rows: readonly AdviceRow[], now: AdviceSubject): Advice {
       current,
       better: null,
       sentence:
-        `Stay with ${describeSubject(current)}: nothing measured here is ${MIN_TIMES_AS_FAST} × as fast ` +
+        `Stay with ${servedNow}: nothing measured here is ${MIN_TIMES_AS_FAST} × as fast ` +
         'at 1 % more perplexity or less.',
     }
   }
   const better = { row, timesAsFast: timesAsFast(row), timesPerplexity: timesPerplexity(row) }
   const sentence =
-    `${describeSubject(row)} is ${better.timesAsFast.toFixed(2)} × as fast as ${describeSubject(current)}, ` +
+    `${describeSubject(row)} is ${better.timesAsFast.toFixed(2)} × as fast as ${servedNow}, ` +
     `as it is served now, at ${describeChange(better.timesPerplexity)}: ${remedy(current, row)}.`
   return { current, better, sentence }
+}
+
+/** Returns the speed of a node that serves each number of streams by the fastest of some rows. */
+function bestSpeedOf(rows: readonly AdviceRow[]): number {
+  const best = (speeds: readonly number[]) => Math.max(...speeds)
+  return Math.sqrt(
+    best(rows.map(({ oneStream }) => oneStream.median)) *
+      best(rows.map(({ eightStreams }) => eightStreams.median)),
+  )
 }
 
 /** Describes a way to serve the model: `bf16 under m3, packed`. */

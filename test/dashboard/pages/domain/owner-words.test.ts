@@ -7,9 +7,9 @@ import {
 test('the owner may be all tenants or any of them, and the present one stays in the list', () => {
   expect(ownerOptions(['shop', 'acme'], 'gone')).toEqual([
     { value: '', label: 'All tenants' },
-    { value: 'acme', label: 'Only acme' },
-    { value: 'gone', label: 'Only gone' },
-    { value: 'shop', label: 'Only shop' },
+    { value: 'acme', label: 'Only tenant acme' },
+    { value: 'gone', label: 'Only tenant gone' },
+    { value: 'shop', label: 'Only tenant shop' },
   ])
   expect(ownerOptions([], '')).toHaveLength(1)
 })

@@ -38,3 +38,13 @@ test('the sentence counts domains, and names what drifts and what waits', () => 
   )
   expect(phrasesText(domainsSentence([], []), 0)).toBe('No domain has traffic or samples yet.')
 })
+
+test('no domain is said to be steady before enough of its requests were scored', () => {
+  const sentenceOf = (...domains: ReturnType<typeof domainOf>[]) =>
+    phrasesText(domainsSentence(domainRows([], overviewWith({ domains })), []), 0)
+  expect(sentenceOf(domainOf('code', 0.1))).toBe('1 domain; none drifts.')
+  expect(sentenceOf(domainOf('code', 0.1), domainOf('speech', null))).toBe(
+    '2 domains; none is known to drift.',
+  )
+  expect(sentenceOf(domainOf('code', null))).toBe('1 domain; whether one drifts is not known yet.')
+})

@@ -37,7 +37,7 @@ const masks = [maskOf(12, 11), maskOf(13, 12, { previous: true }), maskOf(14, 13
 
 test('the masks in a sentence: what serves, what was before', () => {
   expect(plain(masksSentence(masks, 14))).toBe(
-    'Mask 14 serves: it leaves out 50 % of the weights, chosen for speech. Mask 13 is the one before. 3 of 3 masks have served.',
+    'Mask 14 serves: it leaves out 50 % of the weights, chosen for speech. Mask 13 is the one before. 3 of 3 masks have been active.',
   )
   expect(masksSentence([], 0)).toBe('There is no mask yet: the dense weights serve.')
 })
@@ -46,6 +46,10 @@ test('the state of a mask is what it does, else what became of it', () => {
   expect(stateOfMask(maskOf(1, null, { active: true }), undefined).word).toBe('serves')
   const gate = { state: 'failed', error: { code: 'gate_failed', message: '' } } as const
   expect(stateOfMask(maskOf(1, null, { promoted_at: null }), gate).word).toBe('rejected')
+  // A cancelled canary has served a share of the conversations.
+  expect(stateOfMask(maskOf(1, null, { promoted_at: null }), { state: 'cancelled', error: null }).word).toBe(
+    'never active',
+  )
   expect(stateOfMask(maskOf(1, null), { state: 'rolled_back', error: null }).word).toBe('rolled back')
   expect(stateOfMask(maskOf(1, null, { swept_at: '2026-11-28T02:00:00.000Z' }), undefined).word).toBe(
     'file deleted',
@@ -55,6 +59,9 @@ test('the state of a mask is what it does, else what became of it', () => {
 test('one mask in a sentence', () => {
   expect(plain(maskSentence(maskOf(13, 12), { word: 'previous' }))).toContain(
     'Mask 13 is the one before the active mask. It leaves out 50 % of the weights, and treats 3 % of the weights unlike mask 12.',
+  )
+  expect(plain(maskSentence(maskOf(13, 12, { churn: 0 }), { word: 'previous' }))).toContain(
+    'It leaves out 50 % of the weights, the same ones as mask 12.',
   )
 })
 
@@ -97,5 +104,16 @@ test('making an earlier mask active tells who is concerned, what is undone, and 
   expect(consequences).toContain('1 of 2 live nodes hold it')
   expect(consequences).toContain('4 requests that run now end on mask 14.')
   expect(consequences).toContain('Mask 14 and Mask 13 count as rolled back')
-  expect(consequences).toContain('To return, open mask 14')
+  expect(consequences).toContain(
+    'To return, open mask 14 and make it active again; its texts then count again.',
+  )
+})
+
+test('returning to a mask that was rolled back warns of it, and says of no text that it counts again', () => {
+  const undone = [maskOf(13, null, { active: true }), maskOf(14, 13, { previous: true })]
+  const activation = { model: 'smollm', from: 13, to: 14, masks: undone, nodes: [] }
+  const consequences = activationConsequences({ ...activation, wasRolledBack: true }).join(' ')
+  expect(consequences).toContain('Mask 14 was rolled back before, and may do harm')
+  expect(consequences).toContain('To return, open mask 13 and make it active again.')
+  expect(activationConsequences(activation).join(' ')).not.toContain('rolled back')
 })

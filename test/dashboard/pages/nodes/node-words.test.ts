@@ -24,6 +24,8 @@ test('the fleet in a sentence names nodes that are behind or away', () => {
     '2 nodes of 3 serve: 4 requests run, none waits. 1 node does not serve mask 14 yet. c has been away for 1 min.',
   )
   expect(fleetSentence([nodeOf('a', { draining: true })], MODELS)).toBe('No node takes requests.')
+  // A node that was stopped is gone, and has reported before.
+  expect(fleetSentence([], MODELS)).toBe('There is no node, so nothing can be served.')
 })
 
 test('a node is behind the active mask of its own model, not of another one', () => {
@@ -63,16 +65,22 @@ test('draining the last node warns that nothing else serves the model', () => {
 })
 
 test('a node whose probes differ is named with what to do', () => {
-  const probe = (node: string, nll: number, matches: boolean) => ({
+  const probe = (node: string, nll: number, matches: boolean, expected: number | null = 2.41) => ({
     node,
     mask_version: 14,
     nll,
-    expected: 2.41,
+    expected,
     matches,
     measured_at: '2026-11-28T02:00:00.000Z',
   })
   expect(probesSentence([probe('a', 2.41, true)])).toContain('agree on the probe texts')
   expect(probesSentence([probe('a', 2.41, true), probe('b', 2.94, false)])).toContain(
     'b scores the probe texts unlike the others under mask 14: 2.94 nats a token instead of 2.41.',
+  )
+  const [alone, changed] = [probe('a', 2.41, true, null), probe('a', 2.94, false, null)]
+  expect(probesSentence([alone])).toContain('none is compared with another')
+  expect(probesSentence([alone, probe('b', 2.41, true)])).toContain('under 1 weight set.')
+  expect(probesSentence([changed])).toContain(
+    'a scores the probe texts unlike before under mask 14: 2.94 nats a token.',
   )
 })

@@ -59,6 +59,8 @@ test('the range of a chart holds every bound and limit against the active mask',
 test('small domains that are bounded together are one row', () => {
   const { rows } = gateTable({ figures: [{ ...speech, domain: null, note: 'together: law, code' }] }, 13)
   expect(rows[0]).toMatchObject({ subject: 'law, code', note: 'bounded together' })
+  const general = gateTable({ figures: [{ ...speech, domain: null, note: 'together: (general), law' }] }, 13)
+  expect(general.rows[0]?.subject).toBe('general text, law')
 })
 
 test('a rejected mask can be forced only if it gives text', () => {

@@ -110,6 +110,21 @@ test('a mask that was rolled back while it was watched failed in the watch', () 
   expect(summary(update, 500)).toContain('watch failed 15 (rolled back)')
 })
 
+test('a mask that an operator rolled back while it was watched has no verdict of the watch', () => {
+  const update = updateOf({
+    state: 'rolled_back',
+    mask_version: 14,
+    finished_at: at(30),
+    jobs: [jobOf('calibrate', 1), jobOf('evaluate', 12)],
+    decisions: [
+      decisionOf('gate', 'passed', 20),
+      decisionOf('promote', 'done', 30),
+      decisionOf('roll_back', 'done', 31),
+    ],
+  })
+  expect(summary(update, 500).at(-1)).toBe('watch ended')
+})
+
 test('an update cancelled while it collected failed there', () => {
   const update = updateOf({ state: 'cancelled', finished_at: at(2) })
   expect(summary(update, 500)).toEqual(['collect failed 2'])

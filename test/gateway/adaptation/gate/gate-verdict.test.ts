@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import { PRESETS } from '@copal/shared/wire/admin-policy.ts'
-import { gateVerdict, isForceable } from '../../../../gateway/src/adaptation/gate/gate-verdict.ts'
+import { gateVerdict, isForceableDecision } from '../../../../gateway/src/adaptation/gate/gate-verdict.ts'
 import { reselectionWeights } from '../../../../gateway/src/adaptation/gate/reselection-weights.ts'
 import { SOUND_GENERATION } from '../../support/doubles/simulated-node.ts'
 import { gateInput, type HoldoutSketch } from './gate-holdouts.ts'
@@ -358,7 +358,7 @@ describe('what can never serve', () => {
     expect(verdict).toBe('failed')
     expect(figures.filter(({ passed }) => !passed).map((figure) => figure.name)).toEqual([name])
     expect(violations).toEqual([])
-    expect(isForceable(figures)).toBe(false)
+    expect(isForceableDecision(figures)).toBe(false)
   })
 
   test('is a mask without a finite loss; the others of its figures are still shown', () => {
@@ -367,13 +367,13 @@ describe('what can never serve', () => {
       { domain: 'code', candidate: null, parent: 1.3 },
     ])
     expect([verdict, reason]).toEqual(['failed', 'Its loss is not finite on code.'])
-    expect(isForceable(figures)).toBe(false)
+    expect(isForceableDecision(figures)).toBe(false)
   })
 
   test('is told from a mask that is only worse, which can be forced', () => {
     const { verdict, figures } = verdictOf([{ domain: 'legal', candidate: 1.6, parent: 1.3 }])
     expect(verdict).toBe('failed')
-    expect(isForceable(figures)).toBe(true)
+    expect(isForceableDecision(figures)).toBe(true)
   })
 
   test('a dense model that repeats itself allows as much and 0.3 more', () => {
@@ -389,7 +389,7 @@ describe('what can never serve', () => {
 test('without any held-out text a mask is not proven, but can be forced', () => {
   const { verdict, reason, figures } = verdictOf([])
   expect([verdict, reason]).toEqual(['failed', 'There is no held-out text to compare it on.'])
-  expect(isForceable(figures)).toBe(true)
+  expect(isForceableDecision(figures)).toBe(true)
 })
 
 test('limits and confidence are those of the policy', () => {

@@ -9,6 +9,7 @@ import {
   storeClassifier,
 } from '../../../../gateway/src/adaptation/intake/classifier-store.ts'
 import { trainOnExamples } from '../../../../gateway/src/adaptation/intake/train-on-examples.ts'
+import { refreshCounts } from '../../../../gateway/src/adaptation/sampling/refresh-counts.ts'
 import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
 import { findModel, type ModelRow } from '../../../../gateway/src/storage/db/queries/model-queries.ts'
 import { domains } from '../../../../gateway/src/storage/db/schema/domains.ts'
@@ -27,7 +28,7 @@ let nextDomain = 1
 beforeEach(() => db.delete(domains))
 
 /**
- * Returns a reservoir with eight described texts, by the two methods that training calls: the real reservoirs of 201 domains
+ * Returns a reservoir with eight described texts, by the methods that training and counting call: the real reservoirs of 201 domains
  * would take minutes. `find-domains.test.ts` trains on real ones.
  */
 function describedReservoir(name: string, size = 8) {
@@ -42,6 +43,18 @@ function describedReservoir(name: string, size = 8) {
   return {
     textsToDescribe: async () => ({ described: described.length, texts: [] }),
     listDescribed: async () => described,
+    counts: async () => ({
+      samples: 8,
+      characters: 80,
+      seen: 8,
+      holdoutSamples: 0,
+      holdoutCharacters: 0,
+      reviewSamples: 0,
+      lastSampleAtMs: null,
+      countedAtMs: Date.now(),
+      models: {},
+      examples: { '': { described: described.length, missing: 0 } },
+    }),
   } as unknown as ReturnType<Deps['reservoir']>
 }
 
@@ -54,6 +67,8 @@ test('of more domains than a stored classifier can have, the oldest are learned,
       .insert(domains)
       .values(names.slice(from, from + 20).map((name, at) => ({ name, createdAt: 1_000 - from - at })))
   const deps = testDeps({ reservoir: describedReservoir })
+  // A run counts 200 at most.
+  for (let run = 0; run < 2; run++) await refreshCounts(deps)
   expect(await trainOnExamples(deps, model, { texts: 0 }, [model.baseSha256])).toBe(true)
   const stored = await loadClassifier(deps, model)
   expect(stored?.classifier.domains).toHaveLength(200)

@@ -1,12 +1,20 @@
 import { env } from 'cloudflare:workers'
 import { expect, test } from 'vitest'
 import { createOwnMask, type UpdateEntry } from '@copal/shared/wire/admin.ts'
+import { sha256 } from '@copal/shared/wire/signature.ts'
+import { findPolicy } from '../../../../gateway/src/adaptation/policy/find-policy.ts'
+import { refreshCounts } from '../../../../gateway/src/adaptation/sampling/refresh-counts.ts'
+import { findDueOwnMask } from '../../../../gateway/src/adaptation/triggers/due-own-mask.ts'
 import { runTriggers } from '../../../../gateway/src/adaptation/triggers/run-triggers.ts'
 import { createOwnMaskUpdate } from '../../../../gateway/src/adaptation/updates/own-mask-request.ts'
 import { cancelUpdate } from '../../../../gateway/src/adaptation/updates/update-requests.ts'
 import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
 import { listDecisions } from '../../../../gateway/src/storage/db/queries/decision-queries.ts'
+import { ensureDomains } from '../../../../gateway/src/storage/db/queries/domain-queries.ts'
+import { insertHoldout } from '../../../../gateway/src/storage/db/queries/holdout-queries.ts'
 import { findModel } from '../../../../gateway/src/storage/db/queries/model-queries.ts'
+import { evaluations } from '../../../../gateway/src/storage/db/schema/masks.ts'
+import { batches } from '../../../../gateway/src/storage/db/schema/updates.ts'
 import {
   adminJson,
   importTexts,
@@ -87,4 +95,39 @@ test('a mask of a single domain is not sought again when its update was cancelle
   await cancelUpdate(testDeps(), id)
   await tick(1)
   expect((await updatesOf('stop')).map((update) => update.own_domain)).toEqual(['stop-a', null])
+})
+
+test('of many costly domains only those are asked that have enough held-out text by the counts in D1', async () => {
+  const node = new SimulatedNode('crowd-1', 'crowd', scoresByOrder({ 'crowd-a': [10, 14, 11] }))
+  await node.beat()
+  await setPolicy('crowd', {}, { own_masks: false })
+  await importTexts('crowd-a', 80)
+  await node.finish((await startUpdate('crowd', ['crowd-a'])).id)
+  await setPolicy('crowd')
+  const names = Array.from({ length: 80 }, (_, index) => `crowd-small-${index}`)
+  await ensureDomains(db, names, 0)
+  for (const domain of names) {
+    const hash = await sha256(new Uint8Array(new TextEncoder().encode(domain)))
+    const holdout = { domain, version: 1, sha256: hash, samples: 1, characters: 800, createdAt: 0 }
+    await insertHoldout(db, holdout)
+    const evaluation = { model: 'crowd', domain, holdoutSha256: hash, tokens: 200, createdAt: 0 }
+    await db.insert(evaluations).values([
+      { ...evaluation, version: 0, nllMean: 1 },
+      { ...evaluation, version: 1, nllMean: 9 },
+    ])
+    const batch = { model: 'crowd', datasetSha256: hash, updateId: 'upd', domain, createdAt: 0 }
+    await db.insert(batches).values({ ...batch, state: 'counted', tokens: 200, marked: true })
+  }
+  await refreshCounts(testDeps())
+  const deps = testDeps()
+  const asked: string[] = []
+  const reservoir = (name: string) => {
+    asked.push(name)
+    return deps.reservoir(name)
+  }
+  const model = await findModel(db, 'crowd')
+  if (!model) throw new Error('the model is unknown')
+  const policy = await findPolicy(deps, 'crowd')
+  expect(await findDueOwnMask({ db, reservoir }, model, policy)).toMatchObject({ domain: 'crowd-a' })
+  expect(asked).toEqual(['crowd-a'])
 })

@@ -318,6 +318,8 @@ describe('an update may start', () => {
       waitsFor: '60 minutes must pass after the last update',
     })
     expect(at(NOW - 60 * MINUTE)).toMatchObject({ waitsFor: undefined })
+    const soon = { policy: { ...POLICY, cooldown_minutes: 1 }, updates: [update({ finishedAt: NOW })] }
+    expect(startOf(soon).waitsFor).toBe('1 minute must pass after the last update')
   })
 
   test('not beside another one', () => {

@@ -1,7 +1,10 @@
 import { env } from 'cloudflare:workers'
 import { expect, test } from 'vitest'
 import type { EvaluateJob } from '@copal/shared/wire/adaptation-jobs.ts'
+import { sha256 } from '@copal/shared/wire/signature.ts'
 import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
+import { ensureDomains } from '../../../../gateway/src/storage/db/queries/domain-queries.ts'
+import { insertHoldout } from '../../../../gateway/src/storage/db/queries/holdout-queries.ts'
 import { findJob } from '../../../../gateway/src/storage/db/queries/job-queries.ts'
 import { adminJson, importTexts, SimulatedNode, startUpdate } from '../../support/doubles/simulated-node.ts'
 import { jobRowsOf } from '../../support/state/jobs-of.ts'
@@ -37,6 +40,24 @@ test('an update evaluates its own domains and as many others as the policy allow
     ['cap-a', 'cap-d', 'cap-e'],
     ['cap-a', 'cap-b', 'cap-f'],
   ])
+
+  // Of very many it names some.
+  const more = Array.from({ length: 40 }, (_, index) => `more-${index}`)
+  await ensureDomains(db, more, 0)
+  for (const domain of more)
+    await insertHoldout(db, {
+      domain,
+      version: 1,
+      sha256: await sha256(new Uint8Array(new TextEncoder().encode(domain))),
+      samples: 1,
+      characters: 40_000,
+      createdAt: 0,
+    })
+  await importTexts('cap-a', 80, 'cap-a with many others')
+  const last = await node.finish((await startUpdate('cap', ['cap-a'])).id)
+  const figures = last.decisions?.find(({ kind }) => kind === 'gate')?.figures
+  const figure = figures?.find(({ name }) => name === 'holdouts left out')
+  expect(figure).toMatchObject({ value: 43, note: expect.stringMatching(/, and 11 others$/) })
 })
 
 test('every job of an update may take the share of a node that the policy allows', async () => {

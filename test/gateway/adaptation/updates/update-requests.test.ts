@@ -139,6 +139,10 @@ test('a domain without enough text is rejected before the update starts, with th
   expect(unknown.status).toBe(422)
   expect(await errorOf(unknown)).toMatchObject({ code: 'insufficient_samples', param: 'domains' })
   await importTexts('few-a', 40)
+  const mistyped = await admin('POST', '/updates', { model: 'few', domains: ['few-aa'], length: 64 })
+  expect((await errorOf(mistyped)).message).toContain(
+    "There is no domain 'few-aa' yet. Did you mean 'few-a'?",
+  )
   const response = await admin('POST', '/updates', {
     model: 'few',
     domains: ['few-a'],

@@ -15,6 +15,7 @@ const alertOf = (model: string, domain: string, atMs: number) =>
   )
 
 test('alerts that hold come first, then the newest, and one of a subject holds at a time', async () => {
+  await new SimulatedNode('alerts-of-a', 'a').beat()
   const [old, held, newer] = [alertOf('a', 'old', 1), alertOf('a', 'held', 2), alertOf('a', 'newer', 3)]
   await raiseAlerts(db, [old, held, newer, alertOf('a', 'held', 4), alertOf('b', 'other', 5)])
   await endAlerts(db, [old.id, newer.id], 10)
@@ -38,7 +39,7 @@ test('a wrong filter is a 400 that names it', async () => {
     expect([response.status, (await errorOf(response)).param]).toEqual([400, param])
   }
   await new SimulatedNode('alerts-1', 'alerts').beat()
-  for (const path of ['/detectors', '/probes'])
+  for (const path of ['/alerts', '/detectors', '/probes', '/proposals'])
     expect((await admin('GET', `${path}?model=of-nobody`)).status).toBe(404)
 })
 

@@ -118,6 +118,13 @@ describe('the policy of a model', () => {
     expect((await errorOf(response)).message).toMatch(
       /'triggers\.schedule' is '61 3 \* \* \*', which is no schedule: .*61.*'0 3 \* \* \*' is every night at 3\./,
     )
+    const short = await admin('PUT', '/policy', {
+      model: 'policy-d',
+      triggers: { schedule: '0 3 * *' },
+    })
+    expect((await errorOf(short)).message).toContain(
+      'which is no schedule: it has 4 fields instead of five. Write',
+    )
     const stored = { triggers: { schedule: '0 3 * * 1-5', quiet_hours: '22:00-06:00' } }
     expect(await adminJson('PUT', '/policy', { model: 'policy-d', ...stored })).toMatchObject({
       overrides: stored,

@@ -11,7 +11,7 @@ import {
 import { ensureDomains, listDomains } from '../../../../gateway/src/storage/db/queries/domain-queries.ts'
 import { UNASSIGNED } from '../../../../gateway/src/storage/db/schema/domains.ts'
 import { textOfKind, type Kind } from '../../support/doubles/describing-node.ts'
-import { admin, adminJson } from '../../support/doubles/simulated-node.ts'
+import { admin, adminJson, SimulatedNode } from '../../support/doubles/simulated-node.ts'
 import { createKey, errorOf } from '../../support/requests/gateway-requests.ts'
 import { offeredSample } from '../../support/requests/offered-sample.ts'
 import { storedTexts } from '../../support/state/reservoir-state.ts'
@@ -49,6 +49,7 @@ const owned = (tenant: string, count: number) =>
   Array.from({ length: count }, (_, index) => ({ keyId: `key ${index} of ${tenant}`, tenant }))
 
 test('proposals are listed with their terms, sizes and the beginnings of three texts', async () => {
+  await new SimulatedNode('node-1', 'other').beat()
   const texts = await propose('found_listed', 'law', owned('acme', 5))
   const { data } = await adminJson<{ data: ProposalEntry[] }>('GET', '/proposals')
   expect(data).toMatchObject([

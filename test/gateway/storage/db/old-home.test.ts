@@ -5,9 +5,11 @@ import type { DriftReport } from '@copal/shared/wire/admin.ts'
 import type { DomainEntry } from '@copal/shared/wire/admin-domains.ts'
 import type { CalibrateJob, EvaluateJob } from '@copal/shared/wire/adaptation-jobs.ts'
 import { sha256 } from '@copal/shared/wire/signature.ts'
+import { refreshCounts } from '../../../../gateway/src/adaptation/sampling/refresh-counts.ts'
 import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
 import { listCounted, listUnmarkedBatches } from '../../../../gateway/src/storage/db/queries/batch-queries.ts'
 import { listHoldouts } from '../../../../gateway/src/storage/db/queries/holdout-queries.ts'
+import { listReservoirCounts } from '../../../../gateway/src/storage/db/queries/reservoir-count-queries.ts'
 import { batches } from '../../../../gateway/src/storage/db/schema/updates.ts'
 import { datasetKey, maskKey } from '../../../../gateway/src/storage/artifacts/artifact-keys.ts'
 import { readDataset } from '../../../../gateway/src/storage/artifacts/datasets.ts'
@@ -222,6 +224,14 @@ test('the newest dataset of each domain that was not rolled back counts, and the
   expect(holdout).toMatchObject({ domain: 'legal', version: 1, sha256: hashes.held, samples: 12 })
   const characters = range(100, 112).reduce((sum, index) => sum + textOf('legal', index).length, 0)
   expect(Math.abs((holdout?.characters ?? 0) / characters - 1)).toBeLessThan(0.05)
+})
+
+test('the counts of samples, which that version did not store, are filled in by the task of every five minutes', async () => {
+  expect(await listReservoirCounts(db)).toEqual(new Map())
+  await refreshCounts(testDeps())
+  const counts = await listReservoirCounts(db)
+  expect([...counts.keys()].toSorted()).toEqual(['legal', 'mail'])
+  expect(counts.get('legal')).toMatchObject({ samples: 60, seen: 60, models: {} })
 })
 
 test('the home goes on: a whole update reads no old text again, and R keeps its cells', async () => {

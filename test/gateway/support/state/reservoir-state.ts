@@ -1,5 +1,5 @@
 import { env } from 'cloudflare:workers'
-import { runInDurableObject } from 'cloudflare:test'
+import { runDurableObjectAlarm, runInDurableObject } from 'cloudflare:test'
 import {
   ReservoirStore,
   type ReservoirOptions,
@@ -52,6 +52,15 @@ export async function storedTexts(domain: string): Promise<string[]> {
       .toArray()
       .map(({ text }) => text),
   )
+}
+
+/** Has the reservoir of a domain write its counts to D1 now, as its alarm does within a minute of a change. */
+export async function publishCounts(domain: string): Promise<void> {
+  const reservoir = env.RESERVOIR.get(env.RESERVOIR.idFromName(domain))
+  await runInDurableObject(reservoir, (_instance, { storage }) => {
+    storage.sql.exec(`UPDATE facts SET value = 1 WHERE name = 'counts_due_ms'`)
+  })
+  await runDurableObjectAlarm(reservoir)
 }
 
 /** Returns the texts of the pool without taking them. */

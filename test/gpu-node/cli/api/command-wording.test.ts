@@ -39,6 +39,7 @@ test.each([
     "Invalid 'selection.patterns.a*': no pattern.",
     "Invalid '--patterns.a*': no pattern.",
   ],
+  ['since', "Invalid 'since': expected a time.", "Invalid '--since': expected a time."],
   ['samples', "Invalid 'samples': Too large.", "Invalid '--samples': Too large."],
   [null, "There is no tenant 'model'.", "There is no tenant 'model'."],
 ])('the field %s is shown as its option', (param, message, told) => {

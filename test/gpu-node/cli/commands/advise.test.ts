@@ -47,7 +47,7 @@ else skipWithoutAddon('copal advise')
 
 function testMeasuring(): void {
   test('every mask, precision and form is measured, and the way that serves now is marked', async () => {
-    const { code, output } = await copal('half.safetensors', ...QUICK, '--json')
+    const { code, output, errors } = await copal('half.safetensors', ...QUICK, '--json')
     expect(code).toBe(0)
     const { rows, advice } = JSON.parse(output) as Printed
     expect(rows.map(({ mask: name, precision, form }) => [name, precision, form])).toEqual([
@@ -63,6 +63,9 @@ function testMeasuring(): void {
     ])
     expect(rows.filter(({ is_current: is }) => is)).toMatchObject([{ mask: 'half', precision: 'bf16' }])
     expect(advice).not.toBe('')
+    // The bar shows the share of what is done, once.
+    expect(errors).toMatch(/^Loading and scoring +\d+ %/m)
+    expect(errors).not.toMatch(/%.*%/)
   })
 
   test("the masks of the service's home are measured by their versions", async () => {

@@ -72,7 +72,9 @@ test('samples delete names what it deleted, what was made of it, what is pending
       ' To make them anew: copal domains rebuild legal',
   ])
   answers['DELETE /admin/samples?request=req_1'] = NOTHING
-  expect((await succeed('samples', 'delete', '--request', 'req_1')).stdout).toBe('No stored text is of it.\n')
+  expect((await succeed('samples', 'delete', '--request', 'req_1')).stdout).toBe(
+    "No text of request 'req_1' is stored.\n",
+  )
   expect((await run('samples', 'delete')).code).toBe(2)
   expect(calls).toHaveLength(2)
 })

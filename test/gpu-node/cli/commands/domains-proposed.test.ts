@@ -46,10 +46,12 @@ test('proposed shows each proposal with its terms, its size and texts of one lin
 test('accept, merge and discard send their decision and print what became of it', async () => {
   response = { id: PROPOSAL.id, state: 'accepted', domain: 'recipes', owner: 'acme' }
   expect(await run('accept', PROPOSAL.id, '--name', 'recipes')).toBe(
-    'Accepted as recipes, which the tenant acme alone may use.\n',
+    'Accepted as recipes, which keeps texts of the tenant acme alone.\n',
   )
   response = { id: PROPOSAL.id, state: 'accepted', domain: 'butter-flour', owner: null }
-  expect(await run('accept', PROPOSAL.id)).toBe('Accepted as butter-flour, which all tenants may use.\n')
+  expect(await run('accept', PROPOSAL.id)).toBe(
+    'Accepted as butter-flour, which keeps texts of all tenants.\n',
+  )
   response = { id: PROPOSAL.id, state: 'merged', domain: 'legal', owner: null }
   expect(await run('merge', PROPOSAL.id, 'legal')).toBe('Merged into legal.\n')
   response = { id: PROPOSAL.id, state: 'discarded', domain: null, owner: null }

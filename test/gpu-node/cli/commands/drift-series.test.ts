@@ -113,5 +113,9 @@ test.each([
 test('a time without scored requests has nothing to plot', async () => {
   const { code, stderr } = await copal({ ...REPORT, series: [] }, ['drift', '--plot', 'gap.svg'])
   expect(code).toBe(1)
-  expect(stderr).toContain('nothing to plot')
+  expect(stderr).toContain('No request was scored in this time, so there is nothing to plot.')
+  const args = ['drift', '--plot', 'gap.svg', '--domain', 'leagl']
+  expect((await copal({ ...REPORT, series: [] }, args)).stderr).toContain(
+    "No request of domain 'leagl' was scored",
+  )
 })

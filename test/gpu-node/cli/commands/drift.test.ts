@@ -43,3 +43,22 @@ test('after a rollback the backward transfer is that of the active mask, not of 
   expect(text).toMatch(/\nlaw +v2 +12\.00 +m1 11\.00 \(\+1\.000\) +-\n/)
   expect(text).toMatch(/\n\nBackward transfer of m2: mean \+1\.000, worst \+1\.000/)
 })
+
+test('the general holdout beside a domain of a like name is explained', () => {
+  const r = {
+    domains: ['general', '(general)'],
+    stages: [{ mask_version: 0, calibrated_domains: [] }],
+    perplexity: [[33, 31]],
+    holdouts: [],
+    backward_transfer: null,
+    forgetting: [],
+  }
+  const describe = (domains: string[]) =>
+    describeDrift({ model: 'tiny', active_version: 0, traffic: [], r: { ...r, domains } }, (columns, rows) =>
+      renderTable(columns, rows, 80),
+    )
+  expect(describe(['general', '(general)'])).toContain(
+    '(general) is the general holdout (copal holdout show).',
+  )
+  expect(describe(['general', 'mail'])).not.toContain('general holdout')
+})

@@ -15,5 +15,6 @@ test('scores of the probe texts are listed, and a node that differs stands out',
   const { stdout, calls } = await copal(report, ['nodes', 'probes', '--model', 'tiny'], { piped: true })
   expect(calls.map(({ call }) => call)).toEqual(['GET /admin/probes?model=tiny'])
   expect(stdout).toMatch(/^node-2 +m3 +3\.9000 +2\.7400 +NO$/m)
-  expect(stdout).toMatch(/^node-3 +dense +2\.7400 +- +yes$/m)
+  expect(stdout).toMatch(/^node-1 +m3 +2\.7400 +2\.7401 +yes$/m)
+  expect(stdout).toMatch(/^node-3 +dense +2\.7400 +- +alone$/m)
 })

@@ -86,7 +86,7 @@ test('nodes that say how they store pruned weights have a line for each weight s
     ],
   ]
   const { stdout } = await copal('nodes')
-  expect(stdout.split('\n\n')[1]).toBe('node-1 stores m4 packed and dense: measured: packed runs 1.30 ×\n')
+  expect(stdout.split('\n\n')[1]).toBe('node-1 stores m4 packed and dense (measured: packed runs 1.30 ×)\n')
 })
 
 test('a node shows the memory of its weight sets, what has no room in it, and its device', async () => {

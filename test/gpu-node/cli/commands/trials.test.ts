@@ -97,7 +97,7 @@ test('a canary that got no conversation yet is reported', async () => {
 test('a canary of an update is shown with the update and what it has shown', async () => {
   const canary = { ...REPORT.canary, update_id: 'upd_1', evidence: null }
   answer = { ...REPORT, canary }
-  expect(await run('canary')).toContain('Update upd_1 runs it. No request was scored yet.')
+  expect(await run('canary')).toContain('Update upd_1 runs it. No request was scored under both masks yet.')
   const evidence = { requests: 1_200, tokens: 90_000, gap: 0.0123, lower: -0.0071, upper: 0.0312 }
   answer = { ...REPORT, canary: { ...canary, evidence } }
   expect(await run('canary')).toContain(

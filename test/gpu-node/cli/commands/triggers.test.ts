@@ -45,8 +45,10 @@ const show = (report: TriggersReport) => copal(report, ['triggers'], { piped: tr
 test('domains are shown with what makes them due, and with the time of the next start', async () => {
   const { stdout } = await show(REPORT)
   expect(stdout).toContain(
-    'No update may start now: 60 minutes must pass after the last update, at 2026-11-27 13:05 UTC',
+    'No update may start now: 60 minutes must pass after the last update. The earliest start is 2026-11-27 13:05 UTC. 2 started',
   )
+  const seconds = await show({ ...REPORT, next_start_at: '2026-11-27T13:05:56.000Z' })
+  expect(seconds.stdout).toContain('The earliest start is 2026-11-27 13:06 UTC.')
   expect(stdout).toContain('The next update takes law, mail.')
   expect(stdout).toContain('The schedule comes round at 2026-11-28 03:00 UTC.')
   expect(stdout).toMatch(/^law +24 +0\.612 +75 % +11\.02 +volume +24 new segments, and 16 are enough$/m)

@@ -34,6 +34,20 @@ test('a row that is much faster at almost the same perplexity is advised with wh
   )
 })
 
+test('a node that holds both forms is as fast as the better one for each number of streams', () => {
+  const oneStream = { ...row({}, 100), eightStreams: exactly(100) }
+  const eightStreams = { ...row({ form: 'dense' }, 50), eightStreams: exactly(400) }
+  const int4 = row({ precision: 'int4', form: null }, 160)
+  expect(advise([oneStream, eightStreams, int4], NOW)).toMatchObject({
+    better: null,
+    sentence: expect.stringMatching(/^Stay with bf16 under m3, stored in both forms: /),
+  })
+  const faster = row({ precision: 'int4', form: null }, 200)
+  expect(advise([oneStream, eightStreams, faster], NOW).sentence).toMatch(
+    /^int4 under m3 is 1\.41 × as fast as bf16 under m3, stored in both forms, as it is served now/,
+  )
+})
+
 test('another form of the same weights is advised where the settings force the slower one', () => {
   const { sentence } = advise([DENSE_FORM, PACKED], { ...NOW, form: 'dense' })
   expect(sentence).toBe(

@@ -17,14 +17,18 @@ interface DomainProps {
 /** Starts an update of a domain. */
 export function UpdateDomain({ name, entry }: DomainProps) {
   const startUpdate = useStartUpdate(useModel())
-  const texts = plural(entry.samples, 'text')
+  const fresh = entry.new_samples ?? entry.samples
+  const texts =
+    fresh > 0
+      ? `${plural(fresh, 'new text')} of the domain`
+      : 'what is known of the domain; it has no new text'
   return (
     <ConfirmButton
       label="Update it"
       tone="plain"
       title={`Start an update of ${name}?`}
       consequences={[
-        `A node calibrates a new mask on ${texts} of the domain, beside the requests that it serves. It serves only if it passes the gate and its canary.`,
+        `A node calibrates a new mask on ${texts}, beside the requests that it serves. It serves only if it passes the gate, and then the canary where the policy asks for one.`,
         'The update can be cancelled until its mask serves, and rolled back afterwards.',
       ]}
       confirm="Start the update"

@@ -5,6 +5,7 @@ import { SeriesChart } from '../../charts/series-chart.tsx'
 import { joinMasks, lastKnown, mapLine, type DomainSeries } from '../../data/domain-series.ts'
 import {
   formatCount,
+  formatCountTick,
   formatDuration,
   formatLossDifference,
   formatNumber,
@@ -72,6 +73,7 @@ export function DriftCharts({ report, domain }: { report: SeriesReport; domain: 
         summary={`${formatCount(joined.totals.tokens)} tokens of ${formatCount(joined.totals.requests)} requests in this time.`}
         lines={lines.tokens}
         formatY={formatCount}
+        formatTick={formatCountTick}
         height={112}
       />
       <p class="soft chart-note">{scoredNote(joined)}</p>

@@ -8,7 +8,14 @@ import { NewestTexts } from './newest-texts.tsx'
 /** The kept texts of a domain: amount, age and owner. */
 export function KeptTexts({ entry, showsTexts }: { entry: DomainEntry | undefined; showsTexts: boolean }) {
   const [isOpen, setOpen] = useState(false)
-  if (!entry) return <p class="soft">No text of it is kept yet: none was sampled.</p>
+  if (!entry)
+    return (
+      <p class="soft">
+        No text of it is kept. A key may have all of its requests sampled, or a request asks for it with the
+        header <code>x-copal-sample: true</code>. Texts of requests that name no domain may be kept in another
+        one, which was found for them.
+      </p>
+    )
   const heldOut =
     entry.holdout_tokens === undefined
       ? formatCount(entry.holdout_samples)
@@ -37,7 +44,7 @@ export function KeptTexts({ entry, showsTexts }: { entry: DomainEntry | undefine
         ]}
       />
       <p class="soft chart-note">
-        {entry.owner === null ? 'Shared by all tenants.' : `Only tenant ${entry.owner} may use it.`}{' '}
+        {entry.owner === null ? 'Shared by all tenants.' : `Only texts of tenant ${entry.owner} are kept.`}{' '}
         {typeof entry.holdout_version === 'number'
           ? `The held-out text is frozen, version ${entry.holdout_version}.`
           : 'The held-out text is not frozen yet.'}{' '}

@@ -47,9 +47,10 @@ export function NextUpdate({ name }: { name: string }) {
                   )}
                   {domain.not_before !== null && (
                     <div>
-                      <dt>After failures</dt>
+                      <dt>Waits until</dt>
                       <dd>
-                        not before <Time at={domain.not_before} />
+                        <Time at={domain.not_before} as="clock" />, because its last updates left no mask in
+                        use
                       </dd>
                     </div>
                   )}

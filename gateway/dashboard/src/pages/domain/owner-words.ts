@@ -8,7 +8,7 @@ export function ownerOptions(
   const names = new Set([...tenants, ...(present === '' ? [] : [present])])
   return [
     { value: '', label: 'All tenants' },
-    ...[...names].toSorted().map((name) => ({ value: name, label: `Only ${name}` })),
+    ...[...names].toSorted().map((name) => ({ value: name, label: `Only tenant ${name}` })),
   ]
 }
 

@@ -3,6 +3,7 @@ import type { DriftReport } from '@copal/shared/wire/admin.ts'
 import { HeatMap } from '../../charts/heat-map.tsx'
 import { Table, type Column } from '../../components/table.tsx'
 import { formatExact, formatSignedPercent, NONE } from '../../format/numbers.ts'
+import { holdoutName } from '../../format/words.ts'
 import { Link } from '../../navigation/link.tsx'
 import { paths } from '../../navigation/routes.ts'
 import { changesFromDense, stageName, perplexityByMask, type MaskPerplexity } from './held-out.ts'
@@ -19,7 +20,7 @@ export function RMatrix({ report, domain }: { report: DriftReport; domain: strin
       title="Perplexity"
       summary="Colour: per cent over dense."
       rows={stages.map(({ mask_version: version }) => stageName(version))}
-      columns={domains}
+      columns={domains.map(holdoutName)}
       values={changes}
       scale="diverging"
       format={formatSignedPercent}
@@ -29,7 +30,7 @@ export function RMatrix({ report, domain }: { report: DriftReport; domain: strin
         const stage = stages[row]
         const over =
           typeof change === 'number' && row > 0 ? `, ${formatSignedPercent(change)} over dense` : ''
-        return `${stageName(stage?.mask_version ?? 0)}, ${domains[column]}: ${formatExact(value(row, column))}${over}`
+        return `${stageName(stage?.mask_version ?? 0)}, ${holdoutName(domains[column] ?? '')}: ${formatExact(value(row, column))}${over}`
       }}
       corner="After"
       currentColumn={domains.indexOf(domain)}

@@ -24,6 +24,13 @@ export function domainRows(
     .toSorted((a, b) => (b.summary?.traffic_share ?? 0) - (a.summary?.traffic_share ?? 0))
 }
 
+/** States that no domain drifts, as far as that is known: a domain with few scores has no state. */
+function noneDrifts(rows: readonly DomainRow[]): string {
+  const known = rows.filter(({ summary }) => summary && summary.gap !== null).length
+  if (known === rows.length) return 'none drifts.'
+  return known === 0 ? 'whether one drifts is not known yet.' : 'none is known to drift.'
+}
+
 /** Counts domains, and names those that drift and those that wait for a decision. */
 export function domainsSentence(rows: readonly DomainRow[], proposals: readonly ProposalEntry[]): Phrase[] {
   const drifting = rows.filter(({ summary }) => summary?.drifting).map(({ name }) => name)
@@ -34,7 +41,7 @@ export function domainsSentence(rows: readonly DomainRow[], proposals: readonly 
   if (rows.length > 0)
     parts.push(
       drifting.length === 0
-        ? 'none drifts.'
+        ? noneDrifts(rows)
         : { harm: `${listNames(drifting)} ${drifting.length === 1 ? 'drifts' : 'drift'}.` },
     )
   if (proposals.length > 0)

@@ -98,7 +98,8 @@ const SAMPLES: readonly Column<DomainRow>[] = [
     key: 'owner',
     title: 'Owner',
     value: ({ entry }) => entry?.owner,
-    cell: ({ entry }) => (entry ? (entry.owner ?? <span class="soft">shared</span>) : '–'),
+    cell: ({ entry }) =>
+      entry ? <span class={entry.owner === null ? 'soft' : 'name'}>{entry.owner ?? 'shared'}</span> : '–',
     phone: 'none',
   },
   {

@@ -81,6 +81,7 @@ function columnsOf(months: ReadonlyMap<string, number>, isOneTenant: boolean): C
             key: 'tenant',
             title: 'Tenant',
             value: ({ tenant }: KeyEntry) => tenant,
+            cell: ({ tenant }: KeyEntry) => <span class="name">{tenant}</span>,
           } satisfies Column<KeyEntry>,
         ]),
     {
@@ -114,7 +115,7 @@ function columnsOf(months: ReadonlyMap<string, number>, isOneTenant: boolean): C
     },
     {
       key: 'month',
-      title: 'This month',
+      title: 'Tokens this month',
       align: 'end',
       hint: 'Tokens since the first of the month, UTC.',
       value: ({ id }) => months.get(id) ?? null,
@@ -122,11 +123,11 @@ function columnsOf(months: ReadonlyMap<string, number>, isOneTenant: boolean): C
     },
     {
       key: 'expires',
-      title: 'Valid until',
+      title: 'Expires',
       value: ({ expires_at: at }) => at,
       cell: ({ expires_at: at, previous_valid_until: previous }) => (
         <>
-          <Time at={at} as="clock" missing="no end" />
+          <Time at={at} as="clock" missing="never" />
           {previous !== null && (
             <span class="cell-note">
               old secret until <Time at={previous} as="clock" />

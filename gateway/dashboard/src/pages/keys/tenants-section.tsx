@@ -62,7 +62,7 @@ const COLUMNS: readonly Column<TenantEntry>[] = [
   })),
   {
     key: 'sampling',
-    title: 'Sampled',
+    title: 'Sampled at most',
     hint: 'The most that its keys may have sampled.',
     value: ({ sampling }) => SAMPLING_WORDS[sampling],
   },

@@ -13,11 +13,14 @@ interface ActivateButtonProps {
   to: number
   masks: readonly MaskEntry[]
   nodes: readonly NodeEntry[]
+  /** The mask `to` was rolled back before. */
+  wasRolledBack?: boolean
   label?: string
 }
 
 /** Makes an earlier mask active, after a confirmation. */
-export function ActivateButton({ model, from, to, masks, nodes, label }: ActivateButtonProps) {
+export function ActivateButton(props: ActivateButtonProps) {
+  const { model, from, to, label } = props
   const client = useClient()
   const { may_change: mayChange } = useSession()
   if (!mayChange || from === to) return null
@@ -27,7 +30,7 @@ export function ActivateButton({ model, from, to, masks, nodes, label }: Activat
       key={`${from} ${to}`}
       label={label ?? `Roll back to ${maskName(to)}`}
       title={`Make ${maskName(to)} active?`}
-      consequences={activationConsequences({ model, from, to, masks, nodes })}
+      consequences={activationConsequences(props)}
       confirm={`Make ${maskName(to)} active`}
       act={async () => {
         await client.send('POST', '/admin/rollback', { model, version: to })

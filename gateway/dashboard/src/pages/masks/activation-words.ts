@@ -11,10 +11,13 @@ export interface Activation {
   to: number
   masks: readonly MaskEntry[]
   nodes: readonly NodeEntry[]
+  /** The mask that becomes active was rolled back before. */
+  wasRolledBack?: boolean
 }
 
 /** The effects of making an earlier mask active, and the way back. */
-export function activationConsequences({ model, from, to, masks, nodes }: Activation): string[] {
+export function activationConsequences(activation: Activation): string[] {
+  const { model, from, to, masks, nodes, wasRolledBack = false } = activation
   const alive = nodes.filter((node) => node.alive && !node.draining && node.model === model)
   const holding = alive.filter((node) =>
     node.weight_sets.some((set) => set.version === to && set.state === 'ready'),
@@ -32,6 +35,9 @@ export function activationConsequences({ model, from, to, masks, nodes }: Activa
           : `${alive.length === 1 ? 'The live node loads' : 'The live nodes load'} it first, and ${maskName(from)} ${maskVerb(from, 'serves', 'serve')} until then.`
   return [
     `${maskNameFirst(to)} ${maskVerb(to, 'serves', 'serve')} all conversations of ${model} instead of ${maskName(from)}. ${speed}`,
+    ...(wasRolledBack
+      ? [`${maskNameFirst(to)} was rolled back before, and may do harm: see its update for the reason.`]
+      : []),
     ...(running > 0
       ? [
           `${plural(running, 'request')} that ${running === 1 ? 'runs' : 'run'} now ${running === 1 ? 'ends' : 'end'} on ${maskName(from)}.`,
@@ -44,7 +50,7 @@ export function activationConsequences({ model, from, to, masks, nodes }: Activa
       : []),
     from === 0
       ? 'To return, roll back to the dense weights on the page of masks.'
-      : `To return, open ${maskName(from)} and make it active again; its texts then count again.`,
+      : `To return, open ${maskName(from)} and make it active again${undone.length > 0 ? '; its texts then count again' : ''}.`,
   ]
 }
 

@@ -61,6 +61,7 @@ export function ChurnSection({ mask, masks }: { mask: MaskEntry; masks: readonly
     >
       <Loaded resource={churn} skeleton={<Skeleton lines={8} />}>
         {(found) => {
+          if (found.churn === 0) return <p>{`It leaves out the same weights as ${maskName(other)}.`}</p>
           const values = found.linears.map(({ layer, kind, churn: value }) => ({ layer, kind, value }))
           return (
             <LinearMap

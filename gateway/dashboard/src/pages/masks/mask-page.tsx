@@ -14,6 +14,7 @@ import { useClient, useResource } from '../../data/data.tsx'
 import * as endpoints from '../../data/endpoints.ts'
 import { maskNameFirst } from '../../format/mask-names.ts'
 import { formatBytes, formatNumber, formatShare } from '../../format/numbers.ts'
+import { GENERAL, holdoutName } from '../../format/words.ts'
 import { Link } from '../../navigation/link.tsx'
 import { useModel } from '../../navigation/navigation.tsx'
 import { paths, type PathParams } from '../../navigation/routes.ts'
@@ -44,7 +45,16 @@ export function MaskPage({ params }: { params: PathParams }) {
       title={maskNameFirst(version)}
       above={<Link to="/masks">Masks</Link>}
       sentence={sentenceWhenLoaded(masks, () => mask && state && <p>{maskSentence(mask, state)}</p>)}
-      actions={mask && <MaskActions mask={mask} masks={masks.value?.data ?? []} status={status.value} />}
+      actions={
+        mask && (
+          <MaskActions
+            mask={mask}
+            masks={masks.value?.data ?? []}
+            status={status.value}
+            wasRolledBack={update?.state === 'rolled_back'}
+          />
+        )
+      }
     >
       <Loaded resource={masks}>
         {({ data }) =>
@@ -115,7 +125,7 @@ function MaskBody({
                       </>
                     )),
             },
-            { label: 'First served', value: <Time at={mask.promoted_at} as="clock" missing="never" /> },
+            { label: 'First active', value: <Time at={mask.promoted_at} as="clock" missing="never" /> },
             { label: 'Method', value: mask.method, title: `pattern ${mask.pattern}, scope ${mask.scope}` },
             { label: 'File', value: formatBytes(mask.bytes), title: `SHA-256 ${mask.sha256}` },
           ]}
@@ -150,7 +160,7 @@ function MaskBody({
               rows={perplexityRows(r, mask)}
               rowKey={({ domain }) => domain}
               csv={`copal-mask-${mask.version}`}
-              empty={<p class="soft">It was not evaluated on the present held-out texts.</p>}
+              empty={<NoPerplexities mask={mask} update={update} />}
             />
           )}
         </Loaded>
@@ -177,7 +187,7 @@ const PERPLEXITY_COLUMNS: readonly Column<PerplexityRow>[] = [
     value: ({ domain }) => domain,
     cell: ({ domain, learned }) => (
       <>
-        {domain === '(general)' ? 'general text' : <Link to={paths.domain(domain)}>{domain}</Link>}
+        {domain === GENERAL ? holdoutName(domain) : <Link to={paths.domain(domain)}>{domain}</Link>}
         {learned && <span class="cell-note">learned</span>}
       </>
     ),
@@ -222,14 +232,32 @@ function Compared({ own, other }: { own: number; other: number | null }) {
   )
 }
 
+function NoPerplexities({ mask, update }: { mask: MaskEntry; update: UpdateEntry | undefined }) {
+  if (mask.promoted_at !== null)
+    return <p class="soft">It was not evaluated on the present held-out texts.</p>
+  return (
+    <p class="soft">
+      This table has masks that have been active.
+      {update && (
+        <>
+          {' '}
+          The figures of the gate are on the page of its <Link to={paths.update(update.id)}>update</Link>.
+        </>
+      )}
+    </p>
+  )
+}
+
 function MaskActions({
   mask,
   masks,
   status,
+  wasRolledBack,
 }: {
   mask: MaskEntry
   masks: readonly MaskEntry[]
   status: StatusReport | undefined
+  wasRolledBack: boolean
 }) {
   const { may_change: mayChange } = useSession()
   const model = status?.models.find(({ id }) => id === mask.model)
@@ -262,6 +290,7 @@ function MaskActions({
           to={mask.version}
           masks={masks}
           nodes={status?.nodes ?? []}
+          wasRolledBack={wasRolledBack}
           label="Make it active"
         />
       )}

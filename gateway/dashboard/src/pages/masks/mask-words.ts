@@ -24,7 +24,7 @@ export function stateOfMask(
   if (mask.previous) return { word: 'previous', tone: 'quiet' }
   if (mask.promoted_at !== null) return { word: 'served', tone: 'quiet' }
   if (update?.error?.code === 'gate_failed') return { word: 'rejected', tone: 'harm' }
-  return { word: 'never served', tone: 'quiet' }
+  return { word: 'never active', tone: 'quiet' }
 }
 
 /** The sentence of all masks. */
@@ -37,14 +37,18 @@ export function masksSentence(masks: readonly MaskEntry[], activeVersion: number
     ? `${maskNameFirst(active.version)} serves: it leaves out ${formatShare(active.sparsity)} of the weights, chosen for ${listNames(active.domains)}.`
     : 'The dense weights serve.'
   const back = previous ? ` ${maskNameFirst(previous.version)} is the one before.` : ''
-  return `${now}${back} ${served} of ${plural(masks.length, 'mask')} ${served === 1 ? 'has' : 'have'} served.`
+  return `${now}${back} ${served} of ${plural(masks.length, 'mask')} ${served === 1 ? 'has' : 'have'} been active.`
 }
 
 /** The sentence of one mask. */
 export function maskSentence(mask: MaskEntry, { word }: { word: string }): string {
   const parent = maskName(mask.parent_version ?? 0)
   const churn =
-    mask.churn === null ? '' : `, and treats ${formatShare(mask.churn)} of the weights unlike ${parent}`
+    mask.churn === null
+      ? ''
+      : mask.churn === 0
+        ? `, the same ones as ${parent}`
+        : `, and treats ${formatShare(mask.churn)} of the weights unlike ${parent}`
   return `${maskNameFirst(mask.version)} ${STATE_CLAUSES[word] ?? `${word} now`}. It leaves out ${formatShare(mask.sparsity)} of the weights${churn}. It was chosen for ${listNames(mask.domains)}; its file has ${formatBytes(mask.bytes)}.`
 }
 
@@ -52,7 +56,7 @@ export function maskSentence(mask: MaskEntry, { word }: { word: string }): strin
 const STATE_CLAUSES: Readonly<Record<string, string>> = {
   previous: 'is the one before the active mask',
   served: 'has served',
-  'never served': 'has never served',
+  'never active': 'has never been active',
   canary: 'is a canary',
   rejected: 'was rejected by the gate',
   'rolled back': 'was rolled back',

@@ -61,6 +61,10 @@ export function MasksPage() {
                 to={current.previous_version}
                 masks={list}
                 nodes={status.value.nodes}
+                wasRolledBack={(updates.value?.data ?? []).some(
+                  ({ model: of, mask_version: version, state }) =>
+                    of === current.id && version === current.previous_version && state === 'rolled_back',
+                )}
               />
             )}
             <ActivateButton model={current.id} from={active} to={0} masks={list} nodes={status.value.nodes} />

@@ -52,7 +52,7 @@ export function wantedVersion(node: NodeEntry, models: readonly Model[]): number
 
 /** The sentence of the fleet. */
 export function fleetSentence(nodes: readonly NodeEntry[], models: readonly Model[]): string {
-  if (nodes.length === 0) return 'No node has reported yet, so nothing can be served.'
+  if (nodes.length === 0) return 'There is no node, so nothing can be served.'
   const alive = nodes.filter(({ alive: is }) => is)
   const able = alive.filter(({ draining }) => !draining)
   const away = nodes.filter(({ alive: is }) => !is)
@@ -98,18 +98,29 @@ export function drainConsequences(node: NodeEntry, nodes: readonly NodeEntry[]):
   ]
 }
 
+/** What a score differs from: the others where they agree on another one, or else the node's own score of before. */
+function describeExpected(nll: number, expected: number | null, version: number): string {
+  const own = `${formatNumber(nll)} nats a token`
+  return expected === null || formatNumber(expected) === formatNumber(nll)
+    ? `before under ${maskName(version)}: ${own}`
+    : `the others under ${maskName(version)}: ${own} instead of ${formatNumber(expected)}`
+}
+
 /** The sentence of the probes: whether nodes with the same mask agree. */
 export function probesSentence(probes: readonly ProbeEntry[]): string {
   if (probes.length === 0) return 'No node has scored the probe texts yet.'
   const wrong = probes.filter(({ matches }) => !matches)
   if (wrong.length === 0) {
-    const versions = [...new Set(probes.map(({ mask_version: version }) => version))]
-    return `Nodes with the same weights agree on the probe texts, under ${plural(versions.length, 'weight set')}.`
+    const compared = probes.filter(({ expected }) => expected !== null)
+    if (compared.length === 0)
+      return 'No node scores the probe texts unlike before. No two nodes have the same weights, so none is compared with another.'
+    const versions = new Set(compared.map(({ mask_version: version }) => version))
+    return `Nodes with the same weights agree on the probe texts, under ${plural(versions.size, 'weight set')}.`
   }
   return wrong
     .map(
       ({ node, mask_version: version, nll, expected }) =>
-        `${node} scores the probe texts unlike the others under ${maskName(version)}: ${formatNumber(nll)} nats a token instead of ${formatNumber(expected)}. Its weights may be damaged: drain it and restart it.`,
+        `${node} scores the probe texts unlike ${describeExpected(nll, expected, version)}. Its weights may be damaged: drain it and restart it.`,
     )
     .join(' ')
 }

@@ -289,7 +289,7 @@ const PROBE_COLUMNS: readonly Column<ProbeEntry>[] = [
 
 function NoNodes() {
   return (
-    <Empty title="No node has reported yet.">
+    <Empty title="There is no node.">
       <p>Start one on a machine that has the model:</p>
       <Code label="Command" text="npm run node" />
     </Empty>

@@ -9,7 +9,7 @@ import { LossDifference } from '../../components/num.tsx'
 import { useNow } from '../../data/now.ts'
 import { formatCount, formatProgress, formatShare } from '../../format/numbers.ts'
 import { listNames } from '../../format/phrases.ts'
-import { secondsLeft, timeLeft } from '../../format/times.ts'
+import { secondsLeft, timeLeft, withoutTimeLeft } from '../../format/times.ts'
 import { ALERT_KINDS, hasEnded, UPDATE_STATES } from '../../format/words.ts'
 import { Link } from '../../navigation/link.tsx'
 import { paths } from '../../navigation/routes.ts'
@@ -56,7 +56,7 @@ function RunningUpdate({ update }: { update: UpdateEntry }) {
         </span>
       </p>
       <ProgressBar value={progress} label={name} />
-      <p class="soft">{message}</p>
+      <p class="soft">{withoutTimeLeft(message)}</p>
     </div>
   )
 }

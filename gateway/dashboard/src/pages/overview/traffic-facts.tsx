@@ -52,8 +52,12 @@ export function TrafficFacts({ overview }: { overview: OverviewReport }) {
             title:
               model.dense_bytes === null
                 ? undefined
-                : `Dense: ${formatBytes(model.dense_bytes)} in the same precision`,
-            beside: saved !== null && saved > 0.001 && <span class="soft">{formatShare(saved)} saved</span>,
+                : `Dense: ${formatBytes(model.dense_bytes)} in the same precision. A node may hold a mask in two forms, which takes more.`,
+            beside: saved !== null && Math.abs(saved) > 0.001 && (
+              <span class="soft">
+                {saved > 0 ? `${formatShare(saved)} saved` : `dense ${formatBytes(model.dense_bytes)}`}
+              </span>
+            ),
           },
         ]}
       />

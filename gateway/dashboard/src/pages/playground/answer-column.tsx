@@ -63,7 +63,7 @@ export function AnswerColumn({
           { label: 'Tokens/s', value: formatNumber(figures.tokensPerSecond), title: 'After the first token' },
           {
             label: 'Mean surprise',
-            value: figures.meanSurprise === null ? '–' : figures.meanSurprise.toFixed(2),
+            value: figures.meanSurprise === null ? '–' : `${figures.meanSurprise.toFixed(2)} nats`,
             title: 'Nats a token of its own answer; answers that differ do not compare by it.',
           },
           {

@@ -9,7 +9,9 @@ import * as endpoints from '../../data/endpoints.ts'
 import { maskName } from '../../format/mask-names.ts'
 import { Link } from '../../navigation/link.tsx'
 import { useModel, useNavigation } from '../../navigation/navigation.tsx'
+import { useSession } from '../../session/session.tsx'
 import { AnswerColumn } from './answer-column.tsx'
+import { chargeableKeys } from './chargeable-keys.ts'
 import { commonTokens, comparisonSentence } from './comparison.ts'
 import { firstChoices, weightChoices } from './model-choices.ts'
 import { TINTS } from './surprise.ts'
@@ -75,7 +77,8 @@ function Compare({ model, masks, status }: CompareProps) {
   const [temperature, setTemperature] = useState('0')
   const [keyId, setKeyId] = useState<string>()
   const keys = useResource(endpoints.keys())
-  const usable = keys.value?.data.filter(({ scopes }) => scopes.includes('inference')) ?? []
+  const session = useSession()
+  const usable = chargeableKeys(keys.value?.data ?? [], session)
   const charged = keyId ?? usable[0]?.id
   const limit = Number(maxTokens)
   const isLimit = Number.isInteger(limit) && limit >= 1 && limit <= MAX_TOKENS
@@ -87,7 +90,7 @@ function Compare({ model, masks, status }: CompareProps) {
     choices.some((choice) => choice.version === version && choice.isLoaded)
   const hasLoaded = isLoaded(leftVersion) || isLoaded(rightVersion)
   // Before the keys are there, a request would name none to charge.
-  const knowsKeys = keys.value !== undefined || keys.error !== undefined
+  const knowsKeys = keys.value === undefined ? keys.error !== undefined : charged !== undefined
   const canAsk = hasLoaded && knowsKeys && prompt.trim() !== '' && isLimit && !isBusy
   const ask = () => {
     if (!canAsk) return
@@ -177,7 +180,13 @@ function Compare({ model, masks, status }: CompareProps) {
         </div>
         {keys.value && usable.length === 0 && (
           <p class="soft">
-            No key can be charged. <Link to="/keys">Create one</Link> that may send requests.
+            {session.may_change ? (
+              <>
+                No key can be charged. <Link to="/keys">Create one</Link> that may send requests.
+              </>
+            ) : (
+              'Your key may not send requests. Sign in with one that has the scope inference beside read-admin, or with the admin key.'
+            )}
           </p>
         )}
       </form>

@@ -1,6 +1,7 @@
 /** The gate's figures as rows: masks, held-out text, bound. */
 import type { DecisionEntry, DecisionFigure } from '@copal/shared/wire/admin-decisions.ts'
 import type { DriftReport } from '@copal/shared/wire/admin.ts'
+import { GENERAL, holdoutName } from '../../format/words.ts'
 
 /** One comparison of perplexities. */
 export interface GateRow {
@@ -40,7 +41,6 @@ export interface GateTable {
   range: readonly [from: number, to: number]
 }
 
-const GENERAL = '(general)'
 const AGAINST: Readonly<Record<string, GateRow['against']>> = {
   'perplexity / parent': 'parent',
   'perplexity / parent, weighted': 'parent',
@@ -69,12 +69,16 @@ export function gateTable(
 function rowOf(figure: DecisionFigure, parentVersion: number, r: DriftReport['r'] | undefined): GateRow {
   const against = AGAINST[figure.name] ?? 'parent'
   const isPurpose = figure.name.endsWith('weighted')
-  const together = /^together: (.+)$/.exec(figure.note ?? '')?.[1]
+  const together = /^together: (.+)$/
+    .exec(figure.note ?? '')?.[1]
+    ?.split(', ')
+    .map(holdoutName)
+    .join(', ')
   const subject = isPurpose
     ? 'all domains'
-    : figure.domain === GENERAL
-      ? 'general text'
-      : (figure.domain ?? together ?? 'all domains')
+    : figure.domain === null
+      ? (together ?? 'all domains')
+      : holdoutName(figure.domain)
   const version = against === 'dense' ? 0 : against === 'parent' ? parentVersion : undefined
   const reference = version === undefined ? null : perplexityOf(figure, version, r)
   return {

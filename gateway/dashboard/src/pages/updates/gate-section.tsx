@@ -32,7 +32,7 @@ export function GateSection({ decisions, parentVersion, r, isLoading }: GateSect
   return (
     <Section
       title="Gate"
-      note={`${rows.length - failed} of ${rows.length} comparisons within their bounds`}
+      note={`${rows.length - failed} of ${rows.length} comparisons within their limits`}
       actions={
         decisions.length > 1 && (
           <Choice
@@ -82,7 +82,7 @@ function columnsOf(range: readonly [number, number], hasPerplexities: boolean): 
     { key: 'against', title: 'Against', value: ({ against }) => AGAINST[against] },
     {
       key: 'reference',
-      title: 'Its perplexity',
+      title: 'Reference',
       align: 'end',
       phone: 'none',
       hint: 'Perplexity of the mask that the candidate is compared with, on the same held-out text.',
@@ -119,13 +119,13 @@ function columnsOf(range: readonly [number, number], hasPerplexities: boolean): 
             upper={relative(row.upper)}
             bound={relative(row.limit)}
             range={[range[0] - 1, range[1] - 1]}
-            label={`${formatChange(row.ratio)}, ${intervalOf(row) ?? 'without an interval'}; the bound is ${formatChange(row.limit)}`}
+            label={`${formatChange(row.ratio)}, ${intervalOf(row) ?? 'without an interval'}; the limit is ${formatChange(row.limit)}`}
           />
         ),
     },
     {
       key: 'bound',
-      title: 'Bound',
+      title: 'Limit',
       align: 'end',
       hint: 'The upper end of the interval must not exceed it.',
       value: ({ limit }) => limit,

@@ -65,13 +65,15 @@ function TrialTimes({ trial, policy }: { trial: TrialEntry | WatchEntry; policy:
   const latest = sinceMs + policy.max_minutes * 60_000
   return (
     <p class="soft">
-      Began <Time at={trial.since} />;{' '}
-      {earliest > now && (
+      Began <Time at={trial.since} />. Without harm it ends{' '}
+      {earliest > now ? (
         <>
-          ends <Time at={earliest} /> at the earliest,{' '}
+          between <Time at={earliest} as="clock" /> and
         </>
-      )}
-      without harm <Time at={latest} /> at the latest.
+      ) : (
+        'by'
+      )}{' '}
+      <Time at={latest} as="clock" end="." />
     </p>
   )
 }

@@ -1,7 +1,7 @@
 import type { UpdateEntry } from '@copal/shared/wire/admin.ts'
 import { Stepper, type Step } from '../../components/stepper.tsx'
 import { formatDuration } from '../../format/numbers.ts'
-import { timeLeft } from '../../format/times.ts'
+import { timeLeft, withoutTimeLeft } from '../../format/times.ts'
 import { hasEnded } from '../../format/words.ts'
 import { useNow } from '../../data/now.ts'
 import { jobSecondsLeft, runningJob, stepsOf } from './update-steps.ts'
@@ -11,6 +11,7 @@ const STATES = {
   running: 'running',
   failed: 'failed',
   skipped: 'skipped',
+  ended: 'ended',
   ahead: 'waiting',
 } as const
 
@@ -31,7 +32,7 @@ export function UpdateSteps({ update, isWatched = false }: { update: UpdateEntry
               : `${state === 'running' ? 'for ' : ''}${formatDuration(durationMs / 1000)}`,
             note ?? '',
             isWorking ? timeLeft(jobSecondsLeft(update, now)) : '',
-            isWorking ? (update.job?.message ?? '') : '',
+            isWorking ? withoutTimeLeft(update.job?.message ?? '') : '',
           ].filter((part) => part !== '')
           return {
             label,

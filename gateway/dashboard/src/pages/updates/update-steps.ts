@@ -7,8 +7,11 @@ import { secondsLeft } from '../../format/times.ts'
 export interface UpdateStep {
   name: StepName
   label: string
-  /** `skipped`: the policy does not ask for it, or it was not reached. */
-  state: 'done' | 'running' | 'failed' | 'skipped' | 'ahead'
+  /**
+   * `skipped`: the policy does not ask for it, or it was not reached. `ended`: it ended without a decision, or the policy did
+   * not ask for it, which cannot be told apart later.
+   */
+  state: 'done' | 'running' | 'failed' | 'skipped' | 'ended' | 'ahead'
   endedAtMs: number | undefined
   /** Time that it took or takes, milliseconds; of several candidates together. */
   durationMs: number | undefined
@@ -70,7 +73,9 @@ export function stepsOf(update: UpdateEntry, watching: boolean, nowMs: number): 
             ? 'done'
             : index > endIndex && running !== undefined
               ? 'ahead'
-              : 'skipped'
+              : name === 'watch' && end === 'promote' && update.finished_at !== null
+                ? 'ended'
+                : 'skipped'
     return {
       name,
       label: LABELS[name],

@@ -12,7 +12,7 @@ export const FORCEABLE_MS = 30 * 24 * 60 * 60 * 1000
  * Returns whether an update may be forced: it is for all domains, the gate rejected it less than {@link FORCEABLE_MS} ago, and
  * it is the last one of its model.
  */
-export function isForceable(nowMs: number): SQL {
+export function isForceableUpdate(nowMs: number): SQL {
   return sql`${updates.state} = 'failed' and ${updates.errorCode} = 'gate_failed' and ${updates.ownDomain} is null
     and ${updates.finishedAt} > ${nowMs - FORCEABLE_MS} and not exists (
       select 1 from ${updates} later where later.model = ${updates.model}
@@ -88,7 +88,7 @@ function isUnused(db: Database, nowMs: number) {
   const needed = db
     .select()
     .from(updates)
-    .where(or(and(isNull(updates.finishedAt), or(owned, collecting)), and(isForceable(nowMs), owned)))
+    .where(or(and(isNull(updates.finishedAt), or(owned, collecting)), and(isForceableUpdate(nowMs), owned)))
   return and(notExists(batch), notExists(heldOut), notExists(needed))
 }
 

@@ -1,11 +1,12 @@
 import { eq, ne, sql } from 'drizzle-orm'
 import type { Database } from '../../../contracts/database.ts'
-import { datasets, domains, holdouts, pendingDeletions } from '../schema/domains.ts'
+import { datasets, domains, holdouts, pendingDeletions, reservoirCounts } from '../schema/domains.ts'
 import { alerts, detectorStates } from '../schema/detectors.ts'
 import { apiKeys } from '../schema/keys.ts'
 import { evaluations } from '../schema/masks.ts'
 import { batches, statistics } from '../schema/updates.ts'
 import { usageTotals } from '../schema/usage.ts'
+import { isAmong } from './is-among.ts'
 import { deletePeriodsOf } from './period-queries.ts'
 
 /** A registered domain. */
@@ -61,6 +62,18 @@ export async function listDomainsOfOthers(db: Database, tenant: string): Promise
   return new Set(rows.map(({ name }) => name))
 }
 
+/** Returns the owners of those of some domains that are registered; null: all tenants share it. */
+export async function findOwners(
+  db: Database,
+  names: readonly string[],
+): Promise<Map<string, string | null>> {
+  const rows = await db
+    .select({ name: domains.name, owner: domains.owner })
+    .from(domains)
+    .where(isAmong(domains.name, names))
+  return new Map(rows.map(({ name, owner }) => [name, owner]))
+}
+
 /** Returns one domain. */
 export async function findDomain(db: Database, name: string): Promise<DomainRow | undefined> {
   return db.select().from(domains).where(eq(domains.name, name)).get()
@@ -71,7 +84,7 @@ export async function setDomainOwner(db: Database, name: string, owner: string |
   await db.update(domains).set({ owner }).where(eq(domains.name, name))
 }
 
-/** Deletes a domain with its datasets, holdouts, statistics, evaluations, usage totals and periods. */
+/** Deletes a domain with its counts, datasets, holdouts, statistics, evaluations, usage totals and periods. */
 export async function forgetDomain(db: Database, name: string): Promise<void> {
   await db.batch([
     db.delete(batches).where(eq(batches.domain, name)),
@@ -84,6 +97,7 @@ export async function forgetDomain(db: Database, name: string): Promise<void> {
     db.delete(detectorStates).where(eq(detectorStates.domain, name)),
     db.delete(alerts).where(eq(alerts.domain, name)),
     db.delete(pendingDeletions).where(eq(pendingDeletions.domain, name)),
+    db.delete(reservoirCounts).where(eq(reservoirCounts.domain, name)),
     db.delete(domains).where(eq(domains.name, name)),
   ])
 }

@@ -4,7 +4,7 @@ import type { Database } from '../../../contracts/database.ts'
 import { datasets, holdouts } from '../schema/domains.ts'
 import { batches, statistics, updates } from '../schema/updates.ts'
 import { isAmong } from './is-among.ts'
-import { isForceable } from './dataset-queries.ts'
+import { isForceableUpdate } from './dataset-queries.ts'
 
 /**
  * Marks datasets that were frozen before `beforeMs` as expired, if they are in batches and their texts are needed no more: they
@@ -27,7 +27,7 @@ export async function expireOldDatasets(
   const isRead = sql`exists (select 1 from ${updates} where
     (${updates.finishedAt} is null and ((${updates.model} = batch.model and ${updates.state} <> 'canary')
       or exists (select 1 from json_each(${updates.domains}) named where named.value = old.domain)))
-    or (${isForceable(nowMs)} and exists (select 1 from json_each(${updates.datasets}) own where own.value = old.sha256)))`
+    or (${isForceableUpdate(nowMs)} and exists (select 1 from json_each(${updates.datasets}) own where own.value = old.sha256)))`
   const rows = await db.all<{ sha256: string }>(sql`
     update ${datasets} set expired_at = ${nowMs} where sha256 in (
       select old.sha256 from ${datasets} old

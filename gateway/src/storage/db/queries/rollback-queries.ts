@@ -6,7 +6,7 @@ import { decisions, masks, models } from '../schema/masks.ts'
 import { batches, jobs, updateInputs, updates } from '../schema/updates.ts'
 import { changeCounted } from './batch-queries.ts'
 import { isAmong } from './is-among.ts'
-import { isForceable } from './dataset-queries.ts'
+import { isForceableUpdate } from './dataset-queries.ts'
 import type { ModelRow } from './model-queries.ts'
 import type { UpdateRow } from './update-queries.ts'
 
@@ -109,7 +109,7 @@ export async function activateEarlier(
     .where(
       and(
         eq(updates.model, id),
-        or(and(isNull(updates.finishedAt), inArray(updates.state, [...from])), isForceable(nowMs)),
+        or(and(isNull(updates.finishedAt), inArray(updates.state, [...from])), isForceableUpdate(nowMs)),
         readsUncounted,
         unchanged,
       ),

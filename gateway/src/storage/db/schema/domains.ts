@@ -1,5 +1,6 @@
 /** Tables of domains and their texts: frozen datasets, holdouts and deletions. Times are Unix milliseconds. */
 import { index, integer, primaryKey, sqliteTable, text } from 'drizzle-orm/sqlite-core'
+import type { ReservoirCounts } from '../../../contracts/reservoir-counts.ts'
 
 /** The name under which the operator's fixed holdout stands beside those of domains; no domain can have it. */
 export const GENERAL_HOLDOUT = '(general)'
@@ -15,6 +16,24 @@ export const domains = sqliteTable('domains', {
   createdBy: text(),
   /** The tenant that alone may use it; null: all tenants share it. */
   owner: text(),
+})
+
+/**
+ * What the reservoirs of domains counted last. A reservoir stores its counts at most a minute after a change; a domain without
+ * a row was not counted yet.
+ */
+export const reservoirCounts = sqliteTable('reservoir_counts', {
+  domain: text().primaryKey(),
+  samples: integer().notNull(),
+  characters: integer().notNull(),
+  seen: integer().notNull(),
+  holdoutSamples: integer().notNull(),
+  holdoutCharacters: integer().notNull(),
+  reviewSamples: integer().notNull(),
+  lastSampleAtMs: integer(),
+  models: text({ mode: 'json' }).$type<ReservoirCounts['models']>().notNull(),
+  examples: text({ mode: 'json' }).$type<ReservoirCounts['examples']>().notNull(),
+  countedAtMs: integer().notNull(),
 })
 
 /**

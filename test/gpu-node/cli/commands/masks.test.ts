@@ -1,0 +1,38 @@
+import { expect, test } from 'vitest'
+import type { MaskEntry } from '@copal/shared/wire/admin.ts'
+import { copal } from '../../../support/doubles/copal-command.ts'
+
+const maskOf = (version: number, changes: Partial<MaskEntry>): MaskEntry => ({
+  model: 'tiny',
+  version,
+  sha256: String(version).repeat(64),
+  parent_version: null,
+  method: 'wanda',
+  pattern: '0.5',
+  scope: 'row',
+  sparsity: 0.5,
+  churn: null,
+  domains: ['legal'],
+  bytes: 1_000,
+  pinned: false,
+  swept_at: null,
+  active: false,
+  previous: false,
+  created_at: '2026-11-28T03:05:00.000Z',
+  promoted_at: null,
+  ...changes,
+})
+
+test('a mask that is pinned says so whatever else it is', async () => {
+  const data = [
+    maskOf(4, { active: true, pinned: true }),
+    maskOf(3, { previous: true }),
+    maskOf(2, { pinned: true }),
+    maskOf(1, { swept_at: '2026-11-28T03:05:00.000Z' }),
+  ]
+  const { stdout } = await copal({ data }, ['masks'], { piped: true })
+  expect(stdout).toMatch(/^m4 +active, pinned +wanda/m)
+  expect(stdout).toMatch(/^m3 +previous +wanda/m)
+  expect(stdout).toMatch(/^m2 +pinned +wanda/m)
+  expect(stdout).toMatch(/^m1 +no file +wanda/m)
+})
