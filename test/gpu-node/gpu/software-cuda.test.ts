@@ -9,9 +9,12 @@ import { temporaryDir } from '../../support/harness/temporary.ts'
 const SOFTWARE_CUDA = join(GPU_CRATE, 'tests', 'software-cuda')
 
 if (!('addon' in gpu)) skipWithoutGpu('CUDA')
-else if (!hasCompiler()) skipWithoutCompiler()
-else {
-  test('the CUDA driver passes the tests of devices', { timeout: 900_000 }, () => {
+
+test.runIf('addon' in gpu)(
+  'the CUDA driver passes the tests of devices',
+  { timeout: 900_000 },
+  ({ skip }) => {
+    if (!hasCompiler()) skip('there is no g++ here, which builds the software driver')
     const folder = temporaryDir('copal-software-cuda')
     const run = (cwd: string, command: string, args: readonly string[]) => {
       // Here the software driver is the machine's driver.
@@ -25,16 +28,9 @@ else {
     const options = ['--profile', 'bench', '--locked', '--no-default-features', '--quiet']
     const output = run(GPU_CRATE, 'cargo', ['test', ...options, '--', '--skip', 'benchmark'])
     expect(output).toMatch(/test result: ok\. [1-9]/)
-  })
-}
+  },
+)
 
 function hasCompiler(): boolean {
   return process.platform === 'linux' && spawnSync('g++', ['--version']).status === 0
-}
-
-function skipWithoutCompiler(): void {
-  test('CUDA, on a software driver', ({ skip }) => {
-    skip(true, 'there is no g++ here, which builds the software driver')
-    expect.unreachable('it is skipped')
-  })
 }

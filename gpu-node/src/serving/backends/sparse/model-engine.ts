@@ -65,8 +65,8 @@ export interface ModelEngineOptions {
 /** The logits of a step, of the `index`-th work that samples. */
 export interface StepLogits {
   /** Brings them from the device, where those of a work with candidates stay. */
-  download(index: number): Promise<void>
-  read(index: number, into: Float32Array): void
+  download: (index: number) => Promise<void>
+  read: (index: number, into: Float32Array) => void
 }
 
 /** The addon's engine of one model. Steps of its weight sets run one at a time. */
