@@ -22,7 +22,8 @@ DEVICE void load_words(const u32* from, Words<2>& words) {
 }
 DEVICE void load_words(const u32* from, Words<1>& words) { words.word[0] = __ldg(from); }
 
-KERNEL(256) attention(const u32* step, u32 at, const float* queries, const u32* key_pages, const u32* value_pages, float* out) {
+RESIDENT_KERNEL(HEAD_DIM <= 128 ? 2 : 1) attention(
+    const u32* step, u32 at, const float* queries, const u32* key_pages, const u32* value_pages, float* out) {
   // Words of the key for a lane.
   constexpr u32 KEY_WORDS = (HALF + 7) / 8;
   // Words of a value that a lane reads at a time, lanes of a position, positions at a time, and turns of the lanes in a position.
@@ -56,22 +57,19 @@ KERNEL(256) attention(const u32* step, u32 at, const float* queries, const u32* 
   // The position of the score that a lane exponentiates.
   const u32 own = lane % 4 * 4 + lane / 4 % 4;
 
+  u32 next = 16 * warp <= position ? __ldg(table + warp) : 0;
   for (u32 index = warp; 16 * index <= position; index += 8) {
-    u64 page = ((u64)__ldg(table + index) * KV_HEADS + kv_head) * HALF * 16;
+    u64 page = ((u64)next * KV_HEADS + kv_head) * HALF * 16;
+    if (16 * (index + 8) <= position) next = __ldg(table + index + 8);
     // Later slots may hold NaN.
     u32 count = min(16u, position - 16 * index + 1);
-    float scores[4] = {0, 0, 0, 0};
+    // Everything is loaded before anything is used.
+    Words<4> keys[KEY_WORDS];
 #pragma unroll
     for (u32 i = 0; i < KEY_WORDS; i++) {
       u32 key = 8 * i + lane / 4;
-      if (HALF % 8 != 0 && key >= HALF) continue;
-      Words<4> words;
-      load_words(key_pages + page + key * 16 + lane % 4 * 4, words);
-#pragma unroll
-      for (u32 j = 0; j < 4; j++) {
-        float2 both = halves_to_floats(words.word[j]);
-        scores[j] = fmaf(own_query[i][1], both.y, fmaf(own_query[i][0], both.x, scores[j]));
-      }
+      if (HALF % 8 == 0 || key < HALF) load_words(key_pages + page + key * 16 + lane % 4 * 4, keys[i]);
+      else keys[i] = {};
     }
     Words<WIDTH> values[STEPS][TURNS];
 #pragma unroll
@@ -81,6 +79,16 @@ KERNEL(256) attention(const u32* step, u32 at, const float* queries, const u32* 
       for (u32 turn = 0; turn < TURNS; turn++) {
         u32 from = word + turn * 32 * WIDTH;
         if (of < count && slot < SLOTS && from < HALF) load_words(value_pages + page + of * HALF + from, values[i][turn]);
+        else values[i][turn] = {};
+      }
+    }
+    float scores[4] = {0, 0, 0, 0};
+#pragma unroll
+    for (u32 i = 0; i < KEY_WORDS; i++) {
+#pragma unroll
+      for (u32 j = 0; j < 4; j++) {
+        float2 both = halves_to_floats(keys[i].word[j]);
+        scores[j] = fmaf(own_query[i][1], both.y, fmaf(own_query[i][0], both.x, scores[j]));
       }
     }
 #pragma unroll
@@ -101,7 +109,6 @@ KERNEL(256) attention(const u32* step, u32 at, const float* queries, const u32* 
       float factor = __shfl_sync(0xffffffffu, weight, of % 4 * 4 + of / 4 % 4);
 #pragma unroll
       for (u32 turn = 0; turn < TURNS; turn++) {
-        if (!(of < count && slot < SLOTS && word + turn * 32 * WIDTH < HALF)) continue;
 #pragma unroll
         for (u32 j = 0; j < WIDTH; j++) {
           float2 both = halves_to_floats(values[i][turn].word[j]);

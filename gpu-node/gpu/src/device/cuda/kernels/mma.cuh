@@ -87,9 +87,9 @@ DEVICE uint2 load_shared(SharedAddress from) { return *(const uint2*)from; }
 DEVICE void store_shared(SharedAddress to, uint4 words) { *(uint4*)to = words; }
 #endif
 
-// Copies 16 bytes from the memory of the device to shared memory, both aligned. `copies_done` waits for the copies of this
-// thread but those that began before the last `LATER` calls of `end_copies` (PTX ISA, "Data Movement and Conversion Instructions:
-// Asynchronous copy"). Before sm_80 a copy is done at once.
+// Copies 16 bytes from the memory of the device to shared memory, both aligned. `end_copies` makes a group of the copies that this
+// thread began before, and `copies_done` waits for all of its groups but the last `LATER` (PTX ISA, "Data Movement and Conversion
+// Instructions: Asynchronous copy"). Before sm_80 a copy is done at once.
 DEVICE void start_copy(SharedAddress to, const void* from) {
 #if !defined(SOFTWARE_CUDA) && __CUDA_ARCH__ >= 800
   asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16;" ::"r"(to), "l"(from) : "memory");

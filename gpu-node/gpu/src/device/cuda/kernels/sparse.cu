@@ -37,8 +37,7 @@ struct Sparse {
   uint2 masks;
   // The index of the next group's first value.
   u32 base;
-  // Chunks before these: copied with certainty, once at most one call of `end_copies` is outstanding; whose copy began; of the
-  // slice.
+  // Ends of ranges of chunks: those whose copies belong to all groups but the last; all whose copies began; those of the slice.
   u32 settled, issued, limit;
 
   DEVICE Sparse(const Arrays& arrays, const Shape* shape, u32 first, u32 end, Shared* shared)
