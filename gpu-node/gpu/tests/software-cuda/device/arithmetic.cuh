@@ -50,15 +50,13 @@ inline unsigned __brev(unsigned value) {
   for (int bit = 0; bit < 32; bit++) result |= (value >> bit & 1) << (31 - bit);
   return result;
 }
-/// Bytes of the eight of `high:low`, each picked by a digit of `selector`.
+/// Bytes of the eight of `high:low`, each picked by the lower three bits of a digit of `selector`.
 inline unsigned __byte_perm(unsigned low, unsigned high, unsigned selector) {
   unsigned long long bytes = (unsigned long long)high << 32 | low;
   unsigned result = 0;
   for (int byte = 0; byte < 4; byte++) {
-    unsigned digit = selector >> (4 * byte);
-    unsigned picked = unsigned(bytes >> (8 * (digit & 7)) & 0xff);
-    if (digit & 8) picked = picked & 0x80 ? 0xff : 0;
-    result |= picked << (8 * byte);
+    unsigned place = selector >> (4 * byte) & 7;
+    result |= unsigned(bytes >> (8 * place) & 0xff) << (8 * byte);
   }
   return result;
 }
