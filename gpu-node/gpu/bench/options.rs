@@ -9,7 +9,7 @@ Measures the decoding of LLaMAs of seeded random weights on a GPU, dense and pru
 Usage: copal-gpu-bench [options]
 
   --list              list the devices
-  --device NAME       a part of the device's name (default: the best device)
+  --device NAME       a part of the device's interface and name, such as vulkan (default: the best device)
   --check             first compare the kernels with a forward pass in f64; measure only if they are right
   --shape NAMES       any of smollm2,1.1b,7b (default: all; none with a software driver)
   --layers N          layers of a model (default: as many as fit with all sets loaded at once)
@@ -36,7 +36,7 @@ pub enum Command {
 /// How to measure.
 #[derive(Debug)]
 pub struct Options {
-    /// A part of the name of the device.
+    /// A part of the interface and name of the device.
     pub device: Option<String>,
     /// Whether to check the kernels first.
     pub check: bool,

@@ -1,7 +1,7 @@
 //! The refinement of masks against that of the processor, in double precision.
 
-use crate::support::bits_of;
 use crate::support::random::{Random, mask_of};
+use crate::support::{bits_of, device};
 use copal_gpu::exchange::{Exchanger, Fault, Linear};
 use copal_gpu::fault::DeviceFault;
 use copal_native::cpu::Implementation;
@@ -174,7 +174,7 @@ impl Problem {
 }
 
 fn exchanger() -> Exchanger {
-    Exchanger::open(None).expect("tests need a device; Debian's mesa-vulkan-drivers has one")
+    Exchanger::open(device().as_deref()).expect("tests need a device; Debian's mesa-vulkan-drivers has one")
 }
 
 #[test]

@@ -1,7 +1,11 @@
-/** `npm run test:gpu [-- vitest arguments]`: builds the GPU addon, names the devices, and runs every test that needs one. */
+/**
+ * `npm run test:gpu [-- vitest arguments]`: builds the GPU addon, names the devices, and runs every test that needs one on the best,
+ * or on the one that COPAL_GPU names.
+ */
 import { spawnSync } from 'node:child_process'
 import { join } from 'node:path'
 import { loadGpu } from '../../../gpu-node/src/platform/gpu-addon.ts'
+import { findDevice } from '../../../gpu-node/src/serving/backends/backend-resources.ts'
 import { buildGpu } from '../build-gpu.mjs'
 import { buildNative } from '../build-native.mjs'
 import { exitWith, ROOT, SetupError } from '../toolchain/toolchain.mjs'
@@ -22,14 +26,14 @@ async function testGpu(): Promise<number> {
   if ((await buildNative(print)) === 'no-cargo' || (await buildGpu(print)) === 'no-cargo')
     throw new SetupError('The tests need both addons. Install cargo (https://rustup.rs) and try again.')
   const devices = await loadGpu().devices()
-  const [first] = devices
-  if (first === undefined)
+  if (devices.length === 0)
     throw new SetupError(
       "No GPU is found, and no software driver. Install the driver of the GPU, or for a test on the processor Debian's " +
         'packages mesa-vulkan-drivers and libvulkan1.',
     )
+  const tested = findDevice(devices, process.env['COPAL_GPU'] ?? null)
   for (const device of devices)
-    print(`${device === first ? 'Testing' : 'Found'} ${device.name} (${device.driver}, ${device.api})`)
+    print(`${device === tested ? 'Testing' : 'Found'} ${device.name} (${device.driver}, ${device.api})`)
   const vitest = join(ROOT, 'node_modules', 'vitest', 'vitest.mjs')
   const config = join('test', 'gpu', 'vitest.config.ts')
   const { status } = spawnSync(

@@ -22,6 +22,9 @@ async function findGpu(): Promise<typeof gpu> {
   return (await addon.devices()).length > 0 ? { addon } : { missing: 'the Vulkan driver here has no device' }
 }
 
+/** A part of the interface and name of the device that the tests run on; the best one by default. */
+export const GPU_DEVICE = process.env['COPAL_GPU']
+
 /** Tolerances against f64 arithmetic. As for the sparse engine: the tiny model's logits are far from flat. */
 const TOLERANCES = { bf16: 0.15, int8: 0.6, int4: 4 } as const
 
@@ -31,7 +34,13 @@ export const GPU_BACKENDS: readonly TestedBackend[] = 'addon' in gpu ? backendsO
 function backendsOf(addon: GpuAddon): TestedBackend[] {
   const precisions =
     process.env['TEST_GPU'] === undefined ? (['bf16'] as const) : (['bf16', 'int8', 'int4'] as const)
-  const options = { addon, native: loadNativeIfThere(), kvTokens: 4096, ownTokens: 8192 }
+  const options = {
+    addon,
+    native: loadNativeIfThere(),
+    device: GPU_DEVICE,
+    kvTokens: 4096,
+    ownTokens: 8192,
+  }
   return precisions.map((precision) => ({
     name: `gpu-${precision}`,
     create: () => createGpuBackend({ ...options, precision, headPrecision: precision }),

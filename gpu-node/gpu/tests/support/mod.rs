@@ -17,8 +17,13 @@ use random::Random;
 
 pub const BF16: Forms = Forms { masked: Form::Sparse, dense: Form::Bf16, head: Form::Bf16 };
 
+/// A part of the name of the device that the tests run on; the best one by default.
+pub fn device() -> Option<String> {
+    std::env::var("COPAL_GPU").ok()
+}
+
 pub fn open() -> Gpu {
-    Gpu::open(None).expect("tests need a device; Debian's mesa-vulkan-drivers has one")
+    Gpu::open(device().as_deref()).expect("tests need a device; Debian's mesa-vulkan-drivers has one")
 }
 
 pub fn engine(model: &Model, forms: Forms, batch_tokens: usize) -> Engine {

@@ -25,7 +25,7 @@ import {
   type Token,
 } from '../../../../support/engine/backend-steps.ts'
 import { addon as native } from '../../../../support/engine/backends.ts'
-import { gpu, skipWithoutGpu } from '../../../../support/engine/gpu.ts'
+import { gpu, GPU_DEVICE, skipWithoutGpu } from '../../../../support/engine/gpu.ts'
 import { temporaryDir } from '../../../../support/harness/temporary.ts'
 import { WAIT } from '../../../../support/harness/wait.ts'
 import { TARGETS, TOKENS } from '../../../../support/models/masked-scores.ts'
@@ -65,7 +65,12 @@ function testGpu(addon: GpuAddon): void {
   function served(): Promise<Steps> {
     serving ??= openTinyModel().then(async (tiny) => {
       const counting = { ...addon, Engine: CountingEngine }
-      const backend = createGpuBackend({ addon: counting, kvTokens: 1024, ownTokens: 1024 })
+      const backend = createGpuBackend({
+        addon: counting,
+        device: GPU_DEVICE,
+        kvTokens: 1024,
+        ownTokens: 1024,
+      })
       const weights = await load(backend, tiny)
       await tiny.remove()
       return new Steps(backend, weights)
@@ -144,7 +149,7 @@ function testGpu(addon: GpuAddon): void {
     const bf16 = await (await served()).nll(300, TOKENS, TARGETS)
     for (const precision of ['int8', 'int4'] as const) {
       const options = { precision, headPrecision: precision, ownTokens: 256 }
-      const onGpu = await scores(createGpuBackend({ ...options, addon, kvTokens: 256 }))
+      const onGpu = await scores(createGpuBackend({ ...options, addon, device: GPU_DEVICE, kvTokens: 256 }))
       const onProcessor = await scores(createSparseBackend({ ...options, addon: native!, threads: 1 }))
       // The processor rounds activations too. bf16 differs from int8 by 0.18 nats, from int4 by 1.6.
       expect(difference(onGpu[0]!, onProcessor[0]!)).toBeLessThan(0.05)
@@ -155,7 +160,7 @@ function testGpu(addon: GpuAddon): void {
 
   test('a lost device ends its sets, and the next load opens it again with the same results', async () => {
     const tiny = await open()
-    const backend = createGpuBackend({ addon, kvTokens: 256, ownTokens: 256 })
+    const backend = createGpuBackend({ addon, device: GPU_DEVICE, kvTokens: 256, ownTokens: 256 })
     const weights = await load(backend, tiny)
     const prompt = randomTokens(1, 12)
     const before = await new Steps(backend, weights).generate(1, prompt, 4)
@@ -173,7 +178,7 @@ function testGpu(addon: GpuAddon): void {
     const { model } = await open()
     const maskPath = join(temporaryDir(), 'mask.safetensors')
     await writeFile(maskPath, randomHalfMask(model, 1).bytes)
-    const backend = createGpuBackend({ addon, kvTokens: 1024 })
+    const backend = createGpuBackend({ addon, device: GPU_DEVICE, kvTokens: 1024 })
     const engine = createEngine({
       backend,
       config: model.config,
@@ -208,7 +213,7 @@ function testGpu(addon: GpuAddon): void {
 
   test('pages that do not fit the device are an error that names the setting', async () => {
     const tiny = await open()
-    const backend = createGpuBackend({ addon, kvTokens: 1e9 })
+    const backend = createGpuBackend({ addon, device: GPU_DEVICE, kvTokens: 1e9 })
     const failure = await load(backend, tiny).then(
       () => undefined,
       (error: AppError) => error,
@@ -223,7 +228,7 @@ function testGpu(addon: GpuAddon): void {
     const tiny = await open()
     const absent = createGpuBackend({ addon, device: 'no such card' })
     await expect(load(absent, tiny)).rejects.toMatchObject({ code: 'node_failed' })
-    const backend = createGpuBackend({ addon, kvTokens: 256 })
+    const backend = createGpuBackend({ addon, device: GPU_DEVICE, kvTokens: 256 })
     expect(backend.device?.()).toBeUndefined()
     await backend.release(await load(backend, tiny))
     expect(backend.device?.()).toMatch(/(vulkan|metal|dx12)(, software)?, [\d.e+]+ tokens\/s for one stream$/)
