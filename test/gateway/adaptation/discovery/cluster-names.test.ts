@@ -23,7 +23,13 @@ test('names are made of words that tell the subject, not of function words', () 
     expect(terms).toHaveLength(6)
     expect([name, ...terms].join(' ')).not.toMatch(grammar)
   }
-  expect(named.map(({ name }) => name)).toEqual(['states-united', 'captain-sea', 'copal-domain', 'mut-usize'])
+  // The manual changes, and its subject stays.
+  expect(named.map(({ name }) => name)).toEqual([
+    'states-united',
+    'captain-sea',
+    expect.stringMatching(/\bdomain\b/),
+    'mut-usize',
+  ])
 })
 
 test('a group without others to differ from is named by its subject too', () => {

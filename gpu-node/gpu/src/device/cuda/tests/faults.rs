@@ -1,8 +1,8 @@
 //! Devices that are full, lost or missing.
 
 use super::{ADD, Device, bound, description, module};
-use crate::device::BufferUse;
-use crate::device::cuda::{Cuda, devices};
+use crate::device::cuda::{Cuda, can_compile, cannot_open, devices, open_context};
+use crate::device::{self, BufferUse};
 use crate::fault::DeviceFault;
 use cudarc::driver::result::primary_ctx;
 use cudarc::driver::sys::{self, CUresult};
@@ -11,12 +11,12 @@ use std::process;
 
 /// Runs a test in a process of its own, because what it does to the driver would reach other tests.
 fn alone(name: &str, environment: &[(&str, PathBuf)], test: impl FnOnce()) {
-    if std::env::var_os("COPAL_TEST_ALONE").is_some() {
+    if std::env::var_os("TEST_ALONE").is_some() {
         return test();
     }
     let name = format!("device::cuda::tests::faults::{name}");
     let mut command = process::Command::new(std::env::current_exe().unwrap());
-    command.args([&name, "--exact", "--nocapture"]).env("COPAL_TEST_ALONE", "1");
+    command.args([&name, "--exact", "--nocapture"]).env("TEST_ALONE", "1");
     command.envs(environment.iter().map(|(name, value)| (name, value)));
     let output = command.output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
@@ -165,7 +165,7 @@ fn a_missing_compiler_is_named_with_what_to_do() {
     let library = std::env::split_paths(&library).map(|folder| folder.join("libcuda.so.1"));
     let library = library.into_iter().find(|path| path.exists()).expect("the driver of the tests is there");
     let folder = std::env::temp_dir().join(format!("copal-cuda-driver-alone-{}", process::id()));
-    let is_parent = std::env::var_os("COPAL_TEST_ALONE").is_none();
+    let is_parent = std::env::var_os("TEST_ALONE").is_none();
     if is_parent {
         std::fs::create_dir_all(&folder).unwrap();
         std::fs::copy(library, folder.join("libcuda.so.1")).unwrap();
@@ -184,6 +184,42 @@ fn a_missing_compiler_is_named_with_what_to_do() {
     });
     if is_parent {
         std::fs::remove_dir_all(folder).unwrap();
+    }
+}
+
+#[test]
+fn a_compiler_that_is_too_old_is_named_and_other_drivers_come_first() {
+    if description().is_none_or(|device| device.kind != "software") {
+        return;
+    }
+    let environment = [("SOFTWARE_CUDA_NVRTC", PathBuf::from("11.8"))];
+    alone("a_compiler_that_is_too_old_is_named_and_other_drivers_come_first", &environment, || {
+        let description = description().unwrap();
+        assert!(!can_compile(&description));
+        match Cuda::open(&description).err() {
+            Some(DeviceFault::Unavailable(reason)) => {
+                assert!(reason.contains("NVRTC 11.8") && reason.contains("too old"), "{reason}");
+            }
+            other => panic!("{other:?}"),
+        }
+        // With a software driver of Vulkan, which most machines for tests have, there are two.
+        let last = device::devices().into_iter().rfind(|device| device.kind == "software");
+        assert_eq!(last.unwrap().api, "cuda");
+    });
+}
+
+#[test]
+fn a_device_that_cannot_be_opened_is_named_with_what_to_do() {
+    if description().is_none() {
+        return;
+    }
+    let fault = open_context(99).err().unwrap();
+    match cannot_open("a card", fault) {
+        DeviceFault::Unavailable(reason) => {
+            let start = "a card cannot be opened by CUDA: CUDA_ERROR_INVALID_DEVICE: ";
+            assert!(reason.starts_with(start) && reason.contains("COPAL_GPU=vulkan"), "{reason}");
+        }
+        other => panic!("{other:?}"),
     }
 }
 
