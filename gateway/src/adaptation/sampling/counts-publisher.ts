@@ -24,7 +24,8 @@ export interface PublisherOptions {
 
 /**
  * Writes the counts of a reservoir to D1 after they changed: at most one write in 30 seconds, however much changes, and at most
- * a minute after the first change. That a write is due is stored, so it outlives the object, and one that fails is repeated.
+ * a minute after the first change. A deletion has them written at once. That a write is due is stored, so it outlives the
+ * object, and one that fails is repeated.
  */
 export class CountsPublisher {
   readonly #facts: ReservoirFacts
@@ -51,11 +52,16 @@ export class CountsPublisher {
     return this.#facts.number(DUE)
   }
 
-  /** Writes the counts if they are due. An error is logged, and the write is repeated after the same delay. */
+  /** Writes the counts if they are due, like {@link publish}. */
   async publishDue(): Promise<void> {
+    if ((this.dueMs() ?? Infinity) <= this.#options.nowMs()) await this.publish()
+  }
+
+  /** Writes the counts now. An error is logged, and the write is repeated after the same delay. */
+  async publish(): Promise<void> {
     const { nowMs, count, write } = this.#options
-    if ((this.dueMs() ?? Infinity) > nowMs()) return
     const domain = this.#domain()
+    if (domain === UNASSIGNED) return
     const changes = this.#changes
     let isWritten = true
     try {

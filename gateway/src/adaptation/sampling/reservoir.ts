@@ -120,13 +120,13 @@ export class Reservoir extends DurableObject<Bindings> implements ReservoirObjec
   async deleteTexts(filter?: SourceFilter): Promise<number> {
     const deleted = this.#store.delete(filter)
     // A deletion in all domains asks each reservoir, and most have no such text.
-    if (deleted > 0) await this.#afterChange()
+    if (deleted > 0) await this.#afterDeletion()
     return deleted
   }
 
   async clear(): Promise<void> {
     this.#store.clear()
-    await this.#afterChange()
+    await this.#afterDeletion()
   }
 
   textsToDescribe(request: Parameters<ReservoirDescriptions['textsToDescribe']>[0]): {
@@ -190,6 +190,13 @@ export class Reservoir extends DurableObject<Bindings> implements ReservoirObjec
 
   async #afterChange(): Promise<void> {
     this.#publisher.changed()
+    await this.#scheduleAlarm()
+  }
+
+  /** Writes the counts at once, so that no list shows texts after a deletion has reported that they are gone. */
+  async #afterDeletion(): Promise<void> {
+    await this.#afterChange()
+    await this.#publisher.publish()
     await this.#scheduleAlarm()
   }
 

@@ -145,6 +145,30 @@ test('many changes are one write, half a minute to a minute after the first', as
   expect((await alarmOf('often')) ?? 0).toBeGreaterThan(Date.now() + 29 * DAY_MS)
 })
 
+test('a deletion has the counts written before it reports that it is done', async () => {
+  await offer('gone', 8)
+  await offer('gone', 4, 'left')
+  await publishCounts('gone')
+  expect(await storedOf('gone')).toMatchObject({ samples: 9, holdoutSamples: 3 })
+  await adminJson('DELETE', '/domains/gone/samples?key=key-text')
+  expect(await storedOf('gone')).toMatchObject({ samples: 3, holdoutSamples: 1 })
+  await adminJson('DELETE', '/domains/gone/samples')
+  expect(await storedOf('gone')).toMatchObject({ samples: 0, characters: 0, holdoutSamples: 0 })
+})
+
+test('counts that a deletion cannot write are written later, and the deletion is done', async () => {
+  const logged = vi.spyOn(console, 'error').mockImplementation(() => undefined)
+  onTestFinished(() => logged.mockRestore())
+  await offer('unwritten', 8)
+  await publishCounts('unwritten')
+  await env.DB.exec('ALTER TABLE reservoir_counts RENAME TO gone')
+  expect(await reservoir('unwritten').deleteTexts()).toBe(8)
+  await env.DB.exec('ALTER TABLE gone RENAME TO reservoir_counts')
+  expect((await alarmOf('unwritten')) ?? Infinity).toBeLessThanOrEqual(Date.now() + 60_000)
+  await publishCounts('unwritten')
+  expect(await storedOf('unwritten')).toMatchObject({ samples: 0 })
+})
+
 test('a write that fails is repeated, also by an object that was restarted meanwhile', async () => {
   const logged = vi.spyOn(console, 'error').mockImplementation(() => undefined)
   onTestFinished(() => logged.mockRestore())
