@@ -11,7 +11,7 @@ use napi_derive::napi;
 pub struct JsDevice {
     /// The name of the card.
     pub name: String,
-    /// `vulkan`, `metal` or `dx12`.
+    /// `cuda`, `vulkan`, `metal` or `dx12`.
     pub api: String,
     /// `discrete`, `integrated`, `virtual`, `software` or `other`.
     pub kind: String,

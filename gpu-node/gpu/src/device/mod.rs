@@ -108,10 +108,10 @@ fn found() -> Vec<(DeviceDescription, Found)> {
     let portable = portable::adapters().into_iter();
     let portable = portable.map(|adapter| (portable::describe(&adapter), Found::Portable(adapter)));
     let mut found: Vec<_> = cuda.chain(portable).collect();
-    // Stable: of one kind those of CUDA come first, the others in the order of their drivers. Without a compiler CUDA comes last.
-    let lacks_compiler = !cuda::has_compiler();
-    found.sort_by_key(|(description, found)| {
-        (rank(description), matches!(found, Found::Cuda) && lacks_compiler)
+    // Stable: of one kind those of CUDA come first, the others in the order of their drivers. CUDA comes last where no kernels
+    // can be compiled for the card.
+    found.sort_by_cached_key(|(description, found)| {
+        (rank(description), matches!(found, Found::Cuda) && !cuda::can_compile(description))
     });
     found
 }

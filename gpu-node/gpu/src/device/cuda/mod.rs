@@ -37,7 +37,7 @@ use crate::fault::DeviceFault;
 use context::{Calls, Context, Owned};
 use cudarc::driver::result::stream::StreamKind;
 use cudarc::driver::result::{self, DriverError};
-use cudarc::driver::sys::{self, CUresult, CUstream};
+use cudarc::driver::sys::{self, CUdevice, CUresult, CUstream};
 use devices::Capability;
 use launch::StepState;
 pub(crate) use launch::{Bound, Kernel};
@@ -83,32 +83,27 @@ pub(super) fn devices() -> Vec<DeviceDescription> {
     devices::find().into_iter().map(|found| found.description).collect()
 }
 
-/// Whether the compiler of the kernels is on this machine.
-pub(super) fn has_compiler() -> bool {
-    nvrtc::is_there()
+/// Whether the compiler on this machine compiles kernels for one of [`devices`].
+pub(super) fn can_compile(description: &DeviceDescription) -> bool {
+    let Some((found, driver)) = find(&description.name) else { return false };
+    Nvrtc::load(driver).and_then(|nvrtc| nvrtc.target(found.capability)).is_ok()
+}
+
+/// The device of a name, and the version of its driver.
+fn find(name: &str) -> Option<(devices::Found, c_int)> {
+    let found = devices::find().into_iter().find(|found| found.description.name == name)?;
+    Some((found, devices::driver_version()?))
 }
 
 impl Cuda {
     /// Opens one of [`devices`].
     pub(super) fn open(description: &DeviceDescription) -> Result<Cuda, DeviceFault> {
         let name = &description.name;
-        let is_wanted = |found: &devices::Found| found.description.name == *name;
-        let found = devices::find().into_iter().find(is_wanted);
-        let (Some(found), Some(driver)) = (found, devices::driver_version()) else {
-            return Err(DeviceFault::Unavailable(format!("{name} is gone")));
-        };
+        let gone = || DeviceFault::Unavailable(format!("{name} is gone"));
+        let (found, driver) = find(name).ok_or_else(gone)?;
         let nvrtc = Nvrtc::load(driver)?;
-        let context = Context::open(found.device)?;
-        let made = context.enter().and_then(|calls| {
-            let parts = Parts::new(&context, &calls);
-            parts.map_err(|error| fault(&context, "the buffers for transfers", error))
-        });
-        let Parts { steps, uploads, staging } = made.map_err(|fault| match fault {
-            DeviceFault::Lost(reason) => {
-                DeviceFault::Unavailable(format!("{name} cannot be opened: {reason}"))
-            }
-            other => other,
-        })?;
+        let opened = open_context(found.device).map_err(|fault| cannot_open(name, fault));
+        let (context, Parts { steps, uploads, staging }) = opened?;
         Ok(Cuda {
             description: found.description,
             capability: found.capability,
@@ -161,6 +156,26 @@ impl Cuda {
             }
             fault
         })
+    }
+}
+
+/// Opens the context of a device, and makes what transfers need.
+fn open_context(device: CUdevice) -> Result<(Arc<Context>, Parts), DeviceFault> {
+    let context = Context::open(device)?;
+    let parts = context.enter().and_then(|calls| {
+        let parts = Parts::new(&context, &calls);
+        parts.map_err(|error| fault(&context, "the buffers for transfers", error))
+    })?;
+    Ok((context, parts))
+}
+
+/// The fault of a device that cannot be opened, with its name and what to do.
+fn cannot_open(name: &str, fault: DeviceFault) -> DeviceFault {
+    match fault {
+        DeviceFault::Lost(reason) | DeviceFault::Unavailable(reason) => DeviceFault::Unavailable(format!(
+            "{name} cannot be opened by CUDA: {reason}; COPAL_GPU=vulkan uses the Vulkan driver instead"
+        )),
+        other => other,
     }
 }
 

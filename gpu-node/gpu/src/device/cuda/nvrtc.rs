@@ -36,7 +36,7 @@ impl Target {
 }
 
 /// Whether the compiler is on this machine.
-pub(super) fn is_there() -> bool {
+fn is_there() -> bool {
     // SAFETY: loads the library, as every call of it would.
     unsafe { sys::is_culib_present() }
 }

@@ -2,6 +2,7 @@
 #include <cstring>
 
 #include "../driver/api.h"
+#include "../driver/settings.h"
 #include "compile.h"
 
 using namespace software_cuda;
@@ -44,8 +45,8 @@ API const char *nvrtcGetErrorString(nvrtcResult result) {
 }
 
 API nvrtcResult nvrtcVersion(int *major, int *minor) {
-  *major = 12;
-  *minor = 4;
+  *major = int(settings().compiler / 10);
+  *minor = int(settings().compiler % 10);
   return NVRTC_SUCCESS;
 }
 

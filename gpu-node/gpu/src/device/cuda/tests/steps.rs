@@ -2,7 +2,7 @@
 
 use super::{ADD, CALL_WORDS, Device, bound, description, kernel, module};
 use crate::device::Command;
-use crate::device::cuda::cache;
+use crate::device::cuda::{cache, can_compile};
 use crate::fault::DeviceFault;
 use std::process;
 
@@ -15,6 +15,7 @@ fn devices_have_memory_and_say_what_they_are() {
     assert!(device.driver.starts_with("NVIDIA CUDA 1"), "{device:?}");
     assert!(device.driver.contains(" compute capability "), "{device:?}");
     assert_eq!(device.memory_bytes, Some(device.max_binding_bytes));
+    assert!(can_compile(&device));
 }
 
 #[test]
