@@ -91,22 +91,32 @@ DEVICE void store_shared(SharedAddress to, uint4 words) { *(uint4*)to = words; }
 // thread began before, and `copies_done` waits for all of its groups but the last `LATER` (PTX ISA, "Data Movement and Conversion
 // Instructions: Asynchronous copy"). Before sm_80 a copy is done at once.
 DEVICE void start_copy(SharedAddress to, const void* from) {
-#if !defined(SOFTWARE_CUDA) && __CUDA_ARCH__ >= 800
-  asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16;" ::"r"(to), "l"(from) : "memory");
-#else
+#if __CUDA_ARCH__ < 800
   store_shared(to, *(const uint4*)from);
+#elif defined(SOFTWARE_CUDA)
+  software_cp_async_16((void*)to, from);
+#else
+  asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16;" ::"r"(to), "l"(from) : "memory");
 #endif
 }
 
 DEVICE void end_copies() {
-#if !defined(SOFTWARE_CUDA) && __CUDA_ARCH__ >= 800
+#if __CUDA_ARCH__ >= 800
+#ifdef SOFTWARE_CUDA
+  software_cp_async_commit_group();
+#else
   asm volatile("cp.async.commit_group;" ::: "memory");
+#endif
 #endif
 }
 
 template <int LATER>
 DEVICE void copies_done() {
-#if !defined(SOFTWARE_CUDA) && __CUDA_ARCH__ >= 800
+#if __CUDA_ARCH__ >= 800
+#ifdef SOFTWARE_CUDA
+  software_cp_async_wait_group(LATER);
+#else
   asm volatile("cp.async.wait_group %0;" ::"n"(LATER) : "memory");
+#endif
 #endif
 }
