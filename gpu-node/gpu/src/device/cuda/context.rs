@@ -46,7 +46,11 @@ impl Context {
             match contexts[at].1.upgrade() {
                 Some(context) if context.broken.get().is_none() => return Ok(context),
                 Some(context) => {
-                    context.reset()?;
+                    if let Err(fault) = context.reset() {
+                        // This may be its last reference by now, and its end locks the list.
+                        drop(contexts);
+                        return Err(fault);
+                    }
                     contexts.remove(at);
                 }
                 // Its last user is about to release it.
