@@ -1,5 +1,5 @@
-// The calibration of blocks: their forward pass in f32, and the sums of their statistics. The kernels need `square.cu` for its
-// tiles, and the constants of a model. Their calls are their own: `word(i)` is the i-th word that `shaders/*.wgsl` declare.
+// The calibration of blocks: their forward pass in f32, and the sums of their statistics. The kernels need `tile.cuh`
+// for their tiles, and the constants of a model. Their calls are their own: `word(i)` is the i-th word that `shaders/*.wgsl` declare.
 
 DEVICE u32 word(const u32* step, u32 at, u32 index) { return __ldg(step + at + index); }
 
