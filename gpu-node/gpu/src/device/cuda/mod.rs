@@ -83,10 +83,11 @@ pub(super) fn devices() -> Vec<DeviceDescription> {
     devices::find().into_iter().map(|found| found.description).collect()
 }
 
-/// Whether the compiler on this machine compiles kernels for one of [`devices`].
+/// Whether the compiler on this machine compiles kernels for one of [`devices`], and its driver loads them.
 pub(super) fn can_compile(description: &DeviceDescription) -> bool {
     let Some((found, driver)) = find(&description.name) else { return false };
-    Nvrtc::load(driver).and_then(|nvrtc| nvrtc.target(found.capability)).is_ok()
+    let suits = |nvrtc: Nvrtc| nvrtc.is_known_to(driver) && nvrtc.target(found.capability).is_ok();
+    Nvrtc::load(driver).is_ok_and(suits)
 }
 
 /// The device of a name, and the version of its driver.

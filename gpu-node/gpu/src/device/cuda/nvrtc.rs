@@ -80,6 +80,11 @@ impl Nvrtc {
         text(self.version)
     }
 
+    /// Whether a driver loads its code: of a compiler of its own major version or an earlier one.
+    pub(super) fn is_known_to(&self, driver: c_int) -> bool {
+        self.version.0 <= driver / 1000
+    }
+
     /// What to compile for on a device.
     pub(super) fn target(&self, capability: Capability) -> Result<Target, DeviceFault> {
         target(&self.architectures, capability).ok_or_else(|| {

@@ -209,6 +209,17 @@ fn a_compiler_that_is_too_old_is_named_and_other_drivers_come_first() {
 }
 
 #[test]
+fn other_drivers_come_before_one_that_does_not_load_the_code_of_the_compiler() {
+    if description().is_none_or(|device| device.kind != "software") {
+        return;
+    }
+    let name = "other_drivers_come_before_one_that_does_not_load_the_code_of_the_compiler";
+    alone(name, &[("SOFTWARE_CUDA_NVRTC", PathBuf::from("13.0"))], || {
+        assert!(!can_compile(&description().unwrap()));
+    });
+}
+
+#[test]
 fn a_device_that_cannot_be_opened_is_named_with_what_to_do() {
     if description().is_none() {
         return;
