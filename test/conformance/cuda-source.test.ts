@@ -6,20 +6,20 @@ import { pythonPackage, type PythonPackage } from '../support/processes/python-p
 const FOLDER = join(import.meta.dirname, '..', '..', 'gpu-node', 'gpu', 'src', 'device', 'cuda')
 
 /**
- * The oldest compiler that the host takes, and a new one. Products take most of the time, so that each compiles them for fewer
- * architectures: without matrix units for bf16 (sm_75) and with them.
+ * The oldest compiler that the host takes, and a new one, each with its oldest and newest architectures. Products take most of the
+ * time, so that each compiles them for fewer: without matrix units for bf16 (sm_75) and with them.
  */
 const COMPILERS = [
   {
     package: 'nvidia-cuda-nvrtc-cu12',
     version: '12.0.140',
-    architectures: ['sm_75', 'sm_80', 'sm_89', 'sm_90'],
+    architectures: ['sm_75', 'sm_89'],
     ofProducts: ['sm_89'],
   },
   {
     package: 'nvidia-cuda-nvrtc',
     version: '13.5.37',
-    architectures: ['sm_75', 'sm_80', 'sm_89', 'sm_90', 'sm_100'],
+    architectures: ['sm_75', 'sm_90', 'sm_100'],
     ofProducts: ['sm_75', 'sm_90'],
   },
 ]

@@ -16,7 +16,7 @@ export const SLOW_FILES: Readonly<Record<string, number>> = {
   'test/gpu-node/bench/gateways/bench.test.ts': 52,
   'test/e2e/gateway-faults.test.ts': 47,
   'test/infra/local/start/start.test.ts': 47,
-  'test/conformance/cuda-source.test.ts': 47,
+  'test/conformance/cuda-source.test.ts': 40,
   'test/e2e/sparse-faults.test.ts': 46,
   'test/e2e/gpu.test.ts': 41,
   'test/e2e/golden.test.ts': 41,
