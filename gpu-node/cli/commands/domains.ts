@@ -126,22 +126,42 @@ function describe(entries: DomainEntry[], session: Session): string {
     )
   }
   const nowMs = Date.now()
-  return session.table(
+  const ifCounted = (domain: DomainEntry, text: string) => (isUncounted(domain) ? '-' : text)
+  const table = session.table(
     [
       { title: 'DOMAIN', value: (domain) => domain.name, shrinks: true },
-      { title: 'SAMPLES', value: (domain) => formatCount(domain.samples), align: 'right' },
-      { title: 'CHARACTERS', value: (domain) => formatCount(domain.characters), align: 'right' },
-      { title: 'SEEN', value: (domain) => formatCount(domain.seen), align: 'right' },
+      {
+        title: 'SAMPLES',
+        value: (domain) => ifCounted(domain, formatCount(domain.samples)),
+        align: 'right',
+      },
+      {
+        title: 'CHARACTERS',
+        value: (domain) => ifCounted(domain, formatCount(domain.characters)),
+        align: 'right',
+      },
+      { title: 'SEEN', value: (domain) => ifCounted(domain, formatCount(domain.seen)), align: 'right' },
       {
         title: 'HELD OUT',
-        value: (domain) => `${formatCount(domain.holdout_samples)}${domain.holdout_frozen ? ' frozen' : ''}`,
+        value: (domain) =>
+          domain.holdout_frozen
+            ? `${formatCount(domain.holdout_samples)} frozen`
+            : ifCounted(domain, formatCount(domain.holdout_samples)),
         align: 'right',
       },
       { title: 'CALIBRATED', value: (domain) => formatCount(domain.calibrated_datasets), align: 'right' },
       { title: 'MASK', value: ({ own_mask: mask }) => (mask == null ? 'shared' : formatMask(mask)) },
       { title: 'OWNER', value: ({ owner }) => owner ?? 'shared' },
-      { title: 'LAST', value: (domain) => formatAge(domain.last_sample_at, nowMs) },
+      { title: 'LAST', value: (domain) => ifCounted(domain, formatAge(domain.last_sample_at, nowMs)) },
     ],
     entries,
   )
+  const uncounted = entries.filter(isUncounted).length
+  if (uncounted === 0) return table
+  return `${table}\nThe texts of ${counted(uncounted, 'domain')} (-) were not counted yet. The service counts them within minutes.`
+}
+
+/** Returns whether the texts of a domain were not counted yet, so that its numbers say nothing. */
+function isUncounted({ counted_at: at }: DomainEntry): boolean {
+  return at === null
 }

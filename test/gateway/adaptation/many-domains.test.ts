@@ -91,6 +91,10 @@ test('counts of an installation from before are filled in within half an hour, a
   expect(data).toHaveLength(DOMAINS)
   expect(data.filter(({ counted_at: at }) => at === null)).toHaveLength(DOMAINS - MAX_ASKED)
   expect(counted.take().reservoirs).toBe(MAX_ASKED)
+  const { domains: planned } = planUpdate(await gatherPlan(deps(), model, PRESETS.local, { always: true }))
+  const unknown = planned.filter(({ reason }) => reason === 'its texts were not counted yet')
+  expect(unknown).toHaveLength(DOMAINS - 2 * MAX_ASKED)
+  counted.take()
   for (let run = 0; run < 5; run++) {
     await refreshCounts(deps())
     const { all, reservoirs } = counted.take()

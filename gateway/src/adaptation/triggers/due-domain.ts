@@ -15,6 +15,8 @@ export type AutomaticTrigger = Exclude<UpdateTrigger, 'manual'>
 /** The known facts about a domain. */
 export interface DomainFacts {
   domain: string
+  /** False until the texts were counted: the sizes below are 0 then, and say nothing. */
+  isCounted: boolean
   /** Characters of the pool that no update of the model has taken. */
   newCharacters: number
   /** The bytes of them that an update would take: no key gives more than its share. At most what an update wants. */
@@ -54,7 +56,11 @@ export interface DueDomain {
 
 /** Decides whether a domain is due: a trigger asks for an update, and its texts allow one. A pure function. */
 export function judgeDomain(facts: DomainFacts, rules: DueRules): DueDomain {
-  const { newCharacters, takeableBytes, heldOut, history } = facts
+  const { isCounted, newCharacters, takeableBytes, heldOut, history } = facts
+  if (!isCounted) {
+    const reason = 'its texts were not counted yet'
+    return { due: undefined, reason, newSegments: 0, missingHeldOut: 0, missingAlone: 0 }
+  }
   const newSegments = Math.floor(estimateTokens(newCharacters) / SEGMENT_TOKENS)
   const held = heldOutTokens(heldOut)
   const { each, alone } = minHeldOutTokens(rules.windowTokens)

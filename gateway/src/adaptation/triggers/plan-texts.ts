@@ -8,7 +8,10 @@ import type { DomainFacts } from './due-domain.ts'
 import { planUpdate, type PlanInput } from './plan-update.ts'
 
 /** What is known of a domain beside the sizes of its texts. */
-export type FactsBesideTexts = Omit<DomainFacts, 'newCharacters' | 'takeableBytes' | 'heldOut'> & {
+export type FactsBesideTexts = Omit<
+  DomainFacts,
+  'isCounted' | 'newCharacters' | 'takeableBytes' | 'heldOut'
+> & {
   /** Characters of the latest version of its holdout. */
   latestHoldout: number | undefined
 }
@@ -98,8 +101,14 @@ function mayBeEnough({ newCharacters }: Pick<ReservoirStats, 'newCharacters'>, d
 
 function sizedFacts(
   { latestHoldout: latest, ...facts }: FactsBesideTexts,
-  { newCharacters, holdoutCharacters: reservoir }: ReservoirStats,
+  { newCharacters, holdoutCharacters: reservoir, countedAtMs }: ReservoirStats & Partial<DomainStats>,
   takeableBytes: number,
 ): DomainFacts {
-  return { ...facts, newCharacters, takeableBytes, heldOut: { latest, reservoir } }
+  return {
+    ...facts,
+    isCounted: countedAtMs !== null,
+    newCharacters,
+    takeableBytes,
+    heldOut: { latest, reservoir },
+  }
 }

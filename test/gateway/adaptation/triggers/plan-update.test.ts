@@ -34,6 +34,7 @@ function domain(
   const { segments = 16, gap, ...facts } = changes
   return {
     domain: name,
+    isCounted: true,
     newCharacters: segments * SEGMENT,
     takeableBytes: segments * SEGMENT,
     heldOut: { latest: undefined, reservoir: 3_000 * 4 },
@@ -76,6 +77,22 @@ function update(changes: Partial<PastUpdate> = {}): PastUpdate {
 }
 
 const names = (domains: readonly { domain: string }[]) => domains.map((each) => each.domain)
+
+test('a domain whose texts were not counted yet is not said to have none', () => {
+  const { domains, next } = plan([
+    domain('legal', {
+      isCounted: false,
+      segments: 0,
+      gap: 1,
+      takeableBytes: 0,
+      heldOut: { latest: undefined, reservoir: 0 },
+    }),
+  ])
+  expect(domains).toMatchObject([
+    { due: undefined, reason: 'its texts were not counted yet', missingHeldOut: 0 },
+  ])
+  expect(next).toEqual([])
+})
 
 describe('a domain is due', () => {
   test('by volume from 16 segments on that were never counted', () => {

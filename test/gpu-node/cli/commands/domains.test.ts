@@ -70,3 +70,28 @@ test('a domain gets a mask of its own, or loses it', async () => {
     'DELETE /admin/domains/legal/mask?model=a%2Fb',
   ])
 })
+
+test('a domain that was not counted yet shows no numbers, but those of its frozen holdout', async () => {
+  const entry = {
+    name: 'legal',
+    samples: 0,
+    characters: 0,
+    seen: 0,
+    holdout_samples: 0,
+    holdout_frozen: false,
+    owner: null,
+    calibrated_datasets: 3,
+    last_sample_at: null,
+  }
+  const data = [
+    { ...entry, name: 'new', counted_at: '2026-11-28T03:05:00.000Z' },
+    { ...entry, counted_at: null },
+    { ...entry, name: 'mail', holdout_samples: 7, holdout_frozen: true, counted_at: null },
+  ]
+  const { stdout } = await copal({ data }, ['domains'])
+  const cells = stdout.split('\n').map((line) => line.trim().split(/\s{2,}/))
+  expect(cells[1]).toEqual(['new', '0', '0', '0', '0', '3', 'shared', 'shared', 'never'])
+  expect(cells[2]).toEqual(['legal', '-', '-', '-', '-', '3', 'shared', 'shared', '-'])
+  expect(cells[3]?.slice(0, 5)).toEqual(['mail', '-', '-', '-', '7 frozen'])
+  expect(stdout).toContain('The texts of 2 domains (-) were not counted yet.')
+})
