@@ -54,7 +54,8 @@ const MAX_NAMED = 32
 /** Adds to a verdict which domains it says nothing about. */
 function withLeftOut(verdict: GateVerdict, domains: readonly string[]): GateVerdict {
   const { length } = domains
-  const others = length > MAX_NAMED ? `, and ${length - MAX_NAMED} others` : ''
+  const unnamed = Math.max(0, length - MAX_NAMED)
+  const others = unnamed === 0 ? '' : `, and ${unnamed} ${unnamed === 1 ? 'other' : 'others'}`
   const names = `${domains.slice(0, MAX_NAMED).join(', ')}${others}`
   const note = `not evaluated, because of effort.max_holdouts: ${names}`
   const reason = `${verdict.reason} ${length === 1 ? 'One domain was' : `${length} domains were`} not evaluated.`
