@@ -1,6 +1,6 @@
 import { beforeAll, describe, expect, test } from 'vitest'
 import type { AuditPage } from '@copal/shared/wire/admin-audit.ts'
-import type { DomainEntry } from '@copal/shared/wire/admin-domains.ts'
+import type { DomainEntry, DomainPage } from '@copal/shared/wire/admin-domains.ts'
 import type { CreatedKey, CreateKey, KeyEntry } from '@copal/shared/wire/admin-keys.ts'
 import type { UsageReport } from '@copal/shared/wire/admin-usage.ts'
 import { createApp } from '../../../../gateway/src/app.ts'
@@ -127,6 +127,12 @@ describe('a key of a tenant', () => {
     const { key } = await create({ scopes: ['read-metrics'] })
     const { data } = await (await admin('GET', '/domains', undefined, key)).json<{ data: DomainEntry[] }>()
     expect(data.map(({ name }) => name)).toEqual(['ours'])
+    // Neither a page nor where it ends tells of domains of others.
+    for (const query of ['?limit=1', '?limit=1&after=a', '?limit=1000&after=ours', '?after=shared']) {
+      const page = await (await admin('GET', `/domains${query}`, undefined, key)).json<DomainPage>()
+      const names = query.includes('=ours') || query.includes('=shared') ? [] : ['ours']
+      expect([page.data.map(({ name }) => name), page.next_after]).toEqual([names, null])
+    }
     const series = (domain: string) => admin('GET', `/series?model=tiny${domain}`, undefined, key)
     expect((await series('&domain=ours')).status).toBe(200)
     for (const domain of ['', '&domain=theirs', '&domain=shared', '&domain=of-nobody']) {
