@@ -6,6 +6,7 @@ import {
   costPhrases,
   nextUpdatePhrases,
   triggerRows,
+  waitAfterFailures,
 } from '../../../../gateway/dashboard/src/pages/domain/domain-sentence.ts'
 import { domainOf, overviewWith } from '../../../support/dashboard/reports.ts'
 
@@ -83,4 +84,17 @@ test('the next update runs, waits, is not due or needs an operator', () => {
     'an operator starts them',
   )
   expect(read(nextUpdatePhrases('other', triggersWith()))).toContain('No text of it is kept yet')
+})
+
+test('a domain waits after failures only until its time has come', () => {
+  const until = '2026-11-28T12:00:00.000Z'
+  const waitAt = (time: string, failures = 1) =>
+    waitAfterFailures({ ...triggerDomain, failures, not_before: until }, Date.parse(time))
+  expect(waitAt('2026-11-28T11:59:00Z')).toEqual({
+    until,
+    reason: 'because its last update left no mask in use',
+  })
+  expect(waitAt('2026-11-28T11:59:00Z', 3)?.reason).toBe('because its last 3 updates left no mask in use')
+  expect(waitAt('2026-11-28T12:00:00Z')).toBeUndefined()
+  expect(waitAfterFailures(triggerDomain, 0)).toBeUndefined()
 })

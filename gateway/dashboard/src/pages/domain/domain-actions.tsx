@@ -7,6 +7,7 @@ import { policy } from '../../data/endpoints.ts'
 import { plural } from '../../format/numbers.ts'
 import { useModel, useNavigation } from '../../navigation/navigation.tsx'
 import { paths } from '../../navigation/routes.ts'
+import { keptTexts, updateConsequences } from './action-words.ts'
 import { useStartUpdate } from '../updates/use-start-update.ts'
 
 interface DomainProps {
@@ -17,20 +18,12 @@ interface DomainProps {
 /** Starts an update of a domain. */
 export function UpdateDomain({ name, entry }: DomainProps) {
   const startUpdate = useStartUpdate(useModel())
-  const fresh = entry.new_samples ?? entry.samples
-  const texts =
-    fresh > 0
-      ? `${plural(fresh, 'new text')} of the domain`
-      : 'what is known of the domain; it has no new text'
   return (
     <ConfirmButton
       label="Update it"
       tone="plain"
       title={`Start an update of ${name}?`}
-      consequences={[
-        `A node calibrates a new mask on ${texts}, beside the requests that it serves. It serves only if it passes the gate, and then the canary where the policy asks for one.`,
-        'The update can be cancelled until its mask serves, and rolled back afterwards.',
-      ]}
+      consequences={updateConsequences(entry)}
       confirm="Start the update"
       act={() => startUpdate([name])}
       done={`An update of ${name} has started.`}
@@ -76,7 +69,7 @@ export function RemoveFromDomain({ name, entry }: DomainProps) {
   const { go } = useNavigation()
   const model = useModel()
   const path = `/admin/domains/${encodeURIComponent(name)}`
-  const texts = plural(entry.samples, 'text')
+  const texts = keptTexts(entry)
   return (
     <div class="button-row">
       {typeof entry.own_mask === 'number' && (
@@ -113,7 +106,7 @@ export function RemoveFromDomain({ name, entry }: DomainProps) {
         label="Delete texts"
         title={`Delete the texts of ${name}?`}
         consequences={[
-          `${texts} of the reservoir are deleted, and those that wait in the queue. Texts that updates have frozen stay.`,
+          `This deletes ${texts} of the reservoir, and those that wait in the queue. Texts that updates have frozen stay.`,
           'They cannot be restored; new traffic fills the domain again.',
         ]}
         confirm={`Delete ${texts}`}

@@ -79,6 +79,16 @@ export function triggerRows(
   return rows
 }
 
+/** Until when a domain waits because updates of it left no mask in use, and how to say so; undefined if it does not wait. */
+export function waitAfterFailures(
+  { failures, not_before: until }: TriggerDomain,
+  nowMs: number,
+): { until: string; reason: string } | undefined {
+  if (until === null || Date.parse(until) <= nowMs) return undefined
+  const updates = failures === 1 ? 'its last update' : `its last ${failures} updates`
+  return { until, reason: `because ${updates} left no mask in use` }
+}
+
 /** States when the next update of a domain starts, or why it waits. */
 export function nextUpdatePhrases(name: string, triggers: TriggersReport): Phrase[] {
   const domain = triggers.domains.find((entry) => entry.domain === name)

@@ -2,6 +2,7 @@ import { useState } from 'preact/hooks'
 import type { DomainEntry } from '@copal/shared/wire/admin-domains.ts'
 import { Facts } from '../../components/facts.tsx'
 import { Time } from '../../components/time.tsx'
+import { countedEntry } from '../../data/counted-entry.ts'
 import { formatCount } from '../../format/numbers.ts'
 import { NewestTexts } from './newest-texts.tsx'
 
@@ -16,24 +17,23 @@ export function KeptTexts({ entry, showsTexts }: { entry: DomainEntry | undefine
         one, which was found for them.
       </p>
     )
+  const counted = countedEntry(entry)
   const heldOut =
-    entry.holdout_tokens === undefined
-      ? formatCount(entry.holdout_samples)
-      : formatCount(entry.holdout_tokens)
+    entry.holdout_frozen || counted ? (entry.holdout_tokens ?? entry.holdout_samples) : undefined
   return (
     <>
       <Facts
         facts={[
           {
             label: 'Texts',
-            value: formatCount(entry.samples),
-            title: `${formatCount(entry.characters)} characters, redacted`,
+            value: formatCount(counted?.samples),
+            title: `${formatCount(counted?.characters)} characters, redacted`,
           },
-          { label: 'New', value: formatCount(entry.new_samples), title: 'No update has taken them yet' },
-          { label: 'Offered', value: formatCount(entry.seen), title: 'Texts ever offered to the domain' },
+          { label: 'New', value: formatCount(counted?.new_samples), title: 'No update has taken them yet' },
+          { label: 'Offered', value: formatCount(counted?.seen), title: 'Texts ever offered to the domain' },
           {
             label: entry.holdout_tokens === undefined ? 'Held-out texts' : 'Held-out tokens',
-            value: heldOut,
+            value: formatCount(heldOut),
             title: 'Masks are judged on them, and never calibrated on them',
           },
           {
@@ -48,7 +48,13 @@ export function KeptTexts({ entry, showsTexts }: { entry: DomainEntry | undefine
         {typeof entry.holdout_version === 'number'
           ? `The held-out text is frozen, version ${entry.holdout_version}.`
           : 'The held-out text is not frozen yet.'}{' '}
-        Last sample: <Time at={entry.last_sample_at} missing="none" />.
+        {counted ? (
+          <>
+            Last sample: <Time at={entry.last_sample_at} missing="none" />.
+          </>
+        ) : (
+          'Its texts were not counted yet; that takes minutes.'
+        )}
       </p>
       {showsTexts && (
         <details class="more" onToggle={(event) => setOpen(event.currentTarget.open)}>

@@ -3,21 +3,24 @@ import { Section } from '../../components/page.tsx'
 import { Sentence } from '../../components/sentence.tsx'
 import { Time } from '../../components/time.tsx'
 import { useResource } from '../../data/data.tsx'
+import { useNow } from '../../data/now.ts'
 import { policy, triggers } from '../../data/endpoints.ts'
 import { formatCount, formatShare } from '../../format/numbers.ts'
 import { useModel } from '../../navigation/navigation.tsx'
-import { nextUpdatePhrases, triggerRows } from './domain-sentence.ts'
+import { nextUpdatePhrases, triggerRows, waitAfterFailures } from './domain-sentence.ts'
 
 /** The triggers of the next update of a domain, and their progress. */
 export function NextUpdate({ name }: { name: string }) {
   const model = useModel()
   const resource = useResource(triggers(model), 60_000)
   const inForce = useResource(policy(model))
+  const nowMs = useNow(60_000)
   return (
     <Section title="Next update">
       <Loaded resource={resource}>
         {(report) => {
           const domain = report.domains.find((entry) => entry.domain === name)
+          const wait = domain && waitAfterFailures(domain, nowMs)
           const rules = inForce.value?.policy.triggers
           return (
             <>
@@ -45,12 +48,11 @@ export function NextUpdate({ name }: { name: string }) {
                       <dd>{formatCount(domain.missing_holdout_tokens)} tokens are missing to judge a mask</dd>
                     </div>
                   )}
-                  {domain.not_before !== null && (
+                  {wait && (
                     <div>
                       <dt>Waits until</dt>
                       <dd>
-                        <Time at={domain.not_before} as="clock" />, because its last updates left no mask in
-                        use
+                        <Time at={wait.until} as="clock" />, {wait.reason}
                       </dd>
                     </div>
                   )}

@@ -1,6 +1,8 @@
 import { useMemo } from 'preact/hooks'
+import type { DomainEntry } from '@copal/shared/wire/admin-domains.ts'
 import { Table, type Column } from '../../components/table.tsx'
 import { Time } from '../../components/time.tsx'
+import { countedEntry } from '../../data/counted-entry.ts'
 import { formatCount, formatShare } from '../../format/numbers.ts'
 import { Link } from '../../navigation/link.tsx'
 import { paths } from '../../navigation/routes.ts'
@@ -43,20 +45,25 @@ const trafficColumns = (isDense: boolean): readonly Column<DomainRow>[] => [
   },
 ]
 
+/** Returns an entry whose held-out text is known: it is frozen, or was counted. */
+function heldOutEntry(entry: DomainEntry | undefined): DomainEntry | undefined {
+  return entry?.holdout_frozen ? entry : countedEntry(entry)
+}
+
 const SAMPLES: readonly Column<DomainRow>[] = [
   {
     key: 'samples',
     title: 'Samples',
-    value: ({ entry }) => entry?.samples,
-    cell: ({ entry }) => formatCount(entry?.samples),
+    value: ({ entry }) => countedEntry(entry)?.samples,
+    cell: ({ entry }) => formatCount(countedEntry(entry)?.samples),
     align: 'end',
     hint: 'Texts that are kept now',
   },
   {
     key: 'new',
     title: 'New',
-    value: ({ entry }) => entry?.new_samples,
-    cell: ({ entry }) => formatCount(entry?.new_samples),
+    value: ({ entry }) => countedEntry(entry)?.new_samples,
+    cell: ({ entry }) => formatCount(countedEntry(entry)?.new_samples),
     align: 'end',
     phone: 'none',
     hint: 'Texts that no update has taken yet',
@@ -64,11 +71,13 @@ const SAMPLES: readonly Column<DomainRow>[] = [
   {
     key: 'holdout',
     title: 'Held out',
-    value: ({ entry }) => entry?.holdout_tokens ?? entry?.holdout_samples,
-    cell: ({ entry }) =>
-      entry?.holdout_tokens === undefined
-        ? formatCount(entry?.holdout_samples)
-        : `${formatCount(entry.holdout_tokens)} tokens`,
+    value: ({ entry }) => heldOutEntry(entry)?.holdout_tokens ?? heldOutEntry(entry)?.holdout_samples,
+    cell: ({ entry }) => {
+      const known = heldOutEntry(entry)
+      return known?.holdout_tokens === undefined
+        ? formatCount(known?.holdout_samples)
+        : `${formatCount(known.holdout_tokens)} tokens`
+    },
     align: 'end',
     phone: 'none',
     hint: 'Text that masks are judged on and never calibrated on',
@@ -76,8 +85,11 @@ const SAMPLES: readonly Column<DomainRow>[] = [
   {
     key: 'review',
     title: 'In review',
-    value: ({ entry }) => entry?.review_samples,
-    cell: ({ entry }) => formatCount(entry && (entry.review_samples ?? 0)),
+    value: ({ entry }) => countedEntry(entry)?.review_samples,
+    cell: ({ entry }) => {
+      const known = countedEntry(entry)
+      return formatCount(known && (known.review_samples ?? 0))
+    },
     align: 'end',
     phone: 'none',
     hint: 'Texts that are set aside because their loss is far from that of the others',
@@ -107,7 +119,9 @@ const SAMPLES: readonly Column<DomainRow>[] = [
     title: 'Last sample',
     value: ({ entry }) => entry?.last_sample_at,
     phone: 'none',
-    cell: ({ entry }) => <Time at={entry?.last_sample_at} missing="none" />,
+    cell: ({ entry }) => (
+      <Time at={entry?.last_sample_at} missing={entry?.counted_at === null ? '–' : 'none'} />
+    ),
   },
 ]
 

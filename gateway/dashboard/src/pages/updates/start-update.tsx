@@ -1,9 +1,10 @@
 import { useId, useState } from 'preact/hooks'
 import { FormDialog } from '../../components/form-dialog.tsx'
 import { Loaded } from '../../components/loaded.tsx'
+import { countedEntry } from '../../data/counted-entry.ts'
 import { useResource } from '../../data/data.tsx'
 import * as endpoints from '../../data/endpoints.ts'
-import { formatCount, plural } from '../../format/numbers.ts'
+import { plural } from '../../format/numbers.ts'
 import { useStartUpdate } from './use-start-update.ts'
 
 /** Starts an update of domains that an operator chooses. */
@@ -65,7 +66,9 @@ function StartUpdateDialog({ model, onClose }: { model: string | undefined; onCl
                       onChange={() => toggle(domain.name)}
                     />
                     <span>{domain.name}</span>
-                    <span class="soft num">{formatCount(count)} new texts</span>
+                    <span class="soft num">
+                      {countedEntry(domain) ? plural(count, 'new text') : 'not counted yet'}
+                    </span>
                   </label>
                 )
               })}
