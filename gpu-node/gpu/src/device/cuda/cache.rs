@@ -4,8 +4,8 @@
 //! of the driver. The name is only a short hash of the key, so a file whose key is another one is no match. A file that
 //! is broken is no match either, and is written anew.
 
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write};
+use std::fs::{self, File, Metadata, OpenOptions};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -23,11 +23,18 @@ pub(super) fn folder() -> Option<PathBuf> {
 /// The code of a key, if a whole file has it.
 pub(super) fn read(folder: &Path, key: &str) -> Option<Vec<u8>> {
     let path = path(folder, key);
-    // Another user's code must not run, in a folder that several may write to.
-    if !is_own(&path) {
+    // Another user's code must not run, in a folder that several may write to. The name is checked first, because opening what
+    // is no file may wait; then what was opened, because it may have replaced what was checked.
+    let is_own_file = |found: Metadata| found.is_file() && is_own(&found);
+    if !fs::symlink_metadata(&path).is_ok_and(is_own_file) {
         return None;
     }
-    let file = fs::read(path).ok()?;
+    let mut opened = File::open(path).ok()?;
+    if !opened.metadata().is_ok_and(is_own_file) {
+        return None;
+    }
+    let mut file = Vec::new();
+    opened.read_to_end(&mut file).ok()?;
     let (found, rest) = take(file.strip_prefix(MAGIC)?)?;
     let (code, rest) = take(rest)?;
     (found == key.as_bytes() && *rest == hash(code).to_le_bytes()).then(|| code.to_vec())
@@ -64,16 +71,15 @@ pub(super) fn write(folder: &Path, key: &str, code: &[u8]) -> io::Result<()> {
 
 /// Whether a file belongs to the user of this process.
 #[cfg(target_os = "linux")]
-fn is_own(path: &Path) -> bool {
+fn is_own(file: &Metadata) -> bool {
     use std::os::unix::fs::MetadataExt;
-    let owner = |path: &Path| fs::symlink_metadata(path).map(|metadata| metadata.uid()).ok();
-    owner(path).is_some_and(|user| Some(user) == owner(Path::new("/proc/self/task")))
+    fs::metadata("/proc/self/task").is_ok_and(|process| process.uid() == file.uid())
 }
 
-/// Whether there is a file; its folder is then the user's.
+/// The folder is the user's, and so are its files.
 #[cfg(not(target_os = "linux"))]
-fn is_own(path: &Path) -> bool {
-    path.is_file()
+fn is_own(_: &Metadata) -> bool {
+    true
 }
 
 fn path(folder: &Path, key: &str) -> PathBuf {
@@ -140,6 +146,20 @@ mod tests {
         assert_eq!(read(&folder, "key"), None);
         write(&folder, "key", b"code").unwrap();
         assert_eq!(read(&folder, "key").unwrap(), b"code");
+        fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_link_is_no_match_and_is_replaced() {
+        let folder = folder("link");
+        write(&folder, "key", b"code").unwrap();
+        let (file, target) = (path(&folder, "key"), folder.join("target"));
+        fs::rename(&file, &target).unwrap();
+        std::os::unix::fs::symlink(&target, &file).unwrap();
+        assert_eq!(read(&folder, "key"), None);
+        write(&folder, "key", b"more").unwrap();
+        assert_eq!(read(&folder, "key").unwrap(), b"more");
         fs::remove_dir_all(folder).unwrap();
     }
 
