@@ -7,7 +7,7 @@ const FOLDER = join(import.meta.dirname, '..', '..', 'gpu-node', 'gpu', 'src', '
 
 /**
  * The oldest compiler that the host takes, and a new one, each with its oldest and newest architectures. Products take most of the
- * time, so that each compiles them for fewer: without matrix units for bf16 (sm_75) and with them.
+ * time, so that each compiles them for one, and one form for cards without matrix units for bf16 (sm_75).
  */
 const COMPILERS = [
   {
@@ -20,7 +20,7 @@ const COMPILERS = [
     package: 'nvidia-cuda-nvrtc',
     version: '13.5.37',
     architectures: ['sm_75', 'sm_90', 'sm_100'],
-    ofProducts: ['sm_75', 'sm_90'],
+    ofProducts: ['sm_90'],
   },
 ]
 type Compiler = (typeof COMPILERS)[number]
@@ -40,13 +40,31 @@ const MODELS = {
 type SourceList = 'STEP' | 'CALIBRATION' | 'EXCHANGE'
 
 const ODD = macrosOf(MODELS['an odd model'])
-const PROGRAMS: readonly { name: string; list: SourceList; macros: string[]; isProducts?: true }[] = [
+/** `architectures` are those of the compiler by default. */
+interface Program {
+  name: string
+  list: SourceList
+  macros: string[]
+  architectures?: (compiler: Compiler) => string[]
+}
+const PROGRAMS: readonly Program[] = [
   ...Object.entries(MODELS).map(([name, constants]) => ({
     name: `The kernels of a step of ${name} compile`,
     list: 'STEP' as const,
     macros: macrosOf(constants),
   })),
-  { name: 'Products compile', list: 'STEP', macros: [...ODD, ...FORMS], isProducts: true },
+  {
+    name: 'Products compile',
+    list: 'STEP',
+    macros: [...ODD, ...FORMS],
+    architectures: ({ ofProducts }) => ofProducts,
+  },
+  {
+    name: 'Products of pruned weights compile without matrix units',
+    list: 'STEP',
+    macros: [...ODD, '-DFORM_SPARSE=1'],
+    architectures: () => ['sm_75'],
+  },
   { name: 'The kernels of a calibration compile', list: 'CALIBRATION', macros: ODD },
   { name: 'The kernels of a refinement compile', list: 'EXCHANGE', macros: [] },
 ]
@@ -56,10 +74,10 @@ const CASES = PROGRAMS.flatMap((program) => COMPILERS.map((compiler) => ({ ...pr
 test.for(CASES)(
   '$name by NVRTC $compiler.version',
   { timeout: 900_000 },
-  async ({ list, macros, isProducts, compiler }, { skip }) => {
+  async ({ list, macros, compiler, architectures: of }, { skip }) => {
     const nvrtc = await nvrtcPackage(compiler)
     if (!nvrtc) return skip('NVRTC cannot be installed here')
-    const architectures = isProducts ? compiler.ofProducts : compiler.architectures
+    const architectures = of?.(compiler) ?? compiler.architectures
     const script = join(import.meta.dirname, 'compile_cuda.py')
     const found = await nvrtc.run([script, ...architectures, ...macros, ...(await sources(list))])
     expect(found).toMatchObject({ exitCode: 0, stderr: '' })
