@@ -1,6 +1,7 @@
 //! What kernels compute. Every driver has all of them, with the same buffers in the same order.
 
 use crate::layout::{BLOCK_ROWS, Form};
+use copal_native::engine::ModelConfig;
 
 /// Rows and columns of a tile of [`CalibrationKind::Linear`], [`CalibrationKind::Statistic`] and [`ExchangeKind::Product`].
 pub(crate) const SQUARE_TILE: usize = 64;
@@ -94,4 +95,21 @@ impl Tile {
         let blocks = rows.div_ceil(BLOCK_ROWS) as u32;
         (blocks.div_ceil(self.blocks), tokens.div_ceil(self.tokens))
     }
+}
+
+/// The numbers of a model that its kernels are compiled with: those that are whole, and the others.
+pub(crate) fn constants(config: &ModelConfig) -> ([(&'static str, usize); 9], [(&'static str, f32); 2]) {
+    let ModelConfig { hidden, heads, kv_heads, head_dim, intermediate, vocab, eps, .. } = *config;
+    let counts = [
+        ("HIDDEN", hidden),
+        ("HEADS", heads),
+        ("KV_HEADS", kv_heads),
+        ("HEAD_DIM", head_dim),
+        ("HALF", head_dim / 2),
+        ("INTERMEDIATE", intermediate),
+        ("VOCAB", vocab),
+        ("COUNT", vocab.min(CANDIDATES)),
+        ("PART", vocab.div_ceil(VOCAB_PARTS)),
+    ];
+    (counts, [("EPS", eps), ("SCALE", 1.0 / (head_dim as f32).sqrt())])
 }

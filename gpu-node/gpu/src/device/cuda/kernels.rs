@@ -1,6 +1,6 @@
 //! The kernels in CUDA C++: their sources, names and constants.
 
-use crate::device::kernel::{CANDIDATES, CalibrationKind, ExchangeKind, KernelKind, VOCAB_PARTS};
+use crate::device::kernel::{CalibrationKind, ExchangeKind, KernelKind, constants};
 use crate::layout::Form;
 use copal_native::engine::ModelConfig;
 
@@ -93,27 +93,15 @@ pub(super) fn macros(config: Option<&ModelConfig>, kinds: &[KernelKind]) -> Vec<
         |form: &Form| kinds.iter().any(|kind| matches!(kind, KernelKind::Product(known, _) if known == form));
     let forms = Form::ALL.into_iter().filter(needs);
     let forms = forms.map(|form| format!("-DFORM_{}=1", form_name(form).to_uppercase()));
-    config.map(constants).unwrap_or_default().into_iter().chain(forms).collect()
+    config.map(model_macros).unwrap_or_default().into_iter().chain(forms).collect()
 }
 
-fn constants(config: &ModelConfig) -> Vec<String> {
-    let ModelConfig { hidden, heads, kv_heads, head_dim, intermediate, vocab, eps, .. } = *config;
-    let scale = 1.0 / (head_dim as f32).sqrt();
-    let counts = [
-        ("HIDDEN", hidden),
-        ("HEADS", heads),
-        ("KV_HEADS", kv_heads),
-        ("HEAD_DIM", head_dim),
-        ("HALF", head_dim / 2),
-        ("INTERMEDIATE", intermediate),
-        ("VOCAB", vocab),
-        ("COUNT", vocab.min(CANDIDATES)),
-        ("PART", vocab.div_ceil(VOCAB_PARTS)),
-    ];
+fn model_macros(config: &ModelConfig) -> Vec<String> {
+    let (counts, numbers) = constants(config);
     let counts = counts.map(|(name, count)| format!("-D{name}={count}u"));
     // Rust prints the shortest number that reads back as the same f32.
-    let floats = [("EPS", eps), ("SCALE", scale)].map(|(name, value)| format!("-D{name}={value:?}f"));
-    counts.into_iter().chain(floats).collect()
+    let numbers = numbers.map(|(name, number)| format!("-D{name}={number:?}f"));
+    counts.into_iter().chain(numbers).collect()
 }
 
 fn form_name(form: Form) -> &'static str {

@@ -1,6 +1,6 @@
 //! The sources of the kernels for a model: constants in front, and repeated lines written out.
 
-use crate::device::kernel::{CANDIDATES, CalibrationKind, KernelKind, MAX_HEAD_DIM, VOCAB_PARTS};
+use crate::device::kernel::{CalibrationKind, KernelKind, MAX_HEAD_DIM, constants};
 use crate::layout::Form;
 use copal_native::engine::ModelConfig;
 
@@ -53,24 +53,13 @@ pub(super) struct Template {
 
 impl Template {
     pub(super) fn new(config: &ModelConfig) -> Template {
-        let ModelConfig { hidden, heads, kv_heads, head_dim, intermediate, vocab, eps, .. } = *config;
-        assert!(head_dim <= MAX_HEAD_DIM, "checked when the engine was made");
-        let scale = 1.0 / (head_dim as f32).sqrt();
-        let counts = [
-            ("HIDDEN", hidden),
-            ("HEADS", heads),
-            ("KV_HEADS", kv_heads),
-            ("HEAD_DIM", head_dim),
-            ("HALF", head_dim / 2),
-            ("INTERMEDIATE", intermediate),
-            ("VOCAB", vocab),
-            ("COUNT", vocab.min(CANDIDATES)),
-            ("PART", vocab.div_ceil(VOCAB_PARTS)),
-        ];
-        let constants = counts.map(|(name, count)| format!("const {name} = {count}u;\n")).concat();
+        assert!(config.head_dim <= MAX_HEAD_DIM, "checked when the engine was made");
+        let (counts, numbers) = constants(config);
+        let counts = counts.map(|(name, count)| format!("const {name} = {count}u;\n")).concat();
         // Rust prints the shortest number that reads back as the same f32.
-        let constants = format!("{constants}const EPS = f32({eps:?});\nconst SCALE = f32({scale:?});\n");
-        Template { constants, head_parts: head_dim.div_ceil(64) }
+        let numbers = numbers.map(|(name, number)| format!("const {name} = f32({number:?});\n")).concat();
+        let constants = counts + &numbers;
+        Template { constants, head_parts: config.head_dim.div_ceil(64) }
     }
 
     /// The source of a kernel.
