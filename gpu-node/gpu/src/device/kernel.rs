@@ -97,8 +97,14 @@ impl Tile {
     }
 }
 
-/// The numbers of a model that its kernels are compiled with: those that are whole, and the others.
-pub(crate) fn constants(config: &ModelConfig) -> ([(&'static str, usize); 9], [(&'static str, f32); 2]) {
+/// The numbers of a model that its kernels are compiled with, by name.
+pub(crate) struct Constants {
+    pub(crate) counts: [(&'static str, usize); 9],
+    pub(crate) numbers: [(&'static str, f32); 2],
+}
+
+/// The numbers of a model.
+pub(crate) fn constants(config: &ModelConfig) -> Constants {
     let ModelConfig { hidden, heads, kv_heads, head_dim, intermediate, vocab, eps, .. } = *config;
     let counts = [
         ("HIDDEN", hidden),
@@ -111,5 +117,5 @@ pub(crate) fn constants(config: &ModelConfig) -> ([(&'static str, usize); 9], [(
         ("COUNT", vocab.min(CANDIDATES)),
         ("PART", vocab.div_ceil(VOCAB_PARTS)),
     ];
-    (counts, [("EPS", eps), ("SCALE", 1.0 / (head_dim as f32).sqrt())])
+    Constants { counts, numbers: [("EPS", eps), ("SCALE", 1.0 / (head_dim as f32).sqrt())] }
 }

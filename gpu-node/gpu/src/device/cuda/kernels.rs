@@ -1,6 +1,6 @@
 //! The kernels in CUDA C++: their sources, names and constants.
 
-use crate::device::kernel::{CalibrationKind, ExchangeKind, KernelKind, constants};
+use crate::device::kernel::{CalibrationKind, Constants, ExchangeKind, KernelKind, constants};
 use crate::layout::Form;
 use copal_native::engine::ModelConfig;
 
@@ -97,7 +97,7 @@ pub(super) fn macros(config: Option<&ModelConfig>, kinds: &[KernelKind]) -> Vec<
 }
 
 fn model_macros(config: &ModelConfig) -> Vec<String> {
-    let (counts, numbers) = constants(config);
+    let Constants { counts, numbers } = constants(config);
     let counts = counts.map(|(name, count)| format!("-D{name}={count}u"));
     // Rust prints the shortest number that reads back as the same f32.
     let numbers = numbers.map(|(name, number)| format!("-D{name}={number:?}f"));

@@ -1,6 +1,6 @@
 //! The sources of the kernels for a model: constants in front, and repeated lines written out.
 
-use crate::device::kernel::{CalibrationKind, KernelKind, MAX_HEAD_DIM, constants};
+use crate::device::kernel::{CalibrationKind, Constants, KernelKind, MAX_HEAD_DIM, constants};
 use crate::layout::Form;
 use copal_native::engine::ModelConfig;
 
@@ -54,7 +54,7 @@ pub(super) struct Template {
 impl Template {
     pub(super) fn new(config: &ModelConfig) -> Template {
         assert!(config.head_dim <= MAX_HEAD_DIM, "checked when the engine was made");
-        let (counts, numbers) = constants(config);
+        let Constants { counts, numbers } = constants(config);
         let counts = counts.map(|(name, count)| format!("const {name} = {count}u;\n")).concat();
         // Rust prints the shortest number that reads back as the same f32.
         let numbers = numbers.map(|(name, number)| format!("const {name} = f32({number:?});\n")).concat();
