@@ -83,4 +83,8 @@ test('a node whose probes differ is named with what to do', () => {
   expect(probesSentence([changed])).toContain(
     'a scores the probe texts unlike before under mask 14: 2.94 nats a token.',
   )
+  // Nodes of other processors differ a little and match: a score near that of the others differs from the node's own.
+  expect(probesSentence([probe('a', 2.41, true), probe('b', 2.42, false)])).toContain(
+    'b scores the probe texts unlike before under mask 14: 2.42 nats a token.',
+  )
 })

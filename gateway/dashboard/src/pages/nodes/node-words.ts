@@ -1,4 +1,5 @@
 /** Nodes in words. */
+import { PROBE_TOLERANCE } from '@copal/shared/probe-tolerance.ts'
 import type { ProbeEntry } from '@copal/shared/wire/admin-alerts.ts'
 import type { NodeEntry, StatusReport } from '@copal/shared/wire/admin.ts'
 import type { Tone } from '../../components/tone.ts'
@@ -98,10 +99,13 @@ export function drainConsequences(node: NodeEntry, nodes: readonly NodeEntry[]):
   ]
 }
 
-/** What a score differs from: the others where they agree on another one, or else the node's own score of before. */
+/**
+ * What a score differs from: the others where theirs is clearly another one, or else the node's own score of before. A node that
+ * did not match the others matches again within half the tolerance.
+ */
 function describeExpected(nll: number, expected: number | null, version: number): string {
   const own = `${formatNumber(nll)} nats a token`
-  return expected === null || formatNumber(expected) === formatNumber(nll)
+  return expected === null || Math.abs(nll - expected) <= PROBE_TOLERANCE / 2
     ? `before under ${maskName(version)}: ${own}`
     : `the others under ${maskName(version)}: ${own} instead of ${formatNumber(expected)}`
 }

@@ -1,3 +1,4 @@
+import { PROBE_TOLERANCE } from '@copal/shared/probe-tolerance.ts'
 import type { ProbeRow } from '../../../storage/db/queries/probe-queries.ts'
 
 /**
@@ -5,7 +6,7 @@ import type { ProbeRow } from '../../../storage/db/queries/probe-queries.ts'
  * of all instruction sets, and ONNX Runtime, differ by 0.001 on the probe texts, bf16 and int8 by 0.004;
  * a mask that is wrong in 2 of 30 decoder blocks by 0.2.
  */
-export const NODE_TOLERANCE = 0.03
+export const NODE_TOLERANCE = PROBE_TOLERANCE
 
 /**
  * Difference from what the same process measured first. The sparse engine repeats its sum to the bit; another backend may add in
