@@ -1,4 +1,4 @@
-import type { Command } from 'commander'
+import { InvalidArgumentError, type Command } from 'commander'
 import { maskEntry } from '@copal/shared/wire/admin.ts'
 import { modelQuery, parseMask } from '../input/mask-argument.ts'
 import type { Session } from '../api/session.ts'
@@ -17,7 +17,7 @@ export function addMaskPin(masks: Command, session: Session): void {
     masks
       .command(name)
       .description(description)
-      .argument('<version>', 'a version like 3 or m3', parseMask)
+      .argument('<version>', 'a version like 3 or m3', parsePrunedMask)
       .addHelpText('after', `\nExample:\n  copal masks ${name} m3`)
       .action(async (version: number, _options: unknown, command: Command) => {
         const { json, model } = command.optsWithGlobals<{ json?: boolean; model?: string }>()
@@ -26,4 +26,11 @@ export function addMaskPin(masks: Command, session: Session): void {
         session.print(json, mask, () => `m${mask.version} ${done}.`)
       })
   }
+}
+
+/** @throws InvalidArgumentError for the dense model too, which has no file that could be deleted */
+function parsePrunedMask(text: string): number {
+  const version = parseMask(text)
+  if (version === 0) throw new InvalidArgumentError('The dense model is always kept: it has no mask file.')
+  return version
 }

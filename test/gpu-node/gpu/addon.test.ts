@@ -104,6 +104,9 @@ function testAddon(addon: GpuAddon): void {
     engine.logits(0, logits)
     expect(logits).toEqual(expected)
     expect(codeOf(() => engine.logits(1, logits))[0]).toBe('InvalidArg')
+    expect(codeOf(() => engine.logits(-1, logits))[1]).toMatch(
+      /index must be a whole number from 0 to \d+, not -1/,
+    )
     await expect(engine.downloadLogits(1)).rejects.toMatchObject({ code: 'InvalidArg' })
     for (const temperatures of [undefined, Float32Array.of(0), Float32Array.of(NaN), new Float32Array(2)])
       expect(codeOf(() => engine.step(weights, { ...step, temperatures }))).toEqual([

@@ -7,7 +7,7 @@ use crate::calibration::{CalibrationMemory, CalibrationOptions, Calibrator, Faul
 use crate::device::Gpu;
 use copal_native::engine_binding::background::{Background, Job};
 use copal_native::engine_binding::errors::{Code, Failure, Result, error, guarded};
-use copal_native::engine_binding::fields::{count, read};
+use copal_native::engine_binding::fields::{index, read};
 use copal_native::engine_binding::options::read_config;
 use napi::bindgen_prelude::{AsyncTask, Float32Array, Float32ArraySlice, Uint32ArraySlice, Unknown};
 use napi_derive::napi;
@@ -200,7 +200,7 @@ impl JsCalibrator {
 
 /// A whole number from 0.
 fn place(name: &str, value: f64) -> Result<usize> {
-    Ok(count(name, value + 1.0, MAX_COUNT)? - 1)
+    index(name, value, MAX_COUNT)
 }
 
 type Work<T> = Box<dyn FnOnce(&mut Calibrator) -> std::result::Result<T, Fault> + Send>;

@@ -158,6 +158,14 @@ pub fn count(name: &str, value: f64, max: usize) -> Result<usize> {
     Err(invalid(format!("{name} must be a whole number from 1 to {max}, not {value}")))
 }
 
+/// A whole number from 0 to below `end`.
+pub fn index(name: &str, value: f64, end: usize) -> Result<usize> {
+    match whole(value) {
+        Some(index) if index < end as u64 => Ok(index as usize),
+        _ => Err(invalid(format!("{name} must be a whole number from 0 to {}, not {value}", end - 1))),
+    }
+}
+
 /// A whole number from 0 that a double holds exactly.
 pub(super) fn whole(number: f64) -> Option<u64> {
     (number.fract() == 0.0 && (0.0..=MAX_EXACT as f64).contains(&number)).then_some(number as u64)

@@ -3,7 +3,7 @@
 use super::MAX_PAGES;
 use super::background::Job;
 use super::errors::{Code, Error, Failure, Result, error, invalid};
-use super::fields::count;
+use super::fields::index;
 use super::step::Step;
 use super::step_thread::{StepEngine, StepThread, no_logits};
 use crate::engine::Usage;
@@ -37,12 +37,12 @@ impl<E: StepEngine> RunningEngine<E> {
         self.steps.run(env, step)
     }
 
-    /// Copies the logits of one item of the last step: the `index`-th of those that asked for logits, or for candidates if
+    /// Copies the logits of one item of the last step: the `item`-th of those that asked for logits, or for candidates if
     /// they were downloaded.
-    pub fn logits(&self, index: f64, mut into: Float32ArraySlice<'_>) -> Result<()> {
+    pub fn logits(&self, item: f64, mut into: Float32ArraySlice<'_>) -> Result<()> {
         let engine = self.idle()?;
-        let index = index_of(index)?;
-        let logits = engine.logits(index).ok_or_else(|| no_logits(index))?;
+        let item = index("index", item, MAX_PAGES)?;
+        let logits = engine.logits(item).ok_or_else(|| no_logits(item))?;
         if into.len() != logits.len() {
             return Err(invalid(format!("{} logits do not go into {}", logits.len(), into.len())));
         }
@@ -54,8 +54,8 @@ impl<E: StepEngine> RunningEngine<E> {
 
     /// Requests the download of those logits, if they are on a device, after the steps that were requested before, and
     /// returns a promise of its end.
-    pub fn download_logits<'env>(&self, env: &'env Env, index: f64) -> Result<Object<'env>> {
-        self.steps.download(env, index_of(index)?)
+    pub fn download_logits<'env>(&self, env: &'env Env, item: f64) -> Result<Object<'env>> {
+        self.steps.download(env, index("index", item, MAX_PAGES)?)
     }
 
     /// The sequences and pages that are in use.
@@ -79,11 +79,6 @@ impl<E: StepEngine> RunningEngine<E> {
             }
         }
     }
-}
-
-/// The place of an item among those that asked for logits or candidates.
-fn index_of(index: f64) -> Result<usize> {
-    Ok(count("index", index + 1.0, MAX_PAGES)? - 1)
 }
 
 /// The error for an engine that was closed.

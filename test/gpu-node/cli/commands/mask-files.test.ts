@@ -272,6 +272,7 @@ test.each([
   [['masks', 'export', 'm3', '--out', 'f', '--weights', 'd'], 2, "'--out <file>'"],
   [['masks', 'export', 'm3', '--checkpoint', 'd', '--dtype', 'F16'], 2, 'Allowed choices are BF16, F32'],
   [['masks', 'export', 'dense', '--out', 'f'], 2, 'The dense model has no mask file'],
+  [['masks', 'pin', 'dense'], 2, 'The dense model is always kept'],
   [['masks', 'export', 'm3', '--out', 'empty'], 1, 'copal: empty is a folder, a file is needed.\n'],
   [['masks', 'export', 'm3', '--out', 'no/f'], 1, 'copal: The folder no does not exist. Make it first'],
   [['masks', 'export', 'm3', '--out', 'notes.md/f'], 1, 'copal: notes.md is a file, a folder is needed.\n'],

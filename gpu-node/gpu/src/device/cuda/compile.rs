@@ -48,7 +48,9 @@ impl Cuda {
             }
         }
         let code = self.nvrtc.compile(source, target, options).map_err(|messages| {
-            DeviceFault::Unavailable(format!("NVRTC {compiler} cannot compile the kernels: {messages}"))
+            DeviceFault::Unavailable(format!(
+                "NVRTC {compiler} cannot compile the kernels; COPAL_GPU=vulkan uses the Vulkan driver instead: {messages}"
+            ))
         })?;
         let module = self.load(code.clone())?.map_err(|error| {
             DeviceFault::Unavailable(format!(
