@@ -223,12 +223,12 @@ describe('adaptation', () => {
     const load = streamLoad(client, MODEL, 4, SHORT_PAUSE_MS)
     onTestFinished(async () => void (await load.stop()))
     const end = await untilUpdateEnded(service, update.id)
+    expect(end).toMatchObject({ state: 'promoted' })
     adapted = end.mask_version ?? 0
     await untilConverged(service)
     const isOfNewMask = ({ fingerprints }: StreamedResponse) => fingerprints.at(-1)?.endsWith(`-m${adapted}`)
     await until('an answer of the new mask', () => load.answers.some(isOfNewMask) || undefined)
     const answers = await load.stop()
-    expect(end).toMatchObject({ state: 'promoted' })
     expect(adapted).toBeGreaterThan(1)
     expect(answers.filter((answer) => answer.error)).toEqual([])
     expect(new Set(answers.flatMap((answer) => answer.fingerprints.length))).toEqual(new Set([1]))

@@ -24,9 +24,20 @@ test.runIf('addon' in gpu)(
       return stdout
     }
     run(SOFTWARE_CUDA, './self-test.sh', [folder])
-    // The benchmark takes most of a minute there, and shows no more of the kernels than the others.
+    // These take most of the time there, and show no more of the kernels than the others.
+    const skipped = [
+      'benchmark',
+      'results_repeat_to_the_bit',
+      'small_buffers_and_small_pieces',
+      'a_long_sequence',
+    ]
     const options = ['--profile', 'bench', '--locked', '--no-default-features', '--quiet']
-    const output = run(GPU_CRATE, 'cargo', ['test', ...options, '--', '--skip', 'benchmark'])
+    const output = run(GPU_CRATE, 'cargo', [
+      'test',
+      ...options,
+      '--',
+      ...skipped.flatMap((name) => ['--skip', name]),
+    ])
     expect(output).toMatch(/test result: ok\. [1-9]/)
   },
 )

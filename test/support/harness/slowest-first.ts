@@ -10,7 +10,7 @@ export const SLOW_FILES: Readonly<Record<string, number>> = {
   'test/e2e/dashboard.test.ts': 103,
   'test/e2e/sparse.test.ts': 83,
   'test/gpu-node/native/build-native.test.ts': 72,
-  'test/gpu-node/gpu/software-cuda.test.ts': 70,
+  'test/gpu-node/gpu/software-cuda.test.ts': 60,
   'test/gpu-node/serving/backends/contract.test.ts': 60,
   'test/gpu-node/lab/run/run-lab.test.ts': 54,
   'test/gpu-node/bench/gateways/bench.test.ts': 52,
