@@ -27,7 +27,7 @@ export interface Draw {
   outlierDeviations?: number | null | undefined
 }
 
-/** What a reservoir counts of the texts of one model. */
+/** The counts of a reservoir's texts for one model. */
 export interface ModelCounts {
   /** Texts of the pool that updates of the model have taken. */
   takenSamples: number

@@ -103,7 +103,7 @@ function versionsToCreate(
 /**
  * Freezes the held-out texts of a domain as its next version. Of concurrent calls, the first one's version stays.
  *
- * @param windowTokens a first version has at least four such windows; 0: any text is enough
+ * @param windowTokens tokens of a window. A first version needs four windows of text, or any text with 0
  */
 async function createVersion(
   deps: HoldoutDeps,

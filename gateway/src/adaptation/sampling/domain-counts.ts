@@ -29,7 +29,7 @@ export interface DomainStats extends ReservoirStats {
 
 /** For which model to count, and how many reservoirs may be asked. */
 export interface CountRequest {
-  /** Whose taken texts are not new; undefined: all texts are. */
+  /** Texts that this model has taken do not count as new; undefined: all texts count. */
   model?: string | undefined
   maxAsked?: number
 }
@@ -66,7 +66,7 @@ export async function storedCounts(
   return counts
 }
 
-/** Has reservoirs count, and stores what they say in D1. Those that do not answer are left out, with one line in the log. */
+/** Asks reservoirs for their counts, and stores the answers in D1. It leaves out those that do not answer, with one line in the log. */
 export async function countNow(
   deps: CountDeps,
   names: readonly string[],

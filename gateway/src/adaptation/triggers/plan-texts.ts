@@ -7,7 +7,7 @@ import { isEnough, type TextDemand } from '../updates/text-sufficiency.ts'
 import type { DomainFacts } from './due-domain.ts'
 import { planUpdate, type PlanInput } from './plan-update.ts'
 
-/** What is known of a domain beside the sizes of its texts. */
+/** The facts of a domain without the sizes of its texts. */
 export type FactsBesideTexts = Omit<
   DomainFacts,
   'isCounted' | 'newCharacters' | 'takeableBytes' | 'heldOut'
@@ -94,7 +94,7 @@ function estimatedBytes(
   return isSame ? counted.bytes : stats.newCharacters * MAX_CHARACTER_BYTES
 }
 
-/** Returns whether there may be enough new text for an update. What it would take is drawn only then. */
+/** Returns whether there may be enough new text for an update. Only then is a draw worth its time. */
 function mayBeEnough({ newCharacters }: Pick<ReservoirStats, 'newCharacters'>, demand: TextDemand): boolean {
   return isEnough(newCharacters * MAX_CHARACTER_BYTES, demand)
 }

@@ -100,8 +100,8 @@ export function drainConsequences(node: NodeEntry, nodes: readonly NodeEntry[]):
 }
 
 /**
- * What a score differs from: the others where theirs is clearly another one, or else the node's own score of before. A node that
- * did not match the others matches again within half the tolerance.
+ * Names the score that a node's score differs from: that of the other nodes if it is clearly different, else the node's own earlier
+ * one. A node that did not match the others matches again within half the tolerance.
  */
 function describeExpected(nll: number, expected: number | null, version: number): string {
   const own = `${formatNumber(nll)} nats a token`

@@ -19,8 +19,8 @@ export const domains = sqliteTable('domains', {
 })
 
 /**
- * What the reservoirs of domains counted last. A reservoir stores its counts at most a minute after a change; a domain without
- * a row was not counted yet.
+ * The latest counts of each domain's reservoir, which stores them at most a minute after a change. A domain without a row was not
+ * counted yet.
  */
 export const reservoirCounts = sqliteTable('reservoir_counts', {
   domain: text().primaryKey(),
