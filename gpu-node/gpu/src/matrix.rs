@@ -2,7 +2,7 @@
 
 use crate::device::{Bound, Buffer, BufferUse, Command, Gpu};
 use crate::fault::DeviceFault;
-use crate::layout::{Form, Packed, pack};
+use crate::layout::{BLOCK_ROWS, Form, Packed, pack};
 use crate::programs::Kernels;
 use copal_native::storage::{PackError, RowSource};
 use std::ops::Range;
@@ -174,7 +174,7 @@ impl Linear {
             kernel,
             call,
             bound,
-            groups: tile.groups(*part, rows),
+            groups: (part.div_ceil(BLOCK_ROWS) as u32, rows.div_ceil(*tile)),
         };
         self.bound.iter().map(run)
     }

@@ -1,6 +1,6 @@
 //! What kernels compute. Every driver has all of them, with the same buffers in the same order.
 
-use crate::layout::{BLOCK_ROWS, Form};
+use crate::layout::Form;
 use copal_native::engine::ModelConfig;
 
 /// Rows and columns of a tile of [`CalibrationKind::Linear`], [`CalibrationKind::Statistic`] and [`ExchangeKind::Product`].
@@ -39,7 +39,7 @@ pub(crate) enum KernelKind {
     /// Adds rows to a sum: `[rows, sums]`.
     Sum,
     /// The product with a matrix, of some tokens at a time: `[x, y, shape]`, then the arrays of the form.
-    Product(Form, Tile),
+    Product(Form, u32),
     /// A step of the calibration of a block.
     Calibration(CalibrationKind),
     /// A step of the refinement of masks, with the second moment in this number of parts:
@@ -78,23 +78,6 @@ pub(crate) enum ExchangeKind {
     Whole,
     /// Exchanges weights within groups.
     Groups,
-}
-
-/// What a group of threads computes of a product.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Tile {
-    /// Tokens.
-    pub(crate) tokens: u32,
-    /// Blocks of rows.
-    pub(crate) blocks: u32,
-}
-
-impl Tile {
-    /// Groups of threads for a product of `rows` rows of a matrix and `tokens` tokens.
-    pub(crate) fn groups(self, rows: usize, tokens: u32) -> (u32, u32) {
-        let blocks = rows.div_ceil(BLOCK_ROWS) as u32;
-        (blocks.div_ceil(self.blocks), tokens.div_ceil(self.tokens))
-    }
 }
 
 /// The numbers of a model that its kernels are compiled with, by name.

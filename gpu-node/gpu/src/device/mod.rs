@@ -13,7 +13,7 @@ pub(crate) mod portable;
 use crate::fault::DeviceFault;
 use copal_native::engine::ModelConfig;
 use cuda::Cuda;
-use kernel::{KernelKind, Tile};
+use kernel::KernelKind;
 use portable::Portable;
 
 /// A device as its driver describes it.
@@ -180,8 +180,8 @@ impl Gpu {
         self.description().max_binding_bytes
     }
 
-    /// Tiles of the product with a matrix, the smallest first.
-    pub(crate) fn tiles(&self) -> &'static [Tile] {
+    /// Tokens of the tiles of the product with a matrix, the smallest first.
+    pub(crate) fn tiles(&self) -> &'static [u32] {
         match self {
             Gpu::Portable(_) => portable::TILES,
             Gpu::Cuda(_) => cuda::TILES,
@@ -219,7 +219,7 @@ impl Gpu {
     ) -> Result<Buffer, DeviceFault> {
         match self {
             Gpu::Portable(device) => Ok(Buffer::Portable(device.allocate(what, bytes, buffer_use.into())?)),
-            Gpu::Cuda(device) => Ok(Buffer::Cuda(device.allocate(what, bytes, buffer_use)?)),
+            Gpu::Cuda(device) => Ok(Buffer::Cuda(device.allocate(what, bytes)?)),
         }
     }
 

@@ -3,7 +3,7 @@
 #[cfg(test)]
 mod tests;
 
-use crate::device::kernel::{KernelKind, Tile};
+use crate::device::kernel::KernelKind;
 use crate::device::{Gpu, Kernel};
 use crate::fault::DeviceFault;
 use crate::layout::Form;
@@ -23,8 +23,8 @@ pub(crate) struct Kernels {
     products: Vec<(Form, Product)>,
 }
 
-/// The product with a matrix of one form, for each tile of the device, the smallest first.
-pub(crate) struct Product(Vec<(Tile, Kernel)>);
+/// The product with a matrix of one form, for each tile of the device with its tokens, the smallest first.
+pub(crate) struct Product(Vec<(u32, Kernel)>);
 
 impl Kernels {
     /// Compiles the kernels for a model whose matrices have the given forms.
@@ -67,8 +67,8 @@ impl Product {
     }
 
     /// The smallest tile that holds all tokens of a call, else the largest.
-    pub(crate) fn for_tokens(&self, tokens: u32) -> &(Tile, Kernel) {
-        let fits = self.0.iter().find(|(tile, _)| tile.tokens >= tokens);
+    pub(crate) fn for_tokens(&self, tokens: u32) -> &(u32, Kernel) {
+        let fits = self.0.iter().find(|(tile, _)| *tile >= tokens);
         fits.unwrap_or(self.0.last().expect("every device has a tile"))
     }
 }

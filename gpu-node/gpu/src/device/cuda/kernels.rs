@@ -63,7 +63,7 @@ pub(super) fn signature(kind: KernelKind) -> Signature {
         KernelKind::Candidates => ("candidates", 256, 2),
         KernelKind::Sum => ("sum", 64, 2),
         KernelKind::Product(form, tile) => {
-            (&*format!("product_{}_{}", form_name(form), tile.tokens), 256, 3 + form.buffers())
+            (&*format!("product_{}_{}", form_name(form), tile), 256, 3 + form.buffers())
         }
         KernelKind::Calibration(kind) => match kind {
             CalibrationKind::Linear => ("block_linear", 256, 3),

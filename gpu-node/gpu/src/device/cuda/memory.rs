@@ -2,7 +2,6 @@
 
 use super::context::{Calls, Context, Owned, lock};
 use super::{Cuda, next_id};
-use crate::device::BufferUse;
 use crate::fault::DeviceFault;
 use cudarc::driver::result::{self, DriverError};
 use cudarc::driver::sys::{self, CUdeviceptr};
@@ -86,12 +85,7 @@ impl Pinned {
 
 impl Cuda {
     /// Allocates a buffer, zeroed, of at least `bytes`.
-    pub(in crate::device) fn allocate(
-        &self,
-        what: &str,
-        bytes: u64,
-        _buffer_use: BufferUse,
-    ) -> Result<Buffer, DeviceFault> {
+    pub(in crate::device) fn allocate(&self, what: &str, bytes: u64) -> Result<Buffer, DeviceFault> {
         let calls = self.enter()?;
         let size = bytes.max(16).checked_next_multiple_of(16);
         let size = size

@@ -32,7 +32,6 @@ mod nvrtc;
 mod tests;
 
 use super::DeviceDescription;
-use super::kernel::Tile;
 use crate::fault::DeviceFault;
 use context::{Calls, Context, Owned};
 use cudarc::driver::result::stream::StreamKind;
@@ -49,13 +48,8 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
-/// Tiles of the product with a matrix, the smallest first.
-pub(super) const TILES: &[Tile] = &[
-    Tile { tokens: 8, blocks: 1 },
-    Tile { tokens: 16, blocks: 1 },
-    Tile { tokens: 32, blocks: 1 },
-    Tile { tokens: 64, blocks: 1 },
-];
+/// Tokens of the tiles of the product with a matrix, the smallest first.
+pub(super) const TILES: &[u32] = &[8, 16, 32, 64];
 
 /// An open device.
 pub struct Cuda {

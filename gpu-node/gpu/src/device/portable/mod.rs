@@ -12,7 +12,6 @@ mod kernels;
 mod memory;
 mod template;
 
-use super::kernel::Tile;
 use super::{BufferUse, Command, DeviceDescription};
 use crate::fault::DeviceFault;
 pub(crate) use kernels::Kernel;
@@ -39,9 +38,8 @@ pub struct Portable {
     transfer: Mutex<()>,
 }
 
-/// Tiles of the product with a matrix.
-pub(super) const TILES: &[Tile] =
-    &[Tile { tokens: 1, blocks: 1 }, Tile { tokens: 4, blocks: 1 }, Tile { tokens: 16, blocks: 1 }];
+/// Tokens of the tiles of the product with a matrix, the smallest first.
+pub(super) const TILES: &[u32] = &[1, 4, 16];
 
 /// Bytes that are handed to the device at a time while it loads weights: little enough that a step waits only shortly.
 const PIECE_BYTES: usize = 4 << 20;

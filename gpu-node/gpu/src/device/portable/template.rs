@@ -74,7 +74,7 @@ impl Template {
             KernelKind::Score => self.with_constants(include_str!("shaders/score.wgsl")),
             KernelKind::Candidates => self.with_constants(include_str!("shaders/candidates.wgsl")),
             KernelKind::Sum => self.with_constants(include_str!("shaders/sum.wgsl")),
-            KernelKind::Product(form, tile) => self.product(form, TileSize { tokens: tile.tokens as usize }),
+            KernelKind::Product(form, tile) => self.product(form, TileSize { tokens: tile as usize }),
             KernelKind::Calibration(kind) => self.calibration(kind),
             KernelKind::Exchange(..) => unreachable!("they need no model"),
         }

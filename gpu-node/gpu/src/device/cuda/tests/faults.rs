@@ -1,8 +1,8 @@
 //! Devices that are full, lost or missing.
 
 use super::{ADD, Device, bound, description, module};
+use crate::device;
 use crate::device::cuda::{Cuda, can_compile, cannot_open, devices, open_context};
-use crate::device::{self, BufferUse};
 use crate::fault::DeviceFault;
 use cudarc::driver::result::primary_ctx;
 use cudarc::driver::sys::{self, CUresult};
@@ -34,7 +34,7 @@ fn buffers_beyond_the_memory_are_errors_and_the_device_goes_on() {
     let Some(device) = Device::open() else { return };
     let bytes = device.cuda.description().memory_bytes.unwrap();
     for bytes in [bytes + 16, u64::MAX, u64::MAX - 16] {
-        match device.cuda.allocate("the pages", bytes, BufferUse::Work).err() {
+        match device.cuda.allocate("the pages", bytes).err() {
             Some(DeviceFault::OutOfMemory(what)) => assert!(what.starts_with("the pages"), "{what}"),
             other => panic!("{other:?}"),
         }
@@ -50,7 +50,7 @@ fn a_full_device_goes_on() {
     let environment = [("SOFTWARE_CUDA_BYTES", PathBuf::from("67108864"))];
     alone("a_full_device_goes_on", &environment, || {
         let device = Device::open().unwrap();
-        let allocate = || device.cuda.allocate("a weight", 20 << 20, BufferUse::Stored);
+        let allocate = || device.cuda.allocate("a weight", 20 << 20);
         let mut buffers: Vec<_> = (0..3).map(|_| allocate().unwrap()).collect();
         assert_eq!(allocate().err(), Some(DeviceFault::OutOfMemory("a weight".to_owned())));
         assert_eq!(device.read(&device.floats(&[3.0; 4]), 4), [3.0; 4]);
@@ -66,7 +66,7 @@ fn a_device_that_a_test_lost_is_lost_for_its_owner_alone() {
     lost.cuda.lose();
     let faults = [
         lost.cuda.check().err(),
-        lost.cuda.allocate("a test", 16, BufferUse::Work).err(),
+        lost.cuda.allocate("a test", 16).err(),
         lost.cuda.upload_at(buffer.cuda(), 0, &[1]).err(),
         lost.cuda.run_step(None, &[], None).err(),
         module(&lost.cuda, ADD).err(),
@@ -102,7 +102,7 @@ fn a_broken_context_is_reset_when_the_device_is_opened_again() {
         }
         // All share the context.
         assert!(matches!(second.cuda.check(), Err(DeviceFault::Lost(_))));
-        assert!(matches!(second.cuda.allocate("a test", 16, BufferUse::Work), Err(DeviceFault::Lost(_))));
+        assert!(matches!(second.cuda.allocate("a test", 16), Err(DeviceFault::Lost(_))));
         // While others still have it open.
         let third = Device::open().unwrap();
         let (buffer, other_step) = (third.floats(&[1.0; 64]), third.zeros(64));
@@ -139,7 +139,7 @@ fn a_device_can_be_opened_again_while_steps_and_loads_fail() {
                 });
                 let loads = scope.spawn(move || {
                     let words = vec![1; 1 << 20];
-                    while let Ok(buffer) = broken.cuda.allocate("a test", 4 << 20, BufferUse::Work) {
+                    while let Ok(buffer) = broken.cuda.allocate("a test", 4 << 20) {
                         if broken.cuda.upload_at(&buffer, 0, &words).is_err() {
                             break;
                         }

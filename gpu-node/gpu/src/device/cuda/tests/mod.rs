@@ -7,7 +7,7 @@ mod steps;
 use super::context::{Owned, lock};
 use super::kernels::Signature;
 use super::{Cuda, Kernel, devices};
-use crate::device::{self, BufferUse, Command, DeviceDescription};
+use crate::device::{self, Command, DeviceDescription};
 use crate::fault::DeviceFault;
 use cudarc::driver::sys::CUmodule;
 use std::sync::Arc;
@@ -46,13 +46,13 @@ impl Device {
 
     fn floats(&self, floats: &[f32]) -> device::Buffer {
         let words: Vec<u32> = floats.iter().map(|value| value.to_bits()).collect();
-        let buffer = self.cuda.allocate("a test", 4 * words.len() as u64, BufferUse::Work).unwrap();
+        let buffer = self.cuda.allocate("a test", 4 * words.len() as u64).unwrap();
         self.cuda.upload_at(&buffer, 0, &words).unwrap();
         device::Buffer::Cuda(buffer)
     }
 
     fn zeros(&self, count: usize) -> device::Buffer {
-        let buffer = self.cuda.allocate("a test", 4 * count as u64, BufferUse::Work).unwrap();
+        let buffer = self.cuda.allocate("a test", 4 * count as u64).unwrap();
         device::Buffer::Cuda(buffer)
     }
 
