@@ -79,13 +79,9 @@ export function createBlockSums(config: LlamaConfig, set: StatisticSet = 'all'):
       const tensors = [...sensitivities].map(([name, values]) => blockTensor(name, values))
       for (const [input, sum] of sums) {
         const { triangle, diagonal } = packTriangle(sum)
-        requireFiniteNorm(diagonal, block, input)
-        tensors.push(
-          blockTensor(`${input}.second_moment`, triangle),
-          blockTensor(`${input}.square_norm`, diagonal),
-        )
+        tensors.push(...momentTensors(block, input, triangle, diagonal))
       }
-      return tensors.sort((a, b) => (a.name < b.name ? -1 : 1))
+      return byName(tensors)
     },
     release() {
       for (const values of sensitivities.values()) freeMemory(values)
@@ -139,8 +135,28 @@ function packTriangle({ cols, panels, values }: MomentSum): {
   return { triangle: values.subarray(0, to), diagonal }
 }
 
-/** Returns a tensor that is in memory. */
-export function blockTensor(name: string, values: Float32Array): BlockTensor {
+/**
+ * Returns the tensors of an input's second moment: its upper triangle, and its diagonal as the square norm.
+ *
+ * @param block index of the block, for messages
+ * @throws AppError `unsupported_model`, naming the block, when activations are not finite
+ */
+export function momentTensors(
+  block: number,
+  input: BlockInput,
+  triangle: Float32Array,
+  diagonal: Float32Array,
+): BlockTensor[] {
+  requireFiniteNorm(diagonal, block, input)
+  return [blockTensor(`${input}.second_moment`, triangle), blockTensor(`${input}.square_norm`, diagonal)]
+}
+
+/** Sorts tensors by name, in place. */
+export function byName(tensors: BlockTensor[]): BlockTensor[] {
+  return tensors.sort((a, b) => (a.name < b.name ? -1 : 1))
+}
+
+function blockTensor(name: string, values: Float32Array): BlockTensor {
   return { name, dtype: 'F32', length: values.length, load: () => values }
 }
 
@@ -149,7 +165,7 @@ export function blockTensor(name: string, values: Float32Array): BlockTensor {
  *
  * @throws AppError `unsupported_model`, naming the block, when one is not finite
  */
-export function requireFiniteNorm(squareNorm: Float32Array, block: number, input: BlockInput): void {
+function requireFiniteNorm(squareNorm: Float32Array, block: number, input: BlockInput): void {
   if (squareNorm.every(Number.isFinite)) return
   throw new AppError(
     'unsupported_model',

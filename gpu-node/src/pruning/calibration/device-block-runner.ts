@@ -13,7 +13,7 @@ import { modelShape } from '../graph/model-shape.ts'
 import type { BlockTensor } from '../statistics/block-file.ts'
 import { LINEAR_INPUT, statisticTensorName, type BlockInput } from '../statistics/statistic-names.ts'
 import { LostBlockError, readFiniteBlock, type BlockRunner, type RunnerOptions } from './block-runner.ts'
-import { blockTensor, requireFiniteNorm, type BlockStatistics } from './block-sums.ts'
+import { byName, momentTensors, type BlockStatistics } from './block-sums.ts'
 import { cutChunks, hiddenOfChunk, largestChunkTokens } from './token-chunks.ts'
 import type { TokenSequences } from './token-sequences.ts'
 
@@ -176,13 +176,9 @@ function createDeviceStatistics(
         await downloads.moment(index, cols, triangle)
         const diagonal = new Float32Array(cols)
         for (let row = 0, at = 0; row < cols; at += cols - row++) diagonal[row] = triangle[at] as number
-        requireFiniteNorm(diagonal, block, input)
-        tensors.push(
-          blockTensor(`${input}.second_moment`, triangle),
-          blockTensor(`${input}.square_norm`, diagonal),
-        )
+        tensors.push(...momentTensors(block, input, triangle, diagonal))
       }
-      return tensors.sort((a, b) => (a.name < b.name ? -1 : 1))
+      return byName(tensors)
     },
     release() {
       for (const values of triangles.values()) freeMemory(values)
