@@ -34,7 +34,10 @@ export interface OverviewCache {
    *
    * @throws AppError as `overviewReport`
    */
-  read(deps: Pick<Deps, 'db' | 'fleet' | 'nowMs'>, model: string | undefined): Promise<SharedOverview>
+  read(
+    deps: Pick<Deps, 'db' | 'fleet' | 'nowMs' | 'adaptationPreset'>,
+    model: string | undefined,
+  ): Promise<SharedOverview>
 }
 
 /**

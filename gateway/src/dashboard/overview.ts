@@ -2,6 +2,7 @@ import type { OverviewReport } from '@copal/shared/wire/admin-overview.ts'
 import { alertEntry } from '../adaptation/drift/alerts/alert-entry.ts'
 import { maskEntry } from '../adaptation/masks/mask-entry.ts'
 import { findOperatorModel } from '../adaptation/models/find-operator-model.ts'
+import { findPolicy } from '../adaptation/policy/find-policy.ts'
 import { canaryReport } from '../adaptation/trials/trial-report.ts'
 import { updateEntry } from '../adaptation/updates/update-entry.ts'
 import type { Deps } from '../contracts/bindings.ts'
@@ -15,13 +16,13 @@ import { findMask } from '../storage/db/queries/mask-queries.ts'
 import { listModels } from '../storage/db/queries/model-queries.ts'
 import { listCurrentUpdates } from '../storage/db/queries/update-queries.ts'
 import { trialsInForce } from '../storage/db/trials-in-force.ts'
-import { domainSummaries } from '../usage/series/domain-summaries.ts'
 import { recentTraffic } from '../usage/series/recent-traffic.ts'
+import { summariseDomains } from './summarise-domains.ts'
 
 const MAX_DECISIONS = 20
 const MAX_ALERTS = 50
 
-type OverviewDeps = Pick<Deps, 'db' | 'fleet' | 'nowMs'>
+type OverviewDeps = Pick<Deps, 'db' | 'fleet' | 'nowMs' | 'adaptationPreset'>
 
 /**
  * Gathers what the overview of the dashboard shows of a model. It costs the same however many requests there ever were: traffic
@@ -34,7 +35,7 @@ type OverviewDeps = Pick<Deps, 'db' | 'fleet' | 'nowMs'>
 export async function overviewReport(
   deps: OverviewDeps,
   modelId: string | undefined,
-  summarise: typeof domainSummaries = domainSummaries,
+  summarise: typeof summariseDomains = summariseDomains,
 ): Promise<OverviewReport> {
   const { db } = deps
   const models = await listModels(db)
@@ -43,16 +44,18 @@ export async function overviewReport(
   const model = models.find(({ id }) => id === wanted) ?? (await findOperatorModel(db, modelId))
   const { id, activeVersion } = model
   const snapshot = deps.fleet.snapshot()
-  const [{ nodes: all }, alerts, mask, activation, traffic, decisions, updates, canary] = await Promise.all([
-    snapshot,
-    listAlerts(db, { model: id, active: true, limit: MAX_ALERTS }),
-    findMask(db, id, activeVersion),
-    findActivation(db, model),
-    recentTraffic(deps, id),
-    listRecentDecisions(db, id, MAX_DECISIONS),
-    currentUpdates(deps, id),
-    trialsInForce(model).canary ? canaryReport(deps, model, snapshot) : null,
-  ])
+  const [{ nodes: all }, alerts, mask, activation, traffic, decisions, updates, canary, policy] =
+    await Promise.all([
+      snapshot,
+      listAlerts(db, { model: id, active: true, limit: MAX_ALERTS }),
+      findMask(db, id, activeVersion),
+      findActivation(db, model),
+      recentTraffic(deps, id),
+      listRecentDecisions(db, id, MAX_DECISIONS),
+      currentUpdates(deps, id),
+      trialsInForce(model).canary ? canaryReport(deps, model, snapshot) : null,
+      findPolicy(deps, id),
+    ])
   const drifting = new Set(alerts.flatMap(({ domain }) => domain ?? []))
   const domains = await summarise(deps, model, drifting)
   const nodes = all.filter((node) => node.model === id)
@@ -70,6 +73,7 @@ export async function overviewReport(
       weight_bytes: bytesOf(nodes, activeVersion),
       dense_bytes: maximum(nodes.map(({ denseBytes }) => denseBytes)),
       converged: hasConverged(nodes, model),
+      max_dense_ratio: policy.gate.max_dense_ratio,
     },
     models: models.map((each) => each.id),
     nodes: nodes.map(nodeEntry),

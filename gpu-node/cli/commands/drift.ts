@@ -1,10 +1,13 @@
 import { Option, type Command } from 'commander'
+import { knownDrift } from '@copal/shared/wire/drift-state.ts'
+import type { OverviewReport } from '@copal/shared/wire/admin-overview.ts'
 import { driftReport, type DriftReport } from '@copal/shared/wire/admin.ts'
 import { plotDrift, plotFile } from './drift-plot.ts'
 import { watchDrift } from './drift-watch.ts'
 import { timeSpan, type SeriesOptions } from '../input/series-options.ts'
 import { modelQuery } from '../input/mask-argument.ts'
 import { formatCount, formatMask, formatPerplexity } from '@copal/gpu-node/platform/quantities.ts'
+import { findOverview } from '../input/find-overview.ts'
 import type { Session } from '../api/session.ts'
 
 /** The name under which the API lists the general holdout beside domains. */
@@ -42,8 +45,10 @@ export function addDrift(program: Command, session: Session): void {
       const ignored = domain === undefined ? since && '--since' : '--domain'
       if (ignored) command.error(`error: '${ignored}' goes with --watch or --plot`)
       const report = await session.client().admin('GET', `/drift${modelQuery(model)}`, driftReport)
+      const overview = json ? undefined : await findOverview(session.client(), model)
+      const table: Session['table'] = (columns, rows) => session.table(columns, rows)
       session.print(json, report, () =>
-        describeDrift(report, (columns, rows) => session.table(columns, rows)),
+        [describeDrift(report, table), ...describeDetectors(overview, table)].join('\n\n'),
       )
     })
 }
@@ -118,6 +123,21 @@ export function describeDrift(report: DriftReport, table: Session['table']): str
     )
   }
   return parts.join('\n\n')
+}
+
+/** Renders what the drift detectors know of each domain with traffic in the last 24 hours. */
+function describeDetectors(overview: OverviewReport | undefined, table: Session['table']): string[] {
+  if (!overview || overview.domains.length === 0) return []
+  return [
+    "Whether each domain's traffic or cost of pruning changed, by the drift detectors:",
+    table(
+      [
+        { title: 'DOMAIN', value: ({ name }) => name, shrinks: true },
+        { title: 'DRIFT', value: (domain) => knownDrift(domain).words },
+      ],
+      overview.domains,
+    ),
+  ]
 }
 
 /** Formats a holdout version; its texts may have been deleted since. */

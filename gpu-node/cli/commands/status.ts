@@ -1,7 +1,10 @@
 import type { Command } from 'commander'
+import { healthWords, serviceHealth } from '@copal/shared/wire/service-health.ts'
+import type { OverviewReport } from '@copal/shared/wire/admin-overview.ts'
 import { statusReport, type StatusReport } from '@copal/shared/wire/admin.ts'
 import { nodeTable } from './node-table.ts'
 import { counted, formatCount, formatMask, formatPercent } from '@copal/gpu-node/platform/quantities.ts'
+import { findOverview } from '../input/find-overview.ts'
 import type { Session } from '../api/session.ts'
 import { describeEvidence } from '../options/trial-options.ts'
 
@@ -13,11 +16,20 @@ export function addStatus(program: Command, session: Session): void {
     .addHelpText('after', '\nExamples:\n  copal status\n  copal status --json | jq .models[0].active_version')
     .action(async ({ json }: { json?: boolean }) => {
       const report = await session.client().admin('GET', '/status', statusReport)
-      session.print(json, report, () => describe(report, session))
+      const overviews = json
+        ? []
+        : await Promise.all(report.models.map(({ id }) => findOverview(session.client(), id)))
+      session.print(json, report, () =>
+        describe(
+          report,
+          overviews.filter((overview) => overview !== undefined),
+          session,
+        ),
+      )
     })
 }
 
-function describe(report: StatusReport, session: Session): string {
+function describe(report: StatusReport, overviews: readonly OverviewReport[], session: Session): string {
   const parts = [`copal ${report.version}, ${counted(report.updates_running, 'update')} running`]
   parts.push(
     report.models.length === 0
@@ -37,6 +49,8 @@ function describe(report: StatusReport, session: Session): string {
           report.models,
         ),
   )
+  for (const overview of overviews)
+    parts.push(`${overview.model.id}: ${healthWords(serviceHealth(overview, formatPercent))}`)
   for (const { id, canary, shadow, watch } of report.models) {
     if (watch) {
       parts.push(

@@ -1,4 +1,6 @@
 import type { Command } from 'commander'
+import { knownDrift } from '@copal/shared/wire/drift-state.ts'
+import { healthWords, serviceHealth } from '@copal/shared/wire/service-health.ts'
 import { overviewReport, type DomainSummary, type OverviewReport } from '@copal/shared/wire/admin-overview.ts'
 import {
   counted,
@@ -75,7 +77,9 @@ async function fetchOverview(session: Session, path: string): Promise<OverviewRe
 function describeOverview(report: OverviewReport, table: Session['table']): string {
   const { nodes, domains, alerts } = report
   return [
-    [describeModel(report), describeTraffic(report)].join('\n'),
+    [describeModel(report), describeTraffic(report), healthWords(serviceHealth(report, formatPercent))].join(
+      '\n',
+    ),
     alerts.map(({ message, raised_at: at }) => `! ${formatTimeOfDay(at)}  ${message}`).join('\n'),
     nodes.length === 0 ? 'No node is known.' : nodeTable(nodes, { table }),
     domains.length === 0 ? 'No domain has traffic in the last 24 hours.' : domainTable(domains, table),
@@ -125,7 +129,7 @@ function domainTable(domains: readonly DomainSummary[], table: Session['table'])
         value: ({ gap }) => (gap === null ? '-' : formatNatsInterval(gap.lower, gap.upper)),
       },
       { title: '24 HOURS', value: (domain) => sparkline(domain.gap_trend) },
-      { title: 'ALERT', value: (domain) => (domain.drifting ? 'drifting' : '') },
+      { title: 'DRIFT', value: (domain) => knownDrift(domain).words },
     ],
     domains,
   )

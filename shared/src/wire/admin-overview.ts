@@ -33,6 +33,9 @@ export const domainSummary = z.object({
     .array(z.number().nullable())
     .describe('Means of `gap` over eight equal parts of the 24 hours.'),
   drifting: z.boolean().describe('An alert of the domain holds.'),
+  missing_observations: count.describe(
+    'Observations (scored requests, or means over some of them) that its drift detectors lack before they judge its traffic and the cost of the mask that serves it; 0 where they do.',
+  ),
 })
 /** The last 24 hours of one domain. */
 export type DomainSummary = z.output<typeof domainSummary>
@@ -55,6 +58,11 @@ export const overviewReport = z.object({
       ),
     dense_bytes: count.nullable().describe('Bytes of the dense weights in the same precision.'),
     converged: z.boolean(),
+    max_dense_ratio: z
+      .number()
+      .describe(
+        'Perplexity relative to the dense model above which a mask is a problem: `gate.max_dense_ratio` of the policy.',
+      ),
   }),
   models: z.array(z.string()).describe('All models of the fleet.'),
   nodes: z.array(nodeEntry),

@@ -18,6 +18,7 @@ export function overviewWith(changes: Partial<OverviewReport> = {}): OverviewRep
       weight_bytes: null,
       dense_bytes: null,
       converged: true,
+      max_dense_ratio: 1.5,
     },
     models: ['m'],
     nodes: [nodeOf('node-1'), nodeOf('node-2')],
@@ -67,6 +68,7 @@ export function domainOf(name: string, gap: number | null): Domain {
     gap: gap === null ? null : { mean: gap, lower: gap - 0.01, upper: gap + 0.01 },
     gap_trend: [],
     drifting: false,
+    missing_observations: 0,
   }
 }
 

@@ -5,6 +5,9 @@ import type { ModelRow } from '../../storage/db/queries/model-queries.ts'
 import { listPeriods, type TrafficPeriod } from '../../storage/db/queries/period-queries.ts'
 import { gapMoments } from './mask-series.ts'
 
+/** What the traffic of a domain says about it. */
+type TrafficSummary = Omit<DomainSummary, 'missing_observations'>
+
 /** Maximum number of domains that a summary names. */
 const MAX_SUMMARISED_DOMAINS = 50
 
@@ -24,13 +27,13 @@ export async function domainSummaries(
   deps: Pick<Deps, 'db' | 'nowMs'>,
   model: Pick<ModelRow, 'id' | 'activeVersion' | 'domainVersions'>,
   drifting: ReadonlySet<string>,
-): Promise<DomainSummary[]> {
+): Promise<TrafficSummary[]> {
   const until = (Math.floor(deps.nowMs() / 1000 / HOUR) + 1) * HOUR
   const from = until - HOURS * HOUR
   const rows = await listPeriods(deps.db, { model: model.id }, { width: HOUR, from, until }, MAX_ROWS)
   const total = requestsOf(rows)
   return [...Map.groupBy(rows, ({ domain }) => domain)]
-    .map(([name, periods]): DomainSummary => {
+    .map(([name, periods]): TrafficSummary => {
       const version = model.domainVersions.get(name) ?? model.activeVersion
       const served = periods.filter(({ maskVersion }) => maskVersion === version)
       return {

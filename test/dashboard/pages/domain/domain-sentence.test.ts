@@ -51,6 +51,10 @@ test('the sentence tells traffic, cost with interval, and the mask', () => {
 test('drift, missing scores and missing traffic are said', () => {
   const drifting = overviewWith({ domains: [{ ...domainOf('code', 0.03), drifting: true }] })
   expect(read(costPhrases('code', drifting, undefined))).toMatch(/It drifts\.$/)
+  const young = overviewWith({ domains: [{ ...domainOf('code', 0.03), missing_observations: 38 }] })
+  expect(read(costPhrases('code', young, undefined))).toMatch(
+    /Whether it drifts is not known yet: 38 observations are missing\.$/,
+  )
   expect(read(costPhrases('poetry', overviewWith(), undefined))).toContain('is not known yet')
   expect(read(costPhrases('other', overviewWith(), undefined))).toBe(
     'other had no traffic in the last 24 hours.',

@@ -1,4 +1,5 @@
 import { expect, test } from 'vitest'
+import { knownDrift } from '@copal/shared/wire/drift-state.ts'
 import type { DomainEntry } from '@copal/shared/wire/admin-domains.ts'
 import type { ProposalEntry } from '@copal/shared/wire/admin-proposals.ts'
 import { phrasesText } from '../../../../gateway/dashboard/src/format/phrases.ts'
@@ -47,4 +48,15 @@ test('no domain is said to be steady before enough of its requests were scored',
     '2 domains; none is known to drift.',
   )
   expect(sentenceOf(domainOf('code', null))).toBe('1 domain; whether one drifts is not known yet.')
+  const young = { ...domainOf('law', 0.1), missing_observations: 1 }
+  expect(sentenceOf(young)).toBe('1 domain; whether one drifts is not known yet.')
+})
+
+test('a domain is called steady once its detectors can judge it, and before that what is missing is said', () => {
+  const young = { ...domainOf('law', 0.1), missing_observations: 38 }
+  expect(knownDrift(young).words).toBe('not known yet: 38 observations missing')
+  expect(knownDrift({ ...young, missing_observations: 1 }).words).toBe('not known yet: 1 observation missing')
+  expect(knownDrift({ ...young, drifting: true }).words).toBe('drifting')
+  expect(knownDrift(domainOf('law', null)).words).toBe('not known: too few scores in 24 hours')
+  expect(knownDrift(domainOf('law', 0.1)).words).toBe('steady')
 })

@@ -18,6 +18,7 @@ const REPORT: OverviewReport = {
     weight_bytes: 90_000_000,
     dense_bytes: 150_000_000,
     converged: true,
+    max_dense_ratio: 1.5,
   },
   models: ['tiny'],
   nodes: [
@@ -53,6 +54,7 @@ const REPORT: OverviewReport = {
       gap: { mean: 0.31, lower: 0.29, upper: 0.33 },
       gap_trend: [null, 0.2, 0.25, 0.3, 0.31, 0.31, 0.31, 0.31],
       drifting: true,
+      missing_observations: 0,
     },
     {
       name: 'support',
@@ -61,6 +63,7 @@ const REPORT: OverviewReport = {
       gap: null,
       gap_trend: Array.from({ length: 8 }, () => null),
       drifting: false,
+      missing_observations: 38,
     },
   ],
   updates: [],
@@ -89,8 +92,10 @@ test('the state of the fleet fits a terminal: traffic, alerts, nodes and domains
   expect(stdout).toContain('12.3 requests/s  410 tokens/s  3 running  1 waiting  first token 0.81 s (95 %)')
   expect(stdout).toContain("Pruning costs 'legal' more than before.")
   expect(stdout).toMatch(/^node-a +alive +dense +dense +3 +1 +0 s ago$/m)
-  expect(stdout).toMatch(/^legal +60\.0 % +1,200 +0\.310 +0\.290 to 0\.330 +▁.* +drifting$/m)
+  expect(stdout).toMatch(/^legal +60\.0 % +1,200 +0\.310 +0\.290 to 0\.330 +▁.*$/m)
   expect(stdout).toMatch(/^support +40\.0 % +800 +- +-$/m)
+  expect(stdout).toMatch(/^legal +drifting\nsupport +not known yet: 38 observations missing$/m)
+  expect(stdout).toContain('\n1 alert holds.\n')
 })
 
 test('each drawing replaces the one before, and a gateway that is away for a moment does not end the view', async () => {

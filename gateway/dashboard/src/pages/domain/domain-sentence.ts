@@ -1,10 +1,11 @@
 /** The sentences of a domain's page. */
+import { knownDrift } from '@copal/shared/wire/drift-state.ts'
 import type { DomainEntry } from '@copal/shared/wire/admin-domains.ts'
 import type { AdaptationPolicy } from '@copal/shared/wire/admin-policy.ts'
 import type { OverviewReport } from '@copal/shared/wire/admin-overview.ts'
 import type { TriggerDomain, TriggersReport } from '@copal/shared/wire/admin-triggers.ts'
 import { paths } from '../../navigation/routes.ts'
-import { formatLossDifference, formatShare } from '../../format/numbers.ts'
+import { formatLossDifference, formatShare, plural } from '../../format/numbers.ts'
 import { endSentence, type Phrase } from '../../format/phrases.ts'
 
 /** States a domain's share of the traffic, its cost of pruning and mask, and its drift. */
@@ -17,7 +18,7 @@ export function costPhrases(
   if (!summary || summary.requests === 0) return [`${name} had no traffic in the last 24 hours.`]
   const version = entry?.own_mask ?? overview.model.active_version
   const share = `${name} brings ${formatShare(summary.traffic_share)} of the traffic. `
-  const drifts: Phrase[] = summary.drifting ? [' ', { harm: 'It drifts.' }] : []
+  const drifts = driftPhrases(summary)
   if (version === 0) return [share, 'The dense weights serve it.', ...drifts]
   const mask: Phrase[] = [
     ' under ',
@@ -43,6 +44,16 @@ export function costPhrases(
     ...mask,
     '.',
     ...drifts,
+  ]
+}
+
+/** States whether a domain drifts, unless it is steady. */
+function driftPhrases(summary: OverviewReport['domains'][number]): Phrase[] {
+  if (summary.drifting) return [' ', { harm: 'It drifts.' }]
+  const { missing_observations: missing } = summary
+  if (missing === 0) return []
+  return [
+    ` Whether it drifts is not known yet: ${plural(missing, 'observation')} ${missing === 1 ? 'is' : 'are'} missing.`,
   ]
 }
 

@@ -1,4 +1,5 @@
 /** The rows of the page of domains, and its sentence. */
+import { knownDrift } from '@copal/shared/wire/drift-state.ts'
 import type { DomainEntry } from '@copal/shared/wire/admin-domains.ts'
 import type { DomainSummary, OverviewReport } from '@copal/shared/wire/admin-overview.ts'
 import type { ProposalEntry } from '@copal/shared/wire/admin-proposals.ts'
@@ -26,7 +27,7 @@ export function domainRows(
 
 /** States that no domain drifts, as far as that is known: a domain with few scores has no state. */
 function noneDrifts(rows: readonly DomainRow[]): string {
-  const known = rows.filter(({ summary }) => summary && summary.gap !== null).length
+  const known = rows.filter(({ summary }) => summary && knownDrift(summary).state === 'steady').length
   if (known === rows.length) return 'none drifts.'
   return known === 0 ? 'whether one drifts is not known yet.' : 'none is known to drift.'
 }

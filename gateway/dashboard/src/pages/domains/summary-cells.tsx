@@ -1,6 +1,11 @@
+import { knownDrift } from '@copal/shared/wire/drift-state.ts'
 import type { DomainSummary } from '@copal/shared/wire/admin-overview.ts'
 import { LossDifference } from '../../components/num.tsx'
 import { Status } from '../../components/status.tsx'
+
+/** What the detectors count. */
+const OBSERVATIONS =
+  'The drift detectors first learn from observations what is normal. An observation is a scored request; where a minute has more than 8, it is the mean of some.'
 
 interface SummaryProps {
   /** `undefined`: the domain had no traffic. */
@@ -23,18 +28,20 @@ export function Cost({ summary, isDense }: SummaryProps) {
   )
 }
 
-/** Drift of a domain, as far as it is scored. */
+/** What is known about the drift of a domain. */
 export function DriftState({ summary }: Pick<SummaryProps, 'summary'>) {
-  if (summary?.drifting) return <Status tone="harm">drifting</Status>
-  return summary && summary.gap !== null ? (
-    <Status tone="quiet">steady</Status>
-  ) : (
-    <span class="soft">not known</span>
-  )
+  if (!summary) return <span class="soft">not known</span>
+  const { state, words } = knownDrift(summary)
+  if (state === 'unknown')
+    return (
+      <span class="soft" title={OBSERVATIONS}>
+        {words}
+      </span>
+    )
+  return <Status tone={state === 'drifting' ? 'harm' : 'quiet'}>{words}</Status>
 }
 
 /** The word of {@link DriftState}, for sorting and exporting. */
 export function driftWord(summary: DomainSummary | undefined): string {
-  if (summary?.drifting) return 'drifting'
-  return summary && summary.gap !== null ? 'steady' : 'not known'
+  return summary ? knownDrift(summary).words : 'not known'
 }

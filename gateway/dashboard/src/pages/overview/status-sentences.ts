@@ -1,37 +1,18 @@
 /** The sentences of the overview: health, cost of pruning, adaptation. */
+import { healthWords, serviceHealth } from '@copal/shared/wire/service-health.ts'
 import type { DomainSummary, OverviewReport } from '@copal/shared/wire/admin-overview.ts'
 import { paths } from '../../navigation/routes.ts'
 import { formatProgress, formatShare, plural } from '../../format/numbers.ts'
-import { capitalize, listNames, type Phrase } from '../../format/phrases.ts'
+import { listNames, type Phrase } from '../../format/phrases.ts'
 import { hasEnded, UPDATE_STATES } from '../../format/words.ts'
 import { secondsLeft, timeLeft } from '../../format/times.ts'
 
-/** A share of failed requests above which the service is not called well. */
-const MAX_FAILED_SHARE = 0.01
-
-/** Present problems, one phrase each, worst first; empty when all is well. */
-function problemsOf({ nodes, traffic, alerts, model }: OverviewReport): string[] {
-  const alive = nodes.filter((node) => node.alive)
-  const problems: string[] = []
-  if (alive.length === 0) problems.push('no node is alive, so requests fail')
-  else if (alive.length < nodes.length)
-    problems.push(
-      `${nodes.length - alive.length} of ${plural(nodes.length, 'node')} ${nodes.length - alive.length === 1 ? 'is' : 'are'} silent`,
-    )
-  const failed = traffic.failed_share ?? 0
-  if (failed > MAX_FAILED_SHARE) problems.push(`${formatShare(failed)} of the requests fail`)
-  if (alerts.length > 0)
-    problems.push(`${plural(alerts.length, 'alert')} ${alerts.length === 1 ? 'holds' : 'hold'}`)
-  if (alive.length > 0 && !model.converged) problems.push('nodes still change to the mask')
-  return problems
-}
-
-/** Names the problems, or says that all is well; then the mask that serves, and since when. */
+/** Names the problems, or says that all is well as far as it is known; then the mask that serves, and since when. */
 export function healthSentence(overview: OverviewReport): Phrase[] {
   const { model } = overview
-  const problems = problemsOf(overview)
-  const lead: Phrase =
-    problems.length === 0 ? 'All is well.' : { harm: `${capitalize(listNames(problems, 5))}.` }
+  const health = serviceHealth(overview, formatShare)
+  const words = healthWords(health)
+  const lead: Phrase = health.problems.length === 0 ? words : { harm: words }
   if (model.active_version === 0) return [lead, ' The dense weights serve; no mask is active yet.']
   const mask: Phrase = { to: paths.mask(model.active_version), text: `Mask ${model.active_version}` }
   return model.active_since === null

@@ -131,6 +131,36 @@ export async function listDetectorStatistics(db: Database): Promise<DetectorStat
     .orderBy(asc(model), asc(domain), asc(signal))
 }
 
+/** The observations that the detectors of one signal have now: since Page-Hinkley was started anew, and in ADWIN's window. */
+export interface ObservationCounts extends Pick<DetectorRow, 'domain' | 'maskVersion' | 'signal'> {
+  pageHinkley: number
+  adwin: number
+}
+
+/** Returns the observations that the detectors of domains have: of their traffic, and of the gap under the masks that are named. */
+export async function listObservationCounts(
+  db: Database,
+  model: string,
+  served: readonly { name: string; maskVersion: number }[],
+): Promise<ObservationCounts[]> {
+  const { domain, maskVersion, signal, state } = detectorStates
+  const names = served.map(({ name }) => name)
+  const versions = [0, ...new Set(served.map((each) => each.maskVersion))]
+  return db
+    .select({
+      domain,
+      maskVersion,
+      signal,
+      pageHinkley: sql<number>`json_extract(${state}, '$.pageHinkley.count')`,
+      // A bucket of level i is two numbers, and stands for 2^i observations.
+      adwin: sql<number>`(
+        select coalesce(sum(json_array_length(level.value) / 2 * (1 << level.key)), 0)
+        from json_each(${state}, '$.adwin.levels') level)`,
+    })
+    .from(detectorStates)
+    .where(and(eq(detectorStates.model, model), isAmong(domain, names), isAmong(maskVersion, versions)))
+}
+
 /** The changes after reading some receipts. */
 export interface DetectorAdvance {
   model: string

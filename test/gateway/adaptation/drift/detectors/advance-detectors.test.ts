@@ -3,7 +3,9 @@ import { describe, expect, test } from 'vitest'
 import type { AlertsReport, DetectorsReport } from '@copal/shared/wire/admin-alerts.ts'
 import type { Receipt } from '@copal/shared/wire/receipts.ts'
 import { advanceDetectors } from '../../../../../gateway/src/adaptation/drift/detectors/advance-detectors.ts'
+import { missingObservations } from '../../../../../gateway/src/adaptation/drift/detectors/missing-observations.ts'
 import { OBSERVATIONS_PER_MINUTE } from '../../../../../gateway/src/adaptation/drift/detectors/signals.ts'
+import { summariseDomains } from '../../../../../gateway/src/dashboard/summarise-domains.ts'
 import { openDatabase } from '../../../../../gateway/src/storage/db/open-database.ts'
 import {
   findDetectorCursor,
@@ -84,6 +86,31 @@ async function modelWithTraffic(model: string) {
 }
 
 describe('the detectors of a model', () => {
+  test('lack observations until they have learnt what is normal, of the traffic and of the mask that serves', async () => {
+    const { during, advance, startMs } = await modelWithTraffic('young')
+    const missing = async (maskVersion: number) => {
+      const name = 'young-legal'
+      return (await missingObservations(db, 'young', [{ name, maskVersion }])).get(name)
+    }
+    expect([await missing(0), await missing(1)]).toEqual([100, 100])
+    await during(0, 5)
+    await advance(5)
+    expect([await missing(0), await missing(1), await missing(2)]).toEqual([60, 60, 100])
+    await during(5, 14)
+    await advance(14)
+    // A new mask starts with new detectors, and the traffic is known.
+    expect([await missing(0), await missing(1), await missing(2)]).toEqual([0, 0, 100])
+
+    // What the overview says of the domain: nothing before all is known.
+    const model = { id: 'young', activeVersion: 2, domainVersions: new Map<string, number>() }
+    const deps = testDeps({ nowMs: () => startMs + 15 * MINUTE_MS })
+    const missingIn = async (activeVersion: number) => {
+      const [summary] = await summariseDomains(deps, { ...model, activeVersion }, new Set())
+      return summary?.missing_observations
+    }
+    expect([await missingIn(1), await missingIn(2)]).toEqual([0, 100])
+  })
+
   test('read each scored request once, in the minute after it, however often and by how many they are run', async () => {
     const { store, advance, states } = await modelWithTraffic('once')
     const receipts = await store(0, 5)

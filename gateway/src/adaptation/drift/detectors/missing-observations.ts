@@ -1,0 +1,34 @@
+import type { Database } from '../../../contracts/database.ts'
+import { listObservationCounts } from '../../../storage/db/queries/detector-queries.ts'
+import { PAGE_HINKLEY } from './page-hinkley.ts'
+
+/** A domain and the mask that serves it. */
+export interface ServedDomain {
+  name: string
+  /** 0 for the dense weights, which cost nothing that could drift. */
+  maskVersion: number
+}
+
+/**
+ * Returns how many observations the detectors of each domain lack before they judge its drift: of its traffic, and of the cost
+ * of the mask that serves it. Of the two signals the one that lacks more counts, and of its two detectors the one that has more.
+ */
+export async function missingObservations(
+  db: Database,
+  model: string,
+  domains: readonly ServedDomain[],
+): Promise<Map<string, number>> {
+  const rows = await listObservationCounts(db, model, domains)
+  const missing = (name: string, signal: 'dense' | 'gap', maskVersion: number) => {
+    const row = rows.find(
+      (each) => each.domain === name && each.signal === signal && each.maskVersion === maskVersion,
+    )
+    return Math.max(0, PAGE_HINKLEY.warmUp - Math.max(row?.pageHinkley ?? 0, row?.adwin ?? 0))
+  }
+  return new Map(
+    domains.map(({ name, maskVersion }) => [
+      name,
+      Math.max(missing(name, 'dense', 0), maskVersion === 0 ? 0 : missing(name, 'gap', maskVersion)),
+    ]),
+  )
+}

@@ -1,0 +1,24 @@
+import type { DomainSummary } from './admin-overview.ts'
+
+/** What is known about the drift of a domain. */
+export type DriftState = 'drifting' | 'steady' | 'unknown'
+
+/** What is known about the drift of a domain, and the words for it. */
+export interface KnownDrift {
+  state: DriftState
+  words: string
+}
+
+/**
+ * Returns what is known about the drift of a domain. It is called steady only once its detectors have enough observations to
+ * judge it, and its requests of the last 24 hours were scored.
+ */
+export function knownDrift({ drifting, missing_observations: missing, gap }: DomainSummary): KnownDrift {
+  if (drifting) return { state: 'drifting', words: 'drifting' }
+  if (missing > 0) {
+    const observations = `${missing} ${missing === 1 ? 'observation' : 'observations'}`
+    return { state: 'unknown', words: `not known yet: ${observations} missing` }
+  }
+  if (gap === null) return { state: 'unknown', words: 'not known: too few scores in 24 hours' }
+  return { state: 'steady', words: 'steady' }
+}
