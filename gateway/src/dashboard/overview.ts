@@ -17,6 +17,7 @@ import { listModels } from '../storage/db/queries/model-queries.ts'
 import { listCurrentUpdates } from '../storage/db/queries/update-queries.ts'
 import { trialsInForce } from '../storage/db/trials-in-force.ts'
 import { recentTraffic } from '../usage/series/recent-traffic.ts'
+import { serviceHealth } from './service-health.ts'
 import { summariseDomains } from './summarise-domains.ts'
 
 const MAX_DECISIONS = 20
@@ -60,9 +61,7 @@ export async function overviewReport(
   const domains = await summarise(deps, model, drifting)
   const nodes = all.filter((node) => node.model === id)
   const activeSinceMs = activation?.createdAt ?? mask?.promotedAt ?? null
-  return {
-    at: new Date(deps.nowMs()).toISOString(),
-    version: VERSION,
+  const judged = {
     model: {
       id,
       parameters: model.parameters,
@@ -73,9 +72,7 @@ export async function overviewReport(
       weight_bytes: bytesOf(nodes, activeVersion),
       dense_bytes: maximum(nodes.map(({ denseBytes }) => denseBytes)),
       converged: hasConverged(nodes, model),
-      max_dense_ratio: policy.gate.max_dense_ratio,
     },
-    models: models.map((each) => each.id),
     nodes: nodes.map(nodeEntry),
     traffic: {
       requests_per_second: traffic.requestsPerSecond,
@@ -87,6 +84,14 @@ export async function overviewReport(
       tokens_trend: traffic.tokensTrend,
     },
     domains,
+    alerts: alerts.map(alertEntry),
+  }
+  return {
+    at: new Date(deps.nowMs()).toISOString(),
+    version: VERSION,
+    ...judged,
+    health: serviceHealth(judged, policy.gate.max_dense_ratio),
+    models: models.map((each) => each.id),
     updates,
     canary,
     decisions: decisions.map(({ decision, domains: names }) => ({
@@ -99,7 +104,6 @@ export async function overviewReport(
       actor: decision.actor,
       created_at: new Date(decision.createdAt).toISOString(),
     })),
-    alerts: alerts.map(alertEntry),
   }
 }
 

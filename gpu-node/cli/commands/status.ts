@@ -1,5 +1,4 @@
 import type { Command } from 'commander'
-import { healthWords, serviceHealth } from '@copal/shared/wire/service-health.ts'
 import type { OverviewReport } from '@copal/shared/wire/admin-overview.ts'
 import { statusReport, type StatusReport } from '@copal/shared/wire/admin.ts'
 import { nodeTable } from './node-table.ts'
@@ -49,8 +48,7 @@ function describe(report: StatusReport, overviews: readonly OverviewReport[], se
           report.models,
         ),
   )
-  for (const overview of overviews)
-    parts.push(`${overview.model.id}: ${healthWords(serviceHealth(overview, formatPercent))}`)
+  for (const { model, health } of overviews) parts.push(`${model.id}: ${health.text}`)
   for (const { id, canary, shadow, watch } of report.models) {
     if (watch) {
       parts.push(

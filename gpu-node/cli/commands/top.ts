@@ -1,6 +1,5 @@
 import type { Command } from 'commander'
 import { knownDrift } from '@copal/shared/wire/drift-state.ts'
-import { healthWords, serviceHealth } from '@copal/shared/wire/service-health.ts'
 import { overviewReport, type DomainSummary, type OverviewReport } from '@copal/shared/wire/admin-overview.ts'
 import {
   counted,
@@ -77,9 +76,7 @@ async function fetchOverview(session: Session, path: string): Promise<OverviewRe
 function describeOverview(report: OverviewReport, table: Session['table']): string {
   const { nodes, domains, alerts } = report
   return [
-    [describeModel(report), describeTraffic(report), healthWords(serviceHealth(report, formatPercent))].join(
-      '\n',
-    ),
+    [describeModel(report), describeTraffic(report), report.health.text].join('\n'),
     alerts.map(({ message, raised_at: at }) => `! ${formatTimeOfDay(at)}  ${message}`).join('\n'),
     nodes.length === 0 ? 'No node is known.' : nodeTable(nodes, { table }),
     domains.length === 0 ? 'No domain has traffic in the last 24 hours.' : domainTable(domains, table),

@@ -58,12 +58,17 @@ export const overviewReport = z.object({
       ),
     dense_bytes: count.nullable().describe('Bytes of the dense weights in the same precision.'),
     converged: z.boolean(),
-    max_dense_ratio: z
-      .number()
-      .describe(
-        'Perplexity relative to the dense model above which a mask is a problem: `gate.max_dense_ratio` of the policy.',
-      ),
   }),
+  health: z
+    .object({
+      problems: z.array(z.string()).describe('Empty where no problem is known.'),
+      text: z
+        .string()
+        .describe('The problems, or that all is well, or what is not known yet; a sentence for people.'),
+    })
+    .describe(
+      'By nodes, failed requests, alerts, and what pruning costs each domain, for which `gate.max_dense_ratio` of the policy is the limit.',
+    ),
   models: z.array(z.string()).describe('All models of the fleet.'),
   nodes: z.array(nodeEntry),
   traffic: z.object({

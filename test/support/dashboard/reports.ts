@@ -18,8 +18,8 @@ export function overviewWith(changes: Partial<OverviewReport> = {}): OverviewRep
       weight_bytes: null,
       dense_bytes: null,
       converged: true,
-      max_dense_ratio: 1.5,
     },
+    health: { problems: [], text: 'All is well.' },
     models: ['m'],
     nodes: [nodeOf('node-1'), nodeOf('node-2')],
     traffic: {

@@ -20,8 +20,8 @@ export function overview(): OverviewReport {
       weight_bytes: 1_430_000_000,
       dense_bytes: 2_470_000_000,
       converged: true,
-      max_dense_ratio: 1.5,
     },
+    health: { problems: ['1 alert holds'], text: '1 alert holds.' },
     models: [MODEL],
     nodes: [nodeOf(1), nodeOf(2), nodeOf(3)],
     traffic: {
@@ -132,6 +132,7 @@ export function emptyOverview(): OverviewReport {
       mask: null,
       weight_bytes: null,
     },
+    health: { problems: [], text: 'All is well.' },
     nodes: [nodeOf(1, { active_version: 0, running: 0, leases: 0 })],
     traffic: {
       requests_per_second: 0,

@@ -8,60 +8,23 @@ import {
   healthSentence,
   isUnused,
 } from '../../../../gateway/dashboard/src/pages/overview/status-sentences.ts'
-import { alertOf, domainOf, nodeOf, overviewWith, updateOf } from '../../../support/dashboard/reports.ts'
+import { domainOf, overviewWith, updateOf } from '../../../support/dashboard/reports.ts'
 
 const now = Date.parse('2026-11-28T12:00:00Z')
 const read = (phrases: Phrase[]) => phrasesText(phrases, now).replaceAll('\u202F', ' ')
 const dense = (changes: Partial<OverviewReport> = {}) =>
   overviewWith({ model: { ...overviewWith().model, active_version: 0, active_since: null }, ...changes })
 
-const domains = [domainOf('code', 0.03), domainOf('speech', 0.02)]
-
 test('a service without problems is well, and says which mask serves for how long', () => {
-  expect(read(healthSentence(overviewWith({ domains })))).toBe('All is well. Mask 14 has served for 30 min.')
-  expect(read(healthSentence(dense({ domains })))).toBe(
-    'All is well. The dense weights serve; no mask is active yet.',
-  )
+  expect(read(healthSentence(overviewWith()))).toBe('All is well. Mask 14 has served for 30 min.')
+  expect(read(healthSentence(dense()))).toBe('All is well. The dense weights serve; no mask is active yet.')
 })
 
-test('a service is not called well before it is known whether its domains drift', () => {
-  const young = { ...domainOf('law', 0.03), missing_observations: 38 }
-  expect(read(healthSentence(overviewWith({ domains: [...domains, young] })))).toMatch(
-    /^No problem is known; whether law drifts is not known yet\./,
-  )
-  const many = ['a', 'b', 'c', 'd'].map((name) => ({ ...young, name }))
-  expect(read(healthSentence(overviewWith({ domains: many })))).toMatch(
-    /^No problem is known; whether a, b and 2 other domains drift is not known yet\./,
-  )
-})
-
-test('a domain that pruning costs more than the gate allows is a problem', () => {
-  const costly = [domainOf('code', 0.03), domainOf('law', Math.log(3.14)), domainOf('news', Math.log(1.6))]
-  expect(read(healthSentence(overviewWith({ domains: costly })))).toMatch(
-    /^Pruning costs law and news more perplexity over dense than the 50 % that gate\.max_dense_ratio allows a mask\./,
-  )
-  expect(healthSentence(overviewWith({ domains: costly }))[0]).toHaveProperty('harm')
-  // The limit is that of the policy, and dense weights cost nothing.
-  const model = { ...overviewWith().model, max_dense_ratio: 4 }
-  expect(read(healthSentence(overviewWith({ domains: costly, model })))).toMatch(/^All is well\./)
-  expect(read(healthSentence(dense({ domains: costly })))).toMatch(/^All is well\./)
-})
-
-test('what is wrong comes first, the worst before the rest', () => {
-  const overview = overviewWith({
-    nodes: [nodeOf('node-1'), nodeOf('node-2', { alive: false })],
-    traffic: { ...overviewWith().traffic, failed_share: 0.042 },
-    alerts: [alertOf('a'), alertOf('b')],
-  })
-  expect(read(healthSentence(overview))).toBe(
-    '1 of 2 nodes is silent, 4.2 % of the requests fail and 2 alerts hold. Mask 14 has served for 30 min.',
-  )
-  expect(read(healthSentence(overviewWith({ nodes: [] })))).toContain('No node is alive, so requests fail.')
-})
-
-test('a few failed requests are no problem', () => {
-  const traffic = { ...overviewWith().traffic, failed_share: 0.009 }
-  expect(read(healthSentence(overviewWith({ traffic, domains })))).toContain('All is well.')
+test('problems come first and are marked', () => {
+  const health = { problems: ['2 alerts hold'], text: '2 alerts hold.' }
+  const phrases = healthSentence(overviewWith({ health }))
+  expect(phrases[0]).toEqual({ harm: '2 alerts hold.' })
+  expect(read(phrases)).toBe('2 alerts hold. Mask 14 has served for 30 min.')
 })
 
 test('the cost names the domain that pays most and bounds the others', () => {

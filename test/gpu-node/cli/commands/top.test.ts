@@ -18,8 +18,8 @@ const REPORT: OverviewReport = {
     weight_bytes: 90_000_000,
     dense_bytes: 150_000_000,
     converged: true,
-    max_dense_ratio: 1.5,
   },
+  health: { problems: ['1 alert holds'], text: '1 alert holds.' },
   models: ['tiny'],
   nodes: [
     {

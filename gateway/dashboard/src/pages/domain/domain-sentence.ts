@@ -1,5 +1,4 @@
 /** The sentences of a domain's page. */
-import { knownDrift } from '@copal/shared/wire/drift-state.ts'
 import type { DomainEntry } from '@copal/shared/wire/admin-domains.ts'
 import type { AdaptationPolicy } from '@copal/shared/wire/admin-policy.ts'
 import type { OverviewReport } from '@copal/shared/wire/admin-overview.ts'

@@ -1,18 +1,14 @@
 /** The sentences of the overview: health, cost of pruning, adaptation. */
-import { healthWords, serviceHealth } from '@copal/shared/wire/service-health.ts'
 import type { DomainSummary, OverviewReport } from '@copal/shared/wire/admin-overview.ts'
 import { paths } from '../../navigation/routes.ts'
-import { formatProgress, formatShare, plural } from '../../format/numbers.ts'
+import { formatProgress, plural } from '../../format/numbers.ts'
 import { listNames, type Phrase } from '../../format/phrases.ts'
 import { hasEnded, UPDATE_STATES } from '../../format/words.ts'
 import { secondsLeft, timeLeft } from '../../format/times.ts'
 
 /** Names the problems, or says that all is well as far as it is known; then the mask that serves, and since when. */
-export function healthSentence(overview: OverviewReport): Phrase[] {
-  const { model } = overview
-  const health = serviceHealth(overview, formatShare)
-  const words = healthWords(health)
-  const lead: Phrase = health.problems.length === 0 ? words : { harm: words }
+export function healthSentence({ health, model }: OverviewReport): Phrase[] {
+  const lead: Phrase = health.problems.length === 0 ? health.text : { harm: health.text }
   if (model.active_version === 0) return [lead, ' The dense weights serve; no mask is active yet.']
   const mask: Phrase = { to: paths.mask(model.active_version), text: `Mask ${model.active_version}` }
   return model.active_since === null
