@@ -70,6 +70,7 @@ export class FleetState {
     const desired = desiredVersion ?? (isSame ? known?.desiredVersion : undefined)
     if (desired === undefined) return false
     const before = isSame ? registered(known, heartbeat) : {}
+    const isRestarted = known !== undefined && wasRestarted(known.heartbeat, heartbeat)
     const report = {
       heartbeat: {
         ...heartbeat,
@@ -78,7 +79,7 @@ export class FleetState {
       },
       desiredVersion: desired,
       trials: desiredVersion === undefined ? (known?.trials ?? {}) : trials,
-      drained: known !== undefined && known.drained && !wasRestarted(known.heartbeat, heartbeat),
+      drained: known !== undefined && known.drained && !isRestarted,
       seenAtMs: nowMs,
       denseBytes: heartbeat.weightSets.find(({ version }) => version === 0)?.bytes ?? before.denseBytes,
       replacedProcesses: replacedBy(known, heartbeat),
@@ -88,6 +89,7 @@ export class FleetState {
     Object.assign(node, { ...report, previousHeartbeatMs, suspect: false, atCapacity: false })
     node.prefixes.update(heartbeat.prefixes, nowMs)
     this.#nodes.set(heartbeat.nodeId, node)
+    if (isRestarted) this.#leases.expireReplaced(node, nowMs)
     for (const progress of heartbeat.requests) this.#leases.renew(node, progress, nowMs)
     return true
   }

@@ -55,6 +55,16 @@ export class Leases {
     node.leases.set(requestId, { ...lease, answeredAtMs: nowMs, expiresAtMs: nowMs + this.#policy.leaseMs })
   }
 
+  /**
+   * Has the leases of a node whose process was replaced expire like those of a dead node: what ran there is lost. The new
+   * process has this time to send receipts that the old one left, and to name requests that have reached it already.
+   */
+  expireReplaced(node: Node, nowMs: number): void {
+    const byMs = nowMs + this.#policy.deadMs
+    for (const [requestId, lease] of node.leases)
+      if (lease.expiresAtMs > byMs) node.leases.set(requestId, { ...lease, expiresAtMs: byMs })
+  }
+
   /** Ends the leases of settled requests; unknown ones are ignored. */
   release(requestIds: readonly string[]): void {
     for (const requestId of requestIds) {

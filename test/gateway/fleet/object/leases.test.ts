@@ -153,6 +153,29 @@ describe('leases', () => {
     expect(fleet.empty).toBe(true)
   })
 
+  test('of a process that was killed expire as early when its node is back at once, those that the new one names do not', () => {
+    const fleet = new FleetState()
+    const beat = (process: string, requestIds: string[], atMs: number) => {
+      const requests = requestIds.map((requestId) => ({
+        requestId,
+        promptTokens: 9,
+        completionTokens: 3,
+        idleMs: 0,
+      }))
+      fleet.heartbeat(heartbeatOf(a, 'm', { process, requests }), 0, atMs)
+    }
+    beat('first', [], 0)
+    for (const id of ['lost', 'arrived']) fleet.acquire(acquireRequest(id), 0)
+    beat('first', ['lost'], 1_000)
+    beat('second', ['arrived'], 2_000)
+    for (let atMs = 4_000; atMs < 2_000 + DEAD_MS; atMs += 2_000) {
+      beat('second', ['arrived'], atMs)
+      expect(fleet.expire(atMs).leases).toEqual([])
+    }
+    const { leases } = fleet.expire(2_000 + DEAD_MS)
+    expect(leases).toMatchObject([{ requestId: 'lost', completionTokens: 3 }])
+  })
+
   test('of a silent node continue while it responds to health checks, and expire afterwards', () => {
     const fleet = new FleetState()
     fleet.heartbeat(heartbeatOf(a, 'm'), 0, 0)
