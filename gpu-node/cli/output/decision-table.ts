@@ -1,4 +1,5 @@
 import type { DecisionEntry, DecisionFigure } from '@copal/shared/wire/admin-decisions.ts'
+import { isUnjudged } from '@copal/shared/wire/unjudged-figures.ts'
 import { formatAge, formatMask } from '@copal/gpu-node/platform/quantities.ts'
 import type { Column } from './table.ts'
 
@@ -20,7 +21,15 @@ function describeDecision(
   const isTrial = kind === 'canary' || kind === 'watch'
   const who = actor === 'copal' ? '' : ` by ${actor}`
   const head = `${what}: ${verdict.replace('_', ' ')}${who}, ${formatAge(createdAt, Date.now())}\n${reason}`
-  return figures.length === 0 ? head : `${head}\n${figureTable(figures, isTrial, session)}`
+  const compared = figures.filter(({ name }) => !isUnjudged(name))
+  const table = compared.length === 0 ? [] : [figureTable(compared, isTrial, session)]
+  // Whole lines, because names of domains do not fit a column.
+  const unjudged = figures.filter(({ name }) => isUnjudged(name)).map(({ note }) => capitalized(note ?? ''))
+  return [head, ...table, ...unjudged].join('\n')
+}
+
+function capitalized(text: string): string {
+  return text.charAt(0).toUpperCase() + text.slice(1)
 }
 
 function figureTable(figures: readonly DecisionFigure[], isTrial: boolean, session: Tables): string {

@@ -27,6 +27,10 @@ export function gateFigures(isWorse: boolean): DecisionFigure[] {
     figure('finite logits'),
     figure('repetition', { value: 0.11, limit: 0.6 }),
     figure('entropy', { value: 2.4, limit: 7.1 }),
+    figure('domains without a holdout', {
+      value: 1,
+      note: 'not evaluated, because they have no holdout yet, which takes about 2048 held-out tokens: recipes (has about 310)',
+    }),
     figure('perplexity / parent, weighted', {
       value: 0.958,
       lower: 0.944,
@@ -58,7 +62,7 @@ export function gateFigures(isWorse: boolean): DecisionFigure[] {
       lower: 0.98,
       upper: 1.04,
       limit: 1.05,
-      note: 'together: medical-notes, recipes',
+      note: 'together: medical-notes, support',
     }),
     figure('perplexity / best', {
       domain: 'code',

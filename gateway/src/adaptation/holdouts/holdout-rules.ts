@@ -47,9 +47,14 @@ export function heldOutTokens(text: Pick<HeldOutText, 'latest' | 'reservoir'>): 
   return estimateTokens(characters ?? 0)
 }
 
+/** Returns the held-out tokens that a domain needs to be evaluated with updates that do not name it. */
+export function ampleHoldoutTokens(windowTokens: number): number {
+  return windowTokens * AMPLE_WINDOWS
+}
+
 /** Returns whether a domain that the update does not name has enough held-out text to be evaluated too. */
 export function hasAmpleHoldout(characters: number, windowTokens: number): boolean {
-  return estimateTokens(characters) >= windowTokens * AMPLE_WINDOWS
+  return estimateTokens(characters) >= ampleHoldoutTokens(windowTokens)
 }
 
 /** Returns the held-out tokens that each domain of an update needs, and that one of them needs, which judges the mask alone. */

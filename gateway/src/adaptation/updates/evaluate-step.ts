@@ -1,10 +1,10 @@
-import { figure } from '../gate/gate-figures.ts'
-import { gateVerdict, type GateVerdict } from '../gate/gate-verdict.ts'
+import { gateVerdict } from '../gate/gate-verdict.ts'
 import type { UpdateRow } from '../../storage/db/queries/update-queries.ts'
 import { ownMaskVerdict } from '../gate/own-mask-verdict.ts'
 import { findPolicy } from '../policy/find-policy.ts'
 import { ownMaskOutcome } from './own-mask-step.ts'
-import { leftOutDomains, queueEvaluations, queueReferences } from './gate-jobs.ts'
+import { queueEvaluations, queueReferences } from './gate-jobs.ts'
+import { evaluationWindow } from './evaluation-window.ts'
 import { measure } from './gate-measurements.ts'
 import { gateOutcome } from './gate-outcome.ts'
 import {
@@ -14,7 +14,8 @@ import {
   type FinishedJob,
   type JobStep,
 } from './update-jobs.ts'
-import type { StepDeps, StepOutcome } from './update-step.ts'
+import { findUnjudged, withUnjudged } from './unjudged-domains.ts'
+import { requireModel, type StepDeps, type StepOutcome } from './update-step.ts'
 
 /**
  * The step in which nodes evaluate the mask on the holdouts, and the active mask and the dense model on holdouts without
@@ -44,24 +45,7 @@ async function decide(
     return ownMaskOutcome(deps, update, ownMaskVerdict(measured, { domain: update.ownDomain, minGain }))
   }
   const verdict = gateVerdict(measured)
-  const leftOut = await leftOutDomains(deps, candidate.job)
-  return gateOutcome(deps, update, leftOut.length === 0 ? verdict : withLeftOut(verdict, leftOut))
-}
-
-/** Domains that a verdict names at most as not evaluated. */
-const MAX_NAMED = 32
-
-/** Adds to a verdict which domains it says nothing about. */
-function withLeftOut(verdict: GateVerdict, domains: readonly string[]): GateVerdict {
-  const { length } = domains
-  const unnamed = Math.max(0, length - MAX_NAMED)
-  const others = unnamed === 0 ? '' : `, and ${unnamed} ${unnamed === 1 ? 'other' : 'others'}`
-  const names = `${domains.slice(0, MAX_NAMED).join(', ')}${others}`
-  const note = `not evaluated, because of effort.max_holdouts: ${names}`
-  const reason = `${verdict.reason} ${length === 1 ? 'One domain was' : `${length} domains were`} not evaluated.`
-  return {
-    ...verdict,
-    reason,
-    figures: [...verdict.figures, figure('holdouts left out', true, { value: length, note })],
-  }
+  const windowTokens = evaluationWindow(await requireModel(deps, update))
+  const unjudged = await findUnjudged(deps, candidate.job, windowTokens)
+  return gateOutcome(deps, update, withUnjudged(verdict, unjudged))
 }

@@ -5,7 +5,6 @@ import { findJob, findJobs, type JobRow } from '../../storage/db/queries/job-que
 import { findMask, type MaskRow } from '../../storage/db/queries/mask-queries.ts'
 import type { UpdateRow } from '../../storage/db/queries/update-queries.ts'
 import { lastEvaluated } from '../../storage/db/queries/evaluation-queries.ts'
-import { listHoldouts } from '../../storage/db/queries/holdout-queries.ts'
 import { sumTokensByDomain } from '../../storage/db/queries/period-queries.ts'
 import { GENERAL_HOLDOUT } from '../../storage/db/schema/domains.ts'
 import { chooseHoldouts } from '../holdouts/choose-holdouts.ts'
@@ -86,19 +85,6 @@ async function holdoutsToEvaluate(
   ])
   const { max_holdouts: maxHoldouts } = policy.effort
   return chooseHoldouts(holdouts, { updated, maxHoldouts, tokens, evaluatedMs })
-}
-
-/**
- * Returns the domains that had a holdout when an update's first candidate was evaluated, and were not evaluated because the
- * policy allows fewer.
- */
-export async function leftOutDomains(deps: Pick<StepDeps, 'db'>, evaluation: JobRow): Promise<string[]> {
-  const evaluated = new Set(holdoutsOf(evaluation).map(({ domain }) => domain))
-  const first = await findJob(deps.db, evaluateJobId({ id: evaluation.updateId, candidate: 1 }))
-  const untilMs = first?.createdAt ?? evaluation.createdAt
-  const known = (await listHoldouts(deps.db)).filter(({ createdAt }) => createdAt <= untilMs)
-  const names = new Set(known.map(({ domain }) => domain).filter((domain) => domain !== GENERAL_HOLDOUT))
-  return [...names].filter((domain) => !evaluated.has(domain)).sort()
 }
 
 /**

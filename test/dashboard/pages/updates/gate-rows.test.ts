@@ -63,6 +63,23 @@ test('small domains that are bounded together are one row', () => {
   expect(general.rows[0]?.subject).toBe('general text, law')
 })
 
+test('domains that were not judged are no check of the mask, and are named with the reason', () => {
+  const figures = [
+    figure('finite loss'),
+    figure('holdouts left out', { value: 1, note: 'not evaluated, because of effort.max_holdouts: law' }),
+    figure('domains without a holdout', {
+      value: 1,
+      note: 'not evaluated, because they have no holdout yet, which takes about 2048 held-out tokens: mail (has about 310)',
+    }),
+  ]
+  const { soundness, unjudged } = gateTable({ figures }, 13)
+  expect(soundness.map(({ name }) => name)).toEqual(['finite loss'])
+  expect(unjudged).toEqual([
+    'Not evaluated, because of effort.max_holdouts: law.',
+    'Not evaluated, because they have no holdout yet, which takes about 2048 held-out tokens: mail (has about 310).',
+  ])
+})
+
 test('a rejected mask can be forced only if it gives text', () => {
   const gate = (passed: boolean): DecisionEntry => ({
     kind: 'gate',

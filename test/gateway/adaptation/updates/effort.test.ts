@@ -33,13 +33,25 @@ test('an update evaluates its own domains and as many others as the policy allow
       passed: true,
       note: `not evaluated, because of effort.max_holdouts: ${leftOut.join(', ')}`,
     })
-    expect(gate?.reason).toMatch(/3 domains were not evaluated\.$/)
+    expect(gate?.reason).toContain(`3 domains were not evaluated: ${leftOut.join(', ')}.`)
   }
   expect(evaluated).toEqual([
     ['cap-a', 'cap-b', 'cap-c'],
     ['cap-a', 'cap-d', 'cap-e'],
     ['cap-a', 'cap-b', 'cap-f'],
   ])
+
+  // A domain with too little held-out text for a first holdout is not passed over in silence.
+  await importTexts('cap-young', 1)
+  await importTexts('cap-a', 80, 'cap-a beside a young domain')
+  const beside = await node.finish((await startUpdate('cap', ['cap-a'])).id)
+  const ofBeside = beside.decisions?.find(({ kind }) => kind === 'gate')
+  expect(ofBeside?.reason).toMatch(/4 domains were not evaluated: .*cap-young\.$/)
+  expect(ofBeside?.figures.find(({ name }) => name === 'domains without a holdout')).toMatchObject({
+    value: 1,
+    passed: true,
+    note: expect.stringMatching(/: cap-young \(has (none|about \d+)\)$/),
+  })
 
   // Of very many it names some.
   const more = Array.from({ length: 30 }, (_, index) => `more-${index}`)

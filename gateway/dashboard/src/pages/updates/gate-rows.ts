@@ -1,6 +1,8 @@
 /** The gate's figures as rows: masks, held-out text, bound. */
 import type { DecisionEntry, DecisionFigure } from '@copal/shared/wire/admin-decisions.ts'
 import type { DriftReport } from '@copal/shared/wire/admin.ts'
+import { isUnjudged } from '@copal/shared/wire/unjudged-figures.ts'
+import { capitalize, endSentence } from '../../format/phrases.ts'
 import { GENERAL, holdoutName } from '../../format/words.ts'
 
 /** One comparison of perplexities. */
@@ -37,6 +39,8 @@ export interface SoundnessRow {
 export interface GateTable {
   rows: GateRow[]
   soundness: SoundnessRow[]
+  /** Which domains it did not judge, and why. */
+  unjudged: string[]
   /** The range of ratios that a chart of the intervals needs. */
   range: readonly [from: number, to: number]
 }
@@ -61,9 +65,12 @@ export function gateTable(
   const compared = decision.figures.filter(({ name }) => AGAINST[name] !== undefined)
   const rows = compared.map((figure) => rowOf(figure, parentVersion ?? 0, r))
   const soundness = decision.figures
-    .filter(({ name }) => AGAINST[name] === undefined)
+    .filter(({ name }) => AGAINST[name] === undefined && !isUnjudged(name))
     .map(({ name, value, limit, passed, note }) => ({ name, value, limit, passed, note }))
-  return { rows: rows.toSorted((a, b) => orderOf(a) - orderOf(b)), soundness, range: rangeOf(rows) }
+  const unjudged = decision.figures.flatMap(({ name, note = '' }) =>
+    isUnjudged(name) ? capitalize(endSentence(note)) : [],
+  )
+  return { rows: rows.toSorted((a, b) => orderOf(a) - orderOf(b)), soundness, unjudged, range: rangeOf(rows) }
 }
 
 function rowOf(figure: DecisionFigure, parentVersion: number, r: DriftReport['r'] | undefined): GateRow {

@@ -27,7 +27,7 @@ export function GateSection({ decisions, parentVersion, r, isLoading }: GateSect
   const index = Math.min(chosen ?? decisions.length - 1, decisions.length - 1)
   const decision = decisions[index]
   if (!decision) return null
-  const { rows, soundness, range } = gateTable(decision, parentVersion, r)
+  const { rows, soundness, unjudged, range } = gateTable(decision, parentVersion, r)
   const failed = rows.filter(({ passed }) => !passed).length
   return (
     <Section
@@ -54,6 +54,11 @@ export function GateSection({ decisions, parentVersion, r, isLoading }: GateSect
         />
       )}
       <SoundnessList rows={soundness} />
+      {unjudged.map((why) => (
+        <p key={why} class="chart-note">
+          {why}
+        </p>
+      ))}
     </Section>
   )
 }
