@@ -1,5 +1,6 @@
-import { mkdir, statfs } from 'node:fs/promises'
+import { statfs } from 'node:fs/promises'
 import { isFullDisk, noSpace } from './full-disk.ts'
+import { makeFolder } from './make-folder.ts'
 
 const ADVICE = 'set COPAL_CACHE to a larger disk'
 
@@ -20,7 +21,7 @@ export async function requireSpace(
   purpose: string,
   free: (dir: string) => Promise<number> = freeBytes,
 ): Promise<void> {
-  await mkdir(dir, { recursive: true })
+  makeFolder(dir)
   const available = await free(dir)
   if (available >= neededBytes) return
   const sizes = `${megabytes(neededBytes)} are needed, ${megabytes(available)} are free`

@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto'
 import { mkdir, readdir, rename, rm, stat } from 'node:fs/promises'
 import { hostname } from 'node:os'
 import { dirname, join } from 'node:path'
+import { makeFolder } from './make-folder.ts'
 import { isAlive } from './process-identity.ts'
 
 /** Age without a change after which a directory of another host or container counts as abandoned. */
@@ -13,7 +14,7 @@ const ABANDONED_AFTER_MS = 3_600_000
  */
 export async function createScratch(cacheDir: string): Promise<string> {
   const parent = join(cacheDir, 'tmp')
-  await mkdir(parent, { recursive: true })
+  makeFolder(parent)
   await sweep(parent)
   const path = join(parent, `${hostname()}~${process.pid}~${randomUUID()}`)
   await mkdir(path)

@@ -33,6 +33,7 @@ export function describeSystemError(error: unknown, cwd: string, path?: string):
   }
   if (code !== 'ENOENT') return `${name(about)}: ${words}`
   const folder = dirname(resolve(cwd, about))
+  if (syscall === 'mkdir' && existsSync(folder)) return `No folder can be created in ${name(folder)}`
   return `${existsSync(folder) ? name(about) : `The folder ${name(folder)}`} does not exist`
 }
 

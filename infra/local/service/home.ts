@@ -1,18 +1,10 @@
 import { createHash, randomBytes } from 'node:crypto'
-import {
-  chmodSync,
-  existsSync,
-  mkdirSync,
-  readFileSync,
-  renameSync,
-  statSync,
-  statfsSync,
-  writeFileSync,
-} from 'node:fs'
+import { chmodSync, existsSync, readFileSync, renameSync, statSync, statfsSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { formatBytes } from '../../../gpu-node/src/platform/quantities.ts'
 import { describeSystemError } from '../../../gpu-node/src/platform/system-error.ts'
 import { StartError } from '../processes/start-error.ts'
+import { makeWritableFolder } from './writable-folder.ts'
 
 /** Disk space for the default model's packed weights, statistics and first mask, and the databases. */
 const NEW_HOME_BYTES = 700_000_000
@@ -50,18 +42,10 @@ export interface Home {
  * @throws StartError when it cannot be created or written, or when disk space is short
  */
 export function makeHomeDir(dir: string): void {
-  let freeBytes: number
-  try {
-    const isNew = mkdirSync(dir, { recursive: true }) !== undefined
-    if (isNew || isOwnHome(dir)) chmodSync(dir, 0o700)
-    const { bavail, bsize } = statfsSync(dir)
-    freeBytes = bavail * bsize
-  } catch (cause) {
-    throw new StartError(
-      `Cannot use ${dir}: ${describeSystemError(cause, process.cwd()) ?? String(cause)}. Set COPAL_HOME to a folder that you can write to.`,
-      { cause },
-    )
-  }
+  const isNew = makeWritableFolder(dir, 'COPAL_HOME')
+  if (isNew || isOwnHome(dir)) chmodSync(dir, 0o700)
+  const { bavail, bsize } = statfsSync(dir)
+  const freeBytes = bavail * bsize
   const neededBytes = existsSync(join(dir, 'state')) ? OLD_HOME_BYTES : NEW_HOME_BYTES
   if (freeBytes >= neededBytes) return
   throw new StartError(

@@ -1,3 +1,4 @@
+import { homedir } from 'node:os'
 import { resolve } from 'node:path'
 import { SETTINGS, type Setting } from '@copal/shared/settings-table.ts'
 import type { AdaptationPreset } from '@copal/shared/wire/admin-policy.ts'
@@ -9,6 +10,8 @@ export interface Settings {
   root: string
   /** COPAL_HOME: keys, databases, masks, logs. */
   home: string
+  /** COPAL_CACHE: models. */
+  cache: string
   /** COPAL_PORT: the gateway. */
   port: number
   /** COPAL_NODE_PORT: the node. */
@@ -37,6 +40,7 @@ export function readSettings(env: Readonly<Record<string, string | undefined>>):
   const settings: Settings = {
     root,
     home: resolve(env.COPAL_HOME || resolve(root, '.copal')),
+    cache: resolve(root, env.COPAL_CACHE || resolve(homedir(), '.cache', 'copal')),
     port: readPort(env, 'COPAL_PORT', SETTINGS.COPAL_PORT.default),
     nodePort: readPort(env, 'COPAL_NODE_PORT', SETTINGS.COPAL_NODE_PORT.default),
     firstUpdate: readSwitch(env, 'COPAL_FIRST_UPDATE'),

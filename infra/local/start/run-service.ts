@@ -24,6 +24,7 @@ import { makeHomeDir, openHome, type Home } from '../service/home.ts'
 import { nodePart } from '../service/node-process.ts'
 import type { GatewayMessage } from '../service/run-gateway.ts'
 import { ensureApiKey, untilGatewayHealthy, untilModelServed, watchGateway } from '../service/readiness.ts'
+import { makeWritableFolder } from '../service/writable-folder.ts'
 import { readSettings, type Settings } from '../service/service-settings.ts'
 import { renderBanner, renderDevelopmentBanner } from './banner.ts'
 import { firstUpdate } from './first-update.ts'
@@ -66,6 +67,7 @@ export async function runService(options: { development?: boolean } = {}): Promi
   try {
     const settings = readSettings(process.env)
     makeHomeDir(settings.home)
+    makeWritableFolder(settings.cache, 'COPAL_CACHE')
     const lock = takeHomeLock(settings.home, settings.port)
     try {
       const patienceMs = lock.wasAbandoned ? PORT_PATIENCE_MS : 0

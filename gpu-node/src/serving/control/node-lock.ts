@@ -1,6 +1,7 @@
-import { mkdirSync } from 'node:fs'
+import { chmodSync } from 'node:fs'
 import { join } from 'node:path'
 import { AppError } from '@copal/shared/errors.ts'
+import { makeFolder } from '../../platform/make-folder.ts'
 import { takeProcessLock, type ProcessLock } from '../../platform/process-lock.ts'
 
 /**
@@ -10,7 +11,7 @@ import { takeProcessLock, type ProcessLock } from '../../platform/process-lock.t
  * @throws AppError `conflict` that names the process that holds the lock
  */
 export function takeNodeLock(home: string): ProcessLock {
-  mkdirSync(home, { recursive: true, mode: 0o700 })
+  if (makeFolder(home)) chmodSync(home, 0o700)
   const taken = takeProcessLock(join(home, 'node.json'), {})
   if (!('holder' in taken)) return taken
   throw new AppError(

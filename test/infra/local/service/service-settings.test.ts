@@ -1,3 +1,5 @@
+import { homedir } from 'node:os'
+import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { ROOT } from '../../../../infra/local/toolchain/toolchain.mjs'
 import { readSettings } from '../../../../infra/local/service/service-settings.ts'
@@ -7,6 +9,7 @@ describe('readSettings', () => {
     expect(readSettings({})).toEqual({
       root: ROOT,
       home: `${ROOT}/.copal`,
+      cache: join(homedir(), '.cache', 'copal'),
       port: 8787,
       nodePort: 8790,
       firstUpdate: true,
