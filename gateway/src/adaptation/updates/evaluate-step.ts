@@ -36,7 +36,7 @@ async function decide(
   const candidate = find(evaluateJobId(update))
   if (!candidate) return undefined
   // Missing only if the gateway stopped between storing the first job and the others.
-  if (!(await queueReferences(deps, update, candidate.job))) return undefined
+  if (!(await queueReferences(deps, update, candidate.job, finished))) return undefined
   const parent = find(evaluateParentJobId(update))
   const dense = find(evaluateDenseJobId(update))
   const measured = await measure(deps, update, { candidate, parent, dense })

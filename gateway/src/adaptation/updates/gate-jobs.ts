@@ -17,6 +17,7 @@ import {
   evaluateJobId,
   evaluateParentJobId,
   queueJob,
+  type FinishedJob,
 } from './update-jobs.ts'
 import { requireMaskVersion, requireModel, type StepDeps } from './update-step.ts'
 
@@ -90,12 +91,14 @@ async function holdoutsToEvaluate(
 /**
  * Queues evaluations of parent and dense model on those of the candidate's holdouts where their window losses are not known.
  *
- * @returns whether nothing was missing
+ * @param finished the jobs whose results are known; another call may have queued jobs since they were read
+ * @returns whether nothing is missing
  */
 export async function queueReferences(
   deps: StepDeps,
   update: UpdateRow,
   evaluation: JobRow,
+  finished: readonly FinishedJob[] = [],
 ): Promise<boolean> {
   const holdouts = holdoutsOf(evaluation)
   const cells = await listCellsOn(
@@ -125,8 +128,10 @@ export async function queueReferences(
   let isComplete = true
   for (const { jobId, version, mask, checkGeneration } of references) {
     const missing = holdouts.filter(({ sha256 }) => !hasCell(cells, version, sha256))
-    if (known.some(({ id }) => id === jobId) || (missing.length === 0 && !checkGeneration)) continue
+    const isFinished = finished.some(({ job }) => job.id === jobId)
+    if (isFinished || (missing.length === 0 && !checkGeneration)) continue
     isComplete = false
+    if (known.some(({ id }) => id === jobId)) continue
     const { model, windowTokens } = evaluation.payload as EvaluateJob
     await queueJob(deps, update, {
       kind: 'evaluate',

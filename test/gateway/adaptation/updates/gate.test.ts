@@ -7,7 +7,10 @@ import { advanceUpdate, advanceUpdates } from '../../../../gateway/src/adaptatio
 import { FORCEABLE_MS } from '../../../../gateway/src/storage/db/queries/dataset-queries.ts'
 import { openDatabase } from '../../../../gateway/src/storage/db/open-database.ts'
 import { listEvaluations } from '../../../../gateway/src/storage/db/queries/evaluation-queries.ts'
+import { findJob } from '../../../../gateway/src/storage/db/queries/job-queries.ts'
 import { findModel } from '../../../../gateway/src/storage/db/queries/model-queries.ts'
+import { findUpdate } from '../../../../gateway/src/storage/db/queries/update-queries.ts'
+import { evaluateStep } from '../../../../gateway/src/adaptation/updates/evaluate-step.ts'
 import {
   admin,
   adminJson,
@@ -208,6 +211,28 @@ test('a gateway that stopped between two of the evaluation jobs queues the missi
   expect((await jobsOf(id)).map((job) => job.id).sort()).toEqual(
     [`${id}-calibrate`, `${id}-dense`, `${id}-evaluate`, `${id}-parent`].sort(),
   )
+})
+
+test('a step that has read the jobs before another one queued the missing ones waits for them', async () => {
+  const node = await servingModel(
+    'overtaken',
+    scoresByOrder({ 'overtaken-old': [10, 12, 11.9], 'overtaken-new': [10, 20, 15] }),
+  )
+  const { id } = await startUpdate('overtaken', ['overtaken-new'])
+  await node.reach(id, 'evaluating')
+  await advanceUpdate(testDeps(), id)
+  await env.DB.prepare('delete from jobs where id in (?, ?)').bind(`${id}-parent`, `${id}-dense`).run()
+  for (let turn = 0; turn < 2; turn += 1) {
+    await node.beat()
+    await node.work()
+  }
+  const update = await findUpdate(db, id)
+  const job = await findJob(db, `${id}-evaluate`)
+  if (!update || !job?.result) throw new Error('the candidate was not evaluated')
+  expect((await jobsOf(id)).map((each) => each.id)).toContain(`${id}-parent`)
+  const late = await evaluateStep.finish(testDeps(), update, [{ job, result: job.result }])
+  expect(late).toBeUndefined()
+  expect((await node.finish(id)).state).toBe('promoted')
 })
 
 describe('an update that the gate rejected', () => {
