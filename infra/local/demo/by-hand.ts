@@ -9,7 +9,16 @@ import { followUpdate } from '../../../gpu-node/cli/api/follow-update.ts'
 import { listOf } from '../../../gpu-node/cli/api/api-client.ts'
 import { describeDecisions } from '../../../gpu-node/cli/output/decision-table.ts'
 import { createProgressBar } from '../../../gpu-node/cli/output/progress-bar.ts'
-import { interrupted, print, ROOT, session, SHORT_CANARY, SHORT_WATCH, withPolicy } from './demo-session.ts'
+import {
+  interrupted,
+  print,
+  ROOT,
+  session,
+  SHORT_CANARY,
+  SHORT_WATCH,
+  withoutLeftUpdates,
+  withPolicy,
+} from './demo-session.ts'
 import { demoClient } from './demo-client.ts'
 import { keepStreaming, summariseStreams } from './streams.ts'
 import { demoTraffic, type Traffic } from './traffic.ts'
@@ -30,7 +39,7 @@ const POLL_MS = 500
  */
 export async function demonstrateByHand(model: string): Promise<void> {
   // An automatic update would come between.
-  await withPolicy({ triggers: { enabled: false } }, () => demonstrate(model))
+  await withoutLeftUpdates(() => withPolicy({ triggers: { enabled: false } }, () => demonstrate(model)))
 }
 
 async function demonstrate(model: string): Promise<void> {

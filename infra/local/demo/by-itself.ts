@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { driftReport, type DriftReport } from '@copal/shared/wire/admin.ts'
+import type { CreatedKey } from '@copal/shared/wire/admin-keys.ts'
 import type { PolicyOverrides } from '@copal/shared/wire/admin-policy.ts'
 import type OpenAI from 'openai'
 import { formatMask, formatPerplexity } from '../../../gpu-node/src/platform/quantities.ts'
@@ -14,6 +15,7 @@ import {
   SHORT_CANARY,
   SHORT_WATCH,
   withKeys,
+  withoutLeftUpdates,
   withPolicy,
 } from './demo-session.ts'
 import { demoClient } from './demo-client.ts'
@@ -48,7 +50,7 @@ export async function demonstrateByItself(model: string, folder: string | undefi
       ? demoTraffic(ROOT, REQUESTS_PER_KIND)
       : folderTraffic(folder, REQUESTS_PER_KIND, session.terminal.cwd)
   const before = await session.client().admin('GET', '/drift', driftReport)
-  await withKeys(KEYS, (keys) =>
+  const work = (keys: readonly CreatedKey[]) =>
     withPolicy(IMPATIENT, async () => {
       print(
         `\n1. ${KEYS} keys send ${traffic.length} kinds of text, and name no domain: ` +
@@ -66,8 +68,8 @@ export async function demonstrateByItself(model: string, folder: string | undefi
         await streams.stop()
       }
       print(`\n   Streams meanwhile: ${summariseStreams(streams.responses())}`)
-    }),
-  )
+    })
+  await withoutLeftUpdates(() => withKeys(KEYS, work))
   const report = await session.client().admin('GET', '/drift', driftReport)
   print(`\n3. What it learned\n\n${describeDrift(report, session.table)}`)
   print(`\n${describeGains(report, before)}`)

@@ -1,7 +1,8 @@
 import { join } from 'node:path'
+import { updateEntry, type UpdateEntry } from '@copal/shared/wire/admin.ts'
 import { createdKey, revokedKey, type CreatedKey, type CreateKey } from '@copal/shared/wire/admin-keys.ts'
 import { policyReport, type PolicyOverrides } from '@copal/shared/wire/admin-policy.ts'
-import { createApiClient, type ApiClient } from '../../../gpu-node/cli/api/api-client.ts'
+import { createApiClient, listOf, type ApiClient } from '../../../gpu-node/cli/api/api-client.ts'
 import { readConnection } from '../../../gpu-node/cli/api/connection.ts'
 import { createSession } from '../../../gpu-node/cli/api/session.ts'
 import { interruptionOfProcess } from '../../../gpu-node/src/platform/interruption.ts'
@@ -55,6 +56,41 @@ export async function withPolicy(changes: PolicyOverrides, work: () => Promise<v
       .admin('PUT', '/policy', policyReport, overrides)
       .catch(() => print("The demo's policy could not be taken back: look at 'npx copal policy show'."))
   }
+}
+
+/**
+ * Runs `work`, and if it is interrupted or fails cancels the updates that have started meanwhile and still run, because the service
+ * would go on with them: with a canary for as long as the policy says.
+ */
+export async function withoutLeftUpdates(work: () => Promise<void>): Promise<void> {
+  const before = new Set((await runningUpdates(session.client())).map(({ id }) => id))
+  try {
+    await work()
+  } catch (error) {
+    await cancelUpdates(before).catch(() =>
+      print(
+        "An update of the demo may still run. See 'npx copal updates'; end it with 'npx copal cancel UPDATE'.",
+      ),
+    )
+    throw error
+  }
+}
+
+async function cancelUpdates(except: ReadonlySet<string>): Promise<void> {
+  const client = cleanUpClient()
+  for (const { id, domains, state } of await runningUpdates(client)) {
+    if (except.has(id)) continue
+    const what = `update ${id} of ${domains.join(', ')}, which was ${state === 'canary' ? 'in canary' : state}`
+    await client
+      .admin('POST', `/updates/${id}/cancel`, updateEntry)
+      .then(() => print(`Cancelled ${what}.`))
+      .catch(() => print(`The demo's ${what}, could not be cancelled. Run: npx copal cancel ${id}`))
+  }
+}
+
+async function runningUpdates(client: ApiClient): Promise<UpdateEntry[]> {
+  const { data } = await client.admin('GET', '/updates', listOf(updateEntry))
+  return data.filter(({ finished_at: finishedAt }) => finishedAt === null)
 }
 
 /** Runs `work` with new keys, whose texts may be sampled, and revokes them, also when a person ends the demo. */

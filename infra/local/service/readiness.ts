@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { createdKey } from '@copal/shared/wire/admin-keys.ts'
+import { createdKey, keyEntry, type KeyEntry } from '@copal/shared/wire/admin-keys.ts'
 import { modelList, type ModelEntry } from '@copal/shared/wire/model-list.ts'
-import { createApiClient, readJson } from '../../../gpu-node/cli/api/api-client.ts'
+import { createApiClient, listOf, readJson } from '../../../gpu-node/cli/api/api-client.ts'
 import type { Home } from './home.ts'
 import type { Supervised } from '../processes/supervise.ts'
 
@@ -15,6 +15,9 @@ const WATCH_FAILURES = 3
 const BUSY_FAILURES = 20
 /** The name of the process that runs the Worker. */
 const RUNTIME = 'workerd'
+
+/** The name of the API key that a local service creates. */
+const LOCAL_KEY_NAME = 'local'
 
 /** Waits until the gateway is healthy. */
 export async function untilGatewayHealthy(origin: string, signal: AbortSignal): Promise<void> {
@@ -64,29 +67,49 @@ async function isHealthy(origin: string): Promise<boolean> {
   }
 }
 
-/** Creates the API key at the first start, and again when the database no longer has it. */
+/** The API key of a local service. */
+export interface LocalKey {
+  apiKey: string
+  /** Keys of earlier starts with the same name that were not revoked, although this start and later ones do not use them. */
+  replaced: Pick<KeyEntry, 'id' | 'created_at'>[]
+}
+
+/**
+ * Creates the API key at the first start, and again when the database no longer has it or the home has lost it. Keys that earlier
+ * starts have created are only named: they cannot be told from those of a person who chose the same name.
+ */
 export async function ensureApiKey(
   origin: string,
   home: Pick<Home, 'secrets' | 'saveApiKey'>,
   signal: AbortSignal,
-): Promise<string> {
+): Promise<LocalKey> {
   const { apiKey, adminKey } = home.secrets
   const isKnown =
     apiKey !== undefined && (await untilResponse((limited) => isAccepted(origin, apiKey, limited), signal))
   if (isKnown) {
     home.saveApiKey(apiKey, origin)
-    return apiKey
+    return { apiKey, replaced: [] }
   }
   const created = await untilResponse(
     (limited) =>
       createApiClient({ origin, apiKey: undefined, adminKey }, limited).admin('POST', '/keys', createdKey, {
-        name: 'local',
+        name: LOCAL_KEY_NAME,
         sampling: 'opt_in',
       }),
     signal,
   )
   home.saveApiKey(created.key, origin)
-  return created.key
+  const { data } = await untilResponse(
+    (limited) =>
+      createApiClient({ origin, apiKey: undefined, adminKey }, limited).admin(
+        'GET',
+        '/keys',
+        listOf(keyEntry),
+      ),
+    signal,
+  )
+  const replaced = data.filter(({ id, name }) => name === LOCAL_KEY_NAME && id !== created.id)
+  return { apiKey: created.key, replaced }
 }
 
 /**

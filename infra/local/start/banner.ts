@@ -1,4 +1,5 @@
 import type { Home } from '../service/home.ts'
+import type { LocalKey } from '../service/readiness.ts'
 import type { Settings } from '../service/service-settings.ts'
 
 /** Everything that is needed for the first call. */
@@ -46,6 +47,15 @@ END
 
 In a second terminal: npx copal status, npx copal --help, npm run demo. Ctrl-C stops the service; keys, masks and domains are kept.
 `
+}
+
+/** Returns a line for each API key that an earlier start has created, with the command that revokes it. */
+export function describeReplacedKeys(keys: LocalKey['replaced']): string[] {
+  return keys.map(
+    ({ id, created_at: at }) =>
+      `An earlier start created another API key 'local' (${id}, ${at}), which no start uses any more. ` +
+      `Unless something else does, revoke it: npx copal keys revoke ${id}\n`,
+  )
 }
 
 /** Returns where to attach debuggers and where the logs are. */

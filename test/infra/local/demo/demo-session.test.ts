@@ -4,10 +4,14 @@ import type { AddressInfo } from 'node:net'
 import { text } from 'node:stream/consumers'
 import { afterAll, beforeEach, expect, test, vi } from 'vitest'
 import type { CreatedKey } from '@copal/shared/wire/admin-keys.ts'
+import type { UpdateEntry } from '@copal/shared/wire/admin.ts'
 import { PRESETS } from '@copal/shared/wire/admin-policy.ts'
+import { updateOf } from '../../../support/dashboard/reports.ts'
 
 const overrides: object[] = []
 const revoked: string[] = []
+const cancelled: string[] = []
+let updates: UpdateEntry[] = []
 let keys = 0
 const gateway = createServer((request, response) => {
   void text(request).then((body) => {
@@ -17,6 +21,15 @@ const gateway = createServer((request, response) => {
       const id = url.split('/')[3]
       if (id !== undefined) revoked.push(id)
       response.end(JSON.stringify(id === undefined ? newKey(++keys) : { id, revoked: true }))
+      return
+    }
+    if (url.startsWith('/admin/updates')) {
+      const id = url.split('/')[3]
+      if (id === undefined) response.end(JSON.stringify({ data: updates }))
+      else {
+        cancelled.push(`${method} ${id}`)
+        response.end(JSON.stringify(updateOf({ id, state: 'cancelled' })))
+      }
       return
     }
     if (method === 'PUT') overrides.push(JSON.parse(body) as object)
@@ -94,4 +107,32 @@ test('a demo that is interrupted revokes its keys', async () => {
   const { withKeys, interrupt } = await openSession()
   await expect(withKeys(2, interrupt)).rejects.toThrow('aborted')
   expect(revoked).toEqual(['key_1', 'key_2'])
+})
+
+test('a demo that is interrupted cancels the updates that it left running, and no others', async () => {
+  const { withoutLeftUpdates, interrupt } = await openSession()
+  const printed = vi.spyOn(process.stdout, 'write').mockReturnValue(true)
+  updates = [updateOf({ id: 'before' })]
+  const work = withoutLeftUpdates(() => {
+    updates = [
+      updateOf({ id: 'left', state: 'canary', domains: ['speech'] }),
+      updateOf({ id: 'ended', state: 'promoted', finished_at: '2026-11-30T00:00:00.000Z' }),
+      ...updates,
+    ]
+    return interrupt()
+  })
+  await expect(work).rejects.toThrow('aborted')
+  expect(cancelled).toEqual(['POST left'])
+  expect(printed.mock.calls.join('')).toContain('Cancelled update left of speech, which was in canary.')
+  printed.mockRestore()
+})
+
+test('a demo that ends by itself cancels nothing', async () => {
+  const { withoutLeftUpdates } = await openSession()
+  cancelled.length = 0
+  await withoutLeftUpdates(() => {
+    updates = [updateOf({ id: 'later' })]
+    return Promise.resolve()
+  })
+  expect(cancelled).toEqual([])
 })

@@ -2,6 +2,7 @@ import { createServer, type Server } from 'node:http'
 import { once } from 'node:events'
 import type { AddressInfo } from 'node:net'
 import { expect, onTestFinished, test, vi } from 'vitest'
+import { describeReplacedKeys } from '../../../../infra/local/start/banner.ts'
 import { ensureApiKey, watchGateway } from '../../../../infra/local/service/readiness.ts'
 
 /** The machine may be busy. */
@@ -28,6 +29,9 @@ const CREATED = {
   previous_valid_until: null,
   key: 'sk-copal-new-key',
 } as const
+
+const { key: CREATED_KEY, ...ENTRY } = CREATED
+const KEYS = [ENTRY, { ...ENTRY, id: 'key-0' }, { ...ENTRY, id: 'key-a', name: 'application' }]
 
 /** A gateway whose health is refused, with two processes unless one has died. */
 async function startWatch() {
@@ -89,7 +93,9 @@ test('a call for the API key to which the gateway never responds is repeated', a
     requests.push(`${request.method} ${request.url}`)
     // The first call of each kind gets no response until its time is over.
     if (requests.filter((one) => one === requests.at(-1)).length === 1) timeout.abort()
-    else if (request.method === 'GET') response.writeHead(401).end()
+    else if (request.url === '/v1/models') response.writeHead(401).end()
+    else if (request.method === 'GET')
+      response.writeHead(200, { 'content-type': 'application/json' }).end(JSON.stringify({ data: KEYS }))
     else response.writeHead(201, { 'content-type': 'application/json' }).end(JSON.stringify(CREATED))
   })
   await once(server.listen(0, '127.0.0.1'), 'listening')
@@ -108,9 +114,18 @@ test('a call for the API key to which the gateway never responds is repeated', a
     saveApiKey,
   }
   const origin = `http://127.0.0.1:${(server.address() as AddressInfo).port}`
-  expect(await ensureApiKey(origin, home, new AbortController().signal)).toBe(CREATED.key)
+  const { apiKey, replaced } = await ensureApiKey(origin, home, new AbortController().signal)
+  expect(apiKey).toBe(CREATED_KEY)
+  // A key that a lost response or a lost home has left behind is named with the command that revokes it.
+  expect(replaced.map(({ id }) => id)).toEqual(['key-0'])
+  expect(describeReplacedKeys(replaced)).toEqual([
+    "An earlier start created another API key 'local' (key-0, 2026-01-01T00:00:00.000Z), which no start uses any more. " +
+      'Unless something else does, revoke it: npx copal keys revoke key-0\n',
+  ])
   expect(saveApiKey.mock.calls).toEqual([[CREATED.key, origin]])
-  expect(requests).toEqual(['GET /v1/models', 'GET /v1/models', 'POST /admin/keys', 'POST /admin/keys'])
+  expect(requests).toEqual(
+    ['GET /v1/models', 'POST /admin/keys', 'GET /admin/keys'].flatMap((call) => [call, call]),
+  )
   // A gateway that is only slow must be able to respond, and a key is created by each call.
-  expect(timeouts.mock.calls).toEqual([[5000], [10_000], [5000], [10_000]])
+  expect(timeouts.mock.calls).toEqual([[5000], [10_000], [5000], [10_000], [5000], [10_000]])
 })
