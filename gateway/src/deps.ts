@@ -1,4 +1,5 @@
 import type { AdaptationPreset } from '@copal/shared/wire/admin-policy.ts'
+import { UNCOUNTED } from './calls/call-budget.ts'
 import { SETTINGS } from '@copal/shared/settings-table.ts'
 import { nodeId, nodeIdOfSecret } from '@copal/shared/wire/node-secret.ts'
 import { openDatabase } from './storage/db/open-database.ts'
@@ -81,6 +82,7 @@ function createIsolateDeps(env: Bindings): IsolateDeps['parts'] {
   const access = readAccess(env)
   const policy = readPolicy(env)
   return {
+    calls: UNCOUNTED,
     db: openDatabase(env.DB),
     artifacts: env.ARTIFACTS,
     samples: env.SAMPLES,

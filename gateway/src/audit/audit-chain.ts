@@ -11,16 +11,19 @@ import {
   type PendingAuditRow,
 } from '../storage/db/queries/audit-queries.ts'
 
-type ChainDeps = Pick<Deps, 'db' | 'nowMs' | 'keyPepper'>
+type ChainDeps = Pick<Deps, 'calls' | 'db' | 'nowMs' | 'keyPepper'>
 
 /** After this time an action without a result is recorded as one whose end is unknown. */
 const ABANDONED_MS = 5 * 60_000
-/** Rows that are appended at once; each is a statement of a batch. */
-const ROWS_PER_APPEND = 25
-/** Rows that a run appends at most. */
-const MAX_APPENDS = 40
+/** Rows that are appended at once, and how often that is done at most. */
+const ROWS_PER_APPEND = 80
+const MAX_APPENDS = 15
+/** Statements of an append: it reads the last row and the pending ones, and writes eight rows by each statement. */
+const APPEND_CALLS = 14
 const ROWS_PER_DELETION = 500
 const MAX_DELETIONS = 10
+/** Statements of a deletion: it finds its end, stores a checkpoint and deletes. */
+const DELETION_CALLS = 3
 const DAY_MS = 24 * 60 * 60 * 1000
 
 /**
@@ -28,7 +31,7 @@ const DAY_MS = 24 * 60 * 60 * 1000
  * numbers, and in the same transaction the pending rows that they are made of go, so each is appended exactly once.
  */
 export async function appendPendingAudit(deps: ChainDeps): Promise<void> {
-  for (let append = 0; append < MAX_APPENDS; append += 1) {
+  for (let append = 0; append < MAX_APPENDS && deps.calls.left >= APPEND_CALLS; append += 1) {
     const last = await findLastAuditRow(deps.db)
     const pending = await listPendingAudit(deps.db, deps.nowMs() - ABANDONED_MS, ROWS_PER_APPEND)
     if (pending.length === 0) return
@@ -50,7 +53,7 @@ export async function appendPendingAudit(deps: ChainDeps): Promise<void> {
 export async function deleteOldAudit(deps: ChainDeps & Pick<Deps, 'auditDays'>): Promise<void> {
   if (deps.auditDays === 0) return
   const nowMs = deps.nowMs()
-  for (let deletion = 0; deletion < MAX_DELETIONS; deletion += 1) {
+  for (let deletion = 0; deletion < MAX_DELETIONS && deps.calls.left >= DELETION_CALLS; deletion += 1) {
     const end = await findRetentionEnd(deps.db, nowMs - deps.auditDays * DAY_MS, ROWS_PER_DELETION)
     if (!end) return
     const { id, hash } = end

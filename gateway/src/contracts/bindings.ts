@@ -1,5 +1,6 @@
 import type { SampleMessage } from '@copal/shared/wire/sample-message.ts'
 import type { AdaptationPreset } from '@copal/shared/wire/admin-policy.ts'
+import type { CallBudget } from './call-budget.ts'
 import type { Database } from './database.ts'
 import type { FleetObject } from './fleet-object.ts'
 import type { FleetPolicy, PolicyBindings } from './fleet-policy.ts'
@@ -58,6 +59,8 @@ type NodeFetchInit = Omit<RequestInit, 'headers'> & { headers?: Record<string, s
 
 /** The dependencies of the gateway's parts. Created for each event that the Worker handles, so they must be cheap. */
 export interface Deps {
+  /** The calls that the event may still make by these dependencies. */
+  readonly calls: CallBudget
   readonly db: Database
   readonly artifacts: R2Bucket
   readonly samples: Queue<SampleMessage>

@@ -1,4 +1,5 @@
 import type { Deps } from '../contracts/bindings.ts'
+import { inRandomOrder } from '../runtime/random-order.ts'
 import { deletePeriods, deleteUnusedNames, type PeriodWidth } from './db/queries/period-queries.ts'
 import { deleteReceipts, findReceiptTime, moveReceiptHorizon } from './db/queries/receipt-queries.ts'
 import { deleteRequestDomains } from './db/queries/request-domain-queries.ts'
@@ -17,8 +18,11 @@ const USAGE_DAYS = 62
 
 /** Bounds of a run: a statement takes some tens of milliseconds, and the database must stay free for other queries. */
 const ROWS_PER_STATEMENT = 2_000
-/** Enough for 1,333 requests a second, where the run is that of every five minutes. */
+/** Deletions of receipts of a run at most: enough for 1,333 requests a second. */
 const MAX_RECEIPT_STATEMENTS = 200
+/** Statements of one deletion: it finds where it ends, and deletes. */
+const RECEIPT_CALLS = 2
+/** Statements that a run deletes periods of one width by at most. */
 const MAX_PERIOD_STATEMENTS = 50
 /** How long after the longest response its receipt may come: it waits for its score, and for the gateway. */
 const LATE_RECEIPT_MS = 10 * 60_000
@@ -50,11 +54,11 @@ export async function deleteOldUsageDays(deps: Pick<Deps, 'db' | 'nowMs'>): Prom
  * those stay that were stored while requests of now may have begun: the receipts of these would be taken for counted ones.
  */
 export async function deleteOldReceipts(
-  deps: Pick<Deps, 'db' | 'nowMs' | 'receiptDays' | 'maxReceipts'> & {
+  deps: Pick<Deps, 'calls' | 'db' | 'nowMs' | 'receiptDays' | 'maxReceipts'> & {
     policy: Pick<Deps['policy'], 'totalMs'>
   },
 ): Promise<void> {
-  const { db, nowMs, receiptDays, maxReceipts, policy } = deps
+  const { calls, db, nowMs, receiptDays, maxReceipts, policy } = deps
   const tooMany = maxReceipts === 0 ? undefined : await findReceiptTime(db, maxReceipts)
   const beforeMs = Math.min(
     Math.max(tooMany ?? 0, receiptDays === 0 ? 0 : nowMs() - receiptDays * DAY_MS),
@@ -64,7 +68,7 @@ export async function deleteOldReceipts(
   // First, so that no receipt which is delivered again counts again in between.
   await moveReceiptHorizon(db, beforeMs)
   let after = 0
-  for (let statement = 0; statement < MAX_RECEIPT_STATEMENTS; statement += 1) {
+  for (let statement = 0; statement < MAX_RECEIPT_STATEMENTS && calls.left >= RECEIPT_CALLS; statement += 1) {
     const { examined, deleted, last } = await deleteReceipts(db, {
       beforeMs,
       after,
@@ -77,18 +81,21 @@ export async function deleteOldReceipts(
 }
 
 /** Deletes periods that are older than their widths are kept, and the names of domains that have none. */
-export async function deleteOldPeriods(deps: Pick<Deps, 'db' | 'nowMs' | 'seriesDays'>): Promise<void> {
-  const { db, nowMs, seriesDays } = deps
+export async function deleteOldPeriods(
+  deps: Pick<Deps, 'calls' | 'db' | 'nowMs' | 'seriesDays'>,
+): Promise<void> {
+  const { calls, db, nowMs, seriesDays } = deps
   const keptDays: [PeriodWidth, number][] = [
     [60, seriesDays.minutes],
     [300, seriesDays.minutes],
     [3_600, seriesDays.hours],
     [86_400, seriesDays.days],
   ]
-  for (const [width, days] of keptDays) {
+  // In random order, so that a run whose calls are used up by one width deletes those of another the next time.
+  for (const [width, days] of inRandomOrder(keptDays)) {
     if (days === 0) continue
     const before = Math.floor((nowMs() - days * DAY_MS) / 1000)
-    for (let statement = 0; statement < MAX_PERIOD_STATEMENTS; statement += 1)
+    for (let statement = 0; statement < MAX_PERIOD_STATEMENTS && calls.left > 1; statement += 1)
       if ((await deletePeriods(db, { width, before }, ROWS_PER_STATEMENT)) < ROWS_PER_STATEMENT) break
       else await pause()
   }

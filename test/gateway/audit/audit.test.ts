@@ -5,6 +5,8 @@ import { auditHash, FIRST_PREVIOUS_HASH } from '@copal/shared/wire/audit-hash.ts
 import { appendPendingAudit, deleteOldAudit } from '../../../gateway/src/audit/audit-chain.ts'
 import { NodeEvents } from '../../../gateway/src/audit/node-events.ts'
 import { announceAudit, recordAudit } from '../../../gateway/src/audit/record-audit.ts'
+import { createCallBudget } from '../../../gateway/src/calls/call-budget.ts'
+import { meterDeps } from '../../../gateway/src/calls/metered-deps.ts'
 import { openDatabase } from '../../../gateway/src/storage/db/open-database.ts'
 import { insertDecision } from '../../../gateway/src/storage/db/queries/decision-queries.ts'
 import { heartbeatOf } from '../../support/doubles/heartbeat.ts'
@@ -50,6 +52,18 @@ test('rows of isolates that append at the same time are chained once each, witho
       .filter((target) => target.startsWith('row-'))
       .toSorted(),
   ).toEqual(targets.toSorted())
+  expect(await brokenRows(page)).toEqual([])
+})
+
+test('rows that wait are appended by few statements: 25 by four, and one that deletes what they were made of', async () => {
+  for (let row = 0; row < 25; row += 1) await recordAudit(testDeps(), entry(`waited-${row}`))
+  const calls = createCallBudget()
+  const before = calls.left
+  await appendPendingAudit(meterDeps(testDeps(), calls))
+  // Before, and once more to see that none is left, it reads the last row and those that wait.
+  expect(before - calls.left).toBe(2 + 5 + 2)
+  const page = await list()
+  expect(page.data.filter(({ target }) => target.startsWith('waited-'))).toHaveLength(25)
   expect(await brokenRows(page)).toEqual([])
 })
 

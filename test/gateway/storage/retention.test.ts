@@ -2,6 +2,7 @@ import { env } from 'cloudflare:workers'
 import { eq } from 'drizzle-orm'
 import { expect, test } from 'vitest'
 import { SERIES_WIDTHS } from '@copal/shared/wire/admin-series.ts'
+import { UNCOUNTED } from '../../../gateway/src/calls/call-budget.ts'
 import { DEFAULT_POLICY } from '../../../gateway/src/fleet/object/policy-variables.ts'
 import { openDatabase } from '../../../gateway/src/storage/db/open-database.ts'
 import {
@@ -48,7 +49,14 @@ test('a receipt that was deleted does not count again, but those of later reques
     (await sumUsage(db)).filter((row) => row.model === model).reduce((sum, row) => sum + row.requests, 0)
   await settle('deleted', 1_000, 900)
   await settle('estimated', 2_500, undefined, 'estimate')
-  const deps = { db, receiptDays: 0, maxReceipts: 0, policy: DEFAULT_POLICY, nowMs: () => 2_000 + DAY_MS }
+  const deps = {
+    calls: UNCOUNTED,
+    db,
+    receiptDays: 0,
+    maxReceipts: 0,
+    policy: DEFAULT_POLICY,
+    nowMs: () => 2_000 + DAY_MS,
+  }
   await deleteOldReceipts(deps)
   expect(await settle('deleted', 2_600, 900)).toBe(0)
   await deleteOldReceipts({ ...deps, receiptDays: 1 })
@@ -71,7 +79,7 @@ test('the oldest of too many receipts are those that were stored before a number
     await insertReceipts(db, 'node-1', [receiptOf(`many-${atMs}`)], 'node', atMs)
   expect(await findReceiptTime(db, 4)).toBeUndefined()
   expect(await findReceiptTime(db, 2)).toBe(20)
-  const deps = { db, receiptDays: 0, maxReceipts: 2, policy: DEFAULT_POLICY }
+  const deps = { calls: UNCOUNTED, db, receiptDays: 0, maxReceipts: 2, policy: DEFAULT_POLICY }
   const left = async () => (await db.select().from(receipts)).map(({ createdAt }) => createdAt)
   const beganAtMs = 15
   // A response that began then may still go on, so its receipt must not count as one that was counted before.
@@ -87,7 +95,7 @@ test('periods are kept as long as their width says, and a domain without any los
     const changes = { model: 'aged', domain: days > 730 ? 'gone' : 'stays' }
     await insertReceipts(db, 'node-1', [receiptOf(`aged-${days}`, changes)], 'node', NOW_MS - days * DAY_MS)
   }
-  const deps = { db, nowMs: () => NOW_MS, seriesDays: { minutes: 2, hours: 60, days: 730 } }
+  const deps = { calls: UNCOUNTED, db, nowMs: () => NOW_MS, seriesDays: { minutes: 2, hours: 60, days: 730 } }
   await deleteOldPeriods({ ...deps, seriesDays: { minutes: 0, hours: 0, days: 0 } })
   const agesOf = async (width: number) => {
     const rows = await db.select().from(trafficPeriods).where(eq(trafficPeriods.model, 'aged'))

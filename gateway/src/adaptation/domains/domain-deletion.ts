@@ -4,6 +4,8 @@ import { SERVICE_ACTOR } from '../../storage/db/queries/decision-queries.ts'
 import { forgetDomain } from '../../storage/db/queries/domain-queries.ts'
 import { listKeyIds } from '../../storage/db/queries/key-queries.ts'
 import { listRunningUpdates } from '../../storage/db/queries/update-queries.ts'
+import { createCallBudget } from '../../calls/call-budget.ts'
+import { meterDeps } from '../../calls/metered-deps.ts'
 import type { Deps } from '../../contracts/bindings.ts'
 import type { SourceFilter } from '../../contracts/reservoir-object.ts'
 import { insertPendingDeletions } from '../../storage/db/queries/pending-deletion-queries.ts'
@@ -11,7 +13,7 @@ import { deleteDatasetFiles } from '../../storage/artifacts/datasets.ts'
 import { deleteStatisticsOf } from '../../storage/artifacts/statistics-files.ts'
 import { removeOwnMasksOf } from '../own-masks/remove-own-masks.ts'
 import { writeTombstone } from '../sampling/tombstones.ts'
-import { deleteFrozenTexts, findAffectedDatasets, REQUEST_CALLS } from './frozen-texts.ts'
+import { deleteFrozenTexts, findAffectedDatasets } from './frozen-texts.ts'
 
 type DeletionDeps = Pick<Deps, 'db' | 'artifacts' | 'reservoir' | 'nowMs'>
 
@@ -63,12 +65,14 @@ export interface DeletedTexts {
  * cron task looks through those that are left.
  *
  * @param filter at least one field
+ * @param calls for looking through the datasets
  * @throws AppError `conflict` while an update that may read the texts is running, or began meanwhile
  */
 export async function deleteTexts(
-  deps: DeletionDeps,
+  deps: Deps,
   domain: string,
   filter: Pick<SourceFilter, 'keyId' | 'tenant' | 'requestId'>,
+  calls = createCallBudget(),
 ): Promise<DeletedTexts> {
   const canaries = await requireNoReader(deps, domain)
   await writeTombstone(deps, domain, filter)
@@ -76,9 +80,10 @@ export async function deleteTexts(
   const tenantKeyIds = tenant === undefined ? [] : await listKeyIds(deps.db, tenant)
   const sources = { ...filter, tenantKeyIds }
   const sampled = await deps.reservoir(domain).deleteTexts(sources)
-  const walk = { after: '', budget: { calls: REQUEST_CALLS } }
-  const { hashes, doneUntil } = await findAffectedDatasets(deps, domain, sources, walk)
-  const frozen = await deleteFrozenTexts(deps, domain, sources, hashes)
+  const metered = meterDeps(deps, calls)
+  const found = await findAffectedDatasets(metered, domain, sources, '')
+  const { frozen, isFinished } = await deleteFrozenTexts(metered, domain, sources, found.hashes)
+  const doneUntil = isFinished ? found.doneUntil : ''
   await requireNoNewReader(deps, domain, canaries)
   const isUnfinished = doneUntil !== undefined
   if (isUnfinished)

@@ -1,4 +1,5 @@
 import type { DatasetRef } from '@copal/shared/wire/adaptation-jobs.ts'
+import { CallsUsedUp } from '../../calls/call-budget.ts'
 import type { Deps } from '../../contracts/bindings.ts'
 import type { SourceFilter, StoredText } from '../../contracts/reservoir-object.ts'
 import { datasetKey } from '../../storage/artifacts/artifact-keys.ts'
@@ -14,75 +15,81 @@ import { matchesFilter } from '../sampling/source-filter.ts'
 
 type FrozenTextDeps = Pick<Deps, 'db' | 'artifacts' | 'nowMs'>
 
-/**
- * Calls to R2, D1 and Durable Objects that a deletion may still make. Cloudflare allows a request or an event a thousand, and
- * those of a cron event are shared by its tasks.
- */
-export interface CallBudget {
-  calls: number
-}
-
-/** The calls of a deletion that an API request begins. */
-export const REQUEST_CALLS = 700
-/** The calls that replacing a dataset takes, with the deletion of two artifacts of statistics. */
-const REPLACEMENT_CALLS = 16
+/** The calls that replacing a dataset takes, with the deletion of four artifacts of statistics. */
+const REPLACEMENT_CALLS = 24
+/** Datasets that are looked through at most at a time. */
+const MAX_DATASETS = 1_000
+/** The calls that are left for what follows: the audit log, the record of the deletion, which updates run. */
+const LAST_CALLS = 6
 
 /**
  * Finds the datasets of a domain, also its holdouts, that contain matching texts, in the order of their hashes, as far as the
- * budget goes. It leaves enough of the budget for {@link deleteFrozenTexts}.
+ * budget of calls goes. It leaves enough of it for {@link deleteFrozenTexts}.
  *
- * @param walk.after only later hashes than this one
+ * @param after only later hashes than this one
  * @returns `doneUntil`: the last dataset that was looked through; undefined if none is left
  */
 export async function findAffectedDatasets(
-  deps: Pick<FrozenTextDeps, 'db' | 'artifacts'>,
+  deps: Pick<Deps, 'calls' | 'db' | 'artifacts'>,
   domain: string,
   sources: SourceFilter,
-  { after, budget }: { after: string; budget: CallBudget },
+  after: string,
 ): Promise<{ hashes: string[]; doneUntil: string | undefined }> {
   const hashes: string[] = []
   let last = after
-  budget.calls -= 1
-  const limit = Math.max(1, budget.calls)
-  for (const hash of await listStoredDatasetsOf(deps.db, domain, { after, limit })) {
-    if (budget.calls <= REPLACEMENT_CALLS) return { hashes, doneUntil: last }
-    budget.calls -= 1
+  const limit = Math.max(1, Math.min(MAX_DATASETS, deps.calls.left))
+  const listed = await listStoredDatasetsOf(deps.db, domain, { after, limit })
+  for (const hash of listed) {
+    if (deps.calls.left <= (hashes.length + 1) * REPLACEMENT_CALLS + LAST_CALLS)
+      return { hashes, doneUntil: last }
     const texts = (await readDataset(deps, hash)) ?? []
-    if (texts.some((text) => isFrom(text, sources))) {
-      hashes.push(hash)
-      budget.calls -= REPLACEMENT_CALLS
-    }
+    if (texts.some((text) => isFrom(text, sources))) hashes.push(hash)
     last = hash
   }
-  return { hashes, doneUntil: undefined }
+  return { hashes, doneUntil: listed.length < limit ? undefined : last }
 }
 
 /**
  * Deletes matching texts from some datasets and holdouts of a domain. Call it while no update reads them. If it is interrupted,
  * the current dataset is still found, and calling it again continues.
  *
- * @returns the number of texts; a text counts once for each dataset that contained it
+ * @returns the number of texts, of which one counts once for each dataset that contained it, and whether all datasets are done:
+ * statistics of one may take more calls than there are
  */
 export async function deleteFrozenTexts(
   deps: FrozenTextDeps,
   domain: string,
   sources: SourceFilter,
   hashes: readonly string[],
-): Promise<number> {
+): Promise<{ frozen: number; isFinished: boolean }> {
   let frozen = 0
   for (const hash of hashes) {
-    const texts = (await readDataset(deps, hash)) ?? []
-    const remaining = texts.flatMap((text) => withoutSources(text, sources) ?? [])
-    const replacement =
-      remaining.length > 0 ? await freezeRemaining(deps, domain, hash, remaining) : undefined
-    await replaceDataset(deps.db, hash, replacement, deps.nowMs())
-    // Before the texts, by which a call that continues finds the dataset.
-    await deleteStatisticsOf(deps, [hash])
-    await deps.artifacts.delete(datasetKey(hash))
-    await forgetDatasets(deps.db, [hash])
-    frozen += texts.filter((text) => isFrom(text, sources)).length
+    try {
+      frozen += await deleteFrozenTextsOf(deps, domain, sources, hash)
+    } catch (error) {
+      if (!(error instanceof CallsUsedUp)) throw error
+      return { frozen, isFinished: false }
+    }
   }
-  return frozen
+  return { frozen, isFinished: true }
+}
+
+/** Deletes matching texts from one dataset. Returns their number. */
+async function deleteFrozenTextsOf(
+  deps: FrozenTextDeps,
+  domain: string,
+  sources: SourceFilter,
+  hash: string,
+): Promise<number> {
+  const texts = (await readDataset(deps, hash)) ?? []
+  const remaining = texts.flatMap((text) => withoutSources(text, sources) ?? [])
+  const replacement = remaining.length > 0 ? await freezeRemaining(deps, domain, hash, remaining) : undefined
+  await replaceDataset(deps.db, hash, replacement, deps.nowMs())
+  // Before the texts, by which a call that continues finds the dataset.
+  await deleteStatisticsOf(deps, [hash])
+  await deps.artifacts.delete(datasetKey(hash))
+  await forgetDatasets(deps.db, [hash])
+  return texts.filter((text) => isFrom(text, sources)).length
 }
 
 /** Freezes the remaining texts of a dataset, as old as it is, so that they count for as much. */

@@ -1,5 +1,7 @@
 import type { DeletedSamples } from '@copal/shared/wire/admin-samples.ts'
 import { recordAudit } from '../../audit/record-audit.ts'
+import { CallsUsedUp, createCallBudget } from '../../calls/call-budget.ts'
+import { meterDeps } from '../../calls/metered-deps.ts'
 import type { Deps } from '../../contracts/bindings.ts'
 import type { SourceFilter } from '../../contracts/reservoir-object.ts'
 import { SERVICE_ACTOR } from '../../storage/db/queries/decision-queries.ts'
@@ -22,9 +24,9 @@ import { insertTombstone } from '../../storage/db/queries/tombstone-queries.ts'
 import { listRunningUpdates, type UpdateRow } from '../../storage/db/queries/update-queries.ts'
 import { UNASSIGNED } from '../../storage/db/schema/domains.ts'
 import { cancelUpdate } from '../updates/update-requests.ts'
-import { deleteFrozenTexts, findAffectedDatasets, REQUEST_CALLS, type CallBudget } from './frozen-texts.ts'
+import { deleteFrozenTexts, findAffectedDatasets } from './frozen-texts.ts'
 
-type SampleDeletionDeps = Pick<Deps, 'db' | 'artifacts' | 'reservoir' | 'nowMs'>
+type SampleDeletionDeps = Pick<Deps, 'calls' | 'db' | 'artifacts' | 'reservoir' | 'nowMs'>
 /** Parts of {@link finishDeletions}, which can cancel updates. */
 type FinishingDeps = SampleDeletionDeps & Pick<Deps, 'fleet' | 'telemetry' | 'waitUntil'>
 
@@ -33,18 +35,14 @@ const MAX_WAIT_MS = 7 * 24 * 60 * 60 * 1000
 /** How long a deletion waits for updates that follow each other. */
 const MAX_TOTAL_WAIT_MS = 2 * MAX_WAIT_MS
 
-/** Deletions that a run of the cron task works on at most. */
-const DELETIONS_PER_RUN = 20
-/** Domains in which it deletes samples before that. */
-const SAMPLE_DELETIONS_PER_RUN = 50
-/** Calls that these take: keys of a tenant, the reservoir, the audit log. */
+/** Deletions that a run of the cron task continues at most. */
+const MAX_CONTINUED = 100
+/** Calls that the samples of a domain take: keys of a tenant, the reservoir, the audit log. */
 const SAMPLE_CALLS = 3
-/** Calls that it makes for them at most. */
-const RUN_CALLS = 300
-/** Calls that a domain takes beside its datasets: which updates run, before and after, and what was made of the datasets. */
-const DOMAIN_CALLS = 4
-/** Calls that a pending deletion takes besides: keys of a tenant, the audit log, its record. */
-const PENDING_CALLS = 5
+/** Calls with which the frozen texts of a domain are begun: which updates run, its datasets, and what was made of them. */
+const DOMAIN_CALLS = 10
+/** Calls with which a pending deletion is continued: keys of a tenant, one dataset that is replaced, the audit log, its record. */
+const PENDING_CALLS = 36
 
 /**
  * Deletes the texts of a request, a key or a tenant in all domains, and among the texts that have no domain yet.
@@ -56,45 +54,46 @@ const PENDING_CALLS = 5
  * @param filter at least one field; texts that match all of them are deleted
  */
 export async function deleteSamplesOf(
-  deps: SampleDeletionDeps,
+  unmetered: Deps,
   filter: Pick<SourceFilter, 'keyId' | 'tenant' | 'requestId'>,
-  budget: CallBudget = { calls: REQUEST_CALLS },
+  calls = createCallBudget(),
 ): Promise<DeletedSamples> {
-  const { db, nowMs } = deps
-  await insertTombstone(db, { ...filter, createdAt: nowMs() })
+  const deps = meterDeps(unmetered, calls)
+  const { db } = deps
+  await insertTombstone(db, { ...filter, createdAt: deps.nowMs() })
   const sources = await sourcesOf(deps, filter)
   const result: DeletedSamples = { domains: [], pending: [], kept: await countExpired(db) }
   const names = [...(await listDomains(db)).map(({ name }) => name), UNASSIGNED]
   const sampled = new Map<string, number>()
   // First everywhere, so that no update that begins freezes them.
   for (const domain of names) {
-    if (budget.calls <= 0) break
-    budget.calls -= 1
+    if (calls.left === 0) break
     sampled.set(domain, await deps.reservoir(domain).deleteTexts(sources))
   }
   const left: NewPendingDeletion[] = []
   for (const domain of names) {
     const deleted = sampled.get(domain)
     if (deleted === undefined) {
-      left.push({ ...filter, domain, doneUntil: SAMPLES_LEFT, createdAt: nowMs() })
+      left.push({ ...filter, domain, doneUntil: SAMPLES_LEFT, createdAt: deps.nowMs() })
       result.pending.push({ domain, update: null })
       continue
     }
-    if (domain !== UNASSIGNED && budget.calls <= DOMAIN_CALLS) {
-      left.push({ ...filter, domain, createdAt: nowMs() })
+    if (calls.left < DOMAIN_CALLS) {
+      left.push({ ...filter, domain, createdAt: deps.nowMs() })
       result.pending.push({ domain, update: null })
       if (deleted > 0) result.domains.push({ domain, deleted, deleted_frozen: 0, updates: [], masks: [] })
       continue
     }
-    const walk = { after: '', budget, mayHold: () => deleted > 0 }
+    const walk = { after: '', mayHold: () => deleted > 0 }
     const { hashes, frozen, reader, made, doneUntil } = await deleteUnread(deps, domain, sources, walk)
     if (doneUntil !== undefined) {
-      left.push({ ...filter, domain, doneUntil, createdAt: nowMs() })
+      left.push({ ...filter, domain, doneUntil, createdAt: deps.nowMs() })
       result.pending.push({ domain, update: reader?.id ?? null })
     }
     if (deleted + hashes.length > 0) result.domains.push({ domain, deleted, deleted_frozen: frozen, ...made })
   }
-  await insertPendingDeletions(db, left)
+  // Whatever is left of the budget, or else nothing would go on with them.
+  await insertPendingDeletions(unmetered.db, left)
   return result
 }
 
@@ -102,29 +101,26 @@ export async function deleteSamplesOf(
  * Continues the deletions that were left to later calls, or to updates that have ended since. An update for which a
  * deletion has waited for a week is cancelled, and after two weeks any for which it waits.
  */
-export async function finishDeletions(
-  deps: FinishingDeps,
-  budget: CallBudget = { calls: RUN_CALLS },
-): Promise<void> {
-  await deleteLeftSamples(deps, budget)
-  for (const deletion of await listPendingDeletions(deps.db, DELETIONS_PER_RUN)) {
-    if (budget.calls <= DOMAIN_CALLS + PENDING_CALLS) return
+export async function finishDeletions(deps: FinishingDeps): Promise<void> {
+  await deleteLeftSamples(deps)
+  for (const deletion of await listPendingDeletions(deps.db, MAX_CONTINUED)) {
+    if (deps.calls.left < PENDING_CALLS) return
     try {
-      await continueDeletion(deps, deletion, budget)
+      await continueDeletion(deps, deletion)
     } catch (error) {
+      if (error instanceof CallsUsedUp) throw error
       console.error(`The deletion of frozen texts of '${deletion.domain}' failed and is tried again:`, error)
     }
   }
 }
 
-/** Deletes samples in domains that a request could not call, as far as half of the budget goes. */
-async function deleteLeftSamples(deps: SampleDeletionDeps, budget: CallBudget): Promise<void> {
-  const limit = Math.min(SAMPLE_DELETIONS_PER_RUN, Math.floor(budget.calls / 2 / SAMPLE_CALLS))
+/** Deletes samples in domains that a request could not call, and leaves calls for the frozen texts of one domain. */
+async function deleteLeftSamples(deps: SampleDeletionDeps): Promise<void> {
   const begun: number[] = []
-  for (const deletion of await listUnbegunDeletions(deps.db, limit)) {
+  for (const deletion of await listUnbegunDeletions(deps.db, MAX_CONTINUED)) {
+    if (deps.calls.left < SAMPLE_CALLS + PENDING_CALLS) break
     const { id, domain, createdAt } = deletion
     const filter = filterOf(deletion)
-    budget.calls -= SAMPLE_CALLS
     try {
       const deleted = await deps.reservoir(domain).deleteTexts(await sourcesOf(deps, filter))
       begun.push(id)
@@ -152,17 +148,12 @@ function filterOf({
   return { keyId: keyId ?? undefined, tenant: tenant ?? undefined, requestId: requestId ?? undefined }
 }
 
-async function continueDeletion(
-  deps: FinishingDeps,
-  deletion: PendingDeletion,
-  budget: CallBudget,
-): Promise<void> {
+async function continueDeletion(deps: FinishingDeps, deletion: PendingDeletion): Promise<void> {
   const { id, domain, createdAt, doneUntil: after } = deletion
   const filter = filterOf(deletion)
-  budget.calls -= PENDING_CALLS
   // One that has been running since the deletion may still freeze what it had read before, unless a walk began without it.
   const mayHold = (update: UpdateRow) => after === '' && update.createdAt <= createdAt
-  const walk = { after, budget, mayHold }
+  const walk = { after, mayHold }
   const { frozen, made, reader, doneUntil } = await deleteUnread(
     deps,
     domain,
@@ -200,7 +191,7 @@ async function cancelReader(deps: FinishingDeps, { id }: UpdateRow, domain: stri
 }
 
 /**
- * Deletes matching frozen texts of a domain, as far as the budget goes, unless an update may read them.
+ * Deletes matching frozen texts of a domain, as far as the budget of calls goes, unless an update may read them.
  *
  * @param walk.after the last dataset that was looked through before
  * @param walk.mayHold whether an update may hold out matching samples at this moment that it had read before they were deleted
@@ -211,24 +202,23 @@ async function deleteUnread(
   deps: SampleDeletionDeps,
   domain: string,
   sources: SourceFilter,
-  walk: { after: string; budget: CallBudget; mayHold: (update: UpdateRow) => boolean },
+  walk: { after: string; mayHold: (update: UpdateRow) => boolean },
 ) {
-  const { after, budget, mayHold } = walk
-  budget.calls -= DOMAIN_CALLS
+  const { after, mayHold } = walk
   const found =
     domain === UNASSIGNED
       ? { hashes: [], doneUntil: undefined }
-      : await findAffectedDatasets(deps, domain, sources, { after, budget })
+      : await findAffectedDatasets(deps, domain, sources, after)
   const { hashes } = found
   const made = await listMadeOf(deps.db, domain, hashes)
   const mayFreeze = (update: UpdateRow) =>
     domain !== UNASSIGNED && (mayHold(update) || update.domains.includes(domain))
   const before = (await readers(deps)).find((update) => hashes.length > 0 || mayFreeze(update))
   if (before) return { hashes, frozen: 0, reader: before, made, doneUntil: mayFreeze(before) ? '' : after }
-  const frozen = await deleteFrozenTexts(deps, domain, sources, hashes)
+  const { frozen, isFinished } = await deleteFrozenTexts(deps, domain, sources, hashes)
   // One that began meanwhile may have frozen texts after they were looked for.
   const late = (await readers(deps)).find(mayFreeze)
-  return { hashes, frozen, reader: late, made, doneUntil: late ? '' : found.doneUntil }
+  return { hashes, frozen, reader: late, made, doneUntil: late ? '' : isFinished ? found.doneUntil : after }
 }
 
 /** Returns the updates that may read frozen texts, oldest first. */

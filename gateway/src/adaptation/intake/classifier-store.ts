@@ -26,8 +26,8 @@ const MAX_CACHED = 4
 /** Versions that are kept in R2 beside the newest, for isolates that are about to read them. */
 const KEPT_VERSIONS = 2
 
-/** Classifiers by hash, by bucket: of one isolate there is one. What a hash names never changes. */
-const cachedByBucket = new WeakMap<R2Bucket, Map<string, Omit<StoredClassifier, 'row'>>>()
+/** Classifiers of the isolate by hash. What a hash names never changes. */
+const cached = new Map<string, Omit<StoredClassifier, 'row'>>()
 
 /**
  * Returns the newest classifier of a model; undefined if there is none, or if it was trained on embeddings of other weights
@@ -47,13 +47,11 @@ export async function openClassifier(
   model: { baseSha256: string },
   row: ClassifierRow,
 ): Promise<StoredClassifier | undefined> {
-  const cache = cachedByBucket.get(artifacts) ?? new Map<string, Omit<StoredClassifier, 'row'>>()
-  cachedByBucket.set(artifacts, cache)
-  let stored = cache.get(row.sha256)
+  let stored = cached.get(row.sha256)
   if (!stored) {
     stored = await readClassifier(artifacts, row)
     if (!stored) return undefined
-    storeLatest(cache, row.sha256, stored, MAX_CACHED)
+    storeLatest(cached, row.sha256, stored, MAX_CACHED)
   }
   return stored.baseSha256 === model.baseSha256 ? { row, ...stored } : undefined
 }

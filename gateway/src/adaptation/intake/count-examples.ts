@@ -1,8 +1,9 @@
+import type { Deps } from '../../contracts/bindings.ts'
 import type { ExampleCounts } from '../../contracts/reservoir-counts.ts'
 import { listDomains } from '../../storage/db/queries/domain-queries.ts'
 import type { ModelRow } from '../../storage/db/queries/model-queries.ts'
 import { maxDomains } from '../discovery/classifier-codec.ts'
-import { askedPerModel, storedCounts } from '../sampling/domain-counts.ts'
+import { askedWithin, storedCounts } from '../sampling/domain-counts.ts'
 import { EXAMPLES } from '../sampling/reservoir-descriptions.ts'
 import { describeStored, type DescribeBudget } from './describe-stored.ts'
 
@@ -27,14 +28,14 @@ interface KnownDomain {
  * described of the oldest domains that lack some.
  */
 export async function countExamples(
-  deps: Parameters<typeof describeStored>[0] & Parameters<typeof storedCounts>[0],
+  deps: Parameters<typeof describeStored>[0] & Parameters<typeof storedCounts>[0] & Pick<Deps, 'calls'>,
   model: ModelRow,
   budget: DescribeBudget,
   bases: readonly string[],
 ): Promise<KnownDomain[]> {
   const domains = await listDomains(deps.db)
   const describe = (domain: string) => describeStored(deps, model, { domain, want: EXAMPLES }, budget, bases)
-  const maxAsked = askedPerModel(bases.length)
+  const maxAsked = askedWithin(deps.calls, 4)
   const known: KnownDomain[] = []
   if (domains.length <= maxAsked) {
     for (const { name, createdAt } of domains) known.push({ name, createdAt, count: await describe(name) })

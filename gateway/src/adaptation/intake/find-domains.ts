@@ -1,5 +1,7 @@
 import { AppError } from '@copal/shared/errors.ts'
+import { CallsUsedUp } from '../../calls/call-budget.ts'
 import type { Deps } from '../../contracts/bindings.ts'
+import { inRandomOrder } from '../../runtime/random-order.ts'
 import {
   deleteDecidedProposals,
   isDiscovering,
@@ -31,10 +33,11 @@ export async function findDomains(deps: FindDeps): Promise<void> {
   if (!(await isDiscovering(deps.db)) && (await isStagingEmpty(deps))) return
   const models = await listModels(deps.db)
   const bases = models.map(({ baseSha256 }) => baseSha256)
-  for (const model of models) {
+  for (const model of inRandomOrder(models)) {
     try {
       await findDomainsOf(deps, model, bases)
     } catch (error) {
+      if (error instanceof CallsUsedUp) throw error
       // No node, or one that has no time, is nothing to tell of.
       if (!(error instanceof AppError) || !error.retryable)
         console.error(`Finding domains of model '${model.id}' failed; the next run tries again:`, error)

@@ -12,12 +12,14 @@ import type { DescribeBudget } from './describe-stored.ts'
 
 /** Most examples of a training beside the background, which takes the isolate's time: it grows with the cube of both. */
 const MAX_TRAINED = 480
+/** Calls that storing a classifier takes: its file, its version, and the files of older ones. */
+const STORE_CALLS = 6
 /** A classifier is trained anew when it could learn from this many times as many examples. */
 const GROWTH = 1.5
 
 type TrainDeps = Pick<
   Deps,
-  'db' | 'artifacts' | 'reservoir' | 'fleet' | 'nodeSecrets' | 'nodeFetch' | 'nowMs'
+  'calls' | 'db' | 'artifacts' | 'reservoir' | 'fleet' | 'nodeSecrets' | 'nodeFetch' | 'nowMs'
 >
 
 /**
@@ -50,6 +52,8 @@ export async function trainOnExamples(
   const background = await findBackground(deps, model, budget, bases)
   if (isCurrent && background?.texts[0]?.embedding.length !== size) return false
   const perDomain = Math.max(MIN_EXAMPLES, Math.floor(MAX_TRAINED / counts.size))
+  // Until the turn of this task, in which they are enough.
+  if (deps.calls.left < counts.size + STORE_CALLS) return false
   const examples: LabelledText[] = []
   for (const domain of counts.keys()) {
     const described = await deps

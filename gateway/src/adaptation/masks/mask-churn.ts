@@ -7,7 +7,7 @@ import { byPlace, parseLinearName } from './linear-name.ts'
 
 /** Maximum bytes of the bits of both masks: comparing them takes some seconds of a processor. */
 const MAX_BYTES = 2 * 1024 * 1024 * 1024
-/** Maximum reads of R2 for one comparison: Cloudflare allows a request 1,000 calls of other services. */
+/** Maximum reads of R2 for one comparison: a request may make 1,000 calls. */
 const MAX_READS = 900
 
 /** A mask to compare, without its bits; null is the dense model. */

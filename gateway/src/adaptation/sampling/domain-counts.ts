@@ -1,22 +1,22 @@
 import type { Deps } from '../../contracts/bindings.ts'
+import type { CallBudget } from '../../contracts/call-budget.ts'
 import type { ModelCounts, ReservoirCounts, ReservoirStats } from '../../contracts/reservoir-counts.ts'
 import { listReservoirCounts, putReservoirCounts } from '../../storage/db/queries/reservoir-count-queries.ts'
 
 type CountDeps = Pick<Deps, 'db' | 'reservoir'>
 
-/**
- * Reservoirs that a request or a task asks at most: as many as an update has domains. Cloudflare allows an event 1,000 calls of
- * D1, R2 and Durable Objects, which the tasks of a minute share.
- */
+/** Reservoirs that a request or a task asks at most: as many as an update has domains. */
 export const MAX_ASKED = 64
-/** Reservoirs that a task asks at least for each of many models. */
-const MIN_ASKED = 8
 /** Reservoirs that are asked at once. */
 const MAX_AT_ONCE = 16
 
-/** Returns how many reservoirs a task may ask for each model, since all models share the calls of an event. */
-export function askedPerModel(models: number): number {
-  return Math.max(MIN_ASKED, Math.floor(MAX_ASKED / Math.max(1, models)))
+/**
+ * Returns how many reservoirs a task asks at most, so that its calls are enough.
+ *
+ * @param callsEach calls that it may make of each
+ */
+export function askedWithin({ left }: CallBudget, callsEach: number): number {
+  return Math.min(MAX_ASKED, Math.floor(left / callsEach))
 }
 
 /** The counts of a domain for a model. */

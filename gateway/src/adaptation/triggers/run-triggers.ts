@@ -2,13 +2,15 @@ import { AppError } from '@copal/shared/errors.ts'
 import type { DecisionFigure } from '@copal/shared/wire/admin-decisions.ts'
 import { createOwnMask, createUpdate as updateRequest } from '@copal/shared/wire/admin.ts'
 import type { AdaptationPolicy } from '@copal/shared/wire/admin-policy.ts'
+import { CallsUsedUp } from '../../calls/call-budget.ts'
 import type { Deps } from '../../contracts/bindings.ts'
+import { inRandomOrder } from '../../runtime/random-order.ts'
 import { insertDecision, SERVICE_ACTOR } from '../../storage/db/queries/decision-queries.ts'
 import { listModels, type ModelRow } from '../../storage/db/queries/model-queries.ts'
 import { listDryRuns } from '../../storage/db/queries/trigger-queries.ts'
 import { figure } from '../gate/gate-figures.ts'
 import { findPolicy } from '../policy/find-policy.ts'
-import { askedPerModel } from '../sampling/domain-counts.ts'
+import { askedWithin } from '../sampling/domain-counts.ts'
 import { createOwnMaskUpdate } from '../updates/own-mask-request.ts'
 import { beginUpdate, createUpdate, type UpdateCause } from '../updates/update-requests.ts'
 import { findDueOwnMask } from './due-own-mask.ts'
@@ -19,25 +21,35 @@ import { describeStart, planUpdate, type PlannedDomain } from './plan-update.ts'
 export type TriggerDeps = PlanDeps &
   Pick<
     Deps,
-    'artifacts' | 'keyPepper' | 'nodeSecrets' | 'nodeFetch' | 'updateWorkflow' | 'telemetry' | 'waitUntil'
+    | 'calls'
+    | 'artifacts'
+    | 'keyPepper'
+    | 'nodeSecrets'
+    | 'nodeFetch'
+    | 'updateWorkflow'
+    | 'telemetry'
+    | 'waitUntil'
   >
+
+/** Calls that a plan makes at most for each reservoir that it asks: two of it, and room for the rest and for the start of the update. */
+const PLAN_CALLS = 4
 
 /** Starts the update of each model that is due, or records what a dry run would have started. A task of the cron trigger. */
 export async function runTriggers(deps: TriggerDeps): Promise<void> {
-  const models = await listModels(deps.db)
-  const maxAsked = askedPerModel(models.length)
-  for (const model of models) {
+  for (const model of inRandomOrder(await listModels(deps.db))) {
     try {
-      await runModel(deps, model, maxAsked)
+      await runModel(deps, model)
     } catch (error) {
+      if (error instanceof CallsUsedUp) throw error
       console.error(`The triggers of model '${model.id}' failed; the next run tries again:`, error)
     }
   }
 }
 
-async function runModel(deps: TriggerDeps, model: ModelRow, maxAsked: number): Promise<void> {
+async function runModel(deps: TriggerDeps, model: ModelRow): Promise<void> {
   const policy = await findPolicy(deps, model.id)
   if (!policy.triggers.enabled) return
+  const maxAsked = askedWithin(deps.calls, PLAN_CALLS)
   const plan = planUpdate(await gatherPlan(deps, model, policy, { always: false, maxAsked }))
   if (plan.start.waitsFor !== undefined) return
   if (plan.next.length === 0) return seekOwnMask(deps, model, policy)

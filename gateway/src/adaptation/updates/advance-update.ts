@@ -1,3 +1,5 @@
+import { CallsUsedUp } from '../../calls/call-budget.ts'
+import { inRandomOrder } from '../../runtime/random-order.ts'
 import { AppError, type ErrorCode } from '@copal/shared/errors.ts'
 import { findUpdate, listRunningUpdates, type UpdateRow } from '../../storage/db/queries/update-queries.ts'
 import { canary } from './canary-step.ts'
@@ -45,10 +47,11 @@ export async function advanceUpdate(deps: StepDeps, updateId: string): Promise<U
 
 /** Advances every running update of one model, or of all models. Errors are logged, and the next call tries again. */
 export async function advanceUpdates(deps: StepDeps, onlyModel?: string): Promise<void> {
-  for (const { id, state } of await listRunningUpdates(deps.db, onlyModel)) {
+  for (const { id, state } of inRandomOrder(await listRunningUpdates(deps.db, onlyModel))) {
     try {
       await advanceUpdate(deps, id)
     } catch (error) {
+      if (error instanceof CallsUsedUp) throw error
       console.error(`The next step of update ${id} (${state}) failed and will be retried:`, error)
     }
   }

@@ -1,3 +1,5 @@
+import { CallsUsedUp } from '../../calls/call-budget.ts'
+import { inRandomOrder } from '../../runtime/random-order.ts'
 import type { StoredTrial, StoredWatch } from '../../contracts/trial.ts'
 import { listDecisionsOf, SERVICE_ACTOR } from '../../storage/db/queries/decision-queries.ts'
 import { findModel, type ModelRow } from '../../storage/db/queries/model-queries.ts'
@@ -66,10 +68,11 @@ export async function startWatch(deps: StepDeps, update: UpdateRow, version: num
  * time, or when another mask becomes active. Errors are logged, and the next call tries again.
  */
 export async function watchMasks(deps: StepDeps, onlyModel?: string): Promise<void> {
-  for (const model of await listWatchedModels(deps.db, onlyModel)) {
+  for (const model of inRandomOrder(await listWatchedModels(deps.db, onlyModel))) {
     try {
       if (model.watch) await watchMask(deps, model, model.watch)
     } catch (error) {
+      if (error instanceof CallsUsedUp) throw error
       console.error(
         `Mask m${model.watch?.version} of '${model.id}' could not be judged; trying again later:`,
         error,

@@ -1,4 +1,5 @@
 import { AppError } from '@copal/shared/errors.ts'
+import { CallsUsedUp } from '../../calls/call-budget.ts'
 import type { Deps } from '../../contracts/bindings.ts'
 
 /** The pauses between attempts. */
@@ -20,6 +21,7 @@ export async function askFleet<T>(
     try {
       return await ask(deps.fleet)
     } catch (error) {
+      if (error instanceof CallsUsedUp) throw error
       cause = error
       if (isOverloaded(error)) break
       await new Promise((resolve) => setTimeout(resolve, pauseMs))

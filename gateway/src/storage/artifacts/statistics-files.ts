@@ -1,3 +1,4 @@
+import { inRandomOrder } from '../../runtime/random-order.ts'
 import { AppError } from '@copal/shared/errors.ts'
 import {
   MAX_STATISTICS_MANIFEST_BYTES,
@@ -27,6 +28,10 @@ type StatisticsDeps = Pick<Deps, 'db' | 'artifacts'>
 const UNFINISHED_LIFETIME_MS = 24 * 60 * 60 * 1000
 /** A sweep looks through the artifacts whose hash begins with two digits, so 256 sweeps, 21 hours, look through all. */
 const SHARD_DIGITS = 2
+/** Calls that a page takes: its keys, which of them are recorded, and the deletion of the rest. */
+const PAGE_CALLS = 3
+/** Calls that the deletion of an artifact of a thousand files takes: its record, its files, and their deletion. */
+const DELETION_CALLS = 3
 /** Pages of a thousand keys that a sweep reads at most. */
 const MAX_SWEPT_PAGES = 20
 
@@ -113,15 +118,19 @@ export async function deleteStatisticsOf(deps: StatisticsDeps, datasets: readonl
  * the artifact within a day: those whose turn it is.
  */
 export async function deleteStaleStatistics({
+  calls,
   db,
   artifacts,
   nowMs,
-}: StatisticsDeps & Pick<Deps, 'nowMs'>): Promise<void> {
-  for (const orphan of await listOrphanedStatistics(db)) await deleteStatistics({ db, artifacts }, orphan)
+}: StatisticsDeps & Pick<Deps, 'calls' | 'nowMs'>): Promise<void> {
+  for (const orphan of inRandomOrder(await listOrphanedStatistics(db))) {
+    if (calls.left < DELETION_CALLS + PAGE_CALLS) break
+    await deleteStatistics({ db, artifacts }, orphan)
+  }
   const oldestMs = nowMs() - UNFINISHED_LIFETIME_MS
   const prefix = STATISTICS_PREFIX + shardAt(nowMs(), SHARD_DIGITS)
   let cursor: string | undefined
-  for (let page = 0; page < MAX_SWEPT_PAGES; page++) {
+  for (let page = 0; page < MAX_SWEPT_PAGES && calls.left >= PAGE_CALLS; page++) {
     const listed = await artifacts.list({
       prefix,
       ...(cursor === undefined ? {} : { cursor }),

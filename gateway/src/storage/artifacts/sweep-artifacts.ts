@@ -10,9 +10,11 @@ import {
 import { CLASSIFIER_PREFIX, datasetKey, maskKey } from './artifact-keys.ts'
 import { shardAt } from './shards.ts'
 
-type SweepDeps = Pick<Deps, 'db' | 'artifacts' | 'nowMs' | 'maskDays'>
+type SweepDeps = Pick<Deps, 'calls' | 'db' | 'artifacts' | 'nowMs' | 'maskDays'>
 
 const DAY_MS = 24 * 60 * 60 * 1000
+/** Calls that a page takes: its files, which of them are needed, and the deletion of the rest. */
+const PAGE_CALLS = 4
 /** Pages of a thousand files of one kind that a run reads at most. */
 const MAX_PAGES = 5
 
@@ -39,13 +41,13 @@ export async function sweepArtifacts(deps: SweepDeps): Promise<void> {
 }
 
 async function sweep(
-  { artifacts, nowMs }: SweepDeps,
+  { calls, artifacts, nowMs }: SweepDeps,
   prefix: string,
   shard: string,
   keptOf: (hashes: readonly string[]) => Promise<Set<string>>,
 ): Promise<void> {
   let cursor: string | undefined
-  for (let page = 0; page < MAX_PAGES; page += 1) {
+  for (let page = 0; page < MAX_PAGES && calls.left >= PAGE_CALLS; page += 1) {
     const listed = await artifacts.list({
       prefix: prefix + shard,
       ...(cursor === undefined ? {} : { cursor }),

@@ -2,6 +2,8 @@ import { env } from 'cloudflare:workers'
 import { createExecutionContext, createScheduledController, waitOnExecutionContext } from 'cloudflare:test'
 import { expect, test } from 'vitest'
 import type { DeletedSamples } from '@copal/shared/wire/admin-samples.ts'
+import { createCallBudget } from '../../../../gateway/src/calls/call-budget.ts'
+import { meterDeps } from '../../../../gateway/src/calls/metered-deps.ts'
 import worker from '../../../../gateway/src/index.ts'
 import {
   deleteSamplesOf,
@@ -182,13 +184,13 @@ test('a deletion looks through no more datasets than a call can, and the cron ta
     expect(count.calls).toBeLessThan(60)
   }
   await run(async () => {
-    const { pending } = await deleteSamplesOf(deps, { keyId: 'key_much' }, { calls: 60 })
+    const { pending } = await deleteSamplesOf(deps, { keyId: 'key_much' }, createCallBudget(60))
     expect(pending).toContainEqual({ domain: 'much', update: null })
   })
   expect(await frozenTexts('much')).toContain('key_much')
   let runs = 0
   for (; (await listPendingDeletions(db, 10)).length > 0; runs += 1)
-    await run(() => finishDeletions(deps, { calls: 60 }))
+    await run(() => finishDeletions(meterDeps(deps, createCallBudget(60))))
   expect(runs).toBeGreaterThan(1)
   expect(runs).toBeLessThan(10)
   expect(await frozenTexts('much')).not.toContain('key_much')
@@ -203,8 +205,13 @@ test('domains beyond what one call can look at are left to the cron task', async
   await ensureDomains(db, names, 1)
   const offer = offeredSample('a text', { keyId: 'key_many' })
   for (const name of names) await testDeps().reservoir(name).offer([offer])
-  const calls = (await listDomains(db)).length + 5
-  const { domains, pending } = await deleteSamplesOf(testDeps(), { keyId: 'key_many' }, { calls })
+  // Those of the deletion itself, of all reservoirs, and of the frozen texts of one domain.
+  const calls = 3 + (await listDomains(db)).length + 11
+  const { domains, pending } = await deleteSamplesOf(
+    testDeps(),
+    { keyId: 'key_many' },
+    createCallBudget(calls),
+  )
   expect(domains.filter(({ deleted }) => deleted === 1).map(({ domain }) => domain)).toEqual(names)
   expect(pending.map(({ update }) => update)).toEqual(pending.map(() => null))
   expect(pending.map(({ domain }) => domain)).toContain('many-d')
@@ -223,7 +230,7 @@ test('samples of domains beyond what one call can reach are deleted by the cron 
       return testDeps().reservoir(domain)
     },
   }
-  const { pending } = await deleteSamplesOf(deps, { keyId: 'key_beyond' }, { calls: 2 })
+  const { pending } = await deleteSamplesOf(deps, { keyId: 'key_beyond' }, createCallBudget(5))
   expect(called).toHaveLength(2)
   expect(pending).toContainEqual({ domain: 'beyond-3', update: null })
   expect(await samplesOf('beyond-3')).toBe(1)
@@ -232,7 +239,7 @@ test('samples of domains beyond what one call can reach are deleted by the cron 
   const drawn = await testDeps()
     .reservoir('beyond-3')
     .take({ model: 'other-model', updateId: id, maxBytes: 1e6 })
-  for (let run = 0; run < 5; run += 1) await finishDeletions(testDeps(), { calls: 60 })
+  for (let run = 0; run < 5; run += 1) await finishDeletions(meterDeps(testDeps(), createCallBudget(60)))
   expect(await samplesOf('beyond-3')).toBe(0)
   const left = await listPendingDeletions(db, 10)
   expect(left.map(({ domain }) => domain)).toContain('beyond-3')

@@ -1,3 +1,5 @@
+import { CallsUsedUp } from '../../../calls/call-budget.ts'
+import { inRandomOrder } from '../../../runtime/random-order.ts'
 import type { Deps } from '../../../contracts/bindings.ts'
 import { endAlerts, listHeldAlerts, type AlertRow } from '../../../storage/db/queries/alert-queries.ts'
 import {
@@ -29,11 +31,12 @@ const MAX_LAG_MS = 24 * 60 * MINUTE_MS
  * of two runs that read the same minutes only the first one's result is stored.
  */
 export async function advanceDetectors(deps: DetectorDeps): Promise<void> {
-  for (const model of await listModels(deps.db)) {
+  for (const model of inRandomOrder(await listModels(deps.db))) {
     try {
       await advanceModel(deps, model)
       await endOverAlerts(deps, model)
     } catch (error) {
+      if (error instanceof CallsUsedUp) throw error
       console.error(`The drift detectors of model '${model.id}' failed; the next run tries again:`, error)
     }
   }

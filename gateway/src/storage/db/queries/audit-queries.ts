@@ -11,6 +11,9 @@ export type PendingAuditRow = typeof auditPending.$inferSelect
 /** The row that a deletion by retention ended with. */
 export type AuditCheckpoint = typeof auditCheckpoints.$inferSelect
 
+/** Rows of a statement: each binds twelve values, and D1 allows 100. */
+const ROWS_PER_INSERT = 8
+
 /** Which rows of the log are listed. */
 export interface AuditFilter {
   /** Number of the row after which the list begins. */
@@ -88,7 +91,10 @@ export async function appendAuditRows(
   pendingIds: readonly number[],
 ): Promise<void> {
   const settled = db.delete(auditPending).where(inArray(auditPending.id, [...pendingIds]))
-  await db.batch([settled, ...rows.map((row) => db.insert(audit).values(row))])
+  const inserts = Array.from({ length: Math.ceil(rows.length / ROWS_PER_INSERT) }, (_, index) =>
+    db.insert(audit).values(rows.slice(index * ROWS_PER_INSERT, (index + 1) * ROWS_PER_INSERT)),
+  )
+  await db.batch([settled, ...inserts])
 }
 
 /** Returns the last checkpoint; undefined if nothing was ever deleted. */

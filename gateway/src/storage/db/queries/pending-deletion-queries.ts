@@ -1,4 +1,4 @@
-import { asc, eq, ne, sql } from 'drizzle-orm'
+import { eq, ne, sql } from 'drizzle-orm'
 import type { Database } from '../../../contracts/database.ts'
 import { pendingDeletions } from '../schema/domains.ts'
 import { isAmong } from './is-among.ts'
@@ -52,10 +52,14 @@ export async function listPendingDeletions(db: Database, limit: number): Promise
     .limit(limit)
 }
 
-/** Returns the oldest deletions that have not deleted the samples of their domains yet. */
+/** Returns deletions that have not deleted the samples of their domains yet, in random order as {@link listPendingDeletions} does. */
 export async function listUnbegunDeletions(db: Database, limit: number): Promise<PendingDeletion[]> {
-  const { doneUntil, id } = pendingDeletions
-  return db.select().from(pendingDeletions).where(eq(doneUntil, SAMPLES_LEFT)).orderBy(asc(id)).limit(limit)
+  return db
+    .select()
+    .from(pendingDeletions)
+    .where(eq(pendingDeletions.doneUntil, SAMPLES_LEFT))
+    .orderBy(sql`random()`)
+    .limit(limit)
 }
 
 /** Forgets a deletion that is done. */

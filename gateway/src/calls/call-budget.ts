@@ -1,0 +1,72 @@
+import type { CallBudget } from '../contracts/call-budget.ts'
+
+/**
+ * Calls of D1, R2, Durable Objects, queues, Workflows and nodes that an event makes at most. Cloudflare allows an invocation
+ * 1,000 queries of D1, and on some plans 1,000 calls in all. The rest is for calls that no budget counts: log lines, spans, and
+ * what a request does before and after its handler.
+ */
+export const EVENT_CALLS = 950
+
+/** Thrown instead of a call that is beyond the budget. What was left undone is for the next event. */
+export class CallsUsedUp extends Error {
+  override name = 'CallsUsedUp'
+  constructor() {
+    super('The calls that this event may make are used up.')
+  }
+}
+
+/** The budget of events whose calls nobody counts, because they are few: most requests. */
+export const UNCOUNTED: CallBudget = { left: Infinity, take: () => undefined }
+
+/** Creates the budget of an event that does one thing. */
+export function createCallBudget(calls = EVENT_CALLS): CallBudget {
+  return new TaskCalls(calls, { calls: 0 })
+}
+
+/** The budget of one task among several. */
+interface SharedBudget extends CallBudget {
+  /** Gives what is left to the tasks that still run. */
+  end(): void
+}
+
+/**
+ * Shares the calls of an event among its tasks, so that none can take what another needs. Half of the calls is shared equally. The
+ * other half is for one task, another one at each event, so that a task that needs many calls at a time gets them in its turn.
+ * What a task leaves when it ends is for whichever of the others needs more.
+ *
+ * @param turn the number of the event
+ */
+export function shareCalls(tasks: number, turn: number, calls = EVENT_CALLS): SharedBudget[] {
+  const left = { calls: 0 }
+  const share = Math.floor(calls / 2 / tasks)
+  return Array.from(
+    { length: tasks },
+    (_, task) => new TaskCalls(task === turn % tasks ? calls - (tasks - 1) * share : share, left),
+  )
+}
+
+class TaskCalls implements SharedBudget {
+  #own: number
+  readonly #common: { calls: number }
+
+  constructor(own: number, common: { calls: number }) {
+    this.#own = own
+    this.#common = common
+  }
+
+  get left(): number {
+    return this.#own + this.#common.calls
+  }
+
+  take(calls: number): void {
+    if (calls > this.left) throw new CallsUsedUp()
+    const own = Math.min(calls, this.#own)
+    this.#own -= own
+    this.#common.calls -= calls - own
+  }
+
+  end(): void {
+    this.#common.calls += this.#own
+    this.#own = 0
+  }
+}
