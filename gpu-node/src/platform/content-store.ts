@@ -3,6 +3,7 @@ import { createReadStream } from 'node:fs'
 import { mkdir, open, readdir, readFile, rename, rm, stat } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { AppError } from '@copal/shared/errors.ts'
+import { explainFullDisk } from './full-disk.ts'
 import { isErrno } from './scratch.ts'
 
 /** Files of one directory, each named by the SHA-256 of its content and fetched when missing. */
@@ -14,7 +15,8 @@ export interface ContentStore {
    * Returns the path of the file after verifying its hash. Fetches it when it is missing or was changed on disk. Calls for
    * the same hash share one fetch.
    *
-   * @throws AppError `not_found`, or retryable when the source is away; what `mismatch` gives for wrong bytes
+   * @throws AppError `not_found`, or retryable when the source is away; what `mismatch` gives for wrong bytes; an error that
+   * names the folder when its disk is full
    */
   ensure(sha256: string, signal?: AbortSignal): Promise<string>
   /** Adds bytes that were made on this node. */
@@ -41,12 +43,17 @@ export function createContentStore(deps: ContentStoreDeps): ContentStore {
   const isWhole = (name: string) => /^[0-9a-f]{64}\./.test(name) && name.slice(64) === deps.extension
   const pathOf = (sha256: string) => join(deps.dir, `${sha256}${deps.extension}`)
 
+  const write: typeof writeAtomically = (path, content) =>
+    writeAtomically(path, content).catch((error: unknown) => {
+      throw explainFullDisk(error, deps.dir, 'for a file', 'move COPAL_HOME to a larger disk')
+    })
+
   async function fetchFile(sha256: string, signal?: AbortSignal): Promise<string> {
     const path = pathOf(sha256)
     if ((await hashFile(path)) === sha256) return path
     const chunks = await deps.fetch(sha256, signal)
     const hash = createHash('sha256')
-    await writeAtomically(path, async function* () {
+    await write(path, async function* () {
       for await (const chunk of chunks) {
         hash.update(chunk)
         yield chunk
@@ -81,7 +88,7 @@ export function createContentStore(deps: ContentStoreDeps): ContentStore {
       const sha256 = createHash('sha256').update(bytes).digest('hex')
       const path = pathOf(sha256)
       if ((await hashFile(path)) !== sha256) {
-        await writeAtomically(path, async function* () {
+        await write(path, async function* () {
           yield bytes
         })
       }

@@ -43,9 +43,10 @@ export function takeProcessLock<About extends object>(
   const content = JSON.stringify({ ...self, ...about })
   // Linked into place, so that no process reads a half-written lock.
   const draft = `${path}.${randomUUID()}`
-  writeFileSync(draft, content)
   let wasAbandoned = false
   try {
+    // On a full disk this leaves an empty file.
+    writeFileSync(draft, content)
     while (!link(draft, path)) {
       const found = read(path)
       if (found === undefined) continue

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import { readFile } from 'node:fs/promises'
+import { readdir, readFile } from 'node:fs/promises'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { expect, test } from 'vitest'
 import { AppError } from '@copal/shared/errors.ts'
@@ -32,4 +32,23 @@ test('a caller that aborts a shared download does not fail the other callers', a
   await expect(first).rejects.toThrow(/aborted/)
   expect(new Uint8Array(await readFile(await second))).toEqual(BYTES)
   expect(fetches).toBe(2)
+})
+
+test('a full disk is an error that names the folder and what helps', async () => {
+  const dir = temporaryDir()
+  const store = createContentStore({
+    dir,
+    extension: '.txt',
+    mismatch: () => new AppError('mask_invalid', 'damaged'),
+    // Fails where the write of a chunk would.
+    fetch: async () =>
+      (async function* () {
+        yield BYTES.subarray(0, 4)
+        throw Object.assign(new Error('ENOSPC: no space left on device, write'), { code: 'ENOSPC' })
+      })(),
+  })
+  await expect(store.ensure(SHA256)).rejects.toThrow(
+    `No disk space left in ${dir} for a file. Free some, or move COPAL_HOME to a larger disk.`,
+  )
+  expect(await readdir(dir)).toEqual([])
 })

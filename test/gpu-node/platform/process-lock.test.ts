@@ -4,9 +4,11 @@ import { once } from 'node:events'
 import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { hostname } from 'node:os'
 import { join } from 'node:path'
-import { beforeEach, expect, test, vi } from 'vitest'
+import { beforeEach, expect, onTestFinished, test, vi } from 'vitest'
+import type * as files from 'node:fs'
 import type * as identity from '../../../gpu-node/src/platform/process-identity.ts'
 import { takeProcessLock, type ProcessLock } from '../../../gpu-node/src/platform/process-lock.ts'
+import { takeNodeLock } from '../../../gpu-node/src/serving/control/node-lock.ts'
 import { temporaryDir } from '../../support/harness/temporary.ts'
 
 /** Runs just before a process checks whether the holder is alive, to simulate another process. */
@@ -23,6 +25,19 @@ vi.mock('../../../gpu-node/src/platform/process-identity.ts', async (original) =
       return alive
     },
   }
+})
+
+/** Whether the disk is full: then a file that is written becomes an empty one. */
+let isFull = false
+vi.mock('node:fs', async (original) => {
+  const real = await original<typeof files>()
+  const write: typeof real.writeFileSync = (file, data, options) => {
+    real.writeFileSync(file, isFull ? '' : data, options)
+    if (!isFull) return
+    const failed = { code: 'ENOSPC', syscall: 'write', errno: -28 }
+    throw Object.assign(new Error('ENOSPC: no space left on device, write'), failed)
+  }
+  return { ...real, writeFileSync: write }
 })
 
 let dir: string
@@ -51,6 +66,13 @@ test('a lock has one holder, whom errors name, and releasing it leaves no file',
     heldBy: `pid ${process.pid}`,
   })
   lock.release()
+  expect(readdirSync(dir)).toEqual([])
+})
+
+test('a full disk is an error that names the home of the node, and leaves no file there', () => {
+  isFull = true
+  onTestFinished(() => void (isFull = false))
+  expect(() => takeNodeLock(dir)).toThrow(`No disk space left in ${dir} for the files of this node.`)
   expect(readdirSync(dir)).toEqual([])
 })
 
