@@ -12,9 +12,13 @@ type BackgroundDeps = Pick<Deps, 'artifacts' | 'fleet' | 'nodeSecrets' | 'nodeFe
 const TEXTS = backgroundTexts.map(({ text }) => text)
 const BYTES_PER_VALUE = Float32Array.BYTES_PER_ELEMENT
 
-/** Returns the version of the background texts, a hash: it changes with any of them. */
-export function backgroundVersion(): Promise<string> {
-  return textHash(JSON.stringify(TEXTS))
+/** The version once it is known: the texts are part of the program. */
+let knownVersion: string | undefined
+
+/** Returns the version of the background texts, a hash: it changes with any of them. An isolate computes it once. */
+export async function backgroundVersion(): Promise<string> {
+  knownVersion ??= await textHash(JSON.stringify(TEXTS))
+  return knownVersion
 }
 
 /**
