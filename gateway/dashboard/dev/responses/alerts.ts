@@ -1,6 +1,9 @@
 import type { AlertsReport, DetectorsReport } from '@copal/shared/wire/admin-alerts.ts'
 import { ago, DOMAINS, MODEL } from './service.ts'
 
+/** The thresholds of the gateway's detectors. */
+const ALARM_THRESHOLDS = { page_hinkley: 50, adwin: 1 } as const
+
 /** Alerts, one of which holds. */
 export function alerts(): AlertsReport {
   return {
@@ -44,8 +47,10 @@ export function detectors(): DetectorsReport {
           signal,
           detector,
           observations: 1_834,
-          statistic: domain === 'support' && signal === 'gap' ? 13.2 : 2.1 + domain.length * 0.7,
-          threshold: 12,
+          statistic:
+            (domain === 'support' && signal === 'gap' ? 1.1 : 0.1 + domain.length * 0.05) *
+            ALARM_THRESHOLDS[detector],
+          threshold: ALARM_THRESHOLDS[detector],
           mean: signal === 'dense' ? 1.95 : 0.031,
           alarmed_at: domain === 'support' && signal === 'gap' ? ago(9) : null,
         })),

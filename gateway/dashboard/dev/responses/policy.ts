@@ -10,7 +10,10 @@ import { MODEL } from './service.ts'
 
 const DEPLOYMENT = 'production'
 let revision = 0
-let set: PolicyOverrides = { gate: { max_regression: 1.08 }, discovery: { own_masks: true } }
+let set: PolicyOverrides = {
+  triggers: { new_segments: 128, max_gap: 0.05 },
+  discovery: { own_masks: true },
+}
 
 /** The policy, with what was set. */
 export function policy(overrides: PolicyOverrides = set): PolicyReport {

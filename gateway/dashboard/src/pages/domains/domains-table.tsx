@@ -76,7 +76,7 @@ const SAMPLES: readonly Column<DomainRow>[] = [
       const known = heldOutEntry(entry)
       return known?.holdout_tokens === undefined
         ? formatCount(known?.holdout_samples)
-        : `${formatCount(known.holdout_tokens)} tokens`
+        : `${formatCount(known.holdout_tokens)}\u00A0tokens`
     },
     align: 'end',
     phone: 'none',

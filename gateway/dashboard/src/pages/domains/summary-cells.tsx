@@ -5,7 +5,7 @@ import { Status } from '../../components/status.tsx'
 
 /** What the detectors count. */
 const OBSERVATIONS =
-  'The drift detectors first learn from observations what is normal. An observation is a scored request; where a minute has more than 8, it is the mean of some.'
+  'The detectors first learn what is normal. An observation is a scored request, or the mean of some.'
 
 interface SummaryProps {
   /** `undefined`: the domain had no traffic. */
