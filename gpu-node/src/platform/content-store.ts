@@ -33,6 +33,8 @@ export interface ContentStoreDeps {
   fetch(sha256: string, signal?: AbortSignal): Promise<AsyncIterable<Uint8Array>>
   /** Creates the error for fetched bytes whose hash differs from the requested one. */
   mismatch(sha256: string, actual: string): AppError
+  /** Called when a file on disk has another content than its name says, before it is fetched again. */
+  onDamaged?: (path: string) => void
 }
 
 const PARTIAL = '.partial'
@@ -50,7 +52,9 @@ export function createContentStore(deps: ContentStoreDeps): ContentStore {
 
   async function fetchFile(sha256: string, signal?: AbortSignal): Promise<string> {
     const path = pathOf(sha256)
-    if ((await hashFile(path)) === sha256) return path
+    const found = await hashFile(path)
+    if (found === sha256) return path
+    if (found !== undefined) deps.onDamaged?.(path)
     const chunks = await deps.fetch(sha256, signal)
     const hash = createHash('sha256')
     await write(path, async function* () {

@@ -46,6 +46,7 @@ export function createMaskStore(deps: {
         'mask_invalid',
         `The mask file that the gateway sent for ${sha256} has the hash ${actual}. It was damaged and will be fetched again.`,
       ),
+    onDamaged: (path) => deps.log.warn('a mask file was damaged on disk and is fetched again', { path }),
   })
   /** Number of `ensure` calls by mask. A mask that is being verified must not be removed. */
   const inUse = new Map<string, number>()

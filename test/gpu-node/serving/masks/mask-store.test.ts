@@ -44,8 +44,8 @@ describe('mask store', () => {
     expect(gateway.calls.filter((call) => call.startsWith('GET'))).toHaveLength(1)
   })
 
-  test('a file damaged on disk is fetched again', async () => {
-    const { gateway, store } = await setup()
+  test('a file damaged on disk is fetched again, and the log says so', async () => {
+    const { gateway, log, store } = await setup()
     const bytes = someBytes(3)
     const sha256 = gateway.addMask(bytes)
     const path = await store.ensure(sha256)
@@ -57,6 +57,8 @@ describe('mask store', () => {
     await truncate(path, 10)
     await store.ensure(sha256)
     expect(new Uint8Array(await readFile(path))).toEqual(bytes)
+    const line = expect.stringContaining('a mask file was damaged on disk') as string
+    expect(log.lines).toEqual([line, line])
   })
 
   test('bytes with another hash are rejected and leave nothing on disk', async () => {
