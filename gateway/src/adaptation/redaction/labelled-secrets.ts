@@ -18,9 +18,14 @@ const QUOTED_PASSWORD = new RegExp(
   `(?:${PASSWORD})${NAME_END}${ASSIGN}["'\`]([^"'\`\\s]{4,512})(?=["'\`])`,
   'giu',
 )
-/** `"api_key": "…"`, `pass = '…'`: values with a digit, or long and in mixed case. */
+/** `"api_key": "…"`: values with a digit, or long and in mixed case. */
 const QUOTED_SECRET = new RegExp(
-  `(?:(?:${SECRET})${NAME_END}|${SHORT_PASSWORD}["'\\]]{0,2})${ASSIGN}["'\`]([^"'\`\\s]{6,512})(?=["'\`])`,
+  `(?:${SECRET})${NAME_END}${ASSIGN}["'\`]([^"'\`\\s]{6,512})(?=["'\`])`,
+  'giu',
+)
+/** `pass = '…'`: such values, and six digits or more. */
+const QUOTED_SHORT_PASSWORD = new RegExp(
+  `${SHORT_PASSWORD}["'\\]]{0,2}${ASSIGN}["'\`]([^"'\`\\s]{6,512})(?=["'\`])`,
   'giu',
 )
 /** `DB_PASSWORD=…` as in files and commands, whatever the value looks like. */
@@ -56,6 +61,11 @@ export function findLabelledSecrets(text: string): Span[] {
   return [
     ...matchSpans(QUOTED_PASSWORD, text, isValue),
     ...matchSpans(QUOTED_SECRET, text, (value) => isValue(value) && isRandom(value)),
+    ...matchSpans(
+      QUOTED_SHORT_PASSWORD,
+      text,
+      (value) => isValue(value) && (isRandom(value) || isPin(value)),
+    ),
     ...matchSpans(ENVIRONMENT, text, isValue),
     ...matchSpans(PLAIN_PASSWORD, text, (value) => isValue(value) && (isPassword(value) || isPin(value))),
     ...matchSpans(

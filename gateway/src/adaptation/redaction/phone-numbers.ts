@@ -18,7 +18,7 @@ const IN_EXPRESSION = /[.-]$|[=*/^<>%] ?$|[\d)\]] ?- ?$/
 /** Words after which any number of seven digits and more is a phone number. */
 const LABEL = new RegExp(
   matchingWords(
-    String.raw`(?:(?<!\p{L})(?:tel|phone|telephone|mobile|cell|fax|whatsapp|signal|sms|hotline|call|dial|ring|text|contact|telefon(?:nummer|o|e|u)?|telefoon(?:nummer)?|handy(?:nummer)?|mobil(?:nummer|e|ny|tel(?:efon)?)?|mobiel|rufnummer|durchwahl|portable|movil|celular|cellulare|cell|telemovel|komorka|komorkowy|kom|cep|natel|tlf|tfn|puh|gsm|nomor|dien thoai|numar|τηλ|тел|телефон|моб)|電話|手机|手機|电话|携帯|전화|휴대폰|연락처|هاتف|טלפון|फोन|โทร)(?!ids?\b)\p{L}{0,6}[^\p{L}\d\n]{0,4}(?:(?:number|no|nr|num|numero|numer|me|us|at|on|is|ist|est|es|to|番号|号码|號碼|번호|は|是|:)[^\p{L}\d\n]{0,4}){0,3}$`,
+    String.raw`(?:(?<!\p{L})(?:tel|phone|telephone|mobile|cell|fax|whatsapp|signal|sms|hotline|call|dial|ring|text|contact|telefon(?:nummer|o|e|u)?|telefoon(?:nummer)?|handy(?:nummer)?|mobil(?:nummer|e|ny|tel(?:efon)?)?|mobiel|rufnummer|durchwahl|portable|movil|celular|cellulare|cell|telemovel|komorka|komorkowy|kom|cep|natel|tlf|tfn|puh|gsm|nomor|dien thoai|numar|τηλ|тел|телефон|моб|mob(?=[.:]))|電話|手机|手機|电话|携帯|전화|휴대폰|연락처|هاتف|טלפון|फोन|โทร)(?!ids?\b)\p{L}{0,6}[^\p{L}\d\n]{0,4}(?:(?:number|no|nr|num|numero|numer|me|us|at|on|is|ist|est|es|to|番号|号码|號碼|번호|は|是|:)[^\p{L}\d\n]{0,4}){0,3}$`,
   ),
   'iu',
 )
@@ -120,7 +120,7 @@ function isInternational(
 
 /** A space, a quote, a bracket, or a letter of a script without spaces between words. */
 const STANDS_APART =
-  /(?:^|[\s"'`(>,;|\uFFFC\p{Script=Han}\p{Script=Hiragana}\p{Script=Katakana}\p{Script=Hangul}])$/u
+  /(?:^|[\s"'`“”„‘’‚«»‹›「『《(>,;|\uFFFC\p{Script=Han}\p{Script=Hiragana}\p{Script=Katakana}\p{Script=Hangul}])$/u
 
 function standsApart(text: string, start: number, end: number): boolean {
   return (

@@ -16,7 +16,7 @@ import {
 } from './span.ts'
 
 /** The version of these rules. Texts that were redacted by an older one are redacted again before they are stored. */
-export const REDACTION_VERSION = 3
+export const REDACTION_VERSION = 4
 
 /** A replacement, by its place in the text as it was written. */
 export interface Replacement extends Span {
