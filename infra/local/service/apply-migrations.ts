@@ -2,7 +2,7 @@ import { spawn } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { once } from 'node:events'
 import { closeSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { openLog } from '../processes/log-file.ts'
 import { StartError } from '../processes/start-error.ts'
 import { lastLines } from '../processes/supervise.ts'
@@ -11,8 +11,11 @@ import type { Home } from './home.ts'
 import type { DatabaseToMigrate } from './migrate-database.ts'
 import type { Settings } from './service-settings.ts'
 
-/** The file in the folder of the databases that holds the {@link migrationsHash} of what they were migrated by. */
-const STAMP = 'migrations.sha256'
+/**
+ * The file that holds the {@link migrationsHash} of what the database was migrated by. It is in the database's folder, so that
+ * both are deleted together.
+ */
+const STAMP = join('d1', 'migrations.sha256')
 
 /**
  * Migrates the local D1 database to the schema of this checkout.
@@ -25,9 +28,9 @@ export async function applyMigrations(
   signal: AbortSignal,
 ): Promise<void> {
   const applied = migrationsHash(root)
-  // Avoids a process of seconds. The stamp is beside the database, so that both are deleted together.
-  const stamp = join(home.stateDir, STAMP)
-  mkdirSync(home.stateDir, { recursive: true })
+  // Avoids a process of seconds.
+  const stamp = join(gatewayState(home), STAMP)
+  mkdirSync(dirname(stamp), { recursive: true })
   if (readStamp(stamp) === applied) return
   const log = openLog(home.gatewayLogPath)
   const database: DatabaseToMigrate = { root, stateDir: gatewayState(home) }

@@ -10,7 +10,7 @@ export async function copyMigratedState(settings: Settings, home: Home): Promise
     settings.root,
     'node_modules',
     '.cache',
-    `copal-state-${migrationsHash(settings.root)}`,
+    `copal-migrated-${migrationsHash(settings.root)}`,
   )
   if (!existsSync(template)) await makeTemplate(settings, template)
   cpSync(template, home.stateDir, { recursive: true })

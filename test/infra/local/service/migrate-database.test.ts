@@ -34,6 +34,15 @@ test('a migration that fails is named and leaves nothing of itself, and the next
   expect(textsOf(home.stateDir, 'SELECT name FROM d1_migrations ORDER BY id')).toEqual(names)
 })
 
+test('a database whose folder was deleted is migrated again', async () => {
+  const home = openHome(temporaryDir())
+  for (let time = 0; time < 2; time += 1) {
+    await applyMigrations({ root: ROOT }, home, new AbortController().signal)
+    expect(tablesOf(home.stateDir)).toContain('masks')
+    rmSync(join(home.stateDir, 'v3', 'd1'), { recursive: true })
+  }
+})
+
 function tablesOf(stateDir: string): string[] {
   return textsOf(stateDir, "SELECT name FROM sqlite_schema WHERE type = 'table'")
 }
