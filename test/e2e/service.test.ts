@@ -223,7 +223,7 @@ describe('adaptation', () => {
     const load = streamLoad(client, MODEL, 4, SHORT_PAUSE_MS)
     onTestFinished(async () => void (await load.stop()))
     const end = await untilUpdateEnded(service, update.id)
-    expect(end).toMatchObject({ state: 'promoted' })
+    expect(end).toMatchObject({ state: 'promoted', error: null })
     adapted = end.mask_version ?? 0
     await untilConverged(service)
     const isOfNewMask = ({ fingerprints }: StreamedResponse) => fingerprints.at(-1)?.endsWith(`-m${adapted}`)
