@@ -1,6 +1,6 @@
-import { drawFairly, type DrawableText } from './fair-draw.ts'
-import type { ShareBounds } from './fair-shares.ts'
+import type { DrawableText } from './fair-draw.ts'
 import { ReservoirDeletions } from './reservoir-deletions.ts'
+import { ReservoirDrawing } from './reservoir-drawing.ts'
 import { ReservoirDraws } from './reservoir-draws.ts'
 import { ReservoirFacts } from './reservoir-facts.ts'
 import { ReservoirIntake, type IntakeBounds, type Tallies } from './reservoir-intake.ts'
@@ -13,7 +13,7 @@ import { ReservoirSides } from './reservoir-sides.ts'
 import { ReservoirTally } from './reservoir-tally.ts'
 import { ReservoirTexts, type SideBounds } from './reservoir-texts.ts'
 import { placePieces } from './sample-placement.ts'
-import type { Draw, ReservoirCounts, ReservoirStats } from '../../contracts/reservoir-counts.ts'
+import type { ReservoirCounts, ReservoirStats } from '../../contracts/reservoir-counts.ts'
 import type {
   KeptText,
   LossRequest,
@@ -35,10 +35,6 @@ export interface ReservoirOptions extends IntakeBounds {
 }
 
 const SIDES = ['pool', 'holdout'] as const
-/** Maximum share of one key in what is drawn, where a call names none. */
-const DEFAULT_KEY_SHARE = 0.1
-/** Robust deviations from which on a text is set aside, until a call names another number. */
-const DEFAULT_DEVIATIONS = 6
 
 /**
  * A bounded sample of a domain's texts (the pool), with a disjoint holdout, in which no tenant and no key takes more room than
@@ -57,6 +53,7 @@ export class ReservoirStore {
   readonly #options: ReservoirOptions
   readonly #facts: ReservoirFacts
   readonly #draws: ReservoirDraws
+  readonly #drawing: ReservoirDrawing
   readonly #sides: ReservoirSides
   readonly #texts: ReservoirTexts
   readonly #marks: ReservoirMarks
@@ -79,6 +76,7 @@ export class ReservoirStore {
     this.#texts = new ReservoirTexts(this.#sql)
     this.#marks = new ReservoirMarks(this.#sql)
     this.#review = new ReservoirReview(this.#sql)
+    this.#drawing = new ReservoirDrawing({ facts: this.#facts, texts: this.#texts, review: this.#review })
     this.#deletions = new ReservoirDeletions(this.#sql)
     this.#nearDuplicates = new ReservoirNearDuplicates(this.#sql)
     const parts = { sides: this.#sides, nearDuplicates: this.#nearDuplicates }
@@ -127,7 +125,7 @@ export class ReservoirStore {
     const { model, updateId } = request
     return this.#storage.transactionSync(() => {
       if (!this.#marks.isAny(model, updateId)) {
-        const drawn = this.#draw(request)
+        const drawn = this.#drawing.draw(request)
         this.#marks.add(model, updateId, drawn)
         this.#sides.rememberStored(drawn.map(({ hash }) => hash))
         this.#raiseThresholds('pool')
@@ -142,7 +140,7 @@ export class ReservoirStore {
 
   /** Returns the bytes that {@link take} would take. */
   available(request: Omit<TakeRequest, 'updateId'>): number {
-    return bytesOf(this.#draw(request))
+    return bytesOf(this.#drawing.draw(request))
   }
 
   /** Has {@link counts} count what a draw would take. Returns false if it does already. */
@@ -153,7 +151,7 @@ export class ReservoirStore {
   /** Returns what {@link take} would take and {@link holdout} hold out; nothing once the update has taken texts. */
   drawable({ updateId, ...request }: Omit<LossRequest, 'baseSha256' | 'limit'>): DrawableText[] {
     if (updateId !== undefined && this.#marks.isAny(request.model, updateId)) return []
-    return [...this.#draw(request), ...this.#drawHoldout(this.#options.holdout.characters)]
+    return [...this.#drawing.draw(request), ...this.#drawing.drawHoldout(this.#options.holdout.characters)]
   }
 
   /** Lets the texts of updates be taken again. */
@@ -185,7 +183,9 @@ export class ReservoirStore {
 
   /** Returns held-out texts, fairly by tenant and key, until they have `maxBytes`, and remembers their side. */
   holdout(maxBytes: number): StoredText[] {
-    const drawn = new Map(this.#drawHoldout(maxBytes).map(({ hash, characters }) => [hash, characters]))
+    const drawn = new Map(
+      this.#drawing.drawHoldout(maxBytes).map(({ hash, characters }) => [hash, characters]),
+    )
     const hashes = [...drawn.keys()]
     this.#sides.rememberStored(hashes)
     return this.#texts.list('hash IN (SELECT value FROM json_each(?))', [JSON.stringify(hashes)], drawn)
@@ -203,14 +203,14 @@ export class ReservoirStore {
 
   /** Returns the sizes and counts of the reservoir, with those of texts that a model has not taken. */
   stats(model?: string): ReservoirStats {
-    this.#review.setAside(this.#deviations())
+    this.#drawing.setAside()
     const inPool = `side = 'pool' AND ${NOT_SET_ASIDE}`
     const pool = this.#texts.sizeWhere(inPool)
     const fresh =
       model === undefined
         ? pool
         : this.#texts.sizeWhere(`${inPool} AND hash NOT IN (SELECT hash FROM taken WHERE model = ?)`, model)
-    const holdout = this.#drawHoldout(this.#options.holdout.characters)
+    const holdout = this.#drawing.drawHoldout(this.#options.holdout.characters)
     return {
       samples: pool.texts,
       characters: pool.characters,
@@ -235,7 +235,7 @@ export class ReservoirStore {
         characters: 0,
       }
       const draw = draws.get(model)
-      const drawn = draw ? { draw: { ...draw, bytes: bytesOf(this.#drawPool(model, draw)) } } : {}
+      const drawn = draw ? { draw: { ...draw, bytes: bytesOf(this.#drawing.drawPool(model, draw)) } } : {}
       return [model, { takenSamples, takenCharacters, ...drawn }] as const
     })
     return { ...stats, countedAtMs: this.#options.nowMs(), models: Object.fromEntries(models) }
@@ -243,13 +243,13 @@ export class ReservoirStore {
 
   /** Returns the texts that requests brought last, newest first. */
   newest(maxTexts: number, previewCharacters: number): KeptText[] {
-    this.#review.setAside(this.#deviations())
+    this.#drawing.setAside()
     return this.#texts.newest(maxTexts, previewCharacters)
   }
 
   /** Returns texts that are set aside for review. */
   review(maxTexts: number): ReviewText[] {
-    this.#review.setAside(this.#deviations())
+    this.#drawing.setAside()
     return this.#review.list(maxTexts)
   }
 
@@ -323,38 +323,6 @@ export class ReservoirStore {
   nextExpiryMs(): number | undefined {
     const { at } = this.#sql.exec<{ at: number | null }>('SELECT min(at_ms) AS at FROM sources').one()
     return at === null ? undefined : at + this.#options.timeToLiveMs
-  }
-
-  /** Draws texts of the pool that a model has not taken. The outliers are those of this draw from then on. */
-  #draw({ model, ...draw }: Omit<TakeRequest, 'updateId'>): DrawableText[] {
-    const { outlierDeviations } = draw
-    if (outlierDeviations !== undefined) this.#facts.set('outlier_deviations', outlierDeviations ?? 0)
-    this.#review.setAside(this.#deviations())
-    return this.#drawPool(model, draw)
-  }
-
-  #drawPool(model: string, { maxBytes, maxKeyShare }: Draw): DrawableText[] {
-    const texts = this.#texts.listDrawable(
-      `side = 'pool' AND ${NOT_SET_ASIDE} AND hash NOT IN (SELECT hash FROM taken WHERE model = ?)`,
-      [model],
-    )
-    return this.#drawFrom(texts, { maxBytes, maxKeyShare: maxKeyShare ?? DEFAULT_KEY_SHARE })
-  }
-
-  #drawHoldout(maxBytes: number): DrawableText[] {
-    this.#review.setAside(this.#deviations())
-    const texts = this.#texts.listDrawable(`side = 'holdout' AND ${NOT_SET_ASIDE}`, [])
-    return this.#drawFrom(texts, { maxBytes, maxKeyShare: DEFAULT_KEY_SHARE })
-  }
-
-  #drawFrom(texts: readonly DrawableText[], bounds: ShareBounds): DrawableText[] {
-    return drawFairly(texts, bounds, (text, most) => this.#texts.cut(text, most))
-  }
-
-  /** Returns the deviations of the last update; null if texts are not set aside. */
-  #deviations(): number | null {
-    const deviations = this.#facts.number('outlier_deviations') ?? DEFAULT_DEVIATIONS
-    return deviations === 0 ? null : deviations
   }
 
   #openTallies(): Tallies {

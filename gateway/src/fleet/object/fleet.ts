@@ -2,11 +2,7 @@ import { DurableObject } from 'cloudflare:workers'
 import type { MetricFamily } from '@copal/shared/telemetry/family.ts'
 import type { Heartbeat } from '@copal/shared/wire/heartbeat.ts'
 import { openDatabase } from '../../storage/db/open-database.ts'
-import {
-  findSettledReceipts,
-  insertReceipts,
-  type StoredReceipt,
-} from '../../storage/db/queries/receipt-queries.ts'
+import { findSettledReceipts } from '../../storage/db/queries/receipt-queries.ts'
 import { sumChargedTokens } from '../../storage/db/queries/usage-day-queries.ts'
 import type { Bindings } from '../../contracts/bindings.ts'
 import { accountId } from '../ledger/account.ts'
@@ -34,6 +30,7 @@ import type {
 } from '../../contracts/fleet-object.ts'
 import type { FleetSnapshot } from '../../contracts/node-view.ts'
 import type { NodeRecord } from './fleet-node.ts'
+import { storeEstimates } from './estimated-receipts.ts'
 import { FleetState } from './fleet-state.ts'
 import { UsedSignatures } from './used-signatures.ts'
 
@@ -287,9 +284,8 @@ export class Fleet extends DurableObject<Bindings> implements FleetObject {
   }
 
   async #settleExpired(nodeId: string, expired: readonly Lease[], nowMs: number): Promise<void> {
-    const settled = expired.map((lease) => estimateReceipt(lease, nowMs))
     try {
-      await insertReceipts(openDatabase(this.env.DB), nodeId, settled, 'estimate', nowMs)
+      await storeEstimates(this.env.DB, nodeId, expired, nowMs)
       // The others were settled by their receipts meanwhile.
       const lost = expired.filter(({ requestId }) => this.#state.leaseOf(requestId) !== undefined)
       this.#state.release(lost.map(({ requestId }) => requestId))
@@ -301,7 +297,7 @@ export class Fleet extends DurableObject<Bindings> implements FleetObject {
       }
     } catch (error) {
       console.error(
-        `Cannot settle ${settled.length} lost requests of node '${nodeId}'; trying again later:`,
+        `Cannot settle ${expired.length} lost requests of node '${nodeId}'; trying again later:`,
         error,
       )
     }
@@ -378,24 +374,5 @@ export class Fleet extends DurableObject<Bindings> implements FleetObject {
   async #scheduleSweep(inMs = Math.min(SWEEP_MS, this.#policy.deadMs / 3)): Promise<void> {
     await this.ctx.storage.setAlarm(Date.now() + inMs, { allowUnconfirmed: true })
     this.#sweepScheduled = true
-  }
-}
-
-/** Creates the receipt of a request whose node died before it sent one, from the last reported usage. */
-function estimateReceipt(lease: Lease, nowMs: number): StoredReceipt {
-  const { requestId, account, model, domain, maskVersion, promptTokens, completionTokens } = lease
-  return {
-    requestId,
-    account,
-    model,
-    domain,
-    maskVersion,
-    promptTokens,
-    completionTokens,
-    finishReason: 'error',
-    queueMs: 0,
-    timeToFirstTokenMs: null,
-    totalMs: nowMs - lease.acquiredAtMs,
-    drift: null,
   }
 }
