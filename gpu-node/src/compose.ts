@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto'
+import { chmodSync } from 'node:fs'
 import { join } from 'node:path'
 import { AppError, errorBody } from '@copal/shared/errors.ts'
 import { MAX_SHADOW_SCORES, type Heartbeat, type HeartbeatResponse } from '@copal/shared/wire/heartbeat.ts'
@@ -14,6 +15,7 @@ import { createGatewayClient } from './serving/control/gateway-client.ts'
 import { createHeartbeatLoop } from './serving/control/heartbeat-loop.ts'
 import { describeDevice, loadOf, parameterCount } from './serving/control/node-description.ts'
 import { createStatisticsExchange } from './serving/control/statistics-exchange.ts'
+import { makeWritableFolder } from './platform/writable-folder.ts'
 import { takeNodeLock } from './serving/control/node-lock.ts'
 import { createJobWork } from './serving/control/node-job-work.ts'
 import { openJobRunner } from './serving/control/node-jobs.ts'
@@ -79,6 +81,8 @@ export async function startNode(settings: NodeSettings, environment: NodeProcess
 
   async function start(): Promise<CopalNode> {
     const { home } = settings
+    if (makeWritableFolder(home, 'COPAL_HOME')) chmodSync(home, 0o700)
+    makeWritableFolder(settings.cacheDir, 'COPAL_CACHE')
     const lock = takeNodeLock(home)
     started.push(async () => lock.release())
     const listener = await listen(settings.host, settings.port)

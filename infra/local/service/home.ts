@@ -2,9 +2,9 @@ import { createHash, randomBytes } from 'node:crypto'
 import { chmodSync, existsSync, readFileSync, renameSync, statSync, statfsSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { formatBytes } from '../../../gpu-node/src/platform/quantities.ts'
+import { makeWritableFolder } from '../../../gpu-node/src/platform/writable-folder.ts'
 import { describeSystemError } from '../../../gpu-node/src/platform/system-error.ts'
 import { StartError } from '../processes/start-error.ts'
-import { makeWritableFolder } from './writable-folder.ts'
 
 /** Disk space for the default model's packed weights, statistics and first mask, and the databases. */
 const NEW_HOME_BYTES = 700_000_000
@@ -39,7 +39,7 @@ export interface Home {
 /**
  * Creates the folder of a home if it does not exist.
  *
- * @throws StartError when it cannot be created or written, or when disk space is short
+ * @throws AppError when it cannot be created or written; StartError when disk space is short
  */
 export function makeHomeDir(dir: string): void {
   const isNew = makeWritableFolder(dir, 'COPAL_HOME')

@@ -1,4 +1,4 @@
-/** `npm start` with folders that it cannot use: it ends at once with one line. */
+/** `npm start` and `npm run node` with folders that they cannot use: they end at once with one line. */
 import { spawnSync } from 'node:child_process'
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -9,10 +9,10 @@ import { temporaryDir } from '../../../support/harness/temporary.ts'
 /** Far more than a start takes until it looks at its folders. A start that hangs is killed. */
 const HANGS_MS = 60_000
 
-function start(variables: Record<string, string>) {
+function run(task: 'start' | 'node', variables: Record<string, string>) {
   const dir = temporaryDir()
   const folders = { COPAL_HOME: join(dir, 'home'), COPAL_CACHE: join(dir, 'cache') }
-  const { status, stderr } = spawnSync(process.execPath, ['infra/local/bootstrap.mjs', 'start'], {
+  const { status, stderr } = spawnSync(process.execPath, ['infra/local/bootstrap.mjs', task], {
     cwd: ROOT,
     env: { ...process.env, ...folders, ...variables },
     encoding: 'utf8',
@@ -39,15 +39,29 @@ test.runIf(process.platform === 'linux').each<[string, Record<string, string>, s
     'COPAL_CACHE is /proc/nope/cache, which cannot be used: No folder can be created in /proc. Set COPAL_CACHE to a folder that you can write to.',
   ],
 ])('%s ends the start at once, and is named with the cause', (_, variables, message) => {
-  expect(start(variables)).toEqual({ status: 1, stderr: `copal: ${message}\n` })
+  expect(run('start', variables)).toEqual({ status: 1, stderr: `copal: ${message}\n` })
 })
 
 test('a home that is a file ends the start at once, and is named', () => {
   const file = join(temporaryDir(), 'file')
   writeFileSync(file, '')
-  const { status, stderr } = start({ COPAL_HOME: file })
+  const { status, stderr } = run('start', { COPAL_HOME: file })
   expect(status).toBe(1)
   expect(stderr).toBe(
     `copal: COPAL_HOME is ${file}, which cannot be used: ${file} is a file, a folder is needed. Set COPAL_HOME to a folder that you can write to.\n`,
   )
 })
+
+test.runIf(process.platform === 'linux').each(['COPAL_HOME', 'COPAL_CACHE'])(
+  'a node whose %s cannot be created ends at once, and names it',
+  (setting) => {
+    const { status, stderr } = run('node', {
+      COPAL_NODE_SECRET: `node-1:${'a'.repeat(64)}`,
+      [setting]: '/proc/nope',
+    })
+    expect(status).toBe(1)
+    expect(stderr).toContain(
+      `${setting} is /proc/nope, which cannot be used: No folder can be created in /proc. Set ${setting} to a folder that you can write to.`,
+    )
+  },
+)

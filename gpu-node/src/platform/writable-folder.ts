@@ -1,10 +1,10 @@
 import { rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { isFullDisk } from '../../../gpu-node/src/platform/full-disk.ts'
-import { makeFolder } from '../../../gpu-node/src/platform/make-folder.ts'
-import { isErrno } from '../../../gpu-node/src/platform/scratch.ts'
-import { describeSystemError } from '../../../gpu-node/src/platform/system-error.ts'
-import { StartError } from '../processes/start-error.ts'
+import { AppError } from '@copal/shared/errors.ts'
+import { isFullDisk } from './full-disk.ts'
+import { makeFolder } from './make-folder.ts'
+import { isErrno } from './scratch.ts'
+import { describeSystemError } from './system-error.ts'
 
 /** A setting that names a folder. */
 export type FolderSetting = 'COPAL_HOME' | 'COPAL_CACHE'
@@ -13,7 +13,7 @@ export type FolderSetting = 'COPAL_HOME' | 'COPAL_CACHE'
  * Creates the folder of a setting if it does not exist, and writes a file in it to make sure that one can.
  *
  * @returns whether the folder is new
- * @throws StartError that names the folder, the cause and the setting
+ * @throws AppError `invalid_request` that names the setting, the folder and the cause
  */
 export function makeWritableFolder(dir: string, setting: FolderSetting): boolean {
   try {
@@ -21,10 +21,13 @@ export function makeWritableFolder(dir: string, setting: FolderSetting): boolean
     writeProbe(dir)
     return isNew
   } catch (cause) {
-    const reason = describeSystemError(cause, process.cwd()) ?? (cause as Error).message
-    const advice = isFullDisk(cause) ? 'Free some space, or set' : 'Set'
-    throw new StartError(
-      `${setting} is ${dir}, which cannot be used: ${reason}. ${advice} ${setting} to a folder that you can write to.`,
+    const reason = describeSystemError(cause, process.cwd(), dir) ?? (cause as Error).message
+    const advice = isFullDisk(cause)
+      ? `Free some space, or set ${setting} to a folder on a larger disk.`
+      : `Set ${setting} to a folder that you can write to.`
+    throw new AppError(
+      'invalid_request',
+      `${setting} is ${dir}, which cannot be used: ${reason}. ${advice}`,
       { cause },
     )
   }
@@ -38,6 +41,8 @@ function writeProbe(dir: string): void {
     // Of a file in a folder that exists the system says so where it allows none, as in `/proc`.
     if (isErrno(cause, 'ENOENT')) throw new Error('no file can be created there', { cause })
     throw cause
+  } finally {
+    // On a full disk an empty file is left.
+    rmSync(probe, { force: true })
   }
-  rmSync(probe)
 }
