@@ -1,5 +1,6 @@
 //! Compiles the kernels for a model, or takes their code from the cache.
 
+use super::calls::{self, DriverError, describe, written};
 use super::context::{Owned, lock};
 use super::devices::version_text;
 use super::kernels::{Signature, macros, signature, source};
@@ -8,8 +9,7 @@ use super::{Cuda, Kernel, cache};
 use crate::device::kernel::KernelKind;
 use crate::fault::DeviceFault;
 use copal_native::engine::ModelConfig;
-use cudarc::driver::result::{self, DriverError};
-use cudarc::driver::sys::{self, CUmodule, CUresult};
+use cudarc::driver::sys::{CUmodule, CUresult};
 use std::ffi::CString;
 use std::sync::{Arc, Mutex};
 
@@ -55,7 +55,7 @@ impl Cuda {
         let module = self.load(code.clone())?.map_err(|error| {
             DeviceFault::Unavailable(format!(
                 "the driver of CUDA {driver} does not take the code of NVRTC {compiler} ({}): {}",
-                super::errors::describe(error),
+                describe(error),
                 how_to_get(self.driver)
             ))
         })?;
@@ -74,8 +74,8 @@ impl Cuda {
         // SAFETY: the code is whole, as the compiler wrote it, and is only read by this call. Modules are unloaded by this
         // function.
         let loaded = unsafe {
-            let raw = result::module::load_data(code.as_ptr().cast());
-            Owned::new(&self.context, raw, sys::cuModuleUnload)
+            let raw = written(|module| calls::cuModuleLoadData(module, code.as_ptr().cast()));
+            Owned::new(&self.context, raw, calls::cuModuleUnload)
         };
         match loaded {
             Err(error) if is_rejection(error) => Ok(Err(error)),
@@ -90,9 +90,12 @@ impl Cuda {
     ) -> Result<Kernel, DeviceFault> {
         let _calls = self.enter()?;
         let name = CString::new(signature.name.as_str()).expect("names of kernels have no zeros");
-        // SAFETY: the module is loaded.
-        let function =
-            self.checked("the kernels", unsafe { result::module::get_function(module.raw(), name) })?;
+        let find = |function| {
+            // SAFETY: the module is loaded, and the call writes a function.
+            unsafe { calls::cuModuleGetFunction(function, module.raw(), name.as_ptr()) }
+        };
+        // SAFETY: as above.
+        let function = self.checked("the kernels", unsafe { written(find) })?;
         // SAFETY: the module has the function, and the signature is that of its source.
         Ok(unsafe { Kernel::new(module, function, signature) })
     }
@@ -101,15 +104,15 @@ impl Cuda {
 /// Whether an error says that code is of another device, or of a newer compiler than the driver knows.
 fn is_rejection(error: DriverError) -> bool {
     use CUresult::*;
-    matches!(
-        error.0,
-        CUDA_ERROR_INVALID_IMAGE
-            | CUDA_ERROR_NO_BINARY_FOR_GPU
-            | CUDA_ERROR_INVALID_PTX
-            | CUDA_ERROR_UNSUPPORTED_PTX_VERSION
-            | CUDA_ERROR_JIT_COMPILER_NOT_FOUND
-            | CUDA_ERROR_JIT_COMPILATION_DISABLED
-            | CUDA_ERROR_INVALID_SOURCE
-            | CUDA_ERROR_SHARED_OBJECT_INIT_FAILED
-    )
+    let rejections = [
+        CUDA_ERROR_INVALID_IMAGE,
+        CUDA_ERROR_NO_BINARY_FOR_GPU,
+        CUDA_ERROR_INVALID_PTX,
+        CUDA_ERROR_UNSUPPORTED_PTX_VERSION,
+        CUDA_ERROR_JIT_COMPILER_NOT_FOUND,
+        CUDA_ERROR_JIT_COMPILATION_DISABLED,
+        CUDA_ERROR_INVALID_SOURCE,
+        CUDA_ERROR_SHARED_OBJECT_INIT_FAILED,
+    ];
+    rejections.into_iter().any(|known| error.is(known))
 }

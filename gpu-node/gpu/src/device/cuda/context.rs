@@ -5,16 +5,18 @@
 //! reset when the device is opened again, or when the last user is gone. A reset frees all resources of the context, so
 //! from the error on nothing calls the driver for them, not even to free them.
 
-use super::errors::describe;
+use super::calls::{self, DriverError, describe, written};
 use crate::fault::DeviceFault;
-use cudarc::driver::result::{DriverError, ctx, primary_ctx};
-use cudarc::driver::sys::{self, CUcontext, CUdevice, CUresult};
+use cudarc::driver::sys::{CUcontext, CUctx_flags, CUdevice};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 /// The longest time that calls of a broken context may take to fail.
 const RESET_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The flag of a context whose threads sleep while they wait for the device.
+pub(super) const SLEEP_WHILE_WAITING: u32 = CUctx_flags::CU_CTX_SCHED_BLOCKING_SYNC as u32;
 
 /// The contexts of the process. A context is removed when it was released.
 static CONTEXTS: Mutex<Vec<(CUdevice, Weak<Context>)>> = Mutex::new(Vec::new());
@@ -57,9 +59,14 @@ impl Context {
                 None => contexts = RELEASED.wait(contexts).unwrap_or_else(PoisonError::into_inner),
             }
         }
-        // SAFETY: the device is one that the driver named.
-        let raw = unsafe { primary_ctx::retain(device) }
-            .map_err(|error| DeviceFault::Unavailable(describe(error)))?;
+        // SAFETY: the call writes a context.
+        let retained = unsafe {
+            // A thread that waits for the device sleeps until the device wakes it, where it would otherwise occupy a core. A driver
+            // that does not take the flag keeps its own way to wait.
+            let _ = calls::cuDevicePrimaryCtxSetFlags_v2(device, SLEEP_WHILE_WAITING);
+            written(|context| calls::cuDevicePrimaryCtxRetain(context, device))
+        };
+        let raw = retained.map_err(|error| DeviceFault::Unavailable(describe(error)))?;
         let context = Arc::new(Context {
             device,
             raw,
@@ -79,7 +86,7 @@ impl Context {
             return Err(DeviceFault::Lost(reason.clone()));
         }
         // SAFETY: it was retained, and is not released before `calls` is dropped.
-        match unsafe { ctx::set_current(self.raw) } {
+        match unsafe { calls::cuCtxSetCurrent(self.raw) } {
             Ok(()) => Ok(calls),
             Err(error) => {
                 let reason = describe(error);
@@ -115,9 +122,9 @@ impl Context {
         // What fails, fails again where the device is opened.
         unsafe {
             if self.broken.get().is_some() {
-                let _ = sys::cuDevicePrimaryCtxReset_v2(self.device);
+                let _ = calls::cuDevicePrimaryCtxReset_v2(self.device);
             }
-            let _ = primary_ctx::release(self.device);
+            let _ = calls::cuDevicePrimaryCtxRelease_v2(self.device);
         }
     }
 }
@@ -146,7 +153,7 @@ impl Drop for Calls<'_> {
 /// A resource of a context, which is freed with this.
 pub(super) struct Owned<T: Copy> {
     raw: T,
-    free: unsafe fn(T) -> CUresult,
+    free: unsafe fn(T) -> Result<(), DriverError>,
     context: Arc<Context>,
 }
 
@@ -163,7 +170,7 @@ impl<T: Copy> Owned<T> {
     pub(super) unsafe fn new(
         context: &Arc<Context>,
         raw: Result<T, DriverError>,
-        free: unsafe fn(T) -> CUresult,
+        free: unsafe fn(T) -> Result<(), DriverError>,
     ) -> Result<Owned<T>, DriverError> {
         Ok(Owned { raw: raw?, free, context: Arc::clone(context) })
     }

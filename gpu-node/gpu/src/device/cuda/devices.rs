@@ -1,9 +1,9 @@
 //! The devices of NVIDIA's driver.
 
+use super::calls::{self, written};
 use crate::device::DeviceDescription;
-use cudarc::driver::result::{self, device};
 use cudarc::driver::sys::{self, CUdevice, CUdevice_attribute};
-use std::ffi::c_int;
+use std::ffi::{CStr, c_int};
 use std::sync::OnceLock;
 
 /// The oldest driver, as `cuDriverGetVersion` tells it: earlier ones lack functions that are called here.
@@ -37,7 +37,8 @@ pub(super) struct Found {
 /// The devices that kernels can be compiled for, in the order of the driver. Empty without a driver.
 pub(super) fn find() -> Vec<Found> {
     let Some(version) = driver_version() else { return Vec::new() };
-    let count = device::get_count().unwrap_or(0);
+    // SAFETY: the call writes an integer.
+    let count = unsafe { written(|count| calls::cuDeviceGetCount(count)) }.unwrap_or(0);
     let found = (0..count).filter_map(|ordinal| describe(ordinal, version));
     found.filter(|found| found.capability >= MIN_CAPABILITY).collect()
 }
@@ -51,10 +52,10 @@ pub(super) fn driver_version() -> Option<c_int> {
         if !unsafe { sys::is_culib_present() } {
             return None;
         }
-        let mut version = 0;
         // SAFETY: the call writes an integer, and may come before `cuInit`.
-        unsafe { sys::cuDriverGetVersion(&mut version) }.result().ok()?;
-        (version >= MIN_DRIVER && result::init().is_ok()).then_some(version)
+        let version = unsafe { written(|version| calls::cuDriverGetVersion(version)) }.ok()?;
+        // SAFETY: it takes no flags.
+        (version >= MIN_DRIVER && unsafe { calls::cuInit(0) }.is_ok()).then_some(version)
     })
 }
 
@@ -64,15 +65,19 @@ pub(super) fn version_text(version: c_int) -> String {
 }
 
 fn describe(ordinal: c_int, version: c_int) -> Option<Found> {
-    let device = device::get(ordinal).ok()?;
-    // SAFETY: the driver named the device.
-    let attribute = |attribute| unsafe { device::get_attribute(device, attribute) }.ok();
+    // SAFETY: the call writes a device.
+    let device = unsafe { written(|device| calls::cuDeviceGet(device, ordinal)) }.ok()?;
+    // SAFETY: the driver named the device, and the call writes an integer.
+    let attribute = |name| unsafe { written(|value| calls::cuDeviceGetAttribute(value, name, device)) }.ok();
     use CUdevice_attribute::*;
     let major = attribute(CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)? as u32;
     let minor = attribute(CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)? as u32;
-    let name = device::get_name(device).ok()?;
-    // SAFETY: as above.
-    let bytes = unsafe { device::total_mem(device) }.ok()? as u64;
+    let mut name = [0_u8; 256];
+    // SAFETY: the call writes at most as many bytes, the last of them a zero.
+    unsafe { calls::cuDeviceGetName(name.as_mut_ptr().cast(), name.len() as c_int, device) }.ok()?;
+    let name = CStr::from_bytes_until_nul(&name).ok()?.to_string_lossy().into_owned();
+    // SAFETY: the call writes a number.
+    let bytes = unsafe { written(|bytes| calls::cuDeviceTotalMem_v2(bytes, device)) }.ok()? as u64;
     let kind = match attribute(CU_DEVICE_ATTRIBUTE_INTEGRATED) {
         _ if name == SOFTWARE_NAME => "software",
         Some(1) => "integrated",

@@ -1,40 +1,51 @@
-//! Errors of the driver.
+//! Errors of the driver that stay.
 
-use cudarc::driver::result::DriverError;
+use super::calls::DriverError;
 use cudarc::driver::sys::CUresult;
+use std::ops::RangeInclusive;
 
-/// The driver's name and text of an error.
-pub(super) fn describe(error: DriverError) -> String {
-    let text = |found: Result<&std::ffi::CStr, DriverError>| {
-        found.map(|text| text.to_string_lossy().into_owned()).unwrap_or_else(|_| format!("{:?}", error.0))
-    };
-    format!("{}: {}", text(error.error_name()), text(error.error_string()))
-}
+/// The numbers of the errors of CUDA 13.4.
+const KNOWN: &[RangeInclusive<u32>] = &[
+    1..=8,
+    34..=47,
+    100..=102,
+    200..=227,
+    300..=304,
+    400..=402,
+    500..=500,
+    600..=600,
+    700..=721,
+    800..=812,
+    900..=919,
+    999..=999,
+];
 
-/// Whether an error stays: every later call in the context fails as well.
+/// Whether an error stays: every later call in the context fails as well. An error of a newer driver may, and counts: without a
+/// reset the device could not be opened again.
 pub(super) fn breaks_context(error: DriverError) -> bool {
     use CUresult::*;
-    matches!(
-        error.0,
-        CUDA_ERROR_DEINITIALIZED
-            | CUDA_ERROR_DEVICE_UNAVAILABLE
-            | CUDA_ERROR_INVALID_CONTEXT
-            | CUDA_ERROR_ECC_UNCORRECTABLE
-            | CUDA_ERROR_NVLINK_UNCORRECTABLE
-            | CUDA_ERROR_CONTAINED
-            | CUDA_ERROR_ILLEGAL_ADDRESS
-            | CUDA_ERROR_LAUNCH_TIMEOUT
-            | CUDA_ERROR_CONTEXT_IS_DESTROYED
-            | CUDA_ERROR_ASSERT
-            | CUDA_ERROR_HARDWARE_STACK_ERROR
-            | CUDA_ERROR_ILLEGAL_INSTRUCTION
-            | CUDA_ERROR_MISALIGNED_ADDRESS
-            | CUDA_ERROR_INVALID_ADDRESS_SPACE
-            | CUDA_ERROR_INVALID_PC
-            | CUDA_ERROR_LAUNCH_FAILED
-            | CUDA_ERROR_TENSOR_MEMORY_LEAK
-            | CUDA_ERROR_MPS_CLIENT_TERMINATED
-            | CUDA_ERROR_EXTERNAL_DEVICE
-            | CUDA_ERROR_UNKNOWN
-    )
+    const STAYING: &[CUresult] = &[
+        CUDA_ERROR_DEINITIALIZED,
+        CUDA_ERROR_DEVICE_UNAVAILABLE,
+        CUDA_ERROR_INVALID_CONTEXT,
+        CUDA_ERROR_ECC_UNCORRECTABLE,
+        CUDA_ERROR_NVLINK_UNCORRECTABLE,
+        CUDA_ERROR_CONTAINED,
+        CUDA_ERROR_ILLEGAL_ADDRESS,
+        CUDA_ERROR_LAUNCH_TIMEOUT,
+        CUDA_ERROR_CONTEXT_IS_DESTROYED,
+        CUDA_ERROR_ASSERT,
+        CUDA_ERROR_HARDWARE_STACK_ERROR,
+        CUDA_ERROR_ILLEGAL_INSTRUCTION,
+        CUDA_ERROR_MISALIGNED_ADDRESS,
+        CUDA_ERROR_INVALID_ADDRESS_SPACE,
+        CUDA_ERROR_INVALID_PC,
+        CUDA_ERROR_LAUNCH_FAILED,
+        CUDA_ERROR_TENSOR_MEMORY_LEAK,
+        CUDA_ERROR_MPS_CLIENT_TERMINATED,
+        CUDA_ERROR_EXTERNAL_DEVICE,
+        CUDA_ERROR_UNKNOWN,
+    ];
+    let is_known = KNOWN.iter().any(|numbers| numbers.contains(&error.0));
+    !is_known || STAYING.iter().any(|&known| error.is(known))
 }

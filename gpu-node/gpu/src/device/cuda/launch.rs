@@ -1,5 +1,6 @@
 //! Steps: an upload, commands, and a download.
 
+use super::calls::{self, DriverError, written};
 use super::context::{Calls, Owned, lock};
 use super::graphs::{Entry, Found, Graphs};
 use super::kernels::Signature;
@@ -8,10 +9,8 @@ use super::{Cuda, next_id};
 use crate::device::kernel::CALL_BYTES;
 use crate::device::{self, Command, OWN};
 use crate::fault::DeviceFault;
-use cudarc::driver::result::{self, DriverError};
 use cudarc::driver::sys::{
-    self, CUdeviceptr, CUfunction, CUgraphExec, CUgraphInstantiate_flags, CUmodule, CUresult, CUstream,
-    CUstreamCaptureMode,
+    CUdeviceptr, CUfunction, CUgraphExec, CUmodule, CUresult, CUstream, CUstreamCaptureMode,
 };
 use std::ffi::c_void;
 use std::ptr;
@@ -73,7 +72,20 @@ impl Kernel {
         }
         // SAFETY: the function takes these parameters, which the driver copies before it returns.
         unsafe {
-            result::launch_kernel(self.function, (x, y, 1), (threads, 1, 1), 0, stream, &mut parameters)
+            let parameters = parameters.as_mut_ptr();
+            calls::cuLaunchKernel(
+                self.function,
+                x,
+                y,
+                1,
+                threads,
+                1,
+                1,
+                0,
+                stream,
+                parameters,
+                ptr::null_mut(),
+            )
         }
     }
 }
@@ -116,19 +128,19 @@ impl Cuda {
         assert!(results.is_none_or(|(buffer, count)| fits(buffer, count)), "results beyond a buffer");
         commands.iter().for_each(check);
         let mut state = lock(&self.state);
-        let calls = self.enter()?;
-        let queued = self.queue(&calls, &mut state, upload, commands, results);
+        let entered = self.enter()?;
+        let queued = self.queue(&entered, &mut state, upload, commands, results);
         // After an error, too: what was queued uses the memory of this step.
-        self.finish(&calls, "a step", self.steps.raw())?;
+        self.finish(&entered, "a step", self.steps.raw())?;
         queued?;
         let pinned = state.results.as_ref();
-        Ok(pinned.zip(results).map_or(Vec::new(), |(pinned, (_, count))| pinned.floats(&calls, count)))
+        Ok(pinned.zip(results).map_or(Vec::new(), |(pinned, (_, count))| pinned.floats(&entered, count)))
     }
 
     /// Queues a step.
     fn queue(
         &self,
-        calls: &Calls<'_>,
+        entered: &Calls<'_>,
         state: &mut StepState,
         upload: Option<(&Buffer, &[u32])>,
         commands: &[Command<'_>],
@@ -137,11 +149,11 @@ impl Cuda {
         let (what, stream) = ("a step", self.steps.raw());
         if let Some((buffer, words)) = upload.filter(|(_, words)| !words.is_empty()) {
             let bytes: &[u8] = bytemuck::cast_slice(words);
-            let pinned = self.reserve(calls, &mut state.upload, bytes.len())?;
-            pinned.write(calls, bytes);
+            let pinned = self.reserve(entered, &mut state.upload, bytes.len())?;
+            pinned.write(entered, bytes);
             // SAFETY: both have room, and live until the stream was waited for.
             let copied = unsafe {
-                sys::cuMemcpyHtoDAsync_v2(buffer.address(), pinned.address(), bytes.len(), stream).result()
+                calls::cuMemcpyHtoDAsync_v2(buffer.address(), pinned.address(), bytes.len(), stream)
             };
             self.checked(what, copied)?;
         }
@@ -149,11 +161,10 @@ impl Cuda {
         self.checked(what, unsafe { self.run_list(state, commands) })?;
         if let Some((buffer, count)) = results.filter(|&(_, count)| count > 0) {
             let bytes = 4 * count;
-            let pinned = self.reserve(calls, &mut state.results, bytes)?;
+            let pinned = self.reserve(entered, &mut state.results, bytes)?;
             // SAFETY: as for the upload.
-            let copied = unsafe {
-                sys::cuMemcpyDtoHAsync_v2(pinned.address(), buffer.address(), bytes, stream).result()
-            };
+            let copied =
+                unsafe { calls::cuMemcpyDtoHAsync_v2(pinned.address(), buffer.address(), bytes, stream) };
             self.checked(what, copied)?;
         }
         Ok(())
@@ -162,14 +173,14 @@ impl Cuda {
     /// Makes room in pinned memory that the device does not use.
     fn reserve<'a>(
         &self,
-        calls: &Calls<'_>,
+        entered: &Calls<'_>,
         pinned: &'a mut Option<Pinned>,
         bytes: usize,
     ) -> Result<&'a mut Pinned, DeviceFault> {
         if pinned.as_ref().is_none_or(|pinned| pinned.bytes() < bytes) {
             *pinned = None;
             let bytes = bytes.next_power_of_two().max(MIN_PINNED_BYTES);
-            *pinned = Some(self.checked("a step", Pinned::new(&self.context, calls, bytes))?);
+            *pinned = Some(self.checked("a step", Pinned::new(&self.context, entered, bytes))?);
         }
         Ok(pinned.as_mut().expect("there is room now"))
     }
@@ -194,9 +205,9 @@ impl Cuda {
             Found::Repeated => unsafe { self.capture(commands) }.map(|graph| graphs.insert(list, graph)),
         };
         // SAFETY: the list names only buffers and kernels that live, and the graph is that of the list.
-        let launched = graph.and_then(|graph| unsafe { result::graph::launch(graph.raw(), stream) });
+        let launched = graph.and_then(|graph| unsafe { calls::cuGraphLaunch(graph.raw(), stream) });
         match launched {
-            Err(DriverError(CUresult::CUDA_ERROR_OUT_OF_MEMORY)) => {
+            Err(error) if error.is(CUresult::CUDA_ERROR_OUT_OF_MEMORY) => {
                 graphs.clear();
                 run()
             }
@@ -214,13 +225,14 @@ impl Cuda {
         let mode = CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
         // SAFETY: the stream is not capturing, and this thread ends the capture. Both graphs are destroyed by their functions.
         unsafe {
-            result::stream::begin_capture(stream, mode)?;
+            calls::cuStreamBeginCapture_v2(stream, mode)?;
             let queued = enqueue(commands, stream);
-            let graph = result::stream::end_capture(stream);
+            let graph = written(|graph| calls::cuStreamEndCapture(stream, graph));
             queued?;
-            let graph = Owned::new(&self.context, graph, sys::cuGraphDestroy)?;
-            let launchable = result::graph::instantiate(graph.raw(), CUgraphInstantiate_flags(0));
-            Owned::new(&self.context, launchable, sys::cuGraphExecDestroy)
+            let graph = Owned::new(&self.context, graph, calls::cuGraphDestroy)?;
+            let launchable =
+                written(|launchable| calls::cuGraphInstantiateWithFlags(launchable, graph.raw(), 0));
+            Owned::new(&self.context, launchable, calls::cuGraphExecDestroy)
         }
     }
 }
@@ -259,13 +271,13 @@ unsafe fn enqueue(commands: &[Command<'_>], stream: CUstream) -> Result<(), Driv
             Command::Clear(buffer) => {
                 let buffer = buffer.cuda();
                 // SAFETY: the buffer has the bytes, and lives.
-                unsafe { result::memset_d8_async(buffer.address(), 0, buffer.size() as usize, stream) }?;
+                unsafe { calls::cuMemsetD8Async(buffer.address(), 0, buffer.size() as usize, stream) }?;
             }
             Command::Copy { from: (from, from_byte), to: (to, to_byte), bytes } => {
                 let (from, to) = (from.cuda(), to.cuda());
                 let (from, to) = (from.address() + from_byte, to.address() + to_byte);
                 // SAFETY: both buffers hold the bytes, and live.
-                unsafe { result::memcpy_dtod_async(to, from, bytes as usize, stream) }?;
+                unsafe { calls::cuMemcpyDtoDAsync_v2(to, from, bytes as usize, stream) }?;
             }
         }
     }

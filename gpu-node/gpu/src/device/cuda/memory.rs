@@ -1,10 +1,10 @@
 //! Memory of the device, and pinned memory of the processor that it is transferred through.
 
+use super::calls::{self, DriverError, written};
 use super::context::{Calls, Context, Owned, lock};
 use super::{Cuda, next_id};
 use crate::fault::DeviceFault;
-use cudarc::driver::result::{self, DriverError};
-use cudarc::driver::sys::{self, CUdeviceptr};
+use cudarc::driver::sys::CUdeviceptr;
 use std::ffi::c_void;
 use std::sync::Arc;
 
@@ -52,8 +52,8 @@ impl Pinned {
     pub(super) fn new(context: &Arc<Context>, _: &Calls<'_>, bytes: usize) -> Result<Pinned, DriverError> {
         // SAFETY: the memory is freed by its own function, and filled before anything reads it.
         let memory = unsafe {
-            let raw = result::malloc_host(bytes, 0);
-            let memory = Owned::new(context, raw, sys::cuMemFreeHost)?;
+            let raw = written(|memory| calls::cuMemHostAlloc(memory, bytes, 0));
+            let memory = Owned::new(context, raw, calls::cuMemFreeHost)?;
             memory.raw().cast::<u8>().write_bytes(0, bytes);
             memory
         };
@@ -86,20 +86,20 @@ impl Pinned {
 impl Cuda {
     /// Allocates a buffer, zeroed, of at least `bytes`.
     pub(in crate::device) fn allocate(&self, what: &str, bytes: u64) -> Result<Buffer, DeviceFault> {
-        let calls = self.enter()?;
+        let entered = self.enter()?;
         let size = bytes.max(16).checked_next_multiple_of(16);
         let size = size
             .filter(|&size| size <= self.description.max_binding_bytes)
             .ok_or_else(|| DeviceFault::OutOfMemory(format!("{what}: {bytes} bytes in one buffer")))?;
         // SAFETY: the memory is freed by its own function. It is zeroed before anyone else knows it.
         let address = unsafe {
-            let raw = result::malloc_sync(size as usize);
-            let address = self.checked(what, Owned::new(&self.context, raw, sys::cuMemFree_v2))?;
+            let raw = written(|address| calls::cuMemAlloc_v2(address, size as usize));
+            let address = self.checked(what, Owned::new(&self.context, raw, calls::cuMemFree_v2))?;
             let uploads = self.uploads.raw();
-            self.checked(what, result::memset_d8_async(address.raw(), 0, size as usize, uploads))?;
+            self.checked(what, calls::cuMemsetD8Async(address.raw(), 0, size as usize, uploads))?;
             address
         };
-        self.finish(&calls, what, self.uploads.raw())?;
+        self.finish(&entered, what, self.uploads.raw())?;
         Ok(Buffer(Arc::new(Memory { id: next_id(), bytes: size, address })))
     }
 
@@ -116,15 +116,15 @@ impl Cuda {
         for (index, piece) in bytes.chunks(PIECE_BYTES).enumerate() {
             // Held for a piece, so that the pieces of two loads alternate.
             let mut staging = lock(&self.staging);
-            let calls = self.enter()?;
-            staging.write(&calls, piece);
+            let entered = self.enter()?;
+            staging.write(&entered, piece);
             let to = buffer.address() + from + (index * PIECE_BYTES) as u64;
             // SAFETY: both have room for the piece, and live until the copy has ended.
             let copied = unsafe {
-                sys::cuMemcpyHtoDAsync_v2(to, staging.address(), piece.len(), self.uploads.raw()).result()
+                calls::cuMemcpyHtoDAsync_v2(to, staging.address(), piece.len(), self.uploads.raw())
             };
             self.checked(what, copied)?;
-            self.finish(&calls, what, self.uploads.raw())?;
+            self.finish(&entered, what, self.uploads.raw())?;
         }
         Ok(())
     }

@@ -3,8 +3,9 @@
 //! | Module | Responsibility |
 //! |---|---|
 //! | `devices` | finds devices |
+//! | `calls` | the functions of the driver and of the compiler |
 //! | `context` | the primary context of a device, and the resources that belong to it |
-//! | `errors` | what errors of the driver mean |
+//! | `errors` | which errors of the driver stay |
 //! | `memory` | memory of the device, and uploads |
 //! | `kernels` | sources, names and constants of the kernels (`kernels/`) |
 //! | `nvrtc` | NVIDIA's compiler |
@@ -19,6 +20,7 @@
 #![allow(unsafe_code)]
 
 mod cache;
+mod calls;
 mod compile;
 mod context;
 mod devices;
@@ -33,10 +35,9 @@ mod tests;
 
 use super::DeviceDescription;
 use crate::fault::DeviceFault;
+use calls::{DriverError, describe, written};
 use context::{Calls, Context, Owned};
-use cudarc::driver::result::stream::StreamKind;
-use cudarc::driver::result::{self, DriverError};
-use cudarc::driver::sys::{self, CUdevice, CUresult, CUstream};
+use cudarc::driver::sys::{CUdevice, CUresult, CUstream};
 use devices::Capability;
 use launch::StepState;
 pub(crate) use launch::{Bound, Kernel};
@@ -47,6 +48,9 @@ use std::ffi::c_int;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
+
+/// Makes a stream not wait for the default stream: `CU_STREAM_NON_BLOCKING`.
+const NON_BLOCKING: u32 = 1;
 
 /// Tokens of the tiles of the product with a matrix, the smallest first.
 pub(super) const TILES: &[u32] = &[8, 16, 32, 64];
@@ -138,7 +142,7 @@ impl Cuda {
     /// Waits for a stream. `what` it works on completes "no memory for …".
     fn finish(&self, _: &Calls<'_>, what: &str, stream: CUstream) -> Result<(), DeviceFault> {
         // SAFETY: the stream is one of this device.
-        self.checked(what, unsafe { result::stream::synchronize(stream) })
+        self.checked(what, unsafe { calls::cuStreamSynchronize(stream) })
     }
 
     /// Loses the device if a call failed, unless it lacked memory. `what` it was for completes "no memory for …".
@@ -176,10 +180,10 @@ fn cannot_open(name: &str, fault: DeviceFault) -> DeviceFault {
 
 /// The fault that an error of the driver is. `what` a call was for completes "no memory for …".
 fn fault(context: &Context, what: &str, error: DriverError) -> DeviceFault {
-    if error.0 == CUresult::CUDA_ERROR_OUT_OF_MEMORY {
+    if error.is(CUresult::CUDA_ERROR_OUT_OF_MEMORY) {
         return DeviceFault::OutOfMemory(what.to_owned());
     }
-    let reason = errors::describe(error);
+    let reason = describe(error);
     if errors::breaks_context(error) {
         context.break_with(&reason);
     }
@@ -194,15 +198,20 @@ struct Parts {
 }
 
 impl Parts {
-    fn new(context: &Arc<Context>, calls: &Calls<'_>) -> Result<Parts, DriverError> {
-        let (least, greatest) = result::stream::get_priority_range()?;
+    fn new(context: &Arc<Context>, entered: &Calls<'_>) -> Result<Parts, DriverError> {
+        let mut least = 0;
+        // SAFETY: the call writes two integers.
+        let greatest =
+            unsafe { written(|greatest| calls::cuCtxGetStreamPriorityRange(&mut least, greatest)) }?;
         let stream = |priority| {
-            let raw = result::stream::create_with_priority(StreamKind::NonBlocking, priority);
-            // SAFETY: streams are destroyed by this function.
-            unsafe { Owned::new(context, raw, sys::cuStreamDestroy_v2) }
+            // SAFETY: the call writes a stream, and streams are destroyed by this function.
+            unsafe {
+                let raw = written(|stream| calls::cuStreamCreateWithPriority(stream, NON_BLOCKING, priority));
+                Owned::new(context, raw, calls::cuStreamDestroy_v2)
+            }
         };
         let (steps, uploads) = (stream(greatest)?, stream(least)?);
-        Ok(Parts { steps, uploads, staging: Pinned::new(context, calls, PIECE_BYTES)? })
+        Ok(Parts { steps, uploads, staging: Pinned::new(context, entered, PIECE_BYTES)? })
     }
 }
 

@@ -1,10 +1,11 @@
 //! NVIDIA's compiler for CUDA C++, NVRTC.
 
+use super::calls::{self, CompilerError, written};
 use super::devices::{Capability, version_text};
 use crate::fault::DeviceFault;
-use cudarc::nvrtc::result::{NvrtcError, compile_program, create_program, destroy_program, get_program_log};
-use cudarc::nvrtc::sys::{self, nvrtcProgram, nvrtcResult};
+use cudarc::nvrtc::sys::{self, nvrtcProgram};
 use std::ffi::{CStr, CString, c_char, c_int};
+use std::ptr;
 
 /// The oldest version of the compiler: drivers as new as it are required, too.
 const MIN_VERSION: (c_int, c_int) = (12, 0);
@@ -50,12 +51,12 @@ impl Nvrtc {
                 how_to_get(driver)
             )));
         }
-        let failed = |error: NvrtcError| {
-            DeviceFault::Unavailable(format!("NVRTC, NVIDIA's compiler, cannot be used: {error:?}"))
+        let failed = |error: CompilerError| {
+            DeviceFault::Unavailable(format!("NVRTC, NVIDIA's compiler, cannot be used: error {}", error.0))
         };
         let (mut major, mut minor) = (0, 0);
         // SAFETY: the call writes two integers.
-        unsafe { sys::nvrtcVersion(&mut major, &mut minor) }.result().map_err(failed)?;
+        unsafe { calls::nvrtcVersion(&mut major, &mut minor) }.map_err(failed)?;
         let version = (major, minor);
         if version < MIN_VERSION {
             let (version, wanted) = (text(version), text(MIN_VERSION));
@@ -66,10 +67,10 @@ impl Nvrtc {
         }
         let mut count = 0;
         // SAFETY: the call writes an integer.
-        unsafe { sys::nvrtcGetNumSupportedArchs(&mut count) }.result().map_err(failed)?;
+        unsafe { calls::nvrtcGetNumSupportedArchs(&mut count) }.map_err(failed)?;
         let mut architectures: Vec<c_int> = vec![0; count as usize];
         // SAFETY: there is room for as many as the compiler has.
-        unsafe { sys::nvrtcGetSupportedArchs(architectures.as_mut_ptr()) }.result().map_err(failed)?;
+        unsafe { calls::nvrtcGetSupportedArchs(architectures.as_mut_ptr()) }.map_err(failed)?;
         let mut architectures: Vec<u32> = architectures.into_iter().map(|number| number as u32).collect();
         architectures.sort_unstable();
         Ok(Nvrtc { version, architectures })
@@ -104,28 +105,37 @@ impl Nvrtc {
         target: Target,
         options: &[String],
     ) -> Result<Vec<u8>, String> {
-        let raised = |error: NvrtcError| format!("{:?}", error.0);
-        let source = CString::new(source).map_err(|error| error.to_string())?;
-        let program = Program(create_program(&source, Some(c"copal.cu")).map_err(raised)?);
-        // SAFETY: the program lives, and is compiled once. Each size is that of what is written next.
-        unsafe {
-            if let Err(error) = compile_program(program.0, options) {
-                let log = get_program_log(program.0).map_err(raised)?;
-                let log: Vec<u8> = log.into_iter().map(|character: c_char| character as u8).collect();
-                let log = CStr::from_bytes_until_nul(&log).unwrap_or(c"").to_string_lossy().into_owned();
-                return Err(format!("{:?}\n{log}", error.0));
-            }
-            type Size = unsafe fn(nvrtcProgram, *mut usize) -> nvrtcResult;
-            type Code = unsafe fn(nvrtcProgram, *mut c_char) -> nvrtcResult;
-            let (size, code): (Size, Code) = match target {
-                Target::Code(_) => (sys::nvrtcGetCUBINSize, sys::nvrtcGetCUBIN),
-                Target::Portable(_) => (sys::nvrtcGetPTXSize, sys::nvrtcGetPTX),
-            };
-            let mut bytes = 0;
-            size(program.0, &mut bytes).result().map_err(raised)?;
-            let mut image = vec![0_u8; bytes];
-            code(program.0, image.as_mut_ptr().cast()).result().map_err(raised)?;
+        let raised = |error: CompilerError| format!("error {}", error.0);
+        let text = |text: &str| CString::new(text).map_err(|error| error.to_string());
+        let source = text(source)?;
+        let options = options.iter().map(|option| text(option)).collect::<Result<Vec<_>, _>>()?;
+        let options: Vec<_> = options.iter().map(|option| option.as_ptr()).collect();
+        let (name, none) = (c"copal.cu".as_ptr(), ptr::null());
+        type Size = unsafe fn(nvrtcProgram, *mut usize) -> Result<(), CompilerError>;
+        type Bytes = unsafe fn(nvrtcProgram, *mut c_char) -> Result<(), CompilerError>;
+        let (size, code): (Size, Bytes) = match target {
+            Target::Code(_) => (calls::nvrtcGetCUBINSize, calls::nvrtcGetCUBIN),
+            Target::Portable(_) => (calls::nvrtcGetPTXSize, calls::nvrtcGetPTX),
+        };
+        // SAFETY: each size is that of the bytes that are written next.
+        let read = |program: &Program, (size, bytes): (Size, Bytes)| unsafe {
+            let mut image = vec![0_u8; written(|count| size(program.0, count))?];
+            bytes(program.0, image.as_mut_ptr().cast())?;
             Ok(image)
+        };
+        // SAFETY: the texts live as long as the program, which is compiled once.
+        unsafe {
+            let create = |program| calls::nvrtcCreateProgram(program, source.as_ptr(), name, 0, none, none);
+            let program = Program(written(create).map_err(raised)?);
+            if let Err(error) =
+                calls::nvrtcCompileProgram(program.0, options.len() as c_int, options.as_ptr())
+            {
+                let log = read(&program, (calls::nvrtcGetProgramLogSize, calls::nvrtcGetProgramLog));
+                let log = log.map_err(raised)?;
+                let log = CStr::from_bytes_until_nul(&log).unwrap_or(c"").to_string_lossy();
+                return Err(format!("{}\n{log}", raised(error)));
+            }
+            read(&program, (size, code)).map_err(raised)
         }
     }
 }
@@ -156,7 +166,7 @@ struct Program(nvrtcProgram);
 impl Drop for Program {
     fn drop(&mut self) {
         // SAFETY: it was created, and is destroyed once. What fails has no consequence.
-        let _ = unsafe { destroy_program(self.0) };
+        let _ = unsafe { calls::nvrtcDestroyProgram(&mut self.0) };
     }
 }
 

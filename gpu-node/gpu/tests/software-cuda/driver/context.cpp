@@ -94,6 +94,7 @@ void Context::reset() {
   graphs.clear();
   executables.clear();
   memory.clear();
+  flags = 0;
   error = CUDA_SUCCESS;
 }
 

@@ -62,6 +62,8 @@ struct Context {
 
   /// How often it is retained. Without that it is destroyed, but its handle stays the same.
   std::atomic<unsigned> references = 0;
+  /// How threads wait for it, among others. A reset takes them back.
+  std::atomic<unsigned> flags = 0;
   /// An error after which nothing works until the context is reset.
   std::atomic<CUresult> error = CUDA_SUCCESS;
   Memory memory;

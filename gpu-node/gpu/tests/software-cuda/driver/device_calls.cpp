@@ -124,13 +124,13 @@ API CUresult cuDevicePrimaryCtxReset_v2(CUdevice device) {
   return with_device(device, [] { primary_context().reset(); });
 }
 
-API CUresult cuDevicePrimaryCtxSetFlags_v2(CUdevice device, unsigned) {
-  return with_device(device, [] {});
+API CUresult cuDevicePrimaryCtxSetFlags_v2(CUdevice device, unsigned flags) {
+  return with_device(device, [=] { primary_context().flags = flags; });
 }
 
 API CUresult cuDevicePrimaryCtxGetState(CUdevice device, unsigned *flags, int *active) {
   return with_device(device, [=] {
-    *flags = 0;
+    *flags = primary_context().flags;
     *active = primary_context().references > 0;
   });
 }

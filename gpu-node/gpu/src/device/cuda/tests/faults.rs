@@ -2,9 +2,10 @@
 
 use super::{ADD, Device, bound, description, module};
 use crate::device;
+use crate::device::cuda::calls::{self, written};
+use crate::device::cuda::context::SLEEP_WHILE_WAITING;
 use crate::device::cuda::{Cuda, can_compile, cannot_open, devices, open_context};
 use crate::fault::DeviceFault;
-use cudarc::driver::result::primary_ctx;
 use cudarc::driver::sys::{self, CUresult};
 use std::path::PathBuf;
 use std::process;
@@ -85,7 +86,7 @@ fn a_broken_context_is_reset_when_the_device_is_opened_again() {
         let fail: unsafe extern "C" fn(CUresult) = injection("softwareCudaFail").unwrap();
         // As a library of the same process may hold it: then the context outlives all that is open here.
         // SAFETY: the driver has this device.
-        unsafe { primary_ctx::retain(0) }.unwrap();
+        unsafe { written(|context| calls::cuDevicePrimaryCtxRetain(context, 0)) }.unwrap();
         let (first, second) = (Device::open().unwrap(), Device::open().unwrap());
         let (large, step) = (first.floats(&[1.0; 64]), first.zeros(64));
         let (pair, step_bound) = (bound(&[&large, &large]), bound(&[&step]));
@@ -116,6 +117,56 @@ fn a_broken_context_is_reset_when_the_device_is_opened_again() {
         drop((buffer, other_step, other_pair, other_bound, third));
         let fourth = Device::open().unwrap();
         assert_eq!(fourth.read(&fourth.floats(&[2.0; 64]), 64), [2.0; 64]);
+    });
+}
+
+#[test]
+fn an_error_that_the_bindings_do_not_know_loses_the_device_and_it_can_be_opened_again() {
+    if description().is_none_or(|device| device.kind != "software") {
+        return;
+    }
+    alone("an_error_that_the_bindings_do_not_know_loses_the_device_and_it_can_be_opened_again", &[], || {
+        let fail: unsafe extern "C" fn(u32) = injection("softwareCudaFail").unwrap();
+        let device = Device::open().unwrap();
+        let (buffer, step) = (device.floats(&[1.0; 64]), device.zeros(64));
+        let (pair, step_bound) = (bound(&[&buffer, &buffer]), bound(&[&step]));
+        // SAFETY: as the software driver declares it.
+        unsafe { fail(1234) };
+        match device.double((&pair, &step_bound), &step).err() {
+            Some(DeviceFault::Lost(reason)) => {
+                assert_eq!(reason, "error 1234 of CUDA, which the driver does not describe");
+            }
+            other => panic!("{other:?}"),
+        }
+        let again = Device::open().unwrap();
+        assert_eq!(again.read(&again.floats(&[2.0; 64]), 64), [2.0; 64]);
+    });
+}
+
+#[test]
+fn threads_sleep_while_they_wait_for_the_device_after_a_reset_too() {
+    if description().is_none_or(|device| device.kind != "software") {
+        return;
+    }
+    alone("threads_sleep_while_they_wait_for_the_device_after_a_reset_too", &[], || {
+        let state = || {
+            let (mut flags, mut active) = (0, 0);
+            // SAFETY: the driver has this device, and the call writes two integers.
+            unsafe { sys::cuDevicePrimaryCtxGetState(0, &mut flags, &mut active) }.result().unwrap();
+            (flags, active)
+        };
+        assert_eq!(state(), (0, 0));
+        let fail: unsafe extern "C" fn(CUresult) = injection("softwareCudaFail").unwrap();
+        for _ in 0..2 {
+            let device = Device::open().unwrap();
+            assert_eq!(state(), (SLEEP_WHILE_WAITING, 1));
+            let (buffer, step) = (device.floats(&[1.0; 64]), device.zeros(64));
+            let (pair, step_bound) = (bound(&[&buffer, &buffer]), bound(&[&step]));
+            // SAFETY: as the software driver declares it.
+            unsafe { fail(CUresult::CUDA_ERROR_ILLEGAL_ADDRESS) };
+            assert!(device.double((&pair, &step_bound), &step).is_err());
+        }
+        assert_eq!(state(), (0, 0));
     });
 }
 
