@@ -25,25 +25,31 @@ export interface GpuAddon {
    */
   devices(): Promise<GpuDevice[]>
   /**
-   * Constructs a {@link GpuEngine}: opens the device and allocates its pages, blocking.
+   * Selects the device for an engine: the first one of {@link devices} that opens, and for which the driver of CUDA compiles the
+   * kernels, which takes seconds the first time. A software driver does not take over from a GPU. Runs on a thread of libuv.
    *
-   * @throws `InvalidArg` for sizes that no model has or that the kernels do not take; `InvalidPageCount` if the pages do
-   *   not fit the device; `DeviceUnavailable`; `OutOfMemory`
+   * Throws `InvalidArg` at once. Rejects with `DeviceUnavailable` and the reasons of all devices; `OutOfMemory`.
    */
-  Engine: new (options: GpuEngineOptions) => GpuEngine
+  selectDevice(
+    options: Pick<GpuEngineOptions, 'device' | 'precision' | 'headPrecision' | 'model'>,
+  ): Promise<GpuSelection>
   /**
-   * Constructs a {@link GpuExchanger}: opens the device, blocking.
+   * Opens the device on a thread of libuv, compiles the kernels, and allocates the pages of an engine. A device that does not open
+   * is passed over as by {@link selectDevice}.
    *
-   * @throws `DeviceUnavailable`
+   * Throws at once `InvalidArg` for sizes that no model has, and `InvalidPageCount`. Rejects with `InvalidArg` for sizes that the
+   * kernels do not take; `InvalidPageCount` if the pages do not fit the device; `DeviceUnavailable`; `OutOfMemory`.
    */
-  Exchanger: new (options: { device?: string | null | undefined }) => GpuExchanger
+  openEngine(options: GpuEngineOptions): Promise<GpuEngine>
+  /** Opens the device on a thread of libuv. Rejects with `DeviceUnavailable`. */
+  openExchanger(options: { device?: string | null | undefined }): Promise<GpuExchanger>
   /**
-   * Constructs a {@link GpuCalibrator}: opens the device and allocates its memory, blocking.
+   * Opens the device on a thread of libuv, and allocates its memory.
    *
-   * @throws `InvalidArg`; `DeviceUnavailable`, also for heads that are wider than 256 and more than 65,535 tokens;
-   *   `OutOfMemory`
+   * Throws at once `InvalidArg`. Rejects with `InvalidArg`; `DeviceUnavailable`, also for heads that are wider than 256 and more
+   * than 65,535 tokens; `OutOfMemory`.
    */
-  Calibrator: new (options: GpuCalibratorOptions) => GpuCalibrator
+  openCalibrator(options: GpuCalibratorOptions): Promise<GpuCalibrator>
 }
 
 /** The code of an error of the GPU addon. */
@@ -68,6 +74,13 @@ export interface GpuDevice {
   maxBindingBytes: number
   /** Its own memory, bytes; null where the interface does not tell: Metal, DX12. */
   memoryBytes: number | null
+}
+
+/** The device for an engine. */
+export interface GpuSelection {
+  device: GpuDevice
+  /** The devices before it that cannot be used, and why. */
+  passedOver: { device: GpuDevice; reason: string }[]
 }
 
 /**
@@ -97,7 +110,7 @@ export interface GpuMemory {
  *
  * - every method can fail with `DeviceLost`, and fails with it from then on;
  * - `load` fails with `OutOfMemory` if the device has no memory for the set; other sets are unaffected;
- * - pages take their memory when the engine is constructed;
+ * - pages take their memory when the engine is opened;
  * - results repeat to the bit on one device, and do not depend on the other work of a step, but differ between devices.
  */
 export interface GpuEngine {
@@ -140,7 +153,7 @@ export interface GpuEngine {
   logits(index: number, into: Float32Array): void
   /** Like `Engine.release` of the native addon. Succeeds on a lost device. */
   release(weights: EngineWeights): Promise<void>
-  /** Like `Engine.close` of the native addon. */
+  /** Like `Engine.close` of the native addon. Frees the device, too. */
   close(): Promise<void>
   /** @throws `InvalidState` during a step */
   usage(): EngineUsage
@@ -191,7 +204,7 @@ export interface GpuExchanger {
    * the error of a row by more than `floor`.
    */
   refine(piece: number, floor: number): Promise<RefinedRows>
-  /** Frees the linear and the device. */
+  /** Frees the linear and the device: at once, or when the call ends that is running. */
   close(): void
   /** For tests: loses the device. */
   provokeDeviceLoss(): void
@@ -247,13 +260,12 @@ export interface GpuCalibrator {
   /** Sets all sums to zero. */
   clear(): Promise<void>
   /**
-   * Uploads the hidden states of a chunk of sequences, `[tokens, hidden]`.
+   * Uploads the hidden states of a chunk of sequences, `[tokens, hidden]`, whose statistics are added to the sums.
    *
    * @param lengths tokens of each sequence, which begins at position 0
-   * @param sums whether statistics are summed
    * @returns the number of pieces to {@link run}
    */
-  begin(hidden: Float32Array, lengths: Uint32Array, sums: boolean): Promise<number>
+  begin(hidden: Float32Array, lengths: Uint32Array): Promise<number>
   /** Runs a piece; each once, in order. */
   run(piece: number): Promise<void>
   /** Downloads tokens `first … end - 1` of the output of the block, once all pieces have run. */
@@ -265,7 +277,7 @@ export interface GpuCalibrator {
   readMoment(input: number, first: number, end: number): Promise<Float32Array>
   /** Downloads rows `first … end - 1` of the sensitivity of a linear, `[rows, d_in]`. */
   readSensitivity(linear: number, first: number, end: number): Promise<Float32Array>
-  /** Frees the memory and the device. */
+  /** Frees the memory and the device: at once, or when the call ends that is running. */
   close(): void
   /** For tests: loses the device. */
   provokeDeviceLoss(): void

@@ -26,7 +26,7 @@ import { supportedMethods } from './pruning/selection/allocate-ratios.ts'
 import { createEngine } from './serving/engine/engine.ts'
 import { defaultKvTokens, MAX_SCORE_TOKENS } from './serving/engine/engine-policy.ts'
 import { listen } from './platform/listener.ts'
-import type { Log } from './platform/log.ts'
+import { reasonOf, type Log } from './platform/log.ts'
 import { createMaskStore } from './serving/masks/mask-store.ts'
 import { createMaskSwap } from './serving/masks/mask-swap.ts'
 import type { DenseModel } from './model/master/dense-model.ts'
@@ -54,6 +54,8 @@ export interface NodeProcess {
   onProgress: OnModelProgress
   /** Cancels the start. */
   signal: AbortSignal
+  /** Ends the process with a failure, after which another one may succeed. */
+  fail: (reason: string) => void
 }
 
 /** Time limit of each part for stopping: the last heartbeat, receipts and spans, and the end of child processes. */
@@ -120,7 +122,8 @@ export async function startNode(settings: NodeSettings, environment: NodeProcess
     await Promise.all([masks.sweep(), datasets.clear()])
     await removeUnusedMasks()
 
-    const resources = await backendResources(settings)
+    const resources = await backendResources({ ...settings, config: model.config, log })
+    signal.throwIfAborted()
     const { freeBytes } = resources
     // By default half of the memory, beside a quarter for keys and values.
     const weightBudget = settings.weightBytes ?? Math.floor(freeBytes / 2)
@@ -132,10 +135,13 @@ export async function startNode(settings: NodeSettings, environment: NodeProcess
       warnOfUpdateMemory(model.config, { freeBytes: freeBytes - weightBudget, kvTokens }, log)
     const backend = chooseBackend({
       ...settings,
+      gpu: resources.gpu,
       kvTokens,
       workDir: join(home, 'work'),
       freeWeightBytes: () => swap.freeBytes(),
       log,
+      onGpuGone: (error) =>
+        environment.fail(`the GPU was lost and cannot be used again by this process: ${reasonOf(error)}`),
     })
     const denseBytes = (backend.bytesPerWeight ?? 4) * parameterCount(model)
     const generated = createTokenRate()

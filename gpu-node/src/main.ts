@@ -27,6 +27,7 @@ const starting = new AbortController()
 let node: CopalNode | undefined
 let logExport: LogExport | null = null
 let ending = false
+let exitCode = 0
 /** Time that running requests have to finish when the node is stopped. */
 let graceMs = 0
 
@@ -42,12 +43,19 @@ async function end(why: string, maxGraceMs: number): Promise<void> {
   ending = true
   log.info('stopping', { why })
   // Child processes end with this one, so a part that hangs loses only its last reports.
-  setTimeout(() => process.exit(0), (node ? maxGraceMs : CLEANUP_MS) + SHUTDOWN_MS).unref()
+  setTimeout(() => process.exit(exitCode), (node ? maxGraceMs : CLEANUP_MS) + SHUTDOWN_MS).unref()
   starting.abort(new AppError('no_node_available', `The node was stopped while it started (${why}).`))
   await node?.stop(maxGraceMs)
   await logExport?.shutdown()
   // While the node starts, `main` ends the process after its cleanup.
-  if (node) process.exit(0)
+  if (node) process.exit(exitCode)
+}
+
+/** Stops the node after a failure that another process may not have. The exit code makes a supervisor start one. */
+function fail(reason: string): void {
+  log.error('the node ends, for its supervisor to start it again', { reason })
+  exitCode = 1
+  void end('a failure', 0)
 }
 
 async function main(): Promise<void> {
@@ -63,6 +71,7 @@ async function main(): Promise<void> {
   node = await startNode(settings, {
     log,
     signal: starting.signal,
+    fail,
     onProgress(progress) {
       // Printed too, because some parents only pass on printed lines, such as that of `npm run node`.
       lines(progress)
@@ -84,7 +93,7 @@ supervisor.onGone(() => void end('the supervisor is gone', 0))
 try {
   await main()
 } catch (error) {
-  if (ending) process.exit(0)
+  if (ending) process.exit(exitCode)
   // The message of an expected failure tells the user what to do, and needs no stack.
   const systemError = describeSystemError(error, process.cwd())
   const otherMessage = systemError === undefined ? reasonOf(error) : `${systemError}.`

@@ -389,7 +389,7 @@ export const SETTINGS = {
   },
   COPAL_GPU: {
     readers: ['node'],
-    unset: 'the best device',
+    unset: 'the best device that can be used',
     meaning:
       'A part of the interface and name of the GPU of `COPAL_BACKEND=gpu`, where there are several: `L4`, `cuda` or `vulkan NVIDIA L4`.',
   },

@@ -3,8 +3,9 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import type { Addon } from '../../gpu-node/native/addon.d.ts'
+import type { Addon, Engine } from '../../gpu-node/native/addon.d.ts'
 import type { DenseModel } from '../../gpu-node/src/model/master/dense-model.ts'
+import { createModelEngine } from '../../gpu-node/src/serving/backends/sparse/model-engine.ts'
 import { addon } from '../support/engine/backends.ts'
 import { ENGINE_OPTIONS } from '../support/engine/engine-options.ts'
 import {
@@ -13,6 +14,7 @@ import {
   greedyTexts,
   referenceDistributions,
   type Distribution,
+  type TestedEngine,
 } from '../support/engine/greedy-texts.ts'
 import { skipWithoutAddon } from '../support/harness/skip-without-addon.ts'
 import { novelPrompts } from '../support/text/novel-prompts.ts'
@@ -44,7 +46,9 @@ if (addon) testAddon(addon)
 else skipWithoutAddon('the sparse engine with a real model')
 
 function testAddon(built: Addon): void {
-  const tested = { addon: built, options: ENGINE_OPTIONS }
+  const create: TestedEngine<Engine>['create'] = (config, options) =>
+    createModelEngine(built, config, options)
+  const tested = { create, options: ENGINE_OPTIONS }
   let texts: Int32Array[]
   /** After every token of the greedy texts under the mask. They begin with the prompts, so one pass serves both. */
   let maskedReference: Distribution[][]
@@ -83,7 +87,7 @@ function testAddon(built: Addon): void {
       const begun = used.map((tokens) => tokens.slice(0, COMPARED))
       const reference = masked ? maskedReference : await referenceDistributions(model, null, begun, workDir)
       for (const [[precision, headPrecision], mostDivergence, mostGap] of precisions) {
-        const engine = { addon: built, options: { ...ENGINE_OPTIONS, precision, headPrecision } }
+        const engine = { create, options: { ...ENGINE_OPTIONS, precision, headPrecision } }
         const found = await compareDistributions(engine, model, mask, begun, reference, COMPARED)
         process.stderr.write(
           `${precision}, head ${headPrecision}, masked ${masked}: ${JSON.stringify(found)}\n`,

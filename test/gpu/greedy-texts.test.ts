@@ -6,12 +6,18 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import type { GpuAddon } from '../../gpu-node/gpu/addon.d.ts'
+import type { GpuAddon, GpuEngine } from '../../gpu-node/gpu/addon.d.ts'
 import { magnitudeHalfMask } from '../../gpu-node/bench/models/magnitude-mask.ts'
 import type { DenseModel } from '../../gpu-node/src/model/master/dense-model.ts'
+import { openModelEngine } from '../../gpu-node/src/serving/backends/sparse/model-engine.ts'
 import { ENGINE_OPTIONS } from '../support/engine/engine-options.ts'
 import { gpu, skipWithoutGpu } from '../support/engine/gpu.ts'
-import { greedyGaps, greedyTexts, referenceDistributions } from '../support/engine/greedy-texts.ts'
+import {
+  greedyGaps,
+  greedyTexts,
+  referenceDistributions,
+  type TestedEngine,
+} from '../support/engine/greedy-texts.ts'
 import { novelPrompts } from '../support/text/novel-prompts.ts'
 import { openDefaultModel } from '../support/models/default-model.ts'
 
@@ -49,7 +55,10 @@ function testAddon(addon: GpuAddon): void {
       const maskPath = masked ? mask : null
       const prompts = novelPrompts(model, PROMPTS, LENGTH)
       const options = { ...ENGINE_OPTIONS, precision, headPrecision: precision }
-      const engine = { addon, options }
+      const open: GpuAddon['openEngine'] = (engineOptions) => addon.openEngine(engineOptions)
+      const create: TestedEngine<GpuEngine>['create'] = (config, modelOptions) =>
+        openModelEngine(open, config, modelOptions)
+      const engine = { create, options }
       const texts = await greedyTexts(engine, model, maskPath, prompts, { length: LENGTH, batches: BATCHES })
       const gaps = greedyGaps(texts, await referenceDistributions(model, maskPath, texts, workDir), LENGTH)
       const different = gaps.filter((each) => each > 0)

@@ -14,7 +14,7 @@ pub mod options;
 pub mod random_model;
 pub mod shapes;
 
-use copal_gpu::device::{DeviceDescription, Gpu, devices};
+use copal_gpu::device::{DeviceDescription, Gpu, PassedOver, devices};
 use options::{Command, Options};
 use shapes::{Limits, SHAPES, Shape, layers_that_fit};
 use std::error::Error;
@@ -58,8 +58,15 @@ fn list(out: &mut dyn Write) -> Result<(), Box<dyn Error>> {
 }
 
 fn measure(options: &Options, out: &mut dyn Write) -> Result<(), Box<dyn Error>> {
-    let device = Gpu::open(options.device.as_deref())?.description().clone();
+    let (gpu, passed_over) = Gpu::select(options.device.as_deref(), |_| Ok(()))?;
+    for PassedOver { device, reason } in &passed_over {
+        writeln!(out, "{} cannot be used: {reason}", device.title())?;
+    }
+    let device = gpu.description().clone();
+    drop(gpu);
     writeln!(out, "{}", describe(&device))?;
+    // All engines run on it.
+    let options = &Options { device: Some(device.title()), ..options.clone() };
     if options.check {
         check::check(options.device.as_deref(), out)?;
     }

@@ -34,7 +34,7 @@ pub enum Command {
 }
 
 /// How to measure.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Options {
     /// A part of the interface and name of the device.
     pub device: Option<String>,

@@ -28,7 +28,7 @@ function testAddon(addon: GpuAddon): void {
   test('devices have a name, an interface and a kind, and an engine names its own', async () => {
     const [first] = await addon.devices()
     expect(first?.name).not.toBe('')
-    const engine = new addon.Engine({ ...OPTIONS, device: first?.name })
+    const engine = await addon.openEngine({ ...OPTIONS, device: first?.name })
     expect(engine.device).toEqual(first)
     expect(engine.kernel).toBe(first?.api)
     expect(engine.usage()).toEqual({ sequences: 0, writtenPages: 0, totalPages: 4 })
@@ -49,12 +49,35 @@ function testAddon(addon: GpuAddon): void {
       'InvalidArg',
       'the kernels of the GPU take 256',
     ],
-  ])('%s is rejected', (_, options, code, message) => {
-    expect(codeOf(() => new addon.Engine(options))).toEqual([code, expect.stringContaining(message)])
+  ])('%s is rejected', async (_, options, code, message) => {
+    const open = async () => addon.openEngine(options)
+    await expect(open()).rejects.toMatchObject({ code, message: expect.stringContaining(message) })
+  })
+
+  test('the event loop goes on while a device is selected and opened, and a closed engine still names it', async () => {
+    let turns = 0
+    let isOpen = false
+    const turn = () => {
+      turns += 1
+      if (!isOpen) setImmediate(turn)
+    }
+    setImmediate(turn)
+    const { device, passedOver } = await addon.selectDevice(OPTIONS)
+    expect(passedOver).toEqual([])
+    const selected = turns
+    const engine = await addon.openEngine(OPTIONS)
+    isOpen = true
+    expect(device).toEqual(engine.device)
+    expect(selected).toBeGreaterThan(10)
+    expect(turns).toBeGreaterThan(selected + 10)
+    await engine.close()
+    expect(engine.device).toEqual(device)
+    expect(engine.kernel).toBe(device.api)
+    engine.provokeDeviceLoss()
   })
 
   test('a step gives finite logits, and a panic or a closed engine is an error', async () => {
-    const engine = new addon.Engine(OPTIONS)
+    const engine = await addon.openEngine(OPTIONS)
     const weights = await engine.load(source())
     expect(weights.memoryBytes).toBe(weights.bytes)
     await engine.step(weights, stepOf([1, 2, 3]))
@@ -75,7 +98,7 @@ function testAddon(addon: GpuAddon): void {
   })
 
   test('candidates are ranked logits, which stay on the device, and need a temperature', async () => {
-    const engine = new addon.Engine(OPTIONS)
+    const engine = await addon.openEngine(OPTIONS)
     expect(engine.candidates).toBe(11)
     const weights = await engine.load(source())
     await engine.step(weights, stepOf([1, 2, 3]))
@@ -121,11 +144,11 @@ function testAddon(addon: GpuAddon): void {
   })
 
   test('an exchanger checks its arguments and their order', async () => {
-    expect(codeOf(() => new addon.Exchanger({ device: 'no such card' }))).toEqual([
-      'DeviceUnavailable',
-      expect.stringContaining('there are:'),
-    ])
-    const exchanger = new addon.Exchanger({})
+    await expect(addon.openExchanger({ device: 'no such card' })).rejects.toMatchObject({
+      code: 'DeviceUnavailable',
+      message: expect.stringContaining('there are:'),
+    })
+    const exchanger = await addon.openExchanger({})
     expect(exchanger.device).toEqual((await addon.devices())[0])
     const [weights, bits] = [Float32Array.of(1, 2, 3, 4), Uint8Array.of(0b0101)]
     await expect(exchanger.addRows(weights, bits)).rejects.toMatchObject({ code: 'InvalidState' })
@@ -158,14 +181,17 @@ function testAddon(addon: GpuAddon): void {
   test('a calibration checks its arguments and their order', async () => {
     const { hidden } = OPTIONS.model
     const size = { model: OPTIONS.model, tokens: 4, length: 3, statistics: 'all' } as const
-    const codeFor = (changes: object) => codeOf(() => new addon.Calibrator({ ...size, ...changes }))[0]
-    expect(codeFor({ device: 'no such card' })).toBe('DeviceUnavailable')
+    const codeFor = async (changes: object) => {
+      const open = async () => addon.openCalibrator({ ...size, ...changes })
+      return open().catch((error: unknown) => (error as { code?: unknown }).code)
+    }
+    expect(await codeFor({ device: 'no such card' })).toBe('DeviceUnavailable')
     for (const changes of [{ tokens: 2 }, { length: 0 }, { statistics: 'some' }, { model: {} }])
-      expect(codeFor(changes)).toBe('InvalidArg')
+      expect(await codeFor(changes)).toBe('InvalidArg')
     const wide = { ...OPTIONS.model, headDim: 258, ropeFrequencies: new Float64Array(129).fill(1) }
     for (const changes of [{ tokens: 65_536 }, { model: wide }])
-      expect(codeFor(changes)).toBe('DeviceUnavailable')
-    const calibrator = new addon.Calibrator(size)
+      expect(await codeFor(changes)).toBe('DeviceUnavailable')
+    const calibrator = await addon.openCalibrator(size)
     expect(calibrator.device).toEqual((await addon.devices())[0])
     const token = new Float32Array(hidden).fill(1)
     for (const place of [-1, 0.5, Number.NaN])
@@ -173,12 +199,12 @@ function testAddon(addon: GpuAddon): void {
     const rejected = { code: 'InvalidArg' }
     await expect(calibrator.writeLinear(7, 0, token)).rejects.toMatchObject(rejected)
     await expect(calibrator.writeNorm(0, token.subarray(1))).rejects.toMatchObject(rejected)
-    await expect(calibrator.begin(token, Uint32Array.of(2), true)).rejects.toMatchObject(rejected)
-    await expect(calibrator.begin(token, Uint32Array.of(), true)).rejects.toMatchObject(rejected)
+    await expect(calibrator.begin(token, Uint32Array.of(2))).rejects.toMatchObject(rejected)
+    await expect(calibrator.begin(token, Uint32Array.of())).rejects.toMatchObject(rejected)
     await expect(calibrator.run(0)).rejects.toMatchObject(rejected)
     // With weights of zero the residual stream is what it was.
     await calibrator.writeNorm(0, token)
-    expect(await calibrator.begin(token, Uint32Array.of(1), true)).toBe(1)
+    expect(await calibrator.begin(token, Uint32Array.of(1))).toBe(1)
     await calibrator.run(0)
     await expect(calibrator.run(0)).rejects.toMatchObject(rejected)
     expect(await calibrator.readStream(0, 1)).toEqual(token)
@@ -201,7 +227,7 @@ function testAddon(addon: GpuAddon): void {
   })
 
   test('a lost device fails steps and loads, and lets go of its weights', async () => {
-    const engine: GpuEngine = new addon.Engine(OPTIONS)
+    const engine: GpuEngine = await addon.openEngine(OPTIONS)
     const weights = await engine.load(source())
     engine.provokeDeviceLoss()
     await expect(engine.step(weights, stepOf([1]))).rejects.toMatchObject({ code: 'DeviceLost' })

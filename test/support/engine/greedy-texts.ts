@@ -6,11 +6,11 @@ import { KeyValueCache } from '../../../gpu-node/src/pruning/graph/key-value-cac
 import { createDecoderSession } from '../../../gpu-node/src/pruning/graph/decoder-session.ts'
 import { placesInMask } from '../../../gpu-node/src/serving/backends/sparse/mask-locations.ts'
 import {
-  createModelEngine,
   type AddonEngine,
-  type EngineAddon,
+  type ModelEngine,
   type ModelEngineOptions,
 } from '../../../gpu-node/src/serving/backends/sparse/model-engine.ts'
+import type { LlamaConfig } from '../../../gpu-node/src/model/config/llama-config.ts'
 import type { DenseModel } from '../../../gpu-node/src/model/master/dense-model.ts'
 
 /** Logits `[vocab]` of one position, with what every comparison needs of them. */
@@ -22,7 +22,7 @@ export interface Distribution {
 
 /** An engine of an addon under test, without the sizes of its caches. */
 export interface TestedEngine<E extends AddonEngine> {
-  addon: EngineAddon<E>
+  create: (config: LlamaConfig, options: ModelEngineOptions) => ModelEngine<E> | Promise<ModelEngine<E>>
   options: Omit<ModelEngineOptions, 'kvTokens' | 'ownTokens'>
 }
 
@@ -68,7 +68,7 @@ export async function referenceDistributions(
 
 /** Compares an engine with the reference after each of the first `length` tokens of the texts, which run together. */
 export async function compareDistributions<E extends AddonEngine>(
-  { addon, options }: TestedEngine<E>,
+  { create, options }: TestedEngine<E>,
   model: DenseModel,
   maskPath: string | null,
   texts: readonly Int32Array[],
@@ -77,7 +77,7 @@ export async function compareDistributions<E extends AddonEngine>(
 ): Promise<Difference> {
   const { config, master } = model
   const ownTokens = texts.length * (length + PAGE_TOKENS)
-  const engine = createModelEngine(addon, config, { ...options, kvTokens: PAGE_TOKENS, ownTokens })
+  const engine = await create(config, { ...options, kvTokens: PAGE_TOKENS, ownTokens })
   const places = maskPath === null ? new Map() : await placesInMask(maskPath, config, master)
   const weights = await engine.load(model, maskPath, places, 2)
   const logits = new Float32Array(config.vocabSize)
@@ -113,7 +113,7 @@ export async function compareDistributions<E extends AddonEngine>(
  * @param batches the numbers of prompts that run at once
  */
 export async function greedyTexts<E extends AddonEngine>(
-  { addon, options }: TestedEngine<E>,
+  { create, options }: TestedEngine<E>,
   model: DenseModel,
   maskPath: string | null,
   prompts: readonly Int32Array[],
@@ -121,7 +121,7 @@ export async function greedyTexts<E extends AddonEngine>(
 ): Promise<Int32Array[]> {
   const { config, master } = model
   const ownTokens = prompts.reduce((sum, prompt) => sum + prompt.length + length + PAGE_TOKENS, 0)
-  const engine = createModelEngine(addon, config, { ...options, kvTokens: PAGE_TOKENS, ownTokens })
+  const engine = await create(config, { ...options, kvTokens: PAGE_TOKENS, ownTokens })
   const places = maskPath === null ? new Map() : await placesInMask(maskPath, config, master)
   const weights = await engine.load(model, maskPath, places, 2)
   const logits = new Float32Array(config.vocabSize)

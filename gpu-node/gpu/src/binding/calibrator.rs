@@ -4,7 +4,8 @@ use super::devices::JsDevice;
 use super::errors::exchange_error;
 use super::idle::idle;
 use crate::calibration::{CalibrationMemory, CalibrationOptions, Calibrator, Fault};
-use crate::device::Gpu;
+use crate::device::{DeviceDescription, Gpu};
+use crate::engine::ModelConfig;
 use copal_native::engine_binding::background::{Background, Job};
 use copal_native::engine_binding::errors::{Code, Failure, Result, error, guarded};
 use copal_native::engine_binding::fields::{index, read};
@@ -21,7 +22,9 @@ const MAX_COUNT: usize = 1 << 24;
 pub struct JsCalibrator {
     /// `None` once it was closed.
     state: Option<Arc<Mutex<Calibrator>>>,
-    gpu: Arc<Gpu>,
+    /// `None` once it was closed.
+    gpu: Option<Arc<Gpu>>,
+    device: DeviceDescription,
     memory: CalibrationMemory,
 }
 
@@ -36,35 +39,58 @@ pub struct JsCalibrationMemory {
     pub activation_bytes: f64,
 }
 
-#[napi]
-impl JsCalibrator {
-    /// Opens a device, and allocates everything.
-    #[napi(constructor)]
-    pub fn new(options: Unknown<'_>) -> Result<JsCalibrator> {
-        guarded(|| {
-            let [device, model, tokens, length, statistics] =
-                read(&options, [c"device", c"model", c"tokens", c"length", c"statistics"])?;
-            let config = read_config(model)?;
-            let device = device.optional()?.map(|name| name.text()).transpose()?;
-            let options = CalibrationOptions {
-                tokens: tokens.count(MAX_COUNT)?,
-                length: length.count(MAX_COUNT)?,
-                sensitivities: match &*statistics.text()? {
-                    "all" => true,
-                    "moments" => false,
-                    _ => return Err(statistics.wrong("'all' or 'moments'")),
-                },
-            };
-            let calibrator = Calibrator::open(device.as_deref(), config, options).map_err(exchange_error)?;
-            let (gpu, memory) = (Arc::clone(calibrator.gpu()), calibrator.memory());
-            Ok(JsCalibrator { state: Some(Arc::new(Mutex::new(calibrator))), gpu, memory })
-        })
+/// Opens a calibrator.
+pub struct OpenCalibratorJob {
+    device: Option<String>,
+    config: ModelConfig,
+    options: CalibrationOptions,
+}
+
+impl Job for OpenCalibratorJob {
+    type Output = JsCalibrator;
+    type JsValue = JsCalibrator;
+
+    fn run(&mut self) -> std::result::Result<JsCalibrator, Failure> {
+        let OpenCalibratorJob { device, config, options } = self;
+        let opened = Calibrator::open(device.as_deref(), config.clone(), *options);
+        let calibrator = opened.map_err(exchange_error)?;
+        let (gpu, memory) = (Arc::clone(calibrator.gpu()), calibrator.memory());
+        let (device, state) = (gpu.description().clone(), Some(Arc::new(Mutex::new(calibrator))));
+        Ok(JsCalibrator { state, gpu: Some(gpu), device, memory })
     }
 
+    fn into_js(calibrator: JsCalibrator) -> JsCalibrator {
+        calibrator
+    }
+}
+
+/// Opens a device on a thread of libuv, and allocates everything.
+#[napi]
+pub fn open_calibrator(options: Unknown<'_>) -> Result<AsyncTask<Background<OpenCalibratorJob>>> {
+    guarded(|| {
+        let [device, model, tokens, length, statistics] =
+            read(&options, [c"device", c"model", c"tokens", c"length", c"statistics"])?;
+        let config = read_config(model)?;
+        let device = device.optional()?.map(|name| name.text()).transpose()?;
+        let options = CalibrationOptions {
+            tokens: tokens.count(MAX_COUNT)?,
+            length: length.count(MAX_COUNT)?,
+            sensitivities: match &*statistics.text()? {
+                "all" => true,
+                "moments" => false,
+                _ => return Err(statistics.wrong("'all' or 'moments'")),
+            },
+        };
+        Ok(AsyncTask::new(Background(OpenCalibratorJob { device, config, options })))
+    })
+}
+
+#[napi]
+impl JsCalibrator {
     /// The device.
     #[napi(getter)]
     pub fn device(&self) -> JsDevice {
-        JsDevice::from(self.gpu.description())
+        JsDevice::from(&self.device)
     }
 
     /// The memory of the device that it holds.
@@ -117,12 +143,11 @@ impl JsCalibrator {
         &self,
         hidden: Float32ArraySlice<'_>,
         lengths: Uint32ArraySlice<'_>,
-        sums: bool,
     ) -> Result<AsyncTask<Background<CalibratorJob>>> {
         guarded(|| {
             let hidden = hidden.to_vec();
             let lengths: Vec<_> = lengths.iter().map(|&length| length as usize).collect();
-            self.work(move |calibrator| calibrator.begin(&hidden, &lengths, sums))
+            self.work(move |calibrator| calibrator.begin(&hidden, &lengths))
         })
     }
 
@@ -170,13 +195,14 @@ impl JsCalibrator {
     /// For tests: loses the device.
     #[napi]
     pub fn provoke_device_loss(&self) {
-        self.gpu.lose();
+        self.gpu.iter().for_each(|gpu| gpu.lose());
     }
 
-    /// Frees the memory, and the device once nothing runs on it.
+    /// Frees the memory and the device: at once, or when the call ends that is running.
     #[napi]
     pub fn close(&mut self) {
         self.state = None;
+        self.gpu = None;
     }
 
     fn work(

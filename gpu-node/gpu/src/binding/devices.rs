@@ -1,9 +1,14 @@
 //! The devices of the machine.
 
-use crate::device::{DeviceDescription, devices};
+use super::engine::forms;
+use super::errors::device_error;
+use crate::device::{DeviceDescription, Gpu, PassedOver, devices};
+use crate::engine::{Forms, ModelConfig, prepare};
 use copal_native::engine_binding::background::{Background, Job};
-use copal_native::engine_binding::errors::Failure;
-use napi::bindgen_prelude::AsyncTask;
+use copal_native::engine_binding::errors::{Failure, Result, guarded};
+use copal_native::engine_binding::fields::read;
+use copal_native::engine_binding::options::{read_config, read_precision};
+use napi::bindgen_prelude::{AsyncTask, Unknown};
 use napi_derive::napi;
 
 /// A device, as its driver describes it.
@@ -43,7 +48,7 @@ impl Job for DevicesJob {
     type Output = Vec<DeviceDescription>;
     type JsValue = Vec<JsDevice>;
 
-    fn run(&mut self) -> Result<Vec<DeviceDescription>, Failure> {
+    fn run(&mut self) -> std::result::Result<Vec<DeviceDescription>, Failure> {
         Ok(devices())
     }
 
@@ -56,4 +61,61 @@ impl Job for DevicesJob {
 #[napi(js_name = "devices")]
 pub fn list_devices() -> AsyncTask<Background<DevicesJob>> {
     AsyncTask::new(Background(DevicesJob))
+}
+
+/// The device for an engine, and those before it that cannot be used.
+#[napi(object, object_from_js = false)]
+pub struct JsSelection {
+    /// The device.
+    pub device: JsDevice,
+    /// The others, best first.
+    pub passed_over: Vec<JsPassedOver>,
+}
+
+/// A device that cannot be used.
+#[napi(object, object_from_js = false)]
+pub struct JsPassedOver {
+    /// The device.
+    pub device: JsDevice,
+    /// Why it cannot be used.
+    pub reason: String,
+}
+
+/// Selects the device for an engine.
+pub struct SelectJob {
+    device: Option<String>,
+    config: ModelConfig,
+    forms: Forms,
+}
+
+impl Job for SelectJob {
+    type Output = (DeviceDescription, Vec<PassedOver>);
+    type JsValue = JsSelection;
+
+    fn run(&mut self) -> std::result::Result<Self::Output, Failure> {
+        let suits = |gpu: &Gpu| prepare(&self.config, gpu, self.forms);
+        let (gpu, passed_over) = Gpu::select(self.device.as_deref(), suits).map_err(device_error)?;
+        Ok((gpu.description().clone(), passed_over))
+    }
+
+    fn into_js((device, passed_over): Self::Output) -> JsSelection {
+        let of = |PassedOver { device, reason }| JsPassedOver { device: JsDevice::from(&device), reason };
+        JsSelection {
+            device: JsDevice::from(&device),
+            passed_over: passed_over.into_iter().map(of).collect(),
+        }
+    }
+}
+
+/// Selects the device for an engine, on a thread of libuv: the first one that opens and for which its kernels compile.
+#[napi]
+pub fn select_device(options: Unknown<'_>) -> Result<AsyncTask<Background<SelectJob>>> {
+    guarded(|| {
+        let [device, precision, head_precision, model] =
+            read(&options, [c"device", c"precision", c"headPrecision", c"model"])?;
+        let config = read_config(model)?;
+        let device = device.optional()?.map(|name| name.text()).transpose()?;
+        let forms = forms(read_precision(precision)?, read_precision(head_precision)?);
+        Ok(AsyncTask::new(Background(SelectJob { device, config, forms })))
+    })
 }

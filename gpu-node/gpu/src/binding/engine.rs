@@ -1,11 +1,11 @@
 use super::devices::JsDevice;
 use super::errors::{device_error, engine_error};
 use super::weights::{JsWeights, LoadJob};
-use crate::device::Gpu;
-use crate::engine::{Engine, EngineOptions, Forms, Usage, WeightLibrary, WeightSet, Work};
+use crate::device::{DeviceDescription, Gpu};
+use crate::engine::{Engine, EngineOptions, Forms, ModelConfig, Usage, WeightLibrary, WeightSet, Work};
 use crate::layout::Form;
-use copal_native::engine_binding::background::Background;
-use copal_native::engine_binding::errors::{Result, guarded};
+use copal_native::engine_binding::background::{Background, Job};
+use copal_native::engine_binding::errors::{Failure, Result, guarded};
 use copal_native::engine_binding::fields::read;
 use copal_native::engine_binding::options::{batch_token_count, page_count, read_config, read_precision};
 use copal_native::engine_binding::places::read_places;
@@ -24,7 +24,9 @@ pub struct JsEngine {
     running: Option<RunningEngine<Engine>>,
     /// Loads weights for the engine; `None` once it was closed.
     library: Option<Arc<WeightLibrary>>,
-    gpu: Arc<Gpu>,
+    /// `None` once it was closed.
+    gpu: Option<Arc<Gpu>>,
+    device: DeviceDescription,
     layers: usize,
     candidates: usize,
 }
@@ -51,37 +53,55 @@ pub struct JsMemory {
     pub work_bytes: f64,
 }
 
-#[napi]
-impl JsEngine {
-    /// An engine without weights.
-    #[napi(constructor)]
-    pub fn new(options: Unknown<'_>) -> Result<JsEngine> {
-        guarded(|| {
-            let [device, precision, head_precision, model, pages, batch_tokens] = read(
-                &options,
-                [c"device", c"precision", c"headPrecision", c"model", c"pages", c"batchTokens"],
-            )?;
-            let config = read_config(model)?;
-            let device = device.optional()?.map(|name| name.text()).transpose()?;
-            let options = EngineOptions {
-                forms: forms(read_precision(precision)?, read_precision(head_precision)?),
-                pages: page_count(pages)?,
-                batch_tokens: batch_token_count(batch_tokens)?,
-            };
-            let layers = config.layers;
-            let gpu = Gpu::open(device.as_deref()).map_err(device_error)?;
-            let engine = Engine::new(config, gpu, &options).map_err(engine_error)?;
-            let (library, gpu) = (Arc::clone(engine.library()), Arc::clone(engine.gpu()));
-            let candidates = engine.candidates();
-            let running = Some(RunningEngine::start(engine)?);
-            Ok(JsEngine { running, library: Some(library), gpu, layers, candidates })
-        })
+/// Opens an engine.
+pub struct OpenEngineJob {
+    device: Option<String>,
+    config: ModelConfig,
+    options: EngineOptions,
+}
+
+impl Job for OpenEngineJob {
+    type Output = JsEngine;
+    type JsValue = JsEngine;
+
+    fn run(&mut self) -> std::result::Result<JsEngine, Failure> {
+        let gpu = Gpu::open(self.device.as_deref()).map_err(device_error)?;
+        let engine = Engine::new(self.config.clone(), gpu, &self.options).map_err(engine_error)?;
+        let (library, gpu) = (Arc::clone(engine.library()), Arc::clone(engine.gpu()));
+        let (device, candidates) = (gpu.description().clone(), engine.candidates());
+        let running = Some(RunningEngine::start(engine)?);
+        let layers = self.config.layers;
+        Ok(JsEngine { running, library: Some(library), gpu: Some(gpu), device, layers, candidates })
     }
 
+    fn into_js(engine: JsEngine) -> JsEngine {
+        engine
+    }
+}
+
+/// Opens a device on a thread of libuv, for an engine without weights.
+#[napi]
+pub fn open_engine(options: Unknown<'_>) -> Result<AsyncTask<Background<OpenEngineJob>>> {
+    guarded(|| {
+        let [device, precision, head_precision, model, pages, batch_tokens] =
+            read(&options, [c"device", c"precision", c"headPrecision", c"model", c"pages", c"batchTokens"])?;
+        let config = read_config(model)?;
+        let device = device.optional()?.map(|name| name.text()).transpose()?;
+        let options = EngineOptions {
+            forms: forms(read_precision(precision)?, read_precision(head_precision)?),
+            pages: page_count(pages)?,
+            batch_tokens: batch_token_count(batch_tokens)?,
+        };
+        Ok(AsyncTask::new(Background(OpenEngineJob { device, config, options })))
+    })
+}
+
+#[napi]
+impl JsEngine {
     /// The interface of the device.
     #[napi(getter)]
     pub fn kernel(&self) -> &'static str {
-        self.gpu.description().api
+        self.device.api
     }
 
     /// The thread that requests the work of the device.
@@ -99,7 +119,7 @@ impl JsEngine {
     /// The device.
     #[napi(getter)]
     pub fn device(&self) -> JsDevice {
-        JsDevice::from(self.gpu.description())
+        JsDevice::from(&self.device)
     }
 
     /// Loads a weight set on `threads` threads of its own.
@@ -174,7 +194,7 @@ impl JsEngine {
     /// For tests: loses the device.
     #[napi]
     pub fn provoke_device_loss(&self) {
-        self.gpu.lose();
+        self.gpu.iter().for_each(|gpu| gpu.lose());
     }
 
     /// For tests: the next step panics.
@@ -183,11 +203,13 @@ impl JsEngine {
         self.running()?.provoke_panic()
     }
 
-    /// Ends the thread and frees the pages and buffers, after the steps that were requested before, on a thread of libuv.
+    /// Ends the thread and frees the pages and buffers, and the device, after the steps that were requested before, on a thread
+    /// of libuv.
     #[napi]
     pub fn close(&mut self) -> AsyncTask<Background<CloseJob<Engine>>> {
-        // The engine has another reference, so the library is freed on the thread of libuv.
+        // The engine has other references, so both are freed on the thread of libuv.
         self.library = None;
+        self.gpu = None;
         AsyncTask::new(Background(CloseJob(self.running.take())))
     }
 
@@ -231,7 +253,7 @@ impl StepEngine for Engine {
 }
 
 /// The forms in which matrices of these precisions are stored.
-fn forms(linears: Precision, head: Precision) -> Forms {
+pub(super) fn forms(linears: Precision, head: Precision) -> Forms {
     let dense = |precision| match precision {
         Precision::Bf16 => Form::Bf16,
         Precision::Int8 => Form::Int8,

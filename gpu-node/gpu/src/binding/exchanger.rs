@@ -3,7 +3,7 @@
 use super::devices::JsDevice;
 use super::errors::{device_error, exchange_error};
 use super::idle::idle;
-use crate::device::Gpu;
+use crate::device::{DeviceDescription, Gpu};
 use crate::exchange::{Exchanger, Fault, Linear, MAX_COLS, RefinedRows};
 use copal_native::engine_binding::background::{Background, Job};
 use copal_native::engine_binding::errors::{Code, Failure, Result, error, guarded};
@@ -19,7 +19,9 @@ use std::sync::{Arc, Mutex};
 pub struct JsExchanger {
     /// `None` once it was closed.
     state: Option<Arc<Mutex<State>>>,
-    gpu: Arc<Gpu>,
+    /// `None` once it was closed.
+    gpu: Option<Arc<Gpu>>,
+    device: DeviceDescription,
 }
 
 /// What pieces of work change; each has it alone.
@@ -37,24 +39,43 @@ pub struct JsRefinedRows {
     pub errors: Float64Array,
 }
 
-#[napi]
-impl JsExchanger {
-    /// Opens a device.
-    #[napi(constructor)]
-    pub fn new(options: Unknown<'_>) -> Result<JsExchanger> {
-        guarded(|| {
-            let [device] = read(&options, [c"device"])?;
-            let device = device.optional()?.map(|name| name.text()).transpose()?;
-            let exchanger = Exchanger::open(device.as_deref()).map_err(device_error)?;
-            let gpu = Arc::clone(exchanger.gpu());
-            Ok(JsExchanger { state: Some(Arc::new(Mutex::new(State { exchanger, linear: None }))), gpu })
-        })
+/// Opens an exchanger.
+pub struct OpenExchangerJob {
+    device: Option<String>,
+}
+
+impl Job for OpenExchangerJob {
+    type Output = JsExchanger;
+    type JsValue = JsExchanger;
+
+    fn run(&mut self) -> std::result::Result<JsExchanger, Failure> {
+        let exchanger = Exchanger::open(self.device.as_deref()).map_err(device_error)?;
+        let gpu = Arc::clone(exchanger.gpu());
+        let (device, state) = (gpu.description().clone(), State { exchanger, linear: None });
+        Ok(JsExchanger { state: Some(Arc::new(Mutex::new(state))), gpu: Some(gpu), device })
     }
 
+    fn into_js(exchanger: JsExchanger) -> JsExchanger {
+        exchanger
+    }
+}
+
+/// Opens a device on a thread of libuv.
+#[napi]
+pub fn open_exchanger(options: Unknown<'_>) -> Result<AsyncTask<Background<OpenExchangerJob>>> {
+    guarded(|| {
+        let [device] = read(&options, [c"device"])?;
+        let device = device.optional()?.map(|name| name.text()).transpose()?;
+        Ok(AsyncTask::new(Background(OpenExchangerJob { device })))
+    })
+}
+
+#[napi]
+impl JsExchanger {
     /// The device.
     #[napi(getter)]
     pub fn device(&self) -> JsDevice {
-        JsDevice::from(self.gpu.description())
+        JsDevice::from(&self.device)
     }
 
     /// Begins a linear; resolves to the number of rows of a piece.
@@ -103,13 +124,14 @@ impl JsExchanger {
     /// For tests: loses the device.
     #[napi]
     pub fn provoke_device_loss(&self) {
-        self.gpu.lose();
+        self.gpu.iter().for_each(|gpu| gpu.lose());
     }
 
-    /// Frees the linear, and the device once nothing runs on it.
+    /// Frees the linear and the device: at once, or when the call ends that is running.
     #[napi]
     pub fn close(&mut self) {
         self.state = None;
+        self.gpu = None;
     }
 
     fn state(&self) -> Result<Arc<Mutex<State>>> {

@@ -27,7 +27,6 @@ pub struct Calibrator {
 /// A chunk that was begun.
 struct Chunk {
     lengths: Vec<usize>,
-    sums: bool,
     plan: Plan,
     /// The piece that is run next.
     next: usize,
@@ -106,11 +105,11 @@ impl Calibrator {
         Ok(())
     }
 
-    /// Begins a chunk: uploads the hidden state `[tokens, hidden]` of sequences of these lengths, one after another. `sums` adds
-    /// their statistics to the sums.
+    /// Begins a chunk: uploads the hidden state `[tokens, hidden]` of sequences of these lengths, one after another. Their statistics
+    /// are added to the sums.
     ///
     /// Returns the number of pieces to [`Calibrator::run`].
-    pub fn begin(&mut self, hidden: &[f32], lengths: &[usize], sums: bool) -> Result<usize, Fault> {
+    pub fn begin(&mut self, hidden: &[f32], lengths: &[usize]) -> Result<usize, Fault> {
         let CalibrationOptions { tokens, length, .. } = self.options;
         if lengths.is_empty() || lengths.iter().any(|each| !(1..=length).contains(each)) {
             return Err(Fault::Invalid(format!("sequences have 1 to {length} tokens")));
@@ -122,18 +121,18 @@ impl Calibrator {
                 "hidden has {values} values; they must be {width} for each of {found} tokens, {tokens} at most"
             )));
         }
-        let known = self.chunk.take().filter(|chunk| chunk.lengths == lengths && chunk.sums == sums);
+        let known = self.chunk.take().filter(|chunk| chunk.lengths == lengths);
         self.buffers.activations.stream.write(&self.gpu, 0, hidden)?;
         let chunk = match known {
             Some(chunk) => Chunk { next: 0, ..chunk },
-            None => self.prepare(lengths, sums)?,
+            None => self.prepare(lengths)?,
         };
         let pieces = chunk.plan.pieces.len();
         self.chunk = Some(chunk);
         Ok(pieces)
     }
 
-    fn prepare(&self, lengths: &[usize], sums: bool) -> Result<Chunk, Fault> {
+    fn prepare(&self, lengths: &[usize]) -> Result<Chunk, Fault> {
         let Buffers { weights, moments, sensitivities, .. } = &self.buffers;
         let (mut positions, mut tiles, mut start) = (Vec::<u32>::new(), Vec::new(), 0);
         for &length in lengths {
@@ -155,9 +154,8 @@ impl Calibrator {
             weights: parts(weights),
             moments: parts(moments),
             sensitivities: parts(sensitivities),
-            sums,
         };
-        Ok(Chunk { lengths: lengths.to_vec(), sums, plan: layout.plan(), next: 0 })
+        Ok(Chunk { lengths: lengths.to_vec(), plan: layout.plan(), next: 0 })
     }
 
     /// Runs a piece of the chunk; each once, in order.

@@ -56,8 +56,6 @@ pub(super) struct Layout<'a> {
     pub(super) moments: Vec<Vec<Range<usize>>>,
     /// Empty: none is summed.
     pub(super) sensitivities: Vec<Vec<Range<usize>>>,
-    /// Whether the statistics are summed.
-    pub(super) sums: bool,
 }
 
 impl Layout<'_> {
@@ -203,9 +201,6 @@ impl Layout<'_> {
 
     /// The second moment of an input, and the sensitivities of the linears that read it.
     fn statistics(&self, tasks: &mut Vec<Task>, input: usize, slice: &Range<usize>) {
-        if !self.sums {
-            return;
-        }
         let cols = input_sizes(self.config)[input];
         let first = first_row(input != 3, slice);
         tasks.push(Task {
@@ -325,7 +320,6 @@ mod tests {
             sensitivities: weights.clone(),
             weights,
             moments: input_sizes(&config).map(split).to_vec(),
-            sums: true,
         };
         let plan = layout.plan();
         assert_eq!(plan.pieces.first().unwrap().start, 0);

@@ -4,17 +4,21 @@
 //! |---|---|
 //! | `portable` | devices of wgpu: Vulkan, Metal or DX12, with kernels in WGSL |
 //! | `cuda` | devices of NVIDIA's driver, with kernels in CUDA C++ |
+//! | `selection` | which device is used, and which one if it does not open |
 //! | `kernel` | what a kernel computes, whatever the device |
 
 pub(crate) mod cuda;
 pub(crate) mod kernel;
 pub(crate) mod portable;
+mod selection;
 
 use crate::fault::DeviceFault;
 use copal_native::engine::ModelConfig;
 use cuda::Cuda;
 use kernel::KernelKind;
 use portable::Portable;
+pub use selection::PassedOver;
+use selection::{first_that_opens, named};
 
 /// A device as its driver describes it.
 #[derive(Clone, Debug)]
@@ -31,6 +35,13 @@ pub struct DeviceDescription {
     pub max_binding_bytes: u64,
     /// Its own memory, bytes, where the interface tells.
     pub memory_bytes: Option<u64>,
+}
+
+impl DeviceDescription {
+    /// What names it: its interface and its name, such as `vulkan NVIDIA L4`.
+    pub fn title(&self) -> String {
+        format!("{} {}", self.api, self.name)
+    }
 }
 
 /// An open device. Every method fails with [`DeviceFault::Lost`] once it was lost.
@@ -121,34 +132,31 @@ fn rank(device: &DeviceDescription) -> usize {
     kinds.iter().position(|&kind| kind == device.kind).unwrap_or(kinds.len())
 }
 
-/// The first device whose interface and name, such as `vulkan NVIDIA L4`, contain `name`, in any case; the first of all for
-/// `None`.
-fn choose<T>(
-    mut found: Vec<(DeviceDescription, T)>,
-    name: Option<&str>,
-) -> Result<(DeviceDescription, T), DeviceFault> {
-    let title = |(device, _): &(DeviceDescription, T)| format!("{} {}", device.api, device.name);
-    let wanted = name.unwrap_or("").to_lowercase();
-    if let Some(index) = found.iter().position(|device| title(device).to_lowercase().contains(&wanted)) {
-        return Ok(found.swap_remove(index));
-    }
-    Err(DeviceFault::Unavailable(match name {
-        Some(name) if !found.is_empty() => {
-            let titles: Vec<_> = found.iter().map(title).collect();
-            format!("no device is called '{name}'; there are: {}", titles.join(", "))
-        }
-        _ => "no driver of this machine offers a device (CUDA, Vulkan, Metal or DX12)".to_owned(),
-    }))
-}
-
 impl Gpu {
     /// Opens the first of [`devices`] whose interface and name, such as `vulkan NVIDIA L4`, contain `name`, in any case; the
-    /// first of all for `None`.
+    /// first of all for `None`. If it does not open, the next one does.
     pub fn open(name: Option<&str>) -> Result<Gpu, DeviceFault> {
-        match choose(found(), name)? {
-            (_, Found::Portable(adapter)) => Ok(Gpu::Portable(Portable::open(&adapter)?)),
-            (description, Found::Cuda) => Ok(Gpu::Cuda(Cuda::open(&description)?)),
-        }
+        Gpu::select(name, |_| Ok(())).map(|(gpu, _)| gpu)
+    }
+
+    /// Like [`Gpu::open`], for a purpose: a device for which `suits` says that it is unavailable is passed over, too.
+    pub fn select(
+        name: Option<&str>,
+        suits: impl Fn(&Gpu) -> Result<(), DeviceFault>,
+    ) -> Result<(Gpu, Vec<PassedOver>), DeviceFault> {
+        first_that_opens(named(found(), name)?, |description, found| {
+            let gpu = match found {
+                Found::Portable(adapter) => Gpu::Portable(Portable::open(&adapter)?),
+                Found::Cuda => Gpu::Cuda(Cuda::open(description)?),
+            };
+            suits(&gpu)?;
+            Ok(gpu)
+        })
+    }
+
+    /// Whether compiled kernels are kept, so that the next device of a model opens quickly.
+    pub(crate) fn keeps_kernels(&self) -> bool {
+        matches!(self, Gpu::Cuda(_))
     }
 
     /// The device as its driver describes it.

@@ -9,7 +9,6 @@ use super::{ModelConfig, Output, PAGE_TOKENS, StepError, Usage, Work};
 use crate::device::kernel::{CANDIDATES, MAX_HEAD_DIM};
 use crate::device::{Command, Gpu};
 use crate::fault::DeviceFault;
-use crate::layout::Form;
 use crate::matrix::Meter;
 use crate::programs::Kernels;
 use copal_native::engine::check_work;
@@ -75,6 +74,16 @@ pub struct Engine {
     panic_next: bool,
 }
 
+/// Compiles the kernels of an engine, if the device keeps them: an engine of the model is then made quickly, and it is known
+/// that the device can run it.
+pub fn prepare(config: &ModelConfig, gpu: &Gpu, forms: Forms) -> Result<(), DeviceFault> {
+    // [`Engine::new`] rejects the model by itself.
+    if gpu.keeps_kernels() && config.head_dim <= MAX_HEAD_DIM {
+        Kernels::new(gpu, config, &forms.used())?;
+    }
+    Ok(())
+}
+
 impl Engine {
     /// An engine of a configuration that was checked.
     pub fn new(config: ModelConfig, gpu: Gpu, options: &EngineOptions) -> Result<Engine, Fault> {
@@ -87,10 +96,7 @@ impl Engine {
         let gpu = Arc::new(gpu);
         let pool = PagePool::new(&gpu, &config, options.pages)
             .map_err(|fault| Fault::Pages(options.pages, fault))?;
-        let Forms { masked, dense, head } = options.forms;
-        let used = |form: &Form| [masked, dense, head].contains(form);
-        let forms: Vec<_> = Form::ALL.into_iter().filter(used).collect();
-        let kernels = Arc::new(Kernels::new(&gpu, &config, &forms)?);
+        let kernels = Arc::new(Kernels::new(&gpu, &config, &options.forms.used())?);
         let max_tokens = options.batch_tokens.min(MAX_BATCH_TOKENS);
         let buffers = Arc::new(Activations::new(&gpu, &config, max_tokens)?);
         let library = Arc::new(WeightLibrary {

@@ -27,6 +27,14 @@ pub struct Forms {
     pub head: Form,
 }
 
+impl Forms {
+    /// The forms, each once.
+    pub(super) fn used(&self) -> Vec<Form> {
+        let Forms { masked, dense, head } = *self;
+        Form::ALL.into_iter().filter(|form| [masked, dense, head].contains(form)).collect()
+    }
+}
+
 /// A model's weights on a device, bound to the buffers of one engine. Immutable.
 pub struct WeightSet {
     id: u64,

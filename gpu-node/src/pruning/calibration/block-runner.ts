@@ -48,9 +48,13 @@ export interface BlockRunner {
     hidden: Float32Array,
     next: Float32Array | null,
   ): Promise<BlockStatistics>
+  release(): Promise<void>
+}
+
+/** A runner on the processor. */
+export interface ProcessorRunner extends BlockRunner {
   /** Runs the block without statistics, and replaces its input `hidden` by its output. */
   forward(sequences: TokenSequences, hidden: Float32Array): Promise<void>
-  release(): Promise<void>
 }
 
 /** The block at hand is lost with its device. It can be run again from its beginning, by another runner. */
@@ -69,7 +73,7 @@ export interface RunnerOptions {
   /** Maximum tokens of a sequence. */
   length: number
   threads: number
-  /** Whether {@link BlockRunner.forward} will be called; its graph takes memory. */
+  /** Whether {@link ProcessorRunner.forward} will be called; its graph takes memory. */
   forward: boolean
   /** Default `all`. */
   statistics?: StatisticSet
@@ -81,7 +85,7 @@ export interface RunnerOptions {
 export async function createBlockRunner(
   { config, master }: { config: LlamaConfig; master: DenseMaster },
   { length, threads, forward, statistics: set = 'all', pause = yieldToEventLoop }: RunnerOptions,
-): Promise<BlockRunner> {
+): Promise<ProcessorRunner> {
   const weights = allocateBlock(config)
   const sums = createBlockSums(config, set)
   const feeds = weightFeeds(weights, config)

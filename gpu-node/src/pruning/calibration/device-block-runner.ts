@@ -24,7 +24,7 @@ const DOWNLOAD_VALUES = 1 << 20
 
 /** Parts of {@link createDeviceBlockRunner}. */
 export interface DeviceRunnerOptions extends Pick<RunnerOptions, 'length' | 'statistics'> {
-  open: (options: GpuCalibratorOptions) => GpuCalibrator
+  open: (options: GpuCalibratorOptions) => Promise<GpuCalibrator>
   /** Called between pieces of bounded work, which goes on when it has settled. */
   pause: () => Promise<void>
   /** Called with the fault of a device that is lost. Work on the block at hand then throws a {@link LostBlockError}. */
@@ -38,13 +38,13 @@ export interface DeviceRunnerOptions extends Pick<RunnerOptions, 'length' | 'sta
  *
  * @throws the errors of `open`
  */
-export function createDeviceBlockRunner(
+export async function createDeviceBlockRunner(
   { config, master }: { config: LlamaConfig; master: DenseMaster },
   { length, statistics = 'all', open, pause, onFault }: DeviceRunnerOptions,
-): BlockRunner {
+): Promise<BlockRunner> {
   const tokens = largestChunkTokens(length)
-  const device = open({ model: modelShape(config), tokens, length, statistics })
   const weights = allocateBlock(config)
+  const device = await open({ model: modelShape(config), tokens, length, statistics })
 
   /** Calls the device. */
   async function call<T>(work: Promise<T>): Promise<T> {
@@ -78,12 +78,11 @@ export function createDeviceBlockRunner(
     sequences: TokenSequences,
     hidden: Float32Array,
     next: Float32Array | null,
-    hasSums: boolean,
   ): Promise<void> {
     await upload()
     for (const chunk of cutChunks(sequences)) {
       const lengths = new Uint32Array(chunk.batch).fill(chunk.length)
-      const pieces = await call(device.begin(hiddenOfChunk(hidden, chunk, config), lengths, hasSums))
+      const pieces = await call(device.begin(hiddenOfChunk(hidden, chunk, config), lengths))
       for (let piece = 0; piece < pieces; piece++) await call(device.run(piece))
       if (!next) continue
       const output = hiddenOfChunk(next, chunk, config)
@@ -118,10 +117,9 @@ export function createDeviceBlockRunner(
     load: (block) => readFiniteBlock(master, block, weights),
     async calibrate(sequences, hidden, next) {
       await call(device.clear())
-      await run(sequences, hidden, next, true)
+      await run(sequences, hidden, next)
       return sums
     },
-    forward: (sequences, hidden) => run(sequences, hidden, hidden, false),
     async release() {
       device.close()
       sums.release()

@@ -10,7 +10,7 @@ import {
   type ArtifactPart,
   type CalibrationSpec,
 } from '../statistics/statistics-artifact.ts'
-import { createBlockRunner, type BlockRunner } from './block-runner.ts'
+import { createBlockRunner, type ProcessorRunner } from './block-runner.ts'
 import { chooseMask, type ChosenLinear, type SelectionModel } from '../selection/choose-mask.ts'
 import { parseMethod } from '../methods/method-registry.ts'
 import { openPartial, type StoredPartial } from '../statistics/partial-artifact.ts'
@@ -88,7 +88,7 @@ export async function calibratePruned(
 
 interface StageState {
   model: SelectionModel
-  runner: BlockRunner
+  runner: ProcessorRunner
   partial: StoredPartial
   part: ArtifactPart
   /** Artifacts of the earlier stages. */

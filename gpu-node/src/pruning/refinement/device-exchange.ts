@@ -14,14 +14,14 @@ const UPLOAD_VALUES = 1 << 20
  * @throws (its `refine`) the errors of `open` and of {@link GpuExchanger}
  */
 export function createDeviceExchange(
-  open: () => GpuExchanger,
+  open: () => Promise<GpuExchanger>,
   pause: () => Promise<void> = async () => {},
 ): ExchangeRefiner {
-  let exchanger: GpuExchanger | undefined
+  let opening: Promise<GpuExchanger> | undefined
   return {
     unfold: createUnfold(),
     async refine({ rows, cols, group, weights, moment, bits }) {
-      const device = (exchanger ??= open())
+      const device = await (opening ??= open())
       const diagonal = Float64Array.from({ length: cols }, (_, col) => moment[col * (cols + 1)] as number)
       const pieces = split(rows, await device.begin({ diagonal, group }))
       await pause()
@@ -49,7 +49,9 @@ export function createDeviceExchange(
       return { before, after: totalError(errors) }
     },
     async close() {
-      exchanger?.close()
+      // One that did not open has nothing to free.
+      const device = await opening?.catch(() => undefined)
+      device?.close()
     },
   }
 }

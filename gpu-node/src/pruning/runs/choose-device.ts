@@ -22,7 +22,7 @@ export interface DeviceOptions {
   /** Called at most once, when the processor takes over from the GPU. */
   warn: (message: string) => void
   /** Loads the GPU addon; replaced in tests. */
-  load?: () => Pick<GpuAddon, 'Calibrator' | 'Exchanger'>
+  load?: () => Pick<GpuAddon, 'openCalibrator' | 'openExchanger'>
 }
 
 /** The parts of an update that run on the processor or on a GPU. */
@@ -45,9 +45,9 @@ export function chooseDevice({ gpu, pause, warn, load = loadGpu }: DeviceOptions
   return {
     async createRunner(model, options) {
       if (isUsed) {
-        const open = (size: GpuCalibratorOptions) => new (load().Calibrator)({ ...size, ...device })
+        const open = async (size: GpuCalibratorOptions) => load().openCalibrator({ ...size, ...device })
         try {
-          return createDeviceBlockRunner(model, { ...options, open, pause, onFault })
+          return await createDeviceBlockRunner(model, { ...options, open, pause, onFault })
         } catch (error) {
           if (!isGpuFault(error)) throw error
           onFault(error)
@@ -58,7 +58,7 @@ export function chooseDevice({ gpu, pause, warn, load = loadGpu }: DeviceOptions
     createExchange: (threads) =>
       isUsed
         ? createFallbackExchange(
-            createDeviceExchange(() => new (load().Exchanger)(device), pause),
+            createDeviceExchange(async () => load().openExchanger(device), pause),
             () => createExchangePool(threads),
             onFault,
           )

@@ -1,6 +1,10 @@
 import { AppError } from '@copal/shared/errors.ts'
-import type { GpuAddon, GpuDevice } from '../../../gpu/addon.d.ts'
-import { loadGpu } from '../../platform/gpu-addon.ts'
+import type { GpuAddon, GpuDevice, GpuSelection } from '../../../gpu/addon.d.ts'
+import type { Precision } from '../../../native/addon.d.ts'
+import type { LlamaConfig } from '../../model/config/llama-config.ts'
+import { isGpuFault, loadGpu } from '../../platform/gpu-addon.ts'
+import type { Log } from '../../platform/log.ts'
+import { modelShape } from '../../pruning/graph/model-shape.ts'
 import type { NodeGpu } from '../../pruning/runs/choose-device.ts'
 import { requireGpuAddon } from './gpu/require-gpu-addon.ts'
 
@@ -9,8 +13,13 @@ export interface BackendResourcesOptions {
   backend: 'onnx' | 'sparse' | 'gpu' | 'auto'
   /** A part of the interface and name of the GPU; null for the best of the machine. */
   gpu: string | null
+  precision: Precision
+  headPrecision: Precision
+  /** The model that is served. */
+  config: LlamaConfig
+  log: Pick<Log, 'warn'>
   /** Loads the GPU addon; replaced in tests. */
-  loadGpu?: () => Pick<GpuAddon, 'devices'>
+  loadGpu?: () => Pick<GpuAddon, 'devices' | 'selectDevice'>
 }
 
 /** What a backend runs on: the memory in which weights, keys and values lie, of the machine or of the GPU. */
@@ -19,29 +28,56 @@ export interface BackendResources {
   freeBytes: number
   /** The largest buffer, bytes: the keys of a layer lie in one, and so do its values. */
   maxBufferBytes: number
+  /** Interface and name of the GPU; null where the processor does everything. */
+  gpu: string | null
   /** The GPU of updates; null where the processor does everything. */
   updateGpu: NodeGpu | null
 }
 
 /**
- * Describes what the backend that the settings require runs on.
+ * Describes what the backend that the settings require runs on. Of a GPU, the kernels of the model are compiled if the driver keeps
+ * them, while the event loop goes on. If the best driver of the GPU cannot be used, the next one is, with a warning.
  *
- * @throws AppError `invalid_request` when the settings require a GPU and its addon, a driver or the named device is missing
+ * @throws AppError `invalid_request` when the settings require a GPU and its addon, a driver or the named device is missing, or
+ * does not open
  */
 export async function backendResources(options: BackendResourcesOptions): Promise<BackendResources> {
   if (options.backend !== 'gpu')
     return {
       freeBytes: process.availableMemory(),
       maxBufferBytes: Number.POSITIVE_INFINITY,
+      gpu: null,
       updateGpu: null,
     }
   const addon = requireGpuAddon(options.loadGpu ?? loadGpu)
-  const device = findDevice(await addon.devices(), options.gpu)
+  // Says what to do where there is none.
+  findDevice(await addon.devices(), options.gpu)
+  const { device, passedOver } = await selectDevice(addon, options)
+  for (const { device: other, reason } of passedOver)
+    options.log.warn('the GPU is used by another driver, because the best one cannot be used', {
+      driver: titleOf(other),
+      reason,
+      instead: titleOf(device),
+    })
   return {
     freeBytes: freeDeviceMemory(device),
     maxBufferBytes: device.maxBindingBytes,
+    gpu: titleOf(device),
     // A software driver gains nothing; who names one wants to see what it does.
     updateGpu: device.kind === 'software' && options.gpu === null ? null : { device: titleOf(device) },
+  }
+}
+
+async function selectDevice(
+  addon: Pick<GpuAddon, 'selectDevice'>,
+  { gpu, precision, headPrecision, config }: BackendResourcesOptions,
+): Promise<GpuSelection> {
+  try {
+    return await addon.selectDevice({ device: gpu, precision, headPrecision, model: modelShape(config) })
+  } catch (error) {
+    if (!isGpuFault(error)) throw error
+    const message = `COPAL_BACKEND is 'gpu', but no device can be used: ${error.message}.`
+    throw new AppError('invalid_request', message, { cause: error })
   }
 }
 

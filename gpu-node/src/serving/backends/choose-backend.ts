@@ -34,6 +34,8 @@ export interface ChooseBackendOptions {
   /** Scratch space of the ONNX backend. */
   workDir: string
   log: Pick<Log, 'info' | 'warn'>
+  /** Called when a GPU was lost and does not work again in this process. */
+  onGpuGone?: (error: Error) => void
   /** Loads the addon; replaced in tests. */
   load?: typeof loadNative
   /** Loads the GPU addon; replaced in tests. */
@@ -100,7 +102,12 @@ function serveOnGpu(options: ChooseBackendOptions): Backend {
     kvTokens: options.kvTokens ?? undefined,
   }
   const addon = requireGpuAddon(options.loadGpu ?? loadGpu)
-  const gpu = createGpuBackend({ ...engine, addon, native: loadNativeIfThere() })
+  const gpu = createGpuBackend({
+    ...engine,
+    addon,
+    native: loadNativeIfThere(),
+    onGone: options.onGpuGone,
+  })
   log.info('backend chosen', { backend: gpu.name, why: 'COPAL_BACKEND is gpu' })
   return byPriority({ serving: gpu, background: createBackgroundSparseBackend({ ...engine, engine: 'gpu' }) })
 }

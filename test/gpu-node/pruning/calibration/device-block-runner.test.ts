@@ -45,10 +45,10 @@ describe.runIf('addon' in gpu)('blocks on a GPU', () => {
     return { tokens, sequences: 34, length: 64 }
   }
 
-  const onDevice = (changes: Partial<DeviceRunnerOptions> = {}): BlockRunner =>
+  const onDevice = (changes: Partial<DeviceRunnerOptions> = {}): Promise<BlockRunner> =>
     createDeviceBlockRunner(tiny.model, {
       length: 64,
-      open: (options) => new addon.Calibrator(options),
+      open: (options) => addon.openCalibrator(options),
       pause: async () => {},
       onFault: (fault) => expect.unreachable(fault.message),
       ...changes,
@@ -97,7 +97,7 @@ describe.runIf('addon' in gpu)('blocks on a GPU', () => {
     let pauses = 0
     const pause = async () => void pauses++
     const expected = await calibrate(await onProcessor())
-    const found = await calibrate(onDevice({ pause }))
+    const found = await calibrate(await onDevice({ pause }))
     expect(pauses).toBeGreaterThan(2 * (7 + 2 * 3))
     for (const [block, statistics] of expected.blocks.entries()) {
       const names = [...statisticTensorSizes(tiny.model.config).keys()]
@@ -110,7 +110,7 @@ describe.runIf('addon' in gpu)('blocks on a GPU', () => {
     }
     expect(difference(found.hidden, expected.hidden)).toBeLessThan(1e-5)
     for (const statistics of ['all', 'moments'] as const) {
-      const again = await calibrate(onDevice({ statistics }))
+      const again = await calibrate(await onDevice({ statistics }))
       expect(isSame(again.hidden, found.hidden)).toBe(true)
       for (const [block, sums] of again.blocks.entries()) {
         expect(sums.size).toBe(statistics === 'all' ? 7 + 2 * 4 : 2 * 4)
@@ -123,7 +123,7 @@ describe.runIf('addon' in gpu)('blocks on a GPU', () => {
     }
   })
 
-  test('run forward with the weights as they are, and drop an output that nobody wants', async () => {
+  test('run with the weights as they are, and drop an output that nobody wants', async () => {
     const run = async (runner: BlockRunner) => {
       const hidden = embedTokens(tiny.model, sequences().tokens)
       const before = hidden.slice()
@@ -133,30 +133,33 @@ describe.runIf('addon' in gpu)('blocks on a GPU', () => {
       const weights = runner.weights.linears['self_attn.o_proj']
       for (let at = 0; at < weights.length; at += 2) weights[at] = 0
       runner.weights.inputNorm.fill(0.5)
-      await runner.forward(sequences(), hidden)
+      await runner.calibrate(sequences(), hidden, hidden)
       await runner.release()
       return hidden
     }
     const expected = await run(await onProcessor())
-    expect(difference(await run(onDevice()), expected)).toBeLessThan(1e-5)
+    expect(difference(await run(await onDevice()), expected)).toBeLessThan(1e-5)
   })
 
   test('a device that is lost within a block loses the block, and says so', async () => {
-    class LostAtSecondBlock extends addon.Calibrator {
-      private cleared = 0
-      override run(piece: number) {
-        if (this.cleared === 2) this.provokeDeviceLoss()
-        return super.run(piece)
+    const lostAtSecondBlock = async (options: GpuCalibratorOptions) => {
+      const calibrator = await addon.openCalibrator(options)
+      const [run, clear] = [calibrator.run.bind(calibrator), calibrator.clear.bind(calibrator)]
+      let cleared = 0
+      calibrator.run = (piece) => {
+        if (cleared === 2) calibrator.provokeDeviceLoss()
+        return run(piece)
       }
-      override clear() {
-        this.cleared++
-        return super.clear()
+      calibrator.clear = () => {
+        cleared++
+        return clear()
       }
+      return calibrator
     }
     const faults: string[] = []
     const createRunner = async () =>
       onDevice({
-        open: (options) => new LostAtSecondBlock(options),
+        open: lostAtSecondBlock,
         onFault: (fault) => faults.push(fault.message),
       })
     const pass = await createCalibrationPass(tiny.model, 64, 1, { createRunner })
@@ -168,7 +171,7 @@ describe.runIf('addon' in gpu)('blocks on a GPU', () => {
   })
 
   test('values that are not finite are an error that names the block and the input', async () => {
-    const runner = onDevice()
+    const runner = await onDevice()
     const hidden = embedTokens(tiny.model, sequences().tokens)
     await runner.load(0)
     // Their product exceeds the range of f32.
@@ -188,13 +191,14 @@ describe.runIf('addon' in gpu)('blocks on a GPU', () => {
     { length: 2500, statistics: 'all' },
   ] as const)('the memory of the device is that of the estimate: %o', async ({ length, statistics }) => {
     let bytes = 0
-    const open = (options: GpuCalibratorOptions) => {
-      const calibrator = new addon.Calibrator(options)
+    const open = async (options: GpuCalibratorOptions) => {
+      const calibrator = await addon.openCalibrator(options)
       const { weightBytes, sumBytes, activationBytes } = calibrator.memory()
       bytes = weightBytes + sumBytes + activationBytes
       return calibrator
     }
-    await onDevice({ length, statistics, open }).release()
+    const runner = await onDevice({ length, statistics, open })
+    await runner.release()
     const expected = deviceCalibrationBytes(tiny.model.config, length, statistics)
     expect(Math.abs(bytes - expected)).toBeLessThan(20_000)
   })
@@ -237,14 +241,17 @@ describe.runIf('addon' in gpu)('blocks on a GPU', () => {
   ] as const)(
     'the processor takes over from a device that %s, with one warning',
     async (_, device, reason) => {
-      class Lost extends addon.Calibrator {
-        override run(piece: number) {
-          this.provokeDeviceLoss()
-          return super.run(piece)
+      const openCalibrator = async (options: GpuCalibratorOptions) => {
+        const calibrator = await addon.openCalibrator(options)
+        const run = calibrator.run.bind(calibrator)
+        calibrator.run = (piece) => {
+          calibrator.provokeDeviceLoss()
+          return run(piece)
         }
+        return calibrator
       }
       const warnings: string[] = []
-      const load = () => ({ Calibrator: Lost, Exchanger: addon.Exchanger })
+      const load = () => ({ ...addon, openCalibrator })
       const warn = (message: string) => void warnings.push(message)
       const work = chooseDevice({ gpu: device, pause: async () => {}, warn, load })
       expect(await select(work, 'copal')).toEqual(await select(undefined, 'copal'))

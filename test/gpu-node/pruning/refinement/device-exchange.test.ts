@@ -17,7 +17,7 @@ if ('addon' in gpu) testGpu(gpu.addon)
 else skipWithoutGpu('the refinement of masks')
 
 function testGpu(addon: GpuAddon): void {
-  const open = () => new addon.Exchanger({})
+  const open = () => addon.openExchanger({})
 
   describe('on one device', () => {
     let pauses = 0
@@ -75,23 +75,23 @@ function testGpu(addon: GpuAddon): void {
 
   test('when a device is lost, the processor refines that linear and all later ones, and says so once', async () => {
     let opened = 0
-    class LostAtSecondPiece extends addon.Exchanger {
-      private added = 0
-      constructor(options: { device?: string | null | undefined }) {
-        super(options)
-        opened++
+    const openExchanger: GpuAddon['openExchanger'] = async (options) => {
+      opened++
+      const exchanger = await addon.openExchanger(options)
+      const addRows = exchanger.addRows.bind(exchanger)
+      let added = 0
+      exchanger.addRows = (weights, bits) => {
+        if (++added === 2) exchanger.provokeDeviceLoss()
+        return addRows(weights, bits)
       }
-      override addRows(weights: Float32Array, bits: Uint8Array) {
-        if (++this.added === 2) this.provokeDeviceLoss()
-        return super.addRows(weights, bits)
-      }
+      return exchanger
     }
     const warnings: string[] = []
     const exchange = chooseDevice({
       gpu: { device: null },
       pause: async () => {},
       warn: (message) => warnings.push(message),
-      load: () => ({ ...addon, Exchanger: LostAtSecondPiece }),
+      load: () => ({ ...addon, openExchanger }),
     }).createExchange(1)
     const processor = createExchangePool(1)
     const first = randomLinear({ pattern: '0.5', cols: 20, rows: 600 }, 1)

@@ -13,8 +13,9 @@ use cudarc::driver::sys::{CUmodule, CUresult};
 use std::ffi::CString;
 use std::sync::{Arc, Mutex};
 
-/// Held while kernels are compiled: a second engine of one model takes what the first one has compiled.
-static COMPILING: Mutex<()> = Mutex::new(());
+/// Held while kernels are compiled: a second engine of one model takes what the first one has compiled. Holds what was compiled
+/// last, with its key, if it could not be written into the cache.
+static COMPILING: Mutex<Option<(String, Vec<u8>)>> = Mutex::new(None);
 
 impl Cuda {
     /// Compiles kernels, in order, for a model if they need one.
@@ -38,10 +39,12 @@ impl Cuda {
         target: Target,
         options: &[String],
     ) -> Result<Owned<CUmodule>, DeviceFault> {
-        let _turn = lock(&COMPILING);
+        let mut kept = lock(&COMPILING);
         let (compiler, driver) = (self.nvrtc.version(), version_text(self.driver));
         let key = format!("NVRTC {compiler}\ndriver {driver}\n{}\n{source}", options.join("\n"));
-        if let Some(code) = self.cache.as_ref().and_then(|folder| cache::read(folder, &key)) {
+        let from_memory = kept.as_ref().filter(|(known, _)| *known == key).map(|(_, code)| code.clone());
+        let from_cache = || self.cache.as_ref().and_then(|folder| cache::read(folder, &key));
+        if let Some(code) = from_memory.or_else(from_cache) {
             // Code that the driver does not take is compiled again.
             if let Ok(module) = self.load(code)? {
                 return Ok(module);
@@ -59,9 +62,10 @@ impl Cuda {
                 how_to_get(self.driver)
             ))
         })?;
-        if let Some(folder) = &self.cache {
-            // Without the file the next start compiles again.
-            let _ = cache::write(folder, &key, &code);
+        let is_written = self.cache.as_ref().is_some_and(|folder| cache::write(folder, &key, &code).is_ok());
+        if !is_written {
+            // The next start compiles again.
+            *kept = Some((key, code));
         }
         Ok(module)
     }

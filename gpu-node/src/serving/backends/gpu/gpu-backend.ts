@@ -1,11 +1,13 @@
 import { availableParallelism } from 'node:os'
-import type { GpuAddon, GpuDevice, GpuEngine } from '../../../../gpu/addon.d.ts'
+import { AppError } from '@copal/shared/errors.ts'
+import type { GpuAddon, GpuDevice, GpuEngine, GpuErrorCode } from '../../../../gpu/addon.d.ts'
 import type { Addon, Precision } from '../../../../native/addon.d.ts'
 import type { Log } from '../../../platform/log.ts'
-import { MAX_THREADS, type WeightSet } from '../../contract/backend.ts'
+import { addonErrorCode } from '../../../platform/native-addon.ts'
+import { MAX_THREADS, type WeightSet, type WeightSetSource } from '../../contract/backend.ts'
 import { createScriptLogitKernels } from '../../sampling/logit-kernels.ts'
 import { createEngineBackend, type EngineBackend } from '../sparse/engine-backend.ts'
-import { createModelEngine, SELF_TEST_TOKENS } from '../sparse/model-engine.ts'
+import { openModelEngine, SELF_TEST_TOKENS } from '../sparse/model-engine.ts'
 import { denseBytesPerWeight } from '../sparse/weight-bytes.ts'
 import { createNativeLogitKernels } from '../sparse/native-logit-kernels.ts'
 import { measureStream } from './stream-speed.ts'
@@ -28,7 +30,19 @@ export interface GpuBackendOptions {
   /** Tokens of callers that pass no pages, such as benchmarks; none by default. Self-tests have pages of their own. */
   ownTokens?: number | undefined
   log?: Pick<Log, 'info' | 'warn'> | undefined
+  /** Called when the device was lost and does not work again: a new process may be able to use it. */
+  onGone?: ((error: Error) => void) | undefined
 }
+
+/** Codes of errors of a device that was lost and is not there again. Memory that a driver did not free can be one, too. */
+const DEVICE_ERRORS: ReadonlySet<unknown> = new Set<GpuErrorCode>([
+  'DeviceLost',
+  'DeviceUnavailable',
+  'InvalidPageCount',
+  'OutOfMemory',
+])
+/** Loads in a row that fail by the device, from its loss on, until {@link GpuBackendOptions.onGone} is called. */
+const MAX_FAILED_LOADS = 3
 
 /** Longest name of a device in a description, so that the speed and the precision have room behind it. */
 const MAX_NAME = 50
@@ -53,11 +67,14 @@ export function createGpuBackend(options: GpuBackendOptions): GpuBackend {
   let latest: GpuEngine | undefined
   /** Tokens per second of one stream, measured on the first set. */
   let streamRate: number | undefined
+  /** Loads that failed by the device since it was lost; undefined while it works. */
+  let failedLoads: number | undefined
   const backend = createEngineBackend({
     name: ['gpu', precision, ...(headPrecision === precision ? [] : [`head-${headPrecision}`])].join('-'),
     bytesPerWeight: denseBytesPerWeight(precision),
-    createEngine({ config }) {
-      const engine = createModelEngine(addon, config, {
+    async createEngine({ config }) {
+      const open: GpuAddon['openEngine'] = (engineOptions) => addon.openEngine(engineOptions)
+      const engine = await openModelEngine(open, config, {
         kernel: null,
         device: options.device,
         threads,
@@ -74,7 +91,20 @@ export function createGpuBackend(options: GpuBackendOptions): GpuBackend {
       native ? createNativeLogitKernels(native, vocabSize) : createScriptLogitKernels(vocabSize),
     packThreads: threads,
     log,
+    onDeviceLost: () => (failedLoads ??= 0),
   })
+  async function loadAgain(source: WeightSetSource): Promise<WeightSet> {
+    try {
+      const weights = await backend.load(source)
+      failedLoads = undefined
+      return weights
+    } catch (error) {
+      const isOfDevice = error instanceof AppError && DEVICE_ERRORS.has(addonErrorCode(error.cause))
+      if (failedLoads !== undefined && isOfDevice && ++failedLoads === MAX_FAILED_LOADS)
+        options.onGone?.(error)
+      throw error
+    }
+  }
   /** Measures one stream on the first set, which nothing uses yet. */
   async function measureFirst(weights: WeightSet): Promise<void> {
     if (streamRate !== undefined || weights.source.priority !== 'serving') return
@@ -91,7 +121,7 @@ export function createGpuBackend(options: GpuBackendOptions): GpuBackend {
   return {
     ...backend,
     async load(source) {
-      const weights = await backend.load(source)
+      const weights = await loadAgain(source)
       await measureFirst(weights)
       return weights
     },

@@ -33,11 +33,13 @@ export interface EngineBackendOptions {
   name: string
   bytesPerWeight: number
   /** Creates the engine of a model. */
-  createEngine: (model: DenseModel) => ModelEngine
+  createEngine: (model: DenseModel) => ModelEngine | Promise<ModelEngine>
   /** Chooses the form of a set's pruned weights; without it they are packed. */
   chooseForm?: (config: LlamaConfig, engine: ModelEngine, places: MaskPlaces) => Promise<FormChoice>
   /** Creates the loops over the logits of a weight set. */
   createLogitKernels: (vocabSize: number) => LogitKernels
+  /** Called when an engine has lost its device. */
+  onDeviceLost?: () => void
   /** Threads that pack the first set. While a set serves, half of them pack. */
   packThreads: number
   log?: Pick<Log, 'info'> | undefined
@@ -56,7 +58,9 @@ export interface EngineBackend extends Backend {
 
 /** An engine, and the number of weight sets that are loaded or load. The last one to leave closes it. */
 interface SharedEngine {
-  engine: ModelEngine
+  opening: Promise<ModelEngine>
+  /** Absent until it is open. */
+  engine?: ModelEngine
   uses: number
 }
 
@@ -90,20 +94,31 @@ export function createEngineBackend(options: EngineBackendOptions): EngineBacken
   const sets = new Map<WeightSet, LoadedSet>()
 
   /** Returns the engine of a model for one more weight set. */
-  const enter = (model: DenseModel): Pick<LoadedSet, 'engine' | 'leave'> => {
+  const enter = async (model: DenseModel): Promise<Pick<LoadedSet, 'engine' | 'leave'>> => {
     const { path } = model.master
-    const shared = engines.get(path) ?? { engine: options.createEngine(model), uses: 0 }
-    engines.set(path, shared)
-    shared.uses += 1
-    return {
-      engine: shared.engine,
-      async leave() {
-        shared.uses -= 1
-        if (shared.uses > 0) return
-        if (engines.get(path) === shared) engines.delete(path)
-        await shared.engine.close()
-      },
+    let shared = engines.get(path)
+    if (!shared) engines.set(path, (shared = { opening: openEngine(model), uses: 0 }))
+    const entered = shared
+    entered.uses += 1
+    try {
+      const engine = (entered.engine = await entered.opening)
+      return { engine, leave: () => leaveEngine(path, entered) }
+    } catch (error) {
+      // The next load tries again.
+      if (engines.get(path) === entered) engines.delete(path)
+      throw error
     }
+  }
+
+  async function openEngine(model: DenseModel): Promise<ModelEngine> {
+    return options.createEngine(model)
+  }
+
+  async function leaveEngine(path: string, shared: SharedEngine): Promise<void> {
+    shared.uses -= 1
+    if (shared.uses > 0) return
+    if (engines.get(path) === shared) engines.delete(path)
+    await shared.engine?.close()
   }
 
   /** Runs an action of an engine. If its device is lost, no set can run on it any more. */
@@ -117,7 +132,11 @@ export function createEngineBackend(options: EngineBackendOptions): EngineBacken
   }
 
   function abandon(engine: ModelEngine, cause: AppError): void {
-    for (const [path, known] of engines) if (known.engine === engine) engines.delete(path)
+    for (const [path, known] of engines) {
+      if (known.engine !== engine) continue
+      engines.delete(path)
+      options.onDeviceLost?.()
+    }
     for (const [weights, loaded] of sets) {
       if (loaded.engine !== engine) continue
       sets.delete(weights)
@@ -138,7 +157,7 @@ export function createEngineBackend(options: EngineBackendOptions): EngineBacken
       const { model, maskPath, version } = source
       const startedMs = performance.now()
       const places = maskPath === null ? NO_MASK : await placesInMask(maskPath, model.config, model.master)
-      const { engine, leave } = enter(model)
+      const { engine, leave } = await enter(model)
       let choice: FormChoice | undefined
       let handle: EngineWeights
       try {
@@ -218,7 +237,7 @@ export function createEngineBackend(options: EngineBackendOptions): EngineBacken
     },
 
     usage() {
-      const all = [...engines.values()].map(({ engine }) => engine.usage())
+      const all = [...engines.values()].flatMap(({ engine }) => engine?.usage() ?? [])
       const total = (of: (usage: ReturnType<ModelEngine['usage']>) => number) =>
         all.reduce((sum, usage) => sum + of(usage), 0)
       return {
@@ -227,7 +246,7 @@ export function createEngineBackend(options: EngineBackendOptions): EngineBacken
         ownPages: total(({ ownPages }) => ownPages),
       }
     },
-    provokePanic: () => engines.forEach(({ engine }) => engine.provokePanic()),
+    provokePanic: () => engines.forEach(({ engine }) => engine?.provokePanic()),
   }
 }
 

@@ -43,9 +43,12 @@ export interface AddonEngine extends Pick<
   tryOut?: Engine['tryOut']
 }
 
-/** The classes of an addon that {@link createModelEngine} needs. `device` is for the GPU addon. */
+/** The options of an addon's engine. `device` is for the GPU addon. */
+type AddonEngineOptions = EngineOptions & { device?: string | undefined }
+
+/** The class of an addon that {@link createModelEngine} needs. */
 export interface EngineAddon<E extends AddonEngine> {
-  Engine: new (options: EngineOptions & { device?: string | undefined }) => E
+  Engine: new (options: AddonEngineOptions) => E
 }
 
 /** Settings of a model's engine. */
@@ -114,31 +117,54 @@ export interface ModelEngine<E extends AddonEngine = AddonEngine> {
 }
 
 /**
- * Creates an engine without weights, by the native addon or the GPU addon.
+ * Creates an engine without weights, by the native addon.
  *
  * @throws AppError `node_failed` when the addon rejects the model
  */
 export function createModelEngine<E extends AddonEngine>(
   addon: EngineAddon<E>,
   config: LlamaConfig,
-  { kernel, threads, precision, headPrecision, kvTokens, ownTokens, device }: ModelEngineOptions,
+  options: ModelEngineOptions,
 ): ModelEngine<E> {
-  const scheduled = Math.ceil(kvTokens / PAGE_TOKENS)
-  const unscheduled = Math.ceil(ownTokens / PAGE_TOKENS)
-  const ownPages = createOwnPages(scheduled, unscheduled)
-  const engine = explained(
-    () =>
-      new addon.Engine({
-        kernel,
-        threads,
-        precision,
-        headPrecision,
-        model: modelShape(config),
-        pages: scheduled + unscheduled,
-        batchTokens: BATCH_TOKENS,
-        device,
-      }),
+  return modelEngineOf(
+    explained(() => new addon.Engine(addonOptions(config, options))),
+    config,
+    options,
   )
+}
+
+/**
+ * Opens an engine without weights, by the GPU addon. The event loop goes on meanwhile.
+ *
+ * @throws AppError `node_failed` when the addon rejects the model, or the device does not open
+ */
+export async function openModelEngine<E extends AddonEngine>(
+  open: (options: AddonEngineOptions) => Promise<E>,
+  config: LlamaConfig,
+  options: ModelEngineOptions,
+): Promise<ModelEngine<E>> {
+  const opening = explained(() => open(addonOptions(config, options)))
+  return modelEngineOf(await explain(opening), config, options)
+}
+
+function addonOptions(
+  config: LlamaConfig,
+  { kvTokens, ownTokens, ...options }: ModelEngineOptions,
+): AddonEngineOptions {
+  const pages = pagesOf(kvTokens) + pagesOf(ownTokens)
+  return { ...options, model: modelShape(config), pages, batchTokens: BATCH_TOKENS }
+}
+
+function pagesOf(tokens: number): number {
+  return Math.ceil(tokens / PAGE_TOKENS)
+}
+
+function modelEngineOf<E extends AddonEngine>(
+  engine: E,
+  config: LlamaConfig,
+  { kvTokens, ownTokens }: ModelEngineOptions,
+): ModelEngine<E> {
+  const ownPages = createOwnPages(pagesOf(kvTokens), pagesOf(ownTokens))
   let last: Promise<unknown> = Promise.resolve()
   const inTurn = <T>(run: () => Promise<T>): Promise<T> => {
     const turn = last.then(run)

@@ -3,7 +3,7 @@ import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, expect, onTestFinished, test, vi } from 'vitest'
 import type { AppError } from '@copal/shared/errors.ts'
-import type { GpuAddon } from '../../../../../gpu-node/gpu/addon.d.ts'
+import type { GpuAddon, GpuErrorCode } from '../../../../../gpu-node/gpu/addon.d.ts'
 import {
   createGpuBackend,
   type GpuBackend,
@@ -44,16 +44,18 @@ function testGpu(addon: GpuAddon): void {
 
   let logitReads = 0
   let downloads = 0
-  class CountingEngine extends addon.Engine {
-    override downloadLogits(index: number): Promise<void> {
+  const openCounting: GpuAddon['openEngine'] = async (options) => {
+    const engine = await addon.openEngine(options)
+    const [downloadLogits, logits] = [engine.downloadLogits.bind(engine), engine.logits.bind(engine)]
+    engine.downloadLogits = (index) => {
       downloads += 1
-      return super.downloadLogits(index)
+      return downloadLogits(index)
     }
-
-    override logits(index: number, into: Float32Array): void {
+    engine.logits = (index, into) => {
       logitReads += 1
-      super.logits(index, into)
+      logits(index, into)
     }
+    return engine
   }
 
   /** One dense set for all tests that only run steps. */
@@ -64,7 +66,7 @@ function testGpu(addon: GpuAddon): void {
   })
   function served(): Promise<Steps> {
     serving ??= openTinyModel().then(async (tiny) => {
-      const counting = { ...addon, Engine: CountingEngine }
+      const counting = { ...addon, openEngine: openCounting }
       const backend = createGpuBackend({
         addon: counting,
         device: GPU_DEVICE,
@@ -209,6 +211,73 @@ function testGpu(addon: GpuAddon): void {
     )
     expect([await score(0), await score(1)]).toEqual(before)
     expect(swap.activeVersion()).toBe(1)
+  })
+
+  test('a device that does not work again after its loss is reported once, when three loads have failed', async () => {
+    const tiny = await open()
+    const gone: string[] = []
+    let failure: GpuErrorCode | undefined = 'DeviceUnavailable'
+    const openEngine: GpuAddon['openEngine'] = async (options) => {
+      if (failure) throw Object.assign(new Error('it does not open'), { code: failure })
+      return addon.openEngine(options)
+    }
+    const backend = createGpuBackend({
+      addon: { ...addon, openEngine },
+      device: GPU_DEVICE,
+      kvTokens: 256,
+      onGone: ({ message }) => void gone.push(message),
+    })
+    const fail = () => expect(load(backend, tiny)).rejects.toMatchObject({ code: 'node_failed' })
+    // Before it was ever open, another process would fail too.
+    for (let attempt = 0; attempt < 4; attempt++) await fail()
+    expect(gone).toEqual([])
+    for (const isBack of [true, false]) {
+      failure = undefined
+      const weights = await load(backend, tiny)
+      backend.provokeDeviceLoss()
+      await expect(new Steps(backend, weights).generate(1, randomTokens(1, 4), 1)).rejects.toMatchObject({
+        code: 'node_failed',
+      })
+      for (const code of ['DeviceLost', 'InvalidPageCount'] as const) {
+        failure = code
+        await fail()
+      }
+      if (isBack) continue
+      expect(gone).toEqual([])
+      await fail()
+      await fail()
+      expect(gone).toEqual(['It does not open. COPAL_KV_TOKENS says how many.'])
+    }
+  })
+
+  test('a device that opens while the node stops is closed again', async () => {
+    const { model } = await open()
+    const [opening, stopping] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()]
+    let closed = 0
+    const openEngine: GpuAddon['openEngine'] = async (options) => {
+      opening.resolve()
+      await stopping.promise
+      const engine = await addon.openEngine(options)
+      const close = engine.close.bind(engine)
+      engine.close = () => {
+        closed += 1
+        return close()
+      }
+      return engine
+    }
+    const backend = createGpuBackend({ addon: { ...addon, openEngine }, device: GPU_DEVICE, kvTokens: 256 })
+    const engine = createEngine({ backend, config: model.config, codec: model.codec, policy: {} })
+    onTestFinished(() => engine.close())
+    const masks = { ensure: () => Promise.reject(new Error('dense has no mask')) }
+    const log = memoryLog()
+    const swap = createMaskSwap({ model, backend, engine, masks, log, onChange: () => undefined })
+    const starting = swap.start({ active: null, previous: null }).catch(() => 'stopped')
+    await opening.promise
+    const stopped = swap.close()
+    stopping.resolve()
+    await stopped
+    expect(await starting).toBe('stopped')
+    expect(closed).toBe(1)
   })
 
   test('pages that do not fit the device are an error that names the setting', async () => {
